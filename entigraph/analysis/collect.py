@@ -1,0 +1,161 @@
+"""From a study's folder to its finished runs, and from those to the points of the curve."""
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from math import sqrt
+from pathlib import Path
+from statistics import mean, stdev
+from typing import Any
+
+from entigraph.artefact import is_complete, read
+from entigraph.records import Answer, CurvePoint, read_jsonl
+
+ORDER = ("raw", "rephrase", "entigraph")
+
+
+@dataclass(frozen=True)
+class FinishedRun:
+    """A run as its study keeps it, with what its stages left. Paths are relative to `root`."""
+
+    root: Path
+    member: dict[str, Any]
+
+    @property
+    def name(self) -> str:
+        return str(Path(self.member["evaluation"]).name)
+
+    @property
+    def augmenter(self) -> str:
+        return str(self.member["augmenter"])
+
+    @property
+    def seed(self) -> int:
+        return int(self.member["seed"])
+
+    @property
+    def budget(self) -> int:
+        return int(self.member["budget"] or self.synthetic_tokens)
+
+    @property
+    def complete(self) -> bool:
+        return all(is_complete(self.folder(part)) for part in ("evaluation", "tokens", "training"))
+
+    def folder(self, part: str) -> Path:
+        return self.root / str(self.member[part])
+
+    @cached_property
+    def synthetic_tokens(self) -> int:
+        return int(read(self.folder("tokens"))["counts"]["synthetic_tokens"])
+
+    @cached_property
+    def passes(self) -> float:
+        return float(read(self.folder("tokens"))["counts"]["passes"])
+
+    @cached_property
+    def scores(self) -> dict[str, Any]:
+        return scores_of(self.folder("evaluation"))
+
+    @cached_property
+    def task(self) -> str:
+        """The first task is the study's: its accuracy is the curve's."""
+        return next(iter(self.scores))
+
+    @cached_property
+    def score(self) -> dict[str, Any]:
+        found: dict[str, Any] = self.scores[self.task]
+        return found
+
+    @cached_property
+    def correct(self) -> list[bool]:
+        """By question, in the questions' order: the same for every run of a seed."""
+        answers = read_jsonl(self.folder("evaluation") / f"answers-{self.task}.jsonl", Answer)
+        return [answer.correct for answer in sorted(answers, key=lambda answer: answer.question_id)]
+
+    @property
+    def baseline(self) -> dict[str, Any] | None:
+        """The starting model's scores on the same questions."""
+        if "baseline" not in self.member or not is_complete(self.folder("baseline")):
+            return None
+        return scores_of(self.folder("baseline"))
+
+
+def scores_of(folder: Path) -> dict[str, Any]:
+    found: dict[str, Any] = json.loads((folder / "scores.json").read_text(encoding="utf-8"))
+    return found
+
+
+def members(study: Path) -> list[dict[str, Any]]:
+    return [json.loads(file.read_text(encoding="utf-8")) for file in sorted((study / "runs").glob("*.json"))]
+
+
+def finished(study: Path, root: Path) -> tuple[list[FinishedRun], list[str]]:
+    """The study's runs whose artefacts are whole, and the names of those that are not."""
+    runs = [FinishedRun(root, member) for member in members(study)]
+    return [run for run in runs if run.complete], [run.name for run in runs if not run.complete]
+
+
+def augmenters(runs: Sequence[FinishedRun]) -> list[str]:
+    """Those there are: the known ones in a fixed order, then the others."""
+    found = {run.augmenter for run in runs}
+    return [name for name in ORDER if name in found] + sorted(found - set(ORDER))
+
+
+def points(runs: Sequence[FinishedRun]) -> list[CurvePoint]:
+    result = []
+    for augmenter in augmenters(runs):
+        own = [run for run in runs if run.augmenter == augmenter]
+        for budget in sorted({run.budget for run in own}):
+            result.append(point([run for run in own if run.budget == budget]))
+    return result
+
+
+def point(runs: Sequence[FinishedRun]) -> CurvePoint:
+    """The mean over seeds; its standard error over seeds where there are two, else clustered by document."""
+    accuracies = [run.score["accuracy"] for run in runs]
+    return CurvePoint(
+        augmenter=runs[0].augmenter,
+        budget=runs[0].budget,
+        synthetic_tokens=round(mean(run.synthetic_tokens for run in runs)),
+        accuracy=mean(accuracies),
+        stderr=error_of(accuracies, runs[0].score["stderr"]),
+        seeds=len(runs),
+        questions=sum(run.score["questions"] for run in runs),
+        groups=group_means([run.scores for run in runs], runs[0].task),
+        background=background([run.scores for run in runs]),
+    )
+
+
+def base(runs: Sequence[FinishedRun]) -> dict[str, Any] | None:
+    """The starting model on the study's questions: one value for each seed's documents."""
+    by_seed = {run.seed: run.baseline for run in runs}
+    found = [scores for scores in by_seed.values() if scores]
+    if not found:
+        return None
+    task = runs[0].task
+    accuracies = [scores[task]["accuracy"] for scores in found]
+    return {
+        "accuracy": mean(accuracies),
+        "stderr": error_of(accuracies, found[0][task]["stderr"]),
+        "chance": found[0][task]["chance"],
+        "seeds": len(found),
+        "questions": sum(scores[task]["questions"] for scores in found),
+        "groups": group_means(found, task),
+        "background": background(found),
+        "tasks": {name: mean(scores[name]["accuracy"] for scores in found) for name in found[0]},
+    }
+
+
+def error_of(accuracies: Sequence[float], single: float) -> float:
+    return stdev(accuracies) / sqrt(len(accuracies)) if len(accuracies) > 1 else single
+
+
+def group_means(scores: Sequence[dict[str, Any]], task: str) -> dict[str, float]:
+    groups = scores[0][task]["groups"]
+    return {name: mean(found[task]["groups"][name]["accuracy"] for found in scores) for name in groups}
+
+
+def background(scores: Sequence[dict[str, Any]]) -> float | None:
+    """Accuracy on what the starting model was taught before: what falls when it forgets."""
+    return mean(found["seen"]["accuracy"] for found in scores) if "seen" in scores[0] else None

@@ -1,0 +1,127 @@
+"""The curve as a picture: all questions, each kind of question, and what was forgotten. PNG and SVG."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import matplotlib
+
+matplotlib.use("Agg")
+import matplotlib.pyplot as plt
+from matplotlib.axes import Axes
+from matplotlib.ticker import FuncFormatter, NullLocator, PercentFormatter
+
+# Okabe and Ito's palette, told apart by marker too.
+STYLES: Mapping[str, tuple[str, str]] = {"entigraph": ("#0072B2", "o"), "rephrase": ("#D55E00", "s"), "raw": ("#009E73", "^")}
+OTHERS: Sequence[tuple[str, str]] = (("#CC79A7", "D"), ("#E69F00", "v"), ("#56B4E9", "P"))
+LABELS: Mapping[str, str] = {"entigraph": "EntiGraph", "rephrase": "Rephrase", "raw": "Raw (documents repeated)"}
+BASE, CHANCE = "#000000", "#777777"
+
+
+def scaling_curve(curve: Mapping[str, Any], out: Path, title: str) -> list[Path]:
+    """Draws curve.json's content; returns the files."""
+    plt.rcParams.update({"font.size": 9, "axes.spines.top": False, "axes.spines.right": False, "svg.fonttype": "none"})
+    plt.rcParams["svg.hashsalt"] = "entigraph"
+    groups = sorted({group for point in curve["points"] for group in point["groups"]})[:3]
+    panels = [*groups, *(["background"] if any(point["background"] is not None for point in curve["points"]) else [])]
+    figure = plt.figure(figsize=(11, 4.8), layout="constrained")
+    grid = figure.add_gridspec(2, 4, width_ratios=(1.15, 1.15, 1, 1))
+    main_panel(figure.add_subplot(grid[:, :2]), curve)
+    for position, name in enumerate(panels):
+        axes = figure.add_subplot(grid[position // 2, 2 + position % 2])
+        small_panel(axes, curve, name)
+    figure.suptitle(title, fontsize=10)
+    files = [out / "curve.png", out / "curve.svg"]
+    for file in files:
+        figure.savefig(file, dpi=160, metadata={"Date": None} if file.suffix == ".svg" else None)
+    plt.close(figure)
+    return files
+
+
+def main_panel(axes: Axes, curve: Mapping[str, Any]) -> None:
+    for number, name in enumerate(augmenters(curve)):
+        color, marker = style(name, number)
+        own = [point for point in curve["points"] if point["augmenter"] == name]
+        axes.errorbar(
+            [point["synthetic_tokens"] for point in own],
+            [point["accuracy"] for point in own],
+            yerr=[point["stderr"] for point in own],
+            color=color,
+            marker=marker,
+            linestyle="none",
+            capsize=3,
+            label=LABELS.get(name, name),
+            zorder=3,
+        )
+        draw_fit(axes, next((fit for fit in curve["fits"] if fit["augmenter"] == name and "r2" in fit), None), own, color)
+    reference_lines(axes, curve)
+    axes.set_ylabel("closed-book accuracy")
+    axes.set_xlabel("synthetic tokens")
+    axes.set_title("All questions", fontsize=9)
+    axes.legend(frameon=False, fontsize=8, loc="upper left")
+    token_axis(axes, curve)
+
+
+def draw_fit(axes: Axes, fit: Mapping[str, Any] | None, own: Sequence[Mapping[str, Any]], color: str) -> None:
+    """The fitted line with its band; the points joined where there is no fit."""
+    if fit is None:
+        axes.plot([point["synthetic_tokens"] for point in own], [point["accuracy"] for point in own], color=color, linewidth=1)
+        return
+    import numpy as np
+
+    band, parameters = fit["band"], fit["parameters"]
+    axes.fill_between(band["tokens"], band["low"], band["high"], color=color, alpha=0.15, linewidth=0)
+    label = f"   a + b·ln n: {100 * fit['gain_per_doubling']:+.1f} points a doubling, R² = {fit['r2']:.2f}"
+    axes.plot(band["tokens"], parameters["a"] + parameters["b"] * np.log(band["tokens"]), color=color, linewidth=1.2, label=label)
+
+
+def small_panel(axes: Axes, curve: Mapping[str, Any], name: str) -> None:
+    for number, augmenter in enumerate(augmenters(curve)):
+        color, marker = style(augmenter, number)
+        own = [point for point in curve["points"] if point["augmenter"] == augmenter]
+        values = [point["background"] if name == "background" else point["groups"].get(name) for point in own]
+        axes.plot([point["synthetic_tokens"] for point in own], values, color=color, marker=marker, markersize=4, linewidth=1)
+    reference_lines(axes, curve, name)
+    axes.set_title("Background facts (forgetting)" if name == "background" else f"{name.replace('_', ' ').capitalize()} questions", fontsize=9)
+    axes.tick_params(labelsize=7)
+    token_axis(axes, curve)
+
+
+def reference_lines(axes: Axes, curve: Mapping[str, Any], name: str | None = None) -> None:
+    base = curve["base"]
+    if base is None:
+        return
+    value = base["accuracy"] if name is None else base["background"] if name == "background" else base["groups"].get(name)
+    if value is not None:
+        axes.axhline(value, color=BASE, linestyle="--", linewidth=1, label="Base model", zorder=1)
+    axes.axhline(base["chance"], color=CHANCE, linestyle=":", linewidth=1, label="Chance", zorder=1)
+
+
+def token_axis(axes: Axes, curve: Mapping[str, Any]) -> None:
+    axes.set_xscale("log")
+    budgets = sorted({point["budget"] for point in curve["points"]})
+    axes.xaxis.set_minor_locator(NullLocator())
+    if len(budgets) <= 6:
+        axes.set_xticks(budgets)
+    axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: short(value)))
+    axes.yaxis.set_major_formatter(PercentFormatter(1, decimals=0))
+    axes.set_ylim(0, 1)
+    axes.grid(axis="y", color="#dddddd", linewidth=0.6)
+    axes.set_axisbelow(True)
+
+
+def short(tokens: float) -> str:
+    for size, unit in ((1e9, "B"), (1e6, "M"), (1e3, "k")):
+        if tokens >= size:
+            return f"{tokens / size:g}{unit}"
+    return f"{tokens:g}"
+
+
+def augmenters(curve: Mapping[str, Any]) -> list[str]:
+    """In the order of the legend: the highest last point first."""
+    last: dict[str, float] = {point["augmenter"]: point["accuracy"] for point in curve["points"]}
+    return sorted(last, key=lambda name: -last[name])
+
+
+def style(name: str, number: int) -> tuple[str, str]:
+    return STYLES.get(name, OTHERS[number % len(OTHERS)])

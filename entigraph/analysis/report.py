@@ -1,0 +1,154 @@
+"""One self-contained page: the curve, its table, texts beside their source, one document's entity graph, provenance."""
+
+import itertools
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from math import cos, pi, sin
+from pathlib import Path
+from typing import Any
+
+from jinja2 import Environment, PackageLoader, StrictUndefined, select_autoescape
+from markupsafe import Markup
+
+from entigraph.analysis.collect import FinishedRun, augmenters
+from entigraph.analysis.settings import ScalingCurve
+from entigraph.artefact import is_complete, read
+from entigraph.records import Document, EntityGraph, SyntheticText, read_jsonl
+from entigraph.texts import read_texts
+
+CHARACTERS_SHOWN = 1500
+NODES_SHOWN = 40
+WIDTH, HEIGHT, RADIUS = 760, 560, 205
+
+
+@dataclass(frozen=True)
+class Sample:
+    document: Document
+    text: SyntheticText
+
+
+@dataclass(frozen=True)
+class Node:
+    name: str
+    x: float
+    y: float
+    anchor: str
+
+
+@dataclass(frozen=True)
+class Edge:
+    one: Node
+    other: Node
+    texts: int
+    opacity: float
+
+
+@dataclass(frozen=True)
+class Picture:
+    """A document's entity graph: an edge is a pair that some text is about."""
+
+    document: Document
+    nodes: Sequence[Node]
+    edges: Sequence[Edge]
+    pairs: int
+    left_out: int
+
+
+def write_report(study: Path, root: Path, curve: dict[str, Any], runs: Sequence[FinishedRun], settings: ScalingCurve) -> None:
+    environment = Environment(
+        loader=PackageLoader("entigraph.analysis", "."),
+        autoescape=select_autoescape(default=True, default_for_string=True),
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    svg = (study / "curve.svg").read_text(encoding="utf-8")
+    page = environment.get_template("report.html.j2").render(
+        study=study.name,
+        curve=curve,
+        figure=Markup(svg[svg.index("<svg") :]),
+        groups=sorted({group for point in curve["points"] for group in point["groups"]}),
+        fictional=any(run.member["fictional"] for run in runs),
+        samples=samples(runs, settings.samples_shown),
+        picture=picture(runs),
+        width=WIDTH,
+        height=HEIGHT,
+        provenance=provenance(runs, root),
+        shown=CHARACTERS_SHOWN,
+    )
+    (study / "report.html").write_text(page, encoding="utf-8")
+
+
+def samples(runs: Sequence[FinishedRun], count: int) -> list[Sample]:
+    """A text of each kind that was written, the most processed augmenter first, beside its source."""
+    found: list[Sample] = []
+    for augmenter in reversed(augmenters(runs)):
+        run = next(run for run in runs if run.augmenter == augmenter)
+        if run.member["repeats"]:
+            continue
+        documents = {document.id: document for document in read_jsonl(run.folder("corpus") / "documents.jsonl", Document)}
+        kinds: dict[str, SyntheticText] = {}
+        for text in itertools.islice(read_texts(run.folder("synthesis")), 20_000):
+            kinds.setdefault(text.kind, text)
+        found += [Sample(documents[text.document_id], text) for text in kinds.values()]
+    by_augmenter = itertools.zip_longest(*(list(group) for _, group in itertools.groupby(found, lambda s: s.text.augmenter)))
+    return [sample for sample in itertools.chain.from_iterable(by_augmenter) if sample][:count]
+
+
+def picture(runs: Sequence[FinishedRun]) -> Picture | None:
+    """The graph of the first document of the largest run that has one."""
+    graphed = [run for run in runs if (run.folder("synthesis") / "graphs.jsonl").exists()]
+    for run in sorted(graphed, key=lambda run: -run.budget):
+        graph = next(iter(read_jsonl(run.folder("synthesis") / "graphs.jsonl", EntityGraph)), None)
+        if graph:
+            documents = read_jsonl(run.folder("corpus") / "documents.jsonl", Document)
+            document = next(document for document in documents if document.id == graph.document_id)
+            return drawn(document, graph, read_texts(run.folder("synthesis")))
+    return None
+
+
+def drawn(document: Document, graph: EntityGraph, texts: Any) -> Picture:
+    names = list(graph.entities)[:NODES_SHOWN]
+    nodes = {name: node(name, index, len(names)) for index, name in enumerate(names)}
+    together: Counter[frozenset[str]] = Counter()
+    for text in texts:
+        if text.document_id == document.id:
+            together.update(frozenset(pair) for pair in itertools.combinations(text.about, 2) if set(pair) <= set(nodes))
+    most = max(together.values(), default=1)
+    edges = []
+    for pair, count in together.items():
+        one, other = sorted(pair)
+        edges.append(Edge(nodes[one], nodes[other], count, 0.08 + 0.6 * count / most))
+    return Picture(document, list(nodes.values()), edges, len(names) * (len(names) - 1) // 2, len(graph.entities) - len(names))
+
+
+def node(name: str, index: int, count: int) -> Node:
+    angle = 2 * pi * index / count - pi / 2
+    x, y = WIDTH / 2 + RADIUS * cos(angle), HEIGHT / 2 + RADIUS * sin(angle)
+    return Node(name, round(x, 1), round(y, 1), "middle" if abs(cos(angle)) < 0.2 else "start" if cos(angle) > 0 else "end")
+
+
+def provenance(runs: Sequence[FinishedRun], root: Path) -> list[dict[str, Any]]:
+    """Every folder that the runs were made from, once, with what its manifest says."""
+    folders = {run.folder(part) for run in runs for part in ("corpus", "synthesis", "tokens", "training", "evaluation", "baseline") if part in run.member}
+    found: dict[Path, dict[str, Any]] = {}
+    waiting = list(folders)
+    while waiting:
+        folder = waiting.pop()
+        if folder in found or not is_complete(folder):
+            continue
+        found[folder] = read(folder)
+        waiting += [path for made in found[folder]["inputs"].values() for path in root.glob(f"*/{made['folder']}")]
+    rows = [
+        {
+            "stage": manifest["stage"],
+            "folder": str(folder.relative_to(root)),
+            "seconds": manifest.get("seconds"),
+            "counts": {name: value for name, value in manifest["counts"].items() if not isinstance(value, dict)},
+            "versions": manifest["versions"],
+        }
+        for folder, manifest in found.items()
+    ]
+    order = ("corpus", "tokenizer", "synthesis", "tokens", "training", "evaluation")
+    return sorted(rows, key=lambda row: (order.index(row["stage"]), row["folder"]))

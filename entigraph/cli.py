@@ -1,0 +1,122 @@
+"""The command: entigraph [experiments=<name>] [stage=<stage>] [key=value ...]"""
+
+import os
+import sys
+import traceback
+from pathlib import Path
+
+import hydra
+from omegaconf import DictConfig
+
+from entigraph import config as schema
+from entigraph import stages, sweep
+from entigraph.config import Stage
+from entigraph.errors import EntigraphError
+from entigraph.progress import Terminal
+
+MENDABLE, UNEXPECTED, INTERRUPTED = 1, 70, 130
+
+
+def home() -> Path:
+    """The folder that holds conf/ and experiments/: inside the package when installed, beside it in a checkout."""
+    package = Path(__file__).resolve().parent
+    return package if (package / "conf").is_dir() else package.parent
+
+
+os.environ["ENTIGRAPH_HOME"] = str(home())
+schema.register()
+stages.register()
+
+
+FAILURE: list[Exception] = []
+
+
+def job(config: DictConfig) -> None:
+    """What Hydra calls. An exception is kept for `main`: Hydra would print it in a form of its own."""
+    if sweep.is_job():
+        sweep.run_job(config)
+        return
+    try:
+        run_one(config)
+    except Exception as error:
+        FAILURE.append(error)
+
+
+def run_one(config: DictConfig) -> None:
+    """One configuration: plan it, run it, or run one stage of it."""
+    run = stages.Run(config)
+    if config.stage is Stage.plan:
+        stages.print_plan(run)
+    elif config.stage is Stage.analysis:
+        sweep.analyse(run)
+    elif config.stage is Stage.pipeline:
+        complete = run.complete
+        stages.pipeline(run, Terminal())
+        stages.register_member(run)
+        stages.print_result(run, complete)
+    else:
+        stages.one_stage(run, config.stage, Terminal())
+
+
+def main() -> None:
+    # Without it, Hydra prints errors itself, with a status of its own: ours are to have one form.
+    os.environ["HYDRA_FULL_ERROR"] = "1"
+    sys.stdout.reconfigure(line_buffering=True)  # type: ignore[union-attr]
+    try:
+        run_hydra()
+        if FAILURE:
+            raise FAILURE.pop()
+        status = 0
+    except sweep.Leave as leaving:
+        status = failed(leaving.error) if leaving.error else leaving.status
+    except KeyboardInterrupt:
+        print("interrupted; the same command continues", file=sys.stderr)
+        status = INTERRUPTED
+    except Exception as error:
+        status = failed(error)
+    except SystemExit as leaving:
+        status = MENDABLE if leaving.code == 2 else int(leaving.code or 0)
+    raise SystemExit(status)
+
+
+def run_hydra() -> None:
+    """Again without the jobs whose process died, where a worker of a sweep was killed."""
+    from concurrent.futures.process import BrokenProcessPool
+
+    entry = hydra.main(version_base="1.3", config_path=str(home() / "conf"), config_name="config")(job)
+    while True:
+        try:
+            entry()
+            return
+        except BrokenProcessPool:
+            if not sweep.survivors():
+                raise
+
+
+def failed(error: Exception) -> int:
+    message = explained(error)
+    if message is not None:
+        print(f"error: {message}", file=sys.stderr)
+        return MENDABLE
+    traceback.print_exception(error)
+    print(f"error: an unexpected {type(error).__name__}, a fault of entigraph: please report the lines above", file=sys.stderr)
+    return UNEXPECTED
+
+
+def explained(error: Exception) -> str | None:
+    """What the user can mend: our own message, or Hydra's and OmegaConf's about a command line or file; else None."""
+    from hydra.errors import HydraException
+    from omegaconf.errors import OmegaConfBaseException
+
+    chain: list[BaseException] = []
+    cause: BaseException | None = error
+    while cause is not None and cause not in chain:
+        chain.append(cause)
+        cause = cause.__cause__ or cause.__context__
+    for link in chain:
+        if isinstance(link, EntigraphError):
+            return str(link)
+    if not isinstance(error, (HydraException, OmegaConfBaseException)):
+        return None
+    told = [str(link).strip() for link in chain if isinstance(link, (HydraException, OmegaConfBaseException))]
+    return "\n".join(dict.fromkeys(told))

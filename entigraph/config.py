@@ -1,0 +1,190 @@
+"""The shape of the root config, the building of its components, and the check that runs before any stage does."""
+
+import dataclasses
+import logging
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from difflib import get_close_matches
+from enum import StrEnum
+from pathlib import Path
+from typing import Any
+
+from hydra.core.config_store import ConfigStore
+from hydra.utils import get_object
+from omegaconf import MISSING, DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+from entigraph.errors import ConfigError, EntigraphError
+
+
+class Stage(StrEnum):  # StrEnum, so that ${stage} reads "tokens" and not "Stage.tokens"
+    plan = "plan"
+    pipeline = "pipeline"
+    corpus = "corpus"
+    synthesis = "synthesis"
+    tokens = "tokens"
+    training = "training"
+    evaluation = "evaluation"
+    analysis = "analysis"
+
+
+@dataclass
+class Paths:
+    root: str = "outputs"
+
+
+@dataclass
+class Synthesis:
+    """`token_budget` ends generation once so many tokens exist; null: when the augmenter has nothing more to ask."""
+
+    token_budget: int | None = None
+    seed: int = 0
+
+
+@dataclass
+class Tokens:
+    """`budget` is the longest prefix of whole texts within so many tokens; null: all of them."""
+
+    budget: int | None = None
+
+
+@dataclass
+class Root:
+    """`seed` decides the initial weights, the order of training and the draw of the budget; nothing else follows it."""
+
+    stage: Stage = Stage.plan
+    study: str = "study"
+    seed: int = 0
+    needs: list[str] = field(default_factory=list)
+    sweep: dict[str, Any] = field(default_factory=dict)
+    paths: Paths = field(default_factory=Paths)
+    corpus: Any = MISSING
+    augmenter: Any = MISSING
+    llm: Any = MISSING
+    synthesis: Synthesis = field(default_factory=Synthesis)
+    tokenizer: Any = MISSING
+    tokens: Tokens = field(default_factory=Tokens)
+    data: Any = MISSING
+    model: Any = MISSING
+    optim: Any = MISSING
+    trainer: Any = MISSING
+    evaluation: dict[str, Any] = field(default_factory=dict)
+    analysis: Any = MISSING
+    logger: Any = MISSING
+
+
+COMPONENTS = ("corpus", "augmenter", "llm", "tokenizer", "data", "model", "optim", "trainer", "analysis", "logger")
+
+
+def register() -> None:
+    """Make the schema and the resolvers known to Hydra and OmegaConf."""
+    logging.getLogger("hydra.utils").setLevel(logging.CRITICAL)  # it logs what we report ourselves
+    ConfigStore.instance().store(name="schema", node=Root)
+    OmegaConf.register_new_resolver("absolute", lambda path: str(Path(path).expanduser().resolve()), replace=True)
+    OmegaConf.register_new_resolver("choices", lambda values: ",".join(map(str, values)), replace=True)
+    OmegaConf.register_new_resolver("cores", cores, replace=True)
+    OmegaConf.register_new_resolver("largest", largest, replace=True)
+
+
+def cores() -> int:
+    """Those that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def largest(values: list[int], other: int | None) -> int:
+    """The largest of a study's budgets, and of one that was asked for beside them."""
+    return max(*values, other) if other is not None else max(values)
+
+
+def build(node: DictConfig, key: str) -> Any:
+    """The object that a node with a _target_ describes, its values converted to the fields' types.
+
+    Raises ConfigError listing every problem of the node.
+    """
+    problems, built = try_to_build(node, key)
+    if problems:
+        raise ConfigError("\n".join(problems))
+    return built
+
+
+def try_to_build(node: Any, key: str) -> tuple[list[str], Any]:
+    if not isinstance(node, DictConfig) or "_target_" not in node:
+        return [f"{key}: {node!r} found; choose an option, e.g. {key}=<name> ({key}=? lists them)"], None
+    try:
+        target = get_object(node["_target_"])
+    except (ImportError, ValueError) as error:
+        return [f"{key}._target_: {str(error).splitlines()[-1]}"], None
+    if not dataclasses.is_dataclass(target):
+        return [f"{key}._target_: {node['_target_']} is not a dataclass; components are dataclasses"], None
+    values = {str(name): name for name in node if name != "_target_"}
+    known = {found.name: found for found in dataclasses.fields(target) if found.init}
+    problems = [
+        f"{key}.{name}: unknown to {target.__name__}; did you mean {' or '.join(get_close_matches(name, known) or known)}?"
+        for name in values
+        if name not in known
+    ]
+    schema = OmegaConf.structured(target)
+    OmegaConf.set_readonly(schema, False)  # a frozen dataclass makes a read-only node
+    for name in values:
+        if name in known:
+            try:
+                schema[name] = resolved(node, name)
+            except OmegaConfBaseException as error:
+                problems.append(f"{key}.{name}: {explained(error)}")
+    problems += [f"{key}.{name}: {target.__name__} needs it, and it is not set" for name in known if OmegaConf.is_missing(schema, name)]
+    if problems:
+        return problems, None
+    try:
+        return [], OmegaConf.to_object(schema)
+    except ConfigError as error:
+        return [str(error)], None
+
+
+def resolved(node: DictConfig, name: str) -> Any:
+    if OmegaConf.is_missing(node, name):
+        return MISSING
+    value = node[name]
+    return OmegaConf.to_container(value, resolve=True) if OmegaConf.is_config(value) else value
+
+
+def explained(error: BaseException) -> str:
+    """The message of our own error, where a resolver of ours raised it; else the first line of OmegaConf's."""
+    cause: BaseException | None = error
+    while cause is not None:
+        if isinstance(cause, EntigraphError):
+            return str(cause)
+        cause = cause.__cause__ or cause.__context__
+    return str(error).splitlines()[0]
+
+
+def validate(config: DictConfig) -> None:
+    """Raise one ConfigError that lists every problem of every component; build nothing that costs."""
+    problems: list[str] = []
+    for key, node in components(config, problems):
+        problems += try_to_build(node, key)[0]
+    refuse(problems)
+
+
+def components(config: DictConfig, problems: list[str]) -> Iterator[tuple[str, Any]]:
+    for key in COMPONENTS:
+        if OmegaConf.is_missing(config, key):
+            problems.append(f"{key}: not chosen; {key}=? lists the options")
+        else:
+            yield key, config[key]
+    for name, node in config.evaluation.items():
+        yield f"evaluation.{name}", node
+
+
+def refuse(problems: list[str]) -> None:
+    if problems:
+        raise ConfigError("the configuration has problems:\n" + "\n".join(f"  - {line}" for line in dict.fromkeys(problems)))
+
+
+def problem_of(check: Any, *arguments: Any) -> list[str]:
+    """What a check complains of, as a list to add to others."""
+    try:
+        check(*arguments)
+    except EntigraphError as error:
+        return [str(error)]
+    return []

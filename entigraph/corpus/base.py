@@ -1,0 +1,42 @@
+"""What every corpus is: a source that reads into documents and, where it has some, questions."""
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Protocol
+
+from entigraph.errors import ConfigError
+from entigraph.records import Document, Question
+
+
+@dataclass
+class Content:
+    documents: list[Document] = field(default_factory=list)
+    questions: list[Question] = field(default_factory=list)
+    counts: dict[str, Any] = field(default_factory=dict)  # what the reader passed over, by reason
+
+
+class Corpus(Protocol):
+    """`name` goes into folder names. `fictional`: the offline writer understands the documents. `questions_known`: it
+    comes with questions, so that there can be an accuracy.
+    """
+
+    name: str
+    fictional: bool
+
+    @property
+    def questions_known(self) -> bool: ...
+
+    def sources(self) -> list[Path]:
+        """The files or folders read: they decide the content. Raises ConfigError where one is missing."""
+        ...
+
+    def read(self) -> Content:
+        """Raises DataError naming file and line."""
+        ...
+
+
+def existing(path: str, key: str, expected: str) -> Path:
+    found = Path(path).expanduser().resolve()
+    if not path or not found.exists():
+        raise ConfigError(f"{key}: {path or 'nothing given'!r} does not exist; give {expected}, e.g. {key}=...")
+    return found

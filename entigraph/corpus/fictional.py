@@ -1,0 +1,128 @@
+"""Fictional corpora: target documents that no model has read, and the background that a tiny base model grows up on."""
+
+import random
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from itertools import combinations
+from pathlib import Path
+from typing import ClassVar
+
+from entigraph.corpus.base import Content
+from entigraph.errors import ConfigError
+from entigraph.fictional.questions import Item, answered, questions
+from entigraph.fictional.reading import Reading, comprehend
+from entigraph.fictional.world import NamePool, World, worlds
+from entigraph.fictional.writing import paraphrase, relate, source_document
+from entigraph.records import Document, Question
+
+ITEMS_A_TEXT = 3
+
+
+@dataclass(frozen=True, kw_only=True)
+class Fictional:
+    """`documents` documents, each a world of its own, each with 105 questions."""
+
+    name: str = "fictional"
+    documents: int = 8
+    seed: int = 0
+    fictional: ClassVar[bool] = True
+    questions_known: ClassVar[bool] = True
+
+    def __post_init__(self) -> None:
+        if self.documents < 1:
+            raise ConfigError(f"corpus.documents: {self.documents} found, at least 1 expected")
+
+    def sources(self) -> list[Path]:
+        return []
+
+    def read(self) -> Content:
+        content = Content()
+        for index, world in enumerate(worlds(self.documents, NamePool.target, self.seed)):
+            rng = random.Random(f"target/{self.seed}/{index}")
+            document = Document(id=f"chronicle-{index:03}", title=f"Chronicle {index}", text=source_document(world, rng))
+            content.documents.append(document)
+            content.questions += [question(document.id, number, item) for number, item in enumerate(questions(world, rng))]
+        return content
+
+
+@dataclass(frozen=True, kw_only=True)
+class FictionalBackground:
+    """What the base model learns to read from: prose of every style in balance, and most of the questions, answered.
+
+    A base that has read EntiGraph's style more than others learns more from EntiGraph's texts later; the counts here
+    are balanced for that reason. `held_out` is the share of questions that no text answers.
+    """
+
+    name: str = "fictional_background"
+    worlds: int = 14
+    source_copies: int = 20
+    paraphrases: int = 20
+    pairs: int = 45
+    triples: int = 10
+    question_copies: int = 2
+    held_out: float = 0.2
+    seed: int = 0
+    fictional: ClassVar[bool] = True
+    questions_known: ClassVar[bool] = True
+
+    def __post_init__(self) -> None:
+        if self.worlds < 1:
+            raise ConfigError(f"corpus.worlds: {self.worlds} found, at least 1 expected")
+        if not 0 < self.held_out < 1:
+            raise ConfigError(f"corpus.held_out: {self.held_out} found, a share between 0 and 1 expected")
+
+    def sources(self) -> list[Path]:
+        return []
+
+    def read(self) -> Content:
+        content = Content()
+        for index, world in enumerate(worlds(self.worlds, NamePool.background, self.seed)):
+            rng = random.Random(f"background/{self.seed}/{index}")
+            items = list(questions(world, rng))
+            rng.shuffle(items)
+            unseen = round(len(items) * self.held_out)
+            texts = [*self.prose(world, rng), *quizzes(items[unseen:], self.question_copies, rng)]
+            world_id = f"world-{index:03}"
+            content.documents += [
+                Document(id=f"{world_id}-{number:03}", title=f"{world_id} {number}", text=text) for number, text in enumerate(texts)
+            ]
+            content.questions += [
+                question(world_id, number, item, split="held_out" if number < unseen else "seen")
+                for number, item in enumerate(items)
+            ]
+        return content
+
+    def prose(self, world: World, rng: random.Random) -> Iterator[str]:
+        source = source_document(world, rng)
+        reading = comprehend(source)
+        assert reading is not None
+        yield from [source] * self.source_copies
+        for _ in range(self.paraphrases):
+            yield paraphrase(reading, rng)
+        pairs = rng.sample(list(combinations(world.entities, 2)), min(self.pairs, 190))
+        yield from (related(reading, pair, rng) for pair in pairs)
+        yield from (related(reading, rng.sample(world.entities, 3), rng) for _ in range(self.triples))
+
+
+def related(reading: Reading, entities: Sequence[str], rng: random.Random) -> str:
+    return relate(reading.facts, rng.sample(entities, len(entities)), rng)
+
+
+def quizzes(items: Sequence[Item], copies: int, rng: random.Random) -> Iterator[str]:
+    for _ in range(copies):
+        drawn = rng.sample(items, len(items))
+        for start in range(0, len(drawn), ITEMS_A_TEXT):
+            yield " ".join(map(answered, drawn[start : start + ITEMS_A_TEXT]))
+
+
+def question(document_id: str, number: int, item: Item, split: str = "test") -> Question:
+    return Question(
+        id=f"{document_id}-q{number:03}",
+        document_id=document_id,
+        text=item.text,
+        choices=item.choices,
+        answer=item.answer,
+        group=item.group,
+        split=split,
+        thought=item.via is not None,
+    )

@@ -1,0 +1,58 @@
+"""Questions about a world, in wording that no writer uses; wrong options are entities of the same type and document."""
+
+import random
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+from entigraph.fictional.grammar import ASK, ASK_TWO_STEPS, Step, definite
+from entigraph.fictional.world import World
+
+OPTIONS = 4
+
+
+@dataclass(frozen=True)
+class Item:
+    group: str
+    text: str
+    choices: Sequence[str]
+    answer: int
+    via: str | None = None  # the entity between, for a question of two steps
+
+
+def questions(world: World, rng: random.Random) -> Iterator[Item]:
+    """105 items: each fact asked forward and inverse, and seven compositions from each of five entities.
+
+    A composition is asked with the entity between as a generated "Thought": without it a model of this size stays
+    at chance whatever it has read (it stands for the paper's chain of thought).
+    """
+    for fact in world.facts:
+        forward, inverse = ASK[fact.relation]
+        yield item(world, "forward", forward.format(s=fact.subject), fact.object, rng, barred=fact.subject)
+        yield item(world, "inverse", inverse.format(o=fact.object), fact.subject, rng, barred=fact.object)
+    for group, ask, first, second in ASK_TWO_STEPS:
+        for entity in getattr(world, group):
+            via = walk(world, entity, first)
+            yield item(world, "two_hop", ask.format(x=entity), walk(world, via, second), rng, via=definite(via))
+
+
+def item(
+    world: World, group: str, text: str, answer: str, rng: random.Random, barred: str | None = None, via: str | None = None
+) -> Item:
+    wrong = [entity for entity in world.alike(answer) if entity not in (answer, barred)]
+    choices = [answer, *rng.sample(wrong, OPTIONS - 1)]
+    rng.shuffle(choices)
+    return Item(group, text, [definite(choice) for choice in choices], choices.index(answer), via)
+
+
+def walk(world: World, entity: str, step: Step) -> str:
+    relation, onward = step
+    for fact in world.facts:
+        if fact.relation is relation and entity == (fact.subject if onward else fact.object):
+            return fact.object if onward else fact.subject
+    raise AssertionError(f"{entity} has no {relation}")
+
+
+def answered(item: Item) -> str:
+    """The item as training text of the background; the evaluation's prompt is its beginning."""
+    thought = f" Thought: {item.via}." if item.via else ""
+    return f"Question: {item.text}{thought} Answer: {item.choices[item.answer]}."

@@ -1,0 +1,122 @@
+"""A writer without a model. It sees only the prompt, and rearranges what the prompt's document says.
+
+Fictional documents it understands (their grammar is ours); any other English text it treats extractively: entities
+are recurring capitalised words and phrases, and a text about some of them is the document's own sentences about
+them, rearranged. That is enough to prove the plumbing and says nothing about what an LLM's texts would teach.
+"""
+
+import json
+import random
+import re
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+
+from entigraph.errors import LLMError
+from entigraph.fictional.reading import comprehend
+from entigraph.fictional.writing import relate, restate
+from entigraph.llm.base import Completion, Request
+
+MOST_ENTITIES = 24
+SUMMARY_SENTENCES = 3
+# Which of the four wordings of a fact a style draws from: with these, the three together use all of them.
+WORDINGS: Mapping[str, Sequence[int]] = {"easy": (0, 1), "medium": (0, 1, 2, 3), "hard": (2, 3)}
+NOT_NAMES = frozenset(
+    "The A An And But Or If In On At By For From To Of As It He She They We I You His Her Its Their My Your This That These "
+    "Those There Here When While Where What Who Why How Then Now No Not Yes So Oh Well All Some One Two After Before".split()
+)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Offline:
+    name: str = "offline"
+
+    def complete(self, requests: Iterable[Request]) -> Iterator[tuple[Request, Completion]]:
+        for request in requests:
+            yield request, Completion(text=write(request), model=self.name)
+
+
+def write(request: Request) -> str:
+    task = request.system.split("\n", 1)[0].strip().lower()
+    parts = sections(request.user)
+    handler = next((handler for start, handler in HANDLERS.items() if task.startswith(start)), None)
+    if handler is None or "document" not in parts:
+        raise LLMError(
+            f"the offline writer does not know the task {task!r}; it knows {', '.join(HANDLERS)} over a '### Document' section"
+        )
+    return handler(task, parts, random.Random(request.hash))
+
+
+def sections(prompt: str) -> dict[str, str]:
+    """The text below each '### Heading' of a prompt."""
+    pieces = re.split(r"^### (Document|Entities)\n", prompt, flags=re.MULTILINE)
+    return {heading.lower(): body.strip() for heading, body in zip(pieces[1::2], pieces[2::2], strict=True)}
+
+
+def body(parts: Mapping[str, str]) -> str:
+    """The document without its first line, which names title, author and year."""
+    return parts["document"].split("\n", 1)[-1].strip()
+
+
+def list_entities(task: str, parts: Mapping[str, str], rng: random.Random) -> str:
+    text = body(parts)
+    reading = comprehend(text)
+    entities = reading.entities if reading else key_phrases(text)
+    summary = " ".join(sentences(text)[:SUMMARY_SENTENCES])
+    return json.dumps({"summary": summary, "entities": entities}, ensure_ascii=False)
+
+
+def relate_entities(task: str, parts: Mapping[str, str], rng: random.Random) -> str:
+    entities = [line.removeprefix("- ").strip() for line in parts.get("entities", "").splitlines() if line.strip()]
+    text = body(parts)
+    reading = comprehend(text)
+    return relate(reading.facts, entities, rng) if reading else extract(text, entities, rng)
+
+
+def rewrite(task: str, parts: Mapping[str, str], rng: random.Random) -> str:
+    text = body(parts)
+    reading = comprehend(text)
+    if reading:
+        return restate(reading, rng, WORDINGS[task.split()[-1]])
+    # Without understanding, a paraphrase is the text with a sentence left out here and there: no new words.
+    kept = [sentence for sentence in sentences(text) if rng.random() < 0.9]
+    return " ".join(kept or sentences(text))
+
+
+HANDLERS: Mapping[str, Callable[[str, Mapping[str, str], random.Random], str]] = {
+    "list the entities": list_entities,
+    "relate the entities": relate_entities,
+    "rewrite the document": rewrite,
+}
+
+
+@lru_cache(maxsize=64)
+def sentences(text: str) -> tuple[str, ...]:
+    flowing = re.sub(r"\s+", " ", text).strip()
+    return tuple(piece for piece in re.split(r"(?<=[.!?][\"'”’)]|.[.!?])\s+(?=[\"'“‘(A-Z0-9])", flowing) if piece)
+
+
+@lru_cache(maxsize=64)
+def key_phrases(text: str) -> tuple[str, ...]:
+    """Capitalised words and phrases that recur, then frequent long words: most frequent first."""
+    names = Counter(
+        " ".join(words)
+        for found in re.finditer(r"\b[A-Z][\w'’-]+(?: [A-Z][\w'’-]+){0,2}", text)
+        if (words := [word for word in found.group().split() if word not in NOT_NAMES])
+    )
+    words = Counter(re.findall(r"\b[a-z]{7,}\b", text))
+    ranked = [name for name, count in names.most_common() if count > 1] + [word for word, count in words.most_common() if count > 2]
+    ranked += [name for name, _ in names.most_common()] + [word for word, _ in words.most_common()]
+    return tuple(dict.fromkeys(ranked))[:MOST_ENTITIES]
+
+
+def extract(text: str, entities: Sequence[str], rng: random.Random) -> str:
+    """The sentences about the entities: those about several first, a few about each, in a drawn order."""
+    mentions = {entity: [s for s in sentences(text) if entity in s] for entity in entities}
+    shared = [s for s in sentences(text) if sum(entity in s for entity in entities) > 1]
+    chosen = [f"{' and '.join(entities)}."]
+    for entity in entities:
+        chosen += rng.sample(mentions[entity], min(3, len(mentions[entity])))
+    rng.shuffle(shared)
+    return " ".join(dict.fromkeys([*chosen, *shared[:6]]))

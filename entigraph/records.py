@@ -1,0 +1,142 @@
+"""The language in which stages speak: frozen records, one JSON object a line (texts: one Parquet row)."""
+
+import dataclasses
+import json
+import os
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, TypeVar
+
+from entigraph.errors import DataError
+
+Record = TypeVar("Record")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Document:
+    """A source document. `meta` holds what a reader knows beyond it (author, year, topic, ...)."""
+
+    id: str
+    title: str
+    text: str
+    meta: dict[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Question:
+    """A multiple-choice question about one document.
+
+    `answer` indexes `choices`. `group` is a kind for the panel by kind (`forward`, `hard`, ...). `split` tells questions
+    apart that training text contains from those it does not. `thought`: an intermediate answer is generated first.
+    """
+
+    id: str
+    document_id: str
+    text: str
+    choices: Sequence[str]
+    answer: int
+    group: str
+    split: str = "test"
+    thought: bool = False
+
+
+@dataclass(frozen=True, kw_only=True)
+class EntityGraph:
+    """The nodes of one document's graph; every pair and triple of them is a possible edge (paper §2.2)."""
+
+    document_id: str
+    summary: str
+    entities: Sequence[str]
+
+
+@dataclass(frozen=True, kw_only=True)
+class SyntheticText:
+    """A text to train on and where it came from. `tokens` counts it as it is trained, separators included."""
+
+    id: str
+    document_id: str
+    augmenter: str
+    kind: str
+    about: Sequence[str]
+    sample: int
+    text: str
+    writer: str
+    prompt_hash: str
+    tokens: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class Failure:
+    """A request that gave no text, and why. Never part of the corpus."""
+
+    document_id: str
+    kind: str
+    about: Sequence[str]
+    reason: str
+    response: str = ""
+
+
+@dataclass(frozen=True, kw_only=True)
+class TokenShard:
+    """One file of little-endian uint32 token ids; `documents` texts end in it."""
+
+    file: str
+    tokens: int
+    documents: int
+    sha256: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Answer:
+    """What a model said to a question: each option's score, and the choice by each rule (None: not answerable)."""
+
+    question_id: str
+    document_id: str
+    group: str
+    question: str
+    thought: str
+    choices: Sequence[str]
+    scores: Sequence[float]
+    choice: int | None
+    choice_norm: int | None
+    answer: int
+    correct: bool
+    correct_norm: bool
+
+
+@dataclass(frozen=True, kw_only=True)
+class CurvePoint:
+    """One point of the curve: the mean over seeds at one budget, `stderr` over seeds, or by document where one seed."""
+
+    augmenter: str
+    synthetic_tokens: int
+    budget: int
+    accuracy: float
+    stderr: float
+    seeds: int
+    questions: int
+    groups: dict[str, float]
+    background: float | None
+
+
+def write_jsonl(path: Path, records: Iterable[Any]) -> int:
+    """Write dataclass records atomically; returns how many."""
+    unfinished = path.with_name(f".{path.name}")
+    count = 0
+    with unfinished.open("w", encoding="utf-8") as file:
+        for record in records:
+            file.write(json.dumps(dataclasses.asdict(record), ensure_ascii=False) + "\n")
+            count += 1
+    os.replace(unfinished, path)
+    return count
+
+
+def read_jsonl(path: Path, kind: type[Record]) -> Iterator[Record]:
+    """Raises DataError naming file and line where a line is not such a record."""
+    with path.open(encoding="utf-8") as file:
+        for number, line in enumerate(file, 1):
+            try:
+                yield kind(**json.loads(line))
+            except (json.JSONDecodeError, TypeError) as error:
+                raise DataError(f"{path}:{number}: not a {kind.__name__}: {error}") from None

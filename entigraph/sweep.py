@@ -1,0 +1,296 @@
+"""A study: many configurations as a Hydra multirun, watched from the parent, and the curve when the last has ended.
+
+Every job writes what it is doing to a status file; the parent shows them as a table. A job that fails returns: its
+failure is a result, because an exception that leaves a Hydra job ends the whole sweep.
+"""
+
+import json
+import os
+import shutil
+import sys
+import threading
+import time
+import traceback
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from hydra import compose
+from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
+from hydra.core.global_hydra import GlobalHydra
+from hydra.core.hydra_config import HydraConfig
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.experimental.callback import Callback
+from hydra.types import RunMode
+from omegaconf import DictConfig, OmegaConf
+
+from entigraph import stages
+from entigraph.artefact import write_json
+from entigraph.config import Stage, build
+from entigraph.errors import EntigraphError
+from entigraph.progress import StatusFile, Terminal
+from entigraph.stages import Run
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+SECONDS_BETWEEN_LOOKS = 0.5
+SECONDS_BETWEEN_SIGNS = 30.0
+DIED = "ENTIGRAPH_DIED"  # job numbers whose process died in this command: workers inherit it
+
+
+class Leave(BaseException):
+    """Ends a command from inside a Hydra callback, where Hydra turns an Exception into a warning and goes on."""
+
+    def __init__(self, status: int = 0, error: Exception | None = None) -> None:
+        self.status, self.error = status, error
+
+
+@dataclass
+class Sweep:
+    """What the parent knows of the sweep that it runs."""
+
+    config: DictConfig
+    jobs: Sequence[Sequence[str]]
+    folder: Path
+    started: float = field(default_factory=time.monotonic)
+    over: threading.Event = field(default_factory=threading.Event)
+    watcher: threading.Thread | None = None
+
+    def statuses(self) -> list[dict[str, Any]]:
+        """One for each job; those that have not begun are "waiting"."""
+        found = []
+        for number, overrides in enumerate(self.jobs):
+            try:
+                status = json.loads(job_file(self.folder, number).read_text(encoding="utf-8"))
+            except (FileNotFoundError, ValueError):
+                status = {"state": "waiting", "job": " ".join(overrides)}
+            found.append({"number": number, **status})
+        return found
+
+
+CURRENT: list[Sweep] = []
+
+
+def job_file(folder: Path, number: int) -> Path:
+    return folder / f"job-{number:04}.json"
+
+
+# --- in a job ---
+
+
+def is_job() -> bool:
+    return HydraConfig.initialized() and HydraConfig.get().mode is RunMode.MULTIRUN
+
+
+def run_job(config: DictConfig) -> None:
+    """One job of a sweep, in whatever process the launcher gave it."""
+    hydra = HydraConfig.get()
+    if not CURRENT:
+        stop_with_parent()
+    folder = Path(hydra.sweep.dir)
+    folder.mkdir(parents=True, exist_ok=True)
+    status = StatusFile(job_file(folder, hydra.job.num), " ".join(hydra.overrides.task))
+    if str(hydra.job.num) in os.environ.get(DIED, "").split():
+        status.write("failed", reason="its process died (out of memory?); see the output above")
+        return
+    try:
+        run = Run(config)
+        status.job = run.readable_name
+        status.say("starting")
+        complete = run.complete
+        if config.stage is Stage.pipeline:
+            stages.pipeline(run, status)
+            stages.register_member(run)
+        else:
+            stages.one_stage(run, config.stage, status)
+        status.write("done", skipped=complete, **run.result())
+    except EntigraphError as error:
+        status.write("failed", reason=str(error))
+    except Exception as error:
+        traceback.print_exc()
+        status.write("failed", reason=f"unexpected {type(error).__name__}: {error}")
+
+
+def stop_with_parent() -> None:
+    """A worker whose parent was killed stops too, rather than train on for nobody."""
+    parent = os.getppid()
+
+    def watch() -> None:
+        while os.getppid() == parent:
+            time.sleep(1)
+        os._exit(130)
+
+    if all(thread.name != watch.__qualname__ for thread in threading.enumerate()):
+        threading.Thread(target=watch, name=watch.__qualname__, daemon=True).start()
+
+
+# --- in the parent ---
+
+
+class StudyCallback(Callback):
+    """Hydra calls this in the process that the command started."""
+
+    def on_multirun_start(self, config: DictConfig, **kwargs: Any) -> None:
+        try:
+            begin(config)
+        except Exception as error:
+            raise Leave(error=error) from error
+
+    def on_multirun_end(self, config: DictConfig, **kwargs: Any) -> None:
+        try:
+            raise Leave(finish())
+        except Exception as error:
+            raise Leave(error=error) from error
+
+
+def begin(config: DictConfig) -> None:
+    jobs = expanded(config)
+    if config.stage is Stage.plan:
+        print_plan(config, jobs)
+        raise Leave
+    if config.stage is Stage.analysis:
+        analyse(Run(without_hydra(config)))
+        raise Leave
+    print(f"{config.study}: {len(jobs)} jobs, {config.hydra.launcher.get('n_jobs', 1)} at a time, below {config.paths.root}", flush=True)
+    sweep = Sweep(without_hydra(config), jobs, Path(config.hydra.sweep.dir))
+    CURRENT.append(sweep)
+    sweep.watcher = threading.Thread(target=watch, args=(sweep,), daemon=True)
+    sweep.watcher.start()
+
+
+def expanded(config: DictConfig) -> list[list[str]]:
+    """The overrides of each job, in the order in which the sweeper makes them."""
+    given = [f"{key}={value}" for key, value in config.hydra.sweeper.params.items()] if config.hydra.sweeper.params else []
+    parsed = OverridesParser.create().parse_overrides([*given, *config.hydra.overrides.task])
+    return [job for batch in BasicSweeper.split_arguments(parsed, None) for job in batch]
+
+
+def without_hydra(config: DictConfig) -> DictConfig:
+    plain = config.copy()
+    OmegaConf.set_struct(plain, False)
+    plain.pop("hydra", None)
+    return plain
+
+
+def stop_watching() -> None:
+    for sweep in CURRENT:
+        sweep.over.set()
+        if sweep.watcher:
+            sweep.watcher.join()
+
+
+def survivors() -> bool:
+    """After the pool broke: notes the jobs whose process died; True where the others are worth another start."""
+    stop_watching()
+    died = [str(status["number"]) for status in CURRENT[-1].statuses() if status["state"] == "running"]
+    known = os.environ.get(DIED, "").split()
+    os.environ[DIED] = " ".join([*known, *died])
+    GlobalHydra.instance().clear()
+    CURRENT.clear()
+    return bool(died)
+
+
+def finish() -> int:
+    """The curve of what finished, the table, and the jobs that failed by name; the exit status."""
+    stop_watching()
+    sweep = CURRENT.pop()
+    statuses = sweep.statuses()
+    states = Counter(status["state"] for status in statuses)
+    skipped = sum(bool(status.get("skipped")) for status in statuses)
+    minutes, seconds = divmod(round(time.monotonic() - sweep.started), 60)
+    if skipped == len(statuses):
+        print(f"nothing to do: all {skipped} runs are complete ({minutes} min {seconds} s)")
+    else:
+        print(f"{states['done']} of {len(statuses)} runs are complete, {skipped} of them from before ({minutes} min {seconds} s)")
+    failed = [status for status in statuses if status["state"] != "done"]
+    for status in failed:
+        print(f"failed: {status['job']}: {status.get('reason', status['state'])}", file=sys.stderr)
+    if states["done"] and sweep.config.stage is Stage.pipeline:
+        analyse(Run(sweep.config))
+    if failed:
+        print(f"error: {len(failed)} of {len(statuses)} jobs failed; the same command tries those again", file=sys.stderr)
+        return 1
+    shutil.rmtree(sweep.folder, ignore_errors=True)
+    return 0
+
+
+def analyse(run: Run) -> None:
+    """Draw the study's curve from its finished runs, unless nothing changed since it was drawn."""
+    from entigraph.analysis import stage
+
+    settings = build(run.config.analysis, "analysis")
+    with run.logger.run(run.analysis_info, run.root) if stage.is_due(run.study_folder, settings) else stages.untracked() as tracker:
+        stage.run(run.study_folder, run.root, settings=settings, tracker=tracker)
+    print(stage.summary(run.study_folder))
+
+
+def print_plan(config: DictConfig, jobs: Sequence[Sequence[str]]) -> None:
+    """Every artefact of a sweep once, with its state and how many jobs share it; touches nothing."""
+    artefacts: dict[Path, Any] = {}
+    sharing: Counter[Path] = Counter()
+    for overrides in jobs:
+        run = Run(compose("config", overrides=list(overrides)))
+        for part in [*stages.needs_of(run), run]:
+            for step in part.steps:
+                artefacts.setdefault(step.artefact.folder, step.artefact)
+                sharing[step.artefact.folder] += 1
+    print(f"{config.study}: {len(jobs)} jobs")
+    for folder, found in artefacts.items():
+        shared = f"shared by {sharing[folder]} jobs" if sharing[folder] > 1 else ""
+        print(f"  {stages.state(found):6} {found.stage:10} {folder.name:52} {shared}")
+    states = Counter(stages.state(found) for found in artefacts.values())
+    print(f"{len(artefacts)} folders below {config.paths.root}: " + ", ".join(f"{count} {name}" for name, count in states.items()))
+
+
+def watch(sweep: Sweep) -> None:
+    if not sys.stdout.isatty():
+        watch_by_lines(sweep)
+        return
+    from rich.live import Live
+
+    with Live(job_table(sweep), refresh_per_second=2, transient=True) as live:
+        while not sweep.over.wait(SECONDS_BETWEEN_LOOKS):
+            live.update(job_table(sweep))
+
+
+def job_table(sweep: Sweep) -> "Table":
+    from rich.table import Table
+
+    statuses = sweep.statuses()
+    states = Counter(status["state"] for status in statuses)
+    seconds = time.monotonic() - sweep.started
+    table = Table(title=f"{sweep.config.study}: {states['done']} of {len(statuses)} done, {states['failed']} failed, {seconds:,.0f} s")
+    for heading in ("job", "state", "doing"):
+        table.add_column(heading, overflow="fold")
+    for status in statuses:
+        if status["state"] != "waiting":
+            table.add_row(status["job"], status["state"], told(status))
+    if states["waiting"]:
+        table.add_row(f"and {states['waiting']} more", "waiting", "")
+    return table
+
+
+def watch_by_lines(sweep: Sweep) -> None:
+    known: dict[int, str] = {}
+    last = time.monotonic()
+    while True:
+        over = sweep.over.wait(SECONDS_BETWEEN_LOOKS)
+        statuses = sweep.statuses()
+        due = time.monotonic() - last > SECONDS_BETWEEN_SIGNS
+        for status in statuses:
+            changed = known.get(status["number"], "waiting") != status["state"]
+            if (changed and status["state"] != "running") or (due and status["state"] == "running"):
+                print(f"  [{status['number'] + 1}/{len(statuses)}] {status['job']}: {status['state']} {told(status)}", flush=True)
+                last = time.monotonic()
+            known[status["number"]] = status["state"]
+        if over:
+            return
+
+
+def told(status: dict[str, Any]) -> str:
+    if status["state"] == "done" and status.get("accuracy") is not None:
+        return f"accuracy {status['accuracy']:.3f} at {status['synthetic_tokens']:,} tokens"
+    return str(status.get("doing") or status.get("reason") or "")

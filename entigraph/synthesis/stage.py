@@ -1,0 +1,139 @@
+"""Stage 2: documents → graphs.jsonl, texts-*.parquet, failures.jsonl."""
+
+from collections import Counter, deque
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from entigraph.errors import ConfigError, DataError
+from entigraph.llm.base import LLM, Completion, Request
+from entigraph.progress import Progress
+from entigraph.records import Document, EntityGraph, Failure, SyntheticText, read_jsonl, write_jsonl
+from entigraph.synthesis.base import Augmenter, Task
+from entigraph.texts import write_texts
+
+CountTokens = Callable[[str], int]
+
+
+@dataclass
+class Outcome:
+    """What the stage has seen so far: failures are records too, and every loss is counted."""
+
+    failures: list[Failure] = field(default_factory=list)
+    kinds: Counter[str] = field(default_factory=Counter)
+    tokens: int = 0
+
+
+def run(
+    corpus: Path,
+    out: Path,
+    *,
+    augmenter: Augmenter,
+    llm: LLM,
+    count_tokens: CountTokens,
+    token_budget: int | None,
+    seed: int,
+    progress: Progress,
+) -> dict[str, Any]:
+    """Write texts until `token_budget` is reached (null: until the augmenter has no more to ask).
+
+    Raises ConfigError for an endless augmenter without a budget, DataError where no text came out.
+    """
+    if token_budget is None and augmenter.endless:
+        raise ConfigError(f"augmenter={augmenter.name} does not end by itself: set synthesis.token_budget")
+    documents = list(read_jsonl(corpus / "documents.jsonl", Document))
+    outcome = Outcome()
+    graphs = ask_for_graphs(documents, augmenter, llm, outcome, progress)
+    write_jsonl(out / "graphs.jsonl", graphs)
+    tasks = augmenter.tasks(documents, {graph.document_id: graph for graph in graphs}, seed)
+    texts = until(token_budget, written(tasks, augmenter, llm, count_tokens, outcome), outcome, progress)
+    count = write_texts(out, texts)
+    write_jsonl(out / "failures.jsonl", outcome.failures)
+    if not count:
+        reasons = Counter(failure.reason for failure in outcome.failures).most_common(3)
+        raise DataError(f"{augmenter.name} wrote no text from {len(documents)} documents of {corpus}: {reasons or 'no documents'}")
+    return {
+        "texts": count,
+        "tokens": outcome.tokens,
+        "entities": sum(len(graph.entities) for graph in graphs),
+        "kinds": dict(outcome.kinds),
+        "failures": dict(Counter(failure.reason for failure in outcome.failures)),
+    }
+
+
+def ask_for_graphs(
+    documents: Sequence[Document], augmenter: Augmenter, llm: LLM, outcome: Outcome, progress: Progress
+) -> list[EntityGraph]:
+    asked = [(document, request) for document in documents if (request := augmenter.graph_request(document))]
+    graphs = []
+    with progress.bar("entities", len(asked), "documents") as advance:
+        answers = llm.complete(request for _, request in asked)
+        for (document, _), (_, completion) in zip(asked, answers, strict=True):
+            found = refused(document.id, "entities", (), completion) or augmenter.graph(document, completion)
+            (graphs if isinstance(found, EntityGraph) else outcome.failures).append(found)  # type: ignore[attr-defined]
+            advance(1)
+    return graphs
+
+
+def written(
+    tasks: Iterator[Task], augmenter: Augmenter, llm: LLM, count_tokens: CountTokens, outcome: Outcome
+) -> Iterator[SyntheticText]:
+    """Each task's text, in the order of the tasks; failures are put aside."""
+    for task, completion in answered(tasks, augmenter, llm):
+        failure = refused(task.document.id, task.kind, task.about, completion)
+        if failure:
+            outcome.failures.append(failure)
+            continue
+        yield SyntheticText(
+            id="/".join((task.document.id, task.kind, *task.about, str(task.sample))),
+            document_id=task.document.id,
+            augmenter=augmenter.name,
+            kind=task.kind,
+            about=task.about,
+            sample=task.sample,
+            text=completion.text,
+            writer=completion.model,
+            prompt_hash=task.request.hash if task.request else "",
+            tokens=count_tokens(completion.text),
+        )
+
+
+def answered(tasks: Iterator[Task], augmenter: Augmenter, llm: LLM) -> Iterator[tuple[Task, Completion]]:
+    """Each task with its completion. Requests are made as the writer draws them, a few ahead of the answers."""
+    if not augmenter.needs_writer:
+        for task in tasks:
+            yield task, Completion(text=task.document.text, model="the document itself")
+        return
+    ahead: deque[Task] = deque()
+
+    def requests() -> Iterator[Request]:
+        for task in tasks:
+            assert task.request is not None
+            ahead.append(task)
+            yield task.request
+
+    for _, completion in llm.complete(requests()):
+        yield ahead.popleft(), completion
+
+
+def refused(document_id: str, kind: str, about: Sequence[str], completion: Completion) -> Failure | None:
+    reason = None if completion.finish_reason == "stop" else f"finish_reason {completion.finish_reason}"
+    if reason is None and not completion.text.strip():
+        reason = "an empty answer"
+    if reason is None:
+        return None
+    return Failure(document_id=document_id, kind=kind, about=about, reason=reason, response=completion.text)
+
+
+def until(
+    token_budget: int | None, texts: Iterator[SyntheticText], outcome: Outcome, progress: Progress
+) -> Iterator[SyntheticText]:
+    with progress.bar("texts", token_budget, "tokens") as advance:
+        for text in texts:
+            outcome.tokens += text.tokens
+            outcome.kinds[text.kind] += 1
+            advance(text.tokens)
+            yield text
+            if token_budget is not None and outcome.tokens >= token_budget:
+                return
