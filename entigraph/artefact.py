@@ -68,8 +68,8 @@ def make(
 ) -> dict[str, Any]:
     """Fill and seal the artefact unless it is complete; returns its manifest.
 
-    One process builds, others wait for it (and say so by `waiting`). What an interrupted build left behind is removed first, unless the
-    stage is `resumable` and reads it itself.
+    One process builds, others wait for it (and say so by `waiting`). What an interrupted build left behind is removed
+    first, unless the stage is `resumable` and reads it itself.
     """
     if not artefact.complete:
         with lock(artefact.folder, artefact.root, waiting):
@@ -138,7 +138,11 @@ def verify(folder: Path) -> str:
     for name, stated in manifest["files"].items():
         found = (folder / name).stat().st_size if (folder / name).exists() else None
         if found != stated["bytes"]:
-            state = "is missing" if found is None else f"has {found:,} bytes, not the {stated['bytes']:,} it was sealed with"
+            state = (
+                "is missing"
+                if found is None
+                else f"has {found:,} bytes, not the {stated['bytes']:,} it was sealed with"
+            )
             raise ArtefactError(f"{folder / name} {state}; remove {folder} and run the same command")
     return digest({"key": manifest["key"], "files": manifest["files"]})
 
@@ -180,7 +184,7 @@ def refuse_if_changed(artefact: Artefact, manifest: Values) -> None:
 
 @contextmanager
 def lock(folder: Path, root: Path, waiting: Callable[[], None] = lambda: None) -> Iterator[None]:
-    """Held by whoever builds `folder`; the system releases it when the process dies. `waiting` is called if it is taken."""
+    """Held by whoever builds `folder`, until it ends or its process dies. `waiting` is called where it is taken."""
     path = root / ".locks" / f"{folder.parent.name}-{folder.name}.lock"
     try:
         path.parent.mkdir(parents=True, exist_ok=True)

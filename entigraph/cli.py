@@ -13,6 +13,7 @@ from entigraph import stages, sweep
 from entigraph.config import Stage
 from entigraph.errors import EntigraphError
 from entigraph.progress import Terminal
+from entigraph.run import Run
 
 MENDABLE, UNEXPECTED, INTERRUPTED = 1, 70, 130
 
@@ -44,13 +45,13 @@ def job(config: DictConfig) -> None:
 
 def run_one(config: DictConfig) -> None:
     """One configuration: plan it, run it, or run one stage of it."""
-    run = stages.Run(config)
+    run = Run(config)
     if config.stage is Stage.plan:
         stages.print_plan(run)
     elif config.stage is Stage.analysis:
         sweep.analyse(run)
     elif config.stage is Stage.pipeline:
-        complete = run.complete
+        complete = stages.is_complete(run)
         stages.pipeline(run, Terminal())
         stages.register_member(run)
         stages.print_result(run, complete)
@@ -99,7 +100,10 @@ def failed(error: Exception) -> int:
         print(f"error: {message}", file=sys.stderr)
         return MENDABLE
     traceback.print_exception(error)
-    print(f"error: an unexpected {type(error).__name__}, a fault of entigraph: please report the lines above", file=sys.stderr)
+    print(
+        f"error: an unexpected {type(error).__name__}, a fault of entigraph: please report the lines above",
+        file=sys.stderr,
+    )
     return UNEXPECTED
 
 

@@ -117,10 +117,11 @@ def try_to_build(node: Any, key: str) -> tuple[list[str], Any]:
         return [f"{key}._target_: {str(error).splitlines()[-1]}"], None
     if not dataclasses.is_dataclass(target):
         return [f"{key}._target_: {node['_target_']} is not a dataclass; components are dataclasses"], None
-    values = {str(name): name for name in node if name != "_target_"}
+    kind = node["_target_"].rsplit(".", 1)[-1]
+    values = [str(name) for name in node if name != "_target_"]
     known = {found.name: found for found in dataclasses.fields(target) if found.init}
     problems = [
-        f"{key}.{name}: unknown to {target.__name__}; did you mean {' or '.join(get_close_matches(name, known) or known)}?"
+        f"{key}.{name}: unknown to {kind}; did you mean {' or '.join(get_close_matches(name, known) or known)}?"
         for name in values
         if name not in known
     ]
@@ -132,7 +133,9 @@ def try_to_build(node: Any, key: str) -> tuple[list[str], Any]:
                 schema[name] = resolved(node, name)
             except OmegaConfBaseException as error:
                 problems.append(f"{key}.{name}: {explained(error)}")
-    problems += [f"{key}.{name}: {target.__name__} needs it, and it is not set" for name in known if OmegaConf.is_missing(schema, name)]
+    problems += [
+        f"{key}.{name}: {kind} needs it, and it is not set" for name in known if OmegaConf.is_missing(schema, name)
+    ]
     if problems:
         return problems, None
     try:
@@ -178,7 +181,9 @@ def components(config: DictConfig, problems: list[str]) -> Iterator[tuple[str, A
 
 def refuse(problems: list[str]) -> None:
     if problems:
-        raise ConfigError("the configuration has problems:\n" + "\n".join(f"  - {line}" for line in dict.fromkeys(problems)))
+        raise ConfigError(
+            "the configuration has problems:\n" + "\n".join(f"  - {line}" for line in dict.fromkeys(problems))
+        )
 
 
 def problem_of(check: Any, *arguments: Any) -> list[str]:

@@ -16,7 +16,7 @@ def load_model(path: str) -> "PreTrainedModel":
     from transformers import AutoModelForCausalLM
     from transformers.utils.logging import disable_progress_bar
 
-    disable_progress_bar()
+    disable_progress_bar()  # type: ignore[no-untyped-call]
     try:
         model: PreTrainedModel = AutoModelForCausalLM.from_pretrained(str(Path(path).expanduser()), dtype=torch.float32)
     except (OSError, ValueError, SafetensorError) as error:

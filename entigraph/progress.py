@@ -3,7 +3,7 @@
 import sys
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import Protocol
 
@@ -17,14 +17,9 @@ SECONDS_BETWEEN_STATUS = 0.5
 class Progress(Protocol):
     def say(self, line: str) -> None: ...
 
-    def bar(self, what: str, total: int | None, unit: str) -> "Bar":
+    def bar(self, what: str, total: int | None, unit: str) -> AbstractContextManager[Advance]:
         """A context whose value is called with each amount done."""
         ...
-
-
-class Bar(Protocol):
-    def __enter__(self) -> Advance: ...
-    def __exit__(self, *exception: object) -> bool | None: ...
 
 
 class Silent:

@@ -27,8 +27,8 @@ class Document:
 class Question:
     """A multiple-choice question about one document.
 
-    `answer` indexes `choices`. `group` is a kind for the panel by kind (`forward`, `hard`, ...). `split` tells questions
-    apart that training text contains from those it does not. `thought`: an intermediate answer is generated first.
+    `answer` indexes `choices`. `group` is a kind for the panel by kind (`forward`, `hard`, ...). `split` tells apart
+    questions that training text answers and those it does not. `thought`: an intermediate answer is generated first.
     """
 
     id: str

@@ -48,7 +48,10 @@ class ShardWriter:
         self.file.close()
         self.shards.append(
             TokenShard(
-                file=self.path.name, tokens=self.shard_tokens, documents=self.shard_documents, sha256=checksum(self.path)
+                file=self.path.name,
+                tokens=self.shard_tokens,
+                documents=self.shard_documents,
+                sha256=checksum(self.path),
             )
         )
 

@@ -27,11 +27,10 @@ from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 
 from entigraph import stages
-from entigraph.artefact import write_json
 from entigraph.config import Stage, build
 from entigraph.errors import EntigraphError
-from entigraph.progress import StatusFile, Terminal
-from entigraph.stages import Run
+from entigraph.progress import StatusFile
+from entigraph.run import Run
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -100,7 +99,7 @@ def run_job(config: DictConfig) -> None:
         run = Run(config)
         status.job = run.readable_name
         status.say("starting")
-        complete = run.complete
+        complete = stages.is_complete(run)
         if config.stage is Stage.pipeline:
             stages.pipeline(run, status)
             stages.register_member(run)
@@ -154,7 +153,8 @@ def begin(config: DictConfig) -> None:
     if config.stage is Stage.analysis:
         analyse(Run(without_hydra(config)))
         raise Leave
-    print(f"{config.study}: {len(jobs)} jobs, {config.hydra.launcher.get('n_jobs', 1)} at a time, below {config.paths.root}", flush=True)
+    workers = config.hydra.launcher.get("n_jobs", 1)
+    print(f"{config.study}: {len(jobs)} jobs, {workers} at a time, below {config.paths.root}")
     sweep = Sweep(without_hydra(config), jobs, Path(config.hydra.sweep.dir))
     CURRENT.append(sweep)
     sweep.watcher = threading.Thread(target=watch, args=(sweep,), daemon=True)
@@ -163,7 +163,9 @@ def begin(config: DictConfig) -> None:
 
 def expanded(config: DictConfig) -> list[list[str]]:
     """The overrides of each job, in the order in which the sweeper makes them."""
-    given = [f"{key}={value}" for key, value in config.hydra.sweeper.params.items()] if config.hydra.sweeper.params else []
+    given = (
+        [f"{key}={value}" for key, value in config.hydra.sweeper.params.items()] if config.hydra.sweeper.params else []
+    )
     parsed = OverridesParser.create().parse_overrides([*given, *config.hydra.overrides.task])
     return [job for batch in BasicSweeper.split_arguments(parsed, None) for job in batch]
 
@@ -204,14 +206,19 @@ def finish() -> int:
     if skipped == len(statuses):
         print(f"nothing to do: all {skipped} runs are complete ({minutes} min {seconds} s)")
     else:
-        print(f"{states['done']} of {len(statuses)} runs are complete, {skipped} of them from before ({minutes} min {seconds} s)")
+        print(
+            f"{states['done']} of {len(statuses)} runs are complete, {skipped} of them from before "
+            f"({minutes} min {seconds} s)"
+        )
     failed = [status for status in statuses if status["state"] != "done"]
     for status in failed:
         print(f"failed: {status['job']}: {status.get('reason', status['state'])}", file=sys.stderr)
     if states["done"] and sweep.config.stage is Stage.pipeline:
         analyse(Run(sweep.config))
     if failed:
-        print(f"error: {len(failed)} of {len(statuses)} jobs failed; the same command tries those again", file=sys.stderr)
+        print(
+            f"error: {len(failed)} of {len(statuses)} jobs failed; the same command tries those again", file=sys.stderr
+        )
         return 1
     shutil.rmtree(sweep.folder, ignore_errors=True)
     return 0
@@ -222,7 +229,11 @@ def analyse(run: Run) -> None:
     from entigraph.analysis import stage
 
     settings = build(run.config.analysis, "analysis")
-    with run.logger.run(run.analysis_info, run.root) if stage.is_due(run.study_folder, settings) else stages.untracked() as tracker:
+    with (
+        run.logger.run(run.analysis_info, run.root)
+        if stage.is_due(run.study_folder, settings)
+        else stages.untracked() as tracker
+    ):
         stage.run(run.study_folder, run.root, settings=settings, tracker=tracker)
     print(stage.summary(run.study_folder))
 
@@ -234,7 +245,7 @@ def print_plan(config: DictConfig, jobs: Sequence[Sequence[str]]) -> None:
     for overrides in jobs:
         run = Run(compose("config", overrides=list(overrides)))
         for part in [*stages.needs_of(run), run]:
-            for step in part.steps:
+            for step in stages.steps(part):
                 artefacts.setdefault(step.artefact.folder, step.artefact)
                 sharing[step.artefact.folder] += 1
     print(f"{config.study}: {len(jobs)} jobs")
@@ -242,7 +253,10 @@ def print_plan(config: DictConfig, jobs: Sequence[Sequence[str]]) -> None:
         shared = f"shared by {sharing[folder]} jobs" if sharing[folder] > 1 else ""
         print(f"  {stages.state(found):6} {found.stage:10} {folder.name:52} {shared}")
     states = Counter(stages.state(found) for found in artefacts.values())
-    print(f"{len(artefacts)} folders below {config.paths.root}: " + ", ".join(f"{count} {name}" for name, count in states.items()))
+    print(
+        f"{len(artefacts)} folders below {config.paths.root}: "
+        + ", ".join(f"{count} {name}" for name, count in states.items())
+    )
 
 
 def watch(sweep: Sweep) -> None:
@@ -262,7 +276,10 @@ def job_table(sweep: Sweep) -> "Table":
     statuses = sweep.statuses()
     states = Counter(status["state"] for status in statuses)
     seconds = time.monotonic() - sweep.started
-    table = Table(title=f"{sweep.config.study}: {states['done']} of {len(statuses)} done, {states['failed']} failed, {seconds:,.0f} s")
+    table = Table(
+        title=f"{sweep.config.study}: {states['done']} of {len(statuses)} done, "
+        f"{states['failed']} failed, {seconds:.0f} s"
+    )
     for heading in ("job", "state", "doing"):
         table.add_column(heading, overflow="fold")
     for status in statuses:
@@ -283,7 +300,10 @@ def watch_by_lines(sweep: Sweep) -> None:
         for status in statuses:
             changed = known.get(status["number"], "waiting") != status["state"]
             if (changed and status["state"] != "running") or (due and status["state"] == "running"):
-                print(f"  [{status['number'] + 1}/{len(statuses)}] {status['job']}: {status['state']} {told(status)}", flush=True)
+                print(
+                    f"  [{status['number'] + 1}/{len(statuses)}] {status['job']}: {status['state']} {told(status)}",
+                    flush=True,
+                )
                 last = time.monotonic()
             known[status["number"]] = status["state"]
         if over:

@@ -89,7 +89,9 @@ class Wandb:
                 mode=os.environ.get("WANDB_MODE", "offline"),  # type: ignore[arg-type]
                 resume="allow",
                 reinit="finish_previous",
-                settings=wandb.Settings(console="off", silent=True, save_code=False, disable_git=True, x_disable_stats=True),
+                settings=wandb.Settings(
+                    console="off", silent=True, save_code=False, disable_git=True, x_disable_stats=True
+                ),
             )
         except wandb.errors.Error as error:
             raise ConfigError(

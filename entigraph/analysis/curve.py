@@ -40,15 +40,15 @@ def fit(runs: Sequence[FinishedRun], settings: ScalingCurve) -> dict[str, Any]:
     residual = accuracy - (a + b * np.log(tokens))
     drawn = bootstrap(runs, settings.resamples)
     edges = [(1 - settings.confidence) / 2, (1 + settings.confidence) / 2]
-    span = [float(tokens.min()), float(tokens.max())]
-    grid = np.geomspace(*span, 25)
+    low, high = float(tokens.min()), float(tokens.max())
+    grid = np.geomspace(low, high, 25)
     band = np.quantile(drawn[:, :1] + drawn[:, 1:] * np.log(grid), edges, axis=0)
     return {
         "parameters": {"a": float(a), "b": float(b)},
         "gain_per_doubling": float(b * np.log(2)),
         "r2": float(1 - (residual**2).sum() / ((accuracy - accuracy.mean()) ** 2).sum()),
         "runs": len(runs),
-        "tokens": [int(span[0]), int(span[1])],
+        "tokens": [int(low), int(high)],
         "interval": {
             "confidence": settings.confidence,
             "a": np.quantile(drawn[:, 0], edges).tolist(),
@@ -64,7 +64,7 @@ def line(x: Vector, y: Vector) -> tuple[float, float]:
 
 
 def bootstrap(runs: Sequence[FinishedRun], resamples: int) -> Vector:
-    """(resamples, 2) of a and b: seeds drawn with replacement, and within a seed its questions, the same for all its runs.
+    """(resamples, 2) of a and b. Seeds are drawn with replacement, and in each its questions, the same for all runs.
 
     With one seed only its questions are drawn, and the interval leaves out what another seed would change.
     """

@@ -12,7 +12,11 @@ from matplotlib.axes import Axes
 from matplotlib.ticker import FuncFormatter, NullLocator, PercentFormatter
 
 # Okabe and Ito's palette, told apart by marker too.
-STYLES: Mapping[str, tuple[str, str]] = {"entigraph": ("#0072B2", "o"), "rephrase": ("#D55E00", "s"), "raw": ("#009E73", "^")}
+STYLES: Mapping[str, tuple[str, str]] = {
+    "entigraph": ("#0072B2", "o"),
+    "rephrase": ("#D55E00", "s"),
+    "raw": ("#009E73", "^"),
+}
 OTHERS: Sequence[tuple[str, str]] = (("#CC79A7", "D"), ("#E69F00", "v"), ("#56B4E9", "P"))
 LABELS: Mapping[str, str] = {"entigraph": "EntiGraph", "rephrase": "Rephrase", "raw": "Raw (documents repeated)"}
 BASE, CHANCE = "#000000", "#777777"
@@ -53,7 +57,9 @@ def main_panel(axes: Axes, curve: Mapping[str, Any]) -> None:
             label=LABELS.get(name, name),
             zorder=3,
         )
-        draw_fit(axes, next((fit for fit in curve["fits"] if fit["augmenter"] == name and "r2" in fit), None), own, color)
+        draw_fit(
+            axes, next((fit for fit in curve["fits"] if fit["augmenter"] == name and "r2" in fit), None), own, color
+        )
     reference_lines(axes, curve)
     axes.set_ylabel("closed-book accuracy")
     axes.set_xlabel("synthetic tokens")
@@ -65,14 +71,22 @@ def main_panel(axes: Axes, curve: Mapping[str, Any]) -> None:
 def draw_fit(axes: Axes, fit: Mapping[str, Any] | None, own: Sequence[Mapping[str, Any]], color: str) -> None:
     """The fitted line with its band; the points joined where there is no fit."""
     if fit is None:
-        axes.plot([point["synthetic_tokens"] for point in own], [point["accuracy"] for point in own], color=color, linewidth=1)
+        axes.plot(
+            [point["synthetic_tokens"] for point in own], [point["accuracy"] for point in own], color=color, linewidth=1
+        )
         return
     import numpy as np
 
     band, parameters = fit["band"], fit["parameters"]
     axes.fill_between(band["tokens"], band["low"], band["high"], color=color, alpha=0.15, linewidth=0)
     label = f"   a + b·ln n: {100 * fit['gain_per_doubling']:+.1f} points a doubling, R² = {fit['r2']:.2f}"
-    axes.plot(band["tokens"], parameters["a"] + parameters["b"] * np.log(band["tokens"]), color=color, linewidth=1.2, label=label)
+    axes.plot(
+        band["tokens"],
+        parameters["a"] + parameters["b"] * np.log(band["tokens"]),
+        color=color,
+        linewidth=1.2,
+        label=label,
+    )
 
 
 def small_panel(axes: Axes, curve: Mapping[str, Any], name: str) -> None:
@@ -80,9 +94,14 @@ def small_panel(axes: Axes, curve: Mapping[str, Any], name: str) -> None:
         color, marker = style(augmenter, number)
         own = [point for point in curve["points"] if point["augmenter"] == augmenter]
         values = [point["background"] if name == "background" else point["groups"].get(name) for point in own]
-        axes.plot([point["synthetic_tokens"] for point in own], values, color=color, marker=marker, markersize=4, linewidth=1)
+        axes.plot(
+            [point["synthetic_tokens"] for point in own], values, color=color, marker=marker, markersize=4, linewidth=1
+        )
     reference_lines(axes, curve, name)
-    axes.set_title("Background facts (forgetting)" if name == "background" else f"{name.replace('_', ' ').capitalize()} questions", fontsize=9)
+    axes.set_title(
+        "Background facts (forgetting)" if name == "background" else f"{name.replace('_', ' ').capitalize()} questions",
+        fontsize=9,
+    )
     axes.tick_params(labelsize=7)
     token_axis(axes, curve)
 
@@ -91,7 +110,9 @@ def reference_lines(axes: Axes, curve: Mapping[str, Any], name: str | None = Non
     base = curve["base"]
     if base is None:
         return
-    value = base["accuracy"] if name is None else base["background"] if name == "background" else base["groups"].get(name)
+    value = (
+        base["accuracy"] if name is None else base["background"] if name == "background" else base["groups"].get(name)
+    )
     if value is not None:
         axes.axhline(value, color=BASE, linestyle="--", linewidth=1, label="Base model", zorder=1)
     axes.axhline(base["chance"], color=CHANCE, linestyle=":", linewidth=1, label="Chance", zorder=1)

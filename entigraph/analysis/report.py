@@ -55,7 +55,9 @@ class Picture:
     left_out: int
 
 
-def write_report(study: Path, root: Path, curve: dict[str, Any], runs: Sequence[FinishedRun], settings: ScalingCurve) -> None:
+def write_report(
+    study: Path, root: Path, curve: dict[str, Any], runs: Sequence[FinishedRun], settings: ScalingCurve
+) -> None:
     environment = Environment(
         loader=PackageLoader("entigraph.analysis", "."),
         autoescape=select_autoescape(default=True, default_for_string=True),
@@ -87,12 +89,16 @@ def samples(runs: Sequence[FinishedRun], count: int) -> list[Sample]:
         run = next(run for run in runs if run.augmenter == augmenter)
         if run.member["repeats"]:
             continue
-        documents = {document.id: document for document in read_jsonl(run.folder("corpus") / "documents.jsonl", Document)}
+        documents = {
+            document.id: document for document in read_jsonl(run.folder("corpus") / "documents.jsonl", Document)
+        }
         kinds: dict[str, SyntheticText] = {}
         for text in itertools.islice(read_texts(run.folder("synthesis")), 20_000):
             kinds.setdefault(text.kind, text)
         found += [Sample(documents[text.document_id], text) for text in kinds.values()]
-    by_augmenter = itertools.zip_longest(*(list(group) for _, group in itertools.groupby(found, lambda s: s.text.augmenter)))
+    by_augmenter = itertools.zip_longest(
+        *(list(group) for _, group in itertools.groupby(found, lambda s: s.text.augmenter))
+    )
     return [sample for sample in itertools.chain.from_iterable(by_augmenter) if sample][:count]
 
 
@@ -114,24 +120,35 @@ def drawn(document: Document, graph: EntityGraph, texts: Any) -> Picture:
     together: Counter[frozenset[str]] = Counter()
     for text in texts:
         if text.document_id == document.id:
-            together.update(frozenset(pair) for pair in itertools.combinations(text.about, 2) if set(pair) <= set(nodes))
+            together.update(
+                frozenset(pair) for pair in itertools.combinations(text.about, 2) if set(pair) <= set(nodes)
+            )
     most = max(together.values(), default=1)
     edges = []
     for pair, count in together.items():
         one, other = sorted(pair)
         edges.append(Edge(nodes[one], nodes[other], count, 0.08 + 0.6 * count / most))
-    return Picture(document, list(nodes.values()), edges, len(names) * (len(names) - 1) // 2, len(graph.entities) - len(names))
+    return Picture(
+        document, list(nodes.values()), edges, len(names) * (len(names) - 1) // 2, len(graph.entities) - len(names)
+    )
 
 
 def node(name: str, index: int, count: int) -> Node:
     angle = 2 * pi * index / count - pi / 2
     x, y = WIDTH / 2 + RADIUS * cos(angle), HEIGHT / 2 + RADIUS * sin(angle)
-    return Node(name, round(x, 1), round(y, 1), "middle" if abs(cos(angle)) < 0.2 else "start" if cos(angle) > 0 else "end")
+    return Node(
+        name, round(x, 1), round(y, 1), "middle" if abs(cos(angle)) < 0.2 else "start" if cos(angle) > 0 else "end"
+    )
 
 
 def provenance(runs: Sequence[FinishedRun], root: Path) -> list[dict[str, Any]]:
     """Every folder that the runs were made from, once, with what its manifest says."""
-    folders = {run.folder(part) for run in runs for part in ("corpus", "synthesis", "tokens", "training", "evaluation", "baseline") if part in run.member}
+    folders = {
+        run.folder(part)
+        for run in runs
+        for part in ("corpus", "synthesis", "tokens", "training", "evaluation", "baseline")
+        if part in run.member
+    }
     found: dict[Path, dict[str, Any]] = {}
     waiting = list(folders)
     while waiting:

@@ -66,7 +66,10 @@ def described(runs: Sequence[FinishedRun], unfinished: Sequence[str], settings: 
     fictional = any(run.member["fictional"] for run in runs)
     notes = [PLUMBING] if plumbing else [FICTIONAL] if fictional else []
     repeated = {run.augmenter for run in runs if run.member["repeats"] and run.passes > 1}
-    notes += [f"{name}: nothing more to draw from, so its documents are repeated up to the budget." for name in sorted(repeated)]
+    notes += [
+        f"{name}: nothing more to draw from, so its documents are repeated up to the budget."
+        for name in sorted(repeated)
+    ]
     notes += [f"left out, not finished or damaged: {name}" for name in unfinished]
     return {
         "points": [asdict(point) for point in points(runs)],
@@ -99,19 +102,25 @@ def summary(study: Path) -> str:
     curve = json.loads((study / "curve.json").read_text(encoding="utf-8"))
     lines = ["", f"{'':12}{'tokens':>10}{'accuracy':>10}{'± s.e.':>9}{'seeds':>7}"]
     if curve["base"]:
-        lines.append(f"{'base':12}{0:>10,}{curve['base']['accuracy']:>10.3f}{curve['base']['stderr']:>9.3f}{curve['base']['seeds']:>7}")
+        lines.append(
+            f"{'base':12}{0:>10,}{curve['base']['accuracy']:>10.3f}{curve['base']['stderr']:>9.3f}{curve['base']['seeds']:>7}"
+        )
     lines += [
         f"{point['augmenter']:12}{point['synthetic_tokens']:>10,}{point['accuracy']:>10.3f}{point['stderr']:>9.3f}{point['seeds']:>7}"
         for point in curve["points"]
     ]
-    for fit in curve["fits"]:
-        told = fit.get("missing") or (
-            f"accuracy = {fit['parameters']['a']:.3f} + {fit['parameters']['b']:.4f} ln(tokens), R² {fit['r2']:.3f} over {fit['runs']} "
-            f"runs of {fit['tokens'][0]:,} to {fit['tokens'][1]:,} tokens, {100 * fit['gain_per_doubling']:+.1f} points a doubling"
-        )
-        lines.append(f"fit, {fit['augmenter']}: {told}")
+    lines += [f"fit, {fit['augmenter']}: {fit.get('missing') or told(fit)}" for fit in curve["fits"]]
     if curve["base"]:
         lines += [f"base, {name}: {accuracy:.3f}" for name, accuracy in curve["base"]["tasks"].items()]
     lines += [f"note: {note}" for note in curve["notes"]]
     lines += ["", *(f"{name:12}{study / name}" for name in ("report.html", "curve.png", "curve.json"))]
     return "\n".join(lines)
+
+
+def told(fit: dict[str, Any]) -> str:
+    a, b = fit["parameters"]["a"], fit["parameters"]["b"]
+    low, high = fit["tokens"]
+    return (
+        f"accuracy = {a:.3f} + {b:.4f} ln(tokens), R² {fit['r2']:.3f} over {fit['runs']} runs "
+        f"of {low:,} to {high:,} tokens, {100 * fit['gain_per_doubling']:+.1f} points a doubling"
+    )

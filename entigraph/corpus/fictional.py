@@ -39,9 +39,13 @@ class Fictional:
         content = Content()
         for index, world in enumerate(worlds(self.documents, NamePool.target, self.seed)):
             rng = random.Random(f"target/{self.seed}/{index}")
-            document = Document(id=f"chronicle-{index:03}", title=f"Chronicle {index}", text=source_document(world, rng))
+            document = Document(
+                id=f"chronicle-{index:03}", title=f"Chronicle {index}", text=source_document(world, rng)
+            )
             content.documents.append(document)
-            content.questions += [question(document.id, number, item) for number, item in enumerate(questions(world, rng))]
+            content.questions += [
+                question(document.id, number, item) for number, item in enumerate(questions(world, rng))
+            ]
         return content
 
 
@@ -84,7 +88,8 @@ class FictionalBackground:
             texts = [*self.prose(world, rng), *quizzes(items[unseen:], self.question_copies, rng)]
             world_id = f"world-{index:03}"
             content.documents += [
-                Document(id=f"{world_id}-{number:03}", title=f"{world_id} {number}", text=text) for number, text in enumerate(texts)
+                Document(id=f"{world_id}-{number:03}", title=f"{world_id} {number}", text=text)
+                for number, text in enumerate(texts)
             ]
             content.questions += [
                 question(world_id, number, item, split="held_out" if number < unseen else "seen")

@@ -28,7 +28,9 @@ class Quality:
     questions_known: ClassVar[bool] = True
 
     def sources(self) -> list[Path]:
-        return [existing(self.path, "corpus.path", "the QuALITY v1.0.1 htmlstripped file, or the folder with train and dev")]
+        return [
+            existing(self.path, "corpus.path", "the QuALITY v1.0.1 htmlstripped file, or the folder with train and dev")
+        ]
 
     def files(self) -> list[Path]:
         (path,) = self.sources()
@@ -49,9 +51,13 @@ class Quality:
                 if document.id not in merged:
                     merged.add(document.id)
                     content.documents.append(document)
-                content.questions += [question(document, raw, f"{place}, question {n}") for n, raw in enumerate(line["questions"], 1)]
+                content.questions += [
+                    question(document, raw, f"{place}, question {n}") for n, raw in enumerate(line["questions"], 1)
+                ]
         if not content.documents:
-            raise DataError(f"{self.path} holds no QuALITY articles; expected QuALITY.v1.0.1.htmlstripped.train and .dev")
+            raise DataError(
+                f"{self.path} holds no QuALITY articles; expected QuALITY.v1.0.1.htmlstripped.train and .dev"
+            )
         unique = {question.id: question for question in content.questions}
         content.counts = {"duplicate_questions": len(content.questions) - len(unique)}
         content.questions = list(unique.values())
@@ -71,7 +77,9 @@ def articles(file: Path) -> Iterator[tuple[str, dict[str, Any]]]:
         try:
             line = json.loads(raw)
         except json.JSONDecodeError as error:
-            raise DataError(f"{place}: not JSON ({error.msg} at column {error.colno}); expected a line of QuALITY v1.0.1") from None
+            raise DataError(
+                f"{place}: not JSON ({error.msg} at column {error.colno}); expected a line of QuALITY v1.0.1"
+            ) from None
         yield place, require(line, FIELDS, place)
 
 

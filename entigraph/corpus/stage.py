@@ -11,7 +11,9 @@ from entigraph.records import write_jsonl
 
 def run(corpus: Corpus, out: Path) -> dict[str, Any]:
     content = corpus.read()
-    twice = [identity for identity, count in Counter(document.id for document in content.documents).items() if count > 1]
+    twice = [
+        identity for identity, count in Counter(document.id for document in content.documents).items() if count > 1
+    ]
     if twice:
         raise DataError(f"{corpus.name}: two documents are called {twice[0]!r}; ids must be unique")
     write_jsonl(out / "documents.jsonl", content.documents)

@@ -14,11 +14,11 @@ SUFFIXES = (".txt", ".md")
 
 @dataclass(frozen=True, kw_only=True)
 class TextFiles:
-    """Every .txt and .md file below `path`, in the order of their names; a document's id is its path below it.
+    """Every .txt and .md file below `path`, in the order of the names; a document's id is its path below.
 
     `questions` is a JSONL file, one question a line:
     {"document": "notes/a.txt", "question": "...", "choices": ["...", "..."], "answer": 0, "group": "optional"}
-    with `answer` counted from 0. Its questions are asked without the documents, so they should name what they ask about.
+    with `answer` counted from 0. They are asked without the documents, so they should name what they ask about.
     """
 
     name: str = "text_files"
@@ -35,7 +35,9 @@ class TextFiles:
         if self.questions:
             found.append(existing(self.questions, "corpus.questions", "a JSONL file of questions"))
         if not any(file.suffix in SUFFIXES for file in found[0].rglob("*")):
-            raise ConfigError(f"corpus.path: {found[0]} holds no .txt or .md file; give the folder that holds your documents")
+            raise ConfigError(
+                f"corpus.path: {found[0]} holds no .txt or .md file; give the folder that holds your documents"
+            )
         return found
 
     def read(self) -> Content:
@@ -63,7 +65,9 @@ def text(file: Path) -> str:
     try:
         found = file.read_bytes().decode("utf-8")
     except UnicodeDecodeError as error:
-        raise DataError(f"{file}: not UTF-8 text at byte {error.start}; convert it, or move it out of corpus.path") from None
+        raise DataError(
+            f"{file}: not UTF-8 text at byte {error.start}; convert it, or move it out of corpus.path"
+        ) from None
     if "\0" in found:
         raise DataError(f"{file}: a binary file; move it out of corpus.path, or convert it to text")
     if not found.strip():
@@ -87,8 +91,15 @@ def read_question(path: Path, number: int, line: str, known: set[str]) -> Questi
     except (KeyError, TypeError) as error:
         raise DataError(f"{place}: lacks {error}; {expected}") from None
     if document not in known:
-        raise DataError(f"{place}: asks about {document!r}, which is no document of this corpus ({', '.join(sorted(known)[:5])}, ...)")
-    if not isinstance(choices, list) or len(choices) < 2 or not isinstance(answer, int) or not 0 <= answer < len(choices):
+        raise DataError(
+            f"{place}: asks about {document!r}, no document of this corpus ({', '.join(sorted(known)[:5])}, ...)"
+        )
+    if (
+        not isinstance(choices, list)
+        or len(choices) < 2
+        or not isinstance(answer, int)
+        or not 0 <= answer < len(choices)
+    ):
         raise DataError(f"{place}: choices {choices!r} with answer {answer!r}; {expected}, answer counted from 0")
     return Question(
         id=f"{path.stem}-{number:05}",

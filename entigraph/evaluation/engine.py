@@ -5,7 +5,7 @@ from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 
 import torch
-from transformers import PreTrainedTokenizerFast
+from tokenizers import Tokenizer
 
 from entigraph.models import load_model
 from entigraph.progress import Advance
@@ -19,20 +19,25 @@ class Engine:
     Log-likelihoods are computed in `dtype` and summed in fp32.
     """
 
-    def __init__(self, path: str, tokenizer: Path, bos_id: int | None, device: str, bf16: bool, threads: int | None) -> None:
+    def __init__(
+        self, path: str, tokenizer: Path, bos_id: int | None, device: str, bf16: bool, threads: int | None
+    ) -> None:
         if device == "cpu" and threads:
             torch.set_num_threads(threads)
-        self.model = load_model(path).eval().to(device)  # type: ignore[arg-type]
-        self.tokenizer = PreTrainedTokenizerFast(tokenizer_file=str(tokenizer / "tokenizer.json"))
+        self.model = load_model(path).to(device)  # type: ignore[arg-type]
+        self.model.train(False)
+        self.tokenizer = Tokenizer.from_file(str(tokenizer / "tokenizer.json"))
         self.bos = [bos_id] if bos_id is not None else []
         self.device, self.bf16 = device, bf16
         self.positions: int = getattr(self.model.config, "max_position_embeddings", None) or 1 << 30
 
     def encode(self, text: str) -> list[int]:
-        return [*self.bos, *self.tokenizer.encode(text, add_special_tokens=False)]
+        return [*self.bos, *self.tokenizer.encode(text, add_special_tokens=False).ids]
 
-    def loglikelihoods(self, pairs: Sequence[tuple[str, str]], batch_tokens: int, advance: Advance) -> list[float | None]:
-        """For each (prompt, continuation), the summed log-likelihood of the continuation; None where both exceed the context.
+    def loglikelihoods(
+        self, pairs: Sequence[tuple[str, str]], batch_tokens: int, advance: Advance
+    ) -> list[float | None]:
+        """Each continuation's summed log-likelihood after its prompt; None where both exceed the context.
 
         Both are encoded together, and the continuation is what follows the prompt's own tokens.
         """
@@ -60,7 +65,7 @@ class Engine:
 
     @torch.inference_mode()
     def greedy(self, prompts: Sequence[str], max_tokens: int, stop: str) -> list[str]:
-        """Continuations up to `stop` (left out) or `max_tokens`; a prompt that leaves no room is continued by nothing."""
+        """Continuations up to `stop` (left out) or `max_tokens`; nothing where the prompt leaves no room."""
         found = [""] * len(prompts)
         encoded = [self.encode(prompt) for prompt in prompts]
         by_length: dict[int, list[int]] = {}
@@ -68,7 +73,8 @@ class Engine:
             if len(ids) + max_tokens <= self.positions:
                 by_length.setdefault(len(ids), []).append(index)
         for indices in by_length.values():
-            for index, ids in zip(indices, self.continued([encoded[index] for index in indices], max_tokens, stop), strict=True):
+            continued = self.continued([encoded[index] for index in indices], max_tokens, stop)
+            for index, ids in zip(indices, continued, strict=True):
                 found[index] = self.tokenizer.decode(ids).partition(stop)[0]
         return found
 
@@ -84,7 +90,7 @@ class Engine:
             ids = torch.cat([ids, step], dim=1)
             if all(stop in self.tokenizer.decode(row) for row in ids[:, start:].tolist()):
                 break
-        return ids[:, start:].tolist()  # type: ignore[no-any-return]
+        return ids[:, start:].tolist()
 
     def padded(self, rows: Sequence[list[int]]) -> torch.Tensor:
         """Padding stands behind, where a causal model's earlier positions cannot see it."""

@@ -16,11 +16,11 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, kw_only=True)
 class ClosedBook:
-    """Each option is scored as a continuation of the prompt, as lm-eval does: by the sum of its tokens' log-likelihoods
+    """Each option is scored as a continuation of the prompt, as lm-eval does: by its tokens' summed log-likelihood
     (`accuracy`), and by that sum over the option's length in characters (`accuracy_norm`, lm-eval's acc_norm).
 
-    `prompt` holds {question}. A question with an intermediate thought is first completed from `thought_prompt`, greedily,
-    up to a full stop, and then asked with `thought_answer`, which holds {prompt} and {thought}.
+    `prompt` holds {question}. A question with an intermediate thought is first continued from `thought_prompt`,
+    greedily up to a full stop, and then asked with `thought_answer`, which holds {prompt} and {thought}.
     `corpus` names whose questions: null for the run's own. `limit` draws that many, the same ones for every model.
     """
 
@@ -34,7 +34,11 @@ class ClosedBook:
     batch_tokens: int = 16_384
 
     def __post_init__(self) -> None:
-        for key, slots in (("prompt", "{question}"), ("thought_prompt", "{question}"), ("thought_answer", "{prompt} {thought}")):
+        for key, slots in (
+            ("prompt", "{question}"),
+            ("thought_prompt", "{question}"),
+            ("thought_answer", "{prompt} {thought}"),
+        ):
             missing = [slot for slot in slots.split() if slot not in getattr(self, key)]
             if missing:
                 raise ConfigError(f"evaluation prompt {key}: {getattr(self, key)!r} lacks {', '.join(missing)}")
@@ -89,7 +93,9 @@ def answered(question: Question, thought: str, scores: Sequence[float | None]) -
     known = [score for score in scores if score is not None]
     whole = len(known) == len(scores)
     by_sum = best(known) if whole else None
-    by_length = best([score / len(choice) for score, choice in zip(known, question.choices, strict=True)]) if whole else None
+    by_length = (
+        best([score / len(choice) for score, choice in zip(known, question.choices, strict=True)]) if whole else None
+    )
     return Answer(
         question_id=question.id,
         document_id=question.document_id,

@@ -43,7 +43,7 @@ def mean(values: Sequence[float]) -> float:
 
 
 def clustered_error(values: Sequence[float], clusters: Sequence[str]) -> float:
-    """The standard error of the mean, errors summed within a cluster first; of single values where there is one cluster."""
+    """The standard error of the mean, errors summed within a cluster; of single values where there is one cluster."""
     if not values:
         return 0.0
     average = mean(values)

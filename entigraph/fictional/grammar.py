@@ -134,7 +134,12 @@ PHRASE: Mapping[Relation, tuple[str, str]] = {
 }
 TWO_STEPS = ("{end} was {second}, {first}.", "Take {first}: {middle}; {second} was {end}.")
 OPENING: Mapping[int, tuple[str, ...]] = {
-    2: ("Consider {0} and {1}.", "{0} and {1} belong together here.", "How does {0} bear on {1}?", "A note on {0} and {1}."),
+    2: (
+        "Consider {0} and {1}.",
+        "{0} and {1} belong together here.",
+        "How does {0} bear on {1}?",
+        "A note on {0} and {1}.",
+    ),
     3: ("Consider {0}, {1} and {2}.", "A note on {0}, {1} and {2}."),
 }
 

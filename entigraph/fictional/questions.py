@@ -36,7 +36,13 @@ def questions(world: World, rng: random.Random) -> Iterator[Item]:
 
 
 def item(
-    world: World, group: str, text: str, answer: str, rng: random.Random, barred: str | None = None, via: str | None = None
+    world: World,
+    group: str,
+    text: str,
+    answer: str,
+    rng: random.Random,
+    barred: str | None = None,
+    via: str | None = None,
 ) -> Item:
     wrong = [entity for entity in world.alike(answer) if entity not in (answer, barred)]
     choices = [answer, *rng.sample(wrong, OPTIONS - 1)]

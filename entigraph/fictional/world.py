@@ -10,10 +10,35 @@ from entigraph.errors import ConfigError
 SIZE = 5
 ONSETS = [
     consonant + vowel
-    for consonant in ("B", "Br", "D", "F", "G", "J", "K", "L", "M", "N", "P", "R", "S", "Sh", "T", "Tr", "V", "W", "Y", "Z")
+    for consonant in (
+        "B",
+        "Br",
+        "D",
+        "F",
+        "G",
+        "J",
+        "K",
+        "L",
+        "M",
+        "N",
+        "P",
+        "R",
+        "S",
+        "Sh",
+        "T",
+        "Tr",
+        "V",
+        "W",
+        "Y",
+        "Z",
+    )
     for vowel in "aeou"
 ]
-CODAS = [middle + end for middle in ("b", "d", "g", "k", "ld", "m", "nd", "rn", "sk", "v") for end in ("a", "en", "or", "is", "um")]
+CODAS = [
+    middle + end
+    for middle in ("b", "d", "g", "k", "ld", "m", "nd", "rn", "sk", "v")
+    for end in ("a", "en", "or", "is", "um")
+]
 WORK_KINDS = ("Bell", "Lantern", "Loom", "Clock", "Chart", "Harp")
 BODY_KINDS = ("Guild", "Order", "League", "Circle", "Lodge")
 
@@ -65,10 +90,14 @@ def worlds(count: int, pool: NamePool, seed: int) -> Iterator[World]:
     """`count` worlds without a common name. Raises ConfigError where the name space is too small."""
     names = name_pool(pool)
     if count * 4 * SIZE > len(names):
-        raise ConfigError(f"{count} fictional worlds need {count * 4 * SIZE:,} names; there are {len(names):,}. Ask for fewer worlds")
+        raise ConfigError(
+            f"{count} fictional worlds need {count * 4 * SIZE:,} names; there are {len(names):,}. Ask for fewer worlds"
+        )
     random.Random(f"names/{pool.value}/{seed}").shuffle(names)
     for index in range(count):
-        yield world(names[index * 4 * SIZE : (index + 1) * 4 * SIZE], random.Random(f"world/{pool.value}/{seed}/{index}"))
+        yield world(
+            names[index * 4 * SIZE : (index + 1) * 4 * SIZE], random.Random(f"world/{pool.value}/{seed}/{index}")
+        )
 
 
 def name_pool(pool: NamePool) -> list[str]:

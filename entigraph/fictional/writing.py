@@ -95,8 +95,13 @@ def relate(facts: Sequence[Fact], entities: Sequence[str], rng: random.Random) -
         own = [fact for fact in facts if entity in (fact.subject, fact.object)]
         text += [state(fact, entity, rng) for fact in rng.sample(own, min(FACTS_AN_ENTITY, len(own)))]
     for one, other in combinations(entities, 2):
-        ties = [state(fact, side, rng) for fact in facts if {fact.subject, fact.object} == {one, other} for side in (one, other)]
-        ties += [two_steps(links, *ends, *path, rng) for ends in ((one, other), (other, one)) for path in paths(links, *ends)]
+        ties = [
+            state(fact, side, rng)
+            for fact in facts
+            if {fact.subject, fact.object} == {one, other}
+            for side in (one, other)
+        ]
+        ties += [two_steps(*ends, path, rng) for ends in ((one, other), (other, one)) for path in paths(links, *ends)]
         rng.shuffle(ties)
         text += ties
     return " ".join(map(capitalised, text))
@@ -126,7 +131,8 @@ def paths(links: Links, start: str, end: str) -> list[tuple[Step, str, Step]]:
     ]
 
 
-def two_steps(links: Links, start: str, end: str, first: Step, middle: str, second: Step, rng: random.Random) -> str:
+def two_steps(start: str, end: str, path: tuple[Step, str, Step], rng: random.Random) -> str:
+    first, middle, second = path
     return rng.choice(TWO_STEPS).format(
         end=definite(end), middle=definite(middle), first=phrase(first, start), second=phrase(second, middle)
     )

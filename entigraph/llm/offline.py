@@ -23,8 +23,64 @@ SUMMARY_SENTENCES = 3
 # Which of the four wordings of a fact a style draws from: with these, the three together use all of them.
 WORDINGS: Mapping[str, Sequence[int]] = {"easy": (0, 1), "medium": (0, 1, 2, 3), "hard": (2, 3)}
 NOT_NAMES = frozenset(
-    "The A An And But Or If In On At By For From To Of As It He She They We I You His Her Its Their My Your This That These "
-    "Those There Here When While Where What Who Why How Then Now No Not Yes So Oh Well All Some One Two After Before".split()
+    [
+        "The",
+        "A",
+        "An",
+        "And",
+        "But",
+        "Or",
+        "If",
+        "In",
+        "On",
+        "At",
+        "By",
+        "For",
+        "From",
+        "To",
+        "Of",
+        "As",
+        "It",
+        "He",
+        "She",
+        "They",
+        "We",
+        "I",
+        "You",
+        "His",
+        "Her",
+        "Its",
+        "Their",
+        "My",
+        "Your",
+        "This",
+        "That",
+        "These",
+        "Those",
+        "There",
+        "Here",
+        "When",
+        "While",
+        "Where",
+        "What",
+        "Who",
+        "Why",
+        "How",
+        "Then",
+        "Now",
+        "No",
+        "Not",
+        "Yes",
+        "So",
+        "Oh",
+        "Well",
+        "All",
+        "Some",
+        "One",
+        "Two",
+        "After",
+        "Before",
+    ]
 )
 
 
@@ -43,7 +99,8 @@ def write(request: Request) -> str:
     handler = next((handler for start, handler in HANDLERS.items() if task.startswith(start)), None)
     if handler is None or "document" not in parts:
         raise LLMError(
-            f"the offline writer does not know the task {task!r}; it knows {', '.join(HANDLERS)} over a '### Document' section"
+            f"the offline writer does not know the task {task!r}; "
+            f"it knows {', '.join(HANDLERS)}, each over a '### Document' section"
         )
     return handler(task, parts, random.Random(request.hash))
 
@@ -100,14 +157,14 @@ def sentences(text: str) -> tuple[str, ...]:
 @lru_cache(maxsize=64)
 def key_phrases(text: str) -> tuple[str, ...]:
     """Capitalised words and phrases that recur, then frequent long words: most frequent first."""
+    found = re.findall(r"\b[A-Z][\w'’-]+(?: [A-Z][\w'’-]+){0,2}", text)
     names = Counter(
-        " ".join(words)
-        for found in re.finditer(r"\b[A-Z][\w'’-]+(?: [A-Z][\w'’-]+){0,2}", text)
-        if (words := [word for word in found.group().split() if word not in NOT_NAMES])
+        filter(None, (" ".join(word for word in phrase.split() if word not in NOT_NAMES) for phrase in found))
     )
     words = Counter(re.findall(r"\b[a-z]{7,}\b", text))
-    ranked = [name for name, count in names.most_common() if count > 1] + [word for word, count in words.most_common() if count > 2]
-    ranked += [name for name, _ in names.most_common()] + [word for word, _ in words.most_common()]
+    recurring = [name for name, count in names.most_common() if count > 1]
+    recurring += [word for word, count in words.most_common() if count > 2]
+    ranked = [*recurring, *(name for name, _ in names.most_common()), *(word for word, _ in words.most_common())]
     return tuple(dict.fromkeys(ranked))[:MOST_ENTITIES]
 
 

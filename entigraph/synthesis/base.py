@@ -1,4 +1,4 @@
-"""What every augmenter is: pure. Documents in, requests out; completions in, records out. No network, files or clock."""
+"""What every augmenter is: pure. Documents in, requests out; completions in, records out. No network, no files."""
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -45,7 +45,7 @@ class Augmenter(Protocol):
     def graph(self, document: Document, completion: Completion) -> EntityGraph | Failure: ...
 
     def tasks(self, documents: Sequence[Document], graphs: Mapping[str, EntityGraph], seed: int) -> Iterator[Task]:
-        """In the order of generation: stopping at any time leaves an even corpus. Lazy: requests are made when drawn."""
+        """In the order of generation, made when drawn. Stopping anywhere leaves an even corpus."""
         ...
 
 

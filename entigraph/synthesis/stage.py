@@ -52,7 +52,9 @@ def run(
     write_jsonl(out / "failures.jsonl", outcome.failures)
     if not count:
         reasons = Counter(failure.reason for failure in outcome.failures).most_common(3)
-        raise DataError(f"{augmenter.name} wrote no text from {len(documents)} documents of {corpus}: {reasons or 'no documents'}")
+        raise DataError(
+            f"{augmenter.name} wrote no text from {len(documents)} documents of {corpus}: {reasons or 'no documents'}"
+        )
     return {
         "texts": count,
         "tokens": outcome.tokens,
@@ -66,12 +68,15 @@ def ask_for_graphs(
     documents: Sequence[Document], augmenter: Augmenter, llm: LLM, outcome: Outcome, progress: Progress
 ) -> list[EntityGraph]:
     asked = [(document, request) for document in documents if (request := augmenter.graph_request(document))]
-    graphs = []
+    graphs: list[EntityGraph] = []
     with progress.bar("entities", len(asked), "documents") as advance:
         answers = llm.complete(request for _, request in asked)
         for (document, _), (_, completion) in zip(asked, answers, strict=True):
             found = refused(document.id, "entities", (), completion) or augmenter.graph(document, completion)
-            (graphs if isinstance(found, EntityGraph) else outcome.failures).append(found)  # type: ignore[attr-defined]
+            if isinstance(found, Failure):
+                outcome.failures.append(found)
+            else:
+                graphs.append(found)
             advance(1)
     return graphs
 

@@ -16,7 +16,14 @@ TEXTS_AT_ONCE = 512
 
 
 def run(
-    synthesis: Path, tokenizer_folder: Path, out: Path, *, budget: int | None, repeat: bool, seed: int, progress: Progress
+    synthesis: Path,
+    tokenizer_folder: Path,
+    out: Path,
+    *,
+    budget: int | None,
+    repeat: bool,
+    seed: int,
+    progress: Progress,
 ) -> dict[str, Any]:
     """The longest prefix of whole texts within `budget` tokens (null: all of them), drawn without replacement.
 

@@ -62,7 +62,9 @@ class Trained:
 
     def __post_init__(self) -> None:
         if self.vocabulary < 300:
-            raise ConfigError(f"tokenizer.vocabulary: {self.vocabulary} found, at least 300 expected (256 bytes and some merges)")
+            raise ConfigError(
+                f"tokenizer.vocabulary: {self.vocabulary} found, at least 300 expected (256 bytes and some merges)"
+            )
 
     def sources(self) -> list[Path]:
         return []
@@ -106,7 +108,9 @@ class Pretrained:
 
     def sources(self) -> list[Path]:
         if not self.path:
-            raise ConfigError("tokenizer.path: nothing given; give a Hugging Face folder or hub name, or choose tokenizer=trained")
+            raise ConfigError(
+                "tokenizer.path: nothing given; give a Hugging Face folder or hub name, or choose tokenizer=trained"
+            )
         found = Path(self.path).expanduser()
         if not found.exists():
             return []  # a hub name: it stands for itself
@@ -123,10 +127,12 @@ class Pretrained:
         except (OSError, ValueError) as error:
             raise ConfigError(
                 f"tokenizer.path: cannot load {self.path!r}: {str(error).splitlines()[0]} "
-                "Give a folder with tokenizer.json, or a hub name (a gated one needs its licence accepted and HF_TOKEN set)"
+                "Give a folder with tokenizer.json, or a hub name (a gated one needs its licence and HF_TOKEN)"
             ) from None
         if not tokenizer.is_fast:
-            raise ConfigError(f"tokenizer.path: {self.path!r} has no tokenizer.json (a slow tokenizer); convert it with transformers")
+            raise ConfigError(
+                f"tokenizer.path: {self.path!r} has no tokenizer.json (a slow tokenizer); convert it with transformers"
+            )
         tokenizer.save_pretrained(str(out))
         bos = tokenizer.bos_token_id if self.add_bos else None
         eos = tokenizer.eos_token_id if self.add_eos else None
@@ -136,7 +142,12 @@ class Pretrained:
 class Tokenizer:
     """A finished tokenizer artefact, opened: text to ids, with the separators that training uses."""
 
-    FILES: ClassVar[Sequence[str]] = ("tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "chat_template.jinja")
+    FILES: ClassVar[Sequence[str]] = (
+        "tokenizer.json",
+        "tokenizer_config.json",
+        "special_tokens_map.json",
+        "chat_template.jinja",
+    )
 
     def __init__(self, folder: Path) -> None:
         from tokenizers import Tokenizer as FastTokenizer
@@ -145,7 +156,9 @@ class Tokenizer:
             meta = json.loads((folder / META).read_text(encoding="utf-8"))
             self.fast: FastTokenizer = FastTokenizer.from_file(str(folder / "tokenizer.json"))
         except Exception as error:  # the tokenizers library raises bare Exception
-            raise ArtefactError(f"{folder} holds no readable tokenizer ({error}); remove it and run the same command") from None
+            raise ArtefactError(
+                f"{folder} holds no readable tokenizer ({error}); remove it and run the same command"
+            ) from None
         self.folder = folder
         self.vocabulary: int = meta["vocabulary"]
         self.separators = Separators(**meta["separators"])
@@ -162,7 +175,9 @@ class Tokenizer:
         """Each text's ids as they are trained, separators included."""
         before = [self.separators.bos_id] if self.separators.bos_id is not None else []
         behind = [self.separators.eos_id] if self.separators.eos_id is not None else []
-        return [[*before, *found.ids, *behind] for found in self.fast.encode_batch(list(texts), add_special_tokens=False)]
+        return [
+            [*before, *found.ids, *behind] for found in self.fast.encode_batch(list(texts), add_special_tokens=False)
+        ]
 
     def count(self, text: str) -> int:
         return len(self.encode(text)) + self.separators.count

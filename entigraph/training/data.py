@@ -21,7 +21,9 @@ class PlanLoader:
     restores it and the number of ranks may change.
     """
 
-    def __init__(self, plan: Plan, stores: dict[int, TokenStore], micro_batch_size: int, rank: int = 0, ranks: int = 1) -> None:
+    def __init__(
+        self, plan: Plan, stores: dict[int, TokenStore], micro_batch_size: int, rank: int = 0, ranks: int = 1
+    ) -> None:
         self.plan, self.stores, self.micro_batch_size = plan, stores, micro_batch_size
         self.rank, self.ranks = rank, ranks
         self.consumed = 0
@@ -56,7 +58,7 @@ class PlanLoader:
     def load_state_dict(self, state: dict[str, Any]) -> None:
         if state["fingerprint"] != self.plan.fingerprint:
             raise ArtefactError(
-                "the checkpoint was written for another data order; remove the checkpoints folder and run the same command"
+                "the checkpoint was written for another data order; remove its checkpoints folder and run again"
             )
         self.consumed = state["consumed"]
 

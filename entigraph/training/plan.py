@@ -91,7 +91,9 @@ class Plan:
         ):
             chosen = sources == source
             count = int(chosen.sum())
-            passes = [self.one_pass(source, number, blocks, tokens) for number in range(ceil(count / blocks) if count else 0)]
+            passes = [
+                self.one_pass(source, number, blocks, tokens) for number in range(ceil(count / blocks) if count else 0)
+            ]
             starts[chosen] = np.concatenate(passes)[:count] if passes else []
         return starts
 

@@ -35,7 +35,9 @@ class Data:
         if not 0 <= self.replay_rate < 1:
             raise ConfigError(f"data.replay_rate: {self.replay_rate} found, a share from 0 to below 1 expected")
         if self.replay_rate > 0 and not self.replay:
-            raise ConfigError("data.replay_rate: replay needs tokens to replay: set data.replay, or choose data=packed with rate 0")
+            raise ConfigError(
+                "data.replay_rate: replay needs tokens to replay: set data.replay, or choose data=packed with rate 0"
+            )
 
 
 class Model(Protocol):
@@ -65,7 +67,9 @@ class RandomLlama:
 
     def __post_init__(self) -> None:
         if self.path:
-            raise ConfigError(f"model.path: this model begins with random weights; choose model=pretrained for {self.path!r}")
+            raise ConfigError(
+                f"model.path: this model begins with random weights; choose model=pretrained for {self.path!r}"
+            )
         if self.hidden_size % self.heads or self.heads % self.key_value_heads:
             raise ConfigError(
                 f"model: hidden_size {self.hidden_size}, heads {self.heads}, key_value_heads {self.key_value_heads}; "
@@ -106,10 +110,14 @@ class PretrainedModel:
             raise ConfigError("model.path: nothing given; give a Hugging Face folder or hub name")
 
     def build(self, vocabulary: int) -> "PreTrainedModel":
+        import torch
+
         from entigraph.models import load_model
 
         model = load_model(self.path)
-        embedded = model.get_input_embeddings().weight.shape[0]
+        weight = model.get_input_embeddings().weight
+        assert isinstance(weight, torch.Tensor)
+        embedded = weight.shape[0]
         if vocabulary > embedded:
             raise ConfigError(
                 f"model.path: {self.path} embeds {embedded:,} tokens, the tokenizer has {vocabulary:,}; "
@@ -187,7 +195,14 @@ class TrainerSettings:
             raise ConfigError(f"trainer.precision: {self.precision!r} found, one of {', '.join(PRECISIONS)} expected")
         if self.devices != 1:
             raise ConfigError(f"trainer.devices: {self.devices} found; this version trains on one device")
-        for key in ("max_epochs", "max_steps", "micro_batch_size", "log_every_steps", "checkpoint_every_steps", "threads"):
+        for key in (
+            "max_epochs",
+            "max_steps",
+            "micro_batch_size",
+            "log_every_steps",
+            "checkpoint_every_steps",
+            "threads",
+        ):
             value = getattr(self, key)
             if value is not None and value < 1:
                 raise ConfigError(f"trainer.{key}: {value} found, at least 1 expected")

@@ -75,7 +75,7 @@ def run(
         lightning_trainer = L.Trainer(
             accelerator=accelerator,
             devices=1,
-            precision=precision,
+            precision=precision,  # type: ignore[arg-type]
             max_epochs=1,  # epochs are the plan's, so that the end of one is no special case
             max_steps=plan.steps,
             accumulate_grad_batches=accumulation,
@@ -108,7 +108,9 @@ def fit(trainer: "L.Trainer", module: Any, corpus: Any, checkpoint: Path | None)
         trainer.fit(module, datamodule=corpus, ckpt_path=str(checkpoint) if checkpoint else None, weights_only=False)
     except (EOFError, pickle.UnpicklingError, RuntimeError, KeyError) as error:
         if checkpoint and not readable(checkpoint):
-            raise ArtefactError(f"{checkpoint} is damaged; remove {checkpoint.parent} and run the same command") from error
+            raise ArtefactError(
+                f"{checkpoint} is damaged; remove {checkpoint.parent} and run the same command"
+            ) from error
         raise
 
 
@@ -139,7 +141,7 @@ def quieten() -> None:
     """Lightning's advice is for its own data loaders and loggers, which are not used here; our bars are enough."""
     from transformers.utils.logging import disable_progress_bar
 
-    disable_progress_bar()
+    disable_progress_bar()  # type: ignore[no-untyped-call]
     for name in ("lightning.pytorch", "lightning.fabric", "lightning.pytorch.utilities.rank_zero"):
         logging.getLogger(name).setLevel(logging.ERROR)
     warnings.filterwarnings("ignore", module="lightning.*")

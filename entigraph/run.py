@@ -1,0 +1,282 @@
+"""One configuration, resolved: its components, and the artefacts that they decide, known before anything is built.
+
+Where things are follows from here alone, so the plan, the pipeline and other configurations (`needs`) agree on it.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from omegaconf import DictConfig, OmegaConf
+
+from entigraph import artefact
+from entigraph.artefact import Artefact, artefact_folder, digest, identify
+from entigraph.config import build, problem_of, refuse, validate
+from entigraph.models import check_model_path
+from entigraph.synthesis.base import prompt
+from entigraph.tracking import RunInfo
+
+# Settings that cannot change what is written. Everything else counts: a key missing here costs a second folder, which
+# is seen; a key missing from a list of what counts would cost stale data, which is not.
+VOLATILE: Mapping[str, frozenset[str]] = {
+    "corpus": frozenset({"path", "questions"}),  # enter by content
+    "tokenizer": frozenset({"path"}),
+    "model": frozenset({"path"}),
+    "data": frozenset({"replay"}),
+    "task": frozenset({"corpus", "batch_tokens"}),
+    "trainer": frozenset(
+        {"accelerator", "devices", "micro_batch_size", "log_every_steps", "checkpoint_every_steps", "threads"}
+    ),
+}
+
+
+class Run:
+    """Raises ConfigError listing every problem, before anything is built."""
+
+    def __init__(self, config: DictConfig) -> None:
+        validate(config)
+        self.config = config
+        self.root = Path(config.paths.root)
+        self.seed: int = config.seed
+        for key in ("corpus", "augmenter", "llm", "tokenizer", "data", "model", "optim", "trainer", "logger"):
+            setattr(self, key, build(config[key], key))
+        self.tasks = {str(name): build(node, f"evaluation.{name}") for name, node in config.evaluation.items()}
+        self.check()
+
+    corpus: Any
+    augmenter: Any
+    llm: Any
+    tokenizer: Any
+    data: Any
+    model: Any
+    optim: Any
+    trainer: Any
+    logger: Any
+
+    def check(self) -> None:
+        """What no component can see alone."""
+        problems = problem_of(self.corpus.sources) + problem_of(self.tokenizer.sources)
+        problems += problem_of(self.trainer.accumulation, self.data.batch_size)
+        if self.model.path and not self.ours(self.model.path):
+            problems += problem_of(check_model_path, self.model.path)
+        if not self.corpus.questions_known and any(task.corpus is None for task in self.tasks.values()):
+            problems.append(
+                "evaluation: the corpus has no questions; give some (corpus.questions=file.jsonl), or evaluation=none"
+            )
+        refuse(problems + self.budget_problems())
+        refuse(self.known_shortage())
+
+    def budget_problems(self) -> list[str]:
+        budget, written = self.config.tokens.budget, self.config.synthesis.token_budget
+        problems = [
+            f"{key}: {value} found, at least 1 token or null expected"
+            for key, value in (("tokens.budget", budget), ("synthesis.token_budget", written))
+            if value is not None and value < 1
+        ]
+        if not self.augmenter.needs_writer:
+            return problems
+        if written is None and self.augmenter.endless:
+            problems.append(f"synthesis.token_budget: not set; augmenter={self.augmenter.name} ends by a budget only")
+        if written is not None and budget is not None and budget > written:
+            problems.append(
+                f"tokens.budget: {budget:,} found; synthesis.token_budget writes only {written:,}. "
+                "Raise that, or lower this"
+            )
+        return problems
+
+    def known_shortage(self) -> list[str]:
+        """A budget beyond texts that are already written fails before the first stage."""
+        budget, folder = self.config.tokens.budget, self.synthesis.folder
+        if budget is None or not self.augmenter.needs_writer or not artefact.is_complete(folder):
+            return []
+        tokens = artefact.read(folder)["counts"]["tokens"]
+        if tokens >= budget:
+            return []
+        return [f"tokens.budget: {budget:,} tokens asked for; {folder} holds {tokens:,}. Lower tokens.budget"]
+
+    def ours(self, path: str) -> Path | None:
+        return artefact_folder(path, self.root)
+
+    def options(self, kind: str, component: Any) -> dict[str, Any]:
+        return {name: value for name, value in asdict(component).items() if name not in VOLATILE.get(kind, ())}
+
+    def new(self, stage: str, name: str, decides: Mapping[str, Any], inputs: Mapping[str, Path]) -> Artefact:
+        return Artefact(self.root, stage, name, decides, inputs)
+
+    # --- the artefacts, in the order of the data ---
+
+    @cached_property
+    def documents(self) -> Artefact:
+        sources = [identify(path, self.root) for path in self.corpus.sources()]
+        return self.new("corpus", self.corpus.name, {**self.options("corpus", self.corpus), "sources": sources}, {})
+
+    @cached_property
+    def tokenizer_files(self) -> Artefact:
+        sources = [identify(path, self.root) for path in self.tokenizer.sources()] or [
+            getattr(self.tokenizer, "path", "")
+        ]
+        decides = {**self.options("tokenizer", self.tokenizer), "sources": sources}
+        return self.new("tokenizer", self.tokenizer.name, decides, {})
+
+    @cached_property
+    def synthesis(self) -> Artefact:
+        inputs = {"corpus": self.documents.folder, "tokenizer": self.tokenizer_files.folder}
+        decides: dict[str, Any] = {"augmenter": self.options("augmenter", self.augmenter)}
+        if self.augmenter.needs_writer:
+            decides |= {
+                "prompts": prompt_digests(self.augmenter.prompts),
+                "llm": self.options("llm", self.llm),
+                "token_budget": self.config.synthesis.token_budget,
+                "seed": self.config.synthesis.seed,
+            }
+        return self.new("synthesis", f"{self.corpus.name}-{self.augmenter.name}", decides, inputs)
+
+    @cached_property
+    def tokens(self) -> Artefact:
+        inputs = {"synthesis": self.synthesis.folder, "tokenizer": self.tokenizer_files.folder}
+        budget = self.config.tokens.budget
+        decides = {"budget": budget, "seed": self.seed, "repeat": not self.augmenter.needs_writer}
+        return self.new("tokens", f"{self.corpus.name}-{self.augmenter.name}-{budget or 'all'}", decides, inputs)
+
+    @cached_property
+    def training(self) -> Artefact:
+        inputs = {"tokens": self.tokens.folder, "tokenizer": self.tokenizer_files.folder}
+        if self.data.replay_rate:
+            inputs["replay"] = self.replay_folder
+        decides = {
+            "data": self.options("data", self.data),
+            "optim": self.options("optim", self.optim),
+            "trainer": self.options("trainer", self.trainer),
+            "seed": self.seed,
+            **self.starting_model(inputs),
+        }
+        return self.new("training", self.readable_name, decides, inputs)
+
+    @cached_property
+    def evaluation(self) -> Artefact:
+        inputs = {"training": self.training.folder, **self.question_sources()}
+        return self.new("evaluation", self.readable_name, self.asking(), inputs)
+
+    @cached_property
+    def baseline(self) -> Artefact | None:
+        """The starting model asked the same questions; None where it starts from random weights."""
+        if not self.model.path or not self.tasks:
+            return None
+        inputs = {"tokenizer": self.tokenizer_files.folder, **self.question_sources()}
+        decides = self.asking() | self.starting_model(inputs)
+        return self.new("evaluation", f"{self.corpus.name}-base", decides, inputs)
+
+    @property
+    def readable(self) -> str:
+        return f"{self.corpus.name}-{self.augmenter.name}-{self.config.tokens.budget or 'all'}"
+
+    @property
+    def replay_folder(self) -> Path:
+        return Path(self.data.replay).expanduser().resolve()
+
+    def starting_model(self, inputs: dict[str, Path]) -> dict[str, Any]:
+        """What decides the first weights; a model of ours is also added to `inputs`."""
+        own = self.ours(self.model.path)
+        if own:
+            inputs["model"] = own
+        start = identify(self.model.path, self.root) if self.model.path else "random"
+        return {"model": {**self.options("model", self.model), "start": start}}
+
+    def question_sources(self) -> dict[str, Path]:
+        return {f"questions_{name}": self.questions_of(task) for name, task in self.tasks.items()}
+
+    def questions_of(self, task: Any) -> Path:
+        return Path(task.corpus) if task.corpus else self.documents.folder
+
+    def asking(self) -> dict[str, Any]:
+        return {"tasks": {name: self.options("task", task) for name, task in self.tasks.items()}}
+
+    # --- what others need to know of it ---
+
+    def headline(self, counts: Mapping[str, Any]) -> dict[str, Any]:
+        """The keys a scatter of accuracy against synthetic_tokens by augmenter is made of."""
+        tokens = artefact.read(self.tokens.folder)["counts"]["synthetic_tokens"]
+        first: Mapping[str, Any] = next(iter(counts.values()), {})
+        others = {f"{name}/accuracy": score["accuracy"] for name, score in counts.items()}
+        return {
+            "augmenter": self.augmenter.name,
+            "synthetic_tokens": tokens,
+            "seed": self.seed,
+            "accuracy": first.get("accuracy"),
+            **others,
+        }
+
+    def result(self) -> dict[str, Any]:
+        """The headline of a run whose evaluation is complete; empty otherwise."""
+        if not self.tasks or not self.evaluation.complete:
+            return {}
+        return self.headline(artefact.read(self.evaluation.folder)["counts"])
+
+    @property
+    def readable_name(self) -> str:
+        return f"{self.readable}-seed{self.seed}"
+
+    @property
+    def info(self) -> RunInfo:
+        """One tracked run holds a job's training and its scores."""
+        own_id = digest([self.training.key, self.evaluation.key if self.tasks else None])
+        return self.tracked_as(own_id, self.readable_name, "train", [self.augmenter.name])
+
+    @property
+    def analysis_info(self) -> RunInfo:
+        return self.tracked_as(f"{self.study_folder.name}-analysis", f"{self.config.study} analysis", "analysis", [])
+
+    def tracked_as(self, own_id: str, name: str, job_type: str, tags: Sequence[str]) -> RunInfo:
+        resolved = OmegaConf.to_container(self.config, resolve=True)
+        assert isinstance(resolved, dict)
+        return RunInfo(
+            id=own_id,
+            name=name,
+            group=self.study_folder.name,
+            job_type=job_type,
+            tags=[self.corpus.name, self.model.name, *tags],
+            config={str(key): value for key, value in resolved.items()},
+        )
+
+    @property
+    def study_folder(self) -> Path:
+        """Where the runs meet that differ in augmenter, budget and seed only."""
+        common = {
+            "corpus": {name: value for name, value in self.documents.decides.items() if name != "seed"},
+            "tokenizer": self.tokenizer_files.folder.name,
+            "llm": self.options("llm", self.llm),
+            "data": self.options("data", self.data),
+            "replay": self.replay_folder.name if self.data.replay_rate else None,
+            "optim": self.options("optim", self.optim),
+            "trainer": self.options("trainer", self.trainer),
+            **self.starting_model({}),
+            **self.asking(),
+        }
+        return self.root / "studies" / f"{self.config.study}-{digest(common)}"
+
+    def member(self) -> dict[str, Any]:
+        """This run as its study keeps it: what it is and where its parts are, relative to paths.root."""
+        parts = {
+            "corpus": self.documents,
+            "synthesis": self.synthesis,
+            "tokens": self.tokens,
+            "training": self.training,
+            "evaluation": self.evaluation,
+            "baseline": self.baseline,
+        }
+        return {
+            "augmenter": self.augmenter.name,
+            "budget": self.config.tokens.budget,
+            "seed": self.seed,
+            "writer": self.llm.name if self.augmenter.needs_writer else None,
+            "offline_writer": self.llm.name == "offline",
+            "fictional": self.corpus.fictional,
+            "repeats": not self.augmenter.needs_writer,
+            **{name: str(part.folder.relative_to(self.root)) for name, part in parts.items() if part},
+        }
+
+
+def prompt_digests(names: Sequence[str]) -> dict[str, str]:
+    return {name: digest(prompt(name)) for name in names}
