@@ -65,7 +65,7 @@ class Run:
             problems.append(
                 "evaluation: the corpus has no questions; give some (corpus.questions=file.jsonl), or evaluation=none"
             )
-        refuse(problems + self.budget_problems())
+        refuse(problems + self.budget_problems() + self.replay_problems())
         refuse(self.known_shortage())
 
     def budget_problems(self) -> list[str]:
@@ -85,6 +85,21 @@ class Run:
                 "Raise that, or lower this"
             )
         return problems
+
+    def replay_problems(self) -> list[str]:
+        """Replay tokens are numbers: they mean something else in another tokenizer."""
+        if not self.data.replay_rate or (self.ours(self.data.replay) and not artefact.is_complete(self.replay_folder)):
+            return []
+        problems = problem_of(artefact.read, self.replay_folder)
+        if problems:
+            return [f"data.replay: {problem}" for problem in problems]
+        made_with = artefact.read(self.replay_folder)["inputs"].get("tokenizer", {}).get("folder")
+        if made_with == self.tokenizer_files.folder.name:
+            return []
+        return [
+            f"data.replay: {self.replay_folder} was written with the tokenizer {made_with}, "
+            f"this run uses {self.tokenizer_files.folder.name}; make the replay tokens with this one"
+        ]
 
     def known_shortage(self) -> list[str]:
         """A budget beyond texts that are already written fails before the first stage."""

@@ -124,16 +124,18 @@ def ask(run: Run, model: str, out: Path, progress: Progress) -> Mapping[str, Any
     )
 
 
-def composed(experiment: str, root: Path | str) -> DictConfig:
-    """Another configuration below the same root. Only paths.root is handed on."""
-    return compose("config", overrides=[f"experiments={experiment}", f"paths.root={root}"])
+def composed(need: str, root: Path | str) -> DictConfig:
+    """Another configuration below the same root: an experiment's name, and overrides after it where there are some."""
+    experiment, *overrides = need.split()
+    return compose("config", overrides=[f"experiments={experiment}", f"paths.root={root}", *overrides])
 
 
 def output(experiment: str, stage: str, *, _root_: DictConfig) -> str:
     """${output:base/fictional,training}: the folder that a stage of a needed experiment writes."""
-    if experiment not in _root_.needs:
+    need = next((need for need in _root_.needs if need.split()[0] == experiment), None)
+    if need is None:
         raise ConfigError(f"${{output:{experiment},{stage}}}: list {experiment} under needs")
-    run = needed(experiment, str(Path(_root_.paths.root)))
+    run = needed(need, str(_root_.paths.root))
     found = {"corpus": run.documents, "tokens": run.tokens, "synthesis": run.synthesis, "training": run.training}
     if stage not in found:
         raise ConfigError(f"${{output:{experiment},{stage}}}: {stage!r} found, one of {', '.join(found)} expected")
@@ -143,24 +145,34 @@ def output(experiment: str, stage: str, *, _root_: DictConfig) -> str:
 NEEDED: dict[tuple[str, str], Run] = {}
 
 
-def needed(experiment: str, root: str) -> Run:
-    if (experiment, root) not in NEEDED:
-        NEEDED[experiment, root] = Run(composed(experiment, root))
-    return NEEDED[experiment, root]
+def needed(need: str, root: str) -> Run:
+    if (need, root) not in NEEDED:
+        NEEDED[need, root] = Run(composed(need, root))
+    return NEEDED[need, root]
 
 
 def register() -> None:
     OmegaConf.register_new_resolver("output", output, replace=True)
 
 
-def needs_of(run: Run) -> list[Run]:
-    """The runs that this one needs, and theirs, those needed first coming first."""
-    found: dict[Path, Run] = {}
-    for experiment in run.config.needs:
-        other = needed(experiment, str(run.root))
-        for earlier in [*needs_of(other), other]:
-            found[earlier.training.folder] = earlier
-    return list(found.values())
+def needs_of(run: Run) -> list[tuple[Run, list[Step]]]:
+    """The steps of other configurations that this one's steps read, directly or not, in the order of building."""
+    wanted = {folder for step in steps(run) for folder in step.artefact.inputs.values()}
+    found: list[tuple[Run, list[Step]]] = []
+    for need in run.config.needs:
+        other = needed(need, str(run.root))
+        used: list[Step] = []
+        for step in reversed(list(steps(other))):
+            if step.artefact.folder in wanted:
+                used.insert(0, step)
+                wanted |= set(step.artefact.inputs.values())
+        found += [*needs_of(other), (other, used)]
+    return found
+
+
+def all_steps(run: Run) -> list[Step]:
+    """Those of its needs, then its own."""
+    return [step for _, used in needs_of(run) for step in used] + list(steps(run))
 
 
 def is_complete(run: Run) -> bool:
@@ -169,8 +181,8 @@ def is_complete(run: Run) -> bool:
 
 def pipeline(run: Run, progress: Progress) -> None:
     """All that a run needs, then the run; what is complete is skipped."""
-    for other in needs_of(run):
-        advance(other, list(steps(other)), progress)
+    for other, used in needs_of(run):
+        advance(other, used, progress)
     advance(run, list(steps(run)), progress)
 
 
@@ -229,11 +241,8 @@ def register_member(run: Run) -> None:
 
 def print_plan(run: Run) -> None:
     """Where every stage stands; touches nothing."""
-    for heading, other in [*(("needed", other) for other in needs_of(run)), ("", run)]:
-        if heading:
-            print(f"{heading}: {other.config.study}")
-        for step in steps(other):
-            print(f"  {state(step.artefact):9} {step.artefact.stage:10} {step.artefact.folder}")
+    for step in all_steps(run):
+        print(f"  {state(step.artefact):9} {step.artefact.stage:10} {step.artefact.folder}")
 
 
 def state(found: Artefact) -> str:

@@ -244,10 +244,9 @@ def print_plan(config: DictConfig, jobs: Sequence[Sequence[str]]) -> None:
     sharing: Counter[Path] = Counter()
     for overrides in jobs:
         run = Run(compose("config", overrides=list(overrides)))
-        for part in [*stages.needs_of(run), run]:
-            for step in stages.steps(part):
-                artefacts.setdefault(step.artefact.folder, step.artefact)
-                sharing[step.artefact.folder] += 1
+        for step in stages.all_steps(run):
+            artefacts.setdefault(step.artefact.folder, step.artefact)
+            sharing[step.artefact.folder] += 1
     print(f"{config.study}: {len(jobs)} jobs")
     for folder, found in artefacts.items():
         shared = f"shared by {sharing[folder]} jobs" if sharing[folder] > 1 else ""

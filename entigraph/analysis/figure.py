@@ -8,6 +8,7 @@ import matplotlib
 
 matplotlib.use("Agg")
 import matplotlib.pyplot as plt
+import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.ticker import FuncFormatter, NullLocator, PercentFormatter
 
@@ -20,6 +21,7 @@ STYLES: Mapping[str, tuple[str, str]] = {
 OTHERS: Sequence[tuple[str, str]] = (("#CC79A7", "D"), ("#E69F00", "v"), ("#56B4E9", "P"))
 LABELS: Mapping[str, str] = {"entigraph": "EntiGraph", "rephrase": "Rephrase", "raw": "Raw (documents repeated)"}
 BASE, CHANCE = "#000000", "#777777"
+BASE_LABEL, CHANCE_LABEL = "Base model", "Chance"
 
 
 def scaling_curve(curve: Mapping[str, Any], out: Path, title: str) -> list[Path]:
@@ -35,6 +37,8 @@ def scaling_curve(curve: Mapping[str, Any], out: Path, title: str) -> list[Path]
         axes = figure.add_subplot(grid[position // 2, 2 + position % 2])
         small_panel(axes, curve, name)
     figure.suptitle(title, fontsize=10)
+    if curve["label"]:
+        figure.supxlabel(curve["label"], fontsize=8, color=CHANCE)
     files = [out / "curve.png", out / "curve.svg"]
     for file in files:
         figure.savefig(file, dpi=160, metadata={"Date": None} if file.suffix == ".svg" else None)
@@ -46,6 +50,8 @@ def main_panel(axes: Axes, curve: Mapping[str, Any]) -> None:
     for number, name in enumerate(augmenters(curve)):
         color, marker = style(name, number)
         own = [point for point in curve["points"] if point["augmenter"] == name]
+        fit = next((fit for fit in curve["fits"] if fit["augmenter"] == name and "r2" in fit), None)
+        draw_fit(axes, fit, own, color)
         axes.errorbar(
             [point["synthetic_tokens"] for point in own],
             [point["accuracy"] for point in own],
@@ -54,39 +60,37 @@ def main_panel(axes: Axes, curve: Mapping[str, Any]) -> None:
             marker=marker,
             linestyle="none",
             capsize=3,
-            label=LABELS.get(name, name),
+            label=LABELS.get(name, name) + (fit_label(fit) if fit else ""),
             zorder=3,
-        )
-        draw_fit(
-            axes, next((fit for fit in curve["fits"] if fit["augmenter"] == name and "r2" in fit), None), own, color
         )
     reference_lines(axes, curve)
     axes.set_ylabel("closed-book accuracy")
     axes.set_xlabel("synthetic tokens")
     axes.set_title("All questions", fontsize=9)
-    axes.legend(frameon=False, fontsize=8, loc="upper left")
+    legend(axes)
     token_axis(axes, curve)
+
+
+def legend(axes: Axes) -> None:
+    """The augmenters first, the lines of reference behind them."""
+    handles, labels = axes.get_legend_handles_labels()
+    order = sorted(range(len(labels)), key=lambda index: labels[index] in (BASE_LABEL, CHANCE_LABEL))
+    axes.legend([handles[i] for i in order], [labels[i] for i in order], frameon=False, fontsize=8, loc="upper left")
+
+
+def fit_label(fit: Mapping[str, Any]) -> str:
+    return f": {100 * fit['gain_per_doubling']:+.1f} points a doubling, R² {fit['r2']:.2f}"
 
 
 def draw_fit(axes: Axes, fit: Mapping[str, Any] | None, own: Sequence[Mapping[str, Any]], color: str) -> None:
     """The fitted line with its band; the points joined where there is no fit."""
     if fit is None:
-        axes.plot(
-            [point["synthetic_tokens"] for point in own], [point["accuracy"] for point in own], color=color, linewidth=1
-        )
+        tokens, accuracy = [point["synthetic_tokens"] for point in own], [point["accuracy"] for point in own]
+        axes.plot(tokens, accuracy, color=color, linewidth=1)
         return
-    import numpy as np
-
     band, parameters = fit["band"], fit["parameters"]
     axes.fill_between(band["tokens"], band["low"], band["high"], color=color, alpha=0.15, linewidth=0)
-    label = f"   a + b·ln n: {100 * fit['gain_per_doubling']:+.1f} points a doubling, R² = {fit['r2']:.2f}"
-    axes.plot(
-        band["tokens"],
-        parameters["a"] + parameters["b"] * np.log(band["tokens"]),
-        color=color,
-        linewidth=1.2,
-        label=label,
-    )
+    axes.plot(band["tokens"], parameters["a"] + parameters["b"] * np.log(band["tokens"]), color=color, linewidth=1.2)
 
 
 def small_panel(axes: Axes, curve: Mapping[str, Any], name: str) -> None:
@@ -114,8 +118,8 @@ def reference_lines(axes: Axes, curve: Mapping[str, Any], name: str | None = Non
         base["accuracy"] if name is None else base["background"] if name == "background" else base["groups"].get(name)
     )
     if value is not None:
-        axes.axhline(value, color=BASE, linestyle="--", linewidth=1, label="Base model", zorder=1)
-    axes.axhline(base["chance"], color=CHANCE, linestyle=":", linewidth=1, label="Chance", zorder=1)
+        axes.axhline(value, color=BASE, linestyle="--", linewidth=1, label=BASE_LABEL, zorder=1)
+    axes.axhline(base["chance"], color=CHANCE, linestyle=":", linewidth=1, label=CHANCE_LABEL, zorder=1)
 
 
 def token_axis(axes: Axes, curve: Mapping[str, Any]) -> None:

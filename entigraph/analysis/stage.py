@@ -17,6 +17,8 @@ FICTIONAL = (
     "Simulated at small scale: the documents are fictional, the writer is a grammar and not an LLM, and the model has "
     "under a million parameters. The training and the measuring are real."
 )
+LABEL_FICTIONAL = "fictional documents, offline writer, tiny model"
+LABEL_PLUMBING = "plumbing check: the offline writer does not understand these documents"
 PLUMBING = (
     "A plumbing check: the offline writer does not understand these documents, it rearranges their sentences. "
     "Its accuracies say nothing about synthetic data, and no curve is fitted to them."
@@ -72,6 +74,7 @@ def described(runs: Sequence[FinishedRun], unfinished: Sequence[str], settings: 
     ]
     notes += [f"left out, not finished or damaged: {name}" for name in unfinished]
     return {
+        "label": LABEL_PLUMBING if plumbing else LABEL_FICTIONAL if fictional else "",
         "points": [asdict(point) for point in points(runs)],
         "base": base(runs),
         "fits": [] if plumbing else fits(runs, settings),

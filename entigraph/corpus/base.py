@@ -1,5 +1,6 @@
 """What every corpus is: a source that reads into documents and, where it has some, questions."""
 
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
@@ -10,9 +11,11 @@ from entigraph.records import Document, Question
 
 @dataclass
 class Content:
-    documents: list[Document] = field(default_factory=list)
+    """What a source holds. `documents` may be a stream; `counts` says what the reader passed over, by reason."""
+
+    documents: Iterable[Document] = ()
     questions: list[Question] = field(default_factory=list)
-    counts: dict[str, Any] = field(default_factory=dict)  # what the reader passed over, by reason
+    counts: dict[str, Any] = field(default_factory=dict)
 
 
 class Corpus(Protocol):

@@ -36,17 +36,14 @@ class Fictional:
         return []
 
     def read(self) -> Content:
-        content = Content()
+        documents, asked = [], []
         for index, world in enumerate(worlds(self.documents, NamePool.target, self.seed)):
             rng = random.Random(f"target/{self.seed}/{index}")
-            document = Document(
-                id=f"chronicle-{index:03}", title=f"Chronicle {index}", text=source_document(world, rng)
-            )
-            content.documents.append(document)
-            content.questions += [
-                question(document.id, number, item) for number, item in enumerate(questions(world, rng))
-            ]
-        return content
+            text = source_document(world, rng)
+            document = Document(id=f"chronicle-{index:03}", title=f"Chronicle {index}", text=text)
+            documents.append(document)
+            asked += [question(document.id, number, item) for number, item in enumerate(questions(world, rng))]
+        return Content(documents, asked)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -79,7 +76,7 @@ class FictionalBackground:
         return []
 
     def read(self) -> Content:
-        content = Content()
+        documents, asked = [], []
         for index, world in enumerate(worlds(self.worlds, NamePool.background, self.seed)):
             rng = random.Random(f"background/{self.seed}/{index}")
             items = list(questions(world, rng))
@@ -87,15 +84,15 @@ class FictionalBackground:
             unseen = round(len(items) * self.held_out)
             texts = [*self.prose(world, rng), *quizzes(items[unseen:], self.question_copies, rng)]
             world_id = f"world-{index:03}"
-            content.documents += [
+            documents += [
                 Document(id=f"{world_id}-{number:03}", title=f"{world_id} {number}", text=text)
                 for number, text in enumerate(texts)
             ]
-            content.questions += [
+            asked += [
                 question(world_id, number, item, split="held_out" if number < unseen else "seen")
                 for number, item in enumerate(items)
             ]
-        return content
+        return Content(documents, asked)
 
     def prose(self, world: World, rng: random.Random) -> Iterator[str]:
         source = source_document(world, rng)

@@ -39,7 +39,8 @@ class Quality:
         return [file for file in sorted(path.glob("QuALITY*htmlstripped*")) if file.suffix != ".test"]
 
     def read(self) -> Content:
-        content, merged = Content(), set()
+        documents: dict[str, Document] = {}
+        asked: list[Question] = []
         for file in self.files():
             for place, line in articles(file):
                 document = Document(
@@ -48,20 +49,18 @@ class Quality:
                     text=line["article"],
                     meta={key: str(line[key]) for key in ("author", "year", "topic", "source", "url") if line.get(key)},
                 )
-                if document.id not in merged:
-                    merged.add(document.id)
-                    content.documents.append(document)
-                content.questions += [
+                documents.setdefault(document.id, document)
+                asked += [
                     question(document, raw, f"{place}, question {n}") for n, raw in enumerate(line["questions"], 1)
                 ]
-        if not content.documents:
+        if not documents:
             raise DataError(
                 f"{self.path} holds no QuALITY articles; expected QuALITY.v1.0.1.htmlstripped.train and .dev"
             )
-        unique = {question.id: question for question in content.questions}
-        content.counts = {"duplicate_questions": len(content.questions) - len(unique)}
-        content.questions = list(unique.values())
-        return content
+        unique = {question.id: question for question in asked}
+        return Content(
+            list(documents.values()), list(unique.values()), {"duplicate_questions": len(asked) - len(unique)}
+        )
 
 
 def articles(file: Path) -> Iterator[tuple[str, dict[str, Any]]]:

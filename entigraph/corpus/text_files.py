@@ -42,19 +42,15 @@ class TextFiles:
 
     def read(self) -> Content:
         folder, *questions = self.sources()
-        content = Content()
-        passed_over = 0
-        for file in sorted(file for file in folder.rglob("*") if file.is_file()):
-            if file.suffix not in SUFFIXES:
-                passed_over += 1
-                continue
-            name = str(file.relative_to(folder))
-            content.documents.append(Document(id=name, title=title(file), text=text(file)))
-        known = {document.id for document in content.documents}
-        for path in questions:
-            content.questions += read_questions(path, known)
-        content.counts = {"files_of_other_kinds": passed_over}
-        return content
+        files = sorted(file for file in folder.rglob("*") if file.is_file())
+        documents = [
+            Document(id=str(file.relative_to(folder)), title=title(file), text=text(file))
+            for file in files
+            if file.suffix in SUFFIXES
+        ]
+        known = {document.id for document in documents}
+        asked = [question for path in questions for question in read_questions(path, known)]
+        return Content(documents, asked, {"files_of_other_kinds": len(files) - len(documents)})
 
 
 def title(file: Path) -> str:

@@ -31,7 +31,7 @@ class ClosedBook:
     thought_prompt: str = "Question: {question} Thought:"
     thought_answer: str = "{prompt}{thought}. Answer:"
     thought_tokens: int = 8
-    batch_tokens: int = 16_384
+    batch_tokens: int = 8_192
 
     def __post_init__(self) -> None:
         for key, slots in (

@@ -44,7 +44,7 @@ class Augmenter(Protocol):
 
     def graph(self, document: Document, completion: Completion) -> EntityGraph | Failure: ...
 
-    def tasks(self, documents: Sequence[Document], graphs: Mapping[str, EntityGraph], seed: int) -> Iterator[Task]:
+    def tasks(self, documents: Iterable[Document], graphs: Mapping[str, EntityGraph], seed: int) -> Iterator[Task]:
         """In the order of generation, made when drawn. Stopping anywhere leaves an even corpus."""
         ...
 

@@ -2,7 +2,7 @@
 
 import json
 import random
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import chain, combinations
 from math import comb, gcd
@@ -61,7 +61,7 @@ class EntiGraph:
             return failed(document, f"{len(entities)} entities; a pair needs two", completion)
         return EntityGraph(document_id=document.id, summary=str(summary), entities=entities)
 
-    def tasks(self, documents: Sequence[Document], graphs: Mapping[str, EntityGraph], seed: int) -> Iterator[Task]:
+    def tasks(self, documents: Iterable[Document], graphs: Mapping[str, EntityGraph], seed: int) -> Iterator[Task]:
         known = [(document, graphs[document.id].entities) for document in documents if document.id in graphs]
         pairs = [self.pairs(document, entities, seed) for document, entities in known]
         triples = [self.triples(document, entities, seed) for document, entities in known]

@@ -1,6 +1,6 @@
 """No augmentation: the documents as they are (the paper's Raw CPT, replay corpora, background corpora)."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -24,6 +24,6 @@ class Raw:
     def graph(self, document: Document, completion: Completion) -> EntityGraph | Failure:
         raise AssertionError("raw text asks for no entities")
 
-    def tasks(self, documents: Sequence[Document], graphs: Mapping[str, EntityGraph], seed: int) -> Iterator[Task]:
+    def tasks(self, documents: Iterable[Document], graphs: Mapping[str, EntityGraph], seed: int) -> Iterator[Task]:
         for document in documents:
             yield Task(document=document, kind="raw", about=(), sample=0, request=None)

@@ -1,6 +1,6 @@
 """The baseline (paper §4.1, App. H.2): the document rewritten again and again, in three styles."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import count
 from typing import ClassVar
@@ -44,7 +44,7 @@ class Rephrase:
     def graph(self, document: Document, completion: Completion) -> EntityGraph | Failure:
         raise AssertionError("rephrasing asks for no entities")
 
-    def tasks(self, documents: Sequence[Document], graphs: Mapping[str, EntityGraph], seed: int) -> Iterator[Task]:
+    def tasks(self, documents: Iterable[Document], graphs: Mapping[str, EntityGraph], seed: int) -> Iterator[Task]:
         # The seed has nothing to draw here: every document is rewritten in every style, round after round.
         for sample in count() if self.rounds is None else range(self.rounds):
             for document in documents:

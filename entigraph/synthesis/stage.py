@@ -1,7 +1,7 @@
 """Stage 2: documents → graphs.jsonl, texts-*.parquet, failures.jsonl."""
 
 from collections import Counter, deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -42,9 +42,11 @@ def run(
     """
     if token_budget is None and augmenter.endless:
         raise ConfigError(f"augmenter={augmenter.name} does not end by itself: set synthesis.token_budget")
-    documents = list(read_jsonl(corpus / "documents.jsonl", Document))
+    documents: Iterable[Document] = read_jsonl(corpus / "documents.jsonl", Document)
+    if augmenter.needs_writer:
+        documents = list(documents)  # asked about again and again
     outcome = Outcome()
-    graphs = ask_for_graphs(documents, augmenter, llm, outcome, progress)
+    graphs = ask_for_graphs(documents, augmenter, llm, outcome, progress) if augmenter.needs_writer else []
     write_jsonl(out / "graphs.jsonl", graphs)
     tasks = augmenter.tasks(documents, {graph.document_id: graph for graph in graphs}, seed)
     texts = until(token_budget, written(tasks, augmenter, llm, count_tokens, outcome), outcome, progress)
@@ -53,7 +55,7 @@ def run(
     if not count:
         reasons = Counter(failure.reason for failure in outcome.failures).most_common(3)
         raise DataError(
-            f"{augmenter.name} wrote no text from {len(documents)} documents of {corpus}: {reasons or 'no documents'}"
+            f"{augmenter.name} wrote no text about the documents of {corpus}: {reasons or 'it asked for none'}"
         )
     return {
         "texts": count,
@@ -65,7 +67,7 @@ def run(
 
 
 def ask_for_graphs(
-    documents: Sequence[Document], augmenter: Augmenter, llm: LLM, outcome: Outcome, progress: Progress
+    documents: Iterable[Document], augmenter: Augmenter, llm: LLM, outcome: Outcome, progress: Progress
 ) -> list[EntityGraph]:
     asked = [(document, request) for document in documents if (request := augmenter.graph_request(document))]
     graphs: list[EntityGraph] = []

@@ -1,0 +1,48 @@
+# Everything runs in .venv, which the first target that needs it makes. PYTHON names another Python (3.11 or newer).
+PYTHON ?= python3
+BIN := .venv/bin
+READY := .venv/.ready
+export TOKENIZERS_PARALLELISM := false
+
+.DEFAULT_GOAL := help
+.PHONY: help install demo smoke check format test test-all bench clean
+
+help: ## what there is to make
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-10s %s\n", $$1, $$2}'
+
+$(READY): pyproject.toml constraints.txt
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "error: Python 3.11 or newer is needed; name one: make PYTHON=/path/to/python3.11"; exit 1; }
+	$(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev]'
+	@touch $@
+
+install: $(READY) ## set up .venv with everything in it
+
+demo: $(READY) ## the scaling study on a laptop: raw, rephrase and EntiGraph, 8 minutes on two cores
+	$(BIN)/entigraph experiments=scaling/fictional
+
+smoke: $(READY) ## every stage with a few dozen steps: proves the plumbing, in under a minute
+	$(BIN)/entigraph experiments=smoke paths.root=outputs/smoke
+
+check: $(READY) ## style, types, and who may import whom
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+format: $(READY) ## put the code into its form
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+test: $(READY) ## the tests, without the slow ones
+	$(BIN)/pytest -m "not slow"
+
+test-all: $(READY) ## all tests
+	$(BIN)/pytest
+
+bench: $(READY) ## how long the stages take, in tokens a second
+	$(BIN)/python benchmarks/stages.py
+
+clean: ## remove what was built here, .venv and outputs/ excepted
+	rm -rf build dist .mypy_cache .ruff_cache .pytest_cache .import_linter_cache
+	find . -name __pycache__ -not -path './.venv/*' -prune -exec rm -rf {} +

@@ -1,0 +1,77 @@
+"""General text in JSON lines, from files or a dataset on the Hugging Face hub: what replay is made of."""
+
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, ClassVar
+
+from entigraph.corpus.base import Content
+from entigraph.errors import ConfigError, DataError
+from entigraph.records import Document
+
+
+@dataclass(frozen=True, kw_only=True)
+class JsonLines:
+    """Every .jsonl file at `path`: a file, a folder, or the name of a dataset on the hub, which is downloaded once.
+
+    `text_field` names the field that holds the text. `documents` bounds how many are read (null: all), in the order of
+    the files and lines: a token budget draws among them at random later.
+    """
+
+    name: str = "json_lines"
+    path: str = ""
+    text_field: str = "text"
+    documents: int | None = None
+    fictional: ClassVar[bool] = False
+    questions_known: ClassVar[bool] = False
+
+    def sources(self) -> list[Path]:
+        if not self.path:
+            raise ConfigError("corpus.path: nothing given; give a .jsonl file, a folder of them, or a hub dataset")
+        found = Path(self.path).expanduser().resolve()
+        if not found.exists() and (Path(self.path).is_absolute() or self.path.startswith((".", "~"))):
+            raise ConfigError(f"corpus.path: {self.path} does not exist; give a .jsonl file or a folder of them")
+        return [found] if found.exists() else [Path(self.path)]  # a hub name stands for itself
+
+    def files(self) -> list[Path]:
+        (source,) = self.sources()
+        folder = source if source.exists() else downloaded(self.path)
+        files = [folder] if folder.is_file() else sorted(folder.rglob("*.jsonl"))
+        if not files:
+            raise DataError(f"corpus.path: {folder} holds no .jsonl file")
+        return files
+
+    def read(self) -> Content:
+        return Content(documents=self.stream())
+
+    def stream(self) -> Iterator[Document]:
+        count = 0
+        for file in self.files():
+            with file.open(encoding="utf-8") as lines:
+                for number, line in enumerate(lines, 1):
+                    if self.documents is not None and count >= self.documents:
+                        return
+                    if line.strip():
+                        identity = f"{file.stem}-{number}"
+                        yield Document(id=identity, title=identity, text=self.text(line, f"{file}:{number}"))
+                        count += 1
+
+    def text(self, line: str, place: str) -> str:
+        try:
+            found: Any = json.loads(line)[self.text_field]
+        except (ValueError, KeyError, TypeError):
+            raise DataError(f"{place}: not a JSON object with the field {self.text_field!r}") from None
+        return str(found)
+
+
+def downloaded(name: str) -> Path:
+    from huggingface_hub import snapshot_download
+
+    try:
+        return Path(snapshot_download(name, repo_type="dataset", allow_patterns=["*.jsonl"]))
+    except Exception as error:  # the hub client raises many kinds, all of which mean the same to a user
+        raise DataError(
+            f"corpus.path: {name!r} is no file here, and the hub does not give it: {str(error).splitlines()[0]} "
+            "Check the name and the network, or give a local .jsonl file"
+        ) from None
