@@ -252,7 +252,8 @@ class Run:
             group=self.study_folder.name,
             job_type=job_type,
             tags=[self.corpus.name, self.model.name, *tags],
-            config={str(key): value for key, value in resolved.items()},
+            # W&B groups by plain values of the config only: the augmenter's name stands there, its options beside it.
+            config={**resolved, "augmenter": self.augmenter.name, "augmenter_options": resolved["augmenter"]},  # type: ignore[dict-item]
         )
 
     @property

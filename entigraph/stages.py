@@ -1,7 +1,7 @@
 """The wiring: which parts of a run become which arguments of which stage. Nothing below sees a config."""
 
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -28,12 +28,13 @@ class Step:
     work: Callable[[Path, Progress, Tracker], Mapping[str, Any]]
     resumable: bool = False
     tracked: bool = False
+    shared: bool = False  # no stage's own: made by whichever needs it first
 
 
 def steps(run: Run) -> Iterator[Step]:
     """Every artefact of a run, in the order of the data."""
     yield Step(Stage.corpus, run.documents, partial(read_corpus, run))
-    yield Step(Stage.tokens, run.tokenizer_files, lambda out, *_: run.tokenizer.make(out))
+    yield Step(Stage.tokens, run.tokenizer_files, lambda out, *_: run.tokenizer.make(out), shared=True)
     yield Step(Stage.synthesis, run.synthesis, partial(synthesise, run))
     yield Step(Stage.tokens, run.tokens, partial(tokenise, run))
     if run.baseline and run.tasks:
@@ -187,27 +188,27 @@ def pipeline(run: Run, progress: Progress) -> None:
 
 
 def one_stage(run: Run, stage: Stage, progress: Progress) -> None:
-    """One stage alone, on what earlier stages have sealed."""
-    wanted = [step for step in steps(run) if step.stage is stage]
-    if not wanted:
+    """One stage alone, on what earlier stages have sealed. Raises ArtefactError where one of them has not."""
+    own = [step for step in steps(run) if step.stage is stage and not step.shared]
+    if not own:
         raise ConfigError(f"stage={stage}: this configuration has no such stage (evaluation=none?)")
-    for step in wanted:
-        for folder in step.artefact.inputs.values():
-            if not artefact.is_complete(folder) and folder not in {other.artefact.folder for other in wanted}:
-                artefact.read(folder)
-    advance(run, wanted, progress)
+    inputs = {folder for step in own for folder in step.artefact.inputs.values()}
+    shared = [step for step in steps(run) if step.shared and step.artefact.folder in inputs]
+    for folder in sorted(inputs - {step.artefact.folder for step in shared}):
+        artefact.read(folder)
+    advance(run, [*shared, *own], progress)
 
 
 def advance(run: Run, todo: list[Step], progress: Progress) -> None:
-    with one_tracker(run, [step for step in todo if step.tracked and not step.artefact.complete]) as tracker:
+    with tracked(run) as tracker:
         for step in todo:
             make(step, progress, tracker)
 
 
-def make(step: Step, progress: Progress, tracker: Tracker) -> None:
+def make(step: Step, progress: Progress, tracker: Callable[[], Tracker]) -> None:
     def work(out: Path) -> Mapping[str, Any]:
         progress.say(f"{step.artefact.stage:10} {out}")
-        return step.work(out, progress, tracker)
+        return step.work(out, progress, tracker() if step.tracked else NoTracker())
 
     def waiting() -> None:
         progress.say(f"waiting for another process to finish {step.artefact.folder}")
@@ -216,13 +217,16 @@ def make(step: Step, progress: Progress, tracker: Tracker) -> None:
 
 
 @contextmanager
-def one_tracker(run: Run, unfinished: list[Step]) -> Iterator[Tracker]:
-    """One tracked run for a job's training and its scores; none where nothing is left to track."""
-    if not unfinished:
-        yield NoTracker()
-        return
-    run.root.mkdir(parents=True, exist_ok=True)
-    with run.logger.run(run.info, run.root) as tracker:
+def tracked(run: Run) -> Iterator[Callable[[], Tracker]]:
+    """One tracked run for a job's training and its scores, begun by the first of them that has work to do."""
+    with ExitStack() as stack:
+        opened: list[Tracker] = []
+
+        def tracker() -> Tracker:
+            if not opened:
+                opened.append(stack.enter_context(run.logger.run(run.info, run.root)))
+            return opened[0]
+
         yield tracker
 
 

@@ -40,6 +40,8 @@ class Corpus(Protocol):
 
 def existing(path: str, key: str, expected: str) -> Path:
     found = Path(path).expanduser().resolve()
-    if not path or not found.exists():
-        raise ConfigError(f"{key}: {path or 'nothing given'!r} does not exist; give {expected}, e.g. {key}=...")
+    if not path:
+        raise ConfigError(f"{key}: nothing given; give {expected}: {key}=PATH")
+    if not found.exists():
+        raise ConfigError(f"{key}: {found} does not exist; give {expected}")
     return found

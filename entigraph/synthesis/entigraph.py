@@ -53,13 +53,15 @@ class EntiGraph:
     def graph(self, document: Document, completion: Completion) -> EntityGraph | Failure:
         try:
             found = json.loads(completion.text)
-            summary, named = found["summary"], found["entities"]
-            entities = list(dict.fromkeys(" ".join(name.split()) for name in named if name.strip()))
-        except (ValueError, KeyError, TypeError, AttributeError):
+            summary, named = str(found["summary"]), found["entities"]
+        except (ValueError, KeyError, TypeError):
             return failed(document, "entities that are not the JSON asked for", completion)
+        if not isinstance(named, list) or not all(isinstance(name, str) for name in named):
+            return failed(document, "entities that are not the JSON asked for", completion)
+        entities = list(dict.fromkeys(" ".join(name.split()) for name in named if name.strip()))
         if len(entities) < 2:
             return failed(document, f"{len(entities)} entities; a pair needs two", completion)
-        return EntityGraph(document_id=document.id, summary=str(summary), entities=entities)
+        return EntityGraph(document_id=document.id, summary=summary, entities=entities)
 
     def tasks(self, documents: Iterable[Document], graphs: Mapping[str, EntityGraph], seed: int) -> Iterator[Task]:
         known = [(document, graphs[document.id].entities) for document in documents if document.id in graphs]

@@ -106,6 +106,10 @@ def run(
 def fit(trainer: "L.Trainer", module: Any, corpus: Any, checkpoint: Path | None) -> None:
     try:
         trainer.fit(module, datamodule=corpus, ckpt_path=str(checkpoint) if checkpoint else None, weights_only=False)
+    except SystemExit:
+        if trainer.interrupted:  # Lightning turns Ctrl-C into an exit of its own
+            raise KeyboardInterrupt from None
+        raise
     except (EOFError, pickle.UnpicklingError, RuntimeError, KeyError) as error:
         if checkpoint and not readable(checkpoint):
             raise ArtefactError(

@@ -1,0 +1,180 @@
+"""Real parts: the command in real processes, real files, the shipped offline writer, small models made here."""
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+os.environ["OMP_NUM_THREADS"] = "1"
+os.environ["TOKENIZERS_PARALLELISM"] = "false"
+os.environ.setdefault("WANDB_MODE", "offline")
+
+from hydra import compose, initialize_config_dir  # noqa: E402
+from omegaconf import DictConfig  # noqa: E402
+
+from entigraph import cli  # noqa: E402
+from entigraph.run import Run  # noqa: E402
+
+Command = Callable[..., subprocess.CompletedProcess[str]]
+TINY = [
+    "tokenizer.worlds=10",
+    "tokenizer.vocabulary=400",
+    "model.hidden_size=32",
+    "model.layers=1",
+    "model.heads=2",
+    "model.key_value_heads=2",
+    "model.intermediate_size=64",
+    "corpus.documents=1",
+    "synthesis.token_budget=3000",
+    "evaluation.closed_book.limit=8",
+    "trainer.max_steps=6",
+    "logger=none",
+]
+
+
+@pytest.fixture
+def command(tmp_path: Path) -> Command:
+    """Run `entigraph ...` as a user does, in an empty folder."""
+
+    def run(*arguments: str, cwd: Path | None = None, **environment: str) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            [sys.executable, "-m", "entigraph", *arguments],
+            cwd=cwd or tmp_path,
+            env={**os.environ, **environment},
+            capture_output=True,
+            text=True,
+            timeout=300,
+        )
+
+    return run
+
+
+@pytest.fixture(scope="session")
+def hydra_app() -> Iterator[None]:
+    with initialize_config_dir(str(cli.home() / "conf"), version_base="1.3"):
+        yield
+
+
+@pytest.fixture
+def composed(hydra_app: None, tmp_path: Path) -> Callable[..., DictConfig]:
+    def make(*overrides: str) -> DictConfig:
+        return compose("config", overrides=[f"paths.root={tmp_path / 'outputs'}", *overrides])
+
+    return make
+
+
+@pytest.fixture
+def configured(composed: Callable[..., DictConfig]) -> Callable[..., Run]:
+    return lambda *overrides: Run(composed(*overrides))
+
+
+@pytest.fixture(scope="session")
+def smoke(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The outputs of one finished smoke run, with W&B offline; tests read it and do not write to it."""
+    folder = tmp_path_factory.mktemp("smoke")
+    done = subprocess.run(
+        [sys.executable, "-m", "entigraph", "experiments=smoke"],
+        cwd=folder,
+        capture_output=True,
+        text=True,
+        timeout=600,
+    )
+    assert done.returncode == 0, done.stderr[-2000:]
+    (folder / "printed.txt").write_text(done.stdout)
+    return folder / "outputs"
+
+
+def study_of(outputs: Path) -> Path:
+    (study,) = (outputs / "studies").glob("smoke-*")
+    return study
+
+
+def curve_of(outputs: Path) -> dict[str, Any]:
+    return json.loads((study_of(outputs) / "curve.json").read_text())
+
+
+@pytest.fixture(scope="session")
+def tiny_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A random model in Llama 3's shape (grouped queries, untied head) and its own tokenizer: a Hugging Face folder."""
+    import torch
+    from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
+    from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
+
+    folder = tmp_path_factory.mktemp("tiny-llama-3")
+    tokenizer = Tokenizer(models.BPE())
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    tokenizer.decoder = decoders.ByteLevel()
+    special = ["<|begin_of_text|>", "<|end_of_text|>"]
+    trainer = trainers.BpeTrainer(
+        vocab_size=600,
+        special_tokens=special,
+        initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
+        show_progress=False,
+    )
+    tokenizer.train_from_iterator(
+        ["The answer to the question is in the document, and the document is here."] * 20, trainer
+    )
+    fast = PreTrainedTokenizerFast(tokenizer_object=tokenizer, bos_token=special[0], eos_token=special[1])
+    fast.save_pretrained(folder)
+    torch.manual_seed(0)
+    config = LlamaConfig(
+        vocab_size=len(fast),
+        hidden_size=64,
+        num_hidden_layers=2,
+        num_attention_heads=4,
+        num_key_value_heads=2,
+        intermediate_size=128,
+        max_position_embeddings=4096,
+        rope_theta=500_000.0,
+        tie_word_embeddings=False,
+    )
+    LlamaForCausalLM(config).save_pretrained(folder)
+    return folder
+
+
+ARTICLE = """The lamp keeper of Orsk, Miriam Vale, wrote every evening in a ledger of green leather. Captain Holloway
+brought her oil from the mainland, and with the oil came letters from her brother Tobias. In the winter of
+the great storm the lamp went out for one hour. Captain Holloway lost his ship, the Meridian, on the rocks
+below Orsk. Miriam Vale wrote one line in the ledger that night. Tobias came to Orsk in spring and read the
+ledger. He asked Miriam Vale why the lamp had gone out. She gave him the ledger and said that Captain
+Holloway had asked her to."""
+
+
+@pytest.fixture
+def quality_file(tmp_path: Path) -> Path:
+    """Two articles in QuALITY's format, one of them on two lines as the benchmark has them."""
+
+    def line(identity: str, writer: str, questions: list[dict[str, Any]]) -> dict[str, Any]:
+        return {
+            "article_id": identity,
+            "set_unique_id": f"{identity}_{writer}",
+            "title": f"The Lamp of Orsk {identity}",
+            "author": "Vale, Miriam",
+            "year": "1951",
+            "topic": "Lighthouses",
+            "article": ARTICLE,
+            "questions": questions,
+        }
+
+    def question(identity: str, gold: int, difficult: int) -> dict[str, Any]:
+        return {
+            "question": "Why did the lamp go out?",
+            "question_unique_id": identity,
+            "options": ["It was asked to.", "The oil was bad.", "Miriam slept.", "A storm broke it."],
+            "gold_label": gold,
+            "difficult": difficult,
+        }
+
+    lines = [
+        line("1", "A", [question("1_A_1", 1, 0), question("1_A_2", 2, 1)]),
+        line("1", "B", [question("1_B_1", 4, 1)]),
+        line("2", "A", [question("2_A_1", 3, 0)]),
+    ]
+    file = tmp_path / "QuALITY.v1.0.1.htmlstripped.dev"
+    file.write_text("".join(json.dumps(each) + "\n" for each in lines))
+    return file

@@ -1,0 +1,82 @@
+import json
+from pathlib import Path
+
+import pytest
+
+from entigraph.corpus import stage
+from entigraph.corpus.fictional import Fictional, FictionalBackground
+from entigraph.corpus.json_lines import JsonLines
+from entigraph.corpus.quality import Quality, first_name_first
+from entigraph.corpus.text_files import TextFiles
+from entigraph.errors import DataError
+from entigraph.records import Document, Question, read_jsonl
+
+
+def test_quality_merges_the_lines_of_an_article(quality_file: Path, tmp_path: Path) -> None:
+    counts = stage.run(Quality(path=str(quality_file)), tmp_path)
+    assert counts["documents"] == 2 and counts["questions"] == 4
+    questions = {question.id: question for question in read_jsonl(tmp_path / "questions.jsonl", Question)}
+    question = questions["1_B_1"]
+    assert question.document_id == "quality-1" and question.answer == 3 and question.group == "hard"
+    assert question.text.startswith('In the context of "The Lamp of Orsk 1" by Miriam Vale (1951), Why did')
+    assert questions["1_A_1"].group == "easy"
+    document = next(read_jsonl(tmp_path / "documents.jsonl", Document))
+    assert document.meta["author"] == "Vale, Miriam" and document.meta["year"] == "1951"
+
+
+def test_quality_reads_a_folder_and_drops_a_question_that_stands_twice(quality_file: Path) -> None:
+    twin = quality_file.with_suffix(".train")
+    twin.write_text(quality_file.read_text())
+    content = Quality(path=str(quality_file.parent)).read()
+    assert len(list(content.documents)) == 2 and len(content.questions) == 4
+    assert content.counts == {"duplicate_questions": 4}
+
+
+def test_names_are_flipped() -> None:
+    assert first_name_first("Young, Robert F.") == "Robert F. Young"
+    assert first_name_first("Homer") == "Homer"
+
+
+def test_text_files_with_questions(tmp_path: Path) -> None:
+    folder = tmp_path / "notes"
+    (folder / "deep").mkdir(parents=True)
+    (folder / "a_first-note.md").write_text("One.")
+    (folder / "deep" / "b.txt").write_text("Two.")
+    (folder / "picture.png").write_bytes(b"\x89PNG")
+    line = {"document": "deep/b.txt", "question": "How many?", "choices": ["one", "two"], "answer": 1, "group": "count"}
+    (tmp_path / "q.jsonl").write_text(json.dumps(line) + "\n\n")
+    content = TextFiles(path=str(folder), questions=str(tmp_path / "q.jsonl")).read()
+    assert [(d.id, d.title) for d in content.documents] == [("a_first-note.md", "a first note"), ("deep/b.txt", "b")]
+    assert content.questions[0].answer == 1 and content.questions[0].group == "count"
+    assert content.counts == {"files_of_other_kinds": 1}
+
+
+def test_json_lines_stream_and_name_the_line_that_is_wrong(tmp_path: Path) -> None:
+    (tmp_path / "a.jsonl").write_text('{"text": "one"}\n{"text": "two"}\n')
+    (tmp_path / "b.jsonl").write_text('{"text": "three"}\n{"tekst": "four"}\n')
+    assert [d.text for d in JsonLines(path=str(tmp_path), documents=3).read().documents] == ["one", "two", "three"]
+    with pytest.raises(DataError, match=r"b.jsonl:2: not a JSON object with the field 'text'"):
+        list(JsonLines(path=str(tmp_path)).read().documents)
+
+
+def test_two_documents_of_one_id_are_refused(tmp_path: Path) -> None:
+    for name in ("one", "two"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "same.jsonl").write_text('{"text": "x"}\n')
+    with pytest.raises(DataError, match="two documents are called 'same-1'"):
+        stage.run(JsonLines(path=str(tmp_path)), tmp_path)
+
+
+def test_fictional_documents_follow_the_seed_alone() -> None:
+    assert Fictional(documents=2, seed=1).read() == Fictional(documents=2, seed=1).read()
+    assert Fictional(documents=2, seed=1).read() != Fictional(documents=2, seed=2).read()
+
+
+def test_the_background_answers_the_seen_questions_and_no_other() -> None:
+    content = FictionalBackground(worlds=2).read()
+    prose = "\n".join(document.text for document in content.documents)
+    answered = {q.split: 0 for q in content.questions}
+    for question in content.questions:
+        answered[question.split] += f"Question: {question.text}" in prose
+    seen = sum(question.split == "seen" for question in content.questions)
+    assert answered == {"seen": seen, "held_out": 0} and seen == 168

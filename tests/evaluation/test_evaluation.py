@@ -1,0 +1,130 @@
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from entigraph.errors import ConfigError, DataError
+from entigraph.evaluation import stage
+from entigraph.evaluation.engine import Engine, batches
+from entigraph.evaluation.multiple_choice import ClosedBook, answered
+from entigraph.evaluation.score import clustered_error, scored
+from entigraph.progress import Silent
+from entigraph.records import Answer, Question, read_jsonl, write_jsonl
+
+
+def a_question(number: int, **changes: object) -> Question:
+    values = {
+        "id": f"q{number}",
+        "document_id": f"d{number % 3}",
+        "text": "Where is the document?",
+        "choices": ["here", "in the document", "the answer", "nowhere at all"],
+        "answer": number % 4,
+        "group": "even" if number % 2 == 0 else "odd",
+    }
+    return Question(**{**values, **changes})  # type: ignore[arg-type]
+
+
+@pytest.fixture(scope="module")
+def engine(tiny_model: Path) -> Engine:
+    return Engine(str(tiny_model), tiny_model, 0, "cpu", bf16=False, threads=1)
+
+
+def test_loglikelihoods_are_those_of_the_model_one_by_one(engine: Engine) -> None:
+    pairs = [("The question is", " the document"), ("The answer", " is here, and it is in the document"), ("The", " x")]
+    scores = engine.loglikelihoods(pairs, 64, lambda amount: None)
+    for (prompt, continuation), score in zip(pairs, scores, strict=True):
+        before, ids = engine.encode(prompt), engine.encode(prompt + continuation)
+        with torch.no_grad():
+            logprobs = engine.model(torch.tensor([ids])).logits[0].log_softmax(-1)
+        expected = sum(float(logprobs[place - 1, ids[place]]) for place in range(len(before), len(ids)))
+        assert score == pytest.approx(expected, abs=1e-4)
+
+
+def test_greedy_continuation_is_transformers_own(engine: Engine) -> None:
+    prompt = "The answer to the question"
+    ids = torch.tensor([engine.encode(prompt)])
+    options = {"max_new_tokens": 6, "do_sample": False, "eos_token_id": None}
+    theirs = engine.model.generate(ids, attention_mask=ids.new_ones(ids.shape), **options)
+    expected = engine.tokenizer.decode(theirs[0, ids.shape[1] :].tolist()).partition(".")[0]
+    assert engine.greedy([prompt, "The", prompt], 6, ".")[::2] == [expected, expected]
+
+
+def test_options_that_overflow_the_context_are_counted_as_wrong(engine: Engine) -> None:
+    engine.positions, kept = 60, engine.positions
+    try:
+        questions = [a_question(0), a_question(1, text="The document " * 20)]
+        answers = ClosedBook().answers(questions, engine, Silent())
+    finally:
+        engine.positions = kept
+    assert answers[0].choice is not None
+    assert answers[1].choice is None and answers[1].correct is False and answers[1].scores == []
+    assert scored(answers)["overflowed"] == 1 and scored(answers)["questions"] == 2
+
+
+def test_the_choice_by_sum_and_by_length() -> None:
+    question = a_question(0, choices=["aa", "bbbbbbbb", "cc", "dd"], answer=1)
+    answer = answered(question, "", [-3.0, -4.0, -5.0, -6.0])
+    assert (answer.choice, answer.choice_norm) == (0, 1)
+    assert (answer.correct, answer.correct_norm) == (False, True)
+    assert answered(question, "", [-1.0, -1.0, -1.0, -1.0]).choice == 0, "the first of a tie"
+
+
+def test_a_thought_is_generated_and_stands_in_the_prompt(engine: Engine) -> None:
+    prompts, thoughts = ClosedBook().prompts([a_question(0), a_question(1, thought=True)], engine)
+    assert prompts[0] == "Question: Where is the document? Answer:" and thoughts[0] == ""
+    opening = "Question: Where is the document? Thought:"
+    generated = engine.greedy([opening], 8, ".")[0]
+    assert prompts[1] == f"{opening}{generated}. Answer:" and thoughts[1] == generated.strip()
+
+
+def test_the_stage_writes_every_answer_and_its_score(tiny_model: Path, tmp_path: Path) -> None:
+    corpus = tmp_path / "corpus"
+    corpus.mkdir()
+    write_jsonl(corpus / "questions.jsonl", [a_question(number) for number in range(12)])
+    tasks = {"all": ClosedBook(), "some": ClosedBook(limit=5)}
+    options = {"bos_id": 0, "accelerator": "cpu", "threads": 1, "progress": Silent()}
+    out = tmp_path / "out"
+    out.mkdir()
+    stage.run(str(tiny_model), tiny_model, out, tasks=tasks, corpora={"all": corpus, "some": corpus}, **options)
+    scores = json.loads((out / "scores.json").read_text())
+    answers = list(read_jsonl(out / "answers-all.jsonl", Answer))
+    assert len(answers) == scores["all"]["questions"] == 12 and scores["some"]["questions"] == 5
+    assert scores["all"]["accuracy"] == sum(answer.correct for answer in answers) / 12
+    assert {*scores["all"]["groups"]} == {"even", "odd"} and scores["all"]["chance"] == 0.25
+    assert all(len(answer.scores) == 4 for answer in answers)
+    write_jsonl(corpus / "questions.jsonl", [])
+    with pytest.raises(DataError, match="holds no questions"):
+        stage.run(str(tiny_model), tiny_model, out, tasks=tasks, corpora={"all": corpus, "some": corpus}, **options)
+
+
+def test_a_prompt_without_its_slot_is_refused() -> None:
+    with pytest.raises(ConfigError, match="lacks {question}"):
+        ClosedBook(prompt="Answer:")
+
+
+def test_batches_hold_like_lengths_within_the_limit() -> None:
+    lengths = [3, 50, 4, 7, 50, 200, 1]
+    made = list(batches(range(7), lengths, 100))
+    assert sorted(index for batch in made for index in batch) == list(range(7))
+    assert all(len(batch) == 1 or max(lengths[i] for i in batch) * len(batch) <= 100 for batch in made)
+
+
+def test_the_clustered_interval_covers_as_often_as_it_says() -> None:
+    """Questions of a document share its difficulty; an interval that ignores that covers far too seldom."""
+    rng = np.random.default_rng(0)
+    documents, questions, covered, naive = 40, 10, 0, 0
+    clusters = [f"d{document}" for document in range(documents) for _ in range(questions)]
+    for _ in range(400):
+        difficulty = rng.beta(2, 2, documents).repeat(questions)
+        values = (rng.random(documents * questions) < difficulty).astype(float).tolist()
+        error, share = clustered_error(values, clusters), float(np.mean(values))
+        covered += abs(share - 0.5) < 1.645 * error
+        naive += abs(share - 0.5) < 1.645 * (share * (1 - share) / len(values)) ** 0.5
+    assert 0.85 < covered / 400 < 0.95 and naive / 400 < 0.8
+
+
+def test_one_document_falls_back_to_single_questions() -> None:
+    assert clustered_error([1, 0, 1, 0], ["d"] * 4) == pytest.approx(0.25)
+    assert clustered_error([], []) == 0.0

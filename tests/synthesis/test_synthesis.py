@@ -1,0 +1,205 @@
+import json
+from collections import Counter
+from itertools import combinations, islice
+from pathlib import Path
+
+import pytest
+
+from entigraph.corpus import stage as corpus_stage
+from entigraph.corpus.fictional import Fictional
+from entigraph.errors import ConfigError, DataError
+from entigraph.llm.base import Completion, Request
+from entigraph.llm.offline import Offline
+from entigraph.progress import Silent
+from entigraph.records import Document, EntityGraph, Failure, SyntheticText, read_jsonl
+from entigraph.synthesis import stage
+from entigraph.synthesis.base import Augmenter, in_rounds, presented, prompt
+from entigraph.synthesis.entigraph import EntiGraph, scattered, triple_at
+from entigraph.synthesis.raw import Raw
+from entigraph.synthesis.rephrase import Rephrase
+from entigraph.texts import read_texts
+from tests.conftest import ARTICLE
+
+TALE = Document(id="tale", title="The Lamp of Orsk", text=ARTICLE, meta={"author": "Miriam Vale", "year": "1951"})
+
+
+def words(text: str) -> int:
+    return len(text.split())
+
+
+@pytest.fixture
+def corpus(tmp_path: Path) -> Path:
+    folder = tmp_path / "corpus"
+    folder.mkdir()
+    corpus_stage.run(Fictional(documents=2), folder)
+    return folder
+
+
+def synthesise(corpus: Path, out: Path, augmenter: Augmenter, budget: int | None, seed: int = 0) -> list[SyntheticText]:
+    out.mkdir()
+    stage.run(
+        corpus,
+        out,
+        augmenter=augmenter,
+        llm=Offline(),
+        count_tokens=words,
+        token_budget=budget,
+        seed=seed,
+        progress=Silent(),
+    )
+    return list(read_texts(out))
+
+
+def test_every_pair_of_every_document_then_triples(corpus: Path, tmp_path: Path) -> None:
+    texts = synthesise(corpus, tmp_path / "out", EntiGraph(triples_per_document=30), None)
+    assert Counter(text.kind for text in texts) == {"pair": 380, "triple": 60}
+    for document in ("chronicle-000", "chronicle-001"):
+        pairs = [frozenset(text.about) for text in texts if text.kind == "pair" and text.document_id == document]
+        assert len({*pairs}) == len(pairs) == 190
+        triples = [frozenset(text.about) for text in texts if text.kind == "triple" and text.document_id == document]
+        assert len({*triples}) == 30
+    assert [text.kind for text in texts] == ["pair"] * 380 + ["triple"] * 60
+    assert len({text.id for text in texts}) == 440
+    assert all(text.writer == "offline" and len(text.prompt_hash) == 32 and text.tokens > 0 for text in texts)
+
+
+def test_stopping_anywhere_leaves_an_even_corpus(corpus: Path, tmp_path: Path) -> None:
+    texts = synthesise(corpus, tmp_path / "out", EntiGraph(requests_in_a_row=4), 2000)
+    counts = Counter(text.document_id for text in texts)
+    assert max(counts.values()) - min(counts.values()) <= 4
+    assert sum(text.tokens for text in texts[:-1]) < 2000 <= sum(text.tokens for text in texts)
+
+
+@pytest.mark.parametrize("augmenter", [EntiGraph(), Rephrase()], ids=["entigraph", "rephrase"])
+def test_a_larger_budget_begins_with_the_smaller_ones_texts(augmenter: Augmenter, corpus: Path, tmp_path: Path) -> None:
+    small = synthesise(corpus, tmp_path / "small", augmenter, 1500)
+    large = synthesise(corpus, tmp_path / "large", augmenter, 4000)
+    assert large[: len(small)] == small and len(large) > len(small) > 3
+
+
+def test_the_seed_draws_the_order(corpus: Path, tmp_path: Path) -> None:
+    one = synthesise(corpus, tmp_path / "one", EntiGraph(), 1000, seed=1)
+    other = synthesise(corpus, tmp_path / "other", EntiGraph(), 1000, seed=2)
+    assert [text.about for text in one] != [text.about for text in other]
+
+
+def test_rephrasing_goes_round_in_every_style(corpus: Path, tmp_path: Path) -> None:
+    texts = synthesise(corpus, tmp_path / "out", Rephrase(rounds=2), None)
+    assert Counter((text.document_id, text.kind) for text in texts) == {
+        (document, f"rephrase_{style}"): 2
+        for document in ("chronicle-000", "chronicle-001")
+        for style in ("easy", "medium", "hard")
+    }
+    assert len({text.text for text in texts}) == 12, "a second round is another text"
+
+
+def test_an_endless_augmenter_needs_a_budget(corpus: Path, tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="set synthesis.token_budget"):
+        synthesise(corpus, tmp_path / "out", Rephrase(), None)
+
+
+def test_raw_is_the_documents_themselves(corpus: Path, tmp_path: Path) -> None:
+    texts = synthesise(corpus, tmp_path / "out", Raw(), None)
+    assert [text.text for text in texts] == [d.text for d in read_jsonl(corpus / "documents.jsonl", Document)]
+
+
+class Unhelpful:
+    """A writer whose answers are not what was asked for, as real ones' sometimes are."""
+
+    name = "unhelpful"
+
+    def __init__(self, entities: str, text: Completion) -> None:
+        self.entities, self.text = entities, text
+
+    def complete(self, requests):
+        for request in requests:
+            yield request, Completion(text=self.entities, model=self.name) if request.json_schema else self.text
+
+
+def failures_of(corpus: Path, out: Path, llm: Unhelpful) -> list[Failure]:
+    out.mkdir()
+    options = {"count_tokens": words, "token_budget": None, "seed": 0, "progress": Silent()}
+    with pytest.raises(DataError, match="wrote no text"):
+        stage.run(corpus, out, augmenter=EntiGraph(), llm=llm, **options)
+    return list(read_jsonl(out / "failures.jsonl", Failure))
+
+
+@pytest.mark.parametrize(
+    ("entities", "reason"),
+    [
+        ("Here you are: Miriam, Tobias", "not the JSON"),
+        ('{"entities": ["Miriam"]}', "not the JSON"),
+        ('{"summary": "s", "entities": "Miriam"}', "not the JSON"),
+        ('{"summary": "s", "entities": ["Miriam", " Miriam "]}', "1 entities; a pair needs two"),
+        ('{"summary": "s", "entities": []}', "0 entities"),
+    ],
+)
+def test_bad_entity_lists_are_failures_not_texts(entities: str, reason: str, corpus: Path, tmp_path: Path) -> None:
+    found = failures_of(corpus, tmp_path / "out", Unhelpful(entities, Completion(text="x", model="m")))
+    assert len(found) == 2
+    assert reason in found[0].reason
+
+
+def test_refused_cut_and_empty_answers_are_counted_and_kept_out(corpus: Path, tmp_path: Path) -> None:
+    two = '{"summary": "s", "entities": ["Miriam", "Tobias"]}'
+    cut = failures_of(
+        corpus, tmp_path / "cut", Unhelpful(two, Completion(text="Once", model="m", finish_reason="length"))
+    )
+    assert [(f.kind, f.reason, f.response) for f in cut] == [("pair", "finish_reason length", "Once")] * 2
+    empty = failures_of(corpus, tmp_path / "empty", Unhelpful(two, Completion(text=" ", model="m")))
+    assert {f.reason for f in empty} == {"an empty answer"}
+
+
+def test_triples_are_each_drawn_once_without_being_listed() -> None:
+    import random
+
+    entities = [f"e{index}" for index in range(9)]
+    drawn = [triple_at(index, entities) for index in scattered(84, random.Random(0))]
+    assert {frozenset(triple) for triple in drawn} == {frozenset(triple) for triple in combinations(entities, 3)}
+    assert drawn != sorted(drawn)
+    assert list(islice(scattered(10**9, random.Random(0)), 3)), "a billion take no time to begin"
+
+
+def test_rounds_take_from_each_until_all_have_ended() -> None:
+    assert list(in_rounds([iter("aaaaa"), iter("b"), iter("ccc")], 2)) == list("aabccaaca")
+
+
+def test_the_prompt_names_the_document_and_the_entities() -> None:
+    augmenter = EntiGraph()
+    task = next(augmenter.tasks([TALE], {"tale": EntityGraph(document_id="tale", summary="", entities=("A", "B"))}, 0))
+    assert task.request is not None
+    assert task.request.user.startswith('### Document\n"The Lamp of Orsk", Miriam Vale, 1951.\nThe lamp keeper')
+    assert task.request.user.endswith("### Entities\n- A\n- B") or task.request.user.endswith("### Entities\n- B\n- A")
+    assert "two of them" in task.request.system
+
+
+def ask(system: str, user: str, sample: int = 0) -> str:
+    request = Request(system=system, user=user, temperature=1.0, sample=sample)
+    ((_, completion),) = Offline().complete([request])
+    return completion.text
+
+
+def test_the_offline_writer_extracts_from_any_text() -> None:
+    found = json.loads(ask(prompt("entities"), presented(TALE)))
+    assert {"Miriam Vale", "Captain Holloway", "Tobias", "Orsk"} <= {*found["entities"]}
+    text = ask(prompt("pair"), presented(TALE) + "\n\n### Entities\n- Miriam Vale\n- Captain Holloway")
+    assert "She gave him the ledger and said that Captain Holloway" in text or "Miriam Vale wrote one line" in text
+    sentences = {sentence.strip() for sentence in ARTICLE.replace("\n", " ").split(".")}
+    written = [sentence.strip() for sentence in text.split(".")[1:] if sentence.strip()]
+    assert written and all(sentence in sentences for sentence in written), "it says nothing that the document does not"
+
+
+def test_the_offline_writer_is_a_function_of_the_request() -> None:
+    assert ask(prompt("rephrase_easy"), presented(TALE), 1) == ask(prompt("rephrase_easy"), presented(TALE), 1)
+    assert ask(prompt("rephrase_easy"), presented(TALE), 1) != ask(prompt("rephrase_easy"), presented(TALE), 2)
+
+
+def test_a_damaged_part_is_named(corpus: Path, tmp_path: Path) -> None:
+    texts = synthesise(corpus, tmp_path / "out", EntiGraph(triples_per_document=0), None)
+    assert texts[0].about and isinstance(texts[0].tokens, int)
+    from entigraph.errors import ArtefactError
+
+    part = next((tmp_path / "out").glob("texts-*.parquet"))
+    part.write_bytes(part.read_bytes()[:500])
+    with pytest.raises(ArtefactError, match="texts-00000.parquet is damaged"):
+        list(read_texts(tmp_path / "out"))

@@ -1,0 +1,199 @@
+"""What people type wrong, at each door: one message, its exit status, no traceback, nothing written."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from tests.conftest import TINY, Command
+
+
+def refused(done: subprocess.CompletedProcess[str]) -> str:
+    assert done.returncode == 1, (done.returncode, done.stdout, done.stderr)
+    assert "Traceback" not in done.stderr and "Traceback" not in done.stdout
+    assert done.stderr.count("error:") == 1, done.stderr
+    return done.stderr
+
+
+@pytest.mark.parametrize(
+    ("arguments", "told"),
+    [
+        (["augmentor=entigraph"], "augmentor"),
+        (["augmenter=entigraf"], "entigraph"),
+        (["stage=pipelin"], "pipeline"),
+        (["experiments=smoky"], "smoke"),
+        (["synthesis.token_budgett=5"], "token_budgett"),
+        (["data.context_length=long"], "data.context_length: Value 'long'"),
+        (["+data.contxt_length=64"], "did you mean context_length"),
+        (["data.replay_rate=1.5"], "data.replay_rate: 1.5 found"),
+        (["data.replay_rate=0.1"], "set data.replay"),
+        (["optim.lr=-1"], "optim.lr: -1"),
+        (["tokens.budget=300000"], "tokens.budget: 300,000 found; synthesis.token_budget writes only 200,000"),
+        (["tokens.budget=0"], "tokens.budget: 0 found"),
+        (["augmenter=rephrase", "synthesis.token_budget=null"], "ends by a budget only"),
+        (["corpus=quality"], "corpus.path: nothing given"),
+        (["corpus=quality", "corpus.path=/nowhere"], "/nowhere does not exist"),
+        (["model=pretrained"], "model.path: nothing given"),
+        (["model=pretrained", "model.path=./nowhere"], "./nowhere does not exist"),
+        (["model=pretrained", "model.path=."], "no config.json"),
+        (["trainer.micro_batch_size=3"], "does not divide data.batch_size 8"),
+        (["model.heads=3"], "each must divide the one before"),
+        (["corpus.documents=1000"], "fictional worlds need"),
+        (["evaluation=none", "stage=evaluation"], "no such stage"),
+        (["stage=training"], "run the stage that makes it"),
+        (["--nonsense"], "nonsense"),
+    ],
+)
+def test_a_wrong_word_gets_one_message(arguments: list[str], told: str, command: Command, tmp_path: Path) -> None:
+    if "corpus.documents=1000" in arguments:
+        arguments = [*arguments, "stage=corpus"]
+    done = command(*arguments)
+    if "--nonsense" in arguments:  # argparse says it in its own form
+        assert done.returncode == 1 and told in done.stderr
+    else:
+        assert told in refused(done)
+    left = {path.name for path in tmp_path.rglob("*") if path.is_file() and path.suffix != ".lock"}
+    assert left == set()
+
+
+def test_every_problem_is_told_at_once(command: Command) -> None:
+    told = refused(command("optim.lr=0", "data.batch_size=0", "tokenizer.vocabulary=5"))
+    assert "optim.lr" in told and "data.batch_size" in told and "tokenizer.vocabulary" in told
+
+
+def text_folder(folder: Path, **files: bytes) -> Path:
+    folder.mkdir()
+    for name, content in files.items():
+        (folder / name.replace("_", ".")).write_bytes(content)
+    return folder
+
+
+@pytest.mark.parametrize(
+    ("files", "told"),
+    [
+        ({}, "holds no .txt or .md file"),
+        ({"a_txt": b"\xff\xfe\xfa"}, "a.txt: not UTF-8 text at byte 0"),
+        ({"a_txt": b"a\0b"}, "a.txt: a binary file"),
+        ({"a_txt": b"  \n"}, "a.txt: an empty file"),
+    ],
+)
+def test_files_that_are_no_text(files: dict[str, bytes], told: str, command: Command, tmp_path: Path) -> None:
+    folder = text_folder(tmp_path / "texts", **files)
+    done = command("corpus=text_files", f"corpus.path={folder}", "evaluation=none", "stage=corpus")
+    assert told in refused(done)
+    assert not list(tmp_path.rglob("manifest.json"))
+
+
+@pytest.mark.parametrize(
+    ("line", "told"),
+    [
+        ("{broken", "questions.jsonl:1: not JSON"),
+        ('{"question": "Why?"}', "questions.jsonl:1: lacks 'document'"),
+        ('{"document": "b.txt", "question": "?", "choices": ["x", "y"], "answer": 0}', "asks about 'b.txt'"),
+        ('{"document": "a.txt", "question": "?", "choices": ["x", "y"], "answer": 2}', "answer counted from 0"),
+    ],
+)
+def test_questions_that_are_none(line: str, told: str, command: Command, tmp_path: Path) -> None:
+    folder = text_folder(tmp_path / "texts", a_txt=b"Some text.")
+    (tmp_path / "questions.jsonl").write_text(line + "\n")
+    done = command(
+        "corpus=text_files", f"corpus.path={folder}", f"corpus.questions={tmp_path}/questions.jsonl", "stage=corpus"
+    )
+    assert told in refused(done)
+
+
+@pytest.mark.parametrize(
+    ("spoil", "told"),
+    [
+        (lambda line: line[:50], "not JSON"),
+        (lambda line: json.dumps({k: v for k, v in json.loads(line).items() if k != "article"}), "lacks article"),
+        (lambda line: line.replace('"gold_label": 3', '"gold_label": 9'), "gold_label is 9; expected 1 to 4"),
+        (lambda line: line.replace('"gold_label"', '"gold"'), "lacks gold_label"),
+    ],
+)
+def test_quality_lines_that_are_wrong(
+    spoil: Callable[[str], str], told: str, command: Command, quality_file: Path
+) -> None:
+    lines = quality_file.read_text().splitlines()
+    quality_file.write_text("\n".join([*lines[:2], spoil(lines[2])]))
+    message = refused(command("corpus=quality", f"corpus.path={quality_file}", "stage=corpus"))
+    assert told in message and f"{quality_file}:3" in message
+
+
+def test_an_output_folder_that_cannot_be_written(command: Command, tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    assert "cannot write below" in refused(command("stage=corpus", f"paths.root={tmp_path}/file/outputs"))
+
+
+def test_plan_and_help_write_nothing_and_import_no_torch(tmp_path: Path) -> None:
+    code = (
+        "import sys\nfrom entigraph.cli import main\n"
+        "try: main()\nexcept SystemExit as leaving: status = leaving.code\n"
+        "print('status', status, 'torch' in sys.modules, 'lightning' in sys.modules, 'wandb' in sys.modules)"
+    )
+    for arguments in ([], ["--help"], ["experiments=scaling/fictional", "stage=plan"]):
+        done = subprocess.run([sys.executable, "-c", code, *arguments], cwd=tmp_path, capture_output=True, text=True)
+        assert "status 0 False False False" in done.stdout, (arguments, done.stdout[-500:], done.stderr)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_pipeline_runs_from_any_folder_and_then_has_nothing_to_do(command: Command, tmp_path: Path) -> None:
+    first = command("stage=pipeline", *TINY)
+    assert first.returncode == 0, first.stderr
+    manifests = {path: path.read_text() for path in (tmp_path / "outputs").rglob("manifest.json")}
+    assert len(manifests) == 6
+    (tmp_path / "elsewhere").mkdir()
+    second = command("stage=pipeline", f"paths.root={tmp_path}/outputs", *TINY, cwd=tmp_path / "elsewhere")
+    assert second.returncode == 0 and "nothing to do" in second.stdout
+    assert manifests == {path: path.read_text() for path in (tmp_path / "outputs").rglob("manifest.json")}
+
+
+def test_each_stage_runs_alone(command: Command) -> None:
+    for stage in ("corpus", "synthesis", "tokens", "training", "evaluation"):
+        done = command(f"stage={stage}", *TINY)
+        assert done.returncode == 0, (stage, done.stderr)
+
+
+def test_interrupting_says_how_to_go_on(tmp_path: Path) -> None:
+    arguments = [argument for argument in TINY if not argument.startswith("trainer.max_steps")]
+    running = subprocess.Popen(
+        [sys.executable, "-m", "entigraph", "stage=pipeline", *arguments, "trainer.max_steps=100000"],
+        cwd=tmp_path,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    while not list(tmp_path.rglob("metrics.jsonl")):
+        time.sleep(0.1)
+        assert running.poll() is None, running.communicate()
+    os.kill(running.pid, signal.SIGINT)
+    _, told = running.communicate(timeout=60)
+    assert running.returncode == 130 and "the same command continues" in told
+
+
+def test_an_unexpected_exception_keeps_its_traceback(command: Command, tmp_path: Path) -> None:
+    package = tmp_path / "mine"
+    package.mkdir()
+    (package / "__init__.py").write_text(
+        "from dataclasses import dataclass\n@dataclass\nclass Broken:\n    name: str = 'broken'\n"
+        "    fictional = False\n    questions_known = True\n"
+        "    def sources(self): return []\n    def read(self): return 1 / 0\n"
+    )
+    done = command(
+        "stage=corpus", "corpus._target_=mine.Broken", "~corpus.documents", "~corpus.seed", PYTHONPATH=str(tmp_path)
+    )
+    assert done.returncode == 70 and "ZeroDivisionError" in done.stderr and "Traceback" in done.stderr
+
+
+def test_a_users_own_experiment(command: Command, tmp_path: Path) -> None:
+    folder = tmp_path / "own" / "experiments"
+    folder.mkdir(parents=True)
+    (folder / "mine.yaml").write_text("# @package _global_\ncorpus:\n  documents: 3\n")
+    done = command("experiments=mine", "--config-dir", str(tmp_path / "own"))
+    assert done.returncode == 0 and "to do" in done.stdout, done.stderr

@@ -1,0 +1,80 @@
+"""The path that Llama 3 8B takes, on a small model in its shape and a small file in QuALITY's format."""
+
+import json
+from pathlib import Path
+
+from entigraph.records import Answer, Question, read_jsonl
+from entigraph.texts import read_texts
+from tests.conftest import Command
+
+SMALL = [
+    "model.path={model}",
+    "corpus.path={corpus}",
+    "needs=['replay_tokens tokenizer.path={model} corpus.path={replay} tokens.budget=3000']",
+    "synthesis.token_budget=20000",
+    "tokens.budget=15000",
+    "llm=offline",
+    "stage=pipeline",
+]
+
+
+def test_quality_entigraph_from_articles_to_scores(
+    command: Command, tiny_model: Path, quality_file: Path, tmp_path: Path
+) -> None:
+    replay = tmp_path / "replay.jsonl"
+    replay.write_text("".join(json.dumps({"text": f"General text number {n}. " * 9}) + "\n" for n in range(60)))
+    paths = {"model": tiny_model, "corpus": quality_file, "replay": replay}
+    done = command("experiments=quality_entigraph", *(argument.format(**paths) for argument in SMALL))
+    assert done.returncode == 0, done.stderr
+    outputs = tmp_path / "outputs"
+
+    (corpus,) = outputs.glob("corpus/quality-*")
+    assert len(list(read_jsonl(corpus / "questions.jsonl", Question))) == 4
+    (synthesis,) = outputs.glob("synthesis/quality-entigraph-*")
+    texts = list(read_texts(synthesis))
+    assert {text.kind for text in texts} >= {"pair"} and sum(text.tokens for text in texts) >= 20_000
+    (tokens,) = outputs.glob("tokens/quality-*")
+    counts = json.loads((tokens / "manifest.json").read_text())["counts"]
+    assert 14_000 < counts["synthetic_tokens"] <= 15_000
+    (training,) = outputs.glob("training/quality-*")
+    plan = json.loads((training / "plan.json").read_text())
+    assert plan["replay_samples"] / (plan["replay_samples"] + plan["synthetic_samples"]) > 0.05
+    from transformers import AutoModelForCausalLM
+
+    assert AutoModelForCausalLM.from_pretrained(str(training / "model")).config.num_key_value_heads == 2
+    trained, base = sorted(outputs.glob("evaluation/quality-*"), key=lambda folder: "base" in folder.name)
+    for folder in (trained, base):
+        answers = list(read_jsonl(folder / "answers-closed_book.jsonl", Answer))
+        assert len(answers) == 4 and all(len(answer.scores) == 4 for answer in answers)
+    assert not list(outputs.glob("training/redpajama*")), "a need is built as far as it is read, and no further"
+
+
+def test_replay_tokens_of_another_tokenizer_are_refused(
+    command: Command, tiny_model: Path, quality_file: Path, tmp_path: Path
+) -> None:
+    made = command("stage=pipeline", "evaluation=none", "logger=none", "tokenizer=bytes", "trainer.max_steps=1")
+    assert made.returncode == 0, made.stderr
+    (replay,) = (tmp_path / "outputs" / "tokens").iterdir()
+    done = command("data=packed_with_replay", f"data.replay={replay}")
+    assert done.returncode == 1 and "was written with the tokenizer bytes-" in done.stderr
+
+
+def test_anybodys_folder_of_text_files(command: Command, tmp_path: Path) -> None:
+    from tests.conftest import ARTICLE
+
+    folder = tmp_path / "notes"
+    folder.mkdir()
+    (folder / "lamp.md").write_text(ARTICLE)
+    line = {
+        "document": "lamp.md",
+        "question": "Who kept the lamp?",
+        "choices": ["Miriam", "Tobias"],
+        "answer": 0,
+    }
+    (tmp_path / "questions.jsonl").write_text(json.dumps(line))
+    options = ["synthesis.token_budget=3000", "trainer.max_steps=4", "logger=none", "tokenizer=bytes", "stage=pipeline"]
+    questions = f"corpus.questions={tmp_path}/questions.jsonl"
+    done = command("corpus=text_files", f"corpus.path={folder}", questions, *options)
+    assert done.returncode == 0 and "over 1 questions" in done.stdout, done.stderr
+    drawn = command("corpus=text_files", f"corpus.path={folder}", questions, *options[:-1], "stage=analysis")
+    assert drawn.returncode == 0 and "plumbing check" in drawn.stdout, drawn.stderr

@@ -1,0 +1,140 @@
+"""The study as a whole: run once, run again, with a failing job, killed in the middle."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+from tests.conftest import Command, curve_of, study_of
+
+SMOKE = ["experiments=smoke", "logger=none"]
+
+
+def manifests(outputs: Path) -> dict[Path, str]:
+    stages = ("corpus", "tokenizer", "synthesis", "tokens", "training", "evaluation")
+    return {file: file.read_text() for stage in stages for file in (outputs / stage).rglob("manifest.json")}
+
+
+def test_the_study_leaves_a_curve_and_says_where(smoke: Path) -> None:
+    printed = (smoke.parent / "printed.txt").read_text()
+    assert "6 of 6 runs are complete" in printed and str(study_of(smoke) / "curve.png") in printed
+    assert len(manifests(smoke)) == 28, "each artefact once, whatever the number of jobs that share it"
+    assert len(curve_of(smoke)["runs"]) == 6
+    assert not list((smoke / ".sweeps").glob("*/job-*.json"))
+
+
+def test_run_again_it_does_nothing_and_says_so(smoke: Path, command: Command) -> None:
+    before = manifests(smoke)
+    drawn = (study_of(smoke) / "manifest.json").read_text()
+    again = command("experiments=smoke", f"paths.root={smoke}")
+    assert again.returncode == 0 and "nothing to do: all 6 runs are complete" in again.stdout, again.stderr
+    assert manifests(smoke) == before and (study_of(smoke) / "manifest.json").read_text() == drawn
+
+
+def test_the_plan_of_a_sweep_lists_each_folder_once(smoke: Path, command: Command) -> None:
+    done = command("experiments=smoke", "stage=plan", f"paths.root={smoke}")
+    assert done.returncode == 0 and "28 folders" in done.stdout and "28 done" in done.stdout
+    more = command("experiments=smoke", "stage=plan", f"paths.root={smoke}", "sweep.token_budgets=[8000,4000,2000]")
+    assert "9 jobs" in more.stdout and "28 done, 9 to do" in more.stdout
+    other = command("experiments=smoke", "stage=plan", f"paths.root={smoke}", "tokens.budget=8000,4000,2000")
+    assert "9 jobs" in other.stdout
+
+
+def test_a_failing_job_does_not_take_the_others_down(command: Command, tmp_path: Path) -> None:
+    done = command(*SMOKE, "tokens.budget=4000,200", "augmenter=entigraph,raw")
+    assert done.returncode == 1
+    assert "failed: fictional-raw-200-seed0: tokens.budget: 200 tokens do not hold even the first text" in done.stderr
+    assert "jobs failed; the same command tries those again" in done.stderr and "Traceback" not in done.stderr
+    curve = curve_of(tmp_path / "outputs")
+    assert {run["augmenter"] for run in curve["runs"]} == {"entigraph", "raw"} and len(curve["runs"]) == 3
+
+
+def test_a_wrong_configuration_fails_before_the_first_job(command: Command, tmp_path: Path) -> None:
+    done = command(*SMOKE, "optim.lr=-1")
+    assert done.returncode == 1 and "optim.lr: -1" in done.stderr and "Traceback" not in done.stderr
+
+
+def test_killed_in_the_middle_it_finishes_what_was_missing(tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "entigraph", *SMOKE]
+    running = subprocess.Popen(command, cwd=tmp_path, start_new_session=True, stdout=subprocess.DEVNULL)
+    outputs = tmp_path / "outputs"
+    while len(list(outputs.glob("evaluation/*/manifest.json"))) < 3:
+        time.sleep(0.05)
+        assert running.poll() is None
+    os.kill(running.pid, signal.SIGKILL)  # the parent alone: its workers must notice by themselves
+    running.wait()
+    wait_until_nobody_works(running.pid)
+    before = manifests(outputs)
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stderr
+    after = manifests(outputs)
+    assert {file: after[file] for file in before} == before, "what had finished was not made again"
+    assert len(after) == 28 > len(before) and len(curve_of(outputs)["runs"]) == 6
+
+
+def wait_until_nobody_works(session: int) -> None:
+    """No worker of a killed sweep trains on for nobody."""
+    deadline = time.monotonic() + 30
+    while time.monotonic() < deadline:
+        if not any(session == session_of(int(entry)) for entry in os.listdir("/proc") if entry.isdigit()):
+            return
+        time.sleep(0.2)
+    raise AssertionError("a worker outlived its killed sweep by half a minute")
+
+
+def session_of(process: int) -> int | None:
+    try:
+        fields = Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()
+    except (FileNotFoundError, ProcessLookupError):
+        return None
+    return None if fields[0] == "Z" else int(fields[3])
+
+
+def test_a_worker_that_dies_is_a_failed_job_and_the_others_run(tmp_path: Path) -> None:
+    """As when the system kills the process that takes the most memory."""
+    command = [sys.executable, "-m", "entigraph", *SMOKE]
+    running = subprocess.Popen(command, cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    outputs = tmp_path / "outputs"
+    while not list(outputs.glob("training/fictional-entigraph-8000-*/plan.json")):
+        time.sleep(0.02)
+        assert running.poll() is None
+    worker = next(pid for pid in workers_of(running.pid) if builds(pid, outputs, "training-fictional-entigraph-8000"))
+    os.kill(worker, signal.SIGKILL)
+    printed, told = running.communicate(timeout=300)
+    assert running.returncode == 1, told
+    assert "its process died" in told and "Traceback" not in told, told
+    assert len(curve_of(outputs)["runs"]) >= 4
+    again = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=300)
+    assert again.returncode == 0 and len(curve_of(outputs)["runs"]) == 6, again.stderr
+
+
+def workers_of(parent: int) -> list[int]:
+    children = Path(f"/proc/{parent}/task/{parent}/children").read_text().split()
+    return [int(child) for child in children]
+
+
+def builds(process: int, outputs: Path, lock: str) -> bool:
+    """Whether the process holds the lock of an artefact open."""
+    try:
+        files = [os.readlink(entry) for entry in Path(f"/proc/{process}/fd").iterdir()]
+    except OSError:
+        return False
+    return any(lock in file for file in files)
+
+
+def test_seeds_and_budgets_are_added_to_what_is_there(smoke: Path, command: Command, tmp_path: Path) -> None:
+    import shutil
+
+    root = tmp_path / "copy"
+    shutil.copytree(smoke, root)
+    before = manifests(root)
+    done = command(
+        "experiments=smoke", "logger=none", f"paths.root={root}", "sweep.seeds=[1]", "sweep.augmenters=[raw]"
+    )
+    assert done.returncode == 0, done.stderr
+    assert {file: text for file, text in manifests(root).items() if file in before} == before
+    curve = json.loads((study_of(root) / "curve.json").read_text())
+    assert sorted({run["seed"] for run in curve["runs"]}) == [0, 1] and len(curve["runs"]) == 8
