@@ -1,0 +1,89 @@
+"""How long each stage takes, in its own unit a second, and training against a bare PyTorch loop in the same run.
+
+python benchmarks/stages.py [--steps 300]        (make bench)
+"""
+
+import argparse
+import tempfile
+import time
+from pathlib import Path
+
+import torch
+from hydra import compose, initialize_config_dir
+
+from entigraph import artefact, cli, stages
+from entigraph.hardware import pick_precision
+from entigraph.progress import Silent
+from entigraph.run import Run
+from entigraph.training.data import PlanLoader
+from entigraph.training.plan import Plan
+
+
+def main() -> None:
+    arguments = argparse.ArgumentParser(description=__doc__)
+    arguments.add_argument("--steps", type=int, default=300)
+    steps = arguments.parse_args().steps
+    torch.set_num_threads(1)
+    with tempfile.TemporaryDirectory() as root, initialize_config_dir(str(cli.home() / "conf"), version_base="1.3"):
+        overrides = [f"paths.root={root}", f"trainer.max_steps={steps}", "logger=none"]
+        run = Run(compose("config", overrides=overrides))
+        seconds = {step.artefact.folder: timed(step) for step in stages.steps(run)}
+        report(run, seconds, steps)
+        ours = seconds[run.training.folder]
+        bare = bare_loop(run, steps)
+        tokens = steps * run.data.batch_size * run.data.context_length
+        print(f"{'bare loop':12}{tokens / bare:>14,.0f} tokens/s")
+        print(f"training stage, start-up and export included, at {bare / ours:.2f} of the bare loop")
+
+
+def timed(step: stages.Step) -> float:
+    started = time.perf_counter()
+    stages.make(step, Silent(), stages.NoTracker)
+    return time.perf_counter() - started
+
+
+def report(run: Run, seconds: dict[Path, float], steps: int) -> None:
+    counts = {folder: artefact.read(folder)["counts"] for folder in seconds}
+    for found, unit, amount in (
+        (run.documents, "characters", counts[run.documents.folder]["characters"]),
+        (run.synthesis, "tokens", counts[run.synthesis.folder]["tokens"]),
+        (run.tokens, "tokens", counts[run.tokens.folder]["synthetic_tokens"]),
+        (run.training, "tokens", counts[run.training.folder]["tokens"]),
+        (run.evaluation, "questions", counts[run.evaluation.folder]["closed_book"]["questions"]),
+    ):
+        took = seconds[found.folder]
+        print(f"{found.stage:12}{amount / took:>14,.0f} {unit}/s   ({amount:,} in {took:.1f} s)")
+
+
+def bare_loop(run: Run, steps: int) -> float:
+    """The same model, data, optimiser and precision, without Lightning, metrics, checkpoints or export."""
+    plan = Plan(
+        synthetic_tokens=artefact.read(run.tokens.folder)["counts"]["synthetic_tokens"],
+        replay_tokens=0,
+        context_length=run.data.context_length,
+        batch_size=run.data.batch_size,
+        epochs=1,
+        replay_rate=0.0,
+        seed=0,
+        max_steps=steps,
+    )
+    from entigraph.shards import TokenStore
+
+    loader = PlanLoader(plan, {0: TokenStore(run.tokens.folder)}, run.data.batch_size)
+    net = run.model.build(artefact.read(run.tokenizer_files.folder)["counts"]["vocabulary"]).train()
+    optimizer = run.optim.build(list(net.parameters()))
+    mixed = pick_precision("auto", "cpu") == "bf16-mixed"
+    started = time.perf_counter()
+    for batch in loader:
+        with torch.autocast("cpu", dtype=torch.bfloat16, enabled=mixed):
+            logits = net(input_ids=batch["input_ids"], use_cache=False).logits
+        loss = torch.nn.functional.cross_entropy(logits.float().flatten(0, 1), batch["labels"].flatten())
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(net.parameters(), 1.0)
+        optimizer.step()
+        optimizer.zero_grad()
+    return time.perf_counter() - started
+
+
+if __name__ == "__main__":
+    main()
