@@ -22,6 +22,20 @@ from entigraph.tracking import RunInfo
 # is seen; a key missing from a list of what counts would cost stale data, which is not.
 VOLATILE: Mapping[str, frozenset[str]] = {
     "corpus": frozenset({"path", "questions"}),  # enter by content
+    "llm": frozenset(
+        {
+            "base_url",
+            "api_key_env",
+            "concurrency",
+            "requests_per_minute",
+            "tokens_per_minute",
+            "max_cost_usd",
+            "timeout_s",
+            "attempts",
+            "expected_tokens",
+            "prices",
+        }
+    ),
     "tokenizer": frozenset({"path"}),
     "model": frozenset({"path"}),
     "data": frozenset({"replay"}),

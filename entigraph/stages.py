@@ -18,6 +18,8 @@ from entigraph.progress import Progress
 from entigraph.run import Run
 from entigraph.tracking import NoTracker, Tracker
 
+JOURNAL = "journal.sqlite"  # below paths.root: every answer ever paid for
+
 
 @dataclass(frozen=True)
 class Step:
@@ -54,16 +56,17 @@ def synthesise(run: Run, out: Path, progress: Progress, tracker: Tracker) -> Map
     from entigraph.synthesis import stage
     from entigraph.tokens.tokenizer import Tokenizer
 
-    return stage.run(
-        run.documents.folder,
-        out,
-        augmenter=run.augmenter,
-        llm=run.llm,
-        count_tokens=Tokenizer(run.tokenizer_files.folder).count,
-        token_budget=run.config.synthesis.token_budget if run.augmenter.needs_writer else None,
-        seed=run.config.synthesis.seed,
-        progress=progress,
-    )
+    with run.llm.connect(run.root / JOURNAL) as llm:
+        return stage.run(
+            run.documents.folder,
+            out,
+            augmenter=run.augmenter,
+            llm=llm,
+            count_tokens=Tokenizer(run.tokenizer_files.folder).count,
+            token_budget=run.config.synthesis.token_budget if run.augmenter.needs_writer else None,
+            seed=run.config.synthesis.seed,
+            progress=progress,
+        )
 
 
 def tokenise(run: Run, out: Path, progress: Progress, tracker: Tracker) -> Mapping[str, Any]:

@@ -19,8 +19,17 @@ class Request:
 
     @property
     def hash(self) -> str:
-        canonical = json.dumps(asdict(self), sort_keys=True, ensure_ascii=False)
-        return hashlib.blake2b(canonical.encode(), digest_size=16).hexdigest()
+        return hashed(asdict(self)).hex()
+
+
+@dataclass(frozen=True)
+class Usage:
+    """What an answer took. `cached_tokens` are those of the prompt that the server had read before."""
+
+    prompt_tokens: int = 0
+    cached_tokens: int = 0
+    completion_tokens: int = 0
+    dollars: float = 0.0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -30,12 +39,14 @@ class Completion:
     text: str
     model: str
     finish_reason: str = "stop"
+    usage: Usage = Usage()
 
 
 class LLM(Protocol):
     """A writer. `name` is short and readable; it goes into folder names and onto figures."""
 
-    name: str
+    @property
+    def name(self) -> str: ...
 
     def complete(self, requests: Iterable[Request]) -> Iterator[tuple[Request, Completion]]:
         """Answers in the order of the requests, drawing them lazily: whoever stops asking stops the spending.
@@ -43,3 +54,9 @@ class LLM(Protocol):
         Raises LLMError where going on makes no sense (a wrong key, an endpoint that is down).
         """
         ...
+
+
+def hashed(value: Any) -> bytes:
+    """16 bytes of the canonical JSON of a value."""
+    canonical = json.dumps(value, sort_keys=True, ensure_ascii=False)
+    return hashlib.blake2b(canonical.encode(), digest_size=16).digest()

@@ -10,13 +10,15 @@ import random
 import re
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import lru_cache
+from pathlib import Path
 
 from entigraph.errors import LLMError
 from entigraph.fictional.reading import comprehend
 from entigraph.fictional.writing import relate, restate
-from entigraph.llm.base import Completion, Request
+from entigraph.llm.base import LLM, Completion, Request
 
 MOST_ENTITIES = 24
 SUMMARY_SENTENCES = 3
@@ -87,6 +89,10 @@ NOT_NAMES = frozenset(
 @dataclass(frozen=True, kw_only=True)
 class Offline:
     name: str = "offline"
+
+    @contextmanager
+    def connect(self, journal: Path) -> Iterator[LLM]:
+        yield self  # its answers cost nothing: nothing to journal
 
     def complete(self, requests: Iterable[Request]) -> Iterator[tuple[Request, Completion]]:
         for request in requests:

@@ -1,0 +1,75 @@
+"""What answers cost: a dated table of prices, the stop before the limit, and addresses that cost nothing."""
+
+import ipaddress
+from collections.abc import Mapping
+from dataclasses import dataclass
+from urllib.parse import urlsplit
+
+from entigraph.errors import ConfigError, LLMError
+
+MILLION = 1_000_000
+
+
+@dataclass(frozen=True)
+class Price:
+    """Dollars per million tokens. `cached` is that of prompt tokens that the server had read before."""
+
+    prompt: float
+    cached: float
+    completion: float
+
+    def of(self, prompt_tokens: int, cached_tokens: int, completion_tokens: int) -> float:
+        fresh = prompt_tokens - cached_tokens
+        return (fresh * self.prompt + cached_tokens * self.cached + completion_tokens * self.completion) / MILLION
+
+
+FREE = Price(0.0, 0.0, 0.0)
+
+
+def price_of(model: str, addresses: list[str], prices: Mapping[str, Mapping[str, float]]) -> Price:
+    """Raises ConfigError for a model without a price at an address that is not one's own."""
+    known = prices.get(model)
+    if known is not None:
+        try:
+            return Price(known["prompt"], known.get("cached", known["prompt"]), known["completion"])
+        except KeyError as error:
+            raise ConfigError(f"llm.prices.{model}: lacks {error}; give prompt, cached and completion") from None
+    if addresses and all(is_own(address) for address in addresses):
+        return FREE
+    raise ConfigError(
+        f"llm.prices: no price for {model!r} (there are {', '.join(prices)}). Give dollars per million tokens: "
+        f"'+llm.prices.\"{model}\"={{prompt: 1.0, cached: 0.5, completion: 4.0}}'"
+    )
+
+
+def is_own(address: str) -> bool:
+    """A loopback or private address, or a name without a dot: a server of one's own."""
+    host = urlsplit(address).hostname
+    if not host:
+        return False
+    try:
+        found = ipaddress.ip_address(host)
+    except ValueError:
+        return "." not in host or host.endswith((".local", ".internal"))
+    return found.is_loopback or found.is_private
+
+
+class Budget:
+    """Stops before a request that could pass the limit: what is in flight counts at its estimate."""
+
+    def __init__(self, max_cost_usd: float | None) -> None:
+        self.limit = max_cost_usd
+        self.spent = self.reserved = 0.0
+
+    def reserve(self, estimate: float) -> None:
+        if self.limit is not None and self.spent + self.reserved + estimate > self.limit:
+            raise LLMError(
+                f"llm.max_cost_usd: the next request could pass the limit of ${self.limit:,.2f} "
+                f"(${self.spent:,.2f} spent by this command). What was answered is in the journal: "
+                "raise the limit and run the same command to go on, or lower synthesis.token_budget"
+            )
+        self.reserved += estimate
+
+    def settle(self, estimate: float, dollars: float) -> None:
+        self.reserved -= estimate
+        self.spent += dollars

@@ -1,0 +1,233 @@
+"""The writer against a loopback server that answers, limits, fails and is killed like real ones."""
+
+import hashlib
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from entigraph.errors import ConfigError, LLMError
+from entigraph.llm.base import Completion, Request
+from entigraph.llm.journal import Journal
+from entigraph.llm.openai import OpenAICompatible
+from entigraph.records import Failure, read_jsonl
+from entigraph.texts import read_texts
+from tests.conftest import Command
+from tests.mock_llm_server import Config, running, spawned
+
+KEY = "sk-marked-0123456789abcdef"
+PAID = {"mock-llm": {"prompt": 1000.0, "completion": 1000.0}}
+
+
+def a_request(number: int, sample: int = 0, **changes: Any) -> Request:
+    values = {"system": "Write.", "user": f"About number {number}.", "temperature": 1.0, "sample": sample}
+    return Request(**{**values, **changes})
+
+
+@pytest.fixture
+def server() -> Iterator[Any]:
+    with running(Config(latency_s=0.02, output_tokens=40)) as found:
+        yield found
+
+
+def writer(server: Any, **options: Any) -> OpenAICompatible:
+    return OpenAICompatible(**{"model": "mock-llm", "base_url": server.base_url, "timeout_s": 2.0, **options})
+
+
+def ask(options: OpenAICompatible, journal: Path, requests: Any) -> list[tuple[Request, Completion]]:
+    with options.connect(journal) as llm:
+        return list(llm.complete(requests))
+
+
+def test_answers_come_in_the_order_of_the_requests(server: Any, tmp_path: Path) -> None:
+    requests = [a_request(number) for number in range(100)]
+    answers = ask(writer(server, concurrency=32), tmp_path / "j", requests)
+    assert [request for request, _ in answers] == requests
+    assert all(answer.text and answer.usage.completion_tokens for _, answer in answers)
+    stats = server.stats()
+    assert stats["requests"] == 100 and 8 < stats["max_in_flight"] <= 32 and stats["max_connections"] <= 40
+
+
+def test_what_was_answered_once_is_free_for_ever(server: Any, tmp_path: Path) -> None:
+    first = ask(writer(server), tmp_path / "j", [a_request(number) for number in range(20)])
+    again = ask(writer(server, concurrency=3), tmp_path / "j", [a_request(number) for number in range(30)])
+    assert server.stats()["requests"] == 30 and again[:20] == first
+    ask(writer(server), tmp_path / "j", [a_request(0, sample=1), a_request(0, temperature=0.5)])
+    assert server.stats()["requests"] == 32, "another sample and another temperature are other answers"
+
+
+def test_requests_are_drawn_lazily_and_what_was_sent_is_kept(server: Any, tmp_path: Path) -> None:
+    drawn = 0
+
+    def endless() -> Iterator[Request]:
+        nonlocal drawn
+        while True:
+            drawn += 1
+            yield a_request(drawn)
+
+    with writer(server, concurrency=4).connect(tmp_path / "j") as llm:
+        answers = llm.complete(endless())
+        for _ in range(10):
+            next(answers)
+        answers.close()
+    assert drawn <= 10 + 4 * 4 and server.stats()["undelivered"] == 0
+    sent = server.stats()["requests"]
+    ask(writer(server), tmp_path / "j", (a_request(number) for number in range(1, 11)))
+    assert server.stats()["requests"] == sent
+
+
+def test_a_schema_is_asked_for_and_json_mode_where_it_is_not_taken(server: Any, tmp_path: Path) -> None:
+    schema = {"type": "object", "properties": {"entities": {"type": "array", "items": {"type": "string"}}}}
+    ((_, answer),) = ask(writer(server), tmp_path / "j", [a_request(0, json_schema=schema)])
+    assert "entities" in json.loads(answer.text)
+
+
+def test_faults_of_every_kind_end_answered_or_typed(tmp_path: Path) -> None:
+    kinds = ("429", "500", "503", "reset", "truncate", "badjson", "empty", "refusal", "length", "poison", "hang")
+    rates = {f"rate_{kind}": 0.04 for kind in kinds}
+    with running(Config(latency_s=0.01, output_tokens=40, retry_after_s=0.2, **rates)) as server:
+        requests = [a_request(number) for number in range(200)]
+        answers = ask(writer(server, concurrency=16, timeout_s=0.5, attempts=8), tmp_path / "j", requests)
+        stats = server.stats()
+    assert [request for request, _ in answers] == requests and {*stats["faults"]} == {*kinds}
+    reasons = {answer.finish_reason for _, answer in answers if answer.text == "" or answer.finish_reason != "stop"}
+    assert reasons <= {"stop", "length", "refusal", "error: HTTP 400"}
+    assert stats["duplicates"] == 0 and stats["early_retries"] == 0
+
+
+def test_a_rate_limit_that_nobody_told_us_is_kept(tmp_path: Path) -> None:
+    with running(Config(latency_s=0.02, output_tokens=40, rpm=1200, burst_s=1.0)) as server:
+        started = time.monotonic()
+        answers = ask(writer(server, concurrency=64), tmp_path / "j", [a_request(number) for number in range(100)])
+        took, stats = time.monotonic() - started, server.stats()
+    assert all(answer.finish_reason == "stop" for _, answer in answers)
+    assert stats["early_retries"] == 0 and stats["faults"].get("429", 0) + stats["status"].get("429", 0) <= 10
+    assert took < 15
+
+
+def test_the_limit_on_dollars_stops_before_it_is_passed(server: Any, tmp_path: Path, monkeypatch: Any) -> None:
+    monkeypatch.setenv("OPENAI_API_KEY", KEY)
+    options = writer(server, prices=PAID, max_cost_usd=2.0, concurrency=4, expected_tokens=50)
+    with pytest.raises(LLMError, match=r"llm.max_cost_usd: .* limit of \$2.00 .* spent by this command"):
+        ask(options, tmp_path / "j", (a_request(number) for number in range(10_000)))
+    totals = Journal(tmp_path / "j").totals()
+    assert 1.0 < totals.dollars <= 2.0 and totals.answers == server.stats()["ok"]
+
+
+@pytest.mark.parametrize("address", ["https://llm.example.com/v1", None])
+def test_a_model_without_a_price_elsewhere_is_refused_before_anything_is_sent(
+    address: str | None, monkeypatch: Any
+) -> None:
+    monkeypatch.delenv("OPENAI_BASE_URL", raising=False)
+    with pytest.raises(ConfigError, match="no price for 'some-model'"):
+        OpenAICompatible(model="some-model", base_url=address)
+    assert OpenAICompatible(model="some-model", base_url=["http://localhost:1/v1", "http://10.0.0.5:8000/v1"])
+
+
+def test_a_server_that_is_down_is_said_within_seconds(tmp_path: Path) -> None:
+    options = OpenAICompatible(model="m", base_url="http://127.0.0.1:9/v1", timeout_s=2)
+    started = time.monotonic()
+    with pytest.raises(LLMError, match="llm.base_url: http://127.0.0.1:9/v1/ answers nothing: no connection"):
+        ask(options, tmp_path / "j", [a_request(number) for number in range(50)])
+    assert time.monotonic() - started < 10
+
+
+def test_a_paid_endpoint_without_a_key_is_refused(tmp_path: Path, monkeypatch: Any) -> None:
+    monkeypatch.delenv("MY_KEY", raising=False)
+    options = OpenAICompatible(
+        model="gpt", base_url="https://llm.example.com", api_key_env="MY_KEY", prices={"gpt": PAID["mock-llm"]}
+    )
+    with pytest.raises(LLMError, match="the environment has no MY_KEY"):
+        ask(options, tmp_path / "j", [])
+
+
+def synthesis(server: Any, *more: str) -> list[str]:
+    return [
+        "stage=pipeline",
+        "evaluation=none",
+        "trainer.max_steps=1",
+        "llm=openai",
+        f"llm.base_url={server.base_url}",
+        "llm.model=mock-llm",
+        "llm.concurrency=16",
+        "corpus.documents=2",
+        "synthesis.token_budget=60000",
+        *more,
+    ]
+
+
+def texts_digest(outputs: Path) -> str:
+    (part,) = outputs.glob("synthesis/*/texts-*.parquet")
+    return hashlib.sha256(part.read_bytes()).hexdigest()
+
+
+def test_killed_again_and_again_it_repeats_no_answer(command: Command, tmp_path: Path) -> None:
+    """What the journal held at a kill is never asked again; an answer on its way at that moment may be lost."""
+    with spawned(latency_s=0.2, jitter_s=0.1, output_tokens=200) as server:
+        arguments = [sys.executable, "-m", "entigraph", *synthesis(server, "logger=none")]
+        kills = 0
+        for _ in range(6):
+            seen = server.stats()["ok"]
+            killed = subprocess.Popen(arguments, cwd=tmp_path, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+            while server.stats()["ok"] < seen + 5 and killed.poll() is None:
+                time.sleep(0.02)
+            time.sleep(random.uniform(0.0, 0.3))
+            if killed.poll() is None:
+                os.kill(killed.pid, signal.SIGKILL)
+                kills += 1
+            killed.wait()
+        lost = server.stats()["ok"] - server.stats()["duplicates"] - answers_in(tmp_path / "outputs" / "journal.sqlite")
+        done = command(*synthesis(server, "logger=none"))
+        assert done.returncode == 0, done.stderr
+        stats = server.stats()
+        assert kills >= 3 and stats["duplicates"] - lost <= 2 * kills
+        assert stats["ok"] - stats["duplicates"] == answers_in(tmp_path / "outputs" / "journal.sqlite")
+        again = command(*synthesis(server, "logger=none", f"paths.root={tmp_path}/unbroken"))
+        assert again.returncode == 0, again.stderr
+    assert texts_digest(tmp_path / "outputs") == texts_digest(tmp_path / "unbroken")
+
+
+def answers_in(journal: Path) -> int:
+    return Journal(journal).totals().answers
+
+
+def test_failures_are_typed_counted_and_kept_out_of_the_corpus(command: Command, tmp_path: Path) -> None:
+    rates = {f"rate_{kind}": 0.08 for kind in ("length", "refusal", "empty", "poison")}
+    with running(Config(latency_s=0.01, output_tokens=200, seed=3, **rates)) as server:
+        done = command(*synthesis(server, "logger=none", "corpus.documents=4"))
+        assert done.returncode == 0, done.stderr
+    (folder,) = (tmp_path / "outputs" / "synthesis").iterdir()
+    counts = json.loads((folder / "manifest.json").read_text())["counts"]
+    failures = list(read_jsonl(folder / "failures.jsonl", Failure))
+    assert sum(counts["failures"].values()) == len(failures) > 5
+    assert {failure.reason for failure in failures} >= {"finish_reason length", "finish_reason refusal"}
+    assert all(text.text.strip() for text in read_texts(folder))
+
+
+def test_the_key_is_nowhere_but_in_the_environment(command: Command, tmp_path: Path) -> None:
+    prices = "+llm.prices.mock-llm={prompt: 0.1, completion: 0.1}"
+    with running(Config(latency_s=0.01, output_tokens=200, require_key=True)) as server:
+        done = command(*synthesis(server, prices), OPENAI_API_KEY=KEY)
+        assert done.returncode == 0, done.stderr
+        refused = command(*synthesis(server, prices, f"paths.root={tmp_path}/other"), OPENAI_API_KEY="")
+    assert refused.returncode == 1 and "the environment has no OPENAI_API_KEY" in refused.stderr
+    assert KEY not in done.stdout + done.stderr
+    files = [file for file in tmp_path.rglob("*") if file.is_file()]
+    assert len(files) > 20 and any(file.suffix == ".wandb" for file in files)
+    assert not [file for file in files if KEY.encode() in file.read_bytes()]
+
+
+def test_where_the_writer_is_and_how_fast_is_not_content(command: Command) -> None:
+    with running(Config(latency_s=0.01, output_tokens=200)) as server:
+        first = command(*synthesis(server, "logger=none"))
+        assert first.returncode == 0, first.stderr
+    later = command(*synthesis(server, "logger=none", "llm.concurrency=2", "llm.base_url=http://127.0.0.1:9/v1"))
+    assert later.returncode == 0 and "nothing to do" in later.stdout, later.stderr
