@@ -6,6 +6,7 @@ from pathlib import Path
 from entigraph.records import Answer, Question, read_jsonl
 from entigraph.texts import read_texts
 from tests.conftest import Command
+from tests.mock_llm_server import Config, running
 
 SMALL = [
     "model.path={model}",
@@ -13,7 +14,8 @@ SMALL = [
     "needs=['replay_tokens tokenizer.path={model} corpus.path={replay} tokens.budget=3000']",
     "synthesis.token_budget=20000",
     "tokens.budget=15000",
-    "llm=offline",
+    "llm.base_url={server}",
+    "llm.model=mock-llm",
     "stage=pipeline",
 ]
 
@@ -23,8 +25,9 @@ def test_quality_entigraph_from_articles_to_scores(
 ) -> None:
     replay = tmp_path / "replay.jsonl"
     replay.write_text("".join(json.dumps({"text": f"General text number {n}. " * 9}) + "\n" for n in range(60)))
-    paths = {"model": tiny_model, "corpus": quality_file, "replay": replay}
-    done = command("experiments=quality_entigraph", *(argument.format(**paths) for argument in SMALL))
+    with running(Config(latency_s=0.01, output_tokens=150)) as server:
+        paths = {"model": tiny_model, "corpus": quality_file, "replay": replay, "server": server.base_url}
+        done = command("experiments=quality_entigraph", *(argument.format(**paths) for argument in SMALL))
     assert done.returncode == 0, done.stderr
     outputs = tmp_path / "outputs"
 
