@@ -12,6 +12,7 @@ two configurations never share a folder unless they would write the same, and a 
 import hashlib
 import json
 import os
+import re
 import shutil
 import subprocess
 from collections.abc import Callable, Iterator, Mapping
@@ -30,6 +31,18 @@ from entigraph.errors import ArtefactError, EntigraphError
 MANIFEST = "manifest.json"
 NEARLY_FULL_BYTES = 8 << 20
 WHOLE_FILE_BYTES = 64 << 20
+SAMPLED_PARTS, SAMPLED_BYTES = 16, 64 << 10
+SCRATCH = "checkpoints"  # what a resumable stage needs until it is sealed, and nobody after
+UNFINISHED = ".unfinished"
+# Raised by hand whenever a stage writes something else from the same configuration.
+FORMATS: Mapping[str, int] = {
+    "corpus": 1,
+    "tokenizer": 1,
+    "synthesis": 1,
+    "tokens": 1,
+    "training": 1,
+    "evaluation": 1,
+}
 PACKAGES = ("entigraph", "torch", "lightning", "transformers", "tokenizers", "hydra-core", "numpy")
 
 Values = Mapping[str, Any]
@@ -48,7 +61,8 @@ class Artefact:
     @property
     def key(self) -> str:
         made_from = {name: folder.name for name, folder in self.inputs.items()}
-        return digest({"stage": self.stage, "decides": self.decides, "inputs": made_from})
+        decided_by = {"stage": self.stage, "decides": self.decides, "inputs": made_from}
+        return digest({**decided_by, "format": FORMATS[self.stage]})
 
     @property
     def folder(self) -> Path:
@@ -83,11 +97,11 @@ def make(
 def build(artefact: Artefact, work: Callable[[Path], Values], resumable: bool) -> dict[str, Any]:
     made_from = {name: {"folder": folder.name, "digest": verify(folder)} for name, folder in artefact.inputs.items()}
     folder = artefact.folder
-    try:
+    started = datetime.now(UTC)
+    with explained(folder):
         if folder.exists() and not resumable:
             shutil.rmtree(folder)
         folder.mkdir(parents=True, exist_ok=True)
-        started = datetime.now(UTC)
         counts = work(folder)
         seal(
             folder,
@@ -102,19 +116,28 @@ def build(artefact: Artefact, work: Callable[[Path], Values], resumable: bool) -
                 "versions": versions(),
             },
         )
+    return read(folder)
+
+
+@contextmanager
+def explained(folder: Path) -> Iterator[None]:
+    """What the disk refuses becomes one message; a fault of ours stays what it is."""
+    try:
+        yield
     except EntigraphError:
         raise
     except Exception as error:
         # Libraries report a full disk each in their own way; the disk itself says it plainly.
         if disk_is_full(folder):
             raise ArtefactError(f"no space left on the disk of {folder}; free some and run the same command") from error
-        if isinstance(error, OSError):
-            raise ArtefactError(
-                f"cannot write {error.filename or folder}: {error.strerror or error}; "
-                "check the disk and the permissions of paths.root, then run the same command"
-            ) from error
-        raise
-    return read(folder)
+        if not isinstance(error, OSError):
+            raise
+        found = Path(error.filename) if isinstance(error.filename, str) else folder
+        verb = "read" if isinstance(error, FileNotFoundError) or not found.is_relative_to(folder) else "write"
+        raise ArtefactError(
+            f"cannot {verb} {found}: {error.strerror or error}; "
+            "check the disk and its permissions, then run the same command"
+        ) from error
 
 
 def is_complete(folder: Path) -> bool:
@@ -151,14 +174,15 @@ def seal(folder: Path, manifest: Values) -> None:
     files = {
         str(file.relative_to(folder)): {"bytes": file.stat().st_size, "sha256": checksum(file)}
         for file in sorted(folder.rglob("*"))
-        if file.is_file() and file.name not in (MANIFEST, f".{MANIFEST}")
+        if file.is_file() and file.name != MANIFEST and file.suffix != UNFINISHED and SCRATCH not in file.parts
     }
     write_json(folder / MANIFEST, {**manifest, "files": files})
+    shutil.rmtree(folder / SCRATCH, ignore_errors=True)
 
 
 def write_json(path: Path, value: Any) -> None:
     """Write atomically: a reader sees the old file or the whole new one."""
-    unfinished = path.with_name(f".{path.name}")
+    unfinished = path.with_name(f".{path.name}.{os.getpid()}{UNFINISHED}")
     unfinished.write_text(json.dumps(value, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
     os.replace(unfinished, path)
 
@@ -206,7 +230,8 @@ def lock(folder: Path, root: Path, waiting: Callable[[], None] = lambda: None) -
 def disk_is_full(folder: Path) -> bool:
     while not folder.exists():
         folder = folder.parent
-    return shutil.disk_usage(folder).free < NEARLY_FULL_BYTES
+    usage = shutil.disk_usage(folder)
+    return usage.total > 0 and usage.free < NEARLY_FULL_BYTES
 
 
 def digest(value: Any) -> str:
@@ -222,19 +247,25 @@ def checksum(file: Path) -> str:
 def fingerprint(path: Path) -> str:
     """Identifies a file or folder of somebody else's by content.
 
-    Files above 64 MiB (weights) enter with their size, first and last mebibyte: reading 16 GB to plan is too slow.
+    Of files above 64 MiB (weights, general text), 64 KiB in every sixteenth are read: 16 GB would be too slow to plan.
     """
     files = [path] if path.is_file() else sorted(file for file in path.rglob("*") if file.is_file())
-    return digest([[str(file.relative_to(path)), file.stat().st_size, content_sample(file)] for file in files])
+    try:
+        return digest([[str(file.relative_to(path)), file.stat().st_size, content_sample(file)] for file in files])
+    except OSError as error:
+        raise ArtefactError(f"cannot read {error.filename or path}: {error.strerror}") from None
 
 
 def content_sample(file: Path) -> str:
-    if file.stat().st_size <= WHOLE_FILE_BYTES:
+    size = file.stat().st_size
+    if size <= WHOLE_FILE_BYTES:
         return checksum(file)
+    sample = hashlib.sha256()
     with file.open("rb") as stream:
-        head = stream.read(1 << 20)
-        stream.seek(-(1 << 20), os.SEEK_END)
-        return hashlib.sha256(head + stream.read()).hexdigest()
+        for part in range(SAMPLED_PARTS):
+            stream.seek(part * (size - SAMPLED_BYTES) // (SAMPLED_PARTS - 1))
+            sample.update(stream.read(SAMPLED_BYTES))
+    return sample.hexdigest()
 
 
 def identify(path: str | Path, root: Path) -> str:
@@ -242,19 +273,22 @@ def identify(path: str | Path, root: Path) -> str:
 
     A name that is no path here (a model on a hub) stands for itself.
     """
+    own = artefact_folder(path, root)
+    if own is not None:
+        return str(Path(path).relative_to(root))
     found = Path(path).expanduser()
-    if found.is_absolute() and found.is_relative_to(root):
-        return str(found.relative_to(root))
     return fingerprint(found) if found.exists() else str(path)
 
 
 def artefact_folder(path: str | Path, root: Path) -> Path | None:
-    """The artefact that a path lies in, where it is one below `root`."""
+    """The artefact of ours that a path lies in, built or not; None for anything else, also below `root`."""
     found = Path(path)
     if not found.is_absolute() or not found.is_relative_to(root):
         return None
     parts = found.relative_to(root).parts
-    return root.joinpath(*parts[:2]) if len(parts) >= 2 else None
+    if len(parts) < 2 or parts[0] not in FORMATS or not re.fullmatch(r".+-[0-9a-f]{8}", parts[1]):
+        return None
+    return root.joinpath(*parts[:2])
 
 
 def flat(values: Values, prefix: str = "") -> dict[str, Any]:

@@ -25,6 +25,7 @@ def home() -> Path:
 
 
 os.environ["ENTIGRAPH_HOME"] = str(home())
+os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")  # a process has one thread
 schema.register()
 stages.register()
 
@@ -53,7 +54,6 @@ def run_one(config: DictConfig) -> None:
     elif config.stage is Stage.pipeline:
         complete = stages.is_complete(run)
         stages.pipeline(run, Terminal())
-        stages.register_member(run)
         stages.print_result(run, complete)
     else:
         stages.one_stage(run, config.stage, Terminal())
@@ -107,20 +107,19 @@ def failed(error: Exception) -> int:
     return UNEXPECTED
 
 
-def explained(error: Exception) -> str | None:
+def explained(error: BaseException) -> str | None:
     """What the user can mend: our own message, or Hydra's and OmegaConf's about a command line or file; else None."""
     from hydra.errors import HydraException
     from omegaconf.errors import OmegaConfBaseException
 
-    chain: list[BaseException] = []
-    cause: BaseException | None = error
-    while cause is not None and cause not in chain:
-        chain.append(cause)
-        cause = cause.__cause__ or cause.__context__
-    for link in chain:
+    told: list[str] = []
+    link: BaseException | None = error
+    while link is not None:
         if isinstance(link, EntigraphError):
             return str(link)
-    if not isinstance(error, (HydraException, OmegaConfBaseException)):
-        return None
-    told = [str(link).strip() for link in chain if isinstance(link, (HydraException, OmegaConfBaseException))]
-    return "\n".join(dict.fromkeys(told))
+        if isinstance(link, (HydraException, OmegaConfBaseException)):
+            told.append(str(link).strip())
+            link = link.__cause__ or link.__context__
+        else:  # a fault of ours stays one, whatever it happened in
+            link = link.__cause__
+    return "\n".join(dict.fromkeys(told)) if isinstance(error, (HydraException, OmegaConfBaseException)) else None

@@ -2,7 +2,6 @@
 
 import dataclasses
 import logging
-import os
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from difflib import get_close_matches
@@ -88,8 +87,10 @@ def register() -> None:
 
 
 def cores() -> int:
-    """Those that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    """Those that this process may use, by affinity and by quota."""
+    from joblib import cpu_count
+
+    return int(cpu_count())
 
 
 def largest(values: list[int], other: int | None) -> int:
@@ -110,7 +111,7 @@ def build(node: DictConfig, key: str) -> Any:
 
 def try_to_build(node: Any, key: str) -> tuple[list[str], Any]:
     if not isinstance(node, DictConfig) or "_target_" not in node:
-        return [f"{key}: {node!r} found; choose an option, e.g. {key}=<name> ({key}=? lists them)"], None
+        return [f"{key}: {node!r} found; choose an option of {key.split('.')[0]} that makes it"], None
     try:
         target = get_object(node["_target_"])
     except (ImportError, ValueError) as error:

@@ -3,7 +3,7 @@
 import sys
 import time
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, contextmanager, suppress
 from pathlib import Path
 from typing import Protocol
 
@@ -92,7 +92,8 @@ class StatusFile:
         self.write("running", doing=line)
 
     def write(self, state: str, **details: object) -> None:
-        write_json(self.path, {"job": self.job, "state": state, **details})
+        with suppress(OSError):  # a full disk is the job's to report, not its status file's
+            write_json(self.path, {"job": self.job, "state": state, **details})
 
     @contextmanager
     def bar(self, what: str, total: int | None, unit: str) -> Iterator[Advance]:

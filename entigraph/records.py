@@ -122,7 +122,7 @@ class CurvePoint:
 
 def write_jsonl(path: Path, records: Iterable[Any]) -> int:
     """Write dataclass records atomically; returns how many."""
-    unfinished = path.with_name(f".{path.name}")
+    unfinished = path.with_name(f".{path.name}.{os.getpid()}.unfinished")
     count = 0
     with unfinished.open("w", encoding="utf-8") as file:
         for record in records:

@@ -3,6 +3,7 @@
 Where things are follows from here alone, so the plan, the pipeline and other configurations (`needs`) agree on it.
 """
 
+import os
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from functools import cached_property
@@ -14,6 +15,7 @@ from omegaconf import DictConfig, OmegaConf
 from entigraph import artefact
 from entigraph.artefact import Artefact, artefact_folder, digest, identify
 from entigraph.config import build, problem_of, refuse, validate
+from entigraph.labels import FICTIONAL, PLUMBING
 from entigraph.models import check_model_path
 from entigraph.synthesis.base import prompt
 from entigraph.tracking import RunInfo
@@ -71,7 +73,11 @@ class Run:
 
     def check(self) -> None:
         """What no component can see alone."""
-        problems = problem_of(self.corpus.sources) + problem_of(self.tokenizer.sources)
+        problems = problem_of(self.corpus.sources)
+        if not self.ours(getattr(self.tokenizer, "path", "")):
+            problems += problem_of(self.tokenizer.sources)
+        if self.seed < 0:
+            problems.append(f"seed: {self.seed} found, 0 or more expected")
         problems += problem_of(self.trainer.accumulation, self.data.batch_size)
         if self.model.path and not self.ours(self.model.path):
             problems += problem_of(check_model_path, self.model.path)
@@ -105,6 +111,8 @@ class Run:
         if not self.data.replay_rate or (self.ours(self.data.replay) and not artefact.is_complete(self.replay_folder)):
             return []
         problems = problem_of(artefact.read, self.replay_folder)
+        if not problems and artefact.read(self.replay_folder)["stage"] != "tokens":
+            problems = [f"{self.replay_folder} is no tokens folder"]
         if problems:
             return [f"data.replay: {problem}" for problem in problems]
         made_with = artefact.read(self.replay_folder)["inputs"].get("tokenizer", {}).get("folder")
@@ -138,14 +146,17 @@ class Run:
 
     @cached_property
     def documents(self) -> Artefact:
-        sources = [identify(path, self.root) for path in self.corpus.sources()]
+        sources = named_sources(self.corpus.sources(), self.root)
         return self.new("corpus", self.corpus.name, {**self.options("corpus", self.corpus), "sources": sources}, {})
 
     @cached_property
     def tokenizer_files(self) -> Artefact:
-        sources = [identify(path, self.root) for path in self.tokenizer.sources()] or [
-            getattr(self.tokenizer, "path", "")
-        ]
+        path = getattr(self.tokenizer, "path", "")
+        sources = [path]  # a hub name stands for itself, a tokenizer of ours for the artefact that it lies in
+        if self.ours(path):
+            sources = [identify(path, self.root)]
+        elif path:
+            sources = [identify(source, self.root) for source in self.tokenizer.sources()] or [path]
         decides = {**self.options("tokenizer", self.tokenizer), "sources": sources}
         return self.new("tokenizer", self.tokenizer.name, decides, {})
 
@@ -198,6 +209,13 @@ class Run:
         return self.new("evaluation", f"{self.corpus.name}-base", decides, inputs)
 
     @property
+    def label(self) -> str | None:
+        """What a reader must know of its results: that something in it was simulated."""
+        if self.corpus.fictional:
+            return FICTIONAL
+        return PLUMBING if self.augmenter.needs_writer and self.llm.name == "offline" else None
+
+    @property
     def readable(self) -> str:
         return f"{self.corpus.name}-{self.augmenter.name}-{self.config.tokens.budget or 'all'}"
 
@@ -234,6 +252,7 @@ class Run:
             "synthetic_tokens": tokens,
             "seed": self.seed,
             "accuracy": first.get("accuracy"),
+            "label": self.label,
             **others,
         }
 
@@ -283,6 +302,7 @@ class Run:
             "trainer": self.options("trainer", self.trainer),
             **self.starting_model({}),
             **self.asking(),
+            "questions": {name: Path(task.corpus).name for name, task in self.tasks.items() if task.corpus},
         }
         return self.root / "studies" / f"{self.config.study}-{digest(common)}"
 
@@ -301,8 +321,7 @@ class Run:
             "budget": self.config.tokens.budget,
             "seed": self.seed,
             "writer": self.llm.name if self.augmenter.needs_writer else None,
-            "offline_writer": self.llm.name == "offline",
-            "fictional": self.corpus.fictional,
+            "label": self.label,
             "repeats": not self.augmenter.needs_writer,
             **{name: str(part.folder.relative_to(self.root)) for name, part in parts.items() if part},
         }
@@ -310,3 +329,11 @@ class Run:
 
 def prompt_digests(names: Sequence[str]) -> dict[str, str]:
     return {name: digest(prompt(name)) for name in names}
+
+
+def named_sources(paths: Sequence[Path], root: Path) -> list[list[str]]:
+    """Each source's name, relative to what all have in common, and its content: a renamed document is another one."""
+    if not paths:
+        return []
+    common = os.path.commonpath(paths)
+    return [[os.path.relpath(path, common), identify(path, root)] for path in paths]

@@ -1,9 +1,11 @@
 """The wiring: which parts of a run become which arguments of which stage. Nothing below sees a config."""
 
+import shlex
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from functools import partial
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -12,12 +14,13 @@ from omegaconf import DictConfig, OmegaConf
 
 from entigraph import artefact
 from entigraph.artefact import Artefact
-from entigraph.config import Stage
+from entigraph.config import Stage, refuse
 from entigraph.errors import ConfigError
 from entigraph.progress import Progress
-from entigraph.run import Run
+from entigraph.run import VOLATILE, Run
 from entigraph.tracking import NoTracker, Tracker
 
+TEXTS_LOGGED = 100
 JOURNAL = "journal.sqlite"  # below paths.root: every answer ever paid for
 
 
@@ -86,6 +89,12 @@ def tokenise(run: Run, out: Path, progress: Progress, tracker: Tracker) -> Mappi
 def train(run: Run, out: Path, progress: Progress, tracker: Tracker) -> Mapping[str, Any]:
     from entigraph.training import stage
 
+    if tracker.log_texts:
+        from entigraph.texts import read_texts
+
+        shown = islice(read_texts(run.synthesis.folder), TEXTS_LOGGED)
+        rows = [(text.document_id, text.kind, ", ".join(text.about), text.text) for text in shown]
+        tracker.table("texts", ("document", "kind", "about", "text"), rows)
     return stage.run(
         run.tokens.folder,
         run.tokenizer_files.folder,
@@ -128,10 +137,26 @@ def ask(run: Run, model: str, out: Path, progress: Progress) -> Mapping[str, Any
     )
 
 
-def composed(need: str, root: Path | str) -> DictConfig:
-    """Another configuration below the same root: an experiment's name, and overrides after it where there are some."""
-    experiment, *overrides = need.split()
-    return compose("config", overrides=[f"experiments={experiment}", f"paths.root={root}", *overrides])
+def composed(need: str, parent: DictConfig) -> DictConfig:
+    """Another configuration below the same root: an experiment's name, and overrides after it where there are some.
+
+    What cannot change its content is handed on: where it is tracked, and what it runs on.
+    """
+    experiment, *overrides = shlex.split(need)
+    pairs = [override.partition("=") for override in (*overrides, f"paths.root={parent.paths.root}")]
+    config = compose(
+        "config", overrides=[f"experiments={experiment}", *(f"{key}={quoted(value)}" for key, _, value in pairs)]
+    )
+    OmegaConf.set_struct(config, False)
+    config.logger = parent.logger
+    for key in VOLATILE["trainer"] & {str(key) for key in parent.trainer}:
+        config.trainer[key] = parent.trainer[key]
+    return config
+
+
+def quoted(value: str) -> str:
+    """As Hydra's grammar takes any text."""
+    return "'" + value.replace("\\", "\\\\").replace("'", "\\'") + "'"
 
 
 def output(experiment: str, stage: str, *, _root_: DictConfig) -> str:
@@ -139,7 +164,7 @@ def output(experiment: str, stage: str, *, _root_: DictConfig) -> str:
     need = next((need for need in _root_.needs if need.split()[0] == experiment), None)
     if need is None:
         raise ConfigError(f"${{output:{experiment},{stage}}}: list {experiment} under needs")
-    run = needed(need, str(_root_.paths.root))
+    run = needed(need, _root_)
     found = {"corpus": run.documents, "tokens": run.tokens, "synthesis": run.synthesis, "training": run.training}
     if stage not in found:
         raise ConfigError(f"${{output:{experiment},{stage}}}: {stage!r} found, one of {', '.join(found)} expected")
@@ -149,10 +174,10 @@ def output(experiment: str, stage: str, *, _root_: DictConfig) -> str:
 NEEDED: dict[tuple[str, str], Run] = {}
 
 
-def needed(need: str, root: str) -> Run:
-    if (need, root) not in NEEDED:
-        NEEDED[need, root] = Run(composed(need, root))
-    return NEEDED[need, root]
+def needed(need: str, parent: DictConfig) -> Run:
+    if (need, parent.paths.root) not in NEEDED:
+        NEEDED[need, parent.paths.root] = Run(composed(need, parent))
+    return NEEDED[need, parent.paths.root]
 
 
 def register() -> None:
@@ -164,7 +189,7 @@ def needs_of(run: Run) -> list[tuple[Run, list[Step]]]:
     wanted = {folder for step in steps(run) for folder in step.artefact.inputs.values()}
     found: list[tuple[Run, list[Step]]] = []
     for need in run.config.needs:
-        other = needed(need, str(run.root))
+        other = needed(need, run.config)
         used: list[Step] = []
         for step in reversed(list(steps(other))):
             if step.artefact.folder in wanted:
@@ -185,9 +210,23 @@ def is_complete(run: Run) -> bool:
 
 def pipeline(run: Run, progress: Progress) -> None:
     """All that a run needs, then the run; what is complete is skipped."""
+    refuse(missing_inputs(run))
     for other, used in needs_of(run):
         advance(other, used, progress)
     advance(run, list(steps(run)), progress)
+    register_member(run)
+
+
+def missing_inputs(run: Run) -> list[str]:
+    """Inputs of ours that nothing here makes and that are not there: found before anything is paid for."""
+    todo = all_steps(run)
+    made = {step.artefact.folder for step in todo}
+    return [
+        f"{step.artefact.stage}: its input {name}, {folder}, does not exist, and no step of this run makes it"
+        for step in todo
+        for name, folder in step.artefact.inputs.items()
+        if folder not in made and not artefact.is_complete(folder)
+    ]
 
 
 def one_stage(run: Run, stage: Stage, progress: Progress) -> None:
@@ -200,6 +239,8 @@ def one_stage(run: Run, stage: Stage, progress: Progress) -> None:
     for folder in sorted(inputs - {step.artefact.folder for step in shared}):
         artefact.read(folder)
     advance(run, [*shared, *own], progress)
+    if stage is Stage.evaluation:
+        register_member(run)
 
 
 def advance(run: Run, todo: list[Step], progress: Progress) -> None:
@@ -240,10 +281,12 @@ def untracked() -> Iterator[Tracker]:
 
 def register_member(run: Run) -> None:
     """Enter a finished run into its study, where the analysis finds it."""
-    if run.tasks:
-        folder = run.study_folder / "runs"
-        folder.mkdir(parents=True, exist_ok=True)
-        artefact.write_json(folder / f"{run.evaluation.folder.name}.json", run.member())
+    if not run.tasks or not run.evaluation.complete:
+        return
+    file = run.study_folder / "runs" / f"{run.evaluation.folder.name}.json"
+    with artefact.explained(run.root):
+        file.parent.mkdir(parents=True, exist_ok=True)
+        artefact.write_json(file, run.member())
 
 
 def print_plan(run: Run) -> None:
@@ -263,6 +306,8 @@ def print_result(run: Run, was_complete: bool) -> None:
         print("nothing to do: every stage is complete")
     for name, score in artefact.read(run.evaluation.folder)["counts"].items() if run.tasks else ():
         print(f"{name}: accuracy {score['accuracy']:.3f} over {score['questions']:,} questions")
+    if run.label:
+        print(f"note: {run.label}")
     print(f"model: {run.training.folder / 'model'}")
     if run.tasks:
         print(f"scores and answers: {run.evaluation.folder}")

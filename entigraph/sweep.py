@@ -11,8 +11,10 @@ import sys
 import threading
 import time
 import traceback
+import warnings
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -26,7 +28,7 @@ from hydra.experimental.callback import Callback
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 
-from entigraph import stages
+from entigraph import artefact, stages
 from entigraph.config import Stage, build
 from entigraph.errors import EntigraphError
 from entigraph.progress import StatusFile
@@ -37,7 +39,8 @@ if TYPE_CHECKING:
 
 SECONDS_BETWEEN_LOOKS = 0.5
 SECONDS_BETWEEN_SIGNS = 30.0
-DIED = "ENTIGRAPH_DIED"  # job numbers whose process died in this command: workers inherit it
+# Job numbers, handed to workers through the environment: whose process died, and who ran when some process died.
+DIED, SUSPECTED = "ENTIGRAPH_DIED", "ENTIGRAPH_SUSPECTED"
 
 
 class Leave(BaseException):
@@ -89,28 +92,40 @@ def run_job(config: DictConfig) -> None:
     hydra = HydraConfig.get()
     if not CURRENT:
         stop_with_parent()
-    folder = Path(hydra.sweep.dir)
-    folder.mkdir(parents=True, exist_ok=True)
-    status = StatusFile(job_file(folder, hydra.job.num), " ".join(hydra.overrides.task))
-    if str(hydra.job.num) in os.environ.get(DIED, "").split():
-        status.write("failed", reason="its process died (out of memory?); see the output above")
-        return
+    number, folder = hydra.job.num, Path(hydra.sweep.dir)
+    status = StatusFile(job_file(folder, number), " ".join(hydra.overrides.task))
     try:
         run = Run(config)
         status.job = run.readable_name
-        status.say("starting")
-        complete = stages.is_complete(run)
-        if config.stage is Stage.pipeline:
-            stages.pipeline(run, status)
-            stages.register_member(run)
-        else:
-            stages.one_stage(run, config.stage, status)
-        status.write("done", skipped=complete, **run.result())
+        if str(number) in words(DIED):
+            status.write("failed", reason="its process died (out of memory?); see the output above")
+            return
+        with alone(folder, status) if str(number) in words(SUSPECTED) else nullcontext():
+            status.say("starting")
+            complete = stages.is_complete(run)
+            if config.stage is Stage.pipeline:
+                stages.pipeline(run, status)
+            else:
+                stages.one_stage(run, config.stage, status)
+        study = str(run.study_folder) if run.tasks else None
+        status.write("done", skipped=complete, study=study, **run.result())
     except EntigraphError as error:
         status.write("failed", reason=str(error))
     except Exception as error:
         traceback.print_exc()
         status.write("failed", reason=f"unexpected {type(error).__name__}: {error}")
+
+
+def words(variable: str) -> list[str]:
+    return os.environ.get(variable, "").split()
+
+
+@contextmanager
+def alone(folder: Path, status: StatusFile) -> Iterator[None]:
+    """Suspects run one at a time: if a process dies again, it is clear whose it was."""
+    status.write("waiting", doing="for its turn")
+    with artefact.lock(folder / "suspects", folder):
+        yield
 
 
 def stop_with_parent() -> None:
@@ -156,7 +171,11 @@ def begin(config: DictConfig) -> None:
     workers = config.hydra.launcher.get("n_jobs", 1)
     print(f"{config.study}: {len(jobs)} jobs, {workers} at a time, below {config.paths.root}")
     sweep = Sweep(without_hydra(config), jobs, Path(config.hydra.sweep.dir))
+    with artefact.explained(Path(config.paths.root)):
+        sweep.folder.mkdir(parents=True, exist_ok=True)
     CURRENT.append(sweep)
+    # A worker that died is told by the name of its job, not by the pool.
+    warnings.filterwarnings("ignore", message="A worker stopped while some jobs")
     sweep.watcher = threading.Thread(target=watch, args=(sweep,), daemon=True)
     sweep.watcher.start()
 
@@ -185,14 +204,17 @@ def stop_watching() -> None:
 
 
 def survivors() -> bool:
-    """After the pool broke: notes the jobs whose process died; True where the others are worth another start."""
+    """After the pool broke, which ends all its workers: True where another start makes sense.
+
+    Whoever was running is suspected; a suspect that was running again, alone among them, is the one that died.
+    """
     stop_watching()
-    died = [str(status["number"]) for status in CURRENT[-1].statuses() if status["state"] == "running"]
-    known = os.environ.get(DIED, "").split()
-    os.environ[DIED] = " ".join([*known, *died])
+    running = [str(status["number"]) for status in CURRENT[-1].statuses() if status["state"] == "running"]
+    os.environ[DIED] = " ".join([*words(DIED), *(number for number in running if number in words(SUSPECTED))])
+    os.environ[SUSPECTED] = " ".join({*words(SUSPECTED), *running})
     GlobalHydra.instance().clear()
     CURRENT.clear()
-    return bool(died)
+    return bool(running)
 
 
 def finish() -> int:
@@ -200,21 +222,21 @@ def finish() -> int:
     stop_watching()
     sweep = CURRENT.pop()
     statuses = sweep.statuses()
-    states = Counter(status["state"] for status in statuses)
-    skipped = sum(bool(status.get("skipped")) for status in statuses)
+    done = [status for status in statuses if status["state"] == "done"]
+    failed = [status for status in statuses if status["state"] != "done"]
+    skipped = sum(bool(status["skipped"]) for status in done)
     minutes, seconds = divmod(round(time.monotonic() - sweep.started), 60)
     if skipped == len(statuses):
         print(f"nothing to do: all {skipped} runs are complete ({minutes} min {seconds} s)")
     else:
-        print(
-            f"{states['done']} of {len(statuses)} runs are complete, {skipped} of them from before "
-            f"({minutes} min {seconds} s)"
-        )
-    failed = [status for status in statuses if status["state"] != "done"]
+        before = f"{skipped} of them from before" if skipped else "all of them new"
+        print(f"{len(done)} of {len(statuses)} runs are complete, {before} ({minutes} min {seconds} s)")
     for status in failed:
         print(f"failed: {status['job']}: {status.get('reason', status['state'])}", file=sys.stderr)
-    if states["done"] and sweep.config.stage is Stage.pipeline:
-        analyse(Run(sweep.config))
+    # A sweep over other keys than augmenter, budget and seed has several studies: one of each draws it.
+    studies = {status["study"]: status["number"] for status in done if status.get("study")}
+    for number in studies.values():
+        analyse(Run(compose("config", overrides=list(sweep.jobs[number]))))
     if failed:
         print(
             f"error: {len(failed)} of {len(statuses)} jobs failed; the same command tries those again", file=sys.stderr
@@ -231,7 +253,7 @@ def analyse(run: Run) -> None:
     settings = build(run.config.analysis, "analysis")
     with (
         run.logger.run(run.analysis_info, run.root)
-        if stage.is_due(run.study_folder, settings)
+        if stage.is_due(run.study_folder, run.root, settings)
         else stages.untracked() as tracker
     ):
         stage.run(run.study_folder, run.root, settings=settings, tracker=tracker)

@@ -167,8 +167,9 @@ def test_identify_names_our_own_and_reads_what_is_not(tmp_path: Path) -> None:
     root = tmp_path / "outputs"
     assert artefact.identify(root / "training" / "x-12345678" / "model", root) == "training/x-12345678/model"
     assert artefact.identify("meta-llama/Meta-Llama-3-8B", root) == "meta-llama/Meta-Llama-3-8B"
-    (tmp_path / "data").mkdir()
-    (tmp_path / "data" / "a.txt").write_text("one")
-    before = artefact.identify(tmp_path / "data", root)
-    (tmp_path / "data" / "a.txt").write_text("two")
-    assert artefact.identify(tmp_path / "data", root) != before
+    for folder in (tmp_path / "data", root / "notes"):
+        folder.mkdir(parents=True)
+        (folder / "a.txt").write_text("one")
+        before = artefact.identify(folder, root)
+        (folder / "a.txt").write_text("two")
+        assert artefact.identify(folder, root) != before, "what is not ours goes by content, wherever it lies"

@@ -42,6 +42,12 @@ def refused(done: subprocess.CompletedProcess[str]) -> str:
         (["model=pretrained"], "model.path: nothing given"),
         (["model=pretrained", "model.path=./nowhere"], "./nowhere does not exist"),
         (["model=pretrained", "model.path=."], "no config.json"),
+        (["seed=-1"], "seed: -1 found"),
+        (["optim.beta2=1.5"], "optim.beta2: 1.5"),
+        (["trainer.accelerator=gpu"], "trainer.accelerator: 'gpu' found, one of auto, cpu, cuda"),
+        (["evaluation.closed_book.prompt='{question} {foo}'"], "a slot of no meaning: 'foo'"),
+        (["experiments=smoke", "paths.root=/proc/nowhere"], "cannot"),
+        (["experiments=smoke", "stage=plan", "evaluation=closed_book"], "choose an option of evaluation"),
         (["trainer.micro_batch_size=3"], "does not divide data.batch_size 8"),
         (["model.heads=3"], "each must divide the one before"),
         (["corpus.documents=1000"], "fictional worlds need"),
@@ -147,7 +153,7 @@ def test_a_pipeline_runs_from_any_folder_and_then_has_nothing_to_do(command: Com
     first = command("stage=pipeline", *TINY)
     assert first.returncode == 0, first.stderr
     manifests = {path: path.read_text() for path in (tmp_path / "outputs").rglob("manifest.json")}
-    assert len(manifests) == 6
+    assert len(manifests) == 6 and not list((tmp_path / "outputs").rglob("checkpoints"))
     (tmp_path / "elsewhere").mkdir()
     second = command("stage=pipeline", f"paths.root={tmp_path}/outputs", *TINY, cwd=tmp_path / "elsewhere")
     assert second.returncode == 0 and "nothing to do" in second.stdout

@@ -20,7 +20,7 @@ def manifests(outputs: Path) -> dict[Path, str]:
 
 def test_the_study_leaves_a_curve_and_says_where(smoke: Path) -> None:
     printed = (smoke.parent / "printed.txt").read_text()
-    assert "6 of 6 runs are complete" in printed and str(study_of(smoke) / "curve.png") in printed
+    assert "6 of 6 runs are complete, all of them new" in printed and str(study_of(smoke) / "curve.png") in printed
     assert len(manifests(smoke)) == 28, "each artefact once, whatever the number of jobs that share it"
     assert len(curve_of(smoke)["runs"]) == 6
     assert not list((smoke / ".sweeps").glob("*/job-*.json"))
@@ -93,7 +93,7 @@ def session_of(process: int) -> int | None:
     return None if fields[0] == "Z" else int(fields[3])
 
 
-def test_a_worker_that_dies_is_a_failed_job_and_the_others_run(tmp_path: Path) -> None:
+def test_a_worker_that_dies_is_tried_once_more_and_the_others_run(tmp_path: Path) -> None:
     """As when the system kills the process that takes the most memory."""
     command = [sys.executable, "-m", "entigraph", *SMOKE]
     running = subprocess.Popen(command, cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
@@ -104,15 +104,46 @@ def test_a_worker_that_dies_is_a_failed_job_and_the_others_run(tmp_path: Path) -
     worker = next(pid for pid in workers_of(running.pid) if builds(pid, outputs, "training-fictional-entigraph-8000"))
     os.kill(worker, signal.SIGKILL)
     printed, told = running.communicate(timeout=300)
-    assert running.returncode == 1, told
-    assert "its process died" in told and "Traceback" not in told, told
-    assert len(curve_of(outputs)["runs"]) >= 4
+    assert running.returncode in (0, 1), told
+    assert "Traceback" not in told, told
+    assert told.count("failed: ") <= 1, "the jobs beside it are not blamed"
+    assert len(curve_of(outputs)["runs"]) >= 5
     again = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=300)
     assert again.returncode == 0 and len(curve_of(outputs)["runs"]) == 6, again.stderr
 
 
+def test_a_job_that_kills_its_worker_each_time_is_blamed_and_no_other(tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "entigraph", *SMOKE]
+    running = subprocess.Popen(command, cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    outputs = tmp_path / "outputs"
+    while running.poll() is None:
+        time.sleep(0.01)
+        for worker in workers_of(running.pid):
+            if builds(worker, outputs, "training-fictional-entigraph-8000"):
+                os.kill(worker, signal.SIGKILL)
+    printed, told = running.communicate(timeout=300)
+    assert running.returncode == 1 and "Traceback" not in told, told
+    assert "failed: fictional-entigraph-8000-seed0: its process died" in told and told.count("failed: ") == 1, told
+    assert len(curve_of(outputs)["runs"]) == 5
+
+
+def test_a_sweep_over_another_key_draws_each_of_its_studies(smoke: Path, command: Command, tmp_path: Path) -> None:
+    import shutil
+
+    root = tmp_path / "copy"
+    shutil.copytree(smoke, root)
+    budgets = ["sweep.augmenters=[raw]", "sweep.token_budgets=[8000]"]
+    done = command(*SMOKE, f"paths.root={root}", *budgets, "data.replay_rate=0.1,0.3")
+    assert done.returncode == 0, done.stderr
+    curves = [json.loads(file.read_text()) for file in (root / "studies").glob("smoke-*/curve.json")]
+    assert sorted(len(curve["runs"]) for curve in curves) == [1, 6]
+
+
 def workers_of(parent: int) -> list[int]:
-    children = Path(f"/proc/{parent}/task/{parent}/children").read_text().split()
+    try:
+        children = Path(f"/proc/{parent}/task/{parent}/children").read_text().split()
+    except FileNotFoundError:
+        return []
     return [int(child) for child in children]
 
 

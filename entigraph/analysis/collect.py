@@ -40,10 +40,15 @@ class FinishedRun:
 
     @property
     def complete(self) -> bool:
-        return all(is_complete(self.folder(part)) for part in ("evaluation", "tokens", "training"))
+        parts = ("corpus", "synthesis", "tokens", "training", "evaluation")
+        return all(is_complete(self.folder(part)) for part in parts if part in self.member)
 
     def folder(self, part: str) -> Path:
         return self.root / str(self.member[part])
+
+    @cached_property
+    def created(self) -> str:
+        return str(read(self.folder("evaluation")).get("created", ""))
 
     @cached_property
     def synthetic_tokens(self) -> int:
@@ -91,9 +96,20 @@ def members(study: Path) -> list[dict[str, Any]]:
 
 
 def finished(study: Path, root: Path) -> tuple[list[FinishedRun], list[str]]:
-    """The study's runs whose artefacts are whole, and the names of those that are not."""
+    """The newest whole run of each augmenter, budget and seed; and why the others are left out.
+
+    Two runs of one augmenter, budget and seed differ in some other setting (another pool of texts, other options): they
+    are not two seeds, and averaging them would feign certainty.
+    """
     runs = [FinishedRun(root, member) for member in members(study)]
-    return [run for run in runs if run.complete], [run.name for run in runs if not run.complete]
+    left_out = [f"{run.name} is not finished" for run in runs if not run.complete]
+    newest: dict[tuple[str, int, int], FinishedRun] = {}
+    for run in sorted((run for run in runs if run.complete), key=lambda run: run.created):
+        place = (run.augmenter, run.budget, run.seed)
+        if place in newest:
+            left_out.append(f"{newest[place].name}: {run.name} is newer, of the same augmenter, budget and seed")
+        newest[place] = run
+    return sorted(newest.values(), key=lambda run: run.name), left_out
 
 
 def augmenters(runs: Sequence[FinishedRun]) -> list[str]:
@@ -120,7 +136,7 @@ def point(runs: Sequence[FinishedRun]) -> CurvePoint:
         synthetic_tokens=round(mean(run.synthetic_tokens for run in runs)),
         accuracy=mean(accuracies),
         stderr=error_of(accuracies, runs[0].score["stderr"]),
-        seeds=len(runs),
+        seeds=len({run.seed for run in runs}),
         questions=sum(run.score["questions"] for run in runs),
         groups=group_means([run.scores for run in runs], runs[0].task),
         background=background([run.scores for run in runs]),

@@ -73,6 +73,7 @@ def bootstrap(runs: Sequence[FinishedRun], resamples: int) -> Vector:
     blocks = {seed: [run for run in runs if run.seed == seed] for seed in seeds}
     correct = {seed: np.array([run.correct for run in blocks[seed]], dtype=float) for seed in seeds}
     x = {seed: np.log([run.synthetic_tokens for run in blocks[seed]]) for seed in seeds}
+    whole = np.log([run.synthetic_tokens for run in runs]), np.array([run.score["accuracy"] for run in runs])
     drawn = np.empty((resamples, 2))
     for row in range(resamples):
         xs, ys = [], []
@@ -81,5 +82,9 @@ def bootstrap(runs: Sequence[FinishedRun], resamples: int) -> Vector:
             weights = rng.multinomial(count, np.full(count, 1 / count))
             xs.append(x[seed])
             ys.append(correct[seed] @ weights / count)
-        drawn[row] = line(np.concatenate(xs), np.concatenate(ys))
+        tokens = np.concatenate(xs)
+        if np.ptp(tokens) == 0:  # only seeds with one and the same budget were drawn: no line
+            drawn[row] = drawn[row - 1] if row else line(*whole)
+            continue
+        drawn[row] = line(tokens, np.concatenate(ys))
     return drawn

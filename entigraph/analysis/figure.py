@@ -1,6 +1,7 @@
 """The curve as a picture: all questions, each kind of question, and what was forgotten. PNG and SVG."""
 
 from collections.abc import Mapping, Sequence
+from math import ceil
 from pathlib import Path
 from typing import Any
 
@@ -28,13 +29,14 @@ def scaling_curve(curve: Mapping[str, Any], out: Path, title: str) -> list[Path]
     """Draws curve.json's content; returns the files."""
     plt.rcParams.update({"font.size": 9, "axes.spines.top": False, "axes.spines.right": False, "svg.fonttype": "none"})
     plt.rcParams["svg.hashsalt"] = "entigraph"
-    groups = sorted({group for point in curve["points"] for group in point["groups"]})[:3]
+    groups = sorted({group for point in curve["points"] for group in point["groups"]})
     panels = [*groups, *(["background"] if any(point["background"] is not None for point in curve["points"]) else [])]
-    figure = plt.figure(figsize=(11, 4.8), layout="constrained")
-    grid = figure.add_gridspec(2, 4, width_ratios=(1.15, 1.15, 1, 1))
+    columns = max(1, ceil(len(panels) / 2))
+    figure = plt.figure(figsize=(6.2 + 2.4 * columns, 4.8), layout="constrained")
+    grid = figure.add_gridspec(2, 2 + columns, width_ratios=(1.15, 1.15, *[1] * columns))
     main_panel(figure.add_subplot(grid[:, :2]), curve)
     for position, name in enumerate(panels):
-        axes = figure.add_subplot(grid[position // 2, 2 + position % 2])
+        axes = figure.add_subplot(grid[position // columns, 2 + position % columns])
         small_panel(axes, curve, name)
     figure.suptitle(title, fontsize=10)
     if curve["label"]:

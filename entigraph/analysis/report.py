@@ -14,6 +14,7 @@ from markupsafe import Markup
 from entigraph.analysis.collect import FinishedRun, augmenters
 from entigraph.analysis.settings import ScalingCurve
 from entigraph.artefact import is_complete, read
+from entigraph.labels import FICTIONAL
 from entigraph.records import Document, EntityGraph, SyntheticText, read_jsonl
 from entigraph.texts import read_texts
 
@@ -71,7 +72,7 @@ def write_report(
         curve=curve,
         figure=Markup(svg[svg.index("<svg") :]),
         groups=sorted({group for point in curve["points"] for group in point["groups"]}),
-        fictional=any(run.member["fictional"] for run in runs),
+        fictional=FICTIONAL in curve["notes"],
         samples=samples(runs, settings.samples_shown),
         picture=picture(runs),
         width=WIDTH,

@@ -10,36 +10,31 @@ from entigraph.analysis.collect import FinishedRun, base, finished, members, poi
 from entigraph.analysis.settings import ScalingCurve
 from entigraph.artefact import MANIFEST, checksum, digest, is_complete, lock, read, versions, write_json
 from entigraph.errors import DataError
+from entigraph.labels import FICTIONAL, PLUMBING
 from entigraph.tracking import Tracker
 
 OUTPUTS = ("curve.json", "curve.png", "curve.svg", "report.html")
-FICTIONAL = (
-    "Simulated at small scale: the documents are fictional, the writer is a grammar and not an LLM, and the model has "
-    "under a million parameters. The training and the measuring are real."
-)
 LABEL_FICTIONAL = "fictional documents, offline writer, tiny model"
 LABEL_PLUMBING = "plumbing check: the offline writer does not understand these documents"
-PLUMBING = (
-    "A plumbing check: the offline writer does not understand these documents, it rearranges their sentences. "
-    "Its accuracies say nothing about synthetic data, and no curve is fitted to them."
-)
 
 
-def is_due(study: Path, settings: ScalingCurve) -> bool:
-    """Whether runs or settings changed since the curve was drawn."""
-    if not is_complete(study):
+def is_due(study: Path, root: Path, settings: ScalingCurve) -> bool:
+    """Whether runs, their scores or the settings changed since the curve was drawn, or a part of it is missing."""
+    if not is_complete(study) or not all((study / name).exists() for name in OUTPUTS):
         return True
-    return bool(read(study)["key"] != key_of(study, settings))
+    return bool(read(study)["key"] != key_of(study, root, settings))
 
 
-def key_of(study: Path, settings: ScalingCurve) -> str:
-    return digest({"runs": members(study), "settings": asdict(settings), "version": versions().get("entigraph")})
+def key_of(study: Path, root: Path, settings: ScalingCurve) -> str:
+    runs = [FinishedRun(root, member) for member in members(study)]
+    scores = [read(run.folder("evaluation"))["files"] if run.complete else None for run in runs]
+    return digest({"runs": [run.member for run in runs], "scores": scores, "settings": asdict(settings)})
 
 
 def run(study: Path, root: Path, *, settings: ScalingCurve, tracker: Tracker) -> None:
     """Draw the study anew unless nothing changed. Raises DataError where no run has finished."""
     with lock(study, root):
-        if is_due(study, settings):
+        if is_due(study, root, settings):
             draw(study, root, settings, tracker)
 
 
@@ -48,31 +43,31 @@ def draw(study: Path, root: Path, settings: ScalingCurve, tracker: Tracker) -> N
     from entigraph.analysis.report import write_report
 
     (study / MANIFEST).unlink(missing_ok=True)
-    runs, unfinished = finished(study, root)
+    runs, left_out = finished(study, root)
     if not runs:
         raise DataError(f"{study} has no finished run; run the study first (stage=pipeline)")
-    curve = described(runs, unfinished, settings)
+    curve = described(runs, left_out, settings)
     write_json(study / "curve.json", curve)
     scaling_curve(curve, study, study.name.rsplit("-", 1)[0])
     write_report(study, root, curve, runs, settings)
     track(tracker, curve, study)
     files = {name: {"bytes": (study / name).stat().st_size, "sha256": checksum(study / name)} for name in OUTPUTS}
-    manifest = {"stage": "analysis", "key": key_of(study, settings), "decides": asdict(settings), "inputs": {}}
+    manifest = {"stage": "analysis", "key": key_of(study, root, settings), "decides": asdict(settings), "inputs": {}}
     write_json(study / MANIFEST, {**manifest, "counts": {"runs": len(runs)}, "versions": versions(), "files": files})
 
 
-def described(runs: Sequence[FinishedRun], unfinished: Sequence[str], settings: ScalingCurve) -> dict[str, Any]:
+def described(runs: Sequence[FinishedRun], left_out: Sequence[str], settings: ScalingCurve) -> dict[str, Any]:
     from entigraph.analysis.curve import fits
 
-    plumbing = any(run.member["offline_writer"] and not run.member["fictional"] for run in runs)
-    fictional = any(run.member["fictional"] for run in runs)
+    labels = {run.member["label"] for run in runs}
+    plumbing, fictional = PLUMBING in labels, FICTIONAL in labels
     notes = [PLUMBING] if plumbing else [FICTIONAL] if fictional else []
     repeated = {run.augmenter for run in runs if run.member["repeats"] and run.passes > 1}
     notes += [
         f"{name}: nothing more to draw from, so its documents are repeated up to the budget."
         for name in sorted(repeated)
     ]
-    notes += [f"left out, not finished or damaged: {name}" for name in unfinished]
+    notes += [f"left out: {name}" for name in left_out]
     return {
         "label": LABEL_PLUMBING if plumbing else LABEL_FICTIONAL if fictional else "",
         "points": [asdict(point) for point in points(runs)],

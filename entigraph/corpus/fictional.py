@@ -101,8 +101,8 @@ class FictionalBackground:
         yield from [source] * self.source_copies
         for _ in range(self.paraphrases):
             yield paraphrase(reading, rng)
-        pairs = rng.sample(list(combinations(world.entities, 2)), min(self.pairs, 190))
-        yield from (related(reading, pair, rng) for pair in pairs)
+        pairs = list(combinations(world.entities, 2))
+        yield from (related(reading, pair, rng) for pair in rng.sample(pairs, min(self.pairs, len(pairs))))
         yield from (related(reading, rng.sample(world.entities, 3), rng) for _ in range(self.triples))
 
 

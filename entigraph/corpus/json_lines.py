@@ -46,23 +46,34 @@ class JsonLines:
         return Content(documents=self.stream())
 
     def stream(self) -> Iterator[Document]:
+        (source,) = self.sources()
         count = 0
         for file in self.files():
-            with file.open(encoding="utf-8") as lines:
-                for number, line in enumerate(lines, 1):
-                    if self.documents is not None and count >= self.documents:
-                        return
-                    if line.strip():
-                        identity = f"{file.stem}-{number}"
-                        yield Document(id=identity, title=identity, text=self.text(line, f"{file}:{number}"))
-                        count += 1
+            name = str(file.relative_to(source).with_suffix("")) if source.is_dir() else file.stem
+            for number, line in enumerate(lines_of(file), 1):
+                if self.documents is not None and count >= self.documents:
+                    return
+                if line.strip():
+                    identity = f"{name}-{number}"
+                    yield Document(id=identity, title=identity, text=self.text(line, f"{file}:{number}"))
+                    count += 1
 
     def text(self, line: str, place: str) -> str:
         try:
             found: Any = json.loads(line)[self.text_field]
         except (ValueError, KeyError, TypeError):
             raise DataError(f"{place}: not a JSON object with the field {self.text_field!r}") from None
-        return str(found)
+        if not isinstance(found, str):
+            raise DataError(f"{place}: {self.text_field} is {found!r:.60}; expected text")
+        return found
+
+
+def lines_of(file: Path) -> Iterator[str]:
+    try:
+        with file.open(encoding="utf-8", newline="\n") as lines:
+            yield from lines
+    except UnicodeDecodeError as error:
+        raise DataError(f"{file}: not UTF-8 ({error.reason}); save it as UTF-8 and run again") from None
 
 
 def downloaded(name: str) -> Path:

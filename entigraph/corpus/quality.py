@@ -1,7 +1,7 @@
 """QuALITY v1.0.1 as released (paper §3, App. C): JSON lines, one for each article and question writer."""
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar
@@ -10,8 +10,8 @@ from entigraph.corpus.base import Content, existing
 from entigraph.errors import DataError
 from entigraph.records import Document, Question
 
-FIELDS = ("article_id", "title", "author", "article", "questions")
-QUESTION_FIELDS = ("question", "question_unique_id", "options", "gold_label", "difficult")
+FIELDS = {"article_id": str, "title": str, "article": str, "questions": list}
+QUESTION_FIELDS = {"question": str, "question_unique_id": str, "options": list, "gold_label": int, "difficult": int}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -66,7 +66,7 @@ class Quality:
 def articles(file: Path) -> Iterator[tuple[str, dict[str, Any]]]:
     """Each line with its place. Raises DataError where it is not an article."""
     try:
-        lines = file.read_text(encoding="utf-8").splitlines()
+        lines = file.read_text(encoding="utf-8").split("\n")
     except UnicodeDecodeError as error:
         raise DataError(f"{file}: not UTF-8 at byte {error.start}; save it as UTF-8 and run again") from None
     for number, raw in enumerate(lines, 1):
@@ -82,20 +82,26 @@ def articles(file: Path) -> Iterator[tuple[str, dict[str, Any]]]:
         yield place, require(line, FIELDS, place)
 
 
-def require(found: Any, fields: tuple[str, ...], place: str) -> dict[str, Any]:
+def require(found: Any, fields: Mapping[str, type], place: str) -> dict[str, Any]:
+    """The line or question, where it has every field, of its type."""
     missing = [name for name in fields if not isinstance(found, dict) or name not in found]
     if missing:
         raise DataError(
             f"{place}: lacks {', '.join(missing)}; expected the fields of QuALITY v1.0.1 with labels "
             "(the test file has none: use train and dev)"
         )
+    for name, kind in fields.items():
+        if not isinstance(found[name], kind):
+            raise DataError(f"{place}: {name} is {found[name]!r:.60}; expected {kind.__name__}")
     return dict(found)
 
 
 def question(document: Document, raw: Any, place: str) -> Question:
     fields = require(raw, QUESTION_FIELDS, place)
     options, gold = fields["options"], fields["gold_label"]
-    if not isinstance(gold, int) or not 1 <= gold <= len(options):
+    if not all(isinstance(option, str) and option.strip() for option in options):
+        raise DataError(f"{place}: options are {options!r}; expected texts")
+    if not 1 <= gold <= len(options):
         raise DataError(f"{place}: gold_label is {gold!r}; expected 1 to {len(options)}")
     return Question(
         id=str(fields["question_unique_id"]),

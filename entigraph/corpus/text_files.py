@@ -31,26 +31,40 @@ class TextFiles:
         return self.questions is not None
 
     def sources(self) -> list[Path]:
-        found = [existing(self.path, "corpus.path", "a folder of .txt and .md files")]
+        folder = existing(self.path, "corpus.path", "a folder of .txt and .md files")
+        found = texts_below(folder) if folder.is_dir() else []
+        if not found:
+            raise ConfigError(
+                f"corpus.path: {folder} holds no .txt or .md file; give the folder that holds your documents"
+            )
         if self.questions:
             found.append(existing(self.questions, "corpus.questions", "a JSONL file of questions"))
-        if not any(file.suffix in SUFFIXES for file in found[0].rglob("*")):
-            raise ConfigError(
-                f"corpus.path: {found[0]} holds no .txt or .md file; give the folder that holds your documents"
-            )
         return found
 
     def read(self) -> Content:
-        folder, *questions = self.sources()
-        files = sorted(file for file in folder.rglob("*") if file.is_file())
+        folder = existing(self.path, "corpus.path", "a folder of .txt and .md files")
         documents = [
             Document(id=str(file.relative_to(folder)), title=title(file), text=text(file))
-            for file in files
-            if file.suffix in SUFFIXES
+            for file in texts_below(folder)
         ]
         known = {document.id for document in documents}
-        asked = [question for path in questions for question in read_questions(path, known)]
-        return Content(documents, asked, {"files_of_other_kinds": len(files) - len(documents)})
+        asked = read_questions(existing(self.questions, "corpus.questions", "a file"), known) if self.questions else []
+        return Content(documents, asked)
+
+
+def texts_below(folder: Path) -> list[Path]:
+    """In the order of their names; not in hidden folders, nor in what this program wrote (its outputs may lie here)."""
+    found: list[Path] = []
+    for entry in sorted(folder.iterdir()):
+        if entry.is_dir() and not entry.name.startswith(".") and not (entry / ".locks").exists():
+            found += texts_below(entry)
+        elif entry.is_file() and entry.suffix in SUFFIXES:
+            found.append(entry)
+    return found
+
+
+def is_text(value: Any) -> bool:
+    return isinstance(value, str) and bool(value.strip())
 
 
 def title(file: Path) -> str:
@@ -65,14 +79,14 @@ def text(file: Path) -> str:
             f"{file}: not UTF-8 text at byte {error.start}; convert it, or move it out of corpus.path"
         ) from None
     if "\0" in found:
-        raise DataError(f"{file}: a binary file; move it out of corpus.path, or convert it to text")
+        raise DataError(f"{file}: a binary file; convert it to text, or take it out")
     if not found.strip():
-        raise DataError(f"{file}: an empty file; move it out of corpus.path")
+        raise DataError(f"{file}: an empty file; take it out")
     return found.strip()
 
 
 def read_questions(path: Path, known: set[str]) -> list[Question]:
-    lines = text(path).splitlines()
+    lines = text(path).split("\n")
     return [read_question(path, number, line, known) for number, line in enumerate(lines, 1) if line.strip()]
 
 
@@ -86,7 +100,7 @@ def read_question(path: Path, number: int, line: str, known: set[str]) -> Questi
         raise DataError(f"{place}: not JSON ({error.msg}); {expected}") from None
     except (KeyError, TypeError) as error:
         raise DataError(f"{place}: lacks {error}; {expected}") from None
-    if document not in known:
+    if not isinstance(document, str) or document not in known:
         raise DataError(
             f"{place}: asks about {document!r}, no document of this corpus ({', '.join(sorted(known)[:5])}, ...)"
         )

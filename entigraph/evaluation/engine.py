@@ -16,7 +16,7 @@ Encoded = tuple[list[int], int]  # the ids of prompt and continuation, and how m
 class Engine:
     """`bos_id` stands before every prompt, as it stood before every text in training; None where none did.
 
-    Log-likelihoods are computed in `dtype` and summed in fp32.
+    `bf16`: the model computes in it; log-likelihoods are summed in fp32 all the same.
     """
 
     def __init__(

@@ -42,6 +42,12 @@ class ClosedBook:
             missing = [slot for slot in slots.split() if slot not in getattr(self, key)]
             if missing:
                 raise ConfigError(f"evaluation prompt {key}: {getattr(self, key)!r} lacks {', '.join(missing)}")
+            try:
+                getattr(self, key).format(question="", prompt="", thought="")
+            except (KeyError, ValueError, IndexError) as error:
+                raise ConfigError(
+                    f"evaluation prompt {key}: {getattr(self, key)!r} has a slot of no meaning: {error}"
+                ) from None
         if self.limit is not None and self.limit < 1:
             raise ConfigError(f"evaluation limit: {self.limit} found, at least 1 or null expected")
 

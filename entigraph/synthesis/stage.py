@@ -14,6 +14,7 @@ from entigraph.synthesis.base import Augmenter, Task
 from entigraph.texts import write_texts
 
 CountTokens = Callable[[str], int]
+FAILURES_IN_A_ROW = 500  # a writer that refuses everything is stopped
 
 
 @dataclass
@@ -87,11 +88,16 @@ def written(
     tasks: Iterator[Task], augmenter: Augmenter, llm: LLM, count_tokens: CountTokens, outcome: Outcome
 ) -> Iterator[SyntheticText]:
     """Each task's text, in the order of the tasks; failures are put aside."""
+    in_a_row = 0
     for task, completion in answered(tasks, augmenter, llm):
         failure = refused(task.document.id, task.kind, task.about, completion)
         if failure:
             outcome.failures.append(failure)
+            in_a_row += 1
+            if in_a_row >= FAILURES_IN_A_ROW:
+                raise DataError(f"{in_a_row} requests in a row gave no text, the last because of {failure.reason}")
             continue
+        in_a_row = 0
         yield SyntheticText(
             id="/".join((task.document.id, task.kind, *task.about, str(task.sample))),
             document_id=task.document.id,

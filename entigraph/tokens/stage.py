@@ -64,5 +64,5 @@ def refuse_if_short(budget: int | None, tokens: int, synthesis: Path) -> None:
     if budget is not None and tokens < budget:
         raise ConfigError(
             f"tokens.budget: {budget:,} tokens asked for; {synthesis} holds {tokens:,}. "
-            "Lower tokens.budget, or raise synthesis.token_budget"
+            "Lower tokens.budget, or have more written (synthesis.token_budget, or more documents)"
         )

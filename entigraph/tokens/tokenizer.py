@@ -9,7 +9,7 @@ import random
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from entigraph.errors import ArtefactError, ConfigError, DataError
 from entigraph.fictional.questions import answered, questions
@@ -141,13 +141,6 @@ class Pretrained:
 
 class Tokenizer:
     """A finished tokenizer artefact, opened: text to ids, with the separators that training uses."""
-
-    FILES: ClassVar[Sequence[str]] = (
-        "tokenizer.json",
-        "tokenizer_config.json",
-        "special_tokens_map.json",
-        "chat_template.jinja",
-    )
 
     def __init__(self, folder: Path) -> None:
         from tokenizers import Tokenizer as FastTokenizer

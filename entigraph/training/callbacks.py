@@ -68,11 +68,12 @@ class Metrics(L.Callback):
             return
         self.advance(self.step_tokens)
         step = trainer.global_step
-        if step % self.every_steps and step != trainer.max_steps:
-            return
         assert isinstance(module, CausalLM) and module.grad_norm is not None
+        if step % self.every_steps and step != trainer.max_steps:
+            module.seen.clear()
+            return
         now = time.perf_counter()
-        values = {name: value.item() for name, value in module.losses.items()} | {"grad_norm": module.grad_norm.item()}
+        values = module.step_losses() | {"grad_norm": module.grad_norm.item()}
         if not (math.isfinite(values["loss"]) and math.isfinite(values["grad_norm"])):
             raise DivergedError(
                 f"training diverged at step {step}: loss {values['loss']}, gradient norm {values['grad_norm']}. "
@@ -81,7 +82,7 @@ class Metrics(L.Callback):
         line = {
             "step": step,
             "tokens_seen": step * self.step_tokens,
-            **{name: value for name, value in values.items() if math.isfinite(value)},
+            **values,
             "lr": trainer.optimizers[0].param_groups[0]["lr"],
             "tokens_per_second": (step - self.since_step) * self.step_tokens / (now - self.since),
         }

@@ -19,18 +19,21 @@ class CausalLM(L.LightningModule):
         super().__init__()
         self.net, self.optim, self.steps = net, optim, steps
         self.grad_norm: torch.Tensor | None = None
-        self.losses: dict[str, torch.Tensor] = {}
+        self.seen: list[tuple[torch.Tensor, torch.Tensor]] = []  # of the micro-batches of this step
 
     def training_step(self, batch: Batch, index: int) -> torch.Tensor:
         logits = self.net(input_ids=batch["input_ids"], use_cache=False).logits
         losses = F.cross_entropy(logits.float().flatten(0, 1), batch["labels"].flatten(), reduction="none")
         by_sample = losses.view_as(batch["labels"]).mean(1)
-        loss = by_sample.mean()
-        by_sample = by_sample.detach()
-        self.losses = {"loss": loss.detach()} | {
-            f"loss_{name}": by_sample[batch["source"] == source].mean() for source, name in SOURCES.items()
-        }
-        return loss
+        self.seen.append((by_sample.detach(), batch["source"]))
+        return by_sample.mean()
+
+    def step_losses(self) -> dict[str, float]:
+        """The mean loss of the sequences of one optimiser step, and of each source apart; forgets them."""
+        losses, sources = (torch.cat(parts) for parts in zip(*self.seen, strict=True))
+        self.seen.clear()
+        apart = {f"loss_{name}": losses[sources == source] for source, name in SOURCES.items()}
+        return {"loss": float(losses.mean())} | {name: float(own.mean()) for name, own in apart.items() if len(own)}
 
     def configure_gradient_clipping(self, optimizer: torch.optim.Optimizer, *args: Any, **kwargs: Any) -> None:
         # Here, and not by Trainer(gradient_clip_val=...): Lightning 2.6.6 refuses that with a fused optimiser in bf16.

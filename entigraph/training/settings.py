@@ -3,7 +3,6 @@
 from collections.abc import Callable
 from dataclasses import dataclass
 from math import cos, pi
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 from entigraph.errors import ConfigError
@@ -12,6 +11,7 @@ if TYPE_CHECKING:
     import torch
     from transformers import PreTrainedModel
 
+ACCELERATORS = ("auto", "cpu", "cuda")
 PRECISIONS = ("auto", "32-true", "bf16-mixed", "bf16-true")
 
 
@@ -70,6 +70,16 @@ class RandomLlama:
             raise ConfigError(
                 f"model.path: this model begins with random weights; choose model=pretrained for {self.path!r}"
             )
+        sizes = (
+            self.hidden_size,
+            self.layers,
+            self.heads,
+            self.key_value_heads,
+            self.intermediate_size,
+            self.positions,
+        )
+        if min(sizes) < 1:
+            raise ConfigError(f"model: sizes {sizes} found, each at least 1 expected")
         if self.hidden_size % self.heads or self.heads % self.key_value_heads:
             raise ConfigError(
                 f"model: hidden_size {self.hidden_size}, heads {self.heads}, key_value_heads {self.key_value_heads}; "
@@ -144,9 +154,10 @@ class AdamWCosine:
     def __post_init__(self) -> None:
         if self.lr <= 0:
             raise ConfigError(f"optim.lr: {self.lr} found, a positive learning rate expected")
-        for key, value in (("warmup", self.warmup), ("minimum", self.minimum)):
-            if not 0 <= value <= 1:
-                raise ConfigError(f"optim.{key}: {value} found, a share from 0 to 1 expected")
+        for key in ("warmup", "minimum", "beta1", "beta2", "weight_decay"):
+            value = getattr(self, key)
+            if not 0 <= value <= 1 or (key.startswith("beta") and value == 1):
+                raise ConfigError(f"optim.{key}: {value} found, 0 to 1 expected")
 
     def schedule(self, steps: int) -> Callable[[int], float]:
         """The factor on `lr` at each optimiser step, counted from 0."""
@@ -191,6 +202,10 @@ class TrainerSettings:
     threads: int | None = 1
 
     def __post_init__(self) -> None:
+        if self.accelerator not in ACCELERATORS:
+            raise ConfigError(
+                f"trainer.accelerator: {self.accelerator!r} found, one of {', '.join(ACCELERATORS)} expected"
+            )
         if self.precision not in PRECISIONS:
             raise ConfigError(f"trainer.precision: {self.precision!r} found, one of {', '.join(PRECISIONS)} expected")
         if self.devices != 1:
@@ -213,9 +228,3 @@ class TrainerSettings:
         if batch_size % micro:
             raise ConfigError(f"trainer.micro_batch_size: {micro} does not divide data.batch_size {batch_size}")
         return batch_size // micro
-
-
-def weights_folder(path: str) -> Path | None:
-    """The folder of a model that lies on this disk; None for a hub name."""
-    found = Path(path).expanduser()
-    return found if found.exists() else None

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from entigraph.artefact import write_json
+from entigraph.artefact import SCRATCH, write_json
 from entigraph.errors import ArtefactError, ConfigError
 from entigraph.hardware import pick_accelerator, pick_precision
 from entigraph.progress import Progress
@@ -70,7 +70,7 @@ def run(
     net = model.build(vocabulary)
     refuse_long_context(net, data.context_length)
     accumulation = trainer.accumulation(data.batch_size)
-    checkpoint = newest_checkpoint(out / "checkpoints")
+    checkpoint = newest_checkpoint(out / SCRATCH)
     with progress.bar("training", plan.samples * plan.context_length, "tokens") as advance:
         lightning_trainer = L.Trainer(
             accelerator=accelerator,
@@ -82,7 +82,7 @@ def run(
             use_distributed_sampler=False,
             callbacks=[
                 Metrics(out / "metrics.jsonl", plan, trainer.log_every_steps, record, advance),
-                Checkpoints(out / "checkpoints", trainer.checkpoint_every_steps),
+                Checkpoints(out / SCRATCH, trainer.checkpoint_every_steps),
             ],
             logger=False,
             enable_checkpointing=False,
@@ -93,7 +93,6 @@ def run(
         corpus = SyntheticCorpus(plan, synthetic, replayed, data.batch_size // accumulation)
         fit(lightning_trainer, CausalLM(net, optim, plan.steps), corpus, checkpoint)
     export(net, tokenizer, out / "model")
-    shutil.rmtree(out / "checkpoints", ignore_errors=True)
     return {
         **plan.summary(),
         "parameters": sum(parameter.numel() for parameter in net.parameters()),

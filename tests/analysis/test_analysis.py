@@ -14,6 +14,7 @@ from entigraph.analysis.curve import fits
 from entigraph.analysis.settings import ScalingCurve
 from entigraph.artefact import write_json
 from entigraph.errors import ConfigError, DataError
+from entigraph.labels import PLUMBING
 from entigraph.records import Answer, write_jsonl
 from entigraph.tracking import NoTracker
 
@@ -53,8 +54,7 @@ def a_run(root: Path, augmenter: str, budget: int, seed: int, accuracy: float, r
         "augmenter": augmenter,
         "budget": budget,
         "seed": seed,
-        "offline_writer": False,
-        "fictional": True,
+        "label": None,
         "repeats": False,
         **folders,
     }
@@ -133,7 +133,22 @@ def test_unfinished_runs_are_left_out_by_name(tmp_path: Path) -> None:
     runs = a_study(tmp_path, -1.0, 0.14)
     (runs[0].folder("training") / "manifest.json").unlink()
     whole, left_out = finished(tmp_path / "studies" / "s-00000000", tmp_path)
-    assert len(whole) == 7 and left_out == [runs[0].name]
+    assert len(whole) == 7 and left_out == [f"{runs[0].name} is not finished"]
+
+
+def test_another_setting_is_not_another_seed(tmp_path: Path) -> None:
+    """Two runs of one augmenter, budget and seed (of another pool of texts, say) are no two seeds: the newer counts."""
+    runs = a_study(tmp_path, -1.0, 0.14, seeds=1)
+    twin = a_run(tmp_path / "twin", "entigraph", 25_000, 0, 0.9, np.random.default_rng(1))
+    for part in ("evaluation", "tokens", "training"):
+        moved = tmp_path / part / "twin"
+        shutil.copytree(twin.folder(part), moved)
+        write_json(moved / "manifest.json", {**json.loads((moved / "manifest.json").read_text()), "created": "2030"})
+    member = {**twin.member, **{part: f"{part}/twin" for part in ("evaluation", "tokens", "training")}}
+    write_json(tmp_path / "studies" / "s-00000000" / "runs" / "twin.json", member)
+    whole, left_out = finished(tmp_path / "studies" / "s-00000000", tmp_path)
+    assert len(whole) == len(runs) and points(whole)[0].seeds == 1 and points(whole)[0].accuracy > 0.8
+    assert left_out == [f"{runs[0].name}: twin is newer, of the same augmenter, budget and seed"]
 
 
 def test_a_study_without_runs_is_an_error(tmp_path: Path) -> None:
@@ -177,7 +192,7 @@ def test_an_offline_writer_on_real_documents_is_a_plumbing_check(smoke: Path, tm
     shutil.copytree(smoke, root)
     (study,) = (root / "studies").glob("smoke-*")
     for file in (study / "runs").glob("*.json"):
-        write_json(file, {**json.loads(file.read_text()), "fictional": False})
+        write_json(file, {**json.loads(file.read_text()), "label": PLUMBING})
     stage.run(study, root, settings=ScalingCurve(resamples=20), tracker=NoTracker())
     curve = json.loads((study / "curve.json").read_text())
     assert curve["fits"] == [] and "A plumbing check" in curve["notes"][0]

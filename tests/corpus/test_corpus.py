@@ -1,9 +1,11 @@
 import json
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 
 from entigraph.corpus import stage
+from entigraph.corpus.base import Content
 from entigraph.corpus.fictional import Fictional, FictionalBackground
 from entigraph.corpus.json_lines import JsonLines
 from entigraph.corpus.quality import Quality, first_name_first
@@ -48,7 +50,6 @@ def test_text_files_with_questions(tmp_path: Path) -> None:
     content = TextFiles(path=str(folder), questions=str(tmp_path / "q.jsonl")).read()
     assert [(d.id, d.title) for d in content.documents] == [("a_first-note.md", "a first note"), ("deep/b.txt", "b")]
     assert content.questions[0].answer == 1 and content.questions[0].group == "count"
-    assert content.counts == {"files_of_other_kinds": 1}
 
 
 def test_json_lines_stream_and_name_the_line_that_is_wrong(tmp_path: Path) -> None:
@@ -59,12 +60,20 @@ def test_json_lines_stream_and_name_the_line_that_is_wrong(tmp_path: Path) -> No
         list(JsonLines(path=str(tmp_path)).read().documents)
 
 
+@dataclass(frozen=True)
+class Twice(JsonLines):
+    def read(self) -> Content:
+        return Content([Document(id="a", title="", text="x")] * 2)
+
+
 def test_two_documents_of_one_id_are_refused(tmp_path: Path) -> None:
     for name in ("one", "two"):
         (tmp_path / name).mkdir()
         (tmp_path / name / "same.jsonl").write_text('{"text": "x"}\n')
-    with pytest.raises(DataError, match="two documents are called 'same-1'"):
-        stage.run(JsonLines(path=str(tmp_path)), tmp_path)
+    assert [d.id for d in JsonLines(path=str(tmp_path)).read().documents] == ["one/same-1", "two/same-1"]
+    twice = Twice(name="twice")
+    with pytest.raises(DataError, match="two documents are called 'a'"):
+        stage.run(twice, tmp_path)
 
 
 def test_fictional_documents_follow_the_seed_alone() -> None:
@@ -80,3 +89,27 @@ def test_the_background_answers_the_seen_questions_and_no_other() -> None:
         answered[question.split] += f"Question: {question.text}" in prose
     seen = sum(question.split == "seen" for question in content.questions)
     assert answered == {"seen": seen, "held_out": 0} and seen == 168
+
+
+def test_outputs_beside_the_documents_are_not_documents(tmp_path: Path) -> None:
+    (tmp_path / "a.txt").write_text("One.")
+    (tmp_path / "outputs" / ".locks").mkdir(parents=True)
+    (tmp_path / "outputs" / "log.txt").write_text("not a document")
+    (tmp_path / ".git").mkdir()
+    (tmp_path / ".git" / "note.txt").write_text("not a document")
+    assert [document.id for document in TextFiles(path=str(tmp_path)).read().documents] == ["a.txt"]
+
+
+@pytest.mark.parametrize(
+    ("field", "value", "told"),
+    [
+        ("article", None, "article is None; expected str"),
+        ("questions", None, "questions is None; expected list"),
+        ("title", 3, "title is 3; expected str"),
+    ],
+)
+def test_quality_fields_of_the_wrong_type(field: str, value: object, told: str, quality_file: Path) -> None:
+    line = json.loads(quality_file.read_text().split("\n")[0])
+    quality_file.write_text(json.dumps({**line, field: value}))
+    with pytest.raises(DataError, match=f"dev:1: {told}"):
+        Quality(path=str(quality_file)).read()
