@@ -162,6 +162,11 @@ def explained(error: BaseException) -> str:
     return str(error).splitlines()[0]
 
 
+def settle_root(config: DictConfig) -> None:
+    """A paths.root that was typed is taken from where the command runs, like the default."""
+    config.paths.root = str(Path(config.paths.root).expanduser().resolve())
+
+
 def validate(config: DictConfig) -> None:
     """Raise one ConfigError that lists every problem of every component; build nothing that costs."""
     problems: list[str] = []

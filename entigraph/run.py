@@ -14,7 +14,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from entigraph import artefact
 from entigraph.artefact import Artefact, artefact_folder, digest, identify
-from entigraph.config import build, problem_of, refuse, validate
+from entigraph.config import build, problem_of, refuse, settle_root, validate
 from entigraph.labels import FICTIONAL, PLUMBING
 from entigraph.models import check_model_path
 from entigraph.synthesis.base import prompt
@@ -52,6 +52,7 @@ class Run:
     """Raises ConfigError listing every problem, before anything is built."""
 
     def __init__(self, config: DictConfig) -> None:
+        settle_root(config)
         validate(config)
         self.config = config
         self.root = Path(config.paths.root)

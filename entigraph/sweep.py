@@ -29,7 +29,7 @@ from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 
 from entigraph import artefact, stages
-from entigraph.config import Stage, build
+from entigraph.config import Stage, build, settle_root
 from entigraph.errors import EntigraphError
 from entigraph.progress import StatusFile
 from entigraph.run import Run
@@ -161,6 +161,7 @@ class StudyCallback(Callback):
 
 
 def begin(config: DictConfig) -> None:
+    settle_root(config)
     jobs = expanded(config)
     if config.stage is Stage.plan:
         print_plan(config, jobs)

@@ -52,6 +52,15 @@ def test_a_failing_job_does_not_take_the_others_down(command: Command, tmp_path:
     assert {run["augmenter"] for run in curve["runs"]} == {"entigraph", "raw"} and len(curve["runs"]) == 3
 
 
+def test_a_root_is_taken_from_where_the_command_runs(command: Command, tmp_path: Path) -> None:
+    one = ["paths.root=below/here", "sweep.augmenters=[raw]", "sweep.token_budgets=[4000]"]
+    done = command(*SMOKE, *one)
+    assert done.returncode == 0, done.stderr
+    assert len(curve_of(tmp_path / "below" / "here")["runs"]) == 1
+    again = command(*SMOKE, *one)
+    assert "nothing to do" in again.stdout, again.stderr
+
+
 def test_a_wrong_configuration_fails_before_the_first_job(command: Command, tmp_path: Path) -> None:
     done = command(*SMOKE, "optim.lr=-1")
     assert done.returncode == 1 and "optim.lr: -1" in done.stderr and "Traceback" not in done.stderr
