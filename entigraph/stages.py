@@ -2,7 +2,7 @@
 
 import shlex
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, nullcontext
 from dataclasses import dataclass
 from functools import partial
 from itertools import islice
@@ -14,7 +14,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from entigraph import artefact
 from entigraph.artefact import Artefact
-from entigraph.config import Stage, refuse
+from entigraph.config import Stage, problem_of, refuse
 from entigraph.errors import ConfigError
 from entigraph.progress import Progress
 from entigraph.run import VOLATILE, Run
@@ -59,7 +59,7 @@ def synthesise(run: Run, out: Path, progress: Progress, tracker: Tracker) -> Map
     from entigraph.synthesis import stage
     from entigraph.tokens.tokenizer import Tokenizer
 
-    with run.llm.connect(run.root / JOURNAL) as llm:
+    with run.llm.connect(run.root / JOURNAL) if run.augmenter.needs_writer else nullcontext() as llm:
         return stage.run(
             run.documents.folder,
             out,
@@ -210,11 +210,17 @@ def is_complete(run: Run) -> bool:
 
 def pipeline(run: Run, progress: Progress) -> None:
     """All that a run needs, then the run; what is complete is skipped."""
-    refuse(missing_inputs(run))
+    refuse(not_ready(run))
     for other, used in needs_of(run):
         advance(other, used, progress)
     advance(run, list(steps(run)), progress)
     register_member(run)
+
+
+def not_ready(run: Run) -> list[str]:
+    """What would stop the pipeline on its way: found before anything is made or paid for."""
+    writes = run.augmenter.needs_writer and not run.synthesis.complete
+    return missing_inputs(run) + (problem_of(run.llm.check) if writes else [])
 
 
 def missing_inputs(run: Run) -> list[str]:
@@ -290,9 +296,38 @@ def register_member(run: Run) -> None:
 
 
 def print_plan(run: Run) -> None:
-    """Where every stage stands; touches nothing."""
+    """Where every stage stands, and what a paid synthesis will take; touches nothing."""
     for step in all_steps(run):
         print(f"  {state(step.artefact):9} {step.artefact.stage:10} {step.artefact.folder}")
+    for line in cost_of_synthesis(run):
+        print(line)
+
+
+def cost_of_synthesis(run: Run) -> list[str]:
+    """Empty where the writer costs nothing to speak of, or its texts are there."""
+    from entigraph.llm.openai import OpenAICompatible
+    from entigraph.synthesis.estimate import FEW_ENTITIES, MANY_ENTITIES, estimate
+
+    if not isinstance(run.llm, OpenAICompatible) or not run.augmenter.needs_writer or run.synthesis.complete:
+        return []
+    documents = list(run.corpus.read().documents)
+    budget, price = run.config.synthesis.token_budget, run.llm.price
+    low, high = (
+        estimate(run.augmenter, documents, budget, run.llm.expected_tokens, entities)
+        for entities in (FEW_ENTITIES, MANY_ENTITIES)
+    )
+    dollars = [
+        price.of(found.prompt_tokens, cached, found.completion_tokens)
+        for found, cached in ((low, low.cached_tokens), (high, 0))
+    ]
+    return [
+        f"writer {run.llm.model}: {low.requests:,} to {high.requests:,} requests, "
+        f"{low.prompt_tokens:,} to {high.prompt_tokens:,} prompt tokens, "
+        f"{low.completion_tokens:,} to {high.completion_tokens:,} written",
+        f"  ${dollars[0]:,.2f} (all of a document's prefix cached) to ${dollars[1]:,.2f} (nothing cached), "
+        f"at {FEW_ENTITIES} to {MANY_ENTITIES} entities a document and {run.llm.expected_tokens} tokens a text; "
+        f"stopped at llm.max_cost_usd = {run.llm.max_cost_usd}; answers in {JOURNAL} are free",
+    ]
 
 
 def state(found: Artefact) -> str:

@@ -29,7 +29,7 @@ from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 
 from entigraph import artefact, stages
-from entigraph.config import Stage, build, settle_root
+from entigraph.config import Stage, build, refuse, settle_root
 from entigraph.errors import EntigraphError
 from entigraph.progress import StatusFile
 from entigraph.run import Run
@@ -169,6 +169,7 @@ def begin(config: DictConfig) -> None:
     if config.stage is Stage.analysis:
         analyse(Run(without_hydra(config)))
         raise Leave
+    refuse_hopeless(jobs, config.stage)
     workers = config.hydra.launcher.get("n_jobs", 1)
     print(f"{config.study}: {len(jobs)} jobs, {workers} at a time, below {config.paths.root}")
     sweep = Sweep(without_hydra(config), jobs, Path(config.hydra.sweep.dir))
@@ -179,6 +180,19 @@ def begin(config: DictConfig) -> None:
     warnings.filterwarnings("ignore", message="A worker stopped while some jobs")
     sweep.watcher = threading.Thread(target=watch, args=(sweep,), daemon=True)
     sweep.watcher.start()
+
+
+def refuse_hopeless(jobs: Sequence[Sequence[str]], stage: Stage) -> None:
+    """A sweep none of whose jobs can begin ends before the first, with what is wrong with it."""
+    errors: list[EntigraphError] = []
+    for overrides in jobs:
+        try:
+            run = Run(compose("config", overrides=list(overrides)))
+            refuse(stages.not_ready(run) if stage is Stage.pipeline else [])
+            return
+        except EntigraphError as error:
+            errors.append(error)
+    raise errors[0]
 
 
 def expanded(config: DictConfig) -> list[list[str]]:

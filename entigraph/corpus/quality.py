@@ -106,7 +106,7 @@ def question(document: Document, raw: Any, place: str) -> Question:
     return Question(
         id=str(fields["question_unique_id"]),
         document_id=document.id,
-        text=f"{setting(document)}, {fields['question'].strip()}",
+        text=f"{setting(document)}: {fields['question'].strip()}",
         choices=[str(option).strip() for option in options],
         answer=gold - 1,
         group="hard" if fields["difficult"] else "easy",

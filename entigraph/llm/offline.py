@@ -90,6 +90,9 @@ NOT_NAMES = frozenset(
 class Offline:
     name: str = "offline"
 
+    def check(self) -> None:
+        pass
+
     @contextmanager
     def connect(self, journal: Path) -> Iterator[LLM]:
         yield self  # its answers cost nothing: nothing to journal

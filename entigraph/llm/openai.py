@@ -75,18 +75,29 @@ class OpenAICompatible:
         given = [self.base_url] if isinstance(self.base_url, str) else list(self.base_url or ())
         return given or [os.environ.get("OPENAI_BASE_URL", DEFAULT_ADDRESS)]
 
+    @property
+    def price(self) -> Price:
+        return price_of(self.model, self.addresses, self.prices)
+
+    @property
+    def key(self) -> str:
+        """Raises LLMError where a paid endpoint has none."""
+        free = self.price.prompt == 0 == self.price.completion
+        key = os.environ.get(self.api_key_env) or ("none-needed" if free else "")
+        if not key:
+            raise LLMError(f"llm.api_key_env: the environment has no {self.api_key_env}; export the endpoint's key")
+        return key
+
+    def check(self) -> None:
+        """Raises LLMError where it could not answer: asked before anything is made."""
+        _ = self.key
+
     @contextmanager
     def connect(self, journal: Path) -> Iterator[LLM]:
         """Raises LLMError without a key for a paid endpoint."""
-        price = price_of(self.model, self.addresses, self.prices)
-        key = os.environ.get(self.api_key_env) or ("none-needed" if price.prompt == 0 == price.completion else "")
-        if not key:
-            raise LLMError(
-                f"llm.api_key_env: the environment has no {self.api_key_env}; export the endpoint's key under it"
-            )
-        answers = Journal(journal)
+        key, answers = self.key, Journal(journal)
         try:
-            yield Client(self, answers, price, key)
+            yield Client(self, answers, self.price, key)
         finally:
             answers.close()
 

@@ -31,7 +31,7 @@ def run(
     out: Path,
     *,
     augmenter: Augmenter,
-    llm: LLM,
+    llm: LLM | None,
     count_tokens: CountTokens,
     token_budget: int | None,
     seed: int,
@@ -39,6 +39,7 @@ def run(
 ) -> dict[str, Any]:
     """Write texts until `token_budget` is reached (null: until the augmenter has no more to ask).
 
+    `llm` is None where the augmenter needs no writer.
     Raises ConfigError for an endless augmenter without a budget, DataError where no text came out.
     """
     if token_budget is None and augmenter.endless:
@@ -47,7 +48,7 @@ def run(
     if augmenter.needs_writer:
         documents = list(documents)  # asked about again and again
     outcome = Outcome()
-    graphs = ask_for_graphs(documents, augmenter, llm, outcome, progress) if augmenter.needs_writer else []
+    graphs = ask_for_graphs(documents, augmenter, llm, outcome, progress) if llm else []
     write_jsonl(out / "graphs.jsonl", graphs)
     tasks = augmenter.tasks(documents, {graph.document_id: graph for graph in graphs}, seed)
     texts = until(token_budget, written(tasks, augmenter, llm, count_tokens, outcome), outcome, progress)
@@ -85,11 +86,11 @@ def ask_for_graphs(
 
 
 def written(
-    tasks: Iterator[Task], augmenter: Augmenter, llm: LLM, count_tokens: CountTokens, outcome: Outcome
+    tasks: Iterator[Task], augmenter: Augmenter, llm: LLM | None, count_tokens: CountTokens, outcome: Outcome
 ) -> Iterator[SyntheticText]:
     """Each task's text, in the order of the tasks; failures are put aside."""
     in_a_row = 0
-    for task, completion in answered(tasks, augmenter, llm):
+    for task, completion in answered(tasks, llm):
         failure = refused(task.document.id, task.kind, task.about, completion)
         if failure:
             outcome.failures.append(failure)
@@ -112,9 +113,9 @@ def written(
         )
 
 
-def answered(tasks: Iterator[Task], augmenter: Augmenter, llm: LLM) -> Iterator[tuple[Task, Completion]]:
+def answered(tasks: Iterator[Task], llm: LLM | None) -> Iterator[tuple[Task, Completion]]:
     """Each task with its completion. Requests are made as the writer draws them, a few ahead of the answers."""
-    if not augmenter.needs_writer:
+    if llm is None:
         for task in tasks:
             yield task, Completion(text=task.document.text, model="the document itself")
         return

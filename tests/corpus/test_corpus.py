@@ -20,7 +20,7 @@ def test_quality_merges_the_lines_of_an_article(quality_file: Path, tmp_path: Pa
     questions = {question.id: question for question in read_jsonl(tmp_path / "questions.jsonl", Question)}
     question = questions["1_B_1"]
     assert question.document_id == "quality-1" and question.answer == 3 and question.group == "hard"
-    assert question.text.startswith('In the context of "The Lamp of Orsk 1" by Miriam Vale (1951), Why did')
+    assert question.text.startswith('In the context of "The Lamp of Orsk 1" by Miriam Vale (1951): Why did')
     assert questions["1_A_1"].group == "easy"
     document = next(read_jsonl(tmp_path / "documents.jsonl", Document))
     assert document.meta["author"] == "Vale, Miriam" and document.meta["year"] == "1951"

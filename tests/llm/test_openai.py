@@ -149,6 +149,20 @@ def test_a_paid_endpoint_without_a_key_is_refused(tmp_path: Path, monkeypatch: A
         ask(options, tmp_path / "j", [])
 
 
+def test_a_sweep_without_a_key_ends_before_its_first_job(command: Command, tmp_path: Path) -> None:
+    done = command("experiments=smoke", "llm=openai", "sweep.augmenters=[entigraph,rephrase]", OPENAI_API_KEY="")
+    assert done.returncode == 1 and done.stderr.count("error:") == 1 and "has no OPENAI_API_KEY" in done.stderr
+    assert not list(tmp_path.rglob("manifest.json"))
+
+
+def test_the_plan_says_what_it_will_cost(command: Command, tmp_path: Path) -> None:
+    done = command("llm=openai", "synthesis.token_budget=1000000", OPENAI_API_KEY="")
+    assert done.returncode == 0 and "requests" in done.stdout and "$" in done.stdout, done.stderr
+    assert not list(tmp_path.iterdir()), "and needs no key for that, nor writes anything"
+    own = command("llm=openai", "llm.base_url=http://127.0.0.1:9/v1", "llm.model=mine", "augmenter=rephrase")
+    assert own.returncode == 0 and "$0.00" in own.stdout, own.stderr
+
+
 def synthesis(server: Any, *more: str) -> list[str]:
     return [
         "stage=pipeline",

@@ -41,7 +41,7 @@ def synthesise(corpus: Path, out: Path, augmenter: Augmenter, budget: int | None
         corpus,
         out,
         augmenter=augmenter,
-        llm=Offline(),
+        llm=Offline() if augmenter.needs_writer else None,
         count_tokens=words,
         token_budget=budget,
         seed=seed,
