@@ -39,6 +39,7 @@ if TYPE_CHECKING:
 
 SECONDS_BETWEEN_LOOKS = 0.5
 SECONDS_BETWEEN_SIGNS = 30.0
+SECONDS_FOR_THE_POOL_TO_NOTICE = 5.0
 # Job numbers, handed to workers through the environment: whose process died, and who ran when some process died.
 DIED, SUSPECTED = "ENTIGRAPH_DIED", "ENTIGRAPH_SUSPECTED"
 
@@ -125,6 +126,8 @@ def alone(folder: Path, status: StatusFile) -> Iterator[None]:
     """Suspects run one at a time: if a process dies again, it is clear whose it was."""
     status.write("waiting", doing="for its turn")
     with artefact.lock(folder / "suspects", folder):
+        # Whoever had the turn may have just died: then the pool ends this process too, which is not to look guilty.
+        time.sleep(SECONDS_FOR_THE_POOL_TO_NOTICE)
         yield
 
 
