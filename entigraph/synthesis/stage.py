@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from entigraph.errors import ConfigError, DataError
-from entigraph.llm.base import LLM, Completion, Request
+from entigraph.llm.base import LLM, Completion, Request, Usage
 from entigraph.progress import Progress
 from entigraph.records import Document, EntityGraph, Failure, SyntheticText, read_jsonl, write_jsonl
 from entigraph.synthesis.base import Augmenter, Task
@@ -24,6 +24,17 @@ class Outcome:
     failures: list[Failure] = field(default_factory=list)
     kinds: Counter[str] = field(default_factory=Counter)
     tokens: int = 0
+    prompt_tokens: int = 0
+    cached_tokens: int = 0
+    completion_tokens: int = 0
+    dollars: float = 0.0
+
+    def paid(self, usage: Usage) -> None:
+        """What the answers behind this corpus cost when they were asked, by this command or an earlier one."""
+        self.prompt_tokens += usage.prompt_tokens
+        self.cached_tokens += usage.cached_tokens
+        self.completion_tokens += usage.completion_tokens
+        self.dollars += usage.dollars
 
 
 def run(
@@ -65,6 +76,10 @@ def run(
         "entities": sum(len(graph.entities) for graph in graphs),
         "kinds": dict(outcome.kinds),
         "failures": dict(Counter(failure.reason for failure in outcome.failures)),
+        "prompt_tokens": outcome.prompt_tokens,
+        "cached_tokens": outcome.cached_tokens,
+        "completion_tokens": outcome.completion_tokens,
+        "dollars": round(outcome.dollars, 4),
     }
 
 
@@ -76,6 +91,7 @@ def ask_for_graphs(
     with progress.bar("entities", len(asked), "documents") as advance:
         answers = llm.complete(request for _, request in asked)
         for (document, _), (_, completion) in zip(asked, answers, strict=True):
+            outcome.paid(completion.usage)
             found = refused(document.id, "entities", (), completion) or augmenter.graph(document, completion)
             if isinstance(found, Failure):
                 outcome.failures.append(found)
@@ -91,6 +107,7 @@ def written(
     """Each task's text, in the order of the tasks; failures are put aside."""
     in_a_row = 0
     for task, completion in answered(tasks, llm):
+        outcome.paid(completion.usage)
         failure = refused(task.document.id, task.kind, task.about, completion)
         if failure:
             outcome.failures.append(failure)

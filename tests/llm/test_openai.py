@@ -222,6 +222,7 @@ def test_failures_are_typed_counted_and_kept_out_of_the_corpus(command: Command,
     counts = json.loads((folder / "manifest.json").read_text())["counts"]
     failures = list(read_jsonl(folder / "failures.jsonl", Failure))
     assert sum(counts["failures"].values()) == len(failures) > 5
+    assert counts["prompt_tokens"] > counts["cached_tokens"] > 0 and counts["completion_tokens"] > 0
     assert {failure.reason for failure in failures} >= {"finish_reason length", "finish_reason refusal"}
     assert all(text.text.strip() for text in read_texts(folder))
 
