@@ -95,6 +95,9 @@ def run_hydra() -> None:
 
 
 def failed(error: Exception) -> int:
+    if isinstance(error, BrokenPipeError):  # `| head` has seen enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
     message = explained(error)
     if message is not None:
         print(f"error: {message}", file=sys.stderr)
@@ -118,7 +121,8 @@ def explained(error: BaseException) -> str | None:
         if isinstance(link, EntigraphError):
             return str(link)
         if isinstance(link, (HydraException, OmegaConfBaseException)):
-            told.append(str(link).strip())
+            if "$" not in str(link):  # a message before its values were filled in stands behind the one with them
+                told.append(str(link).strip())
             link = link.__cause__ or link.__context__
         else:  # a fault of ours stays one, whatever it happened in
             link = link.__cause__

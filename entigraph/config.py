@@ -169,10 +169,22 @@ def settle_root(config: DictConfig) -> None:
 
 def validate(config: DictConfig) -> None:
     """Raise one ConfigError that lists every problem of every component; build nothing that costs."""
-    problems: list[str] = []
+    problems = unknown_keys(config, Root, "")
+    for key, kind in (("paths", Paths), ("synthesis", Synthesis), ("tokens", Tokens)):
+        problems += unknown_keys(config[key], kind, f"{key}.")
     for key, node in components(config, problems):
         problems += try_to_build(node, key)[0]
     refuse(problems)
+
+
+def unknown_keys(node: DictConfig, kind: type, prefix: str) -> list[str]:
+    """A key that was added with + is no option: nobody would read it."""
+    known = [found.name for found in dataclasses.fields(kind)]
+    return [
+        f"{prefix}{name}: unknown; did you mean {' or '.join(get_close_matches(name, known) or known)}?"
+        for name in map(str, node)
+        if name not in known and name != "hydra"
+    ]
 
 
 def components(config: DictConfig, problems: list[str]) -> Iterator[tuple[str, Any]]:

@@ -86,6 +86,10 @@ class Run:
             problems.append(
                 "evaluation: the corpus has no questions; give some (corpus.questions=file.jsonl), or evaluation=none"
             )
+        positions = getattr(self.model, "positions", None)
+        if positions and self.data.context_length > positions:
+            length = self.data.context_length
+            problems.append(f"data.context_length: {length:,} found; the model has {positions:,} positions")
         refuse(problems + self.budget_problems() + self.replay_problems())
         refuse(self.known_shortage())
 
@@ -293,7 +297,11 @@ class Run:
     @property
     def study_folder(self) -> Path:
         """Where the runs meet that differ in augmenter, budget and seed only."""
-        common = {
+        return self.root / "studies" / f"{self.config.study}-{digest(self.common_settings)}"
+
+    @property
+    def common_settings(self) -> dict[str, Any]:
+        return {
             "corpus": {name: value for name, value in self.documents.decides.items() if name != "seed"},
             "tokenizer": self.tokenizer_files.folder.name,
             "llm": self.options("llm", self.llm),
@@ -304,8 +312,8 @@ class Run:
             **self.starting_model({}),
             **self.asking(),
             "questions": {name: Path(task.corpus).name for name, task in self.tasks.items() if task.corpus},
+            "token_budget": self.config.synthesis.token_budget,  # one pool of texts: a curve's points are its prefixes
         }
-        return self.root / "studies" / f"{self.config.study}-{digest(common)}"
 
     def member(self) -> dict[str, Any]:
         """This run as its study keeps it: what it is and where its parts are, relative to paths.root."""

@@ -59,17 +59,22 @@ def synthesise(run: Run, out: Path, progress: Progress, tracker: Tracker) -> Map
     from entigraph.synthesis import stage
     from entigraph.tokens.tokenizer import Tokenizer
 
+    budget = run.config.synthesis.token_budget if run.augmenter.needs_writer else None
     with run.llm.connect(run.root / JOURNAL) if run.augmenter.needs_writer else nullcontext() as llm:
-        return stage.run(
+        counts = stage.run(
             run.documents.folder,
             out,
             augmenter=run.augmenter,
             llm=llm,
             count_tokens=Tokenizer(run.tokenizer_files.folder).count,
-            token_budget=run.config.synthesis.token_budget if run.augmenter.needs_writer else None,
+            token_budget=budget,
             seed=run.config.synthesis.seed,
             progress=progress,
         )
+    documents = artefact.read(run.documents.folder)["counts"]["documents"]
+    for line in stage.summary(counts, documents, budget):
+        progress.say(line)
+    return counts
 
 
 def tokenise(run: Run, out: Path, progress: Progress, tracker: Tracker) -> Mapping[str, Any]:
@@ -292,6 +297,7 @@ def register_member(run: Run) -> None:
     file = run.study_folder / "runs" / f"{run.evaluation.folder.name}.json"
     with artefact.explained(run.root):
         file.parent.mkdir(parents=True, exist_ok=True)
+        artefact.write_json(run.study_folder / "settings.json", run.common_settings)
         artefact.write_json(file, run.member())
 
 
@@ -301,6 +307,8 @@ def print_plan(run: Run) -> None:
         print(f"  {state(step.artefact):9} {step.artefact.stage:10} {step.artefact.folder}")
     for line in cost_of_synthesis(run):
         print(line)
+    if not is_complete(run):
+        print("stage=pipeline makes what is to do")
 
 
 def cost_of_synthesis(run: Run) -> list[str]:

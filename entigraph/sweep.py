@@ -247,8 +247,8 @@ def finish() -> int:
     if skipped == len(statuses):
         print(f"nothing to do: all {skipped} runs are complete ({minutes} min {seconds} s)")
     else:
-        before = f"{skipped} of them from before" if skipped else "all of them new"
-        print(f"{len(done)} of {len(statuses)} runs are complete, {before} ({minutes} min {seconds} s)")
+        before = f", {skipped} of them from before" if skipped else ""
+        print(f"{len(done)} of {len(statuses)} runs are complete{before} ({minutes} min {seconds} s)")
     for status in failed:
         print(f"failed: {status['job']}: {status.get('reason', status['state'])}", file=sys.stderr)
     # A sweep over other keys than augmenter, budget and seed has several studies: one of each draws it.
@@ -330,23 +330,24 @@ def job_table(sweep: Sweep) -> "Table":
 
 
 def watch_by_lines(sweep: Sweep) -> None:
-    known: dict[int, str] = {}
+    """A line for each job that ends, and now and then one for each that goes on."""
+    ended: set[int] = set()
+    printed: dict[int, str] = {}
     last = time.monotonic()
-    while True:
+    over = False
+    while not over:
         over = sweep.over.wait(SECONDS_BETWEEN_LOOKS)
         statuses = sweep.statuses()
         due = time.monotonic() - last > SECONDS_BETWEEN_SIGNS
         for status in statuses:
-            changed = known.get(status["number"], "waiting") != status["state"]
-            if (changed and status["state"] != "running") or (due and status["state"] == "running"):
-                print(
-                    f"  [{status['number'] + 1}/{len(statuses)}] {status['job']}: {status['state']} {told(status)}",
-                    flush=True,
-                )
-                last = time.monotonic()
-            known[status["number"]] = status["state"]
-        if over:
-            return
+            number, going = status["number"], status["state"] in ("waiting", "running")
+            line = f"{status['job']}: {status['state']} {told(status)}"
+            if number in ended or (going and (not due or status["state"] == "waiting" or printed.get(number) == line)):
+                continue
+            print(f"  [{number + 1}/{len(statuses)}] {line}", flush=True)
+            printed[number], last = line, time.monotonic()
+            if not going:
+                ended.add(number)
 
 
 def told(status: dict[str, Any]) -> str:

@@ -42,6 +42,9 @@ def refused(done: subprocess.CompletedProcess[str]) -> str:
         (["model=pretrained"], "model.path: nothing given"),
         (["model=pretrained", "model.path=./nowhere"], "./nowhere does not exist"),
         (["model=pretrained", "model.path=."], "no config.json"),
+        (["+synthesis.token_buget=5"], "synthesis.token_buget: unknown; did you mean token_budget?"),
+        (["+foo=1"], "foo: unknown"),
+        (["data.context_length=4096"], "data.context_length: 4,096 found; the model has 512 positions"),
         (["seed=-1"], "seed: -1 found"),
         (["optim.beta2=1.5"], "optim.beta2: 1.5"),
         (["trainer.accelerator=gpu"], "trainer.accelerator: 'gpu' found, one of auto, cpu, cuda"),
@@ -203,3 +206,9 @@ def test_a_users_own_experiment(command: Command, tmp_path: Path) -> None:
     (folder / "mine.yaml").write_text("# @package _global_\ncorpus:\n  documents: 3\n")
     done = command("experiments=mine", "--config-dir", str(tmp_path / "own"))
     assert done.returncode == 0 and "to do" in done.stdout, done.stderr
+
+
+def test_a_reader_that_has_seen_enough_is_no_fault(tmp_path: Path) -> None:
+    shell = f"{sys.executable} -m entigraph experiments=scaling/fictional stage=plan | head -1; exit ${{PIPESTATUS[0]}}"
+    done = subprocess.run(["bash", "-c", shell], cwd=tmp_path, capture_output=True, text=True)
+    assert done.returncode == 0 and "Traceback" not in done.stderr, done.stderr

@@ -26,7 +26,7 @@ def fits(runs: Sequence[FinishedRun], settings: ScalingCurve) -> list[dict[str, 
 def unfittable(runs: Sequence[FinishedRun]) -> str | None:
     budgets = {run.budget for run in runs}
     if len(budgets) < 3:
-        return f"{len(budgets)} budgets in the stated range; a line and a residual need three"
+        return f"budgets in the stated range: {len(budgets)}; a line and a residual need three"
     if len({run.score["accuracy"] for run in runs}) == 1:
         return "every run has the same accuracy"
     return None

@@ -30,6 +30,7 @@ def scaling_curve(curve: Mapping[str, Any], out: Path, title: str) -> list[Path]
     plt.rcParams.update({"font.size": 9, "axes.spines.top": False, "axes.spines.right": False, "svg.fonttype": "none"})
     plt.rcParams["svg.hashsalt"] = "entigraph"
     groups = sorted({group for point in curve["points"] for group in point["groups"]})
+    groups = groups if len(groups) > 1 else []  # one kind of question is what the main panel shows
     panels = [*groups, *(["background"] if any(point["background"] is not None for point in curve["points"]) else [])]
     columns = max(1, ceil(len(panels) / 2))
     figure = plt.figure(figsize=(6.2 + 2.4 * columns, 4.8), layout="constrained")
@@ -121,7 +122,6 @@ def reference_lines(axes: Axes, curve: Mapping[str, Any], name: str | None = Non
     )
     if value is not None:
         axes.axhline(value, color=BASE, linestyle="--", linewidth=1, label=BASE_LABEL, zorder=1)
-    axes.axhline(base["chance"], color=CHANCE, linestyle=":", linewidth=1, label=CHANCE_LABEL, zorder=1)
 
 
 def token_axis(axes: Axes, curve: Mapping[str, Any]) -> None:

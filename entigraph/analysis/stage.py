@@ -8,7 +8,7 @@ from typing import Any
 
 from entigraph.analysis.collect import FinishedRun, base, finished, members, points
 from entigraph.analysis.settings import ScalingCurve
-from entigraph.artefact import MANIFEST, checksum, digest, is_complete, lock, read, versions, write_json
+from entigraph.artefact import MANIFEST, checksum, digest, flat, is_complete, lock, read, versions, write_json
 from entigraph.errors import DataError
 from entigraph.labels import FICTIONAL, PLUMBING
 from entigraph.tracking import Tracker
@@ -46,7 +46,7 @@ def draw(study: Path, root: Path, settings: ScalingCurve, tracker: Tracker) -> N
     runs, left_out = finished(study, root)
     if not runs:
         raise DataError(f"{study} has no finished run; run the study first (stage=pipeline)")
-    curve = described(runs, left_out, settings)
+    curve = described(study, runs, left_out, settings)
     write_json(study / "curve.json", curve)
     scaling_curve(curve, study, study.name.rsplit("-", 1)[0])
     write_report(study, root, curve, runs, settings)
@@ -56,7 +56,15 @@ def draw(study: Path, root: Path, settings: ScalingCurve, tracker: Tracker) -> N
     write_json(study / MANIFEST, {**manifest, "counts": {"runs": len(runs)}, "versions": versions(), "files": files})
 
 
-def described(runs: Sequence[FinishedRun], left_out: Sequence[str], settings: ScalingCurve) -> dict[str, Any]:
+def settings_of(study: Path) -> dict[str, Any]:
+    """What all runs of the study have in common, with dotted keys."""
+    file = study / "settings.json"
+    return flat(json.loads(file.read_text(encoding="utf-8"))) if file.exists() else {}
+
+
+def described(
+    study: Path, runs: Sequence[FinishedRun], left_out: Sequence[str], settings: ScalingCurve
+) -> dict[str, Any]:
     from entigraph.analysis.curve import fits
 
     labels = {run.member["label"] for run in runs}
@@ -72,6 +80,8 @@ def described(runs: Sequence[FinishedRun], left_out: Sequence[str], settings: Sc
         "label": LABEL_PLUMBING if plumbing else LABEL_FICTIONAL if fictional else "",
         "points": [asdict(point) for point in points(runs)],
         "base": base(runs),
+        "chance": runs[0].score["chance"],
+        "settings": settings_of(study),
         "fits": [] if plumbing else fits(runs, settings),
         "notes": notes,
         "runs": [
@@ -98,7 +108,7 @@ def track(tracker: Tracker, curve: dict[str, Any], study: Path) -> None:
 def summary(study: Path) -> str:
     """The table that the command prints, and where the rest is."""
     curve = json.loads((study / "curve.json").read_text(encoding="utf-8"))
-    lines = ["", f"{'':12}{'tokens':>10}{'accuracy':>10}{'± s.e.':>9}{'seeds':>7}"]
+    lines = ["", study.name, f"{'':12}{'tokens':>10}{'accuracy':>10}{'± s.e.':>9}{'seeds':>7}"]
     if curve["base"]:
         lines.append(
             f"{'base':12}{0:>10,}{curve['base']['accuracy']:>10.3f}{curve['base']['stderr']:>9.3f}{curve['base']['seeds']:>7}"
@@ -119,6 +129,6 @@ def told(fit: dict[str, Any]) -> str:
     a, b = fit["parameters"]["a"], fit["parameters"]["b"]
     low, high = fit["tokens"]
     return (
-        f"accuracy = {a:.3f} + {b:.4f} ln(tokens), R² {fit['r2']:.3f} over {fit['runs']} runs "
+        f"accuracy = {a:.3f} {b:+.4f} ln(tokens), R² {fit['r2']:.3f} over {fit['runs']} runs "
         f"of {low:,} to {high:,} tokens, {100 * fit['gain_per_doubling']:+.1f} points a doubling"
     )

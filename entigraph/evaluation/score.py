@@ -8,6 +8,7 @@ from typing import Any
 from entigraph.records import Answer
 
 CONFIDENCE = 0.9
+FEW_CLUSTERS = 10
 
 
 def scored(answers: Sequence[Answer]) -> dict[str, Any]:
@@ -43,14 +44,20 @@ def mean(values: Sequence[float]) -> float:
 
 
 def clustered_error(values: Sequence[float], clusters: Sequence[str]) -> float:
-    """The standard error of the mean, errors summed within a cluster; of single values where there is one cluster."""
+    """The standard error of the mean, errors summed within a cluster first.
+
+    Of fewer than ten clusters their spread says little, and may by chance be nearly none: then at least that of
+    independent questions.
+    """
     if not values:
         return 0.0
     average = mean(values)
+    independent = sqrt(average * (1 - average) / len(values))
     sums: dict[str, float] = {}
     for value, cluster in zip(values, clusters, strict=True):
         sums[cluster] = sums.get(cluster, 0.0) + value - average
     count = len(sums)
     if count < 2:
-        return sqrt(average * (1 - average) / len(values))
-    return sqrt(count / (count - 1) * sum(total**2 for total in sums.values())) / len(values)
+        return independent
+    clustered = sqrt(count / (count - 1) * sum(total**2 for total in sums.values())) / len(values)
+    return max(clustered, independent) if count < FEW_CLUSTERS else clustered

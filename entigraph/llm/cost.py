@@ -65,7 +65,7 @@ class Budget:
         if self.limit is not None and self.spent + self.reserved + estimate > self.limit:
             raise LLMError(
                 f"llm.max_cost_usd: the next request could pass the limit of ${self.limit:,.2f} "
-                f"(${self.spent:,.2f} spent by this command). What was answered is in the journal: "
+                "of this job. What was answered is in the journal: "
                 "raise the limit and run the same command to go on, or lower synthesis.token_budget"
             )
         self.reserved += estimate

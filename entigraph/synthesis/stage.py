@@ -1,12 +1,12 @@
 """Stage 2: documents → graphs.jsonl, texts-*.parquet, failures.jsonl."""
 
 from collections import Counter, deque
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from entigraph.errors import ConfigError, DataError
+from entigraph.errors import ConfigError, DataError, LLMError
 from entigraph.llm.base import LLM, Completion, Request, Usage
 from entigraph.progress import Progress
 from entigraph.records import Document, EntityGraph, Failure, SyntheticText, read_jsonl, write_jsonl
@@ -14,6 +14,7 @@ from entigraph.synthesis.base import Augmenter, Task
 from entigraph.texts import write_texts
 
 CountTokens = Callable[[str], int]
+UNANSWERED = "finish_reason gave up: "
 FAILURES_IN_A_ROW = 500  # a writer that refuses everything is stopped
 
 
@@ -28,6 +29,7 @@ class Outcome:
     cached_tokens: int = 0
     completion_tokens: int = 0
     dollars: float = 0.0
+    documents: set[str] = field(default_factory=set)
 
     def paid(self, usage: Usage) -> None:
         """What the answers behind this corpus cost when they were asked, by this command or an earlier one."""
@@ -65,6 +67,7 @@ def run(
     texts = until(token_budget, written(tasks, augmenter, llm, count_tokens, outcome), outcome, progress)
     count = write_texts(out, texts)
     write_jsonl(out / "failures.jsonl", outcome.failures)
+    refuse_unanswered(outcome)
     if not count:
         reasons = Counter(failure.reason for failure in outcome.failures).most_common(3)
         raise DataError(
@@ -75,12 +78,36 @@ def run(
         "tokens": outcome.tokens,
         "entities": sum(len(graph.entities) for graph in graphs),
         "kinds": dict(outcome.kinds),
+        "documents_with_texts": len(outcome.documents),
         "failures": dict(Counter(failure.reason for failure in outcome.failures)),
         "prompt_tokens": outcome.prompt_tokens,
         "cached_tokens": outcome.cached_tokens,
         "completion_tokens": outcome.completion_tokens,
         "dollars": round(outcome.dollars, 4),
     }
+
+
+def refuse_unanswered(outcome: Outcome) -> None:
+    """What got no answer is asked again, not lost. Raises LLMError where there is any."""
+    unanswered = [failure for failure in outcome.failures if failure.reason.startswith(UNANSWERED)]
+    if unanswered:
+        raise LLMError(
+            f"{len(unanswered)} requests got no answer, the last: {unanswered[-1].reason.removeprefix(UNANSWERED)}. "
+            "Check the writer's server and run the same command: what was answered is not asked again"
+        )
+
+
+def summary(counts: Mapping[str, Any], documents: int, token_budget: int | None) -> list[str]:
+    """What a reader should know of the corpus at once; empty where all is well."""
+    lines = []
+    if counts["failures"]:
+        told = ", ".join(f"{count} {reason}" for reason, count in counts["failures"].items())
+        lines.append(f"  gave no text: {told} (failures.jsonl)")
+    if counts["documents_with_texts"] < documents:
+        lines.append(f"  {documents - counts['documents_with_texts']} of {documents} documents have no text")
+    if token_budget is not None and counts["tokens"] < token_budget:
+        lines.append(f"  the augmenter had no more to ask after {counts['tokens']:,} of {token_budget:,} tokens")
+    return lines
 
 
 def ask_for_graphs(
@@ -164,6 +191,7 @@ def until(
         for text in texts:
             outcome.tokens += text.tokens
             outcome.kinds[text.kind] += 1
+            outcome.documents.add(text.document_id)
             advance(text.tokens)
             yield text
             if token_budget is not None and outcome.tokens >= token_budget:

@@ -128,3 +128,10 @@ def test_the_clustered_interval_covers_as_often_as_it_says() -> None:
 def test_one_document_falls_back_to_single_questions() -> None:
     assert clustered_error([1, 0, 1, 0], ["d"] * 4) == pytest.approx(0.25)
     assert clustered_error([], []) == 0.0
+
+
+def test_few_documents_that_happen_to_agree_feign_no_certainty() -> None:
+    agreeing = ([1.0, 0.0], ["a", "a"]), ([1.0, 0.0], ["b", "b"])
+    values = [value for part, _ in agreeing for value in part]
+    clusters = [cluster for _, part in agreeing for cluster in part]
+    assert clustered_error(values, clusters) == pytest.approx(0.25)

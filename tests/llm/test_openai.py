@@ -116,7 +116,7 @@ def test_a_rate_limit_that_nobody_told_us_is_kept(tmp_path: Path) -> None:
 def test_the_limit_on_dollars_stops_before_it_is_passed(server: Any, tmp_path: Path, monkeypatch: Any) -> None:
     monkeypatch.setenv("OPENAI_API_KEY", KEY)
     options = writer(server, prices=PAID, max_cost_usd=2.0, concurrency=4, expected_tokens=50)
-    with pytest.raises(LLMError, match=r"llm.max_cost_usd: .* limit of \$2.00 .* spent by this command"):
+    with pytest.raises(LLMError, match=r"llm.max_cost_usd: .* limit of \$2.00 of this job"):
         ask(options, tmp_path / "j", (a_request(number) for number in range(10_000)))
     totals = Journal(tmp_path / "j").totals()
     assert 1.0 < totals.dollars <= 2.0 and totals.answers == server.stats()["ok"]
@@ -225,6 +225,15 @@ def test_failures_are_typed_counted_and_kept_out_of_the_corpus(command: Command,
     assert counts["prompt_tokens"] > counts["cached_tokens"] > 0 and counts["completion_tokens"] > 0
     assert {failure.reason for failure in failures} >= {"finish_reason length", "finish_reason refusal"}
     assert all(text.text.strip() for text in read_texts(folder))
+
+
+def test_what_got_no_answer_is_asked_again_and_not_lost(command: Command, tmp_path: Path) -> None:
+    with running(Config(latency_s=0.01, output_tokens=200, rate_500=0.2, seed=1)) as server:
+        done = command(*synthesis(server, "logger=none", "llm.attempts=1"))
+        assert done.returncode == 1 and "requests got no answer" in done.stderr, done.stderr
+        assert not list(tmp_path.glob("outputs/synthesis/*/manifest.json"))
+        again = command(*synthesis(server, "logger=none", "llm.attempts=8"))
+        assert again.returncode == 0 and server.stats()["duplicates"] == 0, again.stderr
 
 
 def test_the_key_is_nowhere_but_in_the_environment(command: Command, tmp_path: Path) -> None:
