@@ -114,14 +114,13 @@ def small_panel(axes: Axes, curve: Mapping[str, Any], name: str) -> None:
 
 
 def reference_lines(axes: Axes, curve: Mapping[str, Any], name: str | None = None) -> None:
+    axes.axhline(curve["chance"], color=CHANCE, linestyle=":", linewidth=1, label=CHANCE_LABEL, zorder=1)
     base = curve["base"]
     if base is None:
         return
-    value = (
-        base["accuracy"] if name is None else base["background"] if name == "background" else base["groups"].get(name)
-    )
-    if value is not None:
-        axes.axhline(value, color=BASE, linestyle="--", linewidth=1, label=BASE_LABEL, zorder=1)
+    values = {None: base["accuracy"], "background": base["background"], **base["groups"]}
+    if values.get(name) is not None:
+        axes.axhline(values[name], color=BASE, linestyle="--", linewidth=1, label=BASE_LABEL, zorder=1)
 
 
 def token_axis(axes: Axes, curve: Mapping[str, Any]) -> None:

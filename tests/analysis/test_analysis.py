@@ -184,6 +184,8 @@ def test_curve_and_page_of_a_study_that_was_moved(smoke: Path, tmp_path: Path) -
         "of 190 pairs have a text",
     ):
         assert part in page
+    drawn = (study / "curve.svg").read_text()
+    assert all(label in drawn for label in ("Chance", "Base model", "EntiGraph", "Rephrase", "Raw"))
     assert str(smoke) not in page and (study / "curve.png").stat().st_size > 20_000
 
 
