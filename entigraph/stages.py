@@ -285,11 +285,6 @@ def tracked(run: Run) -> Iterator[Callable[[], Tracker]]:
         yield tracker
 
 
-@contextmanager
-def untracked() -> Iterator[Tracker]:
-    yield NoTracker()
-
-
 def register_member(run: Run) -> None:
     """Enter a finished run into its study, where the analysis finds it."""
     if not run.tasks or not run.evaluation.complete:

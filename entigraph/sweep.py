@@ -32,6 +32,7 @@ from entigraph.errors import EntigraphError
 from entigraph.jobs import Sweep, job_file, watch
 from entigraph.progress import StatusFile
 from entigraph.run import Run
+from entigraph.tracking import NoTracker
 
 SECONDS_FOR_THE_POOL_TO_NOTICE = 5.0
 # Job numbers, handed to workers through the environment: whose process died, and who ran when some process died.
@@ -239,7 +240,7 @@ def analyse(run: Run) -> None:
     with (
         run.logger.run(run.analysis_info, run.root)
         if stage.is_due(run.study_folder, run.root, settings)
-        else stages.untracked() as tracker
+        else nullcontext(NoTracker()) as tracker
     ):
         stage.run(run.study_folder, run.root, settings=settings, tracker=tracker)
     print(stage.summary(run.study_folder))

@@ -106,6 +106,7 @@ def test_files_that_are_no_text(files: dict[str, bytes], told: str, command: Com
         ('{"question": "Why?"}', "questions.jsonl:1: lacks 'document'"),
         ('{"document": "b.txt", "question": "?", "choices": ["x", "y"], "answer": 0}', "asks about 'b.txt'"),
         ('{"document": "a.txt", "question": "?", "choices": ["x", "y"], "answer": 2}', "answer counted from 0"),
+        ('{"document": "a.txt", "question": "?", "choices": ["x", " "], "answer": 0}', "choices ['x', ' ']"),
     ],
 )
 def test_questions_that_are_none(line: str, told: str, command: Command, tmp_path: Path) -> None:

@@ -63,10 +63,6 @@ def texts_below(folder: Path) -> list[Path]:
     return found
 
 
-def is_text(value: Any) -> bool:
-    return isinstance(value, str) and bool(value.strip())
-
-
 def title(file: Path) -> str:
     return file.stem.replace("_", " ").replace("-", " ").strip()
 
@@ -107,6 +103,7 @@ def read_question(path: Path, number: int, line: str, known: set[str]) -> Questi
     if (
         not isinstance(choices, list)
         or len(choices) < 2
+        or not all(str(choice).strip() for choice in choices)
         or not isinstance(answer, int)
         or not 0 <= answer < len(choices)
     ):

@@ -75,10 +75,6 @@ class Journal:
             text=zlib.decompress(text).decode("utf-8"), model=model, finish_reason=finish_reason, usage=Usage(*usage)
         )
 
-    def has(self, key: bytes) -> bool:
-        with self.explained():
-            return self.database.execute("SELECT 1 FROM answers WHERE key = ?", (key,)).fetchone() is not None
-
     def put(self, key: bytes, completion: Completion, attempts: int) -> None:
         """Committed when this returns."""
         usage = completion.usage

@@ -13,7 +13,7 @@ ANSWER = Completion(text="An answer, naïvely — “quoted”. " * 40, model="m
 
 def test_what_is_put_comes_back_and_survives_the_process(tmp_path: Path) -> None:
     journal = Journal(tmp_path / "journal.sqlite")
-    assert journal.get(b"k") is None and not journal.has(b"k")
+    assert journal.get(b"k") is None
     journal.put(b"k", ANSWER, attempts=2)
     assert Journal(tmp_path / "journal.sqlite").get(b"k") == ANSWER
     assert journal.totals().answers == 1 and journal.totals().dollars == 0.25
