@@ -4,14 +4,16 @@ import os
 import sys
 import traceback
 from pathlib import Path
+from uuid import uuid4
 
 import hydra
 from omegaconf import DictConfig
 
 from entigraph import config as schema
-from entigraph import stages, sweep
+from entigraph import plan, stages, sweep
 from entigraph.config import Stage
 from entigraph.errors import EntigraphError
+from entigraph.llm.cost import COMMAND
 from entigraph.progress import Terminal
 from entigraph.run import Run
 
@@ -48,7 +50,7 @@ def run_one(config: DictConfig) -> None:
     """One configuration: plan it, run it, or run one stage of it."""
     run = Run(config)
     if config.stage is Stage.plan:
-        stages.print_plan(run)
+        plan.print_plan(run)
     elif config.stage is Stage.analysis:
         sweep.analyse(run)
     elif config.stage is Stage.pipeline:
@@ -62,6 +64,7 @@ def run_one(config: DictConfig) -> None:
 def main() -> None:
     # Without it, Hydra prints errors itself, with a status of its own: ours are to have one form.
     os.environ["HYDRA_FULL_ERROR"] = "1"
+    os.environ[COMMAND] = uuid4().hex
     sys.stdout.reconfigure(line_buffering=True)  # type: ignore[union-attr]
     try:
         run_hydra()

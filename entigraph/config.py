@@ -28,6 +28,12 @@ class Stage(StrEnum):  # StrEnum, so that ${stage} reads "tokens" and not "Stage
     analysis = "analysis"
 
 
+class NearDuplicates(StrEnum):
+    ignore = "ignore"
+    report = "report"
+    remove = "remove"
+
+
 @dataclass
 class Paths:
     root: str = "outputs"
@@ -35,10 +41,18 @@ class Paths:
 
 @dataclass
 class Synthesis:
-    """`token_budget` ends generation once so many tokens exist; null: when the augmenter has nothing more to ask."""
+    """`token_budget` ends generation once so many tokens exist; null: when the augmenter has nothing more to ask.
+
+    An answer that gave no text is asked for again up to `reask_failures` times; the stage stops where more than the
+    share `max_lost` is lost. `near_duplicates`: ignore, report or remove texts more alike than `similarity`.
+    """
 
     token_budget: int | None = None
     seed: int = 0
+    reask_failures: int = 0
+    max_lost: float = 0.2
+    near_duplicates: NearDuplicates = NearDuplicates.report
+    similarity: float = 0.8
 
 
 @dataclass

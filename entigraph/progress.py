@@ -2,24 +2,27 @@
 
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, suppress
 from pathlib import Path
 from typing import Protocol
 
 from entigraph.artefact import write_json
 
-Advance = Callable[[int], None]
 SECONDS_BETWEEN_LINES = 15.0
 SECONDS_BETWEEN_STATUS = 0.5
+
+
+class Advance(Protocol):
+    """Called with each amount done, and with what else there is to know (losses, dollars)."""
+
+    def __call__(self, amount: int, note: str = "") -> None: ...
 
 
 class Progress(Protocol):
     def say(self, line: str) -> None: ...
 
-    def bar(self, what: str, total: int | None, unit: str) -> AbstractContextManager[Advance]:
-        """A context whose value is called with each amount done."""
-        ...
+    def bar(self, what: str, total: int | None, unit: str) -> AbstractContextManager[Advance]: ...
 
 
 class Silent:
@@ -28,7 +31,7 @@ class Silent:
 
     @contextmanager
     def bar(self, what: str, total: int | None, unit: str) -> Iterator[Advance]:
-        yield lambda amount: None
+        yield lambda amount, note="": None
 
 
 class Terminal:
@@ -54,12 +57,13 @@ class Terminal:
             TextColumn("{task.completed:,.0f} {task.fields[unit]}"),
             TextColumn("{task.fields[rate]}"),
             TimeRemainingColumn(),
+            TextColumn("{task.fields[note]}"),
         )
         with RichProgress(*columns, console=Console(stderr=True), transient=True) as display:
-            task = display.add_task(what, total=total, unit=unit, rate="")
+            task = display.add_task(what, total=total, unit=unit, rate="", note="")
 
-            def advance(amount: int) -> None:
-                display.update(task, advance=amount)
+            def advance(amount: int, note: str = "") -> None:
+                display.update(task, advance=amount, note=note)
                 speed = display.tasks[task].speed
                 display.update(task, rate=f"{speed:,.0f}/s" if speed else "")
 
@@ -71,13 +75,13 @@ def lines(what: str, total: int | None, unit: str) -> Iterator[Advance]:
     started = last = time.monotonic()
     done = 0
 
-    def advance(amount: int) -> None:
+    def advance(amount: int, note: str = "") -> None:
         nonlocal done, last
         done += amount
         now = time.monotonic()
         if now - last >= SECONDS_BETWEEN_LINES:
             last = now
-            print(f"  {described(what, done, total, unit, now - started)}", file=sys.stderr, flush=True)
+            print(f"  {described(what, done, total, unit, now - started, note)}", file=sys.stderr, flush=True)
 
     yield advance
 
@@ -100,19 +104,19 @@ class StatusFile:
         started = time.monotonic()
         done, last = 0, 0.0
 
-        def advance(amount: int) -> None:
+        def advance(amount: int, note: str = "") -> None:
             nonlocal done, last
             done += amount
             now = time.monotonic()
             if now - last >= SECONDS_BETWEEN_STATUS:
                 last = now
-                self.say(described(what, done, total, unit, now - started))
+                self.say(described(what, done, total, unit, now - started, note))
 
         yield advance
 
 
-def described(what: str, done: int, total: int | None, unit: str, seconds: float) -> str:
+def described(what: str, done: int, total: int | None, unit: str, seconds: float, note: str) -> str:
     rate = done / seconds if seconds > 0 else 0.0
     share = f"{done / total:4.0%} of {total:,}" if total else f"{done:,}"
     left = f", {(total - done) / rate:,.0f} s left" if total and rate and done < total else ""
-    return f"{what}: {share} {unit}, {rate:,.0f}/s{left}"
+    return f"{what}: {share} {unit}, {rate:,.0f}/s{left}{', ' if note else ''}{note}"

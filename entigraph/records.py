@@ -43,11 +43,16 @@ class Question:
 
 @dataclass(frozen=True, kw_only=True)
 class EntityGraph:
-    """The nodes of one document's graph; every pair and triple of them is a possible edge (paper §2.2)."""
+    """The nodes of one document's graph; every pair and triple of them is a possible edge (paper §2.2).
+
+    A document that was written about in parts has a graph for each, under the part's id. `left_out` counts the entities
+    beyond a stated maximum.
+    """
 
     document_id: str
     summary: str
     entities: Sequence[str]
+    left_out: int = 0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -75,6 +80,15 @@ class Failure:
     about: Sequence[str]
     reason: str
     response: str = ""
+
+
+@dataclass(frozen=True, kw_only=True)
+class NearDuplicate:
+    """A text that says nearly the same as an earlier one, `like`. `similarity` is the estimated share in common."""
+
+    id: str
+    like: str
+    similarity: float
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -118,6 +132,22 @@ class CurvePoint:
     questions: int
     groups: dict[str, float]
     background: float | None
+
+
+class Lines:
+    """A JSONL file that grows record by record, in a folder that is not finished until it is sealed."""
+
+    def __init__(self, path: Path) -> None:
+        self.file = path.open("w", encoding="utf-8")
+
+    def write(self, record: Any) -> None:
+        self.file.write(json.dumps(dataclasses.asdict(record), ensure_ascii=False) + "\n")
+
+    def __enter__(self) -> "Lines":
+        return self
+
+    def __exit__(self, *raised: object) -> None:
+        self.file.close()
 
 
 def write_jsonl(path: Path, records: Iterable[Any]) -> int:

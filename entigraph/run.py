@@ -5,7 +5,7 @@ Where things are follows from here alone, so the plan, the pipeline and other co
 
 import os
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -18,6 +18,7 @@ from entigraph.config import build, problem_of, refuse, settle_root, validate
 from entigraph.labels import FICTIONAL, PLUMBING
 from entigraph.models import check_model_path
 from entigraph.synthesis.base import prompt
+from entigraph.synthesis.rules import Rules
 from entigraph.tracking import RunInfo
 
 # Settings that cannot change what is written. Everything else counts: a key missing here costs a second folder, which
@@ -38,6 +39,7 @@ VOLATILE: Mapping[str, frozenset[str]] = {
             "prices",
         }
     ),
+    "rules": frozenset({"max_lost"}),
     "tokenizer": frozenset({"path"}),
     "model": frozenset({"path"}),
     "data": frozenset({"replay"}),
@@ -77,6 +79,7 @@ class Run:
         problems = problem_of(self.corpus.sources)
         if not self.ours(getattr(self.tokenizer, "path", "")):
             problems += problem_of(self.tokenizer.sources)
+        problems += problem_of(lambda: self.stated_rules)
         if self.seed < 0:
             problems.append(f"seed: {self.seed} found, 0 or more expected")
         problems += problem_of(self.trainer.accumulation, self.data.batch_size)
@@ -95,11 +98,9 @@ class Run:
 
     def budget_problems(self) -> list[str]:
         budget, written = self.config.tokens.budget, self.config.synthesis.token_budget
-        problems = [
-            f"{key}: {value} found, at least 1 token or null expected"
-            for key, value in (("tokens.budget", budget), ("synthesis.token_budget", written))
-            if value is not None and value < 1
-        ]
+        problems = []
+        if budget is not None and budget < 1:
+            problems.append(f"tokens.budget: {budget} found, at least 1 token or null expected")
         if not self.augmenter.needs_writer:
             return problems
         if written is None and self.augmenter.endless:
@@ -173,8 +174,7 @@ class Run:
             decides |= {
                 "prompts": prompt_digests(self.augmenter.prompts),
                 "llm": self.options("llm", self.llm),
-                "token_budget": self.config.synthesis.token_budget,
-                "seed": self.config.synthesis.seed,
+                **self.options("rules", self.rules),
             }
         return self.new("synthesis", f"{self.corpus.name}-{self.augmenter.name}", decides, inputs)
 
@@ -182,7 +182,7 @@ class Run:
     def tokens(self) -> Artefact:
         inputs = {"synthesis": self.synthesis.folder, "tokenizer": self.tokenizer_files.folder}
         budget = self.config.tokens.budget
-        decides = {"budget": budget, "seed": self.seed, "repeat": not self.augmenter.needs_writer}
+        decides = {"budget": budget, "seed": self.seed, "repeat": self.augmenter.repeats}
         return self.new("tokens", f"{self.corpus.name}-{self.augmenter.name}-{budget or 'all'}", decides, inputs)
 
     @cached_property
@@ -212,6 +212,21 @@ class Run:
         inputs = {"tokenizer": self.tokenizer_files.folder, **self.question_sources()}
         decides = self.asking() | self.starting_model(inputs)
         return self.new("evaluation", f"{self.corpus.name}-base", decides, inputs)
+
+    @property
+    def rules(self) -> Rules:
+        """Where nobody writes, the texts that there are are taken, all of them."""
+        return replace(self.stated_rules, token_budget=None) if self.augmenter.repeats else self.stated_rules
+
+    @property
+    def stated_rules(self) -> Rules:
+        given = self.config.synthesis
+        return Rules(**{str(name): given[name] for name in given})
+
+    @property
+    def pays(self) -> bool:
+        """Its texts take a writer some time, or cost something."""
+        return bool(self.augmenter.needs_writer and self.llm.name != "offline")
 
     @property
     def label(self) -> str | None:
@@ -278,6 +293,11 @@ class Run:
         return self.tracked_as(own_id, self.readable_name, "train", [self.augmenter.name])
 
     @property
+    def synthesis_info(self) -> RunInfo:
+        folder = self.synthesis.folder.name
+        return self.tracked_as(f"synthesis-{folder}", folder, "synthesis", [self.augmenter.name])
+
+    @property
     def analysis_info(self) -> RunInfo:
         return self.tracked_as(f"{self.study_folder.name}-analysis", f"{self.config.study} analysis", "analysis", [])
 
@@ -312,7 +332,8 @@ class Run:
             **self.starting_model({}),
             **self.asking(),
             "questions": {name: Path(task.corpus).name for name, task in self.tasks.items() if task.corpus},
-            "token_budget": self.config.synthesis.token_budget,  # one pool of texts: a curve's points are its prefixes
+            # One pool of texts: a curve's points are its prefixes.
+            "synthesis": self.options("rules", replace(self.stated_rules, seed=0)),
         }
 
     def member(self) -> dict[str, Any]:
@@ -331,7 +352,7 @@ class Run:
             "seed": self.seed,
             "writer": self.llm.name if self.augmenter.needs_writer else None,
             "label": self.label,
-            "repeats": not self.augmenter.needs_writer,
+            "repeats": self.augmenter.repeats,
             **{name: str(part.folder.relative_to(self.root)) for name, part in parts.items() if part},
         }
 

@@ -56,23 +56,27 @@ def read_corpus(run: Run, out: Path, progress: Progress, tracker: Tracker) -> Ma
 
 
 def synthesise(run: Run, out: Path, progress: Progress, tracker: Tracker) -> Mapping[str, Any]:
-    from entigraph.synthesis import stage
+    from entigraph.synthesis import ledger, stage
     from entigraph.tokens.tokenizer import Tokenizer
 
-    budget = run.config.synthesis.token_budget if run.augmenter.needs_writer else None
-    with run.llm.connect(run.root / JOURNAL) if run.augmenter.needs_writer else nullcontext() as llm:
+    rules, writes = run.rules, run.augmenter.needs_writer
+    with (
+        run.llm.connect(run.root / JOURNAL, progress.say) if writes else nullcontext() as llm,
+        run.logger.run(run.synthesis_info, run.root) if run.pays else nullcontext(NoTracker()) as tracked_alone,
+    ):
         counts = stage.run(
             run.documents.folder,
             out,
             augmenter=run.augmenter,
             llm=llm,
             count_tokens=Tokenizer(run.tokenizer_files.folder).count,
-            token_budget=budget,
-            seed=run.config.synthesis.seed,
+            rules=rules,
             progress=progress,
+            record=lambda values: tracked_alone.log(values, "synthesis/"),
         )
+        tracked_alone.summarise({f"synthesis/{name}": value for name, value in counts.items()})
     documents = artefact.read(run.documents.folder)["counts"]["documents"]
-    for line in stage.summary(counts, documents, budget):
+    for line in ledger.summary(counts, documents, rules.token_budget):
         progress.say(line)
     return counts
 
@@ -85,7 +89,7 @@ def tokenise(run: Run, out: Path, progress: Progress, tracker: Tracker) -> Mappi
         run.tokenizer_files.folder,
         out,
         budget=run.config.tokens.budget,
-        repeat=not run.augmenter.needs_writer,
+        repeat=run.augmenter.repeats,
         seed=run.seed,
         progress=progress,
     )
@@ -294,49 +298,6 @@ def register_member(run: Run) -> None:
         file.parent.mkdir(parents=True, exist_ok=True)
         artefact.write_json(run.study_folder / "settings.json", run.common_settings)
         artefact.write_json(file, run.member())
-
-
-def print_plan(run: Run) -> None:
-    """Where every stage stands, and what a paid synthesis will take; touches nothing."""
-    for step in all_steps(run):
-        print(f"  {state(step.artefact):9} {step.artefact.stage:10} {step.artefact.folder}")
-    for line in cost_of_synthesis(run):
-        print(line)
-    if not is_complete(run):
-        print("stage=pipeline makes what is to do")
-
-
-def cost_of_synthesis(run: Run) -> list[str]:
-    """Empty where the writer costs nothing to speak of, or its texts are there."""
-    from entigraph.llm.openai import OpenAICompatible
-    from entigraph.synthesis.estimate import FEW_ENTITIES, MANY_ENTITIES, estimate
-
-    if not isinstance(run.llm, OpenAICompatible) or not run.augmenter.needs_writer or run.synthesis.complete:
-        return []
-    documents = list(run.corpus.read().documents)
-    budget, price = run.config.synthesis.token_budget, run.llm.price
-    low, high = (
-        estimate(run.augmenter, documents, budget, run.llm.expected_tokens, entities)
-        for entities in (FEW_ENTITIES, MANY_ENTITIES)
-    )
-    dollars = [
-        price.of(found.prompt_tokens, cached, found.completion_tokens)
-        for found, cached in ((low, low.cached_tokens), (high, 0))
-    ]
-    return [
-        f"writer {run.llm.model}: {low.requests:,} to {high.requests:,} requests, "
-        f"{low.prompt_tokens:,} to {high.prompt_tokens:,} prompt tokens, "
-        f"{low.completion_tokens:,} to {high.completion_tokens:,} written",
-        f"  ${dollars[0]:,.2f} (all of a document's prefix cached) to ${dollars[1]:,.2f} (nothing cached), "
-        f"at {FEW_ENTITIES} to {MANY_ENTITIES} entities a document and {run.llm.expected_tokens} tokens a text; "
-        f"stopped at llm.max_cost_usd = {run.llm.max_cost_usd}; answers in {JOURNAL} are free",
-    ]
-
-
-def state(found: Artefact) -> str:
-    if found.complete:
-        return "done"
-    return "begun" if found.folder.exists() else "to do"
 
 
 def print_result(run: Run, was_complete: bool) -> None:

@@ -11,7 +11,6 @@ import threading
 import time
 import traceback
 import warnings
-from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from pathlib import Path
@@ -30,6 +29,7 @@ from entigraph import artefact, stages
 from entigraph.config import Stage, build, refuse, settle_root
 from entigraph.errors import EntigraphError
 from entigraph.jobs import Sweep, job_file, watch
+from entigraph.plan import print_sweep
 from entigraph.progress import StatusFile
 from entigraph.run import Run
 from entigraph.tracking import NoTracker
@@ -135,7 +135,8 @@ def begin(config: DictConfig) -> None:
     settle_root(config)
     jobs = expanded(config)
     if config.stage is Stage.plan:
-        print_plan(config, jobs)
+        runs = [Run(compose("config", overrides=list(overrides))) for overrides in jobs]
+        print_sweep(config.study, config.paths.root, runs)
         raise Leave
     if config.stage is Stage.analysis:
         analyse(Run(without_hydra(config)))
@@ -244,23 +245,3 @@ def analyse(run: Run) -> None:
     ):
         stage.run(run.study_folder, run.root, settings=settings, tracker=tracker)
     print(stage.summary(run.study_folder))
-
-
-def print_plan(config: DictConfig, jobs: Sequence[Sequence[str]]) -> None:
-    """Every artefact of a sweep once, with its state and how many jobs share it; touches nothing."""
-    artefacts: dict[Path, Any] = {}
-    sharing: Counter[Path] = Counter()
-    for overrides in jobs:
-        run = Run(compose("config", overrides=list(overrides)))
-        for step in stages.all_steps(run):
-            artefacts.setdefault(step.artefact.folder, step.artefact)
-            sharing[step.artefact.folder] += 1
-    print(f"{config.study}: {len(jobs)} jobs")
-    for folder, found in artefacts.items():
-        shared = f"shared by {sharing[folder]} jobs" if sharing[folder] > 1 else ""
-        print(f"  {stages.state(found):6} {found.stage:10} {folder.name:52} {shared}")
-    states = Counter(stages.state(found) for found in artefacts.values())
-    print(
-        f"{len(artefacts)} folders below {config.paths.root}: "
-        + ", ".join(f"{count} {name}" for name, count in states.items())
-    )

@@ -87,6 +87,15 @@ def restate(reading: Reading, rng: random.Random, wordings: Sequence[int]) -> st
     return " ".join(map(capitalised, text))
 
 
+def ask_and_answer(reading: Reading, rng: random.Random) -> str:
+    """Each fact as a question with its answer, asked for its object or for its subject."""
+    lines = []
+    for fact in reading.facts:
+        known, wanted, onward = rng.choice(((fact.subject, fact.object, True), (fact.object, fact.subject, False)))
+        lines.append(f"Question: What or who is {phrase((fact.relation, onward), known)}?\nAnswer: {definite(wanted)}.")
+    return "\n\n".join(lines)
+
+
 def relate(facts: Sequence[Fact], entities: Sequence[str], rng: random.Random) -> str:
     """EntiGraph's text: a little about each entity, then every tie of one or two steps between each two of them."""
     links = linked(facts)

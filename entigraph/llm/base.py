@@ -2,24 +2,40 @@
 
 import hashlib
 import json
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import AbstractContextManager
 from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import Any, Protocol
+
+Say = Callable[[str], None]
 
 
 @dataclass(frozen=True, kw_only=True)
 class Request:
-    """Everything that decides an answer. `sample` tells repetitions of one prompt apart."""
+    """Everything that decides an answer. `sample` tells repetitions of one prompt apart.
+
+    `own` is the end of `user` that its sibling requests about the same document do not share; it decides nothing, and
+    is known so that siblings are kept together and counted together.
+    """
 
     system: str
     user: str
     temperature: float
     sample: int = 0
     json_schema: Mapping[str, Any] | None = None
+    own: str = ""
 
     @property
     def hash(self) -> str:
-        return hashed(asdict(self)).hex()
+        decides = asdict(self)
+        del decides["own"]
+        return hashed(decides).hex()
+
+    @property
+    def shared(self) -> str:
+        """What of `user` all siblings begin with."""
+        return self.user.removesuffix(self.own)
 
 
 @dataclass(frozen=True)
@@ -48,11 +64,25 @@ class LLM(Protocol):
     @property
     def name(self) -> str: ...
 
-    def complete(self, requests: Iterable[Request]) -> Iterator[tuple[Request, Completion]]:
+    def complete(self, requests: Iterable[Request]) -> Iterator[Completion]:
         """Answers in the order of the requests, drawing them lazily: whoever stops asking stops the spending.
 
         Raises LLMError where going on makes no sense (a wrong key, an endpoint that is down).
         """
+        ...
+
+
+class Writer(Protocol):
+    """What conf/llm describes: the options of a writer, which cost nothing until they connect."""
+
+    name: str
+
+    def check(self) -> None:
+        """Raises LLMError where it could not answer: asked before anything is made."""
+        ...
+
+    def connect(self, journal: Path, say: Say = print) -> AbstractContextManager[LLM]:
+        """`say` is for what somebody who waits should know."""
         ...
 
 

@@ -1,13 +1,17 @@
 """What answers cost: a dated table of prices, the stop before the limit, and addresses that cost nothing."""
 
 import ipaddress
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from urllib.parse import urlsplit
 
 from entigraph.errors import ConfigError, LLMError
+from entigraph.llm.journal import Journal
 
 MILLION = 1_000_000
+# Names the command that all processes of a sweep belong to: they have one limit together.
+COMMAND = "ENTIGRAPH_COMMAND"
 
 
 @dataclass(frozen=True)
@@ -18,9 +22,16 @@ class Price:
     cached: float
     completion: float
 
-    def of(self, prompt_tokens: int, cached_tokens: int, completion_tokens: int) -> float:
+    def of(self, prompt_tokens: float, cached_tokens: float, completion_tokens: float) -> float:
         fresh = prompt_tokens - cached_tokens
         return (fresh * self.prompt + cached_tokens * self.cached + completion_tokens * self.completion) / MILLION
+
+    def times(self, factor: float) -> "Price":
+        return Price(self.prompt * factor, self.cached * factor, self.completion * factor)
+
+    @property
+    def free(self) -> bool:
+        return self.prompt == 0 == self.completion
 
 
 FREE = Price(0.0, 0.0, 0.0)
@@ -55,21 +66,22 @@ def is_own(address: str) -> bool:
 
 
 class Budget:
-    """Stops before a request that could pass the limit: what is in flight counts at its estimate."""
+    """Stops before a request that could pass the limit of this command: what is in flight counts at its estimate."""
 
-    def __init__(self, max_cost_usd: float | None) -> None:
-        self.limit = max_cost_usd
-        self.spent = self.reserved = 0.0
+    def __init__(self, journal: Journal, max_cost_usd: float | None, price: Price) -> None:
+        self.journal, self.limit, self.price = journal, max_cost_usd, price
+        self.command = os.environ.get(COMMAND) or f"process {os.getpid()}"
 
-    def reserve(self, estimate: float) -> None:
-        if self.limit is not None and self.spent + self.reserved + estimate > self.limit:
-            raise LLMError(
-                f"llm.max_cost_usd: the next request could pass the limit of ${self.limit:,.2f} "
-                "of this job. What was answered is in the journal: "
-                "raise the limit and run the same command to go on, or lower synthesis.token_budget"
-            )
-        self.reserved += estimate
+    def reserve(self, dollars: float) -> None:
+        """Raises LLMError where the limit could be passed."""
+        if self.limit is None or self.price.free or self.journal.reserve(self.command, dollars, self.limit):
+            return
+        raise LLMError(
+            f"llm.max_cost_usd: the next request could pass the limit of ${self.limit:,.2f} of this command. "
+            "What was answered is in the journal: raise the limit and run the same command to go on, "
+            "or lower synthesis.token_budget"
+        )
 
-    def settle(self, estimate: float, dollars: float) -> None:
-        self.reserved -= estimate
-        self.spent += dollars
+    def settle(self, reserved: float, dollars: float) -> None:
+        if self.limit is not None and not self.price.free:
+            self.journal.settle(self.command, reserved, dollars)

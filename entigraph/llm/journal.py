@@ -2,12 +2,13 @@
 
 Keyed by a hash of the whole request as it is sent (model, prompts, sampling, sample number), never by a list of chosen
 fields. It outlives changes of budget, order, filters and augmenter settings. Several processes may share it.
+Beside the answers it keeps what each command has spent, and which batches are on their way.
 """
 
 import sqlite3
 import time
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,11 +16,14 @@ from pathlib import Path
 from entigraph.errors import ArtefactError
 from entigraph.llm.base import Completion, Usage
 
-VERSION = 1
+VERSION = 2
 SECONDS_TO_WAIT_FOR_OTHERS = 60.0
+# A table with row ids and large pages: rows of a kilobyte or two would otherwise spill into pages of their own.
+PAGE_BYTES = 16384
 SCHEMA = """
 CREATE TABLE IF NOT EXISTS answers (
-    key BLOB PRIMARY KEY,
+    key BLOB UNIQUE NOT NULL,
+    scope BLOB NOT NULL,
     model TEXT NOT NULL,
     finish_reason TEXT NOT NULL,
     text BLOB NOT NULL,
@@ -28,15 +32,44 @@ CREATE TABLE IF NOT EXISTS answers (
     completion_tokens INTEGER NOT NULL,
     dollars REAL NOT NULL,
     attempts INTEGER NOT NULL,
+    seconds REAL NOT NULL,
     time REAL NOT NULL
-) WITHOUT ROWID
+);
+CREATE INDEX IF NOT EXISTS answers_by_scope ON answers (scope);
+CREATE TABLE IF NOT EXISTS spending (command TEXT PRIMARY KEY, spent REAL NOT NULL, reserved REAL NOT NULL);
+CREATE TABLE IF NOT EXISTS batches (
+    name TEXT PRIMARY KEY, address TEXT NOT NULL, id TEXT, reserved REAL NOT NULL, time REAL NOT NULL
+);
+CREATE TABLE IF NOT EXISTS batched (key BLOB PRIMARY KEY, batch TEXT NOT NULL) WITHOUT ROWID;
+"""
+FROM_VERSION_1 = """
+ALTER TABLE answers RENAME TO answers_1;
+{schema}
+INSERT INTO answers SELECT key, x'', model, finish_reason, text, prompt_tokens, cached_tokens, completion_tokens,
+    dollars, attempts, 0, time FROM answers_1;
+DROP TABLE answers_1;
 """
 
 
 @dataclass(frozen=True)
 class Totals:
-    answers: int
-    dollars: float
+    """`seconds` is the sum of the times that the answers took."""
+
+    answers: int = 0
+    prompt_tokens: int = 0
+    completion_tokens: int = 0
+    dollars: float = 0.0
+    seconds: float = 0.0
+
+
+@dataclass(frozen=True)
+class Batch:
+    """A batch that was begun and not collected. `id` is the endpoint's; None: perhaps it never learned of it."""
+
+    name: str
+    address: str
+    id: str | None
+    reserved: float
 
 
 class Journal:
@@ -50,16 +83,34 @@ class Journal:
             self.database = sqlite3.connect(
                 path, timeout=SECONDS_TO_WAIT_FOR_OTHERS, isolation_level=None, check_same_thread=False
             )
-            self.database.execute("PRAGMA journal_mode=WAL")
-            # A killed process loses nothing that was written; a power cut may lose the last answers.
-            self.database.execute("PRAGMA synchronous=NORMAL")
-            (version,) = self.database.execute("PRAGMA user_version").fetchone()
+            self.prepare()
+
+    def prepare(self) -> None:
+        self.database.execute(f"PRAGMA page_size={PAGE_BYTES}")
+        self.database.execute("PRAGMA journal_mode=WAL")
+        # A killed process loses nothing that was written; a power cut may lose the last answers.
+        self.database.execute("PRAGMA synchronous=NORMAL")
+        if self.version() == VERSION:
+            return
+        self.database.execute("BEGIN IMMEDIATE")  # one process makes the tables, others find them made
+        try:
+            version = self.version()
             if version > VERSION:
                 raise ArtefactError(
-                    f"{path} was written by a newer entigraph (format {version}, this one knows {VERSION}); upgrade"
+                    f"{self.path} was written by a newer entigraph "
+                    f"(format {version}, this one knows {VERSION}); upgrade"
                 )
-            self.database.execute(SCHEMA)
+            script = FROM_VERSION_1.format(schema=SCHEMA) if version == 1 else SCHEMA
+            for statement in script.split(";"):
+                self.database.execute(statement)
             self.database.execute(f"PRAGMA user_version={VERSION}")
+            self.database.execute("COMMIT")
+        except BaseException:
+            self.database.execute("ROLLBACK")
+            raise
+
+    def version(self) -> int:
+        return int(self.database.execute("PRAGMA user_version").fetchone()[0])
 
     def get(self, key: bytes) -> Completion | None:
         with self.explained():
@@ -70,19 +121,21 @@ class Journal:
             ).fetchone()
         if row is None:
             return None
-        text, model, finish_reason, *usage = row
-        return Completion(
-            text=zlib.decompress(text).decode("utf-8"), model=model, finish_reason=finish_reason, usage=Usage(*usage)
-        )
+        with self.explained():
+            text = zlib.decompress(row[0]).decode("utf-8")
+        return Completion(text=text, model=row[1], finish_reason=row[2], usage=Usage(*row[3:]))
 
-    def put(self, key: bytes, completion: Completion, attempts: int) -> None:
-        """Committed when this returns."""
+    def put(
+        self, key: bytes, completion: Completion, *, scope: bytes = b"", attempts: int = 1, seconds: float = 0.0
+    ) -> None:
+        """Committed when this returns. `scope` is what siblings are counted by: `totals_of`."""
         usage = completion.usage
         with self.explained():
             self.database.execute(
-                "INSERT OR REPLACE INTO answers VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+                "INSERT OR REPLACE INTO answers VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
                 (
                     key,
+                    scope,
                     completion.model,
                     completion.finish_reason,
                     zlib.compress(completion.text.encode("utf-8")),
@@ -91,17 +144,91 @@ class Journal:
                     usage.completion_tokens,
                     usage.dollars,
                     attempts,
+                    seconds,
                     time.time(),
                 ),
             )
 
-    def totals(self) -> Totals:
+    def totals(self, scope: bytes | None = None) -> Totals:
+        """Of all answers, or of those that share a scope."""
+        which, values = ("", ()) if scope is None else (" WHERE scope = ?", (scope,))
         with self.explained():
-            answers, dollars = self.database.execute("SELECT COUNT(*), TOTAL(dollars) FROM answers").fetchone()
-        return Totals(answers, dollars)
+            row = self.database.execute(
+                "SELECT COUNT(*), TOTAL(prompt_tokens), TOTAL(completion_tokens), TOTAL(dollars), TOTAL(seconds) "
+                f"FROM answers{which}",
+                values,
+            ).fetchone()
+        answers, prompt, completion, dollars, seconds = row
+        return Totals(answers, int(prompt), int(completion), dollars, seconds)
+
+    # --- what each command has spent: shared by all processes of a sweep ---
+
+    def reserve(self, command: str, dollars: float, limit: float) -> bool:
+        """Sets dollars aside for a request; False where what is spent and set aside would pass the limit."""
+        with self.explained():
+            self.database.execute("INSERT OR IGNORE INTO spending VALUES (?, 0, 0)", (command,))
+            done = self.database.execute(
+                "UPDATE spending SET reserved = reserved + ?2 WHERE command = ?1 AND spent + reserved + ?2 <= ?3",
+                (command, dollars, limit),
+            )
+        return done.rowcount == 1
+
+    def settle(self, command: str, reserved: float, dollars: float) -> None:
+        """What was set aside is spent, or free again."""
+        with self.explained():
+            self.database.execute(
+                "UPDATE spending SET reserved = MAX(0, reserved - ?2), spent = spent + ?3 WHERE command = ?1",
+                (command, reserved, dollars),
+            )
+
+    # --- batches on their way ---
+
+    def begin_batch(self, batch: Batch, keys: Iterable[bytes]) -> None:
+        """Noted before the endpoint hears of it: a kill in between leaves a name to look for there."""
+        with self.explained(), self.transaction():
+            self.database.execute(
+                "INSERT INTO batches VALUES (?, ?, NULL, ?, ?)",
+                (batch.name, batch.address, batch.reserved, time.time()),
+            )
+            self.database.executemany(
+                "INSERT OR REPLACE INTO batched VALUES (?, ?)", ((key, batch.name) for key in keys)
+            )
+
+    def name_batch(self, name: str, endpoints_id: str) -> None:
+        with self.explained():
+            self.database.execute("UPDATE batches SET id = ? WHERE name = ?", (endpoints_id, name))
+
+    def end_batch(self, name: str) -> None:
+        """After its answers were put: what of it has none may be sent again."""
+        with self.explained(), self.transaction():
+            self.database.execute("DELETE FROM batched WHERE batch = ?", (name,))
+            self.database.execute("DELETE FROM batches WHERE name = ?", (name,))
+
+    def batches(self, address: str) -> list[Batch]:
+        with self.explained():
+            rows = self.database.execute(
+                "SELECT name, address, id, reserved FROM batches WHERE address = ? ORDER BY time", (address,)
+            )
+            return [Batch(*row) for row in rows]
+
+    def batch_of(self, key: bytes) -> str | None:
+        """The name of the batch that a request is on its way in."""
+        with self.explained():
+            row = self.database.execute("SELECT batch FROM batched WHERE key = ?", (key,)).fetchone()
+        return row[0] if row else None
 
     def close(self) -> None:
         self.database.close()
+
+    @contextmanager
+    def transaction(self) -> Iterator[None]:
+        self.database.execute("BEGIN IMMEDIATE")
+        try:
+            yield
+        except BaseException:
+            self.database.execute("ROLLBACK")
+            raise
+        self.database.execute("COMMIT")
 
     @contextmanager
     def explained(self) -> Iterator[None]:

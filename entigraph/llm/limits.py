@@ -38,11 +38,14 @@ class Limiter:
         self.running = 0
         self.waiting: deque[asyncio.Future[None]] = deque()
         self.requests, self.tokens = Bucket(requests_per_minute), Bucket(tokens_per_minute)
-        self.stated = requests_per_minute is not None
+        self.stated = {
+            "requests": requests_per_minute is not None,
+            "tokens": tokens_per_minute is not None,
+        }
         self.quiet_until = self.last_cut = 0.0
 
     @asynccontextmanager
-    async def slot(self, tokens: int) -> AsyncIterator[None]:
+    async def slot(self, tokens: float) -> AsyncIterator[None]:
         """Held while a request of about so many tokens is in flight."""
         await self.enter()
         try:
@@ -77,12 +80,14 @@ class Limiter:
         self.wake()
 
     def believe(self, headers: Mapping[str, str]) -> None:
-        limit = headers.get("x-ratelimit-limit-requests")
-        if limit and not self.stated:
-            with suppress(ValueError):
-                # A little below, since the server's clock and ours are not the same.
-                self.requests.per_minute = max(1, int(int(limit) * 0.98))
-                self.stated = True
+        """Take over the rates that a server states, where nobody gave any."""
+        for what, bucket in (("requests", self.requests), ("tokens", self.tokens)):
+            limit = headers.get(f"x-ratelimit-limit-{what}")
+            if limit and not self.stated[what]:
+                with suppress(ValueError):
+                    # A little below, since the server's clock and ours are not the same.
+                    bucket.per_minute = max(1, int(int(limit) * 0.98))
+                    self.stated[what] = True
 
     def throttled(self, retry_after_s: float) -> None:
         """Halve, once a burst; and be quiet until the server wants to hear from us again."""

@@ -17,8 +17,8 @@ from pathlib import Path
 
 from entigraph.errors import LLMError
 from entigraph.fictional.reading import comprehend
-from entigraph.fictional.writing import relate, restate
-from entigraph.llm.base import LLM, Completion, Request
+from entigraph.fictional.writing import ask_and_answer, relate, restate
+from entigraph.llm.base import LLM, Completion, Request, Say
 
 MOST_ENTITIES = 24
 SUMMARY_SENTENCES = 3
@@ -94,17 +94,17 @@ class Offline:
         pass
 
     @contextmanager
-    def connect(self, journal: Path) -> Iterator[LLM]:
+    def connect(self, journal: Path, say: Say = print) -> Iterator[LLM]:
         yield self  # its answers cost nothing: nothing to journal
 
-    def complete(self, requests: Iterable[Request]) -> Iterator[tuple[Request, Completion]]:
+    def complete(self, requests: Iterable[Request]) -> Iterator[Completion]:
         for request in requests:
-            yield request, Completion(text=write(request), model=self.name)
+            yield Completion(text=write(request), model=self.name)
 
 
 def write(request: Request) -> str:
-    task = request.system.split("\n", 1)[0].strip().lower()
     parts = sections(request.user)
+    task = parts.get("task", request.system).split("\n", 1)[0].strip().lower()
     handler = next((handler for start, handler in HANDLERS.items() if task.startswith(start)), None)
     if handler is None or "document" not in parts:
         raise LLMError(
@@ -116,7 +116,7 @@ def write(request: Request) -> str:
 
 def sections(prompt: str) -> dict[str, str]:
     """The text below each '### Heading' of a prompt."""
-    pieces = re.split(r"^### (Document|Entities)\n", prompt, flags=re.MULTILINE)
+    pieces = re.split(r"^### (Document|Task|Entities)\n", prompt, flags=re.MULTILINE)
     return {heading.lower(): body.strip() for heading, body in zip(pieces[1::2], pieces[2::2], strict=True)}
 
 
@@ -140,6 +140,26 @@ def relate_entities(task: str, parts: Mapping[str, str], rng: random.Random) -> 
     return relate(reading.facts, entities, rng) if reading else extract(text, entities, rng)
 
 
+def relate_groups(task: str, parts: Mapping[str, str], rng: random.Random) -> str:
+    """Several groups of entities, each its own text below a heading with its number."""
+    pieces = re.split(r"^=== (\d+)\n", parts.get("entities", ""), flags=re.MULTILINE)
+    return "\n".join(
+        f"=== {number}\n{relate_entities(task, {**parts, 'entities': listed}, rng)}"
+        for number, listed in zip(pieces[1::2], pieces[2::2], strict=True)
+    )
+
+
+def question(task: str, parts: Mapping[str, str], rng: random.Random) -> str:
+    text = body(parts)
+    reading = comprehend(text)
+    if reading:
+        return ask_and_answer(reading, rng)
+    mentioned = [(name, [s for s in sentences(text) if name in s]) for name in key_phrases(text)]
+    return "\n\n".join(
+        f"Question: What is said of {name}?\nAnswer: {rng.choice(said)}" for name, said in mentioned if said
+    )
+
+
 def rewrite(task: str, parts: Mapping[str, str], rng: random.Random) -> str:
     text = body(parts)
     reading = comprehend(text)
@@ -152,7 +172,9 @@ def rewrite(task: str, parts: Mapping[str, str], rng: random.Random) -> str:
 
 HANDLERS: Mapping[str, Callable[[str, Mapping[str, str], random.Random], str]] = {
     "list the entities": list_entities,
+    "relate the entities of a document: several groups": relate_groups,
     "relate the entities": relate_entities,
+    "rewrite the document as questions": question,
     "rewrite the document": rewrite,
 }
 

@@ -1,15 +1,20 @@
-"""What a synthesis will take, before the first request: requests, tokens and dollars, as a range.
+"""What a synthesis will take, before the first request: by document, less what the journal holds already.
 
-Arithmetic over document lengths and entity counts; no request is made or rendered, so a plan of millions costs nothing.
+Arithmetic over document lengths, entity counts and what was answered before. One request a document and kind is
+rendered, whatever the number of its pairs and triples, so planning tens of millions of them takes no time.
 """
 
-from collections.abc import Iterable
-from dataclasses import dataclass
-from math import ceil, comb
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from itertools import chain
+from math import ceil
+from typing import Protocol
 
-from entigraph.records import Document
-from entigraph.synthesis.base import Augmenter, prompt
-from entigraph.synthesis.entigraph import EntiGraph
+from entigraph.llm.base import Completion, Request
+from entigraph.llm.journal import Totals
+from entigraph.records import Document, EntityGraph
+from entigraph.synthesis.base import Augmenter
+from entigraph.synthesis.parts import source_of
 
 CHARACTERS_A_TOKEN = 4.0
 # Entities a document, where none are known yet: the paper's Fig. 7(b) spans 0 to 100, most between these.
@@ -17,41 +22,142 @@ FEW_ENTITIES, MANY_ENTITIES = 10, 50
 ENTITY_ANSWER_TOKENS = 500
 
 
-@dataclass(frozen=True)
-class Estimate:
-    """`cached_tokens` are those of the prompts that a server with a prefix cache has read before."""
+class Known(Protocol):
+    """What was answered before."""
 
-    requests: int
-    prompt_tokens: int
-    cached_tokens: int
-    completion_tokens: int
+    def answer(self, request: Request) -> Completion | None: ...
+
+    def siblings(self, request: Request) -> Totals: ...
+
+
+@dataclass
+class Share:
+    """What one document, or one part of it, will take. `cached_tokens` are those of the prompts that a server with a
+    prefix cache has read just before; `free` are answers that the journal holds; `entities` None: not known yet.
+    """
+
+    document: str
+    entities: int | None = None
+    requests: int = 0
+    free: int = 0
+    prompt_tokens: float = 0.0
+    cached_tokens: float = 0.0
+    completion_tokens: float = 0.0
+
+
+@dataclass
+class Estimate:
+    shares: Sequence[Share]
+    tokens_a_request: float
+    seconds_a_request: float | None
+
+    def total(self, name: str) -> float:
+        return float(sum(getattr(share, name) for share in self.shares))
+
+
+@dataclass
+class Kind:
+    """One kind of request about one document."""
+
+    request: Request
+    answered: Totals
+
+
+@dataclass
+class Source:
+    """One document or part: how much of each phase it can give, and what is known of each kind."""
+
+    share: Share
+    capacities: Sequence[float]
+    kinds: Sequence[Sequence[Kind]]
+    drawn: list[int] = field(default_factory=list)
 
 
 def estimate(
-    augmenter: Augmenter, documents: Iterable[Document], token_budget: int | None, tokens_a_text: int, entities: int
+    augmenter: Augmenter,
+    documents: Sequence[Document],
+    token_budget: int | None,
+    expected_tokens: int,
+    entities: int,
+    known: Known,
 ) -> Estimate:
-    """Each text is taken to have `tokens_a_text` tokens, each document `entities` entities."""
-    lengths = [len(document.text) / CHARACTERS_A_TOKEN for document in documents]
-    mean_length = sum(lengths) / max(1, len(lengths))
-    wanted = ceil(token_budget / tokens_a_text) if token_budget is not None else None
-    available = available_texts(augmenter, len(lengths), entities)
-    texts = min(count for count in (wanted, available) if count is not None)
-    system = sum(len(prompt(name)) for name in augmenter.prompts) / len(augmenter.prompts) / CHARACTERS_A_TOKEN
-    asked = len(lengths) if "entities" in augmenter.prompts else 0
-    prompt_tokens = (texts + asked) * (mean_length + system)
-    in_a_row = augmenter.requests_in_a_row if isinstance(augmenter, EntiGraph) else 1
-    cached = texts * mean_length * (1 - 1 / in_a_row)
-    written = texts * tokens_a_text + asked * ENTITY_ANSWER_TOKENS
-    return Estimate(texts + asked, round(prompt_tokens), round(cached), written)
+    """`entities` is taken for documents whose list is not in the journal; `expected_tokens` for the length of a text,
+    until the journal knows better.
+    """
+    parts = [part for document in documents for part in augmenter.parts(document)]
+    sources = [source(augmenter, part, entities, known) for part in parts]
+    answered = [kind.answered for found in sources for kind in chain(*found.kinds)]
+    answers, tokens = sum(one.answers for one in answered), sum(one.completion_tokens for one in answered)
+    per_request = expected_tokens * getattr(augmenter, "relations_per_request", 1)
+    tokens_a_request = tokens / answers if answers else float(per_request)
+    wanted = ceil(token_budget / tokens_a_request) if token_budget is not None else None
+    draw(sources, wanted)
+    in_a_row = getattr(augmenter, "requests_in_a_row", len(augmenter.prompts))
+    for found in sources:
+        for phase, number in enumerate(found.drawn):
+            for position, kind in enumerate(found.kinds[phase]):
+                asked = number // len(found.kinds[phase]) + (position < number % len(found.kinds[phase]))
+                add(found.share, kind, asked, tokens_a_request, in_a_row)
+    seconds = sum(one.seconds for one in answered)
+    return Estimate([found.share for found in sources], tokens_a_request, seconds / answers if seconds else None)
 
 
-def available_texts(augmenter: Augmenter, documents: int, entities: int) -> int | None:
-    """How many texts the augmenter can ask for; None where there is no end."""
-    if augmenter.endless:
-        return None
-    if isinstance(augmenter, EntiGraph):
-        triples = comb(entities, 3)
-        if augmenter.triples_per_document is not None:
-            triples = min(triples, augmenter.triples_per_document)
-        return documents * (comb(entities, 2) + triples)
-    return documents * len(getattr(augmenter, "styles", ("",))) * (getattr(augmenter, "rounds", 1) or 1)
+def source(augmenter: Augmenter, document: Document, entities: int, known: Known) -> Source:
+    share = Share(document.id if augmenter.needs_writer else source_of(document))
+    request = augmenter.graph_request(document)
+    if request is not None:
+        answer = known.answer(request)
+        graph = augmenter.graph(document, answer) if answer else None
+        if isinstance(graph, EntityGraph):
+            share.entities = entities = len(graph.entities)
+            share.free += 1
+        else:
+            share.requests += 1
+            share.prompt_tokens += length(request.system + request.user)
+            share.completion_tokens += ENTITY_ANSWER_TOKENS
+    phases = augmenter.phases(entities)
+    examples = [[augmenter.request(augmenter.example(document, kind)) for kind in phase.kinds] for phase in phases]
+    return Source(
+        share,
+        [float("inf") if phase.requests is None else phase.requests for phase in phases],
+        [[Kind(each, known.siblings(each)) for each in kinds] for kinds in examples],
+    )
+
+
+def draw(sources: Sequence[Source], wanted: int | None) -> None:
+    """How many requests of each phase fall on each document: in rounds, one phase after another."""
+    phases = max((len(found.capacities) for found in sources), default=0)
+    for phase in range(phases):
+        capacities = [found.capacities[phase] for found in sources]
+        drawn = evenly(capacities, wanted)
+        for found, number in zip(sources, drawn, strict=True):
+            found.drawn.append(number)
+        wanted = None if wanted is None else wanted - sum(drawn)
+
+
+def evenly(capacities: Sequence[float], wanted: int | None) -> list[int]:
+    """`wanted` in all, the same from each as far as it has so many."""
+    if wanted is None or wanted >= sum(capacities):
+        return [int(capacity) for capacity in capacities]
+    drawn, left = [0] * len(capacities), wanted
+    order = sorted(range(len(capacities)), key=capacities.__getitem__)
+    for position, index in enumerate(order):
+        drawn[index] = int(min(capacities[index], ceil(left / (len(order) - position))))
+        left -= drawn[index]
+    return drawn
+
+
+def add(share: Share, kind: Kind, asked: int, tokens: float, in_a_row: int) -> None:
+    free = min(asked, kind.answered.answers)
+    share.free += free
+    share.requests += asked - free
+    prompt = length(kind.request.system + kind.request.user)
+    if kind.answered.answers:
+        prompt = kind.answered.prompt_tokens / kind.answered.answers
+    share.prompt_tokens += (asked - free) * prompt
+    share.cached_tokens += (asked - free) * length(kind.request.shared) * (1 - 1 / in_a_row)
+    share.completion_tokens += (asked - free) * tokens
+
+
+def length(text: str) -> float:
+    return len(text) / CHARACTERS_A_TOKEN

@@ -1,42 +1,29 @@
 """Stage 2: documents → graphs.jsonl, texts-*.parquet, failures.jsonl."""
 
-from collections import Counter, deque
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, replace
+from itertools import islice
+from math import ceil
 from pathlib import Path
 from typing import Any
 
-from entigraph.errors import ConfigError, DataError, LLMError
-from entigraph.llm.base import LLM, Completion, Request, Usage
+from entigraph.config import NearDuplicates
+from entigraph.errors import ConfigError, DataError
+from entigraph.llm.base import LLM, Completion, Request
 from entigraph.progress import Progress
-from entigraph.records import Document, EntityGraph, Failure, SyntheticText, read_jsonl, write_jsonl
+from entigraph.records import Document, EntityGraph, Failure, Lines, SyntheticText, read_jsonl, write_jsonl
 from entigraph.synthesis.base import Augmenter, Task
+from entigraph.synthesis.ledger import Ledger, refuse_unanswered
+from entigraph.synthesis.parts import source_of, with_summaries
+from entigraph.synthesis.rules import Rules
 from entigraph.texts import write_texts
 
 CountTokens = Callable[[str], int]
-UNANSWERED = "finish_reason gave up: "
-FAILURES_IN_A_ROW = 500  # a writer that refuses everything is stopped
-
-
-@dataclass
-class Outcome:
-    """What the stage has seen so far: failures are records too, and every loss is counted."""
-
-    failures: list[Failure] = field(default_factory=list)
-    kinds: Counter[str] = field(default_factory=Counter)
-    tokens: int = 0
-    prompt_tokens: int = 0
-    cached_tokens: int = 0
-    completion_tokens: int = 0
-    dollars: float = 0.0
-    documents: set[str] = field(default_factory=set)
-
-    def paid(self, usage: Usage) -> None:
-        """What the answers behind this corpus cost when they were asked, by this command or an earlier one."""
-        self.prompt_tokens += usage.prompt_tokens
-        self.cached_tokens += usage.cached_tokens
-        self.completion_tokens += usage.completion_tokens
-        self.dollars += usage.dollars
+Record = Callable[[Mapping[str, Any]], None]
+FIRST_WAVE = 64  # requests, from which the length of an answer is learned
+SPARE = 1.02  # a wave asks for a little more than is expected to be needed
+ANOTHER_SAMPLE = 1_000_000  # added to a request's sample number each time it is asked again
 
 
 def run(
@@ -46,153 +33,203 @@ def run(
     augmenter: Augmenter,
     llm: LLM | None,
     count_tokens: CountTokens,
-    token_budget: int | None,
-    seed: int,
+    rules: Rules,
     progress: Progress,
+    record: Record = lambda values: None,
 ) -> dict[str, Any]:
-    """Write texts until `token_budget` is reached (null: until the augmenter has no more to ask).
+    """Write texts by the rules. `llm` is None where the augmenter needs no writer.
 
-    `llm` is None where the augmenter needs no writer.
-    Raises ConfigError for an endless augmenter without a budget, DataError where no text came out.
+    Raises ConfigError for an endless augmenter without a budget, DataError where no text or too little came out.
     """
-    if token_budget is None and augmenter.endless:
+    if rules.token_budget is None and augmenter.endless:
         raise ConfigError(f"augmenter={augmenter.name} does not end by itself: set synthesis.token_budget")
     documents: Iterable[Document] = read_jsonl(corpus / "documents.jsonl", Document)
     if augmenter.needs_writer:
-        documents = list(documents)  # asked about again and again
-    outcome = Outcome()
-    graphs = ask_for_graphs(documents, augmenter, llm, outcome, progress) if llm else []
-    write_jsonl(out / "graphs.jsonl", graphs)
-    tasks = augmenter.tasks(documents, {graph.document_id: graph for graph in graphs}, seed)
-    texts = until(token_budget, written(tasks, augmenter, llm, count_tokens, outcome), outcome, progress)
-    count = write_texts(out, texts)
-    write_jsonl(out / "failures.jsonl", outcome.failures)
-    refuse_unanswered(outcome)
+        documents = [part for document in documents for part in augmenter.parts(document)]  # asked about repeatedly
+    with Lines(out / "failures.jsonl") as failures:
+        ledger = Ledger(failures, rules.token_budget, rules.max_lost, record)
+        writing = Writing(augmenter, llm, count_tokens, rules, ledger)
+        graphs = {graph.document_id: graph for graph in writing.graphs(documents, progress)}
+        write_jsonl(out / "graphs.jsonl", graphs.values())
+        if graphs:
+            documents = list(with_summaries(documents, graphs))
+        texts = writing.texts(augmenter.tasks(documents, graphs, rules.seed))
+        count = write_texts(out, shown(texts, ledger, rules.token_budget, progress))
+    refuse_unanswered(ledger)
+    if count and augmenter.needs_writer and rules.near_duplicates is not NearDuplicates.ignore:
+        count = without_near_duplicates(out, ledger, rules)
     if not count:
-        reasons = Counter(failure.reason for failure in outcome.failures).most_common(3)
-        raise DataError(
-            f"{augmenter.name} wrote no text about the documents of {corpus}: {reasons or 'it asked for none'}"
-        )
+        told = ledger.reasons.most_common(3) or "it asked for none"
+        raise DataError(f"{augmenter.name} wrote no text about the documents of {corpus}: {told}")
     return {
-        "texts": count,
-        "tokens": outcome.tokens,
-        "entities": sum(len(graph.entities) for graph in graphs),
-        "kinds": dict(outcome.kinds),
-        "documents_with_texts": len(outcome.documents),
-        "failures": dict(Counter(failure.reason for failure in outcome.failures)),
-        "prompt_tokens": outcome.prompt_tokens,
-        "cached_tokens": outcome.cached_tokens,
-        "completion_tokens": outcome.completion_tokens,
-        "dollars": round(outcome.dollars, 4),
+        "entities": sum(len(graph.entities) for graph in graphs.values()),
+        "entities_left_out": sum(graph.left_out for graph in graphs.values()),
+        **ledger.counts,
     }
 
 
-def refuse_unanswered(outcome: Outcome) -> None:
-    """What got no answer is asked again, not lost. Raises LLMError where there is any."""
-    unanswered = [failure for failure in outcome.failures if failure.reason.startswith(UNANSWERED)]
-    if unanswered:
-        raise LLMError(
-            f"{len(unanswered)} requests got no answer, the last: {unanswered[-1].reason.removeprefix(UNANSWERED)}. "
-            "Check the writer's server and run the same command: what was answered is not asked again"
-        )
+def without_near_duplicates(out: Path, ledger: Ledger, rules: Rules) -> int:
+    """They are reported in any case, and removed where the rules say so; returns how many texts there are then."""
+    from entigraph.synthesis import duplicates
+
+    unwanted = duplicates.report(out, ledger.texts, rules.similarity)
+    ledger.near_duplicates = len(unwanted)
+    if unwanted and rules.near_duplicates is NearDuplicates.remove:
+        ledger.begin_again()
+        duplicates.remove(out, unwanted, ledger.wrote)
+    return ledger.texts
 
 
-def summary(counts: Mapping[str, Any], documents: int, token_budget: int | None) -> list[str]:
-    """What a reader should know of the corpus at once; empty where all is well."""
-    lines = []
-    if counts["failures"]:
-        told = ", ".join(f"{count} {reason}" for reason, count in counts["failures"].items())
-        lines.append(f"  gave no text: {told} (failures.jsonl)")
-    if counts["documents_with_texts"] < documents:
-        lines.append(f"  {documents - counts['documents_with_texts']} of {documents} documents have no text")
-    if token_budget is not None and counts["tokens"] < token_budget:
-        lines.append(f"  the augmenter had no more to ask after {counts['tokens']:,} of {token_budget:,} tokens")
-    return lines
+@dataclass
+class Writing:
+    """One augmenter at work with one writer."""
 
+    augmenter: Augmenter
+    llm: LLM | None
+    count_tokens: CountTokens
+    rules: Rules
+    ledger: Ledger
 
-def ask_for_graphs(
-    documents: Iterable[Document], augmenter: Augmenter, llm: LLM, outcome: Outcome, progress: Progress
-) -> list[EntityGraph]:
-    asked = [(document, request) for document in documents if (request := augmenter.graph_request(document))]
-    graphs: list[EntityGraph] = []
-    with progress.bar("entities", len(asked), "documents") as advance:
-        answers = llm.complete(request for _, request in asked)
-        for (document, _), (_, completion) in zip(asked, answers, strict=True):
-            outcome.paid(completion.usage)
-            found = refused(document.id, "entities", (), completion) or augmenter.graph(document, completion)
-            if isinstance(found, Failure):
-                outcome.failures.append(found)
+    def graphs(self, documents: Iterable[Document], progress: Progress) -> Iterator[EntityGraph]:
+        """In the order of the documents, but for those whose first answer was no list."""
+        if self.llm is None:
+            return
+        asked = [(document, request) for document in documents if (request := self.augmenter.graph_request(document))]
+        with progress.bar("entities", len(asked), "documents") as advance:
+            for again in range(self.rules.reask_failures + 1):
+                failed = []
+                answers = self.llm.complete(another(request, again) for _, request in asked)
+                for (document, request), completion in zip(asked, answers, strict=True):
+                    self.ledger.answered(completion.usage)
+                    found = refused(document, "entities", (), completion) or self.augmenter.graph(document, completion)
+                    if isinstance(found, EntityGraph):
+                        yield found
+                    elif again < self.rules.reask_failures:
+                        failed.append((document, request))
+                        continue
+                    else:
+                        self.ledger.failed(found)
+                    advance(1, self.ledger.note)
+                asked = failed
+
+    def texts(self, tasks: Iterator[Task]) -> Iterator[SyntheticText]:
+        """In waves, each as long as the token budget is expected to need: nothing is asked that nobody wants."""
+        going = True
+        while going:
+            wave: Iterator[Task] = islice(tasks, self.wave())
+            drawn = 0
+            for again in range(self.rules.reask_failures + 1):
+                failed: list[Task] = []
+                for task, prompt_hash, completion in self.answers(wave, again):
+                    drawn += 1
+                    retry = failed if again < self.rules.reask_failures else None
+                    yield from self.split(task, prompt_hash, completion, retry)
+                wave = iter(failed)
+            going = drawn > 0
+
+    def wave(self) -> int | None:
+        """How many requests the rest of the budget will take; None where there is no budget, or no writer."""
+        if self.rules.token_budget is None or self.llm is None:
+            return None
+        if not self.ledger.tokens:
+            return FIRST_WAVE
+        tokens_a_request = self.ledger.tokens / self.ledger.text_requests
+        return max(1, ceil(SPARE * (self.rules.token_budget - self.ledger.tokens) / tokens_a_request))
+
+    def answers(self, tasks: Iterator[Task], again: int) -> Iterator[tuple[Task, str, Completion]]:
+        """Each task with its request's hash and its completion. Requests are made as the writer draws them."""
+        if self.llm is None:
+            for task in tasks:
+                yield task, "", Completion(text=task.document.text, model=self.augmenter.author)
+            return
+        ahead: deque[tuple[Task, str]] = deque()
+
+        def requests() -> Iterator[Request]:
+            for task in tasks:
+                request = another(self.augmenter.request(task), again)
+                ahead.append((task, request.hash))
+                yield request
+
+        for completion in self.llm.complete(requests()):
+            self.ledger.answered(completion.usage, with_texts=True)
+            yield *ahead.popleft(), completion
+
+    def split(
+        self, task: Task, prompt_hash: str, completion: Completion, again: list[Task] | None
+    ) -> Iterator[SyntheticText]:
+        """The texts of one answer. What it lacks is a failure, or a task in `again` where there is one more try."""
+        several = len(task.about) > 1
+        answer, reason = completion.text, reason_of(completion)
+        if several and completion.finish_reason == "length":
+            reason = None  # what stands whole before the cut was paid for
+        texts = self.augmenter.texts(task, answer) if reason is None else [None] * len(task.about)
+        if several and completion.finish_reason == "length":
+            texts = without_last(texts)
+        missing = []
+        for about, text in zip(task.about, texts, strict=True):
+            if text is not None and text.strip():
+                yield self.text(task, about, text, prompt_hash, completion)
             else:
-                graphs.append(found)
-            advance(1)
-    return graphs
+                missing.append(about)
+        if missing and again is not None:
+            again.append(replace(task, about=missing))
+            return
+        for about in missing:
+            told = reason or ("missing from an answer about several" if several else "an empty answer")
+            self.ledger.failed(failure(task.document, task.kind, about, told, answer))
 
-
-def written(
-    tasks: Iterator[Task], augmenter: Augmenter, llm: LLM | None, count_tokens: CountTokens, outcome: Outcome
-) -> Iterator[SyntheticText]:
-    """Each task's text, in the order of the tasks; failures are put aside."""
-    in_a_row = 0
-    for task, completion in answered(tasks, llm):
-        outcome.paid(completion.usage)
-        failure = refused(task.document.id, task.kind, task.about, completion)
-        if failure:
-            outcome.failures.append(failure)
-            in_a_row += 1
-            if in_a_row >= FAILURES_IN_A_ROW:
-                raise DataError(f"{in_a_row} requests in a row gave no text, the last because of {failure.reason}")
-            continue
-        in_a_row = 0
-        yield SyntheticText(
-            id="/".join((task.document.id, task.kind, *task.about, str(task.sample))),
-            document_id=task.document.id,
-            augmenter=augmenter.name,
+    def text(
+        self, task: Task, about: Sequence[str], text: str, prompt_hash: str, completion: Completion
+    ) -> SyntheticText:
+        return SyntheticText(
+            id="/".join((task.document.id, task.kind, *about, str(task.sample))),
+            document_id=source_of(task.document),
+            augmenter=self.augmenter.name,
             kind=task.kind,
-            about=task.about,
+            about=about,
             sample=task.sample,
-            text=completion.text,
+            text=text,
             writer=completion.model,
-            prompt_hash=task.request.hash if task.request else "",
-            tokens=count_tokens(completion.text),
+            prompt_hash=prompt_hash,
+            tokens=self.count_tokens(text),
         )
 
 
-def answered(tasks: Iterator[Task], llm: LLM | None) -> Iterator[tuple[Task, Completion]]:
-    """Each task with its completion. Requests are made as the writer draws them, a few ahead of the answers."""
-    if llm is None:
-        for task in tasks:
-            yield task, Completion(text=task.document.text, model="the document itself")
-        return
-    ahead: deque[Task] = deque()
-
-    def requests() -> Iterator[Request]:
-        for task in tasks:
-            assert task.request is not None
-            ahead.append(task)
-            yield task.request
-
-    for _, completion in llm.complete(requests()):
-        yield ahead.popleft(), completion
+def another(request: Request, again: int) -> Request:
+    """The same request asked once more: another sample of it."""
+    return replace(request, sample=request.sample + again * ANOTHER_SAMPLE) if again else request
 
 
-def refused(document_id: str, kind: str, about: Sequence[str], completion: Completion) -> Failure | None:
-    reason = None if completion.finish_reason == "stop" else f"finish_reason {completion.finish_reason}"
-    if reason is None and not completion.text.strip():
-        reason = "an empty answer"
-    if reason is None:
-        return None
-    return Failure(document_id=document_id, kind=kind, about=about, reason=reason, response=completion.text)
+def without_last(texts: Sequence[str | None]) -> list[str | None]:
+    """Without the text at whose end the answer was cut."""
+    last = max((number for number, text in enumerate(texts) if text), default=-1)
+    return [None if number == last else text for number, text in enumerate(texts)]
 
 
-def until(
-    token_budget: int | None, texts: Iterator[SyntheticText], outcome: Outcome, progress: Progress
+def reason_of(completion: Completion) -> str | None:
+    """Why an answer is no text at all; None where it is one."""
+    if completion.finish_reason != "stop":
+        return f"finish_reason {completion.finish_reason}"
+    return None if completion.text.strip() else "an empty answer"
+
+
+def refused(document: Document, kind: str, about: Sequence[str], completion: Completion) -> Failure | None:
+    reason = reason_of(completion)
+    return failure(document, kind, about, reason, completion.text) if reason else None
+
+
+def failure(document: Document, kind: str, about: Sequence[str], reason: str, response: str) -> Failure:
+    return Failure(document_id=source_of(document), kind=kind, about=about, reason=reason, response=response)
+
+
+def shown(
+    texts: Iterator[SyntheticText], ledger: Ledger, token_budget: int | None, progress: Progress
 ) -> Iterator[SyntheticText]:
+    """Counted and displayed, up to the budget."""
     with progress.bar("texts", token_budget, "tokens") as advance:
         for text in texts:
-            outcome.tokens += text.tokens
-            outcome.kinds[text.kind] += 1
-            outcome.documents.add(text.document_id)
-            advance(text.tokens)
+            ledger.wrote(text)
+            advance(text.tokens, ledger.note)
             yield text
-            if token_budget is not None and outcome.tokens >= token_budget:
+            if token_budget is not None and ledger.tokens >= token_budget:
                 return

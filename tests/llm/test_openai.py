@@ -43,8 +43,16 @@ def writer(server: Any, **options: Any) -> OpenAICompatible:
 
 
 def ask(options: OpenAICompatible, journal: Path, requests: Any) -> list[tuple[Request, Completion]]:
+    asked = []
+
+    def noted() -> Iterator[Request]:
+        for request in requests:
+            asked.append(request)
+            yield request
+
     with options.connect(journal) as llm:
-        return list(llm.complete(requests))
+        answers = list(llm.complete(noted()))
+    return list(zip(asked, answers, strict=True))
 
 
 def test_answers_come_in_the_order_of_the_requests(server: Any, tmp_path: Path) -> None:
@@ -116,7 +124,7 @@ def test_a_rate_limit_that_nobody_told_us_is_kept(tmp_path: Path) -> None:
 def test_the_limit_on_dollars_stops_before_it_is_passed(server: Any, tmp_path: Path, monkeypatch: Any) -> None:
     monkeypatch.setenv("OPENAI_API_KEY", KEY)
     options = writer(server, prices=PAID, max_cost_usd=2.0, concurrency=4, expected_tokens=50)
-    with pytest.raises(LLMError, match=r"llm.max_cost_usd: .* limit of \$2.00 of this job"):
+    with pytest.raises(LLMError, match=r"llm.max_cost_usd: .* limit of \$2.00 of this command"):
         ask(options, tmp_path / "j", (a_request(number) for number in range(10_000)))
     totals = Journal(tmp_path / "j").totals()
     assert 1.0 < totals.dollars <= 2.0 and totals.answers == server.stats()["ok"]
@@ -135,7 +143,7 @@ def test_a_model_without_a_price_elsewhere_is_refused_before_anything_is_sent(
 def test_a_server_that_is_down_is_said_within_seconds(tmp_path: Path) -> None:
     options = OpenAICompatible(model="m", base_url="http://127.0.0.1:9/v1", timeout_s=2)
     started = time.monotonic()
-    with pytest.raises(LLMError, match="llm.base_url: http://127.0.0.1:9/v1/ answers nothing: no connection"):
+    with pytest.raises(LLMError, match="llm.base_url: http://127.0.0.1:9/v1 answers nothing: no connection"):
         ask(options, tmp_path / "j", [a_request(number) for number in range(50)])
     assert time.monotonic() - started < 10
 
@@ -216,7 +224,7 @@ def answers_in(journal: Path) -> int:
 def test_failures_are_typed_counted_and_kept_out_of_the_corpus(command: Command, tmp_path: Path) -> None:
     rates = {f"rate_{kind}": 0.08 for kind in ("length", "refusal", "empty", "poison")}
     with running(Config(latency_s=0.01, output_tokens=200, seed=3, **rates)) as server:
-        done = command(*synthesis(server, "logger=none", "corpus.documents=4"))
+        done = command(*synthesis(server, "logger=none", "corpus.documents=4", "synthesis.max_lost=0.5"))
         assert done.returncode == 0, done.stderr
     (folder,) = (tmp_path / "outputs" / "synthesis").iterdir()
     counts = json.loads((folder / "manifest.json").read_text())["counts"]

@@ -2,6 +2,7 @@ import json
 from collections import Counter
 from itertools import combinations, islice
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -17,6 +18,7 @@ from entigraph.synthesis.base import Augmenter, in_rounds, presented, prompt
 from entigraph.synthesis.entigraph import EntiGraph, scattered, triple_at
 from entigraph.synthesis.raw import Raw
 from entigraph.synthesis.rephrase import Rephrase
+from entigraph.synthesis.rules import Rules
 from entigraph.texts import read_texts
 from tests.conftest import ARTICLE
 
@@ -35,7 +37,9 @@ def corpus(tmp_path: Path) -> Path:
     return folder
 
 
-def synthesise(corpus: Path, out: Path, augmenter: Augmenter, budget: int | None, seed: int = 0) -> list[SyntheticText]:
+def synthesise(
+    corpus: Path, out: Path, augmenter: Augmenter, budget: int | None, seed: int = 0, **rules: Any
+) -> list[SyntheticText]:
     out.mkdir()
     stage.run(
         corpus,
@@ -43,8 +47,7 @@ def synthesise(corpus: Path, out: Path, augmenter: Augmenter, budget: int | None
         augmenter=augmenter,
         llm=Offline() if augmenter.needs_writer else None,
         count_tokens=words,
-        token_budget=budget,
-        seed=seed,
+        rules=Rules(token_budget=budget, seed=seed, **rules),
         progress=Silent(),
     )
     return list(read_texts(out))
@@ -113,12 +116,12 @@ class Unhelpful:
 
     def complete(self, requests):
         for request in requests:
-            yield request, Completion(text=self.entities, model=self.name) if request.json_schema else self.text
+            yield Completion(text=self.entities, model=self.name) if request.json_schema else self.text
 
 
 def failures_of(corpus: Path, out: Path, llm: Unhelpful) -> list[Failure]:
     out.mkdir()
-    options = {"count_tokens": words, "token_budget": None, "seed": 0, "progress": Silent()}
+    options = {"count_tokens": words, "rules": Rules(token_budget=None), "progress": Silent()}
     with pytest.raises(DataError, match="wrote no text"):
         stage.run(corpus, out, augmenter=EntiGraph(), llm=llm, **options)
     return list(read_jsonl(out / "failures.jsonl", Failure))
@@ -167,15 +170,15 @@ def test_rounds_take_from_each_until_all_have_ended() -> None:
 def test_the_prompt_names_the_document_and_the_entities() -> None:
     augmenter = EntiGraph()
     task = next(augmenter.tasks([TALE], {"tale": EntityGraph(document_id="tale", summary="", entities=("A", "B"))}, 0))
-    assert task.request is not None
-    assert task.request.user.startswith('### Document\n"The Lamp of Orsk", Miriam Vale, 1951.\nThe lamp keeper')
-    assert task.request.user.endswith("### Entities\n- A\n- B") or task.request.user.endswith("### Entities\n- B\n- A")
-    assert "two of them" in task.request.system
+    request = augmenter.request(task)
+    assert request.user.startswith('### Document\n"The Lamp of Orsk", Miriam Vale, 1951.\nThe lamp keeper')
+    assert request.user.endswith("### Entities\n- A\n- B") or request.user.endswith("### Entities\n- B\n- A")
+    assert "two of them" in request.system
 
 
 def ask(system: str, user: str, sample: int = 0) -> str:
     request = Request(system=system, user=user, temperature=1.0, sample=sample)
-    ((_, completion),) = Offline().complete([request])
+    (completion,) = Offline().complete([request])
     return completion.text
 
 

@@ -1,0 +1,142 @@
+"""Behind every writer that costs: the journal first, then the transport, and the answers in the order of the requests.
+
+What the journal holds is never sent; what is sent is in the journal before anything else happens to it.
+"""
+
+import hashlib
+import json
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from concurrent.futures import Future
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+from entigraph.llm.base import Completion, Request
+from entigraph.llm.journal import Journal, Totals
+
+ANSWERS_AHEAD = 4  # capacities of answers that may wait for an earlier one
+GAVE_UP = "gave up: "  # asked again by the next command, unlike what the endpoint refused
+
+Body = Mapping[str, Any]
+Answer = Future[Completion | None]
+
+
+@dataclass(frozen=True)
+class Letter:
+    """A request as it is sent. `key` is what its answer is known by; `scope` what it shares with its siblings."""
+
+    body: bytes
+    key: bytes
+    scope: bytes
+    request: Request
+
+
+class Transport(Protocol):
+    """Gets letters answered, and journals each answer when it comes, in a thread of its own."""
+
+    @property
+    def capacity(self) -> int:
+        """How many letters may be on their way at once."""
+        ...
+
+    def send(self, letter: Letter) -> Answer:
+        """The answer to come; None for one to be read in the journal when its turn comes."""
+        ...
+
+    def flush(self) -> None:
+        """Nothing more comes until something is answered: begin with what there is."""
+        ...
+
+    def settle(self) -> None:
+        """Whoever asked has seen enough: what was sent is answered and journaled, what was not is forgotten."""
+        ...
+
+
+class Journaled:
+    """A writer: `body_of` says how a request is sent, the transport sends it."""
+
+    def __init__(self, name: str, journal: Journal, body_of: Callable[[Request], Body], transport: Transport) -> None:
+        self.name, self.journal, self.body_of, self.transport = name, journal, body_of, transport
+        self.sent = self.answered = 0  # each counted by one thread only
+
+    def complete(self, requests: Iterable[Request]) -> Iterator[Completion]:
+        """In the order of the requests, drawn as fast as the transport takes them."""
+        stream, window = iter(requests), deque[tuple[bytes, "Completion | Answer"]]()
+        try:
+            while True:
+                self.fill(window, stream)
+                if not window:
+                    return
+                key, found = window[0]
+                if isinstance(found, Future):
+                    if not found.done():
+                        self.transport.flush()
+                    found = found.result() or self.journaled(key)
+                window.popleft()
+                yield found
+        finally:
+            self.transport.settle()
+
+    def fill(self, window: deque[tuple[bytes, "Completion | Answer"]], stream: Iterator[Request]) -> None:
+        """Draw requests while there is room; what the journal holds takes none."""
+        capacity = self.transport.capacity
+        while self.sent - self.answered < capacity and len(window) < ANSWERS_AHEAD * capacity:
+            request = next(stream, None)
+            if request is None:
+                return
+            letter = addressed(self.body_of(request), request)
+            known = self.journal.get(letter.key)
+            if known is None:
+                self.sent += 1
+                answer = self.transport.send(letter)
+                answer.add_done_callback(self.count)
+                window.append((letter.key, answer))
+                continue
+            window.append((letter.key, known))
+            if len(window) == 1:
+                return  # nothing stands before it: hand it on before the next is drawn
+
+    def count(self, answer: Answer) -> None:
+        self.answered += 1
+
+    def journaled(self, key: bytes) -> Completion:
+        found = self.journal.get(key)
+        assert found is not None, "a transport promised an answer that it did not journal"
+        return found
+
+
+def addressed(body: Body, request: Request) -> Letter:
+    encoded = encode(body)
+    return Letter(encoded, key_of(encoded, request.sample), scope_of(body, request), request)
+
+
+def encode(body: Body) -> bytes:
+    return json.dumps(body, sort_keys=True, ensure_ascii=False).encode()
+
+
+def key_of(body: bytes, sample: int) -> bytes:
+    """A hash of the entire request and its sample number: 64 samples of one prompt are 64 answers."""
+    return hashlib.blake2b(b"[%b, %d]" % (body, sample), digest_size=16).digest()
+
+
+def scope_of(body: Body, request: Request) -> bytes:
+    """A hash of what a request shares with its siblings: all but its own end, its seed and its sample number."""
+    rest = {name: value for name, value in body.items() if name not in ("messages", "seed")}
+    shared = hashlib.blake2b(encode(rest), digest_size=16)
+    shared.update(request.system.encode())
+    shared.update(request.shared.encode())
+    return shared.digest()
+
+
+class Archive:
+    """What the journal knows of requests that are not made yet: for plans. Without a journal it knows nothing."""
+
+    def __init__(self, journal: Journal | None, body_of: Callable[[Request], Body]) -> None:
+        self.journal, self.body_of = journal, body_of
+
+    def answer(self, request: Request) -> Completion | None:
+        return self.journal.get(addressed(self.body_of(request), request).key) if self.journal else None
+
+    def siblings(self, request: Request) -> Totals:
+        """Of all answered requests that differ from this one in their own end, or in their sample number, alone."""
+        return self.journal.totals(scope_of(self.body_of(request), request)) if self.journal else Totals()

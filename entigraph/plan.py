@@ -1,0 +1,160 @@
+"""What is to be done and what it will take, in words; touches nothing."""
+
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from contextlib import closing, nullcontext
+from pathlib import Path
+from typing import Any
+
+from entigraph import stages
+from entigraph.artefact import Artefact
+from entigraph.run import Run
+
+DOCUMENTS_SHOWN = 20
+
+
+def print_plan(run: Run) -> None:
+    """Where every stage stands, and what a paid synthesis will take."""
+    for step in stages.all_steps(run):
+        print(f"  {state(step.artefact):9} {step.artefact.stage:10} {step.artefact.folder}")
+    for line in cost_of_synthesis(run):
+        print(line)
+    if not stages.is_complete(run):
+        print("stage=pipeline makes what is to do")
+
+
+def print_sweep(study: str, root: str, runs: Sequence[Run]) -> None:
+    """Every artefact of a sweep once, with its state and how many jobs share it; and what its syntheses will take."""
+    artefacts: dict[Path, Artefact] = {}
+    sharing: Counter[Path] = Counter()
+    for run in runs:
+        for step in stages.all_steps(run):
+            artefacts.setdefault(step.artefact.folder, step.artefact)
+            sharing[step.artefact.folder] += 1
+    print(f"{study}: {len(runs)} jobs")
+    for folder, found in artefacts.items():
+        shared = f"shared by {sharing[folder]} jobs" if sharing[folder] > 1 else ""
+        print(f"  {state(found):6} {found.stage:10} {folder.name:52} {shared}")
+    for run in {run.synthesis.folder: run for run in runs}.values():
+        for line in cost_of_synthesis(run, documents_shown=0):
+            print(line)
+    states = Counter(state(found) for found in artefacts.values())
+    print(f"{len(artefacts)} folders below {root}: " + ", ".join(f"{count} {name}" for name, count in states.items()))
+
+
+def state(found: Artefact) -> str:
+    if found.complete:
+        return "done"
+    return "begun" if found.folder.exists() else "to do"
+
+
+def cost_of_synthesis(run: Run, documents_shown: int = DOCUMENTS_SHOWN) -> list[str]:
+    """Empty where the writer costs nothing to speak of, or its texts are there."""
+    if not run.augmenter.needs_writer or run.llm.name == "offline" or run.synthesis.complete:
+        return []
+    from entigraph.llm.journal import Journal
+    from entigraph.llm.journaled import Archive
+    from entigraph.synthesis.estimate import FEW_ENTITIES, MANY_ENTITIES, estimate
+
+    file = run.root / stages.JOURNAL
+    budget, documents = run.config.synthesis.token_budget, list(run.corpus.read().documents)
+    with closing(Journal(file)) if file.exists() else nullcontext() as journal:
+        low, high = (
+            estimate(
+                run.augmenter, documents, budget, run.llm.expected_tokens, entities, Archive(journal, run.llm.body)
+            )
+            for entities in (FEW_ENTITIES, MANY_ENTITIES)
+        )
+    return [
+        f"synthesis with {run.augmenter.name} and {run.llm.model}:",
+        *by_document(run, low, high, documents_shown),
+        *in_all(run, low, high),
+    ]
+
+
+def by_document(run: Run, low: Any, high: Any, most: int) -> Iterator[str]:
+    """The documents that cost most, each with its range."""
+    if not most:
+        return
+    pairs = sorted(zip(low.shares, high.shares, strict=True), key=lambda pair: -pair[1].prompt_tokens)
+    yield (
+        f"  {'document':<32} {'entities':>9} {'requests':>15} {'free':>9} "
+        f"{'prompt tokens':>23} {'written':>21} {'dollars':>17}"
+    )
+    for less, more in pairs[:most]:
+        entities = f"{less.entities}" if less.entities is not None else "unknown"
+        yield (
+            f"  {shortened(less.document, 32):<32} {entities:>9} {span(less.requests, more.requests):>15} "
+            f"{span(less.free, more.free):>9} {span(less.prompt_tokens, more.prompt_tokens):>23} "
+            f"{span(less.completion_tokens, more.completion_tokens):>21} "
+            f"{span(dollars(run, less, True), dollars(run, more, False), 2):>17}"
+        )
+    if len(pairs) > most:
+        yield f"  and {len(pairs) - most:,} more documents"
+
+
+def in_all(run: Run, low: Any, high: Any) -> Iterator[str]:
+    ends = (total_of(low), total_of(high))
+    unknown = sum(share.entities is None for share in low.shares) if "entities" in run.augmenter.prompts else 0
+    yield (
+        f"  in all {span(ends[0].requests, ends[1].requests)} requests to send, "
+        f"{span(ends[0].free, ends[1].free)} answers free from {stages.JOURNAL}"
+    )
+    yield (
+        f"  {span(ends[0].prompt_tokens, ends[1].prompt_tokens)} prompt tokens, of which up to "
+        f"{ends[0].cached_tokens:,.0f} read from a prefix cache; "
+        f"{span(ends[0].completion_tokens, ends[1].completion_tokens)} tokens written"
+    )
+    costs = (dollars(run, ends[0], True), dollars(run, ends[1], False))
+    yield (
+        f"  ${costs[0]:,.2f} (each document's prefix cached) to ${costs[1]:,.2f} (nothing cached); "
+        f"stopped at llm.max_cost_usd = {run.llm.max_cost_usd}"
+    )
+    yield f"  time: {time_at_limits(run.llm, ends, low.seconds_a_request)}"
+    if unknown:
+        from entigraph.synthesis.estimate import FEW_ENTITIES, MANY_ENTITIES
+
+        yield (
+            f"  {unknown:,} documents have no entity list yet: {FEW_ENTITIES} to {MANY_ENTITIES} entities are taken "
+            f"for each, and {low.tokens_a_request:,.0f} tokens for an answer"
+        )
+
+
+def total_of(estimate: Any) -> Any:
+    from entigraph.synthesis.estimate import Share
+
+    names = ("requests", "free", "prompt_tokens", "cached_tokens", "completion_tokens")
+    return Share("all", **{name: estimate.total(name) for name in names})
+
+
+def dollars(run: Run, share: Any, cached: bool) -> float:
+    price = run.llm.price
+    return float(price.of(share.prompt_tokens, share.cached_tokens if cached else 0.0, share.completion_tokens))
+
+
+def time_at_limits(llm: Any, ends: Sequence[Any], seconds: float | None) -> str:
+    """The longest of what each limit alone would take."""
+    if ends[1].requests == 0:
+        return "none"
+    if getattr(llm, "poll_s", None):
+        return "up to 24 hours for each round of batches"
+    minutes = []
+    for end in ends:
+        tokens = end.prompt_tokens + end.completion_tokens
+        found = [end.requests / llm.requests_per_minute] if llm.requests_per_minute else []
+        found += [tokens / llm.tokens_per_minute] if llm.tokens_per_minute else []
+        found += [end.requests * seconds / llm.concurrency / 60] if seconds else []
+        minutes.append(max(found, default=0.0))
+    if not minutes[1]:
+        return "unknown until something was answered (no llm.requests_per_minute or llm.tokens_per_minute is set)"
+    learned = f"{seconds:.1f} s an answer as so far, " if seconds else ""
+    return f"{span(minutes[0], minutes[1], 1)} minutes at the stated limits ({learned}{llm.concurrency} at a time)"
+
+
+def span(low: float, high: float, digits: int = 0) -> str:
+    one, other = f"{min(low, high):,.{digits}f}", f"{max(low, high):,.{digits}f}"
+    return one if one == other else f"{one}-{other}"
+
+
+def shortened(name: str, width: int) -> str:
+    return name if len(name) <= width else f"...{name[3 - width :]}"
