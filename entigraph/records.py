@@ -42,6 +42,15 @@ class Question:
 
 
 @dataclass(frozen=True, kw_only=True)
+class SkippedFile:
+    """A file of the source that gave no document. `reason` is of a kind that can be counted, `detail` of this file."""
+
+    file: str
+    reason: str
+    detail: str = ""
+
+
+@dataclass(frozen=True, kw_only=True)
 class EntityGraph:
     """The nodes of one document's graph; every pair and triple of them is a possible edge (paper §2.2).
 

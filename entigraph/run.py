@@ -153,7 +153,10 @@ class Run:
     @cached_property
     def documents(self) -> Artefact:
         sources = named_sources(self.corpus.sources(), self.root)
-        return self.new("corpus", self.corpus.name, {**self.options("corpus", self.corpus), "sources": sources}, {})
+        decides = {**self.options("corpus", self.corpus), "sources": sources}
+        if converters := getattr(self.corpus, "converters", None):
+            decides["converters"] = converters
+        return self.new("corpus", self.corpus.name, decides, {})
 
     @cached_property
     def tokenizer_files(self) -> Artefact:

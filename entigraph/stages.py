@@ -52,7 +52,10 @@ def steps(run: Run) -> Iterator[Step]:
 def read_corpus(run: Run, out: Path, progress: Progress, tracker: Tracker) -> Mapping[str, Any]:
     from entigraph.corpus import stage
 
-    return stage.run(run.corpus, out)
+    counts = stage.run(run.corpus, out)
+    for line in stage.summary(counts):
+        progress.say(line)
+    return counts
 
 
 def synthesise(run: Run, out: Path, progress: Progress, tracker: Tracker) -> Mapping[str, Any]:

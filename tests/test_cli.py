@@ -86,7 +86,7 @@ def text_folder(folder: Path, **files: bytes) -> Path:
 @pytest.mark.parametrize(
     ("files", "told"),
     [
-        ({}, "holds no .txt or .md file"),
+        ({}, "holds no document"),
         ({"a_txt": b"\xff\xfe\xfa"}, "a.txt: not UTF-8 text at byte 0"),
         ({"a_txt": b"a\0b"}, "a.txt: a binary file"),
         ({"a_txt": b"  \n"}, "a.txt: an empty file"),
@@ -102,11 +102,11 @@ def test_files_that_are_no_text(files: dict[str, bytes], told: str, command: Com
 @pytest.mark.parametrize(
     ("line", "told"),
     [
-        ("{broken", "questions.jsonl:1: not JSON"),
-        ('{"question": "Why?"}', "questions.jsonl:1: lacks 'document'"),
+        ("{broken", "line 1: not JSON"),
+        ('{"question": "Why?"}', "line 1: lacks document"),
         ('{"document": "b.txt", "question": "?", "choices": ["x", "y"], "answer": 0}', "asks about 'b.txt'"),
-        ('{"document": "a.txt", "question": "?", "choices": ["x", "y"], "answer": 2}', "answer counted from 0"),
-        ('{"document": "a.txt", "question": "?", "choices": ["x", " "], "answer": 0}', "choices ['x', ' ']"),
+        ('{"document": "a.txt", "question": "?", "choices": ["x", "y"], "answer": 2}', "answer is 2; 0 to 1 expected"),
+        ('{"document": "a.txt", "question": "?", "choices": ["x", " "], "answer": 0}', "choices are ['x', ' ']"),
     ],
 )
 def test_questions_that_are_none(line: str, told: str, command: Command, tmp_path: Path) -> None:

@@ -6,16 +6,20 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from entigraph.errors import ConfigError
-from entigraph.records import Document, Question
+from entigraph.records import Document, Question, SkippedFile
 
 
 @dataclass
 class Content:
-    """What a source holds. `documents` may be a stream; `counts` says what the reader passed over, by reason."""
+    """What a source holds. `documents` may be a stream; `counts` says what the reader passed over, by reason.
+
+    `skipped` lists the files that gave no document.
+    """
 
     documents: Iterable[Document] = ()
     questions: list[Question] = field(default_factory=list)
     counts: dict[str, Any] = field(default_factory=dict)
+    skipped: list[SkippedFile] = field(default_factory=list)
 
 
 class Corpus(Protocol):

@@ -1,12 +1,15 @@
-"""Stage 1: a source → documents.jsonl, questions.jsonl."""
+"""Stage 1: a source → documents.jsonl, questions.jsonl, and skipped.jsonl where files gave no document."""
 
-from collections.abc import Iterable, Iterator
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 from entigraph.corpus.base import Corpus
 from entigraph.errors import DataError
-from entigraph.records import Document, write_jsonl
+from entigraph.records import Document, SkippedFile, write_jsonl
+
+SHOWN = 5
 
 
 def run(corpus: Corpus, out: Path) -> dict[str, Any]:
@@ -15,9 +18,35 @@ def run(corpus: Corpus, out: Path) -> dict[str, Any]:
     counts = {"documents": 0, "characters": 0}
     write_jsonl(out / "documents.jsonl", counted(content.documents, counts))
     if not counts["documents"]:
+        if content.skipped:
+            raise DataError(
+                f"{corpus.name}: none of {len(content.skipped):,} files gave a text" + shown(content.skipped)
+            )
         raise DataError(f"{corpus.name}: no documents in {', '.join(map(str, corpus.sources()))}")
     write_jsonl(out / "questions.jsonl", content.questions)
-    return {**counts, "questions": len(content.questions), **content.counts}
+    passed_over: dict[str, Any] = dict(content.counts)
+    if content.skipped:
+        write_jsonl(out / "skipped.jsonl", content.skipped)
+        passed_over["skipped"] = dict(Counter(file.reason for file in content.skipped))
+    return {**counts, "questions": len(content.questions), **passed_over}
+
+
+def shown(skipped: list[SkippedFile]) -> str:
+    lines = [f"{file.file}: {file.reason}" + (f" ({file.detail})" if file.detail else "") for file in skipped[:SHOWN]]
+    return "".join(f"\n  - {line}" for line in [*lines, "..."][: len(skipped)])
+
+
+def summary(counts: Mapping[str, Any]) -> list[str]:
+    """What a reader should know of the corpus at once; empty where all was read."""
+    skipped: Mapping[str, int] = counts.get("skipped", {})
+    if not skipped:
+        return []
+    files = sum(skipped.values())
+    lines = [f"  skipped {files:,} of {files + counts['documents']:,} files (skipped.jsonl):"]
+    lines += [f"    {count:,} {reason}" for reason, count in skipped.items()]
+    if counts["questions_about_skipped_files"]:
+        lines.append(f"  left out {counts['questions_about_skipped_files']:,} questions about them")
+    return lines
 
 
 def counted(documents: Iterable[Document], counts: dict[str, int]) -> Iterator[Document]:

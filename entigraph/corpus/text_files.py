@@ -1,20 +1,25 @@
-"""A folder of anybody's .txt and .md files, with questions where there are some."""
+"""A folder of anybody's documents (text, Markdown, PDF, HTML, Word), with questions where there are some."""
 
-import json
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import ClassVar
 
+from entigraph.corpus import convert
 from entigraph.corpus.base import Content, existing
+from entigraph.corpus.questions import read_questions
 from entigraph.errors import ConfigError, DataError
-from entigraph.records import Document, Question
+from entigraph.records import Document, Question, SkippedFile
 
-SUFFIXES = (".txt", ".md")
+PLAIN = (".txt", ".md")
+DOCUMENTS = frozenset({*PLAIN, *convert.CONVERTERS, *convert.FOREIGN})
+EXPECTED = "a folder of documents (.txt, .md, .pdf, .html, .docx)"
 
 
 @dataclass(frozen=True, kw_only=True)
 class TextFiles:
-    """Every .txt and .md file below `path`, in the order of the names; a document's id is its path below.
+    """Every document below `path`, in the order of the names; a document's id is its path below.
+
+    A PDF, HTML or Word file that gives no text is skipped, with its reason. A text file that is none is an error.
 
     `questions` is a JSONL file, one question a line:
     {"document": "notes/a.txt", "question": "...", "choices": ["...", "..."], "answer": 0, "group": "optional"}
@@ -30,36 +35,60 @@ class TextFiles:
     def questions_known(self) -> bool:
         return self.questions is not None
 
+    @property
+    def folder(self) -> Path:
+        return existing(self.path, "corpus.path", EXPECTED)
+
+    @property
+    def converters(self) -> dict[str, str]:
+        """What turns these files into text, and its version: both decide the documents."""
+        return convert.versions(documents_below(self.folder))
+
     def sources(self) -> list[Path]:
-        folder = existing(self.path, "corpus.path", "a folder of .txt and .md files")
-        found = texts_below(folder) if folder.is_dir() else []
+        """Also reads the questions, so that whatever is wrong in them is told before anything is made."""
+        found = documents_below(self.folder) if self.folder.is_dir() else []
         if not found:
-            raise ConfigError(
-                f"corpus.path: {folder} holds no .txt or .md file; give the folder that holds your documents"
-            )
-        if self.questions:
-            found.append(existing(self.questions, "corpus.questions", "a JSONL file of questions"))
-        return found
+            raise ConfigError(f"corpus.path: {self.folder} holds no document; give {EXPECTED}")
+        convert.versions(found)
+        self.asked(found)
+        return [*found, self.questions_file] if self.questions else found
+
+    @property
+    def questions_file(self) -> Path:
+        return existing(self.questions or "", "corpus.questions", "a JSONL file of questions")
+
+    def asked(self, files: list[Path]) -> list[Question]:
+        return read_questions(self.questions_file, {self.id_of(file) for file in files}) if self.questions else []
+
+    def id_of(self, file: Path) -> str:
+        return str(file.relative_to(self.folder))
 
     def read(self) -> Content:
-        folder = existing(self.path, "corpus.path", "a folder of .txt and .md files")
-        documents = [
-            Document(id=str(file.relative_to(folder)), title=title(file), text=text(file))
-            for file in texts_below(folder)
-        ]
-        known = {document.id for document in documents}
-        asked = read_questions(existing(self.questions, "corpus.questions", "a file"), known) if self.questions else []
-        return Content(documents, asked)
+        """Questions about a skipped file cannot be answered: they are left out, and counted."""
+        files = documents_below(self.folder)
+        documents: list[Document] = []
+        skipped: list[SkippedFile] = []
+        for file in files:
+            try:
+                text = plain(file) if file.suffix.lower() in PLAIN else convert.converted(file)
+                documents.append(Document(id=self.id_of(file), title=title(file), text=text))
+            except convert.Unreadable as why:
+                skipped.append(SkippedFile(file=self.id_of(file), reason=why.reason, detail=why.detail))
+        lost = {each.file for each in skipped}
+        asked = self.asked(files)
+        kept = [question for question in asked if question.document_id not in lost]
+        counts = {"questions_about_skipped_files": len(asked) - len(kept)} if skipped else {}
+        return Content(documents, kept, counts, skipped)
 
 
-def texts_below(folder: Path) -> list[Path]:
+def documents_below(folder: Path) -> list[Path]:
     """In the order of their names; not in hidden folders, nor in what this program wrote (its outputs may lie here)."""
     found: list[Path] = []
     for entry in sorted(folder.iterdir()):
         if entry.is_dir() and not entry.name.startswith(".") and not (entry / ".locks").exists():
-            found += texts_below(entry)
-        elif entry.is_file() and entry.suffix in SUFFIXES:
-            found.append(entry)
+            found += documents_below(entry)
+        elif entry.is_file() and entry.suffix.lower() in DOCUMENTS and not entry.name.startswith(("~$", "._")):
+            found.append(entry)  # not what Word (~$) and macOS (._) leave beside a document
     return found
 
 
@@ -67,7 +96,7 @@ def title(file: Path) -> str:
     return file.stem.replace("_", " ").replace("-", " ").strip()
 
 
-def text(file: Path) -> str:
+def plain(file: Path) -> str:
     try:
         found = file.read_bytes().decode("utf-8")
     except UnicodeDecodeError as error:
@@ -79,40 +108,3 @@ def text(file: Path) -> str:
     if not found.strip():
         raise DataError(f"{file}: an empty file; take it out")
     return found.strip()
-
-
-def read_questions(path: Path, known: set[str]) -> list[Question]:
-    lines = text(path).split("\n")
-    return [read_question(path, number, line, known) for number, line in enumerate(lines, 1) if line.strip()]
-
-
-def read_question(path: Path, number: int, line: str, known: set[str]) -> Question:
-    place = f"{path}:{number}"
-    expected = 'expected {"document": "a.txt", "question": "...", "choices": ["...", "..."], "answer": 0}'
-    try:
-        raw: Any = json.loads(line)
-        document, asked, choices, answer = raw["document"], raw["question"], raw["choices"], raw["answer"]
-    except json.JSONDecodeError as error:
-        raise DataError(f"{place}: not JSON ({error.msg}); {expected}") from None
-    except (KeyError, TypeError) as error:
-        raise DataError(f"{place}: lacks {error}; {expected}") from None
-    if not isinstance(document, str) or document not in known:
-        raise DataError(
-            f"{place}: asks about {document!r}, no document of this corpus ({', '.join(sorted(known)[:5])}, ...)"
-        )
-    if (
-        not isinstance(choices, list)
-        or len(choices) < 2
-        or not all(str(choice).strip() for choice in choices)
-        or not isinstance(answer, int)
-        or not 0 <= answer < len(choices)
-    ):
-        raise DataError(f"{place}: choices {choices!r} with answer {answer!r}; {expected}, answer counted from 0")
-    return Question(
-        id=f"{path.stem}-{number:05}",
-        document_id=document,
-        text=str(asked).strip(),
-        choices=[str(choice).strip() for choice in choices],
-        answer=answer,
-        group=str(raw.get("group", "all")),
-    )

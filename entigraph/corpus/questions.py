@@ -1,0 +1,68 @@
+"""Anybody's questions about their documents: a JSONL file, one question a line."""
+
+import json
+from collections.abc import Collection
+from pathlib import Path
+from typing import Any
+
+from entigraph.errors import DataError
+from entigraph.records import Question
+
+EXPECTED = 'expected {"document": "a.txt", "question": "...", "choices": ["...", "..."], "answer": 0}'
+SHOWN = 10
+
+
+def read_questions(path: Path, documents: Collection[str]) -> list[Question]:
+    """Raises DataError that tells the first bad lines, and how many there are."""
+    try:
+        lines = path.read_bytes().decode("utf-8").split("\n")
+    except UnicodeDecodeError as error:
+        raise DataError(f"{path}: not UTF-8 text at byte {error.start}; save it as UTF-8 and run again") from None
+    questions: list[Question] = []
+    problems: list[str] = []
+    for number, line in enumerate(lines, 1):
+        if line.strip():
+            try:
+                questions.append(question(f"{path.stem}-{number:05}", json.loads(line), documents))
+            except json.JSONDecodeError as error:
+                problems.append(f"line {number}: not JSON ({error.msg})")
+            except DataError as error:
+                problems.append(f"line {number}: {error}")
+    if problems:
+        more = [f"... and {len(problems) - SHOWN:,} more"] if len(problems) > SHOWN else []
+        raise DataError(
+            "\n      ".join(
+                [f"{path}: {len(problems):,} bad of {len(problems) + len(questions):,} questions; {EXPECTED}"]
+                + problems[:SHOWN]
+                + more
+            )
+        )
+    if not questions:
+        raise DataError(f"{path}: no question in it; {EXPECTED} on each line")
+    return questions
+
+
+def question(identity: str, raw: Any, documents: Collection[str]) -> Question:
+    missing = [
+        key for key in ("document", "question", "choices", "answer") if not isinstance(raw, dict) or key not in raw
+    ]
+    if missing:
+        raise DataError(f"lacks {', '.join(missing)}")
+    document, asked, choices, answer = raw["document"], raw["question"], raw["choices"], raw["answer"]
+    if not isinstance(document, str) or document not in documents:
+        known = ", ".join(sorted(documents)[:3])
+        raise DataError(f"asks about {document!r}, no document of this corpus ({known}, ...)")
+    if not isinstance(asked, str) or not asked.strip():
+        raise DataError(f"question is {asked!r}; a text expected")
+    if not isinstance(choices, list) or len(choices) < 2 or not all(str(choice).strip() for choice in choices):
+        raise DataError(f"choices are {choices!r:.80}; two texts or more expected")
+    if not isinstance(answer, int) or isinstance(answer, bool) or not 0 <= answer < len(choices):
+        raise DataError(f"answer is {answer!r}; 0 to {len(choices) - 1} expected")
+    return Question(
+        id=identity,
+        document_id=document,
+        text=asked.strip(),
+        choices=[str(choice).strip() for choice in choices],
+        answer=answer,
+        group=str(raw.get("group", "all")),
+    )

@@ -1,0 +1,277 @@
+"""Real files, written by other libraries than those that read them."""
+
+import json
+import re
+from collections.abc import Callable
+from io import BytesIO
+from pathlib import Path
+
+import docx
+import pytest
+from fpdf import FPDF
+from PIL import Image
+
+from entigraph.corpus import convert, stage
+from entigraph.corpus.convert import Unreadable, converted
+from entigraph.corpus.fictional import Fictional
+from entigraph.corpus.text_files import TextFiles
+from entigraph.errors import ConfigError, DataError
+from entigraph.records import Document, SkippedFile, read_jsonl
+from entigraph.run import Run
+from tests.conftest import Command
+
+STORM = (
+    "In the winter of the great storm the lamp went out for one hour, and Captain Holloway lost his ship on the rocks "
+    "below Orsk. Miriam Vale wrote one line in the ledger that night."
+)
+SENTENCES = " ".join(document.text for document in Fictional(documents=8).read().documents).split(". ")
+PARAGRAPHS = [". ".join(SENTENCES[at : at + 5]) + "." for at in range(0, 100, 5)]
+HEADINGS = ("The keeper", "The storm", "The spring", "The ledger")
+
+
+class Report(FPDF):
+    def header(self) -> None:
+        self.cell(text=f"Journal of Lighthouses, vol. 3, p. {self.page_no()}", new_x="LMARGIN", new_y="NEXT")
+
+    def footer(self) -> None:
+        self.set_y(-20)
+        self.cell(text=str(self.page_no()))
+
+
+def pdf(path: Path, *, columns: int = 1, password: str = "") -> Path:
+    """Justified columns of hyphenated prose, with running titles."""
+    report = Report()
+    report.set_font("Helvetica", size=14)
+    if password:
+        report.set_encryption(owner_password="owner", user_password=password)
+    report.add_page()
+    with report.text_columns(ncols=columns, text_align="J", gutter=8) as text:
+        for at, words in enumerate(PARAGRAPHS):
+            for part in ([HEADINGS[at // 5]] if at % 5 == 0 else []) + [hyphenated(words)]:
+                with text.paragraph(bottom_margin=3) as paragraph:
+                    paragraph.write(part)
+    report.output(str(path))
+    return path
+
+
+def hyphenated(text: str) -> str:
+    return re.sub(r"\b([a-z]{3,4})([a-z]{3,})", "\\1\u00ad\\2", text)
+
+
+def scan(path: Path) -> Path:
+    report = FPDF()
+    report.add_page()
+    report.image(picture(), w=100)
+    report.output(str(path))
+    return path
+
+
+def picture() -> BytesIO:
+    found = BytesIO()
+    Image.new("L", (40, 40), 200).save(found, "PNG")
+    return found
+
+
+def word(path: Path) -> Path:
+    document = docx.Document()
+    document.sections[0].header.paragraphs[0].text = "CONFIDENTIAL"
+    document.add_heading("The Lamp of Orsk", 0)
+    document.add_heading("The keeper", 1)
+    paragraph = document.add_paragraph("She wrote ")
+    paragraph.add_run("every").bold = True
+    paragraph.add_run(" evening in the_ledger (1. of 2).")
+    document.add_paragraph("oil", style="List Bullet")
+    document.add_paragraph("letters", style="List Bullet")
+    table = document.add_table(2, 2)
+    for row, values in zip(table.rows, (("Year", "Ship"), ("1851", "Meridian")), strict=True):
+        for cell, value in zip(row.cells, values, strict=True):
+            cell.text = value
+    document.add_picture(picture())
+    document.add_paragraph("The end.")
+    document.save(str(path))
+    return path
+
+
+PAGE = f"""<!doctype html><html><head><title>The Lamp of Orsk | Lighthouse Times</title>
+<script>var tracked = 1;</script></head><body>
+<nav><ul><li><a href="/">Home</a></li><li><a href="/about">About us</a></li></ul></nav>
+<main><article><h1>The Lamp of Orsk</h1><p>{STORM}</p><h2>The ships</h2>
+<p>Two ships called at Orsk, the <a href="/meridian">Meridian</a> and the Halcyon, and only one of them came back.</p>
+<table><tr><th>Ship</th><th>Year</th></tr><tr><td>Halcyon</td><td>1852</td></tr></table></article></main>
+<aside><h3>Most read</h3><ul><li><a href="/1">Ten harbours to see</a></li></ul></aside>
+<footer>Copyright Lighthouse Times. <a href="/privacy">Privacy policy</a></footer></body></html>"""
+
+
+@pytest.mark.parametrize("columns", [1, 2])
+def test_a_pdf_reads_as_paragraphs_of_whole_words(tmp_path: Path, columns: int) -> None:
+    text = converted(pdf(tmp_path / "a.pdf", columns=columns))
+    expected = [
+        part for at, words in enumerate(PARAGRAPHS) for part in (*HEADINGS[at // 5 : at // 5 + (at % 5 == 0)], words)
+    ]
+    assert text.split() == " ".join(expected).split()  # every word, whole, in the order of reading, and nothing else
+    found = text.split("\n\n")
+    assert all(heading in found for heading in HEADINGS)
+    assert len(found) <= len(PARAGRAPHS) + len(HEADINGS)  # none is torn apart
+    assert sum(words in found for words in PARAGRAPHS) >= 0.6 * len(PARAGRAPHS)  # the others end in a full line
+
+
+def test_a_name_keeps_its_hyphen_at_the_end_of_a_line_and_a_broken_word_does_not() -> None:
+    lines = ["The old chronicle of the Anglo\x02", "Saxon coast says that the light\x02", "house of Orsk was tall."]
+    assert list(convert.paragraphs(lines)) == [
+        "The old chronicle of the Anglo-Saxon coast says that the lighthouse of Orsk was tall."
+    ]
+
+
+def test_a_short_line_ends_its_paragraph() -> None:
+    full = "a line that is as wide as the column of this page"
+    assert list(convert.paragraphs(["Heading", full, full, "and its end.", full])) == [
+        "Heading",
+        f"{full} {full} and its end.",
+        full,
+    ]
+
+
+def test_an_html_page_reads_without_its_navigation(tmp_path: Path) -> None:
+    (tmp_path / "a.html").write_text(PAGE)
+    text = converted(tmp_path / "a.html")
+    assert text.startswith("# The Lamp of Orsk\n\n" + STORM)
+    assert "## The ships" in text and "the Meridian and" in text and "| Halcyon | 1852 |" in text
+    assert not any(junk in text for junk in ("Home", "About us", "Most read", "harbours", "Privacy", "tracked"))
+
+
+def test_a_word_file_reads_with_headings_lists_and_tables(tmp_path: Path) -> None:
+    text = converted(word(tmp_path / "a.docx"))
+    assert text.startswith("# The Lamp of Orsk\n\n# The keeper\n\nShe wrote **every** evening in the_ledger (1. of 2).")
+    assert "* oil\n* letters" in text and "| 1851 | Meridian |" in text and text.endswith("The end.")
+    assert "CONFIDENTIAL" not in text and "base64" not in text and "![" not in text
+
+
+def test_what_gives_no_text_says_why(tmp_path: Path) -> None:
+    (tmp_path / "broken.docx").write_bytes(b"PK\x03\x04 torn")
+    (tmp_path / "broken.pdf").write_bytes(b"%PDF-1.7 torn")
+    (tmp_path / "locked.docx").write_bytes(convert.OLE_HEADER + b"...")
+    (tmp_path / "empty.html").write_text("<html><body><script>x()</script></body></html>")
+    (tmp_path / "old.doc").write_bytes(b"...")
+    pdf(tmp_path / "locked.pdf", password="secret")
+    scan(tmp_path / "scan.pdf")
+    reasons = {}
+    for file in sorted(tmp_path.iterdir()):
+        with pytest.raises(Unreadable) as why:
+            converted(file)
+        reasons[file.name] = why.value.reason
+    assert reasons == {
+        "broken.docx": convert.DAMAGED,
+        "broken.pdf": convert.DAMAGED,
+        "empty.html": convert.NO_TEXT,
+        "locked.docx": convert.ENCRYPTED,
+        "locked.pdf": convert.ENCRYPTED,
+        "old.doc": ".doc is not read; save it as .docx, .pdf, .html or .txt",
+        "scan.pdf": convert.NO_TEXT,
+    }
+
+
+@pytest.fixture
+def notes(tmp_path: Path) -> Path:
+    folder = tmp_path / "notes"
+    folder.mkdir()
+    (folder / "a.txt").write_text("The lamp of Orsk is tended by Miriam Vale.")
+    pdf(folder / "B.PDF")
+    word(folder / "c.docx")
+    (folder / "d.html").write_text(PAGE)
+    (folder / "torn.pdf").write_bytes(b"%PDF-1.7 torn")
+    (folder / "~$c.docx").write_bytes(b"what Word leaves while a file is open")
+    return folder
+
+
+def ask(file: Path, *documents: str) -> None:
+    lines = [{"document": each, "question": "Who?", "choices": ["Vale", "Tobias"], "answer": 0} for each in documents]
+    file.write_text("".join(json.dumps(line) + "\n" for line in lines))
+
+
+def test_an_unreadable_file_is_counted_and_told_and_the_corpus_goes_on(
+    notes: Path, command: Command, tmp_path: Path
+) -> None:
+    ask(tmp_path / "q.jsonl", "a.txt", "B.PDF", "torn.pdf")
+    done = command(
+        "corpus=text_files", f"corpus.path={notes}", f"corpus.questions={tmp_path / 'q.jsonl'}", "stage=corpus"
+    )
+    assert done.returncode == 0, done.stderr
+    assert "skipped 1 of 5 files (skipped.jsonl):\n    1 damaged\n  left out 1 questions" in done.stdout + done.stderr
+    (folder,) = (tmp_path / "outputs" / "corpus").glob("text_files-*")
+    assert [each.id for each in read_jsonl(folder / "documents.jsonl", Document)] == [
+        "B.PDF",
+        "a.txt",
+        "c.docx",
+        "d.html",
+    ]
+    (skipped,) = read_jsonl(folder / "skipped.jsonl", SkippedFile)
+    assert (skipped.file, skipped.reason) == ("torn.pdf", "damaged") and "Data format error" in skipped.detail
+    counts = json.loads((folder / "manifest.json").read_text())["counts"]
+    assert counts["skipped"] == {"damaged": 1} and counts["questions_about_skipped_files"] == 1
+    assert counts["documents"] == 4 and counts["questions"] == 2
+
+
+def test_a_corpus_of_which_nothing_could_be_read_is_an_error(tmp_path: Path) -> None:
+    (tmp_path / "torn.pdf").write_bytes(b"%PDF-1.7 torn")
+    (tmp_path / "old.doc").write_bytes(b"...")
+    with pytest.raises(
+        DataError, match=r"none of 2 files gave a text\n  - old.doc: .doc is not read.*\n  - torn.pdf: dam"
+    ):
+        stage.run(TextFiles(path=str(tmp_path)), tmp_path)
+
+
+def test_without_the_extra_nothing_is_left_out_silently(notes: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    missing = convert.Converter(("a-package-that-nobody-has-installed",), convert.pdf_text)
+    monkeypatch.setitem(convert.CONVERTERS, ".pdf", missing)  # type: ignore[attr-defined]
+    with pytest.raises(ConfigError, match=r"4 of its files.*B.PDF.*pip install 'entigraph\[documents\]'"):
+        TextFiles(path=str(notes)).sources()
+    for file in notes.iterdir():
+        if file.suffix != ".txt":
+            file.unlink()
+    assert [file.name for file in TextFiles(path=str(notes)).sources()] == ["a.txt"]
+
+
+def test_another_version_of_a_converter_is_another_corpus_where_it_is_used(
+    notes: Path, configured: Callable[..., Run], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    overrides = ["corpus=text_files", "evaluation=none", f"corpus.path={notes}"]
+    converters = configured(*overrides).documents.decides["converters"]
+    assert sorted(converters) == ["mammoth", "markdownify", "pypdfium2", "trafilatura"]
+    with_pdf = configured(*overrides).documents.folder
+    monkeypatch.setattr(convert.metadata, "version", lambda package: "99")
+    assert configured(*overrides).documents.folder != with_pdf
+    for file in notes.iterdir():
+        if file.suffix != ".txt":
+            file.unlink()
+    assert "converters" not in configured(*overrides).documents.decides
+
+
+def test_a_plan_tells_every_bad_question_at_once(notes: Path, command: Command, tmp_path: Path) -> None:
+    good = {"document": "a.txt", "question": "Who?", "choices": ["Vale", "Tobias"], "answer": 0}
+    bad = [
+        {**good, "document": "z.txt"},
+        {**good, "answer": 2},
+        {**good, "answer": True},
+        {**good, "choices": ["one"]},
+        {**good, "question": " "},
+        {"document": "a.txt"},
+        [],
+    ]
+    lines = ["{", *map(json.dumps, [good, *bad]), *["torn"] * 4]
+    (tmp_path / "q.jsonl").write_text("\n".join(lines))
+    done = command("corpus=text_files", f"corpus.path={notes}", f"corpus.questions={tmp_path / 'q.jsonl'}")
+    assert done.returncode == 1 and "q.jsonl: 12 bad of 13 questions" in done.stderr
+    for told in (
+        "line 1: not JSON",
+        "line 3: asks about 'z.txt', no document of this corpus",
+        "line 4: answer is 2; 0 to 1 expected",
+        "line 5: answer is True",
+        "line 6: choices are ['one']; two texts",
+        "line 7: question is ' '",
+        "line 8: lacks question, choices, answer",
+        "line 9: lacks document",
+        "line 11: not JSON",
+        "... and 2 more",
+    ):
+        assert told in done.stderr, done.stderr
+    assert "line 12" not in done.stderr and not (tmp_path / "outputs").exists()
