@@ -1,0 +1,113 @@
+from dataclasses import fields
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from entigraph.records import Document, SyntheticText
+from entigraph.synthesis.card import COLUMNS, LISTED, card
+from entigraph.synthesis.rules import Rules
+from entigraph.texts import write_texts
+
+COUNTS: dict[str, Any] = {
+    "texts": 2_345,
+    "tokens": 1_234_567,
+    "entities": 40,
+    "kinds": {"triple": 1_000, "pair": 1_345},
+    "documents_with_texts": 2,
+    "requests": 2_350,
+    "near_duplicates": 5,
+    "entities_left_out": 0,
+    "failures": {"finish_reason length": 7, "an empty answer": 1},
+    "prompt_tokens": 9_000_000,
+    "cached_tokens": 8_000_000,
+    "completion_tokens": 1_300_000,
+    "dollars": 12.3456,
+}
+DOCUMENTS = [
+    Document(id="a.txt", title="The lamp", text="SECRET TEXT"),
+    Document(id="b.txt", title="Oil | letters\n# <b>and</b> [more](http://x)", text="SECRET TEXT"),
+]
+
+
+def made(counts: dict[str, Any] = COUNTS, documents: list[Document] = DOCUMENTS, **settings: Any) -> str:
+    given: dict[str, Any] = {
+        "name": "notes-entigraph",
+        "augmenter": "entigraph",
+        "options": {"name": "entigraph", "temperature": 1.0, "triples_per_document": 500},
+        "writer": "gpt-4o-mini",
+        "rules": Rules(token_budget=2_000_000, seed=3),
+        **settings,
+    }
+    return card(counts, documents, **given)
+
+
+def head(text: str) -> dict[str, Any]:
+    _, front, _ = text.split("---\n", 2)
+    return yaml.safe_load(front)
+
+
+def test_the_head_names_the_parquet_parts_as_the_train_split_and_no_other_file(tmp_path: Path) -> None:
+    texts = [
+        SyntheticText(
+            id=str(n),
+            document_id="a.txt",
+            augmenter="entigraph",
+            kind="pair",
+            about=("lamp", "oil"),
+            sample=n,
+            text="The lamp burns oil.",
+            writer="w",
+            prompt_hash="",
+            tokens=5,
+        )
+        for n in range(3)
+    ]
+    write_texts(tmp_path, texts)
+    for other in ("graphs.jsonl", "failures.jsonl", "manifest.json"):
+        (tmp_path / other).write_text("{}\n")
+    found = head(made())
+    (config,) = found["configs"]
+    (split,) = config["data_files"]
+    assert split["split"] == "train"
+    assert [file.name for file in tmp_path.glob(split["path"])] == ["texts-00000.parquet"]
+    assert found["license"] == "other" and found["size_categories"] == ["1K<n<10K"]
+
+
+def test_the_card_says_how_the_texts_were_made_and_what_they_cost() -> None:
+    text = made(label="Simulated.")
+    for told in (
+        "> Simulated.",
+        "2,345 texts (1,234,567 tokens)",
+        "written by `gpt-4o-mini`",
+        "| augmenter.triples\\_per\\_document | 500 |",
+        "| synthesis.token\\_budget | 2,000,000 |",
+        "| synthesis.seed | 3 |",
+        "| near-duplicates found among them | 5 |",
+        "| pair | 1,345 |\n| triple | 1,000 |",
+        "| finish\\_reason length | 7 |",
+        "| of them cached | 8,000,000 |",
+        "| paid for the answers | $12.35 |",
+    ):
+        assert told in text, told
+    assert "Every request gave a text." in made({**COUNTS, "failures": {}})
+
+
+def test_documents_stand_in_it_by_title_alone_and_cannot_write_in_it() -> None:
+    text = made()
+    assert "| a.txt | The lamp |" in text and "SECRET TEXT" not in text
+    assert "| b.txt | Oil \\| letters # \\<b\\>and\\</b\\> \\[more\\](http://x) |" in text
+    many = [Document(id=f"{n}.txt", title=f"n{n}", text="") for n in range(LISTED + 7)]
+    assert text.count("\n| ") + LISTED - len(DOCUMENTS) == made(documents=many).count("\n| ")
+    assert "and 7 more." in made(documents=many)
+
+
+def test_texts_that_are_the_documents_have_no_writer() -> None:
+    counts = {**COUNTS, "prompt_tokens": 0, "cached_tokens": 0, "completion_tokens": 0, "dollars": 0.0, "entities": 0}
+    text = made(counts, augmenter="raw", options={"name": "raw"}, writer=None)
+    assert "the source documents themselves" in text
+    assert not any(absent in text for absent in ("| writer |", "synthesis.", "paid", "prompt tokens"))
+
+
+def test_every_column_is_explained() -> None:
+    assert list(COLUMNS) == [field.name for field in fields(SyntheticText)]
