@@ -37,6 +37,11 @@ VOLATILE: Mapping[str, frozenset[str]] = {
             "attempts",
             "expected_tokens",
             "prices",
+            "requests_per_file",
+            "megabytes_per_file",
+            "batches_at_once",
+            "poll_s",
+            "discount",
         }
     ),
     "rules": frozenset({"max_lost"}),

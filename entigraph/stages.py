@@ -17,6 +17,7 @@ from entigraph.artefact import Artefact
 from entigraph.config import Stage, problem_of, refuse
 from entigraph.errors import ConfigError
 from entigraph.progress import Progress
+from entigraph.records import Document, read_jsonl
 from entigraph.run import VOLATILE, Run
 from entigraph.tracking import NoTracker, Tracker
 
@@ -59,7 +60,7 @@ def read_corpus(run: Run, out: Path, progress: Progress, tracker: Tracker) -> Ma
 
 
 def synthesise(run: Run, out: Path, progress: Progress, tracker: Tracker) -> Mapping[str, Any]:
-    from entigraph.synthesis import ledger, stage
+    from entigraph.synthesis import card, ledger, stage
     from entigraph.tokens.tokenizer import Tokenizer
 
     rules, writes = run.rules, run.augmenter.needs_writer
@@ -78,6 +79,17 @@ def synthesise(run: Run, out: Path, progress: Progress, tracker: Tracker) -> Map
             record=lambda values: tracked_alone.log(values, "synthesis/"),
         )
         tracked_alone.summarise({f"synthesis/{name}": value for name, value in counts.items()})
+    described = card.card(
+        counts,
+        read_jsonl(run.documents.folder / "documents.jsonl", Document),
+        name=run.synthesis.name,
+        augmenter=run.augmenter.name,
+        options=run.options("augmenter", run.augmenter),
+        writer=getattr(run.llm, "model", run.llm.name) if writes else None,
+        rules=rules,
+        label=run.label,
+    )
+    (out / card.FILE).write_text(described, encoding="utf-8")
     documents = artefact.read(run.documents.folder)["counts"]["documents"]
     for line in ledger.summary(counts, documents, rules.token_budget):
         progress.say(line)

@@ -8,7 +8,7 @@ Beside the answers it keeps what each command has spent, and which batches are o
 import sqlite3
 import time
 import zlib
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -38,9 +38,9 @@ CREATE TABLE IF NOT EXISTS answers (
 CREATE INDEX IF NOT EXISTS answers_by_scope ON answers (scope);
 CREATE TABLE IF NOT EXISTS spending (command TEXT PRIMARY KEY, spent REAL NOT NULL, reserved REAL NOT NULL);
 CREATE TABLE IF NOT EXISTS batches (
-    name TEXT PRIMARY KEY, address TEXT NOT NULL, id TEXT, reserved REAL NOT NULL, time REAL NOT NULL
+    name TEXT PRIMARY KEY, address TEXT NOT NULL, id TEXT, time REAL NOT NULL
 );
-CREATE TABLE IF NOT EXISTS batched (key BLOB PRIMARY KEY, batch TEXT NOT NULL) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS batched (key BLOB PRIMARY KEY, scope BLOB NOT NULL, batch TEXT NOT NULL) WITHOUT ROWID;
 """
 FROM_VERSION_1 = """
 ALTER TABLE answers RENAME TO answers_1;
@@ -68,8 +68,7 @@ class Batch:
 
     name: str
     address: str
-    id: str | None
-    reserved: float
+    id: str | None = None
 
 
 class Journal:
@@ -183,16 +182,16 @@ class Journal:
 
     # --- batches on their way ---
 
-    def begin_batch(self, batch: Batch, keys: Iterable[bytes]) -> None:
-        """Noted before the endpoint hears of it: a kill in between leaves a name to look for there."""
+    def begin_batch(self, batch: Batch, keys: Mapping[bytes, bytes]) -> None:
+        """Noted before the endpoint hears of it: a kill in between leaves a name to look for there. `keys` come with
+        their scopes.
+        """
+        rows = ((key, scope, batch.name) for key, scope in keys.items())
         with self.explained(), self.transaction():
             self.database.execute(
-                "INSERT INTO batches VALUES (?, ?, NULL, ?, ?)",
-                (batch.name, batch.address, batch.reserved, time.time()),
+                "INSERT INTO batches VALUES (?, ?, NULL, ?)", (batch.name, batch.address, time.time())
             )
-            self.database.executemany(
-                "INSERT OR REPLACE INTO batched VALUES (?, ?)", ((key, batch.name) for key in keys)
-            )
+            self.database.executemany("INSERT OR REPLACE INTO batched VALUES (?, ?, ?)", rows)
 
     def name_batch(self, name: str, endpoints_id: str) -> None:
         with self.explained():
@@ -207,15 +206,18 @@ class Journal:
     def batches(self, address: str) -> list[Batch]:
         with self.explained():
             rows = self.database.execute(
-                "SELECT name, address, id, reserved FROM batches WHERE address = ? ORDER BY time", (address,)
+                "SELECT name, address, id FROM batches WHERE address = ? ORDER BY time", (address,)
             )
             return [Batch(*row) for row in rows]
 
-    def batch_of(self, key: bytes) -> str | None:
-        """The name of the batch that a request is on its way in."""
+    def batched(self, name: str) -> dict[bytes, bytes]:
+        """The keys of a batch's requests, with their scopes."""
         with self.explained():
-            row = self.database.execute("SELECT batch FROM batched WHERE key = ?", (key,)).fetchone()
-        return row[0] if row else None
+            return dict(self.database.execute("SELECT key, scope FROM batched WHERE batch = ?", (name,)).fetchall())
+
+    def is_batched(self, key: bytes) -> bool:
+        with self.explained():
+            return self.database.execute("SELECT 1 FROM batched WHERE key = ?", (key,)).fetchone() is not None
 
     def close(self) -> None:
         self.database.close()

@@ -32,7 +32,7 @@ class Letter:
 
 
 class Transport(Protocol):
-    """Gets letters answered, and journals each answer when it comes, in a thread of its own."""
+    """Gets letters answered, and journals each answer when it comes."""
 
     @property
     def capacity(self) -> int:
@@ -43,12 +43,12 @@ class Transport(Protocol):
         """The answer to come; None for one to be read in the journal when its turn comes."""
         ...
 
-    def flush(self) -> None:
-        """Nothing more comes until something is answered: begin with what there is."""
+    def wait(self, answer: Answer) -> None:
+        """Until the answer is there; nothing more is sent before it is."""
         ...
 
     def settle(self) -> None:
-        """Whoever asked has seen enough: what was sent is answered and journaled, what was not is forgotten."""
+        """Whoever asked has seen enough: nothing that was paid for is lost, and what was not sent is forgotten."""
         ...
 
 
@@ -70,7 +70,7 @@ class Journaled:
                 key, found = window[0]
                 if isinstance(found, Future):
                     if not found.done():
-                        self.transport.flush()
+                        self.transport.wait(found)
                     found = found.result() or self.journaled(key)
                 window.popleft()
                 yield found

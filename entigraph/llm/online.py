@@ -4,6 +4,7 @@ A thread of its own talks to the endpoint, so that an answer is journaled when i
 """
 
 import asyncio
+import concurrent.futures
 import json
 import random
 import threading
@@ -92,8 +93,8 @@ class Online:
     def send(self, letter: Letter) -> Answer:
         return asyncio.run_coroutine_threadsafe(self.ask(letter), self.loop)
 
-    def flush(self) -> None:
-        pass
+    def wait(self, answer: Answer) -> None:
+        concurrent.futures.wait([answer])
 
     def settle(self) -> None:
         self.wait_for(self.wind_up())

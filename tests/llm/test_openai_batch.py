@@ -1,0 +1,139 @@
+"""The Batch API, on a loopback server that keeps files and batches: days in seconds."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from entigraph.errors import ConfigError, LLMError
+from entigraph.llm.base import Completion, Request
+from entigraph.llm.journal import Batch, Journal
+from entigraph.llm.openai_batch import OpenAIBatch
+from tests.conftest import Command
+from tests.mock_llm_server import Config, running, spawned
+
+
+def a_request(number: int) -> Request:
+    return Request(system="Write.", user=f"About number {number}.", temperature=1.0)
+
+
+def writer(server: Any, **options: Any) -> OpenAIBatch:
+    return OpenAIBatch(**{"model": "mock-llm", "base_url": server.base_url, "poll_s": 0.05, **options})
+
+
+def ask(options: OpenAIBatch, journal: Path, requests: Any) -> list[Completion]:
+    with options.connect(journal, say=lambda line: None) as llm:
+        return list(llm.complete(requests))
+
+
+def test_files_are_split_and_answers_come_in_order(tmp_path: Path) -> None:
+    with running(Config(output_tokens=30, batch_delay_s=0.05)) as server:
+        answers = ask(writer(server, requests_per_file=30), tmp_path / "j", (a_request(n) for n in range(100)))
+        stats = server.stats()
+        again = ask(writer(server), tmp_path / "j", (a_request(n) for n in range(100)))
+        assert server.stats()["batch_requests"] == stats["batch_requests"] == 100
+    assert len(answers) == 100 and again == answers and len({answer.text for answer in answers}) > 90
+    assert not [*(tmp_path / ".batches").iterdir()] and not Journal(tmp_path / "j").batches(server.base_url)
+
+
+def test_a_file_ends_at_its_bytes_too(tmp_path: Path) -> None:
+    told: list[str] = []
+    with running(Config(output_tokens=30, batch_delay_s=0.05)) as server:
+        options = writer(server, megabytes_per_file=0.001)
+        with options.connect(tmp_path / "j", say=told.append) as llm:
+            assert len(list(llm.complete(a_request(n) for n in range(10)))) == 10
+    assert len([line for line in told if "requests sent" in line]) > 2
+
+
+def test_what_fails_or_expires_is_asked_again_and_what_never_succeeds_is_typed(tmp_path: Path) -> None:
+    faults = {"rate_500": 0.2, "rate_poison": 0.1, "rate_badjson": 0.1}
+    with running(Config(output_tokens=30, batch_delay_s=0.05, batch_expires_after=25, **faults)) as server:
+        answers = ask(writer(server, attempts=20), tmp_path / "j", (a_request(n) for n in range(120)))
+        stats = server.stats()
+    reasons = {answer.finish_reason for answer in answers}
+    assert reasons == {"stop", "error: HTTP 400"} and stats["duplicates"] == 0
+    assert stats["batch_requests"] > 120
+
+
+def test_a_full_queue_waits_for_the_batches_before_it(tmp_path: Path) -> None:
+    with running(Config(output_tokens=30, batch_delay_s=0.2, batch_queue=50)) as server:
+        options = writer(server, requests_per_file=40, batches_at_once=3)
+        assert len(ask(options, tmp_path / "j", (a_request(n) for n in range(120)))) == 120
+        assert server.stats()["batch_requests"] == 120
+
+
+def test_a_command_killed_while_its_batch_is_away_finds_it_again(command: Command, tmp_path: Path) -> None:
+    arguments = [
+        "stage=pipeline",
+        "evaluation=none",
+        "trainer.max_steps=1",
+        "logger=none",
+        "llm=openai_batch",
+        "llm.model=mock-llm",
+        "llm.poll_s=0.1",
+        "corpus.documents=2",
+        "synthesis.token_budget=40000",
+    ]
+    with spawned(output_tokens=200, batch_delay_s=1.5) as server:
+        arguments.append(f"llm.base_url={server.base_url}")
+        seen: set[str | None] = set()
+        for _ in range(2):  # while the entities are away, and again while the first texts are
+            killed = subprocess.Popen([sys.executable, "-m", "entigraph", *arguments], cwd=tmp_path)
+            journal = tmp_path / "outputs" / "journal.sqlite"
+            deadline = time.monotonic() + 60
+            while not (journal.exists() and new_batches(journal, server.base_url, seen)):
+                assert time.monotonic() < deadline and killed.poll() is None
+                time.sleep(0.05)
+            os.kill(killed.pid, signal.SIGKILL)
+            killed.wait()
+            seen |= new_batches(journal, server.base_url, seen)
+        done = command(*arguments)
+        assert done.returncode == 0, done.stderr
+        stats = server.stats()
+    assert stats["duplicates"] == 0 and stats["batch_requests"] == Journal(journal).totals().answers
+
+
+def new_batches(journal: Path, address: str, seen: set[str | None]) -> set[str | None]:
+    return {batch.id for batch in Journal(journal).batches(address) if batch.id} - seen
+
+
+def test_a_batch_that_was_begun_and_never_sent_is_sent(tmp_path: Path) -> None:
+    with running(Config(output_tokens=30, batch_delay_s=0.05)) as server:
+        options = writer(server)
+        requests = [a_request(n) for n in range(5)]
+        keys = {key: b"" for key in keys_of(options, requests)}
+        Journal(tmp_path / "j").begin_batch(Batch("lost", server.base_url), keys)
+        answers = ask(options, tmp_path / "j", requests)
+        assert {answer.finish_reason for answer in answers} == {"gave up: a batch that was never sent"}
+        assert {answer.finish_reason for answer in ask(options, tmp_path / "j", requests)} == {"stop"}
+
+
+def keys_of(options: OpenAIBatch, requests: list[Request]) -> list[bytes]:
+    from entigraph.llm.journaled import addressed
+
+    return [addressed(options.body(request), request).key for request in requests]
+
+
+def test_half_the_price_and_the_limit_holds(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("OPENAI_API_KEY", "sk-marked")
+    prices = {"mock-llm": {"prompt": 1000.0, "completion": 1000.0}}
+    with running(Config(output_tokens=30, batch_delay_s=0.05)) as server:
+        options = writer(server, prices=prices, max_cost_usd=1.0, expected_tokens=30)
+        assert options.price.completion == 500
+        with pytest.raises(LLMError, match="llm.max_cost_usd"):
+            ask(options, tmp_path / "j", (a_request(n) for n in range(1000)))
+        assert 0 < Journal(tmp_path / "j").totals().dollars <= 1.0
+        assert not Journal(tmp_path / "j").batches(server.base_url), "what fitted was sent and answered"
+
+
+def test_a_wrong_key_and_several_addresses_are_one_message(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="batches go to one"):
+        OpenAIBatch(model="m", base_url=["http://127.0.0.1:1", "http://127.0.0.1:2"])
+    options = OpenAIBatch(model="m", base_url="http://127.0.0.1:9/v1", poll_s=0.01, timeout_s=1)
+    with pytest.raises(LLMError, match="127.0.0.1:9/v1 is not reached"):
+        ask(options, tmp_path / "j", [a_request(1)])
