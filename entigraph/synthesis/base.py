@@ -107,7 +107,7 @@ def asking(
     if layout is Layout.paper:
         own = f"\n\n{details}" if details else ""
         return Request(system=prompt(task), user=shown + own, own=own, temperature=temperature, **more)
-    own = "\n\n".join(filter(None, ("", f"### Task\n{prompt(task)}", details)))
+    own = f"\n\n### Task\n{prompt(task)}" + (f"\n\n{details}" if details else "")
     return Request(system=prompt("writer"), user=shown + own, own=own, temperature=temperature, **more)
 
 

@@ -1,0 +1,186 @@
+"""What a synthesis can be told: layouts, several relations a request, asking again, near-duplicates, parts."""
+
+import json
+from collections import Counter
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from entigraph.config import NearDuplicates
+from entigraph.corpus import stage as corpus_stage
+from entigraph.corpus.fictional import Fictional
+from entigraph.errors import DataError
+from entigraph.llm.base import LLM, Completion, Request
+from entigraph.llm.offline import Offline
+from entigraph.progress import Silent
+from entigraph.records import EntityGraph, Failure, NearDuplicate, SyntheticText, read_jsonl
+from entigraph.synthesis import stage
+from entigraph.synthesis.base import Augmenter, Layout
+from entigraph.synthesis.entigraph import EntiGraph
+from entigraph.synthesis.rephrase import Rephrase
+from entigraph.synthesis.rules import Rules
+from entigraph.texts import read_texts
+from tests.synthesis.test_parts import a_book
+
+
+@pytest.fixture
+def corpus(tmp_path: Path) -> Path:
+    folder = tmp_path / "corpus"
+    folder.mkdir()
+    corpus_stage.run(Fictional(documents=2), folder)
+    return folder
+
+
+class Told:
+    """The offline writer, remembered and disturbed: `spoil` may turn an answer into another."""
+
+    name = "told"
+
+    def __init__(self, spoil: Any = lambda request, answer: answer) -> None:
+        self.spoil, self.requests = spoil, list[Request]()
+
+    def complete(self, requests: Iterable[Request]) -> Iterator[Completion]:
+        for request in requests:
+            self.requests.append(request)
+            (answer,) = Offline().complete([request])
+            yield self.spoil(request, answer)
+
+
+def synthesise(
+    corpus: Path, out: Path, augmenter: Augmenter, llm: LLM, **rules: Any
+) -> tuple[list[SyntheticText], dict[str, Any]]:
+    out.mkdir()
+    counts = stage.run(
+        corpus,
+        out,
+        augmenter=augmenter,
+        llm=llm,
+        count_tokens=lambda text: len(text.split()),
+        rules=Rules(**{"token_budget": None, **rules}),
+        progress=Silent(),
+    )
+    return list(read_texts(out)), counts
+
+
+def test_the_shared_prefix_layout_begins_every_request_about_a_document_alike(corpus: Path, tmp_path: Path) -> None:
+    told = Told()
+    augmenter = EntiGraph(layout=Layout.shared_prefix, triples_per_document=10)
+    texts, _ = synthesise(corpus, tmp_path / "out", augmenter, told)
+    assert len({request.system for request in told.requests}) == 1
+    assert len({request.shared for request in told.requests}) == 2 and len(texts) == 2 * (190 + 10)
+    assert {len(text.about) for text in texts} == {2, 3}
+
+
+def test_several_relations_in_a_request_are_each_a_text_of_their_own(corpus: Path, tmp_path: Path) -> None:
+    one, four = Told(), Told()
+    alone, _ = synthesise(corpus, tmp_path / "one", EntiGraph(triples_per_document=0), one)
+    together, counts = synthesise(
+        corpus, tmp_path / "four", EntiGraph(triples_per_document=0, relations_per_request=4), four
+    )
+    assert [(t.document_id, tuple(t.about)) for t in alone] and counts["requests"] == 2 + 2 * 48
+    assert {(t.document_id, frozenset(t.about)) for t in alone} == {
+        (t.document_id, frozenset(t.about)) for t in together
+    }
+    assert len(four.requests) < len(one.requests) / 3.5
+    assert not any("===" in text.text for text in together) and len({text.id for text in together}) == 380
+
+
+def test_what_is_missing_from_an_answer_about_several_is_counted_or_asked_again(corpus: Path, tmp_path: Path) -> None:
+    def cut(request: Request, answer: Completion) -> Completion:
+        if request.json_schema or request.sample:
+            return answer
+        return Completion(text=answer.text[: answer.text.find("=== 3") + 40], model="m", finish_reason="length")
+
+    augmenter = EntiGraph(triples_per_document=0, relations_per_request=4)
+    texts, counts = synthesise(corpus, tmp_path / "lost", augmenter, Told(cut), max_lost=0.6)
+    assert counts["failures"] == {"missing from an answer about several": 380 - len(texts)}
+    assert len(texts) == 2 * 47 * 2, "two whole ones of each four; of a document's last request nothing is left"
+    again, counts = synthesise(corpus, tmp_path / "again", augmenter, Told(cut), reask_failures=1)
+    assert len(again) == 380 and counts["failures"] == {}
+
+
+def test_failures_are_asked_again_only_when_asked_to(corpus: Path, tmp_path: Path) -> None:
+    def refuse(request: Request, answer: Completion) -> Completion:
+        if request.sample == 0 and hash(request.hash) % 3 == 0:
+            return Completion(text="No.", model="m", finish_reason="refusal")
+        return answer
+
+    augmenter = EntiGraph(triples_per_document=0)
+    texts, counts = synthesise(corpus, tmp_path / "once", augmenter, Told(refuse), max_lost=1.0)
+    lost = counts["failures"]["finish_reason refusal"]
+    assert lost > 20 and len(list(read_jsonl(tmp_path / "once" / "failures.jsonl", Failure))) == lost
+    texts, counts = synthesise(corpus, tmp_path / "twice", augmenter, Told(refuse), reask_failures=1)
+    assert len(texts) == 380 and counts["failures"] == {}
+
+
+def test_a_stage_that_loses_too_much_stops_with_the_reasons(corpus: Path, tmp_path: Path) -> None:
+    def refuse(request: Request, answer: Completion) -> Completion:
+        return answer if request.json_schema else Completion(text="No.", model="m", finish_reason="refusal")
+
+    told = Told(refuse)
+    with pytest.raises(DataError, match=r"100 of 100 texts .* \(100 finish_reason refusal\), .*max_lost = 20%"):
+        synthesise(corpus, tmp_path / "out", EntiGraph(), told)
+    assert len(told.requests) < 110, "and asks for no more"
+
+
+def test_nothing_much_is_asked_beyond_the_budget(corpus: Path, tmp_path: Path) -> None:
+    told = Told()
+    texts, _ = synthesise(corpus, tmp_path / "out", EntiGraph(), told, token_budget=8_000)
+    assert len(texts) > 100 and len(told.requests) <= 1.05 * len(texts) + 4
+
+
+def test_near_duplicates_are_reported_or_removed(corpus: Path, tmp_path: Path) -> None:
+    def same(request: Request, answer: Completion) -> Completion:
+        if request.json_schema or int(request.hash, 16) % 4:
+            return answer
+        same = " ".join(f"word{number}" for number in range(200))
+        return Completion(text=f"{same} {request.hash[:4]}", model="m")
+
+    augmenter = EntiGraph(triples_per_document=0)
+    texts, counts = synthesise(corpus, tmp_path / "reported", augmenter, Told(same))
+    found = list(read_jsonl(tmp_path / "reported" / "near_duplicates.jsonl", NearDuplicate))
+    alike = [text for text in texts if text.text.startswith("word0")]
+    assert len(texts) == 380 and counts["near_duplicates"] == len(found)
+    firsts = {text.document_id: text.id for text in reversed(alike)}
+    assert {each.id for each in found} >= {text.id for text in alike} - {*firsts.values()} and len(found) < len(
+        alike
+    ) + 40
+    kept, counts = synthesise(
+        corpus, tmp_path / "removed", augmenter, Told(same), near_duplicates=NearDuplicates.remove
+    )
+    assert len(kept) == 380 - len(found) == counts["texts"] and not {t.id for t in kept} & {each.id for each in found}
+    assert counts["tokens"] == sum(text.tokens for text in kept) and not (tmp_path / "removed/before_removal").exists()
+
+
+def test_a_long_document_is_written_about_in_parts(tmp_path: Path) -> None:
+    folder = tmp_path / "book"
+    folder.mkdir()
+    book = a_book(12)
+    (folder / "documents.jsonl").write_text(json.dumps({"id": "book", "title": book.title, "text": book.text}) + "\n")
+    told = Told()
+    augmenter = EntiGraph(max_document_tokens=1_000, max_entities=4, triples_per_document=0)
+    texts, counts = synthesise(folder, tmp_path / "out", augmenter, told)
+    graphs = list(read_jsonl(tmp_path / "out" / "graphs.jsonl", EntityGraph))
+    assert len(graphs) > 2 and {len(graph.entities) for graph in graphs} == {4}
+    assert counts["entities_left_out"] == sum(graph.left_out for graph in graphs) > 0
+    assert {text.document_id for text in texts} == {"book"} and len({text.id for text in texts}) == 6 * len(graphs)
+    assert all(len(request.user) < 7_500 for request in told.requests)
+    assert all("The whole: " in request.user for request in told.requests if not request.json_schema)
+
+
+def test_rephrasing_as_questions_with_answers(corpus: Path, tmp_path: Path) -> None:
+    texts, counts = synthesise(corpus, tmp_path / "out", Rephrase(name="qa", styles=["qa"], rounds=2), Told())
+    assert Counter(text.kind for text in texts) == {"rephrase_qa": 4}
+    assert all(text.text.startswith("Question: ") and text.text.count("\nAnswer: ") >= 20 for text in texts)
+
+
+def test_entities_are_told_apart_by_more_than_case_and_stray_marks() -> None:
+    from entigraph.synthesis.entigraph import distinct
+
+    assert distinct(["- The Lamp", "the lamp", "Orsk.", " Orsk ", "U.S. Navy", "", " - "]) == [
+        "The Lamp",
+        "Orsk",
+        "U.S. Navy",
+    ]

@@ -1,0 +1,74 @@
+import random
+
+from entigraph.records import Document, EntityGraph
+from entigraph.synthesis.base import presented
+from entigraph.synthesis.parts import Part, in_parts, pieces, with_summaries
+
+
+def a_book(chapters: int, seed: int = 0) -> Document:
+    rng = random.Random(seed)
+    words = [
+        "lamp",
+        "keeper",
+        "ledger",
+        "storm",
+        "harbour",
+        "island",
+        "letter",
+        "captain",
+        "winter",
+        "rock",
+        "oil",
+        "brother",
+    ]
+
+    def sentence() -> str:
+        return " ".join(rng.choices(words, k=rng.randint(5, 15))).capitalize() + "."
+
+    def chapter(number: int) -> str:
+        paragraphs = "\n\n".join(" ".join(sentence() for _ in range(rng.randint(2, 6))) for _ in range(5))
+        return f"# Chapter {number}\n\n{paragraphs}"
+
+    text = "\n\n".join(chapter(number) for number in range(1, chapters + 1))
+    return Document(id="book", title="The Book", text=text, meta={"author": "A. Nonymous"})
+
+
+def test_a_short_document_stays_whole() -> None:
+    book = a_book(1)
+    assert in_parts(book, 100_000) == in_parts(book, None) == [book]
+
+
+def test_parts_overlap_and_leave_nothing_out() -> None:
+    book = a_book(30)
+    parts = in_parts(book, 1_000)
+    assert len(parts) > 5 and all(len(part.text) <= 4_000 for part in parts)
+    assert [part.id for part in parts] == [f"book#{number}" for number in range(1, len(parts) + 1)]
+    for sentence in book.text.split("."):
+        assert any(sentence.strip() in part.text for part in parts)
+    for one, other in zip(parts, parts[1:], strict=False):
+        head = other.text[:200]
+        assert head in one.text or one.text.endswith(head.split(".")[0] + "."), "the next begins with the end of this"
+
+
+def test_pieces_joined_are_the_text_whatever_it_is() -> None:
+    for text in (a_book(4).text, "x" * 5_000, "word " * 2_000, "Line.\n" * 900, "", " \n\n ", "Ä" * 999 + ". B"):
+        found = pieces(text, 700)
+        assert "".join(found) == text and all(len(piece) <= 700 for piece in found)
+
+
+def test_a_new_heading_begins_a_new_piece_where_the_last_is_half_full() -> None:
+    found = pieces(a_book(12).text, 2_500)
+    assert sum(piece.lstrip().startswith("# Chapter") for piece in found) > len(found) / 2
+
+
+def test_each_part_carries_title_number_and_the_summary_of_the_whole() -> None:
+    parts = in_parts(a_book(10), 1_000)
+    graphs = {
+        part.id: EntityGraph(document_id=part.id, summary=f"What {part.id} says. " * 300, entities=["a", "b"])
+        for part in parts
+    }
+    told = list(with_summaries(parts, graphs))
+    first_line = presented(told[1]).splitlines()[1]
+    assert first_line.startswith(f'"The Book", A. Nonymous. Part 2 of {len(parts)}. The whole: What book#1 says.')
+    assert all(f"What {part.id} says." in first_line for part in parts) and len(first_line) < 2_500
+    assert all(isinstance(part, Part) and part.source == "book" for part in told)
