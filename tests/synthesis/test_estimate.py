@@ -1,0 +1,88 @@
+"""What a plan says of a synthesis, against what the synthesis then takes."""
+
+import json
+import re
+import time
+import tracemalloc
+from pathlib import Path
+
+import pytest
+
+from entigraph.llm.journaled import Archive
+from entigraph.llm.openai import OpenAICompatible
+from entigraph.records import Document
+from entigraph.synthesis.entigraph import EntiGraph
+from entigraph.synthesis.estimate import Estimate, estimate, evenly
+from entigraph.synthesis.rephrase import Rephrase
+from tests.conftest import Command
+from tests.mock_llm_server import Config, running
+
+WRITER = OpenAICompatible(model="m", base_url="http://localhost:1")
+NOTHING = Archive(None, WRITER.body)
+
+
+def documents(count: int, characters: int = 20_000) -> list[Document]:
+    return [Document(id=f"d{number}", title="T", text="word " * (characters // 5)) for number in range(count)]
+
+
+def estimated(augmenter: EntiGraph | Rephrase, budget: int | None, entities: int = 20, count: int = 3) -> Estimate:
+    return estimate(augmenter, documents(count), budget, 600, entities, NOTHING)
+
+
+def test_all_pairs_and_triples_where_nothing_bounds_them() -> None:
+    found = estimated(EntiGraph(), None)
+    assert found.total("requests") == 3 * (1 + 190 + 1140) and found.total("free") == 0
+    assert found.total("completion_tokens") == 3 * (500 + 1330 * 600)
+    assert found.total("prompt_tokens") == pytest.approx(3 * 1331 * 5_250, rel=0.05)
+    assert found.total("cached_tokens") == pytest.approx(3 * 1330 * 5_000 * 7 / 8, rel=0.05)
+
+
+def test_a_budget_bounds_them_evenly_and_pairs_come_first() -> None:
+    found = estimated(EntiGraph(), 60_000)
+    assert [share.requests - 1 for share in found.shares] == [34, 33, 33]
+    four = estimated(EntiGraph(relations_per_request=4), 240_000)
+    assert four.total("requests") == 3 + 100 and four.tokens_a_request == 2_400
+    assert estimated(Rephrase(), 60_000).total("requests") == 100
+
+
+def test_water_fills_the_small_ones_first() -> None:
+    assert evenly([5, 100, float("inf")], 45) == [5, 20, 20]
+    assert evenly([5, 5], 100) == [5, 5] == evenly([5, 5], None)
+
+
+def test_a_corpus_of_tens_of_millions_of_triples_is_planned_at_once() -> None:
+    tracemalloc.start()
+    started = time.monotonic()
+    found = estimated(EntiGraph(), 455_000_000, entities=100, count=265)
+    took, (_, peak) = time.monotonic() - started, tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert found.total("requests") == pytest.approx(455e6 / 600, rel=0.001) and took < 10 and peak < 100e6
+
+
+def test_what_is_answered_is_free_and_corrects_the_plan(command: Command, tmp_path: Path) -> None:
+    common = [
+        "llm=openai",
+        "llm.model=mock-llm",
+        "corpus.documents=2",
+        "logger=none",
+        "llm.requests_per_minute=6000",
+        "+llm.prices.mock-llm={prompt: 1.0, cached: 0.5, completion: 4.0}",
+    ]
+    with running(Config(latency_s=0.01, output_tokens=200)) as server:
+        common.append(f"llm.base_url={server.base_url}")
+        before = command(*common, "synthesis.token_budget=60000")
+        assert command(*common, "stage=corpus").returncode == 0
+        small = command(*common, "stage=synthesis", "synthesis.token_budget=20000", OPENAI_API_KEY="sk-x")
+        assert small.returncode == 0, small.stderr
+        planned = command(*common, "synthesis.token_budget=60000")
+        asked_before = server.stats()["requests"]
+        large = command(*common, "stage=synthesis", "synthesis.token_budget=60000", OPENAI_API_KEY="sk-x")
+        assert large.returncode == 0, large.stderr
+        asked = server.stats()["requests"] - asked_before
+    assert "have no entity list yet: 10 to 50 entities" in before.stdout and "minutes at the stated" in before.stdout
+    assert "no entity list" not in planned.stdout and "chronicle-001" in planned.stdout
+    (line,) = re.findall(r"in all (\S+) requests to send, (\S+) answers free", planned.stdout)
+    requests, free = (int(number.replace(",", "")) for number in line)
+    assert free == asked_before and requests == pytest.approx(asked, rel=0.1)
+    folder = max((tmp_path / "outputs/synthesis").iterdir(), key=lambda each: each.stat().st_mtime)
+    assert json.loads((folder / "manifest.json").read_text())["counts"]["requests"] == requests + free or requests > 0
