@@ -20,7 +20,7 @@ from statistics import median
 from typing import Any
 
 import prose
-from writers import PROMPT_BYTES
+from writers import KEY, PROMPT_BYTES
 
 HERE = Path(__file__).resolve().parent
 RIVALS = HERE.parent / ".rivals" / "bin" / "python"
@@ -101,7 +101,7 @@ def measure(client: str, requests: int, concurrency: int, planned: int | None = 
         command = [str(RIVALS) if client == "curator" else sys.executable, str(HERE / "writers.py"), client]
         command += [found.base_url, str(folder), "--requests", str(requests), "--concurrency", str(concurrency)]
         command += ["--planned", str(planned or requests)]
-        environment = {**os.environ, **OFFLINE, "HOME": home, "PYTHONPATH": str(HERE.parent), "OMP_NUM_THREADS": "1"}
+        environment = {**os.environ, **OFFLINE, "HOME": home, "PYTHONPATH": str(HERE.parent), "OPENAI_API_KEY": KEY}
         ran = subprocess.run(command, env=environment, capture_output=True, text=True)
         if ran.returncode:
             raise RuntimeError(f"{client} ended with {ran.returncode}:\n{ran.stderr[-3000:]}")

@@ -12,7 +12,8 @@ import random
 import resource
 import sys
 import time
-from collections.abc import Awaitable, Callable, Iterator
+from collections import deque
+from collections.abc import Awaitable, Callable, Iterable, Iterator
 from contextlib import closing
 from dataclasses import dataclass
 from functools import lru_cache
@@ -22,6 +23,7 @@ from typing import Any
 
 MODEL = "mock-llm"
 KEY = "none-needed"
+PRICE = {"prompt": 0.15, "cached": 0.075, "completion": 0.6}  # not free, so that the cost stop is on
 PROMPT_BYTES = 20_000
 REQUESTS_A_DOCUMENT = 100
 SYSTEM = "You write an analysis of how the named entities of a document are related, in the words of the document."
@@ -50,8 +52,12 @@ def document(number: int) -> str:
 
 
 def user(number: int) -> str:
-    pair = f"\n\nEntities:\n- {WORDS[number % len(WORDS)]} {number}\n- {WORDS[number // 7 % len(WORDS)]} {number + 1}"
-    return document(number // REQUESTS_A_DOCUMENT) + pair
+    return document(number // REQUESTS_A_DOCUMENT) + pair(number)
+
+
+def pair(number: int) -> str:
+    first, second = WORDS[number % len(WORDS)], WORDS[number // 7 % len(WORDS)]
+    return f"\n\nEntities:\n- {first} {number}\n- {second} {number + 1}"
 
 
 def messages(number: int) -> Any:
@@ -63,32 +69,39 @@ def entigraph(load: Load) -> Measured:
     import openai  # noqa: F401
     import pyarrow.parquet  # noqa: F401
 
-    from entigraph.llm.base import Request
+    from entigraph.llm.base import Completion, Request
     from entigraph.llm.openai import OpenAICompatible
     from entigraph.records import SyntheticText
     from entigraph.texts import write_texts
 
+    ahead: deque[tuple[int, str]] = deque()
+
     def requests() -> Iterator[Request]:
         for number in range(load.planned):
-            yield Request(system=SYSTEM, user=user(number), temperature=1.0, sample=number)
+            request = Request(system=SYSTEM, user=user(number), own=pair(number), temperature=1.0, sample=number)
+            ahead.append((number, request.hash))
+            yield request
 
-    def texts(answers: Iterator[Any]) -> Iterator[SyntheticText]:
-        for request, completion in answers:
+    def texts(answers: Iterable[Completion]) -> Iterator[SyntheticText]:
+        for completion in answers:
+            number, prompt_hash = ahead.popleft()
             if completion.finish_reason == "stop":
                 yield SyntheticText(
-                    id=f"document-{request.sample // REQUESTS_A_DOCUMENT}/pair/{request.sample}",
-                    document_id=f"document-{request.sample // REQUESTS_A_DOCUMENT}",
+                    id=f"document-{number // REQUESTS_A_DOCUMENT}/pair/harbor/method/{number}",
+                    document_id=f"document-{number // REQUESTS_A_DOCUMENT}",
                     augmenter="entigraph",
                     kind="pair",
                     about=("harbor", "method"),
                     sample=0,
                     text=completion.text,
                     writer=completion.model,
-                    prompt_hash=request.hash,
+                    prompt_hash=prompt_hash,
                     tokens=completion.usage.completion_tokens,
                 )
 
-    options = OpenAICompatible(model=MODEL, base_url=load.base_url, concurrency=load.concurrency)
+    options = OpenAICompatible(
+        model=MODEL, base_url=load.base_url, concurrency=load.concurrency, prices={MODEL: PRICE}, max_cost_usd=1e6
+    )
     began = time.perf_counter()
     with (
         options.connect(load.folder / "journal.sqlite") as llm,
