@@ -43,7 +43,7 @@ test-all: $(READY) ## all tests
 bench: $(READY) ## how long the stages take, in tokens a second
 	$(BIN)/python benchmarks/stages.py
 
-bench-client: $(READY) ## the writer client beside the bare SDK, curator (make rivals) and the paper's loop, 6 minutes
+bench-client: $(READY) ## the writer client beside the bare SDK, curator (make rivals) and the paper's loop, 5 minutes
 	$(BIN)/python benchmarks/client.py
 
 rivals: .rivals/.ready ## set up .rivals: what the benchmarks compare with and nothing else needs
