@@ -5,10 +5,10 @@ READY := .venv/.ready
 export TOKENIZERS_PARALLELISM := false
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo smoke check format test test-all bench clean
+.PHONY: help install demo smoke check format test test-all bench bench-client rivals clean
 
 help: ## what there is to make
-	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-10s %s\n", $$1, $$2}'
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
 
 $(READY): pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "error: Python 3.11 or newer is needed; name one: make PYTHON=/path/to/python3.11"; exit 1; }
@@ -43,6 +43,16 @@ test-all: $(READY) ## all tests
 bench: $(READY) ## how long the stages take, in tokens a second
 	$(BIN)/python benchmarks/stages.py
 
-clean: ## remove what was built here, .venv and outputs/ excepted
+bench-client: $(READY) ## the writer client beside the bare SDK, curator (make rivals) and the paper's loop, 5 minutes
+	$(BIN)/python benchmarks/client.py
+
+rivals: .rivals/.ready ## set up .rivals: what the benchmarks compare with and nothing else needs
+
+.rivals/.ready: Makefile
+	$(PYTHON) -m venv .rivals
+	.rivals/bin/python -m pip install --quiet --disable-pip-version-check bespokelabs-curator==0.1.31
+	@touch $@
+
+clean: ## remove what was built here, .venv, .rivals and outputs/ excepted
 	rm -rf build dist .mypy_cache .ruff_cache .pytest_cache .import_linter_cache
-	find . -name __pycache__ -not -path './.venv/*' -prune -exec rm -rf {} +
+	find . -name __pycache__ -not -path './.venv/*' -not -path './.rivals/*' -prune -exec rm -rf {} +

@@ -1,0 +1,287 @@
+"""The writer client beside the bare SDK, bespokelabs-curator and the loop of the paper's code, in one run.
+
+python benchmarks/client.py [--json FILE]        (make bench-client; make rivals first, for curator)
+
+A loopback server in its own process answers after 200 ms; each client runs in a process of its own (writers.py).
+Server and clients share the machine: read the ratios, not the seconds.
+"""
+
+import argparse
+import json
+import os
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterable, Sequence
+from contextlib import ExitStack
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+import prose
+from writers import KEY, PROMPT_BYTES
+
+HERE = Path(__file__).resolve().parent
+RIVALS = HERE.parent / ".rivals" / "bin" / "python"
+OURS, BARE = "entigraph", "openai_aiohttp"
+CONCURRENCY, LATENCY_S, ANSWER_TOKENS, CHARACTERS_A_TOKEN = 256, 0.2, 600, 4
+STARTED = 400  # requests of the small run, whose CPU is the start-up
+# How many requests a client is sent, of the 5,000 of the fast ones, and how many at once.
+SHARE = {OURS: (1.0, CONCURRENCY), BARE: (1.0, CONCURRENCY), "openai_httpx": (0.3, CONCURRENCY)}
+SHARE |= {"curator": (0.3, CONCURRENCY), "authors": (0.004, 1)}
+CAP = {"rpm": 1200, "burst_s": 1.0}
+CAP_CONCURRENCY, CAP_REQUESTS = 64, (100, 300)
+# Nothing but loopback, and no telemetry.
+OFFLINE = {
+    "TELEMETRY_ENABLED": "false",
+    "LITELLM_LOCAL_MODEL_COST_MAP": "True",
+    "HF_HUB_OFFLINE": "1",
+    "CURATOR_DISABLE_RICH_DISPLAY": "1",
+}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Measured:
+    """What one run of one client took, by its own process, the server's count and the files it left."""
+
+    client: str
+    requests: int
+    answered: int
+    wall_s: float
+    cpu_s: float
+    peak_bytes: int
+    server: dict[str, Any] = field(repr=False)
+    files: dict[str, int] = field(repr=False)
+
+    @property
+    def rate(self) -> float:
+        return self.answered / self.wall_s
+
+    @property
+    def disk_bytes(self) -> int:
+        return sum(self.files.values())
+
+    def bytes_of(self, beginning: str) -> int:
+        return sum(size for name, size in self.files.items() if name.startswith(beginning))
+
+
+@dataclass(frozen=True, kw_only=True)
+class Row:
+    """One client over the rounds: medians. `cpu_ms` is client CPU a request beyond start-up."""
+
+    client: str
+    requests: int
+    whole: float
+    steady: float
+    cpu_ms: float
+    connections: int
+    open_at_most: int
+    peak_mb: float
+    disk_bytes: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class Target:
+    name: str
+    limit: str
+    found: float
+    met: bool
+
+
+def measure(client: str, requests: int, concurrency: int, planned: int | None = None, **server: Any) -> Measured:
+    """One client in a new process against a new server. Raises RuntimeError with what the client printed."""
+    sys.path.insert(0, str(HERE.parent))
+    from tests.mock_llm_server import spawned
+
+    with ExitStack() as held:
+        folder = Path(held.enter_context(tempfile.TemporaryDirectory()))
+        home = held.enter_context(tempfile.TemporaryDirectory())
+        found = held.enter_context(spawned(**{"latency_s": LATENCY_S, "output_tokens": ANSWER_TOKENS, **server}))
+        command = [str(RIVALS) if client == "curator" else sys.executable, str(HERE / "writers.py"), client]
+        command += [found.base_url, str(folder), "--requests", str(requests), "--concurrency", str(concurrency)]
+        command += ["--planned", str(planned or requests)]
+        environment = {**os.environ, **OFFLINE, "HOME": home, "PYTHONPATH": str(HERE.parent), "OPENAI_API_KEY": KEY}
+        ran = subprocess.run(command, env=environment, capture_output=True, text=True)
+        if ran.returncode:
+            raise RuntimeError(f"{client} ended with {ran.returncode}:\n{ran.stderr[-3000:]}")
+        files = {str(path.relative_to(folder)): path.stat().st_size for path in folder.rglob("*") if path.is_file()}
+        told = json.loads(ran.stdout.splitlines()[-1])
+        return Measured(client=client, requests=requests, server=found.stats(), files=files, **told)
+
+
+def speed(clients: Sequence[str], requests: int, rounds: int) -> tuple[list[Row], float, float]:
+    """Rows, and the median over the rounds of our rate by the bare client's: whole and steady."""
+    small: dict[str, list[Measured]] = {client: [] for client in clients}
+    large: dict[str, list[Measured]] = {client: [] for client in clients}
+    for turn in range(rounds):
+        for client in clients if turn % 2 == 0 else reversed(clients):
+            share, concurrency = SHARE[client]
+            count = max(10, int(share * requests))
+            small[client].append(measure(client, min(STARTED, count // 5), concurrency))
+            large[client].append(measure(client, count, concurrency))
+            note(f"round {turn + 1} of {rounds}: {client}, {large[client][-1].rate:,.0f} requests/s")
+    pairs = list(zip(large[OURS], large[BARE], strict=True))
+    whole = median(ours.rate / bare.rate for ours, bare in pairs)
+    steady = median(ours.server["steady_rps"] / bare.server["steady_rps"] for ours, bare in pairs)
+    return [row(small[client], large[client]) for client in clients], whole, steady
+
+
+def row(small: Sequence[Measured], large: Sequence[Measured]) -> Row:
+    one = large[0]
+    return Row(
+        client=one.client,
+        requests=one.requests,
+        whole=median(run.rate for run in large),
+        # One request at a time has no ramp, and too few requests for the server's own figure.
+        steady=median(run.server["steady_rps"] or run.rate for run in large),
+        cpu_ms=median(
+            1e3 * (big.cpu_s - few.cpu_s) / (big.requests - few.requests) for few, big in zip(small, large, strict=True)
+        ),
+        connections=max(run.server["connections"] - 1 for run in large),  # one is ours, that asks for the figures
+        open_at_most=max(run.server["max_connections"] for run in large),
+        peak_mb=max(run.peak_bytes for run in large) / 1e6,
+        disk_bytes=one.disk_bytes / one.answered,
+    )
+
+
+def memory() -> dict[str, float]:
+    """Peak MB of our client by how many requests were sent and how many planned."""
+    sizes = {}
+    for sent, planned in ((1_000, 10_000), (1_000, 1_000_000), (10_000, 1_000_000)):
+        found = measure(OURS, sent, CONCURRENCY, planned=planned)
+        sizes[f"{sent:,} sent of {planned:,} planned"] = found.peak_bytes / 1e6
+        note(f"memory: {sent:,} sent of {planned:,} planned")
+    return sizes
+
+
+def disk() -> dict[str, float]:
+    """Bytes kept for each byte of natural text, each text once."""
+    texts = prose.texts(ANSWER_TOKENS * CHARACTERS_A_TOKEN)
+    with tempfile.NamedTemporaryFile("w", suffix=".json") as file:
+        json.dump(texts, file)
+        file.flush()
+        found = measure(OURS, len(texts), CONCURRENCY, texts=file.name)
+    size = sum(len(text.encode()) for text in texts)
+    journal, parquet = found.bytes_of("journal"), found.bytes_of("texts-")
+    return {"texts": len(texts), "journal": journal / size, "parquet": parquet / size, "all": found.disk_bytes / size}
+
+
+def cap(clients: Iterable[str]) -> list[dict[str, Any]]:
+    """What a limit does that no client was told."""
+    rows = []
+    for client in clients:
+        for requests in CAP_REQUESTS:
+            found = measure(client, requests, CAP_CONCURRENCY, **CAP)
+            a_second = CAP["rpm"] / 60
+            ideal = (requests - a_second * CAP["burst_s"]) / a_second + LATENCY_S
+            rows.append(
+                {
+                    "client": client,
+                    "requests": requests,
+                    "answered": found.answered,
+                    "sent": found.server["requests"],
+                    "refused": found.server["status"].get("429", 0),
+                    "early": found.server["early_retries"],
+                    "wall_s": found.wall_s,
+                    "by_ideal": found.wall_s / ideal,
+                }
+            )
+            note(f"cap: {client}, {requests} requests")
+    return rows
+
+
+def targets(
+    rows: Sequence[Row], whole: float, sizes: dict[str, float], kept: dict[str, float], caps: Iterable[dict[str, Any]]
+) -> list[Target]:
+    ours = next(row for row in rows if row.client == OURS)
+    capped = [row for row in caps if row["client"] == OURS]
+    peaks = list(sizes.values())
+    figures = (
+        ("client CPU beyond start-up, ms a request", "<=", 1.25, ours.cpu_ms),
+        ("rate by that of the bare openai[aiohttp]", ">=", 0.85, whole),
+        ("connections beyond the concurrency", "<=", 8, max(ours.connections, ours.open_at_most) - CONCURRENCY),
+        ("peak memory, MB", "<=", 200, max(*peaks, ours.peak_mb)),
+        ("peak memory, most by least", "<=", 1.1, max(peaks) / min(peaks)),
+        ("journal and Parquet by natural text", "<=", 1.3, kept["all"]),
+        ("cap: requests without an answer", "<=", 0, sum(row["requests"] - row["answered"] for row in capped)),
+        ("cap: 429s by requests", "<=", 0.05, max(row["refused"] / row["requests"] for row in capped)),
+        ("cap: wall time by the ideal", "<=", 1.2, max(row["by_ideal"] for row in capped)),
+        ("cap: sent before Retry-After", "<=", 0, sum(row["early"] for row in capped)),
+    )
+    return [
+        Target(
+            name=name, limit=f"{sign} {limit:g}", found=found, met=found <= limit if sign == "<=" else found >= limit
+        )
+        for name, sign, limit, found in figures
+    ]
+
+
+def table(head: Sequence[str], lines: Iterable[Sequence[str]]) -> None:
+    cells = [list(head), *map(list, lines)]
+    widths = [max(len(cell) for cell in column) for column in zip(*cells, strict=True)]
+    for first, *rest in cells:
+        print("  ".join([first.ljust(widths[0]), *(c.rjust(w) for c, w in zip(rest, widths[1:], strict=True))]))
+    print()
+
+
+def note(line: str) -> None:
+    print(line, file=sys.stderr, flush=True)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--requests", type=int, default=5_000, help="of the fast clients; slow ones get a share")
+    parser.add_argument("--rounds", type=int, default=3, help="interleaved; medians are printed")
+    parser.add_argument("--json", type=Path, help="a file for the figures")
+    given = parser.parse_args()
+    clients = list(SHARE)
+    if not RIVALS.exists():
+        clients.remove("curator")
+        note("no curator: `make rivals` sets up .rivals with it")
+
+    rows, whole, steady = speed(clients, given.requests, given.rounds)
+    sizes, kept = memory(), disk()
+    caps = cap([client for client in clients if client != "authors"])  # too slow to meet a limit
+    judged = targets(rows, whole, sizes, kept, caps)
+
+    print(
+        f"{CONCURRENCY} at once (authors: 1), {1e3 * LATENCY_S:.0f} ms, prompts of {PROMPT_BYTES / 1e3:.0f} kB, "
+        f"answers of {ANSWER_TOKENS} tokens; medians of {given.rounds} interleaved rounds"
+    )
+    table(
+        ("client", "requests", "whole/s", "steady/s", "CPU ms", "connections", "open at most", "peak MB", "disk B"),
+        (
+            (r.client, f"{r.requests:,}", f"{r.whole:,.0f}", f"{r.steady:,.0f}", f"{r.cpu_ms:.2f}")
+            + (f"{r.connections:,}", f"{r.open_at_most:,}", f"{r.peak_mb:.0f}", f"{r.disk_bytes:,.0f}")
+            for r in rows
+        ),
+    )
+    print(f"{OURS} by {BARE}, medians of the rounds: {whole:.2f} whole, {steady:.2f} steady\n")
+    table(("peak memory of entigraph", "MB"), ((name, f"{size:.0f}") for name, size in sizes.items()))
+    print(
+        f"{kept['texts']:.0f} natural texts (docstrings of Python and NumPy) of {ANSWER_TOKENS * CHARACTERS_A_TOKEN:,} "
+        f"characters: journal {kept['journal']:.2f}, Parquet {kept['parquet']:.2f}, together {kept['all']:.2f} "
+        "bytes kept for each byte of text\n"
+    )
+    print(f"A cap of {CAP['rpm']:,} a minute that nobody was told, {CAP_CONCURRENCY} at once")
+    table(
+        ("client", "requests", "answered", "sent", "429s", "early", "wall s", "by ideal"),
+        (
+            (r["client"], *(f"{r[key]}" for key in ("requests", "answered", "sent", "refused", "early")))
+            + (f"{r['wall_s']:.1f}", f"{r['by_ideal']:.2f}")
+            for r in caps
+        ),
+    )
+    table(
+        ("target", "limit", "found", ""),
+        ((t.name, t.limit, f"{t.found:.3g}", "met" if t.met else "MISSED") for t in judged),
+    )
+    if given.json:
+        figures = {"clients": [asdict(row) for row in rows], "by_bare": {"whole": whole, "steady": steady}}
+        figures |= {"memory_mb": sizes, "disk_by_text": kept, "cap": caps, "targets": [asdict(t) for t in judged]}
+        given.json.write_text(json.dumps(figures, indent=1) + "\n")
+
+
+if __name__ == "__main__":
+    main()

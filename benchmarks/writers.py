@@ -1,0 +1,226 @@
+"""The clients that benchmarks/client.py compares: one function a client, each run in a process of its own.
+
+Needs of the Python that runs it only what the chosen client imports, so that a rival can have its own environment.
+Prints one line of JSON: answers, seconds from the call to the return (imports apart), CPU seconds, peak memory.
+"""
+
+import argparse
+import asyncio
+import json
+import os
+import random
+import resource
+import sys
+import time
+from collections import deque
+from collections.abc import Awaitable, Callable, Iterable, Iterator
+from contextlib import closing
+from dataclasses import dataclass
+from functools import lru_cache
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+MODEL = "mock-llm"
+KEY = "none-needed"
+PRICE = {"prompt": 0.15, "cached": 0.075, "completion": 0.6}  # not free, so that the cost stop is on
+PROMPT_BYTES = 20_000
+REQUESTS_A_DOCUMENT = 100
+SYSTEM = "You write an analysis of how the named entities of a document are related, in the words of the document."
+WORDS = ["harbor", "method", "orbit", "signal", "valley", "report", "engine", "garden", "letter", "reason", "vessel"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Load:
+    """`requests` are asked of `planned`; the server is at `base_url`, and `folder` takes what a client keeps."""
+
+    base_url: str
+    requests: int
+    planned: int
+    concurrency: int
+    folder: Path
+
+
+Measured = tuple[int, float]  # answers, seconds
+
+
+@lru_cache(maxsize=4)
+def document(number: int) -> str:
+    draw = random.Random(number)
+    text = ". ".join(" ".join(draw.choices(WORDS, k=12)).capitalize() for _ in range(PROMPT_BYTES // 60))
+    return text[: PROMPT_BYTES - 200]
+
+
+def user(number: int) -> str:
+    return document(number // REQUESTS_A_DOCUMENT) + pair(number)
+
+
+def pair(number: int) -> str:
+    first, second = WORDS[number % len(WORDS)], WORDS[number // 7 % len(WORDS)]
+    return f"\n\nEntities:\n- {first} {number}\n- {second} {number + 1}"
+
+
+def messages(number: int) -> Any:
+    return [{"role": "system", "content": SYSTEM}, {"role": "user", "content": user(number)}]
+
+
+def entigraph(load: Load) -> Measured:
+    """Everything on: limits, cost stop, journal, and the answers as Parquet with their provenance."""
+    import openai  # noqa: F401
+    import pyarrow.parquet  # noqa: F401
+
+    from entigraph.llm.base import Completion, Request
+    from entigraph.llm.openai import OpenAICompatible
+    from entigraph.records import SyntheticText
+    from entigraph.texts import write_texts
+
+    ahead: deque[tuple[int, str]] = deque()
+
+    def requests() -> Iterator[Request]:
+        for number in range(load.planned):
+            request = Request(system=SYSTEM, user=user(number), own=pair(number), temperature=1.0, sample=number)
+            ahead.append((number, request.hash))
+            yield request
+
+    def texts(answers: Iterable[Completion]) -> Iterator[SyntheticText]:
+        for completion in answers:
+            number, prompt_hash = ahead.popleft()
+            if completion.finish_reason == "stop":
+                yield SyntheticText(
+                    id=f"document-{number // REQUESTS_A_DOCUMENT}/pair/harbor/method/{number}",
+                    document_id=f"document-{number // REQUESTS_A_DOCUMENT}",
+                    augmenter="entigraph",
+                    kind="pair",
+                    about=("harbor", "method"),
+                    sample=0,
+                    text=completion.text,
+                    writer=completion.model,
+                    prompt_hash=prompt_hash,
+                    tokens=completion.usage.completion_tokens,
+                )
+
+    options = OpenAICompatible(
+        model=MODEL, base_url=load.base_url, concurrency=load.concurrency, prices={MODEL: PRICE}, max_cost_usd=1e6
+    )
+    began = time.perf_counter()
+    with (
+        options.connect(load.folder / "journal.sqlite") as llm,
+        closing(llm.complete(requests())) as answers,  # type: ignore[type-var]
+    ):
+        count = write_texts(load.folder, texts(islice(answers, load.requests)))
+    return count, time.perf_counter() - began
+
+
+def openai_aiohttp(load: Load) -> Measured:
+    """The SDK with its aiohttp transport and a semaphore; answers stay in memory."""
+    from openai import DefaultAioHttpClient
+
+    return asyncio.run(sdk(load, DefaultAioHttpClient))
+
+
+def openai_httpx(load: Load) -> Measured:
+    """The SDK as it comes."""
+    from openai import DefaultAsyncHttpxClient
+
+    return asyncio.run(sdk(load, DefaultAsyncHttpxClient))
+
+
+async def sdk(load: Load, transport: Callable[[], Any]) -> Measured:
+    from openai import APIError, AsyncOpenAI
+
+    began = time.perf_counter()
+    slots = asyncio.Semaphore(load.concurrency)
+    async with AsyncOpenAI(api_key=KEY, base_url=load.base_url, http_client=transport()) as client:
+
+        async def ask(number: int) -> str | None:
+            async with slots:
+                try:
+                    answer = await client.chat.completions.create(
+                        model=MODEL, messages=messages(number), temperature=1.0, seed=number
+                    )
+                except APIError:
+                    return None
+                return answer.choices[0].message.content
+
+        asked: list[Awaitable[str | None]] = [ask(number) for number in range(load.requests)]
+        answers = await asyncio.gather(*asked)
+    return sum(answer is not None for answer in answers), time.perf_counter() - began
+
+
+def curator(load: Load) -> Measured:
+    """bespokelabs-curator, told that nothing but `concurrency` limits it; made to need only the loopback server."""
+    import litellm
+
+    # The encoding that it would download comes with litellm.
+    os.environ["TIKTOKEN_CACHE_DIR"] = str(Path(litellm.__file__).parent / "litellm_core_utils" / "tokenizers")
+    from bespokelabs import curator
+
+    class Writer(curator.LLM):  # type: ignore[misc]
+        def prompt(self, input: dict[str, int]) -> Any:
+            return messages(input["number"])
+
+        def parse(self, input: dict[str, int], response: str) -> dict[str, Any]:
+            return {"number": input["number"], "text": response}
+
+    began = time.perf_counter()
+    limits = {
+        "base_url": load.base_url,
+        "api_key": KEY,
+        "max_concurrent_requests": load.concurrency,
+        "max_requests_per_minute": 1_000_000,  # untold it sends 200, and 100,000 tokens
+        "max_tokens_per_minute": 10**11,
+        "require_all_responses": False,
+    }
+    writer = Writer(model_name=MODEL, backend="openai", backend_params=limits, generation_params={"temperature": 1.0})
+    found = writer([{"number": number} for number in range(load.requests)], working_dir=str(load.folder / "curator"))
+    return sum(bool(row["text"]) for row in found.dataset), time.perf_counter() - began
+
+
+def authors(load: Load) -> Measured:
+    """The loop of the paper's code, rebuilt: one request at a time, a client for each, the whole file rewritten."""
+    from openai import OpenAI
+
+    began = time.perf_counter()
+    answers: list[str | None] = []
+    for number in range(load.requests):
+        client = OpenAI(api_key=KEY, base_url=load.base_url)
+        answer = client.chat.completions.create(model=MODEL, messages=messages(number), temperature=1.0, seed=number)
+        answers.append(answer.choices[0].message.content)
+        with (load.folder / "answers.json").open("w") as file:
+            json.dump(answers, file)
+    return len(answers), time.perf_counter() - began
+
+
+def peak_memory() -> int:
+    """Bytes. Linux's own getrusage would count the process that started this one."""
+    with Path("/proc/self/status").open() as lines:
+        return next(int(line.split()[1]) * 1024 for line in lines if line.startswith("VmHWM"))
+
+
+CLIENTS: dict[str, Callable[[Load], Measured]] = {
+    client.__name__: client for client in (entigraph, openai_aiohttp, openai_httpx, curator, authors)
+}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("client", choices=CLIENTS)
+    parser.add_argument("base_url")
+    parser.add_argument("folder", type=Path)
+    for name in ("requests", "planned", "concurrency"):
+        parser.add_argument(f"--{name}", type=int, required=True)
+    given = vars(parser.parse_args())
+    result, sys.stdout = sys.stdout, sys.stderr  # a rival may print
+    answered, wall_s = CLIENTS[given.pop("client")](Load(**given))
+    used = resource.getrusage(resource.RUSAGE_SELF)
+    measured = {
+        "answered": answered,
+        "wall_s": wall_s,
+        "cpu_s": used.ru_utime + used.ru_stime,
+        "peak_bytes": peak_memory(),
+    }
+    print(json.dumps(measured), file=result)
+
+
+if __name__ == "__main__":
+    main()
