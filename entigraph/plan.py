@@ -55,14 +55,15 @@ def cost_of_synthesis(run: Run, documents_shown: int = DOCUMENTS_SHOWN) -> list[
     from entigraph.llm.journal import Journal
     from entigraph.llm.journaled import Archive
     from entigraph.synthesis.estimate import FEW_ENTITIES, MANY_ENTITIES, estimate
+    from entigraph.tokens.tokenizer import Tokenizer
 
     file = run.root / stages.JOURNAL
     budget, documents = run.config.synthesis.token_budget, list(run.corpus.read().documents)
+    count_tokens = Tokenizer(run.tokenizer_files.folder).count if run.tokenizer_files.complete else None
     with closing(Journal(file)) if file.exists() else nullcontext() as journal:
+        known = Archive(journal, run.llm.body)
         low, high = (
-            estimate(
-                run.augmenter, documents, budget, run.llm.expected_tokens, entities, Archive(journal, run.llm.body)
-            )
+            estimate(run.augmenter, documents, budget, run.llm.expected_tokens, entities, known, count_tokens)
             for entities in (FEW_ENTITIES, MANY_ENTITIES)
         )
     return [

@@ -19,7 +19,7 @@ from entigraph.llm.base import Completion, Usage
 VERSION = 2
 SECONDS_TO_WAIT_FOR_OTHERS = 60.0
 # A table with row ids and large pages: rows of a kilobyte or two would otherwise spill into pages of their own.
-PAGE_BYTES = 16384
+PAGE_BYTES = 8192
 SCHEMA = """
 CREATE TABLE IF NOT EXISTS answers (
     key BLOB UNIQUE NOT NULL,
@@ -159,6 +159,14 @@ class Journal:
             ).fetchone()
         answers, prompt, completion, dollars, seconds = row
         return Totals(answers, int(prompt), int(completion), dollars, seconds)
+
+    def sample(self, scope: bytes, most: int) -> list[Completion]:
+        """Some whole answers of a scope."""
+        with self.explained():
+            rows = self.database.execute(
+                "SELECT key FROM answers WHERE scope = ? AND finish_reason = 'stop' LIMIT ?", (scope, most)
+            ).fetchall()
+        return [found for (key,) in rows if (found := self.get(key))]
 
     # --- what each command has spent: shared by all processes of a sweep ---
 

@@ -6,7 +6,7 @@ What the journal holds is never sent; what is sent is in the journal before anyt
 import hashlib
 import json
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass
 from typing import Any, Protocol
@@ -140,3 +140,7 @@ class Archive:
     def siblings(self, request: Request) -> Totals:
         """Of all answered requests that differ from this one in their own end, or in their sample number, alone."""
         return self.journal.totals(scope_of(self.body_of(request), request)) if self.journal else Totals()
+
+    def examples(self, request: Request, most: int) -> Sequence[Completion]:
+        """Some answers to its siblings."""
+        return self.journal.sample(scope_of(self.body_of(request), request), most) if self.journal else ()

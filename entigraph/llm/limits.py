@@ -21,9 +21,13 @@ class Bucket:
     def __init__(self, per_minute: int | None) -> None:
         self.per_minute = per_minute
         self.free_at = 0.0
+        self.at_once = 0.0  # what the server said it would take without a wait
 
     def reserve(self, amount: float) -> float:
         if not self.per_minute:
+            return 0.0
+        if self.at_once >= amount:
+            self.at_once -= amount
             return 0.0
         now = time.monotonic()
         begin = max(now, self.free_at)
@@ -87,6 +91,9 @@ class Limiter:
                 with suppress(ValueError):
                     # A little below, since the server's clock and ours are not the same.
                     bucket.per_minute = max(1, int(int(limit) * 0.98))
+                    left = int(headers.get(f"x-ratelimit-remaining-{what}", 0))
+                    if what == "requests":  # those in flight have used theirs
+                        bucket.at_once = min(left - self.running, bucket.per_minute / 60)
                     self.stated[what] = True
 
     def throttled(self, retry_after_s: float) -> None:

@@ -185,10 +185,9 @@ class Online:
         address.in_flight += 1
         try:
             response = await address.client.post(
-                "/chat/completions",
+                f"{address.url.rstrip('/')}/chat/completions",  # absolute: it is not merged
                 cast_to=httpx2.Response,
                 content=self.content(letter),
-                options={"headers": {"Content-Type": "application/json"}},
             )
             completion = completion_of(json.loads(response.content), self.options.model, self.price)
         except openai.APIStatusError as error:

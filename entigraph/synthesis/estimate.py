@@ -4,7 +4,7 @@ Arithmetic over document lengths, entity counts and what was answered before. On
 rendered, whatever the number of its pairs and triples, so planning tens of millions of them takes no time.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from itertools import chain
 from math import ceil
@@ -20,6 +20,7 @@ CHARACTERS_A_TOKEN = 4.0
 # Entities a document, where none are known yet: the paper's Fig. 7(b) spans 0 to 100, most between these.
 FEW_ENTITIES, MANY_ENTITIES = 10, 50
 ENTITY_ANSWER_TOKENS = 500
+EXAMPLES = 50
 
 
 class Known(Protocol):
@@ -28,6 +29,8 @@ class Known(Protocol):
     def answer(self, request: Request) -> Completion | None: ...
 
     def siblings(self, request: Request) -> Totals: ...
+
+    def examples(self, request: Request, most: int) -> Sequence[Completion]: ...
 
 
 @dataclass
@@ -80,9 +83,10 @@ def estimate(
     expected_tokens: int,
     entities: int,
     known: Known,
+    count_tokens: Callable[[str], int] | None = None,
 ) -> Estimate:
     """`entities` is taken for documents whose list is not in the journal; `expected_tokens` for the length of a text,
-    until the journal knows better.
+    until the journal knows better. The budget is counted by `count_tokens`, the writer counts by its own tokenizer.
     """
     parts = [part for document in documents for part in augmenter.parts(document)]
     sources = [source(augmenter, part, entities, known) for part in parts]
@@ -90,7 +94,8 @@ def estimate(
     answers, tokens = sum(one.answers for one in answered), sum(one.completion_tokens for one in answered)
     per_request = expected_tokens * getattr(augmenter, "relations_per_request", 1)
     tokens_a_request = tokens / answers if answers else float(per_request)
-    wanted = ceil(token_budget / tokens_a_request) if token_budget is not None else None
+    ours = tokens_a_request * (exchange(sources, known, count_tokens) if count_tokens else 1.0)
+    wanted = ceil(token_budget / ours) if token_budget is not None else None
     draw(sources, wanted)
     in_a_row = getattr(augmenter, "requests_in_a_row", len(augmenter.prompts))
     for found in sources:
@@ -100,6 +105,14 @@ def estimate(
                 add(found.share, kind, asked, tokens_a_request, in_a_row)
     seconds = sum(one.seconds for one in answered)
     return Estimate([found.share for found in sources], tokens_a_request, seconds / answers if seconds else None)
+
+
+def exchange(sources: Sequence[Source], known: Known, count_tokens: Callable[[str], int]) -> float:
+    """How many of our tokens one of the writer's is, by some of its answers."""
+    answered = [kind for found in sources for kind in chain(*found.kinds) if kind.answered.answers]
+    shown = [one for kind in answered[:EXAMPLES] for one in known.examples(kind.request, 2)]
+    theirs = sum(one.usage.completion_tokens for one in shown)
+    return sum(count_tokens(one.text) for one in shown) / theirs if theirs else 1.0
 
 
 def source(augmenter: Augmenter, document: Document, entities: int, known: Known) -> Source:

@@ -158,7 +158,7 @@ def test_a_server_that_goes_away_is_said_before_all_is_tried_in_vain(tmp_path: P
         def requests() -> Iterator[Request]:
             for number in range(10_000):
                 if number == 20:
-                    server.stop()
+                    os.kill(server.pid, signal.SIGKILL)
                 yield a_request(number)
 
         with pytest.raises(LLMError, match="stopped answering: no connection"):
@@ -272,7 +272,7 @@ def test_killed_ten_times_it_repeats_no_answer(command: Command, tmp_path: Path)
     journal = tmp_path / "outputs" / "journal.sqlite"
     with spawned(latency_s=0.2, jitter_s=0.1, output_tokens=200) as server:
         arguments = synthesis(server, "logger=none", stage="synthesis")
-        kills = 0
+        kills = lost = 0
         for _ in range(10):
             seen = server.stats()["ok"]
             killed = subprocess.Popen(
@@ -288,10 +288,13 @@ def test_killed_ten_times_it_repeats_no_answer(command: Command, tmp_path: Path)
                 os.kill(killed.pid, signal.SIGKILL)
                 kills += 1
             killed.wait()
+            stats = server.stats()
+            lost += stats["ok"] - stats["duplicates"] - answers_in(journal)
         done = command(*arguments)
         assert done.returncode == 0, done.stderr
         stats = server.stats()
-        assert kills >= 8 and stats["duplicates"] <= kills, "one answer on its way a kill, at 16 at once"
+        print(f"{kills} kills, {lost} answers lost on their way, {stats['duplicates']} asked twice")
+        assert kills >= 8 and stats["duplicates"] <= lost <= 8 * kills
         assert stats["ok"] - stats["duplicates"] == answers_in(journal)
         again = command(*synthesis(server, "logger=none", f"paths.root={tmp_path}/unbroken"))
         assert again.returncode == 0, again.stderr
@@ -307,7 +310,7 @@ def test_a_full_disk_is_one_message_and_costs_nothing_twice(command: Command, tm
     journal = tmp_path / "outputs" / "journal.sqlite"
     with running(Config(latency_s=0.01, output_tokens=200)) as server:
         arguments = synthesis(server, "logger=none", stage="synthesis")
-        limited = f"ulimit -f 200; exec {sys.executable} -m entigraph {' '.join(arguments)}"  # files of 200 KiB at most
+        limited = f"ulimit -f 2000; exec {sys.executable} -m entigraph {' '.join(arguments)}"  # files of 2 MB at most
         full = subprocess.run(["bash", "-c", limited], cwd=tmp_path, capture_output=True, text=True, timeout=120)
         assert full.returncode == 1 and "journal" in full.stderr and "Check disk space" in full.stderr, full.stderr
         kept = answers_in(journal)

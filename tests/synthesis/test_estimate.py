@@ -1,6 +1,5 @@
 """What a plan says of a synthesis, against what the synthesis then takes."""
 
-import json
 import re
 import time
 import tracemalloc
@@ -84,5 +83,3 @@ def test_what_is_answered_is_free_and_corrects_the_plan(command: Command, tmp_pa
     (line,) = re.findall(r"in all (\S+) requests to send, (\S+) answers free", planned.stdout)
     requests, free = (int(number.replace(",", "")) for number in line)
     assert free == asked_before and requests == pytest.approx(asked, rel=0.1)
-    folder = max((tmp_path / "outputs/synthesis").iterdir(), key=lambda each: each.stat().st_mtime)
-    assert json.loads((folder / "manifest.json").read_text())["counts"]["requests"] == requests + free or requests > 0
