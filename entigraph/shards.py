@@ -68,7 +68,7 @@ class ShardWriter:
         return ids + (os.pread(self.labels[shard], length, offset) if self.labelled else b"")
 
     def finish(self, ends: "NDArray[np.int64]", block_length: int | None) -> None:
-        """Describe the files. `ends`: of all texts, in the order of the tokens."""
+        """Describe the files. `ends`: of all texts, in the order of the tokens; padding is written down as a text."""
         import numpy as np
 
         in_shards = np.diff(np.searchsorted(ends, self.starts, side="right"))
@@ -84,6 +84,8 @@ class ShardWriter:
                 for number, (tokens, documents) in enumerate(zip(self.sizes, in_shards, strict=True))
             ),
         )
+        if block_length:
+            ends = np.union1d(ends, np.arange(block_length, self.starts[-1] + 1, block_length))
         np.save(self.folder / ENDS, ends)
         if self.labelled:
             write_json(self.folder / PACKING, {"block_length": block_length, "labels": True})
