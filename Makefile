@@ -42,6 +42,8 @@ test-all: $(READY) ## all tests
 
 bench: $(READY) ## how long the stages take, in tokens a second
 	$(BIN)/python benchmarks/stages.py
+	$(BIN)/python benchmarks/tokens.py
+	$(BIN)/python benchmarks/data_path.py
 
 bench-client: $(READY) ## the writer client beside the bare SDK, curator (make rivals) and the paper's loop, 5 minutes
 	$(BIN)/python benchmarks/client.py

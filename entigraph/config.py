@@ -57,9 +57,16 @@ class Synthesis:
 
 @dataclass
 class Tokens:
-    """`budget` is the longest prefix of whole texts within so many tokens; null: all of them."""
+    """`budget` is the longest prefix of whole texts within so many tokens; null: all of them.
+
+    `block_length`: texts lie whole in blocks of so many tokens; one that is longer is skipped, or cut (`too_long`).
+    `encoder` auto: gigatoken where it agrees with Hugging Face's tokenizers; tokenizers: never.
+    """
 
     budget: int | None = None
+    block_length: int | None = None
+    too_long: str = "skip"
+    encoder: str = "auto"
 
 
 @dataclass

@@ -98,8 +98,23 @@ class Run:
         if positions and self.data.context_length > positions:
             length = self.data.context_length
             problems.append(f"data.context_length: {length:,} found; the model has {positions:,} positions")
-        refuse(problems + self.budget_problems() + self.replay_problems())
+        refuse(problems + self.packing_problems() + self.budget_problems() + self.replay_problems())
         refuse(self.known_shortage())
+
+    def packing_problems(self) -> list[str]:
+        tokens, length = self.config.tokens, self.data.context_length
+        problems = [
+            f"tokens.{key}: {tokens[key]!r} found, {' or '.join(known)} expected"
+            for key, known in (("too_long", ("skip", "cut")), ("encoder", ("auto", "tokenizers")))
+            if tokens[key] not in known
+        ]
+        if tokens.block_length not in (None, length):
+            problems.append(
+                f"tokens.block_length: {tokens.block_length} found; blocks are of data.context_length {length}"
+            )
+        if getattr(self.corpus, "conversations", False) != getattr(self.tokenizer, "conversations", False):
+            problems.append("corpus, tokenizer: a corpus of conversations and tokenizer=chat go together")
+        return problems
 
     def budget_problems(self) -> list[str]:
         budget, written = self.config.tokens.budget, self.config.synthesis.token_budget
@@ -191,6 +206,8 @@ class Run:
         inputs = {"synthesis": self.synthesis.folder, "tokenizer": self.tokenizer_files.folder}
         budget = self.config.tokens.budget
         decides = {"budget": budget, "seed": self.seed, "repeat": self.augmenter.repeats}
+        if self.config.tokens.block_length:
+            decides |= {"block_length": self.config.tokens.block_length, "too_long": self.config.tokens.too_long}
         return self.new("tokens", f"{self.corpus.name}-{self.augmenter.name}-{budget or 'all'}", decides, inputs)
 
     @cached_property

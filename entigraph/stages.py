@@ -42,7 +42,7 @@ def steps(run: Run) -> Iterator[Step]:
     yield Step(Stage.corpus, run.documents, partial(read_corpus, run))
     yield Step(Stage.tokens, run.tokenizer_files, lambda out, *_: run.tokenizer.make(out), shared=True)
     yield Step(Stage.synthesis, run.synthesis, partial(synthesise, run))
-    yield Step(Stage.tokens, run.tokens, partial(tokenise, run))
+    yield Step(Stage.tokens, run.tokens, partial(tokenise, run), resumable=True)
     if run.baseline and run.tasks:
         yield Step(Stage.evaluation, run.baseline, partial(evaluate_baseline, run))
     yield Step(Stage.training, run.training, partial(train, run), resumable=True, tracked=True)
@@ -73,7 +73,7 @@ def synthesise(run: Run, out: Path, progress: Progress, tracker: Tracker) -> Map
             out,
             augmenter=run.augmenter,
             llm=llm,
-            count_tokens=Tokenizer(run.tokenizer_files.folder).count,
+            count_tokens=Tokenizer(run.tokenizer_files.folder, run.config.tokens.encoder).count,
             rules=rules,
             progress=progress,
             record=lambda values: tracked_alone.log(values, "synthesis/"),
@@ -107,6 +107,9 @@ def tokenise(run: Run, out: Path, progress: Progress, tracker: Tracker) -> Mappi
         repeat=run.augmenter.repeats,
         seed=run.seed,
         progress=progress,
+        block_length=run.config.tokens.block_length,
+        too_long=run.config.tokens.too_long,
+        encoder=run.config.tokens.encoder,
     )
 
 

@@ -14,11 +14,14 @@ os.environ["OMP_NUM_THREADS"] = "1"
 os.environ["TOKENIZERS_PARALLELISM"] = "false"
 os.environ.setdefault("WANDB_MODE", "offline")
 
+import numpy as np  # noqa: E402
 from hydra import compose, initialize_config_dir  # noqa: E402
 from omegaconf import DictConfig  # noqa: E402
 
 from entigraph import cli  # noqa: E402
 from entigraph.run import Run  # noqa: E402
+from entigraph.shards import ShardWriter  # noqa: E402
+from entigraph.tokens.layout import in_a_stream  # noqa: E402
 
 Command = Callable[..., subprocess.CompletedProcess[str]]
 TINY = [
@@ -96,6 +99,15 @@ def study_of(outputs: Path) -> Path:
 
 def curve_of(outputs: Path) -> dict[str, Any]:
     return json.loads((study_of(outputs) / "curve.json").read_text())
+
+
+def write_shards(folder: Path, texts: list[list[int]], tokens_a_shard: int = 100_000_000) -> None:
+    """A tokens folder of these texts in this order."""
+    layout = in_a_stream(np.arange(len(texts)), np.array([len(ids) for ids in texts]), tokens_a_shard)
+    with ShardWriter(folder, layout.shard_starts, labelled=False) as shards:
+        for ids, start in zip(texts, layout.starts, strict=True):
+            shards.write(int(start), np.array(ids, dtype=np.uint32))
+        shards.finish(layout.ends, None)
 
 
 @pytest.fixture(scope="session")

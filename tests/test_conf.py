@@ -20,6 +20,7 @@ NEEDED = {
     "data=packed_with_replay": ["data.replay=somewhere"],
     "model=pretrained": ["model.path=somewhere"],
     "tokenizer=pretrained": ["tokenizer.path=somewhere"],
+    "tokenizer=chat": ["tokenizer.path=somewhere"],
 }
 
 
@@ -35,6 +36,8 @@ def test_every_option_composes_and_validates(option: str, composed: Callable[...
 @pytest.mark.parametrize("experiment", EXPERIMENTS)
 def test_every_experiment_plans(experiment: str, configured: Callable[..., Run], quality_file: Path) -> None:
     quality = [f"corpus.path={quality_file}"] if experiment.startswith("quality") else []
+    if experiment == "quality_instruct":
+        quality = [f"needs=['quality_entigraph corpus.path={quality_file}']"]
     run = configured(f"experiments={experiment}", *quality)
     folders = [step.artefact.folder for step in stages.all_steps(run)]
     assert len(folders) >= 5 and len({*folders}) >= 5

@@ -81,3 +81,44 @@ def test_anybodys_folder_of_text_files(command: Command, tmp_path: Path) -> None
     assert done.returncode == 0 and "over 1 questions" in done.stdout, done.stderr
     drawn = command("corpus=text_files", f"corpus.path={folder}", questions, *options[:-1], "stage=analysis")
     assert drawn.returncode == 0 and "plumbing check" in drawn.stdout, drawn.stderr
+
+
+def test_instructions_are_tuned_on_top_of_a_run(command: Command, tmp_path: Path) -> None:
+    """The path of quality_instruct, from another run's model: conversations to a model that has a chat template."""
+    talks = tmp_path / "talks.jsonl"
+    turns = [("user", "Who keeps the lamp of Orsk?"), ("assistant", "Miriam Vale does.")]
+    talk = [{"role": role, "content": content} for role, content in turns]
+    too_long = [*talk, {"role": "user", "content": "And then? " * 200}]
+    lines = [talk] * 20 + [talk + talk] * 10 + [too_long]
+    talks.write_text("".join(json.dumps({"messages": line}) + "\n" for line in lines))
+    done = command(
+        "experiments=quality_instruct",
+        "needs=['base/smoke trainer.max_steps=2 corpus.worlds=2']",
+        "model.path=${output:base/smoke,training}/model",
+        f"corpus.path={talks}",
+        "corpus.files='*'",
+        "tokenizer.template=chatml",
+        "data.context_length=256",
+        "data.batch_size=2",
+        "logger=none",
+        "stage=pipeline",
+    )
+    assert done.returncode == 0, done.stderr
+    outputs = tmp_path / "outputs"
+    (tokens,) = outputs.glob("tokens/ultrachat-raw-*")
+    counts = json.loads((tokens / "manifest.json").read_text())["counts"]
+    assert counts["texts"] == 30 and counts["too_long"] == 1
+    assert json.loads((tokens / "packing.json").read_text())["block_length"] == 256
+    (training,) = outputs.glob("training/ultrachat-*")
+    assert json.loads((training / "plan.json").read_text())["synthetic_passes"] >= 1
+    from transformers import AutoTokenizer
+
+    prompt = AutoTokenizer.from_pretrained(str(training / "model")).apply_chat_template(
+        talk[:1], tokenize=False, add_generation_prompt=True
+    )
+    assert prompt.endswith("<|im_start|>assistant\n")
+
+
+def test_prose_and_conversations_are_not_mixed_up(command: Command, tmp_path: Path) -> None:
+    told = command("corpus=conversations", f"corpus.path={tmp_path}")
+    assert told.returncode == 1 and "a corpus of conversations and tokenizer=chat go together" in told.stderr

@@ -36,7 +36,7 @@ class JsonLines:
 
     def files(self) -> list[Path]:
         (source,) = self.sources()
-        folder = source if source.exists() else downloaded(self.path)
+        folder = source if source.exists() else downloaded(self.path, ["*.jsonl"])
         files = [folder] if folder.is_file() else sorted(folder.rglob("*.jsonl"))
         if not files:
             raise DataError(f"corpus.path: {folder} holds no .jsonl file")
@@ -76,13 +76,13 @@ def lines_of(file: Path) -> Iterator[str]:
         raise DataError(f"{file}: not UTF-8 ({error.reason}); save it as UTF-8 and run again") from None
 
 
-def downloaded(name: str) -> Path:
+def downloaded(name: str, patterns: list[str]) -> Path:
     from huggingface_hub import snapshot_download
 
     try:
-        return Path(snapshot_download(name, repo_type="dataset", allow_patterns=["*.jsonl"]))
+        return Path(snapshot_download(name, repo_type="dataset", allow_patterns=patterns))
     except Exception as error:  # the hub client raises many kinds, all of which mean the same to a user
         raise DataError(
             f"corpus.path: {name!r} is no file here, and the hub does not give it: {str(error).splitlines()[0]} "
-            "Check the name and the network, or give a local .jsonl file"
+            "Check the name and the network, or give a local file"
         ) from None

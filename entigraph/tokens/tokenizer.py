@@ -6,22 +6,26 @@ states the separators. So a trained model's folder gets its tokenizer by copying
 
 import json
 import random
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
+from importlib import resources
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 
 from entigraph.errors import ArtefactError, ConfigError, DataError
 from entigraph.fictional.questions import answered, questions
 from entigraph.fictional.reading import comprehend
 from entigraph.fictional.world import NamePool, worlds
 from entigraph.fictional.writing import paraphrase, relate, source_document
+from entigraph.tokens.chat import Conversations
+from entigraph.tokens.encoders import Encoded, Encoder, HuggingFace, between, fastest
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer as FastTokenizer
 
 END_OF_TEXT = "<|endoftext|>"
 META = "meta.json"
+TOKENIZER = "tokenizer.json"
 UNLIMITED = 10**9
 
 
@@ -133,21 +137,61 @@ class Pretrained:
             raise ConfigError(
                 f"tokenizer.path: {self.path!r} has no tokenizer.json (a slow tokenizer); convert it with transformers"
             )
+        more = self.prepare(tokenizer)
         tokenizer.save_pretrained(str(out))
         bos = tokenizer.bos_token_id if self.add_bos else None
         eos = tokenizer.eos_token_id if self.add_eos else None
-        return describe(out, len(tokenizer), Separators(bos_id=bos, eos_id=eos))
+        return describe(out, len(tokenizer), Separators(bos_id=bos, eos_id=eos), more)
+
+    def prepare(self, tokenizer: Any) -> dict[str, Any]:
+        """Change what is saved; returns what else meta.json states."""
+        return {}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Chat(Pretrained):
+    """A Hugging Face tokenizer for conversations, rendered by its chat template.
+
+    `template`: one of ours by name, or Jinja text; null: the tokenizer's own, which base models often lack. `loss_on`:
+    the assistant's tokens only, or all, as the paper's authors did.
+    """
+
+    name: str = "chat"
+    template: str | None = None
+    loss_on: str = "assistant"
+    conversations: ClassVar[bool] = True
+
+    def __post_init__(self) -> None:
+        if self.loss_on not in ("assistant", "all"):
+            raise ConfigError(f"tokenizer.loss_on: {self.loss_on!r} found, assistant or all expected")
+        if self.template and "{" not in self.template and self.template not in shipped_templates():
+            raise ConfigError(
+                f"tokenizer.template: {self.template!r} found; {', '.join(shipped_templates())}, or Jinja text expected"
+            )
+
+    def prepare(self, tokenizer: Any) -> dict[str, Any]:
+        if self.template:
+            tokenizer.chat_template = shipped_templates().get(self.template, self.template)
+        if not tokenizer.chat_template:
+            raise ConfigError(
+                f"tokenizer.template: {self.path!r} has no chat template of its own; "
+                f"give one ({', '.join(shipped_templates())}, or Jinja text)"
+            )
+        return {"chat": {"loss_on": self.loss_on}}
 
 
 class Tokenizer:
-    """A finished tokenizer artefact, opened: text to ids, with the separators that training uses."""
+    """A finished tokenizer artefact, opened: text to ids, as training uses them.
 
-    def __init__(self, folder: Path) -> None:
+    `encoder` auto: gigatoken where it agrees with Hugging Face's tokenizers, which `tokenizers` asks for.
+    """
+
+    def __init__(self, folder: Path, encoder: str = "auto") -> None:
         from tokenizers import Tokenizer as FastTokenizer
 
         try:
             meta = json.loads((folder / META).read_text(encoding="utf-8"))
-            self.fast: FastTokenizer = FastTokenizer.from_file(str(folder / "tokenizer.json"))
+            self.fast: FastTokenizer = FastTokenizer.from_file(str(folder / TOKENIZER))
         except Exception as error:  # the tokenizers library raises bare Exception
             raise ArtefactError(
                 f"{folder} holds no readable tokenizer ({error}); remove it and run the same command"
@@ -155,6 +199,20 @@ class Tokenizer:
         self.folder = folder
         self.vocabulary: int = meta["vocabulary"]
         self.separators = Separators(**meta["separators"])
+        self.reference = HuggingFace(self.fast, "tokens.encoder" if encoder == "tokenizers" else None)
+        self.encoder = self.reference if encoder == "tokenizers" else fastest(folder / TOKENIZER, self.fast)
+        self.conversations = Conversations(folder, self.fast, meta["chat"]["loss_on"]) if "chat" in meta else None
+
+    @property
+    def labelled(self) -> bool:
+        """Whether only some of the tokens are to be learnt."""
+        return self.conversations is not None and self.conversations.loss_on != "all"
+
+    @property
+    def encoder_used(self) -> dict[str, str | None]:
+        """By `batch`: which library, and why not the faster one."""
+        used = HuggingFace(self.fast, "it tells where in the text a token stands") if self.labelled else self.encoder
+        return {"name": used.name, "reason": used.reason}
 
     def encode(self, text: str) -> list[int]:
         ids: list[int] = self.fast.encode(text, add_special_tokens=False).ids
@@ -164,16 +222,26 @@ class Tokenizer:
         text: str = self.fast.decode(list(ids))
         return text
 
-    def separated(self, texts: Sequence[str]) -> list[list[int]]:
+    def batch(self, texts: Sequence[str], encoder: Encoder | None = None) -> Encoded:
         """Each text's ids as they are trained, separators included."""
-        before = [self.separators.bos_id] if self.separators.bos_id is not None else []
-        behind = [self.separators.eos_id] if self.separators.eos_id is not None else []
-        return [
-            [*before, *found.ids, *behind] for found in self.fast.encode_batch(list(texts), add_special_tokens=False)
-        ]
+        if self.conversations:
+            return self.conversations.batch(texts, encoder or self.encoder)
+        return between((encoder or self.encoder).batch(texts), self.separators.bos_id, self.separators.eos_id)
 
     def count(self, text: str) -> int:
-        return len(self.encode(text)) + self.separators.count
+        """As many as `batch` gives."""
+        if self.conversations:
+            return len(self.encoder.batch([self.conversations.rendered(text)]).ids)
+        return len(self.encoder.batch([text]).ids) + self.separators.count
+
+
+def shipped_templates() -> dict[str, str]:
+    folder = resources.files(__package__).joinpath("templates")
+    return {
+        entry.name.removesuffix(".jinja"): entry.read_text(encoding="utf-8")
+        for entry in sorted(folder.iterdir(), key=lambda entry: entry.name)
+        if entry.name.endswith(".jinja")
+    }
 
 
 def byte_level(vocabulary: dict[str, int] | None = None) -> "FastTokenizer":
@@ -194,7 +262,7 @@ def alphabet() -> list[str]:
 
 
 def save(tokenizer: "FastTokenizer", out: Path, separators: Separators) -> dict[str, Any]:
-    tokenizer.save(str(out / "tokenizer.json"))
+    tokenizer.save(str(out / TOKENIZER))
     configuration = {
         "tokenizer_class": "PreTrainedTokenizerFast",
         "bos_token": END_OF_TEXT,
@@ -207,8 +275,8 @@ def save(tokenizer: "FastTokenizer", out: Path, separators: Separators) -> dict[
     return describe(out, tokenizer.get_vocab_size(), separators)
 
 
-def describe(out: Path, vocabulary: int, separators: Separators) -> dict[str, Any]:
-    meta = {"vocabulary": vocabulary, "separators": asdict(separators)}
+def describe(out: Path, vocabulary: int, separators: Separators, more: Mapping[str, Any] = {}) -> dict[str, Any]:
+    meta = {"vocabulary": vocabulary, "separators": asdict(separators), **more}
     (out / META).write_text(json.dumps(meta, indent=2) + "\n", encoding="utf-8")
     return meta
 

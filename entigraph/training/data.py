@@ -7,11 +7,12 @@ import lightning as L
 import numpy as np
 import torch
 
-from entigraph.errors import ArtefactError
+from entigraph.errors import ArtefactError, ConfigError
 from entigraph.shards import TokenStore
 from entigraph.training.plan import REPLAY, SYNTHETIC, Plan
 
 Batch = dict[str, torch.Tensor]
+IGNORED = -100  # a label that carries no loss
 
 
 class PlanLoader:
@@ -27,6 +28,7 @@ class PlanLoader:
         self.plan, self.stores, self.micro_batch_size = plan, stores, micro_batch_size
         self.rank, self.ranks = rank, ranks
         self.consumed = 0
+        refuse_other_blocks(plan, stores)
 
     def __len__(self) -> int:
         return self.plan.samples // (self.micro_batch_size * self.ranks)
@@ -43,14 +45,27 @@ class PlanLoader:
         length = self.plan.context_length
         tokens = np.empty((len(samples), length + 1), dtype=np.int64)
         sources, _ = self.plan.order
-        for row, sample in enumerate(samples):
-            tokens[row] = self.stores[int(sources[sample])].read(int(self.plan.starts[sample]), length + 1)
-        blocks = torch.from_numpy(tokens)
+        stores = [self.stores[int(sources[sample])] for sample in samples]
+        starts = [self.start(sample) for sample in samples]
+        for row, (store, start) in enumerate(zip(stores, starts, strict=True)):
+            tokens[row] = store.read(start, length + 1)
+        labels = tokens[:, 1:]
+        if any(store.labels for store in stores):
+            labels = labels.copy()
+            for row, (store, start) in enumerate(zip(stores, starts, strict=True)):
+                if (learnt := store.read_labels(start + 1, length)) is not None:
+                    np.putmask(labels[row], learnt == 0, IGNORED)
         return {
-            "input_ids": blocks[:, :-1],
-            "labels": blocks[:, 1:],
+            "input_ids": torch.from_numpy(tokens)[:, :-1],
+            "labels": torch.from_numpy(labels),
             "source": torch.from_numpy(sources[samples.start : samples.stop].copy()),
         }
+
+    def start(self, sample: int) -> int:
+        """The token of its source at which a sample begins: that of its block where texts lie whole in blocks."""
+        store = self.stores[int(self.plan.order[0][sample])]
+        start = int(self.plan.starts[sample])
+        return start - start % store.block_length if store.block_length else start
 
     def state_dict(self) -> dict[str, Any]:
         return {"consumed": self.consumed, "fingerprint": self.plan.fingerprint}
@@ -61,6 +76,15 @@ class PlanLoader:
                 "the checkpoint was written for another data order; remove its checkpoints folder and run again"
             )
         self.consumed = state["consumed"]
+
+
+def refuse_other_blocks(plan: Plan, stores: dict[int, TokenStore]) -> None:
+    for store in stores.values():
+        if store.block_length not in (None, plan.context_length):
+            raise ConfigError(
+                f"data.context_length: {plan.context_length:,} found; {store.folder} was packed into blocks of "
+                f"{store.block_length:,} tokens; set tokens.block_length to the same"
+            )
 
 
 class SyntheticCorpus(L.LightningDataModule):

@@ -6,6 +6,7 @@ import pytest
 
 from entigraph.corpus import stage
 from entigraph.corpus.base import Content
+from entigraph.corpus.conversations import Conversations
 from entigraph.corpus.fictional import Fictional, FictionalBackground
 from entigraph.corpus.json_lines import JsonLines
 from entigraph.corpus.quality import Quality, first_name_first
@@ -113,3 +114,46 @@ def test_quality_fields_of_the_wrong_type(field: str, value: object, told: str, 
     quality_file.write_text(json.dumps({**line, field: value}))
     with pytest.raises(DataError, match=f"dev:1: {told}"):
         Quality(path=str(quality_file)).read()
+
+
+TALK = [{"role": "user", "content": "Why?"}, {"role": "assistant", "content": "It was asked to. Ça va."}]
+
+
+def test_conversations_from_json_lines_and_parquet_are_the_same(tmp_path: Path) -> None:
+    """As UltraChat has them: Parquet of several splits, other columns beside the messages."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    silent = TALK[:1]
+    rows = [{"prompt": "Why?", "messages": talk} for talk in (TALK, silent, TALK * 2)]
+    (tmp_path / "data").mkdir()
+    pq.write_table(pa.Table.from_pylist(rows), tmp_path / "data" / "train_sft-00000-of-00001.parquet")
+    pq.write_table(pa.Table.from_pylist(rows[:1]), tmp_path / "data" / "test_sft-00000-of-00001.parquet")
+    (tmp_path / "train.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    from_parquet = Conversations(path=str(tmp_path), files="train_sft*").read()
+    from_lines = Conversations(path=str(tmp_path / "train.jsonl")).read()
+    found = [document.text for document in from_parquet.documents]
+    assert found == [document.text for document in from_lines.documents]
+    assert [json.loads(text) for text in found] == [TALK, TALK * 2]
+    assert from_parquet.counts == from_lines.counts == {"without_assistant": 1}
+    counts = stage.run(Conversations(path=str(tmp_path), documents=1), made(tmp_path / "out"))
+    assert counts["documents"] == 1 and counts["questions"] == 0
+
+
+@pytest.mark.parametrize(
+    ("line", "said"),
+    [
+        ('{"text": "prose"}', "no messages"),
+        ('{"messages": [{"role": "user"}]}', "{'role': 'user'} is no message"),
+        ("not json", "no messages"),
+    ],
+)
+def test_a_line_that_is_no_conversation_is_named(line: str, said: str, tmp_path: Path) -> None:
+    (tmp_path / "a.jsonl").write_text(json.dumps({"messages": TALK}) + "\n" + line + "\n")
+    with pytest.raises(DataError, match=rf"a.jsonl:2: {said}; expected \{{\"messages\""):
+        list(Conversations(path=str(tmp_path)).read().documents)
+
+
+def made(folder: Path) -> Path:
+    folder.mkdir()
+    return folder

@@ -7,10 +7,11 @@ import pytest
 from entigraph.errors import ArtefactError, ConfigError
 from entigraph.progress import Silent
 from entigraph.records import SyntheticText
-from entigraph.shards import ShardWriter, TokenStore
+from entigraph.shards import TokenStore
 from entigraph.texts import write_texts
 from entigraph.tokens import stage
 from entigraph.tokens.tokenizer import Bytes, Pretrained, Tokenizer, Trained
+from tests.conftest import write_shards
 
 
 def a_text(number: int) -> SyntheticText:
@@ -25,7 +26,7 @@ def a_text(number: int) -> SyntheticText:
         text=words,
         writer="w",
         prompt_hash="",
-        tokens=0,
+        tokens=len(words) + 2,  # in bytes, the space before and the separator
     )
 
 
@@ -91,9 +92,7 @@ def test_a_budget_beyond_the_texts_or_below_the_first_is_refused(texts: Path, to
 def test_shards_read_as_one_sequence_in_a_circle(tmp_path: Path) -> None:
     rng = random.Random(0)
     texts = [[rng.randrange(1000) for _ in range(rng.randrange(1, 40))] for _ in range(50)]
-    with ShardWriter(tmp_path, tokens_a_shard=100) as writer:
-        for ids in texts:
-            writer.add(ids)
+    write_shards(tmp_path, texts, tokens_a_shard=100)
     flat = [token for ids in texts for token in ids]
     store = TokenStore(tmp_path)
     assert len(list(tmp_path.glob("shard-*.bin"))) > 5
@@ -116,7 +115,7 @@ def test_any_text_survives_the_round_trip(source: Bytes | Trained, tmp_path: Pat
     tokenizer = Tokenizer(tmp_path)
     for text in ("plain", "naïve café — “quoted”", "日本語 🙂", "tab\tnewline\n  spaces"):
         assert tokenizer.decode(tokenizer.encode(text)).strip() == text.strip()
-        assert tokenizer.count(text) == len(tokenizer.separated([text])[0])
+        assert tokenizer.count(text) == len(tokenizer.batch([text]).ids)
 
 
 def test_transformers_opens_what_we_write_and_agrees(tmp_path: Path) -> None:
@@ -133,7 +132,7 @@ def test_a_pretrained_tokenizer_keeps_its_separators(tiny_model: Path, tmp_path:
     for number, (bos, eos) in enumerate(((True, True), (True, False), (False, False))):
         (tmp_path / str(number)).mkdir()
         Pretrained(path=str(tiny_model), add_bos=bos, add_eos=eos).make(tmp_path / str(number))
-        (ids,) = Tokenizer(tmp_path / str(number)).separated(["the document"])
+        ids = Tokenizer(tmp_path / str(number)).batch(["the document"]).ids
         assert (ids[0] == 0, ids[-1] == 1) == (bos, eos)
 
 

@@ -13,13 +13,14 @@ import torch
 
 from entigraph.errors import ArtefactError, ConfigError
 from entigraph.progress import Silent
-from entigraph.shards import ShardWriter, TokenStore
+from entigraph.shards import TokenStore
 from entigraph.tokens.tokenizer import Bytes
 from entigraph.training import stage
 from entigraph.training.callbacks import DivergedError
 from entigraph.training.data import PlanLoader
 from entigraph.training.plan import Plan
 from entigraph.training.settings import AdamWCosine, Data, PretrainedModel, RandomLlama, TrainerSettings
+from tests.conftest import write_shards
 
 MODEL = RandomLlama(hidden_size=32, layers=1, heads=2, key_value_heads=1, intermediate_size=64, positions=64)
 
@@ -27,9 +28,7 @@ MODEL = RandomLlama(hidden_size=32, layers=1, heads=2, key_value_heads=1, interm
 @pytest.fixture
 def tokens(tmp_path: Path) -> Path:
     rng = random.Random(0)
-    with ShardWriter(made(tmp_path / "tokens")) as writer:
-        for _ in range(40):
-            writer.add([256] + [rng.randrange(97, 110) for _ in range(30)])
+    write_shards(made(tmp_path / "tokens"), [[256] + [rng.randrange(97, 110) for _ in range(30)] for _ in range(40)])
     return tmp_path / "tokens"
 
 

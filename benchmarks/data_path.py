@@ -1,0 +1,88 @@
+"""Shards to batches on one core, and the plan of the paper's whole run: seconds and memory.
+
+python benchmarks/data_path.py        (make bench)
+"""
+
+import tempfile
+import time
+import tracemalloc
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from entigraph.shards import ShardWriter, TokenStore
+from entigraph.training.data import PlanLoader
+from entigraph.training.plan import REPLAY, SYNTHETIC, Plan
+
+CONTEXT, BATCH = 2048, 16
+TOKENS = 64_000_000
+
+
+def main() -> None:
+    torch.set_num_threads(1)
+    with tempfile.TemporaryDirectory() as folder:
+        for labelled in (False, True):
+            store = made_up_store(Path(folder) / str(labelled), labelled)
+            rates = sorted(tokens_a_second(store) for _ in range(5))
+            what = "with labels" if labelled else "plain"
+            best, median = rates[-1] / 1e6, rates[2] / 1e6
+            print(f"shards to batches, {what:12}{best:>6,.0f} M tokens/s at best of 5, {median:,.0f} M median")
+            print(f"  opening {len(store):,} tokens: {opening(store.folder) * 1e3:.1f} ms")
+    seconds, peak, samples = whole_plan()
+    print(f"plan of 455M tokens x 2 epochs and 10 % replay: {seconds:.2f} s, {peak / 1e6:.1f} MB at most")
+    print(f"  {samples:,} samples of {CONTEXT:,} tokens")
+
+
+def made_up_store(folder: Path, labelled: bool) -> TokenStore:
+    folder.mkdir()
+    rng = np.random.default_rng(0)
+    half = TOKENS // 2 // CONTEXT * CONTEXT
+    with ShardWriter(folder, np.array([0, half, 2 * half]), labelled=labelled) as shards:
+        for start in range(0, 2 * half, CONTEXT):
+            labels = np.repeat(rng.integers(2, size=CONTEXT // 128, dtype=np.uint8), 128) if labelled else None
+            shards.write(start, rng.integers(128_000, size=CONTEXT, dtype=np.uint32), labels)
+        shards.finish(np.arange(CONTEXT, 2 * half + 1, CONTEXT), CONTEXT if labelled else None)
+    return TokenStore(folder)
+
+
+def tokens_a_second(store: TokenStore) -> float:
+    loader = PlanLoader(
+        plan(len(store), len(store), epochs=1), {SYNTHETIC: store, REPLAY: store}, micro_batch_size=BATCH
+    )
+    _ = loader.plan.starts  # made once for the run, and timed below
+    started = time.process_time()  # of one thread, whatever else the machine does
+    tokens = sum(batch["input_ids"].numel() for batch in loader)
+    return tokens / (time.process_time() - started)
+
+
+def opening(folder: Path) -> float:
+    started = time.perf_counter()
+    TokenStore(folder)
+    return time.perf_counter() - started
+
+
+def plan(synthetic: int, replay: int, epochs: int) -> Plan:
+    return Plan(
+        synthetic_tokens=synthetic,
+        replay_tokens=replay,
+        context_length=CONTEXT,
+        batch_size=BATCH,
+        epochs=epochs,
+        replay_rate=0.1,
+        seed=0,
+    )
+
+
+def whole_plan() -> tuple[float, int, int]:
+    started = time.perf_counter()
+    _ = plan(455_000_000, 1_000_000_000, epochs=2).starts
+    seconds = time.perf_counter() - started
+    tracemalloc.start()  # numpy's arrays are in it; it slows the rest down, so time is taken without
+    found = plan(455_000_000, 1_000_000_000, epochs=2)
+    _ = found.starts
+    return seconds, tracemalloc.get_traced_memory()[1], found.samples
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,179 @@
+"""Conversations by the chat template: which tokens are learnt, and that no conversation is cut."""
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import torch
+
+from entigraph.errors import ArtefactError, ConfigError, DataError
+from entigraph.progress import Silent
+from entigraph.records import SyntheticText
+from entigraph.shards import TokenStore
+from entigraph.texts import write_texts
+from entigraph.tokens import stage
+from entigraph.tokens.tokenizer import Chat, Tokenizer
+from entigraph.training.data import IGNORED, PlanLoader
+from entigraph.training.plan import SYNTHETIC, Plan
+
+TURNS = [
+    ("system", "You keep a lamp."),
+    ("user", "Why did the lamp go out?"),
+    ("assistant", " Captain Holloway asked,\n\nand Miriam did. "),
+    ("user", "日本語?"),
+    ("assistant", "Yes 🙂."),
+]
+TALK = [{"role": role, "content": content} for role, content in TURNS]
+SPECIAL = ["<|start_header_id|>", "<|end_header_id|>", "<|eot_id|>", "<|im_start|>", "<|im_end|>"]
+
+
+@pytest.fixture(scope="module")
+def chat_model(tiny_model: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A base model's tokenizer with Llama 3's markers among its tokens, and no template."""
+    from transformers import AutoTokenizer
+
+    folder = tmp_path_factory.mktemp("chat")
+    tokenizer = AutoTokenizer.from_pretrained(str(tiny_model))
+    tokenizer.add_special_tokens({"additional_special_tokens": SPECIAL})
+    tokenizer.save_pretrained(str(folder))
+    return folder
+
+
+def opened(path: Path, folder: Path, **options: str) -> Tokenizer:
+    folder.mkdir()
+    Chat(path=str(path), **options).make(folder)  # type: ignore[arg-type]
+    return Tokenizer(folder)
+
+
+def learnt(tokenizer: Tokenizer, messages: list[dict[str, str]]) -> str:
+    encoded = tokenizer.batch([json.dumps(messages)])
+    assert encoded.labels is not None
+    return tokenizer.fast.decode(encoded.ids[encoded.labels == 1].tolist(), skip_special_tokens=False)
+
+
+@pytest.mark.parametrize("template", ["llama3", "chatml"])
+def test_exactly_what_the_assistant_says_is_learnt(template: str, chat_model: Path, tmp_path: Path) -> None:
+    tokenizer = opened(chat_model, tmp_path / "t", template=template)
+    stop = {"llama3": "<|eot_id|>", "chatml": "<|im_end|>\n"}[template]
+    assert learnt(tokenizer, TALK) == f"Captain Holloway asked,\n\nand Miriam did.{stop}Yes 🙂.{stop}"
+    assert learnt(tokenizer, TALK[:2]) == ""
+
+
+@pytest.mark.parametrize("loss_on", ["assistant", "all"])
+def test_the_ids_are_those_that_transformers_gives(loss_on: str, chat_model: Path, tmp_path: Path) -> None:
+    from transformers import AutoTokenizer
+
+    tokenizer = opened(chat_model, tmp_path / "t", template="llama3", loss_on=loss_on)
+    theirs = AutoTokenizer.from_pretrained(str(tmp_path / "t")).apply_chat_template(TALK, return_dict=False)
+    encoded = tokenizer.batch([json.dumps(TALK), json.dumps(TALK)])
+    assert encoded.ids.tolist() == [*theirs, *theirs] and encoded.offsets.tolist() == [0, len(theirs), 2 * len(theirs)]
+    assert tokenizer.count(json.dumps(TALK)) == len(theirs)
+    assert theirs[0] == 0 and theirs.count(0) == 1, "the template writes the only beginning"
+    assert (encoded.labels is None) == (loss_on == "all")
+
+
+def test_the_tokenizers_own_template_is_taken(chat_model: Path, tmp_path: Path) -> None:
+    own = (
+        "{% for m in messages %}[{{ m.role }}] {{ m.content }}\n{% endfor %}"
+        "{% if add_generation_prompt %}[assistant] {% endif %}"
+    )
+    opened(chat_model, tmp_path / "first", template=own)
+    assert learnt(opened(tmp_path / "first", tmp_path / "second"), TALK[3:]) == "Yes 🙂.\n"
+    with pytest.raises(
+        ConfigError, match=r"has no chat template of its own; give one \(chatml, llama3, or Jinja text\)"
+    ):
+        opened(chat_model, tmp_path / "third")
+
+
+def test_templates_that_cannot_be_followed_are_refused(chat_model: Path, tmp_path: Path) -> None:
+    forgetful = "{% for m in messages %}{{ m.content if loop.last else m.content[:1] }}{% endfor %}"
+    with pytest.raises(DataError, match=r"writes a turn otherwise once others follow.*loss_on=all"):
+        opened(chat_model, tmp_path / "a", template=forgetful).batch([json.dumps(TALK)])
+    strict = "{% if messages[0].role == 'system' %}{{ raise_exception('no system turn') }}{% endif %}"
+    with pytest.raises(DataError, match=r"does not take a conversation of system, user.*no system turn"):
+        opened(chat_model, tmp_path / "b", template=strict).batch([json.dumps(TALK)])
+    with pytest.raises(DataError, match=r"tokenizer=chat reads conversations .* found the text 'plain prose'"):
+        opened(chat_model, tmp_path / "c", template="llama3").count("plain prose")
+    with pytest.raises(ConfigError, match=r"tokenizer.template: 'lama3' found; chatml, llama3, or Jinja text expected"):
+        Chat(path=str(chat_model), template="lama3")
+
+
+def conversations(count: int) -> Iterator[list[dict[str, str]]]:
+    for number in range(count):
+        yield [
+            {"role": "user", "content": f"Question {number}? " * (1 + number % 4)},
+            {"role": "assistant", "content": f"Answer {number}. " * (1 + number % 5)},
+        ]
+
+
+@pytest.fixture
+def packed(chat_model: Path, tmp_path: Path) -> tuple[TokenStore, Tokenizer]:
+    """Thirty conversations whole in blocks, none of which holds them all."""
+    tokenizer = opened(chat_model, tmp_path / "tokenizer", template="llama3")
+    (tmp_path / "texts").mkdir()
+    (tmp_path / "out").mkdir()
+    common = {"document_id": "d", "augmenter": "raw", "kind": "raw", "about": (), "sample": 0, "writer": ""}
+    texts = [json.dumps(talk) for talk in conversations(30)]
+    rows = [
+        SyntheticText(id=str(number), text=text, prompt_hash="", tokens=tokenizer.count(text), **common)  # type: ignore[arg-type]
+        for number, text in enumerate(texts)
+    ]
+    write_texts(tmp_path / "texts", rows)
+    counts = stage.run(
+        tmp_path / "texts",
+        tokenizer.folder,
+        tmp_path / "out",
+        budget=None,
+        repeat=True,
+        seed=0,
+        progress=Silent(),
+        block_length=256,
+    )
+    assert counts["texts"] == 30 and counts["too_long"] == 0 and counts["encoder"]["name"] == "tokenizers"
+    return TokenStore(tmp_path / "out"), tokenizer
+
+
+def plan_of(store: TokenStore, context_length: int = 256) -> Plan:
+    return Plan(
+        synthetic_tokens=len(store),
+        replay_tokens=0,
+        context_length=context_length,
+        batch_size=1,
+        epochs=2,
+        replay_rate=0.0,
+        seed=5,
+    )
+
+
+def test_each_epoch_holds_every_conversation_once_and_whole(packed: tuple[TokenStore, Tokenizer]) -> None:
+    store, tokenizer = packed
+    blocks = len(store) // 256
+    assert blocks > 3
+    batches = list(PlanLoader(plan_of(store), {SYNTHETIC: store}, 1))
+    assert len(batches) == 2 * blocks
+    expected = sorted(f"{talk[1]['content'].strip()}<|eot_id|>" for talk in conversations(30))
+    for epoch in (batches[:blocks], batches[blocks:]):
+        said = [spoken for batch in epoch for spoken in answers(batch, tokenizer)]
+        assert sorted(said) == expected
+        assert all(int(batch["input_ids"][0, 0]) == 0 for batch in epoch), "a block begins with a conversation"
+
+
+def answers(batch: dict[str, torch.Tensor], tokenizer: Tokenizer) -> list[str]:
+    """Each unbroken stretch of labels, in words."""
+    found: list[list[int]] = [[]]
+    for label in batch["labels"][0].tolist():
+        if label == IGNORED:
+            found.append([])
+        else:
+            found[-1].append(label)
+    return [tokenizer.fast.decode(ids, skip_special_tokens=False) for ids in found if ids]
+
+
+def test_blocks_of_another_length_than_the_context_are_refused(packed: tuple[TokenStore, Tokenizer]) -> None:
+    store, _ = packed
+    with pytest.raises(ConfigError, match=r"data.context_length: 128 found; .* packed into blocks of 256 tokens"):
+        PlanLoader(plan_of(store, 128), {SYNTHETIC: store}, 1)
+    next(store.folder.glob("labels-*.bin")).unlink()
+    with pytest.raises(ArtefactError, match=r"labels-00000.bin is missing"):
+        TokenStore(store.folder)

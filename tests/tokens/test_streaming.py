@@ -1,0 +1,292 @@
+"""Many texts through the stage: the ids of Hugging Face's tokenizers, after a kill too, and what goes wrong."""
+
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from entigraph.errors import ArtefactError, ConfigError
+from entigraph.progress import Silent
+from entigraph.records import SyntheticText
+from entigraph.shards import TokenStore
+from entigraph.texts import row_groups, write_texts
+from entigraph.tokens import encoders, stage
+from entigraph.tokens.layout import drawn, in_blocks
+from entigraph.tokens.tokenizer import Bytes, Pretrained, Tokenizer, Trained
+
+GROUP = 50
+ODD = (
+    "",
+    " ",
+    "\n\n",
+    "naïve — “quoted” ½ ﬁ",
+    "日本語 🙂👩‍👧",
+    "a<|endoftext|>b <|end_of_text|>",
+    "\x00\u200b",
+    "x" * 5000,
+)
+
+
+def made(folder: Path) -> Path:
+    folder.mkdir()
+    return folder
+
+
+def written(folder: Path, texts: list[str], tokenizer: Tokenizer) -> Path:
+    write_texts(
+        made(folder),
+        (
+            SyntheticText(
+                id=f"t{number}",
+                document_id="d",
+                augmenter="a",
+                kind="k",
+                about=(),
+                sample=0,
+                text=text,
+                writer="w",
+                prompt_hash="",
+                tokens=tokenizer.count(text),
+            )
+            for number, text in enumerate(texts)
+        ),
+    )
+    return folder
+
+
+def made_up(count: int) -> list[str]:
+    rng = random.Random(0)
+    words = ["lamp", " keeper", "Orsk,", "1951", " the ", "é", "\n", "'ll", "don't", "\t", "(x)", "日本", "...", "\r\n"]
+    return [*ODD, *("".join(rng.choices(words, k=rng.randrange(1, 60))) for _ in range(count))]
+
+
+@pytest.fixture
+def tokenizer(tmp_path: Path) -> Path:
+    Trained(vocabulary=400, worlds=3).make(made(tmp_path / "tokenizer"))
+    return tmp_path / "tokenizer"
+
+
+@pytest.fixture
+def small_groups(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("entigraph.texts.ROWS_A_GROUP", GROUP)
+
+
+def tokenise(texts: Path, tokenizer: Path, out: Path, **options: object) -> dict[str, object]:
+    out.mkdir(exist_ok=True)
+    settings = {"budget": None, "repeat": False, "seed": 0, "progress": Silent(), **options}
+    return stage.run(texts, tokenizer, out, **settings)  # type: ignore[arg-type]
+
+
+def content(out: Path) -> dict[str, bytes]:
+    return {file.name: file.read_bytes() for file in out.iterdir() if file.is_file()}
+
+
+@pytest.mark.parametrize("kind", ["bytes", "trained", "llama"])
+def test_every_id_is_that_of_hugging_face(kind: str, tiny_model: Path, tmp_path: Path, small_groups: None) -> None:
+    sources = {
+        "bytes": Bytes(),
+        "trained": Trained(vocabulary=400, worlds=3),
+        "llama": Pretrained(path=str(tiny_model)),
+    }
+    sources[kind].make(made(tmp_path / "tokenizer"))
+    opened = Tokenizer(tmp_path / "tokenizer")
+    texts = made_up(400)
+    folder = written(tmp_path / "texts", texts, opened)
+    counts = tokenise(folder, opened.folder, tmp_path / "out", budget=None)
+    assert counts["encoder"] == {"name": "gigatoken", "reason": None}
+    slow = tokenise(folder, opened.folder, tmp_path / "slow", encoder="tokenizers")
+    assert slow["encoder"]["name"] == "tokenizers"  # type: ignore[index]
+    assert content(tmp_path / "out") == content(tmp_path / "slow")
+    store = TokenStore(tmp_path / "out")
+    marks = opened.separators
+    order = random.Random("draw/0/0").sample(range(len(texts)), len(texts))
+    expected = [
+        token
+        for index in order
+        for token in (marks.bos_id, *opened.fast.encode(texts[index], add_special_tokens=False).ids, marks.eos_id)
+        if token is not None
+    ]
+    assert store.read(0, len(store)).tolist() == expected
+
+
+def test_a_tokenizer_that_gigatoken_does_not_know_is_read_by_hugging_faces_library(tmp_path: Path) -> None:
+    from tokenizers import Tokenizer as FastTokenizer
+    from tokenizers import models, pre_tokenizers
+    from transformers import PreTrainedTokenizerFast
+
+    words = FastTokenizer(models.WordLevel({"<s>": 0, "lamp": 1, "keeper": 2, "?": 3}, unk_token="?"))
+    words.pre_tokenizer = pre_tokenizers.Whitespace()
+    PreTrainedTokenizerFast(tokenizer_object=words, bos_token="<s>", unk_token="?").save_pretrained(tmp_path / "theirs")
+    Pretrained(path=str(tmp_path / "theirs")).make(made(tmp_path / "tokenizer"))
+    texts = written(tmp_path / "texts", ["lamp keeper", "the lamp"], Tokenizer(tmp_path / "tokenizer"))
+    counts = tokenise(texts, tmp_path / "tokenizer", tmp_path / "out")
+    assert counts["encoder"]["name"] == "tokenizers"  # type: ignore[index]
+    assert "WordLevel" in counts["encoder"]["reason"]  # type: ignore[index]
+    assert sorted(TokenStore(tmp_path / "out").read(0, 6).tolist()) == [0, 0, 1, 1, 2, 3]
+
+
+class Confused(encoders.HuggingFace):
+    """Takes one word for another of the same length."""
+
+    name = "confused"
+
+    def batch(self, texts: list[str]) -> encoders.Encoded:  # type: ignore[override]
+        return super().batch([text.replace("keeper", "kepeer") for text in texts])
+
+
+def test_other_ids_than_hugging_faces_are_refused_with_the_text_named(
+    tokenizer: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("entigraph.tokens.tokenizer.fastest", lambda file, fast: Confused(fast))
+    confused = Tokenizer(tokenizer)
+    texts = written(tmp_path / "texts", ["a lamp", "its keeper", "a ledger"], confused)
+    with pytest.raises(
+        ArtefactError, match=r"confused gives other tokens for the text t1 .* tokens.encoder=tokenizers"
+    ):
+        tokenise(texts, tokenizer, tmp_path / "out")
+
+
+def test_a_text_that_was_counted_otherwise_is_named(tokenizer: Path, tmp_path: Path) -> None:
+    class Wrong(Tokenizer):
+        def count(self, text: str) -> int:
+            return super().count(text) + ("keeper" in text)
+
+    texts = written(tmp_path / "texts", ["a lamp", "its keeper"], Wrong(tokenizer))
+    with pytest.raises(ArtefactError, match=r"the text t1 has \d+ tokens, \d+ were counted"):
+        tokenise(texts, tokenizer, tmp_path / "out")
+
+
+KILLED = """
+import os, signal, sys
+from contextlib import contextmanager
+from pathlib import Path
+from entigraph.tokens import stage
+
+class Deadly:
+    groups = 0
+    def say(self, line): pass
+    @contextmanager
+    def bar(self, what, total, unit):
+        def advance(amount):
+            self.groups += 1
+            if self.groups == int(sys.argv[4]):
+                os.kill(os.getpid(), signal.SIGKILL)
+        yield advance
+
+texts, tokenizer, out = map(Path, sys.argv[1:4])
+stage.run(texts, tokenizer, out, budget=None, repeat=False, seed=0, progress=Deadly())
+"""
+
+
+def test_a_killed_stage_goes_on_and_looks_at_what_it_had_written(
+    tokenizer: Path, tmp_path: Path, small_groups: None
+) -> None:
+    texts, out = written(tmp_path / "texts", made_up(400), Tokenizer(tokenizer)), made(tmp_path / "out")
+    groups = len(row_groups(texts))
+    assert groups > 7
+    for _ in range(2):
+        done = subprocess.run([sys.executable, "-c", KILLED, str(texts), str(tokenizer), str(out), "5"], env=os.environ)
+        assert done.returncode == -signal.SIGKILL
+    journal = out / stage.JOURNAL
+    notes = journal.read_text().splitlines()
+    assert len(notes) == 5, "the second run found five row groups written, and died before the sixth"
+    journal.write_text("\n".join(notes) + '\n{"first": 250, "che')  # the line that a kill cut short
+    with (out / "shard-00000.bin").open("r+b") as shard:  # a block that never reached the disk
+        shard.seek(int(json.loads(notes[0])["first"]) + 40)
+        shard.write(b"\0" * 64)
+    tokenise(texts, tokenizer, out)
+    tokenise(texts, tokenizer, tmp_path / "unbroken")
+    assert content(out) == content(tmp_path / "unbroken")
+
+
+def test_what_was_begun_for_another_layout_is_not_gone_on_with(tokenizer: Path, tmp_path: Path) -> None:
+    texts = written(tmp_path / "texts", made_up(60), Tokenizer(tokenizer))
+    tokenise(texts, tokenizer, tmp_path / "out", seed=1)
+    tokenise(texts, tokenizer, tmp_path / "out", seed=2)
+    tokenise(texts, tokenizer, tmp_path / "alone", seed=2)
+    assert content(tmp_path / "out") == content(tmp_path / "alone")
+
+
+def test_long_texts_make_smaller_row_groups(tokenizer: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("entigraph.texts.CHARACTERS_A_GROUP", 1000)
+    texts = written(tmp_path / "texts", ["x" * 400] * 10, Tokenizer(tokenizer))
+    assert [group.count for group in row_groups(texts)] == [3, 3, 3, 1]
+    assert [group.first for group in row_groups(texts)] == [0, 3, 6, 9]
+
+
+def test_a_damaged_part_is_named(tokenizer: Path, tmp_path: Path) -> None:
+    texts = written(tmp_path / "texts", made_up(300), Tokenizer(tokenizer))
+    part = texts / "texts-00000.parquet"
+    whole = part.read_bytes()
+    part.write_bytes(whole[: len(whole) // 3])
+    with pytest.raises(ArtefactError, match=r"texts-00000.parquet is damaged \(.*\); remove"):
+        tokenise(texts, tokenizer, tmp_path / "out")
+
+
+def test_a_missing_shard_and_a_missing_index_are_named(tokenizer: Path, tmp_path: Path) -> None:
+    texts = written(tmp_path / "texts", made_up(30), Tokenizer(tokenizer))
+    tokenise(texts, tokenizer, tmp_path / "out")
+    (tmp_path / "out" / "shard-00000.bin").unlink()
+    with pytest.raises(
+        ArtefactError, match=r"shard-00000.bin is missing, not the [\d,]+ bytes .* run the same command"
+    ):
+        TokenStore(tmp_path / "out")
+    (tmp_path / "out" / "shards.jsonl").unlink()
+    with pytest.raises(ArtefactError, match=r"shards.jsonl is missing; remove"):
+        TokenStore(tmp_path / "out")
+
+
+def test_texts_lie_whole_in_blocks_and_what_is_too_long_is_counted(tokenizer: Path, tmp_path: Path) -> None:
+    opened = Tokenizer(tokenizer)
+    whole = [text for text in made_up(200) if text]
+    texts = written(tmp_path / "texts", whole, opened)
+    counts = tokenise(texts, tokenizer, tmp_path / "out", block_length=64)
+    store = TokenStore(tmp_path / "out")
+    ids = [opened.batch([text]).ids.tolist() for text in whole]
+    fitting = sorted(row for row in ids if len(row) <= 64)
+    assert counts["too_long"] == len(whole) - len(fitting) > 0 and counts["texts"] == len(fitting)
+    assert len(store) % 64 == 0 and counts["padding"] == len(store) - sum(map(len, fitting))
+    assert counts["padding"] < 0.05 * len(store)  # type: ignore[operator]
+    ends = np.load(tmp_path / "out" / "document-ends.npy")
+    assert ends[-1] == len(store)
+    pieces = [(int(start), int(end)) for start, end in zip([0, *ends], ends, strict=False)]
+    assert all(start // 64 == (end - 1) // 64 for start, end in pieces), "nothing crosses a block's border"
+    labels = store.read_labels(0, len(store))
+    found = [store.read(start, end - start).tolist() for start, end in pieces if labels[start + 1 : end].any()]
+    short = [row for row in fitting if len(row) == 1]
+    assert sorted(found + short) == fitting
+    assert labels.sum() == sum(len(row) - 1 for row in fitting), "neither padding nor a first token is learnt"
+
+
+def test_a_text_that_is_too_long_loses_its_end_by_option(tokenizer: Path, tmp_path: Path) -> None:
+    opened = Tokenizer(tokenizer)
+    texts = written(tmp_path / "texts", ["the lamp keeper " * 30, "a ledger"], opened)
+    counts = tokenise(texts, tokenizer, tmp_path / "out", block_length=64, too_long="cut")
+    assert counts["too_long"] == 0 and counts["texts"] == 2
+    assert (
+        TokenStore(tmp_path / "out").read(0, 64).tolist() == opened.batch(["the lamp keeper " * 30]).ids[:64].tolist()
+    )
+    with pytest.raises(ConfigError, match=r"tokens.block_length: .* holds no text that fits"):
+        tokenise(texts, tokenizer, tmp_path / "none", block_length=2)
+
+
+def test_blocks_are_filled_as_tightly_as_they_can_be() -> None:
+    lengths = np.array([60, 40, 50, 50, 30, 30, 30, 10, 100])
+    layout = in_blocks(np.arange(9), lengths, 100)
+    assert layout.padding == 0 and layout.shard_starts.tolist() == [0, 400]
+    assert len({*layout.starts.tolist()}) == 9
+
+
+def test_the_draw_is_the_one_that_python_draws() -> None:
+    order = random.Random("draw/7/0").sample(range(1000), 1000)
+    again = random.Random("draw/7/1").sample(range(1000), 1000)
+    lengths = np.full(1000, 3, dtype=np.int64)
+    assert drawn(lengths, None, False, 7).tolist() == order
+    assert drawn(lengths, 100, False, 7).tolist() == order[:33]
+    assert drawn(lengths, 3100, True, 7).tolist() == order + again[:33]
