@@ -50,7 +50,7 @@ def read_texts(folder: Path) -> Iterator[SyntheticText]:
 
     for file in sorted(folder.glob("texts-*.parquet")):
         try:
-            for batch in pq.ParquetFile(file).iter_batches(batch_size=ROWS_A_GROUP):
+            for batch in pq.ParquetFile(file, pre_buffer=False).iter_batches(batch_size=ROWS_A_GROUP):
                 yield from (SyntheticText(**row) for row in batch.to_pylist())
         except pa.ArrowInvalid as error:
             raise ArtefactError(f"{file} is damaged ({error}); remove {folder} and run the same command") from None
