@@ -38,7 +38,7 @@ UNFINISHED = ".unfinished"
 FORMATS: Mapping[str, int] = {
     "corpus": 1,
     "tokenizer": 1,
-    "synthesis": 1,
+    "synthesis": 2,
     "tokens": 1,
     "training": 1,
     "evaluation": 1,

@@ -60,7 +60,7 @@ def read_corpus(run: Run, out: Path, progress: Progress, tracker: Tracker) -> Ma
 
 
 def synthesise(run: Run, out: Path, progress: Progress, tracker: Tracker) -> Mapping[str, Any]:
-    from entigraph.synthesis import card, ledger, stage
+    from entigraph.synthesis import card, ledger, report, stage
     from entigraph.tokens.tokenizer import Tokenizer
 
     rules, writes = run.rules, run.augmenter.needs_writer
@@ -90,6 +90,8 @@ def synthesise(run: Run, out: Path, progress: Progress, tracker: Tracker) -> Map
         label=run.label,
     )
     (out / card.FILE).write_text(described, encoding="utf-8")
+    if writes:
+        report.write(out, run.documents.folder, counts, name=run.synthesis.name, rules=rules, label=run.label)
     documents = artefact.read(run.documents.folder)["counts"]["documents"]
     for line in ledger.summary(counts, documents, rules.token_budget):
         progress.say(line)

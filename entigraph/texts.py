@@ -87,7 +87,7 @@ def read_texts(folder: Path) -> Iterator[SyntheticText]:
     import pyarrow.parquet as pq
 
     for file in parts(folder):
-        with explained(file), pq.ParquetFile(file) as part:
+        with explained(file), pq.ParquetFile(file, pre_buffer=False) as part:
             for batch in part.iter_batches(batch_size=ROWS_A_GROUP):
                 yield from (SyntheticText(**row) for row in batch.to_pylist())
 

@@ -53,7 +53,7 @@ def card(
         'texts = load_dataset("FOLDER", split="train")\n```',
         f"The texts are `{TEXTS}`. Beside them, and no part of the dataset: `graphs.jsonl`, each document's summary "
         "and entities; `failures.jsonl`, the requests that gave no text; `near_duplicates.jsonl`, where some were "
-        "looked for; `manifest.json`, what decided all this.",
+        "looked for; `report.html`, where a writer was asked, to look at it all; `manifest.json`, what decided it.",
         "## How it was made",
         table(("setting", "value"), settings(augmenter, options, writer, rules)),
         "## What it holds",

@@ -1,0 +1,74 @@
+"""report.html of a synthesis: what was written about which document, what was lost, what it cost, and texts to read.
+
+One page that loads nothing and opens whatever the size of the corpus: its figures are those of all texts, graphs and
+texts are on it up to the limits in findings.py, and it says what is not on it. Without JavaScript it is tables.
+"""
+
+from base64 import b64encode
+from collections.abc import Mapping
+from hashlib import sha256
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+from jinja2 import Environment, PackageLoader, StrictUndefined, select_autoescape
+from markupsafe import Markup
+
+from entigraph.synthesis.findings import DOCUMENTS_SHOWN, Findings, near_duplicates, total
+from entigraph.synthesis.rules import Rules
+
+FILE = "report.html"
+REASONS_SHOWN = 50
+
+
+def write(
+    folder: Path, corpus: Path, counts: Mapping[str, Any], *, name: str, rules: Rules, label: str | None = None
+) -> Path:
+    """`counts` are the stage's own, for what the answers cost; all else is read from the files of the two folders.
+
+    `label` is what a reader must know first, where something in the synthesis was simulated.
+    """
+    found = Findings(folder, corpus)
+    rows = list(found.rows.values())
+    reasons = sorted(found.lost.items(), key=lambda each: (-each[1].total(), each[0]))
+    script = resources.files(__package__).joinpath("report.js").read_text(encoding="utf-8")
+    page = templates().get_template("report.html.j2")
+    stream = page.stream(
+        name=name,
+        label=label,
+        counts=counts,
+        rules=rules,
+        found=found,
+        rows=rows[:DOCUMENTS_SHOWN],
+        more=total(rows[DOCUMENTS_SHOWN:]),
+        all=total(rows),
+        without_text=sum(not row.texts for row in rows),
+        reasons=reasons[:REASONS_SHOWN],
+        near_duplicates=near_duplicates(folder),
+        script=Markup(script),
+        script_digest=b64encode(sha256(script.encode()).digest()).decode(),
+    )
+    stream.enable_buffering()
+    stream.dump(str(folder / FILE), encoding="utf-8", errors="replace")
+    return folder / FILE
+
+
+def templates() -> Environment:
+    """Everything that is not part of a template is escaped: documents and answers are anybody's words."""
+    environment = Environment(
+        loader=PackageLoader("entigraph.synthesis", "."),
+        autoescape=select_autoescape(default=True, default_for_string=True),
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters["number"] = "{:,}".format
+    environment.filters["share"] = share
+    return environment
+
+
+def share(part: float, whole: float) -> str:
+    """In percent; 0 and 100 are said only where they are exact."""
+    if part in (0, whole):
+        return ("100 %" if part else "0 %") if whole else "–"
+    return f"{min(99.9, max(0.1, 100 * part / whole)):.1f} %"

@@ -1,0 +1,303 @@
+import json
+import re
+import shutil
+import subprocess
+from base64 import b64encode
+from collections import Counter
+from collections.abc import Iterator
+from hashlib import sha256
+from itertools import combinations
+from pathlib import Path
+from typing import Any
+
+import pytest
+from lxml import html
+
+from entigraph.corpus import stage as corpus_stage
+from entigraph.corpus.fictional import Fictional
+from entigraph.llm.offline import Offline
+from entigraph.progress import Silent
+from entigraph.records import Document, EntityGraph, Failure, NearDuplicate, SyntheticText, write_jsonl
+from entigraph.synthesis import findings, report, stage
+from entigraph.synthesis.base import Augmenter
+from entigraph.synthesis.entigraph import EntiGraph
+from entigraph.synthesis.rephrase import Rephrase
+from entigraph.synthesis.rules import Rules
+from entigraph.texts import read_texts, write_texts
+
+COST = {"requests": 12, "prompt_tokens": 90_000, "cached_tokens": 45_000, "completion_tokens": 8_000, "dollars": 1.25}
+COUNTS: dict[str, Any] = {"near_duplicates": 0, "entities_left_out": 0, **COST}
+HOSTILE = "</script></title><script>alert(1)</script>\"'><img src=x onerror=alert(1)>{{ 7 * 7 }}&amp;"
+
+
+class Page:
+    def __init__(self, file: Path) -> None:
+        self.source = file.read_text(encoding="utf-8")
+        self.tree = html.fromstring(self.source)
+
+    @property
+    def said(self) -> str:
+        return " ".join(" ".join(self.tree.xpath("//body//text()[not(parent::script)]")).split())
+
+    def table(self, name: str) -> list[list[str]]:
+        rows = self.tree.get_element_by_id(name).iter("tr")
+        return [[" ".join(cell.text_content().split()) for cell in row] for row in rows]
+
+    def texts(self, view: int) -> list[str]:
+        return [each.text_content() for each in self.view(view).find_class("body") if each.getparent().tag == "article"]
+
+    def view(self, number: int) -> Any:
+        return self.tree.get_element_by_id(f"view-{number}")
+
+    def entities(self, view: int) -> list[list[str]]:
+        (table,) = self.view(view).xpath(".//details[@class='entities']//table")
+        return [[cell.text_content() for cell in row] for row in list(table.iter("tr"))[1:]]
+
+    def edges(self, view: int) -> dict[frozenset[str], int]:
+        """As the script reads them."""
+        counts: list[int] = []
+        for run in map(int, self.view(view).get("data-edges").split()):
+            counts += [run] if run > 0 else [0] * -run
+        names = [row[0] for row in self.entities(view)]
+        return {frozenset(pair): count for pair, count in zip(combinations(names, 2), counts, strict=True) if count}
+
+
+def synthesised(tmp_path: Path, augmenter: Augmenter, budget: int | None) -> tuple[Page, list[SyntheticText], Any]:
+    corpus, out = tmp_path / "corpus", tmp_path / "out"
+    corpus.mkdir()
+    out.mkdir()
+    corpus_stage.run(Fictional(documents=3), corpus)
+    rules = Rules(token_budget=budget)
+    counts = stage.run(
+        corpus,
+        out,
+        augmenter=augmenter,
+        llm=Offline(),
+        count_tokens=lambda text: len(text.split()),
+        rules=rules,
+        progress=Silent(),
+    )
+    return Page(report.write(out, corpus, counts, name="fictional", rules=rules)), list(read_texts(out)), counts
+
+
+def text(document: str, *about: str, body: str = "", part: str = "", sample: int = 0) -> SyntheticText:
+    kind = {0: "rephrase_easy", 2: "pair", 3: "triple"}[len(about)]
+    return SyntheticText(
+        id="/".join((part or document, kind, *about, str(sample))),
+        document_id=document,
+        augmenter="entigraph",
+        kind=kind,
+        about=about,
+        sample=sample,
+        text=body or f"On {', '.join(about)}.",
+        writer="w",
+        prompt_hash="",
+        tokens=10,
+    )
+
+
+def written(
+    tmp_path: Path,
+    documents: list[Document],
+    graphs: list[EntityGraph],
+    texts: Iterator[SyntheticText] | list[SyntheticText],
+    failures: list[Failure] = [],  # noqa: B006
+    counts: dict[str, Any] = COUNTS,
+    **settings: Any,
+) -> Page:
+    write_jsonl(tmp_path / "documents.jsonl", documents)
+    write_jsonl(tmp_path / "graphs.jsonl", graphs)
+    write_jsonl(tmp_path / "failures.jsonl", failures)
+    write_texts(tmp_path, texts)
+    return Page(report.write(tmp_path, tmp_path, counts, name="n", rules=Rules(token_budget=None, **settings)))
+
+
+def test_the_page_says_what_the_texts_say(tmp_path: Path) -> None:
+    page, texts, counts = synthesised(tmp_path, EntiGraph(requests_in_a_row=4), 9_000)
+    tokens = Counter[str]()
+    for each in texts:
+        tokens[each.kind] += each.tokens
+    kinds = Counter(each.kind for each in texts)
+    assert [row[:3] for row in page.table("kinds")[1:]] == [
+        [kind, f"{kinds[kind]:,}", f"{tokens[kind]:,}"] for kind in kinds
+    ]
+    assert sum(tokens.values()) == counts["tokens"] and sum(kinds.values()) == counts["texts"]
+    head, *rows, everything = page.table("documents")
+    assert head == ["document", "entities", "pairs covered", "coverage", *kinds, "tokens"]
+    covered = {
+        number: Counter(
+            frozenset(pair)
+            for each in texts
+            if each.document_id == f"chronicle-00{number}"
+            for pair in combinations(each.about, 2)
+        )
+        for number in range(3)
+    }
+    for number, row in enumerate(rows):
+        own = [each for each in texts if each.document_id == f"chronicle-00{number}"]
+        found = len(covered[number])
+        assert 0 < found < 190, "the budget should end before all pairs, or this shows little"
+        by_kind = [f"{sum(each.kind == kind for each in own):,}" for kind in kinds]
+        share = f"{100 * found / 190:.1f} %"
+        assert row[1:] == ["20", f"{found} of 190", share, *by_kind, f"{sum(each.tokens for each in own):,}"]
+        assert page.edges(number) == covered[number]
+        assert page.texts(number) == [each.text for each in own]
+        assert [row[1] for row in page.entities(number)] == [
+            str(sum(name in each.about for each in own)) for name, *_ in page.entities(number)
+        ]
+    assert everything[1:3] == ["60", f"{sum(map(len, covered.values()))} of 570"]
+
+
+def test_a_triple_lies_on_three_edges_and_a_text_stands_on_those_of_its_entities(tmp_path: Path) -> None:
+    graph = EntityGraph(document_id="d", summary="", entities=["Ada", "Bo", "Cy", "Di"])
+    texts = [text("d", "Bo", "Ada"), text("d", "Di", "Ada", "Bo"), text("d", "Ada", "Bo", sample=1)]
+    page = written(tmp_path, [Document(id="d", title="D", text="")], [graph], texts)
+    assert page.edges(0) == {frozenset(("Ada", "Bo")): 3, frozenset(("Ada", "Di")): 1, frozenset(("Bo", "Di")): 1}
+    assert page.entities(0) == [
+        ["Ada", "3", "2 of 3"],
+        ["Bo", "3", "2 of 3"],
+        ["Cy", "0", "0 of 3"],
+        ["Di", "1", "2 of 3"],
+    ]
+    assert [each.get("data-about") for each in page.tree.iter("article")] == ["0 1", "0 1 3", "0 1"]
+    assert page.table("documents")[1] == ["D", "4", "3 of 6", "50.0 %", "2", "1", "30"]
+
+
+def test_a_long_document_has_a_graph_for_each_of_its_parts(tmp_path: Path) -> None:
+    graphs = [EntityGraph(document_id=f"d/e#{n}", summary="", entities=["Ada", f"Bo{n}", "Cy"]) for n in (1, 2)]
+    texts = [text("d/e", "Ada", "Cy", part="d/e#2"), text("d/e", "Ada", "Bo1", part="d/e#1")]
+    page = written(tmp_path, [Document(id="d/e", title="Long", text="")], graphs, texts)
+    assert page.edges(0) == {frozenset(("Ada", "Bo1")): 1} and page.edges(1) == {frozenset(("Ada", "Cy")): 1}
+    assert page.table("documents")[1][:4] == ["Long", "6", "2 of 6", "33.3 %"]
+    assert [each.text_content() for each in page.tree.iter("option")] == ["Long, part 1", "Long, part 2"]
+
+
+def test_losses_near_duplicates_and_cost_are_those_of_the_stage(tmp_path: Path) -> None:
+    failures = [Failure(document_id="d", kind="pair", about=("Ada", "Bo"), reason="finish_reason length")] * 2
+    failures += [Failure(document_id="e", kind="entities", about=(), reason="an empty answer")]
+    write_jsonl(
+        tmp_path / "near_duplicates.jsonl",
+        [NearDuplicate(id=f"t{n}", like="t0", similarity=0.8 + n / 100) for n in range(1, 16)],
+    )
+    graph = EntityGraph(document_id="d", summary="", entities=["Ada", "Bo"])
+    documents = [Document(id="d", title="D", text=""), Document(id="e", title="E", text="")]
+    counts = {**COUNTS, "near_duplicates": 15}
+    page = written(tmp_path, documents, [graph], [text("d", "Ada", "Bo")] * 2, failures, counts)
+    assert page.table("lost")[1:] == [["finish_reason length", "pair", "2"], ["an empty answer", "entities", "1"]]
+    assert page.table("documents")[1:] == [
+        ["D", "2", "1 of 1", "100 %", "2", "20", "2"],
+        ["E", "0", "0 of 0", "–", "0", "0", "1"],
+        ["all", "2", "1 of 1", "100 %", "2", "20", "3"],
+    ]
+    assert "1 without a text" in page.said
+    cost = dict(page.table("cost"))
+    assert cost["prompt tokens"] == "90,000" and cost["of them cached"] == "45,000 (50.0 %)"
+    assert cost["completion tokens"] == "8,000" and cost["dollars"] == "1.2500"
+    assert cost["dollars per million tokens of text"] == "62,500.00"
+    assert page.table("near-duplicates")[1] == ["t15", "t0", "95 %"] and len(page.table("near-duplicates")) == 11
+    assert "15 texts share at least 80 %" in page.said
+
+
+def test_rephrasings_are_counted_by_document_and_style_and_can_be_read(tmp_path: Path) -> None:
+    page, texts, _ = synthesised(tmp_path, Rephrase(rounds=2), None)
+    assert page.table("documents")[0] == ["document", "rephrase easy", "rephrase medium", "rephrase hard", "tokens"]
+    assert [row[1:4] for row in page.table("documents")[1:]] == [["2", "2", "2"]] * 3 + [["6", "6", "6"]]
+    assert page.texts(1) == [each.text for each in texts if each.document_id == "chronicle-001"]
+    assert "entities" not in page.said and not page.tree.xpath("//@data-edges")
+
+
+def hostile(tmp_path: Path) -> Page:
+    other = HOSTILE + "2"
+    graph = EntityGraph(document_id=HOSTILE, summary=HOSTILE, entities=[HOSTILE, other])
+    failures = [Failure(document_id=HOSTILE, kind=HOSTILE, about=(), reason=HOSTILE, response=HOSTILE)]
+    texts = [text(HOSTILE, HOSTILE, other, body=HOSTILE)]
+    return written(tmp_path, [Document(id=HOSTILE, title=HOSTILE, text=HOSTILE)], [graph], texts, failures)
+
+
+def test_documents_and_answers_cannot_write_in_the_page(tmp_path: Path) -> None:
+    page = hostile(tmp_path)
+    (script,) = page.tree.iter("script")
+    digest = b64encode(sha256(script.text.encode()).digest()).decode()
+    (policy,) = page.tree.xpath("//meta[@http-equiv]/@content")
+    assert policy == f"default-src 'none'; style-src 'unsafe-inline'; script-src 'sha256-{digest}'"
+    assert "alert" not in script.text
+    assert not [*page.tree.iter("img", "link", "iframe")]
+    assert not [name for each in page.tree.iter() for name in each.attrib if name.startswith("on") or name == "src"]
+    assert page.texts(0) == [HOSTILE] and page.entities(0)[0][0] == HOSTILE
+    assert page.table("documents")[1][0] == HOSTILE == page.table("lost")[1][0]
+
+
+def test_it_loads_nothing_and_names_no_folder_and_is_the_same_each_time(tmp_path: Path) -> None:
+    page, _, counts = synthesised(tmp_path, EntiGraph(triples_per_document=3), 3_000)
+    again = report.write(
+        tmp_path / "out", tmp_path / "corpus", counts, name="fictional", rules=Rules(token_budget=3_000)
+    )
+    assert again.read_text(encoding="utf-8") == page.source
+    assert str(tmp_path) not in page.source
+    assert not re.search(r"https?://(?!www\.w3\.org/2000/svg)|url\(|@import", page.source)
+
+
+def test_a_large_corpus_gives_a_page_that_opens_and_says_what_is_not_on_it(tmp_path: Path) -> None:
+    graphs = [EntityGraph(document_id=f"{n}", summary="", entities=[f"E{e}" for e in range(50)]) for n in range(20)]
+    body = "<" * 1_000  # four times as long where it is escaped
+    pairs = list(combinations(graphs[0].entities, 2))[:500]
+    texts = (text(graph.document_id, *pair, body=body) for pair in pairs for graph in graphs)
+    page = written(tmp_path, [Document(id=f"{n}", title=f"T{n}", text="") for n in range(20)], graphs, texts)
+    assert len(page.source.encode()) < findings.TEXT_BYTES + 600_000
+    embedded = [len(page.texts(number)) for number in range(20)]
+    assert max(embedded) - min(embedded) <= 1 and 700 < sum(embedded) <= 750
+    assert f"{sum(embedded)} of 10,000 texts are on this page" in page.said
+    assert f"500 texts, {embedded[0]} of them on this page" in page.said
+    assert f"{500 - embedded[0]} more of its texts are in texts-*.parquet" in page.said
+    assert page.table("documents")[-1][1:3] == ["1,000", "10,000 of 24,500"]
+    assert sum(page.edges(7).values()) == 500
+
+
+def test_graphs_and_documents_beyond_the_limits_are_counted_and_not_drawn(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(findings, "PAIRS_SHOWN", 7)
+    monkeypatch.setattr(report, "DOCUMENTS_SHOWN", 3)
+    graphs = [EntityGraph(document_id=f"{n}", summary="", entities=["Ada", "Bo", "Cy"]) for n in range(5)]
+    texts = [text(f"{n}", "Ada", "Bo") for n in range(5)] * 2
+    page = written(tmp_path, [Document(id=f"{n}", title=f"T{n}", text="") for n in range(5)], graphs, texts)
+    assert len(list(page.tree.iter("section"))) == 2 and "2 of 5 documents or parts are drawn" in page.said
+    assert [row[:3] for row in page.table("documents")[3:]] == [
+        ["T2", "3", "1 of 3"],
+        ["2 more documents", "6", "2 of 6"],
+        ["all", "15", "5 of 15"],
+    ]
+
+
+def test_every_synthesis_by_a_writer_is_sealed_with_its_report(smoke: Path) -> None:
+    made = {folder.name.rsplit("-", 1)[0]: folder for folder in (smoke / "synthesis").iterdir() if folder.is_dir()}
+    for name, folder in made.items():
+        files = json.loads((folder / "manifest.json").read_text())["files"]
+        assert ("report.html" in files) == (folder / "report.html").exists() == (not name.endswith("raw")), name
+
+
+@pytest.mark.skipif(not shutil.which("chromium"), reason="needs Chromium to run the script of the page")
+def test_in_a_browser_the_graph_is_drawn_from_the_tables_and_nothing_hostile_runs(tmp_path: Path) -> None:
+    def opened(page: Path, at: str = "") -> Any:
+        options = ("--headless", "--no-sandbox", "--disable-gpu", f"--user-data-dir={tmp_path / 'browser'}")
+        quiet = ("--disable-background-networking", "--disable-component-update", "--disable-sync", "--no-first-run")
+        done = subprocess.run(
+            ["chromium", *options, *quiet, "--virtual-time-budget=3000", "--dump-dom", f"{page.as_uri()}{at}"],
+            capture_output=True,
+            text=True,
+            timeout=60,
+        )
+        return html.fromstring(done.stdout)
+
+    page, _, _ = synthesised(tmp_path, EntiGraph(), 9_000)
+    tree = opened(tmp_path / "out" / "report.html", "#view-1")
+    assert [each.get("id") for each in tree.iter("section") if each.get("hidden") is None] == ["view-1"]
+    lines = tree.xpath("//section[@id='view-1']//*[@class='rest']/path/@d")
+    assert sum(each.count("M") for each in lines) == len(page.edges(1))
+    nodes = tree.xpath("//section[@id='view-1']//*[@class='node']/@aria-label")
+    assert nodes == [f"{name}, {count} text{'s' * (count != '1')}" for name, count, _ in page.entities(1)]
+    (tmp_path / "hostile").mkdir()
+    hostile(tmp_path / "hostile")
+    tree = opened(tmp_path / "hostile" / "report.html")
+    assert len(list(tree.iter("script"))) == 1 and not list(tree.iter("img"))
+    assert tree.xpath("//*[@class='node']/title/text()")[0] == HOSTILE
