@@ -25,6 +25,7 @@ from entigraph.tracking import RunInfo
 # is seen; a key missing from a list of what counts would cost stale data, which is not.
 VOLATILE: Mapping[str, frozenset[str]] = {
     "corpus": frozenset({"path", "questions"}),  # enter by content
+    "augmenter": frozenset({"path"}),
     "llm": frozenset(
         {
             "base_url",
@@ -81,7 +82,7 @@ class Run:
 
     def check(self) -> None:
         """What no component can see alone."""
-        problems = problem_of(self.corpus.sources)
+        problems = problem_of(self.corpus.sources) + problem_of(self.augmenter.sources)
         if not self.ours(getattr(self.tokenizer, "path", "")):
             problems += problem_of(self.tokenizer.sources)
         problems += problem_of(lambda: self.stated_rules)
@@ -193,6 +194,8 @@ class Run:
     def synthesis(self) -> Artefact:
         inputs = {"corpus": self.documents.folder, "tokenizer": self.tokenizer_files.folder}
         decides: dict[str, Any] = {"augmenter": self.options("augmenter", self.augmenter)}
+        if self.augmenter.sources():
+            decides["sources"] = [identify(path, self.root) for path in self.augmenter.sources()]
         if self.augmenter.needs_writer:
             decides |= {
                 "prompts": prompt_digests(self.augmenter.prompts),
@@ -241,7 +244,7 @@ class Run:
     @property
     def rules(self) -> Rules:
         """Where nobody writes, the texts that there are are taken, all of them."""
-        return replace(self.stated_rules, token_budget=None) if self.augmenter.repeats else self.stated_rules
+        return self.stated_rules if self.augmenter.needs_writer else replace(self.stated_rules, token_budget=None)
 
     @property
     def stated_rules(self) -> Rules:

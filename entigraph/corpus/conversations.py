@@ -7,12 +7,14 @@ from itertools import islice
 from pathlib import Path
 from typing import Any, ClassVar
 
+from entigraph import hub
 from entigraph.corpus.base import Content
-from entigraph.corpus.json_lines import downloaded, lines_of
-from entigraph.errors import ConfigError, DataError
+from entigraph.corpus.json_lines import lines_of
+from entigraph.errors import DataError
 from entigraph.records import Document
 
 EXPECTED = 'expected {"messages": [{"role": "user", "content": "..."}, {"role": "assistant", "content": "..."}, ...]}'
+SOURCE = "a .jsonl or .parquet file, a folder of them"
 SUFFIXES = (".jsonl", ".parquet")
 
 
@@ -33,21 +35,14 @@ class Conversations:
     conversations: ClassVar[bool] = True
 
     def sources(self) -> list[Path]:
-        if not self.path:
-            raise ConfigError(
-                "corpus.path: nothing given; give a .jsonl or .parquet file, a folder of them, or a hub dataset"
-            )
-        found = Path(self.path).expanduser().resolve()
-        if not found.exists() and (Path(self.path).is_absolute() or self.path.startswith((".", "~"))):
-            raise ConfigError(f"corpus.path: {self.path} does not exist; give a .jsonl or .parquet file, or a folder")
-        return [found] if found.exists() else [Path(self.path)]  # a hub name stands for itself
+        return [hub.source(self.path, "corpus.path", SOURCE)]
 
     def read(self) -> Content:
         counts = {"without_assistant": 0}
         return Content(documents=islice(self.stream(counts), self.documents), counts=counts)
 
     def stream(self, counts: dict[str, int]) -> Iterator[Document]:
-        for file in self.matching():
+        for file in hub.files_of(self.path, "corpus.path", SOURCE, SUFFIXES, self.files):
             for number, row in enumerate(rows_of(file), 1):
                 messages = checked(row, f"{file}:{number}")
                 if not any(message["role"] == "assistant" for message in messages):
@@ -55,16 +50,6 @@ class Conversations:
                     continue
                 identity = f"{file.stem}-{number}"
                 yield Document(id=identity, title=identity, text=json.dumps(messages, ensure_ascii=False))
-
-    def matching(self) -> list[Path]:
-        (source,) = self.sources()
-        if not source.exists():
-            source = downloaded(self.path, [f"*{self.files}{suffix}" for suffix in SUFFIXES])
-        files = [source] if source.is_file() else sorted(source.rglob(self.files))
-        found = [file for file in files if file.suffix in SUFFIXES]
-        if not found:
-            raise DataError(f"corpus.path: {source} holds no .jsonl or .parquet file that matches {self.files}")
-        return found
 
 
 def rows_of(file: Path) -> Iterator[Any]:

@@ -6,9 +6,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar
 
+from entigraph import hub
 from entigraph.corpus.base import Content
-from entigraph.errors import ConfigError, DataError
+from entigraph.errors import DataError
 from entigraph.records import Document
+
+EXPECTED = "a .jsonl file, a folder of them"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -27,20 +30,7 @@ class JsonLines:
     questions_known: ClassVar[bool] = False
 
     def sources(self) -> list[Path]:
-        if not self.path:
-            raise ConfigError("corpus.path: nothing given; give a .jsonl file, a folder of them, or a hub dataset")
-        found = Path(self.path).expanduser().resolve()
-        if not found.exists() and (Path(self.path).is_absolute() or self.path.startswith((".", "~"))):
-            raise ConfigError(f"corpus.path: {self.path} does not exist; give a .jsonl file or a folder of them")
-        return [found] if found.exists() else [Path(self.path)]  # a hub name stands for itself
-
-    def files(self) -> list[Path]:
-        (source,) = self.sources()
-        folder = source if source.exists() else downloaded(self.path, ["*.jsonl"])
-        files = [folder] if folder.is_file() else sorted(folder.rglob("*.jsonl"))
-        if not files:
-            raise DataError(f"corpus.path: {folder} holds no .jsonl file")
-        return files
+        return [hub.source(self.path, "corpus.path", EXPECTED)]
 
     def read(self) -> Content:
         return Content(documents=self.stream())
@@ -48,7 +38,7 @@ class JsonLines:
     def stream(self) -> Iterator[Document]:
         (source,) = self.sources()
         count = 0
-        for file in self.files():
+        for file in hub.files_of(self.path, "corpus.path", EXPECTED, (".jsonl",)):
             name = str(file.relative_to(source).with_suffix("")) if source.is_dir() else file.stem
             for number, line in enumerate(lines_of(file), 1):
                 if self.documents is not None and count >= self.documents:
@@ -74,15 +64,3 @@ def lines_of(file: Path) -> Iterator[str]:
             yield from lines
     except UnicodeDecodeError as error:
         raise DataError(f"{file}: not UTF-8 ({error.reason}); save it as UTF-8 and run again") from None
-
-
-def downloaded(name: str, patterns: list[str]) -> Path:
-    from huggingface_hub import snapshot_download
-
-    try:
-        return Path(snapshot_download(name, repo_type="dataset", allow_patterns=patterns))
-    except Exception as error:  # the hub client raises many kinds, all of which mean the same to a user
-        raise DataError(
-            f"corpus.path: {name!r} is no file here, and the hub does not give it: {str(error).splitlines()[0]} "
-            "Check the name and the network, or give a local file"
-        ) from None

@@ -1,0 +1,55 @@
+"""The released corpus, on a small file of its form (one row a document, texts and entities joined by separators)."""
+
+import json
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from entigraph.texts import read_texts
+from tests.conftest import ARTICLE, Command
+
+
+def released(path: Path, **changes: list[str]) -> Path:
+    columns = {
+        "uid": ["The Lamp of Orsk 1 by Vale", "Elsewhere by Nobody"],
+        "raw": [f'"The Lamp of Orsk 1", Miriam Vale, 1951.\n{ARTICLE}\n', "Another article."],
+        "entity": ["Orsk<|entityseptoekn|>Miriam Vale", "Nobody<|entityseptoekn|>Elsewhere"],
+        "entigraph": ["First text.<|entigraphseptoekn|> Second text. <|entigraphseptoekn|>", "Only text."],
+    }
+    pq.write_table(pa.table(columns | changes), path)
+    return path
+
+
+def test_its_texts_become_a_corpus_for_nothing(command: Command, quality_file: Path, tmp_path: Path) -> None:
+    file = released(tmp_path / "release.parquet")
+    given = [
+        "corpus=quality",
+        f"corpus.path={quality_file}",
+        "augmenter=entigraph_release",
+        f"augmenter.path={file}",
+        "stage=pipeline",
+        "tokenizer=bytes",
+        "trainer.max_steps=1",
+        "data.context_length=32",
+        "logger=none",
+    ]
+    done = command(*given)
+    assert done.returncode == 0, done.stderr
+    (folder,) = (tmp_path / "outputs/synthesis").iterdir()
+    texts = list(read_texts(folder))
+    assert [(text.text, text.sample) for text in texts] == [("First text.", 0), ("Second text.", 1), ("Only text.", 0)]
+    assert [text.document_id for text in texts] == ["quality-2", "quality-2", "Elsewhere by Nobody"]
+    assert texts[0].writer == "gpt-4-turbo (released by the paper's authors)" and len({text.id for text in texts}) == 3
+    assert json.loads((folder / "manifest.json").read_text())["counts"]["dollars"] == 0
+    released(file, entigraph=["Changed.", "Only text."])
+    assert "to do" in command(*given[:-5], "logger=none").stdout, "another file is another corpus"
+
+
+def test_a_file_of_another_form_is_one_message(command: Command, quality_file: Path, tmp_path: Path) -> None:
+    pq.write_table(pa.table({"text": ["a"]}), tmp_path / "other.parquet")
+    common = ["corpus=quality", f"corpus.path={quality_file}", "augmenter=entigraph_release", "stage=pipeline"]
+    wrong = command(*common, f"augmenter.path={tmp_path}/other.parquet", "logger=none")
+    assert wrong.returncode == 1 and "no column uid, raw, entigraph" in wrong.stderr
+    missing = command(*common, "augmenter.path=./nowhere", "logger=none")
+    assert missing.returncode == 1 and "augmenter.path: ./nowhere does not exist" in missing.stderr
