@@ -45,6 +45,9 @@ bench: $(READY) ## how long the stages take, in tokens a second
 	$(BIN)/python benchmarks/tokens.py
 	$(BIN)/python benchmarks/data_path.py
 
+bench-price: $(READY) ## what a million synthetic tokens cost, by the way of asking
+	$(BIN)/python benchmarks/price.py
+
 bench-client: $(READY) ## the writer client beside the bare SDK, curator (make rivals) and the paper's loop, 5 minutes
 	$(BIN)/python benchmarks/client.py
 
