@@ -116,7 +116,7 @@ def in_all(run: Run, low: Any, high: Any) -> Iterator[str]:
         from entigraph.synthesis.estimate import FEW_ENTITIES, MANY_ENTITIES
 
         yield (
-            f"  {unknown:,} documents have no entity list yet: {FEW_ENTITIES} to {MANY_ENTITIES} entities are taken "
+            f"  entity lists not known yet: {unknown:,}; {FEW_ENTITIES} to {MANY_ENTITIES} entities are taken "
             f"for each, and {low.tokens_a_request:,.0f} tokens for an answer"
         )
 

@@ -78,8 +78,8 @@ def test_what_is_answered_is_free_and_corrects_the_plan(command: Command, tmp_pa
         large = command(*common, "stage=synthesis", "synthesis.token_budget=60000", OPENAI_API_KEY="sk-x")
         assert large.returncode == 0, large.stderr
         asked = server.stats()["requests"] - asked_before
-    assert "have no entity list yet: 10 to 50 entities" in before.stdout and "minutes at the stated" in before.stdout
-    assert "no entity list" not in planned.stdout and "chronicle-001" in planned.stdout
+    assert "; 10 to 50 entities are taken" in before.stdout and "minutes at the stated" in before.stdout
+    assert "not known yet" not in planned.stdout and "chronicle-001" in planned.stdout
     (line,) = re.findall(r"in all (\S+) requests to send, (\S+) answers free", planned.stdout)
     requests, free = (int(number.replace(",", "")) for number in line)
     assert free == asked_before and requests == pytest.approx(asked, rel=0.1)
