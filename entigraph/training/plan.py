@@ -25,9 +25,11 @@ WINDOW = 64  # replay's share is exact in every window of so many samples
 class Plan:
     """Which blocks a run trains on, in which order.
 
-    Replay adds: every synthetic block is seen once an epoch whatever `replay_rate`, the share of all samples that are
-    replay. Replay blocks repeat only when the pool is spent. The last step is filled up with further samples of the
-    same order, so that every step has `batch_size` sequences. `max_steps` replaces `epochs` where it is given.
+    `replay_rate` is the share of all samples that are replay. It adds: every synthetic block is seen once an epoch.
+    With `replaces`, the paper's wording and the authors' code, a replay block takes the turn of a synthetic one, which
+    that epoch then does not see. Replay blocks repeat only when the pool is spent. The last step is filled up with
+    further samples of the same order, so that every step has `batch_size` sequences. `max_steps` replaces `epochs`
+    where it is given.
     """
 
     synthetic_tokens: int
@@ -38,6 +40,7 @@ class Plan:
     replay_rate: float
     seed: int
     max_steps: int | None = None
+    replaces: bool = False
 
     @property
     def synthetic_blocks(self) -> int:
@@ -51,7 +54,8 @@ class Plan:
     def steps(self) -> int:
         if self.max_steps is not None:
             return self.max_steps
-        return max(1, ceil(self.synthetic_blocks * self.epochs / (1 - self.replay_rate) / self.batch_size - 1e-9))
+        turns = self.synthetic_blocks * self.epochs / (1 if self.replaces else 1 - self.replay_rate)
+        return max(1, ceil(turns / self.batch_size - 1e-9))
 
     @property
     def samples(self) -> int:
@@ -75,7 +79,8 @@ class Plan:
         places = np.empty(self.samples, dtype=np.int64)
         for source in SOURCES:
             chosen = sources == bool(source)
-            places[chosen] = np.arange(int(chosen.sum()))
+            skipping = self.replaces and source == SYNTHETIC
+            places[chosen] = np.flatnonzero(chosen) if skipping else np.arange(int(chosen.sum()))
         return sources.astype(np.int8), places
 
     @cached_property
@@ -89,12 +94,11 @@ class Plan:
             (SYNTHETIC, self.synthetic_blocks, self.synthetic_tokens),
             (REPLAY, self.replay_blocks, self.replay_tokens),
         ):
-            chosen = sources == source
-            count = int(chosen.sum())
-            passes = [
-                self.one_pass(source, number, blocks, tokens) for number in range(ceil(count / blocks) if count else 0)
-            ]
-            starts[chosen] = np.concatenate(passes)[:count] if passes else []
+            chosen = places[sources == source]
+            count = int(chosen[-1]) + 1 if len(chosen) else 0
+            passes = [self.one_pass(source, number, blocks, tokens) for number in range(ceil(count / max(1, blocks)))]
+            if passes:
+                starts[sources == source] = np.concatenate(passes)[chosen]
         return starts
 
     def one_pass(self, source: int, number: int, blocks: int, tokens: int) -> "NDArray[np.int64]":
@@ -115,6 +119,18 @@ class Plan:
             "synthetic_passes": round((self.samples - replay) / self.synthetic_blocks, 3),
             "replay_passes": round(replay / self.replay_blocks, 3) if self.replay_blocks else 0.0,
         }
+
+    def told(self) -> str:
+        """The summary in words, for whoever starts the run."""
+        found, length = self.summary(), self.context_length
+        line = (
+            f"{found['steps']:,} steps of {self.batch_size} x {length:,} tokens, {found['tokens']:,} in all: "
+            f"synthetic {found['synthetic_samples'] * length:,} ({found['synthetic_passes']:g} passes)"
+        )
+        if found["replay_samples"]:
+            how = "in place of synthetic" if self.replaces else "beside synthetic"
+            line += f", replay {found['replay_samples'] * length:,} ({found['replay_passes']:g} of its pool, {how})"
+        return line
 
 
 def generator(*key: int) -> "np.random.Generator":
