@@ -10,9 +10,9 @@ import lightning as L
 import torch
 import torch.distributed as dist
 
-from entigraph.errors import EntigraphError
 from entigraph.progress import Advance
 from entigraph.training.checkpoints import at_step_end
+from entigraph.training.checks import DivergedError
 from entigraph.training.data import SyntheticCorpus
 from entigraph.training.estimate import flops_per_token
 from entigraph.training.job import Job
@@ -23,10 +23,6 @@ METRICS = "metrics.jsonl"
 Record = Callable[[dict[str, float]], None]
 
 
-class DivergedError(EntigraphError):
-    pass
-
-
 class Metrics(L.Callback):
     """Losses, speed and memory, to metrics.jsonl first and to `record` second; rank 0 writes for all ranks."""
 
@@ -34,7 +30,6 @@ class Metrics(L.Callback):
         self.file, self.every_steps = job.out / METRICS, job.trainer.log_every_steps
         self.record, self.advance = record, advance
         self.step_tokens = plan.batch_size * plan.context_length
-        self.values = job.model.config_values(job.vocabulary)
         self.context_length, self.bf16 = plan.context_length, precision != "32-true"
         self.finite = FiniteCheck()
 
@@ -42,13 +37,9 @@ class Metrics(L.Callback):
         if trainer.is_global_zero:
             keep_metrics_until(self.file, trainer.global_step)
         self.advance(trainer.global_step * self.step_tokens)
-        self.flops = self.flops_of(cast(CausalLM, module))
+        self.flops = flops_per_token(cast(CausalLM, module).net.config.to_dict(), self.context_length)
         self.peak = peak_flops(module.device, self.bf16)
         self.since, self.since_step, self.waited = time.perf_counter(), trainer.global_step, 0.0
-
-    def flops_of(self, module: CausalLM) -> float | None:
-        found = flops_per_token(module.net.config.to_dict(), self.context_length)
-        return found
 
     def on_train_batch_end(self, trainer: L.Trainer, module: L.LightningModule, *args: Any) -> None:
         if not at_step_end(trainer):

@@ -52,13 +52,18 @@ class ShardedState:
                 found[f"optimizer.{names[parameter]}.{key}"] = value
         return found
 
+    def groups(self) -> list[dict[str, Any]]:
+        """The optimizer's numbers (its learning rate now), without parameters."""
+        (optimizer,) = self.optimizers  # type: ignore[attr-defined]
+        return [{key: value for key, value in group.items() if key != "params"} for group in optimizer.param_groups]
+
     def save_checkpoint(self, checkpoint: dict[str, Any], filepath: Any, storage_options: Any = None) -> None:
         folder = Path(filepath)
         alone = not dist.is_initialized()
         if self.is_global_zero:  # type: ignore[attr-defined]
             shutil.rmtree(folder, ignore_errors=True)
             folder.mkdir(parents=True)
-            torch.save({**checkpoint, "identity": dict(self.identity)}, folder / SMALL)
+            torch.save({**checkpoint, "identity": dict(self.identity), "groups": self.groups()}, folder / SMALL)
         if not alone:
             dist.barrier(self.group)
         if self.background:
@@ -78,6 +83,8 @@ class ShardedState:
             other = {key: value for key, value in small["identity"].items() if value != self.identity[key]}
             if not other:
                 dcp.load(self.tensors(), checkpoint_id=folder, no_dist=not dist.is_initialized())
+                for group, saved in zip(self.optimizers[0].param_groups, small["groups"], strict=True):  # type: ignore[attr-defined]
+                    group.update(saved)
         except EntigraphError:
             raise
         except Exception as error:

@@ -1,16 +1,20 @@
-"""Whether model, tokenizer and context fit together: asked before the first step, each with its own message."""
+"""What ends a run: model, tokenizer and context that do not fit together, before it; a loss that is no number, in it."""
 
 import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from entigraph.errors import ConfigError
+from entigraph.errors import ConfigError, EntigraphError
 from entigraph.training.job import Job
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
 TOKENIZER = "tokenizer.json"
+
+
+class DivergedError(EntigraphError):
+    pass
 
 
 def refuse_misfits(job: Job, net: "PreTrainedModel") -> None:

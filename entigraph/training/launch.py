@@ -18,8 +18,8 @@ from pathlib import Path
 from typing import Any, cast
 
 from entigraph.artefact import SCRATCH
-from entigraph.errors import ArtefactError, EntigraphError
-from entigraph.processes import TERMINATED, Preempted
+from entigraph.errors import ArtefactError, ConfigError, DataError, EntigraphError
+from entigraph.processes import INTERRUPTED, TERMINATED, Preempted
 from entigraph.progress import Advance, Progress
 from entigraph.training.job import Job
 
@@ -37,10 +37,9 @@ def launch(job: Job, progress: Progress, record: Callable[[dict[str, float]], No
     job.write(folder / JOB)
     progress.say(f"           {job.trainer.ranks} processes, one a device")
     with processes(job, folder / JOB) as ranks, forwarded(ranks) as asked_to_stop:
-        follow(job, ranks, progress, record)
-        statuses = [process.wait() for process in ranks]
-    if any(statuses):
-        explain(statuses, folder, asked_to_stop)
+        failed = follow(job, ranks, progress, record)
+    if failed:
+        explain(failed, folder, asked_to_stop)
     return cast("dict[str, Any]", json.loads((folder / COUNTS).read_text(encoding="utf-8")))
 
 
@@ -108,8 +107,11 @@ def follow(
     ranks: list["subprocess.Popen[bytes]"],
     progress: Progress,
     record: Callable[[dict[str, float]], None],
-) -> None:
-    """Until all are done; one that failed ends the others, which would wait for it for ever."""
+) -> dict[int, int]:
+    """Until all are done; one that failed ends the others, which would wait for it for ever.
+
+    Returns the statuses of the ranks that failed first.
+    """
     plan: Mapping[str, Any] | None = None
     while plan is None and going_well(ranks):
         plan = read_json(job.out / PLAN)
@@ -121,11 +123,13 @@ def follow(
             seen.look()
             time.sleep(SECONDS_BETWEEN_LOOKS)
         seen.look()
-    if any(process.poll() for process in ranks):
-        last = time.monotonic() + SECONDS_TO_END
-        while time.monotonic() < last and any(process.poll() is None for process in ranks):
-            time.sleep(SECONDS_BETWEEN_LOOKS)
+    failed = {rank: status for rank, process in enumerate(ranks) if (status := process.poll())}
+    last = time.monotonic() + SECONDS_TO_END
+    while failed and time.monotonic() < last and any(process.poll() is None for process in ranks):
+        time.sleep(SECONDS_BETWEEN_LOOKS)
+    if failed:
         end(ranks)
+    return failed
 
 
 def going_well(ranks: list["subprocess.Popen[bytes]"]) -> bool:
@@ -157,26 +161,21 @@ def read_json(file: Path) -> Any:
         return None
 
 
-def explain(statuses: list[int], folder: Path, asked_to_stop: threading.Event) -> None:
-    """Raise what the ranks' end means."""
-    if asked_to_stop.is_set() and TERMINATED in statuses:
+def explain(failed: Mapping[int, int], folder: Path, asked_to_stop: threading.Event) -> None:
+    """Raise what the end of the ranks means."""
+    from entigraph.training.checks import DivergedError
+
+    if asked_to_stop.is_set() and TERMINATED in failed.values():
         raise Preempted
     for file in sorted(folder.glob(f"*{ERROR}")):
         told = json.loads(file.read_text(encoding="utf-8"))
-        kinds = {kind.__name__: kind for kind in every_kind(EntigraphError)}
+        kinds = {kind.__name__: kind for kind in (ArtefactError, ConfigError, DataError, DivergedError)}
         raise kinds.get(told["kind"], EntigraphError)(told["message"])
-    died = {rank: status for rank, status in enumerate(statuses) if status and status != -signal.SIGKILL}
-    rank, status = next(iter((died or dict(enumerate(statuses))).items()))
+    rank, status = min(failed.items(), key=lambda found: found[1])  # a signal is negative, and what follows it is not
+    if status == INTERRUPTED:
+        raise KeyboardInterrupt
     how = f"was ended by {signal.Signals(-status).name}" if status < 0 else f"ended with status {status}"
     raise ArtefactError(
         f"training: the process of rank {rank} {how} (out of memory?); see the output above. The same command "
         "continues from the newest checkpoint"
     )
-
-
-def every_kind(kind: type[EntigraphError]) -> Iterator[type[EntigraphError]]:
-    import entigraph.training.callbacks  # noqa: F401  the error that it defines
-
-    yield kind
-    for below in kind.__subclasses__():
-        yield from every_kind(below)

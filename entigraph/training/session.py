@@ -19,7 +19,7 @@ from lightning.fabric.plugins.environments import (
 
 from entigraph.artefact import SCRATCH, write_json
 from entigraph.hardware import pick_accelerator, pick_precision
-from entigraph.processes import world
+from entigraph.processes import Preempted, world
 from entigraph.progress import Progress, Silent
 from entigraph.shards import TokenStore
 from entigraph.training.callbacks import Metrics
@@ -200,6 +200,8 @@ def environment() -> ClusterEnvironment:
 def fit(trainer: L.Trainer, module: CausalLM, corpus: SyntheticCorpus, checkpoint: Path | None) -> None:
     try:
         trainer.fit(module, datamodule=corpus, ckpt_path=str(checkpoint) if checkpoint else None, weights_only=False)
+    except Preempted:
+        raise
     except SystemExit:
         if trainer.interrupted:  # Lightning turns Ctrl-C into an exit of its own
             raise KeyboardInterrupt from None
@@ -207,7 +209,10 @@ def fit(trainer: L.Trainer, module: CausalLM, corpus: SyntheticCorpus, checkpoin
 
 
 def quieten() -> None:
-    """Lightning's advice is for its own data loaders and loggers, which are not used here; our bars are enough."""
+    """Lightning's advice is for its own data loaders and loggers, which are not used here; our bars are enough.
+
+    torch warns of a view that nobody changes in place, and of a checkpoint by a single process, which is meant.
+    """
     from transformers.utils.logging import disable_progress_bar
 
     disable_progress_bar()  # type: ignore[no-untyped-call]
@@ -215,3 +220,5 @@ def quieten() -> None:
         logging.getLogger(name).setLevel(logging.ERROR)
     warnings.filterwarnings("ignore", module="lightning.*")
     warnings.filterwarnings("ignore", message=".*lightning.*")
+    warnings.filterwarnings("ignore", message=".*returned a view tensor.*")
+    warnings.filterwarnings("ignore", message=".*assuming the intent is to (save|load) in a single process.*")

@@ -16,7 +16,7 @@ from entigraph.progress import Silent
 from entigraph.shards import ShardWriter, TokenStore
 from entigraph.tokens.tokenizer import Bytes
 from entigraph.training import stage
-from entigraph.training.callbacks import DivergedError
+from entigraph.training.checks import DivergedError
 from entigraph.training.data import PlanLoader
 from entigraph.training.plan import Plan
 from entigraph.training.settings import AdamWCosine, Data, PretrainedModel, RandomLlama, TrainerSettings
