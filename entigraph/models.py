@@ -50,7 +50,7 @@ def empty_model(path: str) -> "PreTrainedModel":
     try:
         config = AutoConfig.from_pretrained(str(Path(path).expanduser()))
         with torch.device("meta"):
-            model: PreTrainedModel = AutoModelForCausalLM.from_config(config, dtype=torch.float32)
+            model: PreTrainedModel = AutoModelForCausalLM.from_config(config, dtype=torch.float32)  # type: ignore[no-untyped-call]
     except (OSError, ValueError) as error:
         raise refused(path, error) from None
     return model

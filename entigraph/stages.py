@@ -14,9 +14,10 @@ from omegaconf import DictConfig, OmegaConf
 
 from entigraph import artefact
 from entigraph.artefact import Artefact
-from entigraph.config import Stage, problem_of, refuse
+from entigraph.config import Stage, build, problem_of, refuse
 from entigraph.errors import ConfigError
-from entigraph.progress import Progress
+from entigraph.processes import world
+from entigraph.progress import Progress, Silent
 from entigraph.run import VOLATILE, Run
 from entigraph.tracking import NoTracker, Tracker
 
@@ -113,7 +114,15 @@ def train(run: Run, out: Path, progress: Progress, tracker: Tracker) -> Mapping[
         seed=run.seed,
         progress=progress,
         record=lambda values: tracker.log(values, "training/"),
+        origin=origin_of(run),
     )
+
+
+def origin_of(run: Run) -> dict[str, str]:
+    """What the model card says of the tokens."""
+    writer = {"writer": run.llm.name} if run.augmenter.needs_writer else {}
+    note = {"note": run.label} if run.label else {}
+    return {"corpus": run.corpus.name, "augmenter": run.augmenter.name, **writer, **note}
 
 
 def evaluate(run: Run, out: Path, progress: Progress, tracker: Tracker) -> Mapping[str, Any]:
@@ -154,8 +163,11 @@ def composed(need: str, parent: DictConfig) -> DictConfig:
     )
     OmegaConf.set_struct(config, False)
     config.logger = parent.logger
+    own = dict(config.trainer)
     for key in VOLATILE["trainer"] & {str(key) for key in parent.trainer}:
         config.trainer[key] = parent.trainer[key]
+    if problem_of(lambda: build(config.trainer, "trainer").accumulation(config.data.batch_size)):
+        config.trainer.update({key: own[key] for key in ("devices", "nodes", "micro_batch_size")})
     return config
 
 
@@ -216,6 +228,7 @@ def is_complete(run: Run) -> bool:
 def pipeline(run: Run, progress: Progress) -> None:
     """All that a run needs, then the run; what is complete is skipped."""
     refuse(not_ready(run))
+    refuse_ranks(Stage.pipeline)
     for other, used in needs_of(run):
         advance(other, used, progress)
     advance(run, list(steps(run)), progress)
@@ -242,6 +255,7 @@ def missing_inputs(run: Run) -> list[str]:
 
 def one_stage(run: Run, stage: Stage, progress: Progress) -> None:
     """One stage alone, on what earlier stages have sealed. Raises ArtefactError where one of them has not."""
+    refuse_ranks(stage)
     own = [step for step in steps(run) if step.stage is stage and not step.shared]
     if not own:
         raise ConfigError(f"stage={stage}: this configuration has no such stage (evaluation=none?)")
@@ -254,6 +268,16 @@ def one_stage(run: Run, stage: Stage, progress: Progress) -> None:
         register_member(run)
 
 
+def refuse_ranks(stage: Stage) -> None:
+    """Only training is done by several processes together."""
+    here = world()
+    if here.ranks > 1 and stage is not Stage.training:
+        raise ConfigError(
+            f"stage={stage}: {here.launcher} started {here.ranks} processes of it; only stage=training is for several. "
+            "Run the stages before it in one process (on one node stage=pipeline starts its own)"
+        )
+
+
 def advance(run: Run, todo: list[Step], progress: Progress) -> None:
     with tracked(run) as tracker:
         for step in todo:
@@ -261,6 +285,11 @@ def advance(run: Run, todo: list[Step], progress: Progress) -> None:
 
 
 def make(step: Step, progress: Progress, tracker: Callable[[], Tracker]) -> None:
+    if world().rank > 0:
+        if step.stage is Stage.training and not step.artefact.complete:
+            step.work(step.artefact.folder, Silent(), NoTracker())  # rank 0 makes the artefact, the others help
+        return
+
     def work(out: Path) -> Mapping[str, Any]:
         progress.say(f"{step.artefact.stage:10} {out}")
         return step.work(out, progress, tracker() if step.tracked else NoTracker())
@@ -300,7 +329,7 @@ def print_plan(run: Run) -> None:
     """Where every stage stands, and what a paid synthesis will take; touches nothing."""
     for step in all_steps(run):
         print(f"  {state(step.artefact):9} {step.artefact.stage:10} {step.artefact.folder}")
-    for line in cost_of_synthesis(run):
+    for line in (*cost_of_synthesis(run), *need_of_training(run)):
         print(line)
     if not is_complete(run):
         print("stage=pipeline makes what is to do")
@@ -331,6 +360,23 @@ def cost_of_synthesis(run: Run) -> list[str]:
         f"at {FEW_ENTITIES} to {MANY_ENTITIES} entities a document and {run.llm.expected_tokens} tokens a text; "
         f"stopped at llm.max_cost_usd = {run.llm.max_cost_usd}; answers in {JOURNAL} are free",
     ]
+
+
+def need_of_training(run: Run) -> list[str]:
+    """Memory and time by arithmetic; empty where the model is trained, or its shape is not known here."""
+    from entigraph.training import estimate
+
+    made = run.tokenizer_files.complete
+    vocabulary = artefact.read(run.tokenizer_files.folder)["counts"]["vocabulary"] if made else 0
+    shape = estimate.shape_of(run.model.config_values(vocabulary or getattr(run.tokenizer, "vocabulary", 0)))
+    if shape is None or run.training.complete:
+        return []
+    tokens = run.config.tokens.budget or run.config.synthesis.token_budget
+    if run.tokens.complete:
+        tokens = artefact.read(run.tokens.folder)["counts"]["synthetic_tokens"]
+    device = estimate.find_device(run.trainer.accelerator)
+    setting = estimate.setting_of(run.data, run.trainer, device)
+    return estimate.told(shape, setting, estimate.seen_tokens(run.data, run.trainer, tokens), device)
 
 
 def state(found: Artefact) -> str:

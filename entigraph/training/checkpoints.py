@@ -9,8 +9,9 @@ import os
 import shutil
 import signal
 import threading
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from concurrent.futures import Future
+from contextlib import contextmanager
 from itertools import chain
 from pathlib import Path
 from typing import Any, cast
@@ -18,9 +19,11 @@ from typing import Any, cast
 import lightning as L
 import torch
 import torch.distributed as dist
-import torch.distributed.checkpoint as dcp
 from lightning.pytorch.strategies import ModelParallelStrategy, SingleDeviceStrategy
 from torch import Tensor
+from torch.distributed.checkpoint.api import CheckpointException
+from torch.distributed.checkpoint.state_dict_loader import load
+from torch.distributed.checkpoint.state_dict_saver import async_save, save
 
 from entigraph.errors import ArtefactError, EntigraphError
 from entigraph.processes import Preempted
@@ -28,6 +31,15 @@ from entigraph.training.module import CausalLM
 from entigraph.training.optim import prepared
 
 SMALL = "trainer.pt"
+
+
+@contextmanager
+def plain_errors() -> Iterator[None]:
+    """What torch wraps in a CheckpointException, which is no Exception, is raised as what it was: a full disk."""
+    try:
+        yield
+    except CheckpointException as error:
+        raise next(iter(error.failures.values()))[0] from error
 
 
 class ShardedState:
@@ -66,13 +78,12 @@ class ShardedState:
             torch.save({**checkpoint, "identity": dict(self.identity), "groups": self.groups()}, folder / SMALL)
         if not alone:
             dist.barrier(self.group)
-        if self.background:
-            saving = dcp.async_save(
-                self.tensors(), checkpoint_id=folder, process_group=self.group, no_dist=alone
-            )
-            self.saving = cast("Future[Any]", saving)
-        else:
-            dcp.save(self.tensors(), checkpoint_id=folder, process_group=self.group, no_dist=alone)
+        options = {"checkpoint_id": folder, "process_group": self.group, "no_dist": alone}
+        with plain_errors():
+            if self.background:
+                self.saving = cast("Future[Any]", async_save(self.tensors(), **options))
+            else:
+                save(self.tensors(), **options)
 
     def load_checkpoint(self, checkpoint_path: Any, weights_only: bool | None = None) -> dict[str, Any]:
         """Raises ArtefactError for a damaged one, and for one of another run."""
@@ -82,7 +93,8 @@ class ShardedState:
             small: dict[str, Any] = torch.load(folder / SMALL, map_location="cpu", weights_only=False)
             other = {key: value for key, value in small["identity"].items() if value != self.identity[key]}
             if not other:
-                dcp.load(self.tensors(), checkpoint_id=folder, no_dist=not dist.is_initialized())
+                with plain_errors():
+                    load(self.tensors(), checkpoint_id=folder, no_dist=not dist.is_initialized())
                 for group, saved in zip(self.optimizers[0].param_groups, small["groups"], strict=True):  # type: ignore[attr-defined]
                     group.update(saved)
         except EntigraphError:
@@ -111,11 +123,11 @@ class ShardedState:
         pass
 
 
-class OneDevice(ShardedState, SingleDeviceStrategy):  # type: ignore[misc]
+class OneDevice(ShardedState, SingleDeviceStrategy):
     pass
 
 
-class FullyShared(ShardedState, ModelParallelStrategy):  # type: ignore[misc]
+class FullyShared(ShardedState, ModelParallelStrategy):
     """FSDP2: every rank holds its share of each weight, and its share of the optimizer's state."""
 
 
@@ -180,7 +192,8 @@ class Checkpoints(L.Callback):
             return
         strategy = strategy_of(trainer)
         if strategy.saving is not None:
-            strategy.saving.result()
+            with plain_errors():
+                strategy.saving.result()
             strategy.saving = None
         # Rank 0 gathers what the others wrote before it writes the index, so its end is the end of all.
         if trainer.is_global_zero:

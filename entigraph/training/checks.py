@@ -1,13 +1,14 @@
-"""What ends a run: model, tokenizer and context that do not fit together, before it; a loss that is no number, in it."""
+"""What ends a run: model, tokenizer and context that do not fit together; a loss that is no number."""
 
 import json
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from entigraph.errors import ConfigError, EntigraphError
 from entigraph.training.job import Job
 
 if TYPE_CHECKING:
+    from torch import Tensor
     from transformers import PreTrainedModel
 
 TOKENIZER = "tokenizer.json"
@@ -22,7 +23,7 @@ def refuse_misfits(job: Job, net: "PreTrainedModel") -> None:
     length = job.data.context_length
     if positions and length > positions:
         raise ConfigError(f"data.context_length: {length:,} found; the model has {positions:,} positions")
-    embedded = net.get_input_embeddings().weight.shape[0]
+    embedded = len(cast("Tensor", net.get_input_embeddings().weight))
     if job.vocabulary > embedded:
         raise ConfigError(
             f"model.path: {job.model.path or job.model.name} embeds {embedded:,} tokens, the tokenizer has "

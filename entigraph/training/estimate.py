@@ -12,21 +12,17 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from entigraph.training.settings import Data, TrainerSettings
+
 GIB = 2**30
 MARGIN = 0.06  # of a device's memory
 KEPT = {"none": 1.0, "selective": 0.45}  # share of activations; full keeps each block's input, and one block
 PASSES = {"none": 3.0, "selective": 3.5, "full": 4.0}  # forward passes' worth of work a step: backward counts two
 LOGITS = {"cpu": 2**24, "cuda": 2**27}  # of one chunk of the loss, see loss.py
 UTILISATION = 0.5  # of the datasheet, without recomputation: the better part of what one GPU reaches
-# Dense bf16 FLOP/s and memory by datasheet, by what nvidia-smi calls the device.
-DEVICES: Mapping[str, tuple[float, float]] = {
-    "H200": (989e12, 141e9),
-    "H100": (989e12, 80e9),
-    "A100": (312e12, 80e9),
-    "L40S": (362e12, 48e9),
-    "4090": (165e12, 24e9),
-}
-REFERENCE = "H200"
+# Dense bf16 FLOP/s by datasheet, by what nvidia-smi calls the device.
+PEAKS: Mapping[str, float] = {"H200": 989e12, "H100": 989e12, "A100": 312e12, "L40S": 362e12, "4090": 165e12}
+REFERENCE, REFERENCE_MEMORY = "H200", 143_771.0 * 2**20
 
 
 @dataclass(frozen=True)
@@ -84,6 +80,16 @@ def flops_per_token(values: Mapping[str, Any] | None, context: int) -> float | N
     return 6.0 * shape.multiplied + 6.0 * shape.layers * shape.queries * context if shape else None
 
 
+@dataclass(frozen=True)
+class Device:
+    """`memory` in bytes, of one device; `peak` in FLOP/s where it is known. Several ranks share one CPU's memory."""
+
+    name: str
+    memory: float
+    peak: float | None
+    shared: bool = False
+
+
 @dataclass(frozen=True, kw_only=True)
 class Setting:
     """How a shape is trained; `micro_batch` is the sequences a device holds at once."""
@@ -97,6 +103,32 @@ class Setting:
     accumulate_in: str = "float32"
     recompute: str = "none"
     accelerator: str = "cuda"
+
+
+def setting_of(data: Data, trainer: TrainerSettings, device: Device) -> Setting:
+    """As training will choose on this device."""
+    cuda = not device.shared
+    pairs = trainer.precision == "bf16-true" or (trainer.precision == "auto" and cuda and trainer.ranks == 1)
+    accumulation = trainer.accumulation(data.batch_size)
+    return Setting(
+        context=data.context_length,
+        micro_batch=data.batch_size // trainer.ranks // accumulation,
+        accumulates=accumulation > 1,
+        devices=trainer.ranks,
+        pairs=pairs,
+        bf16=pairs or trainer.precision == "bf16-mixed" or (trainer.precision == "auto" and cuda),
+        accumulate_in=trainer.accumulate_in,
+        recompute=trainer.activation_checkpointing,
+        accelerator="cuda" if cuda else "cpu",
+    )
+
+
+def seen_tokens(data: Data, trainer: TrainerSettings, synthetic: int | None) -> float | None:
+    """Of all sources over the run; None where nothing bounds it yet."""
+    if trainer.max_steps:
+        return float(trainer.max_steps * data.batch_size * data.context_length)
+    beside = 1 if data.replay_mode == "replace" else 1 - data.replay_rate
+    return synthetic * trainer.max_epochs / beside if synthetic else None
 
 
 def memory(shape: Shape, setting: Setting) -> dict[str, float]:
@@ -130,13 +162,6 @@ def seconds(shape: Shape, setting: Setting, tokens: float, peak: float) -> float
     return tokens * work * PASSES[setting.recompute] / 3 / (peak * UTILISATION * setting.devices)
 
 
-@dataclass(frozen=True)
-class Device:
-    name: str
-    memory: float
-    peak: float | None
-
-
 def find_device(accelerator: str) -> Device:
     """What the run would use here. Asks nvidia-smi, because a plan does not wait for torch."""
     if accelerator != "cpu":
@@ -144,11 +169,14 @@ def find_device(accelerator: str) -> Device:
             asked = ["nvidia-smi", "--query-gpu=name,memory.total", "--format=csv,noheader,nounits"]
             done = subprocess.run(asked, capture_output=True, text=True, timeout=10, check=True)
             name, mebibytes = done.stdout.splitlines()[0].rsplit(",", 1)
-            peak = next((peak for key, (peak, _) in DEVICES.items() if key in name), None)
+            peak = next((peak for key, peak in PEAKS.items() if key in name), None)
             return Device(name.strip(), float(mebibytes) * 2**20, peak)
         except (OSError, subprocess.SubprocessError, ValueError, IndexError):
-            pass
-    return Device("this machine's CPU", float(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")), None)
+            if accelerator == "cuda":
+                return Device(f"{REFERENCE} (none is here)", REFERENCE_MEMORY, PEAKS[REFERENCE])
+    return Device(
+        "this machine's CPU", float(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")), None, shared=True
+    )
 
 
 def told(shape: Shape, setting: Setting, tokens: float | None, device: Device) -> list[str]:
@@ -161,14 +189,14 @@ def told(shape: Shape, setting: Setting, tokens: float | None, device: Device) -
         f"training {size_of(shape.parameters)} parameters: about {need / GIB:,.1f} GiB {several}"
         + (f" ({shown})" if shown else "")
     ]
-    room = device.memory * (1 - MARGIN) / (setting.devices if device.peak is None and "CPU" in device.name else 1)
+    room = device.memory * (1 - MARGIN) / (setting.devices if device.shared else 1)
     if need > room:
         lines.append(
             f"  it will not fit: {device.name} has room for {room / GIB:,.1f} GiB. Lower trainer.micro_batch_size "
             f"(now {setting.micro_batch}), set trainer.activation_checkpointing=full, or share it: trainer=fsdp "
             "trainer.devices=8"
         )
-    name, peak = (device.name, device.peak) if device.peak else (REFERENCE, DEVICES[REFERENCE][0])
+    name, peak = (device.name, device.peak) if device.peak else (REFERENCE, PEAKS[REFERENCE])
     if tokens and shape.parameters > 1e8:
         hours = seconds(shape, setting, tokens, peak) / 3600
         lines.append(

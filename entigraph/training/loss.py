@@ -16,7 +16,13 @@ SMALL_LOGITS = 2**24  # up to here (64 MiB in fp32) all at once: cheaper, and no
 # Logits of one chunk. A chunk reads the head and adds to its gradient: on a GPU that is worth few, large chunks.
 CHUNK_LOGITS = {"cpu": 2**24, "cuda": 2**27}
 # What some architectures do to their logits after the head: those take the whole path.
-AFTER_THE_HEAD = ("final_logit_softcapping", "logits_soft_cap", "logit_scale", "logits_scaling", "output_multiplier_scale")
+AFTER_THE_HEAD = (
+    "final_logit_softcapping",
+    "logits_soft_cap",
+    "logit_scale",
+    "logits_scaling",
+    "output_multiplier_scale",
+)
 
 
 class TokenLosses(torch.nn.Module):
@@ -33,7 +39,7 @@ class TokenLosses(torch.nn.Module):
         if not self.plain_head:
             return losses_of(self.net(**inputs).logits, labels)
         hidden = self.net.base_model(**inputs).last_hidden_state
-        head = self.net.get_output_embeddings()
+        head = self.net.get_output_embeddings()  # type: ignore[no-untyped-call]
         if labels.numel() * head.weight.shape[0] <= SMALL_LOGITS:
             return losses_of(head(hidden), labels)
         return chunked_losses(hidden.flatten(0, 1), head.weight, labels.flatten()).view_as(labels)
@@ -41,7 +47,7 @@ class TokenLosses(torch.nn.Module):
 
 def has_plain_head(net: PreTrainedModel) -> bool:
     """Whether the logits are the last hidden states times one matrix, and nothing more."""
-    head = net.get_output_embeddings()
+    head = net.get_output_embeddings()  # type: ignore[no-untyped-call]
     changed = any(getattr(net.config, name, None) not in (None, 1, 1.0) for name in AFTER_THE_HEAD)
     return type(head) is torch.nn.Linear and head.bias is None and not changed
 

@@ -6,6 +6,7 @@ from typing import Any
 import lightning as L
 import torch
 from torch import Tensor
+from torch.distributed.tensor import DTensor
 from transformers import PreTrainedModel
 
 from entigraph.training.data import Batch
@@ -75,7 +76,7 @@ class CausalLM(L.LightningModule):
             self.grad_norm = clip(own.gradients(), bound)
             return
         norm = torch.nn.utils.clip_grad_norm_(self.net.parameters(), bound)
-        self.grad_norm = norm.full_tensor() if hasattr(norm, "full_tensor") else norm
+        self.grad_norm = norm.full_tensor() if isinstance(norm, DTensor) else norm
 
     def configure_optimizers(self) -> Any:
         parameters = list(self.net.parameters())
@@ -92,7 +93,7 @@ class CausalLM(L.LightningModule):
 def clip(gradients: list[Tensor], bound: float) -> Tensor:
     """As torch's clip_grad_norm_, for gradients that no parameter holds. The norm is summed in fp32."""
     norms = [torch.linalg.vector_norm(gradient, dtype=torch.float32) for gradient in gradients]
-    norm = torch.linalg.vector_norm(torch.stack(norms))
+    norm: Tensor = torch.linalg.vector_norm(torch.stack(norms))
     torch._foreach_mul_(gradients, torch.clamp(bound / (norm + 1e-6), max=1.0))
     return norm
 

@@ -100,7 +100,7 @@ class PairedAdamW(torch.optim.Optimizer):
         super().zero_grad(set_to_none)
 
     @torch.no_grad()
-    def step(self, closure: Any = None) -> Any:  # type: ignore[override]
+    def step(self, closure: Any = None) -> Any:
         loss = None
         if closure is not None:
             with torch.enable_grad():
@@ -115,7 +115,14 @@ class PairedAdamW(torch.optim.Optimizer):
         return loss
 
     def advance(
-        self, group: dict[str, Any], high: Tensor, low: Tensor, slope: Tensor, first: Tensor, second: Tensor, step: Tensor
+        self,
+        group: dict[str, Any],
+        high: Tensor,
+        low: Tensor,
+        slope: Tensor,
+        first: Tensor,
+        second: Tensor,
+        step: Tensor,
     ) -> None:
         weights = join(high, low)
         torch._fused_adamw_(

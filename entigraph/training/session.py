@@ -10,12 +10,10 @@ from typing import TYPE_CHECKING, Any
 
 import lightning as L
 import torch
-from lightning.fabric.plugins.environments import (
-    ClusterEnvironment,
-    LightningEnvironment,
-    SLURMEnvironment,
-    TorchElasticEnvironment,
-)
+from lightning.fabric.plugins.environments.cluster_environment import ClusterEnvironment
+from lightning.fabric.plugins.environments.lightning import LightningEnvironment
+from lightning.fabric.plugins.environments.slurm import SLURMEnvironment
+from lightning.fabric.plugins.environments.torchelastic import TorchElasticEnvironment
 
 from entigraph.artefact import SCRATCH, write_json
 from entigraph.hardware import pick_accelerator, pick_precision
@@ -24,9 +22,9 @@ from entigraph.progress import Progress, Silent
 from entigraph.shards import TokenStore
 from entigraph.training.callbacks import Metrics
 from entigraph.training.checkpoints import Checkpoints, FullyShared, OneDevice, newest_checkpoint
+from entigraph.training.checks import refuse_misfits
 from entigraph.training.data import SyntheticCorpus
 from entigraph.training.export import export
-from entigraph.training.checks import refuse_misfits
 from entigraph.training.job import Job
 from entigraph.training.module import CausalLM
 from entigraph.training.plan import Plan
@@ -96,7 +94,13 @@ def train(job: Job, progress: Progress, record: Callable[[dict[str, float]], Non
     checkpoint = newest_checkpoint(job.out / SCRATCH)
     with progress.bar("training", plan.samples * plan.context_length, "tokens") as advance:
         metrics = Metrics(job, plan, place.precision, record if place.first else lambda values: None, advance)
-        trainer = trainer_of(job, place, plan, [metrics, Checkpoints(job.out / SCRATCH, job.trainer.checkpoint_every_steps)], accumulation)
+        trainer = trainer_of(
+            job,
+            place,
+            plan,
+            [metrics, Checkpoints(job.out / SCRATCH, job.trainer.checkpoint_every_steps)],
+            accumulation,
+        )
         fit(trainer, module, corpus, checkpoint)
     counts = {
         **plan.summary(),

@@ -43,7 +43,9 @@ class Data:
 
     def __post_init__(self) -> None:
         if self.replay_mode not in REPLAY_MODES:
-            raise ConfigError(f"data.replay_mode: {self.replay_mode!r} found, one of {', '.join(REPLAY_MODES)} expected")
+            raise ConfigError(
+                f"data.replay_mode: {self.replay_mode!r} found, one of {', '.join(REPLAY_MODES)} expected"
+            )
         if self.context_length < 2:
             raise ConfigError(f"data.context_length: {self.context_length} found, at least 2 expected")
         if self.batch_size < 1:

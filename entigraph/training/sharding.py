@@ -4,10 +4,11 @@ import json
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
+from torch.distributed.tensor import DTensor
 from transformers import PreTrainedModel
 
 from entigraph.training.loss import TokenLosses
@@ -47,7 +48,7 @@ def fill_buffers(net: PreTrainedModel) -> None:
     """What no file holds, the angles of rotary embeddings: made by the model's own rule."""
     for module in net.modules():
         if module._non_persistent_buffers_set:
-            net._init_weights(module)
+            net._init_weights(module)  # type: ignore[no-untyped-call]
 
 
 def files_of(folder: Path) -> dict[str, Path]:
@@ -79,7 +80,7 @@ def fill(net: PreTrainedModel, folder: Path, rank: int, ranks: int) -> None:
                 opened[file] = stack.enter_context(safe_open(file, framework="pt"))
             found = opened[file].get_slice(name)
             rows = -(-parameter.shape[0] // ranks)
-            local = parameter.to_local()  # type: ignore[operator]
+            local = cast(DTensor, parameter).to_local()
             local.copy_(found[rank * rows : rank * rows + local.shape[0]])
 
 
@@ -89,7 +90,7 @@ def recompute(net: PreTrainedModel, how: str) -> None:
 
     contexts: dict[str, Any] = {}
     if how == "selective":
-        contexts["context_fn"] = lambda: create_selective_checkpoint_contexts(KeepHalf())
+        contexts["context_fn"] = lambda: create_selective_checkpoint_contexts(KeepHalf())  # type: ignore[no-untyped-call]
     for block in blocks(net):
         block.forward = recomputed(checkpoint, block.forward, contexts)
 
@@ -137,4 +138,5 @@ def gathered(net: PreTrainedModel) -> dict[str, Tensor]:
     """The whole weights on the CPU of rank 0; empty elsewhere. A collective call."""
     from torch.distributed.checkpoint.state_dict import StateDictOptions, get_model_state_dict
 
-    return get_model_state_dict(net, options=StateDictOptions(full_state_dict=True, cpu_offload=True))
+    options = StateDictOptions(full_state_dict=True, cpu_offload=True)
+    return cast(dict[str, Tensor], get_model_state_dict(net, options=options))
