@@ -268,6 +268,14 @@ def test_what_does_not_fit_together_is_said(tokens: Path, tokenizer: Path, tiny_
         train(tokens, tokenizer, tmp_path / "out", model=PretrainedModel(path=str(tiny_model)), vocabulary=100_000)
 
 
+def test_another_tokenizer_than_the_models_is_refused(
+    tokens: Path, tokenizer: Path, tiny_model: Path, tmp_path: Path
+) -> None:
+    with pytest.raises(ConfigError, match=r"is not the tokenizer of .*: \d+ tokens differ.* tokenizer=pretrained"):
+        train(tokens, tokenizer, tmp_path / "out", model=PretrainedModel(path=str(tiny_model)))
+    train(tokens, tiny_model, tmp_path / "out", model=PretrainedModel(path=str(tiny_model)))
+
+
 def test_broken_weights_are_one_message(tiny_model: Path, tmp_path: Path) -> None:
     import shutil
 
