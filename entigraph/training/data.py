@@ -63,9 +63,12 @@ class PlanLoader:
         length = self.plan.context_length
         tokens = np.empty((len(samples), length + 1), dtype=np.int64)
         sources, _ = self.plan.order
+        highest = 0
         for row, sample in enumerate(samples):
-            tokens[row] = self.stores[int(sources[sample])].read(int(self.plan.starts[sample]), length + 1)
-        if self.vocabulary is not None and int(tokens.max()) >= self.vocabulary:
+            block = self.stores[int(sources[sample])].read(int(self.plan.starts[sample]), length + 1)
+            highest = max(highest, int(block.max()))
+            tokens[row] = block
+        if self.vocabulary is not None and highest >= self.vocabulary:
             self.refuse_token(tokens, samples)
         blocks = torch.from_numpy(tokens)
         batch = {

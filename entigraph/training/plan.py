@@ -66,17 +66,20 @@ class Plan:
         return digest(asdict(self))
 
     @cached_property
-    def order(self) -> "tuple[NDArray[np.int8], NDArray[np.int64]]":
+    def order(self) -> "tuple[NDArray[np.int8], NDArray[np.int32]]":
         """For each sample: its source, and its place in that source's own sequence of blocks over all passes."""
         import numpy as np
 
-        index = np.arange(self.samples, dtype=np.float64)
         # Sample k is replay where the running count of replay steps up: exact to one sample over any stretch.
-        sources = np.floor((index + 1) * self.replay_rate + 1e-9) > np.floor(index * self.replay_rate + 1e-9)
+        count = np.arange(self.samples + 1, dtype=np.float64)
+        count *= self.replay_rate
+        count += 1e-9
+        np.floor(count, out=count)
+        sources = count[1:] > count[:-1]
         rng = generator(self.seed, 0)
         for start in range(0, self.samples, WINDOW):
             rng.shuffle(sources[start : start + WINDOW])
-        places = np.empty(self.samples, dtype=np.int64)
+        places = np.empty(self.samples, dtype=np.int32)
         for source in SOURCES:
             chosen = sources == bool(source)
             skipping = self.replaces and source == SYNTHETIC
@@ -94,18 +97,22 @@ class Plan:
             (SYNTHETIC, self.synthetic_blocks, self.synthetic_tokens),
             (REPLAY, self.replay_blocks, self.replay_tokens),
         ):
-            chosen = places[sources == source]
-            count = int(chosen[-1]) + 1 if len(chosen) else 0
-            passes = [self.one_pass(source, number, blocks, tokens) for number in range(ceil(count / max(1, blocks)))]
-            if passes:
-                starts[sources == source] = np.concatenate(passes)[chosen]
+            chosen = np.flatnonzero(sources == source)
+            count = int(places[chosen[-1]]) + 1 if len(chosen) else 0
+            for number in range(ceil(count / max(1, blocks))):
+                first, end = np.searchsorted(places[chosen], (number * blocks, (number + 1) * blocks))
+                own = chosen[first:end]
+                starts[own] = self.one_pass(source, number, blocks, tokens)[places[own] - number * blocks]
         return starts
 
     def one_pass(self, source: int, number: int, blocks: int, tokens: int) -> "NDArray[np.int64]":
         rng = generator(self.seed, 1 + source, number)
         offset = int(rng.integers(self.context_length))
-        result: NDArray[np.int64] = (offset + rng.permutation(blocks) * self.context_length) % tokens
-        return result
+        starts: NDArray[np.int64] = rng.permutation(blocks)
+        starts *= self.context_length
+        starts += offset
+        starts %= tokens
+        return starts
 
     def summary(self) -> dict[str, Any]:
         """What the run will have seen, counted."""
