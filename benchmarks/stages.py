@@ -16,6 +16,7 @@ from entigraph.hardware import pick_precision
 from entigraph.progress import Silent
 from entigraph.run import Run
 from entigraph.training.data import PlanLoader
+from entigraph.training.optim import fused_adamw
 from entigraph.training.plan import Plan
 
 
@@ -71,7 +72,7 @@ def bare_loop(run: Run, steps: int) -> float:
 
     loader = PlanLoader(plan, {0: TokenStore(run.tokens.folder)}, run.data.batch_size)
     net = run.model.build(artefact.read(run.tokenizer_files.folder)["counts"]["vocabulary"]).train()
-    optimizer = run.optim.build(list(net.parameters()))
+    optimizer = fused_adamw(net.parameters(), run.optim)
     mixed = pick_precision("auto", "cpu") == "bf16-mixed"
     started = time.perf_counter()
     for batch in loader:

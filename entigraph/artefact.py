@@ -40,7 +40,7 @@ FORMATS: Mapping[str, int] = {
     "tokenizer": 1,
     "synthesis": 2,
     "tokens": 1,
-    "training": 1,
+    "training": 2,
     "evaluation": 1,
 }
 PACKAGES = ("entigraph", "torch", "lightning", "transformers", "tokenizers", "hydra-core", "numpy")

@@ -20,12 +20,53 @@ def load_model(path: str) -> "PreTrainedModel":
     try:
         model: PreTrainedModel = AutoModelForCausalLM.from_pretrained(str(Path(path).expanduser()), dtype=torch.float32)
     except (OSError, ValueError, SafetensorError) as error:
-        raise ConfigError(
-            f"model.path: cannot load {path!r}: {str(error).splitlines()[0]} "
-            "Give a Hugging Face folder (config.json and safetensors) or a hub name; a gated one needs its licence "
-            "accepted on its page and HF_TOKEN in the environment"
-        ) from None
+        raise refused(path, error) from None
     return model
+
+
+def refused(path: str, error: BaseException) -> ConfigError:
+    """One message for whatever stood in the way of a model."""
+    link: BaseException | None = error
+    while link is not None:
+        if type(link).__name__ == "GatedRepoError":
+            return ConfigError(
+                f"model.path: {path} is gated: accept its licence on https://huggingface.co/{path}, make a token on "
+                "https://huggingface.co/settings/tokens with the account that did, and put it into the environment: "
+                "export HF_TOKEN=..."
+            )
+        link = link.__cause__ or link.__context__
+    return ConfigError(
+        f"model.path: cannot load {path!r}: {str(error).splitlines()[0]} "
+        "Give a Hugging Face folder (config.json and safetensors) or a hub name; a gated one needs its licence "
+        "accepted on its page and HF_TOKEN in the environment"
+    )
+
+
+def empty_model(path: str) -> "PreTrainedModel":
+    """The model's structure on the meta device, in fp32, without reading a weight."""
+    import torch
+    from transformers import AutoConfig, AutoModelForCausalLM
+
+    try:
+        config = AutoConfig.from_pretrained(str(Path(path).expanduser()))
+        with torch.device("meta"):
+            model: PreTrainedModel = AutoModelForCausalLM.from_config(config, dtype=torch.float32)  # type: ignore[no-untyped-call]
+    except (OSError, ValueError) as error:
+        raise refused(path, error) from None
+    return model
+
+
+def weights_folder(path: str) -> Path | None:
+    """Where a model's safetensors lie, downloaded once where the name is one on a hub; None where it has none."""
+    from huggingface_hub import snapshot_download
+
+    folder = Path(path).expanduser()
+    if not folder.exists():
+        try:
+            folder = Path(snapshot_download(path, allow_patterns=["*.safetensors", "*.json"]))
+        except (OSError, ValueError) as error:
+            raise refused(path, error) from None
+    return folder if list(folder.glob("*.safetensors")) else None
 
 
 def check_model_path(path: str) -> None:

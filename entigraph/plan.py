@@ -6,7 +6,7 @@ from contextlib import closing, nullcontext
 from pathlib import Path
 from typing import Any
 
-from entigraph import stages
+from entigraph import artefact, stages
 from entigraph.artefact import Artefact
 from entigraph.run import Run
 
@@ -17,7 +17,7 @@ def print_plan(run: Run) -> None:
     """Where every stage stands, and what a paid synthesis will take."""
     for step in stages.all_steps(run):
         print(f"  {state(step.artefact):9} {step.artefact.stage:10} {step.artefact.folder}")
-    for line in cost_of_synthesis(run):
+    for line in (*cost_of_synthesis(run), *need_of_training(run)):
         print(line)
     if not stages.is_complete(run):
         print("stage=pipeline makes what is to do")
@@ -159,3 +159,20 @@ def span(low: float, high: float, digits: int = 0) -> str:
 
 def shortened(name: str, width: int) -> str:
     return name if len(name) <= width else f"...{name[3 - width :]}"
+
+
+def need_of_training(run: Run) -> list[str]:
+    """Memory and time by arithmetic; empty where the model is trained, or its shape is not known here."""
+    from entigraph.training import estimate
+
+    made = run.tokenizer_files.complete
+    vocabulary = artefact.read(run.tokenizer_files.folder)["counts"]["vocabulary"] if made else 0
+    shape = estimate.shape_of(run.model.config_values(vocabulary or getattr(run.tokenizer, "vocabulary", 0)))
+    if shape is None or run.training.complete:
+        return []
+    tokens = run.config.tokens.budget or run.config.synthesis.token_budget
+    if run.tokens.complete:
+        tokens = artefact.read(run.tokens.folder)["counts"]["synthetic_tokens"]
+    device = estimate.find_device(run.trainer.accelerator)
+    setting = estimate.setting_of(run.data, run.trainer, device)
+    return estimate.told(shape, setting, estimate.seen_tokens(run.data, run.trainer, tokens), device)

@@ -47,11 +47,24 @@ VOLATILE: Mapping[str, frozenset[str]] = {
     ),
     "rules": frozenset({"max_lost"}),
     "tokenizer": frozenset({"path"}),
-    "model": frozenset({"path"}),
+    "model": frozenset({"path", "shape"}),
     "data": frozenset({"replay"}),
     "task": frozenset({"corpus", "batch_tokens"}),
     "trainer": frozenset(
-        {"accelerator", "devices", "micro_batch_size", "log_every_steps", "checkpoint_every_steps", "threads"}
+        {
+            "accelerator",
+            "devices",
+            "nodes",
+            "micro_batch_size",
+            "accumulate_in",
+            "activation_checkpointing",
+            "compile",
+            "attention",
+            "log_every_steps",
+            "checkpoint_every_steps",
+            "async_checkpoints",
+            "threads",
+        }
     ),
 }
 

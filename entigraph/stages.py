@@ -14,9 +14,10 @@ from omegaconf import DictConfig, OmegaConf
 
 from entigraph import artefact
 from entigraph.artefact import Artefact
-from entigraph.config import Stage, problem_of, refuse
+from entigraph.config import Stage, build, problem_of, refuse
 from entigraph.errors import ConfigError
-from entigraph.progress import Progress
+from entigraph.processes import world
+from entigraph.progress import Progress, Silent
 from entigraph.records import Document, read_jsonl
 from entigraph.run import VOLATILE, Run
 from entigraph.tracking import NoTracker, Tracker
@@ -137,7 +138,15 @@ def train(run: Run, out: Path, progress: Progress, tracker: Tracker) -> Mapping[
         seed=run.seed,
         progress=progress,
         record=lambda values: tracker.log(values, "training/"),
+        origin=origin_of(run),
     )
+
+
+def origin_of(run: Run) -> dict[str, str]:
+    """What the model card says of the tokens."""
+    writer = {"writer": run.llm.name} if run.augmenter.needs_writer else {}
+    note = {"note": run.label} if run.label else {}
+    return {"corpus": run.corpus.name, "augmenter": run.augmenter.name, **writer, **note}
 
 
 def evaluate(run: Run, out: Path, progress: Progress, tracker: Tracker) -> Mapping[str, Any]:
@@ -178,8 +187,11 @@ def composed(need: str, parent: DictConfig) -> DictConfig:
     )
     OmegaConf.set_struct(config, False)
     config.logger = parent.logger
+    own = dict(config.trainer)
     for key in VOLATILE["trainer"] & {str(key) for key in parent.trainer}:
         config.trainer[key] = parent.trainer[key]
+    if problem_of(lambda: build(config.trainer, "trainer").accumulation(config.data.batch_size)):
+        config.trainer.update({key: own[key] for key in ("devices", "nodes", "micro_batch_size")})
     return config
 
 
@@ -240,6 +252,7 @@ def is_complete(run: Run) -> bool:
 def pipeline(run: Run, progress: Progress) -> None:
     """All that a run needs, then the run; what is complete is skipped."""
     refuse(not_ready(run))
+    refuse_ranks(Stage.pipeline)
     for other, used in needs_of(run):
         advance(other, used, progress)
     advance(run, list(steps(run)), progress)
@@ -266,6 +279,7 @@ def missing_inputs(run: Run) -> list[str]:
 
 def one_stage(run: Run, stage: Stage, progress: Progress) -> None:
     """One stage alone, on what earlier stages have sealed. Raises ArtefactError where one of them has not."""
+    refuse_ranks(stage)
     own = [step for step in steps(run) if step.stage is stage and not step.shared]
     if not own:
         raise ConfigError(f"stage={stage}: this configuration has no such stage (evaluation=none?)")
@@ -278,6 +292,16 @@ def one_stage(run: Run, stage: Stage, progress: Progress) -> None:
         register_member(run)
 
 
+def refuse_ranks(stage: Stage) -> None:
+    """Only training is done by several processes together."""
+    here = world()
+    if here.ranks > 1 and stage is not Stage.training:
+        raise ConfigError(
+            f"stage={stage}: {here.launcher} started {here.ranks} processes of it; only stage=training is for several. "
+            "Run the stages before it in one process (on one node stage=pipeline starts its own)"
+        )
+
+
 def advance(run: Run, todo: list[Step], progress: Progress) -> None:
     with tracked(run) as tracker:
         for step in todo:
@@ -285,6 +309,11 @@ def advance(run: Run, todo: list[Step], progress: Progress) -> None:
 
 
 def make(step: Step, progress: Progress, tracker: Callable[[], Tracker]) -> None:
+    if world().rank > 0:
+        if step.stage is Stage.training and not step.artefact.complete:
+            step.work(step.artefact.folder, Silent(), NoTracker())  # rank 0 makes the artefact, the others help
+        return
+
     def work(out: Path) -> Mapping[str, Any]:
         progress.say(f"{step.artefact.stage:10} {out}")
         return step.work(out, progress, tracker() if step.tracked else NoTracker())

@@ -30,6 +30,7 @@ from entigraph.config import Stage, build, refuse, settle_root
 from entigraph.errors import EntigraphError
 from entigraph.jobs import Sweep, job_file, watch
 from entigraph.plan import print_sweep
+from entigraph.processes import stop_with_parent
 from entigraph.progress import StatusFile
 from entigraph.run import Run
 from entigraph.tracking import NoTracker
@@ -97,19 +98,6 @@ def alone(folder: Path, status: StatusFile) -> Iterator[None]:
         # Whoever had the turn may have just died: then the pool ends this process too, which is not to look guilty.
         time.sleep(SECONDS_FOR_THE_POOL_TO_NOTICE)
         yield
-
-
-def stop_with_parent() -> None:
-    """A worker whose parent was killed stops too, rather than train on for nobody."""
-    parent = os.getppid()
-
-    def watch() -> None:
-        while os.getppid() == parent:
-            time.sleep(1)
-        os._exit(130)
-
-    if all(thread.name != watch.__qualname__ for thread in threading.enumerate()):
-        threading.Thread(target=watch, name=watch.__qualname__, daemon=True).start()
 
 
 # --- in the parent ---

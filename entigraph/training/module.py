@@ -1,46 +1,110 @@
 """A Hugging Face causal language model, trained on next tokens."""
 
+from collections.abc import Callable
 from typing import Any
 
 import lightning as L
 import torch
-import torch.nn.functional as F
+from torch import Tensor
+from torch.distributed.tensor import DTensor
 from transformers import PreTrainedModel
 
 from entigraph.training.data import Batch
+from entigraph.training.loss import IGNORED, TokenLosses
+from entigraph.training.optim import PairedAdamW, fused_adamw, to_pairs
 from entigraph.training.plan import SOURCES
 from entigraph.training.settings import AdamWCosine
 
+Samples = tuple[Tensor, Tensor, Tensor]  # of each: its mean loss, its source, its tokens with loss
+
 
 class CausalLM(L.LightningModule):
-    """`steps` is the length of the schedule; it comes from the plan, never from the trainer's own estimate."""
+    """`steps` is the length of the schedule; it comes from the plan, never from the trainer's own estimate.
 
-    def __init__(self, net: PreTrainedModel, optim: AdamWCosine, steps: int) -> None:
+    `shard` turns the model into this rank's share of it, on the device mesh that it is given. `pairs`: 16-bit weights
+    with the other 16 bits in the optimiser, which adds gradients in fp32 where there is something to `accumulate`.
+    """
+
+    def __init__(
+        self,
+        net: PreTrainedModel,
+        optim: AdamWCosine,
+        steps: int,
+        seed: int = 0,
+        pairs: bool = False,
+        accumulate: bool = False,
+        shard: Callable[[TokenLosses, Any], None] | None = None,
+    ) -> None:
         super().__init__()
-        self.net, self.optim, self.steps = net, optim, steps
-        self.grad_norm: torch.Tensor | None = None
-        self.seen: list[tuple[torch.Tensor, torch.Tensor]] = []  # of the micro-batches of this step
+        self.losses = TokenLosses(net)
+        self.optim, self.steps, self.seed, self.shard = optim, steps, seed, shard
+        self.lows = to_pairs(net) if pairs else None
+        self.accumulate = accumulate
+        self.grad_norm: Tensor | None = None
+        self.seen: list[Samples] = []  # of the micro-batches of this step
 
-    def training_step(self, batch: Batch, index: int) -> torch.Tensor:
-        logits = self.net(input_ids=batch["input_ids"], use_cache=False).logits
-        losses = F.cross_entropy(logits.float().flatten(0, 1), batch["labels"].flatten(), reduction="none")
-        by_sample = losses.view_as(batch["labels"]).mean(1)
-        self.seen.append((by_sample.detach(), batch["source"]))
-        return by_sample.mean()
+    @property
+    def net(self) -> PreTrainedModel:
+        return self.losses.net
 
-    def step_losses(self) -> dict[str, float]:
-        """The mean loss of the sequences of one optimiser step, and of each source apart; forgets them."""
-        losses, sources = (torch.cat(parts) for parts in zip(*self.seen, strict=True))
+    def configure_model(self) -> None:
+        if self.shard:
+            self.shard(self.losses, self.device_mesh)
+            self.shard = None
+
+    def training_step(self, batch: Batch, index: int) -> Tensor:
+        # What is random in a model (dropout) is a function of the seed, the micro-batch and the rank, so of no restart.
+        torch.manual_seed(hash((self.seed, index, self.global_rank)) % 2**63)
+        labels = batch["labels"]
+        losses: Tensor = self.losses(batch["input_ids"], labels, batch.get("position_ids"))
+        by_sample = losses.mean(1)
+        counted = (labels != IGNORED).sum(1) / labels.shape[1]
+        self.seen.append((by_sample.detach() / counted.clamp_min(1e-9), batch["source"], counted))
+        return by_sample.mean() * batch["scale"]
+
+    def step_samples(self) -> Samples:
+        """Of the sequences that this rank had in one optimiser step; forgets them."""
+        losses, sources, counted = (torch.cat(parts) for parts in zip(*self.seen, strict=True))
         self.seen.clear()
-        apart = {f"loss_{name}": losses[sources == source] for source, name in SOURCES.items()}
-        return {"loss": float(losses.mean())} | {name: float(own.mean()) for name, own in apart.items() if len(own)}
+        return losses, sources, counted
 
     def configure_gradient_clipping(self, optimizer: torch.optim.Optimizer, *args: Any, **kwargs: Any) -> None:
         # Here, and not by Trainer(gradient_clip_val=...): Lightning 2.6.6 refuses that with a fused optimiser in bf16.
         bound = self.optim.clip_norm if self.optim.clip_norm is not None else float("inf")
-        self.grad_norm = torch.nn.utils.clip_grad_norm_(self.net.parameters(), bound)
+        own = getattr(optimizer, "_optimizer", optimizer)
+        if isinstance(own, PairedAdamW):
+            self.grad_norm = clip(own.gradients(), bound)
+            return
+        norm = torch.nn.utils.clip_grad_norm_(self.net.parameters(), bound)
+        self.grad_norm = norm.full_tensor() if isinstance(norm, DTensor) else norm
 
     def configure_optimizers(self) -> Any:
-        optimizer = self.optim.build(list(self.net.parameters()))
+        parameters = list(self.net.parameters())
+        optimizer = (
+            fused_adamw(parameters, self.optim)
+            if self.lows is None
+            else PairedAdamW(parameters, self.optim, self.lows, self.accumulate)
+        )
+        self.lows = None if self.lows is None else {}
         schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, self.optim.schedule(self.steps))
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
+
+
+def clip(gradients: list[Tensor], bound: float) -> Tensor:
+    """As torch's clip_grad_norm_, for gradients that no parameter holds. The norm is summed in fp32."""
+    norms = [torch.linalg.vector_norm(gradient, dtype=torch.float32) for gradient in gradients]
+    norm: Tensor = torch.linalg.vector_norm(torch.stack(norms))
+    torch._foreach_mul_(gradients, torch.clamp(bound / (norm + 1e-6), max=1.0))
+    return norm
+
+
+def means(samples: Samples) -> dict[str, float]:
+    """The mean loss over all tokens of one optimiser step, and of each source apart."""
+    losses, sources, counted = samples
+    apart = {f"loss_{name}": sources == source for source, name in SOURCES.items()}
+    chosen = {"loss": torch.ones_like(sources, dtype=torch.bool), **apart}
+    return {
+        name: float((losses[own] * counted[own]).sum() / counted[own].sum())
+        for name, own in chosen.items()
+        if counted[own].sum() > 0
+    }

@@ -25,9 +25,11 @@ WINDOW = 64  # replay's share is exact in every window of so many samples
 class Plan:
     """Which blocks a run trains on, in which order.
 
-    Replay adds: every synthetic block is seen once an epoch whatever `replay_rate`, the share of all samples that are
-    replay. Replay blocks repeat only when the pool is spent. The last step is filled up with further samples of the
-    same order, so that every step has `batch_size` sequences. `max_steps` replaces `epochs` where it is given.
+    `replay_rate` is the share of all samples that are replay. It adds: every synthetic block is seen once an epoch.
+    With `replaces`, the paper's wording and the authors' code, a replay block takes the turn of a synthetic one, which
+    that epoch then does not see. Replay blocks repeat only when the pool is spent. The last step is filled up with
+    further samples of the same order, so that every step has `batch_size` sequences. `max_steps` replaces `epochs`
+    where it is given.
     """
 
     synthetic_tokens: int
@@ -38,6 +40,7 @@ class Plan:
     replay_rate: float
     seed: int
     max_steps: int | None = None
+    replaces: bool = False
 
     @property
     def synthetic_blocks(self) -> int:
@@ -51,7 +54,8 @@ class Plan:
     def steps(self) -> int:
         if self.max_steps is not None:
             return self.max_steps
-        return max(1, ceil(self.synthetic_blocks * self.epochs / (1 - self.replay_rate) / self.batch_size - 1e-9))
+        turns = self.synthetic_blocks * self.epochs / (1 if self.replaces else 1 - self.replay_rate)
+        return max(1, ceil(turns / self.batch_size - 1e-9))
 
     @property
     def samples(self) -> int:
@@ -62,20 +66,24 @@ class Plan:
         return digest(asdict(self))
 
     @cached_property
-    def order(self) -> "tuple[NDArray[np.int8], NDArray[np.int64]]":
+    def order(self) -> "tuple[NDArray[np.int8], NDArray[np.int32]]":
         """For each sample: its source, and its place in that source's own sequence of blocks over all passes."""
         import numpy as np
 
-        index = np.arange(self.samples, dtype=np.float64)
         # Sample k is replay where the running count of replay steps up: exact to one sample over any stretch.
-        sources = np.floor((index + 1) * self.replay_rate + 1e-9) > np.floor(index * self.replay_rate + 1e-9)
+        count = np.arange(self.samples + 1, dtype=np.float64)
+        count *= self.replay_rate
+        count += 1e-9
+        np.floor(count, out=count)
+        sources = count[1:] > count[:-1]
         rng = generator(self.seed, 0)
         for start in range(0, self.samples, WINDOW):
             rng.shuffle(sources[start : start + WINDOW])
-        places = np.empty(self.samples, dtype=np.int64)
+        places = np.empty(self.samples, dtype=np.int32)
         for source in SOURCES:
             chosen = sources == bool(source)
-            places[chosen] = np.arange(int(chosen.sum()))
+            skipping = self.replaces and source == SYNTHETIC
+            places[chosen] = np.flatnonzero(chosen) if skipping else np.arange(int(chosen.sum()))
         return sources.astype(np.int8), places
 
     @cached_property
@@ -89,19 +97,22 @@ class Plan:
             (SYNTHETIC, self.synthetic_blocks, self.synthetic_tokens),
             (REPLAY, self.replay_blocks, self.replay_tokens),
         ):
-            chosen = sources == source
-            count = int(chosen.sum())
-            passes = [
-                self.one_pass(source, number, blocks, tokens) for number in range(ceil(count / blocks) if count else 0)
-            ]
-            starts[chosen] = np.concatenate(passes)[:count] if passes else []
+            chosen = np.flatnonzero(sources == source)
+            count = int(places[chosen[-1]]) + 1 if len(chosen) else 0
+            for number in range(ceil(count / max(1, blocks))):
+                first, end = np.searchsorted(places[chosen], (number * blocks, (number + 1) * blocks))
+                own = chosen[first:end]
+                starts[own] = self.one_pass(source, number, blocks, tokens)[places[own] - number * blocks]
         return starts
 
     def one_pass(self, source: int, number: int, blocks: int, tokens: int) -> "NDArray[np.int64]":
         rng = generator(self.seed, 1 + source, number)
         offset = int(rng.integers(self.context_length))
-        result: NDArray[np.int64] = (offset + rng.permutation(blocks) * self.context_length) % tokens
-        return result
+        starts: NDArray[np.int64] = rng.permutation(blocks)
+        starts *= self.context_length
+        starts += offset
+        starts %= tokens
+        return starts
 
     def summary(self) -> dict[str, Any]:
         """What the run will have seen, counted."""
@@ -115,6 +126,18 @@ class Plan:
             "synthetic_passes": round((self.samples - replay) / self.synthetic_blocks, 3),
             "replay_passes": round(replay / self.replay_blocks, 3) if self.replay_blocks else 0.0,
         }
+
+    def told(self) -> str:
+        """The summary in words, for whoever starts the run."""
+        found, length = self.summary(), self.context_length
+        line = (
+            f"{found['steps']:,} steps of {self.batch_size} x {length:,} tokens, {found['tokens']:,} in all: "
+            f"synthetic {found['synthetic_samples'] * length:,} ({found['synthetic_passes']:g} passes)"
+        )
+        if found["replay_samples"]:
+            how = "in place of synthetic" if self.replaces else "beside synthetic"
+            line += f", replay {found['replay_samples'] * length:,} ({found['replay_passes']:g} of its pool, {how})"
+        return line
 
 
 def generator(*key: int) -> "np.random.Generator":

@@ -1,18 +1,27 @@
 """What a training run is told: plain values with their checks. Nothing here imports torch."""
 
-from collections.abc import Callable
-from dataclasses import dataclass
+import json
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from math import cos, pi
-from typing import TYPE_CHECKING, Any, Protocol
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Protocol, cast
 
 from entigraph.errors import ConfigError
 
 if TYPE_CHECKING:
-    import torch
     from transformers import PreTrainedModel
 
-ACCELERATORS = ("auto", "cpu", "cuda")
-PRECISIONS = ("auto", "32-true", "bf16-mixed", "bf16-true")
+REPLAY_MODES = ("add", "replace")
+CHOICES: Mapping[str, Sequence[str]] = {
+    "accelerator": ("auto", "cpu", "cuda"),
+    "precision": ("auto", "32-true", "bf16-mixed", "bf16-true"),
+    "activation_checkpointing": ("none", "selective", "full"),
+    "compile": ("none", "blocks"),
+    "attention": ("auto", "sdpa", "eager", "flash_attention_2", "flex_attention"),
+    "accumulate_in": ("float32", "bfloat16"),
+    "save_dtype": ("float32", "bfloat16"),
+}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -20,14 +29,23 @@ class Data:
     """Blocks of `context_length` tokens, `batch_size` sequences an optimiser step whatever the number of devices.
 
     `replay_rate` is the share of all blocks that come from `replay`, a tokens artefact: 0.1 in the paper (App. D).
+    `replay_mode` add: they come beside the synthetic blocks, each of which is seen once an epoch; replace: in place of
+    them, the paper's wording and the authors' code. `document_mask`: a token sees its own document only, positions
+    count from the document's beginning, and the step from one document to the next carries no loss.
     """
 
     context_length: int = 128
     batch_size: int = 8
     replay_rate: float = 0.0
     replay: str | None = None
+    replay_mode: str = "add"
+    document_mask: bool = False
 
     def __post_init__(self) -> None:
+        if self.replay_mode not in REPLAY_MODES:
+            raise ConfigError(
+                f"data.replay_mode: {self.replay_mode!r} found, one of {', '.join(REPLAY_MODES)} expected"
+            )
         if self.context_length < 2:
             raise ConfigError(f"data.context_length: {self.context_length} found, at least 2 expected")
         if self.batch_size < 1:
@@ -47,6 +65,10 @@ class Model(Protocol):
     path: str
 
     def build(self, vocabulary: int) -> "PreTrainedModel": ...
+
+    def config_values(self, vocabulary: int) -> Mapping[str, Any] | None:
+        """What its config.json says or would say, as far as it is known without a download."""
+        ...
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -86,23 +108,24 @@ class RandomLlama:
                 "each must divide the one before"
             )
 
+    def config_values(self, vocabulary: int) -> Mapping[str, Any]:
+        return {
+            "vocab_size": vocabulary,
+            "hidden_size": self.hidden_size,
+            "num_hidden_layers": self.layers,
+            "num_attention_heads": self.heads,
+            "num_key_value_heads": self.key_value_heads,
+            "intermediate_size": self.intermediate_size,
+            "max_position_embeddings": self.positions,
+            "initializer_range": self.initializer_range,
+            "tie_word_embeddings": self.tie_embeddings,
+        }
+
     def build(self, vocabulary: int) -> "PreTrainedModel":
         import torch
         from transformers import LlamaConfig, LlamaForCausalLM
 
-        config = LlamaConfig(
-            vocab_size=vocabulary,
-            hidden_size=self.hidden_size,
-            num_hidden_layers=self.layers,
-            num_attention_heads=self.heads,
-            num_key_value_heads=self.key_value_heads,
-            intermediate_size=self.intermediate_size,
-            max_position_embeddings=self.positions,
-            initializer_range=self.initializer_range,
-            tie_word_embeddings=self.tie_embeddings,
-            bos_token_id=None,
-            eos_token_id=None,
-        )
+        config = LlamaConfig(**self.config_values(vocabulary), bos_token_id=None, eos_token_id=None)
         with torch.random.fork_rng():
             torch.manual_seed(self.seed)
             return LlamaForCausalLM(config)
@@ -110,30 +133,29 @@ class RandomLlama:
 
 @dataclass(frozen=True, kw_only=True)
 class PretrainedModel:
-    """Any Hugging Face causal language model, by folder or hub name."""
+    """Any Hugging Face causal language model, by folder or hub name.
+
+    `shape`: what its config.json says, so that a plan of a model on the hub needs no download.
+    """
 
     name: str = "pretrained"
     path: str = ""
+    shape: dict[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         if not self.path:
             raise ConfigError("model.path: nothing given; give a Hugging Face folder or hub name")
 
     def build(self, vocabulary: int) -> "PreTrainedModel":
-        import torch
-
         from entigraph.models import load_model
 
-        model = load_model(self.path)
-        weight = model.get_input_embeddings().weight
-        assert isinstance(weight, torch.Tensor)
-        embedded = weight.shape[0]
-        if vocabulary > embedded:
-            raise ConfigError(
-                f"model.path: {self.path} embeds {embedded:,} tokens, the tokenizer has {vocabulary:,}; "
-                "choose the tokenizer that the model was trained with"
-            )
-        return model
+        return load_model(self.path)
+
+    def config_values(self, vocabulary: int) -> Mapping[str, Any] | None:
+        file = Path(self.path).expanduser() / "config.json"
+        if file.is_file():
+            return cast("dict[str, Any]", json.loads(file.read_text(encoding="utf-8")))
+        return self.shape or None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -171,46 +193,41 @@ class AdamWCosine:
 
         return factor
 
-    def build(self, parameters: "list[torch.nn.Parameter]") -> "torch.optim.Optimizer":
-        import torch
-
-        decayed = [parameter for parameter in parameters if parameter.ndim > 1]
-        others = [parameter for parameter in parameters if parameter.ndim <= 1]
-        groups: list[dict[str, Any]] = [
-            {"params": decayed, "weight_decay": self.weight_decay},
-            {"params": others, "weight_decay": 0.0},
-        ]
-        return torch.optim.AdamW(groups, lr=self.lr, betas=(self.beta1, self.beta2), fused=True)
-
 
 @dataclass(frozen=True, kw_only=True)
 class TrainerSettings:
-    """How long and on what. `max_epochs` counts passes over the synthetic blocks; `max_steps` replaces it.
+    """How long, on what, and how. `max_epochs` counts passes over the synthetic blocks; `max_steps` replaces it.
 
-    `precision` auto: bf16 where the processor computes in it, fp32 elsewhere. `micro_batch_size` null: the whole
-    batch of a device at once. `threads` per process: the tiny model gains nothing from more.
+    `devices` are those of one node. `precision` auto: bf16 where the processor computes in it, fp32 elsewhere; on one
+    GPU that is bf16-true, 16-bit weights whose optimiser keeps their other 16 bits; else bf16-mixed, fp32 weights.
+    `micro_batch_size` null: the whole batch of a device at once. `accumulate_in` is the dtype in which bf16-true adds
+    the gradients of micro-batches. `threads` per process: the tiny model gains nothing from more.
     """
 
     accelerator: str = "auto"
     devices: int = 1
+    nodes: int = 1
     precision: str = "auto"
     max_epochs: int = 2
     max_steps: int | None = None
     micro_batch_size: int | None = None
+    accumulate_in: str = "float32"
+    activation_checkpointing: str = "none"
+    compile: str = "none"
+    attention: str = "auto"
     log_every_steps: int = 10
     checkpoint_every_steps: int = 500
+    async_checkpoints: bool | None = None  # null: where weights are on a GPU
+    save_dtype: str = "float32"
     threads: int | None = 1
 
     def __post_init__(self) -> None:
-        if self.accelerator not in ACCELERATORS:
-            raise ConfigError(
-                f"trainer.accelerator: {self.accelerator!r} found, one of {', '.join(ACCELERATORS)} expected"
-            )
-        if self.precision not in PRECISIONS:
-            raise ConfigError(f"trainer.precision: {self.precision!r} found, one of {', '.join(PRECISIONS)} expected")
-        if self.devices != 1:
-            raise ConfigError(f"trainer.devices: {self.devices} found; this version trains on one device")
+        for key, choices in CHOICES.items():
+            if getattr(self, key) not in choices:
+                raise ConfigError(f"trainer.{key}: {getattr(self, key)!r} found, one of {', '.join(choices)} expected")
         for key in (
+            "devices",
+            "nodes",
             "max_epochs",
             "max_steps",
             "micro_batch_size",
@@ -221,10 +238,28 @@ class TrainerSettings:
             value = getattr(self, key)
             if value is not None and value < 1:
                 raise ConfigError(f"trainer.{key}: {value} found, at least 1 expected")
+        if self.ranks > 1 and self.precision == "bf16-true":
+            raise ConfigError(
+                "trainer.precision: bf16-true is for one device; several share fp32 weights and compute in bf16: "
+                "bf16-mixed"
+            )
+
+    @property
+    def ranks(self) -> int:
+        return self.devices * self.nodes
 
     def accumulation(self, batch_size: int) -> int:
-        """Micro-batches an optimiser step."""
-        micro = self.micro_batch_size or batch_size
-        if batch_size % micro:
-            raise ConfigError(f"trainer.micro_batch_size: {micro} does not divide data.batch_size {batch_size}")
-        return batch_size // micro
+        """Micro-batches of each device an optimiser step."""
+        if batch_size % self.ranks:
+            raise ConfigError(
+                f"data.batch_size: {batch_size} sequences cannot be shared by trainer.devices x trainer.nodes = "
+                f"{self.ranks} devices; choose a number of devices that divides it"
+            )
+        share = batch_size // self.ranks
+        micro = self.micro_batch_size or share
+        if share % micro:
+            raise ConfigError(
+                f"trainer.micro_batch_size: {micro} does not divide the {share} sequences that each of "
+                f"{self.ranks} devices has of data.batch_size {batch_size}"
+            )
+        return share // micro

@@ -134,12 +134,12 @@ def packed(chat_model: Path, tmp_path: Path) -> tuple[TokenStore, Tokenizer]:
     return TokenStore(tmp_path / "out"), tokenizer
 
 
-def plan_of(store: TokenStore, context_length: int = 256) -> Plan:
+def plan_of(store: TokenStore, context_length: int = 256, batch_size: int = 1) -> Plan:
     return Plan(
         synthetic_tokens=len(store),
         replay_tokens=0,
         context_length=context_length,
-        batch_size=1,
+        batch_size=batch_size,
         epochs=2,
         replay_rate=0.0,
         seed=5,
@@ -157,6 +157,14 @@ def test_each_epoch_holds_every_conversation_once_and_whole(packed: tuple[TokenS
         said = [spoken for batch in epoch for spoken in answers(batch, tokenizer)]
         assert sorted(said) == expected
         assert all(int(batch["input_ids"][0, 0]) == 0 for batch in epoch), "a block begins with a conversation"
+
+
+def test_a_steps_loss_is_the_mean_over_its_labels(packed: tuple[TokenStore, Tokenizer]) -> None:
+    store, _ = packed
+    batches = list(PlanLoader(plan_of(store, batch_size=4), {SYNTHETIC: store}, 2))
+    for first, second in zip(batches[::2], batches[1::2], strict=True):
+        labels = sum(int((batch["labels"] != IGNORED).sum()) for batch in (first, second))
+        assert float(first["scale"]) == float(second["scale"]) == pytest.approx(4 * 256 / labels)
 
 
 def answers(batch: dict[str, torch.Tensor], tokenizer: Tokenizer) -> list[str]:

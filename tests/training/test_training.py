@@ -16,8 +16,9 @@ from entigraph.progress import Silent
 from entigraph.shards import TokenStore
 from entigraph.tokens.tokenizer import Bytes
 from entigraph.training import stage
-from entigraph.training.callbacks import DivergedError
+from entigraph.training.checks import DivergedError
 from entigraph.training.data import PlanLoader
+from entigraph.training.optim import fused_adamw
 from entigraph.training.plan import Plan
 from entigraph.training.settings import AdamWCosine, Data, PretrainedModel, RandomLlama, TrainerSettings
 from tests.conftest import write_shards
@@ -145,7 +146,7 @@ def test_killed_at_any_step_it_ends_as_if_it_had_not_been(tokens: Path, tokenize
     unbroken = start(tmp_path / "unbroken")
     assert unbroken.wait(120) == 0
     killed = start(tmp_path / "killed")
-    while not list(tmp_path.glob("killed/checkpoints/step-*.ckpt")):
+    while not list(tmp_path.glob("killed/checkpoints/step-*")):
         time.sleep(0.005)
         assert killed.poll() is None
     os.kill(killed.pid, signal.SIGKILL)
@@ -155,18 +156,102 @@ def test_killed_at_any_step_it_ends_as_if_it_had_not_been(tokens: Path, tokenize
     one, other = (tmp_path / name / "model" / "model.safetensors" for name in ("unbroken", "killed"))
     assert one.read_bytes() == other.read_bytes(), "bitwise"
 
-    def losses(name: str) -> list[tuple[int, float]]:
-        lines = (tmp_path / name / "metrics.jsonl").read_text().splitlines()
-        return [(line["step"], line["loss"]) for line in map(json.loads, lines)]
+    assert losses(tmp_path / "unbroken") == losses(tmp_path / "killed")
 
-    assert losses("unbroken") == losses("killed")
+
+def stopped(tokens: Path, tokenizer: Path, out: Path, **changes: object) -> Path:
+    """A run that ended after a checkpoint, as if killed; returns the checkpoint."""
+
+    def stop(values: dict[str, float]) -> None:
+        if values["step"] >= 15:
+            raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        train(tokens, tokenizer, out, record=stop, **changes)
+    (found,) = (out / "checkpoints").glob("step-*")
+    return found
 
 
 def test_a_damaged_checkpoint_is_named(tokens: Path, tokenizer: Path, tmp_path: Path) -> None:
-    checkpoints = made(made(tmp_path / "out") / "checkpoints")
-    (checkpoints / "step-00000010.ckpt").write_bytes(b"not a checkpoint")
-    with pytest.raises(ArtefactError, match="step-00000010.ckpt is damaged; remove"):
+    found = stopped(tokens, tokenizer, tmp_path / "out")
+    assert found.name == "step-00000010"
+    (shard,) = found.glob("*.distcp")
+    shard.write_bytes(shard.read_bytes()[:1000])
+    with pytest.raises(ArtefactError, match=r"step-00000010 is damaged \(\w+\); remove .*checkpoints and run"):
         train(tokens, tokenizer, tmp_path / "out")
+
+
+def test_a_checkpoint_of_another_run_is_refused(tokens: Path, tokenizer: Path, tmp_path: Path) -> None:
+    stopped(tokens, tokenizer, tmp_path / "out")
+    with pytest.raises(ArtefactError, match="was written for another run: data order .*, this run has"):
+        train(tokens, tokenizer, tmp_path / "out", seed=1)
+
+
+def test_a_save_that_was_cut_short_costs_nothing(tokens: Path, tokenizer: Path, tmp_path: Path) -> None:
+    sealed = stopped(tokens, tokenizer, tmp_path / "out")
+    unfinished = sealed.with_name(".step-00000020")
+    unfinished.mkdir()
+    (unfinished / "trainer.pt").write_bytes(b"half")
+    assert train(tokens, tokenizer, tmp_path / "out")["resumed_from"] == "step-00000010"
+    assert not unfinished.exists()
+
+
+def test_sixteen_bit_pairs_train_as_fp32_does_and_resume_bitwise(tokens: Path, tokenizer: Path, tmp_path: Path) -> None:
+    from safetensors.torch import load_file
+
+    settings = {"max_epochs": 2, "log_every_steps": 1, "checkpoint_every_steps": 10, "micro_batch_size": 2}
+    pairs = TrainerSettings(**settings, precision="bf16-true")
+    train(tokens, tokenizer, tmp_path / "whole", trainer=pairs)
+    stopped(tokens, tokenizer, tmp_path / "resumed", trainer=pairs)
+    assert train(tokens, tokenizer, tmp_path / "resumed", trainer=pairs)["resumed_from"] == "step-00000010"
+    whole, resumed = (load_file(tmp_path / name / "model" / "model.safetensors") for name in ("whole", "resumed"))
+    assert all(torch.equal(whole[name], resumed[name]) for name in whole), "bitwise"
+    assert any((value != value.bfloat16().float()).any() for value in whole.values()), "all 32 bits are kept"
+    train(tokens, tokenizer, tmp_path / "fp32", trainer=TrainerSettings(**settings, precision="32-true"))
+    assert losses(tmp_path / "whole")[-1][1] == pytest.approx(losses(tmp_path / "fp32")[-1][1], abs=0.05)
+
+
+def losses(out: Path) -> list[tuple[int, float]]:
+    lines = (out / "metrics.jsonl").read_text().splitlines()
+    return [(line["step"], line["loss"]) for line in map(json.loads, lines)]
+
+
+def test_a_terminated_run_saves_and_the_same_command_continues(tokens: Path, tokenizer: Path, tmp_path: Path) -> None:
+    def terminate(values: dict[str, float]) -> None:
+        if values["step"] == 5:
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    before = signal.getsignal(signal.SIGTERM)
+    with pytest.raises(SystemExit) as leaving:
+        train(tokens, tokenizer, tmp_path / "out", record=terminate)
+    assert leaving.value.code == 143 and signal.getsignal(signal.SIGTERM) == before
+    assert train(tokens, tokenizer, tmp_path / "out")["resumed_from"] == "step-00000005"
+
+
+@pytest.mark.parametrize("how", ["selective", "full"])
+def test_recomputed_activations_change_nothing(how: str, tokens: Path, tokenizer: Path, tmp_path: Path) -> None:
+    settings = {"max_steps": 5, "log_every_steps": 5, "precision": "32-true"}
+    train(tokens, tokenizer, tmp_path / "kept", trainer=TrainerSettings(**settings))
+    train(tokens, tokenizer, tmp_path / how, trainer=TrainerSettings(**settings, activation_checkpointing=how))
+    assert losses(tmp_path / "kept") == losses(tmp_path / how)
+
+
+def test_attention_and_saved_dtype_are_options(tokens: Path, tokenizer: Path, tmp_path: Path) -> None:
+    from safetensors.torch import load_file
+
+    settings = TrainerSettings(max_steps=3, precision="32-true", attention="eager", save_dtype="bfloat16")
+    train(tokens, tokenizer, tmp_path / "out", trainer=settings)
+    saved = load_file(tmp_path / "out" / "model" / "model.safetensors")
+    assert {value.dtype for value in saved.values()} == {torch.bfloat16}
+    assert json.loads((tmp_path / "out" / "model" / "config.json").read_text())["dtype"] == "bfloat16"
+
+
+def test_the_card_says_what_the_model_was_trained_on(tokens: Path, tokenizer: Path, tmp_path: Path) -> None:
+    train(tokens, tokenizer, tmp_path / "out", origin={"corpus": "two lighthouses", "note": "fictional"})
+    card = (tmp_path / "out" / "model" / "README.md").read_text()
+    assert card.startswith("---\nlibrary_name: transformers")
+    assert "| corpus | two lighthouses |" in card and "| note | fictional |" in card
+    assert "| synthetic | 2,496 tokens, 2 passes |" in card and "random weights (tiny_llama)" in card
 
 
 def test_a_loss_that_is_no_number_stops_the_run_unsaved(tokens: Path, tokenizer: Path, tmp_path: Path) -> None:
@@ -180,6 +265,14 @@ def test_what_does_not_fit_together_is_said(tokens: Path, tokenizer: Path, tiny_
         train(tokens, tokenizer, tmp_path / "out", data=Data(context_length=128))
     with pytest.raises(ConfigError, match=r"embeds \d+ tokens, the tokenizer has 100,000"):
         train(tokens, tokenizer, tmp_path / "out", model=PretrainedModel(path=str(tiny_model)), vocabulary=100_000)
+
+
+def test_another_tokenizer_than_the_models_is_refused(
+    tokens: Path, tokenizer: Path, tiny_model: Path, tmp_path: Path
+) -> None:
+    with pytest.raises(ConfigError, match=r"is not the tokenizer of .*: \d+ tokens differ.* tokenizer=pretrained"):
+        train(tokens, tokenizer, tmp_path / "out", model=PretrainedModel(path=str(tiny_model)))
+    train(tokens, tiny_model, tmp_path / "out", model=PretrainedModel(path=str(tiny_model)))
 
 
 def test_broken_weights_are_one_message(tiny_model: Path, tmp_path: Path) -> None:
@@ -204,7 +297,7 @@ def test_the_schedule_at_its_corners() -> None:
 
 
 def test_norms_do_not_decay() -> None:
-    optimizer = AdamWCosine(lr=1e-3, weight_decay=0.1).build(list(MODEL.build(100).parameters()))
+    optimizer = fused_adamw(MODEL.build(100).parameters(), AdamWCosine(lr=1e-3, weight_decay=0.1))
     decayed, others = optimizer.param_groups
     assert decayed["weight_decay"] == 0.1 and others["weight_decay"] == 0.0
     assert all(parameter.ndim > 1 for parameter in decayed["params"]) and len(others["params"]) == 3

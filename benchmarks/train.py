@@ -1,0 +1,301 @@
+"""Training against its rivals, in one run on this machine: ratios count, the rates are this machine's.
+
+python benchmarks/train.py [speed] [loss] [data]        all three where none is named; --json FILE keeps the results
+
+speed   a tiny Llama on one CPU thread, in CPU time: our stage, a bare PyTorch loop, and the Hugging Face Trainer as
+the paper's
+        authors set it up (bf16, micro-batch 1, a log line every step); the same tokens, start-up apart
+loss    peak memory of head and loss over 2,048 tokens of a 128k vocabulary, beyond the head's weight and gradient
+data    shards to batches, and the plan of the paper's headline run
+"""
+
+import argparse
+import json
+import subprocess
+import sys
+import tempfile
+import time
+import tracemalloc
+from collections.abc import Callable
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+import numpy as np
+import torch
+
+from entigraph.hardware import pick_precision
+from entigraph.progress import Silent
+from entigraph.shards import ShardWriter, TokenStore
+from entigraph.tokens.tokenizer import Bytes
+from entigraph.training import stage
+from entigraph.training.data import PlanLoader
+from entigraph.training.optim import fused_adamw
+from entigraph.training.plan import Plan
+from entigraph.training.settings import AdamWCosine, Data, RandomLlama, TrainerSettings
+
+WARM, STEPS, ROUNDS = 20, 120, 3
+VOCABULARY, CONTEXT, BATCH = 4096, 128, 8
+OPTIM = AdamWCosine(lr=1e-3)
+PAPER = {"synthetic_tokens": 455_000_000, "replay_tokens": 1_000_000_000, "context_length": 2048, "batch_size": 16}
+Rate = float
+
+
+def main() -> None:
+    arguments = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    arguments.add_argument("parts", nargs="*", choices=["speed", "loss", "data", []])
+    arguments.add_argument("--json", type=Path)
+    arguments.add_argument("--peak", nargs=2, help=argparse.SUPPRESS)
+    asked = arguments.parse_args()
+    torch.set_num_threads(1)
+    if asked.peak:
+        print(json.dumps(peak_of(asked.peak[0], getattr(torch, asked.peak[1]))))
+        return
+    results: dict[str, Any] = {"torch": torch.__version__, "command": " ".join(sys.argv)}
+    for name, part in (("speed", speed), ("loss", loss_memory), ("data", data_path)):
+        if name in (asked.parts or ["speed", "loss", "data"]):
+            results[name] = part()
+    if asked.json:
+        asked.json.write_text(json.dumps(results, indent=2) + "\n")
+
+
+# --- speed ---
+
+
+def speed() -> dict[str, float]:
+    stacks: dict[str, Callable[[Path], Rate]] = {
+        "ours": ours,
+        "bare PyTorch loop": bare,
+        "HF Trainer, as the authors": lambda folder: hugging_face(folder, micro=1, log_every=1),
+        "HF Trainer, whole batches": lambda folder: hugging_face(folder, micro=BATCH, log_every=10),
+    }
+    rates: dict[str, list[Rate]] = {name: [] for name in stacks}
+    with tempfile.TemporaryDirectory() as root:
+        folder = Path(root)
+        make_tokens(folder)
+        for _ in range(ROUNDS):  # interleaved, so that what else runs here meets all alike
+            for name, run in stacks.items():
+                rates[name].append(run(folder))
+    found = {name: median(own) for name, own in rates.items()}
+    for name, rate in found.items():
+        print(f"speed  {name:28} {rate:>10,.0f} tokens/s   ours at {found['ours'] / rate:.2f} of it")
+    return found
+
+
+def make_tokens(folder: Path) -> None:
+    rng = np.random.default_rng(0)
+    for name in ("tokens", "tokenizer"):
+        (folder / name).mkdir()
+    with ShardWriter(folder / "tokens") as writer:
+        for _ in range(400):
+            writer.add([256, *rng.zipf(1.3, 500).clip(0, VOCABULARY - 1).tolist()])
+    Bytes().make(folder / "tokenizer")
+
+
+def between(times: list[float]) -> Rate:
+    return (STEPS - WARM) * BATCH * CONTEXT / (times[-1] - times[0])
+
+
+def ours(folder: Path) -> Rate:
+    times: list[float] = []
+    with tempfile.TemporaryDirectory(dir=folder) as out:
+        stage.run(
+            folder / "tokens",
+            folder / "tokenizer",
+            None,
+            Path(out),
+            data=Data(context_length=CONTEXT, batch_size=BATCH),
+            model=RandomLlama(),
+            optim=OPTIM,
+            trainer=TrainerSettings(max_steps=STEPS, accelerator="cpu", log_every_steps=10),
+            vocabulary=VOCABULARY,
+            seed=0,
+            progress=Silent(),
+            record=lambda values: times.append(time.process_time()) if values["step"] in (WARM, STEPS) else None,
+        )
+    return between(times)
+
+
+def plan_of(store: TokenStore) -> Plan:
+    return Plan(
+        synthetic_tokens=len(store),
+        replay_tokens=0,
+        context_length=CONTEXT,
+        batch_size=BATCH,
+        epochs=1,
+        replay_rate=0.0,
+        seed=0,
+        max_steps=STEPS,
+    )
+
+
+def bare(folder: Path) -> Rate:
+    """The same model, batches, optimizer, clipping and precision, and nothing else."""
+    store = TokenStore(folder / "tokens")
+    net = RandomLlama().build(VOCABULARY).train()
+    optimizer = fused_adamw(net.parameters(), OPTIM)
+    mixed = pick_precision("auto", "cpu") == "bf16-mixed"
+    times = []
+    for step, batch in enumerate(PlanLoader(plan_of(store), {0: store}, BATCH), 1):
+        with torch.autocast("cpu", dtype=torch.bfloat16, enabled=mixed):
+            logits = net(input_ids=batch["input_ids"], use_cache=False).logits
+        loss = torch.nn.functional.cross_entropy(logits.float().flatten(0, 1), batch["labels"].flatten())
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(net.parameters(), 1.0)
+        optimizer.step()
+        optimizer.zero_grad()
+        if step in (WARM, STEPS):
+            times.append(time.process_time())
+    return between(times)
+
+
+def hugging_face(folder: Path, micro: int, log_every: int) -> Rate:
+    from transformers import Trainer, TrainerCallback, TrainingArguments
+    from transformers.utils import logging
+
+    logging.set_verbosity_error()
+    times: list[float] = []
+
+    class Clock(TrainerCallback):
+        def on_step_end(self, arguments: Any, state: Any, control: Any, **named: Any) -> None:
+            if state.global_step in (WARM, STEPS):
+                times.append(time.process_time())
+
+    class Blocks(torch.utils.data.Dataset[dict[str, torch.Tensor]]):
+        """As theirs: a slice of a memory-mapped file is input and labels alike."""
+
+        tokens = np.memmap(folder / "tokens" / "shard-00000.bin", dtype=np.uint32, mode="r")
+
+        def __len__(self) -> int:
+            return len(self.tokens) // CONTEXT
+
+        def __getitem__(self, index: int) -> dict[str, torch.Tensor]:
+            block = torch.from_numpy(self.tokens[index * CONTEXT : (index + 1) * CONTEXT].astype(np.int64))
+            return {"input_ids": block, "labels": block}
+
+    with tempfile.TemporaryDirectory(dir=folder) as out:
+        arguments = TrainingArguments(
+            output_dir=out,
+            per_device_train_batch_size=micro,
+            gradient_accumulation_steps=BATCH // micro,
+            max_steps=STEPS,
+            learning_rate=OPTIM.lr,
+            weight_decay=0.01,
+            warmup_steps=round(0.05 * STEPS),
+            lr_scheduler_type="cosine",
+            bf16=pick_precision("auto", "cpu") == "bf16-mixed",
+            use_cpu=True,
+            logging_steps=log_every,
+            save_strategy="no",
+            report_to=[],
+            disable_tqdm=True,
+        )
+        trainer = Trainer(RandomLlama().build(VOCABULARY), arguments, train_dataset=Blocks(), callbacks=[Clock()])
+        trainer.log = lambda *values, **named: None  # type: ignore[method-assign]  # it prints every line
+        trainer.train()
+    return between(times)
+
+
+# --- loss ---
+
+ROWS, HEAD, WIDTH = 2048, 128_256, 1024
+
+
+def whole_logits(hidden: torch.Tensor, weight: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
+    logits = torch.nn.functional.linear(hidden, weight).float()
+    return torch.nn.functional.cross_entropy(logits, labels, reduction="none")
+
+
+def in_chunks(hidden: torch.Tensor, weight: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
+    from entigraph.training.loss import chunked_losses
+
+    return chunked_losses(hidden, weight, labels)
+
+
+DTYPES = ("float32", "bfloat16")
+PATHS = {"whole logits": whole_logits, "ours": in_chunks}
+
+
+def loss_memory() -> dict[str, Any]:
+    """Each in a process of its own: what a process has held, it does not give back at once."""
+    found: dict[str, dict[str, dict[str, float]]] = {}
+    for name in PATHS:
+        for dtype in DTYPES:
+            command = [sys.executable, __file__, "--peak", name, dtype]
+            done = subprocess.run(command, check=True, capture_output=True, text=True)
+            found.setdefault(name, {})[dtype] = json.loads(done.stdout)
+    for dtype in DTYPES:
+        whole, own = (found[name][dtype]["bytes"] for name in ("whole logits", "ours"))
+        seconds = found["ours"][dtype]["seconds"] / found["whole logits"][dtype]["seconds"]
+        print(
+            f"loss   {dtype:9} whole logits {whole / 2**20:>6,.0f} MiB, ours {own / 2**20:>6,.0f} MiB: "
+            f"{own / whole:.2f} of it, in {seconds:.2f} of the time"
+        )
+    return found
+
+
+def peak_of(name: str, dtype: torch.dtype) -> dict[str, float]:
+    torch.manual_seed(0)
+    hidden = torch.randn(ROWS, WIDTH).to(dtype).requires_grad_()
+    weight = (torch.randn(HEAD, WIDTH) * 0.02).to(dtype).requires_grad_()
+    gradient = weight.numel() * weight.element_size()
+    labels = torch.randint(0, HEAD, (ROWS,))
+    Path("/proc/self/clear_refs").write_text("5")  # the peak from here on
+    before, started = resident("VmHWM"), time.perf_counter()
+    PATHS[name](hidden, weight, labels).mean().backward()
+    return {"bytes": resident("VmHWM") - before - gradient, "seconds": time.perf_counter() - started}
+
+
+def resident(field: str) -> int:
+    """Of this process, in bytes; VmHWM is its peak (Linux)."""
+    line = next(line for line in Path("/proc/self/status").read_text().splitlines() if line.startswith(field))
+    return int(line.split()[1]) * 1024
+
+
+# --- data ---
+
+
+def data_path() -> dict[str, float]:
+    with tempfile.TemporaryDirectory() as root:
+        folder = Path(root)
+        with ShardWriter(folder) as writer:
+            block = np.random.default_rng(0).integers(0, 128_000, 2**20).tolist()
+            for _ in range(60):
+                writer.add(block)
+        store = TokenStore(folder)
+        plan = Plan(
+            synthetic_tokens=len(store),
+            replay_tokens=0,
+            context_length=2048,
+            batch_size=16,
+            epochs=1,
+            replay_rate=0.0,
+            seed=0,
+        )
+        rates = {}
+        for masked in (False, True):
+            loader = PlanLoader(plan, {0: store}, 16, document_mask=masked, vocabulary=128_256)
+            plan.starts  # noqa: B018  made once a run
+            started = time.process_time()  # of one core, whoever shares it
+            tokens = sum(batch["input_ids"].numel() for batch in loader)
+            rates["masked" if masked else "plain"] = tokens / (time.process_time() - started)
+    started = time.perf_counter()
+    Plan(**PAPER, epochs=2, replay_rate=0.1, seed=0).starts  # noqa: B018
+    seconds = time.perf_counter() - started
+    tracemalloc.start()
+    held = Plan(**PAPER, epochs=2, replay_rate=0.1, seed=1)
+    held.starts  # noqa: B018
+    kept, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    print(
+        f"data   shards to batches {rates['plain']:,.0f} tokens/s of one core, documents masked {rates['masked']:,.0f}"
+    )
+    print(
+        f"data   plan of 455M tokens, 2 epochs and replay: {seconds:.2f} s, {kept / 1e6:.1f} MB kept, "
+        f"{peak / 1e6:.1f} MB at most"
+    )
+    return {**rates, "plan_seconds": seconds, "plan_kept_bytes": kept, "plan_peak_bytes": peak}
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,50 @@
+"""Processes that belong together: the ranks of one training run, and a worker and who waits for it."""
+
+import os
+import threading
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+INTERRUPTED, TERMINATED = 130, 143
+
+
+@dataclass(frozen=True)
+class World:
+    """This process among those of its run: rank 0 of 1 unless torchrun or srun started it."""
+
+    rank: int = 0
+    local_rank: int = 0
+    ranks: int = 1
+    launcher: str = ""
+
+
+def world(environment: Mapping[str, str] = os.environ) -> World:
+    """What torchrun, or srun as one of several tasks, says; a batch script itself is no task."""
+    for launcher, rank, local, ranks in (
+        ("torchrun", "RANK", "LOCAL_RANK", "WORLD_SIZE"),
+        ("srun", "SLURM_PROCID", "SLURM_LOCALID", "SLURM_STEP_NUM_TASKS"),
+    ):
+        if all(name in environment for name in (rank, local, ranks)) and int(environment[ranks]) > 1:
+            return World(int(environment[rank]), int(environment[local]), int(environment[ranks]), launcher)
+    return World()
+
+
+def stop_with_parent() -> None:
+    """A worker whose parent was killed stops too, rather than train on for nobody."""
+    parent = os.getppid()
+
+    def watch() -> None:
+        while os.getppid() == parent:
+            time.sleep(1)
+        os._exit(INTERRUPTED)
+
+    if all(thread.name != watch.__qualname__ for thread in threading.enumerate()):
+        threading.Thread(target=watch, name=watch.__qualname__, daemon=True).start()
+
+
+class Preempted(SystemExit):
+    """SIGTERM came, everything is saved: the same command continues."""
+
+    def __init__(self) -> None:
+        super().__init__(TERMINATED)

@@ -1,0 +1,33 @@
+"""One rank of a training run: python -m entigraph.training.worker JOB.json, in torchrun's environment."""
+
+import sys
+from pathlib import Path
+
+from entigraph.artefact import write_json
+from entigraph.errors import EntigraphError
+from entigraph.processes import INTERRUPTED, stop_with_parent, world
+from entigraph.progress import Silent
+from entigraph.training.job import read_job
+from entigraph.training.launch import COUNTS, ERROR
+
+
+def main(file: Path) -> int:
+    from entigraph.training.session import train
+
+    stop_with_parent()
+    rank = world().rank
+    try:
+        counts = train(read_job(file), Silent(), lambda values: None)
+    except EntigraphError as error:
+        told = {"kind": type(error).__name__, "message": str(error)}
+        write_json(file.with_name(f"rank-{rank:04}-{ERROR}"), told)
+        return 1
+    except KeyboardInterrupt:
+        return INTERRUPTED
+    if rank == 0:
+        write_json(file.with_name(COUNTS), counts)
+    return 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main(Path(sys.argv[1])))

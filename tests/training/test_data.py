@@ -1,0 +1,150 @@
+"""What the model sees: documents masked from one another, replay's share, and shards that are not as they should be."""
+
+import random
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from transformers import LlamaConfig, LlamaForCausalLM
+
+from entigraph.errors import ArtefactError
+from entigraph.shards import TokenStore
+from entigraph.training.data import PlanLoader
+from entigraph.training.loss import IGNORED, TokenLosses
+from entigraph.training.plan import REPLAY, SYNTHETIC, Plan
+from tests.conftest import write_shards
+
+LENGTH = 16
+
+
+def documents(folder: Path, texts: list[list[int]]) -> TokenStore:
+    folder.mkdir(parents=True)
+    write_shards(folder, texts, tokens_a_shard=50)
+    return TokenStore(folder)
+
+
+def some_texts(count: int, seed: int = 0) -> list[list[int]]:
+    rng = random.Random(seed)
+    return [[1] + [rng.randrange(2, 60) for _ in range(rng.randrange(1, 14))] for _ in range(count)]
+
+
+def plan_for(store: TokenStore, **changes: object) -> Plan:
+    values = {
+        "synthetic_tokens": len(store),
+        "replay_tokens": len(store),
+        "context_length": LENGTH,
+        "batch_size": 4,
+        "epochs": 2,
+        "replay_rate": 0.0,
+        "seed": 3,
+    }
+    return Plan(**{**values, **changes})  # type: ignore[arg-type]
+
+
+def losses_of_documents(store: TokenStore, net: torch.nn.Module) -> dict[tuple[int, ...], list[float]]:
+    """By document: the losses of each time that it stood whole in a block, summed."""
+    plan = plan_for(store, epochs=12)
+    loader = PlanLoader(plan, {SYNTHETIC: store}, 4, document_mask=True)
+    found: dict[tuple[int, ...], list[float]] = {}
+    for batch in loader:
+        losses = TokenLosses(net)(batch["input_ids"], batch["labels"], batch["position_ids"])  # type: ignore[arg-type]
+        for row in range(4):
+            starts = (batch["position_ids"][row] == 0).nonzero()[:, 0].tolist()
+            for start, end in zip(starts[1:], starts[2:], strict=False):  # those that begin and end within the block
+                document = tuple(batch["input_ids"][row, start:end].tolist())
+                found.setdefault(document, []).append(losses[row, start:end].sum().item())
+    return found
+
+
+def test_the_loss_of_a_document_does_not_change_with_its_neighbours(tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    sizes = {"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 32}
+    net = LlamaForCausalLM(LlamaConfig(vocab_size=64, initializer_range=0.3, **sizes)).eval()
+    texts = [text[:7] for text in some_texts(30)]
+    one = losses_of_documents(documents(tmp_path / "one", texts), net)
+    other = losses_of_documents(documents(tmp_path / "other", random.Random(1).sample(texts, len(texts))), net)
+    shared = one.keys() & other.keys()
+    assert len(shared) > 20 and max(len(one[document]) for document in shared) > 3
+    for document in shared:
+        every = one[document] + other[document]
+        assert max(every) - min(every) < 1e-3, "wherever it stood, whoever stood beside it"
+
+
+def test_masked_batches_restart_positions_and_weigh_what_is_left(tmp_path: Path) -> None:
+    texts = some_texts(25)
+    store = documents(tmp_path / "store", texts)
+    ends = set(np.cumsum([len(text) for text in texts]).tolist())
+    plan = plan_for(store)
+    masked = 0
+    for number, batch in enumerate(PlanLoader(plan, {SYNTHETIC: store}, 2, document_mask=True)):
+        for row in range(2):
+            start = int(plan.starts[number * 2 + row])
+            crossing = [place for place in range(LENGTH) if (start + place) % len(store) + 1 in ends]
+            assert (batch["labels"][row] == IGNORED).nonzero()[:, 0].tolist() == crossing
+            positions = batch["position_ids"][row].tolist()
+            assert all(positions[place + 1] == 0 for place in crossing if place + 1 < LENGTH)
+            steps = [later - sooner for sooner, later in zip(positions, positions[1:], strict=False)]
+            assert sum(step != 1 for step in steps) == sum(place + 1 < LENGTH for place in crossing)
+            masked += len(crossing)
+    assert masked > 40
+
+
+def test_the_mean_over_tokens_does_not_depend_on_how_a_step_is_cut(tmp_path: Path) -> None:
+    store = documents(tmp_path / "store", some_texts(25))
+
+    def step_mean(micro: int, ranks: int) -> float:
+        loaders = [
+            PlanLoader(plan_for(store), {SYNTHETIC: store}, micro, rank, ranks, document_mask=True)
+            for rank in range(ranks)
+        ]
+        batches = [batch for loader in loaders for batch, _ in zip(loader, range(4 // ranks // micro), strict=False)]
+        # a loss that differs from token to token, here the token itself
+        parts = [
+            torch.where(batch["labels"] == IGNORED, 0, batch["labels"]).float().mean(1).mean() * batch["scale"]
+            for batch in batches
+        ]
+        return float(torch.stack(parts).mean())
+
+    whole = step_mean(4, 1)
+    assert whole == pytest.approx(step_mean(1, 1)) == pytest.approx(step_mean(1, 2)) == pytest.approx(step_mean(2, 2))
+
+
+def test_replay_is_distinct_across_ranks_until_the_pool_is_spent(tmp_path: Path) -> None:
+    store = documents(tmp_path / "store", some_texts(200))
+    plan = plan_for(store, replay_rate=0.4, epochs=1)
+    seen = []
+    for rank in range(2):
+        for batch in PlanLoader(plan, {SYNTHETIC: store, REPLAY: store}, 2, rank, 2):
+            seen += [tuple(row.tolist()) for row in batch["input_ids"][batch["source"] == REPLAY]]
+    assert len(seen) == plan.summary()["replay_samples"] > 20
+    assert len({*seen}) == len(seen) <= plan.replay_blocks
+
+
+def test_replay_can_take_the_place_of_synthetic_blocks() -> None:
+    values = {"synthetic_tokens": 16_000, "replay_tokens": 50_000, "context_length": 16, "batch_size": 8, "seed": 7}
+    plan = Plan(**values, epochs=2, replay_rate=0.1, replaces=True)  # type: ignore[arg-type]
+    beside = Plan(**values, epochs=2, replay_rate=0.1)  # type: ignore[arg-type]
+    assert plan.samples == 2000 and plan.summary()["replay_samples"] == 200
+    assert beside.samples == 2224 and beside.summary()["synthetic_passes"] >= 2
+    synthetic = plan.starts[plan.order[0] == SYNTHETIC]
+    first = plan.order[0][:1000] == SYNTHETIC
+    assert len({*synthetic[: first.sum()].tolist()}) == first.sum() == pytest.approx(900, abs=2), "once at most"
+    assert plan.fingerprint != beside.fingerprint and "in place of synthetic" in plan.told()
+
+
+def test_a_missing_shard_and_a_damaged_one_are_named(tmp_path: Path) -> None:
+    texts = some_texts(40)
+    folder = documents(tmp_path / "store", texts).folder
+    damaged = folder / "shard-00001.bin"
+    whole = damaged.read_bytes()
+    damaged.write_bytes(b"\xff" * len(whole))
+    store = TokenStore(folder)
+    with pytest.raises(ArtefactError, match=r"the synthetic tokens hold the id 4,294,967,295 near token .* remove"):
+        list(PlanLoader(plan_for(store), {SYNTHETIC: store}, 4, vocabulary=64))
+    damaged.write_bytes(whole[:-4])
+    with pytest.raises(ArtefactError, match="shard-00001.bin has .* bytes, not the"):
+        TokenStore(folder)
+    damaged.unlink()
+    with pytest.raises(ArtefactError, match="shard-00001.bin is missing, not the .* remove"):
+        TokenStore(folder)

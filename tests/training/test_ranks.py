@@ -1,0 +1,170 @@
+"""Real processes over gloo: what several devices do on GPUs, on two CPU processes."""
+
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from entigraph.errors import ArtefactError, ConfigError
+from entigraph.processes import World, world
+from entigraph.tokens.tokenizer import Bytes
+from entigraph.training.checks import DivergedError
+from entigraph.training.settings import AdamWCosine, RandomLlama
+from tests.conftest import write_shards
+
+sys.path.insert(0, str(Path(__file__).parent))
+from two_ranks import train  # noqa: E402
+
+Start = Callable[..., "subprocess.Popen[bytes]"]
+RUN = """
+import sys
+from pathlib import Path
+sys.path.insert(0, {here!r})
+from two_ranks import train
+train(Path({folder!r}), sys.argv[1], devices=int(sys.argv[2]))
+"""
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Tokens, a tokenizer and a first model that several ranks read straight into their shares."""
+    root = tmp_path_factory.mktemp("ranks")
+    rng = random.Random(0)
+    for name in ("tokens", "tokenizer"):
+        (root / name).mkdir()
+    write_shards(root / "tokens", [[256] + [rng.randrange(97, 110) for _ in range(30)] for _ in range(40)])
+    Bytes().make(root / "tokenizer")
+    # 3 rows of heads and an odd vocabulary: not every weight divides by two.
+    model = RandomLlama(
+        hidden_size=48, layers=2, heads=3, key_value_heads=1, intermediate_size=65, positions=64, tie_embeddings=False
+    )
+    model.build(257).save_pretrained(root / "first")
+    return root
+
+
+@pytest.fixture(scope="module")
+def start(folder: Path) -> Start:
+    def begin(name: str, devices: int = 2) -> "subprocess.Popen[bytes]":
+        code = RUN.format(here=str(Path(__file__).parent), folder=str(folder))
+        environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])}
+        return subprocess.Popen([sys.executable, "-c", code, name, str(devices)], env=environment)
+
+    return begin
+
+
+@pytest.fixture(scope="module")
+def unbroken(folder: Path, start: Start) -> str:
+    assert start("unbroken").wait(120) == 0
+    return "unbroken"
+
+
+def losses(folder: Path, name: str) -> dict[int, float]:
+    lines = (folder / name / "metrics.jsonl").read_text().splitlines()
+    return {line["step"]: line["loss"] for line in map(json.loads, lines)}
+
+
+def weights(folder: Path, name: str) -> dict[str, torch.Tensor]:
+    return load_file(folder / name / "model" / "model.safetensors")
+
+
+def until_saved(folder: Path, name: str, running: "subprocess.Popen[bytes]") -> None:
+    while not list((folder / name / "checkpoints").glob("step-*")):
+        time.sleep(0.002)
+        assert running.poll() is None, "it ended before it could be stopped"
+    assert not (folder / name / "model").exists()
+
+
+def ranks_of(folder: Path, name: str) -> list[int]:
+    """The processes that work on a run, by the file that they were told to read."""
+    job, found = str(folder / name / "checkpoints" / "job.json").encode(), []
+    for process in Path("/proc").glob("[0-9]*"):
+        try:
+            if job in (process / "cmdline").read_bytes():
+                found.append(int(process.name))
+        except OSError:
+            continue
+    return found
+
+
+def test_sharded_training_equals_unsharded(folder: Path, unbroken: str) -> None:
+    train(folder, "alone")
+    one, two = losses(folder, "alone"), losses(folder, unbroken)
+    assert len(one) == len(two) > 30
+    assert max(abs(one[step] - two[step]) for step in one) < 1e-4
+    alone, shared = weights(folder, "alone"), weights(folder, unbroken)
+    assert {*alone} == {*shared} and all(torch.allclose(alone[name], shared[name], atol=1e-3) for name in alone)
+    first = load_file(folder / "first" / "model.safetensors")
+    assert not torch.allclose(first["lm_head.weight"], shared["lm_head.weight"], atol=1e-2), "it did learn"
+
+
+def test_killed_ranks_end_as_if_they_had_not_been(folder: Path, start: Start, unbroken: str) -> None:
+    parent = start("killed")
+    until_saved(folder, "killed", parent)
+    assert len(ranks_of(folder, "killed")) == 2
+    parent.kill()
+    parent.wait()
+    patience = time.monotonic() + 20
+    while ranks_of(folder, "killed") and time.monotonic() < patience:
+        time.sleep(0.1)
+    assert not ranks_of(folder, "killed"), "a killed parent leaves no worker"
+    assert start("killed").wait(120) == 0
+    assert losses(folder, "killed") == losses(folder, unbroken), "bitwise"
+    one, other = weights(folder, "killed"), weights(folder, unbroken)
+    assert all(torch.equal(one[name], other[name]) for name in one)
+
+
+def test_a_terminated_run_saves_and_goes_on_with_fewer_ranks(folder: Path, start: Start, unbroken: str) -> None:
+    parent = start("moved")
+    until_saved(folder, "moved", parent)
+    parent.send_signal(signal.SIGTERM)
+    assert parent.wait(60) == 143
+    done = max(losses(folder, "moved"))
+    (saved,) = (folder / "moved" / "checkpoints").glob("step-*")
+    assert int(saved.name.removeprefix("step-")) == done, "nothing that was done is done again"
+    assert start("moved", 1).wait(120) == 0
+    alone, together = losses(folder, "moved"), losses(folder, unbroken)
+    assert {*alone} == {*together} and max(abs(alone[step] - together[step]) for step in alone) < 1e-4
+
+
+def test_a_killed_rank_ends_the_others_with_one_message(folder: Path, start: Start) -> None:
+    import threading
+
+    def kill_one() -> None:
+        while len(ranks_of(folder, "one-killed")) < 2 or not (folder / "one-killed" / "metrics.jsonl").exists():
+            time.sleep(0.01)
+        os.kill(ranks_of(folder, "one-killed")[1], signal.SIGSEGV)
+
+    threading.Thread(target=kill_one, daemon=True).start()
+    with pytest.raises(ArtefactError, match=r"the process of rank \d was ended by SIG.* The same command\s+continues"):
+        train(folder, "one-killed", devices=2)
+    assert not ranks_of(folder, "one-killed")
+
+
+def test_what_a_rank_raises_is_raised_here(folder: Path) -> None:
+    with pytest.raises(DivergedError, match="training diverged at step"):
+        train(folder, "diverged", devices=2, optim=AdamWCosine(lr=1e30, clip_norm=None))
+    assert not list((folder / "diverged" / "checkpoints").glob("step-*"))
+
+
+def test_a_batch_that_cannot_be_shared_is_refused(folder: Path) -> None:
+    with pytest.raises(ConfigError, match="4 sequences cannot be shared by .* 3 devices"):
+        train(folder, "odd", devices=3)
+    with pytest.raises(ConfigError, match="several nodes are started by torchrun or srun"):
+        train(folder, "nodes", devices=2, nodes=2)
+
+
+def test_who_started_this_process_is_read_from_its_environment() -> None:
+    assert world({}) == World()
+    assert world({"RANK": "3", "LOCAL_RANK": "1", "WORLD_SIZE": "4"}) == World(3, 1, 4, "torchrun")
+    batch_script = {"SLURM_PROCID": "0", "SLURM_LOCALID": "0", "SLURM_NTASKS": "8"}
+    assert world(batch_script) == World(), "a batch script is no task"
+    assert world({**batch_script, "SLURM_PROCID": "5", "SLURM_STEP_NUM_TASKS": "8"}) == World(5, 0, 8, "srun")

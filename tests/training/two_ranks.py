@@ -1,0 +1,35 @@
+"""The run of test_ranks.py, apart from it: its process starts without torch, like the command's own."""
+
+from pathlib import Path
+
+from entigraph.progress import Silent
+from entigraph.training import stage
+from entigraph.training.settings import AdamWCosine, Data, PretrainedModel, TrainerSettings
+
+
+def train(root: Path, name: str, **changes: object) -> dict[str, object]:
+    settings = {
+        "max_epochs": 2,
+        "log_every_steps": 1,
+        "checkpoint_every_steps": 5,
+        "precision": "32-true",
+        "accelerator": "cpu",
+        "async_checkpoints": True,
+        **changes,
+    }
+    out = root / name
+    out.mkdir(exist_ok=True)
+    return stage.run(
+        root / "tokens",
+        root / "tokenizer",
+        None,
+        out,
+        data=Data(context_length=16, batch_size=4),
+        model=PretrainedModel(path=str(root / "first")),
+        optim=settings.pop("optim", AdamWCosine(lr=1e-2)),  # type: ignore[arg-type]
+        trainer=TrainerSettings(**settings),  # type: ignore[arg-type]
+        vocabulary=257,
+        seed=0,
+        progress=Silent(),
+        record=lambda values: None,
+    )
