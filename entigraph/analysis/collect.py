@@ -9,7 +9,7 @@ from pathlib import Path
 from statistics import mean, stdev
 from typing import Any
 
-from entigraph.artefact import is_complete, read
+from entigraph.artefact import digest, is_complete, read
 from entigraph.records import Answer, CurvePoint, read_jsonl
 
 ORDER = ("raw", "rephrase", "entigraph")
@@ -73,10 +73,24 @@ class FinishedRun:
         return found
 
     @cached_property
-    def correct(self) -> list[bool]:
-        """By question, in the questions' order: the same for every run of a seed."""
+    def answers(self) -> list[Answer]:
+        """In the questions' order: the same for every run that was asked them."""
         answers = read_jsonl(self.folder("evaluation") / f"answers-{self.task}.jsonl", Answer)
-        return [answer.correct for answer in sorted(answers, key=lambda answer: answer.question_id)]
+        return sorted(answers, key=lambda answer: answer.question_id)
+
+    @property
+    def correct(self) -> list[bool]:
+        return [answer.correct for answer in self.answers]
+
+    @property
+    def documents(self) -> list[str]:
+        """That each question is about."""
+        return [answer.document_id for answer in self.answers]
+
+    @cached_property
+    def questions_key(self) -> int:
+        """The same number for runs that were asked the same questions."""
+        return int(digest([[answer.question_id, answer.question] for answer in self.answers]), 16)
 
     @property
     def baseline(self) -> dict[str, Any] | None:
