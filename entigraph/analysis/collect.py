@@ -59,6 +59,14 @@ class FinishedRun:
         return float(read(self.folder("tokens"))["counts"]["passes"])
 
     @cached_property
+    def dollars_per_token(self) -> float | None:
+        """What writing its texts cost; None where their manifest does not say."""
+        if "synthesis" not in self.member or not is_complete(self.folder("synthesis")):
+            return None
+        counts = read(self.folder("synthesis"))["counts"]
+        return counts["dollars"] / counts["tokens"] if counts.get("dollars") is not None else None
+
+    @cached_property
     def scores(self) -> dict[str, Any]:
         return scores_of(self.folder("evaluation"))
 

@@ -89,6 +89,7 @@ class Draws:
     measured: Measured
     parameters: Vector
     resamples: int
+    stream: int = 0  # of the runs' own noise: another number for each augmenter, which its questions are not
 
     @property
     def converged(self) -> bool:
@@ -131,8 +132,8 @@ class Draws:
             columns.append((up - down) / (2 * step) * (abs(value) or 1.0))
         return np.stack(columns, axis=1)
 
-    def runs_noise(self, columns: int, stream: int) -> Vector:
-        rng = np.random.default_rng(stream)
+    def runs_noise(self, columns: int, use: int) -> Vector:
+        rng = np.random.default_rng([self.stream, use])
         return np.asarray(self.noise * rng.standard_t(max(1, self.freedom), size=(self.resamples, columns)))
 
     @cached_property
@@ -175,6 +176,6 @@ def measured(runs: Sequence[FinishedRun]) -> Measured:
     )
 
 
-def draws(form: Form, measured: Measured, resamples: int) -> Draws:
+def draws(form: Form, measured: Measured, resamples: int, stream: int = 0) -> Draws:
     (parameters,) = form.fit(measured.tokens, measured.accuracy[None])
-    return Draws(form, measured, parameters, resamples)
+    return Draws(form, measured, parameters, resamples, stream)

@@ -65,7 +65,9 @@ def settings_of(study: Path) -> dict[str, Any]:
 def described(
     study: Path, runs: Sequence[FinishedRun], left_out: Sequence[str], settings: ScalingCurve
 ) -> dict[str, Any]:
+    from entigraph.analysis.comparison import comparisons
     from entigraph.analysis.curve import fits
+    from entigraph.analysis.forecast import forecasts
 
     labels = {run.member["label"] for run in runs}
     plumbing, fictional = PLUMBING in labels, FICTIONAL in labels
@@ -76,6 +78,7 @@ def described(
         for name in sorted(repeated)
     ]
     notes += [f"left out: {name}" for name in left_out]
+    ahead = [] if plumbing else forecasts(runs, settings)
     return {
         "label": LABEL_PLUMBING if plumbing else LABEL_FICTIONAL if fictional else "",
         "points": [asdict(point) for point in points(runs)],
@@ -83,6 +86,8 @@ def described(
         "chance": runs[0].score["chance"],
         "settings": settings_of(study),
         "fits": [] if plumbing else fits(runs, settings),
+        "forecasts": ahead,
+        "comparisons": [] if plumbing else comparisons(runs, ahead, settings),
         "notes": notes,
         "runs": [
             {
