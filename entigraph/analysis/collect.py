@@ -10,8 +10,11 @@ from statistics import mean, stdev
 from typing import Any
 
 from entigraph.artefact import digest, is_complete, read
+from entigraph.labels import FICTIONAL, PLUMBING
 from entigraph.records import Answer, CurvePoint, read_jsonl
 
+LABEL_FICTIONAL = "fictional documents, offline writer, tiny model"
+LABEL_PLUMBING = "plumbing check: the offline writer does not understand these documents"
 ORDER = ("raw", "rephrase", "entigraph")
 
 
@@ -132,6 +135,12 @@ def finished(study: Path, root: Path) -> tuple[list[FinishedRun], list[str]]:
             left_out.append(f"{newest[place].name}: {run.name} is newer, of the same augmenter, budget and seed")
         newest[place] = run
     return sorted(newest.values(), key=lambda run: run.name), left_out
+
+
+def label_of(runs: Sequence[FinishedRun]) -> str:
+    """What stands below a figure of simulated runs."""
+    labels = {run.member["label"] for run in runs}
+    return LABEL_PLUMBING if PLUMBING in labels else LABEL_FICTIONAL if FICTIONAL in labels else ""
 
 
 def augmenters(runs: Sequence[FinishedRun]) -> list[str]:

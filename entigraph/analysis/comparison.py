@@ -3,6 +3,7 @@
 import zlib
 from collections.abc import Iterator, Sequence
 from itertools import combinations
+from math import hypot
 from typing import Any
 
 import numpy as np
@@ -27,7 +28,7 @@ def comparisons(
     }
     found: list[dict[str, Any]] = []
     for second, one in combinations(own, 2):
-        noise = float(np.hypot(*(fits[name].noise if name in fits else 0.0 for name in (one, second))))
+        noise = hypot(*(fits[name].noise if name in fits else 0.0 for name in (one, second)))
         found += at_equal_tokens(own[one], own[second], noise, settings)
         if one in fits and second in fits:
             prices = [dollars_per_token(own[name]) for name in (one, second)]
@@ -38,7 +39,7 @@ def comparisons(
 def at_equal_tokens(
     one: Sequence[FinishedRun], second: Sequence[FinishedRun], noise: float, settings: ScalingCurve
 ) -> Iterator[dict[str, Any]]:
-    """Question by question in runs of one seed and budget. `noise` is what two runs differ by beyond their questions."""
+    """Question by question in runs of one seed and budget; `noise` is what two runs differ by beyond those."""
     others = {(run.budget, run.seed, run.questions_key): run for run in second}
     pairs = [(run, others[key]) for run in one if (key := (run.budget, run.seed, run.questions_key)) in others]
     for budget in sorted({run.budget for run, _ in pairs}):
@@ -73,7 +74,7 @@ def paired_block(run: FinishedRun, difference: np.ndarray[Any, Any]) -> Block:
 def at_equal_dollars(
     names: tuple[str, str], fits: tuple[Draws, Draws], prices: Sequence[float | None], settings: ScalingCurve
 ) -> Iterator[dict[str, Any]]:
-    """By the fitted curves, where the cheaper of the two largest runs ends; nothing where a price is unknown or zero."""
+    """By the fitted curves, where the cheaper of the two largest runs ends; nothing without two known prices."""
     if not all(prices):
         return
     known = [price for price in prices if price]

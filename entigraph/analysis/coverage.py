@@ -17,7 +17,7 @@ from typing import Any
 
 import numpy as np
 
-from entigraph.analysis.collect import FinishedRun, augmenters
+from entigraph.analysis.collect import FinishedRun, augmenters, base, label_of
 from entigraph.analysis.forms import Vector
 from entigraph.analysis.settings import Coverage
 from entigraph.analysis.toy_model import Booleans, Growth, Integers, growth, trees
@@ -125,7 +125,9 @@ def sources_of(runs: Sequence[FinishedRun], settings: Coverage) -> dict[str, Sou
         if graphs:
             documents = {found.id: found for found in read_jsonl(run.folder("corpus") / "documents.jsonl", Document)}
             return {graph.document_id: source_of(documents[graph.document_id], graph, settings) for graph in graphs}
-    raise DataError(f"{runs[0].member['corpus']}: no run of these documents has an entity graph; add augmenter=entigraph")
+    raise DataError(
+        f"{runs[0].member['corpus']}: no run of these documents has an entity graph; add augmenter=entigraph"
+    )
 
 
 def source_of(document: Document, graph: EntityGraph, settings: Coverage) -> Source:
@@ -181,6 +183,7 @@ def row(run: FinishedRun, corpus: Corpus, settings: Coverage) -> dict[str, Any]:
     return {
         "augmenter": run.augmenter,
         "seed": run.seed,
+        "budget": run.budget,
         "synthetic_tokens": run.synthetic_tokens,
         "accuracy": run.score["accuracy"],
         "predicted": float(corpus.predicted(tokens)[0]) if corpus.has_questions else None,
@@ -189,11 +192,21 @@ def row(run: FinishedRun, corpus: Corpus, settings: Coverage) -> dict[str, Any]:
         "entities": float(np.mean([len(source.stated) for source in corpus.sources])),
         "source": float(np.mean([source.growth.start for source in corpus.sources])),
         "limit": float(np.mean([source.growth.limit for source in corpus.sources])),
-        "mean_of_mu": float(np.mean([source.growth.mean for source in corpus.sources])),
+        "mean_of_mu": mean_of_mu([source.growth for source in corpus.sources]),
     }
 
 
-MEASURES = {"predicted": "toy model on the source's graph", "asked": "pairs asked about", "stated": "pairs mentioned together"}
+def mean_of_mu(parts: Sequence[Growth]) -> float:
+    """Over all documents' learnable pairs; 0 where the source states every pair that it connects."""
+    learnable = sum(part.counts.sum() for part in parts)
+    return float(sum(part.counts.sum() * part.mean for part in parts) / learnable) if learnable else 0.0
+
+
+MEASURES = {
+    "predicted": "toy model on the source's graph",
+    "asked": "pairs asked about",
+    "stated": "pairs mentioned together",
+}
 
 
 def maps(rows: Sequence[dict[str, Any]], base: float | None) -> list[dict[str, Any]]:
@@ -227,7 +240,6 @@ def rms(error: Vector) -> float:
 
 def draw(settings: Coverage, runs: Sequence[FinishedRun], out: Path) -> list[str]:
     """Writes coverage.json, coverage.png and coverage.svg; returns what to tell."""
-    from entigraph.analysis.collect import base
     from entigraph.analysis.coverage_figure import coverage_figure
     from entigraph.artefact import write_json
 
@@ -236,7 +248,7 @@ def draw(settings: Coverage, runs: Sequence[FinishedRun], out: Path) -> list[str
     rows = sorted(measured(runs, settings), key=lambda row: (row["augmenter"], row["synthetic_tokens"], row["seed"]))
     start = base(runs)
     result = {
-        "label": runs[0].member["label"],
+        "label": label_of(runs),
         "base": start["accuracy"] if start else None,
         "window": settings.window,
         "rows": rows,

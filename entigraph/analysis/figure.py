@@ -8,9 +8,8 @@ from typing import Any
 import matplotlib.pyplot as plt
 import numpy as np
 from matplotlib.axes import Axes
-from matplotlib.ticker import FuncFormatter, NullLocator, PercentFormatter
 
-from entigraph.analysis.style import BLACK, GREY, LABELS, prepare, save, short, style
+from entigraph.analysis.style import BLACK, GREY, LABELS, prepare, save, share_axis, style, token_ticks
 
 BASE, CHANCE = BLACK, GREY
 BASE_LABEL, CHANCE_LABEL = "Base model", "Chance"
@@ -110,16 +109,9 @@ def reference_lines(axes: Axes, curve: Mapping[str, Any], name: str | None = Non
 
 
 def token_axis(axes: Axes, curve: Mapping[str, Any]) -> None:
-    axes.set_xscale("log")
-    budgets = sorted({point["budget"] for point in curve["points"]})
-    axes.xaxis.set_minor_locator(NullLocator())
-    if len(budgets) <= 6:
-        axes.set_xticks(budgets)
-    axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: short(value)))
-    axes.yaxis.set_major_formatter(PercentFormatter(1, decimals=0))
+    token_ticks(axes, sorted({point["budget"] for point in curve["points"]}))
+    share_axis(axes)
     axes.set_ylim(0, 1)
-    axes.grid(axis="y", color="#dddddd", linewidth=0.6)
-    axes.set_axisbelow(True)
 
 
 def augmenters(curve: Mapping[str, Any]) -> list[str]:

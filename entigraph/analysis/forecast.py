@@ -23,12 +23,11 @@ def forecasts(runs: Sequence[FinishedRun], settings: ScalingCurve) -> list[dict[
     for augmenter in augmenters(runs):
         own = measured([run for run in runs if run.augmenter == augmenter])
         reason = unforeseeable(own)
-        told = {"missing": reason} if reason else forecast(augmenter, own, settings)
+        told: dict[str, Any] = {"missing": reason} if reason else forecast(augmenter, own, settings)
         price = dollars_per_token([run for run in runs if run.augmenter == augmenter])
-        found.append({"augmenter": augmenter, "dollars_per_token": price, **told})
-    for told in found:
         for target in told.get("targets", ()):
-            target["dollars"] = cost(target, told["dollars_per_token"])
+            target["dollars"] = cost(target, price)
+        found.append({"augmenter": augmenter, "dollars_per_token": price, **told})
     return found
 
 
@@ -106,7 +105,7 @@ def drawn_for(augmenter: str, form: Form, own: Measured, settings: ScalingCurve)
 
 
 def held_out(augmenter: str, own: Measured, settings: ScalingCurve) -> Iterator[dict[str, Any]]:
-    """Each forecast that could have been made on the way: by the line, and by the form chosen on what was known then."""
+    """The forecasts that could have been made on the way: by the line, and by the form chosen on what was known."""
     for budget in np.unique(own.budgets):
         known = own.up_to(int(budget))
         for form in known_forms(known):

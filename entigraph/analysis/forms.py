@@ -30,6 +30,10 @@ class Form(Protocol):
     def name(self) -> str: ...
 
     @property
+    def formula(self) -> str:
+        """As a reader is told it."""
+
+    @property
     def names(self) -> Sequence[str]:
         """Of the parameters, in the order of their columns."""
 
@@ -55,6 +59,11 @@ class LogLinear:
             (False, True): "log_then_flat",
             (True, True): "flat_log_flat",
         }[self.flat_start, self.flat_end]
+
+    @property
+    def formula(self) -> str:
+        ends = ["the start"] * self.flat_start + ["the end"] * self.flat_end
+        return "a + b ln n" + (f", flat at {' and '.join(ends)}" if ends else "")
 
     @property
     def names(self) -> Sequence[str]:
@@ -92,7 +101,7 @@ class LogLinear:
 class Exponentials:
     """a - b1 exp(-n/t1) - ...: a saturating mixture (paper App. G.1, three terms; its bounds and starts are not given).
 
-    Here: a and each b in [0, 1]; each t between a thirtieth of the fewest tokens and thirty times the most, t1 < t2 < t3.
+    Here: a and each b in [0, 1]; each t, in ascending order, between the fewest tokens / 30 and 30 times the most.
     Starts: every choice of scales from 12 in those bounds, with the best a and b for each (non-negative least squares);
     the best three are refined together by bounded least squares.
     """
@@ -102,6 +111,10 @@ class Exponentials:
     @property
     def name(self) -> str:
         return f"exponentials_{self.terms}"
+
+    @property
+    def formula(self) -> str:
+        return f"{self.terms} exponential{'s' * (self.terms > 1)}"
 
     @property
     def names(self) -> Sequence[str]:
@@ -115,7 +128,9 @@ class Exponentials:
         from scipy.optimize import least_squares
 
         low, high = np.log(tokens.min() / BEYOND), np.log(tokens.max() * BEYOND)
-        bounds = np.array([[0.0] * (1 + self.terms) + [low] * self.terms, [1.0] * (1 + self.terms) + [high] * self.terms])
+        bounds = np.array(
+            [[0.0] * (1 + self.terms) + [low] * self.terms, [1.0] * (1 + self.terms) + [high] * self.terms]
+        )
         starts = [self.internal(start)] if start is not None else self.starts(tokens, accuracy, low, high)
 
         def residual(found: Vector) -> Vector:
@@ -177,7 +192,7 @@ FORMS: Sequence[Form] = (
 
 
 def corrected_aic(squares: float, runs: int, parameters: int) -> float:
-    """AICc of a least-squares fit, the variance of its error being one parameter more; infinite where runs are too few."""
+    """AICc of a least-squares fit, whose variance is one parameter more; infinite where the runs are too few."""
     count = parameters + 1
     if runs <= count + 1:
         return float("inf")

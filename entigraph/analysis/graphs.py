@@ -24,7 +24,7 @@ def independent(vertices: int, degree: float) -> Vector:
 def clustered(vertices: int, degree: float) -> Vector:
     cluster = np.arange(vertices) * CLUSTERS // vertices
     same = cluster[:, None] == cluster
-    return np.where(same, WITHIN * degree / same.sum(axis=1), (1 - WITHIN) * degree / (~same).sum(axis=1))
+    return np.asarray(np.where(same, WITHIN * degree / same.sum(axis=1), (1 - WITHIN) * degree / (~same).sum(axis=1)))
 
 
 def hierarchical(vertices: int, degree: float) -> Vector:

@@ -29,6 +29,7 @@ LEVELS: Sequence[Level] = (
     Level("Llama 3 8B", 0.3949, "§4.2, Fig. 2"),
     Level("Raw CPT, 1.3M tokens", 0.3815, "Fig. 2"),
 )
+QUESTIONS = 4609  # of QuALITY (§3)
 HEADLINE_TOKENS, HEADLINE_ACCURACY, HEADLINE_SECTION = 455e6, 0.5622, "§4.2"
 
 # y = a - b1 r1^x - b2 r2^x - b3 r3^x, x in millions of tokens, y in percent (App. G.1, Fig. 4).

@@ -151,9 +151,9 @@ class Draws:
         """The same for the accuracy that one more run, on other documents, would show."""
         rng = np.random.default_rng(2)
         curve = self.form.predict(self.drawn, tokens)
-        chosen = rng.integers(self.measured.runs, size=curve.shape[0])
-        questions = self.by_questions[rng.permutation(self.resamples)[: len(chosen)], chosen]
-        return np.clip(curve + questions[:, None] + self.runs_noise(len(tokens), 3)[: len(curve)], 0, 1)
+        draws = len(self.drawn)
+        another = rng.permutation(self.resamples)[:draws], rng.integers(self.measured.runs, size=draws)
+        return np.clip(curve + self.by_questions[another][:, None] + self.runs_noise(1, 3)[:draws], 0, 1)
 
 
 def measured(runs: Sequence[FinishedRun]) -> Measured:

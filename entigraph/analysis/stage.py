@@ -6,23 +6,23 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from entigraph.analysis.collect import FinishedRun, base, finished, members, points
+from entigraph.analysis.collect import FinishedRun, base, finished, label_of, members, points
 from entigraph.analysis.settings import ScalingCurve
 from entigraph.artefact import MANIFEST, checksum, digest, flat, is_complete, lock, read, versions, write_json
 from entigraph.errors import DataError
 from entigraph.labels import FICTIONAL, PLUMBING
 from entigraph.tracking import Tracker
 
-OUTPUTS = ("curve.json", "curve.png", "curve.svg", "report.html")
-LABEL_FICTIONAL = "fictional documents, offline writer, tiny model"
-LABEL_PLUMBING = "plumbing check: the offline writer does not understand these documents"
+OUTPUTS = ("curve.json", "curve.png", "curve.svg", "forecast.png", "forecast.svg", "report.html")
 
 
 def is_due(study: Path, root: Path, settings: ScalingCurve) -> bool:
     """Whether runs, their scores or the settings changed since the curve was drawn, or a part of it is missing."""
-    if not is_complete(study) or not all((study / name).exists() for name in OUTPUTS):
+    if not is_complete(study):
         return True
-    return bool(read(study)["key"] != key_of(study, root, settings))
+    manifest = read(study)
+    there = all((study / name).exists() for name in manifest["files"])
+    return not there or bool(manifest["key"] != key_of(study, root, settings))
 
 
 def key_of(study: Path, root: Path, settings: ScalingCurve) -> str:
@@ -40,18 +40,22 @@ def run(study: Path, root: Path, *, settings: ScalingCurve, tracker: Tracker) ->
 
 def draw(study: Path, root: Path, settings: ScalingCurve, tracker: Tracker) -> None:
     from entigraph.analysis.figure import scaling_curve
+    from entigraph.analysis.forecast_figure import forecast_figure
     from entigraph.analysis.report import write_report
 
-    (study / MANIFEST).unlink(missing_ok=True)
+    for name in (MANIFEST, *OUTPUTS):
+        (study / name).unlink(missing_ok=True)
     runs, left_out = finished(study, root)
     if not runs:
         raise DataError(f"{study} has no finished run; run the study first (stage=pipeline)")
     curve = described(study, runs, left_out, settings)
     write_json(study / "curve.json", curve)
     scaling_curve(curve, study, study.name.rsplit("-", 1)[0])
+    forecast_figure(curve, study)
     write_report(study, root, curve, runs, settings)
     track(tracker, curve, study)
-    files = {name: {"bytes": (study / name).stat().st_size, "sha256": checksum(study / name)} for name in OUTPUTS}
+    drawn = [name for name in OUTPUTS if (study / name).exists()]
+    files = {name: {"bytes": (study / name).stat().st_size, "sha256": checksum(study / name)} for name in drawn}
     manifest = {"stage": "analysis", "key": key_of(study, root, settings), "decides": asdict(settings), "inputs": {}}
     write_json(study / MANIFEST, {**manifest, "counts": {"runs": len(runs)}, "versions": versions(), "files": files})
 
@@ -80,7 +84,7 @@ def described(
     notes += [f"left out: {name}" for name in left_out]
     ahead = [] if plumbing else forecasts(runs, settings)
     return {
-        "label": LABEL_PLUMBING if plumbing else LABEL_FICTIONAL if fictional else "",
+        "label": label_of(runs),
         "points": [asdict(point) for point in points(runs)],
         "base": base(runs),
         "chance": runs[0].score["chance"],

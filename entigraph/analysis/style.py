@@ -7,7 +7,9 @@ import matplotlib
 
 matplotlib.use("Agg")
 import matplotlib.pyplot as plt
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import FuncFormatter, NullLocator, PercentFormatter
 
 # Okabe and Ito's palette.
 BLUE, VERMILION, GREEN, PURPLE, ORANGE, SKY = "#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9"
@@ -36,6 +38,21 @@ def save(figure: Figure, out: Path, name: str) -> list[Path]:
 
 def style(name: str, number: int) -> tuple[str, str]:
     return STYLES.get(name, OTHERS[number % len(OTHERS)])
+
+
+def token_ticks(axes: Axes, budgets: Sequence[float]) -> None:
+    """A logarithmic axis with a tick at each budget where they are few."""
+    axes.set_xscale("log")
+    axes.xaxis.set_minor_locator(NullLocator())
+    if len(budgets) <= 6:
+        axes.set_xticks(sorted(budgets))
+    axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: short(value)))
+
+
+def share_axis(axes: Axes) -> None:
+    axes.yaxis.set_major_formatter(PercentFormatter(1, decimals=0))
+    axes.grid(axis="y", color="#dddddd", linewidth=0.6)
+    axes.set_axisbelow(True)
 
 
 def short(tokens: float) -> str:

@@ -90,7 +90,9 @@ def simulations(settings: ToyModel, found: list[Trees], rounds: Vector) -> tuple
     accuracies = np.array(
         [
             [
-                simulated_accuracy(graph, simulate(graph, most, np.random.default_rng([settings.seed, 1, g, s])), rounds)
+                simulated_accuracy(
+                    graph, simulate(graph, most, np.random.default_rng([settings.seed, 1, g, s])), rounds
+                )
                 for s in range(each)
             ]
             for g, graph in enumerate(found)

@@ -6,9 +6,22 @@ from typing import Any
 
 import matplotlib.pyplot as plt
 from matplotlib.axes import Axes
-from matplotlib.ticker import FuncFormatter, PercentFormatter
+from matplotlib.ticker import FuncFormatter
 
-from entigraph.analysis.style import BLACK, BLUE, GREEN, GREY, ORANGE, PURPLE, SKY, VERMILION, prepare, save, short
+from entigraph.analysis.style import (
+    BLACK,
+    BLUE,
+    GREEN,
+    GREY,
+    ORANGE,
+    PURPLE,
+    SKY,
+    VERMILION,
+    prepare,
+    save,
+    share_axis,
+    short,
+)
 
 TITLES = {
     "linear": "Linear: p + C m t",
@@ -53,8 +66,17 @@ def toy_model_panel(axes: Axes, panel: Mapping[str, Any]) -> None:
         panel["rounds"], panel["low"], panel["high"], color=GREY, alpha=0.18, linewidth=0, label="bounds, finite V"
     )
     axes.plot(panel["rounds"], panel["exact"], color=BLUE, linewidth=1.8, label="exact")
-    axes.plot(panel["rounds"], panel["branching"], color=VERMILION, linestyle="--", linewidth=1.2, label="branching, as printed")
-    axes.plot(panel["rounds"], panel["corrected"], color=GREEN, linestyle=":", linewidth=1.6, label="branching, corrected")
+    axes.plot(
+        panel["rounds"],
+        panel["branching"],
+        color=VERMILION,
+        linestyle="--",
+        linewidth=1.2,
+        label="branching, as printed",
+    )
+    axes.plot(
+        panel["rounds"], panel["corrected"], color=GREEN, linestyle=":", linewidth=1.6, label="branching, corrected"
+    )
     axes.errorbar(
         panel["simulated_at"],
         panel["simulated"],
@@ -68,9 +90,7 @@ def toy_model_panel(axes: Axes, panel: Mapping[str, Any]) -> None:
         label="simulated, ± 3 s.e.",
         zorder=4,
     )
-    axes.yaxis.set_major_formatter(PercentFormatter(1, decimals=0))
-    axes.grid(axis="y", color="#dddddd", linewidth=0.6)
-    axes.set_axisbelow(True)
+    share_axis(axes)
 
 
 def graph_families_figure(result: Mapping[str, Any], out: Path) -> list[Path]:
@@ -79,12 +99,14 @@ def graph_families_figure(result: Mapping[str, Any], out: Path) -> list[Path]:
     figure, (left, right) = plt.subplots(1, 2, figsize=(9.6, 3.9), layout="constrained")
     for family in result["families"]:
         color, line = FAMILY_STYLES.get(family["family"], (ORANGE, "-"))
-        left.plot(family["rounds"], family["accuracy"], color=color, linestyle=line, linewidth=1.4, label=family["family"])
+        left.plot(
+            family["rounds"], family["accuracy"], color=color, linestyle=line, linewidth=1.4, label=family["family"]
+        )
         right.plot(family["sizes"], family["share_at_least"], color=color, linestyle=line, linewidth=1.4)
     left.set_xscale("log")
     left.set_xlabel("rounds t / V(V-1)")
     left.set_ylabel("accuracy: share of ordered pairs known")
-    left.yaxis.set_major_formatter(PercentFormatter(1, decimals=0))
+    share_axis(left)
     left.set_title("Exact accuracy", fontsize=9)
     left.legend(frameon=False, fontsize=8)
     right.set_xscale("log")
@@ -93,9 +115,7 @@ def graph_families_figure(result: Mapping[str, Any], out: Path) -> list[Path]:
     right.set_xlabel("k: vertices in the subtree that teaches a pair")
     right.set_ylabel("share of learnable pairs with at least k")
     right.set_title("The distribution µ(k) behind it", fontsize=9)
-    for axes in (left, right):
-        axes.grid(axis="y", color="#dddddd", linewidth=0.6)
-        axes.set_axisbelow(True)
+    right.grid(axis="y", color="#dddddd", linewidth=0.6)
     figure.suptitle(
         f"Toy model on other graphs: {result['vertices']} entities, {result['mean_degree']:g} relations each "
         "(sparser: half, denser: twice)",

@@ -186,9 +186,9 @@ def branching_accuracy(vertices: int, mean: float, rounds: Vector, corrected: bo
 
     That replaces (1 - k/V(V-1))^t by exp(-kt/V(V-1)), which differ by a share of about t k^2/V^4.
 
-    As printed it needs two corrections at finite V, which `corrected` makes. Stated pairs are reachable too: the limit is
-    C, not p + C. And a tree has no more levels than vertices: levels of which less than one vertex is expected are left
-    out; with all of them the mean subtree, and so the first slope, is infinite.
+    As printed it needs two corrections at finite V, which `corrected` makes. Stated pairs are reachable too: the limit
+    is C, not p + C. And a tree has no more levels than vertices: levels of which less than one vertex is expected are
+    left out; with all of them the mean subtree, and so the first slope, is infinite.
     """
     pairs, p = vertices * (vertices - 1), mean / vertices
     s = np.exp(-np.asarray(rounds, dtype=float) / pairs)
