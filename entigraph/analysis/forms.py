@@ -20,11 +20,12 @@ BREAKPOINTS = 32  # candidates for a breakpoint, evenly spaced in ln(tokens) ove
 SCALES = 12  # starts for a time scale, evenly spaced in ln(tokens) over its bounds
 BEYOND = 30.0  # a time scale lies between the fewest tokens / 30 and 30 times the most
 REFINED = 3  # the best so many starts are refined
+PRECISION, PRECISION_OF_DRAWS = 1e-14, 1e-8  # relative, of the search
 MAX_EVALUATIONS = 2000
 
 
 class Form(Protocol):
-    """Fits many sets of accuracies, measured at the same tokens, at once."""
+    """Fits many sets of accuracies, measured at the same tokens, at once. `start` is a fit to similar ones."""
 
     @property
     def name(self) -> str: ...
@@ -131,7 +132,10 @@ class Exponentials:
         bounds = np.array(
             [[0.0] * (1 + self.terms) + [low] * self.terms, [1.0] * (1 + self.terms) + [high] * self.terms]
         )
-        starts = [self.internal(start)] if start is not None else self.starts(tokens, accuracy, low, high)
+        starts = self.starts(tokens, accuracy, low, high)
+        if start is not None:
+            starts = [self.internal(start), *starts[:1]]
+        precision = PRECISION if start is None else PRECISION_OF_DRAWS
 
         def residual(found: Vector) -> Vector:
             return self.curve(found, tokens) - accuracy
@@ -142,7 +146,7 @@ class Exponentials:
         fits = [
             least_squares(
                 residual, np.clip(found, *bounds), slopes, bounds, x_scale="jac",
-                xtol=1e-14, ftol=1e-14, gtol=1e-14, max_nfev=MAX_EVALUATIONS,
+                xtol=precision, ftol=precision, gtol=precision, max_nfev=MAX_EVALUATIONS,
             )
             for found in starts
         ]  # fmt: skip

@@ -37,7 +37,7 @@ from entigraph.records import CurvePoint
 
 LINES = ("--", "-.", (0, (1, 1)), (0, (4, 1, 1, 1)))
 LINE_COLORS = (PURPLE, ORANGE, BLACK, GREEN)
-NOISY_FITS = 300
+NOISY_FITS = 100
 OURS: Sequence[Form] = (LogLinear(), Exponentials(1), Exponentials(2), Exponentials(3))
 
 

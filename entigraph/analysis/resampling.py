@@ -113,13 +113,25 @@ class Draws:
 
     @cached_property
     def noise(self) -> float:
-        """Standard deviation of a run beyond what its questions explain."""
-        if self.freedom < 1:
-            return 0.0
+        """Standard deviation of a run beyond what its questions explain.
+
+        The larger of two estimates: by all scatter about the fit, and by that about each block's own mean, which other
+        documents do not move.
+        """
+        blocks = np.zeros((self.measured.runs, len(self.measured.blocks)))
+        for number, block in enumerate(self.measured.blocks):
+            blocks[block.rows, number] = 1
         slopes = self.slopes()
-        outside = np.eye(self.measured.runs) - slopes @ np.linalg.pinv(slopes)
+        return max(self.unexplained(slopes), self.unexplained(np.hstack([slopes, blocks])))
+
+    def unexplained(self, design: Vector) -> float:
+        outside = np.eye(self.measured.runs) - design @ np.linalg.pinv(design)
+        freedom = round(float(np.trace(outside)))
+        if freedom < 1:
+            return 0.0
+        squares = float(((outside @ (self.measured.accuracy - self.fitted)) ** 2).sum())
         explained = float(((self.by_questions @ outside) ** 2).sum(axis=1).mean())
-        return float(np.sqrt(max(0.0, self.squares - explained) / self.freedom))
+        return float(np.sqrt(max(0.0, squares - explained) / freedom))
 
     def slopes(self) -> Vector:
         """(runs, parameters): the derivative of each fitted accuracy."""
