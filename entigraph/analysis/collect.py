@@ -1,7 +1,7 @@
 """From a study's folder to its finished runs, and from those to the points of the curve."""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Container, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from math import sqrt
@@ -114,6 +114,11 @@ class FinishedRun:
 def scores_of(folder: Path) -> dict[str, Any]:
     found: dict[str, Any] = json.loads((folder / "scores.json").read_text(encoding="utf-8"))
     return found
+
+
+def whole(name: str, documents: Container[str]) -> str:
+    """The document that a graph's id means: a document written about in parts has one for each, "id#1", "id#2", ..."""
+    return name if name in documents else name.rpartition("#")[0]
 
 
 def members(study: Path) -> list[dict[str, Any]]:

@@ -17,10 +17,11 @@ from typing import Any
 
 import numpy as np
 
-from entigraph.analysis.collect import FinishedRun, augmenters, base, label_of
+from entigraph.analysis.collect import FinishedRun, augmenters, base, label_of, whole
 from entigraph.analysis.forms import Vector
 from entigraph.analysis.settings import Coverage
 from entigraph.analysis.toy_model import Booleans, Growth, Integers, growth, trees
+from entigraph.artefact import read, write_json
 from entigraph.errors import DataError
 from entigraph.records import Document, EntityGraph, read_jsonl
 from entigraph.texts import read_texts
@@ -124,14 +125,17 @@ def sources_of(runs: Sequence[FinishedRun], settings: Coverage) -> dict[str, Sou
         graphs = list(read_jsonl(file, EntityGraph)) if file.exists() else []
         if graphs:
             documents = {found.id: found for found in read_jsonl(run.folder("corpus") / "documents.jsonl", Document)}
-            return {graph.document_id: source_of(documents[graph.document_id], graph, settings) for graph in graphs}
+            entities: dict[str, list[str]] = defaultdict(list)
+            for graph in graphs:
+                entities[whole(graph.document_id, documents)] += graph.entities
+            return {name: source_of(documents[name], found, settings) for name, found in entities.items()}
     raise DataError(
         f"{runs[0].member['corpus']}: no run of these documents has an entity graph; add augmenter=entigraph"
     )
 
 
-def source_of(document: Document, graph: EntityGraph, settings: Coverage) -> Source:
-    index = EntityIndex(list(dict.fromkeys(entity.casefold() for entity in graph.entities)))
+def source_of(document: Document, entities: Sequence[str], settings: Coverage) -> Source:
+    index = EntityIndex(list(dict.fromkeys(entity.casefold() for entity in entities)))
     stated = np.zeros((len(index.entities),) * 2, dtype=bool)
     for one, other in index.together(f"{document.title}. {document.text}", settings.window):
         stated[one, other] = stated[other, one] = True
@@ -189,6 +193,8 @@ def row(run: FinishedRun, corpus: Corpus, settings: Coverage) -> dict[str, Any]:
         "predicted": float(corpus.predicted(tokens)[0]) if corpus.has_questions else None,
         "asked": float(asked[0]) if corpus.has_questions else None,
         "stated": float(stated[0]),
+        "texts_read": len(corpus.tokens),
+        "texts": read(run.folder("synthesis"))["counts"]["texts"],
         "entities": float(np.mean([len(source.stated) for source in corpus.sources])),
         "source": float(np.mean([source.growth.start for source in corpus.sources])),
         "limit": float(np.mean([source.growth.limit for source in corpus.sources])),
@@ -241,7 +247,6 @@ def rms(error: Vector) -> float:
 def draw(settings: Coverage, runs: Sequence[FinishedRun], out: Path) -> list[str]:
     """Writes coverage.json, coverage.png and coverage.svg; returns what to tell."""
     from entigraph.analysis.coverage_figure import coverage_figure
-    from entigraph.artefact import write_json
 
     if not runs:
         raise DataError("analysis=coverage: the study has no finished run; run the study first (stage=pipeline)")
@@ -272,6 +277,9 @@ def told(result: dict[str, Any], names: Iterable[str]) -> list[str]:
             for name, width in (("predicted", 11), ("asked", 8), ("stated", 11))
         )
         lines.append(f"{row['augmenter']:12}{row['synthetic_tokens']:>10,}{row['accuracy']:>10.3f}{shares}")
+    unread = sum(row["texts"] > row["texts_read"] for row in result["rows"])
+    if unread:
+        lines.append(f"of {unread} runs' corpora not all texts were read (analysis.texts): their shares are too small")
     for one in result["maps"]:
         named = MEASURES.get(one["measure"], "ln(tokens)")
         unfitted = f"; with nothing fitted {one['unfitted']:.3f}" if "unfitted" in one else ""

@@ -12,7 +12,7 @@ from typing import Any
 from jinja2 import Environment, PackageLoader, StrictUndefined, select_autoescape
 from markupsafe import Markup
 
-from entigraph.analysis.collect import FinishedRun, augmenters
+from entigraph.analysis.collect import FinishedRun, augmenters, whole
 from entigraph.analysis.forms import FORMS
 from entigraph.analysis.settings import ScalingCurve
 from entigraph.analysis.style import short
@@ -130,9 +130,8 @@ def picture(runs: Sequence[FinishedRun]) -> Picture | None:
     for run in sorted(graphed, key=lambda run: -run.budget):
         graph = next(iter(read_jsonl(run.folder("synthesis") / "graphs.jsonl", EntityGraph)), None)
         if graph:
-            documents = read_jsonl(run.folder("corpus") / "documents.jsonl", Document)
-            document = next(document for document in documents if document.id == graph.document_id)
-            return drawn(document, graph, read_texts(run.folder("synthesis")))
+            documents = {found.id: found for found in read_jsonl(run.folder("corpus") / "documents.jsonl", Document)}
+            return drawn(documents[whole(graph.document_id, documents)], graph, read_texts(run.folder("synthesis")))
     return None
 
 

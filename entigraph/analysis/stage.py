@@ -13,7 +13,8 @@ from entigraph.errors import DataError
 from entigraph.labels import FICTIONAL, PLUMBING
 from entigraph.tracking import Tracker
 
-OUTPUTS = ("curve.json", "curve.png", "curve.svg", "forecast.png", "forecast.svg", "report.html")
+FORECAST = ("forecast.png", "forecast.svg")
+OUTPUTS = ("curve.json", "curve.png", "curve.svg", *FORECAST, "report.html")
 
 
 def is_due(study: Path, root: Path, settings: ScalingCurve) -> bool:
@@ -43,15 +44,16 @@ def draw(study: Path, root: Path, settings: ScalingCurve, tracker: Tracker) -> N
     from entigraph.analysis.forecast_figure import forecast_figure
     from entigraph.analysis.report import write_report
 
-    for name in (MANIFEST, *OUTPUTS):
-        (study / name).unlink(missing_ok=True)
+    (study / MANIFEST).unlink(missing_ok=True)
     runs, left_out = finished(study, root)
     if not runs:
         raise DataError(f"{study} has no finished run; run the study first (stage=pipeline)")
     curve = described(study, runs, left_out, settings)
     write_json(study / "curve.json", curve)
     scaling_curve(curve, study, study.name.rsplit("-", 1)[0])
-    forecast_figure(curve, study)
+    if not forecast_figure(curve, study):  # those of runs that are there no more
+        for name in FORECAST:
+            (study / name).unlink(missing_ok=True)
     write_report(study, root, curve, runs, settings)
     track(tracker, curve, study)
     drawn = [name for name in OUTPUTS if (study / name).exists()]
@@ -111,6 +113,8 @@ def track(tracker: Tracker, curve: dict[str, Any], study: Path) -> None:
     columns = ["augmenter", "synthetic_tokens", "accuracy", "stderr", "seeds", "questions"]
     tracker.table("curve", columns, [[point[column] for column in columns] for point in curve["points"]])
     tracker.image("scaling_curve", study / "curve.png")
+    if (study / "forecast.png").exists():
+        tracker.image("forecast", study / "forecast.png")
     tracker.summarise({f"{fit['augmenter']}/r2": fit["r2"] for fit in curve["fits"] if "r2" in fit})
 
 
@@ -127,11 +131,29 @@ def summary(study: Path) -> str:
         for point in curve["points"]
     ]
     lines += [f"fit, {fit['augmenter']}: {fit.get('missing') or told(fit)}" for fit in curve["fits"]]
+    lines += [line for one in curve["forecasts"] for line in foretold(one)]
     if curve["base"]:
         lines += [f"base, {name}: {accuracy:.3f}" for name, accuracy in curve["base"]["tasks"].items()]
     lines += [f"note: {note}" for note in curve["notes"]]
     lines += ["", *(f"{name:12}{study / name}" for name in ("report.html", "curve.png", "curve.json"))]
     return "\n".join(lines)
+
+
+def foretold(one: dict[str, Any]) -> list[str]:
+    """What the forecasts made on the way would have been worth, and what the last one says."""
+    lines = []
+    if one.get("held_out"):
+        worst = max(one["held_out"], key=lambda held: abs(held["error"]))
+        inside, count = (sum(held[key] for held in one["held_out"]) for key in ("inside", "runs"))
+        lines.append(
+            f"forecasts held out, {one['augmenter']}: {inside} of {count} runs inside their band; largest miss "
+            f"{100 * worst['error']:+.1f} points ({worst['form']} fitted to {worst['fitted_to']:,}, at {worst['at']:,})"
+        )
+    reached = [target for target in one.get("targets", ()) if target["tokens"] is not None]
+    if reached:
+        told = ", ".join(f"{target['accuracy']:g} at {target['tokens']:,} tokens" for target in reached)
+        lines.append(f"forecast, {one['augmenter']} ({one['chosen']}): {told}")
+    return lines
 
 
 def told(fit: dict[str, Any]) -> str:

@@ -73,6 +73,7 @@ def a_corpus(root: Path) -> FinishedRun:
         )
     ]  # fmt: skip
     write_texts(root / "synthesis" / "x", texts)
+    write_json(root / "synthesis" / "x" / "manifest.json", {"counts": {"texts": 2}})
     write_json(root / "tokens" / "x" / "manifest.json", {"counts": {"synthetic_tokens": 200}})
     share = {"accuracy": 0.5, "stderr": 0.1, "questions": 4, "groups": {}}
     write_json(root / "evaluation" / "x" / "scores.json", {"closed_book": share})
@@ -105,8 +106,21 @@ def test_coverage_of_a_corpus_is_as_by_hand(tmp_path: Path) -> None:
     assert stated[1] == pytest.approx((4 / 6 + 1) / 2, abs=0.04), "only one of the two names both in one sentence"
     assert corpus.predicted(at)[0] == pytest.approx(4 / 6)
     assert corpus.predicted(at)[2] == pytest.approx(4 / 6 + 2 / 6 * (1 - (5 / 6) ** 8))
+    (part,) = measured([run], Coverage(texts=1))
+    assert (part["texts_read"], part["texts"]) == (1, 2), "what was not read is counted"
     (row,) = measured([run], Coverage())
     assert row["asked"] == row["stated"] == 1 and row["predicted"] == pytest.approx(corpus.predicted(at)[2])
+
+
+def test_the_graphs_of_a_documents_parts_are_one(tmp_path: Path) -> None:
+    run = a_corpus(tmp_path)
+    parts = [
+        EntityGraph(document_id=f"d#{number}", summary="", entities=entities)
+        for number, entities in enumerate((["Ann", "Bob"], ["bob", "Cy"]), 1)
+    ]
+    write_jsonl(run.folder("synthesis") / "graphs.jsonl", parts)
+    (source,) = sources_of([run], Coverage()).values()
+    assert source.index.entities == ["ann", "bob", "cy"] and source.stated.sum() == 4
 
 
 def test_without_an_entity_graph_there_is_no_coverage(tmp_path: Path) -> None:
