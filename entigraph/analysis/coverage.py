@@ -27,7 +27,7 @@ from entigraph.records import Document, EntityGraph, read_jsonl
 from entigraph.texts import read_texts
 
 SENTENCE_END = re.compile(r"(?<=[.!?])\s+")
-Pairs = Integers  # (pairs, 2)
+LEAST_RANGE = 0.02  # of a share: nothing can be said of accuracy on one that hardly moves
 
 
 @dataclass(frozen=True)
@@ -227,7 +227,7 @@ def maps(rows: Sequence[dict[str, Any]], base: float | None) -> list[dict[str, A
         shares = {name: [row[name] for row in own] for name in MEASURES}
         shares["ln_tokens"] = np.log([row["synthetic_tokens"] for row in own]).tolist()
         for name, values in shares.items():
-            if None in values or np.ptp(values) < 1e-12 or len({row["synthetic_tokens"] for row in own}) < 3:
+            if None in values or np.ptp(values) < LEAST_RANGE or len({row["synthetic_tokens"] for row in own}) < 3:
                 continue
             x = np.array(values)
             slope, intercept = np.polyfit(x, accuracy, 1)
