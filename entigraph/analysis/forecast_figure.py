@@ -66,8 +66,9 @@ def forecast_panel(axes: Axes, one: Mapping[str, Any], curve: Mapping[str, Any],
     )
     axes.axvline(last, color=GREY, linestyle=":", linewidth=1)
     budgets = {run["budget"] for run in runs}
-    token_ticks(axes, sorted(budgets | {times * max(budgets) for times in (2, 4) if times * last <= tokens[-1] * 1.01}))
-    axes.tick_params(labelsize=8)
+    ahead = {times * max(budgets) for times in (2, 4) if times * last <= tokens[-1] * 1.01}
+    token_ticks(axes, sorted(budgets | ahead), most=8)
+    axes.tick_params(labelsize=7.5)
     axes.set_xlabel("synthetic tokens")
     axes.set_title(f"{LABELS.get(name, name)}\n{BY_NAME[one['chosen']].formula}", fontsize=9)
     share_axis(axes)

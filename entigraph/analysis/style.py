@@ -40,11 +40,11 @@ def style(name: str, number: int) -> tuple[str, str]:
     return STYLES.get(name, OTHERS[number % len(OTHERS)])
 
 
-def token_ticks(axes: Axes, budgets: Sequence[float]) -> None:
+def token_ticks(axes: Axes, budgets: Sequence[float], most: int = 6) -> None:
     """A logarithmic axis with a tick at each budget where they are few."""
     axes.set_xscale("log")
     axes.xaxis.set_minor_locator(NullLocator())
-    if len(budgets) <= 6:
+    if len(budgets) <= most:
         axes.set_xticks(sorted(budgets))
     axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: short(value)))
 
