@@ -40,10 +40,12 @@ test: $(READY) ## the tests, without the slow ones
 test-all: $(READY) ## all tests
 	$(BIN)/pytest
 
-bench: $(READY) ## how long the stages take, in tokens a second
+bench: $(READY) ## how long the stages take, in tokens a second, and the theory; how often bands hold
 	$(BIN)/python benchmarks/stages.py
 	$(BIN)/python benchmarks/tokens.py
 	$(BIN)/python benchmarks/data_path.py
+	$(BIN)/python benchmarks/theory.py
+	$(BIN)/python benchmarks/bands.py
 
 bench-price: $(READY) ## what a million synthetic tokens cost, by the way of asking
 	$(BIN)/python benchmarks/price.py

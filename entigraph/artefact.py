@@ -42,6 +42,7 @@ FORMATS: Mapping[str, int] = {
     "tokens": 1,
     "training": 2,
     "evaluation": 1,
+    "analysis": 1,
 }
 PACKAGES = ("entigraph", "torch", "lightning", "transformers", "tokenizers", "hydra-core", "numpy")
 

@@ -223,9 +223,15 @@ def finish() -> int:
 
 def analyse(run: Run) -> None:
     """Draw the study's curve from its finished runs, unless nothing changed since it was drawn."""
-    from entigraph.analysis import stage
+    from entigraph.analysis import drawings, stage
+    from entigraph.analysis.settings import ScalingCurve
 
     settings = build(run.config.analysis, "analysis")
+    if not isinstance(settings, ScalingCurve):
+        found = drawings.artefact_of(settings, run.study_folder, run.root)
+        with run.logger.run(run.analysis_info, run.root) if not found.complete else nullcontext(NoTracker()) as tracker:
+            print("\n".join(drawings.run(settings, found, run.study_folder, tracker)))
+        return
     with (
         run.logger.run(run.analysis_info, run.root)
         if stage.is_due(run.study_folder, run.root, settings)

@@ -1,7 +1,7 @@
 """From a study's folder to its finished runs, and from those to the points of the curve."""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Container, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from math import sqrt
@@ -9,9 +9,12 @@ from pathlib import Path
 from statistics import mean, stdev
 from typing import Any
 
-from entigraph.artefact import is_complete, read
+from entigraph.artefact import digest, is_complete, read
+from entigraph.labels import FICTIONAL, PLUMBING
 from entigraph.records import Answer, CurvePoint, read_jsonl
 
+LABEL_FICTIONAL = "fictional documents, offline writer, tiny model"
+LABEL_PLUMBING = "plumbing check: the offline writer does not understand these documents"
 ORDER = ("raw", "rephrase", "entigraph")
 
 
@@ -59,6 +62,14 @@ class FinishedRun:
         return float(read(self.folder("tokens"))["counts"]["passes"])
 
     @cached_property
+    def dollars_per_token(self) -> float | None:
+        """What writing its texts cost; None where their manifest does not say."""
+        if "synthesis" not in self.member or not is_complete(self.folder("synthesis")):
+            return None
+        counts = read(self.folder("synthesis"))["counts"]
+        return counts["dollars"] / counts["tokens"] if counts.get("dollars") is not None else None
+
+    @cached_property
     def scores(self) -> dict[str, Any]:
         return scores_of(self.folder("evaluation"))
 
@@ -73,10 +84,24 @@ class FinishedRun:
         return found
 
     @cached_property
-    def correct(self) -> list[bool]:
-        """By question, in the questions' order: the same for every run of a seed."""
+    def answers(self) -> list[Answer]:
+        """In the questions' order: the same for every run that was asked them."""
         answers = read_jsonl(self.folder("evaluation") / f"answers-{self.task}.jsonl", Answer)
-        return [answer.correct for answer in sorted(answers, key=lambda answer: answer.question_id)]
+        return sorted(answers, key=lambda answer: answer.question_id)
+
+    @property
+    def correct(self) -> list[bool]:
+        return [answer.correct for answer in self.answers]
+
+    @property
+    def documents(self) -> list[str]:
+        """That each question is about."""
+        return [answer.document_id for answer in self.answers]
+
+    @cached_property
+    def questions_key(self) -> int:
+        """The same number for runs that were asked the same questions."""
+        return int(digest([[answer.question_id, answer.question] for answer in self.answers]), 16)
 
     @property
     def baseline(self) -> dict[str, Any] | None:
@@ -89,6 +114,11 @@ class FinishedRun:
 def scores_of(folder: Path) -> dict[str, Any]:
     found: dict[str, Any] = json.loads((folder / "scores.json").read_text(encoding="utf-8"))
     return found
+
+
+def whole(name: str, documents: Container[str]) -> str:
+    """The document that a graph's id means: a document written about in parts has one for each, "id#1", "id#2", ..."""
+    return name if name in documents else name.rpartition("#")[0]
 
 
 def members(study: Path) -> list[dict[str, Any]]:
@@ -110,6 +140,12 @@ def finished(study: Path, root: Path) -> tuple[list[FinishedRun], list[str]]:
             left_out.append(f"{newest[place].name}: {run.name} is newer, of the same augmenter, budget and seed")
         newest[place] = run
     return sorted(newest.values(), key=lambda run: run.name), left_out
+
+
+def label_of(runs: Sequence[FinishedRun]) -> str:
+    """What stands below a figure of simulated runs."""
+    labels = {run.member["label"] for run in runs}
+    return LABEL_PLUMBING if PLUMBING in labels else LABEL_FICTIONAL if FICTIONAL in labels else ""
 
 
 def augmenters(runs: Sequence[FinishedRun]) -> list[str]:

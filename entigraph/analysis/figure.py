@@ -5,30 +5,19 @@ from math import ceil
 from pathlib import Path
 from typing import Any
 
-import matplotlib
-
-matplotlib.use("Agg")
 import matplotlib.pyplot as plt
 import numpy as np
 from matplotlib.axes import Axes
-from matplotlib.ticker import FuncFormatter, NullLocator, PercentFormatter
 
-# Okabe and Ito's palette, told apart by marker too.
-STYLES: Mapping[str, tuple[str, str]] = {
-    "entigraph": ("#0072B2", "o"),
-    "rephrase": ("#D55E00", "s"),
-    "raw": ("#009E73", "^"),
-}
-OTHERS: Sequence[tuple[str, str]] = (("#CC79A7", "D"), ("#E69F00", "v"), ("#56B4E9", "P"))
-LABELS: Mapping[str, str] = {"entigraph": "EntiGraph", "rephrase": "Rephrase", "raw": "Raw (documents repeated)"}
-BASE, CHANCE = "#000000", "#777777"
+from entigraph.analysis.style import BLACK, GREY, LABELS, prepare, save, share_axis, style, token_ticks
+
+BASE, CHANCE = BLACK, GREY
 BASE_LABEL, CHANCE_LABEL = "Base model", "Chance"
 
 
 def scaling_curve(curve: Mapping[str, Any], out: Path, title: str) -> list[Path]:
     """Draws curve.json's content; returns the files."""
-    plt.rcParams.update({"font.size": 9, "axes.spines.top": False, "axes.spines.right": False, "svg.fonttype": "none"})
-    plt.rcParams["svg.hashsalt"] = "entigraph"
+    prepare()
     groups = sorted({group for point in curve["points"] for group in point["groups"]})
     groups = groups if len(groups) > 1 else []  # one kind of question is what the main panel shows
     panels = [*groups, *(["background"] if any(point["background"] is not None for point in curve["points"]) else [])]
@@ -42,11 +31,7 @@ def scaling_curve(curve: Mapping[str, Any], out: Path, title: str) -> list[Path]
     figure.suptitle(title, fontsize=10)
     if curve["label"]:
         figure.supxlabel(curve["label"], fontsize=8, color=CHANCE)
-    files = [out / "curve.png", out / "curve.svg"]
-    for file in files:
-        figure.savefig(file, dpi=160, metadata={"Date": None} if file.suffix == ".svg" else None)
-    plt.close(figure)
-    return files
+    return save(figure, out, "curve")
 
 
 def main_panel(axes: Axes, curve: Mapping[str, Any]) -> None:
@@ -124,30 +109,12 @@ def reference_lines(axes: Axes, curve: Mapping[str, Any], name: str | None = Non
 
 
 def token_axis(axes: Axes, curve: Mapping[str, Any]) -> None:
-    axes.set_xscale("log")
-    budgets = sorted({point["budget"] for point in curve["points"]})
-    axes.xaxis.set_minor_locator(NullLocator())
-    if len(budgets) <= 6:
-        axes.set_xticks(budgets)
-    axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: short(value)))
-    axes.yaxis.set_major_formatter(PercentFormatter(1, decimals=0))
+    token_ticks(axes, sorted({point["budget"] for point in curve["points"]}))
+    share_axis(axes)
     axes.set_ylim(0, 1)
-    axes.grid(axis="y", color="#dddddd", linewidth=0.6)
-    axes.set_axisbelow(True)
-
-
-def short(tokens: float) -> str:
-    for size, unit in ((1e9, "B"), (1e6, "M"), (1e3, "k")):
-        if tokens >= size:
-            return f"{tokens / size:g}{unit}"
-    return f"{tokens:g}"
 
 
 def augmenters(curve: Mapping[str, Any]) -> list[str]:
     """In the order of the legend: the highest last point first."""
     last: dict[str, float] = {point["augmenter"]: point["accuracy"] for point in curve["points"]}
     return sorted(last, key=lambda name: -last[name])
-
-
-def style(name: str, number: int) -> tuple[str, str]:
-    return STYLES.get(name, OTHERS[number % len(OTHERS)])

@@ -1,6 +1,7 @@
 """One self-contained page: the curve, its table, texts beside their source, one document's entity graph, provenance."""
 
 import itertools
+from base64 import b64encode
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -11,8 +12,10 @@ from typing import Any
 from jinja2 import Environment, PackageLoader, StrictUndefined, select_autoescape
 from markupsafe import Markup
 
-from entigraph.analysis.collect import FinishedRun, augmenters
+from entigraph.analysis.collect import FinishedRun, augmenters, whole
+from entigraph.analysis.forms import FORMS
 from entigraph.analysis.settings import ScalingCurve
+from entigraph.analysis.style import short
 from entigraph.artefact import is_complete, read
 from entigraph.labels import FICTIONAL
 from entigraph.records import Document, EntityGraph, SyntheticText, read_jsonl
@@ -71,6 +74,10 @@ def write_report(
         study=study.name,
         curve=curve,
         figure=Markup(svg[svg.index("<svg") :]),
+        forecast=forecast_image(study),
+        short=short,
+        formulas={form.name: form.formula for form in FORMS},
+        pairs=side_by_side(curve["comparisons"]),
         groups=sorted({group for point in curve["points"] for group in point["groups"]}),
         fictional=FICTIONAL in curve["notes"],
         samples=samples(runs, settings.samples_shown),
@@ -81,6 +88,20 @@ def write_report(
         shown=CHARACTERS_SHOWN,
     )
     (study / "report.html").write_text(page, encoding="utf-8")
+
+
+def forecast_image(study: Path) -> str:
+    """As an address that holds it, because two inline SVGs share their ids; empty where nothing was foretold."""
+    file = study / "forecast.svg"
+    return f"data:image/svg+xml;base64,{b64encode(file.read_bytes()).decode()}" if file.exists() else ""
+
+
+def side_by_side(comparisons: Sequence[dict[str, Any]]) -> dict[tuple[str, str, str], dict[float, dict[str, Any]]]:
+    """By augmenters and what is equal, then by where: a table's rows and columns."""
+    found: dict[tuple[str, str, str], dict[float, dict[str, Any]]] = {}
+    for one in comparisons:
+        found.setdefault((one["one"], one["other"], one["equal"]), {})[one["at"]] = one
+    return found
 
 
 def samples(runs: Sequence[FinishedRun], count: int) -> list[Sample]:
@@ -109,9 +130,8 @@ def picture(runs: Sequence[FinishedRun]) -> Picture | None:
     for run in sorted(graphed, key=lambda run: -run.budget):
         graph = next(iter(read_jsonl(run.folder("synthesis") / "graphs.jsonl", EntityGraph)), None)
         if graph:
-            documents = read_jsonl(run.folder("corpus") / "documents.jsonl", Document)
-            document = next(document for document in documents if document.id == graph.document_id)
-            return drawn(document, graph, read_texts(run.folder("synthesis")))
+            documents = {found.id: found for found in read_jsonl(run.folder("corpus") / "documents.jsonl", Document)}
+            return drawn(documents[whole(graph.document_id, documents)], graph, read_texts(run.folder("synthesis")))
     return None
 
 

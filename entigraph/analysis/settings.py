@@ -1,22 +1,31 @@
-"""How the curve is drawn and fitted: stated in the config before anything is measured."""
+"""What an analysis is told: stated in the config before anything is measured."""
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, ClassVar, Protocol
 
 from entigraph.errors import ConfigError
+
+if TYPE_CHECKING:
+    from entigraph.analysis.collect import FinishedRun
 
 
 @dataclass(frozen=True, kw_only=True)
 class ScalingCurve:
     """accuracy = a + b·ln(synthetic tokens), fitted to single runs whose budget lies in the stated range (null: open).
 
-    `confidence` is that of the intervals, from `resamples` bootstrap draws over seeds and questions. `samples_shown`
-    synthetic texts stand in the report beside their source.
+    `confidence` is that of the intervals, from `resamples` draws over documents and runs. Forecasts go to `forecast_to`
+    times the largest budget, and tell the tokens for each accuracy in `targets`. `samples_shown` synthetic texts stand
+    in the report beside their source.
     """
 
     fit_from_tokens: int | None = None
     fit_to_tokens: int | None = None
     confidence: float = 0.9
     resamples: int = 2000
+    forecast_to: float = 4.0
+    targets: list[float] = field(default_factory=lambda: [0.5, 0.75, 0.9])
     samples_shown: int = 3
 
     def __post_init__(self) -> None:
@@ -24,9 +33,134 @@ class ScalingCurve:
             raise ConfigError(f"analysis.confidence: {self.confidence} found, a share between 0 and 1 expected")
         if self.resamples < 1 or self.samples_shown < 0:
             raise ConfigError("analysis: resamples must be at least 1 and samples_shown at least 0")
+        if self.forecast_to < 1:
+            raise ConfigError(f"analysis.forecast_to: {self.forecast_to} found, 1 or more expected")
+        if not all(0 < target < 1 for target in self.targets):
+            raise ConfigError(f"analysis.targets: {self.targets} found, shares between 0 and 1 expected")
         low, high = self.fit_from_tokens, self.fit_to_tokens
         if low is not None and high is not None and low >= high:
             raise ConfigError(f"analysis.fit_from_tokens: {low:,} found, below fit_to_tokens {high:,} expected")
 
     def in_range(self, tokens: int) -> bool:
         return (self.fit_from_tokens or 0) <= tokens <= (self.fit_to_tokens or tokens)
+
+
+class Drawing(Protocol):
+    """An analysis other than the curve: a folder of its own below analysis/, made once for what decides it."""
+
+    @property
+    def name(self) -> str: ...
+
+    @property
+    def reads_runs(self) -> bool: ...
+
+    def draw(self, runs: Sequence["FinishedRun"], out: Path) -> list[str]:
+        """Write figures (PNG and SVG) and their numbers (JSON); returns the lines to print."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class ToyModel:
+    """The paper's toy model, exact and simulated (§6, Fig. 9: 100 entities, p = 0.03)."""
+
+    name: ClassVar[str] = "toy_model"
+    reads_runs: ClassVar[bool] = False
+    vertices: int = 100
+    mean_degree: float = 3.0
+    graphs: int = 20
+    simulations: int = 200
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        check_graphs(self.vertices, self.mean_degree, self.graphs)
+        if self.simulations < 2:
+            raise ConfigError(f"analysis.simulations: {self.simulations} found, 2 or more expected")
+
+    def draw(self, runs: Sequence["FinishedRun"], out: Path) -> list[str]:
+        from entigraph.analysis.theory import toy_model
+
+        return toy_model(self, out)
+
+
+@dataclass(frozen=True, kw_only=True)
+class GraphFamilies:
+    """The toy model on graphs denser, sparser, clustered, hierarchical and with hubs, which the paper leaves open."""
+
+    name: ClassVar[str] = "graph_families"
+    reads_runs: ClassVar[bool] = False
+    vertices: int = 500
+    mean_degree: float = 3.0
+    graphs: int = 5
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        check_graphs(self.vertices, self.mean_degree, self.graphs)
+
+    def draw(self, runs: Sequence["FinishedRun"], out: Path) -> list[str]:
+        from entigraph.analysis.theory import graph_families
+
+        return graph_families(self, out)
+
+
+def check_graphs(vertices: int, mean_degree: float, graphs: int) -> None:
+    if vertices < 10 or graphs < 1:
+        raise ConfigError(f"analysis: {vertices} vertices, {graphs} graphs found; at least 10 and 1 expected")
+    if not 1 < mean_degree < vertices:
+        raise ConfigError(
+            f"analysis.mean_degree: {mean_degree} found; above 1 expected (at 1 and below no large part of a graph is "
+            f"reachable) and below {vertices} vertices"
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
+class Coverage:
+    """Pairs of entities that a study's texts cover, and the curve that this predicts, laid over the measured one.
+
+    Two entities are mentioned together where `window` successive sentences name both. Shares are means over `draws`
+    orders of the texts; of a larger corpus only the first `texts` are read.
+    """
+
+    name: ClassVar[str] = "coverage"
+    reads_runs: ClassVar[bool] = True
+    window: int = 1
+    draws: int = 5
+    texts: int = 200_000
+
+    def __post_init__(self) -> None:
+        if min(self.window, self.draws, self.texts) < 1:
+            raise ConfigError("analysis: window, draws and texts must be at least 1")
+
+    def draw(self, runs: Sequence["FinishedRun"], out: Path) -> list[str]:
+        from entigraph.analysis.coverage import draw
+
+        return draw(self, runs, out)
+
+
+@dataclass(frozen=True, kw_only=True)
+class ScalingWithBaselines:
+    """The paper's Fig. 2, from what it publishes of it; a study's own curve beside it where it has finished runs."""
+
+    name: ClassVar[str] = "scaling_with_baselines"
+    reads_runs: ClassVar[bool] = True
+
+    def draw(self, runs: Sequence["FinishedRun"], out: Path) -> list[str]:
+        from entigraph.analysis.paper_figures import scaling_with_baselines
+
+        return scaling_with_baselines(runs, out)
+
+
+@dataclass(frozen=True, kw_only=True)
+class MixtureFit:
+    """The paper's Fig. 4: its three-exponential fit and ours on points of it; a study's own points beside it."""
+
+    name: ClassVar[str] = "mixture_fit"
+    reads_runs: ClassVar[bool] = True
+    points: int = 12
+
+    def __post_init__(self) -> None:
+        if self.points < 8:
+            raise ConfigError(f"analysis.points: {self.points} found; seven parameters need 8 or more")
+
+    def draw(self, runs: Sequence["FinishedRun"], out: Path) -> list[str]:
+        from entigraph.analysis.paper_figures import mixture_fit
+
+        return mixture_fit(self, runs, out)

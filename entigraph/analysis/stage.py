@@ -6,23 +6,24 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from entigraph.analysis.collect import FinishedRun, base, finished, members, points
+from entigraph.analysis.collect import FinishedRun, base, finished, label_of, members, points
 from entigraph.analysis.settings import ScalingCurve
 from entigraph.artefact import MANIFEST, checksum, digest, flat, is_complete, lock, read, versions, write_json
 from entigraph.errors import DataError
 from entigraph.labels import FICTIONAL, PLUMBING
 from entigraph.tracking import Tracker
 
-OUTPUTS = ("curve.json", "curve.png", "curve.svg", "report.html")
-LABEL_FICTIONAL = "fictional documents, offline writer, tiny model"
-LABEL_PLUMBING = "plumbing check: the offline writer does not understand these documents"
+FORECAST = ("forecast.png", "forecast.svg")
+OUTPUTS = ("curve.json", "curve.png", "curve.svg", *FORECAST, "report.html")
 
 
 def is_due(study: Path, root: Path, settings: ScalingCurve) -> bool:
     """Whether runs, their scores or the settings changed since the curve was drawn, or a part of it is missing."""
-    if not is_complete(study) or not all((study / name).exists() for name in OUTPUTS):
+    if not is_complete(study):
         return True
-    return bool(read(study)["key"] != key_of(study, root, settings))
+    manifest = read(study)
+    there = all((study / name).exists() for name in manifest["files"])
+    return not there or bool(manifest["key"] != key_of(study, root, settings))
 
 
 def key_of(study: Path, root: Path, settings: ScalingCurve) -> str:
@@ -40,6 +41,7 @@ def run(study: Path, root: Path, *, settings: ScalingCurve, tracker: Tracker) ->
 
 def draw(study: Path, root: Path, settings: ScalingCurve, tracker: Tracker) -> None:
     from entigraph.analysis.figure import scaling_curve
+    from entigraph.analysis.forecast_figure import forecast_figure
     from entigraph.analysis.report import write_report
 
     (study / MANIFEST).unlink(missing_ok=True)
@@ -49,9 +51,13 @@ def draw(study: Path, root: Path, settings: ScalingCurve, tracker: Tracker) -> N
     curve = described(study, runs, left_out, settings)
     write_json(study / "curve.json", curve)
     scaling_curve(curve, study, study.name.rsplit("-", 1)[0])
+    if not forecast_figure(curve, study):  # those of runs that are there no more
+        for name in FORECAST:
+            (study / name).unlink(missing_ok=True)
     write_report(study, root, curve, runs, settings)
     track(tracker, curve, study)
-    files = {name: {"bytes": (study / name).stat().st_size, "sha256": checksum(study / name)} for name in OUTPUTS}
+    drawn = [name for name in OUTPUTS if (study / name).exists()]
+    files = {name: {"bytes": (study / name).stat().st_size, "sha256": checksum(study / name)} for name in drawn}
     manifest = {"stage": "analysis", "key": key_of(study, root, settings), "decides": asdict(settings), "inputs": {}}
     write_json(study / MANIFEST, {**manifest, "counts": {"runs": len(runs)}, "versions": versions(), "files": files})
 
@@ -65,7 +71,9 @@ def settings_of(study: Path) -> dict[str, Any]:
 def described(
     study: Path, runs: Sequence[FinishedRun], left_out: Sequence[str], settings: ScalingCurve
 ) -> dict[str, Any]:
+    from entigraph.analysis.comparison import comparisons
     from entigraph.analysis.curve import fits
+    from entigraph.analysis.forecast import forecasts
 
     labels = {run.member["label"] for run in runs}
     plumbing, fictional = PLUMBING in labels, FICTIONAL in labels
@@ -76,13 +84,16 @@ def described(
         for name in sorted(repeated)
     ]
     notes += [f"left out: {name}" for name in left_out]
+    ahead = [] if plumbing else forecasts(runs, settings)
     return {
-        "label": LABEL_PLUMBING if plumbing else LABEL_FICTIONAL if fictional else "",
+        "label": label_of(runs),
         "points": [asdict(point) for point in points(runs)],
         "base": base(runs),
         "chance": runs[0].score["chance"],
         "settings": settings_of(study),
         "fits": [] if plumbing else fits(runs, settings),
+        "forecasts": ahead,
+        "comparisons": [] if plumbing else comparisons(runs, ahead, settings),
         "notes": notes,
         "runs": [
             {
@@ -102,6 +113,8 @@ def track(tracker: Tracker, curve: dict[str, Any], study: Path) -> None:
     columns = ["augmenter", "synthetic_tokens", "accuracy", "stderr", "seeds", "questions"]
     tracker.table("curve", columns, [[point[column] for column in columns] for point in curve["points"]])
     tracker.image("scaling_curve", study / "curve.png")
+    if (study / "forecast.png").exists():
+        tracker.image("forecast", study / "forecast.png")
     tracker.summarise({f"{fit['augmenter']}/r2": fit["r2"] for fit in curve["fits"] if "r2" in fit})
 
 
@@ -118,11 +131,29 @@ def summary(study: Path) -> str:
         for point in curve["points"]
     ]
     lines += [f"fit, {fit['augmenter']}: {fit.get('missing') or told(fit)}" for fit in curve["fits"]]
+    lines += [line for one in curve["forecasts"] for line in foretold(one)]
     if curve["base"]:
         lines += [f"base, {name}: {accuracy:.3f}" for name, accuracy in curve["base"]["tasks"].items()]
     lines += [f"note: {note}" for note in curve["notes"]]
     lines += ["", *(f"{name:12}{study / name}" for name in ("report.html", "curve.png", "curve.json"))]
     return "\n".join(lines)
+
+
+def foretold(one: dict[str, Any]) -> list[str]:
+    """What the forecasts made on the way would have been worth, and what the last one says."""
+    lines = []
+    if one.get("held_out"):
+        worst = max(one["held_out"], key=lambda held: abs(held["error"]))
+        inside, count = (sum(held[key] for held in one["held_out"]) for key in ("inside", "runs"))
+        lines.append(
+            f"forecasts held out, {one['augmenter']}: {inside} of {count} runs inside their band; largest miss "
+            f"{100 * worst['error']:+.1f} points ({worst['form']} fitted to {worst['fitted_to']:,}, at {worst['at']:,})"
+        )
+    reached = [target for target in one.get("targets", ()) if target["tokens"] is not None]
+    if reached:
+        told = ", ".join(f"{target['accuracy']:g} at {target['tokens']:,} tokens" for target in reached)
+        lines.append(f"forecast, {one['augmenter']} ({one['chosen']}): {told}")
+    return lines
 
 
 def told(fit: dict[str, Any]) -> str:

@@ -1,0 +1,40 @@
+"""Figures that are no study's curve: each a sealed folder below analysis/, made once for what decides it."""
+
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from entigraph.analysis.collect import finished
+from entigraph.analysis.settings import Drawing
+from entigraph.artefact import Artefact, make
+from entigraph.tracking import Tracker
+
+SUMMARY = "summary.txt"
+
+
+def artefact_of(settings: Drawing, study: Path, root: Path) -> Artefact:
+    """Where the drawing is: another folder whenever a run is added to the study that it reads."""
+    runs = finished(study, root)[0] if settings.reads_runs else []
+    inputs = {
+        f"{part}/{run.name}": run.folder(part)
+        for run in runs
+        for part in ("corpus", "synthesis", "tokens", "evaluation", "baseline")
+        if part in run.member
+    }
+    name = f"{settings.name}-{study.name.rsplit('-', 1)[0]}" if runs else settings.name
+    decides: dict[str, Any] = asdict(settings)  # type: ignore[call-overload]
+    return Artefact(root, "analysis", name, {"drawing": settings.name, **decides}, inputs)
+
+
+def run(settings: Drawing, found: Artefact, study: Path, tracker: Tracker) -> list[str]:
+    """Draw it unless it is there; returns what it tells, and where it is."""
+
+    def work(out: Path) -> dict[str, Any]:
+        runs = finished(study, found.root)[0] if settings.reads_runs else []
+        (out / SUMMARY).write_text("\n".join(settings.draw(runs, out)) + "\n", encoding="utf-8")
+        tracker.image(settings.name, out / f"{settings.name}.png")
+        return {"runs": len(runs)}
+
+    make(found, work)
+    told = (found.folder / SUMMARY).read_text(encoding="utf-8").splitlines()
+    return [*told, "", *(str(file) for file in sorted(found.folder.glob(f"{settings.name}.*")))]

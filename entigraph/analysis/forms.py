@@ -1,0 +1,204 @@
+"""The forms that a curve may have, fitted by least squares. Tokens are counts, accuracies shares.
+
+log_linear        a + b ln n
+flat_then_log     the same, flat up to a first breakpoint
+log_then_flat     the same, flat from a last breakpoint on
+flat_log_flat     flat at both ends
+exponentials_1..3 a - b1 exp(-n/t1) - ... (the paper's form, App. G.1, with r = exp(-1e6/t) for n in millions)
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import combinations
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+Vector = NDArray[np.float64]
+BREAKPOINTS = 32  # candidates for a breakpoint, evenly spaced in ln(tokens) over the measured range
+SCALES = 12  # starts for a time scale, evenly spaced in ln(tokens) over its bounds
+BEYOND = 30.0  # a time scale lies between the fewest tokens / 30 and 30 times the most
+REFINED = 3  # the best so many starts are refined
+PRECISION, PRECISION_OF_DRAWS = 1e-14, 1e-8  # relative, of the search
+MAX_EVALUATIONS = 2000
+
+
+class Form(Protocol):
+    """Fits many sets of accuracies, measured at the same tokens, at once. `start` is a fit to similar ones."""
+
+    @property
+    def name(self) -> str: ...
+
+    @property
+    def formula(self) -> str:
+        """As a reader is told it."""
+
+    @property
+    def names(self) -> Sequence[str]:
+        """Of the parameters, in the order of their columns."""
+
+    def fit(self, tokens: Vector, accuracies: Vector, start: Vector | None = None) -> Vector:
+        """(runs,), (sets, runs) → (sets, parameters); a row is NaN where the fit did not converge."""
+
+    def predict(self, parameters: Vector, tokens: Vector) -> Vector:
+        """(sets, parameters), (points,) → (sets, points)."""
+
+
+@dataclass(frozen=True)
+class LogLinear:
+    """a + b ln n between breakpoints, and flat beyond those that it has."""
+
+    flat_start: bool = False
+    flat_end: bool = False
+
+    @property
+    def name(self) -> str:
+        return {
+            (False, False): "log_linear",
+            (True, False): "flat_then_log",
+            (False, True): "log_then_flat",
+            (True, True): "flat_log_flat",
+        }[self.flat_start, self.flat_end]
+
+    @property
+    def formula(self) -> str:
+        ends = ["the start"] * self.flat_start + ["the end"] * self.flat_end
+        return "a + b ln n" + (f", flat at {' and '.join(ends)}" if ends else "")
+
+    @property
+    def names(self) -> Sequence[str]:
+        return ["a", "b", *["rises_from"] * self.flat_start, *["rises_to"] * self.flat_end]
+
+    def fit(self, tokens: Vector, accuracies: Vector, start: Vector | None = None) -> Vector:
+        """Each candidate for the breakpoints leaves a line, whose best one is exact: nothing can fail to converge."""
+        breaks = self.candidates(np.log(tokens))
+        clipped = np.clip(np.log(tokens), breaks[:, :1], breaks[:, 1:])
+        centred = clipped - clipped.mean(axis=1, keepdims=True)
+        spread = (centred**2).sum(axis=1)
+        slopes = accuracies @ centred.T / spread
+        best = np.argmax(slopes**2 * spread, axis=1)
+        slope = slopes[np.arange(len(best)), best]
+        intercept = accuracies.mean(axis=1) - slope * clipped.mean(axis=1)[best]
+        chosen = np.exp(breaks[best])
+        columns = [intercept, slope]
+        columns += [chosen[:, 0]] * self.flat_start + [chosen[:, 1]] * self.flat_end
+        return np.stack(columns, axis=1)
+
+    def candidates(self, logs: Vector) -> Vector:
+        """(candidates, 2) of first and last breakpoint, infinite where there is none."""
+        inside = np.linspace(logs.min(), logs.max(), BREAKPOINTS + 2)[1:-1]
+        firsts = inside if self.flat_start else [-np.inf]
+        lasts = inside if self.flat_end else [np.inf]
+        return np.array([(first, last) for first in firsts for last in lasts if first < last])
+
+    def predict(self, parameters: Vector, tokens: Vector) -> Vector:
+        low = parameters[:, 2:3] if self.flat_start else np.zeros((1, 1))
+        high = parameters[:, -1:] if self.flat_end else np.full((1, 1), np.inf)
+        return np.asarray(parameters[:, :1] + parameters[:, 1:2] * np.log(np.clip(tokens, low, high)))
+
+
+@dataclass(frozen=True)
+class Exponentials:
+    """a - b1 exp(-n/t1) - ...: a saturating mixture (paper App. G.1, three terms; its bounds and starts are not given).
+
+    Here: a and each b in [0, 1]; each t, in ascending order, between the fewest tokens / 30 and 30 times the most.
+    Starts: every choice of scales from 12 in those bounds, with the best a and b for each (non-negative least squares);
+    the best three are refined together by bounded least squares.
+    """
+
+    terms: int
+
+    @property
+    def name(self) -> str:
+        return f"exponentials_{self.terms}"
+
+    @property
+    def formula(self) -> str:
+        return f"{self.terms} exponential{'s' * (self.terms > 1)}"
+
+    @property
+    def names(self) -> Sequence[str]:
+        numbers = range(1, self.terms + 1)
+        return ["a", *(f"b{number}" for number in numbers), *(f"t{number}" for number in numbers)]
+
+    def fit(self, tokens: Vector, accuracies: Vector, start: Vector | None = None) -> Vector:
+        return np.stack([self.fit_one(tokens, row, start) for row in accuracies])
+
+    def fit_one(self, tokens: Vector, accuracy: Vector, start: Vector | None) -> Vector:
+        from scipy.optimize import least_squares
+
+        low, high = np.log(tokens.min() / BEYOND), np.log(tokens.max() * BEYOND)
+        bounds = np.array(
+            [[0.0] * (1 + self.terms) + [low] * self.terms, [1.0] * (1 + self.terms) + [high] * self.terms]
+        )
+        starts = self.starts(tokens, accuracy, low, high)
+        if start is not None:
+            starts = [self.internal(start), *starts[:1]]
+        precision = PRECISION if start is None else PRECISION_OF_DRAWS
+
+        def residual(found: Vector) -> Vector:
+            return self.curve(found, tokens) - accuracy
+
+        def slopes(found: Vector) -> Vector:
+            return self.derivative(found, tokens)
+
+        fits = [
+            least_squares(
+                residual, np.clip(found, *bounds), slopes, bounds, x_scale="jac",
+                xtol=precision, ftol=precision, gtol=precision, max_nfev=MAX_EVALUATIONS,
+            )
+            for found in starts
+        ]  # fmt: skip
+        best = min(fits, key=lambda fit: fit.cost)
+        if not best.success:
+            return np.full(1 + 2 * self.terms, np.nan)
+        order = np.argsort(best.x[1 + self.terms :])
+        scales = np.exp(best.x[1 + self.terms :][order])
+        return np.concatenate([best.x[:1], best.x[1 : 1 + self.terms][order], scales])
+
+    def starts(self, tokens: Vector, accuracy: Vector, low: float, high: float) -> list[Vector]:
+        from scipy.optimize import nnls
+
+        found = []
+        for scales in combinations(np.linspace(low, high, SCALES), self.terms):
+            design = np.column_stack([np.ones_like(tokens), *(-np.exp(-tokens / np.exp(scale)) for scale in scales)])
+            linear, error = nnls(design, accuracy)
+            found.append((error, np.concatenate([linear, scales])))
+        return [start for _, start in sorted(found, key=lambda pair: pair[0])[:REFINED]]
+
+    def internal(self, parameters: Vector) -> Vector:
+        """With the logarithm of the scales, which is what the search moves."""
+        return np.concatenate([parameters[: 1 + self.terms], np.log(parameters[1 + self.terms :])])
+
+    def curve(self, found: Vector, tokens: Vector) -> Vector:
+        decay = np.exp(-tokens[:, None] / np.exp(found[1 + self.terms :]))
+        return np.asarray(found[0] - decay @ found[1 : 1 + self.terms])
+
+    def derivative(self, found: Vector, tokens: Vector) -> Vector:
+        ratio = tokens[:, None] / np.exp(found[1 + self.terms :])
+        decay = np.exp(-ratio)
+        return np.column_stack([np.ones_like(tokens), -decay, -found[1 : 1 + self.terms] * decay * ratio])
+
+    def predict(self, parameters: Vector, tokens: Vector) -> Vector:
+        return np.stack([self.curve(self.internal(row), tokens) for row in parameters])
+
+
+FORMS: Sequence[Form] = (
+    LogLinear(),
+    LogLinear(flat_start=True),
+    LogLinear(flat_end=True),
+    LogLinear(flat_start=True, flat_end=True),
+    Exponentials(1),
+    Exponentials(2),
+    Exponentials(3),
+)
+
+
+def corrected_aic(squares: float, runs: int, parameters: int) -> float:
+    """AICc of a least-squares fit, whose variance is one parameter more; infinite where the runs are too few."""
+    count = parameters + 1
+    if runs <= count + 1:
+        return float("inf")
+    floor = runs * np.finfo(float).eps ** 2  # points that lie on the curve
+    return float(runs * np.log(max(squares, floor) / runs) + 2 * count + 2 * count * (count + 1) / (runs - count - 1))
