@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from entigraph.errors import LLMError
 from entigraph.llm.base import Completion, Say
-from entigraph.llm.chat import completion_of
+from entigraph.llm.chat import PATHS, completion_of
 from entigraph.llm.cost import Budget
 from entigraph.llm.journal import Journal
 from entigraph.llm.journaled import GAVE_UP, Answer, Letter, encode
@@ -120,7 +120,8 @@ class Online:
 
     async def ask(self, letter: Letter) -> Completion:
         prompt_tokens = len(letter.body) / CHARACTERS_A_TOKEN
-        expected = self.options.max_tokens or self.options.expected_tokens
+        limit = letter.request.max_tokens or self.options.max_tokens
+        expected = letter.request.choices * (limit or self.options.expected_tokens)
         estimate, reserved, dollars = self.price.of(prompt_tokens, 0, expected), 0.0, 0.0
         task = asyncio.current_task()
         assert task is not None
@@ -185,11 +186,12 @@ class Online:
         address.in_flight += 1
         try:
             response = await address.client.post(
-                f"{address.url.rstrip('/')}/chat/completions",  # absolute: it is not merged
+                f"{address.url.rstrip('/')}{PATHS[self.options.api]}",  # absolute: it is not merged
                 cast_to=httpx2.Response,
                 content=self.content(letter),
             )
-            completion = completion_of(json.loads(response.content), self.options.model, self.price)
+            answer = json.loads(response.content)
+            completion = completion_of(answer, self.options.model, self.price, letter.request.choices)
         except openai.APIStatusError as error:
             return self.refused(address, letter, error)
         except openai.APIError as error:
