@@ -245,7 +245,7 @@ class Run:
 
     @cached_property
     def questions_folder(self) -> Artefact | None:
-        """Questions that the corpus does not have; None where it is to have them. No stage that writes texts reads it."""
+        """Questions that the corpus does not have; None where it has them. No stage that writes texts reads it."""
         if self.questions.name == "from_corpus":
             return None
         decides = {**self.options("questions", self.questions), "prompts": question_prompts(self.questions.prompts)}

@@ -23,7 +23,7 @@ class Titles(StrEnum):
 
 @dataclass(frozen=True, kw_only=True)
 class Asked:
-    """`corpus` names whose questions: null for the run's own. `limit` draws that many, the same ones for every model."""
+    """`corpus` names whose questions: null for the run's own. `limit` draws that many, the same for every model."""
 
     corpus: str | None = None
     split: str | None = None
@@ -50,9 +50,9 @@ class Asked:
                 raise DataError(f"{source.questions}: {question.id} has no choice number {question.answer}")
         if not found:
             raise DataError(
-                f"{source.questions} holds no questions{f' of the split {self.split!r}' if self.split else ''}; without "
-                "questions there is no accuracy: give some (corpus.questions), have some written (questions=generated), "
-                "or leave the task out (evaluation=none)"
+                f"{source.questions} holds no questions{f' of the split {self.split!r}' if self.split else ''}; "
+                "without questions there is no accuracy: give some (corpus.questions), have some written "
+                "(questions=generated), or leave the task out (evaluation=none)"
             )
         return found
 

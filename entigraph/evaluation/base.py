@@ -35,7 +35,7 @@ class Sampling:
 
 @dataclass(frozen=True)
 class Sampled:
-    """`finish_reason` is "stop" for a text that ended by itself, "length" for one that was cut, else what went wrong."""
+    """`finish_reason` is "stop" for a text that ended by itself, "length" for one that was cut, else its fault."""
 
     text: str
     finish_reason: str = "stop"

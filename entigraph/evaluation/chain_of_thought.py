@@ -39,9 +39,9 @@ SAMPLES = {Protocol.paper: 64, Protocol.authors_code: 8}
 class ClosedBookCoT(Asked):
     """Five worked examples, then the question; each sample thinks in one paragraph and ends in "Answer: X.".
 
-    `examples` names a file of evaluation/prompts, whose structure is the paper's, its quirks included (the first example
-    says twice that one choice is right, the third writes "Choices:"). `samples` and `titles` null: as the protocol
-    has them. Temperature 0.1 and 300 tokens are those of the published code; the paper states neither.
+    `examples` names a file of evaluation/prompts, whose structure is the paper's, its quirks included (the first
+    example says twice that one choice is right, the third writes "Choices:"). `samples` and `titles` null: as the
+    protocol has them. Temperature 0.1 and 300 tokens are those of the published code; the paper states neither.
     `texts_kept` of each question's samples stand in the answers, of the others only the letter. `seed` draws the
     sample that counts.
     """

@@ -1,4 +1,4 @@
-"""A model behind an endpoint that answers: the same prompts by way of a writer, with its journal, limits and cost stop."""
+"""A model behind an endpoint that answers: the same prompts, by way of a writer with its journal and its limits."""
 
 from collections.abc import Iterator, Sequence
 

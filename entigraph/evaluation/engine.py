@@ -28,7 +28,7 @@ class TransformersEngine:
             torch.set_num_threads(threads)
         self.model = load_model(path).to(device)  # type: ignore[arg-type]
         if bf16 and device != "cpu":  # autocast would turn all weights into bf16 again for every token
-            self.model = self.model.to(torch.bfloat16)  # type: ignore[call-overload]
+            self.model = self.model.to(torch.bfloat16)
         self.model.train(False)
         self.tokenizer = tokenizer
         self.bos = [bos_id] if bos_id is not None else []
@@ -55,7 +55,7 @@ class TransformersEngine:
         return frozenset([*(token for token in own if token is not None), *self.bos])
 
     def loglikelihoods(self, pairs: Sequence[Pair], batch_tokens: int) -> list[float | None]:
-        """Prompt and continuation are encoded together, and the continuation is what follows the prompt's own tokens."""
+        """Both are encoded together, and the continuation is what follows the prompt's own tokens."""
         encoded = [self.encode_pair(*pair) for pair in pairs]
         scores: list[float | None] = [None] * len(pairs)
         fitting = [index for index, (ids, _) in enumerate(encoded) if len(ids) <= self.positions]

@@ -63,7 +63,7 @@ TYPES: Mapping[Relation, tuple[str, str]] = {
 
 
 def questions_about(facts: Sequence[Fact], rng: random.Random) -> list[Item]:
-    """Each fact asked forward and inverse, by somebody who has read the facts and not seen the world; in a drawn order."""
+    """Each fact asked forward and inverse, by somebody who knows the facts and not the world; in a drawn order."""
     members: dict[str, dict[str, None]] = {}
     for fact in facts:
         for kind, name in zip(TYPES[fact.relation], (fact.subject, fact.object), strict=True):

@@ -3,7 +3,6 @@
 import json
 import random
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import replace
 from string import ascii_uppercase
 from typing import Any
 

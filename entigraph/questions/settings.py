@@ -22,7 +22,7 @@ class FromCorpus:
 
 @dataclass(frozen=True, kw_only=True)
 class QuestionsFile:
-    """A JSONL file, one question a line, such as a reviewed review.jsonl: it is taken as it is, nothing is checked anew.
+    """A JSONL file, one question a line, such as an amended review.jsonl: taken as it is, nothing is checked anew.
 
     {"document": "<id in documents.jsonl>", "question": "...", "choices": ["...", "..."], "answer": 0, "group": "..."}
     """
@@ -41,10 +41,10 @@ class QuestionsFile:
 
 @dataclass(frozen=True, kw_only=True)
 class Generated:
-    """About `per_document` four-option questions are asked of the writer for each document, spread evenly over passages
-    of at most `passage_tokens` (of four characters). A question stays where the writer, given the passage, finds exactly
-    the keyed option right; with `unknown_to_writer` also only where it does not find it `guesses` times in a row without
-    the passage, the options in another order each time. `name_document` begins each question with the document's title.
+    """The writer is asked for `per_document` four-option questions about each document, spread evenly over passages of
+    at most `passage_tokens` (of four characters). A question stays where the writer, given the passage, finds exactly
+    the keyed option right; with `unknown_to_writer` only where it does not also find it `guesses` times in a row
+    without the passage, the options in another order each time. `name_document` begins each question with the title.
 
     No request of a synthesis holds a question: they are made from the documents alone.
     """

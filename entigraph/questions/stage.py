@@ -1,7 +1,7 @@
 """Questions about a corpus that has none: documents → questions.jsonl, review.jsonl, rejected.jsonl.
 
-review.jsonl holds the same questions in the form of `corpus.questions`, with the words that decide each: for a person to
-read, amend and give back (questions=file questions.path=...). Never part of a prompt that texts are written from.
+review.jsonl holds the same questions in the form of `corpus.questions`, with the words that decide each: for a person
+to read, amend and give back (questions=file questions.path=...). No prompt that texts are written from holds them.
 """
 
 import json
