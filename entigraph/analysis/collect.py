@@ -199,6 +199,35 @@ def base(runs: Sequence[FinishedRun]) -> dict[str, Any] | None:
     }
 
 
+def baselines(study: Path, root: Path, task: str) -> list[dict[str, Any]]:
+    """Other models on the study's questions, by name: means over the studies' seeds where each has its own questions."""
+    by_name: dict[str, list[dict[str, Any]]] = {}
+    for folder, name in asked_baselines(study, root):
+        if is_complete(folder) and task in (scores := scores_of(folder)):
+            by_name.setdefault(name, []).append(scores[task])
+    found = []
+    for name, own in sorted(by_name.items()):
+        accuracies = [score["accuracy"] for score in own]
+        found.append(
+            {
+                "name": name,
+                "accuracy": mean(accuracies),
+                "stderr": error_of(accuracies, own[0]["stderr"]),
+                "questions": sum(score["questions"] for score in own),
+                "groups": {
+                    group: mean(score["groups"][group]["accuracy"] for score in own) for group in own[0]["groups"]
+                },
+            }
+        )
+    return found
+
+
+def asked_baselines(study: Path, root: Path) -> list[tuple[Path, str]]:
+    """The folder of each one's answers, and its name."""
+    entries = [json.loads(file.read_text(encoding="utf-8")) for file in sorted((study / "baselines").glob("*.json"))]
+    return [(root / entry["evaluation"], str(entry["name"])) for entry in entries]
+
+
 def error_of(accuracies: Sequence[float], single: float) -> float:
     return stdev(accuracies) / sqrt(len(accuracies)) if len(accuracies) > 1 else single
 
