@@ -311,6 +311,17 @@ class Run:
         """Other models asked the same questions; by name."""
         return {name: self.answers_of(name) for name in self.baselines if self.tasks}
 
+    def baseline_entry(self, name: str) -> dict[str, str]:
+        """As its study keeps it. `name` stands in the figure; `subject` tells two models of one name apart."""
+        subject, answers = self.baselines[name], self.baseline_answers[name]
+        if isinstance(subject, Pretrained):
+            path = Path(subject.path)
+            shown = path.parent.name if path.name == "model" else path.name
+        else:
+            shown = subject.model
+        decided = [answers.decides["subject"], answers.decides.get("start")]
+        return {"name": shown, "subject": digest(decided), "evaluation": str(answers.folder.relative_to(self.root))}
+
     def answers_of(self, name: str) -> Artefact:
         subject, inputs = self.baselines[name], self.question_sources()
         kind = "baseline" if isinstance(subject, Pretrained) else "llm"

@@ -418,14 +418,13 @@ def register_baselines(run: Run) -> None:
         if answers.complete:
             with artefact.explained(run.root):
                 folder.mkdir(parents=True, exist_ok=True)
-                entry = {"name": name, "evaluation": str(answers.folder.relative_to(run.root))}
-                artefact.write_json(folder / f"{answers.folder.name}.json", entry)
+                artefact.write_json(folder / f"{answers.folder.name}.json", run.baseline_entry(name))
 
 
 def print_baselines(run: Run) -> None:
     for name, answers in run.baseline_answers.items():
         for task, score in artefact.read(answers.folder)["counts"].items():
-            print(f"{name}, {task}: {told(score)}")
+            print(f"{run.baseline_entry(name)['name']}, {task}: {told(score)}")
         print(f"scores and answers: {answers.folder}")
 
 

@@ -18,17 +18,18 @@ def test_a_model_that_was_trained_here_is_asked_again_and_drawn_as_a_line(comman
     (model,) = (tmp_path / "outputs" / "training").glob("*/model")
     baseline = ["baselines=[pretrained]", f"baselines.pretrained.path={model}"]
     asked = command(*options, *baseline, "stage=baselines")
-    assert asked.returncode == 0 and "pretrained, closed_book: accuracy" in asked.stdout, asked.stderr
+    name = model.parent.name
+    assert asked.returncode == 0 and f"{name}, closed_book: accuracy" in asked.stdout, asked.stderr
     outputs = tmp_path / "outputs"
     (own,), (other,) = outputs.glob("evaluation/*-seed0-*"), outputs.glob("evaluation/*-pretrained-*")
     answers = [list(read_jsonl(folder / "answers-closed_book.jsonl", Answer)) for folder in (own, other)]
     assert len(answers[0]) == 8 and answers[0] == answers[1]
     drawn = command(*options, "stage=analysis")
-    assert drawn.returncode == 0 and "\npretrained " in drawn.stdout, drawn.stderr
+    assert drawn.returncode == 0 and f"\n{name} " in drawn.stdout, drawn.stderr
     (study,) = (outputs / "studies").iterdir()
     (line,) = json.loads((study / "curve.json").read_text())["baselines"]
-    assert line["name"] == "pretrained" and line["questions"] == 8
-    assert ">pretrained<" in (study / "curve.svg").read_text()
+    assert line["name"] == name and line["questions"] == 8
+    assert f">{name}<" in (study / "curve.svg").read_text()
 
 
 def test_an_endpoint_is_asked_without_training_anything(command: Command, quality_file: Path, tmp_path: Path) -> None:

@@ -200,13 +200,14 @@ def base(runs: Sequence[FinishedRun]) -> dict[str, Any] | None:
 
 
 def baselines(study: Path, root: Path, task: str) -> list[dict[str, Any]]:
-    """Other models on the study's questions, by name: means over the studies' seeds where each has its own questions."""
-    by_name: dict[str, list[dict[str, Any]]] = {}
-    for folder, name in asked_baselines(study, root):
+    """Other models on the study's questions: means over its seeds where each has questions of its own."""
+    by_model: dict[tuple[str, str], list[dict[str, Any]]] = {}
+    for entry in asked_baselines(study):
+        folder = root / entry["evaluation"]
         if is_complete(folder) and task in (scores := scores_of(folder)):
-            by_name.setdefault(name, []).append(scores[task])
+            by_model.setdefault((entry["name"], entry["subject"]), []).append(scores[task])
     found = []
-    for name, own in sorted(by_name.items()):
+    for (name, _), own in sorted(by_model.items()):
         accuracies = [score["accuracy"] for score in own]
         found.append(
             {
@@ -222,10 +223,9 @@ def baselines(study: Path, root: Path, task: str) -> list[dict[str, Any]]:
     return found
 
 
-def asked_baselines(study: Path, root: Path) -> list[tuple[Path, str]]:
-    """The folder of each one's answers, and its name."""
-    entries = [json.loads(file.read_text(encoding="utf-8")) for file in sorted((study / "baselines").glob("*.json"))]
-    return [(root / entry["evaluation"], str(entry["name"])) for entry in entries]
+def asked_baselines(study: Path) -> list[dict[str, str]]:
+    """Each one's name, what tells it from others of that name, and the folder of its answers, relative to the root."""
+    return [json.loads(file.read_text(encoding="utf-8")) for file in sorted((study / "baselines").glob("*.json"))]
 
 
 def error_of(accuracies: Sequence[float], single: float) -> float:

@@ -63,8 +63,7 @@ def main_panel(axes: Axes, curve: Mapping[str, Any]) -> None:
 def legend(axes: Axes, curve: Mapping[str, Any]) -> None:
     """The augmenters first, the lines of reference behind them."""
     handles, labels = axes.get_legend_handles_labels()
-    others = {each["name"].replace("_", " ") for each in curve.get("baselines", ())}
-    lines = {BASE_LABEL, CHANCE_LABEL, *others}
+    lines = {BASE_LABEL, CHANCE_LABEL, *(other["name"] for other in curve.get("baselines", ()))}
     order = sorted(range(len(labels)), key=lambda index: labels[index] in lines)
     axes.legend([handles[i] for i in order], [labels[i] for i in order], frameon=False, fontsize=8, loc="upper left")
 
@@ -106,8 +105,8 @@ def reference_lines(axes: Axes, curve: Mapping[str, Any], name: str | None = Non
     for number, other in enumerate(curve.get("baselines", ())):
         value = other["accuracy"] if name is None else other["groups"].get(name)
         if value is not None:
-            style_of_line, label = DASHES[number % len(DASHES)], other["name"].replace("_", " ")
-            axes.axhline(value, color=OTHER_MODELS, linestyle=style_of_line, linewidth=1, label=label, zorder=1)
+            dashes = DASHES[number % len(DASHES)]
+            axes.axhline(value, color=OTHER_MODELS, linestyle=dashes, linewidth=1, label=other["name"], zorder=1)
     base = curve["base"]
     if base is None:
         return

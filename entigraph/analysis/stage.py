@@ -29,7 +29,7 @@ def is_due(study: Path, root: Path, settings: ScalingCurve) -> bool:
 def key_of(study: Path, root: Path, settings: ScalingCurve) -> str:
     runs = [FinishedRun(root, member) for member in members(study)]
     scores = [read(run.folder("evaluation"))["files"] if run.complete else None for run in runs]
-    others = [[name, read(folder).get("files")] for folder, name in asked_baselines(study, root) if is_complete(folder)]
+    others = [[entry, is_complete(root / entry["evaluation"])] for entry in asked_baselines(study)]
     decided = {"runs": [run.member for run in runs], "scores": scores, "settings": asdict(settings)}
     return digest({**decided, **({"baselines": others} if others else {})})
 

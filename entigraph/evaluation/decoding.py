@@ -11,6 +11,7 @@ import re
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
+from functools import cache
 from os.path import commonprefix
 from typing import Any
 
@@ -21,6 +22,7 @@ from entigraph.evaluation.base import Prompt, Sampled, Sampling
 
 WINDOW = 32  # last tokens in which an end is looked for
 DRAWN_AT_ONCE = 64
+ROOM = 64  # tokens
 
 
 @dataclass
@@ -57,7 +59,7 @@ class Decoder:
         )
         prefix = self.read_prefix(encoded[fitting[0]][:shared])
         waiting: dict[int, list[Sampled]] = {}
-        for rows in self.batches(fitting, encoded, shared, sampling):
+        for rows in self.batches(fitting, encoded, sampling):
             self.generate(rows, prompts, encoded, prefix, shared, sampling)
             texts = self.decode([row.ids for row in rows])
             for row, text in zip(rows, texts, strict=True):
@@ -66,21 +68,17 @@ class Decoder:
                 if len(own) == sampling.samples:
                     yield row.prompt, waiting.pop(row.prompt)
 
-    def batches(
-        self, indices: Sequence[int], encoded: Sequence[list[int]], shared: int, sampling: Sampling
-    ) -> Iterator[list[Row]]:
-        """Like lengths together, at most `batch_tokens` of cache, but at least one row.
+    def batches(self, indices: Sequence[int], encoded: Sequence[list[int]], sampling: Sampling) -> Iterator[list[Row]]:
+        """Equal lengths together, at most `batch_tokens` of cache, but at least one row.
 
-        Padding stands between what is shared and what is a prompt's own; where nothing is shared it could only be seen
-        by itself, so there only equal lengths go together.
+        So nothing is padded, and attention needs no mask, which would have it copy all keys and values at every token.
         """
         batch: list[Row] = []
         for index in sorted(indices, key=lambda index: (len(encoded[index]), index)):
             length = len(encoded[index])
             for sample in range(sampling.samples):
                 full = (len(batch) + 1) * (length + sampling.max_tokens) > self.batch_tokens
-                unlike = batch and not shared and len(encoded[batch[0].prompt]) != length
-                if batch and (full or unlike):
+                if batch and (full or len(encoded[batch[0].prompt]) != length):
                     yield batch
                     batch = []
                 batch.append(Row(index, sample))
@@ -90,17 +88,14 @@ class Decoder:
     @torch.inference_mode()
     def read_prefix(self, ids: list[int]) -> Any:
         from transformers import DynamicCache
+        from transformers.cache_utils import DynamicLayer
 
-        cache = DynamicCache(config=self.model.config)
+        found = DynamicCache(config=self.model.config)
+        roomy = roomy_layer()
+        found.layers = [roomy() if type(layer) is DynamicLayer else layer for layer in found.layers]
         if ids:
-            with self.autocast():
-                self.model(
-                    input_ids=torch.tensor([ids], device=self.device),
-                    past_key_values=cache,
-                    use_cache=True,
-                    logits_to_keep=1,
-                )
-        return cache
+            self.forward([ids], found)
+        return found
 
     @torch.inference_mode()
     def generate(
@@ -114,11 +109,13 @@ class Decoder:
     ) -> None:
         """Continue every row up to its end, in place."""
         asked = list(dict.fromkeys(row.prompt for row in rows))
-        logits, cache, mask = self.read_prompts([encoded[index][shared:] for index in asked], prefix, shared)
+        cache = copy.deepcopy(prefix)
+        if shared:
+            cache.batch_repeat_interleave(len(asked))
+        logits = self.forward([encoded[index][shared:] for index in asked], cache)
         places = torch.tensor([asked.index(row.prompt) for row in rows], device=self.device)
         cache.batch_select_indices(places)
-        logits, mask = logits[places], mask[places]
-        positions = mask.sum(1)
+        logits = logits[places]
         active, numbers = list(rows), draws(rows, prompts, 0, sampling)
         for step in range(sampling.max_tokens):
             if step and step % DRAWN_AT_ONCE == 0:
@@ -126,38 +123,22 @@ class Decoder:
             chosen = choose(logits, numbers[:, step % DRAWN_AT_ONCE], sampling.temperature)
             self.append(active, chosen.tolist(), sampling)
             kept = [number for number, row in enumerate(active) if not row.finish_reason]
-            if not kept:
-                return
-            mask = torch.cat([mask, mask.new_ones(len(active), 1)], dim=1)
+            if not kept or step + 1 == sampling.max_tokens:
+                break
             if len(kept) <= len(active) // 2:  # half of them have ended: go on without those
                 place = torch.tensor(kept, device=self.device)
                 cache.batch_select_indices(place)
                 active, numbers = [active[number] for number in kept], numbers[kept]
-                chosen, mask, positions = chosen[place], mask[place], positions[place]
-            logits = self.forward(chosen[:, None], mask, positions[:, None], cache)
-            positions = positions + 1
+                chosen = chosen[place]
+            logits = self.forward(chosen[:, None], cache)
         for row in active:
             row.finish_reason = row.finish_reason or "length"
 
-    def read_prompts(self, own: Sequence[list[int]], prefix: Any, shared: int) -> tuple[Any, Any, Any]:
-        """The logits after each prompt, all of them behind one copy of the prefix."""
-        width = max(map(len, own))
-        ids = torch.tensor([[0] * (width - len(row)) + row for row in own], device=self.device)
-        mask = torch.ones(len(own), shared + width, dtype=torch.long, device=self.device)
-        for number, row in enumerate(own):
-            mask[number, shared : shared + width - len(row)] = 0
-        positions = (mask.cumsum(1) - 1)[:, shared:].clamp(min=0)
-        cache = copy.deepcopy(prefix)
-        if shared:
-            cache.batch_repeat_interleave(len(own))
-        return self.forward(ids, mask, positions, cache), cache, mask
-
-    def forward(self, ids: Any, mask: Any, positions: Any, cache: Any) -> Any:
+    def forward(self, ids: Any, cache: Any) -> Any:
+        """(rows, vocabulary) logits behind the last of the ids."""
         with self.autocast():
             output = self.model(
-                input_ids=ids,
-                attention_mask=mask,
-                position_ids=positions,
+                input_ids=torch.as_tensor(ids, device=self.device),
                 past_key_values=cache,
                 use_cache=True,
                 logits_to_keep=1,
@@ -178,6 +159,47 @@ class Decoder:
         for row, text in zip(going, self.decode([row.ids[-WINDOW:] for row in going]), strict=True):
             if any(stop in text for stop in sampling.stop) or (sampling.until and re.search(sampling.until, text)):
                 row.finish_reason = "stop"
+
+
+@cache
+def roomy_layer() -> Any:
+    """A layer of keys and values with room for more: transformers' own is copied whole for every token."""
+    from transformers.cache_utils import DynamicLayer
+
+    class RoomyLayer(DynamicLayer):  # type: ignore[no-untyped-call]
+        room: Any = None
+
+        def update(self, key_states: Any, value_states: Any, *args: Any, **kwargs: Any) -> tuple[Any, Any]:
+            before = self.get_seq_length()
+            if not before:
+                self.lazy_initialization(key_states, value_states)
+            length = before + key_states.shape[-2]
+            if self.room is None or self.room[0].shape[-2] < length:
+                self.room = [self.moved(old, new, length + ROOM) for old, new in self.both(key_states, value_states)]
+            for kept, new in zip(self.room, (key_states, value_states), strict=True):
+                kept[:, :, before:length] = new
+            self.keys, self.values = (kept[:, :, :length] for kept in self.room)
+            return self.keys, self.values
+
+        def both(self, key_states: Any, value_states: Any) -> tuple[tuple[Any, Any], tuple[Any, Any]]:
+            return (self.keys, key_states), (self.values, value_states)
+
+        @staticmethod
+        def moved(old: Any, new: Any, length: int) -> Any:
+            found = new.new_empty(*new.shape[:2], length, new.shape[-1])
+            if old.numel():
+                found[:, :, : old.shape[-2]] = old
+            return found
+
+        def batch_repeat_interleave(self, repeats: int) -> None:
+            super().batch_repeat_interleave(repeats)
+            self.room = None
+
+        def batch_select_indices(self, indices: Any) -> None:
+            super().batch_select_indices(indices)
+            self.room = None
+
+    return RoomyLayer
 
 
 def draws(rows: Sequence[Row], prompts: Sequence[Prompt], step: int, sampling: Sampling) -> np.ndarray[Any, Any]:
