@@ -113,9 +113,7 @@ class Run:
     def check(self) -> None:
         """What no component can see alone."""
         problems = [
-            problem
-            for part in (self.corpus, self.questions, self.augmenter)
-            for problem in problem_of(part.sources)
+            problem for part in (self.corpus, self.questions, self.augmenter) for problem in problem_of(part.sources)
         ]
         if not self.ours(getattr(self.tokenizer, "path", "")):
             problems += problem_of(self.tokenizer.sources)

@@ -16,7 +16,7 @@ from entigraph import artefact
 from entigraph.artefact import Artefact
 from entigraph.config import Stage, build, problem_of, refuse
 from entigraph.errors import ConfigError
-from entigraph.evaluation.base import Source, Subject
+from entigraph.evaluation.base import Source, Subject, Task
 from entigraph.processes import world
 from entigraph.progress import Progress, Silent
 from entigraph.records import Document, read_jsonl
@@ -53,11 +53,11 @@ def steps(run: Run) -> Iterator[Step]:
     yield Step(Stage.tokens, run.tokens, partial(tokenise, run), resumable=True)
     if run.baseline and run.tasks:
         yield Step(Stage.evaluation, run.baseline, partial(evaluate_baseline, run), resumable=True)
-    for name, answers in run.baseline_answers.items():
-        yield Step(Stage.baselines, answers, partial(ask_baseline, run, name), resumable=True)
     yield Step(Stage.training, run.training, partial(train, run), resumable=True, tracked=True)
     if run.tasks:
         yield Step(Stage.evaluation, run.evaluation, partial(evaluate, run), resumable=True, tracked=True)
+    for name, answers in run.baseline_answers.items():
+        yield Step(Stage.baselines, answers, partial(ask_baseline, run, name), resumable=True)
 
 
 def read_corpus(run: Run, out: Path, progress: Progress, tracker: Tracker) -> Mapping[str, Any]:
@@ -213,11 +213,12 @@ def local_model(run: Run, model: str) -> Subject:
 def ask(run: Run, subject: Subject, out: Path, progress: Progress) -> Mapping[str, Any]:
     from entigraph.evaluation import stage
 
-    sources = {
-        name: Source(run.questions_of(task) / "questions.jsonl", run.documents_of(task) / "documents.jsonl")
-        for name, task in run.tasks.items()
-    }
+    sources = {name: source_of(run, task) for name, task in run.tasks.items()}
     return stage.run(subject, out, tasks=run.tasks, sources=sources, progress=progress)
+
+
+def source_of(run: Run, task: Task) -> Source:
+    return Source(run.questions_of(task) / "questions.jsonl", run.documents_of(task) / "documents.jsonl")
 
 
 def composed(need: str, parent: DictConfig) -> DictConfig:

@@ -6,7 +6,16 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from entigraph.analysis.collect import FinishedRun, asked_baselines, base, baselines, finished, label_of, members, points
+from entigraph.analysis.collect import (
+    FinishedRun,
+    asked_baselines,
+    base,
+    baselines,
+    finished,
+    label_of,
+    members,
+    points,
+)
 from entigraph.analysis.settings import ScalingCurve
 from entigraph.artefact import MANIFEST, checksum, digest, flat, is_complete, lock, read, versions, write_json
 from entigraph.errors import DataError

@@ -53,6 +53,7 @@ class ClosedBookCoT(Asked):
     temperature: float = 0.1
     max_tokens: int = 300
     texts_kept: int = 4
+    batch_tokens: int = 65_536
     seed: int = 0
     needs_likelihoods: ClassVar[bool] = False
 
@@ -62,8 +63,8 @@ class ClosedBookCoT(Asked):
             raise ConfigError(f"evaluation samples: {self.samples} found, at least 1 or null expected")
         if self.temperature < 0:
             raise ConfigError(f"evaluation temperature: {self.temperature} found, 0 or more expected")
-        if self.max_tokens < 1 or self.texts_kept < 0:
-            raise ConfigError("evaluation: max_tokens must be at least 1 and texts_kept at least 0")
+        if min(self.max_tokens, self.batch_tokens) < 1 or self.texts_kept < 0:
+            raise ConfigError("evaluation: max_tokens and batch_tokens must be at least 1, texts_kept at least 0")
         if not examples_file(self.examples).is_file():
             raise ConfigError(f"evaluation examples: no file evaluation/prompts/{self.examples}.txt")
 
@@ -79,6 +80,7 @@ class ClosedBookCoT(Asked):
             max_tokens=self.max_tokens,
             stop=(NEXT_EXAMPLE,),
             until=ANSWER_LINE,
+            batch_tokens=self.batch_tokens,
         )
 
     def prompt(self, question: Question, passages: Sequence[str] = ()) -> str:

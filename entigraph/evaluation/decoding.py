@@ -45,7 +45,6 @@ class Decoder:
     ends: frozenset[int]
     decode: Callable[[Sequence[Sequence[int]]], list[str]]
     autocast: Callable[[], AbstractContextManager[object]]
-    batch_tokens: int
 
     def sample(
         self, prompts: Sequence[Prompt], encoded: Sequence[list[int]], sampling: Sampling
@@ -77,7 +76,7 @@ class Decoder:
         for index in sorted(indices, key=lambda index: (len(encoded[index]), index)):
             length = len(encoded[index])
             for sample in range(sampling.samples):
-                full = (len(batch) + 1) * (length + sampling.max_tokens) > self.batch_tokens
+                full = (len(batch) + 1) * (length + sampling.max_tokens) > sampling.batch_tokens
                 if batch and (full or len(encoded[batch[0].prompt]) != length):
                     yield batch
                     batch = []

@@ -12,7 +12,6 @@ from entigraph.evaluation.decoding import Decoder
 from entigraph.models import load_model
 
 Encoded = tuple[list[int], int]  # the ids of prompt and continuation, and how many of them are the prompt's
-CACHE_TOKENS = 65_536  # in one batch of samples: 8 GB for Llama 3 8B in bf16
 
 
 class TransformersEngine:
@@ -34,7 +33,6 @@ class TransformersEngine:
         self.bos = [bos_id] if bos_id is not None else []
         self.device, self.bf16 = device, bf16
         self.positions: int = getattr(self.model.config, "max_position_embeddings", None) or 1 << 30
-        self.cache_tokens = CACHE_TOKENS
 
     def encode(self, text: str) -> list[int]:
         return [*self.bos, *self.tokenizer.encode(text, add_special_tokens=False).ids]
@@ -43,9 +41,7 @@ class TransformersEngine:
         return [self.tokenizer.decode(list(row)) for row in rows]
 
     def sample(self, prompts: Sequence[Prompt], sampling: Sampling) -> Iterator[tuple[int, list[Sampled]]]:
-        decoder = Decoder(
-            self.model, self.device, self.positions, self.ends(), self.decode, self.autocast, self.cache_tokens
-        )
+        decoder = Decoder(self.model, self.device, self.positions, self.ends(), self.decode, self.autocast)
         return decoder.sample(prompts, [self.encode(prompt.text) for prompt in prompts], sampling)
 
     def ends(self) -> frozenset[int]:

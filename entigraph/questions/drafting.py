@@ -15,6 +15,7 @@ from entigraph.questions.settings import Generated
 from entigraph.records import Document, Question
 
 CHARACTERS_A_TOKEN = 4
+TOKENS_A_QUESTION = 120  # as it is written and checked, for estimates
 OPTIONS = 4
 KINDS = ("stated", "combined")
 TEXT: Mapping[str, Any] = {"type": "string"}
