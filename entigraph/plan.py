@@ -112,7 +112,8 @@ def cost_of_baselines(run: Run) -> list[str]:
             costs = [subject.price.of(prompts, 0.0, samples * each) for each in (SHORT_THOUGHT, task.max_tokens)]
             lines.append(
                 f"baselines.{name}, {task_name}: {samples:,} samples of {len(questions):,} questions, "
-                f"{prompts:,.0f} prompt tokens, ${span(costs[0], costs[1], 2)}; stopped at max_cost_usd = {subject.max_cost_usd}"
+                f"{prompts:,.0f} prompt tokens, ${span(costs[0], costs[1], 2)}; "
+                f"stopped at max_cost_usd = {subject.max_cost_usd}"
             )
     return lines
 

@@ -381,7 +381,7 @@ class Run:
         return Path(task.corpus) if task.corpus else self.documents.folder
 
     def asking(self) -> dict[str, Any]:
-        return {"tasks": {name: self.options("task", task) for name, task in self.tasks.items()}}
+        return {"tasks": {name: {**self.options("task", task), **task.decides} for name, task in self.tasks.items()}}
 
     # --- what others need to know of it ---
 

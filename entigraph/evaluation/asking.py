@@ -34,6 +34,10 @@ class Asked:
             raise ConfigError(f"evaluation limit: {self.limit} found, at least 1 or null expected")
 
     @property
+    def decides(self) -> dict[str, str]:
+        return {}
+
+    @property
     def documents_asked(self) -> Titles:
         return Titles.all
 

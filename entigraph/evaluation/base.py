@@ -83,6 +83,11 @@ class Task(Protocol):
     corpus: str | None
     needs_likelihoods: ClassVar[bool]
 
+    @property
+    def decides(self) -> dict[str, str]:
+        """What decides its answers beside its options: digests of the files that those name."""
+        ...
+
     def questions(self, source: Source) -> list[Question]:
         """Raises DataError where the source has none that this task would ask."""
         ...

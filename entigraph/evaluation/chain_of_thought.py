@@ -10,6 +10,7 @@ from functools import cache
 from importlib import resources
 from typing import Any, ClassVar
 
+from entigraph.artefact import digest
 from entigraph.errors import ConfigError
 from entigraph.evaluation.asking import Asked, Titles
 from entigraph.evaluation.base import Engine, Prompt, Sampled, Sampling
@@ -67,6 +68,10 @@ class ClosedBookCoT(Asked):
             raise ConfigError("evaluation: max_tokens and batch_tokens must be at least 1, texts_kept at least 0")
         if not examples_file(self.examples).is_file():
             raise ConfigError(f"evaluation examples: no file evaluation/prompts/{self.examples}.txt")
+
+    @property
+    def decides(self) -> dict[str, str]:
+        return {"examples_text": digest(examples(self.examples))}
 
     @property
     def documents_asked(self) -> Titles:
