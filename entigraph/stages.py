@@ -46,7 +46,7 @@ class Step:
 def steps(run: Run) -> Iterator[Step]:
     """Every artefact of a run, in the order of the data."""
     yield Step(Stage.corpus, run.documents, partial(read_corpus, run))
-    if run.questions_folder and run.tasks:
+    if run.questions_folder:
         yield Step(Stage.questions, run.questions_folder, partial(question, run))
     yield Step(Stage.tokens, run.tokenizer_files, lambda out, *_: run.tokenizer.make(out), shared=True)
     yield Step(Stage.synthesis, run.synthesis, partial(synthesise, run))

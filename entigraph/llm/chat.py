@@ -42,10 +42,12 @@ def body_of(
     return sent
 
 
-def completion_of(answer: Mapping[str, Any], model: str, price: Price, choices: int = 1) -> Completion:
-    """Raises KeyError, IndexError, TypeError or AttributeError for what is not the API's form."""
+def completion_of(answer: Mapping[str, Any], model: str, price: Price) -> Completion:
+    """Several choices are one answer, which `choices_of` takes apart.
+
+    Raises KeyError, IndexError, TypeError or AttributeError for what is not the API's form."""
     found = [told(choice) for choice in answer["choices"]]
-    text, reason = found[0] if choices == 1 else (json.dumps(found, ensure_ascii=False), SEVERAL)
+    text, reason = found[0] if len(found) == 1 else (json.dumps(found, ensure_ascii=False), SEVERAL)
     used = answer.get("usage") or {}
     cached = (used.get("prompt_tokens_details") or {}).get("cached_tokens") or 0
     prompt, written = used.get("prompt_tokens", 0), used.get("completion_tokens", 0)

@@ -120,8 +120,7 @@ class Online:
 
     async def ask(self, letter: Letter) -> Completion:
         prompt_tokens = len(letter.body) / CHARACTERS_A_TOKEN
-        limit = letter.request.max_tokens or self.options.max_tokens
-        expected = letter.request.choices * (limit or self.options.expected_tokens)
+        expected = self.options.expected(letter.request)
         estimate, reserved, dollars = self.price.of(prompt_tokens, 0, expected), 0.0, 0.0
         task = asyncio.current_task()
         assert task is not None
@@ -190,8 +189,7 @@ class Online:
                 cast_to=httpx2.Response,
                 content=self.content(letter),
             )
-            answer = json.loads(response.content)
-            completion = completion_of(answer, self.options.model, self.price, letter.request.choices)
+            completion = completion_of(json.loads(response.content), self.options.model, self.price)
         except openai.APIStatusError as error:
             return self.refused(address, letter, error)
         except openai.APIError as error:

@@ -88,6 +88,10 @@ class OpenAICompatible:
             request, model=self.model, max_tokens=self.max_tokens, send_seed=self.send_seed, api=self.api
         )
 
+    def expected(self, request: Request) -> int:
+        """Tokens of an answer, at most where that is known: what its cost is reserved by."""
+        return request.choices * (request.max_tokens or self.max_tokens or self.expected_tokens)
+
     def told(self, error: Any) -> str:
         """The endpoint's own words, in which it may repeat the key."""
         return str(getattr(error, "message", error)).replace(self.key, "<key>")[:300]

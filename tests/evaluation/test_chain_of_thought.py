@@ -12,12 +12,13 @@ import pytest
 from entigraph.errors import ConfigError, LLMError
 from entigraph.evaluation import stage
 from entigraph.evaluation.asking import Titles
-from entigraph.evaluation.base import Sampled
+from entigraph.evaluation.base import Prompt, Sampled, Sampling
 from entigraph.evaluation.chain_of_thought import ClosedBookCoT, Protocol, examples
 from entigraph.evaluation.engine import TransformersEngine
 from entigraph.evaluation.parsing import NO_LINE, NO_OPTION, NOT_ONE_LETTER, authors_choice_of, choice_of
 from entigraph.evaluation.score import accuracy, expected, majority, pass_at
 from entigraph.evaluation.subjects import Endpoint
+from entigraph.llm.chat import Api
 from entigraph.progress import Silent
 from entigraph.records import Answer, read_jsonl
 from tests.evaluation.asked import a_question, a_source
@@ -181,8 +182,6 @@ def asked(server: Scripted, folder: Path, task: ClosedBookCoT, count: int = 12, 
 
 @pytest.mark.parametrize("api", ["chat", "completions"])
 def test_an_endpoint_gets_the_same_prompt_and_all_samples_for_one_prompts_price(api: str, tmp_path: Path) -> None:
-    from entigraph.llm.chat import Api
-
     with scripted(knows_all_but(3, 7)) as server:
         scores = asked(server, tmp_path, ClosedBookCoT(samples=16), api=Api(api))
         assert scores["accuracy"] == 10 / 12 and scores["samples"] == 12 * 16 and scores["parse_rate"] == 1.0
@@ -195,6 +194,21 @@ def test_an_endpoint_gets_the_same_prompt_and_all_samples_for_one_prompts_price(
         assert sent.split("\n### Question")[0] == prompt.split("\n### Question")[0] and body["n"] == 16
         asked(server, tmp_path, ClosedBookCoT(samples=16), api=Api(api))
         assert len(server.asked) == 12, "what was answered is in the journal"
+
+
+def test_a_model_says_the_same_here_and_behind_an_endpoint(engine: TransformersEngine, tmp_path: Path) -> None:
+    def answers(body: dict[str, Any]) -> list[str]:
+        greedy = Sampling(max_tokens=body["max_tokens"], stop=body["stop"])
+        ((_, (sample,)),) = engine.sample([Prompt("any", body["prompt"])], greedy)
+        return [sample.text]
+
+    task = ClosedBookCoT(samples=1, temperature=0.0, max_tokens=10)
+    here = sorted(task.answers(numbered(4), engine), key=lambda found: found.question_id)
+    with scripted(answers) as server:
+        asked(server, tmp_path, task, count=4, api=Api.completions, concurrency=1)
+    there = list(read_jsonl(tmp_path / "out" / "answers-cot.jsonl", Answer))
+    assert [found.texts for found in there] == [list(found.texts) for found in here] and here[0].texts[0]
+    assert [found.prompt_hash for found in there] == [found.prompt_hash for found in here]
 
 
 def test_an_endpoint_that_gives_one_sample_at_a_time_is_asked_until_there_are_enough(tmp_path: Path) -> None:
