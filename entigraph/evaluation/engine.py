@@ -25,10 +25,10 @@ class TransformersEngine:
     ) -> None:
         if device == "cpu" and threads:
             torch.set_num_threads(threads)
-        model = load_model(path)
+        model: Any = load_model(path)
         if bf16 and device != "cpu":  # autocast would turn all weights into bf16 again for every token
             model = model.to(torch.bfloat16)
-        self.model = model.to(device)  # type: ignore[arg-type]
+        self.model = model.to(device)
         self.model.train(False)
         self.tokenizer = tokenizer
         self.bos = [bos_id] if bos_id is not None else []
