@@ -1,6 +1,6 @@
 """Samples of 5-shot prompts a second: the engine, which reads the examples once, beside transformers' own `generate`.
 
-python benchmarks/evaluation.py [--questions 6] [--samples 8] [--tokens 48]
+python benchmarks/evaluation.py [--questions 3] [--samples 8] [--tokens 32]
 """
 
 import argparse
@@ -22,9 +22,9 @@ DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
 
 def main() -> None:
     arguments = argparse.ArgumentParser(description=__doc__)
-    arguments.add_argument("--questions", type=int, default=6)
+    arguments.add_argument("--questions", type=int, default=3)
     arguments.add_argument("--samples", type=int, default=8)
-    arguments.add_argument("--tokens", type=int, default=48)
+    arguments.add_argument("--tokens", type=int, default=32)
     asked = arguments.parse_args()
     torch.set_num_threads(1)
     with tempfile.TemporaryDirectory() as folder:

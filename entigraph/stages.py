@@ -445,3 +445,4 @@ def print_result(run: Run, was_complete: bool) -> None:
     print(f"model: {run.training.folder / 'model'}")
     if run.tasks:
         print(f"scores and answers: {run.evaluation.folder}")
+    print_baselines(run)
