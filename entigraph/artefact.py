@@ -36,13 +36,14 @@ SCRATCH = "checkpoints"  # what a resumable stage needs until it is sealed, and 
 UNFINISHED = ".unfinished"
 # Raised by hand whenever a stage writes something else from the same configuration.
 FORMATS: Mapping[str, int] = {
-    "corpus": 1,
-    "questions": 1,
+    "corpus": 2,
+    "questions": 2,
+    "retrieval": 1,
     "tokenizer": 1,
     "synthesis": 2,
     "tokens": 1,
     "training": 2,
-    "evaluation": 2,
+    "evaluation": 3,
     "analysis": 1,
 }
 PACKAGES = ("entigraph", "torch", "lightning", "transformers", "tokenizers", "hydra-core", "numpy")

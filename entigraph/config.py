@@ -22,6 +22,7 @@ class Stage(StrEnum):  # StrEnum, so that ${stage} reads "tokens" and not "Stage
     pipeline = "pipeline"
     corpus = "corpus"
     questions = "questions"
+    retrieval = "retrieval"
     synthesis = "synthesis"
     tokens = "tokens"
     training = "training"
@@ -92,6 +93,7 @@ class Root:
     model: Any = MISSING
     optim: Any = MISSING
     trainer: Any = MISSING
+    retriever: Any = MISSING
     evaluation: dict[str, Any] = field(default_factory=dict)
     baselines: dict[str, Any] = field(default_factory=dict)
     analysis: Any = MISSING
@@ -108,6 +110,7 @@ COMPONENTS = (
     "model",
     "optim",
     "trainer",
+    "retriever",
     "analysis",
     "logger",
 )

@@ -65,4 +65,13 @@ def question(identity: str, raw: Any, documents: Collection[str]) -> Question:
         choices=[str(choice).strip() for choice in choices],
         answer=answer,
         group=str(raw.get("group", "all")),
+        evidence=parts_of(raw.get("evidence")),
     )
+
+
+def parts_of(evidence: Any) -> list[str]:
+    """One text of the document or several; none where none is stated."""
+    parts = evidence if isinstance(evidence, list) else [evidence or ""]
+    if not all(isinstance(part, str) for part in parts):
+        raise DataError(f"evidence is {evidence!r:.80}; a text or a list of texts expected")
+    return [part.strip() for part in parts if part.strip()]

@@ -29,6 +29,7 @@ class Question:
 
     `answer` indexes `choices`. `group` is a kind for the panel by kind (`forward`, `hard`, ...). `split` tells apart
     questions that training text answers and those it does not. `thought`: an intermediate answer is generated first.
+    `evidence`: the parts of the document, word for word, that answer it together, where they are known.
     """
 
     id: str
@@ -39,6 +40,7 @@ class Question:
     group: str
     split: str = "test"
     thought: bool = False
+    evidence: Sequence[str] = ()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -111,12 +113,40 @@ class TokenShard:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Passage:
+    """A part of a document as it is retrieved: `text` is that from character `start` to `end`, behind a heading."""
+
+    id: str
+    document_id: str
+    start: int
+    end: int
+    text: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Ranking:
+    """The passages for a question, by their numbers in passages.jsonl, the best first; of one text its first passage.
+
+    What it should find: the passages of its `article`, and for each part of its evidence those that hold it; null
+    where the corpus lacks the article, or the evidence is not known.
+    """
+
+    question_id: str
+    passages: Sequence[int]
+    scores: Sequence[float]
+    article: Sequence[int] | None = None
+    evidence: Sequence[Sequence[int]] | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
 class Answer:
     """What a model said to a question. `choice` is the one that counts (None: it gave none, or could not be asked).
 
     By likelihood: each option's score, and `choice_norm` by the rule that divides by length. By samples: the choice
     that each sample names (None: unparsed; `unparsed` counts why), and the `texts` of the first of them.
-    `overflowed`: the prompt did not fit the model's context. `passages` stood before the question.
+    `overflowed`: the prompt did not fit the model's context. `passages` stood before the question; `article_shown` and
+    `evidence_shown`: whether they were what it takes, null where that is not known. `retrieved` counts them, null in a
+    closed-book task.
     """
 
     question_id: str
@@ -136,6 +166,9 @@ class Answer:
     unparsed: dict[str, int] = field(default_factory=dict)
     texts: Sequence[str] = ()
     passages: Sequence[str] = ()
+    retrieved: int | None = None
+    article_shown: bool | None = None
+    evidence_shown: bool | None = None
     prompt_hash: str = ""
 
 

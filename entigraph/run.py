@@ -52,6 +52,22 @@ VOLATILE: Mapping[str, frozenset[str]] = {
     "tokenizer": frozenset({"path"}),
     "model": frozenset({"path", "shape"}),
     "data": frozenset({"replay"}),
+    "retriever": frozenset(
+        {
+            "model",  # enters by content, as the reranker does
+            "base_url",
+            "api_key_env",
+            "reranker",
+            "reranker_url",
+            "reranker_key_env",
+            "batch_size",
+            "concurrency",
+            "price",
+            "max_cost_usd",
+            "timeout_s",
+            "attempts",
+        }
+    ),
     "task": frozenset({"corpus", "batch_tokens"}),
     "baseline": frozenset({"path"}),
     "trainer": frozenset(
@@ -92,6 +108,7 @@ class Run:
             "model",
             "optim",
             "trainer",
+            "retriever",
             "logger",
         ):
             setattr(self, key, build(config[key], key))
@@ -108,6 +125,7 @@ class Run:
     model: Any
     optim: Any
     trainer: Any
+    retriever: Any
     logger: Any
 
     def check(self) -> None:
@@ -254,6 +272,22 @@ class Run:
         return self.new("questions", f"{self.corpus.name}-{self.questions.name}", decides, inputs)
 
     @cached_property
+    def retrieval(self) -> dict[str, Artefact]:
+        """Passages ranked for a task's questions, by the task's name: the same for every k, order and temperature."""
+        return {name: self.rankings_of(task) for name, task in self.tasks.items() if task.needs_retrieval}
+
+    def rankings_of(self, task: Any) -> Artefact:
+        decides = {
+            "retriever": self.options("retriever", self.retriever),
+            "models": [identify(model, self.root) for model in self.retriever.models],
+            "asked": {"split": task.split, "limit": task.limit, "titles": task.documents_asked},
+        }
+        inputs = {"corpus": self.documents_of(task)}
+        if self.questions_of(task) != self.documents_of(task):
+            inputs["questions"] = self.questions_of(task)
+        return self.new("retrieval", f"{self.corpus.name}-{self.retriever.name}", decides, inputs)
+
+    @cached_property
     def synthesis(self) -> Artefact:
         inputs = {"corpus": self.documents.folder, "tokenizer": self.tokenizer_files.folder}
         decides: dict[str, Any] = {"augmenter": self.options("augmenter", self.augmenter)}
@@ -370,7 +404,8 @@ class Run:
         return {"model": {**self.options("model", self.model), "start": start}}
 
     def question_sources(self) -> dict[str, Path]:
-        return {f"questions_{name}": self.questions_of(task) for name, task in self.tasks.items()}
+        asked = {f"questions_{name}": self.questions_of(task) for name, task in self.tasks.items()}
+        return asked | {f"passages_{name}": rankings.folder for name, rankings in self.retrieval.items()}
 
     def questions_of(self, task: Any) -> Path:
         if task.corpus:
@@ -455,6 +490,7 @@ class Run:
             **self.starting_model({}),
             **self.asking(),
             "questions": {name: Path(task.corpus).name for name, task in self.tasks.items() if task.corpus},
+            **({"retriever": self.options("retriever", self.retriever)} if self.retrieval else {}),
             **({"written_questions": self.questions_folder.decides} if self.questions_folder else {}),
             # One pool of texts: a curve's points are its prefixes.
             "synthesis": self.options("rules", replace(self.stated_rules, seed=0)),

@@ -25,10 +25,12 @@ from entigraph.tracking import NoTracker, Tracker
 
 TEXTS_LOGGED = 100
 ABSENT = {
+    Stage.retrieval: "evaluation=[closed_book,open_book], for one, makes one",
     Stage.questions: "questions=generated or questions=file makes one",
     Stage.baselines: "baselines=[pretrained], for one, and an evaluation make one",
 }
 JOURNAL = "journal.sqlite"  # below paths.root: every answer ever paid for
+VECTORS = "vectors.sqlite"  # every embedding and reranking
 
 
 @dataclass(frozen=True)
@@ -48,6 +50,8 @@ def steps(run: Run) -> Iterator[Step]:
     yield Step(Stage.corpus, run.documents, partial(read_corpus, run))
     if run.questions_folder:
         yield Step(Stage.questions, run.questions_folder, partial(question, run))
+    for name, rankings in {found.folder: (name, found) for name, found in run.retrieval.items()}.values():
+        yield Step(Stage.retrieval, rankings, partial(retrieve, run, name))
     yield Step(Stage.tokens, run.tokenizer_files, lambda out, *_: run.tokenizer.make(out), shared=True)
     yield Step(Stage.synthesis, run.synthesis, partial(synthesise, run))
     yield Step(Stage.tokens, run.tokens, partial(tokenise, run), resumable=True)
@@ -78,6 +82,20 @@ def question(run: Run, out: Path, progress: Progress, tracker: Tracker) -> Mappi
     else:
         counts = stage.take(run.documents.folder, out, *run.questions.sources())
     for line in stage.summary(counts, out):
+        progress.say(line)
+    return counts
+
+
+def retrieve(run: Run, name: str, out: Path, progress: Progress, tracker: Tracker) -> Mapping[str, Any]:
+    from entigraph.evaluation.stage import found
+    from entigraph.retrieval import stage
+
+    source = source_of(run, run.tasks[name])
+    questions = found(run.tasks[name], name, source)
+    counts = stage.run(
+        source.documents, questions, out, settings=run.retriever, vectors=run.root / VECTORS, progress=progress
+    )
+    for line in stage.summary(counts):
         progress.say(line)
     return counts
 
@@ -218,7 +236,11 @@ def ask(run: Run, subject: Subject, out: Path, progress: Progress) -> Mapping[st
 
 
 def source_of(run: Run, task: Task) -> Source:
-    return Source(run.questions_of(task) / "questions.jsonl", run.documents_of(task) / "documents.jsonl")
+    return Source(
+        run.questions_of(task) / "questions.jsonl",
+        run.documents_of(task) / "documents.jsonl",
+        run.rankings_of(task).folder if task.needs_retrieval else None,
+    )
 
 
 def composed(need: str, parent: DictConfig) -> DictConfig:
@@ -310,7 +332,13 @@ def not_ready(run: Run) -> list[str]:
     """What would stop the pipeline on its way: found before anything is made or paid for."""
     asked = run.questions_folder is not None and run.questions.needs_writer and not run.questions_folder.complete
     writes = run.augmenter.needs_writer and not run.synthesis.complete
-    return missing_inputs(run) + (problem_of(run.llm.check) if writes or asked else []) + silent_baselines(run)
+    looked_up = any(not rankings.complete for rankings in run.retrieval.values())
+    return (
+        missing_inputs(run)
+        + (problem_of(run.llm.check) if writes or asked else [])
+        + (problem_of(run.retriever.check) if looked_up else [])
+        + silent_baselines(run)
+    )
 
 
 def silent_baselines(run: Run) -> list[str]:

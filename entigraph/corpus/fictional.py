@@ -10,7 +10,7 @@ from typing import ClassVar
 from entigraph.corpus.base import Content
 from entigraph.errors import ConfigError
 from entigraph.fictional.questions import Item, answered, questions
-from entigraph.fictional.reading import Reading, comprehend
+from entigraph.fictional.reading import Reading, comprehend, evidence
 from entigraph.fictional.world import NamePool, World, worlds
 from entigraph.fictional.writing import paraphrase, relate, source_document
 from entigraph.records import Document, Question
@@ -42,7 +42,10 @@ class Fictional:
             text = source_document(world, rng)
             document = Document(id=f"chronicle-{index:03}", title=f"Chronicle {index}", text=text)
             documents.append(document)
-            asked += [question(document.id, number, item) for number, item in enumerate(questions(world, rng))]
+            asked += [
+                question(document.id, number, item, evidence=evidence(text, item.facts))
+                for number, item in enumerate(questions(world, rng))
+            ]
         return Content(documents, asked)
 
 
@@ -117,7 +120,7 @@ def quizzes(items: Sequence[Item], copies: int, rng: random.Random) -> Iterator[
             yield " ".join(map(answered, drawn[start : start + ITEMS_A_TEXT]))
 
 
-def question(document_id: str, number: int, item: Item, split: str = "test") -> Question:
+def question(document_id: str, number: int, item: Item, split: str = "test", evidence: Sequence[str] = ()) -> Question:
     return Question(
         id=f"{document_id}-q{number:03}",
         document_id=document_id,
@@ -127,4 +130,5 @@ def question(document_id: str, number: int, item: Item, split: str = "test") -> 
         group=item.group,
         split=split,
         thought=item.via is not None,
+        evidence=evidence,
     )

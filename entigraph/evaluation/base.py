@@ -1,6 +1,6 @@
 """What an evaluation is made of: an engine that answers for a model, and tasks that ask it."""
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
@@ -71,10 +71,35 @@ class Subject(Protocol):
 
 @dataclass(frozen=True)
 class Source:
-    """The files that a task's questions come from; `documents` need not hold those that the questions are about."""
+    """The files that a task's questions come from; `documents` need not hold those that the questions are about.
+
+    `retrieval` is the folder with the passages that were ranked for them, of a task that needs some.
+    """
 
     questions: Path
     documents: Path
+    retrieval: Path | None = None
+
+
+@dataclass(frozen=True)
+class Retrieved:
+    """The passages that stand before a question, and whether they are what it takes (as in an Answer)."""
+
+    passages: Sequence[str]
+    article_shown: bool | None = None
+    evidence_shown: bool | None = None
+
+
+LookUp = Callable[[Question], Retrieved | None]
+
+
+def closed(question: Question) -> None:
+    """The closed book: nothing is looked up."""
+
+
+def told(found: Retrieved | None) -> dict[str, Any]:
+    """What an Answer says of what was retrieved."""
+    return {"retrieved": len(found.passages), **vars(found)} if found else {}
 
 
 class Task(Protocol):
@@ -82,6 +107,7 @@ class Task(Protocol):
 
     corpus: str | None
     needs_likelihoods: ClassVar[bool]
+    needs_retrieval: ClassVar[bool]
 
     @property
     def decides(self) -> dict[str, str]:
@@ -92,7 +118,7 @@ class Task(Protocol):
         """Raises DataError where the source has none that this task would ask."""
         ...
 
-    def answers(self, questions: Sequence[Question], engine: Engine) -> Iterator[Answer]:
+    def answers(self, questions: Sequence[Question], engine: Engine, look_up: LookUp = closed) -> Iterator[Answer]:
         """One for each question, whatever came of it, as soon as it is there."""
         ...
 

@@ -13,7 +13,7 @@ from typing import Any, ClassVar
 from entigraph.artefact import digest
 from entigraph.errors import ConfigError
 from entigraph.evaluation.asking import Asked, Titles
-from entigraph.evaluation.base import Engine, Prompt, Sampled, Sampling
+from entigraph.evaluation.base import Engine, LookUp, Prompt, Retrieved, Sampled, Sampling, closed, told
 from entigraph.evaluation.parsing import ANSWER_LINE, CUT, LETTERS, NO_LINE, authors_choice_of, choice_of
 from entigraph.evaluation.score import scored_samples
 from entigraph.records import Answer, Question
@@ -57,6 +57,7 @@ class ClosedBookCoT(Asked):
     batch_tokens: int = 65_536
     seed: int = 0
     needs_likelihoods: ClassVar[bool] = False
+    needs_retrieval: ClassVar[bool] = False
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -90,22 +91,26 @@ class ClosedBookCoT(Asked):
 
     def prompt(self, question: Question, passages: Sequence[str] = ()) -> str:
         """The examples, what was retrieved, the question. Passages stand before it: behind it they help less (§5)."""
-        shown = [f"### Context\n{passage.strip()}" for passage in passages]
+        shown = [f"### Context {number}\n{passage.strip()}" for number, passage in enumerate(passages, 1)]
         options = "\n".join(f"{LETTERS[number]}. {choice}" for number, choice in enumerate(question.choices))
         asked = (
             f"### Question\n{question.text}\n### Choices\n{options}\n### Thought Process and Answer\nThought process:"
         )
         return "\n".join([examples(self.examples), *shown, asked])
 
-    def answers(self, questions: Sequence[Question], engine: Engine) -> Iterator[Answer]:
+    def answers(self, questions: Sequence[Question], engine: Engine, look_up: LookUp = closed) -> Iterator[Answer]:
         for start in range(0, len(questions), QUESTIONS_AT_ONCE):
             asked = questions[start : start + QUESTIONS_AT_ONCE]
-            prompts = [Prompt(f"{self.seed}/{question.id}", self.prompt(question)) for question in asked]
+            retrieved = [look_up(question) for question in asked]
+            prompts = [
+                Prompt(f"{self.seed}/{question.id}", self.prompt(question, found.passages if found else ()))
+                for question, found in zip(asked, retrieved, strict=True)
+            ]
             for index, samples in engine.sample(prompts, self.sampling):
-                yield self.answered(asked[index], prompts[index].text, samples)
+                yield self.answered(asked[index], prompts[index].text, samples, retrieved[index])
 
     def answered(
-        self, question: Question, prompt: str, samples: Sequence[Sampled], passages: Sequence[str] = ()
+        self, question: Question, prompt: str, samples: Sequence[Sampled], retrieved: Retrieved | None = None
     ) -> Answer:
         said = [self.parsed(sample, len(question.choices)) for sample in samples]
         choices = [choice if isinstance(choice, int) else None for choice in said]
@@ -123,8 +128,8 @@ class ClosedBookCoT(Asked):
             samples=choices,
             unparsed=dict(Counter(reason for reason in said if isinstance(reason, str))),
             texts=[sample.text for sample in samples[: self.texts_kept]],
-            passages=passages,
             prompt_hash=hashlib.blake2b(prompt.encode(), digest_size=16).hexdigest(),
+            **told(retrieved),
         )
 
     def parsed(self, sample: Sampled, options: int) -> int | str:

@@ -6,7 +6,7 @@ from typing import Any, ClassVar
 
 from entigraph.errors import ConfigError
 from entigraph.evaluation.asking import Asked
-from entigraph.evaluation.base import Engine, Prompt, Sampling
+from entigraph.evaluation.base import Engine, LookUp, Prompt, Retrieved, Sampling, closed, told
 from entigraph.evaluation.score import scored_likelihoods
 from entigraph.records import Answer, Question
 
@@ -28,6 +28,7 @@ class ClosedBook(Asked):
     thought_tokens: int = 8
     batch_tokens: int = 8_192
     needs_likelihoods: ClassVar[bool] = True
+    needs_retrieval: ClassVar[bool] = False
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -46,10 +47,16 @@ class ClosedBook(Asked):
                     f"evaluation prompt {key}: {getattr(self, key)!r} has a slot of no meaning: {error}"
                 ) from None
 
-    def answers(self, questions: Sequence[Question], engine: Engine) -> Iterator[Answer]:
+    def opening(self, passages: Sequence[str]) -> str:
+        """What stands before the prompt of a question for which these were retrieved."""
+        return ""
+
+    def answers(self, questions: Sequence[Question], engine: Engine, look_up: LookUp = closed) -> Iterator[Answer]:
         for start in range(0, len(questions), QUESTIONS_AT_ONCE):
             asked = questions[start : start + QUESTIONS_AT_ONCE]
-            prompts, thoughts = self.prompts(asked, engine)
+            retrieved = [look_up(question) for question in asked]
+            before = [self.opening(found.passages) if found else "" for found in retrieved]
+            prompts, thoughts = self.prompts(asked, before, engine)
             options = [
                 (prompt, f" {choice}")
                 for prompt, question in zip(prompts, asked, strict=True)
@@ -57,15 +64,19 @@ class ClosedBook(Asked):
             ]
             scores = engine.loglikelihoods(options, self.batch_tokens)
             position = 0
-            for question, thought in zip(asked, thoughts, strict=True):
+            for question, thought, found in zip(asked, thoughts, retrieved, strict=True):
                 own = scores[position : position + len(question.choices)]
                 position += len(own)
-                yield answered(question, thought, own)
+                yield answered(question, thought, own, found)
 
-    def prompts(self, questions: Sequence[Question], engine: Engine) -> tuple[list[str], list[str]]:
+    def prompts(
+        self, questions: Sequence[Question], before: Sequence[str], engine: Engine
+    ) -> tuple[list[str], list[str]]:
         """Each question's prompt up to the answer, and its generated thought ("" where it has none)."""
         thinking = [index for index, question in enumerate(questions) if question.thought]
-        openings = {index: self.thought_prompt.format(question=questions[index].text) for index in thinking}
+        openings = {
+            index: before[index] + self.thought_prompt.format(question=questions[index].text) for index in thinking
+        }
         asked = [Prompt(questions[index].id, openings[index]) for index in thinking]
         sampling = Sampling(max_tokens=self.thought_tokens, stop=(".",))
         thoughts = {
@@ -75,7 +86,7 @@ class ClosedBook(Asked):
         prompts = [
             self.thought_answer.format(prompt=openings[index], thought=thoughts[index])
             if index in thoughts
-            else self.prompt.format(question=question.text)
+            else before[index] + self.prompt.format(question=question.text)
             for index, question in enumerate(questions)
         ]
         return prompts, [thoughts.get(index, "").strip() for index in range(len(questions))]
@@ -84,7 +95,9 @@ class ClosedBook(Asked):
         return scored_likelihoods(list(answers))
 
 
-def answered(question: Question, thought: str, scores: Sequence[float | None]) -> Answer:
+def answered(
+    question: Question, thought: str, scores: Sequence[float | None], retrieved: Retrieved | None = None
+) -> Answer:
     """None among the scores: an option did not fit the model's context; the question then counts as not answered."""
     known = [score for score in scores if score is not None]
     whole = len(known) == len(scores)
@@ -106,6 +119,7 @@ def answered(question: Question, thought: str, scores: Sequence[float | None]) -
         answer=question.answer,
         correct=by_sum == question.answer,
         correct_norm=by_length == question.answer,
+        **told(retrieved),
     )
 
 

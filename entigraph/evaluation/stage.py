@@ -7,7 +7,8 @@ from typing import Any
 
 from entigraph.artefact import SCRATCH, write_json
 from entigraph.errors import DataError
-from entigraph.evaluation.base import Engine, Source, Subject, Task
+from entigraph.evaluation.base import Engine, LookUp, Source, Subject, Task, closed
+from entigraph.evaluation.open_book import Library, Showing
 from entigraph.progress import Progress
 from entigraph.records import Answer, Question, Written, read_jsonl, write_jsonl
 
@@ -42,7 +43,7 @@ def run(
             if todo:
                 with kept, progress.bar("evaluation", len(asked[name]), "questions") as advance:
                     advance(len(asked[name]) - len(todo))
-                    for answer in task.answers(todo, engine()):
+                    for answer in task.answers(todo, engine(), look_up(task, sources[name])):
                         kept.write(answer)
                         advance(1)
             write_jsonl(out / f"answers-{name}.jsonl", in_order(kept, asked[name]))
@@ -59,6 +60,14 @@ def found(task: Task, name: str, source: Source) -> list[Question]:
     if len({question.id for question in questions}) < len(questions):
         raise DataError(f"evaluation.{name}: {source.questions} holds two questions of one id; ids must be unique")
     return questions
+
+
+def look_up(task: Task, source: Source) -> LookUp:
+    """Read when a task has something to ask."""
+    if not task.needs_retrieval:
+        return closed
+    assert source.retrieval is not None and isinstance(task, Showing)
+    return Library(source.retrieval, task)
 
 
 def in_order(kept: "Written[Answer]", questions: Sequence[Question]) -> Iterator[Answer]:

@@ -17,6 +17,7 @@ class Item:
     choices: Sequence[str]
     answer: int
     via: str | None = None  # the entity between, for a question of two steps
+    facts: Sequence[Fact] = ()  # what answers it
 
 
 def questions(world: World, rng: random.Random) -> Iterator[Item]:
@@ -27,12 +28,13 @@ def questions(world: World, rng: random.Random) -> Iterator[Item]:
     """
     for fact in world.facts:
         forward, inverse = ASK[fact.relation]
-        yield item(world, "forward", forward.format(s=fact.subject), fact.object, rng, barred=fact.subject)
-        yield item(world, "inverse", inverse.format(o=fact.object), fact.subject, rng, barred=fact.object)
+        yield item(world, "forward", forward.format(s=fact.subject), fact.object, rng, [fact], barred=fact.subject)
+        yield item(world, "inverse", inverse.format(o=fact.object), fact.subject, rng, [fact], barred=fact.object)
     for group, ask, first, second in ASK_TWO_STEPS:
         for entity in getattr(world, group):
-            via = walk(world, entity, first)
-            yield item(world, "two_hop", ask.format(x=entity), walk(world, via, second), rng, via=definite(via))
+            via, one = walk(world, entity, first)
+            answer, other = walk(world, via, second)
+            yield item(world, "two_hop", ask.format(x=entity), answer, rng, [one, other], via=definite(via))
 
 
 def item(
@@ -41,13 +43,14 @@ def item(
     text: str,
     answer: str,
     rng: random.Random,
+    facts: Sequence[Fact],
     barred: str | None = None,
     via: str | None = None,
 ) -> Item:
     wrong = [entity for entity in world.alike(answer) if entity not in (answer, barred)]
     choices = [answer, *rng.sample(wrong, OPTIONS - 1)]
     rng.shuffle(choices)
-    return Item(group, text, [definite(choice) for choice in choices], choices.index(answer), via)
+    return Item(group, text, [definite(choice) for choice in choices], choices.index(answer), via, facts)
 
 
 # The types of what a relation joins: all that a reader of the facts alone knows of them.
@@ -95,11 +98,12 @@ def right_answers(text: str, facts: Sequence[Fact]) -> set[str]:
     return {definite(right) for fact in facts for asked, right, _ in both_ways(fact) if asked == text}
 
 
-def walk(world: World, entity: str, step: Step) -> str:
+def walk(world: World, entity: str, step: Step) -> tuple[str, Fact]:
+    """Whom a step from an entity leads to, and the fact that says so."""
     relation, onward = step
     for fact in world.facts:
         if fact.relation is relation and entity == (fact.subject if onward else fact.object):
-            return fact.object if onward else fact.subject
+            return (fact.object if onward else fact.subject), fact
     raise AssertionError(f"{entity} has no {relation}")
 
 

@@ -1,7 +1,7 @@
 """From a document's text back to its facts: all that the offline writer knows about a fictional document."""
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 
@@ -9,6 +9,14 @@ from entigraph.fictional.grammar import Family, patterns
 from entigraph.fictional.world import SIZE, Fact, Relation
 
 PATTERNS = tuple(patterns())
+# Whose order the lists of a sentence follow.
+ORDERED_BY: Mapping[Family, Sequence[Family]] = {
+    Family.person: (),
+    Family.made: (Family.person,),
+    Family.kept: (Family.made,),
+    Family.ordered: (Family.made,),
+    Family.seat: (),
+}
 
 
 @dataclass(frozen=True)
@@ -32,13 +40,35 @@ class Reading:
         return list(dict.fromkeys(name for fact in self.facts for name in (fact.subject, fact.object)))
 
 
+def evidence(text: str, facts: Sequence[Fact]) -> list[str]:
+    """The sentences of a fictional source document that it takes to know these facts, in its order.
+
+    Its lists tell a fact by their order only: who made what takes the people's sentences too, and where a work is kept
+    or who ordered it the sentence that lists the works.
+    """
+    reading = comprehend(text)
+    if reading is None:
+        return []
+    needed: set[int] = set()
+    for number, sentence in enumerate(reading.sentences):
+        if not set(facts).isdisjoint(sentence.facts):
+            order = ORDERED_BY[sentence.family]
+            needed |= {number, *(other for other, each in enumerate(reading.sentences) if each.family in order)}
+    sentences = sentences_of(text)
+    return [sentences[number] for number in sorted(needed)]
+
+
+def sentences_of(text: str) -> list[str]:
+    return re.split(r"(?<=\.)\s+", text.strip())
+
+
 @lru_cache(maxsize=256)
 def comprehend(text: str) -> Reading | None:
     """The facts of a fictional source document; None where one sentence is not of its grammar."""
     sentences: list[Sentence] = []
     people: list[str] = []
     works: list[str] = []
-    for raw in re.split(r"(?<=\.)\s+", text.strip()):
+    for raw in sentences_of(text):
         family, slots = match(raw)
         if family is None:
             return None

@@ -124,6 +124,7 @@ def draft(passage: Passage, number: int, raw: Any, settings: Generated) -> Draft
     if not text or not all(options) or not different == len(options) == OPTIONS:
         return None
     document = passage.document
+    evidence = str(raw.get("evidence") or "").strip()
     identity = f"{document.id}-g{passage.number:03}-{number:03}"
     random.Random(f"{settings.seed}/{identity}").shuffle(options)
     question = Question(
@@ -133,8 +134,9 @@ def draft(passage: Passage, number: int, raw: Any, settings: Generated) -> Draft
         choices=options,
         answer=options.index(right),
         group=str(raw.get("kind")) if raw.get("kind") in KINDS else KINDS[0],
+        evidence=[evidence] if evidence else [],
     )
-    return Draft(question, passage, str(raw.get("evidence") or ""))
+    return Draft(question, passage, evidence)
 
 
 def normalised(text: str) -> Sequence[str]:

@@ -1,0 +1,43 @@
+"""Questions ranked in a small library, and a loopback endpoint that embeds and reranks."""
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from entigraph.progress import Silent
+from entigraph.records import Question, Ranking, read_jsonl
+from entigraph.retrieval import stage
+from entigraph.retrieval.settings import BM25, Settings
+from tests.mock_llm_server import Config, Handle, running
+from tests.retrieval.library import Ranked, a_library
+
+
+@pytest.fixture
+def ranked(tmp_path: Path) -> Ranked:
+    """Rank the questions of a library; the vectors outlive a call."""
+
+    def make(
+        settings: Settings | None = None, questions: list[Question] | None = None, out: str = "out", **library: Any
+    ) -> tuple[dict[str, Any], list[Ranking]]:
+        asked = a_library(tmp_path / "corpus", **library)
+        folder = tmp_path / out
+        folder.mkdir(exist_ok=True)
+        counts = stage.run(
+            tmp_path / "corpus" / "documents.jsonl",
+            asked if questions is None else questions,
+            folder,
+            settings=settings or BM25(characters=256),
+            vectors=tmp_path / "vectors.sqlite",
+            progress=Silent(),
+        )
+        return counts, list(read_jsonl(folder / "rankings.jsonl", Ranking))
+
+    return make
+
+
+@pytest.fixture
+def endpoint() -> Iterator[Handle]:
+    with running(Config(latency_s=0.0)) as server:
+        yield server

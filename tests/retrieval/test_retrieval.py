@@ -1,0 +1,245 @@
+"""Ranking: recall on known gold, determinism, nothing found, duplicates, and what is computed once."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from entigraph.errors import ConfigError, DataError, LLMError
+from entigraph.records import Document, Passage, Question, Ranking, read_jsonl, write_jsonl
+from entigraph.retrieval.base import best
+from entigraph.retrieval.bm25 import BM25Retriever
+from entigraph.retrieval.dense import DenseRetriever
+from entigraph.retrieval.gold import Shelf, recall
+from entigraph.retrieval.passages import split
+from entigraph.retrieval.settings import BM25, SEPARATORS, Dense
+from entigraph.retrieval.vectors import Vectors
+from tests.mock_llm_server import Handle, bag_of_words
+from tests.retrieval.library import Ranked
+
+
+def dense(endpoint: Handle, **options: object) -> Dense:
+    return Dense(**{"model": "bag", "base_url": endpoint.base_url, "characters": 256, "batch_size": 5, **options})  # type: ignore[arg-type]
+
+
+def test_bm25_finds_the_passages_that_are_known_to_be_right(ranked: Ranked, tmp_path: Path) -> None:
+    counts, rankings = ranked()
+    assert counts["recall"]["article"] == {
+        "questions": 16,
+        "at": dict.fromkeys(["1", "2", "4", "8", "16", "32", "64", "128"], 1.0),
+    }
+    assert counts["recall"]["evidence"]["at"]["1"] == 1.0
+    assert json.loads((tmp_path / "out" / "recall.json").read_text()) == counts["recall"]
+    assert all(list(ranking.scores) == sorted(ranking.scores, reverse=True) for ranking in rankings)
+
+
+def test_recall_counts_what_the_first_k_hold() -> None:
+    def a_ranking(passages: list[int], article: list[int] | None, evidence: list[list[int]] | None) -> Ranking:
+        return Ranking(question_id="q", passages=passages, scores=[], article=article, evidence=evidence)
+
+    rankings = [
+        a_ranking([5, 1, 2], [1, 2], [[2]]),
+        a_ranking([1, 7, 8], [1], [[1], [8]]),
+        a_ranking([], [3], None),
+        a_ranking([4], None, None),
+    ]
+    found = recall(rankings, 3)
+    assert found["article"] == {"questions": 3, "at": {"1": 1 / 3, "2": 2 / 3, "3": 2 / 3}}
+    assert found["evidence"] == {"questions": 2, "at": {"1": 0.0, "2": 0.0, "3": 1.0}}
+
+
+def test_a_passage_holds_evidence_that_it_shares_half_of() -> None:
+    text = "aaaa " * 10 + "The door was green. " + "bbbb " * 10
+    document = Document(id="d", title="", text=text)
+    shelf = Shelf.of([document], list(split([document], 40, SEPARATORS)))
+
+    def held(part: str) -> list[str] | None:
+        question = Question(
+            id="q", document_id="d", text="?", choices=["a"], answer=0, group="", evidence=[part] if part else []
+        )
+        evidence = shelf.gold(question).evidence
+        return [shelf.passages[number].text for number in evidence[0]] if evidence else None
+
+    found = held("The door was green.")
+    assert found and all("door" in passage or "green" in passage for passage in found)
+    assert held("The door was blue.") is None and held("") is None
+    assert held(text.strip()) == [passage.text for passage in shelf.passages], "each lies within such a long one"
+
+
+def test_equal_scores_are_cut_in_the_order_of_the_passages() -> None:
+    assert best(np.array([1, 3, 3, 3, 2], dtype=np.float32), 2) == [1, 2]
+    assert best(np.zeros(6, dtype=np.float32), 3) == [0, 1, 2]
+    assert best(np.array([1, 2], dtype=np.float32), 9) == [1, 0]
+
+
+def test_rankings_do_not_depend_on_what_else_is_asked(ranked: Ranked, tmp_path: Path) -> None:
+    _, whole = ranked()
+    _, again = ranked(out="again")
+    assert whole == again
+    questions = list(read_jsonl(tmp_path / "corpus" / "questions.jsonl", Question))
+    _, some = ranked(questions=questions[3:5], out="some")
+    assert some == whole[3:5]
+
+
+def test_a_question_without_a_known_word_finds_nothing_and_is_counted(ranked: Ranked) -> None:
+    question = Question(id="q", document_id="lighthouse", text="Xyzzy?", choices=["the", "of"], answer=0, group="all")
+    counts, (ranking,) = ranked(questions=[question])
+    assert ranking.passages == [] and counts["without_passages"] == 1
+    assert counts["recall"]["article"] == {"questions": 1, "at": dict.fromkeys(counts["recall"]["article"]["at"], 0.0)}
+    assert list(BM25Retriever(1.5, 0.75).rank(["the", ""], ["the", "lamp"], 3)) == [[], []]
+
+
+def test_passages_of_one_text_count_once_and_are_right_for_each_of_their_documents(tmp_path: Path) -> None:
+    from entigraph.progress import Silent
+    from entigraph.retrieval import stage
+
+    twins = [Document(id=each, title="Twin", text="The door of the lighthouse was green.") for each in ("a", "b")]
+    write_jsonl(tmp_path / "documents.jsonl", twins)
+    questions = [
+        Question(id=each, document_id=each, text="Which door was green?", choices=["x", "y"], answer=0, group="all",
+                 evidence=["The door of the lighthouse was green."])
+        for each in ("a", "b", "c")
+    ]  # fmt: skip
+    counts = stage.run(
+        tmp_path / "documents.jsonl", questions, tmp_path, settings=BM25(), vectors=tmp_path / "v", progress=Silent()
+    )
+    assert (counts["passages"], counts["duplicates"]) == (2, 1)
+    rankings = list(read_jsonl(tmp_path / "rankings.jsonl", Ranking))
+    assert [list(ranking.passages) for ranking in rankings] == [[0], [0], [0]]
+    assert [ranking.article for ranking in rankings] == [[0], [0], None], "c is no document of this corpus"
+    assert counts["recall"]["evidence"]["questions"] == 2 and counts["evidence_not_found"] == 1
+
+
+def test_documents_without_text_are_refused(tmp_path: Path) -> None:
+    from entigraph.progress import Silent
+    from entigraph.retrieval import stage
+
+    write_jsonl(tmp_path / "documents.jsonl", [Document(id="a", title="A", text=" ")])
+    with pytest.raises(DataError, match="no passage"):
+        stage.run(
+            tmp_path / "documents.jsonl", [], tmp_path, settings=BM25(), vectors=tmp_path / "v", progress=Silent()
+        )
+
+
+def test_dense_search_is_the_nearest_by_euclidean_distance(tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    table = {f"t{n}": rng.normal(size=8).astype(np.float32) * (1 + n % 3) for n in range(40)}
+
+    class Known:
+        identity, reported = "known", {}
+
+        def check_cost(self, texts):  # type: ignore[no-untyped-def]
+            pass
+
+        def embed(self, texts, queries):  # type: ignore[no-untyped-def]
+            yield {number: table[text] for number, text in enumerate(texts)}
+
+    texts, queries = [f"t{n}" for n in range(30)], [f"t{n}" for n in range(30, 40)]
+    retriever = DenseRetriever(Known(), Vectors(tmp_path / "v"))
+    for query, found in zip(queries, retriever.rank(texts, queries, 5), strict=True):
+        distances = {text: float(((table[query] - table[text]) ** 2).sum()) for text in texts}
+        assert [texts[place] for place, _ in found] == sorted(distances, key=distances.__getitem__)[:5]
+        assert [-score for _, score in found] == pytest.approx(sorted(distances.values())[:5], rel=1e-4)
+
+
+def test_an_endpoint_embeds_each_text_once_whatever_the_grid(ranked: Ranked, endpoint: Handle, tmp_path: Path) -> None:
+    counts, rankings = ranked(dense(endpoint))
+    assert counts["recall"]["evidence"]["at"]["4"] == 1.0 and counts["embedded"] > 30
+    stats = endpoint.stats()
+    assert stats["embedded_texts"] == counts["embedded"] == len({*texts_of(tmp_path / "out")}) + 8, (
+        "8 different queries"
+    )
+    assert stats["embeddings_requests"] < stats["embedded_texts"] / 3, "in batches"
+    again, same = ranked(dense(endpoint, depth=4), out="again")
+    assert again["embedded"] == 0 and endpoint.stats()["embedded_texts"] == stats["embedded_texts"]
+    assert [list(ranking.passages) for ranking in same] == [list(ranking.passages)[:4] for ranking in rankings]
+    ranked(dense(endpoint, model="another"), out="other")
+    assert endpoint.stats()["embedded_texts"] == 2 * stats["embedded_texts"], "another model's vectors are others"
+
+
+def texts_of(out: Path) -> list[str]:
+    return [passage.text for passage in read_jsonl(out / "passages.jsonl", Passage)]
+
+
+def test_an_endpoint_that_falters_is_asked_again_and_one_that_is_down_is_told(
+    ranked: Ranked, endpoint: Handle, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    endpoint.configure(retrieval_failing=2)
+    counts, _ = ranked(dense(endpoint, concurrency=1))
+    assert counts["recall"]["article"]["at"]["8"] == 1.0
+    monkeypatch.setenv("OPENAI_API_KEY", "sk-secret")
+    endpoint.configure(retrieval_failing=1_000_000)
+    with pytest.raises(LLMError, match="retriever.base_url: .* gave no answer") as told:
+        ranked(dense(endpoint, model="fresh", attempts=1))
+    assert "sk-secret" not in str(told.value)
+
+
+def test_what_was_embedded_before_an_end_is_kept(tmp_path: Path) -> None:
+    asked: list[str] = []
+
+    class Ending:
+        identity, reported, left = "ending", {}, 2
+
+        def check_cost(self, texts):  # type: ignore[no-untyped-def]
+            pass
+
+        def embed(self, texts, queries):  # type: ignore[no-untyped-def]
+            for number, text in enumerate(texts):
+                if not self.left:
+                    raise LLMError("down")
+                self.left -= 1
+                asked.append(text)
+                yield {number: np.full(2, number, dtype=np.float32)}
+
+    texts = ["one", "two", "three"]
+    with pytest.raises(LLMError, match="down"):
+        list(DenseRetriever(Ending(), Vectors(tmp_path / "v")).rank(texts, ["query"], 1))
+    patient = Ending()
+    patient.left = 9
+    list(DenseRetriever(patient, Vectors(tmp_path / "v")).rank(texts, ["query"], 1))
+    assert asked == ["one", "two", "three", "query"]
+
+
+def test_a_reranker_orders_what_was_found_and_is_asked_once(ranked: Ranked, endpoint: Handle) -> None:
+    settings = {"reranker": "words", "reranker_url": endpoint.base_url, "depth": 6}
+    counts, rankings = ranked(dense(endpoint, **settings))
+    assert counts["reranked"] == 8 and endpoint.stats()["rerank_requests"] == 8, "two questions ask the same"
+    assert all(list(ranking.scores) == sorted(ranking.scores, reverse=True) for ranking in rankings)
+    assert counts["recall"]["evidence"]["at"]["1"] == 1.0
+    again, same = ranked(dense(endpoint, **settings), out="again")
+    assert again["reranked"] == 0 and endpoint.stats()["rerank_requests"] == 8 and same == rankings
+    mixed, _ = ranked(BM25(characters=256, **settings), out="words")  # type: ignore[arg-type]
+    assert mixed["reranked"] == 8, "any retriever may be reranked"
+
+
+def test_what_would_cost_too_much_is_not_sent(ranked: Ranked, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("OPENAI_API_KEY", "sk-none")
+    costly = Dense(model="m", base_url="https://nowhere.example/v1", price=1_000.0, max_cost_usd=1.0, characters=256)
+    with pytest.raises(LLMError, match=r"would cost about \$[\d.]+, the limit is \$1.00"):
+        ranked(costly)
+    with pytest.raises(ConfigError, match="retriever.price"):
+        Dense(model="m", base_url="https://nowhere.example/v1")
+    monkeypatch.delenv("OPENAI_API_KEY")
+    with pytest.raises(LLMError, match="no OPENAI_API_KEY"):
+        costly.check()
+
+
+@pytest.mark.parametrize(
+    ("options", "told"),
+    [
+        ({"characters": 0}, "retriever.characters"),
+        ({"depth": 0}, "retriever.depth"),
+        ({"reranker_url": "http://localhost:1/v1"}, "retriever.reranker: nothing given"),
+    ],
+)
+def test_settings_of_no_meaning_are_refused(options: dict[str, object], told: str) -> None:
+    with pytest.raises(ConfigError, match=told):
+        BM25(**options)  # type: ignore[arg-type]
+    with pytest.raises(ConfigError, match="retriever.model: nothing given"):
+        Dense()
+
+
+def test_vectors_of_the_mock_are_near_where_words_are_shared() -> None:
+    one, two, three = (np.array(bag_of_words(text)) for text in ("the green door", "a green door", "volcano ash"))
+    assert one @ two > one @ three
