@@ -280,7 +280,7 @@ class Run:
         decides = {
             "retriever": self.options("retriever", self.retriever),
             "models": [identify(model, self.root) for model in self.retriever.models],
-            "asked": {"split": task.split, "limit": task.limit, "titles": task.documents_asked},
+            "asked": task.asked,
         }
         inputs = {"corpus": self.documents_of(task)}
         if self.questions_of(task) != self.documents_of(task):

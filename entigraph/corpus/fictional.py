@@ -14,8 +14,10 @@ from entigraph.fictional.reading import Reading, comprehend, evidence
 from entigraph.fictional.world import NamePool, World, worlds
 from entigraph.fictional.writing import paraphrase, relate, source_document
 from entigraph.records import Document, Question
+from entigraph.retrieval.passages import split
 
 ITEMS_A_TEXT = 3
+SENTENCES = (". ", " ", "")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -55,6 +57,9 @@ class FictionalBackground:
 
     A base that has read EntiGraph's style more than others learns more from EntiGraph's texts later; the counts here
     are balanced for that reason. `held_out` is the share of questions that no text answers.
+
+    `reading_worlds` more worlds teach it to answer from passages that stand before a question, `reading_items` of them
+    each: up to `reading_passages`, cut at `reading_characters`, the one that answers among them.
     """
 
     name: str = "fictional_background"
@@ -65,6 +70,10 @@ class FictionalBackground:
     triples: int = 10
     question_copies: int = 2
     held_out: float = 0.2
+    reading_worlds: int = 0
+    reading_items: int = 20
+    reading_characters: int = 256
+    reading_passages: int = 2
     seed: int = 0
     fictional: ClassVar[bool] = True
     questions_known: ClassVar[bool] = True
@@ -72,6 +81,10 @@ class FictionalBackground:
     def __post_init__(self) -> None:
         if self.worlds < 1:
             raise ConfigError(f"corpus.worlds: {self.worlds} found, at least 1 expected")
+        if min(self.reading_worlds, self.reading_items, self.reading_passages - 1, self.reading_characters - 1) < 0:
+            raise ConfigError(
+                "corpus: reading_worlds and reading_items must be 0 or more, the other reading_* 1 or more"
+            )
         if not 0 < self.held_out < 1:
             raise ConfigError(f"corpus.held_out: {self.held_out} found, a share between 0 and 1 expected")
 
@@ -80,7 +93,9 @@ class FictionalBackground:
 
     def read(self) -> Content:
         documents, asked = [], []
-        for index, world in enumerate(worlds(self.worlds, NamePool.background, self.seed)):
+        known = list(worlds(self.worlds + self.reading_worlds, NamePool.background, self.seed))
+        documents += self.reading(known[self.worlds :])
+        for index, world in enumerate(known[: self.worlds]):
             rng = random.Random(f"background/{self.seed}/{index}")
             items = list(questions(world, rng))
             rng.shuffle(items)
@@ -97,6 +112,19 @@ class FictionalBackground:
             ]
         return Content(documents, asked)
 
+    def reading(self, known: Sequence[World]) -> list[Document]:
+        """Questions with the passages that they are answered from, as an open-book evaluation puts them."""
+        found = []
+        for index, world in enumerate(known):
+            rng = random.Random(f"reading/{self.seed}/{index}")
+            source = Document(id=f"reading-{index:03}", title=f"Chronicle {index}", text=source_document(world, rng))
+            texts = list(reading_items(source, world, rng, self.reading_characters, self.reading_passages))
+            found += [
+                Document(id=f"{source.id}-{number:03}", title=f"{source.title} {number}", text=text)
+                for number, text in enumerate(rng.sample(texts, min(self.reading_items, len(texts))))
+            ]
+        return found
+
     def prose(self, world: World, rng: random.Random) -> Iterator[str]:
         source = source_document(world, rng)
         reading = comprehend(source)
@@ -107,6 +135,19 @@ class FictionalBackground:
         pairs = list(combinations(world.entities, 2))
         yield from (related(reading, pair, rng) for pair in rng.sample(pairs, min(self.pairs, len(pairs))))
         yield from (related(reading, rng.sample(world.entities, 3), rng) for _ in range(self.triples))
+
+
+def reading_items(source: Document, world: World, rng: random.Random, characters: int, most: int) -> Iterator[str]:
+    """One for each question that a single passage answers, which stands among others of its document."""
+    passages = list(split([source], characters, SENTENCES))
+    for item in questions(world, rng):
+        parts = evidence(source.text, item.facts)
+        right = [passage for passage in passages if all(part in passage.text for part in parts)]
+        if right:
+            others = [passage for passage in passages if passage is not right[0]]
+            shown = [right[0], *rng.sample(others, min(rng.randrange(most), len(others)))]
+            rng.shuffle(shown)
+            yield "".join(f"{passage.text}\n\n" for passage in shown) + answered(item)
 
 
 def related(reading: Reading, entities: Sequence[str], rng: random.Random) -> str:

@@ -1,8 +1,9 @@
 """Which questions a multiple-choice task asks: of a corpus, a split of it, some of its titles, or a few drawn ones."""
 
 import random
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from enum import StrEnum
+from typing import Any
 
 from entigraph.errors import ConfigError, DataError
 from entigraph.evaluation.base import Source
@@ -23,11 +24,14 @@ class Titles(StrEnum):
 
 @dataclass(frozen=True, kw_only=True)
 class Asked:
-    """`corpus` names whose questions: null for the run's own. `limit` draws that many, the same for every model."""
+    """`corpus` names whose questions: null for the run's own. `limit` draws that many, the same for every model.
+    `evidence_parts` leaves those whose evidence is known and has at most so many parts.
+    """
 
     corpus: str | None = None
     split: str | None = None
     limit: int | None = None
+    evidence_parts: int | None = None
 
     def __post_init__(self) -> None:
         if self.limit is not None and self.limit < 1:
@@ -38,6 +42,12 @@ class Asked:
         return {}
 
     @property
+    def asked(self) -> dict[str, Any]:
+        """What decides which of its corpus's questions are asked."""
+        own = {found.name: getattr(self, found.name) for found in fields(Asked) if found.name != "corpus"}
+        return {**own, "titles": str(self.documents_asked)}
+
+    @property
     def documents_asked(self) -> Titles:
         return Titles.all
 
@@ -46,6 +56,8 @@ class Asked:
         found = list(read_jsonl(source.questions, Question))
         if self.split is not None:
             found = [question for question in found if question.split == self.split]
+        if self.evidence_parts is not None:
+            found = [question for question in found if 1 <= len(question.evidence) <= self.evidence_parts]
         found = of_titles(found, source, self.documents_asked)
         if self.limit is not None and self.limit < len(found):
             found = random.Random(f"limit/{self.limit}").sample(found, self.limit)
