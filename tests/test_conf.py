@@ -20,6 +20,8 @@ NEEDED = {
     "baselines=pretrained": ["baselines.pretrained.path=somewhere"],
     "data=packed_with_replay": ["data.replay=somewhere"],
     "model=pretrained": ["model.path=somewhere"],
+    "retriever=dense": ["retriever.model=somewhere"],
+    "retriever=dense_rerank": ["retriever.model=somewhere", "retriever.reranker=somewhere"],
     "tokenizer=pretrained": ["tokenizer.path=somewhere"],
     "tokenizer=chat": ["tokenizer.path=somewhere"],
 }
@@ -47,4 +49,5 @@ def test_every_experiment_plans(experiment: str, configured: Callable[..., Run],
 
 def test_only_laptop_scale_experiments_start_by_their_name_alone(composed: Callable[..., DictConfig]) -> None:
     starting = {name for name in EXPERIMENTS if composed(f"experiments={name}").stage == "pipeline"}
-    assert starting == {"smoke", "base/smoke", "base/fictional", "scaling/fictional"}
+    bases = {"base/smoke", "base/fictional", "base/fictional_reader"}
+    assert starting == {"smoke", *bases, "scaling/fictional", "open_book/fictional"}

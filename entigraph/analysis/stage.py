@@ -66,12 +66,27 @@ def draw(study: Path, root: Path, settings: ScalingCurve, tracker: Tracker) -> N
     if not forecast_figure(curve, study):  # those of runs that are there no more
         for name in FORECAST:
             (study / name).unlink(missing_ok=True)
+    recall = draw_recall(study, runs, curve)
     write_report(study, root, curve, runs, settings)
     track(tracker, curve, study)
-    drawn = [name for name in OUTPUTS if (study / name).exists()]
+    drawn = [*(name for name in OUTPUTS if (study / name).exists()), *recall]
     files = {name: {"bytes": (study / name).stat().st_size, "sha256": checksum(study / name)} for name in drawn}
     manifest = {"stage": "analysis", "key": key_of(study, root, settings), "decides": asdict(settings), "inputs": {}}
     write_json(study / MANIFEST, {**manifest, "counts": {"runs": len(runs)}, "versions": versions(), "files": files})
+
+
+def draw_recall(study: Path, runs: Sequence[FinishedRun], curve: dict[str, Any]) -> Sequence[str]:
+    """recall.json and its figure, where the study asked with an open book; the names of the files."""
+    from entigraph.analysis import open_book
+
+    found = open_book.by_recall(runs)
+    for name in open_book.FILES:
+        (study / name).unlink(missing_ok=True)
+    if found is None:
+        return ()
+    write_json(study / "recall.json", found)
+    open_book.recall_figure(found, study, study.name.rsplit("-", 1)[0], curve["label"])
+    return open_book.FILES
 
 
 def settings_of(study: Path) -> dict[str, Any]:
@@ -149,6 +164,7 @@ def summary(study: Path) -> str:
     lines += [line for one in curve["forecasts"] for line in foretold(one)]
     if curve["base"]:
         lines += [f"base, {name}: {accuracy:.3f}" for name, accuracy in curve["base"]["tasks"].items()]
+    lines += recall_summary(study)
     lines += [f"note: {note}" for note in curve["notes"]]
     lines += ["", *(f"{name:12}{study / name}" for name in ("report.html", "curve.png", "curve.json"))]
     return "\n".join(lines)
@@ -169,6 +185,15 @@ def foretold(one: dict[str, Any]) -> list[str]:
         told = ", ".join(f"{target['accuracy']:g} at {target['tokens']:,} tokens" for target in reached)
         lines.append(f"forecast, {one['augmenter']} ({one['chosen']}): {told}")
     return lines
+
+
+def recall_summary(study: Path) -> list[str]:
+    from entigraph.analysis.open_book import FILES, told
+
+    file = study / FILES[0]
+    if not file.exists():
+        return []
+    return [*told(json.loads(file.read_text(encoding="utf-8"))), f"{'recall.png':12}{study / FILES[1]}", ""]
 
 
 def told(fit: dict[str, Any]) -> str:

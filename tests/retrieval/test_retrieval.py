@@ -143,7 +143,7 @@ def test_dense_search_is_the_nearest_by_euclidean_distance(tmp_path: Path) -> No
         assert [-score for _, score in found] == pytest.approx(sorted(distances.values())[:5], rel=1e-4)
 
 
-def test_an_endpoint_embeds_each_text_once_whatever_the_grid(ranked: Ranked, endpoint: Handle, tmp_path: Path) -> None:
+def test_an_endpoint_embeds_each_text_once_whatever_the_depth(ranked: Ranked, endpoint: Handle, tmp_path: Path) -> None:
     counts, rankings = ranked(dense(endpoint))
     assert counts["recall"]["evidence"]["at"]["4"] == 1.0 and counts["embedded"] > 30
     stats = endpoint.stats()

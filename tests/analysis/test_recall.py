@@ -1,0 +1,84 @@
+"""Accuracy against recall: what is drawn of known scores, and a whole study by the command."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from entigraph.analysis.collect import FinishedRun
+from entigraph.analysis.open_book import by_recall, recall_figure, told
+from entigraph.artefact import write_json
+from tests.conftest import TINY, Command
+
+
+def scores(closed: float, *opened: tuple[float, float]) -> dict[str, Any]:
+    """Of a closed-book task, and of open-book tasks with their recall and accuracy."""
+
+    def score(accuracy: float) -> dict[str, Any]:
+        return {"accuracy": accuracy, "stderr": 0.02, "questions": 100, "chance": 0.25, "overflowed": 0, "groups": {}}
+
+    found = {"closed_book": score(closed)}
+    for number, (recall, accuracy) in enumerate(opened):
+        shares = {"evidence": {"recall": recall}, "article": {"recall": 1.0}, "nothing_retrieved": 0}
+        found[f"open_{number}"] = {**score(accuracy), "retrieval": shares}
+    return found
+
+
+def a_run(root: Path, augmenter: str, budget: int, seed: int, own: dict[str, Any], base: dict[str, Any]) -> FinishedRun:
+    member = {"augmenter": augmenter, "budget": budget, "seed": seed}
+    for part, found in (("evaluation", own), ("baseline", base)):
+        folder = root / part / f"{augmenter}-{budget}-{seed}"
+        folder.mkdir(parents=True)
+        write_json(folder / "manifest.json", {"counts": {}})
+        write_json(folder / "scores.json", found)
+        member[part] = str(folder.relative_to(root))
+    return FinishedRun(root, member)
+
+
+def test_the_largest_budget_is_drawn_by_recall_with_means_over_seeds(tmp_path: Path) -> None:
+    base = scores(0.25, (0.8, 0.7), (0.4, 0.5))
+    runs = [
+        a_run(tmp_path, "entigraph", 100, 0, scores(0.4, (0.8, 0.1), (0.4, 0.1)), base),
+        a_run(tmp_path, "entigraph", 200, 0, scores(0.6, (0.8, 0.9), (0.4, 0.7)), base),
+        a_run(tmp_path, "entigraph", 200, 1, scores(0.8, (0.6, 0.7), (0.2, 0.5)), base),
+    ]
+    found = by_recall(runs)
+    assert found is not None and found["recall_of"] == "evidence"
+    base_line, own = found["models"]
+    assert base_line["name"] == "base" and base_line["closed"]["accuracy"] == 0.25
+    assert [(point["recall"], point["accuracy"]) for point in base_line["open"]] == [(0.4, 0.5), (0.8, 0.7)]
+    assert own["closed"]["accuracy"] == pytest.approx(0.7) and own["closed"]["seeds"] == 2
+    assert [(point["recall"], point["accuracy"]) for point in own["open"]] == [
+        (pytest.approx(0.3), pytest.approx(0.6)),
+        (pytest.approx(0.7), pytest.approx(0.8)),
+    ]
+    recall_figure(found, tmp_path, "a study", "")
+    drawn = (tmp_path / "recall.svg").read_text()
+    assert "EntiGraph, closed book" in drawn and "Base model, open book" in drawn and "evidence" in drawn
+    assert (tmp_path / "recall.png").stat().st_size > 10_000
+    assert "0.250" in told(found)[2] and "0.700" in told(found)[3]
+
+
+def test_a_study_without_an_open_book_draws_none(tmp_path: Path) -> None:
+    assert by_recall([a_run(tmp_path, "raw", 1, 0, scores(0.5), scores(0.2))]) is None
+
+
+def test_a_study_is_asked_with_open_and_closed_book_by_the_command(command: Command, tmp_path: Path) -> None:
+    options = [
+        *TINY,
+        "evaluation=[closed_book,open_book_recalls]",
+        "evaluation.open_book_drop_0.limit=8",
+        "evaluation.open_book_drop_0.k=1",
+        "retriever.characters=256",
+    ]
+    done = command(*options, "stage=pipeline")
+    assert done.returncode == 0, done.stderr
+    assert "recall@8:" in done.stdout and "open_book_drop_100: accuracy" in done.stdout
+    drawn = command(*options, "stage=analysis")
+    assert drawn.returncode == 0 and "accuracy at recall" in drawn.stdout, drawn.stderr
+    (study,) = (tmp_path / "outputs" / "studies").iterdir()
+    (own,) = json.loads((study / "recall.json").read_text())["models"]
+    recalls = [point["recall"] for point in own["open"]]
+    assert recalls == sorted(recalls) and recalls[0] == 0.0 and len(recalls) == 5
+    assert {"recall.png", "recall.svg"} <= {*json.loads((study / "manifest.json").read_text())["files"]}
