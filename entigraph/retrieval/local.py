@@ -43,7 +43,7 @@ class LocalReranker:
 
     def scores(self, query: str, texts: Sequence[str]) -> Vector:
         whole = [f"{query} {text}" for text in texts]
-        self.reported["cut_by_reranker"] += longer(self.model.tokenizer, whole, self.model.max_length)
+        self.reported["cut_by_reranker"] += longer(self.model.tokenizer, whole, self.model.max_seq_length)
         pairs = [(query, text) for text in texts]
         found = np.asarray(self.model.predict(pairs, batch_size=self.batch_size, show_progress_bar=False))
         if found.ndim != 1:
