@@ -5,14 +5,11 @@ from pathlib import Path
 from statistics import mean
 from typing import Any
 
-import matplotlib
-
-matplotlib.use("Agg")
 import matplotlib.pyplot as plt
 from matplotlib.ticker import PercentFormatter
 
 from entigraph.analysis.collect import FinishedRun, augmenters, error_of
-from entigraph.analysis.figure import BASE, BASE_LABEL, CHANCE, CHANCE_LABEL, LABELS, style
+from entigraph.analysis.style import BLACK, GREY, LABELS, prepare, save, share_axis, style
 
 Scores = Mapping[str, Any]
 FILES = ("recall.json", "recall.png", "recall.svg")
@@ -74,13 +71,12 @@ def shown(scores: Sequence[Scores], task: str, known: str) -> dict[str, Any]:
 
 def recall_figure(found: Mapping[str, Any], out: Path, title: str, label: str) -> None:
     """A line with points for the open book, a dashed one of the same colour for the closed; PNG and SVG."""
-    plt.rcParams.update({"font.size": 9, "axes.spines.top": False, "axes.spines.right": False, "svg.fonttype": "none"})
-    plt.rcParams["svg.hashsalt"] = "entigraph"
+    prepare()
     figure, axes = plt.subplots(figsize=(6.2, 4.4), layout="constrained")
     for number, model in enumerate(found["models"]):
-        color, marker = (BASE, "D") if model["name"] == "base" else style(model["name"], number)
+        color, marker = (BLACK, "D") if model["name"] == "base" else style(model["name"], number)
         points = [point for point in model["open"] if point["recall"] is not None]
-        name = BASE_LABEL if model["name"] == "base" else LABELS.get(model["name"], model["name"])
+        name = "Base model" if model["name"] == "base" else LABELS.get(model["name"], model["name"])
         axes.errorbar(
             [point["recall"] for point in points],
             [point["accuracy"] for point in points],
@@ -96,22 +92,18 @@ def recall_figure(found: Mapping[str, Any], out: Path, title: str, label: str) -
             axes.axhline(
                 model["closed"]["accuracy"], color=color, linestyle="--", linewidth=1, label=f"{name}, closed book"
             )
-    axes.axhline(found["chance"], color=CHANCE, linestyle=":", linewidth=1, label=CHANCE_LABEL, zorder=1)
+    axes.axhline(found["chance"], color=GREY, linestyle=":", linewidth=1, label="Chance", zorder=1)
     axes.set_xlabel(f"recall: {WORDS[found['recall_of']]}")
     axes.set_ylabel("accuracy")
     axes.set_xlim(-0.02, 1.02)
     axes.set_ylim(0, 1)
-    for axis in (axes.xaxis, axes.yaxis):
-        axis.set_major_formatter(PercentFormatter(1, decimals=0))
-    axes.grid(axis="y", color="#dddddd", linewidth=0.6)
-    axes.set_axisbelow(True)
+    axes.xaxis.set_major_formatter(PercentFormatter(1, decimals=0))
+    share_axis(axes)
     axes.legend(frameon=False, fontsize=8)
     axes.set_title(title, fontsize=10)
     if label:
-        figure.supxlabel(label, fontsize=8, color=CHANCE)
-    for name in FILES[1:]:
-        figure.savefig(out / name, dpi=160, metadata={"Date": None} if name.endswith(".svg") else None)
-    plt.close(figure)
+        figure.supxlabel(label, fontsize=8, color=GREY)
+    save(figure, out, "recall")
 
 
 def told(found: Mapping[str, Any]) -> list[str]:

@@ -36,6 +36,8 @@ class Asked:
     def __post_init__(self) -> None:
         if self.limit is not None and self.limit < 1:
             raise ConfigError(f"evaluation limit: {self.limit} found, at least 1 or null expected")
+        if self.evidence_parts is not None and self.evidence_parts < 1:
+            raise ConfigError(f"evaluation evidence_parts: {self.evidence_parts} found, at least 1 or null expected")
 
     @property
     def decides(self) -> dict[str, str]:
@@ -66,7 +68,8 @@ class Asked:
                 raise DataError(f"{source.questions}: {question.id} has no choice number {question.answer}")
         if not found:
             raise DataError(
-                f"{source.questions} holds no questions{f' of the split {self.split!r}' if self.split else ''}; "
+                f"{source.questions} holds no questions{f' of the split {self.split!r}' if self.split else ''}"
+                f"{f' with evidence of at most {self.evidence_parts} parts' if self.evidence_parts else ''}; "
                 "without questions there is no accuracy: give some (corpus.questions), have some written "
                 "(questions=generated), or leave the task out (evaluation=none)"
             )

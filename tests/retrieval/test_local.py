@@ -67,7 +67,7 @@ def test_a_model_on_this_machine_embeds_each_text_once(ranked: Ranked, models: t
 def test_a_cross_encoder_scores_pairs_once(ranked: Ranked, models: tuple[Path, Path]) -> None:
     settings = BM25(characters=256, depth=5, reranker=str(models[1]))
     counts, rankings = ranked(settings)
-    assert counts["reranked"] == 8 and counts["cut_by_reranker"] > 0
+    assert counts["reranked"] == 8 and counts["cut_by_reranker"] > 0, counts
     assert all(list(ranking.scores) == sorted(ranking.scores, reverse=True) for ranking in rankings)
     _, before = ranked(BM25(characters=256, depth=5), out="before")
     for own, first in zip(rankings, before, strict=True):
