@@ -17,7 +17,6 @@ from entigraph.records import Document, Question
 from entigraph.retrieval.passages import split
 
 ITEMS_A_TEXT = 3
-ITEMS_A_READING = 4
 SENTENCES = (". ", " ", "")
 
 
@@ -59,8 +58,8 @@ class FictionalBackground:
     A base that has read EntiGraph's style more than others learns more from EntiGraph's texts later; the counts here
     are balanced for that reason. `held_out` is the share of questions that no text answers.
 
-    `reading_worlds` more worlds teach it to answer from passages that stand before a question, by `reading_texts` each:
-    up to `reading_passages` of them, cut at `reading_characters`, and some questions that they answer.
+    `reading_worlds` more worlds teach it to answer from passages that stand before a question, `reading_items` of them
+    each: up to `reading_passages`, cut at `reading_characters`, the one that answers among them.
     """
 
     name: str = "fictional_background"
@@ -72,7 +71,7 @@ class FictionalBackground:
     question_copies: int = 2
     held_out: float = 0.2
     reading_worlds: int = 0
-    reading_texts: int = 12
+    reading_items: int = 20
     reading_characters: int = 256
     reading_passages: int = 2
     seed: int = 0
@@ -82,9 +81,9 @@ class FictionalBackground:
     def __post_init__(self) -> None:
         if self.worlds < 1:
             raise ConfigError(f"corpus.worlds: {self.worlds} found, at least 1 expected")
-        if min(self.reading_worlds, self.reading_texts, self.reading_passages - 1, self.reading_characters - 1) < 0:
+        if min(self.reading_worlds, self.reading_items, self.reading_passages - 1, self.reading_characters - 1) < 0:
             raise ConfigError(
-                "corpus: reading_worlds and reading_texts must be 0 or more, the other reading_* 1 or more"
+                "corpus: reading_worlds and reading_items must be 0 or more, the other reading_* 1 or more"
             )
         if not 0 < self.held_out < 1:
             raise ConfigError(f"corpus.held_out: {self.held_out} found, a share between 0 and 1 expected")
@@ -119,12 +118,10 @@ class FictionalBackground:
         for index, world in enumerate(known):
             rng = random.Random(f"reading/{self.seed}/{index}")
             source = Document(id=f"reading-{index:03}", title=f"Chronicle {index}", text=source_document(world, rng))
-            texts = reading_texts(
-                source, world, rng, self.reading_texts, self.reading_characters, self.reading_passages
-            )
+            texts = list(reading_items(source, world, rng, self.reading_characters, self.reading_passages))
             found += [
                 Document(id=f"{source.id}-{number:03}", title=f"{source.title} {number}", text=text)
-                for number, text in enumerate(texts)
+                for number, text in enumerate(rng.sample(texts, min(self.reading_items, len(texts))))
             ]
         return found
 
@@ -140,18 +137,17 @@ class FictionalBackground:
         yield from (related(reading, rng.sample(world.entities, 3), rng) for _ in range(self.triples))
 
 
-def reading_texts(
-    source: Document, world: World, rng: random.Random, count: int, characters: int, most: int
-) -> Iterator[str]:
-    """Some passages of a document, and behind them questions that one of these answers."""
+def reading_items(source: Document, world: World, rng: random.Random, characters: int, most: int) -> Iterator[str]:
+    """One for each question that a single passage answers, which stands among others of its document."""
     passages = list(split([source], characters, SENTENCES))
-    asked = [(item, evidence(source.text, item.facts)) for item in questions(world, rng)]
-    for _ in range(count):
-        shown = rng.sample(passages, min(rng.randint(1, most), len(passages)))
-        known = [item for item, parts in asked if any(all(part in passage.text for part in parts) for passage in shown)]
-        if known:
-            answers = map(answered, rng.sample(known, min(ITEMS_A_READING, len(known))))
-            yield "".join(f"{passage.text}\n\n" for passage in shown) + " ".join(answers)
+    for item in questions(world, rng):
+        parts = evidence(source.text, item.facts)
+        right = [passage for passage in passages if all(part in passage.text for part in parts)]
+        if right:
+            others = [passage for passage in passages if passage is not right[0]]
+            shown = [right[0], *rng.sample(others, min(rng.randrange(most), len(others)))]
+            rng.shuffle(shown)
+            yield "".join(f"{passage.text}\n\n" for passage in shown) + answered(item)
 
 
 def related(reading: Reading, entities: Sequence[str], rng: random.Random) -> str:

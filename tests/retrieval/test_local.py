@@ -65,11 +65,11 @@ def test_a_model_on_this_machine_embeds_each_text_once(ranked: Ranked, models: t
 
 
 def test_a_cross_encoder_scores_pairs_once(ranked: Ranked, models: tuple[Path, Path]) -> None:
-    settings = BM25(characters=256, depth=5, reranker=str(models[1]))
+    settings = BM25(depth=5, reranker=str(models[1]))
     counts, rankings = ranked(settings)
     assert counts["reranked"] == 8 and counts["cut_by_reranker"] > 0, counts
     assert all(list(ranking.scores) == sorted(ranking.scores, reverse=True) for ranking in rankings)
-    _, before = ranked(BM25(characters=256, depth=5), out="before")
+    _, before = ranked(BM25(depth=5), out="before")
     for own, first in zip(rankings, before, strict=True):
         assert sorted(own.passages) == sorted(first.passages), "the same passages"
     assert [own.passages for own in rankings] != [first.passages for first in before], "in another order"

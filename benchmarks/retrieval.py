@@ -1,0 +1,79 @@
+"""Seconds of one CPU that ranking takes at QuALITY's size.
+
+265 documents of 5,000 words, 4,609 questions, 128 passages for each.
+
+python benchmarks/retrieval.py [--characters 1024] [--width 1024]
+
+By words (bm25s), and exactly by embedding, of random vectors of the given width: NumPy's search alone, no model.
+"""
+
+import argparse
+import random
+import tempfile
+import time
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from entigraph.records import Document
+from entigraph.retrieval.base import Ranked, Retriever, Vector
+from entigraph.retrieval.bm25 import BM25Retriever
+from entigraph.retrieval.dense import DenseRetriever
+from entigraph.retrieval.passages import split
+from entigraph.retrieval.settings import SEPARATORS
+from entigraph.retrieval.vectors import Vectors
+
+DOCUMENTS, WORDS, QUESTIONS, DEPTH, VOCABULARY = 265, 5_000, 4_609, 128, 40_000
+
+
+class Random:
+    """An embedder that costs nothing."""
+
+    identity = "random"
+
+    def __init__(self, width: int) -> None:
+        self.width = width
+        self.reported: dict[str, Any] = {}
+
+    def check_cost(self, texts: Sequence[str]) -> None:
+        pass
+
+    def embed(self, texts: Sequence[str], queries: bool) -> Iterator[dict[int, Vector]]:
+        rng = np.random.default_rng(queries)
+        yield dict(enumerate(rng.standard_normal((len(texts), self.width), dtype=np.float32)))
+
+
+def main() -> None:
+    arguments = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    arguments.add_argument("--characters", type=int, default=1024)
+    arguments.add_argument("--width", type=int, default=1024)
+    options = arguments.parse_args()
+    rng = random.Random(0)
+    words = ["".join(rng.choices("abcdefghijklmnopqrstuvwxyz", k=rng.randint(3, 9))) for _ in range(VOCABULARY)]
+    weights = [1 / (rank + 1) for rank in range(VOCABULARY)]  # as words of a language are distributed
+    documents = [
+        Document(id=f"d{number}", title=f"Title {number}", text=" ".join(rng.choices(words, weights, k=WORDS)))
+        for number in range(DOCUMENTS)
+    ]
+    questions = [" ".join(rng.choices(words, weights, k=60)) for _ in range(QUESTIONS)]
+    started = time.process_time()
+    texts = [passage.text for passage in split(documents, options.characters, SEPARATORS)]
+    print(f"splitting    {time.process_time() - started:6.2f} s   {len(texts):,} passages")
+    print(f"by words     {timed(BM25Retriever(1.5, 0.75), texts, questions)}")
+    with tempfile.TemporaryDirectory() as folder:
+        dense = DenseRetriever(Random(options.width), Vectors(Path(folder) / "vectors.sqlite"))
+        list(dense.rank(texts, questions, DEPTH))  # now they are kept
+        print(f"by embedding {timed(dense, texts, questions)}, {options.width} wide, vectors read from their file")
+
+
+def timed(retriever: Retriever, texts: Sequence[str], questions: Sequence[str]) -> str:
+    started = time.process_time()
+    found: list[Ranked] = list(retriever.rank(texts, questions, DEPTH))
+    took = time.process_time() - started
+    return f"{took:6.2f} s   {len(found) / took:,.0f} questions a second, index included"
+
+
+if __name__ == "__main__":
+    main()
