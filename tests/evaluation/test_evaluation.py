@@ -60,7 +60,7 @@ def test_the_choice_by_sum_and_by_length() -> None:
 
 
 def test_a_thought_is_generated_and_stands_in_the_prompt(engine: TransformersEngine) -> None:
-    prompts, thoughts = ClosedBook().prompts([a_question(0), a_question(1, thought=True)], engine)
+    prompts, thoughts = ClosedBook().prompts([a_question(0), a_question(1, thought=True)], ["", ""], engine)
     assert prompts[0] == "Question: Where is the document? Answer:" and thoughts[0] == ""
     opening = "Question: Where is the document? Thought:"
     ((_, (generated,)),) = engine.sample([Prompt("a", opening)], Sampling(max_tokens=8, stop=(".",)))
