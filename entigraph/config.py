@@ -198,6 +198,12 @@ def validate(config: DictConfig) -> None:
     refuse(problems)
 
 
+def known_keys(group: str | None = None) -> list[str]:
+    """Those of the root, or of a part of it whose keys are fixed; empty for any other."""
+    kind = {"paths": Paths, "synthesis": Synthesis, "tokens": Tokens}.get(group) if group else Root
+    return [found.name for found in dataclasses.fields(kind)] if kind else []
+
+
 def unknown_keys(node: DictConfig, kind: type, prefix: str) -> list[str]:
     """A key that was added with + is no option: nobody would read it."""
     known = [found.name for found in dataclasses.fields(kind)]
