@@ -42,6 +42,7 @@ test-all: $(READY) ## all tests
 
 bench: $(READY) ## how long the stages take, in tokens a second
 	$(BIN)/python benchmarks/stages.py
+	$(BIN)/python benchmarks/train.py
 
 clean: ## remove what was built here, .venv and outputs/ excepted
 	rm -rf build dist .mypy_cache .ruff_cache .pytest_cache .import_linter_cache
