@@ -46,6 +46,7 @@ bench: $(READY) ## how long the stages take, in tokens a second, and the theory;
 	$(BIN)/python benchmarks/data_path.py
 	$(BIN)/python benchmarks/theory.py
 	$(BIN)/python benchmarks/bands.py
+	$(BIN)/python benchmarks/train.py
 
 bench-price: $(READY) ## what a million synthetic tokens cost, by the way of asking
 	$(BIN)/python benchmarks/price.py

@@ -2,8 +2,8 @@
 
 python benchmarks/train.py [speed] [loss] [data]        all three where none is named; --json FILE keeps the results
 
-speed   a tiny Llama on one CPU thread, in CPU time: our stage, a bare PyTorch loop, and the Hugging Face Trainer as the
-        paper's authors set it up (bf16, micro-batch 1, a log line every step); the same tokens, start-up apart
+speed   a tiny Llama on one CPU thread, in CPU time: our stage, a bare PyTorch loop, and the Hugging Face Trainer as
+        the paper's authors set it up (bf16, micro-batch 1, a log line every step); same tokens, start-up apart
 loss    peak memory of head and loss over 2,048 tokens of a 128k vocabulary, beyond the head's weight and gradient
 data    shards to batches, and the plan of the paper's headline run
 """
