@@ -113,6 +113,7 @@ class Worker:
         self.began, self.reason = time.monotonic(), ""
         self.log_from = engine.log.stat().st_size if engine.log.exists() else 0
         options = engine.options
+        options.check()
         engine.say(f"  vLLM starts with {options.model}; its log is {engine.log}")
         with engine.log.open("ab") as log:
             self.process = subprocess.Popen(
@@ -141,22 +142,27 @@ class Worker:
             stream.flush()
 
     def read(self) -> None:
-        for line in self.stream(self.process.stdout):
-            told = json.loads(line)
-            if "number" in told:
-                self.engine.receive(told)
-            elif "fatal" in told:
-                self.reason = told["fatal"]
-            else:
-                self.engine.say(f"  vLLM {told['ready']} is ready after {time.monotonic() - self.began:.0f} s")
-        self.engine.fail(self.reason or self.cause() or "its processes ended")
+        try:
+            with self.stream(self.process.stdout) as answers:
+                for line in answers:
+                    self.hear(json.loads(line))
+        finally:
+            self.engine.fail(self.reason or self.cause() or "its processes ended")
+
+    def hear(self, told: Mapping[str, Any]) -> None:
+        if "number" in told:
+            self.engine.receive(told)
+        elif "fatal" in told:
+            self.reason = told["fatal"]
+        else:
+            self.engine.say(f"  vLLM {told['ready']} is ready after {time.monotonic() - self.began:.0f} s")
 
     def cause(self) -> str:
         """The first error in its log since it began: those after it follow from it."""
         with self.engine.log.open("rb") as log:
             log.seek(self.log_from)
             found = CAUSE.search(log.read(LOG_CHARACTERS_READ).decode("utf-8", "replace"))
-        return found.group()[:300] if found else ""
+        return found.group()[:500] if found else ""
 
     def reap(self) -> None:
         self.process.wait()

@@ -124,7 +124,6 @@ class Vllm:
     def connect(self, journal: Path, say: Say = print) -> Iterator[LLM]:
         from entigraph.llm.engine import Engine
 
-        self.check()
         answers = Journal(journal)
         transport = Engine(self, answers, journal.with_name(LOG), say)
         try:
