@@ -10,6 +10,7 @@ import sys
 import time
 import urllib.request
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -102,8 +103,11 @@ def server(model: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[st
             time.sleep(0.5)
         yield f"http://127.0.0.1:{port}/v1"
     finally:
-        os.killpg(process.pid, signal.SIGKILL)
+        ended = process.poll()
+        with suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
         process.wait()
+    assert ended is None, f"the server ended by itself: {log.read_text()[-3000:]}"
 
 
 def answers(address: str) -> bool:
