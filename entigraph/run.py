@@ -43,6 +43,10 @@ VOLATILE: Mapping[str, frozenset[str]] = {
             "batches_at_once",
             "poll_s",
             "discount",
+            "python",
+            "tensor_parallel_size",
+            "gpu_memory_utilization",
+            "enable_prefix_caching",
         }
     ),
     "rules": frozenset({"max_lost"}),
@@ -179,6 +183,11 @@ class Run:
     def options(self, kind: str, component: Any) -> dict[str, Any]:
         return {name: value for name, value in asdict(component).items() if name not in VOLATILE.get(kind, ())}
 
+    @property
+    def writer(self) -> dict[str, Any]:
+        """The options of the writer; a model or a template in files of one's own enters by content."""
+        return self.options("llm", self.llm) | getattr(self.llm, "decides", {})
+
     def new(self, stage: str, name: str, decides: Mapping[str, Any], inputs: Mapping[str, Path]) -> Artefact:
         return Artefact(self.root, stage, name, decides, inputs)
 
@@ -212,7 +221,7 @@ class Run:
         if self.augmenter.needs_writer:
             decides |= {
                 "prompts": prompt_digests(self.augmenter.prompts),
-                "llm": self.options("llm", self.llm),
+                "llm": self.writer,
                 **self.options("rules", self.rules),
             }
         return self.new("synthesis", f"{self.corpus.name}-{self.augmenter.name}", decides, inputs)
@@ -365,7 +374,7 @@ class Run:
         return {
             "corpus": {name: value for name, value in self.documents.decides.items() if name != "seed"},
             "tokenizer": self.tokenizer_files.folder.name,
-            "llm": self.options("llm", self.llm),
+            "llm": self.writer,
             "data": self.options("data", self.data),
             "replay": self.replay_folder.name if self.data.replay_rate else None,
             "optim": self.options("optim", self.optim),
