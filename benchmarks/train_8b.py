@@ -21,8 +21,9 @@ os.environ.setdefault("PYTORCH_CUDA_ALLOC_CONF", "expandable_segments:True")  # 
 
 import numpy as np
 import torch
+from made import tokens_folder
 
-from entigraph.shards import ShardWriter, TokenStore
+from entigraph.shards import TokenStore
 from entigraph.training import estimate
 from entigraph.training.callbacks import peak_flops, peak_memory
 from entigraph.training.data import PlanLoader
@@ -185,10 +186,7 @@ def run(
 
 def shards(folder: Path, vocabulary: int, tokens: int) -> TokenStore:
     rng = np.random.default_rng(0)
-    with ShardWriter(folder) as writer:
-        while writer.tokens <= tokens:
-            writer.add(rng.zipf(1.2, 4000).clip(0, vocabulary - 1).tolist())
-    return TokenStore(folder)
+    return tokens_folder(folder, [rng.zipf(1.2, 4000).clip(0, vocabulary - 1) for _ in range(tokens // 4000 + 2)])
 
 
 def loader_of(store: TokenStore, context: int, batch_size: int, steps: int, micro: int, vocabulary: int) -> PlanLoader:
