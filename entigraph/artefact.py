@@ -37,11 +37,12 @@ UNFINISHED = ".unfinished"
 # Raised by hand whenever a stage writes something else from the same configuration.
 FORMATS: Mapping[str, int] = {
     "corpus": 1,
+    "questions": 1,
     "tokenizer": 1,
     "synthesis": 2,
     "tokens": 1,
     "training": 2,
-    "evaluation": 1,
+    "evaluation": 2,
     "analysis": 1,
 }
 PACKAGES = ("entigraph", "torch", "lightning", "transformers", "tokenizers", "hydra-core", "numpy")

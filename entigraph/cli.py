@@ -61,6 +61,8 @@ def run_one(config: DictConfig) -> None:
         stages.print_result(run, complete)
     else:
         stages.one_stage(run, config.stage, Terminal())
+        if config.stage is Stage.baselines:
+            stages.print_baselines(run)
 
 
 def main() -> None:

@@ -21,10 +21,12 @@ class Stage(StrEnum):  # StrEnum, so that ${stage} reads "tokens" and not "Stage
     plan = "plan"
     pipeline = "pipeline"
     corpus = "corpus"
+    questions = "questions"
     synthesis = "synthesis"
     tokens = "tokens"
     training = "training"
     evaluation = "evaluation"
+    baselines = "baselines"
     analysis = "analysis"
 
 
@@ -80,6 +82,7 @@ class Root:
     sweep: dict[str, Any] = field(default_factory=dict)
     paths: Paths = field(default_factory=Paths)
     corpus: Any = MISSING
+    questions: Any = MISSING
     augmenter: Any = MISSING
     llm: Any = MISSING
     synthesis: Synthesis = field(default_factory=Synthesis)
@@ -90,11 +93,24 @@ class Root:
     optim: Any = MISSING
     trainer: Any = MISSING
     evaluation: dict[str, Any] = field(default_factory=dict)
+    baselines: dict[str, Any] = field(default_factory=dict)
     analysis: Any = MISSING
     logger: Any = MISSING
 
 
-COMPONENTS = ("corpus", "augmenter", "llm", "tokenizer", "data", "model", "optim", "trainer", "analysis", "logger")
+COMPONENTS = (
+    "corpus",
+    "questions",
+    "augmenter",
+    "llm",
+    "tokenizer",
+    "data",
+    "model",
+    "optim",
+    "trainer",
+    "analysis",
+    "logger",
+)
 
 
 def register() -> None:
@@ -220,8 +236,9 @@ def components(config: DictConfig, problems: list[str]) -> Iterator[tuple[str, A
             problems.append(f"{key}: not chosen; {key}=? lists the options")
         else:
             yield key, config[key]
-    for name, node in config.evaluation.items():
-        yield f"evaluation.{name}", node
+    for group in ("evaluation", "baselines"):
+        for name, node in config[group].items():
+            yield f"{group}.{name}", node
 
 
 def refuse(problems: list[str]) -> None:

@@ -6,7 +6,7 @@ import os
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, Generic, TypeVar
 
 from entigraph.errors import DataError
 
@@ -112,20 +112,31 @@ class TokenShard:
 
 @dataclass(frozen=True, kw_only=True)
 class Answer:
-    """What a model said to a question: each option's score, and the choice by each rule (None: not answerable)."""
+    """What a model said to a question. `choice` is the one that counts (None: it gave none, or could not be asked).
+
+    By likelihood: each option's score, and `choice_norm` by the rule that divides by length. By samples: the choice
+    that each sample names (None: unparsed; `unparsed` counts why), and the `texts` of the first of them.
+    `overflowed`: the prompt did not fit the model's context. `passages` stood before the question.
+    """
 
     question_id: str
     document_id: str
     group: str
     question: str
-    thought: str
     choices: Sequence[str]
-    scores: Sequence[float]
-    choice: int | None
-    choice_norm: int | None
     answer: int
+    choice: int | None
     correct: bool
-    correct_norm: bool
+    overflowed: bool = False
+    thought: str = ""
+    scores: Sequence[float] = ()
+    choice_norm: int | None = None
+    correct_norm: bool | None = None
+    samples: Sequence[int | None] = ()
+    unparsed: dict[str, int] = field(default_factory=dict)
+    texts: Sequence[str] = ()
+    passages: Sequence[str] = ()
+    prompt_hash: str = ""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -157,6 +168,46 @@ class Lines:
 
     def __exit__(self, *raised: object) -> None:
         self.file.close()
+
+
+class Written(Generic[Record]):
+    """A JSONL file that outlives a kill: each record is on disk once it is written, and found again by its `key`.
+
+    A line that a kill cut short is dropped. Only places are held in memory, not records.
+    """
+
+    def __init__(self, path: Path, kind: type[Record], key: str) -> None:
+        self.path, self.kind, self.key = path, kind, key
+        self.places: dict[str, int] = {}
+        path.touch()
+        with path.open("rb") as lines:
+            whole = 0
+            for line in lines:
+                if not line.endswith(b"\n"):
+                    break
+                self.places[json.loads(line)[key]] = whole
+                whole += len(line)
+        os.truncate(path, whole)
+
+    def __contains__(self, key: str) -> bool:
+        return key in self.places
+
+    def __enter__(self) -> None:
+        self.file = self.path.open("ab")
+
+    def __exit__(self, *raised: object) -> None:
+        self.file.close()
+
+    def write(self, record: Any) -> None:
+        values = dataclasses.asdict(record)
+        self.places[values[self.key]] = self.file.tell()
+        self.file.write(json.dumps(values, ensure_ascii=False).encode() + b"\n")
+        self.file.flush()
+
+    def read(self, key: str) -> Record:
+        with self.path.open("rb") as lines:
+            lines.seek(self.places[key])
+            return self.kind(**json.loads(lines.readline()))
 
 
 def write_jsonl(path: Path, records: Iterable[Any]) -> int:

@@ -15,8 +15,10 @@ from omegaconf import DictConfig, OmegaConf
 from entigraph import artefact
 from entigraph.artefact import Artefact, artefact_folder, digest, identify
 from entigraph.config import build, problem_of, refuse, settle_root, validate
+from entigraph.evaluation.subjects import Pretrained
 from entigraph.labels import FICTIONAL, PLUMBING
 from entigraph.models import check_model_path
+from entigraph.questions.drafting import prompt as question_prompt
 from entigraph.synthesis.base import prompt
 from entigraph.synthesis.rules import Rules
 from entigraph.tracking import RunInfo
@@ -26,6 +28,7 @@ from entigraph.tracking import RunInfo
 VOLATILE: Mapping[str, frozenset[str]] = {
     "corpus": frozenset({"path", "questions"}),  # enter by content
     "augmenter": frozenset({"path"}),
+    "questions": frozenset({"path"}),  # enters by content
     "llm": frozenset(
         {
             "base_url",
@@ -54,6 +57,7 @@ VOLATILE: Mapping[str, frozenset[str]] = {
     "model": frozenset({"path", "shape"}),
     "data": frozenset({"replay"}),
     "task": frozenset({"corpus", "batch_tokens"}),
+    "baseline": frozenset({"path"}),
     "trainer": frozenset(
         {
             "accelerator",
@@ -82,12 +86,25 @@ class Run:
         self.config = config
         self.root = Path(config.paths.root)
         self.seed: int = config.seed
-        for key in ("corpus", "augmenter", "llm", "tokenizer", "data", "model", "optim", "trainer", "logger"):
+        for key in (
+            "corpus",
+            "questions",
+            "augmenter",
+            "llm",
+            "tokenizer",
+            "data",
+            "model",
+            "optim",
+            "trainer",
+            "logger",
+        ):
             setattr(self, key, build(config[key], key))
         self.tasks = {str(name): build(node, f"evaluation.{name}") for name, node in config.evaluation.items()}
+        self.baselines = {str(name): build(node, f"baselines.{name}") for name, node in config.baselines.items()}
         self.check()
 
     corpus: Any
+    questions: Any
     augmenter: Any
     llm: Any
     tokenizer: Any
@@ -99,7 +116,9 @@ class Run:
 
     def check(self) -> None:
         """What no component can see alone."""
-        problems = problem_of(self.corpus.sources) + problem_of(self.augmenter.sources)
+        problems = [
+            problem for part in (self.corpus, self.questions, self.augmenter) for problem in problem_of(part.sources)
+        ]
         if not self.ours(getattr(self.tokenizer, "path", "")):
             problems += problem_of(self.tokenizer.sources)
         problems += problem_of(lambda: self.stated_rules)
@@ -108,10 +127,13 @@ class Run:
         problems += problem_of(self.trainer.accumulation, self.data.batch_size)
         if self.model.path and not self.ours(self.model.path):
             problems += problem_of(check_model_path, self.model.path)
-        if not self.corpus.questions_known and any(task.corpus is None for task in self.tasks.values()):
+        own = any(task.corpus is None for task in self.tasks.values())
+        if own and not self.corpus.questions_known and not self.questions_folder:
             problems.append(
-                "evaluation: the corpus has no questions; give some (corpus.questions=file.jsonl), or evaluation=none"
+                "evaluation: the corpus has no questions; give some (corpus.questions=file.jsonl), have some written "
+                "(questions=generated), or evaluation=none"
             )
+        problems += self.baseline_problems()
         positions = getattr(self.model, "positions", None)
         if positions and self.data.context_length > positions:
             length = self.data.context_length
@@ -132,6 +154,22 @@ class Run:
             )
         if getattr(self.corpus, "conversations", False) != getattr(self.tokenizer, "conversations", False):
             problems.append("corpus, tokenizer: a corpus of conversations and tokenizer=chat go together")
+        return problems
+
+    def baseline_problems(self) -> list[str]:
+        problems = []
+        for name, found in self.baselines.items():
+            if isinstance(found, Pretrained):
+                problems += [] if self.ours(found.path) else problem_of(check_model_path, found.path)
+                continue
+            if not hasattr(found, "body"):
+                problems.append(f"baselines.{name}: {type(found).__name__} answers no questions; choose an endpoint")
+            problems += [
+                f"baselines.{name}: an endpoint tells no likelihoods, which evaluation.{task} needs; "
+                "ask by samples: evaluation=closed_book_cot"
+                for task, asked in self.tasks.items()
+                if asked.needs_likelihoods
+            ]
         return problems
 
     def budget_problems(self) -> list[str]:
@@ -213,6 +251,18 @@ class Run:
         return self.new("tokenizer", self.tokenizer.name, decides, {})
 
     @cached_property
+    def questions_folder(self) -> Artefact | None:
+        """Questions that the corpus does not have; None where it has them. No stage that writes texts reads it."""
+        if self.questions.name == "from_corpus":
+            return None
+        decides = {**self.options("questions", self.questions), "prompts": question_prompts(self.questions.prompts)}
+        decides["sources"] = [identify(path, self.root) for path in self.questions.sources()]
+        if self.questions.needs_writer:
+            decides["llm"] = self.options("llm", self.llm)
+        inputs = {"corpus": self.documents.folder}
+        return self.new("questions", f"{self.corpus.name}-{self.questions.name}", decides, inputs)
+
+    @cached_property
     def synthesis(self) -> Artefact:
         inputs = {"corpus": self.documents.folder, "tokenizer": self.tokenizer_files.folder}
         decides: dict[str, Any] = {"augmenter": self.options("augmenter", self.augmenter)}
@@ -263,6 +313,32 @@ class Run:
         decides = self.asking() | self.starting_model(inputs)
         return self.new("evaluation", f"{self.corpus.name}-base", decides, inputs)
 
+    @cached_property
+    def baseline_answers(self) -> dict[str, Artefact]:
+        """Other models asked the same questions; by name."""
+        return {name: self.answers_of(name) for name in self.baselines if self.tasks}
+
+    def baseline_entry(self, name: str) -> dict[str, str]:
+        """As its study keeps it. `name` stands in the figure; `subject` tells two models of one name apart."""
+        subject, answers = self.baselines[name], self.baseline_answers[name]
+        if isinstance(subject, Pretrained):
+            path = Path(subject.path)
+            shown = path.parent.name if path.name == "model" else path.name
+        else:
+            shown = subject.model
+        decided = [answers.decides["subject"], answers.decides.get("start")]
+        return {"name": shown, "subject": digest(decided), "evaluation": str(answers.folder.relative_to(self.root))}
+
+    def answers_of(self, name: str) -> Artefact:
+        subject, inputs = self.baselines[name], self.question_sources()
+        kind = "baseline" if isinstance(subject, Pretrained) else "llm"
+        decides = {**self.asking(), "subject": self.options(kind, subject)}
+        if isinstance(subject, Pretrained):
+            decides["start"] = identify(subject.path, self.root)
+            if own := self.ours(subject.path):
+                inputs["model"] = own
+        return self.new("evaluation", f"{self.corpus.name}-{name}", decides, inputs)
+
     @property
     def rules(self) -> Rules:
         """Where nobody writes, the texts that there are are taken, all of them."""
@@ -283,7 +359,8 @@ class Run:
         """What a reader must know of its results: that something in it was simulated."""
         if self.corpus.fictional:
             return FICTIONAL
-        return PLUMBING if self.augmenter.needs_writer and self.llm.name == "offline" else None
+        writes = self.augmenter.needs_writer or self.questions.needs_writer
+        return PLUMBING if writes and self.llm.name == "offline" else None
 
     @property
     def readable(self) -> str:
@@ -305,10 +382,15 @@ class Run:
         return {f"questions_{name}": self.questions_of(task) for name, task in self.tasks.items()}
 
     def questions_of(self, task: Any) -> Path:
+        if task.corpus:
+            return Path(task.corpus)
+        return self.questions_folder.folder if self.questions_folder else self.documents.folder
+
+    def documents_of(self, task: Any) -> Path:
         return Path(task.corpus) if task.corpus else self.documents.folder
 
     def asking(self) -> dict[str, Any]:
-        return {"tasks": {name: self.options("task", task) for name, task in self.tasks.items()}}
+        return {"tasks": {name: {**self.options("task", task), **task.decides} for name, task in self.tasks.items()}}
 
     # --- what others need to know of it ---
 
@@ -382,6 +464,7 @@ class Run:
             **self.starting_model({}),
             **self.asking(),
             "questions": {name: Path(task.corpus).name for name, task in self.tasks.items() if task.corpus},
+            **({"written_questions": self.questions_folder.decides} if self.questions_folder else {}),
             # One pool of texts: a curve's points are its prefixes.
             "synthesis": self.options("rules", replace(self.stated_rules, seed=0)),
         }
@@ -409,6 +492,10 @@ class Run:
 
 def prompt_digests(names: Sequence[str]) -> dict[str, str]:
     return {name: digest(prompt(name)) for name in names}
+
+
+def question_prompts(names: Sequence[str]) -> dict[str, str]:
+    return {name: digest(question_prompt(name)) for name in names}
 
 
 def named_sources(paths: Sequence[Path], root: Path) -> list[list[str]]:

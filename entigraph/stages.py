@@ -16,6 +16,7 @@ from entigraph import artefact
 from entigraph.artefact import Artefact
 from entigraph.config import Stage, build, problem_of, refuse
 from entigraph.errors import ConfigError
+from entigraph.evaluation.base import Source, Subject, Task
 from entigraph.processes import world
 from entigraph.progress import Progress, Silent
 from entigraph.records import Document, read_jsonl
@@ -23,6 +24,10 @@ from entigraph.run import VOLATILE, Run
 from entigraph.tracking import NoTracker, Tracker
 
 TEXTS_LOGGED = 100
+ABSENT = {
+    Stage.questions: "questions=generated or questions=file makes one",
+    Stage.baselines: "baselines=[pretrained], for one, and an evaluation make one",
+}
 JOURNAL = "journal.sqlite"  # below paths.root: every answer ever paid for
 
 
@@ -41,14 +46,18 @@ class Step:
 def steps(run: Run) -> Iterator[Step]:
     """Every artefact of a run, in the order of the data."""
     yield Step(Stage.corpus, run.documents, partial(read_corpus, run))
+    if run.questions_folder:
+        yield Step(Stage.questions, run.questions_folder, partial(question, run))
     yield Step(Stage.tokens, run.tokenizer_files, lambda out, *_: run.tokenizer.make(out), shared=True)
     yield Step(Stage.synthesis, run.synthesis, partial(synthesise, run))
     yield Step(Stage.tokens, run.tokens, partial(tokenise, run), resumable=True)
     if run.baseline and run.tasks:
-        yield Step(Stage.evaluation, run.baseline, partial(evaluate_baseline, run))
+        yield Step(Stage.evaluation, run.baseline, partial(evaluate_baseline, run), resumable=True)
     yield Step(Stage.training, run.training, partial(train, run), resumable=True, tracked=True)
     if run.tasks:
-        yield Step(Stage.evaluation, run.evaluation, partial(evaluate, run), tracked=True)
+        yield Step(Stage.evaluation, run.evaluation, partial(evaluate, run), resumable=True, tracked=True)
+    for name, answers in run.baseline_answers.items():
+        yield Step(Stage.baselines, answers, partial(ask_baseline, run, name), resumable=True)
 
 
 def read_corpus(run: Run, out: Path, progress: Progress, tracker: Tracker) -> Mapping[str, Any]:
@@ -56,6 +65,19 @@ def read_corpus(run: Run, out: Path, progress: Progress, tracker: Tracker) -> Ma
 
     counts = stage.run(run.corpus, out)
     for line in stage.summary(counts):
+        progress.say(line)
+    return counts
+
+
+def question(run: Run, out: Path, progress: Progress, tracker: Tracker) -> Mapping[str, Any]:
+    from entigraph.questions import stage
+
+    if run.questions.needs_writer:
+        with run.llm.connect(run.root / JOURNAL, progress.say) as llm:
+            counts = stage.generate(run.documents.folder, out, settings=run.questions, llm=llm, progress=progress)
+    else:
+        counts = stage.take(run.documents.folder, out, *run.questions.sources())
+    for line in stage.summary(counts, out):
         progress.say(line)
     return counts
 
@@ -150,29 +172,53 @@ def origin_of(run: Run) -> dict[str, str]:
 
 
 def evaluate(run: Run, out: Path, progress: Progress, tracker: Tracker) -> Mapping[str, Any]:
-    counts = ask(run, str(run.training.folder / "model"), out, progress)
+    counts = ask(run, trained_here(run, str(run.training.folder / "model")), out, progress)
     tracker.summarise(run.headline(counts))
     return counts
 
 
 def evaluate_baseline(run: Run, out: Path, progress: Progress, tracker: Tracker) -> Mapping[str, Any]:
-    return ask(run, run.model.path, out, progress)
+    return ask(run, trained_here(run, run.model.path), out, progress)
 
 
-def ask(run: Run, model: str, out: Path, progress: Progress) -> Mapping[str, Any]:
+def ask_baseline(run: Run, name: str, out: Path, progress: Progress, tracker: Tracker) -> Mapping[str, Any]:
+    from entigraph.evaluation.subjects import Endpoint, Pretrained
+
+    found = run.baselines[name]
+    if not isinstance(found, Pretrained):
+        return ask(run, Endpoint(found, run.root / JOURNAL), out, progress)
+    return ask(run, local_model(run, found.path), out, progress)
+
+
+def trained_here(run: Run, model: str, tokenizer: Path | None = None) -> Subject:
+    """A model of this run's tokenizer: with what stood before each text in training."""
+    from entigraph.evaluation.subjects import LocalModel
+
+    tokenizer = tokenizer or run.tokenizer_files.folder
+    bos_id = artefact.read(tokenizer)["counts"]["separators"]["bos_id"]
+    return LocalModel(model, run.trainer.accelerator, run.trainer.threads, tokenizer, bos_id)
+
+
+def local_model(run: Run, model: str) -> Subject:
+    """Any model: one that was trained below the same root with the tokenizer of its training, another with its own."""
+    from entigraph.evaluation.subjects import LocalModel
+
+    own = run.ours(model)
+    made_with = artefact.read(own)["inputs"].get("tokenizer") if own else None
+    if made_with:
+        return trained_here(run, model, run.root / "tokenizer" / made_with["folder"])
+    return LocalModel(model, run.trainer.accelerator, run.trainer.threads)
+
+
+def ask(run: Run, subject: Subject, out: Path, progress: Progress) -> Mapping[str, Any]:
     from entigraph.evaluation import stage
 
-    return stage.run(
-        model,
-        run.tokenizer_files.folder,
-        out,
-        tasks=run.tasks,
-        corpora={name: run.questions_of(task) for name, task in run.tasks.items()},
-        bos_id=artefact.read(run.tokenizer_files.folder)["counts"]["separators"]["bos_id"],
-        accelerator=run.trainer.accelerator,
-        threads=run.trainer.threads,
-        progress=progress,
-    )
+    sources = {name: source_of(run, task) for name, task in run.tasks.items()}
+    return stage.run(subject, out, tasks=run.tasks, sources=sources, progress=progress)
+
+
+def source_of(run: Run, task: Task) -> Source:
+    return Source(run.questions_of(task) / "questions.jsonl", run.documents_of(task) / "documents.jsonl")
 
 
 def composed(need: str, parent: DictConfig) -> DictConfig:
@@ -257,12 +303,25 @@ def pipeline(run: Run, progress: Progress) -> None:
         advance(other, used, progress)
     advance(run, list(steps(run)), progress)
     register_member(run)
+    register_baselines(run)
 
 
 def not_ready(run: Run) -> list[str]:
     """What would stop the pipeline on its way: found before anything is made or paid for."""
+    asked = run.questions_folder is not None and run.questions.needs_writer and not run.questions_folder.complete
     writes = run.augmenter.needs_writer and not run.synthesis.complete
-    return missing_inputs(run) + (problem_of(run.llm.check) if writes else [])
+    return missing_inputs(run) + (problem_of(run.llm.check) if writes or asked else []) + silent_baselines(run)
+
+
+def silent_baselines(run: Run) -> list[str]:
+    """Endpoints that are to be asked and could not answer."""
+    todo = [name for name, answers in run.baseline_answers.items() if not answers.complete]
+    return [
+        problem.replace("llm.", f"baselines.{name}.", 1)
+        for name in todo
+        if hasattr(run.baselines[name], "check")
+        for problem in problem_of(run.baselines[name].check)
+    ]
 
 
 def missing_inputs(run: Run) -> list[str]:
@@ -282,14 +341,18 @@ def one_stage(run: Run, stage: Stage, progress: Progress) -> None:
     refuse_ranks(stage)
     own = [step for step in steps(run) if step.stage is stage and not step.shared]
     if not own:
-        raise ConfigError(f"stage={stage}: this configuration has no such stage (evaluation=none?)")
+        raise ConfigError(
+            f"stage={stage}: this configuration has no such stage ({ABSENT.get(stage, 'evaluation=none?')})"
+        )
     inputs = {folder for step in own for folder in step.artefact.inputs.values()}
     shared = [step for step in steps(run) if step.shared and step.artefact.folder in inputs]
     for folder in sorted(inputs - {step.artefact.folder for step in shared}):
         artefact.read(folder)
+    refuse(silent_baselines(run) if stage is Stage.baselines else [])
     advance(run, [*shared, *own], progress)
     if stage is Stage.evaluation:
         register_member(run)
+    register_baselines(run)
 
 
 def refuse_ranks(stage: Stage) -> None:
@@ -349,13 +412,37 @@ def register_member(run: Run) -> None:
         artefact.write_json(file, run.member())
 
 
+def register_baselines(run: Run) -> None:
+    """Enter what other models answered into the study, whose figure shows it as lines."""
+    folder = run.study_folder / "baselines"
+    for name, answers in run.baseline_answers.items():
+        if answers.complete:
+            with artefact.explained(run.root):
+                folder.mkdir(parents=True, exist_ok=True)
+                artefact.write_json(folder / f"{answers.folder.name}.json", run.baseline_entry(name))
+
+
+def print_baselines(run: Run) -> None:
+    for name, answers in run.baseline_answers.items():
+        for task, score in artefact.read(answers.folder)["counts"].items():
+            print(f"{run.baseline_entry(name)['name']}, {task}: {told(score)}")
+        print(f"scores and answers: {answers.folder}")
+
+
+def told(score: Mapping[str, Any]) -> str:
+    """An accuracy, with the questions that it is a share of, and how many gave no choice."""
+    parsed = f", {score['parse_rate']:.1%} of {score['asked']:,} answered" if "parse_rate" in score else ""
+    return f"accuracy {score['accuracy']:.3f} over {score['questions']:,} questions{parsed}"
+
+
 def print_result(run: Run, was_complete: bool) -> None:
     if was_complete:
         print("nothing to do: every stage is complete")
     for name, score in artefact.read(run.evaluation.folder)["counts"].items() if run.tasks else ():
-        print(f"{name}: accuracy {score['accuracy']:.3f} over {score['questions']:,} questions")
+        print(f"{name}: {told(score)}")
     if run.label:
         print(f"note: {run.label}")
     print(f"model: {run.training.folder / 'model'}")
     if run.tasks:
         print(f"scores and answers: {run.evaluation.folder}")
+    print_baselines(run)

@@ -17,6 +17,7 @@ EXPERIMENTS = sorted(
     str(file.relative_to(cli.home() / "experiments"))[:-5] for file in (cli.home() / "experiments").rglob("*.yaml")
 )
 NEEDED = {
+    "baselines=pretrained": ["baselines.pretrained.path=somewhere"],
     "data=packed_with_replay": ["data.replay=somewhere"],
     "model=pretrained": ["model.path=somewhere"],
     "tokenizer=pretrained": ["tokenizer.path=somewhere"],

@@ -16,6 +16,8 @@ SMALL = [
     "tokens.budget=15000",
     "llm.base_url={server}",
     "llm.model=mock-llm",
+    "evaluation.closed_book_cot.samples=2",
+    "evaluation.closed_book_cot.max_tokens=8",
     "stage=pipeline",
 ]
 
@@ -49,6 +51,8 @@ def test_quality_entigraph_from_articles_to_scores(
     for folder in (trained, base):
         answers = list(read_jsonl(folder / "answers-closed_book.jsonl", Answer))
         assert len(answers) == 4 and all(len(answer.scores) == 4 for answer in answers)
+        thoughts = list(read_jsonl(folder / "answers-closed_book_cot.jsonl", Answer))
+        assert len(thoughts) == 4 and all(len(answer.samples) == 2 for answer in thoughts), "none overflows"
     assert not list(outputs.glob("training/redpajama*")), "a need is built as far as it is read, and no further"
 
 

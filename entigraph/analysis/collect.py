@@ -199,6 +199,35 @@ def base(runs: Sequence[FinishedRun]) -> dict[str, Any] | None:
     }
 
 
+def baselines(study: Path, root: Path, task: str) -> list[dict[str, Any]]:
+    """Other models on the study's questions: means over its seeds where each has questions of its own."""
+    by_model: dict[tuple[str, str], list[dict[str, Any]]] = {}
+    for entry in asked_baselines(study):
+        folder = root / entry["evaluation"]
+        if is_complete(folder) and task in (scores := scores_of(folder)):
+            by_model.setdefault((entry["name"], entry["subject"]), []).append(scores[task])
+    found = []
+    for (name, _), own in sorted(by_model.items()):
+        accuracies = [score["accuracy"] for score in own]
+        found.append(
+            {
+                "name": name,
+                "accuracy": mean(accuracies),
+                "stderr": error_of(accuracies, own[0]["stderr"]),
+                "questions": sum(score["questions"] for score in own),
+                "groups": {
+                    group: mean(score["groups"][group]["accuracy"] for score in own) for group in own[0]["groups"]
+                },
+            }
+        )
+    return found
+
+
+def asked_baselines(study: Path) -> list[dict[str, str]]:
+    """Each one's name, what tells it from others of that name, and the folder of its answers, relative to the root."""
+    return [json.loads(file.read_text(encoding="utf-8")) for file in sorted((study / "baselines").glob("*.json"))]
+
+
 def error_of(accuracies: Sequence[float], single: float) -> float:
     return stdev(accuracies) / sqrt(len(accuracies)) if len(accuracies) > 1 else single
 

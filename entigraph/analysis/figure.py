@@ -12,6 +12,7 @@ from matplotlib.axes import Axes
 from entigraph.analysis.style import BLACK, GREY, LABELS, prepare, save, share_axis, style, token_ticks
 
 BASE, CHANCE = BLACK, GREY
+OTHER_MODELS, DASHES = "#555555", ("-.", (0, (1, 1)), (0, (5, 1, 1, 1, 1, 1)), (0, (7, 2)))
 BASE_LABEL, CHANCE_LABEL = "Base model", "Chance"
 
 
@@ -55,14 +56,15 @@ def main_panel(axes: Axes, curve: Mapping[str, Any]) -> None:
     axes.set_ylabel("closed-book accuracy")
     axes.set_xlabel("synthetic tokens")
     axes.set_title("All questions", fontsize=9)
-    legend(axes)
+    legend(axes, curve)
     token_axis(axes, curve)
 
 
-def legend(axes: Axes) -> None:
+def legend(axes: Axes, curve: Mapping[str, Any]) -> None:
     """The augmenters first, the lines of reference behind them."""
     handles, labels = axes.get_legend_handles_labels()
-    order = sorted(range(len(labels)), key=lambda index: labels[index] in (BASE_LABEL, CHANCE_LABEL))
+    lines = {BASE_LABEL, CHANCE_LABEL, *(other["name"] for other in curve.get("baselines", ()))}
+    order = sorted(range(len(labels)), key=lambda index: labels[index] in lines)
     axes.legend([handles[i] for i in order], [labels[i] for i in order], frameon=False, fontsize=8, loc="upper left")
 
 
@@ -100,6 +102,11 @@ def small_panel(axes: Axes, curve: Mapping[str, Any], name: str) -> None:
 
 def reference_lines(axes: Axes, curve: Mapping[str, Any], name: str | None = None) -> None:
     axes.axhline(curve["chance"], color=CHANCE, linestyle=":", linewidth=1, label=CHANCE_LABEL, zorder=1)
+    for number, other in enumerate(curve.get("baselines", ())):
+        value = other["accuracy"] if name is None else other["groups"].get(name)
+        if value is not None:
+            dashes = DASHES[number % len(DASHES)]
+            axes.axhline(value, color=OTHER_MODELS, linestyle=dashes, linewidth=1, label=other["name"], zorder=1)
     base = curve["base"]
     if base is None:
         return

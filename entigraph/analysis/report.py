@@ -16,7 +16,7 @@ from entigraph.analysis.collect import FinishedRun, augmenters, whole
 from entigraph.analysis.forms import FORMS
 from entigraph.analysis.settings import ScalingCurve
 from entigraph.analysis.style import short
-from entigraph.artefact import is_complete, read
+from entigraph.artefact import FORMATS, is_complete, read
 from entigraph.labels import FICTIONAL
 from entigraph.records import Document, EntityGraph, SyntheticText, read_jsonl
 from entigraph.texts import read_texts
@@ -188,5 +188,5 @@ def provenance(runs: Sequence[FinishedRun], root: Path) -> list[dict[str, Any]]:
         }
         for folder, manifest in found.items()
     ]
-    order = ("corpus", "tokenizer", "synthesis", "tokens", "training", "evaluation")
+    order = list(FORMATS)
     return sorted(rows, key=lambda row: (order.index(row["stage"]), row["folder"]))

@@ -6,7 +6,16 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from entigraph.analysis.collect import FinishedRun, base, finished, label_of, members, points
+from entigraph.analysis.collect import (
+    FinishedRun,
+    asked_baselines,
+    base,
+    baselines,
+    finished,
+    label_of,
+    members,
+    points,
+)
 from entigraph.analysis.settings import ScalingCurve
 from entigraph.artefact import MANIFEST, checksum, digest, flat, is_complete, lock, read, versions, write_json
 from entigraph.errors import DataError
@@ -29,7 +38,9 @@ def is_due(study: Path, root: Path, settings: ScalingCurve) -> bool:
 def key_of(study: Path, root: Path, settings: ScalingCurve) -> str:
     runs = [FinishedRun(root, member) for member in members(study)]
     scores = [read(run.folder("evaluation"))["files"] if run.complete else None for run in runs]
-    return digest({"runs": [run.member for run in runs], "scores": scores, "settings": asdict(settings)})
+    others = [[entry, is_complete(root / entry["evaluation"])] for entry in asked_baselines(study)]
+    decided = {"runs": [run.member for run in runs], "scores": scores, "settings": asdict(settings)}
+    return digest({**decided, **({"baselines": others} if others else {})})
 
 
 def run(study: Path, root: Path, *, settings: ScalingCurve, tracker: Tracker) -> None:
@@ -49,6 +60,7 @@ def draw(study: Path, root: Path, settings: ScalingCurve, tracker: Tracker) -> N
     if not runs:
         raise DataError(f"{study} has no finished run; run the study first (stage=pipeline)")
     curve = described(study, runs, left_out, settings)
+    curve["baselines"] = baselines(study, root, runs[0].task)
     write_json(study / "curve.json", curve)
     scaling_curve(curve, study, study.name.rsplit("-", 1)[0])
     if not forecast_figure(curve, study):  # those of runs that are there no more
@@ -102,7 +114,7 @@ def described(
                 "seed": run.seed,
                 "synthetic_tokens": run.synthetic_tokens,
                 "accuracy": run.score["accuracy"],
-                "accuracy_norm": run.score["accuracy_norm"],
+                "accuracy_norm": run.score.get("accuracy_norm"),
             }
             for run in runs
         ],
@@ -126,6 +138,9 @@ def summary(study: Path) -> str:
         lines.append(
             f"{'base':12}{0:>10,}{curve['base']['accuracy']:>10.3f}{curve['base']['stderr']:>9.3f}{curve['base']['seeds']:>7}"
         )
+    lines += [
+        f"{each['name']:12}{'':>10}{each['accuracy']:>10.3f}{each['stderr']:>9.3f}" for each in curve["baselines"]
+    ]
     lines += [
         f"{point['augmenter']:12}{point['synthetic_tokens']:>10,}{point['accuracy']:>10.3f}{point['stderr']:>9.3f}{point['seeds']:>7}"
         for point in curve["points"]

@@ -6,8 +6,8 @@ from typing import ClassVar
 
 from entigraph.corpus import convert
 from entigraph.corpus.base import Content, existing
-from entigraph.corpus.questions import read_questions
 from entigraph.errors import ConfigError, DataError
+from entigraph.question_files import read_questions
 from entigraph.records import Document, Question, SkippedFile
 
 PLAIN = (".txt", ".md")

@@ -1,39 +1,36 @@
 """Multiple-choice questions asked closed book, the option chosen by likelihood (for models too small to reason)."""
 
-import random
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import Any, ClassVar
 
-from entigraph.errors import ConfigError, DataError
-from entigraph.progress import Progress
-from entigraph.records import Answer, Question, read_jsonl
+from entigraph.errors import ConfigError
+from entigraph.evaluation.asking import Asked
+from entigraph.evaluation.base import Engine, Prompt, Sampling
+from entigraph.evaluation.score import scored_likelihoods
+from entigraph.records import Answer, Question
 
-if TYPE_CHECKING:
-    from entigraph.evaluation.engine import Engine
+QUESTIONS_AT_ONCE = 512  # between two of which a killed evaluation goes on
 
 
 @dataclass(frozen=True, kw_only=True)
-class ClosedBook:
+class ClosedBook(Asked):
     """Each option is scored as a continuation of the prompt, as lm-eval does: by its tokens' summed log-likelihood
     (`accuracy`), and by that sum over the option's length in characters (`accuracy_norm`, lm-eval's acc_norm).
 
     `prompt` holds {question}. A question with an intermediate thought is first continued from `thought_prompt`,
     greedily up to a full stop, and then asked with `thought_answer`, which holds {prompt} and {thought}.
-    `corpus` names whose questions: null for the run's own. `limit` draws that many, the same ones for every model.
     """
 
-    corpus: str | None = None
-    split: str | None = None
-    limit: int | None = None
     prompt: str = "Question: {question} Answer:"
     thought_prompt: str = "Question: {question} Thought:"
     thought_answer: str = "{prompt}{thought}. Answer:"
     thought_tokens: int = 8
     batch_tokens: int = 8_192
+    needs_likelihoods: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         for key, slots in (
             ("prompt", "{question}"),
             ("thought_prompt", "{question}"),
@@ -48,43 +45,33 @@ class ClosedBook:
                 raise ConfigError(
                     f"evaluation prompt {key}: {getattr(self, key)!r} has a slot of no meaning: {error}"
                 ) from None
-        if self.limit is not None and self.limit < 1:
-            raise ConfigError(f"evaluation limit: {self.limit} found, at least 1 or null expected")
 
-    def questions(self, corpus: Path) -> list[Question]:
-        """Raises DataError for a question whose document is not in the corpus, where it keeps documents by id."""
-        found = list(read_jsonl(corpus / "questions.jsonl", Question))
-        if self.split is not None:
-            found = [question for question in found if question.split == self.split]
-        if self.limit is not None and self.limit < len(found):
-            found = random.Random(f"limit/{self.limit}").sample(found, self.limit)
-        for question in found:
-            if not 0 <= question.answer < len(question.choices):
-                raise DataError(f"{corpus / 'questions.jsonl'}: {question.id} has no choice number {question.answer}")
-        return found
+    def answers(self, questions: Sequence[Question], engine: Engine) -> Iterator[Answer]:
+        for start in range(0, len(questions), QUESTIONS_AT_ONCE):
+            asked = questions[start : start + QUESTIONS_AT_ONCE]
+            prompts, thoughts = self.prompts(asked, engine)
+            options = [
+                (prompt, f" {choice}")
+                for prompt, question in zip(prompts, asked, strict=True)
+                for choice in question.choices
+            ]
+            scores = engine.loglikelihoods(options, self.batch_tokens)
+            position = 0
+            for question, thought in zip(asked, thoughts, strict=True):
+                own = scores[position : position + len(question.choices)]
+                position += len(own)
+                yield answered(question, thought, own)
 
-    def answers(self, questions: Sequence[Question], engine: "Engine", progress: Progress) -> list[Answer]:
-        prompts, thoughts = self.prompts(questions, engine)
-        options = [
-            (prompt, f" {choice}")
-            for prompt, question in zip(prompts, questions, strict=True)
-            for choice in question.choices
-        ]
-        with progress.bar("evaluation", len(options), "options") as advance:
-            scores = engine.loglikelihoods(options, self.batch_tokens, advance)
-        answers, position = [], 0
-        for question, thought in zip(questions, thoughts, strict=True):
-            own = scores[position : position + len(question.choices)]
-            position += len(own)
-            answers.append(answered(question, thought, own))
-        return answers
-
-    def prompts(self, questions: Sequence[Question], engine: "Engine") -> tuple[list[str], list[str]]:
+    def prompts(self, questions: Sequence[Question], engine: Engine) -> tuple[list[str], list[str]]:
         """Each question's prompt up to the answer, and its generated thought ("" where it has none)."""
         thinking = [index for index, question in enumerate(questions) if question.thought]
         openings = {index: self.thought_prompt.format(question=questions[index].text) for index in thinking}
-        generated = engine.greedy([openings[index] for index in thinking], self.thought_tokens, stop=".")
-        thoughts = dict(zip(thinking, generated, strict=True))
+        asked = [Prompt(questions[index].id, openings[index]) for index in thinking]
+        sampling = Sampling(max_tokens=self.thought_tokens, stop=(".",))
+        thoughts = {
+            thinking[place]: samples[0].text if samples else ""  # no room for it: the options will not fit either
+            for place, samples in engine.sample(asked, sampling)
+        }
         prompts = [
             self.thought_answer.format(prompt=openings[index], thought=thoughts[index])
             if index in thoughts
@@ -92,6 +79,9 @@ class ClosedBook:
             for index, question in enumerate(questions)
         ]
         return prompts, [thoughts.get(index, "").strip() for index in range(len(questions))]
+
+    def scored(self, answers: Iterable[Answer]) -> dict[str, Any]:
+        return scored_likelihoods(list(answers))
 
 
 def answered(question: Question, thought: str, scores: Sequence[float | None]) -> Answer:
@@ -109,6 +99,7 @@ def answered(question: Question, thought: str, scores: Sequence[float | None]) -
         question=question.text,
         thought=thought,
         choices=question.choices,
+        overflowed=not whole,
         scores=known if whole else [],
         choice=by_sum,
         choice_norm=by_length,

@@ -1,7 +1,8 @@
 """From answers to numbers, each with what it is a share of and how uncertain it is."""
 
-from collections.abc import Sequence
-from math import sqrt
+from collections import Counter
+from collections.abc import Callable, Sequence
+from math import comb, sqrt
 from statistics import NormalDist
 from typing import Any
 
@@ -9,26 +10,64 @@ from entigraph.records import Answer
 
 CONFIDENCE = 0.9
 FEW_CLUSTERS = 10
+Judge = Callable[[Answer], float]
 
 
-def scored(answers: Sequence[Answer]) -> dict[str, Any]:
+def scored_likelihoods(answers: Sequence[Answer]) -> dict[str, Any]:
     """Accuracy over all questions; one that did not fit the context counts as wrong, and is counted."""
-    by_group: dict[str, list[Answer]] = {}
-    for answer in answers:
-        by_group.setdefault(answer.group, []).append(answer)
     return {
         **accuracy(answers),
-        "accuracy_norm": mean([answer.correct_norm for answer in answers]),
-        "chance": mean([1 / len(answer.choices) for answer in answers]),
-        "overflowed": sum(answer.choice is None for answer in answers),
-        "groups": {group: accuracy(members) for group, members in sorted(by_group.items())},
+        "accuracy_norm": mean([bool(answer.correct_norm) for answer in answers]),
+        **circumstances(answers),
+        "groups": {group: accuracy(members) for group, members in by_group(answers).items()},
     }
 
 
-def accuracy(answers: Sequence[Answer]) -> dict[str, Any]:
+def scored_samples(answers: Sequence[Answer], parsed_only: bool = False) -> dict[str, Any]:
+    """Every number that can be told from the samples, each over a stated denominator.
+
+    `accuracy` is that of the choice that counts: over all questions, one without a valid sample wrong; with
+    `parsed_only` over those that have one, as the published code reports. Both stand below it in any case.
+    """
+    asked = [answer for answer in answers if answer.choice is not None] if parsed_only else list(answers)
+    samples = sum(len(answer.samples) for answer in answers)
+    valid = sum(choice is not None for answer in answers for choice in answer.samples)
+    return {
+        **accuracy(asked),
+        "denominator": "parsed questions" if parsed_only else "all questions",
+        "over_all": accuracy(answers),
+        "over_parsed": accuracy([answer for answer in answers if answer.choice is not None]),
+        "asked": len(answers),
+        "parse_rate": mean([answer.choice is not None for answer in answers]),
+        "samples": samples,
+        "sample_parse_rate": valid / samples if samples else 0.0,
+        "unparsed": dict(sum((Counter(answer.unparsed) for answer in answers), Counter())),
+        "expected_accuracy": accuracy(answers, expected),
+        "majority_vote": accuracy(answers, majority),
+        "pass_at": {str(n): mean([pass_at(answer, n) for answer in answers]) for n in powers(answers)},
+        **circumstances(answers),
+        "groups": {group: accuracy(members) for group, members in by_group(asked).items()},
+    }
+
+
+def circumstances(answers: Sequence[Answer]) -> dict[str, Any]:
+    return {
+        "chance": mean([1 / len(answer.choices) for answer in answers]),
+        "overflowed": sum(answer.overflowed for answer in answers),
+    }
+
+
+def by_group(answers: Sequence[Answer]) -> dict[str, list[Answer]]:
+    found: dict[str, list[Answer]] = {}
+    for answer in sorted(answers, key=lambda answer: answer.group):
+        found.setdefault(answer.group, []).append(answer)
+    return found
+
+
+def accuracy(answers: Sequence[Answer], judge: Judge = lambda answer: answer.correct) -> dict[str, Any]:
     """With a standard error clustered by document: questions about one text are not independent."""
-    share = mean([answer.correct for answer in answers])
-    error = clustered_error([answer.correct for answer in answers], [answer.document_id for answer in answers])
+    values = [float(judge(answer)) for answer in answers]
+    share, error = mean(values), clustered_error(values, [answer.document_id for answer in answers])
     reach = NormalDist().inv_cdf((1 + CONFIDENCE) / 2) * error
     return {
         "accuracy": share,
@@ -37,6 +76,37 @@ def accuracy(answers: Sequence[Answer]) -> dict[str, Any]:
         "questions": len(answers),
         "documents": len({answer.document_id for answer in answers}),
     }
+
+
+def expected(answer: Answer) -> float:
+    """The chance that one valid sample, drawn at random, is right: the drawn choice without the luck of the draw."""
+    valid = [choice for choice in answer.samples if choice is not None]
+    return valid.count(answer.answer) / len(valid) if valid else 0.0
+
+
+def majority(answer: Answer) -> float:
+    """Whether most valid samples are right; a tie is the share of it that would be drawn right."""
+    votes = Counter(choice for choice in answer.samples if choice is not None)
+    if not votes:
+        return 0.0
+    most = max(votes.values())
+    first = [choice for choice, count in votes.items() if count == most]
+    return (answer.answer in first) / len(first)
+
+
+def pass_at(answer: Answer, n: int) -> float:
+    """The chance that one of `n` samples, drawn without replacement, is right (Chen et al. 2021, eq. 1)."""
+    count = len(answer.samples)
+    if not count:
+        return 0.0
+    right = list(answer.samples).count(answer.answer)
+    return 1 - comb(count - right, min(n, count)) / comb(count, min(n, count))
+
+
+def powers(answers: Sequence[Answer]) -> list[int]:
+    """1, 2, 4 ... up to the samples of a question, and those."""
+    most = max((len(answer.samples) for answer in answers), default=0)
+    return sorted({2**power for power in range(most.bit_length()) if 2**power <= most} | ({most} if most else set()))
 
 
 def mean(values: Sequence[float]) -> float:

@@ -1,48 +1,76 @@
 """Stage 5: a model and questions → answers-<task>.jsonl, scores.json."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
-from entigraph.artefact import write_json
+from entigraph.artefact import SCRATCH, write_json
 from entigraph.errors import DataError
-from entigraph.evaluation.multiple_choice import ClosedBook
-from entigraph.evaluation.score import scored
+from entigraph.evaluation.base import Engine, Source, Subject, Task
 from entigraph.progress import Progress
-from entigraph.records import write_jsonl
+from entigraph.records import Answer, Question, Written, read_jsonl, write_jsonl
 
 
 def run(
-    model: str,
-    tokenizer: Path,
+    subject: Subject,
     out: Path,
     *,
-    tasks: Mapping[str, ClosedBook],
-    corpora: Mapping[str, Path],
-    bos_id: int | None,
-    accelerator: str,
-    threads: int | None,
+    tasks: Mapping[str, Task],
+    sources: Mapping[str, Source],
     progress: Progress,
 ) -> dict[str, Any]:
-    """Ask every task's questions. Raises DataError where a task finds none."""
-    questions = {name: task.questions(corpora[name]) for name, task in tasks.items()}
-    for name, found in questions.items():
-        if not found:
-            raise DataError(
-                f"evaluation.{name}: {corpora[name]} holds no questions"
-                f"{f' of the split {tasks[name].split!r}' if tasks[name].split else ''}; without questions there is no "
-                "accuracy: give some (corpus.questions), or leave the task out (evaluation=none)"
-            )
-    scores: dict[str, Any] = {}
-    if tasks:
-        from entigraph.evaluation.engine import Engine
-        from entigraph.hardware import has_native_bf16, pick_accelerator
+    """Ask every task's questions. Raises DataError where a task finds none.
 
-        device = pick_accelerator(accelerator)
-        engine = Engine(model, tokenizer, bos_id, device, has_native_bf16(device), threads)
+    What was answered before a kill is in the scratch folder, and not asked again.
+    """
+    asked = {name: found(task, name, sources[name]) for name, task in tasks.items()}
+    scores: dict[str, Any] = {}
+    (out / SCRATCH).mkdir(parents=True, exist_ok=True)
+    with ExitStack() as stack:
+        engines: list[Engine] = []
+
+        def engine() -> Engine:
+            """Loaded by the first task that has something to ask."""
+            if not engines:
+                engines.append(stack.enter_context(subject.connect(progress.say)))
+            return engines[0]
+
         for name, task in tasks.items():
-            answers = task.answers(questions[name], engine, progress)
-            write_jsonl(out / f"answers-{name}.jsonl", answers)
-            scores[name] = scored(answers)
+            kept = Written(out / SCRATCH / f"answers-{name}.jsonl", Answer, "question_id")
+            todo = [question for question in asked[name] if question.id not in kept]
+            if todo:
+                with kept, progress.bar("evaluation", len(asked[name]), "questions") as advance:
+                    advance(len(asked[name]) - len(todo))
+                    for answer in task.answers(todo, engine()):
+                        kept.write(answer)
+                        advance(1)
+            write_jsonl(out / f"answers-{name}.jsonl", in_order(kept, asked[name]))
+            scores[name] = task.scored(without_texts(out / f"answers-{name}.jsonl"))
     write_json(out / "scores.json", scores)
-    return {name: {"accuracy": score["accuracy"], "questions": score["questions"]} for name, score in scores.items()}
+    return {name: headline(score) for name, score in scores.items()}
+
+
+def found(task: Task, name: str, source: Source) -> list[Question]:
+    try:
+        questions = task.questions(source)
+    except DataError as error:
+        raise DataError(f"evaluation.{name}: {error}") from None
+    if len({question.id for question in questions}) < len(questions):
+        raise DataError(f"evaluation.{name}: {source.questions} holds two questions of one id; ids must be unique")
+    return questions
+
+
+def in_order(kept: "Written[Answer]", questions: Sequence[Question]) -> Iterator[Answer]:
+    return (kept.read(question.id) for question in questions)
+
+
+def without_texts(file: Path) -> Iterator[Answer]:
+    """What scores are made of: of thousands of questions the texts would not fit into memory."""
+    for answer in read_jsonl(file, Answer):
+        yield Answer(**{**vars(answer), "texts": (), "passages": ()})
+
+
+def headline(score: Mapping[str, Any]) -> dict[str, Any]:
+    names = ("accuracy", "questions", "asked", "parse_rate")
+    return {name: score[name] for name in names if name in score}

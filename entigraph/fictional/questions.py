@@ -1,11 +1,11 @@
 """Questions about a world, in wording that no writer uses; wrong options are entities of the same type and document."""
 
 import random
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from entigraph.fictional.grammar import ASK, ASK_TWO_STEPS, Step, definite
-from entigraph.fictional.world import World
+from entigraph.fictional.world import Fact, Relation, World
 
 OPTIONS = 4
 
@@ -48,6 +48,51 @@ def item(
     choices = [answer, *rng.sample(wrong, OPTIONS - 1)]
     rng.shuffle(choices)
     return Item(group, text, [definite(choice) for choice in choices], choices.index(answer), via)
+
+
+# The types of what a relation joins: all that a reader of the facts alone knows of them.
+TYPES: Mapping[Relation, tuple[str, str]] = {
+    Relation.born: ("person", "town"),
+    Relation.leads: ("person", "body"),
+    Relation.made: ("person", "work"),
+    Relation.kept: ("work", "town"),
+    Relation.seat: ("body", "town"),
+    Relation.mentor: ("person", "person"),
+    Relation.ordered: ("body", "work"),
+}
+
+
+def questions_about(facts: Sequence[Fact], rng: random.Random) -> list[Item]:
+    """Each fact asked forward and inverse, by somebody who knows the facts and not the world; in a drawn order."""
+    members: dict[str, dict[str, None]] = {}
+    for fact in facts:
+        for kind, name in zip(TYPES[fact.relation], (fact.subject, fact.object), strict=True):
+            members.setdefault(kind, {})[name] = None
+    found = []
+    for fact in facts:
+        for group, kind, (text, right, barred) in zip(
+            ("forward", "inverse"), reversed(TYPES[fact.relation]), both_ways(fact), strict=True
+        ):
+            wrong = [name for name in members[kind] if name not in (right, barred)]
+            if len(wrong) >= OPTIONS - 1:
+                choices = [definite(name) for name in (right, *rng.sample(wrong, OPTIONS - 1))]
+                found.append(Item(group, text, choices, 0))
+    rng.shuffle(found)
+    return found
+
+
+def both_ways(fact: Fact) -> tuple[tuple[str, str, str], tuple[str, str, str]]:
+    """Question, answer and what is named in the question, asking for the object and for the subject."""
+    forward, inverse = ASK[fact.relation]
+    return (
+        (forward.format(s=fact.subject), fact.object, fact.subject),
+        (inverse.format(o=fact.object), fact.subject, fact.object),
+    )
+
+
+def right_answers(text: str, facts: Sequence[Fact]) -> set[str]:
+    """What the facts say to a question; nothing where they do not know it."""
+    return {definite(right) for fact in facts for asked, right, _ in both_ways(fact) if asked == text}
 
 
 def walk(world: World, entity: str, step: Step) -> str:

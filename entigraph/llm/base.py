@@ -15,6 +15,9 @@ Say = Callable[[str], None]
 class Request:
     """Everything that decides an answer. `sample` tells repetitions of one prompt apart.
 
+    `max_tokens` of an answer (None: what the writer's options say), which ends before one of `stop`. Of several
+    `choices` the answer is all of them: `chat.choices_of`.
+
     `own` is the end of `user` that its sibling requests about the same document do not share; it decides nothing, and
     is known so that siblings are kept together and counted together.
     """
@@ -24,11 +27,14 @@ class Request:
     temperature: float
     sample: int = 0
     json_schema: Mapping[str, Any] | None = None
+    max_tokens: int | None = None
+    stop: tuple[str, ...] = ()
+    choices: int = 1
     own: str = ""
 
     @property
     def hash(self) -> str:
-        decides = asdict(self)
+        decides = {name: value for name, value in asdict(self).items() if name not in LATER or value != LATER[name]}
         del decides["own"]
         return hashed(decides).hex()
 
@@ -36,6 +42,10 @@ class Request:
     def shared(self) -> str:
         """What of `user` all siblings begin with."""
         return self.user.removesuffix(self.own)
+
+
+# Left out of a hash where they say nothing: the hashes of requests without them stay what they were.
+LATER: Mapping[str, Any] = {"max_tokens": None, "stop": (), "choices": 1}
 
 
 @dataclass(frozen=True)

@@ -126,7 +126,7 @@ def key_of(body: bytes, sample: int) -> bytes:
 
 def scope_of(body: Body, request: Request) -> bytes:
     """A hash of what a request shares with its siblings: all but its own end, its seed and its sample number."""
-    rest = {name: value for name, value in body.items() if name not in ("messages", "seed")}
+    rest = {name: value for name, value in body.items() if name not in ("messages", "prompt", "seed")}
     shared = hashlib.blake2b(encode(rest), digest_size=16)
     shared.update(request.system.encode())
     shared.update(request.shared.encode())

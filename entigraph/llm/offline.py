@@ -19,6 +19,7 @@ from entigraph.errors import LLMError
 from entigraph.fictional.reading import comprehend
 from entigraph.fictional.writing import ask_and_answer, relate, restate
 from entigraph.llm.base import LLM, Completion, Request, Say
+from entigraph.llm.offline_quiz import about_facts, gaps, right_letters
 
 MOST_ENTITIES = 24
 SUMMARY_SENTENCES = 3
@@ -106,7 +107,7 @@ def write(request: Request) -> str:
     parts = sections(request.user)
     task = parts.get("task", request.system).split("\n", 1)[0].strip().lower()
     handler = next((handler for start, handler in HANDLERS.items() if task.startswith(start)), None)
-    if handler is None or "document" not in parts:
+    if handler is None or ("document" not in parts and handler is not recall):
         raise LLMError(
             f"the offline writer does not know the task {task!r}; "
             f"it knows {', '.join(HANDLERS)}, each over a '### Document' section"
@@ -116,7 +117,7 @@ def write(request: Request) -> str:
 
 def sections(prompt: str) -> dict[str, str]:
     """The text below each '### Heading' of a prompt."""
-    pieces = re.split(r"^### (Document|Task|Entities)\n", prompt, flags=re.MULTILINE)
+    pieces = re.split(r"^### (Document|Task|Entities|Question)\n", prompt, flags=re.MULTILINE)
     return {heading.lower(): body.strip() for heading, body in zip(pieces[1::2], pieces[2::2], strict=True)}
 
 
@@ -170,12 +171,35 @@ def rewrite(task: str, parts: Mapping[str, str], rng: random.Random) -> str:
     return " ".join(kept or sentences(text))
 
 
+def quiz(task: str, parts: Mapping[str, str], rng: random.Random) -> str:
+    text = body(parts)
+    count = int(task.rsplit(":", 1)[-1])
+    reading = comprehend(text)
+    items = about_facts(reading.facts, rng) if reading else gaps(sentences(text), key_phrases(text), rng)
+    return json.dumps({"questions": items[:count]}, ensure_ascii=False)
+
+
+def check(task: str, parts: Mapping[str, str], rng: random.Random) -> str:
+    """It answers from the document: a question about facts by the facts, a gap by the document's own sentence."""
+    text = body(parts)
+    asked, *options = parts["question"].splitlines()
+    reading = comprehend(text)
+    return right_letters(asked, options, reading.facts if reading else None, sentences(text))
+
+
+def recall(task: str, parts: Mapping[str, str], rng: random.Random) -> str:
+    return json.dumps({"right": []})  # it remembers nothing
+
+
 HANDLERS: Mapping[str, Callable[[str, Mapping[str, str], random.Random], str]] = {
     "list the entities": list_entities,
     "relate the entities of a document: several groups": relate_groups,
     "relate the entities": relate_entities,
     "rewrite the document as questions": question,
     "rewrite the document": rewrite,
+    "write multiple-choice questions": quiz,
+    "answer a multiple-choice question from the document": check,
+    "answer a multiple-choice question from memory": recall,
 }
 
 

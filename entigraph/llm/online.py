@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from entigraph.errors import LLMError
 from entigraph.llm.base import Completion, Say
-from entigraph.llm.chat import completion_of
+from entigraph.llm.chat import PATHS, completion_of
 from entigraph.llm.cost import Budget
 from entigraph.llm.journal import Journal
 from entigraph.llm.journaled import GAVE_UP, Answer, Letter, encode
@@ -119,7 +119,7 @@ class Online:
 
     async def ask(self, letter: Letter) -> Completion:
         prompt_tokens = len(letter.body) / CHARACTERS_A_TOKEN
-        expected = self.options.max_tokens or self.options.expected_tokens
+        expected = self.options.expected(letter.request)
         estimate, reserved, dollars = self.price.of(prompt_tokens, 0, expected), 0.0, 0.0
         task = asyncio.current_task()
         assert task is not None
@@ -184,7 +184,7 @@ class Online:
         address.in_flight += 1
         try:
             response = await address.client.post(
-                f"{address.url.rstrip('/')}/chat/completions",  # absolute: it is not merged
+                f"{address.url.rstrip('/')}{PATHS[self.options.api]}",  # absolute: it is not merged
                 cast_to=httpx2.Response,
                 content=self.content(letter),
             )

@@ -24,6 +24,8 @@ class OpenAICompatible:
     prefix cache, and one that is down is passed over. null: OpenAI's. The key is read from the environment variable
     that `api_key_env` names, and stays there; an own server needs none.
 
+    `api`: chat, or completions for a model that only goes on with a text (a base model behind a vLLM server).
+
     `max_cost_usd` stops one command (a whole sweep) before it is passed; null: no limit. `attempts` bounds the tries
     of one request, those that a server's rate limit turned away not counted. `expected_tokens` of an answer, for
     estimates, until answers are known.
@@ -32,6 +34,7 @@ class OpenAICompatible:
     name: str = "openai"
     model: str = "gpt-4o-mini"
     base_url: Any = None
+    api: chat.Api = chat.Api.chat
     api_key_env: str = "OPENAI_API_KEY"
     max_tokens: int | None = None
     concurrency: int = 64
@@ -81,7 +84,13 @@ class OpenAICompatible:
 
     def body(self, request: Request) -> Body:
         """What is sent, and what an answer is known by."""
-        return chat.body_of(request, model=self.model, max_tokens=self.max_tokens, send_seed=self.send_seed)
+        return chat.body_of(
+            request, model=self.model, max_tokens=self.max_tokens, send_seed=self.send_seed, api=self.api
+        )
+
+    def expected(self, request: Request) -> int:
+        """Tokens of an answer, at most where that is known: what its cost is reserved by."""
+        return request.choices * (request.max_tokens or self.max_tokens or self.expected_tokens)
 
     def told(self, error: Any) -> str:
         """The endpoint's own words, in which it may repeat the key."""

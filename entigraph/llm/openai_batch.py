@@ -12,19 +12,18 @@ from concurrent.futures import Future
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, Any, Literal
 from uuid import uuid4
 
 from entigraph.errors import ConfigError, LLMError
 from entigraph.llm.base import LLM, Completion, Say
-from entigraph.llm.chat import completion_of
+from entigraph.llm.chat import Api, completion_of
 from entigraph.llm.cost import Budget, Price
 from entigraph.llm.journal import Batch, Journal
 from entigraph.llm.journaled import GAVE_UP, Answer, Journaled, Letter
 from entigraph.llm.online import CHARACTERS_A_TOKEN
 from entigraph.llm.openai import OpenAICompatible
 
-PATH = b"/v1/chat/completions"
 LABEL = "entigraph"  # the metadata under which the endpoint keeps our name of a batch
 RETRIES_OF_THE_SDK = 2
 LOOKS_IN_VAIN = 60  # how often in a row an endpoint may not be reached that was reached before
@@ -110,7 +109,7 @@ class Batches:
         answer: Answer = Future()
         on_its_way = letter.key in self.answers or self.journal.is_batched(letter.key)
         if not on_its_way:
-            expected = self.options.max_tokens or self.options.expected_tokens
+            expected = self.options.expected(letter.request)
             estimate = self.options.price.of(len(letter.body) / CHARACTERS_A_TOKEN, 0, expected)
             try:
                 self.budget.reserve(estimate)
@@ -118,7 +117,9 @@ class Batches:
                 answer.set_exception(error)  # what stands before it is still sent
                 return answer
             line = b'{"custom_id": "%b", "method": "POST", "url": "%b", "body": %b}\n'
-            self.add(letter.key, letter.scope, line % (letter.key.hex().encode(), PATH, letter.body), estimate)
+            self.add(
+                letter.key, letter.scope, line % (letter.key.hex().encode(), self.path.encode(), letter.body), estimate
+            )
         self.answers.setdefault(letter.key, []).append(answer)
         return answer
 
@@ -186,6 +187,10 @@ class Batches:
             ours = (each.id for each in self.client.batches.list() if (each.metadata or {}).get(LABEL) == name)
             return next(ours, None)
 
+    @property
+    def path(self) -> Literal["/v1/chat/completions", "/v1/completions"]:
+        return "/v1/completions" if self.options.api is Api.completions else "/v1/chat/completions"
+
     def submit(self, spool: Spool) -> Batch:
         batch = Batch(spool.name, self.address)
         self.journal.begin_batch(batch, spool.keys)
@@ -195,7 +200,7 @@ class Batches:
                 uploaded = self.client.files.create(file=(spool.path.name, file), purpose="batch")
             created = self.client.batches.create(
                 input_file_id=uploaded.id,
-                endpoint="/v1/chat/completions",
+                endpoint=self.path,
                 completion_window="24h",
                 metadata={LABEL: spool.name},
             )

@@ -7,33 +7,19 @@ import torch
 
 from entigraph.errors import ConfigError, DataError
 from entigraph.evaluation import stage
-from entigraph.evaluation.engine import Engine, batches
+from entigraph.evaluation.base import Prompt, Sampling
+from entigraph.evaluation.engine import TransformersEngine, batches
 from entigraph.evaluation.multiple_choice import ClosedBook, answered
-from entigraph.evaluation.score import clustered_error, scored
+from entigraph.evaluation.score import clustered_error, scored_likelihoods
+from entigraph.evaluation.subjects import LocalModel
 from entigraph.progress import Silent
-from entigraph.records import Answer, Question, read_jsonl, write_jsonl
+from entigraph.records import Answer, read_jsonl
+from tests.evaluation.asked import a_question, a_source
 
 
-def a_question(number: int, **changes: object) -> Question:
-    values = {
-        "id": f"q{number}",
-        "document_id": f"d{number % 3}",
-        "text": "Where is the document?",
-        "choices": ["here", "in the document", "the answer", "nowhere at all"],
-        "answer": number % 4,
-        "group": "even" if number % 2 == 0 else "odd",
-    }
-    return Question(**{**values, **changes})  # type: ignore[arg-type]
-
-
-@pytest.fixture(scope="module")
-def engine(tiny_model: Path) -> Engine:
-    return Engine(str(tiny_model), tiny_model, 0, "cpu", bf16=False, threads=1)
-
-
-def test_loglikelihoods_are_those_of_the_model_one_by_one(engine: Engine) -> None:
+def test_loglikelihoods_are_those_of_the_model_one_by_one(engine: TransformersEngine) -> None:
     pairs = [("The question is", " the document"), ("The answer", " is here, and it is in the document"), ("The", " x")]
-    scores = engine.loglikelihoods(pairs, 64, lambda amount: None)
+    scores = engine.loglikelihoods(pairs, 64)
     for (prompt, continuation), score in zip(pairs, scores, strict=True):
         before, ids = engine.encode(prompt), engine.encode(prompt + continuation)
         with torch.no_grad():
@@ -42,25 +28,27 @@ def test_loglikelihoods_are_those_of_the_model_one_by_one(engine: Engine) -> Non
         assert score == pytest.approx(expected, abs=1e-4)
 
 
-def test_greedy_continuation_is_transformers_own(engine: Engine) -> None:
+def test_greedy_continuation_is_transformers_own(engine: TransformersEngine) -> None:
     prompt = "The answer to the question"
     ids = torch.tensor([engine.encode(prompt)])
     options = {"max_new_tokens": 6, "do_sample": False, "eos_token_id": None}
     theirs = engine.model.generate(ids, attention_mask=ids.new_ones(ids.shape), **options)
     expected = engine.tokenizer.decode(theirs[0, ids.shape[1] :].tolist()).partition(".")[0]
-    assert engine.greedy([prompt, "The", prompt], 6, ".")[::2] == [expected, expected]
+    asked = [Prompt("a", prompt), Prompt("b", "The"), Prompt("c", prompt)]
+    found = dict(engine.sample(asked, Sampling(max_tokens=6, stop=(".",))))
+    assert [found[0][0].text, found[2][0].text] == [expected, expected]
 
 
-def test_options_that_overflow_the_context_are_counted_as_wrong(engine: Engine) -> None:
+def test_options_that_overflow_the_context_are_counted_as_wrong(engine: TransformersEngine) -> None:
     engine.positions, kept = 60, engine.positions
     try:
         questions = [a_question(0), a_question(1, text="The document " * 20)]
-        answers = ClosedBook().answers(questions, engine, Silent())
+        answers = list(ClosedBook().answers(questions, engine))
     finally:
         engine.positions = kept
     assert answers[0].choice is not None
     assert answers[1].choice is None and answers[1].correct is False and answers[1].scores == []
-    assert scored(answers)["overflowed"] == 1 and scored(answers)["questions"] == 2
+    assert scored_likelihoods(answers)["overflowed"] == 1 and scored_likelihoods(answers)["questions"] == 2
 
 
 def test_the_choice_by_sum_and_by_length() -> None:
@@ -71,32 +59,34 @@ def test_the_choice_by_sum_and_by_length() -> None:
     assert answered(question, "", [-1.0, -1.0, -1.0, -1.0]).choice == 0, "the first of a tie"
 
 
-def test_a_thought_is_generated_and_stands_in_the_prompt(engine: Engine) -> None:
+def test_a_thought_is_generated_and_stands_in_the_prompt(engine: TransformersEngine) -> None:
     prompts, thoughts = ClosedBook().prompts([a_question(0), a_question(1, thought=True)], engine)
     assert prompts[0] == "Question: Where is the document? Answer:" and thoughts[0] == ""
     opening = "Question: Where is the document? Thought:"
-    generated = engine.greedy([opening], 8, ".")[0]
-    assert prompts[1] == f"{opening}{generated}. Answer:" and thoughts[1] == generated.strip()
+    ((_, (generated,)),) = engine.sample([Prompt("a", opening)], Sampling(max_tokens=8, stop=(".",)))
+    assert prompts[1] == f"{opening}{generated.text}. Answer:" and thoughts[1] == generated.text.strip()
 
 
 def test_the_stage_writes_every_answer_and_its_score(tiny_model: Path, tmp_path: Path) -> None:
-    corpus = tmp_path / "corpus"
-    corpus.mkdir()
-    write_jsonl(corpus / "questions.jsonl", [a_question(number) for number in range(12)])
+    source = a_source(tmp_path, [a_question(number) for number in range(12)])
     tasks = {"all": ClosedBook(), "some": ClosedBook(limit=5)}
-    options = {"bos_id": 0, "accelerator": "cpu", "threads": 1, "progress": Silent()}
+    subject = LocalModel(str(tiny_model), "cpu", 1, tiny_model, 0)
     out = tmp_path / "out"
-    out.mkdir()
-    stage.run(str(tiny_model), tiny_model, out, tasks=tasks, corpora={"all": corpus, "some": corpus}, **options)
+    stage.run(subject, out, tasks=tasks, sources={"all": source, "some": source}, progress=Silent())
     scores = json.loads((out / "scores.json").read_text())
     answers = list(read_jsonl(out / "answers-all.jsonl", Answer))
     assert len(answers) == scores["all"]["questions"] == 12 and scores["some"]["questions"] == 5
     assert scores["all"]["accuracy"] == sum(answer.correct for answer in answers) / 12
     assert {*scores["all"]["groups"]} == {"even", "odd"} and scores["all"]["chance"] == 0.25
     assert all(len(answer.scores) == 4 for answer in answers)
-    write_jsonl(corpus / "questions.jsonl", [])
-    with pytest.raises(DataError, match="holds no questions"):
-        stage.run(str(tiny_model), tiny_model, out, tasks=tasks, corpora={"all": corpus, "some": corpus}, **options)
+
+
+def test_a_source_without_questions_or_with_one_twice_is_refused(tiny_model: Path, tmp_path: Path) -> None:
+    subject = LocalModel(str(tiny_model), "cpu", 1, tiny_model, 0)
+    for questions, told in ([], "holds no questions"), ([a_question(1), a_question(1)], "two questions of one id"):
+        source = a_source(tmp_path, questions)
+        with pytest.raises(DataError, match=told):
+            stage.run(subject, tmp_path, tasks={"all": ClosedBook()}, sources={"all": source}, progress=Silent())
 
 
 def test_a_prompt_without_its_slot_is_refused() -> None:

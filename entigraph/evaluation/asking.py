@@ -1,0 +1,74 @@
+"""Which questions a multiple-choice task asks: of a corpus, a split of it, some of its titles, or a few drawn ones."""
+
+import random
+from dataclasses import dataclass
+from enum import StrEnum
+
+from entigraph.errors import ConfigError, DataError
+from entigraph.evaluation.base import Source
+from entigraph.records import Document, Question, read_jsonl
+
+VALIDATION_SHARE = 0.2
+
+
+class Titles(StrEnum):
+    """The published code keeps a fifth of the documents, the first by title, for choosing settings, and reports the
+    others (paper's repository, tasks/quality.py).
+    """
+
+    all = "all"
+    validation = "validation"
+    test = "test"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Asked:
+    """`corpus` names whose questions: null for the run's own. `limit` draws that many, the same for every model."""
+
+    corpus: str | None = None
+    split: str | None = None
+    limit: int | None = None
+
+    def __post_init__(self) -> None:
+        if self.limit is not None and self.limit < 1:
+            raise ConfigError(f"evaluation limit: {self.limit} found, at least 1 or null expected")
+
+    @property
+    def decides(self) -> dict[str, str]:
+        return {}
+
+    @property
+    def documents_asked(self) -> Titles:
+        return Titles.all
+
+    def questions(self, source: Source) -> list[Question]:
+        """Raises DataError where there is none, or one whose answer is none of its choices."""
+        found = list(read_jsonl(source.questions, Question))
+        if self.split is not None:
+            found = [question for question in found if question.split == self.split]
+        found = of_titles(found, source, self.documents_asked)
+        if self.limit is not None and self.limit < len(found):
+            found = random.Random(f"limit/{self.limit}").sample(found, self.limit)
+        for question in found:
+            if not 0 <= question.answer < len(question.choices):
+                raise DataError(f"{source.questions}: {question.id} has no choice number {question.answer}")
+        if not found:
+            raise DataError(
+                f"{source.questions} holds no questions{f' of the split {self.split!r}' if self.split else ''}; "
+                "without questions there is no accuracy: give some (corpus.questions), have some written "
+                "(questions=generated), or leave the task out (evaluation=none)"
+            )
+        return found
+
+
+def of_titles(questions: list[Question], source: Source, titles: Titles) -> list[Question]:
+    """Raises DataError for a question about a document that the corpus does not hold: it has no title."""
+    if titles is Titles.all:
+        return questions
+    documents = {document.id: document.title for document in read_jsonl(source.documents, Document)}
+    unknown = next((question for question in questions if question.document_id not in documents), None)
+    if unknown:
+        raise DataError(f"{source.questions}: {unknown.id} is about {unknown.document_id!r}, which has no title")
+    asked = sorted({question.document_id for question in questions}, key=lambda each: (documents[each], each))
+    first = set(asked[: int(len(asked) * VALIDATION_SHARE)])
+    return [question for question in questions if (question.document_id in first) is (titles is Titles.validation)]

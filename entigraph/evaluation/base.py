@@ -1,0 +1,101 @@
+"""What an evaluation is made of: an engine that answers for a model, and tasks that ask it."""
+
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, ClassVar, Protocol
+
+from entigraph.llm.base import Say
+from entigraph.records import Answer, Question
+
+
+@dataclass(frozen=True)
+class Prompt:
+    """`key` is what its samples are seeded by, so that they do not depend on what else is asked."""
+
+    key: str
+    text: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Sampling:
+    """How a prompt is continued: up to one of `stop` (left out), or `max_tokens`.
+
+    `until` is a pattern after which nothing of interest follows: an engine that sees single tokens ends there.
+    A temperature of 0 is greedy. `batch_tokens` bounds the keys and values that an engine on this machine holds at once
+    (65,536 are 8 GB for Llama 3 8B in bf16).
+    """
+
+    samples: int = 1
+    temperature: float = 0.0
+    max_tokens: int = 300
+    stop: Sequence[str] = ()
+    until: str | None = None
+    batch_tokens: int = 65_536
+
+
+@dataclass(frozen=True)
+class Sampled:
+    """`finish_reason` is "stop" for a text that ended by itself, "length" for one that was cut, else its fault."""
+
+    text: str
+    finish_reason: str = "stop"
+
+
+Pair = tuple[str, str]  # a prompt and its continuation
+
+
+class Engine(Protocol):
+    """A model that answers. An endpoint samples only: it tells no likelihood of a text that it did not write."""
+
+    def sample(self, prompts: Sequence[Prompt], sampling: Sampling) -> Iterator[tuple[int, list[Sampled]]]:
+        """Each prompt's number with its samples, in the order in which they are done.
+
+        No samples where the prompt and `max_tokens` exceed the model's context: nothing is cut silently.
+        """
+        ...
+
+    def loglikelihoods(self, pairs: Sequence[Pair], batch_tokens: int) -> list[float | None]:
+        """Each continuation's summed log-likelihood after its prompt; None where both exceed the context."""
+        ...
+
+
+class Subject(Protocol):
+    """Who is asked. `likelihoods`: whether its engine can tell those."""
+
+    likelihoods: ClassVar[bool]
+
+    def connect(self, say: Say) -> AbstractContextManager[Engine]: ...
+
+
+@dataclass(frozen=True)
+class Source:
+    """The files that a task's questions come from; `documents` need not hold those that the questions are about."""
+
+    questions: Path
+    documents: Path
+
+
+class Task(Protocol):
+    """An evaluation: its questions, how they are asked and judged, and what the answers amount to."""
+
+    corpus: str | None
+    needs_likelihoods: ClassVar[bool]
+
+    @property
+    def decides(self) -> dict[str, str]:
+        """What decides its answers beside its options: digests of the files that those name."""
+        ...
+
+    def questions(self, source: Source) -> list[Question]:
+        """Raises DataError where the source has none that this task would ask."""
+        ...
+
+    def answers(self, questions: Sequence[Question], engine: Engine) -> Iterator[Answer]:
+        """One for each question, whatever came of it, as soon as it is there."""
+        ...
+
+    def scored(self, answers: Iterable[Answer]) -> dict[str, Any]:
+        """With an `accuracy` over as many `questions`, its `stderr`, `chance`, and the same by `groups`."""
+        ...

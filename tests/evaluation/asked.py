@@ -1,0 +1,27 @@
+"""Questions, and a corpus that holds them."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from entigraph.evaluation.base import Source
+from entigraph.records import Document, Question, write_jsonl
+
+
+def a_question(number: int, **changes: object) -> Question:
+    values = {
+        "id": f"q{number}",
+        "document_id": f"d{number % 3}",
+        "text": "Where is the document?",
+        "choices": ["here", "in the document", "the answer", "nowhere at all"],
+        "answer": number % 4,
+        "group": "even" if number % 2 == 0 else "odd",
+    }
+    return Question(**{**values, **changes})  # type: ignore[arg-type]
+
+
+def a_source(folder: Path, questions: Sequence[Question]) -> Source:
+    """Documents are called by their ids."""
+    documents = sorted({question.document_id for question in questions})
+    write_jsonl(folder / "questions.jsonl", questions)
+    write_jsonl(folder / "documents.jsonl", [Document(id=each, title=each, text="Some text.") for each in documents])
+    return Source(folder / "questions.jsonl", folder / "documents.jsonl")

@@ -1,0 +1,65 @@
+"""A loopback endpoint whose answers a test decides: a model whose answers are known."""
+
+import json
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any
+
+from entigraph.llm.openai import OpenAICompatible
+
+Answers = Callable[[dict[str, Any]], list[str] | int]
+
+
+@dataclass
+class Scripted:
+    """`asked` holds every body that came, with its path. An answer that is a number is an HTTP error."""
+
+    base_url: str = ""
+    asked: list[tuple[str, dict[str, Any]]] = field(default_factory=list)
+
+    def model(self, **options: Any) -> OpenAICompatible:
+        return OpenAICompatible(**{"model": "scripted", "base_url": self.base_url, "timeout_s": 5.0, **options})
+
+
+@contextmanager
+def scripted(answers: Answers) -> Iterator[Scripted]:
+    found = Scripted()
+
+    class Handler(BaseHTTPRequestHandler):
+        protocol_version = "HTTP/1.1"
+
+        def do_POST(self) -> None:
+            body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+            found.asked.append((self.path, body))
+            texts = answers(body)
+            if isinstance(texts, int):
+                self.reply(texts, {"error": {"message": "too long"}})
+                return
+            chat = "messages" in body
+            choices = [
+                {"message": {"content": text}, "finish_reason": "stop"} if chat else {"text": text} for text in texts
+            ]
+            self.reply(200, {"choices": choices, "usage": {"prompt_tokens": 10, "completion_tokens": 5}})
+
+        def reply(self, status: int, value: dict[str, Any]) -> None:
+            content = json.dumps(value).encode()
+            self.send_response(status)
+            self.send_header("Content-Type", "application/json")
+            self.send_header("Content-Length", str(len(content)))
+            self.end_headers()
+            self.wfile.write(content)
+
+        def log_message(self, *arguments: object) -> None:
+            pass
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    found.base_url = f"http://127.0.0.1:{server.server_port}/v1"
+    try:
+        yield found
+    finally:
+        server.shutdown()
+        server.server_close()

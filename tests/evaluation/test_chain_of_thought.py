@@ -1,0 +1,245 @@
+"""Sampled chains of thought: parsing, the two protocols, what is reported, and a model whose answers are known."""
+
+import json
+import random
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from entigraph.errors import ConfigError, LLMError
+from entigraph.evaluation import stage
+from entigraph.evaluation.asking import Titles
+from entigraph.evaluation.base import Prompt, Sampled, Sampling
+from entigraph.evaluation.chain_of_thought import ClosedBookCoT, Protocol, examples
+from entigraph.evaluation.engine import TransformersEngine
+from entigraph.evaluation.parsing import NO_LINE, NO_OPTION, NOT_ONE_LETTER, authors_choice_of, choice_of
+from entigraph.evaluation.score import accuracy, expected, majority, pass_at
+from entigraph.evaluation.subjects import Endpoint
+from entigraph.llm.chat import Api
+from entigraph.progress import Silent
+from entigraph.records import Answer, read_jsonl
+from tests.evaluation.asked import a_question, a_source
+from tests.evaluation.scripted import Scripted, scripted
+
+
+@pytest.mark.parametrize(
+    ("text", "ours", "theirs"),
+    [
+        (" He left.\nAnswer: C.\n", 2, 2),
+        (" He left.\nAnswer: C.", 2, NO_LINE),
+        (" He left.\nAnswer: AB.\n", NOT_ONE_LETTER, 1),
+        (" He left.\nAnswer: CAB.\n", NOT_ONE_LETTER, 1),
+        (" He left.\nAnswer: AA.\n", NOT_ONE_LETTER, NO_LINE),
+        (" He left.\nAnswer: C\n", NOT_ONE_LETTER, NO_LINE),
+        (" He left.\nAnswer: E.\n", NO_OPTION, NO_LINE),
+        (" He left.\nAnswer: c.\n", NOT_ONE_LETTER, NO_LINE),
+        (" He left.\nAnswer: C. He left.\n", NOT_ONE_LETTER, NO_LINE),
+        (" He left.\nAnswer:\n", NOT_ONE_LETTER, NO_LINE),
+        (" The answer is C.", NO_LINE, NO_LINE),
+        ("Answer: B.\nAnswer: C.\n", 1, 1),
+        ("", NO_LINE, NO_LINE),
+    ],
+)
+def test_a_sample_names_exactly_one_letter_or_nothing(text: str, ours: int | str, theirs: int | str) -> None:
+    assert choice_of(text, 4) == ours
+    assert authors_choice_of(text, 4) == theirs
+
+
+def test_letters_go_as_far_as_the_options() -> None:
+    assert choice_of("Answer: E.", 5) == 4 and choice_of("Answer: C.", 2) == NO_OPTION
+
+
+def test_the_prompt_has_the_papers_structure() -> None:
+    shown = examples("five_books")
+    assert [shown.count(f"## Example {number}\n") for number in range(1, 6)] == [1] * 5
+    assert shown.endswith("## Example 6")
+    assert [line[8] for line in shown.splitlines() if line.startswith("Answer: ")] == list("CBAAD")
+    assert shown.count("### Choices") == 4 and shown.count("\nChoices:") == 1
+    assert shown.count("There is only one correct choice.") == 2
+    assert shown.count("\nThought process: ") == 5
+    prompt = ClosedBookCoT().prompt(a_question(0, choices=["one", "two", "three"]), passages=["Found text."])
+    own = prompt.removeprefix(shown)
+    assert own.index("Found text.") < own.index("Where is the document?") < own.index("C. three")
+    assert "D." not in own and own.endswith("Thought process:")
+
+
+def answer(samples: Sequence[int | None], right: int = 0, document: str = "d") -> Answer:
+    asked = a_question(0, answer=right, document_id=document)
+    texts = [Sampled(f"\nAnswer: {'ABCD'[choice]}.\n" if choice is not None else "who knows") for choice in samples]
+    return ClosedBookCoT(samples=max(1, len(samples))).answered(asked, "prompt", texts)
+
+
+def test_numbers_of_one_question() -> None:
+    mixed = answer([0, 1, 0, None])
+    assert expected(mixed) == pytest.approx(2 / 3) and majority(mixed) == 1.0
+    assert pass_at(mixed, 1) == 0.5 and pass_at(mixed, 2) == pytest.approx(5 / 6) and pass_at(mixed, 4) == 1.0
+    assert majority(answer([0, 1])) == 0.5, "a tie counts for what it would be drawn right"
+    silent = answer([None, None])
+    assert (silent.choice, silent.correct) == (None, False)
+    assert expected(silent) == majority(silent) == pass_at(silent, 2) == 0.0
+    overflowed = answer([])
+    assert overflowed.overflowed and expected(overflowed) == pass_at(overflowed, 1) == 0.0
+
+
+def test_the_drawn_sample_is_one_of_the_valid_ones_at_random_and_the_authors_is_the_first() -> None:
+    task, theirs = ClosedBookCoT(), ClosedBookCoT(protocol=Protocol.authors_code)
+    finals = [task.final([0, 1, 1, 1], a_question(0, id=f"q{number}")) for number in range(400)]
+    assert 0.68 < np.mean(finals) < 0.82
+    assert finals == [task.final([0, 1, 1, 1], a_question(0, id=f"q{number}")) for number in range(400)]
+    assert theirs.final([3, 1, 1], a_question(0)) == 3 and theirs.final([], a_question(0)) is None
+
+
+def test_every_denominator_is_told_and_the_authors_drops_what_did_not_parse() -> None:
+    answers = [answer([0], document="a"), answer([1], document="b"), answer([None], document="c"), answer([])]
+    paper = ClosedBookCoT().scored(answers)
+    assert (paper["accuracy"], paper["questions"], paper["denominator"]) == (0.25, 4, "all questions")
+    theirs = ClosedBookCoT(protocol=Protocol.authors_code).scored(answers)
+    assert (theirs["accuracy"], theirs["questions"], theirs["denominator"]) == (0.5, 2, "parsed questions")
+    for scores in (paper, theirs):
+        assert scores["over_all"]["accuracy"] == 0.25 and scores["over_all"]["questions"] == 4
+        assert scores["over_parsed"]["accuracy"] == 0.5 and scores["over_parsed"]["questions"] == 2
+        assert scores["asked"] == 4 and scores["parse_rate"] == 0.5 and scores["overflowed"] == 1
+        assert scores["samples"] == 3 and scores["sample_parse_rate"] == pytest.approx(2 / 3)
+        assert scores["unparsed"] == {NO_LINE: 1} and scores["expected_accuracy"]["accuracy"] == 0.25
+
+
+def test_a_model_that_never_answers_has_an_accuracy_of_nought_and_no_division_by_it() -> None:
+    for protocol in Protocol:
+        scores = ClosedBookCoT(protocol=protocol).scored([answer([None, None]), answer([])])
+        assert scores["accuracy"] == 0.0 and scores["parse_rate"] == 0.0 and scores["over_all"]["questions"] == 2
+        assert scores["over_parsed"]["questions"] == 0
+
+
+def test_the_expected_accuracy_varies_less_than_a_drawn_one() -> None:
+    rng, drawn, over_samples = random.Random(0), [], []
+    for seed in range(60):
+        task, answers = ClosedBookCoT(seed=seed), []
+        for number in range(40):
+            said = [Sampled(f"\nAnswer: {rng.choice('AAB')}.\n") for _ in range(8)]
+            answers.append(task.answered(a_question(0, id=f"q{number}", document_id=f"d{number}"), "", said))
+        drawn.append(accuracy(answers)["accuracy"])
+        over_samples.append(accuracy(answers, expected)["accuracy"])
+    assert np.std(over_samples) < 0.6 * np.std(drawn)
+    assert np.mean(over_samples) == pytest.approx(2 / 3, abs=0.02) == pytest.approx(np.mean(drawn), abs=0.05)
+
+
+def test_the_titles_that_the_published_code_reports(tmp_path: Path) -> None:
+    questions = [a_question(number, document_id=f"d{number:02}") for number in range(10)]
+    source = a_source(tmp_path, questions)
+    test = ClosedBookCoT(protocol=Protocol.authors_code).questions(source)
+    validation = ClosedBookCoT(titles=Titles.validation).questions(source)
+    assert [question.document_id for question in validation] == ["d00", "d01"]
+    assert [question.document_id for question in test] == [f"d{number:02}" for number in range(2, 10)]
+    assert len(ClosedBookCoT().questions(source)) == 10
+
+
+@pytest.mark.parametrize("options", [{"samples": 0}, {"temperature": -1.0}, {"max_tokens": 0}, {"examples": "nothing"}])
+def test_impossible_settings_are_refused(options: dict[str, Any]) -> None:
+    with pytest.raises(ConfigError, match="evaluation"):
+        ClosedBookCoT(**options)
+
+
+def test_a_tiny_model_is_asked_and_nothing_is_lost(engine: TransformersEngine) -> None:
+    """It never answers; its questions stand in the denominator all the same."""
+    questions = [a_question(number) for number in range(3)]
+    task = ClosedBookCoT(samples=2, max_tokens=8, texts_kept=1)
+    answers = list(task.answers(questions, engine))
+    assert sorted(found.question_id for found in answers) == ["q0", "q1", "q2"]
+    assert all(len(found.samples) == 2 and len(found.texts) == 1 for found in answers)
+    assert task.scored(answers)["parse_rate"] == 0.0 and sum(answers[0].unparsed.values()) == 2
+
+
+# --- a model whose answers are known ---
+
+
+def knows_all_but(*lost: int) -> Any:
+    """Right on every question but those of these numbers; asked for n samples, it gives n."""
+
+    def answers(body: dict[str, Any]) -> list[str]:
+        text = body.get("prompt") or body["messages"][-1]["content"]
+        number = int(text.rsplit("number ", 1)[1].split("?")[0])
+        letter = "ABCD"[(number + (number in lost)) % 4]
+        return [f" I remember.\nAnswer: {letter}.\n"] * body.get("n", 1)
+
+    return answers
+
+
+def numbered(count: int) -> list[Any]:
+    return [a_question(number, text=f"What is number {number}?") for number in range(count)]
+
+
+def asked(server: Scripted, folder: Path, task: ClosedBookCoT, count: int = 12, **options: Any) -> dict[str, Any]:
+    folder.mkdir(exist_ok=True)
+    source = a_source(folder, numbered(count))
+    subject = Endpoint(server.model(**options), folder / "journal.sqlite")
+    stage.run(subject, folder / "out", tasks={"cot": task}, sources={"cot": source}, progress=Silent())
+    scores: dict[str, Any] = json.loads((folder / "out" / "scores.json").read_text())["cot"]
+    return scores
+
+
+@pytest.mark.parametrize("api", ["chat", "completions"])
+def test_an_endpoint_gets_the_same_prompt_and_all_samples_for_one_prompts_price(api: str, tmp_path: Path) -> None:
+    with scripted(knows_all_but(3, 7)) as server:
+        scores = asked(server, tmp_path, ClosedBookCoT(samples=16), api=Api(api))
+        assert scores["accuracy"] == 10 / 12 and scores["samples"] == 12 * 16 and scores["parse_rate"] == 1.0
+        assert scores["groups"]["odd"]["accuracy"] == 4 / 6 and scores["groups"]["even"]["accuracy"] == 1.0
+        assert len(server.asked) == 12, "one request a question"
+        path, body = server.asked[0]
+        prompt = ClosedBookCoT().prompt(numbered(12)[0])
+        sent = body["prompt"] if api == "completions" else body["messages"][1]["content"]
+        assert path.endswith("/completions") and (path.endswith("/chat/completions") is (api == "chat"))
+        assert sent.split("\n### Question")[0] == prompt.split("\n### Question")[0] and body["n"] == 16
+        asked(server, tmp_path, ClosedBookCoT(samples=16), api=Api(api))
+        assert len(server.asked) == 12, "what was answered is in the journal"
+
+
+def test_a_model_says_the_same_here_and_behind_an_endpoint(engine: TransformersEngine, tmp_path: Path) -> None:
+    def answers(body: dict[str, Any]) -> list[str]:
+        greedy = Sampling(max_tokens=body["max_tokens"], stop=body["stop"])
+        ((_, (sample,)),) = engine.sample([Prompt("any", body["prompt"])], greedy)
+        return [sample.text]
+
+    task = ClosedBookCoT(samples=1, temperature=0.0, max_tokens=10)
+    here = sorted(task.answers(numbered(4), engine), key=lambda found: found.question_id)
+    with scripted(answers) as server:
+        asked(server, tmp_path, task, count=4, api=Api.completions, concurrency=1)
+    there = list(read_jsonl(tmp_path / "out" / "answers-cot.jsonl", Answer))
+    assert [found.texts for found in there] == [list(found.texts) for found in here] and here[0].texts[0]
+    assert [found.prompt_hash for found in there] == [found.prompt_hash for found in here]
+
+
+def test_an_endpoint_that_gives_one_sample_at_a_time_is_asked_until_there_are_enough(tmp_path: Path) -> None:
+    with scripted(lambda body: knows_all_but()(body)[:1]) as server:
+        scores = asked(server, tmp_path, ClosedBookCoT(samples=3), count=4)
+        assert scores["samples"] == 12 and scores["accuracy"] == 1.0
+        assert len(server.asked) == 12 and {body["seed"] for _, body in server.asked} == {0, 1, 2}
+
+
+def test_a_refused_prompt_counts_as_wrong_and_is_told(tmp_path: Path) -> None:
+    def answers(body: dict[str, Any]) -> list[str] | int:
+        return 400 if "number 2?" in str(body) else knows_all_but()(body)
+
+    with scripted(answers) as server:
+        scores = asked(server, tmp_path, ClosedBookCoT(samples=4), count=4)
+    assert scores["accuracy"] == 0.75 and scores["questions"] == 4 and scores["unparsed"] == {"error: HTTP 400": 4}
+
+
+def test_questions_that_a_failing_endpoint_left_open_are_asked_by_the_next_command(tmp_path: Path) -> None:
+    down = {"number 2?"}
+
+    def answers(body: dict[str, Any]) -> list[str] | int:
+        return 500 if any(each in str(body) for each in down) else knows_all_but()(body)
+
+    with scripted(answers) as server:
+        with pytest.raises(LLMError, match="1 of 4 questions got no answer"):
+            asked(server, tmp_path, ClosedBookCoT(samples=2), count=4, attempts=1)
+        assert not (tmp_path / "out" / "scores.json").exists()
+        down.clear()
+        before = len(server.asked)
+        assert asked(server, tmp_path, ClosedBookCoT(samples=2), count=4, attempts=1)["accuracy"] == 1.0
+        assert len(server.asked) == before + 1
+    found = list(read_jsonl(tmp_path / "out" / "answers-cot.jsonl", Answer))
+    assert [each.question_id for each in found] == ["q0", "q1", "q2", "q3"]

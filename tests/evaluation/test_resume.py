@@ -1,0 +1,85 @@
+"""An evaluation that is killed goes on where it was, and ends as if it had not been."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+from entigraph.evaluation import stage
+from entigraph.evaluation.chain_of_thought import ClosedBookCoT
+from entigraph.evaluation.subjects import LocalModel
+from entigraph.progress import Silent
+from entigraph.records import Answer, Written, read_jsonl
+from tests.evaluation.asked import a_question, a_source
+
+COUNT = 6
+KILLED = """
+import os, sys
+from contextlib import contextmanager
+from pathlib import Path
+from tests.evaluation.test_resume import ask
+from entigraph.progress import Silent
+
+class Killing(Silent):
+    @contextmanager
+    def bar(self, what, total, unit):
+        done = 0
+        def advance(amount, note=""):
+            nonlocal done
+            done += amount
+            if done == 3:
+                os.kill(os.getpid(), 9)
+        yield advance
+
+ask(Path(sys.argv[1]), Path(sys.argv[2]), Killing())
+"""
+
+
+class Counting(Silent):
+    """Notes what every answered question advanced by."""
+
+    def __init__(self) -> None:
+        self.amounts: list[int] = []
+
+    def bar(self, what, total, unit):  # type: ignore[no-untyped-def]
+        from contextlib import nullcontext
+
+        return nullcontext(lambda amount, note="": self.amounts.append(amount))
+
+
+def ask(model: Path, folder: Path, progress: Silent) -> None:
+    source = a_source(folder, [a_question(number) for number in range(COUNT)])
+    task = ClosedBookCoT(samples=2, max_tokens=4, temperature=1.0)
+    subject = LocalModel(str(model), "cpu", 1, model, 0)
+    stage.run(subject, folder / "out", tasks={"cot": task}, sources={"cot": source}, progress=progress)
+
+
+def test_a_killed_evaluation_asks_no_question_twice(tiny_model: Path, tmp_path: Path) -> None:
+    killed, whole = tmp_path / "killed", tmp_path / "whole"
+    killed.mkdir()
+    whole.mkdir()
+    done = subprocess.run([sys.executable, "-c", KILLED, str(tiny_model), str(killed)], capture_output=True, text=True)
+    assert done.returncode == -9, done.stderr
+    (scratch,) = (killed / "out").rglob("answers-cot.jsonl")
+    assert len(list(read_jsonl(scratch, Answer))) == 3 and not (killed / "out" / "scores.json").exists()
+    with scratch.open("ab") as cut_short:
+        cut_short.write(b'{"question_id": "q')
+    progress = Counting()
+    ask(tiny_model, killed, progress)
+    assert progress.amounts == [3, 1, 1, 1]
+    ask(tiny_model, whole, Silent())
+    for name in ("answers-cot.jsonl", "scores.json"):
+        assert (killed / "out" / name).read_text() == (whole / "out" / name).read_text()
+
+
+def test_what_was_written_is_found_by_its_key(tmp_path: Path) -> None:
+    kept = Written(tmp_path / "kept.jsonl", Answer, "question_id")
+    empty: dict[str, Any] = {"scores": [], "samples": [], "texts": [], "passages": []}
+    about = {"question_id": "é", "document_id": "d", "group": "g", "question": "?", "choices": ["a", "b"]}
+    answer = Answer(**about, answer=0, choice=None, correct=False, **empty)
+    with kept:
+        kept.write(answer)
+    assert "é" in kept and "e" not in kept and kept.read("é") == answer
+    again = Written(tmp_path / "kept.jsonl", Answer, "question_id")
+    assert again.read("é") == answer and json.loads((tmp_path / "kept.jsonl").read_text())["question_id"] == "é"

@@ -1,0 +1,207 @@
+"""Questions written from documents: their checks, the file for a person, and that no writer of texts sees them."""
+
+import json
+from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from entigraph.corpus import stage as corpus_stage
+from entigraph.corpus.fictional import Fictional
+from entigraph.errors import DataError, LLMError
+from entigraph.llm.base import Completion, Request
+from entigraph.llm.offline import Offline, write
+from entigraph.progress import Silent
+from entigraph.questions import stage
+from entigraph.questions.drafting import passages
+from entigraph.questions.settings import Generated
+from entigraph.records import Document, Question, read_jsonl, write_jsonl
+from entigraph.run import Run
+from tests.conftest import ARTICLE
+from tests.evaluation.scripted import scripted
+
+
+def a_corpus(folder: Path, *texts: str) -> Path:
+    folder.mkdir(parents=True, exist_ok=True)
+    documents = [Document(id=f"{n}.txt", title=f"Text {n}", text=text) for n, text in enumerate(texts)]
+    write_jsonl(folder / "documents.jsonl", documents)
+    return folder
+
+
+def generated(corpus: Path, out: Path, llm: Any = None, **settings: Any) -> dict[str, Any]:
+    out.mkdir(exist_ok=True)
+    options = Generated(**{"per_document": 8, **settings})
+    return stage.generate(corpus, out, settings=options, llm=llm or Offline(), progress=Silent())
+
+
+def test_the_offline_writer_asks_a_fictional_document_what_it_says(tmp_path: Path) -> None:
+    (tmp_path / "corpus").mkdir()
+    corpus_stage.run(Fictional(documents=2), tmp_path / "corpus")
+    counts = generated(tmp_path / "corpus", tmp_path / "out", per_document=30)
+    assert counts == {"questions": 60, "rejected": {}, "documents_without_questions": 0, "writer": "offline"}
+    theirs = {
+        (question.document_id, question.text): question.choices[question.answer]
+        for question in read_jsonl(tmp_path / "corpus" / "questions.jsonl", Question)
+    }
+    ours = list(read_jsonl(tmp_path / "out" / "questions.jsonl", Question))
+    assert all(theirs[question.document_id, question.text] == question.choices[question.answer] for question in ours)
+    assert {question.answer for question in ours} == {0, 1, 2, 3}
+
+
+def test_of_other_text_it_takes_a_name_out_of_a_sentence(tmp_path: Path) -> None:
+    counts = generated(a_corpus(tmp_path / "corpus", ARTICLE), tmp_path / "out")
+    assert counts["questions"] >= 5
+    flowing = " ".join(ARTICLE.split())
+    for question in read_jsonl(tmp_path / "out" / "questions.jsonl", Question):
+        filled = [question.text.split(": ", 1)[1].replace("____", choice) in flowing for choice in question.choices]
+        assert filled == [number == question.answer for number in range(4)]
+
+
+class Scripted:
+    """A writer that writes these questions, and finds the right options that `finds` says."""
+
+    name = "scripted"
+
+    def __init__(self, entries: list[Any], finds: Callable[[str], list[str] | str], recalls: bool = False) -> None:
+        self.entries, self.finds, self.recalls = entries, finds, recalls
+        self.asked: list[Request] = []
+
+    def complete(self, requests: Iterable[Request]) -> Iterator[Completion]:
+        for request in requests:
+            self.asked.append(request)
+            yield Completion(text=self.answer(request), model=self.name)
+
+    def answer(self, request: Request) -> str:
+        if "### Question" not in request.user:
+            return json.dumps({"questions": self.entries})
+        asked, *options = request.user.split("### Question\n")[1].splitlines()
+        right = ["right"] if "### Document" not in request.user and self.recalls else self.finds(asked)
+        if "### Document" not in request.user and not self.recalls:
+            right = []
+        if isinstance(right, str):
+            return right
+        return json.dumps({"right": [option[0] for option in options if option[3:] in right]})
+
+
+def entry(question: str, **changes: Any) -> dict[str, Any]:
+    wrong = ["wrong", "false", "untrue"]
+    return {"question": question, "right": "right", "wrong": wrong, "kind": "combined", "evidence": "", **changes}
+
+
+def rejected(out: Path) -> dict[str, str]:
+    lines = (out / "rejected.jsonl").read_text().splitlines()
+    return {line["question"]: line["reason"] for line in map(json.loads, lines)}
+
+
+def test_a_question_stays_where_the_passage_makes_the_keyed_option_right_and_no_other(tmp_path: Path) -> None:
+    verdicts: dict[str, Any] = {
+        "good": ["right"],
+        "open": [],
+        "other": ["false"],
+        "two": ["right", "wrong"],
+        "mute": "I cannot say.",
+    }
+    writer = Scripted([entry(name) for name in verdicts], verdicts.__getitem__)
+    counts = generated(a_corpus(tmp_path / "corpus", "A text."), tmp_path / "out", writer)
+    (kept,) = read_jsonl(tmp_path / "out" / "questions.jsonl", Question)
+    assert kept.text == "good" and kept.choices[kept.answer] == "right" and kept.group == "combined"
+    assert rejected(tmp_path / "out") == {
+        "open": "not answered by the passage",
+        "other": "another option is right",
+        "two": "several options are right",
+        "mute": "the check gave no answer",
+    }
+    assert sum(counts["rejected"].values()) == 4
+
+
+def test_what_is_no_question_and_what_was_asked_before_is_counted(tmp_path: Path) -> None:
+    entries = [
+        entry("one"),
+        entry("One ?"),
+        entry(""),
+        entry("three", wrong=["a", "b"]),
+        entry("same", wrong=["right", "b", "c"]),
+        "text",
+    ]
+    counts = generated(
+        a_corpus(tmp_path / "corpus", "A text."), tmp_path / "out", Scripted(entries, lambda asked: ["right"])
+    )
+    assert counts["questions"] == 1
+    assert counts["rejected"] == {"not four different options and a question": 4, "asked before": 1}
+
+
+def test_questions_that_the_writer_knows_without_the_document_go_where_that_is_asked_for(tmp_path: Path) -> None:
+    corpus = a_corpus(tmp_path / "corpus", "A text.")
+    writer = Scripted([entry("known")], lambda asked: ["right"], recalls=True)
+    assert generated(corpus, tmp_path / "a", writer)["questions"] == 1 and len(writer.asked) == 2
+    with pytest.raises(DataError, match="known without the document"):
+        generated(corpus, tmp_path / "b", writer, unknown_to_writer=True)
+    from_memory = [request.user for request in writer.asked if "### Document" not in request.user]
+    assert len(from_memory) == 3 and len(set(from_memory)) > 1, "in another order each time"
+    ignorant = Scripted([entry("unknown")], lambda asked: ["right"])
+    assert generated(corpus, tmp_path / "c", ignorant, unknown_to_writer=True)["questions"] == 1
+
+
+def test_a_long_document_is_asked_about_in_passages_and_none_is_left_out(tmp_path: Path) -> None:
+    text = "\n\n".join(f"Paragraph {n}. " + "More words follow here. " * 20 for n in range(9))
+    found = passages(Document(id="a", title="A", text=text), Generated(passage_tokens=300))
+    assert len(found) > 2 and all(len(passage.text) <= 1200 for passage in found)
+    assert "".join("".join(passage.text.split()) for passage in found) == "".join(text.split())
+    writer = Scripted([entry("q")], lambda asked: ["right"])
+    counts = generated(a_corpus(tmp_path / "corpus", text), tmp_path / "out", writer, passage_tokens=300)
+    assert sum("### Question" not in request.user for request in writer.asked) == len(found)
+    assert counts["rejected"] == {"asked before": len(found) - 1}
+
+
+def test_every_answer_is_journaled_and_an_endpoint_that_is_down_loses_none(tmp_path: Path) -> None:
+    broken = {"check": True}
+
+    def answers(body: dict[str, Any]) -> list[str] | int:
+        system, user = (message["content"] for message in body["messages"])
+        if "### Question" in user and broken["check"] and "(2)" in user:
+            return 500
+        count = 3 if "### Question" not in user else 0
+        entries = [entry(f"What is it ({n})?") for n in range(count)]
+        if entries:
+            return [json.dumps({"questions": entries})]
+        letter = next(line[0] for line in user.splitlines() if line.endswith(". right"))
+        return [json.dumps({"right": [letter]})]
+
+    corpus = a_corpus(tmp_path / "corpus", "A text.")
+    with scripted(answers) as server:
+        options = server.model(attempts=1, concurrency=1)
+        with options.connect(tmp_path / "j") as llm, pytest.raises(LLMError, match="run the same command"):
+            generated(corpus, tmp_path / "out", llm)
+        asked = len(server.asked)
+        broken["check"] = False
+        with options.connect(tmp_path / "j") as llm:
+            assert generated(corpus, tmp_path / "out", llm)["questions"] == 3
+        assert len(server.asked) == asked + 1, "only what was not answered is asked"
+
+
+def test_an_amended_review_is_taken_as_it_is(tmp_path: Path) -> None:
+    corpus = a_corpus(tmp_path / "corpus", ARTICLE, "Another text.")
+    generated(corpus, tmp_path / "out")
+    lines = [json.loads(line) for line in (tmp_path / "out" / "review.jsonl").read_text().splitlines()]
+    amended = [{**lines[0], "question": "Who kept the lamp of Orsk?"}, *lines[1:3]]
+    file = tmp_path / "amended.jsonl"
+    file.write_text("".join(json.dumps(line) + "\n" for line in amended))
+    (tmp_path / "taken").mkdir()
+    assert stage.take(corpus, tmp_path / "taken", file) == {"questions": 3, "documents_without_questions": 1}
+    taken = list(read_jsonl(tmp_path / "taken" / "questions.jsonl", Question))
+    assert [question.text for question in taken] == [line["question"] for line in amended]
+    assert [question.answer for question in taken] == [line["answer"] for line in amended]
+
+
+def test_no_request_of_a_synthesis_depends_on_the_questions(configured: Callable[..., Run]) -> None:
+    plain, asked = configured(), configured("questions=generated")
+    assert asked.synthesis.key == plain.synthesis.key and asked.training.key == plain.training.key
+    assert asked.evaluation.key != plain.evaluation.key
+    assert asked.questions_folder and asked.questions_folder.folder not in asked.synthesis.inputs.values()
+    assert asked.study_folder != plain.study_folder
+
+
+def test_the_offline_writer_remembers_no_document() -> None:
+    user = "### Task\nAnswer a multiple-choice question from memory.\n\n### Question\nWho?\nA. He\nB. She"
+    assert json.loads(write(Request(system="", user=user, temperature=0.0))) == {"right": []}

@@ -1,0 +1,83 @@
+"""Other models asked a study's questions: by the command, as a line in its figure."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from entigraph import plan, stages
+from entigraph.progress import Silent
+from entigraph.records import Answer, read_jsonl
+from entigraph.run import Run
+from entigraph.tracking import NoTracker
+from tests.conftest import TINY, Command
+from tests.evaluation.scripted import scripted
+
+
+def test_a_model_that_was_trained_here_is_asked_again_and_drawn_as_a_line(command: Command, tmp_path: Path) -> None:
+    """On questions that the writer made, asked as a baseline, it says what it said as the run's own model."""
+    options = [*TINY, "questions=generated", "questions.per_document=12"]
+    done = command(*options, "stage=pipeline")
+    assert done.returncode == 0, done.stderr
+    assert "12 questions by offline" in done.stdout and "simulated: the offline writer" in done.stdout
+    (model,) = (tmp_path / "outputs" / "training").glob("*/model")
+    baseline = ["baselines=[pretrained]", f"baselines.pretrained.path={model}"]
+    asked = command(*options, *baseline, "stage=baselines")
+    name = model.parent.name
+    assert asked.returncode == 0 and f"{name}, closed_book: accuracy" in asked.stdout, asked.stderr
+    outputs = tmp_path / "outputs"
+    (own,), (other,) = outputs.glob("evaluation/*-seed0-*"), outputs.glob("evaluation/*-pretrained-*")
+    answers = [list(read_jsonl(folder / "answers-closed_book.jsonl", Answer)) for folder in (own, other)]
+    assert len(answers[0]) == 8 and answers[0] == answers[1]
+    drawn = command(*options, "stage=analysis")
+    assert drawn.returncode == 0 and f"\n{name} " in drawn.stdout, drawn.stderr
+    (study,) = (outputs / "studies").iterdir()
+    (line,) = json.loads((study / "curve.json").read_text())["baselines"]
+    assert line["name"] == name and line["questions"] == 8
+    assert f">{name}<" in (study / "curve.svg").read_text()
+
+
+def test_an_endpoint_is_asked_without_training_anything(command: Command, quality_file: Path, tmp_path: Path) -> None:
+    def answers(body: dict[str, Any]) -> list[str]:
+        assert "Vale" not in body["messages"][1]["content"].split("### Choices")[-1].split("Miriam slept")[0]
+        return [" It was so.\nAnswer: A.\n"] * body.get("n", 1)
+
+    with scripted(answers) as server:
+        endpoint = [f"baselines.openai.base_url={server.base_url}", "baselines.openai.model=scripted"]
+        quality = ["corpus=quality", f"corpus.path={quality_file}", "evaluation=closed_book_cot", "logger=none"]
+        assert command(*quality, "stage=corpus").returncode == 0
+        done = command(*quality, "baselines=[openai]", *endpoint, "stage=baselines")
+        assert done.returncode == 0, done.stderr
+        assert "accuracy 0.250 over 4 questions, 100.0% of 4 answered" in done.stdout and len(server.asked) == 4
+    (folder,) = (tmp_path / "outputs" / "evaluation").iterdir()
+    scores = json.loads((folder / "scores.json").read_text())["closed_book_cot"]
+    assert {*scores["groups"]} == {"easy", "hard"} and scores["samples"] == 4 * 64
+    assert not (tmp_path / "outputs" / "training").exists()
+
+
+def test_what_cannot_answer_is_refused_before_anything_is_made(command: Command, tmp_path: Path) -> None:
+    for options, told in (
+        (["baselines=[gpt_4_turbo]"], "an endpoint tells no likelihoods, which evaluation.closed_book needs"),
+        (["baselines=[pretrained]"], "a pretrained model without a path"),
+        (["baselines=[pretrained]", "baselines.pretrained.path=/nowhere"], "/nowhere does not exist"),
+        (["stage=baselines"], "baselines=[pretrained], for one"),
+        (["baselines=[gpt_4_turbo]", "evaluation=closed_book_cot", "stage=baselines"], "does not exist"),
+    ):
+        done = command(*options)
+        assert done.returncode == 1 and told in done.stderr, (options, done.stderr)
+    assert not (tmp_path / "outputs" / "evaluation").exists()
+
+
+def test_the_plan_tells_what_asking_will_cost(configured: Callable[..., Run], quality_file: Path) -> None:
+    quality = ["corpus=quality", f"corpus.path={quality_file}", "evaluation=closed_book_cot", "llm=openai"]
+    run = configured(*quality, "baselines=[gpt_4_turbo]", "questions=generated")
+    (line,) = plan.cost_of_questions(run)
+    assert line.startswith("questions with gpt-4o-mini: 2 requests for 40 questions and one check of each")
+    assert "known once the questions are there" in plan.cost_of_baselines(run)[0]
+    run = configured(*quality, "baselines=[gpt_4_turbo]", "evaluation.closed_book_cot.samples=10")
+    stages.make(next(stages.steps(run)), Silent(), NoTracker)
+    (line,) = plan.cost_of_baselines(run)
+    prompts = 10.0 * int(line.split(" questions, ")[1].split(" prompt")[0].replace(",", "")) / 1e6
+    low, high = prompts + 40 * 60 * 30 / 1e6, prompts + 40 * 300 * 30 / 1e6
+    assert line.startswith("baselines.gpt_4_turbo, closed_book_cot: 40 samples of 4 questions")
+    assert f"${low:.2f}-{high:.2f}" in line
