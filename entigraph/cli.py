@@ -50,6 +50,9 @@ def job(config: DictConfig) -> None:
 
 def run_one(config: DictConfig) -> None:
     """One configuration: plan it, run it, or run one stage of it."""
+    if config.stage in sweep.HOUSEKEEPING:
+        sweep.keep_house(config)
+        return
     run = Run(config)
     if config.stage is Stage.plan:
         plan.print_plan(run)
@@ -99,6 +102,10 @@ def run_hydra() -> None:
         except BrokenProcessPool:
             if not sweep.survivors():
                 raise
+        except Exception as error:
+            if not sweep.lost_a_job(error):
+                raise
+            raise sweep.Leave(sweep.finish()) from None
 
 
 def failed(error: Exception) -> int:

@@ -28,6 +28,8 @@ class Stage(StrEnum):  # StrEnum, so that ${stage} reads "tokens" and not "Stage
     evaluation = "evaluation"
     baselines = "baselines"
     analysis = "analysis"
+    list = "list"
+    clean = "clean"
 
 
 class NearDuplicates(StrEnum):
@@ -73,10 +75,15 @@ class Tokens:
 
 @dataclass
 class Root:
-    """`seed` decides the initial weights, the order of training and the draw of the budget; nothing else follows it."""
+    """`seed` decides the initial weights, the order of training and the draw of the budget; nothing else follows it.
+
+    `study_varies` names settings in which runs of one study may differ beside augmenter, budget and seed.
+    """
 
     stage: Stage = Stage.plan
+    clean: bool = False
     study: str = "study"
+    study_varies: list[str] = field(default_factory=list)
     seed: int = 0
     needs: list[str] = field(default_factory=list)
     sweep: dict[str, Any] = field(default_factory=dict)

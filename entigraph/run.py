@@ -6,14 +6,15 @@ Where things are follows from here alone, so the plan, the pipeline and other co
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, replace
-from functools import cached_property
+from difflib import get_close_matches
+from functools import cached_property, reduce
 from pathlib import Path
 from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
 
 from entigraph import artefact
-from entigraph.artefact import Artefact, artefact_folder, digest, identify
+from entigraph.artefact import Artefact, artefact_folder, digest, flat, identify
 from entigraph.config import build, problem_of, refuse, settle_root, validate
 from entigraph.evaluation.subjects import Pretrained
 from entigraph.labels import FICTIONAL, PLUMBING
@@ -140,6 +141,7 @@ class Run:
             problems.append(f"data.context_length: {length:,} found; the model has {positions:,} positions")
         refuse(problems + self.packing_problems() + self.budget_problems() + self.replay_problems())
         refuse(self.known_shortage())
+        self.varied_settings()
 
     def packing_problems(self) -> list[str]:
         tokens, length = self.config.tokens, self.data.context_length
@@ -448,11 +450,33 @@ class Run:
 
     @property
     def study_folder(self) -> Path:
-        """Where the runs meet that differ in augmenter, budget and seed only."""
+        """Where the runs meet that differ in augmenter, budget and seed only, and in what `study_varies` names."""
         return self.root / "studies" / f"{self.config.study}-{digest(self.common_settings)}"
 
     @property
     def common_settings(self) -> dict[str, Any]:
+        settings = self.study_settings
+        for key in self.config.study_varies:
+            *parents, name = key.split(".")
+            reduce(lambda held, parent: held.get(parent, {}), parents, settings).pop(name, None)
+        return settings
+
+    def varied_settings(self) -> dict[str, Any]:
+        """This run's values of what `study_varies` names. Raises ConfigError for a name of nothing."""
+        settings = self.study_settings
+        known = {**settings, **flat(settings)}
+        unknown = [key for key in self.config.study_varies if key not in known]
+        refuse(
+            [
+                f"study_varies: {key!r} found; one of a study's settings expected: "
+                f"{' or '.join(get_close_matches(key, known) or sorted(settings))}"
+                for key in unknown
+            ]
+        )
+        return {key: known[key] for key in self.config.study_varies}
+
+    @property
+    def study_settings(self) -> dict[str, Any]:
         return {
             "corpus": {name: value for name, value in self.documents.decides.items() if name != "seed"},
             "tokenizer": self.tokenizer_files.folder.name,
@@ -486,6 +510,7 @@ class Run:
             "writer": self.llm.name if self.augmenter.needs_writer else None,
             "label": self.label,
             "repeats": self.augmenter.repeats,
+            **({"varies": varies} if (varies := self.varied_settings()) else {}),
             **{name: str(part.folder.relative_to(self.root)) for name, part in parts.items() if part},
         }
 

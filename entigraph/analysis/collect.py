@@ -9,6 +9,7 @@ from pathlib import Path
 from statistics import mean, stdev
 from typing import Any
 
+from entigraph.analysis.series import in_series
 from entigraph.artefact import digest, is_complete, read
 from entigraph.labels import FICTIONAL, PLUMBING
 from entigraph.records import Answer, CurvePoint, read_jsonl
@@ -131,7 +132,7 @@ def finished(study: Path, root: Path) -> tuple[list[FinishedRun], list[str]]:
     Two runs of one augmenter, budget and seed differ in some other setting (another pool of texts, other options): they
     are not two seeds, and averaging them would feign certainty.
     """
-    runs = [FinishedRun(root, member) for member in members(study)]
+    runs = [FinishedRun(root, member) for member in in_series(members(study))]
     left_out = [f"{run.name} is not finished" for run in runs if not run.complete]
     newest: dict[tuple[str, int, int], FinishedRun] = {}
     for run in sorted((run for run in runs if run.complete), key=lambda run: run.created):
