@@ -262,7 +262,8 @@ def need_of_trainings(trainings: Sequence[Run]) -> Iterator[str]:
     if device_hours:
         several = "" if all(hours) else f", and {sum(not found for found in hours)} of unknown time"
         yield (
-            f"  time: about {sum(filter(None, hours)):,.2f} h one after another, {device_hours:,.2f} device-hours{several}"
+            f"  time: about {sum(filter(None, hours)):,.2f} h one after another, "
+            f"{device_hours:,.2f} device-hours{several}"
         )
     parameters = [found for run in todo if (found := parameters_of(run, done))]
     if parameters:
@@ -274,7 +275,7 @@ def need_of_trainings(trainings: Sequence[Run]) -> Iterator[str]:
 
 
 def hours_of(run: Run, tokens: float | None, done: Sequence[dict[str, Any]]) -> float | None:
-    """At the speed of this sweep's own finished trainings; else by arithmetic, for models of a size that it is made for."""
+    """At the speed of this sweep's own finished trainings; else by arithmetic, for models of a size it is made for."""
     from entigraph.training import estimate
 
     if not tokens:
