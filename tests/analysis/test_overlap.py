@@ -32,7 +32,7 @@ def row_of(out: Path, kind: str) -> dict[str, object]:
 def test_the_share_is_that_of_a_plain_count_with_sets(tmp_path: Path, tokenizer: Path) -> None:
     rng = random.Random(0)
     documents = {f"d{number}": "".join(rng.choices("abce", k=300)) for number in range(4)}
-    texts = [(name, kind, "".join(rng.choices("abcd ", k=rng.randrange(0, 90)))) for name in documents
+    texts = [(name, kind, "".join(rng.choices("abcd-", k=rng.randrange(0, 90)))) for name in documents
              for kind in ("pair", "triple") for _ in range(5)]  # fmt: skip
     corpus = a_corpus(tmp_path / "c", documents, texts_about(texts), tokenizer)
     examine(Overlap(sizes=[2, 4, 7]), [corpus], tmp_path)
