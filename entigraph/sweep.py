@@ -80,7 +80,7 @@ def run_job(config: DictConfig) -> None:
                 stages.pipeline(run, status)
             else:
                 stages.one_stage(run, config.stage, status)
-        study = str(run.study_folder) if run.tasks else None
+        study = str(run.study_folder) if run.asks else None
         status.write("done", skipped=complete, study=study, **run.result())
     except EntigraphError as error:
         status.write("failed", reason=str(error))

@@ -61,6 +61,28 @@ class Engine(Protocol):
         ...
 
 
+@dataclass(frozen=True)
+class Window:
+    """Token ids of which those from `first` on are scored, each after all ids before it."""
+
+    ids: Sequence[int]
+    first: int
+
+
+class LossEngine(Protocol):
+    """A model on this machine, which tells the loss of any text."""
+
+    positions: int
+
+    def encoded(self, text: str) -> tuple[list[int], int]:
+        """A text's ids with what stands before it in training, and how many of its tokens have nothing before them."""
+        ...
+
+    def losses(self, windows: Sequence[Window], batch_tokens: int) -> list[float]:
+        """Each window's summed loss in nats."""
+        ...
+
+
 class Subject(Protocol):
     """Who is asked. `likelihoods`: whether its engine can tell those."""
 
@@ -82,6 +104,7 @@ class Task(Protocol):
 
     corpus: str | None
     needs_likelihoods: ClassVar[bool]
+    asks: ClassVar[bool]
 
     @property
     def decides(self) -> dict[str, str]:

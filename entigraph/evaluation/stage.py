@@ -1,22 +1,23 @@
-"""Stage 5: a model and questions → answers-<task>.jsonl, scores.json."""
+"""Stage 5: a model and questions → answers-<task>.jsonl (or losses-<task>.jsonl), scores.json."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from entigraph.artefact import SCRATCH, write_json
 from entigraph.errors import DataError
-from entigraph.evaluation.base import Engine, Source, Subject, Task
+from entigraph.evaluation.base import Engine, LossEngine, Source, Subject, Task
+from entigraph.evaluation.perplexity import Perplexity, scored
 from entigraph.progress import Progress
-from entigraph.records import Answer, Question, Written, read_jsonl, write_jsonl
+from entigraph.records import Answer, Document, DocumentLoss, Question, Written, read_jsonl, write_jsonl
 
 
 def run(
     subject: Subject,
     out: Path,
     *,
-    tasks: Mapping[str, Task],
+    tasks: Mapping[str, Task | Perplexity],
     sources: Mapping[str, Source],
     progress: Progress,
 ) -> dict[str, Any]:
@@ -24,7 +25,7 @@ def run(
 
     What was answered before a kill is in the scratch folder, and not asked again.
     """
-    asked = {name: found(task, name, sources[name]) for name, task in tasks.items()}
+    asked = {name: found(task, name, sources[name]) for name, task in tasks.items() if not isinstance(task, Perplexity)}
     scores: dict[str, Any] = {}
     (out / SCRATCH).mkdir(parents=True, exist_ok=True)
     with ExitStack() as stack:
@@ -37,6 +38,9 @@ def run(
             return engines[0]
 
         for name, task in tasks.items():
+            if isinstance(task, Perplexity):
+                scores[name] = measured(task, name, sources[name], engine, out, progress)
+                continue
             kept = Written(out / SCRATCH / f"answers-{name}.jsonl", Answer, "question_id")
             todo = [question for question in asked[name] if question.id not in kept]
             if todo:
@@ -49,6 +53,24 @@ def run(
             scores[name] = task.scored(without_texts(out / f"answers-{name}.jsonl"))
     write_json(out / "scores.json", scores)
     return {name: headline(score) for name, score in scores.items()}
+
+
+def measured(
+    task: Perplexity, name: str, source: Source, engine: Callable[[], Engine], out: Path, progress: Progress
+) -> dict[str, Any]:
+    """A corpus's losses by document → losses-<task>.jsonl; those from before a kill are kept."""
+    names = task.documents(source)
+    kept = Written(out / SCRATCH / f"losses-{name}.jsonl", DocumentLoss, "document_id")
+    wanted = {name for name in names if name not in kept}
+    if wanted:
+        todo = (document for document in read_jsonl(source.documents, Document) if document.id in wanted)
+        with kept, progress.bar("evaluation", len(names), "documents") as advance:
+            advance(len(names) - len(wanted))
+            for loss in task.losses(todo, cast(LossEngine, engine())):
+                kept.write(loss)
+                advance(1)
+    write_jsonl(out / f"losses-{name}.jsonl", (kept.read(name) for name in names))
+    return scored(list(read_jsonl(out / f"losses-{name}.jsonl", DocumentLoss)))
 
 
 def found(task: Task, name: str, source: Source) -> list[Question]:
@@ -72,5 +94,5 @@ def without_texts(file: Path) -> Iterator[Answer]:
 
 
 def headline(score: Mapping[str, Any]) -> dict[str, Any]:
-    names = ("accuracy", "questions", "asked", "parse_rate")
+    names = ("accuracy", "questions", "asked", "parse_rate", "nats_per_token", "bits_per_byte", "documents", "tokens")
     return {name: score[name] for name in names if name in score}
