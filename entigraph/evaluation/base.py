@@ -1,12 +1,13 @@
 """What an evaluation is made of: an engine that answers for a model, and tasks that ask it."""
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar, Protocol
 
 from entigraph.llm.base import Say
+from entigraph.progress import Progress
 from entigraph.records import Answer, Question
 
 
@@ -97,6 +98,23 @@ class Source:
 
     questions: Path
     documents: Path
+
+
+class Measure(Protocol):
+    """An evaluation without questions of ours (`asks` is False): a loss, or another harness's results."""
+
+    corpus: str | None
+    needs_likelihoods: ClassVar[bool]
+    asks: ClassVar[bool]
+
+    @property
+    def decides(self) -> dict[str, str]: ...
+
+    def measured(
+        self, name: str, source: Source, engine: Callable[[], Engine], out: Path, progress: Progress
+    ) -> dict[str, Any]:
+        """What goes into scores.json under `name`; other files beside it. The engine is loaded when it is called."""
+        ...
 
 
 class Task(Protocol):

@@ -6,14 +6,17 @@ all tokens before it, further on after at least `context - stride` of them.
 """
 
 import random
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from math import exp, log, sqrt
-from typing import Any, ClassVar
+from pathlib import Path
+from typing import Any, ClassVar, cast
 
+from entigraph.artefact import SCRATCH
 from entigraph.errors import ConfigError, DataError
-from entigraph.evaluation.base import LossEngine, Source, Window
-from entigraph.records import Document, DocumentLoss, read_jsonl
+from entigraph.evaluation.base import Engine, LossEngine, Source, Window
+from entigraph.progress import Progress
+from entigraph.records import Document, DocumentLoss, Written, read_jsonl, write_jsonl
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -43,6 +46,23 @@ class Perplexity:
     @property
     def decides(self) -> dict[str, str]:
         return {}
+
+    def measured(
+        self, name: str, source: Source, engine: Callable[[], Engine], out: Path, progress: Progress
+    ) -> dict[str, Any]:
+        """Its losses by document go to losses-<task>.jsonl; those from before a kill are kept."""
+        names = self.documents(source)
+        kept = Written(out / SCRATCH / f"losses-{name}.jsonl", DocumentLoss, "document_id")
+        wanted = {each for each in names if each not in kept}
+        if wanted:
+            todo = (document for document in read_jsonl(source.documents, Document) if document.id in wanted)
+            with kept, progress.bar("evaluation", len(names), "documents") as advance:
+                advance(len(names) - len(wanted))
+                for loss in self.losses(todo, cast(LossEngine, engine())):
+                    kept.write(loss)
+                    advance(1)
+        write_jsonl(out / f"losses-{name}.jsonl", (kept.read(each) for each in names))
+        return scored(list(read_jsonl(out / f"losses-{name}.jsonl", DocumentLoss)))
 
     def documents(self, source: Source) -> list[str]:
         """The ids of those that are read, in the order of the corpus. Raises DataError where there is none."""
