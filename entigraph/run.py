@@ -128,7 +128,7 @@ class Run:
         problems += problem_of(self.trainer.accumulation, self.data.batch_size)
         if self.model.path and not self.ours(self.model.path):
             problems += problem_of(check_model_path, self.model.path)
-        own = any(task.corpus is None for task in self.tasks.values())
+        own = any(task.corpus is None and task.asks for task in self.tasks.values())
         if own and not self.corpus.questions_known and not self.questions_folder:
             problems.append(
                 "evaluation: the corpus has no questions; give some (corpus.questions=file.jsonl), have some written "
@@ -383,10 +383,16 @@ class Run:
     def question_sources(self) -> dict[str, Path]:
         return {f"questions_{name}": self.questions_of(task) for name, task in self.tasks.items()}
 
+    @property
+    def asks(self) -> bool:
+        """Whether some evaluation asks questions: without an accuracy there is no study's curve."""
+        return any(task.asks for task in self.tasks.values())
+
     def questions_of(self, task: Any) -> Path:
         if task.corpus:
             return Path(task.corpus)
-        return self.questions_folder.folder if self.questions_folder else self.documents.folder
+        written = self.questions_folder if task.asks else None
+        return written.folder if written else self.documents.folder
 
     def documents_of(self, task: Any) -> Path:
         return Path(task.corpus) if task.corpus else self.documents.folder
@@ -399,8 +405,9 @@ class Run:
     def headline(self, counts: Mapping[str, Any]) -> dict[str, Any]:
         """The keys a scatter of accuracy against synthetic_tokens by augmenter is made of."""
         tokens = artefact.read(self.tokens.folder)["counts"]["synthetic_tokens"]
-        first: Mapping[str, Any] = next(iter(counts.values()), {})
-        others = {f"{name}/accuracy": score["accuracy"] for name, score in counts.items()}
+        first: Mapping[str, Any] = next((score for score in counts.values() if "accuracy" in score), {})
+        names = ("accuracy", "nats_per_token", "bits_per_byte")
+        others = {f"{task}/{name}": score[name] for task, score in counts.items() for name in names if name in score}
         return {
             "augmenter": self.augmenter.name,
             "synthetic_tokens": tokens,

@@ -14,7 +14,7 @@ import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from hydra import compose
 from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
@@ -31,9 +31,12 @@ from entigraph.errors import ConfigError, EntigraphError
 from entigraph.jobs import Sweep, job_file, watch
 from entigraph.plan import print_sweep
 from entigraph.processes import saved_before_requeued, stop_with_parent
-from entigraph.progress import StatusFile
-from entigraph.run import Run
+from entigraph.progress import StatusFile, Terminal
+from entigraph.run import VOLATILE, Run
 from entigraph.tracking import NoTracker
+
+if TYPE_CHECKING:
+    from entigraph.analysis.settings import Examination
 
 HOUSEKEEPING = (Stage.list, Stage.clean)
 SECONDS_FOR_THE_POOL_TO_NOTICE = 5.0
@@ -80,7 +83,7 @@ def run_job(config: DictConfig) -> None:
                 stages.pipeline(run, status)
             else:
                 stages.one_stage(run, config.stage, status)
-        study = str(run.study_folder) if run.tasks else None
+        study = str(run.study_folder) if run.asks else None
         status.write("done", skipped=complete, study=study, **run.result())
     except EntigraphError as error:
         status.write("failed", reason=str(error))
@@ -255,6 +258,9 @@ def analyse(run: Run) -> None:
     from entigraph.analysis.settings import ScalingCurve
 
     settings = build(run.config.analysis, "analysis")
+    if hasattr(settings, "examine"):
+        examine(run, settings)
+        return
     if not isinstance(settings, ScalingCurve):
         found = drawings.artefact_of(settings, run.study_folder, run.root)
         with run.logger.run(run.analysis_info, run.root) if not found.complete else nullcontext(NoTracker()) as tracker:
@@ -267,3 +273,14 @@ def analyse(run: Run) -> None:
     ):
         stage.run(run.study_folder, run.root, settings=settings, tracker=tracker)
     print(stage.summary(run.study_folder))
+
+
+def examine(run: Run, settings: "Examination") -> None:
+    """What an analysis of synthetic corpora says of the study's, and of this configuration's own."""
+    from entigraph.analysis import examinations
+
+    corpora = examinations.corpora_of(run.study_folder, run.root, run.synthesis.folder)
+    found = examinations.artefact_of(settings, corpora, run.root, VOLATILE["llm"])
+    with run.logger.run(run.analysis_info, run.root) if not found.complete else nullcontext(NoTracker()) as tracker:
+        journal = run.root / stages.JOURNAL
+        print("\n".join(examinations.run(settings, found, corpora, journal, tracker, Terminal().say)))

@@ -76,8 +76,8 @@ class FinishedRun:
 
     @cached_property
     def task(self) -> str:
-        """The first task is the study's: its accuracy is the curve's."""
-        return next(iter(self.scores))
+        """The first task that asks questions is the study's: its accuracy is the curve's."""
+        return next(name for name, score in self.scores.items() if "accuracy" in score)
 
     @cached_property
     def score(self) -> dict[str, Any]:
@@ -196,7 +196,11 @@ def base(runs: Sequence[FinishedRun]) -> dict[str, Any] | None:
         "questions": sum(scores[task]["questions"] for scores in found),
         "groups": group_means(found, task),
         "background": background(found),
-        "tasks": {name: mean(scores[name]["accuracy"] for scores in found) for name in found[0]},
+        "tasks": {
+            name: mean(scores[name]["accuracy"] for scores in found)
+            for name in found[0]
+            if "accuracy" in found[0][name]
+        },
     }
 
 

@@ -6,6 +6,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from entigraph.analysis import forgetting
 from entigraph.analysis.collect import (
     FinishedRun,
     asked_baselines,
@@ -104,6 +105,7 @@ def described(
         "points": [asdict(point) for point in points(runs)],
         "base": base(runs),
         "chance": runs[0].score["chance"],
+        "losses": forgetting.losses(runs),
         "settings": settings_of(study),
         "varies": sorted({key for run in runs for key in run.member.get("varies", {})}),
         "fits": [] if plumbing else fits(runs, settings),
@@ -153,6 +155,7 @@ def summary(study: Path) -> str:
     lines += [line for one in curve["forecasts"] for line in foretold(one)]
     if curve["base"]:
         lines += [f"base, {name}: {accuracy:.3f}" for name, accuracy in curve["base"]["tasks"].items()]
+    lines += forgetting.told(curve["losses"])
     lines += [f"note: {note}" for note in curve["notes"]]
     lines += ["", *(f"{name:12}{study / name}" for name in ("report.html", "curve.png", "curve.json"))]
     return "\n".join(lines)

@@ -3,6 +3,7 @@
 import random
 from dataclasses import dataclass
 from enum import StrEnum
+from typing import ClassVar
 
 from entigraph.errors import ConfigError, DataError
 from entigraph.evaluation.base import Source
@@ -28,6 +29,7 @@ class Asked:
     corpus: str | None = None
     split: str | None = None
     limit: int | None = None
+    asks: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
         if self.limit is not None and self.limit < 1:

@@ -16,6 +16,7 @@ from functools import lru_cache
 from pathlib import Path
 
 from entigraph.errors import ConfigError, LLMError
+from entigraph.fictional.checking import Truth, truth_of
 from entigraph.fictional.reading import Reading, comprehend
 from entigraph.fictional.world import Relation
 from entigraph.fictional.writing import ask_and_answer, relate, restate
@@ -221,6 +222,15 @@ def recall(task: str, parts: Mapping[str, str], rng: random.Random) -> str:
     return json.dumps({"right": []})  # it remembers nothing
 
 
+def judge(task: str, parts: Mapping[str, str], rng: random.Random) -> str:
+    """Checks the sentence of a fictional text against the document's facts; understands no other."""
+    before, _, sentence = parts["task"].partition("### Before\n")[2].rpartition("### Sentence\n")
+    reading = comprehend(body(parts))
+    truth = truth_of(sentence.strip(), before, reading) if reading else None
+    return json.dumps({"reason": truth, "verdict": VERDICTS[truth]}) if truth else "I do not understand this sentence."
+
+
+VERDICTS = {Truth.states_nothing: "subjective", Truth.so: "supported", Truth.not_so: "unsupported"}
 HANDLERS: Mapping[str, Callable[[str, Mapping[str, str], random.Random], str]] = {
     "list the entities": list_entities,
     "relate the entities of a document: several groups": relate_groups,
@@ -230,6 +240,7 @@ HANDLERS: Mapping[str, Callable[[str, Mapping[str, str], random.Random], str]] =
     "write multiple-choice questions": quiz,
     "answer a multiple-choice question from the document": check,
     "answer a multiple-choice question from memory": recall,
+    "judge the sentence": judge,
 }
 
 
