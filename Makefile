@@ -2,10 +2,11 @@
 PYTHON ?= python3
 BIN := .venv/bin
 READY := .venv/.ready
+VLLM_READY := .venv-vllm/.ready
 export TOKENIZERS_PARALLELISM := false
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo smoke check format test test-all bench bench-client bench-evaluation rivals clean
+.PHONY: help install demo smoke check format test test-all vllm-env test-vllm bench bench-price bench-client bench-evaluation rivals clean
 
 help: ## what there is to make
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
@@ -14,6 +15,14 @@ $(READY): pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "error: Python 3.11 or newer is needed; name one: make PYTHON=/path/to/python3.11"; exit 1; }
 	$(PYTHON) -m venv .venv
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev]'
+	@touch $@
+
+# vLLM pins its own torch and transformers, so it has an environment of its own. What it asks for beside torch is for
+# pictures and sound, and built for other versions of torch.
+$(VLLM_READY): requirements-vllm.txt
+	$(PYTHON) -m venv .venv-vllm
+	.venv-vllm/bin/python -m pip install --quiet --disable-pip-version-check -r requirements-vllm.txt
+	.venv-vllm/bin/python -m pip uninstall --quiet --yes torchvision torchaudio torchcodec
 	@touch $@
 
 install: $(READY) ## set up .venv with everything in it
@@ -35,10 +44,15 @@ format: $(READY) ## put the code into its form
 	$(BIN)/ruff format .
 
 test: $(READY) ## the tests, without the slow ones
-	$(BIN)/pytest -m "not slow"
+	$(BIN)/pytest -m "not slow and not vllm"
 
 test-all: $(READY) ## all tests
 	$(BIN)/pytest
+
+vllm-env: $(VLLM_READY) ## set up .venv-vllm: vLLM for CPUs, for llm=vllm and its tests
+
+test-vllm: $(READY) $(VLLM_READY) ## the tests of a real vLLM engine, on a CPU
+	$(BIN)/pytest -m vllm --durations=0 -v
 
 bench: $(READY) ## how long the stages take, in tokens a second, and the theory; how often bands hold
 	$(BIN)/python benchmarks/stages.py
@@ -46,6 +60,7 @@ bench: $(READY) ## how long the stages take, in tokens a second, and the theory;
 	$(BIN)/python benchmarks/data_path.py
 	$(BIN)/python benchmarks/theory.py
 	$(BIN)/python benchmarks/bands.py
+	$(BIN)/python benchmarks/train.py
 
 bench-price: $(READY) ## what a million synthetic tokens cost, by the way of asking
 	$(BIN)/python benchmarks/price.py
@@ -63,6 +78,6 @@ rivals: .rivals/.ready ## set up .rivals: what the benchmarks compare with and n
 	.rivals/bin/python -m pip install --quiet --disable-pip-version-check bespokelabs-curator==0.1.31
 	@touch $@
 
-clean: ## remove what was built here, .venv, .rivals and outputs/ excepted
+clean: ## remove what was built here, .venv, .venv-vllm, .rivals and outputs/ excepted
 	rm -rf build dist .mypy_cache .ruff_cache .pytest_cache .import_linter_cache
-	find . -name __pycache__ -not -path './.venv/*' -not -path './.rivals/*' -prune -exec rm -rf {} +
+	find . -name __pycache__ -not -path './.venv*/*' -not -path './.rivals/*' -prune -exec rm -rf {} +

@@ -1,12 +1,10 @@
 """Training against its rivals, in one run on this machine: ratios count, the rates are this machine's.
 
-python benchmarks/train.py [speed] [loss] [data]        all three where none is named; --json FILE keeps the results
+python benchmarks/train.py [speed] [loss]        both where none is named; --json FILE keeps the results
 
 speed   a tiny Llama on one CPU thread, in CPU time: our stage, a bare PyTorch loop, and the Hugging Face Trainer as
-the paper's
-        authors set it up (bf16, micro-batch 1, a log line every step); the same tokens, start-up apart
+        the paper's authors set it up (bf16, micro-batch 1, a log line every step); same tokens, start-up apart
 loss    peak memory of head and loss over 2,048 tokens of a 128k vocabulary, beyond the head's weight and gradient
-data    shards to batches, and the plan of the paper's headline run
 """
 
 import argparse
@@ -15,7 +13,6 @@ import subprocess
 import sys
 import tempfile
 import time
-import tracemalloc
 from collections.abc import Callable
 from pathlib import Path
 from statistics import median
@@ -23,10 +20,11 @@ from typing import Any
 
 import numpy as np
 import torch
+from made import tokens_folder
 
 from entigraph.hardware import pick_precision
 from entigraph.progress import Silent
-from entigraph.shards import ShardWriter, TokenStore
+from entigraph.shards import TokenStore
 from entigraph.tokens.tokenizer import Bytes
 from entigraph.training import stage
 from entigraph.training.data import PlanLoader
@@ -37,13 +35,12 @@ from entigraph.training.settings import AdamWCosine, Data, RandomLlama, TrainerS
 WARM, STEPS, ROUNDS = 20, 120, 3
 VOCABULARY, CONTEXT, BATCH = 4096, 128, 8
 OPTIM = AdamWCosine(lr=1e-3)
-PAPER = {"synthetic_tokens": 455_000_000, "replay_tokens": 1_000_000_000, "context_length": 2048, "batch_size": 16}
 Rate = float
 
 
 def main() -> None:
     arguments = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    arguments.add_argument("parts", nargs="*", choices=["speed", "loss", "data", []])
+    arguments.add_argument("parts", nargs="*", choices=["speed", "loss", []])
     arguments.add_argument("--json", type=Path)
     arguments.add_argument("--peak", nargs=2, help=argparse.SUPPRESS)
     asked = arguments.parse_args()
@@ -52,8 +49,8 @@ def main() -> None:
         print(json.dumps(peak_of(asked.peak[0], getattr(torch, asked.peak[1]))))
         return
     results: dict[str, Any] = {"torch": torch.__version__, "command": " ".join(sys.argv)}
-    for name, part in (("speed", speed), ("loss", loss_memory), ("data", data_path)):
-        if name in (asked.parts or ["speed", "loss", "data"]):
+    for name, part in (("speed", speed), ("loss", loss_memory)):
+        if name in (asked.parts or ["speed", "loss"]):
             results[name] = part()
     if asked.json:
         asked.json.write_text(json.dumps(results, indent=2) + "\n")
@@ -86,9 +83,7 @@ def make_tokens(folder: Path) -> None:
     rng = np.random.default_rng(0)
     for name in ("tokens", "tokenizer"):
         (folder / name).mkdir()
-    with ShardWriter(folder / "tokens") as writer:
-        for _ in range(400):
-            writer.add([256, *rng.zipf(1.3, 500).clip(0, VOCABULARY - 1).tolist()])
+    tokens_folder(folder / "tokens", [[256, *rng.zipf(1.3, 500).clip(0, VOCABULARY - 1).tolist()] for _ in range(400)])
     Bytes().make(folder / "tokenizer")
 
 
@@ -250,51 +245,6 @@ def resident(field: str) -> int:
     """Of this process, in bytes; VmHWM is its peak (Linux)."""
     line = next(line for line in Path("/proc/self/status").read_text().splitlines() if line.startswith(field))
     return int(line.split()[1]) * 1024
-
-
-# --- data ---
-
-
-def data_path() -> dict[str, float]:
-    with tempfile.TemporaryDirectory() as root:
-        folder = Path(root)
-        with ShardWriter(folder) as writer:
-            block = np.random.default_rng(0).integers(0, 128_000, 2**20).tolist()
-            for _ in range(60):
-                writer.add(block)
-        store = TokenStore(folder)
-        plan = Plan(
-            synthetic_tokens=len(store),
-            replay_tokens=0,
-            context_length=2048,
-            batch_size=16,
-            epochs=1,
-            replay_rate=0.0,
-            seed=0,
-        )
-        rates = {}
-        for masked in (False, True):
-            loader = PlanLoader(plan, {0: store}, 16, document_mask=masked, vocabulary=128_256)
-            plan.starts  # noqa: B018  made once a run
-            started = time.process_time()  # of one core, whoever shares it
-            tokens = sum(batch["input_ids"].numel() for batch in loader)
-            rates["masked" if masked else "plain"] = tokens / (time.process_time() - started)
-    started = time.perf_counter()
-    Plan(**PAPER, epochs=2, replay_rate=0.1, seed=0).starts  # noqa: B018
-    seconds = time.perf_counter() - started
-    tracemalloc.start()
-    held = Plan(**PAPER, epochs=2, replay_rate=0.1, seed=1)
-    held.starts  # noqa: B018
-    kept, peak = tracemalloc.get_traced_memory()
-    tracemalloc.stop()
-    print(
-        f"data   shards to batches {rates['plain']:,.0f} tokens/s of one core, documents masked {rates['masked']:,.0f}"
-    )
-    print(
-        f"data   plan of 455M tokens, 2 epochs and replay: {seconds:.2f} s, {kept / 1e6:.1f} MB kept, "
-        f"{peak / 1e6:.1f} MB at most"
-    )
-    return {**rates, "plan_seconds": seconds, "plan_kept_bytes": kept, "plan_peak_bytes": peak}
 
 
 if __name__ == "__main__":

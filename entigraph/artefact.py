@@ -212,7 +212,7 @@ def refuse_if_changed(artefact: Artefact, manifest: Values) -> None:
 @contextmanager
 def lock(folder: Path, root: Path, waiting: Callable[[], None] = lambda: None) -> Iterator[None]:
     """Held by whoever builds `folder`, until it ends or its process dies. `waiting` is called where it is taken."""
-    path = root / ".locks" / f"{folder.parent.name}-{folder.name}.lock"
+    path = lock_file(folder, root)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         held = FileLock(path)
@@ -228,6 +228,10 @@ def lock(folder: Path, root: Path, waiting: Callable[[], None] = lambda: None) -
         yield
     finally:
         held.release()
+
+
+def lock_file(folder: Path, root: Path) -> Path:
+    return root / ".locks" / f"{folder.parent.name}-{folder.name}.lock"
 
 
 def disk_is_full(folder: Path) -> bool:

@@ -1,8 +1,10 @@
 """The command: entigraph [experiments=<name>] [stage=<stage>] [key=value ...]"""
 
 import os
+import re
 import sys
 import traceback
+from difflib import get_close_matches
 from pathlib import Path
 from uuid import uuid4
 
@@ -48,6 +50,9 @@ def job(config: DictConfig) -> None:
 
 def run_one(config: DictConfig) -> None:
     """One configuration: plan it, run it, or run one stage of it."""
+    if config.stage in sweep.HOUSEKEEPING:
+        sweep.keep_house(config)
+        return
     run = Run(config)
     if config.stage is Stage.plan:
         plan.print_plan(run)
@@ -97,6 +102,10 @@ def run_hydra() -> None:
         except BrokenProcessPool:
             if not sweep.survivors():
                 raise
+        except Exception as error:
+            if not sweep.lost_a_job(error):
+                raise
+            raise sweep.Leave(sweep.finish()) from None
 
 
 def failed(error: Exception) -> int:
@@ -115,6 +124,20 @@ def failed(error: Exception) -> int:
     return UNEXPECTED
 
 
+def unknown_key(message: str) -> str | None:
+    """Hydra's message for a key that there is not, in words and with the next step."""
+    found = re.match(r"Could not override '(\w+)([\w.]*)'", message)
+    if not found:
+        return None
+    head, rest = found.groups()
+    if head in schema.COMPONENTS:
+        return f"{head}{rest}: the chosen option of {head} has no such key; entigraph {head}=? lists the options"
+    known = schema.known_keys(head)
+    name = rest.lstrip(".") if rest and known else head
+    among = known if rest and known else schema.known_keys()
+    return f"{head}{rest}: unknown; did you mean {' or '.join(get_close_matches(name, among) or among)}?"
+
+
 def explained(error: BaseException) -> str | None:
     """What the user can mend: our own message, or Hydra's and OmegaConf's about a command line or file; else None."""
     from hydra.errors import HydraException
@@ -131,4 +154,6 @@ def explained(error: BaseException) -> str | None:
             link = link.__cause__ or link.__context__
         else:  # a fault of ours stays one, whatever it happened in
             link = link.__cause__
-    return "\n".join(dict.fromkeys(told)) if isinstance(error, (HydraException, OmegaConfBaseException)) else None
+    if not isinstance(error, (HydraException, OmegaConfBaseException)):
+        return None
+    return next(filter(None, map(unknown_key, told)), None) or "\n".join(dict.fromkeys(told))

@@ -29,6 +29,8 @@ class Stage(StrEnum):  # StrEnum, so that ${stage} reads "tokens" and not "Stage
     evaluation = "evaluation"
     baselines = "baselines"
     analysis = "analysis"
+    list = "list"
+    clean = "clean"
 
 
 class NearDuplicates(StrEnum):
@@ -74,10 +76,15 @@ class Tokens:
 
 @dataclass
 class Root:
-    """`seed` decides the initial weights, the order of training and the draw of the budget; nothing else follows it."""
+    """`seed` decides the initial weights, the order of training and the draw of the budget; nothing else follows it.
+
+    `study_varies` names settings in which runs of one study may differ beside augmenter, budget and seed.
+    """
 
     stage: Stage = Stage.plan
+    clean: bool = False
     study: str = "study"
+    study_varies: list[str] = field(default_factory=list)
     seed: int = 0
     needs: list[str] = field(default_factory=list)
     sweep: dict[str, Any] = field(default_factory=dict)
@@ -215,6 +222,12 @@ def validate(config: DictConfig) -> None:
     for key, node in components(config, problems):
         problems += try_to_build(node, key)[0]
     refuse(problems)
+
+
+def known_keys(group: str | None = None) -> list[str]:
+    """Those of the root, or of a part of it whose keys are fixed; empty for any other."""
+    kind = {"paths": Paths, "synthesis": Synthesis, "tokens": Tokens}.get(group) if group else Root
+    return [found.name for found in dataclasses.fields(kind)] if kind else []
 
 
 def unknown_keys(node: DictConfig, kind: type, prefix: str) -> list[str]:

@@ -8,11 +8,14 @@ from typing import Any
 
 from entigraph import artefact, stages
 from entigraph.artefact import Artefact
+from entigraph.config import Stage
 from entigraph.run import Run
 
 DOCUMENTS_SHOWN = 20
 CHARACTERS_A_TOKEN = 4.0
 SHORT_THOUGHT = 60  # tokens
+BYTES_SAVED = {"float32": 4, "bfloat16": 2}  # a parameter
+BYTES_IN_CHECKPOINT = 12  # a parameter: fp32 weights and Adam's two moments
 
 
 def print_plan(run: Run) -> None:
@@ -27,13 +30,15 @@ def print_plan(run: Run) -> None:
 
 
 def print_sweep(study: str, root: str, runs: Sequence[Run]) -> None:
-    """Every artefact of a sweep once, with its state and how many jobs share it; and what its syntheses will take."""
+    """Every artefact of a sweep once, with its state and how many jobs share it; and what all of them will take."""
     artefacts: dict[Path, Artefact] = {}
     sharing: Counter[Path] = Counter()
+    trainings: dict[Path, Run] = {}
     for run in runs:
-        for step in stages.all_steps(run):
-            artefacts.setdefault(step.artefact.folder, step.artefact)
-            sharing[step.artefact.folder] += 1
+        for owner, used in (*stages.needs_of(run), (run, list(stages.steps(run)))):
+            artefacts |= {step.artefact.folder: step.artefact for step in used}
+            sharing.update(step.artefact.folder for step in used)
+            trainings |= {step.artefact.folder: owner for step in used if step.stage is Stage.training}
     print(f"{study}: {len(runs)} jobs")
     for folder, found in artefacts.items():
         shared = f"shared by {sharing[folder]} jobs" if sharing[folder] > 1 else ""
@@ -41,6 +46,8 @@ def print_sweep(study: str, root: str, runs: Sequence[Run]) -> None:
     for run in {run.synthesis.folder: run for run in runs}.values():
         for line in cost_of_synthesis(run, documents_shown=0):
             print(line)
+    for line in need_of_trainings(list(trainings.values())):
+        print(line)
     states = Counter(state(found) for found in artefacts.values())
     print(f"{len(artefacts)} folders below {root}: " + ", ".join(f"{count} {name}" for name, count in states.items()))
 
@@ -210,14 +217,81 @@ def need_of_training(run: Run) -> list[str]:
     """Memory and time by arithmetic; empty where the model is trained, or its shape is not known here."""
     from entigraph.training import estimate
 
-    made = run.tokenizer_files.complete
-    vocabulary = artefact.read(run.tokenizer_files.folder)["counts"]["vocabulary"] if made else 0
-    shape = estimate.shape_of(run.model.config_values(vocabulary or getattr(run.tokenizer, "vocabulary", 0)))
+    shape = shape_of(run)
     if shape is None or run.training.complete:
         return []
-    tokens = run.config.tokens.budget or run.config.synthesis.token_budget
-    if run.tokens.complete:
-        tokens = artefact.read(run.tokens.folder)["counts"]["synthetic_tokens"]
     device = estimate.find_device(run.trainer.accelerator)
     setting = estimate.setting_of(run.data, run.trainer, device)
-    return estimate.told(shape, setting, estimate.seen_tokens(run.data, run.trainer, tokens), device)
+    return estimate.told(shape, setting, tokens_to_see(run), device)
+
+
+def shape_of(run: Run) -> Any:
+    """None where the model's configuration is not known here: it is on a hub, or still to be made."""
+    from entigraph.training import estimate
+
+    made = run.tokenizer_files.complete
+    vocabulary = artefact.read(run.tokenizer_files.folder)["counts"]["vocabulary"] if made else 0
+    return estimate.shape_of(run.model.config_values(vocabulary or getattr(run.tokenizer, "vocabulary", 0)))
+
+
+def tokens_to_see(run: Run) -> float | None:
+    from entigraph.training import estimate
+
+    written = run.config.synthesis.token_budget if run.augmenter.needs_writer else None
+    tokens = run.config.tokens.budget or written
+    if run.tokens.complete:
+        tokens = artefact.read(run.tokens.folder)["counts"]["synthetic_tokens"]
+    return estimate.seen_tokens(run.data, run.trainer, tokens)
+
+
+def need_of_trainings(trainings: Sequence[Run]) -> Iterator[str]:
+    """The tokens, time and disk of all that is still to be trained; each is told as far as it is known."""
+    todo = [run for run in trainings if not run.training.complete]
+    if not todo:
+        return
+    seen = {id(run): tokens_to_see(run) for run in todo}
+    unknown = sum(tokens is None for tokens in seen.values())
+    yield (
+        f"training: {len(todo)} models to make, {sum(tokens or 0 for tokens in seen.values()):,.0f} tokens to train on "
+        "(every epoch, replay included)"
+        + (f", and those of {unknown} whose texts are not there yet" if unknown else "")
+    )
+    done = [artefact.read(run.training.folder) for run in trainings if run.training.complete]
+    hours = [hours_of(run, seen[id(run)], done) for run in todo]
+    device_hours = sum(found * run.trainer.ranks for run, found in zip(todo, hours, strict=True) if found)
+    if device_hours:
+        several = "" if all(hours) else f", and {sum(not found for found in hours)} of unknown time"
+        yield (
+            f"  time: about {sum(filter(None, hours)):,.2f} h one after another, "
+            f"{device_hours:,.2f} device-hours{several}"
+        )
+    parameters = [found for run in todo if (found := parameters_of(run, done))]
+    if parameters:
+        models = sum(found * BYTES_SAVED[run.trainer.save_dtype] for run, found in zip(todo, parameters, strict=False))
+        yield (
+            f"  disk: about {models / 1e9:,.2f} GB of models that stay; each that is being trained holds a checkpoint "
+            f"of {max(parameters) * BYTES_IN_CHECKPOINT / 1e9:,.2f} GB, and two while one is written"
+        )
+
+
+def hours_of(run: Run, tokens: float | None, done: Sequence[dict[str, Any]]) -> float | None:
+    """At the speed of this sweep's own finished trainings; else by arithmetic, for models of a size it is made for."""
+    from entigraph.training import estimate
+
+    if not tokens:
+        return None
+    finished = [found for found in done if found["seconds"] and found["counts"].get("tokens")]
+    if finished:
+        speed = sum(found["counts"]["tokens"] for found in finished) / sum(found["seconds"] for found in finished)
+        return float(tokens / speed / 3600)
+    shape = shape_of(run)
+    if shape is None or shape.parameters < estimate.LEAST_PARAMETERS:
+        return None
+    device = estimate.find_device(run.trainer.accelerator)
+    setting = estimate.setting_of(run.data, run.trainer, device)
+    return estimate.seconds(shape, setting, tokens, device.peak or estimate.PEAKS[estimate.REFERENCE]) / 3600
+
+
+def parameters_of(run: Run, done: Sequence[dict[str, Any]]) -> int | None:
+    shape = shape_of(run)
+    return shape.parameters if shape else next((found["counts"]["parameters"] for found in done), None)

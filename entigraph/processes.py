@@ -1,10 +1,13 @@
 """Processes that belong together: the ranks of one training run, and a worker and who waits for it."""
 
 import os
+import signal
 import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import Any
 
 INTERRUPTED, TERMINATED = 130, 143
 
@@ -48,3 +51,32 @@ class Preempted(SystemExit):
 
     def __init__(self) -> None:
         super().__init__(TERMINATED)
+
+
+@contextmanager
+def saved_before_requeued() -> Iterator[None]:
+    """Around the work of a cluster's job, which submitit queues again when SIGUSR2 says that its time is nearly up.
+
+    Training that is under way gets SIGTERM first, so that it saves, and only then the job leaves.
+    """
+    requeue, idle = signal.getsignal(signal.SIGUSR2), signal.getsignal(signal.SIGTERM)
+    if not callable(requeue):
+        yield
+        return
+    warned = threading.Event()
+
+    def on_warning(number: int, frame: Any) -> None:
+        if signal.getsignal(signal.SIGTERM) == idle:  # nobody would save
+            requeue(number, frame)
+        warned.set()
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    signal.signal(signal.SIGUSR2, on_warning)
+    try:
+        yield
+    except Preempted:
+        if warned.is_set():
+            requeue(signal.SIGUSR2, None)
+        raise
+    finally:
+        signal.signal(signal.SIGUSR2, requeue)

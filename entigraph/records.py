@@ -173,6 +173,17 @@ class Answer:
 
 
 @dataclass(frozen=True, kw_only=True)
+class DocumentLoss:
+    """How well a model foretold one document: `nats` over `tokens`; before `unscored` tokens nothing stood."""
+
+    document_id: str
+    nats: float
+    tokens: int
+    unscored: int
+    bytes: int
+
+
+@dataclass(frozen=True, kw_only=True)
 class CurvePoint:
     """One point of the curve: the mean over seeds at one budget, `stderr` over seeds, or by document where one seed."""
 

@@ -6,14 +6,15 @@ Where things are follows from here alone, so the plan, the pipeline and other co
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, replace
-from functools import cached_property
+from difflib import get_close_matches
+from functools import cached_property, reduce
 from pathlib import Path
 from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
 
 from entigraph import artefact
-from entigraph.artefact import Artefact, artefact_folder, digest, identify
+from entigraph.artefact import Artefact, artefact_folder, digest, flat, identify
 from entigraph.config import build, problem_of, refuse, settle_root, validate
 from entigraph.evaluation.subjects import Pretrained
 from entigraph.labels import FICTIONAL, PLUMBING
@@ -46,6 +47,10 @@ VOLATILE: Mapping[str, frozenset[str]] = {
             "batches_at_once",
             "poll_s",
             "discount",
+            "python",
+            "tensor_parallel_size",
+            "gpu_memory_utilization",
+            "enable_prefix_caching",
         }
     ),
     "rules": frozenset({"max_lost"}),
@@ -141,7 +146,7 @@ class Run:
         problems += problem_of(self.trainer.accumulation, self.data.batch_size)
         if self.model.path and not self.ours(self.model.path):
             problems += problem_of(check_model_path, self.model.path)
-        own = any(task.corpus is None for task in self.tasks.values())
+        own = any(task.corpus is None and task.asks for task in self.tasks.values())
         if own and not self.corpus.questions_known and not self.questions_folder:
             problems.append(
                 "evaluation: the corpus has no questions; give some (corpus.questions=file.jsonl), have some written "
@@ -154,6 +159,7 @@ class Run:
             problems.append(f"data.context_length: {length:,} found; the model has {positions:,} positions")
         refuse(problems + self.packing_problems() + self.budget_problems() + self.replay_problems())
         refuse(self.known_shortage())
+        self.varied_settings()
 
     def packing_problems(self) -> list[str]:
         tokens, length = self.config.tokens, self.data.context_length
@@ -235,6 +241,11 @@ class Run:
     def options(self, kind: str, component: Any) -> dict[str, Any]:
         return {name: value for name, value in asdict(component).items() if name not in VOLATILE.get(kind, ())}
 
+    @property
+    def writer(self) -> dict[str, Any]:
+        """The options of the writer; a model or a template in files of one's own enters by content."""
+        return self.options("llm", self.llm) | getattr(self.llm, "decides", {})
+
     def new(self, stage: str, name: str, decides: Mapping[str, Any], inputs: Mapping[str, Path]) -> Artefact:
         return Artefact(self.root, stage, name, decides, inputs)
 
@@ -274,7 +285,7 @@ class Run:
     @cached_property
     def retrieval(self) -> dict[str, Artefact]:
         """Passages ranked for a task's questions, by the task's name: the same for every k, order and temperature."""
-        return {name: self.rankings_of(task) for name, task in self.tasks.items() if task.needs_retrieval}
+        return {name: self.rankings_of(task) for name, task in self.tasks.items() if task.asks and task.needs_retrieval}
 
     def rankings_of(self, task: Any) -> Artefact:
         decides = {
@@ -296,7 +307,7 @@ class Run:
         if self.augmenter.needs_writer:
             decides |= {
                 "prompts": prompt_digests(self.augmenter.prompts),
-                "llm": self.options("llm", self.llm),
+                "llm": self.writer,
                 **self.options("rules", self.rules),
             }
         return self.new("synthesis", f"{self.corpus.name}-{self.augmenter.name}", decides, inputs)
@@ -407,10 +418,16 @@ class Run:
         asked = {f"questions_{name}": self.questions_of(task) for name, task in self.tasks.items()}
         return asked | {f"passages_{name}": rankings.folder for name, rankings in self.retrieval.items()}
 
+    @property
+    def asks(self) -> bool:
+        """Whether some evaluation asks questions: without an accuracy there is no study's curve."""
+        return any(task.asks for task in self.tasks.values())
+
     def questions_of(self, task: Any) -> Path:
         if task.corpus:
             return Path(task.corpus)
-        return self.questions_folder.folder if self.questions_folder else self.documents.folder
+        written = self.questions_folder if task.asks else None
+        return written.folder if written else self.documents.folder
 
     def documents_of(self, task: Any) -> Path:
         return Path(task.corpus) if task.corpus else self.documents.folder
@@ -423,8 +440,9 @@ class Run:
     def headline(self, counts: Mapping[str, Any]) -> dict[str, Any]:
         """The keys a scatter of accuracy against synthetic_tokens by augmenter is made of."""
         tokens = artefact.read(self.tokens.folder)["counts"]["synthetic_tokens"]
-        first: Mapping[str, Any] = next(iter(counts.values()), {})
-        others = {f"{name}/accuracy": score["accuracy"] for name, score in counts.items()}
+        first: Mapping[str, Any] = next((score for score in counts.values() if "accuracy" in score), {})
+        names = ("accuracy", "nats_per_token", "bits_per_byte")
+        others = {f"{task}/{name}": score[name] for task, score in counts.items() for name in names if name in score}
         return {
             "augmenter": self.augmenter.name,
             "synthetic_tokens": tokens,
@@ -474,15 +492,37 @@ class Run:
 
     @property
     def study_folder(self) -> Path:
-        """Where the runs meet that differ in augmenter, budget and seed only."""
+        """Where the runs meet that differ in augmenter, budget and seed only, and in what `study_varies` names."""
         return self.root / "studies" / f"{self.config.study}-{digest(self.common_settings)}"
 
     @property
     def common_settings(self) -> dict[str, Any]:
+        settings = self.study_settings
+        for key in self.config.study_varies:
+            *parents, name = key.split(".")
+            reduce(lambda held, parent: held.get(parent, {}), parents, settings).pop(name, None)
+        return settings
+
+    def varied_settings(self) -> dict[str, Any]:
+        """This run's values of what `study_varies` names. Raises ConfigError for a name of nothing."""
+        settings = self.study_settings
+        known = {**settings, **flat(settings)}
+        unknown = [key for key in self.config.study_varies if key not in known]
+        refuse(
+            [
+                f"study_varies: {key!r} found; one of a study's settings expected: "
+                f"{' or '.join(get_close_matches(key, known) or sorted(settings))}"
+                for key in unknown
+            ]
+        )
+        return {key: known[key] for key in self.config.study_varies}
+
+    @property
+    def study_settings(self) -> dict[str, Any]:
         return {
             "corpus": {name: value for name, value in self.documents.decides.items() if name != "seed"},
             "tokenizer": self.tokenizer_files.folder.name,
-            "llm": self.options("llm", self.llm),
+            "llm": self.writer,
             "data": self.options("data", self.data),
             "replay": self.replay_folder.name if self.data.replay_rate else None,
             "optim": self.options("optim", self.optim),
@@ -513,6 +553,7 @@ class Run:
             "writer": self.llm.name if self.augmenter.needs_writer else None,
             "label": self.label,
             "repeats": self.augmenter.repeats,
+            **({"varies": varies} if (varies := self.varied_settings()) else {}),
             **{name: str(part.folder.relative_to(self.root)) for name, part in parts.items() if part},
         }
 

@@ -239,7 +239,7 @@ def source_of(run: Run, task: Task) -> Source:
     return Source(
         run.questions_of(task) / "questions.jsonl",
         run.documents_of(task) / "documents.jsonl",
-        run.rankings_of(task).folder if task.needs_retrieval else None,
+        run.rankings_of(task).folder if task.asks and task.needs_retrieval else None,
     )
 
 
@@ -431,8 +431,8 @@ def tracked(run: Run) -> Iterator[Callable[[], Tracker]]:
 
 def register_member(run: Run) -> None:
     """Enter a finished run into its study, where the analysis finds it."""
-    if not run.tasks or not run.evaluation.complete:
-        return
+    if not run.asks or not run.evaluation.complete:
+        return  # without an accuracy there is no point of a curve
     file = run.study_folder / "runs" / f"{run.evaluation.folder.name}.json"
     with artefact.explained(run.root):
         file.parent.mkdir(parents=True, exist_ok=True)
@@ -458,9 +458,18 @@ def print_baselines(run: Run) -> None:
 
 
 def told(score: Mapping[str, Any]) -> str:
-    """An accuracy, with the questions that it is a share of, and how many gave no choice."""
+    """A loss, or an accuracy with the questions that it is a share of, and how many gave no choice."""
+    if "tasks" in score:
+        return "; ".join(f"{task}: {named(metrics)}" for task, metrics in score["tasks"].items())
+    if "accuracy" not in score:
+        losses = f"{score['nats_per_token']:.4f} nats a token, {score['bits_per_byte']:.4f} bits a byte"
+        return f"{losses} over {score['tokens']:,} tokens of {score['documents']:,} documents"
     parsed = f", {score['parse_rate']:.1%} of {score['asked']:,} answered" if "parse_rate" in score else ""
     return f"accuracy {score['accuracy']:.3f} over {score['questions']:,} questions{parsed}"
+
+
+def named(metrics: Mapping[str, float]) -> str:
+    return ", ".join(f"{name} {value:.4f}" for name, value in metrics.items())
 
 
 def print_result(run: Run, was_complete: bool) -> None:

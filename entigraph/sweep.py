@@ -14,7 +14,7 @@ import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from hydra import compose
 from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
@@ -25,17 +25,22 @@ from hydra.experimental.callback import Callback
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 
-from entigraph import artefact, stages
+from entigraph import artefact, inventory, stages
 from entigraph.config import Stage, build, refuse, settle_root
-from entigraph.errors import EntigraphError
+from entigraph.errors import ConfigError, EntigraphError
 from entigraph.jobs import Sweep, job_file, watch
 from entigraph.plan import print_sweep
-from entigraph.processes import stop_with_parent
-from entigraph.progress import StatusFile
-from entigraph.run import Run
+from entigraph.processes import saved_before_requeued, stop_with_parent
+from entigraph.progress import StatusFile, Terminal
+from entigraph.run import VOLATILE, Run
 from entigraph.tracking import NoTracker
 
+if TYPE_CHECKING:
+    from entigraph.analysis.settings import Examination
+
+HOUSEKEEPING = (Stage.list, Stage.clean)
 SECONDS_FOR_THE_POOL_TO_NOTICE = 5.0
+UNFINISHED = "not finished (lost, or still running on the cluster: the same command takes up what is there)"
 # Job numbers, handed to workers through the environment: whose process died, and who ran when some process died.
 DIED, SUSPECTED = "ENTIGRAPH_DIED", "ENTIGRAPH_SUSPECTED"
 
@@ -70,14 +75,15 @@ def run_job(config: DictConfig) -> None:
         if str(number) in words(DIED):
             status.write("failed", reason="its process died (out of memory?); see the output above")
             return
-        with alone(folder, status) if str(number) in words(SUSPECTED) else nullcontext():
+        turn = alone(folder, status) if str(number) in words(SUSPECTED) else nullcontext()
+        with turn, saved_before_requeued():
             status.say("starting")
             complete = stages.is_complete(run)
             if config.stage is Stage.pipeline:
                 stages.pipeline(run, status)
             else:
                 stages.one_stage(run, config.stage, status)
-        study = str(run.study_folder) if run.tasks else None
+        study = str(run.study_folder) if run.asks else None
         status.write("done", skipped=complete, study=study, **run.result())
     except EntigraphError as error:
         status.write("failed", reason=str(error))
@@ -121,6 +127,9 @@ class StudyCallback(Callback):
 
 def begin(config: DictConfig) -> None:
     settle_root(config)
+    if config.stage in HOUSEKEEPING:
+        keep_house(config)
+        raise Leave
     jobs = expanded(config)
     if config.stage is Stage.plan:
         runs = [Run(compose("config", overrides=list(overrides))) for overrides in jobs]
@@ -129,8 +138,11 @@ def begin(config: DictConfig) -> None:
     if config.stage is Stage.analysis:
         analyse(Run(without_hydra(config)))
         raise Leave
+    launcher = config.hydra.launcher
+    if launcher._target_.endswith("SlurmLauncher") and not shutil.which("sbatch"):
+        raise ConfigError("launcher=slurm: there is no sbatch here; use a machine of the cluster, or launcher=parallel")
     refuse_hopeless(jobs, config.stage)
-    workers = config.hydra.launcher.get("n_jobs", 1)
+    workers = launcher.get("n_jobs") or launcher.get("array_parallelism") or (len(jobs) if on_cluster(config) else 1)
     print(f"{config.study}: {len(jobs)} jobs, {workers} at a time, below {config.paths.root}")
     sweep = Sweep(without_hydra(config), jobs, Path(config.hydra.sweep.dir))
     with artefact.explained(Path(config.paths.root)):
@@ -140,6 +152,15 @@ def begin(config: DictConfig) -> None:
     warnings.filterwarnings("ignore", message="A worker stopped while some jobs")
     sweep.watcher = threading.Thread(target=watch, args=(sweep,), daemon=True)
     sweep.watcher.start()
+
+
+def keep_house(config: DictConfig) -> None:
+    """What lies below paths.root, whatever the rest of the configuration says."""
+    settle_root(config)
+    root = Path(config.paths.root)
+    listed = config.stage is Stage.list
+    for line in inventory.listing(inventory.taken(root)) if listed else inventory.clean(root, config.clean):
+        print(line)
 
 
 def refuse_hopeless(jobs: Sequence[Sequence[str]], stage: Stage) -> None:
@@ -192,6 +213,16 @@ def survivors() -> bool:
     return bool(running)
 
 
+def on_cluster(config: DictConfig) -> bool:
+    """By submitit, whose jobs outlive the command that sent them."""
+    return "submitit" in config.hydra.launcher._target_
+
+
+def lost_a_job(error: Exception) -> bool:
+    """Whether one of a cluster's jobs ended without a word: cancelled, out of memory, out of time too often."""
+    return bool(CURRENT) and type(error).__name__ in ("UncompletedJobError", "FailedJobError")
+
+
 def finish() -> int:
     """The curve of what finished, the table, and the jobs that failed by name; the exit status."""
     stop_watching()
@@ -207,7 +238,7 @@ def finish() -> int:
         before = f", {skipped} of them from before" if skipped else ""
         print(f"{len(done)} of {len(statuses)} runs are complete{before} ({minutes} min {seconds} s)")
     for status in failed:
-        print(f"failed: {status['job']}: {status.get('reason', status['state'])}", file=sys.stderr)
+        print(f"failed: {status['job']}: {status.get('reason', UNFINISHED)}", file=sys.stderr)
     # A sweep over other keys than augmenter, budget and seed has several studies: one of each draws it.
     studies = {status["study"]: status["number"] for status in done if status.get("study")}
     for number in studies.values():
@@ -227,6 +258,9 @@ def analyse(run: Run) -> None:
     from entigraph.analysis.settings import ScalingCurve
 
     settings = build(run.config.analysis, "analysis")
+    if hasattr(settings, "examine"):
+        examine(run, settings)
+        return
     if not isinstance(settings, ScalingCurve):
         found = drawings.artefact_of(settings, run.study_folder, run.root)
         with run.logger.run(run.analysis_info, run.root) if not found.complete else nullcontext(NoTracker()) as tracker:
@@ -239,3 +273,14 @@ def analyse(run: Run) -> None:
     ):
         stage.run(run.study_folder, run.root, settings=settings, tracker=tracker)
     print(stage.summary(run.study_folder))
+
+
+def examine(run: Run, settings: "Examination") -> None:
+    """What an analysis of synthetic corpora says of the study's, and of this configuration's own."""
+    from entigraph.analysis import examinations
+
+    corpora = examinations.corpora_of(run.study_folder, run.root, run.synthesis.folder)
+    found = examinations.artefact_of(settings, corpora, run.root, VOLATILE["llm"])
+    with run.logger.run(run.analysis_info, run.root) if not found.complete else nullcontext(NoTracker()) as tracker:
+        journal = run.root / stages.JOURNAL
+        print("\n".join(examinations.run(settings, found, corpora, journal, tracker, Terminal().say)))

@@ -8,6 +8,7 @@ from omegaconf import DictConfig
 
 from entigraph import cli, stages
 from entigraph.config import validate
+from entigraph.errors import ConfigError
 from entigraph.run import Run
 
 GROUPS = sorted(
@@ -37,8 +38,11 @@ def test_every_option_composes_and_validates(option: str, composed: Callable[...
 
 
 @pytest.mark.parametrize("experiment", EXPERIMENTS)
-def test_every_experiment_plans(experiment: str, configured: Callable[..., Run], quality_file: Path) -> None:
-    quality = [f"corpus.path={quality_file}"] if experiment.startswith("quality") else []
+def test_every_experiment_plans(
+    experiment: str, configured: Callable[..., Run], composed: Callable[..., DictConfig], quality_file: Path
+) -> None:
+    articles = composed(f"experiments={experiment}").corpus._target_.endswith("Quality")
+    quality = [f"corpus.path={quality_file}"] if articles else []
     if experiment == "quality_instruct":
         quality = [f"needs=['quality_entigraph corpus.path={quality_file}']"]
     run = configured(f"experiments={experiment}", *quality)
@@ -49,5 +53,27 @@ def test_every_experiment_plans(experiment: str, configured: Callable[..., Run],
 
 def test_only_laptop_scale_experiments_start_by_their_name_alone(composed: Callable[..., DictConfig]) -> None:
     starting = {name for name in EXPERIMENTS if composed(f"experiments={name}").stage == "pipeline"}
-    bases = {"base/smoke", "base/fictional", "base/fictional_reader"}
-    assert starting == {"smoke", *bases, "scaling/fictional", "open_book/fictional"}
+    small = {"smoke", "base/smoke", "base/fictional", "scaling/fictional"}
+    small |= {"base/fictional_reader", "open_book/fictional"}
+    twins = {f"ablations/{name}_fictional" for name in ("weak_writer", "replay_epochs", "qa")}
+    assert starting == small | twins
+
+
+def test_the_papers_runs_meet_on_one_curve(composed: Callable[..., DictConfig], quality_file: Path) -> None:
+    """Though the articles themselves are read four times, and each augmenter has a pool of its own size."""
+    names = ("quality_entigraph", "quality_rephrase", "quality_raw", "scaling/quality", "scaling/quality_rephrase")
+    names += ("ablations/weak_writer", "ablations/qa")
+    runs = {name: Run(composed(f"experiments={name}", f"corpus.path={quality_file}")) for name in names}
+    assert len({run.study_folder for run in runs.values()}) == 1
+    assert runs["quality_raw"].member()["varies"]["trainer.max_epochs"] == 4
+    assert runs["ablations/weak_writer"].member()["varies"]["llm"]["model"] == "meta-llama/Llama-3.1-8B-Instruct"
+    other = Run(composed("experiments=quality_entigraph", f"corpus.path={quality_file}", "optim.lr=1e-5"))
+    assert other.study_folder not in {run.study_folder for run in runs.values()}
+    (last,) = {runs[name].training.folder for name in ("quality_entigraph",)}
+    headline = Run(composed("experiments=scaling/quality", f"corpus.path={quality_file}", "tokens.budget=455000000"))
+    assert headline.training.folder == last, "the curve's last point is the headline run"
+
+
+def test_a_setting_that_no_study_has_is_told(configured: Callable[..., Run]) -> None:
+    with pytest.raises(ConfigError, match=r"study_varies: 'trainer.epochs' found; .*trainer.max_epochs"):
+        configured("study_varies=[trainer.epochs]")

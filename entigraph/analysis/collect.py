@@ -9,6 +9,7 @@ from pathlib import Path
 from statistics import mean, stdev
 from typing import Any
 
+from entigraph.analysis.series import in_series
 from entigraph.artefact import digest, is_complete, read
 from entigraph.labels import FICTIONAL, PLUMBING
 from entigraph.records import Answer, CurvePoint, read_jsonl
@@ -75,8 +76,8 @@ class FinishedRun:
 
     @cached_property
     def task(self) -> str:
-        """The first task is the study's: its accuracy is the curve's."""
-        return next(iter(self.scores))
+        """The first task that asks questions is the study's: its accuracy is the curve's."""
+        return next(name for name, score in self.scores.items() if "accuracy" in score)
 
     @cached_property
     def score(self) -> dict[str, Any]:
@@ -131,7 +132,7 @@ def finished(study: Path, root: Path) -> tuple[list[FinishedRun], list[str]]:
     Two runs of one augmenter, budget and seed differ in some other setting (another pool of texts, other options): they
     are not two seeds, and averaging them would feign certainty.
     """
-    runs = [FinishedRun(root, member) for member in members(study)]
+    runs = [FinishedRun(root, member) for member in in_series(members(study))]
     left_out = [f"{run.name} is not finished" for run in runs if not run.complete]
     newest: dict[tuple[str, int, int], FinishedRun] = {}
     for run in sorted((run for run in runs if run.complete), key=lambda run: run.created):
@@ -195,7 +196,11 @@ def base(runs: Sequence[FinishedRun]) -> dict[str, Any] | None:
         "questions": sum(scores[task]["questions"] for scores in found),
         "groups": group_means(found, task),
         "background": background(found),
-        "tasks": {name: mean(scores[name]["accuracy"] for scores in found) for name in found[0]},
+        "tasks": {
+            name: mean(scores[name]["accuracy"] for scores in found)
+            for name in found[0]
+            if "accuracy" in found[0][name]
+        },
     }
 
 

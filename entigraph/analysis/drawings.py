@@ -1,5 +1,6 @@
 """Figures that are no study's curve: each a sealed folder below analysis/, made once for what decides it."""
 
+from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -28,13 +29,18 @@ def artefact_of(settings: Drawing, study: Path, root: Path) -> Artefact:
 
 def run(settings: Drawing, found: Artefact, study: Path, tracker: Tracker) -> list[str]:
     """Draw it unless it is there; returns what it tells, and where it is."""
+    runs = finished(study, found.root)[0] if settings.reads_runs and not found.complete else []
+    return shown(settings.name, found, lambda out: settings.draw(runs, out), tracker)
+
+
+def shown(name: str, found: Artefact, draw: Callable[[Path], Sequence[str]], tracker: Tracker) -> list[str]:
+    """What `draw` told when the folder was made, by this command or an earlier one, and the files of that name."""
 
     def work(out: Path) -> dict[str, Any]:
-        runs = finished(study, found.root)[0] if settings.reads_runs else []
-        (out / SUMMARY).write_text("\n".join(settings.draw(runs, out)) + "\n", encoding="utf-8")
-        tracker.image(settings.name, out / f"{settings.name}.png")
-        return {"runs": len(runs)}
+        (out / SUMMARY).write_text("\n".join(draw(out)) + "\n", encoding="utf-8")
+        tracker.image(name, out / f"{name}.png")
+        return {}
 
     make(found, work)
     told = (found.folder / SUMMARY).read_text(encoding="utf-8").splitlines()
-    return [*told, "", *(str(file) for file in sorted(found.folder.glob(f"{settings.name}.*")))]
+    return [*told, "", *(str(file) for file in sorted(found.folder.glob(f"{name}.*")))]

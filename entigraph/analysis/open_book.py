@@ -26,7 +26,9 @@ def by_recall(runs: Sequence[FinishedRun]) -> dict[str, Any] | None:
         return None
     first = runs[0].scores[open_book[0]]["retrieval"]
     known = "evidence" if first["evidence"]["recall"] is not None else "article"
-    closed = next((name for name in runs[0].scores if name not in open_book), None)
+    closed = next(
+        (name for name, score in runs[0].scores.items() if "overflowed" in score and name not in open_book), None
+    )
     bases = [scores for scores in {run.seed: run.baseline for run in runs}.values() if scores]
     models: list[tuple[str, int | None, Sequence[Scores]]] = [("base", None, bases)]
     for name in augmenters(runs):

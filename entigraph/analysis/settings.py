@@ -1,14 +1,20 @@
 """What an analysis is told: stated in the config before anything is measured."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass, field
+from collections.abc import Container, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, ClassVar, Protocol
+from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 
+from omegaconf import OmegaConf
+
+from entigraph.artefact import fingerprint
+from entigraph.config import build
 from entigraph.errors import ConfigError
+from entigraph.llm.base import Say, Writer
 
 if TYPE_CHECKING:
     from entigraph.analysis.collect import FinishedRun
+    from entigraph.analysis.examinations import SyntheticCorpus
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -164,3 +170,113 @@ class MixtureFit:
         from entigraph.analysis.paper_figures import mixture_fit
 
         return mixture_fit(self, runs, out)
+
+
+class Examination(Protocol):
+    """An analysis of synthetic corpora: those of a study's finished runs, and the configuration's own.
+
+    Like a drawing it is a folder below analysis/, made once for what decides it.
+    """
+
+    @property
+    def name(self) -> str: ...
+
+    def decides(self, volatile: Container[str]) -> Mapping[str, Any]:
+        """What decides its result; `volatile` names the options of a writer that do not."""
+        ...
+
+    def check(self) -> None:
+        """Raises LLMError where it could not be done: asked before anything is made."""
+        ...
+
+    def examine(self, corpora: Sequence["SyntheticCorpus"], out: Path, journal: Path, say: Say) -> list[str]:
+        """Write figures (PNG and SVG) and their numbers (JSON); returns the lines to print."""
+        ...
+
+
+@dataclass(frozen=True, kw_only=True)
+class Overlap:
+    """Which of the synthetic texts' n-grams of tokens stand in their source document (paper App. A.2, Table 4).
+
+    Over `documents` drawn by `seed` (null: all), in the tokens of `tokenizer`, a folder with a tokenizer.json (null:
+    that of the synthesis). The paper draws 100 and counts in Llama 3.1's tokens.
+    """
+
+    name: ClassVar[str] = "overlap"
+    sizes: list[int] = field(default_factory=lambda: [2, 4, 8, 16])
+    documents: int | None = 100
+    seed: int = 0
+    tokenizer: str | None = None
+
+    def __post_init__(self) -> None:
+        if not self.sizes or min(self.sizes) < 1 or len(set(self.sizes)) < len(self.sizes):
+            raise ConfigError(f"analysis.sizes: {self.sizes} found, different lengths of n-grams expected, 1 or more")
+        if self.documents is not None and self.documents < 1:
+            raise ConfigError(f"analysis.documents: {self.documents} found, 1 or more, or null, expected")
+        if self.tokenizer is not None and not self.tokenizer_file.is_file():
+            raise ConfigError(
+                f"analysis.tokenizer: {self.tokenizer!r} holds no tokenizer.json; give a folder that does"
+            )
+
+    @property
+    def tokenizer_file(self) -> Path:
+        return Path(self.tokenizer or "").expanduser() / "tokenizer.json"
+
+    def decides(self, volatile: Container[str]) -> Mapping[str, Any]:
+        given = fingerprint(self.tokenizer_file) if self.tokenizer else None
+        return {**asdict(self), "tokenizer": given}
+
+    def check(self) -> None:
+        pass
+
+    def examine(self, corpora: Sequence["SyntheticCorpus"], out: Path, journal: Path, say: Say) -> list[str]:
+        from entigraph.analysis.overlap import examine
+
+        return examine(self, corpora, out)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Factuality:
+    """How much of a synthetic corpus its source documents bear out: a sample of sentences, judged by an LLM.
+
+    `sentences` of each augmenter, drawn by `seed`, evenly over its whole corpus; the paper's authors labelled 150 by
+    hand (App. A.2). `judge` is any writer of conf/llm, `second` another one for their agreement (null: none).
+    `labels`: the file to_label.csv of this sample, labelled by a person, wholly or in part.
+    """
+
+    name: ClassVar[str] = "factuality"
+    judge: dict[str, Any] = field(default_factory=dict)
+    second: dict[str, Any] | None = None
+    labels: str | None = None
+    sentences: int = 150
+    seed: int = 0
+    confidence: float = 0.95
+
+    def __post_init__(self) -> None:
+        if self.sentences < 1:
+            raise ConfigError(f"analysis.sentences: {self.sentences} found, 1 or more expected")
+        if not 0 < self.confidence < 1:
+            raise ConfigError(f"analysis.confidence: {self.confidence} found, a share between 0 and 1 expected")
+        if self.labels is not None and not Path(self.labels).expanduser().is_file():
+            raise ConfigError(f"analysis.labels: {self.labels!r} is no file; give the labelled to_label.csv, or null")
+        _ = self.judges
+
+    @property
+    def judges(self) -> Mapping[str, Writer]:
+        given = {"judge": self.judge, "second": self.second} if self.second else {"judge": self.judge}
+        return {key: build(OmegaConf.create(options), f"analysis.{key}") for key, options in given.items()}
+
+    def decides(self, volatile: Container[str]) -> Mapping[str, Any]:
+        found = asdict(self)
+        for key, judge in self.judges.items():
+            found[key] = {name: value for name, value in vars(judge).items() if name not in volatile}
+        return {**found, "labels": fingerprint(Path(self.labels).expanduser()) if self.labels else None}
+
+    def check(self) -> None:
+        for judge in self.judges.values():
+            judge.check()
+
+    def examine(self, corpora: Sequence["SyntheticCorpus"], out: Path, journal: Path, say: Say) -> list[str]:
+        from entigraph.analysis.factuality import examine
+
+        return examine(self, corpora, out, journal, say)

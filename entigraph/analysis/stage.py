@@ -6,6 +6,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from entigraph.analysis import forgetting
 from entigraph.analysis.collect import (
     FinishedRun,
     asked_baselines,
@@ -16,6 +17,7 @@ from entigraph.analysis.collect import (
     members,
     points,
 )
+from entigraph.analysis.series import differences
 from entigraph.analysis.settings import ScalingCurve
 from entigraph.artefact import MANIFEST, checksum, digest, flat, is_complete, lock, read, versions, write_json
 from entigraph.errors import DataError
@@ -110,6 +112,7 @@ def described(
         f"{name}: nothing more to draw from, so its documents are repeated up to the budget."
         for name in sorted(repeated)
     ]
+    notes += differences([run.member for run in runs])
     notes += [f"left out: {name}" for name in left_out]
     ahead = [] if plumbing else forecasts(runs, settings)
     return {
@@ -117,7 +120,9 @@ def described(
         "points": [asdict(point) for point in points(runs)],
         "base": base(runs),
         "chance": runs[0].score["chance"],
+        "losses": forgetting.losses(runs),
         "settings": settings_of(study),
+        "varies": sorted({key for run in runs for key in run.member.get("varies", {})}),
         "fits": [] if plumbing else fits(runs, settings),
         "forecasts": ahead,
         "comparisons": [] if plumbing else comparisons(runs, ahead, settings),
@@ -148,16 +153,17 @@ def track(tracker: Tracker, curve: dict[str, Any], study: Path) -> None:
 def summary(study: Path) -> str:
     """The table that the command prints, and where the rest is."""
     curve = json.loads((study / "curve.json").read_text(encoding="utf-8"))
-    lines = ["", study.name, f"{'':12}{'tokens':>10}{'accuracy':>10}{'± s.e.':>9}{'seeds':>7}"]
+    wide = max(12, *(len(point["augmenter"]) + 2 for point in curve["points"]))
+    lines = ["", study.name, f"{'':{wide}}{'tokens':>10}{'accuracy':>10}{'± s.e.':>9}{'seeds':>7}"]
     if curve["base"]:
         lines.append(
-            f"{'base':12}{0:>10,}{curve['base']['accuracy']:>10.3f}{curve['base']['stderr']:>9.3f}{curve['base']['seeds']:>7}"
+            f"{'base':{wide}}{0:>10,}{curve['base']['accuracy']:>10.3f}{curve['base']['stderr']:>9.3f}{curve['base']['seeds']:>7}"
         )
     lines += [
-        f"{each['name']:12}{'':>10}{each['accuracy']:>10.3f}{each['stderr']:>9.3f}" for each in curve["baselines"]
+        f"{each['name']:{wide}}{'':>10}{each['accuracy']:>10.3f}{each['stderr']:>9.3f}" for each in curve["baselines"]
     ]
     lines += [
-        f"{point['augmenter']:12}{point['synthetic_tokens']:>10,}{point['accuracy']:>10.3f}{point['stderr']:>9.3f}{point['seeds']:>7}"
+        f"{point['augmenter']:{wide}}{point['synthetic_tokens']:>10,}{point['accuracy']:>10.3f}{point['stderr']:>9.3f}{point['seeds']:>7}"
         for point in curve["points"]
     ]
     lines += [f"fit, {fit['augmenter']}: {fit.get('missing') or told(fit)}" for fit in curve["fits"]]
@@ -165,6 +171,7 @@ def summary(study: Path) -> str:
     if curve["base"]:
         lines += [f"base, {name}: {accuracy:.3f}" for name, accuracy in curve["base"]["tasks"].items()]
     lines += recall_summary(study)
+    lines += forgetting.told(curve["losses"])
     lines += [f"note: {note}" for note in curve["notes"]]
     lines += ["", *(f"{name:12}{study / name}" for name in ("report.html", "curve.png", "curve.json"))]
     return "\n".join(lines)

@@ -3,7 +3,7 @@
 import random
 from dataclasses import dataclass, fields
 from enum import StrEnum
-from typing import Any
+from typing import Any, ClassVar
 
 from entigraph.errors import ConfigError, DataError
 from entigraph.evaluation.base import Source
@@ -32,6 +32,7 @@ class Asked:
     split: str | None = None
     limit: int | None = None
     evidence_parts: int | None = None
+    asks: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
         if self.limit is not None and self.limit < 1:

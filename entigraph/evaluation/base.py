@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any, ClassVar, Protocol
 
 from entigraph.llm.base import Say
+from entigraph.progress import Progress
 from entigraph.records import Answer, Question
 
 
@@ -61,6 +62,28 @@ class Engine(Protocol):
         ...
 
 
+@dataclass(frozen=True)
+class Window:
+    """Token ids of which those from `first` on are scored, each after all ids before it."""
+
+    ids: Sequence[int]
+    first: int
+
+
+class LossEngine(Protocol):
+    """A model on this machine, which tells the loss of any text."""
+
+    positions: int
+
+    def encoded(self, text: str) -> tuple[list[int], int]:
+        """A text's ids with what stands before it in training, and how many of its tokens have nothing before them."""
+        ...
+
+    def losses(self, windows: Sequence[Window], batch_tokens: int) -> list[float]:
+        """Each window's summed loss in nats."""
+        ...
+
+
 class Subject(Protocol):
     """Who is asked. `likelihoods`: whether its engine can tell those."""
 
@@ -102,11 +125,29 @@ def told(found: Retrieved | None) -> dict[str, Any]:
     return {"retrieved": len(found.passages), **vars(found)} if found else {}
 
 
+class Measure(Protocol):
+    """An evaluation without questions of ours (`asks` is False): a loss, or another harness's results."""
+
+    corpus: str | None
+    needs_likelihoods: ClassVar[bool]
+    asks: ClassVar[bool]
+
+    @property
+    def decides(self) -> dict[str, str]: ...
+
+    def measured(
+        self, name: str, source: Source, engine: Callable[[], Engine], out: Path, progress: Progress
+    ) -> dict[str, Any]:
+        """What goes into scores.json under `name`; other files beside it. The engine is loaded when it is called."""
+        ...
+
+
 class Task(Protocol):
     """An evaluation: its questions, how they are asked and judged, and what the answers amount to."""
 
     corpus: str | None
     needs_likelihoods: ClassVar[bool]
+    asks: ClassVar[bool]
     needs_retrieval: ClassVar[bool]
 
     @property

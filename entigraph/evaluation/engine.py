@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from tokenizers import Tokenizer
 
-from entigraph.evaluation.base import Pair, Prompt, Sampled, Sampling
+from entigraph.evaluation.base import Pair, Prompt, Sampled, Sampling, Window
 from entigraph.evaluation.decoding import Decoder
 from entigraph.models import load_model
 
@@ -60,6 +60,17 @@ class TransformersEngine:
             for index, score in zip(batch, self.score([encoded[index] for index in batch]), strict=True):
                 scores[index] = score
         return scores
+
+    def encoded(self, text: str) -> tuple[list[int], int]:
+        return self.encode(text), 0 if self.bos else 1
+
+    def losses(self, windows: Sequence[Window], batch_tokens: int) -> list[float]:
+        found = [0.0] * len(windows)
+        for batch in batches(range(len(windows)), [len(window.ids) for window in windows], batch_tokens):
+            pairs = [(list(windows[index].ids), windows[index].first) for index in batch]
+            for index, score in zip(batch, self.score(pairs), strict=True):
+                found[index] = -score
+        return found
 
     def encode_pair(self, prompt: str, continuation: str) -> Encoded:
         before = len(self.encode(prompt))

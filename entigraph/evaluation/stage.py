@@ -1,13 +1,13 @@
-"""Stage 5: a model and questions → answers-<task>.jsonl, scores.json."""
+"""Stage 5: a model and questions → answers-<task>.jsonl (or losses-<task>.jsonl), scores.json."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from entigraph.artefact import SCRATCH, write_json
 from entigraph.errors import DataError
-from entigraph.evaluation.base import Engine, LookUp, Source, Subject, Task, closed
+from entigraph.evaluation.base import Engine, LookUp, Measure, Source, Subject, Task, closed
 from entigraph.evaluation.open_book import Library, Showing
 from entigraph.progress import Progress
 from entigraph.records import Answer, Question, Written, read_jsonl, write_jsonl
@@ -17,7 +17,7 @@ def run(
     subject: Subject,
     out: Path,
     *,
-    tasks: Mapping[str, Task],
+    tasks: Mapping[str, Task | Measure],
     sources: Mapping[str, Source],
     progress: Progress,
 ) -> dict[str, Any]:
@@ -25,7 +25,7 @@ def run(
 
     What was answered before a kill is in the scratch folder, and not asked again.
     """
-    asked = {name: found(task, name, sources[name]) for name, task in tasks.items()}
+    asked = {name: found(cast(Task, task), name, sources[name]) for name, task in tasks.items() if task.asks}
     scores: dict[str, Any] = {}
     (out / SCRATCH).mkdir(parents=True, exist_ok=True)
     with ExitStack() as stack:
@@ -38,18 +38,33 @@ def run(
             return engines[0]
 
         for name, task in tasks.items():
-            kept = Written(out / SCRATCH / f"answers-{name}.jsonl", Answer, "question_id")
-            todo = [question for question in asked[name] if question.id not in kept]
-            if todo:
-                with kept, progress.bar("evaluation", len(asked[name]), "questions") as advance:
-                    advance(len(asked[name]) - len(todo))
-                    for answer in task.answers(todo, engine(), look_up(task, sources[name])):
-                        kept.write(answer)
-                        advance(1)
-            write_jsonl(out / f"answers-{name}.jsonl", in_order(kept, asked[name]))
-            scores[name] = task.scored(without_texts(out / f"answers-{name}.jsonl"))
+            if task.asks:
+                scores[name] = answered(cast(Task, task), name, asked[name], sources[name], engine, out, progress)
+            else:
+                scores[name] = cast(Measure, task).measured(name, sources[name], engine, out, progress)
     write_json(out / "scores.json", scores)
     return {name: headline(score) for name, score in scores.items()}
+
+
+def answered(
+    task: Task,
+    name: str,
+    questions: Sequence[Question],
+    source: Source,
+    engine: Callable[[], Engine],
+    out: Path,
+    progress: Progress,
+) -> dict[str, Any]:
+    kept = Written(out / SCRATCH / f"answers-{name}.jsonl", Answer, "question_id")
+    todo = [question for question in questions if question.id not in kept]
+    if todo:
+        with kept, progress.bar("evaluation", len(questions), "questions") as advance:
+            advance(len(questions) - len(todo))
+            for answer in task.answers(todo, engine(), look_up(task, source)):
+                kept.write(answer)
+                advance(1)
+    write_jsonl(out / f"answers-{name}.jsonl", in_order(kept, questions))
+    return task.scored(without_texts(out / f"answers-{name}.jsonl"))
 
 
 def found(task: Task, name: str, source: Source) -> list[Question]:
@@ -81,5 +96,15 @@ def without_texts(file: Path) -> Iterator[Answer]:
 
 
 def headline(score: Mapping[str, Any]) -> dict[str, Any]:
-    names = ("accuracy", "questions", "asked", "parse_rate")
+    names = (
+        "accuracy",
+        "questions",
+        "asked",
+        "parse_rate",
+        "nats_per_token",
+        "bits_per_byte",
+        "documents",
+        "tokens",
+        "tasks",
+    )
     return {name: score[name] for name in names if name in score}

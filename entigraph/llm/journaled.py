@@ -5,6 +5,7 @@ What the journal holds is never sent; what is sent is in the journal before anyt
 
 import hashlib
 import json
+import threading
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future
@@ -43,8 +44,8 @@ class Transport(Protocol):
         """The answer to come; None for one to be read in the journal when its turn comes."""
         ...
 
-    def wait(self, answer: Answer) -> None:
-        """Until the answer is there; nothing more is sent before it is."""
+    def wait(self, answer: Answer, freed: threading.Event) -> None:
+        """Until the answer is there; or until `freed`, by any other answer, where there is use in sending more then."""
         ...
 
     def settle(self) -> None:
@@ -58,19 +59,22 @@ class Journaled:
     def __init__(self, name: str, journal: Journal, body_of: Callable[[Request], Body], transport: Transport) -> None:
         self.name, self.journal, self.body_of, self.transport = name, journal, body_of, transport
         self.sent = self.answered = 0  # each counted by one thread only
+        self.freed = threading.Event()  # something was answered since we looked
 
     def complete(self, requests: Iterable[Request]) -> Iterator[Completion]:
         """In the order of the requests, drawn as fast as the transport takes them."""
         stream, window = iter(requests), deque[tuple[bytes, "Completion | Answer"]]()
         try:
             while True:
+                self.freed.clear()
                 self.fill(window, stream)
                 if not window:
                     return
                 key, found = window[0]
                 if isinstance(found, Future):
                     if not found.done():
-                        self.transport.wait(found)
+                        self.transport.wait(found, self.freed)
+                        continue
                     found = found.result() or self.journaled(key)
                 window.popleft()
                 yield found
@@ -98,6 +102,7 @@ class Journaled:
 
     def count(self, answer: Answer) -> None:
         self.answered += 1
+        self.freed.set()
 
     def journaled(self, key: bytes) -> Completion:
         found = self.journal.get(key)

@@ -15,8 +15,10 @@ from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 
-from entigraph.errors import LLMError
-from entigraph.fictional.reading import comprehend
+from entigraph.errors import ConfigError, LLMError
+from entigraph.fictional.checking import Truth, truth_of
+from entigraph.fictional.reading import Reading, comprehend
+from entigraph.fictional.world import Relation
 from entigraph.fictional.writing import ask_and_answer, relate, restate
 from entigraph.llm.base import LLM, Completion, Request, Say
 from entigraph.llm.offline_quiz import about_facts, gaps, right_letters
@@ -89,7 +91,14 @@ NOT_NAMES = frozenset(
 
 @dataclass(frozen=True, kw_only=True)
 class Offline:
+    """`errors`: the share of its statements about fictional documents that name something else of the same kind."""
+
     name: str = "offline"
+    errors: float = 0.0
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.errors <= 1:
+            raise ConfigError(f"llm.errors: {self.errors} found, a share from 0 to 1 expected")
 
     def check(self) -> None:
         pass
@@ -100,10 +109,10 @@ class Offline:
 
     def complete(self, requests: Iterable[Request]) -> Iterator[Completion]:
         for request in requests:
-            yield Completion(text=write(request), model=self.name)
+            yield Completion(text=write(request, self.errors), model=self.name)
 
 
-def write(request: Request) -> str:
+def write(request: Request, errors: float = 0.0) -> str:
     parts = sections(request.user)
     task = parts.get("task", request.system).split("\n", 1)[0].strip().lower()
     handler = next((handler for start, handler in HANDLERS.items() if task.startswith(start)), None)
@@ -112,7 +121,29 @@ def write(request: Request) -> str:
             f"the offline writer does not know the task {task!r}; "
             f"it knows {', '.join(HANDLERS)}, each over a '### Document' section"
         )
-    return handler(task, parts, random.Random(request.hash))
+    text = handler(task, parts, random.Random(request.hash))
+    if not errors or handler is list_entities:
+        return text
+    return mistaken(text, comprehend(body(parts)), errors, random.Random(f"{request.hash} errors"))
+
+
+def mistaken(text: str, reading: Reading | None, share: float, rng: random.Random) -> str:
+    """A share of the sentences, each with one name replaced by another that stands in the same relation elsewhere."""
+    objects: dict[Relation, list[str]] = {}
+    for fact in reading.facts if reading else ():
+        objects.setdefault(fact.relation, []).append(fact.object)
+    alike = {name: names for names in objects.values() for name in names}
+
+    def said(sentence: re.Match[str]) -> str:
+        found = sentence.group()
+        named = [name for name in alike if name in found]
+        if rng.random() >= share or not named:
+            return found
+        name = rng.choice(named)
+        others = [other for other in alike[name] if other not in found]
+        return found.replace(name, rng.choice(others)) if others else found
+
+    return re.sub(r"[^.?!\n]+[.?!]?", said, text)
 
 
 def sections(prompt: str) -> dict[str, str]:
@@ -191,6 +222,15 @@ def recall(task: str, parts: Mapping[str, str], rng: random.Random) -> str:
     return json.dumps({"right": []})  # it remembers nothing
 
 
+def judge(task: str, parts: Mapping[str, str], rng: random.Random) -> str:
+    """Checks the sentence of a fictional text against the document's facts; understands no other."""
+    before, _, sentence = parts["task"].partition("### Before\n")[2].rpartition("### Sentence\n")
+    reading = comprehend(body(parts))
+    truth = truth_of(sentence.strip(), before, reading) if reading else None
+    return json.dumps({"reason": truth, "verdict": VERDICTS[truth]}) if truth else "I do not understand this sentence."
+
+
+VERDICTS = {Truth.states_nothing: "subjective", Truth.so: "supported", Truth.not_so: "unsupported"}
 HANDLERS: Mapping[str, Callable[[str, Mapping[str, str], random.Random], str]] = {
     "list the entities": list_entities,
     "relate the entities of a document: several groups": relate_groups,
@@ -200,6 +240,7 @@ HANDLERS: Mapping[str, Callable[[str, Mapping[str, str], random.Random], str]] =
     "write multiple-choice questions": quiz,
     "answer a multiple-choice question from the document": check,
     "answer a multiple-choice question from memory": recall,
+    "judge the sentence": judge,
 }
 
 

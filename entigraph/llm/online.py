@@ -4,7 +4,6 @@ A thread of its own talks to the endpoint, so that an answer is journaled when i
 """
 
 import asyncio
-import concurrent.futures
 import json
 import random
 import threading
@@ -93,8 +92,8 @@ class Online:
     def send(self, letter: Letter) -> Answer:
         return asyncio.run_coroutine_threadsafe(self.ask(letter), self.loop)
 
-    def wait(self, answer: Answer) -> None:
-        concurrent.futures.wait([answer])
+    def wait(self, answer: Answer, freed: threading.Event) -> None:
+        freed.wait()
 
     def settle(self) -> None:
         self.wait_for(self.wind_up())

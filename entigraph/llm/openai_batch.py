@@ -5,6 +5,7 @@ on their way, so that a command that was ended, killed or interrupted finds them
 """
 
 import json
+import threading
 import time
 from collections.abc import Iterator, Mapping
 from concurrent.futures import Future
@@ -144,7 +145,7 @@ class Batches:
             self.full.append(self.spool)
             self.spool = None
 
-    def wait(self, answer: Answer) -> None:
+    def wait(self, answer: Answer, freed: threading.Event) -> None:
         """Raises LLMError where the endpoint refuses a batch, or is not reached any more."""
         in_vain = 0
         while not answer.done():

@@ -22,6 +22,7 @@ LOGITS = {"cpu": 2**24, "cuda": 2**27}  # of one chunk of the loss, see loss.py
 UTILISATION = 0.5  # of the datasheet, without recomputation: the better part of what one GPU reaches
 # Dense bf16 FLOP/s by datasheet, by what nvidia-smi calls the device.
 PEAKS: Mapping[str, float] = {"H200": 989e12, "H100": 989e12, "A100": 312e12, "L40S": 362e12, "4090": 165e12}
+LEAST_PARAMETERS = 1e8  # of smaller models the libraries' own time decides, which no arithmetic tells
 REFERENCE, REFERENCE_MEMORY = "H200", 143_771.0 * 2**20
 
 
@@ -197,7 +198,7 @@ def told(shape: Shape, setting: Setting, tokens: float | None, device: Device) -
             "trainer.devices=8"
         )
     name, peak = (device.name, device.peak) if device.peak else (REFERENCE, PEAKS[REFERENCE])
-    if tokens and shape.parameters > 1e8:
+    if tokens and shape.parameters >= LEAST_PARAMETERS:
         hours = seconds(shape, setting, tokens, peak) / 3600
         lines.append(
             f"  {tokens:,.0f} tokens: about {hours:,.1f} h on {setting.devices} x {name}, at {UTILISATION:.0%} of its "

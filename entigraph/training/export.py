@@ -74,7 +74,7 @@ def card(job: Job, counts: Mapping[str, Any]) -> str:
         "computed in": f"{counts['precision']} on {counts['devices']} x {counts['accelerator']}; "
         f"saved in {trainer.save_dtype}",
         "seed": job.seed,
-        "made with": ", ".join(f"{name} {version}" for name, version in versions().items()),
+        "made with": ", ".join(f"{name} {version}" for name, version in versions().items() if name != "commit"),
     }
     table = "\n".join(f"| {name} | {value} |" for name, value in rows.items())
     return (

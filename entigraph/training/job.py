@@ -7,6 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from entigraph.artefact import write_json
+from entigraph.shards import TokenStore
+from entigraph.training.plan import Plan
 from entigraph.training.settings import AdamWCosine, Data, Model, TrainerSettings
 
 
@@ -49,3 +51,17 @@ def component(value: Any) -> Any:
     from hydra.utils import get_object
 
     return get_object(value["_target_"])(**{name: part for name, part in value.items() if name != "_target_"})
+
+
+def plan_of(job: Job, synthetic: TokenStore, replayed: TokenStore | None) -> Plan:
+    return Plan(
+        synthetic_tokens=len(synthetic),
+        replay_tokens=len(replayed) if replayed else 0,
+        context_length=job.data.context_length,
+        batch_size=job.data.batch_size,
+        epochs=job.trainer.max_epochs,
+        replay_rate=job.data.replay_rate,
+        seed=job.seed,
+        max_steps=job.trainer.max_steps,
+        replaces=job.data.replay_mode == "replace",
+    )

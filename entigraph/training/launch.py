@@ -21,9 +21,10 @@ from entigraph.artefact import SCRATCH
 from entigraph.errors import ArtefactError, ConfigError, DataError, EntigraphError
 from entigraph.processes import INTERRUPTED, TERMINATED, Preempted
 from entigraph.progress import Advance, Progress
-from entigraph.training.job import Job
+from entigraph.shards import TokenStore
+from entigraph.training.job import Job, plan_of
 
-JOB, COUNTS, ERROR, PLAN = "job.json", "counts.json", "error.json", "plan.json"
+JOB, COUNTS, ERROR, METRICS = "job.json", "counts.json", "error.json", "metrics.jsonl"
 SECONDS_BETWEEN_LOOKS = 0.2
 SECONDS_TO_END = 10.0
 
@@ -32,12 +33,18 @@ def launch(job: Job, progress: Progress, record: Callable[[dict[str, float]], No
     """Train in a process tree of its own; returns what rank 0 counted. Raises what a rank raised."""
     folder = job.out / SCRATCH
     folder.mkdir(exist_ok=True)
-    for old in (*folder.glob(f"*{ERROR}"), folder / COUNTS, job.out / PLAN):
+    for old in (*folder.glob(f"*{ERROR}"), folder / COUNTS):
         old.unlink(missing_ok=True)
     job.write(folder / JOB)
+    plan = plan_of(job, TokenStore(job.tokens), TokenStore(job.replay) if job.replay else None)
+    progress.say(f"           {plan.told()}")
     progress.say(f"           {job.trainer.ranks} processes, one a device")
-    with processes(job, folder / JOB) as ranks, forwarded(ranks) as asked_to_stop:
-        failed = follow(job, ranks, progress, record)
+    with (
+        progress.bar("training", plan.samples * plan.context_length, "tokens") as advance,
+        processes(job, folder / JOB) as ranks,
+        forwarded(ranks) as asked_to_stop,
+    ):
+        failed = follow(Lines(job.out / METRICS, record, advance), ranks)
     if failed:
         explain(failed, folder, asked_to_stop)
     return cast("dict[str, Any]", json.loads((folder / COUNTS).read_text(encoding="utf-8")))
@@ -102,27 +109,15 @@ def forwarded(ranks: list["subprocess.Popen[bytes]"]) -> Iterator[threading.Even
         signal.signal(signal.SIGTERM, before)
 
 
-def follow(
-    job: Job,
-    ranks: list["subprocess.Popen[bytes]"],
-    progress: Progress,
-    record: Callable[[dict[str, float]], None],
-) -> dict[int, int]:
+def follow(lines: "Lines", ranks: list["subprocess.Popen[bytes]"]) -> dict[int, int]:
     """Until all are done; one that failed ends the others, which would wait for it for ever.
 
     Returns the statuses of the ranks that failed first.
     """
-    plan: Mapping[str, Any] | None = None
-    while plan is None and going_well(ranks):
-        plan = read_json(job.out / PLAN)
+    while going_well(ranks):
+        lines.look()
         time.sleep(SECONDS_BETWEEN_LOOKS)
-    total = int(plan["tokens"]) if plan else None
-    with progress.bar("training", total, "tokens") as advance:
-        seen = Lines(job.out / "metrics.jsonl", record, advance)
-        while going_well(ranks):
-            seen.look()
-            time.sleep(SECONDS_BETWEEN_LOOKS)
-        seen.look()
+    lines.look()
     failed = {rank: status for rank, process in enumerate(ranks) if (status := process.poll())}
     last = time.monotonic() + SECONDS_TO_END
     while failed and time.monotonic() < last and any(process.poll() is None for process in ranks):
@@ -152,13 +147,6 @@ class Lines:
                 self.advance(values["tokens_seen"] - self.tokens)
                 self.step, self.tokens = values["step"], values["tokens_seen"]
                 self.record(values)
-
-
-def read_json(file: Path) -> Any:
-    try:
-        return json.loads(file.read_text(encoding="utf-8"))
-    except (FileNotFoundError, ValueError):
-        return None
 
 
 def explain(failed: Mapping[int, int], folder: Path, asked_to_stop: threading.Event) -> None:

@@ -67,7 +67,7 @@ def chunked_losses(hidden: Tensor, weight: Tensor, labels: Tensor, rows: int | N
     if torch.is_autocast_enabled(hidden.device.type):
         dtype = torch.get_autocast_dtype(hidden.device.type)
         hidden, weight = hidden.to(dtype), weight.to(dtype)
-    if hidden.dtype == torch.float32 and hasattr(F, "linear_cross_entropy"):
+    if hidden.dtype == torch.float32 and hasattr(torch.nn, "LinearCrossEntropyOptions"):
         options = torch.nn.LinearCrossEntropyOptions(batch_chunk_size=rows, chunking_method=None)
         losses: Tensor = F.linear_cross_entropy(
             hidden, weight, labels, reduction="none", ignore_index=IGNORED, options=options

@@ -25,7 +25,7 @@ from entigraph.training.checkpoints import Checkpoints, FullyShared, OneDevice, 
 from entigraph.training.checks import refuse_misfits
 from entigraph.training.data import SyntheticCorpus
 from entigraph.training.export import export
-from entigraph.training.job import Job
+from entigraph.training.job import Job, plan_of
 from entigraph.training.module import CausalLM
 from entigraph.training.plan import Plan
 from entigraph.training.sharding import can_fill, prepare_blocks, shard
@@ -112,20 +112,6 @@ def train(job: Job, progress: Progress, record: Callable[[dict[str, float]], Non
     }
     export(module.net, trainer.optimizers[0], job, counts, place.pairs, place.ranks)
     return counts
-
-
-def plan_of(job: Job, synthetic: TokenStore, replayed: TokenStore | None) -> Plan:
-    return Plan(
-        synthetic_tokens=len(synthetic),
-        replay_tokens=len(replayed) if replayed else 0,
-        context_length=job.data.context_length,
-        batch_size=job.data.batch_size,
-        epochs=job.trainer.max_epochs,
-        replay_rate=job.data.replay_rate,
-        seed=job.seed,
-        max_steps=job.trainer.max_steps,
-        replaces=job.data.replay_mode == "replace",
-    )
 
 
 def built(job: Job, place: Place, plan: Plan) -> CausalLM:

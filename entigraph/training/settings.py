@@ -258,8 +258,6 @@ class TrainerSettings:
         share = batch_size // self.ranks
         micro = self.micro_batch_size or share
         if share % micro:
-            raise ConfigError(
-                f"trainer.micro_batch_size: {micro} does not divide the {share} sequences that each of "
-                f"{self.ranks} devices has of data.batch_size {batch_size}"
-            )
+            shared = f", of which each of {self.ranks} devices has {share}" if self.ranks > 1 else ""
+            raise ConfigError(f"trainer.micro_batch_size: {micro} does not divide data.batch_size {batch_size}{shared}")
         return share // micro

@@ -223,6 +223,21 @@ def test_a_server_that_is_down_is_said_within_seconds(tmp_path: Path) -> None:
     assert time.monotonic() - started < 10
 
 
+def test_a_wrong_key_is_one_message_without_the_key(tmp_path: Path, monkeypatch: Any) -> None:
+    monkeypatch.setenv("OPENAI_API_KEY", KEY)
+    with running(Config(latency_s=0.01, key="another")) as server:
+        with pytest.raises(LLMError, match=r"refuses the key in OPENAI_API_KEY \(HTTP 401\): .*<key>") as raised:
+            ask(writer(server), tmp_path / "j", (a_request(number) for number in range(500)))
+        assert server.stats()["requests"] <= 64 and KEY not in str(raised.value)
+
+
+def test_a_wrong_model_name_is_one_message(tmp_path: Path) -> None:
+    with running(Config(latency_s=0.01, only_model=True)) as server:
+        with pytest.raises(LLMError, match=r"knows no model 'mock-lmm' \(HTTP 404\)"):
+            ask(writer(server, model="mock-lmm"), tmp_path / "j", (a_request(number) for number in range(500)))
+        assert server.stats()["requests"] <= 64
+
+
 def test_a_paid_endpoint_without_a_key_is_refused(tmp_path: Path, monkeypatch: Any) -> None:
     monkeypatch.delenv("MY_KEY", raising=False)
     options = OpenAICompatible(
@@ -372,6 +387,8 @@ def test_the_key_is_nowhere_but_in_the_environment(command: Command, tmp_path: P
     files = [file for file in tmp_path.rglob("*") if file.is_file()]
     assert len(files) > 20 and any(file.suffix == ".wandb" for file in files)
     assert not [file for file in files if KEY.encode() in file.read_bytes()]
+    tracked = b"".join(file.read_bytes() for file in files if file.suffix == ".wandb")
+    assert all(name.encode() in tracked for name in ("synthesis/tokens", "synthesis/dollars", "synthesis-fictional"))
 
 
 def test_where_the_writer_is_and_how_fast_is_not_content(command: Command) -> None:

@@ -1,0 +1,18 @@
+"""Tokens folders made up for benchmarks."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+
+from entigraph.shards import ShardWriter, TokenStore
+
+
+def tokens_folder(folder: Path, texts: Sequence[Sequence[int]]) -> TokenStore:
+    """One shard with these texts, one after the other."""
+    ends = np.cumsum([len(ids) for ids in texts])
+    with ShardWriter(folder, np.array([0, ends[-1]]), labelled=False) as shards:
+        for ids, end in zip(texts, ends.tolist(), strict=True):
+            shards.write(end - len(ids), np.asarray(ids, dtype=np.uint32))
+        shards.finish(ends, None)
+    return TokenStore(folder)

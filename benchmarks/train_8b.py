@@ -1,0 +1,243 @@
+"""Llama 3 8B with random weights on one GPU: tokens/s, MFU and peak memory of the settings that fit.
+
+python benchmarks/train_8b.py [--json FILE] [--steps 6]
+
+On data from real shards, written here, through the training stage's own loader, model, loss and optimizer. Needs a GPU
+with about 140 GB and no network. Where there is none, it prints the arithmetic of what to expect and runs the same
+code on a small shape.
+"""
+
+import argparse
+import json
+import os
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+os.environ.setdefault("PYTORCH_ALLOC_CONF", "expandable_segments:True")
+os.environ.setdefault("PYTORCH_CUDA_ALLOC_CONF", "expandable_segments:True")  # its name before torch 2.9
+
+import numpy as np
+import torch
+from made import tokens_folder
+
+from entigraph.shards import TokenStore
+from entigraph.training import estimate
+from entigraph.training.callbacks import peak_flops, peak_memory
+from entigraph.training.data import PlanLoader
+from entigraph.training.loss import TokenLosses
+from entigraph.training.module import clip
+from entigraph.training.optim import PairedAdamW, to_pairs
+from entigraph.training.plan import Plan
+from entigraph.training.settings import AdamWCosine
+from entigraph.training.sharding import prepare_blocks
+
+LLAMA_3_8B = {
+    "vocab_size": 128_256,
+    "hidden_size": 4096,
+    "num_hidden_layers": 32,
+    "num_attention_heads": 32,
+    "num_key_value_heads": 8,
+    "intermediate_size": 14_336,
+    "max_position_embeddings": 8192,
+    "rope_theta": 500_000.0,
+    "tie_word_embeddings": False,
+}
+SMALL = {
+    **LLAMA_3_8B,
+    "vocab_size": 2048,
+    "hidden_size": 128,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 4,
+    "num_key_value_heads": 1,
+    "intermediate_size": 448,
+}
+CONTEXT, BATCH = 2048, 16
+WARM = 2
+# micro-batch, recomputation, compiled blocks, where gradients of micro-batches are added
+SETTINGS = (
+    (2, "none", "blocks", "bfloat16"),
+    (1, "none", "blocks", "bfloat16"),
+    (1, "selective", "blocks", "float32"),
+    (2, "selective", "blocks", "float32"),
+    (4, "full", "blocks", "float32"),
+    (8, "full", "blocks", "bfloat16"),
+    (1, "selective", "none", "float32"),
+)
+
+
+def main() -> None:
+    arguments = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    arguments.add_argument("--steps", type=int, default=6)
+    arguments.add_argument("--json", type=Path)
+    asked = arguments.parse_args()
+    gpu = torch.cuda.is_available()
+    device = torch.device("cuda" if gpu else "cpu")
+    if not gpu:
+        torch.set_num_threads(1)
+        print("no GPU here: the arithmetic for one H200, then the same code on a small shape\n")
+    rows = [expected(*setting) for setting in SETTINGS]
+    if gpu:
+        rows = [measured(row, LLAMA_3_8B, CONTEXT, BATCH, asked.steps, device) for row in rows if row["fits"]]
+    else:
+        small = {**rows[-1], "shape": "small"}  # without compilation, which would take longer than the steps
+        rows.append(measured(small, SMALL, 64, 4, 3, device))
+    print_table(rows)
+    accumulation_cost(device)
+    if asked.json:
+        about = {
+            "device": torch.cuda.get_device_name() if gpu else "cpu",
+            "torch": torch.__version__,
+            "command": " ".join(sys.argv),
+        }
+        asked.json.write_text(json.dumps({**about, "rows": rows}, indent=2) + "\n")
+
+
+def expected(micro: int, recompute: str, compiled: str, accumulate_in: str) -> dict[str, Any]:
+    shape = estimate.shape_of(LLAMA_3_8B)
+    assert shape
+    setting = estimate.Setting(
+        context=CONTEXT,
+        micro_batch=micro,
+        accumulates=micro < BATCH,
+        devices=1,
+        pairs=True,
+        bf16=True,
+        accumulate_in=accumulate_in,
+        recompute=recompute,
+    )
+    need = sum(estimate.memory(shape, setting).values())
+    return {
+        "micro_batch": micro,
+        "recompute": recompute,
+        "compile": compiled,
+        "accumulate_in": accumulate_in,
+        "expected_gib": need / estimate.GIB,
+        "expected_tokens_per_second": 1 / estimate.seconds(shape, setting, 1.0, estimate.PEAKS["H200"]),
+        "fits": need < room(),
+    }
+
+
+def room() -> float:
+    total = torch.cuda.mem_get_info()[1] if torch.cuda.is_available() else estimate.REFERENCE_MEMORY
+    return float(total * (1 - estimate.MARGIN / 2))  # tried to the edge: a setting that runs out is reported
+
+
+def measured(
+    row: dict[str, Any], shape: dict[str, Any], context: int, batch_size: int, steps: int, device: torch.device
+) -> dict[str, Any]:
+    try:
+        return {**row, **run(row, shape, context, batch_size, steps, device)}
+    except torch.OutOfMemoryError as error:
+        return {**row, "failed": str(error).splitlines()[0]}
+    finally:
+        if device.type == "cuda":
+            torch.cuda.empty_cache()
+            torch.cuda.reset_peak_memory_stats()
+
+
+def run(
+    row: dict[str, Any], shape: dict[str, Any], context: int, batch_size: int, steps: int, device: torch.device
+) -> dict[str, Any]:
+    from transformers import LlamaConfig, LlamaForCausalLM
+
+    torch.manual_seed(0)
+    torch.set_default_dtype(torch.bfloat16)  # random weights: nothing is lost in making them so
+    with device:
+        net = LlamaForCausalLM(LlamaConfig(**shape, bos_token_id=None, eos_token_id=None)).train()
+    torch.set_default_dtype(torch.float32)
+    for module in net.modules():  # angles in fp32, as when a model is loaded
+        if module._non_persistent_buffers_set:
+            module.__init__(net.config)
+            module.to(device)
+    prepare_blocks(net, row["recompute"], row["compile"])
+    optim = AdamWCosine(lr=5e-6)
+    optimizer = PairedAdamW(net.parameters(), optim, to_pairs(net), row["accumulate_in"] == "float32")
+    losses = TokenLosses(net)
+    accumulation = batch_size // row["micro_batch"]
+    with tempfile.TemporaryDirectory() as folder:
+        store = shards(Path(folder), shape["vocab_size"], (steps + WARM) * batch_size * context)
+        loader = iter(loader_of(store, context, batch_size, steps + WARM, row["micro_batch"], shape["vocab_size"]))
+        for step in range(steps + WARM):
+            if step == WARM:
+                wait(device)
+                started = time.perf_counter()
+            for _ in range(accumulation):
+                batch = {name: value.to(device, non_blocking=True) for name, value in next(loader).items()}
+                loss = losses(batch["input_ids"], batch["labels"]).mean() / accumulation
+                loss.backward()
+            norm = clip(optimizer.gradients(), 1.0)
+            optimizer.step()
+            optimizer.zero_grad()
+        wait(device)
+        seconds = time.perf_counter() - started
+    speed = steps * batch_size * context / seconds
+    flops, peak = estimate.flops_per_token(shape, context), peak_flops(device, bf16=True)
+    return {
+        "tokens_per_second": speed,
+        "mfu": speed * flops / peak if flops and peak else None,
+        "peak_gib": peak_memory(device) / estimate.GIB,
+        "loss": loss.item() * accumulation,
+        "grad_norm": norm.item(),
+    }
+
+
+def shards(folder: Path, vocabulary: int, tokens: int) -> TokenStore:
+    rng = np.random.default_rng(0)
+    return tokens_folder(folder, [rng.zipf(1.2, 4000).clip(0, vocabulary - 1) for _ in range(tokens // 4000 + 2)])
+
+
+def loader_of(store: TokenStore, context: int, batch_size: int, steps: int, micro: int, vocabulary: int) -> PlanLoader:
+    plan = Plan(
+        synthetic_tokens=len(store),
+        replay_tokens=0,
+        context_length=context,
+        batch_size=batch_size,
+        epochs=1,
+        replay_rate=0.0,
+        seed=0,
+        max_steps=steps,
+    )
+    return PlanLoader(plan, {0: store}, micro, vocabulary=vocabulary)
+
+
+def wait(device: torch.device) -> None:
+    if device.type == "cuda":
+        torch.cuda.synchronize()
+
+
+def print_table(rows: list[dict[str, Any]]) -> None:
+    print("micro  recompute  compile  sums in    expected GiB  tokens/s |  measured GiB  tokens/s    MFU")
+    for row in rows:
+        line = f"{row['micro_batch']:>5}  {row['recompute']:9}  {row['compile']:7}  {row['accumulate_in']:9}"
+        line += f"  {row['expected_gib']:>12.1f}  {row['expected_tokens_per_second']:>8,.0f} |"
+        if row.get("failed"):
+            line += f"  {row['failed']}"
+        elif "tokens_per_second" in row:
+            mfu = f"{row['mfu']:.1%}" if row["mfu"] else "-"
+            line += f"  {row['peak_gib']:>12.1f}  {row['tokens_per_second']:>8,.0f}  {mfu:>5}"
+            line += "   (the small shape)" if row.get("shape") == "small" else ""
+        elif not row["fits"]:
+            line += "  does not fit one H200"
+        print(line)
+
+
+def accumulation_cost(device: torch.device) -> None:
+    """What adding the gradients of micro-batches in bf16 costs: random gradients with a common part, by arithmetic."""
+    torch.manual_seed(0)
+    common = torch.randn(1_000_000, device=device) * 0.1
+    for count in (2, 4, 8, 16):
+        parts = [(common + torch.randn_like(common)).bfloat16() for _ in range(count)]
+        exact = torch.stack(parts).double().sum(0)
+        narrow = parts[0].clone()
+        for part in parts[1:]:
+            narrow += part
+        wide = torch.stack(parts).float().sum(0)
+        errors = [float((total.double() - exact).norm() / exact.norm()) for total in (narrow, wide)]
+        print(f"{count:>3} micro-batches: relative error of their sum {errors[0]:.1e} in bf16, {errors[1]:.1e} in fp32")
+
+
+if __name__ == "__main__":
+    main()

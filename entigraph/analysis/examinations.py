@@ -1,0 +1,89 @@
+"""Analyses of synthetic corpora themselves: of a study's runs, and of a corpus that nothing was trained on yet."""
+
+from collections.abc import Container, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from entigraph.analysis.collect import finished
+from entigraph.analysis.drawings import shown
+from entigraph.analysis.settings import Examination
+from entigraph.artefact import Artefact, is_complete, read
+from entigraph.errors import DataError
+from entigraph.llm.base import Say
+from entigraph.records import Document, SyntheticText, read_jsonl
+from entigraph.texts import read_texts
+from entigraph.tracking import Tracker
+
+FICTIONAL = "fictional documents"
+OFFLINE = "simulated: a grammar or a rearranging of sentences in place of an LLM"
+
+
+@dataclass(frozen=True)
+class SyntheticCorpus:
+    """What a writer wrote (`folder`) about the documents of `source`. `label`: what of it is simulated."""
+
+    folder: Path
+    augmenter: str
+    source: Path
+    tokenizer: Path
+    label: str | None
+
+    @property
+    def name(self) -> str:
+        return self.folder.name
+
+    def documents(self) -> Iterator[Document]:
+        return read_jsonl(self.source / "documents.jsonl", Document)
+
+    def texts(self) -> Iterator[SyntheticText]:
+        return read_texts(self.folder)
+
+
+def opened(folder: Path, root: Path) -> SyntheticCorpus | None:
+    """None for one that nobody wrote: documents as they are (augmenter=raw)."""
+    manifest = read(folder)
+    if "llm" not in manifest["decides"]:
+        return None
+    made_from = {name: given["folder"] for name, given in manifest["inputs"].items()}
+    source = root / "corpus" / made_from["corpus"]
+    fictional = FICTIONAL if source.name.startswith("fictional-") else ""
+    offline = OFFLINE if manifest["decides"]["llm"].get("name") == "offline" else ""
+    augmenter = manifest["decides"]["augmenter"]["name"]
+    label = ", ".join(filter(None, (fictional, offline))) or None
+    return SyntheticCorpus(folder, augmenter, source, root / "tokenizer" / made_from["tokenizer"], label)
+
+
+def corpora_of(study: Path, root: Path, own: Path) -> list[SyntheticCorpus]:
+    """Each once, by name. Raises DataError where nothing was written yet."""
+    folders = {run.folder("synthesis") for run in finished(study, root)[0] if "synthesis" in run.member}
+    folders |= {own} if is_complete(own) else set()
+    found = [corpus for folder in sorted(folders) if (corpus := opened(folder, root))]
+    if not found:
+        raise DataError(
+            f"no synthetic corpus to examine: {own} is not finished, and the study has no run with one; "
+            "write one first (stage=pipeline, or stage=corpus and then stage=synthesis)"
+        )
+    return found
+
+
+def artefact_of(
+    settings: Examination, corpora: Sequence[SyntheticCorpus], root: Path, volatile: Container[str]
+) -> Artefact:
+    inputs = {f"synthesis/{corpus.name}": corpus.folder for corpus in corpora}
+    inputs |= {f"corpus/{corpus.source.name}": corpus.source for corpus in corpora}
+    decides = {"examination": settings.name, **settings.decides(volatile)}
+    return Artefact(root, "analysis", f"{settings.name}-{corpora[0].name.rsplit('-', 1)[0]}", decides, inputs)
+
+
+def run(
+    settings: Examination,
+    found: Artefact,
+    corpora: Sequence[SyntheticCorpus],
+    journal: Path,
+    tracker: Tracker,
+    say: Say,
+) -> list[str]:
+    """Examine them unless that was done; returns what it tells, and where it is."""
+    if not found.complete:
+        settings.check()
+    return shown(settings.name, found, lambda out: settings.examine(corpora, out, journal, say), tracker)

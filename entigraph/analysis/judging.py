@@ -1,0 +1,98 @@
+"""What a judge says of a sentence: subjective, supported by its document, or not; or why there is no verdict."""
+
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+from importlib import resources
+from pathlib import Path
+
+from entigraph.analysis.sentences import Sentence
+from entigraph.errors import LLMError
+from entigraph.llm.base import Completion, Request, Say, Writer
+from entigraph.llm.journaled import GAVE_UP
+from entigraph.records import Document
+
+
+class Verdict(StrEnum):
+    subjective = "subjective"
+    supported = "supported"
+    unsupported = "unsupported"
+
+
+NO_VERDICT = "no verdict"
+ANSWER = {
+    "type": "object",
+    "properties": {"reason": {"type": "string"}, "verdict": {"type": "string", "enum": [*map(str, Verdict)]}},
+    "required": ["reason", "verdict"],
+    "additionalProperties": False,
+}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Judgement:
+    """`verdict` is None where the answer has none; `missing` then says why, and `answer` is what it said."""
+
+    sentence_id: str
+    judge: str
+    verdict: Verdict | None
+    missing: str = ""
+    answer: str = ""
+
+
+def prompt(name: str) -> str:
+    return resources.files(__package__).joinpath(f"prompts/{name}.txt").read_text(encoding="utf-8").strip()
+
+
+def request(sentence: Sentence, document: Document) -> Request:
+    """The document first: what is asked about one document has one beginning for a server to keep."""
+    shown = f'### Document\n"{document.title}".\n{document.text}'
+    own = f"\n\n### Task\n{prompt('judge')}\n\n### Before\n{sentence.before}\n\n### Sentence\n{sentence.sentence}"
+    return Request(system=prompt("judge_system"), user=shown + own, own=own, temperature=0.0, json_schema=ANSWER)
+
+
+def judged(
+    sentences: Sequence[Sentence], documents: Mapping[str, Document], judge: Writer, journal: Path, say: Say
+) -> Iterator[Judgement]:
+    """One for each sentence, in their order; `documents` by sentence.
+
+    Raises LLMError where the judge left some without any answer.
+    """
+    unanswered: list[str] = []
+    with judge.connect(journal, say) as llm:
+        requests = (request(sentence, documents[sentence.id]) for sentence in sentences)
+        for sentence, completion in zip(sentences, llm.complete(requests), strict=True):
+            if completion.finish_reason.startswith(GAVE_UP):
+                unanswered.append(completion.finish_reason.removeprefix(GAVE_UP))
+                continue
+            yield judgement(sentence, judge.name, completion)
+    if unanswered:
+        raise LLMError(
+            f"analysis: the judge left {len(unanswered)} of {len(sentences)} sentences without an answer, the last: "
+            f"{unanswered[-1]}. Run the same command when it is up: what was answered is not asked again"
+        )
+
+
+def judgement(sentence: Sentence, judge: str, completion: Completion) -> Judgement:
+    missing, verdict = why_missing(completion), None
+    if not missing:
+        verdict = verdict_of(completion.text)
+        missing = "" if verdict else "unreadable"
+    answer = completion.text[:2_000]
+    return Judgement(sentence_id=sentence.id, judge=judge, verdict=verdict, missing=missing, answer=answer)
+
+
+def why_missing(completion: Completion) -> str:
+    if completion.finish_reason != "stop":
+        known = {"refusal": "refused", "content_filter": "refused", "length": "cut off"}
+        return known.get(completion.finish_reason, completion.finish_reason)
+    return "" if completion.text.strip() else "empty"
+
+
+def verdict_of(text: str) -> Verdict | None:
+    """None for an answer that names none of them, or names it in another form than it was asked for."""
+    try:
+        found = json.loads(text[text.index("{") : text.rindex("}") + 1])
+        return Verdict(str(found["verdict"]).strip().lower())
+    except (ValueError, KeyError, TypeError):
+        return None

@@ -1,0 +1,133 @@
+"""A model of one's own, written with by vLLM: no server, no key, nothing to pay."""
+
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import Any, ClassVar
+
+from entigraph.artefact import fingerprint
+from entigraph.errors import ConfigError, LLMError
+from entigraph.llm import chat
+from entigraph.llm.base import LLM, Request, Say
+from entigraph.llm.cost import FREE, Price
+from entigraph.llm.journal import Journal
+from entigraph.llm.journaled import Body, Journaled
+
+WORKER = Path(__file__).with_name("vllm_worker.py")
+LOG = "vllm.log"  # beside the journal
+
+
+@dataclass(frozen=True, kw_only=True)
+class Vllm:
+    """`python` is the interpreter of the environment that has vLLM, which may be another one than this: vLLM pins its
+    own torch and transformers. null: this one. The engine starts when the first answer is not in the journal.
+
+    `max_tokens` null: as many as `max_model_len` leaves. `engine` is for vLLM's other engine arguments, as it names
+    them. A model in a folder is known by its content: another one at the same place writes other answers.
+    """
+
+    name: str = "vllm"
+    model: str = "Qwen/Qwen2.5-7B-Instruct"
+    python: str | None = None
+    max_tokens: int | None = 4096
+    dtype: str = "auto"
+    tensor_parallel_size: int = 1
+    gpu_memory_utilization: float = 0.9
+    max_model_len: int | None = None
+    concurrency: int = 256
+    enable_prefix_caching: bool = True
+    chat_template: str | None = None
+    chat_template_kwargs: dict[str, Any] = field(default_factory=dict)
+    engine: dict[str, Any] = field(default_factory=dict)
+    expected_tokens: int = 600
+
+    price: ClassVar[Price] = FREE
+    requests_per_minute: ClassVar[int | None] = None
+    tokens_per_minute: ClassVar[int | None] = None
+    max_cost_usd: ClassVar[float | None] = None
+
+    def __post_init__(self) -> None:
+        for key in ("max_tokens", "tensor_parallel_size", "max_model_len", "concurrency", "expected_tokens"):
+            value = getattr(self, key)
+            if value is not None and value <= 0:
+                raise ConfigError(f"llm.{key}: {value} found, more than 0 expected")
+        if not 0 < self.gpu_memory_utilization <= 1:
+            found = self.gpu_memory_utilization
+            raise ConfigError(f"llm.gpu_memory_utilization: {found} found, more than 0 and at most 1 expected")
+        if self.chat_template and not Path(self.chat_template).expanduser().is_file():
+            raise ConfigError(
+                f"llm.chat_template: {self.chat_template} is no file; give one that holds a Jinja template"
+            )
+        if named := sorted({*self.engine} & {*self.engine_arguments(plain=True)}):
+            raise ConfigError(f"llm.engine: {', '.join(named)} found there; the writer has keys of its own for them")
+
+    @cached_property
+    def identity(self) -> str:
+        """A name on the hub, or the folder's name and a hash of what it holds."""
+        folder = Path(self.model).expanduser()
+        return f"{folder.resolve().name}-{fingerprint(folder)}" if folder.is_dir() else self.model
+
+    @cached_property
+    def decides(self) -> dict[str, Any]:
+        """What of the options decides an answer, files by their content."""
+        template = Path(self.chat_template).expanduser().read_text("utf-8") if self.chat_template else None
+        return {
+            "model": self.identity,
+            "dtype": self.dtype,
+            "chat_template": template,
+            "chat_template_kwargs": self.chat_template_kwargs,
+            "engine": self.engine,
+        }
+
+    def body(self, request: Request) -> Body:
+        """What an answer is known by. Its seed follows from it: `Engine.send`."""
+        asked = chat.body_of(request, model=self.identity, max_tokens=self.max_tokens, send_seed=False)
+        return asked | {name: value for name, value in self.decides.items() if value}
+
+    def engine_arguments(self, plain: bool = False) -> dict[str, Any]:
+        """In vLLM's own names; `plain` without those that `engine` adds."""
+        folder = Path(self.model).expanduser()
+        own = {
+            "model": str(folder.resolve()) if folder.is_dir() else self.model,
+            "dtype": self.dtype,
+            "tensor_parallel_size": self.tensor_parallel_size,
+            "gpu_memory_utilization": self.gpu_memory_utilization,
+            "max_model_len": self.max_model_len,
+            "max_num_seqs": self.concurrency,
+            "enable_prefix_caching": self.enable_prefix_caching,
+        }
+        return own if plain else own | self.engine
+
+    @property
+    def interpreter(self) -> str:
+        return str(Path(self.python).expanduser()) if self.python else sys.executable
+
+    def check(self) -> None:
+        """Raises LLMError where the model or vLLM is missing."""
+        folder = Path(self.model).expanduser()
+        if self.model.startswith((".", "/", "~")) and not (folder / "config.json").is_file():
+            raise LLMError(f"llm.model: {self.model} is no model; a folder with a config.json, or a hub name, expected")
+        if shutil.which(self.interpreter) is None:
+            raise LLMError(f"llm.python: {self.python} is no program; name the Python of an environment with vLLM")
+        if subprocess.run([self.interpreter, str(WORKER), "--check"], capture_output=True).returncode:
+            raise LLMError(
+                f"llm.python: {self.interpreter} has no vLLM. Install it in an environment of its own "
+                "(make vllm-env makes one for CPUs) and name its Python: llm.python=.venv-vllm/bin/python"
+            )
+
+    @contextmanager
+    def connect(self, journal: Path, say: Say = print) -> Iterator[LLM]:
+        from entigraph.llm.engine import Engine
+
+        answers = Journal(journal)
+        transport = Engine(self, answers, journal.with_name(LOG), say)
+        try:
+            yield Journaled(self.name, answers, self.body, transport)
+        finally:
+            transport.close()
+            answers.close()

@@ -1,0 +1,158 @@
+"""The vLLM engine's own process: requests come as lines of JSON, each answer goes back as one when it is written.
+
+Run as a file by the Python of an environment that has vLLM; nothing of entigraph need be there, so it imports nothing
+of it. The first line holds the settings. It ends when its input does, and so with whoever started it.
+"""
+
+import json
+import os
+import queue
+import signal
+import sys
+import threading
+import time
+import traceback
+from typing import IO, Any
+
+SECONDS_TO_LEAVE = 10.0
+NO_TEMPLATE = "the model has no chat template; name a file with one: llm.chat_template=FILE.jinja"
+
+Lines = queue.SimpleQueue[dict[str, Any] | None]
+
+
+class Writer:
+    """Requests join the running batch between two steps of the engine, so that it stays full."""
+
+    def __init__(self, settings: dict[str, Any], answers: IO[str]) -> None:
+        from vllm import LLM
+
+        self.template, self.template_kwargs = settings["chat_template"], settings["chat_template_kwargs"]
+        self.answers = answers
+        self.begun: dict[str, float] = {}
+        llm = LLM(**settings["engine"])
+        self.engine, self.tokenizer = llm.llm_engine, llm.get_tokenizer()
+        # The model's own generation_config.json, which vLLM's server takes too.
+        self.defaults = llm.llm_engine.model_config.get_diff_sampling_param() or {}
+        if not (self.template or getattr(self.tokenizer, "chat_template", NO_TEMPLATE)):
+            raise ValueError(NO_TEMPLATE)
+        self.prompt([{"role": "system", "content": "Write."}, {"role": "user", "content": "Now."}])
+
+    def serve(self, lines: Lines) -> None:
+        """Until the input ends."""
+        while True:
+            while not lines.empty() or not self.begun:
+                line = lines.get()
+                if line is None:
+                    return
+                self.begin(line)
+            for output in self.engine.step():
+                if output.finished:
+                    self.finish(output)
+
+    def begin(self, line: dict[str, Any]) -> None:
+        number = str(line["number"])
+        try:
+            prompt = {"prompt_token_ids": self.prompt(line["body"]["messages"])}
+            self.engine.add_request(number, prompt, self.sampling(line["body"], line["seed"]))
+        except Exception as error:  # longer than the model's context, a schema that it cannot keep to
+            if type(error).__name__ == "EngineDeadError":
+                raise
+            tell(self.answers, number=line["number"], refused=str(error))
+        else:
+            self.begun[number] = time.monotonic()
+
+    def finish(self, output: Any) -> None:
+        written = output.outputs[0]
+        tell(
+            self.answers,
+            number=int(output.request_id),
+            text=written.text,
+            finish_reason=written.finish_reason or "stop",
+            prompt_tokens=len(output.prompt_token_ids),
+            cached_tokens=output.num_cached_tokens or 0,
+            completion_tokens=len(written.token_ids),
+            seconds=time.monotonic() - self.begun.pop(output.request_id),
+        )
+
+    def prompt(self, messages: list[dict[str, str]]) -> list[int]:
+        """The conversation in the model's own form, in its tokens."""
+        options = {"chat_template": self.template, **self.template_kwargs}
+        return list(
+            self.tokenizer.apply_chat_template(
+                messages, add_generation_prompt=True, tokenize=True, return_dict=False, **options
+            )
+        )
+
+    def sampling(self, body: dict[str, Any], seed: int) -> Any:
+        from vllm import SamplingParams
+        from vllm.sampling_params import RequestOutputKind
+
+        given = {"temperature": body["temperature"], "max_tokens": body.get("max_completion_tokens"), "seed": seed}
+        if "response_format" in body:
+            given |= constrained(body["response_format"]["json_schema"]["schema"])
+        return SamplingParams(**{**self.defaults, **given, "output_kind": RequestOutputKind.FINAL_ONLY})
+
+
+def constrained(schema: dict[str, Any]) -> dict[str, Any]:
+    try:
+        from vllm.sampling_params import StructuredOutputsParams
+    except ImportError:  # before vLLM 0.11
+        from vllm.sampling_params import GuidedDecodingParams
+
+        return {"guided_decoding": GuidedDecodingParams(json=schema)}
+    return {"structured_outputs": StructuredOutputsParams(json=schema)}
+
+
+def tell(answers: IO[str], **values: Any) -> None:
+    answers.write(json.dumps(values) + "\n")
+    answers.flush()
+
+
+def read(requests: IO[bytes], lines: Lines) -> None:
+    """Ends everything, the engine's processes too, where the engine does not end by itself when the input did."""
+    for line in requests:
+        lines.put(json.loads(line))
+    lines.put(None)
+    time.sleep(SECONDS_TO_LEAVE)
+    os.killpg(0, signal.SIGKILL)
+
+
+def private_pipes() -> tuple[IO[bytes], IO[str]]:
+    """The pipes to whoever started us; vLLM prints to stdout, and its processes close what they inherit of stdin."""
+    requests, answers = os.fdopen(os.dup(0), "rb"), os.fdopen(os.dup(1), "w", encoding="utf-8")
+    os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
+    os.dup2(2, 1)
+    return requests, answers
+
+
+def main() -> int:
+    requests, answers = private_pipes()
+    lines: Lines = queue.SimpleQueue()
+    threading.Thread(target=read, args=(requests, lines), daemon=True).start()
+    settings = lines.get()
+    if settings is None:
+        return 0
+    import vllm
+
+    try:
+        writer = Writer(settings, answers)
+        tell(answers, ready=vllm.__version__)
+        writer.serve(lines)
+    except BrokenPipeError:  # nobody listens any more
+        return 0
+    except Exception as error:
+        traceback.print_exc()
+        if str(error) and "root cause" not in str(error):  # vLLM's log has it: an engine process died
+            tell(answers, fatal=str(error))
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    here = os.path.dirname(os.path.abspath(__file__))
+    sys.path[:] = [path for path in sys.path if os.path.abspath(path) != here]  # whose vllm.py is not vLLM
+    if sys.argv[1:] == ["--check"]:
+        from importlib.util import find_spec
+
+        sys.exit(find_spec("vllm") is None)
+    sys.exit(main())

@@ -1,0 +1,32 @@
+"""Synthetic corpora as the stages leave them on disk, of texts that a test chose."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from entigraph.analysis.examinations import SyntheticCorpus
+from entigraph.records import Document, SyntheticText, write_jsonl
+from entigraph.texts import write_texts
+
+
+def texts_about(
+    texts: Sequence[tuple[str, str, str]], about: Sequence[str] = ("a", "b"), augmenter: str = "entigraph"
+) -> list[SyntheticText]:
+    """Each of a document, a kind and a text."""
+    return [
+        SyntheticText(
+            id=f"t{number}", document_id=document, augmenter=augmenter, kind=kind, about=about, sample=0, text=text,
+            writer="w", prompt_hash="", tokens=len(text),
+        )
+        for number, (document, kind, text) in enumerate(texts)
+    ]  # fmt: skip
+
+
+def a_corpus(
+    folder: Path, documents: Mapping[str, str], texts: Sequence[SyntheticText], tokenizer: Path
+) -> SyntheticCorpus:
+    folder.mkdir(parents=True)
+    write_jsonl(
+        folder / "documents.jsonl", [Document(id=name, title=name, text=text) for name, text in documents.items()]
+    )
+    write_texts(folder, texts)
+    return SyntheticCorpus(folder, texts[0].augmenter, folder, tokenizer, None)

@@ -1,0 +1,270 @@
+"""Sentences judged: by rules on fictional documents, and by a loopback server that fails in every way."""
+
+import csv
+import json
+import random
+import shutil
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from entigraph.analysis.agreement import agreement
+from entigraph.analysis.examinations import SyntheticCorpus
+from entigraph.analysis.factuality import examine, shares
+from entigraph.analysis.judging import Verdict, judgement, verdict_of
+from entigraph.analysis.sentences import sampled, split
+from entigraph.analysis.settings import Factuality
+from entigraph.errors import ConfigError, DataError, LLMError
+from entigraph.fictional.reading import comprehend
+from entigraph.fictional.world import NamePool, worlds
+from entigraph.fictional.writing import ask_and_answer, relate, restate, source_document
+from entigraph.llm.base import Completion
+from entigraph.tokens.tokenizer import Bytes
+from tests.analysis.corpora import a_corpus, texts_about
+from tests.conftest import Command
+from tests.mock_llm_server import Config, running
+
+OFFLINE = {"_target_": "entigraph.llm.offline.Offline"}
+PAID = {"mock-llm": {"prompt": 1000.0, "completion": 1000.0}}
+
+
+def a_judge(server: Any, **options: Any) -> dict[str, Any]:
+    given = {"model": "mock-llm", "base_url": server.base_url, "timeout_s": 2.0, "attempts": 2, **options}
+    return {"_target_": "entigraph.llm.openai.OpenAICompatible", **given}
+
+
+def fictional(folder: Path, wrong: float = 0.0, count: int = 3) -> SyntheticCorpus:
+    """Texts of the offline writer's grammar; in a share of them two names have changed places."""
+    rng = random.Random(0)
+    documents, texts = {}, []
+    for number, world in enumerate(worlds(count, NamePool.target, 0)):
+        documents[f"d{number}"] = source_document(world, rng)
+        reading = comprehend(documents[f"d{number}"])
+        assert reading
+        for _ in range(20):
+            one, other = rng.sample(world.people, 2)
+            told = [relate(reading.facts, rng.sample(world.entities, 3), rng), restate(reading, rng, (0, 1, 2, 3))]
+            for text in [*told, ask_and_answer(reading, rng)]:
+                if rng.random() < wrong:
+                    text = text.replace(one, "*").replace(other, one).replace("*", other)
+                texts.append((f"d{number}", "triple", text))
+    folder.mkdir()
+    Bytes().make(folder)
+    return a_corpus(folder / "c", documents, texts_about(texts, about=("a", "b", "c")), folder)
+
+
+@pytest.fixture
+def corpus(tmp_path: Path) -> SyntheticCorpus:
+    return fictional(tmp_path / "fictional")
+
+
+@pytest.fixture
+def server() -> Iterator[Any]:
+    with running(Config(latency_s=0.0, output_tokens=40)) as found:
+        yield found
+
+
+def examined(settings: Factuality, corpus: SyntheticCorpus, out: Path) -> dict[str, Any]:
+    out.mkdir(exist_ok=True)
+    examine(settings, [corpus], out, out / "journal.sqlite")
+    found: dict[str, Any] = json.loads((out / "factuality.json").read_text())
+    return found
+
+
+def first_row(result: dict[str, Any], judge: str = "judge") -> dict[str, Any]:
+    row: dict[str, Any] = result["judges"][judge]["rows"][0]
+    return row
+
+
+def test_every_sentence_of_the_grammar_is_understood_and_true(corpus: SyntheticCorpus, tmp_path: Path) -> None:
+    row = first_row(examined(Factuality(judge=OFFLINE, sentences=5000), corpus, tmp_path / "out"))
+    assert row["no_verdict"] == 0 and row["sentences"] > 3000
+    assert row["supported"]["value"] == 1.0 and 0 < row["subjective"]["value"] < 0.5
+
+
+def test_sentences_whose_names_changed_places_are_found_out(tmp_path: Path) -> None:
+    row = first_row(examined(Factuality(judge=OFFLINE, sentences=5000), fictional(tmp_path / "f", 1.0), tmp_path / "o"))
+    assert row["no_verdict"] == 0 and 0.5 < row["supported"]["value"] < 0.9, "sentences about others stay true"
+
+
+def test_a_sentence_of_other_english_has_no_verdict_offline(tmp_path: Path) -> None:
+    folder = tmp_path / "f"
+    folder.mkdir()
+    Bytes().make(folder)
+    documents = {"d": "The moon is a stone. It was never cheese."}
+    other = a_corpus(folder / "c", documents, texts_about([("d", "pair", "The moon is made of stone.")]), folder)
+    result = examined(Factuality(judge=OFFLINE), other, tmp_path / "out")
+    assert result["judges"]["judge"]["no_verdict"] == {"unreadable": 1}
+    assert first_row(result)["supported"]["value"] is None and first_row(result)["supported_bounds"] == [0.0, 1.0]
+
+
+def test_a_sample_is_the_seeds_and_even(corpus: SyntheticCorpus) -> None:
+    one, seen = sampled([corpus], 200, 0)
+    assert sampled([corpus], 200, 0)[0] == one and sampled([corpus], 200, 1)[0] != one
+    assert {each.id for each in sampled([corpus], 50, 0)[0]} < {each.id for each in one}, (
+        "a smaller one is a part of it"
+    )
+    assert len({each.id for each in one}) == 200 < seen
+    shares_drawn = Counter(each.document_id for each in one)
+    assert min(shares_drawn.values()) > 40, "three documents of about a third each"
+
+
+def test_sentences_end_where_a_reader_ends_them() -> None:
+    text = 'Dr. A. Lee met "Bob." He left the town at 5.30 p.m. sharp!\n\n## A title\n1. It was late; nobody saw him.'
+    assert [sentence for _, sentence in split(text)] == [
+        'Dr. A. Lee met "Bob."',
+        "He left the town at 5.30 p.m. sharp!",
+        "## A title",
+        "It was late; nobody saw him.",
+    ]
+    assert all(text[start:].startswith(sentence) for start, sentence in split(text))
+
+
+@pytest.mark.parametrize(
+    "text, verdict",
+    [
+        ('{"reason": "x", "verdict": "supported"}', Verdict.supported),
+        ('```json\n{"verdict": " Unsupported "}\n```', Verdict.unsupported),
+        ("supported", None),
+        ('{"verdict": "maybe"}', None),
+        ('{"verdict": ["supported"]}', None),
+        ('{"verdict"', None),
+        ("[]", None),
+    ],
+)
+def test_an_answer_has_the_verdict_that_it_names_or_none(text: str, verdict: Verdict | None) -> None:
+    assert verdict_of(text) is verdict
+
+
+@pytest.mark.parametrize(
+    "fault, reason",
+    [("refusal", "refused"), ("baditem", "unreadable"), ("length", "cut off"), ("poison", "error: HTTP 400")],
+)
+def test_what_a_judge_does_not_say_is_counted_by_its_reason(
+    corpus: SyntheticCorpus, server: Any, tmp_path: Path, fault: str, reason: str
+) -> None:
+    server.configure(**{f"rate_{fault}": 0.5, "output_tokens": 12})
+    result = examined(Factuality(judge=a_judge(server), sentences=40), corpus, tmp_path / "out")
+    missing, row = result["judges"]["judge"]["no_verdict"], first_row(result)
+    assert set(missing) == {reason} and 5 < missing[reason] == row["no_verdict"]
+    assert row["sentences"] == 40 == row["no_verdict"] + row["subjective"]["of"]
+    low, high = row["supported_bounds"]
+    assert low < row["supported"]["value"] < high
+    answers = [json.loads(line) for line in (tmp_path / "out" / "judgements-judge.jsonl").open()]
+    assert sum(each["missing"] == reason and each["verdict"] is None for each in answers) == missing[reason]
+
+
+def test_a_judge_that_is_down_stops_it_and_what_it_said_is_kept(
+    corpus: SyntheticCorpus, server: Any, tmp_path: Path
+) -> None:
+    settings = Factuality(judge=a_judge(server, max_cost_usd=None, concurrency=4), sentences=30)
+    server.configure(rate_500=0.6)
+    with pytest.raises(LLMError, match="without an answer|stopped answering"):
+        examined(settings, corpus, tmp_path / "out")
+    assert not (tmp_path / "out" / "factuality.json").exists()
+    server.configure(rate_500=0.0)
+    assert first_row(examined(settings, corpus, tmp_path / "out"))["no_verdict"] == 0
+    assert server.stats()["duplicates"] == 0 and server.stats()["ok"] == 30
+
+
+def test_the_limit_stops_the_judge_and_a_higher_one_goes_on(
+    corpus: SyntheticCorpus, server: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("OPENAI_API_KEY", "sk-marked-0123456789abcdef")
+
+    def limited(dollars: float) -> Factuality:
+        options = a_judge(server, max_cost_usd=dollars, concurrency=1, prices=PAID)
+        return Factuality(judge=options, sentences=12)
+
+    with pytest.raises(LLMError, match="max_cost_usd"):
+        examined(limited(8.0), corpus, tmp_path / "out")
+    before = server.stats()["ok"]
+    assert 0 < before < 12
+    examined(limited(1000.0), corpus, tmp_path / "out")
+    assert server.stats()["ok"] == 12 and server.stats()["duplicates"] == 0
+    assert limited(1.0).decides({"max_cost_usd", "concurrency"}) == limited(2.0).decides(
+        {"max_cost_usd", "concurrency"}
+    )
+    assert all("sk-marked" not in file.read_text() for file in (tmp_path / "out").glob("*.json*"))
+
+
+def test_a_persons_labels_and_two_judges_are_compared(corpus: SyntheticCorpus, server: Any, tmp_path: Path) -> None:
+    settings = Factuality(judge=OFFLINE, second=a_judge(server), sentences=60)
+    examined(settings, corpus, tmp_path / "out")
+    with (tmp_path / "out" / "to_label.csv").open(newline="") as file:
+        lines = list(csv.DictReader(file))
+    told = [json.loads(line) for line in (tmp_path / "out" / "judgements-judge.jsonl").open()]
+    verdicts = {each["sentence_id"]: each["verdict"] for each in told}
+    labelled = tmp_path / "labelled.csv"
+    with labelled.open("w", newline="") as file:
+        writer = csv.DictWriter(file, lines[0].keys())
+        writer.writeheader()
+        for number, line in enumerate(lines):
+            verdict = verdicts[line["id"]] if number else "unsupported"
+            writer.writerow({**line, "verdict": verdict.upper() if number < 50 else ""})
+    result = examined(Factuality(**{**vars(settings), "labels": str(labelled)}), corpus, tmp_path / "out")
+    assert first_row(result, "person")["no_verdict"] == 10
+    pairs = {(one["one"], one["other"]): one for one in result["agreement"]}
+    assert pairs["judge", "person"]["sentences"] == 50 and pairs["judge", "person"]["agreed"] == 0.98
+    assert 0.9 < pairs["judge", "person"]["kappa"] < 1 and abs(pairs["judge", "second"]["kappa"]) < 0.3
+    assert server.stats()["ok"] == 60, "the second judge was not asked again"
+    for text, message in (("id,verdict\nnobody,supported\n", "not of this sample"),
+                          (f"id,verdict\n{lines[0]['id']},perhaps\n", "verdict 'perhaps'"),
+                          (f"id,verdict\n{lines[0]['id']},\n{lines[0]['id']},\n", "labelled twice")):  # fmt: skip
+        labelled.write_text(text)
+        with pytest.raises(DataError, match=message):
+            examined(Factuality(**{**vars(settings), "labels": str(labelled)}), corpus, tmp_path / "out")
+
+
+def test_kappa_is_as_by_hand() -> None:
+    yes, no = Verdict.supported, Verdict.unsupported
+    first = [yes] * 25 + [no] * 25 + [None]
+    second = [yes] * 20 + [no] * 5 + [yes] * 10 + [no] * 15 + [yes]
+    found = agreement("a", "b", first, second)
+    assert found["sentences"] == 50 and found["agreed"] == 0.7
+    assert found["kappa"] == pytest.approx((0.7 - 0.5) / (1 - 0.5))
+    assert agreement("a", "b", [yes], [yes])["kappa"] is None and agreement("a", "b", [None], [yes])["agreed"] is None
+
+
+def test_the_interval_holds_the_share_as_often_as_it_says() -> None:
+    rng = random.Random(0)
+    held = 0
+    for _ in range(1000):
+        verdicts = [Verdict.supported if rng.random() < 0.944 else Verdict.unsupported for _ in range(70)]
+        low, high = shares(verdicts, 0.95)["supported"]["interval"]
+        held += low <= 0.944 <= high
+    assert 0.93 < held / 1000 < 0.98
+
+
+def test_wrong_settings_are_one_message(tmp_path: Path) -> None:
+    for wrong in ({"judge": {}}, {"sentences": 0}, {"confidence": 1.0}, {"labels": str(tmp_path / "none.csv")}):
+        with pytest.raises(ConfigError, match="analysis"):
+            Factuality(**{"judge": OFFLINE, **wrong})
+    with pytest.raises(ConfigError, match="analysis.second"):
+        Factuality(judge=OFFLINE, second={"_target_": "entigraph.llm.nowhere"})
+
+
+def test_an_empty_answer_has_its_reason(corpus: SyntheticCorpus) -> None:
+    (sentence,), _ = sampled([corpus], 1, 0)
+    found = judgement(sentence, "j", Completion(text=" ", model="m"))
+    assert (found.verdict, found.missing) == (None, "empty")
+
+
+def test_a_study_is_judged_by_one_command_with_a_judge_of_ones_own(
+    smoke: Path, command: Command, server: Any, tmp_path: Path
+) -> None:
+    root = tmp_path / "moved"
+    shutil.copytree(smoke, root)
+    done = command(
+        "experiments=smoke", "stage=analysis", "analysis=factuality", f"paths.root={root}", "logger=none",
+        "analysis.sentences=20", "llm@analysis.second=openai", "analysis.second.model=mock-llm",
+        f"analysis.second.base_url={server.base_url}",
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    (folder,) = (root / "analysis").glob("factuality-*")
+    result = json.loads((folder / "factuality.json").read_text())
+    assert "simulated" in result["judges"]["judge"]["name"] and result["judges"]["second"]["name"] == "mock-llm"
+    assert server.stats()["ok"] == 40 and "Cohen's kappa" in done.stdout

@@ -1,0 +1,107 @@
+import json
+import random
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from entigraph.analysis import examinations
+from entigraph.analysis.overlap import Tally, examine, hashes
+from entigraph.analysis.settings import Overlap
+from entigraph.errors import ConfigError, DataError
+from entigraph.tokens.tokenizer import Bytes
+from tests.analysis.corpora import a_corpus, texts_about
+from tests.conftest import Command
+
+
+@pytest.fixture
+def tokenizer(tmp_path: Path) -> Path:
+    folder = tmp_path / "bytes"
+    folder.mkdir()
+    Bytes().make(folder)
+    return folder
+
+
+def row_of(out: Path, kind: str) -> dict[str, object]:
+    rows = json.loads((out / "overlap.json").read_text())["rows"]
+    (found,) = (row for row in rows if row["kind"] == kind)
+    return found
+
+
+def test_the_share_is_that_of_a_plain_count_with_sets(tmp_path: Path, tokenizer: Path) -> None:
+    rng = random.Random(0)
+    documents = {f"d{number}": "".join(rng.choices("abce", k=300)) for number in range(4)}
+    texts = [(name, kind, "".join(rng.choices("abcd-", k=rng.randrange(0, 90)))) for name in documents
+             for kind in ("pair", "triple") for _ in range(5)]  # fmt: skip
+    corpus = a_corpus(tmp_path / "c", documents, texts_about(texts), tokenizer)
+    examine(Overlap(sizes=[2, 4, 7]), [corpus], tmp_path)
+    for size in (2, 4, 7):
+        shared = tokens = 0
+        for name, kind, text in texts:
+            source = " " + documents[name]  # the tokenizer begins a text with a space
+            known = {source[start : start + size] for start in range(len(source) - size + 1)}
+            own = " " + text if text else ""
+            if kind == "pair":
+                shared += sum(own[start : start + size] in known for start in range(len(own) - size + 1))
+                tokens += len(own)
+        assert row_of(tmp_path, "pair")["overlap"][str(size)] == pytest.approx(shared / tokens)  # type: ignore[index]
+    assert row_of(tmp_path, "all")["texts"] == 40 and row_of(tmp_path, "pair")["documents"] == 4
+
+
+def test_a_copy_overlaps_but_for_the_end_and_another_text_does_not(tmp_path: Path, tokenizer: Path) -> None:
+    documents = {"d": "x" + "abcdefghijklmnop" * 4}
+    texts = texts_about([("d", "copy", documents["d"]), ("d", "other", "ZYXW" * 16)])
+    examine(Overlap(), [a_corpus(tmp_path / "c", documents, texts, tokenizer)], tmp_path)
+    assert row_of(tmp_path, "copy")["overlap"]["16"] == pytest.approx((66 - 15) / 66)  # type: ignore[index]
+    assert set(row_of(tmp_path, "other")["overlap"].values()) == {0.0}  # type: ignore[attr-defined]
+    assert (tmp_path / "overlap.png").stat().st_size > 400
+
+
+def test_drawn_documents_are_the_seeds_and_no_others_count(tmp_path: Path, tokenizer: Path) -> None:
+    documents = {f"d{number}": f"the text of number {number}" for number in range(30)}
+    corpus = a_corpus(
+        tmp_path / "c", documents, texts_about([(name, "pair", text) for name, text in documents.items()]), tokenizer
+    )
+    told = [examine(Overlap(documents=5, seed=seed), [corpus], tmp_path) for seed in (0, 0, 1)]
+    assert row_of(tmp_path, "all")["texts"] == 5 and told[0] == told[1]
+
+
+def test_different_ngrams_have_different_hashes_and_order_counts() -> None:
+    grid = np.array([(a, b, c) for a in range(60) for b in range(60) for c in range(60)], dtype=np.uint64)
+    found = np.concatenate([hashes(row, 3) for row in grid[:: 60 * 7]])
+    assert len(np.unique(found)) == len(found)
+    one, other = np.array([1, 2], dtype=np.uint64), np.array([2, 1], dtype=np.uint64)
+    assert hashes(one, 2) != hashes(other, 2) and len(hashes(one, 3)) == 0
+
+
+def test_the_error_over_documents_is_that_of_redrawing_them() -> None:
+    rng = np.random.default_rng(0)
+    tokens, shares = rng.integers(100, 1000, size=40), rng.beta(2, 8, size=40)
+    tally = Tally()
+    for number, (count, share) in enumerate(zip(tokens, shares, strict=True)):
+        tally.add(str(number), int(count), np.array([round(count * share)]))
+    drawn = rng.integers(0, 40, size=(4000, 40))
+    redrawn = (np.round(tokens * shares)[drawn].sum(axis=1) / tokens[drawn].sum(axis=1)).std()
+    assert tally.told([2])["stderr"]["2"] == pytest.approx(redrawn, rel=0.1)
+
+
+def test_wrong_settings_and_an_empty_place_are_one_message(tmp_path: Path) -> None:
+    for wrong in ({"sizes": []}, {"sizes": [2, 2]}, {"documents": 0}, {"tokenizer": str(tmp_path)}):
+        with pytest.raises(ConfigError):
+            Overlap(**wrong)  # type: ignore[arg-type]
+    with pytest.raises(DataError, match="no synthetic corpus"):
+        examinations.corpora_of(tmp_path / "studies" / "none-0", tmp_path, tmp_path / "synthesis" / "none-0")
+
+
+def test_a_finished_study_is_examined_by_one_command(smoke: Path, command: Command, tmp_path: Path) -> None:
+    root = tmp_path / "moved"
+    shutil.copytree(smoke, root)
+    commands = ("experiments=smoke", "stage=analysis", "analysis=overlap", f"paths.root={root}", "logger=none")
+    first = command(*commands)
+    assert first.returncode == 0, first.stderr
+    (folder,) = (root / "analysis").glob("overlap-*")
+    rows = json.loads((folder / "overlap.json").read_text())["rows"]
+    assert {row["augmenter"] for row in rows} == {"entigraph", "rephrase"}, "documents as they are overlap wholly"
+    before = (folder / "overlap.json").stat().st_mtime_ns
+    assert command(*commands).stdout == first.stdout and (folder / "overlap.json").stat().st_mtime_ns == before

@@ -1,0 +1,121 @@
+"""Against EleutherAI's harness itself, where it is installed (the extra lm-eval): the same model, the same items."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from entigraph.errors import ConfigError, DataError
+from entigraph.evaluation import stage
+from entigraph.evaluation.base import Source
+from entigraph.evaluation.engine import TransformersEngine
+from entigraph.evaluation.harness import Harness, adapter
+from entigraph.evaluation.multiple_choice import ClosedBook
+from entigraph.evaluation.perplexity import Perplexity, scored
+from entigraph.evaluation.subjects import LocalModel
+from entigraph.progress import Silent
+from entigraph.records import Document
+from tests.evaluation.asked import a_question, a_source
+
+TASK = """\
+task: ours
+dataset_path: json
+dataset_kwargs: {{data_files: {{test: {items}}}}}
+test_split: test
+output_type: multiple_choice
+doc_to_text: "Question: {{{{text}}}} Answer:"
+doc_to_choice: "{{{{choices}}}}"
+doc_to_target: answer
+metric_list: [{{metric: acc}}, {{metric: acc_norm}}]
+"""
+
+
+def the_items() -> list[Any]:
+    words = ("document", "question", "answer", "here", "in", "is", "the")
+    return [
+        a_question(
+            number,
+            text=f"Where is the {words[number % 7]} of number {number}?",
+            choices=[f"{words[(number * place) % 7]} {words[(number + place) % 7] * place}" for place in range(1, 5)],
+        )
+        for number in range(40)
+    ]
+
+
+@pytest.fixture
+def task_files(tmp_path: Path) -> Path:
+    folder = tmp_path / "tasks"
+    folder.mkdir()
+    rows = [{"text": item.text, "choices": item.choices, "answer": item.answer} for item in the_items()]
+    (folder / "items.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    (folder / "ours.yaml").write_text(TASK.format(items=folder / "items.jsonl"))
+    return folder
+
+
+@pytest.fixture
+def harness(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    pytest.importorskip("lm_eval", reason="the extra lm-eval is not installed")
+    monkeypatch.setenv("HF_DATASETS_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+
+
+def test_our_accuracy_by_likelihood_is_the_harnesss(
+    harness: None, tiny_model: Path, task_files: Path, tmp_path: Path
+) -> None:
+    source, out = a_source(tmp_path, the_items()), tmp_path / "out"
+    tasks = {"closed_book": ClosedBook(), "lm_eval": Harness(tasks=["ours"], include_path=str(task_files))}
+    subject = LocalModel(str(tiny_model), "cpu", 1, tiny_model, 0)
+    stage.run(subject, out, tasks=tasks, sources=dict.fromkeys(tasks, source), progress=Silent())
+    scores = json.loads((out / "scores.json").read_text())
+    theirs = scores["lm_eval"]["tasks"]["ours"]
+    assert theirs["acc"] == scores["closed_book"]["accuracy"] and 0 < theirs["acc"] < 1
+    assert theirs["acc_norm"] == scores["closed_book"]["accuracy_norm"]
+
+
+def test_our_log_likelihoods_are_the_harnesss_one_by_one(harness: None, engine: TransformersEngine) -> None:
+    from lm_eval.api.instance import Instance
+
+    pairs = [(f"Question: {item.text} Answer:", f" {choice}") for item in the_items()[:10] for choice in item.choices]
+    asked = [Instance("loglikelihood", {}, pair, index) for index, pair in enumerate(pairs)]
+    theirs = [score for score, _ in adapter(engine, 4).loglikelihood(asked, disable_tqdm=True)]
+    assert engine.loglikelihoods(pairs, 512) == pytest.approx(theirs, abs=1e-3)
+
+
+def test_our_loss_of_a_document_is_the_harnesss(harness: None, engine: TransformersEngine) -> None:
+    from lm_eval.api.instance import Instance
+
+    whole = "The answer to the question is in the document. " * 20
+    # Two whole windows: the harness reads what is left after them with more context than a stride.
+    text = next(whole[:end] for end in range(len(whole)) if len(engine.encode(whole[:end])) == 2 * 64 + 1)
+    kept, engine.positions = engine.positions, 64
+    try:
+        windows = Perplexity(context=64, stride=64).losses([Document(id="d", title="", text=text)], engine)
+        ours = scored(list(windows))
+        harness_model = adapter(engine, 1)
+        harness_model.add_bos_token = False  # rolling, it puts one before the text by itself, and would score the other
+        theirs = harness_model.loglikelihood_rolling([Instance("loglikelihood_rolling", {}, (text,), 0)])
+    finally:
+        engine.positions = kept
+    assert ours["tokens"] == 128 and ours["nats_per_token"] * ours["tokens"] == pytest.approx(-theirs[0], rel=1e-4)
+
+
+def test_a_task_that_the_harness_does_not_have_is_one_message(
+    harness: None, tiny_model: Path, task_files: Path, tmp_path: Path
+) -> None:
+    tasks = {"lm_eval": Harness(tasks=["nobodys"], include_path=str(task_files))}
+    source = Source(tmp_path / "questions.jsonl", tmp_path / "documents.jsonl")
+    with pytest.raises(DataError, match="no task nobodys"):
+        stage.run(
+            LocalModel(str(tiny_model), "cpu", 1), tmp_path / "out",
+            tasks=tasks, sources={"lm_eval": source}, progress=Silent(),
+        )  # fmt: skip
+
+
+def test_wrong_settings_are_one_message_and_task_files_count_by_content(task_files: Path) -> None:
+    for wrong in ({"tasks": []}, {"include_path": "nowhere"}, {"limit": 0}, {"batch_size": 0}, {"fewshot": -1}):
+        with pytest.raises(ConfigError):
+            Harness(**{"tasks": ["ours"], **wrong})
+    before = Harness(tasks=["ours"], include_path=str(task_files)).decides
+    (task_files / "items.jsonl").write_text("{}")
+    assert Harness(tasks=["ours"], include_path=str(task_files)).decides != before

@@ -1,0 +1,138 @@
+"""Losses against a model that is asked token by token, and against the whole command."""
+
+import json
+import math
+from pathlib import Path
+
+import pytest
+import torch
+
+from entigraph.artefact import SCRATCH
+from entigraph.errors import ConfigError, DataError
+from entigraph.evaluation import stage
+from entigraph.evaluation.base import Source
+from entigraph.evaluation.engine import TransformersEngine
+from entigraph.evaluation.perplexity import Perplexity, scored
+from entigraph.evaluation.subjects import LocalModel
+from entigraph.progress import Silent
+from entigraph.records import Document, DocumentLoss, read_jsonl, write_jsonl
+from tests.conftest import TINY, Command
+
+
+def a_document(number: int, words: int) -> Document:
+    text = " ".join(f"word {place * number} of the document, naïve" for place in range(words))
+    return Document(id=f"d{number}", title="", text=text)
+
+
+DOCUMENTS = [a_document(1, 3), a_document(2, 12), a_document(3, 1), Document(id="empty", title="", text="")]
+
+
+@torch.no_grad()
+def loss_of(engine: TransformersEngine, ids: list[int], place: int, start: int) -> float:
+    """Of one token after those from `start` on."""
+    logits = engine.model(torch.tensor([ids[start:place]])).logits[0, -1]
+    return -float(logits.log_softmax(-1)[ids[place]])
+
+
+@pytest.mark.parametrize("context, stride", [(None, None), (16, 8), (16, 16), (16, 1), (2, 1), (7, 3)])
+def test_every_token_is_scored_once_after_the_stated_context(
+    engine: TransformersEngine, context: int | None, stride: int | None
+) -> None:
+    task = Perplexity(context=context, stride=stride, batch_tokens=64)
+    found = list(task.losses(DOCUMENTS, engine))
+    for document, loss in zip(DOCUMENTS, found, strict=True):
+        ids = engine.encode(document.text)
+        width, step = context or len(ids), stride or max(1, (context or len(ids)) // 2)
+        expected = 0.0
+        for place in range(1, len(ids)):
+            window = 0 if place <= width else math.ceil((place - width) / step) * step
+            assert place - window <= width and (window == 0 or place - window >= width - step + 1)
+            expected += loss_of(engine, ids, place, window)
+        assert loss.nats == pytest.approx(expected, abs=1e-3) and loss.tokens == len(ids) - 1
+        assert (loss.bytes, loss.unscored) == (len(document.text.encode()), 0)
+
+
+def test_a_longer_context_than_the_models_is_never_read(engine: TransformersEngine) -> None:
+    kept, engine.positions = engine.positions, 10
+    try:
+        windows = Perplexity(context=500, stride=400).windows(list(range(60)), engine.positions)
+    finally:
+        engine.positions = kept
+    assert max(len(window.ids) for window in windows) == 11, "ten are read, the eleventh is foretold"
+    assert [place for window in windows for place in window.ids[window.first :]] == list(range(1, 60))
+
+
+def test_without_a_beginning_the_first_token_is_not_scored_but_counted(engine: TransformersEngine) -> None:
+    kept, engine.bos = engine.bos, []
+    try:
+        (loss,) = Perplexity().losses(DOCUMENTS[:1], engine)
+    finally:
+        engine.bos = kept
+    assert loss.unscored == 1 and loss.tokens == len(engine.encode(DOCUMENTS[0].text)) - 2
+
+
+def test_totals_are_those_of_all_documents_together() -> None:
+    losses = [
+        DocumentLoss(document_id="a", nats=10.0, tokens=4, unscored=0, bytes=10),
+        DocumentLoss(document_id="b", nats=2.0, tokens=2, unscored=1, bytes=6),
+    ]
+    found = scored(losses)
+    assert found["nats_per_token"] == 2.0 and found["perplexity"] == pytest.approx(math.exp(2))
+    assert found["bits_per_byte"] == pytest.approx(12 / 16 / math.log(2)) and found["unscored"] == 1
+    assert scored(losses[:1])["bits_per_byte_stderr"] is None
+
+
+def a_source(folder: Path) -> Source:
+    write_jsonl(folder / "documents.jsonl", DOCUMENTS)
+    return Source(folder / "questions.jsonl", folder / "documents.jsonl")
+
+
+def test_what_was_scored_before_a_kill_is_kept(tiny_model: Path, tmp_path: Path) -> None:
+    source, out = a_source(tmp_path), tmp_path / "out"
+    (out / SCRATCH).mkdir(parents=True)
+    marked = DocumentLoss(document_id="d2", nats=1.0, tokens=1, unscored=0, bytes=1)
+    half = json.dumps({"document_id": "d3", "nats": 3})[:-4]
+    (out / SCRATCH / "losses-replay.jsonl").write_text(json.dumps(vars(marked)) + "\n" + half)
+    subject = LocalModel(str(tiny_model), "cpu", 1)
+    told = stage.run(subject, out, tasks={"replay": Perplexity()}, sources={"replay": source}, progress=Silent())
+    found = list(read_jsonl(out / "losses-replay.jsonl", DocumentLoss))
+    assert [loss.document_id for loss in found] == ["d1", "d2", "d3", "empty"] and found[1] == marked
+    score = json.loads((out / "scores.json").read_text())["replay"]
+    assert told["replay"]["nats_per_token"] == score["nats_per_token"] and score["documents"] == 4
+
+
+def test_a_limit_draws_the_same_documents_and_none_is_an_error(tmp_path: Path) -> None:
+    source = a_source(tmp_path)
+    assert Perplexity(limit=2).documents(source) == Perplexity(limit=2).documents(source)
+    assert len(Perplexity(limit=2).documents(source)) == 2
+    write_jsonl(tmp_path / "documents.jsonl", [])
+    with pytest.raises(DataError, match="holds no documents"):
+        Perplexity().documents(source)
+    for wrong in ({"limit": 0}, {"context": 1}, {"stride": 0}, {"context": 8, "stride": 9}):
+        with pytest.raises(ConfigError):
+            Perplexity(**wrong)
+
+
+def test_losses_stand_before_and_after_training_in_the_study(command: Command, tmp_path: Path) -> None:
+    tiny = [each for each in TINY if not each.startswith("evaluation.")]
+    first = command(*tiny, "stage=pipeline", "evaluation=perplexity")
+    assert first.returncode == 0, first.stderr
+    assert "bits a byte" in first.stdout and not list((tmp_path / "outputs" / "studies").glob("*"))
+    (model,) = (tmp_path / "outputs" / "training").glob("*/model")
+    done = command(
+        *(each for each in TINY if not each.startswith("model.")), "stage=pipeline", "model=pretrained",
+        f"model.path={model}", "evaluation=[closed_book,perplexity]", "seed=1",
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    assert "accuracy" in done.stdout and "bits a byte" in done.stdout
+    again = command(
+        *(each for each in TINY if not each.startswith("model.")), "stage=analysis", "model=pretrained",
+        f"model.path={model}", "evaluation=[closed_book,perplexity]", "seed=1",
+    )  # fmt: skip
+    assert again.returncode == 0, again.stderr
+    assert "bits a byte before" in again.stdout
+    (curve,) = (tmp_path / "outputs" / "studies").glob("*/curve.json")
+    (loss,) = json.loads(curve.read_text())["losses"]
+    assert (
+        loss["change"] == pytest.approx(loss["bits_per_byte"] - loss["start"]["bits_per_byte"]) and loss["change"] < 0
+    )

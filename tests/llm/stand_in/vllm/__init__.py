@@ -1,0 +1,78 @@
+"""As much of vLLM as the worker touches, without a model: what it writes follows from the prompt and the seed.
+
+A prompt with REFUSE in it is refused, one with DIE ends the engine; each step takes STAND_IN_STEP_S. Every request that
+it takes, and how many it has in each step, go to the file STAND_IN_LOG.
+"""
+
+import os
+import time
+from types import SimpleNamespace
+from typing import Any
+
+from vllm.sampling_params import SamplingParams
+
+__all__ = ["LLM", "SamplingParams"]
+__version__ = "stand-in"
+STEPS = range(3, 11)  # that an answer takes
+
+
+class EngineDeadError(Exception):
+    pass
+
+
+class Tokenizer:
+    chat_template = os.environ.get("STAND_IN_TEMPLATE", "yes") or None
+
+    def apply_chat_template(self, messages: list[dict[str, str]], **options: Any) -> list[int]:
+        return list("".join(message["content"] for message in messages).encode())
+
+
+class Engine:
+    model_config = SimpleNamespace(get_diff_sampling_param=lambda: {"top_p": 0.9})
+
+    def __init__(self, most: int) -> None:
+        self.most = most
+        self.running: dict[str, list[Any]] = {}
+
+    def add_request(self, number: str, prompt: dict[str, list[int]], sampling: SamplingParams) -> None:
+        text = bytes(prompt["prompt_token_ids"]).decode()
+        if "REFUSE" in text:
+            raise ValueError("longer than the context")
+        if "DIE" in text:
+            raise EngineDeadError("the card fell off")
+        self.running[number] = [text, sampling, 0]
+        note("took", text[-40:])
+
+    def step(self) -> list[Any]:
+        note("step", len(self.running))
+        time.sleep(float(os.environ.get("STAND_IN_STEP_S", "0.001")))
+        done = []
+        for number, state in list(self.running.items())[: self.most]:
+            state[2] += 1
+            if state[2] == STEPS[state[1].given["seed"] % len(STEPS)]:
+                done.append(self.output(number, *state[:2]))
+                del self.running[number]
+        return done
+
+    def output(self, number: str, text: str, sampling: SamplingParams) -> Any:
+        schema = sampling.given.get("structured_outputs")
+        written = '{"summary": "Of lamps.", "entities": ["Orsk", "Vale"]}' if schema else f"On {text[-40:]}"
+        written += "" if schema else f" ({sampling.given['seed']})"
+        answer = SimpleNamespace(text=written, finish_reason="stop", token_ids=written.split())
+        return SimpleNamespace(
+            request_id=number, finished=True, outputs=[answer], prompt_token_ids=[*text.encode()], num_cached_tokens=7
+        )
+
+
+def note(what: str, value: Any) -> None:
+    with open(os.environ["STAND_IN_LOG"], "a") as log:
+        log.write(f"{what}\t{value!r}\n")
+
+
+class LLM:
+    def __init__(self, **arguments: Any) -> None:
+        print("vLLM prints where it likes")
+        self.llm_engine = Engine(arguments["max_num_seqs"])
+
+    def get_tokenizer(self) -> Tokenizer:
+        return Tokenizer()

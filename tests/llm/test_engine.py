@@ -1,0 +1,189 @@
+"""The writer `vllm` with its real worker process, in which a small stand-in takes the place of the vLLM package."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from entigraph.errors import ConfigError, LLMError
+from entigraph.llm.base import Completion, Request
+from entigraph.llm.journal import Journal
+from entigraph.llm.vllm import Vllm
+from tests.conftest import Command
+
+STAND_IN = Path(__file__).with_name("stand_in")
+
+
+@pytest.fixture
+def python(tmp_path: Path, monkeypatch: Any) -> str:
+    """An interpreter that finds the stand-in."""
+    monkeypatch.setenv("STAND_IN_LOG", str(tmp_path / "taken.txt"))
+    return interpreter(tmp_path / "python", f"PYTHONPATH={STAND_IN} exec {sys.executable}")
+
+
+def interpreter(file: Path, starts: str) -> str:
+    file.write_text(f'#!/bin/sh\n{starts} "$@"\n')
+    file.chmod(0o755)
+    return str(file)
+
+
+def a_request(number: int, words: str = "About", **changes: Any) -> Request:
+    return Request(**{"system": "Write. ", "user": f"{words} {number}.", "temperature": 1.0, **changes})
+
+
+def ask(options: Vllm, journal: Path, requests: Any) -> list[Completion]:
+    with options.connect(journal, lambda words: None) as llm:
+        return list(llm.complete(iter(requests)))
+
+
+def taken(folder: Path) -> list[str]:
+    """The requests that reached the engine."""
+    return noted(folder, "took")
+
+
+def noted(folder: Path, what: str) -> list[str]:
+    file = folder / "taken.txt"
+    lines = [line.split("\t") for line in file.read_text().splitlines()] if file.exists() else []
+    return [value for name, value in lines if name == what]
+
+
+def test_answers_come_in_order_and_what_was_answered_starts_no_engine(python: str, tmp_path: Path) -> None:
+    options = Vllm(model="a/model", python=python, concurrency=8)
+    answers = ask(options, tmp_path / "j", [a_request(number) for number in range(50)])
+    assert [f"About {number}." in answer.text for number, answer in enumerate(answers)] == [True] * 50
+    assert {(answer.finish_reason, answer.model, answer.usage.cached_tokens) for answer in answers} == {
+        ("stop", "a/model", 7)
+    }
+    said: list[str] = []
+    with replace(options, python="gone").connect(tmp_path / "j", said.append) as llm:
+        assert list(llm.complete(a_request(number) for number in range(50))) == answers
+    assert len(taken(tmp_path)) == 50 and said == []
+
+
+def test_the_batch_stays_full(python: str, tmp_path: Path, monkeypatch: Any) -> None:
+    monkeypatch.setenv("STAND_IN_STEP_S", "0.02")
+    ask(Vllm(python=python, concurrency=16), tmp_path / "j", (a_request(number) for number in range(300)))
+    sizes = [int(size) for size in noted(tmp_path, "step")]
+    assert max(sizes) == 20 and sum(size >= 16 for size in sizes) > 0.8 * len(sizes)
+
+
+def test_samples_differ_and_seeds_are_the_requests_own(python: str, tmp_path: Path) -> None:
+    asked = [a_request(0), a_request(0, sample=1), a_request(1)]
+    first = ask(Vllm(python=python), tmp_path / "j", asked)
+    assert first == ask(Vllm(python=python, concurrency=1), tmp_path / "other", asked)
+    assert len({answer.text.rsplit("(", 1)[1] for answer in first}) == 3
+
+
+def test_a_schema_reaches_the_engine(python: str, tmp_path: Path) -> None:
+    (answer,) = ask(Vllm(python=python), tmp_path / "j", [a_request(0, json_schema={"type": "object"})])
+    assert json.loads(answer.text)["entities"] == ["Orsk", "Vale"]
+
+
+def test_a_refused_request_is_typed_and_may_be_asked_again(python: str, tmp_path: Path) -> None:
+    refused, written = ask(Vllm(python=python), tmp_path / "j", [a_request(0, "REFUSE"), a_request(1)])
+    assert refused.finish_reason == "error: refused by the engine" and "longer than the context" in refused.text
+    assert written.finish_reason == "stop" and Journal(tmp_path / "j").totals().answers == 1
+
+
+def test_an_engine_that_dies_is_one_message_and_loses_no_answer(python: str, tmp_path: Path) -> None:
+    def requests(words: str) -> Iterator[Request]:
+        yield from (a_request(number) for number in range(20))
+        yield a_request(20, words)
+
+    with pytest.raises(LLMError, match=rf"vLLM cannot go on .* the card fell off. Its log is {tmp_path}/vllm.log"):
+        ask(Vllm(python=python, concurrency=2), tmp_path / "j", requests("DIE"))
+    held = Journal(tmp_path / "j").totals().answers
+    assert held >= 15
+    assert len(ask(Vllm(python=python), tmp_path / "j", requests("About"))) == 21
+    assert len({*taken(tmp_path)}) == 21 and len(taken(tmp_path)) <= 21 + 20 - held
+
+
+def test_a_model_without_a_chat_template_is_one_message(python: str, tmp_path: Path, monkeypatch: Any) -> None:
+    monkeypatch.setenv("STAND_IN_TEMPLATE", "")
+    with pytest.raises(LLMError, match="no chat template; name a file with one: llm.chat_template="):
+        ask(Vllm(python=python), tmp_path / "j", [a_request(0)])
+    file = tmp_path / "template.jinja"
+    file.write_text("{{ messages }}")
+    assert ask(Vllm(python=python, chat_template=str(file)), tmp_path / "j", [a_request(0)])
+
+
+def test_killed_in_the_middle_it_asks_nothing_again_and_leaves_no_process(python: str, tmp_path: Path) -> None:
+    program = (
+        "import sys; from pathlib import Path; from tests.llm.test_engine import *; "
+        f"ask(Vllm(python={python!r}, concurrency=4), Path({str(tmp_path / 'j')!r}), map(a_request, range(200)))"
+    )
+    environment = {**os.environ, "STAND_IN_STEP_S": "0.02", "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
+    killed = subprocess.Popen([sys.executable, "-c", program], env=environment)
+    while len(taken(tmp_path)) < 60:
+        time.sleep(0.01)
+    workers = children(killed.pid)
+    os.kill(killed.pid, signal.SIGKILL)
+    killed.wait()
+    assert workers
+    deadline = time.monotonic() + 10
+    while any(alive(worker) for worker in workers):
+        assert time.monotonic() < deadline, "the engine outlives the command"
+        time.sleep(0.05)
+    held, before = Journal(tmp_path / "j").totals().answers, len(taken(tmp_path))
+    answers = ask(Vllm(python=python, concurrency=4), tmp_path / "j", map(a_request, range(200)))
+    assert len(answers) == 200 and held >= 40
+    assert len(taken(tmp_path)) - before == 200 - held
+
+
+def children(parent: int) -> list[int]:
+    listed = subprocess.run(["ps", "-o", "pid=", "--ppid", str(parent)], capture_output=True, text=True).stdout
+    return [int(child) for child in listed.split()]
+
+
+def alive(worker: int) -> bool:
+    """It, or any process that it began: they share its session."""
+    states = subprocess.run(["ps", "-o", "stat=", "-s", str(worker)], capture_output=True, text=True).stdout
+    return any(not state.startswith("Z") for state in states.split())
+
+
+def test_an_environment_without_vllm_is_said_before_anything_is_made(command: Command, tmp_path: Path) -> None:
+    bare = interpreter(tmp_path / "bare", f"exec {sys.executable} -S")
+    done = command("llm=vllm", f"llm.python={bare}", "stage=pipeline", "evaluation=none", "logger=none")
+    assert done.returncode == 1 and f"{bare} has no vLLM" in done.stderr and "make vllm-env" in done.stderr
+    missing = command("llm=vllm", "llm.model=./nowhere", "stage=pipeline", "evaluation=none", "logger=none")
+    assert missing.returncode == 1 and "./nowhere is no model" in missing.stderr
+    assert not list(tmp_path.rglob("manifest.json"))
+
+
+def test_the_plan_needs_no_vllm_and_nothing_is_paid(command: Command) -> None:
+    done = command("llm=vllm", "llm.model=a/model", "llm.python=nowhere")
+    assert done.returncode == 0 and "$0.00" in done.stdout, done.stderr
+
+
+def test_a_model_in_a_folder_is_known_by_its_content(tmp_path: Path) -> None:
+    (tmp_path / "model").mkdir()
+    (tmp_path / "model" / "config.json").write_text("{}")
+    one = Vllm(model=str(tmp_path / "model")).body(a_request(0))
+    (tmp_path / "model").rename(tmp_path / "moved")
+    assert one["model"] != Vllm(model=str(tmp_path / "moved")).body(a_request(0))["model"]
+    (tmp_path / "moved").rename(tmp_path / "model")
+    assert one == Vllm(model=str(tmp_path / "model"), concurrency=3).body(a_request(0))
+    (tmp_path / "model" / "config.json").write_text("{ }")
+    assert one != Vllm(model=str(tmp_path / "model")).body(a_request(0))
+
+
+@pytest.mark.parametrize(
+    ("options", "told"),
+    [
+        ({"concurrency": 0}, "llm.concurrency: 0 found"),
+        ({"gpu_memory_utilization": 1.5}, "llm.gpu_memory_utilization: 1.5 found"),
+        ({"chat_template": "nowhere.jinja"}, "llm.chat_template: nowhere.jinja is no file"),
+        ({"engine": {"dtype": "float16"}}, "llm.engine: dtype found there"),
+    ],
+)
+def test_an_option_that_cannot_be_is_told(options: dict[str, Any], told: str) -> None:
+    with pytest.raises(ConfigError, match=told):
+        Vllm(**options)

@@ -1,0 +1,246 @@
+"""The writer `vllm` and a vLLM server, for real: a small model on a CPU, in the environment of `make vllm-env`."""
+
+import json
+import os
+import signal
+import socket
+import sqlite3
+import subprocess
+import sys
+import time
+import urllib.request
+from collections.abc import Iterator
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from entigraph import artefact
+from entigraph.llm.base import Completion, Request, Writer
+from entigraph.llm.openai import OpenAICompatible
+from entigraph.llm.vllm import Vllm
+from entigraph.records import Failure, read_jsonl
+from entigraph.synthesis.entigraph import ENTITY_SCHEMA
+from entigraph.texts import read_texts
+from tests.conftest import ARTICLE, Command
+from tests.llm.test_engine import alive, children
+
+PYTHON = Path(os.environ.get("VLLM_PYTHON", Path(__file__).parents[2] / ".venv-vllm" / "bin" / "python")).absolute()
+pytestmark = [
+    pytest.mark.vllm,
+    pytest.mark.skipif(not PYTHON.exists(), reason=f"no vLLM: {PYTHON} is not there; make vllm-env"),
+]
+CPU = {"VLLM_CPU_KVCACHE_SPACE": "1", "VLLM_NO_USAGE_STATS": "1"}
+MEMORY = 0.1  # on CPUs too the share of all memory that the engine may take
+EAGER = {"enforce_eager": True}  # compiling takes longer than all these answers
+CONTEXT, MOST_TOKENS, TEACHING_STEPS, ATTENTION = 4096, 800, 100, 0.15
+TEMPLATE = (
+    "{{ bos_token }}{% for message in messages %}{{ message['role'] }}:\n{{ message['content'] }}\n{% endfor %}"
+    "{% if add_generation_prompt %}writer:\n{% endif %}"
+)
+TEXTS = ("The lamp went out for one hour.", "Orsk lies by the sea, and its keeper wrote of the storm.", "He read it.")
+ENTITIES = '{"summary": "A keeper and a lamp.", "entities": ["Orsk", "Miriam Vale", "the lamp"]}'
+TOO_LONG = Request(system="Write.", user=ARTICLE * 20, temperature=0.0)
+
+
+@pytest.fixture(scope="session")
+def model(tiny_model: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Llama 3's shape and a chat template, taught for some seconds which token follows which, so that it ends what it
+    begins; its attention, which it learns without, stays random and small: the prompt has some say.
+
+    vLLM's attention on CPUs takes heads of 32 and more.
+    """
+    import torch
+    from transformers import AutoTokenizer, LlamaConfig, LlamaForCausalLM
+
+    folder = tmp_path_factory.mktemp("writer") / "tiny-writer"
+    tokenizer = AutoTokenizer.from_pretrained(tiny_model)
+    tokenizer.chat_template = TEMPLATE
+    torch.manual_seed(0)
+    config = LlamaConfig.from_pretrained(tiny_model, head_dim=32, eos_token_id=tokenizer.eos_token_id)
+    network = LlamaForCausalLM(config)
+    outputs = [layer.self_attn.o_proj.weight for layer in network.model.layers]
+    for weight in outputs:
+        torch.nn.init.zeros_(weight).requires_grad_(False)
+    optimizer = torch.optim.AdamW([weight for weight in network.parameters() if weight.requires_grad], lr=1e-2)
+    said = [tokenizer.encode(f"\n{text}") + [tokenizer.eos_token_id] for text in (ENTITIES, *TEXTS)]
+    longest = max(map(len, said))
+    labels = torch.tensor([ids + [-100] * (longest - len(ids)) for ids in said])
+    for _ in range(TEACHING_STEPS):
+        network(input_ids=labels.clamp(min=0), labels=labels).loss.backward()
+        optimizer.step()
+        optimizer.zero_grad()
+    for weight in outputs:
+        torch.nn.init.normal_(weight, std=ATTENTION)
+    network.save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def server(model: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """The address of a vLLM server of the model."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    log = tmp_path_factory.mktemp("server") / "log"
+    arguments = f"--model {model} --served-model-name tiny-writer --host 127.0.0.1 --port {port} --dtype float32"
+    arguments += f" --max-model-len {CONTEXT} --gpu-memory-utilization {MEMORY} --enforce-eager"
+    arguments += " --enable-prefix-caching --enable-prompt-tokens-details"
+    with log.open("wb") as output:
+        process = subprocess.Popen(
+            [str(PYTHON), "-m", "vllm.entrypoints.openai.api_server", *arguments.split()],
+            env={**os.environ, **CPU},
+            stdout=output,
+            stderr=output,
+            start_new_session=True,
+        )
+    try:
+        deadline = time.monotonic() + 300
+        while not answers(f"http://127.0.0.1:{port}/health"):
+            assert process.poll() is None and time.monotonic() < deadline, log.read_text()[-3000:]
+            time.sleep(0.5)
+        yield f"http://127.0.0.1:{port}/v1"
+    finally:
+        ended = process.poll()
+        with suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
+    assert ended is None, f"the server ended by itself: {log.read_text()[-3000:]}"
+
+
+def answers(address: str) -> bool:
+    try:
+        with urllib.request.urlopen(address, timeout=2) as response:
+            return bool(response.status == 200)
+    except OSError:
+        return False
+
+
+@pytest.fixture
+def notes(tmp_path: Path) -> Path:
+    """Documents of somebody's own."""
+    folder = tmp_path / "notes"
+    folder.mkdir()
+    for number in range(6):
+        (folder / f"lamp-{number}.txt").write_text(f"The Lamp of Orsk, part {number}\n\n{ARTICLE}")
+    return folder
+
+
+def synthesis(notes: Path, model: Path | str, *more: str) -> list[str]:
+    return [
+        "corpus=text_files",
+        f"corpus.path={notes}",
+        "evaluation=none",
+        "logger=none",
+        "tokenizer=bytes",
+        "synthesis.max_lost=0.9",
+        f"llm.model={model}",
+        f"llm.max_tokens={MOST_TOKENS}",
+        *more,
+    ]
+
+
+def in_process(notes: Path, model: Path) -> list[str]:
+    options = [f"llm.python={PYTHON}", f"llm.max_model_len={CONTEXT}", "llm.concurrency=4", "llm.dtype=float32"]
+    options.append(f"llm.gpu_memory_utilization={MEMORY}")
+    options += ["augmenter=rephrase", "synthesis.token_budget=6000"]  # more than a hundred short texts
+    return synthesis(notes, model, "llm=vllm", *options, "+llm.engine.enforce_eager=true")
+
+
+def journaled(outputs: Path) -> dict[bytes, float]:
+    """When each answer came."""
+    file = outputs / "journal.sqlite"
+    if not file.exists():
+        return {}
+    with sqlite3.connect(file) as database:
+        try:
+            return dict(database.execute("SELECT key, time FROM answers"))
+        except sqlite3.OperationalError:  # being made
+            return {}
+
+
+def sealed(outputs: Path) -> tuple[Path, dict[str, Any]]:
+    (folder,) = (outputs / "synthesis").iterdir()
+    return folder, artefact.read(folder)["counts"]
+
+
+def test_killed_resumed_and_run_again_it_writes_each_text_once(
+    command: Command, notes: Path, model: Path, tmp_path: Path
+) -> None:
+    arguments, outputs = in_process(notes, model), tmp_path / "outputs"
+    assert command(*arguments, "stage=corpus").returncode == 0
+    killed = subprocess.Popen(
+        [sys.executable, "-m", "entigraph", *arguments, "stage=synthesis"], cwd=tmp_path, env={**os.environ, **CPU}
+    )
+    while len(journaled(outputs)) < 5:
+        assert killed.poll() is None, (outputs / "vllm.log").read_text()[-3000:]
+        time.sleep(0.005)
+    workers = children(killed.pid)
+    os.kill(killed.pid, signal.SIGKILL)
+    killed.wait()
+    held = journaled(outputs)
+    deadline = time.monotonic() + 15
+    while any(alive(worker) for worker in workers):
+        assert time.monotonic() < deadline, "the engine outlives the command"
+        time.sleep(0.1)
+
+    resumed = command(*arguments, "stage=synthesis", **CPU)
+    assert resumed.returncode == 0, resumed.stderr + (outputs / "vllm.log").read_text()[-3000:]
+    assert "vLLM 0" in resumed.stdout and "is ready after" in resumed.stdout
+    kept = journaled(outputs)
+    assert len(held) < len(kept) and all(kept[key] == came for key, came in held.items())
+    folder, counts = sealed(outputs)
+    texts = list(read_texts(folder))
+    assert counts["tokens"] >= 6000 and len(texts) > 20
+    assert {text.writer.rsplit("-", 1)[0] for text in texts} == {"tiny-writer"}
+    assert counts["cached_tokens"] > counts["prompt_tokens"] / 4, "documents stay in the prefix cache"
+
+    again = command(*arguments, "stage=synthesis", "synthesis.token_budget=5000", "llm.python=gone")
+    assert again.returncode == 0 and "vLLM" not in again.stdout, again.stderr
+    assert journaled(outputs) == kept
+
+
+def test_a_server_answers_as_the_engine_in_the_process_does(server: str, model: Path, tmp_path: Path) -> None:
+    prompts = [f"### Document\n{ARTICLE}\n\nAbout {name}." for name in ("Orsk", "Tobias", "the ledger", "the ship")]
+    asked = [Request(system="Write.", user=prompt, temperature=0.0) for prompt in prompts]
+    asked.append(Request(system="List.", user=prompts[0], temperature=0.0, json_schema=ENTITY_SCHEMA))
+    served = ask(OpenAICompatible(model="tiny-writer", base_url=server, max_tokens=MOST_TOKENS), tmp_path / "s", asked)
+    options = {"max_model_len": CONTEXT, "max_tokens": MOST_TOKENS, "dtype": "float32", "engine": EAGER}
+    writer = Vllm(model=str(model), python=str(PYTHON), gpu_memory_utilization=MEMORY, **options)
+    drawn = [Request(system="List.", user=each, temperature=1.0, json_schema=ENTITY_SCHEMA) for each in prompts]
+    *inside, refused = ask(writer, tmp_path / "p", [*asked, *drawn, TOO_LONG])
+    inside, lists = inside[: len(asked)], inside[len(asked) :]
+    assert refused.finish_reason == "error: refused by the engine" and f"{CONTEXT}" in refused.text
+    assert [answer.text for answer in inside] == [answer.text for answer in served]
+    assert [answer.finish_reason for answer in inside] == [answer.finish_reason for answer in served]
+    assert [answer.usage.prompt_tokens for answer in inside] == [answer.usage.prompt_tokens for answer in served]
+    assert len({answer.text for answer in inside}) > 1, "the prompt has a say"
+    whole = [json.loads(answer.text) for answer in lists if answer.finish_reason == "stop"]
+    assert len(whole) > 1 and all({*found} == {"summary", "entities"} for found in whole)
+
+
+def ask(options: Writer, journal: Path, requests: list[Request]) -> list[Completion]:
+    with options.connect(journal, lambda words: None) as llm:
+        return list(llm.complete(requests))
+
+
+def test_a_server_is_reached_through_openai_with_schema_and_prefix_cache(
+    server: str, command: Command, notes: Path, tmp_path: Path
+) -> None:
+    arguments = synthesis(notes, "tiny-writer", "llm=openai", f"llm.base_url={server}", "llm.concurrency=4")
+    arguments += ["augmenter.triples_per_document=2", "synthesis.token_budget=800"]
+    assert command(*arguments, "stage=corpus").returncode == 0
+    done = command(*arguments, "stage=synthesis")
+    assert done.returncode == 0, done.stderr
+    folder, counts = sealed(tmp_path / "outputs")
+    assert counts["cached_tokens"] > counts["prompt_tokens"] / 4
+    assert any(text.kind == "pair" for text in read_texts(folder))
+    assert lists_that_are_no_json(folder) == []
+
+
+def lists_that_are_no_json(synthesis: Path) -> list[Failure]:
+    """Lists that were cut aside, they are held to their schema."""
+    failures = read_jsonl(synthesis / "failures.jsonl", Failure)
+    return [failure for failure in failures if "not the JSON" in failure.reason]

@@ -1,0 +1,128 @@
+"""What there is, who uses it, and that only what nothing needs goes away."""
+
+import json
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from filelock import FileLock
+
+from entigraph import artefact, inventory
+from entigraph.errors import ArtefactError
+from tests.conftest import TINY, Command, study_of
+
+
+@pytest.fixture
+def root(smoke: Path, tmp_path: Path) -> Path:
+    """A finished study of one's own."""
+    copy = tmp_path / "outputs"
+    shutil.copytree(smoke, copy)
+    return copy
+
+
+def names(root: Path) -> set[str]:
+    return {entry.name for entry in inventory.taken(root).entries}
+
+
+def unneeded(root: Path) -> set[str]:
+    return {f"{entry.stage}/{entry.name}" for entry in inventory.taken(root).unneeded}
+
+
+def test_the_list_says_who_uses_what(root: Path, command: Command) -> None:
+    done = command("experiments=smoke", "stage=list")
+    assert done.returncode == 0 and "28 artefacts below" in done.stdout and "0 unfinished" in done.stdout
+    lines = done.stdout.splitlines()
+    at = next(number for number, line in enumerate(lines) if line.startswith("training") and "raw-4000" in line)
+    assert f"studies/{study_of(root).name}, evaluation/fictional-raw-4000-seed0-" in lines[at + 1]
+    assert command("stage=list", "paths.root=nowhere").stdout.startswith("0 artefacts below")
+
+
+def test_namesakes_are_told_apart_by_what_decided_them(root: Path) -> None:
+    (one,) = root.glob("training/fictional-raw-4000-*")
+    other = one.with_name(one.name[:-8] + "0123abcd")
+    shutil.copytree(one, other)
+    manifest = json.loads((other / "manifest.json").read_text())
+    manifest["decides"]["optim"]["lr"] = 0.5
+    (other / "manifest.json").write_text(json.dumps(manifest))
+    told = inventory.told_apart(inventory.taken(root).entries)
+    assert told[other.name] == "optim.lr=0.5" and told[one.name].startswith("optim.lr=")
+
+
+def test_all_of_a_finished_study_is_needed(root: Path, command: Command) -> None:
+    assert unneeded(root) == set()
+    assert "nothing to remove: all 28" in command("stage=clean", "clean=true").stdout and len(names(root)) == 28
+
+
+def test_what_led_to_a_removed_study_goes_and_nothing_else(root: Path, command: Command) -> None:
+    shutil.rmtree(study_of(root))
+    (root / "notes").mkdir()
+    (root / "training" / "mine").mkdir()
+    (root / "journal.sqlite").write_text("answers")
+    shown = command("stage=clean")
+    assert "28 of 28 artefacts that nothing needs" in shown.stdout, shown.stderr
+    assert "nothing was removed" in shown.stdout and len(names(root)) == 28
+    base = next(root.glob("training/fictional_background-*")).name
+    done = command("stage=clean", "clean=true")
+    assert done.returncode == 0 and "removed " in done.stdout, done.stderr
+    assert base not in names(root) and not (root / ".removed").exists()
+    assert (root / "notes").exists() and (root / "training" / "mine").exists() and (root / "journal.sqlite").exists()
+
+
+def test_a_run_that_left_its_study_goes_with_what_only_it_used(root: Path) -> None:
+    (member,) = (study_of(root) / "runs").glob("fictional-raw-4000-*")
+    parts = json.loads(member.read_text())
+    member.unlink()
+    assert unneeded(root) == {parts["tokens"], parts["training"], parts["evaluation"]}
+
+
+def test_a_model_that_nobody_asked_is_wanted_for_itself(root: Path) -> None:
+    shutil.rmtree(study_of(root))
+    for folder in root.glob("evaluation/fictional-raw-4000-*"):
+        shutil.rmtree(folder)
+    (model,) = root.glob("training/fictional-raw-4000-*")
+    (base,) = root.glob("training/fictional_background-*")
+    left = names(root) - {name.split("/")[1] for name in unneeded(root)}
+    assert {model.name, base.name} <= left
+    assert not any("rephrase" in name for name in left)
+
+
+def test_an_unfinished_build_goes_unless_somebody_builds_it(root: Path) -> None:
+    unfinished = root / "tokens" / "fictional-raw-99-0123abcd"
+    unfinished.mkdir()
+    (unfinished / "shard-00000.bin").write_bytes(b"x" * 5000)
+    assert unneeded(root) == {"tokens/fictional-raw-99-0123abcd"}
+    with FileLock(artefact.lock_file(unfinished, root)):
+        assert "being made now" in "\n".join(inventory.listing(inventory.taken(root)))
+        with pytest.raises(ArtefactError, match="is being made"):
+            list(inventory.clean(root, remove=True))
+    assert "5.0 kB" in "\n".join(inventory.clean(root, remove=False)) and unfinished.exists()
+    assert list(inventory.clean(root, remove=True)) and not unfinished.exists()
+    assert len(names(root)) == 28
+
+
+def test_a_damaged_artefact_is_not_ours_to_remove(root: Path) -> None:
+    (folder,) = root.glob("tokens/fictional-raw-4000-*")
+    (folder / "manifest.json").write_text("{")
+    assert unneeded(root) == set()
+    assert f"{folder.name}  damaged" in "\n".join(inventory.listing(inventory.taken(root)))
+
+
+def test_texts_of_a_model_are_kept_and_those_of_no_model_are_not(configured: Callable[..., object]) -> None:
+    offline, paid = configured(*TINY), configured(*TINY, "llm=openai")
+    for run in (offline, paid):
+        for made in (run.documents, run.tokenizer_files, run.synthesis):  # type: ignore[attr-defined]
+            if not made.complete:
+                artefact.make(made, lambda out: {})
+    assert unneeded(paid.root) == {f"synthesis/{offline.synthesis.folder.name}"}  # type: ignore[attr-defined]
+
+
+def test_a_removal_that_was_killed_is_finished_by_the_next(root: Path) -> None:
+    (root / ".removed" / "tokens-half").mkdir(parents=True)
+    script = (
+        f"from pathlib import Path; from entigraph import inventory; print(*inventory.clean(Path({str(root)!r}), True))"
+    )
+    assert subprocess.run([sys.executable, "-c", script], check=True, capture_output=True)
+    assert not (root / ".removed").exists()

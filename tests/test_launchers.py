@@ -1,0 +1,115 @@
+"""A cluster's jobs, through submitit's local executor: the same numbers, and nothing lost when one must leave."""
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from entigraph.processes import Preempted, saved_before_requeued
+from tests.conftest import Command
+
+ONE = ["experiments=smoke", "logger=none", "launcher=submitit_local", "sweep.augmenters=[raw]"]
+
+
+def trained(outputs: Path, name: str) -> dict[str, dict[str, str]]:
+    (manifest,) = outputs.glob(f"training/{name}-*/manifest.json")
+    return {file: found for file, found in json.loads(manifest.read_text())["files"].items() if "model/" in file}
+
+
+def test_jobs_of_a_cluster_make_the_same_model(smoke: Path, command: Command, tmp_path: Path) -> None:
+    root = tmp_path / "outputs"
+    shutil.copytree(smoke, root)
+    for folder in [*root.glob("training/fictional-raw-4000-*"), *root.glob("evaluation/fictional-raw-4000-*")]:
+        shutil.rmtree(folder)
+    done = command(*ONE)
+    assert done.returncode == 0, done.stderr
+    assert "2 of 2 runs are complete, 1 of them from before" in done.stdout
+    name = "fictional-raw-4000-seed0"
+    assert trained(root, name) == trained(smoke, name)
+
+
+def test_a_job_that_must_leave_saves_and_is_queued_again(smoke: Path, tmp_path: Path) -> None:
+    root = tmp_path / "outputs"
+    shutil.copytree(smoke, root)
+    long = ["sweep.token_budgets=[4000]", "trainer.max_steps=400", "trainer.checkpoint_every_steps=100000"]
+    sweep = subprocess.Popen(
+        [sys.executable, "-m", "entigraph", *ONE, *long],
+        cwd=tmp_path,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    metrics = WaitFor(sweep)(lambda: [file for file in root.glob("training/*/metrics.jsonl") if not sealed(file)])[0]
+    (worker,) = WaitFor(sweep)(lambda: holders(f"training-{metrics.parent.name}.lock"))
+    os.kill(worker, signal.SIGUSR2)
+    (saved,) = WaitFor(sweep)(lambda: list(metrics.parent.glob("checkpoints/step-*")))
+    assert 0 < int(saved.name.removeprefix("step-")) < 400
+    printed, told = sweep.communicate(timeout=200)
+    assert sweep.returncode == 0 and "1 of 1 runs are complete" in printed, told
+    assert not (Path("/proc") / str(worker)).exists(), "the job was begun again, as another process"
+    assert [json.loads(line)["step"] for line in metrics.read_text().splitlines()][-1] == 400
+
+
+def test_a_job_with_nothing_to_save_is_queued_again_at_once() -> None:
+    """And one that trains only after it has saved."""
+    came: list[str] = []
+    before = signal.signal(signal.SIGTERM, lambda *_: came.append("bypassed"))
+    queue = signal.signal(signal.SIGUSR2, lambda *_: came.append("queued"))
+    try:
+        with saved_before_requeued():
+            os.kill(os.getpid(), signal.SIGUSR2)
+        assert came[0] == "queued"
+        came.clear()
+        with pytest.raises(Preempted), saved_before_requeued():
+            signal.signal(signal.SIGTERM, lambda *_: came.append("saved"))
+            os.kill(os.getpid(), signal.SIGUSR2)
+            raise Preempted
+        assert came == ["saved", "queued"]
+    finally:
+        signal.signal(signal.SIGTERM, before)
+        signal.signal(signal.SIGUSR2, queue)
+
+
+def test_slurm_where_there_is_none_is_one_message(command: Command) -> None:
+    if shutil.which("sbatch"):
+        pytest.skip("this is a machine of a cluster")
+    done = command("experiments=smoke", "launcher=slurm")
+    assert done.returncode == 1 and "there is no sbatch here" in done.stderr and "Traceback" not in done.stderr
+    assert command("experiments=smoke", "launcher=slurm", "stage=plan").returncode == 0
+
+
+class WaitFor:
+    def __init__(self, sweep: "subprocess.Popen[str]") -> None:
+        self.sweep = sweep
+
+    def __call__(self, look):  # type: ignore[no-untyped-def]
+        deadline = time.monotonic() + 120
+        while time.monotonic() < deadline:
+            if found := look():
+                return found
+            assert self.sweep.poll() is None, self.sweep.stderr.read() if self.sweep.stderr else ""
+            time.sleep(0.01)
+        raise AssertionError("waited in vain for two minutes")
+
+
+def sealed(file: Path) -> bool:
+    return (file.parent / "manifest.json").exists()
+
+
+def holders(lock: str) -> list[int]:
+    """Of the processes of this user, those that hold the lock open."""
+    found = []
+    for entry in Path("/proc").iterdir():
+        try:
+            files = [os.readlink(file) for file in (entry / "fd").iterdir()] if entry.name.isdigit() else []
+        except OSError:
+            continue
+        if any(file.endswith(lock) for file in files):
+            found.append(int(entry.name))
+    return found
