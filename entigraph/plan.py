@@ -266,8 +266,8 @@ def need_of_trainings(trainings: Sequence[Run]) -> Iterator[str]:
     if sizes:
         models, checkpoint = sum(found * each for found, each in sizes), max(sizes)[0] * BYTES_IN_CHECKPOINT
         yield (
-            f"  disk: about {models / 1e9:,.2f} GB of models that stay, and {checkpoint / 1e9:,.2f} GB for a checkpoint "
-            "of each in training, twice while one is written"
+            f"  disk: about {models / 1e9:,.2f} GB of models that stay, and {checkpoint / 1e9:,.2f} GB for the "
+            "checkpoint of each in training, twice while one is written"
         )
 
 
