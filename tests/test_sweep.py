@@ -148,6 +148,7 @@ def test_a_sweep_over_another_key_draws_each_of_its_studies(smoke: Path, command
     budgets = ["sweep.augmenters=[raw]", "sweep.token_budgets=[8000]"]
     done = command(*SMOKE, f"paths.root={root}", *budgets, "data.replay_rate=0.1,0.3")
     assert done.returncode == 0, done.stderr
+    assert "fictional-raw-8000-seed0 data.replay_rate=0.3: done" in done.stdout, "jobs of one name are told apart"
     curves = [json.loads(file.read_text()) for file in (root / "studies").glob("smoke-*/curve.json")]
     assert sorted(len(curve["runs"]) for curve in curves) == [1, 6]
 
