@@ -7,6 +7,7 @@ import time
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,6 +16,7 @@ from omegaconf import DictConfig
 if TYPE_CHECKING:
     from rich.table import Table
 
+NAMED = ("augmenter", "tokens.budget", "seed")
 SECONDS_BETWEEN_LOOKS = 0.5
 SECONDS_BETWEEN_SIGNS = 30.0
 
@@ -30,12 +32,22 @@ class Sweep:
     over: threading.Event = field(default_factory=threading.Event)
     watcher: threading.Thread | None = None
 
+    @cached_property
+    def apart(self) -> list[list[str]]:
+        """For each job, what is swept over besides the keys that its name tells."""
+        shared = set.intersection(*map(set, self.jobs))
+        return [
+            [given for given in job if given not in shared and given.partition("=")[0] not in NAMED]
+            for job in self.jobs
+        ]
+
     def statuses(self) -> list[dict[str, Any]]:
         """One for each job; those that have not begun are "waiting"."""
         found = []
         for number, overrides in enumerate(self.jobs):
             try:
                 status = json.loads(job_file(self.folder, number).read_text(encoding="utf-8"))
+                status["job"] = " ".join([status["job"], *self.apart[number]])
             except (FileNotFoundError, ValueError):
                 status = {"state": "waiting", "job": " ".join(overrides)}
             found.append({"number": number, **status})

@@ -247,35 +247,37 @@ def tokens_to_see(run: Run) -> float | None:
 def need_of_trainings(trainings: Sequence[Run]) -> Iterator[str]:
     """The tokens, time and disk of all that is still to be trained; each is told as far as it is known."""
     todo = [run for run in trainings if not run.training.complete]
+    done = [artefact.read(run.training.folder) for run in trainings if run.training.complete]
     if not todo:
         return
-    seen = {id(run): tokens_to_see(run) for run in todo}
-    unknown = sum(tokens is None for tokens in seen.values())
+    tokens = [tokens_to_see(run) for run in todo]
+    hours = [hours_of(run, seen, done) for run, seen in zip(todo, tokens, strict=True)]
     yield (
-        f"training: {len(todo)} models to make, {sum(tokens or 0 for tokens in seen.values()):,.0f} tokens to train on "
-        "(every epoch, replay included)"
-        + (f", and those of {unknown} whose texts are not there yet" if unknown else "")
+        f"training: {len(todo)} models to make, {sum(filter(None, tokens)):,.0f} tokens to train on "
+        f"(every epoch, replay included){besides(tokens, 'whose texts are unknown')}"
     )
-    done = [artefact.read(run.training.folder) for run in trainings if run.training.complete]
-    hours = [hours_of(run, seen[id(run)], done) for run in todo]
-    device_hours = sum(found * run.trainer.ranks for run, found in zip(todo, hours, strict=True) if found)
-    if device_hours:
-        several = "" if all(hours) else f", and {sum(not found for found in hours)} of unknown time"
+    if any(hours):
+        devices = sum(found * run.trainer.ranks for run, found in zip(todo, hours, strict=True) if found)
         yield (
-            f"  time: about {sum(filter(None, hours)):,.2f} h one after another, "
-            f"{device_hours:,.2f} device-hours{several}"
+            f"  time: about {sum(filter(None, hours)):,.2f} h one after another, {devices:,.2f} device-hours"
+            f"{besides(hours, 'of unknown length')}"
         )
-    parameters = [found for run in todo if (found := parameters_of(run, done))]
-    if parameters:
-        models = sum(found * BYTES_SAVED[run.trainer.save_dtype] for run, found in zip(todo, parameters, strict=False))
+    sizes = [(found, BYTES_SAVED[run.trainer.save_dtype]) for run in todo if (found := parameters_of(run, done))]
+    if sizes:
+        models, checkpoint = sum(found * each for found, each in sizes), max(sizes)[0] * BYTES_IN_CHECKPOINT
         yield (
-            f"  disk: about {models / 1e9:,.2f} GB of models that stay; each that is being trained holds a checkpoint "
-            f"of {max(parameters) * BYTES_IN_CHECKPOINT / 1e9:,.2f} GB, and two while one is written"
+            f"  disk: about {models / 1e9:,.2f} GB of models that stay, and {checkpoint / 1e9:,.2f} GB for the "
+            "checkpoint of each in training, twice while one is written"
         )
+
+
+def besides(values: Sequence[float | None], what: str) -> str:
+    unknown = sum(value is None for value in values)
+    return f", and {unknown} {what}" if unknown else ""
 
 
 def hours_of(run: Run, tokens: float | None, done: Sequence[dict[str, Any]]) -> float | None:
-    """At the speed of this sweep's own finished trainings; else by arithmetic, for models of a size it is made for."""
+    """At the speed of this sweep's own finished trainings; else by arithmetic, where models are large enough for it."""
     from entigraph.training import estimate
 
     if not tokens:

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -39,6 +40,9 @@ def test_the_plan_of_a_sweep_lists_each_folder_once(smoke: Path, command: Comman
     assert done.returncode == 0 and "28 folders" in done.stdout and "28 done" in done.stdout
     more = command("experiments=smoke", "stage=plan", f"paths.root={smoke}", "sweep.token_budgets=[8000,4000,2000]")
     assert "9 jobs" in more.stdout and "28 done, 9 to do" in more.stdout
+    assert re.search(r"training: 3 models to make, \d[\d,]+ tokens to train on", more.stdout)
+    assert re.search(r"time: about \d+\.\d\d h one after another, .* device-hours\n", more.stdout)
+    assert "GB of models that stay" in more.stdout and "models to make" not in done.stdout
     other = command("experiments=smoke", "stage=plan", f"paths.root={smoke}", "tokens.budget=8000,4000,2000")
     assert "9 jobs" in other.stdout
 
@@ -144,6 +148,7 @@ def test_a_sweep_over_another_key_draws_each_of_its_studies(smoke: Path, command
     budgets = ["sweep.augmenters=[raw]", "sweep.token_budgets=[8000]"]
     done = command(*SMOKE, f"paths.root={root}", *budgets, "data.replay_rate=0.1,0.3")
     assert done.returncode == 0, done.stderr
+    assert "fictional-raw-8000-seed0 data.replay_rate=0.3: done" in done.stdout, "jobs of one name are told apart"
     curves = [json.loads(file.read_text()) for file in (root / "studies").glob("smoke-*/curve.json")]
     assert sorted(len(curve["runs"]) for curve in curves) == [1, 6]
 

@@ -11,6 +11,7 @@ from entigraph.fictional.questions import answered, questions
 from entigraph.fictional.reading import Reading, comprehend
 from entigraph.fictional.world import NamePool, World, worlds
 from entigraph.fictional.writing import paraphrase, relate, restate, source_document
+from entigraph.llm.offline import mistaken
 
 
 def read(world: World, seed: int = 0) -> tuple[str, Reading]:
@@ -104,6 +105,19 @@ def test_a_pair_text_states_the_direct_ties_in_both_directions() -> None:
         for direction in STATEMENT[fact.relation]
     ]
     assert told == [True, True]
+
+
+def test_the_stated_share_of_an_erring_writers_sentences_is_false() -> None:
+    found = []
+    for seed, world in enumerate(worlds(40, NamePool.target, 1)):
+        _, reading = read(world)
+        right = restate(reading, random.Random(seed), range(4))
+        assert mistaken(right, reading, 0.0, random.Random(seed)) == right
+        wrong = mistaken(right, reading, 0.3, random.Random(seed))
+        sentences = [re.split(r"(?<=\.) ", text) for text in (right, wrong)]
+        assert len(sentences[0]) == len(sentences[1]) == 35
+        found += [one != other for one, other in zip(*sentences, strict=True)]
+    assert abs(sum(found) / len(found) - 0.3) < 0.04
 
 
 def test_questions_have_one_right_answer_among_their_own_kind() -> None:
