@@ -93,7 +93,7 @@ class Inventory:
             return False
         if entry.stage == "training":
             return not any(user.startswith("evaluation/") for user in self.users.get(entry.name, ()))
-        return entry.stage == "analysis" or "model" in entry.manifest["decides"].get("llm", {})
+        return entry.stage == "analysis" or "model" in (entry.manifest["decides"].get("llm") or {})
 
 
 def taken(root: Path) -> Inventory:

@@ -6,7 +6,7 @@ from contextlib import closing, nullcontext
 from pathlib import Path
 from typing import Any
 
-from entigraph import artefact, stages
+from entigraph import artefact, stages, work
 from entigraph.artefact import Artefact
 from entigraph.config import Stage
 from entigraph.run import Run
@@ -67,7 +67,7 @@ def cost_of_synthesis(run: Run, documents_shown: int = DOCUMENTS_SHOWN) -> list[
     from entigraph.synthesis.estimate import FEW_ENTITIES, MANY_ENTITIES, estimate
     from entigraph.tokens.tokenizer import Tokenizer
 
-    file = run.root / stages.JOURNAL
+    file = run.root / work.JOURNAL
     budget, documents = run.config.synthesis.token_budget, list(run.corpus.read().documents)
     count_tokens = Tokenizer(run.tokenizer_files.folder).count if run.tokenizer_files.complete else None
     with closing(Journal(file)) if file.exists() else nullcontext() as journal:
@@ -109,7 +109,7 @@ def cost_of_baselines(run: Run) -> list[str]:
         if answers.complete or not hasattr(subject, "price"):
             continue
         for task_name, task in run.tasks.items():
-            source = stages.source_of(run, task)
+            source = work.source_of(run, task)
             if not source.questions.exists():
                 lines.append(f"baselines.{name}: its cost is known once the questions are there (stage=corpus)")
                 continue
@@ -151,7 +151,7 @@ def in_all(run: Run, low: Any, high: Any) -> Iterator[str]:
     unknown = sum(share.entities is None for share in low.shares) if "entities" in run.augmenter.prompts else 0
     yield (
         f"  in all {span(ends[0].requests, ends[1].requests)} requests to send, "
-        f"{span(ends[0].free, ends[1].free)} answers free from {stages.JOURNAL}"
+        f"{span(ends[0].free, ends[1].free)} answers free from {work.JOURNAL}"
     )
     yield (
         f"  {span(ends[0].prompt_tokens, ends[1].prompt_tokens)} prompt tokens, of which up to "

@@ -7,11 +7,11 @@ import os
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, replace
 from difflib import get_close_matches
-from functools import cached_property, reduce
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig
 
 from entigraph import artefact
 from entigraph.artefact import Artefact, artefact_folder, digest, flat, identify
@@ -22,7 +22,6 @@ from entigraph.models import check_model_path
 from entigraph.questions.drafting import prompt as question_prompt
 from entigraph.synthesis.base import prompt
 from entigraph.synthesis.rules import Rules
-from entigraph.tracking import RunInfo
 
 # Settings that cannot change what is written. Everything else counts: a key missing here costs a second folder, which
 # is seen; a key missing from a list of what counts would cost stale data, which is not.
@@ -159,7 +158,7 @@ class Run:
             problems.append(f"data.context_length: {length:,} found; the model has {positions:,} positions")
         refuse(problems + self.packing_problems() + self.budget_problems() + self.replay_problems())
         refuse(self.known_shortage())
-        self.varied_settings()
+        self.varied()
 
     def packing_problems(self) -> list[str]:
         tokens, length = self.config.tokens, self.data.context_length
@@ -435,77 +434,13 @@ class Run:
     def asking(self) -> dict[str, Any]:
         return {"tasks": {name: {**self.options("task", task), **task.decides} for name, task in self.tasks.items()}}
 
-    # --- what others need to know of it ---
-
-    def headline(self, counts: Mapping[str, Any]) -> dict[str, Any]:
-        """The keys a scatter of accuracy against synthetic_tokens by augmenter is made of."""
-        tokens = artefact.read(self.tokens.folder)["counts"]["synthetic_tokens"]
-        first: Mapping[str, Any] = next((score for score in counts.values() if "accuracy" in score), {})
-        names = ("accuracy", "nats_per_token", "bits_per_byte")
-        others = {f"{task}/{name}": score[name] for task, score in counts.items() for name in names if name in score}
-        return {
-            "augmenter": self.augmenter.name,
-            "synthetic_tokens": tokens,
-            "seed": self.seed,
-            "accuracy": first.get("accuracy"),
-            "label": self.label,
-            **others,
-        }
-
-    def result(self) -> dict[str, Any]:
-        """The headline of a run whose evaluation is complete; empty otherwise."""
-        if not self.tasks or not self.evaluation.complete:
-            return {}
-        return self.headline(artefact.read(self.evaluation.folder)["counts"])
-
     @property
     def readable_name(self) -> str:
         return f"{self.readable}-seed{self.seed}"
 
-    @property
-    def info(self) -> RunInfo:
-        """One tracked run holds a job's training and its scores."""
-        own_id = digest([self.training.key, self.evaluation.key if self.tasks else None])
-        return self.tracked_as(own_id, self.readable_name, "train", [self.augmenter.name])
-
-    @property
-    def synthesis_info(self) -> RunInfo:
-        folder = self.synthesis.folder.name
-        return self.tracked_as(f"synthesis-{folder}", folder, "synthesis", [self.augmenter.name])
-
-    @property
-    def analysis_info(self) -> RunInfo:
-        return self.tracked_as(f"{self.study_folder.name}-analysis", f"{self.config.study} analysis", "analysis", [])
-
-    def tracked_as(self, own_id: str, name: str, job_type: str, tags: Sequence[str]) -> RunInfo:
-        resolved = OmegaConf.to_container(self.config, resolve=True)
-        assert isinstance(resolved, dict)
-        return RunInfo(
-            id=own_id,
-            name=name,
-            group=self.study_folder.name,
-            job_type=job_type,
-            tags=[self.corpus.name, self.model.name, *tags],
-            # W&B groups by plain values of the config only: the augmenter's name stands there, its options beside it.
-            config={**resolved, "augmenter": self.augmenter.name, "augmenter_options": resolved["augmenter"]},  # type: ignore[dict-item]
-        )
-
-    @property
-    def study_folder(self) -> Path:
-        """Where the runs meet that differ in augmenter, budget and seed only, and in what `study_varies` names."""
-        return self.root / "studies" / f"{self.config.study}-{digest(self.common_settings)}"
-
-    @property
-    def common_settings(self) -> dict[str, Any]:
-        settings = self.study_settings
-        for key in self.config.study_varies:
-            *parents, name = key.split(".")
-            reduce(lambda held, parent: held.get(parent, {}), parents, settings).pop(name, None)
-        return settings
-
-    def varied_settings(self) -> dict[str, Any]:
+    def varied(self) -> dict[str, Any]:
         """This run's values of what `study_varies` names. Raises ConfigError for a name of nothing."""
-        settings = self.study_settings
+        settings = self.settings
         known = {**settings, **flat(settings)}
         unknown = [key for key in self.config.study_varies if key not in known]
         refuse(
@@ -518,7 +453,7 @@ class Run:
         return {key: known[key] for key in self.config.study_varies}
 
     @property
-    def study_settings(self) -> dict[str, Any]:
+    def settings(self) -> dict[str, Any]:
         return {
             "corpus": {name: value for name, value in self.documents.decides.items() if name != "seed"},
             "tokenizer": self.tokenizer_files.folder.name,
@@ -534,27 +469,6 @@ class Run:
             **({"written_questions": self.questions_folder.decides} if self.questions_folder else {}),
             # One pool of texts: a curve's points are its prefixes.
             "synthesis": self.options("rules", replace(self.stated_rules, seed=0)),
-        }
-
-    def member(self) -> dict[str, Any]:
-        """This run as its study keeps it: what it is and where its parts are, relative to paths.root."""
-        parts = {
-            "corpus": self.documents,
-            "synthesis": self.synthesis,
-            "tokens": self.tokens,
-            "training": self.training,
-            "evaluation": self.evaluation,
-            "baseline": self.baseline,
-        }
-        return {
-            "augmenter": self.augmenter.name,
-            "budget": self.config.tokens.budget,
-            "seed": self.seed,
-            "writer": self.llm.name if self.augmenter.needs_writer else None,
-            "label": self.label,
-            "repeats": self.augmenter.repeats,
-            **({"varies": varies} if (varies := self.varied_settings()) else {}),
-            **{name: str(part.folder.relative_to(self.root)) for name, part in parts.items() if part},
         }
 
 

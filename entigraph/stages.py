@@ -1,36 +1,31 @@
-"""The wiring: which parts of a run become which arguments of which stage. Nothing below sees a config."""
+"""The steps of a run and of what it needs: in which order, and made by whom."""
 
 import shlex
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import ExitStack, contextmanager, nullcontext
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from functools import partial
-from itertools import islice
 from pathlib import Path
 from typing import Any
 
 from hydra import compose
 from omegaconf import DictConfig, OmegaConf
 
-from entigraph import artefact
+from entigraph import artefact, work
 from entigraph.artefact import Artefact
 from entigraph.config import Stage, build, problem_of, refuse
 from entigraph.errors import ConfigError
-from entigraph.evaluation.base import Source, Subject, Task
 from entigraph.processes import world
 from entigraph.progress import Progress, Silent
-from entigraph.records import Document, read_jsonl
 from entigraph.run import VOLATILE, Run
+from entigraph.study import Study
 from entigraph.tracking import NoTracker, Tracker
 
-TEXTS_LOGGED = 100
 ABSENT = {
     Stage.retrieval: "evaluation=[closed_book,open_book], for one, makes one",
     Stage.questions: "questions=generated or questions=file makes one",
     Stage.baselines: "baselines=[pretrained], for one, and an evaluation make one",
 }
-JOURNAL = "journal.sqlite"  # below paths.root: every answer ever paid for
-VECTORS = "vectors.sqlite"  # every embedding and reranking
 
 
 @dataclass(frozen=True)
@@ -47,200 +42,21 @@ class Step:
 
 def steps(run: Run) -> Iterator[Step]:
     """Every artefact of a run, in the order of the data."""
-    yield Step(Stage.corpus, run.documents, partial(read_corpus, run))
+    yield Step(Stage.corpus, run.documents, partial(work.read_corpus, run))
     if run.questions_folder:
-        yield Step(Stage.questions, run.questions_folder, partial(question, run))
+        yield Step(Stage.questions, run.questions_folder, partial(work.question, run))
     for name, rankings in {found.folder: (name, found) for name, found in run.retrieval.items()}.values():
-        yield Step(Stage.retrieval, rankings, partial(retrieve, run, name))
+        yield Step(Stage.retrieval, rankings, partial(work.retrieve, run, name))
     yield Step(Stage.tokens, run.tokenizer_files, lambda out, *_: run.tokenizer.make(out), shared=True)
-    yield Step(Stage.synthesis, run.synthesis, partial(synthesise, run))
-    yield Step(Stage.tokens, run.tokens, partial(tokenise, run), resumable=True)
+    yield Step(Stage.synthesis, run.synthesis, partial(work.synthesise, run))
+    yield Step(Stage.tokens, run.tokens, partial(work.tokenise, run), resumable=True)
     if run.baseline and run.tasks:
-        yield Step(Stage.evaluation, run.baseline, partial(evaluate_baseline, run), resumable=True)
-    yield Step(Stage.training, run.training, partial(train, run), resumable=True, tracked=True)
+        yield Step(Stage.evaluation, run.baseline, partial(work.evaluate_baseline, run), resumable=True)
+    yield Step(Stage.training, run.training, partial(work.train, run), resumable=True, tracked=True)
     if run.tasks:
-        yield Step(Stage.evaluation, run.evaluation, partial(evaluate, run), resumable=True, tracked=True)
+        yield Step(Stage.evaluation, run.evaluation, partial(work.evaluate, run), resumable=True, tracked=True)
     for name, answers in run.baseline_answers.items():
-        yield Step(Stage.baselines, answers, partial(ask_baseline, run, name), resumable=True)
-
-
-def read_corpus(run: Run, out: Path, progress: Progress, tracker: Tracker) -> Mapping[str, Any]:
-    from entigraph.corpus import stage
-
-    counts = stage.run(run.corpus, out)
-    for line in stage.summary(counts):
-        progress.say(line)
-    return counts
-
-
-def question(run: Run, out: Path, progress: Progress, tracker: Tracker) -> Mapping[str, Any]:
-    from entigraph.questions import stage
-
-    if run.questions.needs_writer:
-        with run.llm.connect(run.root / JOURNAL, progress.say) as llm:
-            counts = stage.generate(run.documents.folder, out, settings=run.questions, llm=llm, progress=progress)
-    else:
-        counts = stage.take(run.documents.folder, out, *run.questions.sources())
-    for line in stage.summary(counts, out):
-        progress.say(line)
-    return counts
-
-
-def retrieve(run: Run, name: str, out: Path, progress: Progress, tracker: Tracker) -> Mapping[str, Any]:
-    from entigraph.evaluation.stage import found
-    from entigraph.retrieval import stage
-
-    source = source_of(run, run.tasks[name])
-    questions = found(run.tasks[name], name, source)
-    counts = stage.run(
-        source.documents, questions, out, settings=run.retriever, vectors=run.root / VECTORS, progress=progress
-    )
-    for line in stage.summary(counts):
-        progress.say(line)
-    return counts
-
-
-def synthesise(run: Run, out: Path, progress: Progress, tracker: Tracker) -> Mapping[str, Any]:
-    from entigraph.synthesis import card, ledger, report, stage
-    from entigraph.tokens.tokenizer import Tokenizer
-
-    rules, writes = run.rules, run.augmenter.needs_writer
-    with (
-        run.llm.connect(run.root / JOURNAL, progress.say) if writes else nullcontext() as llm,
-        run.logger.run(run.synthesis_info, run.root) if run.pays else nullcontext(NoTracker()) as tracked_alone,
-    ):
-        counts = stage.run(
-            run.documents.folder,
-            out,
-            augmenter=run.augmenter,
-            llm=llm,
-            count_tokens=Tokenizer(run.tokenizer_files.folder, run.config.tokens.encoder).count,
-            rules=rules,
-            progress=progress,
-            record=lambda values: tracked_alone.log(values, "synthesis/"),
-        )
-        tracked_alone.summarise({f"synthesis/{name}": value for name, value in counts.items()})
-    described = card.card(
-        counts,
-        read_jsonl(run.documents.folder / "documents.jsonl", Document),
-        name=run.synthesis.name,
-        augmenter=run.augmenter.name,
-        options=run.options("augmenter", run.augmenter),
-        writer=getattr(run.llm, "model", run.llm.name) if writes else None,
-        rules=rules,
-        label=run.label,
-    )
-    (out / card.FILE).write_text(described, encoding="utf-8")
-    if writes:
-        report.write(out, run.documents.folder, counts, name=run.synthesis.name, rules=rules, label=run.label)
-    documents = artefact.read(run.documents.folder)["counts"]["documents"]
-    for line in ledger.summary(counts, documents, rules.token_budget):
-        progress.say(line)
-    return counts
-
-
-def tokenise(run: Run, out: Path, progress: Progress, tracker: Tracker) -> Mapping[str, Any]:
-    from entigraph.tokens import stage
-
-    return stage.run(
-        run.synthesis.folder,
-        run.tokenizer_files.folder,
-        out,
-        budget=run.config.tokens.budget,
-        repeat=run.augmenter.repeats,
-        seed=run.seed,
-        progress=progress,
-        block_length=run.config.tokens.block_length,
-        too_long=run.config.tokens.too_long,
-        encoder=run.config.tokens.encoder,
-    )
-
-
-def train(run: Run, out: Path, progress: Progress, tracker: Tracker) -> Mapping[str, Any]:
-    from entigraph.training import stage
-
-    if tracker.log_texts:
-        from entigraph.texts import read_texts
-
-        shown = islice(read_texts(run.synthesis.folder), TEXTS_LOGGED)
-        rows = [(text.document_id, text.kind, ", ".join(text.about), text.text) for text in shown]
-        tracker.table("texts", ("document", "kind", "about", "text"), rows)
-    return stage.run(
-        run.tokens.folder,
-        run.tokenizer_files.folder,
-        run.replay_folder if run.data.replay_rate else None,
-        out,
-        data=run.data,
-        model=run.model,
-        optim=run.optim,
-        trainer=run.trainer,
-        vocabulary=artefact.read(run.tokenizer_files.folder)["counts"]["vocabulary"],
-        seed=run.seed,
-        progress=progress,
-        record=lambda values: tracker.log(values, "training/"),
-        origin=origin_of(run),
-    )
-
-
-def origin_of(run: Run) -> dict[str, str]:
-    """What the model card says of the tokens."""
-    writer = {"writer": run.llm.name} if run.augmenter.needs_writer else {}
-    note = {"note": run.label} if run.label else {}
-    return {"corpus": run.corpus.name, "augmenter": run.augmenter.name, **writer, **note}
-
-
-def evaluate(run: Run, out: Path, progress: Progress, tracker: Tracker) -> Mapping[str, Any]:
-    counts = ask(run, trained_here(run, str(run.training.folder / "model")), out, progress)
-    tracker.summarise(run.headline(counts))
-    return counts
-
-
-def evaluate_baseline(run: Run, out: Path, progress: Progress, tracker: Tracker) -> Mapping[str, Any]:
-    return ask(run, trained_here(run, run.model.path), out, progress)
-
-
-def ask_baseline(run: Run, name: str, out: Path, progress: Progress, tracker: Tracker) -> Mapping[str, Any]:
-    from entigraph.evaluation.subjects import Endpoint, Pretrained
-
-    found = run.baselines[name]
-    if not isinstance(found, Pretrained):
-        return ask(run, Endpoint(found, run.root / JOURNAL), out, progress)
-    return ask(run, local_model(run, found.path), out, progress)
-
-
-def trained_here(run: Run, model: str, tokenizer: Path | None = None) -> Subject:
-    """A model of this run's tokenizer: with what stood before each text in training."""
-    from entigraph.evaluation.subjects import LocalModel
-
-    tokenizer = tokenizer or run.tokenizer_files.folder
-    bos_id = artefact.read(tokenizer)["counts"]["separators"]["bos_id"]
-    return LocalModel(model, run.trainer.accelerator, run.trainer.threads, tokenizer, bos_id)
-
-
-def local_model(run: Run, model: str) -> Subject:
-    """Any model: one that was trained below the same root with the tokenizer of its training, another with its own."""
-    from entigraph.evaluation.subjects import LocalModel
-
-    own = run.ours(model)
-    made_with = artefact.read(own)["inputs"].get("tokenizer") if own else None
-    if made_with:
-        return trained_here(run, model, run.root / "tokenizer" / made_with["folder"])
-    return LocalModel(model, run.trainer.accelerator, run.trainer.threads)
-
-
-def ask(run: Run, subject: Subject, out: Path, progress: Progress) -> Mapping[str, Any]:
-    from entigraph.evaluation import stage
-
-    sources = {name: source_of(run, task) for name, task in run.tasks.items()}
-    return stage.run(subject, out, tasks=run.tasks, sources=sources, progress=progress)
-
-
-def source_of(run: Run, task: Task) -> Source:
-    return Source(
-        run.questions_of(task) / "questions.jsonl",
-        run.documents_of(task) / "documents.jsonl",
-        run.rankings_of(task).folder if task.asks and task.needs_retrieval else None,
-    )
+        yield Step(Stage.baselines, answers, partial(work.ask_baseline, run, name), resumable=True)
 
 
 def composed(need: str, parent: DictConfig) -> DictConfig:
@@ -423,7 +239,7 @@ def tracked(run: Run) -> Iterator[Callable[[], Tracker]]:
 
         def tracker() -> Tracker:
             if not opened:
-                opened.append(stack.enter_context(run.logger.run(run.info, run.root)))
+                opened.append(stack.enter_context(run.logger.run(Study(run).info, run.root)))
             return opened[0]
 
         yield tracker
@@ -433,16 +249,16 @@ def register_member(run: Run) -> None:
     """Enter a finished run into its study, where the analysis finds it."""
     if not run.asks or not run.evaluation.complete:
         return  # without an accuracy there is no point of a curve
-    file = run.study_folder / "runs" / f"{run.evaluation.folder.name}.json"
+    file = Study(run).folder / "runs" / f"{run.evaluation.folder.name}.json"
     with artefact.explained(run.root):
         file.parent.mkdir(parents=True, exist_ok=True)
-        artefact.write_json(run.study_folder / "settings.json", run.common_settings)
-        artefact.write_json(file, run.member())
+        artefact.write_json(Study(run).folder / "settings.json", Study(run).settings)
+        artefact.write_json(file, Study(run).member())
 
 
 def register_baselines(run: Run) -> None:
     """Enter what other models answered into the study, whose figure shows it as lines."""
-    folder = run.study_folder / "baselines"
+    folder = Study(run).folder / "baselines"
     for name, answers in run.baseline_answers.items():
         if answers.complete:
             with artefact.explained(run.root):

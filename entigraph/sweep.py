@@ -25,7 +25,7 @@ from hydra.experimental.callback import Callback
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 
-from entigraph import artefact, inventory, stages
+from entigraph import artefact, inventory, stages, work
 from entigraph.config import Stage, build, refuse, settle_root
 from entigraph.errors import ConfigError, EntigraphError
 from entigraph.jobs import Sweep, job_file, watch
@@ -33,6 +33,7 @@ from entigraph.plan import print_sweep
 from entigraph.processes import saved_before_requeued, stop_with_parent
 from entigraph.progress import StatusFile, Terminal
 from entigraph.run import VOLATILE, Run
+from entigraph.study import Study
 from entigraph.tracking import NoTracker
 
 if TYPE_CHECKING:
@@ -83,8 +84,8 @@ def run_job(config: DictConfig) -> None:
                 stages.pipeline(run, status)
             else:
                 stages.one_stage(run, config.stage, status)
-        study = str(run.study_folder) if run.asks else None
-        status.write("done", skipped=complete, study=study, **run.result())
+        study = str(Study(run).folder) if run.asks else None
+        status.write("done", skipped=complete, study=study, **Study(run).result())
     except EntigraphError as error:
         status.write("failed", reason=str(error))
     except Exception as error:
@@ -262,25 +263,33 @@ def analyse(run: Run) -> None:
         examine(run, settings)
         return
     if not isinstance(settings, ScalingCurve):
-        found = drawings.artefact_of(settings, run.study_folder, run.root)
-        with run.logger.run(run.analysis_info, run.root) if not found.complete else nullcontext(NoTracker()) as tracker:
-            print("\n".join(drawings.run(settings, found, run.study_folder, tracker)))
+        found = drawings.artefact_of(settings, Study(run).folder, run.root)
+        with (
+            run.logger.run(Study(run).analysis_info, run.root)
+            if not found.complete
+            else nullcontext(NoTracker()) as tracker
+        ):
+            print("\n".join(drawings.run(settings, found, Study(run).folder, tracker)))
         return
     with (
-        run.logger.run(run.analysis_info, run.root)
-        if stage.is_due(run.study_folder, run.root, settings)
+        run.logger.run(Study(run).analysis_info, run.root)
+        if stage.is_due(Study(run).folder, run.root, settings)
         else nullcontext(NoTracker()) as tracker
     ):
-        stage.run(run.study_folder, run.root, settings=settings, tracker=tracker)
-    print(stage.summary(run.study_folder))
+        stage.run(Study(run).folder, run.root, settings=settings, tracker=tracker)
+    print(stage.summary(Study(run).folder))
 
 
 def examine(run: Run, settings: "Examination") -> None:
     """What an analysis of synthetic corpora says of the study's, and of this configuration's own."""
     from entigraph.analysis import examinations
 
-    corpora = examinations.corpora_of(run.study_folder, run.root, run.synthesis.folder)
+    corpora = examinations.corpora_of(Study(run).folder, run.root, run.synthesis.folder)
     found = examinations.artefact_of(settings, corpora, run.root, VOLATILE["llm"])
-    with run.logger.run(run.analysis_info, run.root) if not found.complete else nullcontext(NoTracker()) as tracker:
-        journal = run.root / stages.JOURNAL
+    with (
+        run.logger.run(Study(run).analysis_info, run.root)
+        if not found.complete
+        else nullcontext(NoTracker()) as tracker
+    ):
+        journal = run.root / work.JOURNAL
         print("\n".join(examinations.run(settings, found, corpora, journal, tracker, Terminal().say)))

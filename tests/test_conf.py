@@ -10,6 +10,7 @@ from entigraph import cli, stages
 from entigraph.config import validate
 from entigraph.errors import ConfigError
 from entigraph.run import Run
+from entigraph.study import Study
 
 GROUPS = sorted(
     f"{file.parent.name}={file.stem}" for file in (cli.home() / "conf").glob("*/*.yaml") if file.parent.name != "hydra"
@@ -64,11 +65,11 @@ def test_the_papers_runs_meet_on_one_curve(composed: Callable[..., DictConfig], 
     names = ("quality_entigraph", "quality_rephrase", "quality_raw", "scaling/quality", "scaling/quality_rephrase")
     names += ("ablations/weak_writer", "ablations/qa")
     runs = {name: Run(composed(f"experiments={name}", f"corpus.path={quality_file}")) for name in names}
-    assert len({run.study_folder for run in runs.values()}) == 1
-    assert runs["quality_raw"].member()["varies"]["trainer.max_epochs"] == 4
-    assert runs["ablations/weak_writer"].member()["varies"]["llm"]["model"] == "meta-llama/Llama-3.1-8B-Instruct"
+    assert len({Study(run).folder for run in runs.values()}) == 1
+    assert Study(runs["quality_raw"]).member()["varies"]["trainer.max_epochs"] == 4
+    assert Study(runs["ablations/weak_writer"]).member()["varies"]["llm"]["model"] == "meta-llama/Llama-3.1-8B-Instruct"
     other = Run(composed("experiments=quality_entigraph", f"corpus.path={quality_file}", "optim.lr=1e-5"))
-    assert other.study_folder not in {run.study_folder for run in runs.values()}
+    assert Study(other).folder not in {Study(run).folder for run in runs.values()}
     (last,) = {runs[name].training.folder for name in ("quality_entigraph",)}
     headline = Run(composed("experiments=scaling/quality", f"corpus.path={quality_file}", "tokens.budget=455000000"))
     assert headline.training.folder == last, "the curve's last point is the headline run"

@@ -18,6 +18,7 @@ from entigraph.questions.drafting import passages
 from entigraph.questions.settings import Generated
 from entigraph.records import Document, Question, read_jsonl, write_jsonl
 from entigraph.run import Run
+from entigraph.study import Study
 from tests.conftest import ARTICLE
 from tests.evaluation.scripted import scripted
 
@@ -199,7 +200,7 @@ def test_no_request_of_a_synthesis_depends_on_the_questions(configured: Callable
     assert asked.synthesis.key == plain.synthesis.key and asked.training.key == plain.training.key
     assert asked.evaluation.key != plain.evaluation.key
     assert asked.questions_folder and asked.questions_folder.folder not in asked.synthesis.inputs.values()
-    assert asked.study_folder != plain.study_folder
+    assert Study(asked).folder != Study(plain).folder
 
 
 def test_the_offline_writer_remembers_no_document() -> None:

@@ -1,0 +1,198 @@
+"""What each stage is given: which parts of a run become which arguments. Nothing below sees a config."""
+
+from collections.abc import Mapping
+from contextlib import nullcontext
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+from entigraph import artefact
+from entigraph.evaluation.base import Source, Subject, Task
+from entigraph.progress import Progress
+from entigraph.records import Document, read_jsonl
+from entigraph.run import Run
+from entigraph.study import Study
+from entigraph.tracking import NoTracker, Tracker
+
+TEXTS_LOGGED = 100
+JOURNAL = "journal.sqlite"  # below paths.root: every answer ever paid for
+VECTORS = "vectors.sqlite"  # every embedding and reranking
+
+
+def read_corpus(run: Run, out: Path, progress: Progress, tracker: Tracker) -> Mapping[str, Any]:
+    from entigraph.corpus import stage
+
+    counts = stage.run(run.corpus, out)
+    for line in stage.summary(counts):
+        progress.say(line)
+    return counts
+
+
+def question(run: Run, out: Path, progress: Progress, tracker: Tracker) -> Mapping[str, Any]:
+    from entigraph.questions import stage
+
+    if run.questions.needs_writer:
+        with run.llm.connect(run.root / JOURNAL, progress.say) as llm:
+            counts = stage.generate(run.documents.folder, out, settings=run.questions, llm=llm, progress=progress)
+    else:
+        counts = stage.take(run.documents.folder, out, *run.questions.sources())
+    for line in stage.summary(counts, out):
+        progress.say(line)
+    return counts
+
+
+def retrieve(run: Run, name: str, out: Path, progress: Progress, tracker: Tracker) -> Mapping[str, Any]:
+    from entigraph.evaluation.stage import found
+    from entigraph.retrieval import stage
+
+    source = source_of(run, run.tasks[name])
+    questions = found(run.tasks[name], name, source)
+    counts = stage.run(
+        source.documents, questions, out, settings=run.retriever, vectors=run.root / VECTORS, progress=progress
+    )
+    for line in stage.summary(counts):
+        progress.say(line)
+    return counts
+
+
+def synthesise(run: Run, out: Path, progress: Progress, tracker: Tracker) -> Mapping[str, Any]:
+    from entigraph.synthesis import card, ledger, report, stage
+    from entigraph.tokens.tokenizer import Tokenizer
+
+    rules, writes = run.rules, run.augmenter.needs_writer
+    with (
+        run.llm.connect(run.root / JOURNAL, progress.say) if writes else nullcontext() as llm,
+        run.logger.run(Study(run).synthesis_info, run.root) if run.pays else nullcontext(NoTracker()) as tracked_alone,
+    ):
+        counts = stage.run(
+            run.documents.folder,
+            out,
+            augmenter=run.augmenter,
+            llm=llm,
+            count_tokens=Tokenizer(run.tokenizer_files.folder, run.config.tokens.encoder).count,
+            rules=rules,
+            progress=progress,
+            record=lambda values: tracked_alone.log(values, "synthesis/"),
+        )
+        tracked_alone.summarise({f"synthesis/{name}": value for name, value in counts.items()})
+    described = card.card(
+        counts,
+        read_jsonl(run.documents.folder / "documents.jsonl", Document),
+        name=run.synthesis.name,
+        augmenter=run.augmenter.name,
+        options=run.options("augmenter", run.augmenter),
+        writer=getattr(run.llm, "model", run.llm.name) if writes else None,
+        rules=rules,
+        label=run.label,
+    )
+    (out / card.FILE).write_text(described, encoding="utf-8")
+    if writes:
+        report.write(out, run.documents.folder, counts, name=run.synthesis.name, rules=rules, label=run.label)
+    documents = artefact.read(run.documents.folder)["counts"]["documents"]
+    for line in ledger.summary(counts, documents, rules.token_budget):
+        progress.say(line)
+    return counts
+
+
+def tokenise(run: Run, out: Path, progress: Progress, tracker: Tracker) -> Mapping[str, Any]:
+    from entigraph.tokens import stage
+
+    return stage.run(
+        run.synthesis.folder,
+        run.tokenizer_files.folder,
+        out,
+        budget=run.config.tokens.budget,
+        repeat=run.augmenter.repeats,
+        seed=run.seed,
+        progress=progress,
+        block_length=run.config.tokens.block_length,
+        too_long=run.config.tokens.too_long,
+        encoder=run.config.tokens.encoder,
+    )
+
+
+def train(run: Run, out: Path, progress: Progress, tracker: Tracker) -> Mapping[str, Any]:
+    from entigraph.training import stage
+
+    if tracker.log_texts:
+        from entigraph.texts import read_texts
+
+        shown = islice(read_texts(run.synthesis.folder), TEXTS_LOGGED)
+        rows = [(text.document_id, text.kind, ", ".join(text.about), text.text) for text in shown]
+        tracker.table("texts", ("document", "kind", "about", "text"), rows)
+    return stage.run(
+        run.tokens.folder,
+        run.tokenizer_files.folder,
+        run.replay_folder if run.data.replay_rate else None,
+        out,
+        data=run.data,
+        model=run.model,
+        optim=run.optim,
+        trainer=run.trainer,
+        vocabulary=artefact.read(run.tokenizer_files.folder)["counts"]["vocabulary"],
+        seed=run.seed,
+        progress=progress,
+        record=lambda values: tracker.log(values, "training/"),
+        origin=origin_of(run),
+    )
+
+
+def origin_of(run: Run) -> dict[str, str]:
+    """What the model card says of the tokens."""
+    writer = {"writer": run.llm.name} if run.augmenter.needs_writer else {}
+    note = {"note": run.label} if run.label else {}
+    return {"corpus": run.corpus.name, "augmenter": run.augmenter.name, **writer, **note}
+
+
+def evaluate(run: Run, out: Path, progress: Progress, tracker: Tracker) -> Mapping[str, Any]:
+    counts = ask(run, trained_here(run, str(run.training.folder / "model")), out, progress)
+    tracker.summarise(Study(run).headline(counts))
+    return counts
+
+
+def evaluate_baseline(run: Run, out: Path, progress: Progress, tracker: Tracker) -> Mapping[str, Any]:
+    return ask(run, trained_here(run, run.model.path), out, progress)
+
+
+def ask_baseline(run: Run, name: str, out: Path, progress: Progress, tracker: Tracker) -> Mapping[str, Any]:
+    from entigraph.evaluation.subjects import Endpoint, Pretrained
+
+    found = run.baselines[name]
+    if not isinstance(found, Pretrained):
+        return ask(run, Endpoint(found, run.root / JOURNAL), out, progress)
+    return ask(run, local_model(run, found.path), out, progress)
+
+
+def trained_here(run: Run, model: str, tokenizer: Path | None = None) -> Subject:
+    """A model of this run's tokenizer: with what stood before each text in training."""
+    from entigraph.evaluation.subjects import LocalModel
+
+    tokenizer = tokenizer or run.tokenizer_files.folder
+    bos_id = artefact.read(tokenizer)["counts"]["separators"]["bos_id"]
+    return LocalModel(model, run.trainer.accelerator, run.trainer.threads, tokenizer, bos_id)
+
+
+def local_model(run: Run, model: str) -> Subject:
+    """Any model: one that was trained below the same root with the tokenizer of its training, another with its own."""
+    from entigraph.evaluation.subjects import LocalModel
+
+    own = run.ours(model)
+    made_with = artefact.read(own)["inputs"].get("tokenizer") if own else None
+    if made_with:
+        return trained_here(run, model, run.root / "tokenizer" / made_with["folder"])
+    return LocalModel(model, run.trainer.accelerator, run.trainer.threads)
+
+
+def ask(run: Run, subject: Subject, out: Path, progress: Progress) -> Mapping[str, Any]:
+    from entigraph.evaluation import stage
+
+    sources = {name: source_of(run, task) for name, task in run.tasks.items()}
+    return stage.run(subject, out, tasks=run.tasks, sources=sources, progress=progress)
+
+
+def source_of(run: Run, task: Task) -> Source:
+    return Source(
+        run.questions_of(task) / "questions.jsonl",
+        run.documents_of(task) / "documents.jsonl",
+        run.rankings_of(task).folder if task.asks and task.needs_retrieval else None,
+    )
