@@ -286,10 +286,13 @@ class Run:
         """Passages ranked for a task's questions, by the task's name: the same for every k, order and temperature."""
         return {name: self.rankings_of(task) for name, task in self.tasks.items() if task.asks and task.needs_retrieval}
 
+    def retrieving(self) -> dict[str, Any]:
+        models = [identify(model, self.root) for model in self.retriever.models]
+        return {"retriever": {**self.options("retriever", self.retriever), "models": models}}
+
     def rankings_of(self, task: Any) -> Artefact:
         decides = {
-            "retriever": self.options("retriever", self.retriever),
-            "models": [identify(model, self.root) for model in self.retriever.models],
+            **self.retrieving(),
             "asked": task.asked,
         }
         inputs = {"corpus": self.documents_of(task)}
@@ -465,7 +468,7 @@ class Run:
             **self.starting_model({}),
             **self.asking(),
             "questions": {name: Path(task.corpus).name for name, task in self.tasks.items() if task.corpus},
-            **({"retriever": self.options("retriever", self.retriever)} if self.retrieval else {}),
+            **(self.retrieving() if self.retrieval else {}),
             **({"written_questions": self.questions_folder.decides} if self.questions_folder else {}),
             # One pool of texts: a curve's points are its prefixes.
             "synthesis": self.options("rules", replace(self.stated_rules, seed=0)),
