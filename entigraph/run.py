@@ -13,12 +13,11 @@ from typing import Any
 
 from omegaconf import DictConfig
 
-from entigraph import artefact
 from entigraph.artefact import Artefact, artefact_folder, digest, flat, identify
-from entigraph.config import build, problem_of, refuse, settle_root, validate
+from entigraph.checks import refuse_contradictions
+from entigraph.config import build, refuse, settle_root, validate
 from entigraph.evaluation.subjects import Pretrained
 from entigraph.labels import FICTIONAL, PLUMBING
-from entigraph.models import check_model_path
 from entigraph.questions.drafting import prompt as question_prompt
 from entigraph.synthesis.base import prompt
 from entigraph.synthesis.rules import Rules
@@ -118,7 +117,7 @@ class Run:
             setattr(self, key, build(config[key], key))
         self.tasks = {str(name): build(node, f"evaluation.{name}") for name, node in config.evaluation.items()}
         self.baselines = {str(name): build(node, f"baselines.{name}") for name, node in config.baselines.items()}
-        self.check()
+        refuse_contradictions(self)
 
     corpus: Any
     questions: Any
@@ -131,108 +130,6 @@ class Run:
     trainer: Any
     retriever: Any
     logger: Any
-
-    def check(self) -> None:
-        """What no component can see alone."""
-        problems = [
-            problem for part in (self.corpus, self.questions, self.augmenter) for problem in problem_of(part.sources)
-        ]
-        if not self.ours(getattr(self.tokenizer, "path", "")):
-            problems += problem_of(self.tokenizer.sources)
-        problems += problem_of(lambda: self.stated_rules)
-        if self.seed < 0:
-            problems.append(f"seed: {self.seed} found, 0 or more expected")
-        problems += problem_of(self.trainer.accumulation, self.data.batch_size)
-        if self.model.path and not self.ours(self.model.path):
-            problems += problem_of(check_model_path, self.model.path)
-        own = any(task.corpus is None and task.asks for task in self.tasks.values())
-        if own and not self.corpus.questions_known and not self.questions_folder:
-            problems.append(
-                "evaluation: the corpus has no questions; give some (corpus.questions=file.jsonl), have some written "
-                "(questions=generated), or evaluation=none"
-            )
-        problems += self.baseline_problems()
-        positions = getattr(self.model, "positions", None)
-        if positions and self.data.context_length > positions:
-            length = self.data.context_length
-            problems.append(f"data.context_length: {length:,} found; the model has {positions:,} positions")
-        refuse(problems + self.packing_problems() + self.budget_problems() + self.replay_problems())
-        refuse(self.known_shortage())
-        self.varied()
-
-    def packing_problems(self) -> list[str]:
-        tokens, length = self.config.tokens, self.data.context_length
-        problems = [
-            f"tokens.{key}: {tokens[key]!r} found, {' or '.join(known)} expected"
-            for key, known in (("too_long", ("skip", "cut")), ("encoder", ("auto", "tokenizers")))
-            if tokens[key] not in known
-        ]
-        if tokens.block_length not in (None, length):
-            problems.append(
-                f"tokens.block_length: {tokens.block_length} found; blocks are of data.context_length {length}"
-            )
-        if getattr(self.corpus, "conversations", False) != getattr(self.tokenizer, "conversations", False):
-            problems.append("corpus, tokenizer: a corpus of conversations and tokenizer=chat go together")
-        return problems
-
-    def baseline_problems(self) -> list[str]:
-        problems = []
-        for name, found in self.baselines.items():
-            if isinstance(found, Pretrained):
-                problems += [] if self.ours(found.path) else problem_of(check_model_path, found.path)
-                continue
-            if not hasattr(found, "body"):
-                problems.append(f"baselines.{name}: {type(found).__name__} answers no questions; choose an endpoint")
-            problems += [
-                f"baselines.{name}: an endpoint tells no likelihoods, which evaluation.{task} needs; "
-                "ask by samples: evaluation=closed_book_cot"
-                for task, asked in self.tasks.items()
-                if asked.needs_likelihoods
-            ]
-        return problems
-
-    def budget_problems(self) -> list[str]:
-        budget, written = self.config.tokens.budget, self.config.synthesis.token_budget
-        problems = []
-        if budget is not None and budget < 1:
-            problems.append(f"tokens.budget: {budget} found, at least 1 token or null expected")
-        if not self.augmenter.needs_writer:
-            return problems
-        if written is None and self.augmenter.endless:
-            problems.append(f"synthesis.token_budget: not set; augmenter={self.augmenter.name} ends by a budget only")
-        if written is not None and budget is not None and budget > written:
-            problems.append(
-                f"tokens.budget: {budget:,} found; synthesis.token_budget writes only {written:,}. "
-                "Raise that, or lower this"
-            )
-        return problems
-
-    def replay_problems(self) -> list[str]:
-        """Replay tokens are numbers: they mean something else in another tokenizer."""
-        if not self.data.replay_rate or (self.ours(self.data.replay) and not artefact.is_complete(self.replay_folder)):
-            return []
-        problems = problem_of(artefact.read, self.replay_folder)
-        if not problems and artefact.read(self.replay_folder)["stage"] != "tokens":
-            problems = [f"{self.replay_folder} is no tokens folder"]
-        if problems:
-            return [f"data.replay: {problem}" for problem in problems]
-        made_with = artefact.read(self.replay_folder)["inputs"].get("tokenizer", {}).get("folder")
-        if made_with == self.tokenizer_files.folder.name:
-            return []
-        return [
-            f"data.replay: {self.replay_folder} was written with the tokenizer {made_with}, "
-            f"this run uses {self.tokenizer_files.folder.name}; make the replay tokens with this one"
-        ]
-
-    def known_shortage(self) -> list[str]:
-        """A budget beyond texts that are already written fails before the first stage."""
-        budget, folder = self.config.tokens.budget, self.synthesis.folder
-        if budget is None or not self.augmenter.needs_writer or not artefact.is_complete(folder):
-            return []
-        tokens = artefact.read(folder)["counts"]["tokens"]
-        if tokens >= budget:
-            return []
-        return [f"tokens.budget: {budget:,} tokens asked for; {folder} holds {tokens:,}. Lower tokens.budget"]
 
     def ours(self, path: str) -> Path | None:
         return artefact_folder(path, self.root)
