@@ -41,7 +41,8 @@ def downloaded(name: str, key: str, patterns: list[str]) -> Path:
     try:
         return Path(snapshot_download(name, repo_type="dataset", allow_patterns=patterns))
     except Exception as error:  # the hub client raises many kinds, all of which mean the same to a user
+        told = (str(error).splitlines() or [type(error).__name__])[0]
         raise DataError(
-            f"{key}: {name!r} is no file here, and the hub does not give it: {str(error).splitlines()[0]} "
+            f"{key}: {name!r} is no file here, and the hub does not give it: {told} "
             "Check the name and the network, or give a local file"
         ) from None

@@ -5,6 +5,7 @@ Needed is
 - what a study shows: the artefacts of its runs, and those that its settings name;
 - a trained model that no evaluation here has asked yet, and texts that a model wrote: nothing was made from them
   because they were wanted for themselves;
+- questions, which somebody may have reviewed;
 - a figure (its folder is whole without what it was drawn from);
 - whatever those were made from, as far back as it goes.
 
@@ -93,7 +94,7 @@ class Inventory:
             return False
         if entry.stage == "training":
             return not any(user.startswith("evaluation/") for user in self.users.get(entry.name, ()))
-        return entry.stage == "analysis" or "model" in (entry.manifest["decides"].get("llm") or {})
+        return entry.stage in ("analysis", "questions") or "model" in (entry.manifest["decides"].get("llm") or {})
 
 
 def taken(root: Path) -> Inventory:

@@ -16,6 +16,8 @@ def read_questions(path: Path, documents: Collection[str]) -> list[Question]:
     """Raises DataError that tells the first bad lines, and how many there are."""
     try:
         lines = path.read_bytes().decode("utf-8").split("\n")
+    except OSError as error:
+        raise DataError(f"{path}: {error.strerror}; give a JSONL file of questions") from None
     except UnicodeDecodeError as error:
         raise DataError(f"{path}: not UTF-8 text at byte {error.start}; save it as UTF-8 and run again") from None
     questions: list[Question] = []

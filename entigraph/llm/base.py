@@ -2,7 +2,7 @@
 
 import hashlib
 import json
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Generator, Iterable, Mapping
 from contextlib import AbstractContextManager
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -74,7 +74,7 @@ class LLM(Protocol):
     @property
     def name(self) -> str: ...
 
-    def complete(self, requests: Iterable[Request]) -> Iterator[Completion]:
+    def complete(self, requests: Iterable[Request]) -> Generator[Completion, None, None]:
         """Answers in the order of the requests, drawing them lazily: whoever stops asking stops the spending.
 
         Raises LLMError where going on makes no sense (a wrong key, an endpoint that is down).

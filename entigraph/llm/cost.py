@@ -41,6 +41,8 @@ def price_of(model: str, addresses: list[str], prices: Mapping[str, Mapping[str,
     """Raises ConfigError for a model without a price at an address that is not one's own."""
     known = prices.get(model)
     if known is not None:
+        if any(not isinstance(value, (int, float)) or value < 0 for value in known.values()):
+            raise ConfigError(f"llm.prices.{model}: {dict(known)} found, dollars of 0 or more expected")
         try:
             return Price(known["prompt"], known.get("cached", known["prompt"]), known["completion"])
         except KeyError as error:

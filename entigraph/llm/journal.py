@@ -126,12 +126,14 @@ class Journal:
 
     def put(
         self, key: bytes, completion: Completion, *, scope: bytes = b"", attempts: int = 1, seconds: float = 0.0
-    ) -> None:
-        """Committed when this returns. `scope` is what siblings are counted by: `totals_of`."""
+    ) -> Completion:
+        """Committed when this returns; of two answers to one request the first is kept, and returned. `scope` is what
+        siblings are counted by: `totals`.
+        """
         usage = completion.usage
         with self.explained():
-            self.database.execute(
-                "INSERT OR REPLACE INTO answers VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+            done = self.database.execute(
+                "INSERT OR IGNORE INTO answers VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
                 (
                     key,
                     scope,
@@ -147,6 +149,7 @@ class Journal:
                     time.time(),
                 ),
             )
+        return completion if done.rowcount else self.get(key) or completion
 
     def totals(self, scope: bytes | None = None) -> Totals:
         """Of all answers, or of those that share a scope."""
@@ -223,9 +226,12 @@ class Journal:
         with self.explained():
             return dict(self.database.execute("SELECT key, scope FROM batched WHERE batch = ?", (name,)).fetchall())
 
-    def is_batched(self, key: bytes) -> bool:
+    def is_batched(self, key: bytes, address: str) -> bool:
         with self.explained():
-            return self.database.execute("SELECT 1 FROM batched WHERE key = ?", (key,)).fetchone() is not None
+            row = self.database.execute(
+                "SELECT 1 FROM batched JOIN batches ON name = batch WHERE key = ? AND address = ?", (key, address)
+            ).fetchone()
+        return row is not None
 
     def close(self) -> None:
         self.database.close()

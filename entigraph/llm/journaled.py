@@ -7,7 +7,7 @@ import hashlib
 import json
 import threading
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass
 from typing import Any, Protocol
@@ -58,10 +58,12 @@ class Journaled:
 
     def __init__(self, name: str, journal: Journal, body_of: Callable[[Request], Body], transport: Transport) -> None:
         self.name, self.journal, self.body_of, self.transport = name, journal, body_of, transport
-        self.sent = self.answered = 0  # each counted by one thread only
+        self.sent = self.answered = 0
+        self.lock = threading.Lock()
+        self.asked: dict[bytes, Answer] = {}  # on their way
         self.freed = threading.Event()  # something was answered since we looked
 
-    def complete(self, requests: Iterable[Request]) -> Iterator[Completion]:
+    def complete(self, requests: Iterable[Request]) -> Generator[Completion, None, None]:
         """In the order of the requests, drawn as fast as the transport takes them."""
         stream, window = iter(requests), deque[tuple[bytes, "Completion | Answer"]]()
         try:
@@ -84,24 +86,32 @@ class Journaled:
     def fill(self, window: deque[tuple[bytes, "Completion | Answer"]], stream: Iterator[Request]) -> None:
         """Draw requests while there is room; what the journal holds takes none."""
         capacity = self.transport.capacity
-        while self.sent - self.answered < capacity and len(window) < ANSWERS_AHEAD * capacity:
+        while not window or (self.sent - self.answered < capacity and len(window) < ANSWERS_AHEAD * capacity):
             request = next(stream, None)
             if request is None:
                 return
             letter = addressed(self.body_of(request), request)
+            if letter.key in self.asked:  # the same request, on its way: one answer serves both
+                window.append((letter.key, self.asked[letter.key]))
+                continue
             known = self.journal.get(letter.key)
             if known is None:
-                self.sent += 1
-                answer = self.transport.send(letter)
-                answer.add_done_callback(self.count)
-                window.append((letter.key, answer))
+                self.send(letter, window)
                 continue
             window.append((letter.key, known))
             if len(window) == 1:
                 return  # nothing stands before it: hand it on before the next is drawn
 
-    def count(self, answer: Answer) -> None:
-        self.answered += 1
+    def send(self, letter: Letter, window: deque[tuple[bytes, "Completion | Answer"]]) -> None:
+        self.sent += 1
+        answer = self.asked[letter.key] = self.transport.send(letter)
+        window.append((letter.key, answer))
+        answer.add_done_callback(lambda ended: self.count(letter.key))
+
+    def count(self, key: bytes) -> None:
+        self.asked.pop(key, None)
+        with self.lock:
+            self.answered += 1
         self.freed.set()
 
     def journaled(self, key: bytes) -> Completion:

@@ -65,7 +65,13 @@ class Limiter:
         if self.running >= int(self.window) or self.waiting:
             turn = asyncio.get_running_loop().create_future()
             self.waiting.append(turn)
-            await turn  # whoever wakes us has counted us in
+            try:
+                await turn  # whoever wakes us has counted us in
+            except asyncio.CancelledError:
+                if turn.done() and not turn.cancelled():
+                    self.running -= 1
+                    self.wake()
+                raise
         else:
             self.running += 1
 

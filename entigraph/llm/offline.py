@@ -9,7 +9,7 @@ import json
 import random
 import re
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import lru_cache
@@ -107,7 +107,7 @@ class Offline:
     def connect(self, journal: Path, say: Say = print) -> Iterator[LLM]:
         yield self  # its answers cost nothing: nothing to journal
 
-    def complete(self, requests: Iterable[Request]) -> Iterator[Completion]:
+    def complete(self, requests: Iterable[Request]) -> Generator[Completion, None, None]:
         for request in requests:
             yield Completion(text=write(request, self.errors), model=self.name)
 

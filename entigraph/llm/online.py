@@ -8,12 +8,13 @@ import json
 import random
 import threading
 import time
+from binascii import crc32
 from collections.abc import Coroutine, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
-from entigraph.errors import LLMError
-from entigraph.llm.base import Completion, Say
+from entigraph.errors import ArtefactError, LLMError
+from entigraph.llm.base import Completion, Say, Usage
 from entigraph.llm.chat import PATHS, completion_of
 from entigraph.llm.cost import Budget
 from entigraph.llm.journal import Journal
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
     from entigraph.llm.openai import OpenAICompatible
 
 CHARACTERS_A_TOKEN = 4.0  # for estimates only: admission and the cost stop
+DOCUMENT_BEGINNING = 4_000  # characters by which a document is told from others
 FIRST_PAUSE_S, LONGEST_PAUSE_S = 0.5, 30.0
 ATTEMPTS_BEFORE_ANY_ANSWER = 3  # an endpoint that is down is said within seconds
 GIVEN_UP_IN_A_ROW = 8  # and one that went down, before everything that is left was tried in vain
@@ -78,6 +80,9 @@ class Online:
         self.patience = Patience()
         self.plain_json = False  # the endpoint does not take a schema: JSON mode instead
         self.answered = self.given_up_in_a_row = 0
+        self.longest = 0  # answer so far, in tokens
+        self.ending = False  # nothing is tried again
+        self.broken: ArtefactError | None = None
         self.tasks: set[Task] = set()
         self.sending: set[Task] = set()
         self.loop = asyncio.new_event_loop()
@@ -109,9 +114,11 @@ class Online:
         asyncio.run_coroutine_threadsafe(work, self.loop).result()
 
     async def wind_up(self) -> None:
+        self.ending = True
         for task in self.tasks - self.sending:
             task.cancel()
         await asyncio.gather(*self.tasks, return_exceptions=True)
+        self.ending = False
 
     async def disconnect(self) -> None:
         for address in self.addresses:
@@ -120,25 +127,42 @@ class Online:
     async def ask(self, letter: Letter) -> Completion:
         prompt_tokens = len(letter.body) / CHARACTERS_A_TOKEN
         expected = self.options.expected(letter.request)
+        if letter.request.max_tokens is None and self.options.max_tokens is None:
+            expected = max(expected, self.longest)
         estimate, reserved, dollars = self.price.of(prompt_tokens, 0, expected), 0.0, 0.0
         task = asyncio.current_task()
         assert task is not None
         self.tasks.add(task)
         try:
+            if self.broken:
+                raise self.broken
             self.budget.reserve(estimate)
             reserved = estimate
             completion, attempts, seconds = await self.attempt(letter, prompt_tokens + expected)
+            completion = self.with_usage(completion, prompt_tokens)
             dollars = completion.usage.dollars
+            self.longest = max(self.longest, completion.usage.completion_tokens)
             if completion.finish_reason.startswith(GAVE_UP):
                 self.refuse_if_gone(completion.finish_reason)
             else:
                 self.given_up_in_a_row = 0
                 self.answered += 1
-                self.journal.put(letter.key, completion, scope=letter.scope, attempts=attempts, seconds=seconds)
+                return self.journal.put(letter.key, completion, scope=letter.scope, attempts=attempts, seconds=seconds)
             return completion
+        except ArtefactError as error:  # the journal cannot be written: nothing more is to be paid for
+            self.broken = error
+            raise
         finally:
             self.tasks.discard(task)
-            self.budget.settle(reserved, dollars)
+            if not self.broken:
+                self.budget.settle(reserved, dollars)
+
+    def with_usage(self, completion: Completion, prompt_tokens: float) -> Completion:
+        """An endpoint that does not count is counted for, so that the limit on dollars still holds."""
+        if completion.usage.prompt_tokens or not completion.text or completion.finish_reason.startswith("error: "):
+            return completion
+        prompt, written = round(prompt_tokens), round(len(completion.text) / CHARACTERS_A_TOKEN)
+        return replace(completion, usage=Usage(prompt, 0, written, self.price.of(prompt, 0, written)))
 
     async def attempt(self, letter: Letter, tokens: float) -> tuple[Completion, int, float]:
         """The answer (or the typed reason why there is none), in how many tries, and how long the last one took.
@@ -152,6 +176,8 @@ class Online:
                 outcome = await self.post(address, letter)
             if isinstance(outcome, Completion):
                 return outcome, failures + 1, time.monotonic() - started
+            if self.ending:
+                raise asyncio.CancelledError
             if outcome.wait_s is not None:
                 self.throttled(address, outcome.wait_s)
                 continue
@@ -170,7 +196,8 @@ class Online:
         """The address where the request's siblings go, whose cache knows their document; another where it is busy."""
         now = time.monotonic()
         awake = [address for address in self.addresses if address.resting_until <= now] or self.addresses
-        preferred = awake[int.from_bytes(letter.scope[:4], "big") % len(awake)]
+        beginning = letter.request.system + letter.request.shared[:DOCUMENT_BEGINNING]
+        preferred = awake[crc32(beginning.encode()) % len(awake)]
         idlest = min(awake, key=lambda address: address.in_flight)
         return preferred if preferred.in_flight <= 2 * idlest.in_flight + 8 else idlest
 
@@ -182,15 +209,16 @@ class Online:
         assert task is not None
         self.sending.add(task)
         address.in_flight += 1
+        content = self.content(letter)
         try:
             response = await address.client.post(
                 f"{address.url.rstrip('/')}{PATHS[self.options.api]}",  # absolute: it is not merged
                 cast_to=httpx2.Response,
-                content=self.content(letter),
+                content=content,
             )
             completion = completion_of(json.loads(response.content), self.options.model, self.price)
         except openai.APIStatusError as error:
-            return self.refused(address, letter, error)
+            return self.refused(address, error, with_schema=b'"json_schema"' in content)
         except openai.APIError as error:
             return Retry(f"no connection ({type(error.__cause__ or error).__name__})")
         except (ValueError, KeyError, IndexError, TypeError, AttributeError):
@@ -210,19 +238,20 @@ class Online:
             return letter.body
         return encode({**json.loads(letter.body), "response_format": {"type": "json_object"}})
 
-    def refused(self, address: Address, letter: Letter, error: Any) -> Completion | Retry:
+    def refused(self, address: Address, error: Any, with_schema: bool) -> Completion | Retry:
         """What an HTTP error means: never again, later, or once more."""
         status, told, where = error.status_code, self.options.told(error), self.where(address)
-        if status in (401, 403):
+        if status == 401 or (status == 403 and not self.answered):  # later a 403 is about one prompt
             raise LLMError(f"{where} refuses the key in {self.options.api_key_env} (HTTP {status}): {told}")
+        if status == 402:
+            raise LLMError(f"{where}: the account has no credit left (HTTP 402): {told}")
         if status == 404:
             raise LLMError(f"{where} knows no model {self.options.model!r} (HTTP 404): {told}")
         if status == 429:
             if "insufficient_quota" in str(error.body):
                 raise LLMError(f"{where}: the account's quota is used up (HTTP 429): {told}")
             return Retry("HTTP 429", wait_s=retry_after(error.response.headers))
-        wants_schema = letter.request.json_schema is not None and not self.plain_json
-        if status == 400 and wants_schema and "response_format" in told:
+        if status == 400 and with_schema and "response_format" in told:
             self.plain_json = True
             return Retry("the endpoint takes no schema")
         if status in (408, 409) or status >= 500:

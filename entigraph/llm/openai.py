@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 from entigraph.errors import ConfigError, LLMError
 from entigraph.llm import chat
@@ -54,6 +55,16 @@ class OpenAICompatible:
             raise ConfigError(f"llm.max_cost_usd: {self.max_cost_usd} found, 0 or more, or null, expected")
         if not isinstance(self.base_url, (str, list, type(None))):
             raise ConfigError(f"llm.base_url: {self.base_url!r} found, an address or a list of addresses expected")
+        for address in self.addresses:
+            parts = urlsplit(address)
+            if parts.scheme not in ("http", "https") or not parts.hostname:
+                raise ConfigError(
+                    f"llm.base_url: {address!r} found, an address such as http://localhost:8000/v1 expected"
+                )
+        if not self.model:
+            raise ConfigError("llm.model: nothing given; give the name that the endpoint knows the model by")
+        if not self.api_key_env.isidentifier():  # not shown: it may be the key itself
+            raise ConfigError("llm.api_key_env: the name of an environment variable expected, not the key")
         price_of(self.model, self.addresses, self.prices)
 
     def check_positive(self, *keys: str) -> None:

@@ -7,13 +7,15 @@ on their way, so that a command that was ended, killed or interrupted finds them
 import json
 import threading
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from concurrent.futures import Future
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO, Any, Literal
 from uuid import uuid4
+
+from filelock import FileLock, Timeout
 
 from entigraph.errors import ConfigError, LLMError
 from entigraph.llm.base import LLM, Completion, Say
@@ -75,9 +77,9 @@ class Spool:
     name: str
     path: Path
     file: IO[bytes]
+    lock: FileLock  # held until the endpoint's name of the batch is known: other processes leave it alone
     keys: dict[bytes, bytes] = field(default_factory=dict)
     bytes: int = 0
-    reserved: float = 0.0
 
 
 class Batches:
@@ -94,7 +96,7 @@ class Batches:
         self.budget = Budget(journal, options.max_cost_usd, options.price)
         self.spool: Spool | None = None
         self.full: list[Spool] = []
-        self.reserved: dict[str, float] = {}  # by batch
+        self.reserved: dict[bytes, float] = {}  # dollars, by request
         self.answers: dict[bytes, list[Answer]] = {}
         self.attempts: dict[bytes, int] = {}
         self.reached = False
@@ -107,7 +109,7 @@ class Batches:
 
     def send(self, letter: Letter) -> Answer:
         answer: Answer = Future()
-        on_its_way = letter.key in self.answers or self.journal.is_batched(letter.key)
+        on_its_way = letter.key in self.answers or self.journal.is_batched(letter.key, self.address)
         if not on_its_way:
             expected = self.options.expected(letter.request)
             estimate = self.options.price.of(len(letter.body) / CHARACTERS_A_TOKEN, 0, expected)
@@ -117,13 +119,12 @@ class Batches:
                 answer.set_exception(error)  # what stands before it is still sent
                 return answer
             line = b'{"custom_id": "%b", "method": "POST", "url": "%b", "body": %b}\n'
-            self.add(
-                letter.key, letter.scope, line % (letter.key.hex().encode(), self.path.encode(), letter.body), estimate
-            )
+            self.reserved[letter.key] = estimate
+            self.add(letter.key, letter.scope, line % (letter.key.hex().encode(), self.path.encode(), letter.body))
         self.answers.setdefault(letter.key, []).append(answer)
         return answer
 
-    def add(self, key: bytes, scope: bytes, line: bytes, estimate: float) -> None:
+    def add(self, key: bytes, scope: bytes, line: bytes) -> None:
         limit = self.options.megabytes_per_file * 1e6
         if self.spool and (
             len(self.spool.keys) >= self.options.requests_per_file or self.spool.bytes + len(line) > limit
@@ -133,11 +134,12 @@ class Batches:
             self.folder.mkdir(parents=True, exist_ok=True)
             name = uuid4().hex
             path = self.folder / f"{name}.jsonl"
-            self.spool = Spool(name, path, path.open("wb"))
+            lock = FileLock(path.with_suffix(".lock"))
+            lock.acquire()
+            self.spool = Spool(name, path, path.open("wb"), lock)
         self.spool.file.write(line)
         self.spool.keys[key] = scope
         self.spool.bytes += len(line)
-        self.spool.reserved += estimate
 
     def close_spool(self) -> None:
         if self.spool:
@@ -164,14 +166,31 @@ class Batches:
     def go_on(self) -> bool:
         """Send what may be sent, and look at all that is on its way; True where something ended."""
         on_their_way = self.on_their_way()
+        if not on_their_way:
+            self.queue_is_full = False
         while self.full and not self.queue_is_full and len(on_their_way) < self.options.batches_at_once:
             on_their_way.append(self.submit(self.full.pop(0)))
-        return any([self.look(batch) for batch in on_their_way])
+        ended = any([self.look(batch) for batch in on_their_way])
+        return self.ended_elsewhere() or ended
+
+    def ended_elsewhere(self) -> bool:
+        """Requests whose batch another process has collected; True where there are some."""
+        spooled = {key for spool in (*self.full, *filter(None, [self.spool])) for key in spool.keys}
+        over = [key for key in self.answers if key not in spooled and not self.journal.is_batched(key, self.address)]
+        for key in over:
+            if self.journal.get(key):
+                self.release([key])
+                self.resolve(key, None)
+            else:
+                self.give_up(key, "its batch was ended by another command")
+        return bool(over)
 
     def on_their_way(self) -> list[Batch]:
         """Those of earlier commands too. One without an id is looked for by its name at the endpoint."""
         found = []
         for batch in self.journal.batches(self.address):
+            if batch.id is None and self.is_being_sent(batch.name):
+                continue
             known = batch.id or self.endpoints_id(batch.name)
             if known is None:
                 self.again(batch, self.journal.batched(batch.name), {}, "a batch that was never sent")
@@ -181,6 +200,14 @@ class Batches:
                 self.journal.name_batch(batch.name, known)
             found.append(Batch(batch.name, batch.address, known))
         return found
+
+    def is_being_sent(self, name: str) -> bool:
+        """By another process, which holds its lock."""
+        try:
+            with FileLock(self.folder / f"{name}.lock", timeout=0):
+                return False
+        except Timeout:
+            return True
 
     def endpoints_id(self, name: str) -> str | None:
         with self.explained():
@@ -194,7 +221,6 @@ class Batches:
     def submit(self, spool: Spool) -> Batch:
         batch = Batch(spool.name, self.address)
         self.journal.begin_batch(batch, spool.keys)
-        self.reserved[spool.name] = spool.reserved
         with self.explained():
             with spool.path.open("rb") as file:
                 uploaded = self.client.files.create(file=(spool.path.name, file), purpose="batch")
@@ -205,6 +231,7 @@ class Batches:
                 metadata={LABEL: spool.name},
             )
         self.journal.name_batch(spool.name, created.id)
+        spool.lock.release()
         self.say(f"  batch {created.id}: {len(spool.keys):,} requests sent")
         return Batch(spool.name, self.address, created.id)
 
@@ -233,7 +260,7 @@ class Batches:
         self.queue_is_full = False
         missing = self.journal.batched(batch.name)
         reasons: dict[bytes, str] = {}
-        spent = 0.0
+        freed = spent = 0.0
         for file in (found.output_file_id, found.error_file_id):
             for key, outcome in self.outcomes(file):
                 if key not in missing:
@@ -242,9 +269,10 @@ class Batches:
                     reasons[key] = outcome
                     continue
                 self.journal.put(key, outcome, scope=missing.pop(key), attempts=self.attempts.pop(key, 0) + 1)
+                freed += self.reserved.pop(key, 0.0)
                 spent += outcome.usage.dollars
                 self.resolve(key, None)
-        self.budget.settle(self.reserved.pop(batch.name, 0.0), spent)
+        self.budget.settle(freed, spent)
         if found.status == "cancelled" and missing:
             self.forget(batch.name)
             raise LLMError(
@@ -272,7 +300,7 @@ class Batches:
                 return completion_of(response["body"], self.options.model, self.options.price)
             except (KeyError, IndexError, TypeError, AttributeError):
                 return "an answer that is not the API's JSON"
-        if status is None or status in (408, 409, 429) or status >= 500:
+        if status is None or status in (401, 402, 403, 404, 408, 409, 429) or status >= 500:  # no word about the prompt
             return f"HTTP {status}" if status else str((record.get("error") or {}).get("code") or "no answer")
         told = ((response.get("body") or {}).get("error") or {}).get("message", "")
         return Completion(text=self.options.told(told), model=self.options.model, finish_reason=f"error: HTTP {status}")
@@ -283,11 +311,14 @@ class Batches:
         for key, line in self.lines(batch.name):
             self.attempts[key] = self.attempts.get(key, 0) + (key in waited_for)
             if key in waited_for and self.attempts[key] < self.options.attempts:
-                self.add(key, missing[key], line, 0.0)
+                self.add(key, missing[key], line)
                 waited_for.discard(key)
         for key in waited_for:
-            reason = GAVE_UP + reasons.get(key, status)
-            self.resolve(key, Completion(text="", model=self.options.model, finish_reason=reason))
+            self.give_up(key, reasons.get(key, status))
+
+    def give_up(self, key: bytes, reason: str) -> None:
+        self.budget.settle(self.reserved.pop(key, 0.0), 0.0)
+        self.resolve(key, Completion(text="", model=self.options.model, finish_reason=GAVE_UP + reason))
 
     def lines(self, name: str) -> Iterator[tuple[bytes, bytes]]:
         """The requests of a batch, as they were sent."""
@@ -310,7 +341,7 @@ class Batches:
             self.forget(batch.name)
             self.say(f"  batch {batch.id} waits for the others: {self.options.told(told)}")
             return
-        self.budget.settle(self.reserved.pop(batch.name, 0.0), 0.0)
+        self.release(self.journal.batched(batch.name))
         self.forget(batch.name)
         raise LLMError(
             f"llm.base_url: {self.address} refuses batch {batch.id}: {self.options.told(told)}. "
@@ -319,7 +350,15 @@ class Batches:
 
     def forget(self, name: str) -> None:
         self.journal.end_batch(name)
-        (self.folder / f"{name}.jsonl").unlink(missing_ok=True)
+        self.remove_files(name)
+
+    def remove_files(self, name: str) -> None:
+        for suffix in (".jsonl", ".lock"):
+            (self.folder / f"{name}{suffix}").unlink(missing_ok=True)
+
+    def release(self, keys: Iterable[bytes]) -> None:
+        """What was set aside for requests that are not answered."""
+        self.budget.settle(sum(self.reserved.pop(key, 0.0) for key in keys), 0.0)
 
     def resolve(self, key: bytes, completion: Completion | None) -> None:
         for answer in self.answers.pop(key, ()):
@@ -329,8 +368,9 @@ class Batches:
         """What was sent stays with the endpoint, to be collected by the next command that wants it."""
         self.close_spool()
         for spool in self.full:
-            self.budget.settle(spool.reserved, 0.0)
-            spool.path.unlink(missing_ok=True)
+            self.release(spool.keys)
+            spool.lock.release()
+            self.remove_files(spool.name)
         self.full.clear()
         for answers in self.answers.values():
             for answer in answers:

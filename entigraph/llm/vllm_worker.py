@@ -88,6 +88,8 @@ class Writer:
         from vllm.sampling_params import RequestOutputKind
 
         given = {"temperature": body["temperature"], "max_tokens": body.get("max_completion_tokens"), "seed": seed}
+        if "stop" in body:
+            given["stop"] = body["stop"]
         if "response_format" in body:
             given |= constrained(body["response_format"]["json_schema"]["schema"])
         return SamplingParams(**{**self.defaults, **given, "output_kind": RequestOutputKind.FINAL_ONLY})

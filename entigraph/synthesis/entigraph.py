@@ -3,9 +3,10 @@
 import json
 import random
 import re
+from array import array
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import chain, combinations, islice
+from itertools import chain, islice
 from math import ceil, comb, gcd
 from typing import Any, ClassVar
 
@@ -104,9 +105,9 @@ class EntiGraph:
         return chain(in_rounds(pairs, self.requests_in_a_row), in_rounds(triples, self.requests_in_a_row))
 
     def pairs(self, document: Document, entities: Sequence[str], seed: int) -> Iterator[Sequence[str]]:
-        drawn = list(combinations(entities, 2))
-        random.Random(f"pairs/{seed}/{document.id}").shuffle(drawn)
-        return iter(drawn)
+        order = array("I", range(comb(len(entities), 2)))  # four bytes each: there are millions in a large corpus
+        random.Random(f"pairs/{seed}/{document.id}").shuffle(order)
+        return (pair_at(index, entities) for index in order)
 
     def triples(self, document: Document, entities: Sequence[str], seed: int) -> Iterator[Sequence[str]]:
         order = scattered(comb(len(entities), 3), random.Random(f"triples/{seed}/{document.id}"))
@@ -177,6 +178,14 @@ def scattered(count: int, rng: random.Random) -> Iterator[int]:
     start = rng.randrange(count)
     for step in range(count):
         yield (start + step * stride) % count
+
+
+def pair_at(index: int, entities: Sequence[str]) -> tuple[str, str]:
+    """The index-th pair in lexicographic order."""
+    first, row = 0, len(entities) - 1
+    while index >= row:
+        index, first, row = index - row, first + 1, row - 1
+    return entities[first], entities[first + 1 + index]
 
 
 def triple_at(index: int, entities: Sequence[str]) -> tuple[str, str, str]:

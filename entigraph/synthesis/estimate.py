@@ -12,9 +12,9 @@ from typing import Protocol
 
 from entigraph.llm.base import Completion, Request
 from entigraph.llm.journal import Totals
-from entigraph.records import Document, EntityGraph
+from entigraph.records import Document, EntityGraph, Failure
 from entigraph.synthesis.base import Augmenter
-from entigraph.synthesis.parts import source_of
+from entigraph.synthesis.parts import with_summaries
 
 CHARACTERS_A_TOKEN = 4.0
 # Entities a document, where none are known yet: the paper's Fig. 7(b) spans 0 to 100, most between these.
@@ -89,7 +89,9 @@ def estimate(
     until the journal knows better. The budget is counted by `count_tokens`, the writer counts by its own tokenizer.
     """
     parts = [part for document in documents for part in augmenter.parts(document)]
-    sources = [source(augmenter, part, entities, known) for part in parts]
+    lists = {part.id: list_of(augmenter, part, known) for part in parts}
+    graphs = {name: found for name, found in lists.items() if isinstance(found, EntityGraph)}
+    sources = [source(augmenter, part, lists[part.id], entities, known) for part in with_summaries(parts, graphs)]
     answered = [kind.answered for found in sources for kind in chain(*found.kinds)]
     answers, tokens = sum(one.answers for one in answered), sum(one.completion_tokens for one in answered)
     per_request = expected_tokens * getattr(augmenter, "relations_per_request", 1)
@@ -97,7 +99,7 @@ def estimate(
     ours = tokens_a_request * (exchange(sources, known, count_tokens) if count_tokens else 1.0)
     wanted = ceil(token_budget / ours) if token_budget is not None else None
     draw(sources, wanted)
-    in_a_row = getattr(augmenter, "requests_in_a_row", len(augmenter.prompts))
+    in_a_row = getattr(augmenter, "requests_in_a_row", 1)
     for found in sources:
         for phase, number in enumerate(found.drawn):
             for position, kind in enumerate(found.kinds[phase]):
@@ -115,19 +117,25 @@ def exchange(sources: Sequence[Source], known: Known, count_tokens: Callable[[st
     return sum(count_tokens(one.text) for one in shown) / theirs if theirs else 1.0
 
 
-def source(augmenter: Augmenter, document: Document, entities: int, known: Known) -> Source:
-    share = Share(document.id if augmenter.needs_writer else source_of(document))
+def list_of(augmenter: Augmenter, document: Document, known: Known) -> EntityGraph | Failure | None:
+    """The entities of a document, as they were answered; None where they were not asked for yet."""
     request = augmenter.graph_request(document)
-    if request is not None:
-        answer = known.answer(request)
-        graph = augmenter.graph(document, answer) if answer else None
-        if isinstance(graph, EntityGraph):
-            share.entities = entities = len(graph.entities)
-            share.free += 1
-        else:
-            share.requests += 1
-            share.prompt_tokens += length(request.system + request.user)
-            share.completion_tokens += ENTITY_ANSWER_TOKENS
+    answer = known.answer(request) if request else None
+    return augmenter.graph(document, answer) if answer else None
+
+
+def source(
+    augmenter: Augmenter, document: Document, listed: EntityGraph | Failure | None, entities: int, known: Known
+) -> Source:
+    share = Share(document.id)
+    request = augmenter.graph_request(document)
+    if listed is not None:
+        share.free += 1
+        share.entities = entities = len(listed.entities) if isinstance(listed, EntityGraph) else 0
+    elif request is not None:
+        share.requests += 1
+        share.prompt_tokens += length(request.system + request.user)
+        share.completion_tokens += ENTITY_ANSWER_TOKENS
     phases = augmenter.phases(entities)
     examples = [[augmenter.request(augmenter.example(document, kind)) for kind in phase.kinds] for phase in phases]
     return Source(

@@ -21,7 +21,7 @@ class Ledger:
         self, failures: Lines, token_budget: int | None, max_lost: float, record: Callable[[Mapping[str, Any]], None]
     ) -> None:
         self.failures, self.token_budget, self.max_lost, self.record = failures, token_budget, max_lost, record
-        self.requests = self.text_requests = self.near_duplicates = 0
+        self.requests = self.text_requests = self.graphs = self.near_duplicates = self.removed = 0
         self.reasons: Counter[str] = Counter()
         self.prompt_tokens = self.cached_tokens = self.completion_tokens = 0
         self.dollars = 0.0
@@ -58,10 +58,10 @@ class Ledger:
         self.failures.write(failure)
         self.reasons[failure.reason] += 1
         lost = sum(count for reason, count in self.reasons.items() if not reason.startswith(UNANSWERED))
-        tried = lost + self.texts
+        tried = lost + self.graphs + self.texts
         if tried >= FEWEST_TO_JUDGE and lost > self.max_lost * tried:
             raise DataError(
-                f"{lost} of {tried} texts asked for were lost ({told(self.reasons)}), more than "
+                f"{lost} of {tried} lists and texts asked for were lost ({told(self.reasons)}), more than "
                 f"synthesis.max_lost = {self.max_lost:.0%}. Look at failures.jsonl, mend the writer or the prompts, "
                 "or raise synthesis.max_lost; what was answered is not asked again"
             )
@@ -101,6 +101,7 @@ class Ledger:
             "requests": self.requests,
             "failures": dict(self.reasons),
             "near_duplicates": self.near_duplicates,
+            "removed": self.removed,
             "prompt_tokens": self.prompt_tokens,
             "cached_tokens": self.cached_tokens,
             "completion_tokens": self.completion_tokens,
@@ -120,18 +121,27 @@ def refuse_unanswered(ledger: Ledger) -> None:
 
 
 def summary(counts: Mapping[str, Any], documents: int, token_budget: int | None) -> list[str]:
-    """What a reader should know of the corpus at once; empty where all is well."""
+    """What a reader should know of the corpus at once."""
     lines = []
+    if counts["requests"]:
+        cost = f", ${counts['dollars']:,.2f}" if counts["dollars"] else ""
+        lines.append(
+            f"  {counts['texts']:,} texts of {counts['tokens']:,} tokens, {counts['requests']:,} requests{cost}"
+        )
     if counts["failures"]:
         lines.append(f"  gave no text: {told(counts['failures'])} (failures.jsonl)")
     if counts["entities_left_out"]:
         lines.append(f"  {counts['entities_left_out']} entities beyond augmenter.max_entities are left out")
     if counts["near_duplicates"]:
-        lines.append(f"  {counts['near_duplicates']} texts say nearly the same as another (near_duplicates.jsonl)")
+        removed = ", and are removed" if counts["removed"] else ""
+        lines.append(
+            f"  {counts['near_duplicates']} texts say nearly the same as another{removed} (near_duplicates.jsonl)"
+        )
     if counts["documents_with_texts"] < documents:
         lines.append(f"  {documents - counts['documents_with_texts']} of {documents} documents have no text")
     if token_budget is not None and counts["tokens"] < token_budget:
-        lines.append(f"  the augmenter had no more to ask after {counts['tokens']:,} of {token_budget:,} tokens")
+        why = "are left" if counts["removed"] else "exist: the augmenter had no more to ask"
+        lines.append(f"  {counts['tokens']:,} of {token_budget:,} tokens {why}")
     return lines
 
 

@@ -53,6 +53,11 @@ class Rephrase:
         return [f"rephrase_{style}" for style in self.styles]
 
     @property
+    def requests_in_a_row(self) -> int:
+        """That have a prefix in common."""
+        return len(self.styles) if self.layout is Layout.shared_prefix else 1
+
+    @property
     def endless(self) -> bool:
         return self.rounds is None
 

@@ -1,7 +1,8 @@
 """Stage 2: documents → graphs.jsonl, texts-*.parquet, failures.jsonl."""
 
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
+from contextlib import closing
 from dataclasses import dataclass, replace
 from itertools import islice
 from math import ceil
@@ -14,7 +15,7 @@ from entigraph.llm.base import LLM, Completion, Request
 from entigraph.progress import Progress
 from entigraph.records import Document, EntityGraph, Failure, Lines, SyntheticText, read_jsonl, write_jsonl
 from entigraph.synthesis.base import Augmenter, Task
-from entigraph.synthesis.ledger import Ledger, refuse_unanswered
+from entigraph.synthesis.ledger import Ledger, refuse_unanswered, told
 from entigraph.synthesis.parts import source_of, with_summaries
 from entigraph.synthesis.rules import Rules
 from entigraph.texts import write_texts
@@ -22,6 +23,7 @@ from entigraph.texts import write_texts
 CountTokens = Callable[[str], int]
 Record = Callable[[Mapping[str, Any]], None]
 FIRST_WAVE = 64  # requests, from which the length of an answer is learned
+BARREN_WAVES = 3  # in a row, after which more asking makes no sense
 SPARE = 1.02  # a wave asks for a little more than is expected to be needed
 ANOTHER_SAMPLE = 1_000_000  # added to a request's sample number each time it is asked again
 
@@ -51,16 +53,17 @@ def run(
         writing = Writing(augmenter, llm, count_tokens, rules, ledger)
         graphs = {graph.document_id: graph for graph in writing.graphs(documents, progress)}
         write_jsonl(out / "graphs.jsonl", graphs.values())
+        refuse_unanswered(ledger)  # parts carry each other's summaries: no text before all lists are answered
         if graphs:
             documents = list(with_summaries(documents, graphs))
-        texts = writing.texts(augmenter.tasks(documents, graphs, rules.seed))
-        count = write_texts(out, shown(texts, ledger, rules.token_budget, progress))
+        with closing(writing.texts(augmenter.tasks(documents, graphs, rules.seed))) as texts:
+            count = write_texts(out, shown(texts, ledger, rules.token_budget, progress))
     refuse_unanswered(ledger)
     if count and augmenter.needs_writer and rules.near_duplicates is not NearDuplicates.ignore:
         count = without_near_duplicates(out, ledger, rules)
     if not count:
-        told = ledger.reasons.most_common(3) or "it asked for none"
-        raise DataError(f"{augmenter.name} wrote no text about the documents of {corpus}: {told}")
+        why = told(ledger.reasons) or "it asked for none"
+        raise DataError(f"{augmenter.name} wrote no text about the documents of {corpus}: {why}")
     return {
         "entities": sum(len(graph.entities) for graph in graphs.values()),
         "entities_left_out": sum(graph.left_out for graph in graphs.values()),
@@ -77,6 +80,7 @@ def without_near_duplicates(out: Path, ledger: Ledger, rules: Rules) -> int:
     if unwanted and rules.near_duplicates is NearDuplicates.remove:
         ledger.begin_again()
         duplicates.remove(out, unwanted, ledger.wrote)
+        ledger.removed = len(unwanted)
     return ledger.texts
 
 
@@ -90,7 +94,7 @@ class Writing:
     rules: Rules
     ledger: Ledger
 
-    def graphs(self, documents: Iterable[Document], progress: Progress) -> Iterator[EntityGraph]:
+    def graphs(self, documents: Iterable[Document], progress: Progress) -> Generator[EntityGraph, None, None]:
         """In the order of the documents, but for those whose first answer was no list."""
         if self.llm is None:
             return
@@ -98,34 +102,44 @@ class Writing:
         with progress.bar("entities", len(asked), "documents") as advance:
             for again in range(self.rules.reask_failures + 1):
                 failed = []
-                answers = self.llm.complete(another(request, again) for _, request in asked)
-                for (document, request), completion in zip(asked, answers, strict=True):
-                    self.ledger.answered(completion.usage)
-                    found = refused(document, "entities", (), completion) or self.augmenter.graph(document, completion)
-                    if isinstance(found, EntityGraph):
-                        yield found
-                    elif again < self.rules.reask_failures:
-                        failed.append((document, request))
-                        continue
-                    else:
-                        self.ledger.failed(found)
-                    advance(1, self.ledger.note)
+                with closing(self.llm.complete(another(request, again) for _, request in asked)) as answers:
+                    for (document, request), completion in zip(asked, answers, strict=True):
+                        self.ledger.answered(completion.usage)
+                        lost = refused(document, "entities", (), completion)
+                        found = lost or self.augmenter.graph(document, completion)
+                        if isinstance(found, EntityGraph):
+                            self.ledger.graphs += 1
+                            yield found
+                        elif again < self.rules.reask_failures:
+                            failed.append((document, request))
+                            continue
+                        else:
+                            self.ledger.failed(found)
+                        advance(1, self.ledger.note)
                 asked = failed
 
-    def texts(self, tasks: Iterator[Task]) -> Iterator[SyntheticText]:
+    def texts(self, tasks: Iterator[Task]) -> Generator[SyntheticText, None, None]:
         """In waves, each as long as the token budget is expected to need: nothing is asked that nobody wants."""
-        going = True
+        going, barren = True, 0
         while going:
+            before = self.ledger.texts
             wave: Iterator[Task] = islice(tasks, self.wave())
             drawn = 0
             for again in range(self.rules.reask_failures + 1):
                 failed: list[Task] = []
-                for task, prompt_hash, completion in self.answers(wave, again):
-                    drawn += 1
-                    retry = failed if again < self.rules.reask_failures else None
-                    yield from self.split(task, prompt_hash, completion, retry)
+                with closing(self.answers(wave, again)) as answers:
+                    for task, prompt_hash, completion in answers:
+                        drawn += 1
+                        retry = failed if again < self.rules.reask_failures else None
+                        yield from self.split(task, prompt_hash, completion, retry)
                 wave = iter(failed)
             going = drawn > 0
+            barren = barren + 1 if self.ledger.texts == before else 0
+            if going and barren == BARREN_WAVES:
+                raise DataError(
+                    f"the last {barren} rounds of requests gave no text ({told(self.ledger.reasons)}). Look at "
+                    "failures.jsonl and mend the writer or the prompts; what was answered is not asked again"
+                )
 
     def wave(self) -> int | None:
         """How many requests the rest of the budget will take; None where there is no budget, or no writer."""
@@ -136,7 +150,7 @@ class Writing:
         tokens_a_request = self.ledger.tokens / self.ledger.text_requests
         return max(1, ceil(SPARE * (self.rules.token_budget - self.ledger.tokens) / tokens_a_request))
 
-    def answers(self, tasks: Iterator[Task], again: int) -> Iterator[tuple[Task, str, Completion]]:
+    def answers(self, tasks: Iterator[Task], again: int) -> Generator[tuple[Task, str, Completion], None, None]:
         """Each task with its request's hash and its completion. Requests are made as the writer draws them."""
         if self.llm is None:
             for task in tasks:
@@ -150,9 +164,10 @@ class Writing:
                 ahead.append((task, request.hash))
                 yield request
 
-        for completion in self.llm.complete(requests()):
-            self.ledger.answered(completion.usage, with_texts=True)
-            yield *ahead.popleft(), completion
+        with closing(self.llm.complete(requests())) as answers:
+            for completion in answers:
+                self.ledger.answered(completion.usage, with_texts=True)
+                yield *ahead.popleft(), completion
 
     def split(
         self, task: Task, prompt_hash: str, completion: Completion, again: list[Task] | None

@@ -205,6 +205,34 @@ def test_the_processes_of_one_command_have_one_limit(tmp_path: Path, monkeypatch
     assert spent == pytest.approx(5.0)
 
 
+@pytest.mark.parametrize(
+    ("wrong", "told"),
+    [
+        ({"base_url": "localhost:8000/v1"}, "llm.base_url: 'localhost:8000/v1' found, an address such as http"),
+        ({"model": ""}, "llm.model: nothing given"),
+        ({"api_key_env": "sk-abc123"}, "the name of an environment variable expected"),
+        ({"prices": {"m": {"prompt": 1.0, "completion": -3.0}}}, "dollars of 0 or more expected"),
+    ],
+)
+def test_a_wrong_option_is_told_before_anything_is_sent(wrong: dict[str, Any], told: str) -> None:
+    with pytest.raises(ConfigError, match=told) as raised:
+        OpenAICompatible(**{"model": "m", "base_url": "http://localhost:1/v1", **wrong})
+    assert "sk-abc123" not in str(raised.value)
+
+
+def test_the_same_request_twice_is_asked_once(server: Any, tmp_path: Path) -> None:
+    answers = ask(writer(server), tmp_path / "j", [a_request(number % 3) for number in range(30)])
+    assert server.stats()["requests"] == 3 and len({answer.text for _, answer in answers}) == 3
+
+
+def test_a_server_without_schemas_is_asked_in_json_mode(tmp_path: Path) -> None:
+    schema = {"type": "object", "properties": {"entities": {"type": "array", "items": {"type": "string"}}}}
+    with running(Config(latency_s=0.05, no_schema=True)) as server:
+        requests = [a_request(number, json_schema=schema) for number in range(20)]
+        answers = ask(writer(server), tmp_path / "j", requests)
+    assert {answer.finish_reason for _, answer in answers} == {"stop"}
+
+
 @pytest.mark.parametrize("address", ["https://llm.example.com/v1", None])
 def test_a_model_without_a_price_elsewhere_is_refused_before_anything_is_sent(
     address: str | None, monkeypatch: Any

@@ -69,7 +69,9 @@ def test_the_shared_prefix_layout_begins_every_request_about_a_document_alike(co
     augmenter = EntiGraph(layout=Layout.shared_prefix, triples_per_document=10)
     texts, _ = synthesise(corpus, tmp_path / "out", augmenter, told)
     assert len({request.system for request in told.requests}) == 1
-    assert len({request.shared for request in told.requests}) == 2 and len(texts) == 2 * (190 + 10)
+    beginnings = {request.shared.split("\n\n### Task\n")[0] for request in told.requests}
+    assert len(beginnings) == 2 and len(texts) == 2 * (190 + 10)
+    assert len({request.shared for request in told.requests}) == 6, "and is counted by kind"
     assert {len(text.about) for text in texts} == {2, 3}
 
 
@@ -120,7 +122,7 @@ def test_a_stage_that_loses_too_much_stops_with_the_reasons(corpus: Path, tmp_pa
         return answer if request.json_schema else Completion(text="No.", model="m", finish_reason="refusal")
 
     told = Told(refuse)
-    with pytest.raises(DataError, match=r"100 of 100 texts .* \(100 finish_reason refusal\), .*max_lost = 20%"):
+    with pytest.raises(DataError, match=r"98 of 100 lists and texts .* \(98 finish_reason refusal\), .*max_lost = 20%"):
         synthesise(corpus, tmp_path / "out", EntiGraph(), told)
     assert len(told.requests) < 110, "and asks for no more"
 
@@ -184,3 +186,10 @@ def test_entities_are_told_apart_by_more_than_case_and_stray_marks() -> None:
         "Orsk",
         "U.S. Navy",
     ]
+
+
+def test_a_writer_that_refuses_everything_is_not_asked_for_ever(corpus: Path, tmp_path: Path) -> None:
+    told = Told(lambda request, answer: Completion(text="No.", model="m", finish_reason="refusal"))
+    with pytest.raises(DataError, match="the last 3 rounds of requests gave no text"):
+        synthesise(corpus, tmp_path / "out", Rephrase(), told, token_budget=9_000, max_lost=1.0)
+    assert len(told.requests) < 1_000
