@@ -48,7 +48,8 @@ def test_an_endpoint_is_asked_without_training_anything(command: Command, qualit
         assert command(*quality, "stage=corpus").returncode == 0
         done = command(*quality, "baselines=[openai]", *endpoint, "stage=baselines")
         assert done.returncode == 0, done.stderr
-        assert "accuracy 0.250 over 4 questions, 100.0% of 4 answered" in done.stdout and len(server.asked) == 4
+        assert "accuracy 0.250 over 4 questions, 100.0% of 4 answered" in done.stdout
+        assert len(server.asked) == 2, "three of the four are one question, asked once"
     (folder,) = (tmp_path / "outputs" / "evaluation").iterdir()
     scores = json.loads((folder / "scores.json").read_text())["closed_book_cot"]
     assert {*scores["groups"]} == {"easy", "hard"} and scores["samples"] == 4 * 64
