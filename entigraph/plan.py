@@ -159,10 +159,12 @@ def in_all(run: Run, low: Any, high: Any) -> Iterator[str]:
         f"{span(ends[0].completion_tokens, ends[1].completion_tokens)} tokens written"
     )
     costs = (dollars(run, ends[0], True), dollars(run, ends[1], False))
-    yield (
-        f"  ${costs[0]:,.2f} (each document's prefix cached) to ${costs[1]:,.2f} (nothing cached); "
-        f"stopped at llm.max_cost_usd = {run.llm.max_cost_usd}"
-    )
+    limit = run.llm.max_cost_usd
+    stop = f"stopped at llm.max_cost_usd = {limit}" if limit is not None else "no limit (llm.max_cost_usd=null)"
+    if run.llm.price.free:
+        yield "  $0.00: a server or a model of one's own"
+    else:
+        yield f"  ${costs[0]:,.2f} (each document's prefix cached) to ${costs[1]:,.2f} (nothing cached); {stop}"
     yield f"  time: {time_at_limits(run.llm, ends, low.seconds_a_request)}"
     if unknown:
         from entigraph.synthesis.estimate import FEW_ENTITIES, MANY_ENTITIES
