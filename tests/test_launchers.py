@@ -34,6 +34,7 @@ def test_jobs_of_a_cluster_make_the_same_model(smoke: Path, command: Command, tm
     assert weights(root, name) == weights(smoke, name)
 
 
+@pytest.mark.slow
 def test_a_job_that_must_leave_saves_and_is_queued_again(smoke: Path, tmp_path: Path) -> None:
     root = tmp_path / "outputs"
     shutil.copytree(smoke, root)

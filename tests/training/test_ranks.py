@@ -106,6 +106,7 @@ def test_sharded_training_equals_unsharded(folder: Path, unbroken: str) -> None:
     assert not torch.allclose(first["lm_head.weight"], shared["lm_head.weight"], atol=1e-2), "it did learn"
 
 
+@pytest.mark.slow
 def test_killed_ranks_end_as_if_they_had_not_been(folder: Path, start: Start, unbroken: str) -> None:
     parent = start("killed")
     until_saved(folder, "killed", parent)
@@ -122,6 +123,7 @@ def test_killed_ranks_end_as_if_they_had_not_been(folder: Path, start: Start, un
     assert all(torch.equal(one[name], other[name]) for name in one)
 
 
+@pytest.mark.slow
 def test_a_terminated_run_saves_and_goes_on_with_fewer_ranks(folder: Path, start: Start, unbroken: str) -> None:
     parent = start("moved")
     until_saved(folder, "moved", parent)
@@ -135,6 +137,7 @@ def test_a_terminated_run_saves_and_goes_on_with_fewer_ranks(folder: Path, start
     assert {*alone} == {*together} and max(abs(alone[step] - together[step]) for step in alone) < 1e-4
 
 
+@pytest.mark.slow
 def test_a_killed_rank_ends_the_others_with_one_message(folder: Path, start: Start) -> None:
     import threading
 
