@@ -107,6 +107,7 @@ class Root:
     logger: Any = MISSING
 
 
+PARTS: dict[str, type] = {"paths": Paths, "synthesis": Synthesis, "tokens": Tokens}  # whose keys are fixed
 COMPONENTS = (
     "corpus",
     "questions",
@@ -217,7 +218,7 @@ def settle_root(config: DictConfig) -> None:
 def validate(config: DictConfig) -> None:
     """Raise one ConfigError that lists every problem of every component; build nothing that costs."""
     problems = unknown_keys(config, Root, "")
-    for key, kind in (("paths", Paths), ("synthesis", Synthesis), ("tokens", Tokens)):
+    for key, kind in PARTS.items():
         problems += unknown_keys(config[key], kind, f"{key}.")
     for key, node in components(config, problems):
         problems += try_to_build(node, key)[0]
@@ -226,7 +227,7 @@ def validate(config: DictConfig) -> None:
 
 def known_keys(group: str | None = None) -> list[str]:
     """Those of the root, or of a part of it whose keys are fixed; empty for any other."""
-    kind = {"paths": Paths, "synthesis": Synthesis, "tokens": Tokens}.get(group) if group else Root
+    kind = PARTS.get(group) if group else Root
     return [found.name for found in dataclasses.fields(kind)] if kind else []
 
 

@@ -9,10 +9,10 @@ from typing import Any
 from entigraph import artefact, stages, work
 from entigraph.artefact import Artefact
 from entigraph.config import Stage
+from entigraph.llm.base import CHARACTERS_A_TOKEN
 from entigraph.run import Run
 
 DOCUMENTS_SHOWN = 20
-CHARACTERS_A_TOKEN = 4.0
 SHORT_THOUGHT = 60  # tokens
 BYTES_SAVED = {"float32": 4, "bfloat16": 2}  # a parameter
 BYTES_IN_CHECKPOINT = 12  # a parameter: fp32 weights and Adam's two moments

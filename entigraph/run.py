@@ -15,7 +15,7 @@ from omegaconf import DictConfig
 
 from entigraph.artefact import Artefact, artefact_folder, digest, flat, identify
 from entigraph.checks import refuse_contradictions
-from entigraph.config import build, refuse, settle_root, validate
+from entigraph.config import COMPONENTS, build, refuse, settle_root, validate
 from entigraph.evaluation.subjects import Pretrained
 from entigraph.labels import FICTIONAL, PLUMBING
 from entigraph.questions.drafting import prompt as question_prompt
@@ -101,19 +101,7 @@ class Run:
         self.config = config
         self.root = Path(config.paths.root)
         self.seed: int = config.seed
-        for key in (
-            "corpus",
-            "questions",
-            "augmenter",
-            "llm",
-            "tokenizer",
-            "data",
-            "model",
-            "optim",
-            "trainer",
-            "retriever",
-            "logger",
-        ):
+        for key in COMPONENTS:
             setattr(self, key, build(config[key], key))
         self.tasks = {str(name): build(node, f"evaluation.{name}") for name, node in config.evaluation.items()}
         self.baselines = {str(name): build(node, f"baselines.{name}") for name, node in config.baselines.items()}
@@ -129,6 +117,7 @@ class Run:
     optim: Any
     trainer: Any
     retriever: Any
+    analysis: Any
     logger: Any
 
     def ours(self, path: str) -> Path | None:

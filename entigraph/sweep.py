@@ -26,7 +26,7 @@ from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 
 from entigraph import artefact, inventory, stages, work
-from entigraph.config import Stage, build, refuse, settle_root
+from entigraph.config import Stage, refuse, settle_root
 from entigraph.errors import ConfigError, EntigraphError
 from entigraph.jobs import Sweep, job_file, watch
 from entigraph.plan import print_sweep
@@ -258,7 +258,7 @@ def analyse(run: Run) -> None:
     from entigraph.analysis import drawings, stage
     from entigraph.analysis.settings import ScalingCurve
 
-    settings = build(run.config.analysis, "analysis")
+    settings = run.analysis
     if hasattr(settings, "examine"):
         examine(run, settings)
         return

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 Say = Callable[[str], None]
+CHARACTERS_A_TOKEN = 4.0  # for estimates and limits: a writer's tokenizer is not ours to ask
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -14,7 +14,7 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 from entigraph.errors import ArtefactError, LLMError
-from entigraph.llm.base import Completion, Say, Usage
+from entigraph.llm.base import CHARACTERS_A_TOKEN, Completion, Say, Usage
 from entigraph.llm.chat import PATHS, completion_of
 from entigraph.llm.cost import Budget
 from entigraph.llm.journal import Journal
@@ -24,7 +24,6 @@ from entigraph.llm.limits import Limiter
 if TYPE_CHECKING:
     from entigraph.llm.openai import OpenAICompatible
 
-CHARACTERS_A_TOKEN = 4.0  # for estimates only: admission and the cost stop
 DOCUMENT_BEGINNING = 4_000  # characters by which a document is told from others
 FIRST_PAUSE_S, LONGEST_PAUSE_S = 0.5, 30.0
 ATTEMPTS_BEFORE_ANY_ANSWER = 3  # an endpoint that is down is said within seconds

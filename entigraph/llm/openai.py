@@ -4,7 +4,6 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from functools import partial
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -124,11 +123,10 @@ def sdk_client(options: OpenAICompatible, address: str) -> Any:
     """The SDK's client over aiohttp: its default pool opens more connections than there are requests in flight."""
     from openai import AsyncOpenAI, DefaultAioHttpClient
 
-    connect = partial(DefaultAioHttpClient, timeout=options.timeout_s)
     return AsyncOpenAI(
         api_key=options.key,
         base_url=address,
         timeout=options.timeout_s,
         max_retries=0,  # the limiter must see every refusal
-        http_client=connect(),
+        http_client=DefaultAioHttpClient(timeout=options.timeout_s),
     )

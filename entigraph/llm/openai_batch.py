@@ -18,12 +18,11 @@ from uuid import uuid4
 from filelock import FileLock, Timeout
 
 from entigraph.errors import ConfigError, LLMError
-from entigraph.llm.base import LLM, Completion, Say
+from entigraph.llm.base import CHARACTERS_A_TOKEN, LLM, Completion, Say
 from entigraph.llm.chat import Api, completion_of
 from entigraph.llm.cost import Budget, Price
 from entigraph.llm.journal import Batch, Journal
 from entigraph.llm.journaled import GAVE_UP, Answer, Journaled, Letter
-from entigraph.llm.online import CHARACTERS_A_TOKEN
 from entigraph.llm.openai import OpenAICompatible
 
 LABEL = "entigraph"  # the metadata under which the endpoint keeps our name of a batch

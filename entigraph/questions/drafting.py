@@ -10,11 +10,10 @@ from importlib import resources
 from math import ceil
 from typing import Any
 
-from entigraph.llm.base import Request
+from entigraph.llm.base import CHARACTERS_A_TOKEN, Request
 from entigraph.questions.settings import Generated
 from entigraph.records import Document, Question
 
-CHARACTERS_A_TOKEN = 4
 TOKENS_A_QUESTION = 120  # as it is written and checked, for estimates
 OPTIONS = 4
 KINDS = ("stated", "combined")
@@ -68,7 +67,7 @@ class Draft:
 
 def passages(document: Document, settings: Generated) -> list[Passage]:
     """As few as possible, cut between paragraphs, else between sentences; only an endless sentence is too long."""
-    limit = settings.passage_tokens * CHARACTERS_A_TOKEN
+    limit = int(settings.passage_tokens * CHARACTERS_A_TOKEN)
     texts: list[str] = []
     for piece in pieces(document.text, limit):
         if texts and len(texts[-1]) + len(piece) <= limit:

@@ -10,13 +10,12 @@ from itertools import chain
 from math import ceil
 from typing import Protocol
 
-from entigraph.llm.base import Completion, Request
+from entigraph.llm.base import CHARACTERS_A_TOKEN, Completion, Request
 from entigraph.llm.journal import Totals
 from entigraph.records import Document, EntityGraph, Failure
 from entigraph.synthesis.base import Augmenter
 from entigraph.synthesis.parts import with_summaries
 
-CHARACTERS_A_TOKEN = 4.0
 # Entities a document, where none are known yet: the paper's Fig. 7(b) spans 0 to 100, most between these.
 FEW_ENTITIES, MANY_ENTITIES = 10, 50
 ENTITY_ANSWER_TOKENS = 500

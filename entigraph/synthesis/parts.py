@@ -4,9 +4,9 @@ import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 
+from entigraph.llm.base import CHARACTERS_A_TOKEN
 from entigraph.records import Document, EntityGraph
 
-CHARACTERS_A_TOKEN = 4.0  # the writer's tokenizer is not ours to ask
 OVERLAP = 0.1  # of a part, which begins with the end of the one before it
 SUMMARY_CHARACTERS = 2_000  # of the whole document, carried by each part
 
