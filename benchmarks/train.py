@@ -43,8 +43,12 @@ def main() -> None:
     arguments.add_argument("parts", nargs="*", choices=["speed", "loss", []])
     arguments.add_argument("--json", type=Path)
     arguments.add_argument("--peak", nargs=2, help=argparse.SUPPRESS)
+    arguments.add_argument("--rate", nargs=2, help=argparse.SUPPRESS)
     asked = arguments.parse_args()
     torch.set_num_threads(1)
+    if asked.rate:
+        print(json.dumps(STACKS[asked.rate[0]](Path(asked.rate[1]))))
+        return
     if asked.peak:
         print(json.dumps(peak_of(asked.peak[0], getattr(torch, asked.peak[1]))))
         return
@@ -60,23 +64,23 @@ def main() -> None:
 
 
 def speed() -> dict[str, float]:
-    stacks: dict[str, Callable[[Path], Rate]] = {
-        "ours": ours,
-        "bare PyTorch loop": bare,
-        "HF Trainer, as the authors": lambda folder: hugging_face(folder, micro=1, log_every=1),
-        "HF Trainer, whole batches": lambda folder: hugging_face(folder, micro=BATCH, log_every=10),
-    }
-    rates: dict[str, list[Rate]] = {name: [] for name in stacks}
+    """Each in a process of its own: how malloc is set is for a whole process."""
+    rates: dict[str, list[Rate]] = {name: [] for name in STACKS}
     with tempfile.TemporaryDirectory() as root:
-        folder = Path(root)
-        make_tokens(folder)
+        make_tokens(Path(root))
         for _ in range(ROUNDS):  # interleaved, so that what else runs here meets all alike
-            for name, run in stacks.items():
-                rates[name].append(run(folder))
+            for name in STACKS:
+                rates[name].append(alone("--rate", name, root))
     found = {name: median(own) for name, own in rates.items()}
     for name, rate in found.items():
         print(f"speed  {name:28} {rate:>10,.0f} tokens/s   ours at {found['ours'] / rate:.2f} of it")
     return found
+
+
+def alone(*arguments: str) -> Any:
+    """What this file prints with these arguments."""
+    done = subprocess.run([sys.executable, __file__, *arguments], check=True, capture_output=True, text=True)
+    return json.loads(done.stdout.splitlines()[-1])
 
 
 def make_tokens(folder: Path) -> None:
@@ -191,6 +195,14 @@ def hugging_face(folder: Path, micro: int, log_every: int) -> Rate:
     return between(times)
 
 
+STACKS: dict[str, Callable[[Path], Rate]] = {
+    "ours": ours,
+    "bare PyTorch loop": bare,
+    "HF Trainer, as the authors": lambda folder: hugging_face(folder, micro=1, log_every=1),
+    "HF Trainer, whole batches": lambda folder: hugging_face(folder, micro=BATCH, log_every=10),
+}
+
+
 # --- loss ---
 
 ROWS, HEAD, WIDTH = 2048, 128_256, 1024
@@ -216,9 +228,7 @@ def loss_memory() -> dict[str, Any]:
     found: dict[str, dict[str, dict[str, float]]] = {}
     for name in PATHS:
         for dtype in DTYPES:
-            command = [sys.executable, __file__, "--peak", name, dtype]
-            done = subprocess.run(command, check=True, capture_output=True, text=True)
-            found.setdefault(name, {})[dtype] = json.loads(done.stdout)
+            found.setdefault(name, {})[dtype] = alone("--peak", name, dtype)
     for dtype in DTYPES:
         whole, own = (found[name][dtype]["bytes"] for name in ("whole logits", "ours"))
         seconds = found["ours"][dtype]["seconds"] / found["whole logits"][dtype]["seconds"]

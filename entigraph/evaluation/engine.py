@@ -9,6 +9,7 @@ from tokenizers import Tokenizer
 
 from entigraph.evaluation.base import Pair, Prompt, Sampled, Sampling, Window
 from entigraph.evaluation.decoding import Decoder
+from entigraph.hardware import keep_freed_memory
 from entigraph.models import load_model
 
 Encoded = tuple[list[int], int]  # the ids of prompt and continuation, and how many of them are the prompt's
@@ -23,8 +24,10 @@ class TransformersEngine:
     def __init__(
         self, path: str, tokenizer: Tokenizer, bos_id: int | None, device: str, bf16: bool, threads: int | None
     ) -> None:
-        if device == "cpu" and threads:
-            torch.set_num_threads(threads)
+        if device == "cpu":
+            keep_freed_memory()
+            if threads:
+                torch.set_num_threads(threads)
         model: Any = load_model(path)
         if bf16 and device != "cpu":  # autocast would turn all weights into bf16 again for every token
             model = model.to(torch.bfloat16)

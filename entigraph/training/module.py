@@ -68,6 +68,10 @@ class CausalLM(L.LightningModule):
         self.seen.clear()
         return losses, sources, counted
 
+    def optimizer_step(self, epoch: int, batch: int, optimizer: Any, closure: Any = None) -> None:
+        super().optimizer_step(epoch, batch, optimizer, closure)
+        optimizer.zero_grad()  # now, not before the next backward pass: activations then never meet old gradients
+
     def configure_gradient_clipping(self, optimizer: torch.optim.Optimizer, *args: Any, **kwargs: Any) -> None:
         # Here, and not by Trainer(gradient_clip_val=...): Lightning 2.6.6 refuses that with a fused optimiser in bf16.
         bound = self.optim.clip_norm if self.optim.clip_norm is not None else float("inf")

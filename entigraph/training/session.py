@@ -16,7 +16,7 @@ from lightning.fabric.plugins.environments.slurm import SLURMEnvironment
 from lightning.fabric.plugins.environments.torchelastic import TorchElasticEnvironment
 
 from entigraph.artefact import SCRATCH, write_json
-from entigraph.hardware import pick_accelerator, pick_precision
+from entigraph.hardware import keep_freed_memory, pick_accelerator, pick_precision
 from entigraph.processes import Preempted, world
 from entigraph.progress import Progress, Silent
 from entigraph.shards import TokenStore
@@ -71,8 +71,10 @@ def place_of(job: Job) -> Place:
 def train(job: Job, progress: Progress, record: Callable[[dict[str, float]], None]) -> dict[str, Any]:
     quieten()
     place = place_of(job)
-    if place.accelerator == "cpu" and job.trainer.threads:
-        torch.set_num_threads(job.trainer.threads)
+    if place.accelerator == "cpu":
+        keep_freed_memory()
+        if job.trainer.threads:
+            torch.set_num_threads(job.trainer.threads)
     synthetic, replayed = TokenStore(job.tokens), TokenStore(job.replay) if job.replay else None
     plan = plan_of(job, synthetic, replayed)
     if place.first:

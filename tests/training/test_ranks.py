@@ -106,6 +106,16 @@ def test_sharded_training_equals_unsharded(folder: Path, unbroken: str) -> None:
     assert not torch.allclose(first["lm_head.weight"], shared["lm_head.weight"], atol=1e-2), "it did learn"
 
 
+def test_masked_documents_are_the_same_on_several_ranks(folder: Path, unbroken: str) -> None:
+    """Ranks hold other numbers of learnt tokens; the mean is over those of the whole step."""
+    train(folder, "masked-alone", document_mask=True, max_steps=8)
+    train(folder, "masked", document_mask=True, max_steps=8, devices=2)
+    one, two = losses(folder, "masked-alone"), losses(folder, "masked")
+    assert len(one) == 8 and max(abs(one[step] - two[step]) for step in one) < 1e-4
+    whole = losses(folder, unbroken)
+    assert max(abs(one[step] - whole[step]) for step in one) > 1e-3, "the mask did something"
+
+
 @pytest.mark.slow
 def test_killed_ranks_end_as_if_they_had_not_been(folder: Path, start: Start, unbroken: str) -> None:
     parent = start("killed")

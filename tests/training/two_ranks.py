@@ -7,7 +7,7 @@ from entigraph.training import stage
 from entigraph.training.settings import AdamWCosine, Data, PretrainedModel, TrainerSettings
 
 
-def train(root: Path, name: str, **changes: object) -> dict[str, object]:
+def train(root: Path, name: str, document_mask: bool = False, **changes: object) -> dict[str, object]:
     settings = {
         "max_epochs": 2,
         "log_every_steps": 1,
@@ -24,7 +24,7 @@ def train(root: Path, name: str, **changes: object) -> dict[str, object]:
         root / "tokenizer",
         None,
         out,
-        data=Data(context_length=16, batch_size=4),
+        data=Data(context_length=16, batch_size=4, document_mask=document_mask),
         model=PretrainedModel(path=str(root / "first")),
         optim=settings.pop("optim", AdamWCosine(lr=1e-2)),  # type: ignore[arg-type]
         trainer=TrainerSettings(**settings),  # type: ignore[arg-type]
