@@ -5,7 +5,7 @@ from pathlib import Path
 
 from entigraph.artefact import write_json
 from entigraph.errors import EntigraphError
-from entigraph.processes import INTERRUPTED, stop_with_parent, world
+from entigraph.processes import INTERRUPTED, Preempted, stop_with_parent, world
 from entigraph.progress import Silent
 from entigraph.training.job import read_job
 from entigraph.training.launch import COUNTS, ERROR
@@ -22,11 +22,24 @@ def main(file: Path) -> int:
         told = {"kind": type(error).__name__, "message": str(error)}
         write_json(file.with_name(f"rank-{rank:04}-{ERROR}"), told)
         return 1
+    except Preempted:
+        part()
+        raise
     except KeyboardInterrupt:
         return INTERRUPTED
     if rank == 0:
         write_json(file.with_name(COUNTS), counts)
+    part()
     return 0
+
+
+def part() -> None:
+    """Leave the other ranks in order: threads of theirs and ours that outlive Python's end abort the process."""
+    import torch.distributed as dist
+
+    if dist.is_initialized():
+        dist.barrier()
+        dist.destroy_process_group()
 
 
 if __name__ == "__main__":
