@@ -10,12 +10,9 @@ import time
 from collections.abc import Iterable, Iterator, Mapping
 from concurrent.futures import Future
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, Any, Literal
-from uuid import uuid4
-
-from filelock import FileLock, Timeout
+from typing import Any, Literal
 
 from entigraph.errors import ConfigError, LLMError
 from entigraph.llm.base import CHARACTERS_A_TOKEN, LLM, Completion, Say
@@ -24,6 +21,7 @@ from entigraph.llm.cost import Budget, Price
 from entigraph.llm.journal import Batch, Journal
 from entigraph.llm.journaled import GAVE_UP, Answer, Journaled, Letter
 from entigraph.llm.openai import OpenAICompatible
+from entigraph.llm.outbox import Outbox, Spool
 
 LABEL = "entigraph"  # the metadata under which the endpoint keeps our name of a batch
 RETRIES_OF_THE_SDK = 2
@@ -69,32 +67,19 @@ class Unreached(LLMError):
     """The endpoint does not answer now; perhaps later."""
 
 
-@dataclass
-class Spool:
-    """A file of requests that is not sent yet."""
-
-    name: str
-    path: Path
-    file: IO[bytes]
-    lock: FileLock  # held until the endpoint's name of the batch is known: other processes leave it alone
-    keys: dict[bytes, bytes] = field(default_factory=dict)
-    bytes: int = 0
-
-
 class Batches:
     """A transport without a thread: it sends and looks for answers while somebody waits for one."""
 
     def __init__(self, options: OpenAIBatch, journal: Journal, folder: Path, say: Say) -> None:
         from openai import OpenAI
 
-        self.options, self.journal, self.folder, self.say = options, journal, folder, say
+        self.options, self.journal, self.say = options, journal, say
         (self.address,) = options.addresses
         self.client = OpenAI(
             api_key=options.key, base_url=self.address, timeout=options.timeout_s, max_retries=RETRIES_OF_THE_SDK
         )
         self.budget = Budget(journal, options.max_cost_usd, options.price)
-        self.spool: Spool | None = None
-        self.full: list[Spool] = []
+        self.outbox = Outbox(folder, options.requests_per_file, options.megabytes_per_file * 1e6)
         self.reserved: dict[bytes, float] = {}  # dollars, by request
         self.answers: dict[bytes, list[Answer]] = {}
         self.attempts: dict[bytes, int] = {}
@@ -119,38 +104,17 @@ class Batches:
                 return answer
             line = b'{"custom_id": "%b", "method": "POST", "url": "%b", "body": %b}\n'
             self.reserved[letter.key] = estimate
-            self.add(letter.key, letter.scope, line % (letter.key.hex().encode(), self.path.encode(), letter.body))
+            self.outbox.add(
+                letter.key, letter.scope, line % (letter.key.hex().encode(), self.path.encode(), letter.body)
+            )
         self.answers.setdefault(letter.key, []).append(answer)
         return answer
-
-    def add(self, key: bytes, scope: bytes, line: bytes) -> None:
-        limit = self.options.megabytes_per_file * 1e6
-        if self.spool and (
-            len(self.spool.keys) >= self.options.requests_per_file or self.spool.bytes + len(line) > limit
-        ):
-            self.close_spool()
-        if not self.spool:
-            self.folder.mkdir(parents=True, exist_ok=True)
-            name = uuid4().hex
-            path = self.folder / f"{name}.jsonl"
-            lock = FileLock(path.with_suffix(".lock"))
-            lock.acquire()
-            self.spool = Spool(name, path, path.open("wb"), lock)
-        self.spool.file.write(line)
-        self.spool.keys[key] = scope
-        self.spool.bytes += len(line)
-
-    def close_spool(self) -> None:
-        if self.spool:
-            self.spool.file.close()
-            self.full.append(self.spool)
-            self.spool = None
 
     def wait(self, answer: Answer, freed: threading.Event) -> None:
         """Raises LLMError where the endpoint refuses a batch, or is not reached any more."""
         in_vain = 0
         while not answer.done():
-            self.close_spool()  # with what is asked again
+            self.outbox.close()  # with what is asked again
             try:
                 ended = self.go_on()
                 in_vain, self.reached = 0, True
@@ -167,15 +131,16 @@ class Batches:
         on_their_way = self.on_their_way()
         if not on_their_way:
             self.queue_is_full = False
-        while self.full and not self.queue_is_full and len(on_their_way) < self.options.batches_at_once:
-            on_their_way.append(self.submit(self.full.pop(0)))
+        full = self.outbox.full
+        while full and not self.queue_is_full and len(on_their_way) < self.options.batches_at_once:
+            on_their_way.append(self.submit(full.pop(0)))
         ended = any([self.look(batch) for batch in on_their_way])
         return self.ended_elsewhere() or ended
 
     def ended_elsewhere(self) -> bool:
         """Requests whose batch another process has collected; True where there are some."""
-        spooled = {key for spool in (*self.full, *filter(None, [self.spool])) for key in spool.keys}
-        over = [key for key in self.answers if key not in spooled and not self.journal.is_batched(key, self.address)]
+        unsent = self.outbox.unsent()
+        over = [key for key in self.answers if key not in unsent and not self.journal.is_batched(key, self.address)]
         for key in over:
             if self.journal.get(key):
                 self.release([key])
@@ -188,7 +153,7 @@ class Batches:
         """Those of earlier commands too. One without an id is looked for by its name at the endpoint."""
         found = []
         for batch in self.journal.batches(self.address):
-            if batch.id is None and self.is_being_sent(batch.name):
+            if batch.id is None and self.outbox.is_being_sent(batch.name):
                 continue
             known = batch.id or self.endpoints_id(batch.name)
             if known is None:
@@ -199,14 +164,6 @@ class Batches:
                 self.journal.name_batch(batch.name, known)
             found.append(Batch(batch.name, batch.address, known))
         return found
-
-    def is_being_sent(self, name: str) -> bool:
-        """By another process, which holds its lock."""
-        try:
-            with FileLock(self.folder / f"{name}.lock", timeout=0):
-                return False
-        except Timeout:
-            return True
 
     def endpoints_id(self, name: str) -> str | None:
         with self.explained():
@@ -307,10 +264,10 @@ class Batches:
     def again(self, batch: Batch, missing: Mapping[bytes, bytes], reasons: Mapping[bytes, str], status: str) -> None:
         """Requests without an answer go into the next file, up to `attempts` times, if somebody waits for them."""
         waited_for = {key for key in missing if key in self.answers}
-        for key, line in self.lines(batch.name):
+        for key, line in self.outbox.lines(batch.name):
             self.attempts[key] = self.attempts.get(key, 0) + (key in waited_for)
             if key in waited_for and self.attempts[key] < self.options.attempts:
-                self.add(key, missing[key], line)
+                self.outbox.add(key, missing[key], line)
                 waited_for.discard(key)
         for key in waited_for:
             self.give_up(key, reasons.get(key, status))
@@ -318,14 +275,6 @@ class Batches:
     def give_up(self, key: bytes, reason: str) -> None:
         self.budget.settle(self.reserved.pop(key, 0.0), 0.0)
         self.resolve(key, Completion(text="", model=self.options.model, finish_reason=GAVE_UP + reason))
-
-    def lines(self, name: str) -> Iterator[tuple[bytes, bytes]]:
-        """The requests of a batch, as they were sent."""
-        path = self.folder / f"{name}.jsonl"
-        if path.exists():
-            with path.open("rb") as file:
-                for line in file:
-                    yield bytes.fromhex(json.loads(line)["custom_id"]), line
 
     def refused(self, batch: Batch, found: Any) -> None:
         """Raises LLMError, but for a batch that only came too early: it waits for the others to end."""
@@ -349,11 +298,7 @@ class Batches:
 
     def forget(self, name: str) -> None:
         self.journal.end_batch(name)
-        self.remove_files(name)
-
-    def remove_files(self, name: str) -> None:
-        for suffix in (".jsonl", ".lock"):
-            (self.folder / f"{name}{suffix}").unlink(missing_ok=True)
+        self.outbox.remove(name)
 
     def release(self, keys: Iterable[bytes]) -> None:
         """What was set aside for requests that are not answered."""
@@ -365,12 +310,8 @@ class Batches:
 
     def settle(self) -> None:
         """What was sent stays with the endpoint, to be collected by the next command that wants it."""
-        self.close_spool()
-        for spool in self.full:
+        for spool in self.outbox.drop():
             self.release(spool.keys)
-            spool.lock.release()
-            self.remove_files(spool.name)
-        self.full.clear()
         for answers in self.answers.values():
             for answer in answers:
                 answer.cancel()
