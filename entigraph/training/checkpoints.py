@@ -24,6 +24,7 @@ from torch import Tensor
 from torch.distributed.checkpoint.api import CheckpointException
 from torch.distributed.checkpoint.state_dict_loader import load
 from torch.distributed.checkpoint.state_dict_saver import async_save, save
+from torch.distributed.tensor import DTensor
 
 from entigraph.errors import ArtefactError, EntigraphError
 from entigraph.processes import Preempted
@@ -31,6 +32,20 @@ from entigraph.training.module import CausalLM
 from entigraph.training.optim import prepared
 
 SMALL = "trainer.pt"
+FREE_SHARE = 0.8  # of a machine's free memory that a copy of the state may take
+
+
+def free_memory() -> float:
+    """Bytes that this machine could still give to processes; infinite where the system does not say (not Linux)."""
+    try:
+        lines = Path("/proc/meminfo").read_text(encoding="ascii").splitlines()
+    except OSError:
+        return float("inf")
+    return float(next(line.split()[1] for line in lines if line.startswith("MemAvailable"))) * 1024
+
+
+def local_part(tensor: Tensor) -> Tensor:
+    return tensor.to_local() if isinstance(tensor, DTensor) else tensor
 
 
 @contextmanager
@@ -79,11 +94,20 @@ class ShardedState:
         if not alone:
             dist.barrier(self.group)
         options = {"checkpoint_id": folder, "process_group": self.group, "no_dist": alone}
+        tensors = self.tensors()
         with plain_errors():
-            if self.background:
-                self.saving = cast("Future[Any]", async_save(self.tensors(), **options))
+            if self.background and self.can_copy(tensors):
+                self.saving = cast("Future[Any]", async_save(tensors, **options))
             else:
-                save(self.tensors(), **options)
+                save(tensors, **options)
+
+    def can_copy(self, tensors: Mapping[str, Tensor]) -> bool:
+        """Whether every rank's machine has memory for what a save in the background sets aside: all of the state."""
+        size = sum(local_part(tensor).nbytes for tensor in tensors.values())
+        room = torch.tensor(int(size * getattr(self, "num_processes", 1) < FREE_SHARE * free_memory()))
+        if dist.is_initialized():
+            dist.all_reduce(room, dist.ReduceOp.MIN, group=self.group)
+        return bool(room)
 
     def load_checkpoint(self, checkpoint_path: Any, weights_only: bool | None = None) -> dict[str, Any]:
         """Raises ArtefactError for a damaged one, and for one of another run."""

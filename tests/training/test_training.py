@@ -15,7 +15,7 @@ from entigraph.errors import ArtefactError, ConfigError
 from entigraph.progress import Silent
 from entigraph.shards import TokenStore
 from entigraph.tokens.tokenizer import Bytes
-from entigraph.training import stage
+from entigraph.training import checkpoints, stage
 from entigraph.training.checks import DivergedError
 from entigraph.training.data import PlanLoader
 from entigraph.training.optim import fused_adamw
@@ -194,6 +194,24 @@ def test_a_save_that_was_cut_short_costs_nothing(tokens: Path, tokenizer: Path, 
     (unfinished / "trainer.pt").write_bytes(b"half")
     assert train(tokens, tokenizer, tmp_path / "out")["resumed_from"] == "step-00000010"
     assert not unfinished.exists()
+
+
+def test_without_memory_for_a_copy_a_save_is_not_left_to_the_background(
+    tokens: Path, tokenizer: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    in_background: list[bool] = []
+    saved = checkpoints.ShardedState.save_checkpoint
+
+    def look(strategy: checkpoints.ShardedState, *arguments: object, **named: object) -> None:
+        saved(strategy, *arguments, **named)  # type: ignore[arg-type]
+        in_background.append(strategy.saving is not None)
+
+    monkeypatch.setattr(checkpoints.ShardedState, "save_checkpoint", look)
+    asked = TrainerSettings(max_steps=20, checkpoint_every_steps=10, precision="32-true", async_checkpoints=True)
+    train(tokens, tokenizer, tmp_path / "roomy", trainer=asked)
+    monkeypatch.setattr(checkpoints, "free_memory", lambda: 1e3)
+    train(tokens, tokenizer, tmp_path / "narrow", trainer=asked)
+    assert in_background == [True, False]
 
 
 def test_sixteen_bit_pairs_train_as_fp32_does_and_resume_bitwise(tokens: Path, tokenizer: Path, tmp_path: Path) -> None:
