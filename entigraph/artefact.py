@@ -43,7 +43,7 @@ FORMATS: Mapping[str, int] = {
     "synthesis": 2,
     "tokens": 1,
     "training": 2,
-    "evaluation": 3,
+    "evaluation": 4,
     "analysis": 1,
 }
 PACKAGES = ("entigraph", "torch", "lightning", "transformers", "tokenizers", "hydra-core", "numpy")

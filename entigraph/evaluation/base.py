@@ -1,5 +1,6 @@
 """What an evaluation is made of: an engine that answers for a model, and tasks that ask it."""
 
+import hashlib
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
@@ -42,6 +43,11 @@ class Sampled:
 
     text: str
     finish_reason: str = "stop"
+
+
+def hash_of(prompt: str) -> str:
+    """Under which an Answer keeps what its model was asked."""
+    return hashlib.blake2b(prompt.encode(), digest_size=16).hexdigest()
 
 
 Pair = tuple[str, str]  # a prompt and its continuation

@@ -1,6 +1,5 @@
 """Multiple-choice questions answered by sampled chains of thought, closed book (paper §4.2, App. I.1)."""
 
-import hashlib
 import random
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
@@ -13,7 +12,7 @@ from typing import Any, ClassVar
 from entigraph.artefact import digest
 from entigraph.errors import ConfigError
 from entigraph.evaluation.asking import Asked, Titles
-from entigraph.evaluation.base import Engine, LookUp, Prompt, Retrieved, Sampled, Sampling, closed, told
+from entigraph.evaluation.base import Engine, LookUp, Prompt, Retrieved, Sampled, Sampling, closed, hash_of, told
 from entigraph.evaluation.parsing import ANSWER_LINE, CUT, LETTERS, NO_LINE, authors_choice_of, choice_of
 from entigraph.evaluation.score import scored_samples
 from entigraph.records import Answer, Question
@@ -128,7 +127,7 @@ class ClosedBookCoT(Asked):
             samples=choices,
             unparsed=dict(Counter(reason for reason in said if isinstance(reason, str))),
             texts=[sample.text for sample in samples[: self.texts_kept]],
-            prompt_hash=hashlib.blake2b(prompt.encode(), digest_size=16).hexdigest(),
+            prompt_hash=hash_of(prompt),
             **told(retrieved),
         )
 

@@ -6,7 +6,7 @@ from typing import Any, ClassVar
 
 from entigraph.errors import ConfigError
 from entigraph.evaluation.asking import Asked
-from entigraph.evaluation.base import Engine, LookUp, Prompt, Retrieved, Sampling, closed, told
+from entigraph.evaluation.base import Engine, LookUp, Prompt, Retrieved, Sampling, closed, hash_of, told
 from entigraph.evaluation.score import scored_likelihoods
 from entigraph.records import Answer, Question
 
@@ -64,10 +64,10 @@ class ClosedBook(Asked):
             ]
             scores = engine.loglikelihoods(options, self.batch_tokens)
             position = 0
-            for question, thought, found in zip(asked, thoughts, retrieved, strict=True):
+            for question, prompt, thought, found in zip(asked, prompts, thoughts, retrieved, strict=True):
                 own = scores[position : position + len(question.choices)]
                 position += len(own)
-                yield answered(question, thought, own, found)
+                yield answered(question, thought, own, found, hash_of(prompt))
 
     def prompts(
         self, questions: Sequence[Question], before: Sequence[str], engine: Engine
@@ -96,7 +96,11 @@ class ClosedBook(Asked):
 
 
 def answered(
-    question: Question, thought: str, scores: Sequence[float | None], retrieved: Retrieved | None = None
+    question: Question,
+    thought: str,
+    scores: Sequence[float | None],
+    retrieved: Retrieved | None = None,
+    prompt_hash: str = "",
 ) -> Answer:
     """None among the scores: an option did not fit the model's context; the question then counts as not answered."""
     known = [score for score in scores if score is not None]
@@ -119,6 +123,7 @@ def answered(
         answer=question.answer,
         correct=by_sum == question.answer,
         correct_norm=by_length == question.answer,
+        prompt_hash=prompt_hash,
         **told(retrieved),
     )
 

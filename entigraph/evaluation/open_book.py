@@ -4,6 +4,7 @@ import random
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
+from functools import partial
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -11,7 +12,7 @@ from entigraph.errors import ConfigError, DataError
 from entigraph.evaluation.base import Retrieved
 from entigraph.evaluation.chain_of_thought import ClosedBookCoT
 from entigraph.evaluation.multiple_choice import ClosedBook
-from entigraph.evaluation.score import accuracy
+from entigraph.evaluation.score import accuracy, share
 from entigraph.records import Answer, Passage, Question, Ranking, read_jsonl
 from entigraph.retrieval.gold import article_among, evidence_among
 
@@ -130,12 +131,15 @@ def scored_retrieval(answers: Sequence[Answer]) -> dict[str, Any]:
     found: dict[str, Any] = {"nothing_retrieved": sum(not answer.retrieved for answer in answers)}
     for name in ("article", "evidence"):
         known = [answer for answer in answers if getattr(answer, f"{name}_shown") is not None]
-        shown = [answer for answer in known if getattr(answer, f"{name}_shown")]
-        hidden = [answer for answer in known if not getattr(answer, f"{name}_shown")]
+        shown = [answer for answer in known if was_shown(name, answer)]
+        hidden = [answer for answer in known if not was_shown(name, answer)]
         found[name] = {
-            "recall": len(shown) / len(known) if known else None,
-            "questions": len(known),
+            **(share("recall", known, partial(was_shown, name)) if known else {"recall": None, "questions": 0}),
             "accuracy_shown": accuracy(shown) if shown else None,
             "accuracy_not_shown": accuracy(hidden) if hidden else None,
         }
     return found
+
+
+def was_shown(name: str, answer: Answer) -> bool:
+    return bool(getattr(answer, f"{name}_shown"))

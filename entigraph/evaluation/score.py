@@ -1,7 +1,12 @@
-"""From answers to numbers, each with what it is a share of and how uncertain it is."""
+"""From answers to numbers, each with what it is a share of and how uncertain it is.
+
+A share is a mapping with its interval, and the questions and documents that it is of; or it has its interval beside it
+(`parse_rate_interval_90%`), and is of `questions`, `asked` or `samples` as it is described.
+"""
 
 from collections import Counter
 from collections.abc import Callable, Sequence
+from functools import partial
 from math import comb, sqrt
 from statistics import NormalDist
 from typing import Any
@@ -9,6 +14,7 @@ from typing import Any
 from entigraph.records import Answer
 
 CONFIDENCE = 0.9
+INTERVAL = f"interval_{CONFIDENCE:.0%}"
 FEW_CLUSTERS = 10
 Judge = Callable[[Answer], float]
 
@@ -17,7 +23,7 @@ def scored_likelihoods(answers: Sequence[Answer]) -> dict[str, Any]:
     """Accuracy over all questions; one that did not fit the context counts as wrong, and is counted."""
     return {
         **accuracy(answers),
-        "accuracy_norm": mean([bool(answer.correct_norm) for answer in answers]),
+        **with_interval("accuracy_norm", answers, lambda answer: bool(answer.correct_norm)),
         **circumstances(answers),
         "groups": {group: accuracy(members) for group, members in by_group(answers).items()},
     }
@@ -27,24 +33,25 @@ def scored_samples(answers: Sequence[Answer], parsed_only: bool = False) -> dict
     """Every number that can be told from the samples, each over a stated denominator.
 
     `accuracy` is that of the choice that counts: over all questions, one without a valid sample wrong; with
-    `parsed_only` over those that have one, as the published code reports. Both stand below it in any case.
+    `parsed_only` over those that have one, as the published code reports. Both stand below it in any case. Of all
+    questions `asked` the `parse_rate` have a valid sample; of the `samples` the `sample_parse_rate` are valid, and
+    `unparsed` tells why the others are not.
     """
     asked = [answer for answer in answers if answer.choice is not None] if parsed_only else list(answers)
-    samples = sum(len(answer.samples) for answer in answers)
-    valid = sum(choice is not None for answer in answers for choice in answer.samples)
+    sampled = [answer for answer in answers if answer.samples]
     return {
         **accuracy(asked),
         "denominator": "parsed questions" if parsed_only else "all questions",
         "over_all": accuracy(answers),
         "over_parsed": accuracy([answer for answer in answers if answer.choice is not None]),
         "asked": len(answers),
-        "parse_rate": mean([answer.choice is not None for answer in answers]),
-        "samples": samples,
-        "sample_parse_rate": valid / samples if samples else 0.0,
+        **with_interval("parse_rate", answers, lambda answer: answer.choice is not None),
+        "samples": sum(len(answer.samples) for answer in answers),
+        **with_interval("sample_parse_rate", sampled, valid_share),
         "unparsed": dict(sum((Counter(answer.unparsed) for answer in answers), Counter())),
         "expected_accuracy": accuracy(answers, expected),
         "majority_vote": accuracy(answers, majority),
-        "pass_at": {str(n): mean([pass_at(answer, n) for answer in answers]) for n in powers(answers)},
+        "pass_at": {str(n): accuracy(answers, partial(pass_at, n=n)) for n in powers(answers)},
         **circumstances(answers),
         "groups": {group: accuracy(members) for group, members in by_group(asked).items()},
     }
@@ -65,17 +72,32 @@ def by_group(answers: Sequence[Answer]) -> dict[str, list[Answer]]:
 
 
 def accuracy(answers: Sequence[Answer], judge: Judge = lambda answer: answer.correct) -> dict[str, Any]:
+    return share("accuracy", answers, judge)
+
+
+def share(name: str, answers: Sequence[Answer], judge: Judge) -> dict[str, Any]:
     """With a standard error clustered by document: questions about one text are not independent."""
     values = [float(judge(answer)) for answer in answers]
-    share, error = mean(values), clustered_error(values, [answer.document_id for answer in answers])
+    found, error = mean(values), clustered_error(values, [answer.document_id for answer in answers])
     reach = NormalDist().inv_cdf((1 + CONFIDENCE) / 2) * error
     return {
-        "accuracy": share,
+        name: found,
         "stderr": error,
-        f"interval_{CONFIDENCE:.0%}": [max(0.0, share - reach), min(1.0, share + reach)],
+        INTERVAL: [max(0.0, found - reach), min(1.0, found + reach)],
         "questions": len(answers),
         "documents": len({answer.document_id for answer in answers}),
     }
+
+
+def with_interval(name: str, answers: Sequence[Answer], judge: Judge) -> dict[str, Any]:
+    """For a number that stands among others of the same questions."""
+    found = share(name, answers, judge)
+    return {name: found[name], f"{name}_{INTERVAL}": found[INTERVAL]}
+
+
+def valid_share(answer: Answer) -> float:
+    """Of a question's samples; each has as many as every other."""
+    return mean([choice is not None for choice in answer.samples])
 
 
 def expected(answer: Answer) -> float:
