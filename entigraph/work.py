@@ -8,8 +8,9 @@ from typing import Any
 
 from entigraph import artefact
 from entigraph.evaluation.base import Source, Subject, Task
+from entigraph.evaluation.mentions import TextsRead
 from entigraph.progress import Progress
-from entigraph.records import Document, read_jsonl
+from entigraph.records import Document, EntityGraph, read_jsonl
 from entigraph.run import Run
 from entigraph.study import Study
 from entigraph.tracking import NoTracker, Tracker
@@ -101,14 +102,22 @@ def tokenise(run: Run, out: Path, progress: Progress, tracker: Tracker) -> Mappi
         run.synthesis.folder,
         run.tokenizer_files.folder,
         out,
-        budget=run.config.tokens.budget,
-        repeat=run.augmenter.repeats,
-        seed=run.seed,
+        **drawing(run),
         progress=progress,
-        block_length=run.config.tokens.block_length,
-        too_long=run.config.tokens.too_long,
         encoder=run.config.tokens.encoder,
     )
+
+
+def drawing(run: Run) -> dict[str, Any]:
+    """What decides which texts stand among a run's tokens."""
+    tokens = run.config.tokens
+    return {
+        "budget": tokens.budget,
+        "repeat": run.augmenter.repeats,
+        "seed": run.seed,
+        "block_length": tokens.block_length,
+        "too_long": tokens.too_long,
+    }
 
 
 def train(run: Run, out: Path, progress: Progress, tracker: Tracker) -> Mapping[str, Any]:
@@ -145,7 +154,7 @@ def origin_of(run: Run) -> dict[str, str]:
 
 
 def evaluate(run: Run, out: Path, progress: Progress, tracker: Tracker) -> Mapping[str, Any]:
-    counts = ask(run, trained_here(run, str(run.training.folder / "model")), out, progress)
+    counts = ask(run, trained_here(run, str(run.training.folder / "model")), out, progress, texts_read(run))
     tracker.summarise(Study(run).headline(counts))
     return counts
 
@@ -183,11 +192,31 @@ def local_model(run: Run, model: str) -> Subject:
     return LocalModel(model, run.trainer.accelerator, run.trainer.threads)
 
 
-def ask(run: Run, subject: Subject, out: Path, progress: Progress) -> Mapping[str, Any]:
-    from entigraph.evaluation import stage
+def ask(
+    run: Run, subject: Subject, out: Path, progress: Progress, read: TextsRead | None = None
+) -> Mapping[str, Any]:
+    """`read`: what the subject was trained on, where it was trained by this run."""
+    from entigraph.evaluation import report, stage
 
     sources = {name: source_of(run, task) for name, task in run.tasks.items()}
-    return stage.run(subject, out, tasks=run.tasks, sources=sources, progress=progress)
+    counts = stage.run(subject, out, tasks=run.tasks, sources=sources, progress=progress)
+    asked = {name: source for name, source in sources.items() if run.tasks[name].asks}
+    if asked:
+        report.write(out, asked, name=out.name, label=run.label, read=read)
+    return counts
+
+
+def texts_read(run: Run) -> TextsRead:
+    """The texts that a run's budget holds, and the entities that they are about."""
+    from entigraph.texts import read_texts
+    from entigraph.tokens.stage import texts_within
+
+    drawn = texts_within(run.synthesis.folder, **drawing(run))
+    graphs = run.synthesis.folder / "graphs.jsonl"
+    return TextsRead(
+        lambda: (text for text, read in zip(read_texts(run.synthesis.folder), drawn, strict=True) if read),
+        list(read_jsonl(graphs, EntityGraph)) if graphs.exists() else [],
+    )
 
 
 def source_of(run: Run, task: Task) -> Source:

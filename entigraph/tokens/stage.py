@@ -83,6 +83,19 @@ def run(
     }
 
 
+def texts_within(
+    synthesis: Path, *, budget: int | None, repeat: bool, seed: int, block_length: int | None, too_long: str
+) -> "NDArray[np.bool_]":
+    """Of every text, in the order written, whether it stands among the tokens that these arguments decide."""
+    import numpy as np
+
+    counts = token_counts(synthesis)
+    fitting = fitting_texts(counts, block_length, too_long)
+    found = np.zeros(len(counts), dtype=np.bool_)
+    found[laid_out(counts, fitting, budget, repeat, seed, block_length).texts] = True
+    return found
+
+
 def fitting_texts(counts: "NDArray[np.int64]", block_length: int | None, too_long: str) -> "NDArray[np.int64]":
     import numpy as np
 
