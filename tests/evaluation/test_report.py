@@ -1,0 +1,262 @@
+"""The page of an evaluation: what it holds, that nothing in it runs, and that a browser shows it."""
+
+import gzip
+import json
+import re
+import shutil
+import subprocess
+from base64 import b64decode, b64encode
+from collections.abc import Sequence
+from hashlib import sha256
+from pathlib import Path
+from typing import Any
+
+import pytest
+from lxml import html
+
+from entigraph import artefact
+from entigraph.evaluation import report
+from entigraph.evaluation.base import Sampled, Source
+from entigraph.evaluation.chain_of_thought import ClosedBookCoT
+from entigraph.evaluation.mentions import Key, TextsRead, excerpt, mentions
+from entigraph.evaluation.multiple_choice import answered
+from entigraph.evaluation.open_book import OpenBookCoT, Retrieved
+from entigraph.evaluation.score import scored_likelihoods
+from entigraph.records import Answer, Document, EntityGraph, SyntheticText, read_jsonl, write_jsonl
+from entigraph.texts import read_texts
+from tests.evaluation.asked import a_question, a_source
+
+HOSTILE = "</script></title><script>alert(1)</script>\"'><img src=x onerror=alert(1)>{{ 7 * 7 }}&amp;"
+OPTIONS = ["Miriam Vale", "Captain Holloway", "Tobias", "the Meridian"]
+ASKED = {"text": "Who kept the lamp of Orsk?", "choices": OPTIONS, "answer": 0}
+
+
+def a_text(number: int, text: str, document: str = "d0", about: Sequence[str] = ()) -> SyntheticText:
+    own = {"id": f"{document}/{number}", "document_id": document, "augmenter": "entigraph", "kind": "pair"}
+    return SyntheticText(**own, about=about, sample=0, text=text, writer="w", prompt_hash="", tokens=1)
+
+
+def the_texts(*texts: SyntheticText, entities: Sequence[str] = ()) -> TextsRead:
+    graphs = [EntityGraph(document_id="d0", summary="", entities=entities)] if entities else []
+    return TextsRead(lambda: iter(texts), graphs)
+
+
+def sampled(*texts: str, **changes: Any) -> Answer:
+    retrieved = changes.pop("retrieved", None)
+    task = ClosedBookCoT(samples=max(1, len(texts)))
+    return task.answered(a_question(0, **{**ASKED, **changes}), "the prompt", [Sampled(t) for t in texts], retrieved)
+
+
+class Page:
+    """`text` reads what the script would: by number."""
+
+    def __init__(self, folder: Path, answers: dict[str, list[Answer]], read: TextsRead | None = None) -> None:
+        folder.mkdir(parents=True, exist_ok=True)
+        evidence = ["The lamp keeper of Orsk, Miriam Vale, wrote every evening."]
+        source = a_source(folder, [a_question(0, **ASKED, evidence=evidence)])
+        scores = {}
+        for name, own in answers.items():
+            write_jsonl(folder / f"answers-{name}.jsonl", own)
+            task = OpenBookCoT() if own[0].retrieved is not None else ClosedBookCoT()
+            scores[name] = scored_likelihoods(own) if own[0].scores else task.scored(own)
+        artefact.write_json(folder / "scores.json", scores)
+        self.file = report.write(folder, dict.fromkeys(answers, source), name="a run", label="simulated", read=read)
+        self.source = self.file.read_text(encoding="utf-8")
+        self.tree = html.fromstring(self.source)
+
+    def block(self, name: str) -> Any:
+        return json.loads(gzip.decompress(b64decode(self.tree.get_element_by_id(name).text)))
+
+    def text(self, number: int) -> str:
+        firsts = self.block("contents")["firsts"]
+        at = max(place for place, first in enumerate(firsts) if first <= number)
+        return str(self.block(f"texts-{at}")[number - firsts[at]])
+
+
+def test_a_question_has_what_was_said_shown_and_read_about_it(tmp_path: Path) -> None:
+    said = [" She wrote.\nAnswer: A.\n", " He.\nAnswer: B.\n", "who knows", ""]
+    shown = Retrieved(["Passage on Orsk."], True, False)
+    read = the_texts(a_text(0, "Miriam Vale kept the lamp of Orsk."), entities=["Orsk", "Miriam Vale", "Vale"])
+    page = Page(tmp_path, {"open": [sampled(*said, retrieved=shown)]}, read)
+    listed = page.block("questions-0")
+    assert (listed["question"], listed["choices"], listed["answer"]) == (["Who kept the lamp of Orsk?"], [OPTIONS], [0])
+    (found,) = page.block("details-0-0")
+    assert found["asked"] == 4 and found["votes"] == [1, 1, 0, 0] and found["unparsed"] == {"no answer line": 2}
+    assert [(choice, page.text(text)) for choice, text in found["samples"]] == list(zip([0, 1, None, None], said))
+    assert [page.text(text) for text in found["passages"]] == ["Passage on Orsk."]
+    assert (found["article_shown"], found["evidence_shown"], found["retrieved"]) == (True, False, 1)
+    assert page.text(found["evidence"][0]).startswith("The lamp keeper of Orsk")
+    mention = found["mention"]
+    assert (mention["names"], mention["asked"]) == (["Miriam Vale"], ["Orsk"])
+    assert (mention["texts"], mention["naming"], mention["together"]) == (1, 1, 1)
+    assert page.text(mention["shown"][0][2]) == "Miriam Vale kept the lamp of Orsk."
+
+
+def test_questions_are_right_wrong_unparsed_or_too_long(tmp_path: Path) -> None:
+    answers = [
+        sampled("\nAnswer: A.\n", id="right"),
+        sampled("\nAnswer: B.\n", id="wrong"),
+        sampled("no idea", id="unparsed"),
+        sampled(id="too long"),
+    ]
+    page = Page(tmp_path, {"cot": answers})
+    assert page.block("questions-0")["state"] == [report.RIGHT, report.WRONG, report.UNPARSED, report.TOO_LONG]
+    said = " ".join(page.tree.text_content().split())
+    assert "1 prompts did not fit" in said and "no answer line 1" in said
+
+
+def test_likelihoods_tasks_and_their_scores_stand_on_one_page(tmp_path: Path) -> None:
+    question = a_question(0, **ASKED, thought=True)
+    page = Page(
+        tmp_path,
+        {"cot": [sampled("\nAnswer: A.\n")], "closed_book": [answered(question, "Orsk", [-1.0, -3.0, -2.0, -9.5])]},
+    )
+    (found,) = page.block("details-1-0")
+    assert found["scores"] == [-1.0, -3.0, -2.0, -9.5] and found["thought"] == "Orsk" and found["choice_norm"] == 0
+    tables = [[row.text_content() for row in table.iter("tr")] for table in page.tree.iter("table")]
+    for label in ("accuracy", "over all questions", "over those with a valid sample", "majority vote", "pass@1"):
+        assert any(row.startswith(label) for row in tables[0]), label
+    assert any("questions with a valid sample" in row and row.endswith("1 questions") for row in tables[0])
+    assert tables[1][1].startswith("accuracy1.000")
+
+
+def test_a_text_stands_on_the_page_once(tmp_path: Path) -> None:
+    shown = Retrieved(["A long passage of Orsk. " * 50] * 2)
+    answers = [sampled("\nAnswer: A.\n", id=f"q{number}", retrieved=shown) for number in range(300)]
+    page = Page(tmp_path, {"one": answers, "other": answers})
+    details = [each for block in ("0-0", "0-1", "0-2", "1-2") for each in page.block(f"details-{block}")]
+    assert len({text for found in details for text in found["passages"]}) == 1
+    assert len(page.block("texts-0")) == 3 and len(page.source) < 60_000
+
+
+def test_texts_beyond_the_pages_room_are_told_of(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(report, "TEXT_CHARACTERS", 30)
+    answers = [sampled(f" {number} " * 6 + "\nAnswer: A.\n") for number in range(3)]
+    page = Page(tmp_path, {"cot": answers})
+    places = [found["samples"][0][1] for found in page.block("details-0-0")]
+    assert places[1:] == [None, None] and "not on this page" in page.source
+
+
+def test_documents_and_answers_cannot_write_in_the_page(tmp_path: Path) -> None:
+    hostile(tmp_path)
+    page = html.fromstring((tmp_path / "report.html").read_text(encoding="utf-8"))
+    own = [each for each in page.iter("script") if each.get("type") is None]
+    digest = b64encode(sha256(own[0].text.encode()).digest()).decode()
+    (policy,) = page.xpath("//meta[@http-equiv]/@content")
+    assert policy == f"default-src 'none'; style-src 'unsafe-inline'; script-src 'sha256-{digest}'" and len(own) == 1
+    assert "alert" not in "".join(page.xpath("//script/text()"))
+    assert not [*page.iter("img", "link", "iframe")]
+    assert not [name for each in page.iter() for name in each.attrib if name.startswith("on") or name == "src"]
+
+
+def hostile(folder: Path) -> Page:
+    shown = Retrieved([HOSTILE])
+    changes = {"id": HOSTILE, "document_id": HOSTILE, "text": HOSTILE, "group": HOSTILE, "retrieved": shown}
+    answers = [sampled(HOSTILE, **changes, choices=[HOSTILE, "b"]), sampled("", id="other")]
+    return Page(folder, {HOSTILE.replace("/", ""): answers}, the_texts(a_text(0, HOSTILE, HOSTILE)))
+
+
+def test_it_loads_nothing_names_no_folder_and_is_the_same_each_time(tmp_path: Path) -> None:
+    page = Page(tmp_path, {"cot": [sampled("\nAnswer: A.\n")]})
+    assert Page(tmp_path, {"cot": [sampled("\nAnswer: A.\n")]}).source == page.source
+    assert str(tmp_path) not in page.source
+    assert not re.search(r"https?://|url\(|@import", page.source)
+
+
+# --- the texts that name an answer ---
+
+
+def the_mention(key: Key, *texts: SyntheticText, entities: Sequence[str] = ()) -> Any:
+    return mentions([key], the_texts(*texts, entities=entities)).get(key)
+
+
+def test_texts_of_the_document_are_counted_that_name_the_answer_as_a_whole_word() -> None:
+    key = Key("d0", "Who kept the lamp of Orsk?", "It was Miriam Vale, of course, who kept it.")
+    texts = [
+        a_text(0, "MIRIAM VALE wrote in the ledger."),
+        a_text(1, "Miriam Valerian is somebody else."),
+        a_text(2, "Orsk had a lamp."),
+        a_text(3, "In Orsk, Miriam Vale kept a lamp."),
+        a_text(4, "In Orsk, Miriam Vale kept a lamp.", document="d1"),
+    ]
+    found = the_mention(key, *texts, entities=["Miriam Vale", "Vale", "Orsk"])
+    assert found.names == ["Miriam Vale"], "of a name and its part the whole one"
+    assert (found.texts, found.naming, found.together) == (4, 2, 1)
+    assert [each.text for each in found.shown] == [texts[3].text, texts[0].text], "those with both come first"
+
+
+def test_an_option_of_a_few_words_is_a_name_where_no_entities_are_known() -> None:
+    found = the_mention(Key("d0", "Where?", "the Fumor Bell."), a_text(0, "It hung beside a Fumor Bell."))
+    assert found.names == ["Fumor Bell"] and found.naming == 1
+    assert the_mention(Key("d0", "Why?", "He was asked to let it go out by her")) is None
+
+
+def test_a_long_documents_entities_are_those_of_its_parts() -> None:
+    graphs = [EntityGraph(document_id=f"d0#{n}", summary="", entities=[name]) for n, name in enumerate(["Ada", "Bo"])]
+    key = Key("d0", "Who met Ada on that long evening?", "On that long evening it was Bo who met her")
+    found = mentions([key], TextsRead(lambda: iter([a_text(0, "Ada and Bo.")]), graphs))[key]
+    assert (found.names, found.asked, found.together) == (["Bo"], ["Ada"], 1)
+
+
+def test_few_texts_are_kept_however_many_there_are() -> None:
+    texts = [a_text(number, f"{number} Tobias") for number in range(500)]
+    found = the_mention(Key("d0", "Who?", "Tobias"), *texts)
+    assert found.naming == 500 and [each.text for each in found.shown] == ["0 Tobias", "1 Tobias", "2 Tobias"]
+
+
+def test_an_excerpt_is_taken_where_both_names_are_near() -> None:
+    text = f"Tobias left. {'Nothing happened. ' * 100}In Orsk Tobias read. {'Nothing happened. ' * 100}"
+    found = excerpt(text, ["Tobias"], ["Orsk"])
+    assert "In Orsk Tobias read." in found and len(found) < 430 and found[0] == found[-1] == "…"
+    assert excerpt("Tobias.", ["Tobias"], []) == "Tobias."
+
+
+# --- of a run ---
+
+
+def test_every_evaluation_of_a_run_has_its_page_and_a_trained_ones_texts_are_those_of_its_budget(smoke: Path) -> None:
+    for folder in (smoke / "evaluation").iterdir():
+        files = artefact.read(folder)["files"]
+        assert ("report.html" in files) == any(name.startswith("answers-") for name in files)
+    (study,) = (smoke / "studies").glob("smoke-*")
+    for member in map(json.loads, (file.read_text() for file in (study / "runs").glob("*.json"))):
+        if member["augmenter"] == "entigraph":
+            tree = html.fromstring((smoke / member["evaluation"] / "report.html").read_text())
+            found = json.loads(gzip.decompress(b64decode(tree.get_element_by_id("details-0-0").text)))
+            listed = json.loads(gzip.decompress(b64decode(tree.get_element_by_id("questions-0").text)))
+            first = next(read_jsonl(smoke / member["evaluation"] / "answers-closed_book.jsonl", Answer))
+            document = first.document_id
+            trained, written = found[0]["mention"]["texts"], sum(
+                text.document_id == document for text in read_texts(smoke / member["synthesis"])
+            )
+            drawn = artefact.read(smoke / member["tokens"])["counts"]["texts"]
+            assert listed["id"][0] == first.question_id and 0 < trained <= min(written, drawn)
+            titles = {each.id: each.title for each in read_jsonl(smoke / member["corpus"] / "documents.jsonl", Document)}
+            assert listed["documents"][0] == titles[document]
+
+
+@pytest.mark.skipif(not shutil.which("chromium"), reason="needs Chromium to run the script of the page")
+def test_in_a_browser_questions_are_listed_and_one_is_shown_and_nothing_hostile_runs(tmp_path: Path) -> None:
+    def opened(page: Page, at: str = "") -> Any:
+        options = ("--headless", "--no-sandbox", "--disable-gpu", f"--user-data-dir={tmp_path / 'browser'}")
+        quiet = ("--disable-background-networking", "--disable-component-update", "--disable-sync", "--no-first-run")
+        done = subprocess.run(
+            ["chromium", *options, *quiet, "--virtual-time-budget=3000", "--dump-dom", f"{page.file.as_uri()}{at}"],
+            capture_output=True,
+            text=True,
+            timeout=60,
+        )
+        return html.fromstring(done.stdout)
+
+    read = the_texts(a_text(0, "In Orsk, Miriam Vale kept a lamp."), entities=["Orsk", "Miriam Vale"])
+    answers = [sampled("\nAnswer: B.\n", id=f"q{number}") for number in range(1_000)]
+    tree = opened(Page(tmp_path / "many", {"cot": answers, "again": answers}, read), "#again/q600")
+    shown = tree.get_element_by_id("detail").text_content()
+    assert "q600" in shown and "Who kept the lamp of Orsk?" in shown and "Answer: B." in shown
+    assert "Miriam Vale stands in 1 of 1 text about the document, in 1 of them together with Orsk" in shown
+    assert 3 < len(tree.find_class("row")) < 60, "only the rows in view exist"
+    (selected,) = tree.xpath("//*[@aria-selected='true']")
+    assert selected.get("id") == "row-600" and "1,000 of 1,000 questions" in tree.text_content()
+    tree = opened(hostile(tmp_path / "hostile"))
+    assert tree.find_class("question")[0].text_content() == HOSTILE and not list(tree.iter("img"))
+    assert tree.xpath("//title/text()") == ["a run: evaluation"]
