@@ -12,9 +12,9 @@ import time
 import traceback
 import warnings
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, nullcontext
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from hydra import compose
 from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
@@ -34,10 +34,7 @@ from entigraph.processes import saved_before_requeued, stop_with_parent
 from entigraph.progress import StatusFile, Terminal
 from entigraph.run import VOLATILE, Run
 from entigraph.study import Study
-from entigraph.tracking import NoTracker
-
-if TYPE_CHECKING:
-    from entigraph.analysis.settings import Examination
+from entigraph.tracking import NoTracker, Tracker
 
 HOUSEKEEPING = (Stage.list, Stage.clean)
 SECONDS_FOR_THE_POOL_TO_NOTICE = 5.0
@@ -254,42 +251,32 @@ def finish() -> int:
 
 
 def analyse(run: Run) -> None:
-    """Draw the study's curve from its finished runs, unless nothing changed since it was drawn."""
-    from entigraph.analysis import drawings, stage
+    """Draw the study's curve from its finished runs, unless nothing changed since; or do what `analysis` names."""
+    from entigraph.analysis import drawings, examinations, pairing, stage
     from entigraph.analysis.settings import ScalingCurve
 
-    settings = run.analysis
-    if hasattr(settings, "examine"):
-        examine(run, settings)
-        return
-    if not isinstance(settings, ScalingCurve):
-        found = drawings.artefact_of(settings, Study(run).folder, run.root)
-        with (
-            run.logger.run(Study(run).analysis_info, run.root)
-            if not found.complete
-            else nullcontext(NoTracker()) as tracker
-        ):
-            print("\n".join(drawings.run(settings, found, Study(run).folder, tracker)))
-        return
-    with (
-        run.logger.run(Study(run).analysis_info, run.root)
-        if stage.is_due(Study(run).folder, run.root, settings)
-        else nullcontext(NoTracker()) as tracker
-    ):
-        stage.run(Study(run).folder, run.root, settings=settings, tracker=tracker)
-    print(stage.summary(Study(run).folder))
-
-
-def examine(run: Run, settings: "Examination") -> None:
-    """What an analysis of synthetic corpora says of the study's, and of this configuration's own."""
-    from entigraph.analysis import examinations
-
-    corpora = examinations.corpora_of(Study(run).folder, run.root, run.synthesis.folder)
-    found = examinations.artefact_of(settings, corpora, run.root, VOLATILE["llm"])
-    with (
-        run.logger.run(Study(run).analysis_info, run.root)
-        if not found.complete
-        else nullcontext(NoTracker()) as tracker
-    ):
+    settings, study = run.analysis, Study(run).folder
+    if isinstance(settings, ScalingCurve):
+        with tracked(run, stage.is_due(study, run.root, settings)) as tracker:
+            stage.run(study, run.root, settings=settings, tracker=tracker)
+        print(stage.summary(study))
+    elif isinstance(settings, pairing.Paired):
+        own = run.evaluation if run.tasks else None
+        pair = pairing.artefact_of(settings, run.root, own, run.baseline)
+        with tracked(run, not pair.complete) as tracker:
+            print("\n".join(pairing.run(settings, pair, tracker)))
+    elif hasattr(settings, "examine"):
+        corpora = examinations.corpora_of(study, run.root, run.synthesis.folder)
+        found = examinations.artefact_of(settings, corpora, run.root, VOLATILE["llm"])
         journal = run.root / work.JOURNAL
-        print("\n".join(examinations.run(settings, found, corpora, journal, tracker, Terminal().say)))
+        with tracked(run, not found.complete) as tracker:
+            print("\n".join(examinations.run(settings, found, corpora, journal, tracker, Terminal().say)))
+    else:
+        drawn = drawings.artefact_of(settings, study, run.root)
+        with tracked(run, not drawn.complete) as tracker:
+            print("\n".join(drawings.run(settings, drawn, study, tracker)))
+
+
+def tracked(run: Run, due: bool) -> AbstractContextManager[Tracker]:
+    """Only where there is something to do."""
+    return run.logger.run(Study(run).analysis_info, run.root) if due else nullcontext(NoTracker())

@@ -192,9 +192,7 @@ def local_model(run: Run, model: str) -> Subject:
     return LocalModel(model, run.trainer.accelerator, run.trainer.threads)
 
 
-def ask(
-    run: Run, subject: Subject, out: Path, progress: Progress, read: TextsRead | None = None
-) -> Mapping[str, Any]:
+def ask(run: Run, subject: Subject, out: Path, progress: Progress, read: TextsRead | None = None) -> Mapping[str, Any]:
     """`read`: what the subject was trained on, where it was trained by this run."""
     from entigraph.evaluation import report, stage
 

@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Container, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from math import sqrt
 from pathlib import Path
@@ -87,8 +87,7 @@ class FinishedRun:
     @cached_property
     def answers(self) -> list[Answer]:
         """In the questions' order: the same for every run that was asked them."""
-        answers = read_jsonl(self.folder("evaluation") / f"answers-{self.task}.jsonl", Answer)
-        return sorted(answers, key=lambda answer: answer.question_id)
+        return answers_of(self.folder("evaluation"), self.task)
 
     @property
     def correct(self) -> list[bool]:
@@ -115,6 +114,13 @@ class FinishedRun:
 def scores_of(folder: Path) -> dict[str, Any]:
     found: dict[str, Any] = json.loads((folder / "scores.json").read_text(encoding="utf-8"))
     return found
+
+
+def answers_of(folder: Path, task: str) -> list[Answer]:
+    """By question, without texts: those of many runs would not fit into memory."""
+    answers = read_jsonl(folder / f"answers-{task}.jsonl", Answer)
+    bare = (replace(answer, texts=(), passages=()) for answer in answers)
+    return sorted(bare, key=lambda answer: answer.question_id)
 
 
 def whole(name: str, documents: Container[str]) -> str:

@@ -22,6 +22,7 @@ from entigraph.records import Document, EntityGraph, SyntheticText, read_jsonl
 from entigraph.texts import read_texts
 
 CHARACTERS_SHOWN = 1500
+CHANGED_SHOWN, CHANGED_ON_A_PAGE = 40, 2_000  # questions: of each pair of a study, and of one pair by itself
 NODES_SHOWN = 40
 WIDTH, HEIGHT, RADIUS = 760, 560, 205
 
@@ -59,40 +60,61 @@ class Picture:
     left_out: int
 
 
-def write_report(
-    study: Path, root: Path, curve: dict[str, Any], runs: Sequence[FinishedRun], settings: ScalingCurve
-) -> None:
-    environment = Environment(
+def templates() -> Environment:
+    return Environment(
         loader=PackageLoader("entigraph.analysis", "."),
         autoescape=select_autoescape(default=True, default_for_string=True),
         undefined=StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
     )
+
+
+def write_paired(out: Path, pair: dict[str, Any]) -> None:
+    """paired.html of two evaluations, beside their figure."""
+    figure = image(out / "paired.svg")
+    page = templates().get_template("paired.html.j2").render(pair=pair, figure=figure, most=CHANGED_ON_A_PAGE)
+    (out / "paired.html").write_text(page, encoding="utf-8")
+
+
+def write_report(
+    study: Path,
+    root: Path,
+    curve: dict[str, Any],
+    paired: Sequence[dict[str, Any]],
+    runs: Sequence[FinishedRun],
+    settings: ScalingCurve,
+) -> None:
     svg = (study / "curve.svg").read_text(encoding="utf-8")
-    page = environment.get_template("report.html.j2").render(
-        study=study.name,
-        curve=curve,
-        figure=Markup(svg[svg.index("<svg") :]),
-        forecast=forecast_image(study),
-        short=short,
-        formulas={form.name: form.formula for form in FORMS},
-        pairs=side_by_side(curve["comparisons"]),
-        groups=sorted({group for point in curve["points"] for group in point["groups"]}),
-        fictional=FICTIONAL in curve["notes"],
-        samples=samples(runs, settings.samples_shown),
-        picture=picture(runs),
-        width=WIDTH,
-        height=HEIGHT,
-        provenance=provenance(runs, root),
-        shown=CHARACTERS_SHOWN,
+    page = (
+        templates()
+        .get_template("report.html.j2")
+        .render(
+            study=study.name,
+            curve=curve,
+            figure=Markup(svg[svg.index("<svg") :]),
+            forecast=image(study / "forecast.svg"),
+            recall=image(study / "recall.svg"),
+            paired=paired,
+            changed_shown=CHANGED_SHOWN,
+            short=short,
+            formulas={form.name: form.formula for form in FORMS},
+            pairs=side_by_side(curve["comparisons"]),
+            groups=sorted({group for point in curve["points"] for group in point["groups"]}),
+            fictional=FICTIONAL in curve["notes"],
+            samples=samples(runs, settings.samples_shown),
+            picture=picture(runs),
+            width=WIDTH,
+            height=HEIGHT,
+            provenance=provenance(runs, root),
+            shown=CHARACTERS_SHOWN,
+        )
     )
     (study / "report.html").write_text(page, encoding="utf-8")
 
 
-def forecast_image(study: Path) -> str:
-    """As an address that holds it, because two inline SVGs share their ids; empty where nothing was foretold."""
-    file = study / "forecast.svg"
+def image(file: Path) -> str:
+    """As an address that holds it, because inline SVGs share their ids; empty where there is none."""
     return f"data:image/svg+xml;base64,{b64encode(file.read_bytes()).decode()}" if file.exists() else ""
 
 

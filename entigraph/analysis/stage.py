@@ -8,6 +8,7 @@ from typing import Any
 
 from entigraph.analysis import forgetting
 from entigraph.analysis.collect import (
+    LABEL_PLUMBING,
     FinishedRun,
     asked_baselines,
     base,
@@ -25,7 +26,7 @@ from entigraph.labels import FICTIONAL, PLUMBING
 from entigraph.tracking import Tracker
 
 FORECAST = ("forecast.png", "forecast.svg")
-OUTPUTS = ("curve.json", "curve.png", "curve.svg", *FORECAST, "report.html")
+OUTPUTS = ("curve.json", "curve.png", "curve.svg", *FORECAST, "paired.json", "report.html")
 
 
 def is_due(study: Path, root: Path, settings: ScalingCurve) -> bool:
@@ -53,6 +54,7 @@ def run(study: Path, root: Path, *, settings: ScalingCurve, tracker: Tracker) ->
 
 
 def draw(study: Path, root: Path, settings: ScalingCurve, tracker: Tracker) -> None:
+    from entigraph.analysis import paired
     from entigraph.analysis.figure import scaling_curve
     from entigraph.analysis.forecast_figure import forecast_figure
     from entigraph.analysis.report import write_report
@@ -69,8 +71,11 @@ def draw(study: Path, root: Path, settings: ScalingCurve, tracker: Tracker) -> N
         for name in FORECAST:
             (study / name).unlink(missing_ok=True)
     recall = draw_recall(study, runs, curve)
-    write_report(study, root, curve, runs, settings)
+    pairs = [] if curve["label"] == LABEL_PLUMBING else paired.of_study(runs, settings)
+    write_json(study / "paired.json", pairs)
+    write_report(study, root, curve, pairs, runs, settings)
     track(tracker, curve, study)
+    paired.track(tracker, pairs)
     drawn = [*(name for name in OUTPUTS if (study / name).exists()), *recall]
     files = {name: {"bytes": (study / name).stat().st_size, "sha256": checksum(study / name)} for name in drawn}
     manifest = {"stage": "analysis", "key": key_of(study, root, settings), "decides": asdict(settings), "inputs": {}}

@@ -83,8 +83,8 @@ def mentions(keys: Collection[Key], read: TextsRead) -> dict[Key, Mention]:
     by_document: dict[str, dict[Key, Mention]] = {}
     entities = entities_of(read.graphs, {key.document_id for key in keys})
     for key in keys:
-        if found := mention(key, entities.get(key.document_id, ())):
-            by_document.setdefault(key.document_id, {})[key] = found
+        if one := mention(key, entities.get(key.document_id, ())):
+            by_document.setdefault(key.document_id, {})[key] = one
     names = {
         document: frozenset(name for one in own.values() for name in (*one.names, *one.asked))
         for document, own in by_document.items()

@@ -261,15 +261,15 @@ async function turnTo(at, id) {
   fill(byId("group"), "all kinds", questions.groups.map(spaced));
   fill(byId("document"), "all documents", questions.documents);
   byId("search").value = "";
-  const place = id === undefined ? -1 : questions.id.indexOf(id);
+  const place = questions.id.indexOf(id);
   chosen = place < 0 ? null : place;
   await narrow();
   if (place >= 0) await choose(place);
 }
 
 function inAddress() {
-  const [name, id] = location.hash.slice(1).split("/").map(decodeURIComponent);
-  return [Math.max(0, contents.tasks.indexOf(name)), id];
+  const [name, ...id] = location.hash.slice(1).split("/").map(decodeURIComponent);
+  return [Math.max(0, contents.tasks.indexOf(name)), id.join("/")];
 }
 
 async function begin() {

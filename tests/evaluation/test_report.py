@@ -16,7 +16,7 @@ from lxml import html
 
 from entigraph import artefact
 from entigraph.evaluation import report
-from entigraph.evaluation.base import Sampled, Source
+from entigraph.evaluation.base import Sampled
 from entigraph.evaluation.chain_of_thought import ClosedBookCoT
 from entigraph.evaluation.mentions import Key, TextsRead, excerpt, mentions
 from entigraph.evaluation.multiple_choice import answered
@@ -82,7 +82,9 @@ def test_a_question_has_what_was_said_shown_and_read_about_it(tmp_path: Path) ->
     assert (listed["question"], listed["choices"], listed["answer"]) == (["Who kept the lamp of Orsk?"], [OPTIONS], [0])
     (found,) = page.block("details-0-0")
     assert found["asked"] == 4 and found["votes"] == [1, 1, 0, 0] and found["unparsed"] == {"no answer line": 2}
-    assert [(choice, page.text(text)) for choice, text in found["samples"]] == list(zip([0, 1, None, None], said))
+    assert [(choice, page.text(text)) for choice, text in found["samples"]] == list(
+        zip([0, 1, None, None], said, strict=True)
+    )
     assert [page.text(text) for text in found["passages"]] == ["Passage on Orsk."]
     assert (found["article_shown"], found["evidence_shown"], found["retrieved"]) == (True, False, 1)
     assert page.text(found["evidence"][0]).startswith("The lamp keeper of Orsk")
@@ -226,12 +228,15 @@ def test_every_evaluation_of_a_run_has_its_page_and_a_trained_ones_texts_are_tho
             listed = json.loads(gzip.decompress(b64decode(tree.get_element_by_id("questions-0").text)))
             first = next(read_jsonl(smoke / member["evaluation"] / "answers-closed_book.jsonl", Answer))
             document = first.document_id
-            trained, written = found[0]["mention"]["texts"], sum(
-                text.document_id == document for text in read_texts(smoke / member["synthesis"])
+            trained, written = (
+                found[0]["mention"]["texts"],
+                sum(text.document_id == document for text in read_texts(smoke / member["synthesis"])),
             )
             drawn = artefact.read(smoke / member["tokens"])["counts"]["texts"]
             assert listed["id"][0] == first.question_id and 0 < trained <= min(written, drawn)
-            titles = {each.id: each.title for each in read_jsonl(smoke / member["corpus"] / "documents.jsonl", Document)}
+            titles = {
+                each.id: each.title for each in read_jsonl(smoke / member["corpus"] / "documents.jsonl", Document)
+            }
             assert listed["documents"][0] == titles[document]
 
 
