@@ -68,8 +68,9 @@ bench-price: $(READY) ## what a million synthetic tokens cost, by the way of ask
 bench-client: $(READY) ## the writer client beside the bare SDK, curator (make rivals) and the paper's loop, 5 minutes
 	$(BIN)/python benchmarks/client.py
 
-bench-evaluation: $(READY) ## samples of 5-shot prompts a second, beside transformers' generate, 2 minutes
+bench-evaluation: $(READY) ## samples of 5-shot prompts a second, beside transformers' generate; memory; how fast the page opens, 3 minutes
 	$(BIN)/python benchmarks/evaluation.py
+	$(BIN)/python benchmarks/page.py
 
 rivals: .rivals/.ready ## set up .rivals: what the benchmarks compare with and nothing else needs
 

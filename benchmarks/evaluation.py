@@ -1,22 +1,33 @@
 """Samples of 5-shot prompts a second: the engine, which reads the examples once, beside transformers' own `generate`.
 
+Then what an evaluation holds in memory at QuALITY's size, 4,609 questions of 64 samples from a model that answers at
+once, page included: beside a quarter of the questions, and beside the samples themselves.
+
 python benchmarks/evaluation.py [--questions 3] [--samples 8] [--tokens 32]
 """
 
 import argparse
 import tempfile
 import time
+import tracemalloc
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import torch
 from transformers import LlamaConfig, LlamaForCausalLM
 
-from entigraph.evaluation.base import Prompt, Sampling
+from entigraph.evaluation import report, stage
+from entigraph.evaluation.base import Prompt, Sampled, Sampling, Source
 from entigraph.evaluation.chain_of_thought import ClosedBookCoT
 from entigraph.evaluation.engine import TransformersEngine
-from entigraph.records import Question
+from entigraph.progress import Silent
+from entigraph.records import Document, Question, write_jsonl
 from entigraph.tokens.tokenizer import Trained
 
+QUESTIONS, SAMPLES, SAMPLE = 4_609, 64, 500  # QuALITY's, the paper's, characters
+DOCUMENTS = 265
 DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
 
 
@@ -39,6 +50,9 @@ def main() -> None:
     print(f"{'engine':12}{texts / ours:>8.2f} samples/s")
     print(f"{'generate':12}{texts / theirs:>8.2f} samples/s")
     print(f"the engine takes {theirs / ours:.1f} times as many")
+    quarter, whole = (peak_megabytes(count) for count in (QUESTIONS // 4, QUESTIONS))
+    print(f"\npeak memory of {QUESTIONS // 4:,} questions of {SAMPLES} samples: {quarter:,.0f} MB; ", end="")
+    print(f"of {QUESTIONS:,}: {whole:,.0f} MB; their samples are {QUESTIONS * SAMPLES * SAMPLE / 1e6:,.0f} MB")
 
 
 def an_engine(folder: Path) -> TransformersEngine:
@@ -57,10 +71,42 @@ def an_engine(folder: Path) -> TransformersEngine:
     return engine
 
 
-def a_question(number: int) -> Question:
+def a_question(number: int, document: str = "d") -> Question:
     choices = [f"It was the choice of number {letter}." for letter in "1234"]
     text = f"What did the keeper of lamp number {number} write {'again ' * (number % 3)}in the ledger?"
-    return Question(id=str(number), document_id="d", text=text, choices=choices, answer=0, group="g")
+    return Question(id=str(number), document_id=document, text=text, choices=choices, answer=0, group="g")
+
+
+class AtOnce:
+    """A model that thinks of nothing, at once."""
+
+    likelihoods = False
+
+    @contextmanager
+    def connect(self, say: Any) -> "Iterator[AtOnce]":
+        yield self
+
+    def sample(self, prompts: list[Prompt], sampling: Sampling) -> Iterator[tuple[int, list[Sampled]]]:
+        for index, prompt in enumerate(prompts):
+            thoughts = (f"{prompt.key} {number} ".ljust(SAMPLE - 13, "m") for number in range(sampling.samples))
+            yield index, [Sampled(f"{thought}\nAnswer: {'ABCD'[index % 4]}.\n") for thought in thoughts]
+
+
+def peak_megabytes(count: int) -> float:
+    questions = [a_question(number, f"d{number % DOCUMENTS}") for number in range(count)]
+    with tempfile.TemporaryDirectory() as folder:
+        source = Source(Path(folder) / "questions.jsonl", Path(folder) / "documents.jsonl")
+        write_jsonl(source.questions, questions)
+        names = (f"d{number}" for number in range(DOCUMENTS))
+        write_jsonl(source.documents, (Document(id=name, title=name, text="") for name in names))
+        del questions
+        tracemalloc.start()
+        tasks, sources = {"cot": ClosedBookCoT(samples=SAMPLES)}, {"cot": source}
+        stage.run(AtOnce(), Path(folder), tasks=tasks, sources=sources, progress=Silent())  # type: ignore[arg-type]
+        report.write(Path(folder), sources, name="memory")
+        _, peak = tracemalloc.get_traced_memory()
+        tracemalloc.stop()
+    return peak / 1e6
 
 
 def generate(engine: TransformersEngine, prompts: list[Prompt], samples: int, tokens: int) -> None:

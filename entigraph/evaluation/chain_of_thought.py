@@ -10,9 +10,20 @@ from importlib import resources
 from typing import Any, ClassVar
 
 from entigraph.artefact import digest
-from entigraph.errors import ConfigError
+from entigraph.errors import ConfigError, DataError
 from entigraph.evaluation.asking import Asked, Titles
-from entigraph.evaluation.base import Engine, LookUp, Prompt, Retrieved, Sampled, Sampling, closed, hash_of, told
+from entigraph.evaluation.base import (
+    Engine,
+    LookUp,
+    Prompt,
+    Retrieved,
+    Sampled,
+    Sampling,
+    Source,
+    closed,
+    hash_of,
+    told,
+)
 from entigraph.evaluation.parsing import ANSWER_LINE, CUT, LETTERS, NO_LINE, authors_choice_of, choice_of
 from entigraph.evaluation.score import scored_samples
 from entigraph.records import Answer, Question
@@ -76,6 +87,16 @@ class ClosedBookCoT(Asked):
     @property
     def documents_asked(self) -> Titles:
         return self.titles or (Titles.test if self.protocol is Protocol.authors_code else Titles.all)
+
+    def questions(self, source: Source) -> list[Question]:
+        found = super().questions(source)
+        for question in found:
+            if len(question.choices) > len(LETTERS):
+                raise DataError(
+                    f"{source.questions}: {question.id} has {len(question.choices)} choices, and there are "
+                    f"{len(LETTERS)} letters to name them by; ask it by likelihood (evaluation=closed_book)"
+                )
+        return found
 
     @property
     def sampling(self) -> Sampling:

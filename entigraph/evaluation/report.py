@@ -46,12 +46,13 @@ class Listed:
 
 
 class Row(NamedTuple):
-    """A number among the scores. `of`: what it is a share of."""
+    """A number among the scores. `of`: what it is a share of; `guessed`: whether guessing would reach the chance."""
 
     label: str
     share: float
     interval: Sequence[float]
     of: str
+    guessed: bool = True
 
 
 def write(
@@ -185,7 +186,7 @@ def rows_of(score: Mapping[str, Any]) -> Iterator[Row]:
     """All that is always reported together, in one order, whatever the task."""
     yield share("accuracy", score)
     if "accuracy_norm" in score:
-        yield beside("accuracy_norm", "likelihood by length", score, "questions", "questions")
+        yield beside("accuracy_norm", "likelihood by length", score, "questions", "questions")._replace(guessed=True)
     for key, label in (
         ("over_all", "over all questions"),
         ("over_parsed", "over those with a valid sample"),
@@ -195,7 +196,7 @@ def rows_of(score: Mapping[str, Any]) -> Iterator[Row]:
         if key in score:
             yield share(label, score[key])
     for count, found in score.get("pass_at", {}).items():
-        yield share(f"pass@{count}", found)
+        yield share(f"pass@{count}", found)._replace(guessed=count == "1")
     if "parse_rate" in score:
         yield beside("parse_rate", "questions with a valid sample", score, "asked", "questions")
         yield beside("sample_parse_rate", "valid samples", score, "samples", "samples")
@@ -208,7 +209,7 @@ def rows_of(score: Mapping[str, Any]) -> Iterator[Row]:
 
 def retrieved(what: str, found: Mapping[str, Any]) -> Iterator[Row]:
     if found["questions"]:
-        yield share(f"{what} retrieved", found, "recall")
+        yield share(f"{what} retrieved", found, "recall")._replace(guessed=False)
         for key, words in (("accuracy_shown", "with"), ("accuracy_not_shown", "without")):
             if found[key]:
                 yield share(f"accuracy {words} its {what}", found[key])
@@ -219,4 +220,4 @@ def share(label: str, found: Mapping[str, Any], key: str = "accuracy") -> Row:
 
 
 def beside(key: str, label: str, score: Mapping[str, Any], count: str, unit: str) -> Row:
-    return Row(label, score[key], score[f"{key}_{INTERVAL}"], f"{score[count]:,} {unit}")
+    return Row(label, score[key], score[f"{key}_{INTERVAL}"], f"{score[count]:,} {unit}", guessed=False)

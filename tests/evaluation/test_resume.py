@@ -3,15 +3,18 @@
 import json
 import subprocess
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from entigraph.evaluation import stage
 from entigraph.evaluation.chain_of_thought import ClosedBookCoT
-from entigraph.evaluation.subjects import LocalModel
+from entigraph.evaluation.subjects import Endpoint, LocalModel
+from entigraph.llm.openai import OpenAICompatible
 from entigraph.progress import Silent
 from entigraph.records import Answer, Written, read_jsonl
 from tests.evaluation.asked import a_question, a_source
+from tests.evaluation.scripted import scripted
 
 COUNT = 6
 KILLED = """
@@ -71,6 +74,47 @@ def test_a_killed_evaluation_asks_no_question_twice(tiny_model: Path, tmp_path: 
     ask(tiny_model, whole, Silent())
     for name in ("answers-cot.jsonl", "scores.json"):
         assert (killed / "out" / name).read_text() == (whole / "out" / name).read_text()
+
+
+KILLED_BEHIND_AN_ENDPOINT = (
+    KILLED.replace(
+        "ask(Path(sys.argv[1]), Path(sys.argv[2]), Killing())",
+        "ask_endpoint(sys.argv[1], Path(sys.argv[2]), Killing())",
+    )
+    .replace("import ask\n", "import ask_endpoint\n")
+    .replace("done == 3", "done == int(sys.argv[3])")
+)
+
+
+def ask_endpoint(url: str, folder: Path, progress: Silent) -> None:
+    source = a_source(folder, [a_question(number, text=f"What is number {number}?") for number in range(COUNT)])
+    model = OpenAICompatible(model="scripted", base_url=url, concurrency=1)
+    subject = Endpoint(model, folder / "journal.sqlite")
+    task = ClosedBookCoT(samples=4)
+    stage.run(subject, folder / "out", tasks={"cot": task}, sources={"cot": source}, progress=progress)
+
+
+def test_killed_behind_any_answer_an_endpoint_is_asked_nothing_that_it_had_answered(tmp_path: Path) -> None:
+    def numbers(bodies: Sequence[tuple[str, dict[str, Any]]]) -> list[int]:
+        return [int(str(body).rsplit("What is number ", 1)[1].split("?")[0]) for _, body in bodies]
+
+    with scripted(lambda body: ["Answer: A.\n"] * body["n"]) as server:
+        for answers in range(1, COUNT):
+            before = len(server.asked)
+            arguments = [server.base_url, str(tmp_path), str(answers)]
+            command = [sys.executable, "-c", KILLED_BEHIND_AN_ENDPOINT, *arguments]
+            done = subprocess.run(command, capture_output=True, text=True)
+            assert done.returncode == -9, done.stderr
+            (scratch,) = (tmp_path / "out").rglob("answers-cot.jsonl")
+            kept = [answer.question_id for answer in read_jsonl(scratch, Answer)]
+            assert len(kept) == answers and not {f"q{number}" for number in numbers(server.asked[before:])} & {
+                *kept[:-1]
+            }
+        ask_endpoint(server.base_url, tmp_path, Silent())
+        # What was on its way when a process was killed had no answer yet.
+        assert {*numbers(server.asked)} == {*range(COUNT)} and len(server.asked) <= 2 * COUNT - 1
+    scores = json.loads((tmp_path / "out" / "scores.json").read_text())["cot"]
+    assert scores["samples"] == 4 * COUNT and scores["parse_rate"] == 1.0
 
 
 def test_what_was_written_is_found_by_its_key(tmp_path: Path) -> None:

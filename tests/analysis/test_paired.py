@@ -1,0 +1,175 @@
+"""Two evaluations question by question: what changed, by what chance, where it is told."""
+
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from scipy.stats import binom
+
+from entigraph.analysis import stage
+from entigraph.analysis.paired import Answered, compared, interval, of_study
+from entigraph.analysis.settings import ScalingCurve
+from entigraph.errors import DataError
+from entigraph.records import Answer, write_jsonl
+from entigraph.tracking import NoTracker
+from tests.analysis.studies import a_run
+from tests.conftest import Command, study_of
+
+
+def answered(folder: Path, correct: list[bool], documents: int = 5, first: int = 0, **changes: Any) -> Answered:
+    folder.mkdir(parents=True, exist_ok=True)
+    answers = [
+        Answer(
+            **{
+                "question_id": f"q{number:04}",
+                "document_id": f"d{number % documents}",
+                "group": "odd" if number % 2 else "even",
+                "question": f"What is {number}?",
+                "choices": ["this", "that"],
+                "answer": 0,
+                "choice": 0 if right else 1,
+                "correct": right,
+                **changes,
+            }
+        )
+        for number, right in enumerate(correct, first)
+    ]
+    write_jsonl(folder / "answers-t.jsonl", answers)
+    return Answered(folder.name, folder, "t")
+
+
+def test_gained_lost_and_mcnemars_exact_p(tmp_path: Path) -> None:
+    one = answered(tmp_path / "one", [True] * 9 + [False] * 1 + [True] * 5 + [False] * 5)
+    other = answered(tmp_path / "other", [False] * 9 + [True] * 1 + [True] * 5 + [False] * 5)
+    pair = compared(one, other, 0.9, 200)
+    assert (pair["gained"], pair["lost"], pair["both_right"], pair["both_wrong"]) == (9, 1, 5, 5)
+    assert pair["p"] == pytest.approx(2 * binom.cdf(1, 10, 0.5)), "two-sided, of the ten that changed"
+    assert pair["accuracy"] == [0.7, 0.3] and pair["difference"] == pytest.approx(0.4)
+    assert pair["groups"] == {
+        "even": {"questions": 10, "gained": 5, "lost": 0},
+        "odd": {"questions": 10, "gained": 4, "lost": 1},
+    }
+    changes = {each["question_id"]: each for each in pair["changed"]}
+    assert len(changes) == 10 and changes["q0009"]["change"] == "lost"
+    assert (changes["q0009"]["right"], changes["q0009"]["one"], changes["q0009"]["other"]) == ("this", "that", "this")
+    turned = compared(other, one, 0.9, 200)
+    assert turned["difference"] == -pair["difference"] and turned["p"] == pair["p"]
+
+
+def test_the_same_answers_differ_in_nothing(tmp_path: Path) -> None:
+    same = [answered(tmp_path / name, [True, False] * 10) for name in ("one", "other")]
+    pair = compared(*same, 0.9, 50)
+    assert (pair["p"], pair["difference"], pair["interval"], pair["changed"]) == (1.0, 0.0, [0.0, 0.0], [])
+
+
+def test_questions_that_only_one_was_asked_are_counted_and_left_out(tmp_path: Path) -> None:
+    pair = compared(answered(tmp_path / "a", [True] * 10), answered(tmp_path / "b", [True] * 8, first=5), 0.9, 50)
+    assert pair["questions"] == 5 and pair["left_out"] == [5, 3]
+    other_words = answered(tmp_path / "c", [True] * 10, question="Something else?")
+    with pytest.raises(DataError, match="no question in common"):
+        compared(answered(tmp_path / "a", [True] * 10), other_words, 0.9, 50)
+
+
+def test_a_question_without_an_answer_is_wrong_and_names_no_option(tmp_path: Path) -> None:
+    silent = answered(tmp_path / "silent", [False] * 4, choice=None)
+    pair = compared(answered(tmp_path / "one", [True] * 4), silent, 0.9, 50)
+    assert pair["gained"] == 4 and {each["other"] for each in pair["changed"]} == {None}
+
+
+def test_the_interval_draws_documents_and_covers_as_often_as_it_says() -> None:
+    """The difference varies from document to document; an interval that drew questions would cover far too seldom."""
+    rng, covered, rounds, documents, each = np.random.default_rng(0), 0, 200, 30, 10
+    names = [f"d{number % documents}" for number in range(each * documents)]
+    for _ in range(rounds):
+        gain = rng.uniform(-0.4, 0.8, documents)
+        other = rng.random((each, documents)) < 0.4
+        one = np.where(rng.random((each, documents)) < abs(gain), gain > 0, other)
+        low, high = interval((one.astype(float) - other).reshape(-1), names, 0.9, 400)
+        covered += low <= mean_gain() <= high
+    assert 0.84 < covered / rounds < 0.95
+
+
+def mean_gain() -> float:
+    """Of a gain g from -0.4 to 0.8: g > 0 turns 0.6 g of the answers right, g < 0 turns 0.4 |g| wrong."""
+    return (0.6 * 0.8**2 / 2 - 0.4 * 0.4**2 / 2) / 1.2
+
+
+def test_a_study_pairs_the_best_runs_of_the_same_questions(tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    runs = [
+        a_run(tmp_path, augmenter, budget, 0, accuracy, rng)
+        for augmenter, budget, accuracy in (
+            ("rephrase", 1_000, 0.5),
+            ("entigraph", 1_000, 0.4),
+            ("entigraph", 2_000, 0.9),
+        )
+    ]
+    (pair,) = of_study(runs, ScalingCurve(resamples=50))
+    assert (pair["one"], pair["other"]) == ("entigraph, 2,000 tokens, seed 0", "rephrase, 1,000 tokens, seed 0")
+    assert pair["gained"] > 5 * pair["lost"] and pair["p"] < 1e-6
+
+
+class Tables(NoTracker):
+    def __init__(self, log_texts: bool) -> None:
+        self.log_texts = log_texts
+        self.kept: dict[str, tuple[list[str], list[list[Any]]]] = {}
+
+    def table(self, name: str, columns: Any, rows: Any) -> None:
+        self.kept[name] = [*columns], [[*row] for row in rows]
+
+
+@pytest.mark.parametrize("log_texts", [False, True])
+def test_a_studys_report_and_tables_tell_what_changed(smoke: Path, tmp_path: Path, log_texts: bool) -> None:
+    root = tmp_path / "moved"
+    shutil.copytree(smoke, root)
+    study = study_of(root)
+    (study / "manifest.json").unlink()
+    tracker = Tables(log_texts)
+    stage.run(study, root, settings=ScalingCurve(resamples=20), tracker=tracker)
+    pairs = json.loads((study / "paired.json").read_text())
+    names = {(pair["one"].split(",")[0], pair["other"].split(",")[0]) for pair in pairs}
+    assert names == {
+        ("entigraph", "rephrase"),
+        ("entigraph", "raw"),
+        ("rephrase", "raw"),
+        *((name, "base") for name in ("entigraph", "rephrase", "raw")),
+    }
+    assert "paired.json" in json.loads((study / "manifest.json").read_text())["files"]
+    columns, rows = tracker.kept["paired"]
+    assert len(rows) == 6 and {"gained", "lost", "p", "difference"} <= {*columns}
+    columns, rows = tracker.kept["changed_questions"]
+    assert len(rows) == sum(pair["gained"] + pair["lost"] for pair in pairs) > 0
+    assert ("question" in columns) == log_texts
+    page = (study / "report.html").read_text()
+    assert "Question by question" in page
+    for pair in pairs:
+        for folder in pair["folders"]:
+            assert (study / f"../../evaluation/{folder}/report.html").exists()
+        for each in pair["changed"][:1]:
+            assert f"evaluation/{pair['folders'][0]}/report.html#closed_book/{each['question_id']}" in page
+
+
+def test_any_two_finished_evaluations_by_one_command(smoke: Path, tmp_path: Path, command: Command) -> None:
+    shutil.copytree(smoke, tmp_path / "outputs")
+    options = ("stage=analysis", "analysis=paired", "logger=none")
+    names = sorted(folder.name for folder in (smoke / "evaluation").iterdir())
+    raw, entigraph = (next(name for name in names if part in name) for part in ("-raw-", "-entigraph-"))
+    done = command(*options, f"analysis.one={entigraph}", f"analysis.other={raw[:-3]}")
+    assert done.returncode == 0, done.stderr
+    assert f"{entigraph} minus {raw}" in done.stdout and "McNemar's exact test: p = " in done.stdout
+    (folder,) = (tmp_path / "outputs" / "analysis").glob("paired-*")
+    assert {"paired.html", "paired.json", "paired.png", "paired.svg"} <= {file.name for file in folder.iterdir()}
+    again = command(*options, f"analysis.one={entigraph}", f"analysis.other={raw}")
+    assert again.stdout == done.stdout, "it was made already"
+    for given, told in (
+        ([], "analysis.one: not set, and this configuration's is not finished"),
+        (["analysis.one=nothing"], "analysis.one: 'nothing' is no finished evaluation; name one of"),
+        ([f"analysis.one={raw}", f"analysis.other={raw}"], f"both are {raw}"),
+        ([f"analysis.one={raw}", f"analysis.other={entigraph}", "analysis.task=essay"], "analysis.task: 'essay' found"),
+        ([f"analysis.one={raw}", "analysis.other=smoke"], "analysis.other: 'smoke'"),
+    ):
+        failed = command(*options, *given)
+        assert failed.returncode == 1 and told in failed.stderr, failed.stderr
