@@ -29,8 +29,8 @@ TASK = OpenBookCoT(samples=SAMPLES)
 OPENED = "Number(document.documentElement.dataset.ready) / 1000"
 SEARCHED = """(async () => { const begun = performance.now(); document.getElementById("search").value = "q99";
 await narrow(); await new Promise(requestAnimationFrame); return (performance.now() - begun) / 1000; })()"""
-CHOSEN = """(async () => { document.getElementById("search").value = ""; await narrow(); const begun = performance.now();
-await choose(shown[shown.length - 1]); await new Promise(requestAnimationFrame);
+CHOSEN = """(async () => { document.getElementById("search").value = ""; await narrow();
+const begun = performance.now(); await choose(shown[shown.length - 1]); await new Promise(requestAnimationFrame);
 return (performance.now() - begun) / 1000; })()"""
 
 
