@@ -11,6 +11,7 @@ from typing import Any, Generic, TypeVar
 from entigraph.errors import DataError
 
 Record = TypeVar("Record")
+Choice = int | list[int]  # an option's number; where several may be right, the numbers of those chosen, ascending
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -27,8 +28,9 @@ class Document:
 class Question:
     """A multiple-choice question about one document.
 
-    `answer` indexes `choices`. `group` is a kind for the panel by kind (`forward`, `hard`, ...). `split` tells apart
-    questions that training text answers and those it does not. `thought`: an intermediate answer is generated first.
+    `answer` indexes `choices`; a list, even of one, says that several may be right. `group` is a kind for the panel by
+    kind (`forward`, `hard`, ...). `split` tells apart questions that training text answers and those it does not.
+    `thought`: an intermediate answer is generated first.
     `evidence`: the parts of the document, word for word, that answer it together, where they are known.
     """
 
@@ -36,11 +38,16 @@ class Question:
     document_id: str
     text: str
     choices: Sequence[str]
-    answer: int
+    answer: Choice
     group: str
     split: str = "test"
     thought: bool = False
     evidence: Sequence[str] = ()
+
+    @property
+    def several(self) -> bool:
+        """Whether all right options are asked for, however many."""
+        return not isinstance(self.answer, int)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -154,15 +161,15 @@ class Answer:
     group: str
     question: str
     choices: Sequence[str]
-    answer: int
-    choice: int | None
+    answer: Choice
+    choice: Choice | None
     correct: bool
     overflowed: bool = False
     thought: str = ""
     scores: Sequence[float] = ()
     choice_norm: int | None = None
     correct_norm: bool | None = None
-    samples: Sequence[int | None] = ()
+    samples: Sequence[Choice | None] = ()
     unparsed: dict[str, int] = field(default_factory=dict)
     texts: Sequence[str] = ()
     passages: Sequence[str] = ()
