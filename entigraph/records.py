@@ -180,6 +180,22 @@ class Answer:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Summary:
+    """What a model wrote of a document from memory; `finish_reason` is "length" where it was cut.
+
+    `prompt` names the one it was asked by, `sample` tells repetitions apart.
+    """
+
+    id: str
+    document_id: str
+    prompt: str
+    sample: int
+    text: str
+    finish_reason: str
+    prompt_hash: str
+
+
+@dataclass(frozen=True, kw_only=True)
 class DocumentLoss:
     """How well a model foretold one document: `nats` over `tokens`; before `unscored` tokens nothing stood."""
 

@@ -281,15 +281,21 @@ def analyse(run: Run) -> None:
 
 
 def examine(run: Run, settings: "Examination") -> None:
-    """What an analysis of synthetic corpora says of the study's, and of this configuration's own."""
-    from entigraph.analysis import examinations
+    """What an analysis says of the study's synthetic corpora or summaries, and of this configuration's own."""
+    from entigraph.analysis import examinations, summarisers
+    from entigraph.analysis.summary_settings import Summaries
 
-    corpora = examinations.corpora_of(Study(run).folder, run.root, run.synthesis.folder)
-    found = examinations.artefact_of(settings, corpora, run.root, VOLATILE["llm"])
+    study, own = Study(run).folder, Study(run).member()
+    given: Sequence[examinations.Examined] = (
+        summarisers.summarisers_of(study, run.root, own)
+        if isinstance(settings, Summaries)
+        else examinations.corpora_of(study, run.root, run.synthesis.folder)
+    )
+    found = examinations.artefact_of(settings, given, run.root, VOLATILE["llm"])
     with (
         run.logger.run(Study(run).analysis_info, run.root)
         if not found.complete
         else nullcontext(NoTracker()) as tracker
     ):
         journal = run.root / work.JOURNAL
-        print("\n".join(examinations.run(settings, found, corpora, journal, tracker, Terminal().say)))
+        print("\n".join(examinations.run(settings, found, given, journal, tracker, Terminal().say)))
