@@ -12,7 +12,7 @@ from typing import Any
 from entigraph.errors import DataError
 from entigraph.records import Choice, Question
 
-EXPECTED = 'expected {"document": "a.txt", "question": "...", "choices": ["...", "..."], "answer": 0}'
+EXPECTED = 'expected {"document": "a.txt", "question": "...", "choices": ["...", "..."], "answer": 0} or [0, 1]'
 MOST_CHOICES = 26  # letters
 SHOWN = 10
 

@@ -139,6 +139,9 @@ def pipeline(run: Run, progress: Progress) -> None:
     refuse_ranks(Stage.pipeline)
     for other, used in needs_of(run):
         advance(other, used, progress)
+    sources = [step for step in steps(run) if step.stage in (Stage.corpus, Stage.questions)]
+    advance(run, sources, progress)
+    refuse(work.unaskable(run))
     advance(run, list(steps(run)), progress)
     register_member(run)
     register_baselines(run)

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from entigraph import artefact
+from entigraph.config import problem_of
 from entigraph.evaluation.base import Source, Subject, Task
 from entigraph.progress import Progress
 from entigraph.records import Document, read_jsonl
@@ -188,6 +189,17 @@ def ask(run: Run, subject: Subject, out: Path, progress: Progress) -> Mapping[st
 
     sources = {name: source_of(run, task) for name, task in run.tasks.items()}
     return stage.run(subject, out, tasks=run.tasks, sources=sources, progress=progress)
+
+
+def unaskable(run: Run) -> list[str]:
+    """What an evaluation could not ask about: told as soon as questions and documents are there."""
+    checked = {name: task.questions for name, task in run.tasks.items() if task.asks}
+    checked |= {name: task.documents for name, task in run.tasks.items() if hasattr(task, "askings")}
+    return [
+        f"evaluation.{name}: {problem}"
+        for name, check in checked.items()
+        for problem in problem_of(check, source_of(run, run.tasks[name]))
+    ]
 
 
 def source_of(run: Run, task: Task) -> Source:
