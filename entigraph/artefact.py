@@ -36,7 +36,7 @@ SCRATCH = "checkpoints"  # what a resumable stage needs until it is sealed, and 
 UNFINISHED = ".unfinished"
 # Raised by hand whenever a stage writes something else from the same configuration.
 FORMATS: Mapping[str, int] = {
-    "corpus": 2,
+    "corpus": 3,
     "questions": 2,
     "retrieval": 1,
     "tokenizer": 1,

@@ -9,11 +9,10 @@ from typing import Any
 from entigraph import artefact, stages, work
 from entigraph.artefact import Artefact
 from entigraph.config import Stage
-from entigraph.llm.base import CHARACTERS_A_TOKEN
+from entigraph.costs import cost_of_baselines, cost_of_judging, cost_of_questions, span
 from entigraph.run import Run
 
 DOCUMENTS_SHOWN = 20
-SHORT_THOUGHT = 60  # tokens
 BYTES_SAVED = {"float32": 4, "bfloat16": 2}  # a parameter
 BYTES_IN_CHECKPOINT = 12  # a parameter: fp32 weights and Adam's two moments
 
@@ -22,7 +21,7 @@ def print_plan(run: Run) -> None:
     """Where every stage stands, and what a paid synthesis will take."""
     for step in stages.all_steps(run):
         print(f"  {state(step.artefact):9} {step.artefact.stage:10} {step.artefact.folder}")
-    asked = (*cost_of_questions(run), *cost_of_baselines(run))
+    asked = (*cost_of_questions(run), *cost_of_baselines(run), *cost_of_judging(run))
     for line in (*cost_of_synthesis(run), *asked, *need_of_training(run)):
         print(line)
     if not stages.is_complete(run):
@@ -81,48 +80,6 @@ def cost_of_synthesis(run: Run, documents_shown: int = DOCUMENTS_SHOWN) -> list[
         *by_document(run, low, high, documents_shown),
         *in_all(run, low, high),
     ]
-
-
-def cost_of_questions(run: Run) -> list[str]:
-    """What writing and checking questions will take, roughly; what the journal holds already is not taken off."""
-    todo = run.questions_folder
-    if todo is None or todo.complete or not run.questions.needs_writer or run.llm.name == "offline":
-        return []
-    from entigraph.questions.drafting import TOKENS_A_QUESTION, writing
-
-    asked = [pair for document in run.corpus.read().documents for pair in writing(document, run.questions)]
-    wanted = run.questions.per_document * len({passage.document.id for passage, _ in asked})
-    a_passage = sum(len(request.system + request.user) for _, request in asked) / CHARACTERS_A_TOKEN / len(asked)
-    prompts = a_passage * (len(asked) + wanted)
-    cost = run.llm.price.of(prompts, 0.0, wanted * TOKENS_A_QUESTION)
-    return [
-        f"questions with {run.llm.model}: {len(asked):,} requests for {wanted:,} questions and one check of each, "
-        f"about {prompts:,.0f} prompt tokens, ${cost:,.2f}; stopped at llm.max_cost_usd = {run.llm.max_cost_usd}"
-    ]
-
-
-def cost_of_baselines(run: Run) -> list[str]:
-    """What asking endpoints will take: from short thoughts to the longest that are allowed."""
-    lines = []
-    for name, answers in run.baseline_answers.items():
-        subject = run.baselines[name]
-        if answers.complete or not hasattr(subject, "price"):
-            continue
-        for task_name, task in run.tasks.items():
-            source = work.source_of(run, task)
-            if not source.questions.exists():
-                lines.append(f"baselines.{name}: its cost is known once the questions are there (stage=corpus)")
-                continue
-            questions = task.questions(source)
-            prompts = sum(len(task.prompt(question)) for question in questions) / CHARACTERS_A_TOKEN
-            samples = len(questions) * task.sampling.samples
-            costs = [subject.price.of(prompts, 0.0, samples * each) for each in (SHORT_THOUGHT, task.max_tokens)]
-            lines.append(
-                f"baselines.{name}, {task_name}: {samples:,} samples of {len(questions):,} questions, "
-                f"{prompts:,.0f} prompt tokens, ${span(costs[0], costs[1], 2)}; "
-                f"stopped at max_cost_usd = {subject.max_cost_usd}"
-            )
-    return lines
 
 
 def by_document(run: Run, low: Any, high: Any, most: int) -> Iterator[str]:
@@ -204,11 +161,6 @@ def time_at_limits(llm: Any, ends: Sequence[Any], seconds: float | None) -> str:
         return "unknown until something was answered (no llm.requests_per_minute or llm.tokens_per_minute is set)"
     learned = f"{seconds:.1f} s an answer as so far, " if seconds else ""
     return f"{span(minutes[0], minutes[1], 1)} minutes at the stated limits ({learned}{llm.concurrency} at a time)"
-
-
-def span(low: float, high: float, digits: int = 0) -> str:
-    one, other = f"{min(low, high):,.{digits}f}", f"{max(low, high):,.{digits}f}"
-    return one if one == other else f"{one}-{other}"
 
 
 def shortened(name: str, width: int) -> str:

@@ -1,14 +1,19 @@
-"""Anybody's questions about their documents: a JSONL file, one question a line."""
+"""Anybody's questions about their documents: a JSONL file, one question a line.
+
+`answer` is the number of the right choice, counted from 0. A list of numbers, [0, 2] or [1], says that several may be
+right and all of them are asked for (Coursera's exams, paper App. A.3).
+"""
 
 import json
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import Any
 
 from entigraph.errors import DataError
-from entigraph.records import Question
+from entigraph.records import Choice, Question
 
-EXPECTED = 'expected {"document": "a.txt", "question": "...", "choices": ["...", "..."], "answer": 0}'
+EXPECTED = 'expected {"document": "a.txt", "question": "...", "choices": ["...", "..."], "answer": 0} or [0, 1]'
+MOST_CHOICES = 26  # letters
 SHOWN = 10
 
 
@@ -58,17 +63,30 @@ def question(identity: str, raw: Any, documents: Collection[str]) -> Question:
         raise DataError(f"question is {asked!r}; a text expected")
     if not isinstance(choices, list) or len(choices) < 2 or not all(str(choice).strip() for choice in choices):
         raise DataError(f"choices are {choices!r:.80}; two texts or more expected")
-    if not isinstance(answer, int) or isinstance(answer, bool) or not 0 <= answer < len(choices):
-        raise DataError(f"answer is {answer!r}; 0 to {len(choices) - 1} expected")
+    choices = [str(choice).strip() for choice in choices]
+    if len(choices) > MOST_CHOICES or len(set(choices)) < len(choices):
+        raise DataError(f"choices are {choices!r:.80}; different texts expected, at most {MOST_CHOICES}")
     return Question(
         id=identity,
         document_id=document,
         text=asked.strip(),
-        choices=[str(choice).strip() for choice in choices],
-        answer=answer,
+        choices=choices,
+        answer=answer_among(choices, answer),
         group=str(raw.get("group", "all")),
         evidence=parts_of(raw.get("evidence")),
     )
+
+
+def answer_among(choices: Sequence[str], answer: Any) -> Choice:
+    numbers = answer if isinstance(answer, list) else [answer]
+    known = range(len(choices))
+    if not all(isinstance(number, int) and not isinstance(number, bool) and number in known for number in numbers):
+        raise DataError(f"answer is {answer!r:.80}; 0 to {len(choices) - 1} expected")
+    if not isinstance(answer, list):
+        return int(answer)
+    if not numbers or len(set(numbers)) < len(numbers):
+        raise DataError(f"answer is {answer!r:.80}; a list holds the number of each right choice, at least one, once")
+    return sorted(numbers)
 
 
 def parts_of(evidence: Any) -> list[str]:

@@ -11,6 +11,17 @@ from typing import Any, Generic, TypeVar
 from entigraph.errors import DataError
 
 Record = TypeVar("Record")
+Choice = int | list[int]  # an option's number; where several may be right, the numbers of those chosen, ascending
+
+
+def as_set(choice: Choice | None) -> frozenset[int]:
+    if choice is None:
+        return frozenset()
+    return frozenset(choice if isinstance(choice, list) else [choice])
+
+
+def words_of(choices: Sequence[str], choice: Choice) -> str:
+    return "; ".join(choices[option] for option in sorted(as_set(choice)))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -27,8 +38,9 @@ class Document:
 class Question:
     """A multiple-choice question about one document.
 
-    `answer` indexes `choices`. `group` is a kind for the panel by kind (`forward`, `hard`, ...). `split` tells apart
-    questions that training text answers and those it does not. `thought`: an intermediate answer is generated first.
+    `answer` indexes `choices`; a list, even of one, says that several may be right. `group` is a kind for the panel by
+    kind (`forward`, `hard`, ...). `split` tells apart questions that training text answers and those it does not.
+    `thought`: an intermediate answer is generated first.
     `evidence`: the parts of the document, word for word, that answer it together, where they are known.
     """
 
@@ -36,11 +48,16 @@ class Question:
     document_id: str
     text: str
     choices: Sequence[str]
-    answer: int
+    answer: Choice
     group: str
     split: str = "test"
     thought: bool = False
     evidence: Sequence[str] = ()
+
+    @property
+    def several(self) -> bool:
+        """Whether all right options are asked for, however many."""
+        return not isinstance(self.answer, int)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -154,15 +171,15 @@ class Answer:
     group: str
     question: str
     choices: Sequence[str]
-    answer: int
-    choice: int | None
+    answer: Choice
+    choice: Choice | None
     correct: bool
     overflowed: bool = False
     thought: str = ""
     scores: Sequence[float] = ()
     choice_norm: int | None = None
     correct_norm: bool | None = None
-    samples: Sequence[int | None] = ()
+    samples: Sequence[Choice | None] = ()
     unparsed: dict[str, int] = field(default_factory=dict)
     texts: Sequence[str] = ()
     passages: Sequence[str] = ()
@@ -170,6 +187,22 @@ class Answer:
     article_shown: bool | None = None
     evidence_shown: bool | None = None
     prompt_hash: str = ""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Summary:
+    """What a model wrote of a document from memory; `finish_reason` is "length" where it was cut.
+
+    `prompt` names the one it was asked by, `sample` tells repetitions apart.
+    """
+
+    id: str
+    document_id: str
+    prompt: str
+    sample: int
+    text: str
+    finish_reason: str
+    prompt_hash: str
 
 
 @dataclass(frozen=True, kw_only=True)

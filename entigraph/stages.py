@@ -139,6 +139,9 @@ def pipeline(run: Run, progress: Progress) -> None:
     refuse_ranks(Stage.pipeline)
     for other, used in needs_of(run):
         advance(other, used, progress)
+    sources = [step for step in steps(run) if step.stage in (Stage.corpus, Stage.questions)]
+    advance(run, sources, progress)
+    refuse(work.unaskable(run))
     advance(run, list(steps(run)), progress)
     register_member(run)
     register_baselines(run)
@@ -274,9 +277,11 @@ def print_baselines(run: Run) -> None:
 
 
 def told(score: Mapping[str, Any]) -> str:
-    """A loss, or an accuracy with the questions that it is a share of, and how many gave no choice."""
+    """A loss, summaries, or an accuracy with the questions that it is a share of, and how many gave no choice."""
     if "tasks" in score:
         return "; ".join(f"{task}: {named(metrics)}" for task, metrics in score["tasks"].items())
+    if "summaries" in score:
+        return f"{score['summaries']:,} summaries, {score['empty']:,} empty (judge: stage=analysis analysis=summaries)"
     if "accuracy" not in score:
         losses = f"{score['nats_per_token']:.4f} nats a token, {score['bits_per_byte']:.4f} bits a byte"
         return f"{losses} over {score['tokens']:,} tokens of {score['documents']:,} documents"

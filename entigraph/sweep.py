@@ -14,7 +14,7 @@ import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from hydra import compose
 from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
@@ -35,6 +35,9 @@ from entigraph.progress import StatusFile, Terminal
 from entigraph.run import VOLATILE, Run
 from entigraph.study import Study
 from entigraph.tracking import NoTracker, Tracker
+
+if TYPE_CHECKING:
+    from entigraph.analysis.settings import Examination
 
 HOUSEKEEPING = (Stage.list, Stage.clean)
 SECONDS_FOR_THE_POOL_TO_NOTICE = 5.0
@@ -252,7 +255,7 @@ def finish() -> int:
 
 def analyse(run: Run) -> None:
     """Draw the study's curve from its finished runs, unless nothing changed since; or do what `analysis` names."""
-    from entigraph.analysis import drawings, examinations, pairing, stage
+    from entigraph.analysis import drawings, pairing, stage
     from entigraph.analysis.settings import ScalingCurve
 
     settings, study = run.analysis, Study(run).folder
@@ -266,11 +269,7 @@ def analyse(run: Run) -> None:
         with tracked(run, not pair.complete) as tracker:
             print("\n".join(pairing.run(settings, pair, tracker)))
     elif hasattr(settings, "examine"):
-        corpora = examinations.corpora_of(study, run.root, run.synthesis.folder)
-        found = examinations.artefact_of(settings, corpora, run.root, VOLATILE["llm"])
-        journal = run.root / work.JOURNAL
-        with tracked(run, not found.complete) as tracker:
-            print("\n".join(examinations.run(settings, found, corpora, journal, tracker, Terminal().say)))
+        examine(run, settings)
     else:
         drawn = drawings.artefact_of(settings, study, run.root)
         with tracked(run, not drawn.complete) as tracker:
@@ -280,3 +279,20 @@ def analyse(run: Run) -> None:
 def tracked(run: Run, due: bool) -> AbstractContextManager[Tracker]:
     """Only where there is something to do."""
     return run.logger.run(Study(run).analysis_info, run.root) if due else nullcontext(NoTracker())
+
+
+def examine(run: Run, settings: "Examination") -> None:
+    """What an analysis says of the study's synthetic corpora or summaries, and of this configuration's own."""
+    from entigraph.analysis import examinations, summarisers
+    from entigraph.analysis.summary_settings import Summaries
+
+    study, own = Study(run).folder, Study(run).member()
+    given: Sequence[examinations.Examined] = (
+        summarisers.summarisers_of(study, run.root, own)
+        if isinstance(settings, Summaries)
+        else examinations.corpora_of(study, run.root, run.synthesis.folder)
+    )
+    found = examinations.artefact_of(settings, given, run.root, VOLATILE["llm"])
+    with tracked(run, not found.complete) as tracker:
+        journal = run.root / work.JOURNAL
+        print("\n".join(examinations.run(settings, found, given, journal, tracker, Terminal().say)))

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from entigraph import artefact
+from entigraph.config import problem_of
 from entigraph.evaluation.base import Source, Subject, Task
 from entigraph.evaluation.mentions import TextsRead
 from entigraph.progress import Progress
@@ -215,6 +216,17 @@ def texts_read(run: Run) -> TextsRead:
         lambda: (text for text, read in zip(read_texts(run.synthesis.folder), drawn, strict=True) if read),
         list(read_jsonl(graphs, EntityGraph)) if graphs.exists() else [],
     )
+
+
+def unaskable(run: Run) -> list[str]:
+    """What an evaluation could not ask about: told as soon as questions and documents are there."""
+    checked = {name: task.questions for name, task in run.tasks.items() if task.asks}
+    checked |= {name: task.documents for name, task in run.tasks.items() if hasattr(task, "askings")}
+    return [
+        f"evaluation.{name}: {problem}"
+        for name, check in checked.items()
+        for problem in problem_of(check, source_of(run, run.tasks[name]))
+    ]
 
 
 def source_of(run: Run, task: Task) -> Source:

@@ -1,8 +1,9 @@
-"""Verdicts of a person, and how far two who judged the same sentences agree."""
+"""Verdicts of a person, and how far two who judged the same things agree."""
 
 import csv
 from collections import Counter
 from collections.abc import Sequence
+from enum import StrEnum
 from pathlib import Path
 from typing import Any
 
@@ -34,28 +35,28 @@ def read_labels(file: Path, sentences: Sequence[Sentence]) -> list[Verdict | Non
 
 
 def agreement(
-    one: str, other: str, first: Sequence[Verdict | None], second: Sequence[Verdict | None]
+    one: str, other: str, first: Sequence[StrEnum | None], second: Sequence[StrEnum | None]
 ) -> dict[str, Any]:
-    """Over the sentences of which both have a verdict; `kappa` is Cohen's, None where chance alone agrees wholly."""
+    """Over what both have a verdict of; `kappa` is Cohen's, None where chance alone agrees wholly."""
     pairs = [(mine, theirs) for mine, theirs in zip(first, second, strict=True) if mine and theirs]
     counts = Counter(f"{mine}, {theirs}" for mine, theirs in pairs)
     agreed = sum(mine is theirs for mine, theirs in pairs) / len(pairs) if pairs else None
     return {
         "one": one,
         "other": other,
-        "sentences": len(pairs),
+        "compared": len(pairs),
         "agreed": agreed,
         "kappa": kappa(pairs),
         "pairs": dict(sorted(counts.items())),
     }
 
 
-def kappa(pairs: Sequence[tuple[Verdict, Verdict]]) -> float | None:
+def kappa(pairs: Sequence[tuple[StrEnum, StrEnum]]) -> float | None:
     """Cohen 1960: the agreement beyond that of two who give their own shares of verdicts at random."""
     if not pairs:
         return None
     count = len(pairs)
     mine, theirs = (Counter(pair[side] for pair in pairs) for side in (0, 1))
     agreed = sum(one is other for one, other in pairs) / count
-    by_chance = sum(mine[verdict] * theirs[verdict] for verdict in Verdict) / count**2
+    by_chance = sum(mine[verdict] * theirs[verdict] for verdict in mine) / count**2
     return None if by_chance == 1 else (agreed - by_chance) / (1 - by_chance)

@@ -1,8 +1,9 @@
-"""Analyses of synthetic corpora themselves: of a study's runs, and of a corpus that nothing was trained on yet."""
+"""Analyses of texts: of synthetic corpora (a study's, and one that nothing was trained on yet), and of summaries."""
 
-from collections.abc import Container, Iterator, Sequence
+from collections.abc import Container, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Protocol
 
 from entigraph.analysis.collect import finished
 from entigraph.analysis.drawings import shown
@@ -18,6 +19,15 @@ FICTIONAL = "fictional documents"
 OFFLINE = "simulated: a grammar or a rearranging of sentences in place of an LLM"
 
 
+class Examined(Protocol):
+    """What an examination is about: a corpus that was written, or the summaries of a model."""
+
+    @property
+    def inputs(self) -> Mapping[str, Path]:
+        """The artefacts that it is read from; the first names the examination's."""
+        ...
+
+
 @dataclass(frozen=True)
 class SyntheticCorpus:
     """What a writer wrote (`folder`) about the documents of `source`. `label`: what of it is simulated."""
@@ -31,6 +41,10 @@ class SyntheticCorpus:
     @property
     def name(self) -> str:
         return self.folder.name
+
+    @property
+    def inputs(self) -> Mapping[str, Path]:
+        return {f"synthesis/{self.name}": self.folder, f"corpus/{self.source.name}": self.source}
 
     def documents(self) -> Iterator[Document]:
         return read_jsonl(self.source / "documents.jsonl", Document)
@@ -66,19 +80,17 @@ def corpora_of(study: Path, root: Path, own: Path) -> list[SyntheticCorpus]:
     return found
 
 
-def artefact_of(
-    settings: Examination, corpora: Sequence[SyntheticCorpus], root: Path, volatile: Container[str]
-) -> Artefact:
-    inputs = {f"synthesis/{corpus.name}": corpus.folder for corpus in corpora}
-    inputs |= {f"corpus/{corpus.source.name}": corpus.source for corpus in corpora}
+def artefact_of(settings: Examination, given: Sequence[Examined], root: Path, volatile: Container[str]) -> Artefact:
+    inputs = {name: folder for each in given for name, folder in each.inputs.items()}
     decides = {"examination": settings.name, **settings.decides(volatile)}
-    return Artefact(root, "analysis", f"{settings.name}-{corpora[0].name.rsplit('-', 1)[0]}", decides, inputs)
+    first = next(iter(inputs.values())).name.rsplit("-", 1)[0]
+    return Artefact(root, "analysis", f"{settings.name}-{first}", decides, inputs)
 
 
 def run(
     settings: Examination,
     found: Artefact,
-    corpora: Sequence[SyntheticCorpus],
+    given: Sequence[Examined],
     journal: Path,
     tracker: Tracker,
     say: Say,
@@ -86,4 +98,4 @@ def run(
     """Examine them unless that was done; returns what it tells, and where it is."""
     if not found.complete:
         settings.check()
-    return shown(settings.name, found, lambda out: settings.examine(corpora, out, journal, say), tracker)
+    return shown(settings.name, found, lambda out: settings.examine(given, out, journal, say), tracker)

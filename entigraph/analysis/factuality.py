@@ -15,14 +15,13 @@ from entigraph.analysis import published
 from entigraph.analysis.agreement import agreement, read_labels
 from entigraph.analysis.collect import ORDER
 from entigraph.analysis.examinations import SyntheticCorpus
+from entigraph.analysis.judges import name_of
 from entigraph.analysis.judging import Judgement, Verdict, judged
 from entigraph.analysis.sentences import Sentence, sampled
 from entigraph.analysis.settings import Factuality
 from entigraph.artefact import write_json
-from entigraph.llm.offline import Offline
 from entigraph.records import Document, write_jsonl
 
-SIMULATED = "offline (simulated: the rules of a grammar in place of an LLM)"
 TO_LABEL = "to_label.csv"
 COLUMNS = ("id", "verdict", "sentence", "before", "title", "document")
 
@@ -114,10 +113,7 @@ def reasons(found: Sequence[Judgement]) -> Counter[str]:
 
 
 def judge_name(settings: Factuality, key: str) -> str:
-    if key == "person":
-        return "a person"
-    judge = settings.judges[key]
-    return SIMULATED if isinstance(judge, Offline) else str(getattr(judge, "model", judge.name))
+    return "a person" if key == "person" else name_of(settings.judges[key])
 
 
 def rows(
@@ -178,7 +174,7 @@ def told(result: Mapping[str, Any], out: Path) -> list[str]:
     for one in result["agreement"]:
         kappa = f"Cohen's kappa {one['kappa']:.2f}" if one["kappa"] is not None else "Cohen's kappa not defined"
         agreed = (
-            f"{one['agreed']:.1%} of {one['sentences']} alike, {kappa}" if one["sentences"] else "no sentence of both"
+            f"{one['agreed']:.1%} of {one['compared']} alike, {kappa}" if one["compared"] else "no sentence of both"
         )
         lines.append(f"{one['one']} and {one['other']}: {agreed}")
     paper = {name: {**asdict(each), "of": 1} for name, each in published.FACTUALITY.items()}

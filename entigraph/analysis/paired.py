@@ -13,7 +13,7 @@ from entigraph.analysis.collect import FinishedRun, answers_of, augmenters
 from entigraph.analysis.resampling import Block
 from entigraph.analysis.settings import ScalingCurve
 from entigraph.errors import DataError
-from entigraph.records import Answer
+from entigraph.records import Answer, words_of
 from entigraph.tracking import Tracker
 
 GAINED, LOST = "gained", "lost"
@@ -124,14 +124,14 @@ def changed(mine: Answer, their: Answer) -> dict[str, Any]:
         "document_id": mine.document_id,
         "group": mine.group,
         "question": mine.question,
-        "right": mine.choices[mine.answer],
+        "right": words_of(mine.choices, mine.answer),
         "one": option(mine),
         "other": option(their),
     }
 
 
 def option(answer: Answer) -> str | None:
-    return None if answer.choice is None else answer.choices[answer.choice]
+    return None if answer.choice is None else words_of(answer.choices, answer.choice)
 
 
 def track(tracker: Tracker, pairs: Sequence[Mapping[str, Any]]) -> None:

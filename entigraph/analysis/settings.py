@@ -5,12 +5,10 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 
-from omegaconf import OmegaConf
-
+from entigraph.analysis.judges import Judged
 from entigraph.artefact import fingerprint
-from entigraph.config import build
 from entigraph.errors import ConfigError
-from entigraph.llm.base import Say, Writer
+from entigraph.llm.base import Say
 
 if TYPE_CHECKING:
     from entigraph.analysis.collect import FinishedRun
@@ -173,7 +171,7 @@ class MixtureFit:
 
 
 class Examination(Protocol):
-    """An analysis of synthetic corpora: those of a study's finished runs, and the configuration's own.
+    """An analysis of texts: those of a study's finished runs, and the configuration's own.
 
     Like a drawing it is a folder below analysis/, made once for what decides it.
     """
@@ -189,8 +187,10 @@ class Examination(Protocol):
         """Raises LLMError where it could not be done: asked before anything is made."""
         ...
 
-    def examine(self, corpora: Sequence["SyntheticCorpus"], out: Path, journal: Path, say: Say) -> list[str]:
-        """Write figures (PNG and SVG) and their numbers (JSON); returns the lines to print."""
+    def examine(self, given: Any, out: Path, journal: Path, say: Say) -> list[str]:
+        """`given` is what it examines: synthetic corpora, or who wrote summaries.
+
+        Write figures (PNG and SVG) and their numbers (JSON); returns the lines to print."""
         ...
 
 
@@ -236,17 +236,14 @@ class Overlap:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Factuality:
+class Factuality(Judged):
     """How much of a synthetic corpus its source documents bear out: a sample of sentences, judged by an LLM.
 
     `sentences` of each augmenter, drawn by `seed`, evenly over its whole corpus; the paper's authors labelled 150 by
-    hand (App. A.2). `judge` is any writer of conf/llm, `second` another one for their agreement (null: none).
-    `labels`: the file to_label.csv of this sample, labelled by a person, wholly or in part.
+    hand (App. A.2). `labels`: the file to_label.csv of this sample, labelled by a person, wholly or in part.
     """
 
     name: ClassVar[str] = "factuality"
-    judge: dict[str, Any] = field(default_factory=dict)
-    second: dict[str, Any] | None = None
     labels: str | None = None
     sentences: int = 150
     seed: int = 0
@@ -261,20 +258,9 @@ class Factuality:
             raise ConfigError(f"analysis.labels: {self.labels!r} is no file; give the labelled to_label.csv, or null")
         _ = self.judges
 
-    @property
-    def judges(self) -> Mapping[str, Writer]:
-        given = {"judge": self.judge, "second": self.second} if self.second else {"judge": self.judge}
-        return {key: build(OmegaConf.create(options), f"analysis.{key}") for key, options in given.items()}
-
     def decides(self, volatile: Container[str]) -> Mapping[str, Any]:
-        found = asdict(self)
-        for key, judge in self.judges.items():
-            found[key] = {name: value for name, value in vars(judge).items() if name not in volatile}
-        return {**found, "labels": fingerprint(Path(self.labels).expanduser()) if self.labels else None}
-
-    def check(self) -> None:
-        for judge in self.judges.values():
-            judge.check()
+        labels = fingerprint(Path(self.labels).expanduser()) if self.labels else None
+        return {**asdict(self), **self.chosen(volatile), "labels": labels}
 
     def examine(self, corpora: Sequence["SyntheticCorpus"], out: Path, journal: Path, say: Say) -> list[str]:
         from entigraph.analysis.factuality import examine

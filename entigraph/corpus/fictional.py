@@ -42,7 +42,8 @@ class Fictional:
         for index, world in enumerate(worlds(self.documents, NamePool.target, self.seed)):
             rng = random.Random(f"target/{self.seed}/{index}")
             text = source_document(world, rng)
-            document = Document(id=f"chronicle-{index:03}", title=f"Chronicle {index}", text=text)
+            about = {"people": enumerated(world.people)}
+            document = Document(id=f"chronicle-{index:03}", title=f"Chronicle {index}", text=text, meta=about)
             documents.append(document)
             asked += [
                 question(document.id, number, item, evidence=evidence(text, item.facts))
@@ -135,6 +136,10 @@ class FictionalBackground:
         pairs = list(combinations(world.entities, 2))
         yield from (related(reading, pair, rng) for pair in rng.sample(pairs, min(self.pairs, len(pairs))))
         yield from (related(reading, rng.sample(world.entities, 3), rng) for _ in range(self.triples))
+
+
+def enumerated(names: Sequence[str]) -> str:
+    return f"{', '.join(names[:-1])} and {names[-1]}"
 
 
 def reading_items(source: Document, world: World, rng: random.Random, characters: int, most: int) -> Iterator[str]:

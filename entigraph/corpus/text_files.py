@@ -23,7 +23,8 @@ class TextFiles:
 
     `questions` is a JSONL file, one question a line:
     {"document": "notes/a.txt", "question": "...", "choices": ["...", "..."], "answer": 0, "group": "optional"}
-    with `answer` counted from 0. They are asked without the documents, so they should name what they ask about.
+    with `answer` counted from 0, or [0, 2] where several may be right. They are asked without the documents, so they
+    should name what they ask about.
     """
 
     name: str = "text_files"

@@ -65,7 +65,8 @@ class Asked:
         if self.limit is not None and self.limit < len(found):
             found = random.Random(f"limit/{self.limit}").sample(found, self.limit)
         for question in found:
-            if not 0 <= question.answer < len(question.choices):
+            right = question.answer if isinstance(question.answer, list) else [question.answer]
+            if not right or not all(0 <= number < len(question.choices) for number in right):
                 raise DataError(f"{source.questions}: {question.id} has no choice number {question.answer}")
         if not found:
             raise DataError(

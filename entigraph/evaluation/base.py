@@ -14,10 +14,16 @@ from entigraph.records import Answer, Question
 
 @dataclass(frozen=True)
 class Prompt:
-    """`key` is what its samples are seeded by, so that they do not depend on what else is asked."""
+    """`key` is what its samples are seeded by, so that they do not depend on what else is asked.
+
+    A model goes on with `text`; one behind a chat endpoint is told by `system` that it is to do so. An `instruction`
+    tells what to do by itself, and a model with a chat template is asked in that.
+    """
 
     key: str
     text: str
+    system: str = ""
+    instruction: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)

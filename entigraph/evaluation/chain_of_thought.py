@@ -2,7 +2,7 @@
 
 import random
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from functools import cache
@@ -24,12 +24,18 @@ from entigraph.evaluation.base import (
     hash_of,
     told,
 )
-from entigraph.evaluation.parsing import ANSWER_LINE, CUT, LETTERS, NO_LINE, authors_choice_of, choice_of
+from entigraph.evaluation.parsing import ANSWER_LINE, CUT, LETTERS, NO_LINE, authors_choice_of, choice_of, choices_of
 from entigraph.evaluation.score import scored_samples
-from entigraph.records import Answer, Question
+from entigraph.records import Answer, Choice, Question
 
 QUESTIONS_AT_ONCE = 256  # drawn for one call of an engine
 NEXT_EXAMPLE = "## Example"
+# For chat models, before a prompt that a base model would simply go on with.
+SYSTEM = (
+    "Go on with the text in exactly the form of its examples: answer the last question only, with one paragraph of "
+    'thought and then one line of the form "Answer: {form}.", and write nothing after it.'
+)
+ONE, SEVERAL = "X", "X, Y"
 
 
 class Protocol(StrEnum):
@@ -51,7 +57,9 @@ class ClosedBookCoT(Asked):
     """Five worked examples, then the question; each sample thinks in one paragraph and ends in "Answer: X.".
 
     `examples` names a file of evaluation/prompts, whose structure is the paper's, its quirks included (the first
-    example says twice that one choice is right, the third writes "Choices:"). `samples` and `titles` null: as the
+    example says twice that one choice is right, the third writes "Choices:"). A question that may have several right
+    answers stands behind `examples_several` instead, where all right choices are named: "Answer: X, Y."; the paper has
+    such questions (App. A.3) and prints no prompt for them. `samples` and `titles` null: as the
     protocol has them. Temperature 0.1 and 300 tokens are those of the published code; the paper states neither.
     `texts_kept` of each question's samples stand in the answers, of the others only the letter. `seed` draws the
     sample that counts.
@@ -59,6 +67,7 @@ class ClosedBookCoT(Asked):
 
     protocol: Protocol = Protocol.paper
     examples: str = "five_books"
+    examples_several: str = "five_lessons"
     samples: int | None = None
     titles: Titles | None = None
     temperature: float = 0.1
@@ -77,12 +86,13 @@ class ClosedBookCoT(Asked):
             raise ConfigError(f"evaluation temperature: {self.temperature} found, 0 or more expected")
         if min(self.max_tokens, self.batch_tokens) < 1 or self.texts_kept < 0:
             raise ConfigError("evaluation: max_tokens and batch_tokens must be at least 1, texts_kept at least 0")
-        if not examples_file(self.examples).is_file():
-            raise ConfigError(f"evaluation examples: no file evaluation/prompts/{self.examples}.txt")
+        for key in ("examples", "examples_several"):
+            if not examples_file(getattr(self, key)).is_file():
+                raise ConfigError(f"evaluation {key}: no file evaluation/prompts/{getattr(self, key)}.txt")
 
     @property
     def decides(self) -> dict[str, str]:
-        return {"examples_text": digest(examples(self.examples))}
+        return {f"{key}_text": digest(examples(getattr(self, key))) for key in ("examples", "examples_several")}
 
     @property
     def documents_asked(self) -> Titles:
@@ -116,14 +126,23 @@ class ClosedBookCoT(Asked):
         asked = (
             f"### Question\n{question.text}\n### Choices\n{options}\n### Thought Process and Answer\nThought process:"
         )
-        return "\n".join([examples(self.examples), *shown, asked])
+        return "\n".join([examples(self.examples_several if question.several else self.examples), *shown, asked])
 
     def answers(self, questions: Sequence[Question], engine: Engine, look_up: LookUp = closed) -> Iterator[Answer]:
+        """Those behind the same examples together, which an engine then reads once."""
+        for several in (False, True):
+            yield from self.asked_alike([each for each in questions if each.several is several], engine, look_up)
+
+    def asked_alike(self, questions: Sequence[Question], engine: Engine, look_up: LookUp) -> Iterator[Answer]:
         for start in range(0, len(questions), QUESTIONS_AT_ONCE):
             asked = questions[start : start + QUESTIONS_AT_ONCE]
             retrieved = [look_up(question) for question in asked]
             prompts = [
-                Prompt(f"{self.seed}/{question.id}", self.prompt(question, found.passages if found else ()))
+                Prompt(
+                    f"{self.seed}/{question.id}",
+                    self.prompt(question, found.passages if found else ()),
+                    SYSTEM.format(form=SEVERAL if question.several else ONE),
+                )
                 for question, found in zip(asked, retrieved, strict=True)
             ]
             for index, samples in engine.sample(prompts, self.sampling):
@@ -132,8 +151,8 @@ class ClosedBookCoT(Asked):
     def answered(
         self, question: Question, prompt: str, samples: Sequence[Sampled], retrieved: Retrieved | None = None
     ) -> Answer:
-        said = [self.parsed(sample, len(question.choices)) for sample in samples]
-        choices = [choice if isinstance(choice, int) else None for choice in said]
+        said = [self.parsed(sample, question) for sample in samples]
+        choices = [None if isinstance(choice, str) else choice for choice in said]
         choice = self.final([choice for choice in choices if choice is not None], question)
         return Answer(
             question_id=question.id,
@@ -152,15 +171,17 @@ class ClosedBookCoT(Asked):
             **told(retrieved),
         )
 
-    def parsed(self, sample: Sampled, options: int) -> int | str:
+    def parsed(self, sample: Sampled, question: Question) -> Choice | str:
         """An answer that never came, or that was cut before its line, says so itself."""
-        read = authors_choice_of if self.protocol is Protocol.authors_code else choice_of
-        found = read(sample.text, options)
-        if isinstance(found, int) or sample.finish_reason == "stop":
+        one: Callable[[str, int], Choice | str] = (
+            authors_choice_of if self.protocol is Protocol.authors_code else choice_of
+        )
+        found = (choices_of if question.several else one)(sample.text, len(question.choices))
+        if not isinstance(found, str) or sample.finish_reason == "stop":
             return found
         return CUT if sample.finish_reason == "length" and found == NO_LINE else sample.finish_reason
 
-    def final(self, valid: Sequence[int], question: Question) -> int | None:
+    def final(self, valid: Sequence[Choice], question: Question) -> Choice | None:
         if not valid:
             return None
         if self.protocol is Protocol.authors_code:

@@ -8,22 +8,16 @@ from entigraph.llm.base import LLM, Completion, Request
 from entigraph.llm.chat import choices_of
 from entigraph.llm.journaled import GAVE_UP
 
-# For chat models, before a prompt that a base model would simply go on with.
-SYSTEM = (
-    "Go on with the text in exactly the form of its examples: answer the last question only, with one paragraph of "
-    'thought and then one line of the form "Answer: X.", and write nothing after it.'
-)
-
 
 class EndpointEngine:
     """All samples of a prompt are asked for at once, so that its tokens are paid for once. `chat`: it takes messages,
-    and has to be told that it is to go on with a text.
+    and is told what a base model needs not be.
 
     An endpoint that gives fewer is asked again for the rest, until it gives none.
     """
 
     def __init__(self, llm: LLM, chat: bool = True) -> None:
-        self.llm, self.system = llm, SYSTEM if chat else ""
+        self.llm, self.chat = llm, chat
 
     def sample(self, prompts: Sequence[Prompt], sampling: Sampling) -> Iterator[tuple[int, list[Sampled]]]:
         """Raises LLMError where the endpoint gave up on some: they are asked again by the same command."""
@@ -42,13 +36,13 @@ class EndpointEngine:
                     yield index, found.pop(index)
         if unanswered:
             raise LLMError(
-                f"{unanswered:,} of {len(prompts):,} questions got no answer: {reason.removeprefix(GAVE_UP)}. "
+                f"{unanswered:,} of {len(prompts):,} prompts got no answer: {reason.removeprefix(GAVE_UP)}. "
                 "Run the same command to ask them again: what was answered is kept"
             )
 
     def request(self, prompt: Prompt, sampling: Sampling, known: int) -> Request:
         return Request(
-            system=self.system,
+            system=prompt.system if self.chat else "",
             user=prompt.text,
             temperature=sampling.temperature,
             sample=known,

@@ -8,6 +8,7 @@ import torch
 from tokenizers import Tokenizer
 
 from entigraph.evaluation.base import Pair, Prompt, Sampled, Sampling, Window
+from entigraph.evaluation.chat import ChatTemplate
 from entigraph.evaluation.decoding import Decoder
 from entigraph.hardware import keep_freed_memory
 from entigraph.models import load_model
@@ -18,11 +19,19 @@ Encoded = tuple[list[int], int]  # the ids of prompt and continuation, and how m
 class TransformersEngine:
     """`bos_id` stands before every prompt, as it stood before every text in training; None where none did.
 
-    `bf16`: the model computes in it; log-likelihoods are summed in fp32 all the same.
+    `bf16`: the model computes in it; log-likelihoods are summed in fp32 all the same. `chat` is what instructions are
+    put in.
     """
 
     def __init__(
-        self, path: str, tokenizer: Tokenizer, bos_id: int | None, device: str, bf16: bool, threads: int | None
+        self,
+        path: str,
+        tokenizer: Tokenizer,
+        bos_id: int | None,
+        device: str,
+        bf16: bool,
+        threads: int | None,
+        chat: ChatTemplate | None = None,
     ) -> None:
         if device == "cpu":
             keep_freed_memory()
@@ -33,7 +42,7 @@ class TransformersEngine:
             model = model.to(torch.bfloat16)
         self.model = model.to(device)
         self.model.train(False)
-        self.tokenizer = tokenizer
+        self.tokenizer, self.chat = tokenizer, chat
         self.bos = [bos_id] if bos_id is not None else []
         self.device, self.bf16 = device, bf16
         self.positions: int = getattr(self.model.config, "max_position_embeddings", None) or 1 << 30
@@ -46,13 +55,21 @@ class TransformersEngine:
 
     def sample(self, prompts: Sequence[Prompt], sampling: Sampling) -> Iterator[tuple[int, list[Sampled]]]:
         decoder = Decoder(self.model, self.device, self.positions, self.ends(), self.decode, self.autocast)
-        return decoder.sample(prompts, [self.encode(prompt.text) for prompt in prompts], sampling)
+        return decoder.sample(prompts, [self.encode_prompt(prompt) for prompt in prompts], sampling)
+
+    def encode_prompt(self, prompt: Prompt) -> list[int]:
+        if self.chat is None or not prompt.instruction:
+            return self.encode(prompt.text)
+        ids: list[int] = self.tokenizer.encode(self.chat.rendered(prompt.text), add_special_tokens=False).ids
+        return ids
 
     def ends(self) -> frozenset[int]:
-        """What ends a text: as the model says, and what stood before each in training."""
+        """What ends a text: as the model says, what stood before each in training, and what ends a turn."""
         found: Any = getattr(self.model.generation_config, "eos_token_id", None)
         own = found if isinstance(found, list) else [found]
-        return frozenset([*(token for token in own if token is not None), *self.bos])
+        return frozenset(
+            [*(token for token in own if token is not None), *self.bos, *(self.chat.ends if self.chat else ())]
+        )
 
     def loglikelihoods(self, pairs: Sequence[Pair], batch_tokens: int) -> list[float | None]:
         """Both are encoded together, and the continuation is what follows the prompt's own tokens."""

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from functools import cache
 from typing import NamedTuple
 
-from entigraph.records import Answer, EntityGraph, SyntheticText
+from entigraph.records import Answer, EntityGraph, SyntheticText, words_of
 
 TEXTS_SHOWN = 3
 NAME_WORDS = 5  # an option of at most so many is a name
@@ -29,7 +29,7 @@ class Key(NamedTuple):
 
 
 def key_of(answer: Answer) -> Key:
-    return Key(answer.document_id, answer.question, answer.choices[answer.answer])
+    return Key(answer.document_id, answer.question, words_of(answer.choices, answer.answer))
 
 
 @dataclass(frozen=True)

@@ -4,9 +4,9 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
-from entigraph.errors import ConfigError
+from entigraph.errors import ConfigError, DataError
 from entigraph.evaluation.asking import Asked
-from entigraph.evaluation.base import Engine, LookUp, Prompt, Retrieved, Sampling, closed, hash_of, told
+from entigraph.evaluation.base import Engine, LookUp, Prompt, Retrieved, Sampling, Source, closed, hash_of, told
 from entigraph.evaluation.score import scored_likelihoods
 from entigraph.records import Answer, Question
 
@@ -46,6 +46,17 @@ class ClosedBook(Asked):
                 raise ConfigError(
                     f"evaluation prompt {key}: {getattr(self, key)!r} has a slot of no meaning: {error}"
                 ) from None
+
+    def questions(self, source: Source) -> list[Question]:
+        """Raises DataError for one with several right answers: no likelihood says how many options are right."""
+        found = super().questions(source)
+        several = [question.id for question in found if question.several]
+        if several:
+            raise DataError(
+                f"{source.questions}: {len(several):,} of {len(found):,} questions may have several right answers "
+                f"({several[0]}), and likelihoods choose one; ask by samples: evaluation=closed_book_cot"
+            )
+        return found
 
     def opening(self, passages: Sequence[str]) -> str:
         """What stands before the prompt of a question for which these were retrieved."""

@@ -8,6 +8,9 @@ const ROW_HEIGHT = 64, ROWS_AROUND = 6, PASSAGES_OPEN = 2;
 const number = (value) => value.toLocaleString("en");
 const plural = (count, one) => `${number(count)} ${one}${count === 1 ? "" : "s"}`;
 const spaced = (name) => name.replaceAll("_", " ");
+const numbersOf = (choice) => [choice ?? []].flat(); // where several options may be right a choice is a list
+const same = (one, other) => `${one}` === `${other}`;
+const lettersOf = (choice) => numbersOf(choice).map(letter).join(", ");
 const letter = (option) => (option < 26 ? String.fromCharCode(65 + option) : `${option + 1}`);
 
 function element(name, attributes = {}, ...children) {
@@ -163,20 +166,20 @@ function heading(place) {
 }
 
 function options(place, found) {
-  const { answer, choice } = { answer: questions.answer[place], choice: questions.choice[place] };
+  const [right, chosen] = [numbersOf(questions.answer[place]), numbersOf(questions.choice[place])];
   const list = element("ol", { class: "options" });
   const shares = sharesOf(found);
   questions.choices[place].forEach((text, at) => {
     const says = element("span", { class: "says" }, saidOf(found, at));
-    if (at === answer) says.append(element("span", { class: "tag right" }, "✓ right"));
-    if (at === choice) says.append(element("span", { class: `tag ${at === answer ? "right" : "wrong"}` }, "● chosen"));
-    const item = element("li", { class: `${at === answer ? "key" : ""} ${at === choice ? "chosen" : ""}` }, element("b", {}, letter(at)), element("span", { class: "text" }, text), says);
+    if (right.includes(at)) says.append(element("span", { class: "tag right" }, "✓ right"));
+    if (chosen.includes(at)) says.append(element("span", { class: `tag ${right.includes(at) ? "right" : "wrong"}` }, "● chosen"));
+    const item = element("li", { class: `${right.includes(at) ? "key" : ""} ${chosen.includes(at) ? "chosen" : ""}` }, element("b", {}, letter(at)), element("span", { class: "text" }, text), says);
     if (shares) item.append(element("div", { class: "meter" }, element("i", { style: `width: ${(100 * shares[at]).toFixed(1)}%` })));
     list.append(item);
   });
   const notes = [];
   if (found.scores) notes.push("The bar is an option's share of the likelihood of all; beside it, its log-likelihood in nats.");
-  if (found.choice_norm !== undefined && found.choice_norm !== choice) notes.push(`Divided by length, ${letter(found.choice_norm)} is the likeliest.`);
+  if (found.choice_norm !== undefined && !same(found.choice_norm, questions.choice[place])) notes.push(`Divided by length, ${lettersOf(found.choice_norm)} is the likeliest.`);
   if (questions.state[place] === 3) notes.push("The prompt did not fit the model's context: it was not asked, and the question counts as wrong.");
   return [list, notes.length ? element("p", { class: "faint" }, notes.join(" ")) : ""];
 }
@@ -201,8 +204,8 @@ async function samples(place, found) {
   const texts = await textsOf((found.samples || []).map(([, text]) => text));
   const told = [`${texts.length} of ${plural(found.asked, "sample")} in its own words`, ...(unparsed.length ? [`without an option: ${unparsed.join(", ")}`] : [])].join("; ");
   return [element("h3", {}, "What it said"), element("p", { class: "faint" }, `${told}.`), ...(found.samples || []).map(([choice], at) => {
-    const kind = choice === null ? 2 : choice === questions.answer[place] ? 0 : 1, [sign, name, color] = STATES[kind];
-    const read = choice === null ? `${sign} ${name}` : `${sign} read as ${letter(choice)}`;
+    const kind = choice === null ? 2 : same(choice, questions.answer[place]) ? 0 : 1, [sign, name, color] = STATES[kind];
+    const read = choice === null ? `${sign} ${name}` : `${sign} read as ${lettersOf(choice)}`;
     return element("article", {}, element("header", {}, element("span", {}, `sample ${at + 1}`), element("span", { class: `chip ${color}` }, read)), element("p", { class: "body" }, texts[at].trim() || "(nothing)"));
   })];
 }

@@ -6,6 +6,7 @@ questions open quickly. Without JavaScript it is the scores.
 
 import json
 from base64 import b64encode
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from hashlib import sha256
@@ -20,7 +21,7 @@ from entigraph.evaluation.base import Source
 from entigraph.evaluation.blocks import QUESTIONS_A_BLOCK, Texts, packed
 from entigraph.evaluation.mentions import Key, Mention, TextsRead, key_of, mentions
 from entigraph.evaluation.score import INTERVAL
-from entigraph.records import Answer, Document, Question, read_jsonl
+from entigraph.records import Answer, Document, Question, as_set, read_jsonl
 
 FILE = "report.html"
 TEXT_CHARACTERS = 60_000_000  # on the page, of all samples, passages and excerpts together
@@ -142,9 +143,15 @@ def state_of(answer: Answer) -> int:
     return RIGHT if answer.correct else WRONG
 
 
+def votes_of(answer: Answer) -> list[int]:
+    """How many samples named each option."""
+    named = Counter(option for sample in answer.samples for option in as_set(sample))
+    return [named[option] for option in range(len(answer.choices))]
+
+
 def detail(answer: Answer, evidence: Sequence[str], texts: Texts) -> dict[str, Any]:
     """What the page shows of a question beside its row in the list; texts by their numbers, empty parts left out."""
-    votes = [answer.samples.count(number) for number in range(len(answer.choices))] if answer.samples else []
+    votes = votes_of(answer) if answer.samples else []
     shown = list(zip(answer.samples, answer.texts, strict=False))[:SAMPLES_SHOWN]
     parts = {
         "hash": answer.prompt_hash,

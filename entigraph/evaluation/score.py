@@ -11,11 +11,12 @@ from math import comb, sqrt
 from statistics import NormalDist
 from typing import Any
 
-from entigraph.records import Answer
+from entigraph.records import Answer, as_set
 
 CONFIDENCE = 0.9
 INTERVAL = f"interval_{CONFIDENCE:.0%}"
 FEW_CLUSTERS = 10
+QUARTER = 0.25
 Judge = Callable[[Answer], float]
 
 
@@ -52,6 +53,7 @@ def scored_samples(answers: Sequence[Answer], parsed_only: bool = False) -> dict
         "expected_accuracy": accuracy(answers, expected),
         "majority_vote": accuracy(answers, majority),
         "pass_at": {str(n): accuracy(answers, partial(pass_at, n=n)) for n in powers(answers)},
+        **several_right(answers),
         **circumstances(answers),
         "groups": {group: accuracy(members) for group, members in by_group(asked).items()},
     }
@@ -59,9 +61,44 @@ def scored_samples(answers: Sequence[Answer], parsed_only: bool = False) -> dict
 
 def circumstances(answers: Sequence[Answer]) -> dict[str, Any]:
     return {
-        "chance": mean([1 / len(answer.choices) for answer in answers]),
+        "chance": mean([chance(answer) for answer in answers]),
         "overflowed": sum(answer.overflowed for answer in answers),
     }
+
+
+def several_right(answers: Sequence[Answer]) -> dict[str, Any]:
+    """Of the questions that may have several right answers; nothing where there is none.
+
+    `exact`: all of the right options and no other, which is what counts as correct everywhere. `partial`: that is 1,
+    and some of them with no wrong one a quarter, as their exam defines it (L-Eval, An et al. 2023, on Coursera; the
+    paper, App. A.3, states no rule). `options`: the share of the options that are rightly chosen or left out.
+    """
+    several = [answer for answer in answers if isinstance(answer.answer, list)]
+    if not several:
+        return {}
+    judges: dict[str, Judge] = {
+        "exact": lambda answer: answer.correct,
+        "partial": partly_right,
+        "options": options_right,
+    }
+    return {"several_right": {name: accuracy(several, judge) for name, judge in judges.items()}}
+
+
+def partly_right(answer: Answer) -> float:
+    chosen, right = as_set(answer.choice), as_set(answer.answer)
+    return 1.0 if chosen == right else QUARTER if chosen and chosen < right else 0.0
+
+
+def options_right(answer: Answer) -> float:
+    """An answer that names none is right about none."""
+    chosen, right = as_set(answer.choice), as_set(answer.answer)
+    return 1 - len(chosen ^ right) / len(answer.choices) if chosen else 0.0
+
+
+def chance(answer: Answer) -> float:
+    """Of an option drawn at random, or of a set of options that is not empty."""
+    options = len(answer.choices)
+    return 1 / (2**options - 1) if isinstance(answer.answer, list) else 1 / options
 
 
 def by_group(answers: Sequence[Answer]) -> dict[str, list[Answer]]:
@@ -108,12 +145,12 @@ def expected(answer: Answer) -> float:
 
 def majority(answer: Answer) -> float:
     """Whether most valid samples are right; a tie is the share of it that would be drawn right."""
-    votes = Counter(choice for choice in answer.samples if choice is not None)
+    votes = Counter(as_set(choice) for choice in answer.samples if choice is not None)
     if not votes:
         return 0.0
     most = max(votes.values())
     first = [choice for choice, count in votes.items() if count == most]
-    return (answer.answer in first) / len(first)
+    return (as_set(answer.answer) in first) / len(first)
 
 
 def pass_at(answer: Answer, n: int) -> float:

@@ -1,4 +1,4 @@
-"""Stage 5: a model and questions → answers-<task>.jsonl (or losses-<task>.jsonl), scores.json."""
+"""Stage 5: a model and questions → answers-<task>.jsonl (or losses-, or summaries-<task>.jsonl), scores.json."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
@@ -106,5 +106,7 @@ def headline(score: Mapping[str, Any]) -> dict[str, Any]:
         "documents",
         "tokens",
         "tasks",
+        "summaries",
+        "empty",
     )
     return {name: score[name] for name in names if name in score}

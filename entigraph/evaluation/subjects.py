@@ -44,6 +44,7 @@ class LocalModel:
     def connect(self, say: Say) -> Iterator[Engine]:
         from tokenizers import Tokenizer
 
+        from entigraph.evaluation.chat import chat_template
         from entigraph.evaluation.engine import TransformersEngine
 
         if self.tokenizer is None:
@@ -51,7 +52,8 @@ class LocalModel:
         else:
             tokenizer, bos_id = Tokenizer.from_file(str(self.tokenizer / "tokenizer.json")), self.bos_id
         device = pick_accelerator(self.accelerator)
-        yield TransformersEngine(self.path, tokenizer, bos_id, device, has_native_bf16(device), self.threads)
+        bf16, chat = has_native_bf16(device), chat_template(self.path)
+        yield TransformersEngine(self.path, tokenizer, bos_id, device, bf16, self.threads, chat)
 
 
 @dataclass(frozen=True)

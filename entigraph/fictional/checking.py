@@ -4,7 +4,7 @@ It stands in for an LLM that judges, knows the sentences that the offline writer
 """
 
 import re
-from collections.abc import Iterator
+from collections.abc import Hashable, Iterator
 from enum import StrEnum
 from functools import cache
 
@@ -13,6 +13,7 @@ from entigraph.fictional.reading import Reading
 from entigraph.fictional.world import Fact, Relation
 
 NAME = r"[A-Z][a-z]+(?: [A-Z][a-z]+)?"
+WHERE = frozenset({Relation.born, Relation.kept, Relation.seat})
 ARTICLE = re.compile(r"^[Tt]he (?=[A-Z])")
 TWO_STEPS = (
     re.compile(rf"(?P<end>(?:[Tt]he )?{NAME}) was (?P<second>.+), (?P<first>.+)\."),
@@ -29,13 +30,30 @@ class Truth(StrEnum):
 def truth_of(sentence: str, before: str, reading: Reading) -> Truth | None:
     """None for a sentence that the grammar does not have. `before` holds the question of an answer."""
     said = sentence.strip()
-    if said.endswith("?") or any(pattern.fullmatch(said) for pattern in openings()):
+    if states_nothing(said):
         return Truth.states_nothing
     facts = set(reading.facts)
     readings = [*stated(said, facts), *composed(said, facts), *answered(said, before, facts)]
     if not readings:
         return None
     return Truth.so if any(readings) else Truth.not_so
+
+
+def states_nothing(sentence: str) -> bool:
+    return sentence.endswith("?") or any(pattern.fullmatch(sentence) for pattern in openings())
+
+
+def meaning(sentence: str) -> Hashable:
+    """The facts that it may state; where it is no plain statement of one, itself."""
+    read = [(pattern.fullmatch(sentence), relation) for pattern, relation in statements()]
+    facts = frozenset(Fact(found["s"], relation, found["o"]) for found, relation in read if found)
+    return facts or sentence
+
+
+def is_detail(sentence: str, reading: Reading) -> bool:
+    """Where something lies is a detail, who did what is not: our rule, because a grammar has no main message."""
+    towns = {fact.object for fact in reading.facts if fact.relation in WHERE}
+    return not towns.isdisjoint(re.findall(r"\w+", sentence))
 
 
 def stated(sentence: str, facts: set[Fact]) -> Iterator[bool]:

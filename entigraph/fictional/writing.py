@@ -78,8 +78,13 @@ def restate(reading: Reading, rng: random.Random, wordings: Sequence[int]) -> st
 
     Its sentences are those of `relate`. `wordings` picks among the four of each fact: that is all a style changes.
     """
+    return plainly(reading.facts, rng, wordings)
+
+
+def plainly(facts: Sequence[Fact], rng: random.Random, wordings: Sequence[int]) -> str:
+    """A sentence for each, in their order."""
     text = []
-    for fact in reading.facts:
+    for fact in facts:
         # The source tells these two from the object: a town sees a birth, a work was begun at a body's wish.
         from_object = fact.relation in (Relation.born, Relation.ordered)
         template = STATEMENT[fact.relation][from_object][rng.choice(wordings)]

@@ -16,11 +16,11 @@ from functools import lru_cache
 from pathlib import Path
 
 from entigraph.errors import ConfigError, LLMError
-from entigraph.fictional.checking import Truth, truth_of
 from entigraph.fictional.reading import Reading, comprehend
 from entigraph.fictional.world import Relation
 from entigraph.fictional.writing import ask_and_answer, relate, restate
 from entigraph.llm.base import LLM, Completion, Request, Say
+from entigraph.llm.offline_judge import claims_in, reference, verdict_on, verdicts_on
 from entigraph.llm.offline_quiz import about_facts, gaps, right_letters
 
 MOST_ENTITIES = 24
@@ -116,13 +116,13 @@ def write(request: Request, errors: float = 0.0) -> str:
     parts = sections(request.user)
     task = parts.get("task", request.system).split("\n", 1)[0].strip().lower()
     handler = next((handler for start, handler in HANDLERS.items() if task.startswith(start)), None)
-    if handler is None or ("document" not in parts and handler is not recall):
+    if handler is None or ("document" not in parts and handler not in WITHOUT_DOCUMENT):
         raise LLMError(
             f"the offline writer does not know the task {task!r}; "
             f"it knows {', '.join(HANDLERS)}, each over a '### Document' section"
         )
     text = handler(task, parts, random.Random(request.hash))
-    if not errors or handler is list_entities:
+    if not errors or handler in WITHOUT_ERRORS:
         return text
     return mistaken(text, comprehend(body(parts)), errors, random.Random(f"{request.hash} errors"))
 
@@ -223,14 +223,25 @@ def recall(task: str, parts: Mapping[str, str], rng: random.Random) -> str:
 
 
 def judge(task: str, parts: Mapping[str, str], rng: random.Random) -> str:
-    """Checks the sentence of a fictional text against the document's facts; understands no other."""
     before, _, sentence = parts["task"].partition("### Before\n")[2].rpartition("### Sentence\n")
-    reading = comprehend(body(parts))
-    truth = truth_of(sentence.strip(), before, reading) if reading else None
-    return json.dumps({"reason": truth, "verdict": VERDICTS[truth]}) if truth else "I do not understand this sentence."
+    return verdict_on(sentence.strip(), before, comprehend(body(parts)))
 
 
-VERDICTS = {Truth.states_nothing: "subjective", Truth.so: "supported", Truth.not_so: "unsupported"}
+def split_claims(task: str, parts: Mapping[str, str], rng: random.Random) -> str:
+    return claims_in(sentences(parts["task"].partition("### Summary\n")[2]))
+
+
+def judge_claims(task: str, parts: Mapping[str, str], rng: random.Random) -> str:
+    listed = parts["task"].partition("### Claims\n")[2].splitlines()
+    return verdicts_on([line.partition(". ")[2] for line in listed], comprehend(body(parts)))
+
+
+def summarise(task: str, parts: Mapping[str, str], rng: random.Random) -> str:
+    text = body(parts)
+    reading = comprehend(text)
+    return reference(reading, rng) if reading else " ".join(sentences(text)[:SUMMARY_SENTENCES])
+
+
 HANDLERS: Mapping[str, Callable[[str, Mapping[str, str], random.Random], str]] = {
     "list the entities": list_entities,
     "relate the entities of a document: several groups": relate_groups,
@@ -241,7 +252,12 @@ HANDLERS: Mapping[str, Callable[[str, Mapping[str, str], random.Random], str]] =
     "answer a multiple-choice question from the document": check,
     "answer a multiple-choice question from memory": recall,
     "judge the sentence": judge,
+    "split the summary": split_claims,
+    "judge the claims": judge_claims,
+    "summarise the document": summarise,
 }
+WITHOUT_DOCUMENT = (recall, split_claims)
+WITHOUT_ERRORS = (list_entities, recall, judge, split_claims, judge_claims)
 
 
 @lru_cache(maxsize=64)

@@ -25,6 +25,7 @@ class QuestionsFile:
     """A JSONL file, one question a line, such as an amended review.jsonl: taken as it is, nothing is checked anew.
 
     {"document": "<id in documents.jsonl>", "question": "...", "choices": ["...", "..."], "answer": 0, "group": "..."}
+    or "answer": [0, 2], where several may be right
     """
 
     path: str = ""

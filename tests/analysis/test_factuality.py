@@ -208,7 +208,7 @@ def test_a_persons_labels_and_two_judges_are_compared(corpus: SyntheticCorpus, s
     result = examined(Factuality(**{**vars(settings), "labels": str(labelled)}), corpus, tmp_path / "out")
     assert first_row(result, "person")["no_verdict"] == 10
     pairs = {(one["one"], one["other"]): one for one in result["agreement"]}
-    assert pairs["judge", "person"]["sentences"] == 50 and pairs["judge", "person"]["agreed"] == 0.98
+    assert pairs["judge", "person"]["compared"] == 50 and pairs["judge", "person"]["agreed"] == 0.98
     assert 0.9 < pairs["judge", "person"]["kappa"] < 1 and abs(pairs["judge", "second"]["kappa"]) < 0.3
     assert server.stats()["ok"] == 60, "the second judge was not asked again"
     for text, message in (("id,verdict\nnobody,supported\n", "not of this sample"),
@@ -224,7 +224,7 @@ def test_kappa_is_as_by_hand() -> None:
     first = [yes] * 25 + [no] * 25 + [None]
     second = [yes] * 20 + [no] * 5 + [yes] * 10 + [no] * 15 + [yes]
     found = agreement("a", "b", first, second)
-    assert found["sentences"] == 50 and found["agreed"] == 0.7
+    assert found["compared"] == 50 and found["agreed"] == 0.7
     assert found["kappa"] == pytest.approx((0.7 - 0.5) / (1 - 0.5))
     assert agreement("a", "b", [yes], [yes])["kappa"] is None and agreement("a", "b", [None], [yes])["agreed"] is None
 

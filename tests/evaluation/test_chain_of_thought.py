@@ -234,7 +234,7 @@ def test_questions_that_a_failing_endpoint_left_open_are_asked_by_the_next_comma
         return 500 if any(each in str(body) for each in down) else knows_all_but()(body)
 
     with scripted(answers) as server:
-        with pytest.raises(LLMError, match="1 of 4 questions got no answer"):
+        with pytest.raises(LLMError, match="1 of 4 prompts got no answer"):
             asked(server, tmp_path, ClosedBookCoT(samples=2), count=4, attempts=1)
         assert not (tmp_path / "out" / "scores.json").exists()
         down.clear()

@@ -1,0 +1,71 @@
+"""Who wrote summaries: a study's finished runs, their base model, other models, and the configuration's own run."""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from entigraph.analysis.collect import FinishedRun, asked_baselines, finished, scores_of
+from entigraph.analysis.examinations import FICTIONAL
+from entigraph.analysis.style import short
+from entigraph.artefact import is_complete, read
+from entigraph.errors import DataError
+from entigraph.records import Document, Summary, read_jsonl
+
+
+@dataclass(frozen=True)
+class Summariser:
+    """`name` stands in the figure; those of one name (seeds, each perhaps with documents of its own) are one point.
+
+    `kind` is an augmenter, "base" or "baseline".
+    """
+
+    name: str
+    kind: str
+    evaluation: Path
+    task: str
+    corpus: Path
+
+    @property
+    def inputs(self) -> Mapping[str, Path]:
+        return {f"corpus/{self.corpus.name}": self.corpus, f"evaluation/{self.evaluation.name}": self.evaluation}
+
+    @property
+    def label(self) -> str | None:
+        return FICTIONAL if self.corpus.name.startswith("fictional-") else None
+
+    def summaries(self) -> Iterator[Summary]:
+        return read_jsonl(self.evaluation / f"summaries-{self.task}.jsonl", Summary)
+
+    def documents(self) -> Iterator[Document]:
+        return read_jsonl(self.corpus / "documents.jsonl", Document)
+
+
+def summarisers_of(study: Path, root: Path, own: Mapping[str, Any]) -> list[Summariser]:
+    """`own` is the configuration's run as a study keeps it. Raises DataError where nobody wrote any."""
+    runs = {run.name: run for run in [FinishedRun(root, dict(own)), *finished(study, root)[0]]}
+    found: list[Summariser] = []
+    for run in sorted(runs.values(), key=lambda run: run.name):
+        if "baseline" in run.member and is_complete(run.folder("baseline")):
+            found += written_in(run.folder("baseline"), "base", "base", root)
+        if run.complete:
+            name = f"{run.augmenter}, {short(float(f'{run.budget:.2g}'))} tokens"
+            found += written_in(run.folder("evaluation"), name, run.augmenter, root)
+    for entry in asked_baselines(study):
+        if is_complete(root / entry["evaluation"]):
+            found += written_in(root / entry["evaluation"], entry["name"], "baseline", root)
+    if not found:
+        raise DataError(
+            "no summaries to judge: neither this configuration's run nor its study has any; "
+            "have some written first (evaluation=summaries and stage=pipeline, or stage=baselines)"
+        )
+    return list({each.evaluation: each for each in found}.values())
+
+
+def written_in(evaluation: Path, name: str, kind: str, root: Path) -> Iterator[Summariser]:
+    """One for each task that wrote some."""
+    tasks = [task for task, score in scores_of(evaluation).items() if "summaries" in score]
+    inputs = read(evaluation)["inputs"]
+    for task in tasks:
+        corpus = root / "corpus" / inputs[f"questions_{task}"]["folder"]
+        yield Summariser(name if len(tasks) == 1 else f"{name}, {task}", kind, evaluation, task, corpus)

@@ -1,0 +1,186 @@
+"""Questions that may have several right answers: their files, their prompt, their parser, their scores."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from entigraph.errors import DataError
+from entigraph.evaluation import stage
+from entigraph.evaluation.base import Sampled
+from entigraph.evaluation.chain_of_thought import ClosedBookCoT, Protocol, examples
+from entigraph.evaluation.engine import TransformersEngine
+from entigraph.evaluation.multiple_choice import ClosedBook
+from entigraph.evaluation.parsing import NO_LINE, NO_OPTION, NOT_LETTERS, choices_of
+from entigraph.evaluation.subjects import Endpoint
+from entigraph.progress import Silent
+from entigraph.question_files import read_questions
+from entigraph.records import Answer, Choice, read_jsonl
+from tests.conftest import Command
+from tests.evaluation.asked import a_question, a_source
+from tests.evaluation.scripted import scripted
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        (" Both.\nAnswer: A, C.\n", [0, 2]),
+        (" Both.\nAnswer: C, A.", [0, 2]),
+        (" Both.\nAnswer: A,C.", [0, 2]),
+        (" Both.\nAnswer: A and C.", [0, 2]),
+        (" All.\nAnswer: A, B, and D.", [0, 1, 3]),
+        (" One.\nAnswer: B.\nAnswer: A, C.\n", [1]),
+        (" Both.\nAnswer: AC.", NOT_LETTERS),
+        (" Both.\nAnswer: A, A.", NOT_LETTERS),
+        (" Both.\nAnswer: A, C", NOT_LETTERS),
+        (" Both.\nAnswer: a, c.", NOT_LETTERS),
+        (" None.\nAnswer: none.", NOT_LETTERS),
+        (" None.\nAnswer:\n", NOT_LETTERS),
+        (" Both.\nAnswer: A, E.", NO_OPTION),
+        (" It is A and C.", NO_LINE),
+        ("", NO_LINE),
+    ],
+)
+def test_a_sample_names_all_it_holds_right_or_nothing(text: str, said: list[int] | str) -> None:
+    assert choices_of(text, 4) == said
+
+
+def test_options_may_be_two_or_six() -> None:
+    assert choices_of("Answer: A, B.", 2) == [0, 1] and choices_of("Answer: B, C.", 2) == NO_OPTION
+    assert choices_of("Answer: A, F.", 6) == [0, 5]
+
+
+def test_the_prompt_shows_examples_of_one_and_of_several_right_choices() -> None:
+    shown = examples("five_lessons")
+    assert [shown.count(f"## Example {number}\n") for number in range(1, 6)] == [1] * 5
+    assert shown.endswith("## Example 6") and shown.count("### Choices") == 5
+    letters = [line.removeprefix("Answer: ") for line in shown.splitlines() if line.startswith("Answer: ")]
+    assert [len(choices_of(f"Answer: {said}", 6)) for said in letters] == [2, 1, 3, 3, 2]
+    prompt = ClosedBookCoT().prompt(a_question(0, choices=list("uvwxyz"), answer=[0, 5]))
+    assert prompt.startswith(shown) and "\nF. z\n" in prompt and "G." not in prompt.removeprefix(shown)
+    assert not ClosedBookCoT().prompt(a_question(0)).startswith(shown)
+
+
+def answer(samples: list[str], right: Choice, options: int = 4, **settings: Any) -> Answer:
+    asked = a_question(0, answer=right, choices=[f"option {number}" for number in range(options)])
+    task = ClosedBookCoT(samples=max(1, len(samples)), **settings)
+    return task.answered(asked, "prompt", [Sampled(f" So.\nAnswer: {said}.\n") for said in samples])
+
+
+def test_the_exact_set_counts_and_a_part_of_it_gets_a_quarter() -> None:
+    said = {"A, C": (1, 1, 1), "A": (0, 0.25, 0.75), "A, B": (0, 0, 0.5), "A, B, C": (0, 0, 0.75), "AC": (0, 0, 0)}
+    for letters, expected in said.items():
+        found = ClosedBookCoT().scored([answer([letters], [0, 2])])
+        several = found["several_right"]
+        assert tuple(several[name]["accuracy"] for name in ("exact", "partial", "options")) == expected, letters
+        assert found["accuracy"] == expected[0] and several["exact"]["questions"] == 1
+
+
+def test_a_list_of_one_is_another_question_than_a_number() -> None:
+    assert answer(["B"], [1]).correct and answer(["B"], 1).correct
+    assert not answer(["A, B"], [1]).correct and answer(["A, B"], 1).choice is None, "one letter is asked for there"
+    assert "several_right" not in ClosedBookCoT().scored([answer(["B"], 1)])
+
+
+def test_chance_is_that_of_a_drawn_set_and_votes_are_for_sets() -> None:
+    mixed = [answer(["A, C", "C, A", "A"], [0, 2]), answer(["A", "A", "B"], 0)]
+    scores = ClosedBookCoT().scored(mixed)
+    assert scores["chance"] == pytest.approx((1 / 15 + 1 / 4) / 2) and scores["parse_rate"] == 1.0
+    assert scores["majority_vote"]["accuracy"] == 1.0 and scores["expected_accuracy"]["accuracy"] == pytest.approx(
+        2 / 3
+    )
+    assert ClosedBookCoT().scored([answer(["A"], [0], options=2)])["chance"] == pytest.approx(1 / 3)
+    assert answer(["A, C"], [0, 2], protocol=Protocol.authors_code).correct, "its parser knows one letter only"
+
+
+def a_file(folder: Path, *lines: dict[str, Any]) -> Path:
+    asked = {"document": "a.txt", "question": "Which?", "choices": ["one", "two", "three"]}
+    file = folder / "questions.jsonl"
+    file.write_text("".join(json.dumps({**asked, **line}) + "\n" for line in lines))
+    return file
+
+
+def test_a_file_holds_questions_of_both_kinds(tmp_path: Path) -> None:
+    many = [f"choice {number}" for number in range(26)]
+    file = a_file(tmp_path, {"answer": [2, 0]}, {"answer": 1}, {"answer": [1]}, {"answer": [25], "choices": many})
+    assert [each.answer for each in read_questions(file, {"a.txt"})] == [[0, 2], 1, [1], [25]]
+    assert [each.several for each in read_questions(file, {"a.txt"})] == [True, False, True, True]
+
+
+@pytest.mark.parametrize(
+    ("line", "told"),
+    [
+        ({"answer": []}, "at least one, once"),
+        ({"answer": [0, 0]}, "at least one, once"),
+        ({"answer": [0, 3]}, "0 to 2 expected"),
+        ({"answer": [0, True]}, "0 to 2 expected"),
+        ({"answer": ["A"]}, "0 to 2 expected"),
+        ({"answer": "AC"}, "0 to 2 expected"),
+        ({"answer": {"0": 1}}, "0 to 2 expected"),
+        ({"answer": [0], "choices": ["same", "same "]}, "different texts expected"),
+        ({"answer": [0], "choices": [str(number) for number in range(27)]}, "at most 26"),
+        ({"answer": [0], "choices": ["one"]}, "two texts or more expected"),
+    ],
+)
+def test_a_malformed_question_is_told_with_its_line(line: dict[str, Any], told: str, tmp_path: Path) -> None:
+    with pytest.raises(DataError, match=f"1 bad of 2 questions(.|\n)*line 2: .*{told}"):
+        read_questions(a_file(tmp_path, {"answer": [0]}, line), {"a.txt"})
+
+
+def test_likelihoods_refuse_them_before_a_model_is_loaded(tmp_path: Path) -> None:
+    source = a_source(tmp_path, [a_question(0), a_question(1, answer=[0, 1])])
+    with pytest.raises(DataError, match=r"1 of 2 questions may have several right answers \(q1\).*closed_book_cot"):
+        ClosedBook().questions(source)
+
+
+def test_likelihoods_take_two_options_and_six(engine: TransformersEngine) -> None:
+    asked = [a_question(number, choices=list("uvwxyz")[:options]) for number, options in enumerate((2, 6, 4))]
+    found = list(ClosedBook().answers(asked, engine))
+    assert [len(each.scores) for each in found] == [2, 6, 4] and all(each.choice is not None for each in found)
+    assert ClosedBook().scored(found)["chance"] == pytest.approx((1 / 2 + 1 / 6 + 1 / 4) / 3)
+
+
+def knows(body: dict[str, Any]) -> list[str]:
+    """All of the even options are right; it forgets those of question 2, and tells as many letters as it is told to."""
+    told, text = body["messages"][0]["content"], body["messages"][1]["content"]
+    number = int(text.rsplit("number ", 1)[1].split("?")[0])
+    if "X, Y" not in told:
+        return [" One.\nAnswer: A.\n"] * body.get("n", 1)
+    return [f" Several.\nAnswer: {'A' if number == 2 else 'A, C'}.\n"] * body.get("n", 1)
+
+
+def test_an_endpoint_is_asked_both_kinds_and_every_answer_is_kept(tmp_path: Path) -> None:
+    right: list[Choice] = [[0, 2], 0, [0, 2], [0, 2], 1]
+    asked = [a_question(number, text=f"What is number {number}?", answer=each) for number, each in enumerate(right)]
+    source = a_source(tmp_path, asked)
+    with scripted(knows) as server:
+        subject = Endpoint(server.model(), tmp_path / "journal.sqlite")
+        task = ClosedBookCoT(samples=4)
+        stage.run(subject, tmp_path / "out", tasks={"cot": task}, sources={"cot": source}, progress=Silent())
+    scores = json.loads((tmp_path / "out" / "scores.json").read_text())["cot"]
+    assert scores["accuracy"] == 3 / 5 and scores["parse_rate"] == 1.0 and scores["samples"] == 20
+    several = scores["several_right"]
+    assert several["exact"]["questions"] == 3 and several["exact"]["accuracy"] == 2 / 3
+    assert several["partial"]["accuracy"] == pytest.approx(2.25 / 3) and len(several["partial"]["interval_90%"]) == 2
+    found = list(read_jsonl(tmp_path / "out" / "answers-cot.jsonl", Answer))
+    assert [each.choice for each in found] == [[0, 2], 0, [0], [0, 2], 0] and found[0].samples == [[0, 2]] * 4
+
+
+def test_the_command_takes_a_file_of_them(command: Command, tmp_path: Path) -> None:
+    (tmp_path / "docs").mkdir()
+    (tmp_path / "docs" / "a.txt").write_text("One and three are odd.")
+    a_file(tmp_path, {"answer": [0, 2], "question": "What is number 0?"}, {"answer": [1], "question": "number 2?"})
+    with scripted(knows) as server:
+        options = [
+            "corpus=text_files", "corpus.path=docs", "questions=file", "questions.path=questions.jsonl",
+            "evaluation=closed_book_cot", "baselines=[openai]", f"baselines.openai.base_url={server.base_url}",
+            "baselines.openai.model=scripted", "logger=none",
+        ]  # fmt: skip
+        for each in ("corpus", "questions", "baselines"):
+            done = command(*options, f"stage={each}")
+            assert done.returncode == 0, done.stderr
+    assert "accuracy 0.500 over 2 questions, 100.0% of 2 answered" in done.stdout
+    refused = command(*options[:4], "evaluation=closed_book", "logger=none", "stage=pipeline")
+    assert refused.returncode == 1 and "evaluation=closed_book_cot" in refused.stderr
+    assert not (tmp_path / "outputs" / "synthesis").exists(), "known before anything is written or trained"

@@ -1,0 +1,196 @@
+"""Summaries from memory: written by a model here, asked in its template where it has one, and by an endpoint."""
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+from transformers import AutoTokenizer
+
+from entigraph.artefact import SCRATCH
+from entigraph.errors import ConfigError, DataError, LLMError
+from entigraph.evaluation import stage
+from entigraph.evaluation.base import Prompt, Source
+from entigraph.evaluation.chat import ChatTemplate, chat_template
+from entigraph.evaluation.engine import TransformersEngine
+from entigraph.evaluation.subjects import Endpoint, LocalModel
+from entigraph.evaluation.summaries import TOO_LONG, Summaries, named
+from entigraph.progress import Silent
+from entigraph.records import Document, Summary, read_jsonl, write_jsonl
+from entigraph.tokens.tokenizer import shipped_templates
+from tests.evaluation.scripted import Scripted, scripted
+
+DOCUMENTS = [
+    Document(id="d0", title="The document", text="Some text.", meta={"author": "Laumer, Keith", "year": "1961"}),
+    Document(id="d1", title="The answer", text="Another.", meta={"author": "Plato"}),
+    Document(id="d2", title="The question", text="A third."),
+]
+SHORT = {"text": "Summary of {document}:", "max_tokens": 6}
+LONG = {"text": "All about {title}:", "max_tokens": 12}
+
+
+def a_source(folder: Path, documents: Sequence[Document] = DOCUMENTS) -> Source:
+    folder.mkdir(exist_ok=True)
+    write_jsonl(folder / "documents.jsonl", documents)
+    return Source(folder / "questions.jsonl", folder / "documents.jsonl")
+
+
+def written(subject: Any, folder: Path, task: Summaries, source: Source) -> list[Summary]:
+    stage.run(subject, folder, tasks={"s": task}, sources={"s": source}, progress=Silent())
+    return list(read_jsonl(folder / "summaries-s.jsonl", Summary))
+
+
+def test_every_document_is_summarised_by_every_prompt(tiny_model: Path, tmp_path: Path) -> None:
+    subject, source = LocalModel(str(tiny_model), "cpu", 1), a_source(tmp_path)
+    task = Summaries(prompts={"short": SHORT, "long": LONG}, samples=2, temperature=1.0)
+    found = written(subject, tmp_path / "out", task, source)
+    assert [each.id for each in found] == [
+        f"d{document}/{prompt}/{sample}" for prompt in ("short", "long") for document in range(3) for sample in (0, 1)
+    ]
+    scores = json.loads((tmp_path / "out" / "scores.json").read_text())["s"]
+    assert (scores["summaries"], scores["documents"], scores["empty"]) == (12, 3, sum(not each.text for each in found))
+    assert scores["prompts"]["short"]["summaries"] == 6 and "accuracy" not in scores
+    cut = [each for each in found if each.finish_reason == "length"]
+    assert scores["unfinished"] == ({"length": len(cut)} if cut else {})
+    alone = written(subject, tmp_path / "alone", Summaries(prompts={"long": LONG}, temperature=1.0), source)
+    assert [each.text for each in alone] == [each.text for each in found if each.prompt == "long" and not each.sample]
+
+
+def test_a_killed_evaluation_writes_only_what_is_missing(tiny_model: Path, tmp_path: Path) -> None:
+    source, out = a_source(tmp_path), tmp_path / "out"
+    (out / SCRATCH).mkdir(parents=True)
+    marked = Summary(
+        id="d1/short/0", document_id="d1", prompt="short", sample=0, text="From before.", finish_reason="stop",
+        prompt_hash="",
+    )  # fmt: skip
+    half = json.dumps({**vars(marked), "id": "d2/short/0"})[:-9]
+    (out / SCRATCH / "summaries-s.jsonl").write_text(json.dumps(vars(marked)) + "\n" + half)
+    found = written(LocalModel(str(tiny_model), "cpu", 1), out, Summaries(prompts={"short": SHORT}), source)
+    assert [each.document_id for each in found] == ["d0", "d1", "d2"] and found[1] == marked
+    assert found[2].text != "From before." and found[2].prompt_hash
+
+
+def test_a_prompt_without_room_is_counted_and_the_others_are_written(
+    engine: TransformersEngine, tmp_path: Path
+) -> None:
+    long = Document(id="d9", title="The document " * 200, text="x")
+    kept, engine.positions = engine.positions, 80
+    task = Summaries(prompts={"short": SHORT})
+    try:
+        out = tmp_path / "out"
+        (out / SCRATCH).mkdir(parents=True)
+        scores = task.measured("s", a_source(tmp_path, [*DOCUMENTS, long]), lambda: engine, out, Silent())
+    finally:
+        engine.positions = kept
+    assert scores["summaries"] == 4 and scores["empty"] >= 1 and scores["unfinished"][TOO_LONG] == 1
+    last = list(read_jsonl(out / "summaries-s.jsonl", Summary))[-1]
+    assert (last.document_id, last.text, last.finish_reason) == ("d9", "", TOO_LONG)
+
+
+def test_a_document_is_named_as_far_as_it_is_known() -> None:
+    assert [named(document) for document in DOCUMENTS] == [
+        '"The document" by Keith Laumer (1961)',
+        '"The answer" by Plato',
+        '"The question"',
+    ]
+
+
+def test_what_names_no_document_is_refused(tmp_path: Path) -> None:
+    for prompts, told in (
+        ({}, "none given"),
+        ({"short": {"text": "Summarise.", "max_tokens": 5}}, "names no document"),
+        ({"short": {"text": "{document", "max_tokens": 5}}, "{document"),
+        ({"short": {"text": "{document}", "max_tokens": 0}}, "max_tokens 0"),
+        ({"short": {"text": "{document}"}}, "text and max_tokens expected"),
+        ({"short": {"text": "{document}", "max_tokens": 5, "tokens": 5}}, "nothing else"),
+    ):
+        with pytest.raises(ConfigError, match=told):
+            Summaries(prompts=prompts)
+    task = Summaries(prompts={"short": {"text": "By {author}:", "max_tokens": 5}})
+    with pytest.raises(DataError, match="d2 has no 'author', which the prompt 'short'"):
+        task.documents(a_source(tmp_path))
+    assert len(task.documents(a_source(tmp_path, DOCUMENTS[:2]))) == 2
+    with pytest.raises(DataError, match="holds no documents"):
+        task.documents(a_source(tmp_path, []))
+
+
+def a_chat_tokenizer(folder: Path, template: str) -> Any:
+    found = AutoTokenizer.from_pretrained(str(folder))
+    found.chat_template = shipped_templates()[template]
+    found.add_special_tokens({"additional_special_tokens": ["<|im_start|>", "<|im_end|>"]})
+    return found
+
+
+def test_an_instruction_is_put_into_the_template_and_its_turn_ends_the_text(tiny_model: Path) -> None:
+    tokenizer = a_chat_tokenizer(tiny_model, "chatml")
+    chat = ChatTemplate(tokenizer)
+    assert chat.ends == [tokenizer.convert_tokens_to_ids("<|im_end|>")]
+    engine = TransformersEngine(str(tiny_model), tokenizer.backend_tokenizer, 0, "cpu", False, 1, chat)
+    ids = engine.encode_prompt(Prompt("a", "Summarise it.", instruction=True))
+    expected = tokenizer.apply_chat_template(
+        [{"role": "user", "content": "Summarise it."}], add_generation_prompt=True, return_dict=False
+    )
+    assert ids == expected and ids.count(engine.bos[0]) <= 1
+    assert engine.encode_prompt(Prompt("a", "Go on")) == engine.encode("Go on"), "a text to go on with is not put in it"
+    assert engine.ends() >= {*chat.ends, 0}
+
+
+def test_a_template_that_ends_no_turn_by_a_token_ends_nothing(tiny_model: Path) -> None:
+    tokenizer = a_chat_tokenizer(tiny_model, "chatml")
+    tokenizer.chat_template = "{% for m in messages %}{{ m['role'] }}: {{ m['content'] }}\n{% endfor %}"
+    assert ChatTemplate(tokenizer).ends == [] and chat_template(str(tiny_model)) is None
+
+
+def retold(body: dict[str, Any]) -> list[str] | int:
+    """It refuses the second document and knows nothing of the third."""
+    asked = body["messages"][1]["content"]
+    if "The answer" in asked:
+        return 400
+    return ["" if "The question" in asked else "  It is about a document.\n"]
+
+
+def through(server: Scripted, folder: Path, task: Summaries, **options: Any) -> list[Summary]:
+    subject = Endpoint(server.model(**options), folder / "journal.sqlite")
+    return written(subject, folder / "out", task, a_source(folder))
+
+
+def test_an_endpoint_is_asked_in_plain_words_and_what_it_does_not_say_is_counted(tmp_path: Path) -> None:
+    task = Summaries(prompts={"short": SHORT})
+    with scripted(retold) as server:
+        found = through(server, tmp_path, task)
+        body = next(body for _, body in server.asked if "Laumer" in str(body))
+        assert [message["content"] for message in body["messages"]] == [
+            "", 'Summary of "The document" by Keith Laumer (1961):',
+        ]  # fmt: skip
+        assert body["max_completion_tokens"] == 6
+        asked = len(server.asked)
+        through(server, tmp_path, Summaries(prompts={"short": SHORT}))
+        assert len(server.asked) == asked, "what was answered is in the journal"
+    assert [each.text for each in found] == ["It is about a document.", "", ""]
+    scores = json.loads((tmp_path / "out" / "scores.json").read_text())["s"]
+    assert scores["empty"] == 2 and scores["unfinished"] == {"error: HTTP 400": 1}
+
+
+def test_an_endpoint_that_is_down_is_one_message_and_asked_again_by_the_next_command(tmp_path: Path) -> None:
+    down = [True]
+    task = Summaries(prompts={"short": SHORT})
+
+    def answers(body: dict[str, Any]) -> list[str] | int:
+        return 500 if down and "The question" in str(body) else ["Known."]
+
+    with scripted(answers) as server:
+        with pytest.raises(LLMError, match="1 of 3 prompts got no answer"):
+            through(server, tmp_path, task, attempts=1)
+        down.clear()
+        before = len(server.asked)
+        assert [each.text for each in through(server, tmp_path, task, attempts=1)] == ["Known."] * 3
+        assert len(server.asked) == before + 1
+
+
+def test_samples_of_one_document_differ_and_are_the_seeds(engine: TransformersEngine) -> None:
+    def texts(seed: int) -> list[str]:
+        task = Summaries(prompts={"long": LONG}, samples=3, temperature=1.5, seed=seed)
+        return [each.text for each in task.written(DOCUMENTS[:1], "long", lambda: engine)]
+
+    assert texts(0) == texts(0) != texts(1) and len({*texts(0)}) > 1
