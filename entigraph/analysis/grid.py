@@ -101,7 +101,7 @@ def draw(names: Sequence[str], cells: Mapping[Place, Value], note: str, out: Pat
     for axes in panels[-1]:
         axes.set_xlabel(names[0])
     handles, labels = panels[0, 0].get_legend_handles_labels()
-    figure.legend(handles, labels, title="".join(names[1:2]), loc="outside lower center", ncols=min(6, len(labels)),
+    figure.legend(handles, labels, title="".join(names[1:2]), loc="outside lower center", ncols=2 * len(columns),
                   frameon=False, fontsize=8, title_fontsize=8)  # fmt: skip
     figure.suptitle("\n".join(filter(None, (f"By {', '.join(names)}", note))), fontsize=9)
     save(figure, out, "grid")

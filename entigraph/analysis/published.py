@@ -108,6 +108,7 @@ FIGURE_9: Mapping[str, float] = {"vertices": 100, "p": 0.03}
 
 # Share of the synthetic tokens that begin an n-gram which stands in the source document (App. A.2, Table 4).
 OVERLAP_SECTION = "App. A.2, Table 4"
+OVERLAP_DOCUMENTS = 100  # drawn at random
 OVERLAP: Mapping[str, Mapping[int, float]] = {
     "entigraph": {2: 0.2340, 4: 0.0366, 8: 0.0024, 16: 0.0000},
     "rephrase": {2: 0.2135, 4: 0.0304, 8: 0.0051, 16: 0.0022},
