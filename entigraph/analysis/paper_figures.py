@@ -36,9 +36,7 @@ from entigraph.artefact import write_json
 from entigraph.records import CurvePoint
 
 LINES = ("--", "-.", (0, (1, 1)), (0, (4, 1, 1, 1)))
-LEVEL_STYLES = dict(
-    zip(("GPT-4", "GPT-3.5", "Llama 3 8B"), zip((PURPLE, ORANGE, BLACK), LINES, strict=False), strict=True)
-)
+LEVEL_STYLES = {"GPT-4": (PURPLE, LINES[0]), "GPT-3.5": (ORANGE, LINES[1]), "Llama 3 8B": (BLACK, LINES[2])}
 
 
 def panels(runs: Sequence[FinishedRun], title: str) -> tuple[Figure, Axes, Axes | None]:

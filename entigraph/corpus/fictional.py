@@ -140,9 +140,10 @@ class FictionalBackground:
 
 @dataclass(frozen=True, kw_only=True)
 class FictionalConversations:
-    """A user asks about the background's worlds, an assistant answers; a share of the questions is left out, as there.
+    """A user asks about the background's worlds, an assistant answers; what the background holds out is not asked.
 
-    A model that is tuned on them learns how to be asked, and nothing about any target document.
+    A model that is tuned on them learns how to be asked, and nothing about any target document. Questions of two steps
+    are left out: an answer in a conversation has no separate thought.
     """
 
     name: str = "fictional_conversations"
@@ -164,9 +165,10 @@ class FictionalConversations:
         documents = []
         for index, world in enumerate(worlds(self.worlds, NamePool.background, self.seed)):
             rng = random.Random(f"background/{self.seed}/{index}")
-            items = [found for found in questions(world, rng) if found.via is None]
+            items = list(questions(world, rng))
             rng.shuffle(items)
-            for number, found in enumerate(items[round(len(items) * self.held_out) :]):
+            seen = items[round(len(items) * self.held_out) :]
+            for number, found in enumerate(found for found in seen if found.via is None):
                 identity = f"conversation-{index:03}-{number:03}"
                 documents.append(Document(id=identity, title=identity, text=conversation(found)))
         return Content(documents)
