@@ -74,12 +74,17 @@ def summary(values: Sequence[int]) -> tuple[float, ...]:
 def draw(
     counted: Mapping[str, Mapping[str, Mapping[str, int]]], augmenters: Mapping[str, str], note: Any, out: Path
 ) -> None:
+    """The corpora of one augmenter together, those of other seeds for one."""
     prepare()
     figure, panels = plt.subplots(1, 3, figsize=(10.4, 3.5), layout="constrained")
     for axes, (kind, title) in zip(panels, TITLES.items(), strict=True):
-        values = {name: list(kinds[kind].values()) for name, kinds in counted.items() if kind in kinds}
-        histogram(axes, values, augmenters)
+        values: dict[str, list[int]] = {}
+        for name, kinds in counted.items():
+            if kind in kinds:
+                values.setdefault(augmenters[name], []).extend(kinds[kind].values())
+        histogram(axes, values)
         axes.set_title(title, fontsize=9)
+        axes.xaxis.set_major_locator(MaxNLocator(5, integer=True))
         axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: short(value)))
         axes.grid(axis="y", color="#dddddd", linewidth=0.6)
         axes.set_axisbelow(True)
@@ -92,18 +97,18 @@ def draw(
     save(figure, out, "histograms")
 
 
-def histogram(axes: Axes, values: Mapping[str, Sequence[int]], augmenters: Mapping[str, str]) -> None:
+def histogram(axes: Axes, values: Mapping[str, Sequence[int]]) -> None:
     """Outlines, each of its own line style, and a thin line of the same style at the mean."""
-    known = list(dict.fromkeys(augmenters.values()))
-    counts = [count for found in values.values() for count in found]
-    width = -(-(max(counts, default=0) - min(counts, default=0) + 1) // BINS)
-    edges = np.arange(min(counts, default=0), max(counts, default=0) + width + 1, width) - 0.5
+    counts = [count for found in values.values() for count in found] or [0]
+    width = -(-(max(counts) - min(counts) + 1) // BINS)
+    edges = np.arange(min(counts), max(counts) + width + 1, width) - 0.5
     for number, (name, found) in enumerate(values.items()):
-        color, _ = style(augmenters[name], known.index(augmenters[name]))
+        color, _ = style(name, number)
         line = LINES[number % len(LINES)]
-        told = f"{label(augmenters[name])}, mean {np.mean(found):,.0f}"
+        told = f"{label(name)}, mean {np.mean(found):,.0f}"
         axes.hist(found, edges.tolist(), histtype="step", color=color, linestyle=line, linewidth=1.4, label=told)
         axes.axvline(float(np.mean(found)), color=color, linestyle=line, linewidth=0.8)
     axes.yaxis.set_major_locator(MaxNLocator(integer=True))
     axes.margins(y=0.25 + 0.08 * len(values))  # room for the legend
-    axes.legend(frameon=False, fontsize=7.5, loc="upper left")
+    if values:
+        axes.legend(framealpha=0.9, edgecolor="none", fontsize=7.5, loc="upper left")

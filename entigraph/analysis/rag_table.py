@@ -11,7 +11,7 @@ from matplotlib.axes import Axes
 
 from entigraph.analysis import published
 from entigraph.analysis.collect import FinishedRun, augmenters, error_of, label_of, scores_of
-from entigraph.analysis.style import BLACK, GREY, label, prepare, save, share_axis, style
+from entigraph.analysis.style import BLACK, GREY, STYLES, label, prepare, save, share_axis
 from entigraph.analysis.tables import write_table
 from entigraph.artefact import is_complete, write_json
 
@@ -110,22 +110,21 @@ def draw(own: Sequence[Row], note: str, out: Path) -> None:
 
 
 def pairs(axes: Axes, rows: Sequence[Row], title: str) -> None:
-    names = list(dict.fromkeys(row.model.split()[0] for row in rows))
+    several = len({row.task for row in rows}) > 1
     for place, row in enumerate(rows):
         head = row.model.split()[0].lower()
-        color = BLACK if head in ("base", "llama") else style(head, names.index(row.model.split()[0]))[0]
+        color = BLACK if head in ("base", "llama") else STYLES.get(head, (GREY, "o"))[0]
         if row.closed is not None:
             axes.plot([row.closed, row.accuracy], [place, place], color=color, linewidth=1.2)
             axes.plot([row.closed], [place], color=color, marker="o", markerfacecolor="white", linestyle="none")
         axes.errorbar([row.accuracy], [place], xerr=row.stderr, color=color, marker="o", capsize=3)
     axes.plot([], [], color=GREY, marker="o", markerfacecolor="white", linestyle="none", label="closed book")
     axes.plot([], [], color=GREY, marker="o", linestyle="none", label="with passages")
-    axes.set_yticks(
-        range(len(rows)), [" ".join(filter(None, (label(row.model), row.task))) for row in rows], fontsize=8
-    )
+    names = [f"{label(row.model)}{f', {row.task}' if several else ''}" for row in rows]
+    axes.set_yticks(range(len(rows)), names, fontsize=8)
     axes.invert_yaxis()
     share_axis(axes, "x")
     axes.set_xlim(0, 1)
     axes.set_xlabel("accuracy")
     axes.set_title(title, fontsize=9)
-    axes.legend(frameon=False, fontsize=7.5, loc="upper left")
+    axes.legend(frameon=False, fontsize=7.5, loc="best")
