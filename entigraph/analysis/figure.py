@@ -14,7 +14,7 @@ from entigraph.analysis.style import BLACK, GREY, apart, label, prepare, save, s
 BASE, CHANCE = BLACK, GREY
 OTHER_MODELS, DASHES = "#555555", ("-.", (0, (1, 1)), (0, (5, 1, 1, 1, 1, 1)), (0, (7, 2)))
 BASE_LABEL, CHANCE_LABEL = "Base model", "Chance"
-MOST_INSIDE = 8  # entries of the legend
+MOST_INSIDE, MOST_LISTED = 8, 24  # lines that the legend names inside the panel, and below it
 
 
 def scaling_curve(curve: Mapping[str, Any], out: Path, title: str) -> list[Path]:
@@ -24,7 +24,9 @@ def scaling_curve(curve: Mapping[str, Any], out: Path, title: str) -> list[Path]
     groups = groups if len(groups) > 1 else []  # one kind of question is what the main panel shows
     panels = [*groups, *(["background"] if any(point["background"] is not None for point in curve["points"]) else [])]
     columns = max(1, ceil(len(panels) / 2))
-    figure = plt.figure(figsize=(6.2 + 2.4 * columns, 4.8), layout="constrained")
+    lines = len(augmenters(curve))
+    below = 0.18 * lines if MOST_INSIDE < lines <= MOST_LISTED else 0.0
+    figure = plt.figure(figsize=(6.2 + 2.4 * columns, 4.8 + below), layout="constrained")
     grid = figure.add_gridspec(2, 2 + columns, width_ratios=(1.15, 1.15, *[1] * columns))
     main_panel(figure.add_subplot(grid[:, :2]), curve)
     for position, name in enumerate(panels):
@@ -63,19 +65,23 @@ def main_panel(axes: Axes, curve: Mapping[str, Any]) -> None:
 
 
 def legend(axes: Axes, curve: Mapping[str, Any]) -> None:
-    """The augmenters first, the lines of reference behind them; below the panel where they are many."""
+    """The augmenters first, the lines of reference behind them; below the panel where they are many, else left out."""
     handles, labels = axes.get_legend_handles_labels()
-    lines = {BASE_LABEL, CHANCE_LABEL, *(other["name"] for other in curve.get("baselines", ()))}
-    order = sorted(range(len(labels)), key=lambda index: labels[index] in lines)
-    many = len(order) > MOST_INSIDE
+    references = {BASE_LABEL, CHANCE_LABEL, *(other["name"] for other in curve.get("baselines", ()))}
+    order = sorted(range(len(labels)), key=lambda index: labels[index] in references)
+    lines = len(augmenters(curve))
+    if lines > MOST_LISTED:
+        order = [index for index in order if labels[index] in references]
+        axes.plot([], [], linestyle="none", label=(told := f"{lines} lines: analysis=grid tells them apart"))
+        handles, labels, order = [*handles, axes.lines[-1]], [*labels, told], [len(labels), *order]
+    below = MOST_INSIDE < lines <= MOST_LISTED
     axes.legend(
         [handles[i] for i in order],
         [labels[i] for i in order],
         frameon=False,
         fontsize=8,
-        loc="upper center" if many else "upper left",
-        bbox_to_anchor=(0.5, -0.12) if many else None,
-        ncols=2 if many else 1,
+        loc="upper center" if below else "upper left",
+        bbox_to_anchor=(0.5, -0.12) if below else None,
     )
 
 

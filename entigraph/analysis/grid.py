@@ -85,7 +85,7 @@ def draw(names: Sequence[str], cells: Mapping[Place, Value], note: str, out: Pat
     prepare()
     values = [sorted({place[index] for place in cells}, key=ordered) for index in range(len(names))]
     columns = [*product(*values[2:3])]  # one empty place where only two settings vary
-    forgetting = any(found["background"] is not None for found in cells.values())
+    forgetting = len({found["background"] for found in cells.values()}) > 1  # where only the questions vary it does not
     rows = [*product(["accuracy", "background"] if forgetting else ["accuracy"], product(*values[3:]))]
     figure, panels = plt.subplots(
         len(rows), len(columns), figsize=(1.6 + 3.2 * len(columns), 0.9 + 2.3 * len(rows)),

@@ -10,7 +10,10 @@ import pytest
 
 from entigraph.analysis.collect import FinishedRun, finished
 from entigraph.analysis.examinations import SyntheticCorpus
+from entigraph.analysis.figure import scaling_curve
 from entigraph.analysis.paper_settings import Grid, Histograms, PaperCurve, RagTable
+from entigraph.analysis.settings import ScalingCurve
+from entigraph.analysis.stage import described
 from entigraph.analysis.style import style
 from entigraph.analysis.tables import write_table
 from entigraph.artefact import write_json
@@ -83,6 +86,15 @@ def test_a_study_without_a_grid_is_told_how_to_make_one(tmp_path: Path) -> None:
     run = a_run(tmp_path / "root", "entigraph", 1000, 0, 0.5, np.random.default_rng(0))
     with pytest.raises(DataError, match="no two finished runs that differ in a setting"):
         Grid().draw([run], tmp_path)
+
+
+@pytest.mark.parametrize(("lines", "listed"), [(3, True), (12, True), (30, False)])
+def test_a_curve_of_more_lines_than_can_be_listed_points_to_the_grid(lines: int, listed: bool, tmp_path: Path) -> None:
+    runs = in_a_grid(tmp_path / "root", [{"rate": number} for number in range(lines)], [0.5] * lines)
+    curve = described(tmp_path / "root" / "studies" / "s-00000000", runs, [], ScalingCurve(resamples=2))
+    scaling_curve({**curve, "baselines": []}, tmp_path, "title")
+    drawn = (tmp_path / "curve.svg").read_text()
+    assert ("EntiGraph rate=2" in drawn) is listed and ("30 lines: analysis=grid" in drawn) is not listed
 
 
 def test_no_two_of_forty_lines_look_alike() -> None:
