@@ -1,5 +1,6 @@
 """Every option of every group, and every experiment, composes and validates: no file can rot."""
 
+import math
 from collections.abc import Callable
 from pathlib import Path
 
@@ -26,6 +27,7 @@ NEEDED = {
     "retriever=dense_rerank": ["retriever.model=somewhere", "retriever.reranker=somewhere"],
     "tokenizer=pretrained": ["tokenizer.path=somewhere"],
     "tokenizer=chat": ["tokenizer.path=somewhere"],
+    "corpus=fictional_conversations": ["tokenizer=chat", "tokenizer.path=somewhere"],
 }
 
 
@@ -56,7 +58,7 @@ def test_only_laptop_scale_experiments_start_by_their_name_alone(composed: Calla
     starting = {name for name in EXPERIMENTS if composed(f"experiments={name}").stage == "pipeline"}
     small = {"smoke", "base/smoke", "base/fictional", "scaling/fictional"}
     small |= {"base/fictional_reader", "open_book/fictional"}
-    twins = {f"ablations/{name}_fictional" for name in ("weak_writer", "replay_epochs", "qa")}
+    twins = {f"ablations/{name}_fictional" for name in ("weak_writer", "replay_epochs", "qa", "rag_grid", "instruct")}
     assert starting == small | twins
 
 
@@ -78,3 +80,22 @@ def test_the_papers_runs_meet_on_one_curve(composed: Callable[..., DictConfig], 
 def test_a_setting_that_no_study_has_is_told(configured: Callable[..., Run]) -> None:
     with pytest.raises(ConfigError, match=r"study_varies: 'trainer.epochs' found; .*trainer.max_epochs"):
         configured("study_varies=[trainer.epochs]")
+
+
+def test_the_grid_of_passages_is_the_papers_and_trains_once(
+    composed: Callable[..., DictConfig], quality_file: Path
+) -> None:
+    """120 points (App. F): each a retrieval, an order and a temperature of its own, of one study and one model."""
+    config = composed("experiments=ablations/rag_grid", f"corpus.path={quality_file}")
+    grid = {name: config.sweep[name] for name in ("characters", "k", "order", "temperature")}
+    assert math.prod(map(len, grid.values())) == 120
+    keys = ("retriever.characters", *(f"evaluation.open_book_cot.{name}" for name in ("k", "order", "temperature")))
+    ends = [[f"{key}={values[end]}" for key, values in zip(keys, grid.values(), strict=True)] for end in (0, -1)]
+    first, last = (
+        Run(composed("experiments=ablations/rag_grid", f"corpus.path={quality_file}", *overrides)) for overrides in ends
+    )
+    assert first.training.folder == last.training.folder and first.evaluation.folder != last.evaluation.folder
+    assert first.retrieval["open_book_cot"].folder != last.retrieval["open_book_cot"].folder
+    assert Study(first).folder == Study(last).folder
+    headline = Run(composed("experiments=quality_entigraph", f"corpus.path={quality_file}"))
+    assert headline.training.folder == first.training.folder, "the model is that of the headline run"

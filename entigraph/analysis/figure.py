@@ -9,11 +9,12 @@ import matplotlib.pyplot as plt
 import numpy as np
 from matplotlib.axes import Axes
 
-from entigraph.analysis.style import BLACK, GREY, LABELS, prepare, save, share_axis, style, token_ticks
+from entigraph.analysis.style import BLACK, GREY, apart, label, prepare, save, share_axis, style, token_ticks
 
 BASE, CHANCE = BLACK, GREY
 OTHER_MODELS, DASHES = "#555555", ("-.", (0, (1, 1)), (0, (5, 1, 1, 1, 1, 1)), (0, (7, 2)))
 BASE_LABEL, CHANCE_LABEL = "Base model", "Chance"
+MOST_INSIDE, MOST_LISTED = 8, 24  # lines that the legend names inside the panel, and below it
 
 
 def scaling_curve(curve: Mapping[str, Any], out: Path, title: str) -> list[Path]:
@@ -23,7 +24,9 @@ def scaling_curve(curve: Mapping[str, Any], out: Path, title: str) -> list[Path]
     groups = groups if len(groups) > 1 else []  # one kind of question is what the main panel shows
     panels = [*groups, *(["background"] if any(point["background"] is not None for point in curve["points"]) else [])]
     columns = max(1, ceil(len(panels) / 2))
-    figure = plt.figure(figsize=(6.2 + 2.4 * columns, 4.8), layout="constrained")
+    lines = len(augmenters(curve))
+    below = 0.18 * lines if MOST_INSIDE < lines <= MOST_LISTED else 0.0
+    figure = plt.figure(figsize=(6.2 + 2.4 * columns, 4.8 + below), layout="constrained")
     grid = figure.add_gridspec(2, 2 + columns, width_ratios=(1.15, 1.15, *[1] * columns))
     main_panel(figure.add_subplot(grid[:, :2]), curve)
     for position, name in enumerate(panels):
@@ -36,20 +39,21 @@ def scaling_curve(curve: Mapping[str, Any], out: Path, title: str) -> list[Path]
 
 
 def main_panel(axes: Axes, curve: Mapping[str, Any]) -> None:
-    for number, name in enumerate(augmenters(curve)):
+    names, budgets = augmenters(curve), budgets_of(curve)
+    for number, name in enumerate(names):
         color, marker = style(name, number)
         own = [point for point in curve["points"] if point["augmenter"] == name]
         fit = next((fit for fit in curve["fits"] if fit["augmenter"] == name and "r2" in fit), None)
         draw_fit(axes, fit, own, color)
         axes.errorbar(
-            [point["synthetic_tokens"] for point in own],
+            apart([point["synthetic_tokens"] for point in own], number, len(names), len(budgets)),
             [point["accuracy"] for point in own],
             yerr=[point["stderr"] for point in own],
             color=color,
             marker=marker,
             linestyle="none",
             capsize=3,
-            label=LABELS.get(name, name) + (fit_label(fit) if fit else ""),
+            label=label(name) + (fit_label(fit) if fit else ""),
             zorder=3,
         )
     reference_lines(axes, curve)
@@ -61,11 +65,24 @@ def main_panel(axes: Axes, curve: Mapping[str, Any]) -> None:
 
 
 def legend(axes: Axes, curve: Mapping[str, Any]) -> None:
-    """The augmenters first, the lines of reference behind them."""
+    """The augmenters first, the lines of reference behind them; below the panel where they are many, else left out."""
     handles, labels = axes.get_legend_handles_labels()
-    lines = {BASE_LABEL, CHANCE_LABEL, *(other["name"] for other in curve.get("baselines", ()))}
-    order = sorted(range(len(labels)), key=lambda index: labels[index] in lines)
-    axes.legend([handles[i] for i in order], [labels[i] for i in order], frameon=False, fontsize=8, loc="upper left")
+    references = {BASE_LABEL, CHANCE_LABEL, *(other["name"] for other in curve.get("baselines", ()))}
+    order = sorted(range(len(labels)), key=lambda index: labels[index] in references)
+    lines = len(augmenters(curve))
+    if lines > MOST_LISTED:
+        order = [index for index in order if labels[index] in references]
+        axes.plot([], [], linestyle="none", label=(told := f"{lines} lines: analysis=grid tells them apart"))
+        handles, labels, order = [*handles, axes.lines[-1]], [*labels, told], [len(labels), *order]
+    below = MOST_INSIDE < lines <= MOST_LISTED
+    axes.legend(
+        [handles[i] for i in order],
+        [labels[i] for i in order],
+        frameon=False,
+        fontsize=8,
+        loc="upper center" if below else "upper left",
+        bbox_to_anchor=(0.5, -0.12) if below else None,
+    )
 
 
 def fit_label(fit: Mapping[str, Any]) -> str:
@@ -84,13 +101,13 @@ def draw_fit(axes: Axes, fit: Mapping[str, Any] | None, own: Sequence[Mapping[st
 
 
 def small_panel(axes: Axes, curve: Mapping[str, Any], name: str) -> None:
-    for number, augmenter in enumerate(augmenters(curve)):
+    names, budgets = augmenters(curve), budgets_of(curve)
+    for number, augmenter in enumerate(names):
         color, marker = style(augmenter, number)
         own = [point for point in curve["points"] if point["augmenter"] == augmenter]
         values = [point["background"] if name == "background" else point["groups"].get(name) for point in own]
-        axes.plot(
-            [point["synthetic_tokens"] for point in own], values, color=color, marker=marker, markersize=4, linewidth=1
-        )
+        tokens = apart([point["synthetic_tokens"] for point in own], number, len(names), len(budgets))
+        axes.plot(tokens, values, color=color, marker=marker, markersize=4, linewidth=1)
     reference_lines(axes, curve, name)
     axes.set_title(
         "Background facts (forgetting)" if name == "background" else f"{name.replace('_', ' ').capitalize()} questions",
@@ -116,9 +133,13 @@ def reference_lines(axes: Axes, curve: Mapping[str, Any], name: str | None = Non
 
 
 def token_axis(axes: Axes, curve: Mapping[str, Any]) -> None:
-    token_ticks(axes, sorted({point["budget"] for point in curve["points"]}))
+    token_ticks(axes, budgets_of(curve))
     share_axis(axes)
     axes.set_ylim(0, 1)
+
+
+def budgets_of(curve: Mapping[str, Any]) -> list[int]:
+    return sorted({point["budget"] for point in curve["points"]})
 
 
 def augmenters(curve: Mapping[str, Any]) -> list[str]:

@@ -21,6 +21,7 @@ from entigraph.analysis import published
 from entigraph.analysis.collect import ORDER
 from entigraph.analysis.examinations import SyntheticCorpus
 from entigraph.analysis.settings import Overlap
+from entigraph.analysis.tables import write_table
 from entigraph.artefact import write_json
 from entigraph.records import SyntheticText
 
@@ -64,7 +65,7 @@ class Tally:
 
 
 def examine(settings: Overlap, corpora: Sequence[SyntheticCorpus], out: Path) -> list[str]:
-    """Writes overlap.json, overlap.png and overlap.svg; returns what to tell."""
+    """Writes overlap.json, .csv, .md, .png and .svg; returns what to tell."""
     from entigraph.analysis.overlap_figure import overlap_figure
 
     tallies: dict[tuple[str, str], Tally] = defaultdict(Tally)
@@ -82,7 +83,7 @@ def examine(settings: Overlap, corpora: Sequence[SyntheticCorpus], out: Path) ->
     }
     write_json(out / "overlap.json", result)
     overlap_figure(result, out)
-    return told(result)
+    return told(result, out)
 
 
 def place(key: tuple[str, str]) -> tuple[int, str, bool, str]:
@@ -149,18 +150,26 @@ def count_in(windows: Hashes, known: Hashes) -> int:
     return int((known[places] == windows).sum())
 
 
-def told(result: Mapping[str, Any]) -> list[str]:
+def told(result: Mapping[str, Any], out: Path) -> list[str]:
+    """Also as overlap.csv and overlap.md."""
     sizes = result["sizes"]
-    lines = [
-        "share of synthetic tokens that begin an n-gram of their source document, in percent",
-        f"{'':24}{'texts':>9}{'documents':>11}" + "".join(f"{f'n={size}':>9}" for size in sizes),
+    columns = {"texts of": "", "texts": ",", "documents": ",", **{f"n={size}": ".2%" for size in sizes}}
+    rows = [
+        (
+            row["augmenter"] if row["kind"] == ALL_KINDS else f"  {row['kind']}",
+            row["texts"],
+            row["documents"],
+            *(row["overlap"][str(size)] for size in sizes),
+        )
+        for row in result["rows"]
     ]
-    for row in result["rows"]:
-        name = row["augmenter"] if row["kind"] == ALL_KINDS else f"  {row['kind']}"
-        shares = "".join(f"{100 * row['overlap'][str(size)]:>9.2f}" for size in sizes)
-        lines.append(f"{name:24}{row['texts']:>9,}{row['documents']:>11,}{shares}")
-    for name, known in published.OVERLAP.items():
-        cells = "".join(f"{100 * known[size]:>9.2f}" if size in known else " " * 9 for size in sizes)
-        lines.append(f"{f'paper, {name}':24}{'':9}{100:>11,}{cells}")
-    lines.append(f"the paper's: {published.PAPER}, {published.OVERLAP_SECTION}; other documents, another writer")
-    return [*lines, *([f"note: {result['label']}"] if result["label"] else [])]
+    rows += [
+        (f"paper, {name}", None, published.OVERLAP_DOCUMENTS, *map(known.get, sizes))
+        for name, known in published.OVERLAP.items()
+    ]
+    return [
+        "share of synthetic tokens that begin an n-gram of their source document",
+        *write_table(out, "overlap", columns, rows),
+        f"the paper's: {published.PAPER}, {published.OVERLAP_SECTION}; other documents, another writer",
+        *([f"note: {result['label']}"] if result["label"] else []),
+    ]

@@ -1,9 +1,10 @@
-"""The paper's Figs. 2 and 4 from what it publishes, with a study's own runs beside them where there are some.
+"""The paper's curves from what it publishes of them, with a study's own runs beside them where there are some.
 
 Levels are not compared across the two panels of a figure: other documents, questions, models and budgets.
 """
 
 from collections.abc import Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -11,20 +12,19 @@ import matplotlib.pyplot as plt
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import FuncFormatter
+from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
 from entigraph.analysis import published
 from entigraph.analysis.collect import FinishedRun, base, label_of, points
-from entigraph.analysis.forms import Exponentials, Form, LogLinear, Vector
-from entigraph.analysis.settings import MixtureFit
 from entigraph.analysis.style import (
     BLACK,
     BLUE,
     GREEN,
     GREY,
-    LABELS,
     ORANGE,
     PURPLE,
+    apart,
+    label,
     prepare,
     save,
     share_axis,
@@ -36,9 +36,7 @@ from entigraph.artefact import write_json
 from entigraph.records import CurvePoint
 
 LINES = ("--", "-.", (0, (1, 1)), (0, (4, 1, 1, 1)))
-LINE_COLORS = (PURPLE, ORANGE, BLACK, GREEN)
-NOISY_FITS = 100
-OURS: Sequence[Form] = (LogLinear(), Exponentials(1), Exponentials(2), Exponentials(3))
+LEVEL_STYLES = {"GPT-4": (PURPLE, LINES[0]), "GPT-3.5": (ORANGE, LINES[1]), "Llama 3 8B": (BLACK, LINES[2])}
 
 
 def panels(runs: Sequence[FinishedRun], title: str) -> tuple[Figure, Axes, Axes | None]:
@@ -53,64 +51,85 @@ def panels(runs: Sequence[FinishedRun], title: str) -> tuple[Figure, Axes, Axes 
     for axes in drawn[0]:
         axes.set_xscale("log")
         axes.set_xlabel("synthetic tokens")
+        axes.xaxis.set_minor_formatter(NullFormatter())
         axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: short(value)))
         share_axis(axes)
     return figure, drawn[0, 0], drawn[0, 1] if runs else None
 
 
-def scaling_with_baselines(runs: Sequence[FinishedRun], out: Path) -> list[str]:
-    """Fig. 2. Writes scaling_with_baselines.json, .png and .svg; returns what to tell."""
-    figure, paper, ours = panels(runs, "Closed-book accuracy against synthetic tokens (paper Fig. 2)")
-    tokens = np.geomspace(1e6, published.HEADLINE_TOKENS, 200)
-    paper.plot(
-        tokens, published.fitted_accuracy(tokens), color=BLUE, label=f"EntiGraph, fit of {published.FIT_SECTION}"
-    )
-    paper.plot(
-        [published.HEADLINE_TOKENS],
-        [published.HEADLINE_ACCURACY],
-        color=BLUE,
-        marker="o",
-        linestyle="none",
-        label=f"EntiGraph, 455M ({published.HEADLINE_SECTION})",
-    )
-    for level, line, color in zip(published.LEVELS, LINES, LINE_COLORS, strict=True):
-        paper.axhline(
-            level.accuracy, linestyle=line, color=color, linewidth=1.2, label=f"{level.name} ({level.section})"
-        )
-    paper.set_ylim(0.36, 0.66)
-    paper.set_title(f"As published ({published.PAPER})", fontsize=9)
-    paper.legend(frameon=False, fontsize=7.5, loc="upper left")
+def paper_curve(name: str, runs: Sequence[FinishedRun], out: Path) -> list[str]:
+    """Figs. 2, 5, 6 and 8, by their names in `published.CURVES`: .json, .png and .svg; returns what to tell."""
+    known = published.CURVES[name]
+    figure, paper, ours = panels(runs, known.title)
+    as_published(paper, known)
     if ours is not None:
         own_points(ours, runs, joined=True)
         found = base(runs)
         if found:
             ours.axhline(found["accuracy"], color=BLACK, linestyle=LINES[2], linewidth=1.2, label="Base model")
         ours.set_ylim(0, 1)
-        ours.legend(frameon=False, fontsize=7.5, loc="upper left")
-        ours.set_title("This study", fontsize=9)
-    save(figure, out, "scaling_with_baselines")
-    told = {
-        "paper": {
-            "levels": [level.__dict__ for level in published.LEVELS],
-            "fit": {"tokens": tokens.tolist(), "accuracy": published.fitted_accuracy(tokens).tolist()},
-        },
-        "study": [point.__dict__ for point in points(runs)],
-    }
-    write_json(out / "scaling_with_baselines.json", told)
+        ours.set_title("This study", fontsize=8)
+        legend(ours)
+    save(figure, out, name)
+    write_json(
+        out / f"{name}.json",
+        {"paper": asdict(known) | curve_of(known), "study": [asdict(point) for point in points(runs)]},
+    )
+    return [f"as published ({published.PAPER}):", *printed(known)]
+
+
+def curve_of(known: published.Curve) -> dict[str, Any]:
+    tokens = np.geomspace(*known.tokens, 200)
+    found = {"tokens": tokens.tolist(), "accuracy": published.fitted_accuracy(tokens).tolist()}
+    return {"fit": found} if known.fitted else {}
+
+
+def as_published(axes: Axes, known: published.Curve) -> None:
+    if known.fitted:
+        tokens = np.geomspace(*known.tokens, 200)
+        fit = f"EntiGraph, fit of {published.FIT_SECTION}"
+        axes.plot(tokens, published.fitted_accuracy(tokens), color=BLUE, label=fit)
+    for number, point in enumerate(known.points):
+        color, marker = style(point.augmenter, number)
+        name = f"{point.name}{': more than this' if point.above else ''} ({point.section})"
+        axes.errorbar(
+            [point.tokens], [point.accuracy], yerr=0.012 if point.above else None, lolims=point.above,
+            color=color, marker="_" if point.above else marker, linestyle="none", label=name, zorder=3,
+        )  # fmt: skip
+    for level in known.levels:
+        name = f"{level.name} ({level.section})"
+        color, line = LEVEL_STYLES.get(level.name, (GREEN, LINES[-1]))
+        axes.axhline(level.accuracy, linestyle=line, color=color, linewidth=1.2, label=name, zorder=1)
+    axes.set_xlim(known.tokens[0] / 1.15, known.tokens[1] * 1.3)
+    axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5) if known.tokens[1] < 10 * known.tokens[0] else (1,)))
+    axes.set_ylim(*known.accuracies)
+    unprinted = f"drawn there, printed nowhere as numbers: {known.only_drawn}"
+    axes.set_title(f"As published ({published.PAPER})\n{unprinted}", fontsize=8)
+    legend(axes)
+
+
+def legend(axes: Axes) -> None:
+    axes.legend(frameon=False, fontsize=7.5, loc="upper center", bbox_to_anchor=(0.5, -0.16), ncols=1)
+
+
+def printed(known: published.Curve) -> list[str]:
+    values = [(level.name, level.accuracy, level.section, "") for level in known.levels]
+    values += [(point.name, point.accuracy, point.section, ">" * point.above) for point in known.points]
+    wide = max(len(name) for name, *_ in values)
     return [
-        "as published:",
-        *(f"  {level.name:24}{level.accuracy:.4f}  {level.section}" for level in published.LEVELS),
-        f"  {'EntiGraph, 455M tokens':24}{published.HEADLINE_ACCURACY:.4f}  {published.HEADLINE_SECTION}",
+        *(f"  {name:{wide}} {sign:>1}{accuracy:.4f}  {section}" for name, accuracy, section, sign in values),
+        f"  only drawn there, printed nowhere as numbers: {known.only_drawn}",
     ]
 
 
 def own_points(axes: Axes, runs: Sequence[FinishedRun], joined: bool) -> None:
     found = points(runs)
-    for number, name in enumerate(dict.fromkeys(point.augmenter for point in found)):
+    names, budgets = list(dict.fromkeys(point.augmenter for point in found)), {point.budget for point in found}
+    for number, name in enumerate(names):
         own: list[CurvePoint] = [point for point in found if point.augmenter == name]
         color, marker = style(name, number)
         axes.errorbar(
-            [point.synthetic_tokens for point in own],
+            apart([point.synthetic_tokens for point in own], number, len(names), len(budgets)),
             [point.accuracy for point in own],
             yerr=[point.stderr for point in own],
             color=color,
@@ -119,98 +138,6 @@ def own_points(axes: Axes, runs: Sequence[FinishedRun], joined: bool) -> None:
             linewidth=1,
             capsize=3,
             zorder=3,
-            label=LABELS.get(name, name),
+            label=label(name),
         )
-    token_ticks(axes, sorted({point.budget for point in found}))
-
-
-def mixture_fit(settings: MixtureFit, runs: Sequence[FinishedRun], out: Path) -> list[str]:
-    """Fig. 4. Writes mixture_fit.json, .png and .svg; returns what to tell."""
-    most = [run for run in runs if run.augmenter == "entigraph"] or list(runs)
-    figure, paper, ours = panels(most, "A mixture of exponentials fitted to the curve (paper Fig. 4)")
-    at = np.geomspace(*published.FIT_RANGE, settings.points)
-    found = published.FIT_FORM.fit(at, published.fitted_accuracy(at)[None])[0]
-    tokens = np.geomspace(published.FIT_RANGE[0], 4 * published.FIT_RANGE[1], 300)
-    paper.plot(tokens, published.fitted_accuracy(tokens), color=BLUE, linewidth=3, alpha=0.35, label="the paper's fit")
-    paper.plot(
-        at, published.fitted_accuracy(at), color=BLUE, marker="o", markerfacecolor="white", linestyle="none",
-        label=f"{settings.points} points on it",
-    )  # fmt: skip
-    paper.plot(
-        tokens, published.FIT_FORM.predict(found[None], tokens)[0], color=BLACK, linestyle="--", linewidth=1.2,
-        label="our fit to these points",
-    )  # fmt: skip
-    paper.axvline(published.FIT_RANGE[1], color=GREY, linestyle=":", linewidth=1)
-    paper.annotate("455M: extrapolated beyond", (published.FIT_RANGE[1], 0.40), (-4, 0), textcoords="offset points",
-                   rotation=90, fontsize=7.5, color=GREY, ha="right")  # fmt: skip
-    paper.legend(frameon=False, fontsize=7.5, loc="upper left")
-    paper.set_title(f"As published ({published.PAPER}, {published.FIT_SECTION})", fontsize=9)
-    fits = own_fits(ours, most) if ours is not None else []
-    save(figure, out, "mixture_fit")
-    error = float(np.abs(found / published.fit_parameters() - 1).max())
-    low, high = plateaus(at, found)
-    names = published.FIT_FORM.names
-    write_json(
-        out / "mixture_fit.json",
-        {
-            "paper": dict(zip(names, published.fit_parameters().tolist(), strict=True)),
-            "recovered": dict(zip(names, found.tolist(), strict=True)),
-            "largest_relative_error": error,
-            "plateau_of_noisy_points": [low, high],
-            "study": fits,
-        },
-    )
-    return [
-        f"the paper's parameters, from {settings.points} points on its curve: largest relative error {error:.1e}",
-        *(
-            f"  {name:3}{published.fit_parameters()[number]:>18,.6g}{value:>18,.6g}"
-            for number, (name, value) in enumerate(zip(names, found, strict=True))
-        ),
-        f"were each point measured on {published.QUESTIONS:,} questions, 90 % of such fits would end between "
-        f"{100 * low:.1f} % and {100 * high:.1f} %: the plateau is an extrapolation",
-        *(f"this study: {told(one)}" for one in fits),
-    ]
-
-
-def plateaus(tokens: Vector, parameters: Vector) -> tuple[float, float]:
-    """The middle 90 % of the plateau, fitted to points of the curve with the noise of the paper's questions."""
-    accuracy = published.fitted_accuracy(tokens)
-    error = np.sqrt(accuracy * (1 - accuracy) / published.QUESTIONS)
-    noise = np.random.default_rng(0).normal(0, error, (NOISY_FITS, len(tokens)))
-    fits = published.FIT_FORM.fit(tokens, accuracy + noise, parameters)
-    low, high = np.nanquantile(fits[:, 0], (0.05, 0.95))
-    return float(low), float(high)
-
-
-def told(one: dict[str, Any]) -> str:
-    return f"{one['form']}: {one['missing']}" if "missing" in one else f"{one['form']}: error {one['rms']:.4f}"
-
-
-def own_fits(axes: Axes, runs: Sequence[FinishedRun]) -> list[dict[str, Any]]:
-    """A mixture needs more budgets than it has parameters; those that do not get them are named in the summary."""
-    own_points(axes, runs, joined=False)
-    tokens = np.array([run.synthetic_tokens for run in runs], dtype=float)
-    accuracy = np.array([run.score["accuracy"] for run in runs], dtype=float)
-    budgets = len({run.budget for run in runs})
-    grid: Vector = np.geomspace(tokens.min(), tokens.max(), 200)
-    fits = []
-    for form, line in zip(OURS, LINES, strict=True):
-        one, parameters = own_fit(form, tokens, accuracy, budgets)
-        fits.append(one)
-        if parameters is not None:
-            axes.plot(grid, form.predict(parameters[None], grid)[0], color=BLACK, linestyle=line, label=form.formula)
-    axes.set_ylim(0, 1)
-    axes.legend(frameon=False, fontsize=7.5, loc="upper left")
-    axes.set_title("This study", fontsize=9)
-    return fits
-
-
-def own_fit(form: Form, tokens: Vector, accuracy: Vector, budgets: int) -> tuple[dict[str, Any], Vector | None]:
-    if budgets <= len(form.names):
-        return {"form": form.name, "missing": f"{len(form.names)} parameters need more than {budgets} budgets"}, None
-    parameters = form.fit(tokens, accuracy[None])[0]
-    if not np.isfinite(parameters).all():
-        return {"form": form.name, "missing": "the fit did not converge"}, None
-    error = accuracy - form.predict(parameters[None], tokens)[0]
-    values = dict(zip(form.names, parameters.tolist(), strict=True))
-    return {"form": form.name, "parameters": values, "rms": float(np.sqrt((error**2).mean()))}, parameters
+    token_ticks(axes, sorted(budgets))

@@ -1,7 +1,7 @@
 """What the paper published, typed from it, each with its section. Accuracies are shares, tokens counts.
 
 The paper prints no table of accuracy by tokens. Its EntiGraph curve is known by the fit of App. G.1 and the last point;
-its Rephrase curve only as a line in a figure, so nothing of it stands here.
+its Rephrase, QA and weak-writer curves only as lines in figures, so nothing of them stands here.
 """
 
 from collections.abc import Mapping, Sequence
@@ -23,14 +23,64 @@ class Level:
     section: str
 
 
-LEVELS: Sequence[Level] = (
-    Level("GPT-4", 0.5130, "§3, Fig. 2"),
-    Level("GPT-3.5", 0.4481, "§3, Fig. 2"),
-    Level("Llama 3 8B", 0.3949, "§4.2, Fig. 2"),
-    Level("Raw CPT, 1.3M tokens", 0.3815, "Fig. 2"),
-)
+@dataclass(frozen=True)
+class Point:
+    """A printed accuracy at a number of synthetic tokens; `above`: only that it is exceeded there is printed."""
+
+    name: str
+    augmenter: str
+    tokens: float
+    accuracy: float
+    section: str
+    above: bool = False
+
+
+@dataclass(frozen=True)
+class Curve:
+    """A figure of accuracy against tokens: what of it is printed as numbers, and what is only drawn."""
+
+    title: str
+    levels: Sequence[Level]
+    points: Sequence[Point]
+    accuracies: tuple[float, float]  # of the axis
+    only_drawn: str = ""
+    fitted: bool = True  # the EntiGraph curve is in it, and its fit is printed
+    tokens: tuple[float, float] = (1e6, 455e6)  # of the axis
+
+
+GPT_4 = Level("GPT-4", 0.5130, "§3, Fig. 2")
+GPT_3_5 = Level("GPT-3.5", 0.4481, "§3, Fig. 2")
+BASE = Level("Llama 3 8B", 0.3949, "§4.2, Fig. 2")
+RAW = Level("Raw CPT, 1.3M tokens", 0.3815, "Fig. 2")
 QUESTIONS = 4609  # of QuALITY (§3)
-HEADLINE_TOKENS, HEADLINE_ACCURACY, HEADLINE_SECTION = 455e6, 0.5622, "§4.2"
+HEADLINE = Point("EntiGraph, 455M tokens", "entigraph", 455e6, 0.5622, "§4.2")
+WEAK = Point("EntiGraph by Llama 3.1 8B, 334M tokens", "weak", 334e6, 0.5130, "App. A.1", above=True)
+COURSERA_BASE = Level("Llama 3 8B", 0.4826, "App. A.3")
+COURSERA = Point("EntiGraph, 32M tokens", "entigraph", 32e6, 0.5387, "App. A.3")
+
+CURVES: Mapping[str, Curve] = {
+    "scaling_with_baselines": Curve(
+        "Closed-book accuracy against synthetic tokens (paper Fig. 2)",
+        (GPT_4, GPT_3_5, BASE, RAW), (HEADLINE,), (0.36, 0.66),
+        "Rephrase, up to 38M tokens",
+    ),
+    "weak_writer": Curve(
+        "A weaker writer (paper Fig. 5)",
+        (GPT_4, BASE), (HEADLINE, WEAK), (0.36, 0.62),
+        "EntiGraph and Rephrase by Llama 3.1 8B",
+    ),
+    "coursera": Curve(
+        "Questions of Coursera lectures (paper Fig. 6)",
+        (COURSERA_BASE,), (COURSERA,), (0.47, 0.56),
+        "the curve from 20M tokens on, and Rephrase at up to 22M",
+        fitted=False, tokens=(15e6, 40e6),
+    ),
+    "qa": Curve(
+        "Question-answer pairs as training text (paper Fig. 8)",
+        (BASE,), (HEADLINE,), (0.36, 0.62),
+        "Rephrase, up to 38M tokens, and QA pairs, up to 28M",
+    ),
+}  # fmt: skip
 
 # y = a - b1 r1^x - b2 r2^x - b3 r3^x, x in millions of tokens, y in percent (App. G.1, Fig. 4).
 FIT_SECTION = "App. G.1, Fig. 4"
@@ -58,6 +108,7 @@ FIGURE_9: Mapping[str, float] = {"vertices": 100, "p": 0.03}
 
 # Share of the synthetic tokens that begin an n-gram which stands in the source document (App. A.2, Table 4).
 OVERLAP_SECTION = "App. A.2, Table 4"
+OVERLAP_DOCUMENTS = 100  # drawn at random
 OVERLAP: Mapping[str, Mapping[int, float]] = {
     "entigraph": {2: 0.2340, 4: 0.0366, 8: 0.0024, 16: 0.0000},
     "rephrase": {2: 0.2135, 4: 0.0304, 8: 0.0051, 16: 0.0022},
@@ -82,3 +133,63 @@ FACTUALITY: Mapping[str, Share] = {
 # (four summarisers by a short and a long prompt, and the human one at 1 and 1); these are what its axes show.
 CLAIMS_SECTION = "§4.3, Fig. 3"
 CLAIMS_AXES: Mapping[str, tuple[float, float]] = {"salient": (0.0, 1.4), "false": (0.0, 8.0)}
+
+
+@dataclass(frozen=True)
+class Pipeline:
+    """A row of Table 3: accuracy with passages, and the share of questions whose article is among the best eight."""
+
+    name: str
+    accuracy: float
+    recall: float
+    closed: float  # the same model without passages
+    closed_section: str
+
+
+RETRIEVAL_SECTION = "§5, Table 3"
+RETRIEVAL: Sequence[Pipeline] = (
+    Pipeline("EntiGraph CPT + RAG", 0.6260, 0.9963, HEADLINE.accuracy, HEADLINE.section),
+    Pipeline("Llama 3 8B + RAG", 0.6035, 0.9963, BASE.accuracy, BASE.section),
+    Pipeline("GPT-4 + the whole document", 0.8609, 1.0, GPT_4.accuracy, GPT_4.section),
+    Pipeline("GPT-3.5 + the whole document", 0.7260, 1.0, GPT_3_5.accuracy, GPT_3_5.section),
+)
+
+
+@dataclass(frozen=True)
+class Survey:
+    """A row of Table 1: unique tokens of a continued pretraining, from the least to the most of its models."""
+
+    study: str
+    models: str
+    tokens: tuple[float, float]
+
+
+SURVEY_SECTION = "Table 1"
+SURVEY: Sequence[Survey] = (
+    Survey("Minerva", "8B, 62B, 540B", (26e9, 38.5e9)),
+    Survey("MediTron", "7B, 70B", (46.7e9, 46.7e9)),
+    Survey("Code Llama", "7B, 13B, 34B", (520e9, 620e9)),
+    Survey("Llemma", "7B, 34B", (50e9, 55e9)),
+    Survey("DeepSeekMath", "7B", (500e9, 500e9)),
+    Survey("SaulLM-7B", "7B", (30e9, 30e9)),
+    Survey("SaulLM-54B/141B", "54B, 141B", (520e9, 520e9)),
+    Survey("HEAL", "13B", (14.9e9, 14.9e9)),
+    Survey("The paper's articles", "8B", (1.3e6, 1.3e6)),
+)
+
+
+@dataclass(frozen=True)
+class Histogram:
+    """A panel of Fig. 7, over 265 documents: the range of its axis, and the mean where totals give it (§2.2, §3)."""
+
+    axis: tuple[float, float]
+    mean: float | None
+
+
+HISTOGRAMS_SECTION = "Fig. 7"
+HISTOGRAM_DOCUMENTS = 265
+HISTOGRAMS: Mapping[str, Histogram] = {
+    "source_tokens": Histogram((2e3, 8e3), 1.3e6 / HISTOGRAM_DOCUMENTS),
+    "entities": Histogram((0, 100), None),
+    "synthetic_tokens": Histogram((0, 5e6), 455e6 / HISTOGRAM_DOCUMENTS),
+}

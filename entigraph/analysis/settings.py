@@ -139,37 +139,6 @@ class Coverage:
         return draw(self, runs, out)
 
 
-@dataclass(frozen=True, kw_only=True)
-class ScalingWithBaselines:
-    """The paper's Fig. 2, from what it publishes of it; a study's own curve beside it where it has finished runs."""
-
-    name: ClassVar[str] = "scaling_with_baselines"
-    reads_runs: ClassVar[bool] = True
-
-    def draw(self, runs: Sequence["FinishedRun"], out: Path) -> list[str]:
-        from entigraph.analysis.paper_figures import scaling_with_baselines
-
-        return scaling_with_baselines(runs, out)
-
-
-@dataclass(frozen=True, kw_only=True)
-class MixtureFit:
-    """The paper's Fig. 4: its three-exponential fit and ours on points of it; a study's own points beside it."""
-
-    name: ClassVar[str] = "mixture_fit"
-    reads_runs: ClassVar[bool] = True
-    points: int = 12
-
-    def __post_init__(self) -> None:
-        if self.points < 8:
-            raise ConfigError(f"analysis.points: {self.points} found; seven parameters need 8 or more")
-
-    def draw(self, runs: Sequence["FinishedRun"], out: Path) -> list[str]:
-        from entigraph.analysis.paper_figures import mixture_fit
-
-        return mixture_fit(self, runs, out)
-
-
 class Examination(Protocol):
     """An analysis of texts: those of a study's finished runs, and the configuration's own.
 

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Literal
 
 import matplotlib
 
@@ -19,8 +20,13 @@ STYLES: Mapping[str, tuple[str, str]] = {
     "rephrase": (VERMILION, "s"),
     "raw": (GREEN, "^"),
 }
-OTHERS: Sequence[tuple[str, str]] = ((PURPLE, "D"), (ORANGE, "v"), (SKY, "P"))
-LABELS: Mapping[str, str] = {"entigraph": "EntiGraph", "rephrase": "Rephrase", "raw": "Raw (documents repeated)"}
+COLORS, MARKERS = (PURPLE, ORANGE, SKY, BLUE, VERMILION, GREEN), ("D", "v", "P", "X", "*", "<", ">")
+LABELS: Mapping[str, str] = {
+    "entigraph": "EntiGraph",
+    "rephrase": "Rephrase",
+    "raw": "Raw (documents repeated)",
+    "qa": "QA pairs",
+}
 
 
 def prepare() -> None:
@@ -37,7 +43,14 @@ def save(figure: Figure, out: Path, name: str) -> list[Path]:
 
 
 def style(name: str, number: int) -> tuple[str, str]:
-    return STYLES.get(name, OTHERS[number % len(OTHERS)])
+    """Color and marker: 42 pairs beyond the known ones before any comes again."""
+    return STYLES.get(name, (COLORS[number % len(COLORS)], MARKERS[number % len(MARKERS)]))
+
+
+def label(name: str) -> str:
+    """Of a line of a curve: its augmenter, and what tells it from others of that augmenter."""
+    augmenter, _, told = name.partition(" ")
+    return f"{LABELS.get(augmenter, augmenter)} {told}".strip()
 
 
 def token_ticks(axes: Axes, budgets: Sequence[float], most: int = 6) -> None:
@@ -46,17 +59,25 @@ def token_ticks(axes: Axes, budgets: Sequence[float], most: int = 6) -> None:
     axes.xaxis.set_minor_locator(NullLocator())
     if len(budgets) <= most:
         axes.set_xticks(sorted(budgets))
+    if len({*budgets}) == 1:
+        axes.set_xlim(budgets[0] / 2, budgets[0] * 2)
     axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: short(value)))
 
 
-def share_axis(axes: Axes) -> None:
-    axes.yaxis.set_major_formatter(PercentFormatter(1, decimals=0))
-    axes.grid(axis="y", color="#dddddd", linewidth=0.6)
+def apart(tokens: Sequence[float], number: int, lines: int, budgets: int) -> list[float]:
+    """Lines of one point each would hide one another: they stand side by side around their budget."""
+    alone = budgets == 1 and lines > 1
+    return [each * 1.6 ** (2 * number / (lines - 1) - 1) for each in tokens] if alone else list(tokens)
+
+
+def share_axis(axes: Axes, which: Literal["x", "y"] = "y") -> None:
+    (axes.yaxis if which == "y" else axes.xaxis).set_major_formatter(PercentFormatter(1, decimals=0))
+    axes.grid(axis=which, color="#dddddd", linewidth=0.6)
     axes.set_axisbelow(True)
 
 
 def short(tokens: float) -> str:
-    for size, unit in ((1e9, "B"), (1e6, "M"), (1e3, "k")):
+    for size, unit in ((1e12, "T"), (1e9, "B"), (1e6, "M"), (1e3, "k")):
         if tokens >= size:
             return f"{tokens / size:g}{unit}"
     return f"{tokens:g}"

@@ -1,5 +1,6 @@
 """Fictional corpora: target documents that no model has read, and the background that a tiny base model grows up on."""
 
+import json
 import random
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -140,6 +141,47 @@ class FictionalBackground:
 
 def enumerated(names: Sequence[str]) -> str:
     return f"{', '.join(names[:-1])} and {names[-1]}"
+
+
+@dataclass(frozen=True, kw_only=True)
+class FictionalConversations:
+    """A user asks about the background's worlds, an assistant answers; what the background holds out is not asked.
+
+    A model that is tuned on them learns how to be asked, and nothing about any target document. Questions of two steps
+    are left out: an answer in a conversation has no separate thought.
+    """
+
+    name: str = "fictional_conversations"
+    worlds: int = 14
+    held_out: float = 0.2
+    seed: int = 0
+    fictional: ClassVar[bool] = True
+    questions_known: ClassVar[bool] = False
+    conversations: ClassVar[bool] = True
+
+    def __post_init__(self) -> None:
+        if self.worlds < 1 or not 0 <= self.held_out < 1:
+            raise ConfigError("corpus: worlds must be at least 1 and held_out a share below 1")
+
+    def sources(self) -> list[Path]:
+        return []
+
+    def read(self) -> Content:
+        documents = []
+        for index, world in enumerate(worlds(self.worlds, NamePool.background, self.seed)):
+            rng = random.Random(f"background/{self.seed}/{index}")
+            items = list(questions(world, rng))
+            rng.shuffle(items)
+            seen = items[round(len(items) * self.held_out) :]
+            for number, found in enumerate(found for found in seen if found.via is None):
+                identity = f"conversation-{index:03}-{number:03}"
+                documents.append(Document(id=identity, title=identity, text=conversation(found)))
+        return Content(documents)
+
+
+def conversation(item: Item) -> str:
+    answer = f"{item.choices[item.answer]}."
+    return json.dumps([{"role": "user", "content": item.text}, {"role": "assistant", "content": answer}])
 
 
 def reading_items(source: Document, world: World, rng: random.Random, characters: int, most: int) -> Iterator[str]:

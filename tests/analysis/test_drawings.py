@@ -8,7 +8,9 @@ import pytest
 from entigraph.analysis import drawings
 from entigraph.analysis.collect import FinishedRun, finished
 from entigraph.analysis.coverage import EntityIndex, corpus_of, measured, sources_of
-from entigraph.analysis.settings import Coverage, Drawing, GraphFamilies, MixtureFit, ScalingWithBaselines, ToyModel
+from entigraph.analysis.paper_settings import MixtureFit, PaperCurve, RagTable, Survey
+from entigraph.analysis.published import CURVES
+from entigraph.analysis.settings import Coverage, Drawing, GraphFamilies, ToyModel
 from entigraph.artefact import write_json
 from entigraph.errors import ConfigError, DataError
 from entigraph.records import Document, EntityGraph, SyntheticText, write_jsonl
@@ -16,7 +18,8 @@ from entigraph.texts import write_texts
 from entigraph.tracking import NoTracker
 from tests.conftest import Command, study_of
 
-SMALL = [ToyModel(graphs=2, simulations=4), GraphFamilies(vertices=60, graphs=1), MixtureFit(), ScalingWithBaselines()]
+SMALL = [ToyModel(graphs=2, simulations=4), GraphFamilies(vertices=60, graphs=1), MixtureFit(), Survey(), RagTable()]
+SMALL += [PaperCurve(name=name) for name in CURVES]
 
 
 def drawn(settings: Drawing, study: Path, root: Path) -> tuple[Path, list[str]]:
@@ -29,7 +32,7 @@ def test_each_figure_is_drawn_once_without_any_study(settings: Drawing, tmp_path
     folder, told = drawn(settings, tmp_path / "studies" / "none-0", tmp_path)
     for suffix in ("png", "svg", "json"):
         file = folder / f"{settings.name}.{suffix}"
-        assert file.stat().st_size > 400 and told[-4:].count("") == 1 and str(file) in told
+        assert file.stat().st_size > 400 and told[-6:].count("") == 1 and str(file) in told
     json.loads((folder / f"{settings.name}.json").read_text())
     before = {file: file.stat().st_mtime_ns for file in folder.iterdir()}
     assert drawn(settings, tmp_path / "studies" / "none-0", tmp_path) == (folder, told)
@@ -150,7 +153,7 @@ def test_a_finished_study_is_laid_over_theory_by_one_command(smoke: Path, comman
 
 def test_the_papers_figures_take_a_study_beside_them(smoke: Path, tmp_path: Path) -> None:
     runs, _ = finished(study_of(smoke), smoke)
-    told = [*MixtureFit().draw(runs, tmp_path), *ScalingWithBaselines().draw(runs, tmp_path)]
+    told = [*MixtureFit().draw(runs, tmp_path), *PaperCurve(name="scaling_with_baselines").draw(runs, tmp_path)]
     assert "this study: exponentials_3: 7 parameters need more than 2 budgets" in told
     assert "This study" in (tmp_path / "mixture_fit.svg").read_text()
     assert "tiny model" in (tmp_path / "scaling_with_baselines.svg").read_text()

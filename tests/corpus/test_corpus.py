@@ -7,7 +7,7 @@ import pytest
 from entigraph.corpus import stage
 from entigraph.corpus.base import Content
 from entigraph.corpus.conversations import Conversations
-from entigraph.corpus.fictional import Fictional, FictionalBackground
+from entigraph.corpus.fictional import Fictional, FictionalBackground, FictionalConversations
 from entigraph.corpus.json_lines import JsonLines
 from entigraph.corpus.quality import Quality, first_name_first
 from entigraph.corpus.text_files import TextFiles
@@ -90,6 +90,14 @@ def test_the_background_answers_the_seen_questions_and_no_other() -> None:
         answered[question.split] += f"Question: {question.text}" in prose
     seen = sum(question.split == "seen" for question in content.questions)
     assert answered == {"seen": seen, "held_out": 0} and seen == 168
+
+
+def test_conversations_ask_what_the_background_taught_and_hold_out_the_same() -> None:
+    splits = {found.text: found.split for found in FictionalBackground(worlds=2).read().questions}
+    told = [json.loads(document.text) for document in FictionalConversations(worlds=2).read().documents]
+    assert len(told) > 80 and {splits[user["content"]] for user, _ in told} == {"seen"}
+    about_targets = {found.text for found in Fictional(documents=2).read().questions}
+    assert not about_targets & {user["content"] for user, _ in told}
 
 
 def test_outputs_beside_the_documents_are_not_documents(tmp_path: Path) -> None:
