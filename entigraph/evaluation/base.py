@@ -1,5 +1,6 @@
 """What an evaluation is made of: an engine that answers for a model, and tasks that ask it."""
 
+import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
@@ -34,6 +35,15 @@ class Sampling:
     stop: Sequence[str] = ()
     until: str | None = None
     batch_tokens: int = 65_536
+
+    def ended(self, text: str, finish_reason: str) -> "Sampled":
+        """A text up to where it ends, by a stop or behind `until`; one that has neither ended as the engine says."""
+        whole = text
+        for stop in self.stop:
+            text = text.partition(stop)[0]
+        found = re.search(self.until, text) if self.until else None
+        text = text[: found.end()] if found else text
+        return Sampled(text, "stop" if found or text != whole else finish_reason)
 
 
 @dataclass(frozen=True)

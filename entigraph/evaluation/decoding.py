@@ -63,7 +63,7 @@ class Decoder:
             texts = self.decode([row.ids for row in rows])
             for row, text in zip(rows, texts, strict=True):
                 own = waiting.setdefault(row.prompt, [])
-                own.append(ended(text, row.finish_reason, sampling))
+                own.append(sampling.ended(text, row.finish_reason))
                 if len(own) == sampling.samples:
                     yield row.prompt, waiting.pop(row.prompt)
 
@@ -220,10 +220,3 @@ def choose(logits: Any, numbers: np.ndarray[Any, Any], temperature: float) -> An
     cumulative = torch.softmax(logits.double() / temperature, dim=-1).cumsum(-1)
     point = torch.as_tensor(numbers, device=logits.device)[:, None] * cumulative[:, -1:]
     return torch.searchsorted(cumulative, point, right=True)[:, 0].clamp(max=logits.shape[-1] - 1)
-
-
-def ended(text: str, finish_reason: str, sampling: Sampling) -> Sampled:
-    for stop in sampling.stop:
-        text = text.partition(stop)[0]
-    found = re.search(sampling.until, text) if sampling.until else None
-    return Sampled(text[: found.end()] if found else text, finish_reason)

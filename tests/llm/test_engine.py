@@ -181,7 +181,7 @@ def test_a_model_in_a_folder_is_known_by_its_content(tmp_path: Path) -> None:
         ({"concurrency": 0}, "llm.concurrency: 0 found"),
         ({"gpu_memory_utilization": 1.5}, "llm.gpu_memory_utilization: 1.5 found"),
         ({"chat_template": "nowhere.jinja"}, "llm.chat_template: nowhere.jinja is no file"),
-        ({"engine": {"dtype": "float16"}}, "llm.engine: dtype found there"),
+        ({"arguments": {"dtype": "float16"}}, "llm.arguments: dtype found there"),
     ],
 )
 def test_an_option_that_cannot_be_is_told(options: dict[str, Any], told: str) -> None:
