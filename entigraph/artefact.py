@@ -42,7 +42,7 @@ FORMATS: Mapping[str, int] = {
     "tokenizer": 1,
     "synthesis": 2,
     "tokens": 1,
-    "training": 2,
+    "training": 3,
     "evaluation": 3,
     "analysis": 1,
 }

@@ -36,6 +36,11 @@ class Sampling:
     until: str | None = None
     batch_tokens: int = 65_536
 
+    @property
+    def drawn(self) -> int:
+        """How many are written: greedy ones are all alike."""
+        return self.samples if self.temperature else 1
+
     def ended(self, text: str, finish_reason: str) -> "Sampled":
         """A text up to where it ends, by a stop or behind `until`; one that has neither ended as the engine says."""
         whole = text

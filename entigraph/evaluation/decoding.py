@@ -64,8 +64,8 @@ class Decoder:
             for row, text in zip(rows, texts, strict=True):
                 own = waiting.setdefault(row.prompt, [])
                 own.append(sampling.ended(text, row.finish_reason))
-                if len(own) == sampling.samples:
-                    yield row.prompt, waiting.pop(row.prompt)
+                if len(own) == sampling.drawn:
+                    yield row.prompt, waiting.pop(row.prompt) * (sampling.samples // sampling.drawn)
 
     def batches(self, indices: Sequence[int], encoded: Sequence[list[int]], sampling: Sampling) -> Iterator[list[Row]]:
         """Equal lengths together, at most `batch_tokens` of cache, but at least one row.
@@ -75,7 +75,7 @@ class Decoder:
         batch: list[Row] = []
         for index in sorted(indices, key=lambda index: (len(encoded[index]), index)):
             length = len(encoded[index])
-            for sample in range(sampling.samples):
+            for sample in range(sampling.drawn):
                 full = (len(batch) + 1) * (length + sampling.max_tokens) > sampling.batch_tokens
                 if batch and (full or len(encoded[batch[0].prompt]) != length):
                     yield batch

@@ -54,14 +54,15 @@ class VllmEngine(LocalEngine):
         yield from ((index, []) for index in sorted(set(range(len(prompts))) - set(fitting)))
         shared = {
             "temperature": sampling.temperature,
-            "n": sampling.samples,
+            "n": sampling.drawn,
             "max_tokens": sampling.max_tokens,
             "stop": list(sampling.stop),
             "stop_token_ids": sorted(self.ends),
         }
         asked = [(seed_of(prompts[index]), {**shared, "prompt": encoded[index]}) for index in fitting]
         for place, told in self.ask(asked):
-            yield fitting[place], [self.sampled(choice, sampling) for choice in told["choices"]]
+            samples = [self.sampled(choice, sampling) for choice in told["choices"]]
+            yield fitting[place], samples * (sampling.samples // sampling.drawn)
 
     def sampled(self, choice: Mapping[str, Any], sampling: Sampling) -> Sampled:
         """Decoded here, as every engine's tokens are; vLLM's include the one that ended the text."""

@@ -74,9 +74,7 @@ class Writer:
         if "score_from" in body:
             return body["prompt"][:-1], sampling(scoring(body))
         given = {"temperature": body["temperature"], "seed": seed}
-        given |= {name: body[name] for name in ("stop", "stop_token_ids") if name in body}
-        if body["temperature"] > 0:  # equal ones are written once
-            given["n"] = body.get("n", 1)
+        given |= {name: body[name] for name in ("n", "stop", "stop_token_ids") if name in body}
         if "prompt" in body:  # whose ends are those that it names
             return body["prompt"], sampling(given | {"max_tokens": body["max_tokens"], "ignore_eos": True})
         given["max_tokens"] = body.get("max_completion_tokens")
@@ -129,8 +127,7 @@ def written(output: Any, body: dict[str, Any]) -> dict[str, Any]:
         "prompt_tokens_details": {"cached_tokens": output.num_cached_tokens or 0},
         "completion_tokens": sum(len(each.token_ids) for each in output.outputs),
     }
-    copies = body.get("n", 1) if len(found) == 1 else 1
-    return {"choices": found * copies, "usage": usage}
+    return {"choices": found, "usage": usage}
 
 
 def constrained(schema: dict[str, Any]) -> dict[str, Any]:
