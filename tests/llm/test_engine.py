@@ -17,22 +17,7 @@ from entigraph.errors import ConfigError, LLMError
 from entigraph.llm.base import Completion, Request
 from entigraph.llm.journal import Journal
 from entigraph.llm.vllm import Vllm
-from tests.conftest import Command
-
-STAND_IN = Path(__file__).with_name("stand_in")
-
-
-@pytest.fixture
-def python(tmp_path: Path, monkeypatch: Any) -> str:
-    """An interpreter that finds the stand-in."""
-    monkeypatch.setenv("STAND_IN_LOG", str(tmp_path / "taken.txt"))
-    return interpreter(tmp_path / "python", f"PYTHONPATH={STAND_IN} exec {sys.executable}")
-
-
-def interpreter(file: Path, starts: str) -> str:
-    file.write_text(f'#!/bin/sh\n{starts} "$@"\n')
-    file.chmod(0o755)
-    return str(file)
+from tests.conftest import Command, interpreter
 
 
 def a_request(number: int, words: str = "About", **changes: Any) -> Request:
