@@ -66,9 +66,7 @@ def an_engine(folder: Path) -> TransformersEngine:
     )
     LlamaForCausalLM(config).save_pretrained(folder)
     tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))
-    engine = TransformersEngine(str(folder), tokenizer, None, DEVICE, bf16=False, threads=1)
-    engine.model.generation_config.eos_token_id = None
-    return engine
+    return TransformersEngine(str(folder), tokenizer, None, DEVICE, bf16=False, threads=1)
 
 
 def a_question(number: int, document: str = "d") -> Question:

@@ -42,8 +42,8 @@ FORMATS: Mapping[str, int] = {
     "tokenizer": 1,
     "synthesis": 2,
     "tokens": 1,
-    "training": 2,
-    "evaluation": 4,
+    "training": 3,
+    "evaluation": 5,
     "analysis": 1,
 }
 PACKAGES = ("entigraph", "torch", "lightning", "transformers", "tokenizers", "hydra-core", "numpy")

@@ -28,6 +28,11 @@ def refuse_contradictions(run: "Run") -> None:
             "evaluation: the corpus has no questions; give some (corpus.questions=file.jsonl), have some written "
             "(questions=generated), or evaluation=none"
         )
+    problems += [
+        f"engine: evaluation.{name} holds the model itself; choose engine=transformers for it"
+        for name, task in run.tasks.items()
+        if getattr(task, "holds_model", False) and not run.engine.holds_model
+    ]
     problems += baseline_problems(run)
     positions = getattr(run.model, "positions", None)
     if positions and run.data.context_length > positions:

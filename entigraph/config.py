@@ -101,6 +101,7 @@ class Root:
     optim: Any = MISSING
     trainer: Any = MISSING
     retriever: Any = MISSING
+    engine: Any = MISSING
     evaluation: dict[str, Any] = field(default_factory=dict)
     baselines: dict[str, Any] = field(default_factory=dict)
     analysis: Any = MISSING
@@ -119,6 +120,7 @@ COMPONENTS = (
     "optim",
     "trainer",
     "retriever",
+    "engine",
     "analysis",
     "logger",
 )

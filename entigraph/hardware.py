@@ -42,3 +42,14 @@ def pick_precision(asked: str, accelerator: str) -> str:
     if asked != "auto":
         return asked
     return "bf16-mixed" if has_native_bf16(accelerator) else "32-true"
+
+
+def give_memory_back() -> None:
+    """What this process holds of a GPU and does not use, for another process."""
+    import gc
+
+    import torch
+
+    if torch.cuda.is_initialized():  # type: ignore[no-untyped-call]
+        gc.collect()
+        torch.cuda.empty_cache()

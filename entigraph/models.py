@@ -1,12 +1,12 @@
 """Hugging Face models on disk: loading with one clear message, and what a folder must hold."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from entigraph.errors import ConfigError
 
 if TYPE_CHECKING:
-    from transformers import PreTrainedModel
+    from transformers import GenerationConfig, PreTrainedModel
 
 
 def load_model(path: str) -> "PreTrainedModel":
@@ -54,6 +54,27 @@ def empty_model(path: str) -> "PreTrainedModel":
     except (OSError, ValueError) as error:
         raise refused(path, error) from None
     return model
+
+
+def described(path: str) -> tuple[Any, "GenerationConfig"]:
+    """Its configuration, and how it generates, without a weight. Raises ConfigError where it cannot be read."""
+    from transformers import AutoConfig, GenerationConfig
+
+    folder = str(Path(path).expanduser())
+    try:
+        config = AutoConfig.from_pretrained(folder)
+    except (OSError, ValueError) as error:
+        raise refused(path, error) from None
+    try:
+        return config, GenerationConfig.from_pretrained(folder)
+    except OSError:  # none beside the weights, which is not rare
+        return config, GenerationConfig.from_model_config(config)
+
+
+def ends_of(generation: "GenerationConfig | None") -> list[int]:
+    """The tokens that end a text, as the model itself says."""
+    found = getattr(generation, "eos_token_id", None)
+    return [token for token in (found if isinstance(found, list) else [found]) if token is not None]
 
 
 def weights_folder(path: str) -> Path | None:

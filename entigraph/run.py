@@ -51,6 +51,9 @@ VOLATILE: Mapping[str, frozenset[str]] = {
             "enable_prefix_caching",
         }
     ),
+    "engine": frozenset(
+        {"python", "tensor_parallel_size", "gpu_memory_utilization", "concurrency", "enable_prefix_caching"}
+    ),
     "rules": frozenset({"max_lost"}),
     "tokenizer": frozenset({"path"}),
     "model": frozenset({"path", "shape"}),
@@ -117,6 +120,7 @@ class Run:
     optim: Any
     trainer: Any
     retriever: Any
+    engine: Any
     analysis: Any
     logger: Any
 
@@ -226,7 +230,7 @@ class Run:
     @cached_property
     def evaluation(self) -> Artefact:
         inputs = {"training": self.training.folder, **self.question_sources()}
-        return self.new("evaluation", self.readable_name, self.asking(), inputs)
+        return self.new("evaluation", self.readable_name, self.asking() | self.answering(), inputs)
 
     @cached_property
     def baseline(self) -> Artefact | None:
@@ -234,7 +238,7 @@ class Run:
         if not self.model.path or not self.tasks:
             return None
         inputs = {"tokenizer": self.tokenizer_files.folder, **self.question_sources()}
-        decides = self.asking() | self.starting_model(inputs)
+        decides = self.asking() | self.answering() | self.starting_model(inputs)
         return self.new("evaluation", f"{self.corpus.name}-base", decides, inputs)
 
     @cached_property
@@ -256,8 +260,9 @@ class Run:
     def answers_of(self, name: str) -> Artefact:
         subject, inputs = self.baselines[name], self.question_sources()
         kind = "baseline" if isinstance(subject, Pretrained) else "llm"
-        decides = {**self.asking(), "subject": self.options(kind, subject)}
+        decides = {**self.asking(), "subject": self.options(kind, subject) | getattr(subject, "decides", {})}
         if isinstance(subject, Pretrained):
+            decides |= self.answering()
             decides["start"] = identify(subject.path, self.root)
             if own := self.ours(subject.path):
                 inputs["model"] = own
@@ -323,6 +328,11 @@ class Run:
     def asking(self) -> dict[str, Any]:
         return {"tasks": {name: {**self.options("task", task), **task.decides} for name, task in self.tasks.items()}}
 
+    def answering(self) -> dict[str, Any]:
+        """The engine of a model on this machine: another one rounds and draws otherwise."""
+        options = self.options("engine", self.engine)
+        return {"engine": options} if options else {}
+
     @property
     def readable_name(self) -> str:
         return f"{self.readable}-seed{self.seed}"
@@ -353,6 +363,7 @@ class Run:
             "trainer": self.options("trainer", self.trainer),
             **self.starting_model({}),
             **self.asking(),
+            **self.answering(),
             "questions": {name: Path(task.corpus).name for name, task in self.tasks.items() if task.corpus},
             **(self.retrieving() if self.retrieval else {}),
             **({"written_questions": self.questions_folder.decides} if self.questions_folder else {}),

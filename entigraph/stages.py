@@ -152,10 +152,12 @@ def not_ready(run: Run) -> list[str]:
     asked = run.questions_folder is not None and run.questions.needs_writer and not run.questions_folder.complete
     writes = run.augmenter.needs_writer and not run.synthesis.complete
     looked_up = any(not rankings.complete for rankings in run.retrieval.values())
+    evaluated = bool(run.tasks) and not run.evaluation.complete
     return (
         missing_inputs(run)
         + (problem_of(run.llm.check) if writes or asked else [])
         + (problem_of(run.retriever.check) if looked_up else [])
+        + (problem_of(run.engine.check) if evaluated else [])
         + silent_baselines(run)
     )
 

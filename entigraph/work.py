@@ -10,6 +10,7 @@ from entigraph import artefact
 from entigraph.config import problem_of
 from entigraph.evaluation.base import Source, Subject, Task
 from entigraph.evaluation.mentions import TextsRead
+from entigraph.llm.vllm import LOG
 from entigraph.progress import Progress
 from entigraph.records import Document, EntityGraph, read_jsonl
 from entigraph.run import Run
@@ -179,7 +180,13 @@ def trained_here(run: Run, model: str, tokenizer: Path | None = None) -> Subject
 
     tokenizer = tokenizer or run.tokenizer_files.folder
     bos_id = artefact.read(tokenizer)["counts"]["separators"]["bos_id"]
-    return LocalModel(model, run.trainer.accelerator, run.trainer.threads, tokenizer, bos_id)
+    return LocalModel(**on_this_machine(run, model), tokenizer=tokenizer, bos_id=bos_id)
+
+
+def on_this_machine(run: Run, model: str) -> dict[str, Any]:
+    trainer = run.trainer
+    where = {"accelerator": trainer.accelerator, "threads": trainer.threads}
+    return {"path": model, **where, "engines": run.engine, "log": run.root / LOG}
 
 
 def local_model(run: Run, model: str) -> Subject:
@@ -190,7 +197,7 @@ def local_model(run: Run, model: str) -> Subject:
     made_with = artefact.read(own)["inputs"].get("tokenizer") if own else None
     if made_with:
         return trained_here(run, model, run.root / "tokenizer" / made_with["folder"])
-    return LocalModel(model, run.trainer.accelerator, run.trainer.threads)
+    return LocalModel(**on_this_machine(run, model))
 
 
 def ask(run: Run, subject: Subject, out: Path, progress: Progress, read: TextsRead | None = None) -> Mapping[str, Any]:

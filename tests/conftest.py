@@ -23,6 +23,7 @@ from entigraph.run import Run  # noqa: E402
 from entigraph.shards import ShardWriter  # noqa: E402
 from entigraph.tokens.layout import in_a_stream  # noqa: E402
 
+STAND_IN = Path(__file__).parent / "llm" / "stand_in"
 Command = Callable[..., subprocess.CompletedProcess[str]]
 TINY = [
     "tokenizer.worlds=10",
@@ -55,6 +56,19 @@ def command(tmp_path: Path) -> Command:
         )
 
     return run
+
+
+@pytest.fixture
+def python(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
+    """An interpreter that takes a small stand-in for vLLM (`llm/stand_in`)."""
+    monkeypatch.setenv("STAND_IN_LOG", str(tmp_path / "taken.txt"))
+    return interpreter(tmp_path / "python", f"PYTHONPATH={STAND_IN} exec {sys.executable}")
+
+
+def interpreter(file: Path, starts: str) -> str:
+    file.write_text(f'#!/bin/sh\n{starts} "$@"\n')
+    file.chmod(0o755)
+    return str(file)
 
 
 @pytest.fixture(scope="session")

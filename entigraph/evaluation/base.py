@@ -1,6 +1,7 @@
 """What an evaluation is made of: an engine that answers for a model, and tasks that ask it."""
 
 import hashlib
+import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
@@ -41,6 +42,20 @@ class Sampling:
     stop: Sequence[str] = ()
     until: str | None = None
     batch_tokens: int = 65_536
+
+    @property
+    def drawn(self) -> int:
+        """How many are written: greedy ones are all alike."""
+        return self.samples if self.temperature else 1
+
+    def ended(self, text: str, finish_reason: str) -> "Sampled":
+        """A text up to where it ends, by a stop or behind `until`; one that has neither ended as the engine says."""
+        whole = text
+        for stop in self.stop:
+            text = text.partition(stop)[0]
+        found = re.search(self.until, text) if self.until else None
+        text = text[: found.end()] if found else text
+        return Sampled(text, "stop" if found or text != whole else finish_reason)
 
 
 @dataclass(frozen=True)

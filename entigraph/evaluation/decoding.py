@@ -63,9 +63,9 @@ class Decoder:
             texts = self.decode([row.ids for row in rows])
             for row, text in zip(rows, texts, strict=True):
                 own = waiting.setdefault(row.prompt, [])
-                own.append(ended(text, row.finish_reason, sampling))
-                if len(own) == sampling.samples:
-                    yield row.prompt, waiting.pop(row.prompt)
+                own.append(sampling.ended(text, row.finish_reason))
+                if len(own) == sampling.drawn:
+                    yield row.prompt, waiting.pop(row.prompt) * (sampling.samples // sampling.drawn)
 
     def batches(self, indices: Sequence[int], encoded: Sequence[list[int]], sampling: Sampling) -> Iterator[list[Row]]:
         """Equal lengths together, at most `batch_tokens` of cache, but at least one row.
@@ -75,7 +75,7 @@ class Decoder:
         batch: list[Row] = []
         for index in sorted(indices, key=lambda index: (len(encoded[index]), index)):
             length = len(encoded[index])
-            for sample in range(sampling.samples):
+            for sample in range(sampling.drawn):
                 full = (len(batch) + 1) * (length + sampling.max_tokens) > sampling.batch_tokens
                 if batch and (full or len(encoded[batch[0].prompt]) != length):
                     yield batch
@@ -220,10 +220,3 @@ def choose(logits: Any, numbers: np.ndarray[Any, Any], temperature: float) -> An
     cumulative = torch.softmax(logits.double() / temperature, dim=-1).cumsum(-1)
     point = torch.as_tensor(numbers, device=logits.device)[:, None] * cumulative[:, -1:]
     return torch.searchsorted(cumulative, point, right=True)[:, 0].clamp(max=logits.shape[-1] - 1)
-
-
-def ended(text: str, finish_reason: str, sampling: Sampling) -> Sampled:
-    for stop in sampling.stop:
-        text = text.partition(stop)[0]
-    found = re.search(sampling.until, text) if sampling.until else None
-    return Sampled(text[: found.end()] if found else text, finish_reason)

@@ -31,9 +31,9 @@ class EndpointEngine:
                     del found[index]
                     unanswered, reason = unanswered + 1, completion.finish_reason
                     continue
-                found[index] += samples_of(completion, sampling.samples - asked[index])
-                if len(found[index]) >= sampling.samples:
-                    yield index, found.pop(index)
+                found[index] += samples_of(completion, sampling.drawn - asked[index])
+                if len(found[index]) >= sampling.drawn:
+                    yield index, found.pop(index) * (sampling.samples // sampling.drawn)
         if unanswered:
             raise LLMError(
                 f"{unanswered:,} of {len(prompts):,} prompts got no answer: {reason.removeprefix(GAVE_UP)}. "
@@ -48,7 +48,7 @@ class EndpointEngine:
             sample=known,
             max_tokens=sampling.max_tokens,
             stop=tuple(sampling.stop),
-            choices=sampling.samples - known,
+            choices=sampling.drawn - known,
         )
 
     def loglikelihoods(self, pairs: Sequence[Pair], batch_tokens: int) -> list[float | None]:

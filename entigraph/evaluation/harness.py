@@ -33,6 +33,7 @@ class Harness:
     corpus: ClassVar[str | None] = None
     needs_likelihoods: ClassVar[bool] = True
     asks: ClassVar[bool] = False
+    holds_model: ClassVar[bool] = True  # the harness's adapter takes it
 
     def __post_init__(self) -> None:
         if not self.tasks:
@@ -83,7 +84,7 @@ def adapter(engine: "TransformersEngine", batch_size: int) -> Any:
     from transformers import PreTrainedTokenizerFast
 
     fast = Tokenizer.from_str(engine.tokenizer.to_str())
-    ends = [fast.id_to_token(each) for each in sorted(engine.ends())]
+    ends = [fast.id_to_token(each) for each in sorted(engine.ends)]
     begin = fast.id_to_token(engine.bos[0]) if engine.bos else None
     if begin is not None:  # our tokenizers leave it to the stages; the harness leaves it to the tokenizer
         fast.post_processor = TemplateProcessing(single=[begin, "$A"], special_tokens=[(begin, engine.bos[0])])

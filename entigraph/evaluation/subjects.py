@@ -1,16 +1,18 @@
-"""Who is asked: a model on this machine, or one behind an endpoint."""
+"""Who is asked: a model on this machine, in one of two engines, or one behind an endpoint."""
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING, ClassVar, Protocol
 
 from entigraph.errors import ConfigError
 from entigraph.evaluation.base import Engine
-from entigraph.hardware import has_native_bf16, pick_accelerator
+from entigraph.hardware import give_memory_back, has_native_bf16, pick_accelerator
 from entigraph.llm.base import Say, Writer
 from entigraph.llm.chat import Api
+from entigraph.llm.vllm import VllmOptions
+from entigraph.models import described, ends_of
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
@@ -27,10 +29,77 @@ class Pretrained:
             raise ConfigError("baselines: a pretrained model without a path; give a Hugging Face folder or hub name")
 
 
+class Engines(Protocol):
+    """What conf/engine describes: what a model on this machine answers in. `holds_model`: in this process, where
+    another program's harness may have it.
+    """
+
+    holds_model: ClassVar[bool]
+
+    def check(self) -> None:
+        """Raises LLMError where it could not start: asked before anything is made."""
+        ...
+
+    def engine(self, model: "LocalModel", say: Say) -> AbstractContextManager[Engine]: ...
+
+
+@dataclass(frozen=True)
+class Transformers:
+    """Hugging Face's own implementation, in this process."""
+
+    holds_model: ClassVar[bool] = True
+
+    def check(self) -> None:
+        pass
+
+    @contextmanager
+    def engine(self, model: "LocalModel", say: Say) -> Iterator[Engine]:
+        from entigraph.evaluation.chat import chat_template
+        from entigraph.evaluation.engine import TransformersEngine
+
+        device = pick_accelerator(model.accelerator)
+        chat = chat_template(model.path)
+        yield TransformersEngine(model.path, *model.reader(), device, has_native_bf16(device), model.threads, chat)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Vllm(VllmOptions):
+    """vLLM's, in processes that end with the evaluation."""
+
+    group: ClassVar[str] = "engine"
+    holds_model: ClassVar[bool] = False
+
+    @contextmanager
+    def engine(self, model: "LocalModel", say: Say) -> Iterator[Engine]:
+        from entigraph.evaluation.chat import chat_template
+        from entigraph.evaluation.vllm_engine import VllmEngine
+
+        self.check()
+        config, generation = described(model.path)
+        positions = self.max_model_len or getattr(config, "max_position_embeddings", None)
+        if not positions:
+            raise ConfigError(f"engine.max_model_len: not set, and {model.path} states no longest context; give one")
+        give_memory_back()  # what was trained here before leaves the GPU to vLLM
+        found = VllmEngine(
+            self,
+            model.path,
+            *model.reader(),
+            positions=positions,
+            own_ends=ends_of(generation),
+            chat=chat_template(model.path),
+            log=model.log,
+            say=say,
+        )
+        try:
+            yield found
+        finally:
+            found.close()
+
+
 @dataclass(frozen=True)
 class LocalModel:
     """`tokenizer`: a folder with the tokenizer that the model was trained with, and `bos_id` what begins a text there;
-    None: the model's own, which says itself what begins a text.
+    None: the model's own, which says itself what begins a text. `log` is for engines with processes of their own.
     """
 
     path: str
@@ -38,22 +107,20 @@ class LocalModel:
     threads: int | None
     tokenizer: Path | None = None
     bos_id: int | None = None
+    engines: Engines = Transformers()
+    log: Path = Path("vllm.log")
     likelihoods: ClassVar[bool] = True
 
-    @contextmanager
-    def connect(self, say: Say) -> Iterator[Engine]:
+    def connect(self, say: Say) -> AbstractContextManager[Engine]:
+        return self.engines.engine(self, say)
+
+    def reader(self) -> "tuple[Tokenizer, int | None]":
+        """Its tokenizer, and what begins a text."""
         from tokenizers import Tokenizer
 
-        from entigraph.evaluation.chat import chat_template
-        from entigraph.evaluation.engine import TransformersEngine
-
         if self.tokenizer is None:
-            tokenizer, bos_id = own_tokenizer(self.path)
-        else:
-            tokenizer, bos_id = Tokenizer.from_file(str(self.tokenizer / "tokenizer.json")), self.bos_id
-        device = pick_accelerator(self.accelerator)
-        bf16, chat = has_native_bf16(device), chat_template(self.path)
-        yield TransformersEngine(self.path, tokenizer, bos_id, device, bf16, self.threads, chat)
+            return own_tokenizer(self.path)
+        return Tokenizer.from_file(str(self.tokenizer / "tokenizer.json")), self.bos_id
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""The transport to a vLLM engine in a process tree of its own (`vllm_worker.py`), spoken to in lines of JSON.
+"""A vLLM engine in a process tree of its own (`vllm_worker.py`), spoken to in lines of JSON; and its transport.
 
 In its own processes, because vLLM gives its GPU memory back when they end and not before, and because it may then live
 in an environment of its own. An answer is journaled when it comes, by the thread that reads.
@@ -16,13 +16,15 @@ from concurrent.futures import Future, wait
 from contextlib import suppress
 from itertools import count
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, Any
+from typing import IO, TYPE_CHECKING, Any, Protocol
 
 from entigraph.errors import LLMError
-from entigraph.llm.base import Completion, Say, Usage
+from entigraph.llm.base import Completion, Say
+from entigraph.llm.chat import completion_of
+from entigraph.llm.cost import FREE
 from entigraph.llm.journal import Journal
 from entigraph.llm.journaled import Answer, Letter
-from entigraph.llm.vllm import WORKER
+from entigraph.llm.vllm import WORKER, VllmOptions
 
 if TYPE_CHECKING:
     from entigraph.llm.vllm import Vllm
@@ -34,6 +36,8 @@ REFUSED = "error: refused by the engine"
 
 
 class Engine:
+    """The transport of a writer."""
+
     def __init__(self, options: "Vllm", journal: Journal, log: Path, say: Say) -> None:
         self.options, self.journal, self.log, self.say = options, journal, log, say
         self.worker: Worker | None = None
@@ -54,12 +58,19 @@ class Engine:
             if self.broken:
                 answer.set_exception(self.broken)
                 return answer
-            worker = self.worker = self.worker or Worker(self)
+            worker = self.worker = self.worker or self.start()
             number = next(self.numbers)
             self.waiting[number] = (letter, answer)
         seed = int.from_bytes(letter.key[:4], "big") >> 1
         worker.write(b'{"number": %d, "seed": %d, "body": %b}\n' % (number, seed, letter.body))
         return answer
+
+    def start(self) -> "Worker":
+        options = self.options
+        options.check()
+        chat = {"template": options.template, "kwargs": options.chat_template_kwargs}
+        arguments = options.own_arguments(options.model) | options.arguments
+        return Worker(options, {"engine": arguments, "chat": chat}, self.log, self.say, self)
 
     def wait(self, answer: Answer, freed: threading.Event) -> None:
         freed.wait()
@@ -74,7 +85,6 @@ class Engine:
             self.worker.close()
 
     def receive(self, told: Mapping[str, Any]) -> None:
-        """One line of the worker's."""
         with self.lock:
             letter, answer = self.waiting.pop(told["number"])
         try:
@@ -88,47 +98,56 @@ class Engine:
     def completion(self, told: Mapping[str, Any]) -> Completion:
         if "refused" in told:
             return Completion(text=told["refused"], model=self.options.identity, finish_reason=REFUSED)
-        usage = Usage(told["prompt_tokens"], told["cached_tokens"], told["completion_tokens"])
-        reason = told["finish_reason"]
-        return Completion(text=told["text"], model=self.options.identity, finish_reason=reason, usage=usage)
+        return completion_of(told, self.options.identity, FREE)
 
-    def fail(self, reason: str) -> None:
-        """The worker is gone: nobody waits any longer."""
+    def fail(self, error: LLMError) -> None:
+        """Nobody waits any longer."""
         with self.lock:
-            self.broken = LLMError(
-                f"vLLM cannot go on with {self.options.model}: {reason.rstrip('.')}. Its log is {self.log}. "
-                "What was answered is in the journal, and the same command goes on from there"
-            )
+            self.broken = error
             left = [answer for _, answer in self.waiting.values()]
             self.waiting.clear()
         for answer in left:
-            answer.set_exception(self.broken)
+            answer.set_exception(error)
+
+
+class Listener(Protocol):
+    """Who asks the engine; told by the worker's own thread."""
+
+    def receive(self, told: Mapping[str, Any]) -> None:
+        """An answer: the worker's line, with the number of what was asked."""
+        ...
+
+    def fail(self, error: LLMError) -> None:
+        """The engine is gone, with the reason; no answer will come."""
+        ...
 
 
 class Worker:
-    """The engine's processes, from the first letter on."""
+    """The engine's processes, from here on. `settings` are what the worker reads first."""
 
-    def __init__(self, engine: Engine) -> None:
-        self.engine = engine
+    def __init__(
+        self,
+        options: VllmOptions,
+        settings: Mapping[str, Any],
+        log: Path,
+        say: Say,
+        listener: Listener,
+        environment: Mapping[str, str] | None = None,
+    ) -> None:
+        self.model, self.log, self.say, self.listener = settings["engine"]["model"], log, say, listener
         self.began, self.reason = time.monotonic(), ""
-        self.log_from = engine.log.stat().st_size if engine.log.exists() else 0
-        options = engine.options
-        options.check()
-        engine.say(f"  vLLM starts with {options.model}; its log is {engine.log}")
-        with engine.log.open("ab") as log:
+        log.parent.mkdir(parents=True, exist_ok=True)
+        self.log_from = log.stat().st_size if log.exists() else 0
+        say(f"  vLLM starts with {self.model}; its log is {log}")
+        with log.open("ab") as output:
             self.process = subprocess.Popen(
                 [options.interpreter, str(WORKER)],
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
-                stderr=log,
-                env={"VLLM_NO_USAGE_STATS": "1", **os.environ},
+                stderr=output,
+                env={"VLLM_NO_USAGE_STATS": "1", **os.environ, **(environment or {})},
                 start_new_session=True,  # Ctrl-C is for us: what it was sent is still answered
             )
-        settings = {
-            "engine": options.engine_arguments(),
-            "chat_template": options.decides["chat_template"],
-            "chat_template_kwargs": options.chat_template_kwargs,
-        }
         self.write(json.dumps(settings).encode() + b"\n")
         self.reader = threading.Thread(target=self.read, name="vllm", daemon=True)
         self.reader.start()
@@ -147,19 +166,25 @@ class Worker:
                 for line in answers:
                     self.hear(json.loads(line))
         finally:
-            self.engine.fail(self.reason or self.cause() or "its processes ended")
+            reason = self.reason or self.cause() or "its processes ended"
+            self.listener.fail(
+                LLMError(
+                    f"vLLM cannot go on with {self.model}: {reason.rstrip('.')}. Its log is {self.log}. "
+                    "What was answered is kept, and the same command goes on from there"
+                )
+            )
 
     def hear(self, told: Mapping[str, Any]) -> None:
         if "number" in told:
-            self.engine.receive(told)
+            self.listener.receive(told)
         elif "fatal" in told:
             self.reason = told["fatal"]
         else:
-            self.engine.say(f"  vLLM {told['ready']} is ready after {time.monotonic() - self.began:.0f} s")
+            self.say(f"  vLLM {told['ready']} is ready after {time.monotonic() - self.began:.0f} s")
 
     def cause(self) -> str:
         """The first error in its log since it began: those after it follow from it."""
-        with self.engine.log.open("rb") as log:
+        with self.log.open("rb") as log:
             log.seek(self.log_from)
             found = CAUSE.search(log.read(LOG_CHARACTERS_READ).decode("utf-8", "replace"))
         return found.group()[:500] if found else ""

@@ -2,6 +2,9 @@
 
 Run as a file by the Python of an environment that has vLLM; nothing of entigraph need be there, so it imports nothing
 of it. The first line holds the settings. It ends when its input does, and so with whoever started it.
+
+A request's body is the API's, with `messages` for the model's chat template; or has the token ids of a `prompt`, which
+is gone on with as it stands, or scored from the token `score_from` on.
 """
 
 import json
@@ -26,16 +29,16 @@ class Writer:
     def __init__(self, settings: dict[str, Any], answers: IO[str]) -> None:
         from vllm import LLM
 
-        self.template, self.template_kwargs = settings["chat_template"], settings["chat_template_kwargs"]
-        self.answers = answers
-        self.begun: dict[str, float] = {}
+        self.chat, self.answers = settings["chat"], answers
+        self.begun: dict[str, tuple[float, dict[str, Any]]] = {}
         llm = LLM(**settings["engine"])
         self.engine, self.tokenizer = llm.llm_engine, llm.get_tokenizer()
         # The model's own generation_config.json, which vLLM's server takes too.
         self.defaults = llm.llm_engine.model_config.get_diff_sampling_param() or {}
-        if not (self.template or getattr(self.tokenizer, "chat_template", NO_TEMPLATE)):
-            raise ValueError(NO_TEMPLATE)
-        self.prompt([{"role": "system", "content": "Write."}, {"role": "user", "content": "Now."}])
+        if self.chat:
+            if not (self.chat["template"] or getattr(self.tokenizer, "chat_template", NO_TEMPLATE)):
+                raise ValueError(NO_TEMPLATE)
+            self.in_tokens([{"role": "system", "content": "Write."}, {"role": "user", "content": "Now."}])
 
     def serve(self, lines: Lines) -> None:
         """Until the input ends."""
@@ -50,49 +53,81 @@ class Writer:
                     self.finish(output)
 
     def begin(self, line: dict[str, Any]) -> None:
-        number = str(line["number"])
+        number, body = str(line["number"]), line["body"]
         try:
-            prompt = {"prompt_token_ids": self.prompt(line["body"]["messages"])}
-            self.engine.add_request(number, prompt, self.sampling(line["body"], line["seed"]))
+            prompt, sampling = self.asked(body, line["seed"])
+            self.engine.add_request(number, {"prompt_token_ids": prompt}, sampling)
         except Exception as error:  # longer than the model's context, a schema that it cannot keep to
             if type(error).__name__ == "EngineDeadError":
                 raise
             tell(self.answers, number=line["number"], refused=str(error))
         else:
-            self.begun[number] = time.monotonic()
+            self.begun[number] = (time.monotonic(), body)
 
     def finish(self, output: Any) -> None:
-        written = output.outputs[0]
-        tell(
-            self.answers,
-            number=int(output.request_id),
-            text=written.text,
-            finish_reason=written.finish_reason or "stop",
-            prompt_tokens=len(output.prompt_token_ids),
-            cached_tokens=output.num_cached_tokens or 0,
-            completion_tokens=len(written.token_ids),
-            seconds=time.monotonic() - self.begun.pop(output.request_id),
-        )
+        began, body = self.begun.pop(output.request_id)
+        found = scored(output, body) if "score_from" in body else written(output, body)
+        tell(self.answers, number=int(output.request_id), seconds=time.monotonic() - began, **found)
 
-    def prompt(self, messages: list[dict[str, str]]) -> list[int]:
-        """The conversation in the model's own form, in its tokens."""
-        options = {"chat_template": self.template, **self.template_kwargs}
+    def asked(self, body: dict[str, Any], seed: int) -> tuple[list[int], Any]:
+        """A request in tokens and in vLLM's words."""
+        if "score_from" in body:
+            return body["prompt"][:-1], sampling(scoring(body))
+        given = {"temperature": body["temperature"], "seed": seed}
+        given |= {name: body[name] for name in ("n", "stop", "stop_token_ids") if name in body}
+        if "prompt" in body:  # whose ends are those that it names
+            return body["prompt"], sampling(given | {"max_tokens": body["max_tokens"], "ignore_eos": True})
+        given["max_tokens"] = body.get("max_completion_tokens")
+        if "response_format" in body:
+            given |= constrained(body["response_format"]["json_schema"]["schema"])
+        return self.in_tokens(body["messages"]), sampling(self.defaults | given)
+
+    def in_tokens(self, messages: list[dict[str, str]]) -> list[int]:
+        """The conversation in the model's own form."""
+        options = {"chat_template": self.chat["template"], **self.chat["kwargs"]}
         return list(
             self.tokenizer.apply_chat_template(
                 messages, add_generation_prompt=True, tokenize=True, return_dict=False, **options
             )
         )
 
-    def sampling(self, body: dict[str, Any], seed: int) -> Any:
-        from vllm import SamplingParams
-        from vllm.sampling_params import RequestOutputKind
 
-        given = {"temperature": body["temperature"], "max_tokens": body.get("max_completion_tokens"), "seed": seed}
-        if "stop" in body:
-            given["stop"] = body["stop"]
-        if "response_format" in body:
-            given |= constrained(body["response_format"]["json_schema"]["schema"])
-        return SamplingParams(**{**self.defaults, **given, "output_kind": RequestOutputKind.FINAL_ONLY})
+def sampling(given: dict[str, Any]) -> Any:
+    from vllm import SamplingParams
+    from vllm.sampling_params import RequestOutputKind
+
+    return SamplingParams(**given, output_kind=RequestOutputKind.FINAL_ONLY)
+
+
+def scoring(body: dict[str, Any]) -> dict[str, Any]:
+    """The last token is generated, as the only one allowed, behind the others as a prompt: so as many fit as the model
+    reads, and a single scored token leaves the others to the prefix cache. Log-likelihoods are those of the model, from
+    before any choice of tokens.
+    """
+    ids = body["prompt"]
+    given = {"temperature": 0.0, "max_tokens": 1, "ignore_eos": True, "allowed_token_ids": ids[-1:], "logprobs": 0}
+    return given | ({"prompt_logprobs": 0} if body["score_from"] < len(ids) - 1 else {})
+
+
+def scored(output: Any, body: dict[str, Any]) -> dict[str, float]:
+    ids, known = body["prompt"], output.prompt_logprobs or []
+    found = [known[place][ids[place]].logprob for place in range(body["score_from"], len(ids) - 1)]
+    return {"loglikelihood": sum(found, output.outputs[0].logprobs[0][ids[-1]].logprob)}
+
+
+def written(output: Any, body: dict[str, Any]) -> dict[str, Any]:
+    """In the API's form; an answer to token ids has its own."""
+    found = [
+        {"text": each.text, "finish_reason": each.finish_reason or "stop"}
+        | ({"token_ids": list(each.token_ids)} if "prompt" in body else {})
+        for each in output.outputs
+    ]
+    usage = {
+        "prompt_tokens": len(output.prompt_token_ids),
+        "prompt_tokens_details": {"cached_tokens": output.num_cached_tokens or 0},
+        "completion_tokens": sum(len(each.token_ids) for each in output.outputs),
+    }
+    return {"choices": found, "usage": usage}
 
 
 def constrained(schema: dict[str, Any]) -> dict[str, Any]:

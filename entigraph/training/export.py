@@ -1,5 +1,10 @@
-"""The finished model: a Hugging Face folder with its tokenizer and a card that says what it was trained on."""
+"""The finished model: a Hugging Face folder with its tokenizer and a card that says what it was trained on.
 
+Whoever opens or serves it needs nothing of ours: its tokenizer puts before a text what stood there in training, and the
+model knows what ends one.
+"""
+
+import json
 import shutil
 from collections.abc import Mapping
 from pathlib import Path
@@ -15,6 +20,7 @@ from entigraph.training.sharding import gathered
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
+SEPARATORS = "meta.json"  # beside the tokenizer: the ids around each text
 TOKENIZER_FILES = ("tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "chat_template.jinja")
 
 
@@ -34,10 +40,13 @@ def export(
     untied = {name for name, _ in net.named_parameters()} | {name for name, _ in net.named_buffers()}
     weights = {name: value.to(dtype) for name, value in whole.items() if name in untied}
     described = net if not pairs and ranks == 1 and net.dtype == dtype else twin(net, dtype)
+    separators = json.loads((job.tokenizer / SEPARATORS).read_text(encoding="utf-8"))["separators"]
+    name_ends(described, **separators)
     described.save_pretrained(str(folder), state_dict=weights)
     for name in TOKENIZER_FILES:
         if (job.tokenizer / name).exists():
             shutil.copyfile(job.tokenizer / name, folder / name)
+    begin_texts(folder / TOKENIZER_FILES[0], separators["bos_id"])
     (folder / "README.md").write_text(card(job, counts), encoding="utf-8")
 
 
@@ -47,6 +56,28 @@ def twin(net: "PreTrainedModel", dtype: torch.dtype) -> "PreTrainedModel":
         found: PreTrainedModel = type(net)(net.config).to(dtype)  # type: ignore[arg-type]
     found.generation_config = net.generation_config
     return found
+
+
+def name_ends(model: "PreTrainedModel", bos_id: int | None, eos_id: int | None) -> None:
+    """A model that began with random weights learnt that a text ends where its end, or else the next text, stands."""
+    for config in (model.config, model.generation_config):
+        if config is not None and config.eos_token_id is None:
+            config.bos_token_id, config.eos_token_id = bos_id, bos_id if eos_id is None else eos_id
+
+
+def begin_texts(file: Path, bos_id: int | None) -> None:
+    """Have a tokenizer put what began each text in training before a text, where it does not by itself."""
+    from tokenizers import Tokenizer
+    from tokenizers.processors import Sequence, TemplateProcessing
+
+    tokenizer = Tokenizer.from_file(str(file))
+    if bos_id is None or tokenizer.encode("a").ids[:1] == [bos_id]:
+        return
+    begin = tokenizer.id_to_token(bos_id)
+    template = TemplateProcessing(single=[begin, "$A"], special_tokens=[(begin, bos_id)])
+    own = tokenizer.post_processor
+    tokenizer.post_processor = Sequence([own, template]) if own else template
+    tokenizer.save(str(file))
 
 
 def card(job: Job, counts: Mapping[str, Any]) -> str:

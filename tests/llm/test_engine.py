@@ -17,22 +17,7 @@ from entigraph.errors import ConfigError, LLMError
 from entigraph.llm.base import Completion, Request
 from entigraph.llm.journal import Journal
 from entigraph.llm.vllm import Vllm
-from tests.conftest import Command
-
-STAND_IN = Path(__file__).with_name("stand_in")
-
-
-@pytest.fixture
-def python(tmp_path: Path, monkeypatch: Any) -> str:
-    """An interpreter that finds the stand-in."""
-    monkeypatch.setenv("STAND_IN_LOG", str(tmp_path / "taken.txt"))
-    return interpreter(tmp_path / "python", f"PYTHONPATH={STAND_IN} exec {sys.executable}")
-
-
-def interpreter(file: Path, starts: str) -> str:
-    file.write_text(f'#!/bin/sh\n{starts} "$@"\n')
-    file.chmod(0o755)
-    return str(file)
+from tests.conftest import Command, interpreter
 
 
 def a_request(number: int, words: str = "About", **changes: Any) -> Request:
@@ -181,7 +166,7 @@ def test_a_model_in_a_folder_is_known_by_its_content(tmp_path: Path) -> None:
         ({"concurrency": 0}, "llm.concurrency: 0 found"),
         ({"gpu_memory_utilization": 1.5}, "llm.gpu_memory_utilization: 1.5 found"),
         ({"chat_template": "nowhere.jinja"}, "llm.chat_template: nowhere.jinja is no file"),
-        ({"engine": {"dtype": "float16"}}, "llm.engine: dtype found there"),
+        ({"arguments": {"dtype": "float16"}}, "llm.arguments: dtype found there"),
     ],
 )
 def test_an_option_that_cannot_be_is_told(options: dict[str, Any], told: str) -> None:

@@ -3,14 +3,11 @@
 import json
 import os
 import signal
-import socket
 import sqlite3
 import subprocess
 import sys
 import time
-import urllib.request
 from collections.abc import Iterator
-from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -25,15 +22,9 @@ from entigraph.synthesis.entigraph import ENTITY_SCHEMA
 from entigraph.texts import read_texts
 from tests.conftest import ARTICLE, Command
 from tests.llm.test_engine import alive, children
+from tests.real_vllm import CPU, EAGER, MEMORY, PYTHON, needs_vllm, serving
 
-PYTHON = Path(os.environ.get("VLLM_PYTHON", Path(__file__).parents[2] / ".venv-vllm" / "bin" / "python")).absolute()
-pytestmark = [
-    pytest.mark.vllm,
-    pytest.mark.skipif(not PYTHON.exists(), reason=f"no vLLM: {PYTHON} is not there; make vllm-env"),
-]
-CPU = {"VLLM_CPU_KVCACHE_SPACE": "1", "VLLM_NO_USAGE_STATS": "1"}
-MEMORY = 0.1  # on CPUs too the share of all memory that the engine may take
-EAGER = {"enforce_eager": True}  # compiling takes longer than all these answers
+pytestmark = needs_vllm
 CONTEXT, MOST_TOKENS, TEACHING_STEPS, ATTENTION = 4096, 800, 100, 0.15
 TEMPLATE = (
     "{{ bos_token }}{% for message in messages %}{{ message['role'] }}:\n{{ message['content'] }}\n{% endfor %}"
@@ -80,42 +71,9 @@ def model(tiny_model: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def server(model: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """The address of a vLLM server of the model."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    log = tmp_path_factory.mktemp("server") / "log"
-    arguments = f"--model {model} --served-model-name tiny-writer --host 127.0.0.1 --port {port} --dtype float32"
-    arguments += f" --max-model-len {CONTEXT} --gpu-memory-utilization {MEMORY} --enforce-eager"
-    arguments += " --enable-prefix-caching --enable-prompt-tokens-details"
-    with log.open("wb") as output:
-        process = subprocess.Popen(
-            [str(PYTHON), "-m", "vllm.entrypoints.openai.api_server", *arguments.split()],
-            env={**os.environ, **CPU},
-            stdout=output,
-            stderr=output,
-            start_new_session=True,
-        )
-    try:
-        deadline = time.monotonic() + 300
-        while not answers(f"http://127.0.0.1:{port}/health"):
-            assert process.poll() is None and time.monotonic() < deadline, log.read_text()[-3000:]
-            time.sleep(0.5)
-        yield f"http://127.0.0.1:{port}/v1"
-    finally:
-        ended = process.poll()
-        with suppress(ProcessLookupError):
-            os.killpg(process.pid, signal.SIGKILL)
-        process.wait()
-    assert ended is None, f"the server ended by itself: {log.read_text()[-3000:]}"
-
-
-def answers(address: str) -> bool:
-    try:
-        with urllib.request.urlopen(address, timeout=2) as response:
-            return bool(response.status == 200)
-    except OSError:
-        return False
+    cached = ["--max-model-len", f"{CONTEXT}", "--enable-prefix-caching", "--enable-prompt-tokens-details"]
+    with serving(model, tmp_path_factory.mktemp("server") / "log", *cached) as address:
+        yield address
 
 
 @pytest.fixture
@@ -146,7 +104,7 @@ def in_process(notes: Path, model: Path) -> list[str]:
     options = [f"llm.python={PYTHON}", f"llm.max_model_len={CONTEXT}", "llm.concurrency=4", "llm.dtype=float32"]
     options.append(f"llm.gpu_memory_utilization={MEMORY}")
     options += ["augmenter=rephrase", "synthesis.token_budget=6000"]  # more than a hundred short texts
-    return synthesis(notes, model, "llm=vllm", *options, "+llm.engine.enforce_eager=true")
+    return synthesis(notes, model, "llm=vllm", *options, "+llm.arguments.enforce_eager=true")
 
 
 def journaled(outputs: Path) -> dict[bytes, float]:
@@ -207,7 +165,7 @@ def test_a_server_answers_as_the_engine_in_the_process_does(server: str, model: 
     asked = [Request(system="Write.", user=prompt, temperature=0.0) for prompt in prompts]
     asked.append(Request(system="List.", user=prompts[0], temperature=0.0, json_schema=ENTITY_SCHEMA))
     served = ask(OpenAICompatible(model="tiny-writer", base_url=server, max_tokens=MOST_TOKENS), tmp_path / "s", asked)
-    options = {"max_model_len": CONTEXT, "max_tokens": MOST_TOKENS, "dtype": "float32", "engine": EAGER}
+    options = {"max_model_len": CONTEXT, "max_tokens": MOST_TOKENS, "dtype": "float32", "arguments": EAGER}
     writer = Vllm(model=str(model), python=str(PYTHON), gpu_memory_utilization=MEMORY, **options)
     drawn = [Request(system="List.", user=each, temperature=1.0, json_schema=ENTITY_SCHEMA) for each in prompts]
     *inside, refused = ask(writer, tmp_path / "p", [*asked, *drawn, TOO_LONG])

@@ -15,6 +15,7 @@ from entigraph.errors import ArtefactError, ConfigError
 from entigraph.progress import Silent
 from entigraph.shards import TokenStore
 from entigraph.tokens.tokenizer import Bytes
+from entigraph.tokens.tokenizer import Pretrained as PretrainedTokenizer
 from entigraph.training import checkpoints, stage
 from entigraph.training.checks import DivergedError
 from entigraph.training.data import PlanLoader
@@ -70,7 +71,9 @@ def test_it_learns_and_leaves_a_hugging_face_folder(tokens: Path, tokenizer: Pat
     assert {"lr", "grad_norm", "tokens_per_second", "loss_synthetic"} <= {*lines[-1]}
     model = AutoModelForCausalLM.from_pretrained(str(tmp_path / "out" / "model"))
     tokenizer_again = AutoTokenizer.from_pretrained(str(tmp_path / "out" / "model"))
-    assert model(torch.tensor([tokenizer_again("abc")["input_ids"]])).logits.shape[-1] == 257
+    read = tokenizer_again("abc")["input_ids"]
+    assert read[0] == model.generation_config.eos_token_id == 256, "what stood between the texts begins and ends one"
+    assert model(torch.tensor([read])).logits.shape[-1] == 257
 
 
 def test_micro_batches_do_not_change_the_result(tokens: Path, tokenizer: Path, tmp_path: Path) -> None:
@@ -290,7 +293,8 @@ def test_another_tokenizer_than_the_models_is_refused(
 ) -> None:
     with pytest.raises(ConfigError, match=r"is not the tokenizer of .*: \d+ tokens differ.* tokenizer=pretrained"):
         train(tokens, tokenizer, tmp_path / "out", model=PretrainedModel(path=str(tiny_model)))
-    train(tokens, tiny_model, tmp_path / "out", model=PretrainedModel(path=str(tiny_model)))
+    PretrainedTokenizer(path=str(tiny_model)).make(made(tmp_path / "its_own"))
+    train(tokens, tmp_path / "its_own", tmp_path / "out", model=PretrainedModel(path=str(tiny_model)))
 
 
 def test_broken_weights_are_one_message(tiny_model: Path, tmp_path: Path) -> None:

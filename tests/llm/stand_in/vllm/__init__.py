@@ -1,7 +1,8 @@
 """As much of vLLM as the worker touches, without a model: what it writes follows from the prompt and the seed.
 
 A prompt with REFUSE in it is refused, one with DIE ends the engine; each step takes STAND_IN_STEP_S. Every request that
-it takes, and how many it has in each step, go to the file STAND_IN_LOG.
+it takes, and how many it has in each step, go to the file STAND_IN_LOG. Its tokens are letters, and the log-likelihood
+of each is its number in Unicode: -97 is an "a".
 """
 
 import os
@@ -35,7 +36,7 @@ class Engine:
         self.running: dict[str, list[Any]] = {}
 
     def add_request(self, number: str, prompt: dict[str, list[int]], sampling: SamplingParams) -> None:
-        text = bytes(prompt["prompt_token_ids"]).decode()
+        text = "".join(map(chr, prompt["prompt_token_ids"]))
         if "REFUSE" in text:
             raise ValueError("longer than the context")
         if "DIE" in text:
@@ -49,7 +50,7 @@ class Engine:
         done = []
         for number, state in list(self.running.items())[: self.most]:
             state[2] += 1
-            if state[2] == STEPS[state[1].given["seed"] % len(STEPS)]:
+            if state[2] == STEPS[state[1].given.get("seed", 0) % len(STEPS)]:
                 done.append(self.output(number, *state[:2]))
                 del self.running[number]
         return done
@@ -57,11 +58,30 @@ class Engine:
     def output(self, number: str, text: str, sampling: SamplingParams) -> Any:
         schema = sampling.given.get("structured_outputs")
         written = '{"summary": "Of lamps.", "entities": ["Orsk", "Vale"]}' if schema else f"On {text[-40:]}"
-        written += "" if schema else f" ({sampling.given['seed']})"
-        answer = SimpleNamespace(text=written, finish_reason="stop", token_ids=written.split())
+        first = sampling.given.get("seed", 0)
+        seeds = range(first, first + sampling.given.get("n", 1))
+        if allowed := sampling.given.get("allowed_token_ids"):
+            found = [an_answer(chr(allowed[0]))]
+        else:
+            found = [an_answer(written + ("" if schema else f" ({seed})")) for seed in seeds]
+        prompt = [*map(ord, text)]
         return SimpleNamespace(
-            request_id=number, finished=True, outputs=[answer], prompt_token_ids=[*text.encode()], num_cached_tokens=7
+            request_id=number,
+            finished=True,
+            outputs=found,
+            prompt_token_ids=prompt,
+            num_cached_tokens=7,
+            prompt_logprobs=[likely(token) for token in prompt] if "prompt_logprobs" in sampling.given else None,
         )
+
+
+def an_answer(text: str) -> Any:
+    ids = [*map(ord, text)]
+    return SimpleNamespace(text=text, finish_reason="stop", token_ids=ids, logprobs=[likely(token) for token in ids])
+
+
+def likely(token: int) -> dict[int, Any]:
+    return {token: SimpleNamespace(logprob=-float(token))}
 
 
 def note(what: str, value: Any) -> None:

@@ -1,0 +1,98 @@
+"""The vLLM engine of evaluations with its real worker process, in which a small stand-in takes the place of vLLM."""
+
+import json
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from entigraph.errors import ConfigError, LLMError
+from entigraph.evaluation.base import Prompt, Sampled, Sampling
+from entigraph.evaluation.subjects import LocalModel, Vllm
+from entigraph.evaluation.vllm_engine import VllmEngine
+from tests.conftest import Command, interpreter
+from tests.llm.test_engine import noted
+
+POSITIONS = 100
+
+
+@pytest.fixture
+def letters(tmp_path: Path) -> Path:
+    """A model's folder whose tokens are letters, numbered as in Unicode; it has no weights."""
+    from tokenizers import Tokenizer, decoders, models, pre_tokenizers
+
+    vocabulary = {chr(number): number for number in range(128)}
+    tokenizer = Tokenizer(models.WordLevel(vocabulary, unk_token="?"))
+    tokenizer.pre_tokenizer = pre_tokenizers.Split("", "isolated")
+    tokenizer.decoder = decoders.Fuse()
+    folder = tmp_path / "letters"
+    folder.mkdir()
+    tokenizer.save(str(folder / "tokenizer.json"))
+    config = {"model_type": "llama", "max_position_embeddings": POSITIONS, "eos_token_id": 126, "vocab_size": 128}
+    (folder / "config.json").write_text(json.dumps(config))
+    return folder
+
+
+@contextmanager
+def asked(folder: Path, python: str, **options: object) -> Iterator[VllmEngine]:
+    engines = Vllm(python=python, **options)  # type: ignore[arg-type]
+    subject = LocalModel(str(folder), "cpu", 1, folder, None, engines, folder.parent / "vllm.log")
+    with subject.connect(lambda words: None) as engine:
+        assert isinstance(engine, VllmEngine)
+        yield engine
+
+
+def test_all_samples_of_a_prompt_are_one_request_with_seeds_of_its_own(
+    python: str,
+    letters: Path,
+    tmp_path: Path,
+) -> None:
+    prompts = [Prompt(f"q{number}", f"Question {number}") for number in range(6)]
+    sampling = Sampling(samples=5, temperature=1.0, max_tokens=10)
+    with asked(letters, python) as engine:
+        together = dict(engine.sample(prompts, sampling))
+        alone = dict(engine.sample(prompts[3:4], sampling))
+        greedy = dict(engine.sample(prompts, Sampling(samples=5, max_tokens=10)))
+    assert all(f"Question {place} (" in sample.text for place, found in together.items() for sample in found)
+    assert len({sample.text for found in together.values() for sample in found}) == 30 and alone[0] == together[3]
+    assert len(noted(tmp_path, "took")) == 6 + 1 + 6
+    assert all(len(found) == 5 and len({*found}) == 1 for found in greedy.values())
+
+
+def test_an_answer_ends_where_it_does_in_every_engine(python: str, letters: Path) -> None:
+    with asked(letters, python) as engine:
+        assert engine.ends == {126}
+        ((_, (stopped,)),) = engine.sample([Prompt("q", "A lamp. And")], Sampling(max_tokens=5, stop=(" And",)))
+        ((_, (matched,)),) = engine.sample([Prompt("q", "A lamp. And")], Sampling(max_tokens=5, until=r"l.m"))
+        ((_, (ended,)),) = engine.sample([Prompt("q", "A~")], Sampling(max_tokens=5))
+    assert (stopped, matched) == (Sampled("On A lamp."), Sampled("On A lam"))
+    assert "~" not in ended.text
+
+
+def test_only_the_continuation_is_scored_and_what_does_not_fit_is_not(python: str, letters: Path) -> None:
+    with asked(letters, python) as engine:
+        pairs = [("Answer:", "ab"), ("Answer:", "a"), ("x" * 98, "ab"), ("x" * 99, "ab")]
+        assert engine.loglikelihoods(pairs, 512) == [-97.0 - 98.0, -97.0, -97.0 - 98.0, None]
+        found = dict(engine.sample([Prompt("q", "x" * 95), Prompt("r", "x" * 96)], Sampling(max_tokens=5)))
+    assert found[1] == [] and len(found[0]) == 1
+
+
+def test_a_dead_or_refusing_engine_is_one_message(python: str, letters: Path, tmp_path: Path) -> None:
+    with asked(letters, python) as engine, pytest.raises(LLMError, match="vLLM refused .* longer than the context"):
+        list(engine.sample([Prompt("q", "REFUSE")], Sampling(max_tokens=5)))
+    with asked(letters, python) as engine:
+        for question in ("DIE", "and then"):
+            with pytest.raises(LLMError, match=rf"the card fell off. Its log is {tmp_path}/vllm.log. What"):
+                list(engine.sample([Prompt("q", question)], Sampling(max_tokens=5)))
+
+
+def test_what_cannot_be_is_told_before_anything_is_made(command: Command, tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="engine.concurrency: 0 found"):
+        Vllm(concurrency=0)
+    bare = interpreter(tmp_path / "bare", "exec /bin/false")
+    done = command("engine=vllm", f"engine.python={bare}", "stage=pipeline", "logger=none")
+    assert done.returncode == 1 and f"engine.python: {bare} has no vLLM" in done.stderr, done.stderr
+    held = command("engine=vllm", "evaluation=lm_eval")
+    assert held.returncode == 1 and "evaluation.lm_eval holds the model itself" in held.stderr
+    assert not list(tmp_path.rglob("manifest.json"))
