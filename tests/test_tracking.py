@@ -47,7 +47,8 @@ def test_one_run_a_job_holds_training_and_scores(runs: list[dict[str, Any]]) -> 
 def test_the_analysis_logs_the_lines_as_a_table_and_an_image(runs: list[dict[str, Any]]) -> None:
     (analysis,) = [run for run in runs if run["job_type"] == "analysis"]
     logged = {key for line in analysis["history"] for key in line}
-    assert any(key.startswith("curve") for key in logged) and any(key.startswith("scaling_curve") for key in logged)
+    for name in ("curve", "scaling_curve", "paired", "changed_questions"):
+        assert any(key.startswith(name) for key in logged), name
 
 
 def test_no_document_text_is_in_anything_that_would_be_uploaded(smoke: Path) -> None:

@@ -42,13 +42,14 @@ def of_study(runs: Sequence[FinishedRun], settings: ScalingCurve) -> list[dict[s
     names = augmenters(runs)
     for place in reversed(range(len(names))):
         own = best([run for run in runs if run.augmenter == names[place]])
+        mine = answered(own)
         for other in reversed(names[:place]):
             same = [run for run in runs if run.augmenter == other and run.questions_key == own.questions_key]
             if same:
-                found.append(compared(answered(own), answered(best(same)), settings.confidence, settings.resamples))
+                found.append(compared(mine, answered(best(same)), settings.confidence, settings.resamples))
         if own.baseline is not None:
             before = Answered("base", own.folder("baseline"), own.task)
-            found.append(compared(answered(own), before, settings.confidence, settings.resamples))
+            found.append(compared(mine, before, settings.confidence, settings.resamples))
     return found
 
 

@@ -65,7 +65,11 @@ def evaluation(key: str, name: str | None, root: Path, default: Artefact | None)
 
 def common_task(task: str | None, one: Path, other: Path) -> str:
     mine, theirs = (
-        [name for name in json.loads((folder / "scores.json").read_text()) if f"answers-{name}.jsonl" in files(folder)]
+        [
+            name
+            for name in json.loads((folder / "scores.json").read_text("utf-8"))
+            if f"answers-{name}.jsonl" in files(folder)
+        ]
         for folder in (one, other)
     )
     both = [name for name in mine if name in theirs]

@@ -89,7 +89,7 @@ def mentions(keys: Collection[Key], read: TextsRead) -> dict[Key, Mention]:
         document: frozenset(name for one in own.values() for name in (*one.names, *one.asked))
         for document, own in by_document.items()
     }
-    for text in read.texts():
+    for text in read.texts() if names else ():
         if text.document_id in by_document:
             found = frozenset(named(names[text.document_id], text.text))
             for one in by_document[text.document_id].values():
@@ -102,18 +102,18 @@ def mention(key: Key, entities: Sequence[str]) -> Mention | None:
     option = ARTICLE.sub("", key.right.strip().rstrip("."))
     if not names and len(option) >= SHORTEST_NAME and len(option.split()) <= NAME_WORDS:
         names = [option]
-    asked = [name for name in longest(named(entities, key.question)) if name not in names]
+    asked = [name for name in longest(named(entities, key.question)) if not any(overlap(name, each) for each in names)]
     return Mention(names, asked) if names else None
 
 
 def entities_of(graphs: Iterable[EntityGraph], documents: set[str]) -> Mapping[str, Sequence[str]]:
     """By document: those of all its parts, "id#1", "id#2", ..., where it was written about in parts."""
-    found: dict[str, dict[str, None]] = {}
+    found: dict[str, dict[str, str]] = {}
     for graph in graphs:
         whole, _, _ = graph.document_id.rpartition("#")
         name = graph.document_id if graph.document_id in documents else whole
-        found.setdefault(name, {}).update(dict.fromkeys(graph.entities))
-    return {name: [each for each in own if len(each) >= SHORTEST_NAME] for name, own in found.items()}
+        found.setdefault(name, {}).update({each.lower(): each for each in graph.entities})
+    return {name: [each for each in own.values() if len(each) >= SHORTEST_NAME] for name, own in found.items()}
 
 
 def named(names: Iterable[str], text: str) -> list[str]:
@@ -124,7 +124,12 @@ def named(names: Iterable[str], text: str) -> list[str]:
 
 def longest(names: Sequence[str]) -> list[str]:
     """Without those that are a part of another: of "Vale" and "Miriam Vale" the latter."""
-    return [name for name in names if not any(name != other and word(name).search(other) for other in names)]
+    return [name for name in names if not any(len(other) > len(name) and overlap(name, other) for other in names)]
+
+
+def overlap(one: str, other: str) -> bool:
+    """Whether one is the other or a part of it, so that a text which holds one would count for both."""
+    return bool(word(one).search(other) or word(other).search(one))
 
 
 @cache

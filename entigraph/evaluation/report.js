@@ -256,7 +256,9 @@ function body(text, found) {
 
 async function turnTo(at, id) {
   task = at;
-  questions = await block(`questions-${at}`);
+  const found = await block(`questions-${at}`);
+  if (task !== at) return; // another was chosen meanwhile
+  questions = found;
   [haystacks, chosen] = [[], null];
   [...byId("tasks").querySelectorAll("button")].forEach((button, each) => button.setAttribute("aria-pressed", each === at));
   document.querySelectorAll(".scores").forEach((section, each) => { section.hidden = each !== at; });

@@ -154,7 +154,6 @@ def detail(answer: Answer, evidence: Sequence[str], texts: Texts) -> dict[str, A
     votes = votes_of(answer) if answer.samples else []
     shown = list(zip(answer.samples, answer.texts, strict=False))[:SAMPLES_SHOWN]
     parts = {
-        "hash": answer.prompt_hash,
         "thought": answer.thought,
         "scores": [round(score, 3) for score in answer.scores],
         "choice_norm": answer.choice_norm,

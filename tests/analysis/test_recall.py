@@ -81,4 +81,5 @@ def test_a_study_is_asked_with_open_and_closed_book_by_the_command(command: Comm
     (own,) = json.loads((study / "recall.json").read_text())["models"]
     recalls = [point["recall"] for point in own["open"]]
     assert recalls == sorted(recalls) and recalls[0] == 0.0 and len(recalls) == 5
+    assert "accuracy with an open book against the recall" in (study / "report.html").read_text()
     assert {"recall.png", "recall.svg"} <= {*json.loads((study / "manifest.json").read_text())["files"]}

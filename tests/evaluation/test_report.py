@@ -104,7 +104,7 @@ def test_questions_are_right_wrong_unparsed_or_too_long(tmp_path: Path) -> None:
     page = Page(tmp_path, {"cot": answers})
     assert page.block("questions-0")["state"] == [report.RIGHT, report.WRONG, report.UNPARSED, report.TOO_LONG]
     said = " ".join(page.tree.text_content().split())
-    assert "1 prompts did not fit" in said and "no answer line 1" in said
+    assert "did not fit the model's context: 1, whose" in said and "no answer line 1" in said
 
 
 def test_likelihoods_tasks_and_their_scores_stand_on_one_page(tmp_path: Path) -> None:
@@ -185,6 +185,13 @@ def test_texts_of_the_document_are_counted_that_name_the_answer_as_a_whole_word(
     assert found.names == ["Miriam Vale"], "of a name and its part the whole one"
     assert (found.texts, found.naming, found.together) == (4, 2, 1)
     assert [each.text for each in found.shown] == [texts[3].text, texts[0].text], "those with both come first"
+
+
+def test_an_entity_in_another_case_or_a_part_of_the_answer_is_no_second_one() -> None:
+    key = Key("d0", "Who of the Vales was Vale?", "Miriam Vale")
+    found = the_mention(key, a_text(0, "Miriam Vale."), entities=["miriam vale", "Miriam Vale", "Vale"])
+    assert [name.lower() for name in found.names] == ["miriam vale"]
+    assert (list(found.asked), found.naming, found.together) == ([], 1, 0)
 
 
 def test_an_option_of_a_few_words_is_a_name_where_no_entities_are_known() -> None:

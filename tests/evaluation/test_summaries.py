@@ -133,7 +133,7 @@ def test_an_instruction_is_put_into_the_template_and_its_turn_ends_the_text(tiny
     )
     assert ids == expected and ids.count(engine.bos[0]) <= 1
     assert engine.encode_prompt(Prompt("a", "Go on")) == engine.encode("Go on"), "a text to go on with is not put in it"
-    assert engine.ends() >= {*chat.ends, 0}
+    assert engine.ends >= {*chat.ends, 0}
 
 
 def test_a_template_that_ends_no_turn_by_a_token_ends_nothing(tiny_model: Path) -> None:
