@@ -2,7 +2,7 @@
 
 import json
 import random
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import combinations
 from pathlib import Path
@@ -12,7 +12,7 @@ from entigraph.corpus.base import Content
 from entigraph.errors import ConfigError
 from entigraph.fictional.questions import Item, answered, questions
 from entigraph.fictional.reading import Reading, comprehend, evidence
-from entigraph.fictional.world import NamePool, World, worlds
+from entigraph.fictional.world import NamePool, World, strangers, worlds
 from entigraph.fictional.writing import paraphrase, relate, source_document
 from entigraph.records import Document, Question
 from entigraph.retrieval.passages import split
@@ -61,7 +61,8 @@ class FictionalBackground:
     are balanced for that reason. `held_out` is the share of questions that no text answers.
 
     `reading_worlds` more worlds teach it to answer from passages that stand before a question, `reading_items` of them
-    each: up to `reading_passages`, cut at `reading_characters`, the one that answers among them.
+    each: up to `reading_passages`, cut at `reading_characters`, the one that answers among them; or, for the share
+    `reading_plain`, a text about the two entities that are asked about, from which a model of this size learns first.
     """
 
     name: str = "fictional_background"
@@ -76,6 +77,7 @@ class FictionalBackground:
     reading_items: int = 20
     reading_characters: int = 256
     reading_passages: int = 2
+    reading_plain: float = 0.25
     seed: int = 0
     fictional: ClassVar[bool] = True
     questions_known: ClassVar[bool] = True
@@ -87,6 +89,8 @@ class FictionalBackground:
             raise ConfigError(
                 "corpus: reading_worlds and reading_items must be 0 or more, the other reading_* 1 or more"
             )
+        if not 0 <= self.reading_plain <= 1:
+            raise ConfigError(f"corpus.reading_plain: {self.reading_plain} found, a share expected")
         if not 0 < self.held_out < 1:
             raise ConfigError(f"corpus.held_out: {self.held_out} found, a share between 0 and 1 expected")
 
@@ -95,9 +99,9 @@ class FictionalBackground:
 
     def read(self) -> Content:
         documents, asked = [], []
-        known = list(worlds(self.worlds + self.reading_worlds, NamePool.background, self.seed))
-        documents += self.reading(known[self.worlds :])
-        for index, world in enumerate(known[: self.worlds]):
+        known = list(worlds(self.worlds, NamePool.background, self.seed))
+        documents += self.reading(strangers(self.reading_worlds, known, NamePool.background, self.seed))
+        for index, world in enumerate(known):
             rng = random.Random(f"background/{self.seed}/{index}")
             items = list(questions(world, rng))
             rng.shuffle(items)
@@ -114,18 +118,34 @@ class FictionalBackground:
             ]
         return Content(documents, asked)
 
-    def reading(self, known: Sequence[World]) -> list[Document]:
+    def reading(self, known: Iterable[World]) -> list[Document]:
         """Questions with the passages that they are answered from, as an open-book evaluation puts them."""
         found = []
         for index, world in enumerate(known):
             rng = random.Random(f"reading/{self.seed}/{index}")
             source = Document(id=f"reading-{index:03}", title=f"Chronicle {index}", text=source_document(world, rng))
-            texts = list(reading_items(source, world, rng, self.reading_characters, self.reading_passages))
+            texts = list(self.items_to_read(source, world, rng))
             found += [
                 Document(id=f"{source.id}-{number:03}", title=f"{source.title} {number}", text=text)
                 for number, text in enumerate(rng.sample(texts, min(self.reading_items, len(texts))))
             ]
         return found
+
+    def items_to_read(self, source: Document, world: World, rng: random.Random) -> Iterator[str]:
+        """One for each question that a single passage answers, which may stand among others of its document."""
+        passages = list(split([source], self.reading_characters, SENTENCES))
+        for item in questions(world, rng):
+            if len(item.facts) == 1 and rng.random() < self.reading_plain:
+                (fact,) = item.facts
+                yield relate(world.facts, rng.sample([fact.subject, fact.object], 2), rng) + "\n\n" + answered(item)
+                continue
+            parts = evidence(source.text, item.facts)
+            right = [passage for passage in passages if all(part in passage.text for part in parts)]
+            if right:
+                others = [passage for passage in passages if passage is not right[0]]
+                shown = [right[0], *rng.sample(others, min(rng.randrange(self.reading_passages), len(others)))]
+                rng.shuffle(shown)
+                yield "".join(f"{passage.text}\n\n" for passage in shown) + answered(item)
 
     def prose(self, world: World, rng: random.Random) -> Iterator[str]:
         source = source_document(world, rng)
@@ -182,19 +202,6 @@ class FictionalConversations:
 def conversation(item: Item) -> str:
     answer = f"{item.choices[item.answer]}."
     return json.dumps([{"role": "user", "content": item.text}, {"role": "assistant", "content": answer}])
-
-
-def reading_items(source: Document, world: World, rng: random.Random, characters: int, most: int) -> Iterator[str]:
-    """One for each question that a single passage answers, which stands among others of its document."""
-    passages = list(split([source], characters, SENTENCES))
-    for item in questions(world, rng):
-        parts = evidence(source.text, item.facts)
-        right = [passage for passage in passages if all(part in passage.text for part in parts)]
-        if right:
-            others = [passage for passage in passages if passage is not right[0]]
-            shown = [right[0], *rng.sample(others, min(rng.randrange(most), len(others)))]
-            rng.shuffle(shown)
-            yield "".join(f"{passage.text}\n\n" for passage in shown) + answered(item)
 
 
 def related(reading: Reading, entities: Sequence[str], rng: random.Random) -> str:

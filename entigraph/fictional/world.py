@@ -100,6 +100,17 @@ def worlds(count: int, pool: NamePool, seed: int) -> Iterator[World]:
         )
 
 
+def strangers(count: int, known: Sequence[World], pool: NamePool, seed: int) -> Iterator[World]:
+    """Worlds of the pool's names that no known one has, each a draw of its own: a name is another thing in each of
+    them, so that nothing but reading tells what it is here.
+    """
+    taken = {entity.split()[0] for each in known for entity in each.entities}
+    rest = [name for name in name_pool(pool) if name not in taken]
+    for index in range(count):
+        rng = random.Random(f"stranger/{pool.value}/{seed}/{index}")
+        yield world(rng.sample(rest, 4 * SIZE), rng)
+
+
 def name_pool(pool: NamePool) -> list[str]:
     names = [onset + coda for onset in ONSETS for coda in CODAS]
     random.Random("the halves").shuffle(names)
