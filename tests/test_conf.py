@@ -57,7 +57,7 @@ def test_every_experiment_plans(
 def test_only_laptop_scale_experiments_start_by_their_name_alone(composed: Callable[..., DictConfig]) -> None:
     starting = {name for name in EXPERIMENTS if composed(f"experiments={name}").stage == "pipeline"}
     small = {"smoke", "base/smoke", "base/fictional", "scaling/fictional"}
-    small |= {"base/fictional_reader", "open_book/fictional"}
+    small |= {"base/fictional_reader", "open_book/fictional", "summaries/fictional"}
     twins = {f"ablations/{name}_fictional" for name in ("weak_writer", "replay_epochs", "qa", "rag_grid", "instruct")}
     assert starting == small | twins
 
