@@ -13,7 +13,6 @@ from entigraph.errors import DataError
 from entigraph.records import Choice, Question
 
 EXPECTED = 'expected {"document": "a.txt", "question": "...", "choices": ["...", "..."], "answer": 0} or [0, 1]'
-MOST_CHOICES = 26  # letters
 SHOWN = 10
 
 
@@ -64,8 +63,8 @@ def question(identity: str, raw: Any, documents: Collection[str]) -> Question:
     if not isinstance(choices, list) or len(choices) < 2 or not all(str(choice).strip() for choice in choices):
         raise DataError(f"choices are {choices!r:.80}; two texts or more expected")
     choices = [str(choice).strip() for choice in choices]
-    if len(choices) > MOST_CHOICES or len(set(choices)) < len(choices):
-        raise DataError(f"choices are {choices!r:.80}; different texts expected, at most {MOST_CHOICES}")
+    if len(set(choices)) < len(choices):
+        raise DataError(f"choices are {choices!r:.80}; different texts expected")
     return Question(
         id=identity,
         document_id=document,

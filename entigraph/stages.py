@@ -272,30 +272,17 @@ def register_baselines(run: Run) -> None:
 
 
 def print_baselines(run: Run) -> None:
+    from entigraph.evaluation.stage import told
+
     for name, answers in run.baseline_answers.items():
         for task, score in artefact.read(answers.folder)["counts"].items():
             print(f"{run.baseline_entry(name)['name']}, {task}: {told(score)}")
         print(f"scores and answers: {answers.folder}")
 
 
-def told(score: Mapping[str, Any]) -> str:
-    """A loss, summaries, or an accuracy with the questions that it is a share of, and how many gave no choice."""
-    if "tasks" in score:
-        return "; ".join(f"{task}: {named(metrics)}" for task, metrics in score["tasks"].items())
-    if "summaries" in score:
-        return f"{score['summaries']:,} summaries, {score['empty']:,} empty (judge: stage=analysis analysis=summaries)"
-    if "accuracy" not in score:
-        losses = f"{score['nats_per_token']:.4f} nats a token, {score['bits_per_byte']:.4f} bits a byte"
-        return f"{losses} over {score['tokens']:,} tokens of {score['documents']:,} documents"
-    parsed = f", {score['parse_rate']:.1%} of {score['asked']:,} answered" if "parse_rate" in score else ""
-    return f"accuracy {score['accuracy']:.3f} over {score['questions']:,} questions{parsed}"
-
-
-def named(metrics: Mapping[str, float]) -> str:
-    return ", ".join(f"{name} {value:.4f}" for name, value in metrics.items())
-
-
 def print_result(run: Run, was_complete: bool) -> None:
+    from entigraph.evaluation.stage import told
+
     if was_complete:
         print("nothing to do: every stage is complete")
     for name, score in artefact.read(run.evaluation.folder)["counts"].items() if run.tasks else ():

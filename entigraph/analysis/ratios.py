@@ -1,4 +1,4 @@
-"""Ratios of sums over independent documents, with intervals clustered by document."""
+"""Ratios of sums of counts over independent documents, with intervals clustered by document."""
 
 from collections.abc import Sequence
 from math import sqrt
@@ -10,7 +10,8 @@ Part = tuple[float, float]  # a document's share of what stands above and below
 def ratio(parts: Sequence[Part], confidence: float) -> dict[str, Any]:
     """The sum above over the sum below; a mean where each document counts one below.
 
-    Linearised standard error, and Student's interval with one degree of freedom less than documents. `value` is None
+    Linearised standard error, and Student's interval with one degree of freedom less than documents, not below nought,
+    because counts are not. `value` is None
     where the sum below is nought, the interval where there are fewer than two documents.
     """
     from scipy.stats import t
@@ -24,4 +25,4 @@ def ratio(parts: Sequence[Part], confidence: float) -> dict[str, Any]:
         return {**found, "value": value, "stderr": None, "interval": None}
     error = sqrt(count / (count - 1) * sum((one - value * other) ** 2 for one, other in parts)) / below
     reach = float(t.ppf((1 + confidence) / 2, count - 1)) * error
-    return {**found, "value": value, "stderr": error, "interval": [value - reach, value + reach]}
+    return {**found, "value": value, "stderr": error, "interval": [max(0.0, value - reach), value + reach]}

@@ -28,8 +28,7 @@ def summaries_figure(result: Mapping[str, Any], out: Path) -> list[Path]:
     frame(axes)
     axes.set_xlabel("salient claims relative to the reference")
     axes.set_ylabel("false claims relative to the reference")
-    axes.set_xlim(left=0)
-    axes.set_ylim(bottom=0)
+    axes.margins(0.04)
     axes.grid(color="#dddddd", linewidth=0.6)
     axes.set_axisbelow(True)
     axes.legend(frameon=False, fontsize=7.5)
@@ -67,7 +66,7 @@ def draw(axes: Axes, name: str, rows: list[Mapping[str, Any]], prompts: list[str
 def frame(axes: Axes) -> None:
     """Where the paper's figure ends: it prints no numbers of its nine points."""
     (left, right), (low, high) = published.CLAIMS_AXES["salient"], published.CLAIMS_AXES["false"]
-    axes.plot([left, right, right], [high, high, low], color=GREY, linestyle=":", linewidth=1)
+    axes.plot([left, right, right, left, left], [high, high, low, low, high], color=GREY, linestyle=":", linewidth=1)
     axes.annotate(
         f"the axes of the paper's figure ({published.CLAIMS_SECTION})", (right, high), (-3, -9),
         textcoords="offset points", fontsize=7, color=GREY, ha="right",
@@ -79,7 +78,8 @@ def notes(result: Mapping[str, Any], prompts: list[str]) -> list[str | None]:
     marks = ", ".join(f"{prompt} ({fill})" for prompt, fill in zip(prompts, MARKS, strict=False))
     return [
         f"prompts: {marks}; {result['confidence']:.0%} intervals by document",
-        f"judged by {result['judge']}; references by {result['references']['by']}",
+        f"judged by {result['judge']}",
+        f"references by {result['references']['by']}",
         f"no ratio to draw: {'; '.join(absent)}" if absent else None,
         result["label"],
     ]

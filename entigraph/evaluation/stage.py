@@ -110,3 +110,20 @@ def headline(score: Mapping[str, Any]) -> dict[str, Any]:
         "empty",
     )
     return {name: score[name] for name in names if name in score}
+
+
+def told(score: Mapping[str, Any]) -> str:
+    """A loss, summaries, or an accuracy with the questions that it is a share of, and how many gave no choice."""
+    if "tasks" in score:
+        return "; ".join(f"{task}: {named(metrics)}" for task, metrics in score["tasks"].items())
+    if "summaries" in score:
+        return f"{score['summaries']:,} summaries, {score['empty']:,} empty (judge: stage=analysis analysis=summaries)"
+    if "accuracy" not in score:
+        losses = f"{score['nats_per_token']:.4f} nats a token, {score['bits_per_byte']:.4f} bits a byte"
+        return f"{losses} over {score['tokens']:,} tokens of {score['documents']:,} documents"
+    parsed = f", {score['parse_rate']:.1%} of {score['asked']:,} answered" if "parse_rate" in score else ""
+    return f"accuracy {score['accuracy']:.3f} over {score['questions']:,} questions{parsed}"
+
+
+def named(metrics: Mapping[str, float]) -> str:
+    return ", ".join(f"{name} {value:.4f}" for name, value in metrics.items())
