@@ -263,6 +263,8 @@ def analyse(run: Run) -> None:
         with tracked(run, stage.is_due(study, run.root, settings)) as tracker:
             stage.run(study, run.root, settings=settings, tracker=tracker)
         print(stage.summary(study))
+        if published := run.logger.publish(study.name, stage.curve_of(study)):
+            print(published)
     elif isinstance(settings, pairing.Paired):
         own = run.evaluation if run.tasks else None
         pair = pairing.artefact_of(settings, run.root, own, run.baseline)

@@ -195,7 +195,7 @@ def fit(trainer: L.Trainer, module: CausalLM, corpus: SyntheticCorpus, checkpoin
         trainer.fit(module, datamodule=corpus, ckpt_path=str(checkpoint) if checkpoint else None, weights_only=False)
     except Preempted:
         raise
-    except SIGTERMException:  # it came before the first step, when Lightning alone listens: there is nothing to save yet
+    except SIGTERMException:  # before the first step, when nobody but Lightning listens and there is nothing to save
         raise Preempted from None
     except SystemExit:
         if trainer.interrupted:  # Lightning turns Ctrl-C into an exit of its own
