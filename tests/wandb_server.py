@@ -1,12 +1,13 @@
 """A stand-in for W&B's server, on loopback: keeps what wandb and wandb-workspaces send to it.
 
-Answers the few queries that starting, resuming and finishing a run, logging artifacts and saving a report ask; any other
-gets an empty answer. It is no test of W&B itself: how a page looks there only the real service can show.
+Answers the few queries that starting, resuming and finishing a run, logging artifacts and saving a report ask; any
+other gets an empty answer. It is no test of W&B itself: how a page looks there only the real service can show.
 """
 
 import gzip
 import json
 import threading
+from base64 import b64encode
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -18,7 +19,10 @@ ENTITY = "lab"
 
 @dataclass
 class Service:
-    """`runs` by id: their history and summary; `artifacts` and `used`: what was said of each; `received`: every body."""
+    """`runs` by id: their history and summary; `artifacts` and `used`: what was said of each; `received`: every body.
+
+    `refused`: the name of a query that is answered with an error.
+    """
 
     url: str = ""
     runs: dict[str, dict[str, Any]] = field(default_factory=dict)
@@ -27,6 +31,7 @@ class Service:
     reports: list[dict[str, Any]] = field(default_factory=list)
     received: list[bytes] = field(default_factory=list)
     asked: list[str] = field(default_factory=list)
+    refused: str = ""
     lock: threading.Lock = field(default_factory=threading.Lock)
 
     @property
@@ -54,6 +59,8 @@ class Service:
         if name == "CreateRunFiles":
             files = [{"name": file, "uploadUrl": f"{self.url}/{given['run']}/{file}"} for file in given["files"]]
             return {"createRunFiles": {"runID": given["run"], "uploadHeaders": [], "files": files}}
+        if name == "ArtifactType":
+            return {"project": None}
         if name == "ProjectInternalId":
             return {"project": {"id": "p", "internalId": "1"}}
         if name == "upsertView":
@@ -96,7 +103,7 @@ class Service:
 
     def saved(self, given: dict[str, Any]) -> dict[str, Any]:
         view = {
-            "id": given["id"] or f"report-{len(self.reports)}",
+            "id": given["id"] or b64encode(f"View:{len(self.reports)}".encode()).decode(),
             "type": given["type"],
             "name": given["name"],
             "displayName": given["displayName"],
@@ -139,6 +146,8 @@ def served() -> Iterator[Service]:
                 asked = json.loads(body)
                 name = asked.get("operationName") or asked["query"].split("(")[0].split("{")[0].split()[1]
                 answer = {"data": service.answer(name, asked["query"], asked.get("variables") or {})}
+                if name == service.refused:
+                    answer = {"errors": [{"message": "permission denied"}], "data": None}
             elif self.path.endswith("/file_stream"):
                 service.stream(self.path.split("/")[-2], json.loads(body))
             told = json.dumps(answer).encode()
