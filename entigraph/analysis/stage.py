@@ -121,6 +121,11 @@ def described(
     ]
     notes += differences([run.member for run in runs])
     notes += [f"left out: {name}" for name in left_out]
+    if settings.stop_at_half_width is not None:
+        notes.append(
+            f"Seeds were added until the interval of each point's mean was ±{settings.stop_at_half_width:g}, or none "
+            "was left. Intervals that ended it are narrow by choice, and hold a little less often than they say."
+        )
     ahead = [] if plumbing else forecasts(runs, settings)
     return {
         "label": label_of(runs),
