@@ -6,7 +6,7 @@ VLLM_READY := .venv-vllm/.ready
 export TOKENIZERS_PARALLELISM := false
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo smoke check format test test-all vllm-env test-vllm bench bench-price bench-client bench-evaluation rivals clean
+.PHONY: help install demo smoke check format test test-all vllm-env test-vllm bench bench-price bench-client bench-sweep bench-evaluation rivals clean
 
 help: ## what there is to make
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
@@ -67,6 +67,9 @@ bench-price: $(READY) ## what a million synthetic tokens cost, by the way of ask
 
 bench-client: $(READY) ## the writer client beside the bare SDK, curator (make rivals) and the paper's loop, 5 minutes
 	$(BIN)/python benchmarks/client.py
+
+bench-sweep: $(READY) ## what a sweep costs beyond its training and evaluation, 4 minutes
+	$(BIN)/python benchmarks/sweep.py
 
 bench-evaluation: $(READY) ## samples of 5-shot prompts a second, beside transformers' generate; memory; how fast the page opens, 3 minutes
 	$(BIN)/python benchmarks/evaluation.py

@@ -143,6 +143,13 @@ def explained(folder: Path) -> Iterator[None]:
         ) from error
 
 
+def of_another_version(manifest: Values) -> bool:
+    """Whether this program would have made something else from the same, whatever it is called."""
+    made_from = {name: made["folder"] for name, made in manifest["inputs"].items()}
+    decided_by = {"stage": manifest["stage"], "decides": manifest["decides"], "inputs": made_from}
+    return bool(manifest["key"] != digest({**decided_by, "format": FORMATS[manifest["stage"]]}))
+
+
 def is_complete(folder: Path) -> bool:
     return (folder / MANIFEST).exists()
 

@@ -28,7 +28,7 @@ def print_plan(run: Run) -> None:
         print("stage=pipeline makes what is to do")
 
 
-def print_sweep(study: str, root: str, runs: Sequence[Run]) -> None:
+def print_sweep(study: str, root: str, runs: Sequence[Run], half_width: float | None) -> None:
     """Every artefact of a sweep once, with its state and how many jobs share it; and what all of them will take."""
     artefacts: dict[Path, Artefact] = {}
     sharing: Counter[Path] = Counter()
@@ -38,13 +38,12 @@ def print_sweep(study: str, root: str, runs: Sequence[Run]) -> None:
             artefacts |= {step.artefact.folder: step.artefact for step in used}
             sharing.update(step.artefact.folder for step in used)
             trainings |= {step.artefact.folder: owner for step in used if step.stage is Stage.training}
-    print(f"{study}: {len(runs)} jobs")
+    upto = "" if half_width is None else f"up to {len({run.seed for run in runs})} seeds, until ±{half_width:g}: up to "
+    print(f"{study}: {upto}{len(runs)} jobs")
     for folder, found in artefacts.items():
         shared = f"shared by {sharing[folder]} jobs" if sharing[folder] > 1 else ""
         print(f"  {state(found):6} {found.stage:10} {folder.name:52} {shared}")
-    for run in {run.synthesis.folder: run for run in runs}.values():
-        for line in cost_of_synthesis(run, documents_shown=0):
-            print(line)
+    print("\n".join(cost_of_asking(runs) or ["dollars: none, no paid model is asked"]))
     for line in need_of_trainings(list(trainings.values())):
         print(line)
     states = Counter(state(found) for found in artefacts.values())
@@ -55,6 +54,16 @@ def state(found: Artefact) -> str:
     if found.complete:
         return "done"
     return "begun" if found.folder.exists() else "to do"
+
+
+def cost_of_asking(runs: Sequence[Run]) -> list[str]:
+    """Of a sweep: each pool of texts, set of questions and set of other models' answers once."""
+    pools = {run.synthesis.folder: run for run in runs}
+    questions = {run.questions_folder.folder: run for run in runs if run.questions_folder}
+    answers = {found.folder: run for run in runs for found in run.baseline_answers.values()}
+    lines = [line for run in pools.values() for line in cost_of_synthesis(run, documents_shown=0)]
+    lines += [line for run in questions.values() for line in cost_of_questions(run)]
+    return lines + [line for run in dict.fromkeys(answers.values()) for line in cost_of_baselines(run)]
 
 
 def cost_of_synthesis(run: Run, documents_shown: int = DOCUMENTS_SHOWN) -> list[str]:

@@ -361,7 +361,7 @@ class Run:
             "replay": self.replay_folder.name if self.data.replay_rate else None,
             "optim": self.options("optim", self.optim),
             "trainer": self.options("trainer", self.trainer),
-            **self.starting_model({}),
+            "model": {name: value for name, value in self.starting_model({})["model"].items() if name != "seed"},
             **self.asking(),
             **self.answering(),
             "questions": {name: Path(task.corpus).name for name, task in self.tasks.items() if task.corpus},

@@ -19,7 +19,7 @@ from entigraph.processes import world
 from entigraph.progress import Progress, Silent
 from entigraph.run import VOLATILE, Run
 from entigraph.study import Study
-from entigraph.tracking import NoTracker, Tracker
+from entigraph.tracking import NoTracker, RunInfo, Tracker
 
 ABSENT = {
     Stage.retrieval: "evaluation=[closed_book,open_book], for one, makes one",
@@ -36,7 +36,8 @@ class Step:
     artefact: Artefact
     work: Callable[[Path, Progress, Tracker], Mapping[str, Any]]
     resumable: bool = False
-    tracked: bool = False
+    of_job: bool = False  # tracked in the W&B run of the job, not in one of its own
+    logs: bool = False  # as it goes on
     shared: bool = False  # no stage's own: made by whichever needs it first
 
 
@@ -48,13 +49,15 @@ def steps(run: Run) -> Iterator[Step]:
     for name, rankings in {found.folder: (name, found) for name, found in run.retrieval.items()}.values():
         yield Step(Stage.retrieval, rankings, partial(work.retrieve, run, name))
     yield Step(Stage.tokens, run.tokenizer_files, lambda out, *_: run.tokenizer.make(out), shared=True)
-    yield Step(Stage.synthesis, run.synthesis, partial(work.synthesise, run))
+    yield Step(Stage.synthesis, run.synthesis, partial(work.synthesise, run), logs=run.pays)
     yield Step(Stage.tokens, run.tokens, partial(work.tokenise, run), resumable=True)
     if run.baseline and run.tasks:
         yield Step(Stage.evaluation, run.baseline, partial(work.evaluate_baseline, run), resumable=True)
-    yield Step(Stage.training, run.training, partial(work.train, run), resumable=True, tracked=True)
+    yield Step(Stage.training, run.training, partial(work.train, run), resumable=True, of_job=True, logs=True)
     if run.tasks:
-        yield Step(Stage.evaluation, run.evaluation, partial(work.evaluate, run), resumable=True, tracked=True)
+        yield Step(
+            Stage.evaluation, run.evaluation, partial(work.evaluate, run), resumable=True, of_job=True, logs=True
+        )
     for name, answers in run.baseline_answers.items():
         yield Step(Stage.baselines, answers, partial(work.ask_baseline, run, name), resumable=True)
 
@@ -215,9 +218,13 @@ def refuse_ranks(stage: Stage) -> None:
 
 
 def advance(run: Run, todo: list[Step], progress: Progress) -> None:
-    with tracked(run) as tracker:
+    with opened_when_needed(run, Study(run).info) as job:
         for step in todo:
-            make(step, progress, tracker)
+            if step.of_job:
+                make(step, progress, job)
+            else:
+                with opened_when_needed(run, Study(run).info_of(step.artefact)) as own:
+                    make(step, progress, own)
 
 
 def make(step: Step, progress: Progress, tracker: Callable[[], Tracker]) -> None:
@@ -225,26 +232,30 @@ def make(step: Step, progress: Progress, tracker: Callable[[], Tracker]) -> None
         if step.stage is Stage.training and not step.artefact.complete:
             step.work(step.artefact.folder, Silent(), NoTracker())  # rank 0 makes the artefact, the others help
         return
+    worked: list[Path] = []
 
     def work(out: Path) -> Mapping[str, Any]:
         progress.say(f"{step.artefact.stage:10} {out}")
-        return step.work(out, progress, tracker() if step.tracked else NoTracker())
+        worked.append(out)
+        return step.work(out, progress, tracker() if step.logs else NoTracker())
 
     def waiting() -> None:
         progress.say(f"waiting for another process to finish {step.artefact.folder}")
 
     artefact.make(step.artefact, work, resumable=step.resumable, waiting=waiting)
+    for made in worked:
+        tracker().lineage(made, step.artefact.inputs.values())
 
 
 @contextmanager
-def tracked(run: Run) -> Iterator[Callable[[], Tracker]]:
-    """One tracked run for a job's training and its scores, begun by the first of them that has work to do."""
+def opened_when_needed(run: Run, info: RunInfo) -> Iterator[Callable[[], Tracker]]:
+    """A tracked run that begins with the first that is to be tracked in it."""
     with ExitStack() as stack:
         opened: list[Tracker] = []
 
         def tracker() -> Tracker:
             if not opened:
-                opened.append(stack.enter_context(run.logger.run(Study(run).info, run.root)))
+                opened.append(stack.enter_context(run.logger.run(info, run.root)))
             return opened[0]
 
         yield tracker

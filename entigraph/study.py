@@ -9,7 +9,7 @@ from typing import Any
 from omegaconf import OmegaConf
 
 from entigraph import artefact
-from entigraph.artefact import digest
+from entigraph.artefact import Artefact, digest
 from entigraph.run import Run
 from entigraph.tracking import RunInfo
 
@@ -47,10 +47,10 @@ class Study:
         own_id = digest([self.run.training.key, self.run.evaluation.key if self.run.tasks else None])
         return self.tracked_as(own_id, self.run.readable_name, "train", [self.run.augmenter.name])
 
-    @property
-    def synthesis_info(self) -> RunInfo:
-        folder = self.run.synthesis.folder.name
-        return self.tracked_as(f"synthesis-{folder}", folder, "synthesis", [self.run.augmenter.name])
+    def info_of(self, made: Artefact) -> RunInfo:
+        """Of what several jobs may share: a tracked run of its own, the same whichever of them makes it."""
+        name = made.folder.name
+        return self.tracked_as(f"{made.stage}-{name}", name, made.stage, [])
 
     @property
     def analysis_info(self) -> RunInfo:

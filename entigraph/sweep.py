@@ -25,7 +25,7 @@ from hydra.experimental.callback import Callback
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 
-from entigraph import artefact, inventory, stages, work
+from entigraph import artefact, inventory, rounds, stages, work
 from entigraph.config import Stage, refuse, settle_root
 from entigraph.errors import ConfigError, EntigraphError
 from entigraph.jobs import Sweep, job_file, watch
@@ -73,6 +73,9 @@ def run_job(config: DictConfig) -> None:
     try:
         run = Run(config)
         status.job = run.readable_name
+        if why := rounds.enough(folder, number):
+            status.write(rounds.NEEDLESS, reason=why)
+            return
         if str(number) in words(DIED):
             status.write("failed", reason="its process died (out of memory?); see the output above")
             return
@@ -131,10 +134,11 @@ def begin(config: DictConfig) -> None:
     if config.stage in HOUSEKEEPING:
         keep_house(config)
         raise Leave
+    rounds.seeds_slowest(config)
     jobs = expanded(config)
     if config.stage is Stage.plan:
         runs = [Run(compose("config", overrides=list(overrides))) for overrides in jobs]
-        print_sweep(config.study, config.paths.root, runs)
+        print_sweep(config.study, config.paths.root, runs, rounds.target(config))
         raise Leave
     if config.stage is Stage.analysis:
         analyse(Run(without_hydra(config)))
@@ -148,6 +152,7 @@ def begin(config: DictConfig) -> None:
     sweep = Sweep(without_hydra(config), jobs, Path(config.hydra.sweep.dir))
     with artefact.explained(Path(config.paths.root)):
         sweep.folder.mkdir(parents=True, exist_ok=True)
+        rounds.in_batches(config, jobs, sweep.folder)
     CURRENT.append(sweep)
     # A worker that died is told by the name of its job, not by the pool.
     warnings.filterwarnings("ignore", message="A worker stopped while some jobs")
@@ -230,14 +235,17 @@ def finish() -> int:
     sweep = CURRENT.pop()
     statuses = sweep.statuses()
     done = [status for status in statuses if status["state"] == "done"]
-    failed = [status for status in statuses if status["state"] != "done"]
+    failed = [status for status in statuses if status["state"] not in ("done", rounds.NEEDLESS)]
+    wanted = len(done) + len(failed)
     skipped = sum(bool(status["skipped"]) for status in done)
     minutes, seconds = divmod(round(time.monotonic() - sweep.started), 60)
-    if skipped == len(statuses):
+    if skipped == wanted:
         print(f"nothing to do: all {skipped} runs are complete ({minutes} min {seconds} s)")
     else:
         before = f", {skipped} of them from before" if skipped else ""
-        print(f"{len(done)} of {len(statuses)} runs are complete{before} ({minutes} min {seconds} s)")
+        print(f"{len(done)} of {wanted} runs are complete{before} ({minutes} min {seconds} s)")
+    for line in rounds.told(statuses, sweep.jobs):
+        print(line)
     for status in failed:
         print(f"failed: {status['job']}: {status.get('reason', UNFINISHED)}", file=sys.stderr)
     # A sweep over other keys than augmenter, budget and seed has several studies: one of each draws it.
@@ -245,9 +253,7 @@ def finish() -> int:
     for number in studies.values():
         analyse(Run(compose("config", overrides=list(sweep.jobs[number]))))
     if failed:
-        print(
-            f"error: {len(failed)} of {len(statuses)} jobs failed; the same command tries those again", file=sys.stderr
-        )
+        print(f"error: {len(failed)} of {wanted} jobs failed; the same command tries those again", file=sys.stderr)
         return 1
     shutil.rmtree(sweep.folder, ignore_errors=True)
     return 0
@@ -263,6 +269,8 @@ def analyse(run: Run) -> None:
         with tracked(run, stage.is_due(study, run.root, settings)) as tracker:
             stage.run(study, run.root, settings=settings, tracker=tracker)
         print(stage.summary(study))
+        if published := run.logger.publish(study.name, stage.curve_of(study)):
+            print(published)
     elif isinstance(settings, pairing.Paired):
         own = run.evaluation if run.tasks else None
         pair = pairing.artefact_of(settings, run.root, own, run.baseline)

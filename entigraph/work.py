@@ -15,7 +15,7 @@ from entigraph.progress import Progress
 from entigraph.records import Document, EntityGraph, read_jsonl
 from entigraph.run import Run
 from entigraph.study import Study
-from entigraph.tracking import NoTracker, Tracker
+from entigraph.tracking import Tracker
 
 TEXTS_LOGGED = 100
 JOURNAL = "journal.sqlite"  # below paths.root: every answer ever paid for
@@ -63,10 +63,7 @@ def synthesise(run: Run, out: Path, progress: Progress, tracker: Tracker) -> Map
     from entigraph.tokens.tokenizer import Tokenizer
 
     rules, writes = run.rules, run.augmenter.needs_writer
-    with (
-        run.llm.connect(run.root / JOURNAL, progress.say) if writes else nullcontext() as llm,
-        run.logger.run(Study(run).synthesis_info, run.root) if run.pays else nullcontext(NoTracker()) as tracked_alone,
-    ):
+    with run.llm.connect(run.root / JOURNAL, progress.say) if writes else nullcontext() as llm:
         counts = stage.run(
             run.documents.folder,
             out,
@@ -75,9 +72,9 @@ def synthesise(run: Run, out: Path, progress: Progress, tracker: Tracker) -> Map
             count_tokens=Tokenizer(run.tokenizer_files.folder, run.config.tokens.encoder).count,
             rules=rules,
             progress=progress,
-            record=lambda values: tracked_alone.log(values, "synthesis/"),
+            record=lambda values: tracker.log(values, "synthesis/"),
         )
-        tracked_alone.summarise({f"synthesis/{name}": value for name, value in counts.items()})
+    tracker.summarise({f"synthesis/{name}": value for name, value in counts.items()})
     described = card.card(
         counts,
         read_jsonl(run.documents.folder / "documents.jsonl", Document),

@@ -3,12 +3,16 @@
 import json
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
 import time
 from pathlib import Path
 
+import pytest
+
+from entigraph.artefact import read
 from tests.conftest import Command, curve_of, study_of
 
 SMOKE = ["experiments=smoke", "logger=none"]
@@ -45,6 +49,11 @@ def test_the_plan_of_a_sweep_lists_each_folder_once(smoke: Path, command: Comman
     assert "GB of models that stay" in more.stdout and "models to make" not in done.stdout
     other = command("experiments=smoke", "stage=plan", f"paths.root={smoke}", "tokens.budget=8000,4000,2000")
     assert "9 jobs" in other.stdout
+    assert "dollars: none, no paid model is asked" in done.stdout
+    paid = command(
+        "experiments=smoke", "stage=plan", "llm=openai", "llm.model=gpt-4o-mini", "sweep.augmenters=[entigraph]"
+    )
+    assert paid.returncode == 0 and re.search(r"in all .* requests to send(.|\n)*\$\d+\.\d\d", paid.stdout), paid.stderr
 
 
 def test_a_failing_job_does_not_take_the_others_down(command: Command, tmp_path: Path) -> None:
@@ -141,8 +150,6 @@ def test_a_job_that_kills_its_worker_each_time_is_blamed_and_no_other(tmp_path: 
 
 
 def test_a_sweep_over_another_key_draws_each_of_its_studies(smoke: Path, command: Command, tmp_path: Path) -> None:
-    import shutil
-
     root = tmp_path / "copy"
     shutil.copytree(smoke, root)
     budgets = ["sweep.augmenters=[raw]", "sweep.token_budgets=[8000]"]
@@ -171,8 +178,6 @@ def builds(process: int, outputs: Path, lock: str) -> bool:
 
 
 def test_seeds_and_budgets_are_added_to_what_is_there(smoke: Path, command: Command, tmp_path: Path) -> None:
-    import shutil
-
     root = tmp_path / "copy"
     shutil.copytree(smoke, root)
     before = manifests(root)
@@ -183,3 +188,75 @@ def test_seeds_and_budgets_are_added_to_what_is_there(smoke: Path, command: Comm
     assert {file: text for file, text in manifests(root).items() if file in before} == before
     curve = json.loads((study_of(root) / "curve.json").read_text())
     assert sorted({run["seed"] for run in curve["runs"]}) == [0, 1] and len(curve["runs"]) == 8
+
+
+def test_one_bad_job_of_ten_is_tried_again_alone(smoke: Path, command: Command, tmp_path: Path) -> None:
+    root = tmp_path / "copy"
+    shutil.copytree(smoke, root, symlinks=True)
+    budgets = [8000, *range(7500, 3500, -500), 200]
+    ten = [*SMOKE, f"paths.root={root}", "sweep.augmenters=[raw]", f"sweep.token_budgets={budgets}", "stage=tokens"]
+    done = command(*ten)
+    assert done.returncode == 1 and "9 of 10 runs are complete" in done.stdout, done.stdout
+    assert done.stderr.count("failed: ") == 1 and "failed: fictional-raw-200-seed0" in done.stderr
+    before = {file: file.stat().st_mtime_ns for file in manifests(root)}
+    again = command(*ten)
+    assert again.returncode == 1 and again.stderr == done.stderr
+    assert {file: file.stat().st_mtime_ns for file in manifests(root)} == before
+    more = command(*ten[:4], f"sweep.token_budgets={[8000, 3000]}", "stage=tokens")
+    assert more.returncode == 0, more.stderr
+    assert len(manifests(root)) == len(before) + 1, "another budget later: its tokens, and nothing else"
+
+
+def without(root: Path, stage: str) -> list[str]:
+    """The copy of a study without what a stage and those after it made of its raw texts."""
+    stages = ("corpus", "synthesis", "tokens", "training", "evaluation")
+    for later in stages[stages.index(stage) :] if stage in stages else ():
+        for folder in root.glob(f"{later}/fictional-*"):
+            if later == "corpus" or "-raw" in folder.name:
+                shutil.rmtree(folder)
+    for drawn in root.glob("studies/*/manifest.json"):
+        drawn.unlink()
+    return [sys.executable, "-m", "entigraph", *SMOKE, f"paths.root={root}", "sweep.augmenters=[raw]"]
+
+
+def checksums(root: Path) -> dict[str, object]:
+    """Of what the study's weights and answers are."""
+    folders = [file.parent for stage in ("training", "evaluation") for file in root.glob(f"{stage}/*/manifest.json")]
+    wanted = re.compile(r"model\.safetensors|answers-.*\.jsonl")
+    files = [(folder.name, read(folder)["files"]) for folder in folders]
+    return {
+        f"{name}/{file}": found["sha256"] for name, own in files for file, found in own.items() if wanted.search(file)
+    }
+
+
+def test_two_sweeps_at_once_share_the_work(smoke: Path, tmp_path: Path) -> None:
+    root = tmp_path / "copy"
+    shutil.copytree(smoke, root, symlinks=True)
+    command = without(root, "tokens")
+    both = [subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) for _ in range(2)]
+    for sweep in both:
+        printed, told = sweep.communicate(timeout=300)
+        assert sweep.returncode == 0 and "2 of 2 runs are complete" in printed, told
+    assert checksums(root) == checksums(smoke) and len(manifests(root)) == 28
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("stage", ["corpus", "synthesis", "tokens", "training", "evaluation", "analysis"])
+def test_killed_in_any_phase_the_same_command_finishes(stage: str, smoke: Path, tmp_path: Path) -> None:
+    root = tmp_path / "copy"
+    shutil.copytree(smoke, root, symlinks=True)
+    command = without(root, stage)
+    begun = {"corpus": "corpus/fictional-*", "analysis": ".locks/studies-*"}.get(stage, f"{stage}/fictional-raw-*")
+    for lock in root.glob(".locks/studies-*"):
+        lock.unlink()
+    before = {*root.glob(begun)}
+    running = subprocess.Popen(command, stdout=subprocess.DEVNULL, start_new_session=True)
+    while {*root.glob(begun)} == before:
+        time.sleep(0.002)
+        assert running.poll() is None
+    os.kill(running.pid, signal.SIGKILL)
+    running.wait()
+    wait_until_nobody_works(running.pid)
+    done = subprocess.run(command, capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stderr
+    assert checksums(root) == checksums(smoke) and len(curve_of(root)["runs"]) == 6

@@ -1,36 +1,56 @@
-"""What W&B holds, read back from the files that it writes offline."""
+"""What W&B holds: read back from the files that it writes offline, and as a stand-in for its server receives it."""
 
 import json
+import os
+import shutil
+import signal
 import subprocess
 import sys
+import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from entigraph.artefact import read
 from entigraph.records import Document, read_jsonl
+from tests.conftest import TINY, Command, study_of
+from tests.wandb_server import Service, served
+
+SECRETS = {"WANDB_API_KEY": "sekret-wandb-0123456789abcdef0123456789abcd", "OPENAI_API_KEY": "sekret-openai"}
 
 
 def read_run(file: Path) -> dict[str, Any]:
-    """One offline run by W&B's own reader: its identity, configuration, history and summary."""
+    """One offline run by W&B's own reader: its identity, configuration, history, summary and artifacts."""
     reader = [sys.executable, "-m", "wandb", "leet", "inspect", "--json", str(file)]
     printed = subprocess.run(reader, capture_output=True, text=True, check=True).stdout
-    found: dict[str, Any] = {"history": [], "summary": {}, "config": {}}
+    found: dict[str, Any] = {"history": [], "summary": {}, "config": {}, "used": [], "made": []}
     for record in map(json.loads, printed.splitlines()):
         content = record.get(record["type"], {})
         if record["type"] == "run":
             found |= {key: value for key, value in content.items() if key != "config"}
             found["config"] |= content["config"]["update"]
+        if record["type"] == "config":
+            found["config"] |= content["update"]
         if record["type"] == "history":
             found["history"].append(content.get("item", content))
         if record["type"] == "summary":
             found["summary"] |= content.get("update", {})
+        if record["type"] == "artifact":
+            found["used" if content.get("use_after_commit") else "made"].append(content)
     return found
+
+
+def read_runs(root: Path, job_type: str = "") -> list[dict[str, Any]]:
+    """In the order in which they were begun."""
+    found = [read_run(file) for file in sorted((root / "wandb").glob("offline-run-*/*.wandb"))]
+    return [run for run in found if job_type in ("", run["job_type"])]
 
 
 @pytest.fixture(scope="module")
 def runs(smoke: Path) -> list[dict[str, Any]]:
-    return [read_run(file) for file in sorted((smoke / "wandb").glob("offline-run-*/*.wandb"))]
+    return read_runs(smoke)
 
 
 def test_one_run_a_job_holds_training_and_scores(runs: list[dict[str, Any]]) -> None:
@@ -44,11 +64,46 @@ def test_one_run_a_job_holds_training_and_scores(runs: list[dict[str, Any]]) -> 
         assert run["config"]["data"]["replay_rate"] == 0.1
 
 
-def test_the_analysis_logs_the_lines_as_a_table_and_an_image(runs: list[dict[str, Any]]) -> None:
+def test_the_analysis_logs_the_lines_as_a_table_a_chart_and_an_image(runs: list[dict[str, Any]], smoke: Path) -> None:
     (analysis,) = [run for run in runs if run["job_type"] == "analysis"]
-    logged = {key for line in analysis["history"] for key in line}
-    for name in ("curve", "scaling_curve", "paired", "changed_questions"):
-        assert any(key.startswith(name) for key in logged), name
+    logged = {key.split(".")[0] for line in analysis["history"] for key in line}
+    assert {"curve", "accuracy_by_tokens_table", "scaling_curve", "paired", "changed_questions"} <= logged
+    chart = analysis["config"]["_wandb.visualize.accuracy_by_tokens"]
+    fields = {"x": "log10_tokens", "y": "accuracy", "stroke": "augmenter"}
+    assert chart["panel_config"]["fieldSettings"] == fields
+    (table,) = (smoke / "wandb").glob("offline-run-*-analysis/files/media/table/curve_*.table.json")
+    rows = json.loads(table.read_text())["data"]
+    assert [row[:2] for row in rows] == [
+        [point["augmenter"], point["synthetic_tokens"]]
+        for point in json.loads((study_of(smoke) / "curve.json").read_text())["points"]
+    ]
+
+
+def test_lineage_goes_from_the_corpus_to_the_curve_by_reference_and_digest(
+    runs: list[dict[str, Any]], smoke: Path
+) -> None:
+    makers = {made["name"]: run for run in runs for made in run["made"] if made["type"] != "run_table"}
+    (curve,) = [name for name in makers if name.startswith("analysis-smoke-")]
+    reached, waiting = {}, [curve]
+    while waiting:
+        name = waiting.pop()
+        if name not in reached:
+            (artifact,) = [made for made in makers[name]["made"] if made["name"] == name]
+            reached[name] = artifact
+            stage, folder = name.split("-", 1)
+            inputs = [used["name"] for used in makers[name]["used"]]
+            if stage != "analysis":
+                stated = read(smoke / stage / folder)["inputs"].values()
+                assert {made["folder"] for made in stated} <= {one.split("-", 1)[1] for one in inputs}
+            waiting += inputs
+    kinds = {artifact["type"] for artifact in reached.values()}
+    assert kinds == {"corpus", "tokenizer", "texts", "tokens", "model", "scores", "curve"}
+    for artifact in reached.values():
+        (entry,) = artifact["manifest"]["contents"]
+        file = Path(entry["ref"].removeprefix("file://"))
+        assert file.name == "manifest.json" and int(entry["size"]) == file.stat().st_size and entry["digest"]
+    scores = [json.loads(made["metadata"]) for made in reached.values() if made["type"] == "scores"]
+    assert all("closed_book.accuracy" in made["counts"] for made in scores)
 
 
 def test_no_document_text_is_in_anything_that_would_be_uploaded(smoke: Path) -> None:
@@ -59,3 +114,121 @@ def test_no_document_text_is_in_anything_that_would_be_uploaded(smoke: Path) -> 
     for file in files:
         content = file.read_bytes()
         assert not any(sentence in content for sentence in sentences), file
+
+
+def test_no_secret_reaches_any_file(command: Command, tmp_path: Path) -> None:
+    """As a job with a key in its environment and a paid writer in its configuration: nothing is asked of it."""
+    settings = [one for one in TINY if one != "logger=none"]
+    done = command(*settings, "augmenter=raw", "llm=openai", "llm.model=gpt-4o-mini", "stage=pipeline", **SECRETS)
+    assert done.returncode == 0, done.stderr
+    files = [file for file in (tmp_path / "outputs").rglob("*") if file.is_file()]
+    (job,) = read_runs(tmp_path / "outputs", "train")
+    assert job["config"]["llm"]["api_key_env"] == "OPENAI_API_KEY"
+    for file in files:
+        content = file.read_bytes()
+        assert not any(secret.encode() in content for secret in SECRETS.values()), file
+
+
+# --- continued ---
+
+SLOWLY = [*(one for one in TINY if not one.startswith(("logger", "trainer"))), "augmenter=raw", "stage=pipeline"]
+SLOWLY += ["trainer.max_steps=150", "trainer.log_every_steps=1", "trainer.checkpoint_every_steps=7"]
+
+
+@pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGTERM])
+def test_a_job_that_was_stopped_continues_in_the_same_run(how: signal.Signals, tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "entigraph", *SLOWLY]
+    running = subprocess.Popen(command, cwd=tmp_path, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    root = tmp_path / "outputs"
+    while not (steps := list(root.glob("training/*/checkpoints/step-*"))) or int(steps[0].name[5:]) < 30:
+        time.sleep(0.01)
+        assert running.poll() is None
+    running.send_signal(how)
+    running.wait()
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=200)
+    assert done.returncode == 0, done.stderr
+    first, second = read_runs(root, "train")
+    assert first["run_id"] == second["run_id"] and first["history"] and second["history"]
+    for key in ("_step", "training/step"):
+        logged = [line[key] for run in (first, second) for line in run["history"]]
+        assert logged == sorted({*logged}), "none twice, none backwards"
+    (metrics,) = root.glob("training/*/metrics.jsonl")
+    measured = [json.loads(line)["step"] for line in metrics.read_text().splitlines()]
+    assert logged == measured == [*range(1, 151)], "and none is missing"
+    assert "accuracy" in second["summary"]
+
+
+# --- online ---
+
+
+@pytest.fixture
+def service(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Service]:
+    monkeypatch.setenv("WANDB_CONFIG_DIR", str(tmp_path / "wandb-config"))
+    with served() as found:
+        yield found
+
+
+def test_a_finished_study_is_uploaded_with_its_lineage_and_without_its_texts(
+    service: Service, smoke: Path, tmp_path: Path
+) -> None:
+    shutil.copytree(smoke / "wandb", tmp_path / "wandb", symlinks=True)
+    folders = sorted(str(folder) for folder in (tmp_path / "wandb").glob("offline-run-*"))
+    done = subprocess.run(
+        [sys.executable, "-m", "wandb", "sync", "--yes", *folders],
+        env={**os.environ, **service.environment},
+        capture_output=True,
+        text=True,
+        timeout=200,
+    )
+    assert done.returncode == 0, done.stderr[-2000:]
+    grouped = [run for run in service.runs.values() if run["group"] == study_of(smoke).name]
+    assert sum("accuracy" in run["summary"] for run in grouped) == 6
+    named = [made["artifactCollectionName"] for made in service.artifacts]
+    for stage in ("corpus", "synthesis", "tokens", "training", "evaluation"):
+        assert any(name.startswith(f"{stage}-fictional-") for name in named)
+    used = {(use["runName"], named[int(use["artifactID"].rpartition("-")[2]) - 1]) for use in service.used}
+    (texts,) = {name for name in named if name.startswith("synthesis-fictional-entigraph-")}
+    assert {run for run, name in used if name == texts} == {
+        f"tokens-{folder.name}" for folder in (smoke / "tokens").glob("fictional-entigraph-*")
+    }
+    documents = [d for file in (smoke / "corpus").rglob("documents.jsonl") for d in read_jsonl(file, Document)]
+    sent = b"\n".join(service.received)
+    assert len(sent) > 100_000 and not any(document.text.split(". ")[0].encode() in sent for document in documents)
+
+
+def test_online_the_analysis_makes_one_report_and_refreshes_it(
+    service: Service, smoke: Path, command: Command, tmp_path: Path
+) -> None:
+    root = tmp_path / "copy"
+    shutil.copytree(smoke, root, symlinks=True)
+    analysis = ["experiments=smoke", "stage=analysis", f"paths.root={root}"]
+    assert "W&B report" not in command(*analysis).stdout, "offline nothing is published"
+    for confidence in (0.9, 0.8):
+        done = command(*analysis, f"analysis.confidence={confidence}", **service.environment)
+        assert done.returncode == 0 and f"W&B report  {service.url}/lab/entigraph/reports/" in done.stdout, done.stdout
+    (report,) = service.reports
+    study = study_of(root)
+    spec = json.loads(report["spec"])
+    grids = [block["metadata"] for block in spec["blocks"] if block["type"] == "panel-grid"]
+    chosen = [{one["key"]["name"]: one["value"] for one in grid["runSets"][0]["filters"]["filters"]} for grid in grids]
+    assert report["displayName"] == study.name
+    assert chosen == [{"group": study.name, "jobType": kind} for kind in ("analysis", "train")]
+    panels = [panel["viewType"] for grid in grids for panel in grid["panelBankSectionConfig"]["panels"]]
+    assert panels == ["Media Browser", "Scatter Plot", "Run History Line Plot", "Run Comparer"]
+    text = "\n".join(block["content"] for block in spec["blocks"] if block["type"] == "markdown-block")
+    curve = json.loads((study / "curve.json").read_text())
+    for point in curve["points"]:
+        assert f"| {point['augmenter']} | {point['synthetic_tokens']:,} | {point['accuracy']:.3f} |" in text
+    assert curve["label"] in text and all(note in text for note in curve["notes"])
+    assert f"{study.name}-analysis" in service.runs, "the redrawn curve is logged to the study's own analysis run"
+
+
+def test_a_report_that_is_refused_says_so_and_the_study_is_drawn(
+    service: Service, smoke: Path, command: Command, tmp_path: Path
+) -> None:
+    service.refused = "upsertView"
+    root = tmp_path / "copy"
+    shutil.copytree(smoke, root, symlinks=True)
+    done = command("experiments=smoke", "stage=analysis", f"paths.root={root}", **service.environment)
+    assert done.returncode == 0 and "W&B report: not published" in done.stdout, done.stdout + done.stderr
+    assert "permission denied" in done.stdout and str(study_of(root) / "report.html") in done.stdout

@@ -10,12 +10,13 @@ from statistics import mean, stdev
 from typing import Any
 
 from entigraph.analysis.series import in_series
-from entigraph.artefact import digest, is_complete, read
+from entigraph.artefact import digest, is_complete, of_another_version, read
 from entigraph.labels import FICTIONAL, PLUMBING
 from entigraph.records import Answer, CurvePoint, read_jsonl
 
 LABEL_FICTIONAL = "fictional documents, offline writer, tiny model"
 LABEL_PLUMBING = "plumbing check: the offline writer does not understand these documents"
+PARTS = ("corpus", "synthesis", "tokens", "training", "evaluation")
 ORDER = ("raw", "rephrase", "entigraph")
 
 
@@ -44,8 +45,13 @@ class FinishedRun:
 
     @property
     def complete(self) -> bool:
-        parts = ("corpus", "synthesis", "tokens", "training", "evaluation")
-        return all(is_complete(self.folder(part)) for part in parts if part in self.member)
+        return all(is_complete(self.folder(part)) for part in PARTS if part in self.member)
+
+    @property
+    def outdated(self) -> str | None:
+        """The first of its parts that this version of the program would have made otherwise."""
+        manifests = {part: read(self.folder(part)) for part in PARTS if part in self.member}
+        return next((part for part, found in manifests.items() if "key" in found and of_another_version(found)), None)
 
     def folder(self, part: str) -> Path:
         return self.root / str(self.member[part])
@@ -140,8 +146,10 @@ def finished(study: Path, root: Path) -> tuple[list[FinishedRun], list[str]]:
     """
     runs = [FinishedRun(root, member) for member in in_series(members(study))]
     left_out = [f"{run.name} is not finished" for run in runs if not run.complete]
+    there = [(run, run.outdated) for run in runs if run.complete]
+    left_out += [f"{run.name}: another version of entigraph made its {part}" for run, part in there if part]
     newest: dict[tuple[str, int, int], FinishedRun] = {}
-    for run in sorted((run for run in runs if run.complete), key=lambda run: run.created):
+    for run in sorted((run for run, outdated in there if not outdated), key=lambda run: run.created):
         place = (run.augmenter, run.budget, run.seed)
         if place in newest:
             left_out.append(f"{newest[place].name}: {run.name} is newer, of the same augmenter, budget and seed")

@@ -21,7 +21,7 @@ class ScalingCurve:
 
     `confidence` is that of the intervals, from `resamples` draws over documents and runs. Forecasts go to `forecast_to`
     times the largest budget, and tell the tokens for each accuracy in `targets`. `samples_shown` synthetic texts stand
-    in the report beside their source.
+    in the report beside their source. `stop_at_half_width`: how narrow an interval ended the adding of seeds.
     """
 
     fit_from_tokens: int | None = None
@@ -31,6 +31,7 @@ class ScalingCurve:
     forecast_to: float = 4.0
     targets: list[float] = field(default_factory=lambda: [0.5, 0.75, 0.9])
     samples_shown: int = 3
+    stop_at_half_width: float | None = None
 
     def __post_init__(self) -> None:
         if not 0 < self.confidence < 1:

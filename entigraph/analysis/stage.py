@@ -3,8 +3,9 @@
 import json
 from collections.abc import Sequence
 from dataclasses import asdict
+from math import log10
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from entigraph.analysis import forgetting
 from entigraph.analysis.collect import (
@@ -80,6 +81,7 @@ def draw(study: Path, root: Path, settings: ScalingCurve, tracker: Tracker) -> N
     files = {name: {"bytes": (study / name).stat().st_size, "sha256": checksum(study / name)} for name in drawn}
     manifest = {"stage": "analysis", "key": key_of(study, root, settings), "decides": asdict(settings), "inputs": {}}
     write_json(study / MANIFEST, {**manifest, "counts": {"runs": len(runs)}, "versions": versions(), "files": files})
+    tracker.lineage(study, [run.folder("evaluation") for run in runs])
 
 
 def draw_recall(study: Path, runs: Sequence[FinishedRun], curve: dict[str, Any]) -> Sequence[str]:
@@ -119,6 +121,11 @@ def described(
     ]
     notes += differences([run.member for run in runs])
     notes += [f"left out: {name}" for name in left_out]
+    if settings.stop_at_half_width is not None:
+        notes.append(
+            f"Seeds were added until the interval of each point's mean was ±{settings.stop_at_half_width:g}, or none "
+            "was left. Intervals that ended it are narrow by choice, and hold a little less often than they say."
+        )
     ahead = [] if plumbing else forecasts(runs, settings)
     return {
         "label": label_of(runs),
@@ -149,15 +156,21 @@ def described(
 def track(tracker: Tracker, curve: dict[str, Any], study: Path) -> None:
     columns = ["augmenter", "synthetic_tokens", "accuracy", "stderr", "seeds", "questions"]
     tracker.table("curve", columns, [[point[column] for column in columns] for point in curve["points"]])
+    over = [(log10(point["synthetic_tokens"]), point["accuracy"], point["augmenter"]) for point in curve["points"]]
+    tracker.lines("accuracy_by_tokens", ("log10_tokens", "accuracy", "augmenter"), over)
     tracker.image("scaling_curve", study / "curve.png")
     if (study / "forecast.png").exists():
         tracker.image("forecast", study / "forecast.png")
     tracker.summarise({f"{fit['augmenter']}/r2": fit["r2"] for fit in curve["fits"] if "r2" in fit})
 
 
+def curve_of(study: Path) -> dict[str, Any]:
+    return cast(dict[str, Any], json.loads((study / "curve.json").read_text(encoding="utf-8")))
+
+
 def summary(study: Path) -> str:
     """The table that the command prints, and where the rest is."""
-    curve = json.loads((study / "curve.json").read_text(encoding="utf-8"))
+    curve = curve_of(study)
     wide = max(12, *(len(point["augmenter"]) + 2 for point in curve["points"]))
     lines = ["", study.name, f"{'':{wide}}{'tokens':>10}{'accuracy':>10}{'± s.e.':>9}{'seeds':>7}"]
     if curve["base"]:

@@ -35,7 +35,8 @@ class Metrics(L.Callback):
 
     def on_train_start(self, trainer: L.Trainer, module: L.LightningModule) -> None:
         if trainer.is_global_zero:
-            keep_metrics_until(self.file, trainer.global_step)
+            for line in keep_metrics_until(self.file, trainer.global_step):
+                self.record(line)  # a kill may have come before it
         self.advance(trainer.global_step * self.step_tokens)
         self.flops = flops_per_token(cast(CausalLM, module).net.config.to_dict(), self.context_length)
         self.peak = peak_flops(module.device, self.bf16)
@@ -125,11 +126,13 @@ def from_all_ranks(samples: Samples) -> Samples:
     return losses, sources, counted
 
 
-def keep_metrics_until(file: Any, step: int) -> None:
-    """Lines beyond the checkpoint that a killed run had written are written again by this one."""
+def keep_metrics_until(file: Any, step: int) -> list[dict[str, float]]:
+    """Lines beyond the checkpoint that a killed run had written are written again by this one; returns the others."""
     lines = file.read_text(encoding="utf-8").splitlines(keepends=True) if file.exists() else []
-    kept = [line for line in lines if line.endswith("\n") and json.loads(line)["step"] <= step]
-    file.write_text("".join(kept), encoding="utf-8")
+    whole = [(line, json.loads(line)) for line in lines if line.endswith("\n")]
+    kept = [(line, values) for line, values in whole if values["step"] <= step]
+    file.write_text("".join(line for line, _ in kept), encoding="utf-8")
+    return [values for _, values in kept]
 
 
 def peak_flops(device: torch.device, bf16: bool) -> float | None:

@@ -14,6 +14,7 @@ from lightning.fabric.plugins.environments.cluster_environment import ClusterEnv
 from lightning.fabric.plugins.environments.lightning import LightningEnvironment
 from lightning.fabric.plugins.environments.slurm import SLURMEnvironment
 from lightning.fabric.plugins.environments.torchelastic import TorchElasticEnvironment
+from lightning.pytorch.utilities.exceptions import SIGTERMException
 
 from entigraph.artefact import SCRATCH, write_json
 from entigraph.hardware import keep_freed_memory, pick_accelerator, pick_precision
@@ -194,6 +195,8 @@ def fit(trainer: L.Trainer, module: CausalLM, corpus: SyntheticCorpus, checkpoin
         trainer.fit(module, datamodule=corpus, ckpt_path=str(checkpoint) if checkpoint else None, weights_only=False)
     except Preempted:
         raise
+    except SIGTERMException:  # before the first step, when nobody but Lightning listens and there is nothing to save
+        raise Preempted from None
     except SystemExit:
         if trainer.interrupted:  # Lightning turns Ctrl-C into an exit of its own
             raise KeyboardInterrupt from None

@@ -12,7 +12,7 @@ from entigraph.analysis import stage
 from entigraph.analysis.collect import finished, points
 from entigraph.analysis.curve import fits
 from entigraph.analysis.settings import ScalingCurve
-from entigraph.artefact import write_json
+from entigraph.artefact import FORMATS, digest, read, write_json
 from entigraph.errors import ConfigError, DataError
 from entigraph.labels import PLUMBING
 from entigraph.tracking import NoTracker
@@ -91,6 +91,23 @@ def test_another_setting_is_not_another_seed(tmp_path: Path) -> None:
     whole, left_out = finished(tmp_path / "studies" / "s-00000000", tmp_path)
     assert len(whole) == len(runs) and points(whole)[0].seeds == 1 and points(whole)[0].accuracy > 0.8
     assert left_out == [f"{runs[0].name}: twin is newer, of the same augmenter, budget and seed"]
+
+
+def test_a_run_of_another_version_is_left_out_by_name(smoke: Path, tmp_path: Path) -> None:
+    """As after an update that changed what a stage writes: its folders stand beside the new ones, with other keys."""
+    root = tmp_path / "moved"
+    shutil.copytree(smoke, root)
+    (study,) = (root / "studies").glob("smoke-*")
+    assert finished(study, root)[1] == []
+    (old,) = (root / "tokens").glob("fictional-raw-8000-*")
+    manifest = read(old)
+    made_from = {name: made["folder"] for name, made in manifest["inputs"].items()}
+    decided = {"stage": "tokens", "decides": manifest["decides"], "inputs": made_from, "format": FORMATS["tokens"] - 1}
+    write_json(old / "manifest.json", {**manifest, "key": digest(decided)})
+    whole, left_out = finished(study, root)
+    (named,) = left_out
+    assert len(whole) == 5 and named.startswith("fictional-raw-8000-seed0-")
+    assert named.endswith(": another version of entigraph made its tokens")
 
 
 def test_a_study_without_runs_is_an_error(tmp_path: Path) -> None:

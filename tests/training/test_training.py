@@ -6,13 +6,16 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 import torch
 
 from entigraph.errors import ArtefactError, ConfigError
-from entigraph.progress import Silent
+from entigraph.processes import Preempted
+from entigraph.progress import Advance, Silent
 from entigraph.shards import TokenStore
 from entigraph.tokens.tokenizer import Bytes
 from entigraph.tokens.tokenizer import Pretrained as PretrainedTokenizer
@@ -247,6 +250,26 @@ def test_a_terminated_run_saves_and_the_same_command_continues(tokens: Path, tok
         train(tokens, tokenizer, tmp_path / "out", record=terminate)
     assert leaving.value.code == 143 and signal.getsignal(signal.SIGTERM) == before
     assert train(tokens, tokenizer, tmp_path / "out")["resumed_from"] == "step-00000005"
+
+
+def test_sigterm_before_the_first_step_is_an_interruption_too(tokens: Path, tokenizer: Path, tmp_path: Path) -> None:
+    """Where a cluster takes the machine back while a large model is being loaded."""
+    told: list[int] = []
+
+    class Loading(Silent):
+        @contextmanager
+        def bar(self, what: str, total: int | None, unit: str) -> Iterator[Advance]:
+            def advance(amount: int, note: str = "") -> None:
+                told.append(amount)
+                if len(told) == 1:  # what earlier runs did, told before the first step
+                    os.kill(os.getpid(), signal.SIGTERM)
+
+            yield advance
+
+    with pytest.raises(Preempted):
+        train(tokens, tokenizer, tmp_path / "out", progress=Loading())
+    assert not (tmp_path / "out" / "model").exists()
+    assert train(tokens, tokenizer, tmp_path / "out")["steps"] == 39
 
 
 @pytest.mark.parametrize("how", ["selective", "full"])

@@ -1,0 +1,166 @@
+"""A stand-in for W&B's server, on loopback: keeps what wandb and wandb-workspaces send to it.
+
+Answers the few queries that starting, resuming and finishing a run, logging artifacts and saving a report ask; any
+other gets an empty answer. It is no test of W&B itself: how a page looks there only the real service can show.
+"""
+
+import gzip
+import json
+import threading
+from base64 import b64encode
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any
+
+ENTITY = "lab"
+
+
+@dataclass
+class Service:
+    """`runs` by id: their history and summary; `artifacts` and `used`: what was said of each; `received`: every body.
+
+    `refused`: the name of a query that is answered with an error.
+    """
+
+    url: str = ""
+    runs: dict[str, dict[str, Any]] = field(default_factory=dict)
+    artifacts: list[dict[str, Any]] = field(default_factory=list)
+    used: list[dict[str, Any]] = field(default_factory=list)
+    reports: list[dict[str, Any]] = field(default_factory=list)
+    received: list[bytes] = field(default_factory=list)
+    asked: list[str] = field(default_factory=list)
+    refused: str = ""
+    lock: threading.Lock = field(default_factory=threading.Lock)
+
+    @property
+    def environment(self) -> dict[str, str]:
+        return {"WANDB_BASE_URL": self.url, "WANDB_API_KEY": "x" * 40, "WANDB_MODE": "online"}
+
+    def answer(self, name: str, query: str, given: dict[str, Any]) -> dict[str, Any]:
+        self.asked.append(name)
+        project = {"id": "p", "name": given.get("project") or "entigraph", "entity": {"id": "e", "name": ENTITY}}
+        if name == "RunResumeStatus":
+            return {"model": {**project, "bucket": self.resumed(given["name"])}}
+        if name == "UpsertBucket":
+            known = given["name"] in self.runs
+            run = self.runs.setdefault(given["name"], {"history": [], "summary": {}, "group": None})
+            run["group"] = given.get("groupName") or run["group"]
+            bucket = {"id": given["name"], "name": given["name"], "displayName": "", "config": "{}", "project": project}
+            return {"upsertBucket": {"bucket": bucket, "inserted": not known}}
+        if name == "CreateArtifact":
+            self.artifacts.append(given["input"])
+            made = {"id": f"artifact-{len(self.artifacts)}", "state": "COMMITTED"}
+            return {"createArtifact": {"artifact": {**made, "artifactSequence": {"latestArtifact": None}}}}
+        if name == "UseArtifact":
+            self.used.append(given["input"])
+            return {"useArtifact": {"artifact": {"id": given["input"]["artifactID"]}}}
+        if name == "CreateRunFiles":
+            files = [{"name": file, "uploadUrl": f"{self.url}/{given['run']}/{file}"} for file in given["files"]]
+            return {"createRunFiles": {"runID": given["run"], "uploadHeaders": [], "files": files}}
+        if name == "ArtifactType":
+            return {"project": None}
+        if name == "ProjectInternalId":
+            return {"project": {"id": "p", "internalId": "1"}}
+        if name == "upsertView":
+            return {"upsertView": {"view": self.saved(given), "inserted": True}}
+        if name == "SpecificReport":
+            return {"view": next(view for view in self.reports if view["id"] == given["reportId"])}
+        if name == "ProjectViews":
+            edges = [{"node": view, "cursor": "c"} for view in self.reports]
+            return {"project": {"allViews": {"edges": edges, "pageInfo": {"endCursor": "c", "hasNextPage": False}}}}
+        return self.told_of_the_place(name, query, project)
+
+    def told_of_the_place(self, name: str, query: str, project: dict[str, Any]) -> dict[str, Any]:
+        viewer = {"id": "u", "entity": ENTITY, "username": ENTITY, "flags": "{}", "teams": {"edges": []}}
+        told: dict[str, Any] = {"viewer": viewer, "serverInfo": {"features": [], "cliVersionInfo": {}}}
+        if "projects" in query or "models" in query:
+            node = {**project, "entityName": ENTITY, "createdAt": "", "isBenchmark": False, "user": None}
+            edges = [{"node": node, "cursor": "c"}]
+            told["models"] = {"edges": edges, "pageInfo": {"endCursor": "c", "hasNextPage": False}}
+        return told
+
+    def resumed(self, run: str) -> dict[str, Any] | None:
+        if run not in self.runs:
+            return None
+        lines = self.runs[run]["history"]
+        return {
+            "id": run,
+            "name": run,
+            "displayName": "",
+            "historyLineCount": len(lines),
+            "eventsLineCount": 0,
+            "logLineCount": 0,
+            "historyTail": json.dumps([json.dumps(line) for line in lines[-1:]]),
+            "eventsTail": "[]",
+            "summaryMetrics": json.dumps(self.runs[run]["summary"]),
+            "config": "{}",
+            "tags": [],
+            "notes": "",
+            "wandbConfig": json.dumps({"t": 1}),
+        }
+
+    def saved(self, given: dict[str, Any]) -> dict[str, Any]:
+        view = {
+            "id": given["id"] or b64encode(f"View:{len(self.reports)}".encode()).decode(),
+            "type": given["type"],
+            "name": given["name"],
+            "displayName": given["displayName"],
+            "description": given["description"],
+            "project": {"id": "p", "name": given["projectName"], "entityName": given["entityName"]},
+            "spec": given["spec"],
+            "updatedAt": "2026-01-01T00:00:00",
+            "createdAt": "2026-01-01T00:00:00",
+        }
+        self.reports = [known for known in self.reports if known["id"] != view["id"]] + [view]
+        return view
+
+    def stream(self, run: str, body: dict[str, Any]) -> None:
+        files = body.get("files", {})
+        history = files.get("wandb-history.jsonl", {"content": []})
+        with self.lock:
+            kept = self.runs[run]["history"]
+            kept[history.get("offset", len(kept)) :] = [json.loads(line) for line in history["content"]]
+            for line in files.get("wandb-summary.json", {"content": []})["content"]:
+                self.runs[run]["summary"] = json.loads(line)
+
+
+@contextmanager
+def served() -> Iterator[Service]:
+    service = Service()
+
+    class Handler(BaseHTTPRequestHandler):
+        protocol_version = "HTTP/1.1"
+
+        def log_message(self, *args: Any) -> None:
+            pass
+
+        def do(self) -> None:
+            body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
+            if self.headers.get("Content-Encoding") == "gzip":
+                body = gzip.decompress(body)
+            service.received.append(body)
+            answer: dict[str, Any] = {}
+            if self.path == "/graphql":
+                asked = json.loads(body)
+                name = asked.get("operationName") or asked["query"].split("(")[0].split("{")[0].split()[1]
+                answer = {"data": service.answer(name, asked["query"], asked.get("variables") or {})}
+                if name == service.refused:
+                    answer = {"errors": [{"message": "permission denied"}], "data": None}
+            elif self.path.endswith("/file_stream"):
+                service.stream(self.path.split("/")[-2], json.loads(body))
+            told = json.dumps(answer).encode()
+            self.send_response(200)
+            self.send_header("Content-Type", "application/json")
+            self.send_header("Content-Length", str(len(told)))
+            self.end_headers()
+            self.wfile.write(told)
+
+        do_GET = do_POST = do_PUT = do
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
+        service.url = f"http://127.0.0.1:{server.server_port}"
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        yield service
+        server.shutdown()
