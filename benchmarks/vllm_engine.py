@@ -3,13 +3,14 @@
 python benchmarks/vllm_engine.py [--python .venv-vllm/bin/python] [--questions 32] [--samples 8] [--rounds 7]
 
 Both start first (make vllm-env makes the environment), and answer a round that does not count; then they take turns,
-each round on questions of its own. Ours reads and writes tokens here and sends them to another process and back. This
-file is also that of the rival, which the Python with vLLM runs.
+each round on questions of its own and begun by the other. Ours reads and writes tokens here and sends them to another
+process and back. This file is also that of the rival, which the Python with vLLM runs.
 """
 
 import argparse
 import json
 import os
+import signal
 import subprocess
 import sys
 import tempfile
@@ -52,11 +53,14 @@ def main() -> None:
             for number in range(asked.rounds + 1):
                 questions = [a_question(number * asked.questions + each) for each in range(asked.questions)]
                 prompts = [Prompt(question.id, ClosedBookCoT().prompt(question)) for question in questions]
-                ours = timed(lambda prompts=prompts: list(engine.sample(prompts, sampling)))
-                theirs = rival.seconds([prompt.text for prompt in prompts])
-                if number:
-                    seconds["engine=vllm"].append(ours)
-                    seconds["LLM.generate"].append(theirs)
+                turns = {
+                    "engine=vllm": lambda prompts=prompts: timed(lambda: list(engine.sample(prompts, sampling))),
+                    "LLM.generate": lambda prompts=prompts: rival.seconds([prompt.text for prompt in prompts]),
+                }
+                for name in sorted(turns, reverse=bool(number % 2)):
+                    took = turns[name]()
+                    if number:
+                        seconds[name].append(took)
     texts = asked.questions * asked.samples
     print(f"{texts} samples of {asked.tokens} tokens a round, {asked.rounds} rounds by turns, medians")
     for name, found in seconds.items():
@@ -76,13 +80,14 @@ class Rival:
             stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL,
             text=True,
+            start_new_session=True,  # as ours: its processes are ended together, and the system shares alike
         )
 
     def __enter__(self) -> "Rival":
         return self
 
     def __exit__(self, *raised: object) -> None:
-        self.process.kill()
+        os.killpg(self.process.pid, signal.SIGKILL)
         self.process.wait()
 
     def seconds(self, texts: list[str]) -> float:
