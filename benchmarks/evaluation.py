@@ -56,17 +56,21 @@ def main() -> None:
 
 
 def an_engine(folder: Path) -> TransformersEngine:
-    """A random model of 21M parameters: what it says does not matter here. No token ends a text."""
     from tokenizers import Tokenizer
 
+    a_model(folder)
+    tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))
+    return TransformersEngine(str(folder), tokenizer, None, DEVICE, bf16=False, threads=1)
+
+
+def a_model(folder: Path) -> None:
+    """Random weights, 21M of them: what it says does not matter here. No token ends a text."""
     vocabulary = Trained(worlds=60).make(folder)["vocabulary"]
     shape = {"hidden_size": 512, "intermediate_size": 1376, "num_hidden_layers": 6, "num_attention_heads": 8}
     config = LlamaConfig(
         vocab_size=vocabulary, num_key_value_heads=4, max_position_embeddings=8192, eos_token_id=None, **shape
     )
     LlamaForCausalLM(config).save_pretrained(folder)
-    tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))
-    return TransformersEngine(str(folder), tokenizer, None, DEVICE, bf16=False, threads=1)
 
 
 def a_question(number: int, document: str = "d") -> Question:

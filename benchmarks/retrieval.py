@@ -37,9 +37,6 @@ class Random:
         self.width = width
         self.reported: dict[str, Any] = {}
 
-    def check_cost(self, texts: Sequence[str]) -> None:
-        pass
-
     def embed(self, texts: Sequence[str], queries: bool) -> Iterator[dict[int, Vector]]:
         rng = np.random.default_rng(queries)
         yield dict(enumerate(rng.standard_normal((len(texts), self.width), dtype=np.float32)))

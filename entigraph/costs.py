@@ -7,6 +7,8 @@ from typing import Any
 
 from entigraph import work
 from entigraph.llm.base import CHARACTERS_A_TOKEN
+from entigraph.records import Document, read_jsonl
+from entigraph.retrieval.base import query_of
 from entigraph.run import Run
 
 SHORT_ANSWER = 60  # tokens
@@ -30,6 +32,24 @@ def cost_of_questions(run: Run) -> list[str]:
         f"questions with {run.llm.model}: {len(asked):,} requests for {wanted:,} questions and one check of each, "
         f"about {prompts:,.0f} prompt tokens, ${cost:,.2f}; stopped at llm.max_cost_usd = {run.llm.max_cost_usd}"
     ]
+
+
+def cost_of_retrieval(run: Run) -> Iterator[str]:
+    """What embedding and reranking at paid endpoints will take, at most; what is kept already is not taken off."""
+    todo = {found.folder: name for name, found in run.retrieval.items() if not found.complete}
+    for name in todo.values() if run.retriever.paid else ():
+        source, task = work.source_of(run, run.tasks[name]), run.tasks[name]
+        if not source.questions.exists():
+            yield f"retrieval for {name}: its cost is known once the questions are there (stage=corpus)"
+            continue
+        questions = task.questions(source)
+        queries = [query_of(question, run.retriever.with_choices) for question in questions]
+        characters = sum(len(document.text) for document in read_jsonl(source.documents, Document))
+        tokens, searches, cost = run.retriever.cost(characters + sum(map(len, queries)), len(questions))
+        yield (
+            f"retrieval for {name}: about {tokens:,.0f} tokens to embed and {searches:,} searches to rerank, "
+            f"${cost:,.2f}; stopped at retriever.max_cost_usd = {run.retriever.max_cost_usd}"
+        )
 
 
 def cost_of_baselines(run: Run) -> list[str]:

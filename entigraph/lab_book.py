@@ -11,9 +11,8 @@ Curve = Mapping[str, Any]
 
 def publish(study: str, curve: Curve, project: str, entity: str | None) -> str:
     """Make or refresh it; returns a line that says where it is. What W&B refuses is told, and stops nothing."""
-    import wandb_workspaces.reports.v2 as wr
-
     import wandb
+    import wandb_workspaces.reports.v2 as wr
 
     try:
         api = wandb.Api()

@@ -9,7 +9,7 @@ from typing import Any
 from entigraph import artefact, stages, work
 from entigraph.artefact import Artefact
 from entigraph.config import Stage
-from entigraph.costs import cost_of_baselines, cost_of_judging, cost_of_questions, span
+from entigraph.costs import cost_of_baselines, cost_of_judging, cost_of_questions, cost_of_retrieval, span
 from entigraph.run import Run
 
 DOCUMENTS_SHOWN = 20
@@ -21,7 +21,7 @@ def print_plan(run: Run) -> None:
     """Where every stage stands, and what a paid synthesis will take."""
     for step in stages.all_steps(run):
         print(f"  {state(step.artefact):9} {step.artefact.stage:10} {step.artefact.folder}")
-    asked = (*cost_of_questions(run), *cost_of_baselines(run), *cost_of_judging(run))
+    asked = (*cost_of_questions(run), *cost_of_retrieval(run), *cost_of_baselines(run), *cost_of_judging(run))
     for line in (*cost_of_synthesis(run), *asked, *need_of_training(run)):
         print(line)
     if not stages.is_complete(run):

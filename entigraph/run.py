@@ -69,6 +69,7 @@ VOLATILE: Mapping[str, frozenset[str]] = {
             "batch_size",
             "concurrency",
             "price",
+            "reranker_price",
             "max_cost_usd",
             "timeout_s",
             "attempts",

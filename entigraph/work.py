@@ -51,7 +51,13 @@ def retrieve(run: Run, name: str, out: Path, progress: Progress, tracker: Tracke
     source = source_of(run, run.tasks[name])
     questions = found(run.tasks[name], name, source)
     counts = stage.run(
-        source.documents, questions, out, settings=run.retriever, vectors=run.root / VECTORS, progress=progress
+        source.documents,
+        questions,
+        out,
+        settings=run.retriever,
+        vectors=run.root / VECTORS,
+        journal=run.root / JOURNAL,
+        progress=progress,
     )
     for line in stage.summary(counts):
         progress.say(line)

@@ -68,22 +68,37 @@ def is_own(address: str) -> bool:
 
 
 class Budget:
-    """Stops before a request that could pass the limit of this command: what is in flight counts at its estimate."""
+    """Stops before a request that could pass the limit of this command: what is in flight counts at its estimate.
 
-    def __init__(self, journal: Journal, max_cost_usd: float | None, price: Price) -> None:
+    `option` sets the limit, and each option has its own; `instead` of raising it one may do that. Without a journal
+    nothing costs.
+    """
+
+    def __init__(
+        self,
+        journal: Journal | None,
+        max_cost_usd: float | None,
+        price: Price,
+        option: str = "llm.max_cost_usd",
+        instead: str = "lower synthesis.token_budget",
+    ) -> None:
         self.journal, self.limit, self.price = journal, max_cost_usd, price
-        self.command = os.environ.get(COMMAND) or f"process {os.getpid()}"
+        self.option, self.instead = option, instead
+        command = os.environ.get(COMMAND) or f"process {os.getpid()}"
+        self.command = command if option.startswith("llm.") else f"{command} {option}"
 
     def reserve(self, dollars: float) -> None:
         """Raises LLMError where the limit could be passed."""
-        if self.limit is None or self.price.free or self.journal.reserve(self.command, dollars, self.limit):
+        if self.limit is None or self.price.free or not self.journal:
+            return
+        if self.journal.reserve(self.command, dollars, self.limit):
             return
         raise LLMError(
-            f"llm.max_cost_usd: the next request could pass the limit of ${self.limit:,.2f} of this command. "
-            "What was answered is in the journal: raise the limit and run the same command to go on, "
-            "or lower synthesis.token_budget"
+            f"{self.option}: the next request, of about ${dollars:,.2f}, could pass the limit of ${self.limit:,.2f} of "
+            "this command. What was answered is kept: raise the limit and run the same command to go on, "
+            f"or {self.instead}"
         )
 
     def settle(self, reserved: float, dollars: float) -> None:
-        if self.limit is not None and not self.price.free:
+        if self.limit is not None and not self.price.free and self.journal:
             self.journal.settle(self.command, reserved, dollars)

@@ -31,7 +31,7 @@ class Writer:
 
         self.chat, self.answers = settings["chat"], answers
         self.begun: dict[str, tuple[float, dict[str, Any]]] = {}
-        llm = LLM(**settings["engine"])
+        llm = LLM(**(on_cpus() | settings["engine"]))
         self.engine, self.tokenizer = llm.llm_engine, llm.get_tokenizer()
         # The model's own generation_config.json, which vLLM's server takes too.
         self.defaults = llm.llm_engine.model_config.get_diff_sampling_param() or {}
@@ -90,6 +90,15 @@ class Writer:
                 messages, add_generation_prompt=True, tokenize=True, return_dict=False, **options
             )
         )
+
+
+def on_cpus() -> dict[str, Any]:
+    """There a prompt that is read in parts, and then drawn from with a seed, ends vLLM (0.32, in gpu_model_runner.py):
+    it turns the generator back by an offset that CPUs do not have.
+    """
+    from vllm.platforms import current_platform
+
+    return {"enable_chunked_prefill": False} if current_platform.is_cpu() else {}
 
 
 def sampling(given: dict[str, Any]) -> Any:

@@ -1,7 +1,8 @@
 """What retrieval is made of: something that ranks texts for a query, something that scores the best of them again."""
 
 from collections.abc import Iterator, Sequence
-from typing import Any, Protocol
+from concurrent.futures import Future, as_completed
+from typing import Any, Protocol, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -10,6 +11,7 @@ from entigraph.records import Question
 
 Vector = NDArray[np.float32]
 Ranked = list[tuple[int, float]]  # the numbers of texts with their scores, the best first
+Result = TypeVar("Result")
 
 
 class Retriever(Protocol):
@@ -32,6 +34,22 @@ class Reranker(Protocol):
     def scores(self, query: str, texts: Sequence[str]) -> Vector:
         """One for each text, the higher the better."""
         ...
+
+
+def answered(requests: "Sequence[Future[Result]]") -> Iterator[Result]:
+    """As they come. One that fails ends it, after those that were on their way: what is paid for is not lost."""
+    failed: BaseException | None = None
+    for done in as_completed(requests):
+        if done.cancelled():
+            continue
+        if (error := done.exception()) is None:
+            yield done.result()
+            continue
+        failed = failed or error
+        for each in requests:
+            each.cancel()
+    if failed:
+        raise failed
 
 
 def query_of(question: Question, with_choices: bool) -> str:

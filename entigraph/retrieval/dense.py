@@ -21,12 +21,10 @@ class Embedder(Protocol):
     identity: str
     reported: dict[str, Any]
 
-    def check_cost(self, texts: Sequence[str]) -> None:
-        """Raises LLMError where embedding them would cost more than was allowed."""
-        ...
-
     def embed(self, texts: Sequence[str], queries: bool) -> Iterator[dict[int, Vector]]:
-        """A vector by the number of its text, in batches, as they come."""
+        """A vector by the number of its text, in batches, as they come. Raises LLMError where embedding them could cost
+        more than was allowed.
+        """
         ...
 
 
@@ -39,7 +37,6 @@ class DenseRetriever:
         if not texts or not queries:
             yield from ([] for _ in queries)
             return
-        self.embedder.check_cost([*self.unknown(texts, False), *self.unknown(queries, True)])
         passages, asked = self.matrix(texts, False), self.matrix(queries, True)
         self.reported |= self.embedder.reported
         squares = (passages**2).sum(axis=1)

@@ -5,19 +5,19 @@ Both are asked through the OpenAI SDK: a bearer key, and tries again that honour
 
 import os
 from collections.abc import Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor, as_completed
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
+from threading import Lock
 from typing import Any
 
 import numpy as np
 
 from entigraph.errors import LLMError
-from entigraph.llm.cost import MILLION, is_own
-from entigraph.retrieval.base import Vector
-
-CHARACTERS_A_TOKEN = 3  # a careful estimate: English has more than four
+from entigraph.llm.cost import Budget, is_own
+from entigraph.retrieval.base import Vector, answered
+from entigraph.retrieval.settings import CHARACTERS_A_TOKEN, searches
 
 
 @dataclass(frozen=True)
@@ -62,34 +62,26 @@ class Address:
 
 
 class EmbeddingEndpoint:
-    def __init__(
-        self, address: Address, model: str, batch_size: int, concurrency: int, price: float, limit: float | None
-    ) -> None:
-        """`price` in dollars per million tokens; `limit` in dollars, of what one command may spend."""
-        self.address, self.model = address, model
+    def __init__(self, address: Address, model: str, batch_size: int, concurrency: int, budget: Budget) -> None:
+        self.address, self.model, self.budget = address, model, budget
         self.batch_size, self.concurrency = batch_size, concurrency
-        self.price, self.limit = (0.0 if is_own(address.url) else price), limit
-        self.identity = model
+        self.identity, self.counting = model, Lock()
         self.reported: dict[str, Any] = {"embedding_tokens": 0, "embedding_dollars": 0.0}
 
-    def check_cost(self, texts: Sequence[str]) -> None:
-        dollars = sum(map(len, texts)) / CHARACTERS_A_TOKEN * self.price / MILLION
-        if self.limit is not None and dollars > self.limit:
-            raise LLMError(
-                f"retriever.max_cost_usd: embedding {len(texts):,} texts would cost about ${dollars:,.2f}, the limit "
-                f"is ${self.limit:,.2f}. Raise it, or ask fewer questions (evaluation limit); nothing was sent"
-            )
-
     def embed(self, texts: Sequence[str], queries: bool) -> Iterator[dict[int, Vector]]:
+        """All of them are reserved for before the first is sent."""
+        estimate = self.budget.price.of(sum(map(len, texts)) / CHARACTERS_A_TOKEN, 0, 0)
+        self.budget.reserve(estimate)
         batches = [
             range(start, min(start + self.batch_size, len(texts))) for start in range(0, len(texts), self.batch_size)
         ]
+        before = self.reported["embedding_dollars"]
         pool = ThreadPoolExecutor(self.concurrency)
         try:
-            for done in as_completed([pool.submit(self.ask, [texts[i] for i in batch], batch) for batch in batches]):
-                yield done.result()
+            yield from answered([pool.submit(self.ask, [texts[i] for i in batch], batch) for batch in batches])
         finally:
             pool.shutdown(cancel_futures=True)
+            self.budget.settle(estimate, self.reported["embedding_dollars"] - before)
 
     def ask(self, texts: Sequence[str], numbers: Sequence[int]) -> dict[int, Vector]:
         with self.address.explained():
@@ -98,23 +90,34 @@ class EmbeddingEndpoint:
         if sorted(found) != list(range(len(texts))) or len({len(vector) for vector in found.values()}) != 1:
             raise LLMError(f"retriever.base_url: {self.address.url} gave {len(found)} vectors for {len(texts)} texts")
         tokens = getattr(answer.usage, "prompt_tokens", 0) or 0
-        self.reported["embedding_tokens"] += tokens
-        self.reported["embedding_dollars"] += tokens * self.price / MILLION
+        with self.counting:
+            self.reported["embedding_tokens"] += tokens
+            self.reported["embedding_dollars"] += self.budget.price.of(tokens, 0, 0)
         return {numbers[place]: vector for place, vector in found.items()}
 
 
 class RerankEndpoint:
-    """POST /rerank as Cohere has it; vLLM and others serve the same."""
+    """POST /rerank as Cohere has it; vLLM and others serve the same. The budget's price is of a million searches."""
 
-    def __init__(self, address: Address, model: str, concurrency: int) -> None:
-        self.address, self.model, self.concurrency = address, model, concurrency
-        self.identity = model
-        self.reported: dict[str, Any] = {}
+    def __init__(self, address: Address, model: str, concurrency: int, budget: Budget) -> None:
+        self.address, self.model, self.concurrency, self.budget = address, model, concurrency, budget
+        self.identity, self.counting = model, Lock()
+        self.reported: dict[str, Any] = {"rerank_searches": 0, "rerank_dollars": 0.0}
 
     def scores(self, query: str, texts: Sequence[str]) -> Vector:
         body = {"model": self.model, "query": query, "documents": list(texts), "top_n": len(texts)}
-        with self.address.explained():
-            answer = self.address.client.post("/rerank", body=body, cast_to=object)
+        estimate, dollars = self.budget.price.of(searches(len(texts)), 0, 0), 0.0
+        self.budget.reserve(estimate)
+        try:
+            with self.address.explained():
+                answer = self.address.client.post("/rerank", body=body, cast_to=object)
+            billed = ((answer.get("meta") or {}).get("billed_units") or {}).get("search_units") or searches(len(texts))
+            dollars = self.budget.price.of(billed, 0, 0)
+            with self.counting:
+                self.reported["rerank_searches"] += billed
+                self.reported["rerank_dollars"] += dollars
+        finally:
+            self.budget.settle(estimate, dollars)
         found = {entry["index"]: entry["relevance_score"] for entry in answer.get("results", ())}
         if sorted(found) != list(range(len(texts))):
             raise LLMError(f"retriever.reranker_url: {self.address.url} scored {len(found)} of {len(texts)} passages")

@@ -21,9 +21,6 @@ class LocalEmbedder:
         self.identity, self.batch_size = identity(path), batch_size
         self.reported: dict[str, Any] = {"cut_by_model": 0}
 
-    def check_cost(self, texts: Sequence[str]) -> None:
-        pass
-
     def embed(self, texts: Sequence[str], queries: bool) -> Iterator[dict[int, Vector]]:
         encode = self.model.encode_query if queries else self.model.encode_document
         for start in range(0, len(texts), TEXTS_AT_ONCE):

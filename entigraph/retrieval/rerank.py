@@ -1,11 +1,11 @@
 """The best passages of a retriever in the order that a reranker gives them (paper App. F: 128 of them)."""
 
 from collections.abc import Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor, as_completed
+from concurrent.futures import ThreadPoolExecutor
 from itertools import islice
 from typing import Any
 
-from entigraph.retrieval.base import Ranked, Reranker, Retriever, Vector, best
+from entigraph.retrieval.base import Ranked, Reranker, Retriever, Vector, answered, best
 from entigraph.retrieval.vectors import Vectors, key_of
 
 QUERIES_AT_ONCE = 64
@@ -32,17 +32,20 @@ class RerankedRetriever:
         keys = [key_of("reranking", self.reranker.identity, *each) for each in asked]
         known = self.vectors.get(keys)
         todo = {key: each for key, each in zip(keys, asked, strict=True) if key not in known and each[1]}
-        running = {pool.submit(self.reranker.scores, *each): key for key, each in todo.items()}
+        running = [pool.submit(self.scored, key, *each) for key, each in todo.items()]
         try:
-            for done in as_completed(running):
-                self.vectors.put({running[done]: done.result()})
-                known[running[done]] = done.result()
+            for key, scores in answered(running):
+                self.vectors.put({key: scores})
+                known[key] = scores
                 self.reported["reranked"] += 1
         finally:
             for each in running:
                 each.cancel()
         for key, (_, ranked) in zip(keys, block, strict=True):
             yield in_order(ranked, known[key], depth) if ranked else []
+
+    def scored(self, key: bytes, query: str, texts: Sequence[str]) -> tuple[bytes, Vector]:
+        return key, self.reranker.scores(query, texts)
 
 
 def in_order(ranked: Ranked, scores: Vector, depth: int) -> Ranked:

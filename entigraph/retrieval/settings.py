@@ -5,10 +5,14 @@ from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
 from entigraph.errors import ConfigError
+from entigraph.llm.cost import FREE, Budget, Price, is_own
+from entigraph.llm.journal import Journal
 from entigraph.retrieval.base import Reranker, Retriever
 from entigraph.retrieval.vectors import Vectors
 
 SEPARATORS = ("\n\n", "\n", " ", "")  # those of the splitter that the paper used
+CHARACTERS_A_TOKEN = 3  # a careful estimate: English has more than four
+PASSAGES_A_SEARCH = 100  # of a reranker's bill
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -19,7 +23,9 @@ class Settings:
     Models take `batch_size` texts at a time, endpoints `concurrency` requests.
 
     `reranker` orders them anew ("": nobody): a cross-encoder's folder or hub name, or where `reranker_url` is given the
-    name of a model at that Cohere-compatible address; its key is read from the environment's `reranker_key_env`.
+    name of a model at that Cohere-compatible address; its key is read from the environment's `reranker_key_env`. It
+    costs `reranker_price` dollars per thousand searches, each of one question and up to 100 passages. One command (a
+    whole sweep) stops before it has spent more than `max_cost_usd` on endpoints; an own server costs nothing.
     """
 
     characters: int = 1024
@@ -31,6 +37,8 @@ class Settings:
     reranker: str = ""
     reranker_url: str | None = None
     reranker_key_env: str = "CO_API_KEY"
+    reranker_price: float | None = None
+    max_cost_usd: float | None = 5.0
     timeout_s: float = 120.0
     attempts: int = 6
     name: ClassVar[str]
@@ -41,6 +49,31 @@ class Settings:
                 raise ConfigError(f"retriever.{key}: {getattr(self, key)} found, more than 0 expected")
         if self.reranker_url and not self.reranker:
             raise ConfigError("retriever.reranker: nothing given; name the model to ask at retriever.reranker_url")
+        if self.reranker_url:
+            refuse_unpriced("reranker_price", "thousand searches", self.reranker_url, self.reranker_price)
+
+    @property
+    def searching(self) -> Price:
+        """Dollars per million searches."""
+        return price_at(self.reranker_url, 1000 * (self.reranker_price or 0.0))
+
+    @property
+    def embedding(self) -> Price:
+        """Dollars per million tokens."""
+        return FREE
+
+    @property
+    def paid(self) -> bool:
+        return not (self.searching.free and self.embedding.free)
+
+    def cost(self, characters: int, questions: int) -> tuple[float, int, float]:
+        """Tokens to embed, searches, and the dollars of both, at most, where nothing is known yet."""
+        tokens = 0.0 if self.embedding.free else characters / CHARACTERS_A_TOKEN
+        asked = 0 if self.searching.free else questions * searches(self.depth)
+        return tokens, asked, self.embedding.of(tokens, 0, 0) + self.searching.of(asked, 0, 0)
+
+    def budget(self, journal: Journal | None, price: Price) -> Budget:
+        return Budget(journal, self.max_cost_usd, price, "retriever.max_cost_usd", "ask fewer (evaluation limit)")
 
     @property
     def models(self) -> Sequence[str]:
@@ -58,19 +91,21 @@ class Settings:
 
         return Address("reranker_url", self.reranker_url or "", self.reranker_key_env, self.timeout_s, self.attempts)
 
-    def retriever(self, vectors: Vectors) -> Retriever:
+    def retriever(self, vectors: Vectors, journal: Journal | None) -> Retriever:
         from entigraph.retrieval.rerank import RerankedRetriever
 
-        return RerankedRetriever(self.first(vectors), self.second(), vectors) if self.reranker else self.first(vectors)
+        first = self.first(vectors, journal)
+        return RerankedRetriever(first, self.second(journal), vectors) if self.reranker else first
 
-    def first(self, vectors: Vectors) -> Retriever:
+    def first(self, vectors: Vectors, journal: Journal | None) -> Retriever:
         raise NotImplementedError
 
-    def second(self) -> Reranker:
+    def second(self, journal: Journal | None) -> Reranker:
         if self.reranker_url:
             from entigraph.retrieval.endpoints import RerankEndpoint
 
-            return RerankEndpoint(self.reranker_address, self.reranker, self.concurrency)
+            budget = self.budget(journal, self.searching)
+            return RerankEndpoint(self.reranker_address, self.reranker, self.concurrency, budget)
         from entigraph.retrieval.local import LocalReranker
 
         return LocalReranker(self.reranker, self.batch_size)
@@ -84,7 +119,7 @@ class BM25(Settings):
     b: float = 0.75
     name: ClassVar[str] = "bm25"
 
-    def first(self, vectors: Vectors) -> Retriever:
+    def first(self, vectors: Vectors, journal: Journal | None) -> Retriever:
         from entigraph.retrieval.bm25 import BM25Retriever
 
         return BM25Retriever(self.k1, self.b)
@@ -93,15 +128,13 @@ class BM25(Settings):
 @dataclass(frozen=True, kw_only=True)
 class Dense(Settings):
     """`model`: a sentence-transformers folder or hub name, or where `base_url` is given the name of a model at that
-    OpenAI-compatible address. A command that would spend more than `max_cost_usd` on embeddings, at `price` dollars
-    per million tokens, sends nothing; an own server costs nothing.
+    OpenAI-compatible address, at `price` dollars per million tokens.
     """
 
     model: str = ""
     base_url: str | None = None
     api_key_env: str = "OPENAI_API_KEY"
     price: float | None = None
-    max_cost_usd: float | None = 5.0
     name: ClassVar[str] = "dense"
 
     def __post_init__(self) -> None:
@@ -112,12 +145,11 @@ class Dense(Settings):
                 "retriever.base_url=ADDRESS and the name of a model there"
             )
         if self.base_url:
-            from entigraph.llm.cost import is_own
+            refuse_unpriced("price", "million tokens", self.base_url, self.price)
 
-            if self.price is None and not is_own(self.base_url):
-                raise ConfigError(
-                    f"retriever.price: not set; {self.base_url} costs something: give dollars per million tokens"
-                )
+    @property
+    def embedding(self) -> Price:
+        return price_at(self.base_url, self.price or 0.0)
 
     @property
     def models(self) -> Sequence[str]:
@@ -134,17 +166,34 @@ class Dense(Settings):
 
         return Address("base_url", self.base_url or "", self.api_key_env, self.timeout_s, self.attempts)
 
-    def first(self, vectors: Vectors) -> Retriever:
+    def first(self, vectors: Vectors, journal: Journal | None) -> Retriever:
         from entigraph.retrieval.dense import DenseRetriever, Embedder
 
         embedder: Embedder
         if self.base_url:
             from entigraph.retrieval.endpoints import EmbeddingEndpoint
 
-            price, limit = self.price or 0.0, self.max_cost_usd
-            embedder = EmbeddingEndpoint(self.address, self.model, self.batch_size, self.concurrency, price, limit)
+            budget = self.budget(journal, self.embedding)
+            embedder = EmbeddingEndpoint(self.address, self.model, self.batch_size, self.concurrency, budget)
         else:
             from entigraph.retrieval.local import LocalEmbedder
 
             embedder = LocalEmbedder(self.model, self.batch_size)
         return DenseRetriever(embedder, vectors)
+
+
+def searches(passages: int) -> int:
+    """What a reranker bills for one question."""
+    return -(-passages // PASSAGES_A_SEARCH)
+
+
+def price_at(address: str | None, dollars: float) -> Price:
+    """Of a million; nothing on this machine and at a server of one's own."""
+    return FREE if not address or is_own(address) else Price(dollars, dollars, 0.0)
+
+
+def refuse_unpriced(key: str, what: str, address: str, price: float | None) -> None:
+    if price is None and not is_own(address):
+        raise ConfigError(f"retriever.{key}: not set; {address} costs something: give dollars per {what}")
+    if price is not None and price < 0:
+        raise ConfigError(f"retriever.{key}: {price} found, dollars of 0 or more expected")

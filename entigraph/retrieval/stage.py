@@ -1,12 +1,13 @@
 """Passages of documents, ranked for questions → passages.jsonl, rankings.jsonl, recall.json."""
 
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import closing
+from contextlib import closing, nullcontext
 from pathlib import Path
 from typing import Any
 
 from entigraph.artefact import write_json
 from entigraph.errors import DataError
+from entigraph.llm.journal import Journal
 from entigraph.progress import Progress
 from entigraph.records import Document, Question, Ranking, read_jsonl, write_jsonl
 from entigraph.retrieval.base import Ranked, query_of
@@ -19,16 +20,30 @@ TOLD_AT = "8"  # the paper's recall@8
 
 
 def run(
-    documents: Path, questions: Sequence[Question], out: Path, *, settings: Settings, vectors: Path, progress: Progress
+    documents: Path,
+    questions: Sequence[Question],
+    out: Path,
+    *,
+    settings: Settings,
+    vectors: Path,
+    journal: Path,
+    progress: Progress,
 ) -> dict[str, Any]:
-    """`vectors` is the file that keeps embeddings and rerankings. Raises DataError where there is no passage."""
+    """`vectors` is the file that keeps embeddings and rerankings, `journal` that which counts what a command spends.
+
+    Raises DataError where there is no passage, LLMError where an endpoint gives no answer or would cost too much.
+    """
     known = list(read_jsonl(documents, Document))
     shelf = Shelf.of(known, list(split(known, settings.characters, settings.separators)))
     if not shelf.passages:
         raise DataError(f"{documents} gives no passage: its documents are empty; check corpus.path")
     write_jsonl(out / "passages.jsonl", shelf.passages)
-    with closing(Vectors(vectors)) as kept, progress.bar("retrieval", len(questions), "questions") as advance:
-        retriever = settings.retriever(kept)
+    with (
+        closing(Vectors(vectors)) as kept,
+        closing(Journal(journal)) if settings.paid else nullcontext() as spending,
+        progress.bar("retrieval", len(questions), "questions") as advance,
+    ):
+        retriever = settings.retriever(kept, spending)
         queries = [query_of(question, settings.with_choices) for question in questions]
         texts = [shelf.passages[number].text for number in shelf.distinct]
         ranked = retriever.rank(texts, queries, settings.depth)
@@ -85,4 +100,6 @@ def summary(counts: Mapping[str, Any]) -> list[str]:
         "cut_by_model": "texts are longer than the embedding model reads: it saw their beginnings",
         "cut_by_reranker": "pairs are longer than the reranker reads: it saw their beginnings",
     }
+    dollars = counts.get("embedding_dollars", 0.0) + counts.get("rerank_dollars", 0.0)
+    lines += [f"  ${dollars:,.2f} paid for embeddings and rerankings"] if dollars else []
     return lines + [f"  {counts[key]:,} {note}" for key, note in notes.items() if counts.get(key)]

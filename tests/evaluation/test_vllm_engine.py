@@ -78,7 +78,9 @@ def test_both_engines_say_the_same_and_find_it_as_likely(model: Path, tmp_path: 
         assert theirs.losses(windows, 4096) == pytest.approx(ours.losses(windows, 4096), rel=1e-5)
 
         drawing = Sampling(samples=4, temperature=1.0, max_tokens=16)
-        drawn = dict(theirs.sample(PROMPTS, drawing))
+        long = [Prompt(f"long{number}", f"{number}. " + STORY * 15) for number in range(6)]
+        drawn = dict(theirs.sample([*PROMPTS, *long], drawing))  # more than is read at once
+        assert len(drawn) == len(PROMPTS) + len(long)
         assert dict(theirs.sample(PROMPTS[1:2], drawing)) == {0: drawn[1]}, "nothing depends on what else is asked"
         assert len({sample.text for samples in drawn.values() for sample in samples}) > 12
 

@@ -30,6 +30,7 @@ def ranked(tmp_path: Path) -> Ranked:
             folder,
             settings=settings or BM25(characters=256),
             vectors=tmp_path / "vectors.sqlite",
+            journal=tmp_path / "journal.sqlite",
             progress=Silent(),
         )
         return counts, list(read_jsonl(folder / "rankings.jsonl", Ranking))

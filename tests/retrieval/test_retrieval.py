@@ -8,6 +8,7 @@ import pytest
 
 from entigraph.errors import ConfigError, DataError, LLMError
 from entigraph.records import Document, Passage, Question, Ranking, read_jsonl, write_jsonl
+from entigraph.retrieval import settings, stage
 from entigraph.retrieval.base import best
 from entigraph.retrieval.bm25 import BM25Retriever
 from entigraph.retrieval.dense import DenseRetriever
@@ -102,7 +103,13 @@ def test_passages_of_one_text_count_once_and_are_right_for_each_of_their_documen
         for each in ("a", "b", "c")
     ]  # fmt: skip
     counts = stage.run(
-        tmp_path / "documents.jsonl", questions, tmp_path, settings=BM25(), vectors=tmp_path / "v", progress=Silent()
+        tmp_path / "documents.jsonl",
+        questions,
+        tmp_path,
+        settings=BM25(),
+        vectors=tmp_path / "v",
+        journal=tmp_path / "j",
+        progress=Silent(),
     )
     assert (counts["passages"], counts["duplicates"]) == (2, 1)
     rankings = list(read_jsonl(tmp_path / "rankings.jsonl", Ranking))
@@ -118,7 +125,13 @@ def test_documents_without_text_are_refused(tmp_path: Path) -> None:
     write_jsonl(tmp_path / "documents.jsonl", [Document(id="a", title="A", text=" ")])
     with pytest.raises(DataError, match="no passage"):
         stage.run(
-            tmp_path / "documents.jsonl", [], tmp_path, settings=BM25(), vectors=tmp_path / "v", progress=Silent()
+            tmp_path / "documents.jsonl",
+            [],
+            tmp_path,
+            settings=BM25(),
+            vectors=tmp_path / "v",
+            journal=tmp_path / "j",
+            progress=Silent(),
         )
 
 
@@ -128,9 +141,6 @@ def test_dense_search_is_the_nearest_by_euclidean_distance(tmp_path: Path) -> No
 
     class Known:
         identity, reported = "known", {}
-
-        def check_cost(self, texts):  # type: ignore[no-untyped-def]
-            pass
 
         def embed(self, texts, queries):  # type: ignore[no-untyped-def]
             yield {number: table[text] for number, text in enumerate(texts)}
@@ -181,9 +191,6 @@ def test_what_was_embedded_before_an_end_is_kept(tmp_path: Path) -> None:
     class Ending:
         identity, reported, left = "ending", {}, 2
 
-        def check_cost(self, texts):  # type: ignore[no-untyped-def]
-            pass
-
         def embed(self, texts, queries):  # type: ignore[no-untyped-def]
             for number, text in enumerate(texts):
                 if not self.left:
@@ -213,16 +220,49 @@ def test_a_reranker_orders_what_was_found_and_is_asked_once(ranked: Ranked, endp
     assert mixed["reranked"] == 8, "any retriever may be reranked"
 
 
-def test_what_would_cost_too_much_is_not_sent(ranked: Ranked, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_command_stops_before_it_spends_more_than_it_may(
+    ranked: Ranked, endpoint: Handle, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr(settings, "is_own", lambda address: False)
     monkeypatch.setenv("OPENAI_API_KEY", "sk-none")
-    costly = Dense(model="m", base_url="https://nowhere.example/v1", price=1_000.0, max_cost_usd=1.0, characters=256)
-    with pytest.raises(LLMError, match=r"would cost about \$[\d.]+, the limit is \$1.00"):
-        ranked(costly)
-    with pytest.raises(ConfigError, match="retriever.price"):
+    monkeypatch.setenv("CO_API_KEY", "co-none")
+    with pytest.raises(LLMError, match=r"retriever.max_cost_usd: .* of about \$[\d.]+, could pass the limit of \$1.00"):
+        ranked(dense(endpoint, price=1_000.0, max_cost_usd=1.0))
+    assert endpoint.stats()["embedded_texts"] == 0
+    prices = {"price": 1.0, "reranker": "words", "reranker_url": endpoint.base_url, "reranker_price": 100.0}
+    monkeypatch.setenv("ENTIGRAPH_COMMAND", "one sweep")
+    with pytest.raises(LLMError, match="retriever.max_cost_usd"):  # eight searches are 80 cents
+        ranked(dense(endpoint, **prices, max_cost_usd=0.5, concurrency=1))
+    assert endpoint.stats()["rerank_requests"] == 4, "and the embeddings' thousandths"
+    with pytest.raises(LLMError, match="retriever.max_cost_usd"):
+        ranked(dense(endpoint, **prices, max_cost_usd=0.5), out="another job of the sweep")
+    assert endpoint.stats()["rerank_requests"] == 4
+    monkeypatch.setenv("ENTIGRAPH_COMMAND", "the next command")
+    counts, _ = ranked(dense(endpoint, **prices, max_cost_usd=0.5))
+    assert endpoint.stats()["rerank_requests"] == 8 and counts["reranked"] == 4, "what was answered is kept"
+    assert counts["rerank_searches"] == 4 and counts["rerank_dollars"] == pytest.approx(0.4)
+    assert any("$0.40 paid" in line for line in stage.summary(counts))
+
+
+def test_what_is_under_way_when_an_endpoint_fails_is_kept(ranked: Ranked, endpoint: Handle) -> None:
+    endpoint.configure(retrieval_failing=1, latency_s=0.2)
+    with pytest.raises(LLMError, match="gave no answer"):
+        ranked(dense(endpoint, attempts=1, concurrency=4))
+    answered = endpoint.stats()["embedded_texts"]
+    counts, _ = ranked(dense(endpoint))
+    assert answered >= 5 and endpoint.stats()["embedded_texts"] == answered + counts["embedded"]
+
+
+def test_a_paid_endpoint_needs_a_price_and_a_key(monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(ConfigError, match="retriever.price: not set"):
         Dense(model="m", base_url="https://nowhere.example/v1")
-    monkeypatch.delenv("OPENAI_API_KEY")
+    with pytest.raises(ConfigError, match="retriever.reranker_price: not set"):
+        BM25(reranker="m", reranker_url="https://nowhere.example/v1")
+    with pytest.raises(ConfigError, match="retriever.price: -1.0 found"):
+        Dense(model="m", base_url="https://nowhere.example/v1", price=-1.0)
+    monkeypatch.delenv("OPENAI_API_KEY", raising=False)
     with pytest.raises(LLMError, match="no OPENAI_API_KEY"):
-        costly.check()
+        Dense(model="m", base_url="https://nowhere.example/v1", price=1.0).check()
 
 
 @pytest.mark.parametrize(
