@@ -8,7 +8,7 @@ import time
 import networkx
 import numpy as np
 
-from entigraph.analysis.toy_model import growth, random_graph, trees
+from entigraph.analysis.theory.toy_model import growth, random_graph, trees
 
 COMPARED, ALONE, MEAN = 500, (1000, 2000), 3.0
 

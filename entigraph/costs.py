@@ -108,8 +108,8 @@ class Load:
 
 def cost_of_judging(run: Run) -> list[str]:
     """What the judges of the chosen analysis will take; what the journal holds already is not taken off."""
+    from entigraph.analysis.judging.summary_settings import Summaries
     from entigraph.analysis.settings import Factuality
-    from entigraph.analysis.summary_settings import Summaries
 
     settings = run.analysis
     if isinstance(settings, Factuality):
@@ -137,13 +137,13 @@ def document_tokens(run: Run) -> list[float]:
 
 
 def prompt_tokens(*names: str) -> float:
-    from entigraph.analysis.judging import prompt
+    from entigraph.analysis.judging.asking import prompt
 
     return sum(len(prompt(name)) for name in names) / CHARACTERS_A_TOKEN
 
 
 def factuality_load(run: Run) -> Load:
-    from entigraph.analysis.sentences import CONTEXT_CHARACTERS
+    from entigraph.analysis.judging.sentences import CONTEXT_CHARACTERS
 
     load = Load()
     each = mean(document_tokens(run)) + prompt_tokens("judge_system", "judge")

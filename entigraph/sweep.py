@@ -291,8 +291,9 @@ def tracked(run: Run, due: bool) -> AbstractContextManager[Tracker]:
 
 def examine(run: Run, settings: "Examination") -> None:
     """What an analysis says of the study's synthetic corpora or summaries, and of this configuration's own."""
-    from entigraph.analysis import examinations, summarisers
-    from entigraph.analysis.summary_settings import Summaries
+    from entigraph.analysis import examinations
+    from entigraph.analysis.judging import summarisers
+    from entigraph.analysis.judging.summary_settings import Summaries
 
     study, own = Study(run).folder, Study(run).member()
     given: Sequence[examinations.Examined] = (

@@ -11,9 +11,9 @@ import matplotlib.pyplot as plt
 from matplotlib.axes import Axes
 
 from entigraph.analysis.collect import FinishedRun, base, label_of, point
+from entigraph.analysis.paper.tables import write_table
 from entigraph.analysis.series import telling, varied
 from entigraph.analysis.style import BLACK, LABELS, prepare, save, share_axis, short, style
-from entigraph.analysis.tables import write_table
 from entigraph.artefact import write_json
 from entigraph.errors import DataError
 

@@ -17,11 +17,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from entigraph.analysis import published
 from entigraph.analysis.collect import ORDER
 from entigraph.analysis.examinations import SyntheticCorpus
+from entigraph.analysis.paper import published
+from entigraph.analysis.paper.tables import write_table
 from entigraph.analysis.settings import Overlap
-from entigraph.analysis.tables import write_table
 from entigraph.artefact import write_json
 from entigraph.records import SyntheticText
 

@@ -7,8 +7,8 @@ from typing import Any
 import matplotlib.pyplot as plt
 from matplotlib.axes import Axes
 
-from entigraph.analysis import published
 from entigraph.analysis.overlap import ALL_KINDS
+from entigraph.analysis.paper import published
 from entigraph.analysis.style import GREY, LABELS, prepare, save, share_axis, style
 
 

@@ -5,7 +5,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 
-from entigraph.analysis.judges import Judged
+from entigraph.analysis.judging.judges import Judged
 from entigraph.artefact import fingerprint
 from entigraph.errors import ConfigError
 from entigraph.llm.base import Say
@@ -81,7 +81,7 @@ class ToyModel:
             raise ConfigError(f"analysis.simulations: {self.simulations} found, 2 or more expected")
 
     def draw(self, runs: Sequence["FinishedRun"], out: Path) -> list[str]:
-        from entigraph.analysis.theory import toy_model
+        from entigraph.analysis.theory.formulas import toy_model
 
         return toy_model(self, out)
 
@@ -101,7 +101,7 @@ class GraphFamilies:
         check_graphs(self.vertices, self.mean_degree, self.graphs)
 
     def draw(self, runs: Sequence["FinishedRun"], out: Path) -> list[str]:
-        from entigraph.analysis.theory import graph_families
+        from entigraph.analysis.theory.formulas import graph_families
 
         return graph_families(self, out)
 
@@ -135,7 +135,7 @@ class Coverage:
             raise ConfigError("analysis: window, draws and texts must be at least 1")
 
     def draw(self, runs: Sequence["FinishedRun"], out: Path) -> list[str]:
-        from entigraph.analysis.coverage import draw
+        from entigraph.analysis.theory.coverage import draw
 
         return draw(self, runs, out)
 
@@ -233,6 +233,6 @@ class Factuality(Judged):
         return {**asdict(self), **self.chosen(volatile), "labels": labels}
 
     def examine(self, corpora: Sequence["SyntheticCorpus"], out: Path, journal: Path, say: Say) -> list[str]:
-        from entigraph.analysis.factuality import examine
+        from entigraph.analysis.judging.factuality import examine
 
         return examine(self, corpora, out, journal, say)

@@ -9,11 +9,11 @@ from typing import Any
 import numpy as np
 import pytest
 
-from entigraph.analysis.claims import Standing, claims_of, standings_of
-from entigraph.analysis.ratios import ratio
-from entigraph.analysis.summaries import JudgedSummary, examine
-from entigraph.analysis.summarisers import Summariser, summarisers_of
-from entigraph.analysis.summary_settings import Summaries
+from entigraph.analysis.judging.claims import Standing, claims_of, standings_of
+from entigraph.analysis.judging.ratios import ratio
+from entigraph.analysis.judging.summaries import JudgedSummary, examine
+from entigraph.analysis.judging.summarisers import Summariser, summarisers_of
+from entigraph.analysis.judging.summary_settings import Summaries
 from entigraph.errors import ConfigError, DataError, LLMError
 from entigraph.fictional.reading import Reading, comprehend
 from entigraph.fictional.world import NamePool, Relation, worlds

@@ -7,10 +7,10 @@ import pytest
 
 from entigraph.analysis import drawings
 from entigraph.analysis.collect import FinishedRun, finished
-from entigraph.analysis.coverage import EntityIndex, corpus_of, measured, sources_of
-from entigraph.analysis.paper_settings import MixtureFit, PaperCurve, RagTable, Survey
-from entigraph.analysis.published import CURVES
+from entigraph.analysis.paper.published import CURVES
+from entigraph.analysis.paper.settings import MixtureFit, PaperCurve, RagTable, Survey
 from entigraph.analysis.settings import Coverage, Drawing, GraphFamilies, ToyModel
+from entigraph.analysis.theory.coverage import EntityIndex, corpus_of, measured, sources_of
 from entigraph.artefact import write_json
 from entigraph.errors import ConfigError, DataError
 from entigraph.records import Document, EntityGraph, SyntheticText, write_jsonl

@@ -11,11 +11,11 @@ from typing import Any
 
 import pytest
 
-from entigraph.analysis.agreement import agreement
 from entigraph.analysis.examinations import SyntheticCorpus
-from entigraph.analysis.factuality import examine, shares
-from entigraph.analysis.judging import Verdict, judgement, verdict_of
-from entigraph.analysis.sentences import sampled, split
+from entigraph.analysis.judging.agreement import agreement
+from entigraph.analysis.judging.asking import Verdict, judgement, verdict_of
+from entigraph.analysis.judging.factuality import examine, shares
+from entigraph.analysis.judging.sentences import sampled, split
 from entigraph.analysis.settings import Factuality
 from entigraph.errors import ConfigError, DataError, LLMError
 from entigraph.fictional.reading import comprehend

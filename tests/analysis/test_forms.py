@@ -1,8 +1,8 @@
 import numpy as np
 import pytest
 
-from entigraph.analysis import published
 from entigraph.analysis.forms import FORMS, Exponentials, LogLinear, corrected_aic
+from entigraph.analysis.paper import published
 
 TOKENS = np.repeat(np.geomspace(1e4, 1e6, 12), 2)
 

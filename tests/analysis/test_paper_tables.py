@@ -11,11 +11,11 @@ import pytest
 from entigraph.analysis.collect import FinishedRun, finished
 from entigraph.analysis.examinations import SyntheticCorpus
 from entigraph.analysis.figure import scaling_curve
-from entigraph.analysis.paper_settings import Grid, Histograms, PaperCurve, RagTable
+from entigraph.analysis.paper.settings import Grid, Histograms, PaperCurve, RagTable
+from entigraph.analysis.paper.tables import write_table
 from entigraph.analysis.settings import ScalingCurve
 from entigraph.analysis.stage import described
 from entigraph.analysis.style import style
-from entigraph.analysis.tables import write_table
 from entigraph.artefact import write_json
 from entigraph.errors import ConfigError, DataError
 from entigraph.llm.journal import Journal

@@ -5,8 +5,8 @@ import time
 import numpy as np
 import pytest
 
-from entigraph.analysis import graphs
-from entigraph.analysis.toy_model import (
+from entigraph.analysis.theory import graphs
+from entigraph.analysis.theory.toy_model import (
     branching_accuracy,
     extinction,
     growth,

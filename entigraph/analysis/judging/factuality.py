@@ -11,13 +11,13 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from entigraph.analysis import published
-from entigraph.analysis.agreement import agreement, read_labels
 from entigraph.analysis.collect import ORDER
 from entigraph.analysis.examinations import SyntheticCorpus
-from entigraph.analysis.judges import name_of
-from entigraph.analysis.judging import Judgement, Verdict, judged
-from entigraph.analysis.sentences import Sentence, sampled
+from entigraph.analysis.judging.agreement import agreement, read_labels
+from entigraph.analysis.judging.asking import Judgement, Verdict, judged
+from entigraph.analysis.judging.judges import name_of
+from entigraph.analysis.judging.sentences import Sentence, sampled
+from entigraph.analysis.paper import published
 from entigraph.analysis.settings import Factuality
 from entigraph.artefact import write_json
 from entigraph.records import Document, write_jsonl
@@ -30,7 +30,7 @@ def examine(
     settings: Factuality, corpora: Sequence[SyntheticCorpus], out: Path, journal: Path, say: Any = print
 ) -> list[str]:
     """Writes factuality.json, its figure, the judgements, and the sample for a person; returns what to tell."""
-    from entigraph.analysis.factuality_figure import factuality_figure
+    from entigraph.analysis.judging.factuality_figure import factuality_figure
 
     sentences, seen = drawn(settings, corpora)
     documents = documents_of(corpora, sentences)

@@ -20,7 +20,7 @@ import numpy as np
 from entigraph.analysis.collect import FinishedRun, augmenters, base, label_of, whole
 from entigraph.analysis.forms import Vector
 from entigraph.analysis.settings import Coverage
-from entigraph.analysis.toy_model import Booleans, Growth, Integers, growth, trees
+from entigraph.analysis.theory.toy_model import Booleans, Growth, Integers, growth, trees
 from entigraph.artefact import read, write_json
 from entigraph.errors import DataError
 from entigraph.records import Document, EntityGraph, read_jsonl
@@ -246,7 +246,7 @@ def rms(error: Vector) -> float:
 
 def draw(settings: Coverage, runs: Sequence[FinishedRun], out: Path) -> list[str]:
     """Writes coverage.json, coverage.png and coverage.svg; returns what to tell."""
-    from entigraph.analysis.coverage_figure import coverage_figure
+    from entigraph.analysis.theory.coverage_figure import coverage_figure
 
     if not runs:
         raise DataError("analysis=coverage: the study has no finished run; run the study first (stage=pipeline)")

@@ -4,9 +4,9 @@ import json
 from collections.abc import Mapping
 from pathlib import Path
 
-from entigraph.analysis.claims import to_summarise
-from entigraph.analysis.judging import asked, why_missing
-from entigraph.analysis.summary_settings import Summaries
+from entigraph.analysis.judging.asking import asked, why_missing
+from entigraph.analysis.judging.claims import to_summarise
+from entigraph.analysis.judging.summary_settings import Summaries
 from entigraph.errors import DataError
 from entigraph.llm.base import Say
 from entigraph.records import Document

@@ -12,14 +12,14 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from entigraph.analysis.agreement import agreement
-from entigraph.analysis.claims import Standing, claims_of, standings_of, to_judge, to_split
-from entigraph.analysis.claims_table import rows, told
-from entigraph.analysis.judges import name_of
-from entigraph.analysis.judging import UNREADABLE, asked, why_missing
-from entigraph.analysis.references import Place, references
-from entigraph.analysis.summarisers import Summariser
-from entigraph.analysis.summary_settings import Summaries
+from entigraph.analysis.judging.agreement import agreement
+from entigraph.analysis.judging.asking import UNREADABLE, asked, why_missing
+from entigraph.analysis.judging.claims import Standing, claims_of, standings_of, to_judge, to_split
+from entigraph.analysis.judging.claims_table import rows, told
+from entigraph.analysis.judging.judges import name_of
+from entigraph.analysis.judging.references import Place, references
+from entigraph.analysis.judging.summarisers import Summariser
+from entigraph.analysis.judging.summary_settings import Summaries
 from entigraph.artefact import write_json
 from entigraph.llm.base import Say, Writer
 from entigraph.records import Document, write_jsonl
@@ -61,7 +61,7 @@ def examine(
     settings: Summaries, summarisers: Sequence[Summariser], out: Path, journal: Path, say: Say = print
 ) -> list[str]:
     """Writes summaries.json, its figure, and claims.jsonl with every verdict; returns what to tell."""
-    from entigraph.analysis.summaries_figure import summaries_figure
+    from entigraph.analysis.judging.summaries_figure import summaries_figure
 
     documents = documents_of(summarisers)
     written = [*summaries_of(summarisers), *reference_summaries(settings, documents, journal, say)]

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from enum import StrEnum
 from typing import Any
 
-from entigraph.analysis.judging import answered, prompt, shown
+from entigraph.analysis.judging.asking import answered, prompt, shown
 from entigraph.llm.base import Request
 from entigraph.records import Document
 

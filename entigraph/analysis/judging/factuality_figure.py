@@ -8,7 +8,7 @@ import matplotlib.pyplot as plt
 from matplotlib.axes import Axes
 from matplotlib.ticker import PercentFormatter
 
-from entigraph.analysis import published
+from entigraph.analysis.paper import published
 from entigraph.analysis.style import BLACK, GREY, LABELS, prepare, save, style
 
 TITLES = {"subjective": "subjective, of all judged", "supported": "supported, of the others"}

@@ -12,11 +12,11 @@ from pathlib import Path
 from statistics import mean
 from typing import TYPE_CHECKING, Any
 
-from entigraph.analysis.claims import Standing
-from entigraph.analysis.ratios import ratio
+from entigraph.analysis.judging.claims import Standing
+from entigraph.analysis.judging.ratios import ratio
 
 if TYPE_CHECKING:
-    from entigraph.analysis.summaries import JudgedSummary
+    from entigraph.analysis.judging.summaries import JudgedSummary
 
 Counts = Mapping[tuple[str, str], Sequence[int]]  # by document, of each of its summaries
 

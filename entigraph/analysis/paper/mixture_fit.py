@@ -7,11 +7,11 @@ from typing import Any
 import numpy as np
 from matplotlib.axes import Axes
 
-from entigraph.analysis import published
 from entigraph.analysis.collect import FinishedRun
 from entigraph.analysis.forms import Exponentials, Form, LogLinear, Vector
-from entigraph.analysis.paper_figures import LINES, own_points, panels
-from entigraph.analysis.paper_settings import MixtureFit
+from entigraph.analysis.paper import published
+from entigraph.analysis.paper.figures import LINES, own_points, panels
+from entigraph.analysis.paper.settings import MixtureFit
 from entigraph.analysis.style import BLACK, BLUE, GREY, save
 from entigraph.artefact import write_json
 

@@ -5,13 +5,13 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from entigraph.analysis.judges import Judged, deciding
+from entigraph.analysis.judging.judges import Judged, deciding
 from entigraph.artefact import digest, fingerprint
 from entigraph.errors import ConfigError
 from entigraph.llm.base import Say, Writer
 
 if TYPE_CHECKING:
-    from entigraph.analysis.summarisers import Summariser
+    from entigraph.analysis.judging.summarisers import Summariser
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -50,8 +50,8 @@ class Summaries(Judged):
         return None if self.references else self.built("writer")
 
     def decides(self, volatile: Container[str]) -> Mapping[str, Any]:
-        from entigraph.analysis.claims import PROMPTS, REFERENCE_PROMPTS
-        from entigraph.analysis.judging import prompt
+        from entigraph.analysis.judging.asking import prompt
+        from entigraph.analysis.judging.claims import PROMPTS, REFERENCE_PROMPTS
 
         writer = self.reference_writer
         names = [*PROMPTS, *(REFERENCE_PROMPTS if writer else ())]
@@ -69,6 +69,6 @@ class Summaries(Judged):
             self.reference_writer.check()
 
     def examine(self, summarisers: Sequence["Summariser"], out: Path, journal: Path, say: Say) -> list[str]:
-        from entigraph.analysis.summaries import examine
+        from entigraph.analysis.judging.summaries import examine
 
         return examine(self, summarisers, out, journal, say)

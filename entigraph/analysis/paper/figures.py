@@ -14,8 +14,8 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
-from entigraph.analysis import published
 from entigraph.analysis.collect import FinishedRun, base, label_of, points
+from entigraph.analysis.paper import published
 from entigraph.analysis.style import (
     BLACK,
     BLUE,

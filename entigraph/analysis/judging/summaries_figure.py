@@ -7,7 +7,7 @@ from typing import Any
 import matplotlib.pyplot as plt
 from matplotlib.axes import Axes
 
-from entigraph.analysis import published
+from entigraph.analysis.paper import published
 from entigraph.analysis.style import BLACK, GREY, prepare, save, style
 
 FILLED = ("full", "none", "left", "right")  # by prompt, in their order

@@ -8,7 +8,7 @@ from importlib import resources
 from pathlib import Path
 from typing import Any
 
-from entigraph.analysis.sentences import Sentence
+from entigraph.analysis.judging.sentences import Sentence
 from entigraph.errors import LLMError
 from entigraph.llm.base import Completion, Request, Say, Writer
 from entigraph.llm.journaled import GAVE_UP

@@ -7,8 +7,8 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Any
 
-from entigraph.analysis.judging import Verdict
-from entigraph.analysis.sentences import Sentence
+from entigraph.analysis.judging.asking import Verdict
+from entigraph.analysis.judging.sentences import Sentence
 from entigraph.errors import DataError
 
 

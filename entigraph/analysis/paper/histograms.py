@@ -10,11 +10,11 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.ticker import FuncFormatter, MaxNLocator
 
-from entigraph.analysis import published
 from entigraph.analysis.collect import whole
 from entigraph.analysis.examinations import SyntheticCorpus
+from entigraph.analysis.paper import published
+from entigraph.analysis.paper.tables import write_table
 from entigraph.analysis.style import GREY, label, prepare, save, short, style
-from entigraph.analysis.tables import write_table
 from entigraph.artefact import write_json
 from entigraph.records import EntityGraph, read_jsonl
 

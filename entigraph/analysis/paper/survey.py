@@ -7,9 +7,9 @@ from pathlib import Path
 import matplotlib.pyplot as plt
 from matplotlib.ticker import FuncFormatter
 
-from entigraph.analysis import published
+from entigraph.analysis.paper import published
+from entigraph.analysis.paper.tables import write_table
 from entigraph.analysis.style import BLUE, GREY, prepare, save, short
-from entigraph.analysis.tables import write_table
 from entigraph.artefact import write_json
 
 COLUMNS = {"study": "", "parameters": "", "tokens from": ",.0f", "tokens to": ",.0f"}

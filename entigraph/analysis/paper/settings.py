@@ -22,13 +22,13 @@ class PaperCurve:
     reads_runs: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
-        from entigraph.analysis.published import CURVES
+        from entigraph.analysis.paper.published import CURVES
 
         if self.name not in CURVES:
             raise ConfigError(f"analysis.name: {self.name!r} found, one of {', '.join(CURVES)} expected")
 
     def draw(self, runs: Sequence["FinishedRun"], out: Path) -> list[str]:
-        from entigraph.analysis.paper_figures import paper_curve
+        from entigraph.analysis.paper.figures import paper_curve
 
         return paper_curve(self.name, runs, out)
 
@@ -46,7 +46,7 @@ class MixtureFit:
             raise ConfigError(f"analysis.points: {self.points} found; seven parameters need 8 or more")
 
     def draw(self, runs: Sequence["FinishedRun"], out: Path) -> list[str]:
-        from entigraph.analysis.mixture_fit import mixture_fit
+        from entigraph.analysis.paper.mixture_fit import mixture_fit
 
         return mixture_fit(self, runs, out)
 
@@ -59,7 +59,7 @@ class Survey:
     reads_runs: ClassVar[bool] = False
 
     def draw(self, runs: Sequence["FinishedRun"], out: Path) -> list[str]:
-        from entigraph.analysis.survey import survey
+        from entigraph.analysis.paper.survey import survey
 
         return survey(out)
 
@@ -72,7 +72,7 @@ class RagTable:
     reads_runs: ClassVar[bool] = True
 
     def draw(self, runs: Sequence["FinishedRun"], out: Path) -> list[str]:
-        from entigraph.analysis.rag_table import rag_table
+        from entigraph.analysis.paper.rag_table import rag_table
 
         return rag_table(runs, out)
 
@@ -103,6 +103,6 @@ class Histograms:
         pass
 
     def examine(self, corpora: Sequence["SyntheticCorpus"], out: Path, journal: Path, say: Say) -> list[str]:
-        from entigraph.analysis.histograms import examine
+        from entigraph.analysis.paper.histograms import examine
 
         return examine(corpora, out)

@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping
 import numpy as np
 
 from entigraph.analysis.forms import Vector
-from entigraph.analysis.toy_model import Booleans
+from entigraph.analysis.theory.toy_model import Booleans
 
 CLUSTERS, WITHIN = 10, 0.9  # nine of ten relations stay within one of ten clusters
 LEVELS, FALLOFF = 5, 0.35  # at each level of a binary tree that two entities do not share, relations grow rarer

@@ -9,7 +9,6 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.ticker import PercentFormatter
 
-from entigraph.analysis.coverage import MEASURES
 from entigraph.analysis.style import (
     BLACK,
     GREY,
@@ -23,6 +22,7 @@ from entigraph.analysis.style import (
     style,
     token_ticks,
 )
+from entigraph.analysis.theory.coverage import MEASURES
 
 LINES = {"predicted": (ORANGE, "-", 4.0), "asked": (SKY, "-", 2.0), "stated": (PURPLE, "--", 1.0)}
 
