@@ -2,7 +2,7 @@
 
 import shlex
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import ExitStack, contextmanager
+from contextlib import nullcontext
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -19,7 +19,7 @@ from entigraph.processes import world
 from entigraph.progress import Progress, Silent
 from entigraph.run import VOLATILE, Run
 from entigraph.study import Study
-from entigraph.tracking import NoTracker, RunInfo, Tracker
+from entigraph.tracking import NoTracker, Tracker
 
 ABSENT = {
     Stage.retrieval: "evaluation=[closed_book,open_book], for one, makes one",
@@ -218,13 +218,10 @@ def refuse_ranks(stage: Stage) -> None:
 
 
 def advance(run: Run, todo: list[Step], progress: Progress) -> None:
-    with opened_when_needed(run, Study(run).info) as job:
+    with Study(run).opened_when_needed() as job:
         for step in todo:
-            if step.of_job:
-                make(step, progress, job)
-            else:
-                with opened_when_needed(run, Study(run).info_of(step.artefact)) as own:
-                    make(step, progress, own)
+            with nullcontext(job) if step.of_job else Study(run).opened_when_needed(step.artefact) as tracker:
+                make(step, progress, tracker)
 
 
 def make(step: Step, progress: Progress, tracker: Callable[[], Tracker]) -> None:
@@ -245,20 +242,6 @@ def make(step: Step, progress: Progress, tracker: Callable[[], Tracker]) -> None
     artefact.make(step.artefact, work, resumable=step.resumable, waiting=waiting)
     for made in worked:
         tracker().lineage(made, step.artefact.inputs.values())
-
-
-@contextmanager
-def opened_when_needed(run: Run, info: RunInfo) -> Iterator[Callable[[], Tracker]]:
-    """A tracked run that begins with the first that is to be tracked in it."""
-    with ExitStack() as stack:
-        opened: list[Tracker] = []
-
-        def tracker() -> Tracker:
-            if not opened:
-                opened.append(stack.enter_context(run.logger.run(info, run.root)))
-            return opened[0]
-
-        yield tracker
 
 
 def register_member(run: Run) -> None:

@@ -1,6 +1,7 @@
 """What a run is to others: the study where it meets its like, its entry there, and how it is tracked."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from functools import reduce
 from pathlib import Path
@@ -11,7 +12,7 @@ from omegaconf import OmegaConf
 from entigraph import artefact
 from entigraph.artefact import Artefact, digest
 from entigraph.run import Run
-from entigraph.tracking import RunInfo
+from entigraph.tracking import RunInfo, Tracker
 
 
 @dataclass(frozen=True)
@@ -51,6 +52,20 @@ class Study:
         """Of what several jobs may share: a tracked run of its own, the same whichever of them makes it."""
         name = made.folder.name
         return self.tracked_as(f"{made.stage}-{name}", name, made.stage, [])
+
+    @contextmanager
+    def opened_when_needed(self, made: Artefact | None = None) -> Iterator[Callable[[], Tracker]]:
+        """The job's tracked run, or that of an artefact which it made; begins where something is to be tracked."""
+        with ExitStack() as stack:
+            opened: list[Tracker] = []
+
+            def tracker() -> Tracker:
+                if not opened:
+                    info = self.info_of(made) if made else self.info
+                    opened.append(stack.enter_context(self.run.logger.run(info, self.run.root)))
+                return opened[0]
+
+            yield tracker
 
     @property
     def analysis_info(self) -> RunInfo:
