@@ -175,6 +175,7 @@ def test_a_finished_study_is_uploaded_with_its_lineage_and_without_its_texts(
     folders = sorted(str(folder) for folder in (tmp_path / "wandb").glob("offline-run-*"))
     done = subprocess.run(
         [sys.executable, "-m", "wandb", "sync", "--yes", *folders],
+        cwd=tmp_path,  # where it leaves a log of its own
         env={**os.environ, **service.environment},
         capture_output=True,
         text=True,
