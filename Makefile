@@ -6,7 +6,7 @@ VLLM_READY := .venv-vllm/.ready
 export TOKENIZERS_PARALLELISM := false
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo smoke check format test test-all vllm-env test-vllm bench bench-price bench-client bench-sweep bench-evaluation rivals clean
+.PHONY: help install demo smoke check format test test-all vllm-env test-vllm bench bench-price bench-client bench-sweep bench-evaluation bench-vllm rivals clean
 
 help: ## what there is to make
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
@@ -49,7 +49,7 @@ test: $(READY) ## the tests, without the slow ones
 test-all: $(READY) ## all tests
 	$(BIN)/pytest
 
-vllm-env: $(VLLM_READY) ## set up .venv-vllm: vLLM for CPUs, for llm=vllm and its tests
+vllm-env: $(VLLM_READY) ## set up .venv-vllm: vLLM for CPUs, for llm=vllm, engine=vllm and their tests
 
 test-vllm: $(READY) $(VLLM_READY) ## the tests of a real vLLM engine, on a CPU
 	$(BIN)/pytest -m vllm --durations=0 -v
@@ -74,6 +74,9 @@ bench-sweep: $(READY) ## what a sweep costs beyond its training and evaluation, 
 bench-evaluation: $(READY) ## samples of 5-shot prompts a second, beside transformers' generate; memory; how fast the page opens, 3 minutes
 	$(BIN)/python benchmarks/evaluation.py
 	$(BIN)/python benchmarks/page.py
+
+bench-vllm: $(READY) $(VLLM_READY) ## samples a second of engine=vllm, beside vLLM's own LLM.generate, 10 minutes
+	$(BIN)/python benchmarks/vllm_engine.py
 
 rivals: .rivals/.ready ## set up .rivals: what the benchmarks compare with and nothing else needs
 

@@ -1,6 +1,6 @@
 """Samples a second of engine=vllm beside vLLM's own `LLM.generate`: same model, prompts, settings, machine and run.
 
-python benchmarks/vllm_engine.py [--python .venv-vllm/bin/python] [--questions 32] [--samples 8] [--rounds 7]
+python benchmarks/vllm_engine.py [--python .venv-vllm/bin/python] [--questions 16] [--samples 8] [--rounds 12]
 
 Both start first (make vllm-env makes the environment), and answer a round that does not count; then they take turns,
 each round on questions of its own and begun by the other. Ours reads and writes tokens here and sends them to another
@@ -29,10 +29,10 @@ RIVAL = "--rival"
 def main() -> None:
     arguments = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     arguments.add_argument("--python", default=".venv-vllm/bin/python")
-    arguments.add_argument("--questions", type=int, default=32)
+    arguments.add_argument("--questions", type=int, default=16)
     arguments.add_argument("--samples", type=int, default=8)
-    arguments.add_argument("--tokens", type=int, default=64)
-    arguments.add_argument("--rounds", type=int, default=7)
+    arguments.add_argument("--tokens", type=int, default=32)
+    arguments.add_argument("--rounds", type=int, default=12)
     asked = arguments.parse_args()
     from evaluation import a_model, a_question
 

@@ -1,12 +1,15 @@
 """Ranking: recall on known gold, determinism, nothing found, duplicates, and what is computed once."""
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pytest
 
+from entigraph import plan, stages
 from entigraph.errors import ConfigError, DataError, LLMError
+from entigraph.progress import Silent
 from entigraph.records import Document, Passage, Question, Ranking, read_jsonl, write_jsonl
 from entigraph.retrieval import settings, stage
 from entigraph.retrieval.base import best
@@ -16,6 +19,9 @@ from entigraph.retrieval.gold import Shelf, recall
 from entigraph.retrieval.passages import split
 from entigraph.retrieval.settings import BM25, SEPARATORS, Dense
 from entigraph.retrieval.vectors import Vectors
+from entigraph.run import Run
+from entigraph.tracking import NoTracker
+from tests.conftest import ARTICLE
 from tests.mock_llm_server import Handle, bag_of_words
 from tests.retrieval.library import Ranked
 
@@ -92,9 +98,6 @@ def test_a_question_without_a_known_word_finds_nothing_and_is_counted(ranked: Ra
 
 
 def test_passages_of_one_text_count_once_and_are_right_for_each_of_their_documents(tmp_path: Path) -> None:
-    from entigraph.progress import Silent
-    from entigraph.retrieval import stage
-
     twins = [Document(id=each, title="Twin", text="The door of the lighthouse was green.") for each in ("a", "b")]
     write_jsonl(tmp_path / "documents.jsonl", twins)
     questions = [
@@ -119,9 +122,6 @@ def test_passages_of_one_text_count_once_and_are_right_for_each_of_their_documen
 
 
 def test_documents_without_text_are_refused(tmp_path: Path) -> None:
-    from entigraph.progress import Silent
-    from entigraph.retrieval import stage
-
     write_jsonl(tmp_path / "documents.jsonl", [Document(id="a", title="A", text=" ")])
     with pytest.raises(DataError, match="no passage"):
         stage.run(
@@ -283,3 +283,20 @@ def test_settings_of_no_meaning_are_refused(options: dict[str, object], told: st
 def test_vectors_of_the_mock_are_near_where_words_are_shared() -> None:
     one, two, three = (np.array(bag_of_words(text)) for text in ("the green door", "a green door", "volcano ash"))
     assert one @ two > one @ three
+
+
+def test_the_plan_tells_what_paid_endpoints_will_take(configured: Callable[..., Run], quality_file: Path) -> None:
+    paid = "https://nowhere.example/v1"
+    options = ["corpus=quality", f"corpus.path={quality_file}", "evaluation=open_book", "retriever=dense_rerank"]
+    options += ["retriever.model=m", "retriever.reranker=r", f"retriever.reranker_url={paid}", "retriever.depth=128"]
+    options += ["retriever.reranker_price=2", f"retriever.base_url={paid}", "retriever.price=0.13"]
+    run = configured(*options)
+    (line,) = plan.cost_of_retrieval(run)
+    assert "known once the questions are there" in line
+    stages.make(next(stages.steps(run)), Silent(), NoTracker)
+    (line,) = plan.cost_of_retrieval(run)
+    assert "and 8 searches to rerank, $0.02; stopped at retriever.max_cost_usd = 5.0" in line, "four questions of two"
+    tokens = int(line.split("about ")[1].split(" tokens")[0].replace(",", ""))
+    assert 2 * len(ARTICLE) / 3 < tokens < 4 * len(ARTICLE) / 3, "both articles, and short questions"
+    own = [option.replace(paid, "http://localhost:1/v1") for option in options]
+    assert list(plan.cost_of_retrieval(configured(*own))) == []

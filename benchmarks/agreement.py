@@ -1,0 +1,114 @@
+"""Our accuracy by likelihood beside EleutherAI's harness, question by question, on a model that can answer.
+
+python benchmarks/agreement.py [--steps 1500] [--limit 300] [--model FOLDER] (pip install 'entigraph[lm-eval]')
+
+Without `--model`, one is trained here on three worlds for some minutes, and asked what its texts answered (`seen`) and
+what they did not (`held_out`). With it, a run's model/ is asked the same questions.
+"""
+
+import argparse
+import json
+import logging
+import os
+import subprocess
+import sys
+import tempfile
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from entigraph.evaluation.engine import TransformersEngine
+from entigraph.evaluation.harness import adapter
+from entigraph.evaluation.multiple_choice import ClosedBook
+from entigraph.evaluation.subjects import own_tokenizer
+from entigraph.records import Answer, Question, read_jsonl
+
+TASK = """\
+task: ours
+dataset_path: json
+dataset_kwargs: {{data_files: {{test: {items}}}}}
+test_split: test
+output_type: multiple_choice
+doc_to_text: "Question: {{{{text}}}} Answer:"
+doc_to_choice: "{{{{choices}}}}"
+doc_to_target: answer
+metric_list:
+  - {{metric: acc, aggregation: mean, higher_is_better: true}}
+  - {{metric: acc_norm, aggregation: mean, higher_is_better: true}}
+"""
+TINY = ["corpus.worlds=3", "tokenizer.worlds=20", "tokenizer.vocabulary=512", "logger=none"]
+
+
+def main() -> None:
+    arguments = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    arguments.add_argument("--steps", type=int, default=1500)
+    arguments.add_argument("--limit", type=int, default=300, help="questions of each split")
+    arguments.add_argument("--model", type=Path)
+    asked = arguments.parse_args()
+    with tempfile.TemporaryDirectory() as temporary:
+        os.environ |= {"HF_DATASETS_CACHE": f"{temporary}/cache", "HF_HUB_OFFLINE": "1", "TQDM_DISABLE": "1"}
+        root = Path(temporary) / "outputs"
+        run("corpus" if asked.model else "pipeline", root, asked.steps)
+        model = asked.model or next(root.glob("training/*/model"))
+        tokenizer, bos_id = own_tokenizer(str(model))
+        engine = TransformersEngine(str(model), tokenizer, bos_id, "cpu", bf16=False, threads=1)
+        (file,) = root.glob("corpus/*/questions.jsonl")
+        for split in ("seen", "held_out"):
+            # Without a thought of the model's own in between, which the harness does not know.
+            items = [replace(each, thought=False) for each in read_jsonl(file, Question) if each.split == split]
+            compare(split, items[: asked.limit], engine, Path(temporary))
+
+
+def run(stage: str, root: Path, steps: int) -> None:
+    command = [sys.executable, "-m", "entigraph", "experiments=base/fictional", *TINY, f"paths.root={root}"]
+    command += [f"stage={stage}", f"trainer.max_steps={steps}", "evaluation=none"]
+    subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
+
+
+def compare(split: str, items: Sequence[Question], engine: TransformersEngine, folder: Path) -> None:
+    ours = list(ClosedBook().answers(items, engine))
+    theirs, metrics = harness(items, engine, folder)
+    choices = [(best(scores, items[place].choices, False), best(scores, items[place].choices, True))
+               for place, scores in enumerate(theirs)]  # fmt: skip
+    for name, place in (("acc", 0), ("acc_norm", 1)):
+        key = "choice" if name == "acc" else "choice_norm"
+        chosen = [getattr(answer, key) for answer in ours]
+        same = sum(one == other[place] for one, other in zip(chosen, choices, strict=True))
+        right = sum(one == item.answer for one, item in zip(chosen, items, strict=True)) / len(items)
+        print(
+            f"{split:9} {name:9} ours {right:.4f}, harness {metrics[f'{name},none']:.4f}; "
+            f"the same choice for {same:,} of {len(items):,} questions"
+        )
+    apart = max(gap(answer, scores) for answer, scores in zip(ours, theirs, strict=True))
+    print(f"{split:9} largest difference of a log-likelihood: {apart:.1e} nats")
+
+
+def gap(answer: Answer, scores: Sequence[float]) -> float:
+    return max(abs(one - other) for one, other in zip(answer.scores, scores, strict=True))
+
+
+def harness(items: Sequence[Question], engine: TransformersEngine, folder: Path) -> tuple[list[list[float]], Any]:
+    """Each item's log-likelihoods, and the harness's own metrics."""
+    from lm_eval import simple_evaluate
+    from lm_eval.tasks import TaskManager
+
+    logging.getLogger("lm_eval").setLevel(logging.ERROR)
+    tasks = Path(tempfile.mkdtemp(dir=folder))
+    rows = [{"text": item.text, "choices": list(item.choices), "answer": item.answer} for item in items]
+    (tasks / "items.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    (tasks / "ours.yaml").write_text(TASK.format(items=tasks / "items.jsonl"))
+    manager = TaskManager(include_path=str(tasks), include_defaults=False)
+    found = simple_evaluate(adapter(engine, 8), tasks=["ours"], task_manager=manager, bootstrap_iters=0)
+    samples = sorted(found["samples"]["ours"], key=lambda sample: sample["doc_id"])
+    return [[float(score) for score, _ in sample["filtered_resps"]] for sample in samples], found["results"]["ours"]
+
+
+def best(scores: Sequence[float], choices: Sequence[str], by_length: bool) -> int:
+    """As the harness chooses: the likeliest, by character for acc_norm."""
+    values = [score / (len(choice) if by_length else 1) for score, choice in zip(scores, choices, strict=True)]
+    return values.index(max(values))
+
+
+if __name__ == "__main__":
+    main()
