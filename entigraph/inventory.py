@@ -27,6 +27,7 @@ from filelock import FileLock, Timeout
 from entigraph import artefact
 from entigraph.artefact import FORMATS, flat
 from entigraph.errors import ArtefactError
+from entigraph.progress import size_of
 
 USERS_SHOWN = 3
 VALUE_WIDTH = 60
@@ -205,13 +206,6 @@ def shown(value: Any) -> str:
 
 def total(root: Path, entries: Sequence[Entry], what: str) -> str:
     return f"{len(entries)} {what} below {root}: {size_of(sum(entry.bytes for entry in entries))}"
-
-
-def size_of(count: float) -> str:
-    for size, unit in ((1e12, "TB"), (1e9, "GB"), (1e6, "MB"), (1e3, "kB")):
-        if count >= size:
-            return f"{count / size:,.1f} {unit}"
-    return f"{count:.0f} B"
 
 
 def age_of(changed: float) -> str:

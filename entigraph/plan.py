@@ -10,6 +10,7 @@ from entigraph import artefact, stages, work
 from entigraph.artefact import Artefact
 from entigraph.config import Stage
 from entigraph.costs import cost_of_baselines, cost_of_judging, cost_of_questions, cost_of_retrieval, span
+from entigraph.progress import size_of
 from entigraph.run import Run
 
 DOCUMENTS_SHOWN = 20
@@ -229,8 +230,8 @@ def need_of_trainings(trainings: Sequence[Run]) -> Iterator[str]:
     if sizes:
         models, checkpoint = sum(found * each for found, each in sizes), max(sizes)[0] * BYTES_IN_CHECKPOINT
         yield (
-            f"  disk: about {models / 1e9:,.2f} GB of models that stay, and {checkpoint / 1e9:,.2f} GB for the "
-            "checkpoint of each in training, twice while one is written"
+            f"  disk: about {size_of(models)} of models that stay, and {size_of(checkpoint)} for the checkpoint of each "
+            "in training, twice while one is written"
         )
 
 

@@ -46,7 +46,7 @@ def test_the_plan_of_a_sweep_lists_each_folder_once(smoke: Path, command: Comman
     assert "9 jobs" in more.stdout and "28 done, 9 to do" in more.stdout
     assert re.search(r"training: 3 models to make, \d[\d,]+ tokens to train on", more.stdout)
     assert re.search(r"time: about \d+\.\d\d h one after another, .* device-hours\n", more.stdout)
-    assert "GB of models that stay" in more.stdout and "models to make" not in done.stdout
+    assert "B of models that stay" in more.stdout and "models to make" not in done.stdout
     other = command("experiments=smoke", "stage=plan", f"paths.root={smoke}", "tokens.budget=8000,4000,2000")
     assert "9 jobs" in other.stdout
     assert "dollars: none, no paid model is asked" in done.stdout
