@@ -59,6 +59,7 @@ def test_only_laptop_scale_experiments_start_by_their_name_alone(composed: Calla
     small = {"smoke", "base/smoke", "base/fictional", "scaling/fictional"}
     small |= {"base/fictional_reader", "open_book/fictional", "summaries/fictional"}
     twins = {f"ablations/{name}_fictional" for name in ("weak_writer", "replay_epochs", "qa", "rag_grid", "instruct")}
+    twins |= {f"studies/{name}_fictional" for name in ("mixing", "replay_size", "beyond")}
     assert starting == small | twins
 
 
