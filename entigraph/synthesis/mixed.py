@@ -21,8 +21,12 @@ MISCOUNT = 1e-6
 class Mixed:
     """`shares` of the token budget by the names of `parts`, which are augmenters that ask the writer; null: what the
     others leave. A part asks what it would ask alone, in the same order, so its answers are shared with runs of it.
+
+    `name` null: that of its parts with their shares, "entigraph75-rephrase25", so that each mixture is a line of its own
+    in figures and tables.
     """
 
+    name: str | None = None
     parts: dict[str, Any] = field(default_factory=dict)
     shares: dict[str, float | None] = field(default_factory=dict)
     needs_writer: ClassVar[bool] = True
@@ -45,6 +49,8 @@ class Mixed:
         for (name, one), (other, second) in combinations(self.built.items(), 2):
             if {*one.prompts} & {*second.prompts} - COMMON:
                 raise ConfigError(f"augmenter.parts: {name} and {other} ask the same; one of them is enough")
+        told = "-".join(f"{part.name}{100 * share:g}" for part, share in self.portions)
+        object.__setattr__(self, "name", self.name or told)
 
     @cached_property
     def built(self) -> Mapping[str, Any]:
@@ -61,11 +67,6 @@ class Mixed:
     def portions(self) -> Sequence[tuple[Augmenter, float]]:
         """Those that write anything, each with its share."""
         return [(self.built[name], share) for name, share in self.settled.items() if share]
-
-    @property
-    def name(self) -> str:
-        """Each mixture is a line of its own in figures and tables: "entigraph75-rephrase25"."""
-        return "-".join(f"{part.name}{100 * share:g}" for part, share in self.portions)
 
     @property
     def prompts(self) -> Sequence[str]:
