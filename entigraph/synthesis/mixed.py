@@ -22,8 +22,8 @@ class Mixed:
     """`shares` of the token budget by the names of `parts`, which are augmenters that ask the writer; null: what the
     others leave. A part asks what it would ask alone, in the same order, so its answers are shared with runs of it.
 
-    `name` null: that of its parts with their shares, "entigraph75-rephrase25", so that each mixture is a line of its own
-    in figures and tables.
+    `name` null: that of its parts with their shares, "entigraph75-rephrase25", so each mixture is a line of its own in
+    figures and tables.
     """
 
     name: str | None = None
