@@ -74,22 +74,23 @@ def cost_of_synthesis(run: Run, documents_shown: int = DOCUMENTS_SHOWN) -> list[
     from entigraph.llm.journal import Journal
     from entigraph.llm.journaled import Archive
     from entigraph.synthesis.estimate import FEW_ENTITIES, MANY_ENTITIES, estimate
+    from entigraph.synthesis.mixed import portions
     from entigraph.tokens.tokenizer import Tokenizer
 
     file = run.root / work.JOURNAL
     budget, documents = run.config.synthesis.token_budget, list(run.corpus.read().documents)
     count_tokens = Tokenizer(run.tokenizer_files.folder).count if run.tokenizer_files.complete else None
+    lines = []
     with closing(Journal(file)) if file.exists() else nullcontext() as journal:
         known = Archive(journal, run.llm.body)
-        low, high = (
-            estimate(run.augmenter, documents, budget, run.llm.expected_tokens, entities, known, count_tokens)
-            for entities in (FEW_ENTITIES, MANY_ENTITIES)
-        )
-    return [
-        f"synthesis with {run.augmenter.name} and {run.llm.model}:",
-        *by_document(run, low, high, documents_shown),
-        *in_all(run, low, high),
-    ]
+        for part, own in portions(run.augmenter, budget):
+            low, high = (
+                estimate(part, documents, own, run.llm.expected_tokens, entities, known, count_tokens)
+                for entities in (FEW_ENTITIES, MANY_ENTITIES)
+            )
+            lines.append(f"synthesis with {part.name} and {run.llm.model}:")
+            lines += [*by_document(run, low, high, documents_shown), *in_all(run, part, low, high)]
+    return lines
 
 
 def by_document(run: Run, low: Any, high: Any, most: int) -> Iterator[str]:
@@ -113,9 +114,9 @@ def by_document(run: Run, low: Any, high: Any, most: int) -> Iterator[str]:
         yield f"  and {len(pairs) - most:,} more documents"
 
 
-def in_all(run: Run, low: Any, high: Any) -> Iterator[str]:
+def in_all(run: Run, augmenter: Any, low: Any, high: Any) -> Iterator[str]:
     ends = (total_of(low), total_of(high))
-    unknown = sum(share.entities is None for share in low.shares) if "entities" in run.augmenter.prompts else 0
+    unknown = sum(share.entities is None for share in low.shares) if "entities" in augmenter.prompts else 0
     yield (
         f"  in all {span(ends[0].requests, ends[1].requests)} requests to send, "
         f"{span(ends[0].free, ends[1].free)} answers free from {work.JOURNAL}"

@@ -44,8 +44,8 @@ def test_every_option_composes_and_validates(option: str, composed: Callable[...
 def test_every_experiment_plans(
     experiment: str, configured: Callable[..., Run], composed: Callable[..., DictConfig], quality_file: Path
 ) -> None:
-    articles = composed(f"experiments={experiment}").corpus._target_.endswith("Quality")
-    quality = [f"corpus.path={quality_file}"] if articles else []
+    path = composed(f"experiments={experiment}").corpus.get("path", "nowhere")
+    quality = [] if path else [f"corpus.path={quality_file}"]
     if experiment == "quality_instruct":
         quality = [f"needs=['quality_entigraph corpus.path={quality_file}']"]
     run = configured(f"experiments={experiment}", *quality)
@@ -59,6 +59,7 @@ def test_only_laptop_scale_experiments_start_by_their_name_alone(composed: Calla
     small = {"smoke", "base/smoke", "base/fictional", "scaling/fictional"}
     small |= {"base/fictional_reader", "open_book/fictional", "summaries/fictional"}
     twins = {f"ablations/{name}_fictional" for name in ("weak_writer", "replay_epochs", "qa", "rag_grid", "instruct")}
+    twins |= {f"studies/{name}_fictional" for name in ("mixing", "replay_size", "beyond", "bootstrap")}
     assert starting == small | twins
 
 

@@ -73,6 +73,7 @@ class Findings:
         self.drawn = 0  # pairs of entities, covered or not
         self.texts: Counter[str] = Counter()  # by kind, as tokens
         self.tokens: Counter[str] = Counter()
+        self.augmenters: Counter[str] = Counter()  # as tokens
         self.writers: Counter[str] = Counter()
         self.lost: dict[str, Counter[str]] = {}  # by reason, then kind
         for document in read_jsonl(corpus / "documents.jsonl", Document):
@@ -130,6 +131,7 @@ class Findings:
     def see_text(self, text: SyntheticText) -> None:
         self.texts[text.kind] += 1
         self.tokens[text.kind] += text.tokens
+        self.augmenters[text.augmenter] += text.tokens
         self.writers[text.writer] += 1
         row = self.row(text.document_id)
         row.texts[text.kind] += 1

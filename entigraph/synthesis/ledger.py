@@ -32,6 +32,7 @@ class Ledger:
         """Before the texts are counted anew."""
         self.texts = self.tokens = 0
         self.kinds: Counter[str] = Counter()
+        self.augmenters: Counter[str] = Counter()  # tokens
         self.documents: set[str] = set()
 
     def answered(self, usage: Usage, with_texts: bool = False) -> None:
@@ -47,6 +48,7 @@ class Ledger:
         self.texts += 1
         self.tokens += text.tokens
         self.kinds[text.kind] += 1
+        self.augmenters[text.augmenter] += text.tokens
         self.documents.add(text.document_id)
         now = time.monotonic()
         if now - self.last_record > SECONDS_BETWEEN_RECORDS:
@@ -97,6 +99,7 @@ class Ledger:
             "texts": self.texts,
             "tokens": self.tokens,
             "kinds": dict(self.kinds),
+            "tokens_by_augmenter": dict(self.augmenters),
             "documents_with_texts": len(self.documents),
             "requests": self.requests,
             "failures": dict(self.reasons),
@@ -128,6 +131,8 @@ def summary(counts: Mapping[str, Any], documents: int, token_budget: int | None)
         lines.append(
             f"  {counts['texts']:,} texts of {counts['tokens']:,} tokens, {counts['requests']:,} requests{cost}"
         )
+    if len(counts["tokens_by_augmenter"]) > 1:
+        lines.append(f"  of them {mixture(counts['tokens_by_augmenter'])}")
     if counts["failures"]:
         lines.append(f"  gave no text: {told(counts['failures'])} (failures.jsonl)")
     if counts["entities_left_out"]:
@@ -143,6 +148,10 @@ def summary(counts: Mapping[str, Any], documents: int, token_budget: int | None)
         why = "are left" if counts["removed"] else "exist: the augmenter had no more to ask"
         lines.append(f"  {counts['tokens']:,} of {token_budget:,} tokens {why}")
     return lines
+
+
+def mixture(tokens: Mapping[str, int]) -> str:
+    return ", ".join(f"{name} {count:,} ({count / sum(tokens.values()):.1%})" for name, count in tokens.items())
 
 
 def told(reasons: Mapping[str, int]) -> str:

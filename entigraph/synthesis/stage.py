@@ -3,7 +3,7 @@
 from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from contextlib import closing
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from itertools import islice
 from math import ceil
 from pathlib import Path
@@ -16,6 +16,7 @@ from entigraph.progress import Progress
 from entigraph.records import Document, EntityGraph, Failure, Lines, SyntheticText, read_jsonl, write_jsonl
 from entigraph.synthesis.base import Augmenter, Task
 from entigraph.synthesis.ledger import Ledger, refuse_unanswered, told
+from entigraph.synthesis.mixed import Mixed, portions
 from entigraph.synthesis.parts import source_of, with_summaries
 from entigraph.synthesis.rules import Rules
 from entigraph.texts import write_texts
@@ -32,7 +33,7 @@ def run(
     corpus: Path,
     out: Path,
     *,
-    augmenter: Augmenter,
+    augmenter: Augmenter | Mixed,
     llm: LLM | None,
     count_tokens: CountTokens,
     rules: Rules,
@@ -45,18 +46,16 @@ def run(
     """
     if rules.token_budget is None and augmenter.endless:
         raise ConfigError(f"augmenter={augmenter.name} does not end by itself: set synthesis.token_budget")
-    documents: Iterable[Document] = read_jsonl(corpus / "documents.jsonl", Document)
-    if augmenter.needs_writer:
-        documents = [part for document in documents for part in augmenter.parts(document)]  # asked about repeatedly
     with Lines(out / "failures.jsonl") as failures:
         ledger = Ledger(failures, rules.token_budget, rules.max_lost, record)
-        writing = Writing(augmenter, llm, count_tokens, rules, ledger)
-        graphs = {graph.document_id: graph for graph in writing.graphs(documents, progress)}
-        write_jsonl(out / "graphs.jsonl", graphs.values())
+        writings = [
+            Writing(part, llm, count_tokens, replace(rules, token_budget=budget), ledger)
+            for part, budget in portions(augmenter, rules.token_budget)
+        ]
+        graphs = [graph for writing in writings for graph in writing.read(corpus, progress)]
+        write_jsonl(out / "graphs.jsonl", graphs)
         refuse_unanswered(ledger)  # parts carry each other's summaries: no text before all lists are answered
-        if graphs:
-            documents = list(with_summaries(documents, graphs))
-        with closing(writing.texts(augmenter.tasks(documents, graphs, rules.seed))) as texts:
+        with closing(one_after_another(writings)) as texts:
             count = write_texts(out, shown(texts, ledger, rules.token_budget, progress))
     refuse_unanswered(ledger)
     if count and augmenter.needs_writer and rules.near_duplicates is not NearDuplicates.ignore:
@@ -65,8 +64,8 @@ def run(
         why = told(ledger.reasons) or "it asked for none"
         raise DataError(f"{augmenter.name} wrote no text about the documents of {corpus}: {why}")
     return {
-        "entities": sum(len(graph.entities) for graph in graphs.values()),
-        "entities_left_out": sum(graph.left_out for graph in graphs.values()),
+        "entities": sum(len(graph.entities) for graph in graphs),
+        "entities_left_out": sum(graph.left_out for graph in graphs),
         **ledger.counts,
     }
 
@@ -84,15 +83,33 @@ def without_near_duplicates(out: Path, ledger: Ledger, rules: Rules) -> int:
     return ledger.texts
 
 
+def one_after_another(writings: Sequence["Writing"]) -> Generator[SyntheticText, None, None]:
+    for writing in writings:
+        yield from writing.texts()
+
+
 @dataclass
 class Writing:
-    """One augmenter at work with one writer."""
+    """One augmenter at work with one writer, up to the budget in its rules; `ledger` is that of all who write."""
 
     augmenter: Augmenter
     llm: LLM | None
     count_tokens: CountTokens
     rules: Rules
     ledger: Ledger
+    documents: Iterable[Document] = ()
+    known: Mapping[str, EntityGraph] = field(default_factory=dict)
+    began: tuple[int, int] = (0, 0)  # tokens and requests in the ledger, when its first text was asked for
+
+    def read(self, corpus: Path, progress: Progress) -> Iterable[EntityGraph]:
+        """The graphs of its documents, or of their parts."""
+        self.documents = read_jsonl(corpus / "documents.jsonl", Document)
+        if self.augmenter.needs_writer:  # asked about repeatedly
+            self.documents = [part for document in self.documents for part in self.augmenter.parts(document)]
+        self.known = {graph.document_id: graph for graph in self.graphs(self.documents, progress)}
+        if self.known:
+            self.documents = list(with_summaries(self.documents, self.known))
+        return self.known.values()
 
     def graphs(self, documents: Iterable[Document], progress: Progress) -> Generator[EntityGraph, None, None]:
         """In the order of the documents, but for those whose first answer was no list."""
@@ -118,9 +135,11 @@ class Writing:
                         advance(1, self.ledger.note)
                 asked = failed
 
-    def texts(self, tasks: Iterator[Task]) -> Generator[SyntheticText, None, None]:
+    def texts(self) -> Generator[SyntheticText, None, None]:
         """In waves, each as long as the token budget is expected to need: nothing is asked that nobody wants."""
         going, barren = True, 0
+        tasks = self.augmenter.tasks(self.documents, self.known, self.rules.seed)
+        self.began = (self.ledger.tokens, self.ledger.text_requests)
         while going:
             before = self.ledger.texts
             wave: Iterator[Task] = islice(tasks, self.wave())
@@ -131,7 +150,10 @@ class Writing:
                     for task, prompt_hash, completion in answers:
                         drawn += 1
                         retry = failed if again < self.rules.reask_failures else None
-                        yield from self.split(task, prompt_hash, completion, retry)
+                        for text in self.split(task, prompt_hash, completion, retry):
+                            yield text
+                            if self.full:
+                                return
                 wave = iter(failed)
             going = drawn > 0
             barren = barren + 1 if self.ledger.texts == before else 0
@@ -145,10 +167,19 @@ class Writing:
         """How many requests the rest of the budget will take; None where there is no budget, or no writer."""
         if self.rules.token_budget is None or self.llm is None:
             return None
-        if not self.ledger.tokens:
+        if not self.tokens:
             return FIRST_WAVE
-        tokens_a_request = self.ledger.tokens / self.ledger.text_requests
-        return max(1, ceil(SPARE * (self.rules.token_budget - self.ledger.tokens) / tokens_a_request))
+        tokens_a_request = self.tokens / (self.ledger.text_requests - self.began[1])
+        return max(1, ceil(SPARE * (self.rules.token_budget - self.tokens) / tokens_a_request))
+
+    @property
+    def tokens(self) -> int:
+        """Of its own texts."""
+        return self.ledger.tokens - self.began[0]
+
+    @property
+    def full(self) -> bool:
+        return self.rules.token_budget is not None and self.tokens >= self.rules.token_budget
 
     def answers(self, tasks: Iterator[Task], again: int) -> Generator[tuple[Task, str, Completion], None, None]:
         """Each task with its request's hash and its completion. Requests are made as the writer draws them."""
@@ -240,11 +271,9 @@ def failure(document: Document, kind: str, about: Sequence[str], reason: str, re
 def shown(
     texts: Iterator[SyntheticText], ledger: Ledger, token_budget: int | None, progress: Progress
 ) -> Iterator[SyntheticText]:
-    """Counted and displayed, up to the budget."""
+    """Counted and displayed."""
     with progress.bar("texts", token_budget, "tokens") as advance:
         for text in texts:
             ledger.wrote(text)
             advance(text.tokens, ledger.note)
             yield text
-            if token_budget is not None and ledger.tokens >= token_budget:
-                return

@@ -1,0 +1,104 @@
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from entigraph.corpus import stage as corpus_stage
+from entigraph.corpus.fictional import Fictional
+from entigraph.errors import ConfigError
+from entigraph.synthesis.entigraph import EntiGraph
+from entigraph.synthesis.ledger import summary
+from entigraph.synthesis.mixed import Mixed
+from entigraph.synthesis.rephrase import Rephrase
+from tests.conftest import Command
+from tests.mock_llm_server import Config, running
+from tests.synthesis.test_choices import Told, synthesise
+
+ENTIGRAPH = {"_target_": "entigraph.synthesis.entigraph.EntiGraph"}
+REPHRASE = {"_target_": "entigraph.synthesis.rephrase.Rephrase"}
+RAW = {"_target_": "entigraph.synthesis.raw.Raw"}
+
+
+def mixed(entigraph: float | None, rephrase: float | None = None, **options: Any) -> Mixed:
+    parts = {"entigraph": ENTIGRAPH | options, "rephrase": REPHRASE}
+    return Mixed(parts=parts, shares={"entigraph": entigraph, "rephrase": rephrase})
+
+
+@pytest.fixture
+def corpus(tmp_path: Path) -> Path:
+    folder = tmp_path / "corpus"
+    folder.mkdir()
+    corpus_stage.run(Fictional(documents=2), folder)
+    return folder
+
+
+def test_each_part_writes_its_share_of_the_tokens_as_it_would_alone(corpus: Path, tmp_path: Path) -> None:
+    told = Told()
+    texts, counts = synthesise(corpus, tmp_path / "mixed", mixed(0.25), told, token_budget=8000)
+    shares = {name: tokens / counts["tokens"] for name, tokens in counts["tokens_by_augmenter"].items()}
+    assert shares == pytest.approx({"entigraph": 0.25, "rephrase": 0.75}, abs=0.03)
+    assert 8000 <= counts["tokens"] < 8800 and len({text.id for text in texts}) == len(texts)
+    assert len(told.requests) < 1.15 * len(texts) + 64, "little is asked for that nobody wants"
+    for augmenter in (EntiGraph(), Rephrase()):
+        alone, _ = synthesise(corpus, tmp_path / augmenter.name, augmenter, Told(), token_budget=8000)
+        own = [text for text in texts if text.augmenter == augmenter.name]
+        assert own == alone[: len(own)]
+
+
+def test_all_of_one_part_is_that_part(corpus: Path, tmp_path: Path) -> None:
+    whole, _ = synthesise(corpus, tmp_path / "whole", mixed(1.0), Told(), token_budget=3000)
+    alone, _ = synthesise(corpus, tmp_path / "alone", EntiGraph(), Told(), token_budget=3000)
+    assert whole == alone
+    assert [mixed(share).name for share in (0.0, 0.25, 1.0)] == [
+        "rephrase100",
+        "entigraph25-rephrase75",
+        "entigraph100",
+    ]
+
+
+def test_a_part_that_has_no_more_to_say_is_not_made_up_for_by_the_other(corpus: Path, tmp_path: Path) -> None:
+    augmenter = mixed(0.9, triples_per_document=0)
+    _, counts = synthesise(corpus, tmp_path / "out", augmenter, Told(), token_budget=60_000)
+    assert counts["kinds"]["pair"] == 380 and counts["tokens_by_augmenter"]["rephrase"] < 7000
+    lines = summary(counts, 2, 60_000)
+    assert "of 60,000 tokens exist" in lines[-1] and lines[1].startswith("  of them entigraph ")
+
+
+@pytest.mark.parametrize(
+    ("parts", "shares", "problem"),
+    [
+        ({"entigraph": ENTIGRAPH, "rephrase": REPHRASE}, {"entigraph": 0.5, "rephrase": 0.4}, "that make 1"),
+        ({"entigraph": ENTIGRAPH, "rephrase": REPHRASE}, {"entigraph": 1.5, "rephrase": None}, "from 0"),
+        ({"entigraph": ENTIGRAPH, "rephrase": REPHRASE}, {"entigraph": None, "rephrase": None}, "null.* found twice"),
+        ({"entigraph": ENTIGRAPH}, {"entigraph": 0.5, "qa": 0.5}, r"\['qa'\] has not both"),
+        ({"entigraph": ENTIGRAPH, "raw": RAW}, {"entigraph": 0.5, "raw": 0.5}, "parts.raw: .* asks the writer"),
+        ({"one": REPHRASE, "two": REPHRASE}, {"one": 0.5, "two": 0.5}, "one and two ask the same"),
+        ({"one": {**REPHRASE, "rounds": 0}}, {"one": 1.0}, "rounds: 0 found"),
+    ],
+)
+def test_a_mixture_that_makes_no_sense_is_one_message(parts: Any, shares: Any, problem: str) -> None:
+    with pytest.raises(ConfigError, match=problem):
+        Mixed(parts=parts, shares=shares)
+
+
+def test_of_a_real_writer_nothing_is_asked_that_runs_of_the_parts_have_asked(command: Command, tmp_path: Path) -> None:
+    common = ["llm=openai", "llm.model=mock-llm", "corpus.documents=2", "logger=none", "synthesis.token_budget=20000"]
+    common.append("+llm.prices.mock-llm={prompt: 1.0, cached: 0.5, completion: 4.0}")
+    with running(Config(output_tokens=200)) as server:
+        common.append(f"llm.base_url={server.base_url}")
+        assert command(*common, "stage=corpus").returncode == 0
+        planned = command(*common, "augmenter=mixed").stdout
+        for augmenter in ("entigraph", "rephrase"):
+            done = command(*common, f"augmenter={augmenter}", "stage=synthesis", OPENAI_API_KEY="sk-x")
+            assert done.returncode == 0, done.stderr
+        asked = server.stats()["requests"]
+        done = command(*common, "augmenter=mixed", "stage=synthesis", OPENAI_API_KEY="sk-x")
+        assert done.returncode == 0, done.stderr
+        assert server.stats()["requests"] == asked
+    assert "synthesis with entigraph and mock-llm:" in planned and "synthesis with rephrase and mock-llm:" in planned
+    examined = command(*common, "augmenter=mixed", "stage=analysis", "analysis=overlap")
+    assert examined.returncode == 0 and "entigraph50-rephrase50" in examined.stdout, examined.stderr
+    assert "of them entigraph" in done.stdout + done.stderr
+    (folder,) = (tmp_path / "outputs" / "synthesis").glob("*-entigraph50-rephrase50-*")
+    assert 'id="mixture">Of the tokens 5' in (folder / "report.html").read_text("utf-8")
+    assert "| augmenter.shares.entigraph | 0.5 |" in (folder / "README.md").read_text("utf-8")
