@@ -231,7 +231,7 @@ def need_of_trainings(trainings: Sequence[Run]) -> Iterator[str]:
     if sizes:
         models, checkpoint = sum(found * each for found, each in sizes), max(sizes)[0] * BYTES_IN_CHECKPOINT
         yield (
-            f"  disk: about {size_of(models)} of models that stay, and {size_of(checkpoint)} for the checkpoint of each "
+            f"  disk: about {size_of(models)} of models that stay, and {size_of(checkpoint)} for a checkpoint of each "
             "that trains, twice while one is written"
         )
 
