@@ -44,7 +44,7 @@ format: $(READY) ## put the code into its form
 	$(BIN)/ruff format .
 
 test: $(READY) ## the tests, without the slow ones
-	$(BIN)/pytest -m "not slow and not vllm" -n auto --maxprocesses 4
+	$(BIN)/pytest -m "not slow and not vllm" -n auto --maxprocesses 4 --dist worksteal
 
 test-all: $(READY) ## all tests
 	$(BIN)/pytest
