@@ -44,7 +44,7 @@ FORMATS: Mapping[str, int] = {
     "tokens": 1,
     "training": 3,
     "evaluation": 5,
-    "analysis": 1,
+    "analysis": 2,
 }
 PACKAGES = ("entigraph", "torch", "lightning", "transformers", "tokenizers", "hydra-core", "numpy")
 

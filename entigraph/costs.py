@@ -157,10 +157,12 @@ def summaries_load(run: Run) -> dict[str, Load]:
     loads = {key: Load() for key in ("judge", "second", "writer")}
     tokens = document_tokens(run)
     subjects = 1 + bool(run.baseline) + len(run.baselines)
-    lengths = [(1, (REFERENCE, REFERENCE))]
+    lengths = [(len(tokens), (REFERENCE, REFERENCE))]  # how many summaries of how many tokens
     for task in run.tasks.values():
+        documents = min(getattr(task, "limit", None) or len(tokens), len(tokens))
         for asking in getattr(task, "askings", {}).values():
-            lengths.append((subjects * task.samples, (min(SHORT_ANSWER, asking.max_tokens), asking.max_tokens)))
+            ends = (min(SHORT_ANSWER, asking.max_tokens), asking.max_tokens)
+            lengths.append((subjects * task.samples * documents, ends))
     if len(lengths) == 1:
         return loads
     split, judging = prompt_tokens("split_system", "split"), prompt_tokens("judge_system", "judge_claims")
@@ -168,9 +170,9 @@ def summaries_load(run: Run) -> dict[str, Load]:
     for count, ends in lengths:
         claims = (CLAIMS_OF_TEXT * ends[0], CLAIMS_OF_TEXT * ends[1])
         judged = (document + judging + claims[0], document + judging + claims[1])
-        loads["judge"].add(count * len(tokens), (split + ends[0], split + ends[1]), claims)
-        loads["judge"].add(count * len(tokens), judged, claims)
-    summaries = len(tokens) * sum(count for count, _ in lengths)
+        loads["judge"].add(count, (split + ends[0], split + ends[1]), claims)
+        loads["judge"].add(count, judged, claims)
+    summaries = sum(count for count, _ in lengths)
     loads["second"].add(min(run.analysis.compared, summaries), judged, claims)
     asked = document + prompt_tokens("summarise_system", "summarise")
     loads["writer"].add(len(tokens), (asked, asked), (REFERENCE, REFERENCE))

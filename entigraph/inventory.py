@@ -93,6 +93,8 @@ class Inventory:
             return True
         if entry.manifest is None:
             return False
+        if entry.stage == "evaluation":  # without an accuracy no study shows it
+            return not any("accuracy" in score for score in entry.manifest["counts"].values())
         if entry.stage == "training":
             return not any(user.startswith("evaluation/") for user in self.users.get(entry.name, ()))
         return entry.stage in ("analysis", "questions") or "model" in (entry.manifest["decides"].get("llm") or {})
@@ -133,9 +135,9 @@ def entry_of(folder: Path, root: Path) -> Entry:
 
 
 def studies(root: Path) -> Iterator[tuple[str, str]]:
-    """Each study's name, and all that it says of itself: its settings and its runs, where artefacts stand by name."""
+    """Each study's name, and all that it says of itself: settings, runs, other models, with artefacts by name."""
     for study in sorted((root / "studies").glob("*")):
-        files = [study / "settings.json", *sorted((study / "runs").glob("*.json"))]
+        files = [study / "settings.json", *sorted(study.glob("runs/*.json")), *sorted(study.glob("baselines/*.json"))]
         yield study.name, "\n".join(file.read_text(encoding="utf-8") for file in files if file.exists())
 
 

@@ -58,13 +58,16 @@ def state(found: Artefact) -> str:
 
 
 def cost_of_asking(runs: Sequence[Run]) -> list[str]:
-    """Of a sweep: each pool of texts, set of questions and set of other models' answers once."""
+    """Of a sweep: each pool of texts, set of questions, set of rankings and set of other models' answers once."""
     pools = {run.synthesis.folder: run for run in runs}
     questions = {run.questions_folder.folder: run for run in runs if run.questions_folder}
     answers = {found.folder: run for run in runs for found in run.baseline_answers.values()}
     lines = [line for run in pools.values() for line in cost_of_synthesis(run, documents_shown=0)]
     lines += [line for run in questions.values() for line in cost_of_questions(run)]
-    return lines + [line for run in dict.fromkeys(answers.values()) for line in cost_of_baselines(run)]
+    rankings = {found.folder: run for run in runs for found in run.retrieval.values()}
+    lines += [line for run in dict.fromkeys(rankings.values()) for line in cost_of_retrieval(run)]
+    lines += [line for run in dict.fromkeys(answers.values()) for line in cost_of_baselines(run)]
+    return lines + cost_of_judging(runs[0])
 
 
 def cost_of_synthesis(run: Run, documents_shown: int = DOCUMENTS_SHOWN) -> list[str]:

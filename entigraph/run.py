@@ -168,7 +168,7 @@ class Run:
         decides = {**self.options("questions", self.questions), "prompts": question_prompts(self.questions.prompts)}
         decides["sources"] = [identify(path, self.root) for path in self.questions.sources()]
         if self.questions.needs_writer:
-            decides["llm"] = self.options("llm", self.llm)
+            decides["llm"] = self.writer
         inputs = {"corpus": self.documents.folder}
         return self.new("questions", f"{self.corpus.name}-{self.questions.name}", decides, inputs)
 

@@ -215,11 +215,13 @@ def ask(run: Run, subject: Subject, out: Path, progress: Progress, read: TextsRe
     return counts
 
 
-def texts_read(run: Run) -> TextsRead:
-    """The texts that a run's budget holds, and the entities that they are about."""
+def texts_read(run: Run) -> TextsRead | None:
+    """The texts that a run's budget holds, and the entities that they are about; None where they were removed."""
     from entigraph.texts import read_texts
     from entigraph.tokens.stage import texts_within
 
+    if not run.synthesis.complete:
+        return None
     drawn = texts_within(run.synthesis.folder, **drawing(run))
     graphs = run.synthesis.folder / "graphs.jsonl"
     return TextsRead(

@@ -11,9 +11,11 @@ from typing import Any
 
 from entigraph.analysis.series import in_series
 from entigraph.artefact import digest, is_complete, of_another_version, read
+from entigraph.fictional.reading import comprehend
 from entigraph.labels import FICTIONAL, PLUMBING
-from entigraph.records import Answer, CurvePoint, read_jsonl
+from entigraph.records import Answer, CurvePoint, Document, read_jsonl
 
+FICTIONAL_DOCUMENTS = "fictional documents"
 LABEL_FICTIONAL = "fictional documents, offline writer, tiny model"
 LABEL_PLUMBING = "plumbing check: the offline writer does not understand these documents"
 PARTS = ("corpus", "synthesis", "tokens", "training", "evaluation")
@@ -127,6 +129,12 @@ def answers_of(folder: Path, task: str) -> list[Answer]:
     answers = read_jsonl(folder / f"answers-{task}.jsonl", Answer)
     bare = (replace(answer, texts=(), passages=()) for answer in answers)
     return sorted(bare, key=lambda answer: answer.question_id)
+
+
+def label_of_documents(corpus: Path) -> str | None:
+    """What a reader must know of a corpus whose documents were made here: its first is of the grammar."""
+    first = next(read_jsonl(corpus / "documents.jsonl", Document), None)
+    return FICTIONAL_DOCUMENTS if first and comprehend(first.text) else None
 
 
 def whole(name: str, documents: Container[str]) -> str:

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
-from entigraph.analysis.collect import finished
+from entigraph.analysis.collect import finished, label_of_documents
 from entigraph.analysis.drawings import shown
 from entigraph.analysis.settings import Examination
 from entigraph.artefact import Artefact, is_complete, read
@@ -15,7 +15,6 @@ from entigraph.records import Document, SyntheticText, read_jsonl
 from entigraph.texts import read_texts
 from entigraph.tracking import Tracker
 
-FICTIONAL = "fictional documents"
 OFFLINE = "simulated: a grammar or a rearranging of sentences in place of an LLM"
 
 
@@ -60,7 +59,7 @@ def opened(folder: Path, root: Path) -> SyntheticCorpus | None:
         return None
     made_from = {name: given["folder"] for name, given in manifest["inputs"].items()}
     source = root / "corpus" / made_from["corpus"]
-    fictional = FICTIONAL if source.name.startswith("fictional-") else ""
+    fictional = label_of_documents(source)
     offline = OFFLINE if manifest["decides"]["llm"].get("name") == "offline" else ""
     augmenter = manifest["decides"]["augmenter"]["name"]
     label = ", ".join(filter(None, (fictional, offline))) or None

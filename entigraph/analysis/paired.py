@@ -1,6 +1,7 @@
 """Two evaluations question by question: what the second lost and the first gained, and whether that may be chance."""
 
 import zlib
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -36,9 +37,10 @@ class Answered:
 
 def of_study(runs: Sequence[FinishedRun], settings: ScalingCurve) -> list[dict[str, Any]]:
     """The best run of each augmenter beside the base model, and beside the best run of each less processed one that was
-    asked the same questions; the most processed first.
+    asked the same questions; the most processed first. `best_of`: from how many each was chosen, by these questions.
     """
     found = []
+    counts = Counter(run.augmenter for run in runs)
     names = augmenters(runs)
     for place in reversed(range(len(names))):
         own = best([run for run in runs if run.augmenter == names[place]])
@@ -46,10 +48,12 @@ def of_study(runs: Sequence[FinishedRun], settings: ScalingCurve) -> list[dict[s
         for other in reversed(names[:place]):
             same = [run for run in runs if run.augmenter == other and run.questions_key == own.questions_key]
             if same:
-                found.append(compared(mine, answered(best(same)), settings.confidence, settings.resamples))
+                pair = compared(mine, answered(best(same)), settings.confidence, settings.resamples)
+                found.append({**pair, "best_of": [counts[names[place]], len(same)]})
         if own.baseline is not None:
             before = Answered("base", own.folder("baseline"), own.task)
-            found.append(compared(mine, before, settings.confidence, settings.resamples))
+            pair = compared(mine, before, settings.confidence, settings.resamples)
+            found.append({**pair, "best_of": [counts[names[place]], 1]})
     return found
 
 
@@ -158,4 +162,5 @@ def told(pair: Mapping[str, Any]) -> list[str]:
         f"points ({100 * low:+.1f} to {100 * high:+.1f}, {pair['confidence']:.0%}, by document)",
         f"gained {pair[GAINED]:,}, lost {pair[LOST]:,}, right in both {pair['both_right']:,}, "
         f"wrong in both {pair['both_wrong']:,}; McNemar's exact test: p = {pair['p']:.2g}",
+        *([f"note: {pair['label']}"] if pair["label"] else []),
     ]

@@ -31,4 +31,6 @@ def paired_figure(pair: Mapping[str, Any], out: Path) -> list[Path]:
     axes.set_xlabel("share of the questions")
     axes.set_title(f"{pair['one']}\nminus {pair['other']}, {pair['task'].replace('_', ' ')}", fontsize=9)
     axes.legend(frameon=False, fontsize=8, loc="upper left", bbox_to_anchor=(1, 1))
+    if pair["label"]:
+        figure.supxlabel(pair["label"], fontsize=8, color=GREY)
     return save(figure, out, "paired")

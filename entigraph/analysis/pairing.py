@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar
 
+from entigraph.analysis.collect import label_of_documents
 from entigraph.analysis.drawings import shown
 from entigraph.artefact import Artefact, is_complete, read, write_json
 from entigraph.errors import ConfigError
@@ -47,8 +48,8 @@ def artefact_of(settings: Paired, root: Path, own: Artefact | None, base: Artefa
 def evaluation(key: str, name: str | None, root: Path, default: Artefact | None) -> Path:
     if name is None and default is not None and default.complete:
         return default.folder
-    if name is not None and is_complete(Path(name).expanduser()):
-        return Path(name).expanduser().resolve()
+    if name is not None and is_complete(given := Path(name).expanduser()) and read(given)["stage"] == "evaluation":
+        return given.resolve()
     finished = sorted(folder for folder in (root / "evaluation").glob("*") if is_complete(folder))
     found = [folder for folder in finished if name and folder.name.startswith(name)]
     exact = [folder for folder in found if folder.name == name]
@@ -94,7 +95,11 @@ def run(settings: Paired, found: Artefact, tracker: Tracker) -> list[str]:
 
         task = found.decides["task"]
         one, other = (Answered(folder.name, folder, task) for folder in found.inputs.values())
-        pair = compared(one, other, settings.confidence, settings.resamples)
+        asked_about = one.folder.parents[1] / "corpus" / read(one.folder)["inputs"][f"questions_{task}"]["folder"]
+        pair = {
+            **compared(one, other, settings.confidence, settings.resamples),
+            "label": label_of_documents(asked_about) if is_complete(asked_about) else None,
+        }
         write_json(out / "paired.json", pair)
         paired_figure(pair, out)
         write_paired(out, pair)

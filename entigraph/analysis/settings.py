@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 
 from entigraph.analysis.judging.judges import Judged
-from entigraph.artefact import fingerprint
+from entigraph.artefact import digest, fingerprint
 from entigraph.errors import ConfigError
 from entigraph.llm.base import Say
 
@@ -229,8 +229,11 @@ class Factuality(Judged):
         _ = self.judges
 
     def decides(self, volatile: Container[str]) -> Mapping[str, Any]:
+        from entigraph.analysis.judging.asking import prompt
+
         labels = fingerprint(Path(self.labels).expanduser()) if self.labels else None
-        return {**asdict(self), **self.chosen(volatile), "labels": labels}
+        prompts = {name: digest(prompt(name)) for name in ("judge_system", "judge")}
+        return {**asdict(self), **self.chosen(volatile), "labels": labels, "prompts": prompts}
 
     def examine(self, corpora: Sequence["SyntheticCorpus"], out: Path, journal: Path, say: Say) -> list[str]:
         from entigraph.analysis.judging.factuality import examine

@@ -21,7 +21,7 @@ from entigraph.analysis.collect import (
 )
 from entigraph.analysis.series import differences
 from entigraph.analysis.settings import ScalingCurve
-from entigraph.artefact import MANIFEST, checksum, digest, flat, is_complete, lock, read, versions, write_json
+from entigraph.artefact import FORMATS, MANIFEST, checksum, digest, flat, is_complete, lock, read, versions, write_json
 from entigraph.errors import DataError
 from entigraph.labels import FICTIONAL, PLUMBING
 from entigraph.tracking import Tracker
@@ -43,7 +43,8 @@ def key_of(study: Path, root: Path, settings: ScalingCurve) -> str:
     runs = [FinishedRun(root, member) for member in members(study)]
     scores = [read(run.folder("evaluation"))["files"] if run.complete else None for run in runs]
     others = [[entry, is_complete(root / entry["evaluation"])] for entry in asked_baselines(study)]
-    decided = {"runs": [run.member for run in runs], "scores": scores, "settings": asdict(settings)}
+    decided = {"format": FORMATS["analysis"], "runs": [run.member for run in runs], "scores": scores}
+    decided |= {"settings": asdict(settings)}
     return digest({**decided, **({"baselines": others} if others else {})})
 
 

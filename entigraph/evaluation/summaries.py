@@ -3,7 +3,6 @@
 They are judged afterwards (analysis=summaries), so that another judge reads the same ones.
 """
 
-import hashlib
 import random
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -14,7 +13,7 @@ from typing import Any, ClassVar
 
 from entigraph.artefact import SCRATCH
 from entigraph.errors import ConfigError, DataError
-from entigraph.evaluation.base import Engine, Prompt, Sampled, Sampling, Source
+from entigraph.evaluation.base import Engine, Prompt, Sampled, Sampling, Source, hash_of
 from entigraph.progress import Progress
 from entigraph.records import Document, Summary, Written, read_jsonl, write_jsonl
 
@@ -165,7 +164,7 @@ def summary(document: Document, prompt: str, sample: int, asked: str, found: Sam
         sample=sample,
         text=found.text.strip(),
         finish_reason=found.finish_reason,
-        prompt_hash=hashlib.blake2b(asked.encode(), digest_size=16).hexdigest(),
+        prompt_hash=hash_of(asked),
     )
 
 

@@ -86,13 +86,14 @@ class EmbeddingEndpoint:
     def ask(self, texts: Sequence[str], numbers: Sequence[int]) -> dict[int, Vector]:
         with self.address.explained():
             answer = self.address.client.embeddings.create(model=self.model, input=texts, encoding_format="float")
-        found = {entry.index: np.asarray(entry.embedding, dtype=np.float32) for entry in answer.data}
-        if sorted(found) != list(range(len(texts))) or len({len(vector) for vector in found.values()}) != 1:
-            raise LLMError(f"retriever.base_url: {self.address.url} gave {len(found)} vectors for {len(texts)} texts")
-        tokens = getattr(answer.usage, "prompt_tokens", 0) or 0
+        told = getattr(answer.usage, "prompt_tokens", 0)  # not every endpoint says it
+        tokens = told or round(sum(map(len, texts)) / CHARACTERS_A_TOKEN)
         with self.counting:
             self.reported["embedding_tokens"] += tokens
             self.reported["embedding_dollars"] += self.budget.price.of(tokens, 0, 0)
+        found = {entry.index: np.asarray(entry.embedding, dtype=np.float32) for entry in answer.data}
+        if sorted(found) != list(range(len(texts))) or len({len(vector) for vector in found.values()}) != 1:
+            raise LLMError(f"retriever.base_url: {self.address.url} gave {len(found)} vectors for {len(texts)} texts")
         return {numbers[place]: vector for place, vector in found.items()}
 
 

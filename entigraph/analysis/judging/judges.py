@@ -1,7 +1,7 @@
 """The LLMs that an analysis asks to judge: built, checked, and named before anything is made."""
 
 from collections.abc import Container, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from typing import Any
 
 from omegaconf import OmegaConf
@@ -39,7 +39,9 @@ class Judged:
 
 
 def deciding(writer: Writer, volatile: Container[str]) -> dict[str, Any]:
-    return {name: value for name, value in vars(writer).items() if name not in volatile}
+    """What of its options decides an answer; files by their content."""
+    options = {each.name: getattr(writer, each.name) for each in fields(writer) if each.name not in volatile}  # type: ignore[arg-type]
+    return options | getattr(writer, "decides", {})
 
 
 def name_of(judge: Writer) -> str:

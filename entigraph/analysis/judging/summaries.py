@@ -49,6 +49,11 @@ class JudgedSummary:
         return self.corpus, self.document_id
 
     @property
+    def finished(self) -> bool:
+        """Whether its writer came to an end, or to the end of what it was allowed."""
+        return self.finish_reason in ("stop", "length")
+
+    @property
     def whole(self) -> str:
         """Its whole sentences."""
         if self.finish_reason != "length":
@@ -131,10 +136,11 @@ def references_by(settings: Summaries, found: Sequence[JudgedSummary]) -> dict[s
 
 
 def split(written: Sequence[JudgedSummary], judge: Writer, journal: Path, say: Say) -> list[JudgedSummary]:
-    """Each with its claims; an empty one has none, and nobody is asked."""
-    todo = [each for each in written if each.whole]
+    """Each with its claims; an empty one has none, and nobody is asked. Nor about one that was never finished."""
+    failed = {id(each): replace(each, missing=each.finish_reason) for each in written if not each.finished}
+    todo = [each for each in written if each.whole and each.finished]
     answers = asked([to_split(each.whole) for each in todo], judge, journal, say, "summaries")
-    found: dict[int, JudgedSummary] = {}
+    found: dict[int, JudgedSummary] = failed
     for each, answer in zip(todo, answers, strict=True):
         missing = why_missing(answer)
         claims = None if missing else claims_of(answer.text)

@@ -5,8 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from entigraph.analysis.collect import FinishedRun, asked_baselines, finished, scores_of
-from entigraph.analysis.examinations import FICTIONAL
+from entigraph.analysis.collect import FinishedRun, asked_baselines, finished, label_of_documents, scores_of
 from entigraph.analysis.style import short
 from entigraph.artefact import is_complete, read
 from entigraph.errors import DataError
@@ -32,7 +31,7 @@ class Summariser:
 
     @property
     def label(self) -> str | None:
-        return FICTIONAL if self.corpus.name.startswith("fictional-") else None
+        return label_of_documents(self.corpus)
 
     def summaries(self) -> Iterator[Summary]:
         return read_jsonl(self.evaluation / f"summaries-{self.task}.jsonl", Summary)
@@ -49,7 +48,7 @@ def summarisers_of(study: Path, root: Path, own: Mapping[str, Any]) -> list[Summ
         if "baseline" in run.member and is_complete(run.folder("baseline")):
             found += written_in(run.folder("baseline"), "base", "base", root)
         if run.complete:
-            name = f"{run.augmenter}, {short(float(f'{run.budget:.2g}'))} tokens"
+            name = f"{run.augmenter}, {short(float(run.budget))} tokens"
             found += written_in(run.folder("evaluation"), name, run.augmenter, root)
     for entry in asked_baselines(study):
         if is_complete(root / entry["evaluation"]):
@@ -57,7 +56,7 @@ def summarisers_of(study: Path, root: Path, own: Mapping[str, Any]) -> list[Summ
     if not found:
         raise DataError(
             "no summaries to judge: neither this configuration's run nor its study has any; "
-            "have some written first (evaluation=summaries and stage=pipeline, or stage=baselines)"
+            "have some written first (evaluation=[closed_book,summaries] and stage=pipeline, or stage=baselines)"
         )
     return list({each.evaluation: each for each in found}.values())
 
