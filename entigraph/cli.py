@@ -14,7 +14,7 @@ from omegaconf import DictConfig
 from entigraph import config as schema
 from entigraph import plan, stages, sweep
 from entigraph.config import Stage
-from entigraph.errors import EntigraphError
+from entigraph.errors import ConfigError, EntigraphError
 from entigraph.llm.cost import COMMAND
 from entigraph.progress import Terminal
 from entigraph.run import Run
@@ -59,6 +59,7 @@ def run_one(config: DictConfig) -> None:
     elif config.stage is Stage.analysis:
         sweep.analyse(run)
     elif config.stage is Stage.pipeline:
+        refuse_cluster_without_sweep()
         complete = stages.is_complete(run)
         stages.pipeline(run, Terminal())
         stages.print_result(run, complete)
@@ -66,6 +67,14 @@ def run_one(config: DictConfig) -> None:
         stages.one_stage(run, config.stage, Terminal())
         if config.stage is Stage.baselines:
             stages.print_baselines(run)
+
+
+def refuse_cluster_without_sweep() -> None:
+    """Or training would begin here, on the machine that jobs are sent from."""
+    from hydra.core.hydra_config import HydraConfig
+
+    if "submitit" in HydraConfig.get().launcher._target_:
+        raise ConfigError("launcher: a cluster's jobs are those of a sweep, and this is a single run; add -m")
 
 
 def main() -> None:

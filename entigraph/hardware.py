@@ -4,6 +4,8 @@ import ctypes
 import sys
 from contextlib import suppress
 
+from entigraph.errors import ConfigError
+
 TRIM_THRESHOLD, MMAP_THRESHOLD = -1, -3  # of glibc's malloc.h
 
 
@@ -27,6 +29,17 @@ def pick_accelerator(asked: str) -> str:
     if asked != "auto":
         return asked
     return "cuda" if torch.cuda.is_available() else "cpu"
+
+
+def check_accelerator(asked: str) -> None:
+    """Raises ConfigError for one that is not here."""
+    if asked == "cuda":
+        import torch
+
+        if not torch.cuda.is_available():
+            raise ConfigError(
+                "trainer.accelerator: cuda found, and no CUDA device is here; take trainer=cpu, or run it where one is"
+            )
 
 
 def has_native_bf16(accelerator: str) -> bool:

@@ -53,7 +53,10 @@ def in_batches(config: DictConfig, jobs: Sequence[Sequence[str]], folder: Path) 
     half_width = target(config)
     if half_width is None:
         return
-    size = len(jobs) // seeds_of(jobs)
+    seeds = seeds_of(jobs)
+    if seeds <= LEAST_SEEDS:
+        raise ConfigError(f"{KEY}: {seeds} seeds found; it looks after the third, so it takes four or more")
+    size = len(jobs) // seeds
     with flag_override(config, ["readonly", "struct"], False):
         config.hydra.sweeper.max_batch_size = size
     confidence = OmegaConf.select(config, "analysis.confidence", default=0.9)

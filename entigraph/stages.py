@@ -15,6 +15,7 @@ from entigraph import artefact, work
 from entigraph.artefact import Artefact
 from entigraph.config import Stage, build, problem_of, refuse
 from entigraph.errors import ConfigError
+from entigraph.hardware import check_accelerator
 from entigraph.processes import world
 from entigraph.progress import Progress, Silent
 from entigraph.run import VOLATILE, Run
@@ -156,11 +157,14 @@ def not_ready(run: Run) -> list[str]:
     writes = run.augmenter.needs_writer and not run.synthesis.complete
     looked_up = any(not rankings.complete for rankings in run.retrieval.values())
     evaluated = bool(run.tasks) and not run.evaluation.complete
+    checked: list[Any] = [task for task in run.tasks.values() if evaluated and hasattr(task, "check")]
     return (
         missing_inputs(run)
         + (problem_of(run.llm.check) if writes or asked else [])
         + (problem_of(run.retriever.check) if looked_up else [])
         + (problem_of(run.engine.check) if evaluated else [])
+        + (problem_of(check_accelerator, run.trainer.accelerator) if not run.training.complete else [])
+        + [each for task in checked for each in problem_of(task.check)]
         + silent_baselines(run)
     )
 

@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -215,3 +216,18 @@ def test_a_reader_that_has_seen_enough_is_no_fault(tmp_path: Path) -> None:
     shell = f"{sys.executable} -m entigraph experiments=scaling/fictional stage=plan | head -1; exit ${{PIPESTATUS[0]}}"
     done = subprocess.run(["bash", "-c", shell], cwd=tmp_path, capture_output=True, text=True)
     assert done.returncode == 0 and "Traceback" not in done.stderr, done.stderr
+
+
+@pytest.mark.skipif(shutil.which("nvidia-smi") is not None, reason="this machine may have what is asked for")
+@pytest.mark.parametrize(
+    ("asked", "told"),
+    [
+        ("trainer=gpu", "trainer.accelerator: cuda found, and no CUDA device is here"),
+        ("launcher=slurm", "launcher: a cluster's jobs are those of a sweep, and this is a single run; add -m"),
+    ],
+)
+def test_what_this_machine_lacks_is_told_before_anything_is_made(
+    asked: str, told: str, command: Command, tmp_path: Path
+) -> None:
+    assert told in refused(command(asked, "stage=pipeline", "logger=none"))
+    assert not list((tmp_path / "outputs").glob("*/*/manifest.json"))

@@ -58,7 +58,8 @@ def evaluation(key: str, name: str | None, root: Path, default: Artefact | None)
     if found:
         state = f"{name!r} begins the names of {len(found)} evaluations"
     else:
-        state = f"{name!r} is no finished evaluation" if name else "not set, and this configuration's is not finished"
+        lacking = "not set, and this configuration has none (a sweep has many, a model from random weights no start)"
+        state = f"{name!r} is no finished evaluation" if name else lacking
     known = [folder.name for folder in found or finished]
     listed = ", ".join(known[:SHOWN]) + (f" and {len(known) - SHOWN:,} more" if len(known) > SHOWN else "")
     raise ConfigError(f"analysis.{key}: {state}; name one of {root / 'evaluation'}: {listed or 'there is none yet'}")

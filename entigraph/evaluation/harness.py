@@ -6,6 +6,7 @@ The harness's own Hugging Face adapter asks the model, with the tokenizer and th
 import logging
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, cast
 
@@ -50,17 +51,18 @@ class Harness:
         """The task files count by content; what they name (data sets) by name."""
         return {"include_path": fingerprint(Path(self.include_path).expanduser())} if self.include_path else {}
 
+    def check(self) -> None:
+        if find_spec("lm_eval") is None:
+            raise ConfigError("evaluation=lm_eval needs EleutherAI's harness: pip install 'entigraph[lm-eval]'")
+
     def measured(
         self, name: str, source: Source, engine: Callable[[], Engine], out: Path, progress: Progress
     ) -> dict[str, Any]:
         """Raises ConfigError without the harness, DataError for a task that it does not know."""
-        try:
-            from lm_eval import simple_evaluate
-            from lm_eval.tasks import TaskManager
-        except ImportError:
-            raise ConfigError(
-                f"evaluation.{name}: needs EleutherAI's harness: pip install 'entigraph[lm-eval]'"
-            ) from None
+        self.check()
+        from lm_eval import simple_evaluate
+        from lm_eval.tasks import TaskManager
+
         logging.getLogger("lm_eval").setLevel(logging.ERROR)
         manager = TaskManager(include_path=str(Path(self.include_path).expanduser()) if self.include_path else None)
         unknown = [task for task in self.tasks if task not in manager.all_tasks]

@@ -54,7 +54,8 @@ class ClosedBook(Asked):
         if several:
             raise DataError(
                 f"{source.questions}: {len(several):,} of {len(found):,} questions may have several right answers "
-                f"({several[0]}), and likelihoods choose one; ask by samples: evaluation=closed_book_cot"
+                f"({several[0]}), and likelihoods choose one; ask by samples: "
+                f"evaluation={'open' if self.needs_retrieval else 'closed'}_book_cot"
             )
         return found
 

@@ -122,7 +122,9 @@ def told(score: Mapping[str, Any]) -> str:
         losses = f"{score['nats_per_token']:.4f} nats a token, {score['bits_per_byte']:.4f} bits a byte"
         return f"{losses} over {score['tokens']:,} tokens of {score['documents']:,} documents"
     parsed = f", {score['parse_rate']:.1%} of {score['asked']:,} answered" if "parse_rate" in score else ""
-    return f"accuracy {score['accuracy']:.3f} over {score['questions']:,} questions{parsed}"
+    lost = score.get("overflowed", 0)
+    too_long = f"; {lost:,} prompts did not fit the model's context and count as wrong" if lost else ""
+    return f"accuracy {score['accuracy']:.3f} over {score['questions']:,} questions{parsed}{too_long}"
 
 
 def named(metrics: Mapping[str, float]) -> str:

@@ -36,7 +36,7 @@ class QuestionsFile:
     def sources(self) -> list[Path]:
         found = Path(self.path).expanduser().resolve()
         if not self.path or not found.is_file():
-            raise ConfigError(f"questions.path: {self.path!r} found; give a JSONL file of questions")
+            raise ConfigError(f"questions.path: {self.path!r} is no file; give a JSONL file of questions")
         return [found]
 
 

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from entigraph.errors import ConfigError
+from entigraph.hardware import check_accelerator
 from entigraph.processes import World, world
 from entigraph.progress import Progress
 from entigraph.training.job import Job
@@ -52,6 +53,7 @@ def run(
     trainer.accumulation(data.batch_size)
     here = world()
     refuse_other_world(here, trainer)
+    check_accelerator(trainer.accelerator)
     if trainer.ranks > 1 and here.ranks == 1:
         from entigraph.training.launch import launch
 

@@ -165,7 +165,7 @@ def test_any_two_finished_evaluations_by_one_command(smoke: Path, tmp_path: Path
     again = command(*options, f"analysis.one={entigraph}", f"analysis.other={raw}")
     assert again.stdout == done.stdout, "it was made already"
     for given, told in (
-        ([], "analysis.one: not set, and this configuration's is not finished"),
+        ([], "analysis.one: not set, and this configuration has none"),
         (["analysis.one=nothing"], "analysis.one: 'nothing' is no finished evaluation; name one of"),
         ([f"analysis.one={raw}", f"analysis.other={raw}"], f"both are {raw}"),
         ([f"analysis.one={raw}", f"analysis.other={entigraph}", "analysis.task=essay"], "analysis.task: 'essay' found"),
