@@ -9,7 +9,6 @@ from math import cos, pi, sin
 from pathlib import Path
 from typing import Any
 
-from jinja2 import Environment, PackageLoader, StrictUndefined, select_autoescape
 from markupsafe import Markup
 
 from entigraph.analysis.collect import FinishedRun, augmenters, whole
@@ -18,6 +17,7 @@ from entigraph.analysis.settings import ScalingCurve
 from entigraph.analysis.style import short
 from entigraph.artefact import FORMATS, is_complete, read
 from entigraph.labels import FICTIONAL
+from entigraph.pages import templates
 from entigraph.records import Document, EntityGraph, SyntheticText, read_jsonl
 from entigraph.texts import read_texts
 
@@ -60,21 +60,12 @@ class Picture:
     left_out: int
 
 
-def templates() -> Environment:
-    return Environment(
-        loader=PackageLoader("entigraph.analysis", "."),
-        autoescape=select_autoescape(default=True, default_for_string=True),
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-
-
 def write_paired(out: Path, pair: dict[str, Any]) -> None:
     """paired.html of two evaluations, beside their figure."""
     figure = image(out / "paired.svg")
-    page = templates().get_template("paired.html.j2").render(pair=pair, figure=figure, most=CHANGED_ON_A_PAGE)
-    (out / "paired.html").write_text(page, encoding="utf-8")
+    page = templates("entigraph.analysis").get_template("paired.html.j2")
+    shown = page.render(pair=pair, figure=figure, most=CHANGED_ON_A_PAGE)
+    (out / "paired.html").write_text(shown, encoding="utf-8")
 
 
 def write_report(
@@ -87,7 +78,7 @@ def write_report(
 ) -> None:
     svg = (study / "curve.svg").read_text(encoding="utf-8")
     page = (
-        templates()
+        templates("entigraph.analysis")
         .get_template("report.html.j2")
         .render(
             study=study.name,

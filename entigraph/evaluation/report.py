@@ -14,13 +14,13 @@ from importlib import resources
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from jinja2 import Environment, PackageLoader, StrictUndefined, select_autoescape
 from markupsafe import Markup
 
 from entigraph.evaluation.base import Source
 from entigraph.evaluation.blocks import QUESTIONS_A_BLOCK, Texts, packed
 from entigraph.evaluation.mentions import Key, Mention, TextsRead, key_of, mentions
 from entigraph.evaluation.score import INTERVAL
+from entigraph.pages import templates
 from entigraph.records import Answer, Document, Question, as_set, read_jsonl
 
 FILE = "report.html"
@@ -78,7 +78,7 @@ def write(
         "questions_a_block": QUESTIONS_A_BLOCK,
         "firsts": texts.firsts,
     }
-    page = templates().get_template("report.html.j2")
+    page = templates("entigraph.evaluation").get_template("report.html.j2")
     stream = page.stream(
         name=name,
         label=label,
@@ -93,19 +93,6 @@ def write(
     stream.enable_buffering()
     stream.dump(str(folder / FILE), encoding="utf-8", errors="replace")
     return folder / FILE
-
-
-def templates() -> Environment:
-    """Everything that is not part of a template is escaped: questions and answers are anybody's words."""
-    environment = Environment(
-        loader=PackageLoader("entigraph.evaluation", "."),
-        autoescape=select_autoescape(default=True, default_for_string=True),
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    environment.filters["number"] = "{:,}".format
-    return environment
 
 
 def listing(

@@ -11,9 +11,9 @@ from importlib import resources
 from pathlib import Path
 from typing import Any
 
-from jinja2 import Environment, PackageLoader, StrictUndefined, select_autoescape
 from markupsafe import Markup
 
+from entigraph.pages import templates
 from entigraph.synthesis.findings import DOCUMENTS_SHOWN, Findings, near_duplicates, total
 from entigraph.synthesis.rules import Rules
 
@@ -32,7 +32,9 @@ def write(
     rows = list(found.rows.values())
     reasons = sorted(found.lost.items(), key=lambda each: (-each[1].total(), each[0]))
     script = resources.files(__package__).joinpath("report.js").read_text(encoding="utf-8")
-    page = templates().get_template("report.html.j2")
+    environment = templates("entigraph.synthesis")
+    environment.filters["share"] = share
+    page = environment.get_template("report.html.j2")
     stream = page.stream(
         name=name,
         label=label,
@@ -51,20 +53,6 @@ def write(
     stream.enable_buffering()
     stream.dump(str(folder / FILE), encoding="utf-8", errors="replace")
     return folder / FILE
-
-
-def templates() -> Environment:
-    """Everything that is not part of a template is escaped: documents and answers are anybody's words."""
-    environment = Environment(
-        loader=PackageLoader("entigraph.synthesis", "."),
-        autoescape=select_autoescape(default=True, default_for_string=True),
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    environment.filters["number"] = "{:,}".format
-    environment.filters["share"] = share
-    return environment
 
 
 def share(part: float, whole: float) -> str:
