@@ -1,6 +1,14 @@
-"""The templates of the reports: one page each, which loads nothing."""
+"""The reports: one page each, which loads nothing."""
+
+from base64 import b64encode
+from collections.abc import Callable, Mapping
+from hashlib import sha256
+from importlib import resources
+from pathlib import Path
+from typing import Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined, select_autoescape
+from markupsafe import Markup
 
 
 def templates(package: str) -> Environment:
@@ -16,3 +24,18 @@ def templates(package: str) -> Environment:
     )
     environment.filters["number"] = "{:,}".format
     return environment
+
+
+def write_browser(
+    file: Path, package: str, filters: Mapping[str, Callable[..., str]] | None = None, **values: Any
+) -> Path:
+    """The package's report.html.j2 with its report.js, the only script that the page's policy lets run."""
+    environment = templates(package)
+    environment.filters.update(filters or {})
+    script = resources.files(package).joinpath("report.js").read_text(encoding="utf-8")
+    digest = b64encode(sha256(script.encode()).digest()).decode()
+    page = environment.get_template("report.html.j2")
+    stream = page.stream(**values, script=Markup(script), script_digest=digest)
+    stream.enable_buffering()
+    stream.dump(str(file), encoding="utf-8", errors="replace")
+    return file

@@ -3,7 +3,7 @@
 import dataclasses
 import json
 import os
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Container, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Generic, TypeVar
@@ -81,6 +81,11 @@ class EntityGraph:
     summary: str
     entities: Sequence[str]
     left_out: int = 0
+
+
+def whole(name: str, documents: Container[str]) -> str:
+    """The document that a graph's id means: a document written about in parts has one for each, "id#1", "id#2", ..."""
+    return name if name in documents else name.rpartition("#")[0]
 
 
 @dataclass(frozen=True, kw_only=True)

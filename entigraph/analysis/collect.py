@@ -1,7 +1,7 @@
 """From a study's folder to its finished runs, and from those to the points of the curve."""
 
 import json
-from collections.abc import Container, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from math import sqrt
@@ -135,11 +135,6 @@ def label_of_documents(corpus: Path) -> str | None:
     """What a reader must know of a corpus whose documents were made here: its first is of the grammar."""
     first = next(read_jsonl(corpus / "documents.jsonl", Document), None)
     return FICTIONAL_DOCUMENTS if first and comprehend(first.text) else None
-
-
-def whole(name: str, documents: Container[str]) -> str:
-    """The document that a graph's id means: a document written about in parts has one for each, "id#1", "id#2", ..."""
-    return name if name in documents else name.rpartition("#")[0]
 
 
 def members(study: Path) -> list[dict[str, Any]]:

@@ -7,6 +7,7 @@ from typing import Any, ClassVar
 
 from entigraph.analysis.collect import label_of_documents
 from entigraph.analysis.drawings import shown
+from entigraph.analysis.settings import check_confidence
 from entigraph.artefact import Artefact, is_complete, read, write_json
 from entigraph.errors import ConfigError
 from entigraph.tracking import Tracker
@@ -28,8 +29,7 @@ class Paired:
     resamples: int = 2000
 
     def __post_init__(self) -> None:
-        if not 0 < self.confidence < 1:
-            raise ConfigError(f"analysis.confidence: {self.confidence} found, a share between 0 and 1 expected")
+        check_confidence(self.confidence)
         if self.resamples < 1:
             raise ConfigError(f"analysis.resamples: {self.resamples} found, 1 or more expected")
 

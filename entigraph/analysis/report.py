@@ -11,14 +11,14 @@ from typing import Any
 
 from markupsafe import Markup
 
-from entigraph.analysis.collect import FinishedRun, augmenters, whole
+from entigraph.analysis.collect import FinishedRun, augmenters
 from entigraph.analysis.forms import FORMS
 from entigraph.analysis.settings import ScalingCurve
 from entigraph.analysis.style import short
 from entigraph.artefact import FORMATS, is_complete, read
 from entigraph.labels import FICTIONAL
 from entigraph.pages import templates
-from entigraph.records import Document, EntityGraph, SyntheticText, read_jsonl
+from entigraph.records import Document, EntityGraph, SyntheticText, read_jsonl, whole
 from entigraph.texts import read_texts
 
 CHARACTERS_SHOWN = 1500

@@ -34,8 +34,7 @@ class ScalingCurve:
     stop_at_half_width: float | None = None
 
     def __post_init__(self) -> None:
-        if not 0 < self.confidence < 1:
-            raise ConfigError(f"analysis.confidence: {self.confidence} found, a share between 0 and 1 expected")
+        check_confidence(self.confidence)
         if self.resamples < 1 or self.samples_shown < 0:
             raise ConfigError("analysis: resamples must be at least 1 and samples_shown at least 0")
         if self.forecast_to < 1:
@@ -104,6 +103,11 @@ class GraphFamilies:
         from entigraph.analysis.theory.formulas import graph_families
 
         return graph_families(self, out)
+
+
+def check_confidence(share: float) -> None:
+    if not 0 < share < 1:
+        raise ConfigError(f"analysis.confidence: {share} found, a share between 0 and 1 expected")
 
 
 def check_graphs(vertices: int, mean_degree: float, graphs: int) -> None:
@@ -222,8 +226,7 @@ class Factuality(Judged):
     def __post_init__(self) -> None:
         if self.sentences < 1:
             raise ConfigError(f"analysis.sentences: {self.sentences} found, 1 or more expected")
-        if not 0 < self.confidence < 1:
-            raise ConfigError(f"analysis.confidence: {self.confidence} found, a share between 0 and 1 expected")
+        check_confidence(self.confidence)
         if self.labels is not None and not Path(self.labels).expanduser().is_file():
             raise ConfigError(f"analysis.labels: {self.labels!r} is no file; give the labelled to_label.csv, or null")
         _ = self.judges

@@ -1,6 +1,7 @@
 """What an evaluation is made of: an engine that answers for a model, and tasks that ask it."""
 
 import hashlib
+import random
 import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager
@@ -64,6 +65,13 @@ class Sampled:
 
     text: str
     finish_reason: str = "stop"
+
+
+def within(limit: int | None, documents: Sequence[str]) -> set[str]:
+    """Which of a corpus's documents a task's limit leaves: the same for every model."""
+    if limit is None or limit >= len(documents):
+        return set(documents)
+    return set(random.Random(f"limit/{limit}").sample(documents, limit))
 
 
 def hash_of(prompt: str) -> str:

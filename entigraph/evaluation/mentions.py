@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from functools import cache
 from typing import NamedTuple
 
-from entigraph.records import Answer, EntityGraph, SyntheticText, words_of
+from entigraph.records import Answer, EntityGraph, SyntheticText, whole, words_of
 
 TEXTS_SHOWN = 3
 NAME_WORDS = 5  # an option of at most so many is a name
@@ -110,9 +110,9 @@ def entities_of(graphs: Iterable[EntityGraph], documents: set[str]) -> Mapping[s
     """By document: those of all its parts, "id#1", "id#2", ..., where it was written about in parts."""
     found: dict[str, dict[str, str]] = {}
     for graph in graphs:
-        whole, _, _ = graph.document_id.rpartition("#")
-        name = graph.document_id if graph.document_id in documents else whole
-        found.setdefault(name, {}).update({each.lower(): each for each in graph.entities})
+        found.setdefault(whole(graph.document_id, documents), {}).update(
+            {each.lower(): each for each in graph.entities}
+        )
     return {name: [each for each in own.values() if len(each) >= SHORTEST_NAME] for name, own in found.items()}
 
 

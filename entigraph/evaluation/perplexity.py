@@ -5,7 +5,6 @@ the one before it. Every token is scored once, in the first window that holds it
 all tokens before it, further on after at least `context - stride` of them.
 """
 
-import random
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from math import exp, log, sqrt
@@ -14,7 +13,7 @@ from typing import Any, ClassVar, cast
 
 from entigraph.artefact import SCRATCH
 from entigraph.errors import ConfigError, DataError
-from entigraph.evaluation.base import Engine, LossEngine, Source, Window
+from entigraph.evaluation.base import Engine, LossEngine, Source, Window, within
 from entigraph.progress import Progress
 from entigraph.records import Document, DocumentLoss, Written, read_jsonl, write_jsonl
 
@@ -69,9 +68,7 @@ class Perplexity:
         names = [document.id for document in read_jsonl(source.documents, Document)]
         if not names:
             raise DataError(f"{source.documents} holds no documents; give another corpus, or leave the task out")
-        if self.limit is None or self.limit >= len(names):
-            return names
-        chosen = set(random.Random(f"limit/{self.limit}").sample(names, self.limit))
+        chosen = within(self.limit, names)
         return [name for name in names if name in chosen]
 
     def losses(self, documents: Iterable[Document], engine: LossEngine) -> Iterator[DocumentLoss]:

@@ -5,22 +5,17 @@ questions open quickly. Without JavaScript it is the scores.
 """
 
 import json
-from base64 import b64encode
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from hashlib import sha256
-from importlib import resources
 from pathlib import Path
 from typing import Any, NamedTuple
-
-from markupsafe import Markup
 
 from entigraph.evaluation.base import Source
 from entigraph.evaluation.blocks import QUESTIONS_A_BLOCK, Texts, packed
 from entigraph.evaluation.mentions import Key, Mention, TextsRead, key_of, mentions
 from entigraph.evaluation.score import INTERVAL
-from entigraph.pages import templates
+from entigraph.pages import write_browser
 from entigraph.records import Answer, Document, Question, as_set, read_jsonl
 
 FILE = "report.html"
@@ -72,14 +67,14 @@ def write(
         for task in sources
     ]
     texts.close()
-    script = resources.files(__package__).joinpath("report.js").read_text(encoding="utf-8")
     contents = {
         "tasks": [each.name for each in listed],
         "questions_a_block": QUESTIONS_A_BLOCK,
         "firsts": texts.firsts,
     }
-    page = templates("entigraph.evaluation").get_template("report.html.j2")
-    stream = page.stream(
+    return write_browser(
+        folder / FILE,
+        "entigraph.evaluation",
         name=name,
         label=label,
         scores={task: scores[task] for task in sources},
@@ -87,12 +82,7 @@ def write(
         listed=listed,
         texts=texts,
         contents=packed(contents),
-        script=Markup(script),
-        script_digest=b64encode(sha256(script.encode()).digest()).decode(),
     )
-    stream.enable_buffering()
-    stream.dump(str(folder / FILE), encoding="utf-8", errors="replace")
-    return folder / FILE
 
 
 def listing(

@@ -3,7 +3,6 @@
 They are judged afterwards (analysis=summaries), so that another judge reads the same ones.
 """
 
-import random
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -13,7 +12,7 @@ from typing import Any, ClassVar
 
 from entigraph.artefact import SCRATCH
 from entigraph.errors import ConfigError, DataError
-from entigraph.evaluation.base import Engine, Prompt, Sampled, Sampling, Source, hash_of
+from entigraph.evaluation.base import Engine, Prompt, Sampled, Sampling, Source, hash_of, within
 from entigraph.progress import Progress
 from entigraph.records import Document, Summary, Written, read_jsonl, write_jsonl
 
@@ -108,9 +107,8 @@ class Summaries:
         found = list(read_jsonl(source.documents, Document))
         if not found:
             raise DataError(f"{source.documents} holds no documents; give another corpus, or leave the task out")
-        if self.limit is not None and self.limit < len(found):
-            chosen = set(random.Random(f"limit/{self.limit}").sample([each.id for each in found], self.limit))
-            found = [each for each in found if each.id in chosen]
+        chosen = within(self.limit, [each.id for each in found])
+        found = [each for each in found if each.id in chosen]
         for prompt, asking in self.askings.items():
             for document in found:
                 missing = [slot for slot in asking.slots if slot not in {"document", "title", *document.meta}]

@@ -4,16 +4,11 @@ One page that loads nothing and opens whatever the size of the corpus: its figur
 texts are on it up to the limits in findings.py, and it says what is not on it. Without JavaScript it is tables.
 """
 
-from base64 import b64encode
 from collections.abc import Mapping
-from hashlib import sha256
-from importlib import resources
 from pathlib import Path
 from typing import Any
 
-from markupsafe import Markup
-
-from entigraph.pages import templates
+from entigraph.pages import write_browser
 from entigraph.synthesis.findings import DOCUMENTS_SHOWN, Findings, near_duplicates, total
 from entigraph.synthesis.rules import Rules
 
@@ -31,11 +26,10 @@ def write(
     found = Findings(folder, corpus)
     rows = list(found.rows.values())
     reasons = sorted(found.lost.items(), key=lambda each: (-each[1].total(), each[0]))
-    script = resources.files(__package__).joinpath("report.js").read_text(encoding="utf-8")
-    environment = templates("entigraph.synthesis")
-    environment.filters["share"] = share
-    page = environment.get_template("report.html.j2")
-    stream = page.stream(
+    return write_browser(
+        folder / FILE,
+        "entigraph.synthesis",
+        {"share": share},
         name=name,
         label=label,
         counts=counts,
@@ -47,12 +41,7 @@ def write(
         without_text=sum(not row.texts for row in rows),
         reasons=reasons[:REASONS_SHOWN],
         near_duplicates=near_duplicates(folder),
-        script=Markup(script),
-        script_digest=b64encode(sha256(script.encode()).digest()).decode(),
     )
-    stream.enable_buffering()
-    stream.dump(str(folder / FILE), encoding="utf-8", errors="replace")
-    return folder / FILE
 
 
 def share(part: float, whole: float) -> str:

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from entigraph.analysis.judging.judges import Judged, deciding
+from entigraph.analysis.settings import check_confidence
 from entigraph.artefact import digest, fingerprint
 from entigraph.errors import ConfigError
 from entigraph.llm.base import Say, Writer
@@ -33,8 +34,7 @@ class Summaries(Judged):
     def __post_init__(self) -> None:
         if self.compared < 1:
             raise ConfigError(f"analysis.compared: {self.compared} found, 1 or more expected")
-        if not 0 < self.confidence < 1:
-            raise ConfigError(f"analysis.confidence: {self.confidence} found, a share between 0 and 1 expected")
+        check_confidence(self.confidence)
         if self.references is None and not self.writer:
             raise ConfigError("analysis.references: no file and no analysis.writer; one of them is needed")
         if self.references is not None and not Path(self.references).expanduser().is_file():

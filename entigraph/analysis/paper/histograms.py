@@ -10,13 +10,12 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.ticker import FuncFormatter, MaxNLocator
 
-from entigraph.analysis.collect import whole
 from entigraph.analysis.examinations import SyntheticCorpus
 from entigraph.analysis.paper import published
 from entigraph.analysis.paper.tables import write_table
 from entigraph.analysis.style import GREY, label, prepare, save, short, style
 from entigraph.artefact import write_json
-from entigraph.records import EntityGraph, read_jsonl
+from entigraph.records import EntityGraph, read_jsonl, whole
 
 TITLES = {
     "source_tokens": "Tokens of a document",

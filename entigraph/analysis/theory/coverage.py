@@ -17,13 +17,13 @@ from typing import Any
 
 import numpy as np
 
-from entigraph.analysis.collect import FinishedRun, augmenters, base, label_of, whole
+from entigraph.analysis.collect import FinishedRun, augmenters, base, label_of
 from entigraph.analysis.forms import Vector
 from entigraph.analysis.settings import Coverage
 from entigraph.analysis.theory.toy_model import Booleans, Growth, Integers, growth, trees
 from entigraph.artefact import read, write_json
 from entigraph.errors import DataError
-from entigraph.records import Document, EntityGraph, read_jsonl
+from entigraph.records import Document, EntityGraph, read_jsonl, whole
 from entigraph.texts import read_texts
 
 SENTENCE_END = re.compile(r"(?<=[.!?])\s+")
