@@ -18,11 +18,12 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from entigraph.evaluation.engine import TransformersEngine
-from entigraph.evaluation.harness import adapter
-from entigraph.evaluation.multiple_choice import ClosedBook
-from entigraph.evaluation.subjects import own_tokenizer
-from entigraph.records import Answer, Question, read_jsonl
+from entigraph.evaluation.backends.transformers_backend import TransformersEngine
+from entigraph.evaluation.models_under_test import own_tokenizer
+from entigraph.evaluation.tasks.closed_book import ClosedBook
+from entigraph.evaluation.tasks.lm_eval_harness import adapter
+from entigraph.storage.jsonl import read_jsonl
+from entigraph.storage.schemas import Answer, Question
 
 TASK = """\
 task: ours

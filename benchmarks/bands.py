@@ -13,8 +13,8 @@ from collections import Counter
 
 import numpy as np
 
-from entigraph.analysis.forms import LogLinear
-from entigraph.analysis.resampling import Block, Measured, draws
+from entigraph.analysis.scaling.bootstrap import Block, Measured, draws
+from entigraph.analysis.scaling.curve_forms import LogLinear
 
 A, B, CONFIDENCE, RESAMPLES = -0.6, 0.08, 0.9, 500
 EDGES = [(1 - CONFIDENCE) / 2, (1 + CONFIDENCE) / 2]

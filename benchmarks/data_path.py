@@ -11,9 +11,9 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from entigraph.shards import ShardWriter, TokenStore
-from entigraph.training.data import PlanLoader
-from entigraph.training.plan import REPLAY, SYNTHETIC, Plan
+from entigraph.storage.token_shards import ShardWriter, TokenStore
+from entigraph.training.data_schedule import REPLAY, SYNTHETIC, Plan
+from entigraph.training.datamodule import PlanLoader
 
 CONTEXT, BATCH = 2048, 16
 TOKENS = 64_000_000

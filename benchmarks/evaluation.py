@@ -18,13 +18,14 @@ from typing import Any
 import torch
 from transformers import LlamaConfig, LlamaForCausalLM
 
-from entigraph.evaluation import report, stage
+from entigraph.evaluation import evaluation_report, stage
+from entigraph.evaluation.backends.transformers_backend import TransformersEngine
 from entigraph.evaluation.base import Prompt, Sampled, Sampling, Source
-from entigraph.evaluation.chain_of_thought import ClosedBookCoT
-from entigraph.evaluation.engine import TransformersEngine
-from entigraph.progress import Silent
-from entigraph.records import Document, Question, write_jsonl
-from entigraph.tokens.tokenizer import Trained
+from entigraph.evaluation.tasks.closed_book_cot import ClosedBookCoT
+from entigraph.runtime.progress import Silent
+from entigraph.storage.jsonl import write_jsonl
+from entigraph.storage.schemas import Document, Question
+from entigraph.tokenization.tokenizer import Trained
 
 QUESTIONS, SAMPLES, SAMPLE = 4_609, 64, 500  # QuALITY's, the paper's, characters
 DOCUMENTS = 265
@@ -105,7 +106,7 @@ def peak_megabytes(count: int) -> float:
         tracemalloc.start()
         tasks, sources = {"cot": ClosedBookCoT(samples=SAMPLES)}, {"cot": source}
         stage.run(AtOnce(), Path(folder), tasks=tasks, sources=sources, progress=Silent())  # type: ignore[arg-type]
-        report.write(Path(folder), sources, name="memory")
+        evaluation_report.write(Path(folder), sources, name="memory")
         _, peak = tracemalloc.get_traced_memory()
         tracemalloc.stop()
     return peak / 1e6

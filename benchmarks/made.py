@@ -5,7 +5,7 @@ from pathlib import Path
 
 import numpy as np
 
-from entigraph.shards import ShardWriter, TokenStore
+from entigraph.storage.token_shards import ShardWriter, TokenStore
 
 
 def tokens_folder(folder: Path, texts: Sequence[Sequence[int]]) -> TokenStore:

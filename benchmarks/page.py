@@ -16,12 +16,13 @@ import time
 from pathlib import Path
 from typing import Any
 
-from entigraph.artefact import write_json
-from entigraph.evaluation import report
+from entigraph.evaluation import evaluation_report
 from entigraph.evaluation.base import Retrieved, Sampled, Source
-from entigraph.evaluation.mentions import TextsRead
-from entigraph.evaluation.open_book import OpenBookCoT
-from entigraph.records import Answer, Document, EntityGraph, Question, SyntheticText, read_jsonl, write_jsonl
+from entigraph.evaluation.entity_mentions import TextsRead
+from entigraph.evaluation.tasks.open_book import OpenBookCoT
+from entigraph.storage.artifact import write_json
+from entigraph.storage.jsonl import read_jsonl, write_jsonl
+from entigraph.storage.schemas import Answer, Document, EntityGraph, Question, SyntheticText
 
 DOCUMENTS, SAMPLES, PASSAGES, SHOWN, TEXTS, ENTITIES = 265, 64, 30, 8, 200, 40
 LIMIT = 2.0
@@ -75,7 +76,9 @@ def written(folder: Path, count: int) -> tuple[Path, float]:
     texts = [a_text(number, names[number % DOCUMENTS], entities, rng, prose) for number in range(DOCUMENTS * TEXTS)]
     graphs = [EntityGraph(document_id=name, summary="", entities=own) for name, own in entities.items()]
     started = time.perf_counter()
-    page = report.write(folder, {"open": source}, name="benchmark", read=TextsRead(lambda: iter(texts), graphs))
+    page = evaluation_report.write(
+        folder, {"open": source}, name="benchmark", read=TextsRead(lambda: iter(texts), graphs)
+    )
     return page, time.perf_counter() - started
 
 

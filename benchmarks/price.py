@@ -19,16 +19,16 @@ from pathlib import Path
 from hydra import compose, initialize_config_dir
 
 from entigraph import cli
-from entigraph.corpus.fictional import Fictional
-from entigraph.corpus.text_files import TextFiles
+from entigraph.corpus.readers.fictional_corpora import Fictional
+from entigraph.corpus.readers.text_files import TextFiles
 from entigraph.fictional.reading import comprehend
 from entigraph.llm.base import Request
 from entigraph.llm.cost import Price
-from entigraph.llm.offline import Offline, list_entities, sections
-from entigraph.llm.openai import OpenAICompatible
-from entigraph.records import Document, EntityGraph
+from entigraph.llm.offline.offline_writer import Offline, list_entities, sections
+from entigraph.llm.openai.online_writer import OpenAICompatible
+from entigraph.storage.schemas import Document, EntityGraph
+from entigraph.synthesis.augmenters.entigraph import EntiGraph
 from entigraph.synthesis.base import Augmenter, Layout, Task, presented
-from entigraph.synthesis.entigraph import EntiGraph
 
 CACHE_FROM, CACHE_STEP = 1024, 128
 CACHED_PREFIXES = 4  # few, as where other documents come between

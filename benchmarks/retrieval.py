@@ -17,13 +17,13 @@ from typing import Any
 
 import numpy as np
 
-from entigraph.records import Document
 from entigraph.retrieval.base import Ranked, Retriever, Vector
 from entigraph.retrieval.bm25 import BM25Retriever
 from entigraph.retrieval.dense import DenseRetriever
+from entigraph.retrieval.embedding_cache import Vectors
 from entigraph.retrieval.passages import split
-from entigraph.retrieval.settings import SEPARATORS
-from entigraph.retrieval.vectors import Vectors
+from entigraph.retrieval.retrievers import SEPARATORS
+from entigraph.storage.schemas import Document
 
 DOCUMENTS, WORDS, QUESTIONS, DEPTH, VOCABULARY = 265, 5_000, 4_609, 128, 40_000
 

@@ -11,13 +11,16 @@ from pathlib import Path
 import torch
 from hydra import compose, initialize_config_dir
 
-from entigraph import artefact, cli, stages
-from entigraph.hardware import pick_precision
-from entigraph.progress import Silent
-from entigraph.run import Run
-from entigraph.training.data import PlanLoader
-from entigraph.training.optim import fused_adamw
-from entigraph.training.plan import Plan
+from entigraph import cli
+from entigraph.pipeline import execution
+from entigraph.pipeline.run import Run
+from entigraph.pipeline.steps import steps_of
+from entigraph.runtime.devices import pick_precision
+from entigraph.runtime.progress import Silent
+from entigraph.storage import artifact
+from entigraph.training.data_schedule import Plan
+from entigraph.training.datamodule import PlanLoader
+from entigraph.training.optim.split_bf16_adamw import fused_adamw
 
 
 def main() -> None:
@@ -28,7 +31,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as root, initialize_config_dir(str(cli.home() / "conf"), version_base="1.3"):
         overrides = [f"paths.root={root}", f"trainer.max_steps={steps}", "logger=none"]
         run = Run(compose("config", overrides=overrides))
-        seconds = {step.artefact.folder: timed(step) for step in stages.steps(run)}
+        seconds = {step.artefact.folder: timed(step) for step in steps_of(run)}
         report(run, seconds, steps)
         ours = seconds[run.training.folder]
         bare = bare_loop(run, steps)
@@ -37,14 +40,14 @@ def main() -> None:
         print(f"training stage, start-up and export included, at {bare / ours:.2f} of the bare loop")
 
 
-def timed(step: stages.Step) -> float:
+def timed(step: execution.Step) -> float:
     started = time.perf_counter()
-    stages.make(step, Silent(), stages.NoTracker)
+    execution.make(step, Silent(), execution.NoTracker)
     return time.perf_counter() - started
 
 
 def report(run: Run, seconds: dict[Path, float], steps: int) -> None:
-    counts = {folder: artefact.read(folder)["counts"] for folder in seconds}
+    counts = {folder: artifact.read(folder)["counts"] for folder in seconds}
     for found, unit, amount in (
         (run.documents, "characters", counts[run.documents.folder]["characters"]),
         (run.synthesis, "tokens", counts[run.synthesis.folder]["tokens"]),
@@ -59,7 +62,7 @@ def report(run: Run, seconds: dict[Path, float], steps: int) -> None:
 def bare_loop(run: Run, steps: int) -> float:
     """The same model, data, optimiser and precision, without Lightning, metrics, checkpoints or export."""
     plan = Plan(
-        synthetic_tokens=artefact.read(run.tokens.folder)["counts"]["synthetic_tokens"],
+        synthetic_tokens=artifact.read(run.tokens.folder)["counts"]["synthetic_tokens"],
         replay_tokens=0,
         context_length=run.data.context_length,
         batch_size=run.data.batch_size,
@@ -68,10 +71,10 @@ def bare_loop(run: Run, steps: int) -> float:
         seed=0,
         max_steps=steps,
     )
-    from entigraph.shards import TokenStore
+    from entigraph.storage.token_shards import TokenStore
 
     loader = PlanLoader(plan, {0: TokenStore(run.tokens.folder)}, run.data.batch_size)
-    net = run.model.build(artefact.read(run.tokenizer_files.folder)["counts"]["vocabulary"]).train()
+    net = run.model.build(artifact.read(run.tokenizer_files.folder)["counts"]["vocabulary"]).train()
     optimizer = fused_adamw(net.parameters(), run.optim)
     mixed = pick_precision("auto", "cpu") == "bf16-mixed"
     started = time.perf_counter()

@@ -19,7 +19,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from entigraph.config import cores
+from entigraph.config.schema import cores
 
 STUDY = ["experiments=smoke", "sweep.augmenters=[entigraph,raw]", "sweep.token_budgets=[8000,6000,4000]"]
 

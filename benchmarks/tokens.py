@@ -17,14 +17,14 @@ from typing import Any
 
 import numpy as np
 
-from entigraph.config import cores
-from entigraph.progress import Silent
-from entigraph.records import SyntheticText
-from entigraph.shards import TokenStore
-from entigraph.texts import read_texts, write_texts
-from entigraph.tokens import stage
-from entigraph.tokens.layout import drawn
-from entigraph.tokens.tokenizer import Pretrained, Tokenizer
+from entigraph.config.schema import cores
+from entigraph.runtime.progress import Silent
+from entigraph.storage.schemas import SyntheticText
+from entigraph.storage.texts import read_texts, write_texts
+from entigraph.storage.token_shards import TokenStore
+from entigraph.tokenization import stage
+from entigraph.tokenization.packing import drawn
+from entigraph.tokenization.tokenizer import Pretrained, Tokenizer
 
 # How Llama 3 cuts text into words.
 WORDS = (

@@ -22,14 +22,14 @@ import numpy as np
 import torch
 from made import tokens_folder
 
-from entigraph.hardware import pick_precision
-from entigraph.progress import Silent
-from entigraph.shards import TokenStore
-from entigraph.tokens.tokenizer import Bytes
+from entigraph.runtime.devices import pick_precision
+from entigraph.runtime.progress import Silent
+from entigraph.storage.token_shards import TokenStore
+from entigraph.tokenization.tokenizer import Bytes
 from entigraph.training import stage
-from entigraph.training.data import PlanLoader
-from entigraph.training.optim import fused_adamw
-from entigraph.training.plan import Plan
+from entigraph.training.data_schedule import Plan
+from entigraph.training.datamodule import PlanLoader
+from entigraph.training.optim.split_bf16_adamw import fused_adamw
 from entigraph.training.settings import AdamWCosine, Data, RandomLlama, TrainerSettings
 
 WARM, STEPS, ROUNDS = 20, 120, 3

@@ -24,16 +24,16 @@ import numpy as np
 import torch
 from made import tokens_folder
 
-from entigraph.shards import TokenStore
-from entigraph.training import estimate
-from entigraph.training.callbacks import peak_flops, peak_memory
-from entigraph.training.data import PlanLoader
+from entigraph.storage.token_shards import TokenStore
+from entigraph.training import memory
+from entigraph.training.callbacks.throughput import peak_flops, peak_memory
+from entigraph.training.data_schedule import Plan
+from entigraph.training.datamodule import PlanLoader
 from entigraph.training.loss import TokenLosses
 from entigraph.training.module import clip
-from entigraph.training.optim import PairedAdamW, to_pairs
-from entigraph.training.plan import Plan
+from entigraph.training.optim.split_bf16_adamw import PairedAdamW, to_pairs
 from entigraph.training.settings import AdamWCosine
-from entigraph.training.sharding import prepare_blocks
+from entigraph.training.strategies import prepare_blocks
 
 LLAMA_3_8B = {
     "vocab_size": 128_256,
@@ -97,9 +97,9 @@ def main() -> None:
 
 
 def expected(micro: int, recompute: str, compiled: str, accumulate_in: str) -> dict[str, Any]:
-    shape = estimate.shape_of(LLAMA_3_8B)
+    shape = memory.shape_of(LLAMA_3_8B)
     assert shape
-    setting = estimate.Setting(
+    setting = memory.Setting(
         context=CONTEXT,
         micro_batch=micro,
         accumulates=micro < BATCH,
@@ -109,21 +109,21 @@ def expected(micro: int, recompute: str, compiled: str, accumulate_in: str) -> d
         accumulate_in=accumulate_in,
         recompute=recompute,
     )
-    need = sum(estimate.memory(shape, setting).values())
+    need = sum(memory.memory(shape, setting).values())
     return {
         "micro_batch": micro,
         "recompute": recompute,
         "compile": compiled,
         "accumulate_in": accumulate_in,
-        "expected_gib": need / estimate.GIB,
-        "expected_tokens_per_second": 1 / estimate.seconds(shape, setting, 1.0, estimate.PEAKS["H200"]),
+        "expected_gib": need / memory.GIB,
+        "expected_tokens_per_second": 1 / memory.seconds(shape, setting, 1.0, memory.PEAKS["H200"]),
         "fits": need < room(),
     }
 
 
 def room() -> float:
-    total = torch.cuda.mem_get_info()[1] if torch.cuda.is_available() else estimate.REFERENCE_MEMORY
-    return float(total * (1 - estimate.MARGIN / 2))  # tried to the edge: a setting that runs out is reported
+    total = torch.cuda.mem_get_info()[1] if torch.cuda.is_available() else memory.REFERENCE_MEMORY
+    return float(total * (1 - memory.MARGIN / 2))  # tried to the edge: a setting that runs out is reported
 
 
 def measured(
@@ -175,11 +175,11 @@ def run(
         wait(device)
         seconds = time.perf_counter() - started
     speed = steps * batch_size * context / seconds
-    flops, peak = estimate.flops_per_token(shape, context), peak_flops(device, bf16=True)
+    flops, peak = memory.flops_per_token(shape, context), peak_flops(device, bf16=True)
     return {
         "tokens_per_second": speed,
         "mfu": speed * flops / peak if flops and peak else None,
-        "peak_gib": peak_memory(device) / estimate.GIB,
+        "peak_gib": peak_memory(device) / memory.GIB,
         "loss": loss.item() * accumulation,
         "grad_norm": norm.item(),
     }

@@ -37,8 +37,8 @@ def main() -> None:
     from evaluation import a_model, a_question
 
     from entigraph.evaluation.base import Prompt, Sampling
-    from entigraph.evaluation.chain_of_thought import ClosedBookCoT
-    from entigraph.evaluation.subjects import LocalModel, Vllm
+    from entigraph.evaluation.models_under_test import LocalModel, Vllm
+    from entigraph.evaluation.tasks.closed_book_cot import ClosedBookCoT
 
     os.environ.setdefault("VLLM_CPU_KVCACHE_SPACE", "1")
     sampling = Sampling(samples=asked.samples, temperature=1.0, max_tokens=asked.tokens)

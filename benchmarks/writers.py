@@ -70,9 +70,9 @@ def entigraph(load: Load) -> Measured:
     import pyarrow.parquet  # noqa: F401
 
     from entigraph.llm.base import Completion, Request
-    from entigraph.llm.openai import OpenAICompatible
-    from entigraph.records import SyntheticText
-    from entigraph.texts import write_texts
+    from entigraph.llm.openai.online_writer import OpenAICompatible
+    from entigraph.storage.schemas import SyntheticText
+    from entigraph.storage.texts import write_texts
 
     ahead: deque[tuple[int, str]] = deque()
 

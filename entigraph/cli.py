@@ -11,13 +11,14 @@ from uuid import uuid4
 import hydra
 from omegaconf import DictConfig
 
-from entigraph import config as schema
-from entigraph import plan, stages, sweep
-from entigraph.config import Stage
+from entigraph.config import schema as schema
+from entigraph.config.schema import Stage
 from entigraph.errors import ConfigError, EntigraphError
 from entigraph.llm.cost import COMMAND
-from entigraph.progress import Terminal
-from entigraph.run import Run
+from entigraph.pipeline import dry_run, execution
+from entigraph.pipeline.run import Run
+from entigraph.runtime.progress import Terminal
+from entigraph.sweep import callback
 
 MENDABLE, UNEXPECTED, INTERRUPTED = 1, 70, 130
 
@@ -31,7 +32,7 @@ def home() -> Path:
 os.environ["ENTIGRAPH_HOME"] = str(home())
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")  # a process has one thread
 schema.register()
-stages.register()
+execution.register()
 
 
 FAILURE: list[Exception] = []
@@ -39,8 +40,8 @@ FAILURE: list[Exception] = []
 
 def job(config: DictConfig) -> None:
     """What Hydra calls. An exception is kept for `main`: Hydra would print it in a form of its own."""
-    if sweep.is_job():
-        sweep.run_job(config)
+    if callback.is_job():
+        callback.run_job(config)
         return
     try:
         run_one(config)
@@ -50,23 +51,23 @@ def job(config: DictConfig) -> None:
 
 def run_one(config: DictConfig) -> None:
     """One configuration: plan it, run it, or run one stage of it."""
-    if config.stage in sweep.HOUSEKEEPING:
-        sweep.keep_house(config)
+    if config.stage in callback.HOUSEKEEPING:
+        callback.keep_house(config)
         return
     run = Run(config)
     if config.stage is Stage.plan:
-        plan.print_plan(run)
+        dry_run.print_plan(run)
     elif config.stage is Stage.analysis:
-        sweep.analyse(run)
+        callback.analyse(run)
     elif config.stage is Stage.pipeline:
         refuse_cluster_without_sweep()
-        complete = stages.is_complete(run)
-        stages.pipeline(run, Terminal())
-        stages.print_result(run, complete)
+        complete = execution.is_complete(run)
+        execution.pipeline(run, Terminal())
+        execution.print_result(run, complete)
     else:
-        stages.one_stage(run, config.stage, Terminal())
+        execution.one_stage(run, config.stage, Terminal())
         if config.stage is Stage.baselines:
-            stages.print_baselines(run)
+            execution.print_baselines(run)
 
 
 def refuse_cluster_without_sweep() -> None:
@@ -87,7 +88,7 @@ def main() -> None:
         if FAILURE:
             raise FAILURE.pop()
         status = 0
-    except sweep.Leave as leaving:
+    except callback.Leave as leaving:
         status = failed(leaving.error) if leaving.error else leaving.status
     except KeyboardInterrupt:
         print("interrupted; the same command continues", file=sys.stderr)
@@ -109,12 +110,12 @@ def run_hydra() -> None:
             entry()
             return
         except BrokenProcessPool:
-            if not sweep.survivors():
+            if not callback.survivors():
                 raise
         except Exception as error:
-            if not sweep.lost_a_job(error):
+            if not callback.lost_a_job(error):
                 raise
-            raise sweep.Leave(sweep.finish()) from None
+            raise callback.Leave(callback.finish()) from None
 
 
 def failed(error: Exception) -> int:

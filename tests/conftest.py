@@ -19,9 +19,9 @@ from hydra import compose, initialize_config_dir  # noqa: E402
 from omegaconf import DictConfig  # noqa: E402
 
 from entigraph import cli  # noqa: E402
-from entigraph.run import Run  # noqa: E402
-from entigraph.shards import ShardWriter  # noqa: E402
-from entigraph.tokens.layout import in_a_stream  # noqa: E402
+from entigraph.pipeline.run import Run  # noqa: E402
+from entigraph.storage.token_shards import ShardWriter  # noqa: E402
+from entigraph.tokenization.packing import in_a_stream  # noqa: E402
 
 STAND_IN = Path(__file__).parent / "llm" / "stand_in"
 Command = Callable[..., subprocess.CompletedProcess[str]]

@@ -10,9 +10,9 @@ from pathlib import Path
 
 import pytest
 
-from entigraph import artefact
-from entigraph.artefact import Artefact
 from entigraph.errors import ArtefactError
+from entigraph.storage import artifact
+from entigraph.storage.artifact import Artefact
 
 
 def an_artefact(root: Path, decides: dict[str, object] | None = None, **inputs: Path) -> Artefact:
@@ -26,10 +26,10 @@ def write_letters(out: Path) -> dict[str, int]:
 
 def test_made_once_and_sealed_with_what_decided_it(tmp_path: Path) -> None:
     found = an_artefact(tmp_path)
-    manifest = artefact.make(found, write_letters)
+    manifest = artifact.make(found, write_letters)
     assert manifest["decides"] == {"seed": 0} and manifest["counts"] == {"letters": 3}
     assert manifest["files"]["letters.txt"]["bytes"] == 3
-    again = artefact.make(found, lambda out: pytest.fail("made a second time"))
+    again = artifact.make(found, lambda out: pytest.fail("made a second time"))
     assert again == manifest
 
 
@@ -44,50 +44,50 @@ def test_an_unfinished_folder_is_begun_anew(tmp_path: Path) -> None:
     found = an_artefact(tmp_path)
     found.folder.mkdir(parents=True)
     (found.folder / "half-a-file").write_text("?")
-    artefact.make(found, write_letters)
+    artifact.make(found, write_letters)
     assert not (found.folder / "half-a-file").exists()
 
 
 def test_damage_is_named_with_the_remedy(tmp_path: Path) -> None:
     found = an_artefact(tmp_path)
-    artefact.make(found, write_letters)
+    artifact.make(found, write_letters)
     (found.folder / "letters.txt").write_text("ab")
     later = Artefact(tmp_path, "tokens", "later", {}, {"corpus": found.folder})
     with pytest.raises(ArtefactError, match=r"letters.txt has 2 bytes, not the 3 .* remove .* run the same"):
-        artefact.make(later, write_letters)
+        artifact.make(later, write_letters)
     (found.folder / "letters.txt").unlink()
     with pytest.raises(ArtefactError, match="letters.txt is missing"):
-        artefact.verify(found.folder)
+        artifact.verify(found.folder)
 
 
 def test_a_truncated_manifest_is_named(tmp_path: Path) -> None:
     found = an_artefact(tmp_path)
-    artefact.make(found, write_letters)
+    artifact.make(found, write_letters)
     manifest = found.folder / "manifest.json"
     manifest.write_text(manifest.read_text()[:40])
     with pytest.raises(ArtefactError, match=r"manifest.json is damaged; remove"):
-        artefact.make(found, write_letters)
+        artifact.make(found, write_letters)
 
 
 def test_a_folder_made_from_something_else_is_refused_key_by_key(tmp_path: Path) -> None:
     found = an_artefact(tmp_path)
-    artefact.make(found, write_letters)
+    artifact.make(found, write_letters)
     manifest = json.loads((found.folder / "manifest.json").read_text())
     manifest["decides"]["seed"] = 7
     (found.folder / "manifest.json").write_text(json.dumps(manifest))
     with pytest.raises(ArtefactError, match=r"made from something else:\n  - decides.seed: 7 then, 0 now"):
-        artefact.make(found, write_letters)
+        artifact.make(found, write_letters)
 
 
 def test_an_input_made_anew_is_noticed(tmp_path: Path) -> None:
     source = an_artefact(tmp_path)
-    artefact.make(source, write_letters)
+    artifact.make(source, write_letters)
     later = Artefact(tmp_path, "tokens", "later", {}, {"corpus": source.folder})
-    artefact.make(later, write_letters)
+    artifact.make(later, write_letters)
     (source.folder / "manifest.json").unlink()
-    artefact.make(source, lambda out: {"letters": (out / "letters.txt").write_text("xyz")})
+    artifact.make(source, lambda out: {"letters": (out / "letters.txt").write_text("xyz")})
     with pytest.raises(ArtefactError, match="inputs.corpus: .* was made anew since"):
-        artefact.make(later, write_letters)
+        artifact.make(later, write_letters)
 
 
 def build_slowly(root: Path, log: Path) -> None:
@@ -97,7 +97,7 @@ def build_slowly(root: Path, log: Path) -> None:
         time.sleep(0.5)
         return write_letters(out)
 
-    artefact.make(an_artefact(root), work)
+    artifact.make(an_artefact(root), work)
 
 
 def test_processes_that_want_the_same_build_it_once(tmp_path: Path) -> None:
@@ -118,7 +118,7 @@ def build_for_ever(root: Path) -> None:
         time.sleep(600)
         return {}
 
-    artefact.make(an_artefact(root), work)
+    artifact.make(an_artefact(root), work)
 
 
 def test_a_killed_builder_leaves_nothing_that_is_trusted(tmp_path: Path) -> None:
@@ -130,7 +130,7 @@ def test_a_killed_builder_leaves_nothing_that_is_trusted(tmp_path: Path) -> None
     os.kill(builder.pid or 0, signal.SIGKILL)
     builder.join()
     assert not found.complete
-    assert artefact.make(found, write_letters)["counts"] == {"letters": 3}
+    assert artifact.make(found, write_letters)["counts"] == {"letters": 3}
 
 
 def test_a_file_that_cannot_grow_ends_in_one_message(tmp_path: Path) -> None:
@@ -160,16 +160,16 @@ except ArtefactError as error:
 def test_a_root_that_cannot_be_written_is_named(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(ArtefactError, match="cannot write below .*file"):
-        artefact.make(an_artefact(tmp_path / "file"), write_letters)
+        artifact.make(an_artefact(tmp_path / "file"), write_letters)
 
 
 def test_identify_names_our_own_and_reads_what_is_not(tmp_path: Path) -> None:
     root = tmp_path / "outputs"
-    assert artefact.identify(root / "training" / "x-12345678" / "model", root) == "training/x-12345678/model"
-    assert artefact.identify("meta-llama/Meta-Llama-3-8B", root) == "meta-llama/Meta-Llama-3-8B"
+    assert artifact.identify(root / "training" / "x-12345678" / "model", root) == "training/x-12345678/model"
+    assert artifact.identify("meta-llama/Meta-Llama-3-8B", root) == "meta-llama/Meta-Llama-3-8B"
     for folder in (tmp_path / "data", root / "notes"):
         folder.mkdir(parents=True)
         (folder / "a.txt").write_text("one")
-        before = artefact.identify(folder, root)
+        before = artifact.identify(folder, root)
         (folder / "a.txt").write_text("two")
-        assert artefact.identify(folder, root) != before, "what is not ours goes by content, wherever it lies"
+        assert artifact.identify(folder, root) != before, "what is not ours goes by content, wherever it lies"

@@ -5,11 +5,13 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from entigraph import plan, stages
-from entigraph.progress import Silent
-from entigraph.records import Answer, read_jsonl
-from entigraph.run import Run
-from entigraph.tracking import NoTracker
+from entigraph.pipeline import dry_run, execution
+from entigraph.pipeline.run import Run
+from entigraph.pipeline.steps import steps_of
+from entigraph.runtime.progress import Silent
+from entigraph.storage.jsonl import read_jsonl
+from entigraph.storage.schemas import Answer
+from entigraph.tracking.base import NoTracker
 from tests.conftest import TINY, Command
 from tests.evaluation.scripted import scripted
 
@@ -72,12 +74,12 @@ def test_what_cannot_answer_is_refused_before_anything_is_made(command: Command,
 def test_the_plan_tells_what_asking_will_cost(configured: Callable[..., Run], quality_file: Path) -> None:
     quality = ["corpus=quality", f"corpus.path={quality_file}", "evaluation=closed_book_cot", "llm=openai"]
     run = configured(*quality, "baselines=[gpt_4_turbo]", "questions=generated")
-    (line,) = plan.cost_of_questions(run)
+    (line,) = dry_run.cost_of_questions(run)
     assert line.startswith("questions with gpt-4o-mini: 2 requests for 40 questions and one check of each")
-    assert "known once the questions are there" in plan.cost_of_baselines(run)[0]
+    assert "known once the questions are there" in dry_run.cost_of_baselines(run)[0]
     run = configured(*quality, "baselines=[gpt_4_turbo]", "evaluation.closed_book_cot.samples=10")
-    stages.make(next(stages.steps(run)), Silent(), NoTracker)
-    (line,) = plan.cost_of_baselines(run)
+    execution.make(next(steps_of(run)), Silent(), NoTracker)
+    (line,) = dry_run.cost_of_baselines(run)
     prompts = 10.0 * int(line.split(" questions, ")[1].split(" prompt")[0].replace(",", "")) / 1e6
     low, high = prompts + 40 * 60 * 30 / 1e6, prompts + 40 * 300 * 30 / 1e6
     assert line.startswith("baselines.gpt_4_turbo, closed_book_cot: 40 samples of 4 questions")

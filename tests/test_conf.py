@@ -7,11 +7,12 @@ from pathlib import Path
 import pytest
 from omegaconf import DictConfig
 
-from entigraph import cli, stages
-from entigraph.config import validate
+from entigraph import cli
+from entigraph.config.schema import validate
 from entigraph.errors import ConfigError
-from entigraph.run import Run
-from entigraph.study import Study
+from entigraph.pipeline import execution
+from entigraph.pipeline.run import Run
+from entigraph.pipeline.study import Study
 
 GROUPS = sorted(
     f"{file.parent.name}={file.stem}" for file in (cli.home() / "conf").glob("*/*.yaml") if file.parent.name != "hydra"
@@ -49,7 +50,7 @@ def test_every_experiment_plans(
     if experiment == "quality_instruct":
         quality = [f"needs=['quality_entigraph corpus.path={quality_file}']"]
     run = configured(f"experiments={experiment}", *quality)
-    folders = [step.artefact.folder for step in stages.all_steps(run)]
+    folders = [step.artefact.folder for step in execution.all_steps(run)]
     assert len(folders) >= 5 and len({*folders}) >= 5
     assert not run.root.exists(), "a plan writes nothing"
 

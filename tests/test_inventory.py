@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 from filelock import FileLock
 
-from entigraph import artefact, inventory
 from entigraph.errors import ArtefactError
+from entigraph.storage import artifact, cleanup, locks
 from tests.conftest import TINY, Command, study_of
 
 
@@ -24,11 +24,11 @@ def root(smoke: Path, tmp_path: Path) -> Path:
 
 
 def names(root: Path) -> set[str]:
-    return {entry.name for entry in inventory.taken(root).entries}
+    return {entry.name for entry in cleanup.taken(root).entries}
 
 
 def unneeded(root: Path) -> set[str]:
-    return {f"{entry.stage}/{entry.name}" for entry in inventory.taken(root).unneeded}
+    return {f"{entry.stage}/{entry.name}" for entry in cleanup.taken(root).unneeded}
 
 
 def test_the_list_says_who_uses_what(root: Path, command: Command) -> None:
@@ -47,7 +47,7 @@ def test_namesakes_are_told_apart_by_what_decided_them(root: Path) -> None:
     manifest = json.loads((other / "manifest.json").read_text())
     manifest["decides"]["optim"]["lr"] = 0.5
     (other / "manifest.json").write_text(json.dumps(manifest))
-    told = inventory.told_apart(inventory.taken(root).entries)
+    told = cleanup.told_apart(cleanup.taken(root).entries)
     assert told[other.name] == "optim.lr=0.5" and told[one.name].startswith("optim.lr=")
 
 
@@ -94,12 +94,12 @@ def test_an_unfinished_build_goes_unless_somebody_builds_it(root: Path) -> None:
     unfinished.mkdir()
     (unfinished / "shard-00000.bin").write_bytes(b"x" * 5000)
     assert unneeded(root) == {"tokens/fictional-raw-99-0123abcd"}
-    with FileLock(artefact.lock_file(unfinished, root)):
-        assert "being made now" in "\n".join(inventory.listing(inventory.taken(root)))
+    with FileLock(locks.lock_file(unfinished, root)):
+        assert "being made now" in "\n".join(cleanup.listing(cleanup.taken(root)))
         with pytest.raises(ArtefactError, match="is being made"):
-            list(inventory.clean(root, remove=True))
-    assert "5.0 kB" in "\n".join(inventory.clean(root, remove=False)) and unfinished.exists()
-    assert list(inventory.clean(root, remove=True)) and not unfinished.exists()
+            list(cleanup.clean(root, remove=True))
+    assert "5.0 kB" in "\n".join(cleanup.clean(root, remove=False)) and unfinished.exists()
+    assert list(cleanup.clean(root, remove=True)) and not unfinished.exists()
     assert len(names(root)) == 28
 
 
@@ -107,7 +107,7 @@ def test_a_damaged_artefact_is_not_ours_to_remove(root: Path) -> None:
     (folder,) = root.glob("tokens/fictional-raw-4000-*")
     (folder / "manifest.json").write_text("{")
     assert unneeded(root) == set()
-    assert f"{folder.name}  damaged" in "\n".join(inventory.listing(inventory.taken(root)))
+    assert f"{folder.name}  damaged" in "\n".join(cleanup.listing(cleanup.taken(root)))
 
 
 def test_texts_of_a_model_are_kept_and_those_of_no_model_are_not(configured: Callable[..., object]) -> None:
@@ -115,7 +115,7 @@ def test_texts_of_a_model_are_kept_and_those_of_no_model_are_not(configured: Cal
     for run in (offline, paid):
         for made in (run.documents, run.tokenizer_files, run.synthesis):  # type: ignore[attr-defined]
             if not made.complete:
-                artefact.make(made, lambda out: {})
+                artifact.make(made, lambda out: {})
     assert unneeded(paid.root) == {f"synthesis/{offline.synthesis.folder.name}"}  # type: ignore[attr-defined]
 
 

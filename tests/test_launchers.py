@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from entigraph.processes import Preempted, saved_before_requeued
+from entigraph.runtime.processes import Preempted, saved_before_requeued
 from tests.conftest import Command
 
 ONE = ["experiments=smoke", "logger=none", "launcher=submitit_local", "sweep.augmenters=[raw]"]

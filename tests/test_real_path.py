@@ -3,8 +3,9 @@
 import json
 from pathlib import Path
 
-from entigraph.records import Answer, Question, read_jsonl
-from entigraph.texts import read_texts
+from entigraph.storage.jsonl import read_jsonl
+from entigraph.storage.schemas import Answer, Question
+from entigraph.storage.texts import read_texts
 from tests.conftest import Command
 from tests.mock_llm_server import Config, running
 

@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from entigraph.rounds import half_width
+from entigraph.sweep.early_stopping import half_width
 from tests.conftest import TINY, Command
 
 OWN = ("logger=none", "evaluation.closed_book.limit=8", "trainer.max_steps=6")

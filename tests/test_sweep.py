@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from entigraph.artefact import read
+from entigraph.storage.artifact import read
 from tests.conftest import Command, curve_of, study_of
 
 SMOKE = ["experiments=smoke", "logger=none"]

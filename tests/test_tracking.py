@@ -13,8 +13,9 @@ from typing import Any
 
 import pytest
 
-from entigraph.artefact import read
-from entigraph.records import Document, read_jsonl
+from entigraph.storage.artifact import read
+from entigraph.storage.jsonl import read_jsonl
+from entigraph.storage.schemas import Document
 from tests.conftest import TINY, Command, study_of
 from tests.wandb_server import Service, served
 

@@ -5,10 +5,10 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from entigraph.analysis.collect import finished
 from entigraph.analysis.settings import Drawing
-from entigraph.artefact import Artefact, make
-from entigraph.tracking import Tracker
+from entigraph.analysis.study_runs import finished
+from entigraph.storage.artifact import Artefact, make
+from entigraph.tracking.base import Tracker
 
 SUMMARY = "summary.txt"
 

@@ -5,15 +5,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
-from entigraph.analysis.collect import finished, label_of_documents
 from entigraph.analysis.drawings import shown
 from entigraph.analysis.settings import Examination
-from entigraph.artefact import Artefact, is_complete, read
+from entigraph.analysis.study_runs import finished, label_of_documents
 from entigraph.errors import DataError
 from entigraph.llm.base import Say
-from entigraph.records import Document, SyntheticText, read_jsonl
-from entigraph.texts import read_texts
-from entigraph.tracking import Tracker
+from entigraph.storage.artifact import Artefact, is_complete, read
+from entigraph.storage.jsonl import read_jsonl
+from entigraph.storage.schemas import Document, SyntheticText
+from entigraph.storage.texts import read_texts
+from entigraph.tracking.base import Tracker
 
 OFFLINE = "simulated: a grammar or a rearranging of sentences in place of an LLM"
 

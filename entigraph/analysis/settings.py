@@ -5,14 +5,14 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 
-from entigraph.analysis.judging.judges import Judged
-from entigraph.artefact import digest, fingerprint
+from entigraph.analysis.factuality.judges import Judged
 from entigraph.errors import ConfigError
 from entigraph.llm.base import Say
+from entigraph.storage.fingerprints import digest, fingerprint
 
 if TYPE_CHECKING:
-    from entigraph.analysis.collect import FinishedRun
     from entigraph.analysis.examinations import SyntheticCorpus
+    from entigraph.analysis.study_runs import FinishedRun
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -204,7 +204,7 @@ class Overlap:
         pass
 
     def examine(self, corpora: Sequence["SyntheticCorpus"], out: Path, journal: Path, say: Say) -> list[str]:
-        from entigraph.analysis.overlap import examine
+        from entigraph.analysis.overlap.overlap import examine
 
         return examine(self, corpora, out)
 
@@ -232,13 +232,13 @@ class Factuality(Judged):
         _ = self.judges
 
     def decides(self, volatile: Container[str]) -> Mapping[str, Any]:
-        from entigraph.analysis.judging.asking import prompt
+        from entigraph.analysis.factuality.judge_requests import prompt
 
         labels = fingerprint(Path(self.labels).expanduser()) if self.labels else None
         prompts = {name: digest(prompt(name)) for name in ("judge_system", "judge")}
         return {**asdict(self), **self.chosen(volatile), "labels": labels, "prompts": prompts}
 
     def examine(self, corpora: Sequence["SyntheticCorpus"], out: Path, journal: Path, say: Say) -> list[str]:
-        from entigraph.analysis.judging.factuality import examine
+        from entigraph.analysis.factuality.factuality import examine
 
         return examine(self, corpora, out, journal, say)

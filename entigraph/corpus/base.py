@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from entigraph.errors import ConfigError
-from entigraph.records import Document, Question, SkippedFile
+from entigraph.storage.schemas import Document, Question, SkippedFile
 
 
 @dataclass

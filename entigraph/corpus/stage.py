@@ -7,7 +7,8 @@ from typing import Any
 
 from entigraph.corpus.base import Corpus
 from entigraph.errors import DataError
-from entigraph.records import Document, SkippedFile, write_jsonl
+from entigraph.storage.jsonl import write_jsonl
+from entigraph.storage.schemas import Document, SkippedFile
 
 SHOWN = 5
 

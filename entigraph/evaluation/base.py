@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import Any, ClassVar, Protocol
 
 from entigraph.llm.base import Say
-from entigraph.progress import Progress
-from entigraph.records import Answer, Question
+from entigraph.runtime.progress import Progress
+from entigraph.storage.schemas import Answer, Question
 
 
 @dataclass(frozen=True)

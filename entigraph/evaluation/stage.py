@@ -5,12 +5,13 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import Any, cast
 
-from entigraph.artefact import SCRATCH, write_json
 from entigraph.errors import DataError
 from entigraph.evaluation.base import Engine, LookUp, Measure, Source, Subject, Task, closed
-from entigraph.evaluation.open_book import Library, Showing
-from entigraph.progress import Progress
-from entigraph.records import Answer, Question, Written, read_jsonl, write_jsonl
+from entigraph.evaluation.tasks.open_book import Library, Showing
+from entigraph.runtime.progress import Progress
+from entigraph.storage.artifact import SCRATCH, write_json
+from entigraph.storage.jsonl import Written, read_jsonl, write_jsonl
+from entigraph.storage.schemas import Answer, Question
 
 
 def run(

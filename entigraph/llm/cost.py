@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from urllib.parse import urlsplit
 
 from entigraph.errors import ConfigError, LLMError
-from entigraph.llm.journal import Journal
+from entigraph.llm.response_cache import Journal
 
 MILLION = 1_000_000
 # Names the command that all processes of a sweep belong to: they have one limit together.

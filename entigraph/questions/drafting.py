@@ -11,8 +11,8 @@ from math import ceil
 from typing import Any
 
 from entigraph.llm.base import CHARACTERS_A_TOKEN, Request
-from entigraph.questions.settings import Generated
-from entigraph.records import Document, Question
+from entigraph.questions.question_sources import Generated
+from entigraph.storage.schemas import Document, Question
 
 TOKENS_A_QUESTION = 120  # as it is written and checked, for estimates
 OPTIONS = 4

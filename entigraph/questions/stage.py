@@ -12,12 +12,13 @@ from typing import Any
 
 from entigraph.errors import DataError
 from entigraph.llm.base import LLM
-from entigraph.progress import Progress
-from entigraph.question_files import read_questions
-from entigraph.questions.checking import checked, refuse_if_given_up
 from entigraph.questions.drafting import Draft, drafts, normalised, writing
-from entigraph.questions.settings import Generated
-from entigraph.records import Document, read_jsonl, write_jsonl
+from entigraph.questions.question_sources import Generated
+from entigraph.questions.verification import checked, refuse_if_given_up
+from entigraph.runtime.progress import Progress
+from entigraph.storage.jsonl import read_jsonl, write_jsonl
+from entigraph.storage.question_files import read_questions
+from entigraph.storage.schemas import Document
 
 
 def take(corpus: Path, out: Path, file: Path) -> dict[str, Any]:

@@ -7,7 +7,7 @@ from typing import Any, Protocol, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from entigraph.records import Question
+from entigraph.storage.schemas import Question
 
 Vector = NDArray[np.float32]
 Ranked = list[tuple[int, float]]  # the numbers of texts with their scores, the best first

@@ -10,7 +10,7 @@ from typing import Any, Protocol
 import numpy as np
 
 from entigraph.retrieval.base import Ranked, Vector, best
-from entigraph.retrieval.vectors import Vectors, key_of
+from entigraph.retrieval.embedding_cache import Vectors, key_of
 
 QUERIES_AT_ONCE = 256
 

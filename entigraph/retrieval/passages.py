@@ -6,7 +6,7 @@ gives texts without their places, which recall by passage needs. What it does fi
 
 from collections.abc import Iterable, Iterator, Sequence
 
-from entigraph.records import Document, Passage
+from entigraph.storage.schemas import Document, Passage
 
 Span = tuple[int, int]
 HEADING = (("author", "Author"), ("year", "Year Written"))

@@ -6,7 +6,7 @@ from itertools import islice
 from typing import Any
 
 from entigraph.retrieval.base import Ranked, Reranker, Retriever, Vector, answered, best
-from entigraph.retrieval.vectors import Vectors, key_of
+from entigraph.retrieval.embedding_cache import Vectors, key_of
 
 QUERIES_AT_ONCE = 64
 

@@ -5,16 +5,17 @@ from contextlib import closing, nullcontext
 from pathlib import Path
 from typing import Any
 
-from entigraph.artefact import write_json
 from entigraph.errors import DataError
-from entigraph.llm.journal import Journal
-from entigraph.progress import Progress
-from entigraph.records import Document, Question, Ranking, read_jsonl, write_jsonl
+from entigraph.llm.response_cache import Journal
 from entigraph.retrieval.base import Ranked, query_of
-from entigraph.retrieval.gold import Shelf, recall
+from entigraph.retrieval.embedding_cache import Vectors
+from entigraph.retrieval.gold_passages import Shelf, recall
 from entigraph.retrieval.passages import split
-from entigraph.retrieval.settings import Settings
-from entigraph.retrieval.vectors import Vectors
+from entigraph.retrieval.retrievers import Settings
+from entigraph.runtime.progress import Progress
+from entigraph.storage.artifact import write_json
+from entigraph.storage.jsonl import read_jsonl, write_jsonl
+from entigraph.storage.schemas import Document, Question, Ranking
 
 TOLD_AT = "8"  # the paper's recall@8
 

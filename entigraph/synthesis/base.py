@@ -9,8 +9,8 @@ from itertools import islice
 from typing import Any, Protocol, TypeVar
 
 from entigraph.llm.base import Completion, Request
-from entigraph.records import Document, EntityGraph, Failure
-from entigraph.synthesis.parts import Part
+from entigraph.storage.schemas import Document, EntityGraph, Failure
+from entigraph.synthesis.document_parts import Part
 
 Item = TypeVar("Item")
 

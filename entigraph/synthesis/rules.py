@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from entigraph.config import NearDuplicates
+from entigraph.config.schema import NearDuplicates
 from entigraph.errors import ConfigError
 
 

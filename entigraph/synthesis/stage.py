@@ -9,17 +9,18 @@ from math import ceil
 from pathlib import Path
 from typing import Any
 
-from entigraph.config import NearDuplicates
+from entigraph.config.schema import NearDuplicates
 from entigraph.errors import ConfigError, DataError
 from entigraph.llm.base import LLM, Completion, Request
-from entigraph.progress import Progress
-from entigraph.records import Document, EntityGraph, Failure, Lines, SyntheticText, read_jsonl, write_jsonl
+from entigraph.runtime.progress import Progress
+from entigraph.storage.jsonl import Lines, read_jsonl, write_jsonl
+from entigraph.storage.schemas import Document, EntityGraph, Failure, SyntheticText
+from entigraph.storage.texts import write_texts
+from entigraph.synthesis.augmenters.mixed import Mixed, portions
 from entigraph.synthesis.base import Augmenter, Task
-from entigraph.synthesis.ledger import Ledger, refuse_unanswered, told
-from entigraph.synthesis.mixed import Mixed, portions
-from entigraph.synthesis.parts import source_of, with_summaries
+from entigraph.synthesis.document_parts import source_of, with_summaries
+from entigraph.synthesis.generation_stats import Ledger, refuse_unanswered, told
 from entigraph.synthesis.rules import Rules
-from entigraph.texts import write_texts
 
 CountTokens = Callable[[str], int]
 Record = Callable[[Mapping[str, Any]], None]
@@ -72,13 +73,13 @@ def run(
 
 def without_near_duplicates(out: Path, ledger: Ledger, rules: Rules) -> int:
     """They are reported in any case, and removed where the rules say so; returns how many texts there are then."""
-    from entigraph.synthesis import duplicates
+    from entigraph.synthesis import near_duplicates
 
-    unwanted = duplicates.report(out, ledger.texts, rules.similarity)
+    unwanted = near_duplicates.report(out, ledger.texts, rules.similarity)
     ledger.near_duplicates = len(unwanted)
     if unwanted and rules.near_duplicates is NearDuplicates.remove:
         ledger.begin_again()
-        duplicates.remove(out, unwanted, ledger.wrote)
+        near_duplicates.remove(out, unwanted, ledger.wrote)
         ledger.removed = len(unwanted)
     return ledger.texts
 

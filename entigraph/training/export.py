@@ -12,10 +12,10 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from entigraph.artefact import versions
-from entigraph.training.job import Job
-from entigraph.training.optim import whole_weights
-from entigraph.training.sharding import gathered
+from entigraph.storage.artifact import versions
+from entigraph.training.optim.split_bf16_adamw import whole_weights
+from entigraph.training.strategies import gathered
+from entigraph.training.training_job import Job
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel

@@ -17,12 +17,12 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, cast
 
-from entigraph.artefact import SCRATCH
 from entigraph.errors import ArtefactError, ConfigError, DataError, EntigraphError
-from entigraph.processes import INTERRUPTED, TERMINATED, Preempted
-from entigraph.progress import Advance, Progress
-from entigraph.shards import TokenStore
-from entigraph.training.job import Job, plan_of
+from entigraph.runtime.processes import INTERRUPTED, TERMINATED, Preempted
+from entigraph.runtime.progress import Advance, Progress
+from entigraph.storage.artifact import SCRATCH
+from entigraph.storage.token_shards import TokenStore
+from entigraph.training.training_job import Job, plan_of
 
 JOB, COUNTS, ERROR, METRICS = "job.json", "counts.json", "error.json", "metrics.jsonl"
 SECONDS_BETWEEN_LOOKS = 0.2
@@ -151,7 +151,7 @@ class Lines:
 
 def explain(failed: Mapping[int, int], folder: Path, asked_to_stop: threading.Event) -> None:
     """Raise what the end of the ranks means."""
-    from entigraph.training.checks import DivergedError
+    from entigraph.training.model_checks import DivergedError
 
     if asked_to_stop.is_set() and TERMINATED in failed.values():
         raise Preempted

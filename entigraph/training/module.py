@@ -9,10 +9,10 @@ from torch import Tensor
 from torch.distributed.tensor import DTensor
 from transformers import PreTrainedModel
 
-from entigraph.training.data import Batch
+from entigraph.training.data_schedule import SOURCES
+from entigraph.training.datamodule import Batch
 from entigraph.training.loss import IGNORED, TokenLosses
-from entigraph.training.optim import PairedAdamW, fused_adamw, to_pairs
-from entigraph.training.plan import SOURCES
+from entigraph.training.optim.split_bf16_adamw import PairedAdamW, fused_adamw, to_pairs
 from entigraph.training.settings import AdamWCosine
 
 Samples = tuple[Tensor, Tensor, Tensor]  # of each: its mean loss, its source, its tokens with loss

@@ -147,7 +147,7 @@ class PretrainedModel:
             raise ConfigError("model.path: nothing given; give a Hugging Face folder or hub name")
 
     def build(self, vocabulary: int) -> "PreTrainedModel":
-        from entigraph.models import load_model
+        from entigraph.huggingface.models import load_model
 
         return load_model(self.path)
 

@@ -9,11 +9,11 @@ from pathlib import Path
 from typing import Any
 
 from entigraph.errors import ConfigError
-from entigraph.hardware import check_accelerator
-from entigraph.processes import World, world
-from entigraph.progress import Progress
-from entigraph.training.job import Job
+from entigraph.runtime.devices import check_accelerator
+from entigraph.runtime.processes import World, world
+from entigraph.runtime.progress import Progress
 from entigraph.training.settings import AdamWCosine, Data, Model, TrainerSettings
+from entigraph.training.training_job import Job
 
 
 def run(
@@ -58,7 +58,7 @@ def run(
         from entigraph.training.launch import launch
 
         return launch(job, progress, record)
-    from entigraph.training.session import train
+    from entigraph.training.train import train
 
     return train(job, progress, record)
 

@@ -3,16 +3,16 @@
 import sys
 from pathlib import Path
 
-from entigraph.artefact import write_json
 from entigraph.errors import EntigraphError
-from entigraph.processes import INTERRUPTED, Preempted, stop_with_parent, world
-from entigraph.progress import Silent
-from entigraph.training.job import read_job
+from entigraph.runtime.processes import INTERRUPTED, Preempted, stop_with_parent, world
+from entigraph.runtime.progress import Silent
+from entigraph.storage.artifact import write_json
 from entigraph.training.launch import COUNTS, ERROR
+from entigraph.training.training_job import read_job
 
 
 def main(file: Path) -> int:
-    from entigraph.training.session import train
+    from entigraph.training.train import train
 
     stop_with_parent()
     rank = world().rank

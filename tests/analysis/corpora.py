@@ -4,8 +4,9 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from entigraph.analysis.examinations import SyntheticCorpus
-from entigraph.records import Document, SyntheticText, write_jsonl
-from entigraph.texts import write_texts
+from entigraph.storage.jsonl import write_jsonl
+from entigraph.storage.schemas import Document, SyntheticText
+from entigraph.storage.texts import write_texts
 
 
 def texts_about(

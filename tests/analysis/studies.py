@@ -5,9 +5,10 @@ from pathlib import Path
 
 import numpy as np
 
-from entigraph.analysis.collect import FinishedRun
-from entigraph.artefact import write_json
-from entigraph.records import Answer, write_jsonl
+from entigraph.analysis.study_runs import FinishedRun
+from entigraph.storage.artifact import write_json
+from entigraph.storage.jsonl import write_jsonl
+from entigraph.storage.schemas import Answer
 
 QUESTIONS = 200
 

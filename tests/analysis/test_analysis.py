@@ -8,14 +8,15 @@ from typing import Any
 import numpy as np
 import pytest
 
-from entigraph.analysis import stage
-from entigraph.analysis.collect import finished, points
-from entigraph.analysis.curve import fits
+from entigraph.analysis.scaling import stage
+from entigraph.analysis.scaling.log_linear import fits
 from entigraph.analysis.settings import ScalingCurve
-from entigraph.artefact import FORMATS, digest, read, write_json
+from entigraph.analysis.study_runs import finished, points
 from entigraph.errors import ConfigError, DataError
-from entigraph.labels import PLUMBING
-from entigraph.tracking import NoTracker
+from entigraph.reporting.disclaimers import PLUMBING
+from entigraph.storage.artifact import FORMATS, read, write_json
+from entigraph.storage.fingerprints import digest
+from entigraph.tracking.base import NoTracker
 from tests.analysis.studies import QUESTIONS, a_run, a_study, made
 
 

@@ -9,27 +9,28 @@ from typing import Any
 import numpy as np
 import pytest
 
-from entigraph.analysis.judging.claims import Standing, claims_of, standings_of
-from entigraph.analysis.judging.ratios import ratio
-from entigraph.analysis.judging.summaries import JudgedSummary, examine
-from entigraph.analysis.judging.summarisers import Summariser, summarisers_of
-from entigraph.analysis.judging.summary_settings import Summaries
+from entigraph.analysis.factuality.ratios import ratio
+from entigraph.analysis.summaries.claims import Standing, claims_of, standings_of
+from entigraph.analysis.summaries.summarizers import Summariser, summarisers_of
+from entigraph.analysis.summaries.summary_claims import JudgedSummary, examine
+from entigraph.analysis.summaries.summary_settings import Summaries
 from entigraph.errors import ConfigError, DataError, LLMError
 from entigraph.fictional.reading import Reading, comprehend
 from entigraph.fictional.world import NamePool, Relation, worlds
 from entigraph.fictional.writing import plainly, source_document
-from entigraph.records import Document, Summary, write_jsonl
+from entigraph.storage.jsonl import write_jsonl
+from entigraph.storage.schemas import Document, Summary
 from tests.conftest import TINY, Command
 from tests.evaluation.scripted import scripted
 from tests.mock_llm_server import Config, running
 
-OFFLINE = {"_target_": "entigraph.llm.offline.Offline"}
+OFFLINE = {"_target_": "entigraph.llm.offline.offline_writer.Offline"}
 WRONG = {**OFFLINE, "errors": 0.3}
 
 
 def a_writer(base_url: str, **options: Any) -> dict[str, Any]:
     given = {"model": "mock-llm", "base_url": base_url, "timeout_s": 2.0, "attempts": 2, **options}
-    return {"_target_": "entigraph.llm.openai.OpenAICompatible", **given}
+    return {"_target_": "entigraph.llm.openai.online_writer.OpenAICompatible", **given}
 
 
 def a_summary(document: str, text: str, prompt: str = "short", finish_reason: str = "stop", sample: int = 0) -> Summary:

@@ -6,16 +6,17 @@ import numpy as np
 import pytest
 
 from entigraph.analysis import drawings
-from entigraph.analysis.collect import FinishedRun, finished
+from entigraph.analysis.paper.paper_settings import MixtureFit, PaperCurve, RagTable, Survey
 from entigraph.analysis.paper.published import CURVES
-from entigraph.analysis.paper.settings import MixtureFit, PaperCurve, RagTable, Survey
 from entigraph.analysis.settings import Coverage, Drawing, GraphFamilies, ToyModel
+from entigraph.analysis.study_runs import FinishedRun, finished
 from entigraph.analysis.theory.coverage import EntityIndex, corpus_of, measured, sources_of
-from entigraph.artefact import write_json
 from entigraph.errors import ConfigError, DataError
-from entigraph.records import Document, EntityGraph, SyntheticText, write_jsonl
-from entigraph.texts import write_texts
-from entigraph.tracking import NoTracker
+from entigraph.storage.artifact import write_json
+from entigraph.storage.jsonl import write_jsonl
+from entigraph.storage.schemas import Document, EntityGraph, SyntheticText
+from entigraph.storage.texts import write_texts
+from entigraph.tracking.base import NoTracker
 from tests.conftest import Command, study_of
 
 SMALL = [ToyModel(graphs=2, simulations=4), GraphFamilies(vertices=60, graphs=1), MixtureFit(), Survey(), RagTable()]

@@ -12,28 +12,28 @@ from typing import Any
 import pytest
 
 from entigraph.analysis.examinations import SyntheticCorpus
-from entigraph.analysis.judging.agreement import agreement
-from entigraph.analysis.judging.asking import Verdict, judgement, verdict_of
-from entigraph.analysis.judging.factuality import examine, shares
-from entigraph.analysis.judging.sentences import sampled, split
+from entigraph.analysis.factuality.factuality import examine, shares
+from entigraph.analysis.factuality.judge_agreement import agreement
+from entigraph.analysis.factuality.judge_requests import Verdict, judgement, verdict_of
+from entigraph.analysis.factuality.sentences import sampled, split
 from entigraph.analysis.settings import Factuality
 from entigraph.errors import ConfigError, DataError, LLMError
 from entigraph.fictional.reading import comprehend
 from entigraph.fictional.world import NamePool, worlds
 from entigraph.fictional.writing import ask_and_answer, relate, restate, source_document
 from entigraph.llm.base import Completion
-from entigraph.tokens.tokenizer import Bytes
+from entigraph.tokenization.tokenizer import Bytes
 from tests.analysis.corpora import a_corpus, texts_about
 from tests.conftest import Command
 from tests.mock_llm_server import Config, running
 
-OFFLINE = {"_target_": "entigraph.llm.offline.Offline"}
+OFFLINE = {"_target_": "entigraph.llm.offline.offline_writer.Offline"}
 PAID = {"mock-llm": {"prompt": 1000.0, "completion": 1000.0}}
 
 
 def a_judge(server: Any, **options: Any) -> dict[str, Any]:
     given = {"model": "mock-llm", "base_url": server.base_url, "timeout_s": 2.0, "attempts": 2, **options}
-    return {"_target_": "entigraph.llm.openai.OpenAICompatible", **given}
+    return {"_target_": "entigraph.llm.openai.online_writer.OpenAICompatible", **given}
 
 
 def fictional(folder: Path, wrong: float = 0.0, count: int = 3) -> SyntheticCorpus:

@@ -8,11 +8,11 @@ import numpy as np
 import pytest
 
 from benchmarks.bands import CASES, coverage
-from entigraph.analysis.comparison import comparisons
-from entigraph.analysis.forecast import forecasts
-from entigraph.analysis.resampling import Block
+from entigraph.analysis.scaling.bootstrap import Block
+from entigraph.analysis.scaling.comparison import comparisons
+from entigraph.analysis.scaling.forecast import forecasts
 from entigraph.analysis.settings import ScalingCurve
-from entigraph.artefact import write_json
+from entigraph.storage.artifact import write_json
 from tests.analysis.studies import QUESTIONS, a_run, a_study
 
 FAST = ScalingCurve(resamples=200)

@@ -1,8 +1,8 @@
 import numpy as np
 import pytest
 
-from entigraph.analysis.forms import FORMS, Exponentials, LogLinear, corrected_aic
 from entigraph.analysis.paper import published
+from entigraph.analysis.scaling.curve_forms import FORMS, Exponentials, LogLinear, corrected_aic
 
 TOKENS = np.repeat(np.geomspace(1e4, 1e6, 12), 2)
 
@@ -53,7 +53,7 @@ def test_many_sets_at_once_are_each_fitted_alone() -> None:
 
 
 def test_a_fit_that_does_not_converge_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("entigraph.analysis.forms.MAX_EVALUATIONS", 1)
+    monkeypatch.setattr("entigraph.analysis.scaling.curve_forms.MAX_EVALUATIONS", 1)
     noisy = 0.3 + np.random.default_rng(0).normal(0, 0.1, (1, len(TOKENS)))
     assert np.isnan(Exponentials(3).fit(TOKENS, noisy)).all()
 

@@ -7,10 +7,10 @@ import numpy as np
 import pytest
 
 from entigraph.analysis import examinations
-from entigraph.analysis.overlap import Tally, examine, hashes
+from entigraph.analysis.overlap.overlap import Tally, examine, hashes
 from entigraph.analysis.settings import Overlap
 from entigraph.errors import ConfigError, DataError
-from entigraph.tokens.tokenizer import Bytes
+from entigraph.tokenization.tokenizer import Bytes
 from tests.analysis.corpora import a_corpus, texts_about
 from tests.conftest import Command
 

@@ -9,12 +9,13 @@ import numpy as np
 import pytest
 from scipy.stats import binom
 
-from entigraph.analysis import stage
-from entigraph.analysis.paired import Answered, compared, interval, of_study
+from entigraph.analysis.paired.paired_tests import Answered, compared, interval, of_study
+from entigraph.analysis.scaling import stage
 from entigraph.analysis.settings import ScalingCurve
 from entigraph.errors import DataError
-from entigraph.records import Answer, write_jsonl
-from entigraph.tracking import NoTracker
+from entigraph.storage.jsonl import write_jsonl
+from entigraph.storage.schemas import Answer
+from entigraph.tracking.base import NoTracker
 from tests.analysis.studies import a_run
 from tests.conftest import Command, study_of
 

@@ -8,19 +8,20 @@ from typing import Any
 import numpy as np
 import pytest
 
-from entigraph.analysis.collect import FinishedRun, finished
 from entigraph.analysis.examinations import SyntheticCorpus
-from entigraph.analysis.figure import scaling_curve
-from entigraph.analysis.paper.settings import Grid, Histograms, PaperCurve, RagTable
+from entigraph.analysis.paper.paper_settings import Grid, Histograms, PaperCurve, RagTable
 from entigraph.analysis.paper.tables import write_table
+from entigraph.analysis.scaling.scaling_figure import scaling_curve
+from entigraph.analysis.scaling.stage import described
 from entigraph.analysis.settings import ScalingCurve
-from entigraph.analysis.stage import described
-from entigraph.analysis.style import style
-from entigraph.artefact import write_json
+from entigraph.analysis.study_runs import FinishedRun, finished
 from entigraph.errors import ConfigError, DataError
-from entigraph.llm.journal import Journal
-from entigraph.records import EntityGraph, write_jsonl
-from entigraph.tokens.tokenizer import Bytes
+from entigraph.llm.response_cache import Journal
+from entigraph.reporting.figures import style
+from entigraph.storage.artifact import write_json
+from entigraph.storage.jsonl import write_jsonl
+from entigraph.storage.schemas import EntityGraph
+from entigraph.tokenization.tokenizer import Bytes
 from tests.analysis.corpora import a_corpus, texts_about
 from tests.analysis.studies import a_run
 

@@ -6,9 +6,9 @@ from typing import Any
 
 import pytest
 
-from entigraph.analysis.collect import FinishedRun
-from entigraph.analysis.open_book import by_recall, recall_figure, told
-from entigraph.artefact import write_json
+from entigraph.analysis.scaling.recall_curve import by_recall, recall_figure, told
+from entigraph.analysis.study_runs import FinishedRun
+from entigraph.storage.artifact import write_json
 from tests.conftest import TINY, Command
 
 

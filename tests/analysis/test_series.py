@@ -6,10 +6,10 @@ from typing import Any
 
 import numpy as np
 
-from entigraph.analysis.collect import finished, points
-from entigraph.analysis.series import differences, in_series
+from entigraph.analysis.scaling.series import differences, in_series
+from entigraph.analysis.scaling.stage import described
 from entigraph.analysis.settings import ScalingCurve
-from entigraph.analysis.stage import described
+from entigraph.analysis.study_runs import finished, points
 from tests.analysis.studies import a_run
 
 

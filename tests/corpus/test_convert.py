@@ -11,13 +11,14 @@ import pytest
 from fpdf import FPDF
 from PIL import Image
 
-from entigraph.corpus import convert, stage
-from entigraph.corpus.convert import Unreadable, converted
-from entigraph.corpus.fictional import Fictional
-from entigraph.corpus.text_files import TextFiles
+from entigraph.corpus import document_conversion, stage
+from entigraph.corpus.document_conversion import Unreadable, converted
+from entigraph.corpus.readers.fictional_corpora import Fictional
+from entigraph.corpus.readers.text_files import TextFiles
 from entigraph.errors import ConfigError, DataError
-from entigraph.records import Document, SkippedFile, read_jsonl
-from entigraph.run import Run
+from entigraph.pipeline.run import Run
+from entigraph.storage.jsonl import read_jsonl
+from entigraph.storage.schemas import Document, SkippedFile
 from tests.conftest import Command
 
 STORM = (
@@ -117,14 +118,14 @@ def test_a_pdf_reads_as_paragraphs_of_whole_words(tmp_path: Path, columns: int) 
 
 def test_a_name_keeps_its_hyphen_at_the_end_of_a_line_and_a_broken_word_does_not() -> None:
     lines = ["The old chronicle of the Anglo\x02", "Saxon coast says that the light\x02", "house of Orsk was tall."]
-    assert list(convert.paragraphs(lines)) == [
+    assert list(document_conversion.paragraphs(lines)) == [
         "The old chronicle of the Anglo-Saxon coast says that the lighthouse of Orsk was tall."
     ]
 
 
 def test_a_short_line_ends_its_paragraph() -> None:
     full = "a line that is as wide as the column of this page"
-    assert list(convert.paragraphs(["Heading", full, full, "and its end.", full])) == [
+    assert list(document_conversion.paragraphs(["Heading", full, full, "and its end.", full])) == [
         "Heading",
         f"{full} {full} and its end.",
         full,
@@ -149,7 +150,7 @@ def test_a_word_file_reads_with_headings_lists_and_tables(tmp_path: Path) -> Non
 def test_what_gives_no_text_says_why(tmp_path: Path) -> None:
     (tmp_path / "broken.docx").write_bytes(b"PK\x03\x04 torn")
     (tmp_path / "broken.pdf").write_bytes(b"%PDF-1.7 torn")
-    (tmp_path / "locked.docx").write_bytes(convert.OLE_HEADER + b"...")
+    (tmp_path / "locked.docx").write_bytes(document_conversion.OLE_HEADER + b"...")
     (tmp_path / "empty.html").write_text("<html><body><script>x()</script></body></html>")
     (tmp_path / "old.doc").write_bytes(b"...")
     pdf(tmp_path / "locked.pdf", password="secret")
@@ -160,13 +161,13 @@ def test_what_gives_no_text_says_why(tmp_path: Path) -> None:
             converted(file)
         reasons[file.name] = why.value.reason
     assert reasons == {
-        "broken.docx": convert.DAMAGED,
-        "broken.pdf": convert.DAMAGED,
-        "empty.html": convert.NO_TEXT,
-        "locked.docx": convert.ENCRYPTED,
-        "locked.pdf": convert.ENCRYPTED,
+        "broken.docx": document_conversion.DAMAGED,
+        "broken.pdf": document_conversion.DAMAGED,
+        "empty.html": document_conversion.NO_TEXT,
+        "locked.docx": document_conversion.ENCRYPTED,
+        "locked.pdf": document_conversion.ENCRYPTED,
         "old.doc": ".doc is not read; save it as .docx, .pdf, .html or .txt",
-        "scan.pdf": convert.NO_TEXT,
+        "scan.pdf": document_conversion.NO_TEXT,
     }
 
 
@@ -221,8 +222,8 @@ def test_a_corpus_of_which_nothing_could_be_read_is_an_error(tmp_path: Path) -> 
 
 
 def test_without_the_extra_nothing_is_left_out_silently(notes: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    missing = convert.Converter(("a-package-that-nobody-has-installed",), convert.pdf_text)
-    monkeypatch.setitem(convert.CONVERTERS, ".pdf", missing)  # type: ignore[attr-defined]
+    missing = document_conversion.Converter(("a-package-that-nobody-has-installed",), document_conversion.pdf_text)
+    monkeypatch.setitem(document_conversion.CONVERTERS, ".pdf", missing)  # type: ignore[attr-defined]
     with pytest.raises(ConfigError, match=r"4 of its files.*B.PDF.*pip install 'entigraph\[documents\]'"):
         TextFiles(path=str(notes)).sources()
     for file in notes.iterdir():
@@ -238,7 +239,7 @@ def test_another_version_of_a_converter_is_another_corpus_where_it_is_used(
     converters = configured(*overrides).documents.decides["converters"]
     assert sorted(converters) == ["mammoth", "markdownify", "pypdfium2", "trafilatura"]
     with_pdf = configured(*overrides).documents.folder
-    monkeypatch.setattr(convert.metadata, "version", lambda package: "99")
+    monkeypatch.setattr(document_conversion.metadata, "version", lambda package: "99")
     assert configured(*overrides).documents.folder != with_pdf
     for file in notes.iterdir():
         if file.suffix != ".txt":

@@ -6,13 +6,14 @@ import pytest
 
 from entigraph.corpus import stage
 from entigraph.corpus.base import Content
-from entigraph.corpus.conversations import Conversations
-from entigraph.corpus.fictional import Fictional, FictionalBackground, FictionalConversations
-from entigraph.corpus.json_lines import JsonLines
-from entigraph.corpus.quality import Quality, first_name_first
-from entigraph.corpus.text_files import TextFiles
+from entigraph.corpus.readers.conversations import Conversations
+from entigraph.corpus.readers.fictional_corpora import Fictional, FictionalBackground, FictionalConversations
+from entigraph.corpus.readers.json_lines import JsonLines
+from entigraph.corpus.readers.quality import Quality, first_name_first
+from entigraph.corpus.readers.text_files import TextFiles
 from entigraph.errors import DataError
-from entigraph.records import Document, Question, read_jsonl
+from entigraph.storage.jsonl import read_jsonl
+from entigraph.storage.schemas import Document, Question
 
 
 def test_quality_merges_the_lines_of_an_article(quality_file: Path, tmp_path: Path) -> None:

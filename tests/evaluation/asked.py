@@ -4,7 +4,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from entigraph.evaluation.base import Source
-from entigraph.records import Document, Question, write_jsonl
+from entigraph.storage.jsonl import write_jsonl
+from entigraph.storage.schemas import Document, Question
 
 
 def a_question(number: int, **changes: object) -> Question:

@@ -2,8 +2,8 @@ from pathlib import Path
 
 import pytest
 
-from entigraph.evaluation.engine import TransformersEngine
-from entigraph.evaluation.subjects import own_tokenizer
+from entigraph.evaluation.backends.transformers_backend import TransformersEngine
+from entigraph.evaluation.models_under_test import own_tokenizer
 
 
 @pytest.fixture(scope="session")

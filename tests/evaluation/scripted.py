@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
-from entigraph.llm.openai import OpenAICompatible
+from entigraph.llm.openai.online_writer import OpenAICompatible
 
 Answers = Callable[[dict[str, Any]], list[str] | int]
 

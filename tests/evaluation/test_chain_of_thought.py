@@ -11,16 +11,17 @@ import pytest
 
 from entigraph.errors import ConfigError, LLMError
 from entigraph.evaluation import stage
-from entigraph.evaluation.asking import Titles
+from entigraph.evaluation.backends.transformers_backend import TransformersEngine
 from entigraph.evaluation.base import Prompt, Sampled, Sampling
-from entigraph.evaluation.chain_of_thought import ClosedBookCoT, Protocol, examples
-from entigraph.evaluation.engine import TransformersEngine
+from entigraph.evaluation.models_under_test import Endpoint
 from entigraph.evaluation.parsing import NO_LINE, NO_OPTION, NOT_ONE_LETTER, authors_choice_of, choice_of
-from entigraph.evaluation.score import accuracy, expected, majority, pass_at
-from entigraph.evaluation.subjects import Endpoint
-from entigraph.llm.chat import Api
-from entigraph.progress import Silent
-from entigraph.records import Answer, read_jsonl
+from entigraph.evaluation.question_selection import Titles
+from entigraph.evaluation.scoring import accuracy, expected, majority, pass_at
+from entigraph.evaluation.tasks.closed_book_cot import ClosedBookCoT, Protocol, examples
+from entigraph.llm.wire_format import Api
+from entigraph.runtime.progress import Silent
+from entigraph.storage.jsonl import read_jsonl
+from entigraph.storage.schemas import Answer
 from tests.evaluation.asked import a_question, a_source
 from tests.evaluation.scripted import Scripted, scripted
 

@@ -9,12 +9,13 @@ import pytest
 from entigraph.errors import DataError
 from entigraph.evaluation import stage
 from entigraph.evaluation.base import Source
-from entigraph.evaluation.chain_of_thought import ClosedBookCoT
-from entigraph.evaluation.multiple_choice import ClosedBook
+from entigraph.evaluation.models_under_test import Endpoint, LocalModel
 from entigraph.evaluation.parsing import NO_LINE, NO_OPTION
-from entigraph.evaluation.subjects import Endpoint, LocalModel
-from entigraph.progress import Silent
-from entigraph.records import Answer, Document, Question, read_jsonl, write_jsonl
+from entigraph.evaluation.tasks.closed_book import ClosedBook
+from entigraph.evaluation.tasks.closed_book_cot import ClosedBookCoT
+from entigraph.runtime.progress import Silent
+from entigraph.storage.jsonl import read_jsonl, write_jsonl
+from entigraph.storage.schemas import Answer, Document, Question
 from tests.evaluation.asked import a_question, a_source
 from tests.evaluation.scripted import Answers, scripted
 

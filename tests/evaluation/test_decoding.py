@@ -6,8 +6,8 @@ from typing import Any
 import pytest
 import torch
 
+from entigraph.evaluation.backends.transformers_backend import TransformersEngine
 from entigraph.evaluation.base import Prompt, Sampled, Sampling
-from entigraph.evaluation.engine import TransformersEngine
 
 EXAMPLES = "The answer to the question is in the document, and the document is here. " * 8
 PROMPTS = [

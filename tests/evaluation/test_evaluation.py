@@ -7,13 +7,14 @@ import torch
 
 from entigraph.errors import ConfigError, DataError
 from entigraph.evaluation import stage
+from entigraph.evaluation.backends.transformers_backend import TransformersEngine, batches
 from entigraph.evaluation.base import Prompt, Sampling
-from entigraph.evaluation.engine import TransformersEngine, batches
-from entigraph.evaluation.multiple_choice import ClosedBook, answered
-from entigraph.evaluation.score import clustered_error, scored_likelihoods
-from entigraph.evaluation.subjects import LocalModel
-from entigraph.progress import Silent
-from entigraph.records import Answer, read_jsonl
+from entigraph.evaluation.models_under_test import LocalModel
+from entigraph.evaluation.scoring import clustered_error, scored_likelihoods
+from entigraph.evaluation.tasks.closed_book import ClosedBook, answered
+from entigraph.runtime.progress import Silent
+from entigraph.storage.jsonl import read_jsonl
+from entigraph.storage.schemas import Answer
 from tests.evaluation.asked import a_question, a_source
 
 

@@ -8,14 +8,14 @@ import pytest
 
 from entigraph.errors import ConfigError, DataError
 from entigraph.evaluation import stage
+from entigraph.evaluation.backends.transformers_backend import TransformersEngine
 from entigraph.evaluation.base import Source
-from entigraph.evaluation.engine import TransformersEngine
-from entigraph.evaluation.harness import Harness, adapter
-from entigraph.evaluation.multiple_choice import ClosedBook
-from entigraph.evaluation.perplexity import Perplexity, scored
-from entigraph.evaluation.subjects import LocalModel
-from entigraph.progress import Silent
-from entigraph.records import Document
+from entigraph.evaluation.models_under_test import LocalModel
+from entigraph.evaluation.tasks.closed_book import ClosedBook
+from entigraph.evaluation.tasks.lm_eval_harness import Harness, adapter
+from entigraph.evaluation.tasks.perplexity import Perplexity, scored
+from entigraph.runtime.progress import Silent
+from entigraph.storage.schemas import Document
 from tests.evaluation.asked import a_question, a_source
 
 TASK = """\

@@ -6,19 +6,22 @@ from typing import Any
 
 import pytest
 
-from entigraph import artefact, stages
-from entigraph.config import Stage
+from entigraph.config.schema import Stage
 from entigraph.errors import ConfigError, DataError
 from entigraph.evaluation import stage
+from entigraph.evaluation.backends.transformers_backend import TransformersEngine
 from entigraph.evaluation.base import Prompt, Retrieved, Sampled, Source
-from entigraph.evaluation.chain_of_thought import examples
-from entigraph.evaluation.engine import TransformersEngine
-from entigraph.evaluation.multiple_choice import ClosedBook
-from entigraph.evaluation.open_book import Library, OpenBook, OpenBookCoT, Order
-from entigraph.evaluation.subjects import LocalModel
-from entigraph.progress import Silent
-from entigraph.records import Answer, Passage, Ranking, read_jsonl, write_jsonl
-from entigraph.run import Run
+from entigraph.evaluation.models_under_test import LocalModel
+from entigraph.evaluation.tasks.closed_book import ClosedBook
+from entigraph.evaluation.tasks.closed_book_cot import examples
+from entigraph.evaluation.tasks.open_book import Library, OpenBook, OpenBookCoT, Order
+from entigraph.pipeline import execution
+from entigraph.pipeline.run import Run
+from entigraph.pipeline.steps import steps_of
+from entigraph.runtime.progress import Silent
+from entigraph.storage import artifact
+from entigraph.storage.jsonl import read_jsonl, write_jsonl
+from entigraph.storage.schemas import Answer, Passage, Ranking
 from tests.evaluation.asked import a_question, a_source
 
 PASSAGES = 12
@@ -195,23 +198,23 @@ def test_a_grid_of_k_order_and_dial_ranks_once(configured: Callable[..., Run]) -
         options = ["corpus.documents=1", "evaluation=[open_book]", "logger=none", *overrides]
         run = configured(*options)
         for each in (Stage.corpus, Stage.retrieval):
-            stages.one_stage(run, each, Silent())
+            execution.one_stage(run, each, Silent())
         return run
 
     first = ranked()
-    sealed = artefact.read(first.retrieval["open_book"].folder)
+    sealed = artifact.read(first.retrieval["open_book"].folder)
     for override in ("k=1", "order=best_first", "drop_gold=0.5", "distractors=4"):
         other = ranked(f"evaluation.open_book.{override}")
         assert other.retrieval["open_book"].folder == first.retrieval["open_book"].folder
         assert other.evaluation.folder != first.evaluation.folder
-    assert artefact.read(first.retrieval["open_book"].folder) == sealed, "made once"
+    assert artifact.read(first.retrieval["open_book"].folder) == sealed, "made once"
     for override in ("retriever.characters=256", "retriever.k1=1.2", "evaluation.open_book.limit=5"):
         assert configured("corpus.documents=1", "evaluation=[open_book]", override).retrieval["open_book"].folder != (
             first.retrieval["open_book"].folder
         )
     both = configured("corpus.documents=1", "evaluation=[open_book,open_book_recalls]")
     assert len({found.folder for found in both.retrieval.values()}) == 1 and len(both.retrieval) == 6
-    assert sum(step.stage is Stage.retrieval for step in stages.steps(both)) == 1
+    assert sum(step.stage is Stage.retrieval for step in steps_of(both)) == 1
 
 
 def test_rankings_that_do_not_know_a_question_are_refused(tmp_path: Path) -> None:

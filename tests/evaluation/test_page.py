@@ -14,16 +14,17 @@ from typing import Any
 import pytest
 from lxml import html
 
-from entigraph import artefact
-from entigraph.evaluation import report
+from entigraph.evaluation import evaluation_report
 from entigraph.evaluation.base import Sampled
-from entigraph.evaluation.chain_of_thought import ClosedBookCoT
-from entigraph.evaluation.mentions import Key, TextsRead, excerpt, mentions
-from entigraph.evaluation.multiple_choice import answered
-from entigraph.evaluation.open_book import OpenBookCoT, Retrieved
-from entigraph.evaluation.score import scored_likelihoods
-from entigraph.records import Answer, Document, EntityGraph, SyntheticText, read_jsonl, write_jsonl
-from entigraph.texts import read_texts
+from entigraph.evaluation.entity_mentions import Key, TextsRead, excerpt, mentions
+from entigraph.evaluation.scoring import scored_likelihoods
+from entigraph.evaluation.tasks.closed_book import answered
+from entigraph.evaluation.tasks.closed_book_cot import ClosedBookCoT
+from entigraph.evaluation.tasks.open_book import OpenBookCoT, Retrieved
+from entigraph.storage import artifact
+from entigraph.storage.jsonl import read_jsonl, write_jsonl
+from entigraph.storage.schemas import Answer, Document, EntityGraph, SyntheticText
+from entigraph.storage.texts import read_texts
 from tests.evaluation.asked import a_question, a_source
 
 HOSTILE = "</script></title><script>alert(1)</script>\"'><img src=x onerror=alert(1)>{{ 7 * 7 }}&amp;"
@@ -59,8 +60,10 @@ class Page:
             write_jsonl(folder / f"answers-{name}.jsonl", own)
             task = OpenBookCoT() if own[0].retrieved is not None else ClosedBookCoT()
             scores[name] = scored_likelihoods(own) if own[0].scores else task.scored(own)
-        artefact.write_json(folder / "scores.json", scores)
-        self.file = report.write(folder, dict.fromkeys(answers, source), name="a run", label="simulated", read=read)
+        artifact.write_json(folder / "scores.json", scores)
+        self.file = evaluation_report.write(
+            folder, dict.fromkeys(answers, source), name="a run", label="simulated", read=read
+        )
         self.source = self.file.read_text(encoding="utf-8")
         self.tree = html.fromstring(self.source)
 
@@ -102,7 +105,12 @@ def test_questions_are_right_wrong_unparsed_or_too_long(tmp_path: Path) -> None:
         sampled(id="too long"),
     ]
     page = Page(tmp_path, {"cot": answers})
-    assert page.block("questions-0")["state"] == [report.RIGHT, report.WRONG, report.UNPARSED, report.TOO_LONG]
+    assert page.block("questions-0")["state"] == [
+        evaluation_report.RIGHT,
+        evaluation_report.WRONG,
+        evaluation_report.UNPARSED,
+        evaluation_report.TOO_LONG,
+    ]
     said = " ".join(page.tree.text_content().split())
     assert "did not fit the model's context: 1, whose" in said and "no answer line 1" in said
 
@@ -132,7 +140,7 @@ def test_a_text_stands_on_the_page_once(tmp_path: Path) -> None:
 
 
 def test_texts_beyond_the_pages_room_are_told_of(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(report, "TEXT_CHARACTERS", 30)
+    monkeypatch.setattr(evaluation_report, "TEXT_CHARACTERS", 30)
     answers = [sampled(f" {number} " * 6 + "\nAnswer: A.\n") for number in range(3)]
     page = Page(tmp_path, {"cot": answers})
     places = [found["samples"][0][1] for found in page.block("details-0-0")]
@@ -225,7 +233,7 @@ def test_an_excerpt_is_taken_where_both_names_are_near() -> None:
 
 def test_every_evaluation_of_a_run_has_its_page_and_a_trained_ones_texts_are_those_of_its_budget(smoke: Path) -> None:
     for folder in (smoke / "evaluation").iterdir():
-        files = artefact.read(folder)["files"]
+        files = artifact.read(folder)["files"]
         assert ("report.html" in files) == any(name.startswith("answers-") for name in files)
     (study,) = (smoke / "studies").glob("smoke-*")
     for member in map(json.loads, (file.read_text() for file in (study / "runs").glob("*.json"))):
@@ -239,7 +247,7 @@ def test_every_evaluation_of_a_run_has_its_page_and_a_trained_ones_texts_are_tho
                 found[0]["mention"]["texts"],
                 sum(text.document_id == document for text in read_texts(smoke / member["synthesis"])),
             )
-            drawn = artefact.read(smoke / member["tokens"])["counts"]["texts"]
+            drawn = artifact.read(smoke / member["tokens"])["counts"]["texts"]
             assert listed["id"][0] == first.question_id and 0 < trained <= min(written, drawn)
             titles = {
                 each.id: each.title for each in read_jsonl(smoke / member["corpus"] / "documents.jsonl", Document)

@@ -7,15 +7,16 @@ from pathlib import Path
 import pytest
 import torch
 
-from entigraph.artefact import SCRATCH
 from entigraph.errors import ConfigError, DataError
 from entigraph.evaluation import stage
+from entigraph.evaluation.backends.transformers_backend import TransformersEngine
 from entigraph.evaluation.base import Source
-from entigraph.evaluation.engine import TransformersEngine
-from entigraph.evaluation.perplexity import Perplexity, scored
-from entigraph.evaluation.subjects import LocalModel
-from entigraph.progress import Silent
-from entigraph.records import Document, DocumentLoss, read_jsonl, write_jsonl
+from entigraph.evaluation.models_under_test import LocalModel
+from entigraph.evaluation.tasks.perplexity import Perplexity, scored
+from entigraph.runtime.progress import Silent
+from entigraph.storage.artifact import SCRATCH
+from entigraph.storage.jsonl import read_jsonl, write_jsonl
+from entigraph.storage.schemas import Document, DocumentLoss
 from tests.conftest import TINY, Command
 
 

@@ -8,11 +8,12 @@ from pathlib import Path
 from typing import Any
 
 from entigraph.evaluation import stage
-from entigraph.evaluation.chain_of_thought import ClosedBookCoT
-from entigraph.evaluation.subjects import Endpoint, LocalModel
-from entigraph.llm.openai import OpenAICompatible
-from entigraph.progress import Silent
-from entigraph.records import Answer, Written, read_jsonl
+from entigraph.evaluation.models_under_test import Endpoint, LocalModel
+from entigraph.evaluation.tasks.closed_book_cot import ClosedBookCoT
+from entigraph.llm.openai.online_writer import OpenAICompatible
+from entigraph.runtime.progress import Silent
+from entigraph.storage.jsonl import Written, read_jsonl
+from entigraph.storage.schemas import Answer
 from tests.evaluation.asked import a_question, a_source
 from tests.evaluation.scripted import scripted
 

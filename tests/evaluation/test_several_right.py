@@ -8,15 +8,16 @@ import pytest
 
 from entigraph.errors import DataError
 from entigraph.evaluation import stage
+from entigraph.evaluation.backends.transformers_backend import TransformersEngine
 from entigraph.evaluation.base import Sampled
-from entigraph.evaluation.chain_of_thought import ClosedBookCoT, Protocol, examples
-from entigraph.evaluation.engine import TransformersEngine
-from entigraph.evaluation.multiple_choice import ClosedBook
+from entigraph.evaluation.models_under_test import Endpoint
 from entigraph.evaluation.parsing import NO_LINE, NO_OPTION, NOT_LETTERS, choices_of
-from entigraph.evaluation.subjects import Endpoint
-from entigraph.progress import Silent
-from entigraph.question_files import read_questions
-from entigraph.records import Answer, Choice, read_jsonl
+from entigraph.evaluation.tasks.closed_book import ClosedBook
+from entigraph.evaluation.tasks.closed_book_cot import ClosedBookCoT, Protocol, examples
+from entigraph.runtime.progress import Silent
+from entigraph.storage.jsonl import read_jsonl
+from entigraph.storage.question_files import read_questions
+from entigraph.storage.schemas import Answer, Choice
 from tests.conftest import Command
 from tests.evaluation.asked import a_question, a_source
 from tests.evaluation.scripted import scripted

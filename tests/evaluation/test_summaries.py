@@ -8,17 +8,18 @@ from typing import Any
 import pytest
 from transformers import AutoTokenizer
 
-from entigraph.artefact import SCRATCH
 from entigraph.errors import ConfigError, DataError, LLMError
 from entigraph.evaluation import stage
+from entigraph.evaluation.backends.transformers_backend import TransformersEngine
 from entigraph.evaluation.base import Prompt, Source
-from entigraph.evaluation.chat import ChatTemplate, chat_template
-from entigraph.evaluation.engine import TransformersEngine
-from entigraph.evaluation.subjects import Endpoint, LocalModel
-from entigraph.evaluation.summaries import TOO_LONG, Summaries, named
-from entigraph.progress import Silent
-from entigraph.records import Document, Summary, read_jsonl, write_jsonl
-from entigraph.tokens.tokenizer import shipped_templates
+from entigraph.evaluation.chat_prompts import ChatTemplate, chat_template
+from entigraph.evaluation.models_under_test import Endpoint, LocalModel
+from entigraph.evaluation.tasks.summaries import TOO_LONG, Summaries, named
+from entigraph.runtime.progress import Silent
+from entigraph.storage.artifact import SCRATCH
+from entigraph.storage.jsonl import read_jsonl, write_jsonl
+from entigraph.storage.schemas import Document, Summary
+from entigraph.tokenization.tokenizer import shipped_templates
 from tests.evaluation.scripted import Scripted, scripted
 
 DOCUMENTS = [

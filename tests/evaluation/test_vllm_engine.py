@@ -11,13 +11,14 @@ from pathlib import Path
 import pytest
 
 from entigraph.errors import LLMError
+from entigraph.evaluation.backends.endpoint_backend import EndpointEngine
+from entigraph.evaluation.backends.transformers_backend import TransformersEngine
 from entigraph.evaluation.base import Prompt, Sampling, Window
-from entigraph.evaluation.endpoint import EndpointEngine
-from entigraph.evaluation.engine import TransformersEngine
-from entigraph.evaluation.subjects import LocalModel, Vllm, own_tokenizer
-from entigraph.llm.chat import Api
-from entigraph.llm.openai import OpenAICompatible
-from entigraph.records import Answer, read_jsonl
+from entigraph.evaluation.models_under_test import LocalModel, Vllm, own_tokenizer
+from entigraph.llm.openai.online_writer import OpenAICompatible
+from entigraph.llm.wire_format import Api
+from entigraph.storage.jsonl import read_jsonl
+from entigraph.storage.schemas import Answer
 from tests.conftest import TINY, Command
 from tests.llm.test_engine import alive, children
 from tests.real_vllm import CPU, EAGER, MEMORY, PYTHON, needs_vllm, serving

@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 
 from entigraph.errors import ConfigError, LLMError
+from entigraph.evaluation.backends.vllm_backend import VllmEngine
 from entigraph.evaluation.base import Prompt, Sampled, Sampling
-from entigraph.evaluation.subjects import LocalModel, Vllm
-from entigraph.evaluation.vllm_engine import VllmEngine
+from entigraph.evaluation.models_under_test import LocalModel, Vllm
 from tests.conftest import Command, interpreter
 from tests.llm.test_engine import noted
 

@@ -5,13 +5,13 @@ from itertools import combinations
 import pytest
 
 from entigraph.errors import ConfigError
-from entigraph.evaluation.multiple_choice import ClosedBook
+from entigraph.evaluation.tasks.closed_book import ClosedBook
 from entigraph.fictional.grammar import STATEMENT
-from entigraph.fictional.questions import answered, questions
+from entigraph.fictional.quiz import answered, questions
 from entigraph.fictional.reading import Reading, comprehend
 from entigraph.fictional.world import NamePool, World, worlds
 from entigraph.fictional.writing import paraphrase, relate, restate, source_document
-from entigraph.llm.offline import mistaken
+from entigraph.llm.offline.offline_writer import mistaken
 
 
 def read(world: World, seed: int = 0) -> tuple[str, Reading]:

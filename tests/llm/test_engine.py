@@ -15,8 +15,8 @@ import pytest
 
 from entigraph.errors import ConfigError, LLMError
 from entigraph.llm.base import Completion, Request
-from entigraph.llm.journal import Journal
-from entigraph.llm.vllm import Vllm
+from entigraph.llm.response_cache import Journal
+from entigraph.llm.vllm.vllm_writer import Vllm
 from tests.conftest import Command, interpreter
 
 

@@ -6,7 +6,7 @@ import pytest
 
 from entigraph.errors import ArtefactError
 from entigraph.llm.base import Completion, Usage
-from entigraph.llm.journal import VERSION, Journal
+from entigraph.llm.response_cache import VERSION, Journal
 
 ANSWER = Completion(text="An answer, naïvely — “quoted”. " * 40, model="m", usage=Usage(100, 60, 20, 0.25))
 

@@ -19,10 +19,11 @@ import pytest
 from entigraph.errors import ConfigError, LLMError
 from entigraph.llm.base import Completion, Request
 from entigraph.llm.cost import Budget, Price
-from entigraph.llm.journal import Journal
-from entigraph.llm.openai import OpenAICompatible
-from entigraph.records import Failure, read_jsonl
-from entigraph.texts import read_texts
+from entigraph.llm.openai.online_writer import OpenAICompatible
+from entigraph.llm.response_cache import Journal
+from entigraph.storage.jsonl import read_jsonl
+from entigraph.storage.schemas import Failure
+from entigraph.storage.texts import read_texts
 from tests.conftest import Command
 from tests.mock_llm_server import Config, running, spawned
 
@@ -138,7 +139,7 @@ def test_a_document_stays_with_one_of_several_addresses(tmp_path: Path) -> None:
 
 
 def test_a_server_that_keeps_saying_too_many_is_worth_a_word(tmp_path: Path, monkeypatch: Any) -> None:
-    monkeypatch.setattr("entigraph.llm.online.SECONDS_BEFORE_A_WORD", 0.5)
+    monkeypatch.setattr("entigraph.llm.openai.online_writer.http_client.SECONDS_BEFORE_A_WORD", 0.5)
     told: list[str] = []
     with running(Config(latency_s=0.01, rate_429=1.0, retry_after_s=0.1)) as server:
 

@@ -12,8 +12,8 @@ import pytest
 
 from entigraph.errors import ConfigError, LLMError
 from entigraph.llm.base import Completion, Request
-from entigraph.llm.journal import Batch, Journal
-from entigraph.llm.openai_batch import OpenAIBatch
+from entigraph.llm.openai.batch_writer import OpenAIBatch
+from entigraph.llm.response_cache import Batch, Journal
 from tests.conftest import Command
 from tests.mock_llm_server import Config, running, spawned
 
@@ -114,7 +114,7 @@ def test_a_batch_that_was_begun_and_never_sent_is_sent(tmp_path: Path) -> None:
 
 
 def keys_of(options: OpenAIBatch, requests: list[Request]) -> list[bytes]:
-    from entigraph.llm.journaled import addressed
+    from entigraph.llm.caching import addressed
 
     return [addressed(options.body(request), request).key for request in requests]
 

@@ -13,13 +13,14 @@ from typing import Any
 
 import pytest
 
-from entigraph import artefact
 from entigraph.llm.base import Completion, Request, Writer
-from entigraph.llm.openai import OpenAICompatible
-from entigraph.llm.vllm import Vllm
-from entigraph.records import Failure, read_jsonl
-from entigraph.synthesis.entigraph import ENTITY_SCHEMA
-from entigraph.texts import read_texts
+from entigraph.llm.openai.online_writer import OpenAICompatible
+from entigraph.llm.vllm.vllm_writer import Vllm
+from entigraph.storage import artifact
+from entigraph.storage.jsonl import read_jsonl
+from entigraph.storage.schemas import Failure
+from entigraph.storage.texts import read_texts
+from entigraph.synthesis.augmenters.entigraph import ENTITY_SCHEMA
 from tests.conftest import ARTICLE, Command
 from tests.llm.test_engine import alive, children
 from tests.real_vllm import CPU, EAGER, MEMORY, PYTHON, needs_vllm, serving
@@ -121,7 +122,7 @@ def journaled(outputs: Path) -> dict[bytes, float]:
 
 def sealed(outputs: Path) -> tuple[Path, dict[str, Any]]:
     (folder,) = (outputs / "synthesis").iterdir()
-    return folder, artefact.read(folder)["counts"]
+    return folder, artifact.read(folder)["counts"]
 
 
 def test_killed_resumed_and_run_again_it_writes_each_text_once(

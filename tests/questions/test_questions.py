@@ -8,17 +8,18 @@ from typing import Any
 import pytest
 
 from entigraph.corpus import stage as corpus_stage
-from entigraph.corpus.fictional import Fictional
+from entigraph.corpus.readers.fictional_corpora import Fictional
 from entigraph.errors import DataError, LLMError
 from entigraph.llm.base import Completion, Request
-from entigraph.llm.offline import Offline, write
-from entigraph.progress import Silent
+from entigraph.llm.offline.offline_writer import Offline, write
+from entigraph.pipeline.run import Run
+from entigraph.pipeline.study import Study
 from entigraph.questions import stage
 from entigraph.questions.drafting import passages
-from entigraph.questions.settings import Generated
-from entigraph.records import Document, Question, read_jsonl, write_jsonl
-from entigraph.run import Run
-from entigraph.study import Study
+from entigraph.questions.question_sources import Generated
+from entigraph.runtime.progress import Silent
+from entigraph.storage.jsonl import read_jsonl, write_jsonl
+from entigraph.storage.schemas import Document, Question
 from tests.conftest import ARTICLE
 from tests.evaluation.scripted import scripted
 

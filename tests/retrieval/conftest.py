@@ -6,10 +6,11 @@ from typing import Any
 
 import pytest
 
-from entigraph.progress import Silent
-from entigraph.records import Question, Ranking, read_jsonl
 from entigraph.retrieval import stage
-from entigraph.retrieval.settings import BM25, Settings
+from entigraph.retrieval.retrievers import BM25, Settings
+from entigraph.runtime.progress import Silent
+from entigraph.storage.jsonl import read_jsonl
+from entigraph.storage.schemas import Question, Ranking
 from tests.mock_llm_server import Config, Handle, running
 from tests.retrieval.library import Ranked, a_library
 

@@ -4,7 +4,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from entigraph.records import Document, Question, Ranking, write_jsonl
+from entigraph.storage.jsonl import write_jsonl
+from entigraph.storage.schemas import Document, Question, Ranking
 
 SUBJECTS = ("lighthouse", "orchard", "telescope", "glacier", "violin", "harbour", "volcano", "library")
 Ranked = Callable[..., tuple[dict[str, Any], list[Ranking]]]

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from entigraph.errors import ConfigError
-from entigraph.retrieval.settings import BM25, Dense
+from entigraph.retrieval.retrievers import BM25, Dense
 from tests.retrieval.library import Ranked, a_library
 
 pytest.importorskip("sentence_transformers")

@@ -2,9 +2,9 @@
 
 import random
 
-from entigraph.records import Document
 from entigraph.retrieval.passages import spans, split
-from entigraph.retrieval.settings import SEPARATORS
+from entigraph.retrieval.retrievers import SEPARATORS
+from entigraph.storage.schemas import Document
 
 
 def a_text(seed: int, paragraphs: int = 12) -> str:

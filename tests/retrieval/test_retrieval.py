@@ -7,20 +7,22 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from entigraph import plan, stages
 from entigraph.errors import ConfigError, DataError, LLMError
-from entigraph.progress import Silent
-from entigraph.records import Document, Passage, Question, Ranking, read_jsonl, write_jsonl
-from entigraph.retrieval import settings, stage
+from entigraph.pipeline import dry_run, execution
+from entigraph.pipeline.run import Run
+from entigraph.pipeline.steps import steps_of
+from entigraph.retrieval import retrievers, stage
 from entigraph.retrieval.base import best
 from entigraph.retrieval.bm25 import BM25Retriever
 from entigraph.retrieval.dense import DenseRetriever
-from entigraph.retrieval.gold import Shelf, recall
+from entigraph.retrieval.embedding_cache import Vectors
+from entigraph.retrieval.gold_passages import Shelf, recall
 from entigraph.retrieval.passages import split
-from entigraph.retrieval.settings import BM25, SEPARATORS, Dense
-from entigraph.retrieval.vectors import Vectors
-from entigraph.run import Run
-from entigraph.tracking import NoTracker
+from entigraph.retrieval.retrievers import BM25, SEPARATORS, Dense
+from entigraph.runtime.progress import Silent
+from entigraph.storage.jsonl import read_jsonl, write_jsonl
+from entigraph.storage.schemas import Document, Passage, Question, Ranking
+from entigraph.tracking.base import NoTracker
 from tests.conftest import ARTICLE
 from tests.mock_llm_server import Handle, bag_of_words
 from tests.retrieval.library import Ranked
@@ -223,7 +225,7 @@ def test_a_reranker_orders_what_was_found_and_is_asked_once(ranked: Ranked, endp
 def test_a_command_stops_before_it_spends_more_than_it_may(
     ranked: Ranked, endpoint: Handle, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    monkeypatch.setattr(settings, "is_own", lambda address: False)
+    monkeypatch.setattr(retrievers, "is_own", lambda address: False)
     monkeypatch.setenv("OPENAI_API_KEY", "sk-none")
     monkeypatch.setenv("CO_API_KEY", "co-none")
     with pytest.raises(LLMError, match=r"retriever.max_cost_usd: .* of about \$[\d.]+, could pass the limit of \$1.00"):
@@ -291,12 +293,12 @@ def test_the_plan_tells_what_paid_endpoints_will_take(configured: Callable[..., 
     options += ["retriever.model=m", "retriever.reranker=r", f"retriever.reranker_url={paid}", "retriever.depth=128"]
     options += ["retriever.reranker_price=2", f"retriever.base_url={paid}", "retriever.price=0.13"]
     run = configured(*options)
-    (line,) = plan.cost_of_retrieval(run)
+    (line,) = dry_run.cost_of_retrieval(run)
     assert "known once the questions are there" in line
-    stages.make(next(stages.steps(run)), Silent(), NoTracker)
-    (line,) = plan.cost_of_retrieval(run)
+    execution.make(next(steps_of(run)), Silent(), NoTracker)
+    (line,) = dry_run.cost_of_retrieval(run)
     assert "and 8 searches to rerank, $0.02; stopped at retriever.max_cost_usd = 5.0" in line, "four questions of two"
     tokens = int(line.split("about ")[1].split(" tokens")[0].replace(",", ""))
     assert 2 * len(ARTICLE) / 3 < tokens < 4 * len(ARTICLE) / 3, "both articles, and short questions"
     own = [option.replace(paid, "http://localhost:1/v1") for option in options]
-    assert list(plan.cost_of_retrieval(configured(*own))) == []
+    assert list(dry_run.cost_of_retrieval(configured(*own))) == []

@@ -4,10 +4,10 @@ from typing import Any
 
 import yaml
 
-from entigraph.records import Document, SyntheticText
-from entigraph.synthesis.card import COLUMNS, LISTED, card
+from entigraph.storage.schemas import Document, SyntheticText
+from entigraph.storage.texts import write_texts
+from entigraph.synthesis.dataset_card import COLUMNS, LISTED, card
 from entigraph.synthesis.rules import Rules
-from entigraph.texts import write_texts
 
 COUNTS: dict[str, Any] = {
     "texts": 2_345,

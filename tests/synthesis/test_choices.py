@@ -8,20 +8,21 @@ from typing import Any
 
 import pytest
 
-from entigraph.config import NearDuplicates
+from entigraph.config.schema import NearDuplicates
 from entigraph.corpus import stage as corpus_stage
-from entigraph.corpus.fictional import Fictional
+from entigraph.corpus.readers.fictional_corpora import Fictional
 from entigraph.errors import DataError
 from entigraph.llm.base import LLM, Completion, Request
-from entigraph.llm.offline import Offline
-from entigraph.progress import Silent
-from entigraph.records import EntityGraph, Failure, NearDuplicate, SyntheticText, read_jsonl
+from entigraph.llm.offline.offline_writer import Offline
+from entigraph.runtime.progress import Silent
+from entigraph.storage.jsonl import read_jsonl
+from entigraph.storage.schemas import EntityGraph, Failure, NearDuplicate, SyntheticText
+from entigraph.storage.texts import read_texts
 from entigraph.synthesis import stage
+from entigraph.synthesis.augmenters.entigraph import EntiGraph
+from entigraph.synthesis.augmenters.rephrase import Rephrase
 from entigraph.synthesis.base import Augmenter, Layout
-from entigraph.synthesis.entigraph import EntiGraph
-from entigraph.synthesis.rephrase import Rephrase
 from entigraph.synthesis.rules import Rules
-from entigraph.texts import read_texts
 from tests.synthesis.test_parts import a_book
 
 
@@ -179,7 +180,7 @@ def test_rephrasing_as_questions_with_answers(corpus: Path, tmp_path: Path) -> N
 
 
 def test_entities_are_told_apart_by_more_than_case_and_stray_marks() -> None:
-    from entigraph.synthesis.entigraph import distinct
+    from entigraph.synthesis.augmenters.entigraph import distinct
 
     assert distinct(["- The Lamp", "the lamp", "Orsk.", " Orsk ", "U.S. Navy", "", " - "]) == [
         "The Lamp",

@@ -7,12 +7,12 @@ from pathlib import Path
 
 import pytest
 
-from entigraph.llm.journaled import Archive
-from entigraph.llm.openai import OpenAICompatible
-from entigraph.records import Document
-from entigraph.synthesis.entigraph import EntiGraph
-from entigraph.synthesis.estimate import Estimate, estimate, evenly
-from entigraph.synthesis.rephrase import Rephrase
+from entigraph.llm.caching import Archive
+from entigraph.llm.openai.online_writer import OpenAICompatible
+from entigraph.storage.schemas import Document
+from entigraph.synthesis.augmenters.entigraph import EntiGraph
+from entigraph.synthesis.augmenters.rephrase import Rephrase
+from entigraph.synthesis.request_estimate import Estimate, estimate, evenly
 from tests.conftest import Command
 from tests.mock_llm_server import Config, running
 

@@ -4,19 +4,19 @@ from typing import Any
 import pytest
 
 from entigraph.corpus import stage as corpus_stage
-from entigraph.corpus.fictional import Fictional
+from entigraph.corpus.readers.fictional_corpora import Fictional
 from entigraph.errors import ConfigError
-from entigraph.synthesis.entigraph import EntiGraph
-from entigraph.synthesis.ledger import summary
-from entigraph.synthesis.mixed import Mixed
-from entigraph.synthesis.rephrase import Rephrase
+from entigraph.synthesis.augmenters.entigraph import EntiGraph
+from entigraph.synthesis.augmenters.mixed import Mixed
+from entigraph.synthesis.augmenters.rephrase import Rephrase
+from entigraph.synthesis.generation_stats import summary
 from tests.conftest import Command
 from tests.mock_llm_server import Config, running
 from tests.synthesis.test_choices import Told, synthesise
 
-ENTIGRAPH = {"_target_": "entigraph.synthesis.entigraph.EntiGraph"}
-REPHRASE = {"_target_": "entigraph.synthesis.rephrase.Rephrase"}
-RAW = {"_target_": "entigraph.synthesis.raw.Raw"}
+ENTIGRAPH = {"_target_": "entigraph.synthesis.augmenters.entigraph.EntiGraph"}
+REPHRASE = {"_target_": "entigraph.synthesis.augmenters.rephrase.Rephrase"}
+RAW = {"_target_": "entigraph.synthesis.augmenters.raw.Raw"}
 
 
 def mixed(entigraph: float | None, rephrase: float | None = None, **options: Any) -> Mixed:

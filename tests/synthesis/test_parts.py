@@ -1,8 +1,8 @@
 import random
 
-from entigraph.records import Document, EntityGraph
+from entigraph.storage.schemas import Document, EntityGraph
 from entigraph.synthesis.base import presented
-from entigraph.synthesis.parts import Part, in_parts, pieces, with_summaries
+from entigraph.synthesis.document_parts import Part, in_parts, pieces, with_summaries
 
 
 def a_book(chapters: int, seed: int = 0) -> Document:

@@ -6,7 +6,7 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from entigraph.texts import read_texts
+from entigraph.storage.texts import read_texts
 from tests.conftest import ARTICLE, Command
 
 

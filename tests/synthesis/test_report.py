@@ -14,16 +14,17 @@ import pytest
 from lxml import html
 
 from entigraph.corpus import stage as corpus_stage
-from entigraph.corpus.fictional import Fictional
-from entigraph.llm.offline import Offline
-from entigraph.progress import Silent
-from entigraph.records import Document, EntityGraph, Failure, NearDuplicate, SyntheticText, write_jsonl
-from entigraph.synthesis import findings, report, stage
+from entigraph.corpus.readers.fictional_corpora import Fictional
+from entigraph.llm.offline.offline_writer import Offline
+from entigraph.runtime.progress import Silent
+from entigraph.storage.jsonl import write_jsonl
+from entigraph.storage.schemas import Document, EntityGraph, Failure, NearDuplicate, SyntheticText
+from entigraph.storage.texts import read_texts, write_texts
+from entigraph.synthesis import report_data, stage, synthesis_report
+from entigraph.synthesis.augmenters.entigraph import EntiGraph
+from entigraph.synthesis.augmenters.rephrase import Rephrase
 from entigraph.synthesis.base import Augmenter
-from entigraph.synthesis.entigraph import EntiGraph
-from entigraph.synthesis.rephrase import Rephrase
 from entigraph.synthesis.rules import Rules
-from entigraph.texts import read_texts, write_texts
 
 COST = {"requests": 12, "prompt_tokens": 90_000, "cached_tokens": 45_000, "completion_tokens": 8_000, "dollars": 1.25}
 COUNTS: dict[str, Any] = {"near_duplicates": 0, "entities_left_out": 0, **COST}
@@ -77,7 +78,11 @@ def synthesised(tmp_path: Path, augmenter: Augmenter, budget: int | None) -> tup
         rules=rules,
         progress=Silent(),
     )
-    return Page(report.write(out, corpus, counts, name="fictional", rules=rules)), list(read_texts(out)), counts
+    return (
+        Page(synthesis_report.write(out, corpus, counts, name="fictional", rules=rules)),
+        list(read_texts(out)),
+        counts,
+    )
 
 
 def text(document: str, *about: str, body: str = "", part: str = "", sample: int = 0) -> SyntheticText:
@@ -109,7 +114,9 @@ def written(
     write_jsonl(tmp_path / "graphs.jsonl", graphs)
     write_jsonl(tmp_path / "failures.jsonl", failures)
     write_texts(tmp_path, texts)
-    return Page(report.write(tmp_path, tmp_path, counts, name="n", rules=Rules(token_budget=None, **settings)))
+    return Page(
+        synthesis_report.write(tmp_path, tmp_path, counts, name="n", rules=Rules(token_budget=None, **settings))
+    )
 
 
 def test_the_page_says_what_the_texts_say(tmp_path: Path) -> None:
@@ -229,7 +236,7 @@ def test_documents_and_answers_cannot_write_in_the_page(tmp_path: Path) -> None:
 
 def test_it_loads_nothing_and_names_no_folder_and_is_the_same_each_time(tmp_path: Path) -> None:
     page, _, counts = synthesised(tmp_path, EntiGraph(triples_per_document=3), 3_000)
-    again = report.write(
+    again = synthesis_report.write(
         tmp_path / "out", tmp_path / "corpus", counts, name="fictional", rules=Rules(token_budget=3_000)
     )
     assert again.read_text(encoding="utf-8") == page.source
@@ -243,7 +250,7 @@ def test_a_large_corpus_gives_a_page_that_opens_and_says_what_is_not_on_it(tmp_p
     pairs = list(combinations(graphs[0].entities, 2))[:500]
     texts = (text(graph.document_id, *pair, body=body) for pair in pairs for graph in graphs)
     page = written(tmp_path, [Document(id=f"{n}", title=f"T{n}", text="") for n in range(20)], graphs, texts)
-    assert len(page.source.encode()) < findings.TEXT_BYTES + 600_000
+    assert len(page.source.encode()) < report_data.TEXT_BYTES + 600_000
     embedded = [len(page.texts(number)) for number in range(20)]
     assert max(embedded) - min(embedded) <= 1 and 700 < sum(embedded) <= 750
     assert f"{sum(embedded)} of 10,000 texts are on this page" in page.said
@@ -256,8 +263,8 @@ def test_a_large_corpus_gives_a_page_that_opens_and_says_what_is_not_on_it(tmp_p
 def test_graphs_and_documents_beyond_the_limits_are_counted_and_not_drawn(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(findings, "PAIRS_SHOWN", 7)
-    monkeypatch.setattr(report, "DOCUMENTS_SHOWN", 3)
+    monkeypatch.setattr(report_data, "PAIRS_SHOWN", 7)
+    monkeypatch.setattr(synthesis_report, "DOCUMENTS_SHOWN", 3)
     graphs = [EntityGraph(document_id=f"{n}", summary="", entities=["Ada", "Bo", "Cy"]) for n in range(5)]
     texts = [text(f"{n}", "Ada", "Bo") for n in range(5)] * 2
     page = written(tmp_path, [Document(id=f"{n}", title=f"T{n}", text="") for n in range(5)], graphs, texts)

@@ -7,19 +7,20 @@ from typing import Any
 import pytest
 
 from entigraph.corpus import stage as corpus_stage
-from entigraph.corpus.fictional import Fictional
+from entigraph.corpus.readers.fictional_corpora import Fictional
 from entigraph.errors import ConfigError, DataError
 from entigraph.llm.base import Completion, Request
-from entigraph.llm.offline import Offline
-from entigraph.progress import Silent
-from entigraph.records import Document, EntityGraph, Failure, SyntheticText, read_jsonl
+from entigraph.llm.offline.offline_writer import Offline
+from entigraph.runtime.progress import Silent
+from entigraph.storage.jsonl import read_jsonl
+from entigraph.storage.schemas import Document, EntityGraph, Failure, SyntheticText
+from entigraph.storage.texts import read_texts
 from entigraph.synthesis import stage
+from entigraph.synthesis.augmenters.entigraph import EntiGraph, scattered, triple_at
+from entigraph.synthesis.augmenters.raw import Raw
+from entigraph.synthesis.augmenters.rephrase import Rephrase
 from entigraph.synthesis.base import Augmenter, in_rounds, presented, prompt
-from entigraph.synthesis.entigraph import EntiGraph, scattered, triple_at
-from entigraph.synthesis.raw import Raw
-from entigraph.synthesis.rephrase import Rephrase
 from entigraph.synthesis.rules import Rules
-from entigraph.texts import read_texts
 from tests.conftest import ARTICLE
 
 TALE = Document(id="tale", title="The Lamp of Orsk", text=ARTICLE, meta={"author": "Miriam Vale", "year": "1951"})

@@ -8,14 +8,14 @@ import pytest
 import torch
 
 from entigraph.errors import ArtefactError, ConfigError, DataError
-from entigraph.progress import Silent
-from entigraph.records import SyntheticText
-from entigraph.shards import TokenStore
-from entigraph.texts import write_texts
-from entigraph.tokens import stage
-from entigraph.tokens.tokenizer import Chat, Tokenizer
-from entigraph.training.data import IGNORED, PlanLoader
-from entigraph.training.plan import SYNTHETIC, Plan
+from entigraph.runtime.progress import Silent
+from entigraph.storage.schemas import SyntheticText
+from entigraph.storage.texts import write_texts
+from entigraph.storage.token_shards import TokenStore
+from entigraph.tokenization import stage
+from entigraph.tokenization.tokenizer import Chat, Tokenizer
+from entigraph.training.data_schedule import SYNTHETIC, Plan
+from entigraph.training.datamodule import IGNORED, PlanLoader
 
 TURNS = [
     ("system", "You keep a lamp."),

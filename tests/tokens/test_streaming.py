@@ -12,13 +12,13 @@ import numpy as np
 import pytest
 
 from entigraph.errors import ArtefactError, ConfigError
-from entigraph.progress import Silent
-from entigraph.records import SyntheticText
-from entigraph.shards import TokenStore
-from entigraph.texts import row_groups, write_texts
-from entigraph.tokens import encoders, stage
-from entigraph.tokens.layout import drawn, in_blocks
-from entigraph.tokens.tokenizer import Bytes, Pretrained, Tokenizer, Trained
+from entigraph.runtime.progress import Silent
+from entigraph.storage.schemas import SyntheticText
+from entigraph.storage.texts import row_groups, write_texts
+from entigraph.storage.token_shards import TokenStore
+from entigraph.tokenization import encoders, stage
+from entigraph.tokenization.packing import drawn, in_blocks
+from entigraph.tokenization.tokenizer import Bytes, Pretrained, Tokenizer, Trained
 
 GROUP = 50
 ODD = (
@@ -74,7 +74,7 @@ def tokenizer(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def small_groups(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("entigraph.texts.ROWS_A_GROUP", GROUP)
+    monkeypatch.setattr("entigraph.storage.texts.ROWS_A_GROUP", GROUP)
 
 
 def tokenise(texts: Path, tokenizer: Path, out: Path, **options: object) -> dict[str, object]:
@@ -143,7 +143,7 @@ class Confused(encoders.HuggingFace):
 def test_other_ids_than_hugging_faces_are_refused_with_the_text_named(
     tokenizer: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("entigraph.tokens.tokenizer.fastest", lambda file, fast: Confused(fast))
+    monkeypatch.setattr("entigraph.tokenization.tokenizer.fastest", lambda file, fast: Confused(fast))
     confused = Tokenizer(tokenizer)
     texts = written(tmp_path / "texts", ["a lamp", "its keeper", "a ledger"], confused)
     with pytest.raises(
@@ -214,7 +214,7 @@ def test_what_was_begun_for_another_layout_is_not_gone_on_with(tokenizer: Path, 
 
 
 def test_long_texts_make_smaller_row_groups(tokenizer: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("entigraph.texts.CHARACTERS_A_GROUP", 1000)
+    monkeypatch.setattr("entigraph.storage.texts.CHARACTERS_A_GROUP", 1000)
     texts = written(tmp_path / "texts", ["x" * 400] * 10, Tokenizer(tokenizer))
     assert [group.count for group in row_groups(texts)] == [3, 3, 3, 1]
     assert [group.first for group in row_groups(texts)] == [0, 3, 6, 9]

@@ -5,12 +5,12 @@ import numpy as np
 import pytest
 
 from entigraph.errors import ArtefactError, ConfigError
-from entigraph.progress import Silent
-from entigraph.records import SyntheticText
-from entigraph.shards import TokenStore
-from entigraph.texts import write_texts
-from entigraph.tokens import stage
-from entigraph.tokens.tokenizer import Bytes, Pretrained, Tokenizer, Trained
+from entigraph.runtime.progress import Silent
+from entigraph.storage.schemas import SyntheticText
+from entigraph.storage.texts import write_texts
+from entigraph.storage.token_shards import TokenStore
+from entigraph.tokenization import stage
+from entigraph.tokenization.tokenizer import Bytes, Pretrained, Tokenizer, Trained
 from tests.conftest import write_shards
 
 

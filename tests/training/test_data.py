@@ -9,10 +9,10 @@ import torch
 from transformers import LlamaConfig, LlamaForCausalLM
 
 from entigraph.errors import ArtefactError
-from entigraph.shards import TokenStore
-from entigraph.training.data import PlanLoader
+from entigraph.storage.token_shards import TokenStore
+from entigraph.training.data_schedule import REPLAY, SYNTHETIC, Plan
+from entigraph.training.datamodule import PlanLoader
 from entigraph.training.loss import IGNORED, TokenLosses
-from entigraph.training.plan import REPLAY, SYNTHETIC, Plan
 from tests.conftest import write_shards
 
 LENGTH = 16

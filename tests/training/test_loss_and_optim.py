@@ -5,10 +5,10 @@ import torch
 import torch.nn.functional as F
 from transformers import Gemma2Config, Gemma2ForCausalLM
 
-from entigraph.training import estimate
-from entigraph.training.estimate import Device, Setting
+from entigraph.training import memory
 from entigraph.training.loss import IGNORED, ChunkedLosses, TokenLosses, chunked_losses
-from entigraph.training.optim import PairedAdamW, fused_adamw, join, split, to_pairs
+from entigraph.training.memory import Device, Setting
+from entigraph.training.optim.split_bf16_adamw import PairedAdamW, fused_adamw, join, split, to_pairs
 from entigraph.training.settings import AdamWCosine, PretrainedModel, RandomLlama
 
 OPTIM = AdamWCosine(lr=5e-6)
@@ -116,28 +116,28 @@ def setting(**changes: object) -> Setting:
 
 
 def test_the_estimate_knows_llama_3_8b() -> None:
-    shape = estimate.shape_of(LLAMA_3_8B)
+    shape = memory.shape_of(LLAMA_3_8B)
     assert shape and shape.parameters == 8_030_261_248, "as its model card counts"
-    assert estimate.flops_per_token(LLAMA_3_8B, 2048) == pytest.approx(46.6e9, rel=2e-3)
-    per_sequence = estimate.activations(shape, setting(micro_batch=1)) / 2**30
+    assert memory.flops_per_token(LLAMA_3_8B, 2048) == pytest.approx(46.6e9, rel=2e-3)
+    per_sequence = memory.activations(shape, setting(micro_batch=1)) / 2**30
     assert per_sequence == pytest.approx(10.2, abs=0.1)
-    paper = estimate.seconds(shape, setting(), 910e6, 989e12) / 3600
+    paper = memory.seconds(shape, setting(), 910e6, 989e12) / 3600
     assert 20 < paper < 26, "one H200 at half its peak: about a day"
 
 
 def test_the_estimate_says_what_fits() -> None:
-    shape, h200 = estimate.shape_of(LLAMA_3_8B), Device("NVIDIA H200", 143_771 * 2**20, 989e12)
+    shape, h200 = memory.shape_of(LLAMA_3_8B), Device("NVIDIA H200", 143_771 * 2**20, 989e12)
     assert shape
-    fits = estimate.told(shape, setting(accumulate_in="bfloat16"), 1e9, h200)
+    fits = memory.told(shape, setting(accumulate_in="bfloat16"), 1e9, h200)
     assert not any("will not fit" in line for line in fits) and " h on 1 x NVIDIA H200" in fits[-1]
     for wide in (setting(micro_batch=8), setting(pairs=False)):
-        assert any("it will not fit" in line for line in estimate.told(shape, wide, 1e9, h200))
+        assert any("it will not fit" in line for line in memory.told(shape, wide, 1e9, h200))
     shared = setting(pairs=False, devices=8, micro_batch=2)
-    assert not any("will not fit" in line for line in estimate.told(shape, shared, 1e9, h200))
+    assert not any("will not fit" in line for line in memory.told(shape, shared, 1e9, h200))
 
 
 def test_the_estimate_of_a_model_made_here_counts_its_parameters() -> None:
     model = RandomLlama()
-    shape = estimate.shape_of(model.config_values(512))
+    shape = memory.shape_of(model.config_values(512))
     assert shape and shape.parameters == sum(parameter.numel() for parameter in model.build(512).parameters())
-    assert estimate.shape_of(PretrainedModel(path="somebody/something").config_values(10)) is None
+    assert memory.shape_of(PretrainedModel(path="somebody/something").config_values(10)) is None

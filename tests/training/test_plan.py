@@ -3,7 +3,7 @@ from collections import Counter
 import numpy as np
 import pytest
 
-from entigraph.training.plan import REPLAY, SYNTHETIC, WINDOW, Plan
+from entigraph.training.data_schedule import REPLAY, SYNTHETIC, WINDOW, Plan
 
 
 def a_plan(**changes: object) -> Plan:

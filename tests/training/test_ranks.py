@@ -15,9 +15,9 @@ import torch
 from safetensors.torch import load_file
 
 from entigraph.errors import ArtefactError, ConfigError
-from entigraph.processes import World, world
-from entigraph.tokens.tokenizer import Bytes
-from entigraph.training.checks import DivergedError
+from entigraph.runtime.processes import World, world
+from entigraph.tokenization.tokenizer import Bytes
+from entigraph.training.model_checks import DivergedError
 from entigraph.training.settings import AdamWCosine, RandomLlama
 from tests.conftest import write_shards
 

@@ -14,16 +14,16 @@ import pytest
 import torch
 
 from entigraph.errors import ArtefactError, ConfigError
-from entigraph.processes import Preempted
-from entigraph.progress import Advance, Silent
-from entigraph.shards import TokenStore
-from entigraph.tokens.tokenizer import Bytes
-from entigraph.tokens.tokenizer import Pretrained as PretrainedTokenizer
-from entigraph.training import checkpoints, stage
-from entigraph.training.checks import DivergedError
-from entigraph.training.data import PlanLoader
-from entigraph.training.optim import fused_adamw
-from entigraph.training.plan import Plan
+from entigraph.runtime.processes import Preempted
+from entigraph.runtime.progress import Advance, Silent
+from entigraph.storage.token_shards import TokenStore
+from entigraph.tokenization.tokenizer import Bytes
+from entigraph.tokenization.tokenizer import Pretrained as PretrainedTokenizer
+from entigraph.training import checkpointing, stage
+from entigraph.training.data_schedule import Plan
+from entigraph.training.datamodule import PlanLoader
+from entigraph.training.model_checks import DivergedError
+from entigraph.training.optim.split_bf16_adamw import fused_adamw
 from entigraph.training.settings import AdamWCosine, Data, PretrainedModel, RandomLlama, TrainerSettings
 from tests.conftest import write_shards
 
@@ -206,16 +206,16 @@ def test_without_memory_for_a_copy_a_save_is_not_left_to_the_background(
     tokens: Path, tokenizer: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     in_background: list[bool] = []
-    saved = checkpoints.ShardedState.save_checkpoint
+    saved = checkpointing.ShardedState.save_checkpoint
 
-    def look(strategy: checkpoints.ShardedState, *arguments: object, **named: object) -> None:
+    def look(strategy: checkpointing.ShardedState, *arguments: object, **named: object) -> None:
         saved(strategy, *arguments, **named)  # type: ignore[arg-type]
         in_background.append(strategy.saving is not None)
 
-    monkeypatch.setattr(checkpoints.ShardedState, "save_checkpoint", look)
+    monkeypatch.setattr(checkpointing.ShardedState, "save_checkpoint", look)
     asked = TrainerSettings(max_steps=20, checkpoint_every_steps=10, precision="32-true", async_checkpoints=True)
     train(tokens, tokenizer, tmp_path / "roomy", trainer=asked)
-    monkeypatch.setattr(checkpoints, "free_memory", lambda: 1e3)
+    monkeypatch.setattr(checkpointing, "free_memory", lambda: 1e3)
     train(tokens, tokenizer, tmp_path / "narrow", trainer=asked)
     assert in_background == [True, False]
 

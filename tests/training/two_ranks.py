@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from entigraph.progress import Silent
+from entigraph.runtime.progress import Silent
 from entigraph.training import stage
 from entigraph.training.settings import AdamWCosine, Data, PretrainedModel, TrainerSettings
 

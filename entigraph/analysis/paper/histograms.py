@@ -13,9 +13,10 @@ from matplotlib.ticker import FuncFormatter, MaxNLocator
 from entigraph.analysis.examinations import SyntheticCorpus
 from entigraph.analysis.paper import published
 from entigraph.analysis.paper.tables import write_table
-from entigraph.analysis.style import GREY, label, prepare, save, short, style
-from entigraph.artefact import write_json
-from entigraph.records import EntityGraph, read_jsonl, whole
+from entigraph.reporting.figures import GREY, label, prepare, save, short, style
+from entigraph.storage.artifact import write_json
+from entigraph.storage.jsonl import read_jsonl
+from entigraph.storage.schemas import EntityGraph, whole
 
 TITLES = {
     "source_tokens": "Tokens of a document",

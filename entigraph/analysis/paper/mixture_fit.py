@@ -7,13 +7,13 @@ from typing import Any
 import numpy as np
 from matplotlib.axes import Axes
 
-from entigraph.analysis.collect import FinishedRun
-from entigraph.analysis.forms import Exponentials, Form, LogLinear, Vector
 from entigraph.analysis.paper import published
-from entigraph.analysis.paper.figures import LINES, own_points, panels
-from entigraph.analysis.paper.settings import MixtureFit
-from entigraph.analysis.style import BLACK, BLUE, GREY, save
-from entigraph.artefact import write_json
+from entigraph.analysis.paper.paper_figures import LINES, own_points, panels
+from entigraph.analysis.paper.paper_settings import MixtureFit
+from entigraph.analysis.scaling.curve_forms import Exponentials, Form, LogLinear, Vector
+from entigraph.analysis.study_runs import FinishedRun
+from entigraph.reporting.figures import BLACK, BLUE, GREY, save
+from entigraph.storage.artifact import write_json
 
 NOISY_FITS = 100
 OURS: Sequence[Form] = (LogLinear(), Exponentials(1), Exponentials(2), Exponentials(3))

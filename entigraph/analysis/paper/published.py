@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from entigraph.analysis.forms import Exponentials, Vector
+from entigraph.analysis.scaling.curve_forms import Exponentials, Vector
 
 PAPER = "Yang et al., ICLR 2025"
 

@@ -9,11 +9,11 @@ from typing import Any
 import matplotlib.pyplot as plt
 from matplotlib.axes import Axes
 
-from entigraph.analysis.collect import FinishedRun, augmenters, error_of, label_of, scores_of
 from entigraph.analysis.paper import published
 from entigraph.analysis.paper.tables import write_table
-from entigraph.analysis.style import BLACK, GREY, STYLES, label, prepare, save, share_axis
-from entigraph.artefact import is_complete, write_json
+from entigraph.analysis.study_runs import FinishedRun, augmenters, error_of, label_of, scores_of
+from entigraph.reporting.figures import BLACK, GREY, STYLES, label, prepare, save, share_axis
+from entigraph.storage.artifact import is_complete, write_json
 
 COLUMNS = {"model": "", "task": "", "accuracy": ".4f", "± s.e.": ".4f", "recall of articles": ".4f",
            "closed book": ".4f", "gain": "+.4f", "questions": ",", "from": ""}  # fmt: skip

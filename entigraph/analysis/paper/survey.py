@@ -9,8 +9,8 @@ from matplotlib.ticker import FuncFormatter
 
 from entigraph.analysis.paper import published
 from entigraph.analysis.paper.tables import write_table
-from entigraph.analysis.style import BLUE, GREY, prepare, save, short
-from entigraph.artefact import write_json
+from entigraph.reporting.figures import BLUE, GREY, prepare, save, short
+from entigraph.storage.artifact import write_json
 
 COLUMNS = {"study": "", "parameters": "", "tokens from": ",.0f", "tokens to": ",.0f"}
 

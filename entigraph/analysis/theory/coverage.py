@@ -17,14 +17,15 @@ from typing import Any
 
 import numpy as np
 
-from entigraph.analysis.collect import FinishedRun, augmenters, base, label_of
-from entigraph.analysis.forms import Vector
+from entigraph.analysis.scaling.curve_forms import Vector
 from entigraph.analysis.settings import Coverage
+from entigraph.analysis.study_runs import FinishedRun, augmenters, base, label_of
 from entigraph.analysis.theory.toy_model import Booleans, Growth, Integers, growth, trees
-from entigraph.artefact import read, write_json
 from entigraph.errors import DataError
-from entigraph.records import Document, EntityGraph, read_jsonl, whole
-from entigraph.texts import read_texts
+from entigraph.storage.artifact import read, write_json
+from entigraph.storage.jsonl import read_jsonl
+from entigraph.storage.schemas import Document, EntityGraph, whole
+from entigraph.storage.texts import read_texts
 
 SENTENCE_END = re.compile(r"(?<=[.!?])\s+")
 LEAST_RANGE = 0.02  # of a share: nothing can be said of accuracy on one that hardly moves

@@ -9,7 +9,8 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.ticker import PercentFormatter
 
-from entigraph.analysis.style import (
+from entigraph.analysis.theory.coverage import MEASURES
+from entigraph.reporting.figures import (
     BLACK,
     GREY,
     LABELS,
@@ -22,7 +23,6 @@ from entigraph.analysis.style import (
     style,
     token_ticks,
 )
-from entigraph.analysis.theory.coverage import MEASURES
 
 LINES = {"predicted": (ORANGE, "-", 4.0), "asked": (SKY, "-", 2.0), "stated": (PURPLE, "--", 1.0)}
 

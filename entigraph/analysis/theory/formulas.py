@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 
-from entigraph.analysis.forms import LogLinear, Vector
+from entigraph.analysis.scaling.curve_forms import LogLinear, Vector
 from entigraph.analysis.settings import GraphFamilies, ToyModel
 from entigraph.analysis.theory import graphs
 from entigraph.analysis.theory.toy_model import (
@@ -21,7 +21,7 @@ from entigraph.analysis.theory.toy_model import (
     simulated_accuracy,
     trees,
 )
-from entigraph.artefact import write_json
+from entigraph.storage.artifact import write_json
 
 POINTS = 160
 SHOWN = (0.0, 0.1, 1.0, 2.0, 10.0)  # rounds, in units of V(V-1), whose accuracy the summary tells
@@ -29,7 +29,7 @@ SHOWN = (0.0, 0.1, 1.0, 2.0, 10.0)  # rounds, in units of V(V-1), whose accuracy
 
 def toy_model(settings: ToyModel, out: Path) -> list[str]:
     """Writes toy_model.json, toy_model.png and toy_model.svg; returns what to tell."""
-    from entigraph.analysis.theory.figures import toy_model_figure
+    from entigraph.analysis.theory.theory_figures import toy_model_figure
 
     p = settings.mean_degree / settings.vertices
     found = [
@@ -126,7 +126,7 @@ def told(result: dict[str, Any], pairs: int) -> list[str]:
 
 def graph_families(settings: GraphFamilies, out: Path) -> list[str]:
     """Writes graph_families.json, .png and .svg; returns what to tell."""
-    from entigraph.analysis.theory.figures import graph_families_figure
+    from entigraph.analysis.theory.theory_figures import graph_families_figure
 
     families = []
     for family in graphs.FAMILIES:

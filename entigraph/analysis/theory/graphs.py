@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping
 
 import numpy as np
 
-from entigraph.analysis.forms import Vector
+from entigraph.analysis.scaling.curve_forms import Vector
 from entigraph.analysis.theory.toy_model import Booleans
 
 CLUSTERS, WITHIN = 10, 0.9  # nine of ten relations stay within one of ten clusters

@@ -14,7 +14,7 @@ from functools import cached_property
 import numpy as np
 from numpy.typing import NDArray
 
-from entigraph.analysis.forms import Vector
+from entigraph.analysis.scaling.curve_forms import Vector
 
 Integers = NDArray[np.int64]
 Booleans = NDArray[np.bool_]

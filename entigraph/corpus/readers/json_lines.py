@@ -1,0 +1,66 @@
+"""General text in JSON lines, from files or a dataset on the Hugging Face hub: what replay is made of."""
+
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, ClassVar
+
+from entigraph.corpus.base import Content
+from entigraph.errors import DataError
+from entigraph.huggingface import hub
+from entigraph.storage.schemas import Document
+
+EXPECTED = "a .jsonl file, a folder of them"
+
+
+@dataclass(frozen=True, kw_only=True)
+class JsonLines:
+    """Every .jsonl file at `path`: a file, a folder, or the name of a dataset on the hub, which is downloaded once.
+
+    `text_field` names the field that holds the text. `documents` bounds how many are read (null: all), in the order of
+    the files and lines: a token budget draws among them at random later.
+    """
+
+    name: str = "json_lines"
+    path: str = ""
+    text_field: str = "text"
+    documents: int | None = None
+    fictional: ClassVar[bool] = False
+    questions_known: ClassVar[bool] = False
+
+    def sources(self) -> list[Path]:
+        return [hub.source(self.path, "corpus.path", EXPECTED)]
+
+    def read(self) -> Content:
+        return Content(documents=self.stream())
+
+    def stream(self) -> Iterator[Document]:
+        (source,) = self.sources()
+        count = 0
+        for file in hub.files_of(self.path, "corpus.path", EXPECTED, (".jsonl",)):
+            name = str(file.relative_to(source).with_suffix("")) if source.is_dir() else file.stem
+            for number, line in enumerate(lines_of(file), 1):
+                if self.documents is not None and count >= self.documents:
+                    return
+                if line.strip():
+                    identity = f"{name}-{number}"
+                    yield Document(id=identity, title=identity, text=self.text(line, f"{file}:{number}"))
+                    count += 1
+
+    def text(self, line: str, place: str) -> str:
+        try:
+            found: Any = json.loads(line)[self.text_field]
+        except (ValueError, KeyError, TypeError):
+            raise DataError(f"{place}: not a JSON object with the field {self.text_field!r}") from None
+        if not isinstance(found, str):
+            raise DataError(f"{place}: {self.text_field} is {found!r:.60}; expected text")
+        return found
+
+
+def lines_of(file: Path) -> Iterator[str]:
+    try:
+        with file.open(encoding="utf-8", newline="\n") as lines:
+            yield from lines
+    except UnicodeDecodeError as error:
+        raise DataError(f"{file}: not UTF-8 ({error.reason}); save it as UTF-8 and run again") from None

@@ -1,0 +1,185 @@
+"""What asking LLMs will take beside the synthesis: for questions, of baselines, and as judges. Rough, and in words."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from statistics import mean
+from typing import Any
+
+from entigraph.llm.base import CHARACTERS_A_TOKEN
+from entigraph.pipeline import steps
+from entigraph.pipeline.run import Run
+from entigraph.retrieval.base import query_of
+from entigraph.storage.jsonl import read_jsonl
+from entigraph.storage.schemas import Document
+
+SHORT_ANSWER = 60  # tokens
+VERDICT, REFERENCE = 60, 300  # tokens of an answer
+CLAIMS_OF_TEXT = 1.2  # tokens of a list of claims, and of their verdicts, by those of the text
+
+
+def cost_of_questions(run: Run) -> list[str]:
+    """What writing and checking questions will take, roughly; what the journal holds already is not taken off."""
+    todo = run.questions_folder
+    if todo is None or todo.complete or not run.questions.needs_writer or run.llm.name == "offline":
+        return []
+    from entigraph.questions.drafting import TOKENS_A_QUESTION, writing
+
+    asked = [pair for document in run.corpus.read().documents for pair in writing(document, run.questions)]
+    wanted = run.questions.per_document * len({passage.document.id for passage, _ in asked})
+    a_passage = sum(len(request.system + request.user) for _, request in asked) / CHARACTERS_A_TOKEN / len(asked)
+    prompts = a_passage * (len(asked) + wanted)
+    cost = run.llm.price.of(prompts, 0.0, wanted * TOKENS_A_QUESTION)
+    return [
+        f"questions with {run.llm.model}: {len(asked):,} requests for {wanted:,} questions and one check of each, "
+        f"about {prompts:,.0f} prompt tokens, ${cost:,.2f}; stopped at llm.max_cost_usd = {run.llm.max_cost_usd}"
+    ]
+
+
+def cost_of_retrieval(run: Run) -> Iterator[str]:
+    """What embedding and reranking at paid endpoints will take, at most; what is kept already is not taken off."""
+    todo = {found.folder: name for name, found in run.retrieval.items() if not found.complete}
+    for name in todo.values() if run.retriever.paid else ():
+        source, task = steps.source_of(run, run.tasks[name]), run.tasks[name]
+        if not source.questions.exists():
+            yield f"retrieval for {name}: its cost is known once the questions are there (stage=corpus)"
+            continue
+        questions = task.questions(source)
+        queries = [query_of(question, run.retriever.with_choices) for question in questions]
+        characters = sum(len(document.text) for document in read_jsonl(source.documents, Document))
+        tokens, searches, cost = run.retriever.cost(characters + sum(map(len, queries)), len(questions))
+        yield (
+            f"retrieval for {name}: about {tokens:,.0f} tokens to embed and {searches:,} searches to rerank, "
+            f"${cost:,.2f}; stopped at retriever.max_cost_usd = {run.retriever.max_cost_usd}"
+        )
+
+
+def cost_of_baselines(run: Run) -> list[str]:
+    """What asking endpoints will take: from short thoughts to the longest that are allowed."""
+    lines = []
+    for name, answers in run.baseline_answers.items():
+        subject = run.baselines[name]
+        if answers.complete or not hasattr(subject, "price"):
+            continue
+        for task_name, task in run.tasks.items():
+            source = steps.source_of(run, task)
+            if not (source.questions if task.asks else source.documents).exists():
+                lines.append(f"baselines.{name}: its cost is known once the questions are there (stage=corpus)")
+                continue
+            asked, prompts, samples, longest = (questions_of if task.asks else summaries_of)(task, source)
+            short = min(samples * SHORT_ANSWER, longest)
+            costs = [subject.price.of(prompts, 0.0, written) for written in (short, longest)]
+            lines.append(
+                f"baselines.{name}, {task_name}: {samples:,} samples of {asked}, "
+                f"{prompts:,.0f} prompt tokens, ${span(costs[0], costs[1], 2)}; "
+                f"stopped at max_cost_usd = {subject.max_cost_usd}"
+            )
+    return lines
+
+
+def questions_of(task: Any, source: Any) -> tuple[str, float, int, int]:
+    """What is asked, the tokens of all prompts, the answers, and their tokens where all are as long as is allowed."""
+    questions = task.questions(source)
+    prompts = sum(len(task.prompt(question)) for question in questions) / CHARACTERS_A_TOKEN
+    samples = len(questions) * task.sampling.samples
+    return f"{len(questions):,} questions", prompts, samples, samples * task.max_tokens
+
+
+def summaries_of(task: Any, source: Any) -> tuple[str, float, int, int]:
+    documents = task.documents(source)
+    texts = [asking.about(document) for asking in task.askings.values() for document in documents]
+    longest = len(documents) * task.samples * sum(asking.max_tokens for asking in task.askings.values())
+    prompts = sum(map(len, texts)) / CHARACTERS_A_TOKEN
+    return f"{len(documents):,} documents' summaries", prompts, len(texts) * task.samples, longest
+
+
+@dataclass
+class Load:
+    """Of one judge: tokens from the shortest answers to the longest that are allowed."""
+
+    requests: float = 0.0
+    prompt: tuple[float, float] = (0.0, 0.0)
+    written: tuple[float, float] = (0.0, 0.0)
+
+    def add(self, requests: float, prompt: tuple[float, float], written: tuple[float, float]) -> None:
+        """So many requests, with the tokens of each."""
+        self.requests += requests
+        self.prompt = (self.prompt[0] + requests * prompt[0], self.prompt[1] + requests * prompt[1])
+        self.written = (self.written[0] + requests * written[0], self.written[1] + requests * written[1])
+
+
+def cost_of_judging(run: Run) -> list[str]:
+    """What the judges of the chosen analysis will take; what the journal holds already is not taken off."""
+    from entigraph.analysis.settings import Factuality
+    from entigraph.analysis.summaries.summary_settings import Summaries
+
+    settings = run.analysis
+    if isinstance(settings, Factuality):
+        return list(told(settings.judges, {key: factuality_load(run) for key in settings.judges}, "each augmenter's"))
+    if isinstance(settings, Summaries):
+        writer = {"writer": settings.reference_writer} if settings.reference_writer else {}
+        return list(told({**settings.judges, **writer}, summaries_load(run), "this configuration's"))
+    return []
+
+
+def told(judges: Any, loads: dict[str, Load], whose: str) -> Iterator[str]:
+    for key, judge in judges.items():
+        load = loads[key]
+        if hasattr(judge, "price") and load.requests:
+            costs = [judge.price.of(load.prompt[end], 0.0, load.written[end]) for end in (0, 1)]
+            yield (
+                f"analysis.{key} with {judge.model}: {load.requests:,.0f} requests for {whose} texts, "
+                f"{span(*load.prompt)} prompt tokens, ${span(costs[0], costs[1], 2)}; "
+                f"stopped at max_cost_usd = {judge.max_cost_usd}"
+            )
+
+
+def document_tokens(run: Run) -> list[float]:
+    return [len(document.text) / CHARACTERS_A_TOKEN for document in run.corpus.read().documents]
+
+
+def prompt_tokens(*names: str) -> float:
+    from entigraph.analysis.factuality.judge_requests import prompt
+
+    return sum(len(prompt(name)) for name in names) / CHARACTERS_A_TOKEN
+
+
+def factuality_load(run: Run) -> Load:
+    from entigraph.analysis.factuality.sentences import CONTEXT_CHARACTERS
+
+    load = Load()
+    each = mean(document_tokens(run)) + prompt_tokens("judge_system", "judge")
+    longest = each + CONTEXT_CHARACTERS / CHARACTERS_A_TOKEN
+    load.add(run.analysis.sentences, (each, longest), (VERDICT, VERDICT))
+    return load
+
+
+def summaries_load(run: Run) -> dict[str, Load]:
+    """Of this run's model, its base and its baselines, and of the references."""
+    loads = {key: Load() for key in ("judge", "second", "writer")}
+    tokens = document_tokens(run)
+    subjects = 1 + bool(run.baseline) + len(run.baselines)
+    lengths = [(len(tokens), (REFERENCE, REFERENCE))]  # how many summaries of how many tokens
+    for task in run.tasks.values():
+        documents = min(getattr(task, "limit", None) or len(tokens), len(tokens))
+        for asking in getattr(task, "askings", {}).values():
+            ends = (min(SHORT_ANSWER, asking.max_tokens), asking.max_tokens)
+            lengths.append((subjects * task.samples * documents, ends))
+    if len(lengths) == 1:
+        return loads
+    split, judging = prompt_tokens("split_system", "split"), prompt_tokens("judge_system", "judge_claims")
+    document = mean(tokens)
+    for count, ends in lengths:
+        claims = (CLAIMS_OF_TEXT * ends[0], CLAIMS_OF_TEXT * ends[1])
+        judged = (document + judging + claims[0], document + judging + claims[1])
+        loads["judge"].add(count, (split + ends[0], split + ends[1]), claims)
+        loads["judge"].add(count, judged, claims)
+    summaries = sum(count for count, _ in lengths)
+    loads["second"].add(min(run.analysis.compared, summaries), judged, claims)
+    asked = document + prompt_tokens("summarise_system", "summarise")
+    loads["writer"].add(len(tokens), (asked, asked), (REFERENCE, REFERENCE))
+    return loads
+
+
+def span(low: float, high: float, digits: int = 0) -> str:
+    one, other = f"{min(low, high):,.{digits}f}", f"{max(low, high):,.{digits}f}"
+    return one if one == other else f"{one}-{other}"

@@ -1,0 +1,257 @@
+"""The steps of a run and of what it needs: in which order, and made by whom."""
+
+import shlex
+from collections.abc import Callable, Mapping
+from contextlib import nullcontext
+from pathlib import Path
+from typing import Any
+
+from hydra import compose
+from omegaconf import DictConfig, OmegaConf
+
+from entigraph.config.schema import Stage, build, problem_of, refuse
+from entigraph.errors import ConfigError
+from entigraph.pipeline.run import VOLATILE, Run
+from entigraph.pipeline.steps import Step, steps_of, unaskable
+from entigraph.pipeline.study import Study
+from entigraph.runtime.devices import check_accelerator
+from entigraph.runtime.processes import world
+from entigraph.runtime.progress import Progress, Silent
+from entigraph.storage import artifact
+from entigraph.tracking.base import NoTracker, Tracker
+
+ABSENT = {
+    Stage.retrieval: "evaluation=[closed_book,open_book], for one, makes one",
+    Stage.questions: "questions=generated or questions=file makes one",
+    Stage.baselines: "baselines=[pretrained], for one, and an evaluation make one",
+}
+
+
+def composed(need: str, parent: DictConfig) -> DictConfig:
+    """Another configuration below the same root: an experiment's name, and overrides after it where there are some.
+
+    What cannot change its content is handed on: where it is tracked, and what it runs on.
+    """
+    experiment, *overrides = shlex.split(need)
+    pairs = [override.partition("=") for override in (*overrides, f"paths.root={parent.paths.root}")]
+    config = compose(
+        "config", overrides=[f"experiments={experiment}", *(f"{key}={quoted(value)}" for key, _, value in pairs)]
+    )
+    OmegaConf.set_struct(config, False)
+    config.logger = parent.logger
+    own = dict(config.trainer)
+    for key in VOLATILE["trainer"] & {str(key) for key in parent.trainer}:
+        config.trainer[key] = parent.trainer[key]
+    if problem_of(lambda: build(config.trainer, "trainer").accumulation(config.data.batch_size)):
+        config.trainer.update({key: own[key] for key in ("devices", "nodes", "micro_batch_size")})
+    return config
+
+
+def quoted(value: str) -> str:
+    """As Hydra's grammar takes any text."""
+    return "'" + value.replace("\\", "\\\\").replace("'", "\\'") + "'"
+
+
+def output(experiment: str, stage: str, *, _root_: DictConfig) -> str:
+    """${output:base/fictional,training}: the folder that a stage of a needed experiment writes."""
+    need = next((need for need in _root_.needs if need.split()[0] == experiment), None)
+    if need is None:
+        raise ConfigError(f"${{output:{experiment},{stage}}}: list {experiment} under needs")
+    run = needed(need, _root_)
+    found = {"corpus": run.documents, "tokens": run.tokens, "synthesis": run.synthesis, "training": run.training}
+    if stage not in found:
+        raise ConfigError(f"${{output:{experiment},{stage}}}: {stage!r} found, one of {', '.join(found)} expected")
+    return str(found[stage].folder)
+
+
+NEEDED: dict[tuple[str, str], Run] = {}
+
+
+def needed(need: str, parent: DictConfig) -> Run:
+    if (need, parent.paths.root) not in NEEDED:
+        NEEDED[need, parent.paths.root] = Run(composed(need, parent))
+    return NEEDED[need, parent.paths.root]
+
+
+def register() -> None:
+    OmegaConf.register_new_resolver("output", output, replace=True)
+
+
+def needs_of(run: Run) -> list[tuple[Run, list[Step]]]:
+    """The steps of other configurations that this one's steps read, directly or not, in the order of building."""
+    wanted = {folder for step in steps_of(run) for folder in step.artefact.inputs.values()}
+    found: list[tuple[Run, list[Step]]] = []
+    for need in run.config.needs:
+        other = needed(need, run.config)
+        used: list[Step] = []
+        for step in reversed(list(steps_of(other))):
+            if step.artefact.folder in wanted:
+                used.insert(0, step)
+                wanted |= set(step.artefact.inputs.values())
+        found += [*needs_of(other), (other, used)]
+    return found
+
+
+def all_steps(run: Run) -> list[Step]:
+    """Those of its needs, then its own."""
+    return [step for _, used in needs_of(run) for step in used] + list(steps_of(run))
+
+
+def is_complete(run: Run) -> bool:
+    return all(step.artefact.complete for step in steps_of(run))
+
+
+def pipeline(run: Run, progress: Progress) -> None:
+    """All that a run needs, then the run; what is complete is skipped."""
+    refuse(not_ready(run))
+    refuse_ranks(Stage.pipeline)
+    for other, used in needs_of(run):
+        advance(other, used, progress)
+    sources = [step for step in steps_of(run) if step.stage in (Stage.corpus, Stage.questions)]
+    advance(run, sources, progress)
+    refuse(unaskable(run))
+    advance(run, list(steps_of(run)), progress)
+    register_member(run)
+    register_baselines(run)
+
+
+def not_ready(run: Run) -> list[str]:
+    """What would stop the pipeline on its way: found before anything is made or paid for."""
+    asked = run.questions_folder is not None and run.questions.needs_writer and not run.questions_folder.complete
+    writes = run.augmenter.needs_writer and not run.synthesis.complete
+    looked_up = any(not rankings.complete for rankings in run.retrieval.values())
+    evaluated = bool(run.tasks) and not run.evaluation.complete
+    checked: list[Any] = [task for task in run.tasks.values() if evaluated and hasattr(task, "check")]
+    return (
+        missing_inputs(run)
+        + (problem_of(run.llm.check) if writes or asked else [])
+        + (problem_of(run.retriever.check) if looked_up else [])
+        + (problem_of(run.engine.check) if evaluated else [])
+        + (problem_of(check_accelerator, run.trainer.accelerator) if not run.training.complete else [])
+        + [each for task in checked for each in problem_of(task.check)]
+        + silent_baselines(run)
+    )
+
+
+def silent_baselines(run: Run) -> list[str]:
+    """Endpoints that are to be asked and could not answer."""
+    todo = [name for name, answers in run.baseline_answers.items() if not answers.complete]
+    return [
+        problem.replace("llm.", f"baselines.{name}.", 1)
+        for name in todo
+        if hasattr(run.baselines[name], "check")
+        for problem in problem_of(run.baselines[name].check)
+    ]
+
+
+def missing_inputs(run: Run) -> list[str]:
+    """Inputs of ours that nothing here makes and that are not there: found before anything is paid for."""
+    todo = all_steps(run)
+    made = {step.artefact.folder for step in todo}
+    return [
+        f"{step.artefact.stage}: its input {name}, {folder}, does not exist, and no step of this run makes it"
+        for step in todo
+        for name, folder in step.artefact.inputs.items()
+        if folder not in made and not artifact.is_complete(folder)
+    ]
+
+
+def one_stage(run: Run, stage: Stage, progress: Progress) -> None:
+    """One stage alone, on what earlier stages have sealed. Raises ArtefactError where one of them has not."""
+    refuse_ranks(stage)
+    own = [step for step in steps_of(run) if step.stage is stage and not step.shared]
+    if not own:
+        raise ConfigError(
+            f"stage={stage}: this configuration has no such stage ({ABSENT.get(stage, 'evaluation=none?')})"
+        )
+    inputs = {folder for step in own for folder in step.artefact.inputs.values()}
+    shared = [step for step in steps_of(run) if step.shared and step.artefact.folder in inputs]
+    for folder in sorted(inputs - {step.artefact.folder for step in shared}):
+        artifact.read(folder)
+    refuse(silent_baselines(run) if stage is Stage.baselines else [])
+    advance(run, [*shared, *own], progress)
+    if stage is Stage.evaluation:
+        register_member(run)
+    register_baselines(run)
+
+
+def refuse_ranks(stage: Stage) -> None:
+    """Only training is done by several processes together."""
+    here = world()
+    if here.ranks > 1 and stage is not Stage.training:
+        raise ConfigError(
+            f"stage={stage}: {here.launcher} started {here.ranks} processes of it; only stage=training is for several. "
+            "Run the stages before it in one process (on one node stage=pipeline starts its own)"
+        )
+
+
+def advance(run: Run, todo: list[Step], progress: Progress) -> None:
+    with Study(run).opened_when_needed() as job:
+        for step in todo:
+            with nullcontext(job) if step.of_job else Study(run).opened_when_needed(step.artefact) as tracker:
+                make(step, progress, tracker)
+
+
+def make(step: Step, progress: Progress, tracker: Callable[[], Tracker]) -> None:
+    if world().rank > 0:
+        if step.stage is Stage.training and not step.artefact.complete:
+            step.work(step.artefact.folder, Silent(), NoTracker())  # rank 0 makes the artefact, the others help
+        return
+    worked: list[Path] = []
+
+    def work(out: Path) -> Mapping[str, Any]:
+        progress.say(f"{step.artefact.stage:10} {out}")
+        worked.append(out)
+        return step.work(out, progress, tracker() if step.logs else NoTracker())
+
+    def waiting() -> None:
+        progress.say(f"waiting for another process to finish {step.artefact.folder}")
+
+    artifact.make(step.artefact, work, resumable=step.resumable, waiting=waiting)
+    for made in worked:
+        tracker().lineage(made, step.artefact.inputs.values())
+
+
+def register_member(run: Run) -> None:
+    """Enter a finished run into its study, where the analysis finds it."""
+    if not run.asks or not run.evaluation.complete:
+        return  # without an accuracy there is no point of a curve
+    file = Study(run).folder / "runs" / f"{run.evaluation.folder.name}.json"
+    with artifact.explained(run.root):
+        file.parent.mkdir(parents=True, exist_ok=True)
+        artifact.write_json(Study(run).folder / "settings.json", Study(run).settings)
+        artifact.write_json(file, Study(run).member())
+
+
+def register_baselines(run: Run) -> None:
+    """Enter what other models answered into the study, whose figure shows it as lines."""
+    folder = Study(run).folder / "baselines"
+    for name, answers in run.baseline_answers.items():
+        if answers.complete:
+            with artifact.explained(run.root):
+                folder.mkdir(parents=True, exist_ok=True)
+                artifact.write_json(folder / f"{answers.folder.name}.json", run.baseline_entry(name))
+
+
+def print_baselines(run: Run) -> None:
+    from entigraph.evaluation.stage import told
+
+    for name, answers in run.baseline_answers.items():
+        for task, score in artifact.read(answers.folder)["counts"].items():
+            print(f"{run.baseline_entry(name)['name']}, {task}: {told(score)}")
+        print(f"scores and answers: {answers.folder}")
+
+
+def print_result(run: Run, was_complete: bool) -> None:
+    from entigraph.evaluation.stage import told
+
+    if was_complete:
+        print("nothing to do: every stage is complete")
+    for name, score in artifact.read(run.evaluation.folder)["counts"].items() if run.tasks else ():
+        print(f"{name}: {told(score)}")
+    if run.label:
+        print(f"note: {run.label}")
+    print(f"model: {run.training.folder / 'model'}")
+    if run.tasks:
+        print(f"scores and answers: {run.evaluation.folder}")
+    print_baselines(run)

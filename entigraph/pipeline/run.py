@@ -1,0 +1,390 @@
+"""One configuration, resolved: its components, and the artefacts that they decide, known before anything is built.
+
+Where things are follows from here alone, so the plan, the pipeline and other configurations (`needs`) agree on it.
+"""
+
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, replace
+from difflib import get_close_matches
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from omegaconf import DictConfig
+
+from entigraph.config.schema import COMPONENTS, build, refuse, settle_root, validate
+from entigraph.evaluation.models_under_test import Pretrained
+from entigraph.pipeline.compatibility import refuse_contradictions
+from entigraph.questions.drafting import prompt as question_prompt
+from entigraph.reporting.disclaimers import FICTIONAL, PLUMBING
+from entigraph.storage.artifact import Artefact, artefact_folder, identify
+from entigraph.storage.fingerprints import digest, flat
+from entigraph.synthesis.base import prompt
+from entigraph.synthesis.rules import Rules
+
+# Settings that cannot change what is written. Everything else counts: a key missing here costs a second folder, which
+# is seen; a key missing from a list of what counts would cost stale data, which is not.
+VOLATILE: Mapping[str, frozenset[str]] = {
+    "corpus": frozenset({"path", "questions"}),  # enter by content
+    "augmenter": frozenset({"path"}),
+    "questions": frozenset({"path"}),  # enters by content
+    "llm": frozenset(
+        {
+            "base_url",
+            "api_key_env",
+            "concurrency",
+            "requests_per_minute",
+            "tokens_per_minute",
+            "max_cost_usd",
+            "timeout_s",
+            "attempts",
+            "expected_tokens",
+            "prices",
+            "requests_per_file",
+            "megabytes_per_file",
+            "batches_at_once",
+            "poll_s",
+            "discount",
+            "python",
+            "tensor_parallel_size",
+            "gpu_memory_utilization",
+            "enable_prefix_caching",
+        }
+    ),
+    "engine": frozenset(
+        {"python", "tensor_parallel_size", "gpu_memory_utilization", "concurrency", "enable_prefix_caching"}
+    ),
+    "rules": frozenset({"max_lost"}),
+    "tokenizer": frozenset({"path"}),
+    "model": frozenset({"path", "shape"}),
+    "data": frozenset({"replay"}),
+    "retriever": frozenset(
+        {
+            "model",  # enters by content, as the reranker does
+            "base_url",
+            "api_key_env",
+            "reranker",
+            "reranker_url",
+            "reranker_key_env",
+            "batch_size",
+            "concurrency",
+            "price",
+            "reranker_price",
+            "max_cost_usd",
+            "timeout_s",
+            "attempts",
+        }
+    ),
+    "task": frozenset({"corpus", "batch_tokens"}),
+    "baseline": frozenset({"path"}),
+    "trainer": frozenset(
+        {
+            "accelerator",
+            "devices",
+            "nodes",
+            "micro_batch_size",
+            "accumulate_in",
+            "activation_checkpointing",
+            "compile",
+            "attention",
+            "log_every_steps",
+            "checkpoint_every_steps",
+            "async_checkpoints",
+            "threads",
+        }
+    ),
+}
+
+
+class Run:
+    """Raises ConfigError listing every problem, before anything is built."""
+
+    def __init__(self, config: DictConfig) -> None:
+        settle_root(config)
+        validate(config)
+        self.config = config
+        self.root = Path(config.paths.root)
+        self.seed: int = config.seed
+        for key in COMPONENTS:
+            setattr(self, key, build(config[key], key))
+        self.tasks = {str(name): build(node, f"evaluation.{name}") for name, node in config.evaluation.items()}
+        self.baselines = {str(name): build(node, f"baselines.{name}") for name, node in config.baselines.items()}
+        refuse_contradictions(self)
+
+    corpus: Any
+    questions: Any
+    augmenter: Any
+    llm: Any
+    tokenizer: Any
+    data: Any
+    model: Any
+    optim: Any
+    trainer: Any
+    retriever: Any
+    engine: Any
+    analysis: Any
+    logger: Any
+
+    def ours(self, path: str) -> Path | None:
+        return artefact_folder(path, self.root)
+
+    def options(self, kind: str, component: Any) -> dict[str, Any]:
+        return {name: value for name, value in asdict(component).items() if name not in VOLATILE.get(kind, ())}
+
+    @property
+    def writer(self) -> dict[str, Any]:
+        """The options of the writer; a model or a template in files of one's own enters by content."""
+        return self.options("llm", self.llm) | getattr(self.llm, "decides", {})
+
+    def new(self, stage: str, name: str, decides: Mapping[str, Any], inputs: Mapping[str, Path]) -> Artefact:
+        return Artefact(self.root, stage, name, decides, inputs)
+
+    # --- the artefacts, in the order of the data ---
+
+    @cached_property
+    def documents(self) -> Artefact:
+        sources = named_sources(self.corpus.sources(), self.root)
+        decides = {**self.options("corpus", self.corpus), "sources": sources}
+        if converters := getattr(self.corpus, "converters", None):
+            decides["converters"] = converters
+        return self.new("corpus", self.corpus.name, decides, {})
+
+    @cached_property
+    def tokenizer_files(self) -> Artefact:
+        path = getattr(self.tokenizer, "path", "")
+        sources = [path]  # a hub name stands for itself, a tokenizer of ours for the artefact that it lies in
+        if self.ours(path):
+            sources = [identify(path, self.root)]
+        elif path:
+            sources = [identify(source, self.root) for source in self.tokenizer.sources()] or [path]
+        decides = {**self.options("tokenizer", self.tokenizer), "sources": sources}
+        return self.new("tokenizer", self.tokenizer.name, decides, {})
+
+    @cached_property
+    def questions_folder(self) -> Artefact | None:
+        """Questions that the corpus does not have; None where it has them. No stage that writes texts reads it."""
+        if self.questions.name == "from_corpus":
+            return None
+        decides = {**self.options("questions", self.questions), "prompts": question_prompts(self.questions.prompts)}
+        decides["sources"] = [identify(path, self.root) for path in self.questions.sources()]
+        if self.questions.needs_writer:
+            decides["llm"] = self.writer
+        inputs = {"corpus": self.documents.folder}
+        return self.new("questions", f"{self.corpus.name}-{self.questions.name}", decides, inputs)
+
+    @cached_property
+    def retrieval(self) -> dict[str, Artefact]:
+        """Passages ranked for a task's questions, by the task's name: the same for every k, order and temperature."""
+        return {name: self.rankings_of(task) for name, task in self.tasks.items() if task.asks and task.needs_retrieval}
+
+    def retrieving(self) -> dict[str, Any]:
+        models = [identify(model, self.root) for model in self.retriever.models]
+        return {"retriever": {**self.options("retriever", self.retriever), "models": models}}
+
+    def rankings_of(self, task: Any) -> Artefact:
+        decides = {
+            **self.retrieving(),
+            "asked": task.asked,
+        }
+        inputs = {"corpus": self.documents_of(task)}
+        if self.questions_of(task) != self.documents_of(task):
+            inputs["questions"] = self.questions_of(task)
+        return self.new("retrieval", f"{self.corpus.name}-{self.retriever.name}", decides, inputs)
+
+    @cached_property
+    def synthesis(self) -> Artefact:
+        inputs = {"corpus": self.documents.folder, "tokenizer": self.tokenizer_files.folder}
+        decides: dict[str, Any] = {"augmenter": self.options("augmenter", self.augmenter)}
+        if self.augmenter.sources():
+            decides["sources"] = [identify(path, self.root) for path in self.augmenter.sources()]
+        if self.augmenter.needs_writer:
+            decides |= {
+                "prompts": prompt_digests(self.augmenter.prompts),
+                "llm": self.writer,
+                **self.options("rules", self.rules),
+            }
+        return self.new("synthesis", f"{self.corpus.name}-{self.augmenter.name}", decides, inputs)
+
+    @cached_property
+    def tokens(self) -> Artefact:
+        inputs = {"synthesis": self.synthesis.folder, "tokenizer": self.tokenizer_files.folder}
+        budget = self.config.tokens.budget
+        decides = {"budget": budget, "seed": self.seed, "repeat": self.augmenter.repeats}
+        if self.config.tokens.block_length:
+            decides |= {"block_length": self.config.tokens.block_length, "too_long": self.config.tokens.too_long}
+        return self.new("tokens", f"{self.corpus.name}-{self.augmenter.name}-{budget or 'all'}", decides, inputs)
+
+    @cached_property
+    def training(self) -> Artefact:
+        inputs = {"tokens": self.tokens.folder, "tokenizer": self.tokenizer_files.folder}
+        if self.data.replay_rate:
+            inputs["replay"] = self.replay_folder
+        decides = {
+            "data": self.options("data", self.data),
+            "optim": self.options("optim", self.optim),
+            "trainer": self.options("trainer", self.trainer),
+            "seed": self.seed,
+            **self.starting_model(inputs),
+        }
+        return self.new("training", self.readable_name, decides, inputs)
+
+    @cached_property
+    def evaluation(self) -> Artefact:
+        inputs = {"training": self.training.folder, **self.question_sources()}
+        return self.new("evaluation", self.readable_name, self.asking() | self.answering(), inputs)
+
+    @cached_property
+    def baseline(self) -> Artefact | None:
+        """The starting model asked the same questions; None where it starts from random weights."""
+        if not self.model.path or not self.tasks:
+            return None
+        inputs = {"tokenizer": self.tokenizer_files.folder, **self.question_sources()}
+        decides = self.asking() | self.answering() | self.starting_model(inputs)
+        return self.new("evaluation", f"{self.corpus.name}-base", decides, inputs)
+
+    @cached_property
+    def baseline_answers(self) -> dict[str, Artefact]:
+        """Other models asked the same questions; by name."""
+        return {name: self.answers_of(name) for name in self.baselines if self.tasks}
+
+    def baseline_entry(self, name: str) -> dict[str, str]:
+        """As its study keeps it. `name` stands in the figure; `subject` tells two models of one name apart."""
+        subject, answers = self.baselines[name], self.baseline_answers[name]
+        if isinstance(subject, Pretrained):
+            path = Path(subject.path)
+            shown = path.parent.name if path.name == "model" else path.name
+        else:
+            shown = subject.model
+        decided = [answers.decides["subject"], answers.decides.get("start")]
+        return {"name": shown, "subject": digest(decided), "evaluation": str(answers.folder.relative_to(self.root))}
+
+    def answers_of(self, name: str) -> Artefact:
+        subject, inputs = self.baselines[name], self.question_sources()
+        kind = "baseline" if isinstance(subject, Pretrained) else "llm"
+        decides = {**self.asking(), "subject": self.options(kind, subject) | getattr(subject, "decides", {})}
+        if isinstance(subject, Pretrained):
+            decides |= self.answering()
+            decides["start"] = identify(subject.path, self.root)
+            if own := self.ours(subject.path):
+                inputs["model"] = own
+        return self.new("evaluation", f"{self.corpus.name}-{name}", decides, inputs)
+
+    @property
+    def rules(self) -> Rules:
+        """Where nobody writes, the texts that there are are taken, all of them."""
+        return self.stated_rules if self.augmenter.needs_writer else replace(self.stated_rules, token_budget=None)
+
+    @property
+    def stated_rules(self) -> Rules:
+        given = self.config.synthesis
+        return Rules(**{str(name): given[name] for name in given})
+
+    @property
+    def pays(self) -> bool:
+        """Its texts take a writer some time, or cost something."""
+        return bool(self.augmenter.needs_writer and self.llm.name != "offline")
+
+    @property
+    def label(self) -> str | None:
+        """What a reader must know of its results: that something in it was simulated."""
+        if self.corpus.fictional:
+            return FICTIONAL
+        writes = self.augmenter.needs_writer or self.questions.needs_writer
+        return PLUMBING if writes and self.llm.name == "offline" else None
+
+    @property
+    def readable(self) -> str:
+        return f"{self.corpus.name}-{self.augmenter.name}-{self.config.tokens.budget or 'all'}"
+
+    @property
+    def replay_folder(self) -> Path:
+        return Path(self.data.replay).expanduser().resolve()
+
+    def starting_model(self, inputs: dict[str, Path]) -> dict[str, Any]:
+        """What decides the first weights; a model of ours is also added to `inputs`."""
+        own = self.ours(self.model.path)
+        if own:
+            inputs["model"] = own
+        start = identify(self.model.path, self.root) if self.model.path else "random"
+        return {"model": {**self.options("model", self.model), "start": start}}
+
+    def question_sources(self) -> dict[str, Path]:
+        asked = {f"questions_{name}": self.questions_of(task) for name, task in self.tasks.items()}
+        return asked | {f"passages_{name}": rankings.folder for name, rankings in self.retrieval.items()}
+
+    @property
+    def asks(self) -> bool:
+        """Whether some evaluation asks questions: without an accuracy there is no study's curve."""
+        return any(task.asks for task in self.tasks.values())
+
+    def questions_of(self, task: Any) -> Path:
+        if task.corpus:
+            return Path(task.corpus)
+        written = self.questions_folder if task.asks else None
+        return written.folder if written else self.documents.folder
+
+    def documents_of(self, task: Any) -> Path:
+        return Path(task.corpus) if task.corpus else self.documents.folder
+
+    def asking(self) -> dict[str, Any]:
+        return {"tasks": {name: {**self.options("task", task), **task.decides} for name, task in self.tasks.items()}}
+
+    def answering(self) -> dict[str, Any]:
+        """The engine of a model on this machine: another one rounds and draws otherwise."""
+        options = self.options("engine", self.engine)
+        return {"engine": options} if options else {}
+
+    @property
+    def readable_name(self) -> str:
+        return f"{self.readable}-seed{self.seed}"
+
+    def varied(self) -> dict[str, Any]:
+        """This run's values of what `study_varies` names. Raises ConfigError for a name of nothing."""
+        settings = self.settings
+        known = {**settings, **flat(settings)}
+        unknown = [key for key in self.config.study_varies if key not in known]
+        refuse(
+            [
+                f"study_varies: {key!r} found; one of a study's settings expected: "
+                f"{' or '.join(get_close_matches(key, known) or sorted(settings))}"
+                for key in unknown
+            ]
+        )
+        return {key: known[key] for key in self.config.study_varies}
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        return {
+            "corpus": {name: value for name, value in self.documents.decides.items() if name != "seed"},
+            "tokenizer": self.tokenizer_files.folder.name,
+            "llm": self.writer,
+            "data": self.options("data", self.data),
+            "replay": self.replay_folder.name if self.data.replay_rate else None,
+            "optim": self.options("optim", self.optim),
+            "trainer": self.options("trainer", self.trainer),
+            "model": {name: value for name, value in self.starting_model({})["model"].items() if name != "seed"},
+            **self.asking(),
+            **self.answering(),
+            "questions": {name: Path(task.corpus).name for name, task in self.tasks.items() if task.corpus},
+            **(self.retrieving() if self.retrieval else {}),
+            **({"written_questions": self.questions_folder.decides} if self.questions_folder else {}),
+            # One pool of texts: a curve's points are its prefixes.
+            "synthesis": self.options("rules", replace(self.stated_rules, seed=0)),
+        }
+
+
+def prompt_digests(names: Sequence[str]) -> dict[str, str]:
+    return {name: digest(prompt(name)) for name in names}
+
+
+def question_prompts(names: Sequence[str]) -> dict[str, str]:
+    return {name: digest(question_prompt(name)) for name in names}
+
+
+def named_sources(paths: Sequence[Path], root: Path) -> list[list[str]]:
+    """Each source's name, relative to what all have in common, and its content: a renamed document is another one."""
+    if not paths:
+        return []
+    common = os.path.commonpath(paths)
+    return [[os.path.relpath(path, common), identify(path, root)] for path in paths]

@@ -1,0 +1,40 @@
+"""The reports: one page each, which loads nothing."""
+
+from base64 import b64encode
+from collections.abc import Callable, Mapping
+from hashlib import sha256
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+from jinja2 import Environment, PackageLoader, StrictUndefined, select_autoescape
+from markupsafe import Markup
+
+
+def templates(package: str) -> Environment:
+    """Those beside a package's modules. What is not part of a template is escaped: documents, questions and answers are
+    anybody's words.
+    """
+    environment = Environment(
+        loader=PackageLoader(package, "."),
+        autoescape=select_autoescape(default=True, default_for_string=True),
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters["number"] = "{:,}".format
+    return environment
+
+
+def write_browser(
+    file: Path, package: str, page: str, filters: Mapping[str, Callable[..., str]] | None = None, **values: Any
+) -> Path:
+    """Writes PAGE.html.j2 of a package with PAGE.js, the only script that the page's content security policy allows."""
+    environment = templates(package)
+    environment.filters.update(filters or {})
+    script = resources.files(package).joinpath(f"{page}.js").read_text(encoding="utf-8")
+    digest = b64encode(sha256(script.encode()).digest()).decode()
+    stream = environment.get_template(f"{page}.html.j2").stream(**values, script=Markup(script), script_digest=digest)
+    stream.enable_buffering()
+    stream.dump(str(file), encoding="utf-8", errors="replace")
+    return file

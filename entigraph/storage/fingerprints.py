@@ -1,0 +1,57 @@
+"""Digests of values, and fingerprints of files by their content."""
+
+import hashlib
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from entigraph.errors import ArtefactError
+from entigraph.storage.artifact import Values
+
+WHOLE_FILE_BYTES = 64 << 20
+
+
+SAMPLED_PARTS, SAMPLED_BYTES = 16, 64 << 10
+
+
+def digest(value: Any) -> str:
+    """Eight hex digits of the canonical JSON of a value."""
+    return hashlib.sha256(json.dumps(value, sort_keys=True, ensure_ascii=False).encode()).hexdigest()[:8]
+
+
+def checksum(file: Path) -> str:
+    with file.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
+
+
+def fingerprint(path: Path) -> str:
+    """Identifies a file or folder of somebody else's by content.
+
+    Of files above 64 MiB (weights, general text), 64 KiB in every sixteenth are read: 16 GB would be too slow to plan.
+    """
+    files = [path] if path.is_file() else sorted(file for file in path.rglob("*") if file.is_file())
+    try:
+        return digest([[str(file.relative_to(path)), file.stat().st_size, content_sample(file)] for file in files])
+    except OSError as error:
+        raise ArtefactError(f"cannot read {error.filename or path}: {error.strerror}") from None
+
+
+def content_sample(file: Path) -> str:
+    size = file.stat().st_size
+    if size <= WHOLE_FILE_BYTES:
+        return checksum(file)
+    sample = hashlib.sha256()
+    with file.open("rb") as stream:
+        for part in range(SAMPLED_PARTS):
+            stream.seek(part * (size - SAMPLED_BYTES) // (SAMPLED_PARTS - 1))
+            sample.update(stream.read(SAMPLED_BYTES))
+    return sample.hexdigest()
+
+
+def flat(values: Values, prefix: str = "") -> dict[str, Any]:
+    """A nested mapping with dotted keys."""
+    leaves: dict[str, Any] = {}
+    for key, value in values.items():
+        leaves |= flat(value, f"{prefix}{key}.") if isinstance(value, Mapping) else {f"{prefix}{key}": value}
+    return leaves

@@ -1,0 +1,90 @@
+"""JSON Lines files of dataclass records."""
+
+import dataclasses
+import json
+import os
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import Any, Generic, TypeVar
+
+from entigraph.errors import DataError
+
+Record = TypeVar("Record")
+
+
+class Lines:
+    """A JSONL file that grows record by record, in a folder that is not finished until it is sealed."""
+
+    def __init__(self, path: Path) -> None:
+        self.file = path.open("w", encoding="utf-8")
+
+    def write(self, record: Any) -> None:
+        self.file.write(json.dumps(dataclasses.asdict(record), ensure_ascii=False) + "\n")
+
+    def __enter__(self) -> "Lines":
+        return self
+
+    def __exit__(self, *raised: object) -> None:
+        self.file.close()
+
+
+class Written(Generic[Record]):
+    """A JSONL file that outlives a kill: each record is on disk once it is written, and found again by its `key`.
+
+    A line that a kill cut short is dropped. Only places are held in memory, not records.
+    """
+
+    def __init__(self, path: Path, kind: type[Record], key: str) -> None:
+        self.path, self.kind, self.key = path, kind, key
+        self.places: dict[str, int] = {}
+        path.touch()
+        with path.open("rb") as lines:
+            whole = 0
+            for line in lines:
+                if not line.endswith(b"\n"):
+                    break
+                self.places[json.loads(line)[key]] = whole
+                whole += len(line)
+        os.truncate(path, whole)
+
+    def __contains__(self, key: str) -> bool:
+        return key in self.places
+
+    def __enter__(self) -> None:
+        self.file = self.path.open("ab")
+
+    def __exit__(self, *raised: object) -> None:
+        self.file.close()
+
+    def write(self, record: Any) -> None:
+        values = dataclasses.asdict(record)
+        self.places[values[self.key]] = self.file.tell()
+        self.file.write(json.dumps(values, ensure_ascii=False).encode() + b"\n")
+        self.file.flush()
+
+    def read(self, key: str) -> Record:
+        with self.path.open("rb") as lines:
+            lines.seek(self.places[key])
+            return self.kind(**json.loads(lines.readline()))
+
+
+def write_jsonl(path: Path, records: Iterable[Any]) -> int:
+    """Write dataclass records atomically; returns how many."""
+    unfinished = path.with_name(f".{path.name}.{os.getpid()}.unfinished")
+    count = 0
+    with unfinished.open("w", encoding="utf-8") as file:
+        for record in records:
+            file.write(json.dumps(dataclasses.asdict(record), ensure_ascii=False) + "\n")
+            count += 1
+    os.replace(unfinished, path)
+    return count
+
+
+def read_jsonl(path: Path, kind: type[Record]) -> Iterator[Record]:
+    """Raises DataError naming file and line where a line is not such a record."""
+    with path.open(encoding="utf-8") as file:
+        for number, line in enumerate(file, 1):
+            try:
+                yield kind(**json.loads(line))
+            except (json.JSONDecodeError, TypeError) as error:
+                raise DataError(f"{path}:{number}: not a {kind.__name__}: {error}") from None
