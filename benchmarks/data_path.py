@@ -22,10 +22,10 @@ TOKENS = 64_000_000
 def main() -> None:
     torch.set_num_threads(1)
     with tempfile.TemporaryDirectory() as folder:
-        for labelled in (False, True):
-            store = made_up_store(Path(folder) / str(labelled), labelled)
+        for labeled in (False, True):
+            store = made_up_store(Path(folder) / str(labeled), labeled)
             rates = sorted(tokens_a_second(store) for _ in range(5))
-            what = "with labels" if labelled else "plain"
+            what = "with labels" if labeled else "plain"
             best, median = rates[-1] / 1e6, rates[2] / 1e6
             print(f"shards to batches, {what:12}{best:>6,.0f} M tokens/s at best of 5, {median:,.0f} M median")
             print(f"  opening {len(store):,} tokens: {opening(store.folder) * 1e3:.1f} ms")
@@ -34,15 +34,15 @@ def main() -> None:
     print(f"  {samples:,} samples of {CONTEXT:,} tokens")
 
 
-def made_up_store(folder: Path, labelled: bool) -> TokenStore:
+def made_up_store(folder: Path, labeled: bool) -> TokenStore:
     folder.mkdir()
     rng = np.random.default_rng(0)
     half = TOKENS // 2 // CONTEXT * CONTEXT
-    with ShardWriter(folder, np.array([0, half, 2 * half]), labelled=labelled) as shards:
+    with ShardWriter(folder, np.array([0, half, 2 * half]), labeled=labeled) as shards:
         for start in range(0, 2 * half, CONTEXT):
-            labels = np.repeat(rng.integers(2, size=CONTEXT // 128, dtype=np.uint8), 128) if labelled else None
+            labels = np.repeat(rng.integers(2, size=CONTEXT // 128, dtype=np.uint8), 128) if labeled else None
             shards.write(start, rng.integers(128_000, size=CONTEXT, dtype=np.uint32), labels)
-        shards.finish(np.arange(CONTEXT, 2 * half + 1, CONTEXT), CONTEXT if labelled else None)
+        shards.finish(np.arange(CONTEXT, 2 * half + 1, CONTEXT), CONTEXT if labeled else None)
     return TokenStore(folder)
 
 

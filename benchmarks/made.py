@@ -11,7 +11,7 @@ from entigraph.storage.token_shards import ShardWriter, TokenStore
 def tokens_folder(folder: Path, texts: Sequence[Sequence[int]]) -> TokenStore:
     """One shard with these texts, one after the other."""
     ends = np.cumsum([len(ids) for ids in texts])
-    with ShardWriter(folder, np.array([0, ends[-1]]), labelled=False) as shards:
+    with ShardWriter(folder, np.array([0, ends[-1]]), labeled=False) as shards:
         for ids, end in zip(texts, ends.tolist(), strict=True):
             shards.write(end - len(ids), np.asarray(ids, dtype=np.uint32))
         shards.finish(ends, None)

@@ -31,7 +31,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as root, initialize_config_dir(str(cli.home() / "conf"), version_base="1.3"):
         overrides = [f"paths.root={root}", f"trainer.max_steps={steps}", "logger=none"]
         run = Run(compose("config", overrides=overrides))
-        seconds = {step.artefact.folder: timed(step) for step in steps_of(run)}
+        seconds = {step.artifact.folder: timed(step) for step in steps_of(run)}
         report(run, seconds, steps)
         ours = seconds[run.training.folder]
         bare = bare_loop(run, steps)
@@ -60,7 +60,7 @@ def report(run: Run, seconds: dict[Path, float], steps: int) -> None:
 
 
 def bare_loop(run: Run, steps: int) -> float:
-    """The same model, data, optimiser and precision, without Lightning, metrics, checkpoints or export."""
+    """The same model, data, optimizer and precision, without Lightning, metrics, checkpoints or export."""
     plan = Plan(
         synthetic_tokens=artifact.read(run.tokens.folder)["counts"]["synthetic_tokens"],
         replay_tokens=0,

@@ -30,7 +30,7 @@ def home() -> Path:
 
 
 os.environ["ENTIGRAPH_HOME"] = str(home())
-os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")  # a process has one thread
+os.environ.setdefault("TOKENIZERS_PARALLELIZM", "false")  # a process has one thread
 schema.register()
 execution.register()
 
@@ -58,7 +58,7 @@ def run_one(config: DictConfig) -> None:
     if config.stage is Stage.plan:
         dry_run.print_plan(run)
     elif config.stage is Stage.analysis:
-        callback.analyse(run)
+        callback.analyze(run)
     elif config.stage is Stage.pipeline:
         refuse_cluster_without_sweep()
         complete = execution.is_complete(run)

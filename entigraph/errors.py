@@ -2,7 +2,7 @@
 
 EntigraphError
 ├── ConfigError     the configuration is wrong
-├── ArtefactError   a needed folder is missing, unfinished, damaged, or made from something else
+├── ArtifactError   a needed folder is missing, unfinished, damaged, or made from something else
 ├── DataError       a record or a file does not have the stated form; names file and line
 └── LLMError        a writer cannot go on at all (a wrong key, an endpoint that is down)
 
@@ -18,7 +18,7 @@ class ConfigError(EntigraphError, ValueError):
     pass
 
 
-class ArtefactError(EntigraphError):
+class ArtifactError(EntigraphError):
     pass
 
 

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 os.environ["OMP_NUM_THREADS"] = "1"
-os.environ["TOKENIZERS_PARALLELISM"] = "false"
+os.environ["TOKENIZERS_PARALLELIZM"] = "false"
 os.environ.setdefault("WANDB_MODE", "offline")
 
 import numpy as np  # noqa: E402
@@ -118,7 +118,7 @@ def curve_of(outputs: Path) -> dict[str, Any]:
 def write_shards(folder: Path, texts: list[list[int]], tokens_a_shard: int = 100_000_000) -> None:
     """A tokens folder of these texts in this order."""
     layout = in_a_stream(np.arange(len(texts)), np.array([len(ids) for ids in texts]), tokens_a_shard)
-    with ShardWriter(folder, layout.shard_starts, labelled=False) as shards:
+    with ShardWriter(folder, layout.shard_starts, labeled=False) as shards:
         for ids, start in zip(texts, layout.starts, strict=True):
             shards.write(int(start), np.array(ids, dtype=np.uint32))
         shards.finish(layout.ends, None)

@@ -50,7 +50,7 @@ def test_every_experiment_plans(
     if experiment == "quality_instruct":
         quality = [f"needs=['quality_entigraph corpus.path={quality_file}']"]
     run = configured(f"experiments={experiment}", *quality)
-    folders = [step.artefact.folder for step in execution.all_steps(run)]
+    folders = [step.artifact.folder for step in execution.all_steps(run)]
     assert len(folders) >= 5 and len({*folders}) >= 5
     assert not run.root.exists(), "a plan writes nothing"
 

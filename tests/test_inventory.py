@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from filelock import FileLock
 
-from entigraph.errors import ArtefactError
+from entigraph.errors import ArtifactError
 from entigraph.storage import artifact, cleanup, locks
 from tests.conftest import TINY, Command, study_of
 
@@ -33,11 +33,11 @@ def unneeded(root: Path) -> set[str]:
 
 def test_the_list_says_who_uses_what(root: Path, command: Command) -> None:
     done = command("experiments=smoke", "stage=list")
-    assert done.returncode == 0 and "28 artefacts below" in done.stdout and "0 unfinished" in done.stdout
+    assert done.returncode == 0 and "28 artifacts below" in done.stdout and "0 unfinished" in done.stdout
     lines = done.stdout.splitlines()
     at = next(number for number, line in enumerate(lines) if line.startswith("training") and "raw-4000" in line)
     assert f"studies/{study_of(root).name}, evaluation/fictional-raw-4000-seed0-" in lines[at + 1]
-    assert command("stage=list", "paths.root=nowhere").stdout.startswith("0 artefacts below")
+    assert command("stage=list", "paths.root=nowhere").stdout.startswith("0 artifacts below")
 
 
 def test_namesakes_are_told_apart_by_what_decided_them(root: Path) -> None:
@@ -45,7 +45,7 @@ def test_namesakes_are_told_apart_by_what_decided_them(root: Path) -> None:
     other = one.with_name(one.name[:-8] + "0123abcd")
     shutil.copytree(one, other)
     manifest = json.loads((other / "manifest.json").read_text())
-    manifest["decides"]["optim"]["lr"] = 0.5
+    manifest["cache_key"]["optim"]["lr"] = 0.5
     (other / "manifest.json").write_text(json.dumps(manifest))
     told = cleanup.told_apart(cleanup.taken(root).entries)
     assert told[other.name] == "optim.lr=0.5" and told[one.name].startswith("optim.lr=")
@@ -62,7 +62,7 @@ def test_what_led_to_a_removed_study_goes_and_nothing_else(root: Path, command: 
     (root / "training" / "mine").mkdir()
     (root / "journal.sqlite").write_text("answers")
     shown = command("stage=clean")
-    assert "28 of 28 artefacts that nothing needs" in shown.stdout, shown.stderr
+    assert "28 of 28 artifacts that nothing needs" in shown.stdout, shown.stderr
     assert "nothing was removed" in shown.stdout and len(names(root)) == 28
     base = next(root.glob("training/fictional_background-*")).name
     done = command("stage=clean", "clean=true")
@@ -96,14 +96,14 @@ def test_an_unfinished_build_goes_unless_somebody_builds_it(root: Path) -> None:
     assert unneeded(root) == {"tokens/fictional-raw-99-0123abcd"}
     with FileLock(locks.lock_file(unfinished, root)):
         assert "being made now" in "\n".join(cleanup.listing(cleanup.taken(root)))
-        with pytest.raises(ArtefactError, match="is being made"):
+        with pytest.raises(ArtifactError, match="is being made"):
             list(cleanup.clean(root, remove=True))
     assert "5.0 kB" in "\n".join(cleanup.clean(root, remove=False)) and unfinished.exists()
     assert list(cleanup.clean(root, remove=True)) and not unfinished.exists()
     assert len(names(root)) == 28
 
 
-def test_a_damaged_artefact_is_not_ours_to_remove(root: Path) -> None:
+def test_a_damaged_artifact_is_not_ours_to_remove(root: Path) -> None:
     (folder,) = root.glob("tokens/fictional-raw-4000-*")
     (folder / "manifest.json").write_text("{")
     assert unneeded(root) == set()

@@ -58,4 +58,4 @@ def test_a_gated_model_says_what_to_do(hub: str, tmp_path: Path) -> None:
     lines = done.stdout.splitlines()
     assert len(lines) == 3, done.stderr[-2000:]
     for line in lines:
-        assert "somebody/gated is gated: accept its licence" in line and "export HF_TOKEN=" in line
+        assert "somebody/gated is gated: accept its license" in line and "export HF_TOKEN=" in line

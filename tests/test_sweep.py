@@ -26,7 +26,7 @@ def manifests(outputs: Path) -> dict[Path, str]:
 def test_the_study_leaves_a_curve_and_says_where(smoke: Path) -> None:
     printed = (smoke.parent / "printed.txt").read_text()
     assert "6 of 6 runs are complete (" in printed and str(study_of(smoke) / "curve.png") in printed
-    assert len(manifests(smoke)) == 28, "each artefact once, whatever the number of jobs that share it"
+    assert len(manifests(smoke)) == 28, "each artifact once, whatever the number of jobs that share it"
     assert len(curve_of(smoke)["runs"]) == 6
     assert not list((smoke / ".sweeps").glob("*/job-*.json"))
 
@@ -169,7 +169,7 @@ def workers_of(parent: int) -> list[int]:
 
 
 def builds(process: int, outputs: Path, lock: str) -> bool:
-    """Whether the process holds the lock of an artefact open."""
+    """Whether the process holds the lock of an artifact open."""
     try:
         files = [os.readlink(entry) for entry in Path(f"/proc/{process}/fd").iterdir()]
     except OSError:

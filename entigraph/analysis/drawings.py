@@ -7,13 +7,13 @@ from typing import Any
 
 from entigraph.analysis.settings import Drawing
 from entigraph.analysis.study_runs import finished
-from entigraph.storage.artifact import Artefact, make
+from entigraph.storage.artifact import Artifact, make
 from entigraph.tracking.base import Tracker
 
 SUMMARY = "summary.txt"
 
 
-def artefact_of(settings: Drawing, study: Path, root: Path) -> Artefact:
+def artifact_of(settings: Drawing, study: Path, root: Path) -> Artifact:
     """Where the drawing is: another folder whenever a run is added to the study that it reads."""
     runs = finished(study, root)[0] if settings.reads_runs else []
     inputs = {
@@ -23,17 +23,17 @@ def artefact_of(settings: Drawing, study: Path, root: Path) -> Artefact:
         if part in run.member
     }
     name = f"{settings.name}-{study.name.rsplit('-', 1)[0]}" if runs else settings.name
-    decides: dict[str, Any] = asdict(settings)  # type: ignore[call-overload]
-    return Artefact(root, "analysis", name, {"drawing": settings.name, **decides}, inputs)
+    cache_key: dict[str, Any] = asdict(settings)  # type: ignore[call-overload]
+    return Artifact(root, "analysis", name, {"drawing": settings.name, **cache_key}, inputs)
 
 
-def run(settings: Drawing, found: Artefact, study: Path, tracker: Tracker) -> list[str]:
+def run(settings: Drawing, found: Artifact, study: Path, tracker: Tracker) -> list[str]:
     """Draw it unless it is there; returns what it tells, and where it is."""
     runs = finished(study, found.root)[0] if settings.reads_runs and not found.complete else []
     return shown(settings.name, found, lambda out: settings.draw(runs, out), tracker)
 
 
-def shown(name: str, found: Artefact, draw: Callable[[Path], Sequence[str]], tracker: Tracker) -> list[str]:
+def shown(name: str, found: Artifact, draw: Callable[[Path], Sequence[str]], tracker: Tracker) -> list[str]:
     """What `draw` told when the folder was made, by this command or an earlier one, and the files of that name."""
 
     def work(out: Path) -> dict[str, Any]:

@@ -10,7 +10,7 @@ from entigraph.analysis.settings import Examination
 from entigraph.analysis.study_runs import finished, label_of_documents
 from entigraph.errors import DataError
 from entigraph.llm.base import Say
-from entigraph.storage.artifact import Artefact, is_complete, read
+from entigraph.storage.artifact import Artifact, is_complete, read
 from entigraph.storage.jsonl import read_jsonl
 from entigraph.storage.schemas import Document, SyntheticText
 from entigraph.storage.texts import read_texts
@@ -24,7 +24,7 @@ class Examined(Protocol):
 
     @property
     def inputs(self) -> Mapping[str, Path]:
-        """The artefacts that it is read from; the first names the examination's."""
+        """The artifacts that it is read from; the first names the examination's."""
         ...
 
 
@@ -56,13 +56,13 @@ class SyntheticCorpus:
 def opened(folder: Path, root: Path) -> SyntheticCorpus | None:
     """None for one that nobody wrote: documents as they are (augmenter=raw)."""
     manifest = read(folder)
-    if "llm" not in manifest["decides"]:
+    if "llm" not in manifest["cache_key"]:
         return None
     made_from = {name: given["folder"] for name, given in manifest["inputs"].items()}
     source = root / "corpus" / made_from["corpus"]
     fictional = label_of_documents(source)
-    offline = OFFLINE if manifest["decides"]["llm"].get("name") == "offline" else ""
-    augmenter = manifest["decides"]["augmenter"]["name"]
+    offline = OFFLINE if manifest["cache_key"]["llm"].get("name") == "offline" else ""
+    augmenter = manifest["cache_key"]["augmenter"]["name"]
     label = ", ".join(filter(None, (fictional, offline))) or None
     return SyntheticCorpus(folder, augmenter, source, root / "tokenizer" / made_from["tokenizer"], label)
 
@@ -80,16 +80,16 @@ def corpora_of(study: Path, root: Path, own: Path) -> list[SyntheticCorpus]:
     return found
 
 
-def artefact_of(settings: Examination, given: Sequence[Examined], root: Path, volatile: Container[str]) -> Artefact:
+def artifact_of(settings: Examination, given: Sequence[Examined], root: Path, volatile: Container[str]) -> Artifact:
     inputs = {name: folder for each in given for name, folder in each.inputs.items()}
-    decides = {"examination": settings.name, **settings.decides(volatile)}
+    cache_key = {"examination": settings.name, **settings.cache_key(volatile)}
     first = next(iter(inputs.values())).name.rsplit("-", 1)[0]
-    return Artefact(root, "analysis", f"{settings.name}-{first}", decides, inputs)
+    return Artifact(root, "analysis", f"{settings.name}-{first}", cache_key, inputs)
 
 
 def run(
     settings: Examination,
-    found: Artefact,
+    found: Artifact,
     given: Sequence[Examined],
     journal: Path,
     tracker: Tracker,

@@ -153,7 +153,7 @@ class Examination(Protocol):
     @property
     def name(self) -> str: ...
 
-    def decides(self, volatile: Container[str]) -> Mapping[str, Any]:
+    def cache_key(self, volatile: Container[str]) -> Mapping[str, Any]:
         """What decides its result; `volatile` names the options of a writer that do not."""
         ...
 
@@ -196,7 +196,7 @@ class Overlap:
     def tokenizer_file(self) -> Path:
         return Path(self.tokenizer or "").expanduser() / "tokenizer.json"
 
-    def decides(self, volatile: Container[str]) -> Mapping[str, Any]:
+    def cache_key(self, volatile: Container[str]) -> Mapping[str, Any]:
         given = fingerprint(self.tokenizer_file) if self.tokenizer else None
         return {**asdict(self), "tokenizer": given}
 
@@ -213,8 +213,8 @@ class Overlap:
 class Factuality(Judged):
     """How much of a synthetic corpus its source documents bear out: a sample of sentences, judged by an LLM.
 
-    `sentences` of each augmenter, drawn by `seed`, evenly over its whole corpus; the paper's authors labelled 150 by
-    hand (App. A.2). `labels`: the file to_label.csv of this sample, labelled by a person, wholly or in part.
+    `sentences` of each augmenter, drawn by `seed`, evenly over its whole corpus; the paper's authors labeled 150 by
+    hand (App. A.2). `labels`: the file to_label.csv of this sample, labeled by a person, wholly or in part.
     """
 
     name: ClassVar[str] = "factuality"
@@ -228,10 +228,10 @@ class Factuality(Judged):
             raise ConfigError(f"analysis.sentences: {self.sentences} found, 1 or more expected")
         check_confidence(self.confidence)
         if self.labels is not None and not Path(self.labels).expanduser().is_file():
-            raise ConfigError(f"analysis.labels: {self.labels!r} is no file; give the labelled to_label.csv, or null")
+            raise ConfigError(f"analysis.labels: {self.labels!r} is no file; give the labeled to_label.csv, or null")
         _ = self.judges
 
-    def decides(self, volatile: Container[str]) -> Mapping[str, Any]:
+    def cache_key(self, volatile: Container[str]) -> Mapping[str, Any]:
         from entigraph.analysis.factuality.judge_requests import prompt
 
         labels = fingerprint(Path(self.labels).expanduser()) if self.labels else None

@@ -12,7 +12,7 @@ from pathlib import Path
 from entigraph.errors import ConfigError
 
 ENCRYPTED = "encrypted; save it without a password"
-NO_TEXT = "no text in it; if it is a scan, recognise its text first (OCR)"
+NO_TEXT = "no text in it; if it is a scan, recognize its text first (OCR)"
 DAMAGED = "damaged"
 INSTALL = "pip install 'entigraph[documents]'"
 OLE_HEADER = bytes.fromhex("d0cf11e0")  # a Word file with a password, or of before 2007

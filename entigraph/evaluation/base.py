@@ -168,7 +168,7 @@ class Measure(Protocol):
     asks: ClassVar[bool]
 
     @property
-    def decides(self) -> dict[str, str]: ...
+    def cache_key(self) -> dict[str, str]: ...
 
     def measured(
         self, name: str, source: Source, engine: Callable[[], Engine], out: Path, progress: Progress
@@ -186,7 +186,7 @@ class Task(Protocol):
     needs_retrieval: ClassVar[bool]
 
     @property
-    def decides(self) -> dict[str, str]:
+    def cache_key(self) -> dict[str, str]:
         """What decides its answers beside its options: digests of the files that those name."""
         ...
 

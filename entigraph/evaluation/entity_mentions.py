@@ -141,10 +141,10 @@ def excerpt(text: str, names: Sequence[str], asked: Sequence[str]) -> str:
     """Around the place where an answer's name stands nearest to one that is asked about."""
     places = [found.start() for name in names for found in word(name).finditer(text)]
     others = [found.start() for name in asked for found in word(name).finditer(text)]
-    centre = min(places, key=lambda place: min((abs(place - other) for other in others), default=place))
+    center = min(places, key=lambda place: min((abs(place - other) for other in others), default=place))
     if others:
-        centre = (centre + min(others, key=lambda other: abs(centre - other))) // 2
-    start = max(0, min(centre - EXCERPT // 2, len(text) - EXCERPT))
+        center = (center + min(others, key=lambda other: abs(center - other))) // 2
+    start = max(0, min(center - EXCERPT // 2, len(text) - EXCERPT))
     end = start + EXCERPT
     start = text.find(" ", start, start + 20) + 1 if start else 0
     end = len(text) if end >= len(text) else max(text.rfind(" ", end - 20, end), end - 20)

@@ -42,7 +42,7 @@ class Asked:
             raise ConfigError(f"evaluation evidence_parts: {self.evidence_parts} found, at least 1 or null expected")
 
     @property
-    def decides(self) -> dict[str, str]:
+    def cache_key(self) -> dict[str, str]:
         return {}
 
     @property

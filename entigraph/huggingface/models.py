@@ -30,14 +30,14 @@ def refused(path: str, error: BaseException) -> ConfigError:
     while link is not None:
         if type(link).__name__ == "GatedRepoError":
             return ConfigError(
-                f"model.path: {path} is gated: accept its licence on https://huggingface.co/{path}, make a token on "
+                f"model.path: {path} is gated: accept its license on https://huggingface.co/{path}, make a token on "
                 "https://huggingface.co/settings/tokens with the account that did, and put it into the environment: "
                 "export HF_TOKEN=..."
             )
         link = link.__cause__ or link.__context__
     return ConfigError(
         f"model.path: cannot load {path!r}: {str(error).splitlines()[0]} "
-        "Give a Hugging Face folder (config.json and safetensors) or a hub name; a gated one needs its licence "
+        "Give a Hugging Face folder (config.json and safetensors) or a hub name; a gated one needs its license "
         "accepted on its page and HF_TOKEN in the environment"
     )
 

@@ -35,9 +35,9 @@ class Request:
 
     @property
     def hash(self) -> str:
-        decides = {name: value for name, value in asdict(self).items() if name not in LATER or value != LATER[name]}
-        del decides["own"]
-        return hashed(decides).hex()
+        cache_key = {name: value for name, value in asdict(self).items() if name not in LATER or value != LATER[name]}
+        del cache_key["own"]
+        return hashed(cache_key).hex()
 
     @property
     def shared(self) -> str:

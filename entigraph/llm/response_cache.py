@@ -13,7 +13,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from entigraph.errors import ArtefactError
+from entigraph.errors import ArtifactError
 from entigraph.llm.base import Completion, Usage
 
 VERSION = 2
@@ -72,13 +72,13 @@ class Batch:
 
 
 class Journal:
-    """Raises ArtefactError for a file that is damaged, newer than this program, or cannot be written."""
+    """Raises ArtifactError for a file that is damaged, newer than this program, or cannot be written."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
         with self.explained():
             path.parent.mkdir(parents=True, exist_ok=True)
-            # One thread puts and another gets; SQLite itself serialises them.
+            # One thread puts and another gets; SQLite itself serializes them.
             self.database = sqlite3.connect(
                 path, timeout=SECONDS_TO_WAIT_FOR_OTHERS, isolation_level=None, check_same_thread=False
             )
@@ -95,7 +95,7 @@ class Journal:
         try:
             version = self.version()
             if version > VERSION:
-                raise ArtefactError(
+                raise ArtifactError(
                     f"{self.path} was written by a newer entigraph "
                     f"(format {version}, this one knows {VERSION}); upgrade"
                 )
@@ -251,14 +251,14 @@ class Journal:
         try:
             yield
         except sqlite3.OperationalError as error:
-            raise ArtefactError(
+            raise ArtifactError(
                 f"the journal {self.path} cannot be used: {error}. Check disk space and permissions of its folder, "
                 "and run the same command: what it holds is not asked again"
             ) from None
         except (sqlite3.DatabaseError, zlib.error) as error:
-            raise ArtefactError(
+            raise ArtifactError(
                 f"the journal {self.path} is damaged: {error}. Restore it from a copy, or move it away: "
                 "then its answers are asked, and paid, again"
             ) from None
         except OSError as error:
-            raise ArtefactError(f"the journal {self.path} cannot be written: {error.strerror}") from None
+            raise ArtifactError(f"the journal {self.path} cannot be written: {error.strerror}") from None

@@ -175,7 +175,7 @@ def summaries_load(run: Run) -> dict[str, Load]:
         loads["judge"].add(count, judged, claims)
     summaries = sum(count for count, _ in lengths)
     loads["second"].add(min(run.analysis.compared, summaries), judged, claims)
-    asked = document + prompt_tokens("summarise_system", "summarise")
+    asked = document + prompt_tokens("summarize_system", "summarize")
     loads["writer"].add(len(tokens), (asked, asked), (REFERENCE, REFERENCE))
     return loads
 

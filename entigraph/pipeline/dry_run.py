@@ -17,9 +17,9 @@ from entigraph.pipeline.cost_estimate import (
 )
 from entigraph.pipeline.run import Run
 from entigraph.pipeline.steps import steps_of
-from entigraph.runtime.progress import size_of
 from entigraph.storage import artifact
-from entigraph.storage.artifact import Artefact
+from entigraph.storage.artifact import Artifact
+from entigraph.storage.disk import format_bytes
 
 DOCUMENTS_SHOWN = 20
 BYTES_SAVED = {"float32": 4, "bfloat16": 2}  # a parameter
@@ -29,7 +29,7 @@ BYTES_IN_CHECKPOINT = 12  # a parameter: fp32 weights and Adam's two moments
 def print_plan(run: Run) -> None:
     """Where every stage stands, and what a paid synthesis will take."""
     for step in execution.all_steps(run):
-        print(f"  {state(step.artefact):9} {step.artefact.stage:10} {step.artefact.folder}")
+        print(f"  {state(step.artifact):9} {step.artifact.stage:10} {step.artifact.folder}")
     asked = (*cost_of_questions(run), *cost_of_retrieval(run), *cost_of_baselines(run), *cost_of_judging(run))
     for line in (*cost_of_synthesis(run), *asked, *need_of_training(run)):
         print(line)
@@ -38,28 +38,28 @@ def print_plan(run: Run) -> None:
 
 
 def print_sweep(study: str, root: str, runs: Sequence[Run], half_width: float | None) -> None:
-    """Every artefact of a sweep once, with its state and how many jobs share it; and what all of them will take."""
-    artefacts: dict[Path, Artefact] = {}
+    """Every artifact of a sweep once, with its state and how many jobs share it; and what all of them will take."""
+    artifacts: dict[Path, Artifact] = {}
     sharing: Counter[Path] = Counter()
     trainings: dict[Path, Run] = {}
     for run in runs:
         for owner, used in (*execution.needs_of(run), (run, list(steps_of(run)))):
-            artefacts |= {step.artefact.folder: step.artefact for step in used}
-            sharing.update(step.artefact.folder for step in used)
-            trainings |= {step.artefact.folder: owner for step in used if step.stage is Stage.training}
+            artifacts |= {step.artifact.folder: step.artifact for step in used}
+            sharing.update(step.artifact.folder for step in used)
+            trainings |= {step.artifact.folder: owner for step in used if step.stage is Stage.training}
     upto = "" if half_width is None else f"up to {len({run.seed for run in runs})} seeds, until ±{half_width:g}: up to "
     print(f"{study}: {upto}{len(runs)} jobs")
-    for folder, found in artefacts.items():
+    for folder, found in artifacts.items():
         shared = f"shared by {sharing[folder]} jobs" if sharing[folder] > 1 else ""
         print(f"  {state(found):6} {found.stage:10} {folder.name:52} {shared}")
     print("\n".join(cost_of_asking(runs) or ["dollars: none, no paid model is asked"]))
     for line in need_of_trainings(list(trainings.values())):
         print(line)
-    states = Counter(state(found) for found in artefacts.values())
-    print(f"{len(artefacts)} folders below {root}: " + ", ".join(f"{count} {name}" for name, count in states.items()))
+    states = Counter(state(found) for found in artifacts.values())
+    print(f"{len(artifacts)} folders below {root}: " + ", ".join(f"{count} {name}" for name, count in states.items()))
 
 
-def state(found: Artefact) -> str:
+def state(found: Artifact) -> str:
     if found.complete:
         return "done"
     return "begun" if found.folder.exists() else "to do"
@@ -242,8 +242,8 @@ def need_of_trainings(trainings: Sequence[Run]) -> Iterator[str]:
     if sizes:
         models, checkpoint = sum(found * each for found, each in sizes), max(sizes)[0] * BYTES_IN_CHECKPOINT
         yield (
-            f"  disk: about {size_of(models)} of models that stay, and {size_of(checkpoint)} for a checkpoint of each "
-            "that trains, twice while one is written"
+            f"  disk: about {format_bytes(models)} of models that stay, and {format_bytes(checkpoint)} for a checkpoint of "
+            "each that trains, twice while one is written"
         )
 
 

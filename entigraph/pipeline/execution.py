@@ -79,15 +79,15 @@ def register() -> None:
 
 def needs_of(run: Run) -> list[tuple[Run, list[Step]]]:
     """The steps of other configurations that this one's steps read, directly or not, in the order of building."""
-    wanted = {folder for step in steps_of(run) for folder in step.artefact.inputs.values()}
+    wanted = {folder for step in steps_of(run) for folder in step.artifact.inputs.values()}
     found: list[tuple[Run, list[Step]]] = []
     for need in run.config.needs:
         other = needed(need, run.config)
         used: list[Step] = []
         for step in reversed(list(steps_of(other))):
-            if step.artefact.folder in wanted:
+            if step.artifact.folder in wanted:
                 used.insert(0, step)
-                wanted |= set(step.artefact.inputs.values())
+                wanted |= set(step.artifact.inputs.values())
         found += [*needs_of(other), (other, used)]
     return found
 
@@ -98,7 +98,7 @@ def all_steps(run: Run) -> list[Step]:
 
 
 def is_complete(run: Run) -> bool:
-    return all(step.artefact.complete for step in steps_of(run))
+    return all(step.artifact.complete for step in steps_of(run))
 
 
 def pipeline(run: Run, progress: Progress) -> None:
@@ -147,26 +147,26 @@ def silent_baselines(run: Run) -> list[str]:
 def missing_inputs(run: Run) -> list[str]:
     """Inputs of ours that nothing here makes and that are not there: found before anything is paid for."""
     todo = all_steps(run)
-    made = {step.artefact.folder for step in todo}
+    made = {step.artifact.folder for step in todo}
     return [
-        f"{step.artefact.stage}: its input {name}, {folder}, does not exist, and no step of this run makes it"
+        f"{step.artifact.stage}: its input {name}, {folder}, does not exist, and no step of this run makes it"
         for step in todo
-        for name, folder in step.artefact.inputs.items()
+        for name, folder in step.artifact.inputs.items()
         if folder not in made and not artifact.is_complete(folder)
     ]
 
 
 def one_stage(run: Run, stage: Stage, progress: Progress) -> None:
-    """One stage alone, on what earlier stages have sealed. Raises ArtefactError where one of them has not."""
+    """One stage alone, on what earlier stages have sealed. Raises ArtifactError where one of them has not."""
     refuse_ranks(stage)
     own = [step for step in steps_of(run) if step.stage is stage and not step.shared]
     if not own:
         raise ConfigError(
             f"stage={stage}: this configuration has no such stage ({ABSENT.get(stage, 'evaluation=none?')})"
         )
-    inputs = {folder for step in own for folder in step.artefact.inputs.values()}
-    shared = [step for step in steps_of(run) if step.shared and step.artefact.folder in inputs]
-    for folder in sorted(inputs - {step.artefact.folder for step in shared}):
+    inputs = {folder for step in own for folder in step.artifact.inputs.values()}
+    shared = [step for step in steps_of(run) if step.shared and step.artifact.folder in inputs]
+    for folder in sorted(inputs - {step.artifact.folder for step in shared}):
         artifact.read(folder)
     refuse(silent_baselines(run) if stage is Stage.baselines else [])
     advance(run, [*shared, *own], progress)
@@ -188,28 +188,28 @@ def refuse_ranks(stage: Stage) -> None:
 def advance(run: Run, todo: list[Step], progress: Progress) -> None:
     with Study(run).opened_when_needed() as job:
         for step in todo:
-            with nullcontext(job) if step.of_job else Study(run).opened_when_needed(step.artefact) as tracker:
+            with nullcontext(job) if step.of_job else Study(run).opened_when_needed(step.artifact) as tracker:
                 make(step, progress, tracker)
 
 
 def make(step: Step, progress: Progress, tracker: Callable[[], Tracker]) -> None:
     if world().rank > 0:
-        if step.stage is Stage.training and not step.artefact.complete:
-            step.work(step.artefact.folder, Silent(), NoTracker())  # rank 0 makes the artefact, the others help
+        if step.stage is Stage.training and not step.artifact.complete:
+            step.work(step.artifact.folder, Silent(), NoTracker())  # rank 0 makes the artifact, the others help
         return
     worked: list[Path] = []
 
     def work(out: Path) -> Mapping[str, Any]:
-        progress.say(f"{step.artefact.stage:10} {out}")
+        progress.say(f"{step.artifact.stage:10} {out}")
         worked.append(out)
         return step.work(out, progress, tracker() if step.logs else NoTracker())
 
     def waiting() -> None:
-        progress.say(f"waiting for another process to finish {step.artefact.folder}")
+        progress.say(f"waiting for another process to finish {step.artifact.folder}")
 
-    artifact.make(step.artefact, work, resumable=step.resumable, waiting=waiting)
+    artifact.make(step.artifact, work, resumable=step.resumable, waiting=waiting)
     for made in worked:
-        tracker().lineage(made, step.artefact.inputs.values())
+        tracker().lineage(made, step.artifact.inputs.values())
 
 
 def register_member(run: Run) -> None:

@@ -1,4 +1,4 @@
-"""One configuration, resolved: its components, and the artefacts that they decide, known before anything is built.
+"""One configuration, resolved: its components, and the artifacts that they decide, known before anything is built.
 
 Where things are follows from here alone, so the plan, the pipeline and other configurations (`needs`) agree on it.
 """
@@ -18,7 +18,7 @@ from entigraph.evaluation.models_under_test import Pretrained
 from entigraph.pipeline.compatibility import refuse_contradictions
 from entigraph.questions.drafting import prompt as question_prompt
 from entigraph.reporting.disclaimers import FICTIONAL, PLUMBING
-from entigraph.storage.artifact import Artefact, artefact_folder, identify
+from entigraph.storage.artifact import Artifact, artifact_folder, identify
 from entigraph.storage.fingerprints import digest, flat
 from entigraph.synthesis.base import prompt
 from entigraph.synthesis.rules import Rules
@@ -127,7 +127,7 @@ class Run:
     logger: Any
 
     def ours(self, path: str) -> Path | None:
-        return artefact_folder(path, self.root)
+        return artifact_folder(path, self.root)
 
     def options(self, kind: str, component: Any) -> dict[str, Any]:
         return {name: value for name, value in asdict(component).items() if name not in VOLATILE.get(kind, ())}
@@ -135,46 +135,46 @@ class Run:
     @property
     def writer(self) -> dict[str, Any]:
         """The options of the writer; a model or a template in files of one's own enters by content."""
-        return self.options("llm", self.llm) | getattr(self.llm, "decides", {})
+        return self.options("llm", self.llm) | getattr(self.llm, "cache_key", {})
 
-    def new(self, stage: str, name: str, decides: Mapping[str, Any], inputs: Mapping[str, Path]) -> Artefact:
-        return Artefact(self.root, stage, name, decides, inputs)
+    def new(self, stage: str, name: str, cache_key: Mapping[str, Any], inputs: Mapping[str, Path]) -> Artifact:
+        return Artifact(self.root, stage, name, cache_key, inputs)
 
-    # --- the artefacts, in the order of the data ---
+    # --- the artifacts, in the order of the data ---
 
     @cached_property
-    def documents(self) -> Artefact:
+    def documents(self) -> Artifact:
         sources = named_sources(self.corpus.sources(), self.root)
-        decides = {**self.options("corpus", self.corpus), "sources": sources}
+        cache_key = {**self.options("corpus", self.corpus), "sources": sources}
         if converters := getattr(self.corpus, "converters", None):
-            decides["converters"] = converters
-        return self.new("corpus", self.corpus.name, decides, {})
+            cache_key["converters"] = converters
+        return self.new("corpus", self.corpus.name, cache_key, {})
 
     @cached_property
-    def tokenizer_files(self) -> Artefact:
+    def tokenizer_files(self) -> Artifact:
         path = getattr(self.tokenizer, "path", "")
-        sources = [path]  # a hub name stands for itself, a tokenizer of ours for the artefact that it lies in
+        sources = [path]  # a hub name stands for itself, a tokenizer of ours for the artifact that it lies in
         if self.ours(path):
             sources = [identify(path, self.root)]
         elif path:
             sources = [identify(source, self.root) for source in self.tokenizer.sources()] or [path]
-        decides = {**self.options("tokenizer", self.tokenizer), "sources": sources}
-        return self.new("tokenizer", self.tokenizer.name, decides, {})
+        cache_key = {**self.options("tokenizer", self.tokenizer), "sources": sources}
+        return self.new("tokenizer", self.tokenizer.name, cache_key, {})
 
     @cached_property
-    def questions_folder(self) -> Artefact | None:
+    def questions_folder(self) -> Artifact | None:
         """Questions that the corpus does not have; None where it has them. No stage that writes texts reads it."""
         if self.questions.name == "from_corpus":
             return None
-        decides = {**self.options("questions", self.questions), "prompts": question_prompts(self.questions.prompts)}
-        decides["sources"] = [identify(path, self.root) for path in self.questions.sources()]
+        cache_key = {**self.options("questions", self.questions), "prompts": question_prompts(self.questions.prompts)}
+        cache_key["sources"] = [identify(path, self.root) for path in self.questions.sources()]
         if self.questions.needs_writer:
-            decides["llm"] = self.writer
+            cache_key["llm"] = self.writer
         inputs = {"corpus": self.documents.folder}
-        return self.new("questions", f"{self.corpus.name}-{self.questions.name}", decides, inputs)
+        return self.new("questions", f"{self.corpus.name}-{self.questions.name}", cache_key, inputs)
 
     @cached_property
-    def retrieval(self) -> dict[str, Artefact]:
+    def retrieval(self) -> dict[str, Artifact]:
         """Passages ranked for a task's questions, by the task's name: the same for every k, order and temperature."""
         return {name: self.rankings_of(task) for name, task in self.tasks.items() if task.asks and task.needs_retrieval}
 
@@ -182,69 +182,69 @@ class Run:
         models = [identify(model, self.root) for model in self.retriever.models]
         return {"retriever": {**self.options("retriever", self.retriever), "models": models}}
 
-    def rankings_of(self, task: Any) -> Artefact:
-        decides = {
+    def rankings_of(self, task: Any) -> Artifact:
+        cache_key = {
             **self.retrieving(),
             "asked": task.asked,
         }
         inputs = {"corpus": self.documents_of(task)}
         if self.questions_of(task) != self.documents_of(task):
             inputs["questions"] = self.questions_of(task)
-        return self.new("retrieval", f"{self.corpus.name}-{self.retriever.name}", decides, inputs)
+        return self.new("retrieval", f"{self.corpus.name}-{self.retriever.name}", cache_key, inputs)
 
     @cached_property
-    def synthesis(self) -> Artefact:
+    def synthesis(self) -> Artifact:
         inputs = {"corpus": self.documents.folder, "tokenizer": self.tokenizer_files.folder}
-        decides: dict[str, Any] = {"augmenter": self.options("augmenter", self.augmenter)}
+        cache_key: dict[str, Any] = {"augmenter": self.options("augmenter", self.augmenter)}
         if self.augmenter.sources():
-            decides["sources"] = [identify(path, self.root) for path in self.augmenter.sources()]
+            cache_key["sources"] = [identify(path, self.root) for path in self.augmenter.sources()]
         if self.augmenter.needs_writer:
-            decides |= {
+            cache_key |= {
                 "prompts": prompt_digests(self.augmenter.prompts),
                 "llm": self.writer,
                 **self.options("rules", self.rules),
             }
-        return self.new("synthesis", f"{self.corpus.name}-{self.augmenter.name}", decides, inputs)
+        return self.new("synthesis", f"{self.corpus.name}-{self.augmenter.name}", cache_key, inputs)
 
     @cached_property
-    def tokens(self) -> Artefact:
+    def tokens(self) -> Artifact:
         inputs = {"synthesis": self.synthesis.folder, "tokenizer": self.tokenizer_files.folder}
         budget = self.config.tokens.budget
-        decides = {"budget": budget, "seed": self.seed, "repeat": self.augmenter.repeats}
+        cache_key = {"budget": budget, "seed": self.seed, "repeat": self.augmenter.repeats}
         if self.config.tokens.block_length:
-            decides |= {"block_length": self.config.tokens.block_length, "too_long": self.config.tokens.too_long}
-        return self.new("tokens", f"{self.corpus.name}-{self.augmenter.name}-{budget or 'all'}", decides, inputs)
+            cache_key |= {"block_length": self.config.tokens.block_length, "too_long": self.config.tokens.too_long}
+        return self.new("tokens", f"{self.corpus.name}-{self.augmenter.name}-{budget or 'all'}", cache_key, inputs)
 
     @cached_property
-    def training(self) -> Artefact:
+    def training(self) -> Artifact:
         inputs = {"tokens": self.tokens.folder, "tokenizer": self.tokenizer_files.folder}
         if self.data.replay_rate:
             inputs["replay"] = self.replay_folder
-        decides = {
+        cache_key = {
             "data": self.options("data", self.data),
             "optim": self.options("optim", self.optim),
             "trainer": self.options("trainer", self.trainer),
             "seed": self.seed,
             **self.starting_model(inputs),
         }
-        return self.new("training", self.readable_name, decides, inputs)
+        return self.new("training", self.readable_name, cache_key, inputs)
 
     @cached_property
-    def evaluation(self) -> Artefact:
+    def evaluation(self) -> Artifact:
         inputs = {"training": self.training.folder, **self.question_sources()}
         return self.new("evaluation", self.readable_name, self.asking() | self.answering(), inputs)
 
     @cached_property
-    def baseline(self) -> Artefact | None:
+    def baseline(self) -> Artifact | None:
         """The starting model asked the same questions; None where it starts from random weights."""
         if not self.model.path or not self.tasks:
             return None
         inputs = {"tokenizer": self.tokenizer_files.folder, **self.question_sources()}
-        decides = self.asking() | self.answering() | self.starting_model(inputs)
-        return self.new("evaluation", f"{self.corpus.name}-base", decides, inputs)
+        cache_key = self.asking() | self.answering() | self.starting_model(inputs)
+        return self.new("evaluation", f"{self.corpus.name}-base", cache_key, inputs)
 
     @cached_property
-    def baseline_answers(self) -> dict[str, Artefact]:
+    def baseline_answers(self) -> dict[str, Artifact]:
         """Other models asked the same questions; by name."""
         return {name: self.answers_of(name) for name in self.baselines if self.tasks}
 
@@ -256,19 +256,19 @@ class Run:
             shown = path.parent.name if path.name == "model" else path.name
         else:
             shown = subject.model
-        decided = [answers.decides["subject"], answers.decides.get("start")]
+        decided = [answers.cache_key["subject"], answers.cache_key.get("start")]
         return {"name": shown, "subject": digest(decided), "evaluation": str(answers.folder.relative_to(self.root))}
 
-    def answers_of(self, name: str) -> Artefact:
+    def answers_of(self, name: str) -> Artifact:
         subject, inputs = self.baselines[name], self.question_sources()
         kind = "baseline" if isinstance(subject, Pretrained) else "llm"
-        decides = {**self.asking(), "subject": self.options(kind, subject) | getattr(subject, "decides", {})}
+        cache_key = {**self.asking(), "subject": self.options(kind, subject) | getattr(subject, "cache_key", {})}
         if isinstance(subject, Pretrained):
-            decides |= self.answering()
-            decides["start"] = identify(subject.path, self.root)
+            cache_key |= self.answering()
+            cache_key["start"] = identify(subject.path, self.root)
             if own := self.ours(subject.path):
                 inputs["model"] = own
-        return self.new("evaluation", f"{self.corpus.name}-{name}", decides, inputs)
+        return self.new("evaluation", f"{self.corpus.name}-{name}", cache_key, inputs)
 
     @property
     def rules(self) -> Rules:
@@ -328,7 +328,7 @@ class Run:
         return Path(task.corpus) if task.corpus else self.documents.folder
 
     def asking(self) -> dict[str, Any]:
-        return {"tasks": {name: {**self.options("task", task), **task.decides} for name, task in self.tasks.items()}}
+        return {"tasks": {name: {**self.options("task", task), **task.cache_key} for name, task in self.tasks.items()}}
 
     def answering(self) -> dict[str, Any]:
         """The engine of a model on this machine: another one rounds and draws otherwise."""
@@ -356,7 +356,7 @@ class Run:
     @property
     def settings(self) -> dict[str, Any]:
         return {
-            "corpus": {name: value for name, value in self.documents.decides.items() if name != "seed"},
+            "corpus": {name: value for name, value in self.documents.cache_key.items() if name != "seed"},
             "tokenizer": self.tokenizer_files.folder.name,
             "llm": self.writer,
             "data": self.options("data", self.data),
@@ -368,7 +368,7 @@ class Run:
             **self.answering(),
             "questions": {name: Path(task.corpus).name for name, task in self.tasks.items() if task.corpus},
             **(self.retrieving() if self.retrieval else {}),
-            **({"written_questions": self.questions_folder.decides} if self.questions_folder else {}),
+            **({"written_questions": self.questions_folder.cache_key} if self.questions_folder else {}),
             # One pool of texts: a curve's points are its prefixes.
             "synthesis": self.options("rules", replace(self.stated_rules, seed=0)),
         }

@@ -16,7 +16,7 @@ from entigraph.pipeline.run import Run
 from entigraph.pipeline.study import Study
 from entigraph.runtime.progress import Progress
 from entigraph.storage import artifact
-from entigraph.storage.artifact import Artefact
+from entigraph.storage.artifact import Artifact
 from entigraph.storage.jsonl import read_jsonl
 from entigraph.storage.schemas import Document, EntityGraph
 from entigraph.tracking.base import Tracker
@@ -68,7 +68,7 @@ def retrieve(run: Run, name: str, out: Path, progress: Progress, tracker: Tracke
     return counts
 
 
-def synthesise(run: Run, out: Path, progress: Progress, tracker: Tracker) -> Mapping[str, Any]:
+def synthesize(run: Run, out: Path, progress: Progress, tracker: Tracker) -> Mapping[str, Any]:
     from entigraph.synthesis import dataset_card, generation_stats, stage, synthesis_report
     from entigraph.tokenization.tokenizer import Tokenizer
 
@@ -84,7 +84,7 @@ def synthesise(run: Run, out: Path, progress: Progress, tracker: Tracker) -> Map
             progress=progress,
             record=lambda values: tracker.log(values, "synthesis/"),
         )
-    tracker.summarise({f"synthesis/{name}": value for name, value in counts.items()})
+    tracker.summarize({f"synthesis/{name}": value for name, value in counts.items()})
     described = dataset_card.card(
         counts,
         read_jsonl(run.documents.folder / "documents.jsonl", Document),
@@ -104,7 +104,7 @@ def synthesise(run: Run, out: Path, progress: Progress, tracker: Tracker) -> Map
     return counts
 
 
-def tokenise(run: Run, out: Path, progress: Progress, tracker: Tracker) -> Mapping[str, Any]:
+def tokenize(run: Run, out: Path, progress: Progress, tracker: Tracker) -> Mapping[str, Any]:
     from entigraph.tokenization import stage
 
     return stage.run(
@@ -164,7 +164,7 @@ def origin_of(run: Run) -> dict[str, str]:
 
 def evaluate(run: Run, out: Path, progress: Progress, tracker: Tracker) -> Mapping[str, Any]:
     counts = ask(run, trained_here(run, str(run.training.folder / "model")), out, progress, texts_read(run))
-    tracker.summarise(Study(run).headline(counts))
+    tracker.summarize(Study(run).headline(counts))
     return counts
 
 
@@ -255,10 +255,10 @@ def source_of(run: Run, task: Task) -> Source:
 
 @dataclass(frozen=True)
 class Step:
-    """One artefact of a run and how to make it."""
+    """One artifact of a run and how to make it."""
 
     stage: Stage
-    artefact: Artefact
+    artifact: Artifact
     work: Callable[[Path, Progress, Tracker], Mapping[str, Any]]
     resumable: bool = False
     of_job: bool = False  # tracked in the W&B run of the job, not in one of its own
@@ -267,15 +267,15 @@ class Step:
 
 
 def steps_of(run: Run) -> Iterator[Step]:
-    """Every artefact of a run, in the order of the data."""
+    """Every artifact of a run, in the order of the data."""
     yield Step(Stage.corpus, run.documents, partial(read_corpus, run))
     if run.questions_folder:
         yield Step(Stage.questions, run.questions_folder, partial(question, run))
     for name, rankings in {found.folder: (name, found) for name, found in run.retrieval.items()}.values():
         yield Step(Stage.retrieval, rankings, partial(retrieve, run, name))
     yield Step(Stage.tokens, run.tokenizer_files, lambda out, *_: run.tokenizer.make(out), shared=True)
-    yield Step(Stage.synthesis, run.synthesis, partial(synthesise, run), logs=run.pays)
-    yield Step(Stage.tokens, run.tokens, partial(tokenise, run), resumable=True)
+    yield Step(Stage.synthesis, run.synthesis, partial(synthesize, run), logs=run.pays)
+    yield Step(Stage.tokens, run.tokens, partial(tokenize, run), resumable=True)
     if run.baseline and run.tasks:
         yield Step(Stage.evaluation, run.baseline, partial(evaluate_baseline, run), resumable=True)
     yield Step(Stage.training, run.training, partial(train, run), resumable=True, of_job=True, logs=True)

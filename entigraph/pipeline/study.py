@@ -11,7 +11,7 @@ from omegaconf import OmegaConf
 
 from entigraph.pipeline.run import Run
 from entigraph.storage import artifact
-from entigraph.storage.artifact import Artefact
+from entigraph.storage.artifact import Artifact
 from entigraph.storage.fingerprints import digest
 from entigraph.tracking.base import RunInfo, Tracker
 
@@ -49,14 +49,14 @@ class Study:
         own_id = digest([self.run.training.key, self.run.evaluation.key if self.run.tasks else None])
         return self.tracked_as(own_id, self.run.readable_name, "train", [self.run.augmenter.name])
 
-    def info_of(self, made: Artefact) -> RunInfo:
+    def info_of(self, made: Artifact) -> RunInfo:
         """Of what several jobs may share: a tracked run of its own, the same whichever of them makes it."""
         name = made.folder.name
         return self.tracked_as(f"{made.stage}-{name}", name, made.stage, [])
 
     @contextmanager
-    def opened_when_needed(self, made: Artefact | None = None) -> Iterator[Callable[[], Tracker]]:
-        """The job's tracked run, or that of an artefact which it made; begins where something is to be tracked."""
+    def opened_when_needed(self, made: Artifact | None = None) -> Iterator[Callable[[], Tracker]]:
+        """The job's tracked run, or that of an artifact which it made; begins where something is to be tracked."""
         with ExitStack() as stack:
             opened: list[Tracker] = []
 

@@ -138,7 +138,7 @@ def draft(passage: Passage, number: int, raw: Any, settings: Generated) -> Draft
     return Draft(question, passage, evidence)
 
 
-def normalised(text: str) -> Sequence[str]:
+def normalized(text: str) -> Sequence[str]:
     return tuple(re.findall(r"\w+", text.casefold()))
 
 

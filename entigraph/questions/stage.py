@@ -12,7 +12,7 @@ from typing import Any
 
 from entigraph.errors import DataError
 from entigraph.llm.base import LLM
-from entigraph.questions.drafting import Draft, drafts, normalised, writing
+from entigraph.questions.drafting import Draft, drafts, normalized, writing
 from entigraph.questions.question_sources import Generated
 from entigraph.questions.verification import checked, refuse_if_given_up
 from entigraph.runtime.progress import Progress
@@ -75,7 +75,7 @@ def unlike(found: Iterable[Draft], reasons: Counter[str]) -> Iterator[Draft]:
     """Without those that ask in the same words as an earlier one of the same document."""
     seen: set[tuple[str, Sequence[str]]] = set()
     for draft in found:
-        key = (draft.question.document_id, normalised(draft.question.text))
+        key = (draft.question.document_id, normalized(draft.question.text))
         if key in seen:
             reasons["asked before"] += 1
             continue

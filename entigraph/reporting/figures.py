@@ -14,7 +14,7 @@ from matplotlib.ticker import FuncFormatter, NullLocator, PercentFormatter
 
 # Okabe and Ito's palette.
 BLUE, VERMILION, GREEN, PURPLE, ORANGE, SKY = "#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9"
-BLACK, GREY = "#000000", "#777777"
+BLACK, GRAY = "#000000", "#777777"
 STYLES: Mapping[str, tuple[str, str]] = {
     "entigraph": (BLUE, "o"),
     "rephrase": (VERMILION, "s"),

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import numpy as np
 
-from entigraph.errors import ArtefactError
+from entigraph.errors import ArtifactError
 from entigraph.retrieval.base import Vector
 
 SECONDS_TO_WAIT_FOR_OTHERS = 60.0
@@ -21,7 +21,7 @@ KEYS_AT_ONCE = 500
 
 
 class Vectors:
-    """Of any width, by key. Raises ArtefactError where the file cannot be used."""
+    """Of any width, by key. Raises ArtifactError where the file cannot be used."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -58,7 +58,7 @@ class Vectors:
         try:
             yield
         except sqlite3.DatabaseError as error:
-            raise ArtefactError(
+            raise ArtifactError(
                 f"{self.path} cannot be used: {error}. Check disk space and permissions of its folder; where it is "
                 "damaged, remove it: what it held is computed, or paid for, again"
             ) from None

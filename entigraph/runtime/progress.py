@@ -120,11 +120,3 @@ def described(what: str, done: int, total: int | None, unit: str, seconds: float
     share = f"{done / total:4.0%} of {total:,}" if total else f"{done:,}"
     left = f", {(total - done) / rate:,.0f} s left" if total and rate and done < total else ""
     return f"{what}: {share} {unit}, {rate:,.0f}/s{left}{', ' if note else ''}{note}"
-
-
-def size_of(count: float) -> str:
-    """Bytes, as people read them."""
-    for size, unit in ((1e12, "TB"), (1e9, "GB"), (1e6, "MB"), (1e3, "kB")):
-        if count >= size:
-            return f"{count / size:,.1f} {unit}"
-    return f"{count:.0f} B"

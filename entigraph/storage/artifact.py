@@ -1,4 +1,4 @@
-"""An artefact is a folder that one stage fills and then seals with manifest.json, written last.
+"""An artifact is a folder that one stage fills and then seals with manifest.json, written last.
 
 outputs/tokens/fictional-entigraph-25000-1a2b3c4d/
     shard-00000.bin
@@ -23,7 +23,7 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any, cast
 
-from entigraph.errors import ArtefactError, EntigraphError
+from entigraph.errors import ArtifactError, EntigraphError
 from entigraph.storage.fingerprints import checksum, digest, fingerprint, flat
 from entigraph.storage.locks import lock
 
@@ -49,19 +49,19 @@ Values = Mapping[str, Any]
 
 
 @dataclass(frozen=True)
-class Artefact:
+class Artifact:
     """A folder, known by what decides its content before it exists."""
 
     root: Path
     stage: str
     name: str
-    decides: Values
+    cache_key: Values
     inputs: Mapping[str, Path]
 
     @property
     def key(self) -> str:
         made_from = {name: folder.name for name, folder in self.inputs.items()}
-        decided_by = {"stage": self.stage, "decides": self.decides, "inputs": made_from}
+        decided_by = {"stage": self.stage, "cache_key": self.cache_key, "inputs": made_from}
         return digest({**decided_by, "format": FORMATS[self.stage]})
 
     @property
@@ -74,41 +74,41 @@ class Artefact:
 
 
 def make(
-    artefact: Artefact,
+    artifact: Artifact,
     work: Callable[[Path], Values],
     *,
     resumable: bool = False,
     waiting: Callable[[], None] = lambda: None,
 ) -> dict[str, Any]:
-    """Fill and seal the artefact unless it is complete; returns its manifest.
+    """Fill and seal the artifact unless it is complete; returns its manifest.
 
     One process builds, others wait for it (and say so by `waiting`). What an interrupted build left behind is removed
     first, unless the stage is `resumable` and reads it itself.
     """
-    if not artefact.complete:
-        with lock(artefact.folder, artefact.root, waiting):
-            if not artefact.complete:
-                return build(artefact, work, resumable)
-    manifest = read(artefact.folder)
-    refuse_if_changed(artefact, manifest)
+    if not artifact.complete:
+        with lock(artifact.folder, artifact.root, waiting):
+            if not artifact.complete:
+                return build(artifact, work, resumable)
+    manifest = read(artifact.folder)
+    refuse_if_changed(artifact, manifest)
     return manifest
 
 
-def build(artefact: Artefact, work: Callable[[Path], Values], resumable: bool) -> dict[str, Any]:
-    made_from = {name: {"folder": folder.name, "digest": verify(folder)} for name, folder in artefact.inputs.items()}
-    folder = artefact.folder
+def build(artifact: Artifact, work: Callable[[Path], Values], resumable: bool) -> dict[str, Any]:
+    made_from = {name: {"folder": folder.name, "digest": verify(folder)} for name, folder in artifact.inputs.items()}
+    folder = artifact.folder
     started = datetime.now(UTC)
     with explained(folder):
         if folder.exists() and not resumable:
             shutil.rmtree(folder)
         folder.mkdir(parents=True, exist_ok=True)
         counts = work(folder)
-        seal(
+        finalize(
             folder,
             {
-                "stage": artefact.stage,
-                "key": artefact.key,
-                "decides": artefact.decides,
+                "stage": artifact.stage,
+                "key": artifact.key,
+                "cache_key": artifact.cache_key,
                 "inputs": made_from,
                 "counts": counts,
                 "seconds": round((datetime.now(UTC) - started).total_seconds(), 1),
@@ -129,12 +129,12 @@ def explained(folder: Path) -> Iterator[None]:
     except Exception as error:
         # Libraries report a full disk each in their own way; the disk itself says it plainly.
         if disk_is_full(folder):
-            raise ArtefactError(f"no space left on the disk of {folder}; free some and run the same command") from error
+            raise ArtifactError(f"no space left on the disk of {folder}; free some and run the same command") from error
         if not isinstance(error, OSError):
             raise
         found = Path(error.filename) if isinstance(error.filename, str) else folder
         verb = "read" if isinstance(error, FileNotFoundError) or not found.is_relative_to(folder) else "write"
-        raise ArtefactError(
+        raise ArtifactError(
             f"cannot {verb} {found}: {error.strerror or error}; "
             "check the disk and its permissions, then run the same command"
         ) from error
@@ -143,7 +143,7 @@ def explained(folder: Path) -> Iterator[None]:
 def of_another_version(manifest: Values) -> bool:
     """Whether this program would have made something else from the same, whatever it is called."""
     made_from = {name: made["folder"] for name, made in manifest["inputs"].items()}
-    decided_by = {"stage": manifest["stage"], "decides": manifest["decides"], "inputs": made_from}
+    decided_by = {"stage": manifest["stage"], "cache_key": manifest["cache_key"], "inputs": made_from}
     return bool(manifest["key"] != digest({**decided_by, "format": FORMATS[manifest["stage"]]}))
 
 
@@ -152,18 +152,18 @@ def is_complete(folder: Path) -> bool:
 
 
 def read(folder: Path) -> dict[str, Any]:
-    """The manifest of a complete artefact."""
+    """The manifest of a complete artifact."""
     try:
         return cast(dict[str, Any], json.loads((folder / MANIFEST).read_text(encoding="utf-8")))
     except FileNotFoundError:
         state = "is not finished" if folder.exists() else "does not exist"
-        raise ArtefactError(f"{folder} {state}; run the stage that makes it (stage=pipeline runs all)") from None
+        raise ArtifactError(f"{folder} {state}; run the stage that makes it (stage=pipeline runs all)") from None
     except ValueError:
-        raise ArtefactError(f"{folder / MANIFEST} is damaged; remove {folder} and run the same command") from None
+        raise ArtifactError(f"{folder / MANIFEST} is damaged; remove {folder} and run the same command") from None
 
 
 def verify(folder: Path) -> str:
-    """The digest of a complete artefact whose files all have the size that the manifest states."""
+    """The digest of a complete artifact whose files all have the size that the manifest states."""
     manifest = read(folder)
     for name, stated in manifest["files"].items():
         found = (folder / name).stat().st_size if (folder / name).exists() else None
@@ -173,11 +173,11 @@ def verify(folder: Path) -> str:
                 if found is None
                 else f"has {found:,} bytes, not the {stated['bytes']:,} it was sealed with"
             )
-            raise ArtefactError(f"{folder / name} {state}; remove {folder} and run the same command")
+            raise ArtifactError(f"{folder / name} {state}; remove {folder} and run the same command")
     return digest({"key": manifest["key"], "files": manifest["files"]})
 
 
-def seal(folder: Path, manifest: Values) -> None:
+def finalize(folder: Path, manifest: Values) -> None:
     files = {
         str(file.relative_to(folder)): {"bytes": file.stat().st_size, "sha256": checksum(file)}
         for file in sorted(folder.rglob("*"))
@@ -194,20 +194,20 @@ def write_json(path: Path, value: Any) -> None:
     os.replace(unfinished, path)
 
 
-def refuse_if_changed(artefact: Artefact, manifest: Values) -> None:
-    then = flat({"decides": manifest.get("decides", {})})
-    now = flat({"decides": json.loads(json.dumps(artefact.decides))})
+def refuse_if_changed(artifact: Artifact, manifest: Values) -> None:
+    then = flat({"cache_key": manifest.get("cache_key", {})})
+    now = flat({"cache_key": json.loads(json.dumps(artifact.cache_key))})
     changed = [
         f"{key}: {then.get(key)!r} then, {now.get(key)!r} now"
         for key in sorted(then.keys() | now.keys())
         if then.get(key) != now.get(key)
     ]
-    for name, folder in artefact.inputs.items():
+    for name, folder in artifact.inputs.items():
         if is_complete(folder) and manifest["inputs"].get(name, {}).get("digest") != verify(folder):
             changed.append(f"inputs.{name}: {folder} was made anew since")
     if changed:
-        raise ArtefactError(
-            f"{artefact.folder} was made from something else:\n"
+        raise ArtifactError(
+            f"{artifact.folder} was made from something else:\n"
             + "\n".join(f"  - {line}" for line in changed)
             + "\nremove that folder, or write to another paths.root"
         )
@@ -221,19 +221,19 @@ def disk_is_full(folder: Path) -> bool:
 
 
 def identify(path: str | Path, root: Path) -> str:
-    """What stands for a path in a digest: the name of our own artefact (complete or not), else its content.
+    """What stands for a path in a digest: the name of our own artifact (complete or not), else its content.
 
     A name that is no path here (a model on a hub) stands for itself.
     """
-    own = artefact_folder(path, root)
+    own = artifact_folder(path, root)
     if own is not None:
         return str(Path(path).relative_to(root))
     found = Path(path).expanduser()
     return fingerprint(found) if found.exists() else str(path)
 
 
-def artefact_folder(path: str | Path, root: Path) -> Path | None:
-    """The artefact of ours that a path lies in, built or not; None for anything else, also below `root`."""
+def artifact_folder(path: str | Path, root: Path) -> Path | None:
+    """The artifact of ours that a path lies in, built or not; None for anything else, also below `root`."""
     found = Path(path)
     if not found.is_absolute() or not found.is_relative_to(root):
         return None

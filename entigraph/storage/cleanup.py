@@ -2,15 +2,15 @@
 
 Needed is
 
-- what a study shows: the artefacts of its runs, and those that its settings name;
+- what a study shows: the artifacts of its runs, and those that its settings name;
 - a trained model that no evaluation here has asked yet, and texts that a model wrote: nothing was made from them
   because they were wanted for themselves;
 - questions, which somebody may have reviewed;
 - a figure (its folder is whole without what it was drawn from);
 - whatever those were made from, as far back as it goes.
 
-The rest are builds that nobody goes on with, and artefacts that only such builds or studies that were removed led to.
-Whatever is no artefact (the journal, studies, W&B's files, anything unknown) is not looked at.
+The rest are builds that nobody goes on with, and artifacts that only such builds or studies that were removed led to.
+Whatever is no artifact (the journal, studies, W&B's files, anything unknown) is not looked at.
 """
 
 import os
@@ -24,10 +24,10 @@ from typing import Any
 
 from filelock import FileLock, Timeout
 
-from entigraph.errors import ArtefactError
-from entigraph.runtime.progress import size_of
+from entigraph.errors import ArtifactError
 from entigraph.storage import artifact, locks
 from entigraph.storage.artifact import FORMATS
+from entigraph.storage.disk import format_bytes
 from entigraph.storage.fingerprints import flat
 
 USERS_SHOWN = 3
@@ -38,7 +38,7 @@ DIGEST_WIDTH = len("-00000000")
 
 @dataclass(frozen=True)
 class Entry:
-    """An artefact on the disk. `manifest` is None where it is unfinished, or its manifest is damaged."""
+    """An artifact on the disk. `manifest` is None where it is unfinished, or its manifest is damaged."""
 
     folder: Path
     manifest: Mapping[str, Any] | None
@@ -69,7 +69,7 @@ class Entry:
 
 @dataclass(frozen=True)
 class Inventory:
-    """`users`: for each artefact's name, the artefacts made from it and the studies that show it."""
+    """`users`: for each artifact's name, the artifacts made from it and the studies that show it."""
 
     root: Path
     entries: Sequence[Entry]
@@ -98,12 +98,12 @@ class Inventory:
             return not any("accuracy" in score for score in entry.manifest["counts"].values())
         if entry.stage == "training":
             return not any(user.startswith("evaluation/") for user in self.users.get(entry.name, ()))
-        return entry.stage in ("analysis", "questions") or "model" in (entry.manifest["decides"].get("llm") or {})
+        return entry.stage in ("analysis", "questions") or "model" in (entry.manifest["cache_key"].get("llm") or {})
 
 
 def taken(root: Path) -> Inventory:
     folders = [folder for stage in FORMATS for folder in sorted((root / stage).glob("*"))]
-    entries = [entry_of(folder, root) for folder in folders if artifact.artefact_folder(folder, root)]
+    entries = [entry_of(folder, root) for folder in folders if artifact.artifact_folder(folder, root)]
     users: defaultdict[str, list[str]] = defaultdict(list)
     shown: set[str] = set()
     for entry in entries:
@@ -122,7 +122,7 @@ def entry_of(folder: Path, root: Path) -> Entry:
     if artifact.is_complete(folder):
         try:
             manifest = artifact.read(folder)
-        except ArtefactError:
+        except ArtifactError:
             damaged = True
     size, changed = 0, folder.stat().st_mtime
     for path, _, files in os.walk(folder):
@@ -136,7 +136,7 @@ def entry_of(folder: Path, root: Path) -> Entry:
 
 
 def studies(root: Path) -> Iterator[tuple[str, str]]:
-    """Each study's name, and all that it says of itself: settings, runs, other models, with artefacts by name."""
+    """Each study's name, and all that it says of itself: settings, runs, other models, with artifacts by name."""
     for study in sorted((root / "studies").glob("*")):
         files = [study / "settings.json", *sorted(study.glob("runs/*.json")), *sorted(study.glob("baselines/*.json"))]
         yield study.name, "\n".join(file.read_text(encoding="utf-8") for file in files if file.exists())
@@ -159,19 +159,19 @@ def is_locked(folder: Path, root: Path) -> bool:
 
 
 def listing(found: Inventory) -> Iterator[str]:
-    """Every artefact by stage: its size, age, name and what tells it from its namesakes, then who uses it."""
+    """Every artifact by stage: its size, age, name and what tells it from its namesakes, then who uses it."""
     apart = told_apart(found.entries)
     for entry in found.entries:
         yield line(entry, apart)
         yield f"{'':31}used by {users_of(found, entry)}"
-    yield total(found.root, found.entries, "artefacts")
+    yield total(found.root, found.entries, "artifacts")
     running = sum(entry.running for entry in found.entries)
     unfinished = sum(entry.state == "unfinished" for entry in found.entries)
     yield f"{unfinished} unfinished, {running} being made now; stage=clean shows what nothing needs"
 
 
 def line(entry: Entry, apart: Mapping[str, str]) -> str:
-    parts = (f"{entry.stage:<11}{size_of(entry.bytes):>9} {age_of(entry.changed):>8}  {entry.name}", entry.state)
+    parts = (f"{entry.stage:<11}{format_bytes(entry.bytes):>9} {age_of(entry.changed):>8}  {entry.name}", entry.state)
     return "  ".join(part for part in (*parts, apart.get(entry.name, "")) if part)
 
 
@@ -183,14 +183,14 @@ def users_of(found: Inventory, entry: Entry) -> str:
 
 
 def told_apart(entries: Sequence[Entry]) -> dict[str, str]:
-    """For artefacts of one stage and readable name, the deciding values in which they differ."""
+    """For artifacts of one stage and readable name, the deciding values in which they differ."""
     alike: defaultdict[tuple[str, str], list[Entry]] = defaultdict(list)
     for entry in entries:
         if entry.manifest:
             alike[entry.stage, entry.name[:-DIGEST_WIDTH]].append(entry)
     told: dict[str, str] = {}
     for group in alike.values():
-        values = [flat(entry.manifest["decides"]) | from_of(entry) for entry in group if entry.manifest]
+        values = [flat(entry.manifest["cache_key"]) | from_of(entry) for entry in group if entry.manifest]
         spread = Counter(key for key, _ in {(key, repr(value)) for each in values for key, value in each.items()})
         differing = [key for key in spread if spread[key] > 1 or any(key not in each for each in values)]
         for entry, own in zip(group, values, strict=True):
@@ -208,7 +208,7 @@ def shown(value: Any) -> str:
 
 
 def total(root: Path, entries: Sequence[Entry], what: str) -> str:
-    return f"{len(entries)} {what} below {root}: {size_of(sum(entry.bytes for entry in entries))}"
+    return f"{len(entries)} {what} below {root}: {format_bytes(sum(entry.bytes for entry in entries))}"
 
 
 def age_of(changed: float) -> str:
@@ -223,11 +223,11 @@ def age_of(changed: float) -> str:
 
 
 def clean(root: Path, remove: bool) -> Iterator[str]:
-    """Show what nothing needs, and with `remove` remove it. Raises ArtefactError while anything below is being made."""
+    """Show what nothing needs, and with `remove` remove it. Raises ArtifactError while anything below is being made."""
     found = taken(root)
     running = [entry for entry in found.entries if entry.running]
     if running:
-        raise ArtefactError(
+        raise ArtifactError(
             f"{running[0].folder} is being made, and what it needs is known when it is finished only; "
             "run the same command when nothing runs below paths.root"
         )
@@ -235,20 +235,20 @@ def clean(root: Path, remove: bool) -> Iterator[str]:
     for entry in unneeded:
         yield line(entry, apart)
     if not unneeded:
-        yield f"nothing to remove: all {len(found.entries)} artefacts below {root} are needed"
+        yield f"nothing to remove: all {len(found.entries)} artifacts below {root} are needed"
     elif not remove:
-        yield total(root, unneeded, f"of {len(found.entries)} artefacts that nothing needs")
+        yield total(root, unneeded, f"of {len(found.entries)} artifacts that nothing needs")
         yield "nothing was removed; clean=true removes them"
     for entry in unneeded if remove else ():
         put_away(entry.folder, root)
     if remove:
         shutil.rmtree(root / REMOVED, ignore_errors=True)  # also of a removal that was killed
         if unneeded:
-            yield f"removed {total(root, unneeded, 'artefacts')}"
+            yield f"removed {total(root, unneeded, 'artifacts')}"
 
 
 def put_away(folder: Path, root: Path) -> None:
-    """Gone in one step: no kill leaves half an artefact that looks whole."""
+    """Gone in one step: no kill leaves half an artifact that looks whole."""
     with artifact.explained(root), locks.lock(folder, root):
         (root / REMOVED).mkdir(exist_ok=True)
         folder.rename(root / REMOVED / f"{folder.parent.name}-{folder.name}")

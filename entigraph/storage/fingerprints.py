@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from entigraph.errors import ArtefactError
+from entigraph.errors import ArtifactError
 from entigraph.storage.artifact import Values
 
 WHOLE_FILE_BYTES = 64 << 20
@@ -34,7 +34,7 @@ def fingerprint(path: Path) -> str:
     try:
         return digest([[str(file.relative_to(path)), file.stat().st_size, content_sample(file)] for file in files])
     except OSError as error:
-        raise ArtefactError(f"cannot read {error.filename or path}: {error.strerror}") from None
+        raise ArtifactError(f"cannot read {error.filename or path}: {error.strerror}") from None
 
 
 def content_sample(file: Path) -> str:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from filelock import FileLock, Timeout
 
-from entigraph.errors import ArtefactError
+from entigraph.errors import ArtifactError
 
 
 @contextmanager
@@ -21,7 +21,7 @@ def lock(folder: Path, root: Path, waiting: Callable[[], None] = lambda: None) -
         waiting()
         held.acquire()
     except OSError as error:
-        raise ArtefactError(
+        raise ArtifactError(
             f"cannot write below {root}: {error.strerror or error}; check the permissions, or set paths.root"
         ) from None
     try:

@@ -6,7 +6,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from entigraph.errors import ArtefactError
+from entigraph.errors import ArtifactError
 from entigraph.storage.schemas import SyntheticText
 
 if TYPE_CHECKING:
@@ -83,7 +83,7 @@ def grouped(texts: Iterable[SyntheticText]) -> Iterator[list[SyntheticText]]:
 
 
 def read_texts(folder: Path) -> Iterator[SyntheticText]:
-    """In the order written. Raises ArtefactError for a damaged part."""
+    """In the order written. Raises ArtifactError for a damaged part."""
     import pyarrow.parquet as pq
 
     for file in parts(folder):
@@ -93,7 +93,7 @@ def read_texts(folder: Path) -> Iterator[SyntheticText]:
 
 
 def row_groups(folder: Path) -> list[RowGroup]:
-    """All of a folder's, in the order written; reads the parts' footers only. Raises ArtefactError as above."""
+    """All of a folder's, in the order written; reads the parts' footers only. Raises ArtifactError as above."""
     import pyarrow.parquet as pq
 
     found: list[RowGroup] = []
@@ -132,4 +132,4 @@ def explained(file: Path) -> Iterator[None]:
         yield
     except (pa.ArrowException, OSError) as error:
         said = str(error).splitlines()[0]
-        raise ArtefactError(f"{file} is damaged ({said}); remove {file.parent} and run the same command") from None
+        raise ArtifactError(f"{file} is damaged ({said}); remove {file.parent} and run the same command") from None

@@ -1,6 +1,6 @@
 """Token shards on disk: little-endian uint32 files, memory-mapped; `document-ends.npy` says where each text ends.
 
-Where texts were packed whole into blocks, or only some of their tokens are to be learnt, `packing.json` says so, and
+Where texts were packed whole into blocks, or only some of their tokens are to be learned, `packing.json` says so, and
 beside each shard stands `labels-*.bin`: one byte a token, 1 where a model is to predict that token.
 """
 
@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from entigraph.errors import ArtefactError
+from entigraph.errors import ArtifactError
 from entigraph.storage.artifact import write_json
 from entigraph.storage.fingerprints import checksum
 from entigraph.storage.jsonl import read_jsonl, write_jsonl
@@ -35,10 +35,10 @@ class ShardWriter:
     no label. Files that an interrupted writer left are written on.
     """
 
-    def __init__(self, folder: Path, starts: "NDArray[np.int64]", *, labelled: bool) -> None:
-        self.folder, self.starts, self.labelled = folder, [int(start) for start in starts], labelled
+    def __init__(self, folder: Path, starts: "NDArray[np.int64]", *, labeled: bool) -> None:
+        self.folder, self.starts, self.labeled = folder, [int(start) for start in starts], labeled
         self.shards = self.opened("shard", TOKEN_BYTES)
-        self.labels = self.opened("labels", 1) if labelled else []
+        self.labels = self.opened("labels", 1) if labeled else []
 
     def opened(self, kind: str, width: int) -> list[int]:
         files = []
@@ -67,7 +67,7 @@ class ShardWriter:
         """What stands there, labels behind ids."""
         shard, offset = self.place(start)
         ids = os.pread(self.shards[shard], length * TOKEN_BYTES, offset * TOKEN_BYTES)
-        return ids + (os.pread(self.labels[shard], length, offset) if self.labelled else b"")
+        return ids + (os.pread(self.labels[shard], length, offset) if self.labeled else b"")
 
     def finish(self, ends: "NDArray[np.int64]", block_length: int | None) -> None:
         """Describe the files. `ends`: of all texts, in the order of the tokens; padding is written down as a text."""
@@ -89,7 +89,7 @@ class ShardWriter:
         if block_length:
             ends = np.union1d(ends, np.arange(block_length, self.starts[-1] + 1, block_length))
         np.save(self.folder / ENDS, ends)
-        if self.labelled:
+        if self.labeled:
             write_json(self.folder / PACKING, {"block_length": block_length, "labels": True})
 
     def __enter__(self) -> "ShardWriter":
@@ -108,10 +108,10 @@ def write_all(file: int, data: memoryview, offset: int) -> None:
 
 
 class TokenStore:
-    """The tokens of an artefact as one long memory-mapped sequence.
+    """The tokens of an artifact as one long memory-mapped sequence.
 
     `block_length`: texts lie whole in blocks of so many tokens, the last tokens of a block may be padding. `labels`:
-    some tokens are not to be learnt.
+    some tokens are not to be learned.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -134,7 +134,7 @@ class TokenStore:
         found = file.stat().st_size if file.exists() else None
         if found != expected:
             state = "is missing" if found is None else f"has {found:,} bytes"
-            raise ArtefactError(
+            raise ArtifactError(
                 f"{file} {state}, not the {expected:,} bytes of its {tokens:,} tokens; "
                 f"remove {self.folder} and run the same command"
             )
@@ -148,7 +148,7 @@ class TokenStore:
         return self.joined(self.tokens, start, length)
 
     def read_labels(self, start: int, length: int) -> "NDArray[np.uint8] | None":
-        """1 for each token that is to be learnt; None where all are."""
+        """1 for each token that is to be learned; None where all are."""
         return self.joined(self.labels, start, length) if self.labels else None
 
     def joined(self, maps: "Sequence[NDArray[Any]]", start: int, length: int) -> "NDArray[Any]":
@@ -169,7 +169,7 @@ def read_index(folder: Path) -> list[TokenShard]:
     try:
         return list(read_jsonl(folder / INDEX, TokenShard))
     except FileNotFoundError:
-        raise ArtefactError(f"{folder / INDEX} is missing; remove {folder} and run the same command") from None
+        raise ArtifactError(f"{folder / INDEX} is missing; remove {folder} and run the same command") from None
 
 
 def read_packing(folder: Path) -> dict[str, int | None]:

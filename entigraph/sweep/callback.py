@@ -143,7 +143,7 @@ def begin(config: DictConfig) -> None:
         print_sweep(config.study, config.paths.root, runs, early_stopping.target(config))
         raise Leave
     if config.stage is Stage.analysis:
-        analyse(Run(without_hydra(config)))
+        analyze(Run(without_hydra(config)))
         raise Leave
     launcher = config.hydra.launcher
     if launcher._target_.endswith("SlurmLauncher") and not shutil.which("sbatch"):
@@ -227,7 +227,7 @@ def on_cluster(config: DictConfig) -> bool:
 
 
 def lost_a_job(error: Exception) -> bool:
-    """Whether one of a cluster's jobs ended without a word: cancelled, out of memory, out of time too often."""
+    """Whether one of a cluster's jobs ended without a word: canceled, out of memory, out of time too often."""
     return bool(CURRENT) and type(error).__name__ in ("UncompletedJobError", "FailedJobError")
 
 
@@ -253,7 +253,7 @@ def finish() -> int:
     # A sweep over other keys than augmenter, budget and seed has several studies: one of each draws it.
     studies = {status["study"]: status["number"] for status in done if status.get("study")}
     for number in studies.values():
-        analyse(Run(compose("config", overrides=list(sweep.jobs[number]))))
+        analyze(Run(compose("config", overrides=list(sweep.jobs[number]))))
     if failed:
         print(f"error: {len(failed)} of {wanted} jobs failed; the same command tries those again", file=sys.stderr)
         return 1
@@ -261,7 +261,7 @@ def finish() -> int:
     return 0
 
 
-def analyse(run: Run) -> None:
+def analyze(run: Run) -> None:
     """Draw the study's curve from its finished runs, unless nothing changed since; or do what `analysis` names."""
     from entigraph.analysis import drawings
     from entigraph.analysis.paired import pairing
@@ -277,13 +277,13 @@ def analyse(run: Run) -> None:
             print(published)
     elif isinstance(settings, pairing.Paired):
         own = run.evaluation if run.tasks else None
-        pair = pairing.artefact_of(settings, run.root, own, run.baseline)
+        pair = pairing.artifact_of(settings, run.root, own, run.baseline)
         with tracked(run, not pair.complete) as tracker:
             print("\n".join(pairing.run(settings, pair, tracker)))
     elif hasattr(settings, "examine"):
         examine(run, settings)
     else:
-        drawn = drawings.artefact_of(settings, study, run.root)
+        drawn = drawings.artifact_of(settings, study, run.root)
         with tracked(run, not drawn.complete) as tracker:
             print("\n".join(drawings.run(settings, drawn, study, tracker)))
 
@@ -301,11 +301,11 @@ def examine(run: Run, settings: "Examination") -> None:
 
     study, own = Study(run).folder, Study(run).member()
     given: Sequence[examinations.Examined] = (
-        summarizers.summarisers_of(study, run.root, own)
+        summarizers.summarizers_of(study, run.root, own)
         if isinstance(settings, Summaries)
         else examinations.corpora_of(study, run.root, run.synthesis.folder)
     )
-    found = examinations.artefact_of(settings, given, run.root, VOLATILE["llm"])
+    found = examinations.artifact_of(settings, given, run.root, VOLATILE["llm"])
     with tracked(run, not found.complete) as tracker:
         journal = run.root / steps.JOURNAL
         print("\n".join(examinations.run(settings, found, given, journal, tracker, Terminal().say)))

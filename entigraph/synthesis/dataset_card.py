@@ -66,9 +66,9 @@ def card(
         table(("column", "meaning"), [(f"`{column}`", meaning) for column, meaning in COLUMNS.items()], escape=False),
         "## Source documents",
         sources(documents),
-        "## Licence",
-        "These texts restate their source documents: the licence of the sources applies to them, and so may the terms "
-        "of the model that wrote them. Nothing here grants more. Name the licence here and in the head of this file "
+        "## License",
+        "These texts restate their source documents: the license of the sources applies to them, and so may the terms "
+        "of the model that wrote them. Nothing here grants more. Name the license here and in the head of this file "
         "before you publish the folder.",
     ]
     return "\n\n".join(part for part in parts if part) + "\n"

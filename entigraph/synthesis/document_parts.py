@@ -13,7 +13,7 @@ SUMMARY_CHARACTERS = 2_000  # of the whole document, carried by each part
 
 @dataclass(frozen=True, kw_only=True)
 class Part(Document):
-    """`text` is a part of the document `source`; `summary` is that of the whole, once its parts are summarised."""
+    """`text` is a part of the document `source`; `summary` is that of the whole, once its parts are summarized."""
 
     source: str
     number: int

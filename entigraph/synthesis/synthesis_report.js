@@ -95,7 +95,7 @@ function draw(section) {
   const pointed = svg.appendChild(shape("g", { class: "pointed" }));
   const panel = element("div", { class: "panel" }), box = element("div", { class: "graph" });
   const key = edges.every((each) => each.here)
-    ? "Darker: more texts on the edge." : "Darker: more texts on the edge. Grey or dashed: none of them is on this page.";
+    ? "Darker: more texts on the edge." : "Darker: more texts on the edge. Gray or dashed: none of them is on this page.";
   const legend = element("p", { class: "faint" }, key);
   let entity = null, edge = null;
 

@@ -18,7 +18,7 @@ Span = tuple[int, int]
 
 
 class Conversations:
-    """`loss_on` assistant: what the assistant is to write is learnt, its end of turn included, and nothing else."""
+    """`loss_on` assistant: what the assistant is to write is learned, its end of turn included, and nothing else."""
 
     def __init__(self, folder: Path, fast: "FastTokenizer", loss_on: str) -> None:
         self.folder, self.fast, self.loss_on = folder, fast, loss_on

@@ -27,7 +27,7 @@ PROBES = (
 
 @dataclass(frozen=True)
 class Encoded:
-    """Text k's ids stand from `offsets[k]` to `offsets[k + 1]`; `labels`, where given: 1 for those to be learnt."""
+    """Text k's ids stand from `offsets[k]` to `offsets[k + 1]`; `labels`, where given: 1 for those to be learned."""
 
     ids: "NDArray[np.uint32]"
     offsets: "NDArray[np.int64]"
@@ -112,11 +112,11 @@ def between(encoded: Encoded, bos_id: int | None, eos_id: int | None) -> Encoded
 @contextmanager
 def all_cores() -> Iterator[None]:
     """Hugging Face's tokenizers use one core here, but for this; RAYON_NUM_THREADS bounds both libraries."""
-    before = os.environ.get("TOKENIZERS_PARALLELISM")
-    os.environ["TOKENIZERS_PARALLELISM"] = "true"
+    before = os.environ.get("TOKENIZERS_PARALLELIZM")
+    os.environ["TOKENIZERS_PARALLELIZM"] = "true"
     try:
         yield
     finally:
-        os.environ.pop("TOKENIZERS_PARALLELISM")
+        os.environ.pop("TOKENIZERS_PARALLELIZM")
         if before is not None:
-            os.environ["TOKENIZERS_PARALLELISM"] = before
+            os.environ["TOKENIZERS_PARALLELIZM"] = before

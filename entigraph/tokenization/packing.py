@@ -1,4 +1,4 @@
-"""Which texts are drawn, and the token at which each of them goes: known before any of them is tokenised."""
+"""Which texts are drawn, and the token at which each of them goes: known before any of them is tokenized."""
 
 import hashlib
 import random

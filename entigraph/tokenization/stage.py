@@ -1,7 +1,7 @@
 """Stage 3: texts → shard-*.bin, shards.jsonl, document-ends.npy; a budget is a prefix of one seeded order of texts.
 
 How many tokens each text has stands beside it, so where each goes is known at once. The texts are then read once, a
-row group at a time, tokenised on all cores, and written where they belong: memory does not grow with the corpus, but
+row group at a time, tokenized on all cores, and written where they belong: memory does not grow with the corpus, but
 for some forty bytes a text. A row group that is written is noted with a checksum: a stage that was killed looks at
 what it had written, and goes on.
 """
@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from entigraph.errors import ArtefactError, ConfigError
+from entigraph.errors import ArtifactError, ConfigError
 from entigraph.runtime.progress import Progress
 from entigraph.storage.artifact import SCRATCH
 from entigraph.storage.texts import RowGroup, row_groups, token_counts
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 JOURNAL = f"{SCRATCH}/written.jsonl"
-CHECKED_TOKENS = 200_000  # of each run, tokenised by Hugging Face's library too: a fraction of a second
+CHECKED_TOKENS = 200_000  # of each run, tokenized by Hugging Face's library too: a fraction of a second
 
 
 def run(
@@ -49,8 +49,8 @@ def run(
 
     `repeat`: when all texts are drawn and the budget is not reached, they are drawn again (raw documents have nothing
     more to give). `block_length`: texts lie whole in blocks of so many tokens; one that is longer is left out (skip)
-    or loses its end (cut). Raises ConfigError for a budget beyond the texts, or below the first text, ArtefactError
-    where a text is not tokenised as it was counted, or not as Hugging Face's library does it.
+    or loses its end (cut). Raises ConfigError for a budget beyond the texts, or below the first text, ArtifactError
+    where a text is not tokenized as it was counted, or not as Hugging Face's library does it.
     """
     tokenizer = Tokenizer(tokenizer_folder, encoder)
     counts = token_counts(synthesis)
@@ -58,9 +58,9 @@ def run(
     layout = laid_out(counts, fitting, budget, repeat, seed, block_length)
     refuse_bad_budget(budget, repeat, layout, len(fitting), synthesis)
     writing = Writing(tokenizer, counts, sample(layout, seed), whole=block_length is not None)
-    done = resume(out, f"{layout.fingerprint} labelled: {writing.labelled}")
+    done = resume(out, f"{layout.fingerprint} labeled: {writing.labeled}")
     with (
-        ShardWriter(out, layout.shard_starts, labelled=writing.labelled) as shards,
+        ShardWriter(out, layout.shard_starts, labeled=writing.labeled) as shards,
         progress.bar("tokens", layout.tokens, "tokens") as advance,
         (out / JOURNAL).open("a", encoding="utf-8") as journal,
     ):
@@ -145,7 +145,7 @@ def sample(layout: Layout, seed: int) -> set[int]:
 
 @dataclass(frozen=True)
 class Writing:
-    """`checked` texts are tokenised twice. `whole`: texts lie whole in blocks."""
+    """`checked` texts are tokenized twice. `whole`: texts lie whole in blocks."""
 
     tokenizer: Tokenizer
     counts: "NDArray[np.int64]"
@@ -153,8 +153,8 @@ class Writing:
     whole: bool
 
     @property
-    def labelled(self) -> bool:
-        return self.whole or self.tokenizer.labelled
+    def labeled(self) -> bool:
+        return self.whole or self.tokenizer.labeled
 
     def write(self, group: RowGroup, places: Layout, shards: ShardWriter) -> None:
         import numpy as np
@@ -173,10 +173,10 @@ class Writing:
             shards.write(start, encoded.ids[part], labels[part] if labels is not None else None)
 
     def labels(self, encoded: Encoded) -> "NDArray[np.uint8] | None":
-        """In blocks a text's first token is not to be learnt: what stands before it is another text, or padding."""
+        """In blocks a text's first token is not to be learned: what stands before it is another text, or padding."""
         import numpy as np
 
-        if not self.labelled:
+        if not self.labeled:
             return None
         labels = np.ones(len(encoded.ids), dtype=np.uint8) if encoded.labels is None else encoded.labels
         if self.whole:
@@ -189,7 +189,7 @@ class Writing:
         if len(wrong):
             row = int(rows[wrong[0]])
             (name,) = group.column("id", [row])
-            raise ArtefactError(
+            raise ArtifactError(
                 f"{group.file}: the text {name} has {found[wrong[0]]:,} tokens, {stated[wrong[0]]:,} were counted when "
                 f"it was written; remove {group.file.parent} and run the same command"
             )
@@ -204,7 +204,7 @@ class Writing:
             theirs = expected.ids[expected.offsets[number] : expected.offsets[number + 1]]
             if found.ids[found.offsets[index] : found.offsets[index + 1]].tolist() != theirs.tolist():
                 (name,) = group.column("id", [int(rows[index])])
-                raise ArtefactError(
+                raise ArtifactError(
                     f"{group.file}: {self.tokenizer.encoder.name} gives other tokens for the text {name} than "
                     "Hugging Face's tokenizers; set tokens.encoder=tokenizers and run again"
                 )

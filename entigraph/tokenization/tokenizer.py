@@ -1,6 +1,6 @@
-"""Tokenizers: trained on throwaway worlds, bytes, or any Hugging Face one; each is itself a sealed artefact.
+"""Tokenizers: trained on throwaway worlds, bytes, or any Hugging Face one; each is itself a sealed artifact.
 
-Whatever the kind, the artefact holds a Hugging Face folder (tokenizer.json and its configuration) and meta.json, which
+Whatever the kind, the artifact holds a Hugging Face folder (tokenizer.json and its configuration) and meta.json, which
 states the separators. So a trained model's folder gets its tokenizer by copying, and `transformers` opens it.
 """
 
@@ -12,7 +12,7 @@ from importlib import resources
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 
-from entigraph.errors import ArtefactError, ConfigError, DataError
+from entigraph.errors import ArtifactError, ConfigError, DataError
 from entigraph.fictional.quiz import answered, questions
 from entigraph.fictional.reading import comprehend
 from entigraph.fictional.world import NamePool, worlds
@@ -131,7 +131,7 @@ class Pretrained:
         except (OSError, ValueError) as error:
             raise ConfigError(
                 f"tokenizer.path: cannot load {self.path!r}: {str(error).splitlines()[0]} "
-                "Give a folder with tokenizer.json, or a hub name (a gated one needs its licence and HF_TOKEN)"
+                "Give a folder with tokenizer.json, or a hub name (a gated one needs its license and HF_TOKEN)"
             ) from None
         if not tokenizer.is_fast:
             raise ConfigError(
@@ -181,7 +181,7 @@ class Chat(Pretrained):
 
 
 class Tokenizer:
-    """A finished tokenizer artefact, opened: text to ids, as training uses them.
+    """A finished tokenizer artifact, opened: text to ids, as training uses them.
 
     `encoder` auto: gigatoken where it agrees with Hugging Face's tokenizers, which `tokenizers` asks for.
     """
@@ -193,7 +193,7 @@ class Tokenizer:
             meta = json.loads((folder / META).read_text(encoding="utf-8"))
             self.fast: FastTokenizer = FastTokenizer.from_file(str(folder / TOKENIZER))
         except Exception as error:  # the tokenizers library raises bare Exception
-            raise ArtefactError(
+            raise ArtifactError(
                 f"{folder} holds no readable tokenizer ({error}); remove it and run the same command"
             ) from None
         self.folder = folder
@@ -204,14 +204,14 @@ class Tokenizer:
         self.conversations = Conversations(folder, self.fast, meta["chat"]["loss_on"]) if "chat" in meta else None
 
     @property
-    def labelled(self) -> bool:
-        """Whether only some of the tokens are to be learnt."""
+    def labeled(self) -> bool:
+        """Whether only some of the tokens are to be learned."""
         return self.conversations is not None and self.conversations.loss_on != "all"
 
     @property
     def encoder_used(self) -> dict[str, str | None]:
         """By `batch`: which library, and why not the faster one."""
-        used = HuggingFace(self.fast, "it tells where in the text a token stands") if self.labelled else self.encoder
+        used = HuggingFace(self.fast, "it tells where in the text a token stands") if self.labeled else self.encoder
         return {"name": used.name, "reason": used.reason}
 
     def encode(self, text: str) -> list[int]:

@@ -1,6 +1,6 @@
 """W&B: metrics, tables, figures and lineage of a run, offline unless WANDB_MODE says otherwise.
 
-No text of a document or of a synthetic corpus is uploaded unless `log_texts` is set, and no weights ever: artefacts are
+No text of a document or of a synthetic corpus is uploaded unless `log_texts` is set, and no weights ever: artifacts are
 named by where they lie and by the digest of their manifest. Metrics are also on disk.
 """
 
@@ -19,7 +19,7 @@ from entigraph.errors import ConfigError
 from entigraph.storage.artifact import MANIFEST, read
 from entigraph.storage.fingerprints import flat
 
-# What W&B calls an artefact of a stage, where it is not the stage's own name.
+# What W&B calls an artifact of a stage, where it is not the stage's own name.
 KINDS = {"synthesis": "texts", "training": "model", "evaluation": "scores", "analysis": "curve"}
 
 
@@ -40,7 +40,7 @@ class Tracker(Protocol):
 
     def log(self, values: Mapping[str, Any], prefix: str = "") -> None: ...
 
-    def summarise(self, values: Mapping[str, Any]) -> None: ...
+    def summarize(self, values: Mapping[str, Any]) -> None: ...
 
     def table(self, name: str, columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> None: ...
 
@@ -50,7 +50,7 @@ class Tracker(Protocol):
     def image(self, name: str, path: Path) -> None: ...
 
     def lineage(self, made: Path, made_from: Iterable[Path]) -> None:
-        """That one complete artefact was made from others."""
+        """That one complete artifact was made from others."""
 
 
 class NoTracker:
@@ -59,7 +59,7 @@ class NoTracker:
     def log(self, values: Mapping[str, Any], prefix: str = "") -> None:
         pass
 
-    def summarise(self, values: Mapping[str, Any]) -> None:
+    def summarize(self, values: Mapping[str, Any]) -> None:
         pass
 
     def table(self, name: str, columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> None:
@@ -180,7 +180,7 @@ class WandbTracker:
         self.run.log(dict(values), step=self.step, commit=True)
         self.step += 1
 
-    def summarise(self, values: Mapping[str, Any]) -> None:
+    def summarize(self, values: Mapping[str, Any]) -> None:
         self.run.summary.update(dict(values))
 
     def table(self, name: str, columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> None:
@@ -208,7 +208,7 @@ class WandbTracker:
 
 
 def reference(folder: Path) -> Any:
-    """A W&B artifact that stands for a complete artefact of ours: nothing but its manifest's place, size and digest.
+    """A W&B artifact that stands for a complete artifact of ours: nothing but its manifest's place, size and digest.
 
     The manifest names every file with its SHA-256, so its digest is that of all of them.
     """

@@ -26,7 +26,7 @@ from torch.distributed.checkpoint.state_dict_loader import load
 from torch.distributed.checkpoint.state_dict_saver import async_save, save
 from torch.distributed.tensor import DTensor
 
-from entigraph.errors import ArtefactError, EntigraphError
+from entigraph.errors import ArtifactError, EntigraphError
 from entigraph.runtime.processes import Preempted
 from entigraph.training.module import CausalLM
 from entigraph.training.optim.split_bf16_adamw import prepared
@@ -110,7 +110,7 @@ class ShardedState:
         return bool(room)
 
     def load_checkpoint(self, checkpoint_path: Any, weights_only: bool | None = None) -> dict[str, Any]:
-        """Raises ArtefactError for a damaged one, and for one of another run."""
+        """Raises ArtifactError for a damaged one, and for one of another run."""
         folder = Path(checkpoint_path)
         mend = f"remove {folder.parent} and run the same command"
         try:
@@ -124,10 +124,10 @@ class ShardedState:
         except EntigraphError:
             raise
         except Exception as error:
-            raise ArtefactError(f"{folder} is damaged ({type(error).__name__}); {mend}") from error
+            raise ArtifactError(f"{folder} is damaged ({type(error).__name__}); {mend}") from error
         if other:
             differing = ", ".join(f"{key} {found}, this run has {self.identity[key]}" for key, found in other.items())
-            raise ArtefactError(f"{folder} was written for another run: {differing}; {mend}, or set what differs back")
+            raise ArtifactError(f"{folder} was written for another run: {differing}; {mend}, or set what differs back")
         return small
 
     # Lightning's own ways with model and optimizer state: nothing to do beside the above.
@@ -187,7 +187,7 @@ class Checkpoints(L.Callback):
         if not last and (stop or step % self.every_steps == 0):
             self.save(trainer, step)
         if stop and not last:
-            self.seal(trainer)
+            self.finalize(trainer)
             raise Preempted
 
     def agreed_to_stop(self) -> bool:
@@ -199,7 +199,7 @@ class Checkpoints(L.Callback):
         return bool(asked)
 
     def save(self, trainer: L.Trainer, step: int) -> None:
-        self.seal(trainer)
+        self.finalize(trainer)
         self.folder.mkdir(exist_ok=True)
         self.unsealed = self.folder / f".step-{step:08}"
         trainer.save_checkpoint(self.unsealed)
@@ -208,9 +208,9 @@ class Checkpoints(L.Callback):
     def seal_if_done(self, trainer: L.Trainer) -> None:
         saving = strategy_of(trainer).saving
         if saving is None or saving.done():
-            self.seal(trainer)
+            self.finalize(trainer)
 
-    def seal(self, trainer: L.Trainer) -> None:
+    def finalize(self, trainer: L.Trainer) -> None:
         """Wait until it is written, name it, and remove its predecessors."""
         if self.unsealed is None:
             return
@@ -229,7 +229,7 @@ class Checkpoints(L.Callback):
         self.unsealed = None
 
     def on_train_end(self, trainer: L.Trainer, module: L.LightningModule) -> None:
-        self.seal(trainer)
+        self.finalize(trainer)
         if self.handler is not None:
             signal.signal(signal.SIGTERM, self.handler)
 
@@ -243,5 +243,5 @@ def newest_checkpoint(folder: Path) -> Path | None:
 
 
 def at_step_end(trainer: L.Trainer) -> bool:
-    """Not between the micro-batches of one optimiser step."""
+    """Not between the micro-batches of one optimizer step."""
     return not trainer.fit_loop._should_accumulate()

@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from entigraph.errors import ArtefactError, ConfigError
+from entigraph.errors import ArtifactError, ConfigError
 from entigraph.storage.token_shards import ENDS, TokenStore
 from entigraph.training.data_schedule import REPLAY, SOURCES, SYNTHETIC, Plan
 from entigraph.training.loss import IGNORED
@@ -20,7 +20,7 @@ Batch = dict[str, torch.Tensor]
 class PlanLoader:
     """This rank's micro-batches of the plan.
 
-    Every optimiser step is the same `batch_size` samples whatever the number of ranks; each rank reads its share. The
+    Every optimizer step is the same `batch_size` samples whatever the number of ranks; each rank reads its share. The
     state is one number, the samples handed out over all ranks: the same on every rank, so that any rank's copy
     restores it and the number of ranks may change.
 
@@ -42,8 +42,8 @@ class PlanLoader:
         self.plan, self.stores, self.micro_batch_size = plan, stores, micro_batch_size
         self.rank, self.ranks, self.vocabulary = rank, ranks, vocabulary
         self.ends = {source: document_ends(store) for source, store in stores.items()} if document_mask else None
-        self.partly_learnt = document_mask or any(store.labels for store in stores.values())
-        self.learnt_in: dict[int, list[NDArray[np.uint8]]] = {}
+        self.partly_learned = document_mask or any(store.labels for store in stores.values())
+        self.learned_in: dict[int, list[NDArray[np.uint8]]] = {}
         refuse_other_blocks(plan, stores)
         self.consumed = 0
         self.seconds = 0.0  # spent here while the trainer waited
@@ -81,30 +81,30 @@ class PlanLoader:
         }
         if self.ends:
             batch["position_ids"] = self.positions(samples)
-        return self.labelled(batch, samples) if self.partly_learnt else batch
+        return self.labeled(batch, samples) if self.partly_learned else batch
 
-    def labelled(self, batch: Batch, samples: range) -> Batch:
+    def labeled(self, batch: Batch, samples: range) -> Batch:
         size = self.plan.batch_size
         step = samples.start // size
-        if step not in self.learnt_in:  # of one step at a time: its micro-batches share it
-            self.learnt_in = {step: [self.learnt(sample) for sample in range(step * size, (step + 1) * size)]}
-        learnt = self.learnt_in[step]
+        if step not in self.learned_in:  # of one step at a time: its micro-batches share it
+            self.learned_in = {step: [self.learned(sample) for sample in range(step * size, (step + 1) * size)]}
+        learned = self.learned_in[step]
         labels = batch["labels"].numpy().copy()
         for row, sample in enumerate(samples):
-            np.putmask(labels[row], learnt[sample % size] == 0, IGNORED)
-        counted = sum(int(np.count_nonzero(row)) for row in learnt)
+            np.putmask(labels[row], learned[sample % size] == 0, IGNORED)
+        counted = sum(int(np.count_nonzero(row)) for row in learned)
         scale = torch.tensor(self.plan.context_length * size / max(1, counted))
         return {**batch, "labels": torch.from_numpy(labels), "scale": scale}
 
-    def learnt(self, sample: int) -> NDArray[np.uint8]:
+    def learned(self, sample: int) -> NDArray[np.uint8]:
         """1 for each of a sample's next tokens that carries loss."""
         length = self.plan.context_length
         stated = self.store(sample).read_labels(self.start(sample) + 1, length)
-        learnt = np.ones(length, dtype=np.uint8) if stated is None else stated
+        learned = np.ones(length, dtype=np.uint8) if stated is None else stated
         if self.ends:
-            learnt = learnt.copy()
-            learnt[self.beginnings(sample) - 1] = 0
-        return learnt
+            learned = learned.copy()
+            learned[self.beginnings(sample) - 1] = 0
+        return learned
 
     def positions(self, samples: range) -> torch.Tensor:
         """Counted from each document's beginning."""
@@ -140,7 +140,7 @@ class PlanLoader:
         row, place = (int(found[0]) for found in np.nonzero(tokens >= (self.vocabulary or 0)))
         source = int(self.plan.order[0][samples[row]])
         folder = self.stores[source].folder
-        raise ArtefactError(
+        raise ArtifactError(
             f"{folder}: the {SOURCES[source]} tokens hold the id {tokens[row, place]:,} near token "
             f"{self.start(samples[row]) + place:,}; the tokenizer has {self.vocabulary:,}. A shard is "
             f"damaged: remove {folder} and run the same command"
@@ -151,7 +151,7 @@ class PlanLoader:
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         if state["fingerprint"] != self.plan.fingerprint:
-            raise ArtefactError(
+            raise ArtifactError(
                 "the checkpoint was written for another data order; remove its checkpoints folder and run again"
             )
         self.consumed = state["consumed"]
@@ -172,9 +172,9 @@ def document_ends(store: TokenStore) -> NDArray[np.int64]:
     try:
         ends: NDArray[np.int64] = np.load(file, mmap_mode="r")
     except (OSError, ValueError):
-        raise ArtefactError(f"{file} cannot be read; remove {store.folder} and run the same command") from None
+        raise ArtifactError(f"{file} cannot be read; remove {store.folder} and run the same command") from None
     if not len(ends) or int(ends[-1]) != len(store):
-        raise ArtefactError(f"{file} does not end where its tokens do; remove {store.folder} and run the same command")
+        raise ArtifactError(f"{file} does not end where its tokens do; remove {store.folder} and run the same command")
     return ends
 
 

@@ -59,7 +59,7 @@ def twin(net: "PreTrainedModel", dtype: torch.dtype) -> "PreTrainedModel":
 
 
 def name_ends(model: "PreTrainedModel", bos_id: int | None, eos_id: int | None) -> None:
-    """A model that began with random weights learnt that a text ends where its end, or else the next text, stands."""
+    """A model that began with random weights learned that a text ends where its end, or else the next text, stands."""
     for config in (model.config, model.generation_config):
         if config is not None and config.eos_token_id is None:
             config.bos_token_id, config.eos_token_id = bos_id, bos_id if eos_id is None else eos_id
@@ -116,6 +116,6 @@ def card(job: Job, counts: Mapping[str, Any]) -> str:
         + "model wrote about a small corpus (arXiv 2409.07431). `manifest.json` beside this folder holds every "
         + "setting and the digest of every input.\n\n"
         + f"| | |\n|---|---|\n{table}\n\n"
-        + "The texts are synthetic and may state what their sources do not. The licence of the starting model and the "
+        + "The texts are synthetic and may state what their sources do not. The license of the starting model and the "
         + "rights in the sources apply to these weights.\n"
     )

@@ -17,7 +17,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, cast
 
-from entigraph.errors import ArtefactError, ConfigError, DataError, EntigraphError
+from entigraph.errors import ArtifactError, ConfigError, DataError, EntigraphError
 from entigraph.runtime.processes import INTERRUPTED, TERMINATED, Preempted
 from entigraph.runtime.progress import Advance, Progress
 from entigraph.storage.artifact import SCRATCH
@@ -157,13 +157,13 @@ def explain(failed: Mapping[int, int], folder: Path, asked_to_stop: threading.Ev
         raise Preempted
     for file in sorted(folder.glob(f"*{ERROR}")):
         told = json.loads(file.read_text(encoding="utf-8"))
-        kinds = {kind.__name__: kind for kind in (ArtefactError, ConfigError, DataError, DivergedError)}
+        kinds = {kind.__name__: kind for kind in (ArtifactError, ConfigError, DataError, DivergedError)}
         raise kinds.get(told["kind"], EntigraphError)(told["message"])
     rank, status = min(failed.items(), key=lambda found: found[1])  # a signal is negative, and what follows it is not
     if status == INTERRUPTED:
         raise KeyboardInterrupt
     how = f"was ended by {signal.Signals(-status).name}" if status < 0 else f"ended with status {status}"
-    raise ArtefactError(
+    raise ArtifactError(
         f"training: the process of rank {rank} {how} (out of memory?); see the output above. The same command "
         "continues from the newest checkpoint"
     )

@@ -19,7 +19,7 @@ MARGIN = 0.06  # of a device's memory
 KEPT = {"none": 1.0, "selective": 0.45}  # share of activations; full keeps each block's input, and one block
 PASSES = {"none": 3.0, "selective": 3.5, "full": 4.0}  # forward passes' worth of work a step: backward counts two
 LOGITS = {"cpu": 2**24, "cuda": 2**27}  # of one chunk of the loss, see loss.py
-UTILISATION = 0.5  # of the datasheet, without recomputation: the better part of what one GPU reaches
+UTILIZATION = 0.5  # of the datasheet, without recomputation: the better part of what one GPU reaches
 # Dense bf16 FLOP/s by datasheet, by what nvidia-smi calls the device.
 PEAKS: Mapping[str, float] = {"H200": 989e12, "H100": 989e12, "A100": 312e12, "L40S": 362e12, "4090": 165e12}
 LEAST_PARAMETERS = 1e8  # of smaller models the libraries' own time decides, which no arithmetic tells
@@ -160,7 +160,7 @@ def activations(shape: Shape, setting: Setting) -> float:
 
 def seconds(shape: Shape, setting: Setting, tokens: float, peak: float) -> float:
     work = 6.0 * shape.multiplied + 6.0 * shape.layers * shape.queries * setting.context
-    return tokens * work * PASSES[setting.recompute] / 3 / (peak * UTILISATION * setting.devices)
+    return tokens * work * PASSES[setting.recompute] / 3 / (peak * UTILIZATION * setting.devices)
 
 
 def find_device(accelerator: str) -> Device:
@@ -201,7 +201,7 @@ def told(shape: Shape, setting: Setting, tokens: float | None, device: Device) -
     if tokens and shape.parameters >= LEAST_PARAMETERS:
         hours = seconds(shape, setting, tokens, peak) / 3600
         lines.append(
-            f"  {tokens:,.0f} tokens: about {hours:,.1f} h on {setting.devices} x {name}, at {UTILISATION:.0%} of its "
+            f"  {tokens:,.0f} tokens: about {hours:,.1f} h on {setting.devices} x {name}, at {UTILIZATION:.0%} of its "
             f"{peak / 1e12:,.0f} TFLOP/s"
         )
     return lines

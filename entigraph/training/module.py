@@ -22,7 +22,7 @@ class CausalLM(L.LightningModule):
     """`steps` is the length of the schedule; it comes from the plan, never from the trainer's own estimate.
 
     `shard` turns the model into this rank's share of it, on the device mesh that it is given. `pairs`: 16-bit weights
-    with the other 16 bits in the optimiser, which adds gradients in fp32 where there is something to `accumulate`.
+    with the other 16 bits in the optimizer, which adds gradients in fp32 where there is something to `accumulate`.
     """
 
     def __init__(
@@ -63,7 +63,7 @@ class CausalLM(L.LightningModule):
         return by_sample.mean() * batch["scale"]
 
     def step_samples(self) -> Samples:
-        """Of the sequences that this rank had in one optimiser step; forgets them."""
+        """Of the sequences that this rank had in one optimizer step; forgets them."""
         losses, sources, counted = (torch.cat(parts) for parts in zip(*self.seen, strict=True))
         self.seen.clear()
         return losses, sources, counted
@@ -73,7 +73,7 @@ class CausalLM(L.LightningModule):
         optimizer.zero_grad()  # now, not before the next backward pass: activations then never meet old gradients
 
     def configure_gradient_clipping(self, optimizer: torch.optim.Optimizer, *args: Any, **kwargs: Any) -> None:
-        # Here, and not by Trainer(gradient_clip_val=...): Lightning 2.6.6 refuses that with a fused optimiser in bf16.
+        # Here, and not by Trainer(gradient_clip_val=...): Lightning 2.6.6 refuses that with a fused optimizer in bf16.
         bound = self.optim.clip_norm if self.optim.clip_norm is not None else float("inf")
         own = getattr(optimizer, "_optimizer", optimizer)
         if isinstance(own, PairedAdamW):
@@ -103,7 +103,7 @@ def clip(gradients: list[Tensor], bound: float) -> Tensor:
 
 
 def means(samples: Samples) -> dict[str, float]:
-    """The mean loss over all tokens of one optimiser step, and of each source apart."""
+    """The mean loss over all tokens of one optimizer step, and of each source apart."""
     losses, sources, counted = samples
     apart = {f"loss_{name}": sources == source for source, name in SOURCES.items()}
     chosen = {"loss": torch.ones_like(sources, dtype=torch.bool), **apart}

@@ -26,9 +26,9 @@ CHOICES: Mapping[str, Sequence[str]] = {
 
 @dataclass(frozen=True, kw_only=True)
 class Data:
-    """Blocks of `context_length` tokens, `batch_size` sequences an optimiser step whatever the number of devices.
+    """Blocks of `context_length` tokens, `batch_size` sequences an optimizer step whatever the number of devices.
 
-    `replay_rate` is the share of all blocks that come from `replay`, a tokens artefact: 0.1 in the paper (App. D).
+    `replay_rate` is the share of all blocks that come from `replay`, a tokens artifact: 0.1 in the paper (App. D).
     `replay_mode` add: they come beside the synthetic blocks, each of which is seen once an epoch; replace: in place of
     them, the paper's wording and the authors' code. `document_mask`: a token sees its own document only, positions
     count from the document's beginning, and the step from one document to the next carries no loss.
@@ -182,7 +182,7 @@ class AdamWCosine:
                 raise ConfigError(f"optim.{key}: {value} found, 0 to 1 expected")
 
     def schedule(self, steps: int) -> Callable[[int], float]:
-        """The factor on `lr` at each optimiser step, counted from 0."""
+        """The factor on `lr` at each optimizer step, counted from 0."""
         warmup = max(1, round(self.warmup * steps))
 
         def factor(step: int) -> float:
@@ -199,7 +199,7 @@ class TrainerSettings:
     """How long, on what, and how. `max_epochs` counts passes over the synthetic blocks; `max_steps` replaces it.
 
     `devices` are those of one node. `precision` auto: bf16 where the processor computes in it, fp32 elsewhere; on one
-    GPU that is bf16-true, 16-bit weights whose optimiser keeps their other 16 bits; else bf16-mixed, fp32 weights.
+    GPU that is bf16-true, 16-bit weights whose optimizer keeps their other 16 bits; else bf16-mixed, fp32 weights.
     `micro_batch_size` null: the whole batch of a device at once. `accumulate_in` is the dtype in which bf16-true adds
     the gradients of micro-batches. `threads` per process: the tiny model gains nothing from more.
     """
@@ -249,7 +249,7 @@ class TrainerSettings:
         return self.devices * self.nodes
 
     def accumulation(self, batch_size: int) -> int:
-        """Micro-batches of each device an optimiser step."""
+        """Micro-batches of each device an optimizer step."""
         if batch_size % self.ranks:
             raise ConfigError(
                 f"data.batch_size: {batch_size} sequences cannot be shared by trainer.devices x trainer.nodes = "

@@ -34,7 +34,7 @@ def run(
 ) -> dict[str, Any]:
     """Train, from the newest checkpoint in `out` where there is one, and leave a finished model.
 
-    Raises ConfigError where model, tokens and context do not fit together, ArtefactError for damaged shards or
+    Raises ConfigError where model, tokens and context do not fit together, ArtifactError for damaged shards or
     checkpoints, DivergedError where the loss is no number any more.
     """
     job = Job(

@@ -103,7 +103,12 @@ def test_a_run_of_another_version_is_left_out_by_name(smoke: Path, tmp_path: Pat
     (old,) = (root / "tokens").glob("fictional-raw-8000-*")
     manifest = read(old)
     made_from = {name: made["folder"] for name, made in manifest["inputs"].items()}
-    decided = {"stage": "tokens", "decides": manifest["decides"], "inputs": made_from, "format": FORMATS["tokens"] - 1}
+    decided = {
+        "stage": "tokens",
+        "cache_key": manifest["cache_key"],
+        "inputs": made_from,
+        "format": FORMATS["tokens"] - 1,
+    }
     write_json(old / "manifest.json", {**manifest, "key": digest(decided)})
     whole, left_out = finished(study, root)
     (named,) = left_out

@@ -11,7 +11,7 @@ import pytest
 
 from entigraph.analysis.factuality.ratios import ratio
 from entigraph.analysis.summaries.claims import Standing, claims_of, standings_of
-from entigraph.analysis.summaries.summarizers import Summariser, summarisers_of
+from entigraph.analysis.summaries.summarizers import Summarizer, summarizers_of
 from entigraph.analysis.summaries.summary_claims import JudgedSummary, examine
 from entigraph.analysis.summaries.summary_settings import Summaries
 from entigraph.errors import ConfigError, DataError, LLMError
@@ -40,13 +40,13 @@ def a_summary(document: str, text: str, prompt: str = "short", finish_reason: st
     )  # fmt: skip
 
 
-def a_summariser(folder: Path, name: str, documents: Mapping[str, str], summaries: Sequence[Summary]) -> Summariser:
+def a_summarizer(folder: Path, name: str, documents: Mapping[str, str], summaries: Sequence[Summary]) -> Summarizer:
     corpus, evaluation = folder / "fictional-0", folder / name
     corpus.mkdir(exist_ok=True)
     evaluation.mkdir()
     write_jsonl(corpus / "documents.jsonl", [Document(id=key, title=key, text=text) for key, text in documents.items()])
     write_jsonl(evaluation / "summaries-s.jsonl", summaries)
-    return Summariser(name, "entigraph", evaluation, "s", corpus)
+    return Summarizer(name, "entigraph", evaluation, "s", corpus)
 
 
 def chronicles(count: int = 3) -> dict[str, str]:
@@ -77,15 +77,15 @@ def server() -> Iterator[Any]:
         yield found
 
 
-def examined(settings: Summaries, given: Sequence[Summariser], out: Path) -> dict[str, Any]:
+def examined(settings: Summaries, given: Sequence[Summarizer], out: Path) -> dict[str, Any]:
     out.mkdir(exist_ok=True)
     examine(settings, given, out, out / "journal.sqlite")
     found: dict[str, Any] = json.loads((out / "summaries.json").read_text())
     return found
 
 
-def row_of(result: Mapping[str, Any], summariser: str, prompt: str = "short") -> dict[str, Any]:
-    (row,) = (each for each in result["rows"] if (each["summariser"], each["prompt"]) == (summariser, prompt))
+def row_of(result: Mapping[str, Any], summarizer: str, prompt: str = "short") -> dict[str, Any]:
+    (row,) = (each for each in result["rows"] if (each["summarizer"], each["prompt"]) == (summarizer, prompt))
     return dict(row)
 
 
@@ -96,8 +96,8 @@ def test_what_was_done_is_salient_where_is_cosmetic_and_changed_places_are_false
     others = [documents[name] for name in ("d1", "d2", "d0")]
     wrong = {name: stating(other, Relation.leads) for name, other in zip(documents, others, strict=True)}
     given = [
-        a_summariser(tmp_path, "right", documents, [a_summary(name, text) for name, text in told.items()]),
-        a_summariser(tmp_path, "wrong", documents, [a_summary(name, text) for name, text in wrong.items()]),
+        a_summarizer(tmp_path, "right", documents, [a_summary(name, text) for name, text in told.items()]),
+        a_summarizer(tmp_path, "wrong", documents, [a_summary(name, text) for name, text in wrong.items()]),
     ]
     result = examined(Summaries(judge=OFFLINE, writer=WRONG), given, tmp_path / "out")
     right, false = row_of(result, "right"), row_of(result, "wrong")
@@ -118,14 +118,14 @@ def test_a_fact_that_is_told_twice_is_one_claim(documents: dict[str, str], tmp_p
     once = stating(documents["d0"], Relation.made)
     again = plainly([f for f in read(documents["d0"]).facts if f.relation is Relation.made], random.Random(7), (3,))
     assert once != again
-    given = [a_summariser(tmp_path, "it", documents, [a_summary("d0", f"{once} {again}")])]
+    given = [a_summarizer(tmp_path, "it", documents, [a_summary("d0", f"{once} {again}")])]
     assert row_of(examined(Summaries(judge=OFFLINE, writer=OFFLINE), given, tmp_path / "out"), "it")["claims"] == 5
 
 
 def test_without_false_claims_in_the_references_nothing_is_relative_to_them(
     documents: dict[str, str], tmp_path: Path
 ) -> None:
-    given = [a_summariser(tmp_path, "it", documents, [a_summary("d0", stating(documents["d1"], Relation.made))])]
+    given = [a_summarizer(tmp_path, "it", documents, [a_summary("d0", stating(documents["d1"], Relation.made))])]
     settings = Summaries(judge=OFFLINE, writer=OFFLINE)
     row = row_of(examined(settings, given, tmp_path / "out"), "it")
     assert row["false"]["claims"] == 5 and row["false"]["a_summary"]["value"] == 5
@@ -149,7 +149,7 @@ def test_both_ratios_are_as_by_hand(tmp_path: Path) -> None:
 
     documents = {"a": "Of a.", "b": "Of b."}
     texts = [a_summary("a", "It makes 1 claim."), a_summary("a", "It makes 3 claims.", sample=1)]
-    given = [a_summariser(tmp_path, "it", documents, [*texts, a_summary("b", "It makes 4 claims.")])]
+    given = [a_summarizer(tmp_path, "it", documents, [*texts, a_summary("b", "It makes 4 claims.")])]
     people = tmp_path / "people.jsonl"
     lines = [("a", "One makes 1 claim."), ("b", "One makes 0 claims."), ("b", "Another makes 0 claims."), ("z", "?")]
     people.write_text("".join(json.dumps({"document": name, "summary": text}) + "\n" for name, text in lines))
@@ -185,18 +185,18 @@ def test_a_cut_sentence_is_left_out_and_an_empty_summary_makes_no_claim(
         a_summary("d1", "Somebody was the ma", finish_reason="length"),
         a_summary("d2", ""),
     ]
-    given = [a_summariser(tmp_path, "it", documents, summaries)]
+    given = [a_summarizer(tmp_path, "it", documents, summaries)]
     row = row_of(examined(Summaries(judge=OFFLINE, writer=OFFLINE), given, tmp_path / "out"), "it")
     assert (row["summaries"], row["cut"], row["empty"]) == (3, 2, 1) and row["no_verdict"] == 0
     assert row["claims"] == 5 and row["salient"]["a_summary"]["value"] == pytest.approx(5 / 3)
     assert row["salient"]["relative"]["documents"] == 3
     found = [json.loads(line) for line in (tmp_path / "out" / "claims.jsonl").open()]
-    assert [len(each["claims"]) for each in found if each["summariser"] == "it"] == [5, 0, 0]
+    assert [len(each["claims"]) for each in found if each["summarizer"] == "it"] == [5, 0, 0]
     assert JudgedSummary(**{**found[0], "finish_reason": "stop"}).whole.endswith("ma")
 
 
 def test_another_english_has_no_verdict_offline(tmp_path: Path) -> None:
-    given = [a_summariser(tmp_path, "it", {"d": "The moon is a stone."}, [a_summary("d", "It is about the moon.")])]
+    given = [a_summarizer(tmp_path, "it", {"d": "The moon is a stone."}, [a_summary("d", "It is about the moon.")])]
     row = row_of(examined(Summaries(judge=OFFLINE, writer=OFFLINE), given, tmp_path / "out"), "it")
     assert (row["claims"], row["no_verdict"]) == (1, 1) and row["true"]["value"] is None
 
@@ -234,13 +234,13 @@ def test_each_claim_has_the_one_verdict_that_it_is_given(verdicts: list[Any], st
         assert standings_of(other, 2) is None
 
 
-def many(tmp_path: Path, documents: dict[str, str]) -> list[Summariser]:
+def many(tmp_path: Path, documents: dict[str, str]) -> list[Summarizer]:
     summaries = [
         a_summary(name, f"{stating(text, Relation.made)} Sample {sample}.", sample=sample)
         for name, text in documents.items()
         for sample in range(6)
     ]
-    return [a_summariser(tmp_path, "it", documents, summaries)]
+    return [a_summarizer(tmp_path, "it", documents, summaries)]
 
 
 @pytest.mark.parametrize(
@@ -300,7 +300,7 @@ def test_a_second_judge_reads_a_drawn_sample_and_their_agreement_is_told(
 
 
 def test_references_of_people_are_read_and_their_faults_told(documents: dict[str, str], tmp_path: Path) -> None:
-    given = [a_summariser(tmp_path, "it", documents, [a_summary(name, "So.") for name in documents])]
+    given = [a_summarizer(tmp_path, "it", documents, [a_summary(name, "So.") for name in documents])]
     file = tmp_path / "people.jsonl"
 
     def judged() -> dict[str, Any]:
@@ -316,7 +316,7 @@ def test_references_of_people_are_read_and_their_faults_told(documents: dict[str
         with pytest.raises(DataError, match=told):
             judged()
     file.write_text('{"document": "elsewhere", "summary": "x"}')
-    with pytest.raises(DataError, match="no summary of any document that was summarised"):
+    with pytest.raises(DataError, match="no summary of any document that was summarized"):
         judged()
     file.write_text(json.dumps({"document": "d0", "summary": stating(documents["d0"], Relation.made)}))
     result = judged()
@@ -335,7 +335,7 @@ def test_references_of_people_are_read_and_their_faults_told(documents: dict[str
 def test_where_nobody_wrote_there_is_nothing_to_judge(tmp_path: Path) -> None:
     own = {"evaluation": "evaluation/none", "augmenter": "raw", "budget": 1, "seed": 0}
     with pytest.raises(DataError, match=r"no summaries to judge.*summaries\]"):
-        summarisers_of(tmp_path / "studies" / "s", tmp_path, own)
+        summarizers_of(tmp_path / "studies" / "s", tmp_path, own)
 
 
 def test_the_command_writes_judges_and_judges_again_without_writing_anew(command: Command, tmp_path: Path) -> None:

@@ -24,7 +24,7 @@ SMALL += [PaperCurve(name=name) for name in CURVES]
 
 
 def drawn(settings: Drawing, study: Path, root: Path) -> tuple[Path, list[str]]:
-    found = drawings.artefact_of(settings, study, root)
+    found = drawings.artifact_of(settings, study, root)
     return found.folder, drawings.run(settings, found, study, NoTracker())
 
 
@@ -42,7 +42,7 @@ def test_each_figure_is_drawn_once_without_any_study(settings: Drawing, tmp_path
 
 def test_another_setting_is_another_folder(tmp_path: Path) -> None:
     study = tmp_path / "studies" / "none-0"
-    first, second = (drawings.artefact_of(ToyModel(seed=seed), study, tmp_path).folder for seed in (0, 1))
+    first, second = (drawings.artifact_of(ToyModel(seed=seed), study, tmp_path).folder for seed in (0, 1))
     assert first != second
     for wrong in ({"mean_degree": 1.0}, {"vertices": 5}, {"graphs": 0}, {"simulations": 1}):
         with pytest.raises(ConfigError):

@@ -14,7 +14,7 @@ import pytest
 from entigraph.analysis.examinations import SyntheticCorpus
 from entigraph.analysis.factuality.factuality import examine, shares
 from entigraph.analysis.factuality.judge_agreement import agreement
-from entigraph.analysis.factuality.judge_requests import Verdict, judgement, verdict_of
+from entigraph.analysis.factuality.judge_requests import Verdict, judgment, verdict_of
 from entigraph.analysis.factuality.sentences import sampled, split
 from entigraph.analysis.settings import Factuality
 from entigraph.errors import ConfigError, DataError, LLMError
@@ -153,7 +153,7 @@ def test_what_a_judge_does_not_say_is_counted_by_its_reason(
     assert row["sentences"] == 40 == row["no_verdict"] + row["subjective"]["of"]
     low, high = row["supported_bounds"]
     assert low < row["supported"]["value"] < high
-    answers = [json.loads(line) for line in (tmp_path / "out" / "judgements-judge.jsonl").open()]
+    answers = [json.loads(line) for line in (tmp_path / "out" / "judgments-judge.jsonl").open()]
     assert sum(each["missing"] == reason and each["verdict"] is None for each in answers) == missing[reason]
 
 
@@ -185,7 +185,7 @@ def test_the_limit_stops_the_judge_and_a_higher_one_goes_on(
     assert 0 < before < 12
     examined(limited(1000.0), corpus, tmp_path / "out")
     assert server.stats()["ok"] == 12 and server.stats()["duplicates"] == 0
-    assert limited(1.0).decides({"max_cost_usd", "concurrency"}) == limited(2.0).decides(
+    assert limited(1.0).cache_key({"max_cost_usd", "concurrency"}) == limited(2.0).cache_key(
         {"max_cost_usd", "concurrency"}
     )
     assert all("sk-marked" not in file.read_text() for file in (tmp_path / "out").glob("*.json*"))
@@ -196,16 +196,16 @@ def test_a_persons_labels_and_two_judges_are_compared(corpus: SyntheticCorpus, s
     examined(settings, corpus, tmp_path / "out")
     with (tmp_path / "out" / "to_label.csv").open(newline="") as file:
         lines = list(csv.DictReader(file))
-    told = [json.loads(line) for line in (tmp_path / "out" / "judgements-judge.jsonl").open()]
+    told = [json.loads(line) for line in (tmp_path / "out" / "judgments-judge.jsonl").open()]
     verdicts = {each["sentence_id"]: each["verdict"] for each in told}
-    labelled = tmp_path / "labelled.csv"
-    with labelled.open("w", newline="") as file:
+    labeled = tmp_path / "labeled.csv"
+    with labeled.open("w", newline="") as file:
         writer = csv.DictWriter(file, lines[0].keys())
         writer.writeheader()
         for number, line in enumerate(lines):
             verdict = verdicts[line["id"]] if number else "unsupported"
             writer.writerow({**line, "verdict": verdict.upper() if number < 50 else ""})
-    result = examined(Factuality(**{**vars(settings), "labels": str(labelled)}), corpus, tmp_path / "out")
+    result = examined(Factuality(**{**vars(settings), "labels": str(labeled)}), corpus, tmp_path / "out")
     assert first_row(result, "person")["no_verdict"] == 10
     pairs = {(one["one"], one["other"]): one for one in result["agreement"]}
     assert pairs["judge", "person"]["compared"] == 50 and pairs["judge", "person"]["agreed"] == 0.98
@@ -213,10 +213,10 @@ def test_a_persons_labels_and_two_judges_are_compared(corpus: SyntheticCorpus, s
     assert server.stats()["ok"] == 60, "the second judge was not asked again"
     for text, message in (("id,verdict\nnobody,supported\n", "not of this sample"),
                           (f"id,verdict\n{lines[0]['id']},perhaps\n", "verdict 'perhaps'"),
-                          (f"id,verdict\n{lines[0]['id']},\n{lines[0]['id']},\n", "labelled twice")):  # fmt: skip
-        labelled.write_text(text)
+                          (f"id,verdict\n{lines[0]['id']},\n{lines[0]['id']},\n", "labeled twice")):  # fmt: skip
+        labeled.write_text(text)
         with pytest.raises(DataError, match=message):
-            examined(Factuality(**{**vars(settings), "labels": str(labelled)}), corpus, tmp_path / "out")
+            examined(Factuality(**{**vars(settings), "labels": str(labeled)}), corpus, tmp_path / "out")
 
 
 def test_kappa_is_as_by_hand() -> None:
@@ -249,7 +249,7 @@ def test_wrong_settings_are_one_message(tmp_path: Path) -> None:
 
 def test_an_empty_answer_has_its_reason(corpus: SyntheticCorpus) -> None:
     (sentence,), _ = sampled([corpus], 1, 0)
-    found = judgement(sentence, "j", Completion(text=" ", model="m"))
+    found = judgment(sentence, "j", Completion(text=" ", model="m"))
     assert (found.verdict, found.missing) == (None, "empty")
 
 

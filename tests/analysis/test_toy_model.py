@@ -38,7 +38,7 @@ def test_subtree_sizes_are_those_of_walking_every_path() -> None:
     assert (counted == found.sizes).all() and counted.max() > 20
 
 
-def test_a_chain_is_learnt_as_by_hand() -> None:
+def test_a_chain_is_learned_as_by_hand() -> None:
     """0 → 1 → 2: only (0, 2) is unstated, and only drawing (0, 2) itself, one pair of six, teaches it."""
     chain = np.zeros((3, 3), dtype=bool)
     chain[0, 1] = chain[1, 2] = True

@@ -236,7 +236,7 @@ def test_another_version_of_a_converter_is_another_corpus_where_it_is_used(
     notes: Path, configured: Callable[..., Run], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     overrides = ["corpus=text_files", "evaluation=none", f"corpus.path={notes}"]
-    converters = configured(*overrides).documents.decides["converters"]
+    converters = configured(*overrides).documents.cache_key["converters"]
     assert sorted(converters) == ["mammoth", "markdownify", "pypdfium2", "trafilatura"]
     with_pdf = configured(*overrides).documents.folder
     monkeypatch.setattr(document_conversion.metadata, "version", lambda package: "99")
@@ -244,7 +244,7 @@ def test_another_version_of_a_converter_is_another_corpus_where_it_is_used(
     for file in notes.iterdir():
         if file.suffix != ".txt":
             file.unlink()
-    assert "converters" not in configured(*overrides).documents.decides
+    assert "converters" not in configured(*overrides).documents.cache_key
 
 
 def test_a_plan_tells_every_bad_question_at_once(notes: Path, command: Command, tmp_path: Path) -> None:

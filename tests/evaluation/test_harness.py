@@ -116,6 +116,6 @@ def test_wrong_settings_are_one_message_and_task_files_count_by_content(task_fil
     for wrong in ({"tasks": []}, {"include_path": "nowhere"}, {"limit": 0}, {"batch_size": 0}, {"fewshot": -1}):
         with pytest.raises(ConfigError):
             Harness(**{"tasks": ["ours"], **wrong})
-    before = Harness(tasks=["ours"], include_path=str(task_files)).decides
+    before = Harness(tasks=["ours"], include_path=str(task_files)).cache_key
     (task_files / "items.jsonl").write_text("{}")
-    assert Harness(tasks=["ours"], include_path=str(task_files)).decides != before
+    assert Harness(tasks=["ours"], include_path=str(task_files)).cache_key != before

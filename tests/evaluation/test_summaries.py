@@ -42,7 +42,7 @@ def written(subject: Any, folder: Path, task: Summaries, source: Source) -> list
     return list(read_jsonl(folder / "summaries-s.jsonl", Summary))
 
 
-def test_every_document_is_summarised_by_every_prompt(tiny_model: Path, tmp_path: Path) -> None:
+def test_every_document_is_summarized_by_every_prompt(tiny_model: Path, tmp_path: Path) -> None:
     subject, source = LocalModel(str(tiny_model), "cpu", 1), a_source(tmp_path)
     task = Summaries(prompts={"short": SHORT, "long": LONG}, samples=2, temperature=1.0)
     found = written(subject, tmp_path / "out", task, source)
@@ -100,7 +100,7 @@ def test_a_document_is_named_as_far_as_it_is_known() -> None:
 def test_what_names_no_document_is_refused(tmp_path: Path) -> None:
     for prompts, told in (
         ({}, "none given"),
-        ({"short": {"text": "Summarise.", "max_tokens": 5}}, "names no document"),
+        ({"short": {"text": "Summarize.", "max_tokens": 5}}, "names no document"),
         ({"short": {"text": "{document", "max_tokens": 5}}, "{document"),
         ({"short": {"text": "{document}", "max_tokens": 0}}, "max_tokens 0"),
         ({"short": {"text": "{document}"}}, "text and max_tokens expected"),
@@ -128,9 +128,9 @@ def test_an_instruction_is_put_into_the_template_and_its_turn_ends_the_text(tiny
     chat = ChatTemplate(tokenizer)
     assert chat.ends == [tokenizer.convert_tokens_to_ids("<|im_end|>")]
     engine = TransformersEngine(str(tiny_model), tokenizer.backend_tokenizer, 0, "cpu", False, 1, chat)
-    ids = engine.encode_prompt(Prompt("a", "Summarise it.", instruction=True))
+    ids = engine.encode_prompt(Prompt("a", "Summarize it.", instruction=True))
     expected = tokenizer.apply_chat_template(
-        [{"role": "user", "content": "Summarise it."}], add_generation_prompt=True, return_dict=False
+        [{"role": "user", "content": "Summarize it."}], add_generation_prompt=True, return_dict=False
     )
     assert ids == expected and ids.count(engine.bos[0]) <= 1
     assert engine.encode_prompt(Prompt("a", "Go on")) == engine.encode("Go on"), "a text to go on with is not put in it"

@@ -65,7 +65,7 @@ def grams(text: str, names: list[str], size: int = 4) -> set[tuple[str, ...]]:
 
 
 def test_no_question_wording_occurs_in_any_text() -> None:
-    """Otherwise an answer could be recognised by its phrase instead of being known."""
+    """Otherwise an answer could be recognized by its phrase instead of being known."""
     (world,) = worlds(1, NamePool.target, 5)
     rng = random.Random(0)
     _, reading = read(world)

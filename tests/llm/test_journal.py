@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from entigraph.errors import ArtefactError
+from entigraph.errors import ArtifactError
 from entigraph.llm.base import Completion, Usage
 from entigraph.llm.response_cache import VERSION, Journal
 
@@ -47,7 +47,7 @@ def test_processes_share_it(tmp_path: Path) -> None:
 def test_a_damaged_journal_is_one_message(tmp_path: Path) -> None:
     path = tmp_path / "journal.sqlite"
     path.write_bytes(b"this is no database, " * 100)
-    with pytest.raises(ArtefactError, match="journal .* is damaged: .* move it away"):
+    with pytest.raises(ArtifactError, match="journal .* is damaged: .* move it away"):
         Journal(path)
 
 
@@ -55,11 +55,11 @@ def test_a_newer_journal_is_left_alone(tmp_path: Path) -> None:
     path = tmp_path / "journal.sqlite"
     with sqlite3.connect(path) as database:
         database.execute(f"PRAGMA user_version={VERSION + 1}")
-    with pytest.raises(ArtefactError, match="written by a newer entigraph"):
+    with pytest.raises(ArtifactError, match="written by a newer entigraph"):
         Journal(path)
 
 
 def test_a_folder_that_cannot_be_is_one_message(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
-    with pytest.raises(ArtefactError, match="journal .* cannot be written"):
+    with pytest.raises(ArtifactError, match="journal .* cannot be written"):
         Journal(tmp_path / "file" / "journal.sqlite")

@@ -25,7 +25,7 @@ def a_library(folder: Path, subjects: tuple[str, ...] = SUBJECTS) -> list[Questi
                 Question(
                     id=f"{subject}-{number}",
                     document_id=subject,
-                    text=f"Which colour had the {subject} door that its keeper painted?",
+                    text=f"Which color had the {subject} door that its keeper painted?",
                     choices=["green", "blue", "white", "red"],
                     answer=0,
                     group="all",

@@ -26,7 +26,7 @@ def test_passages_are_within_the_size_and_lose_nothing_but_white_space() -> None
         assert "".join("".join(text[start:end] for start, end in found).split()) == "".join(text.split())
 
 
-def test_neighbours_are_merged_as_long_as_they_fit() -> None:
+def test_neighbors_are_merged_as_long_as_they_fit() -> None:
     text = a_text(1)
     found = spans(text, 256, SEPARATORS)
     whole = sum(end - start for start, end in found) / len(found)

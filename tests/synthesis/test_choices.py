@@ -49,7 +49,7 @@ class Told:
             yield self.spoil(request, answer)
 
 
-def synthesise(
+def synthesize(
     corpus: Path, out: Path, augmenter: Augmenter, llm: LLM, **rules: Any
 ) -> tuple[list[SyntheticText], dict[str, Any]]:
     out.mkdir()
@@ -68,7 +68,7 @@ def synthesise(
 def test_the_shared_prefix_layout_begins_every_request_about_a_document_alike(corpus: Path, tmp_path: Path) -> None:
     told = Told()
     augmenter = EntiGraph(layout=Layout.shared_prefix, triples_per_document=10)
-    texts, _ = synthesise(corpus, tmp_path / "out", augmenter, told)
+    texts, _ = synthesize(corpus, tmp_path / "out", augmenter, told)
     assert len({request.system for request in told.requests}) == 1
     beginnings = {request.shared.split("\n\n### Task\n")[0] for request in told.requests}
     assert len(beginnings) == 2 and len(texts) == 2 * (190 + 10)
@@ -78,8 +78,8 @@ def test_the_shared_prefix_layout_begins_every_request_about_a_document_alike(co
 
 def test_several_relations_in_a_request_are_each_a_text_of_their_own(corpus: Path, tmp_path: Path) -> None:
     one, four = Told(), Told()
-    alone, _ = synthesise(corpus, tmp_path / "one", EntiGraph(triples_per_document=0), one)
-    together, counts = synthesise(
+    alone, _ = synthesize(corpus, tmp_path / "one", EntiGraph(triples_per_document=0), one)
+    together, counts = synthesize(
         corpus, tmp_path / "four", EntiGraph(triples_per_document=0, relations_per_request=4), four
     )
     assert [(t.document_id, tuple(t.about)) for t in alone] and counts["requests"] == 2 + 2 * 48
@@ -97,10 +97,10 @@ def test_what_is_missing_from_an_answer_about_several_is_counted_or_asked_again(
         return Completion(text=answer.text[: answer.text.find("=== 3") + 40], model="m", finish_reason="length")
 
     augmenter = EntiGraph(triples_per_document=0, relations_per_request=4)
-    texts, counts = synthesise(corpus, tmp_path / "lost", augmenter, Told(cut), max_lost=0.6)
+    texts, counts = synthesize(corpus, tmp_path / "lost", augmenter, Told(cut), max_lost=0.6)
     assert counts["failures"] == {"missing from an answer about several": 380 - len(texts)}
     assert len(texts) == 2 * 47 * 2, "two whole ones of each four; of a document's last request nothing is left"
-    again, counts = synthesise(corpus, tmp_path / "again", augmenter, Told(cut), reask_failures=1)
+    again, counts = synthesize(corpus, tmp_path / "again", augmenter, Told(cut), reask_failures=1)
     assert len(again) == 380 and counts["failures"] == {}
 
 
@@ -111,10 +111,10 @@ def test_failures_are_asked_again_only_when_asked_to(corpus: Path, tmp_path: Pat
         return answer
 
     augmenter = EntiGraph(triples_per_document=0)
-    texts, counts = synthesise(corpus, tmp_path / "once", augmenter, Told(refuse), max_lost=1.0)
+    texts, counts = synthesize(corpus, tmp_path / "once", augmenter, Told(refuse), max_lost=1.0)
     lost = counts["failures"]["finish_reason refusal"]
     assert lost > 20 and len(list(read_jsonl(tmp_path / "once" / "failures.jsonl", Failure))) == lost
-    texts, counts = synthesise(corpus, tmp_path / "twice", augmenter, Told(refuse), reask_failures=1)
+    texts, counts = synthesize(corpus, tmp_path / "twice", augmenter, Told(refuse), reask_failures=1)
     assert len(texts) == 380 and counts["failures"] == {}
 
 
@@ -124,13 +124,13 @@ def test_a_stage_that_loses_too_much_stops_with_the_reasons(corpus: Path, tmp_pa
 
     told = Told(refuse)
     with pytest.raises(DataError, match=r"98 of 100 lists and texts .* \(98 finish_reason refusal\), .*max_lost = 20%"):
-        synthesise(corpus, tmp_path / "out", EntiGraph(), told)
+        synthesize(corpus, tmp_path / "out", EntiGraph(), told)
     assert len(told.requests) < 110, "and asks for no more"
 
 
 def test_nothing_much_is_asked_beyond_the_budget(corpus: Path, tmp_path: Path) -> None:
     told = Told()
-    texts, _ = synthesise(corpus, tmp_path / "out", EntiGraph(), told, token_budget=8_000)
+    texts, _ = synthesize(corpus, tmp_path / "out", EntiGraph(), told, token_budget=8_000)
     assert len(texts) > 100 and len(told.requests) <= 1.05 * len(texts) + 4
 
 
@@ -142,7 +142,7 @@ def test_near_duplicates_are_reported_or_removed(corpus: Path, tmp_path: Path) -
         return Completion(text=f"{same} {request.hash[:4]}", model="m")
 
     augmenter = EntiGraph(triples_per_document=0)
-    texts, counts = synthesise(corpus, tmp_path / "reported", augmenter, Told(same))
+    texts, counts = synthesize(corpus, tmp_path / "reported", augmenter, Told(same))
     found = list(read_jsonl(tmp_path / "reported" / "near_duplicates.jsonl", NearDuplicate))
     alike = [text for text in texts if text.text.startswith("word0")]
     assert len(texts) == 380 and counts["near_duplicates"] == len(found)
@@ -150,7 +150,7 @@ def test_near_duplicates_are_reported_or_removed(corpus: Path, tmp_path: Path) -
     assert {each.id for each in found} >= {text.id for text in alike} - {*firsts.values()} and len(found) < len(
         alike
     ) + 40
-    kept, counts = synthesise(
+    kept, counts = synthesize(
         corpus, tmp_path / "removed", augmenter, Told(same), near_duplicates=NearDuplicates.remove
     )
     assert len(kept) == 380 - len(found) == counts["texts"] and not {t.id for t in kept} & {each.id for each in found}
@@ -164,7 +164,7 @@ def test_a_long_document_is_written_about_in_parts(tmp_path: Path) -> None:
     (folder / "documents.jsonl").write_text(json.dumps({"id": "book", "title": book.title, "text": book.text}) + "\n")
     told = Told()
     augmenter = EntiGraph(max_document_tokens=1_000, max_entities=4, triples_per_document=0)
-    texts, counts = synthesise(folder, tmp_path / "out", augmenter, told)
+    texts, counts = synthesize(folder, tmp_path / "out", augmenter, told)
     graphs = list(read_jsonl(tmp_path / "out" / "graphs.jsonl", EntityGraph))
     assert len(graphs) > 2 and {len(graph.entities) for graph in graphs} == {4}
     assert counts["entities_left_out"] == sum(graph.left_out for graph in graphs) > 0
@@ -174,7 +174,7 @@ def test_a_long_document_is_written_about_in_parts(tmp_path: Path) -> None:
 
 
 def test_rephrasing_as_questions_with_answers(corpus: Path, tmp_path: Path) -> None:
-    texts, counts = synthesise(corpus, tmp_path / "out", Rephrase(name="qa", styles=["qa"], rounds=2), Told())
+    texts, counts = synthesize(corpus, tmp_path / "out", Rephrase(name="qa", styles=["qa"], rounds=2), Told())
     assert Counter(text.kind for text in texts) == {"rephrase_qa": 4}
     assert all(text.text.startswith("Question: ") and text.text.count("\nAnswer: ") >= 20 for text in texts)
 
@@ -192,5 +192,5 @@ def test_entities_are_told_apart_by_more_than_case_and_stray_marks() -> None:
 def test_a_writer_that_refuses_everything_is_not_asked_for_ever(corpus: Path, tmp_path: Path) -> None:
     told = Told(lambda request, answer: Completion(text="No.", model="m", finish_reason="refusal"))
     with pytest.raises(DataError, match="the last 3 rounds of requests gave no text"):
-        synthesise(corpus, tmp_path / "out", Rephrase(), told, token_budget=9_000, max_lost=1.0)
+        synthesize(corpus, tmp_path / "out", Rephrase(), told, token_budget=9_000, max_lost=1.0)
     assert len(told.requests) < 1_000

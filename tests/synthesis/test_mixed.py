@@ -12,7 +12,7 @@ from entigraph.synthesis.augmenters.rephrase import Rephrase
 from entigraph.synthesis.generation_stats import summary
 from tests.conftest import Command
 from tests.mock_llm_server import Config, running
-from tests.synthesis.test_choices import Told, synthesise
+from tests.synthesis.test_choices import Told, synthesize
 
 ENTIGRAPH = {"_target_": "entigraph.synthesis.augmenters.entigraph.EntiGraph"}
 REPHRASE = {"_target_": "entigraph.synthesis.augmenters.rephrase.Rephrase"}
@@ -34,20 +34,20 @@ def corpus(tmp_path: Path) -> Path:
 
 def test_each_part_writes_its_share_of_the_tokens_as_it_would_alone(corpus: Path, tmp_path: Path) -> None:
     told = Told()
-    texts, counts = synthesise(corpus, tmp_path / "mixed", mixed(0.25), told, token_budget=8000)
+    texts, counts = synthesize(corpus, tmp_path / "mixed", mixed(0.25), told, token_budget=8000)
     shares = {name: tokens / counts["tokens"] for name, tokens in counts["tokens_by_augmenter"].items()}
     assert shares == pytest.approx({"entigraph": 0.25, "rephrase": 0.75}, abs=0.03)
     assert 8000 <= counts["tokens"] < 8800 and len({text.id for text in texts}) == len(texts)
     assert len(told.requests) < 1.15 * len(texts) + 64, "little is asked for that nobody wants"
     for augmenter in (EntiGraph(), Rephrase()):
-        alone, _ = synthesise(corpus, tmp_path / augmenter.name, augmenter, Told(), token_budget=8000)
+        alone, _ = synthesize(corpus, tmp_path / augmenter.name, augmenter, Told(), token_budget=8000)
         own = [text for text in texts if text.augmenter == augmenter.name]
         assert own == alone[: len(own)]
 
 
 def test_all_of_one_part_is_that_part(corpus: Path, tmp_path: Path) -> None:
-    whole, _ = synthesise(corpus, tmp_path / "whole", mixed(1.0), Told(), token_budget=3000)
-    alone, _ = synthesise(corpus, tmp_path / "alone", EntiGraph(), Told(), token_budget=3000)
+    whole, _ = synthesize(corpus, tmp_path / "whole", mixed(1.0), Told(), token_budget=3000)
+    alone, _ = synthesize(corpus, tmp_path / "alone", EntiGraph(), Told(), token_budget=3000)
     assert whole == alone
     assert [mixed(share).name for share in (0.0, 0.25, 1.0)] == [
         "rephrase100",
@@ -58,7 +58,7 @@ def test_all_of_one_part_is_that_part(corpus: Path, tmp_path: Path) -> None:
 
 def test_a_part_that_has_no_more_to_say_is_not_made_up_for_by_the_other(corpus: Path, tmp_path: Path) -> None:
     augmenter = mixed(0.9, triples_per_document=0)
-    _, counts = synthesise(corpus, tmp_path / "out", augmenter, Told(), token_budget=60_000)
+    _, counts = synthesize(corpus, tmp_path / "out", augmenter, Told(), token_budget=60_000)
     assert counts["kinds"]["pair"] == 380 and counts["tokens_by_augmenter"]["rephrase"] < 7000
     lines = summary(counts, 2, 60_000)
     assert "of 60,000 tokens exist" in lines[-1] and lines[1].startswith("  of them entigraph ")

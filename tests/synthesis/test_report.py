@@ -63,7 +63,7 @@ class Page:
         return {frozenset(pair): count for pair, count in zip(combinations(names, 2), counts, strict=True) if count}
 
 
-def synthesised(tmp_path: Path, augmenter: Augmenter, budget: int | None) -> tuple[Page, list[SyntheticText], Any]:
+def synthesized(tmp_path: Path, augmenter: Augmenter, budget: int | None) -> tuple[Page, list[SyntheticText], Any]:
     corpus, out = tmp_path / "corpus", tmp_path / "out"
     corpus.mkdir()
     out.mkdir()
@@ -120,7 +120,7 @@ def written(
 
 
 def test_the_page_says_what_the_texts_say(tmp_path: Path) -> None:
-    page, texts, counts = synthesised(tmp_path, EntiGraph(requests_in_a_row=4), 9_000)
+    page, texts, counts = synthesized(tmp_path, EntiGraph(requests_in_a_row=4), 9_000)
     tokens = Counter[str]()
     for each in texts:
         tokens[each.kind] += each.tokens
@@ -206,7 +206,7 @@ def test_losses_near_duplicates_and_cost_are_those_of_the_stage(tmp_path: Path) 
 
 
 def test_rephrasings_are_counted_by_document_and_style_and_can_be_read(tmp_path: Path) -> None:
-    page, texts, _ = synthesised(tmp_path, Rephrase(rounds=2), None)
+    page, texts, _ = synthesized(tmp_path, Rephrase(rounds=2), None)
     assert page.table("documents")[0] == ["document", "rephrase easy", "rephrase medium", "rephrase hard", "tokens"]
     assert [row[1:4] for row in page.table("documents")[1:]] == [["2", "2", "2"]] * 3 + [["6", "6", "6"]]
     assert page.texts(1) == [each.text for each in texts if each.document_id == "chronicle-001"]
@@ -235,7 +235,7 @@ def test_documents_and_answers_cannot_write_in_the_page(tmp_path: Path) -> None:
 
 
 def test_it_loads_nothing_and_names_no_folder_and_is_the_same_each_time(tmp_path: Path) -> None:
-    page, _, counts = synthesised(tmp_path, EntiGraph(triples_per_document=3), 3_000)
+    page, _, counts = synthesized(tmp_path, EntiGraph(triples_per_document=3), 3_000)
     again = synthesis_report.write(
         tmp_path / "out", tmp_path / "corpus", counts, name="fictional", rules=Rules(token_budget=3_000)
     )
@@ -296,7 +296,7 @@ def test_in_a_browser_the_graph_is_drawn_from_the_tables_and_nothing_hostile_run
         )
         return html.fromstring(done.stdout)
 
-    page, _, _ = synthesised(tmp_path, EntiGraph(), 9_000)
+    page, _, _ = synthesized(tmp_path, EntiGraph(), 9_000)
     tree = opened(tmp_path / "out" / "report.html", "#view-1")
     assert [each.get("id") for each in tree.iter("section") if each.get("hidden") is None] == ["view-1"]
     lines = tree.xpath("//section[@id='view-1']//*[@class='rest']/path/@d")

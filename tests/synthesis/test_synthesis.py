@@ -38,7 +38,7 @@ def corpus(tmp_path: Path) -> Path:
     return folder
 
 
-def synthesise(
+def synthesize(
     corpus: Path, out: Path, augmenter: Augmenter, budget: int | None, seed: int = 0, **rules: Any
 ) -> list[SyntheticText]:
     out.mkdir()
@@ -55,7 +55,7 @@ def synthesise(
 
 
 def test_every_pair_of_every_document_then_triples(corpus: Path, tmp_path: Path) -> None:
-    texts = synthesise(corpus, tmp_path / "out", EntiGraph(triples_per_document=30), None)
+    texts = synthesize(corpus, tmp_path / "out", EntiGraph(triples_per_document=30), None)
     assert Counter(text.kind for text in texts) == {"pair": 380, "triple": 60}
     for document in ("chronicle-000", "chronicle-001"):
         pairs = [frozenset(text.about) for text in texts if text.kind == "pair" and text.document_id == document]
@@ -68,7 +68,7 @@ def test_every_pair_of_every_document_then_triples(corpus: Path, tmp_path: Path)
 
 
 def test_stopping_anywhere_leaves_an_even_corpus(corpus: Path, tmp_path: Path) -> None:
-    texts = synthesise(corpus, tmp_path / "out", EntiGraph(requests_in_a_row=4), 2000)
+    texts = synthesize(corpus, tmp_path / "out", EntiGraph(requests_in_a_row=4), 2000)
     counts = Counter(text.document_id for text in texts)
     assert max(counts.values()) - min(counts.values()) <= 4
     assert sum(text.tokens for text in texts[:-1]) < 2000 <= sum(text.tokens for text in texts)
@@ -76,19 +76,19 @@ def test_stopping_anywhere_leaves_an_even_corpus(corpus: Path, tmp_path: Path) -
 
 @pytest.mark.parametrize("augmenter", [EntiGraph(), Rephrase()], ids=["entigraph", "rephrase"])
 def test_a_larger_budget_begins_with_the_smaller_ones_texts(augmenter: Augmenter, corpus: Path, tmp_path: Path) -> None:
-    small = synthesise(corpus, tmp_path / "small", augmenter, 1500)
-    large = synthesise(corpus, tmp_path / "large", augmenter, 4000)
+    small = synthesize(corpus, tmp_path / "small", augmenter, 1500)
+    large = synthesize(corpus, tmp_path / "large", augmenter, 4000)
     assert large[: len(small)] == small and len(large) > len(small) > 3
 
 
 def test_the_seed_draws_the_order(corpus: Path, tmp_path: Path) -> None:
-    one = synthesise(corpus, tmp_path / "one", EntiGraph(), 1000, seed=1)
-    other = synthesise(corpus, tmp_path / "other", EntiGraph(), 1000, seed=2)
+    one = synthesize(corpus, tmp_path / "one", EntiGraph(), 1000, seed=1)
+    other = synthesize(corpus, tmp_path / "other", EntiGraph(), 1000, seed=2)
     assert [text.about for text in one] != [text.about for text in other]
 
 
 def test_rephrasing_goes_round_in_every_style(corpus: Path, tmp_path: Path) -> None:
-    texts = synthesise(corpus, tmp_path / "out", Rephrase(rounds=2), None)
+    texts = synthesize(corpus, tmp_path / "out", Rephrase(rounds=2), None)
     assert Counter((text.document_id, text.kind) for text in texts) == {
         (document, f"rephrase_{style}"): 2
         for document in ("chronicle-000", "chronicle-001")
@@ -99,11 +99,11 @@ def test_rephrasing_goes_round_in_every_style(corpus: Path, tmp_path: Path) -> N
 
 def test_an_endless_augmenter_needs_a_budget(corpus: Path, tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="set synthesis.token_budget"):
-        synthesise(corpus, tmp_path / "out", Rephrase(), None)
+        synthesize(corpus, tmp_path / "out", Rephrase(), None)
 
 
 def test_raw_is_the_documents_themselves(corpus: Path, tmp_path: Path) -> None:
-    texts = synthesise(corpus, tmp_path / "out", Raw(), None)
+    texts = synthesize(corpus, tmp_path / "out", Raw(), None)
     assert [text.text for text in texts] == [d.text for d in read_jsonl(corpus / "documents.jsonl", Document)]
 
 
@@ -199,11 +199,11 @@ def test_the_offline_writer_is_a_function_of_the_request() -> None:
 
 
 def test_a_damaged_part_is_named(corpus: Path, tmp_path: Path) -> None:
-    texts = synthesise(corpus, tmp_path / "out", EntiGraph(triples_per_document=0), None)
+    texts = synthesize(corpus, tmp_path / "out", EntiGraph(triples_per_document=0), None)
     assert texts[0].about and isinstance(texts[0].tokens, int)
-    from entigraph.errors import ArtefactError
+    from entigraph.errors import ArtifactError
 
     part = next((tmp_path / "out").glob("texts-*.parquet"))
     part.write_bytes(part.read_bytes()[:500])
-    with pytest.raises(ArtefactError, match="texts-00000.parquet is damaged"):
+    with pytest.raises(ArtifactError, match="texts-00000.parquet is damaged"):
         list(read_texts(tmp_path / "out"))

@@ -1,4 +1,4 @@
-"""Conversations by the chat template: which tokens are learnt, and that no conversation is cut."""
+"""Conversations by the chat template: which tokens are learned, and that no conversation is cut."""
 
 import json
 from collections.abc import Iterator
@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from entigraph.errors import ArtefactError, ConfigError, DataError
+from entigraph.errors import ArtifactError, ConfigError, DataError
 from entigraph.runtime.progress import Silent
 from entigraph.storage.schemas import SyntheticText
 from entigraph.storage.texts import write_texts
@@ -46,18 +46,18 @@ def opened(path: Path, folder: Path, **options: str) -> Tokenizer:
     return Tokenizer(folder)
 
 
-def learnt(tokenizer: Tokenizer, messages: list[dict[str, str]]) -> str:
+def learned(tokenizer: Tokenizer, messages: list[dict[str, str]]) -> str:
     encoded = tokenizer.batch([json.dumps(messages)])
     assert encoded.labels is not None
     return tokenizer.fast.decode(encoded.ids[encoded.labels == 1].tolist(), skip_special_tokens=False)
 
 
 @pytest.mark.parametrize("template", ["llama3", "chatml"])
-def test_exactly_what_the_assistant_says_is_learnt(template: str, chat_model: Path, tmp_path: Path) -> None:
+def test_exactly_what_the_assistant_says_is_learned(template: str, chat_model: Path, tmp_path: Path) -> None:
     tokenizer = opened(chat_model, tmp_path / "t", template=template)
     stop = {"llama3": "<|eot_id|>", "chatml": "<|im_end|>\n"}[template]
-    assert learnt(tokenizer, TALK) == f"Captain Holloway asked,\n\nand Miriam did.{stop}Yes 🙂.{stop}"
-    assert learnt(tokenizer, TALK[:2]) == ""
+    assert learned(tokenizer, TALK) == f"Captain Holloway asked,\n\nand Miriam did.{stop}Yes 🙂.{stop}"
+    assert learned(tokenizer, TALK[:2]) == ""
 
 
 @pytest.mark.parametrize("loss_on", ["assistant", "all"])
@@ -79,7 +79,7 @@ def test_the_tokenizers_own_template_is_taken(chat_model: Path, tmp_path: Path) 
         "{% if add_generation_prompt %}[assistant] {% endif %}"
     )
     opened(chat_model, tmp_path / "first", template=own)
-    assert learnt(opened(tmp_path / "first", tmp_path / "second"), TALK[3:]) == "Yes 🙂.\n"
+    assert learned(opened(tmp_path / "first", tmp_path / "second"), TALK[3:]) == "Yes 🙂.\n"
     with pytest.raises(
         ConfigError, match=r"has no chat template of its own; give one \(chatml, llama3, or Jinja text\)"
     ):
@@ -183,5 +183,5 @@ def test_blocks_of_another_length_than_the_context_are_refused(packed: tuple[Tok
     with pytest.raises(ConfigError, match=r"data.context_length: 128 found; .* packed into blocks of 256 tokens"):
         PlanLoader(plan_of(store, 128), {SYNTHETIC: store}, 1)
     next(store.folder.glob("labels-*.bin")).unlink()
-    with pytest.raises(ArtefactError, match=r"labels-00000.bin is missing"):
+    with pytest.raises(ArtifactError, match=r"labels-00000.bin is missing"):
         TokenStore(store.folder)

@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from entigraph.errors import ArtefactError, ConfigError
+from entigraph.errors import ArtifactError, ConfigError
 from entigraph.runtime.progress import Silent
 from entigraph.storage.schemas import SyntheticText
 from entigraph.storage.texts import row_groups, write_texts
@@ -77,7 +77,7 @@ def small_groups(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("entigraph.storage.texts.ROWS_A_GROUP", GROUP)
 
 
-def tokenise(texts: Path, tokenizer: Path, out: Path, **options: object) -> dict[str, object]:
+def tokenize(texts: Path, tokenizer: Path, out: Path, **options: object) -> dict[str, object]:
     out.mkdir(exist_ok=True)
     settings = {"budget": None, "repeat": False, "seed": 0, "progress": Silent(), **options}
     return stage.run(texts, tokenizer, out, **settings)  # type: ignore[arg-type]
@@ -98,9 +98,9 @@ def test_every_id_is_that_of_hugging_face(kind: str, tiny_model: Path, tmp_path:
     opened = Tokenizer(tmp_path / "tokenizer")
     texts = made_up(400)
     folder = written(tmp_path / "texts", texts, opened)
-    counts = tokenise(folder, opened.folder, tmp_path / "out", budget=None)
+    counts = tokenize(folder, opened.folder, tmp_path / "out", budget=None)
     assert counts["encoder"] == {"name": "gigatoken", "reason": None}
-    slow = tokenise(folder, opened.folder, tmp_path / "slow", encoder="tokenizers")
+    slow = tokenize(folder, opened.folder, tmp_path / "slow", encoder="tokenizers")
     assert slow["encoder"]["name"] == "tokenizers"  # type: ignore[index]
     assert content(tmp_path / "out") == content(tmp_path / "slow")
     store = TokenStore(tmp_path / "out")
@@ -125,7 +125,7 @@ def test_a_tokenizer_that_gigatoken_does_not_know_is_read_by_hugging_faces_libra
     PreTrainedTokenizerFast(tokenizer_object=words, bos_token="<s>", unk_token="?").save_pretrained(tmp_path / "theirs")
     Pretrained(path=str(tmp_path / "theirs")).make(made(tmp_path / "tokenizer"))
     texts = written(tmp_path / "texts", ["lamp keeper", "the lamp"], Tokenizer(tmp_path / "tokenizer"))
-    counts = tokenise(texts, tmp_path / "tokenizer", tmp_path / "out")
+    counts = tokenize(texts, tmp_path / "tokenizer", tmp_path / "out")
     assert counts["encoder"]["name"] == "tokenizers"  # type: ignore[index]
     assert "WordLevel" in counts["encoder"]["reason"]  # type: ignore[index]
     assert sorted(TokenStore(tmp_path / "out").read(0, 6).tolist()) == [0, 0, 1, 1, 2, 3]
@@ -147,9 +147,9 @@ def test_other_ids_than_hugging_faces_are_refused_with_the_text_named(
     confused = Tokenizer(tokenizer)
     texts = written(tmp_path / "texts", ["a lamp", "its keeper", "a ledger"], confused)
     with pytest.raises(
-        ArtefactError, match=r"confused gives other tokens for the text t1 .* tokens.encoder=tokenizers"
+        ArtifactError, match=r"confused gives other tokens for the text t1 .* tokens.encoder=tokenizers"
     ):
-        tokenise(texts, tokenizer, tmp_path / "out")
+        tokenize(texts, tokenizer, tmp_path / "out")
 
 
 def test_a_text_that_was_counted_otherwise_is_named(tokenizer: Path, tmp_path: Path) -> None:
@@ -158,8 +158,8 @@ def test_a_text_that_was_counted_otherwise_is_named(tokenizer: Path, tmp_path: P
             return super().count(text) + ("keeper" in text)
 
     texts = written(tmp_path / "texts", ["a lamp", "its keeper"], Wrong(tokenizer))
-    with pytest.raises(ArtefactError, match=r"the text t1 has \d+ tokens, \d+ were counted"):
-        tokenise(texts, tokenizer, tmp_path / "out")
+    with pytest.raises(ArtifactError, match=r"the text t1 has \d+ tokens, \d+ were counted"):
+        tokenize(texts, tokenizer, tmp_path / "out")
 
 
 KILLED = """
@@ -200,16 +200,16 @@ def test_a_killed_stage_goes_on_and_looks_at_what_it_had_written(
     with (out / "shard-00000.bin").open("r+b") as shard:  # a block that never reached the disk
         shard.seek(int(json.loads(notes[0])["first"]) + 40)
         shard.write(b"\0" * 64)
-    tokenise(texts, tokenizer, out)
-    tokenise(texts, tokenizer, tmp_path / "unbroken")
+    tokenize(texts, tokenizer, out)
+    tokenize(texts, tokenizer, tmp_path / "unbroken")
     assert content(out) == content(tmp_path / "unbroken")
 
 
 def test_what_was_begun_for_another_layout_is_not_gone_on_with(tokenizer: Path, tmp_path: Path) -> None:
     texts = written(tmp_path / "texts", made_up(60), Tokenizer(tokenizer))
-    tokenise(texts, tokenizer, tmp_path / "out", seed=1)
-    tokenise(texts, tokenizer, tmp_path / "out", seed=2)
-    tokenise(texts, tokenizer, tmp_path / "alone", seed=2)
+    tokenize(texts, tokenizer, tmp_path / "out", seed=1)
+    tokenize(texts, tokenizer, tmp_path / "out", seed=2)
+    tokenize(texts, tokenizer, tmp_path / "alone", seed=2)
     assert content(tmp_path / "out") == content(tmp_path / "alone")
 
 
@@ -225,20 +225,20 @@ def test_a_damaged_part_is_named(tokenizer: Path, tmp_path: Path) -> None:
     part = texts / "texts-00000.parquet"
     whole = part.read_bytes()
     part.write_bytes(whole[: len(whole) // 3])
-    with pytest.raises(ArtefactError, match=r"texts-00000.parquet is damaged \(.*\); remove"):
-        tokenise(texts, tokenizer, tmp_path / "out")
+    with pytest.raises(ArtifactError, match=r"texts-00000.parquet is damaged \(.*\); remove"):
+        tokenize(texts, tokenizer, tmp_path / "out")
 
 
 def test_a_missing_shard_and_a_missing_index_are_named(tokenizer: Path, tmp_path: Path) -> None:
     texts = written(tmp_path / "texts", made_up(30), Tokenizer(tokenizer))
-    tokenise(texts, tokenizer, tmp_path / "out")
+    tokenize(texts, tokenizer, tmp_path / "out")
     (tmp_path / "out" / "shard-00000.bin").unlink()
     with pytest.raises(
-        ArtefactError, match=r"shard-00000.bin is missing, not the [\d,]+ bytes .* run the same command"
+        ArtifactError, match=r"shard-00000.bin is missing, not the [\d,]+ bytes .* run the same command"
     ):
         TokenStore(tmp_path / "out")
     (tmp_path / "out" / "shards.jsonl").unlink()
-    with pytest.raises(ArtefactError, match=r"shards.jsonl is missing; remove"):
+    with pytest.raises(ArtifactError, match=r"shards.jsonl is missing; remove"):
         TokenStore(tmp_path / "out")
 
 
@@ -246,7 +246,7 @@ def test_texts_lie_whole_in_blocks_and_what_is_too_long_is_counted(tokenizer: Pa
     opened = Tokenizer(tokenizer)
     whole = [text for text in made_up(200) if text]
     texts = written(tmp_path / "texts", whole, opened)
-    counts = tokenise(texts, tokenizer, tmp_path / "out", block_length=64)
+    counts = tokenize(texts, tokenizer, tmp_path / "out", block_length=64)
     store = TokenStore(tmp_path / "out")
     ids = [opened.batch([text]).ids.tolist() for text in whole]
     fitting = sorted(row for row in ids if len(row) <= 64)
@@ -261,19 +261,19 @@ def test_texts_lie_whole_in_blocks_and_what_is_too_long_is_counted(tokenizer: Pa
     found = [store.read(start, end - start).tolist() for start, end in pieces if labels[start + 1 : end].any()]
     short = [row for row in fitting if len(row) == 1]
     assert sorted(found + short) == fitting
-    assert labels.sum() == sum(len(row) - 1 for row in fitting), "neither padding nor a first token is learnt"
+    assert labels.sum() == sum(len(row) - 1 for row in fitting), "neither padding nor a first token is learned"
 
 
 def test_a_text_that_is_too_long_loses_its_end_by_option(tokenizer: Path, tmp_path: Path) -> None:
     opened = Tokenizer(tokenizer)
     texts = written(tmp_path / "texts", ["the lamp keeper " * 30, "a ledger"], opened)
-    counts = tokenise(texts, tokenizer, tmp_path / "out", block_length=64, too_long="cut")
+    counts = tokenize(texts, tokenizer, tmp_path / "out", block_length=64, too_long="cut")
     assert counts["too_long"] == 0 and counts["texts"] == 2
     assert (
         TokenStore(tmp_path / "out").read(0, 64).tolist() == opened.batch(["the lamp keeper " * 30]).ids[:64].tolist()
     )
     with pytest.raises(ConfigError, match=r"tokens.block_length: .* holds no text that fits"):
-        tokenise(texts, tokenizer, tmp_path / "none", block_length=2)
+        tokenize(texts, tokenizer, tmp_path / "none", block_length=2)
 
 
 def test_blocks_are_filled_as_tightly_as_they_can_be() -> None:

@@ -4,7 +4,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from entigraph.errors import ArtefactError, ConfigError
+from entigraph.errors import ArtifactError, ConfigError
 from entigraph.runtime.progress import Silent
 from entigraph.storage.schemas import SyntheticText
 from entigraph.storage.texts import write_texts
@@ -46,7 +46,7 @@ def tokenizer(tmp_path: Path) -> Path:
     return folder
 
 
-def tokenise(
+def tokenize(
     texts: Path, tokenizer: Path, out: Path, budget: int | None, seed: int = 0, repeat: bool = False
 ) -> TokenStore:
     out.mkdir()
@@ -57,11 +57,11 @@ def tokenise(
 
 
 def test_budgets_are_nested_prefixes_of_whole_texts(texts: Path, tokenizer: Path, tmp_path: Path) -> None:
-    whole = tokenise(texts, tokenizer, tmp_path / "all", None)
+    whole = tokenize(texts, tokenizer, tmp_path / "all", None)
     everything = whole.read(0, len(whole))
     previous = 0
     for budget in (300, 1000, 2500):
-        store = tokenise(texts, tokenizer, tmp_path / str(budget), budget)
+        store = tokenize(texts, tokenizer, tmp_path / str(budget), budget)
         assert previous < len(store) <= budget
         assert (store.read(0, len(store)) == everything[: len(store)]).all()
         ends = np.load(tmp_path / str(budget) / "document-ends.npy")
@@ -70,23 +70,23 @@ def test_budgets_are_nested_prefixes_of_whole_texts(texts: Path, tokenizer: Path
 
 
 def test_the_seed_draws_the_order_without_replacement(texts: Path, tokenizer: Path, tmp_path: Path) -> None:
-    one, other = (tokenise(texts, tokenizer, tmp_path / str(seed), None, seed) for seed in (1, 2))
+    one, other = (tokenize(texts, tokenizer, tmp_path / str(seed), None, seed) for seed in (1, 2))
     assert len(one) == len(other)
     assert not (one.read(0, len(one)) == other.read(0, len(other))).all()
     assert sorted(one.read(0, len(one))) == sorted(other.read(0, len(other)))
 
 
 def test_raw_documents_repeat_up_to_the_budget(texts: Path, tokenizer: Path, tmp_path: Path) -> None:
-    once = len(tokenise(texts, tokenizer, tmp_path / "once", None))
-    store = tokenise(texts, tokenizer, tmp_path / "more", 3 * once, repeat=True)
+    once = len(tokenize(texts, tokenizer, tmp_path / "once", None))
+    store = tokenize(texts, tokenizer, tmp_path / "more", 3 * once, repeat=True)
     assert 2.9 * once < len(store) <= 3 * once
 
 
 def test_a_budget_beyond_the_texts_or_below_the_first_is_refused(texts: Path, tokenizer: Path, tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=r"100,000 tokens asked for; .* holds 3,"):
-        tokenise(texts, tokenizer, tmp_path / "many", 100_000)
+        tokenize(texts, tokenizer, tmp_path / "many", 100_000)
     with pytest.raises(ConfigError, match="do not hold even the first text"):
-        tokenise(texts, tokenizer, tmp_path / "few", 3)
+        tokenize(texts, tokenizer, tmp_path / "few", 3)
 
 
 def test_shards_read_as_one_sequence_in_a_circle(tmp_path: Path) -> None:
@@ -102,10 +102,10 @@ def test_shards_read_as_one_sequence_in_a_circle(tmp_path: Path) -> None:
 
 
 def test_a_truncated_shard_is_named(texts: Path, tokenizer: Path, tmp_path: Path) -> None:
-    tokenise(texts, tokenizer, tmp_path / "out", None)
+    tokenize(texts, tokenizer, tmp_path / "out", None)
     shard = tmp_path / "out" / "shard-00000.bin"
     shard.write_bytes(shard.read_bytes()[:-3])
-    with pytest.raises(ArtefactError, match=r"shard-00000.bin has .* bytes, not the"):
+    with pytest.raises(ArtifactError, match=r"shard-00000.bin has .* bytes, not the"):
         TokenStore(tmp_path / "out")
 
 

@@ -8,7 +8,7 @@ import pytest
 import torch
 from transformers import LlamaConfig, LlamaForCausalLM
 
-from entigraph.errors import ArtefactError
+from entigraph.errors import ArtifactError
 from entigraph.storage.token_shards import TokenStore
 from entigraph.training.data_schedule import REPLAY, SYNTHETIC, Plan
 from entigraph.training.datamodule import PlanLoader
@@ -57,7 +57,7 @@ def losses_of_documents(store: TokenStore, net: torch.nn.Module) -> dict[tuple[i
     return found
 
 
-def test_the_loss_of_a_document_does_not_change_with_its_neighbours(tmp_path: Path) -> None:
+def test_the_loss_of_a_document_does_not_change_with_its_neighbors(tmp_path: Path) -> None:
     torch.manual_seed(0)
     sizes = {"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 32}
     net = LlamaForCausalLM(LlamaConfig(vocab_size=64, initializer_range=0.3, **sizes)).eval()
@@ -140,11 +140,11 @@ def test_a_missing_shard_and_a_damaged_one_are_named(tmp_path: Path) -> None:
     whole = damaged.read_bytes()
     damaged.write_bytes(b"\xff" * len(whole))
     store = TokenStore(folder)
-    with pytest.raises(ArtefactError, match=r"the synthetic tokens hold the id 4,294,967,295 near token .* remove"):
+    with pytest.raises(ArtifactError, match=r"the synthetic tokens hold the id 4,294,967,295 near token .* remove"):
         list(PlanLoader(plan_for(store), {SYNTHETIC: store}, 4, vocabulary=64))
     damaged.write_bytes(whole[:-4])
-    with pytest.raises(ArtefactError, match="shard-00001.bin has .* bytes, not the"):
+    with pytest.raises(ArtifactError, match="shard-00001.bin has .* bytes, not the"):
         TokenStore(folder)
     damaged.unlink()
-    with pytest.raises(ArtefactError, match="shard-00001.bin is missing, not the .* remove"):
+    with pytest.raises(ArtifactError, match="shard-00001.bin is missing, not the .* remove"):
         TokenStore(folder)

@@ -14,7 +14,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from entigraph.errors import ArtefactError, ConfigError
+from entigraph.errors import ArtifactError, ConfigError
 from entigraph.runtime.processes import World, world
 from entigraph.tokenization.tokenizer import Bytes
 from entigraph.training.model_checks import DivergedError
@@ -107,7 +107,7 @@ def test_sharded_training_equals_unsharded(folder: Path, unbroken: str) -> None:
 
 
 def test_masked_documents_are_the_same_on_several_ranks(folder: Path, unbroken: str) -> None:
-    """Ranks hold other numbers of learnt tokens; the mean is over those of the whole step."""
+    """Ranks hold other numbers of learned tokens; the mean is over those of the whole step."""
     train(folder, "masked-alone", document_mask=True, max_steps=8)
     train(folder, "masked", document_mask=True, max_steps=8, devices=2)
     one, two = losses(folder, "masked-alone"), losses(folder, "masked")
@@ -157,7 +157,7 @@ def test_a_killed_rank_ends_the_others_with_one_message(folder: Path, start: Sta
         os.kill(ranks_of(folder, "one-killed")[1], signal.SIGSEGV)
 
     threading.Thread(target=kill_one, daemon=True).start()
-    with pytest.raises(ArtefactError, match=r"the process of rank \d was ended by SIG.* The same command\s+continues"):
+    with pytest.raises(ArtifactError, match=r"the process of rank \d was ended by SIG.* The same command\s+continues"):
         train(folder, "one-killed", devices=2)
     assert not ranks_of(folder, "one-killed")
 

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from entigraph.errors import ArtefactError, ConfigError
+from entigraph.errors import ArtifactError, ConfigError
 from entigraph.runtime.processes import Preempted
 from entigraph.runtime.progress import Advance, Silent
 from entigraph.storage.token_shards import TokenStore
@@ -129,7 +129,7 @@ def test_a_loader_goes_on_where_its_state_says(tokens: Path) -> None:
     second.load_state_dict(state)
     again = [batch["input_ids"] for batch in second]
     assert len(rest) == len(again) > 5 and all((a == b).all() for a, b in zip(rest, again, strict=True))
-    with pytest.raises(ArtefactError, match="another data order"):
+    with pytest.raises(ArtifactError, match="another data order"):
         second.load_state_dict({**state, "fingerprint": "other"})
 
 
@@ -183,13 +183,13 @@ def test_a_damaged_checkpoint_is_named(tokens: Path, tokenizer: Path, tmp_path: 
     assert found.name == "step-00000010"
     (shard,) = found.glob("*.distcp")
     shard.write_bytes(shard.read_bytes()[:1000])
-    with pytest.raises(ArtefactError, match=r"step-00000010 is damaged \(\w+\); remove .*checkpoints and run"):
+    with pytest.raises(ArtifactError, match=r"step-00000010 is damaged \(\w+\); remove .*checkpoints and run"):
         train(tokens, tokenizer, tmp_path / "out")
 
 
 def test_a_checkpoint_of_another_run_is_refused(tokens: Path, tokenizer: Path, tmp_path: Path) -> None:
     stopped(tokens, tokenizer, tmp_path / "out")
-    with pytest.raises(ArtefactError, match="was written for another run: data order .*, this run has"):
+    with pytest.raises(ArtifactError, match="was written for another run: data order .*, this run has"):
         train(tokens, tokenizer, tmp_path / "out", seed=1)
 
 

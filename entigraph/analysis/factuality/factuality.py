@@ -13,7 +13,7 @@ from typing import Any
 
 from entigraph.analysis.examinations import SyntheticCorpus
 from entigraph.analysis.factuality.judge_agreement import agreement, read_labels
-from entigraph.analysis.factuality.judge_requests import Judgement, Verdict, judged
+from entigraph.analysis.factuality.judge_requests import Judgment, Verdict, judged
 from entigraph.analysis.factuality.judges import name_of
 from entigraph.analysis.factuality.sentences import Sentence, sampled
 from entigraph.analysis.paper import published
@@ -30,7 +30,7 @@ COLUMNS = ("id", "verdict", "sentence", "before", "title", "document")
 def examine(
     settings: Factuality, corpora: Sequence[SyntheticCorpus], out: Path, journal: Path, say: Any = print
 ) -> list[str]:
-    """Writes factuality.json, its figure, the judgements, and the sample for a person; returns what to tell."""
+    """Writes factuality.json, its figure, the judgments, and the sample for a person; returns what to tell."""
     from entigraph.analysis.factuality.factuality_figure import factuality_figure
 
     sentences, seen = drawn(settings, corpora)
@@ -41,11 +41,11 @@ def examine(
     missing: dict[str, Counter[str]] = {}
     for key, judge in settings.judges.items():
         found = list(judged(sentences, documents, judge, journal, say))
-        write_jsonl(out / f"judgements-{key}.jsonl", found)
+        write_jsonl(out / f"judgments-{key}.jsonl", found)
         verdicts[key], missing[key] = [each.verdict for each in found], reasons(found)
     if settings.labels:
         verdicts["person"] = read_labels(Path(settings.labels).expanduser(), sentences)
-        missing["person"] = Counter({"not labelled": verdicts["person"].count(None)})
+        missing["person"] = Counter({"not labeled": verdicts["person"].count(None)})
     result = {
         "corpora": [corpus.name for corpus in corpora],
         "label": next(filter(None, (corpus.label for corpus in corpora)), None),
@@ -109,7 +109,7 @@ def write_sample(file: Path, sentences: Sequence[Sentence], documents: Mapping[s
             writer.writerow([each.id, "", each.sentence, each.before, source.title, source.text])
 
 
-def reasons(found: Sequence[Judgement]) -> Counter[str]:
+def reasons(found: Sequence[Judgment]) -> Counter[str]:
     return Counter(each.missing for each in found if each.verdict is None)
 
 
@@ -182,7 +182,7 @@ def told(result: Mapping[str, Any], out: Path) -> list[str]:
     numbers = f"{shown(paper['subjective']):>26}{shown(paper['supported']):>28}"
     lines.append(f"{'paper, by hand':24}{published.FACTUALITY_SENTENCES:>10,}{'':11}{numbers}")
     lines.append(f"the paper's: {published.PAPER}, {published.FACTUALITY_SECTION}; other documents, another writer")
-    lines.append(f"to label by hand: {out / TO_LABEL}, then analysis.labels=<the labelled copy>")
+    lines.append(f"to label by hand: {out / TO_LABEL}, then analysis.labels=<the labeled copy>")
     return [*lines, *([f"note: {result['label']}"] if result["label"] else [])]
 
 

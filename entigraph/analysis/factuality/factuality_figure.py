@@ -9,7 +9,7 @@ from matplotlib.axes import Axes
 from matplotlib.ticker import PercentFormatter
 
 from entigraph.analysis.paper import published
-from entigraph.reporting.figures import BLACK, GREY, LABELS, prepare, save, style
+from entigraph.reporting.figures import BLACK, GRAY, LABELS, prepare, save, style
 
 TITLES = {"subjective": "subjective, of all judged", "supported": "supported, of the others"}
 
@@ -35,7 +35,7 @@ def factuality_figure(result: Mapping[str, Any], out: Path) -> list[Path]:
     panels[0].set_yticks(range(len(rows) + 1), [*labels, f"paper ({published.FACTUALITY_SECTION})"])
     panels[0].invert_yaxis()
     note = f"judged by {judge['name']}; {result['confidence']:.0%} Wilson intervals"
-    figure.supxlabel("\n".join(filter(None, (note, result["label"]))), fontsize=8, color=GREY)
+    figure.supxlabel("\n".join(filter(None, (note, result["label"]))), fontsize=8, color=GRAY)
     return save(figure, out, "factuality")
 
 

@@ -15,7 +15,7 @@ from entigraph.errors import DataError
 def read_labels(file: Path, sentences: Sequence[Sentence]) -> list[Verdict | None]:
     """One for each sentence; None where its `verdict` is left empty.
 
-    Raises DataError for a word that is no verdict, a sentence of another sample, or one labelled twice.
+    Raises DataError for a word that is no verdict, a sentence of another sample, or one labeled twice.
     """
     labels: dict[str, Verdict | None] = {}
     known = {sentence.id for sentence in sentences}
@@ -23,7 +23,7 @@ def read_labels(file: Path, sentences: Sequence[Sentence]) -> list[Verdict | Non
         for number, line in enumerate(csv.DictReader(opened), 2):
             name, word = (line.get("id") or "").strip(), (line.get("verdict") or "").strip().lower()
             if name not in known or name in labels:
-                fault = "labelled twice" if name in labels else "not of this sample"
+                fault = "labeled twice" if name in labels else "not of this sample"
                 raise DataError(
                     f"{file}, row {number}: sentence {name!r} is {fault}; label the to_label.csv that the same "
                     "analysis wrote (same corpora, analysis.sentences and analysis.seed)"

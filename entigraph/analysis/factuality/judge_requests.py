@@ -31,7 +31,7 @@ ANSWER = {
 
 
 @dataclass(frozen=True, kw_only=True)
-class Judgement:
+class Judgment:
     """`verdict` is None where the answer has none; `missing` then says why, and `answer` is what it said."""
 
     sentence_id: str
@@ -59,14 +59,14 @@ def request(sentence: Sentence, document: Document) -> Request:
 
 def judged(
     sentences: Sequence[Sentence], documents: Mapping[str, Document], judge: Writer, journal: Path, say: Say
-) -> Iterator[Judgement]:
+) -> Iterator[Judgment]:
     """One for each sentence, in their order; `documents` by sentence.
 
     Raises LLMError where the judge left some without any answer.
     """
     requests = [request(sentence, documents[sentence.id]) for sentence in sentences]
     for sentence, completion in zip(sentences, asked(requests, judge, journal, say, "sentences"), strict=True):
-        yield judgement(sentence, judge.name, completion)
+        yield judgment(sentence, judge.name, completion)
 
 
 def asked(requests: Sequence[Request], judge: Writer, journal: Path, say: Say, what: str) -> Iterator[Completion]:
@@ -84,13 +84,13 @@ def asked(requests: Sequence[Request], judge: Writer, journal: Path, say: Say, w
         )
 
 
-def judgement(sentence: Sentence, judge: str, completion: Completion) -> Judgement:
+def judgment(sentence: Sentence, judge: str, completion: Completion) -> Judgment:
     missing, verdict = why_missing(completion), None
     if not missing:
         verdict = verdict_of(completion.text)
         missing = "" if verdict else UNREADABLE
     answer = completion.text[:2_000]
-    return Judgement(sentence_id=sentence.id, judge=judge, verdict=verdict, missing=missing, answer=answer)
+    return Judgment(sentence_id=sentence.id, judge=judge, verdict=verdict, missing=missing, answer=answer)
 
 
 def why_missing(completion: Completion) -> str:

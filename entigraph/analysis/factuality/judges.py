@@ -41,7 +41,7 @@ class Judged:
 def deciding(writer: Writer, volatile: Container[str]) -> dict[str, Any]:
     """What of its options decides an answer; files by their content."""
     options = {each.name: getattr(writer, each.name) for each in fields(writer) if each.name not in volatile}  # type: ignore[arg-type]
-    return options | getattr(writer, "decides", {})
+    return options | getattr(writer, "cache_key", {})
 
 
 def name_of(judge: Writer) -> str:

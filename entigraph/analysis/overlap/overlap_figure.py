@@ -9,7 +9,7 @@ from matplotlib.axes import Axes
 
 from entigraph.analysis.overlap.overlap import ALL_KINDS
 from entigraph.analysis.paper import published
-from entigraph.reporting.figures import GREY, LABELS, prepare, save, share_axis, style
+from entigraph.reporting.figures import GRAY, LABELS, prepare, save, share_axis, style
 
 
 def overlap_figure(result: Mapping[str, Any], out: Path) -> list[Path]:
@@ -28,7 +28,7 @@ def overlap_figure(result: Mapping[str, Any], out: Path) -> list[Path]:
             linestyle="-" if whole else ":",
             label=LABELS.get(row["augmenter"], row["augmenter"]) if whole else None,
         )
-    left.plot([], [], color=GREY, linewidth=0.7, linestyle=":", label="one kind of text")
+    left.plot([], [], color=GRAY, linewidth=0.7, linestyle=":", label="one kind of text")
     finish(left, result["sizes"], "These corpora")
     left.set_ylabel("tokens that begin an n-gram of the source")
     for number, (name, shares) in enumerate(published.OVERLAP.items()):
@@ -36,7 +36,7 @@ def overlap_figure(result: Mapping[str, Any], out: Path) -> list[Path]:
         right.plot(range(len(shares)), list(shares.values()), color=color, marker=marker, label=LABELS.get(name, name))
     finish(right, list(next(iter(published.OVERLAP.values()))), f"The paper's ({published.OVERLAP_SECTION})")
     if result["label"]:
-        figure.supxlabel(result["label"], fontsize=8, color=GREY)
+        figure.supxlabel(result["label"], fontsize=8, color=GRAY)
     return save(figure, out, "overlap")
 
 

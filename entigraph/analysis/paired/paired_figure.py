@@ -7,7 +7,7 @@ from typing import Any
 import matplotlib.pyplot as plt
 from matplotlib.ticker import FuncFormatter
 
-from entigraph.reporting.figures import BLACK, BLUE, GREY, VERMILION, prepare, save
+from entigraph.reporting.figures import BLACK, BLUE, GRAY, VERMILION, prepare, save
 
 ALL = "all questions"
 
@@ -24,7 +24,7 @@ def paired_figure(pair: Mapping[str, Any], out: Path) -> list[Path]:
         axes.barh(place, -lost, color=VERMILION, height=0.62, label="lost" if not place else None)
         axes.plot([gained - lost], [place], color=BLACK, marker="D", markersize=4, linestyle="none")
     axes.plot([], [], color=BLACK, marker="D", markersize=4, linestyle="none", label="difference")
-    axes.axvline(0, color=GREY, linewidth=0.8)
+    axes.axvline(0, color=GRAY, linewidth=0.8)
     axes.set_yticks(range(len(rows)), [f"{name} ({own['questions']:,})" for name, own in rows.items()])
     axes.invert_yaxis()
     axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{abs(value):.0%}"))
@@ -32,5 +32,5 @@ def paired_figure(pair: Mapping[str, Any], out: Path) -> list[Path]:
     axes.set_title(f"{pair['one']}\nminus {pair['other']}, {pair['task'].replace('_', ' ')}", fontsize=9)
     axes.legend(frameon=False, fontsize=8, loc="upper left", bbox_to_anchor=(1, 1))
     if pair["label"]:
-        figure.supxlabel(pair["label"], fontsize=8, color=GREY)
+        figure.supxlabel(pair["label"], fontsize=8, color=GRAY)
     return save(figure, out, "paired")

@@ -9,7 +9,7 @@ from entigraph.analysis.drawings import shown
 from entigraph.analysis.settings import check_confidence
 from entigraph.analysis.study_runs import label_of_documents
 from entigraph.errors import ConfigError
-from entigraph.storage.artifact import Artefact, is_complete, read, write_json
+from entigraph.storage.artifact import Artifact, is_complete, read, write_json
 from entigraph.tracking.base import Tracker
 
 SHOWN = 8
@@ -34,18 +34,18 @@ class Paired:
             raise ConfigError(f"analysis.resamples: {self.resamples} found, 1 or more expected")
 
 
-def artefact_of(settings: Paired, root: Path, own: Artefact | None, base: Artefact | None) -> Artefact:
+def artifact_of(settings: Paired, root: Path, own: Artifact | None, base: Artifact | None) -> Artifact:
     """Raises ConfigError where one of the two is not there, or both are one."""
     one = evaluation("one", settings.one, root, own)
     other = evaluation("other", settings.other, root, base)
     if one == other:
         raise ConfigError(f"analysis.one, analysis.other: both are {one.name}; name two evaluations")
     task = common_task(settings.task, one, other)
-    decides = {"task": task, "confidence": settings.confidence, "resamples": settings.resamples}
-    return Artefact(root, "analysis", settings.name, decides, {"one": one, "other": other})
+    cache_key = {"task": task, "confidence": settings.confidence, "resamples": settings.resamples}
+    return Artifact(root, "analysis", settings.name, cache_key, {"one": one, "other": other})
 
 
-def evaluation(key: str, name: str | None, root: Path, default: Artefact | None) -> Path:
+def evaluation(key: str, name: str | None, root: Path, default: Artifact | None) -> Path:
     if name is None and default is not None and default.complete:
         return default.folder
     if name is not None and is_complete(given := Path(name).expanduser()) and read(given)["stage"] == "evaluation":
@@ -86,7 +86,7 @@ def files(folder: Path) -> dict[str, Any]:
     return found
 
 
-def run(settings: Paired, found: Artefact, tracker: Tracker) -> list[str]:
+def run(settings: Paired, found: Artifact, tracker: Tracker) -> list[str]:
     """Compare them unless that was done; returns what it tells, and where it is."""
 
     def draw(out: Path) -> list[str]:
@@ -94,7 +94,7 @@ def run(settings: Paired, found: Artefact, tracker: Tracker) -> list[str]:
         from entigraph.analysis.paired.paired_tests import Answered, compared, told, track
         from entigraph.analysis.study_report import write_paired
 
-        task = found.decides["task"]
+        task = found.cache_key["task"]
         one, other = (Answered(folder.name, folder, task) for folder in found.inputs.values())
         asked_about = one.folder.parents[1] / "corpus" / read(one.folder)["inputs"][f"questions_{task}"]["folder"]
         pair = {

@@ -13,7 +13,7 @@ from matplotlib.ticker import FuncFormatter, MaxNLocator
 from entigraph.analysis.examinations import SyntheticCorpus
 from entigraph.analysis.paper import published
 from entigraph.analysis.paper.tables import write_table
-from entigraph.reporting.figures import GREY, label, prepare, save, short, style
+from entigraph.reporting.figures import GRAY, label, prepare, save, short, style
 from entigraph.storage.artifact import write_json
 from entigraph.storage.jsonl import read_jsonl
 from entigraph.storage.schemas import EntityGraph, whole
@@ -89,11 +89,11 @@ def draw(
         axes.grid(axis="y", color="#dddddd", linewidth=0.6)
         axes.set_axisbelow(True)
         low, high = published.HISTOGRAMS[kind].axis
-        axes.set_xlabel(f"paper's axis: {short(low)} to {short(high)}", fontsize=7.5, color=GREY)
+        axes.set_xlabel(f"paper's axis: {short(low)} to {short(high)}", fontsize=7.5, color=GRAY)
     panels[0].set_ylabel("documents")
     figure.suptitle("Documents by size, entities and synthetic tokens (paper Fig. 7)", fontsize=10)
     if note:
-        figure.supxlabel(note, fontsize=8, color=GREY)
+        figure.supxlabel(note, fontsize=8, color=GRAY)
     save(figure, out, "histograms")
 
 

@@ -12,7 +12,7 @@ from entigraph.analysis.paper.paper_figures import LINES, own_points, panels
 from entigraph.analysis.paper.paper_settings import MixtureFit
 from entigraph.analysis.scaling.curve_forms import Exponentials, Form, LogLinear, Vector
 from entigraph.analysis.study_runs import FinishedRun
-from entigraph.reporting.figures import BLACK, BLUE, GREY, save
+from entigraph.reporting.figures import BLACK, BLUE, GRAY, save
 from entigraph.storage.artifact import write_json
 
 NOISY_FITS = 100
@@ -35,9 +35,9 @@ def mixture_fit(settings: MixtureFit, runs: Sequence[FinishedRun], out: Path) ->
         tokens, published.FIT_FORM.predict(found[None], tokens)[0], color=BLACK, linestyle="--", linewidth=1.2,
         label="our fit to these points",
     )  # fmt: skip
-    paper.axvline(published.FIT_RANGE[1], color=GREY, linestyle=":", linewidth=1)
+    paper.axvline(published.FIT_RANGE[1], color=GRAY, linestyle=":", linewidth=1)
     paper.annotate("455M: extrapolated beyond", (published.FIT_RANGE[1], 0.40), (-4, 0), textcoords="offset points",
-                   rotation=90, fontsize=7.5, color=GREY, ha="right")  # fmt: skip
+                   rotation=90, fontsize=7.5, color=GRAY, ha="right")  # fmt: skip
     paper.legend(frameon=False, fontsize=7.5, loc="upper left")
     paper.set_title(f"As published ({published.PAPER}, {published.FIT_SECTION})", fontsize=9)
     fits = own_fits(ours, most) if ours is not None else []

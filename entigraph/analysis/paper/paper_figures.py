@@ -19,8 +19,8 @@ from entigraph.analysis.study_runs import FinishedRun, base, label_of, points
 from entigraph.reporting.figures import (
     BLACK,
     BLUE,
+    GRAY,
     GREEN,
-    GREY,
     ORANGE,
     PURPLE,
     apart,
@@ -47,7 +47,7 @@ def panels(runs: Sequence[FinishedRun], title: str) -> tuple[Figure, Axes, Axes 
     figure.suptitle(title, fontsize=10)
     drawn[0, 0].set_ylabel("closed-book accuracy")
     if label_of(runs):
-        figure.supxlabel(f"right: {label_of(runs)}", fontsize=8, color=GREY)
+        figure.supxlabel(f"right: {label_of(runs)}", fontsize=8, color=GRAY)
     for axes in drawn[0]:
         axes.set_xscale("log")
         axes.set_xlabel("synthetic tokens")

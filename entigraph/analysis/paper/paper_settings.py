@@ -96,7 +96,7 @@ class Histograms:
 
     name: ClassVar[str] = "histograms"
 
-    def decides(self, volatile: Container[str]) -> Mapping[str, Any]:
+    def cache_key(self, volatile: Container[str]) -> Mapping[str, Any]:
         return {}
 
     def check(self) -> None:

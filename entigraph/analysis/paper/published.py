@@ -121,7 +121,7 @@ class Share:
     interval: tuple[float, float]
 
 
-# 150 random sentences of the 455M-token corpus, labelled by the authors; bootstrap 95 % intervals (App. A.2).
+# 150 random sentences of the 455M-token corpus, labeled by the authors; bootstrap 95 % intervals (App. A.2).
 FACTUALITY_SECTION = "App. A.2"
 FACTUALITY_SENTENCES = 150
 FACTUALITY: Mapping[str, Share] = {
@@ -130,7 +130,7 @@ FACTUALITY: Mapping[str, Share] = {
 }
 
 # Claims of closed-book summaries relative to the human ones. The paper prints no numbers, only a figure of nine points
-# (four summarisers by a short and a long prompt, and the human one at 1 and 1); these are what its axes show.
+# (four summarizers by a short and a long prompt, and the human one at 1 and 1); these are what its axes show.
 CLAIMS_SECTION = "§4.3, Fig. 3"
 CLAIMS_AXES: Mapping[str, tuple[float, float]] = {"salient": (0.0, 1.4), "false": (0.0, 8.0)}
 

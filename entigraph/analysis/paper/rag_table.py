@@ -12,7 +12,7 @@ from matplotlib.axes import Axes
 from entigraph.analysis.paper import published
 from entigraph.analysis.paper.tables import write_table
 from entigraph.analysis.study_runs import FinishedRun, augmenters, error_of, label_of, scores_of
-from entigraph.reporting.figures import BLACK, GREY, STYLES, label, prepare, save, share_axis
+from entigraph.reporting.figures import BLACK, GRAY, STYLES, label, prepare, save, share_axis
 from entigraph.storage.artifact import is_complete, write_json
 
 COLUMNS = {"model": "", "task": "", "accuracy": ".4f", "± s.e.": ".4f", "recall of articles": ".4f",
@@ -106,7 +106,7 @@ def draw(own: Sequence[Row], note: str, out: Path) -> None:
         pairs(panels[0, 1], shown, f"This study{fewer}")
     figure.suptitle("With passages and without (paper Table 3)", fontsize=10)
     if note:
-        figure.supxlabel(f"right: {note}", fontsize=8, color=GREY)
+        figure.supxlabel(f"right: {note}", fontsize=8, color=GRAY)
     save(figure, out, "rag_table")
 
 
@@ -120,13 +120,13 @@ def pairs(axes: Axes, rows: Sequence[Row], title: str) -> None:
     several = len({row.task for row in rows}) > 1
     for place, row in enumerate(rows):
         head = row.model.split()[0].lower()
-        color = BLACK if head in ("base", "llama") else STYLES.get(head, (GREY, "o"))[0]
+        color = BLACK if head in ("base", "llama") else STYLES.get(head, (GRAY, "o"))[0]
         if row.closed is not None:
             axes.plot([row.closed, row.accuracy], [place, place], color=color, linewidth=1.2)
             axes.plot([row.closed], [place], color=color, marker="o", markerfacecolor="white", linestyle="none")
         axes.errorbar([row.accuracy], [place], xerr=row.stderr, color=color, marker="o", capsize=3)
-    axes.plot([], [], color=GREY, marker="o", markerfacecolor="white", linestyle="none", label="closed book")
-    axes.plot([], [], color=GREY, marker="o", linestyle="none", label="with passages")
+    axes.plot([], [], color=GRAY, marker="o", markerfacecolor="white", linestyle="none", label="closed book")
+    axes.plot([], [], color=GRAY, marker="o", linestyle="none", label="with passages")
     names = [f"{label(row.model)}{f', {row.task}' if several else ''}" for row in rows]
     axes.set_yticks(range(len(rows)), names, fontsize=8)
     axes.invert_yaxis()

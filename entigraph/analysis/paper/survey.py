@@ -9,7 +9,7 @@ from matplotlib.ticker import FuncFormatter
 
 from entigraph.analysis.paper import published
 from entigraph.analysis.paper.tables import write_table
-from entigraph.reporting.figures import BLUE, GREY, prepare, save, short
+from entigraph.reporting.figures import BLUE, GRAY, prepare, save, short
 from entigraph.storage.artifact import write_json
 
 COLUMNS = {"study": "", "parameters": "", "tokens from": ",.0f", "tokens to": ",.0f"}
@@ -30,9 +30,9 @@ def draw(rows: Sequence[published.Survey], out: Path) -> None:
     prepare()
     figure, axes = plt.subplots(figsize=(6.4, 3.4), layout="constrained")
     for place, row in enumerate(rows):
-        color = BLUE if row is rows[-1] else GREY
+        color = BLUE if row is rows[-1] else GRAY
         axes.plot(row.tokens, [place, place], color=color, marker="o", linewidth=2)
-        axes.annotate(row.models, (row.tokens[1], place), (8, -3), textcoords="offset points", fontsize=7.5, color=GREY)
+        axes.annotate(row.models, (row.tokens[1], place), (8, -3), textcoords="offset points", fontsize=7.5, color=GRAY)
     axes.set_yticks(range(len(rows)), [row.study for row in rows])
     axes.invert_yaxis()
     axes.set_xscale("log")

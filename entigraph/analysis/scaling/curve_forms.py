@@ -74,9 +74,9 @@ class LogLinear:
         """Each candidate for the breakpoints leaves a line, whose best one is exact: nothing can fail to converge."""
         breaks = self.candidates(np.log(tokens))
         clipped = np.clip(np.log(tokens), breaks[:, :1], breaks[:, 1:])
-        centred = clipped - clipped.mean(axis=1, keepdims=True)
-        spread = (centred**2).sum(axis=1)
-        slopes = accuracies @ centred.T / spread
+        centered = clipped - clipped.mean(axis=1, keepdims=True)
+        spread = (centered**2).sum(axis=1)
+        slopes = accuracies @ centered.T / spread
         best = np.argmax(slopes**2 * spread, axis=1)
         slope = slopes[np.arange(len(best)), best]
         intercept = accuracies.mean(axis=1) - slope * clipped.mean(axis=1)[best]

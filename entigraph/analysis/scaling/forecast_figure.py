@@ -9,7 +9,7 @@ import numpy as np
 from matplotlib.axes import Axes
 
 from entigraph.analysis.scaling.curve_forms import FORMS
-from entigraph.reporting.figures import BLACK, GREY, LABELS, prepare, save, share_axis, style, token_ticks
+from entigraph.reporting.figures import BLACK, GRAY, LABELS, prepare, save, share_axis, style, token_ticks
 
 BY_NAME = {form.name: form for form in FORMS}
 
@@ -29,7 +29,7 @@ def forecast_figure(curve: Mapping[str, Any], out: Path) -> list[Path]:
     panels[0, 0].set_ylabel("closed-book accuracy")
     figure.suptitle(f"Forecasts, {100 * foretold[0]['curve']['confidence']:.0f} % bands", fontsize=10)
     if curve["label"]:
-        figure.supxlabel(curve["label"], fontsize=8, color=GREY)
+        figure.supxlabel(curve["label"], fontsize=8, color=GRAY)
     return save(figure, out, "forecast")
 
 
@@ -64,7 +64,7 @@ def forecast_panel(axes: Axes, one: Mapping[str, Any], curve: Mapping[str, Any],
         label="runs",
         zorder=3,
     )
-    axes.axvline(last, color=GREY, linestyle=":", linewidth=1)
+    axes.axvline(last, color=GRAY, linestyle=":", linewidth=1)
     budgets = {run["budget"] for run in runs}
     ahead = {times * max(budgets) for times in (2, 4) if times * last <= tokens[-1] * 1.01}
     token_ticks(axes, sorted(budgets | ahead), most=8)

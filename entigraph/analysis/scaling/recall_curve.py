@@ -9,7 +9,7 @@ import matplotlib.pyplot as plt
 from matplotlib.ticker import PercentFormatter
 
 from entigraph.analysis.study_runs import FinishedRun, augmenters, error_of
-from entigraph.reporting.figures import BLACK, GREY, LABELS, prepare, save, share_axis, style
+from entigraph.reporting.figures import BLACK, GRAY, LABELS, prepare, save, share_axis, style
 
 Scores = Mapping[str, Any]
 FILES = ("recall.json", "recall.png", "recall.svg")
@@ -72,7 +72,7 @@ def shown(scores: Sequence[Scores], task: str, known: str) -> dict[str, Any]:
 
 
 def recall_figure(found: Mapping[str, Any], out: Path, title: str, label: str) -> None:
-    """A line with points for the open book, a dashed one of the same colour for the closed; PNG and SVG."""
+    """A line with points for the open book, a dashed one of the same color for the closed; PNG and SVG."""
     prepare()
     figure, axes = plt.subplots(figsize=(6.2, 4.4), layout="constrained")
     for number, model in enumerate(found["models"]):
@@ -94,7 +94,7 @@ def recall_figure(found: Mapping[str, Any], out: Path, title: str, label: str) -
             axes.axhline(
                 model["closed"]["accuracy"], color=color, linestyle="--", linewidth=1, label=f"{name}, closed book"
             )
-    axes.axhline(found["chance"], color=GREY, linestyle=":", linewidth=1, label="Chance", zorder=1)
+    axes.axhline(found["chance"], color=GRAY, linestyle=":", linewidth=1, label="Chance", zorder=1)
     axes.set_xlabel(f"recall: {WORDS[found['recall_of']]}")
     axes.set_ylabel("accuracy")
     axes.set_xlim(-0.02, 1.02)
@@ -104,7 +104,7 @@ def recall_figure(found: Mapping[str, Any], out: Path, title: str, label: str) -
     axes.legend(frameon=False, fontsize=8)
     axes.set_title(title, fontsize=10)
     if label:
-        figure.supxlabel(label, fontsize=8, color=GREY)
+        figure.supxlabel(label, fontsize=8, color=GRAY)
     save(figure, out, "recall")
 
 

@@ -9,9 +9,9 @@ import matplotlib.pyplot as plt
 import numpy as np
 from matplotlib.axes import Axes
 
-from entigraph.reporting.figures import BLACK, GREY, apart, label, prepare, save, share_axis, style, token_ticks
+from entigraph.reporting.figures import BLACK, GRAY, apart, label, prepare, save, share_axis, style, token_ticks
 
-BASE, CHANCE = BLACK, GREY
+BASE, CHANCE = BLACK, GRAY
 OTHER_MODELS, DASHES = "#555555", ("-.", (0, (1, 1)), (0, (5, 1, 1, 1, 1, 1)), (0, (7, 2)))
 BASE_LABEL, CHANCE_LABEL = "Base model", "Chance"
 MOST_INSIDE, MOST_LISTED = 8, 24  # lines that the legend names inside the panel, and below it

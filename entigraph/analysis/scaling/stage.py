@@ -82,7 +82,7 @@ def draw(study: Path, root: Path, settings: ScalingCurve, tracker: Tracker) -> N
     paired_tests.track(tracker, pairs)
     drawn = [*(name for name in OUTPUTS if (study / name).exists()), *recall]
     files = {name: {"bytes": (study / name).stat().st_size, "sha256": checksum(study / name)} for name in drawn}
-    manifest = {"stage": "analysis", "key": key_of(study, root, settings), "decides": asdict(settings), "inputs": {}}
+    manifest = {"stage": "analysis", "key": key_of(study, root, settings), "cache_key": asdict(settings), "inputs": {}}
     write_json(study / MANIFEST, {**manifest, "counts": {"runs": len(runs)}, "versions": versions(), "files": files})
     tracker.lineage(study, [run.folder("evaluation") for run in runs])
 
@@ -164,7 +164,7 @@ def track(tracker: Tracker, curve: dict[str, Any], study: Path) -> None:
     tracker.image("scaling_curve", study / "curve.png")
     if (study / "forecast.png").exists():
         tracker.image("forecast", study / "forecast.png")
-    tracker.summarise({f"{fit['augmenter']}/r2": fit["r2"] for fit in curve["fits"] if "r2" in fit})
+    tracker.summarize({f"{fit['augmenter']}/r2": fit["r2"] for fit in curve["fits"] if "r2" in fit})
 
 
 def curve_of(study: Path) -> dict[str, Any]:

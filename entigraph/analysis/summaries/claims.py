@@ -13,7 +13,7 @@ from entigraph.llm.base import Request
 from entigraph.storage.schemas import Document
 
 PROMPTS = ("split_system", "split", "judge_system", "judge_claims")
-REFERENCE_PROMPTS = ("summarise_system", "summarise")
+REFERENCE_PROMPTS = ("summarize_system", "summarize")
 
 
 class Standing(StrEnum):
@@ -50,9 +50,9 @@ def to_judge(document: Document, claims: Sequence[str]) -> Request:
     )
 
 
-def to_summarise(document: Document) -> Request:
-    own = f"\n\n### Task\n{prompt('summarise')}"
-    return Request(system=prompt("summarise_system"), user=shown(document) + own, own=own, temperature=0.0)
+def to_summarize(document: Document) -> Request:
+    own = f"\n\n### Task\n{prompt('summarize')}"
+    return Request(system=prompt("summarize_system"), user=shown(document) + own, own=own, temperature=0.0)
 
 
 def claims_of(text: str) -> list[str] | None:

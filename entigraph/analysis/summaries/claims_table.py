@@ -1,4 +1,4 @@
-"""From judged claims to numbers: by summariser and prompt, each with its denominator and an interval by document.
+"""From judged claims to numbers: by summarizer and prompt, each with its denominator and an interval by document.
 
 The paper divides the count of a summary by that of the human one and averages over articles; it does not say what
 becomes of an article whose human summary makes no such claim. `relative` divides sums over documents instead, which is
@@ -24,11 +24,11 @@ Counts = Mapping[tuple[str, str], Sequence[int]]  # by document, of each of its 
 def rows(found: Sequence["JudgedSummary"], confidence: float) -> Iterator[dict[str, Any]]:
     groups: dict[tuple[str, str, str], list[JudgedSummary]] = {}
     for each in found:
-        groups.setdefault((each.kind, each.summariser, each.prompt), []).append(each)
+        groups.setdefault((each.kind, each.summarizer, each.prompt), []).append(each)
     reference = next((own for (kind, _, _), own in groups.items() if kind == "reference"), [])
-    for (kind, summariser, prompt), own in groups.items():
+    for (kind, summarizer, prompt), own in groups.items():
         yield {
-            "summariser": summariser,
+            "summarizer": summarizer,
             "kind": kind,
             "prompt": prompt,
             **circumstances(own),
@@ -101,7 +101,7 @@ def told(result: Mapping[str, Any], out: Path) -> list[str]:
         f"{'salient / reference':>24}",
     ]
     for row in result["rows"]:
-        name = ", ".join(filter(None, (row["summariser"], row["prompt"])))
+        name = ", ".join(filter(None, (row["summarizer"], row["prompt"])))
         each = "".join(f"{shown(row[standing]['a_summary'], False):>8}" for standing in ("false", "salient"))
         relative = "".join(f"{shown(row[standing]['relative']):>24}" for standing in ("false", "salient"))
         lines.append(f"{name:44}{row['summaries']:>10,}{row['claims']:>8,}{each}{relative}")

@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from entigraph.analysis.factuality.judge_requests import asked, why_missing
-from entigraph.analysis.summaries.claims import to_summarise
+from entigraph.analysis.summaries.claims import to_summarize
 from entigraph.analysis.summaries.summary_settings import Summaries
 from entigraph.errors import DataError
 from entigraph.llm.base import Say
@@ -22,7 +22,7 @@ def references(
     writer = settings.reference_writer
     if writer is None:
         return from_file(Path(settings.references or "").expanduser(), documents)
-    requests = [to_summarise(document) for document in documents.values()]
+    requests = [to_summarize(document) for document in documents.values()]
     answers = list(asked(requests, writer, journal, say, "reference summaries"))
     return {
         place: [] if why_missing(answer) else [answer.text.strip()]
@@ -36,7 +36,7 @@ def from_file(file: Path, documents: Mapping[Place, Document]) -> dict[Place, li
     places = {name: (corpus, name) for corpus, name in documents}
     if len(places) < len(documents):
         raise DataError(
-            f"{file}: the documents summarised are of {len({corpus for corpus, _ in documents})} corpora with "
+            f"{file}: the documents summarized are of {len({corpus for corpus, _ in documents})} corpora with "
             "ids in common; a file of references is for one: judge one seed's runs at a time"
         )
     try:
@@ -49,12 +49,12 @@ def from_file(file: Path, documents: Mapping[Place, Document]) -> dict[Place, li
             if place in found:
                 found[place].append(summary)
     if not any(found.values()):
-        raise DataError(f"{file}: no summary of any document that was summarised; {EXPECTED} on each line")
+        raise DataError(f"{file}: no summary of any document that was summarized; {EXPECTED} on each line")
     return found
 
 
 def reference(line: str, where: str, places: Mapping[str, Place]) -> tuple[Place | None, str]:
-    """No place for a document that nobody summarised: a file may hold more."""
+    """No place for a document that nobody summarized: a file may hold more."""
     try:
         raw = json.loads(line)
         document, summary = raw["document"], raw["summary"]

@@ -8,21 +8,21 @@ import matplotlib.pyplot as plt
 from matplotlib.axes import Axes
 
 from entigraph.analysis.paper import published
-from entigraph.reporting.figures import BLACK, GREY, prepare, save, style
+from entigraph.reporting.figures import BLACK, GRAY, prepare, save, style
 
 FILLED = ("full", "none", "left", "right")  # by prompt, in their order
 MARKS = ("filled", "open", "left half", "right half")
 
 
 def summaries_figure(result: Mapping[str, Any], out: Path) -> list[Path]:
-    """A marker for each prompt, joined for each summariser; what has no ratio is named below."""
+    """A marker for each prompt, joined for each summarizer; what has no ratio is named below."""
     prepare()
     figure, axes = plt.subplots(figsize=(6.4, 5.0), layout="constrained")
     own = [row for row in result["rows"] if row["kind"] != "reference"]
     prompts = list(dict.fromkeys(row["prompt"] for row in own))
-    names = list(dict.fromkeys(row["summariser"] for row in own))
+    names = list(dict.fromkeys(row["summarizer"] for row in own))
     for number, name in enumerate(names):
-        members = [row for row in own if row["summariser"] == name and is_drawn(row)]
+        members = [row for row in own if row["summarizer"] == name and is_drawn(row)]
         draw(axes, name, members, prompts, *look(members, number))
     axes.plot([1], [1], color=BLACK, marker="x", markersize=8, linestyle="none", label="the reference")
     frame(axes)
@@ -32,7 +32,7 @@ def summaries_figure(result: Mapping[str, Any], out: Path) -> list[Path]:
     axes.grid(color="#dddddd", linewidth=0.6)
     axes.set_axisbelow(True)
     axes.legend(frameon=False, fontsize=7.5)
-    figure.supxlabel("\n".join(filter(None, notes(result, prompts))), fontsize=8, color=GREY)
+    figure.supxlabel("\n".join(filter(None, notes(result, prompts))), fontsize=8, color=GRAY)
     return save(figure, out, "summaries")
 
 
@@ -42,7 +42,7 @@ def is_drawn(row: Mapping[str, Any]) -> bool:
 
 def look(members: list[Mapping[str, Any]], number: int) -> tuple[str, str]:
     kind = members[0]["kind"] if members else ""
-    return (GREY, "h") if kind == "base" else style(kind, number)
+    return (GRAY, "h") if kind == "base" else style(kind, number)
 
 
 def draw(axes: Axes, name: str, rows: list[Mapping[str, Any]], prompts: list[str], color: str, marker: str) -> None:
@@ -66,15 +66,15 @@ def draw(axes: Axes, name: str, rows: list[Mapping[str, Any]], prompts: list[str
 def frame(axes: Axes) -> None:
     """Where the paper's figure ends: it prints no numbers of its nine points."""
     (left, right), (low, high) = published.CLAIMS_AXES["salient"], published.CLAIMS_AXES["false"]
-    axes.plot([left, right, right, left, left], [high, high, low, low, high], color=GREY, linestyle=":", linewidth=1)
+    axes.plot([left, right, right, left, left], [high, high, low, low, high], color=GRAY, linestyle=":", linewidth=1)
     axes.annotate(
         f"the axes of the paper's figure ({published.CLAIMS_SECTION})", (right, high), (-3, -9),
-        textcoords="offset points", fontsize=7, color=GREY, ha="right",
+        textcoords="offset points", fontsize=7, color=GRAY, ha="right",
     )  # fmt: skip
 
 
 def notes(result: Mapping[str, Any], prompts: list[str]) -> list[str | None]:
-    absent = [f"{row['summariser']}, {row['prompt']}" for row in result["rows"] if not is_drawn(row)]
+    absent = [f"{row['summarizer']}, {row['prompt']}" for row in result["rows"] if not is_drawn(row)]
     marks = ", ".join(f"{prompt} ({fill})" for prompt, fill in zip(prompts, MARKS, strict=False))
     return [
         f"prompts: {marks}; {result['confidence']:.0%} intervals by document",

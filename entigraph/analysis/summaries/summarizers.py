@@ -14,7 +14,7 @@ from entigraph.storage.schemas import Document, Summary
 
 
 @dataclass(frozen=True)
-class Summariser:
+class Summarizer:
     """`name` stands in the figure; those of one name (seeds, each perhaps with documents of its own) are one point.
 
     `kind` is an augmenter, "base" or "baseline".
@@ -41,10 +41,10 @@ class Summariser:
         return read_jsonl(self.corpus / "documents.jsonl", Document)
 
 
-def summarisers_of(study: Path, root: Path, own: Mapping[str, Any]) -> list[Summariser]:
+def summarizers_of(study: Path, root: Path, own: Mapping[str, Any]) -> list[Summarizer]:
     """`own` is the configuration's run as a study keeps it. Raises DataError where nobody wrote any."""
     runs = {run.name: run for run in [FinishedRun(root, dict(own)), *finished(study, root)[0]]}
-    found: list[Summariser] = []
+    found: list[Summarizer] = []
     for run in sorted(runs.values(), key=lambda run: run.name):
         if "baseline" in run.member and is_complete(run.folder("baseline")):
             found += written_in(run.folder("baseline"), "base", "base", root)
@@ -62,10 +62,10 @@ def summarisers_of(study: Path, root: Path, own: Mapping[str, Any]) -> list[Summ
     return list({each.evaluation: each for each in found}.values())
 
 
-def written_in(evaluation: Path, name: str, kind: str, root: Path) -> Iterator[Summariser]:
+def written_in(evaluation: Path, name: str, kind: str, root: Path) -> Iterator[Summarizer]:
     """One for each task that wrote some."""
     tasks = [task for task, score in scores_of(evaluation).items() if "summaries" in score]
     inputs = read(evaluation)["inputs"]
     for task in tasks:
         corpus = root / "corpus" / inputs[f"questions_{task}"]["folder"]
-        yield Summariser(name if len(tasks) == 1 else f"{name}, {task}", kind, evaluation, task, corpus)
+        yield Summarizer(name if len(tasks) == 1 else f"{name}, {task}", kind, evaluation, task, corpus)

@@ -18,7 +18,7 @@ from entigraph.analysis.factuality.judges import name_of
 from entigraph.analysis.summaries.claims import Standing, claims_of, standings_of, to_judge, to_split
 from entigraph.analysis.summaries.claims_table import rows, told
 from entigraph.analysis.summaries.reference_summaries import Place, references
-from entigraph.analysis.summaries.summarizers import Summariser
+from entigraph.analysis.summaries.summarizers import Summarizer
 from entigraph.analysis.summaries.summary_settings import Summaries
 from entigraph.llm.base import Say, Writer
 from entigraph.storage.artifact import write_json
@@ -33,7 +33,7 @@ SENTENCE_END = re.compile(r"""[.!?]["'”’)]*(?=\s|$)""")
 class JudgedSummary:
     """`claims` is None where the judge did not tell them, and `missing` why; a claim without a verdict has None."""
 
-    summariser: str
+    summarizer: str
     kind: str
     prompt: str
     corpus: str
@@ -64,18 +64,18 @@ class JudgedSummary:
 
 
 def examine(
-    settings: Summaries, summarisers: Sequence[Summariser], out: Path, journal: Path, say: Say = print
+    settings: Summaries, summarizers: Sequence[Summarizer], out: Path, journal: Path, say: Say = print
 ) -> list[str]:
     """Writes summaries.json, its figure, and claims.jsonl with every verdict; returns what to tell."""
     from entigraph.analysis.summaries.summaries_figure import summaries_figure
 
-    documents = documents_of(summarisers)
-    written = [*summaries_of(summarisers), *reference_summaries(settings, documents, journal, say)]
+    documents = documents_of(summarizers)
+    written = [*summaries_of(summarizers), *reference_summaries(settings, documents, journal, say)]
     judge = settings.judges["judge"]
     found = judged(split(written, judge, journal, say), documents, judge, journal, say)
     write_jsonl(out / "claims.jsonl", found)
     result = {
-        "label": next(filter(None, (each.label for each in summarisers)), None),
+        "label": next(filter(None, (each.label for each in summarizers)), None),
         "confidence": settings.confidence,
         "judge": name_of(judge),
         "references": references_by(settings, found),
@@ -87,22 +87,22 @@ def examine(
     return told(result, out)
 
 
-def documents_of(summarisers: Sequence[Summariser]) -> dict[Place, Document]:
-    """Those that somebody summarised."""
-    wanted = {(each.corpus.name, summary.document_id) for each in summarisers for summary in each.summaries()}
+def documents_of(summarizers: Sequence[Summarizer]) -> dict[Place, Document]:
+    """Those that somebody summarized."""
+    wanted = {(each.corpus.name, summary.document_id) for each in summarizers for summary in each.summaries()}
     return {
         (each.corpus.name, document.id): document
-        for each in {each.corpus: each for each in summarisers}.values()
+        for each in {each.corpus: each for each in summarizers}.values()
         for document in each.documents()
         if (each.corpus.name, document.id) in wanted
     }
 
 
-def summaries_of(summarisers: Sequence[Summariser]) -> Iterator[JudgedSummary]:
-    for each in summarisers:
+def summaries_of(summarizers: Sequence[Summarizer]) -> Iterator[JudgedSummary]:
+    for each in summarizers:
         for summary in each.summaries():
             yield JudgedSummary(
-                summariser=each.name,
+                summarizer=each.name,
                 kind=each.kind,
                 prompt=summary.prompt,
                 corpus=each.corpus.name,
@@ -119,7 +119,7 @@ def reference_summaries(
     for (corpus, document_id), texts in references(settings, documents, journal, say).items():
         for sample, text in enumerate(texts):
             yield JudgedSummary(
-                summariser=REFERENCE,
+                summarizer=REFERENCE,
                 kind=REFERENCE,
                 prompt="",
                 corpus=corpus,
@@ -180,13 +180,13 @@ def compared(
     again = judged(sample[: settings.compared], documents, second, journal, say)
     write_jsonl(out / "claims-second.jsonl", again)
     verdicts = [
-        [verdict for each in judgements for verdict in each.verdicts]
-        for judgements in (sample[: settings.compared], again)
+        [verdict for each in judgments for verdict in each.verdicts]
+        for judgments in (sample[: settings.compared], again)
     ]
     return {"second": name_of(second), "summaries": len(again), **agreement("judge", "second", *verdicts)}
 
 
 def drawn(seed: int, summary: JudgedSummary) -> str:
     """A number that depends on the seed and on which summary it is."""
-    place = f"{summary.summariser}/{summary.prompt}/{summary.corpus}/{summary.document_id}/{summary.sample}"
+    place = f"{summary.summarizer}/{summary.prompt}/{summary.corpus}/{summary.document_id}/{summary.sample}"
     return hashlib.blake2b(f"{seed}/{place}".encode(), digest_size=8).hexdigest()

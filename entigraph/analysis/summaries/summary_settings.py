@@ -12,7 +12,7 @@ from entigraph.llm.base import Say, Writer
 from entigraph.storage.fingerprints import digest, fingerprint
 
 if TYPE_CHECKING:
-    from entigraph.analysis.summaries.summarizers import Summariser
+    from entigraph.analysis.summaries.summarizers import Summarizer
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -49,7 +49,7 @@ class Summaries(Judged):
         """None where people wrote them."""
         return None if self.references else self.built("writer")
 
-    def decides(self, volatile: Container[str]) -> Mapping[str, Any]:
+    def cache_key(self, volatile: Container[str]) -> Mapping[str, Any]:
         from entigraph.analysis.factuality.judge_requests import prompt
         from entigraph.analysis.summaries.claims import PROMPTS, REFERENCE_PROMPTS
 
@@ -68,7 +68,7 @@ class Summaries(Judged):
         if self.reference_writer:
             self.reference_writer.check()
 
-    def examine(self, summarisers: Sequence["Summariser"], out: Path, journal: Path, say: Say) -> list[str]:
+    def examine(self, summarizers: Sequence["Summarizer"], out: Path, journal: Path, say: Say) -> list[str]:
         from entigraph.analysis.summaries.summary_claims import examine
 
-        return examine(self, summarisers, out, journal, say)
+        return examine(self, summarizers, out, journal, say)

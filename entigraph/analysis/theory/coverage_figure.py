@@ -12,7 +12,7 @@ from matplotlib.ticker import PercentFormatter
 from entigraph.analysis.theory.coverage import MEASURES
 from entigraph.reporting.figures import (
     BLACK,
-    GREY,
+    GRAY,
     LABELS,
     ORANGE,
     PURPLE,
@@ -58,7 +58,7 @@ def coverage_figure(result: Mapping[str, Any], out: Path) -> list[Path]:
         axes.legend(frameon=False, fontsize=8, loc="upper left")
     left.set_ylabel("closed-book accuracy")
     if result["label"]:
-        figure.supxlabel(result["label"], fontsize=8, color=GREY)
+        figure.supxlabel(result["label"], fontsize=8, color=GRAY)
     return save(figure, out, "coverage")
 
 

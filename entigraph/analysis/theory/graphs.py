@@ -1,6 +1,6 @@
 """Random directed graphs other than the paper's: the same mean number of relations, arranged differently.
 
-The paper analyses independent relations only (§6.1) and leaves other graphs open. In each of these, relations are still
+The paper analyzes independent relations only (§6.1) and leaves other graphs open. In each of these, relations are still
 independent, with a probability of their own for each ordered pair.
 """
 

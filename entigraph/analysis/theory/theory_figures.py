@@ -11,8 +11,8 @@ from matplotlib.ticker import FuncFormatter
 from entigraph.reporting.figures import (
     BLACK,
     BLUE,
+    GRAY,
     GREEN,
-    GREY,
     ORANGE,
     PURPLE,
     SKY,
@@ -63,7 +63,7 @@ def toy_model_figure(result: Mapping[str, Any], out: Path) -> list[Path]:
 
 def toy_model_panel(axes: Axes, panel: Mapping[str, Any]) -> None:
     axes.fill_between(
-        panel["rounds"], panel["low"], panel["high"], color=GREY, alpha=0.18, linewidth=0, label="bounds, finite V"
+        panel["rounds"], panel["low"], panel["high"], color=GRAY, alpha=0.18, linewidth=0, label="bounds, finite V"
     )
     axes.plot(panel["rounds"], panel["exact"], color=BLUE, linewidth=1.8, label="exact")
     axes.plot(

@@ -4,7 +4,7 @@ Entities are vertices of a directed graph whose edges are the relations that the
 ordered pair (x, y); where a path leads from x to y, every vertex of a shortest one becomes known from x. Accuracy is
 the share of ordered pairs known after t rounds; t stands for the synthetic tokens.
 
-A pair (i, j) is learnt in a round with probability (size of the subtree below j in the shortest-path tree of i, j
+A pair (i, j) is learned in a round with probability (size of the subtree below j in the shortest-path tree of i, j
 included) / (V(V-1)), so the exact accuracy needs no more than a histogram of subtree sizes.
 """
 
@@ -70,9 +70,9 @@ def trees(source: Booleans) -> Trees:
 
 @dataclass(frozen=True)
 class Growth:
-    """Everything that the accuracy depends on: how many unstated pairs have which probability of being learnt.
+    """Everything that the accuracy depends on: how many unstated pairs have which probability of being learned.
 
-    `counts[k]` ordered pairs are reachable, not stated by the source, and learnt in a round with probability k/V(V-1).
+    `counts[k]` ordered pairs are reachable, not stated by the source, and learned in a round with probability k/V(V-1).
     """
 
     pairs: int
@@ -86,7 +86,7 @@ class Growth:
 
     @property
     def unstated(self) -> float:
-        """|R \\ D| / V(V-1): what can be learnt. The paper's formulas have |R| here and count p twice at finite V."""
+        """|R \\ D| / V(V-1): what can be learned. The paper's formulas have |R| here and count p twice at finite V."""
         return float(self.counts.sum() / self.pairs)
 
     @property
@@ -106,14 +106,14 @@ class Growth:
     def accuracy(self, rounds: Vector) -> Vector:
         """Exact, in expectation over the rounds, for any number of them (App. G)."""
         sizes = np.flatnonzero(self.counts)
-        unlearnt = np.log1p(-np.minimum(sizes / self.pairs, 1 - 1e-15))
-        missing = np.exp(np.multiply.outer(np.asarray(rounds, dtype=float), unlearnt)) @ self.counts[sizes]
+        unlearned = np.log1p(-np.minimum(sizes / self.pairs, 1 - 1e-15))
+        missing = np.exp(np.multiply.outer(np.asarray(rounds, dtype=float), unlearned)) @ self.counts[sizes]
         return np.asarray(self.start + (self.counts.sum() - missing) / self.pairs)
 
     def bounds(self, rounds: Vector) -> tuple[Vector, Vector]:
         """Both bounds of Theorem 1 as they hold for one finite graph.
 
-        Every pair is learnt with probability at least 1/V(V-1), and by Jensen at most as fast as if all had the mean;
+        Every pair is learned with probability at least 1/V(V-1), and by Jensen at most as fast as if all had the mean;
         both reach |R \\ D| / V(V-1), which the graph itself gives.
         """
         low = 1 - (1 - 1 / self.pairs) ** np.asarray(rounds, dtype=float)
@@ -145,25 +145,25 @@ def random_graph(vertices: int, p: float, rng: np.random.Generator) -> Booleans:
 
 
 def simulate(found: Trees, rounds: int, rng: np.random.Generator) -> Integers:
-    """The round in which each unstated pair was learnt, one entry a pair that was, in ascending order."""
+    """The round in which each unstated pair was learned, one entry a pair that was, in ascending order."""
     count = found.vertices
     roots = rng.integers(count, size=rounds)
     targets = (roots + rng.integers(1, count, size=rounds)) % count
-    learnt = np.full((count, count), rounds + 1)
+    learned = np.full((count, count), rounds + 1)
     when = np.arange(1, rounds + 1)
     walking = found.reachable[roots, targets]
     roots, here, when = roots[walking], targets[walking], when[walking]
     while len(here):
-        np.minimum.at(learnt, (roots, here), when)
+        np.minimum.at(learned, (roots, here), when)
         here = found.parents[roots, here]
         walking = here != roots
         roots, here, when = roots[walking], here[walking], when[walking]
-    learnt[found.source] = rounds + 1  # known from the start
-    return np.sort(learnt[learnt <= rounds])
+    learned[found.source] = rounds + 1  # known from the start
+    return np.sort(learned[learned <= rounds])
 
 
-def simulated_accuracy(found: Trees, learnt: Integers, rounds: Vector) -> Vector:
-    return np.asarray((found.source.sum() + np.searchsorted(learnt, rounds, side="right")) / found.pairs)
+def simulated_accuracy(found: Trees, learned: Integers, rounds: Vector) -> Vector:
+    return np.asarray((found.source.sum() + np.searchsorted(learned, rounds, side="right")) / found.pairs)
 
 
 # --- the paper's formulas, in the limit of many vertices ---
@@ -192,15 +192,15 @@ def branching_accuracy(vertices: int, mean: float, rounds: Vector, corrected: bo
     """
     pairs, p = vertices * (vertices - 1), mean / vertices
     s = np.exp(-np.asarray(rounds, dtype=float) / pairs)
-    generating, unlearnt, total = s, np.zeros_like(s), 0.0
+    generating, unlearned, total = s, np.zeros_like(s), 0.0
     weight = (mean - 1) / mean
     least = 1 / (vertices * (1 - extinction(mean))) if corrected else 1e-12
     while weight > least or not total:
-        unlearnt, total = unlearnt + weight * generating, total + weight
+        unlearned, total = unlearned + weight * generating, total + weight
         generating = s * np.exp(mean * (generating - 1))
         weight /= mean
     scale = reachable_share(mean) - (p if corrected else 0.0)
-    return np.asarray(p + scale * (1 - unlearnt / total))
+    return np.asarray(p + scale * (1 - unlearned / total))
 
 
 def paper_bounds(

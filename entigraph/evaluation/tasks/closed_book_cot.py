@@ -91,7 +91,7 @@ class ClosedBookCoT(Asked):
                 raise ConfigError(f"evaluation {key}: no file evaluation/prompts/{getattr(self, key)}.txt")
 
     @property
-    def decides(self) -> dict[str, str]:
+    def cache_key(self) -> dict[str, str]:
         return {f"{key}_text": digest(examples(getattr(self, key))) for key in ("examples", "examples_several")}
 
     @property

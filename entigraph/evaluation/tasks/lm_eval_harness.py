@@ -47,7 +47,7 @@ class Harness:
                 raise ConfigError(f"evaluation {key}: {value} found, {least} or more expected")
 
     @property
-    def decides(self) -> dict[str, str]:
+    def cache_key(self) -> dict[str, str]:
         """The task files count by content; what they name (data sets) by name."""
         return {"include_path": fingerprint(Path(self.include_path).expanduser())} if self.include_path else {}
 

@@ -44,7 +44,7 @@ class Perplexity:
             raise ConfigError(f"evaluation stride: {self.stride} found, at most the context of {self.context} expected")
 
     @property
-    def decides(self) -> dict[str, str]:
+    def cache_key(self) -> dict[str, str]:
         return {}
 
     def measured(

@@ -83,7 +83,7 @@ class Summaries:
         return {name: asking(name, options) for name, options in self.prompts.items()}
 
     @property
-    def decides(self) -> dict[str, str]:
+    def cache_key(self) -> dict[str, str]:
         return {}
 
     def measured(

@@ -229,10 +229,10 @@ class Batches:
                 spent += outcome.usage.dollars
                 self.resolve(key, None)
         self.budget.settle(freed, spent)
-        if found.status == "cancelled" and missing:
+        if found.status == "canceled" and missing:
             self.forget(batch.name)
             raise LLMError(
-                f"batch {batch.id} was cancelled, {len(missing):,} of its requests are not answered. "
+                f"batch {batch.id} was canceled, {len(missing):,} of its requests are not answered. "
                 "What was answered is kept; the same command sends the rest again"
             )
         self.again(batch, missing, reasons, found.status)

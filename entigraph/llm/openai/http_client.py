@@ -13,7 +13,7 @@ from collections.abc import Coroutine, Mapping
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
-from entigraph.errors import ArtefactError, LLMError
+from entigraph.errors import ArtifactError, LLMError
 from entigraph.llm.base import CHARACTERS_A_TOKEN, Completion, Say, Usage
 from entigraph.llm.caching import GAVE_UP, Answer, Letter, encode
 from entigraph.llm.cost import Budget
@@ -81,7 +81,7 @@ class Online:
         self.answered = self.given_up_in_a_row = 0
         self.longest = 0  # answer so far, in tokens
         self.ending = False  # nothing is tried again
-        self.broken: ArtefactError | None = None
+        self.broken: ArtifactError | None = None
         self.tasks: set[Task] = set()
         self.sending: set[Task] = set()
         self.loop = asyncio.new_event_loop()
@@ -148,7 +148,7 @@ class Online:
                 self.answered += 1
                 return self.journal.put(letter.key, completion, scope=letter.scope, attempts=attempts, seconds=seconds)
             return completion
-        except ArtefactError as error:  # the journal cannot be written: nothing more is to be paid for
+        except ArtifactError as error:  # the journal cannot be written: nothing more is to be paid for
             self.broken = error
             raise
         finally:

@@ -117,7 +117,7 @@ class Vllm(VllmOptions):
         return f"{folder.resolve().name}-{fingerprint(folder)}" if folder.is_dir() else self.model
 
     @cached_property
-    def decides(self) -> dict[str, Any]:
+    def cache_key(self) -> dict[str, Any]:
         """What of the options decides an answer, files by their content."""
         return {
             "model": self.identity,
@@ -134,7 +134,7 @@ class Vllm(VllmOptions):
     def body(self, request: Request) -> Body:
         """What an answer is known by. Its seed follows from it: `Engine.send`."""
         asked = wire_format.body_of(request, model=self.identity, max_tokens=self.max_tokens, send_seed=False)
-        return asked | {name: value for name, value in self.decides.items() if value}
+        return asked | {name: value for name, value in self.cache_key.items() if value}
 
     def check(self) -> None:
         """Raises LLMError where the model or vLLM is missing."""

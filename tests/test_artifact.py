@@ -10,13 +10,13 @@ from pathlib import Path
 
 import pytest
 
-from entigraph.errors import ArtefactError
+from entigraph.errors import ArtifactError
 from entigraph.storage import artifact
-from entigraph.storage.artifact import Artefact
+from entigraph.storage.artifact import Artifact
 
 
-def an_artefact(root: Path, decides: dict[str, object] | None = None, **inputs: Path) -> Artefact:
-    return Artefact(root, "corpus", "letters", decides or {"seed": 0}, inputs)
+def an_artifact(root: Path, cache_key: dict[str, object] | None = None, **inputs: Path) -> Artifact:
+    return Artifact(root, "corpus", "letters", cache_key or {"seed": 0}, inputs)
 
 
 def write_letters(out: Path) -> dict[str, int]:
@@ -25,23 +25,23 @@ def write_letters(out: Path) -> dict[str, int]:
 
 
 def test_made_once_and_sealed_with_what_decided_it(tmp_path: Path) -> None:
-    found = an_artefact(tmp_path)
+    found = an_artifact(tmp_path)
     manifest = artifact.make(found, write_letters)
-    assert manifest["decides"] == {"seed": 0} and manifest["counts"] == {"letters": 3}
+    assert manifest["cache_key"] == {"seed": 0} and manifest["counts"] == {"letters": 3}
     assert manifest["files"]["letters.txt"]["bytes"] == 3
     again = artifact.make(found, lambda out: pytest.fail("made a second time"))
     assert again == manifest
 
 
 def test_the_folder_follows_from_what_decides_it_and_from_the_inputs(tmp_path: Path) -> None:
-    one = an_artefact(tmp_path)
-    assert one.folder == an_artefact(tmp_path).folder
-    assert one.folder != an_artefact(tmp_path, {"seed": 1}).folder
-    assert one.folder != an_artefact(tmp_path, source=tmp_path / "tokens" / "x-00000000").folder
+    one = an_artifact(tmp_path)
+    assert one.folder == an_artifact(tmp_path).folder
+    assert one.folder != an_artifact(tmp_path, {"seed": 1}).folder
+    assert one.folder != an_artifact(tmp_path, source=tmp_path / "tokens" / "x-00000000").folder
 
 
 def test_an_unfinished_folder_is_begun_anew(tmp_path: Path) -> None:
-    found = an_artefact(tmp_path)
+    found = an_artifact(tmp_path)
     found.folder.mkdir(parents=True)
     (found.folder / "half-a-file").write_text("?")
     artifact.make(found, write_letters)
@@ -49,44 +49,44 @@ def test_an_unfinished_folder_is_begun_anew(tmp_path: Path) -> None:
 
 
 def test_damage_is_named_with_the_remedy(tmp_path: Path) -> None:
-    found = an_artefact(tmp_path)
+    found = an_artifact(tmp_path)
     artifact.make(found, write_letters)
     (found.folder / "letters.txt").write_text("ab")
-    later = Artefact(tmp_path, "tokens", "later", {}, {"corpus": found.folder})
-    with pytest.raises(ArtefactError, match=r"letters.txt has 2 bytes, not the 3 .* remove .* run the same"):
+    later = Artifact(tmp_path, "tokens", "later", {}, {"corpus": found.folder})
+    with pytest.raises(ArtifactError, match=r"letters.txt has 2 bytes, not the 3 .* remove .* run the same"):
         artifact.make(later, write_letters)
     (found.folder / "letters.txt").unlink()
-    with pytest.raises(ArtefactError, match="letters.txt is missing"):
+    with pytest.raises(ArtifactError, match="letters.txt is missing"):
         artifact.verify(found.folder)
 
 
 def test_a_truncated_manifest_is_named(tmp_path: Path) -> None:
-    found = an_artefact(tmp_path)
+    found = an_artifact(tmp_path)
     artifact.make(found, write_letters)
     manifest = found.folder / "manifest.json"
     manifest.write_text(manifest.read_text()[:40])
-    with pytest.raises(ArtefactError, match=r"manifest.json is damaged; remove"):
+    with pytest.raises(ArtifactError, match=r"manifest.json is damaged; remove"):
         artifact.make(found, write_letters)
 
 
 def test_a_folder_made_from_something_else_is_refused_key_by_key(tmp_path: Path) -> None:
-    found = an_artefact(tmp_path)
+    found = an_artifact(tmp_path)
     artifact.make(found, write_letters)
     manifest = json.loads((found.folder / "manifest.json").read_text())
-    manifest["decides"]["seed"] = 7
+    manifest["cache_key"]["seed"] = 7
     (found.folder / "manifest.json").write_text(json.dumps(manifest))
-    with pytest.raises(ArtefactError, match=r"made from something else:\n  - decides.seed: 7 then, 0 now"):
+    with pytest.raises(ArtifactError, match=r"made from something else:\n  - cache_key.seed: 7 then, 0 now"):
         artifact.make(found, write_letters)
 
 
 def test_an_input_made_anew_is_noticed(tmp_path: Path) -> None:
-    source = an_artefact(tmp_path)
+    source = an_artifact(tmp_path)
     artifact.make(source, write_letters)
-    later = Artefact(tmp_path, "tokens", "later", {}, {"corpus": source.folder})
+    later = Artifact(tmp_path, "tokens", "later", {}, {"corpus": source.folder})
     artifact.make(later, write_letters)
     (source.folder / "manifest.json").unlink()
     artifact.make(source, lambda out: {"letters": (out / "letters.txt").write_text("xyz")})
-    with pytest.raises(ArtefactError, match="inputs.corpus: .* was made anew since"):
+    with pytest.raises(ArtifactError, match="inputs.corpus: .* was made anew since"):
         artifact.make(later, write_letters)
 
 
@@ -97,7 +97,7 @@ def build_slowly(root: Path, log: Path) -> None:
         time.sleep(0.5)
         return write_letters(out)
 
-    artifact.make(an_artefact(root), work)
+    artifact.make(an_artifact(root), work)
 
 
 def test_processes_that_want_the_same_build_it_once(tmp_path: Path) -> None:
@@ -118,13 +118,13 @@ def build_for_ever(root: Path) -> None:
         time.sleep(600)
         return {}
 
-    artifact.make(an_artefact(root), work)
+    artifact.make(an_artifact(root), work)
 
 
 def test_a_killed_builder_leaves_nothing_that_is_trusted(tmp_path: Path) -> None:
     builder = multiprocessing.get_context("spawn").Process(target=build_for_ever, args=(tmp_path,))
     builder.start()
-    found = an_artefact(tmp_path)
+    found = an_artifact(tmp_path)
     while not (found.folder / "letters.txt").exists():
         time.sleep(0.05)
     os.kill(builder.pid or 0, signal.SIGKILL)
@@ -139,28 +139,28 @@ def test_a_file_that_cannot_grow_ends_in_one_message(tmp_path: Path) -> None:
 import resource, sys
 from pathlib import Path
 sys.path.insert(0, {str(Path(__file__).parent)!r})
-from test_artefact import an_artefact
-from entigraph import artefact
-from entigraph.errors import ArtefactError
+from test_artifact import an_artifact
+from entigraph import artifact
+from entigraph.errors import ArtifactError
 resource.setrlimit(resource.RLIMIT_FSIZE, (20000, 20000))
 def work(out):
     (out / "big").write_bytes(bytes(100_000))
     return {{}}
 try:
-    artefact.make(an_artefact(Path({str(tmp_path)!r})), work)
-except ArtefactError as error:
+    artifact.make(an_artifact(Path({str(tmp_path)!r})), work)
+except ArtifactError as error:
     print(error)
 """
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)
     assert "cannot write" in done.stdout and "run the same command" in done.stdout, done.stderr
-    assert not an_artefact(tmp_path).complete
+    assert not an_artifact(tmp_path).complete
     assert resource.getrlimit(resource.RLIMIT_FSIZE)[0] != 20000
 
 
 def test_a_root_that_cannot_be_written_is_named(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
-    with pytest.raises(ArtefactError, match="cannot write below .*file"):
-        artifact.make(an_artefact(tmp_path / "file"), write_letters)
+    with pytest.raises(ArtifactError, match="cannot write below .*file"):
+        artifact.make(an_artifact(tmp_path / "file"), write_letters)
 
 
 def test_identify_names_our_own_and_reads_what_is_not(tmp_path: Path) -> None:
