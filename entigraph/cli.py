@@ -16,6 +16,7 @@ from entigraph.config.schema import Stage
 from entigraph.errors import ConfigError, EntigraphError
 from entigraph.llm.cost import COMMAND
 from entigraph.pipeline import dry_run, execution
+from entigraph.pipeline.analysis_step import analyze
 from entigraph.pipeline.run import Run
 from entigraph.runtime.progress import Terminal
 from entigraph.sweep import callback
@@ -58,7 +59,7 @@ def run_one(config: DictConfig) -> None:
     if config.stage is Stage.plan:
         dry_run.print_plan(run)
     elif config.stage is Stage.analysis:
-        callback.analyze(run)
+        analyze(run)
     elif config.stage is Stage.pipeline:
         refuse_cluster_without_sweep()
         complete = execution.is_complete(run)

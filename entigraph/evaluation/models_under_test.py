@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar, Protocol
 
+from entigraph.config.fields import runtime_field
 from entigraph.errors import ConfigError
 from entigraph.evaluation.base import Engine
 from entigraph.huggingface.models import described, ends_of
@@ -22,7 +23,7 @@ if TYPE_CHECKING:
 class Pretrained:
     """Any Hugging Face causal LM with its own tokenizer: a folder (a run's `model/` is one) or a hub name."""
 
-    path: str = ""
+    path: str = runtime_field("")
 
     def __post_init__(self) -> None:
         if not self.path:

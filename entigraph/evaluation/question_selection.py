@@ -5,6 +5,7 @@ from dataclasses import dataclass, fields
 from enum import StrEnum
 from typing import Any, ClassVar
 
+from entigraph.config.fields import runtime_field
 from entigraph.errors import ConfigError, DataError
 from entigraph.evaluation.base import Source
 from entigraph.storage.jsonl import read_jsonl
@@ -29,7 +30,7 @@ class Asked:
     `evidence_parts` leaves those whose evidence is known and has at most so many parts.
     """
 
-    corpus: str | None = None
+    corpus: str | None = runtime_field(None)
     split: str | None = None
     limit: int | None = None
     evidence_parts: int | None = None

@@ -9,9 +9,10 @@ from typing import Any
 from hydra import compose
 from omegaconf import DictConfig, OmegaConf
 
+from entigraph.config.fields import runtime_field_names
 from entigraph.config.schema import Stage, build, problem_of, refuse
 from entigraph.errors import ConfigError
-from entigraph.pipeline.run import VOLATILE, Run
+from entigraph.pipeline.run import Run
 from entigraph.pipeline.steps import Step, steps_of, unaskable
 from entigraph.pipeline.study import Study
 from entigraph.runtime.devices import check_accelerator
@@ -40,7 +41,7 @@ def composed(need: str, parent: DictConfig) -> DictConfig:
     OmegaConf.set_struct(config, False)
     config.logger = parent.logger
     own = dict(config.trainer)
-    for key in VOLATILE["trainer"] & {str(key) for key in parent.trainer}:
+    for key in runtime_field_names(type(build(config.trainer, "trainer"))) & {str(key) for key in parent.trainer}:
         config.trainer[key] = parent.trainer[key]
     if problem_of(lambda: build(config.trainer, "trainer").accumulation(config.data.batch_size)):
         config.trainer.update({key: own[key] for key in ("devices", "nodes", "micro_batch_size")})

@@ -13,6 +13,7 @@ from typing import Any
 
 from omegaconf import DictConfig
 
+from entigraph.config.fields import content_fields
 from entigraph.config.schema import COMPONENTS, build, refuse, settle_root, validate
 from entigraph.evaluation.models_under_test import Pretrained
 from entigraph.pipeline.compatibility import refuse_contradictions
@@ -22,79 +23,6 @@ from entigraph.storage.artifact import Artifact, artifact_folder, identify
 from entigraph.storage.fingerprints import digest, flat
 from entigraph.synthesis.base import prompt
 from entigraph.synthesis.rules import Rules
-
-# Settings that cannot change what is written. Everything else counts: a key missing here costs a second folder, which
-# is seen; a key missing from a list of what counts would cost stale data, which is not.
-VOLATILE: Mapping[str, frozenset[str]] = {
-    "corpus": frozenset({"path", "questions"}),  # enter by content
-    "augmenter": frozenset({"path"}),
-    "questions": frozenset({"path"}),  # enters by content
-    "llm": frozenset(
-        {
-            "base_url",
-            "api_key_env",
-            "concurrency",
-            "requests_per_minute",
-            "tokens_per_minute",
-            "max_cost_usd",
-            "timeout_s",
-            "attempts",
-            "expected_tokens",
-            "prices",
-            "requests_per_file",
-            "megabytes_per_file",
-            "batches_at_once",
-            "poll_s",
-            "discount",
-            "python",
-            "tensor_parallel_size",
-            "gpu_memory_utilization",
-            "enable_prefix_caching",
-        }
-    ),
-    "engine": frozenset(
-        {"python", "tensor_parallel_size", "gpu_memory_utilization", "concurrency", "enable_prefix_caching"}
-    ),
-    "rules": frozenset({"max_lost"}),
-    "tokenizer": frozenset({"path"}),
-    "model": frozenset({"path", "shape"}),
-    "data": frozenset({"replay"}),
-    "retriever": frozenset(
-        {
-            "model",  # enters by content, as the reranker does
-            "base_url",
-            "api_key_env",
-            "reranker",
-            "reranker_url",
-            "reranker_key_env",
-            "batch_size",
-            "concurrency",
-            "price",
-            "reranker_price",
-            "max_cost_usd",
-            "timeout_s",
-            "attempts",
-        }
-    ),
-    "task": frozenset({"corpus", "batch_tokens"}),
-    "baseline": frozenset({"path"}),
-    "trainer": frozenset(
-        {
-            "accelerator",
-            "devices",
-            "nodes",
-            "micro_batch_size",
-            "accumulate_in",
-            "activation_checkpointing",
-            "compile",
-            "attention",
-            "log_every_steps",
-            "checkpoint_every_steps",
-            "async_checkpoints",
-            "threads",
-        }
-    ),
-}
 
 
 class Run:
@@ -129,13 +57,14 @@ class Run:
     def ours(self, path: str) -> Path | None:
         return artifact_folder(path, self.root)
 
-    def options(self, kind: str, component: Any) -> dict[str, Any]:
-        return {name: value for name, value in asdict(component).items() if name not in VOLATILE.get(kind, ())}
+    def options(self, component: Any) -> dict[str, Any]:
+        kept = content_fields(component)
+        return {name: value for name, value in asdict(component).items() if name in kept}
 
     @property
     def writer(self) -> dict[str, Any]:
         """The options of the writer; a model or a template in files of one's own enters by content."""
-        return self.options("llm", self.llm) | getattr(self.llm, "cache_key", {})
+        return self.options(self.llm) | getattr(self.llm, "cache_key", {})
 
     def new(self, stage: str, name: str, cache_key: Mapping[str, Any], inputs: Mapping[str, Path]) -> Artifact:
         return Artifact(self.root, stage, name, cache_key, inputs)
@@ -145,7 +74,7 @@ class Run:
     @cached_property
     def documents(self) -> Artifact:
         sources = named_sources(self.corpus.sources(), self.root)
-        cache_key = {**self.options("corpus", self.corpus), "sources": sources}
+        cache_key = {**self.options(self.corpus), "sources": sources}
         if converters := getattr(self.corpus, "converters", None):
             cache_key["converters"] = converters
         return self.new("corpus", self.corpus.name, cache_key, {})
@@ -158,7 +87,7 @@ class Run:
             sources = [identify(path, self.root)]
         elif path:
             sources = [identify(source, self.root) for source in self.tokenizer.sources()] or [path]
-        cache_key = {**self.options("tokenizer", self.tokenizer), "sources": sources}
+        cache_key = {**self.options(self.tokenizer), "sources": sources}
         return self.new("tokenizer", self.tokenizer.name, cache_key, {})
 
     @cached_property
@@ -166,7 +95,7 @@ class Run:
         """Questions that the corpus does not have; None where it has them. No stage that writes texts reads it."""
         if self.questions.name == "from_corpus":
             return None
-        cache_key = {**self.options("questions", self.questions), "prompts": question_prompts(self.questions.prompts)}
+        cache_key = {**self.options(self.questions), "prompts": question_prompts(self.questions.prompts)}
         cache_key["sources"] = [identify(path, self.root) for path in self.questions.sources()]
         if self.questions.needs_writer:
             cache_key["llm"] = self.writer
@@ -180,7 +109,7 @@ class Run:
 
     def retrieving(self) -> dict[str, Any]:
         models = [identify(model, self.root) for model in self.retriever.models]
-        return {"retriever": {**self.options("retriever", self.retriever), "models": models}}
+        return {"retriever": {**self.options(self.retriever), "models": models}}
 
     def rankings_of(self, task: Any) -> Artifact:
         cache_key = {
@@ -195,14 +124,14 @@ class Run:
     @cached_property
     def synthesis(self) -> Artifact:
         inputs = {"corpus": self.documents.folder, "tokenizer": self.tokenizer_files.folder}
-        cache_key: dict[str, Any] = {"augmenter": self.options("augmenter", self.augmenter)}
+        cache_key: dict[str, Any] = {"augmenter": self.options(self.augmenter)}
         if self.augmenter.sources():
             cache_key["sources"] = [identify(path, self.root) for path in self.augmenter.sources()]
         if self.augmenter.needs_writer:
             cache_key |= {
                 "prompts": prompt_digests(self.augmenter.prompts),
                 "llm": self.writer,
-                **self.options("rules", self.rules),
+                **self.options(self.rules),
             }
         return self.new("synthesis", f"{self.corpus.name}-{self.augmenter.name}", cache_key, inputs)
 
@@ -221,9 +150,9 @@ class Run:
         if self.data.replay_rate:
             inputs["replay"] = self.replay_folder
         cache_key = {
-            "data": self.options("data", self.data),
-            "optim": self.options("optim", self.optim),
-            "trainer": self.options("trainer", self.trainer),
+            "data": self.options(self.data),
+            "optim": self.options(self.optim),
+            "trainer": self.options(self.trainer),
             "seed": self.seed,
             **self.starting_model(inputs),
         }
@@ -261,8 +190,7 @@ class Run:
 
     def answers_of(self, name: str) -> Artifact:
         subject, inputs = self.baselines[name], self.question_sources()
-        kind = "baseline" if isinstance(subject, Pretrained) else "llm"
-        cache_key = {**self.asking(), "subject": self.options(kind, subject) | getattr(subject, "cache_key", {})}
+        cache_key = {**self.asking(), "subject": self.options(subject) | getattr(subject, "cache_key", {})}
         if isinstance(subject, Pretrained):
             cache_key |= self.answering()
             cache_key["start"] = identify(subject.path, self.root)
@@ -307,7 +235,7 @@ class Run:
         if own:
             inputs["model"] = own
         start = identify(self.model.path, self.root) if self.model.path else "random"
-        return {"model": {**self.options("model", self.model), "start": start}}
+        return {"model": {**self.options(self.model), "start": start}}
 
     def question_sources(self) -> dict[str, Path]:
         asked = {f"questions_{name}": self.questions_of(task) for name, task in self.tasks.items()}
@@ -328,11 +256,11 @@ class Run:
         return Path(task.corpus) if task.corpus else self.documents.folder
 
     def asking(self) -> dict[str, Any]:
-        return {"tasks": {name: {**self.options("task", task), **task.cache_key} for name, task in self.tasks.items()}}
+        return {"tasks": {name: {**self.options(task), **task.cache_key} for name, task in self.tasks.items()}}
 
     def answering(self) -> dict[str, Any]:
         """The engine of a model on this machine: another one rounds and draws otherwise."""
-        options = self.options("engine", self.engine)
+        options = self.options(self.engine)
         return {"engine": options} if options else {}
 
     @property
@@ -359,10 +287,10 @@ class Run:
             "corpus": {name: value for name, value in self.documents.cache_key.items() if name != "seed"},
             "tokenizer": self.tokenizer_files.folder.name,
             "llm": self.writer,
-            "data": self.options("data", self.data),
+            "data": self.options(self.data),
             "replay": self.replay_folder.name if self.data.replay_rate else None,
-            "optim": self.options("optim", self.optim),
-            "trainer": self.options("trainer", self.trainer),
+            "optim": self.options(self.optim),
+            "trainer": self.options(self.trainer),
             "model": {name: value for name, value in self.starting_model({})["model"].items() if name != "seed"},
             **self.asking(),
             **self.answering(),
@@ -370,7 +298,7 @@ class Run:
             **(self.retrieving() if self.retrieval else {}),
             **({"written_questions": self.questions_folder.cache_key} if self.questions_folder else {}),
             # One pool of texts: a curve's points are its prefixes.
-            "synthesis": self.options("rules", replace(self.stated_rules, seed=0)),
+            "synthesis": self.options(replace(self.stated_rules, seed=0)),
         }
 
 

@@ -90,7 +90,7 @@ def synthesize(run: Run, out: Path, progress: Progress, tracker: Tracker) -> Map
         read_jsonl(run.documents.folder / "documents.jsonl", Document),
         name=run.synthesis.name,
         augmenter=run.augmenter.name,
-        options=run.options("augmenter", run.augmenter),
+        options=run.options(run.augmenter),
         writer=getattr(run.llm, "model", run.llm.name) if writes else None,
         rules=rules,
         label=run.label,

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar
 
+from entigraph.config.fields import runtime_field
 from entigraph.errors import ConfigError
 
 
@@ -28,7 +29,7 @@ class QuestionsFile:
     or "answer": [0, 2], where several may be right
     """
 
-    path: str = ""
+    path: str = runtime_field("")
     name: ClassVar[str] = "file"
     needs_writer: ClassVar[bool] = False
     prompts: ClassVar[Sequence[str]] = ()

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
+from entigraph.config.fields import runtime_field
 from entigraph.errors import ConfigError
 from entigraph.llm.cost import FREE, Budget, Price, is_own
 from entigraph.llm.response_cache import Journal
@@ -32,15 +33,15 @@ class Settings:
     separators: list[str] = field(default_factory=lambda: list(SEPARATORS))
     with_choices: bool = True
     depth: int = 128
-    batch_size: int = 64
-    concurrency: int = 8
-    reranker: str = ""
-    reranker_url: str | None = None
-    reranker_key_env: str = "CO_API_KEY"
-    reranker_price: float | None = None
-    max_cost_usd: float | None = 5.0
-    timeout_s: float = 120.0
-    attempts: int = 6
+    batch_size: int = runtime_field(64)
+    concurrency: int = runtime_field(8)
+    reranker: str = runtime_field("")
+    reranker_url: str | None = runtime_field(None)
+    reranker_key_env: str = runtime_field("CO_API_KEY")
+    reranker_price: float | None = runtime_field(None)
+    max_cost_usd: float | None = runtime_field(5.0)
+    timeout_s: float = runtime_field(120.0)
+    attempts: int = runtime_field(6)
     name: ClassVar[str]
 
     def __post_init__(self) -> None:
@@ -131,10 +132,10 @@ class Dense(Settings):
     OpenAI-compatible address, at `price` dollars per million tokens.
     """
 
-    model: str = ""
-    base_url: str | None = None
-    api_key_env: str = "OPENAI_API_KEY"
-    price: float | None = None
+    model: str = runtime_field("")
+    base_url: str | None = runtime_field(None)
+    api_key_env: str = runtime_field("OPENAI_API_KEY")
+    price: float | None = runtime_field(None)
     name: ClassVar[str] = "dense"
 
     def __post_init__(self) -> None:

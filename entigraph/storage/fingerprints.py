@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Any
 
 from entigraph.errors import ArtifactError
-from entigraph.storage.artifact import Values
 
 WHOLE_FILE_BYTES = 64 << 20
 
@@ -49,7 +48,7 @@ def content_sample(file: Path) -> str:
     return sample.hexdigest()
 
 
-def flat(values: Values, prefix: str = "") -> dict[str, Any]:
+def flat(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
     """A nested mapping with dotted keys."""
     leaves: dict[str, Any] = {}
     for key, value in values.items():

@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 
+from entigraph.config.fields import runtime_field
 from entigraph.config.schema import NearDuplicates
 from entigraph.errors import ConfigError
 
@@ -13,7 +14,7 @@ class Rules:
     token_budget: int | None
     seed: int = 0
     reask_failures: int = 0
-    max_lost: float = 0.2
+    max_lost: float = runtime_field(0.2)
     near_duplicates: NearDuplicates = NearDuplicates.report
     similarity: float = 0.8
 

@@ -12,6 +12,7 @@ from importlib import resources
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 
+from entigraph.config.fields import runtime_field
 from entigraph.errors import ArtifactError, ConfigError, DataError
 from entigraph.fictional.quiz import answered, questions
 from entigraph.fictional.reading import comprehend
@@ -106,7 +107,7 @@ class Pretrained:
     """A Hugging Face tokenizer by folder or hub name. BOS and EOS as stated, where it has them."""
 
     name: str = "pretrained"
-    path: str = ""
+    path: str = runtime_field("")
     add_bos: bool = True
     add_eos: bool = True
 

@@ -2,11 +2,12 @@
 
 import json
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from math import cos, pi
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol, cast
 
+from entigraph.config.fields import runtime_field
 from entigraph.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -37,7 +38,7 @@ class Data:
     context_length: int = 128
     batch_size: int = 8
     replay_rate: float = 0.0
-    replay: str | None = None
+    replay: str | None = runtime_field(None)
     replay_mode: str = "add"
     document_mask: bool = False
 
@@ -76,7 +77,7 @@ class RandomLlama:
     """A Llama with random weights: the tiny model of the laptop-scale study."""
 
     name: str = "tiny_llama"
-    path: str = ""
+    path: str = runtime_field("")
     hidden_size: int = 128
     layers: int = 4
     heads: int = 4
@@ -139,8 +140,8 @@ class PretrainedModel:
     """
 
     name: str = "pretrained"
-    path: str = ""
-    shape: dict[str, Any] = field(default_factory=dict)
+    path: str = runtime_field("")
+    shape: dict[str, Any] = runtime_field(default_factory=dict)
 
     def __post_init__(self) -> None:
         if not self.path:
@@ -204,22 +205,22 @@ class TrainerSettings:
     the gradients of micro-batches. `threads` per process: the tiny model gains nothing from more.
     """
 
-    accelerator: str = "auto"
-    devices: int = 1
-    nodes: int = 1
+    accelerator: str = runtime_field("auto")
+    devices: int = runtime_field(1)
+    nodes: int = runtime_field(1)
     precision: str = "auto"
     max_epochs: int = 2
     max_steps: int | None = None
-    micro_batch_size: int | None = None
-    accumulate_in: str = "float32"
-    activation_checkpointing: str = "none"
-    compile: str = "none"
-    attention: str = "auto"
-    log_every_steps: int = 10
-    checkpoint_every_steps: int = 500
-    async_checkpoints: bool | None = None  # null: where weights are on a GPU
+    micro_batch_size: int | None = runtime_field(None)
+    accumulate_in: str = runtime_field("float32")
+    activation_checkpointing: str = runtime_field("none")
+    compile: str = runtime_field("none")
+    attention: str = runtime_field("auto")
+    log_every_steps: int = runtime_field(10)
+    checkpoint_every_steps: int = runtime_field(500)
+    async_checkpoints: bool | None = runtime_field(None)  # null: where weights are on a GPU
     save_dtype: str = "float32"
-    threads: int | None = 1
+    threads: int | None = runtime_field(1)
 
     def __post_init__(self) -> None:
         for key, choices in CHOICES.items():

@@ -7,6 +7,7 @@ from itertools import islice
 from pathlib import Path
 from typing import Any, ClassVar
 
+from entigraph.config.fields import runtime_field
 from entigraph.corpus.base import Content
 from entigraph.corpus.readers.json_lines import lines_of
 from entigraph.errors import DataError
@@ -27,7 +28,7 @@ class Conversations:
     """
 
     name: str = "conversations"
-    path: str = ""
+    path: str = runtime_field("")
     files: str = "*"
     documents: int | None = None
     fictional: ClassVar[bool] = False

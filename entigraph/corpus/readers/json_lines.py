@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar
 
+from entigraph.config.fields import runtime_field
 from entigraph.corpus.base import Content
 from entigraph.errors import DataError
 from entigraph.huggingface import hub
@@ -23,7 +24,7 @@ class JsonLines:
     """
 
     name: str = "json_lines"
-    path: str = ""
+    path: str = runtime_field("")
     text_field: str = "text"
     documents: int | None = None
     fictional: ClassVar[bool] = False

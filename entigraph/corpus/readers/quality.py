@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar
 
+from entigraph.config.fields import runtime_field
 from entigraph.corpus.base import Content, existing
 from entigraph.errors import DataError
 from entigraph.storage.schemas import Document, Question
@@ -23,7 +24,7 @@ class Quality:
     """
 
     name: str = "quality"
-    path: str = ""
+    path: str = runtime_field("")
     fictional: ClassVar[bool] = False
     questions_known: ClassVar[bool] = True
 

@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar
 
+from entigraph.config.fields import runtime_field
 from entigraph.corpus import document_conversion
 from entigraph.corpus.base import Content, existing
 from entigraph.errors import ConfigError, DataError
@@ -28,8 +29,8 @@ class TextFiles:
     """
 
     name: str = "text_files"
-    path: str = ""
-    questions: str | None = None
+    path: str = runtime_field("")
+    questions: str | None = runtime_field(None)
     fictional: ClassVar[bool] = False
 
     @property

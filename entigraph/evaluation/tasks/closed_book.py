@@ -4,6 +4,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
+from entigraph.config.fields import runtime_field
 from entigraph.errors import ConfigError, DataError
 from entigraph.evaluation.base import Engine, LookUp, Prompt, Retrieved, Sampling, Source, closed, hash_of, told
 from entigraph.evaluation.question_selection import Asked
@@ -26,7 +27,7 @@ class ClosedBook(Asked):
     thought_prompt: str = "Question: {question} Thought:"
     thought_answer: str = "{prompt}{thought}. Answer:"
     thought_tokens: int = 8
-    batch_tokens: int = 8_192
+    batch_tokens: int = runtime_field(8_192)
     needs_likelihoods: ClassVar[bool] = True
     needs_retrieval: ClassVar[bool] = False
 

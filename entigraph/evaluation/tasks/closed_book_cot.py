@@ -9,6 +9,7 @@ from functools import cache
 from importlib import resources
 from typing import Any, ClassVar
 
+from entigraph.config.fields import runtime_field
 from entigraph.errors import ConfigError, DataError
 from entigraph.evaluation.base import (
     Engine,
@@ -73,7 +74,7 @@ class ClosedBookCoT(Asked):
     temperature: float = 0.1
     max_tokens: int = 300
     texts_kept: int = 4
-    batch_tokens: int = 65_536
+    batch_tokens: int = runtime_field(65_536)
     seed: int = 0
     needs_likelihoods: ClassVar[bool] = False
     needs_retrieval: ClassVar[bool] = False

@@ -11,6 +11,7 @@ from math import exp, log, sqrt
 from pathlib import Path
 from typing import Any, ClassVar, cast
 
+from entigraph.config.fields import runtime_field
 from entigraph.errors import ConfigError, DataError
 from entigraph.evaluation.base import Engine, LossEngine, Source, Window, within
 from entigraph.runtime.progress import Progress
@@ -27,11 +28,11 @@ class Perplexity:
     never more; `stride` is null for half of it.
     """
 
-    corpus: str | None = None
+    corpus: str | None = runtime_field(None)
     limit: int | None = None
     context: int | None = None
     stride: int | None = None
-    batch_tokens: int = 8_192
+    batch_tokens: int = runtime_field(8_192)
     needs_likelihoods: ClassVar[bool] = True
     asks: ClassVar[bool] = False
 

@@ -10,6 +10,7 @@ from pathlib import Path
 from string import Formatter
 from typing import Any, ClassVar
 
+from entigraph.config.fields import runtime_field
 from entigraph.errors import ConfigError, DataError
 from entigraph.evaluation.base import Engine, Prompt, Sampled, Sampling, Source, hash_of, within
 from entigraph.runtime.progress import Progress
@@ -60,11 +61,11 @@ class Summaries:
     """
 
     prompts: dict[str, Any] = field(default_factory=dict)
-    corpus: str | None = None
+    corpus: str | None = runtime_field(None)
     limit: int | None = None
     samples: int = 1
     temperature: float = 0.1
-    batch_tokens: int = 65_536
+    batch_tokens: int = runtime_field(65_536)
     seed: int = 0
     needs_likelihoods: ClassVar[bool] = False
     asks: ClassVar[bool] = False

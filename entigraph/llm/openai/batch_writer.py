@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
+from entigraph.config.fields import runtime_field
 from entigraph.errors import ConfigError, LLMError
 from entigraph.llm.base import CHARACTERS_A_TOKEN, LLM, Completion, Say
 from entigraph.llm.caching import GAVE_UP, Answer, Journaled, Letter
@@ -36,11 +37,11 @@ class OpenAIBatch(OpenAICompatible):
     default. `batches_at_once` may be on their way; `discount` is off the price.
     """
 
-    requests_per_file: int = 50_000
-    megabytes_per_file: float = 190.0
-    batches_at_once: int = 4
-    poll_s: float = 30.0
-    discount: float = 0.5
+    requests_per_file: int = runtime_field(50_000)
+    megabytes_per_file: float = runtime_field(190.0)
+    batches_at_once: int = runtime_field(4)
+    poll_s: float = runtime_field(30.0)
+    discount: float = runtime_field(0.5)
 
     def __post_init__(self) -> None:
         super().__post_init__()

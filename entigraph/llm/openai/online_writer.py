@@ -3,11 +3,12 @@
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
+from entigraph.config.fields import runtime_field
 from entigraph.errors import ConfigError, LLMError
 from entigraph.llm import wire_format
 from entigraph.llm.base import LLM, Request, Say
@@ -33,19 +34,19 @@ class OpenAICompatible:
 
     name: str = "openai"
     model: str = "gpt-4o-mini"
-    base_url: Any = None
+    base_url: Any = runtime_field(None)
     api: wire_format.Api = wire_format.Api.chat
-    api_key_env: str = "OPENAI_API_KEY"
+    api_key_env: str = runtime_field("OPENAI_API_KEY")
     max_tokens: int | None = None
-    concurrency: int = 64
-    requests_per_minute: int | None = None
-    tokens_per_minute: int | None = None
-    max_cost_usd: float | None = 5.0
-    timeout_s: float = 600.0
-    attempts: int = 6
+    concurrency: int = runtime_field(64)
+    requests_per_minute: int | None = runtime_field(None)
+    tokens_per_minute: int | None = runtime_field(None)
+    max_cost_usd: float | None = runtime_field(5.0)
+    timeout_s: float = runtime_field(600.0)
+    attempts: int = runtime_field(6)
     send_seed: bool = True
-    expected_tokens: int = 600
-    prices: dict[str, Any] = field(default_factory=dict)
+    expected_tokens: int = runtime_field(600)
+    prices: dict[str, Any] = runtime_field(default_factory=dict)
 
     def __post_init__(self) -> None:
         self.check_positive("concurrency", "requests_per_minute", "tokens_per_minute", "timeout_s", "attempts")

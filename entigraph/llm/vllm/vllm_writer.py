@@ -10,6 +10,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, ClassVar
 
+from entigraph.config.fields import runtime_field
 from entigraph.errors import ConfigError, LLMError
 from entigraph.llm import wire_format
 from entigraph.llm.base import LLM, Request, Say
@@ -31,13 +32,13 @@ class VllmOptions:
     """
 
     name: str = "vllm"
-    python: str | None = None
+    python: str | None = runtime_field(None)
     dtype: str = "auto"
-    tensor_parallel_size: int = 1
-    gpu_memory_utilization: float = 0.9
+    tensor_parallel_size: int = runtime_field(1)
+    gpu_memory_utilization: float = runtime_field(0.9)
     max_model_len: int | None = None
-    concurrency: int = 256
-    enable_prefix_caching: bool = True
+    concurrency: int = runtime_field(256)
+    enable_prefix_caching: bool = runtime_field(True)
     arguments: dict[str, Any] = field(default_factory=dict)
     group: ClassVar[str] = "llm"  # of the configuration
 
@@ -95,7 +96,7 @@ class Vllm(VllmOptions):
     max_tokens: int | None = 4096
     chat_template: str | None = None
     chat_template_kwargs: dict[str, Any] = field(default_factory=dict)
-    expected_tokens: int = 600
+    expected_tokens: int = runtime_field(600)
 
     price: ClassVar[Price] = FREE
     requests_per_minute: ClassVar[int | None] = None

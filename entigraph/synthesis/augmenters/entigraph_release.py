@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar
 
+from entigraph.config.fields import runtime_field
 from entigraph.errors import DataError
 from entigraph.huggingface import hub
 from entigraph.llm.base import Completion, Request
@@ -23,7 +24,7 @@ class Release:
     """
 
     name: str = "entigraph_release"
-    path: str = "zitongyang/entigraph-quality-corpus"
+    path: str = runtime_field("zitongyang/entigraph-quality-corpus")
     prompts: ClassVar[Sequence[str]] = ()
     needs_writer: ClassVar[bool] = False
     repeats: ClassVar[bool] = False
