@@ -242,8 +242,8 @@ def need_of_trainings(trainings: Sequence[Run]) -> Iterator[str]:
     if sizes:
         models, checkpoint = sum(found * each for found, each in sizes), max(sizes)[0] * BYTES_IN_CHECKPOINT
         yield (
-            f"  disk: about {format_bytes(models)} of models that stay, and {format_bytes(checkpoint)} for a checkpoint "
-            "of each that trains, twice while one is written"
+            f"  disk: about {format_bytes(models)} of models that stay, and {format_bytes(checkpoint)} for a "
+            "checkpoint of each that trains, twice while one is written"
         )
 
 

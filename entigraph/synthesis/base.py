@@ -96,7 +96,9 @@ class Augmenter(Protocol):
 
 @cache
 def prompt(name: str) -> str:
-    return resources.files(__package__).joinpath(f"prompts/{name}.txt").read_text(encoding="utf-8").strip()
+    return (
+        resources.files(f"{__package__}.augmenters").joinpath(f"prompts/{name}.txt").read_text(encoding="utf-8").strip()
+    )
 
 
 def asking(
