@@ -140,7 +140,7 @@ import resource, sys
 from pathlib import Path
 sys.path.insert(0, {str(Path(__file__).parent)!r})
 from test_artifact import an_artifact
-from entigraph import artifact
+from entigraph.storage import artifact
 from entigraph.errors import ArtifactError
 resource.setrlimit(resource.RLIMIT_FSIZE, (20000, 20000))
 def work(out):

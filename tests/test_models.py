@@ -13,7 +13,7 @@ import pytest
 
 ASK = """
 from entigraph.errors import ConfigError
-from entigraph.models import empty_model, load_model, weights_folder
+from entigraph.huggingface.models import empty_model, load_model, weights_folder
 for ask in (load_model, empty_model, weights_folder):
     try:
         ask("somebody/gated")

@@ -23,7 +23,7 @@ import os, sys
 from contextlib import contextmanager
 from pathlib import Path
 from tests.evaluation.test_resume import ask
-from entigraph.progress import Silent
+from entigraph.runtime.progress import Silent
 
 class Killing(Silent):
     @contextmanager

@@ -139,7 +139,7 @@ def test_a_document_stays_with_one_of_several_addresses(tmp_path: Path) -> None:
 
 
 def test_a_server_that_keeps_saying_too_many_is_worth_a_word(tmp_path: Path, monkeypatch: Any) -> None:
-    monkeypatch.setattr("entigraph.llm.openai.online_writer.http_client.SECONDS_BEFORE_A_WORD", 0.5)
+    monkeypatch.setattr("entigraph.llm.openai.http_client.SECONDS_BEFORE_A_WORD", 0.5)
     told: list[str] = []
     with running(Config(latency_s=0.01, rate_429=1.0, retry_after_s=0.1)) as server:
 
