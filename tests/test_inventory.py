@@ -121,6 +121,8 @@ def test_texts_of_a_model_are_kept_and_those_of_no_model_are_not(configured: Cal
 
 def test_a_removal_that_was_killed_is_finished_by_the_next(root: Path) -> None:
     (root / ".removed" / "tokens-half").mkdir(parents=True)
-    script = f"from pathlib import Path; from entigraph.storage import cleanup; print(*cleanup.clean(Path({str(root)!r}), True))"
+    script = (
+        f"import pathlib; from entigraph.storage.cleanup import clean; print(*clean(pathlib.Path({str(root)!r}), True))"
+    )
     assert subprocess.run([sys.executable, "-c", script], check=True, capture_output=True)
     assert not (root / ".removed").exists()
