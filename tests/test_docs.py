@@ -1,0 +1,50 @@
+"""The documentation agrees with the files it refers to."""
+
+import re
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[1]
+PAGES = [ROOT / "README.md", ROOT / "experiments" / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+LINK = re.compile(r"\]\(([^)\s#]*)(?:#([^)\s]+))?\)")
+
+
+def heading_anchors(page: Path) -> set[str]:
+    """Anchors as GitHub derives them from headings."""
+    headings = re.findall(r"^#+ (.+)$", page.read_text(encoding="utf-8"), re.MULTILINE)
+    return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
+
+
+@pytest.mark.parametrize("page", PAGES[:2], ids=["README", "experiments"])
+def test_page_embeds_published_results_verbatim(page: Path) -> None:
+    results = (ROOT / "docs" / "results" / "scaling-fictional.txt").read_text(encoding="utf-8")
+    block = f"<!-- results/scaling-fictional.txt -->\n```\n{results}```\n<!-- end of results -->\n"
+    assert block in page.read_text(encoding="utf-8"), "run `make results`"
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
+def test_relative_links_resolve(page: Path) -> None:
+    for target, anchor in LINK.findall(page.read_text(encoding="utf-8")):
+        if target.startswith(("http://", "https://")):
+            continue
+        linked = (page.parent / target).resolve() if target else page
+        assert linked.exists(), f"{page.name}: {target}"
+        if anchor:
+            assert anchor in heading_anchors(linked), f"{page.name}: {target}#{anchor}"
+
+
+def test_every_experiment_is_documented() -> None:
+    text = (ROOT / "experiments" / "README.md").read_text(encoding="utf-8")
+    names = [str(file.relative_to(ROOT / "experiments").with_suffix("")) for file in ROOT.glob("experiments/**/*.yaml")]
+    assert names and not [name for name in names if f"`{name}" not in text]
+
+
+def test_every_option_is_listed_in_the_readme() -> None:
+    text = (ROOT / "README.md").read_text(encoding="utf-8")
+    groups = [folder for folder in sorted((ROOT / "conf").iterdir()) if folder.is_dir() and folder.name != "hydra"]
+    assert groups
+    for group in groups:
+        assert f"`{group.name}`" in text, group.name
+        if group.name not in ("callbacks", "optim"):
+            assert not [file.stem for file in group.glob("*.yaml") if f"`{file.stem}`" not in text], group.name
