@@ -12,8 +12,8 @@ import numpy as np
 import torch
 
 from entigraph.storage.token_shards import ShardWriter, TokenStore
-from entigraph.training.data_schedule import REPLAY, SYNTHETIC, Plan
-from entigraph.training.datamodule import PlanLoader
+from entigraph.training.data_schedule import REPLAY, SYNTHETIC, DataSchedule
+from entigraph.training.datamodule import BatchLoader
 
 CONTEXT, BATCH = 2048, 16
 TOKENS = 64_000_000
@@ -47,7 +47,7 @@ def made_up_store(folder: Path, labeled: bool) -> TokenStore:
 
 
 def tokens_a_second(store: TokenStore) -> float:
-    loader = PlanLoader(
+    loader = BatchLoader(
         plan(len(store), len(store), epochs=1), {SYNTHETIC: store, REPLAY: store}, micro_batch_size=BATCH
     )
     _ = loader.plan.starts  # made once for the run, and timed below
@@ -62,8 +62,8 @@ def opening(folder: Path) -> float:
     return time.perf_counter() - started
 
 
-def plan(synthetic: int, replay: int, epochs: int) -> Plan:
-    return Plan(
+def plan(synthetic: int, replay: int, epochs: int) -> DataSchedule:
+    return DataSchedule(
         synthetic_tokens=synthetic,
         replay_tokens=replay,
         context_length=CONTEXT,

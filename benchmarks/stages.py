@@ -18,9 +18,9 @@ from entigraph.pipeline.steps import steps_of
 from entigraph.runtime.devices import pick_precision
 from entigraph.runtime.progress import Silent
 from entigraph.storage import artifact
-from entigraph.training.data_schedule import Plan
-from entigraph.training.datamodule import PlanLoader
-from entigraph.training.optim.split_bf16_adamw import fused_adamw
+from entigraph.training.data_schedule import DataSchedule
+from entigraph.training.datamodule import BatchLoader
+from entigraph.training.optim.split_bf16_adamw import build_fused_adamw
 
 
 def main() -> None:
@@ -61,7 +61,7 @@ def report(run: Run, seconds: dict[Path, float], steps: int) -> None:
 
 def bare_loop(run: Run, steps: int) -> float:
     """The same model, data, optimizer and precision, without Lightning, metrics, checkpoints or export."""
-    plan = Plan(
+    plan = DataSchedule(
         synthetic_tokens=artifact.read(run.tokens.folder)["counts"]["synthetic_tokens"],
         replay_tokens=0,
         context_length=run.data.context_length,
@@ -73,9 +73,9 @@ def bare_loop(run: Run, steps: int) -> float:
     )
     from entigraph.storage.token_shards import TokenStore
 
-    loader = PlanLoader(plan, {0: TokenStore(run.tokens.folder)}, run.data.batch_size)
+    loader = BatchLoader(plan, {0: TokenStore(run.tokens.folder)}, run.data.batch_size)
     net = run.model.build(artifact.read(run.tokenizer_files.folder)["counts"]["vocabulary"]).train()
-    optimizer = fused_adamw(net.parameters(), run.optim)
+    optimizer = build_fused_adamw(net.parameters(), run.optim)
     mixed = pick_precision("auto", "cpu") == "bf16-mixed"
     started = time.perf_counter()
     for batch in loader:

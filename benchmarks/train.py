@@ -27,10 +27,12 @@ from entigraph.runtime.progress import Silent
 from entigraph.storage.token_shards import TokenStore
 from entigraph.tokenization.tokenizer import Bytes
 from entigraph.training import stage
-from entigraph.training.data_schedule import Plan
-from entigraph.training.datamodule import PlanLoader
-from entigraph.training.optim.split_bf16_adamw import fused_adamw
-from entigraph.training.settings import AdamWCosine, Data, RandomLlama, TrainerSettings
+from entigraph.training.data_schedule import DataConfig, DataSchedule
+from entigraph.training.datamodule import BatchLoader
+from entigraph.training.optim.adamw_cosine import AdamWCosine
+from entigraph.training.optim.split_bf16_adamw import build_fused_adamw
+from entigraph.training.starting_models import RandomLlama
+from entigraph.training.trainer import TrainerSettings
 
 WARM, STEPS, ROUNDS = 20, 120, 3
 VOCABULARY, CONTEXT, BATCH = 4096, 128, 8
@@ -103,10 +105,10 @@ def ours(folder: Path) -> Rate:
             folder / "tokenizer",
             None,
             Path(out),
-            data=Data(context_length=CONTEXT, batch_size=BATCH),
+            data=DataConfig(context_length=CONTEXT, batch_size=BATCH),
             model=RandomLlama(),
             optim=OPTIM,
-            trainer=TrainerSettings(max_steps=STEPS, accelerator="cpu", log_every_steps=10),
+            trainer=TrainerSettings(max_steps=STEPS, accelerator="cpu", log_every_n_steps=10),
             vocabulary=VOCABULARY,
             seed=0,
             progress=Silent(),
@@ -115,8 +117,8 @@ def ours(folder: Path) -> Rate:
     return between(times)
 
 
-def plan_of(store: TokenStore) -> Plan:
-    return Plan(
+def build_schedule(store: TokenStore) -> DataSchedule:
+    return DataSchedule(
         synthetic_tokens=len(store),
         replay_tokens=0,
         context_length=CONTEXT,
@@ -132,10 +134,10 @@ def bare(folder: Path) -> Rate:
     """The same model, batches, optimizer, clipping and precision, and nothing else."""
     store = TokenStore(folder / "tokens")
     net = RandomLlama().build(VOCABULARY).train()
-    optimizer = fused_adamw(net.parameters(), OPTIM)
+    optimizer = build_fused_adamw(net.parameters(), OPTIM)
     mixed = pick_precision("auto", "cpu") == "bf16-mixed"
     times = []
-    for step, batch in enumerate(PlanLoader(plan_of(store), {0: store}, BATCH), 1):
+    for step, batch in enumerate(BatchLoader(build_schedule(store), {0: store}, BATCH), 1):
         with torch.autocast("cpu", dtype=torch.bfloat16, enabled=mixed):
             logits = net(input_ids=batch["input_ids"], use_cache=False).logits
         loss = torch.nn.functional.cross_entropy(logits.float().flatten(0, 1), batch["labels"].flatten())

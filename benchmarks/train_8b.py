@@ -27,12 +27,12 @@ from made import tokens_folder
 from entigraph.storage.token_shards import TokenStore
 from entigraph.training import memory
 from entigraph.training.callbacks.throughput import peak_flops, peak_memory
-from entigraph.training.data_schedule import Plan
-from entigraph.training.datamodule import PlanLoader
+from entigraph.training.data_schedule import DataSchedule
+from entigraph.training.datamodule import BatchLoader
 from entigraph.training.loss import TokenLosses
 from entigraph.training.module import clip
-from entigraph.training.optim.split_bf16_adamw import PairedAdamW, to_pairs
-from entigraph.training.settings import AdamWCosine
+from entigraph.training.optim.adamw_cosine import AdamWCosine
+from entigraph.training.optim.split_bf16_adamw import SplitBF16AdamW, split_weights
 from entigraph.training.strategies import prepare_blocks
 
 LLAMA_3_8B = {
@@ -96,7 +96,7 @@ def main() -> None:
         asked.json.write_text(json.dumps({**about, "rows": rows}, indent=2) + "\n")
 
 
-def expected(micro: int, recompute: str, compiled: str, accumulate_in: str) -> dict[str, Any]:
+def expected(micro: int, recompute: str, compiled: str, gradient_dtype: str) -> dict[str, Any]:
     shape = memory.shape_of(LLAMA_3_8B)
     assert shape
     setting = memory.Setting(
@@ -106,7 +106,7 @@ def expected(micro: int, recompute: str, compiled: str, accumulate_in: str) -> d
         devices=1,
         pairs=True,
         bf16=True,
-        accumulate_in=accumulate_in,
+        gradient_dtype=gradient_dtype,
         recompute=recompute,
     )
     need = sum(memory.memory(shape, setting).values())
@@ -114,7 +114,7 @@ def expected(micro: int, recompute: str, compiled: str, accumulate_in: str) -> d
         "micro_batch": micro,
         "recompute": recompute,
         "compile": compiled,
-        "accumulate_in": accumulate_in,
+        "gradient_dtype": gradient_dtype,
         "expected_gib": need / memory.GIB,
         "expected_tokens_per_second": 1 / memory.seconds(shape, setting, 1.0, memory.PEAKS["H200"]),
         "fits": need < room(),
@@ -155,7 +155,7 @@ def run(
             module.to(device)
     prepare_blocks(net, row["recompute"], row["compile"])
     optim = AdamWCosine(lr=5e-6)
-    optimizer = PairedAdamW(net.parameters(), optim, to_pairs(net), row["accumulate_in"] == "float32")
+    optimizer = SplitBF16AdamW(net.parameters(), optim, split_weights(net), row["gradient_dtype"] == "float32")
     losses = TokenLosses(net)
     accumulation = batch_size // row["micro_batch"]
     with tempfile.TemporaryDirectory() as folder:
@@ -190,8 +190,8 @@ def shards(folder: Path, vocabulary: int, tokens: int) -> TokenStore:
     return tokens_folder(folder, [rng.zipf(1.2, 4000).clip(0, vocabulary - 1) for _ in range(tokens // 4000 + 2)])
 
 
-def loader_of(store: TokenStore, context: int, batch_size: int, steps: int, micro: int, vocabulary: int) -> PlanLoader:
-    plan = Plan(
+def loader_of(store: TokenStore, context: int, batch_size: int, steps: int, micro: int, vocabulary: int) -> BatchLoader:
+    plan = DataSchedule(
         synthetic_tokens=len(store),
         replay_tokens=0,
         context_length=context,
@@ -201,7 +201,7 @@ def loader_of(store: TokenStore, context: int, batch_size: int, steps: int, micr
         seed=0,
         max_steps=steps,
     )
-    return PlanLoader(plan, {0: store}, micro, vocabulary=vocabulary)
+    return BatchLoader(plan, {0: store}, micro, vocabulary=vocabulary)
 
 
 def wait(device: torch.device) -> None:
@@ -212,7 +212,7 @@ def wait(device: torch.device) -> None:
 def print_table(rows: list[dict[str, Any]]) -> None:
     print("micro  recompute  compile  sums in    expected GiB  tokens/s |  measured GiB  tokens/s    MFU")
     for row in rows:
-        line = f"{row['micro_batch']:>5}  {row['recompute']:9}  {row['compile']:7}  {row['accumulate_in']:9}"
+        line = f"{row['micro_batch']:>5}  {row['recompute']:9}  {row['compile']:7}  {row['gradient_dtype']:9}"
         line += f"  {row['expected_gib']:>12.1f}  {row['expected_tokens_per_second']:>8,.0f} |"
         if row.get("failed"):
             line += f"  {row['failed']}"

@@ -53,7 +53,7 @@ def refused(done: subprocess.CompletedProcess[str]) -> str:
         (["experiments=smoke", "paths.root=/proc/nowhere"], "cannot"),
         (["experiments=smoke", "stage=plan", "evaluation=closed_book"], "choose an option of evaluation"),
         (["trainer.micro_batch_size=3"], "does not divide data.batch_size 8"),
-        (["model.heads=3"], "each must divide the one before"),
+        (["model.num_attention_heads=3"], "each must divide the one before"),
         (["corpus.documents=1000"], "fictional worlds need"),
         (["evaluation=none", "stage=evaluation"], "no such stage"),
         (["stage=training"], "run the stage that makes it"),

@@ -38,7 +38,7 @@ def test_jobs_of_a_cluster_make_the_same_model(smoke: Path, command: Command, tm
 def test_a_job_that_must_leave_saves_and_is_queued_again(smoke: Path, tmp_path: Path) -> None:
     root = tmp_path / "outputs"
     shutil.copytree(smoke, root)
-    long = ["sweep.token_budgets=[4000]", "trainer.max_steps=400", "trainer.checkpoint_every_steps=100000"]
+    long = ["sweep.token_budgets=[4000]", "trainer.max_steps=400", "trainer.checkpoint_every_n_steps=100000"]
     sweep = subprocess.Popen(
         [sys.executable, "-m", "entigraph", *ONE, *long],
         cwd=tmp_path,

@@ -34,7 +34,7 @@ def refuse_contradictions(run: "Run") -> None:
         if getattr(task, "holds_model", False) and not run.engine.holds_model
     ]
     problems += baseline_problems(run)
-    positions = getattr(run.model, "positions", None)
+    positions = getattr(run.model, "max_position_embeddings", None)
     if positions and run.data.context_length > positions:
         length = run.data.context_length
         problems.append(f"data.context_length: {length:,} found; the model has {positions:,} positions")

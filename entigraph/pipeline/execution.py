@@ -44,7 +44,7 @@ def composed(need: str, parent: DictConfig) -> DictConfig:
     for key in runtime_field_names(type(build(config.trainer, "trainer"))) & {str(key) for key in parent.trainer}:
         config.trainer[key] = parent.trainer[key]
     if problem_of(lambda: build(config.trainer, "trainer").accumulation(config.data.batch_size)):
-        config.trainer.update({key: own[key] for key in ("devices", "nodes", "micro_batch_size")})
+        config.trainer.update({key: own[key] for key in ("devices", "num_nodes", "micro_batch_size")})
     return config
 
 

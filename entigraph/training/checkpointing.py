@@ -28,7 +28,7 @@ from torch.distributed.tensor import DTensor
 
 from entigraph.errors import ArtifactError, EntigraphError
 from entigraph.runtime.processes import Preempted
-from entigraph.training.module import CausalLM
+from entigraph.training.module import CausalLMModule
 from entigraph.training.optim.split_bf16_adamw import prepared
 
 SMALL = "trainer.pt"
@@ -57,7 +57,7 @@ def plain_errors() -> Iterator[None]:
         raise next(iter(error.failures.values()))[0] from error
 
 
-class ShardedState:
+class ShardedCheckpoints:
     """For a Lightning strategy: weights and optimizer state go to and from a checkpoint in place, rank by rank.
 
     `identity` is what must be alike for a checkpoint to fit: the order of the data, and how weights are kept.
@@ -69,7 +69,7 @@ class ShardedState:
     saving: Future[Any] | None = None
 
     def tensors(self) -> dict[str, Tensor]:
-        module = cast(CausalLM, self.lightning_module)  # type: ignore[attr-defined]
+        module = cast(CausalLMModule, self.lightning_module)  # type: ignore[attr-defined]
         (optimizer,) = self.optimizers  # type: ignore[attr-defined]
         prepared(optimizer)
         names = {parameter: name for name, parameter in module.net.named_parameters()}
@@ -147,11 +147,11 @@ class ShardedState:
         pass
 
 
-class OneDevice(ShardedState, SingleDeviceStrategy):
+class ExactSingleDeviceStrategy(ShardedCheckpoints, SingleDeviceStrategy):
     pass
 
 
-class FullyShared(ShardedState, ModelParallelStrategy):
+class FSDP2Strategy(ShardedCheckpoints, ModelParallelStrategy):
     """FSDP2: every rank holds its share of each weight, and its share of the optimizer's state."""
 
 
@@ -234,8 +234,8 @@ class Checkpoints(L.Callback):
             signal.signal(signal.SIGTERM, self.handler)
 
 
-def strategy_of(trainer: L.Trainer) -> ShardedState:
-    return cast(ShardedState, trainer.strategy)
+def strategy_of(trainer: L.Trainer) -> ShardedCheckpoints:
+    return cast(ShardedCheckpoints, trainer.strategy)
 
 
 def newest_checkpoint(folder: Path) -> Path | None:

@@ -10,6 +10,8 @@ from functools import cached_property
 from math import ceil
 from typing import TYPE_CHECKING, Any
 
+from entigraph.config.fields import runtime_field
+from entigraph.errors import ConfigError
 from entigraph.storage.fingerprints import digest
 
 if TYPE_CHECKING:
@@ -18,11 +20,46 @@ if TYPE_CHECKING:
 
 SYNTHETIC, REPLAY = 0, 1
 SOURCES: Mapping[int, str] = {SYNTHETIC: "synthetic", REPLAY: "replay"}
+REPLAY_MODES = ("add", "replace")
 WINDOW = 64  # replay's share is exact in every window of so many samples
 
 
 @dataclass(frozen=True, kw_only=True)
-class Plan:
+class DataConfig:
+    """Blocks of `context_length` tokens, `batch_size` sequences an optimizer step whatever the number of devices.
+
+    `replay_rate` is the share of all blocks that come from `replay`, a tokens artifact: 0.1 in the paper (App. D).
+    `replay_mode` add: they come beside the synthetic blocks, each of which is seen once an epoch; replace: in place of
+    them, the paper's wording and the authors' code. `document_mask`: a token sees its own document only, positions
+    count from the document's beginning, and the step from one document to the next carries no loss.
+    """
+
+    context_length: int = 128
+    batch_size: int = 8
+    replay_rate: float = 0.0
+    replay: str | None = runtime_field(None)
+    replay_mode: str = "add"
+    document_mask: bool = False
+
+    def __post_init__(self) -> None:
+        if self.replay_mode not in REPLAY_MODES:
+            raise ConfigError(
+                f"data.replay_mode: {self.replay_mode!r} found, one of {', '.join(REPLAY_MODES)} expected"
+            )
+        if self.context_length < 2:
+            raise ConfigError(f"data.context_length: {self.context_length} found, at least 2 expected")
+        if self.batch_size < 1:
+            raise ConfigError(f"data.batch_size: {self.batch_size} found, at least 1 expected")
+        if not 0 <= self.replay_rate < 1:
+            raise ConfigError(f"data.replay_rate: {self.replay_rate} found, a share from 0 to below 1 expected")
+        if self.replay_rate > 0 and not self.replay:
+            raise ConfigError(
+                "data.replay_rate: replay needs tokens to replay: set data.replay, or choose data=packed with rate 0"
+            )
+
+
+@dataclass(frozen=True, kw_only=True)
+class DataSchedule:
     """Which blocks a run trains on, in which order.
 
     `replay_rate` is the share of all samples that are replay. It adds: every synthetic block is seen once an epoch.

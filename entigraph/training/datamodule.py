@@ -11,13 +11,13 @@ from numpy.typing import NDArray
 
 from entigraph.errors import ArtifactError, ConfigError
 from entigraph.storage.token_shards import ENDS, TokenStore
-from entigraph.training.data_schedule import REPLAY, SOURCES, SYNTHETIC, Plan
+from entigraph.training.data_schedule import REPLAY, SOURCES, SYNTHETIC, DataSchedule
 from entigraph.training.loss import IGNORED
 
 Batch = dict[str, torch.Tensor]
 
 
-class PlanLoader:
+class BatchLoader:
     """This rank's micro-batches of the plan.
 
     Every optimizer step is the same `batch_size` samples whatever the number of ranks; each rank reads its share. The
@@ -31,7 +31,7 @@ class PlanLoader:
 
     def __init__(
         self,
-        plan: Plan,
+        plan: DataSchedule,
         stores: dict[int, TokenStore],
         micro_batch_size: int,
         rank: int = 0,
@@ -157,7 +157,7 @@ class PlanLoader:
         self.consumed = state["consumed"]
 
 
-def refuse_other_blocks(plan: Plan, stores: dict[int, TokenStore]) -> None:
+def refuse_other_blocks(plan: DataSchedule, stores: dict[int, TokenStore]) -> None:
     for store in stores.values():
         if store.block_length not in (None, plan.context_length):
             raise ConfigError(
@@ -178,12 +178,12 @@ def document_ends(store: TokenStore) -> NDArray[np.int64]:
     return ends
 
 
-class SyntheticCorpus(L.LightningDataModule):
+class SyntheticDataModule(L.LightningDataModule):
     """The synthetic tokens and, where the plan has any, the replay tokens."""
 
     def __init__(
         self,
-        plan: Plan,
+        plan: DataSchedule,
         synthetic: TokenStore,
         replay: TokenStore | None,
         micro_batch_size: int,
@@ -195,9 +195,9 @@ class SyntheticCorpus(L.LightningDataModule):
         self.document_mask, self.vocabulary = document_mask, vocabulary
         self.stores = {SYNTHETIC: synthetic} | ({REPLAY: replay} if replay else {})
 
-    def train_dataloader(self) -> PlanLoader:
+    def train_dataloader(self) -> BatchLoader:
         assert self.trainer is not None
-        self.loader = PlanLoader(
+        self.loader = BatchLoader(
             self.plan,
             self.stores,
             self.micro_batch_size,

@@ -15,7 +15,7 @@ import torch
 from entigraph.storage.artifact import versions
 from entigraph.training.optim.split_bf16_adamw import whole_weights
 from entigraph.training.strategies import gathered
-from entigraph.training.training_job import Job
+from entigraph.training.training_job import TrainingJob
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -27,7 +27,7 @@ TOKENIZER_FILES = ("tokenizer.json", "tokenizer_config.json", "special_tokens_ma
 def export(
     net: "PreTrainedModel",
     optimizer: torch.optim.Optimizer,
-    job: Job,
+    job: TrainingJob,
     counts: Mapping[str, Any],
     pairs: bool,
     ranks: int,
@@ -80,7 +80,7 @@ def begin_texts(file: Path, bos_id: int | None) -> None:
     tokenizer.save(str(file))
 
 
-def card(job: Job, counts: Mapping[str, Any]) -> str:
+def card(job: TrainingJob, counts: Mapping[str, Any]) -> str:
     """Markdown with the front matter that the hub reads."""
     start = job.model.path or f"random weights ({job.model.name})"
     on_hub = job.model.path and not Path(job.model.path).expanduser().exists()

@@ -22,21 +22,21 @@ from entigraph.runtime.processes import INTERRUPTED, TERMINATED, Preempted
 from entigraph.runtime.progress import Advance, Progress
 from entigraph.storage.artifact import SCRATCH
 from entigraph.storage.token_shards import TokenStore
-from entigraph.training.training_job import Job, plan_of
+from entigraph.training.training_job import TrainingJob, build_schedule
 
 JOB, COUNTS, ERROR, METRICS = "job.json", "counts.json", "error.json", "metrics.jsonl"
 SECONDS_BETWEEN_LOOKS = 0.2
 SECONDS_TO_END = 10.0
 
 
-def launch(job: Job, progress: Progress, record: Callable[[dict[str, float]], None]) -> dict[str, Any]:
+def launch(job: TrainingJob, progress: Progress, record: Callable[[dict[str, float]], None]) -> dict[str, Any]:
     """Train in a process tree of its own; returns what rank 0 counted. Raises what a rank raised."""
     folder = job.out / SCRATCH
     folder.mkdir(exist_ok=True)
     for old in (*folder.glob(f"*{ERROR}"), folder / COUNTS):
         old.unlink(missing_ok=True)
     job.write(folder / JOB)
-    plan = plan_of(job, TokenStore(job.tokens), TokenStore(job.replay) if job.replay else None)
+    plan = build_schedule(job, TokenStore(job.tokens), TokenStore(job.replay) if job.replay else None)
     progress.say(f"           {plan.told()}")
     progress.say(f"           {job.trainer.ranks} processes, one a device")
     with (
@@ -51,7 +51,7 @@ def launch(job: Job, progress: Progress, record: Callable[[dict[str, float]], No
 
 
 @contextmanager
-def processes(job: Job, file: Path) -> Iterator[list["subprocess.Popen[bytes]"]]:
+def processes(job: TrainingJob, file: Path) -> Iterator[list["subprocess.Popen[bytes]"]]:
     """Whatever happens here, none is left when this ends; and each ends by itself when this process is killed."""
     shared = {
         "MASTER_ADDR": "127.0.0.1",
@@ -151,13 +151,13 @@ class Lines:
 
 def explain(failed: Mapping[int, int], folder: Path, asked_to_stop: threading.Event) -> None:
     """Raise what the end of the ranks means."""
-    from entigraph.training.model_checks import DivergedError
+    from entigraph.training.model_checks import NonFiniteLossError
 
     if asked_to_stop.is_set() and TERMINATED in failed.values():
         raise Preempted
     for file in sorted(folder.glob(f"*{ERROR}")):
         told = json.loads(file.read_text(encoding="utf-8"))
-        kinds = {kind.__name__: kind for kind in (ArtifactError, ConfigError, DataError, DivergedError)}
+        kinds = {kind.__name__: kind for kind in (ArtifactError, ConfigError, DataError, NonFiniteLossError)}
         raise kinds.get(told["kind"], EntigraphError)(told["message"])
     rank, status = min(failed.items(), key=lambda found: found[1])  # a signal is negative, and what follows it is not
     if status == INTERRUPTED:

@@ -12,7 +12,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from entigraph.training.settings import Data, TrainerSettings
+from entigraph.training.data_schedule import DataConfig
+from entigraph.training.trainer import TrainerSettings
 
 GIB = 2**30
 MARGIN = 0.06  # of a device's memory
@@ -101,12 +102,12 @@ class Setting:
     devices: int
     pairs: bool
     bf16: bool
-    accumulate_in: str = "float32"
+    gradient_dtype: str = "float32"
     recompute: str = "none"
     accelerator: str = "cuda"
 
 
-def setting_of(data: Data, trainer: TrainerSettings, device: Device) -> Setting:
+def setting_of(data: DataConfig, trainer: TrainerSettings, device: Device) -> Setting:
     """As training will choose on this device."""
     cuda = not device.shared
     pairs = trainer.precision == "bf16-true" or (trainer.precision == "auto" and cuda and trainer.ranks == 1)
@@ -118,13 +119,13 @@ def setting_of(data: Data, trainer: TrainerSettings, device: Device) -> Setting:
         devices=trainer.ranks,
         pairs=pairs,
         bf16=pairs or trainer.precision == "bf16-mixed" or (trainer.precision == "auto" and cuda),
-        accumulate_in=trainer.accumulate_in,
+        gradient_dtype=trainer.gradient_dtype,
         recompute=trainer.activation_checkpointing,
         accelerator="cuda" if cuda else "cpu",
     )
 
 
-def seen_tokens(data: Data, trainer: TrainerSettings, synthetic: int | None) -> float | None:
+def seen_tokens(data: DataConfig, trainer: TrainerSettings, synthetic: int | None) -> float | None:
     """Of all sources over the run; None where nothing bounds it yet."""
     if trainer.max_steps:
         return float(trainer.max_steps * data.batch_size * data.context_length)
@@ -135,7 +136,7 @@ def seen_tokens(data: Data, trainer: TrainerSettings, synthetic: int | None) -> 
 def memory(shape: Shape, setting: Setting) -> dict[str, float]:
     """Bytes on each device at the peak of a step, by what they are for."""
     own = shape.parameters / setting.devices
-    wide = setting.accumulate_in == "float32" and setting.accumulates
+    wide = setting.gradient_dtype == "float32" and setting.accumulates
     gradient = 4 if not setting.pairs or wide else 2
     number = 2 if setting.bf16 else 4
     gathered = 0.0 if setting.devices == 1 else number * (2.0 * shape.block + 2 * shape.embedding) + 4 * shape.block

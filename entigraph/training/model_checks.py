@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 from entigraph.errors import ConfigError, EntigraphError
-from entigraph.training.training_job import Job
+from entigraph.training.training_job import TrainingJob
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -14,11 +14,11 @@ if TYPE_CHECKING:
 TOKENIZER = "tokenizer.json"
 
 
-class DivergedError(EntigraphError):
+class NonFiniteLossError(EntigraphError):
     pass
 
 
-def refuse_misfits(job: Job, net: "PreTrainedModel") -> None:
+def refuse_misfits(job: TrainingJob, net: "PreTrainedModel") -> None:
     positions = getattr(net.config, "max_position_embeddings", None)
     length = job.data.context_length
     if positions and length > positions:
@@ -32,7 +32,7 @@ def refuse_misfits(job: Job, net: "PreTrainedModel") -> None:
     refuse_other_tokenizer(job)
 
 
-def refuse_other_tokenizer(job: Job) -> None:
+def refuse_other_tokenizer(job: TrainingJob) -> None:
     """A model's folder that has a tokenizer of its own must number the tokens as the shards do."""
     theirs, ours = Path(job.model.path).expanduser() / TOKENIZER, job.tokenizer / TOKENIZER
     if not job.model.path or not (theirs.exists() and ours.exists()):

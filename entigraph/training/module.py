@@ -12,13 +12,13 @@ from transformers import PreTrainedModel
 from entigraph.training.data_schedule import SOURCES
 from entigraph.training.datamodule import Batch
 from entigraph.training.loss import IGNORED, TokenLosses
-from entigraph.training.optim.split_bf16_adamw import PairedAdamW, fused_adamw, to_pairs
-from entigraph.training.settings import AdamWCosine
+from entigraph.training.optim.adamw_cosine import AdamWCosine
+from entigraph.training.optim.split_bf16_adamw import SplitBF16AdamW, build_fused_adamw, split_weights
 
 Samples = tuple[Tensor, Tensor, Tensor]  # of each: its mean loss, its source, its tokens with loss
 
 
-class CausalLM(L.LightningModule):
+class CausalLMModule(L.LightningModule):
     """`steps` is the length of the schedule; it comes from the plan, never from the trainer's own estimate.
 
     `shard` turns the model into this rank's share of it, on the device mesh that it is given. `pairs`: 16-bit weights
@@ -38,7 +38,7 @@ class CausalLM(L.LightningModule):
         super().__init__()
         self.losses = TokenLosses(net)
         self.optim, self.steps, self.seed, self.shard = optim, steps, seed, shard
-        self.lows = to_pairs(net) if pairs else None
+        self.lows = split_weights(net) if pairs else None
         self.accumulate = accumulate
         self.grad_norm: Tensor | None = None
         self.seen: list[Samples] = []  # of the micro-batches of this step
@@ -76,7 +76,7 @@ class CausalLM(L.LightningModule):
         # Here, and not by Trainer(gradient_clip_val=...): Lightning 2.6.6 refuses that with a fused optimizer in bf16.
         bound = self.optim.clip_norm if self.optim.clip_norm is not None else float("inf")
         own = getattr(optimizer, "_optimizer", optimizer)
-        if isinstance(own, PairedAdamW):
+        if isinstance(own, SplitBF16AdamW):
             self.grad_norm = clip(own.gradients(), bound)
             return
         norm = torch.nn.utils.clip_grad_norm_(self.net.parameters(), bound)
@@ -85,9 +85,9 @@ class CausalLM(L.LightningModule):
     def configure_optimizers(self) -> Any:
         parameters = list(self.net.parameters())
         optimizer = (
-            fused_adamw(parameters, self.optim)
+            build_fused_adamw(parameters, self.optim)
             if self.lows is None
-            else PairedAdamW(parameters, self.optim, self.lows, self.accumulate)
+            else SplitBF16AdamW(parameters, self.optim, self.lows, self.accumulate)
         )
         self.lows = None if self.lows is None else {}
         schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, self.optim.schedule(self.steps))

@@ -12,8 +12,11 @@ from entigraph.errors import ConfigError
 from entigraph.runtime.devices import check_accelerator
 from entigraph.runtime.processes import World, world
 from entigraph.runtime.progress import Progress
-from entigraph.training.settings import AdamWCosine, Data, Model, TrainerSettings
-from entigraph.training.training_job import Job
+from entigraph.training.data_schedule import DataConfig
+from entigraph.training.optim.adamw_cosine import AdamWCosine
+from entigraph.training.starting_models import Model
+from entigraph.training.trainer import TrainerSettings
+from entigraph.training.training_job import TrainingJob
 
 
 def run(
@@ -22,7 +25,7 @@ def run(
     replay: Path | None,
     out: Path,
     *,
-    data: Data,
+    data: DataConfig,
     model: Model,
     optim: AdamWCosine,
     trainer: TrainerSettings,
@@ -35,9 +38,9 @@ def run(
     """Train, from the newest checkpoint in `out` where there is one, and leave a finished model.
 
     Raises ConfigError where model, tokens and context do not fit together, ArtifactError for damaged shards or
-    checkpoints, DivergedError where the loss is no number any more.
+    checkpoints, NonFiniteLossError where the loss is no number any more.
     """
-    job = Job(
+    job = TrainingJob(
         tokens=tokens,
         tokenizer=tokenizer,
         replay=replay if data.replay_rate else None,
@@ -64,10 +67,10 @@ def run(
 
 
 def refuse_other_world(here: World, trainer: TrainerSettings) -> None:
-    asked = f"trainer.devices x trainer.nodes = {trainer.devices} x {trainer.nodes}"
+    asked = f"trainer.devices x trainer.num_nodes = {trainer.devices} x {trainer.num_nodes}"
     if here.ranks > 1 and here.ranks != trainer.ranks:
         raise ConfigError(f"{asked}, but {here.launcher} started {here.ranks} processes; make them equal")
-    if here.ranks == 1 and trainer.nodes > 1:
+    if here.ranks == 1 and trainer.num_nodes > 1:
         raise ConfigError(
             f"{asked}: several nodes are started by torchrun or srun, one process a device: "
             "srun entigraph stage=training ..., after stage=tokens of the same configuration"

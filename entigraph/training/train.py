@@ -22,14 +22,14 @@ from entigraph.runtime.progress import Progress, Silent
 from entigraph.storage.artifact import SCRATCH, write_json
 from entigraph.storage.token_shards import TokenStore
 from entigraph.training.callbacks.throughput import Metrics
-from entigraph.training.checkpointing import Checkpoints, FullyShared, OneDevice, newest_checkpoint
-from entigraph.training.data_schedule import Plan
-from entigraph.training.datamodule import SyntheticCorpus
+from entigraph.training.checkpointing import Checkpoints, ExactSingleDeviceStrategy, FSDP2Strategy, newest_checkpoint
+from entigraph.training.data_schedule import DataSchedule
+from entigraph.training.datamodule import SyntheticDataModule
 from entigraph.training.export import export
 from entigraph.training.model_checks import refuse_misfits
-from entigraph.training.module import CausalLM
+from entigraph.training.module import CausalLMModule
 from entigraph.training.strategies import can_fill, prepare_blocks, shard
-from entigraph.training.training_job import Job, plan_of
+from entigraph.training.training_job import TrainingJob, build_schedule
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -38,7 +38,7 @@ BACKENDS = {"cpu": "gloo", "cuda": "cpu:gloo,cuda:nccl"}
 
 
 @dataclass(frozen=True)
-class Place:
+class RankContext:
     """What a rank computes on and in."""
 
     accelerator: str
@@ -59,25 +59,25 @@ class Place:
         return torch.device("cuda", torch.cuda.current_device()) if self.accelerator == "cuda" else torch.device("cpu")
 
 
-def place_of(job: Job) -> Place:
+def find_rank_context(job: TrainingJob) -> RankContext:
     accelerator = pick_accelerator(job.trainer.accelerator)
     here = world()
     ranks = here.ranks if job.trainer.ranks > 1 else 1
     precision = pick_precision(job.trainer.precision, accelerator)
     if job.trainer.precision == "auto" and precision == "bf16-mixed" and accelerator == "cuda" and ranks == 1:
         precision = "bf16-true"
-    return Place(accelerator, precision, here.rank if ranks > 1 else 0, ranks)
+    return RankContext(accelerator, precision, here.rank if ranks > 1 else 0, ranks)
 
 
-def train(job: Job, progress: Progress, record: Callable[[dict[str, float]], None]) -> dict[str, Any]:
+def train(job: TrainingJob, progress: Progress, record: Callable[[dict[str, float]], None]) -> dict[str, Any]:
     quieten()
-    place = place_of(job)
+    place = find_rank_context(job)
     if place.accelerator == "cpu":
         keep_freed_memory()
         if job.trainer.threads:
             torch.set_num_threads(job.trainer.threads)
     synthetic, replayed = TokenStore(job.tokens), TokenStore(job.replay) if job.replay else None
-    plan = plan_of(job, synthetic, replayed)
+    plan = build_schedule(job, synthetic, replayed)
     if place.first:
         write_json(job.out / "plan.json", plan.summary())
         progress.say(f"           {plan.told()}")
@@ -86,7 +86,7 @@ def train(job: Job, progress: Progress, record: Callable[[dict[str, float]], Non
     torch.manual_seed(job.seed)
     module = built(job, place, plan)
     accumulation = job.trainer.accumulation(job.data.batch_size)
-    corpus = SyntheticCorpus(
+    corpus = SyntheticDataModule(
         plan,
         synthetic,
         replayed,
@@ -101,7 +101,7 @@ def train(job: Job, progress: Progress, record: Callable[[dict[str, float]], Non
             job,
             place,
             plan,
-            [metrics, Checkpoints(job.out / SCRATCH, job.trainer.checkpoint_every_steps)],
+            [metrics, Checkpoints(job.out / SCRATCH, job.trainer.checkpoint_every_n_steps)],
             accumulation,
         )
         fit(trainer, module, corpus, checkpoint)
@@ -117,25 +117,25 @@ def train(job: Job, progress: Progress, record: Callable[[dict[str, float]], Non
     return counts
 
 
-def built(job: Job, place: Place, plan: Plan) -> CausalLM:
+def built(job: TrainingJob, place: RankContext, plan: DataSchedule) -> CausalLMModule:
     """The model as this rank holds it, ready to be trained."""
     net, weights = first_weights(job, place)
     refuse_misfits(job, net)
     if job.trainer.attention != "auto":
         net.set_attn_implementation(job.trainer.attention)
     prepare_blocks(net, job.trainer.activation_checkpointing, job.trainer.compile)
-    return CausalLM(
+    return CausalLMModule(
         net.train(),
         job.optim,
         plan.steps,
         seed=job.seed,
         pairs=place.pairs,
-        accumulate=job.trainer.accumulate_in == "float32" and job.trainer.accumulation(job.data.batch_size) > 1,
+        accumulate=job.trainer.gradient_dtype == "float32" and job.trainer.accumulation(job.data.batch_size) > 1,
         shard=partial(shard, bf16=place.precision == "bf16-mixed", weights=weights) if place.ranks > 1 else None,
     )
 
 
-def first_weights(job: Job, place: Place) -> "tuple[PreTrainedModel, Path | None]":
+def first_weights(job: TrainingJob, place: RankContext) -> "tuple[PreTrainedModel, Path | None]":
     """A model with its weights; or, for several ranks, one without and the folder that each reads its share from."""
     if place.ranks > 1 and job.model.path:
         from entigraph.huggingface.models import empty_model, weights_folder
@@ -147,13 +147,15 @@ def first_weights(job: Job, place: Place) -> "tuple[PreTrainedModel, Path | None
     return job.model.build(job.vocabulary), None
 
 
-def trainer_of(job: Job, place: Place, plan: Plan, callbacks: list[L.Callback], accumulation: int) -> L.Trainer:
+def trainer_of(
+    job: TrainingJob, place: RankContext, plan: DataSchedule, callbacks: list[L.Callback], accumulation: int
+) -> L.Trainer:
     strategy: Any
     if place.ranks > 1:
         backend = BACKENDS[place.accelerator]
-        strategy = FullyShared(data_parallel_size=place.ranks, tensor_parallel_size=1, process_group_backend=backend)
+        strategy = FSDP2Strategy(data_parallel_size=place.ranks, tensor_parallel_size=1, process_group_backend=backend)
     else:
-        strategy = OneDevice(device="cuda:0" if place.accelerator == "cuda" else "cpu")
+        strategy = ExactSingleDeviceStrategy(device="cuda:0" if place.accelerator == "cuda" else "cpu")
     strategy.identity = {
         "data order": plan.fingerprint,
         "weights": "16-bit pairs" if place.pairs else "fp32",
@@ -165,7 +167,7 @@ def trainer_of(job: Job, place: Place, plan: Plan, callbacks: list[L.Callback], 
     return L.Trainer(
         accelerator=place.accelerator,
         devices=job.trainer.devices,
-        num_nodes=job.trainer.nodes,
+        num_nodes=job.trainer.num_nodes,
         strategy=strategy,
         plugins=[environment()],
         precision="bf16-mixed" if mixed else "32-true",
@@ -190,7 +192,7 @@ def environment() -> ClusterEnvironment:
     return TorchElasticEnvironment() if launcher == "torchrun" else LightningEnvironment()
 
 
-def fit(trainer: L.Trainer, module: CausalLM, corpus: SyntheticCorpus, checkpoint: Path | None) -> None:
+def fit(trainer: L.Trainer, module: CausalLMModule, corpus: SyntheticDataModule, checkpoint: Path | None) -> None:
     try:
         trainer.fit(module, datamodule=corpus, ckpt_path=str(checkpoint) if checkpoint else None, weights_only=False)
     except Preempted:

@@ -8,19 +8,21 @@ from typing import Any
 
 from entigraph.storage.artifact import write_json
 from entigraph.storage.token_shards import TokenStore
-from entigraph.training.data_schedule import Plan
-from entigraph.training.settings import AdamWCosine, Data, Model, TrainerSettings
+from entigraph.training.data_schedule import DataConfig, DataSchedule
+from entigraph.training.optim.adamw_cosine import AdamWCosine
+from entigraph.training.starting_models import Model
+from entigraph.training.trainer import TrainerSettings
 
 
 @dataclass(frozen=True, kw_only=True)
-class Job:
+class TrainingJob:
     """`origin` says in words what the tokens are, for the model card."""
 
     tokens: Path
     tokenizer: Path
     replay: Path | None
     out: Path
-    data: Data
+    data: DataConfig
     model: Model
     optim: AdamWCosine
     trainer: TrainerSettings
@@ -32,11 +34,11 @@ class Job:
         write_json(file, {found.name: plain(getattr(self, found.name)) for found in fields(self)})
 
 
-def read_job(file: Path) -> Job:
+def read_training_job(file: Path) -> TrainingJob:
     values = {name: component(value) for name, value in json.loads(file.read_text(encoding="utf-8")).items()}
     for name in ("tokens", "tokenizer", "replay", "out"):
         values[name] = Path(values[name]) if values[name] else None
-    return Job(**values)
+    return TrainingJob(**values)
 
 
 def plain(value: Any) -> Any:
@@ -53,8 +55,8 @@ def component(value: Any) -> Any:
     return get_object(value["_target_"])(**{name: part for name, part in value.items() if name != "_target_"})
 
 
-def plan_of(job: Job, synthetic: TokenStore, replayed: TokenStore | None) -> Plan:
-    return Plan(
+def build_schedule(job: TrainingJob, synthetic: TokenStore, replayed: TokenStore | None) -> DataSchedule:
+    return DataSchedule(
         synthetic_tokens=len(synthetic),
         replay_tokens=len(replayed) if replayed else 0,
         context_length=job.data.context_length,

@@ -8,7 +8,7 @@ from entigraph.runtime.processes import INTERRUPTED, Preempted, stop_with_parent
 from entigraph.runtime.progress import Silent
 from entigraph.storage.artifact import write_json
 from entigraph.training.launch import COUNTS, ERROR
-from entigraph.training.training_job import read_job
+from entigraph.training.training_job import read_training_job
 
 
 def main(file: Path) -> int:
@@ -17,7 +17,7 @@ def main(file: Path) -> int:
     stop_with_parent()
     rank = world().rank
     try:
-        counts = train(read_job(file), Silent(), lambda values: None)
+        counts = train(read_training_job(file), Silent(), lambda values: None)
     except EntigraphError as error:
         told = {"kind": type(error).__name__, "message": str(error)}
         write_json(file.with_name(f"rank-{rank:04}-{ERROR}"), told)

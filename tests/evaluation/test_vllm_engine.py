@@ -25,11 +25,20 @@ from tests.real_vllm import CPU, EAGER, MEMORY, PYTHON, needs_vllm, serving
 
 pytestmark = needs_vllm
 POSITIONS = 4096
-WIDE_HEADS = ["model.hidden_size=64", "model.heads=2", "model.key_value_heads=2"]  # vLLM's on CPUs are of 32 and more
+WIDE_HEADS = [
+    "model.hidden_size=64",
+    "model.num_attention_heads=2",
+    "model.num_key_value_heads=2",
+]  # vLLM's on CPUs are of 32 and more
 TRAINED = [
     option for option in TINY if option.split("=")[0] not in ("evaluation.closed_book.limit", "trainer.max_steps")
 ]
-TRAINED += [*WIDE_HEADS, f"model.positions={POSITIONS}", "trainer.max_steps=60", "synthesis.token_budget=20000"]
+TRAINED += [
+    *WIDE_HEADS,
+    f"model.max_position_embeddings={POSITIONS}",
+    "trainer.max_steps=60",
+    "synthesis.token_budget=20000",
+]
 COT = ["evaluation=closed_book_cot", "evaluation.closed_book_cot.temperature=0", "evaluation.closed_book_cot.samples=2"]
 COT += ["evaluation.closed_book_cot.max_tokens=24", "evaluation.closed_book_cot.limit=40"]
 OWN_COT = "evaluation/*-seed0-*/**/answers-closed_book_cot.jsonl"

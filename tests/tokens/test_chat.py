@@ -14,8 +14,8 @@ from entigraph.storage.texts import write_texts
 from entigraph.storage.token_shards import TokenStore
 from entigraph.tokenization import stage
 from entigraph.tokenization.tokenizer import Chat, Tokenizer
-from entigraph.training.data_schedule import SYNTHETIC, Plan
-from entigraph.training.datamodule import IGNORED, PlanLoader
+from entigraph.training.data_schedule import SYNTHETIC, DataSchedule
+from entigraph.training.datamodule import IGNORED, BatchLoader
 
 TURNS = [
     ("system", "You keep a lamp."),
@@ -134,8 +134,8 @@ def packed(chat_model: Path, tmp_path: Path) -> tuple[TokenStore, Tokenizer]:
     return TokenStore(tmp_path / "out"), tokenizer
 
 
-def plan_of(store: TokenStore, context_length: int = 256, batch_size: int = 1) -> Plan:
-    return Plan(
+def build_schedule(store: TokenStore, context_length: int = 256, batch_size: int = 1) -> DataSchedule:
+    return DataSchedule(
         synthetic_tokens=len(store),
         replay_tokens=0,
         context_length=context_length,
@@ -150,7 +150,7 @@ def test_each_epoch_holds_every_conversation_once_and_whole(packed: tuple[TokenS
     store, tokenizer = packed
     blocks = len(store) // 256
     assert blocks > 3
-    batches = list(PlanLoader(plan_of(store), {SYNTHETIC: store}, 1))
+    batches = list(BatchLoader(build_schedule(store), {SYNTHETIC: store}, 1))
     assert len(batches) == 2 * blocks
     expected = sorted(f"{talk[1]['content'].strip()}<|eot_id|>" for talk in conversations(30))
     for epoch in (batches[:blocks], batches[blocks:]):
@@ -161,7 +161,7 @@ def test_each_epoch_holds_every_conversation_once_and_whole(packed: tuple[TokenS
 
 def test_a_steps_loss_is_the_mean_over_its_labels(packed: tuple[TokenStore, Tokenizer]) -> None:
     store, _ = packed
-    batches = list(PlanLoader(plan_of(store, batch_size=4), {SYNTHETIC: store}, 2))
+    batches = list(BatchLoader(build_schedule(store, batch_size=4), {SYNTHETIC: store}, 2))
     for first, second in zip(batches[::2], batches[1::2], strict=True):
         labels = sum(int((batch["labels"] != IGNORED).sum()) for batch in (first, second))
         assert float(first["scale"]) == float(second["scale"]) == pytest.approx(4 * 256 / labels)
@@ -181,7 +181,7 @@ def answers(batch: dict[str, torch.Tensor], tokenizer: Tokenizer) -> list[str]:
 def test_blocks_of_another_length_than_the_context_are_refused(packed: tuple[TokenStore, Tokenizer]) -> None:
     store, _ = packed
     with pytest.raises(ConfigError, match=r"data.context_length: 128 found; .* packed into blocks of 256 tokens"):
-        PlanLoader(plan_of(store, 128), {SYNTHETIC: store}, 1)
+        BatchLoader(build_schedule(store, 128), {SYNTHETIC: store}, 1)
     next(store.folder.glob("labels-*.bin")).unlink()
     with pytest.raises(ArtifactError, match=r"labels-00000.bin is missing"):
         TokenStore(store.folder)

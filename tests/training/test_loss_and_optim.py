@@ -8,8 +8,9 @@ from transformers import Gemma2Config, Gemma2ForCausalLM
 from entigraph.training import memory
 from entigraph.training.loss import IGNORED, ChunkedLosses, TokenLosses, chunked_losses
 from entigraph.training.memory import Device, Setting
-from entigraph.training.optim.split_bf16_adamw import PairedAdamW, fused_adamw, join, split, to_pairs
-from entigraph.training.settings import AdamWCosine, PretrainedModel, RandomLlama
+from entigraph.training.optim.adamw_cosine import AdamWCosine
+from entigraph.training.optim.split_bf16_adamw import SplitBF16AdamW, build_fused_adamw, join, split, split_weights
+from entigraph.training.starting_models import PretrainedModel, RandomLlama
 
 OPTIM = AdamWCosine(lr=5e-6)
 
@@ -61,8 +62,8 @@ def test_pairs_follow_fp32_weights_bitwise_for_a_thousand_steps() -> None:
     torch.manual_seed(0)
     whole = [torch.nn.Parameter(torch.randn(shape) * 0.0137) for shape in ((37, 53), (64,), (19, 128))]
     halves = torch.nn.ParameterList([parameter.detach().clone() for parameter in whole])
-    pairs = PairedAdamW(halves, OPTIM, to_pairs(halves))
-    reference = fused_adamw(whole, OPTIM)
+    pairs = SplitBF16AdamW(halves, OPTIM, split_weights(halves))
+    reference = build_fused_adamw(whole, OPTIM)
     first = [parameter.detach().clone() for parameter in halves]
     for step in range(1000):
         for optimizer in (reference, pairs):
@@ -80,10 +81,10 @@ def test_pairs_follow_fp32_weights_bitwise_for_a_thousand_steps() -> None:
 
 def test_pairs_survive_their_state_dict() -> None:
     parameters = torch.nn.ParameterList([torch.randn(9, 5)])
-    one = PairedAdamW(parameters, OPTIM, to_pairs(parameters))
+    one = SplitBF16AdamW(parameters, OPTIM, split_weights(parameters))
     parameters[0].grad = torch.randn(9, 5).bfloat16()
     one.step()
-    other = PairedAdamW(parameters, OPTIM)
+    other = SplitBF16AdamW(parameters, OPTIM)
     other.load_state_dict(one.state_dict())
     for name, value in one.state[parameters[0]].items():
         again = other.state[parameters[0]][name]
@@ -92,7 +93,7 @@ def test_pairs_survive_their_state_dict() -> None:
 
 def test_gradients_of_micro_batches_are_added_in_fp32() -> None:
     parameters = torch.nn.ParameterList([torch.zeros(4)])
-    optimizer = PairedAdamW(parameters, OPTIM, to_pairs(parameters), accumulate_in_fp32=True)
+    optimizer = SplitBF16AdamW(parameters, OPTIM, split_weights(parameters), gradient_dtype_fp32=True)
     for _ in range(300):  # in bf16 a sum of ones stays at 256
         parameters[0].sum().backward()
     assert optimizer.gradients()[0].tolist() == [300.0] * 4 and parameters[0].grad is None
@@ -128,7 +129,7 @@ def test_the_estimate_knows_llama_3_8b() -> None:
 def test_the_estimate_says_what_fits() -> None:
     shape, h200 = memory.shape_of(LLAMA_3_8B), Device("NVIDIA H200", 143_771 * 2**20, 989e12)
     assert shape
-    fits = memory.told(shape, setting(accumulate_in="bfloat16"), 1e9, h200)
+    fits = memory.told(shape, setting(gradient_dtype="bfloat16"), 1e9, h200)
     assert not any("will not fit" in line for line in fits) and " h on 1 x NVIDIA H200" in fits[-1]
     for wide in (setting(micro_batch=8), setting(pairs=False)):
         assert any("it will not fit" in line for line in memory.told(shape, wide, 1e9, h200))

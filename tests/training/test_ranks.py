@@ -17,8 +17,9 @@ from safetensors.torch import load_file
 from entigraph.errors import ArtifactError, ConfigError
 from entigraph.runtime.processes import World, world
 from entigraph.tokenization.tokenizer import Bytes
-from entigraph.training.model_checks import DivergedError
-from entigraph.training.settings import AdamWCosine, RandomLlama
+from entigraph.training.model_checks import NonFiniteLossError
+from entigraph.training.optim.adamw_cosine import AdamWCosine
+from entigraph.training.starting_models import RandomLlama
 from tests.conftest import write_shards
 
 sys.path.insert(0, str(Path(__file__).parent))
@@ -45,7 +46,13 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     Bytes().make(root / "tokenizer")
     # 3 rows of heads and an odd vocabulary: not every weight divides by two.
     model = RandomLlama(
-        hidden_size=48, layers=2, heads=3, key_value_heads=1, intermediate_size=65, positions=64, tie_embeddings=False
+        hidden_size=48,
+        num_hidden_layers=2,
+        num_attention_heads=3,
+        num_key_value_heads=1,
+        intermediate_size=65,
+        max_position_embeddings=64,
+        tie_word_embeddings=False,
     )
     model.build(257).save_pretrained(root / "first")
     return root
@@ -163,7 +170,7 @@ def test_a_killed_rank_ends_the_others_with_one_message(folder: Path, start: Sta
 
 
 def test_what_a_rank_raises_is_raised_here(folder: Path) -> None:
-    with pytest.raises(DivergedError, match="training diverged at step"):
+    with pytest.raises(NonFiniteLossError, match="training diverged at step"):
         train(folder, "diverged", devices=2, optim=AdamWCosine(lr=1e30, clip_norm=None))
     assert not list((folder / "diverged" / "checkpoints").glob("step-*"))
 
@@ -172,7 +179,7 @@ def test_a_batch_that_cannot_be_shared_is_refused(folder: Path) -> None:
     with pytest.raises(ConfigError, match="4 sequences cannot be shared by .* 3 devices"):
         train(folder, "odd", devices=3)
     with pytest.raises(ConfigError, match="several nodes are started by torchrun or srun"):
-        train(folder, "nodes", devices=2, nodes=2)
+        train(folder, "nodes", devices=2, num_nodes=2)
 
 
 def test_who_started_this_process_is_read_from_its_environment() -> None:

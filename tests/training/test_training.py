@@ -20,14 +20,23 @@ from entigraph.storage.token_shards import TokenStore
 from entigraph.tokenization.tokenizer import Bytes
 from entigraph.tokenization.tokenizer import Pretrained as PretrainedTokenizer
 from entigraph.training import checkpointing, stage
-from entigraph.training.data_schedule import Plan
-from entigraph.training.datamodule import PlanLoader
-from entigraph.training.model_checks import DivergedError
-from entigraph.training.optim.split_bf16_adamw import fused_adamw
-from entigraph.training.settings import AdamWCosine, Data, PretrainedModel, RandomLlama, TrainerSettings
+from entigraph.training.data_schedule import DataConfig, DataSchedule
+from entigraph.training.datamodule import BatchLoader
+from entigraph.training.model_checks import NonFiniteLossError
+from entigraph.training.optim.adamw_cosine import AdamWCosine
+from entigraph.training.optim.split_bf16_adamw import build_fused_adamw
+from entigraph.training.starting_models import PretrainedModel, RandomLlama
+from entigraph.training.trainer import TrainerSettings
 from tests.conftest import write_shards
 
-MODEL = RandomLlama(hidden_size=32, layers=1, heads=2, key_value_heads=1, intermediate_size=64, positions=64)
+MODEL = RandomLlama(
+    hidden_size=32,
+    num_hidden_layers=1,
+    num_attention_heads=2,
+    num_key_value_heads=1,
+    intermediate_size=64,
+    max_position_embeddings=64,
+)
 
 
 @pytest.fixture
@@ -51,10 +60,10 @@ def made(folder: Path) -> Path:
 def train(tokens: Path, tokenizer: Path, out: Path, **changes: object) -> dict[str, object]:
     out.mkdir(exist_ok=True)
     options = {
-        "data": Data(context_length=16, batch_size=4),
+        "data": DataConfig(context_length=16, batch_size=4),
         "model": MODEL,
         "optim": AdamWCosine(lr=1e-2),
-        "trainer": TrainerSettings(max_epochs=2, log_every_steps=5, checkpoint_every_steps=10, precision="32-true"),
+        "trainer": TrainerSettings(max_epochs=2, log_every_n_steps=5, checkpoint_every_n_steps=10, precision="32-true"),
         "vocabulary": 257,
         "seed": 0,
         "progress": Silent(),
@@ -89,9 +98,9 @@ def test_micro_batches_do_not_change_the_result(tokens: Path, tokenizer: Path, t
     assert all(torch.allclose(whole[name], parts[name], atol=2e-4) for name in whole) and len(whole) > 5
 
 
-def loader(tokens: Path, micro: int = 4, rank: int = 0, ranks: int = 1) -> PlanLoader:
+def loader(tokens: Path, micro: int = 4, rank: int = 0, ranks: int = 1) -> BatchLoader:
     store = TokenStore(tokens)
-    plan = Plan(
+    plan = DataSchedule(
         synthetic_tokens=len(store),
         replay_tokens=len(store),
         context_length=16,
@@ -100,7 +109,7 @@ def loader(tokens: Path, micro: int = 4, rank: int = 0, ranks: int = 1) -> PlanL
         replay_rate=0.3,
         seed=1,
     )
-    return PlanLoader(plan, {0: store, 1: store}, micro, rank, ranks)
+    return BatchLoader(plan, {0: store, 1: store}, micro, rank, ranks)
 
 
 def test_the_order_is_the_same_for_any_number_of_ranks(tokens: Path) -> None:
@@ -206,14 +215,14 @@ def test_without_memory_for_a_copy_a_save_is_not_left_to_the_background(
     tokens: Path, tokenizer: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     in_background: list[bool] = []
-    saved = checkpointing.ShardedState.save_checkpoint
+    saved = checkpointing.ShardedCheckpoints.save_checkpoint
 
-    def look(strategy: checkpointing.ShardedState, *arguments: object, **named: object) -> None:
+    def look(strategy: checkpointing.ShardedCheckpoints, *arguments: object, **named: object) -> None:
         saved(strategy, *arguments, **named)  # type: ignore[arg-type]
         in_background.append(strategy.saving is not None)
 
-    monkeypatch.setattr(checkpointing.ShardedState, "save_checkpoint", look)
-    asked = TrainerSettings(max_steps=20, checkpoint_every_steps=10, precision="32-true", async_checkpoints=True)
+    monkeypatch.setattr(checkpointing.ShardedCheckpoints, "save_checkpoint", look)
+    asked = TrainerSettings(max_steps=20, checkpoint_every_n_steps=10, precision="32-true", async_checkpoints=True)
     train(tokens, tokenizer, tmp_path / "roomy", trainer=asked)
     monkeypatch.setattr(checkpointing, "free_memory", lambda: 1e3)
     train(tokens, tokenizer, tmp_path / "narrow", trainer=asked)
@@ -223,7 +232,7 @@ def test_without_memory_for_a_copy_a_save_is_not_left_to_the_background(
 def test_sixteen_bit_pairs_train_as_fp32_does_and_resume_bitwise(tokens: Path, tokenizer: Path, tmp_path: Path) -> None:
     from safetensors.torch import load_file
 
-    settings = {"max_epochs": 2, "log_every_steps": 1, "checkpoint_every_steps": 10, "micro_batch_size": 2}
+    settings = {"max_epochs": 2, "log_every_n_steps": 1, "checkpoint_every_n_steps": 10, "micro_batch_size": 2}
     pairs = TrainerSettings(**settings, precision="bf16-true")
     train(tokens, tokenizer, tmp_path / "whole", trainer=pairs)
     stopped(tokens, tokenizer, tmp_path / "resumed", trainer=pairs)
@@ -274,7 +283,7 @@ def test_sigterm_before_the_first_step_is_an_interruption_too(tokens: Path, toke
 
 @pytest.mark.parametrize("how", ["selective", "full"])
 def test_recomputed_activations_change_nothing(how: str, tokens: Path, tokenizer: Path, tmp_path: Path) -> None:
-    settings = {"max_steps": 5, "log_every_steps": 5, "precision": "32-true"}
+    settings = {"max_steps": 5, "log_every_n_steps": 5, "precision": "32-true"}
     train(tokens, tokenizer, tmp_path / "kept", trainer=TrainerSettings(**settings))
     train(tokens, tokenizer, tmp_path / how, trainer=TrainerSettings(**settings, activation_checkpointing=how))
     assert losses(tmp_path / "kept") == losses(tmp_path / how)
@@ -299,14 +308,14 @@ def test_the_card_says_what_the_model_was_trained_on(tokens: Path, tokenizer: Pa
 
 
 def test_a_loss_that_is_no_number_stops_the_run_unsaved(tokens: Path, tokenizer: Path, tmp_path: Path) -> None:
-    with pytest.raises(DivergedError, match=r"training diverged at step \d+: .* Lower optim.lr"):
+    with pytest.raises(NonFiniteLossError, match=r"training diverged at step \d+: .* Lower optim.lr"):
         train(tokens, tokenizer, tmp_path / "out", optim=AdamWCosine(lr=1e30, clip_norm=None))
     assert not (tmp_path / "out" / "model").exists()
 
 
 def test_what_does_not_fit_together_is_said(tokens: Path, tokenizer: Path, tiny_model: Path, tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="context_length: 128 found; the model has 64 positions"):
-        train(tokens, tokenizer, tmp_path / "out", data=Data(context_length=128))
+        train(tokens, tokenizer, tmp_path / "out", data=DataConfig(context_length=128))
     with pytest.raises(ConfigError, match=r"embeds \d+ tokens, the tokenizer has 100,000"):
         train(tokens, tokenizer, tmp_path / "out", model=PretrainedModel(path=str(tiny_model)), vocabulary=100_000)
 
@@ -342,7 +351,7 @@ def test_the_schedule_at_its_corners() -> None:
 
 
 def test_norms_do_not_decay() -> None:
-    optimizer = fused_adamw(MODEL.build(100).parameters(), AdamWCosine(lr=1e-3, weight_decay=0.1))
+    optimizer = build_fused_adamw(MODEL.build(100).parameters(), AdamWCosine(lr=1e-3, weight_decay=0.1))
     decayed, others = optimizer.param_groups
     assert decayed["weight_decay"] == 0.1 and others["weight_decay"] == 0.0
     assert all(parameter.ndim > 1 for parameter in decayed["params"]) and len(others["params"]) == 3

@@ -4,14 +4,17 @@ from pathlib import Path
 
 from entigraph.runtime.progress import Silent
 from entigraph.training import stage
-from entigraph.training.settings import AdamWCosine, Data, PretrainedModel, TrainerSettings
+from entigraph.training.data_schedule import DataConfig
+from entigraph.training.optim.adamw_cosine import AdamWCosine
+from entigraph.training.starting_models import PretrainedModel
+from entigraph.training.trainer import TrainerSettings
 
 
 def train(root: Path, name: str, document_mask: bool = False, **changes: object) -> dict[str, object]:
     settings = {
         "max_epochs": 2,
-        "log_every_steps": 1,
-        "checkpoint_every_steps": 5,
+        "log_every_n_steps": 1,
+        "checkpoint_every_n_steps": 5,
         "precision": "32-true",
         "accelerator": "cpu",
         "async_checkpoints": True,
@@ -24,7 +27,7 @@ def train(root: Path, name: str, document_mask: bool = False, **changes: object)
         root / "tokenizer",
         None,
         out,
-        data=Data(context_length=16, batch_size=4, document_mask=document_mask),
+        data=DataConfig(context_length=16, batch_size=4, document_mask=document_mask),
         model=PretrainedModel(path=str(root / "first")),
         optim=settings.pop("optim", AdamWCosine(lr=1e-2)),  # type: ignore[arg-type]
         trainer=TrainerSettings(**settings),  # type: ignore[arg-type]

@@ -12,12 +12,12 @@ import torch.distributed as dist
 
 from entigraph.runtime.progress import Advance
 from entigraph.training.checkpointing import at_step_end
-from entigraph.training.data_schedule import Plan
-from entigraph.training.datamodule import SyntheticCorpus
+from entigraph.training.data_schedule import DataSchedule
+from entigraph.training.datamodule import SyntheticDataModule
 from entigraph.training.memory import flops_per_token
-from entigraph.training.model_checks import DivergedError
-from entigraph.training.module import CausalLM, Samples, means
-from entigraph.training.training_job import Job
+from entigraph.training.model_checks import NonFiniteLossError
+from entigraph.training.module import CausalLMModule, Samples, means
+from entigraph.training.training_job import TrainingJob
 
 METRICS = "metrics.jsonl"
 Record = Callable[[dict[str, float]], None]
@@ -26,8 +26,8 @@ Record = Callable[[dict[str, float]], None]
 class Metrics(L.Callback):
     """Losses, speed and memory, to metrics.jsonl first and to `record` second; rank 0 writes for all ranks."""
 
-    def __init__(self, job: Job, plan: Plan, precision: str, record: Record, advance: Advance) -> None:
-        self.file, self.every_steps = job.out / METRICS, job.trainer.log_every_steps
+    def __init__(self, job: TrainingJob, plan: DataSchedule, precision: str, record: Record, advance: Advance) -> None:
+        self.file, self.every_steps = job.out / METRICS, job.trainer.log_every_n_steps
         self.record, self.advance = record, advance
         self.step_tokens = plan.batch_size * plan.context_length
         self.context_length, self.bf16 = plan.context_length, precision != "32-true"
@@ -38,7 +38,7 @@ class Metrics(L.Callback):
             for line in keep_metrics_until(self.file, trainer.global_step):
                 self.record(line)  # a kill may have come before it
         self.advance(trainer.global_step * self.step_tokens)
-        self.flops = flops_per_token(cast(CausalLM, module).net.config.to_dict(), self.context_length)
+        self.flops = flops_per_token(cast(CausalLMModule, module).net.config.to_dict(), self.context_length)
         self.peak = peak_flops(module.device, self.bf16)
         self.since, self.since_step, self.waited = time.perf_counter(), trainer.global_step, 0.0
 
@@ -46,7 +46,7 @@ class Metrics(L.Callback):
         if not at_step_end(trainer):
             return
         self.advance(self.step_tokens)
-        assert isinstance(module, CausalLM) and module.grad_norm is not None
+        assert isinstance(module, CausalLMModule) and module.grad_norm is not None
         step = trainer.global_step
         samples = module.step_samples()
         logs = step % self.every_steps == 0 or step == trainer.max_steps
@@ -56,7 +56,7 @@ class Metrics(L.Callback):
         whole = from_all_ranks(samples)
         now = time.perf_counter()
         seconds, steps = now - self.since, step - self.since_step
-        waited = cast(SyntheticCorpus, cast(Any, trainer).datamodule).loader.seconds
+        waited = cast(SyntheticDataModule, cast(Any, trainer).datamodule).loader.seconds
         speed = steps * self.step_tokens / seconds
         line = {
             "step": step,
@@ -102,7 +102,7 @@ class FiniteCheck:
             self.settle()
 
     def settle(self) -> None:
-        """Raises DivergedError where the last step that was looked at has a value that is no number."""
+        """Raises NonFiniteLossError where the last step that was looked at has a value that is no number."""
         if self.copy is None:
             return
         if self.arrived is not None:
@@ -110,7 +110,7 @@ class FiniteCheck:
         loss, norm = self.copy.tolist()
         self.copy = self.arrived = None
         if not (math.isfinite(loss) and math.isfinite(norm)):
-            raise DivergedError(
+            raise NonFiniteLossError(
                 f"training diverged at step {self.step}: loss {loss}, gradient norm {norm}. Nothing of it was saved. "
                 "Lower optim.lr, or use trainer.precision=32-true"
             )

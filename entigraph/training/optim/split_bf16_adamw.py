@@ -1,7 +1,7 @@
 """AdamW: torch's fused kernel over fp32 weights, or the same kernel over weights kept as two 16-bit halves.
 
 A model in plain bf16 does not train at the paper's learning rate: half a step of a bf16 weight of 0.014 is 3e-5, an
-update at most 5e-6, so nearly all of them round away. `PairedAdamW` keeps the other 16 bits of every fp32 weight
+update at most 5e-6, so nearly all of them round away. `SplitBF16AdamW` keeps the other 16 bits of every fp32 weight
 beside the bf16 weight that the model computes with. No fp32 copy exists, and none is missed: the pair is the fp32
 weight, bit for bit.
 """
@@ -13,7 +13,7 @@ from typing import Any, cast
 import torch
 from torch import Tensor, nn
 
-from entigraph.training.settings import AdamWCosine
+from entigraph.training.optim.adamw_cosine import AdamWCosine
 
 PIECE = 2**26  # elements that exist in fp32 at once during a step: 256 MiB each for weights and gradients
 
@@ -40,16 +40,16 @@ def groups_of(parameters: Iterable[nn.Parameter], weight_decay: float) -> list[d
     ]
 
 
-def fused_adamw(parameters: Iterable[nn.Parameter], optim: AdamWCosine) -> torch.optim.Optimizer:
+def build_fused_adamw(parameters: Iterable[nn.Parameter], optim: AdamWCosine) -> torch.optim.Optimizer:
     groups = groups_of(parameters, optim.weight_decay)
     return torch.optim.AdamW(groups, lr=optim.lr, betas=(optim.beta1, optim.beta2), fused=True)
 
 
-class PairedAdamW(torch.optim.Optimizer):
+class SplitBF16AdamW(torch.optim.Optimizer):
     """AdamW on exact 16-bit pairs: given the same gradients, the trajectory of fp32 weights bit for bit.
 
     `parameters` are bf16; `lows` holds the other halves of those that are not exactly representable, by parameter.
-    With `accumulate_in_fp32`, gradients of micro-batches are added in fp32 as soon as backward has them, in `sums`;
+    With `gradient_dtype_fp32`, gradients of micro-batches are added in fp32 as soon as backward has them, in `sums`;
     otherwise they accumulate in the parameter's own bf16 `.grad`.
     """
 
@@ -58,7 +58,7 @@ class PairedAdamW(torch.optim.Optimizer):
         parameters: Iterable[nn.Parameter],
         optim: AdamWCosine,
         lows: dict[nn.Parameter, Tensor] | None = None,
-        accumulate_in_fp32: bool = False,
+        gradient_dtype_fp32: bool = False,
     ) -> None:
         defaults = {"lr": optim.lr, "betas": (optim.beta1, optim.beta2), "eps": 1e-8}
         super().__init__(groups_of(parameters, optim.weight_decay), defaults)
@@ -72,7 +72,7 @@ class PairedAdamW(torch.optim.Optimizer):
                 "exp_avg": torch.zeros_like(parameter, dtype=torch.float32),
                 "exp_avg_sq": torch.zeros_like(parameter, dtype=torch.float32),
             }
-            if accumulate_in_fp32:
+            if gradient_dtype_fp32:
                 self.hooks.append(parameter.register_post_accumulate_grad_hook(self.add))
 
     def add(self, parameter: Tensor) -> None:
@@ -155,7 +155,7 @@ class PairedAdamW(torch.optim.Optimizer):
             }
 
 
-def to_pairs(net: nn.Module) -> dict[nn.Parameter, Tensor]:
+def split_weights(net: nn.Module) -> dict[nn.Parameter, Tensor]:
     """Turn a model's weights into bf16; the other halves, by parameter. Buffers stay: rotary angles need fp32."""
     lows = {}
     for parameter in net.parameters():

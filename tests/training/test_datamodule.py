@@ -10,8 +10,8 @@ from transformers import LlamaConfig, LlamaForCausalLM
 
 from entigraph.errors import ArtifactError
 from entigraph.storage.token_shards import TokenStore
-from entigraph.training.data_schedule import REPLAY, SYNTHETIC, Plan
-from entigraph.training.datamodule import PlanLoader
+from entigraph.training.data_schedule import REPLAY, SYNTHETIC, DataSchedule
+from entigraph.training.datamodule import BatchLoader
 from entigraph.training.loss import IGNORED, TokenLosses
 from tests.conftest import write_shards
 
@@ -29,7 +29,7 @@ def some_texts(count: int, seed: int = 0) -> list[list[int]]:
     return [[1] + [rng.randrange(2, 60) for _ in range(rng.randrange(1, 14))] for _ in range(count)]
 
 
-def plan_for(store: TokenStore, **changes: object) -> Plan:
+def plan_for(store: TokenStore, **changes: object) -> DataSchedule:
     values = {
         "synthetic_tokens": len(store),
         "replay_tokens": len(store),
@@ -39,13 +39,13 @@ def plan_for(store: TokenStore, **changes: object) -> Plan:
         "replay_rate": 0.0,
         "seed": 3,
     }
-    return Plan(**{**values, **changes})  # type: ignore[arg-type]
+    return DataSchedule(**{**values, **changes})  # type: ignore[arg-type]
 
 
 def losses_of_documents(store: TokenStore, net: torch.nn.Module) -> dict[tuple[int, ...], list[float]]:
     """By document: the losses of each time that it stood whole in a block, summed."""
     plan = plan_for(store, epochs=12)
-    loader = PlanLoader(plan, {SYNTHETIC: store}, 4, document_mask=True)
+    loader = BatchLoader(plan, {SYNTHETIC: store}, 4, document_mask=True)
     found: dict[tuple[int, ...], list[float]] = {}
     for batch in loader:
         losses = TokenLosses(net)(batch["input_ids"], batch["labels"], batch["position_ids"])  # type: ignore[arg-type]
@@ -77,7 +77,7 @@ def test_masked_batches_restart_positions_and_weigh_what_is_left(tmp_path: Path)
     ends = set(np.cumsum([len(text) for text in texts]).tolist())
     plan = plan_for(store)
     masked = 0
-    for number, batch in enumerate(PlanLoader(plan, {SYNTHETIC: store}, 2, document_mask=True)):
+    for number, batch in enumerate(BatchLoader(plan, {SYNTHETIC: store}, 2, document_mask=True)):
         for row in range(2):
             start = int(plan.starts[number * 2 + row])
             crossing = [place for place in range(LENGTH) if (start + place) % len(store) + 1 in ends]
@@ -95,7 +95,7 @@ def test_the_mean_over_tokens_does_not_depend_on_how_a_step_is_cut(tmp_path: Pat
 
     def step_mean(micro: int, ranks: int) -> float:
         loaders = [
-            PlanLoader(plan_for(store), {SYNTHETIC: store}, micro, rank, ranks, document_mask=True)
+            BatchLoader(plan_for(store), {SYNTHETIC: store}, micro, rank, ranks, document_mask=True)
             for rank in range(ranks)
         ]
         batches = [batch for loader in loaders for batch, _ in zip(loader, range(4 // ranks // micro), strict=False)]
@@ -115,7 +115,7 @@ def test_replay_is_distinct_across_ranks_until_the_pool_is_spent(tmp_path: Path)
     plan = plan_for(store, replay_rate=0.4, epochs=1)
     seen = []
     for rank in range(2):
-        for batch in PlanLoader(plan, {SYNTHETIC: store, REPLAY: store}, 2, rank, 2):
+        for batch in BatchLoader(plan, {SYNTHETIC: store, REPLAY: store}, 2, rank, 2):
             seen += [tuple(row.tolist()) for row in batch["input_ids"][batch["source"] == REPLAY]]
     assert len(seen) == plan.summary()["replay_samples"] > 20
     assert len({*seen}) == len(seen) <= plan.replay_blocks
@@ -123,8 +123,8 @@ def test_replay_is_distinct_across_ranks_until_the_pool_is_spent(tmp_path: Path)
 
 def test_replay_can_take_the_place_of_synthetic_blocks() -> None:
     values = {"synthetic_tokens": 16_000, "replay_tokens": 50_000, "context_length": 16, "batch_size": 8, "seed": 7}
-    plan = Plan(**values, epochs=2, replay_rate=0.1, replaces=True)  # type: ignore[arg-type]
-    beside = Plan(**values, epochs=2, replay_rate=0.1)  # type: ignore[arg-type]
+    plan = DataSchedule(**values, epochs=2, replay_rate=0.1, replaces=True)  # type: ignore[arg-type]
+    beside = DataSchedule(**values, epochs=2, replay_rate=0.1)  # type: ignore[arg-type]
     assert plan.samples == 2000 and plan.summary()["replay_samples"] == 200
     assert beside.samples == 2224 and beside.summary()["synthetic_passes"] >= 2
     synthetic = plan.starts[plan.order[0] == SYNTHETIC]
@@ -141,7 +141,7 @@ def test_a_missing_shard_and_a_damaged_one_are_named(tmp_path: Path) -> None:
     damaged.write_bytes(b"\xff" * len(whole))
     store = TokenStore(folder)
     with pytest.raises(ArtifactError, match=r"the synthetic tokens hold the id 4,294,967,295 near token .* remove"):
-        list(PlanLoader(plan_for(store), {SYNTHETIC: store}, 4, vocabulary=64))
+        list(BatchLoader(plan_for(store), {SYNTHETIC: store}, 4, vocabulary=64))
     damaged.write_bytes(whole[:-4])
     with pytest.raises(ArtifactError, match="shard-00001.bin has .* bytes, not the"):
         TokenStore(folder)

@@ -3,10 +3,10 @@ from collections import Counter
 import numpy as np
 import pytest
 
-from entigraph.training.data_schedule import REPLAY, SYNTHETIC, WINDOW, Plan
+from entigraph.training.data_schedule import REPLAY, SYNTHETIC, WINDOW, DataSchedule
 
 
-def a_plan(**changes: object) -> Plan:
+def a_plan(**changes: object) -> DataSchedule:
     values = {
         "synthetic_tokens": 10_007,
         "replay_tokens": 5_003,
@@ -16,10 +16,10 @@ def a_plan(**changes: object) -> Plan:
         "replay_rate": 0.1,
         "seed": 7,
     }
-    return Plan(**{**values, **changes})  # type: ignore[arg-type]
+    return DataSchedule(**{**values, **changes})  # type: ignore[arg-type]
 
 
-def starts_of(plan: Plan, source: int) -> np.ndarray:
+def starts_of(plan: DataSchedule, source: int) -> np.ndarray:
     return plan.starts[plan.order[0] == source]
 
 

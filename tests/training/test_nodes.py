@@ -12,7 +12,7 @@ from entigraph.training.launch import free_port
 from tests.conftest import TINY, Command
 
 SHARED = [*TINY, "trainer=fsdp", "trainer.accelerator=cpu", "data.batch_size=4"]
-TWO_NODES = ["stage=training", "trainer.nodes=2", "trainer.devices=1"]
+TWO_NODES = ["stage=training", "trainer.num_nodes=2", "trainer.devices=1"]
 
 
 @pytest.fixture

@@ -17,7 +17,7 @@ from entigraph.storage.artifact import read
 from entigraph.storage.jsonl import read_jsonl
 from entigraph.storage.schemas import Document
 from tests.conftest import TINY, Command, study_of
-from tests.wandb_server import Service, served
+from tests.tracking.wandb_server import Service, served
 
 SECRETS = {"WANDB_API_KEY": "sekret-wandb-0123456789abcdef0123456789abcd", "OPENAI_API_KEY": "sekret-openai"}
 
@@ -133,7 +133,7 @@ def test_no_secret_reaches_any_file(command: Command, tmp_path: Path) -> None:
 # --- continued ---
 
 SLOWLY = [*(one for one in TINY if not one.startswith(("logger", "trainer"))), "augmenter=raw", "stage=pipeline"]
-SLOWLY += ["trainer.max_steps=150", "trainer.log_every_steps=1", "trainer.checkpoint_every_steps=7"]
+SLOWLY += ["trainer.max_steps=150", "trainer.log_every_n_steps=1", "trainer.checkpoint_every_n_steps=7"]
 
 
 @pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGTERM])

@@ -1,0 +1,163 @@
+"""W&B: metrics, tables, figures and lineage of a run, offline unless WANDB_MODE says otherwise.
+
+No text of a document or of a synthetic corpus is uploaded unless `log_texts` is set, and no weights ever: artifacts are
+named by where they lie and by the digest of their manifest. Metrics are also on disk.
+"""
+
+import glob
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from entigraph.errors import ConfigError
+from entigraph.storage.artifact import MANIFEST, read
+from entigraph.storage.fingerprints import flat
+from entigraph.tracking.base import RunInfo, Tracker
+
+# What W&B calls an artifact of a stage, where it is not the stage's own name.
+KINDS = {"synthesis": "texts", "training": "model", "evaluation": "scores", "analysis": "curve"}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Wandb:
+    """Weights & Biases. Offline by default, with no account and no network; WANDB_MODE=online uploads."""
+
+    project: str = "entigraph"
+    entity: str | None = None
+    log_texts: bool = False
+
+    @property
+    def mode(self) -> str:
+        return os.environ.get("WANDB_MODE", "offline")
+
+    def publish(self, study: str, curve: Mapping[str, Any]) -> str | None:
+        """Make or refresh the study's W&B report; returns a line that says where it is, or why not. Offline: None."""
+        if self.mode != "online":
+            return None
+        from entigraph.tracking.wandb_report import publish
+
+        return publish(study, curve, self.project, self.entity)
+
+    @contextmanager
+    def run(self, info: RunInfo, root: Path) -> Iterator[Tracker]:
+        """Raises ConfigError where wandb refuses to start (online without a key)."""
+        import wandb
+
+        before = logged_before(root, info.id) if self.mode == "offline" else {}
+        try:
+            run = wandb.init(
+                project=self.project,
+                entity=self.entity,
+                id=info.id,
+                name=info.name,
+                group=info.group,
+                job_type=info.job_type,
+                tags=list(info.tags),
+                config=dict(info.config),
+                dir=str(root),
+                mode=self.mode,  # type: ignore[arg-type]
+                resume="allow",
+                reinit="finish_previous",
+                settings=wandb.Settings(
+                    console="off", silent=True, save_code=False, disable_git=True, x_disable_stats=True
+                ),
+            )
+        except wandb.errors.Error as error:
+            raise ConfigError(
+                f"logger: W&B does not start: {error}. Set WANDB_API_KEY, or WANDB_MODE=offline, or logger=none"
+            ) from None
+        run.define_metric("training/step")
+        run.define_metric("training/*", step_metric="training/step")
+        if run.resumed:
+            before = {**dict(run.summary), "_step": run.starting_step - 1}
+        try:
+            yield WandbTracker(run, self.log_texts, before)
+        except BaseException:
+            run.finish(exit_code=1)
+            raise
+        run.finish()
+
+
+def logged_before(root: Path, run_id: str) -> dict[str, Any]:
+    """The last values of a run that was interrupted, by W&B's own reader; empty where there was none.
+
+    Offline, a run that continues writes another file beside the first; both are one run, and are uploaded as one.
+    """
+    files = sorted((root / "wandb").glob(f"offline-run-*-{glob.escape(run_id)}/run-*.wandb"))
+    found: dict[str, Any] = {}
+    for file in files:
+        reader = [sys.executable, "-m", "wandb", "leet", "inspect", "--summary", "--json", str(file)]
+        printed = subprocess.run(reader, capture_output=True, text=True).stdout
+        found |= json.loads(printed)["summary"] if printed else {}  # one that was killed at its start has nothing
+    return found
+
+
+class WandbTracker:
+    """`before` holds the last value of each key that this run logged until it was interrupted.
+
+    Nothing is logged twice, whatever training repeats from its checkpoint, and W&B's own step never goes back.
+    """
+
+    def __init__(self, run: Any, log_texts: bool, before: Mapping[str, Any]) -> None:
+        self.run, self.log_texts, self.before = run, log_texts, before
+        self.step = int(before.get("_step", -1)) + 1
+
+    def log(self, values: Mapping[str, Any], prefix: str = "") -> None:
+        if "step" in values and values["step"] <= self.before.get(f"{prefix}step", -1):
+            return
+        self.write({f"{prefix}{name}": value for name, value in values.items()})
+
+    def write(self, values: Mapping[str, Any]) -> None:
+        self.run.log(dict(values), step=self.step, commit=True)
+        self.step += 1
+
+    def summarize(self, values: Mapping[str, Any]) -> None:
+        self.run.summary.update(dict(values))
+
+    def table(self, name: str, columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> None:
+        import wandb
+
+        self.write({name: wandb.Table(columns=list(columns), data=[list(row) for row in rows])})
+
+    def lines(self, name: str, columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> None:
+        import wandb
+
+        table = wandb.Table(columns=list(columns), data=[list(row) for row in rows])
+        x, y, stroke = columns
+        self.write({name: wandb.plot.line(table, x, y, stroke, title=f"{y} over {x} by {stroke}")})
+
+    def image(self, name: str, path: Path) -> None:
+        import wandb
+
+        self.write({name: wandb.Image(str(path))})
+
+    def lineage(self, made: Path, made_from: Iterable[Path]) -> None:
+        for folder in sorted({*made_from}):
+            # What `use_artifact` does with an artifact that the server need not know yet; offline it refuses.
+            self.run._log_artifact(reference(folder), is_user_created=True, use_after_commit=True)
+        self.run.log_artifact(reference(made))
+
+
+def reference(folder: Path) -> Any:
+    """A W&B artifact that stands for a complete artifact of ours: nothing but its manifest's place, size and digest.
+
+    The manifest names every file with its SHA-256, so its digest is that of all of them.
+    """
+    import wandb
+
+    manifest = read(folder)
+    counts = {name: value for name, value in flat(manifest["counts"]).items() if isinstance(value, int | float)}
+    stage = manifest["stage"]
+    artifact = wandb.Artifact(
+        f"{stage}-{folder.name}",
+        KINDS.get(stage, stage),
+        metadata={"folder": str(folder), "key": manifest["key"], "counts": counts, "versions": manifest["versions"]},
+    )
+    artifact.add_reference((folder / MANIFEST).as_uri())
+    return artifact

@@ -1,0 +1,113 @@
+"""What training starts from: a pretrained causal language model, or a Llama with random weights."""
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Protocol, cast
+
+from entigraph.config.fields import runtime_field
+from entigraph.errors import ConfigError
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
+
+
+class Model(Protocol):
+    """What is trained. `path` is where its first weights come from; empty: they are random."""
+
+    name: str
+    path: str
+
+    def build(self, vocabulary: int) -> "PreTrainedModel": ...
+
+    def config_values(self, vocabulary: int) -> Mapping[str, Any] | None:
+        """What its config.json says or would say, as far as it is known without a download."""
+        ...
+
+
+@dataclass(frozen=True, kw_only=True)
+class RandomLlama:
+    """A Llama with random weights: the tiny model of the laptop-scale study."""
+
+    name: str = "tiny_llama"
+    path: str = runtime_field("")
+    hidden_size: int = 128
+    num_hidden_layers: int = 4
+    num_attention_heads: int = 4
+    num_key_value_heads: int = 4
+    intermediate_size: int = 320
+    max_position_embeddings: int = 512
+    initializer_range: float = 0.02
+    tie_word_embeddings: bool = True
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        if self.path:
+            raise ConfigError(
+                f"model.path: this model begins with random weights; choose model=pretrained for {self.path!r}"
+            )
+        sizes = (
+            self.hidden_size,
+            self.num_hidden_layers,
+            self.num_attention_heads,
+            self.num_key_value_heads,
+            self.intermediate_size,
+            self.max_position_embeddings,
+        )
+        if min(sizes) < 1:
+            raise ConfigError(f"model: sizes {sizes} found, each at least 1 expected")
+        if self.hidden_size % self.num_attention_heads or self.num_attention_heads % self.num_key_value_heads:
+            raise ConfigError(
+                f"model: hidden_size {self.hidden_size}, num_attention_heads {self.num_attention_heads}, "
+                f"num_key_value_heads {self.num_key_value_heads} found; each must divide the one before"
+            )
+
+    def config_values(self, vocabulary: int) -> Mapping[str, Any]:
+        return {
+            "vocab_size": vocabulary,
+            "hidden_size": self.hidden_size,
+            "num_hidden_layers": self.num_hidden_layers,
+            "num_attention_heads": self.num_attention_heads,
+            "num_key_value_heads": self.num_key_value_heads,
+            "intermediate_size": self.intermediate_size,
+            "max_position_embeddings": self.max_position_embeddings,
+            "initializer_range": self.initializer_range,
+            "tie_word_embeddings": self.tie_word_embeddings,
+        }
+
+    def build(self, vocabulary: int) -> "PreTrainedModel":
+        import torch
+        from transformers import LlamaConfig, LlamaForCausalLM
+
+        config = LlamaConfig(**self.config_values(vocabulary), bos_token_id=None, eos_token_id=None)
+        with torch.random.fork_rng():
+            torch.manual_seed(self.seed)
+            return LlamaForCausalLM(config)
+
+
+@dataclass(frozen=True, kw_only=True)
+class PretrainedModel:
+    """Any Hugging Face causal language model, by folder or hub name.
+
+    `shape`: what its config.json says, so that a plan of a model on the hub needs no download.
+    """
+
+    name: str = "pretrained"
+    path: str = runtime_field("")
+    shape: dict[str, Any] = runtime_field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        if not self.path:
+            raise ConfigError("model.path: nothing given; give a Hugging Face folder or hub name")
+
+    def build(self, vocabulary: int) -> "PreTrainedModel":
+        from entigraph.huggingface.models import load_model
+
+        return load_model(self.path)
+
+    def config_values(self, vocabulary: int) -> Mapping[str, Any] | None:
+        file = Path(self.path).expanduser() / "config.json"
+        if file.is_file():
+            return cast("dict[str, Any]", json.loads(file.read_text(encoding="utf-8")))
+        return self.shape or None
