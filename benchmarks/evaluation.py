@@ -22,7 +22,7 @@ from entigraph.evaluation import evaluation_report, stage
 from entigraph.evaluation.backends.transformers_backend import TransformersEngine
 from entigraph.evaluation.base import Prompt, Sampled, Sampling, Source
 from entigraph.evaluation.tasks.closed_book_cot import ClosedBookCoT
-from entigraph.runtime.progress import Silent
+from entigraph.runtime.progress import SilentProgress
 from entigraph.storage.jsonl import write_jsonl
 from entigraph.storage.schemas import Document, Question
 from entigraph.tokenization.tokenizer import Trained
@@ -105,7 +105,7 @@ def peak_megabytes(count: int) -> float:
         del questions
         tracemalloc.start()
         tasks, sources = {"cot": ClosedBookCoT(samples=SAMPLES)}, {"cot": source}
-        stage.run(AtOnce(), Path(folder), tasks=tasks, sources=sources, progress=Silent())  # type: ignore[arg-type]
+        stage.run(AtOnce(), Path(folder), tasks=tasks, sources=sources, progress=SilentProgress())  # type: ignore[arg-type]
         evaluation_report.write(Path(folder), sources, name="memory")
         _, peak = tracemalloc.get_traced_memory()
         tracemalloc.stop()

@@ -24,8 +24,8 @@ from entigraph.corpus.readers.text_files import TextFiles
 from entigraph.fictional.reading import comprehend
 from entigraph.llm.base import Request
 from entigraph.llm.cost import Price
-from entigraph.llm.offline.offline_writer import Offline, list_entities, sections
-from entigraph.llm.openai.online_writer import OpenAICompatible
+from entigraph.llm.offline.offline_writer import OfflineWriter, list_entities, sections
+from entigraph.llm.openai.online_writer import OpenAIWriter
 from entigraph.storage.schemas import Document, EntityGraph
 from entigraph.synthesis.augmenters.entigraph import EntiGraph
 from entigraph.synthesis.base import Augmenter, Layout, Task, presented
@@ -108,10 +108,10 @@ def tokens_of(augmenter: EntiGraph, documents: list[Document], count: Count, rel
     prompt = cached = texts = 0
     requests = [(augmenter.graph_request(document), 0) for document in documents]
     for request, about in (*requests, *first(augmenter, tasks, relations)):
-        shared = f"{request.system}\n{request.shared}"
+        shared = f"{request.system}\n{request.shared_prefix}"
         if shared not in sizes:
             sizes[shared] = count(shared)
-        prompt += sizes[shared] + count(request.own)
+        prompt += sizes[shared] + count(request.suffix)
         cached += cache.read(shared, sizes[shared])
         texts += about
     return prompt, cached, texts
@@ -152,7 +152,7 @@ def entities(document: Document) -> EntityGraph:
 def thinness(base_url: str | None, writer: str) -> None:
     """Length and facts of a relation's text, by the number of relations a request."""
     documents = list(Fictional(documents=4).read().documents)
-    options = OpenAICompatible(model=writer, base_url=base_url) if base_url else Offline()
+    options = OpenAIWriter(model=writer, base_url=base_url) if base_url else OfflineWriter()
     print(f"\nwriter {writer}, fictional documents{'' if base_url else ' (simulated: it writes each as if alone)'}")
     print(f"{'relations a request':58}{'words/text':>12}{'facts/text':>12}{'missing':>9}")
     for together in (1, 2, 4):
@@ -165,11 +165,11 @@ def thinness(base_url: str | None, writer: str) -> None:
 
 
 def written(
-    augmenter: Augmenter, documents: list[Document], options: Offline | OpenAICompatible
+    augmenter: Augmenter, documents: list[Document], options: OfflineWriter | OpenAIWriter
 ) -> list[tuple[Document, str | None]]:
     graphs = {document.id: entities(document) for document in documents}
     tasks = list(islice(augmenter.tasks(documents, graphs, 0), 100))
-    with tempfile.TemporaryDirectory() as folder, options.connect(Path(folder) / "journal.sqlite") as llm:
+    with tempfile.TemporaryDirectory() as folder, options.connect(Path(folder) / "response_cache.sqlite") as llm:
         answers = llm.complete(augmenter.request(task) for task in tasks)
         return [
             (task.document, text)

@@ -16,7 +16,7 @@ from entigraph.pipeline import execution
 from entigraph.pipeline.run import Run
 from entigraph.pipeline.steps import steps_of
 from entigraph.runtime.devices import pick_precision
-from entigraph.runtime.progress import Silent
+from entigraph.runtime.progress import SilentProgress
 from entigraph.storage import artifact
 from entigraph.training.data_schedule import DataSchedule
 from entigraph.training.datamodule import BatchLoader
@@ -42,12 +42,12 @@ def main() -> None:
 
 def timed(step: execution.Step) -> float:
     started = time.perf_counter()
-    execution.make(step, Silent(), execution.NoTracker)
+    execution.make(step, SilentProgress(), execution.NoTracker)
     return time.perf_counter() - started
 
 
 def report(run: Run, seconds: dict[Path, float], steps: int) -> None:
-    counts = {folder: artifact.read(folder)["counts"] for folder in seconds}
+    counts = {folder: artifact.read_manifest(folder)["counts"] for folder in seconds}
     for found, unit, amount in (
         (run.documents, "characters", counts[run.documents.folder]["characters"]),
         (run.synthesis, "tokens", counts[run.synthesis.folder]["tokens"]),
@@ -62,7 +62,7 @@ def report(run: Run, seconds: dict[Path, float], steps: int) -> None:
 def bare_loop(run: Run, steps: int) -> float:
     """The same model, data, optimizer and precision, without Lightning, metrics, checkpoints or export."""
     plan = DataSchedule(
-        synthetic_tokens=artifact.read(run.tokens.folder)["counts"]["synthetic_tokens"],
+        synthetic_tokens=artifact.read_manifest(run.tokens.folder)["counts"]["synthetic_tokens"],
         replay_tokens=0,
         context_length=run.data.context_length,
         batch_size=run.data.batch_size,
@@ -74,7 +74,7 @@ def bare_loop(run: Run, steps: int) -> float:
     from entigraph.storage.token_shards import TokenStore
 
     loader = BatchLoader(plan, {0: TokenStore(run.tokens.folder)}, run.data.batch_size)
-    net = run.model.build(artifact.read(run.tokenizer_files.folder)["counts"]["vocabulary"]).train()
+    net = run.model.build(artifact.read_manifest(run.tokenizer_files.folder)["counts"]["vocabulary"]).train()
     optimizer = build_fused_adamw(net.parameters(), run.optim)
     mixed = pick_precision("auto", "cpu") == "bf16-mixed"
     started = time.perf_counter()

@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 
 from entigraph.config.schema import cores
-from entigraph.runtime.progress import Silent
+from entigraph.runtime.progress import SilentProgress
 from entigraph.storage.schemas import SyntheticText
 from entigraph.storage.texts import read_texts, write_texts
 from entigraph.storage.token_shards import TokenStore
@@ -120,7 +120,9 @@ def measured(root: Path) -> dict[str, Any]:
     Tokenizer(root / "tokenizer").batch(["warm"])
     idle = peak_mb()
     started = time.perf_counter()
-    counts = stage.run(root / "texts", root / "tokenizer", out, budget=None, repeat=False, seed=0, progress=Silent())
+    counts = stage.run(
+        root / "texts", root / "tokenizer", out, budget=None, repeat=False, seed=0, progress=SilentProgress()
+    )
     return {
         "seconds": time.perf_counter() - started,
         "idle_mb": idle,

@@ -23,7 +23,7 @@ import torch
 from made import tokens_folder
 
 from entigraph.runtime.devices import pick_precision
-from entigraph.runtime.progress import Silent
+from entigraph.runtime.progress import SilentProgress
 from entigraph.storage.token_shards import TokenStore
 from entigraph.tokenization.tokenizer import Bytes
 from entigraph.training import stage
@@ -111,7 +111,7 @@ def ours(folder: Path) -> Rate:
             trainer=TrainerSettings(max_steps=STEPS, accelerator="cpu", log_every_n_steps=10),
             vocabulary=VOCABULARY,
             seed=0,
-            progress=Silent(),
+            progress=SilentProgress(),
             record=lambda values: times.append(time.process_time()) if values["step"] in (WARM, STEPS) else None,
         )
     return between(times)

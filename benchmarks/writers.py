@@ -65,12 +65,12 @@ def messages(number: int) -> Any:
 
 
 def entigraph(load: Load) -> Measured:
-    """Everything on: limits, cost stop, journal, and the answers as Parquet with their provenance."""
+    """Everything on: limits, cost stop, response cache, and the answers as Parquet with their provenance."""
     import openai  # noqa: F401
     import pyarrow.parquet  # noqa: F401
 
     from entigraph.llm.base import Completion, Request
-    from entigraph.llm.openai.online_writer import OpenAICompatible
+    from entigraph.llm.openai.online_writer import OpenAIWriter
     from entigraph.storage.schemas import SyntheticText
     from entigraph.storage.texts import write_texts
 
@@ -78,7 +78,7 @@ def entigraph(load: Load) -> Measured:
 
     def requests() -> Iterator[Request]:
         for number in range(load.planned):
-            request = Request(system=SYSTEM, user=user(number), own=pair(number), temperature=1.0, sample=number)
+            request = Request(system=SYSTEM, user=user(number), suffix=pair(number), temperature=1.0, sample=number)
             ahead.append((number, request.hash))
             yield request
 
@@ -99,12 +99,12 @@ def entigraph(load: Load) -> Measured:
                     tokens=completion.usage.completion_tokens,
                 )
 
-    options = OpenAICompatible(
+    options = OpenAIWriter(
         model=MODEL, base_url=load.base_url, concurrency=load.concurrency, prices={MODEL: PRICE}, max_cost_usd=1e6
     )
     began = time.perf_counter()
     with (
-        options.connect(load.folder / "journal.sqlite") as llm,
+        options.connect(load.folder / "response_cache.sqlite") as llm,
         closing(llm.complete(requests())) as answers,  # type: ignore[type-var]
     ):
         count = write_texts(load.folder, texts(islice(answers, load.requests)))

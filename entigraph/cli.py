@@ -14,11 +14,11 @@ from omegaconf import DictConfig
 from entigraph.config import schema as schema
 from entigraph.config.schema import Stage
 from entigraph.errors import ConfigError, EntigraphError
-from entigraph.llm.cost import COMMAND
+from entigraph.llm.cost import COMMAND_VARIABLE
 from entigraph.pipeline import dry_run, execution
 from entigraph.pipeline.analysis_step import analyze
 from entigraph.pipeline.run import Run
-from entigraph.runtime.progress import Terminal
+from entigraph.runtime.progress import TerminalProgress
 from entigraph.sweep import callback
 
 MENDABLE, UNEXPECTED, INTERRUPTED = 1, 70, 130
@@ -63,10 +63,10 @@ def run_one(config: DictConfig) -> None:
     elif config.stage is Stage.pipeline:
         refuse_cluster_without_sweep()
         complete = execution.is_complete(run)
-        execution.pipeline(run, Terminal())
+        execution.pipeline(run, TerminalProgress())
         execution.print_result(run, complete)
     else:
-        execution.one_stage(run, config.stage, Terminal())
+        execution.one_stage(run, config.stage, TerminalProgress())
         if config.stage is Stage.baselines:
             execution.print_baselines(run)
 
@@ -82,7 +82,7 @@ def refuse_cluster_without_sweep() -> None:
 def main() -> None:
     # Without it, Hydra prints errors itself, with a status of its own: ours are to have one form.
     os.environ["HYDRA_FULL_ERROR"] = "1"
-    os.environ[COMMAND] = uuid4().hex
+    os.environ[COMMAND_VARIABLE] = uuid4().hex
     sys.stdout.reconfigure(line_buffering=True)  # type: ignore[union-attr]
     try:
         run_hydra()

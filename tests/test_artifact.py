@@ -26,10 +26,10 @@ def write_letters(out: Path) -> dict[str, int]:
 
 def test_made_once_and_sealed_with_what_decided_it(tmp_path: Path) -> None:
     found = an_artifact(tmp_path)
-    manifest = artifact.make(found, write_letters)
+    manifest = artifact.build_artifact(found, write_letters)
     assert manifest["cache_key"] == {"seed": 0} and manifest["counts"] == {"letters": 3}
     assert manifest["files"]["letters.txt"]["bytes"] == 3
-    again = artifact.make(found, lambda out: pytest.fail("made a second time"))
+    again = artifact.build_artifact(found, lambda out: pytest.fail("made a second time"))
     assert again == manifest
 
 
@@ -44,17 +44,17 @@ def test_an_unfinished_folder_is_begun_anew(tmp_path: Path) -> None:
     found = an_artifact(tmp_path)
     found.folder.mkdir(parents=True)
     (found.folder / "half-a-file").write_text("?")
-    artifact.make(found, write_letters)
+    artifact.build_artifact(found, write_letters)
     assert not (found.folder / "half-a-file").exists()
 
 
 def test_damage_is_named_with_the_remedy(tmp_path: Path) -> None:
     found = an_artifact(tmp_path)
-    artifact.make(found, write_letters)
+    artifact.build_artifact(found, write_letters)
     (found.folder / "letters.txt").write_text("ab")
     later = Artifact(tmp_path, "tokens", "later", {}, {"corpus": found.folder})
     with pytest.raises(ArtifactError, match=r"letters.txt has 2 bytes, not the 3 .* remove .* run the same"):
-        artifact.make(later, write_letters)
+        artifact.build_artifact(later, write_letters)
     (found.folder / "letters.txt").unlink()
     with pytest.raises(ArtifactError, match="letters.txt is missing"):
         artifact.verify(found.folder)
@@ -62,32 +62,32 @@ def test_damage_is_named_with_the_remedy(tmp_path: Path) -> None:
 
 def test_a_truncated_manifest_is_named(tmp_path: Path) -> None:
     found = an_artifact(tmp_path)
-    artifact.make(found, write_letters)
+    artifact.build_artifact(found, write_letters)
     manifest = found.folder / "manifest.json"
     manifest.write_text(manifest.read_text()[:40])
     with pytest.raises(ArtifactError, match=r"manifest.json is damaged; remove"):
-        artifact.make(found, write_letters)
+        artifact.build_artifact(found, write_letters)
 
 
 def test_a_folder_made_from_something_else_is_refused_key_by_key(tmp_path: Path) -> None:
     found = an_artifact(tmp_path)
-    artifact.make(found, write_letters)
+    artifact.build_artifact(found, write_letters)
     manifest = json.loads((found.folder / "manifest.json").read_text())
     manifest["cache_key"]["seed"] = 7
     (found.folder / "manifest.json").write_text(json.dumps(manifest))
     with pytest.raises(ArtifactError, match=r"made from something else:\n  - cache_key.seed: 7 then, 0 now"):
-        artifact.make(found, write_letters)
+        artifact.build_artifact(found, write_letters)
 
 
 def test_an_input_made_anew_is_noticed(tmp_path: Path) -> None:
     source = an_artifact(tmp_path)
-    artifact.make(source, write_letters)
+    artifact.build_artifact(source, write_letters)
     later = Artifact(tmp_path, "tokens", "later", {}, {"corpus": source.folder})
-    artifact.make(later, write_letters)
+    artifact.build_artifact(later, write_letters)
     (source.folder / "manifest.json").unlink()
-    artifact.make(source, lambda out: {"letters": (out / "letters.txt").write_text("xyz")})
+    artifact.build_artifact(source, lambda out: {"letters": (out / "letters.txt").write_text("xyz")})
     with pytest.raises(ArtifactError, match="inputs.corpus: .* was made anew since"):
-        artifact.make(later, write_letters)
+        artifact.build_artifact(later, write_letters)
 
 
 def build_slowly(root: Path, log: Path) -> None:
@@ -97,7 +97,7 @@ def build_slowly(root: Path, log: Path) -> None:
         time.sleep(0.5)
         return write_letters(out)
 
-    artifact.make(an_artifact(root), work)
+    artifact.build_artifact(an_artifact(root), work)
 
 
 def test_processes_that_want_the_same_build_it_once(tmp_path: Path) -> None:
@@ -118,7 +118,7 @@ def build_for_ever(root: Path) -> None:
         time.sleep(600)
         return {}
 
-    artifact.make(an_artifact(root), work)
+    artifact.build_artifact(an_artifact(root), work)
 
 
 def test_a_killed_builder_leaves_nothing_that_is_trusted(tmp_path: Path) -> None:
@@ -130,7 +130,7 @@ def test_a_killed_builder_leaves_nothing_that_is_trusted(tmp_path: Path) -> None
     os.kill(builder.pid or 0, signal.SIGKILL)
     builder.join()
     assert not found.complete
-    assert artifact.make(found, write_letters)["counts"] == {"letters": 3}
+    assert artifact.build_artifact(found, write_letters)["counts"] == {"letters": 3}
 
 
 def test_a_file_that_cannot_grow_ends_in_one_message(tmp_path: Path) -> None:
@@ -160,16 +160,16 @@ except ArtifactError as error:
 def test_a_root_that_cannot_be_written_is_named(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(ArtifactError, match="cannot write below .*file"):
-        artifact.make(an_artifact(tmp_path / "file"), write_letters)
+        artifact.build_artifact(an_artifact(tmp_path / "file"), write_letters)
 
 
 def test_identify_names_our_own_and_reads_what_is_not(tmp_path: Path) -> None:
     root = tmp_path / "outputs"
-    assert artifact.identify(root / "training" / "x-12345678" / "model", root) == "training/x-12345678/model"
-    assert artifact.identify("meta-llama/Meta-Llama-3-8B", root) == "meta-llama/Meta-Llama-3-8B"
+    assert artifact.identify_path(root / "training" / "x-12345678" / "model", root) == "training/x-12345678/model"
+    assert artifact.identify_path("meta-llama/Meta-Llama-3-8B", root) == "meta-llama/Meta-Llama-3-8B"
     for folder in (tmp_path / "data", root / "notes"):
         folder.mkdir(parents=True)
         (folder / "a.txt").write_text("one")
-        before = artifact.identify(folder, root)
+        before = artifact.identify_path(folder, root)
         (folder / "a.txt").write_text("two")
-        assert artifact.identify(folder, root) != before, "what is not ours goes by content, wherever it lies"
+        assert artifact.identify_path(folder, root) != before, "what is not ours goes by content, wherever it lies"

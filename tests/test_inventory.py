@@ -60,7 +60,7 @@ def test_what_led_to_a_removed_study_goes_and_nothing_else(root: Path, command: 
     shutil.rmtree(study_of(root))
     (root / "notes").mkdir()
     (root / "training" / "mine").mkdir()
-    (root / "journal.sqlite").write_text("answers")
+    (root / "response_cache.sqlite").write_text("answers")
     shown = command("stage=clean")
     assert "28 of 28 artifacts that nothing needs" in shown.stdout, shown.stderr
     assert "nothing was removed" in shown.stdout and len(names(root)) == 28
@@ -68,7 +68,11 @@ def test_what_led_to_a_removed_study_goes_and_nothing_else(root: Path, command: 
     done = command("stage=clean", "clean=true")
     assert done.returncode == 0 and "removed " in done.stdout, done.stderr
     assert base not in names(root) and not (root / ".removed").exists()
-    assert (root / "notes").exists() and (root / "training" / "mine").exists() and (root / "journal.sqlite").exists()
+    assert (
+        (root / "notes").exists()
+        and (root / "training" / "mine").exists()
+        and (root / "response_cache.sqlite").exists()
+    )
 
 
 def test_a_run_that_left_its_study_goes_with_what_only_it_used(root: Path) -> None:
@@ -115,7 +119,7 @@ def test_texts_of_a_model_are_kept_and_those_of_no_model_are_not(configured: Cal
     for run in (offline, paid):
         for made in (run.documents, run.tokenizer_files, run.synthesis):  # type: ignore[attr-defined]
             if not made.complete:
-                artifact.make(made, lambda out: {})
+                artifact.build_artifact(made, lambda out: {})
     assert unneeded(paid.root) == {f"synthesis/{offline.synthesis.folder.name}"}  # type: ignore[attr-defined]
 
 

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from entigraph.runtime.processes import Preempted, saved_before_requeued
+from entigraph.runtime.processes import Preempted, save_before_requeue
 from tests.conftest import Command
 
 ONE = ["experiments=smoke", "logger=none", "launcher=submitit_local", "sweep.augmenters=[raw]"]
@@ -63,11 +63,11 @@ def test_a_job_with_nothing_to_save_is_queued_again_at_once() -> None:
     before = signal.signal(signal.SIGTERM, lambda *_: came.append("bypassed"))
     queue = signal.signal(signal.SIGUSR2, lambda *_: came.append("queued"))
     try:
-        with saved_before_requeued():
+        with save_before_requeue():
             os.kill(os.getpid(), signal.SIGUSR2)
         assert came[0] == "queued"
         came.clear()
-        with pytest.raises(Preempted), saved_before_requeued():
+        with pytest.raises(Preempted), save_before_requeue():
             signal.signal(signal.SIGTERM, lambda *_: came.append("saved"))
             os.kill(os.getpid(), signal.SIGUSR2)
             raise Preempted

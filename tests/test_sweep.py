@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from entigraph.storage.artifact import read
+from entigraph.storage.artifact import read_manifest
 from tests.conftest import Command, curve_of, study_of
 
 SMOKE = ["experiments=smoke", "logger=none"]
@@ -223,7 +223,7 @@ def checksums(root: Path) -> dict[str, object]:
     """Of what the study's weights and answers are."""
     folders = [file.parent for stage in ("training", "evaluation") for file in root.glob(f"{stage}/*/manifest.json")]
     wanted = re.compile(r"model\.safetensors|answers-.*\.jsonl")
-    files = [(folder.name, read(folder)["files"]) for folder in folders]
+    files = [(folder.name, read_manifest(folder)["files"]) for folder in folders]
     return {
         f"{name}/{file}": found["sha256"] for name, own in files for file, found in own.items() if wanted.search(file)
     }

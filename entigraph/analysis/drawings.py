@@ -7,7 +7,7 @@ from typing import Any
 
 from entigraph.analysis.settings import Drawing
 from entigraph.analysis.study_runs import finished
-from entigraph.storage.artifact import Artifact, make
+from entigraph.storage.artifact import Artifact, build_artifact
 from entigraph.tracking.base import Tracker
 
 SUMMARY = "summary.txt"
@@ -41,6 +41,6 @@ def shown(name: str, found: Artifact, draw: Callable[[Path], Sequence[str]], tra
         tracker.image(name, out / f"{name}.png")
         return {}
 
-    make(found, work)
+    build_artifact(found, work)
     told = (found.folder / SUMMARY).read_text(encoding="utf-8").splitlines()
     return [*told, "", *(str(file) for file in sorted(found.folder.glob(f"{name}.*")))]

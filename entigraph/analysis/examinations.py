@@ -10,7 +10,7 @@ from entigraph.analysis.settings import Examination
 from entigraph.analysis.study_runs import finished, label_of_documents
 from entigraph.errors import DataError
 from entigraph.llm.base import Say
-from entigraph.storage.artifact import Artifact, is_complete, read
+from entigraph.storage.artifact import Artifact, is_complete, read_manifest
 from entigraph.storage.jsonl import read_jsonl
 from entigraph.storage.schemas import Document, SyntheticText
 from entigraph.storage.texts import read_texts
@@ -55,7 +55,7 @@ class SyntheticCorpus:
 
 def opened(folder: Path, root: Path) -> SyntheticCorpus | None:
     """None for one that nobody wrote: documents as they are (augmenter=raw)."""
-    manifest = read(folder)
+    manifest = read_manifest(folder)
     if "llm" not in manifest["cache_key"]:
         return None
     made_from = {name: given["folder"] for name, given in manifest["inputs"].items()}
@@ -91,11 +91,11 @@ def run(
     settings: Examination,
     found: Artifact,
     given: Sequence[Examined],
-    journal: Path,
+    response_cache: Path,
     tracker: Tracker,
     say: Say,
 ) -> list[str]:
     """Examine them unless that was done; returns what it tells, and where it is."""
     if not found.complete:
         settings.check()
-    return shown(settings.name, found, lambda out: settings.examine(given, out, journal, say), tracker)
+    return shown(settings.name, found, lambda out: settings.examine(given, out, response_cache, say), tracker)

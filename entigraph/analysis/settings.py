@@ -161,7 +161,7 @@ class Examination(Protocol):
         """Raises LLMError where it could not be done: asked before anything is made."""
         ...
 
-    def examine(self, given: Any, out: Path, journal: Path, say: Say) -> list[str]:
+    def examine(self, given: Any, out: Path, response_cache: Path, say: Say) -> list[str]:
         """`given` is what it examines: synthetic corpora, or who wrote summaries.
 
         Write figures (PNG and SVG) and their numbers (JSON); returns the lines to print."""
@@ -203,7 +203,7 @@ class Overlap:
     def check(self) -> None:
         pass
 
-    def examine(self, corpora: Sequence["SyntheticCorpus"], out: Path, journal: Path, say: Say) -> list[str]:
+    def examine(self, corpora: Sequence["SyntheticCorpus"], out: Path, response_cache: Path, say: Say) -> list[str]:
         from entigraph.analysis.overlap.overlap import examine
 
         return examine(self, corpora, out)
@@ -238,7 +238,7 @@ class Factuality(Judged):
         prompts = {name: digest(prompt(name)) for name in ("judge_system", "judge")}
         return {**asdict(self), **self.chosen(volatile), "labels": labels, "prompts": prompts}
 
-    def examine(self, corpora: Sequence["SyntheticCorpus"], out: Path, journal: Path, say: Say) -> list[str]:
+    def examine(self, corpora: Sequence["SyntheticCorpus"], out: Path, response_cache: Path, say: Say) -> list[str]:
         from entigraph.analysis.factuality.factuality import examine
 
-        return examine(self, corpora, out, journal, say)
+        return examine(self, corpora, out, response_cache, say)

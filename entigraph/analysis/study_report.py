@@ -16,10 +16,10 @@ from entigraph.analysis.settings import ScalingCurve
 from entigraph.analysis.study_runs import FinishedRun, augmenters
 from entigraph.reporting.disclaimers import FICTIONAL
 from entigraph.reporting.figures import short
-from entigraph.reporting.html import templates
-from entigraph.storage.artifact import FORMATS, is_complete, read
+from entigraph.reporting.html import template_environment
+from entigraph.storage.artifact import FORMAT_VERSIONS, is_complete, read_manifest
 from entigraph.storage.jsonl import read_jsonl
-from entigraph.storage.schemas import Document, EntityGraph, SyntheticText, whole
+from entigraph.storage.schemas import Document, EntityGraph, SyntheticText, source_document_id
 from entigraph.storage.texts import read_texts
 
 CHARACTERS_SHOWN = 1500
@@ -64,7 +64,7 @@ class Picture:
 def write_paired(out: Path, pair: dict[str, Any]) -> None:
     """paired.html of two evaluations, beside their figure."""
     figure = image(out / "paired.svg")
-    page = templates("entigraph.analysis").get_template("paired/paired.html.j2")
+    page = template_environment("entigraph.analysis").get_template("paired/paired.html.j2")
     shown = page.render(pair=pair, figure=figure, most=CHANGED_ON_A_PAGE)
     (out / "paired.html").write_text(shown, encoding="utf-8")
 
@@ -79,7 +79,7 @@ def write_report(
 ) -> None:
     svg = (study / "curve.svg").read_text(encoding="utf-8")
     page = (
-        templates("entigraph.analysis")
+        template_environment("entigraph.analysis")
         .get_template("study_report.html.j2")
         .render(
             study=study.name,
@@ -145,7 +145,9 @@ def picture(runs: Sequence[FinishedRun]) -> Picture | None:
         graph = next(iter(read_jsonl(run.folder("synthesis") / "graphs.jsonl", EntityGraph)), None)
         if graph:
             documents = {found.id: found for found in read_jsonl(run.folder("corpus") / "documents.jsonl", Document)}
-            return drawn(documents[whole(graph.document_id, documents)], graph, read_texts(run.folder("synthesis")))
+            return drawn(
+                documents[source_document_id(graph.document_id, documents)], graph, read_texts(run.folder("synthesis"))
+            )
     return None
 
 
@@ -190,7 +192,7 @@ def provenance(runs: Sequence[FinishedRun], root: Path) -> list[dict[str, Any]]:
         folder = waiting.pop()
         if folder in found or not is_complete(folder):
             continue
-        found[folder] = read(folder)
+        found[folder] = read_manifest(folder)
         waiting += [path for made in found[folder]["inputs"].values() for path in root.glob(f"*/{made['folder']}")]
     rows = [
         {
@@ -202,5 +204,5 @@ def provenance(runs: Sequence[FinishedRun], root: Path) -> list[dict[str, Any]]:
         }
         for folder, manifest in found.items()
     ]
-    order = list(FORMATS)
+    order = list(FORMAT_VERSIONS)
     return sorted(rows, key=lambda row: (order.index(row["stage"]), row["folder"]))

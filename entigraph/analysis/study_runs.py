@@ -12,7 +12,7 @@ from typing import Any
 from entigraph.analysis.scaling.series import in_series
 from entigraph.fictional.reading import comprehend
 from entigraph.reporting.disclaimers import FICTIONAL, PLUMBING
-from entigraph.storage.artifact import is_complete, of_another_version, read
+from entigraph.storage.artifact import is_complete, is_from_another_version, read_manifest
 from entigraph.storage.fingerprints import digest
 from entigraph.storage.jsonl import read_jsonl
 from entigraph.storage.schemas import Answer, CurvePoint, Document
@@ -54,30 +54,32 @@ class FinishedRun:
     @property
     def outdated(self) -> str | None:
         """The first of its parts that this version of the program would have made otherwise."""
-        manifests = {part: read(self.folder(part)) for part in PARTS if part in self.member}
-        return next((part for part, found in manifests.items() if "key" in found and of_another_version(found)), None)
+        manifests = {part: read_manifest(self.folder(part)) for part in PARTS if part in self.member}
+        return next(
+            (part for part, found in manifests.items() if "key" in found and is_from_another_version(found)), None
+        )
 
     def folder(self, part: str) -> Path:
         return self.root / str(self.member[part])
 
     @cached_property
     def created(self) -> str:
-        return str(read(self.folder("evaluation")).get("created", ""))
+        return str(read_manifest(self.folder("evaluation")).get("created", ""))
 
     @cached_property
     def synthetic_tokens(self) -> int:
-        return int(read(self.folder("tokens"))["counts"]["synthetic_tokens"])
+        return int(read_manifest(self.folder("tokens"))["counts"]["synthetic_tokens"])
 
     @cached_property
     def passes(self) -> float:
-        return float(read(self.folder("tokens"))["counts"]["passes"])
+        return float(read_manifest(self.folder("tokens"))["counts"]["passes"])
 
     @cached_property
     def dollars_per_token(self) -> float | None:
         """What writing its texts cost; None where their manifest does not say."""
         if "synthesis" not in self.member or not is_complete(self.folder("synthesis")):
             return None
-        counts = read(self.folder("synthesis"))["counts"]
+        counts = read_manifest(self.folder("synthesis"))["counts"]
         return counts["dollars"] / counts["tokens"] if counts.get("dollars") is not None else None
 
     @cached_property

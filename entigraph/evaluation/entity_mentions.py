@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from functools import cache
 from typing import NamedTuple
 
-from entigraph.storage.schemas import Answer, EntityGraph, SyntheticText, whole, words_of
+from entigraph.storage.schemas import Answer, EntityGraph, SyntheticText, choice_text, source_document_id
 
 TEXTS_SHOWN = 3
 NAME_WORDS = 5  # an option of at most so many is a name
@@ -29,7 +29,7 @@ class Key(NamedTuple):
 
 
 def key_of(answer: Answer) -> Key:
-    return Key(answer.document_id, answer.question, words_of(answer.choices, answer.answer))
+    return Key(answer.document_id, answer.question, choice_text(answer.choices, answer.answer))
 
 
 @dataclass(frozen=True)
@@ -110,7 +110,7 @@ def entities_of(graphs: Iterable[EntityGraph], documents: set[str]) -> Mapping[s
     """By document: those of all its parts, "id#1", "id#2", ..., where it was written about in parts."""
     found: dict[str, dict[str, str]] = {}
     for graph in graphs:
-        found.setdefault(whole(graph.document_id, documents), {}).update(
+        found.setdefault(source_document_id(graph.document_id, documents), {}).update(
             {each.lower(): each for each in graph.entities}
         )
     return {name: [each for each in own.values() if len(each) >= SHORTEST_NAME] for name, own in found.items()}

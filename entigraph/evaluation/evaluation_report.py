@@ -15,9 +15,9 @@ from entigraph.evaluation.backends.text_blocks import QUESTIONS_A_BLOCK, Texts, 
 from entigraph.evaluation.base import Source
 from entigraph.evaluation.entity_mentions import Key, Mention, TextsRead, key_of, mentions
 from entigraph.evaluation.scoring import INTERVAL
-from entigraph.reporting.html import write_browser
+from entigraph.reporting.html import write_page
 from entigraph.storage.jsonl import read_jsonl
-from entigraph.storage.schemas import Answer, Document, Question, as_set
+from entigraph.storage.schemas import Answer, Document, Question, choice_set
 
 FILE = "report.html"
 TEXT_CHARACTERS = 60_000_000  # on the page, of all samples, passages and excerpts together
@@ -73,7 +73,7 @@ def write(
         "questions_a_block": QUESTIONS_A_BLOCK,
         "firsts": texts.firsts,
     }
-    return write_browser(
+    return write_page(
         folder / FILE,
         "entigraph.evaluation",
         "evaluation_report",
@@ -124,7 +124,7 @@ def state_of(answer: Answer) -> int:
 
 def votes_of(answer: Answer) -> list[int]:
     """How many samples named each option."""
-    named = Counter(option for sample in answer.samples for option in as_set(sample))
+    named = Counter(option for sample in answer.samples for option in choice_set(sample))
     return [named[option] for option in range(len(answer.choices))]
 
 

@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING, ClassVar, Protocol
 from entigraph.config.fields import runtime_field
 from entigraph.errors import ConfigError
 from entigraph.evaluation.base import Engine
-from entigraph.huggingface.models import described, ends_of
+from entigraph.huggingface.models import eos_token_ids, load_config
 from entigraph.llm.base import Say, Writer
-from entigraph.llm.vllm.vllm_writer import VllmOptions
+from entigraph.llm.vllm.vllm_writer import VLLMEngineConfig
 from entigraph.llm.wire_format import Api
-from entigraph.runtime.devices import give_memory_back, has_native_bf16, pick_accelerator
+from entigraph.runtime.devices import has_native_bf16, pick_accelerator, release_gpu_memory
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
@@ -64,7 +64,7 @@ class Transformers:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Vllm(VllmOptions):
+class Vllm(VLLMEngineConfig):
     """vLLM's, in processes that end with the evaluation."""
 
     group: ClassVar[str] = "engine"
@@ -76,17 +76,17 @@ class Vllm(VllmOptions):
         from entigraph.evaluation.chat_prompts import chat_template
 
         self.check()
-        config, generation = described(model.path)
+        config, generation = load_config(model.path)
         positions = self.max_model_len or getattr(config, "max_position_embeddings", None)
         if not positions:
             raise ConfigError(f"engine.max_model_len: not set, and {model.path} states no longest context; give one")
-        give_memory_back()  # what was trained here before leaves the GPU to vLLM
+        release_gpu_memory()  # what was trained here before leaves the GPU to vLLM
         found = VllmEngine(
             self,
             model.path,
             *model.reader(),
             positions=positions,
-            own_ends=ends_of(generation),
+            own_ends=eos_token_ids(generation),
             chat=chat_template(model.path),
             log=model.log,
             say=say,
@@ -129,14 +129,14 @@ class Endpoint:
     """Any writer of conf/llm, asked in place of being told to write."""
 
     llm: Writer
-    journal: Path
+    response_cache: Path
     likelihoods: ClassVar[bool] = False
 
     @contextmanager
     def connect(self, say: Say) -> Iterator[Engine]:
         from entigraph.evaluation.backends.endpoint_backend import EndpointEngine
 
-        with self.llm.connect(self.journal, say) as llm:
+        with self.llm.connect(self.response_cache, say) as llm:
             yield EndpointEngine(llm, chat=getattr(self.llm, "api", Api.chat) is Api.chat)
 
 

@@ -11,7 +11,7 @@ from math import comb, sqrt
 from statistics import NormalDist
 from typing import Any
 
-from entigraph.storage.schemas import Answer, as_set
+from entigraph.storage.schemas import Answer, choice_set
 
 CONFIDENCE = 0.9
 INTERVAL = f"interval_{CONFIDENCE:.0%}"
@@ -85,13 +85,13 @@ def several_right(answers: Sequence[Answer]) -> dict[str, Any]:
 
 
 def partly_right(answer: Answer) -> float:
-    chosen, right = as_set(answer.choice), as_set(answer.answer)
+    chosen, right = choice_set(answer.choice), choice_set(answer.answer)
     return 1.0 if chosen == right else QUARTER if chosen and chosen < right else 0.0
 
 
 def options_right(answer: Answer) -> float:
     """An answer that names none is right about none."""
-    chosen, right = as_set(answer.choice), as_set(answer.answer)
+    chosen, right = choice_set(answer.choice), choice_set(answer.answer)
     return 1 - len(chosen ^ right) / len(answer.choices) if chosen else 0.0
 
 
@@ -145,12 +145,12 @@ def expected(answer: Answer) -> float:
 
 def majority(answer: Answer) -> float:
     """Whether most valid samples are right; a tie is the share of it that would be drawn right."""
-    votes = Counter(as_set(choice) for choice in answer.samples if choice is not None)
+    votes = Counter(choice_set(choice) for choice in answer.samples if choice is not None)
     if not votes:
         return 0.0
     most = max(votes.values())
     first = [choice for choice, count in votes.items() if count == most]
-    return (as_set(answer.answer) in first) / len(first)
+    return (choice_set(answer.answer) in first) / len(first)
 
 
 def pass_at(answer: Answer, n: int) -> float:

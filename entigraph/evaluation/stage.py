@@ -9,8 +9,8 @@ from entigraph.errors import DataError
 from entigraph.evaluation.base import Engine, LookUp, Measure, Source, Subject, Task, closed
 from entigraph.evaluation.tasks.open_book import Library, Showing
 from entigraph.runtime.progress import Progress
-from entigraph.storage.artifact import SCRATCH, write_json
-from entigraph.storage.jsonl import Written, read_jsonl, write_jsonl
+from entigraph.storage.artifact import CHECKPOINTS, write_json
+from entigraph.storage.jsonl import ResumableJsonLines, read_jsonl, write_jsonl
 from entigraph.storage.schemas import Answer, Question
 
 
@@ -28,7 +28,7 @@ def run(
     """
     asked = {name: found(cast(Task, task), name, sources[name]) for name, task in tasks.items() if task.asks}
     scores: dict[str, Any] = {}
-    (out / SCRATCH).mkdir(parents=True, exist_ok=True)
+    (out / CHECKPOINTS).mkdir(parents=True, exist_ok=True)
     with ExitStack() as stack:
         engines: list[Engine] = []
 
@@ -56,7 +56,7 @@ def answered(
     out: Path,
     progress: Progress,
 ) -> dict[str, Any]:
-    kept = Written(out / SCRATCH / f"answers-{name}.jsonl", Answer, "question_id")
+    kept = ResumableJsonLines(out / CHECKPOINTS / f"answers-{name}.jsonl", Answer, "question_id")
     todo = [question for question in questions if question.id not in kept]
     if todo:
         with kept, progress.bar("evaluation", len(questions), "questions") as advance:
@@ -86,7 +86,7 @@ def look_up(task: Task, source: Source) -> LookUp:
     return Library(source.retrieval, task)
 
 
-def in_order(kept: "Written[Answer]", questions: Sequence[Question]) -> Iterator[Answer]:
+def in_order(kept: "ResumableJsonLines[Answer]", questions: Sequence[Question]) -> Iterator[Answer]:
     return (kept.read(question.id) for question in questions)
 
 

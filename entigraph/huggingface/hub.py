@@ -5,7 +5,7 @@ from pathlib import Path
 from entigraph.errors import ConfigError, DataError
 
 
-def source(path: str, key: str, expected: str) -> Path:
+def resolve_dataset(path: str, key: str, expected: str) -> Path:
     """The file or folder of that path, absolute; a name that is no path here stands for itself.
 
     Raises ConfigError for no name, or a path that does not exist.
@@ -20,14 +20,14 @@ def source(path: str, key: str, expected: str) -> Path:
     return Path(path)
 
 
-def files_of(path: str, key: str, expected: str, suffixes: tuple[str, ...], pattern: str = "*") -> list[Path]:
+def list_files(path: str, key: str, expected: str, suffixes: tuple[str, ...], pattern: str = "*") -> list[Path]:
     """The files at `path` with one of the suffixes, of the hub's what matches `pattern`, downloaded once.
 
     Raises DataError where there is none.
     """
-    found = source(path, key, expected)
+    found = resolve_dataset(path, key, expected)
     if not found.exists():
-        found = downloaded(path, key, [f"*{pattern}{suffix}" for suffix in suffixes])
+        found = download(path, key, [f"*{pattern}{suffix}" for suffix in suffixes])
     files = [found] if found.is_file() else sorted(found.rglob(pattern))
     chosen = [file for file in files if file.suffix in suffixes]
     if not chosen:
@@ -35,7 +35,7 @@ def files_of(path: str, key: str, expected: str, suffixes: tuple[str, ...], patt
     return chosen
 
 
-def downloaded(name: str, key: str, patterns: list[str]) -> Path:
+def download(name: str, key: str, patterns: list[str]) -> Path:
     from huggingface_hub import snapshot_download
 
     try:

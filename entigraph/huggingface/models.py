@@ -20,11 +20,11 @@ def load_model(path: str) -> "PreTrainedModel":
     try:
         model: PreTrainedModel = AutoModelForCausalLM.from_pretrained(str(Path(path).expanduser()), dtype=torch.float32)
     except (OSError, ValueError, SafetensorError) as error:
-        raise refused(path, error) from None
+        raise model_error(path, error) from None
     return model
 
 
-def refused(path: str, error: BaseException) -> ConfigError:
+def model_error(path: str, error: BaseException) -> ConfigError:
     """One message for whatever stood in the way of a model."""
     link: BaseException | None = error
     while link is not None:
@@ -42,7 +42,7 @@ def refused(path: str, error: BaseException) -> ConfigError:
     )
 
 
-def empty_model(path: str) -> "PreTrainedModel":
+def build_meta_model(path: str) -> "PreTrainedModel":
     """The model's structure on the meta device, in fp32, without reading a weight."""
     import torch
     from transformers import AutoConfig, AutoModelForCausalLM
@@ -52,11 +52,11 @@ def empty_model(path: str) -> "PreTrainedModel":
         with torch.device("meta"):
             model: PreTrainedModel = AutoModelForCausalLM.from_config(config, dtype=torch.float32)  # type: ignore[no-untyped-call]
     except (OSError, ValueError) as error:
-        raise refused(path, error) from None
+        raise model_error(path, error) from None
     return model
 
 
-def described(path: str) -> tuple[Any, "GenerationConfig"]:
+def load_config(path: str) -> tuple[Any, "GenerationConfig"]:
     """Its configuration, and how it generates, without a weight. Raises ConfigError where it cannot be read."""
     from transformers import AutoConfig, GenerationConfig
 
@@ -64,14 +64,14 @@ def described(path: str) -> tuple[Any, "GenerationConfig"]:
     try:
         config = AutoConfig.from_pretrained(folder)
     except (OSError, ValueError) as error:
-        raise refused(path, error) from None
+        raise model_error(path, error) from None
     try:
         return config, GenerationConfig.from_pretrained(folder)
     except OSError:  # none beside the weights, which is not rare
         return config, GenerationConfig.from_model_config(config)
 
 
-def ends_of(generation: "GenerationConfig | None") -> list[int]:
+def eos_token_ids(generation: "GenerationConfig | None") -> list[int]:
     """The tokens that end a text, as the model itself says."""
     found = getattr(generation, "eos_token_id", None)
     return [token for token in (found if isinstance(found, list) else [found]) if token is not None]
@@ -86,7 +86,7 @@ def weights_folder(path: str) -> Path | None:
         try:
             folder = Path(snapshot_download(path, allow_patterns=["*.safetensors", "*.json"]))
         except (OSError, ValueError) as error:
-            raise refused(path, error) from None
+            raise model_error(path, error) from None
     return folder if list(folder.glob("*.safetensors")) else None
 
 

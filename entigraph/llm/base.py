@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 Say = Callable[[str], None]
-CHARACTERS_A_TOKEN = 4.0  # for estimates and limits: a writer's tokenizer is not ours to ask
+CHARACTERS_PER_TOKEN = 4.0  # for estimates and limits: a writer's tokenizer is not ours to ask
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -31,22 +31,26 @@ class Request:
     max_tokens: int | None = None
     stop: tuple[str, ...] = ()
     choices: int = 1
-    own: str = ""
+    suffix: str = ""
 
     @property
     def hash(self) -> str:
-        cache_key = {name: value for name, value in asdict(self).items() if name not in LATER or value != LATER[name]}
-        del cache_key["own"]
-        return hashed(cache_key).hex()
+        cache_key = {
+            name: value
+            for name, value in asdict(self).items()
+            if name not in DEFAULTS_ADDED_LATER or value != DEFAULTS_ADDED_LATER[name]
+        }
+        del cache_key["suffix"]
+        return json_hash(cache_key).hex()
 
     @property
-    def shared(self) -> str:
+    def shared_prefix(self) -> str:
         """What of `user` all siblings begin with."""
-        return self.user.removesuffix(self.own)
+        return self.user.removesuffix(self.suffix)
 
 
 # Left out of a hash where they say nothing: the hashes of requests without them stay what they were.
-LATER: Mapping[str, Any] = {"max_tokens": None, "stop": (), "choices": 1}
+DEFAULTS_ADDED_LATER: Mapping[str, Any] = {"max_tokens": None, "stop": (), "choices": 1}
 
 
 @dataclass(frozen=True)
@@ -92,12 +96,12 @@ class Writer(Protocol):
         """Raises LLMError where it could not answer: asked before anything is made."""
         ...
 
-    def connect(self, journal: Path, say: Say = print) -> AbstractContextManager[LLM]:
+    def connect(self, response_cache: Path, say: Say = print) -> AbstractContextManager[LLM]:
         """`say` is for what somebody who waits should know."""
         ...
 
 
-def hashed(value: Any) -> bytes:
+def json_hash(value: Any) -> bytes:
     """16 bytes of the canonical JSON of a value."""
     canonical = json.dumps(value, sort_keys=True, ensure_ascii=False)
     return hashlib.blake2b(canonical.encode(), digest_size=16).digest()

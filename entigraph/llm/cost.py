@@ -7,11 +7,11 @@ from dataclasses import dataclass
 from urllib.parse import urlsplit
 
 from entigraph.errors import ConfigError, LLMError
-from entigraph.llm.response_cache import Journal
+from entigraph.llm.response_cache import ResponseCache
 
 MILLION = 1_000_000
 # Names the command that all processes of a sweep belong to: they have one limit together.
-COMMAND = "ENTIGRAPH_COMMAND"
+COMMAND_VARIABLE = "ENTIGRAPH_COMMAND"
 
 
 @dataclass(frozen=True)
@@ -37,7 +37,7 @@ class Price:
 FREE = Price(0.0, 0.0, 0.0)
 
 
-def price_of(model: str, addresses: list[str], prices: Mapping[str, Mapping[str, float]]) -> Price:
+def find_price(model: str, addresses: list[str], prices: Mapping[str, Mapping[str, float]]) -> Price:
     """Raises ConfigError for a model without a price at an address that is not one's own."""
     known = prices.get(model)
     if known is not None:
@@ -47,7 +47,7 @@ def price_of(model: str, addresses: list[str], prices: Mapping[str, Mapping[str,
             return Price(known["prompt"], known.get("cached", known["prompt"]), known["completion"])
         except KeyError as error:
             raise ConfigError(f"llm.prices.{model}: lacks {error}; give prompt, cached and completion") from None
-    if addresses and all(is_own(address) for address in addresses):
+    if addresses and all(is_private_address(address) for address in addresses):
         return FREE
     raise ConfigError(
         f"llm.prices: no price for {model!r} (there are {', '.join(prices)}). Give dollars per million tokens: "
@@ -55,7 +55,7 @@ def price_of(model: str, addresses: list[str], prices: Mapping[str, Mapping[str,
     )
 
 
-def is_own(address: str) -> bool:
+def is_private_address(address: str) -> bool:
     """A loopback or private address, or a name without a dot: a server of one's own."""
     host = urlsplit(address).hostname
     if not host:
@@ -67,31 +67,31 @@ def is_own(address: str) -> bool:
     return found.is_loopback or found.is_private
 
 
-class Budget:
+class SpendingLimit:
     """Stops before a request that could pass the limit of this command: what is in flight counts at its estimate.
 
-    `option` sets the limit, and each option has its own; `instead` of raising it one may do that. Without a journal
+    `option` sets the limit, and each option has its own; `instead` of raising it one may do that. Without a cache
     nothing costs.
     """
 
     def __init__(
         self,
-        journal: Journal | None,
+        cache: ResponseCache | None,
         max_cost_usd: float | None,
         price: Price,
         option: str = "llm.max_cost_usd",
         instead: str = "lower synthesis.token_budget",
     ) -> None:
-        self.journal, self.limit, self.price = journal, max_cost_usd, price
+        self.cache, self.limit, self.price = cache, max_cost_usd, price
         self.option, self.instead = option, instead
-        command = os.environ.get(COMMAND) or f"process {os.getpid()}"
+        command = os.environ.get(COMMAND_VARIABLE) or f"process {os.getpid()}"
         self.command = command if option.startswith("llm.") else f"{command} {option}"
 
     def reserve(self, dollars: float) -> None:
         """Raises LLMError where the limit could be passed."""
-        if self.limit is None or self.price.free or not self.journal:
+        if self.limit is None or self.price.free or not self.cache:
             return
-        if self.journal.reserve(self.command, dollars, self.limit):
+        if self.cache.reserve(self.command, dollars, self.limit):
             return
         raise LLMError(
             f"{self.option}: the next request, of about ${dollars:,.2f}, could pass the limit of ${self.limit:,.2f} of "
@@ -100,5 +100,5 @@ class Budget:
         )
 
     def settle(self, reserved: float, dollars: float) -> None:
-        if self.limit is not None and not self.price.free and self.journal:
-            self.journal.settle(self.command, reserved, dollars)
+        if self.limit is not None and not self.price.free and self.cache:
+            self.cache.settle(self.command, reserved, dollars)

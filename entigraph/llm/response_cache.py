@@ -16,7 +16,9 @@ from pathlib import Path
 from entigraph.errors import ArtifactError
 from entigraph.llm.base import Completion, Usage
 
-VERSION = 2
+FILE_NAME = "response_cache.sqlite"
+FORMER_FILE_NAME = "journal.sqlite"
+SCHEMA_VERSION = 2
 SECONDS_TO_WAIT_FOR_OTHERS = 60.0
 # A table with row ids and large pages: rows of a kilobyte or two would otherwise spill into pages of their own.
 PAGE_BYTES = 8192
@@ -52,7 +54,7 @@ DROP TABLE answers_1;
 
 
 @dataclass(frozen=True)
-class Totals:
+class AnswerTotals:
     """`seconds` is the sum of the times that the answers took."""
 
     answers: int = 0
@@ -63,7 +65,7 @@ class Totals:
 
 
 @dataclass(frozen=True)
-class Batch:
+class PendingBatch:
     """A batch that was begun and not collected. `id` is the endpoint's; None: perhaps it never learned of it."""
 
     name: str
@@ -71,7 +73,13 @@ class Batch:
     id: str | None = None
 
 
-class Journal:
+def response_cache_path(root: Path) -> Path:
+    """Returns the cache file below `root`; one that an earlier version started keeps its name, and is used."""
+    former = root / FORMER_FILE_NAME
+    return former if former.exists() and not (root / FILE_NAME).exists() else root / FILE_NAME
+
+
+class ResponseCache:
     """Raises ArtifactError for a file that is damaged, newer than this program, or cannot be written."""
 
     def __init__(self, path: Path) -> None:
@@ -89,20 +97,20 @@ class Journal:
         self.database.execute("PRAGMA journal_mode=WAL")
         # A killed process loses nothing that was written; a power cut may lose the last answers.
         self.database.execute("PRAGMA synchronous=NORMAL")
-        if self.version() == VERSION:
+        if self.version() == SCHEMA_VERSION:
             return
         self.database.execute("BEGIN IMMEDIATE")  # one process makes the tables, others find them made
         try:
             version = self.version()
-            if version > VERSION:
+            if version > SCHEMA_VERSION:
                 raise ArtifactError(
                     f"{self.path} was written by a newer entigraph "
-                    f"(format {version}, this one knows {VERSION}); upgrade"
+                    f"(format {version}, this one knows {SCHEMA_VERSION}); upgrade"
                 )
             script = FROM_VERSION_1.format(schema=SCHEMA) if version == 1 else SCHEMA
             for statement in script.split(";"):
                 self.database.execute(statement)
-            self.database.execute(f"PRAGMA user_version={VERSION}")
+            self.database.execute(f"PRAGMA user_version={SCHEMA_VERSION}")
             self.database.execute("COMMIT")
         except BaseException:
             self.database.execute("ROLLBACK")
@@ -151,7 +159,7 @@ class Journal:
             )
         return completion if done.rowcount else self.get(key) or completion
 
-    def totals(self, scope: bytes | None = None) -> Totals:
+    def totals(self, scope: bytes | None = None) -> AnswerTotals:
         """Of all answers, or of those that share a scope."""
         which, values = ("", ()) if scope is None else (" WHERE scope = ?", (scope,))
         with self.explained():
@@ -161,7 +169,7 @@ class Journal:
                 values,
             ).fetchone()
         answers, prompt, completion, dollars, seconds = row
-        return Totals(answers, int(prompt), int(completion), dollars, seconds)
+        return AnswerTotals(answers, int(prompt), int(completion), dollars, seconds)
 
     def sample(self, scope: bytes, most: int) -> list[Completion]:
         """Some whole answers of a scope."""
@@ -193,7 +201,7 @@ class Journal:
 
     # --- batches on their way ---
 
-    def begin_batch(self, batch: Batch, keys: Mapping[bytes, bytes]) -> None:
+    def begin_batch(self, batch: PendingBatch, keys: Mapping[bytes, bytes]) -> None:
         """Noted before the endpoint hears of it: a kill in between leaves a name to look for there. `keys` come with
         their scopes.
         """
@@ -214,12 +222,12 @@ class Journal:
             self.database.execute("DELETE FROM batched WHERE batch = ?", (name,))
             self.database.execute("DELETE FROM batches WHERE name = ?", (name,))
 
-    def batches(self, address: str) -> list[Batch]:
+    def batches(self, address: str) -> list[PendingBatch]:
         with self.explained():
             rows = self.database.execute(
                 "SELECT name, address, id FROM batches WHERE address = ? ORDER BY time", (address,)
             )
-            return [Batch(*row) for row in rows]
+            return [PendingBatch(*row) for row in rows]
 
     def batched(self, name: str) -> dict[bytes, bytes]:
         """The keys of a batch's requests, with their scopes."""
@@ -252,13 +260,13 @@ class Journal:
             yield
         except sqlite3.OperationalError as error:
             raise ArtifactError(
-                f"the journal {self.path} cannot be used: {error}. Check disk space and permissions of its folder, "
-                "and run the same command: what it holds is not asked again"
+                f"the response cache {self.path} cannot be used: {error}. Check disk space and permissions of its "
+                "folder, and run the same command: what it holds is not asked again"
             ) from None
         except (sqlite3.DatabaseError, zlib.error) as error:
             raise ArtifactError(
-                f"the journal {self.path} is damaged: {error}. Restore it from a copy, or move it away: "
+                f"the response cache {self.path} is damaged: {error}. Restore it from a copy, or move it away: "
                 "then its answers are asked, and paid, again"
             ) from None
         except OSError as error:
-            raise ArtifactError(f"the journal {self.path} cannot be written: {error.strerror}") from None
+            raise ArtifactError(f"the response cache {self.path} cannot be written: {error.strerror}") from None

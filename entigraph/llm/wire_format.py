@@ -19,7 +19,7 @@ class Api(StrEnum):
 PATHS: Mapping[Api, str] = {Api.chat: "/chat/completions", Api.completions: "/completions"}
 
 
-def body_of(
+def build_body(
     request: Request, *, model: str, max_tokens: int | None, send_seed: bool, api: Api = Api.chat
 ) -> dict[str, Any]:
     sent: dict[str, Any] = {"model": model, "temperature": request.temperature}
@@ -42,12 +42,12 @@ def body_of(
     return sent
 
 
-def completion_of(answer: Mapping[str, Any], model: str, price: Price) -> Completion:
+def parse_completion(answer: Mapping[str, Any], model: str, price: Price) -> Completion:
     """Several choices are one answer, which `choices_of` takes apart.
 
     Raises KeyError, IndexError, TypeError or AttributeError for what is not the API's form."""
-    found = [told(choice) for choice in answer["choices"]]
-    text, reason = found[0] if len(found) == 1 else (json.dumps(found, ensure_ascii=False), SEVERAL)
+    found = [parse_choice(choice) for choice in answer["choices"]]
+    text, reason = found[0] if len(found) == 1 else (json.dumps(found, ensure_ascii=False), MULTIPLE_CHOICES)
     used = answer.get("usage") or {}
     cached = (used.get("prompt_tokens_details") or {}).get("cached_tokens") or 0
     prompt, written = used.get("prompt_tokens", 0), used.get("completion_tokens", 0)
@@ -59,18 +59,18 @@ def completion_of(answer: Mapping[str, Any], model: str, price: Price) -> Comple
     )
 
 
-SEVERAL = "several"  # finish_reason of an answer that is a list of texts, each with its own
+MULTIPLE_CHOICES = "several"  # finish_reason of an answer that is a list of texts, each with its own
 
 
-def told(choice: Mapping[str, Any]) -> tuple[str, str]:
+def parse_choice(choice: Mapping[str, Any]) -> tuple[str, str]:
     """A choice's text and its finish_reason."""
     message = choice.get("message") or {}
     text = choice["text"] if "text" in choice else message.get("refusal") or choice["message"].get("content")
     return text or "", "refusal" if message.get("refusal") else choice.get("finish_reason") or "stop"
 
 
-def choices_of(completion: Completion) -> list[tuple[str, str]]:
+def split_choices(completion: Completion) -> list[tuple[str, str]]:
     """Each text of an answer with its finish_reason."""
-    if completion.finish_reason != SEVERAL:
+    if completion.finish_reason != MULTIPLE_CHOICES:
         return [(completion.text, completion.finish_reason)]
     return [(text, reason) for text, reason in json.loads(completion.text)]

@@ -5,11 +5,11 @@ from contextlib import AbstractContextManager, nullcontext
 from typing import TYPE_CHECKING
 
 from entigraph.config.fields import runtime_field_names
-from entigraph.llm.openai.batch_writer import OpenAIBatch
-from entigraph.pipeline import steps
+from entigraph.llm.openai.batch_writer import OpenAIBatchWriter
+from entigraph.llm.response_cache import response_cache_path
 from entigraph.pipeline.run import Run
 from entigraph.pipeline.study import Study
-from entigraph.runtime.progress import Terminal
+from entigraph.runtime.progress import TerminalProgress
 from entigraph.tracking.base import NoTracker, Tracker
 
 if TYPE_CHECKING:
@@ -60,7 +60,7 @@ def examine(run: Run, settings: "Examination") -> None:
         if isinstance(settings, Summaries)
         else examinations.corpora_of(study, run.root, run.synthesis.folder)
     )
-    found = examinations.artifact_of(settings, given, run.root, runtime_field_names(OpenAIBatch))
+    found = examinations.artifact_of(settings, given, run.root, runtime_field_names(OpenAIBatchWriter))
     with tracked(run, not found.complete) as tracker:
-        journal = run.root / steps.JOURNAL
-        print("\n".join(examinations.run(settings, found, given, journal, tracker, Terminal().say)))
+        response_cache = response_cache_path(run.root)
+        print("\n".join(examinations.run(settings, found, given, response_cache, tracker, TerminalProgress().say)))

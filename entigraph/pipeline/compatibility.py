@@ -95,12 +95,12 @@ def replay_problems(run: "Run") -> list[str]:
     """Replay tokens are numbers: they mean something else in another tokenizer."""
     if not run.data.replay_rate or (run.ours(run.data.replay) and not artifact.is_complete(run.replay_folder)):
         return []
-    problems = problem_of(artifact.read, run.replay_folder)
-    if not problems and artifact.read(run.replay_folder)["stage"] != "tokens":
+    problems = problem_of(artifact.read_manifest, run.replay_folder)
+    if not problems and artifact.read_manifest(run.replay_folder)["stage"] != "tokens":
         problems = [f"{run.replay_folder} is no tokens folder"]
     if problems:
         return [f"data.replay: {problem}" for problem in problems]
-    made_with = artifact.read(run.replay_folder)["inputs"].get("tokenizer", {}).get("folder")
+    made_with = artifact.read_manifest(run.replay_folder)["inputs"].get("tokenizer", {}).get("folder")
     if made_with == run.tokenizer_files.folder.name:
         return []
     return [
@@ -114,7 +114,7 @@ def known_shortage(run: "Run") -> list[str]:
     budget, folder = run.config.tokens.budget, run.synthesis.folder
     if budget is None or not run.augmenter.needs_writer or not artifact.is_complete(folder):
         return []
-    tokens = artifact.read(folder)["counts"]["tokens"]
+    tokens = artifact.read_manifest(folder)["counts"]["tokens"]
     if tokens >= budget:
         return []
     return [f"tokens.budget: {budget:,} tokens asked for; {folder} holds {tokens:,}. Lower tokens.budget"]

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from statistics import mean
 from typing import Any
 
-from entigraph.llm.base import CHARACTERS_A_TOKEN
+from entigraph.llm.base import CHARACTERS_PER_TOKEN
 from entigraph.pipeline import steps
 from entigraph.pipeline.run import Run
 from entigraph.retrieval.base import query_of
@@ -18,7 +18,7 @@ CLAIMS_OF_TEXT = 1.2  # tokens of a list of claims, and of their verdicts, by th
 
 
 def cost_of_questions(run: Run) -> list[str]:
-    """What writing and checking questions will take, roughly; what the journal holds already is not taken off."""
+    """What writing and checking questions will take, roughly; cached answers are not taken off."""
     todo = run.questions_folder
     if todo is None or todo.complete or not run.questions.needs_writer or run.llm.name == "offline":
         return []
@@ -26,7 +26,7 @@ def cost_of_questions(run: Run) -> list[str]:
 
     asked = [pair for document in run.corpus.read().documents for pair in writing(document, run.questions)]
     wanted = run.questions.per_document * len({passage.document.id for passage, _ in asked})
-    a_passage = sum(len(request.system + request.user) for _, request in asked) / CHARACTERS_A_TOKEN / len(asked)
+    a_passage = sum(len(request.system + request.user) for _, request in asked) / CHARACTERS_PER_TOKEN / len(asked)
     prompts = a_passage * (len(asked) + wanted)
     cost = run.llm.price.of(prompts, 0.0, wanted * TOKENS_A_QUESTION)
     return [
@@ -79,7 +79,7 @@ def cost_of_baselines(run: Run) -> list[str]:
 def questions_of(task: Any, source: Any) -> tuple[str, float, int, int]:
     """What is asked, the tokens of all prompts, the answers, and their tokens where all are as long as is allowed."""
     questions = task.questions(source)
-    prompts = sum(len(task.prompt(question)) for question in questions) / CHARACTERS_A_TOKEN
+    prompts = sum(len(task.prompt(question)) for question in questions) / CHARACTERS_PER_TOKEN
     samples = len(questions) * task.sampling.samples
     return f"{len(questions):,} questions", prompts, samples, samples * task.max_tokens
 
@@ -88,7 +88,7 @@ def summaries_of(task: Any, source: Any) -> tuple[str, float, int, int]:
     documents = task.documents(source)
     texts = [asking.about(document) for asking in task.askings.values() for document in documents]
     longest = len(documents) * task.samples * sum(asking.max_tokens for asking in task.askings.values())
-    prompts = sum(map(len, texts)) / CHARACTERS_A_TOKEN
+    prompts = sum(map(len, texts)) / CHARACTERS_PER_TOKEN
     return f"{len(documents):,} documents' summaries", prompts, len(texts) * task.samples, longest
 
 
@@ -108,7 +108,7 @@ class Load:
 
 
 def cost_of_judging(run: Run) -> list[str]:
-    """What the judges of the chosen analysis will take; what the journal holds already is not taken off."""
+    """What the judges of the chosen analysis will take; what the response cache holds already is not taken off."""
     from entigraph.analysis.settings import Factuality
     from entigraph.analysis.summaries.summary_settings import Summaries
 
@@ -134,13 +134,13 @@ def told(judges: Any, loads: dict[str, Load], whose: str) -> Iterator[str]:
 
 
 def document_tokens(run: Run) -> list[float]:
-    return [len(document.text) / CHARACTERS_A_TOKEN for document in run.corpus.read().documents]
+    return [len(document.text) / CHARACTERS_PER_TOKEN for document in run.corpus.read().documents]
 
 
 def prompt_tokens(*names: str) -> float:
     from entigraph.analysis.factuality.judge_requests import prompt
 
-    return sum(len(prompt(name)) for name in names) / CHARACTERS_A_TOKEN
+    return sum(len(prompt(name)) for name in names) / CHARACTERS_PER_TOKEN
 
 
 def factuality_load(run: Run) -> Load:
@@ -148,7 +148,7 @@ def factuality_load(run: Run) -> Load:
 
     load = Load()
     each = mean(document_tokens(run)) + prompt_tokens("judge_system", "judge")
-    longest = each + CONTEXT_CHARACTERS / CHARACTERS_A_TOKEN
+    longest = each + CONTEXT_CHARACTERS / CHARACTERS_PER_TOKEN
     load.add(run.analysis.sentences, (each, longest), (VERDICT, VERDICT))
     return load
 

@@ -7,7 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from entigraph.config.schema import Stage
-from entigraph.pipeline import execution, steps
+from entigraph.llm.response_cache import ResponseCache, response_cache_path
+from entigraph.pipeline import execution
 from entigraph.pipeline.cost_estimate import (
     cost_of_baselines,
     cost_of_judging,
@@ -82,18 +83,17 @@ def cost_of_synthesis(run: Run, documents_shown: int = DOCUMENTS_SHOWN) -> list[
     """Empty where the writer costs nothing to speak of, or its texts are there."""
     if not run.augmenter.needs_writer or run.llm.name == "offline" or run.synthesis.complete:
         return []
-    from entigraph.llm.caching import Archive
-    from entigraph.llm.response_cache import Journal
+    from entigraph.llm.caching import CachedAnswers
     from entigraph.synthesis.augmenters.mixed import portions
     from entigraph.synthesis.request_estimate import FEW_ENTITIES, MANY_ENTITIES, estimate
     from entigraph.tokenization.tokenizer import Tokenizer
 
-    file = run.root / steps.JOURNAL
+    file = response_cache_path(run.root)
     budget, documents = run.config.synthesis.token_budget, list(run.corpus.read().documents)
     count_tokens = Tokenizer(run.tokenizer_files.folder).count if run.tokenizer_files.complete else None
     lines = []
-    with closing(Journal(file)) if file.exists() else nullcontext() as journal:
-        known = Archive(journal, run.llm.body)
+    with closing(ResponseCache(file)) if file.exists() else nullcontext() as cache:
+        known = CachedAnswers(cache, run.llm.body)
         for part, own in portions(run.augmenter, budget):
             low, high = (
                 estimate(part, documents, own, run.llm.expected_tokens, entities, known, count_tokens)
@@ -130,7 +130,7 @@ def in_all(run: Run, augmenter: Any, low: Any, high: Any) -> Iterator[str]:
     unknown = sum(share.entities is None for share in low.shares) if "entities" in augmenter.prompts else 0
     yield (
         f"  in all {span(ends[0].requests, ends[1].requests)} requests to send, "
-        f"{span(ends[0].free, ends[1].free)} answers free from {steps.JOURNAL}"
+        f"{span(ends[0].free, ends[1].free)} answers free from the response cache"
     )
     yield (
         f"  {span(ends[0].prompt_tokens, ends[1].prompt_tokens)} prompt tokens, of which up to "
@@ -206,7 +206,7 @@ def shape_of(run: Run) -> Any:
     from entigraph.training import memory
 
     made = run.tokenizer_files.complete
-    vocabulary = artifact.read(run.tokenizer_files.folder)["counts"]["vocabulary"] if made else 0
+    vocabulary = artifact.read_manifest(run.tokenizer_files.folder)["counts"]["vocabulary"] if made else 0
     return memory.shape_of(run.model.config_values(vocabulary or getattr(run.tokenizer, "vocabulary", 0)))
 
 
@@ -216,14 +216,14 @@ def tokens_to_see(run: Run) -> float | None:
     written = run.config.synthesis.token_budget if run.augmenter.needs_writer else None
     tokens = run.config.tokens.budget or written
     if run.tokens.complete:
-        tokens = artifact.read(run.tokens.folder)["counts"]["synthetic_tokens"]
+        tokens = artifact.read_manifest(run.tokens.folder)["counts"]["synthetic_tokens"]
     return memory.seen_tokens(run.data, run.trainer, tokens)
 
 
 def need_of_trainings(trainings: Sequence[Run]) -> Iterator[str]:
     """The tokens, time and disk of all that is still to be trained; each is told as far as it is known."""
     todo = [run for run in trainings if not run.training.complete]
-    done = [artifact.read(run.training.folder) for run in trainings if run.training.complete]
+    done = [artifact.read_manifest(run.training.folder) for run in trainings if run.training.complete]
     if not todo:
         return
     tokens = [tokens_to_see(run) for run in todo]

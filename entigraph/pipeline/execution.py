@@ -16,8 +16,8 @@ from entigraph.pipeline.run import Run
 from entigraph.pipeline.steps import Step, steps_of, unaskable
 from entigraph.pipeline.study import Study
 from entigraph.runtime.devices import check_accelerator
-from entigraph.runtime.processes import world
-from entigraph.runtime.progress import Progress, Silent
+from entigraph.runtime.processes import process_group
+from entigraph.runtime.progress import Progress, SilentProgress
 from entigraph.storage import artifact
 from entigraph.tracking.base import NoTracker, Tracker
 
@@ -168,7 +168,7 @@ def one_stage(run: Run, stage: Stage, progress: Progress) -> None:
     inputs = {folder for step in own for folder in step.artifact.inputs.values()}
     shared = [step for step in steps_of(run) if step.shared and step.artifact.folder in inputs]
     for folder in sorted(inputs - {step.artifact.folder for step in shared}):
-        artifact.read(folder)
+        artifact.read_manifest(folder)
     refuse(silent_baselines(run) if stage is Stage.baselines else [])
     advance(run, [*shared, *own], progress)
     if stage is Stage.evaluation:
@@ -178,7 +178,7 @@ def one_stage(run: Run, stage: Stage, progress: Progress) -> None:
 
 def refuse_ranks(stage: Stage) -> None:
     """Only training is done by several processes together."""
-    here = world()
+    here = process_group()
     if here.ranks > 1 and stage is not Stage.training:
         raise ConfigError(
             f"stage={stage}: {here.launcher} started {here.ranks} processes of it; only stage=training is for several. "
@@ -194,9 +194,9 @@ def advance(run: Run, todo: list[Step], progress: Progress) -> None:
 
 
 def make(step: Step, progress: Progress, tracker: Callable[[], Tracker]) -> None:
-    if world().rank > 0:
+    if process_group().rank > 0:
         if step.stage is Stage.training and not step.artifact.complete:
-            step.work(step.artifact.folder, Silent(), NoTracker())  # rank 0 makes the artifact, the others help
+            step.work(step.artifact.folder, SilentProgress(), NoTracker())  # rank 0 makes the artifact, the others help
         return
     worked: list[Path] = []
 
@@ -208,7 +208,7 @@ def make(step: Step, progress: Progress, tracker: Callable[[], Tracker]) -> None
     def waiting() -> None:
         progress.say(f"waiting for another process to finish {step.artifact.folder}")
 
-    artifact.make(step.artifact, work, resumable=step.resumable, waiting=waiting)
+    artifact.build_artifact(step.artifact, work, resumable=step.resumable, waiting=waiting)
     for made in worked:
         tracker().lineage(made, step.artifact.inputs.values())
 
@@ -218,7 +218,7 @@ def register_member(run: Run) -> None:
     if not run.asks or not run.evaluation.complete:
         return  # without an accuracy there is no point of a curve
     file = Study(run).folder / "runs" / f"{run.evaluation.folder.name}.json"
-    with artifact.explained(run.root):
+    with artifact.translate_disk_errors(run.root):
         file.parent.mkdir(parents=True, exist_ok=True)
         artifact.write_json(Study(run).folder / "settings.json", Study(run).settings)
         artifact.write_json(file, Study(run).member())
@@ -229,7 +229,7 @@ def register_baselines(run: Run) -> None:
     folder = Study(run).folder / "baselines"
     for name, answers in run.baseline_answers.items():
         if answers.complete:
-            with artifact.explained(run.root):
+            with artifact.translate_disk_errors(run.root):
                 folder.mkdir(parents=True, exist_ok=True)
                 artifact.write_json(folder / f"{answers.folder.name}.json", run.baseline_entry(name))
 
@@ -238,7 +238,7 @@ def print_baselines(run: Run) -> None:
     from entigraph.evaluation.stage import told
 
     for name, answers in run.baseline_answers.items():
-        for task, score in artifact.read(answers.folder)["counts"].items():
+        for task, score in artifact.read_manifest(answers.folder)["counts"].items():
             print(f"{run.baseline_entry(name)['name']}, {task}: {told(score)}")
         print(f"scores and answers: {answers.folder}")
 
@@ -248,7 +248,7 @@ def print_result(run: Run, was_complete: bool) -> None:
 
     if was_complete:
         print("nothing to do: every stage is complete")
-    for name, score in artifact.read(run.evaluation.folder)["counts"].items() if run.tasks else ():
+    for name, score in artifact.read_manifest(run.evaluation.folder)["counts"].items() if run.tasks else ():
         print(f"{name}: {told(score)}")
     if run.label:
         print(f"note: {run.label}")

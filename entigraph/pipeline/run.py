@@ -19,8 +19,8 @@ from entigraph.evaluation.models_under_test import Pretrained
 from entigraph.pipeline.compatibility import refuse_contradictions
 from entigraph.questions.drafting import prompt as question_prompt
 from entigraph.reporting.disclaimers import FICTIONAL, PLUMBING
-from entigraph.storage.artifact import Artifact, artifact_folder, identify
-from entigraph.storage.fingerprints import digest, flat
+from entigraph.storage.artifact import Artifact, enclosing_artifact, identify_path
+from entigraph.storage.fingerprints import digest, flatten
 from entigraph.synthesis.base import prompt
 from entigraph.synthesis.rules import Rules
 
@@ -55,7 +55,7 @@ class Run:
     logger: Any
 
     def ours(self, path: str) -> Path | None:
-        return artifact_folder(path, self.root)
+        return enclosing_artifact(path, self.root)
 
     def options(self, component: Any) -> dict[str, Any]:
         kept = content_fields(component)
@@ -84,9 +84,9 @@ class Run:
         path = getattr(self.tokenizer, "path", "")
         sources = [path]  # a hub name stands for itself, a tokenizer of ours for the artifact that it lies in
         if self.ours(path):
-            sources = [identify(path, self.root)]
+            sources = [identify_path(path, self.root)]
         elif path:
-            sources = [identify(source, self.root) for source in self.tokenizer.sources()] or [path]
+            sources = [identify_path(source, self.root) for source in self.tokenizer.sources()] or [path]
         cache_key = {**self.options(self.tokenizer), "sources": sources}
         return self.new("tokenizer", self.tokenizer.name, cache_key, {})
 
@@ -96,7 +96,7 @@ class Run:
         if self.questions.name == "from_corpus":
             return None
         cache_key = {**self.options(self.questions), "prompts": question_prompts(self.questions.prompts)}
-        cache_key["sources"] = [identify(path, self.root) for path in self.questions.sources()]
+        cache_key["sources"] = [identify_path(path, self.root) for path in self.questions.sources()]
         if self.questions.needs_writer:
             cache_key["llm"] = self.writer
         inputs = {"corpus": self.documents.folder}
@@ -108,7 +108,7 @@ class Run:
         return {name: self.rankings_of(task) for name, task in self.tasks.items() if task.asks and task.needs_retrieval}
 
     def retrieving(self) -> dict[str, Any]:
-        models = [identify(model, self.root) for model in self.retriever.models]
+        models = [identify_path(model, self.root) for model in self.retriever.models]
         return {"retriever": {**self.options(self.retriever), "models": models}}
 
     def rankings_of(self, task: Any) -> Artifact:
@@ -126,7 +126,7 @@ class Run:
         inputs = {"corpus": self.documents.folder, "tokenizer": self.tokenizer_files.folder}
         cache_key: dict[str, Any] = {"augmenter": self.options(self.augmenter)}
         if self.augmenter.sources():
-            cache_key["sources"] = [identify(path, self.root) for path in self.augmenter.sources()]
+            cache_key["sources"] = [identify_path(path, self.root) for path in self.augmenter.sources()]
         if self.augmenter.needs_writer:
             cache_key |= {
                 "prompts": prompt_digests(self.augmenter.prompts),
@@ -193,7 +193,7 @@ class Run:
         cache_key = {**self.asking(), "subject": self.options(subject) | getattr(subject, "cache_key", {})}
         if isinstance(subject, Pretrained):
             cache_key |= self.answering()
-            cache_key["start"] = identify(subject.path, self.root)
+            cache_key["start"] = identify_path(subject.path, self.root)
             if own := self.ours(subject.path):
                 inputs["model"] = own
         return self.new("evaluation", f"{self.corpus.name}-{name}", cache_key, inputs)
@@ -234,7 +234,7 @@ class Run:
         own = self.ours(self.model.path)
         if own:
             inputs["model"] = own
-        start = identify(self.model.path, self.root) if self.model.path else "random"
+        start = identify_path(self.model.path, self.root) if self.model.path else "random"
         return {"model": {**self.options(self.model), "start": start}}
 
     def question_sources(self) -> dict[str, Path]:
@@ -270,7 +270,7 @@ class Run:
     def varied(self) -> dict[str, Any]:
         """This run's values of what `study_varies` names. Raises ConfigError for a name of nothing."""
         settings = self.settings
-        known = {**settings, **flat(settings)}
+        known = {**settings, **flatten(settings)}
         unknown = [key for key in self.config.study_varies if key not in known]
         refuse(
             [
@@ -315,4 +315,4 @@ def named_sources(paths: Sequence[Path], root: Path) -> list[list[str]]:
     if not paths:
         return []
     common = os.path.commonpath(paths)
-    return [[os.path.relpath(path, common), identify(path, root)] for path in paths]
+    return [[os.path.relpath(path, common), identify_path(path, root)] for path in paths]

@@ -11,7 +11,8 @@ from typing import Any
 from entigraph.config.schema import Stage, problem_of
 from entigraph.evaluation.base import Source, Subject, Task
 from entigraph.evaluation.entity_mentions import TextsRead
-from entigraph.llm.vllm.vllm_writer import LOG
+from entigraph.llm.response_cache import response_cache_path
+from entigraph.llm.vllm.vllm_writer import LOG_NAME
 from entigraph.pipeline.run import Run
 from entigraph.pipeline.study import Study
 from entigraph.runtime.progress import Progress
@@ -22,7 +23,6 @@ from entigraph.storage.schemas import Document, EntityGraph
 from entigraph.tracking.base import Tracker
 
 TEXTS_LOGGED = 100
-JOURNAL = "journal.sqlite"  # below paths.root: every answer ever paid for
 VECTORS = "vectors.sqlite"  # every embedding and reranking
 
 
@@ -39,7 +39,7 @@ def question(run: Run, out: Path, progress: Progress, tracker: Tracker) -> Mappi
     from entigraph.questions import stage
 
     if run.questions.needs_writer:
-        with run.llm.connect(run.root / JOURNAL, progress.say) as llm:
+        with run.llm.connect(response_cache_path(run.root), progress.say) as llm:
             counts = stage.generate(run.documents.folder, out, settings=run.questions, llm=llm, progress=progress)
     else:
         counts = stage.take(run.documents.folder, out, *run.questions.sources())
@@ -60,7 +60,7 @@ def retrieve(run: Run, name: str, out: Path, progress: Progress, tracker: Tracke
         out,
         settings=run.retriever,
         vectors=run.root / VECTORS,
-        journal=run.root / JOURNAL,
+        response_cache=response_cache_path(run.root),
         progress=progress,
     )
     for line in stage.summary(counts):
@@ -73,7 +73,7 @@ def synthesize(run: Run, out: Path, progress: Progress, tracker: Tracker) -> Map
     from entigraph.tokenization.tokenizer import Tokenizer
 
     rules, writes = run.rules, run.augmenter.needs_writer
-    with run.llm.connect(run.root / JOURNAL, progress.say) if writes else nullcontext() as llm:
+    with run.llm.connect(response_cache_path(run.root), progress.say) if writes else nullcontext() as llm:
         counts = stage.run(
             run.documents.folder,
             out,
@@ -98,7 +98,7 @@ def synthesize(run: Run, out: Path, progress: Progress, tracker: Tracker) -> Map
     (out / dataset_card.FILE).write_text(described, encoding="utf-8")
     if writes:
         synthesis_report.write(out, run.documents.folder, counts, name=run.synthesis.name, rules=rules, label=run.label)
-    documents = artifact.read(run.documents.folder)["counts"]["documents"]
+    documents = artifact.read_manifest(run.documents.folder)["counts"]["documents"]
     for line in generation_stats.summary(counts, documents, rules.token_budget):
         progress.say(line)
     return counts
@@ -147,7 +147,7 @@ def train(run: Run, out: Path, progress: Progress, tracker: Tracker) -> Mapping[
         model=run.model,
         optim=run.optim,
         trainer=run.trainer,
-        vocabulary=artifact.read(run.tokenizer_files.folder)["counts"]["vocabulary"],
+        vocabulary=artifact.read_manifest(run.tokenizer_files.folder)["counts"]["vocabulary"],
         seed=run.seed,
         progress=progress,
         record=lambda values: tracker.log(values, "training/"),
@@ -177,7 +177,7 @@ def ask_baseline(run: Run, name: str, out: Path, progress: Progress, tracker: Tr
 
     found = run.baselines[name]
     if not isinstance(found, Pretrained):
-        return ask(run, Endpoint(found, run.root / JOURNAL), out, progress)
+        return ask(run, Endpoint(found, response_cache_path(run.root)), out, progress)
     return ask(run, local_model(run, found.path), out, progress)
 
 
@@ -186,14 +186,14 @@ def trained_here(run: Run, model: str, tokenizer: Path | None = None) -> Subject
     from entigraph.evaluation.models_under_test import LocalModel
 
     tokenizer = tokenizer or run.tokenizer_files.folder
-    bos_id = artifact.read(tokenizer)["counts"]["separators"]["bos_id"]
+    bos_id = artifact.read_manifest(tokenizer)["counts"]["separators"]["bos_id"]
     return LocalModel(**on_this_machine(run, model), tokenizer=tokenizer, bos_id=bos_id)
 
 
 def on_this_machine(run: Run, model: str) -> dict[str, Any]:
     trainer = run.trainer
     where = {"accelerator": trainer.accelerator, "threads": trainer.threads}
-    return {"path": model, **where, "engines": run.engine, "log": run.root / LOG}
+    return {"path": model, **where, "engines": run.engine, "log": run.root / LOG_NAME}
 
 
 def local_model(run: Run, model: str) -> Subject:
@@ -201,7 +201,7 @@ def local_model(run: Run, model: str) -> Subject:
     from entigraph.evaluation.models_under_test import LocalModel
 
     own = run.ours(model)
-    made_with = artifact.read(own)["inputs"].get("tokenizer") if own else None
+    made_with = artifact.read_manifest(own)["inputs"].get("tokenizer") if own else None
     if made_with:
         return trained_here(run, model, run.root / "tokenizer" / made_with["folder"])
     return LocalModel(**on_this_machine(run, model))

@@ -24,7 +24,7 @@ class Study:
 
     def headline(self, counts: Mapping[str, Any]) -> dict[str, Any]:
         """The keys a scatter of accuracy against synthetic_tokens by augmenter is made of."""
-        tokens = artifact.read(self.run.tokens.folder)["counts"]["synthetic_tokens"]
+        tokens = artifact.read_manifest(self.run.tokens.folder)["counts"]["synthetic_tokens"]
         first: Mapping[str, Any] = next((score for score in counts.values() if "accuracy" in score), {})
         names = ("accuracy", "nats_per_token", "bits_per_byte")
         others = {f"{task}/{name}": score[name] for task, score in counts.items() for name in names if name in score}
@@ -41,7 +41,7 @@ class Study:
         """The headline of a run whose evaluation is complete; empty otherwise."""
         if not self.run.tasks or not self.run.evaluation.complete:
             return {}
-        return self.headline(artifact.read(self.run.evaluation.folder)["counts"])
+        return self.headline(artifact.read_manifest(self.run.evaluation.folder)["counts"])
 
     @property
     def info(self) -> RunInfo:

@@ -10,7 +10,7 @@ from importlib import resources
 from math import ceil
 from typing import Any
 
-from entigraph.llm.base import CHARACTERS_A_TOKEN, Request
+from entigraph.llm.base import CHARACTERS_PER_TOKEN, Request
 from entigraph.questions.question_sources import Generated
 from entigraph.storage.schemas import Document, Question
 
@@ -67,7 +67,7 @@ class Draft:
 
 def passages(document: Document, settings: Generated) -> list[Passage]:
     """As few as possible, cut between paragraphs, else between sentences; only an endless sentence is too long."""
-    limit = int(settings.passage_tokens * CHARACTERS_A_TOKEN)
+    limit = int(settings.passage_tokens * CHARACTERS_PER_TOKEN)
     texts: list[str] = []
     for piece in pieces(document.text, limit):
         if texts and len(texts[-1]) + len(piece) <= limit:
@@ -94,7 +94,7 @@ def about(passage: Passage, task: str, temperature: float, schema: Mapping[str, 
     return Request(
         system=prompt("writer"),
         user=passage.shown + own,
-        own=own,
+        suffix=own,
         temperature=temperature,
         json_schema=schema,
         sample=sample,

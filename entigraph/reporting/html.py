@@ -11,7 +11,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined, select_autoescap
 from markupsafe import Markup
 
 
-def templates(package: str) -> Environment:
+def template_environment(package: str) -> Environment:
     """Those beside a package's modules. What is not part of a template is escaped: documents, questions and answers are
     anybody's words.
     """
@@ -26,11 +26,11 @@ def templates(package: str) -> Environment:
     return environment
 
 
-def write_browser(
+def write_page(
     file: Path, package: str, page: str, filters: Mapping[str, Callable[..., str]] | None = None, **values: Any
 ) -> Path:
     """Writes PAGE.html.j2 of a package with PAGE.js, the only script that the page's content security policy allows."""
-    environment = templates(package)
+    environment = template_environment(package)
     environment.filters.update(filters or {})
     script = resources.files(package).joinpath(f"{page}.js").read_text(encoding="utf-8")
     digest = b64encode(sha256(script.encode()).digest()).decode()

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from entigraph.errors import LLMError
-from entigraph.llm.cost import Budget, is_own
+from entigraph.llm.cost import SpendingLimit, is_private_address
 from entigraph.retrieval.base import Vector, answered
 from entigraph.retrieval.retrievers import CHARACTERS_A_TOKEN, searches
 
@@ -33,7 +33,7 @@ class Address:
     @property
     def key(self) -> str:
         """Raises LLMError where an endpoint of somebody else's has none."""
-        key = os.environ.get(self.key_env) or ("none-needed" if is_own(self.url) else "")
+        key = os.environ.get(self.key_env) or ("none-needed" if is_private_address(self.url) else "")
         if not key:
             raise LLMError(
                 f"retriever.{self.option}: the environment has no {self.key_env}; export the key of {self.url}"
@@ -62,7 +62,7 @@ class Address:
 
 
 class EmbeddingEndpoint:
-    def __init__(self, address: Address, model: str, batch_size: int, concurrency: int, budget: Budget) -> None:
+    def __init__(self, address: Address, model: str, batch_size: int, concurrency: int, budget: SpendingLimit) -> None:
         self.address, self.model, self.budget = address, model, budget
         self.batch_size, self.concurrency = batch_size, concurrency
         self.identity, self.counting = model, Lock()
@@ -100,7 +100,7 @@ class EmbeddingEndpoint:
 class RerankEndpoint:
     """POST /rerank as Cohere has it; vLLM and others serve the same. The budget's price is of a million searches."""
 
-    def __init__(self, address: Address, model: str, concurrency: int, budget: Budget) -> None:
+    def __init__(self, address: Address, model: str, concurrency: int, budget: SpendingLimit) -> None:
         self.address, self.model, self.concurrency, self.budget = address, model, concurrency, budget
         self.identity, self.counting = model, Lock()
         self.reported: dict[str, Any] = {"rerank_searches": 0, "rerank_dollars": 0.0}

@@ -6,8 +6,8 @@ from typing import Any, ClassVar
 
 from entigraph.config.fields import runtime_field
 from entigraph.errors import ConfigError
-from entigraph.llm.cost import FREE, Budget, Price, is_own
-from entigraph.llm.response_cache import Journal
+from entigraph.llm.cost import FREE, Price, SpendingLimit, is_private_address
+from entigraph.llm.response_cache import ResponseCache
 from entigraph.retrieval.base import Reranker, Retriever
 from entigraph.retrieval.embedding_cache import Vectors
 
@@ -73,8 +73,10 @@ class Settings:
         asked = 0 if self.searching.free else questions * searches(self.depth)
         return tokens, asked, self.embedding.of(tokens, 0, 0) + self.searching.of(asked, 0, 0)
 
-    def budget(self, journal: Journal | None, price: Price) -> Budget:
-        return Budget(journal, self.max_cost_usd, price, "retriever.max_cost_usd", "ask fewer (evaluation limit)")
+    def budget(self, response_cache: ResponseCache | None, price: Price) -> SpendingLimit:
+        return SpendingLimit(
+            response_cache, self.max_cost_usd, price, "retriever.max_cost_usd", "ask fewer (evaluation limit)"
+        )
 
     @property
     def models(self) -> Sequence[str]:
@@ -92,20 +94,20 @@ class Settings:
 
         return Address("reranker_url", self.reranker_url or "", self.reranker_key_env, self.timeout_s, self.attempts)
 
-    def retriever(self, vectors: Vectors, journal: Journal | None) -> Retriever:
+    def retriever(self, vectors: Vectors, response_cache: ResponseCache | None) -> Retriever:
         from entigraph.retrieval.rerank import RerankedRetriever
 
-        first = self.first(vectors, journal)
-        return RerankedRetriever(first, self.second(journal), vectors) if self.reranker else first
+        first = self.first(vectors, response_cache)
+        return RerankedRetriever(first, self.second(response_cache), vectors) if self.reranker else first
 
-    def first(self, vectors: Vectors, journal: Journal | None) -> Retriever:
+    def first(self, vectors: Vectors, response_cache: ResponseCache | None) -> Retriever:
         raise NotImplementedError
 
-    def second(self, journal: Journal | None) -> Reranker:
+    def second(self, response_cache: ResponseCache | None) -> Reranker:
         if self.reranker_url:
             from entigraph.retrieval.embedding_endpoints import RerankEndpoint
 
-            budget = self.budget(journal, self.searching)
+            budget = self.budget(response_cache, self.searching)
             return RerankEndpoint(self.reranker_address, self.reranker, self.concurrency, budget)
         from entigraph.retrieval.local_models import LocalReranker
 
@@ -120,7 +122,7 @@ class BM25(Settings):
     b: float = 0.75
     name: ClassVar[str] = "bm25"
 
-    def first(self, vectors: Vectors, journal: Journal | None) -> Retriever:
+    def first(self, vectors: Vectors, response_cache: ResponseCache | None) -> Retriever:
         from entigraph.retrieval.bm25 import BM25Retriever
 
         return BM25Retriever(self.k1, self.b)
@@ -167,14 +169,14 @@ class Dense(Settings):
 
         return Address("base_url", self.base_url or "", self.api_key_env, self.timeout_s, self.attempts)
 
-    def first(self, vectors: Vectors, journal: Journal | None) -> Retriever:
+    def first(self, vectors: Vectors, response_cache: ResponseCache | None) -> Retriever:
         from entigraph.retrieval.dense import DenseRetriever, Embedder
 
         embedder: Embedder
         if self.base_url:
             from entigraph.retrieval.embedding_endpoints import EmbeddingEndpoint
 
-            budget = self.budget(journal, self.embedding)
+            budget = self.budget(response_cache, self.embedding)
             embedder = EmbeddingEndpoint(self.address, self.model, self.batch_size, self.concurrency, budget)
         else:
             from entigraph.retrieval.local_models import LocalEmbedder
@@ -190,11 +192,11 @@ def searches(passages: int) -> int:
 
 def price_at(address: str | None, dollars: float) -> Price:
     """Of a million; nothing on this machine and at a server of one's own."""
-    return FREE if not address or is_own(address) else Price(dollars, dollars, 0.0)
+    return FREE if not address or is_private_address(address) else Price(dollars, dollars, 0.0)
 
 
 def refuse_unpriced(key: str, what: str, address: str, price: float | None) -> None:
-    if price is None and not is_own(address):
+    if price is None and not is_private_address(address):
         raise ConfigError(f"retriever.{key}: not set; {address} costs something: give dollars per {what}")
     if price is not None and price < 0:
         raise ConfigError(f"retriever.{key}: {price} found, dollars of 0 or more expected")

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from entigraph.errors import DataError
-from entigraph.llm.response_cache import Journal
+from entigraph.llm.response_cache import ResponseCache
 from entigraph.retrieval.base import Ranked, query_of
 from entigraph.retrieval.embedding_cache import Vectors
 from entigraph.retrieval.gold_passages import Shelf, recall
@@ -27,10 +27,10 @@ def run(
     *,
     settings: Settings,
     vectors: Path,
-    journal: Path,
+    response_cache: Path,
     progress: Progress,
 ) -> dict[str, Any]:
-    """`vectors` is the file that keeps embeddings and rerankings, `journal` that which counts what a command spends.
+    """`vectors` is the file that keeps embeddings and rerankings, `response_cache` counts what a command spends.
 
     Raises DataError where there is no passage, LLMError where an endpoint gives no answer or would cost too much.
     """
@@ -41,7 +41,7 @@ def run(
     write_jsonl(out / "passages.jsonl", shelf.passages)
     with (
         closing(Vectors(vectors)) as kept,
-        closing(Journal(journal)) if settings.paid else nullcontext() as spending,
+        closing(ResponseCache(response_cache)) if settings.paid else nullcontext() as spending,
         progress.bar("retrieval", len(questions), "questions") as advance,
     ):
         retriever = settings.retriever(kept, spending)

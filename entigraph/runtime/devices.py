@@ -57,7 +57,7 @@ def pick_precision(asked: str, accelerator: str) -> str:
     return "bf16-mixed" if has_native_bf16(accelerator) else "32-true"
 
 
-def give_memory_back() -> None:
+def release_gpu_memory() -> None:
     """What this process holds of a GPU and does not use, for another process."""
     import gc
 

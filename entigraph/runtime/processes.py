@@ -13,7 +13,7 @@ INTERRUPTED, TERMINATED = 130, 143
 
 
 @dataclass(frozen=True)
-class World:
+class ProcessGroup:
     """This process among those of its run: rank 0 of 1 unless torchrun or srun started it."""
 
     rank: int = 0
@@ -22,15 +22,15 @@ class World:
     launcher: str = ""
 
 
-def world(environment: Mapping[str, str] = os.environ) -> World:
+def process_group(environment: Mapping[str, str] = os.environ) -> ProcessGroup:
     """What torchrun, or srun as one of several tasks, says; a batch script itself is no task."""
     for launcher, rank, local, ranks in (
         ("torchrun", "RANK", "LOCAL_RANK", "WORLD_SIZE"),
         ("srun", "SLURM_PROCID", "SLURM_LOCALID", "SLURM_STEP_NUM_TASKS"),
     ):
         if all(name in environment for name in (rank, local, ranks)) and int(environment[ranks]) > 1:
-            return World(int(environment[rank]), int(environment[local]), int(environment[ranks]), launcher)
-    return World()
+            return ProcessGroup(int(environment[rank]), int(environment[local]), int(environment[ranks]), launcher)
+    return ProcessGroup()
 
 
 def stop_with_parent() -> None:
@@ -54,7 +54,7 @@ class Preempted(SystemExit):
 
 
 @contextmanager
-def saved_before_requeued() -> Iterator[None]:
+def save_before_requeue() -> Iterator[None]:
     """Around the work of a cluster's job, which submitit queues again when SIGUSR2 says that its time is nearly up.
 
     Training that is under way gets SIGTERM first, so that it saves, and only then the job leaves.

@@ -25,7 +25,7 @@ class Progress(Protocol):
     def bar(self, what: str, total: int | None, unit: str) -> AbstractContextManager[Advance]: ...
 
 
-class Silent:
+class SilentProgress:
     def say(self, line: str) -> None:
         pass
 
@@ -34,7 +34,7 @@ class Silent:
         yield lambda amount, note="": None
 
 
-class Terminal:
+class TerminalProgress:
     """Bars with rate and time left; one line now and then where nobody watches (a log file)."""
 
     def say(self, line: str) -> None:
@@ -43,7 +43,7 @@ class Terminal:
     @contextmanager
     def bar(self, what: str, total: int | None, unit: str) -> Iterator[Advance]:
         if not sys.stderr.isatty():
-            with lines(what, total, unit) as advance:
+            with print_progress_lines(what, total, unit) as advance:
                 yield advance
             return
         from rich.console import Console
@@ -71,7 +71,7 @@ class Terminal:
 
 
 @contextmanager
-def lines(what: str, total: int | None, unit: str) -> Iterator[Advance]:
+def print_progress_lines(what: str, total: int | None, unit: str) -> Iterator[Advance]:
     started = last = time.monotonic()
     done = 0
 
@@ -81,12 +81,12 @@ def lines(what: str, total: int | None, unit: str) -> Iterator[Advance]:
         now = time.monotonic()
         if now - last >= SECONDS_BETWEEN_LINES:
             last = now
-            print(f"  {described(what, done, total, unit, now - started, note)}", file=sys.stderr, flush=True)
+            print(f"  {format_progress(what, done, total, unit, now - started, note)}", file=sys.stderr, flush=True)
 
     yield advance
 
 
-class StatusFile:
+class StatusFileProgress:
     """Writes what a job of a sweep is doing to a small file, at most twice a second."""
 
     def __init__(self, path: Path, job: str) -> None:
@@ -110,12 +110,12 @@ class StatusFile:
             now = time.monotonic()
             if now - last >= SECONDS_BETWEEN_STATUS:
                 last = now
-                self.say(described(what, done, total, unit, now - started, note))
+                self.say(format_progress(what, done, total, unit, now - started, note))
 
         yield advance
 
 
-def described(what: str, done: int, total: int | None, unit: str, seconds: float, note: str) -> str:
+def format_progress(what: str, done: int, total: int | None, unit: str, seconds: float, note: str) -> str:
     rate = done / seconds if seconds > 0 else 0.0
     share = f"{done / total:4.0%} of {total:,}" if total else f"{done:,}"
     left = f", {(total - done) / rate:,.0f} s left" if total and rate and done < total else ""

@@ -24,15 +24,15 @@ from pathlib import Path
 from typing import Any, cast
 
 from entigraph.errors import ArtifactError, EntigraphError
-from entigraph.storage.fingerprints import checksum, digest, fingerprint, flat
+from entigraph.storage.fingerprints import checksum, digest, fingerprint, flatten
 from entigraph.storage.locks import lock
 
 MANIFEST = "manifest.json"
-NEARLY_FULL_BYTES = 8 << 20
-SCRATCH = "checkpoints"  # what a resumable stage needs until it is sealed, and nobody after
+MIN_FREE_BYTES = 8 << 20
+CHECKPOINTS = "checkpoints"  # what a resumable stage needs until it is sealed, and nobody after
 UNFINISHED = ".unfinished"
 # Raised by hand whenever a stage writes something else from the same configuration.
-FORMATS: Mapping[str, int] = {
+FORMAT_VERSIONS: Mapping[str, int] = {
     "corpus": 3,
     "questions": 2,
     "retrieval": 1,
@@ -62,7 +62,7 @@ class Artifact:
     def key(self) -> str:
         made_from = {name: folder.name for name, folder in self.inputs.items()}
         decided_by = {"stage": self.stage, "cache_key": self.cache_key, "inputs": made_from}
-        return digest({**decided_by, "format": FORMATS[self.stage]})
+        return digest({**decided_by, "format": FORMAT_VERSIONS[self.stage]})
 
     @property
     def folder(self) -> Path:
@@ -73,7 +73,7 @@ class Artifact:
         return is_complete(self.folder)
 
 
-def make(
+def build_artifact(
     artifact: Artifact,
     work: Callable[[Path], Values],
     *,
@@ -88,17 +88,17 @@ def make(
     if not artifact.complete:
         with lock(artifact.folder, artifact.root, waiting):
             if not artifact.complete:
-                return build(artifact, work, resumable)
-    manifest = read(artifact.folder)
-    refuse_if_changed(artifact, manifest)
+                return fill_and_finalize(artifact, work, resumable)
+    manifest = read_manifest(artifact.folder)
+    check_unchanged(artifact, manifest)
     return manifest
 
 
-def build(artifact: Artifact, work: Callable[[Path], Values], resumable: bool) -> dict[str, Any]:
+def fill_and_finalize(artifact: Artifact, work: Callable[[Path], Values], resumable: bool) -> dict[str, Any]:
     made_from = {name: {"folder": folder.name, "digest": verify(folder)} for name, folder in artifact.inputs.items()}
     folder = artifact.folder
     started = datetime.now(UTC)
-    with explained(folder):
+    with translate_disk_errors(folder):
         if folder.exists() and not resumable:
             shutil.rmtree(folder)
         folder.mkdir(parents=True, exist_ok=True)
@@ -113,14 +113,14 @@ def build(artifact: Artifact, work: Callable[[Path], Values], resumable: bool) -
                 "counts": counts,
                 "seconds": round((datetime.now(UTC) - started).total_seconds(), 1),
                 "created": started.isoformat(timespec="seconds"),
-                "versions": versions(),
+                "versions": package_versions(),
             },
         )
-    return read(folder)
+    return read_manifest(folder)
 
 
 @contextmanager
-def explained(folder: Path) -> Iterator[None]:
+def translate_disk_errors(folder: Path) -> Iterator[None]:
     """What the disk refuses becomes one message; a fault of ours stays what it is."""
     try:
         yield
@@ -140,18 +140,18 @@ def explained(folder: Path) -> Iterator[None]:
         ) from error
 
 
-def of_another_version(manifest: Values) -> bool:
+def is_from_another_version(manifest: Values) -> bool:
     """Whether this program would have made something else from the same, whatever it is called."""
     made_from = {name: made["folder"] for name, made in manifest["inputs"].items()}
     decided_by = {"stage": manifest["stage"], "cache_key": manifest["cache_key"], "inputs": made_from}
-    return bool(manifest["key"] != digest({**decided_by, "format": FORMATS[manifest["stage"]]}))
+    return bool(manifest["key"] != digest({**decided_by, "format": FORMAT_VERSIONS[manifest["stage"]]}))
 
 
 def is_complete(folder: Path) -> bool:
     return (folder / MANIFEST).exists()
 
 
-def read(folder: Path) -> dict[str, Any]:
+def read_manifest(folder: Path) -> dict[str, Any]:
     """The manifest of a complete artifact."""
     try:
         return cast(dict[str, Any], json.loads((folder / MANIFEST).read_text(encoding="utf-8")))
@@ -164,7 +164,7 @@ def read(folder: Path) -> dict[str, Any]:
 
 def verify(folder: Path) -> str:
     """The digest of a complete artifact whose files all have the size that the manifest states."""
-    manifest = read(folder)
+    manifest = read_manifest(folder)
     for name, stated in manifest["files"].items():
         found = (folder / name).stat().st_size if (folder / name).exists() else None
         if found != stated["bytes"]:
@@ -181,10 +181,10 @@ def finalize(folder: Path, manifest: Values) -> None:
     files = {
         str(file.relative_to(folder)): {"bytes": file.stat().st_size, "sha256": checksum(file)}
         for file in sorted(folder.rglob("*"))
-        if file.is_file() and file.name != MANIFEST and file.suffix != UNFINISHED and SCRATCH not in file.parts
+        if file.is_file() and file.name != MANIFEST and file.suffix != UNFINISHED and CHECKPOINTS not in file.parts
     }
     write_json(folder / MANIFEST, {**manifest, "files": files})
-    shutil.rmtree(folder / SCRATCH, ignore_errors=True)
+    shutil.rmtree(folder / CHECKPOINTS, ignore_errors=True)
 
 
 def write_json(path: Path, value: Any) -> None:
@@ -194,9 +194,9 @@ def write_json(path: Path, value: Any) -> None:
     os.replace(unfinished, path)
 
 
-def refuse_if_changed(artifact: Artifact, manifest: Values) -> None:
-    then = flat({"cache_key": manifest.get("cache_key", {})})
-    now = flat({"cache_key": json.loads(json.dumps(artifact.cache_key))})
+def check_unchanged(artifact: Artifact, manifest: Values) -> None:
+    then = flatten({"cache_key": manifest.get("cache_key", {})})
+    now = flatten({"cache_key": json.loads(json.dumps(artifact.cache_key))})
     changed = [
         f"{key}: {then.get(key)!r} then, {now.get(key)!r} now"
         for key in sorted(then.keys() | now.keys())
@@ -217,34 +217,34 @@ def disk_is_full(folder: Path) -> bool:
     while not folder.exists():
         folder = folder.parent
     usage = shutil.disk_usage(folder)
-    return usage.total > 0 and usage.free < NEARLY_FULL_BYTES
+    return usage.total > 0 and usage.free < MIN_FREE_BYTES
 
 
-def identify(path: str | Path, root: Path) -> str:
+def identify_path(path: str | Path, root: Path) -> str:
     """What stands for a path in a digest: the name of our own artifact (complete or not), else its content.
 
     A name that is no path here (a model on a hub) stands for itself.
     """
-    own = artifact_folder(path, root)
+    own = enclosing_artifact(path, root)
     if own is not None:
         return str(Path(path).relative_to(root))
     found = Path(path).expanduser()
     return fingerprint(found) if found.exists() else str(path)
 
 
-def artifact_folder(path: str | Path, root: Path) -> Path | None:
+def enclosing_artifact(path: str | Path, root: Path) -> Path | None:
     """The artifact of ours that a path lies in, built or not; None for anything else, also below `root`."""
     found = Path(path)
     if not found.is_absolute() or not found.is_relative_to(root):
         return None
     parts = found.relative_to(root).parts
-    if len(parts) < 2 or parts[0] not in FORMATS or not re.fullmatch(r".+-[0-9a-f]{8}", parts[1]):
+    if len(parts) < 2 or parts[0] not in FORMAT_VERSIONS or not re.fullmatch(r".+-[0-9a-f]{8}", parts[1]):
         return None
     return root.joinpath(*parts[:2])
 
 
 @cache
-def versions() -> dict[str, str]:
+def package_versions() -> dict[str, str]:
     found = {}
     for package in PACKAGES:
         try:

@@ -26,9 +26,9 @@ from filelock import FileLock, Timeout
 
 from entigraph.errors import ArtifactError
 from entigraph.storage import artifact, locks
-from entigraph.storage.artifact import FORMATS
+from entigraph.storage.artifact import FORMAT_VERSIONS
 from entigraph.storage.disk import format_bytes
-from entigraph.storage.fingerprints import flat
+from entigraph.storage.fingerprints import flatten
 
 USERS_SHOWN = 3
 VALUE_WIDTH = 60
@@ -102,8 +102,8 @@ class Inventory:
 
 
 def taken(root: Path) -> Inventory:
-    folders = [folder for stage in FORMATS for folder in sorted((root / stage).glob("*"))]
-    entries = [entry_of(folder, root) for folder in folders if artifact.artifact_folder(folder, root)]
+    folders = [folder for stage in FORMAT_VERSIONS for folder in sorted((root / stage).glob("*"))]
+    entries = [entry_of(folder, root) for folder in folders if artifact.enclosing_artifact(folder, root)]
     users: defaultdict[str, list[str]] = defaultdict(list)
     shown: set[str] = set()
     for entry in entries:
@@ -121,7 +121,7 @@ def entry_of(folder: Path, root: Path) -> Entry:
     manifest, damaged = None, False
     if artifact.is_complete(folder):
         try:
-            manifest = artifact.read(folder)
+            manifest = artifact.read_manifest(folder)
         except ArtifactError:
             damaged = True
     size, changed = 0, folder.stat().st_mtime
@@ -190,7 +190,7 @@ def told_apart(entries: Sequence[Entry]) -> dict[str, str]:
             alike[entry.stage, entry.name[:-DIGEST_WIDTH]].append(entry)
     told: dict[str, str] = {}
     for group in alike.values():
-        values = [flat(entry.manifest["cache_key"]) | from_of(entry) for entry in group if entry.manifest]
+        values = [flatten(entry.manifest["cache_key"]) | from_of(entry) for entry in group if entry.manifest]
         spread = Counter(key for key, _ in {(key, repr(value)) for each in values for key, value in each.items()})
         differing = [key for key in spread if spread[key] > 1 or any(key not in each for each in values)]
         for entry, own in zip(group, values, strict=True):
@@ -249,6 +249,6 @@ def clean(root: Path, remove: bool) -> Iterator[str]:
 
 def put_away(folder: Path, root: Path) -> None:
     """Gone in one step: no kill leaves half an artifact that looks whole."""
-    with artifact.explained(root), locks.lock(folder, root):
+    with artifact.translate_disk_errors(root), locks.lock(folder, root):
         (root / REMOVED).mkdir(exist_ok=True)
         folder.rename(root / REMOVED / f"{folder.parent.name}-{folder.name}")

@@ -1,4 +1,4 @@
-"""JSON Lines files of dataclass records."""
+"""JSON JsonLinesWriter files of dataclass records."""
 
 import dataclasses
 import json
@@ -12,7 +12,7 @@ from entigraph.errors import DataError
 Record = TypeVar("Record")
 
 
-class Lines:
+class JsonLinesWriter:
     """A JSONL file that grows record by record, in a folder that is not finished until it is sealed."""
 
     def __init__(self, path: Path) -> None:
@@ -21,14 +21,14 @@ class Lines:
     def write(self, record: Any) -> None:
         self.file.write(json.dumps(dataclasses.asdict(record), ensure_ascii=False) + "\n")
 
-    def __enter__(self) -> "Lines":
+    def __enter__(self) -> "JsonLinesWriter":
         return self
 
     def __exit__(self, *raised: object) -> None:
         self.file.close()
 
 
-class Written(Generic[Record]):
+class ResumableJsonLines(Generic[Record]):
     """A JSONL file that outlives a kill: each record is on disk once it is written, and found again by its `key`.
 
     A line that a kill cut short is dropped. Only places are held in memory, not records.

@@ -13,7 +13,7 @@ from entigraph.errors import DataError
 from entigraph.storage.schemas import Choice, Question
 
 EXPECTED = 'expected {"document": "a.txt", "question": "...", "choices": ["...", "..."], "answer": 0} or [0, 1]'
-SHOWN = 10
+MAX_PROBLEMS_SHOWN = 10
 
 
 def read_questions(path: Path, documents: Collection[str]) -> list[Question]:
@@ -29,17 +29,17 @@ def read_questions(path: Path, documents: Collection[str]) -> list[Question]:
     for number, line in enumerate(lines, 1):
         if line.strip():
             try:
-                questions.append(question(f"{path.stem}-{number:05}", json.loads(line), documents))
+                questions.append(parse_question(f"{path.stem}-{number:05}", json.loads(line), documents))
             except json.JSONDecodeError as error:
                 problems.append(f"line {number}: not JSON ({error.msg})")
             except DataError as error:
                 problems.append(f"line {number}: {error}")
     if problems:
-        more = [f"... and {len(problems) - SHOWN:,} more"] if len(problems) > SHOWN else []
+        more = [f"... and {len(problems) - MAX_PROBLEMS_SHOWN:,} more"] if len(problems) > MAX_PROBLEMS_SHOWN else []
         raise DataError(
             "\n      ".join(
                 [f"{path}: {len(problems):,} bad of {len(problems) + len(questions):,} questions; {EXPECTED}"]
-                + problems[:SHOWN]
+                + problems[:MAX_PROBLEMS_SHOWN]
                 + more
             )
         )
@@ -48,7 +48,7 @@ def read_questions(path: Path, documents: Collection[str]) -> list[Question]:
     return questions
 
 
-def question(identity: str, raw: Any, documents: Collection[str]) -> Question:
+def parse_question(identity: str, raw: Any, documents: Collection[str]) -> Question:
     missing = [
         key for key in ("document", "question", "choices", "answer") if not isinstance(raw, dict) or key not in raw
     ]
@@ -70,13 +70,13 @@ def question(identity: str, raw: Any, documents: Collection[str]) -> Question:
         document_id=document,
         text=asked.strip(),
         choices=choices,
-        answer=answer_among(choices, answer),
+        answer=parse_answer(choices, answer),
         group=str(raw.get("group", "all")),
-        evidence=parts_of(raw.get("evidence")),
+        evidence=parse_evidence(raw.get("evidence")),
     )
 
 
-def answer_among(choices: Sequence[str], answer: Any) -> Choice:
+def parse_answer(choices: Sequence[str], answer: Any) -> Choice:
     numbers = answer if isinstance(answer, list) else [answer]
     known = range(len(choices))
     if not all(isinstance(number, int) and not isinstance(number, bool) and number in known for number in numbers):
@@ -88,7 +88,7 @@ def answer_among(choices: Sequence[str], answer: Any) -> Choice:
     return sorted(numbers)
 
 
-def parts_of(evidence: Any) -> list[str]:
+def parse_evidence(evidence: Any) -> list[str]:
     """One text of the document or several; none where none is stated."""
     parts = evidence if isinstance(evidence, list) else [evidence or ""]
     if not all(isinstance(part, str) for part in parts):

@@ -6,14 +6,14 @@ from dataclasses import dataclass, field
 Choice = int | list[int]  # an option's number; where several may be right, the numbers of those chosen, ascending
 
 
-def as_set(choice: Choice | None) -> frozenset[int]:
+def choice_set(choice: Choice | None) -> frozenset[int]:
     if choice is None:
         return frozenset()
     return frozenset(choice if isinstance(choice, list) else [choice])
 
 
-def words_of(choices: Sequence[str], choice: Choice) -> str:
-    return "; ".join(choices[option] for option in sorted(as_set(choice)))
+def choice_text(choices: Sequence[str], choice: Choice) -> str:
+    return "; ".join(choices[option] for option in sorted(choice_set(choice)))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -75,7 +75,7 @@ class EntityGraph:
     left_out: int = 0
 
 
-def whole(name: str, documents: Container[str]) -> str:
+def source_document_id(name: str, documents: Container[str]) -> str:
     """The document that a graph's id means: a document written about in parts has one for each, "id#1", "id#2", ..."""
     return name if name in documents else name.rpartition("#")[0]
 

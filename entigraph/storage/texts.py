@@ -13,9 +13,9 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-TEXTS_A_PART = 100_000
-ROWS_A_GROUP = 1_000
-CHARACTERS_A_GROUP = 8 << 20  # whole books are texts too, and a group is what a reader holds in memory
+TEXTS_PER_FILE = 100_000
+ROWS_PER_GROUP = 1_000
+CHARACTERS_PER_GROUP = 8 << 20  # whole books are texts too, and a group is what a reader holds in memory
 
 
 @dataclass(frozen=True)
@@ -31,7 +31,7 @@ class RowGroup:
         """One field of the texts at `rows`, counted within the group (null: of all)."""
         import pyarrow.parquet as pq
 
-        with explained(self.file), pq.ParquetFile(self.file) as part:
+        with translate_parquet_errors(self.file), pq.ParquetFile(self.file) as part:
             values = part.read_row_group(self.number, columns=[name], use_threads=False).column(0)
         found: list[Any] = (values if rows is None else values.take(rows)).to_pylist()
         return found
@@ -56,12 +56,12 @@ def write_texts(folder: Path, texts: Iterable[SyntheticText]) -> int:
             ("tokens", pa.int64()),
         ]
     )
-    groups, count, part = grouped(texts), 0, 0
+    groups, count, part = batch_rows(texts), 0, 0
     rows = next(groups, [])
     while rows:
         with pq.ParquetWriter(folder / f"texts-{part:05}.parquet", schema, compression="zstd") as writer:
             in_part = 0
-            while rows and in_part < TEXTS_A_PART:
+            while rows and in_part < TEXTS_PER_FILE:
                 writer.write_table(pa.Table.from_pylist([asdict(row) for row in rows], schema=schema))
                 in_part += len(rows)
                 rows = next(groups, [])
@@ -69,13 +69,13 @@ def write_texts(folder: Path, texts: Iterable[SyntheticText]) -> int:
     return count
 
 
-def grouped(texts: Iterable[SyntheticText]) -> Iterator[list[SyntheticText]]:
+def batch_rows(texts: Iterable[SyntheticText]) -> Iterator[list[SyntheticText]]:
     rows: list[SyntheticText] = []
     characters = 0
     for text in texts:
         rows.append(text)
         characters += len(text.text)
-        if len(rows) == ROWS_A_GROUP or characters >= CHARACTERS_A_GROUP:
+        if len(rows) == ROWS_PER_GROUP or characters >= CHARACTERS_PER_GROUP:
             yield rows
             rows, characters = [], 0
     if rows:
@@ -86,9 +86,9 @@ def read_texts(folder: Path) -> Iterator[SyntheticText]:
     """In the order written. Raises ArtifactError for a damaged part."""
     import pyarrow.parquet as pq
 
-    for file in parts(folder):
-        with explained(file), pq.ParquetFile(file, pre_buffer=False) as part:
-            for batch in part.iter_batches(batch_size=ROWS_A_GROUP):
+    for file in text_files(folder):
+        with translate_parquet_errors(file), pq.ParquetFile(file, pre_buffer=False) as part:
+            for batch in part.iter_batches(batch_size=ROWS_PER_GROUP):
                 yield from (SyntheticText(**row) for row in batch.to_pylist())
 
 
@@ -98,8 +98,8 @@ def row_groups(folder: Path) -> list[RowGroup]:
 
     found: list[RowGroup] = []
     first = 0
-    for file in parts(folder):
-        with explained(file):
+    for file in text_files(folder):
+        with translate_parquet_errors(file):
             footer = pq.read_metadata(file)
         for number in range(footer.num_row_groups):
             count = footer.row_group(number).num_rows
@@ -114,18 +114,18 @@ def token_counts(folder: Path) -> "NDArray[np.int64]":
     import pyarrow.parquet as pq
 
     counts = [np.empty(0, dtype=np.int64)]
-    for file in parts(folder):
-        with explained(file):
+    for file in text_files(folder):
+        with translate_parquet_errors(file):
             counts.append(pq.read_table(file, columns=["tokens"]).column(0).to_numpy())
     return np.concatenate(counts)
 
 
-def parts(folder: Path) -> list[Path]:
+def text_files(folder: Path) -> list[Path]:
     return sorted(folder.glob("texts-*.parquet"))
 
 
 @contextmanager
-def explained(file: Path) -> Iterator[None]:
+def translate_parquet_errors(file: Path) -> Iterator[None]:
     import pyarrow as pa
 
     try:

@@ -21,9 +21,9 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-TOKENS_A_SHARD = 100_000_000
+TOKENS_PER_SHARD = 100_000_000
 INDEX = "shards.jsonl"
-ENDS = "document-ends.npy"
+DOCUMENT_ENDS = "document-ends.npy"
 PACKING = "packing.json"
 TOKEN_BYTES = 4
 
@@ -88,7 +88,7 @@ class ShardWriter:
         )
         if block_length:
             ends = np.union1d(ends, np.arange(block_length, self.starts[-1] + 1, block_length))
-        np.save(self.folder / ENDS, ends)
+        np.save(self.folder / DOCUMENT_ENDS, ends)
         if self.labeled:
             write_json(self.folder / PACKING, {"block_length": block_length, "labels": True})
 

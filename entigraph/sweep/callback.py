@@ -32,8 +32,8 @@ from entigraph.pipeline.analysis_step import analyze
 from entigraph.pipeline.dry_run import print_sweep
 from entigraph.pipeline.run import Run
 from entigraph.pipeline.study import Study
-from entigraph.runtime.processes import saved_before_requeued, stop_with_parent
-from entigraph.runtime.progress import StatusFile
+from entigraph.runtime.processes import save_before_requeue, stop_with_parent
+from entigraph.runtime.progress import StatusFileProgress
 from entigraph.storage import artifact, cleanup, locks
 from entigraph.sweep import early_stopping
 from entigraph.sweep.job_table import Sweep, job_file, watch
@@ -71,7 +71,7 @@ def run_job(config: DictConfig) -> None:
     if not CURRENT:
         stop_with_parent()
     number, folder = hydra.job.num, Path(hydra.sweep.dir)
-    status = StatusFile(job_file(folder, number), " ".join(hydra.overrides.task))
+    status = StatusFileProgress(job_file(folder, number), " ".join(hydra.overrides.task))
     try:
         run = Run(config)
         status.job = run.readable_name
@@ -82,7 +82,7 @@ def run_job(config: DictConfig) -> None:
             status.write("failed", reason="its process died (out of memory?); see the output above")
             return
         turn = alone(folder, status) if str(number) in words(SUSPECTED) else nullcontext()
-        with turn, saved_before_requeued():
+        with turn, save_before_requeue():
             status.say("starting")
             complete = execution.is_complete(run)
             if config.stage is Stage.pipeline:
@@ -103,7 +103,7 @@ def words(variable: str) -> list[str]:
 
 
 @contextmanager
-def alone(folder: Path, status: StatusFile) -> Iterator[None]:
+def alone(folder: Path, status: StatusFileProgress) -> Iterator[None]:
     """Suspects run one at a time: if a process dies again, it is clear whose it was."""
     status.write("waiting", doing="for its turn")
     with locks.lock(folder / "suspects", folder):
@@ -152,7 +152,7 @@ def begin(config: DictConfig) -> None:
     workers = launcher.get("n_jobs") or launcher.get("array_parallelism") or (len(jobs) if on_cluster(config) else 1)
     print(f"{config.study}: {len(jobs)} jobs, {workers} at a time, below {config.paths.root}")
     sweep = Sweep(without_hydra(config), jobs, Path(config.hydra.sweep.dir))
-    with artifact.explained(Path(config.paths.root)):
+    with artifact.translate_disk_errors(Path(config.paths.root)):
         sweep.folder.mkdir(parents=True, exist_ok=True)
         early_stopping.in_batches(config, jobs, sweep.folder)
     CURRENT.append(sweep)

@@ -108,10 +108,10 @@ def asking(
     shown = presented(document)
     if layout is Layout.paper:
         own = f"\n\n{details}" if details else ""
-        return Request(system=prompt(task), user=shown + own, own=own, temperature=temperature, **more)
+        return Request(system=prompt(task), user=shown + own, suffix=own, temperature=temperature, **more)
     own = f"\n\n{details}" if details else ""
     user = f"{shown}\n\n### Task\n{prompt(task)}{own}"
-    return Request(system=prompt("writer"), user=user, own=own, temperature=temperature, **more)
+    return Request(system=prompt("writer"), user=user, suffix=own, temperature=temperature, **more)
 
 
 def presented(document: Document) -> str:

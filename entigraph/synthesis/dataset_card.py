@@ -5,7 +5,7 @@ from dataclasses import asdict
 from itertools import islice
 from typing import Any
 
-from entigraph.storage.fingerprints import flat
+from entigraph.storage.fingerprints import flatten
 from entigraph.storage.schemas import Document
 from entigraph.synthesis.rules import Rules
 
@@ -103,7 +103,7 @@ def introduction(counts: Mapping[str, Any], augmenter: str, writer: str | None) 
 
 def settings(augmenter: str, options: Mapping[str, Any], writer: str | None, rules: Rules) -> list[tuple[str, str]]:
     rows = {"augmenter": augmenter}
-    rows |= {f"augmenter.{key}": shown(value) for key, value in flat(options).items() if key != "name"}
+    rows |= {f"augmenter.{key}": shown(value) for key, value in flatten(options).items() if key != "name"}
     if writer is not None:
         rows |= {"writer": writer}
         rows |= {f"synthesis.{key}": shown(value) for key, value in asdict(rules).items()}

@@ -4,7 +4,7 @@ import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 
-from entigraph.llm.base import CHARACTERS_A_TOKEN
+from entigraph.llm.base import CHARACTERS_PER_TOKEN
 from entigraph.storage.schemas import Document, EntityGraph
 
 OVERLAP = 0.1  # of a part, which begins with the end of the one before it
@@ -27,7 +27,7 @@ def source_of(document: Document) -> str:
 
 def in_parts(document: Document, max_tokens: int | None) -> Sequence[Document]:
     """The document itself where it is short enough."""
-    limit = int(max_tokens * CHARACTERS_A_TOKEN) if max_tokens else None
+    limit = int(max_tokens * CHARACTERS_PER_TOKEN) if max_tokens else None
     if limit is None or len(document.text) <= limit:
         return [document]
     texts = overlapping(pieces(document.text, int(limit * (1 - OVERLAP))), int(limit * OVERLAP))

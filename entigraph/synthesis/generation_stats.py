@@ -7,7 +7,7 @@ from typing import Any
 
 from entigraph.errors import DataError, LLMError
 from entigraph.llm.base import Usage
-from entigraph.storage.jsonl import Lines
+from entigraph.storage.jsonl import JsonLinesWriter
 from entigraph.storage.schemas import Failure, SyntheticText
 
 UNANSWERED = "finish_reason gave up: "
@@ -19,7 +19,11 @@ class Ledger:
     """Every loss is counted and written to `failures` when it happens; `record` hears of the state now and then."""
 
     def __init__(
-        self, failures: Lines, token_budget: int | None, max_lost: float, record: Callable[[Mapping[str, Any]], None]
+        self,
+        failures: JsonLinesWriter,
+        token_budget: int | None,
+        max_lost: float,
+        record: Callable[[Mapping[str, Any]], None],
     ) -> None:
         self.failures, self.token_budget, self.max_lost, self.record = failures, token_budget, max_lost, record
         self.requests = self.text_requests = self.graphs = self.near_duplicates = self.removed = 0

@@ -1,4 +1,4 @@
-"""What a synthesis will take, before the first request: by document, less what the journal holds already.
+"""What a synthesis will take, before the first request: by document, less what the response cache holds already.
 
 Arithmetic over document lengths, entity counts and what was answered before. One request a document and kind is
 rendered, whatever the number of its pairs and triples, so planning tens of millions of them takes no time.
@@ -10,8 +10,8 @@ from itertools import chain
 from math import ceil
 from typing import Protocol
 
-from entigraph.llm.base import CHARACTERS_A_TOKEN, Completion, Request
-from entigraph.llm.response_cache import Totals
+from entigraph.llm.base import CHARACTERS_PER_TOKEN, Completion, Request
+from entigraph.llm.response_cache import AnswerTotals
 from entigraph.storage.schemas import Document, EntityGraph, Failure
 from entigraph.synthesis.base import Augmenter
 from entigraph.synthesis.document_parts import with_summaries
@@ -27,7 +27,7 @@ class Known(Protocol):
 
     def answer(self, request: Request) -> Completion | None: ...
 
-    def siblings(self, request: Request) -> Totals: ...
+    def siblings(self, request: Request) -> AnswerTotals: ...
 
     def examples(self, request: Request, most: int) -> Sequence[Completion]: ...
 
@@ -35,7 +35,7 @@ class Known(Protocol):
 @dataclass
 class Share:
     """What one document, or one part of it, will take. `cached_tokens` are those of the prompts that a server with a
-    prefix cache has read just before; `free` are answers that the journal holds; `entities` None: not known yet.
+    prefix cache has read just before; `free` are answers that the response cache holds; `entities` None: not known yet.
     """
 
     document: str
@@ -62,7 +62,7 @@ class Kind:
     """One kind of request about one document."""
 
     request: Request
-    answered: Totals
+    answered: AnswerTotals
 
 
 @dataclass
@@ -84,8 +84,8 @@ def estimate(
     known: Known,
     count_tokens: Callable[[str], int] | None = None,
 ) -> Estimate:
-    """`entities` is taken for documents whose list is not in the journal; `expected_tokens` for the length of a text,
-    until the journal knows better. The budget is counted by `count_tokens`, the writer counts by its own tokenizer.
+    """`entities` is taken for documents whose list is not cached; `expected_tokens` for the length of a text, until the
+    response cache knows better. The budget is counted by `count_tokens`, the writer counts by its own tokenizer.
     """
     parts = [part for document in documents for part in augmenter.parts(document)]
     lists = {part.id: list_of(augmenter, part, known) for part in parts}
@@ -175,9 +175,9 @@ def add(share: Share, kind: Kind, asked: int, tokens: float, in_a_row: int) -> N
     if kind.answered.answers:
         prompt = kind.answered.prompt_tokens / kind.answered.answers
     share.prompt_tokens += (asked - free) * prompt
-    share.cached_tokens += (asked - free) * length(kind.request.shared) * (1 - 1 / in_a_row)
+    share.cached_tokens += (asked - free) * length(kind.request.shared_prefix) * (1 - 1 / in_a_row)
     share.completion_tokens += (asked - free) * tokens
 
 
 def length(text: str) -> float:
-    return len(text) / CHARACTERS_A_TOKEN
+    return len(text) / CHARACTERS_PER_TOKEN

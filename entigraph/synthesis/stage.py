@@ -13,7 +13,7 @@ from entigraph.config.schema import NearDuplicates
 from entigraph.errors import ConfigError, DataError
 from entigraph.llm.base import LLM, Completion, Request
 from entigraph.runtime.progress import Progress
-from entigraph.storage.jsonl import Lines, read_jsonl, write_jsonl
+from entigraph.storage.jsonl import JsonLinesWriter, read_jsonl, write_jsonl
 from entigraph.storage.schemas import Document, EntityGraph, Failure, SyntheticText
 from entigraph.storage.texts import write_texts
 from entigraph.synthesis.augmenters.mixed import Mixed, portions
@@ -47,7 +47,7 @@ def run(
     """
     if rules.token_budget is None and augmenter.endless:
         raise ConfigError(f"augmenter={augmenter.name} does not end by itself: set synthesis.token_budget")
-    with Lines(out / "failures.jsonl") as failures:
+    with JsonLinesWriter(out / "failures.jsonl") as failures:
         ledger = Ledger(failures, rules.token_budget, rules.max_lost, record)
         writings = [
             Writing(part, llm, count_tokens, replace(rules, token_budget=budget), ledger)

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from entigraph.reporting.html import write_browser
+from entigraph.reporting.html import write_page
 from entigraph.synthesis.report_data import DOCUMENTS_SHOWN, Findings, near_duplicates, total
 from entigraph.synthesis.rules import Rules
 
@@ -26,7 +26,7 @@ def write(
     found = Findings(folder, corpus)
     rows = list(found.rows.values())
     reasons = sorted(found.lost.items(), key=lambda each: (-each[1].total(), each[0]))
-    return write_browser(
+    return write_page(
         folder / FILE,
         "entigraph.synthesis",
         "synthesis_report",

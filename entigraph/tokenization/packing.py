@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING
 
-from entigraph.storage.token_shards import TOKENS_A_SHARD
+from entigraph.storage.token_shards import TOKENS_PER_SHARD
 
 if TYPE_CHECKING:
     import numpy as np
@@ -91,7 +91,7 @@ def drawn(lengths: "NDArray[np.int64]", budget: int | None, repeat: bool, seed: 
 
 
 def in_a_stream(
-    texts: "NDArray[np.int64]", lengths: "NDArray[np.int64]", tokens_a_shard: int = TOKENS_A_SHARD
+    texts: "NDArray[np.int64]", lengths: "NDArray[np.int64]", tokens_a_shard: int = TOKENS_PER_SHARD
 ) -> Layout:
     """One behind the other; a text never spans two shards."""
     import numpy as np
@@ -110,7 +110,7 @@ def in_blocks(
     texts: "NDArray[np.int64]",
     lengths: "NDArray[np.int64]",
     block_length: int,
-    tokens_a_shard: int = TOKENS_A_SHARD,
+    tokens_a_shard: int = TOKENS_PER_SHARD,
 ) -> Layout:
     """Each text whole in one block of `block_length` tokens: the longest first, each where least room is left."""
     import numpy as np

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 from entigraph.errors import ArtifactError, ConfigError
 from entigraph.runtime.progress import Progress
-from entigraph.storage.artifact import SCRATCH
+from entigraph.storage.artifact import CHECKPOINTS
 from entigraph.storage.texts import RowGroup, row_groups, token_counts
 from entigraph.storage.token_shards import ShardWriter
 from entigraph.tokenization.encoders import Encoded, HuggingFace
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-JOURNAL = f"{SCRATCH}/written.jsonl"
+JOURNAL = f"{CHECKPOINTS}/written.jsonl"
 CHECKED_TOKENS = 200_000  # of each run, tokenized by Hugging Face's library too: a fraction of a second
 
 
@@ -220,7 +220,7 @@ def checksum_of(places: Layout, shards: ShardWriter) -> int:
 
 def resume(out: Path, fingerprint: str) -> dict[int, int]:
     """By the first text of each row group that an earlier run wrote for this layout: the checksum of what it wrote."""
-    head = out / SCRATCH / "layout.txt"
+    head = out / CHECKPOINTS / "layout.txt"
     if not head.exists() or head.read_text(encoding="utf-8") != fingerprint:
         shutil.rmtree(out)
         head.parent.mkdir(parents=True)

@@ -16,8 +16,8 @@ from pathlib import Path
 from typing import Any
 
 from entigraph.errors import ConfigError
-from entigraph.storage.artifact import MANIFEST, read
-from entigraph.storage.fingerprints import flat
+from entigraph.storage.artifact import MANIFEST, read_manifest
+from entigraph.storage.fingerprints import flatten
 from entigraph.tracking.base import RunInfo, Tracker
 
 # What W&B calls an artifact of a stage, where it is not the stage's own name.
@@ -151,8 +151,8 @@ def reference(folder: Path) -> Any:
     """
     import wandb
 
-    manifest = read(folder)
-    counts = {name: value for name, value in flat(manifest["counts"]).items() if isinstance(value, int | float)}
+    manifest = read_manifest(folder)
+    counts = {name: value for name, value in flatten(manifest["counts"]).items() if isinstance(value, int | float)}
     stage = manifest["stage"]
     artifact = wandb.Artifact(
         f"{stage}-{folder.name}",

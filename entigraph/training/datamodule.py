@@ -10,7 +10,7 @@ import torch
 from numpy.typing import NDArray
 
 from entigraph.errors import ArtifactError, ConfigError
-from entigraph.storage.token_shards import ENDS, TokenStore
+from entigraph.storage.token_shards import DOCUMENT_ENDS, TokenStore
 from entigraph.training.data_schedule import REPLAY, SOURCES, SYNTHETIC, DataSchedule
 from entigraph.training.loss import IGNORED
 
@@ -168,7 +168,7 @@ def refuse_other_blocks(plan: DataSchedule, stores: dict[int, TokenStore]) -> No
 
 def document_ends(store: TokenStore) -> NDArray[np.int64]:
     """Memory-mapped: the token behind each document's last; ascending, the last is the store's length."""
-    file = store.folder / ENDS
+    file = store.folder / DOCUMENT_ENDS
     try:
         ends: NDArray[np.int64] = np.load(file, mmap_mode="r")
     except (OSError, ValueError):

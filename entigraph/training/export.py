@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from entigraph.storage.artifact import versions
+from entigraph.storage.artifact import package_versions
 from entigraph.training.optim.split_bf16_adamw import whole_weights
 from entigraph.training.strategies import gathered
 from entigraph.training.training_job import TrainingJob
@@ -105,7 +105,7 @@ def card(job: TrainingJob, counts: Mapping[str, Any]) -> str:
         "computed in": f"{counts['precision']} on {counts['devices']} x {counts['accelerator']}; "
         f"saved in {trainer.save_dtype}",
         "seed": job.seed,
-        "made with": ", ".join(f"{name} {version}" for name, version in versions().items() if name != "commit"),
+        "made with": ", ".join(f"{name} {version}" for name, version in package_versions().items() if name != "commit"),
     }
     table = "\n".join(f"| {name} | {value} |" for name, value in rows.items())
     return (

@@ -20,7 +20,7 @@ from typing import Any, cast
 from entigraph.errors import ArtifactError, ConfigError, DataError, EntigraphError
 from entigraph.runtime.processes import INTERRUPTED, TERMINATED, Preempted
 from entigraph.runtime.progress import Advance, Progress
-from entigraph.storage.artifact import SCRATCH
+from entigraph.storage.artifact import CHECKPOINTS
 from entigraph.storage.token_shards import TokenStore
 from entigraph.training.training_job import TrainingJob, build_schedule
 
@@ -31,7 +31,7 @@ SECONDS_TO_END = 10.0
 
 def launch(job: TrainingJob, progress: Progress, record: Callable[[dict[str, float]], None]) -> dict[str, Any]:
     """Train in a process tree of its own; returns what rank 0 counted. Raises what a rank raised."""
-    folder = job.out / SCRATCH
+    folder = job.out / CHECKPOINTS
     folder.mkdir(exist_ok=True)
     for old in (*folder.glob(f"*{ERROR}"), folder / COUNTS):
         old.unlink(missing_ok=True)

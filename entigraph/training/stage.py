@@ -10,7 +10,7 @@ from typing import Any
 
 from entigraph.errors import ConfigError
 from entigraph.runtime.devices import check_accelerator
-from entigraph.runtime.processes import World, world
+from entigraph.runtime.processes import ProcessGroup, process_group
 from entigraph.runtime.progress import Progress
 from entigraph.training.data_schedule import DataConfig
 from entigraph.training.optim.adamw_cosine import AdamWCosine
@@ -54,7 +54,7 @@ def run(
         origin=origin or {},
     )
     trainer.accumulation(data.batch_size)
-    here = world()
+    here = process_group()
     refuse_other_world(here, trainer)
     check_accelerator(trainer.accelerator)
     if trainer.ranks > 1 and here.ranks == 1:
@@ -66,7 +66,7 @@ def run(
     return train(job, progress, record)
 
 
-def refuse_other_world(here: World, trainer: TrainerSettings) -> None:
+def refuse_other_world(here: ProcessGroup, trainer: TrainerSettings) -> None:
     asked = f"trainer.devices x trainer.num_nodes = {trainer.devices} x {trainer.num_nodes}"
     if here.ranks > 1 and here.ranks != trainer.ranks:
         raise ConfigError(f"{asked}, but {here.launcher} started {here.ranks} processes; make them equal")

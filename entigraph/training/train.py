@@ -17,9 +17,9 @@ from lightning.fabric.plugins.environments.torchelastic import TorchElasticEnvir
 from lightning.pytorch.utilities.exceptions import SIGTERMException
 
 from entigraph.runtime.devices import keep_freed_memory, pick_accelerator, pick_precision
-from entigraph.runtime.processes import Preempted, world
-from entigraph.runtime.progress import Progress, Silent
-from entigraph.storage.artifact import SCRATCH, write_json
+from entigraph.runtime.processes import Preempted, process_group
+from entigraph.runtime.progress import Progress, SilentProgress
+from entigraph.storage.artifact import CHECKPOINTS, write_json
 from entigraph.storage.token_shards import TokenStore
 from entigraph.training.callbacks.throughput import Metrics
 from entigraph.training.checkpointing import Checkpoints, ExactSingleDeviceStrategy, FSDP2Strategy, newest_checkpoint
@@ -61,7 +61,7 @@ class RankContext:
 
 def find_rank_context(job: TrainingJob) -> RankContext:
     accelerator = pick_accelerator(job.trainer.accelerator)
-    here = world()
+    here = process_group()
     ranks = here.ranks if job.trainer.ranks > 1 else 1
     precision = pick_precision(job.trainer.precision, accelerator)
     if job.trainer.precision == "auto" and precision == "bf16-mixed" and accelerator == "cuda" and ranks == 1:
@@ -82,7 +82,7 @@ def train(job: TrainingJob, progress: Progress, record: Callable[[dict[str, floa
         write_json(job.out / "plan.json", plan.summary())
         progress.say(f"           {plan.told()}")
     else:
-        progress = Silent()
+        progress = SilentProgress()
     torch.manual_seed(job.seed)
     module = built(job, place, plan)
     accumulation = job.trainer.accumulation(job.data.batch_size)
@@ -94,14 +94,14 @@ def train(job: TrainingJob, progress: Progress, record: Callable[[dict[str, floa
         document_mask=job.data.document_mask,
         vocabulary=job.vocabulary,
     )
-    checkpoint = newest_checkpoint(job.out / SCRATCH)
+    checkpoint = newest_checkpoint(job.out / CHECKPOINTS)
     with progress.bar("training", plan.samples * plan.context_length, "tokens") as advance:
         metrics = Metrics(job, plan, place.precision, record if place.first else lambda values: None, advance)
         trainer = trainer_of(
             job,
             place,
             plan,
-            [metrics, Checkpoints(job.out / SCRATCH, job.trainer.checkpoint_every_n_steps)],
+            [metrics, Checkpoints(job.out / CHECKPOINTS, job.trainer.checkpoint_every_n_steps)],
             accumulation,
         )
         fit(trainer, module, corpus, checkpoint)
@@ -138,10 +138,10 @@ def built(job: TrainingJob, place: RankContext, plan: DataSchedule) -> CausalLMM
 def first_weights(job: TrainingJob, place: RankContext) -> "tuple[PreTrainedModel, Path | None]":
     """A model with its weights; or, for several ranks, one without and the folder that each reads its share from."""
     if place.ranks > 1 and job.model.path:
-        from entigraph.huggingface.models import empty_model, weights_folder
+        from entigraph.huggingface.models import build_meta_model, weights_folder
 
         folder = weights_folder(job.model.path)
-        net = empty_model(job.model.path)
+        net = build_meta_model(job.model.path)
         if folder is not None and can_fill(net, folder):
             return net, folder
     return job.model.build(job.vocabulary), None
@@ -186,7 +186,7 @@ def trainer_of(
 
 def environment() -> ClusterEnvironment:
     """Who started this process; stated, because Lightning would take a batch script for a task."""
-    launcher = world().launcher
+    launcher = process_group().launcher
     if launcher == "srun":
         return SLURMEnvironment(auto_requeue=False)  # SIGTERM is ours, and SLURM requeues by itself
     return TorchElasticEnvironment() if launcher == "torchrun" else LightningEnvironment()

@@ -4,8 +4,8 @@ import sys
 from pathlib import Path
 
 from entigraph.errors import EntigraphError
-from entigraph.runtime.processes import INTERRUPTED, Preempted, stop_with_parent, world
-from entigraph.runtime.progress import Silent
+from entigraph.runtime.processes import INTERRUPTED, Preempted, process_group, stop_with_parent
+from entigraph.runtime.progress import SilentProgress
 from entigraph.storage.artifact import write_json
 from entigraph.training.launch import COUNTS, ERROR
 from entigraph.training.training_job import read_training_job
@@ -15,9 +15,9 @@ def main(file: Path) -> int:
     from entigraph.training.train import train
 
     stop_with_parent()
-    rank = world().rank
+    rank = process_group().rank
     try:
-        counts = train(read_training_job(file), Silent(), lambda values: None)
+        counts = train(read_training_job(file), SilentProgress(), lambda values: None)
     except EntigraphError as error:
         told = {"kind": type(error).__name__, "message": str(error)}
         write_json(file.with_name(f"rank-{rank:04}-{ERROR}"), told)

@@ -14,7 +14,7 @@ from entigraph.analysis.settings import ScalingCurve
 from entigraph.analysis.study_runs import finished, points
 from entigraph.errors import ConfigError, DataError
 from entigraph.reporting.disclaimers import PLUMBING
-from entigraph.storage.artifact import FORMATS, read, write_json
+from entigraph.storage.artifact import FORMAT_VERSIONS, read_manifest, write_json
 from entigraph.storage.fingerprints import digest
 from entigraph.tracking.base import NoTracker
 from tests.analysis.studies import QUESTIONS, a_run, a_study, made
@@ -101,13 +101,13 @@ def test_a_run_of_another_version_is_left_out_by_name(smoke: Path, tmp_path: Pat
     (study,) = (root / "studies").glob("smoke-*")
     assert finished(study, root)[1] == []
     (old,) = (root / "tokens").glob("fictional-raw-8000-*")
-    manifest = read(old)
+    manifest = read_manifest(old)
     made_from = {name: made["folder"] for name, made in manifest["inputs"].items()}
     decided = {
         "stage": "tokens",
         "cache_key": manifest["cache_key"],
         "inputs": made_from,
-        "format": FORMATS["tokens"] - 1,
+        "format": FORMAT_VERSIONS["tokens"] - 1,
     }
     write_json(old / "manifest.json", {**manifest, "key": digest(decided)})
     whole, left_out = finished(study, root)

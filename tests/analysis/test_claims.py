@@ -24,13 +24,13 @@ from tests.conftest import TINY, Command
 from tests.evaluation.scripted import scripted
 from tests.mock_llm_server import Config, running
 
-OFFLINE = {"_target_": "entigraph.llm.offline.offline_writer.Offline"}
+OFFLINE = {"_target_": "entigraph.llm.offline.offline_writer.OfflineWriter"}
 WRONG = {**OFFLINE, "errors": 0.3}
 
 
 def a_writer(base_url: str, **options: Any) -> dict[str, Any]:
     given = {"model": "mock-llm", "base_url": base_url, "timeout_s": 2.0, "attempts": 2, **options}
-    return {"_target_": "entigraph.llm.openai.online_writer.OpenAICompatible", **given}
+    return {"_target_": "entigraph.llm.openai.online_writer.OpenAIWriter", **given}
 
 
 def a_summary(document: str, text: str, prompt: str = "short", finish_reason: str = "stop", sample: int = 0) -> Summary:
@@ -79,7 +79,7 @@ def server() -> Iterator[Any]:
 
 def examined(settings: Summaries, given: Sequence[Summarizer], out: Path) -> dict[str, Any]:
     out.mkdir(exist_ok=True)
-    examine(settings, given, out, out / "journal.sqlite")
+    examine(settings, given, out, out / "response_cache.sqlite")
     found: dict[str, Any] = json.loads((out / "summaries.json").read_text())
     return found
 
@@ -131,7 +131,7 @@ def test_without_false_claims_in_the_references_nothing_is_relative_to_them(
     assert row["false"]["claims"] == 5 and row["false"]["a_summary"]["value"] == 5
     assert row["false"]["relative"]["value"] is None and row["false"]["relative"]["below"] == 0
     assert row["false"]["mean_of_ratios"]["left_out"] == 1 and row["salient"]["relative"]["value"] == 0
-    told = examine(settings, given, tmp_path / "out", tmp_path / "journal.sqlite")
+    told = examine(settings, given, tmp_path / "out", tmp_path / "response_cache.sqlite")
     assert any("make no false claim, so nothing is relative" in line for line in told)
     assert "no ratio to draw: it, short" in (tmp_path / "out" / "summaries.svg").read_text()
 

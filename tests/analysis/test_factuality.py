@@ -27,13 +27,13 @@ from tests.analysis.corpora import a_corpus, texts_about
 from tests.conftest import Command
 from tests.mock_llm_server import Config, running
 
-OFFLINE = {"_target_": "entigraph.llm.offline.offline_writer.Offline"}
+OFFLINE = {"_target_": "entigraph.llm.offline.offline_writer.OfflineWriter"}
 PAID = {"mock-llm": {"prompt": 1000.0, "completion": 1000.0}}
 
 
 def a_judge(server: Any, **options: Any) -> dict[str, Any]:
     given = {"model": "mock-llm", "base_url": server.base_url, "timeout_s": 2.0, "attempts": 2, **options}
-    return {"_target_": "entigraph.llm.openai.online_writer.OpenAICompatible", **given}
+    return {"_target_": "entigraph.llm.openai.online_writer.OpenAIWriter", **given}
 
 
 def fictional(folder: Path, wrong: float = 0.0, count: int = 3) -> SyntheticCorpus:
@@ -69,7 +69,7 @@ def server() -> Iterator[Any]:
 
 def examined(settings: Factuality, corpus: SyntheticCorpus, out: Path) -> dict[str, Any]:
     out.mkdir(exist_ok=True)
-    examine(settings, [corpus], out, out / "journal.sqlite")
+    examine(settings, [corpus], out, out / "response_cache.sqlite")
     found: dict[str, Any] = json.loads((out / "factuality.json").read_text())
     return found
 

@@ -16,7 +16,7 @@ from entigraph.analysis.scaling.stage import described
 from entigraph.analysis.settings import ScalingCurve
 from entigraph.analysis.study_runs import FinishedRun, finished
 from entigraph.errors import ConfigError, DataError
-from entigraph.llm.response_cache import Journal
+from entigraph.llm.response_cache import ResponseCache
 from entigraph.reporting.figures import style
 from entigraph.storage.artifact import write_json
 from entigraph.storage.jsonl import write_jsonl
@@ -143,7 +143,7 @@ def test_documents_are_counted_by_size_entities_and_synthetic_tokens(tmp_path: P
     )
     out = tmp_path / "out"
     out.mkdir()
-    Histograms().examine([corpus], out, Journal, print)  # type: ignore[arg-type]
+    Histograms().examine([corpus], out, ResponseCache, print)  # type: ignore[arg-type]
     (counted,) = json.loads((out / "histograms.json").read_text())["corpora"].values()
     assert counted["source_tokens"] == {"a": 5, "b": 7, "c": 3}, "the tokenizer begins a text with a space"
     assert counted["entities"] == {"a": 3, "b": 1, "c": 0}, "those of a document's parts are one"

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
-from entigraph.llm.openai.online_writer import OpenAICompatible
+from entigraph.llm.openai.online_writer import OpenAIWriter
 
 Answers = Callable[[dict[str, Any]], list[str] | int]
 
@@ -20,8 +20,8 @@ class Scripted:
     base_url: str = ""
     asked: list[tuple[str, dict[str, Any]]] = field(default_factory=list)
 
-    def model(self, **options: Any) -> OpenAICompatible:
-        return OpenAICompatible(**{"model": "scripted", "base_url": self.base_url, "timeout_s": 5.0, **options})
+    def model(self, **options: Any) -> OpenAIWriter:
+        return OpenAIWriter(**{"model": "scripted", "base_url": self.base_url, "timeout_s": 5.0, **options})
 
 
 @contextmanager

@@ -19,7 +19,7 @@ from entigraph.evaluation.question_selection import Titles
 from entigraph.evaluation.scoring import accuracy, expected, majority, pass_at
 from entigraph.evaluation.tasks.closed_book_cot import ClosedBookCoT, Protocol, examples
 from entigraph.llm.wire_format import Api
-from entigraph.runtime.progress import Silent
+from entigraph.runtime.progress import SilentProgress
 from entigraph.storage.jsonl import read_jsonl
 from entigraph.storage.schemas import Answer
 from tests.evaluation.asked import a_question, a_source
@@ -175,8 +175,8 @@ def numbered(count: int) -> list[Any]:
 def asked(server: Scripted, folder: Path, task: ClosedBookCoT, count: int = 12, **options: Any) -> dict[str, Any]:
     folder.mkdir(exist_ok=True)
     source = a_source(folder, numbered(count))
-    subject = Endpoint(server.model(**options), folder / "journal.sqlite")
-    stage.run(subject, folder / "out", tasks={"cot": task}, sources={"cot": source}, progress=Silent())
+    subject = Endpoint(server.model(**options), folder / "response_cache.sqlite")
+    stage.run(subject, folder / "out", tasks={"cot": task}, sources={"cot": source}, progress=SilentProgress())
     scores: dict[str, Any] = json.loads((folder / "out" / "scores.json").read_text())["cot"]
     return scores
 
@@ -194,7 +194,7 @@ def test_an_endpoint_gets_the_same_prompt_and_all_samples_for_one_prompts_price(
         assert path.endswith("/completions") and (path.endswith("/chat/completions") is (api == "chat"))
         assert sent.split("\n### Question")[0] == prompt.split("\n### Question")[0] and body["n"] == 16
         asked(server, tmp_path, ClosedBookCoT(samples=16), api=Api(api))
-        assert len(server.asked) == 12, "what was answered is in the journal"
+        assert len(server.asked) == 12, "what was answered is in the response cache"
 
 
 def test_a_model_says_the_same_here_and_behind_an_endpoint(engine: TransformersEngine, tmp_path: Path) -> None:

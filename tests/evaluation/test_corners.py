@@ -13,7 +13,7 @@ from entigraph.evaluation.models_under_test import Endpoint, LocalModel
 from entigraph.evaluation.parsing import NO_LINE, NO_OPTION
 from entigraph.evaluation.tasks.closed_book import ClosedBook
 from entigraph.evaluation.tasks.closed_book_cot import ClosedBookCoT
-from entigraph.runtime.progress import Silent
+from entigraph.runtime.progress import SilentProgress
 from entigraph.storage.jsonl import read_jsonl, write_jsonl
 from entigraph.storage.schemas import Answer, Document, Question
 from tests.evaluation.asked import a_question, a_source
@@ -22,7 +22,7 @@ from tests.evaluation.scripted import Answers, scripted
 
 def asked(subject: Any, source: Source, folder: Path, task: Any) -> tuple[dict[str, Any], list[Answer]]:
     out = folder / "out"
-    stage.run(subject, out, tasks={"task": task}, sources={"task": source}, progress=Silent())
+    stage.run(subject, out, tasks={"task": task}, sources={"task": source}, progress=SilentProgress())
     scores = json.loads((out / "scores.json").read_text())["task"]
     return scores, list(read_jsonl(out / "answers-task.jsonl", Answer))
 
@@ -30,7 +30,7 @@ def asked(subject: Any, source: Source, folder: Path, task: Any) -> tuple[dict[s
 def said(folder: Path, questions: list[Question], answers: Answers) -> tuple[dict[str, Any], list[Answer], int]:
     """By samples of a model that a test plays; and how many requests it got."""
     with scripted(answers) as server:
-        subject = Endpoint(server.model(), folder / "journal.sqlite")
+        subject = Endpoint(server.model(), folder / "response_cache.sqlite")
         scores, found = asked(subject, a_source(folder, questions), folder, ClosedBookCoT(samples=4))
         return scores, found, len(server.asked)
 

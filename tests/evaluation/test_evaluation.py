@@ -12,7 +12,7 @@ from entigraph.evaluation.base import Prompt, Sampling
 from entigraph.evaluation.models_under_test import LocalModel
 from entigraph.evaluation.scoring import clustered_error, scored_likelihoods
 from entigraph.evaluation.tasks.closed_book import ClosedBook, answered
-from entigraph.runtime.progress import Silent
+from entigraph.runtime.progress import SilentProgress
 from entigraph.storage.jsonl import read_jsonl
 from entigraph.storage.schemas import Answer
 from tests.evaluation.asked import a_question, a_source
@@ -73,7 +73,7 @@ def test_the_stage_writes_every_answer_and_its_score(tiny_model: Path, tmp_path:
     tasks = {"all": ClosedBook(), "some": ClosedBook(limit=5)}
     subject = LocalModel(str(tiny_model), "cpu", 1, tiny_model, 0)
     out = tmp_path / "out"
-    stage.run(subject, out, tasks=tasks, sources={"all": source, "some": source}, progress=Silent())
+    stage.run(subject, out, tasks=tasks, sources={"all": source, "some": source}, progress=SilentProgress())
     scores = json.loads((out / "scores.json").read_text())
     answers = list(read_jsonl(out / "answers-all.jsonl", Answer))
     assert len(answers) == scores["all"]["questions"] == 12 and scores["some"]["questions"] == 5
@@ -87,7 +87,9 @@ def test_a_source_without_questions_or_with_one_twice_is_refused(tiny_model: Pat
     for questions, told in ([], "holds no questions"), ([a_question(1), a_question(1)], "two questions of one id"):
         source = a_source(tmp_path, questions)
         with pytest.raises(DataError, match=told):
-            stage.run(subject, tmp_path, tasks={"all": ClosedBook()}, sources={"all": source}, progress=Silent())
+            stage.run(
+                subject, tmp_path, tasks={"all": ClosedBook()}, sources={"all": source}, progress=SilentProgress()
+            )
 
 
 def test_a_prompt_without_its_slot_is_refused() -> None:

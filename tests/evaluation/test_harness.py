@@ -14,7 +14,7 @@ from entigraph.evaluation.models_under_test import LocalModel
 from entigraph.evaluation.tasks.closed_book import ClosedBook
 from entigraph.evaluation.tasks.lm_eval_harness import Harness, adapter
 from entigraph.evaluation.tasks.perplexity import Perplexity, scored
-from entigraph.runtime.progress import Silent
+from entigraph.runtime.progress import SilentProgress
 from entigraph.storage.schemas import Document
 from tests.evaluation.asked import a_question, a_source
 
@@ -66,7 +66,7 @@ def test_our_accuracy_by_likelihood_is_the_harnesss(
     source, out = a_source(tmp_path, the_items()), tmp_path / "out"
     tasks = {"closed_book": ClosedBook(), "lm_eval": Harness(tasks=["ours"], include_path=str(task_files))}
     subject = LocalModel(str(tiny_model), "cpu", 1, tiny_model, 0)
-    stage.run(subject, out, tasks=tasks, sources=dict.fromkeys(tasks, source), progress=Silent())
+    stage.run(subject, out, tasks=tasks, sources=dict.fromkeys(tasks, source), progress=SilentProgress())
     scores = json.loads((out / "scores.json").read_text())
     theirs = scores["lm_eval"]["tasks"]["ours"]
     assert theirs["acc"] == scores["closed_book"]["accuracy"] and 0 < theirs["acc"] < 1
@@ -108,7 +108,7 @@ def test_a_task_that_the_harness_does_not_have_is_one_message(
     with pytest.raises(DataError, match="no task nobodys"):
         stage.run(
             LocalModel(str(tiny_model), "cpu", 1), tmp_path / "out",
-            tasks=tasks, sources={"lm_eval": source}, progress=Silent(),
+            tasks=tasks, sources={"lm_eval": source}, progress=SilentProgress(),
         )  # fmt: skip
 
 

@@ -18,7 +18,7 @@ from entigraph.evaluation.tasks.open_book import Library, OpenBook, OpenBookCoT,
 from entigraph.pipeline import execution
 from entigraph.pipeline.run import Run
 from entigraph.pipeline.steps import steps_of
-from entigraph.runtime.progress import Silent
+from entigraph.runtime.progress import SilentProgress
 from entigraph.storage import artifact
 from entigraph.storage.jsonl import read_jsonl, write_jsonl
 from entigraph.storage.schemas import Answer, Passage, Ranking
@@ -145,7 +145,7 @@ def test_a_prompt_with_passages_beyond_the_context_is_counted_and_never_cut(
     tasks = {"open": OpenBook(k=2), "cot": OpenBookCoT(k=2, samples=1, max_tokens=4)}
     subject = LocalModel(str(tiny_model), "cpu", 1)
     (tmp_path / "out").mkdir()
-    stage.run(subject, tmp_path / "out", tasks=tasks, sources=dict.fromkeys(tasks, source), progress=Silent())
+    stage.run(subject, tmp_path / "out", tasks=tasks, sources=dict.fromkeys(tasks, source), progress=SilentProgress())
     import json
 
     scores = json.loads((tmp_path / "out" / "scores.json").read_text())
@@ -198,16 +198,16 @@ def test_a_grid_of_k_order_and_dial_ranks_once(configured: Callable[..., Run]) -
         options = ["corpus.documents=1", "evaluation=[open_book]", "logger=none", *overrides]
         run = configured(*options)
         for each in (Stage.corpus, Stage.retrieval):
-            execution.one_stage(run, each, Silent())
+            execution.one_stage(run, each, SilentProgress())
         return run
 
     first = ranked()
-    sealed = artifact.read(first.retrieval["open_book"].folder)
+    sealed = artifact.read_manifest(first.retrieval["open_book"].folder)
     for override in ("k=1", "order=best_first", "drop_gold=0.5", "distractors=4"):
         other = ranked(f"evaluation.open_book.{override}")
         assert other.retrieval["open_book"].folder == first.retrieval["open_book"].folder
         assert other.evaluation.folder != first.evaluation.folder
-    assert artifact.read(first.retrieval["open_book"].folder) == sealed, "made once"
+    assert artifact.read_manifest(first.retrieval["open_book"].folder) == sealed, "made once"
     for override in ("retriever.characters=256", "retriever.k1=1.2", "evaluation.open_book.limit=5"):
         assert configured("corpus.documents=1", "evaluation=[open_book]", override).retrieval["open_book"].folder != (
             first.retrieval["open_book"].folder

@@ -233,7 +233,7 @@ def test_an_excerpt_is_taken_where_both_names_are_near() -> None:
 
 def test_every_evaluation_of_a_run_has_its_page_and_a_trained_ones_texts_are_those_of_its_budget(smoke: Path) -> None:
     for folder in (smoke / "evaluation").iterdir():
-        files = artifact.read(folder)["files"]
+        files = artifact.read_manifest(folder)["files"]
         assert ("report.html" in files) == any(name.startswith("answers-") for name in files)
     (study,) = (smoke / "studies").glob("smoke-*")
     for member in map(json.loads, (file.read_text() for file in (study / "runs").glob("*.json"))):
@@ -247,7 +247,7 @@ def test_every_evaluation_of_a_run_has_its_page_and_a_trained_ones_texts_are_tho
                 found[0]["mention"]["texts"],
                 sum(text.document_id == document for text in read_texts(smoke / member["synthesis"])),
             )
-            drawn = artifact.read(smoke / member["tokens"])["counts"]["texts"]
+            drawn = artifact.read_manifest(smoke / member["tokens"])["counts"]["texts"]
             assert listed["id"][0] == first.question_id and 0 < trained <= min(written, drawn)
             titles = {
                 each.id: each.title for each in read_jsonl(smoke / member["corpus"] / "documents.jsonl", Document)

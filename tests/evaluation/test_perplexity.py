@@ -13,8 +13,8 @@ from entigraph.evaluation.backends.transformers_backend import TransformersEngin
 from entigraph.evaluation.base import Source
 from entigraph.evaluation.models_under_test import LocalModel
 from entigraph.evaluation.tasks.perplexity import Perplexity, scored
-from entigraph.runtime.progress import Silent
-from entigraph.storage.artifact import SCRATCH
+from entigraph.runtime.progress import SilentProgress
+from entigraph.storage.artifact import CHECKPOINTS
 from entigraph.storage.jsonl import read_jsonl, write_jsonl
 from entigraph.storage.schemas import Document, DocumentLoss
 from tests.conftest import TINY, Command
@@ -90,12 +90,14 @@ def a_source(folder: Path) -> Source:
 
 def test_what_was_scored_before_a_kill_is_kept(tiny_model: Path, tmp_path: Path) -> None:
     source, out = a_source(tmp_path), tmp_path / "out"
-    (out / SCRATCH).mkdir(parents=True)
+    (out / CHECKPOINTS).mkdir(parents=True)
     marked = DocumentLoss(document_id="d2", nats=1.0, tokens=1, unscored=0, bytes=1)
     half = json.dumps({"document_id": "d3", "nats": 3})[:-4]
-    (out / SCRATCH / "losses-replay.jsonl").write_text(json.dumps(vars(marked)) + "\n" + half)
+    (out / CHECKPOINTS / "losses-replay.jsonl").write_text(json.dumps(vars(marked)) + "\n" + half)
     subject = LocalModel(str(tiny_model), "cpu", 1)
-    told = stage.run(subject, out, tasks={"replay": Perplexity()}, sources={"replay": source}, progress=Silent())
+    told = stage.run(
+        subject, out, tasks={"replay": Perplexity()}, sources={"replay": source}, progress=SilentProgress()
+    )
     found = list(read_jsonl(out / "losses-replay.jsonl", DocumentLoss))
     assert [loss.document_id for loss in found] == ["d1", "d2", "d3", "empty"] and found[1] == marked
     score = json.loads((out / "scores.json").read_text())["replay"]

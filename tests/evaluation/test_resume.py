@@ -10,9 +10,9 @@ from typing import Any
 from entigraph.evaluation import stage
 from entigraph.evaluation.models_under_test import Endpoint, LocalModel
 from entigraph.evaluation.tasks.closed_book_cot import ClosedBookCoT
-from entigraph.llm.openai.online_writer import OpenAICompatible
-from entigraph.runtime.progress import Silent
-from entigraph.storage.jsonl import Written, read_jsonl
+from entigraph.llm.openai.online_writer import OpenAIWriter
+from entigraph.runtime.progress import SilentProgress
+from entigraph.storage.jsonl import ResumableJsonLines, read_jsonl
 from entigraph.storage.schemas import Answer
 from tests.evaluation.asked import a_question, a_source
 from tests.evaluation.scripted import scripted
@@ -23,9 +23,9 @@ import os, sys
 from contextlib import contextmanager
 from pathlib import Path
 from tests.evaluation.test_resume import ask
-from entigraph.runtime.progress import Silent
+from entigraph.runtime.progress import SilentProgress
 
-class Killing(Silent):
+class Killing(SilentProgress):
     @contextmanager
     def bar(self, what, total, unit):
         done = 0
@@ -40,7 +40,7 @@ ask(Path(sys.argv[1]), Path(sys.argv[2]), Killing())
 """
 
 
-class Counting(Silent):
+class Counting(SilentProgress):
     """Notes what every answered question advanced by."""
 
     def __init__(self) -> None:
@@ -52,7 +52,7 @@ class Counting(Silent):
         return nullcontext(lambda amount, note="": self.amounts.append(amount))
 
 
-def ask(model: Path, folder: Path, progress: Silent) -> None:
+def ask(model: Path, folder: Path, progress: SilentProgress) -> None:
     source = a_source(folder, [a_question(number) for number in range(COUNT)])
     task = ClosedBookCoT(samples=2, max_tokens=4, temperature=1.0)
     subject = LocalModel(str(model), "cpu", 1, model, 0)
@@ -72,7 +72,7 @@ def test_a_killed_evaluation_asks_no_question_twice(tiny_model: Path, tmp_path: 
     progress = Counting()
     ask(tiny_model, killed, progress)
     assert progress.amounts == [3, 1, 1, 1]
-    ask(tiny_model, whole, Silent())
+    ask(tiny_model, whole, SilentProgress())
     for name in ("answers-cot.jsonl", "scores.json"):
         assert (killed / "out" / name).read_text() == (whole / "out" / name).read_text()
 
@@ -87,10 +87,10 @@ KILLED_BEHIND_AN_ENDPOINT = (
 )
 
 
-def ask_endpoint(url: str, folder: Path, progress: Silent) -> None:
+def ask_endpoint(url: str, folder: Path, progress: SilentProgress) -> None:
     source = a_source(folder, [a_question(number, text=f"What is number {number}?") for number in range(COUNT)])
-    model = OpenAICompatible(model="scripted", base_url=url, concurrency=1)
-    subject = Endpoint(model, folder / "journal.sqlite")
+    model = OpenAIWriter(model="scripted", base_url=url, concurrency=1)
+    subject = Endpoint(model, folder / "response_cache.sqlite")
     task = ClosedBookCoT(samples=4)
     stage.run(subject, folder / "out", tasks={"cot": task}, sources={"cot": source}, progress=progress)
 
@@ -110,7 +110,7 @@ def test_killed_behind_any_answer_an_endpoint_is_asked_nothing_that_it_had_answe
             *earlier, _ = kept = [answer.question_id for answer in read_jsonl(scratch, Answer)]
             assert len(kept) == answers
             assert not {f"q{number}" for number in numbers(server.asked[before:])} & {*earlier}
-        ask_endpoint(server.base_url, tmp_path, Silent())
+        ask_endpoint(server.base_url, tmp_path, SilentProgress())
         # What was on its way when a process was killed had no answer yet.
         assert {*numbers(server.asked)} == {*range(COUNT)} and len(server.asked) <= 2 * COUNT - 1
     scores = json.loads((tmp_path / "out" / "scores.json").read_text())["cot"]
@@ -118,12 +118,12 @@ def test_killed_behind_any_answer_an_endpoint_is_asked_nothing_that_it_had_answe
 
 
 def test_what_was_written_is_found_by_its_key(tmp_path: Path) -> None:
-    kept = Written(tmp_path / "kept.jsonl", Answer, "question_id")
+    kept = ResumableJsonLines(tmp_path / "kept.jsonl", Answer, "question_id")
     empty: dict[str, Any] = {"scores": [], "samples": [], "texts": [], "passages": []}
     about = {"question_id": "é", "document_id": "d", "group": "g", "question": "?", "choices": ["a", "b"]}
     answer = Answer(**about, answer=0, choice=None, correct=False, **empty)
     with kept:
         kept.write(answer)
     assert "é" in kept and "e" not in kept and kept.read("é") == answer
-    again = Written(tmp_path / "kept.jsonl", Answer, "question_id")
+    again = ResumableJsonLines(tmp_path / "kept.jsonl", Answer, "question_id")
     assert again.read("é") == answer and json.loads((tmp_path / "kept.jsonl").read_text())["question_id"] == "é"

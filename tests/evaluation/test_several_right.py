@@ -14,7 +14,7 @@ from entigraph.evaluation.models_under_test import Endpoint
 from entigraph.evaluation.parsing import NO_LINE, NO_OPTION, NOT_LETTERS, choices_of
 from entigraph.evaluation.tasks.closed_book import ClosedBook
 from entigraph.evaluation.tasks.closed_book_cot import ClosedBookCoT, Protocol, examples
-from entigraph.runtime.progress import Silent
+from entigraph.runtime.progress import SilentProgress
 from entigraph.storage.jsonl import read_jsonl
 from entigraph.storage.question_files import read_questions
 from entigraph.storage.schemas import Answer, Choice
@@ -155,9 +155,9 @@ def test_an_endpoint_is_asked_both_kinds_and_every_answer_is_kept(tmp_path: Path
     asked = [a_question(number, text=f"What is number {number}?", answer=each) for number, each in enumerate(right)]
     source = a_source(tmp_path, asked)
     with scripted(knows) as server:
-        subject = Endpoint(server.model(), tmp_path / "journal.sqlite")
+        subject = Endpoint(server.model(), tmp_path / "response_cache.sqlite")
         task = ClosedBookCoT(samples=4)
-        stage.run(subject, tmp_path / "out", tasks={"cot": task}, sources={"cot": source}, progress=Silent())
+        stage.run(subject, tmp_path / "out", tasks={"cot": task}, sources={"cot": source}, progress=SilentProgress())
     scores = json.loads((tmp_path / "out" / "scores.json").read_text())["cot"]
     assert scores["accuracy"] == 3 / 5 and scores["parse_rate"] == 1.0 and scores["samples"] == 20
     several = scores["several_right"]

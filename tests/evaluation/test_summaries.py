@@ -15,8 +15,8 @@ from entigraph.evaluation.base import Prompt, Source
 from entigraph.evaluation.chat_prompts import ChatTemplate, chat_template
 from entigraph.evaluation.models_under_test import Endpoint, LocalModel
 from entigraph.evaluation.tasks.summaries import TOO_LONG, Summaries, named
-from entigraph.runtime.progress import Silent
-from entigraph.storage.artifact import SCRATCH
+from entigraph.runtime.progress import SilentProgress
+from entigraph.storage.artifact import CHECKPOINTS
 from entigraph.storage.jsonl import read_jsonl, write_jsonl
 from entigraph.storage.schemas import Document, Summary
 from entigraph.tokenization.tokenizer import shipped_templates
@@ -38,7 +38,7 @@ def a_source(folder: Path, documents: Sequence[Document] = DOCUMENTS) -> Source:
 
 
 def written(subject: Any, folder: Path, task: Summaries, source: Source) -> list[Summary]:
-    stage.run(subject, folder, tasks={"s": task}, sources={"s": source}, progress=Silent())
+    stage.run(subject, folder, tasks={"s": task}, sources={"s": source}, progress=SilentProgress())
     return list(read_jsonl(folder / "summaries-s.jsonl", Summary))
 
 
@@ -60,13 +60,13 @@ def test_every_document_is_summarized_by_every_prompt(tiny_model: Path, tmp_path
 
 def test_a_killed_evaluation_writes_only_what_is_missing(tiny_model: Path, tmp_path: Path) -> None:
     source, out = a_source(tmp_path), tmp_path / "out"
-    (out / SCRATCH).mkdir(parents=True)
+    (out / CHECKPOINTS).mkdir(parents=True)
     marked = Summary(
         id="d1/short/0", document_id="d1", prompt="short", sample=0, text="From before.", finish_reason="stop",
         prompt_hash="",
     )  # fmt: skip
     half = json.dumps({**vars(marked), "id": "d2/short/0"})[:-9]
-    (out / SCRATCH / "summaries-s.jsonl").write_text(json.dumps(vars(marked)) + "\n" + half)
+    (out / CHECKPOINTS / "summaries-s.jsonl").write_text(json.dumps(vars(marked)) + "\n" + half)
     found = written(LocalModel(str(tiny_model), "cpu", 1), out, Summaries(prompts={"short": SHORT}), source)
     assert [each.document_id for each in found] == ["d0", "d1", "d2"] and found[1] == marked
     assert found[2].text != "From before." and found[2].prompt_hash
@@ -80,8 +80,8 @@ def test_a_prompt_without_room_is_counted_and_the_others_are_written(
     task = Summaries(prompts={"short": SHORT})
     try:
         out = tmp_path / "out"
-        (out / SCRATCH).mkdir(parents=True)
-        scores = task.measured("s", a_source(tmp_path, [*DOCUMENTS, long]), lambda: engine, out, Silent())
+        (out / CHECKPOINTS).mkdir(parents=True)
+        scores = task.measured("s", a_source(tmp_path, [*DOCUMENTS, long]), lambda: engine, out, SilentProgress())
     finally:
         engine.positions = kept
     assert scores["summaries"] == 4 and scores["empty"] >= 1 and scores["unfinished"][TOO_LONG] == 1
@@ -152,7 +152,7 @@ def retold(body: dict[str, Any]) -> list[str] | int:
 
 
 def through(server: Scripted, folder: Path, task: Summaries, **options: Any) -> list[Summary]:
-    subject = Endpoint(server.model(**options), folder / "journal.sqlite")
+    subject = Endpoint(server.model(**options), folder / "response_cache.sqlite")
     return written(subject, folder / "out", task, a_source(folder))
 
 
@@ -167,7 +167,7 @@ def test_an_endpoint_is_asked_in_plain_words_and_what_it_does_not_say_is_counted
         assert body["max_completion_tokens"] == 6
         asked = len(server.asked)
         through(server, tmp_path, Summaries(prompts={"short": SHORT}))
-        assert len(server.asked) == asked, "what was answered is in the journal"
+        assert len(server.asked) == asked, "what was answered is in the response cache"
     assert [each.text for each in found] == ["It is about a document.", "", ""]
     scores = json.loads((tmp_path / "out" / "scores.json").read_text())["s"]
     assert scores["empty"] == 2 and scores["unfinished"] == {"error: HTTP 400": 1}

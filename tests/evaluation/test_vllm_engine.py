@@ -15,7 +15,7 @@ from entigraph.evaluation.backends.endpoint_backend import EndpointEngine
 from entigraph.evaluation.backends.transformers_backend import TransformersEngine
 from entigraph.evaluation.base import Prompt, Sampling, Window
 from entigraph.evaluation.models_under_test import LocalModel, Vllm, own_tokenizer
-from entigraph.llm.openai.online_writer import OpenAICompatible
+from entigraph.llm.openai.online_writer import OpenAIWriter
 from entigraph.llm.wire_format import Api
 from entigraph.storage.jsonl import read_jsonl
 from entigraph.storage.schemas import Answer
@@ -128,8 +128,8 @@ def test_what_was_trained_is_served_and_evaluated_at_its_address(
     outputs: Path, model: Path, command: Command, tmp_path: Path
 ) -> None:
     with serving(model, tmp_path / "log", "--enable-prefix-caching") as address:
-        endpoint = OpenAICompatible(model=model.name, base_url=address, api=Api.completions)
-        with endpoint.connect(tmp_path / "journal.sqlite", lambda words: None) as llm:
+        endpoint = OpenAIWriter(model=model.name, base_url=address, api=Api.completions)
+        with endpoint.connect(tmp_path / "response_cache.sqlite", lambda words: None) as llm:
             served = dict(EndpointEngine(llm, chat=False).sample(PROMPTS, Sampling(max_tokens=40)))
         assert {place: samples[0].text for place, samples in served.items()} == dict(enumerate(opened(model)))
 

@@ -15,8 +15,8 @@ import pytest
 
 from entigraph.errors import ConfigError, LLMError
 from entigraph.llm.base import Completion, Request
-from entigraph.llm.response_cache import Journal
-from entigraph.llm.vllm.vllm_writer import Vllm
+from entigraph.llm.response_cache import ResponseCache
+from entigraph.llm.vllm.vllm_writer import VLLMWriter
 from tests.conftest import Command, interpreter
 
 
@@ -24,8 +24,8 @@ def a_request(number: int, words: str = "About", **changes: Any) -> Request:
     return Request(**{"system": "Write. ", "user": f"{words} {number}.", "temperature": 1.0, **changes})
 
 
-def ask(options: Vllm, journal: Path, requests: Any) -> list[Completion]:
-    with options.connect(journal, lambda words: None) as llm:
+def ask(options: VLLMWriter, response_cache: Path, requests: Any) -> list[Completion]:
+    with options.connect(response_cache, lambda words: None) as llm:
         return list(llm.complete(iter(requests)))
 
 
@@ -41,7 +41,7 @@ def noted(folder: Path, what: str) -> list[str]:
 
 
 def test_answers_come_in_order_and_what_was_answered_starts_no_engine(python: str, tmp_path: Path) -> None:
-    options = Vllm(model="a/model", python=python, concurrency=8)
+    options = VLLMWriter(model="a/model", python=python, concurrency=8)
     answers = ask(options, tmp_path / "j", [a_request(number) for number in range(50)])
     assert [f"About {number}." in answer.text for number, answer in enumerate(answers)] == [True] * 50
     assert {(answer.finish_reason, answer.model, answer.usage.cached_tokens) for answer in answers} == {
@@ -55,27 +55,27 @@ def test_answers_come_in_order_and_what_was_answered_starts_no_engine(python: st
 
 def test_the_batch_stays_full(python: str, tmp_path: Path, monkeypatch: Any) -> None:
     monkeypatch.setenv("STAND_IN_STEP_S", "0.02")
-    ask(Vllm(python=python, concurrency=16), tmp_path / "j", (a_request(number) for number in range(300)))
+    ask(VLLMWriter(python=python, concurrency=16), tmp_path / "j", (a_request(number) for number in range(300)))
     sizes = [int(size) for size in noted(tmp_path, "step")]
     assert max(sizes) == 20 and sum(size >= 16 for size in sizes) > 0.8 * len(sizes)
 
 
 def test_samples_differ_and_seeds_are_the_requests_own(python: str, tmp_path: Path) -> None:
     asked = [a_request(0), a_request(0, sample=1), a_request(1)]
-    first = ask(Vllm(python=python), tmp_path / "j", asked)
-    assert first == ask(Vllm(python=python, concurrency=1), tmp_path / "other", asked)
+    first = ask(VLLMWriter(python=python), tmp_path / "j", asked)
+    assert first == ask(VLLMWriter(python=python, concurrency=1), tmp_path / "other", asked)
     assert len({answer.text.rsplit("(", 1)[1] for answer in first}) == 3
 
 
 def test_a_schema_reaches_the_engine(python: str, tmp_path: Path) -> None:
-    (answer,) = ask(Vllm(python=python), tmp_path / "j", [a_request(0, json_schema={"type": "object"})])
+    (answer,) = ask(VLLMWriter(python=python), tmp_path / "j", [a_request(0, json_schema={"type": "object"})])
     assert json.loads(answer.text)["entities"] == ["Orsk", "Vale"]
 
 
 def test_a_refused_request_is_typed_and_may_be_asked_again(python: str, tmp_path: Path) -> None:
-    refused, written = ask(Vllm(python=python), tmp_path / "j", [a_request(0, "REFUSE"), a_request(1)])
+    refused, written = ask(VLLMWriter(python=python), tmp_path / "j", [a_request(0, "REFUSE"), a_request(1)])
     assert refused.finish_reason == "error: refused by the engine" and "longer than the context" in refused.text
-    assert written.finish_reason == "stop" and Journal(tmp_path / "j").totals().answers == 1
+    assert written.finish_reason == "stop" and ResponseCache(tmp_path / "j").totals().answers == 1
 
 
 def test_an_engine_that_dies_is_one_message_and_loses_no_answer(python: str, tmp_path: Path) -> None:
@@ -84,26 +84,26 @@ def test_an_engine_that_dies_is_one_message_and_loses_no_answer(python: str, tmp
         yield a_request(20, words)
 
     with pytest.raises(LLMError, match=rf"vLLM cannot go on .* the card fell off. Its log is {tmp_path}/vllm.log"):
-        ask(Vllm(python=python, concurrency=2), tmp_path / "j", requests("DIE"))
-    held = Journal(tmp_path / "j").totals().answers
+        ask(VLLMWriter(python=python, concurrency=2), tmp_path / "j", requests("DIE"))
+    held = ResponseCache(tmp_path / "j").totals().answers
     assert held >= 15
-    assert len(ask(Vllm(python=python), tmp_path / "j", requests("About"))) == 21
+    assert len(ask(VLLMWriter(python=python), tmp_path / "j", requests("About"))) == 21
     assert len({*taken(tmp_path)}) == 21 and len(taken(tmp_path)) <= 21 + 20 - held
 
 
 def test_a_model_without_a_chat_template_is_one_message(python: str, tmp_path: Path, monkeypatch: Any) -> None:
     monkeypatch.setenv("STAND_IN_TEMPLATE", "")
     with pytest.raises(LLMError, match="no chat template; name a file with one: llm.chat_template="):
-        ask(Vllm(python=python), tmp_path / "j", [a_request(0)])
+        ask(VLLMWriter(python=python), tmp_path / "j", [a_request(0)])
     file = tmp_path / "template.jinja"
     file.write_text("{{ messages }}")
-    assert ask(Vllm(python=python, chat_template=str(file)), tmp_path / "j", [a_request(0)])
+    assert ask(VLLMWriter(python=python, chat_template=str(file)), tmp_path / "j", [a_request(0)])
 
 
 def test_killed_in_the_middle_it_asks_nothing_again_and_leaves_no_process(python: str, tmp_path: Path) -> None:
     program = (
         "import sys; from pathlib import Path; from tests.llm.test_engine import *; "
-        f"ask(Vllm(python={python!r}, concurrency=4), Path({str(tmp_path / 'j')!r}), map(a_request, range(200)))"
+        f"ask(VLLMWriter(python={python!r}, concurrency=4), Path({str(tmp_path / 'j')!r}), map(a_request, range(200)))"
     )
     environment = {**os.environ, "STAND_IN_STEP_S": "0.02", "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
     killed = subprocess.Popen([sys.executable, "-c", program], env=environment)
@@ -117,8 +117,8 @@ def test_killed_in_the_middle_it_asks_nothing_again_and_leaves_no_process(python
     while any(alive(worker) for worker in workers):
         assert time.monotonic() < deadline, "the engine outlives the command"
         time.sleep(0.05)
-    held, before = Journal(tmp_path / "j").totals().answers, len(taken(tmp_path))
-    answers = ask(Vllm(python=python, concurrency=4), tmp_path / "j", map(a_request, range(200)))
+    held, before = ResponseCache(tmp_path / "j").totals().answers, len(taken(tmp_path))
+    answers = ask(VLLMWriter(python=python, concurrency=4), tmp_path / "j", map(a_request, range(200)))
     assert len(answers) == 200 and held >= 40
     assert len(taken(tmp_path)) - before == 200 - held
 
@@ -151,13 +151,13 @@ def test_the_plan_needs_no_vllm_and_nothing_is_paid(command: Command) -> None:
 def test_a_model_in_a_folder_is_known_by_its_content(tmp_path: Path) -> None:
     (tmp_path / "model").mkdir()
     (tmp_path / "model" / "config.json").write_text("{}")
-    one = Vllm(model=str(tmp_path / "model")).body(a_request(0))
+    one = VLLMWriter(model=str(tmp_path / "model")).body(a_request(0))
     (tmp_path / "model").rename(tmp_path / "moved")
-    assert one["model"] != Vllm(model=str(tmp_path / "moved")).body(a_request(0))["model"]
+    assert one["model"] != VLLMWriter(model=str(tmp_path / "moved")).body(a_request(0))["model"]
     (tmp_path / "moved").rename(tmp_path / "model")
-    assert one == Vllm(model=str(tmp_path / "model"), concurrency=3).body(a_request(0))
+    assert one == VLLMWriter(model=str(tmp_path / "model"), concurrency=3).body(a_request(0))
     (tmp_path / "model" / "config.json").write_text("{ }")
-    assert one != Vllm(model=str(tmp_path / "model")).body(a_request(0))
+    assert one != VLLMWriter(model=str(tmp_path / "model")).body(a_request(0))
 
 
 @pytest.mark.parametrize(
@@ -171,4 +171,4 @@ def test_a_model_in_a_folder_is_known_by_its_content(tmp_path: Path) -> None:
 )
 def test_an_option_that_cannot_be_is_told(options: dict[str, Any], told: str) -> None:
     with pytest.raises(ConfigError, match=told):
-        Vllm(**options)
+        VLLMWriter(**options)

@@ -18,9 +18,9 @@ import pytest
 
 from entigraph.errors import ConfigError, LLMError
 from entigraph.llm.base import Completion, Request
-from entigraph.llm.cost import Budget, Price
-from entigraph.llm.openai.online_writer import OpenAICompatible
-from entigraph.llm.response_cache import Journal
+from entigraph.llm.cost import Price, SpendingLimit
+from entigraph.llm.openai.online_writer import OpenAIWriter
+from entigraph.llm.response_cache import ResponseCache
 from entigraph.storage.jsonl import read_jsonl
 from entigraph.storage.schemas import Failure
 from entigraph.storage.texts import read_texts
@@ -42,11 +42,11 @@ def server() -> Iterator[Any]:
         yield found
 
 
-def writer(server: Any, **options: Any) -> OpenAICompatible:
-    return OpenAICompatible(**{"model": "mock-llm", "base_url": server.base_url, "timeout_s": 2.0, **options})
+def writer(server: Any, **options: Any) -> OpenAIWriter:
+    return OpenAIWriter(**{"model": "mock-llm", "base_url": server.base_url, "timeout_s": 2.0, **options})
 
 
-def ask(options: OpenAICompatible, journal: Path, requests: Any) -> list[tuple[Request, Completion]]:
+def ask(options: OpenAIWriter, response_cache: Path, requests: Any) -> list[tuple[Request, Completion]]:
     asked = []
 
     def noted() -> Iterator[Request]:
@@ -54,7 +54,7 @@ def ask(options: OpenAICompatible, journal: Path, requests: Any) -> list[tuple[R
             asked.append(request)
             yield request
 
-    with options.connect(journal) as llm:
+    with options.connect(response_cache) as llm:
         answers = list(llm.complete(noted()))
     return list(zip(asked, answers, strict=True))
 
@@ -126,10 +126,10 @@ def test_an_address_that_is_down_is_passed_over(server: Any, tmp_path: Path) -> 
 
 def test_a_document_stays_with_one_of_several_addresses(tmp_path: Path) -> None:
     with running(Config(latency_s=0.02)) as one, running(Config(latency_s=0.02)) as other:
-        options = OpenAICompatible(model="mock-llm", base_url=[one.base_url, other.base_url], concurrency=8)
+        options = OpenAIWriter(model="mock-llm", base_url=[one.base_url, other.base_url], concurrency=8)
         text = "A long document about the lamp of Orsk and its keeper. " * 100
         requests = [
-            Request(system="s", user=f"{number % 6} {text} - {number}", own=f" - {number}", temperature=1.0)
+            Request(system="s", user=f"{number % 6} {text} - {number}", suffix=f" - {number}", temperature=1.0)
             for number in range(120)
         ]
         ask(options, tmp_path / "j", requests)
@@ -164,7 +164,7 @@ def test_a_server_that_goes_away_is_said_before_all_is_tried_in_vain(tmp_path: P
 
         with pytest.raises(LLMError, match="stopped answering: no connection"):
             ask(options, tmp_path / "j", requests())
-    assert Journal(tmp_path / "j").totals().answers >= 15
+    assert ResponseCache(tmp_path / "j").totals().answers >= 15
 
 
 def test_a_rate_limit_that_nobody_told_us_is_kept(tmp_path: Path) -> None:
@@ -182,12 +182,12 @@ def test_the_limit_on_dollars_stops_before_it_is_passed(server: Any, tmp_path: P
     options = writer(server, prices=PAID, max_cost_usd=2.0, concurrency=4, expected_tokens=50)
     with pytest.raises(LLMError, match=r"llm.max_cost_usd: .* limit of \$2.00 of this command"):
         ask(options, tmp_path / "j", (a_request(number) for number in range(10_000)))
-    totals = Journal(tmp_path / "j").totals()
+    totals = ResponseCache(tmp_path / "j").totals()
     assert 1.0 < totals.dollars <= 2.0 and totals.answers == server.stats()["ok"]
 
 
-def spend(journal: Path) -> None:
-    budget = Budget(Journal(journal), 5.0, Price(1.0, 1.0, 1.0))
+def spend(response_cache: Path) -> None:
+    budget = SpendingLimit(ResponseCache(response_cache), 5.0, Price(1.0, 1.0, 1.0))
     with suppress(LLMError):
         for _ in range(1000):
             budget.reserve(0.01)
@@ -202,7 +202,7 @@ def test_the_processes_of_one_command_have_one_limit(tmp_path: Path, monkeypatch
         process.start()
     for process in processes:
         process.join(60)
-    (spent,) = Journal(tmp_path / "j").database.execute("SELECT spent FROM spending").fetchone()
+    (spent,) = ResponseCache(tmp_path / "j").database.execute("SELECT spent FROM spending").fetchone()
     assert spent == pytest.approx(5.0)
 
 
@@ -217,7 +217,7 @@ def test_the_processes_of_one_command_have_one_limit(tmp_path: Path, monkeypatch
 )
 def test_a_wrong_option_is_told_before_anything_is_sent(wrong: dict[str, Any], told: str) -> None:
     with pytest.raises(ConfigError, match=told) as raised:
-        OpenAICompatible(**{"model": "m", "base_url": "http://localhost:1/v1", **wrong})
+        OpenAIWriter(**{"model": "m", "base_url": "http://localhost:1/v1", **wrong})
     assert "sk-abc123" not in str(raised.value)
 
 
@@ -240,12 +240,12 @@ def test_a_model_without_a_price_elsewhere_is_refused_before_anything_is_sent(
 ) -> None:
     monkeypatch.delenv("OPENAI_BASE_URL", raising=False)
     with pytest.raises(ConfigError, match="no price for 'some-model'"):
-        OpenAICompatible(model="some-model", base_url=address)
-    assert OpenAICompatible(model="some-model", base_url=["http://localhost:1/v1", "http://10.0.0.5:8000/v1"])
+        OpenAIWriter(model="some-model", base_url=address)
+    assert OpenAIWriter(model="some-model", base_url=["http://localhost:1/v1", "http://10.0.0.5:8000/v1"])
 
 
 def test_a_server_that_is_down_is_said_within_seconds(tmp_path: Path) -> None:
-    options = OpenAICompatible(model="m", base_url="http://127.0.0.1:9/v1", timeout_s=2)
+    options = OpenAIWriter(model="m", base_url="http://127.0.0.1:9/v1", timeout_s=2)
     started = time.monotonic()
     with pytest.raises(LLMError, match="llm.base_url: http://127.0.0.1:9/v1 answers nothing: no connection"):
         ask(options, tmp_path / "j", [a_request(number) for number in range(50)])
@@ -269,7 +269,7 @@ def test_a_wrong_model_name_is_one_message(tmp_path: Path) -> None:
 
 def test_a_paid_endpoint_without_a_key_is_refused(tmp_path: Path, monkeypatch: Any) -> None:
     monkeypatch.delenv("MY_KEY", raising=False)
-    options = OpenAICompatible(
+    options = OpenAIWriter(
         model="gpt", base_url="https://llm.example.com", api_key_env="MY_KEY", prices={"gpt": PAID["mock-llm"]}
     )
     with pytest.raises(LLMError, match="the environment has no MY_KEY"):
@@ -311,9 +311,9 @@ def texts_digest(outputs: Path) -> str:
 
 
 def test_killed_ten_times_it_repeats_no_answer(command: Command, tmp_path: Path) -> None:
-    """What the journal held at a kill is never asked again; an answer on its way at that moment may be lost."""
+    """What the response cache held at a kill is never asked again; an answer on its way at that moment may be lost."""
     assert command("stage=corpus", "corpus.documents=2").returncode == 0
-    journal = tmp_path / "outputs" / "journal.sqlite"
+    response_cache = tmp_path / "outputs" / "response_cache.sqlite"
     with spawned(latency_s=0.2, jitter_s=0.1, output_tokens=200) as server:
         arguments = synthesis(server, "logger=none", stage="synthesis")
         kills = lost = 0
@@ -333,37 +333,39 @@ def test_killed_ten_times_it_repeats_no_answer(command: Command, tmp_path: Path)
                 kills += 1
             killed.wait()
             stats = server.stats()
-            lost += stats["ok"] - stats["duplicates"] - answers_in(journal)
+            lost += stats["ok"] - stats["duplicates"] - answers_in(response_cache)
         done = command(*arguments)
         assert done.returncode == 0, done.stderr
         stats = server.stats()
         print(f"{kills} kills, {lost} answers lost on their way, {stats['duplicates']} asked twice")
         assert kills >= 8 and stats["duplicates"] <= lost <= 8 * kills
-        assert stats["ok"] - stats["duplicates"] == answers_in(journal)
+        assert stats["ok"] - stats["duplicates"] == answers_in(response_cache)
         again = command(*synthesis(server, "logger=none", f"paths.root={tmp_path}/unbroken"))
         assert again.returncode == 0, again.stderr
     assert texts_digest(tmp_path / "outputs") == texts_digest(tmp_path / "unbroken")
 
 
-def answers_in(journal: Path) -> int:
-    return Journal(journal).totals().answers
+def answers_in(response_cache: Path) -> int:
+    return ResponseCache(response_cache).totals().answers
 
 
 def test_a_full_disk_is_one_message_and_costs_nothing_twice(command: Command, tmp_path: Path) -> None:
     assert command("stage=corpus", "corpus.documents=2").returncode == 0
-    journal = tmp_path / "outputs" / "journal.sqlite"
+    response_cache = tmp_path / "outputs" / "response_cache.sqlite"
     with running(Config(latency_s=0.01, output_tokens=200)) as server:
         arguments = synthesis(server, "logger=none", stage="synthesis")
         limited = f"ulimit -f 2000; exec {sys.executable} -m entigraph {' '.join(arguments)}"  # files of 2 MB at most
         full = subprocess.run(["bash", "-c", limited], cwd=tmp_path, capture_output=True, text=True, timeout=120)
-        assert full.returncode == 1 and "journal" in full.stderr and "Check disk space" in full.stderr, full.stderr
-        kept = answers_in(journal)
+        assert full.returncode == 1 and "response cache" in full.stderr and "Check disk space" in full.stderr, (
+            full.stderr
+        )
+        kept = answers_in(response_cache)
         assert kept > 20 and "Traceback" not in full.stderr
         done = command(*arguments)
         assert done.returncode == 0 and server.stats()["duplicates"] <= 16, done.stderr
 
 
-def test_two_syntheses_share_a_journal(command: Command, tmp_path: Path) -> None:
+def test_two_syntheses_share_a_response_cache(command: Command, tmp_path: Path) -> None:
     assert command("stage=corpus", "corpus.documents=2").returncode == 0
     with spawned(latency_s=0.05, output_tokens=200) as server:
         both = [
@@ -379,7 +381,7 @@ def test_two_syntheses_share_a_journal(command: Command, tmp_path: Path) -> None
             _, stderr = process.communicate(timeout=120)
             assert process.returncode == 0, stderr
         stats = server.stats()
-    assert stats["duplicates"] == 0 and stats["ok"] == answers_in(tmp_path / "outputs" / "journal.sqlite")
+    assert stats["duplicates"] == 0 and stats["ok"] == answers_in(tmp_path / "outputs" / "response_cache.sqlite")
 
 
 def test_failures_are_typed_counted_and_kept_out_of_the_corpus(command: Command, tmp_path: Path) -> None:

@@ -12,8 +12,8 @@ import pytest
 
 from entigraph.errors import ConfigError, LLMError
 from entigraph.llm.base import Completion, Request
-from entigraph.llm.openai.batch_writer import OpenAIBatch
-from entigraph.llm.response_cache import Batch, Journal
+from entigraph.llm.openai.batch_writer import OpenAIBatchWriter
+from entigraph.llm.response_cache import PendingBatch, ResponseCache
 from tests.conftest import Command
 from tests.mock_llm_server import Config, running, spawned
 
@@ -22,12 +22,12 @@ def a_request(number: int) -> Request:
     return Request(system="Write.", user=f"About number {number}.", temperature=1.0)
 
 
-def writer(server: Any, **options: Any) -> OpenAIBatch:
-    return OpenAIBatch(**{"model": "mock-llm", "base_url": server.base_url, "poll_s": 0.05, **options})
+def writer(server: Any, **options: Any) -> OpenAIBatchWriter:
+    return OpenAIBatchWriter(**{"model": "mock-llm", "base_url": server.base_url, "poll_s": 0.05, **options})
 
 
-def ask(options: OpenAIBatch, journal: Path, requests: Any) -> list[Completion]:
-    with options.connect(journal, say=lambda line: None) as llm:
+def ask(options: OpenAIBatchWriter, response_cache: Path, requests: Any) -> list[Completion]:
+    with options.connect(response_cache, say=lambda line: None) as llm:
         return list(llm.complete(requests))
 
 
@@ -38,7 +38,7 @@ def test_files_are_split_and_answers_come_in_order(tmp_path: Path) -> None:
         again = ask(writer(server), tmp_path / "j", (a_request(n) for n in range(100)))
         assert server.stats()["batch_requests"] == stats["batch_requests"] == 100
     assert len(answers) == 100 and again == answers and len({answer.text for answer in answers}) > 90
-    assert not [*(tmp_path / ".batches").iterdir()] and not Journal(tmp_path / "j").batches(server.base_url)
+    assert not [*(tmp_path / ".batches").iterdir()] and not ResponseCache(tmp_path / "j").batches(server.base_url)
 
 
 def test_a_file_ends_at_its_bytes_too(tmp_path: Path) -> None:
@@ -84,22 +84,22 @@ def test_a_command_killed_while_its_batch_is_away_finds_it_again(command: Comman
         seen: set[str | None] = set()
         for _ in range(2):  # while the entities are away, and again while the first texts are
             killed = subprocess.Popen([sys.executable, "-m", "entigraph", *arguments], cwd=tmp_path)
-            journal = tmp_path / "outputs" / "journal.sqlite"
+            response_cache = tmp_path / "outputs" / "response_cache.sqlite"
             deadline = time.monotonic() + 60
-            while not (journal.exists() and new_batches(journal, server.base_url, seen)):
+            while not (response_cache.exists() and new_batches(response_cache, server.base_url, seen)):
                 assert time.monotonic() < deadline and killed.poll() is None
                 time.sleep(0.05)
             os.kill(killed.pid, signal.SIGKILL)
             killed.wait()
-            seen |= new_batches(journal, server.base_url, seen)
+            seen |= new_batches(response_cache, server.base_url, seen)
         done = command(*arguments)
         assert done.returncode == 0, done.stderr
         stats = server.stats()
-    assert stats["duplicates"] == 0 and stats["batch_requests"] == Journal(journal).totals().answers
+    assert stats["duplicates"] == 0 and stats["batch_requests"] == ResponseCache(response_cache).totals().answers
 
 
-def new_batches(journal: Path, address: str, seen: set[str | None]) -> set[str | None]:
-    return {batch.id for batch in Journal(journal).batches(address) if batch.id} - seen
+def new_batches(response_cache: Path, address: str, seen: set[str | None]) -> set[str | None]:
+    return {batch.id for batch in ResponseCache(response_cache).batches(address) if batch.id} - seen
 
 
 def test_a_batch_that_was_begun_and_never_sent_is_sent(tmp_path: Path) -> None:
@@ -107,16 +107,16 @@ def test_a_batch_that_was_begun_and_never_sent_is_sent(tmp_path: Path) -> None:
         options = writer(server)
         requests = [a_request(n) for n in range(5)]
         keys = {key: b"" for key in keys_of(options, requests)}
-        Journal(tmp_path / "j").begin_batch(Batch("lost", server.base_url), keys)
+        ResponseCache(tmp_path / "j").begin_batch(PendingBatch("lost", server.base_url), keys)
         answers = ask(options, tmp_path / "j", requests)
         assert {answer.finish_reason for answer in answers} == {"gave up: a batch that was never sent"}
         assert {answer.finish_reason for answer in ask(options, tmp_path / "j", requests)} == {"stop"}
 
 
-def keys_of(options: OpenAIBatch, requests: list[Request]) -> list[bytes]:
-    from entigraph.llm.caching import addressed
+def keys_of(options: OpenAIBatchWriter, requests: list[Request]) -> list[bytes]:
+    from entigraph.llm.caching import build_wire_request
 
-    return [addressed(options.body(request), request).key for request in requests]
+    return [build_wire_request(options.body(request), request).key for request in requests]
 
 
 def test_half_the_price_and_the_limit_holds(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -127,13 +127,13 @@ def test_half_the_price_and_the_limit_holds(tmp_path: Path, monkeypatch: pytest.
         assert options.price.completion == 500
         with pytest.raises(LLMError, match="llm.max_cost_usd"):
             ask(options, tmp_path / "j", (a_request(n) for n in range(1000)))
-        assert 0 < Journal(tmp_path / "j").totals().dollars <= 1.0
-        assert not Journal(tmp_path / "j").batches(server.base_url), "what fitted was sent and answered"
+        assert 0 < ResponseCache(tmp_path / "j").totals().dollars <= 1.0
+        assert not ResponseCache(tmp_path / "j").batches(server.base_url), "what fitted was sent and answered"
 
 
 def test_a_wrong_key_and_several_addresses_are_one_message(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="batches go to one"):
-        OpenAIBatch(model="m", base_url=["http://127.0.0.1:1", "http://127.0.0.1:2"])
-    options = OpenAIBatch(model="m", base_url="http://127.0.0.1:9/v1", poll_s=0.01, timeout_s=1)
+        OpenAIBatchWriter(model="m", base_url=["http://127.0.0.1:1", "http://127.0.0.1:2"])
+    options = OpenAIBatchWriter(model="m", base_url="http://127.0.0.1:9/v1", poll_s=0.01, timeout_s=1)
     with pytest.raises(LLMError, match="127.0.0.1:9/v1 is not reached"):
         ask(options, tmp_path / "j", [a_request(1)])

@@ -14,8 +14,8 @@ from typing import Any
 import pytest
 
 from entigraph.llm.base import Completion, Request, Writer
-from entigraph.llm.openai.online_writer import OpenAICompatible
-from entigraph.llm.vllm.vllm_writer import Vllm
+from entigraph.llm.openai.online_writer import OpenAIWriter
+from entigraph.llm.vllm.vllm_writer import VLLMWriter
 from entigraph.storage import artifact
 from entigraph.storage.jsonl import read_jsonl
 from entigraph.storage.schemas import Failure
@@ -108,9 +108,9 @@ def in_process(notes: Path, model: Path) -> list[str]:
     return synthesis(notes, model, "llm=vllm", *options, "+llm.arguments.enforce_eager=true")
 
 
-def journaled(outputs: Path) -> dict[bytes, float]:
+def cached_times(outputs: Path) -> dict[bytes, float]:
     """When each answer came."""
-    file = outputs / "journal.sqlite"
+    file = outputs / "response_cache.sqlite"
     if not file.exists():
         return {}
     with sqlite3.connect(file) as database:
@@ -122,7 +122,7 @@ def journaled(outputs: Path) -> dict[bytes, float]:
 
 def sealed(outputs: Path) -> tuple[Path, dict[str, Any]]:
     (folder,) = (outputs / "synthesis").iterdir()
-    return folder, artifact.read(folder)["counts"]
+    return folder, artifact.read_manifest(folder)["counts"]
 
 
 def test_killed_resumed_and_run_again_it_writes_each_text_once(
@@ -133,13 +133,13 @@ def test_killed_resumed_and_run_again_it_writes_each_text_once(
     killed = subprocess.Popen(
         [sys.executable, "-m", "entigraph", *arguments, "stage=synthesis"], cwd=tmp_path, env={**os.environ, **CPU}
     )
-    while len(journaled(outputs)) < 5:
+    while len(cached_times(outputs)) < 5:
         assert killed.poll() is None, (outputs / "vllm.log").read_text()[-3000:]
         time.sleep(0.005)
     workers = children(killed.pid)
     os.kill(killed.pid, signal.SIGKILL)
     killed.wait()
-    held = journaled(outputs)
+    held = cached_times(outputs)
     deadline = time.monotonic() + 15
     while any(alive(worker) for worker in workers):
         assert time.monotonic() < deadline, "the engine outlives the command"
@@ -148,7 +148,7 @@ def test_killed_resumed_and_run_again_it_writes_each_text_once(
     resumed = command(*arguments, "stage=synthesis", **CPU)
     assert resumed.returncode == 0, resumed.stderr + (outputs / "vllm.log").read_text()[-3000:]
     assert "vLLM 0" in resumed.stdout and "is ready after" in resumed.stdout
-    kept = journaled(outputs)
+    kept = cached_times(outputs)
     assert len(held) < len(kept) and all(kept[key] == came for key, came in held.items())
     folder, counts = sealed(outputs)
     texts = list(read_texts(folder))
@@ -158,16 +158,16 @@ def test_killed_resumed_and_run_again_it_writes_each_text_once(
 
     again = command(*arguments, "stage=synthesis", "synthesis.token_budget=5000", "llm.python=gone")
     assert again.returncode == 0 and "vLLM" not in again.stdout, again.stderr
-    assert journaled(outputs) == kept
+    assert cached_times(outputs) == kept
 
 
 def test_a_server_answers_as_the_engine_in_the_process_does(server: str, model: Path, tmp_path: Path) -> None:
     prompts = [f"### Document\n{ARTICLE}\n\nAbout {name}." for name in ("Orsk", "Tobias", "the ledger", "the ship")]
     asked = [Request(system="Write.", user=prompt, temperature=0.0) for prompt in prompts]
     asked.append(Request(system="List.", user=prompts[0], temperature=0.0, json_schema=ENTITY_SCHEMA))
-    served = ask(OpenAICompatible(model="tiny-writer", base_url=server, max_tokens=MOST_TOKENS), tmp_path / "s", asked)
+    served = ask(OpenAIWriter(model="tiny-writer", base_url=server, max_tokens=MOST_TOKENS), tmp_path / "s", asked)
     options = {"max_model_len": CONTEXT, "max_tokens": MOST_TOKENS, "dtype": "float32", "arguments": EAGER}
-    writer = Vllm(model=str(model), python=str(PYTHON), gpu_memory_utilization=MEMORY, **options)
+    writer = VLLMWriter(model=str(model), python=str(PYTHON), gpu_memory_utilization=MEMORY, **options)
     drawn = [Request(system="List.", user=each, temperature=1.0, json_schema=ENTITY_SCHEMA) for each in prompts]
     *inside, refused = ask(writer, tmp_path / "p", [*asked, *drawn, TOO_LONG])
     inside, lists = inside[: len(asked)], inside[len(asked) :]
@@ -180,8 +180,8 @@ def test_a_server_answers_as_the_engine_in_the_process_does(server: str, model: 
     assert len(whole) > 1 and all({*found} == {"summary", "entities"} for found in whole)
 
 
-def ask(options: Writer, journal: Path, requests: list[Request]) -> list[Completion]:
-    with options.connect(journal, lambda words: None) as llm:
+def ask(options: Writer, response_cache: Path, requests: list[Request]) -> list[Completion]:
+    with options.connect(response_cache, lambda words: None) as llm:
         return list(llm.complete(requests))
 
 

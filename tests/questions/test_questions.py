@@ -11,13 +11,13 @@ from entigraph.corpus import stage as corpus_stage
 from entigraph.corpus.readers.fictional_corpora import Fictional
 from entigraph.errors import DataError, LLMError
 from entigraph.llm.base import Completion, Request
-from entigraph.llm.offline.offline_writer import Offline, write
+from entigraph.llm.offline.offline_writer import OfflineWriter, write
 from entigraph.pipeline.run import Run
 from entigraph.pipeline.study import Study
 from entigraph.questions import stage
 from entigraph.questions.drafting import passages
 from entigraph.questions.question_sources import Generated
-from entigraph.runtime.progress import Silent
+from entigraph.runtime.progress import SilentProgress
 from entigraph.storage.jsonl import read_jsonl, write_jsonl
 from entigraph.storage.schemas import Document, Question
 from tests.conftest import ARTICLE
@@ -34,7 +34,7 @@ def a_corpus(folder: Path, *texts: str) -> Path:
 def generated(corpus: Path, out: Path, llm: Any = None, **settings: Any) -> dict[str, Any]:
     out.mkdir(exist_ok=True)
     options = Generated(**{"per_document": 8, **settings})
-    return stage.generate(corpus, out, settings=options, llm=llm or Offline(), progress=Silent())
+    return stage.generate(corpus, out, settings=options, llm=llm or OfflineWriter(), progress=SilentProgress())
 
 
 def test_the_offline_writer_asks_a_fictional_document_what_it_says(tmp_path: Path) -> None:
@@ -156,7 +156,7 @@ def test_a_long_document_is_asked_about_in_passages_and_none_is_left_out(tmp_pat
     assert counts["rejected"] == {"asked before": len(found) - 1}
 
 
-def test_every_answer_is_journaled_and_an_endpoint_that_is_down_loses_none(tmp_path: Path) -> None:
+def test_every_answer_is_cached_and_an_endpoint_that_is_down_loses_none(tmp_path: Path) -> None:
     broken = {"check": True}
 
     def answers(body: dict[str, Any]) -> list[str] | int:

@@ -8,7 +8,7 @@ import pytest
 
 from entigraph.retrieval import stage
 from entigraph.retrieval.retrievers import BM25, Settings
-from entigraph.runtime.progress import Silent
+from entigraph.runtime.progress import SilentProgress
 from entigraph.storage.jsonl import read_jsonl
 from entigraph.storage.schemas import Question, Ranking
 from tests.mock_llm_server import Config, Handle, running
@@ -31,8 +31,8 @@ def ranked(tmp_path: Path) -> Ranked:
             folder,
             settings=settings or BM25(characters=256),
             vectors=tmp_path / "vectors.sqlite",
-            journal=tmp_path / "journal.sqlite",
-            progress=Silent(),
+            response_cache=tmp_path / "response_cache.sqlite",
+            progress=SilentProgress(),
         )
         return counts, list(read_jsonl(folder / "rankings.jsonl", Ranking))
 

@@ -19,7 +19,7 @@ from entigraph.retrieval.embedding_cache import Vectors
 from entigraph.retrieval.gold_passages import Shelf, recall
 from entigraph.retrieval.passages import split
 from entigraph.retrieval.retrievers import BM25, SEPARATORS, Dense
-from entigraph.runtime.progress import Silent
+from entigraph.runtime.progress import SilentProgress
 from entigraph.storage.jsonl import read_jsonl, write_jsonl
 from entigraph.storage.schemas import Document, Passage, Question, Ranking
 from entigraph.tracking.base import NoTracker
@@ -113,8 +113,8 @@ def test_passages_of_one_text_count_once_and_are_right_for_each_of_their_documen
         tmp_path,
         settings=BM25(),
         vectors=tmp_path / "v",
-        journal=tmp_path / "j",
-        progress=Silent(),
+        response_cache=tmp_path / "j",
+        progress=SilentProgress(),
     )
     assert (counts["passages"], counts["duplicates"]) == (2, 1)
     rankings = list(read_jsonl(tmp_path / "rankings.jsonl", Ranking))
@@ -132,8 +132,8 @@ def test_documents_without_text_are_refused(tmp_path: Path) -> None:
             tmp_path,
             settings=BM25(),
             vectors=tmp_path / "v",
-            journal=tmp_path / "j",
-            progress=Silent(),
+            response_cache=tmp_path / "j",
+            progress=SilentProgress(),
         )
 
 
@@ -295,7 +295,7 @@ def test_the_plan_tells_what_paid_endpoints_will_take(configured: Callable[..., 
     run = configured(*options)
     (line,) = dry_run.cost_of_retrieval(run)
     assert "known once the questions are there" in line
-    execution.make(next(steps_of(run)), Silent(), NoTracker)
+    execution.make(next(steps_of(run)), SilentProgress(), NoTracker)
     (line,) = dry_run.cost_of_retrieval(run)
     assert "and 8 searches to rerank, $0.02; stopped at retriever.max_cost_usd = 5.0" in line, "four questions of two"
     tokens = int(line.split("about ")[1].split(" tokens")[0].replace(",", ""))

@@ -13,8 +13,8 @@ from entigraph.corpus import stage as corpus_stage
 from entigraph.corpus.readers.fictional_corpora import Fictional
 from entigraph.errors import DataError
 from entigraph.llm.base import LLM, Completion, Request
-from entigraph.llm.offline.offline_writer import Offline
-from entigraph.runtime.progress import Silent
+from entigraph.llm.offline.offline_writer import OfflineWriter
+from entigraph.runtime.progress import SilentProgress
 from entigraph.storage.jsonl import read_jsonl
 from entigraph.storage.schemas import EntityGraph, Failure, NearDuplicate, SyntheticText
 from entigraph.storage.texts import read_texts
@@ -45,7 +45,7 @@ class Told:
     def complete(self, requests: Iterable[Request]) -> Iterator[Completion]:
         for request in requests:
             self.requests.append(request)
-            (answer,) = Offline().complete([request])
+            (answer,) = OfflineWriter().complete([request])
             yield self.spoil(request, answer)
 
 
@@ -60,7 +60,7 @@ def synthesize(
         llm=llm,
         count_tokens=lambda text: len(text.split()),
         rules=Rules(**{"token_budget": None, **rules}),
-        progress=Silent(),
+        progress=SilentProgress(),
     )
     return list(read_texts(out)), counts
 
@@ -70,9 +70,9 @@ def test_the_shared_prefix_layout_begins_every_request_about_a_document_alike(co
     augmenter = EntiGraph(layout=Layout.shared_prefix, triples_per_document=10)
     texts, _ = synthesize(corpus, tmp_path / "out", augmenter, told)
     assert len({request.system for request in told.requests}) == 1
-    beginnings = {request.shared.split("\n\n### Task\n")[0] for request in told.requests}
+    beginnings = {request.shared_prefix.split("\n\n### Task\n")[0] for request in told.requests}
     assert len(beginnings) == 2 and len(texts) == 2 * (190 + 10)
-    assert len({request.shared for request in told.requests}) == 6, "and is counted by kind"
+    assert len({request.shared_prefix for request in told.requests}) == 6, "and is counted by kind"
     assert {len(text.about) for text in texts} == {2, 3}
 
 

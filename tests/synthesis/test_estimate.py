@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from entigraph.llm.caching import Archive
-from entigraph.llm.openai.online_writer import OpenAICompatible
+from entigraph.llm.caching import CachedAnswers
+from entigraph.llm.openai.online_writer import OpenAIWriter
 from entigraph.storage.schemas import Document
 from entigraph.synthesis.augmenters.entigraph import EntiGraph
 from entigraph.synthesis.augmenters.rephrase import Rephrase
@@ -16,8 +16,8 @@ from entigraph.synthesis.request_estimate import Estimate, estimate, evenly
 from tests.conftest import Command
 from tests.mock_llm_server import Config, running
 
-WRITER = OpenAICompatible(model="m", base_url="http://localhost:1")
-NOTHING = Archive(None, WRITER.body)
+WRITER = OpenAIWriter(model="m", base_url="http://localhost:1")
+NOTHING = CachedAnswers(None, WRITER.body)
 
 
 def documents(count: int, characters: int = 20_000) -> list[Document]:

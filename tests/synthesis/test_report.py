@@ -15,8 +15,8 @@ from lxml import html
 
 from entigraph.corpus import stage as corpus_stage
 from entigraph.corpus.readers.fictional_corpora import Fictional
-from entigraph.llm.offline.offline_writer import Offline
-from entigraph.runtime.progress import Silent
+from entigraph.llm.offline.offline_writer import OfflineWriter
+from entigraph.runtime.progress import SilentProgress
 from entigraph.storage.jsonl import write_jsonl
 from entigraph.storage.schemas import Document, EntityGraph, Failure, NearDuplicate, SyntheticText
 from entigraph.storage.texts import read_texts, write_texts
@@ -73,10 +73,10 @@ def synthesized(tmp_path: Path, augmenter: Augmenter, budget: int | None) -> tup
         corpus,
         out,
         augmenter=augmenter,
-        llm=Offline(),
+        llm=OfflineWriter(),
         count_tokens=lambda text: len(text.split()),
         rules=rules,
-        progress=Silent(),
+        progress=SilentProgress(),
     )
     return (
         Page(synthesis_report.write(out, corpus, counts, name="fictional", rules=rules)),

@@ -10,8 +10,8 @@ from entigraph.corpus import stage as corpus_stage
 from entigraph.corpus.readers.fictional_corpora import Fictional
 from entigraph.errors import ConfigError, DataError
 from entigraph.llm.base import Completion, Request
-from entigraph.llm.offline.offline_writer import Offline
-from entigraph.runtime.progress import Silent
+from entigraph.llm.offline.offline_writer import OfflineWriter
+from entigraph.runtime.progress import SilentProgress
 from entigraph.storage.jsonl import read_jsonl
 from entigraph.storage.schemas import Document, EntityGraph, Failure, SyntheticText
 from entigraph.storage.texts import read_texts
@@ -46,10 +46,10 @@ def synthesize(
         corpus,
         out,
         augmenter=augmenter,
-        llm=Offline() if augmenter.needs_writer else None,
+        llm=OfflineWriter() if augmenter.needs_writer else None,
         count_tokens=words,
         rules=Rules(token_budget=budget, seed=seed, **rules),
-        progress=Silent(),
+        progress=SilentProgress(),
     )
     return list(read_texts(out))
 
@@ -122,7 +122,7 @@ class Unhelpful:
 
 def failures_of(corpus: Path, out: Path, llm: Unhelpful) -> list[Failure]:
     out.mkdir()
-    options = {"count_tokens": words, "rules": Rules(token_budget=None), "progress": Silent()}
+    options = {"count_tokens": words, "rules": Rules(token_budget=None), "progress": SilentProgress()}
     with pytest.raises(DataError, match="wrote no text"):
         stage.run(corpus, out, augmenter=EntiGraph(), llm=llm, **options)
     return list(read_jsonl(out / "failures.jsonl", Failure))
@@ -179,7 +179,7 @@ def test_the_prompt_names_the_document_and_the_entities() -> None:
 
 def ask(system: str, user: str, sample: int = 0) -> str:
     request = Request(system=system, user=user, temperature=1.0, sample=sample)
-    (completion,) = Offline().complete([request])
+    (completion,) = OfflineWriter().complete([request])
     return completion.text
 
 

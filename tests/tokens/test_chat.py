@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from entigraph.errors import ArtifactError, ConfigError, DataError
-from entigraph.runtime.progress import Silent
+from entigraph.runtime.progress import SilentProgress
 from entigraph.storage.schemas import SyntheticText
 from entigraph.storage.texts import write_texts
 from entigraph.storage.token_shards import TokenStore
@@ -127,7 +127,7 @@ def packed(chat_model: Path, tmp_path: Path) -> tuple[TokenStore, Tokenizer]:
         budget=None,
         repeat=True,
         seed=0,
-        progress=Silent(),
+        progress=SilentProgress(),
         block_length=256,
     )
     assert counts["texts"] == 30 and counts["too_long"] == 0 and counts["encoder"]["name"] == "tokenizers"

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from entigraph.errors import ArtifactError, ConfigError
-from entigraph.runtime.progress import Silent
+from entigraph.runtime.progress import SilentProgress
 from entigraph.storage.schemas import SyntheticText
 from entigraph.storage.texts import row_groups, write_texts
 from entigraph.storage.token_shards import TokenStore
@@ -79,7 +79,7 @@ def small_groups(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def tokenize(texts: Path, tokenizer: Path, out: Path, **options: object) -> dict[str, object]:
     out.mkdir(exist_ok=True)
-    settings = {"budget": None, "repeat": False, "seed": 0, "progress": Silent(), **options}
+    settings = {"budget": None, "repeat": False, "seed": 0, "progress": SilentProgress(), **options}
     return stage.run(texts, tokenizer, out, **settings)  # type: ignore[arg-type]
 
 

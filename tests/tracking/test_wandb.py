@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from entigraph.storage.artifact import read
+from entigraph.storage.artifact import read_manifest
 from entigraph.storage.jsonl import read_jsonl
 from entigraph.storage.schemas import Document
 from tests.conftest import TINY, Command, study_of
@@ -94,7 +94,7 @@ def test_lineage_goes_from_the_corpus_to_the_curve_by_reference_and_digest(
             stage, folder = name.split("-", 1)
             inputs = [used["name"] for used in makers[name]["used"]]
             if stage != "analysis":
-                stated = read(smoke / stage / folder)["inputs"].values()
+                stated = read_manifest(smoke / stage / folder)["inputs"].values()
                 assert {made["folder"] for made in stated} <= {one.split("-", 1)[1] for one in inputs}
             waiting += inputs
     kinds = {artifact["type"] for artifact in reached.values()}

@@ -15,7 +15,7 @@ import torch
 from safetensors.torch import load_file
 
 from entigraph.errors import ArtifactError, ConfigError
-from entigraph.runtime.processes import World, world
+from entigraph.runtime.processes import ProcessGroup, process_group
 from entigraph.tokenization.tokenizer import Bytes
 from entigraph.training.model_checks import NonFiniteLossError
 from entigraph.training.optim.adamw_cosine import AdamWCosine
@@ -183,8 +183,10 @@ def test_a_batch_that_cannot_be_shared_is_refused(folder: Path) -> None:
 
 
 def test_who_started_this_process_is_read_from_its_environment() -> None:
-    assert world({}) == World()
-    assert world({"RANK": "3", "LOCAL_RANK": "1", "WORLD_SIZE": "4"}) == World(3, 1, 4, "torchrun")
+    assert process_group({}) == ProcessGroup()
+    assert process_group({"RANK": "3", "LOCAL_RANK": "1", "WORLD_SIZE": "4"}) == ProcessGroup(3, 1, 4, "torchrun")
     batch_script = {"SLURM_PROCID": "0", "SLURM_LOCALID": "0", "SLURM_NTASKS": "8"}
-    assert world(batch_script) == World(), "a batch script is no task"
-    assert world({**batch_script, "SLURM_PROCID": "5", "SLURM_STEP_NUM_TASKS": "8"}) == World(5, 0, 8, "srun")
+    assert process_group(batch_script) == ProcessGroup(), "a batch script is no task"
+    assert process_group({**batch_script, "SLURM_PROCID": "5", "SLURM_STEP_NUM_TASKS": "8"}) == ProcessGroup(
+        5, 0, 8, "srun"
+    )

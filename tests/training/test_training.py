@@ -15,7 +15,7 @@ import torch
 
 from entigraph.errors import ArtifactError, ConfigError
 from entigraph.runtime.processes import Preempted
-from entigraph.runtime.progress import Advance, Silent
+from entigraph.runtime.progress import Advance, SilentProgress
 from entigraph.storage.token_shards import TokenStore
 from entigraph.tokenization.tokenizer import Bytes
 from entigraph.tokenization.tokenizer import Pretrained as PretrainedTokenizer
@@ -66,7 +66,7 @@ def train(tokens: Path, tokenizer: Path, out: Path, **changes: object) -> dict[s
         "trainer": TrainerSettings(max_epochs=2, log_every_n_steps=5, checkpoint_every_n_steps=10, precision="32-true"),
         "vocabulary": 257,
         "seed": 0,
-        "progress": Silent(),
+        "progress": SilentProgress(),
         "record": lambda values: None,
         **changes,
     }
@@ -265,7 +265,7 @@ def test_sigterm_before_the_first_step_is_an_interruption_too(tokens: Path, toke
     """Where a cluster takes the machine back while a large model is being loaded."""
     told: list[int] = []
 
-    class Loading(Silent):
+    class Loading(SilentProgress):
         @contextmanager
         def bar(self, what: str, total: int | None, unit: str) -> Iterator[Advance]:
             def advance(amount: int, note: str = "") -> None:

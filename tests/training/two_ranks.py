@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from entigraph.runtime.progress import Silent
+from entigraph.runtime.progress import SilentProgress
 from entigraph.training import stage
 from entigraph.training.data_schedule import DataConfig
 from entigraph.training.optim.adamw_cosine import AdamWCosine
@@ -33,6 +33,6 @@ def train(root: Path, name: str, document_mask: bool = False, **changes: object)
         trainer=TrainerSettings(**settings),  # type: ignore[arg-type]
         vocabulary=257,
         seed=0,
-        progress=Silent(),
+        progress=SilentProgress(),
         record=lambda values: None,
     )

@@ -28,7 +28,7 @@ COLUMNS = ("id", "verdict", "sentence", "before", "title", "document")
 
 
 def examine(
-    settings: Factuality, corpora: Sequence[SyntheticCorpus], out: Path, journal: Path, say: Any = print
+    settings: Factuality, corpora: Sequence[SyntheticCorpus], out: Path, response_cache: Path, say: Any = print
 ) -> list[str]:
     """Writes factuality.json, its figure, the judgments, and the sample for a person; returns what to tell."""
     from entigraph.analysis.factuality.factuality_figure import factuality_figure
@@ -40,7 +40,7 @@ def examine(
     verdicts: dict[str, list[Verdict | None]] = {}
     missing: dict[str, Counter[str]] = {}
     for key, judge in settings.judges.items():
-        found = list(judged(sentences, documents, judge, journal, say))
+        found = list(judged(sentences, documents, judge, response_cache, say))
         write_jsonl(out / f"judgments-{key}.jsonl", found)
         verdicts[key], missing[key] = [each.verdict for each in found], reasons(found)
     if settings.labels:

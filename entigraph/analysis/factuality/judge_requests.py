@@ -53,26 +53,28 @@ def request(sentence: Sentence, document: Document) -> Request:
     """The document first: what is asked about one document has one beginning for a server to keep."""
     own = f"\n\n### Task\n{prompt('judge')}\n\n### Before\n{sentence.before}\n\n### Sentence\n{sentence.sentence}"
     return Request(
-        system=prompt("judge_system"), user=shown(document) + own, own=own, temperature=0.0, json_schema=ANSWER
+        system=prompt("judge_system"), user=shown(document) + own, suffix=own, temperature=0.0, json_schema=ANSWER
     )
 
 
 def judged(
-    sentences: Sequence[Sentence], documents: Mapping[str, Document], judge: Writer, journal: Path, say: Say
+    sentences: Sequence[Sentence], documents: Mapping[str, Document], judge: Writer, response_cache: Path, say: Say
 ) -> Iterator[Judgment]:
     """One for each sentence, in their order; `documents` by sentence.
 
     Raises LLMError where the judge left some without any answer.
     """
     requests = [request(sentence, documents[sentence.id]) for sentence in sentences]
-    for sentence, completion in zip(sentences, asked(requests, judge, journal, say, "sentences"), strict=True):
+    for sentence, completion in zip(sentences, asked(requests, judge, response_cache, say, "sentences"), strict=True):
         yield judgment(sentence, judge.name, completion)
 
 
-def asked(requests: Sequence[Request], judge: Writer, journal: Path, say: Say, what: str) -> Iterator[Completion]:
+def asked(
+    requests: Sequence[Request], judge: Writer, response_cache: Path, say: Say, what: str
+) -> Iterator[Completion]:
     """The answers in the order of the requests, to read to the end: there LLMError is raised where some are none."""
     unanswered: list[str] = []
-    with judge.connect(journal, say) as llm:
+    with judge.connect(response_cache, say) as llm:
         for completion in llm.complete(requests):
             if completion.finish_reason.startswith(GAVE_UP):
                 unanswered.append(completion.finish_reason.removeprefix(GAVE_UP))

@@ -8,7 +8,7 @@ from omegaconf import OmegaConf
 
 from entigraph.config.schema import build
 from entigraph.llm.base import Writer
-from entigraph.llm.offline.offline_writer import Offline
+from entigraph.llm.offline.offline_writer import OfflineWriter
 
 SIMULATED = "offline (simulated: the rules of a grammar in place of an LLM)"
 
@@ -45,4 +45,4 @@ def deciding(writer: Writer, volatile: Container[str]) -> dict[str, Any]:
 
 
 def name_of(judge: Writer) -> str:
-    return SIMULATED if isinstance(judge, Offline) else str(getattr(judge, "model", judge.name))
+    return SIMULATED if isinstance(judge, OfflineWriter) else str(getattr(judge, "model", judge.name))

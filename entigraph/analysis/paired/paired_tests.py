@@ -14,7 +14,7 @@ from entigraph.analysis.scaling.bootstrap import Block
 from entigraph.analysis.settings import ScalingCurve
 from entigraph.analysis.study_runs import FinishedRun, answers_of, augmenters
 from entigraph.errors import DataError
-from entigraph.storage.schemas import Answer, words_of
+from entigraph.storage.schemas import Answer, choice_text
 from entigraph.tracking.base import Tracker
 
 GAINED, LOST = "gained", "lost"
@@ -129,14 +129,14 @@ def changed(mine: Answer, their: Answer) -> dict[str, Any]:
         "document_id": mine.document_id,
         "group": mine.group,
         "question": mine.question,
-        "right": words_of(mine.choices, mine.answer),
+        "right": choice_text(mine.choices, mine.answer),
         "one": option(mine),
         "other": option(their),
     }
 
 
 def option(answer: Answer) -> str | None:
-    return None if answer.choice is None else words_of(answer.choices, answer.choice)
+    return None if answer.choice is None else choice_text(answer.choices, answer.choice)
 
 
 def track(tracker: Tracker, pairs: Sequence[Mapping[str, Any]]) -> None:

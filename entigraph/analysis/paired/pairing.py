@@ -9,7 +9,7 @@ from entigraph.analysis.drawings import shown
 from entigraph.analysis.settings import check_confidence
 from entigraph.analysis.study_runs import label_of_documents
 from entigraph.errors import ConfigError
-from entigraph.storage.artifact import Artifact, is_complete, read, write_json
+from entigraph.storage.artifact import Artifact, is_complete, read_manifest, write_json
 from entigraph.tracking.base import Tracker
 
 SHOWN = 8
@@ -48,7 +48,11 @@ def artifact_of(settings: Paired, root: Path, own: Artifact | None, base: Artifa
 def evaluation(key: str, name: str | None, root: Path, default: Artifact | None) -> Path:
     if name is None and default is not None and default.complete:
         return default.folder
-    if name is not None and is_complete(given := Path(name).expanduser()) and read(given)["stage"] == "evaluation":
+    if (
+        name is not None
+        and is_complete(given := Path(name).expanduser())
+        and read_manifest(given)["stage"] == "evaluation"
+    ):
         return given.resolve()
     finished = sorted(folder for folder in (root / "evaluation").glob("*") if is_complete(folder))
     found = [folder for folder in finished if name and folder.name.startswith(name)]
@@ -82,7 +86,7 @@ def common_task(task: str | None, one: Path, other: Path) -> str:
 
 
 def files(folder: Path) -> dict[str, Any]:
-    found: dict[str, Any] = read(folder)["files"]
+    found: dict[str, Any] = read_manifest(folder)["files"]
     return found
 
 
@@ -96,7 +100,9 @@ def run(settings: Paired, found: Artifact, tracker: Tracker) -> list[str]:
 
         task = found.cache_key["task"]
         one, other = (Answered(folder.name, folder, task) for folder in found.inputs.values())
-        asked_about = one.folder.parents[1] / "corpus" / read(one.folder)["inputs"][f"questions_{task}"]["folder"]
+        asked_about = (
+            one.folder.parents[1] / "corpus" / read_manifest(one.folder)["inputs"][f"questions_{task}"]["folder"]
+        )
         pair = {
             **compared(one, other, settings.confidence, settings.resamples),
             "label": label_of_documents(asked_about) if is_complete(asked_about) else None,

@@ -16,7 +16,7 @@ from entigraph.analysis.paper.tables import write_table
 from entigraph.reporting.figures import GRAY, label, prepare, save, short, style
 from entigraph.storage.artifact import write_json
 from entigraph.storage.jsonl import read_jsonl
-from entigraph.storage.schemas import EntityGraph, whole
+from entigraph.storage.schemas import EntityGraph, source_document_id
 
 TITLES = {
     "source_tokens": "Tokens of a document",
@@ -58,7 +58,7 @@ def counts(corpus: SyntheticCorpus) -> Iterator[tuple[str, dict[str, int]]]:
     if graphs := list(read_jsonl(file, EntityGraph)) if file.exists() else []:
         entities: dict[str, set[str]] = {name: set() for name in source}
         for graph in graphs:
-            entities[whole(graph.document_id, source)].update(name.casefold() for name in graph.entities)
+            entities[source_document_id(graph.document_id, source)].update(name.casefold() for name in graph.entities)
         yield "entities", {name: len(found) for name, found in entities.items()}
     tokens = Counter(dict.fromkeys(source, 0))
     for text in corpus.texts():

@@ -102,7 +102,7 @@ class Histograms:
     def check(self) -> None:
         pass
 
-    def examine(self, corpora: Sequence["SyntheticCorpus"], out: Path, journal: Path, say: Say) -> list[str]:
+    def examine(self, corpora: Sequence["SyntheticCorpus"], out: Path, response_cache: Path, say: Say) -> list[str]:
         from entigraph.analysis.paper.histograms import examine
 
         return examine(corpora, out)

@@ -9,7 +9,7 @@ from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from entigraph.storage.fingerprints import flat
+from entigraph.storage.fingerprints import flatten
 
 Member = dict[str, Any]
 
@@ -24,7 +24,7 @@ def in_series(members: Sequence[Member]) -> list[Member]:
 
 
 def varied(member: Mapping[str, Any]) -> dict[str, Any]:
-    return flat(member.get("varies", {}))
+    return flatten(member.get("varies", {}))
 
 
 def name_of(member: Member, keys: Sequence[str]) -> str:

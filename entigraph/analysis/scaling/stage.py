@@ -23,8 +23,15 @@ from entigraph.analysis.study_runs import (
 )
 from entigraph.errors import DataError
 from entigraph.reporting.disclaimers import FICTIONAL, PLUMBING
-from entigraph.storage.artifact import FORMATS, MANIFEST, is_complete, read, versions, write_json
-from entigraph.storage.fingerprints import checksum, digest, flat
+from entigraph.storage.artifact import (
+    FORMAT_VERSIONS,
+    MANIFEST,
+    is_complete,
+    package_versions,
+    read_manifest,
+    write_json,
+)
+from entigraph.storage.fingerprints import checksum, digest, flatten
 from entigraph.storage.locks import lock
 from entigraph.tracking.base import Tracker
 
@@ -36,16 +43,16 @@ def is_due(study: Path, root: Path, settings: ScalingCurve) -> bool:
     """Whether runs, their scores or the settings changed since the curve was drawn, or a part of it is missing."""
     if not is_complete(study):
         return True
-    manifest = read(study)
+    manifest = read_manifest(study)
     there = all((study / name).exists() for name in manifest["files"])
     return not there or bool(manifest["key"] != key_of(study, root, settings))
 
 
 def key_of(study: Path, root: Path, settings: ScalingCurve) -> str:
     runs = [FinishedRun(root, member) for member in members(study)]
-    scores = [read(run.folder("evaluation"))["files"] if run.complete else None for run in runs]
+    scores = [read_manifest(run.folder("evaluation"))["files"] if run.complete else None for run in runs]
     others = [[entry, is_complete(root / entry["evaluation"])] for entry in asked_baselines(study)]
-    decided = {"format": FORMATS["analysis"], "runs": [run.member for run in runs], "scores": scores}
+    decided = {"format": FORMAT_VERSIONS["analysis"], "runs": [run.member for run in runs], "scores": scores}
     decided |= {"settings": asdict(settings)}
     return digest({**decided, **({"baselines": others} if others else {})})
 
@@ -83,7 +90,9 @@ def draw(study: Path, root: Path, settings: ScalingCurve, tracker: Tracker) -> N
     drawn = [*(name for name in OUTPUTS if (study / name).exists()), *recall]
     files = {name: {"bytes": (study / name).stat().st_size, "sha256": checksum(study / name)} for name in drawn}
     manifest = {"stage": "analysis", "key": key_of(study, root, settings), "cache_key": asdict(settings), "inputs": {}}
-    write_json(study / MANIFEST, {**manifest, "counts": {"runs": len(runs)}, "versions": versions(), "files": files})
+    write_json(
+        study / MANIFEST, {**manifest, "counts": {"runs": len(runs)}, "versions": package_versions(), "files": files}
+    )
     tracker.lineage(study, [run.folder("evaluation") for run in runs])
 
 
@@ -104,7 +113,7 @@ def draw_recall(study: Path, runs: Sequence[FinishedRun], curve: dict[str, Any])
 def settings_of(study: Path) -> dict[str, Any]:
     """What all runs of the study have in common, with dotted keys."""
     file = study / "settings.json"
-    return flat(json.loads(file.read_text(encoding="utf-8"))) if file.exists() else {}
+    return flatten(json.loads(file.read_text(encoding="utf-8"))) if file.exists() else {}
 
 
 def described(

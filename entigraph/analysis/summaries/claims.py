@@ -38,7 +38,7 @@ VERDICTS = an_object(verdicts={"type": "array", "items": VERDICT})
 
 def to_split(summary: str) -> Request:
     own = f"### Task\n{prompt('split')}\n\n### Summary\n{summary}"
-    return Request(system=prompt("split_system"), user=own, own=own, temperature=0.0, json_schema=CLAIMS)
+    return Request(system=prompt("split_system"), user=own, suffix=own, temperature=0.0, json_schema=CLAIMS)
 
 
 def to_judge(document: Document, claims: Sequence[str]) -> Request:
@@ -46,13 +46,13 @@ def to_judge(document: Document, claims: Sequence[str]) -> Request:
     listed = "\n".join(f"{number}. {claim}" for number, claim in enumerate(claims, 1))
     own = f"\n\n### Task\n{prompt('judge_claims')}\n\n### Claims\n{listed}"
     return Request(
-        system=prompt("judge_system"), user=shown(document) + own, own=own, temperature=0.0, json_schema=VERDICTS
+        system=prompt("judge_system"), user=shown(document) + own, suffix=own, temperature=0.0, json_schema=VERDICTS
     )
 
 
 def to_summarize(document: Document) -> Request:
     own = f"\n\n### Task\n{prompt('summarize')}"
-    return Request(system=prompt("summarize_system"), user=shown(document) + own, own=own, temperature=0.0)
+    return Request(system=prompt("summarize_system"), user=shown(document) + own, suffix=own, temperature=0.0)
 
 
 def claims_of(text: str) -> list[str] | None:

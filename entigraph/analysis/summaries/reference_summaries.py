@@ -16,14 +16,14 @@ Place = tuple[str, str]  # a corpus and a document of it: two corpora may call d
 
 
 def references(
-    settings: Summaries, documents: Mapping[Place, Document], journal: Path, say: Say
+    settings: Summaries, documents: Mapping[Place, Document], response_cache: Path, say: Say
 ) -> dict[Place, list[str]]:
     """By document; empty where there is none of it."""
     writer = settings.reference_writer
     if writer is None:
         return from_file(Path(settings.references or "").expanduser(), documents)
     requests = [to_summarize(document) for document in documents.values()]
-    answers = list(asked(requests, writer, journal, say, "reference summaries"))
+    answers = list(asked(requests, writer, response_cache, say, "reference summaries"))
     return {
         place: [] if why_missing(answer) else [answer.text.strip()]
         for place, answer in zip(documents, answers, strict=True)

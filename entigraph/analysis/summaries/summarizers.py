@@ -8,7 +8,7 @@ from typing import Any
 from entigraph.analysis.study_runs import FinishedRun, asked_baselines, finished, label_of_documents, scores_of
 from entigraph.errors import DataError
 from entigraph.reporting.figures import short
-from entigraph.storage.artifact import is_complete, read
+from entigraph.storage.artifact import is_complete, read_manifest
 from entigraph.storage.jsonl import read_jsonl
 from entigraph.storage.schemas import Document, Summary
 
@@ -65,7 +65,7 @@ def summarizers_of(study: Path, root: Path, own: Mapping[str, Any]) -> list[Summ
 def written_in(evaluation: Path, name: str, kind: str, root: Path) -> Iterator[Summarizer]:
     """One for each task that wrote some."""
     tasks = [task for task, score in scores_of(evaluation).items() if "summaries" in score]
-    inputs = read(evaluation)["inputs"]
+    inputs = read_manifest(evaluation)["inputs"]
     for task in tasks:
         corpus = root / "corpus" / inputs[f"questions_{task}"]["folder"]
         yield Summarizer(name if len(tasks) == 1 else f"{name}, {task}", kind, evaluation, task, corpus)

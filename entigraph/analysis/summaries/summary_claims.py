@@ -64,15 +64,15 @@ class JudgedSummary:
 
 
 def examine(
-    settings: Summaries, summarizers: Sequence[Summarizer], out: Path, journal: Path, say: Say = print
+    settings: Summaries, summarizers: Sequence[Summarizer], out: Path, response_cache: Path, say: Say = print
 ) -> list[str]:
     """Writes summaries.json, its figure, and claims.jsonl with every verdict; returns what to tell."""
     from entigraph.analysis.summaries.summaries_figure import summaries_figure
 
     documents = documents_of(summarizers)
-    written = [*summaries_of(summarizers), *reference_summaries(settings, documents, journal, say)]
+    written = [*summaries_of(summarizers), *reference_summaries(settings, documents, response_cache, say)]
     judge = settings.judges["judge"]
-    found = judged(split(written, judge, journal, say), documents, judge, journal, say)
+    found = judged(split(written, judge, response_cache, say), documents, judge, response_cache, say)
     write_jsonl(out / "claims.jsonl", found)
     result = {
         "label": next(filter(None, (each.label for each in summarizers)), None),
@@ -80,7 +80,7 @@ def examine(
         "judge": name_of(judge),
         "references": references_by(settings, found),
         "rows": list(rows(found, settings.confidence)),
-        "agreement": compared(settings, found, documents, out, journal, say),
+        "agreement": compared(settings, found, documents, out, response_cache, say),
     }
     write_json(out / "summaries.json", result)
     summaries_figure(result, out)
@@ -114,9 +114,9 @@ def summaries_of(summarizers: Sequence[Summarizer]) -> Iterator[JudgedSummary]:
 
 
 def reference_summaries(
-    settings: Summaries, documents: Mapping[Place, Document], journal: Path, say: Say
+    settings: Summaries, documents: Mapping[Place, Document], response_cache: Path, say: Say
 ) -> Iterator[JudgedSummary]:
-    for (corpus, document_id), texts in references(settings, documents, journal, say).items():
+    for (corpus, document_id), texts in references(settings, documents, response_cache, say).items():
         for sample, text in enumerate(texts):
             yield JudgedSummary(
                 summarizer=REFERENCE,
@@ -136,11 +136,11 @@ def references_by(settings: Summaries, found: Sequence[JudgedSummary]) -> dict[s
     return {"by": by, "summaries": len(own), "documents_without": without}
 
 
-def split(written: Sequence[JudgedSummary], judge: Writer, journal: Path, say: Say) -> list[JudgedSummary]:
+def split(written: Sequence[JudgedSummary], judge: Writer, response_cache: Path, say: Say) -> list[JudgedSummary]:
     """Each with its claims; an empty one has none, and nobody is asked. Nor about one that was never finished."""
     failed = {id(each): replace(each, missing=each.finish_reason) for each in written if not each.finished}
     todo = [each for each in written if each.whole and each.finished]
-    answers = asked([to_split(each.whole) for each in todo], judge, journal, say, "summaries")
+    answers = asked([to_split(each.whole) for each in todo], judge, response_cache, say, "summaries")
     found: dict[int, JudgedSummary] = failed
     for each, answer in zip(todo, answers, strict=True):
         missing = why_missing(answer)
@@ -150,13 +150,17 @@ def split(written: Sequence[JudgedSummary], judge: Writer, journal: Path, say: S
 
 
 def judged(
-    summaries: Sequence[JudgedSummary], documents: Mapping[Place, Document], judge: Writer, journal: Path, say: Say
+    summaries: Sequence[JudgedSummary],
+    documents: Mapping[Place, Document],
+    judge: Writer,
+    response_cache: Path,
+    say: Say,
 ) -> list[JudgedSummary]:
     """Each with a verdict on every claim, or the reason why it has none."""
     todo = [each for each in summaries if each.claims]
     requests = [to_judge(documents[each.place], each.claims or ()) for each in todo]
     found: dict[int, JudgedSummary] = {}
-    for each, answer in zip(todo, asked(requests, judge, journal, say, "lists of claims"), strict=True):
+    for each, answer in zip(todo, asked(requests, judge, response_cache, say, "lists of claims"), strict=True):
         count, missing = len(each.claims or ()), why_missing(answer)
         verdicts = None if missing else standings_of(answer.text, count)
         missing = missing or ("" if verdicts is not None else UNREADABLE)
@@ -169,7 +173,7 @@ def compared(
     found: Sequence[JudgedSummary],
     documents: Mapping[Place, Document],
     out: Path,
-    journal: Path,
+    response_cache: Path,
     say: Say,
 ) -> dict[str, Any] | None:
     """The second judge on the claims of a drawn sample of summaries; None without one."""
@@ -177,7 +181,7 @@ def compared(
         return None
     second = settings.judges["second"]
     sample = sorted((each for each in found if each.claims), key=lambda each: drawn(settings.seed, each))
-    again = judged(sample[: settings.compared], documents, second, journal, say)
+    again = judged(sample[: settings.compared], documents, second, response_cache, say)
     write_jsonl(out / "claims-second.jsonl", again)
     verdicts = [
         [verdict for each in judgments for verdict in each.verdicts]

@@ -68,7 +68,7 @@ class Summaries(Judged):
         if self.reference_writer:
             self.reference_writer.check()
 
-    def examine(self, summarizers: Sequence["Summarizer"], out: Path, journal: Path, say: Say) -> list[str]:
+    def examine(self, summarizers: Sequence["Summarizer"], out: Path, response_cache: Path, say: Say) -> list[str]:
         from entigraph.analysis.summaries.summary_claims import examine
 
-        return examine(self, summarizers, out, journal, say)
+        return examine(self, summarizers, out, response_cache, say)

@@ -22,9 +22,9 @@ from entigraph.analysis.settings import Coverage
 from entigraph.analysis.study_runs import FinishedRun, augmenters, base, label_of
 from entigraph.analysis.theory.toy_model import Booleans, Growth, Integers, growth, trees
 from entigraph.errors import DataError
-from entigraph.storage.artifact import read, write_json
+from entigraph.storage.artifact import read_manifest, write_json
 from entigraph.storage.jsonl import read_jsonl
-from entigraph.storage.schemas import Document, EntityGraph, whole
+from entigraph.storage.schemas import Document, EntityGraph, source_document_id
 from entigraph.storage.texts import read_texts
 
 SENTENCE_END = re.compile(r"(?<=[.!?])\s+")
@@ -128,7 +128,7 @@ def sources_of(runs: Sequence[FinishedRun], settings: Coverage) -> dict[str, Sou
             documents = {found.id: found for found in read_jsonl(run.folder("corpus") / "documents.jsonl", Document)}
             entities: dict[str, list[str]] = defaultdict(list)
             for graph in graphs:
-                entities[whole(graph.document_id, documents)] += graph.entities
+                entities[source_document_id(graph.document_id, documents)] += graph.entities
             return {name: source_of(documents[name], found, settings) for name, found in entities.items()}
     raise DataError(
         f"{runs[0].member['corpus']}: no run of these documents has an entity graph; add augmenter=entigraph"
@@ -195,7 +195,7 @@ def row(run: FinishedRun, corpus: Corpus, settings: Coverage) -> dict[str, Any]:
         "asked": float(asked[0]) if corpus.has_questions else None,
         "stated": float(stated[0]),
         "texts_read": len(corpus.tokens),
-        "texts": read(run.folder("synthesis"))["counts"]["texts"],
+        "texts": read_manifest(run.folder("synthesis"))["counts"]["texts"],
         "entities": float(np.mean([len(source.stated) for source in corpus.sources])),
         "source": float(np.mean([source.growth.start for source in corpus.sources])),
         "limit": float(np.mean([source.growth.limit for source in corpus.sources])),

@@ -36,14 +36,14 @@ class Conversations:
     conversations: ClassVar[bool] = True
 
     def sources(self) -> list[Path]:
-        return [hub.source(self.path, "corpus.path", SOURCE)]
+        return [hub.resolve_dataset(self.path, "corpus.path", SOURCE)]
 
     def read(self) -> Content:
         counts = {"without_assistant": 0}
         return Content(documents=islice(self.stream(counts), self.documents), counts=counts)
 
     def stream(self, counts: dict[str, int]) -> Iterator[Document]:
-        for file in hub.files_of(self.path, "corpus.path", SOURCE, SUFFIXES, self.files):
+        for file in hub.list_files(self.path, "corpus.path", SOURCE, SUFFIXES, self.files):
             for number, row in enumerate(rows_of(file), 1):
                 messages = checked(row, f"{file}:{number}")
                 if not any(message["role"] == "assistant" for message in messages):

@@ -31,7 +31,7 @@ class JsonLines:
     questions_known: ClassVar[bool] = False
 
     def sources(self) -> list[Path]:
-        return [hub.source(self.path, "corpus.path", EXPECTED)]
+        return [hub.resolve_dataset(self.path, "corpus.path", EXPECTED)]
 
     def read(self) -> Content:
         return Content(documents=self.stream())
@@ -39,7 +39,7 @@ class JsonLines:
     def stream(self) -> Iterator[Document]:
         (source,) = self.sources()
         count = 0
-        for file in hub.files_of(self.path, "corpus.path", EXPECTED, (".jsonl",)):
+        for file in hub.list_files(self.path, "corpus.path", EXPECTED, (".jsonl",)):
             name = str(file.relative_to(source).with_suffix("")) if source.is_dir() else file.stem
             for number, line in enumerate(lines_of(file), 1):
                 if self.documents is not None and count >= self.documents:

@@ -1,4 +1,4 @@
-"""A model behind an endpoint that answers: the same prompts, by way of a writer with its journal and its limits."""
+"""Asks a model behind an endpoint the same prompts, through a writer with its response cache and limits."""
 
 from collections.abc import Iterator, Sequence
 
@@ -6,7 +6,7 @@ from entigraph.errors import LLMError
 from entigraph.evaluation.base import Pair, Prompt, Sampled, Sampling
 from entigraph.llm.base import LLM, Completion, Request
 from entigraph.llm.caching import GAVE_UP
-from entigraph.llm.wire_format import choices_of
+from entigraph.llm.wire_format import split_choices
 
 
 class EndpointEngine:
@@ -59,4 +59,4 @@ def samples_of(completion: Completion, wanted: int) -> list[Sampled]:
     """An answer that is none (refused, too long for the context) stands for every sample that was asked for."""
     if completion.finish_reason.startswith("error"):
         return [Sampled("", completion.finish_reason)] * wanted
-    return [Sampled(text, reason) for text, reason in choices_of(completion)[:wanted]]
+    return [Sampled(text, reason) for text, reason in split_choices(completion)[:wanted]]

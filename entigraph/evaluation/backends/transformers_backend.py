@@ -11,7 +11,7 @@ from entigraph.evaluation.backends.decoding import Decoder
 from entigraph.evaluation.backends.local_backend import Encoded, LocalEngine
 from entigraph.evaluation.base import Prompt, Sampled, Sampling
 from entigraph.evaluation.chat_prompts import ChatTemplate
-from entigraph.huggingface.models import ends_of, load_model
+from entigraph.huggingface.models import eos_token_ids, load_model
 from entigraph.runtime.devices import keep_freed_memory
 
 
@@ -36,7 +36,7 @@ class TransformersEngine(LocalEngine):
         if bf16 and device != "cpu":  # autocast would turn all weights into bf16 again for every token
             model = model.to(torch.bfloat16)
         positions = getattr(model.config, "max_position_embeddings", None) or 1 << 30
-        super().__init__(tokenizer, bos_id, positions, ends_of(model.generation_config), chat)
+        super().__init__(tokenizer, bos_id, positions, eos_token_ids(model.generation_config), chat)
         self.model = model.to(device)
         self.model.train(False)
         self.device, self.bf16 = device, bf16

@@ -15,8 +15,8 @@ from entigraph.evaluation.backends.local_backend import Encoded, LocalEngine
 from entigraph.evaluation.base import Prompt, Sampled, Sampling
 from entigraph.evaluation.chat_prompts import ChatTemplate
 from entigraph.llm.base import Say
-from entigraph.llm.vllm.engine_process import Worker
-from entigraph.llm.vllm.vllm_writer import VllmOptions
+from entigraph.llm.vllm.engine_process import EngineProcess
+from entigraph.llm.vllm.vllm_writer import VLLMEngineConfig
 
 # The last token of a row that is scored takes no position of the model's, but vLLM counts it.
 ONE_MORE = {"VLLM_ALLOW_LONG_MAX_MODEL_LEN": "1"}
@@ -33,7 +33,7 @@ class VllmEngine(LocalEngine):
 
     def __init__(
         self,
-        options: VllmOptions,
+        options: VLLMEngineConfig,
         path: str,
         tokenizer: Tokenizer,
         bos_id: int | None,
@@ -48,7 +48,7 @@ class VllmEngine(LocalEngine):
         self.numbers = count()
         self.heard: SimpleQueue[Told | LLMError] = SimpleQueue()
         arguments = options.own_arguments(path) | {"max_model_len": positions + 1} | options.arguments
-        self.worker = Worker(options, {"engine": arguments, "chat": None}, log, say, self, ONE_MORE)
+        self.worker = EngineProcess(options, {"engine": arguments, "chat": None}, log, say, self, ONE_MORE)
 
     def sample(self, prompts: Sequence[Prompt], sampling: Sampling) -> Iterator[tuple[int, list[Sampled]]]:
         encoded = [self.encode_prompt(prompt) for prompt in prompts]

@@ -15,8 +15,8 @@ from entigraph.config.fields import runtime_field
 from entigraph.errors import ConfigError, DataError
 from entigraph.evaluation.base import Engine, LossEngine, Source, Window, within
 from entigraph.runtime.progress import Progress
-from entigraph.storage.artifact import SCRATCH
-from entigraph.storage.jsonl import Written, read_jsonl, write_jsonl
+from entigraph.storage.artifact import CHECKPOINTS
+from entigraph.storage.jsonl import ResumableJsonLines, read_jsonl, write_jsonl
 from entigraph.storage.schemas import Document, DocumentLoss
 
 
@@ -53,7 +53,7 @@ class Perplexity:
     ) -> dict[str, Any]:
         """Its losses by document go to losses-<task>.jsonl; those from before a kill are kept."""
         names = self.documents(source)
-        kept = Written(out / SCRATCH / f"losses-{name}.jsonl", DocumentLoss, "document_id")
+        kept = ResumableJsonLines(out / CHECKPOINTS / f"losses-{name}.jsonl", DocumentLoss, "document_id")
         wanted = {each for each in names if each not in kept}
         if wanted:
             todo = (document for document in read_jsonl(source.documents, Document) if document.id in wanted)

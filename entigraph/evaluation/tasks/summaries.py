@@ -14,8 +14,8 @@ from entigraph.config.fields import runtime_field
 from entigraph.errors import ConfigError, DataError
 from entigraph.evaluation.base import Engine, Prompt, Sampled, Sampling, Source, hash_of, within
 from entigraph.runtime.progress import Progress
-from entigraph.storage.artifact import SCRATCH
-from entigraph.storage.jsonl import Written, read_jsonl, write_jsonl
+from entigraph.storage.artifact import CHECKPOINTS
+from entigraph.storage.jsonl import ResumableJsonLines, read_jsonl, write_jsonl
 from entigraph.storage.schemas import Document, Summary
 
 PROMPTS_AT_ONCE = 256  # for one call of an engine
@@ -92,7 +92,7 @@ class Summaries:
     ) -> dict[str, Any]:
         """The summaries go to summaries-<task>.jsonl; those from before a kill are kept."""
         documents = self.documents(source)
-        kept = Written(out / SCRATCH / f"summaries-{name}.jsonl", Summary, "id")
+        kept = ResumableJsonLines(out / CHECKPOINTS / f"summaries-{name}.jsonl", Summary, "id")
         wanted = [identity(document, prompt, sample) for document, prompt, sample in self.all_of(documents)]
         with kept, progress.bar("evaluation", len(wanted), "summaries") as advance:
             advance(sum(each in kept for each in wanted))

@@ -90,7 +90,7 @@ NOT_NAMES = frozenset(
 
 
 @dataclass(frozen=True, kw_only=True)
-class Offline:
+class OfflineWriter:
     """`errors`: the share of its statements about fictional documents that name something else of the same kind."""
 
     name: str = "offline"
@@ -104,8 +104,8 @@ class Offline:
         pass
 
     @contextmanager
-    def connect(self, journal: Path, say: Say = print) -> Iterator[LLM]:
-        yield self  # its answers cost nothing: nothing to journal
+    def connect(self, response_cache: Path, say: Say = print) -> Iterator[LLM]:
+        yield self  # its answers cost nothing: nothing to keep
 
     def complete(self, requests: Iterable[Request]) -> Generator[Completion, None, None]:
         for request in requests:

@@ -1,4 +1,4 @@
-"""Files of requests on their way into batches, in a folder beside the journal that several processes may share."""
+"""Files of requests on their way into batches, in a folder that several processes may share."""
 
 import json
 from collections.abc import Iterator
@@ -11,7 +11,7 @@ from filelock import FileLock, Timeout
 
 
 @dataclass
-class Spool:
+class BatchFile:
     """A file of requests that is not sent yet; `keys` are theirs, each with its scope."""
 
     name: str
@@ -22,13 +22,13 @@ class Spool:
     bytes: int = 0
 
 
-class Outbox:
+class PendingBatchFiles:
     """A file ends at `most_requests` or `most_bytes`, whichever comes first, and stands in `full` until it is sent."""
 
     def __init__(self, folder: Path, most_requests: int, most_bytes: float) -> None:
         self.folder, self.most_requests, self.most_bytes = folder, most_requests, most_bytes
-        self.open: Spool | None = None
-        self.full: list[Spool] = []
+        self.open: BatchFile | None = None
+        self.full: list[BatchFile] = []
 
     def add(self, key: bytes, scope: bytes, line: bytes) -> None:
         if self.open and (len(self.open.keys) >= self.most_requests or self.open.bytes + len(line) > self.most_bytes):
@@ -38,12 +38,12 @@ class Outbox:
         spool.keys[key] = scope
         spool.bytes += len(line)
 
-    def begun(self) -> Spool:
+    def begun(self) -> BatchFile:
         self.folder.mkdir(parents=True, exist_ok=True)
         name = uuid4().hex
         lock = FileLock(self.lock_of(name))
         lock.acquire()
-        return Spool(name, self.path_of(name), self.path_of(name).open("wb"), lock)
+        return BatchFile(name, self.path_of(name), self.path_of(name).open("wb"), lock)
 
     def close(self) -> None:
         if self.open:
@@ -73,7 +73,7 @@ class Outbox:
         self.path_of(name).unlink(missing_ok=True)
         self.lock_of(name).unlink(missing_ok=True)
 
-    def drop(self) -> list[Spool]:
+    def drop(self) -> list[BatchFile]:
         """Give up what is not sent; returns it."""
         self.close()
         dropped, self.full = self.full, []

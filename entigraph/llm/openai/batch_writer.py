@@ -1,7 +1,7 @@
 """The same requests through the Batch API: half the price, an answer within a day.
 
-Requests are collected into files, sent as batches and looked for again and again. The journal knows which batches are
-on their way, so that a command that was ended, killed or interrupted finds them when it is given again, days later.
+Requests are collected into files, sent as batches and looked for again and again. The response cache knows which
+batches are pending, so that a command that was ended, killed or interrupted finds them when run again, days later.
 """
 
 import json
@@ -16,13 +16,13 @@ from typing import Any, Literal
 
 from entigraph.config.fields import runtime_field
 from entigraph.errors import ConfigError, LLMError
-from entigraph.llm.base import CHARACTERS_A_TOKEN, LLM, Completion, Say
-from entigraph.llm.caching import GAVE_UP, Answer, Journaled, Letter
-from entigraph.llm.cost import Budget, Price
-from entigraph.llm.openai.batch_files import Outbox, Spool
-from entigraph.llm.openai.online_writer import OpenAICompatible
-from entigraph.llm.response_cache import Batch, Journal
-from entigraph.llm.wire_format import Api, completion_of
+from entigraph.llm.base import CHARACTERS_PER_TOKEN, LLM, Completion, Say
+from entigraph.llm.caching import GAVE_UP, Answer, CachingLLM, WireRequest
+from entigraph.llm.cost import Price, SpendingLimit
+from entigraph.llm.openai.batch_files import BatchFile, PendingBatchFiles
+from entigraph.llm.openai.online_writer import OpenAIWriter
+from entigraph.llm.response_cache import PendingBatch, ResponseCache
+from entigraph.llm.wire_format import Api, parse_completion
 
 LABEL = "entigraph"  # the metadata under which the endpoint keeps our name of a batch
 RETRIES_OF_THE_SDK = 2
@@ -32,7 +32,7 @@ ON_ITS_WAY = ("validating", "in_progress", "finalizing", "cancelling")
 
 
 @dataclass(frozen=True, kw_only=True)
-class OpenAIBatch(OpenAICompatible):
+class OpenAIBatchWriter(OpenAIWriter):
     """A file ends at `requests_per_file` or `megabytes_per_file`, whichever comes first; both are the API's limits by
     default. `batches_at_once` may be on their way; `discount` is off the price.
     """
@@ -54,33 +54,33 @@ class OpenAIBatch(OpenAICompatible):
         return super().price.times(1 - self.discount)
 
     @contextmanager
-    def connect(self, journal: Path, say: Say = print) -> Iterator[LLM]:
-        _, answers = self.key, Journal(journal)
-        transport = Batches(self, answers, journal.parent / ".batches", say)
+    def connect(self, response_cache: Path, say: Say = print) -> Iterator[LLM]:
+        _, answers = self.key, ResponseCache(response_cache)
+        transport = BatchTransport(self, answers, response_cache.parent / ".batches", say)
         try:
-            yield Journaled(self.name, answers, self.body, transport)
+            yield CachingLLM(self.name, answers, self.body, transport)
         finally:
             transport.settle()
             answers.close()
 
 
-class Unreached(LLMError):
+class EndpointUnreachable(LLMError):
     """The endpoint does not answer now; perhaps later."""
 
 
-class Batches:
+class BatchTransport:
     """A transport without a thread: it sends and looks for answers while somebody waits for one."""
 
-    def __init__(self, options: OpenAIBatch, journal: Journal, folder: Path, say: Say) -> None:
+    def __init__(self, options: OpenAIBatchWriter, cache: ResponseCache, folder: Path, say: Say) -> None:
         from openai import OpenAI
 
-        self.options, self.journal, self.say = options, journal, say
+        self.options, self.cache, self.say = options, cache, say
         (self.address,) = options.addresses
         self.client = OpenAI(
             api_key=options.key, base_url=self.address, timeout=options.timeout_s, max_retries=RETRIES_OF_THE_SDK
         )
-        self.budget = Budget(journal, options.max_cost_usd, options.price)
-        self.outbox = Outbox(folder, options.requests_per_file, options.megabytes_per_file * 1e6)
+        self.budget = SpendingLimit(cache, options.max_cost_usd, options.price)
+        self.outbox = PendingBatchFiles(folder, options.requests_per_file, options.megabytes_per_file * 1e6)
         self.reserved: dict[bytes, float] = {}  # dollars, by request
         self.answers: dict[bytes, list[Answer]] = {}
         self.attempts: dict[bytes, int] = {}
@@ -92,12 +92,12 @@ class Batches:
     def capacity(self) -> int:
         return self.options.requests_per_file * self.options.batches_at_once
 
-    def send(self, letter: Letter) -> Answer:
+    def send(self, letter: WireRequest) -> Answer:
         answer: Answer = Future()
-        on_its_way = letter.key in self.answers or self.journal.is_batched(letter.key, self.address)
+        on_its_way = letter.key in self.answers or self.cache.is_batched(letter.key, self.address)
         if not on_its_way:
             expected = self.options.expected(letter.request)
-            estimate = self.options.price.of(len(letter.body) / CHARACTERS_A_TOKEN, 0, expected)
+            estimate = self.options.price.of(len(letter.body) / CHARACTERS_PER_TOKEN, 0, expected)
             try:
                 self.budget.reserve(estimate)
             except LLMError as error:
@@ -119,7 +119,7 @@ class Batches:
             try:
                 ended = self.go_on()
                 in_vain, self.reached = 0, True
-            except Unreached as error:
+            except EndpointUnreachable as error:
                 in_vain, ended = in_vain + 1, False
                 if in_vain >= LOOKS_IN_VAIN or not self.reached:
                     raise
@@ -141,29 +141,29 @@ class Batches:
     def ended_elsewhere(self) -> bool:
         """Requests whose batch another process has collected; True where there are some."""
         unsent = self.outbox.unsent()
-        over = [key for key in self.answers if key not in unsent and not self.journal.is_batched(key, self.address)]
+        over = [key for key in self.answers if key not in unsent and not self.cache.is_batched(key, self.address)]
         for key in over:
-            if self.journal.get(key):
+            if self.cache.get(key):
                 self.release([key])
                 self.resolve(key, None)
             else:
                 self.give_up(key, "its batch was ended by another command")
         return bool(over)
 
-    def on_their_way(self) -> list[Batch]:
+    def on_their_way(self) -> list[PendingBatch]:
         """Those of earlier commands too. One without an id is looked for by its name at the endpoint."""
         found = []
-        for batch in self.journal.batches(self.address):
+        for batch in self.cache.batches(self.address):
             if batch.id is None and self.outbox.is_being_sent(batch.name):
                 continue
             known = batch.id or self.endpoints_id(batch.name)
             if known is None:
-                self.again(batch, self.journal.batched(batch.name), {}, "a batch that was never sent")
+                self.again(batch, self.cache.batched(batch.name), {}, "a batch that was never sent")
                 self.forget(batch.name)
                 continue
             if batch.id is None:
-                self.journal.name_batch(batch.name, known)
-            found.append(Batch(batch.name, batch.address, known))
+                self.cache.name_batch(batch.name, known)
+            found.append(PendingBatch(batch.name, batch.address, known))
         return found
 
     def endpoints_id(self, name: str) -> str | None:
@@ -175,9 +175,9 @@ class Batches:
     def path(self) -> Literal["/v1/chat/completions", "/v1/completions"]:
         return "/v1/completions" if self.options.api is Api.completions else "/v1/chat/completions"
 
-    def submit(self, spool: Spool) -> Batch:
-        batch = Batch(spool.name, self.address)
-        self.journal.begin_batch(batch, spool.keys)
+    def submit(self, spool: BatchFile) -> PendingBatch:
+        batch = PendingBatch(spool.name, self.address)
+        self.cache.begin_batch(batch, spool.keys)
         with self.explained():
             with spool.path.open("rb") as file:
                 uploaded = self.client.files.create(file=(spool.path.name, file), purpose="batch")
@@ -187,13 +187,13 @@ class Batches:
                 completion_window="24h",
                 metadata={LABEL: spool.name},
             )
-        self.journal.name_batch(spool.name, created.id)
+        self.cache.name_batch(spool.name, created.id)
         spool.lock.release()
         self.say(f"  batch {created.id}: {len(spool.keys):,} requests sent")
-        return Batch(spool.name, self.address, created.id)
+        return PendingBatch(spool.name, self.address, created.id)
 
-    def look(self, batch: Batch) -> bool:
-        """True where the batch has ended; its answers are in the journal then."""
+    def look(self, batch: PendingBatch) -> bool:
+        """True where the batch has ended; its answers are in the response cache then."""
         with self.explained():
             found = self.client.batches.retrieve(str(batch.id))
         if found.status in ON_ITS_WAY:
@@ -212,10 +212,10 @@ class Batches:
             counts = found.request_counts
             self.say(f"  batch {found.id}: {counts.completed:,} of {counts.total:,} answered ({found.status})")
 
-    def collect(self, batch: Batch, found: Any) -> None:
-        """Every answer into the journal; what has none is asked again, in another batch."""
+    def collect(self, batch: PendingBatch, found: Any) -> None:
+        """Every answer into the response cache; what has none is asked again, in another batch."""
         self.queue_is_full = False
-        missing = self.journal.batched(batch.name)
+        missing = self.cache.batched(batch.name)
         reasons: dict[bytes, str] = {}
         freed = spent = 0.0
         for file in (found.output_file_id, found.error_file_id):
@@ -225,7 +225,7 @@ class Batches:
                 if isinstance(outcome, str):
                     reasons[key] = outcome
                     continue
-                self.journal.put(key, outcome, scope=missing.pop(key), attempts=self.attempts.pop(key, 0) + 1)
+                self.cache.put(key, outcome, scope=missing.pop(key), attempts=self.attempts.pop(key, 0) + 1)
                 freed += self.reserved.pop(key, 0.0)
                 spent += outcome.usage.dollars
                 self.resolve(key, None)
@@ -254,7 +254,7 @@ class Batches:
         status = response.get("status_code")
         if status == 200:
             try:
-                return completion_of(response["body"], self.options.model, self.options.price)
+                return parse_completion(response["body"], self.options.model, self.options.price)
             except (KeyError, IndexError, TypeError, AttributeError):
                 return "an answer that is not the API's JSON"
         if status is None or status in (401, 402, 403, 404, 408, 409, 429) or status >= 500:  # no word about the prompt
@@ -262,7 +262,9 @@ class Batches:
         told = ((response.get("body") or {}).get("error") or {}).get("message", "")
         return Completion(text=self.options.told(told), model=self.options.model, finish_reason=f"error: HTTP {status}")
 
-    def again(self, batch: Batch, missing: Mapping[bytes, bytes], reasons: Mapping[bytes, str], status: str) -> None:
+    def again(
+        self, batch: PendingBatch, missing: Mapping[bytes, bytes], reasons: Mapping[bytes, str], status: str
+    ) -> None:
         """Requests without an answer go into the next file, up to `attempts` times, if somebody waits for them."""
         waited_for = {key for key in missing if key in self.answers}
         for key, line in self.outbox.lines(batch.name):
@@ -277,20 +279,20 @@ class Batches:
         self.budget.settle(self.reserved.pop(key, 0.0), 0.0)
         self.resolve(key, Completion(text="", model=self.options.model, finish_reason=GAVE_UP + reason))
 
-    def refused(self, batch: Batch, found: Any) -> None:
+    def refused(self, batch: PendingBatch, found: Any) -> None:
         """Raises LLMError, but for a batch that only came too early: it waits for the others to end."""
         errors = found.errors.data if found.errors and found.errors.data else []
         told = "; ".join(f"{error.code}: {error.message}" for error in errors) or "no reason given"
-        others = [other for other in self.journal.batches(self.address) if other.name != batch.name]
+        others = [other for other in self.cache.batches(self.address) if other.name != batch.name]
         if others and any(error.code == "token_limit_exceeded" for error in errors):
             self.queue_is_full = True
-            for key in self.journal.batched(batch.name):
+            for key in self.cache.batched(batch.name):
                 self.attempts[key] = self.attempts.get(key, 0) - 1  # it was no try
-            self.again(batch, self.journal.batched(batch.name), {}, "failed")
+            self.again(batch, self.cache.batched(batch.name), {}, "failed")
             self.forget(batch.name)
             self.say(f"  batch {batch.id} waits for the others: {self.options.told(told)}")
             return
-        self.release(self.journal.batched(batch.name))
+        self.release(self.cache.batched(batch.name))
         self.forget(batch.name)
         raise LLMError(
             f"llm.base_url: {self.address} refuses batch {batch.id}: {self.options.told(told)}. "
@@ -298,7 +300,7 @@ class Batches:
         )
 
     def forget(self, name: str) -> None:
-        self.journal.end_batch(name)
+        self.cache.end_batch(name)
         self.outbox.remove(name)
 
     def release(self, keys: Iterable[bytes]) -> None:
@@ -330,13 +332,13 @@ class Batches:
                 f"(HTTP 401): {self.options.told(error)}"
             ) from None
         except openai.APIStatusError as error:
-            kind = Unreached if error.status_code >= 500 or error.status_code == 429 else LLMError
+            kind = EndpointUnreachable if error.status_code >= 500 or error.status_code == 429 else LLMError
             raise kind(
                 f"llm.base_url: {self.address} answers HTTP {error.status_code}: {self.options.told(error)}. "
                 "What is on its way is kept; the same command goes on"
             ) from None
         except openai.APIError as error:
-            raise Unreached(
+            raise EndpointUnreachable(
                 f"llm.base_url: {self.address} is not reached ({type(error.__cause__ or error).__name__}). "
                 "What is on its way is kept; the same command goes on"
             ) from None

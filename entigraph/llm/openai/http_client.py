@@ -1,6 +1,6 @@
 """The transport that asks now: many requests at once, as fast as the endpoint takes them, each until it is answered.
 
-A thread of its own talks to the endpoint, so that an answer is journaled when it comes and not when it is wanted.
+A thread of its own talks to the endpoint, so that an answer is cached when it comes and not when it is wanted.
 """
 
 import asyncio
@@ -14,15 +14,15 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 from entigraph.errors import ArtifactError, LLMError
-from entigraph.llm.base import CHARACTERS_A_TOKEN, Completion, Say, Usage
-from entigraph.llm.caching import GAVE_UP, Answer, Letter, encode
-from entigraph.llm.cost import Budget
-from entigraph.llm.openai.rate_limits import Limiter
-from entigraph.llm.response_cache import Journal
-from entigraph.llm.wire_format import PATHS, completion_of
+from entigraph.llm.base import CHARACTERS_PER_TOKEN, Completion, Say, Usage
+from entigraph.llm.caching import GAVE_UP, Answer, WireRequest, encode_body
+from entigraph.llm.cost import SpendingLimit
+from entigraph.llm.openai.rate_limits import RateLimiter
+from entigraph.llm.response_cache import ResponseCache
+from entigraph.llm.wire_format import PATHS, parse_completion
 
 if TYPE_CHECKING:
-    from entigraph.llm.openai.online_writer import OpenAICompatible
+    from entigraph.llm.openai.online_writer import OpenAIWriter
 
 DOCUMENT_BEGINNING = 4_000  # characters by which a document is told from others
 FIRST_PAUSE_S, LONGEST_PAUSE_S = 0.5, 30.0
@@ -35,7 +35,7 @@ Task = asyncio.Task[Any]
 
 
 @dataclass
-class Address:
+class ServerAddress:
     url: str
     client: Any
     in_flight: int = 0
@@ -52,7 +52,7 @@ class Retry:
 
 
 @dataclass
-class Patience:
+class ThrottleNotice:
     """When a server that answers nothing but 429 is worth a word."""
 
     since: float | None = None
@@ -69,14 +69,14 @@ class Patience:
         return due
 
 
-class Online:
-    def __init__(self, options: "OpenAICompatible", journal: Journal, say: Say) -> None:
-        from entigraph.llm.openai.online_writer import sdk_client
+class OnlineTransport:
+    def __init__(self, options: "OpenAIWriter", cache: ResponseCache, say: Say) -> None:
+        from entigraph.llm.openai.online_writer import create_client
 
-        self.options, self.journal, self.say, self.price = options, journal, say, options.price
-        self.limiter = Limiter(options.concurrency, options.requests_per_minute, options.tokens_per_minute)
-        self.budget = Budget(journal, options.max_cost_usd, self.price)
-        self.patience = Patience()
+        self.options, self.cache, self.say, self.price = options, cache, say, options.price
+        self.limiter = RateLimiter(options.concurrency, options.requests_per_minute, options.tokens_per_minute)
+        self.budget = SpendingLimit(cache, options.max_cost_usd, self.price)
+        self.patience = ThrottleNotice()
         self.plain_json = False  # the endpoint does not take a schema: JSON mode instead
         self.answered = self.given_up_in_a_row = 0
         self.longest = 0  # answer so far, in tokens
@@ -86,14 +86,14 @@ class Online:
         self.sending: set[Task] = set()
         self.loop = asyncio.new_event_loop()
         self.thread = threading.Thread(target=self.loop.run_forever, name="llm", daemon=True)
-        self.addresses = [Address(url, sdk_client(options, url)) for url in options.addresses]
+        self.addresses = [ServerAddress(url, create_client(options, url)) for url in options.addresses]
         self.thread.start()
 
     @property
     def capacity(self) -> int:
         return self.options.concurrency
 
-    def send(self, letter: Letter) -> Answer:
+    def send(self, letter: WireRequest) -> Answer:
         return asyncio.run_coroutine_threadsafe(self.ask(letter), self.loop)
 
     def wait(self, answer: Answer, freed: threading.Event) -> None:
@@ -123,8 +123,8 @@ class Online:
         for address in self.addresses:
             await address.client.close()
 
-    async def ask(self, letter: Letter) -> Completion:
-        prompt_tokens = len(letter.body) / CHARACTERS_A_TOKEN
+    async def ask(self, letter: WireRequest) -> Completion:
+        prompt_tokens = len(letter.body) / CHARACTERS_PER_TOKEN
         expected = self.options.expected(letter.request)
         if letter.request.max_tokens is None and self.options.max_tokens is None:
             expected = max(expected, self.longest)
@@ -146,9 +146,9 @@ class Online:
             else:
                 self.given_up_in_a_row = 0
                 self.answered += 1
-                return self.journal.put(letter.key, completion, scope=letter.scope, attempts=attempts, seconds=seconds)
+                return self.cache.put(letter.key, completion, scope=letter.scope, attempts=attempts, seconds=seconds)
             return completion
-        except ArtifactError as error:  # the journal cannot be written: nothing more is to be paid for
+        except ArtifactError as error:  # the response cache cannot be written: nothing more is to be paid for
             self.broken = error
             raise
         finally:
@@ -160,10 +160,10 @@ class Online:
         """An endpoint that does not count is counted for, so that the limit on dollars still holds."""
         if completion.usage.prompt_tokens or not completion.text or completion.finish_reason.startswith("error: "):
             return completion
-        prompt, written = round(prompt_tokens), round(len(completion.text) / CHARACTERS_A_TOKEN)
+        prompt, written = round(prompt_tokens), round(len(completion.text) / CHARACTERS_PER_TOKEN)
         return replace(completion, usage=Usage(prompt, 0, written, self.price.of(prompt, 0, written)))
 
-    async def attempt(self, letter: Letter, tokens: float) -> tuple[Completion, int, float]:
+    async def attempt(self, letter: WireRequest, tokens: float) -> tuple[Completion, int, float]:
         """The answer (or the typed reason why there is none), in how many tries, and how long the last one took.
 
         Raises LLMError where no request could be answered.
@@ -191,16 +191,16 @@ class Online:
                 return Completion(text="", model=self.options.model, finish_reason=reason), failures, 0.0
             await asyncio.sleep(min(LONGEST_PAUSE_S, FIRST_PAUSE_S * 2**failures) * random.uniform(0.5, 1.0))
 
-    def pick(self, letter: Letter) -> Address:
+    def pick(self, letter: WireRequest) -> ServerAddress:
         """The address where the request's siblings go, whose cache knows their document; another where it is busy."""
         now = time.monotonic()
         awake = [address for address in self.addresses if address.resting_until <= now] or self.addresses
-        beginning = letter.request.system + letter.request.shared[:DOCUMENT_BEGINNING]
+        beginning = letter.request.system + letter.request.shared_prefix[:DOCUMENT_BEGINNING]
         preferred = awake[crc32(beginning.encode()) % len(awake)]
         idlest = min(awake, key=lambda address: address.in_flight)
         return preferred if preferred.in_flight <= 2 * idlest.in_flight + 8 else idlest
 
-    async def post(self, address: Address, letter: Letter) -> Completion | Retry:
+    async def post(self, address: ServerAddress, letter: WireRequest) -> Completion | Retry:
         import httpx2
         import openai
 
@@ -215,7 +215,7 @@ class Online:
                 cast_to=httpx2.Response,
                 content=content,
             )
-            completion = completion_of(json.loads(response.content), self.options.model, self.price)
+            completion = parse_completion(json.loads(response.content), self.options.model, self.price)
         except openai.APIStatusError as error:
             return self.refused(address, error, with_schema=b'"json_schema"' in content)
         except openai.APIError as error:
@@ -232,12 +232,12 @@ class Online:
         self.limiter.succeeded(response.headers)
         return completion
 
-    def content(self, letter: Letter) -> bytes:
+    def content(self, letter: WireRequest) -> bytes:
         if not self.plain_json or letter.request.json_schema is None:
             return letter.body
-        return encode({**json.loads(letter.body), "response_format": {"type": "json_object"}})
+        return encode_body({**json.loads(letter.body), "response_format": {"type": "json_object"}})
 
-    def refused(self, address: Address, error: Any, with_schema: bool) -> Completion | Retry:
+    def refused(self, address: ServerAddress, error: Any, with_schema: bool) -> Completion | Retry:
         """What an HTTP error means: never again, later, or once more."""
         status, told, where = error.status_code, self.options.told(error), self.where(address)
         if status == 401 or (status == 403 and not self.answered):  # later a 403 is about one prompt
@@ -257,7 +257,7 @@ class Online:
             return Retry(f"HTTP {status}")
         return Completion(text=told, model=self.options.model, finish_reason=f"error: HTTP {status}")
 
-    def throttled(self, address: Address, wait_s: float) -> None:
+    def throttled(self, address: ServerAddress, wait_s: float) -> None:
         self.limiter.throttled(wait_s)
         if self.patience.throttled():
             self.say(
@@ -265,7 +265,7 @@ class Online:
                 f"{self.answered:,} answered so far: asking {int(self.limiter.window)} at a time, as it lets us"
             )
 
-    def failed(self, address: Address, reason: str) -> None:
+    def failed(self, address: ServerAddress, reason: str) -> None:
         """An address that keeps failing rests, where others can do its work."""
         address.failures += 1
         if len(self.addresses) > 1 and address.failures == FAILURES_BEFORE_REST:
@@ -281,7 +281,7 @@ class Online:
                 "Check the server and run the same command: what was answered is not asked again"
             )
 
-    def where(self, address: Address) -> str:
+    def where(self, address: ServerAddress) -> str:
         return f"llm.base_url: {address.url}"
 
 

@@ -12,15 +12,15 @@ from entigraph.config.fields import runtime_field
 from entigraph.errors import ConfigError, LLMError
 from entigraph.llm import wire_format
 from entigraph.llm.base import LLM, Request, Say
-from entigraph.llm.caching import Body, Journaled
-from entigraph.llm.cost import Price, price_of
-from entigraph.llm.response_cache import Journal
+from entigraph.llm.caching import Body, CachingLLM
+from entigraph.llm.cost import Price, find_price
+from entigraph.llm.response_cache import ResponseCache
 
 DEFAULT_ADDRESS = "https://api.openai.com/v1"
 
 
 @dataclass(frozen=True, kw_only=True)
-class OpenAICompatible:
+class OpenAIWriter:
     """`base_url` is one address or a list: each document has one of them by preference, where its text stays in the
     prefix cache, and one that is down is passed over. null: OpenAI's. The key is read from the environment variable
     that `api_key_env` names, and stays there; an own server needs none.
@@ -65,7 +65,7 @@ class OpenAICompatible:
             raise ConfigError("llm.model: nothing given; give the name that the endpoint knows the model by")
         if not self.api_key_env.isidentifier():  # not shown: it may be the key itself
             raise ConfigError("llm.api_key_env: the name of an environment variable expected, not the key")
-        price_of(self.model, self.addresses, self.prices)
+        find_price(self.model, self.addresses, self.prices)
 
     def check_positive(self, *keys: str) -> None:
         for key in keys:
@@ -80,7 +80,7 @@ class OpenAICompatible:
 
     @property
     def price(self) -> Price:
-        return price_of(self.model, self.addresses, self.prices)
+        return find_price(self.model, self.addresses, self.prices)
 
     @property
     def key(self) -> str:
@@ -95,7 +95,7 @@ class OpenAICompatible:
 
     def body(self, request: Request) -> Body:
         """What is sent, and what an answer is known by."""
-        return wire_format.body_of(
+        return wire_format.build_body(
             request, model=self.model, max_tokens=self.max_tokens, send_seed=self.send_seed, api=self.api
         )
 
@@ -108,19 +108,19 @@ class OpenAICompatible:
         return str(getattr(error, "message", error)).replace(self.key, "<key>")[:300]
 
     @contextmanager
-    def connect(self, journal: Path, say: Say = print) -> Iterator[LLM]:
-        from entigraph.llm.openai.http_client import Online
+    def connect(self, response_cache: Path, say: Say = print) -> Iterator[LLM]:
+        from entigraph.llm.openai.http_client import OnlineTransport
 
-        _, answers = self.key, Journal(journal)
-        transport = Online(self, answers, say)
+        _, answers = self.key, ResponseCache(response_cache)
+        transport = OnlineTransport(self, answers, say)
         try:
-            yield Journaled(self.name, answers, self.body, transport)
+            yield CachingLLM(self.name, answers, self.body, transport)
         finally:
             transport.close()
             answers.close()
 
 
-def sdk_client(options: OpenAICompatible, address: str) -> Any:
+def create_client(options: OpenAIWriter, address: str) -> Any:
     """The SDK's client over aiohttp: its default pool opens more connections than there are requests in flight."""
     from openai import AsyncOpenAI, DefaultAioHttpClient
 

@@ -15,7 +15,7 @@ SMALLEST_WINDOW = 1.0
 SECONDS_BETWEEN_CUTS = 1.0  # one burst of 429s is one message
 
 
-class Bucket:
+class RateBucket:
     """At most `per_minute`, evenly: `reserve` says how long to wait before so much more may be spent."""
 
     def __init__(self, per_minute: int | None) -> None:
@@ -35,13 +35,13 @@ class Bucket:
         return begin - now
 
 
-class Limiter:
+class RateLimiter:
     def __init__(self, concurrency: int, requests_per_minute: int | None, tokens_per_minute: int | None) -> None:
         self.concurrency = concurrency
         self.window = min(FIRST_WINDOW, float(concurrency))
         self.running = 0
         self.waiting: deque[asyncio.Future[None]] = deque()
-        self.requests, self.tokens = Bucket(requests_per_minute), Bucket(tokens_per_minute)
+        self.requests, self.tokens = RateBucket(requests_per_minute), RateBucket(tokens_per_minute)
         self.stated = {
             "requests": requests_per_minute is not None,
             "tokens": tokens_per_minute is not None,

@@ -1,7 +1,7 @@
 """A vLLM engine in a process tree of its own (`vllm_worker.py`), spoken to in lines of JSON; and its transport.
 
 In its own processes, because vLLM gives its GPU memory back when they end and not before, and because it may then live
-in an environment of its own. An answer is journaled when it comes, by the thread that reads.
+in an environment of its own. An answer is cached when it comes, by the thread that reads.
 """
 
 import json
@@ -20,14 +20,14 @@ from typing import IO, TYPE_CHECKING, Any, Protocol
 
 from entigraph.errors import LLMError
 from entigraph.llm.base import Completion, Say
-from entigraph.llm.caching import Answer, Letter
+from entigraph.llm.caching import Answer, WireRequest
 from entigraph.llm.cost import FREE
-from entigraph.llm.response_cache import Journal
-from entigraph.llm.vllm.vllm_writer import WORKER, VllmOptions
-from entigraph.llm.wire_format import completion_of
+from entigraph.llm.response_cache import ResponseCache
+from entigraph.llm.vllm.vllm_writer import WORKER_SCRIPT, VLLMEngineConfig
+from entigraph.llm.wire_format import parse_completion
 
 if TYPE_CHECKING:
-    from entigraph.llm.vllm.vllm_writer import Vllm
+    from entigraph.llm.vllm.vllm_writer import VLLMWriter
 
 SECONDS_TO_LEAVE = 30.0
 LOG_CHARACTERS_READ = 4_000_000
@@ -35,15 +35,15 @@ CAUSE = re.compile(r"\b\w*(?:Error|Exception): .+")
 REFUSED = "error: refused by the engine"
 
 
-class Engine:
+class VLLMTransport:
     """The transport of a writer."""
 
-    def __init__(self, options: "Vllm", journal: Journal, log: Path, say: Say) -> None:
-        self.options, self.journal, self.log, self.say = options, journal, log, say
-        self.worker: Worker | None = None
+    def __init__(self, options: "VLLMWriter", cache: ResponseCache, log: Path, say: Say) -> None:
+        self.options, self.cache, self.log, self.say = options, cache, log, say
+        self.worker: EngineProcess | None = None
         self.lock = threading.Lock()
         self.numbers = count()
-        self.waiting: dict[int, tuple[Letter, Answer]] = {}
+        self.waiting: dict[int, tuple[WireRequest, Answer]] = {}
         self.broken: LLMError | None = None
 
     @property
@@ -51,7 +51,7 @@ class Engine:
         """A quarter more than are written at once waits in the engine: what ends is followed by the next step."""
         return self.options.concurrency + self.options.concurrency // 4
 
-    def send(self, letter: Letter) -> Answer:
+    def send(self, letter: WireRequest) -> Answer:
         """Draws with a seed of the letter's own: one seed for all would have them begin with the same draws."""
         answer: Answer = Future()
         with self.lock:
@@ -65,12 +65,12 @@ class Engine:
         worker.write(b'{"number": %d, "seed": %d, "body": %b}\n' % (number, seed, letter.body))
         return answer
 
-    def start(self) -> "Worker":
+    def start(self) -> "EngineProcess":
         options = self.options
         options.check()
         chat = {"template": options.template, "kwargs": options.chat_template_kwargs}
         arguments = options.own_arguments(options.model) | options.arguments
-        return Worker(options, {"engine": arguments, "chat": chat}, self.log, self.say, self)
+        return EngineProcess(options, {"engine": arguments, "chat": chat}, self.log, self.say, self)
 
     def wait(self, answer: Answer, freed: threading.Event) -> None:
         freed.wait()
@@ -90,7 +90,7 @@ class Engine:
         try:
             completion = self.completion(told)
             if completion.finish_reason != REFUSED:  # which costs nothing to ask again, perhaps with other options
-                self.journal.put(letter.key, completion, scope=letter.scope, seconds=told["seconds"])
+                self.cache.put(letter.key, completion, scope=letter.scope, seconds=told["seconds"])
             answer.set_result(completion)
         except Exception as error:  # a full disk stops whoever asked, not this thread
             answer.set_exception(error)
@@ -98,7 +98,7 @@ class Engine:
     def completion(self, told: Mapping[str, Any]) -> Completion:
         if "refused" in told:
             return Completion(text=told["refused"], model=self.options.identity, finish_reason=REFUSED)
-        return completion_of(told, self.options.identity, FREE)
+        return parse_completion(told, self.options.identity, FREE)
 
     def fail(self, error: LLMError) -> None:
         """Nobody waits any longer."""
@@ -110,7 +110,7 @@ class Engine:
             answer.set_exception(error)
 
 
-class Listener(Protocol):
+class EngineListener(Protocol):
     """Who asks the engine; told by the worker's own thread."""
 
     def receive(self, told: Mapping[str, Any]) -> None:
@@ -122,16 +122,16 @@ class Listener(Protocol):
         ...
 
 
-class Worker:
+class EngineProcess:
     """The engine's processes, from here on. `settings` are what the worker reads first."""
 
     def __init__(
         self,
-        options: VllmOptions,
+        options: VLLMEngineConfig,
         settings: Mapping[str, Any],
         log: Path,
         say: Say,
-        listener: Listener,
+        listener: EngineListener,
         environment: Mapping[str, str] | None = None,
     ) -> None:
         self.model, self.log, self.say, self.listener = settings["engine"]["model"], log, say, listener
@@ -141,7 +141,7 @@ class Worker:
         say(f"  vLLM starts with {self.model}; its log is {log}")
         with log.open("ab") as output:
             self.process = subprocess.Popen(
-                [options.interpreter, str(WORKER)],
+                [options.interpreter, str(WORKER_SCRIPT)],
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=output,

@@ -20,10 +20,10 @@ from typing import IO, Any
 SECONDS_TO_LEAVE = 10.0
 NO_TEMPLATE = "the model has no chat template; name a file with one: llm.chat_template=FILE.jinja"
 
-Lines = queue.SimpleQueue[dict[str, Any] | None]
+RequestQueue = queue.SimpleQueue[dict[str, Any] | None]
 
 
-class Writer:
+class EngineServer:
     """Requests join the running batch between two steps of the engine, so that it stays full."""
 
     def __init__(self, settings: dict[str, Any], answers: IO[str]) -> None:
@@ -40,7 +40,7 @@ class Writer:
                 raise ValueError(NO_TEMPLATE)
             self.in_tokens([{"role": "system", "content": "Write."}, {"role": "user", "content": "Now."}])
 
-    def serve(self, lines: Lines) -> None:
+    def serve(self, lines: RequestQueue) -> None:
         """Until the input ends."""
         while True:
             while not lines.empty() or not self.begun:
@@ -154,7 +154,7 @@ def tell(answers: IO[str], **values: Any) -> None:
     answers.flush()
 
 
-def read(requests: IO[bytes], lines: Lines) -> None:
+def read(requests: IO[bytes], lines: RequestQueue) -> None:
     """Ends everything, the engine's processes too, where the engine does not end by itself when the input did."""
     for line in requests:
         lines.put(json.loads(line))
@@ -173,7 +173,7 @@ def private_pipes() -> tuple[IO[bytes], IO[str]]:
 
 def main() -> int:
     requests, answers = private_pipes()
-    lines: Lines = queue.SimpleQueue()
+    lines: RequestQueue = queue.SimpleQueue()
     threading.Thread(target=read, args=(requests, lines), daemon=True).start()
     settings = lines.get()
     if settings is None:
@@ -181,7 +181,7 @@ def main() -> int:
     import vllm
 
     try:
-        writer = Writer(settings, answers)
+        writer = EngineServer(settings, answers)
         tell(answers, ready=vllm.__version__)
         writer.serve(lines)
     except BrokenPipeError:  # nobody listens any more

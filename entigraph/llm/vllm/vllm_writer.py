@@ -14,17 +14,17 @@ from entigraph.config.fields import runtime_field
 from entigraph.errors import ConfigError, LLMError
 from entigraph.llm import wire_format
 from entigraph.llm.base import LLM, Request, Say
-from entigraph.llm.caching import Body, Journaled
+from entigraph.llm.caching import Body, CachingLLM
 from entigraph.llm.cost import FREE, Price
-from entigraph.llm.response_cache import Journal
+from entigraph.llm.response_cache import ResponseCache
 from entigraph.storage.fingerprints import fingerprint
 
-WORKER = Path(__file__).with_name("vllm_worker.py")
-LOG = "vllm.log"  # beside the journal
+WORKER_SCRIPT = Path(__file__).with_name("vllm_worker.py")
+LOG_NAME = "vllm.log"  # beside the response cache
 
 
 @dataclass(frozen=True, kw_only=True)
-class VllmOptions:
+class VLLMEngineConfig:
     """How vLLM's engine is started. `python` is the interpreter of the environment that has vLLM, which may be another
     one than this: vLLM pins its own torch and transformers. null: this one.
 
@@ -79,7 +79,7 @@ class VllmOptions:
             raise LLMError(
                 f"{self.group}.python: {self.python} is no program; name the Python of an environment with vLLM"
             )
-        if subprocess.run([self.interpreter, str(WORKER), "--check"], capture_output=True).returncode:
+        if subprocess.run([self.interpreter, str(WORKER_SCRIPT), "--check"], capture_output=True).returncode:
             raise LLMError(
                 f"{self.group}.python: {self.interpreter} has no vLLM. Install it in an environment of its own "
                 f"(make vllm-env makes one for CPUs) and name its Python: {self.group}.python=.venv-vllm/bin/python"
@@ -87,9 +87,9 @@ class VllmOptions:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Vllm(VllmOptions):
-    """The engine starts when the first answer is not in the journal. `max_tokens` null: as many as `max_model_len`
-    leaves. A model in a folder is known by its content: another one at the same place writes other answers.
+class VLLMWriter(VLLMEngineConfig):
+    """The engine starts when the first answer is not in the response cache. `max_tokens` null: as many as
+    `max_model_len` leaves. A model in a folder is known by its content: another one at the same place answers anew.
     """
 
     model: str = "Qwen/Qwen2.5-7B-Instruct"
@@ -133,8 +133,8 @@ class Vllm(VllmOptions):
         return Path(self.chat_template).expanduser().read_text("utf-8") if self.chat_template else None
 
     def body(self, request: Request) -> Body:
-        """What an answer is known by. Its seed follows from it: `Engine.send`."""
-        asked = wire_format.body_of(request, model=self.identity, max_tokens=self.max_tokens, send_seed=False)
+        """What an answer is known by. Its seed follows from it: `VLLMTransport.send`."""
+        asked = wire_format.build_body(request, model=self.identity, max_tokens=self.max_tokens, send_seed=False)
         return asked | {name: value for name, value in self.cache_key.items() if value}
 
     def check(self) -> None:
@@ -145,13 +145,13 @@ class Vllm(VllmOptions):
         super().check()
 
     @contextmanager
-    def connect(self, journal: Path, say: Say = print) -> Iterator[LLM]:
-        from entigraph.llm.vllm.engine_process import Engine
+    def connect(self, response_cache: Path, say: Say = print) -> Iterator[LLM]:
+        from entigraph.llm.vllm.engine_process import VLLMTransport
 
-        answers = Journal(journal)
-        transport = Engine(self, answers, journal.with_name(LOG), say)
+        answers = ResponseCache(response_cache)
+        transport = VLLMTransport(self, answers, response_cache.with_name(LOG_NAME), say)
         try:
-            yield Journaled(self.name, answers, self.body, transport)
+            yield CachingLLM(self.name, answers, self.body, transport)
         finally:
             transport.close()
             answers.close()

@@ -32,7 +32,7 @@ class Release:
     author: ClassVar[str] = "gpt-4-turbo (released by the paper's authors)"
 
     def sources(self) -> Sequence[str]:
-        return [str(hub.source(self.path, "augmenter.path", EXPECTED))]
+        return [str(hub.resolve_dataset(self.path, "augmenter.path", EXPECTED))]
 
     def parts(self, document: Document) -> Sequence[Document]:
         return [document]
@@ -45,7 +45,7 @@ class Release:
 
     def tasks(self, documents: Iterable[Document], graphs: Mapping[str, EntityGraph], seed: int) -> Iterator[Task]:
         known = {identity(document.text): document for document in documents}
-        for file in hub.files_of(self.path, "augmenter.path", EXPECTED, (".parquet",)):
+        for file in hub.list_files(self.path, "augmenter.path", EXPECTED, (".parquet",)):
             for uid, raw, texts in rows(file):
                 document = known.get(identity(raw)) or Document(id=uid, title=uid, text="")
                 for sample, text in enumerate(filter(str.strip, texts.split(SEPARATOR))):
