@@ -147,7 +147,7 @@ def work(out):
     (out / "big").write_bytes(bytes(100_000))
     return {{}}
 try:
-    artifact.make(an_artifact(Path({str(tmp_path)!r})), work)
+    artifact.build_artifact(an_artifact(Path({str(tmp_path)!r})), work)
 except ArtifactError as error:
     print(error)
 """

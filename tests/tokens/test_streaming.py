@@ -74,7 +74,7 @@ def tokenizer(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def small_groups(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("entigraph.storage.texts.ROWS_A_GROUP", GROUP)
+    monkeypatch.setattr("entigraph.storage.texts.ROWS_PER_GROUP", GROUP)
 
 
 def tokenize(texts: Path, tokenizer: Path, out: Path, **options: object) -> dict[str, object]:
@@ -214,7 +214,7 @@ def test_what_was_begun_for_another_layout_is_not_gone_on_with(tokenizer: Path, 
 
 
 def test_long_texts_make_smaller_row_groups(tokenizer: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("entigraph.storage.texts.CHARACTERS_A_GROUP", 1000)
+    monkeypatch.setattr("entigraph.storage.texts.CHARACTERS_PER_GROUP", 1000)
     texts = written(tmp_path / "texts", ["x" * 400] * 10, Tokenizer(tokenizer))
     assert [group.count for group in row_groups(texts)] == [3, 3, 3, 1]
     assert [group.first for group in row_groups(texts)] == [0, 3, 6, 9]
