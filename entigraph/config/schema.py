@@ -1,7 +1,6 @@
 """The shape of the root config, the building of its components, and the check that runs before any stage does."""
 
 import dataclasses
-import logging
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from difflib import get_close_matches
@@ -10,10 +9,9 @@ from pathlib import Path
 from typing import Any
 
 from hydra.core.config_store import ConfigStore
-from hydra.utils import get_object
 from omegaconf import MISSING, DictConfig, OmegaConf
-from omegaconf.errors import OmegaConfBaseException
 
+from entigraph.config.instantiate import build_all
 from entigraph.errors import ConfigError, EntigraphError
 
 
@@ -128,7 +126,6 @@ COMPONENTS = (
 
 def register() -> None:
     """Make the schema and the resolvers known to Hydra and OmegaConf."""
-    logging.getLogger("hydra.utils").setLevel(logging.CRITICAL)  # it logs what we report ourselves
     ConfigStore.instance().store(name="schema", node=Root)
     OmegaConf.register_new_resolver("absolute", lambda path: str(Path(path).expanduser().resolve()), replace=True)
     OmegaConf.register_new_resolver("choices", lambda values: ",".join(map(str, values)), replace=True)
@@ -148,83 +145,20 @@ def largest(values: list[int], other: int | None) -> int:
     return max(*values, other) if other is not None else max(values)
 
 
-def build(node: DictConfig, key: str) -> Any:
-    """The object that a node with a _target_ describes, its values converted to the fields' types.
-
-    Raises ConfigError listing every problem of the node.
-    """
-    problems, built = try_to_build(node, key)
-    if problems:
-        raise ConfigError("\n".join(problems))
-    return built
-
-
-def try_to_build(node: Any, key: str) -> tuple[list[str], Any]:
-    if not isinstance(node, DictConfig) or "_target_" not in node:
-        return [f"{key}: {node!r} found; choose an option of {key.split('.')[0]} that makes it"], None
-    try:
-        target = get_object(node["_target_"])
-    except (ImportError, ValueError) as error:
-        return [f"{key}._target_: {str(error).splitlines()[-1]}"], None
-    if not dataclasses.is_dataclass(target):
-        return [f"{key}._target_: {node['_target_']} is not a dataclass; components are dataclasses"], None
-    kind = node["_target_"].rsplit(".", 1)[-1]
-    values = [str(name) for name in node if name != "_target_"]
-    known = {found.name: found for found in dataclasses.fields(target) if found.init}
-    problems = [
-        f"{key}.{name}: unknown to {kind}; did you mean {' or '.join(get_close_matches(name, known) or known)}?"
-        for name in values
-        if name not in known
-    ]
-    schema = OmegaConf.structured(target)
-    OmegaConf.set_readonly(schema, False)  # a frozen dataclass makes a read-only node
-    for name in values:
-        if name in known:
-            try:
-                schema[name] = resolved(node, name)
-            except OmegaConfBaseException as error:
-                problems.append(f"{key}.{name}: {explained(error)}")
-    problems += [
-        f"{key}.{name}: {kind} needs it, and it is not set" for name in known if OmegaConf.is_missing(schema, name)
-    ]
-    if problems:
-        return problems, None
-    try:
-        return [], OmegaConf.to_object(schema)
-    except ConfigError as error:
-        return [str(error)], None
-
-
-def resolved(node: DictConfig, name: str) -> Any:
-    if OmegaConf.is_missing(node, name):
-        return MISSING
-    value = node[name]
-    return OmegaConf.to_container(value, resolve=True) if OmegaConf.is_config(value) else value
-
-
-def explained(error: BaseException) -> str:
-    """The message of our own error, where a resolver of ours raised it; else the first line of OmegaConf's."""
-    cause: BaseException | None = error
-    while cause is not None:
-        if isinstance(cause, EntigraphError):
-            return str(cause)
-        cause = cause.__cause__ or cause.__context__
-    return str(error).splitlines()[0]
-
-
 def settle_root(config: DictConfig) -> None:
     """A paths.root that was typed is taken from where the command runs, like the default."""
     config.paths.root = str(Path(config.paths.root).expanduser().resolve())
 
 
-def validate(config: DictConfig) -> None:
-    """Raise one ConfigError that lists every problem of every component; build nothing that costs."""
+def validate(config: DictConfig) -> dict[str, Any]:
+    """Returns every component by its key. Raises one ConfigError that lists every problem of every component."""
     problems = unknown_keys(config, Root, "")
     for key, kind in PARTS.items():
         problems += unknown_keys(config[key], kind, f"{key}.")
-    for key, node in components(config, problems):
-        problems += try_to_build(node, key)[0]
-    refuse(problems)
+    nodes = list(components(config, problems))
+    built, invalid = build_all(nodes)
+    refuse(problems + invalid)
+    return built
 
 
 def known_keys(group: str | None = None) -> list[str]:

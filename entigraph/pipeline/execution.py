@@ -10,7 +10,8 @@ from hydra import compose
 from omegaconf import DictConfig, OmegaConf
 
 from entigraph.config.fields import runtime_field_names
-from entigraph.config.schema import Stage, build, problem_of, refuse
+from entigraph.config.instantiate import build
+from entigraph.config.schema import Stage, problem_of, refuse
 from entigraph.errors import ConfigError
 from entigraph.pipeline.run import Run
 from entigraph.pipeline.steps import Step, steps_of, unaskable

@@ -14,7 +14,7 @@ from typing import Any
 from omegaconf import DictConfig
 
 from entigraph.config.fields import content_fields
-from entigraph.config.schema import COMPONENTS, build, refuse, settle_root, validate
+from entigraph.config.schema import COMPONENTS, refuse, settle_root, validate
 from entigraph.evaluation.models_under_test import Pretrained
 from entigraph.pipeline.compatibility import refuse_contradictions
 from entigraph.questions.drafting import prompt as question_prompt
@@ -30,14 +30,14 @@ class Run:
 
     def __init__(self, config: DictConfig) -> None:
         settle_root(config)
-        validate(config)
+        components = validate(config)
         self.config = config
         self.root = Path(config.paths.root)
         self.seed: int = config.seed
         for key in COMPONENTS:
-            setattr(self, key, build(config[key], key))
-        self.tasks = {str(name): build(node, f"evaluation.{name}") for name, node in config.evaluation.items()}
-        self.baselines = {str(name): build(node, f"baselines.{name}") for name, node in config.baselines.items()}
+            setattr(self, key, components[key])
+        self.tasks = {str(name): components[f"evaluation.{name}"] for name in config.evaluation}
+        self.baselines = {str(name): components[f"baselines.{name}"] for name in config.baselines}
         refuse_contradictions(self)
 
     corpus: Any

@@ -18,19 +18,21 @@ from entigraph.errors import ConfigError, DataError, LLMError
 from entigraph.fictional.reading import Reading, comprehend
 from entigraph.fictional.world import NamePool, Relation, worlds
 from entigraph.fictional.writing import plainly, source_document
+from entigraph.llm.offline.offline_writer import OfflineWriter
+from entigraph.llm.openai.online_writer import OpenAIWriter
 from entigraph.storage.jsonl import write_jsonl
 from entigraph.storage.schemas import Document, Summary
 from tests.conftest import TINY, Command
 from tests.evaluation.scripted import scripted
 from tests.mock_llm_server import Config, running
 
-OFFLINE = {"_target_": "entigraph.llm.offline.offline_writer.OfflineWriter"}
-WRONG = {**OFFLINE, "errors": 0.3}
+OFFLINE = OfflineWriter()
+WRONG = OfflineWriter(errors=0.3)
 
 
-def a_writer(base_url: str, **options: Any) -> dict[str, Any]:
-    given = {"model": "mock-llm", "base_url": base_url, "timeout_s": 2.0, "attempts": 2, **options}
-    return {"_target_": "entigraph.llm.openai.online_writer.OpenAIWriter", **given}
+def a_writer(base_url: str, **options: Any) -> OpenAIWriter:
+    given: dict[str, Any] = {"model": "mock-llm", "base_url": base_url, "timeout_s": 2.0, "attempts": 2, **options}
+    return OpenAIWriter(**given)
 
 
 def a_summary(document: str, text: str, prompt: str = "short", finish_reason: str = "stop", sample: int = 0) -> Summary:

@@ -22,18 +22,25 @@ from entigraph.fictional.reading import comprehend
 from entigraph.fictional.world import NamePool, worlds
 from entigraph.fictional.writing import ask_and_answer, relate, restate, source_document
 from entigraph.llm.base import Completion
+from entigraph.llm.offline.offline_writer import OfflineWriter
+from entigraph.llm.openai.online_writer import OpenAIWriter
 from entigraph.tokenization.tokenizer import Bytes
 from tests.analysis.corpora import a_corpus, texts_about
 from tests.conftest import Command
 from tests.mock_llm_server import Config, running
 
-OFFLINE = {"_target_": "entigraph.llm.offline.offline_writer.OfflineWriter"}
+OFFLINE = OfflineWriter()
 PAID = {"mock-llm": {"prompt": 1000.0, "completion": 1000.0}}
 
 
-def a_judge(server: Any, **options: Any) -> dict[str, Any]:
-    given = {"model": "mock-llm", "base_url": server.base_url, "timeout_s": 2.0, "attempts": 2, **options}
-    return {"_target_": "entigraph.llm.openai.online_writer.OpenAIWriter", **given}
+def a_judge(server: Any, **options: Any) -> OpenAIWriter:
+    given: dict[str, Any] = {
+        "model": "mock-llm",
+        "timeout_s": 2.0,
+        "attempts": 2,
+        **options,
+    }
+    return OpenAIWriter(base_url=server.base_url, **given)
 
 
 def fictional(folder: Path, wrong: float = 0.0, count: int = 3) -> SyntheticCorpus:
@@ -244,7 +251,7 @@ def test_wrong_settings_are_one_message(tmp_path: Path) -> None:
         with pytest.raises(ConfigError, match="analysis"):
             Factuality(**{"judge": OFFLINE, **wrong})
     with pytest.raises(ConfigError, match="analysis.second"):
-        Factuality(judge=OFFLINE, second={"_target_": "entigraph.llm.nowhere"})
+        Factuality(judge=OFFLINE, second="nowhere")
 
 
 def test_an_empty_answer_has_its_reason(corpus: SyntheticCorpus) -> None:

@@ -8,19 +8,16 @@ from entigraph.corpus.readers.fictional_corpora import Fictional
 from entigraph.errors import ConfigError
 from entigraph.synthesis.augmenters.entigraph import EntiGraph
 from entigraph.synthesis.augmenters.mixed import Mixed
+from entigraph.synthesis.augmenters.raw import Raw
 from entigraph.synthesis.augmenters.rephrase import Rephrase
 from entigraph.synthesis.generation_stats import summary
 from tests.conftest import Command
 from tests.mock_llm_server import Config, running
 from tests.synthesis.test_choices import Told, synthesize
 
-ENTIGRAPH = {"_target_": "entigraph.synthesis.augmenters.entigraph.EntiGraph"}
-REPHRASE = {"_target_": "entigraph.synthesis.augmenters.rephrase.Rephrase"}
-RAW = {"_target_": "entigraph.synthesis.augmenters.raw.Raw"}
-
 
 def mixed(entigraph: float | None, rephrase: float | None = None, **options: Any) -> Mixed:
-    parts = {"entigraph": ENTIGRAPH | options, "rephrase": REPHRASE}
+    parts = {"entigraph": EntiGraph(**options), "rephrase": Rephrase()}
     return Mixed(parts=parts, shares={"entigraph": entigraph, "rephrase": rephrase})
 
 
@@ -67,13 +64,16 @@ def test_a_part_that_has_no_more_to_say_is_not_made_up_for_by_the_other(corpus: 
 @pytest.mark.parametrize(
     ("parts", "shares", "problem"),
     [
-        ({"entigraph": ENTIGRAPH, "rephrase": REPHRASE}, {"entigraph": 0.5, "rephrase": 0.4}, "that make 1"),
-        ({"entigraph": ENTIGRAPH, "rephrase": REPHRASE}, {"entigraph": 1.5, "rephrase": None}, "from 0"),
-        ({"entigraph": ENTIGRAPH, "rephrase": REPHRASE}, {"entigraph": None, "rephrase": None}, "null.* found twice"),
-        ({"entigraph": ENTIGRAPH}, {"entigraph": 0.5, "qa": 0.5}, r"\['qa'\] has not both"),
-        ({"entigraph": ENTIGRAPH, "raw": RAW}, {"entigraph": 0.5, "raw": 0.5}, "parts.raw: .* asks the writer"),
-        ({"one": REPHRASE, "two": REPHRASE}, {"one": 0.5, "two": 0.5}, "one and two ask the same"),
-        ({"one": {**REPHRASE, "rounds": 0}}, {"one": 1.0}, "rounds: 0 found"),
+        ({"entigraph": EntiGraph(), "rephrase": Rephrase()}, {"entigraph": 0.5, "rephrase": 0.4}, "that make 1"),
+        ({"entigraph": EntiGraph(), "rephrase": Rephrase()}, {"entigraph": 1.5, "rephrase": None}, "from 0"),
+        (
+            {"entigraph": EntiGraph(), "rephrase": Rephrase()},
+            {"entigraph": None, "rephrase": None},
+            "null.* found twice",
+        ),
+        ({"entigraph": EntiGraph()}, {"entigraph": 0.5, "qa": 0.5}, r"\['qa'\] has not both"),
+        ({"entigraph": EntiGraph(), "raw": Raw()}, {"entigraph": 0.5, "raw": 0.5}, "parts.raw: .* asks the writer"),
+        ({"one": Rephrase(), "two": Rephrase()}, {"one": 0.5, "two": 0.5}, "one and two ask the same"),
     ],
 )
 def test_a_mixture_that_makes_no_sense_is_one_message(parts: Any, shares: Any, problem: str) -> None:

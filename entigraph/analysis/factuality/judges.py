@@ -1,12 +1,10 @@
 """The LLMs that an analysis asks to judge: built, checked, and named before anything is made."""
 
 from collections.abc import Container, Mapping
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, fields
 from typing import Any
 
-from omegaconf import OmegaConf
-
-from entigraph.config.schema import build
+from entigraph.errors import ConfigError
 from entigraph.llm.base import Writer
 from entigraph.llm.offline.offline_writer import OfflineWriter
 
@@ -17,15 +15,17 @@ SIMULATED = "offline (simulated: the rules of a grammar in place of an LLM)"
 class Judged:
     """`judge` is any writer of conf/llm, `second` another one for their agreement (null: none)."""
 
-    judge: dict[str, Any] = field(default_factory=dict)
-    second: dict[str, Any] | None = None
+    judge: Any = None
+    second: Any = None
 
     @property
     def judges(self) -> Mapping[str, Writer]:
-        return {key: self.built(key) for key in ("judge", "second") if key == "judge" or self.second}
+        return {key: self.writer_at(key) for key in ("judge", "second") if key == "judge" or self.second}
 
-    def built(self, key: str) -> Writer:
-        writer: Writer = build(OmegaConf.create(getattr(self, key)), f"analysis.{key}")
+    def writer_at(self, key: str) -> Writer:
+        writer: Writer = getattr(self, key)
+        if not hasattr(writer, "connect"):
+            raise ConfigError(f"analysis.{key}: {writer!r} found; choose a writer: llm@analysis.{key}=openai")
         return writer
 
     def chosen(self, volatile: Container[str]) -> dict[str, Any]:

@@ -47,7 +47,7 @@ class Summaries(Judged):
     @property
     def reference_writer(self) -> Writer | None:
         """None where people wrote them."""
-        return None if self.references else self.built("writer")
+        return None if self.references else self.writer_at("writer")
 
     def cache_key(self, volatile: Container[str]) -> Mapping[str, Any]:
         from entigraph.analysis.factuality.judge_requests import prompt

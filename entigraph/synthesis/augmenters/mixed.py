@@ -2,14 +2,10 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import cached_property
 from itertools import chain, combinations
 from math import ceil
 from typing import Any, ClassVar
 
-from omegaconf import OmegaConf
-
-from entigraph.config.schema import build
 from entigraph.errors import ConfigError
 from entigraph.synthesis.base import Augmenter
 
@@ -43,20 +39,14 @@ class Mixed:
         total = sum(share for _, share in self.portions)
         if min(self.settled.values()) < 0 or abs(total - 1) > MISCOUNT:
             raise ConfigError(f"augmenter.shares: {dict(self.shares)} found; shares from 0 that make 1 expected")
-        for name, part in self.built.items():
+        for name, part in self.parts.items():
             if isinstance(part, Mixed) or not part.needs_writer:
                 raise ConfigError(f"augmenter.parts.{name}: an augmenter that asks the writer expected")
-        for (name, one), (other, second) in combinations(self.built.items(), 2):
+        for (name, one), (other, second) in combinations(self.parts.items(), 2):
             if {*one.prompts} & {*second.prompts} - COMMON:
                 raise ConfigError(f"augmenter.parts: {name} and {other} ask the same; one of them is enough")
         told = "-".join(f"{part.name}{100 * share:g}" for part, share in self.portions)
         object.__setattr__(self, "name", self.name or told)
-
-    @cached_property
-    def built(self) -> Mapping[str, Any]:
-        return {
-            name: build(OmegaConf.create(self.parts[name]), f"augmenter.parts.{name}") for name in sorted(self.parts)
-        }
 
     @property
     def settled(self) -> Mapping[str, float]:
@@ -66,7 +56,7 @@ class Mixed:
     @property
     def portions(self) -> Sequence[tuple[Augmenter, float]]:
         """Those that write anything, each with its share."""
-        return [(self.built[name], share) for name, share in self.settled.items() if share]
+        return [(self.parts[name], share) for name, share in self.settled.items() if share]
 
     @property
     def prompts(self) -> Sequence[str]:

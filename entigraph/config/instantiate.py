@@ -1,0 +1,246 @@
+"""Builds the object that a `_target_` node describes, with every problem of the node reported in one error.
+
+The node is checked against the target's signature before anything is called: unknown and missing keys, and values that
+do not match a basic annotation (`int`, `float`, `str`, `bool`, `Path`, enums, dataclasses, lists and dictionaries of
+them, `X | None`). Values are converted to the annotated type; other annotations are not checked. Then
+`hydra.utils.instantiate` builds the node with its nested nodes and `_partial_`. This module is its only caller.
+"""
+
+import inspect
+import logging
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass, field, fields, make_dataclass
+from functools import cache
+from typing import Any, Protocol, cast, get_type_hints
+
+from hydra.errors import InstantiationException
+from hydra.utils import get_object, instantiate
+from omegaconf import MISSING, DictConfig, ListConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+from entigraph.config.suggestions import did_you_mean
+from entigraph.errors import ConfigError, EntigraphError
+
+HYDRA_KEYS = frozenset({"_target_", "_partial_", "_args_", "_recursive_", "_convert_"})
+OWN_PACKAGE = "entigraph."
+NAMED = (inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY)
+
+logging.getLogger("hydra.utils").setLevel(logging.CRITICAL)  # get_object logs what is reported here as an error
+
+
+class ChecksArgumentNames(Protocol):
+    """What a target that accepts `**kwargs` may offer; without it, any name is accepted."""
+
+    @staticmethod
+    def unknown_arguments(names: Iterable[str]) -> list[str]:
+        """Returns one line for each unknown name, starting with the name."""
+        ...
+
+
+@dataclass(frozen=True)
+class Parameters:
+    """The parameters of a target that can be given by name, with their annotations."""
+
+    annotations: Mapping[str, Any] = field(default_factory=dict)
+    defaults: Mapping[str, Any] = field(default_factory=dict)
+    accepts_any_name: bool = False
+
+    @property
+    def required(self) -> list[str]:
+        return [name for name in self.annotations if name not in self.defaults]
+
+
+def build(node: Any, key: str) -> Any:
+    """Returns the object that a node describes. `key` is the node's place in the config, for messages.
+
+    Raises ConfigError with one line per problem. What a target of EntiGraph itself raises beyond EntigraphError is an
+    internal error and is passed on.
+    """
+    node = OmegaConf.create(node) if isinstance(node, dict) else node
+    if not is_target_node(node):
+        raise ConfigError(f"{key}: {node!r} found; choose an option of {key.split('.')[0]}, or set {key}._target_")
+    problems: list[str] = []
+    checked = check_node(node, key, problems)
+    if problems:
+        raise ConfigError("\n".join(problems))
+    try:
+        return instantiate(checked, _convert_="object")
+    except InstantiationException as error:
+        raise ConfigError("\n".join(construction_problems(checked, key, error))) from error
+
+
+def build_all(nodes: Iterable[tuple[str, Any]]) -> tuple[dict[str, Any], list[str]]:
+    """Returns the objects of the (key, node) pairs that can be built, and the problems of the others."""
+    components: dict[str, Any] = {}
+    problems: list[str] = []
+    for key, node in nodes:
+        try:
+            components[key] = build(node, key)
+        except ConfigError as error:
+            problems += str(error).split("\n")
+    return components, problems
+
+
+def check_node(node: DictConfig, key: str, problems: list[str]) -> DictConfig:
+    """Returns a resolved copy of a node whose values have the types that the targets state.
+
+    Appends what can be seen to be wrong without calling a target to `problems`.
+    """
+    special: dict[str, Any] = {key: node[key] for key in sorted(HYDRA_KEYS) if key in node}
+    values: dict[str, Any] = {}
+    try:
+        target = resolve_target(node["_target_"])
+    except ConfigError as error:
+        problems.append(f"{key}._target_: {error}")
+        return OmegaConf.create({})
+    parameters, title = inspect_target(target), special["_target_"].rsplit(".", 1)[-1]
+    schema = argument_schema(target)
+    checkable = {each.name for each in fields(schema)}
+    typed = OmegaConf.structured(schema)
+    names = [str(name) for name in node if name not in HYDRA_KEYS and not OmegaConf.is_missing(node, name)]
+    problems += [f"{key}.{line}" for line in unknown_names(target, names, title)]
+    for name in names:
+        try:
+            values[name] = check_value(node[name], f"{key}.{name}", problems)
+            if name in checkable and not holds_node(values[name]):
+                typed[name] = values[name]
+                values[name] = typed[name]
+        except OmegaConfBaseException as error:
+            problems.append(f"{key}.{name}: {error_message(error)}")
+    if not node.get("_partial_"):
+        present = {*names, *list(parameters.annotations)[: len(node.get("_args_") or ())]}
+        problems += [
+            f"{key}.{name}: required by {title}, not set" for name in parameters.required if name not in present
+        ]
+    return OmegaConf.create({**special, **values}, flags={"allow_objects": True})
+
+
+def check_value(value: Any, key: str, problems: list[str]) -> Any:
+    """Returns a value as plain, resolved containers, in which each node is a checked copy."""
+    if is_target_node(value):
+        return check_node(value, key, problems)
+    if isinstance(value, DictConfig):
+        missing = [name for name in value if OmegaConf.is_missing(value, name)]
+        problems += [f"{key}.{name!s}: not set" for name in missing]
+        names = [name for name in value if name not in missing]
+        return {name: check_value(value[name], f"{key}.{name!s}", problems) for name in names}
+    if isinstance(value, ListConfig):
+        return [check_value(item, f"{key}.{index}", problems) for index, item in enumerate(value)]
+    return value
+
+
+def unknown_names(target: Callable[..., Any], names: Iterable[str], title: str) -> list[str]:
+    """Returns a line for each name that a target does not take."""
+    parameters = inspect_target(target)
+    extra = [name for name in names if name not in parameters.annotations]
+    if parameters.accepts_any_name:
+        hook = getattr(target, "unknown_arguments", None)
+        return list(hook(extra)) if hook and extra else []
+    return [f"{name}: unknown to {title}; {did_you_mean(name, parameters.annotations)}" for name in extra]
+
+
+def construction_problems(checked: DictConfig, key: str, error: InstantiationException) -> list[str]:
+    """Returns what the targets of a checked node complain about when called: of nested nodes, else of its own."""
+    problems = []
+    for place, child in nested_nodes(checked, key):
+        try:
+            instantiate(child, _convert_="object")
+        except InstantiationException as nested:
+            problems += construction_problems(child, place, nested)
+    if problems:
+        return problems
+    cause = error.__cause__
+    if isinstance(cause, EntigraphError):
+        return str(cause).split("\n")
+    if cause is None:
+        return [f"{key}: {str(error).splitlines()[0]}"]
+    if checked["_target_"].startswith(OWN_PACKAGE):
+        raise cause
+    return [f"{key}: {checked['_target_']} raised {type(cause).__name__}: {cause}"]
+
+
+def nested_nodes(container: Any, key: str) -> Iterator[tuple[str, DictConfig]]:
+    """Yields the outermost nodes below a container, with their places."""
+    if isinstance(container, dict | DictConfig):
+        items: Iterable[tuple[Any, Any]] = container.items()
+    else:
+        items = enumerate(container) if isinstance(container, list | ListConfig) else ()
+    for name, value in items:
+        if is_target_node(value):
+            yield f"{key}.{name}", value
+        else:
+            yield from nested_nodes(value, f"{key}.{name}")
+
+
+def holds_node(value: Any) -> bool:
+    return is_target_node(value) or next(nested_nodes(value, ""), None) is not None
+
+
+def resolve_target(path: Any) -> Callable[..., Any]:
+    """Returns the class or function at an import path. Raises ConfigError where there is none."""
+    if not isinstance(path, str):
+        raise ConfigError(f"{path!r} found, the import path of a class or function expected")
+    try:
+        target = get_object(path)
+    except Exception as error:  # importing a user's module may raise anything
+        lines = [line for line in str(error).splitlines() if not line.startswith("Are you sure")]
+        raise ConfigError(" ".join(lines)) from error
+    if not callable(target):
+        raise ConfigError(f"{path} is of type {type(target).__name__}; a class or function expected")
+    return cast(Callable[..., Any], target)
+
+
+@cache
+def inspect_target(target: Callable[..., Any]) -> Parameters:
+    """Returns the parameters of a target; of a class, those of its constructor."""
+    try:
+        signature = inspect.signature(target)
+    except (TypeError, ValueError):  # some classes written in C state none
+        return Parameters(accepts_any_name=True)
+    named = {name: parameter for name, parameter in signature.parameters.items() if parameter.kind in NAMED}
+    annotations = type_hints(target)
+    return Parameters(
+        {name: annotations.get(name, Any) for name in named},
+        {name: each.default for name, each in named.items() if each.default not in (inspect.Parameter.empty, MISSING)},
+        any(parameter.kind is inspect.Parameter.VAR_KEYWORD for parameter in signature.parameters.values()),
+    )
+
+
+def type_hints(target: Callable[..., Any]) -> Mapping[str, Any]:
+    """Returns the annotations of a target's parameters; none where they name what only a type checker imports."""
+    function = target.__init__ if isinstance(target, type) else target  # type: ignore[misc]
+    try:
+        return get_type_hints(function)
+    except (NameError, TypeError, AttributeError):
+        return {}
+
+
+@cache
+def argument_schema(target: Callable[..., Any]) -> type[Any]:
+    """Returns a dataclass of a target's parameters whose annotations OmegaConf can check."""
+    annotations = inspect_target(target).annotations
+    known = {name: annotation for name, annotation in annotations.items() if is_checkable(annotation)}
+    return make_dataclass("Arguments", known.items())
+
+
+@cache
+def is_checkable(annotation: Any) -> bool:
+    try:
+        OmegaConf.structured(make_dataclass("Argument", [("value", annotation)]))
+    except OmegaConfBaseException:
+        return False
+    return True
+
+
+def is_target_node(value: Any) -> bool:
+    return isinstance(value, DictConfig) and value.get("_target_") is not None
+
+
+def error_message(error: BaseException) -> str:
+    """Returns the message of our own error where one of our resolvers raised it; else the first line of OmegaConf's."""
+    cause: BaseException | None = error
+    while cause is not None:
+        if isinstance(cause, EntigraphError):
+            return str(cause)
+        cause = cause.__cause__ or cause.__context__
+    return str(error).splitlines()[0]
