@@ -1,9 +1,9 @@
-"""Our accuracy by likelihood beside EleutherAI's harness, question by question, on a model that can answer.
+"""Compares accuracy by likelihood with lm-evaluation-harness, question by question.
 
 python benchmarks/agreement.py [--steps 1500] [--limit 300] [--model FOLDER] (pip install 'entigraph[lm-eval]')
 
-Without `--model`, one is trained here on three worlds for some minutes, and asked what its texts answered (`seen`) and
-what they did not (`held_out`). With it, a run's model/ is asked the same questions.
+Without `--model`, a small model is trained on three worlds for some minutes and evaluated on questions that its texts
+answer (`seen`) and do not answer (`held_out`). With `--model`, an existing model folder answers the same questions.
 """
 
 import argparse
@@ -44,21 +44,23 @@ TINY = ["corpus.worlds=3", "tokenizer.worlds=20", "tokenizer.vocabulary=512", "l
 def main() -> None:
     arguments = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     arguments.add_argument("--steps", type=int, default=1500)
-    arguments.add_argument("--limit", type=int, default=300, help="questions of each split")
+    arguments.add_argument("--limit", type=int, default=300, help="questions per split")
     arguments.add_argument("--model", type=Path)
-    asked = arguments.parse_args()
+    options = arguments.parse_args()
     with tempfile.TemporaryDirectory() as temporary:
         os.environ |= {"HF_DATASETS_CACHE": f"{temporary}/cache", "HF_HUB_OFFLINE": "1", "TQDM_DISABLE": "1"}
         root = Path(temporary) / "outputs"
-        run("corpus" if asked.model else "pipeline", root, asked.steps)
-        model = asked.model or next(root.glob("training/*/model"))
+        run("corpus" if options.model else "pipeline", root, options.steps)
+        model = options.model or next(root.glob("training/*/model"))
         tokenizer, bos_id = own_tokenizer(str(model))
         engine = TransformersEngine(str(model), tokenizer, bos_id, "cpu", bf16=False, threads=1)
         (file,) = root.glob("corpus/*/questions.jsonl")
         for split in ("seen", "held_out"):
-            # Without a thought of the model's own in between, which the harness does not know.
-            items = [replace(each, thought=False) for each in read_jsonl(file, Question) if each.split == split]
-            compare(split, items[: asked.limit], engine, Path(temporary))
+            # The harness has no intermediate generation step, so the questions are asked without one.
+            items = [
+                replace(question, thought=False) for question in read_jsonl(file, Question) if question.split == split
+            ]
+            compare(split, items[: options.limit], engine, Path(temporary))
 
 
 def run(stage: str, root: Path, steps: int) -> None:
@@ -69,9 +71,9 @@ def run(stage: str, root: Path, steps: int) -> None:
 
 def compare(split: str, items: Sequence[Question], engine: TransformersEngine, folder: Path) -> None:
     ours = list(ClosedBook().answers(items, engine))
-    theirs, metrics = harness(items, engine, folder)
+    harness_scores, metrics = harness(items, engine, folder)
     choices = [(best(scores, items[place].choices, False), best(scores, items[place].choices, True))
-               for place, scores in enumerate(theirs)]  # fmt: skip
+               for place, scores in enumerate(harness_scores)]  # fmt: skip
     for name, place in (("acc", 0), ("acc_norm", 1)):
         key = "choice" if name == "acc" else "choice_norm"
         chosen = [getattr(answer, key) for answer in ours]
@@ -81,8 +83,8 @@ def compare(split: str, items: Sequence[Question], engine: TransformersEngine, f
             f"{split:9} {name:9} ours {right:.4f}, harness {metrics[f'{name},none']:.4f}; "
             f"the same choice for {same:,} of {len(items):,} questions"
         )
-    apart = max(gap(answer, scores) for answer, scores in zip(ours, theirs, strict=True))
-    print(f"{split:9} largest difference of a log-likelihood: {apart:.1e} nats")
+    largest = max(gap(answer, scores) for answer, scores in zip(ours, harness_scores, strict=True))
+    print(f"{split:9} largest difference of a log-likelihood: {largest:.1e} nats")
 
 
 def gap(answer: Answer, scores: Sequence[float]) -> float:
@@ -90,7 +92,7 @@ def gap(answer: Answer, scores: Sequence[float]) -> float:
 
 
 def harness(items: Sequence[Question], engine: TransformersEngine, folder: Path) -> tuple[list[list[float]], Any]:
-    """Each item's log-likelihoods, and the harness's own metrics."""
+    """Returns the log-likelihoods of each item, and the metrics of the harness."""
     from lm_eval import simple_evaluate
     from lm_eval.tasks import TaskManager
 
@@ -100,13 +102,13 @@ def harness(items: Sequence[Question], engine: TransformersEngine, folder: Path)
     (tasks / "items.jsonl").write_text("\n".join(map(json.dumps, rows)))
     (tasks / "ours.yaml").write_text(TASK.format(items=tasks / "items.jsonl"))
     manager = TaskManager(include_path=str(tasks), include_defaults=False)
-    found = simple_evaluate(adapter(engine, 8), tasks=["ours"], task_manager=manager, bootstrap_iters=0)
-    samples = sorted(found["samples"]["ours"], key=lambda sample: sample["doc_id"])
-    return [[float(score) for score, _ in sample["filtered_resps"]] for sample in samples], found["results"]["ours"]
+    results = simple_evaluate(adapter(engine, 8), tasks=["ours"], task_manager=manager, bootstrap_iters=0)
+    samples = sorted(results["samples"]["ours"], key=lambda sample: sample["doc_id"])
+    return [[float(score) for score, _ in sample["filtered_resps"]] for sample in samples], results["results"]["ours"]
 
 
 def best(scores: Sequence[float], choices: Sequence[str], by_length: bool) -> int:
-    """As the harness chooses: the likeliest, by character for acc_norm."""
+    """Returns the choice of the harness: the highest log-likelihood, per character for acc_norm."""
     values = [score / (len(choice) if by_length else 1) for score, choice in zip(scores, choices, strict=True)]
     return values.index(max(values))
 

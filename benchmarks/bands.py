@@ -1,15 +1,14 @@
-"""How often do the 90 % bands hold what they should? Studies are simulated; the fits are the ones of the analysis.
+"""Measures the coverage of the 90 % bands on simulated studies, with the fits of the analysis.
 
     python benchmarks/bands.py [studies]
 
-A study has budgets of 25k, 50k, ... and seeds, each with documents of its own, whose difficulty differs, and runs that
-scatter on their own. "curve" is how often the band for the curve holds the true one, "run" how often the band for
-another run holds one, both at the largest budget and, extrapolated, at twice and four times that.
+A study has budgets of 25k, 50k, ... and seeds. Each seed has its own documents of varying difficulty, and each run
+has independent noise. "curve" is how often the band of the curve contains the true curve and "run" how often the band
+of a new run contains one, at the largest budget and extrapolated to twice and four times that.
 """
 
 import sys
 import time
-from collections import Counter
 
 import numpy as np
 
@@ -31,10 +30,10 @@ def accuracy_at(tokens: np.ndarray) -> np.ndarray:
     return A + B * np.log(tokens)
 
 
-def simulated(
+def simulate_study(
     rng: np.random.Generator, seeds: int, budgets: int, documents: int, spread: float, noise: float, questions: int = 40
 ) -> tuple[Measured, np.ndarray]:
-    """A study, and what one more seed would have shown at once, twice and four times its largest budget."""
+    """Returns a study, and the accuracy of one more seed at one, two and four times its largest budget."""
     tokens = 25_000.0 * 2.0 ** np.arange(budgets)
     ahead = tokens[-1] * np.array([1.0, 2.0, 4.0])
     document = np.repeat(np.arange(documents), questions)
@@ -43,7 +42,7 @@ def simulated(
         difficulty = rng.normal(0, spread, documents)[document]
         at = tokens if seed < seeds else ahead
         true = accuracy_at(at)[:, None] + rng.normal(0, noise, (len(at), 1)) + difficulty
-        # A question is easy or hard for every run alike: one draw of its threshold.
+        # A question is equally hard for every run, so its threshold is drawn once.
         correct = (rng.random(len(document))[None] < true).astype(float)
         if seed < seeds:
             rows = np.arange(seed * budgets, (seed + 1) * budgets)
@@ -58,30 +57,29 @@ def simulated(
 
 
 def coverage(case: tuple[int, int, int, float, float], studies: int) -> tuple[np.ndarray, np.ndarray]:
-    """Shares of studies whose band holds the curve, and another run, at one, two and four times the largest budget."""
-    held: Counter[str] = Counter()
+    """Returns how often the bands contain the curve and a new run, at 1, 2 and 4 times the largest budget."""
     curve, run = np.zeros(3), np.zeros(3)
     for study in range(studies):
-        measured, new = simulated(np.random.default_rng([study, case[0]]), *case)
+        measured, new = simulate_study(np.random.default_rng([study, case[0]]), *case)
         fit = draws(LogLinear(), measured, RESAMPLES)
         ahead = measured.tokens.max() * np.array([1.0, 2.0, 4.0])
         low, high = np.quantile(fit.predicted(ahead), EDGES, axis=0)
         curve += (low <= accuracy_at(ahead)) & (accuracy_at(ahead) <= high)
         low, high = np.quantile(fit.another_run(ahead), EDGES, axis=0)
         run += (low <= new) & (new <= high)
-        held["studies"] += 1
     return curve / studies, run / studies
 
 
 def main() -> None:
     studies = int(sys.argv[1]) if len(sys.argv) > 1 else 400
-    print(f"{studies} simulated studies a row; 90 % bands; at 1, 2 and 4 times the largest budget")
-    print(f"{'':26}{'curve':>20}{'another run':>24}")
+    print(f"{studies} simulated studies per row; 90 % bands; at 1, 2 and 4 times the largest budget")
+    print(f"{'':26}{'curve':>20}{'new run':>24}")
     for name, case in CASES.items():
         started = time.perf_counter()
         curve, run = coverage(case, studies)
-        told = ["  ".join(f"{100 * share:4.0f} %" for share in shares) for shares in (curve, run)]
-        print(f"{name:26}{told[0]}    {told[1]}   ({(time.perf_counter() - started) / studies * 1e3:.0f} ms a study)")
+        columns = ["  ".join(f"{100 * share:4.0f} %" for share in shares) for shares in (curve, run)]
+        milliseconds = (time.perf_counter() - started) / studies * 1e3
+        print(f"{name:26}{columns[0]}    {columns[1]}   ({milliseconds:.0f} ms per study)")
 
 
 if __name__ == "__main__":

@@ -1,9 +1,9 @@
-"""The writer client beside the bare SDK, bespokelabs-curator and the loop of the paper's code, in one run.
+"""Compares the LLM client with the bare SDK, bespokelabs-curator and the loop of the paper's code, in one run.
 
 python benchmarks/client.py [--json FILE]        (make bench-client; make rivals first, for curator)
 
-A loopback server in its own process answers after 200 ms; each client runs in a process of its own (writers.py).
-Server and clients share the machine: read the ratios, not the seconds.
+A loopback server in a separate process answers after 200 ms; each client runs in its own process (writers.py). Server
+and clients share the machine, so only the ratios are meaningful.
 """
 
 import argparse
@@ -25,14 +25,14 @@ from writers import KEY, PROMPT_BYTES
 HERE = Path(__file__).resolve().parent
 RIVALS = HERE.parent / ".rivals" / "bin" / "python"
 OURS, BARE = "entigraph", "openai_aiohttp"
-CONCURRENCY, LATENCY_S, ANSWER_TOKENS, CHARACTERS_A_TOKEN = 256, 0.2, 600, 4
-STARTED = 400  # requests of the small run, whose CPU is the start-up
-# How many requests a client is sent, of the 5,000 of the fast ones, and how many at once.
+CONCURRENCY, LATENCY_S, ANSWER_TOKENS, CHARACTERS_PER_TOKEN = 256, 0.2, 600, 4
+STARTUP_REQUESTS = 400  # requests of the small run, which measures the CPU time of the start-up
+# Share of the 5,000 requests that each client sends, and its concurrency.
 SHARE = {OURS: (1.0, CONCURRENCY), BARE: (1.0, CONCURRENCY), "openai_httpx": (0.3, CONCURRENCY)}
 SHARE |= {"curator": (0.3, CONCURRENCY), "authors": (0.004, 1)}
 CAP = {"rpm": 1200, "burst_s": 1.0}
 CAP_CONCURRENCY, CAP_REQUESTS = 64, (100, 300)
-# Nothing but loopback, and no telemetry.
+# Only loopback connections and no telemetry.
 OFFLINE = {
     "TELEMETRY_ENABLED": "false",
     "LITELLM_LOCAL_MODEL_COST_MAP": "True",
@@ -42,8 +42,8 @@ OFFLINE = {
 
 
 @dataclass(frozen=True, kw_only=True)
-class Measured:
-    """What one run of one client took, by its own process, the server's count and the files it left."""
+class Measurement:
+    """One run of one client: its own measurements, the counts of the server and the files it wrote."""
 
     client: str
     requests: int
@@ -62,13 +62,13 @@ class Measured:
     def disk_bytes(self) -> int:
         return sum(self.files.values())
 
-    def bytes_of(self, beginning: str) -> int:
-        return sum(size for name, size in self.files.items() if name.startswith(beginning))
+    def bytes_with_prefix(self, prefix: str) -> int:
+        return sum(size for name, size in self.files.items() if name.startswith(prefix))
 
 
 @dataclass(frozen=True, kw_only=True)
 class Row:
-    """One client over the rounds: medians. `cpu_ms` is client CPU a request beyond start-up."""
+    """Medians of one client over the rounds. `cpu_ms` is client CPU time per request, without the start-up."""
 
     client: str
     requests: int
@@ -85,40 +85,40 @@ class Row:
 class Target:
     name: str
     limit: str
-    found: float
+    value: float
     met: bool
 
 
-def measure(client: str, requests: int, concurrency: int, planned: int | None = None, **server: Any) -> Measured:
-    """One client in a new process against a new server. Raises RuntimeError with what the client printed."""
+def measure(client: str, requests: int, concurrency: int, planned: int | None = None, **server: Any) -> Measurement:
+    """Runs one client in a new process against a new server. Raises RuntimeError with the output of a failed client."""
     sys.path.insert(0, str(HERE.parent))
     from tests.mock_llm_server import spawned
 
-    with ExitStack() as held:
-        folder = Path(held.enter_context(tempfile.TemporaryDirectory()))
-        home = held.enter_context(tempfile.TemporaryDirectory())
-        found = held.enter_context(spawned(**{"latency_s": LATENCY_S, "output_tokens": ANSWER_TOKENS, **server}))
+    with ExitStack() as stack:
+        folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
+        home = stack.enter_context(tempfile.TemporaryDirectory())
+        mock = stack.enter_context(spawned(**{"latency_s": LATENCY_S, "output_tokens": ANSWER_TOKENS, **server}))
         command = [str(RIVALS) if client == "curator" else sys.executable, str(HERE / "writers.py"), client]
-        command += [found.base_url, str(folder), "--requests", str(requests), "--concurrency", str(concurrency)]
+        command += [mock.base_url, str(folder), "--requests", str(requests), "--concurrency", str(concurrency)]
         command += ["--planned", str(planned or requests)]
         environment = {**os.environ, **OFFLINE, "HOME": home, "PYTHONPATH": str(HERE.parent), "OPENAI_API_KEY": KEY}
-        ran = subprocess.run(command, env=environment, capture_output=True, text=True)
-        if ran.returncode:
-            raise RuntimeError(f"{client} ended with {ran.returncode}:\n{ran.stderr[-3000:]}")
+        done = subprocess.run(command, env=environment, capture_output=True, text=True)
+        if done.returncode:
+            raise RuntimeError(f"{client} exited with {done.returncode}:\n{done.stderr[-3000:]}")
         files = {str(path.relative_to(folder)): path.stat().st_size for path in folder.rglob("*") if path.is_file()}
-        told = json.loads(ran.stdout.splitlines()[-1])
-        return Measured(client=client, requests=requests, server=found.stats(), files=files, **told)
+        report = json.loads(done.stdout.splitlines()[-1])
+        return Measurement(client=client, requests=requests, server=mock.stats(), files=files, **report)
 
 
 def speed(clients: Sequence[str], requests: int, rounds: int) -> tuple[list[Row], float, float]:
-    """Rows, and the median over the rounds of our rate by the bare client's: whole and steady."""
-    small: dict[str, list[Measured]] = {client: [] for client in clients}
-    large: dict[str, list[Measured]] = {client: [] for client in clients}
+    """Returns rows, and the median ratio of our rate to the bare client's: over the whole run and in steady state."""
+    small: dict[str, list[Measurement]] = {client: [] for client in clients}
+    large: dict[str, list[Measurement]] = {client: [] for client in clients}
     for turn in range(rounds):
         for client in clients if turn % 2 == 0 else reversed(clients):
             share, concurrency = SHARE[client]
             count = max(10, int(share * requests))
-            small[client].append(measure(client, min(STARTED, count // 5), concurrency))
+            small[client].append(measure(client, min(STARTUP_REQUESTS, count // 5), concurrency))
             large[client].append(measure(client, count, concurrency))
             note(f"round {turn + 1} of {rounds}: {client}, {large[client][-1].rate:,.0f} requests/s")
     pairs = list(zip(large[OURS], large[BARE], strict=True))
@@ -127,18 +127,18 @@ def speed(clients: Sequence[str], requests: int, rounds: int) -> tuple[list[Row]
     return [row(small[client], large[client]) for client in clients], whole, steady
 
 
-def row(small: Sequence[Measured], large: Sequence[Measured]) -> Row:
+def row(small: Sequence[Measurement], large: Sequence[Measurement]) -> Row:
     one = large[0]
     return Row(
         client=one.client,
         requests=one.requests,
         whole=median(run.rate for run in large),
-        # One request at a time has no ramp, and too few requests for the server's own figure.
+        # One request at a time has no ramp-up, and too few requests for the server's steady rate.
         steady=median(run.server["steady_rps"] or run.rate for run in large),
         cpu_ms=median(
             1e3 * (big.cpu_s - few.cpu_s) / (big.requests - few.requests) for few, big in zip(small, large, strict=True)
         ),
-        connections=max(run.server["connections"] - 1 for run in large),  # one is ours, that asks for the figures
+        connections=max(run.server["connections"] - 1 for run in large),  # one of them reads the statistics
         open_at_most=max(run.server["max_connections"] for run in large),
         peak_mb=max(run.peak_bytes for run in large) / 1e6,
         disk_bytes=one.disk_bytes / one.answered,
@@ -146,50 +146,50 @@ def row(small: Sequence[Measured], large: Sequence[Measured]) -> Row:
 
 
 def memory() -> dict[str, float]:
-    """Peak MB of our client by how many requests were sent and how many planned."""
+    """Returns the peak memory of our client in MB, by the number of requests sent and planned."""
     sizes = {}
     for sent, planned in ((1_000, 10_000), (1_000, 1_000_000), (10_000, 1_000_000)):
-        found = measure(OURS, sent, CONCURRENCY, planned=planned)
-        sizes[f"{sent:,} sent of {planned:,} planned"] = found.peak_bytes / 1e6
+        measurement = measure(OURS, sent, CONCURRENCY, planned=planned)
+        sizes[f"{sent:,} sent of {planned:,} planned"] = measurement.peak_bytes / 1e6
         note(f"memory: {sent:,} sent of {planned:,} planned")
     return sizes
 
 
 def disk() -> dict[str, float]:
-    """Bytes kept for each byte of natural text, each text once."""
-    texts = prose.texts(ANSWER_TOKENS * CHARACTERS_A_TOKEN)
+    """Returns the bytes stored per byte of natural text, with each text used once."""
+    texts = prose.texts(ANSWER_TOKENS * CHARACTERS_PER_TOKEN)
     with tempfile.NamedTemporaryFile("w", suffix=".json") as file:
         json.dump(texts, file)
         file.flush()
-        found = measure(OURS, len(texts), CONCURRENCY, texts=file.name)
+        measurement = measure(OURS, len(texts), CONCURRENCY, texts=file.name)
     size = sum(len(text.encode()) for text in texts)
-    response_cache, parquet = found.bytes_of("response_cache"), found.bytes_of("texts-")
+    cache, parquet = measurement.bytes_with_prefix("response_cache"), measurement.bytes_with_prefix("texts-")
     return {
         "texts": len(texts),
-        "response_cache": response_cache / size,
+        "response cache": cache / size,
         "parquet": parquet / size,
-        "all": found.disk_bytes / size,
+        "all": measurement.disk_bytes / size,
     }
 
 
 def cap(clients: Iterable[str]) -> list[dict[str, Any]]:
-    """What a limit does that no client was told."""
+    """Measures the effect of a rate limit that the clients do not know."""
     rows = []
     for client in clients:
         for requests in CAP_REQUESTS:
-            found = measure(client, requests, CAP_CONCURRENCY, **CAP)
-            a_second = CAP["rpm"] / 60
-            ideal = (requests - a_second * CAP["burst_s"]) / a_second + LATENCY_S
+            measurement = measure(client, requests, CAP_CONCURRENCY, **CAP)
+            per_second = CAP["rpm"] / 60
+            ideal = (requests - per_second * CAP["burst_s"]) / per_second + LATENCY_S
             rows.append(
                 {
                     "client": client,
                     "requests": requests,
-                    "answered": found.answered,
-                    "sent": found.server["requests"],
-                    "refused": found.server["status"].get("429", 0),
-                    "early": found.server["early_retries"],
-                    "wall_s": found.wall_s,
-                    "by_ideal": found.wall_s / ideal,
+                    "answered": measurement.answered,
+                    "sent": measurement.server["requests"],
+                    "refused": measurement.server["status"].get("429", 0),
+                    "early": measurement.server["early_retries"],
+                    "wall_s": measurement.wall_s,
+                    "by_ideal": measurement.wall_s / ideal,
                 }
             )
             note(f"cap: {client}, {requests} requests")
@@ -203,22 +203,22 @@ def targets(
     capped = [row for row in caps if row["client"] == OURS]
     peaks = list(sizes.values())
     figures = (
-        ("client CPU beyond start-up, ms a request", "<=", 1.25, ours.cpu_ms),
-        ("rate by that of the bare openai[aiohttp]", ">=", 0.85, whole),
+        ("client CPU without start-up, ms per request", "<=", 1.25, ours.cpu_ms),
+        ("rate relative to the bare openai[aiohttp]", ">=", 0.85, whole),
         ("connections beyond the concurrency", "<=", 8, max(ours.connections, ours.open_at_most) - CONCURRENCY),
         ("peak memory, MB", "<=", 200, max(*peaks, ours.peak_mb)),
-        ("peak memory, most by least", "<=", 1.1, max(peaks) / min(peaks)),
-        ("response cache and Parquet by natural text", "<=", 1.3, kept["all"]),
+        ("peak memory, largest by smallest", "<=", 1.1, max(peaks) / min(peaks)),
+        ("response cache and Parquet relative to text", "<=", 1.3, kept["all"]),
         ("cap: requests without an answer", "<=", 0, sum(row["requests"] - row["answered"] for row in capped)),
-        ("cap: 429s by requests", "<=", 0.05, max(row["refused"] / row["requests"] for row in capped)),
-        ("cap: wall time by the ideal", "<=", 1.2, max(row["by_ideal"] for row in capped)),
+        ("cap: 429s per request", "<=", 0.05, max(row["refused"] / row["requests"] for row in capped)),
+        ("cap: wall time relative to the ideal", "<=", 1.2, max(row["by_ideal"] for row in capped)),
         ("cap: sent before Retry-After", "<=", 0, sum(row["early"] for row in capped)),
     )
     return [
         Target(
-            name=name, limit=f"{sign} {limit:g}", found=found, met=found <= limit if sign == "<=" else found >= limit
+            name=name, limit=f"{sign} {limit:g}", value=value, met=value <= limit if sign == "<=" else value >= limit
         )
-        for name, sign, limit, found in figures
+        for name, sign, limit, value in figures
     ]
 
 
@@ -236,23 +236,23 @@ def note(line: str) -> None:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--requests", type=int, default=5_000, help="of the fast clients; slow ones get a share")
+    parser.add_argument("--requests", type=int, default=5_000, help="of the fast clients; slow ones send a share")
     parser.add_argument("--rounds", type=int, default=3, help="interleaved; medians are printed")
-    parser.add_argument("--json", type=Path, help="a file for the figures")
-    given = parser.parse_args()
+    parser.add_argument("--json", type=Path, help="writes the results to this file")
+    options = parser.parse_args()
     clients = list(SHARE)
     if not RIVALS.exists():
         clients.remove("curator")
-        note("no curator: `make rivals` sets up .rivals with it")
+        note("curator is not installed: run `make rivals`")
 
-    rows, whole, steady = speed(clients, given.requests, given.rounds)
+    rows, whole, steady = speed(clients, options.requests, options.rounds)
     sizes, kept = memory(), disk()
-    caps = cap([client for client in clients if client != "authors"])  # too slow to meet a limit
-    judged = targets(rows, whole, sizes, kept, caps)
+    caps = cap([client for client in clients if client != "authors"])  # too slow to reach a limit
+    checks = targets(rows, whole, sizes, kept, caps)
 
     print(
         f"{CONCURRENCY} at once (authors: 1), {1e3 * LATENCY_S:.0f} ms, prompts of {PROMPT_BYTES / 1e3:.0f} kB, "
-        f"answers of {ANSWER_TOKENS} tokens; medians of {given.rounds} interleaved rounds"
+        f"answers of {ANSWER_TOKENS} tokens; medians of {options.rounds} interleaved rounds"
     )
     table(
         ("client", "requests", "whole/s", "steady/s", "CPU ms", "connections", "open at most", "peak MB", "disk B"),
@@ -262,16 +262,16 @@ def main() -> None:
             for r in rows
         ),
     )
-    print(f"{OURS} by {BARE}, medians of the rounds: {whole:.2f} whole, {steady:.2f} steady\n")
+    print(f"{OURS} relative to {BARE}, medians of the rounds: {whole:.2f} whole, {steady:.2f} steady\n")
     table(("peak memory of entigraph", "MB"), ((name, f"{size:.0f}") for name, size in sizes.items()))
     print(
-        f"{kept['texts']:.0f} natural texts (docstrings of Python and NumPy) of {ANSWER_TOKENS * CHARACTERS_A_TOKEN:,} "
-        f"characters: response cache {kept['response_cache']:.2f}, Parquet {kept['parquet']:.2f}, together "
-        f"{kept['all']:.2f} bytes kept for each byte of text\n"
+        f"{kept['texts']:.0f} natural texts (docstrings of Python and NumPy) of "
+        f"{ANSWER_TOKENS * CHARACTERS_PER_TOKEN:,} characters, bytes stored per byte of text: "
+        f"response cache {kept['response cache']:.2f}, Parquet {kept['parquet']:.2f}, total {kept['all']:.2f}\n"
     )
-    print(f"A cap of {CAP['rpm']:,} a minute that nobody was told, {CAP_CONCURRENCY} at once")
+    print(f"Rate limit of {CAP['rpm']:,} requests per minute unknown to the clients, {CAP_CONCURRENCY} at once")
     table(
-        ("client", "requests", "answered", "sent", "429s", "early", "wall s", "by ideal"),
+        ("client", "requests", "answered", "sent", "429s", "early", "wall s", "of ideal"),
         (
             (r["client"], *(f"{r[key]}" for key in ("requests", "answered", "sent", "refused", "early")))
             + (f"{r['wall_s']:.1f}", f"{r['by_ideal']:.2f}")
@@ -279,13 +279,13 @@ def main() -> None:
         ),
     )
     table(
-        ("target", "limit", "found", ""),
-        ((t.name, t.limit, f"{t.found:.3g}", "met" if t.met else "MISSED") for t in judged),
+        ("target", "limit", "value", ""),
+        ((t.name, t.limit, f"{t.value:.3g}", "met" if t.met else "MISSED") for t in checks),
     )
-    if given.json:
+    if options.json:
         figures = {"clients": [asdict(row) for row in rows], "by_bare": {"whole": whole, "steady": steady}}
-        figures |= {"memory_mb": sizes, "disk_by_text": kept, "cap": caps, "targets": [asdict(t) for t in judged]}
-        given.json.write_text(json.dumps(figures, indent=1) + "\n")
+        figures |= {"memory_mb": sizes, "disk_by_text": kept, "cap": caps, "targets": [asdict(t) for t in checks]}
+        options.json.write_text(json.dumps(figures, indent=1) + "\n")
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""Shards to batches on one core, and the plan of the paper's whole run: seconds and memory.
+"""Measures shards to batches on one core, and time and memory of the data schedule of the paper's headline run.
 
 python benchmarks/data_path.py        (make bench)
 """
@@ -23,18 +23,18 @@ def main() -> None:
     torch.set_num_threads(1)
     with tempfile.TemporaryDirectory() as folder:
         for labeled in (False, True):
-            store = made_up_store(Path(folder) / str(labeled), labeled)
-            rates = sorted(tokens_a_second(store) for _ in range(5))
-            what = "with labels" if labeled else "plain"
+            store = make_store(Path(folder) / str(labeled), labeled)
+            rates = sorted(tokens_per_second(store) for _ in range(5))
+            kind = "with labels" if labeled else "plain"
             best, median = rates[-1] / 1e6, rates[2] / 1e6
-            print(f"shards to batches, {what:12}{best:>6,.0f} M tokens/s at best of 5, {median:,.0f} M median")
-            print(f"  opening {len(store):,} tokens: {opening(store.folder) * 1e3:.1f} ms")
-    seconds, peak, samples = whole_plan()
-    print(f"plan of 455M tokens x 2 epochs and 10 % replay: {seconds:.2f} s, {peak / 1e6:.1f} MB at most")
+            print(f"shards to batches, {kind:12}{best:>6,.0f} M tokens/s at best of 5, {median:,.0f} M median")
+            print(f"  opening {len(store):,} tokens: {seconds_to_open(store.folder) * 1e3:.1f} ms")
+    seconds, peak, samples = measure_full_schedule()
+    print(f"schedule of 455M tokens x 2 epochs and 10 % replay: {seconds:.2f} s, {peak / 1e6:.1f} MB peak")
     print(f"  {samples:,} samples of {CONTEXT:,} tokens")
 
 
-def made_up_store(folder: Path, labeled: bool) -> TokenStore:
+def make_store(folder: Path, labeled: bool) -> TokenStore:
     folder.mkdir()
     rng = np.random.default_rng(0)
     half = TOKENS // 2 // CONTEXT * CONTEXT
@@ -46,17 +46,17 @@ def made_up_store(folder: Path, labeled: bool) -> TokenStore:
     return TokenStore(folder)
 
 
-def tokens_a_second(store: TokenStore) -> float:
+def tokens_per_second(store: TokenStore) -> float:
     loader = BatchLoader(
         plan(len(store), len(store), epochs=1), {SYNTHETIC: store, REPLAY: store}, micro_batch_size=BATCH
     )
-    _ = loader.plan.starts  # made once for the run, and timed below
-    started = time.process_time()  # of one thread, whatever else the machine does
+    _ = loader.plan.starts  # computed once per run, and timed below
+    started = time.process_time()  # CPU time, independent of the load of the machine
     tokens = sum(batch["input_ids"].numel() for batch in loader)
     return tokens / (time.process_time() - started)
 
 
-def opening(folder: Path) -> float:
+def seconds_to_open(folder: Path) -> float:
     started = time.perf_counter()
     TokenStore(folder)
     return time.perf_counter() - started
@@ -74,14 +74,14 @@ def plan(synthetic: int, replay: int, epochs: int) -> DataSchedule:
     )
 
 
-def whole_plan() -> tuple[float, int, int]:
+def measure_full_schedule() -> tuple[float, int, int]:
     started = time.perf_counter()
     _ = plan(455_000_000, 1_000_000_000, epochs=2).starts
     seconds = time.perf_counter() - started
-    tracemalloc.start()  # numpy's arrays are in it; it slows the rest down, so time is taken without
-    found = plan(455_000_000, 1_000_000_000, epochs=2)
-    _ = found.starts
-    return seconds, tracemalloc.get_traced_memory()[1], found.samples
+    tracemalloc.start()  # includes numpy arrays; tracing is slow, so the time is measured without it
+    schedule = plan(455_000_000, 1_000_000_000, epochs=2)
+    _ = schedule.starts
+    return seconds, tracemalloc.get_traced_memory()[1], schedule.samples
 
 
 if __name__ == "__main__":

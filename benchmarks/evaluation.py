@@ -1,7 +1,7 @@
-"""Samples of 5-shot prompts a second: the engine, which reads the examples once, beside transformers' own `generate`.
+"""Compares 5-shot samples per second of the engine, which encodes the examples once, with transformers' `generate`.
 
-Then what an evaluation holds in memory at QuALITY's size, 4,609 questions of 64 samples from a model that answers at
-once, page included: beside a quarter of the questions, and beside the samples themselves.
+Then measures the peak memory of an evaluation at QuALITY's size (4,609 questions, 64 samples, report included) with a
+model that answers immediately, and compares it with a quarter of the questions and with the size of the samples.
 
 python benchmarks/evaluation.py [--questions 3] [--samples 8] [--tokens 32]
 """
@@ -27,7 +27,7 @@ from entigraph.storage.jsonl import write_jsonl
 from entigraph.storage.schemas import Document, Question
 from entigraph.tokenization.tokenizer import Trained
 
-QUESTIONS, SAMPLES, SAMPLE = 4_609, 64, 500  # QuALITY's, the paper's, characters
+QUESTIONS, SAMPLES, SAMPLE = 4_609, 64, 500  # of QuALITY, of the paper, characters per sample
 DOCUMENTS = 265
 DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
 
@@ -37,35 +37,37 @@ def main() -> None:
     arguments.add_argument("--questions", type=int, default=3)
     arguments.add_argument("--samples", type=int, default=8)
     arguments.add_argument("--tokens", type=int, default=32)
-    asked = arguments.parse_args()
+    options = arguments.parse_args()
     torch.set_num_threads(1)
     with tempfile.TemporaryDirectory() as folder:
-        engine = an_engine(Path(folder))
-    prompts = [Prompt(str(number), ClosedBookCoT().prompt(a_question(number))) for number in range(asked.questions)]
+        engine = build_engine(Path(folder))
+    prompts = [
+        Prompt(str(number), ClosedBookCoT().prompt(make_question(number))) for number in range(options.questions)
+    ]
     lengths = [len(engine.encode(prompt.text)) for prompt in prompts]
-    sampling = Sampling(samples=asked.samples, temperature=1.0, max_tokens=asked.tokens)
+    sampling = Sampling(samples=options.samples, temperature=1.0, max_tokens=options.tokens)
     ours = timed(lambda: list(engine.sample(prompts, sampling)))
-    theirs = timed(lambda: generate(engine, prompts, asked.samples, asked.tokens))
-    texts = asked.questions * asked.samples
-    print(f"{texts} samples of {asked.tokens} tokens, prompts of {min(lengths)} to {max(lengths)} tokens, {DEVICE}")
+    theirs = timed(lambda: generate(engine, prompts, options.samples, options.tokens))
+    texts = options.questions * options.samples
+    print(f"{texts} samples of {options.tokens} tokens, prompts of {min(lengths)} to {max(lengths)} tokens, {DEVICE}")
     print(f"{'engine':12}{texts / ours:>8.2f} samples/s")
     print(f"{'generate':12}{texts / theirs:>8.2f} samples/s")
-    print(f"the engine takes {theirs / ours:.1f} times as many")
+    print(f"ratio: {theirs / ours:.1f}")
     quarter, whole = (peak_megabytes(count) for count in (QUESTIONS // 4, QUESTIONS))
     print(f"\npeak memory of {QUESTIONS // 4:,} questions of {SAMPLES} samples: {quarter:,.0f} MB; ", end="")
     print(f"of {QUESTIONS:,}: {whole:,.0f} MB; their samples are {QUESTIONS * SAMPLES * SAMPLE / 1e6:,.0f} MB")
 
 
-def an_engine(folder: Path) -> TransformersEngine:
+def build_engine(folder: Path) -> TransformersEngine:
     from tokenizers import Tokenizer
 
-    a_model(folder)
+    save_model(folder)
     tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))
     return TransformersEngine(str(folder), tokenizer, None, DEVICE, bf16=False, threads=1)
 
 
-def a_model(folder: Path) -> None:
-    """Random weights, 21M of them: what it says does not matter here. No token ends a text."""
+def save_model(folder: Path) -> None:
+    """Saves a model with 21M random weights. No token ends a text."""
     vocabulary = Trained(worlds=60).make(folder)["vocabulary"]
     shape = {"hidden_size": 512, "intermediate_size": 1376, "num_hidden_layers": 6, "num_attention_heads": 8}
     config = LlamaConfig(
@@ -74,19 +76,19 @@ def a_model(folder: Path) -> None:
     LlamaForCausalLM(config).save_pretrained(folder)
 
 
-def a_question(number: int, document: str = "d") -> Question:
+def make_question(number: int, document: str = "d") -> Question:
     choices = [f"It was the choice of number {letter}." for letter in "1234"]
     text = f"What did the keeper of lamp number {number} write {'again ' * (number % 3)}in the ledger?"
     return Question(id=str(number), document_id=document, text=text, choices=choices, answer=0, group="g")
 
 
-class AtOnce:
-    """A model that thinks of nothing, at once."""
+class InstantBackend:
+    """A model that answers immediately."""
 
     likelihoods = False
 
     @contextmanager
-    def connect(self, say: Any) -> "Iterator[AtOnce]":
+    def connect(self, say: Any) -> "Iterator[InstantBackend]":
         yield self
 
     def sample(self, prompts: list[Prompt], sampling: Sampling) -> Iterator[tuple[int, list[Sampled]]]:
@@ -96,7 +98,7 @@ class AtOnce:
 
 
 def peak_megabytes(count: int) -> float:
-    questions = [a_question(number, f"d{number % DOCUMENTS}") for number in range(count)]
+    questions = [make_question(number, f"d{number % DOCUMENTS}") for number in range(count)]
     with tempfile.TemporaryDirectory() as folder:
         source = Source(Path(folder) / "questions.jsonl", Path(folder) / "documents.jsonl")
         write_jsonl(source.questions, questions)
@@ -105,7 +107,7 @@ def peak_megabytes(count: int) -> float:
         del questions
         tracemalloc.start()
         tasks, sources = {"cot": ClosedBookCoT(samples=SAMPLES)}, {"cot": source}
-        stage.run(AtOnce(), Path(folder), tasks=tasks, sources=sources, progress=SilentProgress())  # type: ignore[arg-type]
+        stage.run(InstantBackend(), Path(folder), tasks=tasks, sources=sources, progress=SilentProgress())  # type: ignore[arg-type]
         evaluation_report.write(Path(folder), sources, name="memory")
         _, peak = tracemalloc.get_traced_memory()
         tracemalloc.stop()
@@ -113,7 +115,7 @@ def peak_megabytes(count: int) -> float:
 
 
 def generate(engine: TransformersEngine, prompts: list[Prompt], samples: int, tokens: int) -> None:
-    """All samples of a question in one batch, which `generate` reads the whole prompt for."""
+    """Generates all samples of a question in one batch, for which `generate` encodes the whole prompt."""
     for prompt in prompts:
         ids = torch.tensor([engine.encode(prompt.text)], device=DEVICE)
         options = {"max_new_tokens": tokens, "do_sample": True, "top_k": 0, "num_return_sequences": samples}

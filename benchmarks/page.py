@@ -1,7 +1,7 @@
-"""Seconds in which the page of an evaluation opens in headless Chromium, at QuALITY's size; the limit is 2 seconds.
+"""Measures how fast the report of an evaluation opens in headless Chromium at QuALITY's size; the limit is 2 seconds.
 
-4,609 questions of 64 samples, four of each in their own words; eight passages of 1,000 characters before each question;
-265 documents with 200 synthetic texts each. Words are drawn at random, so nothing compresses as well as prose does.
+4,609 questions with 64 samples, four of them stored as text; eight passages of 1,000 characters per question; 265
+documents with 200 synthetic texts each. Words are random, so the page compresses worse than natural text.
 
 python benchmarks/page.py [--questions 4609] [--keep FOLDER]
 """
@@ -38,26 +38,26 @@ return (performance.now() - begun) / 1000; })()"""
 def main() -> None:
     arguments = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     arguments.add_argument("--questions", type=int, default=4_609)
-    arguments.add_argument("--keep", type=Path, help="where the page is to stay")
+    arguments.add_argument("--keep", type=Path, help="folder in which to keep the page")
     options = arguments.parse_args()
     with tempfile.TemporaryDirectory() as temporary:
         folder = options.keep or Path(temporary)
         folder.mkdir(parents=True, exist_ok=True)
-        page, seconds = written(folder, options.questions)
+        page, seconds = write_page(folder, options.questions)
         print(f"{options.questions:,} questions of {SAMPLES} samples")
         print(f"written in   {seconds:6.2f} s   {page.stat().st_size / 1e6:.1f} MB, ", end="")
         print(f"answers.jsonl {(folder / 'answers-open.jsonl').stat().st_size / 1e6:.0f} MB")
         browser = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
         if browser is None:
-            print("no Chromium here: how fast it opens is not measured")
+            print("Chromium is not installed, so the page is not opened")
             return
-        opened, searched, chosen = asyncio.run(measured(browser, page, Path(temporary) / "browser"))
-        print(f"opened in    {opened:6.2f} s   limit {LIMIT:.0f} s, a first question shown")
+        opened, searched, chosen = asyncio.run(measure_page(browser, page, Path(temporary) / "browser"))
+        print(f"opened in    {opened:6.2f} s   limit {LIMIT:.0f} s, with the first question displayed")
         print(f"searched in  {searched:6.2f} s   all questions, options and titles")
-        print(f"turned in    {chosen:6.2f} s   to the last question")
+        print(f"navigated in {chosen:6.2f} s   to the last question")
 
 
-def written(folder: Path, count: int) -> tuple[Path, float]:
+def write_page(folder: Path, count: int) -> tuple[Path, float]:
     rng = random.Random(0)
     words = ["".join(rng.choices("abcdefghijklmnopqrstuvwxyz", k=rng.randint(3, 9))) for _ in range(20_000)]
 
@@ -69,12 +69,12 @@ def written(folder: Path, count: int) -> tuple[Path, float]:
     passages = {name: [prose(1_000) for _ in range(PASSAGES)] for name in names}
     source = Source(folder / "questions.jsonl", folder / "documents.jsonl")
     write_jsonl(source.documents, (Document(id=name, title=prose(30), text="") for name in names))
-    questions = [a_question(number, names[number % DOCUMENTS], entities, prose) for number in range(count)]
+    questions = [make_question(number, names[number % DOCUMENTS], entities, prose) for number in range(count)]
     write_jsonl(source.questions, questions)
-    write_jsonl(folder / "answers-open.jsonl", (an_answer(each, passages, rng, prose) for each in questions))
+    write_jsonl(folder / "answers-open.jsonl", (make_answer(question, passages, rng, prose) for question in questions))
     write_json(folder / "scores.json", {"open": TASK.scored(list(read_jsonl(folder / "answers-open.jsonl", Answer)))})
-    texts = [a_text(number, names[number % DOCUMENTS], entities, rng, prose) for number in range(DOCUMENTS * TEXTS)]
-    graphs = [EntityGraph(document_id=name, summary="", entities=own) for name, own in entities.items()]
+    texts = [make_text(number, names[number % DOCUMENTS], entities, rng, prose) for number in range(DOCUMENTS * TEXTS)]
+    graphs = [EntityGraph(document_id=name, summary="", entities=names) for name, names in entities.items()]
     started = time.perf_counter()
     page = evaluation_report.write(
         folder, {"open": source}, name="benchmark", read=TextsRead(lambda: iter(texts), graphs)
@@ -82,34 +82,34 @@ def written(folder: Path, count: int) -> tuple[Path, float]:
     return page, time.perf_counter() - started
 
 
-def a_question(number: int, document: str, entities: Any, prose: Any) -> Question:
-    own = entities[document]
+def make_question(number: int, document: str, entities: Any, prose: Any) -> Question:
+    names = entities[document]
     return Question(
         id=f"q{number}",
         document_id=document,
-        text=f"{prose(50)} {own[number % ENTITIES]}?",
-        choices=[f"{prose(40)} {own[(number + place) % ENTITIES]}" for place in range(1, 5)],
+        text=f"{prose(50)} {names[number % ENTITIES]}?",
+        choices=[f"{prose(40)} {names[(number + place) % ENTITIES]}" for place in range(1, 5)],
         answer=number % 4,
         group="hard" if number % 2 else "easy",
     )
 
 
-def an_answer(question: Question, passages: Any, rng: random.Random, prose: Any) -> Answer:
-    said = [Sampled(f"{prose(500)}\nAnswer: {rng.choice('ABCDE')}.\n") for _ in range(TASK.texts_kept)]
-    rest = [Sampled(f"Answer: {rng.choice('ABCDE')}.\n") for _ in range(SAMPLES - len(said))]
-    shown = Retrieved([rng.choice(passages[rng.choice(list(passages))]) for _ in range(SHOWN)], True)
-    return TASK.answered(question, question.id, [*said, *rest], shown)
+def make_answer(question: Question, passages: Any, rng: random.Random, prose: Any) -> Answer:
+    texts = [Sampled(f"{prose(500)}\nAnswer: {rng.choice('ABCDE')}.\n") for _ in range(TASK.texts_kept)]
+    rest = [Sampled(f"Answer: {rng.choice('ABCDE')}.\n") for _ in range(SAMPLES - len(texts))]
+    retrieved = Retrieved([rng.choice(passages[rng.choice(list(passages))]) for _ in range(SHOWN)], True)
+    return TASK.answered(question, question.id, [*texts, *rest], retrieved)
 
 
-def a_text(number: int, document: str, entities: Any, rng: random.Random, prose: Any) -> SyntheticText:
+def make_text(number: int, document: str, entities: Any, rng: random.Random, prose: Any) -> SyntheticText:
     about = rng.sample(entities[document], 2)
     text = f"{prose(900)} {about[0]} {prose(200)} {about[1]} {prose(900)}"
-    own = {"id": f"{number}", "document_id": document, "augmenter": "entigraph", "kind": "pair", "about": about}
-    return SyntheticText(**own, sample=0, text=text, writer="w", prompt_hash="", tokens=400)
+    fields = {"id": f"{number}", "document_id": document, "augmenter": "entigraph", "kind": "pair", "about": about}
+    return SyntheticText(**fields, sample=0, text=text, writer="w", prompt_hash="", tokens=400)
 
 
-async def measured(browser: str, page: Path, profile: Path) -> tuple[float, float, float]:
-    """By the page's own clock, from the navigation on."""
+async def measure_page(browser: str, page: Path, profile: Path) -> tuple[float, float, float]:
+    """Returns the seconds to open, search and navigate, by the clock of the page, from the start of the navigation."""
     import aiohttp
 
     options = ("--headless", "--no-sandbox", "--disable-gpu", "--no-first-run", "--disable-background-networking")
@@ -122,7 +122,7 @@ async def measured(browser: str, page: Path, profile: Path) -> tuple[float, floa
         async with aiohttp.ClientSession() as session:
             (tab, *_) = await (await session.get(f"http://127.0.0.1:{port}/json/list")).json(content_type=None)
             async with session.ws_connect(tab["webSocketDebuggerUrl"], max_msg_size=0) as socket:
-                await said(socket, "Page.navigate", url=page.as_uri())
+                await send(socket, "Page.navigate", url=page.as_uri())
                 while not (opened := await value(socket, OPENED)):
                     await asyncio.sleep(0.1)
                 return opened, await value(socket, SEARCHED), await value(socket, CHOSEN)
@@ -132,11 +132,11 @@ async def measured(browser: str, page: Path, profile: Path) -> tuple[float, floa
 
 
 async def value(socket: Any, expression: str) -> Any:
-    answer = await said(socket, "Runtime.evaluate", expression=expression, awaitPromise=True, returnByValue=True)
+    answer = await send(socket, "Runtime.evaluate", expression=expression, awaitPromise=True, returnByValue=True)
     return answer["result"].get("value")
 
 
-async def said(socket: Any, method: str, **parameters: Any) -> Any:
+async def send(socket: Any, method: str, **parameters: Any) -> Any:
     await socket.send_json({"id": 1, "method": method, "params": parameters})
     while True:
         message = await socket.receive_json()

@@ -1,11 +1,12 @@
-"""What a million synthetic tokens cost: the paper's way of asking, and the cheaper ones, by one table of prices.
+"""Computes the cost of a million synthetic tokens for the paper's requests and for cheaper formats, from one price
+table.
 
-Every request of a budget is really made and its tokens counted; only the answers' length is taken (--answer-tokens),
-because it is the writer's. The documents are the longer topics of Python's own manual (pydoc), or --documents FOLDER.
-A cache is modelled as providers state it: prefixes of 1,024 tokens and more in steps of 128, of the last documents.
-Then, for each number of relations a request, how long a relation's text is and how many of the document's facts it
-holds: asked of a writer about fictional documents, whose facts are known (--base-url; without it the offline writer,
-which writes each as if it stood alone and so cannot show that a real one writes less).
+All requests of a budget are built and their tokens counted; only the length of the answers is assumed
+(--answer-tokens), since it depends on the writer. The documents are the longer topics of Python's manual (pydoc), or
+--documents FOLDER. Prompt caching is modelled as providers document it: prefixes of at least 1,024 tokens in steps of
+128, for recent documents. Then, for each number of relations per request, measures the length of a text and how many
+of the document's facts it states, on fictional documents whose facts are known (--base-url selects the writer; the
+default offline writer writes each text independently and cannot show that a real writer writes less).
 """
 
 import argparse
@@ -31,7 +32,7 @@ from entigraph.synthesis.augmenters.entigraph import EntiGraph
 from entigraph.synthesis.base import Augmenter, Layout, Task, presented
 
 CACHE_FROM, CACHE_STEP = 1024, 128
-CACHED_PREFIXES = 4  # few, as where other documents come between
+CACHED_PREFIXES = 4  # few, because requests about other documents come in between
 BATCH = 0.5
 Count = Callable[[str], int]
 
@@ -42,23 +43,23 @@ def main() -> None:
     arguments.add_argument("--relations", type=int, default=4_000)
     arguments.add_argument("--answer-tokens", type=int, default=600)
     arguments.add_argument("--model", default="gpt-4-turbo")
-    arguments.add_argument("--base-url", help="a writer to measure lengths and facts with, and its --writer")
+    arguments.add_argument("--base-url", help="endpoint of the writer whose texts are measured; its model is --writer")
     arguments.add_argument("--writer", default="offline")
-    given = arguments.parse_args()
-    documents = read(given.documents)
+    options = arguments.parse_args()
+    documents = read_documents(options.documents)
     count, tokenizer = counter()
     lengths = [count(document.text) for document in documents]
     print(f"{len(documents)} documents of {sum(lengths) / len(lengths):,.0f} tokens by {tokenizer}, ", end="")
-    print(f"{given.relations:,} relations of {given.answer_tokens} tokens")
+    print(f"{options.relations:,} relations of {options.answer_tokens} tokens")
     with initialize_config_dir(str(cli.home() / "conf"), version_base="1.3"):
-        table = compose("config", overrides=["llm=openai"]).llm.prices[given.model]
+        table = compose("config", overrides=["llm=openai"]).llm.prices[options.model]
     full = Price(table.prompt, table.prompt, table.completion)
     discounted = Price(table.prompt, table.prompt / 2, table.completion)
-    costs(documents, count, given.relations, given.answer_tokens, full, discounted)
-    thinness(given.base_url, given.writer)
+    costs(documents, count, options.relations, options.answer_tokens, full, discounted)
+    measure_texts(options.base_url, options.writer)
 
 
-def read(folder: Path | None) -> list[Document]:
+def read_documents(folder: Path | None) -> list[Document]:
     if folder:
         return list(TextFiles(path=str(folder)).read().documents)
     topics = pydoc_data.topics.topics.items()
@@ -71,20 +72,20 @@ def counter() -> tuple[Count, str]:
 
         encoding = tiktoken.get_encoding("cl100k_base")
         return lambda text: len(encoding.encode_ordinary(text)), "cl100k_base"
-    except Exception:  # not installed, or its vocabulary is not there
-        return lambda text: round(len(text) / 4), "four characters a token (no tiktoken here)"
+    except Exception:  # not installed, or its vocabulary is not available offline
+        return lambda text: round(len(text) / 4), "four characters per token (tiktoken is not available)"
 
 
 def costs(documents: list[Document], count: Count, relations: int, answer: int, full: Price, half: Price) -> None:
-    """Dollars per million synthetic tokens of each way of asking."""
+    """Prints the dollars per million synthetic tokens of each request format."""
     reference = None
-    print(f"\n{'way of asking':58}{'prompt/text':>12}{'cached':>8}{'$/M tokens':>12}{'of paper':>10}")
+    print(f"\n{'request format':58}{'prompt/text':>12}{'cached':>8}{'$/M tokens':>12}{'of paper':>10}")
     for name, augmenter, price in (
         ("the paper's, as billed in 2024 (no discount)", EntiGraph(), full),
         ("the paper's, cached tokens at half", EntiGraph(), half),
         ("shared prefix, cached at half", EntiGraph(layout=Layout.shared_prefix), half),
-        ("2 relations a request", EntiGraph(relations_per_request=2), full),
-        ("4 relations a request", EntiGraph(relations_per_request=4), full),
+        ("2 relations per request", EntiGraph(relations_per_request=2), full),
+        ("4 relations per request", EntiGraph(relations_per_request=4), full),
         ("Batch API", EntiGraph(), full.times(BATCH)),
         ("Batch API, 4 relations", EntiGraph(relations_per_request=4), full.times(BATCH)),
         (
@@ -101,13 +102,13 @@ def costs(documents: list[Document], count: Count, relations: int, answer: int, 
 
 
 def tokens_of(augmenter: EntiGraph, documents: list[Document], count: Count, relations: int) -> tuple[int, int, int]:
-    """Prompt tokens, those of them that a cache would hold, and texts; the requests for entities included."""
+    """Returns prompt tokens, cached prompt tokens and texts, including the requests for entities."""
     graphs = {document.id: entities(document) for document in documents}
     tasks = augmenter.tasks(documents, graphs, seed=0)
     cache, sizes = PrefixCache(count), dict[str, int]()
     prompt = cached = texts = 0
     requests = [(augmenter.graph_request(document), 0) for document in documents]
-    for request, about in (*requests, *first(augmenter, tasks, relations)):
+    for request, about in (*requests, *first_requests(augmenter, tasks, relations)):
         shared = f"{request.system}\n{request.shared_prefix}"
         if shared not in sizes:
             sizes[shared] = count(shared)
@@ -117,7 +118,7 @@ def tokens_of(augmenter: EntiGraph, documents: list[Document], count: Count, rel
     return prompt, cached, texts
 
 
-def first(augmenter: EntiGraph, tasks: Iterator[Task], relations: int) -> Iterator[tuple[Request, int]]:
+def first_requests(augmenter: EntiGraph, tasks: Iterator[Task], relations: int) -> Iterator[tuple[Request, int]]:
     done = 0
     while done < relations:
         task = next(tasks)
@@ -126,45 +127,45 @@ def first(augmenter: EntiGraph, tasks: Iterator[Task], relations: int) -> Iterat
 
 
 class PrefixCache:
-    """What of a prompt was read before: whole prefixes only, the least recently used forgotten."""
+    """A prompt cache of whole prefixes that evicts the least recently used one."""
 
     def __init__(self, count: Count) -> None:
         self.seen: OrderedDict[str, None] = OrderedDict()
 
     def read(self, shared: str, tokens: int) -> int:
-        known = shared in self.seen
+        cached = shared in self.seen
         self.seen[shared] = None
         self.seen.move_to_end(shared)
         while len(self.seen) > CACHED_PREFIXES:
             self.seen.popitem(last=False)
-        return tokens // CACHE_STEP * CACHE_STEP if known and tokens >= CACHE_FROM else 0
+        return tokens // CACHE_STEP * CACHE_STEP if cached and tokens >= CACHE_FROM else 0
 
 
 def entities(document: Document) -> EntityGraph:
-    """By the offline writer: recurring names and words of the text."""
+    """Returns the entity list of the offline writer: recurring names and words of the text."""
     import json
     import random
 
-    found = json.loads(list_entities("", sections(presented(document)), random.Random(0)))
-    return EntityGraph(document_id=document.id, summary=found["summary"], entities=found["entities"])
+    graph = json.loads(list_entities("", sections(presented(document)), random.Random(0)))
+    return EntityGraph(document_id=document.id, summary=graph["summary"], entities=graph["entities"])
 
 
-def thinness(base_url: str | None, writer: str) -> None:
-    """Length and facts of a relation's text, by the number of relations a request."""
+def measure_texts(base_url: str | None, writer: str) -> None:
+    """Prints the length and facts of a text by the number of relations per request."""
     documents = list(Fictional(documents=4).read().documents)
     options = OpenAIWriter(model=writer, base_url=base_url) if base_url else OfflineWriter()
-    print(f"\nwriter {writer}, fictional documents{'' if base_url else ' (simulated: it writes each as if alone)'}")
-    print(f"{'relations a request':58}{'words/text':>12}{'facts/text':>12}{'missing':>9}")
-    for together in (1, 2, 4):
-        augmenter = EntiGraph(relations_per_request=together)
-        texts = written(augmenter, documents, options)
-        got = [(document, text) for document, text in texts if text]
-        words = sum(len(text.split()) for _, text in got) / max(1, len(got))
-        facts = sum(facts_in(document, text) for document, text in got) / max(1, len(got))
-        print(f"{together:<58}{words:>12.1f}{facts:>12.2f}{1 - len(got) / len(texts):>9.1%}")
+    print(f"\nwriter {writer}, fictional documents{'' if base_url else ' (simulated: writes each text independently)'}")
+    print(f"{'relations per request':58}{'words/text':>12}{'facts/text':>12}{'missing':>9}")
+    for relations in (1, 2, 4):
+        augmenter = EntiGraph(relations_per_request=relations)
+        texts = write_texts(augmenter, documents, options)
+        pairs = [(document, text) for document, text in texts if text]
+        words = sum(len(text.split()) for _, text in pairs) / max(1, len(pairs))
+        facts = sum(facts_in(document, text) for document, text in pairs) / max(1, len(pairs))
+        print(f"{relations:<58}{words:>12.1f}{facts:>12.2f}{1 - len(pairs) / len(texts):>9.1%}")
 
 
-def written(
+def write_texts(
     augmenter: Augmenter, documents: list[Document], options: OfflineWriter | OpenAIWriter
 ) -> list[tuple[Document, str | None]]:
     graphs = {document.id: entities(document) for document in documents}
@@ -179,10 +180,10 @@ def written(
 
 
 def facts_in(document: Document, text: str) -> int:
-    """How many facts of the document name both their ends in the text."""
-    reading = comprehend(document.text)
-    assert reading is not None
-    return sum(fact.subject in text and fact.object in text for fact in reading.facts)
+    """Returns the number of facts of the document whose subject and object both occur in the text."""
+    parsed = comprehend(document.text)
+    assert parsed is not None
+    return sum(fact.subject in text and fact.object in text for fact in parsed.facts)
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""Natural English without a download: the prose of the docstrings of Python's standard library and of NumPy."""
+"""Natural English text without a download: docstrings of Python's standard library and of NumPy."""
 
 import ast
 import re
@@ -12,7 +12,7 @@ CODE = re.compile(r"[={}\\|<>_]")
 
 
 def texts(characters: int) -> list[str]:
-    """Paragraphs, each used once, cut into texts of that length."""
+    """Returns texts of the given length, cut from paragraphs that are each used once."""
     prose = "\n".join(dict.fromkeys(paragraphs()))
     return [prose[at : at + characters] for at in range(0, len(prose) - characters + 1, characters)]
 

@@ -1,10 +1,10 @@
-"""Seconds of one CPU that ranking takes at QuALITY's size.
+"""Measures the CPU seconds that ranking takes at QuALITY's size.
 
-265 documents of 5,000 words, 4,609 questions, 128 passages for each.
+265 documents of 5,000 words, 4,609 questions, 128 passages per question.
 
 python benchmarks/retrieval.py [--characters 1024] [--width 1024]
 
-By words (bm25s), and exactly by embedding, of random vectors of the given width: NumPy's search alone, no model.
+Lexical ranking with bm25s, and exact ranking by random embeddings of the given width: NumPy's search only, no model.
 """
 
 import argparse
@@ -28,8 +28,8 @@ from entigraph.storage.schemas import Document
 DOCUMENTS, WORDS, QUESTIONS, DEPTH, VOCABULARY = 265, 5_000, 4_609, 128, 40_000
 
 
-class Random:
-    """An embedder that costs nothing."""
+class RandomEmbedder:
+    """An embedder without a model."""
 
     identity = "random"
 
@@ -49,7 +49,7 @@ def main() -> None:
     options = arguments.parse_args()
     rng = random.Random(0)
     words = ["".join(rng.choices("abcdefghijklmnopqrstuvwxyz", k=rng.randint(3, 9))) for _ in range(VOCABULARY)]
-    weights = [1 / (rank + 1) for rank in range(VOCABULARY)]  # as words of a language are distributed
+    weights = [1 / (rank + 1) for rank in range(VOCABULARY)]  # Zipf's law
     documents = [
         Document(id=f"d{number}", title=f"Title {number}", text=" ".join(rng.choices(words, weights, k=WORDS)))
         for number in range(DOCUMENTS)
@@ -58,18 +58,19 @@ def main() -> None:
     started = time.process_time()
     texts = [passage.text for passage in split(documents, options.characters, SEPARATORS)]
     print(f"splitting    {time.process_time() - started:6.2f} s   {len(texts):,} passages")
-    print(f"by words     {timed(BM25Retriever(1.5, 0.75), texts, questions)}")
+    print(f"bm25         {measure_ranking(BM25Retriever(1.5, 0.75), texts, questions)}")
     with tempfile.TemporaryDirectory() as folder:
-        dense = DenseRetriever(Random(options.width), Vectors(Path(folder) / "vectors.sqlite"))
-        list(dense.rank(texts, questions, DEPTH))  # now they are kept
-        print(f"by embedding {timed(dense, texts, questions)}, {options.width} wide, vectors read from their file")
+        dense = DenseRetriever(RandomEmbedder(options.width), Vectors(Path(folder) / "vectors.sqlite"))
+        list(dense.rank(texts, questions, DEPTH))  # fills the embedding cache
+        rate = measure_ranking(dense, texts, questions)
+        print(f"embeddings   {rate}, {options.width} dimensions, vectors read from the cache")
 
 
-def timed(retriever: Retriever, texts: Sequence[str], questions: Sequence[str]) -> str:
+def measure_ranking(retriever: Retriever, texts: Sequence[str], questions: Sequence[str]) -> str:
     started = time.process_time()
-    found: list[Ranked] = list(retriever.rank(texts, questions, DEPTH))
+    rankings: list[Ranked] = list(retriever.rank(texts, questions, DEPTH))
     took = time.process_time() - started
-    return f"{took:6.2f} s   {len(found) / took:,.0f} questions a second, index included"
+    return f"{took:6.2f} s   {len(rankings) / took:,.0f} questions per second, index included"
 
 
 if __name__ == "__main__":

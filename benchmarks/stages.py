@@ -1,4 +1,4 @@
-"""How long each stage takes, in its own unit a second, and training against a bare PyTorch loop in the same run.
+"""Measures the throughput of each stage, and compares training with a bare PyTorch loop in the same run.
 
 python benchmarks/stages.py [--steps 300]        (make bench)
 """
@@ -31,16 +31,16 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as root, initialize_config_dir(str(cli.home() / "conf"), version_base="1.3"):
         overrides = [f"paths.root={root}", f"trainer.max_steps={steps}", "logger=none"]
         run = Run(compose("config", overrides=overrides))
-        seconds = {step.artifact.folder: timed(step) for step in steps_of(run)}
+        seconds = {step.artifact.folder: measure_step(step) for step in steps_of(run)}
         report(run, seconds, steps)
         ours = seconds[run.training.folder]
         bare = bare_loop(run, steps)
         tokens = steps * run.data.batch_size * run.data.context_length
         print(f"{'bare loop':12}{tokens / bare:>14,.0f} tokens/s")
-        print(f"training stage, start-up and export included, at {bare / ours:.2f} of the bare loop")
+        print(f"training stage, including start-up and export, at {bare / ours:.2f} of the bare loop")
 
 
-def timed(step: execution.Step) -> float:
+def measure_step(step: execution.Step) -> float:
     started = time.perf_counter()
     execution.make(step, SilentProgress(), execution.NoTracker)
     return time.perf_counter() - started
@@ -48,19 +48,19 @@ def timed(step: execution.Step) -> float:
 
 def report(run: Run, seconds: dict[Path, float], steps: int) -> None:
     counts = {folder: artifact.read_manifest(folder)["counts"] for folder in seconds}
-    for found, unit, amount in (
+    for output, unit, amount in (
         (run.documents, "characters", counts[run.documents.folder]["characters"]),
         (run.synthesis, "tokens", counts[run.synthesis.folder]["tokens"]),
         (run.tokens, "tokens", counts[run.tokens.folder]["synthetic_tokens"]),
         (run.training, "tokens", counts[run.training.folder]["tokens"]),
         (run.evaluation, "questions", counts[run.evaluation.folder]["closed_book"]["questions"]),
     ):
-        took = seconds[found.folder]
-        print(f"{found.stage:12}{amount / took:>14,.0f} {unit}/s   ({amount:,} in {took:.1f} s)")
+        took = seconds[output.folder]
+        print(f"{output.stage:12}{amount / took:>14,.0f} {unit}/s   ({amount:,} in {took:.1f} s)")
 
 
 def bare_loop(run: Run, steps: int) -> float:
-    """The same model, data, optimizer and precision, without Lightning, metrics, checkpoints or export."""
+    """Returns the seconds of a loop with the same model, data, optimizer and precision, without Lightning."""
     plan = DataSchedule(
         synthetic_tokens=artifact.read_manifest(run.tokens.folder)["counts"]["synthetic_tokens"],
         replay_tokens=0,

@@ -1,10 +1,9 @@
-"""What a sweep adds to its training and evaluation: a reduced fictional study, its base and texts made beforehand.
+"""Measures the overhead of a sweep over training and evaluation, on a small fictional study with its inputs finished.
 
 python benchmarks/sweep.py [--steps 400]
 
-Each of the parallel launcher's processes is there for the whole sweep; a second in which one of them neither trains nor
-evaluates counts as overhead: starting, importing, tokens, W&B's files, and at the end waiting for the last job and
-drawing the curve.
+Each process of the parallel launcher exists for the whole sweep. Time in which a process neither trains nor evaluates
+is overhead: start-up, imports, tokens, W&B files, and at the end waiting for the last job and drawing the curve.
 """
 
 import argparse
@@ -26,19 +25,19 @@ STUDY = ["experiments=smoke", "sweep.augmenters=[entigraph,raw]", "sweep.token_b
 
 def main() -> None:
     arguments = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    arguments.add_argument("--steps", type=int, default=400, help="of each job's training")
+    arguments.add_argument("--steps", type=int, default=400, help="training steps per job")
     steps = arguments.parse_args().steps
     with tempfile.TemporaryDirectory() as folder:
         root = Path(folder)
         settings = [*STUDY, f"paths.root={root}", "data.batch_size=16"]
         run([*settings, "trainer.max_steps=1", "sweep.token_budgets=[8000]"])
-        before = made(root)
-        given, back = run([*settings, f"trainer.max_steps={steps}", "trainer.max_epochs=1000"])
-        report(given, back, [found for file, found in made(root).items() if file not in before])
+        before = read_manifests(root)
+        started, ended = run([*settings, f"trainer.max_steps={steps}", "trainer.max_epochs=1000"])
+        report(started, ended, [manifest for file, manifest in read_manifests(root).items() if file not in before])
 
 
 def run(settings: list[str]) -> tuple[float, float]:
-    """When the command was given, and when its prompt was back."""
+    """Returns the times at which the command started and ended."""
     started = time.time()
     command = [sys.executable, "-m", "entigraph", *settings]
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
@@ -46,21 +45,21 @@ def run(settings: list[str]) -> tuple[float, float]:
     return started, time.time()
 
 
-def made(root: Path) -> dict[Path, dict[str, Any]]:
+def read_manifests(root: Path) -> dict[Path, dict[str, Any]]:
     return {file: json.loads(file.read_text(encoding="utf-8")) for file in root.glob("*/*/manifest.json")}
 
 
-def report(given: float, back: float, manifests: Sequence[dict[str, Any]]) -> None:
-    work = [found for found in manifests if found["stage"] in ("training", "evaluation")]
-    begun = [datetime.fromisoformat(found["created"]).timestamp() for found in work]  # whole seconds
-    ended = [start + found["seconds"] for start, found in zip(begun, work, strict=True)]
-    processes, busy = cores(), sum(found["seconds"] for found in work)
-    jobs = sum(found["stage"] == "training" for found in work)
-    print(f"{jobs} jobs, {processes} processes, {back - given:.0f} s from the command to its prompt")
-    print(f"  {min(begun) - given:6.0f} s until the first trains")
-    print(f"  {processes * (max(ended) - min(begun)) - busy:6.0f} s of all processes from there to the last one's end")
-    print(f"  {back - max(ended):6.0f} s to draw the curve")
-    print(f"neither training nor evaluation: {1 - busy / processes / (back - given):.1%}")
+def report(started: float, ended: float, manifests: Sequence[dict[str, Any]]) -> None:
+    work = [manifest for manifest in manifests if manifest["stage"] in ("training", "evaluation")]
+    starts = [datetime.fromisoformat(manifest["created"]).timestamp() for manifest in work]  # whole seconds
+    ends = [start + manifest["seconds"] for start, manifest in zip(starts, work, strict=True)]
+    processes, busy = cores(), sum(manifest["seconds"] for manifest in work)
+    jobs = sum(manifest["stage"] == "training" for manifest in work)
+    print(f"{jobs} jobs, {processes} processes, {ended - started:.0f} s in total")
+    print(f"  {min(starts) - started:6.0f} s until the first trains")
+    print(f"  {processes * (max(ends) - min(starts)) - busy:6.0f} process seconds until the end of the last job")
+    print(f"  {ended - max(ends):6.0f} s to draw the curve")
+    print(f"neither training nor evaluation: {1 - busy / processes / (ended - started):.1%}")
 
 
 if __name__ == "__main__":

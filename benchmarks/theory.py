@@ -1,4 +1,4 @@
-"""How long the exact accuracy of the toy model takes, against the same by networkx's breadth-first trees.
+"""Measures the exact accuracy of the toy model against an implementation with networkx's breadth-first trees.
 
 python benchmarks/theory.py
 """
@@ -14,7 +14,7 @@ COMPARED, ALONE, MEAN = 500, (1000, 2000), 3.0
 
 
 def by_networkx(graph: networkx.DiGraph) -> np.ndarray:
-    """Subtree sizes below every vertex, by root: what `Trees.sizes` holds."""
+    """Returns the subtree sizes below every vertex, by root, as in `Trees.sizes`."""
     sizes = np.zeros((len(graph), len(graph)), dtype=int)
     for root in graph:
         tree = networkx.bfs_tree(graph, root)
@@ -31,9 +31,9 @@ def main() -> None:
     middle = time.perf_counter()
     theirs = by_networkx(networkx.from_numpy_array(source, create_using=networkx.DiGraph))
     ended = time.perf_counter()
-    assert ((ours > 0) == (theirs > 0)).all() and ours.sum() == theirs.sum(), "path lengths add up to the same"
+    assert ((ours > 0) == (theirs > 0)).all() and ours.sum() == theirs.sum(), "the path lengths differ"
     ratio = (ended - middle) / (middle - started)
-    print(f"{COMPARED} entities: {middle - started:.2f} s; networkx {ended - middle:.2f} s, {ratio:.0f} times as long")
+    print(f"{COMPARED} entities: {middle - started:.2f} s; networkx {ended - middle:.2f} s, {ratio:.0f} times slower")
     for vertices in ALONE:
         started = time.perf_counter()
         growth(trees(random_graph(vertices, MEAN / vertices, np.random.default_rng(0)))).accuracy(

@@ -1,4 +1,4 @@
-"""Texts to shards, on text made here: against Hugging Face's tokenizers, ids compared; then memory on a large corpus.
+"""Compares texts to shards with Hugging Face's tokenizers, ids included, on generated text; then measures memory.
 
 python benchmarks/tokens.py [--megabytes 64] [--large 1000]        (make bench)
 """
@@ -26,7 +26,7 @@ from entigraph.tokenization import stage
 from entigraph.tokenization.packing import drawn
 from entigraph.tokenization.tokenizer import Pretrained, Tokenizer
 
-# How Llama 3 cuts text into words.
+# The pre-tokenization pattern of Llama 3.
 WORDS = (
     r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n]*"
     r"|\s*[\r\n]+|\s+(?!\S)|\s+"
@@ -37,68 +37,68 @@ VOCABULARY, WORD_KINDS, SENTENCES = 32_000, 120_000, 40_000
 def main() -> None:
     arguments = argparse.ArgumentParser(description=__doc__)
     arguments.add_argument("--megabytes", type=int, default=64)
-    arguments.add_argument("--large", type=int, default=1000, help="megabytes of the corpus that memory is measured on")
+    arguments.add_argument("--large", type=int, default=1000, help="megabytes of the corpus for the memory measurement")
     arguments.add_argument("--stage-on", type=Path, help=argparse.SUPPRESS)
-    asked = arguments.parse_args()
-    if asked.stage_on:
-        print(json.dumps(measured(asked.stage_on)))
+    options = arguments.parse_args()
+    if options.stage_on:
+        print(json.dumps(measure_stage(options.stage_on)))
         return
-    sentences = made_up_sentences()
+    sentences = make_sentences()
     with tempfile.TemporaryDirectory() as folder:
         root = Path(folder)
         make_tokenizer(root, sentences)
-        print(f"{cores()} cores, a BPE of {VOCABULARY:,} tokens that cuts words as Llama 3 does")
-        small = against_hugging_face(root, sentences, asked.megabytes)
-        make_corpus(root, sentences, asked.large)
-        large = in_a_process(root)
-        for found in (small, large):
-            size = found["bytes"] / 1e6
+        print(f"{cores()} cores, a BPE of {VOCABULARY:,} tokens with the pre-tokenization of Llama 3")
+        small = compare_with_hugging_face(root, sentences, options.megabytes)
+        make_corpus(root, sentences, options.large)
+        large = run_in_process(root)
+        for result in (small, large):
+            size = result["bytes"] / 1e6
             print(
-                f"memory, {size:,.0f} MB of text: {found['peak_mb']:,.0f} MB at most, Python and libraries included "
-                f"({found['idle_mb']:,.0f} MB before the stage); {size / found['seconds']:,.0f} MB/s"
+                f"memory, {size:,.0f} MB of text: {result['peak_mb']:,.0f} MB peak, including Python and libraries "
+                f"({result['idle_mb']:,.0f} MB before the stage); {size / result['seconds']:,.0f} MB/s"
             )
 
 
-def against_hugging_face(root: Path, sentences: list[str], megabytes: int) -> dict[str, Any]:
+def compare_with_hugging_face(root: Path, sentences: list[str], megabytes: int) -> dict[str, Any]:
     size = make_corpus(root, sentences, megabytes) / 1e6
-    ours = min((in_a_process(root) for _ in range(3)), key=lambda run: run["seconds"])
+    ours = min((run_in_process(root) for _ in range(3)), key=lambda run: run["seconds"])
     tokenizer = Tokenizer(root / "tokenizer")
     os.environ["TOKENIZERS_PARALLELIZM"] = "true"
     fast = tokenizer.fast
-    rivals: dict[str, Callable[[list[str]], list[list[int]]]] = {
+    alternatives: dict[str, Callable[[list[str]], list[list[int]]]] = {
         "loop": lambda texts: [fast.encode(text, add_special_tokens=False).ids for text in texts],
-        "encode_batch": lambda texts: [found.ids for found in fast.encode_batch(texts, add_special_tokens=False)],
+        "encode_batch": lambda texts: [encoding.ids for encoding in fast.encode_batch(texts, add_special_tokens=False)],
         "encode_batch_fast": lambda texts: [
-            found.ids for found in fast.encode_batch_fast(texts, add_special_tokens=False)
+            encoding.ids for encoding in fast.encode_batch_fast(texts, add_special_tokens=False)
         ],
     }
     seconds = {}
-    for name, encode in rivals.items():
+    for name, encode in alternatives.items():
         started = time.perf_counter()
         ids = hugging_face(root, tokenizer, encode)
         seconds[name] = time.perf_counter() - started
         print(f"  {'Hugging Face ' + name:32}{size / seconds[name]:>8,.1f} MB/s")
     print(f"  {'texts to shards, sample checked':32}{size / ours['seconds']:>8,.1f} MB/s   ({ours['encoder']})")
     fastest = min(seconds.values())
-    same = refuse_differences(root, ids)
-    print(f"{size:,.0f} MB: {fastest / ours['seconds']:.1f} times the fastest of these; all {same:,} ids identical")
+    same = check_identical(root, ids)
+    print(f"{size:,.0f} MB: {fastest / ours['seconds']:.1f} times the fastest; all {same:,} ids identical")
     return ours
 
 
 def hugging_face(root: Path, tokenizer: Tokenizer, encode: Callable[[list[str]], list[list[int]]]) -> list[np.ndarray]:
-    """The same work in the plainest way: texts from Parquet, ids with their separators to one file."""
-    found = []
+    """Does the same work in the simplest way: texts from Parquet, ids with their separators to one file."""
+    arrays = []
     texts = (text.text for text in read_texts(root / "texts"))
     marks = tokenizer.separators
     with (root / "theirs.bin").open("wb") as file:
         while some := list(islice(texts, 1000)):
             for ids in encode(some):
-                found.append(np.asarray([marks.bos_id, *ids, marks.eos_id], dtype="<u4"))
-                file.write(found[-1].tobytes())
-    return found
+                arrays.append(np.asarray([marks.bos_id, *ids, marks.eos_id], dtype="<u4"))
+                file.write(arrays[-1].tobytes())
+    return arrays
 
 
-def refuse_differences(root: Path, ids: list[np.ndarray]) -> int:
+def check_identical(root: Path, ids: list[np.ndarray]) -> int:
     store, ends = TokenStore(root / "out"), np.load(root / "out" / "document-ends.npy")
     order = drawn(np.array([len(row) for row in ids]), None, False, 0)
     for text, start, end in zip(order, [0, *ends], ends, strict=False):
@@ -106,13 +106,13 @@ def refuse_differences(root: Path, ids: list[np.ndarray]) -> int:
     return len(store)
 
 
-def in_a_process(root: Path) -> dict[str, Any]:
+def run_in_process(root: Path) -> dict[str, Any]:
     command = [sys.executable, __file__, "--stage-on", str(root)]
     return json.loads(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
 
 
-def measured(root: Path) -> dict[str, Any]:
-    """The stage in a process of its own."""
+def measure_stage(root: Path) -> dict[str, Any]:
+    """Runs the stage; called in a separate process."""
     out = root / "out"
     out.mkdir(exist_ok=True)
     for file in out.rglob("*.*"):
@@ -133,7 +133,7 @@ def measured(root: Path) -> dict[str, Any]:
 
 
 def peak_mb() -> float:
-    """The most that this process has held. Linux only: elsewhere, what getrusage says."""
+    """Returns the peak memory of this process in MB, from /proc on Linux and from getrusage elsewhere."""
     status = Path("/proc/self/status")
     if status.exists():
         (line,) = (line for line in status.read_text().splitlines() if line.startswith("VmHWM"))
@@ -143,8 +143,8 @@ def peak_mb() -> float:
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6
 
 
-def made_up_sentences() -> list[str]:
-    """Of words whose frequency falls as in a language: the k-th one 1/k as often as the first."""
+def make_sentences() -> list[str]:
+    """Returns sentences of words with Zipf-distributed frequencies."""
     rng = np.random.default_rng(0)
     onsets = ("b", "d", "f", "g", "k", "l", "m", "n", "p", "r", "s", "t", "v", "st", "tr", "ch")
     syllables = [onset + vowel + coda for onset in onsets for vowel in "aeiouéö" for coda in ("", *"nrst")]
@@ -185,7 +185,7 @@ def make_tokenizer(root: Path, sentences: list[str]) -> None:
 
 
 def make_corpus(root: Path, sentences: list[str], megabytes: int) -> int:
-    """Texts of 10 to 60 sentences, each with a word that stands nowhere else; returns their size in bytes."""
+    """Writes texts of 10 to 60 sentences, each with a unique word, and returns their size in bytes."""
     folder = root / "texts"
     folder.mkdir(exist_ok=True)
     for file in folder.iterdir():
@@ -201,9 +201,9 @@ def make_corpus(root: Path, sentences: list[str], megabytes: int) -> int:
             size += len(text.encode())
             yield SyntheticText(
                 id=str(size),
-                document_id="made up",
-                augmenter="made up",
-                kind="made up",
+                document_id="generated",
+                augmenter="generated",
+                kind="generated",
                 about=(),
                 sample=0,
                 text=text,

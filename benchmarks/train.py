@@ -1,10 +1,10 @@
-"""Training against its rivals, in one run on this machine: ratios count, the rates are this machine's.
+"""Compares training with alternatives in one run on this machine. Only the ratios are meaningful.
 
-python benchmarks/train.py [speed] [loss]        both where none is named; --json FILE keeps the results
+python benchmarks/train.py [speed] [loss]        both by default; --json FILE saves the results
 
-speed   a tiny Llama on one CPU thread, in CPU time: our stage, a bare PyTorch loop, and the Hugging Face Trainer as
-        the paper's authors set it up (bf16, micro-batch 1, a log line every step); same tokens, start-up apart
-loss    peak memory of head and loss over 2,048 tokens of a 128k vocabulary, beyond the head's weight and gradient
+speed   CPU time of a tiny Llama on one thread: our stage, a bare PyTorch loop, and the Hugging Face Trainer configured
+        as by the paper's authors (bf16, micro-batch 1, logging every step); same tokens, without start-up
+loss    peak memory of head and loss over 2,048 tokens of a 128k vocabulary, without the head's weight and gradient
 """
 
 import argparse
@@ -20,7 +20,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from made import tokens_folder
+from token_folders import write_tokens_folder
 
 from entigraph.runtime.devices import pick_precision
 from entigraph.runtime.progress import SilentProgress
@@ -46,41 +46,41 @@ def main() -> None:
     arguments.add_argument("--json", type=Path)
     arguments.add_argument("--peak", nargs=2, help=argparse.SUPPRESS)
     arguments.add_argument("--rate", nargs=2, help=argparse.SUPPRESS)
-    asked = arguments.parse_args()
+    options = arguments.parse_args()
     torch.set_num_threads(1)
-    if asked.rate:
-        print(json.dumps(STACKS[asked.rate[0]](Path(asked.rate[1]))))
+    if options.rate:
+        print(json.dumps(STACKS[options.rate[0]](Path(options.rate[1]))))
         return
-    if asked.peak:
-        print(json.dumps(peak_of(asked.peak[0], getattr(torch, asked.peak[1]))))
+    if options.peak:
+        print(json.dumps(measure_peak(options.peak[0], getattr(torch, options.peak[1]))))
         return
     results: dict[str, Any] = {"torch": torch.__version__, "command": " ".join(sys.argv)}
     for name, part in (("speed", speed), ("loss", loss_memory)):
-        if name in (asked.parts or ["speed", "loss"]):
+        if name in (options.parts or ["speed", "loss"]):
             results[name] = part()
-    if asked.json:
-        asked.json.write_text(json.dumps(results, indent=2) + "\n")
+    if options.json:
+        options.json.write_text(json.dumps(results, indent=2) + "\n")
 
 
 # --- speed ---
 
 
 def speed() -> dict[str, float]:
-    """Each in a process of its own: how malloc is set is for a whole process."""
+    """Measures each in a separate process, because malloc settings apply to a whole process."""
     rates: dict[str, list[Rate]] = {name: [] for name in STACKS}
     with tempfile.TemporaryDirectory() as root:
         make_tokens(Path(root))
-        for _ in range(ROUNDS):  # interleaved, so that what else runs here meets all alike
+        for _ in range(ROUNDS):  # interleaved, so that other load affects all of them equally
             for name in STACKS:
-                rates[name].append(alone("--rate", name, root))
-    found = {name: median(own) for name, own in rates.items()}
-    for name, rate in found.items():
-        print(f"speed  {name:28} {rate:>10,.0f} tokens/s   ours at {found['ours'] / rate:.2f} of it")
-    return found
+                rates[name].append(run_self("--rate", name, root))
+    medians = {name: median(values) for name, values in rates.items()}
+    for name, rate in medians.items():
+        print(f"speed  {name:28} {rate:>10,.0f} tokens/s   ours at {medians['ours'] / rate:.2f} of it")
+    return medians
 
 
-def alone(*arguments: str) -> Any:
-    """What this file prints with these arguments."""
+def run_self(*arguments: str) -> Any:
+    """Runs this file with the arguments and returns the JSON that it prints."""
     done = subprocess.run([sys.executable, __file__, *arguments], check=True, capture_output=True, text=True)
     return json.loads(done.stdout.splitlines()[-1])
 
@@ -89,11 +89,13 @@ def make_tokens(folder: Path) -> None:
     rng = np.random.default_rng(0)
     for name in ("tokens", "tokenizer"):
         (folder / name).mkdir()
-    tokens_folder(folder / "tokens", [[256, *rng.zipf(1.3, 500).clip(0, VOCABULARY - 1).tolist()] for _ in range(400)])
+    write_tokens_folder(
+        folder / "tokens", [[256, *rng.zipf(1.3, 500).clip(0, VOCABULARY - 1).tolist()] for _ in range(400)]
+    )
     Bytes().make(folder / "tokenizer")
 
 
-def between(times: list[float]) -> Rate:
+def rate_between(times: list[float]) -> Rate:
     return (STEPS - WARM) * BATCH * CONTEXT / (times[-1] - times[0])
 
 
@@ -114,7 +116,7 @@ def ours(folder: Path) -> Rate:
             progress=SilentProgress(),
             record=lambda values: times.append(time.process_time()) if values["step"] in (WARM, STEPS) else None,
         )
-    return between(times)
+    return rate_between(times)
 
 
 def build_schedule(store: TokenStore) -> DataSchedule:
@@ -131,7 +133,7 @@ def build_schedule(store: TokenStore) -> DataSchedule:
 
 
 def bare(folder: Path) -> Rate:
-    """The same model, batches, optimizer, clipping and precision, and nothing else."""
+    """A loop with the same model, batches, optimizer, clipping and precision, and nothing else."""
     store = TokenStore(folder / "tokens")
     net = RandomLlama().build(VOCABULARY).train()
     optimizer = build_fused_adamw(net.parameters(), OPTIM)
@@ -147,7 +149,7 @@ def bare(folder: Path) -> Rate:
         optimizer.zero_grad()
         if step in (WARM, STEPS):
             times.append(time.process_time())
-    return between(times)
+    return rate_between(times)
 
 
 def hugging_face(folder: Path, micro: int, log_every: int) -> Rate:
@@ -163,7 +165,7 @@ def hugging_face(folder: Path, micro: int, log_every: int) -> Rate:
                 times.append(time.process_time())
 
     class Blocks(torch.utils.data.Dataset[dict[str, torch.Tensor]]):
-        """As theirs: a slice of a memory-mapped file is input and labels alike."""
+        """As in the authors' code: a slice of a memory-mapped file is both input and labels."""
 
         tokens = np.memmap(folder / "tokens" / "shard-00000.bin", dtype=np.uint32, mode="r")
 
@@ -192,9 +194,9 @@ def hugging_face(folder: Path, micro: int, log_every: int) -> Rate:
             disable_tqdm=True,
         )
         trainer = Trainer(RandomLlama().build(VOCABULARY), arguments, train_dataset=Blocks(), callbacks=[Clock()])
-        trainer.log = lambda *values, **named: None  # type: ignore[method-assign]  # it prints every line
+        trainer.log = lambda *values, **named: None  # type: ignore[method-assign]  # it prints every log line
         trainer.train()
-    return between(times)
+    return rate_between(times)
 
 
 STACKS: dict[str, Callable[[Path], Rate]] = {
@@ -226,35 +228,35 @@ PATHS = {"whole logits": whole_logits, "ours": in_chunks}
 
 
 def loss_memory() -> dict[str, Any]:
-    """Each in a process of its own: what a process has held, it does not give back at once."""
-    found: dict[str, dict[str, dict[str, float]]] = {}
+    """Measures each in a separate process, because freed memory is not returned to the system at once."""
+    peaks: dict[str, dict[str, dict[str, float]]] = {}
     for name in PATHS:
         for dtype in DTYPES:
-            found.setdefault(name, {})[dtype] = alone("--peak", name, dtype)
+            peaks.setdefault(name, {})[dtype] = run_self("--peak", name, dtype)
     for dtype in DTYPES:
-        whole, own = (found[name][dtype]["bytes"] for name in ("whole logits", "ours"))
-        seconds = found["ours"][dtype]["seconds"] / found["whole logits"][dtype]["seconds"]
+        whole, chunked = (peaks[name][dtype]["bytes"] for name in ("whole logits", "ours"))
+        seconds = peaks["ours"][dtype]["seconds"] / peaks["whole logits"][dtype]["seconds"]
         print(
-            f"loss   {dtype:9} whole logits {whole / 2**20:>6,.0f} MiB, ours {own / 2**20:>6,.0f} MiB: "
-            f"{own / whole:.2f} of it, in {seconds:.2f} of the time"
+            f"loss   {dtype:9} whole logits {whole / 2**20:>6,.0f} MiB, ours {chunked / 2**20:>6,.0f} MiB: "
+            f"{chunked / whole:.2f} of it, in {seconds:.2f} of the time"
         )
-    return found
+    return peaks
 
 
-def peak_of(name: str, dtype: torch.dtype) -> dict[str, float]:
+def measure_peak(name: str, dtype: torch.dtype) -> dict[str, float]:
     torch.manual_seed(0)
     hidden = torch.randn(ROWS, WIDTH).to(dtype).requires_grad_()
     weight = (torch.randn(HEAD, WIDTH) * 0.02).to(dtype).requires_grad_()
     gradient = weight.numel() * weight.element_size()
     labels = torch.randint(0, HEAD, (ROWS,))
-    Path("/proc/self/clear_refs").write_text("5")  # the peak from here on
+    Path("/proc/self/clear_refs").write_text("5")  # resets the peak
     before, started = resident("VmHWM"), time.perf_counter()
     PATHS[name](hidden, weight, labels).mean().backward()
     return {"bytes": resident("VmHWM") - before - gradient, "seconds": time.perf_counter() - started}
 
 
 def resident(field: str) -> int:
-    """Of this process, in bytes; VmHWM is its peak (Linux)."""
+    """Returns a memory field of this process in bytes; VmHWM is its peak (Linux)."""
     line = next(line for line in Path("/proc/self/status").read_text().splitlines() if line.startswith(field))
     return int(line.split()[1]) * 1024
 

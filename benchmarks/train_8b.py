@@ -1,10 +1,9 @@
-"""Llama 3 8B with random weights on one GPU: tokens/s, MFU and peak memory of the settings that fit.
+"""Measures tokens/s, MFU and peak memory of Llama 3 8B with random weights on one GPU, for the settings that fit.
 
 python benchmarks/train_8b.py [--json FILE] [--steps 6]
 
-On data from real shards, written here, through the training stage's own loader, model, loss and optimizer. Needs a GPU
-with about 140 GB and no network. Where there is none, it prints the arithmetic of what to expect and runs the same
-code on a small shape.
+Reads generated shards with the loader, model, loss and optimizer of the training stage. Needs a GPU with about 140 GB
+and no network. Without a GPU, it prints the expected values and runs the same code with a small model.
 """
 
 import argparse
@@ -18,11 +17,11 @@ from pathlib import Path
 from typing import Any
 
 os.environ.setdefault("PYTORCH_ALLOC_CONF", "expandable_segments:True")
-os.environ.setdefault("PYTORCH_CUDA_ALLOC_CONF", "expandable_segments:True")  # its name before torch 2.9
+os.environ.setdefault("PYTORCH_CUDA_ALLOC_CONF", "expandable_segments:True")  # name before torch 2.9
 
 import numpy as np
 import torch
-from made import tokens_folder
+from token_folders import write_tokens_folder
 
 from entigraph.storage.token_shards import TokenStore
 from entigraph.training import memory
@@ -57,7 +56,7 @@ SMALL = {
 }
 CONTEXT, BATCH = 2048, 16
 WARM = 2
-# micro-batch, recomputation, compiled blocks, where gradients of micro-batches are added
+# micro-batch size, activation checkpointing, compiled blocks, dtype of the accumulated gradients
 SETTINGS = (
     (2, "none", "blocks", "bfloat16"),
     (1, "none", "blocks", "bfloat16"),
@@ -73,27 +72,27 @@ def main() -> None:
     arguments = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     arguments.add_argument("--steps", type=int, default=6)
     arguments.add_argument("--json", type=Path)
-    asked = arguments.parse_args()
+    options = arguments.parse_args()
     gpu = torch.cuda.is_available()
     device = torch.device("cuda" if gpu else "cpu")
     if not gpu:
         torch.set_num_threads(1)
-        print("no GPU here: the arithmetic for one H200, then the same code on a small shape\n")
+        print("no GPU: expected values for one H200, then the same code with a small model\n")
     rows = [expected(*setting) for setting in SETTINGS]
     if gpu:
-        rows = [measured(row, LLAMA_3_8B, CONTEXT, BATCH, asked.steps, device) for row in rows if row["fits"]]
+        rows = [measure(row, LLAMA_3_8B, CONTEXT, BATCH, options.steps, device) for row in rows if row["fits"]]
     else:
-        small = {**rows[-1], "shape": "small"}  # without compilation, which would take longer than the steps
-        rows.append(measured(small, SMALL, 64, 4, 3, device))
+        small = {**rows[-1], "shape": "small"}  # without compilation, which takes longer than the steps
+        rows.append(measure(small, SMALL, 64, 4, 3, device))
     print_table(rows)
     accumulation_cost(device)
-    if asked.json:
+    if options.json:
         about = {
             "device": torch.cuda.get_device_name() if gpu else "cpu",
             "torch": torch.__version__,
             "command": " ".join(sys.argv),
         }
-        asked.json.write_text(json.dumps({**about, "rows": rows}, indent=2) + "\n")
+        options.json.write_text(json.dumps({**about, "rows": rows}, indent=2) + "\n")
 
 
 def expected(micro: int, recompute: str, compiled: str, gradient_dtype: str) -> dict[str, Any]:
@@ -117,19 +116,19 @@ def expected(micro: int, recompute: str, compiled: str, gradient_dtype: str) -> 
         "gradient_dtype": gradient_dtype,
         "expected_gib": need / memory.GIB,
         "expected_tokens_per_second": 1 / memory.seconds(shape, setting, 1.0, memory.PEAKS["H200"]),
-        "fits": need < room(),
+        "fits": need < available_memory(),
     }
 
 
-def room() -> float:
+def available_memory() -> float:
     total = torch.cuda.mem_get_info()[1] if torch.cuda.is_available() else memory.REFERENCE_MEMORY
-    return float(total * (1 - memory.MARGIN / 2))  # tried to the edge: a setting that runs out is reported
+    return float(total * (1 - memory.MARGIN / 2))  # close to the limit: a setting that runs out of memory is reported
 
 
-def measured(
+def measure(
     row: dict[str, Any], shape: dict[str, Any], context: int, batch_size: int, steps: int, device: torch.device
 ) -> dict[str, Any]:
-    gc.collect()  # the optimizer's hooks hold the model, and the model the hooks
+    gc.collect()  # the optimizer's hooks and the model reference each other
     if device.type == "cuda":
         torch.cuda.empty_cache()
         torch.cuda.reset_peak_memory_stats()
@@ -145,11 +144,11 @@ def run(
     from transformers import LlamaConfig, LlamaForCausalLM
 
     torch.manual_seed(0)
-    torch.set_default_dtype(torch.bfloat16)  # random weights: nothing is lost in making them so
+    torch.set_default_dtype(torch.bfloat16)  # random weights lose nothing by it
     with device:
         net = LlamaForCausalLM(LlamaConfig(**shape, bos_token_id=None, eos_token_id=None)).train()
     torch.set_default_dtype(torch.float32)
-    for module in net.modules():  # angles in fp32, as when a model is loaded
+    for module in net.modules():  # rotary embeddings in fp32, as in a loaded model
         if module._non_persistent_buffers_set:
             module.__init__(net.config)
             module.to(device)
@@ -160,10 +159,10 @@ def run(
     accumulation = batch_size // row["micro_batch"]
     with tempfile.TemporaryDirectory() as folder:
         store = shards(Path(folder), shape["vocab_size"], (steps + WARM) * batch_size * context)
-        loader = iter(loader_of(store, context, batch_size, steps + WARM, row["micro_batch"], shape["vocab_size"]))
+        loader = iter(build_loader(store, context, batch_size, steps + WARM, row["micro_batch"], shape["vocab_size"]))
         for step in range(steps + WARM):
             if step == WARM:
-                wait(device)
+                synchronize(device)
                 started = time.perf_counter()
             for _ in range(accumulation):
                 batch = {name: value.to(device, non_blocking=True) for name, value in next(loader).items()}
@@ -172,7 +171,7 @@ def run(
             norm = clip(optimizer.gradients(), 1.0)
             optimizer.step()
             optimizer.zero_grad()
-        wait(device)
+        synchronize(device)
         seconds = time.perf_counter() - started
     speed = steps * batch_size * context / seconds
     flops, peak = memory.flops_per_token(shape, context), peak_flops(device, bf16=True)
@@ -187,10 +186,12 @@ def run(
 
 def shards(folder: Path, vocabulary: int, tokens: int) -> TokenStore:
     rng = np.random.default_rng(0)
-    return tokens_folder(folder, [rng.zipf(1.2, 4000).clip(0, vocabulary - 1) for _ in range(tokens // 4000 + 2)])
+    return write_tokens_folder(folder, [rng.zipf(1.2, 4000).clip(0, vocabulary - 1) for _ in range(tokens // 4000 + 2)])
 
 
-def loader_of(store: TokenStore, context: int, batch_size: int, steps: int, micro: int, vocabulary: int) -> BatchLoader:
+def build_loader(
+    store: TokenStore, context: int, batch_size: int, steps: int, micro: int, vocabulary: int
+) -> BatchLoader:
     plan = DataSchedule(
         synthetic_tokens=len(store),
         replay_tokens=0,
@@ -204,7 +205,7 @@ def loader_of(store: TokenStore, context: int, batch_size: int, steps: int, micr
     return BatchLoader(plan, {0: store}, micro, vocabulary=vocabulary)
 
 
-def wait(device: torch.device) -> None:
+def synchronize(device: torch.device) -> None:
     if device.type == "cuda":
         torch.cuda.synchronize()
 
@@ -219,14 +220,14 @@ def print_table(rows: list[dict[str, Any]]) -> None:
         elif "tokens_per_second" in row:
             mfu = f"{row['mfu']:.1%}" if row["mfu"] else "-"
             line += f"  {row['peak_gib']:>12.1f}  {row['tokens_per_second']:>8,.0f}  {mfu:>5}"
-            line += "   (the small shape)" if row.get("shape") == "small" else ""
+            line += "   (small model)" if row.get("shape") == "small" else ""
         elif not row["fits"]:
             line += "  does not fit one H200"
         print(line)
 
 
 def accumulation_cost(device: torch.device) -> None:
-    """What adding the gradients of micro-batches in bf16 costs: random gradients with a common part, by arithmetic."""
+    """Prints the error of accumulating micro-batch gradients in bf16, for random gradients with a common part."""
     torch.manual_seed(0)
     common = torch.randn(1_000_000, device=device) * 0.1
     for count in (2, 4, 8, 16):

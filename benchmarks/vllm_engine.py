@@ -1,10 +1,10 @@
-"""Samples a second of engine=vllm beside vLLM's own `LLM.generate`: same model, prompts, settings, machine and run.
+"""Compares samples per second of engine=vllm with vLLM's `LLM.generate`: same model, prompts, settings and machine.
 
 python benchmarks/vllm_engine.py [--python .venv-vllm/bin/python] [--questions 16] [--samples 8] [--rounds 12]
 
-Both start first (make vllm-env makes the environment), and answer a round that does not count; then they take turns,
-each round on questions of its own and begun by the other. Ours reads and writes tokens here and sends them to another
-process and back. This file is also that of the rival, which the Python with vLLM runs.
+Both start first (make vllm-env creates the environment) and run a warm-up round. Then they alternate, with new
+questions and swapped order in each round. Ours encodes and decodes here and exchanges tokens with another process.
+This file also runs the `LLM.generate` side, in the Python that has vLLM.
 """
 
 import argparse
@@ -19,11 +19,11 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
-# vLLM on CPUs ends at a prompt that is read in parts and drawn from with a seed.
+# On CPUs, vLLM crashes with chunked prefill and seeded sampling.
 SETTINGS = {"dtype": "float32", "max_model_len": 4096, "gpu_memory_utilization": 0.1}
 ARGUMENTS = {"enable_chunked_prefill": False}
 CONCURRENCY = 256
-RIVAL = "--rival"
+DIRECT = "--direct"
 
 
 def main() -> None:
@@ -33,60 +33,60 @@ def main() -> None:
     arguments.add_argument("--samples", type=int, default=8)
     arguments.add_argument("--tokens", type=int, default=32)
     arguments.add_argument("--rounds", type=int, default=12)
-    asked = arguments.parse_args()
-    from evaluation import a_model, a_question
+    options = arguments.parse_args()
+    from evaluation import make_question, save_model
 
     from entigraph.evaluation.base import Prompt, Sampling
     from entigraph.evaluation.models_under_test import LocalModel, Vllm
     from entigraph.evaluation.tasks.closed_book_cot import ClosedBookCoT
 
     os.environ.setdefault("VLLM_CPU_KVCACHE_SPACE", "1")
-    sampling = Sampling(samples=asked.samples, temperature=1.0, max_tokens=asked.tokens)
-    engines = Vllm(python=asked.python, concurrency=CONCURRENCY, arguments=ARGUMENTS, **SETTINGS)
+    sampling = Sampling(samples=options.samples, temperature=1.0, max_tokens=options.tokens)
+    engines = Vllm(python=options.python, concurrency=CONCURRENCY, arguments=ARGUMENTS, **SETTINGS)
     with tempfile.TemporaryDirectory() as temporary:
         model, log = Path(temporary) / "model", Path(temporary) / "vllm.log"
         model.mkdir()
-        a_model(model)
+        save_model(model)
         subject = LocalModel(str(model), "auto", 1, model, None, engines, log)
-        with subject.connect(print) as engine, Rival(asked.python, model, asked) as rival:
+        with subject.connect(print) as engine, DirectVLLM(options.python, model, options) as direct:
             seconds: dict[str, list[float]] = {"engine=vllm": [], "LLM.generate": []}
-            for number in range(asked.rounds + 1):
-                questions = [a_question(number * asked.questions + each) for each in range(asked.questions)]
+            for number in range(options.rounds + 1):
+                questions = [make_question(number * options.questions + index) for index in range(options.questions)]
                 prompts = [Prompt(question.id, ClosedBookCoT().prompt(question)) for question in questions]
                 turns = {
                     "engine=vllm": lambda prompts=prompts: timed(lambda: list(engine.sample(prompts, sampling))),
-                    "LLM.generate": lambda prompts=prompts: rival.seconds([prompt.text for prompt in prompts]),
+                    "LLM.generate": lambda prompts=prompts: direct.seconds([prompt.text for prompt in prompts]),
                 }
                 for name in sorted(turns, reverse=bool(number % 2)):
                     took = turns[name]()
                     if number:
                         seconds[name].append(took)
-    texts = asked.questions * asked.samples
-    print(f"{texts} samples of {asked.tokens} tokens a round, {asked.rounds} rounds by turns, medians")
-    for name, found in seconds.items():
-        print(f"{name:14}{texts / median(found):>8.2f} samples/s   {min(found):.2f} to {max(found):.2f} s a round")
+    texts = options.questions * options.samples
+    print(f"{texts} samples of {options.tokens} tokens per round, {options.rounds} alternating rounds, medians")
+    for name, values in seconds.items():
+        print(f"{name:14}{texts / median(values):>8.2f} samples/s   {min(values):.2f} to {max(values):.2f} s per round")
     ratios = [theirs / ours for ours, theirs in zip(*seconds.values(), strict=True)]
-    print(f"engine=vllm takes {median(ratios):.2f} times as many as LLM.generate (median of the rounds' ratios)")
+    print(f"engine=vllm / LLM.generate: {median(ratios):.2f} (median of the ratios per round)")
 
 
-class Rival:
-    """`LLM.generate` in the environment that has vLLM, started."""
+class DirectVLLM:
+    """A process that runs `LLM.generate` in the environment that has vLLM."""
 
-    def __init__(self, python: str, model: Path, asked: argparse.Namespace) -> None:
-        settings = {"model": str(model), "samples": asked.samples, "tokens": asked.tokens}
+    def __init__(self, python: str, model: Path, options: argparse.Namespace) -> None:
+        settings = {"model": str(model), "samples": options.samples, "tokens": options.tokens}
         self.process = subprocess.Popen(
-            [python, __file__, RIVAL, json.dumps(settings)],
+            [python, __file__, DIRECT, json.dumps(settings)],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL,
             text=True,
-            start_new_session=True,  # as ours: its processes are ended together, and the system shares alike
+            start_new_session=True,  # as ours, so that its processes end together and are scheduled alike
         )
 
-    def __enter__(self) -> "Rival":
+    def __enter__(self) -> "DirectVLLM":
         return self
 
-    def __exit__(self, *raised: object) -> None:
+    def __exit__(self, *error: object) -> None:
         os.killpg(self.process.pid, signal.SIGKILL)
         self.process.wait()
 
@@ -97,9 +97,9 @@ class Rival:
         return float(self.process.stdout.readline())
 
 
-def be_rival(settings: dict[str, Any]) -> None:
+def serve_direct(settings: dict[str, Any]) -> None:
     answers = os.fdopen(os.dup(1), "w")
-    os.dup2(2, 1)  # vLLM prints there
+    os.dup2(2, 1)  # vLLM prints to stdout
     from vllm import LLM, SamplingParams
 
     llm = LLM(settings["model"], max_num_seqs=CONCURRENCY, enable_prefix_caching=True, **SETTINGS, **ARGUMENTS)
@@ -119,7 +119,7 @@ def timed(work: Any) -> float:
 
 
 if __name__ == "__main__":
-    if sys.argv[1:2] == [RIVAL]:
-        be_rival(json.loads(sys.argv[2]))
+    if sys.argv[1:2] == [DIRECT]:
+        serve_direct(json.loads(sys.argv[2]))
     else:
         main()

@@ -1,7 +1,7 @@
-"""The clients that benchmarks/client.py compares: one function a client, each run in a process of its own.
+"""The clients that benchmarks/client.py compares, one function per client, each run in its own process.
 
-Needs of the Python that runs it only what the chosen client imports, so that a rival can have its own environment.
-Prints one line of JSON: answers, seconds from the call to the return (imports apart), CPU seconds, peak memory.
+Imports only what the chosen client needs, so that each can have its own environment. Prints one line of JSON: number
+of answers, seconds from call to return (without imports), CPU seconds, peak memory.
 """
 
 import argparse
@@ -23,16 +23,16 @@ from typing import Any
 
 MODEL = "mock-llm"
 KEY = "none-needed"
-PRICE = {"prompt": 0.15, "cached": 0.075, "completion": 0.6}  # not free, so that the cost stop is on
+PRICE = {"prompt": 0.15, "cached": 0.075, "completion": 0.6}  # not free, so that the cost limit is active
 PROMPT_BYTES = 20_000
-REQUESTS_A_DOCUMENT = 100
+REQUESTS_PER_DOCUMENT = 100
 SYSTEM = "You write an analysis of how the named entities of a document are related, in the words of the document."
 WORDS = ["harbor", "method", "orbit", "signal", "valley", "report", "engine", "garden", "letter", "reason", "vessel"]
 
 
 @dataclass(frozen=True, kw_only=True)
 class Load:
-    """`requests` are asked of `planned`; the server is at `base_url`, and `folder` takes what a client keeps."""
+    """`requests` of `planned` requests are sent to `base_url`; the client writes its files to `folder`."""
 
     base_url: str
     requests: int
@@ -41,7 +41,7 @@ class Load:
     folder: Path
 
 
-Measured = tuple[int, float]  # answers, seconds
+Result = tuple[int, float]  # answers, seconds
 
 
 @lru_cache(maxsize=4)
@@ -52,7 +52,7 @@ def document(number: int) -> str:
 
 
 def user(number: int) -> str:
-    return document(number // REQUESTS_A_DOCUMENT) + pair(number)
+    return document(number // REQUESTS_PER_DOCUMENT) + pair(number)
 
 
 def pair(number: int) -> str:
@@ -64,8 +64,8 @@ def messages(number: int) -> Any:
     return [{"role": "system", "content": SYSTEM}, {"role": "user", "content": user(number)}]
 
 
-def entigraph(load: Load) -> Measured:
-    """Everything on: limits, cost stop, response cache, and the answers as Parquet with their provenance."""
+def entigraph(load: Load) -> Result:
+    """All features on: limits, cost limit, response cache, and the answers as Parquet with their provenance."""
     import openai  # noqa: F401
     import pyarrow.parquet  # noqa: F401
 
@@ -87,8 +87,8 @@ def entigraph(load: Load) -> Measured:
             number, prompt_hash = ahead.popleft()
             if completion.finish_reason == "stop":
                 yield SyntheticText(
-                    id=f"document-{number // REQUESTS_A_DOCUMENT}/pair/harbor/method/{number}",
-                    document_id=f"document-{number // REQUESTS_A_DOCUMENT}",
+                    id=f"document-{number // REQUESTS_PER_DOCUMENT}/pair/harbor/method/{number}",
+                    document_id=f"document-{number // REQUESTS_PER_DOCUMENT}",
                     augmenter="entigraph",
                     kind="pair",
                     about=("harbor", "method"),
@@ -102,37 +102,37 @@ def entigraph(load: Load) -> Measured:
     options = OpenAIWriter(
         model=MODEL, base_url=load.base_url, concurrency=load.concurrency, prices={MODEL: PRICE}, max_cost_usd=1e6
     )
-    began = time.perf_counter()
+    started = time.perf_counter()
     with (
         options.connect(load.folder / "response_cache.sqlite") as llm,
         closing(llm.complete(requests())) as answers,  # type: ignore[type-var]
     ):
         count = write_texts(load.folder, texts(islice(answers, load.requests)))
-    return count, time.perf_counter() - began
+    return count, time.perf_counter() - started
 
 
-def openai_aiohttp(load: Load) -> Measured:
-    """The SDK with its aiohttp transport and a semaphore; answers stay in memory."""
+def openai_aiohttp(load: Load) -> Result:
+    """The SDK with its aiohttp transport and a semaphore; answers are kept in memory."""
     from openai import DefaultAioHttpClient
 
     return asyncio.run(sdk(load, DefaultAioHttpClient))
 
 
-def openai_httpx(load: Load) -> Measured:
-    """The SDK as it comes."""
+def openai_httpx(load: Load) -> Result:
+    """The SDK with its defaults."""
     from openai import DefaultAsyncHttpxClient
 
     return asyncio.run(sdk(load, DefaultAsyncHttpxClient))
 
 
-async def sdk(load: Load, transport: Callable[[], Any]) -> Measured:
+async def sdk(load: Load, transport: Callable[[], Any]) -> Result:
     from openai import APIError, AsyncOpenAI
 
-    began = time.perf_counter()
+    started = time.perf_counter()
     slots = asyncio.Semaphore(load.concurrency)
     async with AsyncOpenAI(api_key=KEY, base_url=load.base_url, http_client=transport()) as client:
 
-        async def ask(number: int) -> str | None:
+        async def send(number: int) -> str | None:
             async with slots:
                 try:
                     answer = await client.chat.completions.create(
@@ -142,16 +142,16 @@ async def sdk(load: Load, transport: Callable[[], Any]) -> Measured:
                     return None
                 return answer.choices[0].message.content
 
-        asked: list[Awaitable[str | None]] = [ask(number) for number in range(load.requests)]
-        answers = await asyncio.gather(*asked)
-    return sum(answer is not None for answer in answers), time.perf_counter() - began
+        tasks: list[Awaitable[str | None]] = [send(number) for number in range(load.requests)]
+        answers = await asyncio.gather(*tasks)
+    return sum(answer is not None for answer in answers), time.perf_counter() - started
 
 
-def curator(load: Load) -> Measured:
-    """bespokelabs-curator, told that nothing but `concurrency` limits it; made to need only the loopback server."""
+def curator(load: Load) -> Result:
+    """bespokelabs-curator, limited only by `concurrency` and configured to need only the loopback server."""
     import litellm
 
-    # The encoding that it would download comes with litellm.
+    # litellm ships the encoding that curator would download.
     os.environ["TIKTOKEN_CACHE_DIR"] = str(Path(litellm.__file__).parent / "litellm_core_utils" / "tokenizers")
     from bespokelabs import curator
 
@@ -162,25 +162,25 @@ def curator(load: Load) -> Measured:
         def parse(self, input: dict[str, int], response: str) -> dict[str, Any]:
             return {"number": input["number"], "text": response}
 
-    began = time.perf_counter()
+    started = time.perf_counter()
     limits = {
         "base_url": load.base_url,
         "api_key": KEY,
         "max_concurrent_requests": load.concurrency,
-        "max_requests_per_minute": 1_000_000,  # untold it sends 200, and 100,000 tokens
+        "max_requests_per_minute": 1_000_000,  # the default is 200, and 100,000 tokens
         "max_tokens_per_minute": 10**11,
         "require_all_responses": False,
     }
     writer = Writer(model_name=MODEL, backend="openai", backend_params=limits, generation_params={"temperature": 1.0})
-    found = writer([{"number": number} for number in range(load.requests)], working_dir=str(load.folder / "curator"))
-    return sum(bool(row["text"]) for row in found.dataset), time.perf_counter() - began
+    rows = writer([{"number": number} for number in range(load.requests)], working_dir=str(load.folder / "curator"))
+    return sum(bool(row["text"]) for row in rows.dataset), time.perf_counter() - started
 
 
-def authors(load: Load) -> Measured:
-    """The loop of the paper's code, rebuilt: one request at a time, a client for each, the whole file rewritten."""
+def authors(load: Load) -> Result:
+    """The loop of the paper's code: one request at a time, a new client for each, the whole file rewritten."""
     from openai import OpenAI
 
-    began = time.perf_counter()
+    started = time.perf_counter()
     answers: list[str | None] = []
     for number in range(load.requests):
         client = OpenAI(api_key=KEY, base_url=load.base_url)
@@ -188,16 +188,16 @@ def authors(load: Load) -> Measured:
         answers.append(answer.choices[0].message.content)
         with (load.folder / "answers.json").open("w") as file:
             json.dump(answers, file)
-    return len(answers), time.perf_counter() - began
+    return len(answers), time.perf_counter() - started
 
 
 def peak_memory() -> int:
-    """Bytes. Linux's own getrusage would count the process that started this one."""
+    """Returns the peak memory in bytes. On Linux, getrusage would include the parent process."""
     with Path("/proc/self/status").open() as lines:
         return next(int(line.split()[1]) * 1024 for line in lines if line.startswith("VmHWM"))
 
 
-CLIENTS: dict[str, Callable[[Load], Measured]] = {
+CLIENTS: dict[str, Callable[[Load], Result]] = {
     client.__name__: client for client in (entigraph, openai_aiohttp, openai_httpx, curator, authors)
 }
 
@@ -209,17 +209,17 @@ def main() -> None:
     parser.add_argument("folder", type=Path)
     for name in ("requests", "planned", "concurrency"):
         parser.add_argument(f"--{name}", type=int, required=True)
-    given = vars(parser.parse_args())
-    result, sys.stdout = sys.stdout, sys.stderr  # a rival may print
-    answered, wall_s = CLIENTS[given.pop("client")](Load(**given))
+    options = vars(parser.parse_args())
+    result, sys.stdout = sys.stdout, sys.stderr  # a client may print
+    answered, wall_s = CLIENTS[options.pop("client")](Load(**options))
     used = resource.getrusage(resource.RUSAGE_SELF)
-    measured = {
+    result_fields = {
         "answered": answered,
         "wall_s": wall_s,
         "cpu_s": used.ru_utime + used.ru_stime,
         "peak_bytes": peak_memory(),
     }
-    print(json.dumps(measured), file=result)
+    print(json.dumps(result_fields), file=result)
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""Tokens folders made up for benchmarks."""
+"""Artificial tokens folders for benchmarks."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -8,8 +8,8 @@ import numpy as np
 from entigraph.storage.token_shards import ShardWriter, TokenStore
 
 
-def tokens_folder(folder: Path, texts: Sequence[Sequence[int]]) -> TokenStore:
-    """One shard with these texts, one after the other."""
+def write_tokens_folder(folder: Path, texts: Sequence[Sequence[int]]) -> TokenStore:
+    """Writes the texts one after another into one shard."""
     ends = np.cumsum([len(ids) for ids in texts])
     with ShardWriter(folder, np.array([0, ends[-1]]), labeled=False) as shards:
         for ids, end in zip(texts, ends.tolist(), strict=True):
