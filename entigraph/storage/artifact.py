@@ -1,12 +1,12 @@
-"""An artifact is a folder that one stage fills and then seals with manifest.json, written last.
+"""An artifact is a folder that one stage fills and then finalizes by writing manifest.json last.
 
 outputs/tokens/fictional-entigraph-25000-1a2b3c4d/
     shard-00000.bin
-    manifest.json      <- there: complete; inside: what decided it, what it was made from, what it holds
+    manifest.json      <- exists only when complete; holds the cache key, the inputs, counts and file checksums
 
-The eight hex digits are a digest of everything that decides the content: the configuration of the stage and the
-names of its inputs, which carry digests of their own. So the folder of a stage is known before anything has run,
-two configurations never share a folder unless they would write the same, and a sweep finds what is already made.
+The eight hex digits are a digest of everything that decides the content: the cache key of the stage and the names of
+its input folders, which end in digests of their own. So the folder of a stage is known before anything has run, two
+configurations share a folder only if they would write the same content, and a sweep reuses finished artifacts.
 """
 
 import json
@@ -15,7 +15,7 @@ import re
 import shutil
 import subprocess
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import cache
@@ -29,9 +29,9 @@ from entigraph.storage.locks import lock
 
 MANIFEST = "manifest.json"
 MIN_FREE_BYTES = 8 << 20
-CHECKPOINTS = "checkpoints"  # what a resumable stage needs until it is sealed, and nobody after
+CHECKPOINTS = "checkpoints"  # what a resumable stage needs to resume; removed when the artifact is finalized
 UNFINISHED = ".unfinished"
-# Raised by hand whenever a stage writes something else from the same configuration.
+# Increment by hand whenever a stage writes different content for the same configuration.
 FORMAT_VERSIONS: Mapping[str, int] = {
     "corpus": 3,
     "questions": 2,
@@ -50,7 +50,15 @@ Values = Mapping[str, Any]
 
 @dataclass(frozen=True)
 class Artifact:
-    """A folder, known by what decides its content before it exists."""
+    """A folder identified by what decides its content, before the folder exists.
+
+    Attributes:
+        root: `paths.root`.
+        stage: The first level below `root`.
+        name: The readable part of the folder's name.
+        cache_key: The configuration values that decide the content.
+        inputs: The artifacts it is built from, by role.
+    """
 
     root: Path
     stage: str
@@ -60,9 +68,7 @@ class Artifact:
 
     @property
     def key(self) -> str:
-        made_from = {name: folder.name for name, folder in self.inputs.items()}
-        decided_by = {"stage": self.stage, "cache_key": self.cache_key, "inputs": made_from}
-        return digest({**decided_by, "format": FORMAT_VERSIONS[self.stage]})
+        return content_key(self.stage, self.cache_key, {name: folder.name for name, folder in self.inputs.items()})
 
     @property
     def folder(self) -> Path:
@@ -73,43 +79,55 @@ class Artifact:
         return is_complete(self.folder)
 
 
+def content_key(stage: str, cache_key: Values, inputs: Mapping[str, str]) -> str:
+    """Returns the digest at the end of a folder's name. `inputs` maps roles to folder names."""
+    return digest({"stage": stage, "cache_key": cache_key, "inputs": inputs, "format": FORMAT_VERSIONS[stage]})
+
+
 def build_artifact(
     artifact: Artifact,
-    work: Callable[[Path], Values],
+    write: Callable[[Path], Values],
     *,
     resumable: bool = False,
     waiting: Callable[[], None] = lambda: None,
 ) -> dict[str, Any]:
-    """Fill and seal the artifact unless it is complete; returns its manifest.
+    """Builds and finalizes the artifact unless it is complete; returns its manifest.
 
-    One process builds, others wait for it (and say so by `waiting`). What an interrupted build left behind is removed
-    first, unless the stage is `resumable` and reads it itself.
+    One process builds; others wait for it, and call `waiting` once before they do. What an interrupted build left in
+    the folder is removed first, unless the stage is `resumable` and continues from it.
+
+    Args:
+        artifact: What to build.
+        write: Fills the folder and returns the counts that the manifest records.
+
+    Raises:
+        ArtifactError: An input changed since the artifact was built, or the disk cannot be read or written.
     """
     if not artifact.complete:
         with lock(artifact.folder, artifact.root, waiting):
             if not artifact.complete:
-                return fill_and_finalize(artifact, work, resumable)
+                return fill_and_finalize(artifact, write, resumable)
     manifest = read_manifest(artifact.folder)
     check_unchanged(artifact, manifest)
     return manifest
 
 
-def fill_and_finalize(artifact: Artifact, work: Callable[[Path], Values], resumable: bool) -> dict[str, Any]:
-    made_from = {name: {"folder": folder.name, "digest": verify(folder)} for name, folder in artifact.inputs.items()}
+def fill_and_finalize(artifact: Artifact, write: Callable[[Path], Values], resumable: bool) -> dict[str, Any]:
+    inputs = {name: {"folder": folder.name, "digest": verify(folder)} for name, folder in artifact.inputs.items()}
     folder = artifact.folder
     started = datetime.now(UTC)
     with translate_disk_errors(folder):
         if folder.exists() and not resumable:
             shutil.rmtree(folder)
         folder.mkdir(parents=True, exist_ok=True)
-        counts = work(folder)
+        counts = write(folder)
         finalize(
             folder,
             {
                 "stage": artifact.stage,
                 "key": artifact.key,
                 "cache_key": artifact.cache_key,
-                "inputs": made_from,
+                "inputs": inputs,
                 "counts": counts,
                 "seconds": round((datetime.now(UTC) - started).total_seconds(), 1),
                 "created": started.isoformat(timespec="seconds"),
@@ -121,30 +139,31 @@ def fill_and_finalize(artifact: Artifact, work: Callable[[Path], Values], resuma
 
 @contextmanager
 def translate_disk_errors(folder: Path) -> Iterator[None]:
-    """What the disk refuses becomes one message; a fault of ours stays what it is."""
+    """Turns errors of the disk into an ArtifactError with one message; other exceptions pass unchanged."""
     try:
         yield
     except EntigraphError:
         raise
     except Exception as error:
-        # Libraries report a full disk each in their own way; the disk itself says it plainly.
+        # Libraries report a full disk in different ways, so ask the disk itself.
         if disk_is_full(folder):
             raise ArtifactError(f"no space left on the disk of {folder}; free some and run the same command") from error
         if not isinstance(error, OSError):
             raise
-        found = Path(error.filename) if isinstance(error.filename, str) else folder
-        verb = "read" if isinstance(error, FileNotFoundError) or not found.is_relative_to(folder) else "write"
+        file = Path(error.filename) if isinstance(error.filename, str) else folder
+        verb = "read" if isinstance(error, FileNotFoundError) or not file.is_relative_to(folder) else "write"
         raise ArtifactError(
-            f"cannot {verb} {found}: {error.strerror or error}; "
+            f"cannot {verb} {file}: {error.strerror or error}; "
             "check the disk and its permissions, then run the same command"
         ) from error
 
 
 def is_from_another_version(manifest: Values) -> bool:
-    """Whether this program would have made something else from the same, whatever it is called."""
-    made_from = {name: made["folder"] for name, made in manifest["inputs"].items()}
-    decided_by = {"stage": manifest["stage"], "cache_key": manifest["cache_key"], "inputs": made_from}
-    return bool(manifest["key"] != digest({**decided_by, "format": FORMAT_VERSIONS[manifest["stage"]]}))
+    """Returns whether this version would build the same configuration into a different folder."""
+    if "cache_key" not in manifest:
+        return True
+    inputs = {name: entry["folder"] for name, entry in manifest["inputs"].items()}
+    return bool(manifest["key"] != content_key(manifest["stage"], manifest["cache_key"], inputs))
 
 
 def is_complete(folder: Path) -> bool:
@@ -152,7 +171,7 @@ def is_complete(folder: Path) -> bool:
 
 
 def read_manifest(folder: Path) -> dict[str, Any]:
-    """The manifest of a complete artifact."""
+    """Returns the manifest of a complete artifact. Raises ArtifactError where it is missing or damaged."""
     try:
         return cast(dict[str, Any], json.loads((folder / MANIFEST).read_text(encoding="utf-8")))
     except FileNotFoundError:
@@ -163,21 +182,18 @@ def read_manifest(folder: Path) -> dict[str, Any]:
 
 
 def verify(folder: Path) -> str:
-    """The digest of a complete artifact whose files all have the size that the manifest states."""
+    """Returns the digest of a complete artifact. Raises ArtifactError unless all files have the recorded size."""
     manifest = read_manifest(folder)
-    for name, stated in manifest["files"].items():
-        found = (folder / name).stat().st_size if (folder / name).exists() else None
-        if found != stated["bytes"]:
-            state = (
-                "is missing"
-                if found is None
-                else f"has {found:,} bytes, not the {stated['bytes']:,} it was sealed with"
-            )
-            raise ArtifactError(f"{folder / name} {state}; remove {folder} and run the same command")
+    for name, recorded in manifest["files"].items():
+        size = (folder / name).stat().st_size if (folder / name).exists() else None
+        if size != recorded["bytes"]:
+            problem = "is missing" if size is None else f"has {size:,} bytes, {recorded['bytes']:,} expected"
+            raise ArtifactError(f"{folder / name} {problem}; remove {folder} and run the same command")
     return digest({"key": manifest["key"], "files": manifest["files"]})
 
 
 def finalize(folder: Path, manifest: Values) -> None:
+    """Writes the manifest with size and checksum of every file, then removes the checkpoints."""
     files = {
         str(file.relative_to(folder)): {"bytes": file.stat().st_size, "sha256": checksum(file)}
         for file in sorted(folder.rglob("*"))
@@ -188,27 +204,28 @@ def finalize(folder: Path, manifest: Values) -> None:
 
 
 def write_json(path: Path, value: Any) -> None:
-    """Write atomically: a reader sees the old file or the whole new one."""
+    """Writes JSON atomically: readers see either the old file or the complete new one."""
     unfinished = path.with_name(f".{path.name}.{os.getpid()}{UNFINISHED}")
     unfinished.write_text(json.dumps(value, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
     os.replace(unfinished, path)
 
 
 def check_unchanged(artifact: Artifact, manifest: Values) -> None:
-    then = flatten({"cache_key": manifest.get("cache_key", {})})
-    now = flatten({"cache_key": json.loads(json.dumps(artifact.cache_key))})
-    changed = [
-        f"{key}: {then.get(key)!r} then, {now.get(key)!r} now"
-        for key in sorted(then.keys() | now.keys())
-        if then.get(key) != now.get(key)
+    """Raises ArtifactError where the manifest states another cache key, or an input was rebuilt since."""
+    recorded = flatten({"cache_key": manifest.get("cache_key", {})})
+    current = flatten({"cache_key": json.loads(json.dumps(artifact.cache_key))})
+    changes = [
+        f"{key}: {recorded.get(key)!r} then, {current.get(key)!r} now"
+        for key in sorted(recorded.keys() | current.keys())
+        if recorded.get(key) != current.get(key)
     ]
     for name, folder in artifact.inputs.items():
         if is_complete(folder) and manifest["inputs"].get(name, {}).get("digest") != verify(folder):
-            changed.append(f"inputs.{name}: {folder} was made anew since")
-    if changed:
+            changes.append(f"inputs.{name}: {folder} was rebuilt since")
+    if changes:
         raise ArtifactError(
-            f"{artifact.folder} was made from something else:\n"
-            + "\n".join(f"  - {line}" for line in changed)
+            f"{artifact.folder} was built from something else:\n"
+            + "\n".join(f"  - {line}" for line in changes)
             + "\nremove that folder, or write to another paths.root"
         )
 
@@ -221,23 +238,23 @@ def disk_is_full(folder: Path) -> bool:
 
 
 def identify_path(path: str | Path, root: Path) -> str:
-    """What stands for a path in a digest: the name of our own artifact (complete or not), else its content.
+    """Returns what represents a path in a cache key.
 
-    A name that is no path here (a model on a hub) stands for itself.
+    A path inside an artifact below `root` (complete or not) is represented by its name, any other existing path by a
+    fingerprint of its content, and a name that is no local path (a model on the Hugging Face hub) by itself.
     """
-    own = enclosing_artifact(path, root)
-    if own is not None:
+    if enclosing_artifact(path, root) is not None:
         return str(Path(path).relative_to(root))
-    found = Path(path).expanduser()
-    return fingerprint(found) if found.exists() else str(path)
+    local = Path(path).expanduser()
+    return fingerprint(local) if local.exists() else str(path)
 
 
 def enclosing_artifact(path: str | Path, root: Path) -> Path | None:
-    """The artifact of ours that a path lies in, built or not; None for anything else, also below `root`."""
-    found = Path(path)
-    if not found.is_absolute() or not found.is_relative_to(root):
+    """Returns the artifact folder that contains a path, built or not; None for any other path, also below `root`."""
+    path = Path(path)
+    if not path.is_absolute() or not path.is_relative_to(root):
         return None
-    parts = found.relative_to(root).parts
+    parts = path.relative_to(root).parts
     if len(parts) < 2 or parts[0] not in FORMAT_VERSIONS or not re.fullmatch(r".+-[0-9a-f]{8}", parts[1]):
         return None
     return root.joinpath(*parts[:2])
@@ -245,25 +262,25 @@ def enclosing_artifact(path: str | Path, root: Path) -> Path | None:
 
 @cache
 def package_versions() -> dict[str, str]:
-    found = {}
+    """Returns the versions of the packages that affect results, and the commit of this checkout where it is one."""
+    installed = {}
     for package in PACKAGES:
-        try:
-            found[package] = metadata.version(package)
-        except metadata.PackageNotFoundError:
-            continue
+        with suppress(metadata.PackageNotFoundError):
+            installed[package] = metadata.version(package)
     commit = git("rev-parse", "HEAD")
     if commit:
-        found["commit"] = commit + ("" if git("status", "--porcelain") == "" else " with uncommitted changes")
-    return found
+        installed["commit"] = commit + ("" if git("status", "--porcelain") == "" else " with uncommitted changes")
+    return installed
 
 
 def git(*arguments: str) -> str | None:
-    """What git says about the checkout that this code runs from; None where it is none."""
-    here = Path(__file__).resolve().parents[2]
-    if not (here / ".git").exists():
+    """Returns git's output in the checkout that this code runs from; None outside a checkout or where git fails."""
+    checkout = Path(__file__).resolve().parents[2]
+    if not (checkout / ".git").exists():
         return None
     try:
-        done = subprocess.run(["git", "-C", str(here), *arguments], capture_output=True, text=True, timeout=10)
+        command = ["git", "-C", str(checkout), *arguments]
+        process = subprocess.run(command, capture_output=True, text=True, timeout=10)
     except (OSError, subprocess.TimeoutExpired):
         return None
-    return done.stdout.strip() if done.returncode == 0 else None
+    return process.stdout.strip() if process.returncode == 0 else None

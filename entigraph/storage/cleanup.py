@@ -1,16 +1,16 @@
-"""What lies below paths.root: how large it is, what made it and who uses it; and the removal of what nothing needs.
+"""Lists the artifacts below paths.root (size, origin, users) and removes those that nothing needs.
 
-Needed is
+An artifact is needed if it is
 
-- what a study shows: the artifacts of its runs, and those that its settings name;
-- a trained model that no evaluation here has asked yet, and texts that a model wrote: nothing was made from them
-  because they were wanted for themselves;
-- questions, which somebody may have reviewed;
-- a figure (its folder is whole without what it was drawn from);
-- whatever those were made from, as far back as it goes.
+- part of a study: an artifact of its runs, or one that its settings name;
+- a trained model without an evaluation here, or texts written by a model: nothing was built from them because they
+  were wanted for themselves;
+- a set of questions, which somebody may have reviewed;
+- a figure (its folder is complete without the artifacts it was drawn from, so those are not needed because of it);
+- an input of a needed artifact, recursively.
 
-The rest are builds that nobody goes on with, and artifacts that only such builds or studies that were removed led to.
-Whatever is no artifact (the journal, studies, W&B's files, anything unknown) is not looked at.
+The rest are interrupted builds, and artifacts that only such builds or removed studies used. Files that are no
+artifacts (the response cache, studies, W&B files, anything unknown) are never touched.
 """
 
 import os
@@ -30,20 +30,20 @@ from entigraph.storage.artifact import FORMAT_VERSIONS
 from entigraph.storage.disk import format_bytes
 from entigraph.storage.fingerprints import flatten
 
-USERS_SHOWN = 3
-VALUE_WIDTH = 60
-REMOVED = ".removed"  # below the root: folders on their way out
+MAX_USERS_SHOWN = 3
+MAX_VALUE_WIDTH = 60
+REMOVED = ".removed"  # below the root: folders that are being deleted
 DIGEST_WIDTH = len("-00000000")
 
 
 @dataclass(frozen=True)
-class Entry:
-    """An artifact on the disk. `manifest` is None where it is unfinished, or its manifest is damaged."""
+class StoredArtifact:
+    """An artifact folder on disk. `manifest` is None where it is unfinished, or its manifest is damaged."""
 
     folder: Path
     manifest: Mapping[str, Any] | None
     bytes: int
-    changed: float
+    modified: float
     running: bool
     damaged: bool
 
@@ -57,86 +57,106 @@ class Entry:
 
     @property
     def inputs(self) -> Mapping[str, str]:
-        """The names of the folders it was made from, by what they were to it."""
-        return {part: made["folder"] for part, made in self.manifest["inputs"].items()} if self.manifest else {}
+        """The names of the input folders, by role."""
+        return {role: entry["folder"] for role, entry in self.manifest["inputs"].items()} if self.manifest else {}
+
+    @property
+    def cache_key(self) -> Mapping[str, Any]:
+        """Empty where another version wrote the manifest in a form that this one does not know."""
+        return (self.manifest or {}).get("cache_key") or {}
+
+    @property
+    def from_another_version(self) -> bool:
+        return self.manifest is not None and artifact.is_from_another_version(self.manifest)
 
     @property
     def state(self) -> str:
         if self.running:
-            return "being made now"
-        return "damaged" if self.damaged else "" if self.manifest else "unfinished"
+            return "being built now"
+        if self.damaged:
+            return "damaged"
+        if self.manifest is None:
+            return "unfinished"
+        return "made by another version" if self.from_another_version else ""
 
 
 @dataclass(frozen=True)
 class Inventory:
-    """`users`: for each artifact's name, the artifacts made from it and the studies that show it."""
+    """All artifacts below a root.
+
+    Attributes:
+        users: For each artifact's name, the artifacts built from it and the studies that contain it.
+        in_studies: The names of artifacts that are part of a study.
+    """
 
     root: Path
-    entries: Sequence[Entry]
+    artifacts: Sequence[StoredArtifact]
     users: Mapping[str, Sequence[str]]
-    shown: frozenset[str]
+    in_studies: frozenset[str]
 
     @property
-    def unneeded(self) -> list[Entry]:
-        by_name = {entry.name: entry for entry in self.entries}
+    def unneeded(self) -> list[StoredArtifact]:
+        by_name = {stored.name: stored for stored in self.artifacts}
         needed: set[str] = set()
-        waiting = [entry.name for entry in self.entries if self.wanted(entry)]
-        while waiting:
-            name = waiting.pop()
+        pending = [stored.name for stored in self.artifacts if self.is_wanted(stored)]
+        while pending:
+            name = pending.pop()
             if name in by_name and name not in needed:
                 needed.add(name)
-                waiting += by_name[name].inputs.values() if by_name[name].stage != "analysis" else ()
-        return [entry for entry in self.entries if entry.name not in needed]
+                pending += by_name[name].inputs.values() if by_name[name].stage != "analysis" else ()
+        return [stored for stored in self.artifacts if stored.name not in needed]
 
-    def wanted(self, entry: Entry) -> bool:
-        """For its own sake."""
-        if entry.running or entry.damaged or entry.name in self.shown:
+    def is_wanted(self, stored: StoredArtifact) -> bool:
+        """Returns whether an artifact is needed for its own sake."""
+        if stored.running or stored.damaged or stored.name in self.in_studies:
             return True
-        if entry.manifest is None:
+        if stored.manifest is None:
             return False
-        if entry.stage == "evaluation":  # without an accuracy no study shows it
-            return not any("accuracy" in score for score in entry.manifest["counts"].values())
-        if entry.stage == "training":
-            return not any(user.startswith("evaluation/") for user in self.users.get(entry.name, ()))
-        return entry.stage in ("analysis", "questions") or "model" in (entry.manifest["cache_key"].get("llm") or {})
+        if stored.stage == "evaluation":  # an evaluation without an accuracy is never part of a study
+            return not any("accuracy" in score for score in stored.manifest["counts"].values())
+        if stored.stage == "training":
+            return not any(user.startswith("evaluation/") for user in self.users.get(stored.name, ()))
+        if stored.stage == "synthesis" and not stored.cache_key:  # texts that may have been paid for
+            return True
+        return stored.stage in ("analysis", "questions") or "model" in (stored.cache_key.get("llm") or {})
 
 
-def taken(root: Path) -> Inventory:
+def take_inventory(root: Path) -> Inventory:
     folders = [folder for stage in FORMAT_VERSIONS for folder in sorted((root / stage).glob("*"))]
-    entries = [entry_of(folder, root) for folder in folders if artifact.enclosing_artifact(folder, root)]
+    artifacts = [read_stored(folder, root) for folder in folders if artifact.enclosing_artifact(folder, root)]
     users: defaultdict[str, list[str]] = defaultdict(list)
-    shown: set[str] = set()
-    for entry in entries:
-        for name in sorted({*entry.inputs.values()}):
-            users[name].append(f"{entry.stage}/{entry.name}")
-    for study, text in studies(root):
-        for entry in entries:
-            if entry.name in text:
-                users[entry.name].append(f"studies/{study}")
-                shown.add(entry.name)
-    return Inventory(root, entries, users, frozenset(shown))
+    in_studies: set[str] = set()
+    for stored in artifacts:
+        for name in sorted({*stored.inputs.values()}):
+            users[name].append(f"{stored.stage}/{stored.name}")
+    for study, text in read_studies(root):
+        for stored in artifacts:
+            if stored.name in text:
+                users[stored.name].append(f"studies/{study}")
+                in_studies.add(stored.name)
+    return Inventory(root, artifacts, users, frozenset(in_studies))
 
 
-def entry_of(folder: Path, root: Path) -> Entry:
+def read_stored(folder: Path, root: Path) -> StoredArtifact:
     manifest, damaged = None, False
     if artifact.is_complete(folder):
         try:
             manifest = artifact.read_manifest(folder)
         except ArtifactError:
             damaged = True
-    size, changed = 0, folder.stat().st_mtime
+    size, modified = 0, folder.stat().st_mtime
     for path, _, files in os.walk(folder):
         for file in files:
             try:
-                found = os.stat(os.path.join(path, file), follow_symlinks=False)
-            except FileNotFoundError:  # a running build's
+                status = os.stat(os.path.join(path, file), follow_symlinks=False)
+            except FileNotFoundError:  # a running build removed it
                 continue
-            size, changed = size + found.st_size, max(changed, found.st_mtime)
-    return Entry(folder, manifest, size, changed, is_locked(folder, root), damaged)
+            size, modified = size + status.st_size, max(modified, status.st_mtime)
+    return StoredArtifact(folder, manifest, size, modified, is_locked(folder, root), damaged)
 
 
-def studies(root: Path) -> Iterator[tuple[str, str]]:
-    """Each study's name, and all that it says of itself: settings, runs, other models, with artifacts by name."""
+def read_studies(root: Path) -> Iterator[tuple[str, str]]:
+    """Yields each study's name and its files as text, which names its artifacts (runs and reference models)."""
     for study in sorted((root / "studies").glob("*")):
         files = [study / "settings.json", *sorted(study.glob("runs/*.json")), *sorted(study.glob("baselines/*.json"))]
         yield study.name, "\n".join(file.read_text(encoding="utf-8") for file in files if file.exists())
@@ -151,104 +171,107 @@ def is_locked(folder: Path, root: Path) -> bool:
             return False
     except Timeout:
         return True
-    except OSError:  # somebody else's outputs, to read only
+    except OSError:  # another user's outputs, readable only
         return False
 
 
-# --- in words ---
+# --- entigraph list ---
 
 
-def listing(found: Inventory) -> Iterator[str]:
-    """Every artifact by stage: its size, age, name and what tells it from its namesakes, then who uses it."""
-    apart = told_apart(found.entries)
-    for entry in found.entries:
-        yield line(entry, apart)
-        yield f"{'':31}used by {users_of(found, entry)}"
-    yield total(found.root, found.entries, "artifacts")
-    running = sum(entry.running for entry in found.entries)
-    unfinished = sum(entry.state == "unfinished" for entry in found.entries)
-    yield f"{unfinished} unfinished, {running} being made now; stage=clean shows what nothing needs"
+def render_inventory(inventory: Inventory) -> Iterator[str]:
+    """Yields two lines per artifact: size, age, name, state and distinguishing values; then what uses it."""
+    differences = describe_differences(inventory.artifacts)
+    for stored in inventory.artifacts:
+        yield render_artifact(stored, differences)
+        yield f"{'':31}used by {render_users(inventory, stored)}"
+    yield render_total(inventory.root, inventory.artifacts, "artifacts")
+    counts = Counter(stored.state for stored in inventory.artifacts)
+    yield f"{counts['unfinished']} unfinished, {counts['being built now']} being built now; see stage=clean to remove"
 
 
-def line(entry: Entry, apart: Mapping[str, str]) -> str:
-    parts = (f"{entry.stage:<11}{format_bytes(entry.bytes):>9} {age_of(entry.changed):>8}  {entry.name}", entry.state)
-    return "  ".join(part for part in (*parts, apart.get(entry.name, "")) if part)
+def render_artifact(stored: StoredArtifact, differences: Mapping[str, str]) -> str:
+    summary = f"{stored.stage:<11}{format_bytes(stored.bytes):>9} {format_age(stored.modified):>8}  {stored.name}"
+    return "  ".join(part for part in (summary, stored.state, differences.get(stored.name, "")) if part)
 
 
-def users_of(found: Inventory, entry: Entry) -> str:
-    users = found.users.get(entry.name, ())
-    more = f" and {len(users) - USERS_SHOWN} more" if len(users) > USERS_SHOWN else ""
+def render_users(inventory: Inventory, stored: StoredArtifact) -> str:
+    users = inventory.users.get(stored.name, ())
+    more = f" and {len(users) - MAX_USERS_SHOWN} more" if len(users) > MAX_USERS_SHOWN else ""
     studies_first = sorted(users, key=lambda user: not user.startswith("studies/"))
-    return ", ".join(studies_first[:USERS_SHOWN]) + more if users else "nothing"
+    return ", ".join(studies_first[:MAX_USERS_SHOWN]) + more if users else "nothing"
 
 
-def told_apart(entries: Sequence[Entry]) -> dict[str, str]:
-    """For artifacts of one stage and readable name, the deciding values in which they differ."""
-    alike: defaultdict[tuple[str, str], list[Entry]] = defaultdict(list)
-    for entry in entries:
-        if entry.manifest:
-            alike[entry.stage, entry.name[:-DIGEST_WIDTH]].append(entry)
-    told: dict[str, str] = {}
-    for group in alike.values():
-        values = [flatten(entry.manifest["cache_key"]) | from_of(entry) for entry in group if entry.manifest]
-        spread = Counter(key for key, _ in {(key, repr(value)) for each in values for key, value in each.items()})
-        differing = [key for key in spread if spread[key] > 1 or any(key not in each for each in values)]
-        for entry, own in zip(group, values, strict=True):
-            told[entry.name] = " ".join(f"{key}={shown(own[key])}" for key in sorted(differing) if key in own)
-    return told
+def describe_differences(artifacts: Sequence[StoredArtifact]) -> dict[str, str]:
+    """Returns, for artifacts of the same stage and readable name, the cache key values in which they differ."""
+    groups: defaultdict[tuple[str, str], list[StoredArtifact]] = defaultdict(list)
+    for stored in artifacts:
+        if stored.manifest:
+            groups[stored.stage, stored.name[:-DIGEST_WIDTH]].append(stored)
+    differences: dict[str, str] = {}
+    for group in groups.values():
+        keys = [flatten(stored.cache_key) | input_digests(stored) for stored in group]
+        spread = Counter(name for name, _ in {(name, repr(value)) for key in keys for name, value in key.items()})
+        differing = sorted(name for name in spread if spread[name] > 1 or any(name not in key for key in keys))
+        for stored, key in zip(group, keys, strict=True):
+            differences[stored.name] = " ".join(f"{name}={shorten(key[name])}" for name in differing if name in key)
+    return differences
 
 
-def from_of(entry: Entry) -> dict[str, str]:
-    return {part: name[1 - DIGEST_WIDTH :] for part, name in entry.inputs.items()}
+def input_digests(stored: StoredArtifact) -> dict[str, str]:
+    return {role: name[1 - DIGEST_WIDTH :] for role, name in stored.inputs.items()}
 
 
-def shown(value: Any) -> str:
+def shorten(value: Any) -> str:
     text = f"{value}"
-    return text if len(text) <= VALUE_WIDTH else text[: VALUE_WIDTH - 3] + "..."
+    return text if len(text) <= MAX_VALUE_WIDTH else text[: MAX_VALUE_WIDTH - 3] + "..."
 
 
-def total(root: Path, entries: Sequence[Entry], what: str) -> str:
-    return f"{len(entries)} {what} below {root}: {format_bytes(sum(entry.bytes for entry in entries))}"
+def render_total(root: Path, artifacts: Sequence[StoredArtifact], noun: str) -> str:
+    return f"{len(artifacts)} {noun} below {root}: {format_bytes(sum(stored.bytes for stored in artifacts))}"
 
 
-def age_of(changed: float) -> str:
-    seconds = max(0.0, time.time() - changed)
+def format_age(modified: float) -> str:
+    seconds = max(0.0, time.time() - modified)
     for size, unit in ((86400, "days"), (3600, "h"), (60, "min")):
         if seconds >= size:
             return f"{seconds / size:.0f} {unit}"
     return f"{seconds:.0f} s"
 
 
-# --- clean ---
+# --- entigraph clean ---
 
 
 def clean(root: Path, remove: bool) -> Iterator[str]:
-    """Show what nothing needs, and with `remove` remove it. Raises ArtifactError while anything below is being made."""
-    found = taken(root)
-    running = [entry for entry in found.entries if entry.running]
+    """Yields a line for each artifact that nothing needs, and removes them if `remove` is true.
+
+    Raises ArtifactError while any artifact below `root` is being built: what a build needs is recorded only when it
+    finishes.
+    """
+    inventory = take_inventory(root)
+    running = [stored for stored in inventory.artifacts if stored.running]
     if running:
         raise ArtifactError(
-            f"{running[0].folder} is being made, and what it needs is known when it is finished only; "
+            f"{running[0].folder} is being built, and what it needs is known only when it is finished; "
             "run the same command when nothing runs below paths.root"
         )
-    unneeded, apart = found.unneeded, told_apart(found.entries)
-    for entry in unneeded:
-        yield line(entry, apart)
+    unneeded, differences = inventory.unneeded, describe_differences(inventory.artifacts)
+    for stored in unneeded:
+        yield render_artifact(stored, differences)
     if not unneeded:
-        yield f"nothing to remove: all {len(found.entries)} artifacts below {root} are needed"
+        yield f"nothing to remove: all {len(inventory.artifacts)} artifacts below {root} are needed"
     elif not remove:
-        yield total(root, unneeded, f"of {len(found.entries)} artifacts that nothing needs")
+        yield render_total(root, unneeded, f"of {len(inventory.artifacts)} artifacts that nothing needs")
         yield "nothing was removed; clean=true removes them"
-    for entry in unneeded if remove else ():
-        put_away(entry.folder, root)
+    for stored in unneeded if remove else ():
+        remove_artifact(stored.folder, root)
     if remove:
-        shutil.rmtree(root / REMOVED, ignore_errors=True)  # also of a removal that was killed
+        shutil.rmtree(root / REMOVED, ignore_errors=True)  # includes the rest of a removal that was killed
         if unneeded:
-            yield f"removed {total(root, unneeded, 'artifacts')}"
+            yield f"removed {render_total(root, unneeded, 'artifacts')}"
 
 
-def put_away(folder: Path, root: Path) -> None:
-    """Gone in one step: no kill leaves half an artifact that looks whole."""
+def remove_artifact(folder: Path, root: Path) -> None:
+    """Moves the folder away in one step, so that a kill never leaves half an artifact that looks complete."""
     with artifact.translate_disk_errors(root), locks.lock(folder, root):
         (root / REMOVED).mkdir(exist_ok=True)
         folder.rename(root / REMOVED / f"{folder.parent.name}-{folder.name}")

@@ -9,25 +9,24 @@ from typing import Any
 from entigraph.errors import ArtifactError
 
 WHOLE_FILE_BYTES = 64 << 20
-
-
 SAMPLED_PARTS, SAMPLED_BYTES = 16, 64 << 10
 
 
 def digest(value: Any) -> str:
-    """Eight hex digits of the canonical JSON of a value."""
+    """Returns eight hex digits that identify the canonical JSON of a value."""
     return hashlib.sha256(json.dumps(value, sort_keys=True, ensure_ascii=False).encode()).hexdigest()[:8]
 
 
 def checksum(file: Path) -> str:
+    """Returns the SHA-256 of a file in hex."""
     with file.open("rb") as stream:
         return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
 def fingerprint(path: Path) -> str:
-    """Identifies a file or folder of somebody else's by content.
+    """Returns a digest of the content of a file or folder that is no artifact. Raises ArtifactError if unreadable.
 
-    Of files above 64 MiB (weights, general text), 64 KiB in every sixteenth are read: 16 GB would be too slow to plan.
+    Files above 64 MiB (weights, general text) are sampled, 64 KiB at 16 places: reading 16 GB would delay each plan.
     """
     files = [path] if path.is_file() else sorted(file for file in path.rglob("*") if file.is_file())
     try:
@@ -37,6 +36,7 @@ def fingerprint(path: Path) -> str:
 
 
 def content_sample(file: Path) -> str:
+    """Returns the SHA-256 of a file, or of samples of a large one."""
     size = file.stat().st_size
     if size <= WHOLE_FILE_BYTES:
         return checksum(file)
@@ -49,7 +49,7 @@ def content_sample(file: Path) -> str:
 
 
 def flatten(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    """A nested mapping with dotted keys."""
+    """Returns a nested mapping as one level with dotted keys."""
     leaves: dict[str, Any] = {}
     for key, value in values.items():
         leaves |= flatten(value, f"{prefix}{key}.") if isinstance(value, Mapping) else {f"{prefix}{key}": value}

@@ -1,4 +1,4 @@
-"""JSON JsonLinesWriter files of dataclass records."""
+"""JSON Lines files of dataclass records."""
 
 import dataclasses
 import json
@@ -13,7 +13,7 @@ Record = TypeVar("Record")
 
 
 class JsonLinesWriter:
-    """A JSONL file that grows record by record, in a folder that is not finished until it is sealed."""
+    """Writes a JSON Lines file record by record, for folders that are discarded unless they are finished."""
 
     def __init__(self, path: Path) -> None:
         self.file = path.open("w", encoding="utf-8")
@@ -24,52 +24,52 @@ class JsonLinesWriter:
     def __enter__(self) -> "JsonLinesWriter":
         return self
 
-    def __exit__(self, *raised: object) -> None:
+    def __exit__(self, *exception: object) -> None:
         self.file.close()
 
 
 class ResumableJsonLines(Generic[Record]):
-    """A JSONL file that outlives a kill: each record is on disk once it is written, and found again by its `key`.
+    """A JSON Lines file that survives a kill: every written record is on disk and can be read by its `key` field.
 
-    A line that a kill cut short is dropped. Only places are held in memory, not records.
+    A last line that was cut short is dropped when the file is opened. Only file offsets are held in memory.
     """
 
     def __init__(self, path: Path, kind: type[Record], key: str) -> None:
         self.path, self.kind, self.key = path, kind, key
-        self.places: dict[str, int] = {}
+        self.offsets: dict[str, int] = {}
         path.touch()
         with path.open("rb") as lines:
-            whole = 0
+            end = 0
             for line in lines:
                 if not line.endswith(b"\n"):
                     break
-                self.places[json.loads(line)[key]] = whole
-                whole += len(line)
-        os.truncate(path, whole)
+                self.offsets[json.loads(line)[key]] = end
+                end += len(line)
+        os.truncate(path, end)
 
     def __contains__(self, key: str) -> bool:
-        return key in self.places
+        return key in self.offsets
 
     def __enter__(self) -> None:
         self.file = self.path.open("ab")
 
-    def __exit__(self, *raised: object) -> None:
+    def __exit__(self, *exception: object) -> None:
         self.file.close()
 
     def write(self, record: Any) -> None:
         values = dataclasses.asdict(record)
-        self.places[values[self.key]] = self.file.tell()
+        self.offsets[values[self.key]] = self.file.tell()
         self.file.write(json.dumps(values, ensure_ascii=False).encode() + b"\n")
         self.file.flush()
 
     def read(self, key: str) -> Record:
         with self.path.open("rb") as lines:
-            lines.seek(self.places[key])
+            lines.seek(self.offsets[key])
             return self.kind(**json.loads(lines.readline()))
 
 
 def write_jsonl(path: Path, records: Iterable[Any]) -> int:
-    """Write dataclass records atomically; returns how many."""
+    """Writes dataclass records atomically; returns their number."""
     unfinished = path.with_name(f".{path.name}.{os.getpid()}.unfinished")
     count = 0
     with unfinished.open("w", encoding="utf-8") as file:
@@ -81,7 +81,7 @@ def write_jsonl(path: Path, records: Iterable[Any]) -> int:
 
 
 def read_jsonl(path: Path, kind: type[Record]) -> Iterator[Record]:
-    """Raises DataError naming file and line where a line is not such a record."""
+    """Yields the records. Raises DataError with file and line number where a line is not such a record."""
     with path.open(encoding="utf-8") as file:
         for number, line in enumerate(file, 1):
             try:

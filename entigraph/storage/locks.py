@@ -1,4 +1,4 @@
-"""Locks: one process builds an artifact, the others wait for it."""
+"""File locks: one process builds an artifact, others wait for it."""
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -11,15 +11,18 @@ from entigraph.errors import ArtifactError
 
 @contextmanager
 def lock(folder: Path, root: Path, waiting: Callable[[], None] = lambda: None) -> Iterator[None]:
-    """Held by whoever builds `folder`, until it ends or its process dies. `waiting` is called where it is taken."""
+    """Holds the lock on building `folder`. Calls `waiting` once before it waits for another process.
+
+    The operating system releases the lock of a process that dies.
+    """
     path = lock_file(folder, root)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        held = FileLock(path)
-        held.acquire(timeout=0)
+        file_lock = FileLock(path)
+        file_lock.acquire(timeout=0)
     except Timeout:
         waiting()
-        held.acquire()
+        file_lock.acquire()
     except OSError as error:
         raise ArtifactError(
             f"cannot write below {root}: {error.strerror or error}; check the permissions, or set paths.root"
@@ -27,7 +30,7 @@ def lock(folder: Path, root: Path, waiting: Callable[[], None] = lambda: None) -
     try:
         yield
     finally:
-        held.release()
+        file_lock.release()
 
 
 def lock_file(folder: Path, root: Path) -> Path:

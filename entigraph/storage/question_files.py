@@ -1,7 +1,7 @@
-"""Anybody's questions about their documents: a JSONL file, one question a line.
+"""Question files that users provide: JSON Lines with one question per line.
 
-`answer` is the number of the right choice, counted from 0. A list of numbers, [0, 2] or [1], says that several may be
-right and all of them are asked for (Coursera's exams, paper App. A.3).
+`answer` is the index of the right choice, from 0. A list of indices, [0, 2] or [1], means that several choices may be
+right and all of them are asked for (as in Coursera's exams, paper App. A.3).
 """
 
 import json
@@ -17,7 +17,7 @@ MAX_PROBLEMS_SHOWN = 10
 
 
 def read_questions(path: Path, documents: Collection[str]) -> list[Question]:
-    """Raises DataError that tells the first bad lines, and how many there are."""
+    """Returns the questions. Raises DataError with the first bad lines and their total number."""
     try:
         lines = path.read_bytes().decode("utf-8").split("\n")
     except OSError as error:
@@ -49,17 +49,18 @@ def read_questions(path: Path, documents: Collection[str]) -> list[Question]:
 
 
 def parse_question(identity: str, raw: Any, documents: Collection[str]) -> Question:
+    """Returns a question of one parsed line. Raises DataError where a value is missing or wrong."""
     missing = [
         key for key in ("document", "question", "choices", "answer") if not isinstance(raw, dict) or key not in raw
     ]
     if missing:
         raise DataError(f"lacks {', '.join(missing)}")
-    document, asked, choices, answer = raw["document"], raw["question"], raw["choices"], raw["answer"]
+    document, text, choices, answer = raw["document"], raw["question"], raw["choices"], raw["answer"]
     if not isinstance(document, str) or document not in documents:
         known = ", ".join(sorted(documents)[:3])
         raise DataError(f"asks about {document!r}, no document of this corpus ({known}, ...)")
-    if not isinstance(asked, str) or not asked.strip():
-        raise DataError(f"question is {asked!r}; a text expected")
+    if not isinstance(text, str) or not text.strip():
+        raise DataError(f"question is {text!r}; a text expected")
     if not isinstance(choices, list) or len(choices) < 2 or not all(str(choice).strip() for choice in choices):
         raise DataError(f"choices are {choices!r:.80}; two texts or more expected")
     choices = [str(choice).strip() for choice in choices]
@@ -68,7 +69,7 @@ def parse_question(identity: str, raw: Any, documents: Collection[str]) -> Quest
     return Question(
         id=identity,
         document_id=document,
-        text=asked.strip(),
+        text=text.strip(),
         choices=choices,
         answer=parse_answer(choices, answer),
         group=str(raw.get("group", "all")),
@@ -77,19 +78,19 @@ def parse_question(identity: str, raw: Any, documents: Collection[str]) -> Quest
 
 
 def parse_answer(choices: Sequence[str], answer: Any) -> Choice:
-    numbers = answer if isinstance(answer, list) else [answer]
+    indices = answer if isinstance(answer, list) else [answer]
     known = range(len(choices))
-    if not all(isinstance(number, int) and not isinstance(number, bool) and number in known for number in numbers):
+    if not all(isinstance(index, int) and not isinstance(index, bool) and index in known for index in indices):
         raise DataError(f"answer is {answer!r:.80}; 0 to {len(choices) - 1} expected")
     if not isinstance(answer, list):
         return int(answer)
-    if not numbers or len(set(numbers)) < len(numbers):
+    if not indices or len(set(indices)) < len(indices):
         raise DataError(f"answer is {answer!r:.80}; a list holds the number of each right choice, at least one, once")
-    return sorted(numbers)
+    return sorted(indices)
 
 
 def parse_evidence(evidence: Any) -> list[str]:
-    """One text of the document or several; none where none is stated."""
+    """Returns the passages of the document that answer the question; none where the file names none."""
     parts = evidence if isinstance(evidence, list) else [evidence or ""]
     if not all(isinstance(part, str) for part in parts):
         raise DataError(f"evidence is {evidence!r:.80}; a text or a list of texts expected")

@@ -1,24 +1,26 @@
-"""The language in which stages speak: frozen records, one JSON object a line (texts: one Parquet row)."""
+"""The records that stages exchange: frozen dataclasses, stored as JSON Lines (synthetic texts as Parquet rows)."""
 
 from collections.abc import Container, Sequence
 from dataclasses import dataclass, field
 
-Choice = int | list[int]  # an option's number; where several may be right, the numbers of those chosen, ascending
+Choice = int | list[int]  # the index of an option; a sorted list of indices where several may be right
 
 
 def choice_set(choice: Choice | None) -> frozenset[int]:
+    """Returns the chosen indices."""
     if choice is None:
         return frozenset()
     return frozenset(choice if isinstance(choice, list) else [choice])
 
 
 def choice_text(choices: Sequence[str], choice: Choice) -> str:
+    """Returns the texts of the chosen options, separated by semicolons."""
     return "; ".join(choices[option] for option in sorted(choice_set(choice)))
 
 
 @dataclass(frozen=True, kw_only=True)
 class Document:
-    """A source document. `meta` holds what a reader knows beyond it (author, year, topic, ...)."""
+    """A source document. `meta` holds further facts about it (author, year, topic, ...)."""
 
     id: str
     title: str
@@ -30,10 +32,12 @@ class Document:
 class Question:
     """A multiple-choice question about one document.
 
-    `answer` indexes `choices`; a list, even of one, says that several may be right. `group` is a kind for the panel by
-    kind (`forward`, `hard`, ...). `split` tells apart questions that training text answers and those it does not.
-    `thought`: an intermediate answer is generated first.
-    `evidence`: the parts of the document, word for word, that answer it together, where they are known.
+    Attributes:
+        answer: Index into `choices`; a list, even of length one, means that several choices may be right.
+        group: The category by which scores are broken down (`forward`, `hard`, ...).
+        split: Separates questions that the training text answers from those that it does not.
+        thought: An intermediate answer is generated before the choice.
+        evidence: The passages of the document, verbatim, that together answer the question, where they are known.
     """
 
     id: str
@@ -47,14 +51,14 @@ class Question:
     evidence: Sequence[str] = ()
 
     @property
-    def several(self) -> bool:
-        """Whether all right options are asked for, however many."""
+    def multiple_answers(self) -> bool:
+        """Whether the question asks for all right choices, of which there may be several."""
         return not isinstance(self.answer, int)
 
 
 @dataclass(frozen=True, kw_only=True)
 class SkippedFile:
-    """A file of the source that gave no document. `reason` is of a kind that can be counted, `detail` of this file."""
+    """A source file that yielded no document. `reason` is a category; `detail` is specific to the file."""
 
     file: str
     reason: str
@@ -63,10 +67,10 @@ class SkippedFile:
 
 @dataclass(frozen=True, kw_only=True)
 class EntityGraph:
-    """The nodes of one document's graph; every pair and triple of them is a possible edge (paper §2.2).
+    """The entities of one document; every pair and triple of them is a possible relation (paper §2.2).
 
-    A document that was written about in parts has a graph for each, under the part's id. `left_out` counts the entities
-    beyond a stated maximum.
+    A document that was split into parts has one graph per part, under the part's id. `left_out` counts the entities
+    beyond the configured maximum.
     """
 
     document_id: str
@@ -76,13 +80,13 @@ class EntityGraph:
 
 
 def source_document_id(name: str, documents: Container[str]) -> str:
-    """The document that a graph's id means: a document written about in parts has one for each, "id#1", "id#2", ..."""
+    """Returns the document id for a graph's id: parts of a document have the ids "id#1", "id#2", ..."""
     return name if name in documents else name.rpartition("#")[0]
 
 
 @dataclass(frozen=True, kw_only=True)
 class SyntheticText:
-    """A text to train on and where it came from. `tokens` counts it as it is trained, separators included."""
+    """A synthetic text and its provenance. `tokens` counts it as it is trained on, including separators."""
 
     id: str
     document_id: str
@@ -98,7 +102,7 @@ class SyntheticText:
 
 @dataclass(frozen=True, kw_only=True)
 class Failure:
-    """A request that gave no text, and why. Never part of the corpus."""
+    """A request that yielded no text, and why. Failures are never part of the corpus."""
 
     document_id: str
     kind: str
@@ -109,16 +113,16 @@ class Failure:
 
 @dataclass(frozen=True, kw_only=True)
 class NearDuplicate:
-    """A text that says nearly the same as an earlier one, `like`. `similarity` is the estimated share in common."""
+    """A text nearly identical to an earlier one. `similarity` is the estimated Jaccard similarity of the two."""
 
     id: str
-    like: str
+    original_id: str
     similarity: float
 
 
 @dataclass(frozen=True, kw_only=True)
 class TokenShard:
-    """One file of little-endian uint32 token ids; `documents` texts end in it."""
+    """One file of little-endian uint32 token ids, in which `documents` texts end."""
 
     file: str
     tokens: int
@@ -128,7 +132,7 @@ class TokenShard:
 
 @dataclass(frozen=True, kw_only=True)
 class Passage:
-    """A part of a document as it is retrieved: `text` is that from character `start` to `end`, behind a heading."""
+    """A passage for retrieval: characters `start` to `end` of a document, preceded by a heading in `text`."""
 
     id: str
     document_id: str
@@ -139,10 +143,11 @@ class Passage:
 
 @dataclass(frozen=True, kw_only=True)
 class Ranking:
-    """The passages for a question, by their numbers in passages.jsonl, the best first; of one text its first passage.
+    """The retrieved passages of a question, best first, as line numbers in passages.jsonl; identical texts count once.
 
-    What it should find: the passages of its `article`, and for each part of its evidence those that hold it; null
-    where the corpus lacks the article, or the evidence is not known.
+    Attributes:
+        article: The passages of the question's own document; None where the corpus lacks it.
+        evidence: For each part of the question's evidence the passages that contain it; None where it is not known.
     """
 
     question_id: str
@@ -154,13 +159,20 @@ class Ranking:
 
 @dataclass(frozen=True, kw_only=True)
 class Answer:
-    """What a model said to a question. `choice` is the one that counts (None: it gave none, or could not be asked).
+    """A model's answer to a question.
 
-    By likelihood: each option's score, and `choice_norm` by the rule that divides by length. By samples: the choice
-    that each sample names (None: unparsed; `unparsed` counts why), and the `texts` of the first of them.
-    `overflowed`: the prompt did not fit the model's context. `passages` stood before the question; `article_shown` and
-    `evidence_shown`: whether they were what it takes, null where that is not known. `retrieved` counts them, null in a
-    closed-book task.
+    Attributes:
+        choice: The choice that is scored; None where the model named none or the question could not be asked.
+        overflowed: The prompt did not fit the model's context.
+        scores: The log-likelihood score of each option.
+        choice_norm: The choice by length-normalized scores.
+        samples: The choice of each sampled generation; None where it could not be parsed.
+        unparsed: Counts the reasons why samples could not be parsed.
+        texts: The first sampled generations.
+        passages: The ids of the retrieved passages in the prompt.
+        retrieved: The number of retrieved passages; None in closed-book tasks.
+        article_shown: Whether they include the question's document; None where that is not known.
+        evidence_shown: Whether they include the question's evidence; None where that is not known.
     """
 
     question_id: str
@@ -188,9 +200,9 @@ class Answer:
 
 @dataclass(frozen=True, kw_only=True)
 class Summary:
-    """What a model wrote of a document from memory; `finish_reason` is "length" where it was cut.
+    """A model's summary of a document from memory; `finish_reason` is "length" where it was cut off.
 
-    `prompt` names the one it was asked by, `sample` tells repetitions apart.
+    `prompt` names the prompt, and `sample` numbers the repetitions.
     """
 
     id: str
@@ -204,7 +216,7 @@ class Summary:
 
 @dataclass(frozen=True, kw_only=True)
 class DocumentLoss:
-    """How well a model foretold one document: `nats` over `tokens`; before `unscored` tokens nothing stood."""
+    """A model's loss on one document: `nats` in total over `tokens`; `unscored` tokens have no preceding context."""
 
     document_id: str
     nats: float
@@ -215,7 +227,9 @@ class DocumentLoss:
 
 @dataclass(frozen=True, kw_only=True)
 class CurvePoint:
-    """One point of the curve: the mean over seeds at one budget, `stderr` over seeds, or by document where one seed."""
+    """One point of the curve: the mean over seeds at one budget, with the standard error over seeds (over documents if
+    there is one seed).
+    """
 
     augmenter: str
     synthetic_tokens: int

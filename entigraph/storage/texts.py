@@ -1,4 +1,4 @@
-"""Synthetic texts on disk: Parquet parts that `datasets.load_dataset` opens, streamed both ways."""
+"""Synthetic texts on disk: Parquet files that `datasets.load_dataset` opens, written and read as streams."""
 
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
@@ -15,12 +15,19 @@ if TYPE_CHECKING:
 
 TEXTS_PER_FILE = 100_000
 ROWS_PER_GROUP = 1_000
-CHARACTERS_PER_GROUP = 8 << 20  # whole books are texts too, and a group is what a reader holds in memory
+CHARACTERS_PER_GROUP = 8 << 20  # a text may be a whole book, and readers hold one group in memory
 
 
 @dataclass(frozen=True)
 class RowGroup:
-    """The least of a part that is read at once: `count` texts, the first of them the `first` of the folder."""
+    """The smallest unit of a file that is read at once.
+
+    Attributes:
+        file: The Parquet file.
+        number: The row group's number in the file.
+        first: The index of its first text in the folder.
+        count: The number of its texts.
+    """
 
     file: Path
     number: int
@@ -28,17 +35,17 @@ class RowGroup:
     count: int
 
     def column(self, name: str, rows: Sequence[int] | None = None) -> list[Any]:
-        """One field of the texts at `rows`, counted within the group (null: of all)."""
+        """Returns one field of the texts at `rows`, relative to the group; None: of all its texts."""
         import pyarrow.parquet as pq
 
-        with translate_parquet_errors(self.file), pq.ParquetFile(self.file) as part:
-            values = part.read_row_group(self.number, columns=[name], use_threads=False).column(0)
-        found: list[Any] = (values if rows is None else values.take(rows)).to_pylist()
-        return found
+        with translate_parquet_errors(self.file), pq.ParquetFile(self.file) as parquet:
+            values = parquet.read_row_group(self.number, columns=[name], use_threads=False).column(0)
+        selected: list[Any] = (values if rows is None else values.take(rows)).to_pylist()
+        return selected
 
 
 def write_texts(folder: Path, texts: Iterable[SyntheticText]) -> int:
-    """Writes texts-00000.parquet, ...; returns how many texts."""
+    """Writes texts-00000.parquet, texts-00001.parquet, ...; returns the number of texts."""
     import pyarrow as pa
     import pyarrow.parquet as pq
 
@@ -56,20 +63,21 @@ def write_texts(folder: Path, texts: Iterable[SyntheticText]) -> int:
             ("tokens", pa.int64()),
         ]
     )
-    groups, count, part = batch_rows(texts), 0, 0
+    groups, count, number = batch_rows(texts), 0, 0
     rows = next(groups, [])
     while rows:
-        with pq.ParquetWriter(folder / f"texts-{part:05}.parquet", schema, compression="zstd") as writer:
-            in_part = 0
-            while rows and in_part < TEXTS_PER_FILE:
+        with pq.ParquetWriter(folder / f"texts-{number:05}.parquet", schema, compression="zstd") as writer:
+            in_file = 0
+            while rows and in_file < TEXTS_PER_FILE:
                 writer.write_table(pa.Table.from_pylist([asdict(row) for row in rows], schema=schema))
-                in_part += len(rows)
+                in_file += len(rows)
                 rows = next(groups, [])
-        count, part = count + in_part, part + 1
+        count, number = count + in_file, number + 1
     return count
 
 
 def batch_rows(texts: Iterable[SyntheticText]) -> Iterator[list[SyntheticText]]:
+    """Yields the texts in lists that become row groups, limited in rows and in characters."""
     rows: list[SyntheticText] = []
     characters = 0
     for text in texts:
@@ -83,33 +91,33 @@ def batch_rows(texts: Iterable[SyntheticText]) -> Iterator[list[SyntheticText]]:
 
 
 def read_texts(folder: Path) -> Iterator[SyntheticText]:
-    """In the order written. Raises ArtifactError for a damaged part."""
+    """Yields the texts in the order written. Raises ArtifactError for a damaged file."""
     import pyarrow.parquet as pq
 
     for file in text_files(folder):
-        with translate_parquet_errors(file), pq.ParquetFile(file, pre_buffer=False) as part:
-            for batch in part.iter_batches(batch_size=ROWS_PER_GROUP):
+        with translate_parquet_errors(file), pq.ParquetFile(file, pre_buffer=False) as parquet:
+            for batch in parquet.iter_batches(batch_size=ROWS_PER_GROUP):
                 yield from (SyntheticText(**row) for row in batch.to_pylist())
 
 
 def row_groups(folder: Path) -> list[RowGroup]:
-    """All of a folder's, in the order written; reads the parts' footers only. Raises ArtifactError as above."""
+    """Returns all row groups in the order written; reads only the footers. Raises ArtifactError for a damaged file."""
     import pyarrow.parquet as pq
 
-    found: list[RowGroup] = []
+    groups: list[RowGroup] = []
     first = 0
     for file in text_files(folder):
         with translate_parquet_errors(file):
             footer = pq.read_metadata(file)
         for number in range(footer.num_row_groups):
             count = footer.row_group(number).num_rows
-            found.append(RowGroup(file, number, first, count))
+            groups.append(RowGroup(file, number, first, count))
             first += count
-    return found
+    return groups
 
 
 def token_counts(folder: Path) -> "NDArray[np.int64]":
-    """Of every text, in the order written."""
+    """Returns the number of tokens of every text, in the order written."""
     import numpy as np
     import pyarrow.parquet as pq
 
@@ -121,15 +129,17 @@ def token_counts(folder: Path) -> "NDArray[np.int64]":
 
 
 def text_files(folder: Path) -> list[Path]:
+    """Returns the Parquet files of a folder in the order written."""
     return sorted(folder.glob("texts-*.parquet"))
 
 
 @contextmanager
 def translate_parquet_errors(file: Path) -> Iterator[None]:
+    """Turns errors of reading a Parquet file into an ArtifactError."""
     import pyarrow as pa
 
     try:
         yield
     except (pa.ArrowException, OSError) as error:
-        said = str(error).splitlines()[0]
-        raise ArtifactError(f"{file} is damaged ({said}); remove {file.parent} and run the same command") from None
+        message = str(error).splitlines()[0]
+        raise ArtifactError(f"{file} is damaged ({message}); remove {file.parent} and run the same command") from None

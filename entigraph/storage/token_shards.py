@@ -1,7 +1,7 @@
-"""Token shards on disk: little-endian uint32 files, memory-mapped; `document-ends.npy` says where each text ends.
+"""Token shards on disk: memory-mapped little-endian uint32 files; `document-ends.npy` holds where each text ends.
 
-Where texts were packed whole into blocks, or only some of their tokens are to be learned, `packing.json` says so, and
-beside each shard stands `labels-*.bin`: one byte a token, 1 where a model is to predict that token.
+If texts were packed whole into blocks, or if the loss covers only some tokens, there is a `packing.json`, and next to
+each shard a `labels-*.bin` with one byte per token: 1 where the model is trained to predict that token.
 """
 
 import json
@@ -29,18 +29,18 @@ TOKEN_BYTES = 4
 
 
 class ShardWriter:
-    """Shards whose layout is known: texts are written in any order, each where it belongs.
+    """Writes texts in any order into shards of known layout, each text at its position.
 
-    `starts` are the tokens at which the shards begin, and the end of the last. What a text does not cover is 0, and
-    no label. Files that an interrupted writer left are written on.
+    `starts` are the token positions at which the shards begin, and the end of the last one. Positions that no text
+    covers hold token 0 and label 0. Files that an interrupted writer left are continued.
     """
 
     def __init__(self, folder: Path, starts: "NDArray[np.int64]", *, labeled: bool) -> None:
         self.folder, self.starts, self.labeled = folder, [int(start) for start in starts], labeled
-        self.shards = self.opened("shard", TOKEN_BYTES)
-        self.labels = self.opened("labels", 1) if labeled else []
+        self.shards = self.open_files("shard", TOKEN_BYTES)
+        self.labels = self.open_files("labels", 1) if labeled else []
 
-    def opened(self, kind: str, width: int) -> list[int]:
+    def open_files(self, kind: str, width: int) -> list[int]:
         files = []
         for number, tokens in enumerate(self.sizes):
             files.append(os.open(self.folder / f"{kind}-{number:05}.bin", os.O_RDWR | os.O_CREAT, 0o666))
@@ -51,26 +51,27 @@ class ShardWriter:
     def sizes(self) -> list[int]:
         return [end - start for start, end in zip(self.starts, self.starts[1:], strict=False)]
 
-    def place(self, start: int) -> tuple[int, int]:
+    def locate(self, start: int) -> tuple[int, int]:
+        """Returns the shard that holds a token position, and the offset in it."""
         shard = bisect_right(self.starts, start) - 1
         return shard, start - self.starts[shard]
 
     def write(self, start: int, ids: "NDArray[np.uint32]", labels: "NDArray[np.uint8] | None" = None) -> None:
         if not len(ids):
             return
-        shard, offset = self.place(start)
+        shard, offset = self.locate(start)
         write_all(self.shards[shard], ids.astype("<u4", copy=False).data.cast("B"), offset * TOKEN_BYTES)
         if labels is not None:
             write_all(self.labels[shard], labels.data, offset)
 
     def read(self, start: int, length: int) -> bytes:
-        """What stands there, labels behind ids."""
-        shard, offset = self.place(start)
+        """Returns the bytes of the ids, followed by those of the labels."""
+        shard, offset = self.locate(start)
         ids = os.pread(self.shards[shard], length * TOKEN_BYTES, offset * TOKEN_BYTES)
         return ids + (os.pread(self.labels[shard], length, offset) if self.labeled else b"")
 
     def finish(self, ends: "NDArray[np.int64]", block_length: int | None) -> None:
-        """Describe the files. `ends`: of all texts, in the order of the tokens; padding is written down as a text."""
+        """Writes the index. `ends` are the end positions of all texts in order; padding is recorded as a text."""
         import numpy as np
 
         in_shards = np.diff(np.searchsorted(ends, self.starts, side="right"))
@@ -101,17 +102,18 @@ class ShardWriter:
 
 
 def write_all(file: int, data: memoryview, offset: int) -> None:
-    """A single call writes 2 GB at most, and less on a full disk."""
+    """Writes all of `data`; a single call writes at most 2 GB, and less on a full disk."""
     while data:
-        written = os.pwrite(file, data, offset)
-        data, offset = data[written:], offset + written
+        count = os.pwrite(file, data, offset)
+        data, offset = data[count:], offset + count
 
 
 class TokenStore:
     """The tokens of an artifact as one long memory-mapped sequence.
 
-    `block_length`: texts lie whole in blocks of so many tokens, the last tokens of a block may be padding. `labels`:
-    some tokens are not to be learned.
+    Attributes:
+        block_length: Texts are packed whole into blocks of this many tokens, padded at the end; None: not packed.
+        labels: One array per shard if the loss covers only some tokens, otherwise empty.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -122,36 +124,36 @@ class TokenStore:
         self.labels: list[NDArray[np.uint8]] = []
         self.starts = [0]
         for shard in read_index(folder):
-            self.tokens.append(self.mapped(shard.file, shard.tokens, "<u4"))
+            self.tokens.append(self.open_memmap(shard.file, shard.tokens, "<u4"))
             if packing:
-                self.labels.append(self.mapped(shard.file.replace("shard", "labels"), shard.tokens, "u1"))
+                self.labels.append(self.open_memmap(shard.file.replace("shard", "labels"), shard.tokens, "u1"))
             self.starts.append(self.starts[-1] + shard.tokens)
 
-    def mapped(self, name: str, tokens: int, kind: str) -> "NDArray[Any]":
+    def open_memmap(self, name: str, tokens: int, dtype: str) -> "NDArray[Any]":
         import numpy as np
 
-        file, expected = self.folder / name, tokens * np.dtype(kind).itemsize
-        found = file.stat().st_size if file.exists() else None
-        if found != expected:
-            state = "is missing" if found is None else f"has {found:,} bytes"
+        file, expected = self.folder / name, tokens * np.dtype(dtype).itemsize
+        size = file.stat().st_size if file.exists() else None
+        if size != expected:
+            state = "is missing" if size is None else f"has {size:,} bytes"
             raise ArtifactError(
                 f"{file} {state}, not the {expected:,} bytes of its {tokens:,} tokens; "
                 f"remove {self.folder} and run the same command"
             )
-        return np.asarray(np.memmap(file, dtype=kind, mode="r"))
+        return np.asarray(np.memmap(file, dtype=dtype, mode="r"))
 
     def __len__(self) -> int:
         return self.starts[-1]
 
     def read(self, start: int, length: int) -> "NDArray[np.uint32]":
-        """`length` tokens from `start`, continuing from the beginning past the end."""
-        return self.joined(self.tokens, start, length)
+        """Returns `length` tokens from `start`, wrapping around at the end."""
+        return self.read_across_shards(self.tokens, start, length)
 
     def read_labels(self, start: int, length: int) -> "NDArray[np.uint8] | None":
-        """1 for each token that is to be learned; None where all are."""
-        return self.joined(self.labels, start, length) if self.labels else None
+        """Returns 1 for each token that the loss covers and 0 for others; None if it covers all."""
+        return self.read_across_shards(self.labels, start, length) if self.labels else None
 
-    def joined(self, maps: "Sequence[NDArray[Any]]", start: int, length: int) -> "NDArray[Any]":
+    def read_across_shards(self, maps: "Sequence[NDArray[Any]]", start: int, length: int) -> "NDArray[Any]":
         import numpy as np
 
         pieces = []

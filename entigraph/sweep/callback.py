@@ -167,7 +167,7 @@ def keep_house(config: DictConfig) -> None:
     settle_root(config)
     root = Path(config.paths.root)
     listed = config.stage is Stage.list
-    for line in cleanup.listing(cleanup.taken(root)) if listed else cleanup.clean(root, config.clean):
+    for line in cleanup.render_inventory(cleanup.take_inventory(root)) if listed else cleanup.clean(root, config.clean):
         print(line)
 
 

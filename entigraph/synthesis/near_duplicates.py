@@ -29,7 +29,7 @@ def near_duplicates(folder: Path, texts: int, similarity: float) -> Iterator[Nea
                 known = seen.setdefault(text.document_id, Seen(similarity))
                 found = known.like(text)
                 if found:
-                    yield NearDuplicate(id=text.id, like=found[0], similarity=found[1])
+                    yield NearDuplicate(id=text.id, original_id=found[0], similarity=found[1])
 
 
 class Seen:

@@ -106,7 +106,7 @@ def test_a_file_holds_questions_of_both_kinds(tmp_path: Path) -> None:
     many = [f"choice {number}" for number in range(26)]
     file = a_file(tmp_path, {"answer": [2, 0]}, {"answer": 1}, {"answer": [1]}, {"answer": [25], "choices": many})
     assert [each.answer for each in read_questions(file, {"a.txt"})] == [[0, 2], 1, [1], [25]]
-    assert [each.several for each in read_questions(file, {"a.txt"})] == [True, False, True, True]
+    assert [each.multiple_answers for each in read_questions(file, {"a.txt"})] == [True, False, True, True]
 
 
 @pytest.mark.parametrize(

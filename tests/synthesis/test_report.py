@@ -184,7 +184,7 @@ def test_losses_near_duplicates_and_cost_are_those_of_the_stage(tmp_path: Path) 
     failures += [Failure(document_id="e", kind="entities", about=(), reason="an empty answer")]
     write_jsonl(
         tmp_path / "near_duplicates.jsonl",
-        [NearDuplicate(id=f"t{n}", like="t0", similarity=0.8 + n / 100) for n in range(1, 16)],
+        [NearDuplicate(id=f"t{n}", original_id="t0", similarity=0.8 + n / 100) for n in range(1, 16)],
     )
     graph = EntityGraph(document_id="d", summary="", entities=["Ada", "Bo"])
     documents = [Document(id="d", title="D", text=""), Document(id="e", title="E", text="")]

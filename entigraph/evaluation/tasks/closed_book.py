@@ -51,7 +51,7 @@ class ClosedBook(Asked):
     def questions(self, source: Source) -> list[Question]:
         """Raises DataError for one with several right answers: no likelihood says how many options are right."""
         found = super().questions(source)
-        several = [question.id for question in found if question.several]
+        several = [question.id for question in found if question.multiple_answers]
         if several:
             raise DataError(
                 f"{source.questions}: {len(several):,} of {len(found):,} questions may have several right answers "

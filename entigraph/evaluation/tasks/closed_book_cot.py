@@ -127,12 +127,16 @@ class ClosedBookCoT(Asked):
         asked = (
             f"### Question\n{question.text}\n### Choices\n{options}\n### Thought Process and Answer\nThought process:"
         )
-        return "\n".join([examples(self.examples_several if question.several else self.examples), *shown, asked])
+        return "\n".join(
+            [examples(self.examples_several if question.multiple_answers else self.examples), *shown, asked]
+        )
 
     def answers(self, questions: Sequence[Question], engine: Engine, look_up: LookUp = closed) -> Iterator[Answer]:
         """Those behind the same examples together, which an engine then reads once."""
         for several in (False, True):
-            yield from self.asked_alike([each for each in questions if each.several is several], engine, look_up)
+            yield from self.asked_alike(
+                [each for each in questions if each.multiple_answers is several], engine, look_up
+            )
 
     def asked_alike(self, questions: Sequence[Question], engine: Engine, look_up: LookUp) -> Iterator[Answer]:
         for start in range(0, len(questions), QUESTIONS_AT_ONCE):
@@ -142,7 +146,7 @@ class ClosedBookCoT(Asked):
                 Prompt(
                     f"{self.seed}/{question.id}",
                     self.prompt(question, found.passages if found else ()),
-                    SYSTEM.format(form=SEVERAL if question.several else ONE),
+                    SYSTEM.format(form=SEVERAL if question.multiple_answers else ONE),
                 )
                 for question, found in zip(asked, retrieved, strict=True)
             ]
@@ -177,7 +181,7 @@ class ClosedBookCoT(Asked):
         one: Callable[[str, int], Choice | str] = (
             authors_choice_of if self.protocol is Protocol.authors_code else choice_of
         )
-        found = (choices_of if question.several else one)(sample.text, len(question.choices))
+        found = (choices_of if question.multiple_answers else one)(sample.text, len(question.choices))
         if not isinstance(found, str) or sample.finish_reason == "stop":
             return found
         return CUT if sample.finish_reason == "length" and found == NO_LINE else sample.finish_reason

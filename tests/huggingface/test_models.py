@@ -1,4 +1,4 @@
-"""Models that cannot be had: one message each. The hub is a server on this machine."""
+"""Models that cannot be loaded give one message each. The hub is a local server."""
 
 import json
 import os
@@ -13,8 +13,8 @@ import pytest
 
 ASK = """
 from entigraph.errors import ConfigError
-from entigraph.huggingface.models import empty_model, load_model, weights_folder
-for ask in (load_model, empty_model, weights_folder):
+from entigraph.huggingface.models import build_meta_model, load_model, weights_folder
+for ask in (load_model, build_meta_model, weights_folder):
     try:
         ask("somebody/gated")
     except ConfigError as error:

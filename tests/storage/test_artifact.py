@@ -1,0 +1,188 @@
+"""Building, finalizing, verifying and identifying artifacts."""
+
+import json
+import multiprocessing
+import os
+import resource
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from entigraph.errors import ArtifactError
+from entigraph.storage import artifact
+from entigraph.storage.artifact import Artifact
+
+
+def letters_artifact(root: Path, cache_key: dict[str, object] | None = None, **inputs: Path) -> Artifact:
+    return Artifact(root, "corpus", "letters", cache_key or {"seed": 0}, inputs)
+
+
+def write_letters(out: Path) -> dict[str, int]:
+    (out / "letters.txt").write_text("abc")
+    return {"letters": 3}
+
+
+def test_artifact_is_built_once_and_manifest_holds_cache_key(tmp_path: Path) -> None:
+    letters = letters_artifact(tmp_path)
+    manifest = artifact.build_artifact(letters, write_letters)
+    assert manifest["cache_key"] == {"seed": 0} and manifest["counts"] == {"letters": 3}
+    assert manifest["files"]["letters.txt"]["bytes"] == 3
+    again = artifact.build_artifact(letters, lambda out: pytest.fail("built a second time"))
+    assert again == manifest
+
+
+def test_folder_depends_on_cache_key_and_inputs(tmp_path: Path) -> None:
+    one = letters_artifact(tmp_path)
+    assert one.folder == letters_artifact(tmp_path).folder
+    assert one.folder != letters_artifact(tmp_path, {"seed": 1}).folder
+    assert one.folder != letters_artifact(tmp_path, source=tmp_path / "tokens" / "x-00000000").folder
+
+
+def test_unfinished_folder_is_rebuilt(tmp_path: Path) -> None:
+    letters = letters_artifact(tmp_path)
+    letters.folder.mkdir(parents=True)
+    (letters.folder / "half-a-file").write_text("?")
+    artifact.build_artifact(letters, write_letters)
+    assert not (letters.folder / "half-a-file").exists()
+
+
+def test_damaged_input_is_reported_with_remedy(tmp_path: Path) -> None:
+    letters = letters_artifact(tmp_path)
+    artifact.build_artifact(letters, write_letters)
+    (letters.folder / "letters.txt").write_text("ab")
+    later = Artifact(tmp_path, "tokens", "later", {}, {"corpus": letters.folder})
+    with pytest.raises(ArtifactError, match=r"letters.txt has 2 bytes, 3 expected; remove .* run the same"):
+        artifact.build_artifact(later, write_letters)
+    (letters.folder / "letters.txt").unlink()
+    with pytest.raises(ArtifactError, match="letters.txt is missing"):
+        artifact.verify(letters.folder)
+
+
+def test_truncated_manifest_is_reported(tmp_path: Path) -> None:
+    letters = letters_artifact(tmp_path)
+    artifact.build_artifact(letters, write_letters)
+    manifest = letters.folder / "manifest.json"
+    manifest.write_text(manifest.read_text()[:40])
+    with pytest.raises(ArtifactError, match=r"manifest.json is damaged; remove"):
+        artifact.build_artifact(letters, write_letters)
+
+
+def test_changed_cache_key_is_reported_by_key(tmp_path: Path) -> None:
+    letters = letters_artifact(tmp_path)
+    artifact.build_artifact(letters, write_letters)
+    manifest = json.loads((letters.folder / "manifest.json").read_text())
+    manifest["cache_key"]["seed"] = 7
+    (letters.folder / "manifest.json").write_text(json.dumps(manifest))
+    with pytest.raises(ArtifactError, match=r"built from something else:\n  - cache_key.seed: 7 then, 0 now"):
+        artifact.build_artifact(letters, write_letters)
+
+
+def test_rebuilt_input_is_detected(tmp_path: Path) -> None:
+    source = letters_artifact(tmp_path)
+    artifact.build_artifact(source, write_letters)
+    later = Artifact(tmp_path, "tokens", "later", {}, {"corpus": source.folder})
+    artifact.build_artifact(later, write_letters)
+    (source.folder / "manifest.json").unlink()
+    artifact.build_artifact(source, lambda out: {"letters": (out / "letters.txt").write_text("xyz")})
+    with pytest.raises(ArtifactError, match="inputs.corpus: .* was rebuilt since"):
+        artifact.build_artifact(later, write_letters)
+
+
+def build_slowly(root: Path, log: Path) -> None:
+    def write(out: Path) -> dict[str, int]:
+        with log.open("a") as file:
+            file.write("built\n")
+        time.sleep(0.5)
+        return write_letters(out)
+
+    artifact.build_artifact(letters_artifact(root), write)
+
+
+def test_concurrent_processes_build_once(tmp_path: Path) -> None:
+    log = tmp_path / "log"
+    context = multiprocessing.get_context("spawn")
+    builders = [context.Process(target=build_slowly, args=(tmp_path, log)) for _ in range(3)]
+    for builder in builders:
+        builder.start()
+    for builder in builders:
+        builder.join(60)
+        assert builder.exitcode == 0
+    assert log.read_text() == "built\n"
+
+
+def build_forever(root: Path) -> None:
+    def write(out: Path) -> dict[str, int]:
+        (out / "letters.txt").write_text("a")
+        time.sleep(600)
+        return {}
+
+    artifact.build_artifact(letters_artifact(root), write)
+
+
+def test_killed_build_is_not_complete(tmp_path: Path) -> None:
+    builder = multiprocessing.get_context("spawn").Process(target=build_forever, args=(tmp_path,))
+    builder.start()
+    letters = letters_artifact(tmp_path)
+    deadline = time.monotonic() + 60
+    while not (letters.folder / "letters.txt").exists():
+        assert time.monotonic() < deadline and builder.is_alive()
+        time.sleep(0.05)
+    os.kill(builder.pid or 0, signal.SIGKILL)
+    builder.join()
+    assert not letters.complete
+    assert artifact.build_artifact(letters, write_letters)["counts"] == {"letters": 3}
+
+
+def test_full_disk_is_one_message(tmp_path: Path) -> None:
+    """A file size limit fails like a full disk; the artifact stays unfinished."""
+    code = f"""
+import resource, sys
+from pathlib import Path
+sys.path.insert(0, {str(Path(__file__).parent)!r})
+from test_artifact import letters_artifact
+from entigraph.storage import artifact
+from entigraph.errors import ArtifactError
+resource.setrlimit(resource.RLIMIT_FSIZE, (20000, 20000))
+def write(out):
+    (out / "big").write_bytes(bytes(100_000))
+    return {{}}
+try:
+    artifact.build_artifact(letters_artifact(Path({str(tmp_path)!r})), write)
+except ArtifactError as error:
+    print(error)
+"""
+    process = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)
+    assert "cannot write" in process.stdout and "run the same command" in process.stdout, process.stderr
+    assert not letters_artifact(tmp_path).complete
+    assert resource.getrlimit(resource.RLIMIT_FSIZE)[0] != 20000
+
+
+def test_unwritable_root_is_reported(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(ArtifactError, match="cannot write below .*file"):
+        artifact.build_artifact(letters_artifact(tmp_path / "file"), write_letters)
+
+
+def test_identify_path_names_artifacts_and_fingerprints_other_files(tmp_path: Path) -> None:
+    root = tmp_path / "outputs"
+    assert artifact.identify_path(root / "training" / "x-12345678" / "model", root) == "training/x-12345678/model"
+    assert artifact.identify_path("meta-llama/Meta-Llama-3-8B", root) == "meta-llama/Meta-Llama-3-8B"
+    for folder in (tmp_path / "data", root / "notes"):
+        folder.mkdir(parents=True)
+        (folder / "a.txt").write_text("one")
+        before = artifact.identify_path(folder, root)
+        (folder / "a.txt").write_text("two")
+        assert artifact.identify_path(folder, root) != before, "files outside artifacts are identified by content"
+
+
+def test_manifest_in_an_unknown_form_is_from_another_version(tmp_path: Path) -> None:
+    letters = letters_artifact(tmp_path)
+    manifest = artifact.build_artifact(letters, write_letters)
+    assert not artifact.is_from_another_version(manifest)
+    assert artifact.is_from_another_version({**manifest, "key": "00000000"})
+    former = {name: value for name, value in manifest.items() if name != "cache_key"}
+    assert artifact.is_from_another_version({**former, "decides": {"seed": 0}})
