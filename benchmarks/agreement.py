@@ -18,8 +18,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from entigraph.evaluation.backends.transformers_backend import TransformersEngine
-from entigraph.evaluation.models_under_test import own_tokenizer
+from entigraph.evaluation.backends.transformers_backend import TransformersBackend
+from entigraph.evaluation.models_under_test import load_pretrained_tokenizer
 from entigraph.evaluation.tasks.closed_book import ClosedBook
 from entigraph.evaluation.tasks.lm_eval_harness import adapter
 from entigraph.storage.jsonl import read_jsonl
@@ -52,8 +52,8 @@ def main() -> None:
         root = Path(temporary) / "outputs"
         run("corpus" if options.model else "pipeline", root, options.steps)
         model = options.model or next(root.glob("training/*/model"))
-        tokenizer, bos_id = own_tokenizer(str(model))
-        engine = TransformersEngine(str(model), tokenizer, bos_id, "cpu", bf16=False, threads=1)
+        tokenizer, bos_id = load_pretrained_tokenizer(str(model))
+        engine = TransformersBackend(str(model), tokenizer, bos_id, "cpu", bf16=False, threads=1)
         (file,) = root.glob("corpus/*/questions.jsonl")
         for split in ("seen", "held_out"):
             # The harness has no intermediate generation step, so the questions are asked without one.
@@ -69,7 +69,7 @@ def run(stage: str, root: Path, steps: int) -> None:
     subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
 
 
-def compare(split: str, items: Sequence[Question], engine: TransformersEngine, folder: Path) -> None:
+def compare(split: str, items: Sequence[Question], engine: TransformersBackend, folder: Path) -> None:
     ours = list(ClosedBook().answers(items, engine))
     harness_scores, metrics = harness(items, engine, folder)
     choices = [(best(scores, items[place].choices, False), best(scores, items[place].choices, True))
@@ -91,7 +91,7 @@ def gap(answer: Answer, scores: Sequence[float]) -> float:
     return max(abs(one - other) for one, other in zip(answer.scores, scores, strict=True))
 
 
-def harness(items: Sequence[Question], engine: TransformersEngine, folder: Path) -> tuple[list[list[float]], Any]:
+def harness(items: Sequence[Question], engine: TransformersBackend, folder: Path) -> tuple[list[list[float]], Any]:
     """Returns the log-likelihoods of each item, and the metrics of the harness."""
     from lm_eval import simple_evaluate
     from lm_eval.tasks import TaskManager

@@ -19,8 +19,8 @@ import torch
 from transformers import LlamaConfig, LlamaForCausalLM
 
 from entigraph.evaluation import evaluation_report, stage
-from entigraph.evaluation.backends.transformers_backend import TransformersEngine
-from entigraph.evaluation.base import Prompt, Sampled, Sampling, Source
+from entigraph.evaluation.backends.transformers_backend import TransformersBackend
+from entigraph.evaluation.base import Generation, Prompt, Sampling, TaskInputs
 from entigraph.evaluation.tasks.closed_book_cot import ClosedBookCoT
 from entigraph.runtime.progress import SilentProgress
 from entigraph.storage.jsonl import write_jsonl
@@ -42,7 +42,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         engine = build_engine(Path(folder))
     prompts = [
-        Prompt(str(number), ClosedBookCoT().prompt(make_question(number))) for number in range(options.questions)
+        Prompt(str(number), ClosedBookCoT().build_prompt(make_question(number))) for number in range(options.questions)
     ]
     lengths = [len(engine.encode(prompt.text)) for prompt in prompts]
     sampling = Sampling(samples=options.samples, temperature=1.0, max_tokens=options.tokens)
@@ -58,12 +58,12 @@ def main() -> None:
     print(f"of {QUESTIONS:,}: {whole:,.0f} MB; their samples are {QUESTIONS * SAMPLES * SAMPLE / 1e6:,.0f} MB")
 
 
-def build_engine(folder: Path) -> TransformersEngine:
+def build_engine(folder: Path) -> TransformersBackend:
     from tokenizers import Tokenizer
 
     save_model(folder)
     tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))
-    return TransformersEngine(str(folder), tokenizer, None, DEVICE, bf16=False, threads=1)
+    return TransformersBackend(str(folder), tokenizer, None, DEVICE, bf16=False, threads=1)
 
 
 def save_model(folder: Path) -> None:
@@ -91,30 +91,30 @@ class InstantBackend:
     def connect(self, say: Any) -> "Iterator[InstantBackend]":
         yield self
 
-    def sample(self, prompts: list[Prompt], sampling: Sampling) -> Iterator[tuple[int, list[Sampled]]]:
+    def sample(self, prompts: list[Prompt], sampling: Sampling) -> Iterator[tuple[int, list[Generation]]]:
         for index, prompt in enumerate(prompts):
             thoughts = (f"{prompt.key} {number} ".ljust(SAMPLE - 13, "m") for number in range(sampling.samples))
-            yield index, [Sampled(f"{thought}\nAnswer: {'ABCD'[index % 4]}.\n") for thought in thoughts]
+            yield index, [Generation(f"{thought}\nAnswer: {'ABCD'[index % 4]}.\n") for thought in thoughts]
 
 
 def peak_megabytes(count: int) -> float:
     questions = [make_question(number, f"d{number % DOCUMENTS}") for number in range(count)]
     with tempfile.TemporaryDirectory() as folder:
-        source = Source(Path(folder) / "questions.jsonl", Path(folder) / "documents.jsonl")
+        source = TaskInputs(Path(folder) / "questions.jsonl", Path(folder) / "documents.jsonl")
         write_jsonl(source.questions, questions)
         names = (f"d{number}" for number in range(DOCUMENTS))
         write_jsonl(source.documents, (Document(id=name, title=name, text="") for name in names))
         del questions
         tracemalloc.start()
         tasks, sources = {"cot": ClosedBookCoT(samples=SAMPLES)}, {"cot": source}
-        stage.run(InstantBackend(), Path(folder), tasks=tasks, sources=sources, progress=SilentProgress())  # type: ignore[arg-type]
+        stage.run(InstantBackend(), Path(folder), tasks=tasks, inputs=sources, progress=SilentProgress())  # type: ignore[arg-type]
         evaluation_report.write(Path(folder), sources, name="memory")
         _, peak = tracemalloc.get_traced_memory()
         tracemalloc.stop()
     return peak / 1e6
 
 
-def generate(engine: TransformersEngine, prompts: list[Prompt], samples: int, tokens: int) -> None:
+def generate(engine: TransformersBackend, prompts: list[Prompt], samples: int, tokens: int) -> None:
     """Generates all samples of a question in one batch, for which `generate` encodes the whole prompt."""
     for prompt in prompts:
         ids = torch.tensor([engine.encode(prompt.text)], device=DEVICE)

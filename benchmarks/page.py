@@ -17,8 +17,8 @@ from pathlib import Path
 from typing import Any
 
 from entigraph.evaluation import evaluation_report
-from entigraph.evaluation.base import Retrieved, Sampled, Source
-from entigraph.evaluation.entity_mentions import TextsRead
+from entigraph.evaluation.base import Generation, RetrievedPassages, TaskInputs
+from entigraph.evaluation.entity_mentions import TrainingTexts
 from entigraph.evaluation.tasks.open_book import OpenBookCoT
 from entigraph.storage.artifact import write_json
 from entigraph.storage.jsonl import read_jsonl, write_jsonl
@@ -67,7 +67,7 @@ def write_page(folder: Path, count: int) -> tuple[Path, float]:
     names = [f"d{number}" for number in range(DOCUMENTS)]
     entities = {name: [prose(14).title() for _ in range(ENTITIES)] for name in names}
     passages = {name: [prose(1_000) for _ in range(PASSAGES)] for name in names}
-    source = Source(folder / "questions.jsonl", folder / "documents.jsonl")
+    source = TaskInputs(folder / "questions.jsonl", folder / "documents.jsonl")
     write_jsonl(source.documents, (Document(id=name, title=prose(30), text="") for name in names))
     questions = [make_question(number, names[number % DOCUMENTS], entities, prose) for number in range(count)]
     write_jsonl(source.questions, questions)
@@ -77,7 +77,7 @@ def write_page(folder: Path, count: int) -> tuple[Path, float]:
     graphs = [EntityGraph(document_id=name, summary="", entities=names) for name, names in entities.items()]
     started = time.perf_counter()
     page = evaluation_report.write(
-        folder, {"open": source}, name="benchmark", read=TextsRead(lambda: iter(texts), graphs)
+        folder, {"open": source}, name="benchmark", training=TrainingTexts(lambda: iter(texts), graphs)
     )
     return page, time.perf_counter() - started
 
@@ -95,10 +95,10 @@ def make_question(number: int, document: str, entities: Any, prose: Any) -> Ques
 
 
 def make_answer(question: Question, passages: Any, rng: random.Random, prose: Any) -> Answer:
-    texts = [Sampled(f"{prose(500)}\nAnswer: {rng.choice('ABCDE')}.\n") for _ in range(TASK.texts_kept)]
-    rest = [Sampled(f"Answer: {rng.choice('ABCDE')}.\n") for _ in range(SAMPLES - len(texts))]
-    retrieved = Retrieved([rng.choice(passages[rng.choice(list(passages))]) for _ in range(SHOWN)], True)
-    return TASK.answered(question, question.id, [*texts, *rest], retrieved)
+    texts = [Generation(f"{prose(500)}\nAnswer: {rng.choice('ABCDE')}.\n") for _ in range(TASK.texts_kept)]
+    rest = [Generation(f"Answer: {rng.choice('ABCDE')}.\n") for _ in range(SAMPLES - len(texts))]
+    retrieved = RetrievedPassages([rng.choice(passages[rng.choice(list(passages))]) for _ in range(SHOWN)], True)
+    return TASK.build_answer(question, question.id, [*texts, *rest], retrieved)
 
 
 def make_text(number: int, document: str, entities: Any, rng: random.Random, prose: Any) -> SyntheticText:

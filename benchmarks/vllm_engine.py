@@ -37,12 +37,12 @@ def main() -> None:
     from evaluation import make_question, save_model
 
     from entigraph.evaluation.base import Prompt, Sampling
-    from entigraph.evaluation.models_under_test import LocalModel, Vllm
+    from entigraph.evaluation.models_under_test import LocalModel, VllmEngine
     from entigraph.evaluation.tasks.closed_book_cot import ClosedBookCoT
 
     os.environ.setdefault("VLLM_CPU_KVCACHE_SPACE", "1")
     sampling = Sampling(samples=options.samples, temperature=1.0, max_tokens=options.tokens)
-    engines = Vllm(python=options.python, concurrency=CONCURRENCY, arguments=ARGUMENTS, **SETTINGS)
+    engines = VllmEngine(python=options.python, concurrency=CONCURRENCY, arguments=ARGUMENTS, **SETTINGS)
     with tempfile.TemporaryDirectory() as temporary:
         model, log = Path(temporary) / "model", Path(temporary) / "vllm.log"
         model.mkdir()
@@ -52,7 +52,7 @@ def main() -> None:
             seconds: dict[str, list[float]] = {"engine=vllm": [], "LLM.generate": []}
             for number in range(options.rounds + 1):
                 questions = [make_question(number * options.questions + index) for index in range(options.questions)]
-                prompts = [Prompt(question.id, ClosedBookCoT().prompt(question)) for question in questions]
+                prompts = [Prompt(question.id, ClosedBookCoT().build_prompt(question)) for question in questions]
                 turns = {
                     "engine=vllm": lambda prompts=prompts: timed(lambda: list(engine.sample(prompts, sampling))),
                     "LLM.generate": lambda prompts=prompts: direct.seconds([prompt.text for prompt in prompts]),

@@ -265,4 +265,5 @@ def group_means(scores: Sequence[dict[str, Any]], task: str) -> dict[str, float]
 
 def background(scores: Sequence[dict[str, Any]]) -> float | None:
     """Accuracy on what the starting model was taught before: what falls when it forgets."""
-    return mean(found["seen"]["accuracy"] for found in scores) if "seen" in scores[0] else None
+    task = "background_seen"
+    return mean(found[task]["accuracy"] for found in scores) if task in scores[0] else None

@@ -1,25 +1,24 @@
-"""What an evaluation is made of: an engine that answers for a model, and tasks that ask it."""
+"""Interfaces of the evaluation: a backend answers prompts on behalf of one model, and tasks send prompts to it."""
 
 import hashlib
 import random
 import re
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, ClassVar, Protocol
+from typing import Any, NamedTuple, Protocol
 
 from entigraph.llm.base import Say
-from entigraph.runtime.progress import Progress
-from entigraph.storage.schemas import Answer, Question
+from entigraph.storage.schemas import Question
 
 
 @dataclass(frozen=True)
 class Prompt:
-    """`key` is what its samples are seeded by, so that they do not depend on what else is asked.
+    """A prompt and the `key` that seeds its samples, so that they do not depend on what else is in the batch.
 
-    A model goes on with `text`; one behind a chat endpoint is told by `system` that it is to do so. An `instruction`
-    tells what to do by itself, and a model with a chat template is asked in that.
+    A base model continues `text`. A chat endpoint also receives `system`, which tells it to continue the text. A prompt
+    that is an `instruction` is put in the model's chat template if it has one.
     """
 
     key: str
@@ -28,13 +27,21 @@ class Prompt:
     instruction: bool = False
 
 
+@dataclass(frozen=True)
+class Generation:
+    """A generated text. `finish_reason` is "stop", "length" (cut at `max_tokens`) or an error message."""
+
+    text: str
+    finish_reason: str = "stop"
+
+
 @dataclass(frozen=True, kw_only=True)
 class Sampling:
-    """How a prompt is continued: up to one of `stop` (left out), or `max_tokens`.
+    """How a prompt is continued: up to one of the `stop` strings (excluded) or `max_tokens`.
 
-    `until` is a pattern after which nothing of interest follows: an engine that sees single tokens ends there.
-    A temperature of 0 is greedy. `batch_tokens` bounds the keys and values that an engine on this machine holds at once
-    (65,536 are 8 GB for Llama 3 8B in bf16).
+    `until` is a regular expression after which generation may end; the match is kept. A temperature of 0 is greedy
+    decoding. `batch_tokens` bounds the key-value cache of a local backend (65,536 tokens are 8 GB for Llama 3 8B in
+    bf16).
     """
 
     samples: int = 1
@@ -45,94 +52,58 @@ class Sampling:
     batch_tokens: int = 65_536
 
     @property
-    def drawn(self) -> int:
-        """How many are written: greedy ones are all alike."""
+    def distinct_samples(self) -> int:
+        """The number of samples to generate: greedy ones are identical."""
         return self.samples if self.temperature else 1
 
-    def ended(self, text: str, finish_reason: str) -> "Sampled":
-        """A text up to where it ends, by a stop or behind `until`; one that has neither ended as the engine says."""
-        whole = text
+    def repeat(self, generations: list[Generation]) -> list[Generation]:
+        """Returns `samples` generations from `distinct_samples`."""
+        return generations * (self.samples // self.distinct_samples)
+
+    def truncate(self, text: str, finish_reason: str) -> Generation:
+        """Returns the text up to its first stop string or `until` match, with the backend's `finish_reason` if none."""
+        untruncated = text
         for stop in self.stop:
             text = text.partition(stop)[0]
-        found = re.search(self.until, text) if self.until else None
-        text = text[: found.end()] if found else text
-        return Sampled(text, "stop" if found or text != whole else finish_reason)
+        match = re.search(self.until, text) if self.until else None
+        text = text[: match.end()] if match else text
+        return Generation(text, "stop" if match or text != untruncated else finish_reason)
 
 
-@dataclass(frozen=True)
-class Sampled:
-    """`finish_reason` is "stop" for a text that ended by itself, "length" for one that was cut, else its fault."""
-
-    text: str
-    finish_reason: str = "stop"
-
-
-def within(limit: int | None, documents: Sequence[str]) -> set[str]:
-    """Which of a corpus's documents a task's limit leaves: the same for every model."""
-    if limit is None or limit >= len(documents):
-        return set(documents)
-    return set(random.Random(f"limit/{limit}").sample(documents, limit))
-
-
-def hash_of(prompt: str) -> str:
-    """Under which an Answer keeps what its model was asked."""
-    return hashlib.blake2b(prompt.encode(), digest_size=16).hexdigest()
-
-
-Pair = tuple[str, str]  # a prompt and its continuation
-
-
-class Engine(Protocol):
-    """A model that answers. An endpoint samples only: it tells no likelihood of a text that it did not write."""
-
-    def sample(self, prompts: Sequence[Prompt], sampling: Sampling) -> Iterator[tuple[int, list[Sampled]]]:
-        """Each prompt's number with its samples, in the order in which they are done.
-
-        No samples where the prompt and `max_tokens` exceed the model's context: nothing is cut silently.
-        """
-        ...
-
-    def loglikelihoods(self, pairs: Sequence[Pair], batch_tokens: int) -> list[float | None]:
-        """Each continuation's summed log-likelihood after its prompt; None where both exceed the context."""
-        ...
-
-
-@dataclass(frozen=True)
-class Window:
-    """Token ids of which those from `first` on are scored, each after all ids before it."""
+class ScoredSequence(NamedTuple):
+    """Token ids of which those from index `first` on are scored, each given all ids before it."""
 
     ids: Sequence[int]
     first: int
 
 
-class LossEngine(Protocol):
-    """A model on this machine, which tells the loss of any text."""
+class Backend(Protocol):
+    """A loaded model."""
 
-    positions: int
+    def sample(self, prompts: Sequence[Prompt], sampling: Sampling) -> Iterator[tuple[int, list[Generation]]]:
+        """Yields the index of each prompt with its generations, in order of completion.
 
-    def encoded(self, text: str) -> tuple[list[int], int]:
-        """A text's ids with what stands before it in training, and how many of its tokens have nothing before them."""
+        The list is empty if the prompt and `max_tokens` exceed the model's context: prompts are never truncated.
+        """
         ...
 
-    def losses(self, windows: Sequence[Window], batch_tokens: int) -> list[float]:
-        """Each window's summed loss in nats."""
+    def loglikelihoods(self, pairs: Sequence[tuple[str, str]], batch_tokens: int) -> list[float | None]:
+        """Returns the summed log-likelihood of each (prompt, continuation) pair's continuation, in nats.
+
+        None if both together exceed the context. Endpoints do not implement this.
+        """
         ...
 
 
-class Subject(Protocol):
-    """Who is asked. `likelihoods`: whether its engine can tell those."""
+class ModelUnderTest(Protocol):
+    """A model that is evaluated: in a local engine or behind an endpoint."""
 
-    likelihoods: ClassVar[bool]
-
-    def connect(self, say: Say) -> AbstractContextManager[Engine]: ...
+    def connect(self, say: Say) -> AbstractContextManager[Backend]: ...
 
 
 @dataclass(frozen=True)
-class Source:
-    """The files that a task's questions come from; `documents` need not hold those that the questions are about.
-
-    `retrieval` is the folder with the passages that were ranked for them, of a task that needs some.
-    """
+class TaskInputs:
+    """The files a task reads. `retrieval` is the folder with the passages ranked for its questions, if it needs any."""
 
     questions: Path
     documents: Path
@@ -140,64 +111,33 @@ class Source:
 
 
 @dataclass(frozen=True)
-class Retrieved:
-    """The passages that stand before a question, and whether they are what it takes (as in an Answer)."""
+class RetrievedPassages:
+    """The passages in a question's prompt; `article_shown` and `evidence_shown` are those of an Answer."""
 
     passages: Sequence[str]
     article_shown: bool | None = None
     evidence_shown: bool | None = None
 
 
-LookUp = Callable[[Question], Retrieved | None]
+PassageLookup = Callable[[Question], RetrievedPassages | None]
 
 
-def closed(question: Question) -> None:
-    """The closed book: nothing is looked up."""
+def no_passages(question: Question) -> None:
+    """The passage lookup of a closed-book task."""
 
 
-def told(found: Retrieved | None) -> dict[str, Any]:
-    """What an Answer says of what was retrieved."""
-    return {"retrieved": len(found.passages), **vars(found)} if found else {}
+def retrieval_fields(retrieved: RetrievedPassages | None) -> dict[str, Any]:
+    """Returns the fields of an Answer that describe its passages."""
+    return {"retrieved": len(retrieved.passages), **vars(retrieved)} if retrieved else {}
 
 
-class Measure(Protocol):
-    """An evaluation without questions of ours (`asks` is False): a loss, or another harness's results."""
-
-    corpus: str | None
-    needs_likelihoods: ClassVar[bool]
-    asks: ClassVar[bool]
-
-    @property
-    def cache_key(self) -> dict[str, str]: ...
-
-    def measured(
-        self, name: str, source: Source, engine: Callable[[], Engine], out: Path, progress: Progress
-    ) -> dict[str, Any]:
-        """What goes into scores.json under `name`; other files beside it. The engine is loaded when it is called."""
-        ...
+def sample_documents(limit: int | None, ids: Sequence[str]) -> set[str]:
+    """Returns `limit` of a corpus's document ids, the same for every model; all if the limit is None."""
+    if limit is None or limit >= len(ids):
+        return set(ids)
+    return set(random.Random(f"limit/{limit}").sample(ids, limit))
 
 
-class Task(Protocol):
-    """An evaluation: its questions, how they are asked and judged, and what the answers amount to."""
-
-    corpus: str | None
-    needs_likelihoods: ClassVar[bool]
-    asks: ClassVar[bool]
-    needs_retrieval: ClassVar[bool]
-
-    @property
-    def cache_key(self) -> dict[str, str]:
-        """What decides its answers beside its options: digests of the files that those name."""
-        ...
-
-    def questions(self, source: Source) -> list[Question]:
-        """Raises DataError where the source has none that this task would ask."""
-        ...
-
-    def answers(self, questions: Sequence[Question], engine: Engine, look_up: LookUp = closed) -> Iterator[Answer]:
-        """One for each question, whatever came of it, as soon as it is there."""
-        ...
-
-    def scored(self, answers: Iterable[Answer]) -> dict[str, Any]:
-        """With an `accuracy` over as many `questions`, its `stderr`, `chance`, and the same by `groups`."""
-        ...
+def hash_prompt(prompt: str) -> str:
+    """Returns the `prompt_hash` of an Answer or a Summary."""
+    return hashlib.blake2b(prompt.encode(), digest_size=16).hexdigest()

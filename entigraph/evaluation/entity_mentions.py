@@ -1,8 +1,8 @@
-"""Which of the texts that a model was trained on name the answer of a question: how many, and a few to read.
+"""Counts and excerpts of the training texts that mention the answer of a question.
 
-The entities of an answer are those of its document's graph that the right option names; of a question, those that it
-names itself. Where there is no graph, or the option names none of it, an option of a few words is a name itself.
-The texts are read once for all questions, and each is looked through for the names of its own document's only.
+The names of an answer are the entities of its document's graph that the right option contains; those of a question are
+the entities that it contains. Without a graph, or if the option contains none of its entities, a short option is a name
+itself. The texts are read once for all questions, and each is searched for the names of its own document only.
 """
 
 import re
@@ -13,30 +13,29 @@ from typing import NamedTuple
 
 from entigraph.storage.schemas import Answer, EntityGraph, SyntheticText, choice_text, source_document_id
 
-TEXTS_SHOWN = 3
-NAME_WORDS = 5  # an option of at most so many is a name
-SHORTEST_NAME = 2  # characters
-EXCERPT = 420  # characters
+MAX_EXCERPTS = 3
+MAX_NAME_WORDS = 5  # an option of at most so many words is a name
+MIN_NAME_CHARACTERS = 2
+EXCERPT_CHARACTERS = 420
 ARTICLE = re.compile(r"^(the|an?) ", re.IGNORECASE)
 
 
-class Key(NamedTuple):
-    """A question as several tasks may ask it."""
+class QuestionKey(NamedTuple):
+    """Identifies a question that several tasks may ask."""
 
     document_id: str
     question: str
-    right: str
+    right_option: str
 
-
-def key_of(answer: Answer) -> Key:
-    return Key(answer.document_id, answer.question, choice_text(answer.choices, answer.answer))
+    @classmethod
+    def from_answer(cls, answer: Answer) -> "QuestionKey":
+        return cls(answer.document_id, answer.question, choice_text(answer.choices, answer.answer))
 
 
 @dataclass(frozen=True)
-class TextsRead:
-    """What a model was trained on: `texts` begins anew at every call; a long document's graph has the id of its part.
-
-    Without graphs (texts that are about no entities) names are those of short options.
+class TrainingTexts:
+    """What a model was trained on. `texts` starts over at every call; a long document's graphs have the ids of its
+    parts. Without graphs only short options are names.
     """
 
     texts: Callable[[], Iterator[SyntheticText]]
@@ -44,108 +43,119 @@ class TextsRead:
 
 
 @dataclass(frozen=True)
-class Excerpt:
+class TextExcerpt:
     kind: str
     about: Sequence[str]
     text: str
 
 
 @dataclass
-class Mention:
-    """`texts` about the document; `naming` of them one of the answer's `names`; `together` one of the `asked`, too."""
+class AnswerMentions:
+    """Of `texts` texts about the document, `answer_mentions` contain one of `answer_names`, and `joint_mentions` of
+    these also contain one of `question_names`.
+    """
 
-    names: Sequence[str]
-    asked: Sequence[str] = ()
+    answer_names: Sequence[str]
+    question_names: Sequence[str] = ()
     texts: int = 0
-    naming: int = 0
-    together: int = 0
-    first: list[Excerpt] = field(default_factory=list)
-    first_together: list[Excerpt] = field(default_factory=list)
+    answer_mentions: int = 0
+    joint_mentions: int = 0
+    answer_excerpts: list[TextExcerpt] = field(default_factory=list)
+    joint_excerpts: list[TextExcerpt] = field(default_factory=list)
 
-    def see(self, text: SyntheticText, found: frozenset[str]) -> None:
+    def add(self, text: SyntheticText, names: frozenset[str]) -> None:
+        """Counts a text that contains these names."""
         self.texts += 1
-        if found.isdisjoint(self.names):
+        if names.isdisjoint(self.answer_names):
             return
-        together = not found.isdisjoint(self.asked)
-        self.naming += 1
-        self.together += together
-        kept = self.first_together if together else self.first
-        if len(kept) < TEXTS_SHOWN:
-            kept.append(Excerpt(text.kind, text.about, excerpt(text.text, self.names, self.asked)))
+        joint = not names.isdisjoint(self.question_names)
+        self.answer_mentions += 1
+        self.joint_mentions += joint
+        excerpts = self.joint_excerpts if joint else self.answer_excerpts
+        if len(excerpts) < MAX_EXCERPTS:
+            excerpt = cut_excerpt(text.text, self.answer_names, self.question_names)
+            excerpts.append(TextExcerpt(text.kind, text.about, excerpt))
 
     @property
-    def shown(self) -> Sequence[Excerpt]:
-        return [*self.first_together, *self.first][:TEXTS_SHOWN]
+    def excerpts(self) -> Sequence[TextExcerpt]:
+        return [*self.joint_excerpts, *self.answer_excerpts][:MAX_EXCERPTS]
 
 
-def mentions(keys: Collection[Key], read: TextsRead) -> dict[Key, Mention]:
-    """Of each question whose answer has a name; its memory does not grow with the texts."""
-    by_document: dict[str, dict[Key, Mention]] = {}
-    entities = entities_of(read.graphs, {key.document_id for key in keys})
+def count_mentions(keys: Collection[QuestionKey], training: TrainingTexts) -> dict[QuestionKey, AnswerMentions]:
+    """Returns the mentions of each question whose answer has a name; memory does not grow with the texts."""
+    by_document: dict[str, dict[QuestionKey, AnswerMentions]] = {}
+    entities = group_entities(training.graphs, {key.document_id for key in keys})
     for key in keys:
-        if one := mention(key, entities.get(key.document_id, ())):
-            by_document.setdefault(key.document_id, {})[key] = one
+        if mentions := find_names(key, entities.get(key.document_id, ())):
+            by_document.setdefault(key.document_id, {})[key] = mentions
     names = {
-        document: frozenset(name for one in own.values() for name in (*one.names, *one.asked))
-        for document, own in by_document.items()
+        document: frozenset(name for each in questions.values() for name in (*each.answer_names, *each.question_names))
+        for document, questions in by_document.items()
     }
-    for text in read.texts() if names else ():
+    for text in training.texts() if names else ():
         if text.document_id in by_document:
-            found = frozenset(named(names[text.document_id], text.text))
-            for one in by_document[text.document_id].values():
-                one.see(text, found)
-    return {key: one for own in by_document.values() for key, one in own.items()}
+            contained = frozenset(names_in(names[text.document_id], text.text))
+            for mentions in by_document[text.document_id].values():
+                mentions.add(text, contained)
+    return {key: mentions for questions in by_document.values() for key, mentions in questions.items()}
 
 
-def mention(key: Key, entities: Sequence[str]) -> Mention | None:
-    names = longest(named(entities, key.right))
-    option = ARTICLE.sub("", key.right.strip().rstrip("."))
-    if not names and len(option) >= SHORTEST_NAME and len(option.split()) <= NAME_WORDS:
-        names = [option]
-    asked = [name for name in longest(named(entities, key.question)) if not any(overlap(name, each) for each in names)]
-    return Mention(names, asked) if names else None
+def find_names(key: QuestionKey, entities: Sequence[str]) -> AnswerMentions | None:
+    """Returns the names to look for; None if the right option has none."""
+    answer_names = keep_longest(names_in(entities, key.right_option))
+    option = ARTICLE.sub("", key.right_option.strip().rstrip("."))
+    if not answer_names and len(option) >= MIN_NAME_CHARACTERS and len(option.split()) <= MAX_NAME_WORDS:
+        answer_names = [option]
+    question_names = [
+        name
+        for name in keep_longest(names_in(entities, key.question))
+        if not any(overlaps(name, answer_name) for answer_name in answer_names)
+    ]
+    return AnswerMentions(answer_names, question_names) if answer_names else None
 
 
-def entities_of(graphs: Iterable[EntityGraph], documents: set[str]) -> Mapping[str, Sequence[str]]:
-    """By document: those of all its parts, "id#1", "id#2", ..., where it was written about in parts."""
-    found: dict[str, dict[str, str]] = {}
+def group_entities(graphs: Iterable[EntityGraph], documents: set[str]) -> Mapping[str, Sequence[str]]:
+    """Returns entities by document, merging the parts "id#1", "id#2", ... of a long document."""
+    entities: dict[str, dict[str, str]] = {}
     for graph in graphs:
-        found.setdefault(source_document_id(graph.document_id, documents), {}).update(
-            {each.lower(): each for each in graph.entities}
-        )
-    return {name: [each for each in own.values() if len(each) >= SHORTEST_NAME] for name, own in found.items()}
+        names = entities.setdefault(source_document_id(graph.document_id, documents), {})
+        names.update({entity.lower(): entity for entity in graph.entities})
+    return {
+        document: [name for name in names.values() if len(name) >= MIN_NAME_CHARACTERS]
+        for document, names in entities.items()
+    }
 
 
-def named(names: Iterable[str], text: str) -> list[str]:
-    """Those that stand in the text as whole words, in any case."""
+def names_in(names: Iterable[str], text: str) -> list[str]:
+    """Returns the names that the text contains as whole words, in any case."""
     lower = text.lower()
-    return [name for name in names if name.lower() in lower and word(name).search(text)]
+    return [name for name in names if name.lower() in lower and word_pattern(name).search(text)]
 
 
-def longest(names: Sequence[str]) -> list[str]:
-    """Without those that are a part of another: of "Vale" and "Miriam Vale" the latter."""
-    return [name for name in names if not any(len(other) > len(name) and overlap(name, other) for other in names)]
+def keep_longest(names: Sequence[str]) -> list[str]:
+    """Drops names that are part of another: of "Vale" and "Miriam Vale" the first."""
+    return [name for name in names if not any(len(other) > len(name) and overlaps(name, other) for other in names)]
 
 
-def overlap(one: str, other: str) -> bool:
-    """Whether one is the other or a part of it, so that a text which holds one would count for both."""
-    return bool(word(one).search(other) or word(other).search(one))
+def overlaps(name: str, other: str) -> bool:
+    """Returns whether one name contains the other, so that a text with one would count for both."""
+    return bool(word_pattern(name).search(other) or word_pattern(other).search(name))
 
 
 @cache
-def word(name: str) -> re.Pattern[str]:
+def word_pattern(name: str) -> re.Pattern[str]:
     return re.compile(rf"(?<!\w){re.escape(name)}(?!\w)", re.IGNORECASE)
 
 
-def excerpt(text: str, names: Sequence[str], asked: Sequence[str]) -> str:
-    """Around the place where an answer's name stands nearest to one that is asked about."""
-    places = [found.start() for name in names for found in word(name).finditer(text)]
-    others = [found.start() for name in asked for found in word(name).finditer(text)]
+def cut_excerpt(text: str, answer_names: Sequence[str], question_names: Sequence[str]) -> str:
+    """Returns the surroundings of the answer's name that is closest to a name of the question."""
+    places = [match.start() for name in answer_names for match in word_pattern(name).finditer(text)]
+    others = [match.start() for name in question_names for match in word_pattern(name).finditer(text)]
     center = min(places, key=lambda place: min((abs(place - other) for other in others), default=place))
     if others:
         center = (center + min(others, key=lambda other: abs(center - other))) // 2
-    start = max(0, min(center - EXCERPT // 2, len(text) - EXCERPT))
-    end = start + EXCERPT
+    start = max(0, min(center - EXCERPT_CHARACTERS // 2, len(text) - EXCERPT_CHARACTERS))
+    end = start + EXCERPT_CHARACTERS
     start = text.find(" ", start, start + 20) + 1 if start else 0
     end = len(text) if end >= len(text) else max(text.rfind(" ", end - 20, end), end - 20)
     return f"{'…' * (start > 0)}{text[start:end].strip()}{'…' * (end < len(text))}"

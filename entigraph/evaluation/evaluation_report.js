@@ -1,60 +1,60 @@
 "use strict";
-// The questions of one task: a list to choose from, of which only the rows in view exist, and one question in full.
-// Everything is written as text, never as markup. Blocks are inflated when something of them is first shown.
+// A list of one task's questions, of which only the visible rows exist, and the details of the selected question.
+// Everything is inserted as text, never as markup. Blocks are decompressed when they are first needed.
 
 const byId = (id) => document.getElementById(id);
 const STATES = [["✓", "right", "right"], ["✗", "wrong", "wrong"], ["–", "unparsed", "unparsed"], ["…", "too long", "long"]];
-const ROW_HEIGHT = 64, ROWS_AROUND = 6, PASSAGES_OPEN = 2;
+const ROW_HEIGHT = 64, EXTRA_ROWS = 6, PASSAGES_OPEN = 2;
 const number = (value) => value.toLocaleString("en");
 const plural = (count, one) => `${number(count)} ${one}${count === 1 ? "" : "s"}`;
-const spaced = (name) => name.replaceAll("_", " ");
-const numbersOf = (choice) => [choice ?? []].flat(); // where several options may be right a choice is a list
+const withSpaces = (name) => name.replaceAll("_", " ");
+const optionsIn = (choice) => [choice ?? []].flat(); // a choice is a list if several options may be right
 const same = (one, other) => `${one}` === `${other}`;
-const lettersOf = (choice) => numbersOf(choice).map(letter).join(", ");
+const formatLetters = (choice) => optionsIn(choice).map(letter).join(", ");
 const letter = (option) => (option < 26 ? String.fromCharCode(65 + option) : `${option + 1}`);
 
 function element(name, attributes = {}, ...children) {
-  const made = document.createElement(name);
-  for (const [key, value] of Object.entries(attributes)) made.setAttribute(key, value);
-  made.append(...children.filter((child) => child !== null && child !== ""));
-  return made;
+  const node = document.createElement(name);
+  for (const [key, value] of Object.entries(attributes)) node.setAttribute(key, value);
+  node.append(...children.filter((child) => child !== null && child !== ""));
+  return node;
 }
 
-// --- what the page holds ---
+// --- data ---
 
-const inflated = new Map();
+const decompressed = new Map();
 
 function block(id) {
-  if (!inflated.has(id)) inflated.set(id, inflate(byId(id).textContent));
-  return inflated.get(id);
+  if (!decompressed.has(id)) decompressed.set(id, decompress(byId(id).textContent));
+  return decompressed.get(id);
 }
 
-async function inflate(encoded) {
+async function decompress(encoded) {
   const bytes = Uint8Array.from(atob(encoded), (character) => character.charCodeAt(0));
   return new Response(new Blob([bytes]).stream().pipeThrough(new DecompressionStream("gzip"))).json();
 }
 
-let contents, task, questions, shown, chosen, haystacks;
+let contents, task, questions, visible, chosen, searchTexts;
 
-// A text that the page has no room for has no number.
-async function textOf(place) {
+// Texts beyond the page's size limit have no number.
+async function loadText(place) {
   if (place === null) return `not on this page: see answers-${contents.tasks[task]}.jsonl`;
   let at = contents.firsts.length - 1;
   while (contents.firsts[at] > place) at -= 1;
   return (await block(`texts-${at}`))[place - contents.firsts[at]];
 }
 
-const textsOf = (places) => Promise.all((places || []).map(textOf));
+const loadTexts = (places) => Promise.all((places || []).map(loadText));
 
-async function detailOf(place) {
-  const size = contents.questions_a_block;
+async function loadDetails(place) {
+  const size = contents.questions_per_block;
   return (await block(`details-${task}-${Math.floor(place / size)}`))[place % size];
 }
 
 // --- the list ---
 
-const titleOf = (place) => questions.documents[questions.document[place]];
-const groupOf = (place) => questions.groups[questions.group[place]];
+const titleAt = (place) => questions.documents[questions.document[place]];
+const groupAt = (place) => questions.groups[questions.group[place]];
 
 function fill(select, all, names) {
   select.replaceChildren(element("option", { value: "" }, all));
@@ -62,7 +62,7 @@ function fill(select, all, names) {
   select.hidden = names.length < 2;
 }
 
-function fillStates() {
+function renderStates() {
   const counts = STATES.map((_, state) => questions.state.filter((each) => each === state).length);
   const entries = [["", "all", counts.reduce((sum, count) => sum + count, 0)]];
   STATES.forEach(([sign, name], state) => { if (counts[state] || state < 2) entries.push([state, `${sign} ${name}`, counts[state]]); });
@@ -70,62 +70,62 @@ function fillStates() {
     const button = element("button", { type: "button", "data-state": state, "aria-pressed": state === "" }, name, element("small", {}, number(count)));
     button.addEventListener("click", () => {
       for (const each of byId("states").children) each.setAttribute("aria-pressed", each === button);
-      narrow();
+      applyFilters();
     });
     return button;
   }));
 }
 
-function haystack(place) {
-  haystacks[place] ??= [questions.question[place], ...questions.choices[place], titleOf(place), questions.id[place]].join("\n").toLowerCase();
-  return haystacks[place];
+function searchText(place) {
+  searchTexts[place] ??= [questions.question[place], ...questions.choices[place], titleAt(place), questions.id[place]].join("\n").toLowerCase();
+  return searchTexts[place];
 }
 
-function narrow() {
+function applyFilters() {
   const state = byId("states").querySelector("[aria-pressed=true]").dataset.state;
   const group = byId("group").value, title = byId("document").value;
   const words = byId("search").value.toLowerCase().split(/\s+/).filter(Boolean);
-  shown = [];
+  visible = [];
   for (let place = 0; place < questions.id.length; place++)
     if ((state === "" || questions.state[place] === Number(state))
       && (group === "" || questions.group[place] === Number(group))
       && (title === "" || questions.document[place] === Number(title))
-      && words.every((word) => haystack(place).includes(word))) shown.push(place);
-  byId("count").textContent = `${number(shown.length)} of ${plural(questions.id.length, "question")}`;
-  byId("rows").style.height = `${shown.length * ROW_HEIGHT}px`;
+      && words.every((word) => searchText(place).includes(word))) visible.push(place);
+  byId("count").textContent = `${number(visible.length)} of ${plural(questions.id.length, "question")}`;
+  byId("rows").style.height = `${visible.length * ROW_HEIGHT}px`;
   byId("list").scrollTop = 0;
-  drawRows();
-  return shown.includes(chosen) ? undefined : choose(shown.length ? shown[0] : null);
+  renderRows();
+  return visible.includes(chosen) ? undefined : choose(visible.length ? visible[0] : null);
 }
 
-function drawRows() {
+function renderRows() {
   const list = byId("list");
-  const first = Math.max(0, Math.floor(list.scrollTop / ROW_HEIGHT) - ROWS_AROUND);
-  const last = Math.min(shown.length, Math.ceil((list.scrollTop + list.clientHeight) / ROW_HEIGHT) + ROWS_AROUND);
+  const first = Math.max(0, Math.floor(list.scrollTop / ROW_HEIGHT) - EXTRA_ROWS);
+  const last = Math.min(visible.length, Math.ceil((list.scrollTop + list.clientHeight) / ROW_HEIGHT) + EXTRA_ROWS);
   byId("rows").replaceChildren(...Array.from({ length: last - first }, (_, at) => row(first + at)));
 }
 
 function row(at) {
-  const place = shown[at], [sign, name, kind] = STATES[questions.state[place]];
-  const below = [titleOf(place), questions.groups.length > 1 ? spaced(groupOf(place)) : ""].filter(Boolean).join(" · ");
-  const made = element("div", {
+  const place = visible[at], [sign, name, kind] = STATES[questions.state[place]];
+  const below = [titleAt(place), questions.groups.length > 1 ? withSpaces(groupAt(place)) : ""].filter(Boolean).join(" · ");
+  const node = element("div", {
     class: "row", role: "option", id: `row-${place}`, style: `top: ${at * ROW_HEIGHT}px`, "aria-selected": place === chosen,
-    "aria-setsize": shown.length, "aria-posinset": at + 1,
+    "aria-setsize": visible.length, "aria-posinset": at + 1,
   }, element("span", { class: `state ${kind}`, title: name, "aria-label": name }, sign), element("b", {}, questions.question[place]), element("small", {}, below));
-  made.addEventListener("click", () => choose(place));
-  return made;
+  node.addEventListener("click", () => choose(place));
+  return node;
 }
 
 function step(event) {
   const steps = { ArrowDown: 1, ArrowUp: -1, PageDown: 10, PageUp: -10, Home: -Infinity, End: Infinity };
-  if (!(event.key in steps) || !shown.length) return;
+  if (!(event.key in steps) || !visible.length) return;
   event.preventDefault();
-  const at = Math.min(shown.length - 1, Math.max(0, shown.indexOf(chosen) + steps[event.key]));
-  choose(shown[at]);
+  const at = Math.min(visible.length - 1, Math.max(0, visible.indexOf(chosen) + steps[event.key]));
+  choose(visible[at]);
 }
 
 function scrollToChosen() {
-  const list = byId("list"), top = shown.indexOf(chosen) * ROW_HEIGHT;
+  const list = byId("list"), top = visible.indexOf(chosen) * ROW_HEIGHT;
   if (top < 0) return;
   if (top < list.scrollTop) list.scrollTop = top;
   if (top + ROW_HEIGHT > list.scrollTop + list.clientHeight) list.scrollTop = top + ROW_HEIGHT - list.clientHeight;
@@ -138,39 +138,39 @@ async function choose(place) {
   const detail = byId("detail");
   if (place === null) {
     byId("list").removeAttribute("aria-activedescendant");
-    detail.replaceChildren(element("p", { class: "faint" }, "No such question."));
+    detail.replaceChildren(element("p", { class: "faint" }, "No matching question."));
     return;
   }
   byId("list").setAttribute("aria-activedescendant", `row-${place}`);
   scrollToChosen();
-  drawRows();
+  renderRows();
   history.replaceState(null, "", `#${encodeURIComponent(contents.tasks[task])}/${encodeURIComponent(questions.id[place])}`);
-  const own = task, parts = await partsOf(place);
-  if (chosen !== place || task !== own) return; // another was chosen meanwhile
+  const selected = task, parts = await renderDetails(place);
+  if (chosen !== place || task !== selected) return; // another one was selected in the meantime
   detail.replaceChildren(...parts.flat());
   detail.scrollTop = 0;
 }
 
-async function partsOf(place) {
-  const found = await detailOf(place);
-  return [heading(place), options(place, found), thought(found), await samples(place, found), await source(found), await passages(found), await mention(found)];
+async function renderDetails(place) {
+  const details = await loadDetails(place);
+  return [heading(place), options(place, details), thought(details), await samples(place, details), await source(details), await passages(details), await mentions(details)];
 }
 
 function heading(place) {
   const [sign, name, kind] = STATES[questions.state[place]];
-  const told = [spaced(groupOf(place)), titleOf(place)].filter(Boolean).join(" · ");
+  const notes = [withSpaces(groupAt(place)), titleAt(place)].filter(Boolean).join(" · ");
   return [
-    element("div", {}, element("span", { class: `chip ${kind}` }, `${sign} ${name}`), " ", element("small", {}, told, " · ", element("code", {}, questions.id[place]))),
+    element("div", {}, element("span", { class: `chip ${kind}` }, `${sign} ${name}`), " ", element("small", {}, notes, " · ", element("code", {}, questions.id[place]))),
     element("div", { class: "question" }, questions.question[place]),
   ];
 }
 
-function options(place, found) {
-  const [right, chosen] = [numbersOf(questions.answer[place]), numbersOf(questions.choice[place])];
+function options(place, details) {
+  const [right, chosen] = [optionsIn(questions.answer[place]), optionsIn(questions.choice[place])];
   const list = element("ol", { class: "options" });
-  const shares = sharesOf(found);
+  const shares = optionShares(details);
   questions.choices[place].forEach((text, at) => {
-    const says = element("span", { class: "says" }, saidOf(found, at));
+    const says = element("span", { class: "says" }, optionValue(details, at));
     if (right.includes(at)) says.append(element("span", { class: "tag right" }, "✓ right"));
     if (chosen.includes(at)) says.append(element("span", { class: `tag ${right.includes(at) ? "right" : "wrong"}` }, "● chosen"));
     const item = element("li", { class: `${right.includes(at) ? "key" : ""} ${chosen.includes(at) ? "chosen" : ""}` }, element("b", {}, letter(at)), element("span", { class: "text" }, text), says);
@@ -178,118 +178,118 @@ function options(place, found) {
     list.append(item);
   });
   const notes = [];
-  if (found.scores) notes.push("The bar is an option's share of the likelihood of all; beside it, its log-likelihood in nats.");
-  if (found.choice_norm !== undefined && !same(found.choice_norm, questions.choice[place])) notes.push(`Divided by length, ${lettersOf(found.choice_norm)} is the likeliest.`);
-  if (questions.state[place] === 3) notes.push("The prompt did not fit the model's context: it was not asked, and the question counts as wrong.");
+  if (details.scores) notes.push("The bar is the option's share of the total likelihood; the number is its log-likelihood in nats.");
+  if (details.choice_norm !== undefined && !same(details.choice_norm, questions.choice[place])) notes.push(`Normalized by length, ${formatLetters(details.choice_norm)} is the likeliest.`);
+  if (questions.state[place] === 3) notes.push("The prompt exceeded the model's context; the question was not asked and counts as wrong.");
   return [list, notes.length ? element("p", { class: "faint" }, notes.join(" ")) : ""];
 }
 
-function sharesOf(found) {
-  if (found.votes) return found.votes.map((count) => count / found.asked);
-  if (!found.scores) return null;
-  const most = Math.max(...found.scores), likelihoods = found.scores.map((score) => Math.exp(score - most));
+function optionShares(details) {
+  if (details.votes) return details.votes.map((count) => count / details.samples_total);
+  if (!details.scores) return null;
+  const most = Math.max(...details.scores), likelihoods = details.scores.map((score) => Math.exp(score - most));
   const all = likelihoods.reduce((sum, each) => sum + each, 0);
   return likelihoods.map((each) => each / all);
 }
 
-const saidOf = (found, at) => (found.votes ? `${number(found.votes[at])} of ${number(found.asked)}` : found.scores ? found.scores[at].toFixed(2) : "");
+const optionValue = (details, at) => (details.votes ? `${number(details.votes[at])} of ${number(details.samples_total)}` : details.scores ? details.scores[at].toFixed(2) : "");
 
-function thought(found) {
-  return found.thought ? [element("h3", {}, "What it thought first"), element("article", {}, element("p", { class: "body" }, found.thought))] : [];
+function thought(details) {
+  return details.thought ? [element("h3", {}, "Intermediate thought"), element("article", {}, element("p", { class: "body" }, details.thought))] : [];
 }
 
-async function samples(place, found) {
-  if (!found.asked) return [];
-  const unparsed = Object.entries(found.unparsed || {}).map(([reason, count]) => `${reason} ${number(count)}`);
-  const texts = await textsOf((found.samples || []).map(([, text]) => text));
-  const told = [`${texts.length} of ${plural(found.asked, "sample")} in its own words`, ...(unparsed.length ? [`without an option: ${unparsed.join(", ")}`] : [])].join("; ");
-  return [element("h3", {}, "What it said"), element("p", { class: "faint" }, `${told}.`), ...(found.samples || []).map(([choice], at) => {
+async function samples(place, details) {
+  if (!details.samples_total) return [];
+  const unparsed = Object.entries(details.unparsed || {}).map(([reason, count]) => `${reason} ${number(count)}`);
+  const texts = await loadTexts((details.samples || []).map(([, text]) => text));
+  const notes = [`${texts.length} of ${plural(details.samples_total, "sample")} shown`, ...(unparsed.length ? [`without an option: ${unparsed.join(", ")}`] : [])].join("; ");
+  return [element("h3", {}, "Samples"), element("p", { class: "faint" }, `${notes}.`), ...(details.samples || []).map(([choice], at) => {
     const kind = choice === null ? 2 : same(choice, questions.answer[place]) ? 0 : 1, [sign, name, color] = STATES[kind];
-    const read = choice === null ? `${sign} ${name}` : `${sign} read as ${lettersOf(choice)}`;
+    const read = choice === null ? `${sign} ${name}` : `${sign} read as ${formatLetters(choice)}`;
     return element("article", {}, element("header", {}, element("span", {}, `sample ${at + 1}`), element("span", { class: `chip ${color}` }, read)), element("p", { class: "body" }, texts[at].trim() || "(nothing)"));
   })];
 }
 
-async function source(found) {
-  const texts = await textsOf(found.evidence);
-  return texts.length ? [element("h3", {}, texts.length > 1 ? `What answers it: ${texts.length} parts of its document` : "What answers it, in its document"), ...texts.map((text) => element("article", {}, body(text, found)))] : [];
+async function source(details) {
+  const texts = await loadTexts(details.evidence);
+  return texts.length ? [element("h3", {}, texts.length > 1 ? `Evidence: ${texts.length} parts of the document` : "Evidence in the document"), ...texts.map((text) => element("article", {}, body(text, details)))] : [];
 }
 
-async function passages(found) {
-  if (found.retrieved === undefined) return [];
+async function passages(details) {
+  if (details.retrieved === undefined) return [];
   const yes = (what, whether) => (whether === undefined ? [] : [`${whether ? "with" : "without"} ${what}`]);
-  const told = [...yes("a passage of its document", found.article_shown), ...yes("what answers it", found.evidence_shown)];
-  const texts = await textsOf(found.passages);
+  const notes = [...yes("a passage of its document", details.article_shown), ...yes("the evidence", details.evidence_shown)];
+  const texts = await loadTexts(details.passages);
   return [
-    element("h3", {}, `What it was shown: ${plural(found.retrieved, "passage")}${told.length ? `, ${told.join(", ")}` : ""}`),
+    element("h3", {}, `Retrieved: ${plural(details.retrieved, "passage")}${notes.length ? `, ${notes.join(", ")}` : ""}`),
     ...texts.map((text, at) => {
-      const whole = element("article", {}, element("header", {}, `passage ${at + 1}`), body(text, found));
+      const whole = element("article", {}, element("header", {}, `passage ${at + 1}`), body(text, details));
       return texts.length <= PASSAGES_OPEN ? whole : element("details", {}, element("summary", {}, `${at + 1}. ${text.slice(0, 110).replace(/\s+/g, " ")}…`), whole);
     }),
   ];
 }
 
-async function mention(found) {
-  if (!found.mention) return [];
-  const title = element("h3", {}, "Its answer in what the model was trained on");
-  const { names, asked, texts, naming, together, shown: excerpts } = found.mention;
-  if (!names) return [title, element("p", { class: "faint" }, "The right option names no entity of its document.")];
-  const words = await textsOf(excerpts.map(([, , text]) => text));
-  const told = [element("mark", {}, names.join(" · ")), ` stands in ${number(naming)} of ${plural(texts, "text")} about the document`];
-  if (asked.length) told.push(`, in ${number(together)} of them together with `, element("mark", { class: "also" }, asked.join(" or ")));
-  return [title, element("p", {}, ...told, "."), ...excerpts.map(([kind, about], at) =>
-    element("article", {}, element("header", {}, element("bdi", {}, about.join(" · ")), element("span", {}, spaced(kind))), body(words[at], found)))];
+async function mentions(details) {
+  if (!details.mentions) return [];
+  const title = element("h3", {}, "The answer in the training texts");
+  const { answer_names: names, question_names: asked, texts, answer_mentions: naming, joint_mentions: together, excerpts } = details.mentions;
+  if (!names) return [title, element("p", { class: "faint" }, "The right option contains no entity of its document.")];
+  const words = await loadTexts(excerpts.map(([, , text]) => text));
+  const notes = [element("mark", {}, names.join(" · ")), ` occurs in ${number(naming)} of ${plural(texts, "text")} about the document`];
+  if (asked.length) notes.push(`, in ${number(together)} of them together with `, element("mark", { class: "also" }, asked.join(" or ")));
+  return [title, element("p", {}, ...notes, "."), ...excerpts.map(([kind, about], at) =>
+    element("article", {}, element("header", {}, element("bdi", {}, about.join(" · ")), element("span", {}, withSpaces(kind))), body(words[at], details)))];
 }
 
-// With the names of the answer marked, and those that are asked about, where they are known.
-function body(text, found) {
-  const { names, asked } = found.mention || {};
+// Marks the names of the answer and of the question, if known.
+function body(text, details) {
+  const { answer_names: names, question_names: asked } = details.mentions || {};
   if (!names) return element("p", { class: "body" }, text);
   const escaped = (name) => name.replace(/[.*+?^${}()|[\]\\]/g, "\\$&");
   const wanted = [...names, ...asked].sort((a, b) => b.length - a.length).map(escaped).join("|");
-  const own = new Set(names.map((name) => name.toLowerCase()));
+  const answerNames = new Set(names.map((name) => name.toLowerCase()));
   const pieces = text.split(new RegExp(`(?<![\\p{L}\\p{N}_])(${wanted})(?![\\p{L}\\p{N}_])`, "giu"));
-  return element("p", { class: "body" }, ...pieces.map((piece, at) => (at % 2 ? element("mark", own.has(piece.toLowerCase()) ? {} : { class: "also" }, piece) : piece)));
+  return element("p", { class: "body" }, ...pieces.map((piece, at) => (at % 2 ? element("mark", answerNames.has(piece.toLowerCase()) ? {} : { class: "also" }, piece) : piece)));
 }
 
-// --- from task to task ---
+// --- switching tasks ---
 
-async function turnTo(at, id) {
+async function showTask(at, id) {
   task = at;
-  const found = await block(`questions-${at}`);
-  if (task !== at) return; // another was chosen meanwhile
-  questions = found;
-  [haystacks, chosen] = [[], null];
+  const listing = await block(`questions-${at}`);
+  if (task !== at) return; // another one was selected in the meantime
+  questions = listing;
+  [searchTexts, chosen] = [[], null];
   [...byId("tasks").querySelectorAll("button")].forEach((button, each) => button.setAttribute("aria-pressed", each === at));
   document.querySelectorAll(".scores").forEach((section, each) => { section.hidden = each !== at; });
-  fillStates();
-  fill(byId("group"), "all kinds", questions.groups.map(spaced));
+  renderStates();
+  fill(byId("group"), "all kinds", questions.groups.map(withSpaces));
   fill(byId("document"), "all documents", questions.documents);
   byId("search").value = "";
   const place = questions.id.indexOf(id);
   chosen = place < 0 ? null : place;
-  await narrow();
+  await applyFilters();
   if (place >= 0) await choose(place);
 }
 
-function inAddress() {
+function fromAddress() {
   const [name, ...id] = location.hash.slice(1).split("/").map(decodeURIComponent);
   return [Math.max(0, contents.tasks.indexOf(name)), id.join("/")];
 }
 
-async function begin() {
+async function start() {
   contents = await block("contents");
   for (const part of [byId("filters"), document.querySelector(".browser")]) part.hidden = false;
   byId("tasks").hidden = contents.tasks.length < 2;
-  [...byId("tasks").querySelectorAll("button")].forEach((button, at) => button.addEventListener("click", () => turnTo(at)));
-  for (const id of ["group", "document"]) byId(id).addEventListener("change", narrow);
-  byId("search").addEventListener("input", narrow);
+  [...byId("tasks").querySelectorAll("button")].forEach((button, at) => button.addEventListener("click", () => showTask(at)));
+  for (const id of ["group", "document"]) byId(id).addEventListener("change", applyFilters);
+  byId("search").addEventListener("input", applyFilters);
   byId("list").addEventListener("keydown", step);
-  byId("list").addEventListener("scroll", drawRows);
-  addEventListener("resize", drawRows);
-  addEventListener("hashchange", () => turnTo(...inAddress()));
-  await turnTo(...inAddress());
+  byId("list").addEventListener("scroll", renderRows);
+  addEventListener("resize", renderRows);
+  addEventListener("hashchange", () => showTask(...fromAddress()));
+  await showTask(...fromAddress());
   document.documentElement.dataset.ready = Math.round(performance.now());
 }
 
-begin();
+start();

@@ -1,36 +1,79 @@
-"""report.html of an evaluation: its scores, and every question to browse with what the model said to it.
+"""report.html of an evaluation: its scores, and a browser of all questions with the model's answers.
 
-One page that loads nothing. The list of questions is read at once, all else when it is looked at, so that thousands of
-questions open quickly. Without JavaScript it is the scores.
+A single page that loads nothing. The list of questions is decoded at once, everything else on demand, so that thousands
+of questions open quickly. Without JavaScript it shows the scores.
 """
 
+import gzip
 import json
+from base64 import b64encode
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from hashlib import blake2b
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from entigraph.evaluation.backends.text_blocks import QUESTIONS_A_BLOCK, Texts, packed
-from entigraph.evaluation.base import Source
-from entigraph.evaluation.entity_mentions import Key, Mention, TextsRead, key_of, mentions
+from entigraph.evaluation.base import TaskInputs
+from entigraph.evaluation.entity_mentions import AnswerMentions, QuestionKey, TrainingTexts, count_mentions
 from entigraph.evaluation.scoring import INTERVAL
 from entigraph.reporting.html import write_page
 from entigraph.storage.jsonl import read_jsonl
 from entigraph.storage.schemas import Answer, Document, Question, choice_set
 
 FILE = "report.html"
-TEXT_CHARACTERS = 60_000_000  # on the page, of all samples, passages and excerpts together
+MAX_CHARACTERS = 60_000_000  # on the page, of all samples, passages and excerpts together
+CHARACTERS_PER_BLOCK = 400_000
+QUESTIONS_PER_BLOCK = 128
 SAMPLES_SHOWN, SAMPLE_CHARACTERS = 8, 4_000
 RIGHT, WRONG, UNPARSED, TOO_LONG = range(4)
 
 
+def pack(value: Any) -> str:
+    """Returns a value as base64 of gzipped JSON, so that nothing in it can end the HTML element that holds it."""
+    content = json.dumps(value, ensure_ascii=False, separators=(",", ":")).encode("utf-8", "replace")
+    return b64encode(gzip.compress(content, 6, mtime=0)).decode()
+
+
+class TextBlocks:
+    """Stores every text once, by number, in packed blocks; at most `limit` characters of all together."""
+
+    def __init__(self, limit: int) -> None:
+        self.remaining = limit
+        self.blocks: list[str] = []
+        self.firsts: list[int] = []  # the number of each block's first text
+        self.pending: list[str] = []
+        self.characters = self.count = 0
+        self.numbers: dict[bytes, int] = {}
+
+    def add(self, text: str) -> int | None:
+        """Returns the text's number; None beyond the limit."""
+        key = blake2b(text.encode("utf-8", "surrogatepass"), digest_size=16).digest()
+        if key in self.numbers:
+            return self.numbers[key]
+        self.remaining -= len(text)
+        if self.remaining < 0:
+            return None
+        self.numbers[key] = self.count
+        self.pending.append(text)
+        self.count, self.characters = self.count + 1, self.characters + len(text)
+        if self.characters >= CHARACTERS_PER_BLOCK:
+            self.close()
+        return self.numbers[key]
+
+    def close(self) -> None:
+        if self.pending:
+            self.firsts.append(self.count - len(self.pending))
+            self.blocks.append(pack(self.pending))
+            self.pending, self.characters = [], 0
+
+
 @dataclass
-class Listed:
-    """One task's questions as the page lists them: column by column."""
+class TaskListing:
+    """One task's questions as columns."""
 
     name: str
-    documents: dict[str, int] = field(default_factory=dict)  # numbers of titles
+    documents: dict[str, int] = field(default_factory=dict)  # title -> number
     groups: dict[str, int] = field(default_factory=dict)
     rows: list[Sequence[Any]] = field(default_factory=list)
     details: list[str] = field(default_factory=list)
@@ -39,38 +82,42 @@ class Listed:
     def packed(self) -> str:
         names = ("id", "document", "group", "question", "choices", "answer", "choice", "state")
         columns = {name: [row[number] for row in self.rows] for number, name in enumerate(names)}
-        return packed({**columns, "documents": list(self.documents), "groups": list(self.groups)})
+        return pack({**columns, "documents": list(self.documents), "groups": list(self.groups)})
 
 
-class Row(NamedTuple):
-    """A number among the scores. `of`: what it is a share of; `guessed`: whether guessing would reach the chance."""
+class ScoreRow(NamedTuple):
+    """A row of the score table. `denominator` says what it is a share of; `guessed`: guessing would reach the chance
+    level.
+    """
 
     label: str
     share: float
     interval: Sequence[float]
-    of: str
+    denominator: str
     guessed: bool = True
 
 
 def write(
-    folder: Path, sources: Mapping[str, Source], *, name: str, label: str | None = None, read: TextsRead | None = None
+    folder: Path,
+    inputs: Mapping[str, TaskInputs],
+    *,
+    name: str,
+    label: str | None = None,
+    training: TrainingTexts | None = None,
 ) -> Path:
-    """Of the tasks in `sources`. `read` is what the model was trained on, where that is known; `label` is what a reader
-    must know first, where something was simulated.
+    """Writes the report of the tasks in `inputs`. `training` is what the model was trained on, if known; `label` is a
+    disclaimer for simulated results.
     """
     scores = json.loads((folder / "scores.json").read_text(encoding="utf-8"))
-    files = {task: folder / f"answers-{task}.jsonl" for task in sources}
-    keys = {key_of(answer) for file in files.values() for answer in read_jsonl(file, Answer)}
-    found = mentions(sorted(keys), read) if read else {}
-    texts = Texts(TEXT_CHARACTERS)
-    listed = [
-        listing(task, read_jsonl(files[task], Answer), sources[task], found if read else None, texts)
-        for task in sources
-    ]
+    files = {task: folder / f"answers-{task}.jsonl" for task in inputs}
+    keys = {QuestionKey.from_answer(answer) for file in files.values() for answer in read_jsonl(file, Answer)}
+    mentions = count_mentions(sorted(keys), training) if training else None
+    texts = TextBlocks(MAX_CHARACTERS)
+    listings = [list_questions(task, read_jsonl(files[task], Answer), inputs[task], mentions, texts) for task in inputs]
     texts.close()
     contents = {
-        "tasks": [each.name for each in listed],
-        "questions_a_block": QUESTIONS_A_BLOCK,
+        "tasks": [listing.name for listing in listings],
+        "questions_per_block": QUESTIONS_PER_BLOCK,
         "firsts": texts.firsts,
     }
     return write_page(
@@ -79,42 +126,44 @@ def write(
         "evaluation_report",
         name=name,
         label=label,
-        scores={task: scores[task] for task in sources},
-        rows={task: list(rows_of(scores[task])) for task in sources},
-        listed=listed,
+        scores={task: scores[task] for task in inputs},
+        rows={task: list(score_rows(scores[task])) for task in inputs},
+        metrics={task: scores[task].get("metrics", {}) for task in inputs},
+        listings=listings,
         texts=texts,
-        contents=packed(contents),
+        contents=pack(contents),
     )
 
 
-def listing(
-    task: str, answers: Iterable[Answer], source: Source, found: Mapping[Key, Mention] | None, texts: Texts
-) -> Listed:
-    titles = {each.id: each.title or each.id for each in read_jsonl(source.documents, Document)}
-    evidence = {each.id: each.evidence for each in read_jsonl(source.questions, Question)}
-    listed = Listed(task)
-    waiting: list[dict[str, Any]] = []
+def list_questions(
+    task: str,
+    answers: Iterable[Answer],
+    inputs: TaskInputs,
+    mentions: Mapping[QuestionKey, AnswerMentions] | None,
+    texts: TextBlocks,
+) -> TaskListing:
+    titles = {document.id: document.title or document.id for document in read_jsonl(inputs.documents, Document)}
+    evidence = {question.id: question.evidence for question in read_jsonl(inputs.questions, Question)}
+    listing = TaskListing(task)
+    pending: list[dict[str, Any]] = []
     for answer in answers:
         title = titles.get(answer.document_id, answer.document_id)
-        place = number_of(title, listed.documents), number_of(answer.group, listed.groups)
-        said = (answer.question, answer.choices, answer.answer, answer.choice, state_of(answer))
-        listed.rows.append((answer.question_id, *place, *said))
-        waiting.append(detail(answer, evidence.get(answer.question_id, ()), texts))
-        if found is not None:
-            waiting[-1]["mention"] = mentioned(found.get(key_of(answer)), texts)
-        if len(waiting) == QUESTIONS_A_BLOCK:
-            listed.details.append(packed(waiting))
-            waiting = []
-    if waiting:
-        listed.details.append(packed(waiting))
-    return listed
+        document = listing.documents.setdefault(title, len(listing.documents))
+        group = listing.groups.setdefault(answer.group, len(listing.groups))
+        values = (answer.question, answer.choices, answer.answer, answer.choice, answer_state(answer))
+        listing.rows.append((answer.question_id, document, group, *values))
+        pending.append(question_details(answer, evidence.get(answer.question_id, ()), texts))
+        if mentions is not None:
+            pending[-1]["mentions"] = mention_details(mentions.get(QuestionKey.from_answer(answer)), texts)
+        if len(pending) == QUESTIONS_PER_BLOCK:
+            listing.details.append(pack(pending))
+            pending = []
+    if pending:
+        listing.details.append(pack(pending))
+    return listing
 
 
-def number_of(name: str, known: dict[str, int]) -> int:
-    return known.setdefault(name, len(known))
-
-
-def state_of(answer: Answer) -> int:
+def answer_state(answer: Answer) -> int:
     if answer.overflowed:
         return TOO_LONG
     if answer.choice is None:
@@ -122,87 +171,89 @@ def state_of(answer: Answer) -> int:
     return RIGHT if answer.correct else WRONG
 
 
-def votes_of(answer: Answer) -> list[int]:
-    """How many samples named each option."""
-    named = Counter(option for sample in answer.samples for option in choice_set(sample))
-    return [named[option] for option in range(len(answer.choices))]
+def count_votes(answer: Answer) -> list[int]:
+    """Returns the number of samples that name each option."""
+    votes = Counter(option for sample in answer.samples for option in choice_set(sample))
+    return [votes[option] for option in range(len(answer.choices))]
 
 
-def detail(answer: Answer, evidence: Sequence[str], texts: Texts) -> dict[str, Any]:
-    """What the page shows of a question beside its row in the list; texts by their numbers, empty parts left out."""
-    votes = votes_of(answer) if answer.samples else []
-    shown = list(zip(answer.samples, answer.texts, strict=False))[:SAMPLES_SHOWN]
-    parts = {
+def question_details(answer: Answer, evidence: Sequence[str], texts: TextBlocks) -> dict[str, Any]:
+    """Returns what the page shows of a selected question; texts by number, empty entries left out."""
+    samples = list(zip(answer.samples, answer.texts, strict=False))[:SAMPLES_SHOWN]
+    details = {
         "thought": answer.thought,
         "scores": [round(score, 3) for score in answer.scores],
         "choice_norm": answer.choice_norm,
-        "asked": len(answer.samples),
-        "votes": votes,
+        "samples_total": len(answer.samples),
+        "votes": count_votes(answer) if answer.samples else [],
         "unparsed": answer.unparsed,
-        "samples": [[choice, texts.add(cut(text, SAMPLE_CHARACTERS))] for choice, text in shown],
+        "samples": [[choice, texts.add(shorten(text, SAMPLE_CHARACTERS))] for choice, text in samples],
         "evidence": [texts.add(part) for part in evidence],
         "retrieved": answer.retrieved,
         "passages": [texts.add(passage) for passage in answer.passages],
         "article_shown": answer.article_shown,
         "evidence_shown": answer.evidence_shown,
     }
-    return {name: part for name, part in parts.items() if part is not None and part not in ("", [], {})}
+    return {name: value for name, value in details.items() if value is not None and value not in ("", [], {})}
 
 
-def mentioned(found: Mention | None, texts: Texts) -> dict[str, Any]:
-    """Empty where the right option has no name to look for."""
-    if found is None:
+def mention_details(mentions: AnswerMentions | None, texts: TextBlocks) -> dict[str, Any]:
+    """Returns the mentions of an answer; empty if the right option has no name."""
+    if mentions is None:
         return {}
     return {
-        "names": found.names,
-        "asked": found.asked,
-        "texts": found.texts,
-        "naming": found.naming,
-        "together": found.together,
-        "shown": [[each.kind, each.about, texts.add(each.text)] for each in found.shown],
+        "answer_names": mentions.answer_names,
+        "question_names": mentions.question_names,
+        "texts": mentions.texts,
+        "answer_mentions": mentions.answer_mentions,
+        "joint_mentions": mentions.joint_mentions,
+        "excerpts": [[excerpt.kind, excerpt.about, texts.add(excerpt.text)] for excerpt in mentions.excerpts],
     }
 
 
-def cut(text: str, characters: int) -> str:
+def shorten(text: str, characters: int) -> str:
     return text if len(text) <= characters else f"{text[:characters]}…"
 
 
-def rows_of(score: Mapping[str, Any]) -> Iterator[Row]:
-    """All that is always reported together, in one order, whatever the task."""
-    yield share("accuracy", score)
-    if "accuracy_norm" in score:
-        yield beside("accuracy_norm", "likelihood by length", score, "questions", "questions")._replace(guessed=True)
+def score_rows(scores: Mapping[str, Any]) -> Iterator[ScoreRow]:
+    """Yields a task's scores in a fixed order."""
+    yield mapping_row("accuracy", scores)
+    if "accuracy_norm" in scores:
+        row = flat_row("accuracy_norm", "likelihood by length", scores, "questions", "questions")
+        yield row._replace(guessed=True)
     for key, label in (
         ("over_all", "over all questions"),
         ("over_parsed", "over those with a valid sample"),
         ("expected_accuracy", "expected of a random valid sample"),
         ("majority_vote", "majority vote"),
     ):
-        if key in score:
-            yield share(label, score[key])
-    for count, found in score.get("pass_at", {}).items():
-        yield share(f"pass@{count}", found)._replace(guessed=count == "1")
-    if "parse_rate" in score:
-        yield beside("parse_rate", "questions with a valid sample", score, "asked", "questions")
-        yield beside("sample_parse_rate", "valid samples", score, "samples", "samples")
-    groups = score["groups"].items()
-    for group, found in groups if len(groups) > 1 else ():
-        yield share(f"kind: {group.replace('_', ' ')}", found)
-    for what in ("article", "evidence") if "retrieval" in score else ():
-        yield from retrieved(what, score["retrieval"][what])
+        if key in scores:
+            yield mapping_row(label, scores[key])
+    for count, score in scores.get("pass_at", {}).items():
+        yield mapping_row(f"pass@{count}", score)._replace(guessed=count == "1")
+    if "parse_rate" in scores:
+        yield flat_row("parse_rate", "questions with a valid sample", scores, "asked", "questions")
+        yield flat_row("sample_parse_rate", "valid samples", scores, "samples", "samples")
+    groups = scores["groups"].items()
+    for group, score in groups if len(groups) > 1 else ():
+        yield mapping_row(f"kind: {group.replace('_', ' ')}", score)
+    for name in ("article", "evidence") if "retrieval" in scores else ():
+        yield from retrieval_rows(name, scores["retrieval"][name])
 
 
-def retrieved(what: str, found: Mapping[str, Any]) -> Iterator[Row]:
-    if found["questions"]:
-        yield share(f"{what} retrieved", found, "recall")._replace(guessed=False)
-        for key, words in (("accuracy_shown", "with"), ("accuracy_not_shown", "without")):
-            if found[key]:
-                yield share(f"accuracy {words} its {what}", found[key])
+def retrieval_rows(name: str, scores: Mapping[str, Any]) -> Iterator[ScoreRow]:
+    if scores["questions"]:
+        yield mapping_row(f"{name} retrieved", scores, "recall")._replace(guessed=False)
+        for key, preposition in (("accuracy_shown", "with"), ("accuracy_not_shown", "without")):
+            if scores[key]:
+                yield mapping_row(f"accuracy {preposition} its {name}", scores[key])
 
 
-def share(label: str, found: Mapping[str, Any], key: str = "accuracy") -> Row:
-    return Row(label, found[key], found[INTERVAL], f"{found['questions']:,} questions")
+def mapping_row(label: str, score: Mapping[str, Any], key: str = "accuracy") -> ScoreRow:
+    """A score that is a mapping of its own."""
+    return ScoreRow(label, score[key], score[INTERVAL], f"{score['questions']:,} questions")
 
 
-def beside(key: str, label: str, score: Mapping[str, Any], count: str, unit: str) -> Row:
-    return Row(label, score[key], score[f"{key}_{INTERVAL}"], f"{score[count]:,} {unit}", guessed=False)
+def flat_row(key: str, label: str, scores: Mapping[str, Any], count: str, unit: str) -> ScoreRow:
+    """A score that stands beside others."""
+    return ScoreRow(label, scores[key], scores[f"{key}_{INTERVAL}"], f"{scores[count]:,} {unit}", guessed=False)

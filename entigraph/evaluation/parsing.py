@@ -1,59 +1,57 @@
-"""What a sampled answer says: "Answer: X." with exactly one letter of the options, or nothing; "Answer: X, Y." where
-several may be right.
-"""
+"""Parses sampled answers: "Answer: X." with exactly one option letter, or "Answer: X, Y." if several may be right."""
 
 import re
 import string
 
 LETTERS = string.ascii_uppercase
-# Where a sample may end: behind the first whole line that begins with "Answer:", whatever stands in it.
+# Generation may end after the first complete line that begins with "Answer:", whatever it contains.
 ANSWER_LINE = r"(?:^|\n)Answer:[^\n]*\n"
 LINE = re.compile(r"(?:^|\n)[ \t]*Answer:[ \t]*([^\n]*)")
-AUTHORS_END = re.compile(r"Answer: ([A-D]{1,4})\.\n")
+AUTHORS_LINE = re.compile(r"Answer: ([A-D]{1,4})\.\n")
 SEPARATOR = r"(?:, and |, ?| and )"
-SEVERAL = re.compile(rf"[A-Z](?:{SEPARATOR}[A-Z])*\.")
+SEVERAL_LETTERS = re.compile(rf"[A-Z](?:{SEPARATOR}[A-Z])*\.")
 NO_LINE, NOT_ONE_LETTER, NO_OPTION, CUT = "no answer line", "not one letter", "not an option", "cut"
 NOT_LETTERS = "not different letters"
 
 
-def choice_of(text: str, options: int) -> int | str:
-    """The option that the first answer line names (paper App. I.1), counted from 0; else why there is none.
+def parse_choice(text: str, options: int) -> int | str:
+    """Returns the index of the option in the first answer line (paper App. I.1), or the reason why there is none.
 
     The paper keeps samples that end in "A.", "B.", "C." or "D.". "AB." is no choice, nor is "A" without its full stop.
     """
-    found = LINE.search(text)
-    if found is None:
+    line = LINE.search(text)
+    if line is None:
         return NO_LINE
-    said = found[1].strip()
-    if not re.fullmatch(r"[A-Z]\.", said):
+    value = line[1].strip()
+    if not re.fullmatch(r"[A-Z]\.", value):
         return NOT_ONE_LETTER
-    number = LETTERS.index(said[0])
-    return number if number < options else NO_OPTION
+    index = LETTERS.index(value[0])
+    return index if index < options else NO_OPTION
 
 
-def choices_of(text: str, options: int) -> list[int] | str:
-    """All options that the first answer line names, ascending; else why there are none.
+def parse_choices(text: str, options: int) -> list[int] | str:
+    """Returns the sorted indices of all options in the first answer line, or the reason why there are none.
 
-    Letters are parted by commas or "and". "AC." is none, nor is "A, A.", nor a line with one letter of no option.
+    Letters are separated by commas or "and". "AC." is no choice, nor is "A, A.", nor a line with a letter of no option.
     """
-    found = LINE.search(text)
-    if found is None:
+    line = LINE.search(text)
+    if line is None:
         return NO_LINE
-    said = found[1].strip()
-    if not SEVERAL.fullmatch(said):
+    value = line[1].strip()
+    if not SEVERAL_LETTERS.fullmatch(value):
         return NOT_LETTERS
-    numbers = [LETTERS.index(letter) for letter in re.split(SEPARATOR, said.removesuffix("."))]
-    if len(set(numbers)) < len(numbers):
+    indices = [LETTERS.index(letter) for letter in re.split(SEPARATOR, value.removesuffix("."))]
+    if len(set(indices)) < len(indices):
         return NOT_LETTERS
-    return sorted(numbers) if max(numbers) < options else NO_OPTION
+    return sorted(indices) if max(indices) < options else NO_OPTION
 
 
-def authors_choice_of(text: str, options: int) -> int | str:
-    """As the published code reads it: generation must have stopped behind "Answer: ", up to four different letters, a
-    full stop and a line feed, and the last of those letters counts ("AB." is B).
+def parse_choice_as_authors(text: str, options: int) -> int | str:
+    """Returns the choice as the published code reads it: after "Answer: " one to four different letters, a full stop
+    and a line feed, of which the last letter counts ("AB." is B).
     """
-    found = AUTHORS_END.search(text)
-    if found is None or len(set(found[1])) != len(found[1]):
+    line = AUTHORS_LINE.search(text)
+    if line is None or len(set(line[1])) != len(line[1]):
         return NO_LINE
-    number = LETTERS.index(found[1][-1])
-    return number if number < options else NO_OPTION
+    index = LETTERS.index(line[1][-1])
+    return index if index < options else NO_OPTION

@@ -3,7 +3,7 @@
 from typing import TYPE_CHECKING
 
 from entigraph.config.schema import problem_of, refuse
-from entigraph.evaluation.models_under_test import Pretrained
+from entigraph.evaluation.models_under_test import PretrainedBaseline
 from entigraph.huggingface.models import check_model_path
 from entigraph.storage import artifact
 
@@ -22,16 +22,16 @@ def refuse_contradictions(run: "Run") -> None:
     problems += problem_of(run.trainer.accumulation, run.data.batch_size)
     if run.model.path and not run.ours(run.model.path):
         problems += problem_of(check_model_path, run.model.path)
-    own = any(task.corpus is None and task.asks for task in run.tasks.values())
+    own = any(task.corpus is None and task.uses_questions for task in run.tasks.values())
     if own and not run.corpus.questions_known and not run.questions_folder:
         problems.append(
             "evaluation: the corpus has no questions; give some (corpus.questions=file.jsonl), have some written "
             "(questions=generated), or evaluation=none"
         )
     problems += [
-        f"engine: evaluation.{name} holds the model itself; choose engine=transformers for it"
+        f"engine: evaluation.{name} uses the Hugging Face model itself; choose engine=transformers for it"
         for name, task in run.tasks.items()
-        if getattr(task, "holds_model", False) and not run.engine.holds_model
+        if task.needs_transformers and not run.engine.holds_model
     ]
     problems += baseline_problems(run)
     positions = getattr(run.model, "max_position_embeddings", None)
@@ -60,7 +60,7 @@ def packing_problems(run: "Run") -> list[str]:
 def baseline_problems(run: "Run") -> list[str]:
     problems = []
     for name, found in run.baselines.items():
-        if isinstance(found, Pretrained):
+        if isinstance(found, PretrainedBaseline):
             problems += [] if run.ours(found.path) else problem_of(check_model_path, found.path)
             continue
         if not hasattr(found, "body"):

@@ -39,11 +39,11 @@ def cost_of_retrieval(run: Run) -> Iterator[str]:
     """What embedding and reranking at paid endpoints will take, at most; what is kept already is not taken off."""
     todo = {found.folder: name for name, found in run.retrieval.items() if not found.complete}
     for name in todo.values() if run.retriever.paid else ():
-        source, task = steps.source_of(run, run.tasks[name]), run.tasks[name]
+        source, task = steps.task_inputs(run, run.tasks[name]), run.tasks[name]
         if not source.questions.exists():
             yield f"retrieval for {name}: its cost is known once the questions are there (stage=corpus)"
             continue
-        questions = task.questions(source)
+        questions = task.load_questions(source)
         queries = [query_of(question, run.retriever.with_choices) for question in questions]
         characters = sum(len(document.text) for document in read_jsonl(source.documents, Document))
         tokens, searches, cost = run.retriever.cost(characters + sum(map(len, queries)), len(questions))
@@ -61,35 +61,23 @@ def cost_of_baselines(run: Run) -> list[str]:
         if answers.complete or not hasattr(subject, "price"):
             continue
         for task_name, task in run.tasks.items():
-            source = steps.source_of(run, task)
-            if not (source.questions if task.asks else source.documents).exists():
+            source = steps.task_inputs(run, task)
+            if not (source.questions if task.uses_questions else source.documents).exists():
                 lines.append(f"baselines.{name}: its cost is known once the questions are there (stage=corpus)")
                 continue
-            asked, prompts, samples, longest = (questions_of if task.asks else summaries_of)(task, source)
-            short = min(samples * SHORT_ANSWER, longest)
+            load = task.prompt_load(source)
+            if load is None:
+                lines.append(f"baselines.{name}, {task_name}: its cost is not known")
+                continue
+            prompts, longest = load.prompt_characters / CHARACTERS_PER_TOKEN, load.max_completion_tokens
+            short = min(load.samples * SHORT_ANSWER, longest)
             costs = [subject.price.of(prompts, 0.0, written) for written in (short, longest)]
             lines.append(
-                f"baselines.{name}, {task_name}: {samples:,} samples of {asked}, "
+                f"baselines.{name}, {task_name}: {load.samples:,} samples of {load.items}, "
                 f"{prompts:,.0f} prompt tokens, ${span(costs[0], costs[1], 2)}; "
                 f"stopped at max_cost_usd = {subject.max_cost_usd}"
             )
     return lines
-
-
-def questions_of(task: Any, source: Any) -> tuple[str, float, int, int]:
-    """What is asked, the tokens of all prompts, the answers, and their tokens where all are as long as is allowed."""
-    questions = task.questions(source)
-    prompts = sum(len(task.prompt(question)) for question in questions) / CHARACTERS_PER_TOKEN
-    samples = len(questions) * task.sampling.samples
-    return f"{len(questions):,} questions", prompts, samples, samples * task.max_tokens
-
-
-def summaries_of(task: Any, source: Any) -> tuple[str, float, int, int]:
-    documents = task.documents(source)
-    texts = [asking.about(document) for asking in task.askings.values() for document in documents]
-    longest = len(documents) * task.samples * sum(asking.max_tokens for asking in task.askings.values())
-    prompts = sum(map(len, texts)) / CHARACTERS_PER_TOKEN
-    return f"{len(documents):,} documents' summaries", prompts, len(texts) * task.samples, longest
 
 
 @dataclass
@@ -161,7 +149,7 @@ def summaries_load(run: Run) -> dict[str, Load]:
     lengths = [(len(tokens), (REFERENCE, REFERENCE))]  # how many summaries of how many tokens
     for task in run.tasks.values():
         documents = min(getattr(task, "limit", None) or len(tokens), len(tokens))
-        for asking in getattr(task, "askings", {}).values():
+        for asking in getattr(task, "summary_prompts", {}).values():
             ends = (min(SHORT_ANSWER, asking.max_tokens), asking.max_tokens)
             lengths.append((subjects * task.samples * documents, ends))
     if len(lengths) == 1:

@@ -123,7 +123,7 @@ def not_ready(run: Run) -> list[str]:
     writes = run.augmenter.needs_writer and not run.synthesis.complete
     looked_up = any(not rankings.complete for rankings in run.retrieval.values())
     evaluated = bool(run.tasks) and not run.evaluation.complete
-    checked: list[Any] = [task for task in run.tasks.values() if evaluated and hasattr(task, "check")]
+    checked = [task for task in run.tasks.values() if evaluated]
     return (
         missing_inputs(run)
         + (problem_of(run.llm.check) if writes or asked else [])
@@ -236,21 +236,17 @@ def register_baselines(run: Run) -> None:
 
 
 def print_baselines(run: Run) -> None:
-    from entigraph.evaluation.stage import told
-
     for name, answers in run.baseline_answers.items():
         for task, score in artifact.read_manifest(answers.folder)["counts"].items():
-            print(f"{run.baseline_entry(name)['name']}, {task}: {told(score)}")
+            print(f"{run.baseline_entry(name)['name']}, {task}: {run.tasks[task].summary_line(score)}")
         print(f"scores and answers: {answers.folder}")
 
 
 def print_result(run: Run, was_complete: bool) -> None:
-    from entigraph.evaluation.stage import told
-
     if was_complete:
         print("nothing to do: every stage is complete")
     for name, score in artifact.read_manifest(run.evaluation.folder)["counts"].items() if run.tasks else ():
-        print(f"{name}: {told(score)}")
+        print(f"{name}: {run.tasks[name].summary_line(score)}")
     if run.label:
         print(f"note: {run.label}")
     print(f"model: {run.training.folder / 'model'}")

@@ -15,7 +15,7 @@ from omegaconf import DictConfig
 
 from entigraph.config.fields import content_fields
 from entigraph.config.schema import COMPONENTS, refuse, settle_root, validate
-from entigraph.evaluation.models_under_test import Pretrained
+from entigraph.evaluation.models_under_test import PretrainedBaseline
 from entigraph.pipeline.compatibility import refuse_contradictions
 from entigraph.questions.drafting import prompt as question_prompt
 from entigraph.reporting.disclaimers import FICTIONAL, PLUMBING
@@ -105,7 +105,7 @@ class Run:
     @cached_property
     def retrieval(self) -> dict[str, Artifact]:
         """Passages ranked for a task's questions, by the task's name: the same for every k, order and temperature."""
-        return {name: self.rankings_of(task) for name, task in self.tasks.items() if task.asks and task.needs_retrieval}
+        return {name: self.rankings_of(task) for name, task in self.tasks.items() if task.needs_retrieval}
 
     def retrieving(self) -> dict[str, Any]:
         models = [identify_path(model, self.root) for model in self.retriever.models]
@@ -114,7 +114,7 @@ class Run:
     def rankings_of(self, task: Any) -> Artifact:
         cache_key = {
             **self.retrieving(),
-            "asked": task.asked,
+            "questions": task.question_selection,
         }
         inputs = {"corpus": self.documents_of(task)}
         if self.questions_of(task) != self.documents_of(task):
@@ -180,7 +180,7 @@ class Run:
     def baseline_entry(self, name: str) -> dict[str, str]:
         """As its study keeps it. `name` stands in the figure; `subject` tells two models of one name apart."""
         subject, answers = self.baselines[name], self.baseline_answers[name]
-        if isinstance(subject, Pretrained):
+        if isinstance(subject, PretrainedBaseline):
             path = Path(subject.path)
             shown = path.parent.name if path.name == "model" else path.name
         else:
@@ -191,7 +191,7 @@ class Run:
     def answers_of(self, name: str) -> Artifact:
         subject, inputs = self.baselines[name], self.question_sources()
         cache_key = {**self.asking(), "subject": self.options(subject) | getattr(subject, "cache_key", {})}
-        if isinstance(subject, Pretrained):
+        if isinstance(subject, PretrainedBaseline):
             cache_key |= self.answering()
             cache_key["start"] = identify_path(subject.path, self.root)
             if own := self.ours(subject.path):
@@ -244,12 +244,12 @@ class Run:
     @property
     def asks(self) -> bool:
         """Whether some evaluation asks questions: without an accuracy there is no study's curve."""
-        return any(task.asks for task in self.tasks.values())
+        return any(task.uses_questions for task in self.tasks.values())
 
     def questions_of(self, task: Any) -> Path:
         if task.corpus:
             return Path(task.corpus)
-        written = self.questions_folder if task.asks else None
+        written = self.questions_folder if task.uses_questions else None
         return written.folder if written else self.documents.folder
 
     def documents_of(self, task: Any) -> Path:

@@ -9,8 +9,9 @@ from pathlib import Path
 from typing import Any
 
 from entigraph.config.schema import Stage, problem_of
-from entigraph.evaluation.base import Source, Subject, Task
-from entigraph.evaluation.entity_mentions import TextsRead
+from entigraph.evaluation.base import ModelUnderTest, TaskInputs
+from entigraph.evaluation.entity_mentions import TrainingTexts
+from entigraph.evaluation.tasks.base import EvaluationTask
 from entigraph.llm.response_cache import response_cache_path
 from entigraph.llm.vllm.vllm_writer import LOG_NAME
 from entigraph.pipeline.run import Run
@@ -49,14 +50,15 @@ def question(run: Run, out: Path, progress: Progress, tracker: Tracker) -> Mappi
 
 
 def retrieve(run: Run, name: str, out: Path, progress: Progress, tracker: Tracker) -> Mapping[str, Any]:
-    from entigraph.evaluation.stage import found
+    from entigraph.evaluation.stage import validate_task
     from entigraph.retrieval import stage
 
-    source = source_of(run, run.tasks[name])
-    questions = found(run.tasks[name], name, source)
+    task = run.tasks[name]
+    inputs = task_inputs(run, task)
+    validate_task(task, name, inputs)
     counts = stage.run(
-        source.documents,
-        questions,
+        inputs.documents,
+        task.load_questions(inputs),
         out,
         settings=run.retriever,
         vectors=run.root / VECTORS,
@@ -173,15 +175,15 @@ def evaluate_baseline(run: Run, out: Path, progress: Progress, tracker: Tracker)
 
 
 def ask_baseline(run: Run, name: str, out: Path, progress: Progress, tracker: Tracker) -> Mapping[str, Any]:
-    from entigraph.evaluation.models_under_test import Endpoint, Pretrained
+    from entigraph.evaluation.models_under_test import EndpointModel, PretrainedBaseline
 
     found = run.baselines[name]
-    if not isinstance(found, Pretrained):
-        return ask(run, Endpoint(found, response_cache_path(run.root)), out, progress)
+    if not isinstance(found, PretrainedBaseline):
+        return ask(run, EndpointModel(found, response_cache_path(run.root)), out, progress)
     return ask(run, local_model(run, found.path), out, progress)
 
 
-def trained_here(run: Run, model: str, tokenizer: Path | None = None) -> Subject:
+def trained_here(run: Run, model: str, tokenizer: Path | None = None) -> ModelUnderTest:
     """A model of this run's tokenizer: with what stood before each text in training."""
     from entigraph.evaluation.models_under_test import LocalModel
 
@@ -193,10 +195,10 @@ def trained_here(run: Run, model: str, tokenizer: Path | None = None) -> Subject
 def on_this_machine(run: Run, model: str) -> dict[str, Any]:
     trainer = run.trainer
     where = {"accelerator": trainer.accelerator, "threads": trainer.threads}
-    return {"path": model, **where, "engines": run.engine, "log": run.root / LOG_NAME}
+    return {"path": model, **where, "engine": run.engine, "log": run.root / LOG_NAME}
 
 
-def local_model(run: Run, model: str) -> Subject:
+def local_model(run: Run, model: str) -> ModelUnderTest:
     """Any model: one that was trained below the same root with the tokenizer of its training, another with its own."""
     from entigraph.evaluation.models_under_test import LocalModel
 
@@ -207,19 +209,21 @@ def local_model(run: Run, model: str) -> Subject:
     return LocalModel(**on_this_machine(run, model))
 
 
-def ask(run: Run, subject: Subject, out: Path, progress: Progress, read: TextsRead | None = None) -> Mapping[str, Any]:
-    """`read`: what the subject was trained on, where it was trained by this run."""
+def ask(
+    run: Run, model: ModelUnderTest, out: Path, progress: Progress, training: TrainingTexts | None = None
+) -> Mapping[str, Any]:
+    """`training`: what the model was trained on, if this run trained it."""
     from entigraph.evaluation import evaluation_report, stage
 
-    sources = {name: source_of(run, task) for name, task in run.tasks.items()}
-    counts = stage.run(subject, out, tasks=run.tasks, sources=sources, progress=progress)
-    asked = {name: source for name, source in sources.items() if run.tasks[name].asks}
-    if asked:
-        evaluation_report.write(out, asked, name=out.name, label=run.label, read=read)
+    inputs = {name: task_inputs(run, task) for name, task in run.tasks.items()}
+    counts = stage.run(model, out, tasks=run.tasks, inputs=inputs, progress=progress)
+    reported = {name: each for name, each in inputs.items() if run.tasks[name].uses_questions}
+    if reported:
+        evaluation_report.write(out, reported, name=out.name, label=run.label, training=training)
     return counts
 
 
-def texts_read(run: Run) -> TextsRead | None:
+def texts_read(run: Run) -> TrainingTexts | None:
     """The texts that a run's budget holds, and the entities that they are about; None where they were removed."""
     from entigraph.storage.texts import read_texts
     from entigraph.tokenization.stage import texts_within
@@ -228,7 +232,7 @@ def texts_read(run: Run) -> TextsRead | None:
         return None
     drawn = texts_within(run.synthesis.folder, **drawing(run))
     graphs = run.synthesis.folder / "graphs.jsonl"
-    return TextsRead(
+    return TrainingTexts(
         lambda: (text for text, read in zip(read_texts(run.synthesis.folder), drawn, strict=True) if read),
         list(read_jsonl(graphs, EntityGraph)) if graphs.exists() else [],
     )
@@ -236,20 +240,18 @@ def texts_read(run: Run) -> TextsRead | None:
 
 def unaskable(run: Run) -> list[str]:
     """What an evaluation could not ask about: told as soon as questions and documents are there."""
-    checked = {name: task.questions for name, task in run.tasks.items() if task.asks}
-    checked |= {name: task.documents for name, task in run.tasks.items() if hasattr(task, "askings")}
     return [
         f"evaluation.{name}: {problem}"
-        for name, check in checked.items()
-        for problem in problem_of(check, source_of(run, run.tasks[name]))
+        for name, task in run.tasks.items()
+        for problem in problem_of(task.validate, task_inputs(run, task))
     ]
 
 
-def source_of(run: Run, task: Task) -> Source:
-    return Source(
+def task_inputs(run: Run, task: EvaluationTask) -> TaskInputs:
+    return TaskInputs(
         run.questions_of(task) / "questions.jsonl",
         run.documents_of(task) / "documents.jsonl",
-        run.rankings_of(task).folder if task.asks and task.needs_retrieval else None,
+        run.rankings_of(task).folder if task.needs_retrieval else None,
     )
 
 

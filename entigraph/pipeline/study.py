@@ -28,6 +28,11 @@ class Study:
         first: Mapping[str, Any] = next((score for score in counts.values() if "accuracy" in score), {})
         names = ("accuracy", "nats_per_token", "bits_per_byte")
         others = {f"{task}/{name}": score[name] for task, score in counts.items() for name in names if name in score}
+        others |= {
+            f"{task}/{name}": value
+            for task, score in counts.items()
+            for name, value in score.get("metrics", {}).items()
+        }
         return {
             "augmenter": self.run.augmenter.name,
             "synthetic_tokens": tokens,

@@ -64,12 +64,12 @@ class Shelf:
         return sorted(found)
 
 
-def article_among(shown: Sequence[int], ranking: Ranking) -> bool | None:
+def contains_article(shown: Sequence[int], ranking: Ranking) -> bool | None:
     """Whether a passage of the question's article is there (the paper's recall); None where the corpus lacks it."""
     return None if ranking.article is None else not set(ranking.article).isdisjoint(shown)
 
 
-def evidence_among(shown: Sequence[int], ranking: Ranking) -> bool | None:
+def contains_evidence(shown: Sequence[int], ranking: Ranking) -> bool | None:
     """Whether each part of the evidence is there; None where it is not known."""
     if ranking.evidence is None:
         return None
@@ -80,7 +80,7 @@ def recall(rankings: Sequence[Ranking], depth: int) -> dict[str, Any]:
     """Shares of the questions whose article, and whose evidence, is known, at each k, with their numbers."""
     depths = [k for k in DEPTHS if k < depth] + [depth]
     found: dict[str, Any] = {}
-    for name, among in (("article", article_among), ("evidence", evidence_among)):
+    for name, among in (("article", contains_article), ("evidence", contains_evidence)):
         known = [ranking for ranking in rankings if among((), ranking) is not None]
         shares = {
             str(k): sum(bool(among(ranking.passages[:k], ranking)) for ranking in known) / len(known)

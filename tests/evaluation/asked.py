@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from pathlib import Path
 
-from entigraph.evaluation.base import Source
+from entigraph.evaluation.base import TaskInputs
 from entigraph.storage.jsonl import write_jsonl
 from entigraph.storage.schemas import Document, Question
 
@@ -20,9 +20,9 @@ def a_question(number: int, **changes: object) -> Question:
     return Question(**{**values, **changes})  # type: ignore[arg-type]
 
 
-def a_source(folder: Path, questions: Sequence[Question]) -> Source:
+def a_source(folder: Path, questions: Sequence[Question]) -> TaskInputs:
     """Documents are called by their ids."""
     documents = sorted({question.document_id for question in questions})
     write_jsonl(folder / "questions.jsonl", questions)
     write_jsonl(folder / "documents.jsonl", [Document(id=each, title=each, text="Some text.") for each in documents])
-    return Source(folder / "questions.jsonl", folder / "documents.jsonl")
+    return TaskInputs(folder / "questions.jsonl", folder / "documents.jsonl")

@@ -1,4 +1,4 @@
-"""Sampled chains of thought: parsing, the two protocols, what is reported, and a model whose answers are known."""
+"""Generation chains of thought: parsing, the two protocols, what is reported, and a model whose answers are known."""
 
 import json
 import random
@@ -11,13 +11,13 @@ import pytest
 
 from entigraph.errors import ConfigError, LLMError
 from entigraph.evaluation import stage
-from entigraph.evaluation.backends.transformers_backend import TransformersEngine
-from entigraph.evaluation.base import Prompt, Sampled, Sampling
-from entigraph.evaluation.models_under_test import Endpoint
-from entigraph.evaluation.parsing import NO_LINE, NO_OPTION, NOT_ONE_LETTER, authors_choice_of, choice_of
-from entigraph.evaluation.question_selection import Titles
-from entigraph.evaluation.scoring import accuracy, expected, majority, pass_at
-from entigraph.evaluation.tasks.closed_book_cot import ClosedBookCoT, Protocol, examples
+from entigraph.evaluation.backends.transformers_backend import TransformersBackend
+from entigraph.evaluation.base import Generation, Prompt, Sampling
+from entigraph.evaluation.models_under_test import EndpointModel
+from entigraph.evaluation.parsing import NO_LINE, NO_OPTION, NOT_ONE_LETTER, parse_choice, parse_choice_as_authors
+from entigraph.evaluation.scoring import accuracy, expected_accuracy, majority_vote, pass_at
+from entigraph.evaluation.tasks.closed_book_cot import AnswerProtocol, ClosedBookCoT, read_examples
+from entigraph.evaluation.tasks.question_task import TitleSplit
 from entigraph.llm.wire_format import Api
 from entigraph.runtime.progress import SilentProgress
 from entigraph.storage.jsonl import read_jsonl
@@ -45,23 +45,23 @@ from tests.evaluation.scripted import Scripted, scripted
     ],
 )
 def test_a_sample_names_exactly_one_letter_or_nothing(text: str, ours: int | str, theirs: int | str) -> None:
-    assert choice_of(text, 4) == ours
-    assert authors_choice_of(text, 4) == theirs
+    assert parse_choice(text, 4) == ours
+    assert parse_choice_as_authors(text, 4) == theirs
 
 
 def test_letters_go_as_far_as_the_options() -> None:
-    assert choice_of("Answer: E.", 5) == 4 and choice_of("Answer: C.", 2) == NO_OPTION
+    assert parse_choice("Answer: E.", 5) == 4 and parse_choice("Answer: C.", 2) == NO_OPTION
 
 
 def test_the_prompt_has_the_papers_structure() -> None:
-    shown = examples("five_books")
+    shown = read_examples("five_books")
     assert [shown.count(f"## Example {number}\n") for number in range(1, 6)] == [1] * 5
     assert shown.endswith("## Example 6")
     assert [line[8] for line in shown.splitlines() if line.startswith("Answer: ")] == list("CBAAD")
     assert shown.count("### Choices") == 4 and shown.count("\nChoices:") == 1
     assert shown.count("There is only one correct choice.") == 2
     assert shown.count("\nThought process: ") == 5
-    prompt = ClosedBookCoT().prompt(a_question(0, choices=["one", "two", "three"]), passages=["Found text."])
+    prompt = ClosedBookCoT().build_prompt(a_question(0, choices=["one", "two", "three"]), passages=["Found text."])
     own = prompt.removeprefix(shown)
     assert own.index("Found text.") < own.index("Where is the document?") < own.index("C. three")
     assert "D." not in own and own.endswith("Thought process:")
@@ -69,35 +69,35 @@ def test_the_prompt_has_the_papers_structure() -> None:
 
 def answer(samples: Sequence[int | None], right: int = 0, document: str = "d") -> Answer:
     asked = a_question(0, answer=right, document_id=document)
-    texts = [Sampled(f"\nAnswer: {'ABCD'[choice]}.\n" if choice is not None else "who knows") for choice in samples]
-    return ClosedBookCoT(samples=max(1, len(samples))).answered(asked, "prompt", texts)
+    texts = [Generation(f"\nAnswer: {'ABCD'[choice]}.\n" if choice is not None else "who knows") for choice in samples]
+    return ClosedBookCoT(samples=max(1, len(samples))).build_answer(asked, "prompt", texts)
 
 
 def test_numbers_of_one_question() -> None:
     mixed = answer([0, 1, 0, None])
-    assert expected(mixed) == pytest.approx(2 / 3) and majority(mixed) == 1.0
+    assert expected_accuracy(mixed) == pytest.approx(2 / 3) and majority_vote(mixed) == 1.0
     assert pass_at(mixed, 1) == 0.5 and pass_at(mixed, 2) == pytest.approx(5 / 6) and pass_at(mixed, 4) == 1.0
-    assert majority(answer([0, 1])) == 0.5, "a tie counts for what it would be drawn right"
+    assert majority_vote(answer([0, 1])) == 0.5, "a tie counts for what it would be drawn right"
     silent = answer([None, None])
     assert (silent.choice, silent.correct) == (None, False)
-    assert expected(silent) == majority(silent) == pass_at(silent, 2) == 0.0
+    assert expected_accuracy(silent) == majority_vote(silent) == pass_at(silent, 2) == 0.0
     overflowed = answer([])
-    assert overflowed.overflowed and expected(overflowed) == pass_at(overflowed, 1) == 0.0
+    assert overflowed.overflowed and expected_accuracy(overflowed) == pass_at(overflowed, 1) == 0.0
 
 
 def test_the_drawn_sample_is_one_of_the_valid_ones_at_random_and_the_authors_is_the_first() -> None:
-    task, theirs = ClosedBookCoT(), ClosedBookCoT(protocol=Protocol.authors_code)
-    finals = [task.final([0, 1, 1, 1], a_question(0, id=f"q{number}")) for number in range(400)]
+    task, theirs = ClosedBookCoT(), ClosedBookCoT(protocol=AnswerProtocol.authors_code)
+    finals = [task.select_choice([0, 1, 1, 1], a_question(0, id=f"q{number}")) for number in range(400)]
     assert 0.68 < np.mean(finals) < 0.82
-    assert finals == [task.final([0, 1, 1, 1], a_question(0, id=f"q{number}")) for number in range(400)]
-    assert theirs.final([3, 1, 1], a_question(0)) == 3 and theirs.final([], a_question(0)) is None
+    assert finals == [task.select_choice([0, 1, 1, 1], a_question(0, id=f"q{number}")) for number in range(400)]
+    assert theirs.select_choice([3, 1, 1], a_question(0)) == 3 and theirs.select_choice([], a_question(0)) is None
 
 
 def test_every_denominator_is_told_and_the_authors_drops_what_did_not_parse() -> None:
     answers = [answer([0], document="a"), answer([1], document="b"), answer([None], document="c"), answer([])]
-    paper = ClosedBookCoT().scored(answers)
+    paper = ClosedBookCoT().score(answers)
     assert (paper["accuracy"], paper["questions"], paper["denominator"]) == (0.25, 4, "all questions")
-    theirs = ClosedBookCoT(protocol=Protocol.authors_code).scored(answers)
+    theirs = ClosedBookCoT(protocol=AnswerProtocol.authors_code).score(answers)
     assert (theirs["accuracy"], theirs["questions"], theirs["denominator"]) == (0.5, 2, "parsed questions")
     for scores in (paper, theirs):
         assert scores["over_all"]["accuracy"] == 0.25 and scores["over_all"]["questions"] == 4
@@ -108,8 +108,8 @@ def test_every_denominator_is_told_and_the_authors_drops_what_did_not_parse() ->
 
 
 def test_a_model_that_never_answers_has_an_accuracy_of_nought_and_no_division_by_it() -> None:
-    for protocol in Protocol:
-        scores = ClosedBookCoT(protocol=protocol).scored([answer([None, None]), answer([])])
+    for protocol in AnswerProtocol:
+        scores = ClosedBookCoT(protocol=protocol).score([answer([None, None]), answer([])])
         assert scores["accuracy"] == 0.0 and scores["parse_rate"] == 0.0 and scores["over_all"]["questions"] == 2
         assert scores["over_parsed"]["questions"] == 0
 
@@ -119,10 +119,10 @@ def test_the_expected_accuracy_varies_less_than_a_drawn_one() -> None:
     for seed in range(60):
         task, answers = ClosedBookCoT(seed=seed), []
         for number in range(40):
-            said = [Sampled(f"\nAnswer: {rng.choice('AAB')}.\n") for _ in range(8)]
-            answers.append(task.answered(a_question(0, id=f"q{number}", document_id=f"d{number}"), "", said))
+            said = [Generation(f"\nAnswer: {rng.choice('AAB')}.\n") for _ in range(8)]
+            answers.append(task.build_answer(a_question(0, id=f"q{number}", document_id=f"d{number}"), "", said))
         drawn.append(accuracy(answers)["accuracy"])
-        over_samples.append(accuracy(answers, expected)["accuracy"])
+        over_samples.append(accuracy(answers, expected_accuracy)["accuracy"])
     assert np.std(over_samples) < 0.6 * np.std(drawn)
     assert np.mean(over_samples) == pytest.approx(2 / 3, abs=0.02) == pytest.approx(np.mean(drawn), abs=0.05)
 
@@ -130,11 +130,11 @@ def test_the_expected_accuracy_varies_less_than_a_drawn_one() -> None:
 def test_the_titles_that_the_published_code_reports(tmp_path: Path) -> None:
     questions = [a_question(number, document_id=f"d{number:02}") for number in range(10)]
     source = a_source(tmp_path, questions)
-    test = ClosedBookCoT(protocol=Protocol.authors_code).questions(source)
-    validation = ClosedBookCoT(titles=Titles.validation).questions(source)
+    test = ClosedBookCoT(protocol=AnswerProtocol.authors_code).load_questions(source)
+    validation = ClosedBookCoT(titles=TitleSplit.validation).load_questions(source)
     assert [question.document_id for question in validation] == ["d00", "d01"]
     assert [question.document_id for question in test] == [f"d{number:02}" for number in range(2, 10)]
-    assert len(ClosedBookCoT().questions(source)) == 10
+    assert len(ClosedBookCoT().load_questions(source)) == 10
 
 
 @pytest.mark.parametrize("options", [{"samples": 0}, {"temperature": -1.0}, {"max_tokens": 0}, {"examples": "nothing"}])
@@ -143,14 +143,14 @@ def test_impossible_settings_are_refused(options: dict[str, Any]) -> None:
         ClosedBookCoT(**options)
 
 
-def test_a_tiny_model_is_asked_and_nothing_is_lost(engine: TransformersEngine) -> None:
+def test_a_tiny_model_is_asked_and_nothing_is_lost(engine: TransformersBackend) -> None:
     """It never answers; its questions stand in the denominator all the same."""
     questions = [a_question(number) for number in range(3)]
     task = ClosedBookCoT(samples=2, max_tokens=8, texts_kept=1)
     answers = list(task.answers(questions, engine))
     assert sorted(found.question_id for found in answers) == ["q0", "q1", "q2"]
     assert all(len(found.samples) == 2 and len(found.texts) == 1 for found in answers)
-    assert task.scored(answers)["parse_rate"] == 0.0 and sum(answers[0].unparsed.values()) == 2
+    assert task.score(answers)["parse_rate"] == 0.0 and sum(answers[0].unparsed.values()) == 2
 
 
 # --- a model whose answers are known ---
@@ -175,8 +175,8 @@ def numbered(count: int) -> list[Any]:
 def asked(server: Scripted, folder: Path, task: ClosedBookCoT, count: int = 12, **options: Any) -> dict[str, Any]:
     folder.mkdir(exist_ok=True)
     source = a_source(folder, numbered(count))
-    subject = Endpoint(server.model(**options), folder / "response_cache.sqlite")
-    stage.run(subject, folder / "out", tasks={"cot": task}, sources={"cot": source}, progress=SilentProgress())
+    subject = EndpointModel(server.model(**options), folder / "response_cache.sqlite")
+    stage.run(subject, folder / "out", tasks={"cot": task}, inputs={"cot": source}, progress=SilentProgress())
     scores: dict[str, Any] = json.loads((folder / "out" / "scores.json").read_text())["cot"]
     return scores
 
@@ -189,7 +189,7 @@ def test_an_endpoint_gets_the_same_prompt_and_all_samples_for_one_prompts_price(
         assert scores["groups"]["odd"]["accuracy"] == 4 / 6 and scores["groups"]["even"]["accuracy"] == 1.0
         assert len(server.asked) == 12, "one request a question"
         path, body = server.asked[0]
-        prompt = ClosedBookCoT().prompt(numbered(12)[0])
+        prompt = ClosedBookCoT().build_prompt(numbered(12)[0])
         sent = body["prompt"] if api == "completions" else body["messages"][1]["content"]
         assert path.endswith("/completions") and (path.endswith("/chat/completions") is (api == "chat"))
         assert sent.split("\n### Question")[0] == prompt.split("\n### Question")[0] and body["n"] == 16
@@ -197,7 +197,7 @@ def test_an_endpoint_gets_the_same_prompt_and_all_samples_for_one_prompts_price(
         assert len(server.asked) == 12, "what was answered is in the response cache"
 
 
-def test_a_model_says_the_same_here_and_behind_an_endpoint(engine: TransformersEngine, tmp_path: Path) -> None:
+def test_a_model_says_the_same_here_and_behind_an_endpoint(engine: TransformersBackend, tmp_path: Path) -> None:
     def answers(body: dict[str, Any]) -> list[str]:
         greedy = Sampling(max_tokens=body["max_tokens"], stop=body["stop"])
         ((_, (sample,)),) = engine.sample([Prompt("any", body["prompt"])], greedy)

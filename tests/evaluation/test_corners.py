@@ -8,8 +8,8 @@ import pytest
 
 from entigraph.errors import DataError
 from entigraph.evaluation import stage
-from entigraph.evaluation.base import Source
-from entigraph.evaluation.models_under_test import Endpoint, LocalModel
+from entigraph.evaluation.base import TaskInputs
+from entigraph.evaluation.models_under_test import EndpointModel, LocalModel
 from entigraph.evaluation.parsing import NO_LINE, NO_OPTION
 from entigraph.evaluation.tasks.closed_book import ClosedBook
 from entigraph.evaluation.tasks.closed_book_cot import ClosedBookCoT
@@ -20,9 +20,9 @@ from tests.evaluation.asked import a_question, a_source
 from tests.evaluation.scripted import Answers, scripted
 
 
-def asked(subject: Any, source: Source, folder: Path, task: Any) -> tuple[dict[str, Any], list[Answer]]:
+def asked(subject: Any, source: TaskInputs, folder: Path, task: Any) -> tuple[dict[str, Any], list[Answer]]:
     out = folder / "out"
-    stage.run(subject, out, tasks={"task": task}, sources={"task": source}, progress=SilentProgress())
+    stage.run(subject, out, tasks={"task": task}, inputs={"task": source}, progress=SilentProgress())
     scores = json.loads((out / "scores.json").read_text())["task"]
     return scores, list(read_jsonl(out / "answers-task.jsonl", Answer))
 
@@ -30,7 +30,7 @@ def asked(subject: Any, source: Source, folder: Path, task: Any) -> tuple[dict[s
 def said(folder: Path, questions: list[Question], answers: Answers) -> tuple[dict[str, Any], list[Answer], int]:
     """By samples of a model that a test plays; and how many requests it got."""
     with scripted(answers) as server:
-        subject = Endpoint(server.model(), folder / "response_cache.sqlite")
+        subject = EndpointModel(server.model(), folder / "response_cache.sqlite")
         scores, found = asked(subject, a_source(folder, questions), folder, ClosedBookCoT(samples=4))
         return scores, found, len(server.asked)
 
@@ -51,12 +51,14 @@ def test_a_question_that_stands_there_twice_is_answered_and_counted_twice_and_pa
 def test_a_document_without_questions_changes_no_score(tmp_path: Path) -> None:
     questions = [a_question(number) for number in range(4)]
     source = a_source(tmp_path, questions)
-    before = ClosedBookCoT(titles="test").questions(source)
+    before = ClosedBookCoT(titles="test").load_questions(source)
     documents = list(read_jsonl(source.documents, Document))
     write_jsonl(source.documents, [*documents, Document(id="a silent one", title="a", text="Nobody asks about it.")])
-    assert ClosedBookCoT(titles="test").questions(source) == before, "titles are split among those that are asked"
+    assert ClosedBookCoT(titles="test").load_questions(source) == before, "titles without questions do not count"
     with scripted(letter("A")) as server:
-        scores, _ = asked(Endpoint(server.model(), tmp_path / "j.sqlite"), source, tmp_path, ClosedBookCoT(samples=1))
+        scores, _ = asked(
+            EndpointModel(server.model(), tmp_path / "j.sqlite"), source, tmp_path, ClosedBookCoT(samples=1)
+        )
     assert scores["documents"] == 3 and scores["questions"] == 4
 
 
@@ -80,8 +82,8 @@ def test_fewer_and_more_options_than_four_are_parsed_and_guessed_for_what_they_a
 
 def test_options_beyond_the_letters_are_refused_where_letters_are_asked_for(tmp_path: Path, tiny_model: Path) -> None:
     source = a_source(tmp_path, [options(27)])
-    with pytest.raises(DataError, match="has 27 choices, and there are 26 letters"):
-        ClosedBookCoT().questions(source)
+    with pytest.raises(DataError, match="has 27 choices, but there are only 26 letters"):
+        ClosedBookCoT().load_questions(source)
     subject = LocalModel(str(tiny_model), "cpu", 1, tiny_model, 0)
     scores, answers = asked(subject, source, tmp_path, ClosedBook())
     assert len(answers[0].scores) == 27 and scores["chance"] == pytest.approx(1 / 27)

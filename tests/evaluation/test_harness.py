@@ -8,12 +8,12 @@ import pytest
 
 from entigraph.errors import ConfigError, DataError
 from entigraph.evaluation import stage
-from entigraph.evaluation.backends.transformers_backend import TransformersEngine
-from entigraph.evaluation.base import Source
+from entigraph.evaluation.backends.transformers_backend import TransformersBackend
+from entigraph.evaluation.base import TaskInputs
 from entigraph.evaluation.models_under_test import LocalModel
 from entigraph.evaluation.tasks.closed_book import ClosedBook
-from entigraph.evaluation.tasks.lm_eval_harness import Harness, adapter
-from entigraph.evaluation.tasks.perplexity import Perplexity, scored
+from entigraph.evaluation.tasks.lm_eval_harness import LMEvalHarness, adapter
+from entigraph.evaluation.tasks.perplexity import Perplexity, total_loss
 from entigraph.runtime.progress import SilentProgress
 from entigraph.storage.schemas import Document
 from tests.evaluation.asked import a_question, a_source
@@ -64,16 +64,16 @@ def test_our_accuracy_by_likelihood_is_the_harnesss(
     harness: None, tiny_model: Path, task_files: Path, tmp_path: Path
 ) -> None:
     source, out = a_source(tmp_path, the_items()), tmp_path / "out"
-    tasks = {"closed_book": ClosedBook(), "lm_eval": Harness(tasks=["ours"], include_path=str(task_files))}
+    tasks = {"closed_book": ClosedBook(), "lm_eval": LMEvalHarness(tasks=["ours"], include_path=str(task_files))}
     subject = LocalModel(str(tiny_model), "cpu", 1, tiny_model, 0)
-    stage.run(subject, out, tasks=tasks, sources=dict.fromkeys(tasks, source), progress=SilentProgress())
+    stage.run(subject, out, tasks=tasks, inputs=dict.fromkeys(tasks, source), progress=SilentProgress())
     scores = json.loads((out / "scores.json").read_text())
     theirs = scores["lm_eval"]["tasks"]["ours"]
     assert theirs["acc"] == scores["closed_book"]["accuracy"] and 0 < theirs["acc"] < 1
     assert theirs["acc_norm"] == scores["closed_book"]["accuracy_norm"]
 
 
-def test_our_log_likelihoods_are_the_harnesss_one_by_one(harness: None, engine: TransformersEngine) -> None:
+def test_our_log_likelihoods_are_the_harnesss_one_by_one(harness: None, engine: TransformersBackend) -> None:
     from lm_eval.api.instance import Instance
 
     pairs = [(f"Question: {item.text} Answer:", f" {choice}") for item in the_items()[:10] for choice in item.choices]
@@ -82,40 +82,40 @@ def test_our_log_likelihoods_are_the_harnesss_one_by_one(harness: None, engine: 
     assert engine.loglikelihoods(pairs, 512) == pytest.approx(theirs, abs=1e-3)
 
 
-def test_our_loss_of_a_document_is_the_harnesss(harness: None, engine: TransformersEngine) -> None:
+def test_our_loss_of_a_document_is_the_harnesss(harness: None, engine: TransformersBackend) -> None:
     from lm_eval.api.instance import Instance
 
     whole = "The answer to the question is in the document. " * 20
     # Two whole windows: the harness reads what is left after them with more context than a stride.
     text = next(whole[:end] for end in range(len(whole)) if len(engine.encode(whole[:end])) == 2 * 64 + 1)
-    kept, engine.positions = engine.positions, 64
+    kept, engine.max_length = engine.max_length, 64
     try:
         windows = Perplexity(context=64, stride=64).losses([Document(id="d", title="", text=text)], engine)
-        ours = scored(list(windows))
+        ours = total_loss(list(windows))
         harness_model = adapter(engine, 1)
         harness_model.add_bos_token = False  # rolling, it puts one before the text by itself, and would score the other
         theirs = harness_model.loglikelihood_rolling([Instance("loglikelihood_rolling", {}, (text,), 0)])
     finally:
-        engine.positions = kept
+        engine.max_length = kept
     assert ours["tokens"] == 128 and ours["nats_per_token"] * ours["tokens"] == pytest.approx(-theirs[0], rel=1e-4)
 
 
 def test_a_task_that_the_harness_does_not_have_is_one_message(
     harness: None, tiny_model: Path, task_files: Path, tmp_path: Path
 ) -> None:
-    tasks = {"lm_eval": Harness(tasks=["nobodys"], include_path=str(task_files))}
-    source = Source(tmp_path / "questions.jsonl", tmp_path / "documents.jsonl")
+    tasks = {"lm_eval": LMEvalHarness(tasks=["nobodys"], include_path=str(task_files))}
+    source = TaskInputs(tmp_path / "questions.jsonl", tmp_path / "documents.jsonl")
     with pytest.raises(DataError, match="no task nobodys"):
         stage.run(
             LocalModel(str(tiny_model), "cpu", 1), tmp_path / "out",
-            tasks=tasks, sources={"lm_eval": source}, progress=SilentProgress(),
+            tasks=tasks, inputs={"lm_eval": source}, progress=SilentProgress(),
         )  # fmt: skip
 
 
 def test_wrong_settings_are_one_message_and_task_files_count_by_content(task_files: Path) -> None:
     for wrong in ({"tasks": []}, {"include_path": "nowhere"}, {"limit": 0}, {"batch_size": 0}, {"fewshot": -1}):
         with pytest.raises(ConfigError):
-            Harness(**{"tasks": ["ours"], **wrong})
-    before = Harness(tasks=["ours"], include_path=str(task_files)).cache_key
+            LMEvalHarness(**{"tasks": ["ours"], **wrong})
+    before = LMEvalHarness(tasks=["ours"], include_path=str(task_files)).cache_key
     (task_files / "items.jsonl").write_text("{}")
-    assert Harness(tasks=["ours"], include_path=str(task_files)).cache_key != before
+    assert LMEvalHarness(tasks=["ours"], include_path=str(task_files)).cache_key != before

@@ -15,12 +15,12 @@ import pytest
 from lxml import html
 
 from entigraph.evaluation import evaluation_report
-from entigraph.evaluation.base import Sampled
-from entigraph.evaluation.entity_mentions import Key, TextsRead, excerpt, mentions
-from entigraph.evaluation.scoring import scored_likelihoods
-from entigraph.evaluation.tasks.closed_book import answered
+from entigraph.evaluation.base import Generation
+from entigraph.evaluation.entity_mentions import QuestionKey, TrainingTexts, count_mentions, cut_excerpt
+from entigraph.evaluation.scoring import score_likelihoods
+from entigraph.evaluation.tasks.closed_book import choose_by_likelihood
 from entigraph.evaluation.tasks.closed_book_cot import ClosedBookCoT
-from entigraph.evaluation.tasks.open_book import OpenBookCoT, Retrieved
+from entigraph.evaluation.tasks.open_book import OpenBookCoT, RetrievedPassages
 from entigraph.storage import artifact
 from entigraph.storage.jsonl import read_jsonl, write_jsonl
 from entigraph.storage.schemas import Answer, Document, EntityGraph, SyntheticText
@@ -37,21 +37,23 @@ def a_text(number: int, text: str, document: str = "d0", about: Sequence[str] = 
     return SyntheticText(**own, about=about, sample=0, text=text, writer="w", prompt_hash="", tokens=1)
 
 
-def the_texts(*texts: SyntheticText, entities: Sequence[str] = ()) -> TextsRead:
+def the_texts(*texts: SyntheticText, entities: Sequence[str] = ()) -> TrainingTexts:
     graphs = [EntityGraph(document_id="d0", summary="", entities=entities)] if entities else []
-    return TextsRead(lambda: iter(texts), graphs)
+    return TrainingTexts(lambda: iter(texts), graphs)
 
 
 def sampled(*texts: str, **changes: Any) -> Answer:
     retrieved = changes.pop("retrieved", None)
     task = ClosedBookCoT(samples=max(1, len(texts)))
-    return task.answered(a_question(0, **{**ASKED, **changes}), "the prompt", [Sampled(t) for t in texts], retrieved)
+    return task.build_answer(
+        a_question(0, **{**ASKED, **changes}), "the prompt", [Generation(t) for t in texts], retrieved
+    )
 
 
 class Page:
     """`text` reads what the script would: by number."""
 
-    def __init__(self, folder: Path, answers: dict[str, list[Answer]], read: TextsRead | None = None) -> None:
+    def __init__(self, folder: Path, answers: dict[str, list[Answer]], training: TrainingTexts | None = None) -> None:
         folder.mkdir(parents=True, exist_ok=True)
         evidence = ["The lamp keeper of Orsk, Miriam Vale, wrote every evening."]
         source = a_source(folder, [a_question(0, **ASKED, evidence=evidence)])
@@ -59,10 +61,10 @@ class Page:
         for name, own in answers.items():
             write_jsonl(folder / f"answers-{name}.jsonl", own)
             task = OpenBookCoT() if own[0].retrieved is not None else ClosedBookCoT()
-            scores[name] = scored_likelihoods(own) if own[0].scores else task.scored(own)
+            scores[name] = score_likelihoods(own) if own[0].scores else task.score(own)
         artifact.write_json(folder / "scores.json", scores)
         self.file = evaluation_report.write(
-            folder, dict.fromkeys(answers, source), name="a run", label="simulated", read=read
+            folder, dict.fromkeys(answers, source), name="a run", label="simulated", training=training
         )
         self.source = self.file.read_text(encoding="utf-8")
         self.tree = html.fromstring(self.source)
@@ -78,23 +80,23 @@ class Page:
 
 def test_a_question_has_what_was_said_shown_and_read_about_it(tmp_path: Path) -> None:
     said = [" She wrote.\nAnswer: A.\n", " He.\nAnswer: B.\n", "who knows", ""]
-    shown = Retrieved(["Passage on Orsk."], True, False)
-    read = the_texts(a_text(0, "Miriam Vale kept the lamp of Orsk."), entities=["Orsk", "Miriam Vale", "Vale"])
-    page = Page(tmp_path, {"open": [sampled(*said, retrieved=shown)]}, read)
+    shown = RetrievedPassages(["Passage on Orsk."], True, False)
+    training = the_texts(a_text(0, "Miriam Vale kept the lamp of Orsk."), entities=["Orsk", "Miriam Vale", "Vale"])
+    page = Page(tmp_path, {"open": [sampled(*said, retrieved=shown)]}, training)
     listed = page.block("questions-0")
     assert (listed["question"], listed["choices"], listed["answer"]) == (["Who kept the lamp of Orsk?"], [OPTIONS], [0])
     (found,) = page.block("details-0-0")
-    assert found["asked"] == 4 and found["votes"] == [1, 1, 0, 0] and found["unparsed"] == {"no answer line": 2}
+    assert found["samples_total"] == 4 and found["votes"] == [1, 1, 0, 0] and found["unparsed"] == {"no answer line": 2}
     assert [(choice, page.text(text)) for choice, text in found["samples"]] == list(
         zip([0, 1, None, None], said, strict=True)
     )
     assert [page.text(text) for text in found["passages"]] == ["Passage on Orsk."]
     assert (found["article_shown"], found["evidence_shown"], found["retrieved"]) == (True, False, 1)
     assert page.text(found["evidence"][0]).startswith("The lamp keeper of Orsk")
-    mention = found["mention"]
-    assert (mention["names"], mention["asked"]) == (["Miriam Vale"], ["Orsk"])
-    assert (mention["texts"], mention["naming"], mention["together"]) == (1, 1, 1)
-    assert page.text(mention["shown"][0][2]) == "Miriam Vale kept the lamp of Orsk."
+    mention = found["mentions"]
+    assert (mention["answer_names"], mention["question_names"]) == (["Miriam Vale"], ["Orsk"])
+    assert (mention["texts"], mention["answer_mentions"], mention["joint_mentions"]) == (1, 1, 1)
+    assert page.text(mention["excerpts"][0][2]) == "Miriam Vale kept the lamp of Orsk."
 
 
 def test_questions_are_right_wrong_unparsed_or_too_long(tmp_path: Path) -> None:
@@ -112,14 +114,17 @@ def test_questions_are_right_wrong_unparsed_or_too_long(tmp_path: Path) -> None:
         evaluation_report.TOO_LONG,
     ]
     said = " ".join(page.tree.text_content().split())
-    assert "did not fit the model's context: 1, whose" in said and "no answer line 1" in said
+    assert "exceeded the model's context: 1; these questions count as wrong" in said and "no answer line 1" in said
 
 
 def test_likelihoods_tasks_and_their_scores_stand_on_one_page(tmp_path: Path) -> None:
     question = a_question(0, **ASKED, thought=True)
     page = Page(
         tmp_path,
-        {"cot": [sampled("\nAnswer: A.\n")], "closed_book": [answered(question, "Orsk", [-1.0, -3.0, -2.0, -9.5])]},
+        {
+            "cot": [sampled("\nAnswer: A.\n")],
+            "closed_book": [choose_by_likelihood(question, "Orsk", [-1.0, -3.0, -2.0, -9.5])],
+        },
     )
     (found,) = page.block("details-1-0")
     assert found["scores"] == [-1.0, -3.0, -2.0, -9.5] and found["thought"] == "Orsk" and found["choice_norm"] == 0
@@ -131,7 +136,7 @@ def test_likelihoods_tasks_and_their_scores_stand_on_one_page(tmp_path: Path) ->
 
 
 def test_a_text_stands_on_the_page_once(tmp_path: Path) -> None:
-    shown = Retrieved(["A long passage of Orsk. " * 50] * 2)
+    shown = RetrievedPassages(["A long passage of Orsk. " * 50] * 2)
     answers = [sampled("\nAnswer: A.\n", id=f"q{number}", retrieved=shown) for number in range(300)]
     page = Page(tmp_path, {"one": answers, "other": answers})
     details = [each for block in ("0-0", "0-1", "0-2", "1-2") for each in page.block(f"details-{block}")]
@@ -140,7 +145,7 @@ def test_a_text_stands_on_the_page_once(tmp_path: Path) -> None:
 
 
 def test_texts_beyond_the_pages_room_are_told_of(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(evaluation_report, "TEXT_CHARACTERS", 30)
+    monkeypatch.setattr(evaluation_report, "MAX_CHARACTERS", 30)
     answers = [sampled(f" {number} " * 6 + "\nAnswer: A.\n") for number in range(3)]
     page = Page(tmp_path, {"cot": answers})
     places = [found["samples"][0][1] for found in page.block("details-0-0")]
@@ -160,7 +165,7 @@ def test_documents_and_answers_cannot_write_in_the_page(tmp_path: Path) -> None:
 
 
 def hostile(folder: Path) -> Page:
-    shown = Retrieved([HOSTILE])
+    shown = RetrievedPassages([HOSTILE])
     changes = {"id": HOSTILE, "document_id": HOSTILE, "text": HOSTILE, "group": HOSTILE, "retrieved": shown}
     answers = [sampled(HOSTILE, **changes, choices=[HOSTILE, "b"]), sampled("", id="other")]
     return Page(folder, {HOSTILE.replace("/", ""): answers}, the_texts(a_text(0, HOSTILE, HOSTILE)))
@@ -176,12 +181,12 @@ def test_it_loads_nothing_names_no_folder_and_is_the_same_each_time(tmp_path: Pa
 # --- the texts that name an answer ---
 
 
-def the_mention(key: Key, *texts: SyntheticText, entities: Sequence[str] = ()) -> Any:
-    return mentions([key], the_texts(*texts, entities=entities)).get(key)
+def the_mention(key: QuestionKey, *texts: SyntheticText, entities: Sequence[str] = ()) -> Any:
+    return count_mentions([key], the_texts(*texts, entities=entities)).get(key)
 
 
 def test_texts_of_the_document_are_counted_that_name_the_answer_as_a_whole_word() -> None:
-    key = Key("d0", "Who kept the lamp of Orsk?", "It was Miriam Vale, of course, who kept it.")
+    key = QuestionKey("d0", "Who kept the lamp of Orsk?", "It was Miriam Vale, of course, who kept it.")
     texts = [
         a_text(0, "MIRIAM VALE wrote in the ledger."),
         a_text(1, "Miriam Valerian is somebody else."),
@@ -190,42 +195,46 @@ def test_texts_of_the_document_are_counted_that_name_the_answer_as_a_whole_word(
         a_text(4, "In Orsk, Miriam Vale kept a lamp.", document="d1"),
     ]
     found = the_mention(key, *texts, entities=["Miriam Vale", "Vale", "Orsk"])
-    assert found.names == ["Miriam Vale"], "of a name and its part the whole one"
-    assert (found.texts, found.naming, found.together) == (4, 2, 1)
-    assert [each.text for each in found.shown] == [texts[3].text, texts[0].text], "those with both come first"
+    assert found.answer_names == ["Miriam Vale"], "of a name and its part the whole one"
+    assert (found.texts, found.answer_mentions, found.joint_mentions) == (4, 2, 1)
+    assert [each.text for each in found.excerpts] == [texts[3].text, texts[0].text], "those with both come first"
 
 
 def test_an_entity_in_another_case_or_a_part_of_the_answer_is_no_second_one() -> None:
-    key = Key("d0", "Who of the Vales was Vale?", "Miriam Vale")
+    key = QuestionKey("d0", "Who of the Vales was Vale?", "Miriam Vale")
     found = the_mention(key, a_text(0, "Miriam Vale."), entities=["miriam vale", "Miriam Vale", "Vale"])
-    assert [name.lower() for name in found.names] == ["miriam vale"]
-    assert (list(found.asked), found.naming, found.together) == ([], 1, 0)
+    assert [name.lower() for name in found.answer_names] == ["miriam vale"]
+    assert (list(found.question_names), found.answer_mentions, found.joint_mentions) == ([], 1, 0)
 
 
 def test_an_option_of_a_few_words_is_a_name_where_no_entities_are_known() -> None:
-    found = the_mention(Key("d0", "Where?", "the Fumor Bell."), a_text(0, "It hung beside a Fumor Bell."))
-    assert found.names == ["Fumor Bell"] and found.naming == 1
-    assert the_mention(Key("d0", "Why?", "He was asked to let it go out by her")) is None
+    found = the_mention(QuestionKey("d0", "Where?", "the Fumor Bell."), a_text(0, "It hung beside a Fumor Bell."))
+    assert found.answer_names == ["Fumor Bell"] and found.answer_mentions == 1
+    assert the_mention(QuestionKey("d0", "Why?", "He was asked to let it go out by her")) is None
 
 
 def test_a_long_documents_entities_are_those_of_its_parts() -> None:
     graphs = [EntityGraph(document_id=f"d0#{n}", summary="", entities=[name]) for n, name in enumerate(["Ada", "Bo"])]
-    key = Key("d0", "Who met Ada on that long evening?", "On that long evening it was Bo who met her")
-    found = mentions([key], TextsRead(lambda: iter([a_text(0, "Ada and Bo.")]), graphs))[key]
-    assert (found.names, found.asked, found.together) == (["Bo"], ["Ada"], 1)
+    key = QuestionKey("d0", "Who met Ada on that long evening?", "On that long evening it was Bo who met her")
+    found = count_mentions([key], TrainingTexts(lambda: iter([a_text(0, "Ada and Bo.")]), graphs))[key]
+    assert (found.answer_names, found.question_names, found.joint_mentions) == (["Bo"], ["Ada"], 1)
 
 
 def test_few_texts_are_kept_however_many_there_are() -> None:
     texts = [a_text(number, f"{number} Tobias") for number in range(500)]
-    found = the_mention(Key("d0", "Who?", "Tobias"), *texts)
-    assert found.naming == 500 and [each.text for each in found.shown] == ["0 Tobias", "1 Tobias", "2 Tobias"]
+    found = the_mention(QuestionKey("d0", "Who?", "Tobias"), *texts)
+    assert found.answer_mentions == 500 and [each.text for each in found.excerpts] == [
+        "0 Tobias",
+        "1 Tobias",
+        "2 Tobias",
+    ]
 
 
 def test_an_excerpt_is_taken_where_both_names_are_near() -> None:
     text = f"Tobias left. {'Nothing happened. ' * 100}In Orsk Tobias read. {'Nothing happened. ' * 100}"
-    found = excerpt(text, ["Tobias"], ["Orsk"])
+    found = cut_excerpt(text, ["Tobias"], ["Orsk"])
     assert "In Orsk Tobias read." in found and len(found) < 430 and found[0] == found[-1] == "…"
-    assert excerpt("Tobias.", ["Tobias"], []) == "Tobias."
+    assert cut_excerpt("Tobias.", ["Tobias"], []) == "Tobias."
 
 
 # --- of a run ---
@@ -244,7 +253,7 @@ def test_every_evaluation_of_a_run_has_its_page_and_a_trained_ones_texts_are_tho
             first = next(read_jsonl(smoke / member["evaluation"] / "answers-closed_book.jsonl", Answer))
             document = first.document_id
             trained, written = (
-                found[0]["mention"]["texts"],
+                found[0]["mentions"]["texts"],
                 sum(text.document_id == document for text in read_texts(smoke / member["synthesis"])),
             )
             drawn = artifact.read_manifest(smoke / member["tokens"])["counts"]["texts"]
@@ -268,12 +277,12 @@ def test_in_a_browser_questions_are_listed_and_one_is_shown_and_nothing_hostile_
         )
         return html.fromstring(done.stdout)
 
-    read = the_texts(a_text(0, "In Orsk, Miriam Vale kept a lamp."), entities=["Orsk", "Miriam Vale"])
+    training = the_texts(a_text(0, "In Orsk, Miriam Vale kept a lamp."), entities=["Orsk", "Miriam Vale"])
     answers = [sampled("\nAnswer: B.\n", id=f"q{number}") for number in range(1_000)]
-    tree = opened(Page(tmp_path / "many", {"cot": answers, "again": answers}, read), "#again/q600")
+    tree = opened(Page(tmp_path / "many", {"cot": answers, "again": answers}, training), "#again/q600")
     shown = tree.get_element_by_id("detail").text_content()
     assert "q600" in shown and "Who kept the lamp of Orsk?" in shown and "Answer: B." in shown
-    assert "Miriam Vale stands in 1 of 1 text about the document, in 1 of them together with Orsk" in shown
+    assert "Miriam Vale occurs in 1 of 1 text about the document, in 1 of them together with Orsk" in shown
     assert 3 < len(tree.find_class("row")) < 60, "only the rows in view exist"
     (selected,) = tree.xpath("//*[@aria-selected='true']")
     assert selected.get("id") == "row-600" and "1,000 of 1,000 questions" in tree.text_content()

@@ -9,10 +9,10 @@ import torch
 
 from entigraph.errors import ConfigError, DataError
 from entigraph.evaluation import stage
-from entigraph.evaluation.backends.transformers_backend import TransformersEngine
-from entigraph.evaluation.base import Source
+from entigraph.evaluation.backends.transformers_backend import TransformersBackend
+from entigraph.evaluation.base import TaskInputs
 from entigraph.evaluation.models_under_test import LocalModel
-from entigraph.evaluation.tasks.perplexity import Perplexity, scored
+from entigraph.evaluation.tasks.perplexity import Perplexity, total_loss
 from entigraph.runtime.progress import SilentProgress
 from entigraph.storage.artifact import CHECKPOINTS
 from entigraph.storage.jsonl import read_jsonl, write_jsonl
@@ -29,7 +29,7 @@ DOCUMENTS = [a_document(1, 3), a_document(2, 12), a_document(3, 1), Document(id=
 
 
 @torch.no_grad()
-def loss_of(engine: TransformersEngine, ids: list[int], place: int, start: int) -> float:
+def loss_of(engine: TransformersBackend, ids: list[int], place: int, start: int) -> float:
     """Of one token after those from `start` on."""
     logits = engine.model(torch.tensor([ids[start:place]])).logits[0, -1]
     return -float(logits.log_softmax(-1)[ids[place]])
@@ -37,7 +37,7 @@ def loss_of(engine: TransformersEngine, ids: list[int], place: int, start: int) 
 
 @pytest.mark.parametrize("context, stride", [(None, None), (16, 8), (16, 16), (16, 1), (2, 1), (7, 3)])
 def test_every_token_is_scored_once_after_the_stated_context(
-    engine: TransformersEngine, context: int | None, stride: int | None
+    engine: TransformersBackend, context: int | None, stride: int | None
 ) -> None:
     task = Perplexity(context=context, stride=stride, batch_tokens=64)
     found = list(task.losses(DOCUMENTS, engine))
@@ -53,17 +53,17 @@ def test_every_token_is_scored_once_after_the_stated_context(
         assert (loss.bytes, loss.unscored) == (len(document.text.encode()), 0)
 
 
-def test_a_longer_context_than_the_models_is_never_read(engine: TransformersEngine) -> None:
-    kept, engine.positions = engine.positions, 10
+def test_a_longer_context_than_the_models_is_never_read(engine: TransformersBackend) -> None:
+    kept, engine.max_length = engine.max_length, 10
     try:
-        windows = Perplexity(context=500, stride=400).windows(list(range(60)), engine.positions)
+        windows = Perplexity(context=500, stride=400).windows(list(range(60)), engine.max_length)
     finally:
-        engine.positions = kept
+        engine.max_length = kept
     assert max(len(window.ids) for window in windows) == 11, "ten are read, the eleventh is foretold"
     assert [place for window in windows for place in window.ids[window.first :]] == list(range(1, 60))
 
 
-def test_without_a_beginning_the_first_token_is_not_scored_but_counted(engine: TransformersEngine) -> None:
+def test_without_a_beginning_the_first_token_is_not_scored_but_counted(engine: TransformersBackend) -> None:
     kept, engine.bos = engine.bos, []
     try:
         (loss,) = Perplexity().losses(DOCUMENTS[:1], engine)
@@ -77,15 +77,15 @@ def test_totals_are_those_of_all_documents_together() -> None:
         DocumentLoss(document_id="a", nats=10.0, tokens=4, unscored=0, bytes=10),
         DocumentLoss(document_id="b", nats=2.0, tokens=2, unscored=1, bytes=6),
     ]
-    found = scored(losses)
+    found = total_loss(losses)
     assert found["nats_per_token"] == 2.0 and found["perplexity"] == pytest.approx(math.exp(2))
     assert found["bits_per_byte"] == pytest.approx(12 / 16 / math.log(2)) and found["unscored"] == 1
-    assert scored(losses[:1])["bits_per_byte_stderr"] is None
+    assert total_loss(losses[:1])["bits_per_byte_stderr"] is None
 
 
-def a_source(folder: Path) -> Source:
+def a_source(folder: Path) -> TaskInputs:
     write_jsonl(folder / "documents.jsonl", DOCUMENTS)
-    return Source(folder / "questions.jsonl", folder / "documents.jsonl")
+    return TaskInputs(folder / "questions.jsonl", folder / "documents.jsonl")
 
 
 def test_what_was_scored_before_a_kill_is_kept(tiny_model: Path, tmp_path: Path) -> None:
@@ -95,9 +95,7 @@ def test_what_was_scored_before_a_kill_is_kept(tiny_model: Path, tmp_path: Path)
     half = json.dumps({"document_id": "d3", "nats": 3})[:-4]
     (out / CHECKPOINTS / "losses-replay.jsonl").write_text(json.dumps(vars(marked)) + "\n" + half)
     subject = LocalModel(str(tiny_model), "cpu", 1)
-    told = stage.run(
-        subject, out, tasks={"replay": Perplexity()}, sources={"replay": source}, progress=SilentProgress()
-    )
+    told = stage.run(subject, out, tasks={"replay": Perplexity()}, inputs={"replay": source}, progress=SilentProgress())
     found = list(read_jsonl(out / "losses-replay.jsonl", DocumentLoss))
     assert [loss.document_id for loss in found] == ["d1", "d2", "d3", "empty"] and found[1] == marked
     score = json.loads((out / "scores.json").read_text())["replay"]
@@ -106,11 +104,11 @@ def test_what_was_scored_before_a_kill_is_kept(tiny_model: Path, tmp_path: Path)
 
 def test_a_limit_draws_the_same_documents_and_none_is_an_error(tmp_path: Path) -> None:
     source = a_source(tmp_path)
-    assert Perplexity(limit=2).documents(source) == Perplexity(limit=2).documents(source)
-    assert len(Perplexity(limit=2).documents(source)) == 2
+    assert Perplexity(limit=2).document_ids(source) == Perplexity(limit=2).document_ids(source)
+    assert len(Perplexity(limit=2).document_ids(source)) == 2
     write_jsonl(tmp_path / "documents.jsonl", [])
     with pytest.raises(DataError, match="holds no documents"):
-        Perplexity().documents(source)
+        Perplexity().document_ids(source)
     for wrong in ({"limit": 0}, {"context": 1}, {"stride": 0}, {"context": 8, "stride": 9}):
         with pytest.raises(ConfigError):
             Perplexity(**wrong)

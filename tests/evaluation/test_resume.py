@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from entigraph.evaluation import stage
-from entigraph.evaluation.models_under_test import Endpoint, LocalModel
+from entigraph.evaluation.models_under_test import EndpointModel, LocalModel
 from entigraph.evaluation.tasks.closed_book_cot import ClosedBookCoT
 from entigraph.llm.openai.online_writer import OpenAIWriter
 from entigraph.runtime.progress import SilentProgress
@@ -56,7 +56,7 @@ def ask(model: Path, folder: Path, progress: SilentProgress) -> None:
     source = a_source(folder, [a_question(number) for number in range(COUNT)])
     task = ClosedBookCoT(samples=2, max_tokens=4, temperature=1.0)
     subject = LocalModel(str(model), "cpu", 1, model, 0)
-    stage.run(subject, folder / "out", tasks={"cot": task}, sources={"cot": source}, progress=progress)
+    stage.run(subject, folder / "out", tasks={"cot": task}, inputs={"cot": source}, progress=progress)
 
 
 def test_a_killed_evaluation_asks_no_question_twice(tiny_model: Path, tmp_path: Path) -> None:
@@ -90,9 +90,9 @@ KILLED_BEHIND_AN_ENDPOINT = (
 def ask_endpoint(url: str, folder: Path, progress: SilentProgress) -> None:
     source = a_source(folder, [a_question(number, text=f"What is number {number}?") for number in range(COUNT)])
     model = OpenAIWriter(model="scripted", base_url=url, concurrency=1)
-    subject = Endpoint(model, folder / "response_cache.sqlite")
+    subject = EndpointModel(model, folder / "response_cache.sqlite")
     task = ClosedBookCoT(samples=4)
-    stage.run(subject, folder / "out", tasks={"cot": task}, sources={"cot": source}, progress=progress)
+    stage.run(subject, folder / "out", tasks={"cot": task}, inputs={"cot": source}, progress=progress)
 
 
 def test_killed_behind_any_answer_an_endpoint_is_asked_nothing_that_it_had_answered(tmp_path: Path) -> None:

@@ -8,12 +8,12 @@ import pytest
 
 from entigraph.errors import DataError
 from entigraph.evaluation import stage
-from entigraph.evaluation.backends.transformers_backend import TransformersEngine
-from entigraph.evaluation.base import Sampled
-from entigraph.evaluation.models_under_test import Endpoint
-from entigraph.evaluation.parsing import NO_LINE, NO_OPTION, NOT_LETTERS, choices_of
+from entigraph.evaluation.backends.transformers_backend import TransformersBackend
+from entigraph.evaluation.base import Generation
+from entigraph.evaluation.models_under_test import EndpointModel
+from entigraph.evaluation.parsing import NO_LINE, NO_OPTION, NOT_LETTERS, parse_choices
 from entigraph.evaluation.tasks.closed_book import ClosedBook
-from entigraph.evaluation.tasks.closed_book_cot import ClosedBookCoT, Protocol, examples
+from entigraph.evaluation.tasks.closed_book_cot import AnswerProtocol, ClosedBookCoT, read_examples
 from entigraph.runtime.progress import SilentProgress
 from entigraph.storage.jsonl import read_jsonl
 from entigraph.storage.question_files import read_questions
@@ -44,35 +44,35 @@ from tests.evaluation.scripted import scripted
     ],
 )
 def test_a_sample_names_all_it_holds_right_or_nothing(text: str, said: list[int] | str) -> None:
-    assert choices_of(text, 4) == said
+    assert parse_choices(text, 4) == said
 
 
 def test_options_may_be_two_or_six() -> None:
-    assert choices_of("Answer: A, B.", 2) == [0, 1] and choices_of("Answer: B, C.", 2) == NO_OPTION
-    assert choices_of("Answer: A, F.", 6) == [0, 5]
+    assert parse_choices("Answer: A, B.", 2) == [0, 1] and parse_choices("Answer: B, C.", 2) == NO_OPTION
+    assert parse_choices("Answer: A, F.", 6) == [0, 5]
 
 
 def test_the_prompt_shows_examples_of_one_and_of_several_right_choices() -> None:
-    shown = examples("five_lessons")
+    shown = read_examples("five_lessons")
     assert [shown.count(f"## Example {number}\n") for number in range(1, 6)] == [1] * 5
     assert shown.endswith("## Example 6") and shown.count("### Choices") == 5
     letters = [line.removeprefix("Answer: ") for line in shown.splitlines() if line.startswith("Answer: ")]
-    assert [len(choices_of(f"Answer: {said}", 6)) for said in letters] == [2, 1, 3, 3, 2]
-    prompt = ClosedBookCoT().prompt(a_question(0, choices=list("uvwxyz"), answer=[0, 5]))
+    assert [len(parse_choices(f"Answer: {said}", 6)) for said in letters] == [2, 1, 3, 3, 2]
+    prompt = ClosedBookCoT().build_prompt(a_question(0, choices=list("uvwxyz"), answer=[0, 5]))
     assert prompt.startswith(shown) and "\nF. z\n" in prompt and "G." not in prompt.removeprefix(shown)
-    assert not ClosedBookCoT().prompt(a_question(0)).startswith(shown)
+    assert not ClosedBookCoT().build_prompt(a_question(0)).startswith(shown)
 
 
 def answer(samples: list[str], right: Choice, options: int = 4, **settings: Any) -> Answer:
     asked = a_question(0, answer=right, choices=[f"option {number}" for number in range(options)])
     task = ClosedBookCoT(samples=max(1, len(samples)), **settings)
-    return task.answered(asked, "prompt", [Sampled(f" So.\nAnswer: {said}.\n") for said in samples])
+    return task.build_answer(asked, "prompt", [Generation(f" So.\nAnswer: {said}.\n") for said in samples])
 
 
 def test_the_exact_set_counts_and_a_part_of_it_gets_a_quarter() -> None:
     said = {"A, C": (1, 1, 1), "A": (0, 0.25, 0.75), "A, B": (0, 0, 0.5), "A, B, C": (0, 0, 0.75), "AC": (0, 0, 0)}
     for letters, expected in said.items():
-        found = ClosedBookCoT().scored([answer([letters], [0, 2])])
+        found = ClosedBookCoT().score([answer([letters], [0, 2])])
         several = found["several_right"]
         assert tuple(several[name]["accuracy"] for name in ("exact", "partial", "options")) == expected, letters
         assert found["accuracy"] == expected[0] and several["exact"]["questions"] == 1
@@ -81,18 +81,18 @@ def test_the_exact_set_counts_and_a_part_of_it_gets_a_quarter() -> None:
 def test_a_list_of_one_is_another_question_than_a_number() -> None:
     assert answer(["B"], [1]).correct and answer(["B"], 1).correct
     assert not answer(["A, B"], [1]).correct and answer(["A, B"], 1).choice is None, "one letter is asked for there"
-    assert "several_right" not in ClosedBookCoT().scored([answer(["B"], 1)])
+    assert "several_right" not in ClosedBookCoT().score([answer(["B"], 1)])
 
 
 def test_chance_is_that_of_a_drawn_set_and_votes_are_for_sets() -> None:
     mixed = [answer(["A, C", "C, A", "A"], [0, 2]), answer(["A", "A", "B"], 0)]
-    scores = ClosedBookCoT().scored(mixed)
+    scores = ClosedBookCoT().score(mixed)
     assert scores["chance"] == pytest.approx((1 / 15 + 1 / 4) / 2) and scores["parse_rate"] == 1.0
     assert scores["majority_vote"]["accuracy"] == 1.0 and scores["expected_accuracy"]["accuracy"] == pytest.approx(
         2 / 3
     )
-    assert ClosedBookCoT().scored([answer(["A"], [0], options=2)])["chance"] == pytest.approx(1 / 3)
-    assert answer(["A, C"], [0, 2], protocol=Protocol.authors_code).correct, "its parser knows one letter only"
+    assert ClosedBookCoT().score([answer(["A"], [0], options=2)])["chance"] == pytest.approx(1 / 3)
+    assert answer(["A, C"], [0, 2], protocol=AnswerProtocol.authors_code).correct, "its parser knows one letter only"
 
 
 def a_file(folder: Path, *lines: dict[str, Any]) -> Path:
@@ -131,14 +131,14 @@ def test_a_malformed_question_is_told_with_its_line(line: dict[str, Any], told: 
 def test_likelihoods_refuse_them_before_a_model_is_loaded(tmp_path: Path) -> None:
     source = a_source(tmp_path, [a_question(0), a_question(1, answer=[0, 1])])
     with pytest.raises(DataError, match=r"1 of 2 questions may have several right answers \(q1\).*closed_book_cot"):
-        ClosedBook().questions(source)
+        ClosedBook().load_questions(source)
 
 
-def test_likelihoods_take_two_options_and_six(engine: TransformersEngine) -> None:
+def test_likelihoods_take_two_options_and_six(engine: TransformersBackend) -> None:
     asked = [a_question(number, choices=list("uvwxyz")[:options]) for number, options in enumerate((2, 6, 4))]
     found = list(ClosedBook().answers(asked, engine))
     assert [len(each.scores) for each in found] == [2, 6, 4] and all(each.choice is not None for each in found)
-    assert ClosedBook().scored(found)["chance"] == pytest.approx((1 / 2 + 1 / 6 + 1 / 4) / 3)
+    assert ClosedBook().score(found)["chance"] == pytest.approx((1 / 2 + 1 / 6 + 1 / 4) / 3)
 
 
 def knows(body: dict[str, Any]) -> list[str]:
@@ -155,9 +155,9 @@ def test_an_endpoint_is_asked_both_kinds_and_every_answer_is_kept(tmp_path: Path
     asked = [a_question(number, text=f"What is number {number}?", answer=each) for number, each in enumerate(right)]
     source = a_source(tmp_path, asked)
     with scripted(knows) as server:
-        subject = Endpoint(server.model(), tmp_path / "response_cache.sqlite")
+        subject = EndpointModel(server.model(), tmp_path / "response_cache.sqlite")
         task = ClosedBookCoT(samples=4)
-        stage.run(subject, tmp_path / "out", tasks={"cot": task}, sources={"cot": source}, progress=SilentProgress())
+        stage.run(subject, tmp_path / "out", tasks={"cot": task}, inputs={"cot": source}, progress=SilentProgress())
     scores = json.loads((tmp_path / "out" / "scores.json").read_text())["cot"]
     assert scores["accuracy"] == 3 / 5 and scores["parse_rate"] == 1.0 and scores["samples"] == 20
     several = scores["several_right"]

@@ -1,4 +1,4 @@
-"""Summaries from memory: written by a model here, asked in its template where it has one, and by an endpoint."""
+"""Closed-book summaries from a local model, with and without a chat template, and from an endpoint."""
 
 import json
 from collections.abc import Sequence
@@ -10,11 +10,12 @@ from transformers import AutoTokenizer
 
 from entigraph.errors import ConfigError, DataError, LLMError
 from entigraph.evaluation import stage
-from entigraph.evaluation.backends.transformers_backend import TransformersEngine
-from entigraph.evaluation.base import Prompt, Source
-from entigraph.evaluation.chat_prompts import ChatTemplate, chat_template
-from entigraph.evaluation.models_under_test import Endpoint, LocalModel
-from entigraph.evaluation.tasks.summaries import TOO_LONG, Summaries, named
+from entigraph.evaluation.backends.local_backend import ChatTemplate, load_chat_template
+from entigraph.evaluation.backends.transformers_backend import TransformersBackend
+from entigraph.evaluation.base import Prompt, TaskInputs
+from entigraph.evaluation.models_under_test import EndpointModel, LocalModel
+from entigraph.evaluation.tasks.base import TaskContext
+from entigraph.evaluation.tasks.summaries import TOO_LONG, ClosedBookSummaries, cite
 from entigraph.runtime.progress import SilentProgress
 from entigraph.storage.artifact import CHECKPOINTS
 from entigraph.storage.jsonl import read_jsonl, write_jsonl
@@ -31,20 +32,20 @@ SHORT = {"text": "Summary of {document}:", "max_tokens": 6}
 LONG = {"text": "All about {title}:", "max_tokens": 12}
 
 
-def a_source(folder: Path, documents: Sequence[Document] = DOCUMENTS) -> Source:
+def a_source(folder: Path, documents: Sequence[Document] = DOCUMENTS) -> TaskInputs:
     folder.mkdir(exist_ok=True)
     write_jsonl(folder / "documents.jsonl", documents)
-    return Source(folder / "questions.jsonl", folder / "documents.jsonl")
+    return TaskInputs(folder / "questions.jsonl", folder / "documents.jsonl")
 
 
-def written(subject: Any, folder: Path, task: Summaries, source: Source) -> list[Summary]:
-    stage.run(subject, folder, tasks={"s": task}, sources={"s": source}, progress=SilentProgress())
+def written(subject: Any, folder: Path, task: ClosedBookSummaries, source: TaskInputs) -> list[Summary]:
+    stage.run(subject, folder, tasks={"s": task}, inputs={"s": source}, progress=SilentProgress())
     return list(read_jsonl(folder / "summaries-s.jsonl", Summary))
 
 
 def test_every_document_is_summarized_by_every_prompt(tiny_model: Path, tmp_path: Path) -> None:
     subject, source = LocalModel(str(tiny_model), "cpu", 1), a_source(tmp_path)
-    task = Summaries(prompts={"short": SHORT, "long": LONG}, samples=2, temperature=1.0)
+    task = ClosedBookSummaries(prompts={"short": SHORT, "long": LONG}, samples=2, temperature=1.0)
     found = written(subject, tmp_path / "out", task, source)
     assert [each.id for each in found] == [
         f"d{document}/{prompt}/{sample}" for prompt in ("short", "long") for document in range(3) for sample in (0, 1)
@@ -54,7 +55,7 @@ def test_every_document_is_summarized_by_every_prompt(tiny_model: Path, tmp_path
     assert scores["prompts"]["short"]["summaries"] == 6 and "accuracy" not in scores
     cut = [each for each in found if each.finish_reason == "length"]
     assert scores["unfinished"] == ({"length": len(cut)} if cut else {})
-    alone = written(subject, tmp_path / "alone", Summaries(prompts={"long": LONG}, temperature=1.0), source)
+    alone = written(subject, tmp_path / "alone", ClosedBookSummaries(prompts={"long": LONG}, temperature=1.0), source)
     assert [each.text for each in alone] == [each.text for each in found if each.prompt == "long" and not each.sample]
 
 
@@ -67,30 +68,32 @@ def test_a_killed_evaluation_writes_only_what_is_missing(tiny_model: Path, tmp_p
     )  # fmt: skip
     half = json.dumps({**vars(marked), "id": "d2/short/0"})[:-9]
     (out / CHECKPOINTS / "summaries-s.jsonl").write_text(json.dumps(vars(marked)) + "\n" + half)
-    found = written(LocalModel(str(tiny_model), "cpu", 1), out, Summaries(prompts={"short": SHORT}), source)
+    found = written(LocalModel(str(tiny_model), "cpu", 1), out, ClosedBookSummaries(prompts={"short": SHORT}), source)
     assert [each.document_id for each in found] == ["d0", "d1", "d2"] and found[1] == marked
     assert found[2].text != "From before." and found[2].prompt_hash
 
 
 def test_a_prompt_without_room_is_counted_and_the_others_are_written(
-    engine: TransformersEngine, tmp_path: Path
+    engine: TransformersBackend, tmp_path: Path
 ) -> None:
     long = Document(id="d9", title="The document " * 200, text="x")
-    kept, engine.positions = engine.positions, 80
-    task = Summaries(prompts={"short": SHORT})
+    kept, engine.max_length = engine.max_length, 80
+    task = ClosedBookSummaries(prompts={"short": SHORT})
     try:
         out = tmp_path / "out"
         (out / CHECKPOINTS).mkdir(parents=True)
-        scores = task.measured("s", a_source(tmp_path, [*DOCUMENTS, long]), lambda: engine, out, SilentProgress())
+        scores = task.evaluate(
+            TaskContext("s", a_source(tmp_path, [*DOCUMENTS, long]), lambda: engine, out, SilentProgress())
+        )
     finally:
-        engine.positions = kept
+        engine.max_length = kept
     assert scores["summaries"] == 4 and scores["empty"] >= 1 and scores["unfinished"][TOO_LONG] == 1
     last = list(read_jsonl(out / "summaries-s.jsonl", Summary))[-1]
     assert (last.document_id, last.text, last.finish_reason) == ("d9", "", TOO_LONG)
 
 
 def test_a_document_is_named_as_far_as_it_is_known() -> None:
-    assert [named(document) for document in DOCUMENTS] == [
+    assert [cite(document) for document in DOCUMENTS] == [
         '"The document" by Keith Laumer (1961)',
         '"The answer" by Plato',
         '"The question"',
@@ -107,13 +110,13 @@ def test_what_names_no_document_is_refused(tmp_path: Path) -> None:
         ({"short": {"text": "{document}", "max_tokens": 5, "tokens": 5}}, "nothing else"),
     ):
         with pytest.raises(ConfigError, match=told):
-            Summaries(prompts=prompts)
-    task = Summaries(prompts={"short": {"text": "By {author}:", "max_tokens": 5}})
+            ClosedBookSummaries(prompts=prompts)
+    task = ClosedBookSummaries(prompts={"short": {"text": "By {author}:", "max_tokens": 5}})
     with pytest.raises(DataError, match="d2 has no 'author', which the prompt 'short'"):
-        task.documents(a_source(tmp_path))
-    assert len(task.documents(a_source(tmp_path, DOCUMENTS[:2]))) == 2
+        task.load_documents(a_source(tmp_path))
+    assert len(task.load_documents(a_source(tmp_path, DOCUMENTS[:2]))) == 2
     with pytest.raises(DataError, match="holds no documents"):
-        task.documents(a_source(tmp_path, []))
+        task.load_documents(a_source(tmp_path, []))
 
 
 def a_chat_tokenizer(folder: Path, template: str) -> Any:
@@ -127,7 +130,7 @@ def test_an_instruction_is_put_into_the_template_and_its_turn_ends_the_text(tiny
     tokenizer = a_chat_tokenizer(tiny_model, "chatml")
     chat = ChatTemplate(tokenizer)
     assert chat.ends == [tokenizer.convert_tokens_to_ids("<|im_end|>")]
-    engine = TransformersEngine(str(tiny_model), tokenizer.backend_tokenizer, 0, "cpu", False, 1, chat)
+    engine = TransformersBackend(str(tiny_model), tokenizer.backend_tokenizer, 0, "cpu", False, 1, chat)
     ids = engine.encode_prompt(Prompt("a", "Summarize it.", instruction=True))
     expected = tokenizer.apply_chat_template(
         [{"role": "user", "content": "Summarize it."}], add_generation_prompt=True, return_dict=False
@@ -140,7 +143,7 @@ def test_an_instruction_is_put_into_the_template_and_its_turn_ends_the_text(tiny
 def test_a_template_that_ends_no_turn_by_a_token_ends_nothing(tiny_model: Path) -> None:
     tokenizer = a_chat_tokenizer(tiny_model, "chatml")
     tokenizer.chat_template = "{% for m in messages %}{{ m['role'] }}: {{ m['content'] }}\n{% endfor %}"
-    assert ChatTemplate(tokenizer).ends == [] and chat_template(str(tiny_model)) is None
+    assert ChatTemplate(tokenizer).ends == [] and load_chat_template(str(tiny_model)) is None
 
 
 def retold(body: dict[str, Any]) -> list[str] | int:
@@ -151,13 +154,13 @@ def retold(body: dict[str, Any]) -> list[str] | int:
     return ["" if "The question" in asked else "  It is about a document.\n"]
 
 
-def through(server: Scripted, folder: Path, task: Summaries, **options: Any) -> list[Summary]:
-    subject = Endpoint(server.model(**options), folder / "response_cache.sqlite")
+def through(server: Scripted, folder: Path, task: ClosedBookSummaries, **options: Any) -> list[Summary]:
+    subject = EndpointModel(server.model(**options), folder / "response_cache.sqlite")
     return written(subject, folder / "out", task, a_source(folder))
 
 
 def test_an_endpoint_is_asked_in_plain_words_and_what_it_does_not_say_is_counted(tmp_path: Path) -> None:
-    task = Summaries(prompts={"short": SHORT})
+    task = ClosedBookSummaries(prompts={"short": SHORT})
     with scripted(retold) as server:
         found = through(server, tmp_path, task)
         body = next(body for _, body in server.asked if "Laumer" in str(body))
@@ -166,7 +169,7 @@ def test_an_endpoint_is_asked_in_plain_words_and_what_it_does_not_say_is_counted
         ]  # fmt: skip
         assert body["max_completion_tokens"] == 6
         asked = len(server.asked)
-        through(server, tmp_path, Summaries(prompts={"short": SHORT}))
+        through(server, tmp_path, ClosedBookSummaries(prompts={"short": SHORT}))
         assert len(server.asked) == asked, "what was answered is in the response cache"
     assert [each.text for each in found] == ["It is about a document.", "", ""]
     scores = json.loads((tmp_path / "out" / "scores.json").read_text())["s"]
@@ -175,7 +178,7 @@ def test_an_endpoint_is_asked_in_plain_words_and_what_it_does_not_say_is_counted
 
 def test_an_endpoint_that_is_down_is_one_message_and_asked_again_by_the_next_command(tmp_path: Path) -> None:
     down = [True]
-    task = Summaries(prompts={"short": SHORT})
+    task = ClosedBookSummaries(prompts={"short": SHORT})
 
     def answers(body: dict[str, Any]) -> list[str] | int:
         return 500 if down and "The question" in str(body) else ["Known."]
@@ -189,9 +192,9 @@ def test_an_endpoint_that_is_down_is_one_message_and_asked_again_by_the_next_com
         assert len(server.asked) == before + 1
 
 
-def test_samples_of_one_document_differ_and_are_the_seeds(engine: TransformersEngine) -> None:
+def test_samples_of_one_document_differ_and_are_the_seeds(engine: TransformersBackend) -> None:
     def texts(seed: int) -> list[str]:
-        task = Summaries(prompts={"long": LONG}, samples=3, temperature=1.5, seed=seed)
-        return [each.text for each in task.written(DOCUMENTS[:1], "long", lambda: engine)]
+        task = ClosedBookSummaries(prompts={"long": LONG}, samples=3, temperature=1.5, seed=seed)
+        return [each.text for each in task.write_summaries(DOCUMENTS[:1], "long", lambda: engine)]
 
     assert texts(0) == texts(0) != texts(1) and len({*texts(0)}) > 1

@@ -11,10 +11,10 @@ from pathlib import Path
 import pytest
 
 from entigraph.errors import LLMError
-from entigraph.evaluation.backends.endpoint_backend import EndpointEngine
-from entigraph.evaluation.backends.transformers_backend import TransformersEngine
-from entigraph.evaluation.base import Prompt, Sampling, Window
-from entigraph.evaluation.models_under_test import LocalModel, Vllm, own_tokenizer
+from entigraph.evaluation.backends.endpoint_backend import EndpointBackend
+from entigraph.evaluation.backends.transformers_backend import TransformersBackend
+from entigraph.evaluation.base import Prompt, Sampling, ScoredSequence
+from entigraph.evaluation.models_under_test import LocalModel, VllmEngine, load_pretrained_tokenizer
 from entigraph.llm.openai.online_writer import OpenAIWriter
 from entigraph.llm.wire_format import Api
 from entigraph.storage.jsonl import read_jsonl
@@ -70,9 +70,11 @@ def model(outputs: Path) -> Path:
 
 
 def test_both_engines_say_the_same_and_find_it_as_likely(model: Path, tmp_path: Path) -> None:
-    tokenizer, _ = own_tokenizer(str(model))
-    ours = TransformersEngine(str(model), tokenizer, 0, "cpu", bf16=False, threads=1)
-    options = Vllm(python=str(PYTHON), dtype="float32", gpu_memory_utilization=MEMORY, arguments=EAGER, concurrency=8)
+    tokenizer, _ = load_pretrained_tokenizer(str(model))
+    ours = TransformersBackend(str(model), tokenizer, 0, "cpu", bf16=False, threads=1)
+    options = VllmEngine(
+        python=str(PYTHON), dtype="float32", gpu_memory_utilization=MEMORY, arguments=EAGER, concurrency=8
+    )
     told: list[str] = []
     os.environ.update(CPU)
     subject = LocalModel(str(model), "cpu", 1, model, 0, options, tmp_path / "vllm.log")
@@ -83,9 +85,13 @@ def test_both_engines_say_the_same_and_find_it_as_likely(model: Path, tmp_path: 
             )
         assert theirs.loglikelihoods(PAIRS, 4096) == pytest.approx(ours.loglikelihoods(PAIRS, 4096), abs=1e-3)
         assert theirs.loglikelihoods([(TOO_LONG.text, " a")], 4096) == [None]
-        ids, _ = ours.encoded(STORY * 300)
-        windows = [Window(ids[: POSITIONS + 1], 1), Window(ids[:90], 60), Window(ids[:90], 89)]  # the first is full
-        assert theirs.losses(windows, 4096) == pytest.approx(ours.losses(windows, 4096), rel=1e-5)
+        ids = ours.encode(STORY * 300)
+        windows = [
+            ScoredSequence(ids[: POSITIONS + 1], 1),
+            ScoredSequence(ids[:90], 60),
+            ScoredSequence(ids[:90], 89),
+        ]  # the first is full
+        assert theirs.score(windows, 4096) == pytest.approx(ours.score(windows, 4096), rel=1e-5)
 
         drawing = Sampling(samples=4, temperature=1.0, max_tokens=16)
         long = [Prompt(f"long{number}", f"{number}. " + STORY * 15) for number in range(6)]
@@ -130,7 +136,7 @@ def test_what_was_trained_is_served_and_evaluated_at_its_address(
     with serving(model, tmp_path / "log", "--enable-prefix-caching") as address:
         endpoint = OpenAIWriter(model=model.name, base_url=address, api=Api.completions)
         with endpoint.connect(tmp_path / "response_cache.sqlite", lambda words: None) as llm:
-            served = dict(EndpointEngine(llm, chat=False).sample(PROMPTS, Sampling(max_tokens=40)))
+            served = dict(EndpointBackend(llm, chat=False).sample(PROMPTS, Sampling(max_tokens=40)))
         assert {place: samples[0].text for place, samples in served.items()} == dict(enumerate(opened(model)))
 
         asked = [*TRAINED, *COT, f"paths.root={outputs}", "stage=baselines", "baselines=[openai,pretrained]"]

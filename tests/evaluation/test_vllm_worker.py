@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 
 from entigraph.errors import ConfigError, LLMError
-from entigraph.evaluation.backends.vllm_backend import VllmEngine
-from entigraph.evaluation.base import Prompt, Sampled, Sampling
-from entigraph.evaluation.models_under_test import LocalModel, Vllm
+from entigraph.evaluation.backends.vllm_backend import VllmBackend
+from entigraph.evaluation.base import Generation, Prompt, Sampling
+from entigraph.evaluation.models_under_test import LocalModel, VllmEngine
 from tests.conftest import Command, interpreter
 from tests.llm.test_engine import noted
 
@@ -35,11 +35,11 @@ def letters(tmp_path: Path) -> Path:
 
 
 @contextmanager
-def asked(folder: Path, python: str, **options: object) -> Iterator[VllmEngine]:
-    engines = Vllm(python=python, **options)  # type: ignore[arg-type]
+def asked(folder: Path, python: str, **options: object) -> Iterator[VllmBackend]:
+    engines = VllmEngine(python=python, **options)  # type: ignore[arg-type]
     subject = LocalModel(str(folder), "cpu", 1, folder, None, engines, folder.parent / "vllm.log")
     with subject.connect(lambda words: None) as engine:
-        assert isinstance(engine, VllmEngine)
+        assert isinstance(engine, VllmBackend)
         yield engine
 
 
@@ -66,7 +66,7 @@ def test_an_answer_ends_where_it_does_in_every_engine(python: str, letters: Path
         ((_, (stopped,)),) = engine.sample([Prompt("q", "A lamp. And")], Sampling(max_tokens=5, stop=(" And",)))
         ((_, (matched,)),) = engine.sample([Prompt("q", "A lamp. And")], Sampling(max_tokens=5, until=r"l.m"))
         ((_, (ended,)),) = engine.sample([Prompt("q", "A~")], Sampling(max_tokens=5))
-    assert (stopped, matched) == (Sampled("On A lamp."), Sampled("On A lam"))
+    assert (stopped, matched) == (Generation("On A lamp."), Generation("On A lam"))
     assert "~" not in ended.text
 
 
@@ -89,10 +89,10 @@ def test_a_dead_or_refusing_engine_is_one_message(python: str, letters: Path, tm
 
 def test_what_cannot_be_is_told_before_anything_is_made(command: Command, tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="engine.concurrency: 0 found"):
-        Vllm(concurrency=0)
+        VllmEngine(concurrency=0)
     bare = interpreter(tmp_path / "bare", "exec /bin/false")
     done = command("engine=vllm", f"engine.python={bare}", "stage=pipeline", "logger=none")
     assert done.returncode == 1 and f"engine.python: {bare} has no vLLM" in done.stderr, done.stderr
     held = command("engine=vllm", "evaluation=lm_eval")
-    assert held.returncode == 1 and "evaluation.lm_eval holds the model itself" in held.stderr
+    assert held.returncode == 1 and "evaluation.lm_eval uses the Hugging Face model itself" in held.stderr
     assert not list(tmp_path.rglob("manifest.json"))

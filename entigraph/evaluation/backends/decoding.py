@@ -1,8 +1,7 @@
-"""Sampling from a Hugging Face model in batches: what all prompts begin with is read once, finished rows leave.
+"""Batched sampling from a Hugging Face model: the shared prefix is read once, and finished rows leave the batch.
 
-Each sample draws from numbers of its own, seeded by its prompt's key and its number: which other rows stand in the
-batch changes nothing but the last digits of the logits, and with them a token only where a draw falls on the border
-between two.
+Every sample uses its own random numbers, seeded by its prompt's key and its sample number. Other rows in the batch
+change only the last digits of the logits, and so a token only if its random number falls on the border between two.
 """
 
 import copy
@@ -11,23 +10,24 @@ import re
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
-from functools import cache
 from os.path import commonprefix
 from typing import Any
 
 import numpy as np
 import torch
+from transformers import DynamicCache
+from transformers.cache_utils import DynamicLayer
 
-from entigraph.evaluation.base import Prompt, Sampled, Sampling
+from entigraph.evaluation.base import Generation, Sampling
 
-WINDOW = 32  # last tokens in which an end is looked for
-DRAWN_AT_ONCE = 64
-ROOM = 64  # tokens
+STOP_WINDOW = 32  # last tokens that are searched for a stop string
+DRAWS_PER_BLOCK = 64
+PREALLOCATED_TOKENS = 64
 
 
 @dataclass
-class Row:
-    """One sample in the making."""
+class DecodingRow:
+    """One sample while it is generated."""
 
     prompt: int
     sample: int
@@ -35,106 +35,133 @@ class Row:
     finish_reason: str = ""
 
 
+class PreallocatedLayer(DynamicLayer):  # type: ignore[no-untyped-call]
+    """Keys and values in buffers with room for more tokens: transformers' own layer copies all of them per token."""
+
+    buffers: Any = None  # (keys, values), each (rows, heads, capacity, head size)
+
+    def update(self, key_states: Any, value_states: Any, *args: Any, **kwargs: Any) -> tuple[Any, Any]:
+        before = self.get_seq_length()
+        if not before:
+            self.lazy_initialization(key_states, value_states)
+        length = before + key_states.shape[-2]
+        if self.buffers is None or self.buffers[0].shape[-2] < length:
+            capacity = length + PREALLOCATED_TOKENS
+            self.buffers = (grow(self.keys, key_states, capacity), grow(self.values, value_states, capacity))
+        for buffer, states in zip(self.buffers, (key_states, value_states), strict=True):
+            buffer[:, :, before:length] = states
+        self.keys, self.values = (buffer[:, :, :length] for buffer in self.buffers)
+        return self.keys, self.values
+
+    def batch_repeat_interleave(self, repeats: int) -> None:
+        super().batch_repeat_interleave(repeats)
+        self.buffers = None
+
+    def batch_select_indices(self, indices: Any) -> None:
+        super().batch_select_indices(indices)
+        self.buffers = None
+
+
+def grow(kept: Any, new: Any, capacity: int) -> Any:
+    """Returns a buffer for `capacity` tokens with the kept ones copied into it."""
+    buffer = new.new_empty(*new.shape[:2], capacity, new.shape[-1])
+    if kept.numel():
+        buffer[:, :, : kept.shape[-2]] = kept
+    return buffer
+
+
 @dataclass(frozen=True)
-class Decoder:
-    """`decode` turns ids into text, `ends` are the model's own ends of text; `positions` is the longest context."""
+class BatchDecoder:
+    """`decode` turns ids into text; `ends` are the tokens that end a text."""
 
     model: Any
     device: str
-    positions: int
     ends: frozenset[int]
     decode: Callable[[Sequence[Sequence[int]]], list[str]]
     autocast: Callable[[], AbstractContextManager[object]]
 
     def sample(
-        self, prompts: Sequence[Prompt], encoded: Sequence[list[int]], sampling: Sampling
-    ) -> Iterator[tuple[int, list[Sampled]]]:
-        fitting = [index for index, ids in enumerate(encoded) if len(ids) + sampling.max_tokens <= self.positions]
-        yield from ((index, []) for index in sorted(set(range(len(encoded))) - set(fitting)))
-        if not fitting:
+        self, keys: Sequence[str], encoded: Sequence[list[int]], sampling: Sampling
+    ) -> Iterator[tuple[int, list[Generation]]]:
+        """Yields the index of each prompt with its generations; `keys` seed the samples."""
+        if not encoded:
             return
-        shared = min(
-            len(commonprefix([encoded[index] for index in fitting])), min(len(encoded[i]) for i in fitting) - 1
-        )
-        prefix = self.read_prefix(encoded[fitting[0]][:shared])
-        waiting: dict[int, list[Sampled]] = {}
-        for rows in self.batches(fitting, encoded, sampling):
-            self.generate(rows, prompts, encoded, prefix, shared, sampling)
+        shared = min(len(commonprefix(list(encoded))), min(map(len, encoded)) - 1)
+        prefix = self.read_prefix(encoded[0][:shared])
+        pending: dict[int, list[Generation]] = {}
+        for rows in self.batches(encoded, sampling):
+            self.generate(rows, keys, encoded, prefix, shared, sampling)
             texts = self.decode([row.ids for row in rows])
             for row, text in zip(rows, texts, strict=True):
-                own = waiting.setdefault(row.prompt, [])
-                own.append(sampling.ended(text, row.finish_reason))
-                if len(own) == sampling.drawn:
-                    yield row.prompt, waiting.pop(row.prompt) * (sampling.samples // sampling.drawn)
+                generations = pending.setdefault(row.prompt, [])
+                generations.append(sampling.truncate(text, row.finish_reason))
+                if len(generations) == sampling.distinct_samples:
+                    yield row.prompt, sampling.repeat(pending.pop(row.prompt))
 
-    def batches(self, indices: Sequence[int], encoded: Sequence[list[int]], sampling: Sampling) -> Iterator[list[Row]]:
-        """Equal lengths together, at most `batch_tokens` of cache, but at least one row.
+    def batches(self, encoded: Sequence[list[int]], sampling: Sampling) -> Iterator[list[DecodingRow]]:
+        """Yields rows of equal prompt length, at most `batch_tokens` of cache, but at least one row.
 
-        So nothing is padded, and attention needs no mask, which would have it copy all keys and values at every token.
+        Without padding attention needs no mask, which would make it copy all keys and values for every token.
         """
-        batch: list[Row] = []
-        for index in sorted(indices, key=lambda index: (len(encoded[index]), index)):
+        batch: list[DecodingRow] = []
+        for index in sorted(range(len(encoded)), key=lambda index: (len(encoded[index]), index)):
             length = len(encoded[index])
-            for sample in range(sampling.drawn):
+            for sample in range(sampling.distinct_samples):
                 full = (len(batch) + 1) * (length + sampling.max_tokens) > sampling.batch_tokens
                 if batch and (full or len(encoded[batch[0].prompt]) != length):
                     yield batch
                     batch = []
-                batch.append(Row(index, sample))
+                batch.append(DecodingRow(index, sample))
         if batch:
             yield batch
 
     @torch.inference_mode()
-    def read_prefix(self, ids: list[int]) -> Any:
-        from transformers import DynamicCache
-        from transformers.cache_utils import DynamicLayer
-
-        found = DynamicCache(config=self.model.config)
-        roomy = roomy_layer()
-        found.layers = [roomy() if type(layer) is DynamicLayer else layer for layer in found.layers]
+    def read_prefix(self, ids: list[int]) -> DynamicCache:
+        cache = DynamicCache(config=self.model.config)
+        cache.layers = [PreallocatedLayer() if type(layer) is DynamicLayer else layer for layer in cache.layers]  # type: ignore[no-untyped-call]
         if ids:
-            self.forward([ids], found)
-        return found
+            self.forward([ids], cache)
+        return cache
 
     @torch.inference_mode()
     def generate(
         self,
-        rows: list[Row],
-        prompts: Sequence[Prompt],
+        rows: list[DecodingRow],
+        keys: Sequence[str],
         encoded: Sequence[list[int]],
-        prefix: Any,
+        prefix: DynamicCache,
         shared: int,
         sampling: Sampling,
     ) -> None:
-        """Continue every row up to its end, in place."""
-        asked = list(dict.fromkeys(row.prompt for row in rows))
+        """Continues every row up to its end, in place."""
+        prompts = list(dict.fromkeys(row.prompt for row in rows))
         cache = copy.deepcopy(prefix)
         if shared:
-            cache.batch_repeat_interleave(len(asked))
-        logits = self.forward([encoded[index][shared:] for index in asked], cache)
-        places = torch.tensor([asked.index(row.prompt) for row in rows], device=self.device)
+            cache.batch_repeat_interleave(len(prompts))
+        logits = self.forward([encoded[index][shared:] for index in prompts], cache)
+        places = torch.tensor([prompts.index(row.prompt) for row in rows], device=self.device)
         cache.batch_select_indices(places)
         logits = logits[places]
-        active, numbers = list(rows), draws(rows, prompts, 0, sampling)
+        active, draws = list(rows), draw_uniform(rows, keys, 0, sampling)
         for step in range(sampling.max_tokens):
-            if step and step % DRAWN_AT_ONCE == 0:
-                numbers = draws(active, prompts, step, sampling)
-            chosen = choose(logits, numbers[:, step % DRAWN_AT_ONCE], sampling.temperature)
-            self.append(active, chosen.tolist(), sampling)
+            if step and step % DRAWS_PER_BLOCK == 0:
+                draws = draw_uniform(active, keys, step, sampling)
+            chosen = choose_tokens(logits, draws[:, step % DRAWS_PER_BLOCK], sampling.temperature)
+            self.append_tokens(active, chosen.tolist(), sampling)
             kept = [number for number, row in enumerate(active) if not row.finish_reason]
             if not kept or step + 1 == sampling.max_tokens:
                 break
-            if len(kept) <= len(active) // 2:  # half of them have ended: go on without those
-                place = torch.tensor(kept, device=self.device)
-                cache.batch_select_indices(place)
-                active, numbers = [active[number] for number in kept], numbers[kept]
-                chosen = chosen[place]
+            if len(kept) <= len(active) // 2:  # half of them have ended: continue without those
+                places = torch.tensor(kept, device=self.device)
+                cache.batch_select_indices(places)
+                active, draws = [active[number] for number in kept], draws[kept]
+                chosen = chosen[places]
             logits = self.forward(chosen[:, None], cache)
         for row in active:
             row.finish_reason = row.finish_reason or "length"
 
-    def forward(self, ids: Any, cache: Any) -> Any:
-        """(rows, vocabulary) logits behind the last of the ids."""
+    def forward(self, ids: Any, cache: DynamicCache) -> Any:
+        """Returns the (rows, vocabulary) logits after the last of the ids."""
         with self.autocast():
             output = self.model(
                 input_ids=torch.as_tensor(ids, device=self.device),
@@ -144,9 +171,9 @@ class Decoder:
             )
         return output.logits[:, -1].float()
 
-    def append(self, rows: Sequence[Row], chosen: Sequence[int], sampling: Sampling) -> None:
-        """One token more for each row; a row that it ends says how."""
-        going = []
+    def append_tokens(self, rows: Sequence[DecodingRow], chosen: Sequence[int], sampling: Sampling) -> None:
+        """Appends one token to each unfinished row and sets the finish reason of a row that it ends."""
+        unfinished = []
         for row, token in zip(rows, chosen, strict=True):
             if row.finish_reason:
                 continue
@@ -154,69 +181,30 @@ class Decoder:
                 row.finish_reason = "stop"
                 continue
             row.ids.append(token)
-            going.append(row)
-        for row, text in zip(going, self.decode([row.ids[-WINDOW:] for row in going]), strict=True):
+            unfinished.append(row)
+        for row, text in zip(unfinished, self.decode([row.ids[-STOP_WINDOW:] for row in unfinished]), strict=True):
             if any(stop in text for stop in sampling.stop) or (sampling.until and re.search(sampling.until, text)):
                 row.finish_reason = "stop"
 
 
-@cache
-def roomy_layer() -> Any:
-    """A layer of keys and values with room for more: transformers' own is copied whole for every token."""
-    from transformers.cache_utils import DynamicLayer
-
-    class RoomyLayer(DynamicLayer):  # type: ignore[no-untyped-call]
-        room: Any = None
-
-        def update(self, key_states: Any, value_states: Any, *args: Any, **kwargs: Any) -> tuple[Any, Any]:
-            before = self.get_seq_length()
-            if not before:
-                self.lazy_initialization(key_states, value_states)
-            length = before + key_states.shape[-2]
-            if self.room is None or self.room[0].shape[-2] < length:
-                self.room = [self.moved(old, new, length + ROOM) for old, new in self.both(key_states, value_states)]
-            for kept, new in zip(self.room, (key_states, value_states), strict=True):
-                kept[:, :, before:length] = new
-            self.keys, self.values = (kept[:, :, :length] for kept in self.room)
-            return self.keys, self.values
-
-        def both(self, key_states: Any, value_states: Any) -> tuple[tuple[Any, Any], tuple[Any, Any]]:
-            return (self.keys, key_states), (self.values, value_states)
-
-        @staticmethod
-        def moved(old: Any, new: Any, length: int) -> Any:
-            found = new.new_empty(*new.shape[:2], length, new.shape[-1])
-            if old.numel():
-                found[:, :, : old.shape[-2]] = old
-            return found
-
-        def batch_repeat_interleave(self, repeats: int) -> None:
-            super().batch_repeat_interleave(repeats)
-            self.room = None
-
-        def batch_select_indices(self, indices: Any) -> None:
-            super().batch_select_indices(indices)
-            self.room = None
-
-    return RoomyLayer
-
-
-def draws(rows: Sequence[Row], prompts: Sequence[Prompt], step: int, sampling: Sampling) -> np.ndarray[Any, Any]:
-    """(rows, 64) uniform numbers for the steps from `step` on, each row's from its prompt's key and its number."""
+def draw_uniform(
+    rows: Sequence[DecodingRow], keys: Sequence[str], step: int, sampling: Sampling
+) -> np.ndarray[Any, Any]:
+    """Returns (rows, 64) uniform numbers for the steps from `step` on, seeded by prompt key and sample number."""
     if sampling.temperature == 0:
-        return np.zeros((len(rows), DRAWN_AT_ONCE))
-    found = []
+        return np.zeros((len(rows), DRAWS_PER_BLOCK))
+    draws = []
     for row in rows:
-        own = f"{prompts[row.prompt].key}/{row.sample}/{step}".encode()
-        seed = int.from_bytes(hashlib.blake2b(own, digest_size=16).digest(), "big")
-        found.append(np.random.Generator(np.random.PCG64(seed)).random(DRAWN_AT_ONCE))
-    return np.stack(found)
+        label = f"{keys[row.prompt]}/{row.sample}/{step}".encode()
+        seed = int.from_bytes(hashlib.blake2b(label, digest_size=16).digest(), "big")
+        draws.append(np.random.Generator(np.random.PCG64(seed)).random(DRAWS_PER_BLOCK))
+    return np.stack(draws)
 
 
-def choose(logits: Any, numbers: np.ndarray[Any, Any], temperature: float) -> Any:
-    """(rows,) tokens: the likeliest, or that in whose share of the distribution the row's number falls."""
+def choose_tokens(logits: Any, draws: np.ndarray[Any, Any], temperature: float) -> Any:
+    """Returns (rows,) tokens: the likeliest, or the one in whose share of the distribution the row's draw falls."""
     if temperature == 0:
         return logits.argmax(-1)
     cumulative = torch.softmax(logits.double() / temperature, dim=-1).cumsum(-1)
-    point = torch.as_tensor(numbers, device=logits.device)[:, None] * cumulative[:, -1:]
+    point = torch.as_tensor(draws, device=logits.device)[:, None] * cumulative[:, -1:]
     return torch.searchsorted(cumulative, point, right=True)[:, 0].clamp(max=logits.shape[-1] - 1)

@@ -1,42 +1,77 @@
-"""What the engines on this machine have in common: they read and score tokens, by the tokenizer of the training."""
+"""What local backends share: prompts become tokens with the tokenizer of the training."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
 
 from tokenizers import Tokenizer
 
-from entigraph.evaluation.base import Pair, Prompt, Sampled, Sampling, Window
-from entigraph.evaluation.chat_prompts import ChatTemplate
+from entigraph.evaluation.base import Generation, Prompt, Sampling, ScoredSequence
 
-Encoded = tuple[list[int], int]  # the ids of prompt and continuation, and how many of them are the prompt's
+PLACEHOLDER = "ANSWER"  # for the model's answer
 
 
-class LocalEngine(ABC):
-    """`bos_id` stands before every prompt, as it stood before every text in training; None where none did. `positions`
-    is the longest context in tokens. `ends` end a text: the model's own, what stood before each in training, and what
-    ends a turn in `chat`, which instructions are put in.
+@dataclass(frozen=True)
+class ChatTemplate:
+    """The chat template of a Hugging Face tokenizer."""
+
+    tokenizer: Any
+
+    def render(self, instruction: str) -> str:
+        """Returns the whole prompt, including the beginning token."""
+        messages = [{"role": "user", "content": instruction}]
+        text: str = self.tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=True)
+        return text
+
+    @cached_property
+    def ends(self) -> list[int]:
+        """The special token that the template puts after an answer; empty if an answer ends otherwise."""
+        messages = [{"role": "user", "content": "?"}, {"role": "assistant", "content": PLACEHOLDER}]
+        text: str = self.tokenizer.apply_chat_template(messages, tokenize=False)
+        after = self.tokenizer(text.rpartition(PLACEHOLDER)[2].lstrip(), add_special_tokens=False).input_ids[:1]
+        return [token for token in after if token in self.tokenizer.added_tokens_decoder]
+
+
+def load_chat_template(path: str) -> ChatTemplate | None:
+    """Returns the chat template of a model folder or hub name; None if it has none."""
+    from transformers import AutoTokenizer
+
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(str(Path(path).expanduser()))
+    except (OSError, ValueError):
+        return None
+    return ChatTemplate(tokenizer) if tokenizer.chat_template else None
+
+
+class LocalBackend(ABC):
+    """`bos_id` precedes every prompt, as it preceded every text in training; None if none did. `max_length` is the
+    longest context in tokens. Generation ends at the model's own `end_ids`, at `bos_id`, and at the end of a turn of
+    the `chat` template.
     """
 
     def __init__(
         self,
         tokenizer: Tokenizer,
         bos_id: int | None,
-        positions: int,
-        own_ends: Sequence[int],
+        max_length: int,
+        end_ids: Sequence[int],
         chat: ChatTemplate | None = None,
     ) -> None:
         self.tokenizer, self.chat = tokenizer, chat
         self.bos = [bos_id] if bos_id is not None else []
-        self.positions = positions
-        self.ends = frozenset([*own_ends, *self.bos, *(chat.ends if chat else ())])
+        self.max_length = max_length
+        self.ends = frozenset([*end_ids, *self.bos, *(chat.ends if chat else ())])
 
     @abstractmethod
-    def sample(self, prompts: Sequence[Prompt], sampling: Sampling) -> Iterator[tuple[int, list[Sampled]]]:
-        """As `base.Engine` has it."""
+    def sample(self, prompts: Sequence[Prompt], sampling: Sampling) -> Iterator[tuple[int, list[Generation]]]:
+        """See `Backend.sample`."""
 
     @abstractmethod
-    def scored(self, rows: Sequence[Encoded], batch_tokens: int) -> list[float]:
-        """The summed log-likelihood of each row's ids behind its prompt; the last id of a row takes no position."""
+    def score(self, sequences: Sequence[ScoredSequence], batch_tokens: int) -> list[float]:
+        """Returns each sequence's summed log-likelihood in nats. Its last id takes no position in the context."""
 
     def encode(self, text: str) -> list[int]:
         return [*self.bos, *self.tokenizer.encode(text, add_special_tokens=False).ids]
@@ -44,28 +79,27 @@ class LocalEngine(ABC):
     def encode_prompt(self, prompt: Prompt) -> list[int]:
         if self.chat is None or not prompt.instruction:
             return self.encode(prompt.text)
-        ids: list[int] = self.tokenizer.encode(self.chat.rendered(prompt.text), add_special_tokens=False).ids
+        ids: list[int] = self.tokenizer.encode(self.chat.render(prompt.text), add_special_tokens=False).ids
         return ids
+
+    def encode_pair(self, prompt: str, continuation: str) -> ScoredSequence:
+        """Encodes both together; the continuation is what follows as many tokens as the prompt alone has."""
+        prompt_length = len(self.encode(prompt))
+        ids = self.encode(prompt + continuation)
+        return ScoredSequence(ids, min(prompt_length, len(ids) - 1))
 
     def decode(self, rows: Sequence[Sequence[int]]) -> list[str]:
         return [self.tokenizer.decode(list(row)) for row in rows]
 
-    def loglikelihoods(self, pairs: Sequence[Pair], batch_tokens: int) -> list[float | None]:
-        """Both are encoded together, and the continuation is what follows the prompt's own tokens."""
+    def split_by_length(self, encoded: Sequence[Sequence[int]], max_tokens: int) -> tuple[list[int], list[int]]:
+        """Returns the indices of prompts that leave room for `max_tokens`, and those of the others."""
+        fits = [len(ids) + max_tokens <= self.max_length for ids in encoded]
+        return [i for i, each in enumerate(fits) if each], [i for i, each in enumerate(fits) if not each]
+
+    def loglikelihoods(self, pairs: Sequence[tuple[str, str]], batch_tokens: int) -> list[float | None]:
         encoded = [self.encode_pair(*pair) for pair in pairs]
-        fitting = [index for index, (ids, _) in enumerate(encoded) if len(ids) <= self.positions]
-        found: list[float | None] = [None] * len(pairs)
-        for index, score in zip(fitting, self.scored([encoded[i] for i in fitting], batch_tokens), strict=True):
-            found[index] = score
-        return found
-
-    def encode_pair(self, prompt: str, continuation: str) -> Encoded:
-        before = len(self.encode(prompt))
-        whole = self.encode(prompt + continuation)
-        return whole, min(before, len(whole) - 1)
-
-    def encoded(self, text: str) -> tuple[list[int], int]:
-        return self.encode(text), 0 if self.bos else 1
-
-    def losses(self, windows: Sequence[Window], batch_tokens: int) -> list[float]:
-        return [-score for score in self.scored([(list(each.ids), each.first) for each in windows], batch_tokens)]
+        fitting = [index for index, sequence in enumerate(encoded) if len(sequence.ids) <= self.max_length]
+        scores: list[float | None] = [None] * len(pairs)
+        for index, score in zip(fitting, self.score([encoded[i] for i in fitting], batch_tokens), strict=True):
+            scores[index] = score
+        return scores

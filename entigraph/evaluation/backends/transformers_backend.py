@@ -1,4 +1,4 @@
-"""A Hugging Face model that answers on this machine: samples, greedy continuations, log-likelihoods."""
+"""A Hugging Face model in this process: samples, greedy continuations, log-likelihoods."""
 
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext
@@ -7,16 +7,17 @@ from typing import Any
 import torch
 from tokenizers import Tokenizer
 
-from entigraph.evaluation.backends.decoding import Decoder
-from entigraph.evaluation.backends.local_backend import Encoded, LocalEngine
-from entigraph.evaluation.base import Prompt, Sampled, Sampling
-from entigraph.evaluation.chat_prompts import ChatTemplate
+from entigraph.evaluation.backends.decoding import BatchDecoder
+from entigraph.evaluation.backends.local_backend import ChatTemplate, LocalBackend
+from entigraph.evaluation.base import Generation, Prompt, Sampling, ScoredSequence
 from entigraph.huggingface.models import eos_token_ids, load_model
 from entigraph.runtime.devices import keep_freed_memory
 
+UNLIMITED_CONTEXT = 1 << 30
 
-class TransformersEngine(LocalEngine):
-    """`bf16`: the model computes in it; log-likelihoods are summed in fp32 all the same."""
+
+class TransformersBackend(LocalBackend):
+    """With `bf16` the model computes in bf16; log-likelihoods are still summed in fp32."""
 
     def __init__(
         self,
@@ -33,35 +34,41 @@ class TransformersEngine(LocalEngine):
             if threads:
                 torch.set_num_threads(threads)
         model: Any = load_model(path)
-        if bf16 and device != "cpu":  # autocast would turn all weights into bf16 again for every token
+        if bf16 and device != "cpu":  # autocast would convert all weights to bf16 again for every token
             model = model.to(torch.bfloat16)
-        positions = getattr(model.config, "max_position_embeddings", None) or 1 << 30
-        super().__init__(tokenizer, bos_id, positions, eos_token_ids(model.generation_config), chat)
+        max_length = getattr(model.config, "max_position_embeddings", None) or UNLIMITED_CONTEXT
+        super().__init__(tokenizer, bos_id, max_length, eos_token_ids(model.generation_config), chat)
         self.model = model.to(device)
         self.model.train(False)
         self.device, self.bf16 = device, bf16
 
-    def sample(self, prompts: Sequence[Prompt], sampling: Sampling) -> Iterator[tuple[int, list[Sampled]]]:
-        decoder = Decoder(self.model, self.device, self.positions, self.ends, self.decode, self.autocast)
-        return decoder.sample(prompts, [self.encode_prompt(prompt) for prompt in prompts], sampling)
+    def sample(self, prompts: Sequence[Prompt], sampling: Sampling) -> Iterator[tuple[int, list[Generation]]]:
+        encoded = [self.encode_prompt(prompt) for prompt in prompts]
+        fitting, too_long = self.split_by_length(encoded, sampling.max_tokens)
+        yield from ((index, []) for index in too_long)
+        decoder = BatchDecoder(self.model, self.device, self.ends, self.decode, self.autocast)
+        for place, generations in decoder.sample(
+            [prompts[index].key for index in fitting], [encoded[index] for index in fitting], sampling
+        ):
+            yield fitting[place], generations
 
-    def scored(self, rows: Sequence[Encoded], batch_tokens: int) -> list[float]:
-        found = [0.0] * len(rows)
-        for batch in batches(range(len(rows)), [len(ids) for ids, _ in rows], batch_tokens):
-            for index, score in zip(batch, self.score([rows[index] for index in batch]), strict=True):
-                found[index] = score
-        return found
+    def score(self, sequences: Sequence[ScoredSequence], batch_tokens: int) -> list[float]:
+        scores = [0.0] * len(sequences)
+        for batch in batch_by_length([len(sequence.ids) for sequence in sequences], batch_tokens):
+            for index, score in zip(batch, self.score_batch([sequences[i] for i in batch]), strict=True):
+                scores[index] = score
+        return scores
 
     @torch.inference_mode()
-    def score(self, batch: Sequence[Encoded]) -> list[float]:
-        ids = self.padded([ids for ids, _ in batch])
+    def score_batch(self, batch: Sequence[ScoredSequence]) -> list[float]:
+        ids = self.pad([sequence.ids for sequence in batch])
         with self.autocast():
             logits = self.model(input_ids=ids[:, :-1], use_cache=False).logits
         logprobs = torch.log_softmax(logits.float(), dim=-1).gather(2, ids[:, 1:, None])[..., 0]
-        return [float(logprobs[row, before - 1 : len(ids) - 1].sum()) for row, (ids, before) in enumerate(batch)]
+        return [float(logprobs[row, each.first - 1 : len(each.ids) - 1].sum()) for row, each in enumerate(batch)]
 
-    def padded(self, rows: Sequence[Sequence[int]]) -> torch.Tensor:
-        """Padding stands behind, where a causal model's earlier positions cannot see it."""
+    def pad(self, rows: Sequence[Sequence[int]]) -> torch.Tensor:
+        """Pads on the right, where a causal model's earlier positions cannot see it."""
         width = max(map(len, rows))
         return torch.tensor([[*row, *[0] * (width - len(row))] for row in rows], device=self.device)
 
@@ -70,10 +77,10 @@ class TransformersEngine(LocalEngine):
         return torch.autocast(self.device, dtype=torch.bfloat16) if mixed else nullcontext()
 
 
-def batches(indices: Sequence[int], lengths: Sequence[int], batch_tokens: int) -> Iterator[list[int]]:
-    """Like lengths together, at most `batch_tokens` with padding, but at least one."""
+def batch_by_length(lengths: Sequence[int], batch_tokens: int) -> Iterator[list[int]]:
+    """Yields indices of similar lengths, at most `batch_tokens` including padding, but at least one."""
     batch: list[int] = []
-    for index in sorted(indices, key=lambda index: (lengths[index], index)):
+    for index in sorted(range(len(lengths)), key=lambda index: (lengths[index], index)):
         if batch and lengths[index] * (len(batch) + 1) > batch_tokens:
             yield batch
             batch = []

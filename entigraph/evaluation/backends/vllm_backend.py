@@ -1,4 +1,4 @@
-"""The same model in vLLM's engine, in a process tree of its own: the prompts' tokens go there, others come back."""
+"""A model in vLLM's engine, in a process tree of its own: token ids are sent there and come back."""
 
 import hashlib
 import json
@@ -11,24 +11,23 @@ from typing import Any
 from tokenizers import Tokenizer
 
 from entigraph.errors import LLMError
-from entigraph.evaluation.backends.local_backend import Encoded, LocalEngine
-from entigraph.evaluation.base import Prompt, Sampled, Sampling
-from entigraph.evaluation.chat_prompts import ChatTemplate
+from entigraph.evaluation.backends.local_backend import ChatTemplate, LocalBackend
+from entigraph.evaluation.base import Generation, Prompt, Sampling, ScoredSequence
 from entigraph.llm.base import Say
 from entigraph.llm.vllm.engine_process import EngineProcess
 from entigraph.llm.vllm.vllm_writer import VLLMEngineConfig
 
-# The last token of a row that is scored takes no position of the model's, but vLLM counts it.
-ONE_MORE = {"VLLM_ALLOW_LONG_MAX_MODEL_LEN": "1"}
+# The last token of a scored sequence takes no position in the model's context, but vLLM counts it.
+EXTRA_POSITION = {"VLLM_ALLOW_LONG_MAX_MODEL_LEN": "1"}
 
-Told = Mapping[str, Any]
+Reply = Mapping[str, Any]
 
 
-class VllmEngine(LocalEngine):
-    """All samples of a prompt are one request, each with a seed that follows from the prompt's key; what prompts begin
-    with stays in the prefix cache.
+class VllmBackend(LocalBackend):
+    """All samples of a prompt are one request with a seed derived from the prompt's key; shared prefixes stay in the
+    prefix cache.
 
-    Raises LLMError, whoever asks, once its processes are gone.
+    Every call raises LLMError once the engine's processes have died.
     """
 
     def __init__(
@@ -38,72 +37,71 @@ class VllmEngine(LocalEngine):
         tokenizer: Tokenizer,
         bos_id: int | None,
         *,
-        positions: int,
-        own_ends: Sequence[int],
+        max_length: int,
+        end_ids: Sequence[int],
         chat: ChatTemplate | None,
         log: Path,
         say: Say,
     ) -> None:
-        super().__init__(tokenizer, bos_id, positions, own_ends, chat)
+        super().__init__(tokenizer, bos_id, max_length, end_ids, chat)
         self.numbers = count()
-        self.heard: SimpleQueue[Told | LLMError] = SimpleQueue()
-        arguments = options.own_arguments(path) | {"max_model_len": positions + 1} | options.arguments
-        self.worker = EngineProcess(options, {"engine": arguments, "chat": None}, log, say, self, ONE_MORE)
+        self.replies: SimpleQueue[Reply | LLMError] = SimpleQueue()
+        arguments = options.own_arguments(path) | {"max_model_len": max_length + 1} | options.arguments
+        self.worker = EngineProcess(options, {"engine": arguments, "chat": None}, log, say, self, EXTRA_POSITION)
 
-    def sample(self, prompts: Sequence[Prompt], sampling: Sampling) -> Iterator[tuple[int, list[Sampled]]]:
+    def sample(self, prompts: Sequence[Prompt], sampling: Sampling) -> Iterator[tuple[int, list[Generation]]]:
         encoded = [self.encode_prompt(prompt) for prompt in prompts]
-        fitting = [index for index, ids in enumerate(encoded) if len(ids) + sampling.max_tokens <= self.positions]
-        yield from ((index, []) for index in sorted(set(range(len(prompts))) - set(fitting)))
+        fitting, too_long = self.split_by_length(encoded, sampling.max_tokens)
+        yield from ((index, []) for index in too_long)
         shared = {
             "temperature": sampling.temperature,
-            "n": sampling.drawn,
+            "n": sampling.distinct_samples,
             "max_tokens": sampling.max_tokens,
             "stop": list(sampling.stop),
             "stop_token_ids": sorted(self.ends),
         }
-        asked = [(seed_of(prompts[index]), {**shared, "prompt": encoded[index]}) for index in fitting]
-        for place, told in self.ask(asked):
-            samples = [self.sampled(choice, sampling) for choice in told["choices"]]
-            yield fitting[place], samples * (sampling.samples // sampling.drawn)
+        requests = [(prompt_seed(prompts[index]), {**shared, "prompt": encoded[index]}) for index in fitting]
+        for place, reply in self.request(requests):
+            yield fitting[place], sampling.repeat([self.decode_choice(each, sampling) for each in reply["choices"]])
 
-    def sampled(self, choice: Mapping[str, Any], sampling: Sampling) -> Sampled:
-        """Decoded here, as every engine's tokens are; vLLM's include the one that ended the text."""
+    def decode_choice(self, choice: Mapping[str, Any], sampling: Sampling) -> Generation:
+        """Decodes with this backend's tokenizer; vLLM's tokens include the one that ended the text."""
         (text,) = self.decode([[token for token in choice["token_ids"] if token not in self.ends]])
-        return sampling.ended(text, choice["finish_reason"])
+        return sampling.truncate(text, choice["finish_reason"])
 
-    def scored(self, rows: Sequence[Encoded], batch_tokens: int) -> list[float]:
-        """vLLM makes its own batches: `batch_tokens` decides nothing."""
-        asked = [(0, {"prompt": ids, "score_from": before}) for ids, before in rows]
-        found = {place: float(told["loglikelihood"]) for place, told in self.ask(asked)}
-        return [found[place] for place in range(len(rows))]
+    def score(self, sequences: Sequence[ScoredSequence], batch_tokens: int) -> list[float]:
+        """vLLM forms its own batches and ignores `batch_tokens`."""
+        requests = [(0, {"prompt": list(each.ids), "score_from": each.first}) for each in sequences]
+        scores = {place: float(reply["loglikelihood"]) for place, reply in self.request(requests)}
+        return [scores[place] for place in range(len(sequences))]
 
-    def ask(self, asked: Sequence[tuple[int, Mapping[str, Any]]]) -> Iterator[tuple[int, Told]]:
-        """The place of each request of (seed, body) with its answer, as they come."""
-        waiting = {}
-        for place, (seed, body) in enumerate(asked):
+    def request(self, requests: Sequence[tuple[int, Mapping[str, Any]]]) -> Iterator[tuple[int, Reply]]:
+        """Sends (seed, body) requests and yields the index of each with its reply, in order of arrival."""
+        pending = {}
+        for place, (seed, body) in enumerate(requests):
             number = next(self.numbers)
-            waiting[number] = place
+            pending[number] = place
             self.worker.write(json.dumps({"number": number, "seed": seed, "body": body}).encode() + b"\n")
-        while waiting:
-            told = self.heard.get()
-            if isinstance(told, LLMError):
-                self.fail(told)  # for whoever asks next
-                raise told
-            if "refused" in told:
-                raise LLMError(f"vLLM refused what it was asked: {told['refused']}")
-            if told["number"] in waiting:  # else asked by somebody who saw enough
-                yield waiting.pop(told["number"]), told
+        while pending:
+            reply = self.replies.get()
+            if isinstance(reply, LLMError):
+                self.fail(reply)  # for the next call
+                raise reply
+            if "refused" in reply:
+                raise LLMError(f"vLLM refused a request: {reply['refused']}")
+            if reply["number"] in pending:  # others belong to a generator that was not exhausted
+                yield pending.pop(reply["number"]), reply
 
-    def receive(self, told: Told) -> None:
-        self.heard.put(told)
+    def receive(self, reply: Reply) -> None:
+        self.replies.put(reply)
 
     def fail(self, error: LLMError) -> None:
-        self.heard.put(error)
+        self.replies.put(error)
 
     def close(self) -> None:
         self.worker.close()
 
 
-def seed_of(prompt: Prompt) -> int:
-    """Of its first sample; vLLM counts on from there."""
+def prompt_seed(prompt: Prompt) -> int:
+    """Returns the seed of a prompt's first sample; vLLM counts up from there."""
     return int.from_bytes(hashlib.blake2b(prompt.key.encode(), digest_size=8).digest(), "big") >> 2

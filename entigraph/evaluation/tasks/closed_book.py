@@ -1,26 +1,41 @@
-"""Multiple-choice questions asked closed book, the option chosen by likelihood (for models too small to reason)."""
+"""Closed-book multiple choice by option likelihood (for models too small to reason)."""
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
 from entigraph.config.fields import runtime_field
 from entigraph.errors import ConfigError, DataError
-from entigraph.evaluation.base import Engine, LookUp, Prompt, Retrieved, Sampling, Source, closed, hash_of, told
-from entigraph.evaluation.question_selection import Asked
-from entigraph.evaluation.scoring import scored_likelihoods
+from entigraph.evaluation.base import (
+    Backend,
+    PassageLookup,
+    Prompt,
+    RetrievedPassages,
+    Sampling,
+    TaskInputs,
+    hash_prompt,
+    no_passages,
+    retrieval_fields,
+)
+from entigraph.evaluation.scoring import score_likelihoods
+from entigraph.evaluation.tasks.question_task import QuestionTask
 from entigraph.storage.schemas import Answer, Question
 
-QUESTIONS_AT_ONCE = 512  # between two of which a killed evaluation goes on
+QUESTIONS_PER_CALL = 512  # of a backend; a killed evaluation loses at most this many
+SLOTS = {
+    "prompt": ("{question}",),
+    "thought_prompt": ("{question}",),
+    "thought_answer": ("{prompt}", "{thought}"),
+}
 
 
 @dataclass(frozen=True, kw_only=True)
-class ClosedBook(Asked):
-    """Each option is scored as a continuation of the prompt, as lm-eval does: by its tokens' summed log-likelihood
-    (`accuracy`), and by that sum over the option's length in characters (`accuracy_norm`, lm-eval's acc_norm).
+class ClosedBook(QuestionTask):
+    """Scores each option as a continuation of the prompt, as lm-eval does: by the summed log-likelihood of its tokens
+    (`accuracy`), and by that sum divided by the option's length in characters (`accuracy_norm`, lm-eval's acc_norm).
 
-    `prompt` holds {question}. A question with an intermediate thought is first continued from `thought_prompt`,
-    greedily up to a full stop, and then asked with `thought_answer`, which holds {prompt} and {thought}.
+    `prompt` contains {question}. A question with an intermediate thought is first continued from `thought_prompt`,
+    greedily up to a full stop, and then asked with `thought_answer`, which contains {prompt} and {thought}.
     """
 
     prompt: str = "Question: {question} Answer:"
@@ -29,99 +44,98 @@ class ClosedBook(Asked):
     thought_tokens: int = 8
     batch_tokens: int = runtime_field(8_192)
     needs_likelihoods: ClassVar[bool] = True
-    needs_retrieval: ClassVar[bool] = False
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        for key, slots in (
-            ("prompt", "{question}"),
-            ("thought_prompt", "{question}"),
-            ("thought_answer", "{prompt} {thought}"),
-        ):
-            missing = [slot for slot in slots.split() if slot not in getattr(self, key)]
-            if missing:
-                raise ConfigError(f"evaluation prompt {key}: {getattr(self, key)!r} lacks {', '.join(missing)}")
-            try:
-                getattr(self, key).format(question="", prompt="", thought="")
-            except (KeyError, ValueError, IndexError) as error:
-                raise ConfigError(
-                    f"evaluation prompt {key}: {getattr(self, key)!r} has a slot of no meaning: {error}"
-                ) from None
+        for key, slots in SLOTS.items():
+            check_slots(key, getattr(self, key), slots)
 
-    def questions(self, source: Source) -> list[Question]:
-        """Raises DataError for one with several right answers: no likelihood says how many options are right."""
-        found = super().questions(source)
-        several = [question.id for question in found if question.multiple_answers]
+    def load_questions(self, inputs: TaskInputs) -> list[Question]:
+        """Raises DataError for a question with several right answers: likelihoods do not say how many are right."""
+        questions = super().load_questions(inputs)
+        several = [question.id for question in questions if question.multiple_answers]
         if several:
             raise DataError(
-                f"{source.questions}: {len(several):,} of {len(found):,} questions may have several right answers "
-                f"({several[0]}), and likelihoods choose one; ask by samples: "
+                f"{inputs.questions}: {len(several):,} of {len(questions):,} questions may have several right answers "
+                f"({several[0]}), and likelihoods choose one; use samples: "
                 f"evaluation={'open' if self.needs_retrieval else 'closed'}_book_cot"
             )
-        return found
+        return questions
 
-    def opening(self, passages: Sequence[str]) -> str:
-        """What stands before the prompt of a question for which these were retrieved."""
+    def format_passages(self, passages: Sequence[str]) -> str:
+        """Returns the retrieved passages as they precede the prompt."""
         return ""
 
-    def answers(self, questions: Sequence[Question], engine: Engine, look_up: LookUp = closed) -> Iterator[Answer]:
-        for start in range(0, len(questions), QUESTIONS_AT_ONCE):
-            asked = questions[start : start + QUESTIONS_AT_ONCE]
-            retrieved = [look_up(question) for question in asked]
-            before = [self.opening(found.passages) if found else "" for found in retrieved]
-            prompts, thoughts = self.prompts(asked, before, engine)
-            options = [
+    def answers(
+        self, questions: Sequence[Question], backend: Backend, look_up: PassageLookup = no_passages
+    ) -> Iterator[Answer]:
+        for start in range(0, len(questions), QUESTIONS_PER_CALL):
+            batch = questions[start : start + QUESTIONS_PER_CALL]
+            retrieved = [look_up(question) for question in batch]
+            contexts = [self.format_passages(each.passages) if each else "" for each in retrieved]
+            prompts, thoughts = self.build_prompts(batch, contexts, backend)
+            pairs = [
                 (prompt, f" {choice}")
-                for prompt, question in zip(prompts, asked, strict=True)
+                for prompt, question in zip(prompts, batch, strict=True)
                 for choice in question.choices
             ]
-            scores = engine.loglikelihoods(options, self.batch_tokens)
-            position = 0
-            for question, prompt, thought, found in zip(asked, prompts, thoughts, retrieved, strict=True):
-                own = scores[position : position + len(question.choices)]
-                position += len(own)
-                yield answered(question, thought, own, found, hash_of(prompt))
+            scores = iter(backend.loglikelihoods(pairs, self.batch_tokens))
+            for question, prompt, thought, passages in zip(batch, prompts, thoughts, retrieved, strict=True):
+                option_scores = [next(scores) for _ in question.choices]
+                yield choose_by_likelihood(question, thought, option_scores, passages, hash_prompt(prompt))
 
-    def prompts(
-        self, questions: Sequence[Question], before: Sequence[str], engine: Engine
+    def build_prompts(
+        self, questions: Sequence[Question], contexts: Sequence[str], backend: Backend
     ) -> tuple[list[str], list[str]]:
-        """Each question's prompt up to the answer, and its generated thought ("" where it has none)."""
-        thinking = [index for index, question in enumerate(questions) if question.thought]
+        """Returns each question's prompt up to the answer and its generated thought ("" if it has none)."""
         openings = {
-            index: before[index] + self.thought_prompt.format(question=questions[index].text) for index in thinking
+            index: contexts[index] + self.thought_prompt.format(question=question.text)
+            for index, question in enumerate(questions)
+            if question.thought
         }
-        asked = [Prompt(questions[index].id, openings[index]) for index in thinking]
+        indices = list(openings)
         sampling = Sampling(max_tokens=self.thought_tokens, stop=(".",))
         thoughts = {
-            thinking[place]: samples[0].text if samples else ""  # no room for it: the options will not fit either
-            for place, samples in engine.sample(asked, sampling)
+            indices[place]: samples[0].text if samples else ""  # the options will exceed the context too
+            for place, samples in backend.sample([Prompt(questions[i].id, openings[i]) for i in indices], sampling)
         }
         prompts = [
             self.thought_answer.format(prompt=openings[index], thought=thoughts[index])
             if index in thoughts
-            else before[index] + self.prompt.format(question=question.text)
+            else contexts[index] + self.prompt.format(question=question.text)
             for index, question in enumerate(questions)
         ]
         return prompts, [thoughts.get(index, "").strip() for index in range(len(questions))]
 
-    def scored(self, answers: Iterable[Answer]) -> dict[str, Any]:
-        return scored_likelihoods(list(answers))
+    def score(self, answers: Sequence[Answer]) -> dict[str, Any]:
+        return score_likelihoods(answers)
 
 
-def answered(
+def check_slots(key: str, template: str, slots: Sequence[str]) -> None:
+    """Raises ConfigError if a template lacks a slot or has an unknown one."""
+    missing = [slot for slot in slots if slot not in template]
+    if missing:
+        raise ConfigError(f"evaluation prompt {key}: {template!r} lacks {', '.join(missing)}")
+    try:
+        template.format(question="", prompt="", thought="")
+    except (KeyError, ValueError, IndexError) as error:
+        raise ConfigError(f"evaluation prompt {key}: {template!r} has an unknown slot: {error}") from None
+
+
+def choose_by_likelihood(
     question: Question,
     thought: str,
     scores: Sequence[float | None],
-    retrieved: Retrieved | None = None,
+    retrieved: RetrievedPassages | None = None,
     prompt_hash: str = "",
 ) -> Answer:
-    """None among the scores: an option did not fit the model's context; the question then counts as not answered."""
+    """Returns the answer with the likeliest option; without a choice if an option exceeded the context (None)."""
     known = [score for score in scores if score is not None]
-    whole = len(known) == len(scores)
-    by_sum = best(known) if whole else None
-    by_length = (
-        best([score / len(choice) for score, choice in zip(known, question.choices, strict=True)]) if whole else None
-    )
+    overflowed = len(known) < len(scores)
+    by_sum = by_length = None
+    if not overflowed:
+        by_sum = argmax(known)
+        by_length = argmax([score / len(choice) for score, choice in zip(known, question.choices, strict=True)])
     return Answer(
         question_id=question.id,
         document_id=question.document_id,
@@ -129,18 +143,18 @@ def answered(
         question=question.text,
         thought=thought,
         choices=question.choices,
-        overflowed=not whole,
-        scores=known if whole else [],
+        overflowed=overflowed,
+        scores=[] if overflowed else known,
         choice=by_sum,
         choice_norm=by_length,
         answer=question.answer,
         correct=by_sum == question.answer,
         correct_norm=by_length == question.answer,
         prompt_hash=prompt_hash,
-        **told(retrieved),
+        **retrieval_fields(retrieved),
     )
 
 
-def best(scores: Sequence[float]) -> int:
-    """The first of the highest."""
+def argmax(scores: Sequence[float]) -> int:
+    """Returns the index of the highest score, the first of equal ones."""
     return max(range(len(scores)), key=scores.__getitem__)

@@ -1,83 +1,89 @@
-"""Multiple-choice questions answered by sampled chains of thought, closed book (paper §4.2, App. I.1)."""
+"""Closed-book multiple choice by sampled chains of thought (paper §4.2, App. I.1)."""
 
 import random
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from functools import cache
 from importlib import resources
-from typing import Any, ClassVar
+from typing import Any
 
 from entigraph.config.fields import runtime_field
 from entigraph.errors import ConfigError, DataError
 from entigraph.evaluation.base import (
-    Engine,
-    LookUp,
+    Backend,
+    Generation,
+    PassageLookup,
     Prompt,
-    Retrieved,
-    Sampled,
+    RetrievedPassages,
     Sampling,
-    Source,
-    closed,
-    hash_of,
-    told,
+    TaskInputs,
+    hash_prompt,
+    no_passages,
+    retrieval_fields,
 )
-from entigraph.evaluation.parsing import ANSWER_LINE, CUT, LETTERS, NO_LINE, authors_choice_of, choice_of, choices_of
-from entigraph.evaluation.question_selection import Asked, Titles
-from entigraph.evaluation.scoring import scored_samples
+from entigraph.evaluation.parsing import (
+    ANSWER_LINE,
+    CUT,
+    LETTERS,
+    NO_LINE,
+    parse_choice,
+    parse_choice_as_authors,
+    parse_choices,
+)
+from entigraph.evaluation.scoring import score_samples
+from entigraph.evaluation.tasks.base import PromptLoad
+from entigraph.evaluation.tasks.question_task import QuestionTask, TitleSplit
 from entigraph.storage.fingerprints import digest
 from entigraph.storage.schemas import Answer, Choice, Question
 
-QUESTIONS_AT_ONCE = 256  # drawn for one call of an engine
+QUESTIONS_PER_CALL = 256  # of a backend
 NEXT_EXAMPLE = "## Example"
-# For chat models, before a prompt that a base model would simply go on with.
+# For chat models, before a prompt that a base model would simply continue.
 SYSTEM = (
     "Go on with the text in exactly the form of its examples: answer the last question only, with one paragraph of "
     'thought and then one line of the form "Answer: {form}.", and write nothing after it.'
 )
-ONE, SEVERAL = "X", "X, Y"
+ONE_LETTER, SEVERAL_LETTERS = "X", "X, Y"
 
 
-class Protocol(StrEnum):
-    """`paper`: 64 samples, one of the valid ones drawn at random, all questions in the denominator.
+class AnswerProtocol(StrEnum):
+    """`paper`: 64 samples, one of the valid ones chosen at random, all questions in the denominator.
 
-    `authors_code`: what the published code does: 8 samples, the first valid one, the last four fifths of the titles,
-    and questions without a valid sample leave the denominator.
+    `authors_code` follows the published code: 8 samples, the first valid one, the last four fifths of the titles, and
+    questions without a valid sample leave the denominator.
     """
 
     paper = "paper"
     authors_code = "authors_code"
 
 
-SAMPLES = {Protocol.paper: 64, Protocol.authors_code: 8}
+SAMPLES = {AnswerProtocol.paper: 64, AnswerProtocol.authors_code: 8}
 
 
 @dataclass(frozen=True, kw_only=True)
-class ClosedBookCoT(Asked):
-    """Five worked examples, then the question; each sample thinks in one paragraph and ends in "Answer: X.".
+class ClosedBookCoT(QuestionTask):
+    """Five worked examples, then the question; each sample reasons in one paragraph and ends in "Answer: X.".
 
-    `examples` names a file of evaluation/prompts, whose structure is the paper's, its quirks included (the first
+    `examples` names a file of evaluation/tasks/prompts. It has the paper's structure including its quirks (the first
     example says twice that one choice is right, the third writes "Choices:"). A question that may have several right
-    answers stands behind `examples_several` instead, where all right choices are named: "Answer: X, Y."; the paper has
-    such questions (App. A.3) and prints no prompt for them. `samples` and `titles` null: as the
-    protocol has them. Temperature 0.1 and 300 tokens are those of the published code; the paper states neither.
-    `texts_kept` of each question's samples stand in the answers, of the others only the letter. `seed` draws the
-    sample that counts.
+    answers follows `examples_several` instead, where all right choices are named: "Answer: X, Y."; the paper has such
+    questions (App. A.3) and prints no prompt for them. `samples` and `titles` null: the protocol's. Temperature 0.1 and
+    300 tokens are those of the published code; the paper states neither. The answers keep `texts_kept` samples of each
+    question, and only the letter of the others. `seed` chooses the sample that counts.
     """
 
-    protocol: Protocol = Protocol.paper
+    protocol: AnswerProtocol = AnswerProtocol.paper
     examples: str = "five_books"
     examples_several: str = "five_lessons"
     samples: int | None = None
-    titles: Titles | None = None
+    titles: TitleSplit | None = None
     temperature: float = 0.1
     max_tokens: int = 300
     texts_kept: int = 4
     batch_tokens: int = runtime_field(65_536)
     seed: int = 0
-    needs_likelihoods: ClassVar[bool] = False
-    needs_retrieval: ClassVar[bool] = False
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -89,25 +95,17 @@ class ClosedBookCoT(Asked):
             raise ConfigError("evaluation: max_tokens and batch_tokens must be at least 1, texts_kept at least 0")
         for key in ("examples", "examples_several"):
             if not examples_file(getattr(self, key)).is_file():
-                raise ConfigError(f"evaluation {key}: no file evaluation/prompts/{getattr(self, key)}.txt")
+                raise ConfigError(f"evaluation {key}: no file evaluation/tasks/prompts/{getattr(self, key)}.txt")
 
     @property
-    def cache_key(self) -> dict[str, str]:
-        return {f"{key}_text": digest(examples(getattr(self, key))) for key in ("examples", "examples_several")}
+    def cache_key(self) -> dict[str, Any]:
+        texts = {f"{key}_text": digest(read_examples(getattr(self, key))) for key in ("examples", "examples_several")}
+        return {**super().cache_key, **texts}
 
     @property
-    def documents_asked(self) -> Titles:
-        return self.titles or (Titles.test if self.protocol is Protocol.authors_code else Titles.all)
-
-    def questions(self, source: Source) -> list[Question]:
-        found = super().questions(source)
-        for question in found:
-            if len(question.choices) > len(LETTERS):
-                raise DataError(
-                    f"{source.questions}: {question.id} has {len(question.choices)} choices, and there are "
-                    f"{len(LETTERS)} letters to name them by; ask it by likelihood (evaluation=closed_book)"
-                )
-        return found
+    def title_split(self) -> TitleSplit:
+        authors = self.protocol is AnswerProtocol.authors_code
+        return self.titles or (TitleSplit.test if authors else TitleSplit.all)
 
     @property
     def sampling(self) -> Sampling:
@@ -120,45 +118,61 @@ class ClosedBookCoT(Asked):
             batch_tokens=self.batch_tokens,
         )
 
-    def prompt(self, question: Question, passages: Sequence[str] = ()) -> str:
-        """The examples, what was retrieved, the question. Passages stand before it: behind it they help less (§5)."""
-        shown = [f"### Context {number}\n{passage.strip()}" for number, passage in enumerate(passages, 1)]
+    def load_questions(self, inputs: TaskInputs) -> list[Question]:
+        questions = super().load_questions(inputs)
+        for question in questions:
+            if len(question.choices) > len(LETTERS):
+                raise DataError(
+                    f"{inputs.questions}: {question.id} has {len(question.choices)} choices, but there are only "
+                    f"{len(LETTERS)} letters; use likelihoods for it (evaluation=closed_book)"
+                )
+        return questions
+
+    def prompt_load(self, inputs: TaskInputs) -> PromptLoad:
+        questions = self.load_questions(inputs)
+        samples = len(questions) * self.sampling.samples
+        characters = sum(len(self.build_prompt(question)) for question in questions)
+        return PromptLoad(f"{len(questions):,} questions", characters, samples, samples * self.max_tokens)
+
+    def build_prompt(self, question: Question, passages: Sequence[str] = ()) -> str:
+        """Returns examples, passages and question. Passages after the question help less (paper §5)."""
+        contexts = [f"### Context {number}\n{passage.strip()}" for number, passage in enumerate(passages, 1)]
         options = "\n".join(f"{LETTERS[number]}. {choice}" for number, choice in enumerate(question.choices))
-        asked = (
+        last = (
             f"### Question\n{question.text}\n### Choices\n{options}\n### Thought Process and Answer\nThought process:"
         )
         return "\n".join(
-            [examples(self.examples_several if question.multiple_answers else self.examples), *shown, asked]
+            [read_examples(self.examples_several if question.multiple_answers else self.examples), *contexts, last]
         )
 
-    def answers(self, questions: Sequence[Question], engine: Engine, look_up: LookUp = closed) -> Iterator[Answer]:
-        """Those behind the same examples together, which an engine then reads once."""
+    def answers(
+        self, questions: Sequence[Question], backend: Backend, look_up: PassageLookup = no_passages
+    ) -> Iterator[Answer]:
+        """Groups questions by their examples, so that a backend reads the shared prefix once."""
         for several in (False, True):
-            yield from self.asked_alike(
-                [each for each in questions if each.multiple_answers is several], engine, look_up
+            group = [question for question in questions if question.multiple_answers is several]
+            for start in range(0, len(group), QUESTIONS_PER_CALL):
+                yield from self.answer_batch(group[start : start + QUESTIONS_PER_CALL], backend, look_up)
+
+    def answer_batch(self, questions: Sequence[Question], backend: Backend, look_up: PassageLookup) -> Iterator[Answer]:
+        retrieved = [look_up(question) for question in questions]
+        prompts = [
+            Prompt(
+                f"{self.seed}/{question.id}",
+                self.build_prompt(question, passages.passages if passages else ()),
+                SYSTEM.format(form=SEVERAL_LETTERS if question.multiple_answers else ONE_LETTER),
             )
+            for question, passages in zip(questions, retrieved, strict=True)
+        ]
+        for index, samples in backend.sample(prompts, self.sampling):
+            yield self.build_answer(questions[index], prompts[index].text, samples, retrieved[index])
 
-    def asked_alike(self, questions: Sequence[Question], engine: Engine, look_up: LookUp) -> Iterator[Answer]:
-        for start in range(0, len(questions), QUESTIONS_AT_ONCE):
-            asked = questions[start : start + QUESTIONS_AT_ONCE]
-            retrieved = [look_up(question) for question in asked]
-            prompts = [
-                Prompt(
-                    f"{self.seed}/{question.id}",
-                    self.prompt(question, found.passages if found else ()),
-                    SYSTEM.format(form=SEVERAL if question.multiple_answers else ONE),
-                )
-                for question, found in zip(asked, retrieved, strict=True)
-            ]
-            for index, samples in engine.sample(prompts, self.sampling):
-                yield self.answered(asked[index], prompts[index].text, samples, retrieved[index])
-
-    def answered(
-        self, question: Question, prompt: str, samples: Sequence[Sampled], retrieved: Retrieved | None = None
+    def build_answer(
+        self, question: Question, prompt: str, samples: Sequence[Generation], retrieved: RetrievedPassages | None = None
     ) -> Answer:
-        said = [self.parsed(sample, question) for sample in samples]
-        choices = [None if isinstance(choice, str) else choice for choice in said]
-        choice = self.final([choice for choice in choices if choice is not None], question)
+        parsed = [self.parse(sample, question) for sample in samples]
+        choices = [None if isinstance(choice, str) else choice for choice in parsed]
+        choice = self.select_choice([choice for choice in choices if choice is not None], question)
         return Answer(
             question_id=question.id,
             document_id=question.document_id,
@@ -170,31 +184,31 @@ class ClosedBookCoT(Asked):
             correct=choice == question.answer,
             overflowed=not samples,
             samples=choices,
-            unparsed=dict(Counter(reason for reason in said if isinstance(reason, str))),
+            unparsed=dict(Counter(reason for reason in parsed if isinstance(reason, str))),
             texts=[sample.text for sample in samples[: self.texts_kept]],
-            prompt_hash=hash_of(prompt),
-            **told(retrieved),
+            prompt_hash=hash_prompt(prompt),
+            **retrieval_fields(retrieved),
         )
 
-    def parsed(self, sample: Sampled, question: Question) -> Choice | str:
-        """An answer that never came, or that was cut before its line, says so itself."""
-        one: Callable[[str, int], Choice | str] = (
-            authors_choice_of if self.protocol is Protocol.authors_code else choice_of
+    def parse(self, sample: Generation, question: Question) -> Choice | str:
+        """Returns a sample's choice or the reason why it has none: the backend's error, or that it was cut."""
+        parse_one: Callable[[str, int], Choice | str] = (
+            parse_choice_as_authors if self.protocol is AnswerProtocol.authors_code else parse_choice
         )
-        found = (choices_of if question.multiple_answers else one)(sample.text, len(question.choices))
-        if not isinstance(found, str) or sample.finish_reason == "stop":
-            return found
-        return CUT if sample.finish_reason == "length" and found == NO_LINE else sample.finish_reason
+        choice = (parse_choices if question.multiple_answers else parse_one)(sample.text, len(question.choices))
+        if not isinstance(choice, str) or sample.finish_reason == "stop":
+            return choice
+        return CUT if sample.finish_reason == "length" and choice == NO_LINE else sample.finish_reason
 
-    def final(self, valid: Sequence[Choice], question: Question) -> Choice | None:
+    def select_choice(self, valid: Sequence[Choice], question: Question) -> Choice | None:
         if not valid:
             return None
-        if self.protocol is Protocol.authors_code:
+        if self.protocol is AnswerProtocol.authors_code:
             return valid[0]
         return random.Random(f"{self.seed}/{question.id}").choice(valid)
 
-    def scored(self, answers: Iterable[Answer]) -> dict[str, Any]:
-        return scored_samples(list(answers), parsed_only=self.protocol is Protocol.authors_code)
+    def score(self, answers: Sequence[Answer]) -> dict[str, Any]:
+        return score_samples(answers, parsed_only=self.protocol is AnswerProtocol.authors_code)
 
 
 def examples_file(name: str) -> Any:
@@ -202,7 +216,7 @@ def examples_file(name: str) -> Any:
 
 
 @cache
-def examples(name: str) -> str:
-    """Up to the heading of the example that is to come."""
+def read_examples(name: str) -> str:
+    """Returns the examples up to the heading of the next one."""
     text: str = examples_file(name).read_text(encoding="utf-8")
     return text.strip()

@@ -1,42 +1,45 @@
-"""How well a model foretells a text corpus, before and after training: what it forgets shows in text to be replayed.
+"""Perplexity on a text corpus before and after training: a model forgets if it rises on general text.
 
-A document that is longer than the context is read in windows of `context` tokens, each beginning `stride` tokens after
-the one before it. Every token is scored once, in the first window that holds it: at the beginning of a document after
-all tokens before it, further on after at least `context - stride` of them.
+A document longer than the context is read in windows of `context` tokens, each starting `stride` tokens after the one
+before. Every token is scored once, in the first window that contains it: at the beginning of a document given all
+tokens before it, later given at least `context - stride` of them.
 """
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from math import exp, log, sqrt
-from pathlib import Path
-from typing import Any, ClassVar, cast
+from typing import TYPE_CHECKING, Any, ClassVar, cast
 
 from entigraph.config.fields import runtime_field
 from entigraph.errors import ConfigError, DataError
-from entigraph.evaluation.base import Engine, LossEngine, Source, Window, within
-from entigraph.runtime.progress import Progress
-from entigraph.storage.artifact import CHECKPOINTS
-from entigraph.storage.jsonl import ResumableJsonLines, read_jsonl, write_jsonl
+from entigraph.evaluation.base import ScoredSequence, TaskInputs, sample_documents
+from entigraph.evaluation.tasks.base import EvaluationTask, TaskContext
+from entigraph.storage.jsonl import read_jsonl
 from entigraph.storage.schemas import Document, DocumentLoss
+
+if TYPE_CHECKING:
+    from entigraph.evaluation.backends.local_backend import LocalBackend
+
+LARGEST_EXPONENT = 700.0  # exp of more overflows
 
 
 @dataclass(frozen=True, kw_only=True)
-class Perplexity:
-    """Over the documents of `corpus`, a corpus folder (null: the run's own documents, which it is trained to know).
+class Perplexity(EvaluationTask):
+    """Over the documents of `corpus`; the run's own documents are those it is trained on.
 
-    `limit` draws that many documents, the same ones for every model. `context` is null for all that the model has, and
-    never more; `stride` is null for half of it.
+    `limit` samples that many documents, the same for every model. `context` is null for the model's whole context and
+    never exceeds it; `stride` is null for half the context.
     """
 
-    corpus: str | None = runtime_field(None)
     limit: int | None = None
     context: int | None = None
     stride: int | None = None
     batch_tokens: int = runtime_field(8_192)
     needs_likelihoods: ClassVar[bool] = True
-    asks: ClassVar[bool] = False
+    headline_keys: ClassVar[Sequence[str]] = ("nats_per_token", "bits_per_byte", "documents", "tokens")
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         for key, least in (("limit", 1), ("context", 2), ("stride", 1), ("batch_tokens", 1)):
             value = getattr(self, key)
             if value is not None and value < least:
@@ -44,85 +47,86 @@ class Perplexity:
         if self.context and self.stride and self.stride > self.context:
             raise ConfigError(f"evaluation stride: {self.stride} found, at most the context of {self.context} expected")
 
-    @property
-    def cache_key(self) -> dict[str, str]:
-        return {}
+    def evaluate(self, context: TaskContext) -> dict[str, Any]:
+        """Writes each document's loss to losses-TASK.jsonl."""
+        ids = self.document_ids(context.inputs)
 
-    def measured(
-        self, name: str, source: Source, engine: Callable[[], Engine], out: Path, progress: Progress
-    ) -> dict[str, Any]:
-        """Its losses by document go to losses-<task>.jsonl; those from before a kill are kept."""
-        names = self.documents(source)
-        kept = ResumableJsonLines(out / CHECKPOINTS / f"losses-{name}.jsonl", DocumentLoss, "document_id")
-        wanted = {each for each in names if each not in kept}
-        if wanted:
-            todo = (document for document in read_jsonl(source.documents, Document) if document.id in wanted)
-            with kept, progress.bar("evaluation", len(names), "documents") as advance:
-                advance(len(names) - len(wanted))
-                for loss in self.losses(todo, cast(LossEngine, engine())):
-                    kept.write(loss)
-                    advance(1)
-        write_jsonl(out / f"losses-{name}.jsonl", (kept.read(each) for each in names))
-        return scored(list(read_jsonl(out / f"losses-{name}.jsonl", DocumentLoss)))
+        def compute_missing(missing: set[str]) -> Iterator[DocumentLoss]:
+            documents = (each for each in read_jsonl(context.inputs.documents, Document) if each.id in missing)
+            return self.losses(documents, cast("LocalBackend", context.backend()))
 
-    def documents(self, source: Source) -> list[str]:
-        """The ids of those that are read, in the order of the corpus. Raises DataError where there is none."""
-        names = [document.id for document in read_jsonl(source.documents, Document)]
-        if not names:
-            raise DataError(f"{source.documents} holds no documents; give another corpus, or leave the task out")
-        chosen = within(self.limit, names)
-        return [name for name in names if name in chosen]
+        file = context.write_records(
+            "losses", DocumentLoss, ids, compute_missing, id_field="document_id", unit="documents"
+        )
+        return {**total_loss(list(read_jsonl(file, DocumentLoss))), **self.metric_scores(file, DocumentLoss)}
 
-    def losses(self, documents: Iterable[Document], engine: LossEngine) -> Iterator[DocumentLoss]:
-        """One for each document, in their order; of few documents at once."""
-        waiting: list[tuple[Document, int, list[Window]]] = []
+    def validate(self, inputs: TaskInputs) -> None:
+        self.document_ids(inputs)
+
+    def document_ids(self, inputs: TaskInputs) -> list[str]:
+        """Returns the ids of the documents to score, in corpus order. Raises DataError if there are none."""
+        ids = [document.id for document in read_jsonl(inputs.documents, Document)]
+        if not ids:
+            raise DataError(f"{inputs.documents} holds no documents; give another corpus, or leave the task out")
+        selected = sample_documents(self.limit, ids)
+        return [each for each in ids if each in selected]
+
+    def losses(self, documents: Iterable[Document], backend: "LocalBackend") -> Iterator[DocumentLoss]:
+        """Yields one loss per document, in order; holds few documents in memory."""
+        pending: list[tuple[Document, int, list[ScoredSequence]]] = []
         tokens = 0
         for document in documents:
-            ids, unpredicted = engine.encoded(document.text)
-            windows = self.windows(ids, engine.positions)
-            waiting.append((document, len(ids) - 1 + unpredicted, windows))
+            ids = backend.encode(document.text)
+            windows = self.windows(ids, backend.max_length)
+            pending.append((document, len(ids) - len(backend.bos), windows))
             tokens += sum(len(window.ids) for window in windows)
             if tokens >= 4 * self.batch_tokens:
-                yield from self.scored_together(waiting, engine)
-                waiting, tokens = [], 0
-        yield from self.scored_together(waiting, engine)
+                yield from self.score_documents(pending, backend)
+                pending, tokens = [], 0
+        yield from self.score_documents(pending, backend)
 
-    def windows(self, ids: Sequence[int], positions: int) -> list[Window]:
-        context = min(self.context or positions, positions)
+    def windows(self, ids: Sequence[int], max_length: int) -> list[ScoredSequence]:
+        context = min(self.context or max_length, max_length)
         stride = min(self.stride or max(1, context // 2), context)
-        found, scored = [], 1  # nothing stands before the first id
+        windows, scored = [], 1  # nothing precedes the first id
         for start in range(0, len(ids), stride):
-            end = min(start + context + 1, len(ids))  # the last id is foretold, not read
+            end = min(start + context + 1, len(ids))  # the last id is predicted, not read
             if end > scored:
-                found.append(Window(ids[start:end], scored - start))
+                windows.append(ScoredSequence(ids[start:end], scored - start))
                 scored = end
-        return found
+        return windows
 
-    def scored_together(
-        self, waiting: Sequence[tuple[Document, int, list[Window]]], engine: LossEngine
+    def score_documents(
+        self, pending: Sequence[tuple[Document, int, list[ScoredSequence]]], backend: "LocalBackend"
     ) -> Iterator[DocumentLoss]:
-        losses = iter(engine.losses([window for _, _, own in waiting for window in own], self.batch_tokens))
-        for document, tokens, own in waiting:
-            nats = sum(next(losses) for _ in own)
-            scored = sum(len(window.ids) - window.first for window in own)
+        sequences = [window for _, _, windows in pending for window in windows]
+        loglikelihoods = iter(backend.score(sequences, self.batch_tokens))
+        for document, tokens, windows in pending:
+            scored = sum(len(window.ids) - window.first for window in windows)
             yield DocumentLoss(
                 document_id=document.id,
-                nats=nats,
+                nats=sum(-next(loglikelihoods) for _ in windows),
                 tokens=scored,
                 unscored=tokens - scored,
                 bytes=len(document.text.encode()),
             )
 
+    def describe(self, scores: Mapping[str, Any]) -> str:
+        return (
+            f"{scores['nats_per_token']:.4f} nats per token, {scores['bits_per_byte']:.4f} bits per byte over "
+            f"{scores['tokens']:,} tokens of {scores['documents']:,} documents"
+        )
 
-def scored(losses: Sequence[DocumentLoss]) -> dict[str, Any]:
-    """Totals over all documents. `unscored` tokens are firsts of a text before which nothing stands."""
+
+def total_loss(losses: Sequence[DocumentLoss]) -> dict[str, Any]:
+    """Returns the loss over all documents. `unscored` counts first tokens of a document without a beginning token."""
     nats, tokens, size = (sum(getattr(loss, key) for loss in losses) for key in ("nats", "tokens", "bytes"))
     per_token, per_byte = nats / max(1, tokens), nats / max(1, size) / log(2)
     return {
         "nats_per_token": per_token,
-        "perplexity": exp(min(per_token, 700.0)),
+        "perplexity": exp(min(per_token, LARGEST_EXPONENT)),
         "bits_per_byte": per_byte,
-        "bits_per_byte_stderr": ratio_error([(loss.nats / log(2), loss.bytes) for loss in losses], per_byte),
+        "bits_per_byte_stderr": ratio_stderr([(loss.nats / log(2), loss.bytes) for loss in losses], per_byte),
         "documents": len(losses),
         "tokens": tokens,
         "unscored": sum(loss.unscored for loss in losses),
@@ -130,9 +134,10 @@ def scored(losses: Sequence[DocumentLoss]) -> dict[str, Any]:
     }
 
 
-def ratio_error(parts: Sequence[tuple[float, float]], ratio: float) -> float | None:
-    """The standard error of a ratio of sums over independent documents; None of fewer than two."""
-    count, total = len(parts), sum(below for _, below in parts)
+def ratio_stderr(parts: Sequence[tuple[float, float]], ratio: float) -> float | None:
+    """Returns the standard error of a ratio of sums over independent documents; None for fewer than two."""
+    count, total = len(parts), sum(denominator for _, denominator in parts)
     if count < 2 or not total:
         return None
-    return sqrt(count / (count - 1) * sum((above - ratio * below) ** 2 for above, below in parts)) / total
+    squares = sum((numerator - ratio * denominator) ** 2 for numerator, denominator in parts)
+    return sqrt(count / (count - 1) * squares) / total

@@ -1,0 +1,132 @@
+"""The base class of evaluation tasks.
+
+A task is any class with `evaluate`, from this package or the user's:
+
+    # my_package/tasks.py
+    @dataclass(frozen=True, kw_only=True)
+    class TitleRecall(EvaluationTask):
+        max_tokens: int = 20
+
+        def evaluate(self, context: TaskContext) -> dict[str, Any]:
+            documents = list(read_jsonl(context.inputs.documents, Document))
+            prompts = [Prompt(document.id, document.text[:200] + "\\nTitle:") for document in documents]
+            generations = context.backend().sample(prompts, Sampling(max_tokens=self.max_tokens))
+            recalled = sum(documents[index].title in texts[0].text for index, texts in generations if texts)
+            return {"metrics": {"title_recall": recalled / len(documents)}}
+
+    entigraph run +evaluation.titles._target_=my_package.tasks.TitleRecall
+
+Subclass `QuestionTask` (question_task.py) for a task that asks the corpus's multiple-choice questions: its accuracy is
+then shown by the reports and fitted by the scaling analysis.
+"""
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, ClassVar, TypeVar
+
+from entigraph.config.fields import runtime_field
+from entigraph.evaluation.base import Backend, TaskInputs
+from entigraph.evaluation.metrics import check_metrics, compute_metrics, describe_metric
+from entigraph.runtime.progress import Progress
+from entigraph.storage.artifact import CHECKPOINTS
+from entigraph.storage.jsonl import ResumableJsonLines, read_jsonl, write_jsonl
+
+Record = TypeVar("Record")
+
+
+@dataclass(frozen=True)
+class TaskContext:
+    """What a task works with. `backend` loads the model on its first call; `name` is the task's key in the config."""
+
+    name: str
+    inputs: TaskInputs
+    backend: Callable[[], Backend]
+    folder: Path
+    progress: Progress
+
+    def write_records(
+        self,
+        prefix: str,
+        kind: type[Record],
+        ids: Sequence[str],
+        produce: Callable[[set[str]], Iterable[Record]],
+        *,
+        id_field: str,
+        unit: str,
+    ) -> Path:
+        """Writes `PREFIX-TASK.jsonl` with one record per id, in that order, and returns its path.
+
+        `produce` receives the ids that are still missing. Its records are on disk one by one, so that a killed
+        evaluation resumes where it stopped.
+        """
+        name = f"{prefix}-{self.name}.jsonl"
+        records = ResumableJsonLines(self.folder / CHECKPOINTS / name, kind, id_field)
+        missing = {each for each in ids if each not in records}
+        if missing:
+            with records, self.progress.bar("evaluation", len(ids), unit) as advance:
+                advance(len(ids) - len(missing))
+                for record in produce(missing):
+                    records.write(record)
+                    advance(1)
+        write_jsonl(self.folder / name, (records.read(each) for each in ids))
+        return self.folder / name
+
+
+@dataclass(frozen=True)
+class PromptLoad:
+    """What a task sends to an endpoint, for cost estimates. `max_completion_tokens` counts all samples together."""
+
+    items: str
+    prompt_characters: int
+    samples: int
+    max_completion_tokens: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class EvaluationTask(ABC):
+    """`corpus` is a corpus folder; None is the run's own corpus. `metrics` are load_config in evaluation/metrics.py."""
+
+    corpus: str | None = runtime_field(None)
+    metrics: dict[str, Any] = runtime_field(default_factory=dict)
+    uses_questions: ClassVar[bool] = False
+    needs_likelihoods: ClassVar[bool] = False
+    needs_retrieval: ClassVar[bool] = False
+    needs_transformers: ClassVar[bool] = False  # uses the Hugging Face model itself
+    headline_keys: ClassVar[Sequence[str]] = ()  # entries of its scores that the manifest repeats
+
+    def __post_init__(self) -> None:
+        check_metrics(self.metrics)
+
+    @abstractmethod
+    def evaluate(self, context: TaskContext) -> dict[str, Any]:
+        """Returns the task's entry in scores.json. Numbers under its `metrics` reach W&B and the study table."""
+
+    @property
+    def cache_key(self) -> dict[str, Any]:
+        """Returns what decides the scores besides the options, such as digests of files that the options name."""
+        return {"metrics": {name: describe_metric(metric) for name, metric in self.metrics.items()}}
+
+    def check(self) -> None:  # noqa: B027
+        """Raises an error if the task cannot run here, for example because a package is missing."""
+
+    def validate(self, inputs: TaskInputs) -> None:  # noqa: B027
+        """Raises DataError if these files hold nothing to evaluate. Runs before the synthesis is paid for."""
+
+    def prompt_load(self, inputs: TaskInputs) -> PromptLoad | None:
+        """Returns what the task would send to an endpoint; None if that is not known."""
+        return None
+
+    def metric_scores(self, records: Path, kind: type[Any]) -> dict[str, Any]:
+        """Returns the `metrics` entry of the scores; empty without metrics."""
+        return {"metrics": compute_metrics(self.metrics, list(read_jsonl(records, kind)))} if self.metrics else {}
+
+    def describe(self, scores: Mapping[str, Any]) -> str:
+        """Returns the scores in words, without metrics."""
+        return ""
+
+    def summary_line(self, scores: Mapping[str, Any]) -> str:
+        """Returns the scores in one line, for the terminal."""
+        metrics = ", ".join(f"{name} {value:.4f}" for name, value in scores.get("metrics", {}).items())
+        return "; ".join(filter(None, (self.describe(scores), metrics)))

@@ -1,0 +1,120 @@
+"""Metrics and tasks that users define outside the package."""
+
+import json
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from entigraph.errors import ConfigError, DataError
+from entigraph.evaluation import stage
+from entigraph.evaluation.base import Prompt, Sampling
+from entigraph.evaluation.metrics import PredictionMetric, compute_metrics
+from entigraph.evaluation.models_under_test import EndpointModel
+from entigraph.evaluation.tasks.base import EvaluationTask, TaskContext
+from entigraph.evaluation.tasks.closed_book_cot import ClosedBookCoT
+from entigraph.runtime.progress import SilentProgress
+from entigraph.storage.jsonl import read_jsonl
+from entigraph.storage.schemas import Answer, Document
+from tests.conftest import TINY, Command
+from tests.evaluation.asked import a_question, a_source
+from tests.evaluation.scripted import scripted
+
+
+def mean_text_length(answers: Sequence[Answer], unit: int = 1) -> float:
+    return sum(len(text) for answer in answers for text in answer.texts) / len(answers) / unit
+
+
+def fraction_correct(y_true: list[int], y_pred: list[int], *, normalize: bool) -> float:
+    right = sum(one == other for one, other in zip(y_true, y_pred, strict=True))
+    return right / len(y_true) if normalize else right
+
+
+class Module:
+    """What Hugging Face `evaluate.load` returns."""
+
+    def compute(self, predictions: list[int], references: list[int]) -> dict[str, float]:
+        return {"exact_match": fraction_correct(references, predictions, normalize=True)}
+
+
+@dataclass(frozen=True, kw_only=True)
+class TitleRecall(EvaluationTask):
+    max_tokens: int = 20
+
+    def evaluate(self, context: TaskContext) -> dict[str, Any]:
+        documents = list(read_jsonl(context.inputs.documents, Document))
+        prompts = [Prompt(document.id, f"{document.text}\nTitle:") for document in documents]
+        generations = context.backend().sample(prompts, Sampling(max_tokens=self.max_tokens))
+        recalled = sum(documents[index].title in texts[0].text for index, texts in generations if texts)
+        return {"metrics": {"title_recall": recalled / len(documents)}}
+
+
+METRICS = {
+    "text_length": partial(mean_text_length, unit=2),
+    "f1": PredictionMetric(
+        function=partial(fraction_correct, normalize=True), predictions="y_pred", references="y_true"
+    ),
+    "hub": PredictionMetric(function=Module()),
+}
+
+
+def test_metrics_and_a_user_task_reach_scores_and_counts(tmp_path: Path) -> None:
+    source = a_source(tmp_path, [a_question(number) for number in range(4)])
+    tasks = {"cot": ClosedBookCoT(samples=2, metrics=METRICS), "titles": TitleRecall()}
+    with scripted(lambda body: [" d1.\nAnswer: B.\n"] * body.get("n", 1)) as server:
+        model = EndpointModel(server.model(), tmp_path / "response_cache.sqlite")
+        out = tmp_path / "out"
+        counts = stage.run(model, out, tasks=tasks, inputs=dict.fromkeys(tasks, source), progress=SilentProgress())
+    scores = json.loads((out / "scores.json").read_text())
+    length = len(" d1.\nAnswer: B.\n")
+    assert scores["cot"]["metrics"] == {"text_length": length, "f1": 0.25, "hub/exact_match": 0.25}
+    assert scores["titles"] == {"metrics": {"title_recall": 1 / 3}}
+    assert counts["cot"]["metrics"] == scores["cot"]["metrics"] and counts["cot"]["accuracy"] == 0.25
+    assert counts["titles"] == scores["titles"]
+    assert tasks["cot"].summary_line(counts["cot"]).endswith("text_length 16.0000, f1 0.2500, hub/exact_match 0.2500")
+    assert tasks["titles"].summary_line(counts["titles"]) == "title_recall 0.3333"
+
+
+def test_a_metric_without_a_number_is_an_error() -> None:
+    with pytest.raises(DataError, match="metrics.words: 'many' found, a number expected"):
+        compute_metrics({"words": lambda records: "many"}, [])
+
+
+def test_a_metric_that_is_not_callable_is_an_error() -> None:
+    with pytest.raises(ConfigError, match="metrics.wrong: .* found, a callable expected; a function needs _partial_"):
+        ClosedBookCoT(metrics={"wrong": {}})
+
+
+MODULE = """
+from collections.abc import Sequence
+from entigraph.storage.schemas import Answer
+from tests.evaluation.test_metrics import TitleRecall
+
+def refusal_rate(answers: Sequence[Answer]) -> float:
+    return 0.5
+"""
+
+
+def test_a_user_metric_and_task_from_the_command_line(command: Command, tmp_path: Path) -> None:
+    package = tmp_path / "package"
+    package.mkdir()
+    (package / "my_evaluation.py").write_text(MODULE)
+    path = os.pathsep.join([str(package), os.environ.get("PYTHONPATH", ""), str(Path(__file__).parents[2])])
+    done = command(
+        *TINY,
+        "stage=pipeline",
+        "+evaluation.closed_book.metrics.refusals={_target_: my_evaluation.refusal_rate, _partial_: true}",
+        "+evaluation.titles._target_=my_evaluation.TitleRecall",
+        PYTHONPATH=path,
+    )
+    assert done.returncode == 0, done.stderr
+    assert "refusals 0.5000" in done.stdout and "titles: title_recall 0.0000" in done.stdout
+    (manifest,) = (tmp_path / "outputs" / "evaluation").glob("*/manifest.json")
+    counts = json.loads(manifest.read_text())["counts"]
+    assert counts["closed_book"]["metrics"] == {"refusals": 0.5} and counts["titles"]["metrics"] == {
+        "title_recall": 0.0
+    }
