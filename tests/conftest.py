@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -9,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from filelock import FileLock
 
 os.environ["OMP_NUM_THREADS"] = "1"
 os.environ["TOKENIZERS_PARALLELIZM"] = "false"
@@ -90,10 +92,27 @@ def configured(composed: Callable[..., DictConfig]) -> Callable[..., Run]:
     return lambda *overrides: Run(composed(*overrides))
 
 
+def build_once(tmp_path_factory: pytest.TempPathFactory, name: str, build: Callable[[Path], None]) -> Path:
+    """Returns a folder that one of the pytest-xdist workers builds while the others wait for it."""
+    root = tmp_path_factory.getbasetemp()
+    folder = (root.parent if "PYTEST_XDIST_WORKER" in os.environ else root) / f"shared-{name}"
+    finished = folder.with_suffix(".finished")
+    with FileLock(f"{folder}.lock"):
+        if not finished.exists():
+            shutil.rmtree(folder, ignore_errors=True)  # of a worker that failed
+            folder.mkdir()
+            build(folder)
+            finished.touch()
+    return folder
+
+
 @pytest.fixture(scope="session")
 def smoke(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The outputs of one finished smoke run, with W&B offline; tests read it and do not write to it."""
-    folder = tmp_path_factory.mktemp("smoke")
+    return build_once(tmp_path_factory, "smoke", run_smoke) / "outputs"
+
+
+def run_smoke(folder: Path) -> None:
     done = subprocess.run(
         [sys.executable, "-m", "entigraph", "experiments=smoke"],
         cwd=folder,
@@ -103,7 +122,6 @@ def smoke(tmp_path_factory: pytest.TempPathFactory) -> Path:
     )
     assert done.returncode == 0, done.stderr[-2000:]
     (folder / "printed.txt").write_text(done.stdout)
-    return folder / "outputs"
 
 
 def study_of(outputs: Path) -> Path:
@@ -127,11 +145,14 @@ def write_shards(folder: Path, texts: list[list[int]], tokens_a_shard: int = 100
 @pytest.fixture(scope="session")
 def tiny_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A random model in Llama 3's shape (grouped queries, untied head) and its own tokenizer: a Hugging Face folder."""
+    return build_once(tmp_path_factory, "tiny-llama-3", save_tiny_model)
+
+
+def save_tiny_model(folder: Path) -> None:
     import torch
     from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
     from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
-    folder = tmp_path_factory.mktemp("tiny-llama-3")
     tokenizer = Tokenizer(models.BPE())
     tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     tokenizer.decoder = decoders.ByteLevel()
@@ -160,7 +181,6 @@ def tiny_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
         tie_word_embeddings=False,
     )
     LlamaForCausalLM(config).save_pretrained(folder)
-    return folder
 
 
 ARTICLE = """The lamp keeper of Orsk, Miriam Vale, wrote every evening in a ledger of green leather. Captain Holloway
