@@ -86,7 +86,7 @@ rivals: .rivals/.ready ## create .rivals: packages that only benchmarks compare 
 	@touch $@
 
 results: $(READY) ## update the published results of the demo in README.md from a finished study
-	$(BIN)/entigraph experiments=scaling/fictional stage=analysis | $(BIN)/python docs/results/embed.py
+	$(BIN)/entigraph analyze experiments=scaling/fictional | $(BIN)/python docs/results/embed.py
 
 clean: ## remove build products and caches, but not .venv, .venv-vllm, .rivals and outputs/
 	rm -rf build dist .mypy_cache .ruff_cache .pytest_cache .import_linter_cache

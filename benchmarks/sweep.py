@@ -20,7 +20,7 @@ from typing import Any
 
 from entigraph.config.schema import cores
 
-STUDY = ["experiments=smoke", "sweep.augmenters=[entigraph,raw]", "sweep.token_budgets=[8000,6000,4000]"]
+STUDY = ["run", "experiments=smoke", "sweep.augmenters=[entigraph,raw]", "sweep.token_budgets=[8000,6000,4000]"]
 
 
 def main() -> None:

@@ -1,9 +1,10 @@
-"""The command: entigraph [experiments=<name>] [stage=<stage>] [key=value ...]"""
+"""The command line: entigraph [plan|run|analyze|list|clean] [experiments=<name>] [stage=<stage>] [key=value ...]"""
 
 import os
 import re
 import sys
 import traceback
+from collections.abc import Sequence
 from difflib import get_close_matches
 from pathlib import Path
 from uuid import uuid4
@@ -12,7 +13,8 @@ import hydra
 from omegaconf import DictConfig
 
 from entigraph.config import schema as schema
-from entigraph.config.schema import Stage
+from entigraph.config.overrides import normalize_overrides
+from entigraph.config.schema import Command, Stage, selected_command
 from entigraph.errors import ConfigError, EntigraphError
 from entigraph.llm.cost import COMMAND_VARIABLE
 from entigraph.pipeline import dry_run, execution
@@ -52,15 +54,16 @@ def job(config: DictConfig) -> None:
 
 def run_one(config: DictConfig) -> None:
     """One configuration: plan it, run it, or run one stage of it."""
-    if config.stage in callback.HOUSEKEEPING:
+    command = selected_command(config)
+    if command in callback.HOUSEKEEPING:
         callback.keep_house(config)
         return
     run = Run(config)
-    if config.stage is Stage.plan:
+    if command is Command.plan:
         dry_run.print_plan(run)
-    elif config.stage is Stage.analysis:
+    elif command is Command.analyze:
         analyze(run)
-    elif config.stage is Stage.pipeline:
+    elif config.stage is None:
         refuse_cluster_without_sweep()
         complete = execution.is_complete(run)
         execution.pipeline(run, TerminalProgress())
@@ -79,12 +82,38 @@ def refuse_cluster_without_sweep() -> None:
         raise ConfigError("launcher: a cluster's jobs are those of a sweep, and this is a single run; add -m")
 
 
+HYDRA_OPTIONS_WITH_VALUE = (
+    ("--config-dir", "-cd", "--config-path", "-cp", "--config-name", "-cn", "--package", "-p")
+    + ("--cfg", "-c", "--info", "-i", "--experimental-rerun")
+)  # fmt: skip
+
+
+def hydra_arguments(arguments: Sequence[str]) -> list[str]:
+    """Returns the arguments for Hydra: a subcommand becomes `command=...` and `experiment=` becomes `experiments=`.
+
+    Raises ConfigError for an unknown subcommand or more than one.
+    """
+    commands, rest = [], []
+    for word, previous in zip(arguments, ["", *arguments], strict=False):
+        is_option = "=" in word or word.startswith(("-", "~", "+")) or previous in HYDRA_OPTIONS_WITH_VALUE
+        (rest if is_option else commands).append(word)
+    for word in commands:
+        if word not in list(Command):
+            names = get_close_matches(word, list(Command)) or list(Command)
+            raise ConfigError(f"{word}: unknown command; did you mean {' or '.join(names)}?")
+    if len(commands) > 1:
+        raise ConfigError(f"{' and '.join(commands)}: one command expected")
+    return [*normalize_overrides(rest), *(f"command={word}" for word in commands)]
+
+
 def main() -> None:
     # Without it, Hydra prints errors itself, with a status of its own: ours are to have one form.
     os.environ["HYDRA_FULL_ERROR"] = "1"
     os.environ[COMMAND_VARIABLE] = uuid4().hex
     sys.stdout.reconfigure(line_buffering=True)  # type: ignore[union-attr]
     try:
+        # Processes started from here (the ranks of a training run) receive the same arguments.
+        sys.argv[1:] = hydra_arguments(sys.argv[1:])
         run_hydra()
         if FAILURE:
             raise FAILURE.pop()

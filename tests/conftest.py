@@ -114,7 +114,7 @@ def smoke(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def run_smoke(folder: Path) -> None:
     done = subprocess.run(
-        [sys.executable, "-m", "entigraph", "experiments=smoke"],
+        [sys.executable, "-m", "entigraph", "run", "experiments=smoke"],
         cwd=folder,
         capture_output=True,
         text=True,

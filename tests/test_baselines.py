@@ -19,7 +19,7 @@ from tests.evaluation.scripted import scripted
 def test_a_model_that_was_trained_here_is_asked_again_and_drawn_as_a_line(command: Command, tmp_path: Path) -> None:
     """On questions that the writer made, asked as a baseline, it says what it said as the run's own model."""
     options = [*TINY, "questions=generated", "questions.per_document=12"]
-    done = command(*options, "stage=pipeline")
+    done = command("run", *options)
     assert done.returncode == 0, done.stderr
     assert "12 questions by offline" in done.stdout and "simulated: the offline writer" in done.stdout
     (model,) = (tmp_path / "outputs" / "training").glob("*/model")
@@ -31,7 +31,7 @@ def test_a_model_that_was_trained_here_is_asked_again_and_drawn_as_a_line(comman
     (own,), (other,) = outputs.glob("evaluation/*-seed0-*"), outputs.glob("evaluation/*-pretrained-*")
     answers = [list(read_jsonl(folder / "answers-closed_book.jsonl", Answer)) for folder in (own, other)]
     assert len(answers[0]) == 8 and answers[0] == answers[1]
-    drawn = command(*options, "stage=analysis")
+    drawn = command("analyze", *options)
     assert drawn.returncode == 0 and f"\n{name} " in drawn.stdout, drawn.stderr
     (study,) = (outputs / "studies").iterdir()
     (line,) = json.loads((study / "curve.json").read_text())["baselines"]

@@ -27,7 +27,9 @@ def refused(done: subprocess.CompletedProcess[str]) -> str:
     [
         (["augmentor=entigraph"], "augmentor"),
         (["augmenter=entigraf"], "entigraph"),
-        (["stage=pipelin"], "pipeline"),
+        (["stage=tokenz"], "tokens"),
+        (["analyse"], "analyse: unknown command; did you mean analyze?"),
+        (["plan", "run"], "plan and run: one command expected"),
         (["experiments=smoky"], "smoke"),
         (["synthesis.token_budgett=5"], "token_budgett"),
         (["data.context_length=long"], "data.context_length: Value 'long'"),
@@ -50,8 +52,8 @@ def refused(done: subprocess.CompletedProcess[str]) -> str:
         (["optim.beta2=1.5"], "optim.beta2: 1.5"),
         (["trainer.accelerator=gpu"], "trainer.accelerator: 'gpu' found, one of auto, cpu, cuda"),
         (["evaluation.closed_book.prompt='{question} {foo}'"], "a slot of no meaning: 'foo'"),
-        (["experiments=smoke", "paths.root=/proc/nowhere"], "cannot"),
-        (["experiments=smoke", "stage=plan", "evaluation=closed_book"], "choose an option of evaluation"),
+        (["run", "experiments=smoke", "paths.root=/proc/nowhere"], "cannot"),
+        (["plan", "experiments=smoke", "evaluation=closed_book"], "choose an option of evaluation"),
         (["trainer.micro_batch_size=3"], "does not divide data.batch_size 8"),
         (["model.num_attention_heads=3"], "each must divide the one before"),
         (["corpus.documents=1000"], "fictional worlds need"),
@@ -148,19 +150,19 @@ def test_plan_and_help_write_nothing_and_import_no_torch(tmp_path: Path) -> None
         "try: main()\nexcept SystemExit as leaving: status = leaving.code\n"
         "print('status', status, 'torch' in sys.modules, 'lightning' in sys.modules, 'wandb' in sys.modules)"
     )
-    for arguments in ([], ["--help"], ["experiments=scaling/fictional", "stage=plan"]):
+    for arguments in ([], ["--help"], ["plan", "experiments=scaling/fictional"]):
         done = subprocess.run([sys.executable, "-c", code, *arguments], cwd=tmp_path, capture_output=True, text=True)
         assert "status 0 False False False" in done.stdout, (arguments, done.stdout[-500:], done.stderr)
     assert list(tmp_path.iterdir()) == []
 
 
 def test_a_pipeline_runs_from_any_folder_and_then_has_nothing_to_do(command: Command, tmp_path: Path) -> None:
-    first = command("stage=pipeline", *TINY)
+    first = command("run", *TINY)
     assert first.returncode == 0, first.stderr
     manifests = {path: path.read_text() for path in (tmp_path / "outputs").rglob("manifest.json")}
     assert len(manifests) == 6 and not list((tmp_path / "outputs").rglob("checkpoints"))
     (tmp_path / "elsewhere").mkdir()
-    second = command("stage=pipeline", f"paths.root={tmp_path}/outputs", *TINY, cwd=tmp_path / "elsewhere")
+    second = command("run", f"paths.root={tmp_path}/outputs", *TINY, cwd=tmp_path / "elsewhere")
     assert second.returncode == 0 and "nothing to do" in second.stdout
     assert manifests == {path: path.read_text() for path in (tmp_path / "outputs").rglob("manifest.json")}
 
@@ -174,7 +176,7 @@ def test_each_stage_runs_alone(command: Command) -> None:
 def test_interrupting_says_how_to_go_on(tmp_path: Path) -> None:
     arguments = [argument for argument in TINY if not argument.startswith("trainer.max_steps")]
     running = subprocess.Popen(
-        [sys.executable, "-m", "entigraph", "stage=pipeline", *arguments, "trainer.max_steps=100000"],
+        [sys.executable, "-m", "entigraph", "run", *arguments, "trainer.max_steps=100000"],
         cwd=tmp_path,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
@@ -208,12 +210,13 @@ def test_a_users_own_experiment(command: Command, tmp_path: Path) -> None:
     folder = tmp_path / "own" / "experiments"
     folder.mkdir(parents=True)
     (folder / "mine.yaml").write_text("# @package _global_\ncorpus:\n  documents: 3\n")
-    done = command("experiments=mine", "--config-dir", str(tmp_path / "own"))
-    assert done.returncode == 0 and "to do" in done.stdout, done.stderr
+    for key in ("experiments", "experiment"):
+        done = command(f"{key}=mine", "--config-dir", str(tmp_path / "own"))
+        assert done.returncode == 0 and "to do" in done.stdout, done.stderr
 
 
 def test_a_reader_that_has_seen_enough_is_no_fault(tmp_path: Path) -> None:
-    shell = f"{sys.executable} -m entigraph experiments=scaling/fictional stage=plan | head -1; exit ${{PIPESTATUS[0]}}"
+    shell = f"{sys.executable} -m entigraph plan experiments=scaling/fictional | head -1; exit ${{PIPESTATUS[0]}}"
     done = subprocess.run(["bash", "-c", shell], cwd=tmp_path, capture_output=True, text=True)
     assert done.returncode == 0 and "Traceback" not in done.stderr, done.stderr
 
@@ -229,5 +232,5 @@ def test_a_reader_that_has_seen_enough_is_no_fault(tmp_path: Path) -> None:
 def test_what_this_machine_lacks_is_told_before_anything_is_made(
     asked: str, told: str, command: Command, tmp_path: Path
 ) -> None:
-    assert told in refused(command(asked, "stage=pipeline", "logger=none"))
+    assert told in refused(command("run", asked, "logger=none"))
     assert not list((tmp_path / "outputs").glob("*/*/manifest.json"))

@@ -14,7 +14,7 @@ import pytest
 from entigraph.runtime.processes import Preempted, save_before_requeue
 from tests.conftest import Command
 
-ONE = ["experiments=smoke", "logger=none", "launcher=submitit_local", "sweep.augmenters=[raw]"]
+ONE = ["run", "experiments=smoke", "logger=none", "launcher=submitit_local", "sweep.augmenters=[raw]"]
 
 
 def weights(outputs: Path, name: str) -> str:
@@ -80,9 +80,9 @@ def test_a_job_with_nothing_to_save_is_queued_again_at_once() -> None:
 def test_slurm_where_there_is_none_is_one_message(command: Command) -> None:
     if shutil.which("sbatch"):
         pytest.skip("this is a machine of a cluster")
-    done = command("experiments=smoke", "launcher=slurm")
+    done = command("run", "experiments=smoke", "launcher=slurm")
     assert done.returncode == 1 and "there is no sbatch here" in done.stderr and "Traceback" not in done.stderr
-    assert command("experiments=smoke", "launcher=slurm", "stage=plan").returncode == 0
+    assert command("plan", "experiments=smoke", "launcher=slurm").returncode == 0
 
 
 class WaitFor:

@@ -19,7 +19,7 @@ SMALL = [
     "llm.model=mock-llm",
     "evaluation.closed_book_cot.samples=2",
     "evaluation.closed_book_cot.max_tokens=8",
-    "stage=pipeline",
+    "run",
 ]
 
 
@@ -60,7 +60,7 @@ def test_quality_entigraph_from_articles_to_scores(
 def test_replay_tokens_of_another_tokenizer_are_refused(
     command: Command, tiny_model: Path, quality_file: Path, tmp_path: Path
 ) -> None:
-    made = command("stage=pipeline", "evaluation=none", "logger=none", "tokenizer=bytes", "trainer.max_steps=1")
+    made = command("run", "evaluation=none", "logger=none", "tokenizer=bytes", "trainer.max_steps=1")
     assert made.returncode == 0, made.stderr
     (replay,) = (tmp_path / "outputs" / "tokens").iterdir()
     done = command("data=packed_with_replay", f"data.replay={replay}")
@@ -80,11 +80,11 @@ def test_anybodys_folder_of_text_files(command: Command, tmp_path: Path) -> None
         "answer": 0,
     }
     (tmp_path / "questions.jsonl").write_text(json.dumps(line))
-    options = ["synthesis.token_budget=3000", "trainer.max_steps=4", "logger=none", "tokenizer=bytes", "stage=pipeline"]
+    options = ["run", "synthesis.token_budget=3000", "trainer.max_steps=4", "logger=none", "tokenizer=bytes"]
     questions = f"corpus.questions={tmp_path}/questions.jsonl"
     done = command("corpus=text_files", f"corpus.path={folder}", questions, *options)
     assert done.returncode == 0 and "over 1 questions" in done.stdout, done.stderr
-    drawn = command("corpus=text_files", f"corpus.path={folder}", questions, *options[:-1], "stage=analysis")
+    drawn = command("analyze", "corpus=text_files", f"corpus.path={folder}", questions, *options[1:])
     assert drawn.returncode == 0 and "plumbing check" in drawn.stdout, drawn.stderr
 
 
@@ -106,7 +106,7 @@ def test_instructions_are_tuned_on_top_of_a_run(command: Command, tmp_path: Path
         "data.context_length=256",
         "data.batch_size=2",
         "logger=none",
-        "stage=pipeline",
+        "run",
     )
     assert done.returncode == 0, done.stderr
     outputs = tmp_path / "outputs"

@@ -10,13 +10,13 @@ from entigraph.sweep.early_stopping import half_width
 from tests.conftest import TINY, Command
 
 OWN = ("logger=none", "evaluation.closed_book.limit=8", "trainer.max_steps=6")
-SWEEP = ["-m", *(one for one in TINY if one not in OWN), "logger=none", "stage=pipeline", "augmenter=raw"]
+SWEEP = ["run", "-m", *(one for one in TINY if one not in OWN), "logger=none", "augmenter=raw"]
 SWEEP += ["trainer.max_steps=1", "evaluation.closed_book.limit=40"]
 
 
 def test_seeds_are_added_until_the_intervals_are_narrow(command: Command, tmp_path: Path) -> None:
     sweep = [*SWEEP, "tokens.budget=1000,1500", "seed=0,1,2,3", "sweep.stop_at_half_width=0.5"]
-    planned = command(*(one for one in sweep if one != "stage=pipeline"))
+    planned = command(*(one for one in sweep if one != "run"))
     assert "up to 4 seeds, until ±0.5: up to 8 jobs" in planned.stdout, planned.stdout + planned.stderr
     done = command(*sweep)
     assert done.returncode == 0, done.stderr

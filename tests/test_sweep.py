@@ -15,7 +15,7 @@ import pytest
 from entigraph.storage.artifact import read_manifest
 from tests.conftest import Command, curve_of, study_of
 
-SMOKE = ["experiments=smoke", "logger=none"]
+SMOKE = ["run", "experiments=smoke", "logger=none"]
 
 
 def manifests(outputs: Path) -> dict[Path, str]:
@@ -34,25 +34,23 @@ def test_the_study_leaves_a_curve_and_says_where(smoke: Path) -> None:
 def test_run_again_it_does_nothing_and_says_so(smoke: Path, command: Command) -> None:
     before = manifests(smoke)
     drawn = (study_of(smoke) / "manifest.json").read_text()
-    again = command("experiments=smoke", f"paths.root={smoke}")
+    again = command("run", "experiments=smoke", f"paths.root={smoke}")
     assert again.returncode == 0 and "nothing to do: all 6 runs are complete" in again.stdout, again.stderr
     assert manifests(smoke) == before and (study_of(smoke) / "manifest.json").read_text() == drawn
 
 
 def test_the_plan_of_a_sweep_lists_each_folder_once(smoke: Path, command: Command) -> None:
-    done = command("experiments=smoke", "stage=plan", f"paths.root={smoke}")
+    done = command("plan", "experiments=smoke", f"paths.root={smoke}")
     assert done.returncode == 0 and "28 folders" in done.stdout and "28 done" in done.stdout
-    more = command("experiments=smoke", "stage=plan", f"paths.root={smoke}", "sweep.token_budgets=[8000,4000,2000]")
+    more = command("plan", "experiments=smoke", f"paths.root={smoke}", "sweep.token_budgets=[8000,4000,2000]")
     assert "9 jobs" in more.stdout and "28 done, 9 to do" in more.stdout
     assert re.search(r"training: 3 models to make, \d[\d,]+ tokens to train on", more.stdout)
     assert re.search(r"time: about \d+\.\d\d h one after another, .* device-hours\n", more.stdout)
     assert "B of models that stay" in more.stdout and "models to make" not in done.stdout
-    other = command("experiments=smoke", "stage=plan", f"paths.root={smoke}", "tokens.budget=8000,4000,2000")
+    other = command("plan", "experiments=smoke", f"paths.root={smoke}", "tokens.budget=8000,4000,2000")
     assert "9 jobs" in other.stdout
     assert "dollars: none, no paid model is asked" in done.stdout
-    paid = command(
-        "experiments=smoke", "stage=plan", "llm=openai", "llm.model=gpt-4o-mini", "sweep.augmenters=[entigraph]"
-    )
+    paid = command("plan", "experiments=smoke", "llm=openai", "llm.model=gpt-4o-mini", "sweep.augmenters=[entigraph]")
     assert paid.returncode == 0 and re.search(r"in all .* requests to send(.|\n)*\$\d+\.\d\d", paid.stdout), paid.stderr
 
 
@@ -182,7 +180,7 @@ def test_seeds_and_budgets_are_added_to_what_is_there(smoke: Path, command: Comm
     shutil.copytree(smoke, root)
     before = manifests(root)
     done = command(
-        "experiments=smoke", "logger=none", f"paths.root={root}", "sweep.seeds=[1]", "sweep.augmenters=[raw]"
+        "run", "experiments=smoke", "logger=none", f"paths.root={root}", "sweep.seeds=[1]", "sweep.augmenters=[raw]"
     )
     assert done.returncode == 0, done.stderr
     assert {file: text for file, text in manifests(root).items() if file in before} == before
@@ -202,7 +200,7 @@ def test_one_bad_job_of_ten_is_tried_again_alone(smoke: Path, command: Command, 
     again = command(*ten)
     assert again.returncode == 1 and again.stderr == done.stderr
     assert {file: file.stat().st_mtime_ns for file in manifests(root)} == before
-    more = command(*ten[:4], f"sweep.token_budgets={[8000, 3000]}", "stage=tokens")
+    more = command(*ten[:5], f"sweep.token_budgets={[8000, 3000]}", "stage=tokens")
     assert more.returncode == 0, more.stderr
     assert len(manifests(root)) == len(before) + 1, "another budget later: its tokens, and nothing else"
 

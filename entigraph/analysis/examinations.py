@@ -75,7 +75,7 @@ def corpora_of(study: Path, root: Path, own: Path) -> list[SyntheticCorpus]:
     if not found:
         raise DataError(
             f"no synthetic corpus to examine: {own} is not finished, and the study has no run with one; "
-            "write one first (stage=pipeline, or stage=corpus and then stage=synthesis)"
+            "write one first (entigraph run, or stage=corpus and then stage=synthesis)"
         )
     return found
 

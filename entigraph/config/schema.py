@@ -15,9 +15,17 @@ from entigraph.config.instantiate import build_all
 from entigraph.errors import ConfigError, EntigraphError
 
 
-class Stage(StrEnum):  # StrEnum, so that ${stage} reads "tokens" and not "Stage.tokens"
+class Command(StrEnum):
+    """What `entigraph COMMAND` does with a configuration."""
+
     plan = "plan"
-    pipeline = "pipeline"
+    run = "run"
+    analyze = "analyze"
+    list = "list"
+    clean = "clean"
+
+
+class Stage(StrEnum):  # StrEnum, so that ${stage} reads "tokens" and not "Stage.tokens"
     corpus = "corpus"
     questions = "questions"
     retrieval = "retrieval"
@@ -26,9 +34,6 @@ class Stage(StrEnum):  # StrEnum, so that ${stage} reads "tokens" and not "Stage
     training = "training"
     evaluation = "evaluation"
     baselines = "baselines"
-    analysis = "analysis"
-    list = "list"
-    clean = "clean"
 
 
 class NearDuplicates(StrEnum):
@@ -76,10 +81,12 @@ class Tokens:
 class Root:
     """`seed` decides the initial weights, the order of training and the draw of the budget; nothing else follows it.
 
+    `command` is set by the subcommand on the command line; `stage` runs that stage alone.
     `study_varies` names settings in which runs of one study may differ beside augmenter, budget and seed.
     """
 
-    stage: Stage = Stage.plan
+    command: Command | None = None
+    stage: Stage | None = None
     clean: bool = False
     study: str = "study"
     study_varies: list[str] = field(default_factory=list)
@@ -104,6 +111,13 @@ class Root:
     baselines: dict[str, Any] = field(default_factory=dict)
     analysis: Any = MISSING
     logger: Any = MISSING
+
+
+def selected_command(config: DictConfig) -> Command:
+    """Returns the subcommand; without one, a configuration is planned unless it names a stage to run."""
+    if config.command is not None:
+        return Command(config.command)
+    return Command.plan if config.stage is None else Command.run
 
 
 PARTS: dict[str, type] = {"paths": Paths, "synthesis": Synthesis, "tokens": Tokens}  # whose keys are fixed

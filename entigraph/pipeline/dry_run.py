@@ -35,7 +35,7 @@ def print_plan(run: Run) -> None:
     for line in (*cost_of_synthesis(run), *asked, *need_of_training(run)):
         print(line)
     if not execution.is_complete(run):
-        print("stage=pipeline makes what is to do")
+        print("entigraph run makes what is to do")
 
 
 def print_sweep(study: str, root: str, runs: Sequence[Run], half_width: float | None) -> None:

@@ -106,7 +106,7 @@ def is_complete(run: Run) -> bool:
 def pipeline(run: Run, progress: Progress) -> None:
     """All that a run needs, then the run; what is complete is skipped."""
     refuse(not_ready(run))
-    refuse_ranks(Stage.pipeline)
+    refuse_ranks(None)
     for other, used in needs_of(run):
         advance(other, used, progress)
     sources = [step for step in steps_of(run) if step.stage in (Stage.corpus, Stage.questions)]
@@ -177,13 +177,14 @@ def one_stage(run: Run, stage: Stage, progress: Progress) -> None:
     register_baselines(run)
 
 
-def refuse_ranks(stage: Stage) -> None:
+def refuse_ranks(stage: Stage | None) -> None:
     """Only training is done by several processes together."""
     here = process_group()
     if here.ranks > 1 and stage is not Stage.training:
         raise ConfigError(
-            f"stage={stage}: {here.launcher} started {here.ranks} processes of it; only stage=training is for several. "
-            "Run the stages before it in one process (on one node stage=pipeline starts its own)"
+            f"{f'stage={stage}' if stage else 'run'}: {here.launcher} started {here.ranks} processes of it; only "
+            "stage=training is for several. Run the stages before it in one process (on one node, entigraph run "
+            "starts its own processes)"
         )
 
 

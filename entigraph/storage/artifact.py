@@ -176,7 +176,7 @@ def read_manifest(folder: Path) -> dict[str, Any]:
         return cast(dict[str, Any], json.loads((folder / MANIFEST).read_text(encoding="utf-8")))
     except FileNotFoundError:
         state = "is not finished" if folder.exists() else "does not exist"
-        raise ArtifactError(f"{folder} {state}; run the stage that makes it (stage=pipeline runs all)") from None
+        raise ArtifactError(f"{folder} {state}; run the stage that makes it (entigraph run runs all)") from None
     except ValueError:
         raise ArtifactError(f"{folder / MANIFEST} is damaged; remove {folder} and run the same command") from None
 

@@ -25,7 +25,7 @@ from hydra.experimental.callback import Callback
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 
-from entigraph.config.schema import Stage, refuse, settle_root
+from entigraph.config.schema import Command, Stage, refuse, selected_command, settle_root
 from entigraph.errors import ConfigError, EntigraphError
 from entigraph.pipeline import execution
 from entigraph.pipeline.analysis_step import analyze
@@ -41,7 +41,7 @@ from entigraph.sweep.job_table import Sweep, job_file, watch
 if TYPE_CHECKING:
     pass
 
-HOUSEKEEPING = (Stage.list, Stage.clean)
+HOUSEKEEPING = (Command.list, Command.clean)
 SECONDS_FOR_THE_POOL_TO_NOTICE = 5.0
 UNFINISHED = "not finished (lost, or still running on the cluster: the same command takes up what is there)"
 # Job numbers, handed to workers through the environment: whose process died, and who ran when some process died.
@@ -85,7 +85,7 @@ def run_job(config: DictConfig) -> None:
         with turn, save_before_requeue():
             status.say("starting")
             complete = execution.is_complete(run)
-            if config.stage is Stage.pipeline:
+            if config.stage is None:
                 execution.pipeline(run, status)
             else:
                 execution.one_stage(run, config.stage, status)
@@ -133,16 +133,17 @@ class StudyCallback(Callback):
 
 def begin(config: DictConfig) -> None:
     settle_root(config)
-    if config.stage in HOUSEKEEPING:
+    command = selected_command(config)
+    if command in HOUSEKEEPING:
         keep_house(config)
         raise Leave
     early_stopping.seeds_slowest(config)
     jobs = expanded(config)
-    if config.stage is Stage.plan:
+    if command is Command.plan:
         runs = [Run(compose("config", overrides=list(overrides))) for overrides in jobs]
         print_sweep(config.study, config.paths.root, runs, early_stopping.target(config))
         raise Leave
-    if config.stage is Stage.analysis:
+    if command is Command.analyze:
         analyze(Run(without_hydra(config)))
         raise Leave
     launcher = config.hydra.launcher
@@ -166,18 +167,18 @@ def keep_house(config: DictConfig) -> None:
     """What lies below paths.root, whatever the rest of the configuration says."""
     settle_root(config)
     root = Path(config.paths.root)
-    listed = config.stage is Stage.list
+    listed = selected_command(config) is Command.list
     for line in cleanup.render_inventory(cleanup.take_inventory(root)) if listed else cleanup.clean(root, config.clean):
         print(line)
 
 
-def refuse_hopeless(jobs: Sequence[Sequence[str]], stage: Stage) -> None:
+def refuse_hopeless(jobs: Sequence[Sequence[str]], stage: Stage | None) -> None:
     """A sweep none of whose jobs can begin ends before the first, with what is wrong with it."""
     errors: list[EntigraphError] = []
     for overrides in jobs:
         try:
             run = Run(compose("config", overrides=list(overrides)))
-            refuse(execution.not_ready(run) if stage is Stage.pipeline else [])
+            refuse(execution.not_ready(run) if stage is None else [])
             return
         except EntigraphError as error:
             errors.append(error)

@@ -24,7 +24,7 @@ def publish(study: str, curve: Curve, project: str, entity: str | None) -> str:
                 break
         page.save()
     except Exception as error:  # wandb-workspaces raises whatever its parts do
-        return f"W&B report: not published ({type(error).__name__}: {error}); stage=analysis tries again"
+        return f"W&B report: not published ({type(error).__name__}: {error}); entigraph analyze tries again"
     return f"W&B report  {page.url}"
 
 
@@ -59,7 +59,7 @@ def report(study: str, curve: Curve, project: str, entity: str) -> Any:
         project=project,
         entity=entity,
         title=study,
-        description="Written by entigraph stage=analysis, and again by the next one: comments stay, other text goes.",
+        description="Written by entigraph analyze, and again by the next one: comments stay, other text goes.",
         width="fluid",
         blocks=[
             *([wr.MarkdownBlock(f"**{curve['label']}**")] if curve["label"] else []),

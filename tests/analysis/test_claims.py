@@ -346,7 +346,7 @@ def test_the_command_writes_judges_and_judges_again_without_writing_anew(command
         f"evaluation.summaries.prompts.{name}.max_tokens={tokens}" for name, tokens in (("short", 8), ("long", 16))
     ]
     options = [*tiny, "evaluation=summaries", *lengths, "analysis=summaries"]
-    done = command(*options, "stage=pipeline")
+    done = command("run", *options)
     assert done.returncode == 0 and "summaries: 2 summaries" in done.stdout, done.stderr
     outputs = tmp_path / "outputs"
     (model,) = (outputs / "training").glob("*/model")
@@ -354,7 +354,7 @@ def test_the_command_writes_judges_and_judges_again_without_writing_anew(command
     assert command(*options, *baseline, "stage=baselines").returncode == 0
     (evaluation,) = outputs.glob("evaluation/*-seed0-*")
     before = (evaluation / "manifest.json").stat().st_mtime_ns
-    first = command(*options, *baseline, "stage=analysis")
+    first = command("analyze", *options, *baseline)
     assert first.returncode == 0, first.stderr
     assert "entigraph, " in first.stdout and f"{model.parent.name}, short" in first.stdout
     assert "make no false claim" in first.stdout and "note: fictional documents" in first.stdout
@@ -364,12 +364,12 @@ def test_the_command_writes_judges_and_judges_again_without_writing_anew(command
             f"analysis.judge.base_url={server.base_url}",
             "analysis.judge.model=mock-llm",
         ]
-        planned = command(*options, *judge, "stage=plan")
+        planned = command("plan", *options, *judge)
         assert "analysis.judge with mock-llm: " in planned.stdout and server.stats()["ok"] == 0
-        again = command(*options, *baseline, *judge, "stage=analysis")
+        again = command("analyze", *options, *baseline, *judge)
         assert again.returncode == 0 and "judged by mock-llm" in again.stdout, again.stderr
         asked = server.stats()["ok"]
-        assert asked > 0 and command(*options, *baseline, *judge, "stage=analysis").stdout == again.stdout
+        assert asked > 0 and command("analyze", *options, *baseline, *judge).stdout == again.stdout
         assert server.stats()["ok"] == asked
     assert (evaluation / "manifest.json").stat().st_mtime_ns == before
     assert len([*outputs.glob("analysis/summaries-fictional-*/summaries.png")]) == 2

@@ -140,7 +140,7 @@ def test_a_finished_study_is_laid_over_theory_by_one_command(smoke: Path, comman
     root = tmp_path / "moved"
     shutil.copytree(smoke, root)
     before = (study_of(root) / "manifest.json").read_text()
-    done = command("experiments=smoke", "stage=analysis", "analysis=coverage", f"paths.root={root}")
+    done = command("analyze", "experiments=smoke", "analysis=coverage", f"paths.root={root}")
     assert done.returncode == 0, done.stderr
     (folder,) = (root / "analysis").glob("coverage-smoke-*")
     result = json.loads((folder / "coverage.json").read_text())

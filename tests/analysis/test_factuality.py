@@ -266,7 +266,7 @@ def test_a_study_is_judged_by_one_command_with_a_judge_of_ones_own(
     root = tmp_path / "moved"
     shutil.copytree(smoke, root)
     done = command(
-        "experiments=smoke", "stage=analysis", "analysis=factuality", f"paths.root={root}", "logger=none",
+        "analyze", "experiments=smoke", "analysis=factuality", f"paths.root={root}", "logger=none",
         "analysis.sentences=20", "llm@analysis.second=openai", "analysis.second.model=mock-llm",
         f"analysis.second.base_url={server.base_url}",
     )  # fmt: skip

@@ -97,7 +97,7 @@ def test_wrong_settings_and_an_empty_place_are_one_message(tmp_path: Path) -> No
 def test_a_finished_study_is_examined_by_one_command(smoke: Path, command: Command, tmp_path: Path) -> None:
     root = tmp_path / "moved"
     shutil.copytree(smoke, root)
-    commands = ("experiments=smoke", "stage=analysis", "analysis=overlap", f"paths.root={root}", "logger=none")
+    commands = ("analyze", "experiments=smoke", "analysis=overlap", f"paths.root={root}", "logger=none")
     first = command(*commands)
     assert first.returncode == 0, first.stderr
     (folder,) = (root / "analysis").glob("overlap-*")

@@ -155,7 +155,7 @@ def test_a_studys_report_and_tables_tell_what_changed(smoke: Path, tmp_path: Pat
 
 def test_any_two_finished_evaluations_by_one_command(smoke: Path, tmp_path: Path, command: Command) -> None:
     shutil.copytree(smoke, tmp_path / "outputs")
-    options = ("stage=analysis", "analysis=paired", "logger=none")
+    options = ("analyze", "analysis=paired", "logger=none")
     names = sorted(folder.name for folder in (smoke / "evaluation").iterdir())
     raw, entigraph = (next(name for name in names if part in name) for part in ("-raw-", "-entigraph-"))
     done = command(*options, f"analysis.one={entigraph}", f"analysis.other={raw[:-3]}")

@@ -72,10 +72,10 @@ def test_a_study_is_asked_with_open_and_closed_book_by_the_command(command: Comm
         "evaluation.open_book_drop_0.k=1",
         "retriever.characters=256",
     ]
-    done = command(*options, "stage=pipeline")
+    done = command("run", *options)
     assert done.returncode == 0, done.stderr
     assert "recall@8:" in done.stdout and "open_book_drop_100: accuracy" in done.stdout
-    drawn = command(*options, "stage=analysis")
+    drawn = command("analyze", *options)
     assert drawn.returncode == 0 and "accuracy at recall" in drawn.stdout, drawn.stderr
     (study,) = (tmp_path / "outputs" / "studies").iterdir()
     (own,) = json.loads((study / "recall.json").read_text())["models"]

@@ -106,7 +106,7 @@ def test_a_user_metric_and_task_from_the_command_line(command: Command, tmp_path
     path = os.pathsep.join([str(package), os.environ.get("PYTHONPATH", ""), str(Path(__file__).parents[2])])
     done = command(
         *TINY,
-        "stage=pipeline",
+        "run",
         "+evaluation.closed_book.metrics.refusals={_target_: my_evaluation.refusal_rate, _partial_: true}",
         "+evaluation.titles._target_=my_evaluation.TitleRecall",
         PYTHONPATH=path,

@@ -116,18 +116,18 @@ def test_a_limit_draws_the_same_documents_and_none_is_an_error(tmp_path: Path) -
 
 def test_losses_stand_before_and_after_training_in_the_study(command: Command, tmp_path: Path) -> None:
     tiny = [each for each in TINY if not each.startswith("evaluation.")]
-    first = command(*tiny, "stage=pipeline", "evaluation=perplexity")
+    first = command("run", *tiny, "evaluation=perplexity")
     assert first.returncode == 0, first.stderr
     assert "bits a byte" in first.stdout and not list((tmp_path / "outputs" / "studies").glob("*"))
     (model,) = (tmp_path / "outputs" / "training").glob("*/model")
     done = command(
-        *(each for each in TINY if not each.startswith("model.")), "stage=pipeline", "model=pretrained",
+        *(each for each in TINY if not each.startswith("model.")), "run", "model=pretrained",
         f"model.path={model}", "evaluation=[closed_book,perplexity]", "seed=1",
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
     assert "accuracy" in done.stdout and "bits a byte" in done.stdout
     again = command(
-        *(each for each in TINY if not each.startswith("model.")), "stage=analysis", "model=pretrained",
+        *(each for each in TINY if not each.startswith("model.")), "analyze", "model=pretrained",
         f"model.path={model}", "evaluation=[closed_book,perplexity]", "seed=1",
     )  # fmt: skip
     assert again.returncode == 0, again.stderr

@@ -181,6 +181,6 @@ def test_the_command_takes_a_file_of_them(command: Command, tmp_path: Path) -> N
             done = command(*options, f"stage={each}")
             assert done.returncode == 0, done.stderr
     assert "accuracy 0.500 over 2 questions, 100.0% of 2 answered" in done.stdout
-    refused = command(*options[:4], "evaluation=closed_book", "logger=none", "stage=pipeline")
+    refused = command("run", *options[:4], "evaluation=closed_book", "logger=none")
     assert refused.returncode == 1 and "evaluation=closed_book_cot" in refused.stderr
     assert not (tmp_path / "outputs" / "synthesis").exists(), "known before anything is written or trained"

@@ -57,7 +57,7 @@ TOO_LONG = Prompt("long", STORY * 100)
 def outputs(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Of a small model that the pipeline trained."""
     folder = tmp_path_factory.mktemp("trained")
-    arguments = [*TRAINED, "evaluation=none", "stage=pipeline"]
+    arguments = ["run", *TRAINED, "evaluation=none"]
     done = subprocess.run([sys.executable, "-m", "entigraph", *arguments], cwd=folder, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     return folder / "outputs"

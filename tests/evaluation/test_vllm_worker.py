@@ -91,7 +91,7 @@ def test_what_cannot_be_is_told_before_anything_is_made(command: Command, tmp_pa
     with pytest.raises(ConfigError, match="engine.concurrency: 0 found"):
         VllmEngine(concurrency=0)
     bare = interpreter(tmp_path / "bare", "exec /bin/false")
-    done = command("engine=vllm", f"engine.python={bare}", "stage=pipeline", "logger=none")
+    done = command("run", "engine=vllm", f"engine.python={bare}", "logger=none")
     assert done.returncode == 1 and f"engine.python: {bare} has no vLLM" in done.stderr, done.stderr
     held = command("engine=vllm", "evaluation=lm_eval")
     assert held.returncode == 1 and "evaluation.lm_eval uses the Hugging Face model itself" in held.stderr

@@ -136,9 +136,9 @@ def alive(worker: int) -> bool:
 
 def test_an_environment_without_vllm_is_said_before_anything_is_made(command: Command, tmp_path: Path) -> None:
     bare = interpreter(tmp_path / "bare", f"exec {sys.executable} -S")
-    done = command("llm=vllm", f"llm.python={bare}", "stage=pipeline", "evaluation=none", "logger=none")
+    done = command("run", "llm=vllm", f"llm.python={bare}", "evaluation=none", "logger=none")
     assert done.returncode == 1 and f"{bare} has no vLLM" in done.stderr and "make vllm-env" in done.stderr
-    missing = command("llm=vllm", "llm.model=./nowhere", "stage=pipeline", "evaluation=none", "logger=none")
+    missing = command("run", "llm=vllm", "llm.model=./nowhere", "evaluation=none", "logger=none")
     assert missing.returncode == 1 and "./nowhere is no model" in missing.stderr
     assert not list(tmp_path.rglob("manifest.json"))
 

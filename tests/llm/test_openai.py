@@ -277,7 +277,7 @@ def test_a_paid_endpoint_without_a_key_is_refused(tmp_path: Path, monkeypatch: A
 
 
 def test_a_sweep_without_a_key_ends_before_its_first_job(command: Command, tmp_path: Path) -> None:
-    done = command("experiments=smoke", "llm=openai", "sweep.augmenters=[entigraph,rephrase]", OPENAI_API_KEY="")
+    done = command("run", "experiments=smoke", "llm=openai", "sweep.augmenters=[entigraph,rephrase]", OPENAI_API_KEY="")
     assert done.returncode == 1 and done.stderr.count("error:") == 1 and "has no OPENAI_API_KEY" in done.stderr
     assert not list(tmp_path.rglob("manifest.json"))
 
@@ -290,9 +290,9 @@ def test_the_plan_says_what_it_will_cost(command: Command, tmp_path: Path) -> No
     assert own.returncode == 0 and "$0.00" in own.stdout, own.stderr
 
 
-def synthesis(server: Any, *more: str, stage: str = "pipeline") -> list[str]:
+def synthesis(server: Any, *more: str, command: str = "run") -> list[str]:
     return [
-        f"stage={stage}",
+        command,
         "evaluation=none",
         "trainer.max_steps=1",
         "llm=openai",
@@ -315,7 +315,7 @@ def test_killed_ten_times_it_repeats_no_answer(command: Command, tmp_path: Path)
     assert command("stage=corpus", "corpus.documents=2").returncode == 0
     response_cache = tmp_path / "outputs" / "response_cache.sqlite"
     with spawned(latency_s=0.2, jitter_s=0.1, output_tokens=200) as server:
-        arguments = synthesis(server, "logger=none", stage="synthesis")
+        arguments = synthesis(server, "logger=none", command="stage=synthesis")
         kills = lost = 0
         for _ in range(10):
             seen = server.stats()["ok"]
@@ -353,7 +353,7 @@ def test_a_full_disk_is_one_message_and_costs_nothing_twice(command: Command, tm
     assert command("stage=corpus", "corpus.documents=2").returncode == 0
     response_cache = tmp_path / "outputs" / "response_cache.sqlite"
     with running(Config(latency_s=0.01, output_tokens=200)) as server:
-        arguments = synthesis(server, "logger=none", stage="synthesis")
+        arguments = synthesis(server, "logger=none", command="stage=synthesis")
         limited = f"ulimit -f 2000; exec {sys.executable} -m entigraph {' '.join(arguments)}"  # files of 2 MB at most
         full = subprocess.run(["bash", "-c", limited], cwd=tmp_path, capture_output=True, text=True, timeout=120)
         assert full.returncode == 1 and "response cache" in full.stderr and "Check disk space" in full.stderr, (
@@ -370,7 +370,7 @@ def test_two_syntheses_share_a_response_cache(command: Command, tmp_path: Path) 
     with spawned(latency_s=0.05, output_tokens=200) as server:
         both = [
             subprocess.Popen(
-                [sys.executable, "-m", "entigraph", *synthesis(server, "logger=none", more, stage="synthesis")],
+                [sys.executable, "-m", "entigraph", *synthesis(server, "logger=none", more, command="stage=synthesis")],
                 cwd=tmp_path,
                 stderr=subprocess.PIPE,
                 text=True,

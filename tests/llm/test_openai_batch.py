@@ -69,7 +69,7 @@ def test_a_full_queue_waits_for_the_batches_before_it(tmp_path: Path) -> None:
 
 def test_a_command_killed_while_its_batch_is_away_finds_it_again(command: Command, tmp_path: Path) -> None:
     arguments = [
-        "stage=pipeline",
+        "run",
         "evaluation=none",
         "trainer.max_steps=1",
         "logger=none",

@@ -32,12 +32,12 @@ def unneeded(root: Path) -> set[str]:
 
 
 def test_list_shows_users(root: Path, command: Command) -> None:
-    process = command("experiments=smoke", "stage=list")
+    process = command("list", "experiments=smoke")
     assert process.returncode == 0 and "28 artifacts below" in process.stdout and "0 unfinished" in process.stdout
     lines = process.stdout.splitlines()
     at = next(number for number, line in enumerate(lines) if line.startswith("training") and "raw-4000" in line)
     assert f"studies/{study_of(root).name}, evaluation/fictional-raw-4000-seed0-" in lines[at + 1]
-    assert command("stage=list", "paths.root=nowhere").stdout.startswith("0 artifacts below")
+    assert command("list", "paths.root=nowhere").stdout.startswith("0 artifacts below")
 
 
 def test_artifacts_of_the_same_name_show_differing_values(root: Path) -> None:
@@ -54,7 +54,7 @@ def test_artifacts_of_the_same_name_show_differing_values(root: Path) -> None:
 def test_finished_study_is_needed(root: Path, command: Command) -> None:
     assert unneeded(root) == set()
     assert (
-        "nothing to remove: all 28" in command("stage=clean", "clean=true").stdout and len(artifact_names(root)) == 28
+        "nothing to remove: all 28" in command("clean", "clean=true").stdout and len(artifact_names(root)) == 28
     )
 
 
@@ -63,11 +63,11 @@ def test_clean_removes_only_artifacts_of_a_removed_study(root: Path, command: Co
     (root / "notes").mkdir()
     (root / "training" / "mine").mkdir()
     (root / "response_cache.sqlite").write_text("answers")
-    listed = command("stage=clean")
+    listed = command("clean")
     assert "28 of 28 artifacts that nothing needs" in listed.stdout, listed.stderr
     assert "nothing was removed" in listed.stdout and len(artifact_names(root)) == 28
     base = next(root.glob("training/fictional_background-*")).name
-    process = command("stage=clean", "clean=true")
+    process = command("clean", "clean=true")
     assert process.returncode == 0 and "removed " in process.stdout, process.stderr
     assert base not in artifact_names(root) and not (root / ".removed").exists()
     assert (

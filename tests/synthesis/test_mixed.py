@@ -96,7 +96,7 @@ def test_of_a_real_writer_nothing_is_asked_that_runs_of_the_parts_have_asked(com
         assert done.returncode == 0, done.stderr
         assert server.stats()["requests"] == asked
     assert "synthesis with entigraph and mock-llm:" in planned and "synthesis with rephrase and mock-llm:" in planned
-    examined = command(*common, "augmenter=mixed", "stage=analysis", "analysis=overlap")
+    examined = command("analyze", *common, "augmenter=mixed", "analysis=overlap")
     assert examined.returncode == 0 and "entigraph50-rephrase50" in examined.stdout, examined.stderr
     assert "of them entigraph" in done.stdout + done.stderr
     (folder,) = (tmp_path / "outputs" / "synthesis").glob("*-entigraph50-rephrase50-*")

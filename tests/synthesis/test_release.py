@@ -28,7 +28,7 @@ def test_its_texts_become_a_corpus_for_nothing(command: Command, quality_file: P
         f"corpus.path={quality_file}",
         "augmenter=entigraph_release",
         f"augmenter.path={file}",
-        "stage=pipeline",
+        "run",
         "tokenizer=bytes",
         "trainer.max_steps=1",
         "data.context_length=32",
@@ -48,7 +48,7 @@ def test_its_texts_become_a_corpus_for_nothing(command: Command, quality_file: P
 
 def test_a_file_of_another_form_is_one_message(command: Command, quality_file: Path, tmp_path: Path) -> None:
     pq.write_table(pa.table({"text": ["a"]}), tmp_path / "other.parquet")
-    common = ["corpus=quality", f"corpus.path={quality_file}", "augmenter=entigraph_release", "stage=pipeline"]
+    common = ["run", "corpus=quality", f"corpus.path={quality_file}", "augmenter=entigraph_release"]
     wrong = command(*common, f"augmenter.path={tmp_path}/other.parquet", "logger=none")
     assert wrong.returncode == 1 and "no column uid, raw, entigraph" in wrong.stderr
     missing = command(*common, "augmenter.path=./nowhere", "logger=none")

@@ -120,7 +120,7 @@ def test_no_document_text_is_in_anything_that_would_be_uploaded(smoke: Path) -> 
 def test_no_secret_reaches_any_file(command: Command, tmp_path: Path) -> None:
     """As a job with a key in its environment and a paid writer in its configuration: nothing is asked of it."""
     settings = [one for one in TINY if one != "logger=none"]
-    done = command(*settings, "augmenter=raw", "llm=openai", "llm.model=gpt-4o-mini", "stage=pipeline", **SECRETS)
+    done = command("run", *settings, "augmenter=raw", "llm=openai", "llm.model=gpt-4o-mini", **SECRETS)
     assert done.returncode == 0, done.stderr
     files = [file for file in (tmp_path / "outputs").rglob("*") if file.is_file()]
     (job,) = read_runs(tmp_path / "outputs", "train")
@@ -132,7 +132,7 @@ def test_no_secret_reaches_any_file(command: Command, tmp_path: Path) -> None:
 
 # --- continued ---
 
-SLOWLY = [*(one for one in TINY if not one.startswith(("logger", "trainer"))), "augmenter=raw", "stage=pipeline"]
+SLOWLY = ["run", *(one for one in TINY if not one.startswith(("logger", "trainer"))), "augmenter=raw"]
 SLOWLY += ["trainer.max_steps=150", "trainer.log_every_n_steps=1", "trainer.checkpoint_every_n_steps=7"]
 
 
@@ -203,7 +203,7 @@ def test_online_the_analysis_makes_one_report_and_refreshes_it(
 ) -> None:
     root = tmp_path / "copy"
     shutil.copytree(smoke, root, symlinks=True)
-    analysis = ["experiments=smoke", "stage=analysis", f"paths.root={root}"]
+    analysis = ["analyze", "experiments=smoke", f"paths.root={root}"]
     assert "W&B report" not in command(*analysis).stdout, "offline nothing is published"
     for confidence in (0.9, 0.8):
         done = command(*analysis, f"analysis.confidence={confidence}", **service.environment)
@@ -231,6 +231,6 @@ def test_a_report_that_is_refused_says_so_and_the_study_is_drawn(
     service.refused = "upsertView"
     root = tmp_path / "copy"
     shutil.copytree(smoke, root, symlinks=True)
-    done = command("experiments=smoke", "stage=analysis", f"paths.root={root}", **service.environment)
+    done = command("analyze", "experiments=smoke", f"paths.root={root}", **service.environment)
     assert done.returncode == 0 and "W&B report: not published" in done.stdout, done.stdout + done.stderr
     assert "permission denied" in done.stdout and str(study_of(root) / "report.html") in done.stdout

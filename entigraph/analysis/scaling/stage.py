@@ -73,7 +73,7 @@ def draw(study: Path, root: Path, settings: ScalingCurve, tracker: Tracker) -> N
     (study / MANIFEST).unlink(missing_ok=True)
     runs, left_out = finished(study, root)
     if not runs:
-        raise DataError(f"{study} has no finished run; run the study first (stage=pipeline)")
+        raise DataError(f"{study} has no finished run; run the study first (entigraph run)")
     curve = described(study, runs, left_out, settings)
     curve["baselines"] = baselines(study, root, runs[0].task)
     write_json(study / "curve.json", curve)

@@ -57,7 +57,7 @@ def summarizers_of(study: Path, root: Path, own: Mapping[str, Any]) -> list[Summ
     if not found:
         raise DataError(
             "no summaries to judge: neither this configuration's run nor its study has any; "
-            "have some written first (evaluation=[closed_book,summaries] and stage=pipeline, or stage=baselines)"
+            "have some written first (evaluation=[closed_book,summaries] and entigraph run, or stage=baselines)"
         )
     return list({each.evaluation: each for each in found}.values())
 

@@ -250,7 +250,7 @@ def draw(settings: Coverage, runs: Sequence[FinishedRun], out: Path) -> list[str
     from entigraph.analysis.theory.coverage_figure import coverage_figure
 
     if not runs:
-        raise DataError("analysis=coverage: the study has no finished run; run the study first (stage=pipeline)")
+        raise DataError("analysis=coverage: the study has no finished run; run the study first (entigraph run)")
     rows = sorted(measured(runs, settings), key=lambda row: (row["augmenter"], row["synthetic_tokens"], row["seed"]))
     start = base(runs)
     result = {
