@@ -28,10 +28,10 @@ $(VLLM_READY): requirements-vllm.txt
 install: $(READY) ## create .venv with all dependencies
 
 demo: $(READY) ## run the scaling study on fictional documents: raw, rephrase and EntiGraph, 8 minutes on two cores
-	$(BIN)/entigraph experiments=scaling/fictional
+	$(BIN)/entigraph run experiments=scaling/fictional
 
 smoke: $(READY) ## run every stage with a few dozen steps, in under a minute
-	$(BIN)/entigraph experiments=smoke paths.root=outputs/smoke
+	$(BIN)/entigraph run experiments=smoke paths.root=outputs/smoke
 
 check: $(READY) ## run the linter, the type checker and the import rules
 	$(BIN)/ruff check .
