@@ -165,9 +165,8 @@ class ClosedBookSummaries(EvaluationTask):
         )
 
     def describe(self, scores: Mapping[str, Any]) -> str:
-        return (
-            f"{scores['summaries']:,} summaries, {scores['empty']:,} empty (judge: stage=analysis analysis=summaries)"
-        )
+        counts = f"{scores['summaries']:,} summaries, {scores['empty']:,} empty"
+        return f"{counts} (judge: entigraph analyze analysis=summaries)"
 
 
 def build_summary_prompt(name: str, options: Any) -> SummaryPrompt:
