@@ -186,7 +186,7 @@ def render_inventory(inventory: Inventory) -> Iterator[str]:
         yield f"{'':31}used by {render_users(inventory, stored)}"
     yield render_total(inventory.root, inventory.artifacts, "artifacts")
     counts = Counter(stored.state for stored in inventory.artifacts)
-    yield f"{counts['unfinished']} unfinished, {counts['being built now']} being built now; `entigraph clean` removes them"
+    yield f"{counts['unfinished']} unfinished, {counts['being built now']} being built now; see `entigraph clean`"
 
 
 def render_artifact(stored: StoredArtifact, differences: Mapping[str, str]) -> str:

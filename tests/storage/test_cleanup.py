@@ -53,9 +53,7 @@ def test_artifacts_of_the_same_name_show_differing_values(root: Path) -> None:
 
 def test_finished_study_is_needed(root: Path, command: Command) -> None:
     assert unneeded(root) == set()
-    assert (
-        "nothing to remove: all 28" in command("clean", "clean=true").stdout and len(artifact_names(root)) == 28
-    )
+    assert "nothing to remove: all 28" in command("clean", "clean=true").stdout and len(artifact_names(root)) == 28
 
 
 def test_clean_removes_only_artifacts_of_a_removed_study(root: Path, command: Command) -> None:
