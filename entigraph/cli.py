@@ -93,7 +93,8 @@ def hydra_arguments(arguments: Sequence[str]) -> list[str]:
 
     Raises ConfigError for an unknown subcommand or more than one.
     """
-    commands, rest = [], []
+    commands: list[str] = []
+    rest: list[str] = []
     for word, previous in zip(arguments, ["", *arguments], strict=False):
         is_option = "=" in word or word.startswith(("-", "~", "+")) or previous in HYDRA_OPTIONS_WITH_VALUE
         (rest if is_option else commands).append(word)
