@@ -84,7 +84,6 @@ def cost_of_synthesis(run: Run, documents_shown: int = DOCUMENTS_SHOWN) -> list[
     if not run.augmenter.needs_writer or run.llm.name == "offline" or run.synthesis.complete:
         return []
     from entigraph.llm.caching import CachedAnswers
-    from entigraph.synthesis.augmenters.mixed import portions
     from entigraph.synthesis.request_estimate import FEW_ENTITIES, MANY_ENTITIES, estimate
     from entigraph.tokenization.tokenizer import Tokenizer
 
@@ -94,13 +93,13 @@ def cost_of_synthesis(run: Run, documents_shown: int = DOCUMENTS_SHOWN) -> list[
     lines = []
     with closing(ResponseCache(file)) if file.exists() else nullcontext() as cache:
         known = CachedAnswers(cache, run.llm.body)
-        for part, own in portions(run.augmenter, budget):
+        for part, own in run.augmenter.divide(budget):
             low, high = (
                 estimate(part, documents, own, run.llm.expected_tokens, entities, known, count_tokens)
                 for entities in (FEW_ENTITIES, MANY_ENTITIES)
             )
             lines.append(f"synthesis with {part.name} and {run.llm.model}:")
-            lines += [*by_document(run, low, high, documents_shown), *in_all(run, part, low, high)]
+            lines += [*by_document(run, low, high, documents_shown), *in_all(run, low, high)]
     return lines
 
 
@@ -108,7 +107,7 @@ def by_document(run: Run, low: Any, high: Any, most: int) -> Iterator[str]:
     """The documents that cost most, each with its range."""
     if not most:
         return
-    pairs = sorted(zip(low.shares, high.shares, strict=True), key=lambda pair: -pair[1].prompt_tokens)
+    pairs = sorted(zip(low.documents, high.documents, strict=True), key=lambda pair: -pair[1].prompt_tokens)
     yield (
         f"  {'document':<32} {'entities':>9} {'requests':>15} {'free':>9} "
         f"{'prompt tokens':>23} {'written':>21} {'dollars':>17}"
@@ -125,9 +124,8 @@ def by_document(run: Run, low: Any, high: Any, most: int) -> Iterator[str]:
         yield f"  and {len(pairs) - most:,} more documents"
 
 
-def in_all(run: Run, augmenter: Any, low: Any, high: Any) -> Iterator[str]:
+def in_all(run: Run, low: Any, high: Any) -> Iterator[str]:
     ends = (total_of(low), total_of(high))
-    unknown = sum(share.entities is None for share in low.shares) if "entities" in augmenter.prompts else 0
     yield (
         f"  in all {span(ends[0].requests, ends[1].requests)} requests to send, "
         f"{span(ends[0].free, ends[1].free)} answers free from the response cache"
@@ -144,21 +142,21 @@ def in_all(run: Run, augmenter: Any, low: Any, high: Any) -> Iterator[str]:
         yield "  $0.00: a server or a model of one's own"
     else:
         yield f"  ${costs[0]:,.2f} (each document's prefix cached) to ${costs[1]:,.2f} (nothing cached); {stop}"
-    yield f"  time: {time_at_limits(run.llm, ends, low.seconds_a_request)}"
-    if unknown:
+    yield f"  time: {time_at_limits(run.llm, ends, low.seconds_per_request)}"
+    if low.unknown_graphs:
         from entigraph.synthesis.request_estimate import FEW_ENTITIES, MANY_ENTITIES
 
         yield (
-            f"  entity lists not known yet: {unknown:,}; {FEW_ENTITIES} to {MANY_ENTITIES} entities are taken "
-            f"for each, and {low.tokens_a_request:,.0f} tokens for an answer"
+            f"  entity lists not known yet: {low.unknown_graphs:,}; {FEW_ENTITIES} to {MANY_ENTITIES} entities are taken "
+            f"for each, and {low.tokens_per_request:,.0f} tokens for an answer"
         )
 
 
 def total_of(estimate: Any) -> Any:
-    from entigraph.synthesis.request_estimate import Share
+    from entigraph.synthesis.request_estimate import DocumentEstimate
 
     names = ("requests", "free", "prompt_tokens", "cached_tokens", "completion_tokens")
-    return Share("all", **{name: estimate.total(name) for name in names})
+    return DocumentEstimate("all", **{name: estimate.total(name) for name in names})
 
 
 def dollars(run: Run, share: Any, cached: bool) -> float:

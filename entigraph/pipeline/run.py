@@ -21,7 +21,6 @@ from entigraph.questions.drafting import prompt as question_prompt
 from entigraph.reporting.disclaimers import FICTIONAL, PLUMBING
 from entigraph.storage.artifact import Artifact, enclosing_artifact, identify_path
 from entigraph.storage.fingerprints import digest, flatten
-from entigraph.synthesis.base import prompt
 from entigraph.synthesis.rules import Rules
 
 
@@ -129,7 +128,7 @@ class Run:
             cache_key["sources"] = [identify_path(path, self.root) for path in self.augmenter.sources()]
         if self.augmenter.needs_writer:
             cache_key |= {
-                "prompts": prompt_digests(self.augmenter.prompts),
+                **self.augmenter.cache_key,
                 "llm": self.writer,
                 **self.options(self.rules),
             }
@@ -300,10 +299,6 @@ class Run:
             # One pool of texts: a curve's points are its prefixes.
             "synthesis": self.options(replace(self.stated_rules, seed=0)),
         }
-
-
-def prompt_digests(names: Sequence[str]) -> dict[str, str]:
-    return {name: digest(prompt(name)) for name in names}
 
 
 def question_prompts(names: Sequence[str]) -> dict[str, str]:

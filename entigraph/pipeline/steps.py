@@ -84,7 +84,7 @@ def synthesize(run: Run, out: Path, progress: Progress, tracker: Tracker) -> Map
             count_tokens=Tokenizer(run.tokenizer_files.folder, run.config.tokens.encoder).count,
             rules=rules,
             progress=progress,
-            record=lambda values: tracker.log(values, "synthesis/"),
+            log=lambda values: tracker.log(values, "synthesis/"),
         )
     tracker.summarize({f"synthesis/{name}": value for name, value in counts.items()})
     described = dataset_card.card(
@@ -101,7 +101,7 @@ def synthesize(run: Run, out: Path, progress: Progress, tracker: Tracker) -> Map
     if writes:
         synthesis_report.write(out, run.documents.folder, counts, name=run.synthesis.name, rules=rules, label=run.label)
     documents = artifact.read_manifest(run.documents.folder)["counts"]["documents"]
-    for line in generation_stats.summary(counts, documents, rules.token_budget):
+    for line in generation_stats.summary_lines(counts, documents, rules.token_budget):
         progress.say(line)
     return counts
 
@@ -152,7 +152,7 @@ def train(run: Run, out: Path, progress: Progress, tracker: Tracker) -> Mapping[
         vocabulary=artifact.read_manifest(run.tokenizer_files.folder)["counts"]["vocabulary"],
         seed=run.seed,
         progress=progress,
-        record=lambda values: tracker.log(values, "training/"),
+        log=lambda values: tracker.log(values, "training/"),
         origin=origin_of(run),
     )
 

@@ -1,137 +1,264 @@
-"""What every augmenter is: pure. Documents in, requests out; completions in, records out. No network, no files."""
+"""The augmenter protocol: documents in, requests out; answers in, texts out. An augmenter opens no network or file.
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+An augmenter is a frozen dataclass whose fields are its options. It derives from `Augmenter`, or from `PromptAugmenter`
+if it asks about one document at a time with prompt files, and overrides up to four methods::
+
+    split(document)                 the parts of a document that are asked about separately   default: the document
+    graph(document)                 steps that return the document's EntityGraph              default: no graph
+    tasks(documents, graphs, seed)  what to write about, in the order of generation           required
+    write(task)                     steps that return the texts of one task                   required
+
+*Steps* are a generator: each `yield` of a `Request` evaluates to the text of its answer. A request may therefore depend
+on earlier answers, and an answer may be judged before it is kept::
+
+    def write(self, task: WritingTask) -> Steps[Sequence[str | None]]:
+        draft = yield self.build_request(task.document, "draft")
+        verdict = yield self.build_request(task.document, "judge", f"### Draft\\n{draft}", temperature=0.0)
+        if not verdict.startswith("yes"):
+            raise BadAnswer("judged unfaithful")
+        return [draft]
+
+An answer that is refused, empty or truncated does not reach the steps: the task fails with that reason. Failed tasks are
+retried `synthesis.max_retries` times with other samples, and what still fails is written to failures.jsonl.
+
+Cost estimates are derived: `tasks` is counted and the first task of each kind is rendered. An augmenter whose tasks are
+too many to enumerate also defines `count_tasks(entities)`.
+"""
+
+import sys
+from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from functools import cache
-from importlib import resources
 from itertools import islice
-from typing import Any, Protocol, TypeVar
+from pathlib import Path
+from typing import Any, ClassVar, TypeAlias, TypeVar
 
-from entigraph.llm.base import Completion, Request
-from entigraph.storage.schemas import Document, EntityGraph, Failure
-from entigraph.synthesis.document_parts import Part
+from entigraph.config.fields import runtime_field
+from entigraph.errors import ConfigError
+from entigraph.llm.base import Request
+from entigraph.storage.fingerprints import digest
+from entigraph.storage.schemas import Document, EntityGraph
+from entigraph.synthesis.document_parts import DocumentPart, split_document
 
 Item = TypeVar("Item")
+Result = TypeVar("Result")
+Steps: TypeAlias = Generator[Request, str, Result]
 
 
-class Layout(StrEnum):
-    """Where a request says what to do. `paper`: in the system message, before the document (paper App. H).
-    `shared_prefix`: after the document, so that all that is asked about it has one prefix for a server to keep.
+class BadAnswer(Exception):
+    """Raised by steps whose answer is not usable. The message is the reason in failures.jsonl and is counted there."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class WritingTask:
+    """Texts to write about one document: one for each group of entities in `about`.
+
+    `about` has one empty group if the text is about the document as a whole. `sample` tells repetitions apart. `context`
+    holds further documents that the requests show; the texts still belong to `document`. The id of a text is made of the
+    ids of document, kind, group and sample, so these must be unique together.
+
+    If a task is about several groups, a truncated answer is used: only the last text in it is dropped.
+    """
+
+    document: Document
+    kind: str
+    about: Sequence[Sequence[str]] = ((),)
+    sample: int = 0
+    context: Sequence[Document] = ()
+
+
+@dataclass(frozen=True, kw_only=True)
+class Augmenter:
+    """Turns documents into synthetic texts. See the module docstring for what to override.
+
+    `name` is used in folder names and figures.
+
+    `needs_writer` is False if texts are copied instead of written: the text of each task is its document's, and `author`
+    says who wrote it. `repeats`: a token budget beyond the texts is filled by repeating them. `endless`: `tasks` never
+    ends, so a token budget is required. `requests_in_a_row`: how many consecutive requests show the same document, and
+    therefore share a prefix in a server's cache.
+    """
+
+    name: str
+    needs_writer: ClassVar[bool] = True
+    repeats: ClassVar[bool] = False
+    author: ClassVar[str] = "the writer"
+
+    @property
+    def endless(self) -> bool:
+        return False
+
+    @property
+    def requests_in_a_row(self) -> int:
+        return 1
+
+    @property
+    def cache_key(self) -> Mapping[str, Any]:
+        """What decides the texts besides the fields."""
+        return {}
+
+    def sources(self) -> Sequence[str]:
+        """Returns the files and folders whose content decides the texts. Raises ConfigError if one is missing."""
+        return ()
+
+    def split(self, document: Document) -> Sequence[Document]:
+        """Returns what requests show of a document: the document itself or its parts."""
+        return [document]
+
+    def graph(self, document: Document) -> Steps[EntityGraph] | None:
+        """Returns steps that end in the entities of a document or part; None if the augmenter needs none."""
+        return None
+
+    def tasks(
+        self, documents: Iterable[Document], graphs: Mapping[str, EntityGraph], seed: int
+    ) -> Iterator[WritingTask]:
+        """Yields the tasks in the order of generation, lazily: the token budget may end them anywhere.
+
+        Interleave the documents, so that every prefix covers all of them evenly. `graphs` maps the id of each document or
+        part to its graph; documents whose graph failed are missing.
+        """
+        raise NotImplementedError(f"{type(self).__name__}.tasks")
+
+    def write(self, task: WritingTask) -> Steps[Sequence[str | None]]:
+        """Returns steps that end in the texts of a task, one for each group of `task.about`; None for a missing one."""
+        raise NotImplementedError(f"{type(self).__name__}.write")
+
+    def count_tasks(self, entities: int) -> Mapping[str, int] | None:
+        """Returns how many tasks of each kind, in the order of generation, one document with so many entities gives.
+
+        None: the tasks are enumerated instead, which takes about a second per million.
+        """
+        return None
+
+    def divide(self, token_budget: int | None) -> Sequence[tuple["Augmenter", int | None]]:
+        """Returns the augmenters that write and the token budget of each."""
+        return [(self, token_budget)]
+
+
+class PromptLayout(StrEnum):
+    """Where a request states its instruction. `paper`: in the system message, before the document (paper App. H).
+    `shared_prefix`: after the document, so that all requests about it share one prefix in a server's cache.
     """
 
     paper = "paper"
     shared_prefix = "shared_prefix"
 
 
+BUILT_IN_PROMPTS = Path(__file__).parent / "augmenters" / "prompts"
+WRITER_PROMPT = "writer"  # the system message of every request in the shared_prefix layout
+
+
 @dataclass(frozen=True, kw_only=True)
-class Task:
-    """One request to come, and what its texts are to be about: as many texts as `about` has entries."""
+class PromptAugmenter(Augmenter):
+    """An augmenter that asks about one document at a time with prompt files.
 
-    document: Document
-    kind: str
-    about: Sequence[Sequence[str]] = ((),)
-    sample: int = 0
-
-
-@dataclass(frozen=True)
-class Phase:
-    """How many requests of some kinds, in turn, one document gives; None: no end."""
-
-    kinds: Sequence[str]
-    requests: int | None
-
-
-class Augmenter(Protocol):
-    """`name` goes into folder names and onto figures. `prompts` names the prompt files, which decide content too.
-
-    `endless`: its tasks do not end by themselves, so a token budget must end them. Where it needs no writer, a task's
-    text is its document's, and `author` says whose words they are. `repeats`: a training budget beyond its texts is
-    filled by repeating them.
+    The prompt files named by `prompt_names` are in the folder `prompts` beside the module of the class or of one of its
+    base classes, or are built-in prompts. The option `prompts` is a folder that replaces them; it must hold exactly these files. Temperature
+    1.0 is the value in the authors' code; the paper does not state one for EntiGraph. A document longer than
+    `max_document_tokens` (of four characters) is split into overlapping parts.
     """
 
-    name: str
-    needs_writer: bool
-    repeats: bool
-    author: str
+    prompts: str | None = runtime_field(None)  # enters the cache key by content
+    layout: PromptLayout = PromptLayout.paper
+    temperature: float = 1.0
+    max_document_tokens: int | None = 32_000
+
+    def __post_init__(self) -> None:
+        if self.max_document_tokens is not None and self.max_document_tokens < 100:
+            raise ConfigError(f"augmenter.max_document_tokens: {self.max_document_tokens} found, 100 or more expected")
+        if self.prompts is not None:
+            check_prompt_folder(Path(self.prompts).expanduser(), self.required_prompts)
+        for name in self.required_prompts:
+            self.prompt(name)
 
     @property
-    def prompts(self) -> Sequence[str]: ...
+    def prompt_names(self) -> Sequence[str]:
+        """The prompt files that the options need, without the suffix .txt."""
+        raise NotImplementedError(f"{type(self).__name__}.prompt_names")
 
     @property
-    def endless(self) -> bool: ...
+    def required_prompts(self) -> Sequence[str]:
+        shared = [WRITER_PROMPT] if self.layout == PromptLayout.shared_prefix else []
+        return [*shared, *self.prompt_names]
 
-    def sources(self) -> Sequence[str]:
-        """Files of its own that decide content."""
-        ...
+    @property
+    def cache_key(self) -> Mapping[str, Any]:
+        return {"prompts": {name: digest(self.prompt(name)) for name in self.required_prompts}}
 
-    def parts(self, document: Document) -> Sequence[Document]:
-        """What of a document each request sees: all of it, or its parts one by one."""
-        ...
+    def prompt(self, name: str) -> str:
+        folder = Path(self.prompts).expanduser() if self.prompts else prompt_folder(type(self), name)
+        return read_prompt(folder, name)
 
-    def graph_request(self, document: Document) -> Request | None:
-        """Asks for a document's entities; None where the augmenter needs none."""
-        ...
+    def split(self, document: Document) -> Sequence[Document]:
+        return split_document(document, self.max_document_tokens)
 
-    def graph(self, document: Document, completion: Completion) -> EntityGraph | Failure: ...
+    def build_request(
+        self, document: Document, prompt: str, details: str = "", *, temperature: float | None = None, **options: Any
+    ) -> Request:
+        """Returns a request that shows the document with the instruction in the file `prompt`, followed by `details`.
 
-    def tasks(self, documents: Iterable[Document], graphs: Mapping[str, EntityGraph], seed: int) -> Iterator[Task]:
-        """In the order of generation, made when drawn. Stopping anywhere leaves an even corpus."""
-        ...
+        `options` are fields of `Request`, such as `sample` or `json_schema`.
+        """
+        suffix = f"\n\n{details}" if details else ""
+        system, user = self.prompt(prompt), render_document(document)
+        if self.layout == PromptLayout.shared_prefix:
+            system, user = self.prompt(WRITER_PROMPT), f"{user}\n\n### Task\n{system}"
+        temperature = self.temperature if temperature is None else temperature
+        return Request(system=system, user=user + suffix, suffix=suffix, temperature=temperature, **options)
 
-    def request(self, task: Task) -> Request: ...
 
-    def texts(self, task: Task, answer: str) -> Sequence[str | None]:
-        """The text about each of `task.about`; None for one that the answer lacks."""
-        ...
-
-    def phases(self, entities: int) -> Sequence[Phase]:
-        """What a document with so many entities gives, in the order of generation: for estimates."""
-        ...
-
-    def example(self, document: Document, kind: str) -> Task:
-        """Some task of a kind, for estimates."""
-        ...
+def check_prompt_folder(folder: Path, required: Sequence[str]) -> None:
+    """Raises ConfigError naming every missing and every unknown file."""
+    if not folder.is_dir():
+        raise ConfigError(f"augmenter.prompts: {folder} found, a folder expected")
+    present = {file.name for file in folder.iterdir() if not file.name.startswith(".")}
+    expected = {f"{name}.txt" for name in required}
+    problems = [f"{name} is missing" for name in sorted(expected - present)]
+    problems += [f"{name} is unknown" for name in sorted(present - expected)]
+    if problems:
+        raise ConfigError(
+            f"augmenter.prompts: in {folder} {', '.join(problems)}; expected exactly {', '.join(sorted(expected))}"
+        )
 
 
 @cache
-def prompt(name: str) -> str:
-    return (
-        resources.files(f"{__package__}.augmenters").joinpath(f"prompts/{name}.txt").read_text(encoding="utf-8").strip()
-    )
+def prompt_folder(augmenter: type, name: str) -> Path:
+    """Returns the first folder that has the prompt, beside the module of the class or of one of its base classes.
+
+    Raises ConfigError if there is none.
+    """
+    files = (getattr(sys.modules[cls.__module__], "__file__", None) for cls in augmenter.__mro__)
+    folders = [Path(file).parent / "prompts" for file in files if file] + [BUILT_IN_PROMPTS]
+    for folder in folders:
+        if (folder / f"{name}.txt").is_file():
+            return folder
+    raise ConfigError(f"augmenter: {folders[0] / name}.txt does not exist; {augmenter.__name__} needs this prompt")
 
 
-def asking(
-    document: Document, task: str, details: str = "", *, layout: Layout, temperature: float, **more: Any
-) -> Request:
-    """A request of one layout: the prompt file `task` about a document, with details of its own after it."""
-    shown = presented(document)
-    if layout is Layout.paper:
-        own = f"\n\n{details}" if details else ""
-        return Request(system=prompt(task), user=shown + own, suffix=own, temperature=temperature, **more)
-    own = f"\n\n{details}" if details else ""
-    user = f"{shown}\n\n### Task\n{prompt(task)}{own}"
-    return Request(system=prompt("writer"), user=user, suffix=own, temperature=temperature, **more)
+@cache
+def read_prompt(folder: Path, name: str) -> str:
+    return (folder / f"{name}.txt").read_text(encoding="utf-8").strip()
 
 
-def presented(document: Document) -> str:
-    """The document as every request shows it: in the first line what it is, then the text."""
+def render_document(document: Document) -> str:
+    """Returns the document as every request shows it: title, author and year in the first line, then the text."""
     known = [f'"{document.title}"', *(document.meta[key] for key in ("author", "year") if document.meta.get(key))]
-    about = f"{', '.join(known)}."
-    if isinstance(document, Part):
-        about += f" Part {document.number} of {document.of}."
-        about += f" The whole: {document.summary}" if document.summary else ""
-    return f"### Document\n{about}\n{document.text}"
+    heading = f"{', '.join(known)}."
+    if isinstance(document, DocumentPart):
+        heading += f" Part {document.number} of {document.of}."
+        heading += f" The whole: {document.summary}" if document.summary else ""
+    return f"### Document\n{heading}\n{document.text}"
 
 
-def in_rounds(streams: Iterable[Iterator[Item]], size: int) -> Iterator[Item]:
-    """`size` items of each stream in turn, until all have ended."""
+def round_robin(streams: Iterable[Iterator[Item]], size: int) -> Iterator[Item]:
+    """Yields `size` items of each stream in turn until all streams have ended."""
     waiting = list(streams)
     while waiting:
-        going = []
+        remaining = []
         for stream in waiting:
-            taken = list(islice(stream, size))
-            yield from taken
-            if len(taken) == size:
-                going.append(stream)
-        waiting = going
+            items = list(islice(stream, size))
+            yield from items
+            if len(items) == size:
+                remaining.append(stream)
+        waiting = remaining

@@ -1,4 +1,4 @@
-"""Documents too long for one request: in overlapping parts, cut at headings and paragraphs, nothing left out."""
+"""Splits documents that are too long for one request into overlapping parts, cut at headings and paragraphs."""
 
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -7,13 +7,16 @@ from dataclasses import asdict, dataclass, replace
 from entigraph.llm.base import CHARACTERS_PER_TOKEN
 from entigraph.storage.schemas import Document, EntityGraph
 
-OVERLAP = 0.1  # of a part, which begins with the end of the one before it
-SUMMARY_CHARACTERS = 2_000  # of the whole document, carried by each part
+OVERLAP = 0.1  # of a part, which begins with the end of the previous one
+SUMMARY_CHARACTERS = 2_000  # of the whole document, shown with each part
 
 
 @dataclass(frozen=True, kw_only=True)
-class Part(Document):
-    """`text` is a part of the document `source`; `summary` is that of the whole, once its parts are summarized."""
+class DocumentPart(Document):
+    """Part `number` of `of` parts of the document with the id `source`.
+
+    `summary` is the summary of the whole document, known once its parts are summarized.
+    """
 
     source: str
     number: int
@@ -21,18 +24,19 @@ class Part(Document):
     summary: str = ""
 
 
-def source_of(document: Document) -> str:
-    return document.source if isinstance(document, Part) else document.id
+def source_id(document: Document) -> str:
+    """Returns the id of the whole document."""
+    return document.source if isinstance(document, DocumentPart) else document.id
 
 
-def in_parts(document: Document, max_tokens: int | None) -> Sequence[Document]:
-    """The document itself where it is short enough."""
+def split_document(document: Document, max_tokens: int | None) -> Sequence[Document]:
+    """Returns parts with at most `max_tokens`, estimated by length, or the document itself if it is short enough."""
     limit = int(max_tokens * CHARACTERS_PER_TOKEN) if max_tokens else None
     if limit is None or len(document.text) <= limit:
         return [document]
-    texts = overlapping(pieces(document.text, int(limit * (1 - OVERLAP))), int(limit * OVERLAP))
+    texts = add_overlap(split_text(document.text, int(limit * (1 - OVERLAP))), int(limit * OVERLAP))
     return [
-        Part(
+        DocumentPart(
             **{**asdict(document), "id": f"{document.id}#{number}", "text": text},
             source=document.id,
             number=number,
@@ -42,61 +46,65 @@ def in_parts(document: Document, max_tokens: int | None) -> Sequence[Document]:
     ]
 
 
-def pieces(text: str, limit: int) -> list[str]:
-    """As few as possible of at most `limit` characters, cut at the strongest border that is there."""
-    found: list[str] = []
-    for block in blocks(text, limit):
-        heading = block.lstrip().startswith("#") and bool(found) and len(found[-1]) > limit / 2
-        if found and not heading and len(found[-1]) + len(block) <= limit:
-            found[-1] += block
+def split_text(text: str, limit: int) -> list[str]:
+    """Splits a text into as few pieces of at most `limit` characters as possible, at the strongest boundaries.
+
+    A heading starts a new piece if the current one is more than half full. The pieces join to the text.
+    """
+    pieces: list[str] = []
+    for block in split_blocks(text, limit):
+        heading = block.lstrip().startswith("#") and bool(pieces) and len(pieces[-1]) > limit / 2
+        if pieces and not heading and len(pieces[-1]) + len(block) <= limit:
+            pieces[-1] += block
         else:
-            found.append(block)
-    return found
+            pieces.append(block)
+    return pieces
 
 
-def blocks(
-    text: str, limit: int, borders: Sequence[str] = (r"(?<=\n\n)", r"(?<=\n)", r"(?<=[.!?]\s)", r"(?<=\s)")
+def split_blocks(
+    text: str, limit: int, boundaries: Sequence[str] = (r"(?<=\n\n)", r"(?<=\n)", r"(?<=[.!?]\s)", r"(?<=\s)")
 ) -> list[str]:
-    """Paragraphs; of one that is too long its lines, then its sentences, then its words. Joined they are the text."""
-    if len(text) <= limit and len(borders) < 4:
+    """Splits a text into paragraphs; those longer than `limit` into lines, then sentences, words and characters."""
+    if len(text) <= limit and len(boundaries) < 4:
         return [text]
-    if not borders:
+    if not boundaries:
         return [text[start : start + limit] for start in range(0, len(text), limit)]
-    return [block for piece in re.split(borders[0], text) if piece for block in blocks(piece, limit, borders[1:])]
+    pieces = [piece for piece in re.split(boundaries[0], text) if piece]
+    return [block for piece in pieces for block in split_blocks(piece, limit, boundaries[1:])]
 
 
-def overlapping(texts: Sequence[str], overlap: int) -> list[str]:
-    """Each but the first begins with the last sentences of the one before it."""
-    return [(tail(texts[number - 1], overlap) + text if number else text).strip() for number, text in enumerate(texts)]
+def add_overlap(texts: Sequence[str], overlap: int) -> list[str]:
+    """Prepends the last sentences of each text to the next one."""
+    previous_ends = ["", *(last_sentences(text, overlap) for text in texts[:-1])]
+    return [(end + text).strip() for end, text in zip(previous_ends, texts, strict=True)]
 
 
-def tail(text: str, characters: int) -> str:
-    """Whole sentences (or lines, or words) from the end."""
+def last_sentences(text: str, characters: int) -> str:
+    """Returns at most so many characters from the end, starting at a paragraph, sentence or word if possible."""
     end = text[-characters:] if characters else ""
-    for border in (r"\n\n", r"(?<=[.!?])\s", r"\s"):
-        found = re.search(border, end)
-        if found and len(end) - found.end() > characters / 2:
-            return end[found.end() :]
+    for boundary in (r"\n\n", r"(?<=[.!?])\s", r"\s"):
+        match = re.search(boundary, end)
+        if match and len(end) - match.end() > characters / 2:
+            return end[match.end() :]
     return end
 
 
-def with_summaries(documents: Iterable[Document], graphs: Mapping[str, EntityGraph]) -> Iterator[Document]:
-    """Each part carries the summaries of all parts of its document, each shortened to its share."""
-    known = list(documents)
-    told: dict[str, list[str]] = {}
-    for document in known:
-        if isinstance(document, Part) and document.id in graphs:
-            summary = " ".join(graphs[document.id].summary.split())
-            told.setdefault(document.source, []).append(shortened(summary, SUMMARY_CHARACTERS // document.of))
-    for document in known:
-        yield (
-            replace(document, summary=" ".join(told.get(document.source, ())))
-            if isinstance(document, Part)
-            else document
-        )
+def add_summaries(documents: Iterable[Document], graphs: Mapping[str, EntityGraph]) -> Iterator[Document]:
+    """Gives each part the summaries of all parts of its document, each shortened to an equal share."""
+    documents = list(documents)
+    summaries: dict[str, list[str]] = {}
+    for part in documents:
+        if isinstance(part, DocumentPart) and part.id in graphs:
+            summary = " ".join(graphs[part.id].summary.split())
+            summaries.setdefault(part.source, []).append(shorten(summary, SUMMARY_CHARACTERS // part.of))
+    for document in documents:
+        if isinstance(document, DocumentPart):
+            yield replace(document, summary=" ".join(summaries.get(document.source, ())))
+        else:
+            yield document
 
 
-def shortened(text: str, limit: int) -> str:
+def shorten(text: str, limit: int) -> str:
     if len(text) <= limit:
         return text
     return text[:limit].rsplit(" ", 1)[0] + " ..."

@@ -1,4 +1,4 @@
-"""What a synthesis has seen so far: what it wrote, what it lost and why, and what the answers behind it cost."""
+"""Counts what a synthesis has generated so far: texts, failures by reason, and the cost of the answers."""
 
 import time
 from collections import Counter
@@ -11,73 +11,73 @@ from entigraph.storage.jsonl import JsonLinesWriter
 from entigraph.storage.schemas import Failure, SyntheticText
 
 UNANSWERED = "finish_reason gave up: "
-FEWEST_TO_JUDGE = 100  # requests, before the share that was lost says anything
-SECONDS_BETWEEN_RECORDS = 5.0
+MIN_RESULTS_TO_JUDGE = 100  # graphs, texts and failures, before the failure rate means anything
+SECONDS_BETWEEN_LOGS = 5.0
 
 
-class Ledger:
-    """Every loss is counted and written to `failures` when it happens; `record` hears of the state now and then."""
+class GenerationStats:
+    """Writes every failure to `failures` when it happens, and calls `log` with the state every few seconds."""
 
     def __init__(
         self,
         failures: JsonLinesWriter,
         token_budget: int | None,
-        max_lost: float,
-        record: Callable[[Mapping[str, Any]], None],
+        max_failure_rate: float,
+        log: Callable[[Mapping[str, Any]], None],
     ) -> None:
-        self.failures, self.token_budget, self.max_lost, self.record = failures, token_budget, max_lost, record
-        self.requests = self.text_requests = self.graphs = self.near_duplicates = self.removed = 0
+        self.failures, self.token_budget, self.log = failures, token_budget, log
+        self.max_failure_rate = max_failure_rate
+        self.requests = self.graphs = self.near_duplicates = self.removed = 0
         self.reasons: Counter[str] = Counter()
         self.prompt_tokens = self.cached_tokens = self.completion_tokens = 0
         self.dollars = 0.0
-        self.last_record = time.monotonic()
-        self.begin_again()
+        self.last_log = time.monotonic()
+        self.reset_texts()
 
-    def begin_again(self) -> None:
-        """Before the texts are counted anew."""
+    def reset_texts(self) -> None:
+        """Called before the texts are counted again."""
         self.texts = self.tokens = 0
         self.kinds: Counter[str] = Counter()
-        self.augmenters: Counter[str] = Counter()  # tokens
+        self.augmenter_tokens: Counter[str] = Counter()
         self.documents: set[str] = set()
 
-    def answered(self, usage: Usage, with_texts: bool = False) -> None:
-        """What an answer cost when it was asked, by this command or an earlier one."""
+    def add_answer(self, usage: Usage) -> None:
+        """Adds what an answer cost when it was requested, by this command or an earlier one."""
         self.requests += 1
-        self.text_requests += with_texts
         self.prompt_tokens += usage.prompt_tokens
         self.cached_tokens += usage.cached_tokens
         self.completion_tokens += usage.completion_tokens
         self.dollars += usage.dollars
 
-    def wrote(self, text: SyntheticText) -> None:
+    def add_text(self, text: SyntheticText) -> None:
         self.texts += 1
         self.tokens += text.tokens
         self.kinds[text.kind] += 1
-        self.augmenters[text.augmenter] += text.tokens
+        self.augmenter_tokens[text.augmenter] += text.tokens
         self.documents.add(text.document_id)
         now = time.monotonic()
-        if now - self.last_record > SECONDS_BETWEEN_RECORDS:
-            self.last_record = now
-            self.record(self.state)
+        if now - self.last_log > SECONDS_BETWEEN_LOGS:
+            self.last_log = now
+            self.log(self.state)
 
-    def failed(self, failure: Failure) -> None:
-        """Raises DataError where too much was lost already."""
+    def add_failure(self, failure: Failure) -> None:
+        """Raises DataError if too many requests have failed."""
         self.failures.write(failure)
         self.reasons[failure.reason] += 1
-        lost = sum(count for reason, count in self.reasons.items() if not reason.startswith(UNANSWERED))
-        tried = lost + self.graphs + self.texts
-        if tried >= FEWEST_TO_JUDGE and lost > self.max_lost * tried:
+        failed = sum(count for reason, count in self.reasons.items() if not reason.startswith(UNANSWERED))
+        results = failed + self.graphs + self.texts
+        if results >= MIN_RESULTS_TO_JUDGE and failed > self.max_failure_rate * results:
             raise DataError(
-                f"{lost} of {tried} lists and texts asked for were lost ({told(self.reasons)}), more than "
-                f"synthesis.max_lost = {self.max_lost:.0%}. Look at failures.jsonl, mend the writer or the prompts, "
-                "or raise synthesis.max_lost; what was answered is not asked again"
+                f"{failed} of {results} entity lists and texts failed ({render_counts(self.reasons)}), more than "
+                f"synthesis.max_failure_rate = {self.max_failure_rate:.0%}. See failures.jsonl and fix the writer or the "
+                "prompts, or raise synthesis.max_failure_rate; answered requests are not sent again"
             )
 
     @property
     def note(self) -> str:
-        """For a progress bar: losses and dollars, where there are any."""
-        lost = f"{self.reasons.total()} lost" if self.reasons else ""
-        return ", ".join(filter(None, (lost, self.cost)))
+        """For a progress bar: failures and dollars, if there are any."""
+        failed = f"{self.reasons.total()} failed" if self.reasons else ""
+        return ", ".join(filter(None, (failed, self.cost)))
 
     @property
     def cost(self) -> str:
@@ -93,7 +93,7 @@ class Ledger:
             "requests": self.requests,
             "texts": self.texts,
             "tokens": self.tokens,
-            "lost": self.reasons.total(),
+            "failed": self.reasons.total(),
             "dollars": self.dollars,
             "cached_share": self.cached_tokens / self.prompt_tokens if self.prompt_tokens else 0.0,
         }
@@ -104,7 +104,7 @@ class Ledger:
             "texts": self.texts,
             "tokens": self.tokens,
             "kinds": dict(self.kinds),
-            "tokens_by_augmenter": dict(self.augmenters),
+            "tokens_by_augmenter": dict(self.augmenter_tokens),
             "documents_with_texts": len(self.documents),
             "requests": self.requests,
             "failures": dict(self.reasons),
@@ -116,20 +116,19 @@ class Ledger:
             "dollars": round(self.dollars, 4),
         }
 
+    def raise_if_unanswered(self) -> None:
+        """Raises LLMError if a request got no answer: it is sent again by the next command, and is no failure."""
+        unanswered = {reason: count for reason, count in self.reasons.items() if reason.startswith(UNANSWERED)}
+        if unanswered:
+            raise LLMError(
+                f"{sum(unanswered.values())} requests got no answer, the last: "
+                f"{[*unanswered][-1].removeprefix(UNANSWERED)}. "
+                "Check the writer's server and run the same command: answered requests are not sent again"
+            )
 
-def refuse_unanswered(ledger: Ledger) -> None:
-    """What got no answer is asked again, not lost. Raises LLMError where there is any."""
-    unanswered = {reason: count for reason, count in ledger.reasons.items() if reason.startswith(UNANSWERED)}
-    if unanswered:
-        raise LLMError(
-            f"{sum(unanswered.values())} requests got no answer, the last: "
-            f"{[*unanswered][-1].removeprefix(UNANSWERED)}. "
-            "Check the writer's server and run the same command: what was answered is not asked again"
-        )
 
-
-def summary(counts: Mapping[str, Any], documents: int, token_budget: int | None) -> list[str]:
-    """What a reader should know of the corpus at once."""
+def summary_lines(counts: Mapping[str, Any], documents: int, token_budget: int | None) -> list[str]:
+    """Returns what a reader should know of the texts at once."""
     lines = []
     if counts["requests"]:
         cost = f", ${counts['dollars']:,.2f}" if counts["dollars"] else ""
@@ -137,27 +136,25 @@ def summary(counts: Mapping[str, Any], documents: int, token_budget: int | None)
             f"  {counts['texts']:,} texts of {counts['tokens']:,} tokens, {counts['requests']:,} requests{cost}"
         )
     if len(counts["tokens_by_augmenter"]) > 1:
-        lines.append(f"  of them {mixture(counts['tokens_by_augmenter'])}")
+        lines.append(f"  of them {render_mixture(counts['tokens_by_augmenter'])}")
     if counts["failures"]:
-        lines.append(f"  gave no text: {told(counts['failures'])} (failures.jsonl)")
+        lines.append(f"  failed: {render_counts(counts['failures'])} (failures.jsonl)")
     if counts["entities_left_out"]:
         lines.append(f"  {counts['entities_left_out']} entities beyond augmenter.max_entities are left out")
     if counts["near_duplicates"]:
         removed = ", and are removed" if counts["removed"] else ""
-        lines.append(
-            f"  {counts['near_duplicates']} texts say nearly the same as another{removed} (near_duplicates.jsonl)"
-        )
+        lines.append(f"  {counts['near_duplicates']} texts are near-duplicates{removed} (near_duplicates.jsonl)")
     if counts["documents_with_texts"] < documents:
         lines.append(f"  {documents - counts['documents_with_texts']} of {documents} documents have no text")
     if token_budget is not None and counts["tokens"] < token_budget:
-        why = "are left" if counts["removed"] else "exist: the augmenter had no more to ask"
+        why = "remain" if counts["removed"] else "exist: the augmenter had no more to ask"
         lines.append(f"  {counts['tokens']:,} of {token_budget:,} tokens {why}")
     return lines
 
 
-def mixture(tokens: Mapping[str, int]) -> str:
+def render_mixture(tokens: Mapping[str, int]) -> str:
     return ", ".join(f"{name} {count:,} ({count / sum(tokens.values()):.1%})" for name, count in tokens.items())
 
 
-def told(reasons: Mapping[str, int]) -> str:
+def render_counts(reasons: Mapping[str, int]) -> str:
     return ", ".join(f"{count} {reason}" for reason, count in reasons.items())

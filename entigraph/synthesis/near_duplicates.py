@@ -1,4 +1,4 @@
-"""Texts that say nearly the same as an earlier one about their document: found by MinHash, reported or removed."""
+"""Finds texts that nearly repeat an earlier one about their document, by MinHash, and reports or removes them."""
 
 import re
 from binascii import crc32
@@ -11,29 +11,36 @@ from entigraph.storage.jsonl import write_jsonl
 from entigraph.storage.schemas import NearDuplicate, SyntheticText
 from entigraph.storage.texts import read_texts, write_texts
 
-WORDS_A_SHINGLE = 5
+WORDS_PER_SHINGLE = 5
 PERMUTATIONS = 64
-TEXTS_AT_ONCE = 50_000  # whose hashes are in memory together, about 150 MB
+TEXTS_IN_MEMORY = 50_000  # whose hashes are kept at the same time, about 150 MB
 
 
-def near_duplicates(folder: Path, texts: int, similarity: float) -> Iterator[NearDuplicate]:
-    """Each text that resembles an earlier one of its document: the share of their word sequences in common, estimated.
+def write_report(folder: Path, texts: int, similarity: float) -> set[str]:
+    """Writes near_duplicates.jsonl and returns the ids in it. `texts` is the number of texts in the folder."""
+    duplicates = list(find_near_duplicates(folder, texts, similarity))
+    write_jsonl(folder / "near_duplicates.jsonl", duplicates)
+    return {duplicate.id for duplicate in duplicates}
 
-    The texts are read once for every `TEXTS_AT_ONCE` of them, some of the documents each time.
+
+def find_near_duplicates(folder: Path, texts: int, similarity: float) -> Iterator[NearDuplicate]:
+    """Yields each text whose estimated share of word sequences in common with an earlier one of its document is at least
+    `similarity`.
+
+    The texts are read once per `TEXTS_IN_MEMORY` of them, each time with a part of the documents.
     """
-    groups = max(1, ceil(texts / TEXTS_AT_ONCE))
+    groups = max(1, ceil(texts / TEXTS_IN_MEMORY))
     for group in range(groups):
-        seen: dict[str, Seen] = {}
+        indexes: dict[str, SimilarityIndex] = {}
         for text in read_texts(folder):
             if crc32(text.document_id.encode()) % groups == group:
-                known = seen.setdefault(text.document_id, Seen(similarity))
-                found = known.like(text)
-                if found:
-                    yield NearDuplicate(id=text.id, original_id=found[0], similarity=found[1])
+                index = indexes.setdefault(text.document_id, SimilarityIndex(similarity))
+                if duplicate := index.find_or_add(text):
+                    yield duplicate
 
 
-class Seen:
-    """The texts of one document so far that are not like each other."""
+class SimilarityIndex:
+    """The distinct texts of one document."""
 
     def __init__(self, similarity: float) -> None:
         from datasketch import MinHashLSH
@@ -42,15 +49,15 @@ class Seen:
         self.index = MinHashLSH(threshold=similarity, num_perm=PERMUTATIONS)
         self.hashes: dict[str, Any] = {}
 
-    def like(self, text: SyntheticText) -> tuple[str, float] | None:
-        """The text that it resembles most, and how much; where there is none it joins them."""
-        own = minhash(text.text)
-        alike = [(own.jaccard(self.hashes[name]), name) for name in self.index.query(own)]
-        most, name = max(alike, default=(0.0, ""))
-        if most >= self.similarity:
-            return name, round(float(most), 3)
-        self.index.insert(text.id, own, check_duplication=False)
-        self.hashes[text.id] = own
+    def find_or_add(self, text: SyntheticText) -> NearDuplicate | None:
+        """Returns the most similar text if it is similar enough; otherwise adds the text and returns None."""
+        text_hash = minhash(text.text)
+        candidates = [(text_hash.jaccard(self.hashes[name]), name) for name in self.index.query(text_hash)]
+        similarity, name = max(candidates, default=(0.0, ""))
+        if similarity >= self.similarity:
+            return NearDuplicate(id=text.id, original_id=name, similarity=round(float(similarity), 3))
+        self.index.insert(text.id, text_hash, check_duplication=False)
+        self.hashes[text.id] = text_hash
         return None
 
 
@@ -59,35 +66,28 @@ def minhash(text: str) -> Any:
 
     words = re.findall(r"\w+", text.casefold())
     shingles = {
-        " ".join(words[start : start + WORDS_A_SHINGLE]).encode()
-        for start in range(max(1, len(words) - WORDS_A_SHINGLE + 1))
+        " ".join(words[start : start + WORDS_PER_SHINGLE]).encode()
+        for start in range(max(1, len(words) - WORDS_PER_SHINGLE + 1))
     }
-    found = MinHash(num_perm=PERMUTATIONS)
-    found.update_batch(shingles)
-    return found
+    text_hash = MinHash(num_perm=PERMUTATIONS)
+    text_hash.update_batch(shingles)
+    return text_hash
 
 
-def report(folder: Path, texts: int, similarity: float) -> set[str]:
-    """Writes near_duplicates.jsonl; returns the ids."""
-    found = list(near_duplicates(folder, texts, similarity))
-    write_jsonl(folder / "near_duplicates.jsonl", found)
-    return {each.id for each in found}
-
-
-def remove(folder: Path, unwanted: set[str], kept: Callable[[SyntheticText], None]) -> None:
-    """Writes the texts anew without the unwanted ones; `kept` is called with each that stays."""
+def remove_texts(folder: Path, ids: set[str], on_kept: Callable[[SyntheticText], None]) -> None:
+    """Rewrites the texts without those in `ids`; `on_kept` is called with each remaining one."""
     before = folder / "before_removal"
     before.mkdir()
     for file in folder.glob("texts-*.parquet"):
         file.rename(before / file.name)
 
-    def wanted() -> Iterator[SyntheticText]:
+    def remaining_texts() -> Iterator[SyntheticText]:
         for text in read_texts(before):
-            if text.id not in unwanted:
-                kept(text)
+            if text.id not in ids:
+                on_kept(text)
                 yield text
 
-    write_texts(folder, wanted())
+    write_texts(folder, remaining_texts())
     for file in before.iterdir():
         file.unlink()
     before.rmdir()

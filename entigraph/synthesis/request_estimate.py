@@ -1,29 +1,35 @@
-"""What a synthesis will take, before the first request: by document, less what the response cache holds already.
+"""Estimates the requests and tokens of a synthesis before the first request, less what the response cache answers.
 
-Arithmetic over document lengths, entity counts and what was answered before. One request a document and kind is
-rendered, whatever the number of its pairs and triples, so planning tens of millions of them takes no time.
+Derived from the augmenter: its tasks are counted per document and kind, and one task of each is rendered. If the
+augmenter defines `count_tasks`, millions of tasks take no time.
 """
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
-from itertools import chain
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import chain, islice
 from math import ceil
 from typing import Protocol
 
 from entigraph.llm.base import CHARACTERS_PER_TOKEN, Completion, Request
 from entigraph.llm.response_cache import AnswerTotals
-from entigraph.storage.schemas import Document, EntityGraph, Failure
-from entigraph.synthesis.base import Augmenter
-from entigraph.synthesis.document_parts import with_summaries
+from entigraph.storage.schemas import Document, EntityGraph
+from entigraph.synthesis.base import Augmenter, BadAnswer, Steps, WritingTask
+from entigraph.synthesis.document_parts import add_summaries
 
-# Entities a document, where none are known yet: the paper's Fig. 7(b) spans 0 to 100, most between these.
+# Entities per document while they are unknown: in the paper's Fig. 7(b) most documents have between 10 and 50.
 FEW_ENTITIES, MANY_ENTITIES = 10, 50
-ENTITY_ANSWER_TOKENS = 500
-EXAMPLES = 50
+GRAPH_ANSWER_TOKENS = 500
+EXAMPLE_ENTITIES = 5
+EXAMPLE_TASKS_PER_DOCUMENT = 50
+EXAMPLES_COUNTED = 50  # whose answers are counted by both tokenizers
+MAX_ENUMERATED_TASKS = 1_000_000
+MAX_STEPS = 10
+TaskKey = tuple[str, str]  # id of the document or part, and kind
 
 
-class Known(Protocol):
-    """What was answered before."""
+class KnownAnswers(Protocol):
+    """The answers in the response cache."""
 
     def answer(self, request: Request) -> Completion | None: ...
 
@@ -33,9 +39,11 @@ class Known(Protocol):
 
 
 @dataclass
-class Share:
-    """What one document, or one part of it, will take. `cached_tokens` are those of the prompts that a server with a
-    prefix cache has read just before; `free` are answers that the response cache holds; `entities` None: not known yet.
+class DocumentEstimate:
+    """What one document or part will take.
+
+    `cached_tokens` are the prompt tokens that a server with a prefix cache has just read. `free` counts answers in the
+    response cache. `entities` is None if the number is unknown or not needed.
     """
 
     document: str
@@ -47,32 +55,28 @@ class Share:
     completion_tokens: float = 0.0
 
 
-@dataclass
-class Estimate:
-    shares: Sequence[Share]
-    tokens_a_request: float
-    seconds_a_request: float | None
+@dataclass(frozen=True)
+class SynthesisEstimate:
+    """`unknown_graphs` counts the documents and parts whose entities are assumed."""
+
+    documents: Sequence[DocumentEstimate]
+    tokens_per_request: float
+    seconds_per_request: float | None
+    unknown_graphs: int
 
     def total(self, name: str) -> float:
-        return float(sum(getattr(share, name) for share in self.shares))
+        return float(sum(getattr(document, name) for document in self.documents))
 
 
-@dataclass
-class Kind:
-    """One kind of request about one document."""
+@dataclass(frozen=True)
+class RequestExample:
+    """One request of an example task, and the known answers to the same request of its siblings."""
 
     request: Request
     answered: AnswerTotals
 
 
-@dataclass
-class Source:
-    """One document or part: how much of each phase it can give, and what is known of each kind."""
-
-    share: Share
-    capacities: Sequence[float]
-    kinds: Sequence[Sequence[Kind]]
-    drawn: list[int] = field(default_factory=list)
+Examples = Mapping[TaskKey, Sequence[RequestExample]]
 
 
 def estimate(
@@ -81,103 +85,176 @@ def estimate(
     token_budget: int | None,
     expected_tokens: int,
     entities: int,
-    known: Known,
+    known: KnownAnswers,
     count_tokens: Callable[[str], int] | None = None,
-) -> Estimate:
-    """`entities` is taken for documents whose list is not cached; `expected_tokens` for the length of a text, until the
-    response cache knows better. The budget is counted by `count_tokens`, the writer counts by its own tokenizer.
+) -> SynthesisEstimate:
+    """Assumes `entities` for documents whose graph is unknown, and `expected_tokens` per text until answers are known.
+
+    The token budget is counted by `count_tokens`, if given; the writer counts by its own tokenizer.
     """
-    parts = [part for document in documents for part in augmenter.parts(document)]
-    lists = {part.id: list_of(augmenter, part, known) for part in parts}
-    graphs = {name: found for name, found in lists.items() if isinstance(found, EntityGraph)}
-    sources = [source(augmenter, part, lists[part.id], entities, known) for part in with_summaries(parts, graphs)]
-    answered = [kind.answered for found in sources for kind in chain(*found.kinds)]
-    answers, tokens = sum(one.answers for one in answered), sum(one.completion_tokens for one in answered)
-    per_request = expected_tokens * getattr(augmenter, "relations_per_request", 1)
-    tokens_a_request = tokens / answers if answers else float(per_request)
-    ours = tokens_a_request * (exchange(sources, known, count_tokens) if count_tokens else 1.0)
-    wanted = ceil(token_budget / ours) if token_budget is not None else None
-    draw(sources, wanted)
-    in_a_row = getattr(augmenter, "requests_in_a_row", 1)
-    for found in sources:
-        for phase, number in enumerate(found.drawn):
-            for position, kind in enumerate(found.kinds[phase]):
-                asked = number // len(found.kinds[phase]) + (position < number % len(found.kinds[phase]))
-                add(found.share, kind, asked, tokens_a_request, in_a_row)
-    seconds = sum(one.seconds for one in answered)
-    return Estimate([found.share for found in sources], tokens_a_request, seconds / answers if seconds else None)
-
-
-def exchange(sources: Sequence[Source], known: Known, count_tokens: Callable[[str], int]) -> float:
-    """How many of our tokens one of the writer's is, by some of its answers."""
-    answered = [kind for found in sources for kind in chain(*found.kinds) if kind.answered.answers]
-    shown = [one for kind in answered[:EXAMPLES] for one in known.examples(kind.request, 2)]
-    theirs = sum(one.usage.completion_tokens for one in shown)
-    return sum(count_tokens(one.text) for one in shown) / theirs if theirs else 1.0
-
-
-def list_of(augmenter: Augmenter, document: Document, known: Known) -> EntityGraph | Failure | None:
-    """The entities of a document, as they were answered; None where they were not asked for yet."""
-    request = augmenter.graph_request(document)
-    answer = known.answer(request) if request else None
-    return augmenter.graph(document, answer) if answer else None
-
-
-def source(
-    augmenter: Augmenter, document: Document, listed: EntityGraph | Failure | None, entities: int, known: Known
-) -> Source:
-    share = Share(document.id)
-    request = augmenter.graph_request(document)
-    if listed is not None:
-        share.free += 1
-        share.entities = entities = len(listed.entities) if isinstance(listed, EntityGraph) else 0
-    elif request is not None:
-        share.requests += 1
-        share.prompt_tokens += length(request.system + request.user)
-        share.completion_tokens += ENTITY_ANSWER_TOKENS
-    phases = augmenter.phases(entities)
-    examples = [[augmenter.request(augmenter.example(document, kind)) for kind in phase.kinds] for phase in phases]
-    return Source(
-        share,
-        [float("inf") if phase.requests is None else phase.requests for phase in phases],
-        [[Kind(each, known.siblings(each)) for each in kinds] for kinds in examples],
+    parts = [part for document in documents for part in augmenter.split(document)]
+    estimates = {part.id: DocumentEstimate(part.id) for part in parts}
+    graphs, unknown = estimate_graphs(augmenter, parts, known, estimates)
+    parts = list(add_summaries(parts, graphs))
+    tasks = example_tasks(augmenter, parts, needs_graphs=bool(graphs or unknown))
+    examples = {key: render_example(augmenter, task, known) for key, task in tasks.items()}
+    answered = [example.answered for example in chain(*examples.values()) if example.answered.answers]
+    texts_per_task = max((len(task.about) for task in tasks.values()), default=1)
+    tokens_per_request = longest_answer(examples) or float(expected_tokens * texts_per_task)
+    ratio = tokenizer_ratio(examples, known, count_tokens) if count_tokens else 1.0
+    wanted = ceil(token_budget / (tokens_per_request * ratio)) if token_budget is not None else None
+    graphs |= {name: placeholder_graph(name, entities) for name in unknown}
+    for key, number in count_tasks(augmenter, parts, graphs, wanted).items():
+        for example in examples.get(key, ()):
+            add_requests(estimates[key[0]], example, number, tokens_per_request, augmenter.requests_in_a_row)
+    seconds = sum(totals.seconds for totals in answered)
+    return SynthesisEstimate(
+        list(estimates.values()),
+        tokens_per_request,
+        seconds / sum(totals.answers for totals in answered) if seconds else None,
+        len(unknown),
     )
 
 
-def draw(sources: Sequence[Source], wanted: int | None) -> None:
-    """How many requests of each phase fall on each document: in rounds, one phase after another."""
-    phases = max((len(found.capacities) for found in sources), default=0)
-    for phase in range(phases):
-        capacities = [found.capacities[phase] for found in sources]
-        drawn = evenly(capacities, wanted)
-        for found, number in zip(sources, drawn, strict=True):
-            found.drawn.append(number)
+def estimate_graphs(
+    augmenter: Augmenter, parts: Iterable[Document], known: KnownAnswers, estimates: Mapping[str, DocumentEstimate]
+) -> tuple[dict[str, EntityGraph], list[str]]:
+    """Returns the known graphs and the ids of the unknown ones, and adds their requests to the estimates."""
+    graphs: dict[str, EntityGraph] = {}
+    unknown: list[str] = []
+    for part in parts:
+        steps = augmenter.graph(part)
+        if steps is None:
+            continue
+        estimate = estimates[part.id]
+        missing, graph = replay_answers(steps, known, estimate)
+        if missing is not None:
+            unknown.append(part.id)
+            estimate.requests += 1
+            estimate.prompt_tokens += prompt_length(missing)
+            estimate.completion_tokens += GRAPH_ANSWER_TOKENS
+            continue
+        estimate.entities = len(graph.entities) if graph else 0
+        if graph:
+            graphs[part.id] = graph
+    return graphs, unknown
+
+
+def replay_answers(
+    steps: Steps[EntityGraph], known: KnownAnswers, estimate: DocumentEstimate
+) -> tuple[Request | None, EntityGraph | None]:
+    """Returns the first request without a known answer, and the graph if there is no such request and it is usable."""
+    request = next(steps)
+    try:
+        while (completion := known.answer(request)) is not None:
+            estimate.free += 1
+            request = steps.send(completion.text)
+    except StopIteration as end:
+        return None, end.value
+    except BadAnswer:
+        return None, None
+    return request, None
+
+
+def example_tasks(augmenter: Augmenter, parts: Sequence[Document], needs_graphs: bool) -> Mapping[TaskKey, WritingTask]:
+    """Returns the first task of each kind about each document or part."""
+    graphs = {part.id: placeholder_graph(part.id, EXAMPLE_ENTITIES) for part in parts} if needs_graphs else {}
+    examples: dict[TaskKey, WritingTask] = {}
+    for task in islice(augmenter.tasks(parts, graphs, 0), EXAMPLE_TASKS_PER_DOCUMENT * len(parts)):
+        examples.setdefault(task_key(task), task)
+    return examples
+
+
+def render_example(augmenter: Augmenter, task: WritingTask, known: KnownAnswers) -> Sequence[RequestExample]:
+    """Returns the requests of a task, as far as its steps go on with empty answers."""
+    steps = augmenter.write(task)
+    requests = [next(steps)]
+    while len(requests) < MAX_STEPS:
+        try:
+            requests.append(steps.send(""))
+        except Exception:  # the end of the steps, or whatever code that parses an answer raises for an empty one
+            break
+    steps.close()
+    return [RequestExample(request, known.siblings(request)) for request in requests]
+
+
+def longest_answer(examples: Examples) -> float | None:
+    """Returns the mean length of the known answers to the step that has the longest ones: that step writes the texts."""
+    tokens, answers = Counter[int](), Counter[int]()
+    for steps in examples.values():
+        for step, example in enumerate(steps):
+            tokens[step] += example.answered.completion_tokens
+            answers[step] += example.answered.answers
+    return max((tokens[step] / answers[step] for step in answers if answers[step]), default=None)
+
+
+def tokenizer_ratio(examples: Examples, known: KnownAnswers, count_tokens: Callable[[str], int]) -> float:
+    """Returns how many of our tokens one of the writer's tokens is, by some of its answers."""
+    answered = (example for example in chain(*examples.values()) if example.answered.answers)
+    completions = [
+        completion for example in islice(answered, EXAMPLES_COUNTED) for completion in known.examples(example.request, 2)
+    ]
+    writer_tokens = sum(completion.usage.completion_tokens for completion in completions)
+    return sum(count_tokens(completion.text) for completion in completions) / writer_tokens if writer_tokens else 1.0
+
+
+def count_tasks(
+    augmenter: Augmenter, parts: Sequence[Document], graphs: Mapping[str, EntityGraph], wanted: int | None
+) -> Mapping[TaskKey, int]:
+    """Returns how many of the first `wanted` tasks (None: of all) are of each kind about each document or part."""
+    counts = {
+        part.id: augmenter.count_tasks(len(graphs[part.id].entities) if part.id in graphs else 0) for part in parts
+    }
+    if None in counts.values():
+        limit = MAX_ENUMERATED_TASKS if wanted is None else min(wanted, MAX_ENUMERATED_TASKS)
+        return Counter(task_key(task) for task in islice(augmenter.tasks(parts, graphs, 0), limit))
+    available: Mapping[str, Mapping[str, int]] = {name: count for name, count in counts.items() if count is not None}
+    totals: dict[TaskKey, int] = {}
+    for kind in dict.fromkeys(chain(*available.values())):
+        drawn = draw_evenly([available[name].get(kind, 0) for name in available], wanted)
+        totals |= {(name, kind): number for name, number in zip(available, drawn, strict=True)}
         wanted = None if wanted is None else wanted - sum(drawn)
+    return totals
 
 
-def evenly(capacities: Sequence[float], wanted: int | None) -> list[int]:
-    """`wanted` in all, the same from each as far as it has so many."""
+def draw_evenly(capacities: Sequence[int], wanted: int | None) -> list[int]:
+    """Returns how many of `wanted` fall on each: the same number, up to its capacity."""
     if wanted is None or wanted >= sum(capacities):
-        return [int(capacity) for capacity in capacities]
+        return list(capacities)
     drawn, left = [0] * len(capacities), wanted
-    order = sorted(range(len(capacities)), key=capacities.__getitem__)
-    for position, index in enumerate(order):
-        drawn[index] = int(min(capacities[index], ceil(left / (len(order) - position))))
+    smallest_first = sorted(range(len(capacities)), key=capacities.__getitem__)
+    for position, index in enumerate(smallest_first):
+        drawn[index] = min(capacities[index], ceil(left / (len(capacities) - position)))
         left -= drawn[index]
     return drawn
 
 
-def add(share: Share, kind: Kind, asked: int, tokens: float, in_a_row: int) -> None:
-    free = min(asked, kind.answered.answers)
-    share.free += free
-    share.requests += asked - free
-    prompt = length(kind.request.system + kind.request.user)
-    if kind.answered.answers:
-        prompt = kind.answered.prompt_tokens / kind.answered.answers
-    share.prompt_tokens += (asked - free) * prompt
-    share.cached_tokens += (asked - free) * length(kind.request.shared_prefix) * (1 - 1 / in_a_row)
-    share.completion_tokens += (asked - free) * tokens
+def add_requests(
+    estimate: DocumentEstimate, example: RequestExample, number: int, completion_tokens: float, in_a_row: int
+) -> None:
+    answered = example.answered.answers
+    free = min(number, answered)
+    sent = number - free
+    prompt_tokens = example.answered.prompt_tokens / answered if answered else prompt_length(example.request)
+    estimate.free += free
+    estimate.requests += sent
+    estimate.prompt_tokens += sent * prompt_tokens
+    estimate.cached_tokens += sent * text_length(example.request.shared_prefix) * (1 - 1 / in_a_row)
+    estimate.completion_tokens += sent * completion_tokens
 
 
-def length(text: str) -> float:
+def placeholder_graph(name: str, entities: int) -> EntityGraph:
+    return EntityGraph(document_id=name, summary="", entities=[f"an entity {number}" for number in range(entities)])
+
+
+def task_key(task: WritingTask) -> TaskKey:
+    return task.document.id, task.kind
+
+
+def prompt_length(request: Request) -> float:
+    return text_length(request.system + request.user)
+
+
+def text_length(text: str) -> float:
+    """Returns an estimate in tokens: a writer's tokenizer is not available."""
     return len(text) / CHARACTERS_PER_TOKEN

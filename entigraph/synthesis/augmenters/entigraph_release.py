@@ -1,6 +1,6 @@
-"""The authors' released EntiGraph corpus over QuALITY (455M tokens, written by GPT-4 Turbo), as if asked for here."""
+"""The authors' released EntiGraph corpus over QuALITY (455M tokens, written by GPT-4 Turbo), as a synthesis of ours."""
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar
@@ -8,9 +8,8 @@ from typing import ClassVar
 from entigraph.config.fields import runtime_field
 from entigraph.errors import DataError
 from entigraph.huggingface import hub
-from entigraph.llm.base import Completion, Request
-from entigraph.storage.schemas import Document, EntityGraph, Failure
-from entigraph.synthesis.base import Phase, Task
+from entigraph.storage.schemas import Document, EntityGraph
+from entigraph.synthesis.base import Augmenter, WritingTask
 
 EXPECTED = "the release's Parquet file, or the folder with its parts"
 COLUMNS = ("uid", "raw", "entigraph")
@@ -18,55 +17,33 @@ SEPARATOR = "<|entigraphseptoekn|>"  # spelled so in the release
 
 
 @dataclass(frozen=True, kw_only=True)
-class Release:
-    """Each row of the release is a document with all its texts. A text keeps its document's id where the corpus holds
-    a document of that text, and the release's own otherwise.
+class ReleasedTexts(Augmenter):
+    """Each row of the release is a document with all its texts. A text gets the id of the corpus document with the same
+    text, or the release's own id if there is none.
     """
 
     name: str = "entigraph_release"
     path: str = runtime_field("zitongyang/entigraph-quality-corpus")
-    prompts: ClassVar[Sequence[str]] = ()
     needs_writer: ClassVar[bool] = False
-    repeats: ClassVar[bool] = False
-    endless: ClassVar[bool] = False
     author: ClassVar[str] = "gpt-4-turbo (released by the paper's authors)"
 
-    def sources(self) -> Sequence[str]:
+    def sources(self) -> list[str]:
         return [str(hub.resolve_dataset(self.path, "augmenter.path", EXPECTED))]
 
-    def parts(self, document: Document) -> Sequence[Document]:
-        return [document]
-
-    def graph_request(self, document: Document) -> Request | None:
-        return None
-
-    def graph(self, document: Document, completion: Completion) -> EntityGraph | Failure:
-        raise AssertionError("released texts come without questions")
-
-    def tasks(self, documents: Iterable[Document], graphs: Mapping[str, EntityGraph], seed: int) -> Iterator[Task]:
-        known = {identity(document.text): document for document in documents}
+    def tasks(
+        self, documents: Iterable[Document], graphs: Mapping[str, EntityGraph], seed: int
+    ) -> Iterator[WritingTask]:
+        known = {text_identity(document.text): document for document in documents}
         for file in hub.list_files(self.path, "augmenter.path", EXPECTED, (".parquet",)):
-            for uid, raw, texts in rows(file):
-                document = known.get(identity(raw)) or Document(id=uid, title=uid, text="")
+            for uid, raw, texts in read_rows(file):
+                document = known.get(text_identity(raw)) or Document(id=uid, title=uid, text="")
                 for sample, text in enumerate(filter(str.strip, texts.split(SEPARATOR))):
                     released = Document(id=document.id, title=document.title, text=text.strip())
-                    yield Task(document=released, kind="released", sample=sample)
-
-    def request(self, task: Task) -> Request:
-        raise AssertionError("released texts are asked of nobody")
-
-    def texts(self, task: Task, answer: str) -> Sequence[str | None]:
-        return [answer]
-
-    def phases(self, entities: int) -> Sequence[Phase]:
-        return []
-
-    def example(self, document: Document, kind: str) -> Task:
-        raise AssertionError("released texts are asked of nobody")
+                    yield WritingTask(document=released, kind="released", sample=sample)
 
 
-def rows(file: Path) -> Iterator[tuple[str, str, str]]:
-    """One document at a time. Raises DataError where the file is not of the release's form."""
+def read_rows(file: Path) -> Iterator[tuple[str, str, str]]:
+    """Yields id, source text and joined texts of each document. Raises DataError if the file is not such a release."""
     import pyarrow as pa
     import pyarrow.parquet as pq
 
@@ -82,6 +59,6 @@ def rows(file: Path) -> Iterator[tuple[str, str, str]]:
         raise DataError(f"{file}: not a Parquet file ({str(error).splitlines()[0]})") from None
 
 
-def identity(text: str) -> str:
-    """The end of a text, without its spaces: a title before it or other line breaks make no other document."""
+def text_identity(text: str) -> str:
+    """Returns the end of a text without whitespace: a title before it or other line breaks do not change it."""
     return "".join(text.split())[-400:]

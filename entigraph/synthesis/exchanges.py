@@ -1,0 +1,138 @@
+"""Runs the steps of an augmenter: sends their requests to the writer and returns the answers to them."""
+
+from collections import deque
+from collections.abc import Callable, Generator, Iterable, Iterator
+from contextlib import closing
+from dataclasses import dataclass, field, replace
+from itertools import chain
+from typing import Generic, TypeVar
+
+from entigraph.llm.base import LLM, Completion, Request, Usage, hashed
+from entigraph.synthesis.base import BadAnswer, Steps
+
+Subject = TypeVar("Subject")
+Result = TypeVar("Result")
+OPEN_EXCHANGES = 1_000  # that may wait for their next step; each holds a request, and so the text of a document
+RETRY_SAMPLES = 1_000_000  # added to the sample number of a request for each retry
+
+
+@dataclass
+class Exchange(Generic[Subject, Result]):
+    """The requests about one subject and their answers, up to now."""
+
+    subject: Subject
+    steps: Steps[Result]
+    request: Request  # the next to send
+    prompt_hashes: list[str] = field(default_factory=list)
+
+
+@dataclass(frozen=True)
+class Outcome(Generic[Subject, Result]):
+    """What an exchange ended in: a result, or the reason why there is none. `completion` is the last answer."""
+
+    subject: Subject
+    completion: Completion
+    prompt_hash: str
+    result: Result | None = None
+    reason: str = ""
+
+    @property
+    def truncated(self) -> bool:
+        return self.completion.finish_reason == "length"
+
+
+def run_exchanges(
+    llm: LLM,
+    subjects: Iterable[Subject],
+    start: Callable[[Subject], Steps[Result]],
+    *,
+    attempt: int,
+    on_answer: Callable[[Usage], None],
+    use_truncated: Callable[[Subject], bool] = lambda subject: False,
+) -> Generator[Outcome[Subject, Result], None, None]:
+    """Yields the outcome of every subject, drawing subjects as fast as the writer takes requests.
+
+    Outcomes come in the order of the subjects if all take the same number of steps. `use_truncated` says whether steps
+    receive the truncated answers about a subject.
+    """
+    new = begin_exchanges(subjects, start, attempt)
+    unfinished: list[Exchange[Subject, Result]] = []
+    while True:
+        next_unfinished: list[Exchange[Subject, Result]] = []
+        started = until_full(new, next_unfinished)
+        with closing(send_requests(llm, chain(unfinished, started))) as answers:
+            for exchange, completion in answers:
+                on_answer(completion.usage)
+                outcome = advance(exchange, completion, attempt, use_truncated(exchange.subject))
+                if outcome is None:
+                    next_unfinished.append(exchange)
+                else:
+                    yield outcome
+        if not next_unfinished:
+            return
+        unfinished = next_unfinished
+
+
+def begin_exchanges(
+    subjects: Iterable[Subject], start: Callable[[Subject], Steps[Result]], attempt: int
+) -> Iterator[Exchange[Subject, Result]]:
+    for subject in subjects:
+        steps = start(subject)
+        try:
+            yield Exchange(subject, steps, resample(next(steps), attempt))
+        except StopIteration:
+            raise TypeError(f"the steps about {subject} ended without a request") from None
+
+
+def until_full(
+    exchanges: Iterator[Exchange[Subject, Result]], unfinished: list[Exchange[Subject, Result]]
+) -> Iterator[Exchange[Subject, Result]]:
+    while len(unfinished) < OPEN_EXCHANGES and (exchange := next(exchanges, None)) is not None:
+        yield exchange
+
+
+def send_requests(
+    llm: LLM, exchanges: Iterable[Exchange[Subject, Result]]
+) -> Generator[tuple[Exchange[Subject, Result], Completion], None, None]:
+    sent: deque[Exchange[Subject, Result]] = deque()
+
+    def requests() -> Iterator[Request]:
+        for exchange in exchanges:
+            exchange.prompt_hashes.append(exchange.request.hash)
+            sent.append(exchange)
+            yield exchange.request
+
+    with closing(llm.complete(requests())) as completions:
+        for completion in completions:
+            yield sent.popleft(), completion
+
+
+def advance(
+    exchange: Exchange[Subject, Result], completion: Completion, attempt: int, use_truncated: bool
+) -> Outcome[Subject, Result] | None:
+    """Gives an answer to the steps. Returns None if they ask for more."""
+    hashes = exchange.prompt_hashes
+    prompt_hash = hashes[0] if len(hashes) == 1 else hashed(hashes).hex()
+    reason = answer_problem(completion)
+    if reason and not (use_truncated and completion.finish_reason == "length"):
+        exchange.steps.close()
+        return Outcome(exchange.subject, completion, prompt_hash, reason=reason)
+    try:
+        exchange.request = resample(exchange.steps.send(completion.text), attempt)
+    except StopIteration as end:
+        return Outcome(exchange.subject, completion, prompt_hash, result=end.value)
+    except BadAnswer as error:
+        return Outcome(exchange.subject, completion, prompt_hash, reason=str(error))
+    return None
+
+
+def answer_problem(completion: Completion) -> str | None:
+    """Returns why an answer is no whole text; None if it is one."""
+    if completion.finish_reason != "stop":
+        return f"finish_reason {completion.finish_reason}"
+    return None if completion.text.strip() else "an empty answer"
+
+
+def resample(request: Request, attempt: int) -> Request:
+    """Returns a request for another answer to the same prompt."""
+    return replace(request, sample=request.sample + attempt * RETRY_SAMPLES) if attempt else request

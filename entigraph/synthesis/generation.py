@@ -1,0 +1,199 @@
+"""Generates the texts of one augmenter in waves, each as long as the rest of the token budget is expected to need."""
+
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
+from contextlib import closing
+from dataclasses import dataclass, field, replace
+from itertools import chain, islice
+from math import ceil
+from pathlib import Path
+
+from entigraph.errors import DataError
+from entigraph.llm.base import LLM
+from entigraph.runtime.progress import Progress
+from entigraph.storage.jsonl import read_jsonl
+from entigraph.storage.schemas import Document, EntityGraph, Failure, SyntheticText
+from entigraph.synthesis.base import Augmenter, WritingTask
+from entigraph.synthesis.document_parts import add_summaries, source_id
+from entigraph.synthesis.exchanges import Outcome, run_exchanges
+from entigraph.synthesis.generation_stats import GenerationStats, render_counts
+
+CountTokens = Callable[[str], int]
+FIRST_WAVE = 64  # tasks, from which the length of an answer is learned
+MAX_EMPTY_WAVES = 3  # in a row; more requests would not help
+MARGIN = 1.02  # a wave asks for a little more than is expected to be needed
+
+
+@dataclass
+class TextGenerator:
+    """Generates the texts of one augmenter with one writer, up to a token budget. `stats` is shared by all generators
+    of a synthesis.
+    """
+
+    augmenter: Augmenter
+    llm: LLM | None
+    count_tokens: CountTokens
+    token_budget: int | None
+    seed: int
+    max_retries: int
+    stats: GenerationStats
+    documents: Iterable[Document] = ()
+    graphs: Mapping[str, EntityGraph] = field(default_factory=dict)
+    tokens: int = 0  # of the texts so far
+    attempts: int = 0  # of tasks so far, retries included
+
+    def prepare(self, corpus: Path, progress: Progress) -> Iterable[EntityGraph]:
+        """Reads the documents and asks for their graphs. Returns the graphs."""
+        self.documents = read_jsonl(corpus / "documents.jsonl", Document)
+        if self.augmenter.needs_writer:  # asked about repeatedly
+            self.documents = [part for document in self.documents for part in self.augmenter.split(document)]
+            self.graphs = {graph.document_id: graph for graph in self.build_graphs(self.documents, progress)}
+        if self.graphs:
+            self.documents = list(add_summaries(self.documents, self.graphs))
+        return self.graphs.values()
+
+    def build_graphs(self, documents: Iterable[Document], progress: Progress) -> Iterator[EntityGraph]:
+        """Yields the graphs in the order of the documents, those from retries last."""
+        assert self.llm is not None
+        remaining = [document for document in documents if self.augmenter.graph(document) is not None]
+        with progress.bar("entities", len(remaining), "documents") as advance:
+            for attempt in range(self.max_retries + 1):
+                failed = []
+                exchanges = run_exchanges(
+                    self.llm, remaining, self.augmenter.graph, attempt=attempt, on_answer=self.stats.add_answer
+                )
+                with closing(exchanges) as outcomes:
+                    for outcome in outcomes:
+                        if outcome.result is not None:
+                            self.stats.graphs += 1
+                            yield outcome.result
+                        elif attempt < self.max_retries:
+                            failed.append(outcome.subject)
+                            continue
+                        else:
+                            reason, answer = outcome.reason, outcome.completion.text
+                            self.stats.add_failure(failure(outcome.subject, "entities", (), reason, answer))
+                        advance(1, self.stats.note)
+                remaining = failed
+
+    def texts(self) -> Generator[SyntheticText, None, None]:
+        """Yields texts until the token budget is reached or the tasks end.
+
+        Raises DataError if several waves in a row give no text.
+        """
+        tasks = iter(self.augmenter.tasks(self.documents, self.graphs, self.seed))
+        empty_waves = 0
+        while not self.finished and (first := next(tasks, None)) is not None:
+            size = self.wave_size()
+            wave = chain([first], islice(tasks, None if size is None else size - 1))
+            tokens = self.tokens
+            yield from self.write_wave(wave) if self.llm else self.copy_documents(wave)
+            empty_waves = empty_waves + 1 if self.tokens == tokens else 0
+            if empty_waves == MAX_EMPTY_WAVES:
+                raise DataError(
+                    f"the last {empty_waves} waves of requests gave no text ({render_counts(self.stats.reasons)}). See "
+                    "failures.jsonl and fix the writer or the prompts; answered requests are not sent again"
+                )
+
+    @property
+    def finished(self) -> bool:
+        return self.token_budget is not None and self.tokens >= self.token_budget
+
+    def wave_size(self) -> int | None:
+        """Returns how many tasks the rest of the budget will take; None if there is no budget or no writer."""
+        if self.token_budget is None or self.llm is None:
+            return None
+        if not self.tokens:
+            return FIRST_WAVE
+        tokens_per_task = self.tokens / self.attempts
+        return max(1, ceil(MARGIN * (self.token_budget - self.tokens) / tokens_per_task))
+
+    def copy_documents(self, tasks: Iterable[WritingTask]) -> Iterator[SyntheticText]:
+        for task in tasks:
+            for about in task.about:
+                yield self.build_text(task, about, task.document.text, writer=self.augmenter.author, prompt_hash="")
+                if self.finished:
+                    return
+
+    def write_wave(self, wave: Iterable[WritingTask]) -> Iterator[SyntheticText]:
+        """Yields the texts of a wave of tasks, then those of its retries."""
+        for attempt in range(self.max_retries + 1):
+            failed: list[WritingTask] = []
+            with closing(self.run_tasks(wave, attempt)) as outcomes:
+                for outcome in outcomes:
+                    self.attempts += 1
+                    missing = yield from self.collect_texts(outcome)
+                    if self.finished:
+                        return
+                    if missing and attempt < self.max_retries:
+                        failed.append(replace(outcome.subject, about=missing))
+                    else:
+                        self.record_failures(outcome, missing)
+            wave = failed
+
+    def run_tasks(
+        self, tasks: Iterable[WritingTask], attempt: int
+    ) -> Generator[Outcome[WritingTask, Sequence[str | None]], None, None]:
+        assert self.llm is not None
+        return run_exchanges(
+            self.llm,
+            tasks,
+            self.augmenter.write,
+            attempt=attempt,
+            on_answer=self.stats.add_answer,
+            use_truncated=lambda task: len(task.about) > 1,
+        )
+
+    def collect_texts(
+        self, outcome: Outcome[WritingTask, Sequence[str | None]]
+    ) -> Generator[SyntheticText, None, Sequence[Sequence[str]]]:
+        """Yields the texts of a task until the budget is reached. Returns the groups without a text."""
+        task, completion = outcome.subject, outcome.completion
+        texts = outcome.result or [None] * len(task.about)
+        if outcome.truncated:
+            texts = drop_last(texts)
+        missing = []
+        for about, text in zip(task.about, texts, strict=True):
+            if text is None or not text.strip():
+                missing.append(about)
+                continue
+            yield self.build_text(task, about, text, writer=completion.model, prompt_hash=outcome.prompt_hash)
+            if self.finished:
+                break
+        return missing
+
+    def record_failures(
+        self, outcome: Outcome[WritingTask, Sequence[str | None]], missing: Sequence[Sequence[str]]
+    ) -> None:
+        task = outcome.subject
+        several = len(task.about) > 1
+        reason = outcome.reason or ("missing from an answer about several" if several else "an empty answer")
+        for about in missing:
+            self.stats.add_failure(failure(task.document, task.kind, about, reason, outcome.completion.text))
+
+    def build_text(
+        self, task: WritingTask, about: Sequence[str], text: str, *, writer: str, prompt_hash: str
+    ) -> SyntheticText:
+        tokens = self.count_tokens(text)
+        self.tokens += tokens
+        return SyntheticText(
+            id="/".join((task.document.id, task.kind, *about, str(task.sample))),
+            document_id=source_id(task.document),
+            augmenter=self.augmenter.name,
+            kind=task.kind,
+            about=about,
+            sample=task.sample,
+            text=text,
+            writer=writer,
+            prompt_hash=prompt_hash,
+            tokens=tokens,
+        )
+
+
+def drop_last(texts: Sequence[str | None]) -> list[str | None]:
+    """Removes the last text that is present: it is the truncated one."""
+    last = max((number for number, text in enumerate(texts) if text), default=-1)
+    return [None if number == last else text for number, text in enumerate(texts)]
+
+
+def failure(document: Document, kind: str, about: Sequence[str], reason: str, response: str) -> Failure:
+    return Failure(document_id=source_id(document), kind=kind, about=about, reason=reason, response=response)
