@@ -29,7 +29,8 @@ from entigraph.llm.offline.offline_writer import OfflineWriter, list_entities, s
 from entigraph.llm.openai.online_writer import OpenAIWriter
 from entigraph.storage.schemas import Document, EntityGraph
 from entigraph.synthesis.augmenters.entigraph import EntiGraph
-from entigraph.synthesis.base import Augmenter, Layout, Task, presented
+from entigraph.synthesis.base import Augmenter, PromptLayout, WritingTask, render_document
+from entigraph.synthesis.exchanges import run_exchanges
 
 CACHE_FROM, CACHE_STEP = 1024, 128
 CACHED_PREFIXES = 4  # few, because requests about other documents come in between
@@ -83,14 +84,14 @@ def costs(documents: list[Document], count: Count, relations: int, answer: int, 
     for name, augmenter, price in (
         ("the paper's, as billed in 2024 (no discount)", EntiGraph(), full),
         ("the paper's, cached tokens at half", EntiGraph(), half),
-        ("shared prefix, cached at half", EntiGraph(layout=Layout.shared_prefix), half),
+        ("shared prefix, cached at half", EntiGraph(layout=PromptLayout.shared_prefix), half),
         ("2 relations per request", EntiGraph(relations_per_request=2), full),
         ("4 relations per request", EntiGraph(relations_per_request=4), full),
         ("Batch API", EntiGraph(), full.times(BATCH)),
         ("Batch API, 4 relations", EntiGraph(relations_per_request=4), full.times(BATCH)),
         (
             "Batch API, 4 relations, shared prefix cached at half",
-            EntiGraph(layout=Layout.shared_prefix, relations_per_request=4),
+            EntiGraph(layout=PromptLayout.shared_prefix, relations_per_request=4),
             half.times(BATCH),
         ),
     ):
@@ -107,7 +108,7 @@ def tokens_of(augmenter: EntiGraph, documents: list[Document], count: Count, rel
     tasks = augmenter.tasks(documents, graphs, seed=0)
     cache, sizes = PrefixCache(count), dict[str, int]()
     prompt = cached = texts = 0
-    requests = [(augmenter.graph_request(document), 0) for document in documents]
+    requests = [(next(augmenter.graph(document)), 0) for document in documents]
     for request, about in (*requests, *first_requests(augmenter, tasks, relations)):
         shared = f"{request.system}\n{request.shared_prefix}"
         if shared not in sizes:
@@ -118,12 +119,12 @@ def tokens_of(augmenter: EntiGraph, documents: list[Document], count: Count, rel
     return prompt, cached, texts
 
 
-def first_requests(augmenter: EntiGraph, tasks: Iterator[Task], relations: int) -> Iterator[tuple[Request, int]]:
+def first_requests(augmenter: EntiGraph, tasks: Iterator[WritingTask], relations: int) -> Iterator[tuple[Request, int]]:
     done = 0
     while done < relations:
         task = next(tasks)
         done += len(task.about)
-        yield augmenter.request(task), len(task.about)
+        yield next(augmenter.write(task)), len(task.about)
 
 
 class PrefixCache:
@@ -146,7 +147,7 @@ def entities(document: Document) -> EntityGraph:
     import json
     import random
 
-    graph = json.loads(list_entities("", sections(presented(document)), random.Random(0)))
+    graph = json.loads(list_entities("", sections(render_document(document)), random.Random(0)))
     return EntityGraph(document_id=document.id, summary=graph["summary"], entities=graph["entities"])
 
 
@@ -171,12 +172,8 @@ def write_texts(
     graphs = {document.id: entities(document) for document in documents}
     tasks = list(islice(augmenter.tasks(documents, graphs, 0), 100))
     with tempfile.TemporaryDirectory() as folder, options.connect(Path(folder) / "response_cache.sqlite") as llm:
-        answers = llm.complete(augmenter.request(task) for task in tasks)
-        return [
-            (task.document, text)
-            for task, answer in zip(tasks, answers, strict=True)
-            for text in augmenter.texts(task, answer.text)
-        ]
+        outcomes = run_exchanges(llm, tasks, augmenter.write, attempt=0, on_answer=lambda usage: None)
+        return [(outcome.subject.document, text) for outcome in outcomes for text in outcome.result or ()]
 
 
 def facts_in(document: Document, text: str) -> int:

@@ -147,8 +147,8 @@ def in_all(run: Run, low: Any, high: Any) -> Iterator[str]:
         from entigraph.synthesis.request_estimate import FEW_ENTITIES, MANY_ENTITIES
 
         yield (
-            f"  entity lists not known yet: {low.unknown_graphs:,}; {FEW_ENTITIES} to {MANY_ENTITIES} entities are taken "
-            f"for each, and {low.tokens_per_request:,.0f} tokens for an answer"
+            f"  entity lists not known yet: {low.unknown_graphs:,}; {FEW_ENTITIES} to {MANY_ENTITIES} entities are "
+            f"taken for each, and {low.tokens_per_request:,.0f} tokens for an answer"
         )
 
 

@@ -152,7 +152,7 @@ def train(run: Run, out: Path, progress: Progress, tracker: Tracker) -> Mapping[
         vocabulary=artifact.read_manifest(run.tokenizer_files.folder)["counts"]["vocabulary"],
         seed=run.seed,
         progress=progress,
-        log=lambda values: tracker.log(values, "training/"),
+        record=lambda values: tracker.log(values, "training/"),
         origin=origin_of(run),
     )
 

@@ -18,8 +18,8 @@ on earlier answers, and an answer may be judged before it is kept::
             raise BadAnswer("judged unfaithful")
         return [draft]
 
-An answer that is refused, empty or truncated does not reach the steps: the task fails with that reason. Failed tasks are
-retried `synthesis.max_retries` times with other samples, and what still fails is written to failures.jsonl.
+An answer that is refused, empty or truncated does not reach the steps: the task fails with that reason. Failed tasks
+are retried `synthesis.max_retries` times with other samples, and what still fails is written to failures.jsonl.
 
 Cost estimates are derived: `tasks` is counted and the first task of each kind is rendered. An augmenter whose tasks are
 too many to enumerate also defines `count_tasks(entities)`.
@@ -54,9 +54,9 @@ class BadAnswer(Exception):
 class WritingTask:
     """Texts to write about one document: one for each group of entities in `about`.
 
-    `about` has one empty group if the text is about the document as a whole. `sample` tells repetitions apart. `context`
-    holds further documents that the requests show; the texts still belong to `document`. The id of a text is made of the
-    ids of document, kind, group and sample, so these must be unique together.
+    `about` has one empty group if the text is about the document as a whole. `sample` tells repetitions apart.
+    `context` holds further documents that the requests show; the texts still belong to `document`. The id of a text
+    consists of the document's id, kind, group and sample, so these must be unique together.
 
     If a task is about several groups, a truncated answer is used: only the last text in it is dropped.
     """
@@ -74,10 +74,10 @@ class Augmenter:
 
     `name` is used in folder names and figures.
 
-    `needs_writer` is False if texts are copied instead of written: the text of each task is its document's, and `author`
-    says who wrote it. `repeats`: a token budget beyond the texts is filled by repeating them. `endless`: `tasks` never
-    ends, so a token budget is required. `requests_in_a_row`: how many consecutive requests show the same document, and
-    therefore share a prefix in a server's cache.
+    `needs_writer` is False if texts are copied instead of written: the text of each task is its document's, and
+    `author` says who wrote it. `repeats`: a token budget beyond the texts is filled by repeating them. `endless`:
+    `tasks` never ends, so a token budget is required. `requests_in_a_row`: how many consecutive requests show the same
+    document, and therefore share a prefix in a server's cache.
     """
 
     name: str
@@ -115,8 +115,8 @@ class Augmenter:
     ) -> Iterator[WritingTask]:
         """Yields the tasks in the order of generation, lazily: the token budget may end them anywhere.
 
-        Interleave the documents, so that every prefix covers all of them evenly. `graphs` maps the id of each document or
-        part to its graph; documents whose graph failed are missing.
+        Interleave the documents, so that every prefix covers all of them evenly. `graphs` maps the id of each document
+        or part to its graph; documents whose graph failed are missing.
         """
         raise NotImplementedError(f"{type(self).__name__}.tasks")
 
@@ -154,9 +154,9 @@ class PromptAugmenter(Augmenter):
     """An augmenter that asks about one document at a time with prompt files.
 
     The prompt files named by `prompt_names` are in the folder `prompts` beside the module of the class or of one of its
-    base classes, or are built-in prompts. The option `prompts` is a folder that replaces them; it must hold exactly these files. Temperature
-    1.0 is the value in the authors' code; the paper does not state one for EntiGraph. A document longer than
-    `max_document_tokens` (of four characters) is split into overlapping parts.
+    base classes, or are built-in prompts. The option `prompts` is a folder that replaces them; it must hold exactly
+    these files. Temperature 1.0 is the value in the authors' code; the paper does not state one for EntiGraph. A
+    document longer than `max_document_tokens` (of four characters) is split into overlapping parts.
     """
 
     prompts: str | None = runtime_field(None)  # enters the cache key by content
@@ -187,7 +187,7 @@ class PromptAugmenter(Augmenter):
         return {"prompts": {name: digest(self.prompt(name)) for name in self.required_prompts}}
 
     def prompt(self, name: str) -> str:
-        folder = Path(self.prompts).expanduser() if self.prompts else prompt_folder(type(self), name)
+        folder = Path(self.prompts).expanduser() if self.prompts else find_prompt_folder(type(self), name)
         return read_prompt(folder, name)
 
     def split(self, document: Document) -> Sequence[Document]:
@@ -222,8 +222,7 @@ def check_prompt_folder(folder: Path, required: Sequence[str]) -> None:
         )
 
 
-@cache
-def prompt_folder(augmenter: type, name: str) -> Path:
+def find_prompt_folder(augmenter: type, name: str) -> Path:
     """Returns the first folder that has the prompt, beside the module of the class or of one of its base classes.
 
     Raises ConfigError if there is none.

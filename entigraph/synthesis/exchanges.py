@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, replace
 from itertools import chain
 from typing import Generic, TypeVar
 
-from entigraph.llm.base import LLM, Completion, Request, Usage, hashed
+from entigraph.llm.base import LLM, Completion, Request, Usage, json_hash
 from entigraph.synthesis.base import BadAnswer, Steps
 
 Subject = TypeVar("Subject")
@@ -44,13 +44,13 @@ class Outcome(Generic[Subject, Result]):
 def run_exchanges(
     llm: LLM,
     subjects: Iterable[Subject],
-    start: Callable[[Subject], Steps[Result]],
+    start: Callable[[Subject], Steps[Result] | None],
     *,
     attempt: int,
     on_answer: Callable[[Usage], None],
     use_truncated: Callable[[Subject], bool] = lambda subject: False,
 ) -> Generator[Outcome[Subject, Result], None, None]:
-    """Yields the outcome of every subject, drawing subjects as fast as the writer takes requests.
+    """Yields the outcome of every subject that has steps, drawing subjects as fast as the writer takes requests.
 
     Outcomes come in the order of the subjects if all take the same number of steps. `use_truncated` says whether steps
     receive the truncated answers about a subject.
@@ -74,10 +74,12 @@ def run_exchanges(
 
 
 def begin_exchanges(
-    subjects: Iterable[Subject], start: Callable[[Subject], Steps[Result]], attempt: int
+    subjects: Iterable[Subject], start: Callable[[Subject], Steps[Result] | None], attempt: int
 ) -> Iterator[Exchange[Subject, Result]]:
     for subject in subjects:
         steps = start(subject)
+        if steps is None:
+            continue
         try:
             yield Exchange(subject, steps, resample(next(steps), attempt))
         except StopIteration:
@@ -112,7 +114,7 @@ def advance(
 ) -> Outcome[Subject, Result] | None:
     """Gives an answer to the steps. Returns None if they ask for more."""
     hashes = exchange.prompt_hashes
-    prompt_hash = hashes[0] if len(hashes) == 1 else hashed(hashes).hex()
+    prompt_hash = hashes[0] if len(hashes) == 1 else json_hash(hashes).hex()
     reason = answer_problem(completion)
     if reason and not (use_truncated and completion.finish_reason == "length"):
         exchange.steps.close()

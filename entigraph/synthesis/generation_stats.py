@@ -69,8 +69,8 @@ class GenerationStats:
         if results >= MIN_RESULTS_TO_JUDGE and failed > self.max_failure_rate * results:
             raise DataError(
                 f"{failed} of {results} entity lists and texts failed ({render_counts(self.reasons)}), more than "
-                f"synthesis.max_failure_rate = {self.max_failure_rate:.0%}. See failures.jsonl and fix the writer or the "
-                "prompts, or raise synthesis.max_failure_rate; answered requests are not sent again"
+                f"synthesis.max_failure_rate = {self.max_failure_rate:.0%}. See failures.jsonl and fix the writer or "
+                "the prompts, or raise synthesis.max_failure_rate; answered requests are not sent again"
             )
 
     @property

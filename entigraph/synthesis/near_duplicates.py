@@ -24,8 +24,8 @@ def write_report(folder: Path, texts: int, similarity: float) -> set[str]:
 
 
 def find_near_duplicates(folder: Path, texts: int, similarity: float) -> Iterator[NearDuplicate]:
-    """Yields each text whose estimated share of word sequences in common with an earlier one of its document is at least
-    `similarity`.
+    """Yields each text that has at least the share `similarity` of its word sequences in common with an earlier text
+    about its document, by estimate.
 
     The texts are read once per `TEXTS_IN_MEMORY` of them, each time with a part of the documents.
     """

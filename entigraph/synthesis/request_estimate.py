@@ -179,7 +179,7 @@ def render_example(augmenter: Augmenter, task: WritingTask, known: KnownAnswers)
 
 
 def longest_answer(examples: Examples) -> float | None:
-    """Returns the mean length of the known answers to the step that has the longest ones: that step writes the texts."""
+    """Returns the mean length of the known answers to the step with the longest ones: that step writes the texts."""
     tokens, answers = Counter[int](), Counter[int]()
     for steps in examples.values():
         for step, example in enumerate(steps):
@@ -191,9 +191,8 @@ def longest_answer(examples: Examples) -> float | None:
 def tokenizer_ratio(examples: Examples, known: KnownAnswers, count_tokens: Callable[[str], int]) -> float:
     """Returns how many of our tokens one of the writer's tokens is, by some of its answers."""
     answered = (example for example in chain(*examples.values()) if example.answered.answers)
-    completions = [
-        completion for example in islice(answered, EXAMPLES_COUNTED) for completion in known.examples(example.request, 2)
-    ]
+    samples = (known.examples(example.request, 2) for example in islice(answered, EXAMPLES_COUNTED))
+    completions = list(chain(*samples))
     writer_tokens = sum(completion.usage.completion_tokens for completion in completions)
     return sum(count_tokens(completion.text) for completion in completions) / writer_tokens if writer_tokens else 1.0
 

@@ -21,7 +21,7 @@ from entigraph.storage.texts import read_texts
 from entigraph.synthesis import stage
 from entigraph.synthesis.augmenters.entigraph import EntiGraph
 from entigraph.synthesis.augmenters.rephrase import Rephrase
-from entigraph.synthesis.base import Augmenter, Layout
+from entigraph.synthesis.base import Augmenter, PromptLayout
 from entigraph.synthesis.rules import Rules
 from tests.synthesis.test_parts import a_book
 
@@ -67,7 +67,7 @@ def synthesize(
 
 def test_the_shared_prefix_layout_begins_every_request_about_a_document_alike(corpus: Path, tmp_path: Path) -> None:
     told = Told()
-    augmenter = EntiGraph(layout=Layout.shared_prefix, triples_per_document=10)
+    augmenter = EntiGraph(layout=PromptLayout.shared_prefix, triples_per_document=10)
     texts, _ = synthesize(corpus, tmp_path / "out", augmenter, told)
     assert len({request.system for request in told.requests}) == 1
     beginnings = {request.shared_prefix.split("\n\n### Task\n")[0] for request in told.requests}
@@ -123,7 +123,7 @@ def test_a_stage_that_loses_too_much_stops_with_the_reasons(corpus: Path, tmp_pa
         return answer if request.json_schema else Completion(text="No.", model="m", finish_reason="refusal")
 
     told = Told(refuse)
-    with pytest.raises(DataError, match=r"98 of 100 lists and texts .* \(98 finish_reason refusal\), .*max_lost = 20%"):
+    with pytest.raises(DataError, match=r"98 of 100 .* failed \(98 finish_reason refusal\), .*max_failure_rate = 20%"):
         synthesize(corpus, tmp_path / "out", EntiGraph(), told)
     assert len(told.requests) < 110, "and asks for no more"
 
@@ -180,9 +180,9 @@ def test_rephrasing_as_questions_with_answers(corpus: Path, tmp_path: Path) -> N
 
 
 def test_entities_are_told_apart_by_more_than_case_and_stray_marks() -> None:
-    from entigraph.synthesis.augmenters.entigraph import distinct
+    from entigraph.synthesis.augmenters.entigraph import normalize_entities
 
-    assert distinct(["- The Lamp", "the lamp", "Orsk.", " Orsk ", "U.S. Navy", "", " - "]) == [
+    assert normalize_entities(["- The Lamp", "the lamp", "Orsk.", " Orsk ", "U.S. Navy", "", " - "]) == [
         "The Lamp",
         "Orsk",
         "U.S. Navy",
@@ -191,6 +191,6 @@ def test_entities_are_told_apart_by_more_than_case_and_stray_marks() -> None:
 
 def test_a_writer_that_refuses_everything_is_not_asked_for_ever(corpus: Path, tmp_path: Path) -> None:
     told = Told(lambda request, answer: Completion(text="No.", model="m", finish_reason="refusal"))
-    with pytest.raises(DataError, match="the last 3 rounds of requests gave no text"):
+    with pytest.raises(DataError, match="the last 3 waves of requests gave no text"):
         synthesize(corpus, tmp_path / "out", Rephrase(), told, token_budget=9_000, max_lost=1.0)
     assert len(told.requests) < 1_000

@@ -12,7 +12,7 @@ from entigraph.llm.openai.online_writer import OpenAIWriter
 from entigraph.storage.schemas import Document
 from entigraph.synthesis.augmenters.entigraph import EntiGraph
 from entigraph.synthesis.augmenters.rephrase import Rephrase
-from entigraph.synthesis.request_estimate import Estimate, estimate, evenly
+from entigraph.synthesis.request_estimate import SynthesisEstimate, draw_evenly, estimate
 from tests.conftest import Command
 from tests.mock_llm_server import Config, running
 
@@ -24,7 +24,9 @@ def documents(count: int, characters: int = 20_000) -> list[Document]:
     return [Document(id=f"d{number}", title="T", text="word " * (characters // 5)) for number in range(count)]
 
 
-def estimated(augmenter: EntiGraph | Rephrase, budget: int | None, entities: int = 20, count: int = 3) -> Estimate:
+def estimated(
+    augmenter: EntiGraph | Rephrase, budget: int | None, entities: int = 20, count: int = 3
+) -> SynthesisEstimate:
     return estimate(augmenter, documents(count), budget, 600, entities, NOTHING)
 
 
@@ -38,15 +40,15 @@ def test_all_pairs_and_triples_where_nothing_bounds_them() -> None:
 
 def test_a_budget_bounds_them_evenly_and_pairs_come_first() -> None:
     found = estimated(EntiGraph(), 60_000)
-    assert [share.requests - 1 for share in found.shares] == [34, 33, 33]
+    assert [share.requests - 1 for share in found.documents] == [34, 33, 33]
     four = estimated(EntiGraph(relations_per_request=4), 240_000)
-    assert four.total("requests") == 3 + 100 and four.tokens_a_request == 2_400
+    assert four.total("requests") == 3 + 100 and four.tokens_per_request == 2_400
     assert estimated(Rephrase(), 60_000).total("requests") == 100
 
 
 def test_water_fills_the_small_ones_first() -> None:
-    assert evenly([5, 100, float("inf")], 45) == [5, 20, 20]
-    assert evenly([5, 5], 100) == [5, 5] == evenly([5, 5], None)
+    assert draw_evenly([5, 100, 1_000], 45) == [5, 20, 20]
+    assert draw_evenly([5, 5], 100) == [5, 5] == draw_evenly([5, 5], None)
 
 
 def test_a_corpus_of_tens_of_millions_of_triples_is_planned_at_once() -> None:

@@ -10,7 +10,7 @@ from entigraph.synthesis.augmenters.entigraph import EntiGraph
 from entigraph.synthesis.augmenters.mixed import Mixed
 from entigraph.synthesis.augmenters.raw import Raw
 from entigraph.synthesis.augmenters.rephrase import Rephrase
-from entigraph.synthesis.generation_stats import summary
+from entigraph.synthesis.generation_stats import summary_lines
 from tests.conftest import Command
 from tests.mock_llm_server import Config, running
 from tests.synthesis.test_choices import Told, synthesize
@@ -57,14 +57,14 @@ def test_a_part_that_has_no_more_to_say_is_not_made_up_for_by_the_other(corpus: 
     augmenter = mixed(0.9, triples_per_document=0)
     _, counts = synthesize(corpus, tmp_path / "out", augmenter, Told(), token_budget=60_000)
     assert counts["kinds"]["pair"] == 380 and counts["tokens_by_augmenter"]["rephrase"] < 7000
-    lines = summary(counts, 2, 60_000)
+    lines = summary_lines(counts, 2, 60_000)
     assert "of 60,000 tokens exist" in lines[-1] and lines[1].startswith("  of them entigraph ")
 
 
 @pytest.mark.parametrize(
     ("parts", "shares", "problem"),
     [
-        ({"entigraph": EntiGraph(), "rephrase": Rephrase()}, {"entigraph": 0.5, "rephrase": 0.4}, "that make 1"),
+        ({"entigraph": EntiGraph(), "rephrase": Rephrase()}, {"entigraph": 0.5, "rephrase": 0.4}, "that sum to 1"),
         ({"entigraph": EntiGraph(), "rephrase": Rephrase()}, {"entigraph": 1.5, "rephrase": None}, "from 0"),
         (
             {"entigraph": EntiGraph(), "rephrase": Rephrase()},

@@ -1,8 +1,8 @@
 import random
 
 from entigraph.storage.schemas import Document, EntityGraph
-from entigraph.synthesis.base import presented
-from entigraph.synthesis.document_parts import Part, in_parts, pieces, with_summaries
+from entigraph.synthesis.base import render_document
+from entigraph.synthesis.document_parts import DocumentPart, add_summaries, split_document, split_text
 
 
 def a_book(chapters: int, seed: int = 0) -> Document:
@@ -35,12 +35,12 @@ def a_book(chapters: int, seed: int = 0) -> Document:
 
 def test_a_short_document_stays_whole() -> None:
     book = a_book(1)
-    assert in_parts(book, 100_000) == in_parts(book, None) == [book]
+    assert split_document(book, 100_000) == split_document(book, None) == [book]
 
 
 def test_parts_overlap_and_leave_nothing_out() -> None:
     book = a_book(30)
-    parts = in_parts(book, 1_000)
+    parts = split_document(book, 1_000)
     assert len(parts) > 5 and all(len(part.text) <= 4_000 for part in parts)
     assert [part.id for part in parts] == [f"book#{number}" for number in range(1, len(parts) + 1)]
     for sentence in book.text.split("."):
@@ -52,23 +52,23 @@ def test_parts_overlap_and_leave_nothing_out() -> None:
 
 def test_pieces_joined_are_the_text_whatever_it_is() -> None:
     for text in (a_book(4).text, "x" * 5_000, "word " * 2_000, "Line.\n" * 900, "", " \n\n ", "Ä" * 999 + ". B"):
-        found = pieces(text, 700)
+        found = split_text(text, 700)
         assert "".join(found) == text and all(len(piece) <= 700 for piece in found)
 
 
 def test_a_new_heading_begins_a_new_piece_where_the_last_is_half_full() -> None:
-    found = pieces(a_book(12).text, 2_500)
+    found = split_text(a_book(12).text, 2_500)
     assert sum(piece.lstrip().startswith("# Chapter") for piece in found) > len(found) / 2
 
 
 def test_each_part_carries_title_number_and_the_summary_of_the_whole() -> None:
-    parts = in_parts(a_book(10), 1_000)
+    parts = split_document(a_book(10), 1_000)
     graphs = {
         part.id: EntityGraph(document_id=part.id, summary=f"What {part.id} says. " * 300, entities=["a", "b"])
         for part in parts
     }
-    told = list(with_summaries(parts, graphs))
-    first_line = presented(told[1]).splitlines()[1]
+    told = list(add_summaries(parts, graphs))
+    first_line = render_document(told[1]).splitlines()[1]
     assert first_line.startswith(f'"The Book", A. Nonymous. Part 2 of {len(parts)}. The whole: What book#1 says.')
     assert all(f"What {part.id} says." in first_line for part in parts) and len(first_line) < 2_500
-    assert all(isinstance(part, Part) and part.source == "book" for part in told)
+    assert all(isinstance(part, DocumentPart) and part.source == "book" for part in told)

@@ -16,10 +16,10 @@ from entigraph.storage.jsonl import read_jsonl
 from entigraph.storage.schemas import Document, EntityGraph, Failure, SyntheticText
 from entigraph.storage.texts import read_texts
 from entigraph.synthesis import stage
-from entigraph.synthesis.augmenters.entigraph import EntiGraph, scattered, triple_at
+from entigraph.synthesis.augmenters.entigraph import EntiGraph, pseudo_shuffled_range, triple_at
 from entigraph.synthesis.augmenters.raw import Raw
 from entigraph.synthesis.augmenters.rephrase import Rephrase
-from entigraph.synthesis.base import Augmenter, in_rounds, presented, prompt
+from entigraph.synthesis.base import BUILT_IN_PROMPTS, Augmenter, read_prompt, render_document, round_robin
 from entigraph.synthesis.rules import Rules
 from tests.conftest import ARTICLE
 
@@ -158,23 +158,27 @@ def test_triples_are_each_drawn_once_without_being_listed() -> None:
     import random
 
     entities = [f"e{index}" for index in range(9)]
-    drawn = [triple_at(index, entities) for index in scattered(84, random.Random(0))]
+    drawn = [triple_at(index, entities) for index in pseudo_shuffled_range(84, random.Random(0))]
     assert {frozenset(triple) for triple in drawn} == {frozenset(triple) for triple in combinations(entities, 3)}
     assert drawn != sorted(drawn)
-    assert list(islice(scattered(10**9, random.Random(0)), 3)), "a billion take no time to begin"
+    assert list(islice(pseudo_shuffled_range(10**9, random.Random(0)), 3)), "a billion take no time to begin"
 
 
 def test_rounds_take_from_each_until_all_have_ended() -> None:
-    assert list(in_rounds([iter("aaaaa"), iter("b"), iter("ccc")], 2)) == list("aabccaaca")
+    assert list(round_robin([iter("aaaaa"), iter("b"), iter("ccc")], 2)) == list("aabccaaca")
 
 
 def test_the_prompt_names_the_document_and_the_entities() -> None:
     augmenter = EntiGraph()
     task = next(augmenter.tasks([TALE], {"tale": EntityGraph(document_id="tale", summary="", entities=("A", "B"))}, 0))
-    request = augmenter.request(task)
+    request = next(augmenter.write(task))
     assert request.user.startswith('### Document\n"The Lamp of Orsk", Miriam Vale, 1951.\nThe lamp keeper')
     assert request.user.endswith("### Entities\n- A\n- B") or request.user.endswith("### Entities\n- B\n- A")
     assert "two of them" in request.system
+
+
+def prompt(name: str) -> str:
+    return read_prompt(BUILT_IN_PROMPTS, name)
 
 
 def ask(system: str, user: str, sample: int = 0) -> str:
@@ -184,9 +188,12 @@ def ask(system: str, user: str, sample: int = 0) -> str:
 
 
 def test_the_offline_writer_extracts_from_any_text() -> None:
-    found = json.loads(ask(prompt("entities"), presented(TALE)))
+    found = json.loads(ask(prompt("entities"), render_document(TALE)))
     assert {"Miriam Vale", "Captain Holloway", "Tobias", "Orsk"} <= {*found["entities"]}
-    text = ask(prompt("pair"), presented(TALE) + "\n\n### Entities\n- Miriam Vale\n- Captain Holloway")
+    text = ask(
+        prompt("pair"),
+        render_document(TALE) + "\n\n### Entities\n- Miriam Vale\n- Captain Holloway",
+    )
     assert "She gave him the ledger and said that Captain Holloway" in text or "Miriam Vale wrote one line" in text
     sentences = {sentence.strip() for sentence in ARTICLE.replace("\n", " ").split(".")}
     written = [sentence.strip() for sentence in text.split(".")[1:] if sentence.strip()]
@@ -194,8 +201,12 @@ def test_the_offline_writer_extracts_from_any_text() -> None:
 
 
 def test_the_offline_writer_is_a_function_of_the_request() -> None:
-    assert ask(prompt("rephrase_easy"), presented(TALE), 1) == ask(prompt("rephrase_easy"), presented(TALE), 1)
-    assert ask(prompt("rephrase_easy"), presented(TALE), 1) != ask(prompt("rephrase_easy"), presented(TALE), 2)
+    assert ask(prompt("rephrase_easy"), render_document(TALE), 1) == ask(
+        prompt("rephrase_easy"), render_document(TALE), 1
+    )
+    assert ask(prompt("rephrase_easy"), render_document(TALE), 1) != ask(
+        prompt("rephrase_easy"), render_document(TALE), 2
+    )
 
 
 def test_a_damaged_part_is_named(corpus: Path, tmp_path: Path) -> None:
