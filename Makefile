@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 READY := .venv/.ready
 VLLM_READY := .venv-vllm/.ready
-export TOKENIZERS_PARALLELIZM := false
+export TOKENIZERS_PARALLELISM := false
 
 .DEFAULT_GOAL := help
 .PHONY: help install demo smoke check format test test-all vllm-env test-vllm bench bench-price bench-client bench-sweep bench-evaluation bench-vllm rivals results clean

@@ -63,7 +63,7 @@ def compare_with_hugging_face(root: Path, sentences: list[str], megabytes: int) 
     size = make_corpus(root, sentences, megabytes) / 1e6
     ours = min((run_in_process(root) for _ in range(3)), key=lambda run: run["seconds"])
     tokenizer = Tokenizer(root / "tokenizer")
-    os.environ["TOKENIZERS_PARALLELIZM"] = "true"
+    os.environ["TOKENIZERS_PARALLELISM"] = "true"
     fast = tokenizer.fast
     alternatives: dict[str, Callable[[list[str]], list[list[int]]]] = {
         "loop": lambda texts: [fast.encode(text, add_special_tokens=False).ids for text in texts],

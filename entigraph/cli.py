@@ -33,7 +33,7 @@ def home() -> Path:
 
 
 os.environ["ENTIGRAPH_HOME"] = str(home())
-os.environ.setdefault("TOKENIZERS_PARALLELIZM", "false")  # a process has one thread
+os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")  # a process has one thread
 schema.register()
 execution.register()
 

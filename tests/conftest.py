@@ -13,7 +13,7 @@ import pytest
 from filelock import FileLock
 
 os.environ["OMP_NUM_THREADS"] = "1"
-os.environ["TOKENIZERS_PARALLELIZM"] = "false"
+os.environ["TOKENIZERS_PARALLELISM"] = "false"
 os.environ.setdefault("WANDB_MODE", "offline")
 
 import numpy as np  # noqa: E402

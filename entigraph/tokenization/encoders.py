@@ -112,11 +112,11 @@ def between(encoded: Encoded, bos_id: int | None, eos_id: int | None) -> Encoded
 @contextmanager
 def all_cores() -> Iterator[None]:
     """Hugging Face's tokenizers use one core here, but for this; RAYON_NUM_THREADS bounds both libraries."""
-    before = os.environ.get("TOKENIZERS_PARALLELIZM")
-    os.environ["TOKENIZERS_PARALLELIZM"] = "true"
+    before = os.environ.get("TOKENIZERS_PARALLELISM")
+    os.environ["TOKENIZERS_PARALLELISM"] = "true"
     try:
         yield
     finally:
-        os.environ.pop("TOKENIZERS_PARALLELIZM")
+        os.environ.pop("TOKENIZERS_PARALLELISM")
         if before is not None:
-            os.environ["TOKENIZERS_PARALLELIZM"] = before
+            os.environ["TOKENIZERS_PARALLELISM"] = before
