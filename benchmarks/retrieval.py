@@ -11,18 +11,17 @@ import argparse
 import random
 import tempfile
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from entigraph.retrieval.base import Ranked, Retriever, Vector
-from entigraph.retrieval.bm25 import BM25Retriever
-from entigraph.retrieval.dense import DenseRetriever
-from entigraph.retrieval.embedding_cache import Vectors
-from entigraph.retrieval.passages import split
-from entigraph.retrieval.retrievers import SEPARATORS
+from entigraph.retrieval.base import Ranked, RetrievalContext
+from entigraph.retrieval.bm25 import BM25
+from entigraph.retrieval.dense import rank_by_distance
+from entigraph.retrieval.embedding_cache import EmbeddingCache, Vector
+from entigraph.retrieval.passages import split_documents
 from entigraph.storage.schemas import Document
 
 DOCUMENTS, WORDS, QUESTIONS, DEPTH, VOCABULARY = 265, 5_000, 4_609, 128, 40_000
@@ -35,7 +34,7 @@ class RandomEmbedder:
 
     def __init__(self, width: int) -> None:
         self.width = width
-        self.reported: dict[str, Any] = {}
+        self.counts: dict[str, Any] = {}
 
     def embed(self, texts: Sequence[str], queries: bool) -> Iterator[dict[int, Vector]]:
         rng = np.random.default_rng(queries)
@@ -56,19 +55,20 @@ def main() -> None:
     ]
     questions = [" ".join(rng.choices(words, weights, k=60)) for _ in range(QUESTIONS)]
     started = time.process_time()
-    texts = [passage.text for passage in split(documents, options.characters, SEPARATORS)]
+    texts = [passage.text for passage in split_documents(documents, options.characters)]
     print(f"splitting    {time.process_time() - started:6.2f} s   {len(texts):,} passages")
-    print(f"bm25         {measure_ranking(BM25Retriever(1.5, 0.75), texts, questions)}")
     with tempfile.TemporaryDirectory() as folder:
-        dense = DenseRetriever(RandomEmbedder(options.width), Vectors(Path(folder) / "vectors.sqlite"))
-        list(dense.rank(texts, questions, DEPTH))  # fills the embedding cache
-        rate = measure_ranking(dense, texts, questions)
+        context = RetrievalContext(EmbeddingCache(Path(folder) / "vectors.sqlite"), None)
+        embedder = RandomEmbedder(options.width)
+        print(f"bm25         {measure_ranking(lambda: BM25(depth=DEPTH).rank(texts, questions, context))}")
+        list(rank_by_distance(texts, questions, DEPTH, embedder, context))  # fills the embedding cache
+        rate = measure_ranking(lambda: rank_by_distance(texts, questions, DEPTH, embedder, context))
         print(f"embeddings   {rate}, {options.width} dimensions, vectors read from the cache")
 
 
-def measure_ranking(retriever: Retriever, texts: Sequence[str], questions: Sequence[str]) -> str:
+def measure_ranking(rank: Callable[[], Iterator[Ranked]]) -> str:
     started = time.process_time()
-    rankings: list[Ranked] = list(retriever.rank(texts, questions, DEPTH))
+    rankings = list(rank())
     took = time.process_time() - started
     return f"{took:6.2f} s   {len(rankings) / took:,.0f} questions per second, index included"
 

@@ -8,7 +8,7 @@ from typing import Any
 from entigraph.llm.base import CHARACTERS_PER_TOKEN
 from entigraph.pipeline import steps
 from entigraph.pipeline.run import Run
-from entigraph.retrieval.base import query_of
+from entigraph.retrieval.base import build_query
 from entigraph.storage.jsonl import read_jsonl
 from entigraph.storage.schemas import Document
 
@@ -44,9 +44,9 @@ def cost_of_retrieval(run: Run) -> Iterator[str]:
             yield f"retrieval for {name}: its cost is known once the questions are there (stage=corpus)"
             continue
         questions = task.load_questions(source)
-        queries = [query_of(question, run.retriever.with_choices) for question in questions]
+        queries = [build_query(question, run.retriever.with_choices) for question in questions]
         characters = sum(len(document.text) for document in read_jsonl(source.documents, Document))
-        tokens, searches, cost = run.retriever.cost(characters + sum(map(len, queries)), len(questions))
+        tokens, searches, cost = run.retriever.estimate_cost(characters + sum(map(len, queries)), len(questions))
         yield (
             f"retrieval for {name}: about {tokens:,.0f} tokens to embed and {searches:,} searches to rerank, "
             f"${cost:,.2f}; stopped at retriever.max_cost_usd = {run.retriever.max_cost_usd}"

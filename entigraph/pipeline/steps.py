@@ -60,12 +60,12 @@ def retrieve(run: Run, name: str, out: Path, progress: Progress, tracker: Tracke
         inputs.documents,
         task.load_questions(inputs),
         out,
-        settings=run.retriever,
-        vectors=run.root / VECTORS,
+        retriever=run.retriever,
+        embedding_cache=run.root / VECTORS,
         response_cache=response_cache_path(run.root),
         progress=progress,
     )
-    for line in stage.summary(counts):
+    for line in stage.summary_lines(counts):
         progress.say(line)
     return counts
 

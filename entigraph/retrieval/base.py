@@ -1,68 +1,131 @@
-"""What retrieval is made of: something that ranks texts for a query, something that scores the best of them again."""
+"""The base class of retrievers: rank passages for each query.
 
+A retriever is any class with `rank`, from this package or the user's:
+
+    # my_package/retrieval.py
+    @dataclass(frozen=True, kw_only=True)
+    class SharedWords(Retriever):
+        def rank(self, texts: Sequence[str], queries: Sequence[str], context: RetrievalContext) -> Iterator[Ranked]:
+            for query in queries:
+                words = set(query.lower().split())
+                scores = np.array([len(words & set(text.lower().split())) for text in texts], dtype=np.float32)
+                yield [(index, float(scores[index])) for index in top_indices(scores, self.depth)]
+
+    entigraph run retriever._target_=my_package.retrieval.SharedWords evaluation=[open_book]
+"""
+
+from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, as_completed
-from typing import Any, Protocol, TypeVar
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
-from numpy.typing import NDArray
 
+from entigraph.errors import ConfigError
+from entigraph.llm.response_cache import ResponseCache
+from entigraph.retrieval.embedding_cache import EmbeddingCache, Vector
+from entigraph.retrieval.passages import SEPARATORS
 from entigraph.storage.schemas import Question
 
-Vector = NDArray[np.float32]
-Ranked = list[tuple[int, float]]  # the numbers of texts with their scores, the best first
+Ranked = list[tuple[int, float]]  # indices of texts with their scores, best first
 Result = TypeVar("Result")
 
 
-class Retriever(Protocol):
-    """`reported` counts what a reader must know, such as texts that a model could not read to their end."""
+class RetrievalCost(NamedTuple):
+    """An upper bound on what endpoints charge: tokens to embed, searches to rerank, dollars."""
 
-    reported: dict[str, Any]
-
-    def rank(self, texts: Sequence[str], queries: Sequence[str], depth: int) -> Iterator[Ranked]:
-        """For each query up to `depth` texts; fewer, or none, where no more has to do with it."""
-        ...
+    tokens: float
+    searches: int
+    dollars: float
 
 
-class Reranker(Protocol):
-    """`identity` tells its scores from those of another model; `concurrency`: how many queries it takes at once."""
+@dataclass(frozen=True)
+class RetrievalContext:
+    """What a retriever works with. `spending` records what a command pays to endpoints; None if nothing is paid.
 
-    identity: str
-    concurrency: int
-    reported: dict[str, Any]
+    `counts` are added to the manifest, such as the number of texts that a model truncated.
+    """
 
-    def scores(self, query: str, texts: Sequence[str]) -> Vector:
-        """One for each text, the higher the better."""
-        ...
+    embeddings: EmbeddingCache
+    spending: ResponseCache | None
+    counts: dict[str, Any] = field(default_factory=dict)
 
 
-def answered(requests: "Sequence[Future[Result]]") -> Iterator[Result]:
-    """As they come. One that fails ends it, after those that were on their way: what is paid for is not lost."""
-    failed: BaseException | None = None
+@dataclass(frozen=True, kw_only=True)
+class Retriever(ABC):
+    """Passages have at most `characters` characters and are cut at the first of `separators` that fits. `depth` of them
+    are ranked for each question; an evaluation uses the first ones. With `with_choices` the query includes the
+    question's options.
+    """
+
+    characters: int = 1024
+    separators: list[str] = field(default_factory=lambda: list(SEPARATORS))
+    with_choices: bool = True
+    depth: int = 128
+
+    def __post_init__(self) -> None:
+        self.check_positive("characters", "depth")
+
+    @abstractmethod
+    def rank(self, texts: Sequence[str], queries: Sequence[str], context: RetrievalContext) -> Iterator[Ranked]:
+        """Yields up to `depth` texts for each query; fewer if the others are unrelated."""
+
+    @property
+    def name(self) -> str:
+        """Returns the name in artifact folders."""
+        return type(self).__name__.lower()
+
+    @property
+    def models(self) -> Sequence[str]:
+        """Returns folders or names of models, whose content is part of the cache key."""
+        return []
+
+    @property
+    def paid(self) -> bool:
+        """Whether an endpoint charges for the ranking."""
+        return False
+
+    def estimate_cost(self, characters: int, questions: int) -> RetrievalCost:
+        """Returns the cost without cached results."""
+        return RetrievalCost(0.0, 0, 0.0)
+
+    def check(self) -> None:  # noqa: B027
+        """Raises LLMError if the retriever cannot run here, for example because a key is missing."""
+
+    def check_positive(self, *keys: str) -> None:
+        for key in keys:
+            if getattr(self, key) <= 0:
+                raise ConfigError(f"retriever.{key}: {getattr(self, key)} found, more than 0 expected")
+
+
+def build_query(question: Question, with_choices: bool) -> str:
+    """Returns the question, which names its document if the corpus does so, and its options (paper §5)."""
+    return "\n".join([question.text, *(question.choices if with_choices else ())])
+
+
+def top_indices(scores: Vector, depth: int) -> list[int]:
+    """Returns the indices of the highest scores. Ties keep their order, so that every machine cuts them alike."""
+    if depth < len(scores):
+        least = np.partition(scores, len(scores) - depth)[len(scores) - depth]
+        candidates = np.flatnonzero(scores >= least)
+    else:
+        candidates = np.arange(len(scores))
+    indices: list[int] = candidates[np.lexsort((candidates, -scores[candidates]))][:depth].tolist()
+    return indices
+
+
+def iterate_completed(requests: "Sequence[Future[Result]]") -> Iterator[Result]:
+    """Yields results as they arrive. After a failure yields those in flight, which are paid for, and raises."""
+    failure: BaseException | None = None
     for done in as_completed(requests):
         if done.cancelled():
             continue
         if (error := done.exception()) is None:
             yield done.result()
             continue
-        failed = failed or error
-        for each in requests:
-            each.cancel()
-    if failed:
-        raise failed
-
-
-def query_of(question: Question, with_choices: bool) -> str:
-    """The question, which names its document where the corpus has it so, and its options (paper §5)."""
-    return "\n".join([question.text, *(question.choices if with_choices else ())])
-
-
-def best(scores: Vector, depth: int) -> list[int]:
-    """The places of the highest, equal ones in their order: a cut through a tie is the same on every machine."""
-    if depth < len(scores):
-        least = np.partition(scores, len(scores) - depth)[len(scores) - depth]
-        places = np.flatnonzero(scores >= least)
-    else:
-        places = np.arange(len(scores))
-    found: list[int] = places[np.lexsort((places, -scores[places]))][:depth].tolist()
-    return found
+        failure = failure or error
+        for request in requests:
+            request.cancel()
+    if failure:
+        raise failure

@@ -1,39 +1,44 @@
-"""Words in common, weighed by their rarity: no key, no download, no model."""
+"""Lexical retrieval by BM25: needs no key, download or model."""
 
 from collections.abc import Iterator, Sequence
-from typing import Any
+from dataclasses import dataclass
 
-import bm25s
-import Stemmer
-
-from entigraph.retrieval.base import Ranked, best
+from entigraph.retrieval.base import Ranked, RetrievalContext, top_indices
+from entigraph.retrieval.rerank import RerankingRetriever
 
 
-class BM25Retriever:
-    """Lucene's variant with its usual constants, English stems, no stop words. A text without a common word is none."""
+@dataclass(frozen=True, kw_only=True)
+class BM25(RerankingRetriever):
+    """Lucene's variant with English stems and without stop words. `k1` is the saturation of term frequency, `b` the
+    length normalization. Texts without a word of the query are not ranked.
+    """
 
-    def __init__(self, k1: float, b: float) -> None:
-        self.k1, self.b = k1, b
-        self.reported: dict[str, Any] = {}
+    k1: float = 1.5
+    b: float = 0.75
 
-    def rank(self, texts: Sequence[str], queries: Sequence[str], depth: int) -> Iterator[Ranked]:
+    def first_stage(self, texts: Sequence[str], queries: Sequence[str], context: RetrievalContext) -> Iterator[Ranked]:
+        import bm25s
+
         index = bm25s.BM25(k1=self.k1, b=self.b)
-        known = tokens(texts)
-        if not any(known):  # nothing to look up, which the library takes for a fault
+        tokenized = tokenize(texts)
+        if not any(tokenized):  # an empty index, which the library rejects
             yield from ([] for _ in queries)
             return
-        index.index(known, show_progress=False)
-        for words in tokens(queries):
-            found = [word for word in words if word in index.vocab_dict]
-            if not found:
+        index.index(tokenized, show_progress=False)
+        for words in tokenize(queries):
+            known = [word for word in words if word in index.vocab_dict]
+            if not known:
                 yield []
                 continue
-            scores = index.get_scores(found)
-            yield [(place, float(scores[place])) for place in best(scores, depth) if scores[place] > 0]
+            scores = index.get_scores(known)
+            yield [(place, float(scores[place])) for place in top_indices(scores, self.depth) if scores[place] > 0]
 
 
-def tokens(texts: Sequence[str]) -> list[list[str]]:
-    found: list[list[str]] = bm25s.tokenize(
+def tokenize(texts: Sequence[str]) -> list[list[str]]:
+    import bm25s
+    import Stemmer
+
+    words: list[list[str]] = bm25s.tokenize(
         list(texts), stopwords="en", stemmer=Stemmer.Stemmer("english"), return_ids=False, show_progress=False
     )
-    return found
+    return words

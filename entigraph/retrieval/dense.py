@@ -1,68 +1,131 @@
-"""Nearest by embedding, in Euclidean distance over all passages, exactly (paper App. F).
+"""Dense retrieval: exact nearest neighbors by Euclidean distance between embeddings (paper App. F).
 
-The paper's FAISS index is a flat one: an exact search too. Over the 31,000 passages that QuALITY gives at most, one
-matrix product a block of queries is that search, and needs no further library.
+The paper's FAISS index is flat, so an exact search too. For at most 31,000 passages of QuALITY one matrix product per
+block of queries is that search and needs no further library.
 """
 
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from typing import Any, Protocol
 
 import numpy as np
 
-from entigraph.retrieval.base import Ranked, Vector, best
-from entigraph.retrieval.embedding_cache import Vectors, key_of
+from entigraph.config.fields import runtime_field
+from entigraph.errors import ConfigError
+from entigraph.llm.cost import Price
+from entigraph.retrieval.base import Ranked, RetrievalContext, RetrievalCost, top_indices
+from entigraph.retrieval.embedding_cache import Vector, hash_key
+from entigraph.retrieval.rerank import RerankingRetriever
+from entigraph.retrieval.retrieval_endpoints import (
+    MIN_CHARACTERS_PER_TOKEN,
+    EmbeddingEndpoint,
+    EndpointAddress,
+    check_price,
+    endpoint_price,
+)
+from entigraph.retrieval.sentence_transformers_models import LocalEmbedder
 
-QUERIES_AT_ONCE = 256
+QUERIES_PER_BLOCK = 256
 
 
 class Embedder(Protocol):
-    """`identity` tells its vectors from those of another model."""
+    """`identity` distinguishes its vectors from those of another model; `counts` go to the manifest."""
 
     identity: str
-    reported: dict[str, Any]
+    counts: dict[str, Any]
 
     def embed(self, texts: Sequence[str], queries: bool) -> Iterator[dict[int, Vector]]:
-        """A vector by the number of its text, in batches, as they come. Raises LLMError where embedding them could cost
-        more than was allowed.
-        """
+        """Yields batches of vectors by text index. Raises LLMError if they could exceed the spending limit."""
         ...
 
 
-class DenseRetriever:
-    def __init__(self, embedder: Embedder, vectors: Vectors) -> None:
-        self.embedder, self.vectors = embedder, vectors
-        self.reported: dict[str, Any] = {"embedded": 0}
+@dataclass(frozen=True, kw_only=True)
+class Dense(RerankingRetriever):
+    """`model` is a sentence-transformers folder or hub name, or, with `base_url`, the name of a model at that
+    OpenAI-compatible endpoint, at `price` dollars per million tokens.
+    """
 
-    def rank(self, texts: Sequence[str], queries: Sequence[str], depth: int) -> Iterator[Ranked]:
-        if not texts or not queries:
-            yield from ([] for _ in queries)
-            return
-        passages, asked = self.matrix(texts, False), self.matrix(queries, True)
-        self.reported |= self.embedder.reported
-        squares = (passages**2).sum(axis=1)
-        for start in range(0, len(asked), QUERIES_AT_ONCE):
-            block = asked[start : start + QUERIES_AT_ONCE]
-            # Of the squared distance, what differs between passages and decides which is nearer.
-            near = 2 * block @ passages.T - squares
-            for query, scores in zip(block, near, strict=True):
-                lengths = float((query**2).sum())
-                yield [(place, float(scores[place]) - lengths) for place in best(scores, depth)]
+    model: str = runtime_field("")
+    base_url: str | None = runtime_field(None)
+    api_key_env: str = runtime_field("OPENAI_API_KEY")
+    price: float | None = runtime_field(None)
 
-    def keys(self, texts: Sequence[str], queries: bool) -> list[bytes]:
-        return [key_of("embedding", self.embedder.identity, queries, text) for text in texts]
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if not self.model:
+            raise ConfigError(
+                "retriever.model: not set; give the folder of a sentence-transformers model, or "
+                "retriever.base_url=ADDRESS and the name of a model there"
+            )
+        if self.base_url:
+            check_price("price", "million tokens", self.base_url, self.price)
 
-    def unknown(self, texts: Sequence[str], queries: bool) -> list[str]:
-        keys = self.keys(texts, queries)
-        known = self.vectors.get(list(dict.fromkeys(keys)))
-        return list({key: text for key, text in zip(keys, texts, strict=True) if key not in known}.values())
+    @property
+    def embedding_price(self) -> Price:
+        return endpoint_price(self.base_url, self.price or 0.0)
 
-    def matrix(self, texts: Sequence[str], queries: bool) -> Vector:
-        """(texts, width). What is computed is kept batch by batch, so that a kill costs one."""
-        todo = self.unknown(texts, queries)
-        for batch in self.embedder.embed(todo, queries):
-            found = self.keys([todo[number] for number in batch], queries)
-            self.vectors.put(dict(zip(found, batch.values(), strict=True)))
-            self.reported["embedded"] += len(batch)
-        keys = self.keys(texts, queries)
-        known = self.vectors.get(list(dict.fromkeys(keys)))
-        return np.stack([known[key] for key in keys]).astype(np.float32)
+    @property
+    def paid(self) -> bool:
+        return super().paid or not self.embedding_price.free
+
+    @property
+    def models(self) -> Sequence[str]:
+        return [self.model, *super().models]
+
+    @property
+    def address(self) -> EndpointAddress:
+        return EndpointAddress("base_url", self.base_url or "", self.api_key_env, self.timeout_s, self.attempts)
+
+    def check(self) -> None:
+        super().check()
+        if self.base_url:
+            _ = self.address.key
+
+    def estimate_cost(self, characters: int, questions: int) -> RetrievalCost:
+        cost = super().estimate_cost(characters, questions)
+        tokens = 0.0 if self.embedding_price.free else characters / MIN_CHARACTERS_PER_TOKEN
+        return RetrievalCost(tokens, cost.searches, cost.dollars + self.embedding_price.of(tokens, 0, 0))
+
+    def first_stage(self, texts: Sequence[str], queries: Sequence[str], context: RetrievalContext) -> Iterator[Ranked]:
+        return rank_by_distance(texts, queries, self.depth, self.build_embedder(context), context)
+
+    def build_embedder(self, context: RetrievalContext) -> Embedder:
+        if not self.base_url:
+            return LocalEmbedder(self.model, self.batch_size)
+        limit = self.spending_limit(context, self.embedding_price)
+        return EmbeddingEndpoint(self.address, self.model, self.batch_size, self.concurrency, limit)
+
+
+def rank_by_distance(
+    texts: Sequence[str], queries: Sequence[str], depth: int, embedder: Embedder, context: RetrievalContext
+) -> Iterator[Ranked]:
+    """Yields the nearest texts of each query, scored by negative squared distance."""
+    context.counts["embedded"] = 0
+    if not texts or not queries:
+        yield from ([] for _ in queries)
+        return
+    passages = embed_all(texts, False, embedder, context)
+    embedded_queries = embed_all(queries, True, embedder, context)
+    context.counts.update(embedder.counts)
+    squares = (passages**2).sum(axis=1)
+    for start in range(0, len(embedded_queries), QUERIES_PER_BLOCK):
+        block = embedded_queries[start : start + QUERIES_PER_BLOCK]
+        # The part of the negative squared distance that differs between passages.
+        closeness = 2 * block @ passages.T - squares
+        for query, scores in zip(block, closeness, strict=True):
+            query_square = float((query**2).sum())
+            yield [(place, float(scores[place]) - query_square) for place in top_indices(scores, depth)]
+
+
+def embed_all(texts: Sequence[str], queries: bool, embedder: Embedder, context: RetrievalContext) -> Vector:
+    """Returns (texts, width) embeddings. Every batch is cached when it is computed, so that a kill costs one."""
+    keys = [hash_key("embedding", embedder.identity, queries, text) for text in texts]
+    distinct = dict(zip(keys, texts, strict=True))
+    cached = context.embeddings.get(list(distinct))
+    missing = [key for key in distinct if key not in cached]
+    for batch in embedder.embed([distinct[key] for key in missing], queries):
+        vectors = {missing[index]: vector for index, vector in batch.items()}
+        context.embeddings.put(vectors)
+        cached |= {key: vector.astype(np.float32) for key, vector in vectors.items()}
+        context.counts["embedded"] += len(batch)
+    return np.stack([cached[key] for key in keys]).astype(np.float32)

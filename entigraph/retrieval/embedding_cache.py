@@ -1,7 +1,7 @@
-"""Every embedding and every reranker's score that was ever computed, in one SQLite file, by the content of what asked.
+"""All embeddings and reranker scores ever computed, in one SQLite file, keyed by the content of the request.
 
-A passage embedded for one grid point is free for all others, whatever the passages' depth, order or number; several
-processes may share the file.
+A passage embedded for one run is free for all others, whatever the passages' depth, order or number. Several processes
+may share the file.
 """
 
 import hashlib
@@ -12,40 +12,41 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
+from numpy.typing import NDArray
 
 from entigraph.errors import ArtifactError
-from entigraph.retrieval.base import Vector
 
-SECONDS_TO_WAIT_FOR_OTHERS = 60.0
-KEYS_AT_ONCE = 500
+Vector = NDArray[np.float32]
+LOCK_TIMEOUT_S = 60.0
+KEYS_PER_QUERY = 500
 
 
-class Vectors:
-    """Of any width, by key. Raises ArtifactError where the file cannot be used."""
+class EmbeddingCache:
+    """Vectors of any width by key. Raises ArtifactError if the file cannot be used."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
         path.parent.mkdir(parents=True, exist_ok=True)
-        with self.explained():
-            self.database = sqlite3.connect(path, timeout=SECONDS_TO_WAIT_FOR_OTHERS, isolation_level=None)
+        with self.translate_errors():
+            self.database = sqlite3.connect(path, timeout=LOCK_TIMEOUT_S, isolation_level=None)
             self.database.execute("PRAGMA journal_mode=WAL")
             self.database.execute("CREATE TABLE IF NOT EXISTS vectors (key BLOB PRIMARY KEY, value BLOB NOT NULL)")
 
     def get(self, keys: Sequence[bytes]) -> dict[bytes, Vector]:
-        """Those that are known."""
-        found: dict[bytes, Vector] = {}
-        for start in range(0, len(keys), KEYS_AT_ONCE):
-            asked = keys[start : start + KEYS_AT_ONCE]
-            places = ",".join("?" * len(asked))
-            with self.explained():
-                rows = self.database.execute(f"SELECT key, value FROM vectors WHERE key IN ({places})", asked)
-                found |= {key: np.frombuffer(value, dtype="<f4") for key, value in rows}
-        return found
+        """Returns the cached vectors among the keys."""
+        vectors: dict[bytes, Vector] = {}
+        for start in range(0, len(keys), KEYS_PER_QUERY):
+            batch = keys[start : start + KEYS_PER_QUERY]
+            placeholders = ",".join("?" * len(batch))
+            with self.translate_errors():
+                rows = self.database.execute(f"SELECT key, value FROM vectors WHERE key IN ({placeholders})", batch)
+                vectors |= {key: np.frombuffer(value, dtype="<f4") for key, value in rows}
+        return vectors
 
-    def put(self, values: Mapping[bytes, Vector]) -> None:
-        """On disk when this returns."""
-        rows = [(key, np.ascontiguousarray(value, dtype="<f4").tobytes()) for key, value in values.items()]
-        with self.explained():
+    def put(self, vectors: Mapping[bytes, Vector]) -> None:
+        """Stores vectors; they are on disk when this returns."""
+        rows = [(key, np.ascontiguousarray(value, dtype="<f4").tobytes()) for key, value in vectors.items()]
+        with self.translate_errors():
             self.database.execute("BEGIN IMMEDIATE")
             self.database.executemany("INSERT OR REPLACE INTO vectors VALUES (?, ?)", rows)
             self.database.execute("COMMIT")
@@ -54,15 +55,15 @@ class Vectors:
         self.database.close()
 
     @contextmanager
-    def explained(self) -> Iterator[None]:
+    def translate_errors(self) -> Iterator[None]:
         try:
             yield
         except sqlite3.DatabaseError as error:
             raise ArtifactError(
-                f"{self.path} cannot be used: {error}. Check disk space and permissions of its folder; where it is "
-                "damaged, remove it: what it held is computed, or paid for, again"
+                f"{self.path} cannot be used: {error}. Check disk space and permissions of its folder; if it is "
+                "damaged, remove it: its contents are computed, or paid for, again"
             ) from None
 
 
-def key_of(*asked: object) -> bytes:
-    return hashlib.blake2b(json.dumps(asked, ensure_ascii=False).encode(), digest_size=16).digest()
+def hash_key(*request: object) -> bytes:
+    return hashlib.blake2b(json.dumps(request, ensure_ascii=False).encode(), digest_size=16).digest()

@@ -1,4 +1,4 @@
-"""What a question's passages should be, and how many questions get them: recall by article, and by passage."""
+"""The gold passages of questions and the recall of a ranking, by article and by passage."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -10,16 +10,16 @@ DEPTHS = (1, 2, 4, 8, 16, 32, 64, 128)
 
 
 @dataclass(frozen=True)
-class Gold:
-    """`article` and `evidence` as in a Ranking."""
+class GoldPassages:
+    """`article` and `evidence` are those of a Ranking."""
 
     article: Sequence[int] | None
     evidence: Sequence[Sequence[int]] | None
 
 
 @dataclass(frozen=True)
-class Shelf:
-    """Passages by document. `first` has for every passage the first of the same text, which stands for all of them."""
+class PassageIndex:
+    """Passages by document. `first` maps every passage to the first one with the same text, which represents it."""
 
     documents: Mapping[str, Document]
     passages: Sequence[Passage]
@@ -27,7 +27,7 @@ class Shelf:
     by_document: Mapping[str, Sequence[int]]
 
     @classmethod
-    def of(cls, documents: Sequence[Document], passages: Sequence[Passage]) -> "Shelf":
+    def build(cls, documents: Sequence[Document], passages: Sequence[Passage]) -> "PassageIndex":
         texts: dict[str, int] = {}
         by_document: dict[str, list[int]] = {document.id: [] for document in documents}
         first = [texts.setdefault(passage.text, number) for number, passage in enumerate(passages)]
@@ -37,55 +37,56 @@ class Shelf:
 
     @property
     def distinct(self) -> list[int]:
+        """Returns the numbers of passages with distinct texts."""
         return sorted(set(self.first))
 
-    def gold(self, question: Question) -> Gold:
-        """Without evidence where it is not known, or a part of it does not stand in the document."""
+    def gold(self, question: Question) -> GoldPassages:
+        """Returns no evidence if it is not known or a part of it does not occur in the document."""
         document = self.documents.get(question.document_id)
         if document is None:
-            return Gold(None, None)
-        own = self.by_document[document.id]
-        article = sorted({self.first[number] for number in own})
-        held = [self.holding(document, own, part) for part in question.evidence]
-        return Gold(article, held if held and all(held) else None)
+            return GoldPassages(None, None)
+        passages = self.by_document[document.id]
+        article = sorted({self.first[number] for number in passages})
+        evidence = [self.find_evidence(document, passages, part) for part in question.evidence]
+        return GoldPassages(article, evidence if evidence and all(evidence) else None)
 
-    def holding(self, document: Document, own: Sequence[int], part: str) -> list[int]:
-        """The passages that share at least half of the shorter of both: of itself, or of this part of the document."""
+    def find_evidence(self, document: Document, passages: Sequence[int], part: str) -> list[int]:
+        """Returns the passages that overlap with a part of the document by at least half of the shorter of both."""
         start = document.text.find(part) if part else -1
         if start < 0:
             return []
         end = start + len(part)
-        found = set()
-        for number in own:
+        matching = set()
+        for number in passages:
             passage = self.passages[number]
-            shared = min(end, passage.end) - max(start, passage.start)
-            if 2 * shared >= min(len(part), passage.end - passage.start):
-                found.add(self.first[number])
-        return sorted(found)
+            overlap = min(end, passage.end) - max(start, passage.start)
+            if 2 * overlap >= min(len(part), passage.end - passage.start):
+                matching.add(self.first[number])
+        return sorted(matching)
 
 
-def contains_article(shown: Sequence[int], ranking: Ranking) -> bool | None:
-    """Whether a passage of the question's article is there (the paper's recall); None where the corpus lacks it."""
-    return None if ranking.article is None else not set(ranking.article).isdisjoint(shown)
+def contains_article(selected: Sequence[int], ranking: Ranking) -> bool | None:
+    """Whether a passage of the question's article is selected (the paper's recall); None if the corpus lacks it."""
+    return None if ranking.article is None else not set(ranking.article).isdisjoint(selected)
 
 
-def contains_evidence(shown: Sequence[int], ranking: Ranking) -> bool | None:
-    """Whether each part of the evidence is there; None where it is not known."""
+def contains_evidence(selected: Sequence[int], ranking: Ranking) -> bool | None:
+    """Whether every part of the evidence is selected; None if it is not known."""
     if ranking.evidence is None:
         return None
-    return all(not set(part).isdisjoint(shown) for part in ranking.evidence)
+    return all(not set(part).isdisjoint(selected) for part in ranking.evidence)
 
 
-def recall(rankings: Sequence[Ranking], depth: int) -> dict[str, Any]:
-    """Shares of the questions whose article, and whose evidence, is known, at each k, with their numbers."""
+def compute_recall(rankings: Sequence[Ranking], depth: int) -> dict[str, Any]:
+    """Returns recall at each k by article and by evidence, over the questions for which it is known."""
     depths = [k for k in DEPTHS if k < depth] + [depth]
-    found: dict[str, Any] = {}
-    for name, among in (("article", contains_article), ("evidence", contains_evidence)):
-        known = [ranking for ranking in rankings if among((), ranking) is not None]
+    recall: dict[str, Any] = {}
+    for name, contains in (("article", contains_article), ("evidence", contains_evidence)):
+        known = [ranking for ranking in rankings if contains((), ranking) is not None]
         shares = {
-            str(k): sum(bool(among(ranking.passages[:k], ranking)) for ranking in known) / len(known)
+            str(k): sum(bool(contains(ranking.passages[:k], ranking)) for ranking in known) / len(known)
             for k in depths
             if known
         }
-        found[name] = {"questions": len(known), "at": shares}
-    return found
+        recall[name] = {"questions": len(known), "at": shares}
+    return recall

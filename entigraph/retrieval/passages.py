@@ -1,42 +1,46 @@
-"""From documents to passages: recursive character splitting, title, author and year before each (paper §5, App. F).
+"""Splits documents into passages: recursive character splitting, with title, author and year before each (paper §5,
+App. F).
 
-The paper splits with LangChain. Its splitter alone asks for langchain-core and through it for a tracing client; and it
-gives texts without their places, which recall by passage needs. What it does fits into one function.
+The paper splits with LangChain. Its splitter requires langchain-core and, through it, a tracing client; and it returns
+texts without their positions, which recall by passage needs.
 """
 
 from collections.abc import Iterable, Iterator, Sequence
 
 from entigraph.storage.schemas import Document, Passage
 
-Span = tuple[int, int]
+Span = tuple[int, int]  # start and end characters
+SEPARATORS = ("\n\n", "\n", " ", "")  # those of the paper's splitter
 HEADING = (("author", "Author"), ("year", "Year Written"))
 
 
-def split(documents: Iterable[Document], characters: int, separators: Sequence[str]) -> Iterator[Passage]:
-    """At most `characters` of the document in each; the heading, put there afterwards, is not counted."""
+def split_documents(
+    documents: Iterable[Document], characters: int, separators: Sequence[str] = SEPARATORS
+) -> Iterator[Passage]:
+    """Yields passages with at most `characters` of the document each, not counting the heading."""
     for document in documents:
-        for number, (start, end) in enumerate(spans(document.text, characters, separators)):
-            text = heading(document) + document.text[start:end]
+        for number, (start, end) in enumerate(split_text(document.text, characters, separators)):
+            text = build_heading(document) + document.text[start:end]
             yield Passage(id=f"{document.id}#{number}", document_id=document.id, start=start, end=end, text=text)
 
 
-def heading(document: Document) -> str:
-    known = [("Title", document.title), *((label, document.meta.get(key, "")) for key, label in HEADING)]
-    lines = [f"{label}: {value}" for label, value in known if value]
+def build_heading(document: Document) -> str:
+    values = [("Title", document.title), *((label, document.meta.get(key, "")) for key, label in HEADING)]
+    lines = [f"{label}: {value}" for label, value in values if value]
     return "\n".join(lines) + "\n\n" if lines else ""
 
 
-def spans(text: str, characters: int, separators: Sequence[str]) -> list[Span]:
-    """Where the passages stand: without overlap, cut at the first separator that occurs; a piece that is too long is
-    cut again at the next one. The separator "" cuts anywhere; without it an endless word stays whole.
+def split_text(text: str, characters: int, separators: Sequence[str]) -> list[Span]:
+    """Returns the spans of the passages: without overlap, cut at the first separator that occurs, and pieces that are
+    too long again at the next one. The separator "" cuts anywhere; without it a long word stays whole.
     """
-    trimmed = (within(text, *span) for span in pieces(text, (0, len(text)), characters, list(separators)))
+    trimmed = (trim(text, *span) for span in split_span(text, (0, len(text)), characters, list(separators)))
     return [span for span in trimmed if span[0] < span[1]]
 
 
-def pieces(text: str, span: Span, characters: int, separators: list[str]) -> Iterator[Span]:
+def split_span(text: str, span: Span, characters: int, separators: list[str]) -> Iterator[Span]:
     start, end = span
-    if length(text, span) <= characters or not separators:
+    if trimmed_length(text, span) <= characters or not separators:
         yield span
         return
     separator, *others = separators
@@ -44,36 +48,36 @@ def pieces(text: str, span: Span, characters: int, separators: list[str]) -> Ite
         yield from ((place, min(place + characters, end)) for place in range(start, end, characters))
         return
     pending: Span | None = None
-    for piece in cut(text, span, separator):
-        if pending and length(text, (pending[0], piece[1])) <= characters:
+    for piece in cut_at(text, span, separator):
+        if pending and trimmed_length(text, (pending[0], piece[1])) <= characters:
             pending = (pending[0], piece[1])
             continue
         if pending:
             yield pending
-        pending = piece if length(text, piece) <= characters else None
+        pending = piece if trimmed_length(text, piece) <= characters else None
         if pending is None:
-            yield from pieces(text, piece, characters, others)
+            yield from split_span(text, piece, characters, others)
     if pending:
         yield pending
 
 
-def cut(text: str, span: Span, separator: str) -> Iterator[Span]:
-    """Each piece ends with its separator."""
+def cut_at(text: str, span: Span, separator: str) -> Iterator[Span]:
+    """Yields pieces that end with the separator."""
     start, end = span
-    while (found := text.find(separator, start, end)) >= 0:
-        yield start, found + len(separator)
-        start = found + len(separator)
+    while (place := text.find(separator, start, end)) >= 0:
+        yield start, place + len(separator)
+        start = place + len(separator)
     if start < end:
         yield start, end
 
 
-def within(text: str, start: int, end: int) -> Span:
-    """Without the white space at its ends."""
+def trim(text: str, start: int, end: int) -> Span:
+    """Returns the span without white space at its ends."""
     part = text[start:end]
     start += len(part) - len(part.lstrip())
     return start, start + len(part.strip())
 
 
-def length(text: str, span: Span) -> int:
-    start, end = within(text, *span)
+def trimmed_length(text: str, span: Span) -> int:
+    start, end = trim(text, *span)
     return end - start

@@ -1,52 +1,169 @@
-"""The best passages of a retriever in the order that a reranker gives them (paper App. F: 128 of them)."""
+"""Reranking: a cross-encoder or an endpoint reorders the best passages of a retriever (paper App. F: 128 of them)."""
 
+from abc import abstractmethod
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from itertools import islice
-from typing import Any
+from typing import Any, Protocol
 
-from entigraph.retrieval.base import Ranked, Reranker, Retriever, Vector, answered, best
-from entigraph.retrieval.embedding_cache import Vectors, key_of
+import numpy as np
 
-QUERIES_AT_ONCE = 64
+from entigraph.config.fields import runtime_field
+from entigraph.errors import ConfigError
+from entigraph.llm.cost import Price, SpendingLimit
+from entigraph.retrieval.base import (
+    Ranked,
+    RetrievalContext,
+    RetrievalCost,
+    Retriever,
+    iterate_completed,
+    top_indices,
+)
+from entigraph.retrieval.embedding_cache import Vector, hash_key
+from entigraph.retrieval.retrieval_endpoints import (
+    EndpointAddress,
+    RerankEndpoint,
+    check_price,
+    count_searches,
+    endpoint_price,
+)
+from entigraph.retrieval.sentence_transformers_models import LocalReranker
 
-
-class RerankedRetriever:
-    """One request of the reranker for each query, several at a time, each kept as soon as it is answered."""
-
-    def __init__(self, first: Retriever, reranker: Reranker, vectors: Vectors) -> None:
-        self.first, self.reranker, self.vectors = first, reranker, vectors
-        self.reported: dict[str, Any] = {"reranked": 0}
-
-    def rank(self, texts: Sequence[str], queries: Sequence[str], depth: int) -> Iterator[Ranked]:
-        found = zip(queries, self.first.rank(texts, queries, depth), strict=True)
-        with ThreadPoolExecutor(self.reranker.concurrency) as pool:
-            while block := list(islice(found, QUERIES_AT_ONCE)):
-                yield from self.ordered(block, texts, depth, pool)
-        self.reported |= {**self.first.reported, **self.reranker.reported}
-
-    def ordered(
-        self, block: Sequence[tuple[str, Ranked]], texts: Sequence[str], depth: int, pool: ThreadPoolExecutor
-    ) -> Iterator[Ranked]:
-        asked = [(query, [texts[place] for place, _ in ranked]) for query, ranked in block]
-        keys = [key_of("reranking", self.reranker.identity, *each) for each in asked]
-        known = self.vectors.get(keys)
-        todo = {key: each for key, each in zip(keys, asked, strict=True) if key not in known and each[1]}
-        running = [pool.submit(self.scored, key, *each) for key, each in todo.items()]
-        try:
-            for key, scores in answered(running):
-                self.vectors.put({key: scores})
-                known[key] = scores
-                self.reported["reranked"] += 1
-        finally:
-            for each in running:
-                each.cancel()
-        for key, (_, ranked) in zip(keys, block, strict=True):
-            yield in_order(ranked, known[key], depth) if ranked else []
-
-    def scored(self, key: bytes, query: str, texts: Sequence[str]) -> tuple[bytes, Vector]:
-        return key, self.reranker.scores(query, texts)
+QUERIES_PER_BLOCK = 64
+NO_SCORES: Vector = np.empty(0, dtype=np.float32)  # of a query without texts
 
 
-def in_order(ranked: Ranked, scores: Vector, depth: int) -> Ranked:
-    return [(ranked[place][0], float(scores[place])) for place in best(scores, depth)]
+class Reranker(Protocol):
+    """`identity` distinguishes its scores from another model's; it takes `concurrency` queries at a time."""
+
+    identity: str
+    concurrency: int
+    counts: dict[str, Any]
+
+    def scores(self, query: str, texts: Sequence[str]) -> Vector:
+        """Returns one score per text, higher is better."""
+        ...
+
+
+@dataclass(frozen=True, kw_only=True)
+class RerankingRetriever(Retriever):
+    """A retriever whose ranking a `reranker` may reorder ("": none): a cross-encoder's folder or hub name, or, with
+    `reranker_url`, the name of a model at that Cohere-compatible endpoint. The environment variable `reranker_key_env`
+    holds its key. It costs `reranker_price` dollars per thousand searches, each of one question and up to 100 passages.
+
+    One command (a whole sweep) stops before it has spent more than `max_cost_usd` on endpoints; servers on a private
+    network are free. Local models take `batch_size` texts at a time, endpoints `concurrency` requests.
+    """
+
+    batch_size: int = runtime_field(64)
+    concurrency: int = runtime_field(8)
+    reranker: str = runtime_field("")
+    reranker_url: str | None = runtime_field(None)
+    reranker_key_env: str = runtime_field("CO_API_KEY")
+    reranker_price: float | None = runtime_field(None)
+    max_cost_usd: float | None = runtime_field(5.0)
+    timeout_s: float = runtime_field(120.0)
+    attempts: int = runtime_field(6)
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        self.check_positive("batch_size", "concurrency", "timeout_s", "attempts")
+        if self.reranker_url and not self.reranker:
+            raise ConfigError("retriever.reranker: not set; name the model at retriever.reranker_url")
+        if self.reranker_url:
+            check_price("reranker_price", "thousand searches", self.reranker_url, self.reranker_price)
+
+    @abstractmethod
+    def first_stage(self, texts: Sequence[str], queries: Sequence[str], context: RetrievalContext) -> Iterator[Ranked]:
+        """Yields up to `depth` texts for each query."""
+
+    def rank(self, texts: Sequence[str], queries: Sequence[str], context: RetrievalContext) -> Iterator[Ranked]:
+        ranked = self.first_stage(texts, queries, context)
+        if not self.reranker:
+            return ranked
+        return rerank(ranked, texts, queries, self.depth, self.build_reranker(context), context)
+
+    @property
+    def search_price(self) -> Price:
+        """Dollars per million searches."""
+        return endpoint_price(self.reranker_url, 1000 * (self.reranker_price or 0.0))
+
+    @property
+    def paid(self) -> bool:
+        return not self.search_price.free
+
+    @property
+    def models(self) -> Sequence[str]:
+        return [self.reranker] if self.reranker else []
+
+    @property
+    def reranker_address(self) -> EndpointAddress:
+        url = self.reranker_url or ""
+        return EndpointAddress("reranker_url", url, self.reranker_key_env, self.timeout_s, self.attempts)
+
+    def check(self) -> None:
+        if self.reranker_url:
+            _ = self.reranker_address.key
+
+    def estimate_cost(self, characters: int, questions: int) -> RetrievalCost:
+        searches = 0 if self.search_price.free else questions * count_searches(self.depth)
+        return RetrievalCost(0.0, searches, self.search_price.of(searches, 0, 0))
+
+    def build_reranker(self, context: RetrievalContext) -> Reranker:
+        if not self.reranker_url:
+            return LocalReranker(self.reranker, self.batch_size)
+        limit = self.spending_limit(context, self.search_price)
+        return RerankEndpoint(self.reranker_address, self.reranker, self.concurrency, limit)
+
+    def spending_limit(self, context: RetrievalContext, price: Price) -> SpendingLimit:
+        return SpendingLimit(
+            context.spending, self.max_cost_usd, price, "retriever.max_cost_usd", "ask fewer (evaluation limit)"
+        )
+
+
+def rerank(
+    ranked: Iterator[Ranked],
+    texts: Sequence[str],
+    queries: Sequence[str],
+    depth: int,
+    reranker: Reranker,
+    context: RetrievalContext,
+) -> Iterator[Ranked]:
+    """Yields each query's texts in the reranker's order, with its scores; several queries are scored at a time."""
+    context.counts["reranked"] = 0
+    pairs = zip(queries, ranked, strict=True)
+    with ThreadPoolExecutor(reranker.concurrency) as pool:
+        while block := list(islice(pairs, QUERIES_PER_BLOCK)):
+            requests = [(query, [texts[place] for place, _ in each]) for query, each in block]
+            scores = score_block(requests, reranker, context, pool)
+            for (_, each), values in zip(block, scores, strict=True):
+                order = top_indices(values, depth) if each else []
+                yield [(each[place][0], float(values[place])) for place in order]
+    context.counts.update(reranker.counts)
+
+
+def score_block(
+    requests: Sequence[tuple[str, Sequence[str]]],
+    reranker: Reranker,
+    context: RetrievalContext,
+    pool: ThreadPoolExecutor,
+) -> list[Vector]:
+    """Returns the scores of each (query, texts) request. Each is cached as soon as it is known."""
+
+    def score(key: bytes, query: str, texts: Sequence[str]) -> tuple[bytes, Vector]:
+        return key, reranker.scores(query, texts)
+
+    keys = [hash_key("reranking", reranker.identity, *request) for request in requests]
+    scores = context.embeddings.get(keys)
+    missing = {key: each for key, each in zip(keys, requests, strict=True) if key not in scores and each[1]}
+    futures = [pool.submit(score, key, *request) for key, request in missing.items()]
+    try:
+        for key, values in iterate_completed(futures):
+            context.embeddings.put({key: values})
+            scores[key] = values
+            context.counts["reranked"] += 1
+    finally:
+        for future in futures:
+            future.cancel()
+    return [scores.get(key, NO_SCORES) for key in keys]

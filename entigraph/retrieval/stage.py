@@ -1,4 +1,4 @@
-"""Passages of documents, ranked for questions → passages.jsonl, rankings.jsonl, recall.json."""
+"""The retrieval stage: passages of documents, ranked for questions → passages.jsonl, rankings.jsonl, recall.json."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing, nullcontext
@@ -7,17 +7,16 @@ from typing import Any
 
 from entigraph.errors import DataError
 from entigraph.llm.response_cache import ResponseCache
-from entigraph.retrieval.base import Ranked, query_of
-from entigraph.retrieval.embedding_cache import Vectors
-from entigraph.retrieval.gold_passages import Shelf, recall
-from entigraph.retrieval.passages import split
-from entigraph.retrieval.retrievers import Settings
+from entigraph.retrieval.base import Ranked, RetrievalContext, Retriever, build_query
+from entigraph.retrieval.embedding_cache import EmbeddingCache
+from entigraph.retrieval.gold_passages import PassageIndex, compute_recall
+from entigraph.retrieval.passages import split_documents
 from entigraph.runtime.progress import Progress
 from entigraph.storage.artifact import write_json
 from entigraph.storage.jsonl import read_jsonl, write_jsonl
 from entigraph.storage.schemas import Document, Question, Ranking
 
-TOLD_AT = "8"  # the paper's recall@8
+REPORTED_K = "8"  # the paper's recall@8
 
 
 def run(
@@ -25,82 +24,79 @@ def run(
     questions: Sequence[Question],
     out: Path,
     *,
-    settings: Settings,
-    vectors: Path,
+    retriever: Retriever,
+    embedding_cache: Path,
     response_cache: Path,
     progress: Progress,
 ) -> dict[str, Any]:
-    """`vectors` is the file that keeps embeddings and rerankings, `response_cache` counts what a command spends.
+    """Ranks passages for all questions. `response_cache` records what a command spends.
 
-    Raises DataError where there is no passage, LLMError where an endpoint gives no answer or would cost too much.
+    Raises DataError if there is no passage, LLMError if an endpoint fails or would exceed the spending limit.
     """
-    known = list(read_jsonl(documents, Document))
-    shelf = Shelf.of(known, list(split(known, settings.characters, settings.separators)))
-    if not shelf.passages:
+    corpus = list(read_jsonl(documents, Document))
+    index = PassageIndex.build(corpus, list(split_documents(corpus, retriever.characters, retriever.separators)))
+    if not index.passages:
         raise DataError(f"{documents} gives no passage: its documents are empty; check corpus.path")
-    write_jsonl(out / "passages.jsonl", shelf.passages)
+    write_jsonl(out / "passages.jsonl", index.passages)
+    texts = [index.passages[number].text for number in index.distinct]
+    queries = [build_query(question, retriever.with_choices) for question in questions]
+    rankings = []
     with (
-        closing(Vectors(vectors)) as kept,
-        closing(ResponseCache(response_cache)) if settings.paid else nullcontext() as spending,
+        closing(EmbeddingCache(embedding_cache)) as embeddings,
+        closing(ResponseCache(response_cache)) if retriever.paid else nullcontext() as spending,
         progress.bar("retrieval", len(questions), "questions") as advance,
     ):
-        retriever = settings.retriever(kept, spending)
-        queries = [query_of(question, settings.with_choices) for question in questions]
-        texts = [shelf.passages[number].text for number in shelf.distinct]
-        ranked = retriever.rank(texts, queries, settings.depth)
-        rankings = []
-        for ranking in numbered(shelf, questions, ranked):
+        context = RetrievalContext(embeddings, spending)
+        for ranking in build_rankings(index, questions, retriever.rank(texts, queries, context)):
             rankings.append(ranking)
             advance(1)
     write_jsonl(out / "rankings.jsonl", rankings)
-    found = recall(rankings, settings.depth)
-    write_json(out / "recall.json", found)
-    missing = [
-        question.id
+    recall = compute_recall(rankings, retriever.depth)
+    write_json(out / "recall.json", recall)
+    unmatched = sum(
+        bool(question.evidence) and ranking.evidence is None
         for question, ranking in zip(questions, rankings, strict=True)
-        if question.evidence and ranking.evidence is None
-    ]
+    )
     return {
-        "passages": len(shelf.passages),
-        "duplicates": len(shelf.passages) - len(texts),
+        "passages": len(index.passages),
+        "duplicates": len(index.passages) - len(texts),
         "questions": len(questions),
         "without_passages": sum(not ranking.passages for ranking in rankings),
-        "evidence_not_found": len(missing),
-        "recall": found,
-        **retriever.reported,
+        "evidence_not_found": unmatched,
+        "recall": recall,
+        **context.counts,
     }
 
 
-def numbered(shelf: Shelf, questions: Sequence[Question], ranked: Iterator[Ranked]) -> Iterator[Ranking]:
-    numbers = shelf.distinct
-    for question, found in zip(questions, ranked, strict=True):
-        gold = shelf.gold(question)
+def build_rankings(index: PassageIndex, questions: Sequence[Question], ranked: Iterator[Ranked]) -> Iterator[Ranking]:
+    """Yields rankings by passage number from rankings of the distinct texts."""
+    numbers = index.distinct
+    for question, texts in zip(questions, ranked, strict=True):
+        gold = index.gold(question)
         yield Ranking(
             question_id=question.id,
-            passages=[numbers[place] for place, _ in found],
-            scores=[round(score, 5) for _, score in found],
+            passages=[numbers[place] for place, _ in texts],
+            scores=[round(score, 5) for _, score in texts],
             article=gold.article,
             evidence=gold.evidence,
         )
 
 
-def summary(counts: Mapping[str, Any]) -> list[str]:
-    """What a reader should know of the rankings at once."""
+def summary_lines(counts: Mapping[str, Any]) -> list[str]:
+    """Returns recall, cost and warnings for the terminal."""
     lines = [f"  {counts['passages']:,} passages for {counts['questions']:,} questions"]
-    for name, words in (("article", "its article"), ("evidence", "its evidence")):
-        shares = counts["recall"][name]["at"]
-        if shares:
-            k = TOLD_AT if TOLD_AT in shares else next(iter(shares))
-            lines.append(
-                f"  recall@{k}: {shares[k]:.1%} of {counts['recall'][name]['questions']:,} questions found {words}"
-            )
+    for name in ("article", "evidence"):
+        recall = counts["recall"][name]
+        if recall["at"]:
+            k = REPORTED_K if REPORTED_K in recall["at"] else next(iter(recall["at"]))
+            lines.append(f"  {name} recall@{k}: {recall['at'][k]:.1%} of {recall['questions']:,} questions")
     notes = {
-        "duplicates": "passages say the same as another and count once",
-        "without_passages": "questions for which nothing was found",
-        "evidence_not_found": "questions whose evidence does not stand in their document word for word",
-        "cut_by_model": "texts are longer than the embedding model reads: it saw their beginnings",
-        "cut_by_reranker": "pairs are longer than the reranker reads: it saw their beginnings",
+        "duplicates": "passages repeat the text of another and count once",
+        "without_passages": "questions without any retrieved passage",
+        "evidence_not_found": "questions whose evidence does not occur in their document word for word",
+        "cut_by_model": "texts exceed the embedding model's length and were truncated",
+        "cut_by_reranker": "pairs exceed the reranker's length and were truncated",
     }
     dollars = counts.get("embedding_dollars", 0.0) + counts.get("rerank_dollars", 0.0)
-    lines += [f"  ${dollars:,.2f} paid for embeddings and rerankings"] if dollars else []
+    lines += [f"  ${dollars:,.2f} paid for embeddings and reranking"] if dollars else []
     return lines + [f"  {counts[key]:,} {note}" for key, note in notes.items() if counts.get(key)]

@@ -7,30 +7,31 @@ from typing import Any
 import pytest
 
 from entigraph.retrieval import stage
-from entigraph.retrieval.retrievers import BM25, Settings
+from entigraph.retrieval.base import Retriever
+from entigraph.retrieval.bm25 import BM25
 from entigraph.runtime.progress import SilentProgress
 from entigraph.storage.jsonl import read_jsonl
 from entigraph.storage.schemas import Question, Ranking
 from tests.mock_llm_server import Config, Handle, running
-from tests.retrieval.library import Ranked, a_library
+from tests.retrieval.small_corpus import RankCorpus, write_corpus
 
 
 @pytest.fixture
-def ranked(tmp_path: Path) -> Ranked:
+def ranked(tmp_path: Path) -> RankCorpus:
     """Rank the questions of a library; the vectors outlive a call."""
 
     def make(
-        settings: Settings | None = None, questions: list[Question] | None = None, out: str = "out", **library: Any
+        retriever: Retriever | None = None, questions: list[Question] | None = None, out: str = "out", **library: Any
     ) -> tuple[dict[str, Any], list[Ranking]]:
-        asked = a_library(tmp_path / "corpus", **library)
+        asked = write_corpus(tmp_path / "corpus", **library)
         folder = tmp_path / out
         folder.mkdir(exist_ok=True)
         counts = stage.run(
             tmp_path / "corpus" / "documents.jsonl",
             asked if questions is None else questions,
             folder,
-            settings=settings or BM25(characters=256),
-            vectors=tmp_path / "vectors.sqlite",
+            retriever=retriever or BM25(characters=256),
+            embedding_cache=tmp_path / "vectors.sqlite",
             response_cache=tmp_path / "response_cache.sqlite",
             progress=SilentProgress(),
         )

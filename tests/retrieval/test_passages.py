@@ -2,8 +2,7 @@
 
 import random
 
-from entigraph.retrieval.passages import spans, split
-from entigraph.retrieval.retrievers import SEPARATORS
+from entigraph.retrieval.passages import SEPARATORS, split_documents, split_text
 from entigraph.storage.schemas import Document
 
 
@@ -20,7 +19,7 @@ def a_text(seed: int, paragraphs: int = 12) -> str:
 def test_passages_are_within_the_size_and_lose_nothing_but_white_space() -> None:
     for characters in (256, 512, 1024):
         text = a_text(characters)
-        found = spans(text, characters, SEPARATORS)
+        found = split_text(text, characters, SEPARATORS)
         assert len(found) > 1 and max(end - start for start, end in found) <= characters
         assert all(one[1] <= other[0] for one, other in zip(found, found[1:], strict=False)), "no overlap, in order"
         assert "".join("".join(text[start:end] for start, end in found).split()) == "".join(text.split())
@@ -28,38 +27,38 @@ def test_passages_are_within_the_size_and_lose_nothing_but_white_space() -> None
 
 def test_neighbors_are_merged_as_long_as_they_fit() -> None:
     text = a_text(1)
-    found = spans(text, 256, SEPARATORS)
+    found = split_text(text, 256, SEPARATORS)
     whole = sum(end - start for start, end in found) / len(found)
     assert whole > 128, "no two passages of one paragraph would fit into one"
 
 
 def test_it_cuts_at_the_strongest_separator_that_fits() -> None:
     text = "One line.\nTwo lines.\n\nThree words here.\n\n" + "x" * 50
-    assert [text[a:b] for a, b in spans(text, 25, SEPARATORS)] == [
+    assert [text[a:b] for a, b in split_text(text, 25, SEPARATORS)] == [
         "One line.\nTwo lines.",
         "Three words here.",
         "x" * 25,
         "x" * 25,
     ]
     sentences = "One. Two. Three."
-    assert [sentences[a:b] for a, b in spans(sentences, 10, (". ", " "))] == ["One. Two.", "Three."]
+    assert [sentences[a:b] for a, b in split_text(sentences, 10, (". ", " "))] == ["One. Two.", "Three."]
 
 
 def test_an_endless_word_stays_whole_where_no_separator_cuts_it() -> None:
-    assert spans("x" * 50, 20, ("\n\n", " ")) == [(0, 50)]
+    assert split_text("x" * 50, 20, ("\n\n", " ")) == [(0, 50)]
 
 
 def test_empty_and_blank_texts_have_no_passage() -> None:
-    assert spans("", 10, SEPARATORS) == [] and spans(" \n\n \n", 2, SEPARATORS) == []
+    assert split_text("", 10, SEPARATORS) == [] and split_text(" \n\n \n", 2, SEPARATORS) == []
 
 
 def test_title_author_and_year_stand_before_each_passage_and_are_not_counted() -> None:
     document = Document(id="d", title="On Lamps", text="word " * 100, meta={"author": "Vale", "year": "1951"})
-    found = list(split([document], 100, SEPARATORS))
+    found = list(split_documents([document], 100, SEPARATORS))
     assert len(found) > 3
     for passage in found:
         heading, _, text = passage.text.partition("\n\n")
         assert heading == "Title: On Lamps\nAuthor: Vale\nYear Written: 1951"
         assert text == document.text[passage.start : passage.end] and len(text) <= 100
-    (plain,) = split([Document(id="e", title="", text="Some text.")], 100, SEPARATORS)
+    (plain,) = split_documents([Document(id="e", title="", text="Some text.")], 100, SEPARATORS)
     assert plain.text == "Some text."

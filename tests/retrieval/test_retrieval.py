@@ -1,7 +1,8 @@
 """Ranking: recall on known gold, determinism, nothing found, duplicates, and what is computed once."""
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -11,28 +12,32 @@ from entigraph.errors import ConfigError, DataError, LLMError
 from entigraph.pipeline import dry_run, execution
 from entigraph.pipeline.run import Run
 from entigraph.pipeline.steps import steps_of
-from entigraph.retrieval import retrievers, stage
-from entigraph.retrieval.base import best
-from entigraph.retrieval.bm25 import BM25Retriever
-from entigraph.retrieval.dense import DenseRetriever
-from entigraph.retrieval.embedding_cache import Vectors
-from entigraph.retrieval.gold_passages import Shelf, recall
-from entigraph.retrieval.passages import split
-from entigraph.retrieval.retrievers import BM25, SEPARATORS, Dense
+from entigraph.retrieval import retrieval_endpoints, stage
+from entigraph.retrieval.base import Ranked, RetrievalContext, Retriever, top_indices
+from entigraph.retrieval.bm25 import BM25
+from entigraph.retrieval.dense import Dense, Embedder, rank_by_distance
+from entigraph.retrieval.embedding_cache import EmbeddingCache
+from entigraph.retrieval.gold_passages import PassageIndex, compute_recall
+from entigraph.retrieval.passages import SEPARATORS, split_documents
 from entigraph.runtime.progress import SilentProgress
 from entigraph.storage.jsonl import read_jsonl, write_jsonl
 from entigraph.storage.schemas import Document, Passage, Question, Ranking
 from entigraph.tracking.base import NoTracker
 from tests.conftest import ARTICLE
 from tests.mock_llm_server import Handle, bag_of_words
-from tests.retrieval.library import Ranked
+from tests.retrieval.small_corpus import RankCorpus
 
 
 def dense(endpoint: Handle, **options: object) -> Dense:
     return Dense(**{"model": "bag", "base_url": endpoint.base_url, "characters": 256, "batch_size": 5, **options})  # type: ignore[arg-type]
 
 
-def test_bm25_finds_the_passages_that_are_known_to_be_right(ranked: Ranked, tmp_path: Path) -> None:
+def nearest(texts: list[str], queries: list[str], depth: int, embedder: Embedder, folder: Path) -> Iterator[Ranked]:
+    context = RetrievalContext(EmbeddingCache(folder / "vectors.sqlite"), None)
+    return rank_by_distance(texts, queries, depth, embedder, context)
+
+
+def test_bm25_finds_the_passages_that_are_known_to_be_right(ranked: RankCorpus, tmp_path: Path) -> None:
     counts, rankings = ranked()
     assert counts["recall"]["article"] == {
         "questions": 16,
@@ -53,7 +58,7 @@ def test_recall_counts_what_the_first_k_hold() -> None:
         a_ranking([], [3], None),
         a_ranking([4], None, None),
     ]
-    found = recall(rankings, 3)
+    found = compute_recall(rankings, 3)
     assert found["article"] == {"questions": 3, "at": {"1": 1 / 3, "2": 2 / 3, "3": 2 / 3}}
     assert found["evidence"] == {"questions": 2, "at": {"1": 0.0, "2": 0.0, "3": 1.0}}
 
@@ -61,28 +66,28 @@ def test_recall_counts_what_the_first_k_hold() -> None:
 def test_a_passage_holds_evidence_that_it_shares_half_of() -> None:
     text = "aaaa " * 10 + "The door was green. " + "bbbb " * 10
     document = Document(id="d", title="", text=text)
-    shelf = Shelf.of([document], list(split([document], 40, SEPARATORS)))
+    index = PassageIndex.build([document], list(split_documents([document], 40, SEPARATORS)))
 
     def held(part: str) -> list[str] | None:
         question = Question(
             id="q", document_id="d", text="?", choices=["a"], answer=0, group="", evidence=[part] if part else []
         )
-        evidence = shelf.gold(question).evidence
-        return [shelf.passages[number].text for number in evidence[0]] if evidence else None
+        evidence = index.gold(question).evidence
+        return [index.passages[number].text for number in evidence[0]] if evidence else None
 
     found = held("The door was green.")
     assert found and all("door" in passage or "green" in passage for passage in found)
     assert held("The door was blue.") is None and held("") is None
-    assert held(text.strip()) == [passage.text for passage in shelf.passages], "each lies within such a long one"
+    assert held(text.strip()) == [passage.text for passage in index.passages], "each lies within such a long one"
 
 
 def test_equal_scores_are_cut_in_the_order_of_the_passages() -> None:
-    assert best(np.array([1, 3, 3, 3, 2], dtype=np.float32), 2) == [1, 2]
-    assert best(np.zeros(6, dtype=np.float32), 3) == [0, 1, 2]
-    assert best(np.array([1, 2], dtype=np.float32), 9) == [1, 0]
+    assert top_indices(np.array([1, 3, 3, 3, 2], dtype=np.float32), 2) == [1, 2]
+    assert top_indices(np.zeros(6, dtype=np.float32), 3) == [0, 1, 2]
+    assert top_indices(np.array([1, 2], dtype=np.float32), 9) == [1, 0]
 
 
-def test_rankings_do_not_depend_on_what_else_is_asked(ranked: Ranked, tmp_path: Path) -> None:
+def test_rankings_do_not_depend_on_what_else_is_asked(ranked: RankCorpus, tmp_path: Path) -> None:
     _, whole = ranked()
     _, again = ranked(out="again")
     assert whole == again
@@ -91,12 +96,13 @@ def test_rankings_do_not_depend_on_what_else_is_asked(ranked: Ranked, tmp_path: 
     assert some == whole[3:5]
 
 
-def test_a_question_without_a_known_word_finds_nothing_and_is_counted(ranked: Ranked) -> None:
+def test_a_question_without_a_known_word_finds_nothing_and_is_counted(ranked: RankCorpus, tmp_path: Path) -> None:
     question = Question(id="q", document_id="lighthouse", text="Xyzzy?", choices=["the", "of"], answer=0, group="all")
     counts, (ranking,) = ranked(questions=[question])
     assert ranking.passages == [] and counts["without_passages"] == 1
     assert counts["recall"]["article"] == {"questions": 1, "at": dict.fromkeys(counts["recall"]["article"]["at"], 0.0)}
-    assert list(BM25Retriever(1.5, 0.75).rank(["the", ""], ["the", "lamp"], 3)) == [[], []]
+    context = RetrievalContext(EmbeddingCache(tmp_path / "vectors.sqlite"), None)
+    assert list(BM25(depth=3).rank(["the", ""], ["the", "lamp"], context)) == [[], []]
 
 
 def test_passages_of_one_text_count_once_and_are_right_for_each_of_their_documents(tmp_path: Path) -> None:
@@ -111,8 +117,8 @@ def test_passages_of_one_text_count_once_and_are_right_for_each_of_their_documen
         tmp_path / "documents.jsonl",
         questions,
         tmp_path,
-        settings=BM25(),
-        vectors=tmp_path / "v",
+        retriever=BM25(),
+        embedding_cache=tmp_path / "v",
         response_cache=tmp_path / "j",
         progress=SilentProgress(),
     )
@@ -130,8 +136,8 @@ def test_documents_without_text_are_refused(tmp_path: Path) -> None:
             tmp_path / "documents.jsonl",
             [],
             tmp_path,
-            settings=BM25(),
-            vectors=tmp_path / "v",
+            retriever=BM25(),
+            embedding_cache=tmp_path / "v",
             response_cache=tmp_path / "j",
             progress=SilentProgress(),
         )
@@ -142,20 +148,21 @@ def test_dense_search_is_the_nearest_by_euclidean_distance(tmp_path: Path) -> No
     table = {f"t{n}": rng.normal(size=8).astype(np.float32) * (1 + n % 3) for n in range(40)}
 
     class Known:
-        identity, reported = "known", {}
+        identity, counts = "known", {}
 
         def embed(self, texts, queries):  # type: ignore[no-untyped-def]
             yield {number: table[text] for number, text in enumerate(texts)}
 
     texts, queries = [f"t{n}" for n in range(30)], [f"t{n}" for n in range(30, 40)]
-    retriever = DenseRetriever(Known(), Vectors(tmp_path / "v"))
-    for query, found in zip(queries, retriever.rank(texts, queries, 5), strict=True):
+    for query, found in zip(queries, nearest(texts, queries, 5, Known(), tmp_path), strict=True):
         distances = {text: float(((table[query] - table[text]) ** 2).sum()) for text in texts}
         assert [texts[place] for place, _ in found] == sorted(distances, key=distances.__getitem__)[:5]
         assert [-score for _, score in found] == pytest.approx(sorted(distances.values())[:5], rel=1e-4)
 
 
-def test_an_endpoint_embeds_each_text_once_whatever_the_depth(ranked: Ranked, endpoint: Handle, tmp_path: Path) -> None:
+def test_an_endpoint_embeds_each_text_once_whatever_the_depth(
+    ranked: RankCorpus, endpoint: Handle, tmp_path: Path
+) -> None:
     counts, rankings = ranked(dense(endpoint))
     assert counts["recall"]["evidence"]["at"]["4"] == 1.0 and counts["embedded"] > 30
     stats = endpoint.stats()
@@ -175,7 +182,7 @@ def texts_of(out: Path) -> list[str]:
 
 
 def test_an_endpoint_that_falters_is_asked_again_and_one_that_is_down_is_told(
-    ranked: Ranked, endpoint: Handle, monkeypatch: pytest.MonkeyPatch
+    ranked: RankCorpus, endpoint: Handle, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     endpoint.configure(retrieval_failing=2)
     counts, _ = ranked(dense(endpoint, concurrency=1))
@@ -191,7 +198,7 @@ def test_what_was_embedded_before_an_end_is_kept(tmp_path: Path) -> None:
     asked: list[str] = []
 
     class Ending:
-        identity, reported, left = "ending", {}, 2
+        identity, counts, left = "ending", {}, 2
 
         def embed(self, texts, queries):  # type: ignore[no-untyped-def]
             for number, text in enumerate(texts):
@@ -203,14 +210,14 @@ def test_what_was_embedded_before_an_end_is_kept(tmp_path: Path) -> None:
 
     texts = ["one", "two", "three"]
     with pytest.raises(LLMError, match="down"):
-        list(DenseRetriever(Ending(), Vectors(tmp_path / "v")).rank(texts, ["query"], 1))
+        list(nearest(texts, ["query"], 1, Ending(), tmp_path))
     patient = Ending()
     patient.left = 9
-    list(DenseRetriever(patient, Vectors(tmp_path / "v")).rank(texts, ["query"], 1))
+    list(nearest(texts, ["query"], 1, patient, tmp_path))
     assert asked == ["one", "two", "three", "query"]
 
 
-def test_a_reranker_orders_what_was_found_and_is_asked_once(ranked: Ranked, endpoint: Handle) -> None:
+def test_a_reranker_orders_what_was_found_and_is_asked_once(ranked: RankCorpus, endpoint: Handle) -> None:
     settings = {"reranker": "words", "reranker_url": endpoint.base_url, "depth": 6}
     counts, rankings = ranked(dense(endpoint, **settings))
     assert counts["reranked"] == 8 and endpoint.stats()["rerank_requests"] == 8, "two questions ask the same"
@@ -223,9 +230,9 @@ def test_a_reranker_orders_what_was_found_and_is_asked_once(ranked: Ranked, endp
 
 
 def test_a_command_stops_before_it_spends_more_than_it_may(
-    ranked: Ranked, endpoint: Handle, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+    ranked: RankCorpus, endpoint: Handle, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    monkeypatch.setattr(retrievers, "is_own", lambda address: False)
+    monkeypatch.setattr(retrieval_endpoints, "is_private_address", lambda address: False)
     monkeypatch.setenv("OPENAI_API_KEY", "sk-none")
     monkeypatch.setenv("CO_API_KEY", "co-none")
     with pytest.raises(LLMError, match=r"retriever.max_cost_usd: .* of about \$[\d.]+, could pass the limit of \$1.00"):
@@ -243,10 +250,10 @@ def test_a_command_stops_before_it_spends_more_than_it_may(
     counts, _ = ranked(dense(endpoint, **prices, max_cost_usd=0.5))
     assert endpoint.stats()["rerank_requests"] == 8 and counts["reranked"] == 4, "what was answered is kept"
     assert counts["rerank_searches"] == 4 and counts["rerank_dollars"] == pytest.approx(0.4)
-    assert any("$0.40 paid" in line for line in stage.summary(counts))
+    assert any("$0.40 paid" in line for line in stage.summary_lines(counts))
 
 
-def test_what_is_under_way_when_an_endpoint_fails_is_kept(ranked: Ranked, endpoint: Handle) -> None:
+def test_what_is_under_way_when_an_endpoint_fails_is_kept(ranked: RankCorpus, endpoint: Handle) -> None:
     endpoint.configure(retrieval_failing=1, latency_s=0.2)
     with pytest.raises(LLMError, match="gave no answer"):
         ranked(dense(endpoint, attempts=1, concurrency=4))
@@ -272,13 +279,13 @@ def test_a_paid_endpoint_needs_a_price_and_a_key(monkeypatch: pytest.MonkeyPatch
     [
         ({"characters": 0}, "retriever.characters"),
         ({"depth": 0}, "retriever.depth"),
-        ({"reranker_url": "http://localhost:1/v1"}, "retriever.reranker: nothing given"),
+        ({"reranker_url": "http://localhost:1/v1"}, "retriever.reranker: not set"),
     ],
 )
 def test_settings_of_no_meaning_are_refused(options: dict[str, object], told: str) -> None:
     with pytest.raises(ConfigError, match=told):
         BM25(**options)  # type: ignore[arg-type]
-    with pytest.raises(ConfigError, match="retriever.model: nothing given"):
+    with pytest.raises(ConfigError, match="retriever.model: not set"):
         Dense()
 
 
@@ -302,3 +309,23 @@ def test_the_plan_tells_what_paid_endpoints_will_take(configured: Callable[..., 
     assert 2 * len(ARTICLE) / 3 < tokens < 4 * len(ARTICLE) / 3, "both articles, and short questions"
     own = [option.replace(paid, "http://localhost:1/v1") for option in options]
     assert list(dry_run.cost_of_retrieval(configured(*own))) == []
+
+
+@dataclass(frozen=True, kw_only=True)
+class SharedWords(Retriever):
+    """The example in the documentation of `Retriever`."""
+
+    def rank(self, texts: Sequence[str], queries: Sequence[str], context: RetrievalContext) -> Iterator[Ranked]:
+        for query in queries:
+            words = set(query.lower().split())
+            scores = np.array([len(words & set(text.lower().split())) for text in texts], dtype=np.float32)
+            yield [(index, float(scores[index])) for index in top_indices(scores, self.depth)]
+
+
+def test_a_user_defined_retriever_is_used(ranked: RankCorpus, configured: Callable[..., Run]) -> None:
+    counts, _ = ranked(SharedWords(characters=256))
+    assert counts["recall"]["evidence"]["at"]["8"] == 1.0
+    target = f"{SharedWords.__module__}.SharedWords"
+    run = configured("~retriever", f"+retriever._target_={target}", "+retriever.depth=16", "evaluation=[open_book]")
+    assert run.retriever == SharedWords(depth=16)
+    assert "sharedwords" in str(run.retrieval["open_book"].folder)

@@ -14,7 +14,7 @@ from entigraph.fictional.quiz import Item, answered, questions
 from entigraph.fictional.reading import Reading, comprehend, evidence
 from entigraph.fictional.world import NamePool, World, strangers, worlds
 from entigraph.fictional.writing import paraphrase, relate, source_document
-from entigraph.retrieval.passages import split
+from entigraph.retrieval.passages import split_documents
 from entigraph.storage.schemas import Document, Question
 
 ITEMS_A_TEXT = 3
@@ -133,7 +133,7 @@ class FictionalBackground:
 
     def items_to_read(self, source: Document, world: World, rng: random.Random) -> Iterator[str]:
         """One for each question that a single passage answers, which may stand among others of its document."""
-        passages = list(split([source], self.reading_characters, SENTENCES))
+        passages = list(split_documents([source], self.reading_characters, SENTENCES))
         for item in questions(world, rng):
             if len(item.facts) == 1 and rng.random() < self.reading_plain:
                 (fact,) = item.facts

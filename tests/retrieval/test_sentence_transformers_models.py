@@ -5,8 +5,9 @@ from pathlib import Path
 import pytest
 
 from entigraph.errors import ConfigError
-from entigraph.retrieval.retrievers import BM25, Dense
-from tests.retrieval.library import Ranked, a_library
+from entigraph.retrieval.bm25 import BM25
+from entigraph.retrieval.dense import Dense
+from tests.retrieval.small_corpus import RankCorpus, write_corpus
 
 pytest.importorskip("sentence_transformers")
 
@@ -21,7 +22,7 @@ def models(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
     from transformers import BertConfig, BertForSequenceClassification, BertModel, PreTrainedTokenizerFast
 
     folder = tmp_path_factory.mktemp("sentence-transformers")
-    documents = a_library(folder / "library")
+    documents = write_corpus(folder / "library")
     text = (folder / "library" / "documents.jsonl").read_text() + " ".join(each.text for each in documents)
     tokenizer = Tokenizer(models.WordPiece(unk_token="[UNK]"))
     tokenizer.normalizer = normalizers.Lowercase()
@@ -56,7 +57,7 @@ def models(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
     return folder / "embeds", folder / "pairs"
 
 
-def test_a_model_on_this_machine_embeds_each_text_once(ranked: Ranked, models: tuple[Path, Path]) -> None:
+def test_a_model_on_this_machine_embeds_each_text_once(ranked: RankCorpus, models: tuple[Path, Path]) -> None:
     counts, rankings = ranked(Dense(model=str(models[0]), characters=256))
     assert counts["embedded"] > 30 and counts["cut_by_model"] > 0, "it reads 64 tokens, and says so"
     assert counts["recall"]["article"]["at"]["128"] == 1.0
@@ -64,7 +65,7 @@ def test_a_model_on_this_machine_embeds_each_text_once(ranked: Ranked, models: t
     assert again["embedded"] == 0 and same == rankings
 
 
-def test_a_cross_encoder_scores_pairs_once(ranked: Ranked, models: tuple[Path, Path]) -> None:
+def test_a_cross_encoder_scores_pairs_once(ranked: RankCorpus, models: tuple[Path, Path]) -> None:
     settings = BM25(depth=5, reranker=str(models[1]))
     counts, rankings = ranked(settings)
     assert counts["reranked"] == 8 and counts["cut_by_reranker"] > 0, counts
@@ -77,6 +78,6 @@ def test_a_cross_encoder_scores_pairs_once(ranked: Ranked, models: tuple[Path, P
     assert again["reranked"] == 0 and same == rankings
 
 
-def test_a_folder_that_is_no_model_is_told(ranked: Ranked, tmp_path: Path) -> None:
+def test_a_folder_that_is_no_model_is_told(ranked: RankCorpus, tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="retriever.model: cannot load"):
         ranked(Dense(model=str(tmp_path / "nothing")))

@@ -8,10 +8,10 @@ from entigraph.storage.jsonl import write_jsonl
 from entigraph.storage.schemas import Document, Question, Ranking
 
 SUBJECTS = ("lighthouse", "orchard", "telescope", "glacier", "violin", "harbour", "volcano", "library")
-Ranked = Callable[..., tuple[dict[str, Any], list[Ranking]]]
+RankCorpus = Callable[..., tuple[dict[str, Any], list[Ranking]]]
 
 
-def a_library(folder: Path, subjects: tuple[str, ...] = SUBJECTS) -> list[Question]:
+def write_corpus(folder: Path, subjects: tuple[str, ...] = SUBJECTS) -> list[Question]:
     """A document about each subject, and two questions, of which the evidence stands in its second paragraph."""
     documents, questions = [], []
     for subject in subjects:

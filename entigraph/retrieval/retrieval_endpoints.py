@@ -1,0 +1,157 @@
+"""Embeddings from any OpenAI-compatible endpoint, reranking by any Cohere-compatible one.
+
+Both use the OpenAI SDK: a bearer key, and retries that respect Retry-After.
+"""
+
+import os
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import cached_property
+from threading import Lock
+from typing import Any
+
+import numpy as np
+
+from entigraph.errors import ConfigError, LLMError
+from entigraph.llm.cost import FREE, Price, SpendingLimit, is_private_address
+from entigraph.retrieval.base import iterate_completed
+from entigraph.retrieval.embedding_cache import Vector
+
+MIN_CHARACTERS_PER_TOKEN = 3  # a conservative estimate: English has more than four
+PASSAGES_PER_SEARCH = 100  # in a reranker's bill
+MAX_MESSAGE_CHARACTERS = 300
+
+
+@dataclass(frozen=True)
+class EndpointAddress:
+    """`key_env` names the environment variable with the key; a server on a private network needs none. `option` is the
+    config key of the address, for messages.
+    """
+
+    option: str
+    url: str
+    key_env: str
+    timeout_s: float
+    attempts: int
+
+    @property
+    def key(self) -> str:
+        """Raises LLMError if the environment lacks the key of a public endpoint."""
+        key = os.environ.get(self.key_env) or ("none-needed" if is_private_address(self.url) else "")
+        if not key:
+            raise LLMError(
+                f"retriever.{self.option}: the environment has no {self.key_env}; export the key of {self.url}"
+            )
+        return key
+
+    @cached_property
+    def client(self) -> Any:
+        from openai import OpenAI
+
+        return OpenAI(api_key=self.key, base_url=self.url, timeout=self.timeout_s, max_retries=self.attempts - 1)
+
+    @contextmanager
+    def translate_errors(self) -> Iterator[None]:
+        """Raises LLMError with the endpoint's message, without the key, which the endpoint may repeat."""
+        from openai import APIError
+
+        try:
+            yield
+        except APIError as error:
+            message = str(getattr(error, "message", error)).replace(self.key, "<key>")[:MAX_MESSAGE_CHARACTERS]
+            raise LLMError(
+                f"retriever.{self.option}: {self.url} gave no answer: {message}. "
+                "Earlier answers are kept; run the same command to continue"
+            ) from None
+
+
+class EmbeddingEndpoint:
+    """An `Embedder` at an OpenAI-compatible endpoint."""
+
+    def __init__(
+        self, address: EndpointAddress, model: str, batch_size: int, concurrency: int, limit: SpendingLimit
+    ) -> None:
+        self.address, self.model, self.limit = address, model, limit
+        self.batch_size, self.concurrency = batch_size, concurrency
+        self.identity, self.lock = model, Lock()
+        self.counts: dict[str, Any] = {"embedding_tokens": 0, "embedding_dollars": 0.0}
+
+    def embed(self, texts: Sequence[str], queries: bool) -> Iterator[dict[int, Vector]]:
+        """Reserves the estimated cost of all batches before it sends the first."""
+        estimate = self.limit.price.of(sum(map(len, texts)) / MIN_CHARACTERS_PER_TOKEN, 0, 0)
+        self.limit.reserve(estimate)
+        batches = [
+            range(start, min(start + self.batch_size, len(texts))) for start in range(0, len(texts), self.batch_size)
+        ]
+        spent_before = self.counts["embedding_dollars"]
+        pool = ThreadPoolExecutor(self.concurrency)
+        try:
+            futures = [pool.submit(self.embed_batch, [texts[i] for i in batch], batch) for batch in batches]
+            yield from iterate_completed(futures)
+        finally:
+            pool.shutdown(cancel_futures=True)
+            self.limit.settle(estimate, self.counts["embedding_dollars"] - spent_before)
+
+    def embed_batch(self, texts: Sequence[str], indices: Sequence[int]) -> dict[int, Vector]:
+        with self.address.translate_errors():
+            answer = self.address.client.embeddings.create(model=self.model, input=texts, encoding_format="float")
+        billed = getattr(answer.usage, "prompt_tokens", 0)  # some endpoints do not report it
+        tokens = billed or round(sum(map(len, texts)) / MIN_CHARACTERS_PER_TOKEN)
+        with self.lock:
+            self.counts["embedding_tokens"] += tokens
+            self.counts["embedding_dollars"] += self.limit.price.of(tokens, 0, 0)
+        vectors = {entry.index: np.asarray(entry.embedding, dtype=np.float32) for entry in answer.data}
+        if sorted(vectors) != list(range(len(texts))) or len({len(vector) for vector in vectors.values()}) != 1:
+            raise LLMError(f"retriever.base_url: {self.address.url} gave {len(vectors)} vectors for {len(texts)} texts")
+        return {indices[place]: vector for place, vector in vectors.items()}
+
+
+class RerankEndpoint:
+    """A `Reranker` behind Cohere's POST /rerank, which vLLM and others serve too. The limit's price is per million
+    searches.
+    """
+
+    def __init__(self, address: EndpointAddress, model: str, concurrency: int, limit: SpendingLimit) -> None:
+        self.address, self.model, self.concurrency, self.limit = address, model, concurrency, limit
+        self.identity, self.lock = model, Lock()
+        self.counts: dict[str, Any] = {"rerank_searches": 0, "rerank_dollars": 0.0}
+
+    def scores(self, query: str, texts: Sequence[str]) -> Vector:
+        body = {"model": self.model, "query": query, "documents": list(texts), "top_n": len(texts)}
+        estimate, dollars = self.limit.price.of(count_searches(len(texts)), 0, 0), 0.0
+        self.limit.reserve(estimate)
+        try:
+            with self.address.translate_errors():
+                answer = self.address.client.post("/rerank", body=body, cast_to=object)
+            units = (answer.get("meta") or {}).get("billed_units") or {}
+            billed = units.get("search_units") or count_searches(len(texts))
+            dollars = self.limit.price.of(billed, 0, 0)
+            with self.lock:
+                self.counts["rerank_searches"] += billed
+                self.counts["rerank_dollars"] += dollars
+        finally:
+            self.limit.settle(estimate, dollars)
+        scores = {entry["index"]: entry["relevance_score"] for entry in answer.get("results", ())}
+        if sorted(scores) != list(range(len(texts))):
+            raise LLMError(f"retriever.reranker_url: {self.address.url} scored {len(scores)} of {len(texts)} passages")
+        return np.asarray([scores[place] for place in range(len(texts))], dtype=np.float32)
+
+
+def count_searches(passages: int) -> int:
+    """Returns the number of searches that a reranker bills for one question."""
+    return -(-passages // PASSAGES_PER_SEARCH)
+
+
+def endpoint_price(url: str | None, dollars: float) -> Price:
+    """Returns a price per million units; local models and servers on a private network are free."""
+    return FREE if not url or is_private_address(url) else Price(dollars, dollars, 0.0)
+
+
+def check_price(key: str, unit: str, url: str, price: float | None) -> None:
+    """Raises ConfigError if the price of a public endpoint is missing or negative."""
+    if price is None and not is_private_address(url):
+        raise ConfigError(f"retriever.{key}: not set; {url} is not free: give dollars per {unit}")
+    if price is not None and price < 0:
+        raise ConfigError(f"retriever.{key}: {price} found, dollars of 0 or more expected")
