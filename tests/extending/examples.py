@@ -72,9 +72,6 @@ class Project:
     def run_command(self, command: list[str]) -> str:
         tiny = [*TINY, *([] if any(word.startswith("corpus=") for word in command) else TINY_FICTIONAL)]
         settings = [key for key in tiny if key.partition("=")[0] not in {word.partition("=")[0] for word in command}]
-        command = [
-            {"run": "stage=pipeline", "analyze": "stage=analysis"}.get(word, word) for word in command[1:] + command[:1]
-        ]
         arguments = [word.replace(SERVER_URL, self.server_url) for word in command]
         logger = [] if any("logger" in word for word in command) else ["logger=none"]
         done = subprocess.run(
