@@ -19,4 +19,4 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Project]:
     assert not {path: titles for path, titles in paths.items() if len(titles) > 1}, "two examples write one file"
     (folder / "mylab" / "__init__.py").touch()
     with spawned(output_tokens=60) as server:
-        yield Project(folder, server.base_url)
+        yield Project(folder, server)

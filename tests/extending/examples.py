@@ -8,6 +8,8 @@ import sys
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from tests.mock_llm_server import Handle
+
 GUIDE = Path(__file__).resolve().parents[2] / "docs" / "extending.md"
 FENCE = re.compile(r"^```(\w+)(?: ([\w./-]+))?\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 SERVER_URL = "http://localhost:8000/v1"
@@ -57,7 +59,7 @@ class Project:
     """A folder with all examples and one output root, so that examples share the stages they do not change."""
 
     folder: Path
-    server_url: str
+    server: Handle
 
     @property
     def outputs(self) -> Path:
@@ -70,12 +72,18 @@ class Project:
         return "\n".join(self.run_command(command) for command in commands)
 
     def run_command(self, command: list[str]) -> str:
+        """Runs an `entigraph` command with the example's settings and small ones."""
         tiny = [*TINY, *([] if any(word.startswith("corpus=") for word in command) else TINY_FICTIONAL)]
         settings = [key for key in tiny if key.partition("=")[0] not in {word.partition("=")[0] for word in command}]
-        arguments = [word.replace(SERVER_URL, self.server_url) for word in command]
+        arguments = [word.replace(SERVER_URL, self.server.base_url) for word in command]
         logger = [] if any("logger" in word for word in command) else ["logger=none"]
+        return self.python("-m", "entigraph", *arguments, *settings, *logger)
+
+    def python(self, *arguments: str) -> str:
+        """Runs Python in the project's folder: `-m module ...`, or one program. Returns what it prints."""
+        arguments = arguments if len(arguments) > 1 else ("-c", *arguments)
         done = subprocess.run(
-            [sys.executable, "-m", "entigraph", *arguments, *settings, *logger],
+            [sys.executable, *arguments],
             cwd=self.folder,
             env={**os.environ, "OPENAI_API_KEY": "none"},
             capture_output=True,

@@ -4,6 +4,7 @@ import json
 
 import pytest
 
+from entigraph.storage.texts import read_texts
 from tests.extending.examples import EXAMPLES, Project
 
 
@@ -13,6 +14,39 @@ def test_example_is_complete_and_short(title: str) -> None:
     assert example.commands
     for path, text in example.files.items():
         assert len(text.splitlines()) <= 40, path
+
+
+def test_augmenter(project: Project) -> None:
+    project.run("Augmenter")
+    folder = project.newest("synthesis/*ask_and_answer*")
+    texts = list(read_texts(folder))
+    assert {text.kind for text in texts} == {"dialogue"} and all("\n" in text.text for text in texts)
+    assert project.server.stats()["requests"] >= 2 * len(texts), "two steps per text"
+
+
+def test_augmenter_judges_answers(project: Project) -> None:
+    program = (
+        "from entigraph.storage.schemas import Document\n"
+        "from entigraph.synthesis.base import BadAnswer\n"
+        "from mylab.ask_and_answer import AskAndAnswer\n"
+        "augmenter = AskAndAnswer()\n"
+        "task = next(augmenter.tasks([Document(id='d', title='T', text='x')], {}, 0))\n"
+        "steps = augmenter.write(task)\n"
+        "next(steps)\n"
+        "assert 'Which?' in steps.send('Which?').user\n"
+        "try:\n    steps.send('UNKNOWN')\nexcept BadAnswer as error:\n    print(error)\n"
+    )
+    assert project.python(program) == "the document does not answer the question\n"
+
+
+def test_prompts_folder(project: Project) -> None:
+    project.run("Prompts")
+    first = project.newest("synthesis/*rephrase*")
+    (command,) = EXAMPLES["Prompts"].commands
+    assert any(read_texts(first)) and first.name in project.run_command(["plan", *command[1:]])
+    prompt = project.folder / "prompts" / "rephrase_easy.txt"
+    prompt.write_text("Rewrite the document below as a letter.\n", encoding="utf-8")
+    assert first.name not in project.run_command(["plan", *command[1:]]), "other prompts, another artifact"
 
 
 def test_corpus_reader(project: Project) -> None:
