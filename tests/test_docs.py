@@ -1,9 +1,15 @@
 """The documentation agrees with the files it refers to."""
 
 import re
+import shlex
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from omegaconf import DictConfig
+
+from entigraph.config.overrides import normalize_overrides
+from entigraph.config.schema import Command
 
 ROOT = Path(__file__).resolve().parents[1]
 PAGES = [ROOT / "README.md", ROOT / "experiments" / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
@@ -48,3 +54,24 @@ def test_every_option_is_listed_in_the_readme() -> None:
         assert f"`{group.name}`" in text, group.name
         if group.name not in ("callbacks", "optim"):
             assert not [file.stem for file in group.glob("*.yaml") if f"`{file.stem}`" not in text], group.name
+
+
+def documented_commands() -> Iterator[tuple[str, list[str]]]:
+    """Yields the name of a page and the arguments of each complete `entigraph` command in its code blocks."""
+    for page in PAGES:
+        if page.name == "extending.md":  # tests/extending runs these
+            continue
+        for block in re.findall(r"^```\n(.*?)^```$", page.read_text(encoding="utf-8"), re.MULTILINE | re.DOTALL):
+            for line in block.replace("\\\n", " ").splitlines():
+                command = re.sub(r"\s\s+#.*", "", line)
+                if re.match(r"entigraph ([a-z]+( |$)|stage=)", command) and not command.endswith(("...", "…")):
+                    yield page.name, shlex.split(command)[1:]
+
+
+@pytest.mark.parametrize(("page", "arguments"), list(documented_commands()), ids=str)
+def test_documented_command_composes(page: str, arguments: list[str], composed: Callable[..., DictConfig]) -> None:
+    is_sweep = "-m" in arguments
+    overrides = [word for word in arguments if word != "-m" and word not in list(Command)]
+    if is_sweep:
+        overrides = [word if "[" in word else word.partition(",")[0] for word in overrides]
+    assert composed(*normalize_overrides(overrides))
