@@ -25,7 +25,7 @@ from entigraph.corpus.readers.text_files import TextFiles
 from entigraph.fictional.reading import comprehend
 from entigraph.llm.base import Request
 from entigraph.llm.cost import Price
-from entigraph.llm.offline.offline_writer import OfflineWriter, list_entities, sections
+from entigraph.llm.offline.offline_writer import OfflineWriter, answer_request
 from entigraph.llm.openai.online_writer import OpenAIWriter
 from entigraph.storage.schemas import Document, EntityGraph
 from entigraph.synthesis.augmenters.entigraph import EntiGraph
@@ -96,7 +96,7 @@ def costs(documents: list[Document], count: Count, relations: int, answer: int, 
         ),
     ):
         prompt, cached, texts = tokens_of(augmenter, documents, count, relations)
-        dollars = price.of(prompt, cached, texts * answer) / (texts * answer) * 1e6
+        dollars = price.dollars(prompt, cached, texts * answer) / (texts * answer) * 1e6
         reference = reference or dollars
         share = cached / prompt if price.cached < price.prompt else 0.0
         print(f"{name:58}{prompt / texts:>12,.0f}{share:>8.0%}{dollars:>12,.2f}{dollars / reference:>10.0%}")
@@ -145,9 +145,10 @@ class PrefixCache:
 def entities(document: Document) -> EntityGraph:
     """Returns the entity list of the offline writer: recurring names and words of the text."""
     import json
-    import random
 
-    graph = json.loads(list_entities("", sections(render_document(document)), random.Random(0)))
+    graph = json.loads(
+        answer_request(Request(system="list the entities", user=render_document(document), temperature=0.0))
+    )
     return EntityGraph(document_id=document.id, summary=graph["summary"], entities=graph["entities"])
 
 

@@ -11,7 +11,7 @@ from entigraph.errors import ConfigError
 from entigraph.evaluation.base import Backend
 from entigraph.huggingface.models import eos_token_ids, load_config
 from entigraph.llm.base import Say, Writer
-from entigraph.llm.vllm.vllm_writer import VLLMEngineConfig
+from entigraph.llm.vllm.engine_config import VLLMEngineConfig
 from entigraph.llm.wire_format import Api
 from entigraph.runtime.devices import has_native_bf16, pick_accelerator, release_gpu_memory
 

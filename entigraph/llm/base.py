@@ -1,4 +1,4 @@
-"""Prompts in, completions out: the one method that every writer has."""
+"""The interface of writers: requests in, completions out."""
 
 import hashlib
 import json
@@ -8,19 +8,23 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
-Say = Callable[[str], None]
-CHARACTERS_PER_TOKEN = 4.0  # for estimates and limits: a writer's tokenizer is not ours to ask
+Say = Callable[[str], None]  # prints a line for the user
+CHARACTERS_PER_TOKEN = 4.0  # for estimates and limits: the writer's own tokenizer is not available here
+# Omitted from the hash at their defaults, so that requests without these fields keep the hashes they had before.
+DEFAULTS_ADDED_LATER: Mapping[str, Any] = {"max_tokens": None, "stop": (), "choices": 1}
 
 
 @dataclass(frozen=True, kw_only=True)
 class Request:
-    """Everything that decides an answer. `sample` tells repetitions of one prompt apart.
+    """A prompt and everything else that decides its answer.
 
-    `max_tokens` of an answer (None: what the writer's options say), which ends before one of `stop`. Of several
-    `choices` the answer is all of them: `chat.choices_of`.
-
-    `own` is the end of `user` that its sibling requests about the same document do not share; it decides nothing, and
-    is known so that siblings are kept together and counted together.
+    Attributes:
+        sample: Numbers repetitions of the same prompt, which get independent answers.
+        max_tokens: Length limit of the answer; None: the writer's own limit.
+        stop: Strings at which the answer ends.
+        choices: Number of answers; `wire_format.split_choices` separates them.
+        suffix: The end of `user` that sibling requests about the same document do not share. It does not affect the
+            answer; writers use it to keep siblings on one prefix cache, and estimates to count them together.
     """
 
     system: str
@@ -35,27 +39,23 @@ class Request:
 
     @property
     def hash(self) -> str:
-        cache_key = {
+        hashed = {
             name: value
             for name, value in asdict(self).items()
             if name not in DEFAULTS_ADDED_LATER or value != DEFAULTS_ADDED_LATER[name]
         }
-        del cache_key["suffix"]
-        return json_hash(cache_key).hex()
+        del hashed["suffix"]
+        return json_hash(hashed).hex()
 
     @property
     def shared_prefix(self) -> str:
-        """What of `user` all siblings begin with."""
+        """The beginning of `user` that all sibling requests share."""
         return self.user.removesuffix(self.suffix)
-
-
-# Left out of a hash where they say nothing: the hashes of requests without them stay what they were.
-DEFAULTS_ADDED_LATER: Mapping[str, Any] = {"max_tokens": None, "stop": (), "choices": 1}
 
 
 @dataclass(frozen=True)
 class Usage:
-    """What an answer took. `cached_tokens` are those of the prompt that the server had read before."""
+    """Tokens and cost of an answer. `cached_tokens` are the prompt tokens that the server had in its prefix cache."""
 
     prompt_tokens: int = 0
     cached_tokens: int = 0
@@ -65,7 +65,7 @@ class Usage:
 
 @dataclass(frozen=True, kw_only=True)
 class Completion:
-    """`finish_reason` is "stop" for a whole answer; anything else is not training text."""
+    """An answer. `finish_reason` is "stop" if it is complete; any other answer is not used as training text."""
 
     text: str
     model: str
@@ -74,34 +74,35 @@ class Completion:
 
 
 class LLM(Protocol):
-    """A writer. `name` is short and readable; it goes into folder names and onto figures."""
+    """A connected writer. `name` is short and readable; it appears in folder names and figures."""
 
     @property
     def name(self) -> str: ...
 
     def complete(self, requests: Iterable[Request]) -> Generator[Completion, None, None]:
-        """Answers in the order of the requests, drawing them lazily: whoever stops asking stops the spending.
+        """Yields the answers in the order of the requests, which are consumed lazily.
 
-        Raises LLMError where going on makes no sense (a wrong key, an endpoint that is down).
+        A caller that stops iterating stops the spending. Raises LLMError where continuing is pointless (a wrong key,
+        an endpoint that is down).
         """
         ...
 
 
 class Writer(Protocol):
-    """What conf/llm describes: the options of a writer, which cost nothing until they connect."""
+    """The options of a writer (conf/llm), which cost nothing until they connect."""
 
     name: str
 
     def check(self) -> None:
-        """Raises LLMError where it could not answer: asked before anything is made."""
+        """Raises LLMError if the writer could not answer. Called before anything is built."""
         ...
 
     def connect(self, response_cache: Path, say: Say = print) -> AbstractContextManager[LLM]:
-        """`say` is for what somebody who waits should know."""
+        """Returns a context manager for the connected writer. `say` receives messages for a user who waits."""
         ...
 
 
 def json_hash(value: Any) -> bytes:
-    """16 bytes of the canonical JSON of a value."""
+    """Returns a 16-byte hash of the canonical JSON of a value."""
     canonical = json.dumps(value, sort_keys=True, ensure_ascii=False)
     return hashlib.blake2b(canonical.encode(), digest_size=16).digest()

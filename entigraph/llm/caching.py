@@ -1,6 +1,6 @@
-"""Every writer that costs: the response cache first, then the transport; answers in the order of the requests.
+"""Connected writers that cost money or time: an answer comes from the response cache, or from the transport.
 
-What the response cache holds is never sent; what is sent is in the response cache before anything else happens to it.
+A cached request is never sent, and an answer that was received is cached before it is used.
 """
 
 import hashlib
@@ -9,14 +9,16 @@ import threading
 from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Protocol
 
 from entigraph.llm.base import Completion, Request
 from entigraph.llm.response_cache import AnswerTotals, ResponseCache
 
-ANSWERS_AHEAD = 4  # capacities of answers that may wait for an earlier one
-GAVE_UP = "gave up: "  # asked again by the next command, unlike what the endpoint refused
+MAX_BUFFERED_CAPACITIES = 4  # answers that may wait for an earlier one, in multiples of the transport's capacity
+GAVE_UP = "gave up: "  # not cached, so that the next command tries again; what the endpoint rejected is cached
 
 Body = Mapping[str, Any]
 Answer = Future[Completion | None]
@@ -24,7 +26,7 @@ Answer = Future[Completion | None]
 
 @dataclass(frozen=True)
 class WireRequest:
-    """A request as it is sent. `key` is what its answer is known by; `scope` what it shares with its siblings."""
+    """A request as it is sent. `key` identifies its answer; `scope` is shared with its siblings (`request_scope`)."""
 
     body: bytes
     key: bytes
@@ -33,40 +35,54 @@ class WireRequest:
 
 
 class Transport(Protocol):
-    """Gets letters answered, and caches each answer when it comes."""
+    """Sends requests, and caches each answer when it arrives."""
 
     @property
     def capacity(self) -> int:
-        """How many letters may be on their way at once."""
+        """The number of requests that may be in flight."""
         ...
 
-    def send(self, letter: WireRequest) -> Answer:
-        """The answer to come; None for one to be read in the response cache when its turn comes."""
+    def send(self, wire_request: WireRequest) -> Answer:
+        """Returns the future answer. Its result is None if the answer is to be read from the response cache."""
         ...
 
     def wait(self, answer: Answer, freed: threading.Event) -> None:
-        """Until the answer is there; or until `freed`, by any other answer, where there is use in sending more then."""
+        """Blocks until the answer is there. May return earlier, when `freed` is set because another answer arrived."""
         ...
 
-    def settle(self) -> None:
-        """Whoever asked has seen enough: nothing that was paid for is lost, and what was not sent is forgotten."""
+    def drain(self) -> None:
+        """Called when the caller stops: waits for answers that are being paid for, and drops unsent requests."""
         ...
+
+    def close(self) -> None: ...
+
+
+@contextmanager
+def connect_with_cache(
+    name: str,
+    response_cache: Path,
+    build_body: Callable[[Request], Body],
+    open_transport: Callable[[ResponseCache], Transport],
+) -> "Iterator[CachingLLM]":
+    """Yields a connected writer; closes its transport and its cache afterwards."""
+    with closing(ResponseCache(response_cache)) as cache, closing(open_transport(cache)) as transport:
+        yield CachingLLM(name, cache, build_body, transport)
 
 
 class CachingLLM:
-    """A writer: `body_of` says how a request is sent, the transport sends it."""
+    """A connected writer. `build_body` returns what is sent for a request; the transport sends it."""
 
     def __init__(
-        self, name: str, cache: ResponseCache, body_of: Callable[[Request], Body], transport: Transport
+        self, name: str, cache: ResponseCache, build_body: Callable[[Request], Body], transport: Transport
     ) -> None:
-        self.name, self.cache, self.body_of, self.transport = name, cache, body_of, transport
+        self.name, self.cache, self.build_body, self.transport = name, cache, build_body, transport
         self.sent = self.answered = 0
         self.lock = threading.Lock()
-        self.asked: dict[bytes, Answer] = {}  # on their way
-        self.freed = threading.Event()  # something was answered since we looked
+        self.in_flight: dict[bytes, Answer] = {}
+        self.freed = threading.Event()  # set when an answer arrives
 
     def complete(self, requests: Iterable[Request]) -> Generator[Completion, None, None]:
-        """In the order of the requests, drawn as fast as the transport takes them."""
+        """Yields the answers in order, and consumes requests as fast as the transport takes them."""
         stream, window = iter(requests), deque[tuple[bytes, "Completion | Answer"]]()
         try:
             while True:
@@ -74,52 +90,53 @@ class CachingLLM:
                 self.fill(window, stream)
                 if not window:
                     return
-                key, found = window[0]
-                if isinstance(found, Future):
-                    if not found.done():
-                        self.transport.wait(found, self.freed)
+                key, answer = window[0]
+                if isinstance(answer, Future):
+                    if not answer.done():
+                        self.transport.wait(answer, self.freed)
                         continue
-                    found = found.result() or self.cached_answer(key)
+                    answer = answer.result() or self.read_cached(key)
                 window.popleft()
-                yield found
+                yield answer
         finally:
-            self.transport.settle()
+            self.transport.drain()
 
     def fill(self, window: deque[tuple[bytes, "Completion | Answer"]], stream: Iterator[Request]) -> None:
-        """Draw requests while there is room; what the response cache holds takes none."""
+        """Consumes requests while there is room. Cached answers take no room."""
         capacity = self.transport.capacity
-        while not window or (self.sent - self.answered < capacity and len(window) < ANSWERS_AHEAD * capacity):
+        max_window = MAX_BUFFERED_CAPACITIES * capacity
+        while not window or (self.sent - self.answered < capacity and len(window) < max_window):
             request = next(stream, None)
             if request is None:
                 return
-            letter = build_wire_request(self.body_of(request), request)
-            if letter.key in self.asked:  # the same request, on its way: one answer serves both
-                window.append((letter.key, self.asked[letter.key]))
+            wire_request = build_wire_request(self.build_body(request), request)
+            if wire_request.key in self.in_flight:  # an identical request: one answer serves both
+                window.append((wire_request.key, self.in_flight[wire_request.key]))
                 continue
-            known = self.cache.get(letter.key)
-            if known is None:
-                self.send(letter, window)
+            cached = self.cache.get(wire_request.key)
+            if cached is None:
+                self.send(wire_request, window)
                 continue
-            window.append((letter.key, known))
+            window.append((wire_request.key, cached))
             if len(window) == 1:
-                return  # nothing stands before it: hand it on before the next is drawn
+                return  # no earlier answer is missing: yield this one before consuming the next request
 
-    def send(self, letter: WireRequest, window: deque[tuple[bytes, "Completion | Answer"]]) -> None:
+    def send(self, wire_request: WireRequest, window: deque[tuple[bytes, "Completion | Answer"]]) -> None:
         self.sent += 1
-        answer = self.asked[letter.key] = self.transport.send(letter)
-        window.append((letter.key, answer))
-        answer.add_done_callback(lambda ended: self.count(letter.key))
+        answer = self.in_flight[wire_request.key] = self.transport.send(wire_request)
+        window.append((wire_request.key, answer))
+        answer.add_done_callback(lambda _: self.on_answer(wire_request.key))
 
-    def count(self, key: bytes) -> None:
-        self.asked.pop(key, None)
+    def on_answer(self, key: bytes) -> None:
+        self.in_flight.pop(key, None)
         with self.lock:
             self.answered += 1
         self.freed.set()
 
-    def cached_answer(self, key: bytes) -> Completion:
-        found = self.cache.get(key)
-        assert found is not None, "a transport promised an answer that it did not cache"
-        return found
+    def read_cached(self, key: bytes) -> Completion:
+        completion = self.cache.get(key)
+        assert completion is not None, "a transport resolved an answer that it did not cache"
+        return completion
 
 
 def build_wire_request(body: Body, request: Request) -> WireRequest:
@@ -132,12 +149,12 @@ def encode_body(body: Body) -> bytes:
 
 
 def request_key(body: bytes, sample: int) -> bytes:
-    """A hash of the entire request and its sample number: 64 samples of one prompt are 64 answers."""
+    """Returns a hash of the entire body and the sample number: 64 samples of one prompt are 64 answers."""
     return hashlib.blake2b(b"[%b, %d]" % (body, sample), digest_size=16).digest()
 
 
 def request_scope(body: Body, request: Request) -> bytes:
-    """A hash of what a request shares with its siblings: all but its own end, its seed and its sample number."""
+    """Returns a hash of what siblings share: everything except the suffix, the seed and the sample number."""
     rest = {name: value for name, value in body.items() if name not in ("messages", "prompt", "seed")}
     shared = hashlib.blake2b(encode_body(rest), digest_size=16)
     shared.update(request.system.encode())
@@ -146,18 +163,20 @@ def request_scope(body: Body, request: Request) -> bytes:
 
 
 class CachedAnswers:
-    """What the response cache knows of requests that are not made yet: for plans. Without a cache it knows nothing."""
+    """Looks up requests in the response cache without sending them, for cost estimates. Empty without a cache."""
 
-    def __init__(self, cache: ResponseCache | None, body_of: Callable[[Request], Body]) -> None:
-        self.cache, self.body_of = cache, body_of
+    def __init__(self, cache: ResponseCache | None, build_body: Callable[[Request], Body]) -> None:
+        self.cache, self.build_body = cache, build_body
 
     def answer(self, request: Request) -> Completion | None:
-        return self.cache.get(build_wire_request(self.body_of(request), request).key) if self.cache else None
+        if self.cache is None:
+            return None
+        return self.cache.get(build_wire_request(self.build_body(request), request).key)
 
     def siblings(self, request: Request) -> AnswerTotals:
-        """Of all answered requests that differ from this one in their own end, or in their sample number, alone."""
-        return self.cache.totals(request_scope(self.body_of(request), request)) if self.cache else AnswerTotals()
+        """Returns the totals over all answers whose requests differ only in suffix or sample number."""
+        return self.cache.totals(request_scope(self.build_body(request), request)) if self.cache else AnswerTotals()
 
-    def examples(self, request: Request, most: int) -> Sequence[Completion]:
-        """Some answers to its siblings."""
-        return self.cache.sample(request_scope(self.body_of(request), request), most) if self.cache else ()
+    def examples(self, request: Request, limit: int) -> Sequence[Completion]:
+        """Returns up to `limit` answers to its siblings."""
+        return self.cache.examples(request_scope(self.build_body(request), request), limit) if self.cache else ()

@@ -1,4 +1,4 @@
-"""What answers cost: a dated table of prices, the stop before the limit, and addresses that cost nothing."""
+"""What answers cost: prices per model, the spending limit of a command, and which addresses cost nothing."""
 
 import ipaddress
 import os
@@ -10,23 +10,23 @@ from entigraph.errors import ConfigError, LLMError
 from entigraph.llm.response_cache import ResponseCache
 
 MILLION = 1_000_000
-# Names the command that all processes of a sweep belong to: they have one limit together.
+# Names the command that all processes of a sweep belong to: they share one limit.
 COMMAND_VARIABLE = "ENTIGRAPH_COMMAND"
 
 
 @dataclass(frozen=True)
 class Price:
-    """Dollars per million tokens. `cached` is that of prompt tokens that the server had read before."""
+    """Dollars per million tokens. `cached` applies to prompt tokens in the server's prefix cache."""
 
     prompt: float
     cached: float
     completion: float
 
-    def of(self, prompt_tokens: float, cached_tokens: float, completion_tokens: float) -> float:
-        fresh = prompt_tokens - cached_tokens
-        return (fresh * self.prompt + cached_tokens * self.cached + completion_tokens * self.completion) / MILLION
+    def dollars(self, prompt_tokens: float, cached_tokens: float, completion_tokens: float) -> float:
+        uncached = prompt_tokens - cached_tokens
+        return (uncached * self.prompt + cached_tokens * self.cached + completion_tokens * self.completion) / MILLION
 
-    def times(self, factor: float) -> "Price":
+    def scale(self, factor: float) -> "Price":
         return Price(self.prompt * factor, self.cached * factor, self.completion * factor)
 
     @property
@@ -38,15 +38,15 @@ FREE = Price(0.0, 0.0, 0.0)
 
 
 def find_price(model: str, addresses: list[str], prices: Mapping[str, Mapping[str, float]]) -> Price:
-    """Raises ConfigError for a model without a price at an address that is not one's own."""
-    known = prices.get(model)
-    if known is not None:
-        if any(not isinstance(value, (int, float)) or value < 0 for value in known.values()):
-            raise ConfigError(f"llm.prices.{model}: {dict(known)} found, dollars of 0 or more expected")
+    """Returns the price of a model. Raises ConfigError for a model without a price at a public address."""
+    price = prices.get(model)
+    if price is not None:
+        if any(not isinstance(value, (int, float)) or value < 0 for value in price.values()):
+            raise ConfigError(f"llm.prices.{model}: {dict(price)} found, dollars of 0 or more expected")
         try:
-            return Price(known["prompt"], known.get("cached", known["prompt"]), known["completion"])
+            return Price(price["prompt"], price.get("cached", price["prompt"]), price["completion"])
         except KeyError as error:
-            raise ConfigError(f"llm.prices.{model}: lacks {error}; give prompt, cached and completion") from None
+            raise ConfigError(f"llm.prices.{model}: {error} is missing; give prompt, cached and completion") from None
     if addresses and all(is_private_address(address) for address in addresses):
         return FREE
     raise ConfigError(
@@ -56,22 +56,25 @@ def find_price(model: str, addresses: list[str], prices: Mapping[str, Mapping[st
 
 
 def is_private_address(address: str) -> bool:
-    """A loopback or private address, or a name without a dot: a server of one's own."""
+    """Returns whether a URL names a loopback or private address, or a host without a dot: the user's own server."""
     host = urlsplit(address).hostname
     if not host:
         return False
     try:
-        found = ipaddress.ip_address(host)
+        ip = ipaddress.ip_address(host)
     except ValueError:
         return "." not in host or host.endswith((".local", ".internal"))
-    return found.is_loopback or found.is_private
+    return ip.is_loopback or ip.is_private
 
 
 class SpendingLimit:
-    """Stops before a request that could pass the limit of this command: what is in flight counts at its estimate.
+    """Refuses requests that could exceed the spending limit of this command. Requests in flight count as estimated.
 
-    `option` sets the limit, and each option has its own; `instead` of raising it one may do that. Without a cache
-    nothing costs.
+    Args:
+        cache: Holds what all processes of the command have spent; None: nothing costs money.
+        max_cost_usd: The limit; None: no limit.
+        option: The option that sets the limit. Each option has a limit of its own.
+        alternative: What the error message suggests besides raising the limit.
     """
 
     def __init__(
@@ -80,25 +83,26 @@ class SpendingLimit:
         max_cost_usd: float | None,
         price: Price,
         option: str = "llm.max_cost_usd",
-        instead: str = "lower synthesis.token_budget",
+        alternative: str = "lower synthesis.token_budget",
     ) -> None:
         self.cache, self.limit, self.price = cache, max_cost_usd, price
-        self.option, self.instead = option, instead
+        self.option, self.alternative = option, alternative
         command = os.environ.get(COMMAND_VARIABLE) or f"process {os.getpid()}"
         self.command = command if option.startswith("llm.") else f"{command} {option}"
 
     def reserve(self, dollars: float) -> None:
-        """Raises LLMError where the limit could be passed."""
+        """Sets dollars aside for a request. Raises LLMError where that could exceed the limit."""
         if self.limit is None or self.price.free or not self.cache:
             return
         if self.cache.reserve(self.command, dollars, self.limit):
             return
         raise LLMError(
-            f"{self.option}: the next request, of about ${dollars:,.2f}, could pass the limit of ${self.limit:,.2f} of "
-            "this command. What was answered is kept: raise the limit and run the same command to go on, "
-            f"or {self.instead}"
+            f"{self.option}: the next request, of about ${dollars:,.2f}, could exceed the limit of ${self.limit:,.2f} "
+            "of this command. All answers so far are kept: raise the limit and run the same command to continue, "
+            f"or {self.alternative}"
         )
 
-    def settle(self, reserved: float, dollars: float) -> None:
+    def record(self, reserved: float, dollars: float) -> None:
+        """Replaces a reservation by what was spent."""
         if self.limit is not None and not self.price.free and self.cache:
-            self.cache.settle(self.command, reserved, dollars)
+            self.cache.record_spending(self.command, reserved, dollars)

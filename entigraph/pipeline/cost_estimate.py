@@ -28,7 +28,7 @@ def cost_of_questions(run: Run) -> list[str]:
     wanted = run.questions.per_document * len({passage.document.id for passage, _ in asked})
     a_passage = sum(len(request.system + request.user) for _, request in asked) / CHARACTERS_PER_TOKEN / len(asked)
     prompts = a_passage * (len(asked) + wanted)
-    cost = run.llm.price.of(prompts, 0.0, wanted * TOKENS_A_QUESTION)
+    cost = run.llm.price.dollars(prompts, 0.0, wanted * TOKENS_A_QUESTION)
     return [
         f"questions with {run.llm.model}: {len(asked):,} requests for {wanted:,} questions and one check of each, "
         f"about {prompts:,.0f} prompt tokens, ${cost:,.2f}; stopped at llm.max_cost_usd = {run.llm.max_cost_usd}"
@@ -71,7 +71,7 @@ def cost_of_baselines(run: Run) -> list[str]:
                 continue
             prompts, longest = load.prompt_characters / CHARACTERS_PER_TOKEN, load.max_completion_tokens
             short = min(load.samples * SHORT_ANSWER, longest)
-            costs = [subject.price.of(prompts, 0.0, written) for written in (short, longest)]
+            costs = [subject.price.dollars(prompts, 0.0, written) for written in (short, longest)]
             lines.append(
                 f"baselines.{name}, {task_name}: {load.samples:,} samples of {load.items}, "
                 f"{prompts:,.0f} prompt tokens, ${span(costs[0], costs[1], 2)}; "
@@ -113,7 +113,7 @@ def told(judges: Any, loads: dict[str, Load], whose: str) -> Iterator[str]:
     for key, judge in judges.items():
         load = loads[key]
         if hasattr(judge, "price") and load.requests:
-            costs = [judge.price.of(load.prompt[end], 0.0, load.written[end]) for end in (0, 1)]
+            costs = [judge.price.dollars(load.prompt[end], 0.0, load.written[end]) for end in (0, 1)]
             yield (
                 f"analysis.{key} with {judge.model}: {load.requests:,.0f} requests for {whose} texts, "
                 f"{span(*load.prompt)} prompt tokens, ${span(costs[0], costs[1], 2)}; "

@@ -161,7 +161,7 @@ def total_of(estimate: Any) -> Any:
 
 def dollars(run: Run, share: Any, cached: bool) -> float:
     price = run.llm.price
-    return float(price.of(share.prompt_tokens, share.cached_tokens if cached else 0.0, share.completion_tokens))
+    return float(price.dollars(share.prompt_tokens, share.cached_tokens if cached else 0.0, share.completion_tokens))
 
 
 def time_at_limits(llm: Any, ends: Sequence[Any], seconds: float | None) -> str:

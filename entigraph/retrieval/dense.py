@@ -84,7 +84,7 @@ class Dense(RerankingRetriever):
     def estimate_cost(self, characters: int, questions: int) -> RetrievalCost:
         cost = super().estimate_cost(characters, questions)
         tokens = 0.0 if self.embedding_price.free else characters / MIN_CHARACTERS_PER_TOKEN
-        return RetrievalCost(tokens, cost.searches, cost.dollars + self.embedding_price.of(tokens, 0, 0))
+        return RetrievalCost(tokens, cost.searches, cost.dollars + self.embedding_price.dollars(tokens, 0, 0))
 
     def first_stage(self, texts: Sequence[str], queries: Sequence[str], context: RetrievalContext) -> Iterator[Ranked]:
         return rank_by_distance(texts, queries, self.depth, self.build_embedder(context), context)

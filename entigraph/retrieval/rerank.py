@@ -108,7 +108,7 @@ class RerankingRetriever(Retriever):
 
     def estimate_cost(self, characters: int, questions: int) -> RetrievalCost:
         searches = 0 if self.search_price.free else questions * count_searches(self.depth)
-        return RetrievalCost(0.0, searches, self.search_price.of(searches, 0, 0))
+        return RetrievalCost(0.0, searches, self.search_price.dollars(searches, 0, 0))
 
     def build_reranker(self, context: RetrievalContext) -> Reranker:
         if not self.reranker_url:

@@ -80,7 +80,7 @@ class EmbeddingEndpoint:
 
     def embed(self, texts: Sequence[str], queries: bool) -> Iterator[dict[int, Vector]]:
         """Reserves the estimated cost of all batches before it sends the first."""
-        estimate = self.limit.price.of(sum(map(len, texts)) / MIN_CHARACTERS_PER_TOKEN, 0, 0)
+        estimate = self.limit.price.dollars(sum(map(len, texts)) / MIN_CHARACTERS_PER_TOKEN, 0, 0)
         self.limit.reserve(estimate)
         batches = [
             range(start, min(start + self.batch_size, len(texts))) for start in range(0, len(texts), self.batch_size)
@@ -92,7 +92,7 @@ class EmbeddingEndpoint:
             yield from iterate_completed(futures)
         finally:
             pool.shutdown(cancel_futures=True)
-            self.limit.settle(estimate, self.counts["embedding_dollars"] - spent_before)
+            self.limit.record(estimate, self.counts["embedding_dollars"] - spent_before)
 
     def embed_batch(self, texts: Sequence[str], indices: Sequence[int]) -> dict[int, Vector]:
         with self.address.translate_errors():
@@ -101,7 +101,7 @@ class EmbeddingEndpoint:
         tokens = billed or round(sum(map(len, texts)) / MIN_CHARACTERS_PER_TOKEN)
         with self.lock:
             self.counts["embedding_tokens"] += tokens
-            self.counts["embedding_dollars"] += self.limit.price.of(tokens, 0, 0)
+            self.counts["embedding_dollars"] += self.limit.price.dollars(tokens, 0, 0)
         vectors = {entry.index: np.asarray(entry.embedding, dtype=np.float32) for entry in answer.data}
         if sorted(vectors) != list(range(len(texts))) or len({len(vector) for vector in vectors.values()}) != 1:
             raise LLMError(f"retriever.base_url: {self.address.url} gave {len(vectors)} vectors for {len(texts)} texts")
@@ -120,19 +120,19 @@ class RerankEndpoint:
 
     def scores(self, query: str, texts: Sequence[str]) -> Vector:
         body = {"model": self.model, "query": query, "documents": list(texts), "top_n": len(texts)}
-        estimate, dollars = self.limit.price.of(count_searches(len(texts)), 0, 0), 0.0
+        estimate, dollars = self.limit.price.dollars(count_searches(len(texts)), 0, 0), 0.0
         self.limit.reserve(estimate)
         try:
             with self.address.translate_errors():
                 answer = self.address.client.post("/rerank", body=body, cast_to=object)
             units = (answer.get("meta") or {}).get("billed_units") or {}
             billed = units.get("search_units") or count_searches(len(texts))
-            dollars = self.limit.price.of(billed, 0, 0)
+            dollars = self.limit.price.dollars(billed, 0, 0)
             with self.lock:
                 self.counts["rerank_searches"] += billed
                 self.counts["rerank_dollars"] += dollars
         finally:
-            self.limit.settle(estimate, dollars)
+            self.limit.record(estimate, dollars)
         scores = {entry["index"]: entry["relevance_score"] for entry in answer.get("results", ())}
         if sorted(scores) != list(range(len(texts))):
             raise LLMError(f"retriever.reranker_url: {self.address.url} scored {len(scores)} of {len(texts)} passages")

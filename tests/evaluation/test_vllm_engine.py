@@ -20,7 +20,7 @@ from entigraph.llm.wire_format import Api
 from entigraph.storage.jsonl import read_jsonl
 from entigraph.storage.schemas import Answer
 from tests.conftest import TINY, Command
-from tests.llm.test_engine import alive, children
+from tests.llm.test_vllm_transport import alive, children
 from tests.real_vllm import CPU, EAGER, MEMORY, PYTHON, needs_vllm, serving
 
 pytestmark = needs_vllm

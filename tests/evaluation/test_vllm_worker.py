@@ -12,7 +12,7 @@ from entigraph.evaluation.backends.vllm_backend import VllmBackend
 from entigraph.evaluation.base import Generation, Prompt, Sampling
 from entigraph.evaluation.models_under_test import LocalModel, VllmEngine
 from tests.conftest import Command, interpreter
-from tests.llm.test_engine import noted
+from tests.llm.test_vllm_transport import noted
 
 POSITIONS = 100
 

@@ -11,7 +11,7 @@ from entigraph.fictional.quiz import answered, questions
 from entigraph.fictional.reading import Reading, comprehend
 from entigraph.fictional.world import NamePool, World, worlds
 from entigraph.fictional.writing import paraphrase, relate, restate, source_document
-from entigraph.llm.offline.offline_writer import mistaken
+from entigraph.llm.offline.offline_writer import insert_errors
 
 
 def read(world: World, seed: int = 0) -> tuple[str, Reading]:
@@ -112,8 +112,8 @@ def test_the_stated_share_of_an_erring_writers_sentences_is_false() -> None:
     for seed, world in enumerate(worlds(40, NamePool.target, 1)):
         _, reading = read(world)
         right = restate(reading, random.Random(seed), range(4))
-        assert mistaken(right, reading, 0.0, random.Random(seed)) == right
-        wrong = mistaken(right, reading, 0.3, random.Random(seed))
+        assert insert_errors(right, reading, 0.0, random.Random(seed)) == right
+        wrong = insert_errors(right, reading, 0.3, random.Random(seed))
         sentences = [re.split(r"(?<=\.) ", text) for text in (right, wrong)]
         assert len(sentences[0]) == len(sentences[1]) == 35
         found += [one != other for one, other in zip(*sentences, strict=True)]

@@ -22,7 +22,7 @@ from entigraph.storage.schemas import Failure
 from entigraph.storage.texts import read_texts
 from entigraph.synthesis.augmenters.entigraph import ENTITY_SCHEMA
 from tests.conftest import ARTICLE, Command
-from tests.llm.test_engine import alive, children
+from tests.llm.test_vllm_transport import alive, children
 from tests.real_vllm import CPU, EAGER, MEMORY, PYTHON, needs_vllm, serving
 
 pytestmark = needs_vllm

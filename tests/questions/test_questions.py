@@ -11,7 +11,7 @@ from entigraph.corpus import stage as corpus_stage
 from entigraph.corpus.readers.fictional_corpora import Fictional
 from entigraph.errors import DataError, LLMError
 from entigraph.llm.base import Completion, Request
-from entigraph.llm.offline.offline_writer import OfflineWriter, write
+from entigraph.llm.offline.offline_writer import OfflineWriter, answer_request
 from entigraph.pipeline.run import Run
 from entigraph.pipeline.study import Study
 from entigraph.questions import stage
@@ -206,4 +206,4 @@ def test_no_request_of_a_synthesis_depends_on_the_questions(configured: Callable
 
 def test_the_offline_writer_remembers_no_document() -> None:
     user = "### Task\nAnswer a multiple-choice question from memory.\n\n### Question\nWho?\nA. He\nB. She"
-    assert json.loads(write(Request(system="", user=user, temperature=0.0))) == {"right": []}
+    assert json.loads(answer_request(Request(system="", user=user, temperature=0.0))) == {"right": []}

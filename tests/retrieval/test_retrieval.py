@@ -235,7 +235,9 @@ def test_a_command_stops_before_it_spends_more_than_it_may(
     monkeypatch.setattr(retrieval_endpoints, "is_private_address", lambda address: False)
     monkeypatch.setenv("OPENAI_API_KEY", "sk-none")
     monkeypatch.setenv("CO_API_KEY", "co-none")
-    with pytest.raises(LLMError, match=r"retriever.max_cost_usd: .* of about \$[\d.]+, could pass the limit of \$1.00"):
+    with pytest.raises(
+        LLMError, match=r"retriever.max_cost_usd: .* of about \$[\d.]+, could exceed the limit of \$1.00"
+    ):
         ranked(dense(endpoint, price=1_000.0, max_cost_usd=1.0))
     assert endpoint.stats()["embedded_texts"] == 0
     prices = {"price": 1.0, "reranker": "words", "reranker_url": endpoint.base_url, "reranker_price": 100.0}

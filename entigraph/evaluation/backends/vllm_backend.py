@@ -14,8 +14,8 @@ from entigraph.errors import LLMError
 from entigraph.evaluation.backends.local_backend import ChatTemplate, LocalBackend
 from entigraph.evaluation.base import Generation, Prompt, Sampling, ScoredSequence
 from entigraph.llm.base import Say
+from entigraph.llm.vllm.engine_config import VLLMEngineConfig
 from entigraph.llm.vllm.engine_process import EngineProcess
-from entigraph.llm.vllm.vllm_writer import VLLMEngineConfig
 
 # The last token of a scored sequence takes no position in the model's context, but vLLM counts it.
 EXTRA_POSITION = {"VLLM_ALLOW_LONG_MAX_MODEL_LEN": "1"}
@@ -46,7 +46,7 @@ class VllmBackend(LocalBackend):
         super().__init__(tokenizer, bos_id, max_length, end_ids, chat)
         self.numbers = count()
         self.replies: SimpleQueue[Reply | LLMError] = SimpleQueue()
-        arguments = options.own_arguments(path) | {"max_model_len": max_length + 1} | options.arguments
+        arguments = options.engine_arguments(path) | {"max_model_len": max_length + 1} | options.arguments
         self.worker = EngineProcess(options, {"engine": arguments, "chat": None}, log, say, self, EXTRA_POSITION)
 
     def sample(self, prompts: Sequence[Prompt], sampling: Sampling) -> Iterator[tuple[int, list[Generation]]]:

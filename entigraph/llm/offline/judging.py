@@ -1,45 +1,61 @@
-"""What is true of a fictional document, without a model: simulated by its grammar, which understands no other text."""
+"""Offline handlers of the judges' tasks, which understand only the grammar of fictional documents."""
 
 import json
 import random
-from collections.abc import Sequence
 
 from entigraph.fictional.fact_checking import WHERE, Truth, is_detail, meaning, states_nothing, truth_of
 from entigraph.fictional.reading import Reading
 from entigraph.fictional.writing import plainly
+from entigraph.llm.offline.offline_prompt import OfflinePrompt, split_sentences
+from entigraph.llm.offline.offline_tasks import offline_task
 
 VERDICTS = {Truth.states_nothing: "subjective", Truth.so: "supported", Truth.not_so: "unsupported"}
-MAIN_FACTS, DETAILS = 12, 4  # of a reference summary
+MAX_MAIN_FACTS, MAX_DETAILS = 12, 4  # of a reference summary
 WORDINGS = (0, 1, 2, 3)
+SUMMARY_SENTENCES = 3
 
 
-def verdict_on(sentence: str, before: str, reading: Reading | None) -> str:
-    truth = truth_of(sentence, before, reading) if reading else None
+@offline_task("judge the sentence")
+def judge_sentence(prompt: OfflinePrompt) -> str:
+    before, _, sentence = prompt.sections["task"].partition("### Before\n")[2].rpartition("### Sentence\n")
+    truth = truth_of(sentence.strip(), before, prompt.reading) if prompt.reading else None
     return json.dumps({"reason": truth, "verdict": VERDICTS[truth]}) if truth else "I do not understand this sentence."
 
 
-def claims_in(sentences: Sequence[str]) -> str:
-    """Each sentence that states something is a claim; what says the same fact in other words is the same claim."""
-    found = {meaning(sentence): sentence for sentence in reversed(sentences) if not states_nothing(sentence)}
-    return json.dumps({"claims": [*reversed(found.values())]}, ensure_ascii=False)
+@offline_task("split the summary", needs_document=False)
+def split_claims(prompt: OfflinePrompt) -> str:
+    """Returns each sentence that states something as a claim; sentences that state the same fact are one claim."""
+    sentences = split_sentences(prompt.sections["task"].partition("### Summary\n")[2])
+    claims = {meaning(sentence): sentence for sentence in reversed(sentences) if not states_nothing(sentence)}
+    return json.dumps({"claims": [*reversed(claims.values())]}, ensure_ascii=False)
 
 
-def verdicts_on(claims: Sequence[str], reading: Reading | None) -> str:
-    """Of the claims that it understands."""
-    told = []
-    for number, claim in enumerate(claims, 1):
+@offline_task("judge the claims")
+def judge_claims(prompt: OfflinePrompt) -> str:
+    """Returns a verdict on each claim that it understands."""
+    lines = prompt.sections["task"].partition("### Claims\n")[2].splitlines()
+    reading = prompt.reading
+    verdicts = []
+    for number, claim in enumerate((line.partition(". ")[2] for line in lines), 1):
         truth = truth_of(claim, "", reading) if reading else None
         if reading and truth in (Truth.so, Truth.not_so):
-            true = "cosmetic" if is_detail(claim, reading) else "salient"
-            told.append({"claim": number, "verdict": true if truth is Truth.so else "false"})
-    return json.dumps({"verdicts": told})
+            importance = "cosmetic" if is_detail(claim, reading) else "salient"
+            verdicts.append({"claim": number, "verdict": importance if truth is Truth.so else "false"})
+    return json.dumps({"verdicts": verdicts})
 
 
-def reference(reading: Reading, rng: random.Random) -> str:
-    """Some of what was done and by whom, a little of where, in the document's order."""
+@offline_task("summarise the document", states_facts=True)
+def summarize(prompt: OfflinePrompt) -> str:
+    if prompt.reading:
+        return write_reference_summary(prompt.reading, prompt.rng)
+    return " ".join(prompt.sentences[:SUMMARY_SENTENCES])
+
+
+def write_reference_summary(reading: Reading, rng: random.Random) -> str:
+    """Returns some of the main facts and a few places, in the document's order."""
     main, places = ([fact for fact in reading.facts if (fact.relation in WHERE) is where] for where in (False, True))
     chosen = {
-        *rng.sample(main, min(MAIN_FACTS, len(main))),
-        *rng.sample(places, min(DETAILS, len(places))),
+        *rng.sample(main, min(MAX_MAIN_FACTS, len(main))),
+        *rng.sample(places, min(MAX_DETAILS, len(places))),
     }
     return plainly([fact for fact in reading.facts if fact in chosen], rng, WORDINGS)

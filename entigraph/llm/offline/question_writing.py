@@ -1,6 +1,7 @@
-"""Multiple-choice questions without a model, and the answers to them: simulated, like all that the offline writer does.
+"""Offline handlers of the questions' tasks: writing multiple-choice questions and answering them.
 
-About a fictional document's facts, in the wording of its corpus; of any other text, a name taken out of a sentence.
+Questions about a fictional document ask for its facts, in the wording of its corpus. Questions about any other text
+remove a name from a sentence.
 """
 
 import json
@@ -11,43 +12,63 @@ from typing import Any
 
 from entigraph.fictional.quiz import OPTIONS, questions_about, right_answers
 from entigraph.fictional.world import Fact
+from entigraph.llm.offline.offline_prompt import OfflinePrompt
+from entigraph.llm.offline.offline_tasks import offline_task
 
 GAP = "____"
-ASKED = "Which name fills the gap: "
+GAP_QUESTION = "Which name fills the gap: "
 OPTION = re.compile(r"([A-Z])\. (.*)")
 
 
-def about_facts(facts: Sequence[Fact], rng: random.Random) -> list[dict[str, Any]]:
-    return [entry(item.text, item.choices, "") for item in questions_about(facts, rng)]
+@offline_task("write multiple-choice questions", states_facts=True)
+def write_questions(prompt: OfflinePrompt) -> str:
+    count = int(prompt.task.rsplit(":", 1)[-1])
+    if prompt.reading:
+        questions = ask_about_facts(prompt.reading.facts, prompt.rng)
+    else:
+        questions = ask_with_gaps(prompt.sentences, prompt.phrases, prompt.rng)
+    return json.dumps({"questions": questions[:count]}, ensure_ascii=False)
 
 
-def gaps(sentences: Sequence[str], phrases: Sequence[str], rng: random.Random) -> list[dict[str, Any]]:
-    """One for each sentence with a name in it, wrong options being names that it does not hold; in a drawn order."""
-    capitalised = [phrase for phrase in phrases if phrase[0].isupper()]
-    names = [name for name in capitalised if not any(name != other and name in other for other in capitalised)]
-    found = []
-    for sentence in sentences:
-        held = [name for name in names if name in sentence]
-        wrong = [name for name in names if all(name not in own and own not in name for own in held)]
-        if held and len(wrong) >= OPTIONS - 1:
-            right = rng.choice(held)
-            asked = f"{ASKED}{sentence.replace(right, GAP)}"
-            found.append(entry(asked, [right, *rng.sample(wrong, OPTIONS - 1)], sentence))
-    rng.shuffle(found)
-    return found
-
-
-def entry(asked: str, choices: Sequence[str], evidence: str) -> dict[str, Any]:
-    """The right choice is the first."""
-    return {"question": asked, "right": choices[0], "wrong": choices[1:], "kind": "stated", "evidence": evidence}
-
-
-def right_letters(asked: str, options: Sequence[str], facts: Sequence[Fact] | None, sentences: Sequence[str]) -> str:
-    """Those of the options that the facts, or a sentence of the text, make right."""
-    known = right_answers(asked, facts) if facts is not None else set()
+@offline_task("answer a multiple-choice question from the document", states_facts=True)
+def answer_from_document(prompt: OfflinePrompt) -> str:
+    """Returns the letters of the options that a fact, or a sentence of the document, makes right."""
+    question, *options = prompt.sections["question"].splitlines()
+    known = right_answers(question, prompt.reading.facts) if prompt.reading else set()
+    sentence = question.removeprefix(GAP_QUESTION)
     right = []
     for option in options:
-        found = OPTION.fullmatch(option)
-        if found and (found[2] in known or asked.removeprefix(ASKED).replace(GAP, found[2]) in sentences):
-            right.append(found[1])
+        match = OPTION.fullmatch(option)
+        if match and (match[2] in known or sentence.replace(GAP, match[2]) in prompt.sentences):
+            right.append(match[1])
     return json.dumps({"right": right})
+
+
+@offline_task("answer a multiple-choice question from memory", needs_document=False)
+def answer_from_memory(prompt: OfflinePrompt) -> str:
+    return json.dumps({"right": []})  # the offline writer has no memory
+
+
+def ask_about_facts(facts: Sequence[Fact], rng: random.Random) -> list[dict[str, Any]]:
+    return [question_entry(item.text, item.choices, "") for item in questions_about(facts, rng)]
+
+
+def ask_with_gaps(sentences: Sequence[str], phrases: Sequence[str], rng: random.Random) -> list[dict[str, Any]]:
+    """Returns a question for each sentence with a name, in random order; the wrong options are names not in it."""
+    capitalized = [phrase for phrase in phrases if phrase[0].isupper()]
+    names = [name for name in capitalized if not any(name != other and name in other for other in capitalized)]
+    questions = []
+    for sentence in sentences:
+        mentioned = [name for name in names if name in sentence]
+        wrong = [name for name in names if all(name not in other and other not in name for other in mentioned)]
+        if mentioned and len(wrong) >= OPTIONS - 1:
+            right = rng.choice(mentioned)
+            question = f"{GAP_QUESTION}{sentence.replace(right, GAP)}"
+            questions.append(question_entry(question, [right, *rng.sample(wrong, OPTIONS - 1)], sentence))
+    rng.shuffle(questions)
+    return questions
+
+
+def question_entry(question: str, choices: Sequence[str], evidence: str) -> dict[str, Any]:
+    """Returns a question in the form that the prompt asks for. The first choice is the right one."""
+    return {"question": question, "right": choices[0], "wrong": choices[1:], "kind": "stated", "evidence": evidence}

@@ -1,4 +1,4 @@
-"""Files of requests on their way into batches, in a folder that several processes may share."""
+"""JSON Lines files of requests for the Batch API, in a folder that several processes may share."""
 
 import json
 from collections.abc import Iterator
@@ -12,78 +12,79 @@ from filelock import FileLock, Timeout
 
 @dataclass
 class BatchFile:
-    """A file of requests that is not sent yet; `keys` are theirs, each with its scope."""
+    """A file of requests that was not submitted yet. `keys` maps the requests' keys to their scopes."""
 
     name: str
     path: Path
     file: IO[bytes]
-    lock: FileLock  # held until the endpoint's name of the batch is known: other processes leave it alone
+    lock: FileLock  # held until the endpoint has assigned an id, so that other processes leave the file alone
     keys: dict[bytes, bytes] = field(default_factory=dict)
     bytes: int = 0
 
 
-class PendingBatchFiles:
-    """A file ends at `most_requests` or `most_bytes`, whichever comes first, and stands in `full` until it is sent."""
+class BatchFiles:
+    """Collects requests into files of at most `max_requests` and `max_bytes`; `full` holds those to be submitted."""
 
-    def __init__(self, folder: Path, most_requests: int, most_bytes: float) -> None:
-        self.folder, self.most_requests, self.most_bytes = folder, most_requests, most_bytes
-        self.open: BatchFile | None = None
+    def __init__(self, folder: Path, max_requests: int, max_bytes: float) -> None:
+        self.folder, self.max_requests, self.max_bytes = folder, max_requests, max_bytes
+        self.current: BatchFile | None = None
         self.full: list[BatchFile] = []
 
     def add(self, key: bytes, scope: bytes, line: bytes) -> None:
-        if self.open and (len(self.open.keys) >= self.most_requests or self.open.bytes + len(line) > self.most_bytes):
-            self.close()
-        spool = self.open = self.open or self.begun()
-        spool.file.write(line)
-        spool.keys[key] = scope
-        spool.bytes += len(line)
+        current = self.current
+        if current and (len(current.keys) >= self.max_requests or current.bytes + len(line) > self.max_bytes):
+            self.finish_current()
+        current = self.current = self.current or self.start()
+        current.file.write(line)
+        current.keys[key] = scope
+        current.bytes += len(line)
 
-    def begun(self) -> BatchFile:
+    def start(self) -> BatchFile:
         self.folder.mkdir(parents=True, exist_ok=True)
         name = uuid4().hex
-        lock = FileLock(self.lock_of(name))
+        lock = FileLock(self.lock_path(name))
         lock.acquire()
-        return BatchFile(name, self.path_of(name), self.path_of(name).open("wb"), lock)
+        return BatchFile(name, self.path(name), self.path(name).open("wb"), lock)
 
-    def close(self) -> None:
-        if self.open:
-            self.open.file.close()
-            self.full.append(self.open)
-            self.open = None
+    def finish_current(self) -> None:
+        if self.current:
+            self.current.file.close()
+            self.full.append(self.current)
+            self.current = None
 
-    def unsent(self) -> set[bytes]:
-        return {key for spool in (*self.full, *filter(None, [self.open])) for key in spool.keys}
+    def unsent_keys(self) -> set[bytes]:
+        return {key for file in (*self.full, *filter(None, [self.current])) for key in file.keys}
 
-    def is_being_sent(self, name: str) -> bool:
-        """By another process, which holds its lock."""
+    def is_being_submitted(self, name: str) -> bool:
+        """Returns whether another process holds the lock of a batch."""
         try:
-            with FileLock(self.lock_of(name), timeout=0):
+            with FileLock(self.lock_path(name), timeout=0):
                 return False
         except Timeout:
             return True
 
-    def lines(self, name: str) -> Iterator[tuple[bytes, bytes]]:
-        """The requests of a batch by their keys, as they were sent; none where another machine sent them."""
-        if self.path_of(name).exists():
-            with self.path_of(name).open("rb") as file:
+    def read_lines(self, name: str) -> Iterator[tuple[bytes, bytes]]:
+        """Yields the key and line of each request of a batch; none if another machine submitted it."""
+        if self.path(name).exists():
+            with self.path(name).open("rb") as file:
                 for line in file:
                     yield bytes.fromhex(json.loads(line)["custom_id"]), line
 
     def remove(self, name: str) -> None:
-        self.path_of(name).unlink(missing_ok=True)
-        self.lock_of(name).unlink(missing_ok=True)
+        self.path(name).unlink(missing_ok=True)
+        self.lock_path(name).unlink(missing_ok=True)
 
-    def drop(self) -> list[BatchFile]:
-        """Give up what is not sent; returns it."""
-        self.close()
-        dropped, self.full = self.full, []
-        for spool in dropped:
-            spool.lock.release()
-            self.remove(spool.name)
-        return dropped
+    def discard_unsent(self) -> list[BatchFile]:
+        """Removes the files that were not submitted, and returns them."""
+        self.finish_current()
+        discarded, self.full = self.full, []
+        for file in discarded:
+            file.lock.release()
+            self.remove(file.name)
+        return discarded
 
-    def path_of(self, name: str) -> Path:
+    def path(self, name: str) -> Path:
         return self.folder / f"{name}.jsonl"
 
-    def lock_of(self, name: str) -> Path:
+    def lock_path(self, name: str) -> Path:
         return self.folder / f"{name}.lock"

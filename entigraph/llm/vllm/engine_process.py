@@ -1,7 +1,7 @@
-"""A vLLM engine in a process tree of its own (`vllm_worker.py`), spoken to in lines of JSON; and its transport.
+"""A vLLM engine in a separate process tree (`vllm_worker.py`), which exchanges lines of JSON with this process.
 
-In its own processes, because vLLM gives its GPU memory back when they end and not before, and because it may then live
-in an environment of its own. An answer is cached when it comes, by the thread that reads.
+It is separate because vLLM releases its GPU memory only when its processes end, and because it may then run in an
+environment of its own.
 """
 
 import json
@@ -12,118 +12,34 @@ import subprocess
 import threading
 import time
 from collections.abc import Mapping
-from concurrent.futures import Future, wait
 from contextlib import suppress
-from itertools import count
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, Any, Protocol
+from typing import IO, Any, Protocol
 
 from entigraph.errors import LLMError
-from entigraph.llm.base import Completion, Say
-from entigraph.llm.caching import Answer, WireRequest
-from entigraph.llm.cost import FREE
-from entigraph.llm.response_cache import ResponseCache
-from entigraph.llm.vllm.vllm_writer import WORKER_SCRIPT, VLLMEngineConfig
-from entigraph.llm.wire_format import parse_completion
+from entigraph.llm.base import Say
+from entigraph.llm.vllm.engine_config import WORKER_SCRIPT, VLLMEngineConfig
 
-if TYPE_CHECKING:
-    from entigraph.llm.vllm.vllm_writer import VLLMWriter
-
-SECONDS_TO_LEAVE = 30.0
-LOG_CHARACTERS_READ = 4_000_000
-CAUSE = re.compile(r"\b\w*(?:Error|Exception): .+")
-REFUSED = "error: refused by the engine"
-
-
-class VLLMTransport:
-    """The transport of a writer."""
-
-    def __init__(self, options: "VLLMWriter", cache: ResponseCache, log: Path, say: Say) -> None:
-        self.options, self.cache, self.log, self.say = options, cache, log, say
-        self.worker: EngineProcess | None = None
-        self.lock = threading.Lock()
-        self.numbers = count()
-        self.waiting: dict[int, tuple[WireRequest, Answer]] = {}
-        self.broken: LLMError | None = None
-
-    @property
-    def capacity(self) -> int:
-        """A quarter more than are written at once waits in the engine: what ends is followed by the next step."""
-        return self.options.concurrency + self.options.concurrency // 4
-
-    def send(self, letter: WireRequest) -> Answer:
-        """Draws with a seed of the letter's own: one seed for all would have them begin with the same draws."""
-        answer: Answer = Future()
-        with self.lock:
-            if self.broken:
-                answer.set_exception(self.broken)
-                return answer
-            worker = self.worker = self.worker or self.start()
-            number = next(self.numbers)
-            self.waiting[number] = (letter, answer)
-        seed = int.from_bytes(letter.key[:4], "big") >> 1
-        worker.write(b'{"number": %d, "seed": %d, "body": %b}\n' % (number, seed, letter.body))
-        return answer
-
-    def start(self) -> "EngineProcess":
-        options = self.options
-        options.check()
-        chat = {"template": options.template, "kwargs": options.chat_template_kwargs}
-        arguments = options.own_arguments(options.model) | options.arguments
-        return EngineProcess(options, {"engine": arguments, "chat": chat}, self.log, self.say, self)
-
-    def wait(self, answer: Answer, freed: threading.Event) -> None:
-        freed.wait()
-
-    def settle(self) -> None:
-        with self.lock:
-            sent = [answer for _, answer in self.waiting.values()]
-        wait(sent)
-
-    def close(self) -> None:
-        if self.worker:
-            self.worker.close()
-
-    def receive(self, told: Mapping[str, Any]) -> None:
-        with self.lock:
-            letter, answer = self.waiting.pop(told["number"])
-        try:
-            completion = self.completion(told)
-            if completion.finish_reason != REFUSED:  # which costs nothing to ask again, perhaps with other options
-                self.cache.put(letter.key, completion, scope=letter.scope, seconds=told["seconds"])
-            answer.set_result(completion)
-        except Exception as error:  # a full disk stops whoever asked, not this thread
-            answer.set_exception(error)
-
-    def completion(self, told: Mapping[str, Any]) -> Completion:
-        if "refused" in told:
-            return Completion(text=told["refused"], model=self.options.identity, finish_reason=REFUSED)
-        return parse_completion(told, self.options.identity, FREE)
-
-    def fail(self, error: LLMError) -> None:
-        """Nobody waits any longer."""
-        with self.lock:
-            self.broken = error
-            left = [answer for _, answer in self.waiting.values()]
-            self.waiting.clear()
-        for answer in left:
-            answer.set_exception(error)
+SECONDS_TO_EXIT = 30.0
+MAX_LOG_BYTES = 4_000_000
+MAX_CAUSE_CHARACTERS = 500
+ERROR_PATTERN = re.compile(r"\b\w*(?:Error|Exception): .+")
 
 
 class EngineListener(Protocol):
-    """Who asks the engine; told by the worker's own thread."""
+    """Receives the engine's answers, called from the thread that reads them."""
 
-    def receive(self, told: Mapping[str, Any]) -> None:
-        """An answer: the worker's line, with the number of what was asked."""
+    def receive(self, message: Mapping[str, Any]) -> None:
+        """Handles an answer: the worker's message, with the `number` of its request."""
         ...
 
     def fail(self, error: LLMError) -> None:
-        """The engine is gone, with the reason; no answer will come."""
+        """Handles the end of the engine: no further answer will arrive."""
         ...
 
 
 class EngineProcess:
-    """The engine's processes, from here on. `settings` are what the worker reads first."""
+    """Starts the worker and reads its answers in a thread. `settings` is the first line that the worker reads."""
 
     def __init__(
         self,
@@ -135,9 +51,9 @@ class EngineProcess:
         environment: Mapping[str, str] | None = None,
     ) -> None:
         self.model, self.log, self.say, self.listener = settings["engine"]["model"], log, say, listener
-        self.began, self.reason = time.monotonic(), ""
+        self.started, self.fatal_error = time.monotonic(), ""
         log.parent.mkdir(parents=True, exist_ok=True)
-        self.log_from = log.stat().st_size if log.exists() else 0
+        self.log_start = log.stat().st_size if log.exists() else 0
         say(f"  vLLM starts with {self.model}; its log is {log}")
         with log.open("ab") as output:
             self.process = subprocess.Popen(
@@ -146,48 +62,48 @@ class EngineProcess:
                 stdout=subprocess.PIPE,
                 stderr=output,
                 env={"VLLM_NO_USAGE_STATS": "1", **os.environ, **(environment or {})},
-                start_new_session=True,  # Ctrl-C is for us: what it was sent is still answered
+                start_new_session=True,  # Ctrl-C reaches only this process: requests in flight are still answered
             )
         self.write(json.dumps(settings).encode() + b"\n")
         self.reader = threading.Thread(target=self.read, name="vllm", daemon=True)
         self.reader.start()
-        # Processes of the engine outlive a killed worker, and hold its end of the pipe.
+        # The engine's processes outlive a killed worker and keep its end of the pipe open.
         threading.Thread(target=self.reap, name="vllm-reap", daemon=True).start()
 
     def write(self, line: bytes) -> None:
-        with suppress(BrokenPipeError, ValueError):  # the reader says why, to everybody who waits
+        with suppress(BrokenPipeError, ValueError):  # the reader reports the cause to the listener
             stream = self.stream(self.process.stdin)
             stream.write(line)
             stream.flush()
 
     def read(self) -> None:
         try:
-            with self.stream(self.process.stdout) as answers:
-                for line in answers:
-                    self.hear(json.loads(line))
+            with self.stream(self.process.stdout) as lines:
+                for line in lines:
+                    self.handle(json.loads(line))
         finally:
-            reason = self.reason or self.cause() or "its processes ended"
+            cause = self.fatal_error or self.find_cause() or "its processes ended"
             self.listener.fail(
                 LLMError(
-                    f"vLLM cannot go on with {self.model}: {reason.rstrip('.')}. Its log is {self.log}. "
-                    "What was answered is kept, and the same command goes on from there"
+                    f"vLLM cannot go on with {self.model}: {cause.rstrip('.')}. Its log is {self.log}. "
+                    "All answers so far are kept; run the same command to continue"
                 )
             )
 
-    def hear(self, told: Mapping[str, Any]) -> None:
-        if "number" in told:
-            self.listener.receive(told)
-        elif "fatal" in told:
-            self.reason = told["fatal"]
+    def handle(self, message: Mapping[str, Any]) -> None:
+        if "number" in message:
+            self.listener.receive(message)
+        elif "fatal" in message:
+            self.fatal_error = message["fatal"]
         else:
-            self.say(f"  vLLM {told['ready']} is ready after {time.monotonic() - self.began:.0f} s")
+            self.say(f"  vLLM {message['ready']} is ready after {time.monotonic() - self.started:.0f} s")
 
-    def cause(self) -> str:
-        """The first error in its log since it began: those after it follow from it."""
+    def find_cause(self) -> str:
+        """Returns the first error in the log since the start; later ones follow from it."""
         with self.log.open("rb") as log:
-            log.seek(self.log_from)
-            found = CAUSE.search(log.read(LOG_CHARACTERS_READ).decode("utf-8", "replace"))
-        return found.group()[:500] if found else ""
+            log.seek(self.log_start)
+            match = ERROR_PATTERN.search(log.read(MAX_LOG_BYTES).decode("utf-8", "replace"))
+        return match.group()[:MAX_CAUSE_CHARACTERS] if match else ""
 
     def reap(self) -> None:
         self.process.wait()
@@ -195,11 +111,11 @@ class EngineProcess:
             os.killpg(self.process.pid, signal.SIGKILL)
 
     def close(self) -> None:
-        """Returns when its memory is free."""
+        """Ends the engine; its GPU memory is free when this returns."""
         with suppress(BrokenPipeError):
             self.stream(self.process.stdin).close()
         try:
-            self.process.wait(SECONDS_TO_LEAVE)
+            self.process.wait(SECONDS_TO_EXIT)
         except subprocess.TimeoutExpired:
             self.process.kill()
         self.reap()

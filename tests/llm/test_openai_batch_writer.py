@@ -38,7 +38,9 @@ def test_files_are_split_and_answers_come_in_order(tmp_path: Path) -> None:
         again = ask(writer(server), tmp_path / "j", (a_request(n) for n in range(100)))
         assert server.stats()["batch_requests"] == stats["batch_requests"] == 100
     assert len(answers) == 100 and again == answers and len({answer.text for answer in answers}) > 90
-    assert not [*(tmp_path / ".batches").iterdir()] and not ResponseCache(tmp_path / "j").batches(server.base_url)
+    assert not [*(tmp_path / ".batches").iterdir()] and not ResponseCache(tmp_path / "j").pending_batches(
+        server.base_url
+    )
 
 
 def test_a_file_ends_at_its_bytes_too(tmp_path: Path) -> None:
@@ -99,7 +101,7 @@ def test_a_command_killed_while_its_batch_is_away_finds_it_again(command: Comman
 
 
 def new_batches(response_cache: Path, address: str, seen: set[str | None]) -> set[str | None]:
-    return {batch.id for batch in ResponseCache(response_cache).batches(address) if batch.id} - seen
+    return {batch.id for batch in ResponseCache(response_cache).pending_batches(address) if batch.id} - seen
 
 
 def test_a_batch_that_was_begun_and_never_sent_is_sent(tmp_path: Path) -> None:
@@ -128,7 +130,7 @@ def test_half_the_price_and_the_limit_holds(tmp_path: Path, monkeypatch: pytest.
         with pytest.raises(LLMError, match="llm.max_cost_usd"):
             ask(options, tmp_path / "j", (a_request(n) for n in range(1000)))
         assert 0 < ResponseCache(tmp_path / "j").totals().dollars <= 1.0
-        assert not ResponseCache(tmp_path / "j").batches(server.base_url), "what fitted was sent and answered"
+        assert not ResponseCache(tmp_path / "j").pending_batches(server.base_url), "what fitted was sent and answered"
 
 
 def test_a_wrong_key_and_several_addresses_are_one_message(tmp_path: Path) -> None:

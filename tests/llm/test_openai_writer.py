@@ -121,7 +121,7 @@ def test_an_address_that_is_down_is_passed_over(server: Any, tmp_path: Path) -> 
     with options.connect(tmp_path / "j", say=told.append) as llm:
         answers = list(llm.complete(a_request(number) for number in range(60)))
     assert {answer.finish_reason for answer in answers} == {"stop"}
-    assert len(told) == 1 and "http://127.0.0.1:9/v1 rests for 30 s after no connection" in told[0]
+    assert len(told) == 1 and "http://127.0.0.1:9/v1 is paused for 30 s after no connection" in told[0]
 
 
 def test_a_document_stays_with_one_of_several_addresses(tmp_path: Path) -> None:
@@ -139,7 +139,7 @@ def test_a_document_stays_with_one_of_several_addresses(tmp_path: Path) -> None:
 
 
 def test_a_server_that_keeps_saying_too_many_is_worth_a_word(tmp_path: Path, monkeypatch: Any) -> None:
-    monkeypatch.setattr("entigraph.llm.openai.http_client.SECONDS_BEFORE_A_WORD", 0.5)
+    monkeypatch.setattr("entigraph.llm.openai.online_transport.SECONDS_BEFORE_NOTICE", 0.5)
     told: list[str] = []
     with running(Config(latency_s=0.01, rate_429=1.0, retry_after_s=0.1)) as server:
 
@@ -149,7 +149,7 @@ def test_a_server_that_keeps_saying_too_many_is_worth_a_word(tmp_path: Path, mon
 
         with writer(server, concurrency=4).connect(tmp_path / "j", say=say) as llm:
             assert len(list(llm.complete(a_request(number) for number in range(8)))) == 8
-    assert len(told) == 1 and "keeps saying that there are too many requests (HTTP 429)" in told[0]
+    assert len(told) == 1 and "keeps answering that there are too many requests (HTTP 429)" in told[0]
 
 
 def test_a_server_that_goes_away_is_said_before_all_is_tried_in_vain(tmp_path: Path) -> None:
@@ -191,7 +191,7 @@ def spend(response_cache: Path) -> None:
     with suppress(LLMError):
         for _ in range(1000):
             budget.reserve(0.01)
-            budget.settle(0.01, 0.01)
+            budget.record(0.01, 0.01)
 
 
 def test_the_processes_of_one_command_have_one_limit(tmp_path: Path, monkeypatch: Any) -> None:

@@ -1,0 +1,78 @@
+"""What an offline handler sees of a request: the sections of its prompt, and what can be read from the document."""
+
+import random
+import re
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property, lru_cache
+
+from entigraph.fictional.reading import Reading, comprehend
+
+MAX_PHRASES = 24
+NOT_NAMES = frozenset(
+    re.findall(
+        r"\w+",
+        "The A An And But Or If In On At By For From To Of As It He She They We I You His Her Its Their My Your "
+        "This That These Those There Here When While Where What Who Why How Then Now No Not Yes So Oh Well All "
+        "Some One Two After Before",
+    )
+)
+
+
+@dataclass(frozen=True)
+class OfflinePrompt:
+    """A parsed prompt.
+
+    Attributes:
+        sections: The text below each "### Heading" of the prompt, by lower-case heading.
+        task: The first line of the Task section (of the system prompt if there is none), in lower case.
+        rng: Seeded by the request's hash, so that an answer is a function of the request.
+    """
+
+    sections: Mapping[str, str]
+    task: str
+    rng: random.Random
+
+    @cached_property
+    def document(self) -> str:
+        """The document without its first line, which names title, author and year."""
+        return self.sections["document"].split("\n", 1)[-1].strip()
+
+    @property
+    def sentences(self) -> tuple[str, ...]:
+        return split_sentences(self.document)
+
+    @property
+    def phrases(self) -> tuple[str, ...]:
+        return key_phrases(self.document)
+
+    @cached_property
+    def reading(self) -> Reading | None:
+        """The facts of a fictional document; None for any other text."""
+        return comprehend(self.document)
+
+
+def parse_sections(prompt: str) -> dict[str, str]:
+    pieces = re.split(r"^### (Document|Task|Entities|Question)\n", prompt, flags=re.MULTILINE)
+    return {heading.lower(): text.strip() for heading, text in zip(pieces[1::2], pieces[2::2], strict=True)}
+
+
+@lru_cache(maxsize=64)
+def split_sentences(text: str) -> tuple[str, ...]:
+    flowing = re.sub(r"\s+", " ", text).strip()
+    return tuple(piece for piece in re.split(r"(?<=[.!?][\"'”’)]|.[.!?])\s+(?=[\"'“‘(A-Z0-9])", flowing) if piece)
+
+
+@lru_cache(maxsize=64)
+def key_phrases(text: str) -> tuple[str, ...]:
+    """Returns recurring capitalized words and phrases, then frequent long words, by decreasing frequency."""
+    capitalized = re.findall(r"\b[A-Z][\w'’-]+(?: [A-Z][\w'’-]+){0,2}", text)
+    names = Counter(
+        filter(None, (" ".join(word for word in phrase.split() if word not in NOT_NAMES) for phrase in capitalized))
+    )
+    words = Counter(re.findall(r"\b[a-z]{7,}\b", text))
+    recurring = [name for name, count in names.most_common() if count > 1]
+    recurring += [word for word, count in words.most_common() if count > 2]
+    ranked = [*recurring, *(name for name, _ in names.most_common()), *(word for word, _ in words.most_common())]
+    return tuple(dict.fromkeys(ranked))[:MAX_PHRASES]

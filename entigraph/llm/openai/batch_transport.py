@@ -1,0 +1,254 @@
+"""The transport through the Batch API: it submits files of requests and polls for their results."""
+
+import threading
+import time
+from collections.abc import Iterable, Mapping
+from concurrent.futures import Future
+from typing import Any
+
+from entigraph.errors import LLMError
+from entigraph.llm.base import CHARACTERS_PER_TOKEN, Completion, Say
+from entigraph.llm.caching import GAVE_UP, Answer, WireRequest
+from entigraph.llm.cost import SpendingLimit
+from entigraph.llm.openai.batch_client import BatchClient, EndpointUnreachable
+from entigraph.llm.openai.batch_files import BatchFile, BatchFiles
+from entigraph.llm.openai.openai_options import OpenAIOptions
+from entigraph.llm.response_cache import PendingBatch, ResponseCache
+
+MAX_FAILED_POLLS = 60  # in a row, of an endpoint that was reached before
+SECONDS_BETWEEN_MESSAGES = 60.0
+PENDING_STATUS = ("validating", "in_progress", "finalizing", "cancelling")
+
+
+class AwaitedRequests:
+    """The requests whose answers the caller waits for: their futures, reserved dollars and attempts."""
+
+    def __init__(self, spending: SpendingLimit, model: str) -> None:
+        self.spending, self.model = spending, model
+        self.futures: dict[bytes, list[Answer]] = {}
+        self.reserved: dict[bytes, float] = {}
+        self.attempts: dict[bytes, int] = {}
+
+    def __contains__(self, key: bytes) -> bool:
+        return key in self.futures
+
+    def add(self, key: bytes, answer: Answer) -> None:
+        self.futures.setdefault(key, []).append(answer)
+
+    def reserve(self, key: bytes, dollars: float) -> None:
+        """Raises LLMError where the spending limit could be exceeded."""
+        self.spending.reserve(dollars)
+        self.reserved[key] = dollars
+
+    def release(self, keys: Iterable[bytes], dollars: float = 0.0) -> None:
+        """Replaces the reservations by what the requests cost."""
+        self.spending.record(sum(self.reserved.pop(key, 0.0) for key in keys), dollars)
+
+    def resolve(self, key: bytes, completion: Completion | None = None) -> None:
+        """Sets the futures of a request; without a completion the answer is read from the response cache."""
+        for answer in self.futures.pop(key, ()):
+            answer.set_result(completion)
+
+    def give_up(self, key: bytes, reason: str) -> None:
+        self.release([key])
+        self.resolve(key, Completion(text="", model=self.model, finish_reason=GAVE_UP + reason))
+
+    def cancel_all(self) -> None:
+        for answers in self.futures.values():
+            for answer in answers:
+                answer.cancel()
+        self.futures.clear()
+
+
+class BatchTransport:
+    """Has no thread: it submits and polls while the caller waits for an answer."""
+
+    def __init__(
+        self, options: OpenAIOptions, cache: ResponseCache, files: BatchFiles, max_pending: int, poll_s: float, say: Say
+    ) -> None:
+        self.options, self.cache, self.files, self.say = options, cache, files, say
+        self.max_pending, self.poll_s = max_pending, poll_s
+        self.client = BatchClient(options)
+        self.address = self.client.address
+        self.awaited = AwaitedRequests(SpendingLimit(cache, options.max_cost_usd, options.price), options.model)
+        self.reached = False
+        self.queue_is_full = False  # the endpoint accepts no batch until another one has ended
+        self.last_message = time.monotonic()
+
+    @property
+    def capacity(self) -> int:
+        return self.files.max_requests * self.max_pending
+
+    def send(self, wire_request: WireRequest) -> Answer:
+        answer: Answer = Future()
+        key = wire_request.key
+        if key not in self.awaited and not self.cache.is_pending(key, self.address):
+            completion_tokens = self.options.estimate_completion_tokens(wire_request.request)
+            prompt_tokens = len(wire_request.body) / CHARACTERS_PER_TOKEN
+            try:
+                self.awaited.reserve(key, self.options.price.dollars(prompt_tokens, 0, completion_tokens))
+            except LLMError as error:
+                answer.set_exception(error)  # the requests before it are still sent
+                return answer
+            self.files.add(key, wire_request.scope, self.client.format_line(key, wire_request.body))
+        self.awaited.add(key, answer)
+        return answer
+
+    def wait(self, answer: Answer, freed: threading.Event) -> None:
+        """Raises LLMError where the endpoint rejects a batch, or is no longer reached."""
+        failed_polls = 0
+        while not answer.done():
+            self.files.finish_current()  # also holds requests to be retried
+            try:
+                ended = self.poll()
+                failed_polls, self.reached = 0, True
+            except EndpointUnreachable as error:
+                failed_polls, ended = failed_polls + 1, False
+                if failed_polls >= MAX_FAILED_POLLS or not self.reached:
+                    raise
+                self.say(f"  {error}")
+            if not ended and not answer.done():
+                time.sleep(self.poll_s)
+
+    def drain(self) -> None:
+        """Submitted batches stay with the endpoint; the next command that wants their answers collects them."""
+        for file in self.files.discard_unsent():
+            self.awaited.release(file.keys)
+        self.awaited.cancel_all()
+
+    def close(self) -> None:
+        self.drain()
+
+    def poll(self) -> bool:
+        """Submits what may be submitted and checks all pending batches. Returns whether any of them ended."""
+        pending = self.pending_batches()
+        if not pending:
+            self.queue_is_full = False
+        while self.files.full and not self.queue_is_full and len(pending) < self.max_pending:
+            pending.append(self.submit(self.files.full.pop(0)))
+        ended = any([self.check_batch(batch) for batch in pending])
+        return self.resolve_collected_elsewhere() or ended
+
+    def resolve_collected_elsewhere(self) -> bool:
+        """Resolves requests whose batch another process has collected. Returns whether there are any."""
+        unsent = self.files.unsent_keys()
+        collected = [
+            key for key in self.awaited.futures if key not in unsent and not self.cache.is_pending(key, self.address)
+        ]
+        for key in collected:
+            if self.cache.get(key):
+                self.awaited.release([key])
+                self.awaited.resolve(key)
+            else:
+                self.awaited.give_up(key, "its batch was ended by another command")
+        return bool(collected)
+
+    def pending_batches(self) -> list[PendingBatch]:
+        """Returns all pending batches, including earlier commands'. Those without an id are looked up by name."""
+        pending = []
+        for batch in self.cache.pending_batches(self.address):
+            if batch.id is None and self.files.is_being_submitted(batch.name):
+                continue
+            batch_id = batch.id or self.client.find(batch.name)
+            if batch_id is None:
+                self.retry(batch, self.cache.batch_keys(batch.name), {}, "a batch that was never sent")
+                self.forget(batch.name)
+                continue
+            if batch.id is None:
+                self.cache.set_batch_id(batch.name, batch_id)
+            pending.append(PendingBatch(batch.name, batch.address, batch_id))
+        return pending
+
+    def submit(self, file: BatchFile) -> PendingBatch:
+        self.cache.begin_batch(PendingBatch(file.name, self.address), file.keys)
+        batch_id = self.client.submit(file.name, file.path)
+        self.cache.set_batch_id(file.name, batch_id)
+        file.lock.release()
+        self.say(f"  batch {batch_id}: {len(file.keys):,} requests sent")
+        return PendingBatch(file.name, self.address, batch_id)
+
+    def check_batch(self, batch: PendingBatch) -> bool:
+        """Returns whether the batch has ended; its answers are cached then."""
+        status = self.client.retrieve(str(batch.id))
+        if status.status in PENDING_STATUS:
+            self.report_progress(status)
+            return False
+        if status.status == "failed":
+            self.handle_rejected(batch, status)
+        else:
+            self.collect(batch, status)
+        return True
+
+    def report_progress(self, status: Any) -> None:
+        now = time.monotonic()
+        if status.request_counts and now - self.last_message > SECONDS_BETWEEN_MESSAGES:
+            self.last_message = now
+            counts = status.request_counts
+            self.say(f"  batch {status.id}: {counts.completed:,} of {counts.total:,} answered ({status.status})")
+
+    def collect(self, batch: PendingBatch, status: Any) -> None:
+        """Caches every answer; requests without one are retried in another batch."""
+        self.queue_is_full = False
+        missing = self.cache.batch_keys(batch.name)
+        reasons: dict[bytes, str] = {}
+        answered: list[bytes] = []
+        dollars = 0.0
+        for key, outcome in self.client.read_results(status):
+            if key not in missing:
+                continue
+            if isinstance(outcome, str):
+                reasons[key] = outcome
+                continue
+            attempts = self.awaited.attempts.pop(key, 0) + 1
+            self.cache.put(key, outcome, scope=missing.pop(key), attempts=attempts)
+            answered.append(key)
+            dollars += outcome.usage.dollars
+            self.awaited.resolve(key)
+        self.awaited.release(answered, dollars)
+        if status.status == "canceled" and missing:
+            self.forget(batch.name)
+            raise LLMError(
+                f"batch {batch.id} was canceled, {len(missing):,} of its requests are not answered. "
+                "All answers so far are kept; the same command sends the rest again"
+            )
+        self.retry(batch, missing, reasons, status.status)
+        self.forget(batch.name)
+
+    def retry(
+        self, batch: PendingBatch, missing: Mapping[bytes, bytes], reasons: Mapping[bytes, str], status: str
+    ) -> None:
+        """Adds unanswered requests that the caller waits for to the next file, up to `attempts` times."""
+        unanswered = {key for key in missing if key in self.awaited}
+        attempts = self.awaited.attempts
+        for key, line in self.files.read_lines(batch.name):
+            attempts[key] = attempts.get(key, 0) + (key in unanswered)
+            if key in unanswered and attempts[key] < self.options.attempts:
+                self.files.add(key, missing[key], line)
+                unanswered.discard(key)
+        for key in unanswered:
+            self.awaited.give_up(key, reasons.get(key, status))
+
+    def handle_rejected(self, batch: PendingBatch, status: Any) -> None:
+        """Raises LLMError, except where the queue was full: then the batch is retried when another one has ended."""
+        errors = status.errors.data if status.errors and status.errors.data else []
+        message = "; ".join(f"{error.code}: {error.message}" for error in errors) or "no reason given"
+        keys = self.cache.batch_keys(batch.name)
+        others = [other for other in self.cache.pending_batches(self.address) if other.name != batch.name]
+        if others and any(error.code == "token_limit_exceeded" for error in errors):
+            self.queue_is_full = True
+            for key in keys:  # does not count as an attempt
+                self.awaited.attempts[key] = self.awaited.attempts.get(key, 0) - 1
+            self.retry(batch, keys, {}, "failed")
+            self.forget(batch.name)
+            self.say(f"  batch {batch.id} waits for the others: {self.options.error_message(message)}")
+            return
+        self.awaited.release(keys)
+        self.forget(batch.name)
+        raise LLMError(
+            f"llm.base_url: {self.address} refuses batch {batch.id}: {self.options.error_message(message)}. "
+            "If it is too large, lower llm.requests_per_file or llm.megabytes_per_file"
+        )
+
+    def forget(self, name: str) -> None:
+        self.cache.end_batch(name)
+        self.files.remove(name)

@@ -1,0 +1,90 @@
+"""The transport of the vLLM writer: it sends requests to the engine's process and caches the answers."""
+
+import threading
+from collections.abc import Callable, Mapping
+from concurrent.futures import Future, wait
+from itertools import count
+from typing import Any
+
+from entigraph.errors import LLMError
+from entigraph.llm.base import Completion
+from entigraph.llm.caching import Answer, WireRequest
+from entigraph.llm.cost import FREE
+from entigraph.llm.response_cache import ResponseCache
+from entigraph.llm.vllm.engine_process import EngineListener, EngineProcess
+from entigraph.llm.wire_format import parse_completion
+
+REJECTED = "error: refused by the engine"  # not cached: trying again costs nothing, and options may have changed
+
+
+class VLLMTransport:
+    """Starts the engine with the first request, by calling `start_engine` with itself as the listener."""
+
+    def __init__(
+        self,
+        model: str,
+        concurrency: int,
+        cache: ResponseCache,
+        start_engine: Callable[[EngineListener], EngineProcess],
+    ) -> None:
+        self.model, self.concurrency, self.cache, self.start_engine = model, concurrency, cache, start_engine
+        self.engine: EngineProcess | None = None
+        self.lock = threading.Lock()
+        self.numbers = count()
+        self.in_flight: dict[int, tuple[WireRequest, Answer]] = {}
+        self.error: LLMError | None = None
+
+    @property
+    def capacity(self) -> int:
+        """A quarter more than the engine's batch size queues in the engine, so that its batch stays full."""
+        return self.concurrency + self.concurrency // 4
+
+    def send(self, wire_request: WireRequest) -> Answer:
+        """The sampling seed is derived from the request: with one seed for all, they would start with equal draws."""
+        answer: Answer = Future()
+        with self.lock:
+            if self.error:
+                answer.set_exception(self.error)
+                return answer
+            engine = self.engine = self.engine or self.start_engine(self)
+            number = next(self.numbers)
+            self.in_flight[number] = (wire_request, answer)
+        seed = int.from_bytes(wire_request.key[:4], "big") >> 1
+        engine.write(b'{"number": %d, "seed": %d, "body": %b}\n' % (number, seed, wire_request.body))
+        return answer
+
+    def wait(self, answer: Answer, freed: threading.Event) -> None:
+        freed.wait()
+
+    def drain(self) -> None:
+        with self.lock:
+            answers = [answer for _, answer in self.in_flight.values()]
+        wait(answers)
+
+    def close(self) -> None:
+        if self.engine:
+            self.engine.close()
+
+    def receive(self, message: Mapping[str, Any]) -> None:
+        with self.lock:
+            wire_request, answer = self.in_flight.pop(message["number"])
+        try:
+            completion = self.parse(message)
+            if completion.finish_reason != REJECTED:
+                self.cache.put(wire_request.key, completion, scope=wire_request.scope, seconds=message["seconds"])
+            answer.set_result(completion)
+        except Exception as error:  # a full disk must stop the caller, not this thread
+            answer.set_exception(error)
+
+    def parse(self, message: Mapping[str, Any]) -> Completion:
+        if "refused" in message:
+            return Completion(text=message["refused"], model=self.model, finish_reason=REJECTED)
+        return parse_completion(message, self.model, FREE)
+
+    def fail(self, error: LLMError) -> None:
+        with self.lock:
+            self.error = error
+            answers = [answer for _, answer in self.in_flight.values()]
+            self.in_flight.clear()
+        for answer in answers:
+            answer.set_exception(error)
