@@ -86,7 +86,7 @@ class PromptLoad:
 
 @dataclass(frozen=True, kw_only=True)
 class EvaluationTask(ABC):
-    """`corpus` is a corpus folder; None is the run's own corpus. `metrics` are load_config in evaluation/metrics.py."""
+    """`corpus` is a corpus folder; None is the run's own corpus. `metrics` are described in evaluation/metrics.py."""
 
     corpus: str | None = runtime_field(None)
     metrics: dict[str, Any] = runtime_field(default_factory=dict)
