@@ -13,7 +13,7 @@ from entigraph.storage.jsonl import read_jsonl
 from entigraph.storage.schemas import Answer
 from entigraph.tracking.base import NoTracker
 from tests.conftest import TINY, Command
-from tests.evaluation.scripted import scripted
+from tests.evaluation.scripted_server import scripted
 
 
 def test_a_model_that_was_trained_here_is_asked_again_and_drawn_as_a_line(command: Command, tmp_path: Path) -> None:

@@ -23,7 +23,7 @@ from entigraph.llm.openai.online_writer import OpenAIWriter
 from entigraph.storage.jsonl import write_jsonl
 from entigraph.storage.schemas import Document, Summary
 from tests.conftest import TINY, Command
-from tests.evaluation.scripted import scripted
+from tests.evaluation.scripted_server import scripted
 from tests.mock_llm_server import Config, running
 
 OFFLINE = OfflineWriter()

@@ -1,4 +1,4 @@
-"""Sampling from a model on this machine, against transformers' own and against probability."""
+"""Sampling from a local model, compared with transformers' generate and with probabilities."""
 
 from collections import Counter
 from typing import Any
@@ -20,7 +20,7 @@ def drawn(engine: TransformersBackend, prompts: list[Prompt], **options: Any) ->
     return {prompts[index].key: found for index, found in engine.sample(prompts, Sampling(**options))}
 
 
-def test_greedy_texts_behind_a_shared_prefix_are_those_of_generate(engine: TransformersBackend) -> None:
+def test_greedy_decoding_matches_generate(engine: TransformersBackend) -> None:
     found = drawn(engine, PROMPTS, max_tokens=12)
     for prompt in PROMPTS:
         ids = torch.tensor([engine.encode(prompt.text)])
@@ -29,7 +29,7 @@ def test_greedy_texts_behind_a_shared_prefix_are_those_of_generate(engine: Trans
         assert found[prompt.key][0].text == engine.tokenizer.decode(theirs[0, ids.shape[1] :].tolist())
 
 
-def test_samples_do_not_depend_on_what_else_is_in_the_batch(engine: TransformersBackend) -> None:
+def test_samples_do_not_depend_on_the_batch(engine: TransformersBackend) -> None:
     options = {"samples": 3, "temperature": 1.0, "max_tokens": 70}  # longer than the numbers drawn at once
     together = drawn(engine, PROMPTS, **options)
     alone = {prompt.key: drawn(engine, [prompt], **options)[prompt.key] for prompt in PROMPTS}
@@ -38,7 +38,7 @@ def test_samples_do_not_depend_on_what_else_is_in_the_batch(engine: Transformers
     assert len({sample.text for sample in together["q0"]}) == 3, "samples of one prompt differ"
 
 
-def test_tokens_are_drawn_as_often_as_they_are_likely(engine: TransformersBackend) -> None:
+def test_sampling_frequencies_match_probabilities(engine: TransformersBackend) -> None:
     ids = torch.tensor([engine.encode(PROMPTS[0].text)])
     with torch.no_grad():
         likely = (engine.model(ids).logits[0, -1] / 0.05).softmax(-1)
@@ -51,7 +51,7 @@ def test_tokens_are_drawn_as_often_as_they_are_likely(engine: TransformersBacken
         assert counts[text] / 600 == pytest.approx(expected, abs=4 * (expected * (1 - expected) / 600) ** 0.5)
 
 
-def test_a_sample_ends_at_a_stop_at_a_pattern_or_is_cut(engine: TransformersBackend) -> None:
+def test_stop_string_pattern_and_length(engine: TransformersBackend) -> None:
     (whole,) = drawn(engine, PROMPTS[:1], max_tokens=12)["q0"]
     assert whole.finish_reason == "length"
     middle = whole.text[len(whole.text) // 2 :][:2]
@@ -61,7 +61,7 @@ def test_a_sample_ends_at_a_stop_at_a_pattern_or_is_cut(engine: TransformersBack
     assert matched.finish_reason == "stop" and matched.text == whole.text.partition(middle)[0] + middle
 
 
-def test_a_prompt_that_leaves_no_room_has_no_samples_and_cuts_nothing(engine: TransformersBackend) -> None:
+def test_prompt_beyond_the_context_has_no_samples(engine: TransformersBackend) -> None:
     kept, engine.max_length = engine.max_length, 200
     try:
         long = Prompt("long", "The document " * 200)
@@ -71,7 +71,7 @@ def test_a_prompt_that_leaves_no_room_has_no_samples_and_cuts_nothing(engine: Tr
     assert found["long"] == [] and len(found["short"]) == 2
 
 
-def test_prompts_that_share_nothing_are_answered_like_single_ones(engine: TransformersBackend) -> None:
+def test_prompts_without_shared_prefix(engine: TransformersBackend) -> None:
     kept, engine.bos = engine.bos, []
     try:
         prompts = [Prompt("a", "The answer"), Prompt("b", "Is"), Prompt("c", "document is here")]

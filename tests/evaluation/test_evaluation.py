@@ -15,10 +15,10 @@ from entigraph.evaluation.tasks.closed_book import ClosedBook, choose_by_likelih
 from entigraph.runtime.progress import SilentProgress
 from entigraph.storage.jsonl import read_jsonl
 from entigraph.storage.schemas import Answer
-from tests.evaluation.asked import a_question, a_source
+from tests.evaluation.sample_questions import make_question, write_inputs
 
 
-def test_loglikelihoods_are_those_of_the_model_one_by_one(engine: TransformersBackend) -> None:
+def test_loglikelihoods_match_single_forward_passes(engine: TransformersBackend) -> None:
     pairs = [("The question is", " the document"), ("The answer", " is here, and it is in the document"), ("The", " x")]
     scores = engine.loglikelihoods(pairs, 64)
     for (prompt, continuation), score in zip(pairs, scores, strict=True):
@@ -29,7 +29,7 @@ def test_loglikelihoods_are_those_of_the_model_one_by_one(engine: TransformersBa
         assert score == pytest.approx(expected, abs=1e-4)
 
 
-def test_greedy_continuation_is_transformers_own(engine: TransformersBackend) -> None:
+def test_greedy_continuation_matches_generate(engine: TransformersBackend) -> None:
     prompt = "The answer to the question"
     ids = torch.tensor([engine.encode(prompt)])
     options = {"max_new_tokens": 6, "do_sample": False, "eos_token_id": None}
@@ -40,10 +40,10 @@ def test_greedy_continuation_is_transformers_own(engine: TransformersBackend) ->
     assert [found[0][0].text, found[2][0].text] == [expected, expected]
 
 
-def test_options_that_overflow_the_context_are_counted_as_wrong(engine: TransformersBackend) -> None:
+def test_overflowing_options_count_as_wrong(engine: TransformersBackend) -> None:
     engine.max_length, kept = 60, engine.max_length
     try:
-        questions = [a_question(0), a_question(1, text="The document " * 20)]
+        questions = [make_question(0), make_question(1, text="The document " * 20)]
         answers = list(ClosedBook().answers(questions, engine))
     finally:
         engine.max_length = kept
@@ -52,28 +52,28 @@ def test_options_that_overflow_the_context_are_counted_as_wrong(engine: Transfor
     assert score_likelihoods(answers)["overflowed"] == 1 and score_likelihoods(answers)["questions"] == 2
 
 
-def test_the_choice_by_sum_and_by_length() -> None:
-    question = a_question(0, choices=["aa", "bbbbbbbb", "cc", "dd"], answer=1)
+def test_choice_by_sum_and_by_length() -> None:
+    question = make_question(0, choices=["aa", "bbbbbbbb", "cc", "dd"], answer=1)
     answer = choose_by_likelihood(question, "", [-3.0, -4.0, -5.0, -6.0])
     assert (answer.choice, answer.choice_norm) == (0, 1)
     assert (answer.correct, answer.correct_norm) == (False, True)
     assert choose_by_likelihood(question, "", [-1.0, -1.0, -1.0, -1.0]).choice == 0, "the first of a tie"
 
 
-def test_a_thought_is_generated_and_stands_in_the_prompt(engine: TransformersBackend) -> None:
-    prompts, thoughts = ClosedBook().build_prompts([a_question(0), a_question(1, thought=True)], ["", ""], engine)
+def test_generated_thought_is_part_of_the_prompt(engine: TransformersBackend) -> None:
+    prompts, thoughts = ClosedBook().build_prompts([make_question(0), make_question(1, thought=True)], ["", ""], engine)
     assert prompts[0] == "Question: Where is the document? Answer:" and thoughts[0] == ""
     opening = "Question: Where is the document? Thought:"
     ((_, (generated,)),) = engine.sample([Prompt("a", opening)], Sampling(max_tokens=8, stop=(".",)))
     assert prompts[1] == f"{opening}{generated.text}. Answer:" and thoughts[1] == generated.text.strip()
 
 
-def test_the_stage_writes_every_answer_and_its_score(tiny_model: Path, tmp_path: Path) -> None:
-    source = a_source(tmp_path, [a_question(number) for number in range(12)])
+def test_stage_writes_answers_and_scores(tiny_model: Path, tmp_path: Path) -> None:
+    source = write_inputs(tmp_path, [make_question(number) for number in range(12)])
     tasks = {"all": ClosedBook(), "some": ClosedBook(limit=5)}
-    subject = LocalModel(str(tiny_model), "cpu", 1, tiny_model, 0)
+    candidate = LocalModel(str(tiny_model), "cpu", 1, tiny_model, 0)
     out = tmp_path / "out"
-    stage.run(subject, out, tasks=tasks, inputs={"all": source, "some": source}, progress=SilentProgress())
+    stage.run(candidate, out, tasks=tasks, inputs={"all": source, "some": source}, progress=SilentProgress())
     scores = json.loads((out / "scores.json").read_text())
     answers = list(read_jsonl(out / "answers-all.jsonl", Answer))
     assert len(answers) == scores["all"]["questions"] == 12 and scores["some"]["questions"] == 5
@@ -82,31 +82,37 @@ def test_the_stage_writes_every_answer_and_its_score(tiny_model: Path, tmp_path:
     assert all(len(answer.scores) == 4 for answer in answers)
 
 
-def test_a_source_without_questions_or_with_one_twice_is_refused(tiny_model: Path, tmp_path: Path) -> None:
-    subject = LocalModel(str(tiny_model), "cpu", 1, tiny_model, 0)
-    for questions, told in (
+def test_missing_or_duplicate_questions_raise_data_error(tiny_model: Path, tmp_path: Path) -> None:
+    candidate = LocalModel(str(tiny_model), "cpu", 1, tiny_model, 0)
+    for questions, message in (
         ([], "holds no questions"),
-        ([a_question(1), a_question(1)], "two questions with the same id"),
+        ([make_question(1), make_question(1)], "two questions with the same id"),
     ):
-        source = a_source(tmp_path, questions)
-        with pytest.raises(DataError, match=told):
-            stage.run(subject, tmp_path, tasks={"all": ClosedBook()}, inputs={"all": source}, progress=SilentProgress())
+        source = write_inputs(tmp_path, questions)
+        with pytest.raises(DataError, match=message):
+            stage.run(
+                candidate,
+                tmp_path,
+                tasks={"all": ClosedBook()},
+                inputs={"all": source},
+                progress=SilentProgress(),
+            )
 
 
-def test_a_prompt_without_its_slot_is_refused() -> None:
+def test_prompt_without_slot_raises_config_error() -> None:
     with pytest.raises(ConfigError, match="lacks {question}"):
         ClosedBook(prompt="Answer:")
 
 
-def test_batches_hold_like_lengths_within_the_limit() -> None:
+def test_batches_respect_the_token_limit() -> None:
     lengths = [3, 50, 4, 7, 50, 200, 1]
     made = list(batch_by_length(lengths, 100))
     assert sorted(index for batch in made for index in batch) == list(range(7))
     assert all(len(batch) == 1 or max(lengths[i] for i in batch) * len(batch) <= 100 for batch in made)
 
 
-def test_the_clustered_interval_covers_as_often_as_it_says() -> None:
-    """Questions of a document share its difficulty; an interval that ignores that covers far too seldom."""
+def test_clustered_interval_has_nominal_coverage() -> None:
+    """Questions on one document share its difficulty; an interval that ignores this is too narrow."""
     rng = np.random.default_rng(0)
     documents, questions, covered, naive = 40, 10, 0, 0
     clusters = [f"d{document}" for document in range(documents) for _ in range(questions)]
@@ -119,12 +125,12 @@ def test_the_clustered_interval_covers_as_often_as_it_says() -> None:
     assert 0.85 < covered / 400 < 0.95 and naive / 400 < 0.8
 
 
-def test_one_document_falls_back_to_single_questions() -> None:
+def test_single_document_uses_independent_questions() -> None:
     assert clustered_error([1, 0, 1, 0], ["d"] * 4) == pytest.approx(0.25)
     assert clustered_error([], []) == 0.0
 
 
-def test_few_documents_that_happen_to_agree_feign_no_certainty() -> None:
+def test_few_agreeing_documents_keep_the_independent_error() -> None:
     agreeing = ([1.0, 0.0], ["a", "a"]), ([1.0, 0.0], ["b", "b"])
     values = [value for part, _ in agreeing for value in part]
     clusters = [cluster for _, part in agreeing for cluster in part]

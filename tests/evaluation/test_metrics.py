@@ -21,8 +21,8 @@ from entigraph.runtime.progress import SilentProgress
 from entigraph.storage.jsonl import read_jsonl
 from entigraph.storage.schemas import Answer, Document
 from tests.conftest import TINY, Command
-from tests.evaluation.asked import a_question, a_source
-from tests.evaluation.scripted import scripted
+from tests.evaluation.sample_questions import make_question, write_inputs
+from tests.evaluation.scripted_server import scripted
 
 
 def mean_text_length(answers: Sequence[Answer], unit: int = 1) -> float:
@@ -62,8 +62,8 @@ METRICS = {
 }
 
 
-def test_metrics_and_a_user_task_reach_scores_and_counts(tmp_path: Path) -> None:
-    source = a_source(tmp_path, [a_question(number) for number in range(4)])
+def test_metrics_and_user_task_reach_scores_and_counts(tmp_path: Path) -> None:
+    source = write_inputs(tmp_path, [make_question(number) for number in range(4)])
     tasks = {"cot": ClosedBookCoT(samples=2, metrics=METRICS), "titles": TitleRecall()}
     with scripted(lambda body: [" d1.\nAnswer: B.\n"] * body.get("n", 1)) as server:
         model = EndpointModel(server.model(), tmp_path / "response_cache.sqlite")
@@ -79,12 +79,12 @@ def test_metrics_and_a_user_task_reach_scores_and_counts(tmp_path: Path) -> None
     assert tasks["titles"].summary_line(counts["titles"]) == "title_recall 0.3333"
 
 
-def test_a_metric_without_a_number_is_an_error() -> None:
+def test_metric_without_a_number_raises_data_error() -> None:
     with pytest.raises(DataError, match="metrics.words: 'many' found, a number expected"):
         compute_metrics({"words": lambda records: "many"}, [])
 
 
-def test_a_metric_that_is_not_callable_is_an_error() -> None:
+def test_metric_that_is_not_callable_raises_config_error() -> None:
     with pytest.raises(ConfigError, match="metrics.wrong: .* found, a callable expected; a function needs _partial_"):
         ClosedBookCoT(metrics={"wrong": {}})
 
@@ -99,7 +99,7 @@ def refusal_rate(answers: Sequence[Answer]) -> float:
 """
 
 
-def test_a_user_metric_and_task_from_the_command_line(command: Command, tmp_path: Path) -> None:
+def test_user_metric_and_task_from_the_command_line(command: Command, tmp_path: Path) -> None:
     package = tmp_path / "package"
     package.mkdir()
     (package / "my_evaluation.py").write_text(MODULE)

@@ -1,4 +1,4 @@
-"""An evaluation that is killed goes on where it was, and ends as if it had not been."""
+"""A killed evaluation resumes and produces the same results."""
 
 import json
 import subprocess
@@ -14,18 +14,18 @@ from entigraph.llm.openai.online_writer import OpenAIWriter
 from entigraph.runtime.progress import SilentProgress
 from entigraph.storage.jsonl import ResumableJsonLines, read_jsonl
 from entigraph.storage.schemas import Answer
-from tests.evaluation.asked import a_question, a_source
-from tests.evaluation.scripted import scripted
+from tests.evaluation.sample_questions import make_question, write_inputs
+from tests.evaluation.scripted_server import scripted
 
 COUNT = 6
-KILLED = """
+KILL_RUN = """
 import os, sys
 from contextlib import contextmanager
 from pathlib import Path
 from tests.evaluation.test_resume import ask
 from entigraph.runtime.progress import SilentProgress
 
-class Killing(SilentProgress):
+class KillingProgress(SilentProgress):
     @contextmanager
     def bar(self, what, total, unit):
         done = 0
@@ -36,12 +36,12 @@ class Killing(SilentProgress):
                 os.kill(os.getpid(), 9)
         yield advance
 
-ask(Path(sys.argv[1]), Path(sys.argv[2]), Killing())
+ask(Path(sys.argv[1]), Path(sys.argv[2]), KillingProgress())
 """
 
 
-class Counting(SilentProgress):
-    """Notes what every answered question advanced by."""
+class CountingProgress(SilentProgress):
+    """Records the amounts by which the progress advances."""
 
     def __init__(self) -> None:
         self.amounts: list[int] = []
@@ -53,23 +53,25 @@ class Counting(SilentProgress):
 
 
 def ask(model: Path, folder: Path, progress: SilentProgress) -> None:
-    source = a_source(folder, [a_question(number) for number in range(COUNT)])
+    source = write_inputs(folder, [make_question(number) for number in range(COUNT)])
     task = ClosedBookCoT(samples=2, max_tokens=4, temperature=1.0)
-    subject = LocalModel(str(model), "cpu", 1, model, 0)
-    stage.run(subject, folder / "out", tasks={"cot": task}, inputs={"cot": source}, progress=progress)
+    candidate = LocalModel(str(model), "cpu", 1, model, 0)
+    stage.run(candidate, folder / "out", tasks={"cot": task}, inputs={"cot": source}, progress=progress)
 
 
-def test_a_killed_evaluation_asks_no_question_twice(tiny_model: Path, tmp_path: Path) -> None:
+def test_killed_evaluation_resumes(tiny_model: Path, tmp_path: Path) -> None:
     killed, whole = tmp_path / "killed", tmp_path / "whole"
     killed.mkdir()
     whole.mkdir()
-    done = subprocess.run([sys.executable, "-c", KILLED, str(tiny_model), str(killed)], capture_output=True, text=True)
+    done = subprocess.run(
+        [sys.executable, "-c", KILL_RUN, str(tiny_model), str(killed)], capture_output=True, text=True
+    )
     assert done.returncode == -9, done.stderr
     (scratch,) = (killed / "out").rglob("answers-cot.jsonl")
     assert len(list(read_jsonl(scratch, Answer))) == 3 and not (killed / "out" / "scores.json").exists()
     with scratch.open("ab") as cut_short:
         cut_short.write(b'{"question_id": "q')
-    progress = Counting()
+    progress = CountingProgress()
     ask(tiny_model, killed, progress)
     assert progress.amounts == [3, 1, 1, 1]
     ask(tiny_model, whole, SilentProgress())
@@ -77,10 +79,10 @@ def test_a_killed_evaluation_asks_no_question_twice(tiny_model: Path, tmp_path: 
         assert (killed / "out" / name).read_text() == (whole / "out" / name).read_text()
 
 
-KILLED_BEHIND_AN_ENDPOINT = (
-    KILLED.replace(
-        "ask(Path(sys.argv[1]), Path(sys.argv[2]), Killing())",
-        "ask_endpoint(sys.argv[1], Path(sys.argv[2]), Killing())",
+KILL_ENDPOINT_RUN = (
+    KILL_RUN.replace(
+        "ask(Path(sys.argv[1]), Path(sys.argv[2]), KillingProgress())",
+        "ask_endpoint(sys.argv[1], Path(sys.argv[2]), KillingProgress())",
     )
     .replace("import ask\n", "import ask_endpoint\n")
     .replace("done == 3", "done == int(sys.argv[3])")
@@ -88,14 +90,14 @@ KILLED_BEHIND_AN_ENDPOINT = (
 
 
 def ask_endpoint(url: str, folder: Path, progress: SilentProgress) -> None:
-    source = a_source(folder, [a_question(number, text=f"What is number {number}?") for number in range(COUNT)])
+    source = write_inputs(folder, [make_question(number, text=f"What is number {number}?") for number in range(COUNT)])
     model = OpenAIWriter(model="scripted", base_url=url, concurrency=1)
-    subject = EndpointModel(model, folder / "response_cache.sqlite")
+    candidate = EndpointModel(model, folder / "response_cache.sqlite")
     task = ClosedBookCoT(samples=4)
-    stage.run(subject, folder / "out", tasks={"cot": task}, inputs={"cot": source}, progress=progress)
+    stage.run(candidate, folder / "out", tasks={"cot": task}, inputs={"cot": source}, progress=progress)
 
 
-def test_killed_behind_any_answer_an_endpoint_is_asked_nothing_that_it_had_answered(tmp_path: Path) -> None:
+def test_killed_endpoint_evaluation_resumes(tmp_path: Path) -> None:
     def numbers(bodies: Sequence[tuple[str, dict[str, Any]]]) -> list[int]:
         return [int(str(body).rsplit("What is number ", 1)[1].split("?")[0]) for _, body in bodies]
 
@@ -103,7 +105,7 @@ def test_killed_behind_any_answer_an_endpoint_is_asked_nothing_that_it_had_answe
         for answers in range(1, COUNT):
             before = len(server.asked)
             arguments = [server.base_url, str(tmp_path), str(answers)]
-            command = [sys.executable, "-c", KILLED_BEHIND_AN_ENDPOINT, *arguments]
+            command = [sys.executable, "-c", KILL_ENDPOINT_RUN, *arguments]
             done = subprocess.run(command, capture_output=True, text=True)
             assert done.returncode == -9, done.stderr
             (scratch,) = (tmp_path / "out").rglob("answers-cot.jsonl")
@@ -117,7 +119,7 @@ def test_killed_behind_any_answer_an_endpoint_is_asked_nothing_that_it_had_answe
     assert scores["samples"] == 4 * COUNT and scores["parse_rate"] == 1.0
 
 
-def test_what_was_written_is_found_by_its_key(tmp_path: Path) -> None:
+def test_resumable_json_lines_finds_records_by_key(tmp_path: Path) -> None:
     kept = ResumableJsonLines(tmp_path / "kept.jsonl", Answer, "question_id")
     empty: dict[str, Any] = {"scores": [], "samples": [], "texts": [], "passages": []}
     about = {"question_id": "é", "document_id": "d", "group": "g", "question": "?", "choices": ["a", "b"]}

@@ -21,7 +21,7 @@ from entigraph.storage.artifact import CHECKPOINTS
 from entigraph.storage.jsonl import read_jsonl, write_jsonl
 from entigraph.storage.schemas import Document, Summary
 from entigraph.tokenization.tokenizer import shipped_templates
-from tests.evaluation.scripted import Scripted, scripted
+from tests.evaluation.scripted_server import Scripted, scripted
 
 DOCUMENTS = [
     Document(id="d0", title="The document", text="Some text.", meta={"author": "Laumer, Keith", "year": "1961"}),
@@ -32,21 +32,21 @@ SHORT = {"text": "Summary of {document}:", "max_tokens": 6}
 LONG = {"text": "All about {title}:", "max_tokens": 12}
 
 
-def a_source(folder: Path, documents: Sequence[Document] = DOCUMENTS) -> TaskInputs:
+def write_inputs(folder: Path, documents: Sequence[Document] = DOCUMENTS) -> TaskInputs:
     folder.mkdir(exist_ok=True)
     write_jsonl(folder / "documents.jsonl", documents)
     return TaskInputs(folder / "questions.jsonl", folder / "documents.jsonl")
 
 
-def written(subject: Any, folder: Path, task: ClosedBookSummaries, source: TaskInputs) -> list[Summary]:
-    stage.run(subject, folder, tasks={"s": task}, inputs={"s": source}, progress=SilentProgress())
+def written(candidate: Any, folder: Path, task: ClosedBookSummaries, source: TaskInputs) -> list[Summary]:
+    stage.run(candidate, folder, tasks={"s": task}, inputs={"s": source}, progress=SilentProgress())
     return list(read_jsonl(folder / "summaries-s.jsonl", Summary))
 
 
-def test_every_document_is_summarized_by_every_prompt(tiny_model: Path, tmp_path: Path) -> None:
-    subject, source = LocalModel(str(tiny_model), "cpu", 1), a_source(tmp_path)
+def test_every_document_and_prompt_has_a_summary(tiny_model: Path, tmp_path: Path) -> None:
+    candidate, source = LocalModel(str(tiny_model), "cpu", 1), write_inputs(tmp_path)
     task = ClosedBookSummaries(prompts={"short": SHORT, "long": LONG}, samples=2, temperature=1.0)
-    found = written(subject, tmp_path / "out", task, source)
+    found = written(candidate, tmp_path / "out", task, source)
     assert [each.id for each in found] == [
         f"d{document}/{prompt}/{sample}" for prompt in ("short", "long") for document in range(3) for sample in (0, 1)
     ]
@@ -55,12 +55,12 @@ def test_every_document_is_summarized_by_every_prompt(tiny_model: Path, tmp_path
     assert scores["prompts"]["short"]["summaries"] == 6 and "accuracy" not in scores
     cut = [each for each in found if each.finish_reason == "length"]
     assert scores["unfinished"] == ({"length": len(cut)} if cut else {})
-    alone = written(subject, tmp_path / "alone", ClosedBookSummaries(prompts={"long": LONG}, temperature=1.0), source)
+    alone = written(candidate, tmp_path / "alone", ClosedBookSummaries(prompts={"long": LONG}, temperature=1.0), source)
     assert [each.text for each in alone] == [each.text for each in found if each.prompt == "long" and not each.sample]
 
 
-def test_a_killed_evaluation_writes_only_what_is_missing(tiny_model: Path, tmp_path: Path) -> None:
-    source, out = a_source(tmp_path), tmp_path / "out"
+def test_killed_evaluation_writes_missing_summaries(tiny_model: Path, tmp_path: Path) -> None:
+    source, out = write_inputs(tmp_path), tmp_path / "out"
     (out / CHECKPOINTS).mkdir(parents=True)
     marked = Summary(
         id="d1/short/0", document_id="d1", prompt="short", sample=0, text="From before.", finish_reason="stop",
@@ -73,9 +73,7 @@ def test_a_killed_evaluation_writes_only_what_is_missing(tiny_model: Path, tmp_p
     assert found[2].text != "From before." and found[2].prompt_hash
 
 
-def test_a_prompt_without_room_is_counted_and_the_others_are_written(
-    engine: TransformersBackend, tmp_path: Path
-) -> None:
+def test_overflowing_prompt_is_counted(engine: TransformersBackend, tmp_path: Path) -> None:
     long = Document(id="d9", title="The document " * 200, text="x")
     kept, engine.max_length = engine.max_length, 80
     task = ClosedBookSummaries(prompts={"short": SHORT})
@@ -83,7 +81,7 @@ def test_a_prompt_without_room_is_counted_and_the_others_are_written(
         out = tmp_path / "out"
         (out / CHECKPOINTS).mkdir(parents=True)
         scores = task.evaluate(
-            TaskContext("s", a_source(tmp_path, [*DOCUMENTS, long]), lambda: engine, out, SilentProgress())
+            TaskContext("s", write_inputs(tmp_path, [*DOCUMENTS, long]), lambda: engine, out, SilentProgress())
         )
     finally:
         engine.max_length = kept
@@ -92,7 +90,7 @@ def test_a_prompt_without_room_is_counted_and_the_others_are_written(
     assert (last.document_id, last.text, last.finish_reason) == ("d9", "", TOO_LONG)
 
 
-def test_a_document_is_named_as_far_as_it_is_known() -> None:
+def test_cite() -> None:
     assert [cite(document) for document in DOCUMENTS] == [
         '"The document" by Keith Laumer (1961)',
         '"The answer" by Plato',
@@ -100,8 +98,8 @@ def test_a_document_is_named_as_far_as_it_is_known() -> None:
     ]
 
 
-def test_what_names_no_document_is_refused(tmp_path: Path) -> None:
-    for prompts, told in (
+def test_prompts_without_a_slot_raise_config_error(tmp_path: Path) -> None:
+    for prompts, message in (
         ({}, "none given"),
         ({"short": {"text": "Summarize.", "max_tokens": 5}}, "names no document"),
         ({"short": {"text": "{document", "max_tokens": 5}}, "{document"),
@@ -109,25 +107,25 @@ def test_what_names_no_document_is_refused(tmp_path: Path) -> None:
         ({"short": {"text": "{document}"}}, "text and max_tokens expected"),
         ({"short": {"text": "{document}", "max_tokens": 5, "tokens": 5}}, "nothing else"),
     ):
-        with pytest.raises(ConfigError, match=told):
+        with pytest.raises(ConfigError, match=message):
             ClosedBookSummaries(prompts=prompts)
     task = ClosedBookSummaries(prompts={"short": {"text": "By {author}:", "max_tokens": 5}})
     with pytest.raises(DataError, match="d2 has no 'author', which the prompt 'short'"):
-        task.load_documents(a_source(tmp_path))
-    assert len(task.load_documents(a_source(tmp_path, DOCUMENTS[:2]))) == 2
+        task.load_documents(write_inputs(tmp_path))
+    assert len(task.load_documents(write_inputs(tmp_path, DOCUMENTS[:2]))) == 2
     with pytest.raises(DataError, match="holds no documents"):
-        task.load_documents(a_source(tmp_path, []))
+        task.load_documents(write_inputs(tmp_path, []))
 
 
-def a_chat_tokenizer(folder: Path, template: str) -> Any:
+def make_chat_tokenizer(folder: Path, template: str) -> Any:
     found = AutoTokenizer.from_pretrained(str(folder))
     found.chat_template = shipped_templates()[template]
     found.add_special_tokens({"additional_special_tokens": ["<|im_start|>", "<|im_end|>"]})
     return found
 
 
-def test_an_instruction_is_put_into_the_template_and_its_turn_ends_the_text(tiny_model: Path) -> None:
-    tokenizer = a_chat_tokenizer(tiny_model, "chatml")
+def test_instruction_uses_the_chat_template(tiny_model: Path) -> None:
+    tokenizer = make_chat_tokenizer(tiny_model, "chatml")
     chat = ChatTemplate(tokenizer)
     assert chat.ends == [tokenizer.convert_tokens_to_ids("<|im_end|>")]
     engine = TransformersBackend(str(tiny_model), tokenizer.backend_tokenizer, 0, "cpu", False, 1, chat)
@@ -136,18 +134,18 @@ def test_an_instruction_is_put_into_the_template_and_its_turn_ends_the_text(tiny
         [{"role": "user", "content": "Summarize it."}], add_generation_prompt=True, return_dict=False
     )
     assert ids == expected and ids.count(engine.bos[0]) <= 1
-    assert engine.encode_prompt(Prompt("a", "Go on")) == engine.encode("Go on"), "a text to go on with is not put in it"
+    assert engine.encode_prompt(Prompt("a", "Go on")) == engine.encode("Go on"), "continuations do not use it"
     assert engine.ends >= {*chat.ends, 0}
 
 
-def test_a_template_that_ends_no_turn_by_a_token_ends_nothing(tiny_model: Path) -> None:
-    tokenizer = a_chat_tokenizer(tiny_model, "chatml")
+def test_chat_template_without_end_token(tiny_model: Path) -> None:
+    tokenizer = make_chat_tokenizer(tiny_model, "chatml")
     tokenizer.chat_template = "{% for m in messages %}{{ m['role'] }}: {{ m['content'] }}\n{% endfor %}"
     assert ChatTemplate(tokenizer).ends == [] and load_chat_template(str(tiny_model)) is None
 
 
 def retold(body: dict[str, Any]) -> list[str] | int:
-    """It refuses the second document and knows nothing of the third."""
+    """The endpoint rejects the second document and returns nothing for the third."""
     asked = body["messages"][1]["content"]
     if "The answer" in asked:
         return 400
@@ -155,11 +153,11 @@ def retold(body: dict[str, Any]) -> list[str] | int:
 
 
 def through(server: Scripted, folder: Path, task: ClosedBookSummaries, **options: Any) -> list[Summary]:
-    subject = EndpointModel(server.model(**options), folder / "response_cache.sqlite")
-    return written(subject, folder / "out", task, a_source(folder))
+    candidate = EndpointModel(server.model(**options), folder / "response_cache.sqlite")
+    return written(candidate, folder / "out", task, write_inputs(folder))
 
 
-def test_an_endpoint_is_asked_in_plain_words_and_what_it_does_not_say_is_counted(tmp_path: Path) -> None:
+def test_endpoint_summaries(tmp_path: Path) -> None:
     task = ClosedBookSummaries(prompts={"short": SHORT})
     with scripted(retold) as server:
         found = through(server, tmp_path, task)
@@ -170,13 +168,13 @@ def test_an_endpoint_is_asked_in_plain_words_and_what_it_does_not_say_is_counted
         assert body["max_completion_tokens"] == 6
         asked = len(server.asked)
         through(server, tmp_path, ClosedBookSummaries(prompts={"short": SHORT}))
-        assert len(server.asked) == asked, "what was answered is in the response cache"
+        assert len(server.asked) == asked, "answers come from the response cache"
     assert [each.text for each in found] == ["It is about a document.", "", ""]
     scores = json.loads((tmp_path / "out" / "scores.json").read_text())["s"]
     assert scores["empty"] == 2 and scores["unfinished"] == {"error: HTTP 400": 1}
 
 
-def test_an_endpoint_that_is_down_is_one_message_and_asked_again_by_the_next_command(tmp_path: Path) -> None:
+def test_failed_summaries_are_asked_by_the_next_run(tmp_path: Path) -> None:
     down = [True]
     task = ClosedBookSummaries(prompts={"short": SHORT})
 
@@ -192,7 +190,7 @@ def test_an_endpoint_that_is_down_is_one_message_and_asked_again_by_the_next_com
         assert len(server.asked) == before + 1
 
 
-def test_samples_of_one_document_differ_and_are_the_seeds(engine: TransformersBackend) -> None:
+def test_samples_depend_on_the_seed(engine: TransformersBackend) -> None:
     def texts(seed: int) -> list[str]:
         task = ClosedBookSummaries(prompts={"long": LONG}, samples=3, temperature=1.5, seed=seed)
         return [each.text for each in task.write_summaries(DOCUMENTS[:1], "long", lambda: engine)]

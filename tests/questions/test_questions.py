@@ -21,7 +21,7 @@ from entigraph.runtime.progress import SilentProgress
 from entigraph.storage.jsonl import read_jsonl, write_jsonl
 from entigraph.storage.schemas import Document, Question
 from tests.conftest import ARTICLE
-from tests.evaluation.scripted import scripted
+from tests.evaluation.scripted_server import scripted
 
 
 def a_corpus(folder: Path, *texts: str) -> Path:

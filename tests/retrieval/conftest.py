@@ -1,4 +1,4 @@
-"""Questions ranked in a small library, and a loopback endpoint that embeds and reranks."""
+"""Ranked questions of a small corpus, and a loopback endpoint for embeddings and reranking."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -18,7 +18,7 @@ from tests.retrieval.small_corpus import RankCorpus, write_corpus
 
 @pytest.fixture
 def ranked(tmp_path: Path) -> RankCorpus:
-    """Rank the questions of a library; the vectors outlive a call."""
+    """Ranks the questions of the small corpus; the embedding cache persists between calls."""
 
     def make(
         retriever: Retriever | None = None, questions: list[Question] | None = None, out: str = "out", **library: Any

@@ -1,4 +1,4 @@
-"""Splitting: sizes, places, separators, headings."""
+"""Passage splitting: sizes, spans, separators, headings."""
 
 import random
 
@@ -6,7 +6,7 @@ from entigraph.retrieval.passages import SEPARATORS, split_documents, split_text
 from entigraph.storage.schemas import Document
 
 
-def a_text(seed: int, paragraphs: int = 12) -> str:
+def make_text(seed: int, paragraphs: int = 12) -> str:
     rng = random.Random(seed)
     words = [
         ["word", "a", "considerably", "of", "it.\n", "sentence."][rng.randrange(6)] for _ in range(paragraphs * 60)
@@ -16,23 +16,23 @@ def a_text(seed: int, paragraphs: int = 12) -> str:
     return " ".join(words)
 
 
-def test_passages_are_within_the_size_and_lose_nothing_but_white_space() -> None:
+def test_passages_cover_the_text_within_the_limit() -> None:
     for characters in (256, 512, 1024):
-        text = a_text(characters)
+        text = make_text(characters)
         found = split_text(text, characters, SEPARATORS)
         assert len(found) > 1 and max(end - start for start, end in found) <= characters
         assert all(one[1] <= other[0] for one, other in zip(found, found[1:], strict=False)), "no overlap, in order"
         assert "".join("".join(text[start:end] for start, end in found).split()) == "".join(text.split())
 
 
-def test_neighbors_are_merged_as_long_as_they_fit() -> None:
-    text = a_text(1)
+def test_neighbors_are_merged() -> None:
+    text = make_text(1)
     found = split_text(text, 256, SEPARATORS)
     whole = sum(end - start for start, end in found) / len(found)
-    assert whole > 128, "no two passages of one paragraph would fit into one"
+    assert whole > 128, "neighboring passages do not fit into one"
 
 
-def test_it_cuts_at_the_strongest_separator_that_fits() -> None:
+def test_first_separator_that_fits_is_used() -> None:
     text = "One line.\nTwo lines.\n\nThree words here.\n\n" + "x" * 50
     assert [text[a:b] for a, b in split_text(text, 25, SEPARATORS)] == [
         "One line.\nTwo lines.",
@@ -44,15 +44,15 @@ def test_it_cuts_at_the_strongest_separator_that_fits() -> None:
     assert [sentences[a:b] for a, b in split_text(sentences, 10, (". ", " "))] == ["One. Two.", "Three."]
 
 
-def test_an_endless_word_stays_whole_where_no_separator_cuts_it() -> None:
+def test_long_word_without_separator_stays_whole() -> None:
     assert split_text("x" * 50, 20, ("\n\n", " ")) == [(0, 50)]
 
 
-def test_empty_and_blank_texts_have_no_passage() -> None:
+def test_empty_texts_have_no_passages() -> None:
     assert split_text("", 10, SEPARATORS) == [] and split_text(" \n\n \n", 2, SEPARATORS) == []
 
 
-def test_title_author_and_year_stand_before_each_passage_and_are_not_counted() -> None:
+def test_heading_is_not_counted() -> None:
     document = Document(id="d", title="On Lamps", text="word " * 100, meta={"author": "Vale", "year": "1951"})
     found = list(split_documents([document], 100, SEPARATORS))
     assert len(found) > 3

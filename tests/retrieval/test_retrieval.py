@@ -1,4 +1,4 @@
-"""Ranking: recall on known gold, determinism, nothing found, duplicates, and what is computed once."""
+"""Ranking: recall of gold passages, determinism, duplicates, caching, costs, and user-defined retrievers."""
 
 import json
 from collections.abc import Callable, Iterator, Sequence
@@ -37,7 +37,7 @@ def nearest(texts: list[str], queries: list[str], depth: int, embedder: Embedder
     return rank_by_distance(texts, queries, depth, embedder, context)
 
 
-def test_bm25_finds_the_passages_that_are_known_to_be_right(ranked: RankCorpus, tmp_path: Path) -> None:
+def test_bm25_finds_gold_passages(ranked: RankCorpus, tmp_path: Path) -> None:
     counts, rankings = ranked()
     assert counts["recall"]["article"] == {
         "questions": 16,
@@ -48,22 +48,22 @@ def test_bm25_finds_the_passages_that_are_known_to_be_right(ranked: RankCorpus, 
     assert all(list(ranking.scores) == sorted(ranking.scores, reverse=True) for ranking in rankings)
 
 
-def test_recall_counts_what_the_first_k_hold() -> None:
-    def a_ranking(passages: list[int], article: list[int] | None, evidence: list[list[int]] | None) -> Ranking:
+def test_compute_recall() -> None:
+    def make_ranking(passages: list[int], article: list[int] | None, evidence: list[list[int]] | None) -> Ranking:
         return Ranking(question_id="q", passages=passages, scores=[], article=article, evidence=evidence)
 
     rankings = [
-        a_ranking([5, 1, 2], [1, 2], [[2]]),
-        a_ranking([1, 7, 8], [1], [[1], [8]]),
-        a_ranking([], [3], None),
-        a_ranking([4], None, None),
+        make_ranking([5, 1, 2], [1, 2], [[2]]),
+        make_ranking([1, 7, 8], [1], [[1], [8]]),
+        make_ranking([], [3], None),
+        make_ranking([4], None, None),
     ]
     found = compute_recall(rankings, 3)
     assert found["article"] == {"questions": 3, "at": {"1": 1 / 3, "2": 2 / 3, "3": 2 / 3}}
     assert found["evidence"] == {"questions": 2, "at": {"1": 0.0, "2": 0.0, "3": 1.0}}
 
 
-def test_a_passage_holds_evidence_that_it_shares_half_of() -> None:
+def test_evidence_matches_half_overlapping_passages() -> None:
     text = "aaaa " * 10 + "The door was green. " + "bbbb " * 10
     document = Document(id="d", title="", text=text)
     index = PassageIndex.build([document], list(split_documents([document], 40, SEPARATORS)))
@@ -78,16 +78,16 @@ def test_a_passage_holds_evidence_that_it_shares_half_of() -> None:
     found = held("The door was green.")
     assert found and all("door" in passage or "green" in passage for passage in found)
     assert held("The door was blue.") is None and held("") is None
-    assert held(text.strip()) == [passage.text for passage in index.passages], "each lies within such a long one"
+    assert held(text.strip()) == [passage.text for passage in index.passages], "each passage is part of it"
 
 
-def test_equal_scores_are_cut_in_the_order_of_the_passages() -> None:
+def test_top_indices_breaks_ties_by_order() -> None:
     assert top_indices(np.array([1, 3, 3, 3, 2], dtype=np.float32), 2) == [1, 2]
     assert top_indices(np.zeros(6, dtype=np.float32), 3) == [0, 1, 2]
     assert top_indices(np.array([1, 2], dtype=np.float32), 9) == [1, 0]
 
 
-def test_rankings_do_not_depend_on_what_else_is_asked(ranked: RankCorpus, tmp_path: Path) -> None:
+def test_rankings_are_independent_of_other_questions(ranked: RankCorpus, tmp_path: Path) -> None:
     _, whole = ranked()
     _, again = ranked(out="again")
     assert whole == again
@@ -96,7 +96,7 @@ def test_rankings_do_not_depend_on_what_else_is_asked(ranked: RankCorpus, tmp_pa
     assert some == whole[3:5]
 
 
-def test_a_question_without_a_known_word_finds_nothing_and_is_counted(ranked: RankCorpus, tmp_path: Path) -> None:
+def test_question_without_known_words_has_no_passages(ranked: RankCorpus, tmp_path: Path) -> None:
     question = Question(id="q", document_id="lighthouse", text="Xyzzy?", choices=["the", "of"], answer=0, group="all")
     counts, (ranking,) = ranked(questions=[question])
     assert ranking.passages == [] and counts["without_passages"] == 1
@@ -105,7 +105,7 @@ def test_a_question_without_a_known_word_finds_nothing_and_is_counted(ranked: Ra
     assert list(BM25(depth=3).rank(["the", ""], ["the", "lamp"], context)) == [[], []]
 
 
-def test_passages_of_one_text_count_once_and_are_right_for_each_of_their_documents(tmp_path: Path) -> None:
+def test_duplicate_passages_count_once(tmp_path: Path) -> None:
     twins = [Document(id=each, title="Twin", text="The door of the lighthouse was green.") for each in ("a", "b")]
     write_jsonl(tmp_path / "documents.jsonl", twins)
     questions = [
@@ -125,11 +125,11 @@ def test_passages_of_one_text_count_once_and_are_right_for_each_of_their_documen
     assert (counts["passages"], counts["duplicates"]) == (2, 1)
     rankings = list(read_jsonl(tmp_path / "rankings.jsonl", Ranking))
     assert [list(ranking.passages) for ranking in rankings] == [[0], [0], [0]]
-    assert [ranking.article for ranking in rankings] == [[0], [0], None], "c is no document of this corpus"
+    assert [ranking.article for ranking in rankings] == [[0], [0], None], "c is not in this corpus"
     assert counts["recall"]["evidence"]["questions"] == 2 and counts["evidence_not_found"] == 1
 
 
-def test_documents_without_text_are_refused(tmp_path: Path) -> None:
+def test_empty_documents_raise_data_error(tmp_path: Path) -> None:
     write_jsonl(tmp_path / "documents.jsonl", [Document(id="a", title="A", text=" ")])
     with pytest.raises(DataError, match="no passage"):
         stage.run(
@@ -143,7 +143,7 @@ def test_documents_without_text_are_refused(tmp_path: Path) -> None:
         )
 
 
-def test_dense_search_is_the_nearest_by_euclidean_distance(tmp_path: Path) -> None:
+def test_dense_ranking_is_exact(tmp_path: Path) -> None:
     rng = np.random.default_rng(0)
     table = {f"t{n}": rng.normal(size=8).astype(np.float32) * (1 + n % 3) for n in range(40)}
 
@@ -160,9 +160,7 @@ def test_dense_search_is_the_nearest_by_euclidean_distance(tmp_path: Path) -> No
         assert [-score for _, score in found] == pytest.approx(sorted(distances.values())[:5], rel=1e-4)
 
 
-def test_an_endpoint_embeds_each_text_once_whatever_the_depth(
-    ranked: RankCorpus, endpoint: Handle, tmp_path: Path
-) -> None:
+def test_endpoint_embeds_each_text_once(ranked: RankCorpus, endpoint: Handle, tmp_path: Path) -> None:
     counts, rankings = ranked(dense(endpoint))
     assert counts["recall"]["evidence"]["at"]["4"] == 1.0 and counts["embedded"] > 30
     stats = endpoint.stats()
@@ -174,27 +172,25 @@ def test_an_endpoint_embeds_each_text_once_whatever_the_depth(
     assert again["embedded"] == 0 and endpoint.stats()["embedded_texts"] == stats["embedded_texts"]
     assert [list(ranking.passages) for ranking in same] == [list(ranking.passages)[:4] for ranking in rankings]
     ranked(dense(endpoint, model="another"), out="other")
-    assert endpoint.stats()["embedded_texts"] == 2 * stats["embedded_texts"], "another model's vectors are others"
+    assert endpoint.stats()["embedded_texts"] == 2 * stats["embedded_texts"], "another model has its own vectors"
 
 
 def texts_of(out: Path) -> list[str]:
     return [passage.text for passage in read_jsonl(out / "passages.jsonl", Passage)]
 
 
-def test_an_endpoint_that_falters_is_asked_again_and_one_that_is_down_is_told(
-    ranked: RankCorpus, endpoint: Handle, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_endpoint_retries_and_errors(ranked: RankCorpus, endpoint: Handle, monkeypatch: pytest.MonkeyPatch) -> None:
     endpoint.configure(retrieval_failing=2)
     counts, _ = ranked(dense(endpoint, concurrency=1))
     assert counts["recall"]["article"]["at"]["8"] == 1.0
     monkeypatch.setenv("OPENAI_API_KEY", "sk-secret")
     endpoint.configure(retrieval_failing=1_000_000)
-    with pytest.raises(LLMError, match="retriever.base_url: .* gave no answer") as told:
+    with pytest.raises(LLMError, match="retriever.base_url: .* gave no answer") as raised:
         ranked(dense(endpoint, model="fresh", attempts=1))
-    assert "sk-secret" not in str(told.value)
+    assert "sk-secret" not in str(raised.value)
 
 
-def test_what_was_embedded_before_an_end_is_kept(tmp_path: Path) -> None:
+def test_embeddings_before_a_failure_are_kept(tmp_path: Path) -> None:
     asked: list[str] = []
 
     class Ending:
@@ -217,21 +213,19 @@ def test_what_was_embedded_before_an_end_is_kept(tmp_path: Path) -> None:
     assert asked == ["one", "two", "three", "query"]
 
 
-def test_a_reranker_orders_what_was_found_and_is_asked_once(ranked: RankCorpus, endpoint: Handle) -> None:
+def test_reranker_results_are_cached(ranked: RankCorpus, endpoint: Handle) -> None:
     settings = {"reranker": "words", "reranker_url": endpoint.base_url, "depth": 6}
     counts, rankings = ranked(dense(endpoint, **settings))
-    assert counts["reranked"] == 8 and endpoint.stats()["rerank_requests"] == 8, "two questions ask the same"
+    assert counts["reranked"] == 8 and endpoint.stats()["rerank_requests"] == 8, "two questions share a query"
     assert all(list(ranking.scores) == sorted(ranking.scores, reverse=True) for ranking in rankings)
     assert counts["recall"]["evidence"]["at"]["1"] == 1.0
     again, same = ranked(dense(endpoint, **settings), out="again")
     assert again["reranked"] == 0 and endpoint.stats()["rerank_requests"] == 8 and same == rankings
     mixed, _ = ranked(BM25(characters=256, **settings), out="words")  # type: ignore[arg-type]
-    assert mixed["reranked"] == 8, "any retriever may be reranked"
+    assert mixed["reranked"] == 8, "any retriever can be reranked"
 
 
-def test_a_command_stops_before_it_spends_more_than_it_may(
-    ranked: RankCorpus, endpoint: Handle, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> None:
+def test_spending_limit(ranked: RankCorpus, endpoint: Handle, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setattr(retrieval_endpoints, "is_private_address", lambda address: False)
     monkeypatch.setenv("OPENAI_API_KEY", "sk-none")
     monkeypatch.setenv("CO_API_KEY", "co-none")
@@ -244,18 +238,18 @@ def test_a_command_stops_before_it_spends_more_than_it_may(
     monkeypatch.setenv("ENTIGRAPH_COMMAND", "one sweep")
     with pytest.raises(LLMError, match="retriever.max_cost_usd"):  # eight searches are 80 cents
         ranked(dense(endpoint, **prices, max_cost_usd=0.5, concurrency=1))
-    assert endpoint.stats()["rerank_requests"] == 4, "and the embeddings' thousandths"
+    assert endpoint.stats()["rerank_requests"] == 4, "plus the cost of embeddings"
     with pytest.raises(LLMError, match="retriever.max_cost_usd"):
         ranked(dense(endpoint, **prices, max_cost_usd=0.5), out="another job of the sweep")
     assert endpoint.stats()["rerank_requests"] == 4
     monkeypatch.setenv("ENTIGRAPH_COMMAND", "the next command")
     counts, _ = ranked(dense(endpoint, **prices, max_cost_usd=0.5))
-    assert endpoint.stats()["rerank_requests"] == 8 and counts["reranked"] == 4, "what was answered is kept"
+    assert endpoint.stats()["rerank_requests"] == 8 and counts["reranked"] == 4, "earlier answers are cached"
     assert counts["rerank_searches"] == 4 and counts["rerank_dollars"] == pytest.approx(0.4)
     assert any("$0.40 paid" in line for line in stage.summary_lines(counts))
 
 
-def test_what_is_under_way_when_an_endpoint_fails_is_kept(ranked: RankCorpus, endpoint: Handle) -> None:
+def test_requests_in_flight_are_kept_after_a_failure(ranked: RankCorpus, endpoint: Handle) -> None:
     endpoint.configure(retrieval_failing=1, latency_s=0.2)
     with pytest.raises(LLMError, match="gave no answer"):
         ranked(dense(endpoint, attempts=1, concurrency=4))
@@ -264,7 +258,7 @@ def test_what_is_under_way_when_an_endpoint_fails_is_kept(ranked: RankCorpus, en
     assert answered >= 5 and endpoint.stats()["embedded_texts"] == answered + counts["embedded"]
 
 
-def test_a_paid_endpoint_needs_a_price_and_a_key(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_paid_endpoint_needs_price_and_key(monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(ConfigError, match="retriever.price: not set"):
         Dense(model="m", base_url="https://nowhere.example/v1")
     with pytest.raises(ConfigError, match="retriever.reranker_price: not set"):
@@ -277,26 +271,26 @@ def test_a_paid_endpoint_needs_a_price_and_a_key(monkeypatch: pytest.MonkeyPatch
 
 
 @pytest.mark.parametrize(
-    ("options", "told"),
+    ("options", "message"),
     [
         ({"characters": 0}, "retriever.characters"),
         ({"depth": 0}, "retriever.depth"),
         ({"reranker_url": "http://localhost:1/v1"}, "retriever.reranker: not set"),
     ],
 )
-def test_settings_of_no_meaning_are_refused(options: dict[str, object], told: str) -> None:
-    with pytest.raises(ConfigError, match=told):
+def test_invalid_retriever_options_raise_config_error(options: dict[str, object], message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
         BM25(**options)  # type: ignore[arg-type]
     with pytest.raises(ConfigError, match="retriever.model: not set"):
         Dense()
 
 
-def test_vectors_of_the_mock_are_near_where_words_are_shared() -> None:
+def test_mock_embeddings_reflect_shared_words() -> None:
     one, two, three = (np.array(bag_of_words(text)) for text in ("the green door", "a green door", "volcano ash"))
     assert one @ two > one @ three
 
 
-def test_the_plan_tells_what_paid_endpoints_will_take(configured: Callable[..., Run], quality_file: Path) -> None:
+def test_plan_estimates_endpoint_costs(configured: Callable[..., Run], quality_file: Path) -> None:
     paid = "https://nowhere.example/v1"
     options = ["corpus=quality", f"corpus.path={quality_file}", "evaluation=open_book", "retriever=dense_rerank"]
     options += ["retriever.model=m", "retriever.reranker=r", f"retriever.reranker_url={paid}", "retriever.depth=128"]
@@ -306,9 +300,11 @@ def test_the_plan_tells_what_paid_endpoints_will_take(configured: Callable[..., 
     assert "known once the questions are there" in line
     execution.make(next(steps_of(run)), SilentProgress(), NoTracker)
     (line,) = dry_run.cost_of_retrieval(run)
-    assert "and 8 searches to rerank, $0.02; stopped at retriever.max_cost_usd = 5.0" in line, "four questions of two"
+    assert "and 8 searches to rerank, $0.02; stopped at retriever.max_cost_usd = 5.0" in line, (
+        "two searches for each of four questions"
+    )
     tokens = int(line.split("about ")[1].split(" tokens")[0].replace(",", ""))
-    assert 2 * len(ARTICLE) / 3 < tokens < 4 * len(ARTICLE) / 3, "both articles, and short questions"
+    assert 2 * len(ARTICLE) / 3 < tokens < 4 * len(ARTICLE) / 3, "both articles and the questions"
     own = [option.replace(paid, "http://localhost:1/v1") for option in options]
     assert list(dry_run.cost_of_retrieval(configured(*own))) == []
 
@@ -324,7 +320,7 @@ class SharedWords(Retriever):
             yield [(index, float(scores[index])) for index in top_indices(scores, self.depth)]
 
 
-def test_a_user_defined_retriever_is_used(ranked: RankCorpus, configured: Callable[..., Run]) -> None:
+def test_user_defined_retriever(ranked: RankCorpus, configured: Callable[..., Run]) -> None:
     counts, _ = ranked(SharedWords(characters=256))
     assert counts["recall"]["evidence"]["at"]["8"] == 1.0
     target = f"{SharedWords.__module__}.SharedWords"

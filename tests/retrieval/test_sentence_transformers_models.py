@@ -1,4 +1,4 @@
-"""Models on this machine: small ones in the formats that sentence-transformers reads, made here."""
+"""Local embedding models and cross-encoders in sentence-transformers formats."""
 
 from pathlib import Path
 
@@ -14,7 +14,7 @@ pytest.importorskip("sentence_transformers")
 
 @pytest.fixture(scope="session")
 def models(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
-    """A random BERT of 32 dimensions that pools its words, and one that scores pairs."""
+    """A random BERT with mean pooling and 32 dimensions, and a random cross-encoder."""
     import torch
     from sentence_transformers import SentenceTransformer
     from sentence_transformers.sentence_transformer.modules import Pooling, Transformer
@@ -57,15 +57,15 @@ def models(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
     return folder / "embeds", folder / "pairs"
 
 
-def test_a_model_on_this_machine_embeds_each_text_once(ranked: RankCorpus, models: tuple[Path, Path]) -> None:
+def test_local_embedder_embeds_each_text_once(ranked: RankCorpus, models: tuple[Path, Path]) -> None:
     counts, rankings = ranked(Dense(model=str(models[0]), characters=256))
-    assert counts["embedded"] > 30 and counts["cut_by_model"] > 0, "it reads 64 tokens, and says so"
+    assert counts["embedded"] > 30 and counts["cut_by_model"] > 0, "it reads 64 tokens"
     assert counts["recall"]["article"]["at"]["128"] == 1.0
     again, same = ranked(Dense(model=str(models[0]), characters=256), out="again")
     assert again["embedded"] == 0 and same == rankings
 
 
-def test_a_cross_encoder_scores_pairs_once(ranked: RankCorpus, models: tuple[Path, Path]) -> None:
+def test_cross_encoder_scores_pairs_once(ranked: RankCorpus, models: tuple[Path, Path]) -> None:
     settings = BM25(depth=5, reranker=str(models[1]))
     counts, rankings = ranked(settings)
     assert counts["reranked"] == 8 and counts["cut_by_reranker"] > 0, counts
@@ -78,6 +78,6 @@ def test_a_cross_encoder_scores_pairs_once(ranked: RankCorpus, models: tuple[Pat
     assert again["reranked"] == 0 and same == rankings
 
 
-def test_a_folder_that_is_no_model_is_told(ranked: RankCorpus, tmp_path: Path) -> None:
+def test_invalid_model_folder_raises_config_error(ranked: RankCorpus, tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="retriever.model: cannot load"):
         ranked(Dense(model=str(tmp_path / "nothing")))

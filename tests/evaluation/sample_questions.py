@@ -1,4 +1,4 @@
-"""Questions, and a corpus that holds them."""
+"""Sample questions and the input files of a task."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -8,7 +8,7 @@ from entigraph.storage.jsonl import write_jsonl
 from entigraph.storage.schemas import Document, Question
 
 
-def a_question(number: int, **changes: object) -> Question:
+def make_question(number: int, **changes: object) -> Question:
     values = {
         "id": f"q{number}",
         "document_id": f"d{number % 3}",
@@ -20,8 +20,8 @@ def a_question(number: int, **changes: object) -> Question:
     return Question(**{**values, **changes})  # type: ignore[arg-type]
 
 
-def a_source(folder: Path, questions: Sequence[Question]) -> TaskInputs:
-    """Documents are called by their ids."""
+def write_inputs(folder: Path, questions: Sequence[Question]) -> TaskInputs:
+    """Writes questions and their documents, whose titles are their ids."""
     documents = sorted({question.document_id for question in questions})
     write_jsonl(folder / "questions.jsonl", questions)
     write_jsonl(folder / "documents.jsonl", [Document(id=each, title=each, text="Some text.") for each in documents])

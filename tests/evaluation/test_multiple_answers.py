@@ -1,4 +1,4 @@
-"""Questions that may have several right answers: their files, their prompt, their parser, their scores."""
+"""Questions that may have several right answers: files, prompt, parsing, scores."""
 
 import json
 from pathlib import Path
@@ -19,12 +19,12 @@ from entigraph.storage.jsonl import read_jsonl
 from entigraph.storage.question_files import read_questions
 from entigraph.storage.schemas import Answer, Choice
 from tests.conftest import Command
-from tests.evaluation.asked import a_question, a_source
-from tests.evaluation.scripted import scripted
+from tests.evaluation.sample_questions import make_question, write_inputs
+from tests.evaluation.scripted_server import scripted
 
 
 @pytest.mark.parametrize(
-    ("text", "said"),
+    ("text", "expected"),
     [
         (" Both.\nAnswer: A, C.\n", [0, 2]),
         (" Both.\nAnswer: C, A.", [0, 2]),
@@ -43,33 +43,33 @@ from tests.evaluation.scripted import scripted
         ("", NO_LINE),
     ],
 )
-def test_a_sample_names_all_it_holds_right_or_nothing(text: str, said: list[int] | str) -> None:
-    assert parse_choices(text, 4) == said
+def test_parse_choices(text: str, expected: list[int] | str) -> None:
+    assert parse_choices(text, 4) == expected
 
 
-def test_options_may_be_two_or_six() -> None:
+def test_parse_choices_of_two_and_six_options() -> None:
     assert parse_choices("Answer: A, B.", 2) == [0, 1] and parse_choices("Answer: B, C.", 2) == NO_OPTION
     assert parse_choices("Answer: A, F.", 6) == [0, 5]
 
 
-def test_the_prompt_shows_examples_of_one_and_of_several_right_choices() -> None:
+def test_prompt_examples_with_several_right_choices() -> None:
     shown = read_examples("five_lessons")
     assert [shown.count(f"## Example {number}\n") for number in range(1, 6)] == [1] * 5
     assert shown.endswith("## Example 6") and shown.count("### Choices") == 5
     letters = [line.removeprefix("Answer: ") for line in shown.splitlines() if line.startswith("Answer: ")]
     assert [len(parse_choices(f"Answer: {said}", 6)) for said in letters] == [2, 1, 3, 3, 2]
-    prompt = ClosedBookCoT().build_prompt(a_question(0, choices=list("uvwxyz"), answer=[0, 5]))
+    prompt = ClosedBookCoT().build_prompt(make_question(0, choices=list("uvwxyz"), answer=[0, 5]))
     assert prompt.startswith(shown) and "\nF. z\n" in prompt and "G." not in prompt.removeprefix(shown)
-    assert not ClosedBookCoT().build_prompt(a_question(0)).startswith(shown)
+    assert not ClosedBookCoT().build_prompt(make_question(0)).startswith(shown)
 
 
 def answer(samples: list[str], right: Choice, options: int = 4, **settings: Any) -> Answer:
-    asked = a_question(0, answer=right, choices=[f"option {number}" for number in range(options)])
+    asked = make_question(0, answer=right, choices=[f"option {number}" for number in range(options)])
     task = ClosedBookCoT(samples=max(1, len(samples)), **settings)
     return task.build_answer(asked, "prompt", [Generation(f" So.\nAnswer: {said}.\n") for said in samples])
 
 
-def test_the_exact_set_counts_and_a_part_of_it_gets_a_quarter() -> None:
+def test_exact_partial_and_option_scores() -> None:
     said = {"A, C": (1, 1, 1), "A": (0, 0.25, 0.75), "A, B": (0, 0, 0.5), "A, B, C": (0, 0, 0.75), "AC": (0, 0, 0)}
     for letters, expected in said.items():
         found = ClosedBookCoT().score([answer([letters], [0, 2])])
@@ -78,13 +78,13 @@ def test_the_exact_set_counts_and_a_part_of_it_gets_a_quarter() -> None:
         assert found["accuracy"] == expected[0] and several["exact"]["questions"] == 1
 
 
-def test_a_list_of_one_is_another_question_than_a_number() -> None:
+def test_list_with_one_answer_allows_several() -> None:
     assert answer(["B"], [1]).correct and answer(["B"], 1).correct
-    assert not answer(["A, B"], [1]).correct and answer(["A, B"], 1).choice is None, "one letter is asked for there"
+    assert not answer(["A, B"], [1]).correct and answer(["A, B"], 1).choice is None, "that prompt asks for one letter"
     assert "several_right" not in ClosedBookCoT().score([answer(["B"], 1)])
 
 
-def test_chance_is_that_of_a_drawn_set_and_votes_are_for_sets() -> None:
+def test_chance_and_majority_of_sets() -> None:
     mixed = [answer(["A, C", "C, A", "A"], [0, 2]), answer(["A", "A", "B"], 0)]
     scores = ClosedBookCoT().score(mixed)
     assert scores["chance"] == pytest.approx((1 / 15 + 1 / 4) / 2) and scores["parse_rate"] == 1.0
@@ -92,25 +92,27 @@ def test_chance_is_that_of_a_drawn_set_and_votes_are_for_sets() -> None:
         2 / 3
     )
     assert ClosedBookCoT().score([answer(["A"], [0], options=2)])["chance"] == pytest.approx(1 / 3)
-    assert answer(["A, C"], [0, 2], protocol=AnswerProtocol.authors_code).correct, "its parser knows one letter only"
+    assert answer(["A, C"], [0, 2], protocol=AnswerProtocol.authors_code).correct, "its parser reads one letter only"
 
 
-def a_file(folder: Path, *lines: dict[str, Any]) -> Path:
+def write_question_file(folder: Path, *lines: dict[str, Any]) -> Path:
     asked = {"document": "a.txt", "question": "Which?", "choices": ["one", "two", "three"]}
     file = folder / "questions.jsonl"
     file.write_text("".join(json.dumps({**asked, **line}) + "\n" for line in lines))
     return file
 
 
-def test_a_file_holds_questions_of_both_kinds(tmp_path: Path) -> None:
+def test_question_file_with_both_kinds(tmp_path: Path) -> None:
     many = [f"choice {number}" for number in range(26)]
-    file = a_file(tmp_path, {"answer": [2, 0]}, {"answer": 1}, {"answer": [1]}, {"answer": [25], "choices": many})
+    file = write_question_file(
+        tmp_path, {"answer": [2, 0]}, {"answer": 1}, {"answer": [1]}, {"answer": [25], "choices": many}
+    )
     assert [each.answer for each in read_questions(file, {"a.txt"})] == [[0, 2], 1, [1], [25]]
     assert [each.multiple_answers for each in read_questions(file, {"a.txt"})] == [True, False, True, True]
 
 
 @pytest.mark.parametrize(
-    ("line", "told"),
+    ("line", "message"),
     [
         ({"answer": []}, "at least one, once"),
         ({"answer": [0, 0]}, "at least one, once"),
@@ -123,41 +125,41 @@ def test_a_file_holds_questions_of_both_kinds(tmp_path: Path) -> None:
         ({"answer": [0], "choices": ["one"]}, "two texts or more expected"),
     ],
 )
-def test_a_malformed_question_is_told_with_its_line(line: dict[str, Any], told: str, tmp_path: Path) -> None:
-    with pytest.raises(DataError, match=f"1 bad of 2 questions(.|\n)*line 2: .*{told}"):
-        read_questions(a_file(tmp_path, {"answer": [0]}, line), {"a.txt"})
+def test_malformed_question_is_reported_with_its_line(line: dict[str, Any], message: str, tmp_path: Path) -> None:
+    with pytest.raises(DataError, match=f"1 bad of 2 questions(.|\n)*line 2: .*{message}"):
+        read_questions(write_question_file(tmp_path, {"answer": [0]}, line), {"a.txt"})
 
 
-def test_likelihoods_refuse_them_before_a_model_is_loaded(tmp_path: Path) -> None:
-    source = a_source(tmp_path, [a_question(0), a_question(1, answer=[0, 1])])
+def test_closed_book_rejects_multiple_answers(tmp_path: Path) -> None:
+    source = write_inputs(tmp_path, [make_question(0), make_question(1, answer=[0, 1])])
     with pytest.raises(DataError, match=r"1 of 2 questions may have several right answers \(q1\).*closed_book_cot"):
         ClosedBook().load_questions(source)
 
 
-def test_likelihoods_take_two_options_and_six(engine: TransformersBackend) -> None:
-    asked = [a_question(number, choices=list("uvwxyz")[:options]) for number, options in enumerate((2, 6, 4))]
+def test_closed_book_with_two_and_six_options(engine: TransformersBackend) -> None:
+    asked = [make_question(number, choices=list("uvwxyz")[:options]) for number, options in enumerate((2, 6, 4))]
     found = list(ClosedBook().answers(asked, engine))
     assert [len(each.scores) for each in found] == [2, 6, 4] and all(each.choice is not None for each in found)
     assert ClosedBook().score(found)["chance"] == pytest.approx((1 / 2 + 1 / 6 + 1 / 4) / 3)
 
 
-def knows(body: dict[str, Any]) -> list[str]:
-    """All of the even options are right; it forgets those of question 2, and tells as many letters as it is told to."""
-    told, text = body["messages"][0]["content"], body["messages"][1]["content"]
+def answer_even_options(body: dict[str, Any]) -> list[str]:
+    """Answers A and C, for question 2 only A; a single letter if the system prompt asks for one."""
+    system, text = body["messages"][0]["content"], body["messages"][1]["content"]
     number = int(text.rsplit("number ", 1)[1].split("?")[0])
-    if "X, Y" not in told:
+    if "X, Y" not in system:
         return [" One.\nAnswer: A.\n"] * body.get("n", 1)
     return [f" Several.\nAnswer: {'A' if number == 2 else 'A, C'}.\n"] * body.get("n", 1)
 
 
-def test_an_endpoint_is_asked_both_kinds_and_every_answer_is_kept(tmp_path: Path) -> None:
+def test_endpoint_answers_both_kinds(tmp_path: Path) -> None:
     right: list[Choice] = [[0, 2], 0, [0, 2], [0, 2], 1]
-    asked = [a_question(number, text=f"What is number {number}?", answer=each) for number, each in enumerate(right)]
-    source = a_source(tmp_path, asked)
-    with scripted(knows) as server:
-        subject = EndpointModel(server.model(), tmp_path / "response_cache.sqlite")
+    asked = [make_question(number, text=f"What is number {number}?", answer=each) for number, each in enumerate(right)]
+    source = write_inputs(tmp_path, asked)
+    with scripted(answer_even_options) as server:
+        candidate = EndpointModel(server.model(), tmp_path / "response_cache.sqlite")
         task = ClosedBookCoT(samples=4)
-        stage.run(subject, tmp_path / "out", tasks={"cot": task}, inputs={"cot": source}, progress=SilentProgress())
+        stage.run(candidate, tmp_path / "out", tasks={"cot": task}, inputs={"cot": source}, progress=SilentProgress())
     scores = json.loads((tmp_path / "out" / "scores.json").read_text())["cot"]
     assert scores["accuracy"] == 3 / 5 and scores["parse_rate"] == 1.0 and scores["samples"] == 20
     several = scores["several_right"]
@@ -167,11 +169,13 @@ def test_an_endpoint_is_asked_both_kinds_and_every_answer_is_kept(tmp_path: Path
     assert [each.choice for each in found] == [[0, 2], 0, [0], [0, 2], 0] and found[0].samples == [[0, 2]] * 4
 
 
-def test_the_command_takes_a_file_of_them(command: Command, tmp_path: Path) -> None:
+def test_command_with_question_file(command: Command, tmp_path: Path) -> None:
     (tmp_path / "docs").mkdir()
     (tmp_path / "docs" / "a.txt").write_text("One and three are odd.")
-    a_file(tmp_path, {"answer": [0, 2], "question": "What is number 0?"}, {"answer": [1], "question": "number 2?"})
-    with scripted(knows) as server:
+    write_question_file(
+        tmp_path, {"answer": [0, 2], "question": "What is number 0?"}, {"answer": [1], "question": "number 2?"}
+    )
+    with scripted(answer_even_options) as server:
         options = [
             "corpus=text_files", "corpus.path=docs", "questions=file", "questions.path=questions.jsonl",
             "evaluation=closed_book_cot", "baselines=[openai]", f"baselines.openai.base_url={server.base_url}",
@@ -183,4 +187,4 @@ def test_the_command_takes_a_file_of_them(command: Command, tmp_path: Path) -> N
     assert "accuracy 0.500 over 2 questions, 100.0% of 2 answered" in done.stdout
     refused = command("run", *options[:4], "evaluation=closed_book", "logger=none")
     assert refused.returncode == 1 and "evaluation=closed_book_cot" in refused.stderr
-    assert not (tmp_path / "outputs" / "synthesis").exists(), "known before anything is written or trained"
+    assert not (tmp_path / "outputs" / "synthesis").exists(), "reported before anything is generated or trained"

@@ -1,4 +1,4 @@
-"""Against EleutherAI's harness itself, where it is installed (the extra lm-eval): the same model, the same items."""
+"""Compares with EleutherAI's harness, if installed (the extra lm-eval), on the same model and items."""
 
 import json
 from pathlib import Path
@@ -16,7 +16,7 @@ from entigraph.evaluation.tasks.lm_eval_harness import LMEvalHarness, adapter
 from entigraph.evaluation.tasks.perplexity import Perplexity, total_loss
 from entigraph.runtime.progress import SilentProgress
 from entigraph.storage.schemas import Document
-from tests.evaluation.asked import a_question, a_source
+from tests.evaluation.sample_questions import make_question, write_inputs
 
 TASK = """\
 task: ours
@@ -31,10 +31,10 @@ metric_list: [{{metric: acc}}, {{metric: acc_norm}}]
 """
 
 
-def the_items() -> list[Any]:
+def make_items() -> list[Any]:
     words = ("document", "question", "answer", "here", "in", "is", "the")
     return [
-        a_question(
+        make_question(
             number,
             text=f"Where is the {words[number % 7]} of number {number}?",
             choices=[f"{words[(number * place) % 7]} {words[(number + place) % 7] * place}" for place in range(1, 5)],
@@ -47,7 +47,7 @@ def the_items() -> list[Any]:
 def task_files(tmp_path: Path) -> Path:
     folder = tmp_path / "tasks"
     folder.mkdir()
-    rows = [{"text": item.text, "choices": item.choices, "answer": item.answer} for item in the_items()]
+    rows = [{"text": item.text, "choices": item.choices, "answer": item.answer} for item in make_items()]
     (folder / "items.jsonl").write_text("\n".join(map(json.dumps, rows)))
     (folder / "ours.yaml").write_text(TASK.format(items=folder / "items.jsonl"))
     return folder
@@ -60,29 +60,27 @@ def harness(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
 
 
-def test_our_accuracy_by_likelihood_is_the_harnesss(
-    harness: None, tiny_model: Path, task_files: Path, tmp_path: Path
-) -> None:
-    source, out = a_source(tmp_path, the_items()), tmp_path / "out"
+def test_accuracy_matches_the_harness(harness: None, tiny_model: Path, task_files: Path, tmp_path: Path) -> None:
+    source, out = write_inputs(tmp_path, make_items()), tmp_path / "out"
     tasks = {"closed_book": ClosedBook(), "lm_eval": LMEvalHarness(tasks=["ours"], include_path=str(task_files))}
-    subject = LocalModel(str(tiny_model), "cpu", 1, tiny_model, 0)
-    stage.run(subject, out, tasks=tasks, inputs=dict.fromkeys(tasks, source), progress=SilentProgress())
+    candidate = LocalModel(str(tiny_model), "cpu", 1, tiny_model, 0)
+    stage.run(candidate, out, tasks=tasks, inputs=dict.fromkeys(tasks, source), progress=SilentProgress())
     scores = json.loads((out / "scores.json").read_text())
     theirs = scores["lm_eval"]["tasks"]["ours"]
     assert theirs["acc"] == scores["closed_book"]["accuracy"] and 0 < theirs["acc"] < 1
     assert theirs["acc_norm"] == scores["closed_book"]["accuracy_norm"]
 
 
-def test_our_log_likelihoods_are_the_harnesss_one_by_one(harness: None, engine: TransformersBackend) -> None:
+def test_loglikelihoods_match_the_harness(harness: None, engine: TransformersBackend) -> None:
     from lm_eval.api.instance import Instance
 
-    pairs = [(f"Question: {item.text} Answer:", f" {choice}") for item in the_items()[:10] for choice in item.choices]
+    pairs = [(f"Question: {item.text} Answer:", f" {choice}") for item in make_items()[:10] for choice in item.choices]
     asked = [Instance("loglikelihood", {}, pair, index) for index, pair in enumerate(pairs)]
     theirs = [score for score, _ in adapter(engine, 4).loglikelihood(asked, disable_tqdm=True)]
     assert engine.loglikelihoods(pairs, 512) == pytest.approx(theirs, abs=1e-3)
 
 
-def test_our_loss_of_a_document_is_the_harnesss(harness: None, engine: TransformersBackend) -> None:
+def test_document_loss_matches_the_harness(harness: None, engine: TransformersBackend) -> None:
     from lm_eval.api.instance import Instance
 
     whole = "The answer to the question is in the document. " * 20
@@ -100,7 +98,7 @@ def test_our_loss_of_a_document_is_the_harnesss(harness: None, engine: Transform
     assert ours["tokens"] == 128 and ours["nats_per_token"] * ours["tokens"] == pytest.approx(-theirs[0], rel=1e-4)
 
 
-def test_a_task_that_the_harness_does_not_have_is_one_message(
+def test_unknown_harness_task_raises_data_error(
     harness: None, tiny_model: Path, task_files: Path, tmp_path: Path
 ) -> None:
     tasks = {"lm_eval": LMEvalHarness(tasks=["nobodys"], include_path=str(task_files))}
@@ -112,7 +110,7 @@ def test_a_task_that_the_harness_does_not_have_is_one_message(
         )  # fmt: skip
 
 
-def test_wrong_settings_are_one_message_and_task_files_count_by_content(task_files: Path) -> None:
+def test_options_and_cache_key(task_files: Path) -> None:
     for wrong in ({"tasks": []}, {"include_path": "nowhere"}, {"limit": 0}, {"batch_size": 0}, {"fewshot": -1}):
         with pytest.raises(ConfigError):
             LMEvalHarness(**{"tasks": ["ours"], **wrong})

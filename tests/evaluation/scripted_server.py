@@ -1,4 +1,4 @@
-"""A loopback endpoint whose answers a test decides: a model whose answers are known."""
+"""A loopback endpoint that answers as a test decides."""
 
 import json
 import threading
@@ -15,7 +15,7 @@ Answers = Callable[[dict[str, Any]], list[str] | int]
 
 @dataclass
 class Scripted:
-    """`asked` holds every body that came, with its path. An answer that is a number is an HTTP error."""
+    """`asked` holds the path and body of every request. An answer that is a number is an HTTP error."""
 
     base_url: str = ""
     asked: list[tuple[str, dict[str, Any]]] = field(default_factory=list)

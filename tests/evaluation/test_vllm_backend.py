@@ -1,4 +1,4 @@
-"""vLLM and `transformers` on one trained model, for real: what both say and how likely they find it; killed; served."""
+"""vLLM and transformers on one trained model: samples, log-likelihoods, resuming, serving."""
 
 import json
 import os
@@ -55,7 +55,7 @@ TOO_LONG = Prompt("long", STORY * 100)
 
 @pytest.fixture(scope="module")
 def outputs(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Of a small model that the pipeline trained."""
+    """The outputs of a run that trains a small model."""
     folder = tmp_path_factory.mktemp("trained")
     arguments = ["run", *TRAINED, "evaluation=none"]
     done = subprocess.run([sys.executable, "-m", "entigraph", *arguments], cwd=folder, capture_output=True, text=True)
@@ -69,16 +69,16 @@ def model(outputs: Path) -> Path:
     return found
 
 
-def test_both_engines_say_the_same_and_find_it_as_likely(model: Path, tmp_path: Path) -> None:
+def test_vllm_and_transformers_agree(model: Path, tmp_path: Path) -> None:
     tokenizer, _ = load_pretrained_tokenizer(str(model))
     ours = TransformersBackend(str(model), tokenizer, 0, "cpu", bf16=False, threads=1)
     options = VllmEngine(
         python=str(PYTHON), dtype="float32", gpu_memory_utilization=MEMORY, arguments=EAGER, concurrency=8
     )
-    told: list[str] = []
+    messages: list[str] = []
     os.environ.update(CPU)
-    subject = LocalModel(str(model), "cpu", 1, model, 0, options, tmp_path / "vllm.log")
-    with subject.connect(told.append) as theirs:
+    candidate = LocalModel(str(model), "cpu", 1, model, 0, options, tmp_path / "vllm.log")
+    with candidate.connect(messages.append) as theirs:
         for sampling in (Sampling(max_tokens=40), Sampling(max_tokens=40, stop=(" the",), samples=2)):
             assert dict(theirs.sample([*PROMPTS, TOO_LONG], sampling)) == dict(
                 ours.sample([*PROMPTS, TOO_LONG], sampling)
@@ -97,7 +97,7 @@ def test_both_engines_say_the_same_and_find_it_as_likely(model: Path, tmp_path: 
         long = [Prompt(f"long{number}", f"{number}. " + STORY * 15) for number in range(6)]
         drawn = dict(theirs.sample([*PROMPTS, *long], drawing))  # more than is read at once
         assert len(drawn) == len(PROMPTS) + len(long)
-        assert dict(theirs.sample(PROMPTS[1:2], drawing)) == {0: drawn[1]}, "nothing depends on what else is asked"
+        assert dict(theirs.sample(PROMPTS[1:2], drawing)) == {0: drawn[1]}, "independent of other prompts"
         assert len({sample.text for samples in drawn.values() for sample in samples}) > 12
 
         os.killpg(theirs.worker.process.pid, signal.SIGKILL)
@@ -105,10 +105,10 @@ def test_both_engines_say_the_same_and_find_it_as_likely(model: Path, tmp_path: 
             with pytest.raises(LLMError, match=r"vLLM cannot go on with .*the same command goes on.*") as gone:
                 dict(theirs.sample(PROMPTS, drawing))
             assert str(tmp_path / "vllm.log") in str(gone.value)
-    assert [line.split()[0] for line in told] == ["vLLM", "vLLM"] and "is ready after" in told[1]
+    assert [line.split()[0] for line in messages] == ["vLLM", "vLLM"] and "is ready after" in messages[1]
 
 
-def test_a_trained_model_is_scored_alike_by_both(outputs: Path, command: Command) -> None:
+def test_trained_model_scores_agree(outputs: Path, command: Command) -> None:
     arguments = [*TRAINED, "evaluation=[closed_book,perplexity]", f"paths.root={outputs}", "stage=evaluation"]
     folders: list[Path] = []
     for engine in ([], IN_VLLM):
@@ -130,9 +130,7 @@ def test_a_trained_model_is_scored_alike_by_both(outputs: Path, command: Command
     assert losses[0]["nats_per_token"] == pytest.approx(losses[1]["nats_per_token"], abs=0.01)
 
 
-def test_what_was_trained_is_served_and_evaluated_at_its_address(
-    outputs: Path, model: Path, command: Command, tmp_path: Path
-) -> None:
+def test_trained_model_behind_vllm_server(outputs: Path, model: Path, command: Command, tmp_path: Path) -> None:
     with serving(model, tmp_path / "log", "--enable-prefix-caching") as address:
         endpoint = OpenAIWriter(model=model.name, base_url=address, api=Api.completions)
         with endpoint.connect(tmp_path / "response_cache.sqlite", lambda words: None) as llm:
@@ -157,7 +155,7 @@ def answers_of(outputs: Path, baseline: str) -> list[Answer]:
 
 
 def opened(model: Path) -> list[str]:
-    """What `transformers` makes of the folder alone: its tokenizer, and `generate`."""
+    """Uses the exported folder alone: its tokenizer and generate."""
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
     network, tokenizer = AutoModelForCausalLM.from_pretrained(model), AutoTokenizer.from_pretrained(model)
@@ -169,7 +167,7 @@ def opened(model: Path) -> list[str]:
     return found
 
 
-def test_a_killed_evaluation_goes_on_with_what_was_not_asked(outputs: Path, command: Command, tmp_path: Path) -> None:
+def test_killed_vllm_evaluation_resumes(outputs: Path, command: Command, tmp_path: Path) -> None:
     arguments = [*TRAINED, *COT, *IN_VLLM, f"paths.root={outputs}", "stage=evaluation"]
     killed = subprocess.Popen([sys.executable, "-m", "entigraph", *arguments], cwd=tmp_path, env={**os.environ, **CPU})
     while len(kept(outputs)) < 5:
@@ -180,7 +178,7 @@ def test_a_killed_evaluation_goes_on_with_what_was_not_asked(outputs: Path, comm
     killed.wait()
     deadline = time.monotonic() + 15
     while any(alive(worker) for worker in workers):
-        assert time.monotonic() < deadline, "the engine outlives the command"
+        assert time.monotonic() < deadline, "the engine is still running"
         time.sleep(0.1)
     (scratch,) = outputs.glob(OWN_COT)
     held = [json.loads(line) | {"texts": ["from before"]} for line in kept(outputs)]
@@ -195,6 +193,6 @@ def test_a_killed_evaluation_goes_on_with_what_was_not_asked(outputs: Path, comm
 
 
 def kept(outputs: Path) -> list[bytes]:
-    """The whole lines of a task's answers so far."""
+    """Returns the complete lines of a task's answers."""
     found = list(outputs.glob(OWN_COT))
     return found[0].read_bytes().split(b"\n")[:-1] if found else []

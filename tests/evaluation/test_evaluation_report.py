@@ -1,4 +1,4 @@
-"""The page of an evaluation: what it holds, that nothing in it runs, and that a browser shows it."""
+"""report.html: its contents, escaping of hostile texts, and rendering in a browser."""
 
 import gzip
 import json
@@ -25,19 +25,19 @@ from entigraph.storage import artifact
 from entigraph.storage.jsonl import read_jsonl, write_jsonl
 from entigraph.storage.schemas import Answer, Document, EntityGraph, SyntheticText
 from entigraph.storage.texts import read_texts
-from tests.evaluation.asked import a_question, a_source
+from tests.evaluation.sample_questions import make_question, write_inputs
 
 HOSTILE = "</script></title><script>alert(1)</script>\"'><img src=x onerror=alert(1)>{{ 7 * 7 }}&amp;"
 OPTIONS = ["Miriam Vale", "Captain Holloway", "Tobias", "the Meridian"]
 ASKED = {"text": "Who kept the lamp of Orsk?", "choices": OPTIONS, "answer": 0}
 
 
-def a_text(number: int, text: str, document: str = "d0", about: Sequence[str] = ()) -> SyntheticText:
+def make_text(number: int, text: str, document: str = "d0", about: Sequence[str] = ()) -> SyntheticText:
     own = {"id": f"{document}/{number}", "document_id": document, "augmenter": "entigraph", "kind": "pair"}
     return SyntheticText(**own, about=about, sample=0, text=text, writer="w", prompt_hash="", tokens=1)
 
 
-def the_texts(*texts: SyntheticText, entities: Sequence[str] = ()) -> TrainingTexts:
+def training_texts(*texts: SyntheticText, entities: Sequence[str] = ()) -> TrainingTexts:
     graphs = [EntityGraph(document_id="d0", summary="", entities=entities)] if entities else []
     return TrainingTexts(lambda: iter(texts), graphs)
 
@@ -46,17 +46,17 @@ def sampled(*texts: str, **changes: Any) -> Answer:
     retrieved = changes.pop("retrieved", None)
     task = ClosedBookCoT(samples=max(1, len(texts)))
     return task.build_answer(
-        a_question(0, **{**ASKED, **changes}), "the prompt", [Generation(t) for t in texts], retrieved
+        make_question(0, **{**ASKED, **changes}), "the prompt", [Generation(t) for t in texts], retrieved
     )
 
 
 class Page:
-    """`text` reads what the script would: by number."""
+    """A report and its packed blocks; `text` returns a text by number."""
 
     def __init__(self, folder: Path, answers: dict[str, list[Answer]], training: TrainingTexts | None = None) -> None:
         folder.mkdir(parents=True, exist_ok=True)
         evidence = ["The lamp keeper of Orsk, Miriam Vale, wrote every evening."]
-        source = a_source(folder, [a_question(0, **ASKED, evidence=evidence)])
+        source = write_inputs(folder, [make_question(0, **ASKED, evidence=evidence)])
         scores = {}
         for name, own in answers.items():
             write_jsonl(folder / f"answers-{name}.jsonl", own)
@@ -78,10 +78,12 @@ class Page:
         return str(self.block(f"texts-{at}")[number - firsts[at]])
 
 
-def test_a_question_has_what_was_said_shown_and_read_about_it(tmp_path: Path) -> None:
+def test_question_details(tmp_path: Path) -> None:
     said = [" She wrote.\nAnswer: A.\n", " He.\nAnswer: B.\n", "who knows", ""]
     shown = RetrievedPassages(["Passage on Orsk."], True, False)
-    training = the_texts(a_text(0, "Miriam Vale kept the lamp of Orsk."), entities=["Orsk", "Miriam Vale", "Vale"])
+    training = training_texts(
+        make_text(0, "Miriam Vale kept the lamp of Orsk."), entities=["Orsk", "Miriam Vale", "Vale"]
+    )
     page = Page(tmp_path, {"open": [sampled(*said, retrieved=shown)]}, training)
     listed = page.block("questions-0")
     assert (listed["question"], listed["choices"], listed["answer"]) == (["Who kept the lamp of Orsk?"], [OPTIONS], [0])
@@ -99,7 +101,7 @@ def test_a_question_has_what_was_said_shown_and_read_about_it(tmp_path: Path) ->
     assert page.text(mention["excerpts"][0][2]) == "Miriam Vale kept the lamp of Orsk."
 
 
-def test_questions_are_right_wrong_unparsed_or_too_long(tmp_path: Path) -> None:
+def test_question_states(tmp_path: Path) -> None:
     answers = [
         sampled("\nAnswer: A.\n", id="right"),
         sampled("\nAnswer: B.\n", id="wrong"),
@@ -117,8 +119,8 @@ def test_questions_are_right_wrong_unparsed_or_too_long(tmp_path: Path) -> None:
     assert "exceeded the model's context: 1; these questions count as wrong" in said and "no answer line 1" in said
 
 
-def test_likelihoods_tasks_and_their_scores_stand_on_one_page(tmp_path: Path) -> None:
-    question = a_question(0, **ASKED, thought=True)
+def test_two_tasks_on_one_page(tmp_path: Path) -> None:
+    question = make_question(0, **ASKED, thought=True)
     page = Page(
         tmp_path,
         {
@@ -135,7 +137,7 @@ def test_likelihoods_tasks_and_their_scores_stand_on_one_page(tmp_path: Path) ->
     assert tables[1][1].startswith("accuracy1.000")
 
 
-def test_a_text_stands_on_the_page_once(tmp_path: Path) -> None:
+def test_texts_are_stored_once(tmp_path: Path) -> None:
     shown = RetrievedPassages(["A long passage of Orsk. " * 50] * 2)
     answers = [sampled("\nAnswer: A.\n", id=f"q{number}", retrieved=shown) for number in range(300)]
     page = Page(tmp_path, {"one": answers, "other": answers})
@@ -144,7 +146,7 @@ def test_a_text_stands_on_the_page_once(tmp_path: Path) -> None:
     assert len(page.block("texts-0")) == 3 and len(page.source) < 60_000
 
 
-def test_texts_beyond_the_pages_room_are_told_of(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_texts_beyond_the_limit_are_left_out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(evaluation_report, "MAX_CHARACTERS", 30)
     answers = [sampled(f" {number} " * 6 + "\nAnswer: A.\n") for number in range(3)]
     page = Page(tmp_path, {"cot": answers})
@@ -152,7 +154,7 @@ def test_texts_beyond_the_pages_room_are_told_of(tmp_path: Path, monkeypatch: py
     assert places[1:] == [None, None] and "not on this page" in page.source
 
 
-def test_documents_and_answers_cannot_write_in_the_page(tmp_path: Path) -> None:
+def test_hostile_texts_are_escaped(tmp_path: Path) -> None:
     hostile(tmp_path)
     page = html.fromstring((tmp_path / "report.html").read_text(encoding="utf-8"))
     own = [each for each in page.iter("script") if each.get("type") is None]
@@ -168,61 +170,61 @@ def hostile(folder: Path) -> Page:
     shown = RetrievedPassages([HOSTILE])
     changes = {"id": HOSTILE, "document_id": HOSTILE, "text": HOSTILE, "group": HOSTILE, "retrieved": shown}
     answers = [sampled(HOSTILE, **changes, choices=[HOSTILE, "b"]), sampled("", id="other")]
-    return Page(folder, {HOSTILE.replace("/", ""): answers}, the_texts(a_text(0, HOSTILE, HOSTILE)))
+    return Page(folder, {HOSTILE.replace("/", ""): answers}, training_texts(make_text(0, HOSTILE, HOSTILE)))
 
 
-def test_it_loads_nothing_names_no_folder_and_is_the_same_each_time(tmp_path: Path) -> None:
+def test_page_is_self_contained_and_deterministic(tmp_path: Path) -> None:
     page = Page(tmp_path, {"cot": [sampled("\nAnswer: A.\n")]})
     assert Page(tmp_path, {"cot": [sampled("\nAnswer: A.\n")]}).source == page.source
     assert str(tmp_path) not in page.source
     assert not re.search(r"https?://|url\(|@import", page.source)
 
 
-# --- the texts that name an answer ---
+# --- mentions in training texts ---
 
 
-def the_mention(key: QuestionKey, *texts: SyntheticText, entities: Sequence[str] = ()) -> Any:
-    return count_mentions([key], the_texts(*texts, entities=entities)).get(key)
+def count_mention(key: QuestionKey, *texts: SyntheticText, entities: Sequence[str] = ()) -> Any:
+    return count_mentions([key], training_texts(*texts, entities=entities)).get(key)
 
 
-def test_texts_of_the_document_are_counted_that_name_the_answer_as_a_whole_word() -> None:
+def test_mentions_are_whole_words() -> None:
     key = QuestionKey("d0", "Who kept the lamp of Orsk?", "It was Miriam Vale, of course, who kept it.")
     texts = [
-        a_text(0, "MIRIAM VALE wrote in the ledger."),
-        a_text(1, "Miriam Valerian is somebody else."),
-        a_text(2, "Orsk had a lamp."),
-        a_text(3, "In Orsk, Miriam Vale kept a lamp."),
-        a_text(4, "In Orsk, Miriam Vale kept a lamp.", document="d1"),
+        make_text(0, "MIRIAM VALE wrote in the ledger."),
+        make_text(1, "Miriam Valerian is somebody else."),
+        make_text(2, "Orsk had a lamp."),
+        make_text(3, "In Orsk, Miriam Vale kept a lamp."),
+        make_text(4, "In Orsk, Miriam Vale kept a lamp.", document="d1"),
     ]
-    found = the_mention(key, *texts, entities=["Miriam Vale", "Vale", "Orsk"])
-    assert found.answer_names == ["Miriam Vale"], "of a name and its part the whole one"
+    found = count_mention(key, *texts, entities=["Miriam Vale", "Vale", "Orsk"])
+    assert found.answer_names == ["Miriam Vale"], "the longest of overlapping names"
     assert (found.texts, found.answer_mentions, found.joint_mentions) == (4, 2, 1)
-    assert [each.text for each in found.excerpts] == [texts[3].text, texts[0].text], "those with both come first"
+    assert [each.text for each in found.excerpts] == [texts[3].text, texts[0].text], "joint mentions come first"
 
 
-def test_an_entity_in_another_case_or_a_part_of_the_answer_is_no_second_one() -> None:
+def test_overlapping_entities_count_once() -> None:
     key = QuestionKey("d0", "Who of the Vales was Vale?", "Miriam Vale")
-    found = the_mention(key, a_text(0, "Miriam Vale."), entities=["miriam vale", "Miriam Vale", "Vale"])
+    found = count_mention(key, make_text(0, "Miriam Vale."), entities=["miriam vale", "Miriam Vale", "Vale"])
     assert [name.lower() for name in found.answer_names] == ["miriam vale"]
     assert (list(found.question_names), found.answer_mentions, found.joint_mentions) == ([], 1, 0)
 
 
-def test_an_option_of_a_few_words_is_a_name_where_no_entities_are_known() -> None:
-    found = the_mention(QuestionKey("d0", "Where?", "the Fumor Bell."), a_text(0, "It hung beside a Fumor Bell."))
+def test_short_option_is_a_name() -> None:
+    found = count_mention(QuestionKey("d0", "Where?", "the Fumor Bell."), make_text(0, "It hung beside a Fumor Bell."))
     assert found.answer_names == ["Fumor Bell"] and found.answer_mentions == 1
-    assert the_mention(QuestionKey("d0", "Why?", "He was asked to let it go out by her")) is None
+    assert count_mention(QuestionKey("d0", "Why?", "He was asked to let it go out by her")) is None
 
 
-def test_a_long_documents_entities_are_those_of_its_parts() -> None:
+def test_entities_of_document_parts_are_merged() -> None:
     graphs = [EntityGraph(document_id=f"d0#{n}", summary="", entities=[name]) for n, name in enumerate(["Ada", "Bo"])]
     key = QuestionKey("d0", "Who met Ada on that long evening?", "On that long evening it was Bo who met her")
-    found = count_mentions([key], TrainingTexts(lambda: iter([a_text(0, "Ada and Bo.")]), graphs))[key]
+    found = count_mentions([key], TrainingTexts(lambda: iter([make_text(0, "Ada and Bo.")]), graphs))[key]
     assert (found.answer_names, found.question_names, found.joint_mentions) == (["Bo"], ["Ada"], 1)
 
 
-def test_few_texts_are_kept_however_many_there_are() -> None:
-    texts = [a_text(number, f"{number} Tobias") for number in range(500)]
-    found = the_mention(QuestionKey("d0", "Who?", "Tobias"), *texts)
+def test_number_of_excerpts_is_limited() -> None:
+    texts = [make_text(number, f"{number} Tobias") for number in range(500)]
+    found = count_mention(QuestionKey("d0", "Who?", "Tobias"), *texts)
     assert found.answer_mentions == 500 and [each.text for each in found.excerpts] == [
         "0 Tobias",
         "1 Tobias",
@@ -230,17 +232,17 @@ def test_few_texts_are_kept_however_many_there_are() -> None:
     ]
 
 
-def test_an_excerpt_is_taken_where_both_names_are_near() -> None:
+def test_excerpt_contains_both_names() -> None:
     text = f"Tobias left. {'Nothing happened. ' * 100}In Orsk Tobias read. {'Nothing happened. ' * 100}"
     found = cut_excerpt(text, ["Tobias"], ["Orsk"])
     assert "In Orsk Tobias read." in found and len(found) < 430 and found[0] == found[-1] == "…"
     assert cut_excerpt("Tobias.", ["Tobias"], []) == "Tobias."
 
 
-# --- of a run ---
+# --- smoke run ---
 
 
-def test_every_evaluation_of_a_run_has_its_page_and_a_trained_ones_texts_are_those_of_its_budget(smoke: Path) -> None:
+def test_smoke_evaluations_have_reports(smoke: Path) -> None:
     for folder in (smoke / "evaluation").iterdir():
         files = artifact.read_manifest(folder)["files"]
         assert ("report.html" in files) == any(name.startswith("answers-") for name in files)
@@ -265,7 +267,7 @@ def test_every_evaluation_of_a_run_has_its_page_and_a_trained_ones_texts_are_tho
 
 
 @pytest.mark.skipif(not shutil.which("chromium"), reason="needs Chromium to run the script of the page")
-def test_in_a_browser_questions_are_listed_and_one_is_shown_and_nothing_hostile_runs(tmp_path: Path) -> None:
+def test_report_in_a_browser(tmp_path: Path) -> None:
     def opened(page: Page, at: str = "") -> Any:
         options = ("--headless", "--no-sandbox", "--disable-gpu", f"--user-data-dir={tmp_path / 'browser'}")
         quiet = ("--disable-background-networking", "--disable-component-update", "--disable-sync", "--no-first-run")
@@ -277,13 +279,13 @@ def test_in_a_browser_questions_are_listed_and_one_is_shown_and_nothing_hostile_
         )
         return html.fromstring(done.stdout)
 
-    training = the_texts(a_text(0, "In Orsk, Miriam Vale kept a lamp."), entities=["Orsk", "Miriam Vale"])
+    training = training_texts(make_text(0, "In Orsk, Miriam Vale kept a lamp."), entities=["Orsk", "Miriam Vale"])
     answers = [sampled("\nAnswer: B.\n", id=f"q{number}") for number in range(1_000)]
     tree = opened(Page(tmp_path / "many", {"cot": answers, "again": answers}, training), "#again/q600")
     shown = tree.get_element_by_id("detail").text_content()
     assert "q600" in shown and "Who kept the lamp of Orsk?" in shown and "Answer: B." in shown
     assert "Miriam Vale occurs in 1 of 1 text about the document, in 1 of them together with Orsk" in shown
-    assert 3 < len(tree.find_class("row")) < 60, "only the rows in view exist"
+    assert 3 < len(tree.find_class("row")) < 60, "only visible rows exist"
     (selected,) = tree.xpath("//*[@aria-selected='true']")
     assert selected.get("id") == "row-600" and "1,000 of 1,000 questions" in tree.text_content()
     tree = opened(hostile(tmp_path / "hostile"))

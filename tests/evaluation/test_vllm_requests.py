@@ -1,4 +1,4 @@
-"""The vLLM engine of evaluations with its real worker process, in which a small stand-in takes the place of vLLM."""
+"""The vLLM backend with its real worker process and a stand-in for vLLM."""
 
 import json
 from collections.abc import Iterator
@@ -19,7 +19,7 @@ POSITIONS = 100
 
 @pytest.fixture
 def letters(tmp_path: Path) -> Path:
-    """A model's folder whose tokens are letters, numbered as in Unicode; it has no weights."""
+    """A model folder without weights whose tokens are characters with their code points."""
     from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 
     vocabulary = {chr(number): number for number in range(128)}
@@ -37,13 +37,13 @@ def letters(tmp_path: Path) -> Path:
 @contextmanager
 def asked(folder: Path, python: str, **options: object) -> Iterator[VllmBackend]:
     engines = VllmEngine(python=python, **options)  # type: ignore[arg-type]
-    subject = LocalModel(str(folder), "cpu", 1, folder, None, engines, folder.parent / "vllm.log")
-    with subject.connect(lambda words: None) as engine:
+    candidate = LocalModel(str(folder), "cpu", 1, folder, None, engines, folder.parent / "vllm.log")
+    with candidate.connect(lambda words: None) as engine:
         assert isinstance(engine, VllmBackend)
         yield engine
 
 
-def test_all_samples_of_a_prompt_are_one_request_with_seeds_of_its_own(
+def test_samples_of_a_prompt_are_one_request(
     python: str,
     letters: Path,
     tmp_path: Path,
@@ -60,7 +60,7 @@ def test_all_samples_of_a_prompt_are_one_request_with_seeds_of_its_own(
     assert all(len(found) == 5 and len({*found}) == 1 for found in greedy.values())
 
 
-def test_an_answer_ends_where_it_does_in_every_engine(python: str, letters: Path) -> None:
+def test_stop_string_pattern_and_end_token(python: str, letters: Path) -> None:
     with asked(letters, python) as engine:
         assert engine.ends == {126}
         ((_, (stopped,)),) = engine.sample([Prompt("q", "A lamp. And")], Sampling(max_tokens=5, stop=(" And",)))
@@ -70,7 +70,7 @@ def test_an_answer_ends_where_it_does_in_every_engine(python: str, letters: Path
     assert "~" not in ended.text
 
 
-def test_only_the_continuation_is_scored_and_what_does_not_fit_is_not(python: str, letters: Path) -> None:
+def test_loglikelihoods_of_continuations(python: str, letters: Path) -> None:
     with asked(letters, python) as engine:
         pairs = [("Answer:", "ab"), ("Answer:", "a"), ("x" * 98, "ab"), ("x" * 99, "ab")]
         assert engine.loglikelihoods(pairs, 512) == [-97.0 - 98.0, -97.0, -97.0 - 98.0, None]
@@ -78,7 +78,7 @@ def test_only_the_continuation_is_scored_and_what_does_not_fit_is_not(python: st
     assert found[1] == [] and len(found[0]) == 1
 
 
-def test_a_dead_or_refusing_engine_is_one_message(python: str, letters: Path, tmp_path: Path) -> None:
+def test_dead_engine_raises_llm_error(python: str, letters: Path, tmp_path: Path) -> None:
     with asked(letters, python) as engine, pytest.raises(LLMError, match="vLLM refused .* longer than the context"):
         list(engine.sample([Prompt("q", "REFUSE")], Sampling(max_tokens=5)))
     with asked(letters, python) as engine:
@@ -87,7 +87,7 @@ def test_a_dead_or_refusing_engine_is_one_message(python: str, letters: Path, tm
                 list(engine.sample([Prompt("q", question)], Sampling(max_tokens=5)))
 
 
-def test_what_cannot_be_is_told_before_anything_is_made(command: Command, tmp_path: Path) -> None:
+def test_invalid_engine_is_reported_before_the_run(command: Command, tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="engine.concurrency: 0 found"):
         VllmEngine(concurrency=0)
     bare = interpreter(tmp_path / "bare", "exec /bin/false")

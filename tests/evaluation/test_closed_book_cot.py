@@ -1,4 +1,4 @@
-"""Generation chains of thought: parsing, the two protocols, what is reported, and a model whose answers are known."""
+"""Sampled chains of thought: parsing, both protocols, scores, and endpoints with scripted answers."""
 
 import json
 import random
@@ -22,8 +22,8 @@ from entigraph.llm.wire_format import Api
 from entigraph.runtime.progress import SilentProgress
 from entigraph.storage.jsonl import read_jsonl
 from entigraph.storage.schemas import Answer
-from tests.evaluation.asked import a_question, a_source
-from tests.evaluation.scripted import Scripted, scripted
+from tests.evaluation.sample_questions import make_question, write_inputs
+from tests.evaluation.scripted_server import Scripted, scripted
 
 
 @pytest.mark.parametrize(
@@ -44,16 +44,16 @@ from tests.evaluation.scripted import Scripted, scripted
         ("", NO_LINE, NO_LINE),
     ],
 )
-def test_a_sample_names_exactly_one_letter_or_nothing(text: str, ours: int | str, theirs: int | str) -> None:
+def test_parse_choice(text: str, ours: int | str, theirs: int | str) -> None:
     assert parse_choice(text, 4) == ours
     assert parse_choice_as_authors(text, 4) == theirs
 
 
-def test_letters_go_as_far_as_the_options() -> None:
+def test_parse_choice_rejects_letters_without_option() -> None:
     assert parse_choice("Answer: E.", 5) == 4 and parse_choice("Answer: C.", 2) == NO_OPTION
 
 
-def test_the_prompt_has_the_papers_structure() -> None:
+def test_prompt_has_the_structure_of_the_paper() -> None:
     shown = read_examples("five_books")
     assert [shown.count(f"## Example {number}\n") for number in range(1, 6)] == [1] * 5
     assert shown.endswith("## Example 6")
@@ -61,23 +61,23 @@ def test_the_prompt_has_the_papers_structure() -> None:
     assert shown.count("### Choices") == 4 and shown.count("\nChoices:") == 1
     assert shown.count("There is only one correct choice.") == 2
     assert shown.count("\nThought process: ") == 5
-    prompt = ClosedBookCoT().build_prompt(a_question(0, choices=["one", "two", "three"]), passages=["Found text."])
+    prompt = ClosedBookCoT().build_prompt(make_question(0, choices=["one", "two", "three"]), passages=["Found text."])
     own = prompt.removeprefix(shown)
     assert own.index("Found text.") < own.index("Where is the document?") < own.index("C. three")
     assert "D." not in own and own.endswith("Thought process:")
 
 
 def answer(samples: Sequence[int | None], right: int = 0, document: str = "d") -> Answer:
-    asked = a_question(0, answer=right, document_id=document)
+    asked = make_question(0, answer=right, document_id=document)
     texts = [Generation(f"\nAnswer: {'ABCD'[choice]}.\n" if choice is not None else "who knows") for choice in samples]
     return ClosedBookCoT(samples=max(1, len(samples))).build_answer(asked, "prompt", texts)
 
 
-def test_numbers_of_one_question() -> None:
+def test_scores_of_one_question() -> None:
     mixed = answer([0, 1, 0, None])
     assert expected_accuracy(mixed) == pytest.approx(2 / 3) and majority_vote(mixed) == 1.0
     assert pass_at(mixed, 1) == 0.5 and pass_at(mixed, 2) == pytest.approx(5 / 6) and pass_at(mixed, 4) == 1.0
-    assert majority_vote(answer([0, 1])) == 0.5, "a tie counts for what it would be drawn right"
+    assert majority_vote(answer([0, 1])) == 0.5, "a tie counts with its probability of being right"
     silent = answer([None, None])
     assert (silent.choice, silent.correct) == (None, False)
     assert expected_accuracy(silent) == majority_vote(silent) == pass_at(silent, 2) == 0.0
@@ -85,15 +85,15 @@ def test_numbers_of_one_question() -> None:
     assert overflowed.overflowed and expected_accuracy(overflowed) == pass_at(overflowed, 1) == 0.0
 
 
-def test_the_drawn_sample_is_one_of_the_valid_ones_at_random_and_the_authors_is_the_first() -> None:
+def test_select_choice_by_protocol() -> None:
     task, theirs = ClosedBookCoT(), ClosedBookCoT(protocol=AnswerProtocol.authors_code)
-    finals = [task.select_choice([0, 1, 1, 1], a_question(0, id=f"q{number}")) for number in range(400)]
+    finals = [task.select_choice([0, 1, 1, 1], make_question(0, id=f"q{number}")) for number in range(400)]
     assert 0.68 < np.mean(finals) < 0.82
-    assert finals == [task.select_choice([0, 1, 1, 1], a_question(0, id=f"q{number}")) for number in range(400)]
-    assert theirs.select_choice([3, 1, 1], a_question(0)) == 3 and theirs.select_choice([], a_question(0)) is None
+    assert finals == [task.select_choice([0, 1, 1, 1], make_question(0, id=f"q{number}")) for number in range(400)]
+    assert theirs.select_choice([3, 1, 1], make_question(0)) == 3 and theirs.select_choice([], make_question(0)) is None
 
 
-def test_every_denominator_is_told_and_the_authors_drops_what_did_not_parse() -> None:
+def test_denominators_by_protocol() -> None:
     answers = [answer([0], document="a"), answer([1], document="b"), answer([None], document="c"), answer([])]
     paper = ClosedBookCoT().score(answers)
     assert (paper["accuracy"], paper["questions"], paper["denominator"]) == (0.25, 4, "all questions")
@@ -107,29 +107,29 @@ def test_every_denominator_is_told_and_the_authors_drops_what_did_not_parse() ->
         assert scores["unparsed"] == {NO_LINE: 1} and scores["expected_accuracy"]["accuracy"] == 0.25
 
 
-def test_a_model_that_never_answers_has_an_accuracy_of_nought_and_no_division_by_it() -> None:
+def test_model_without_answers_has_zero_accuracy() -> None:
     for protocol in AnswerProtocol:
         scores = ClosedBookCoT(protocol=protocol).score([answer([None, None]), answer([])])
         assert scores["accuracy"] == 0.0 and scores["parse_rate"] == 0.0 and scores["over_all"]["questions"] == 2
         assert scores["over_parsed"]["questions"] == 0
 
 
-def test_the_expected_accuracy_varies_less_than_a_drawn_one() -> None:
+def test_expected_accuracy_has_less_variance() -> None:
     rng, drawn, over_samples = random.Random(0), [], []
     for seed in range(60):
         task, answers = ClosedBookCoT(seed=seed), []
         for number in range(40):
             said = [Generation(f"\nAnswer: {rng.choice('AAB')}.\n") for _ in range(8)]
-            answers.append(task.build_answer(a_question(0, id=f"q{number}", document_id=f"d{number}"), "", said))
+            answers.append(task.build_answer(make_question(0, id=f"q{number}", document_id=f"d{number}"), "", said))
         drawn.append(accuracy(answers)["accuracy"])
         over_samples.append(accuracy(answers, expected_accuracy)["accuracy"])
     assert np.std(over_samples) < 0.6 * np.std(drawn)
     assert np.mean(over_samples) == pytest.approx(2 / 3, abs=0.02) == pytest.approx(np.mean(drawn), abs=0.05)
 
 
-def test_the_titles_that_the_published_code_reports(tmp_path: Path) -> None:
-    questions = [a_question(number, document_id=f"d{number:02}") for number in range(10)]
-    source = a_source(tmp_path, questions)
+def test_title_splits_of_the_published_code(tmp_path: Path) -> None:
+    questions = [make_question(number, document_id=f"d{number:02}") for number in range(10)]
+    source = write_inputs(tmp_path, questions)
     test = ClosedBookCoT(protocol=AnswerProtocol.authors_code).load_questions(source)
     validation = ClosedBookCoT(titles=TitleSplit.validation).load_questions(source)
     assert [question.document_id for question in validation] == ["d00", "d01"]
@@ -138,14 +138,14 @@ def test_the_titles_that_the_published_code_reports(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("options", [{"samples": 0}, {"temperature": -1.0}, {"max_tokens": 0}, {"examples": "nothing"}])
-def test_impossible_settings_are_refused(options: dict[str, Any]) -> None:
+def test_invalid_options_raise_config_error(options: dict[str, Any]) -> None:
     with pytest.raises(ConfigError, match="evaluation"):
         ClosedBookCoT(**options)
 
 
-def test_a_tiny_model_is_asked_and_nothing_is_lost(engine: TransformersBackend) -> None:
-    """It never answers; its questions stand in the denominator all the same."""
-    questions = [a_question(number) for number in range(3)]
+def test_local_model_answers_every_question(engine: TransformersBackend) -> None:
+    """The model never gives a choice; its questions stay in the denominator."""
+    questions = [make_question(number) for number in range(3)]
     task = ClosedBookCoT(samples=2, max_tokens=8, texts_kept=1)
     answers = list(task.answers(questions, engine))
     assert sorted(found.question_id for found in answers) == ["q0", "q1", "q2"]
@@ -153,11 +153,11 @@ def test_a_tiny_model_is_asked_and_nothing_is_lost(engine: TransformersBackend) 
     assert task.score(answers)["parse_rate"] == 0.0 and sum(answers[0].unparsed.values()) == 2
 
 
-# --- a model whose answers are known ---
+# --- endpoints with scripted answers ---
 
 
-def knows_all_but(*lost: int) -> Any:
-    """Right on every question but those of these numbers; asked for n samples, it gives n."""
+def answers_all_but(*lost: int) -> Any:
+    """Returns right answers to all questions except those with these numbers, as many as requested."""
 
     def answers(body: dict[str, Any]) -> list[str]:
         text = body.get("prompt") or body["messages"][-1]["content"]
@@ -169,35 +169,35 @@ def knows_all_but(*lost: int) -> Any:
 
 
 def numbered(count: int) -> list[Any]:
-    return [a_question(number, text=f"What is number {number}?") for number in range(count)]
+    return [make_question(number, text=f"What is number {number}?") for number in range(count)]
 
 
 def asked(server: Scripted, folder: Path, task: ClosedBookCoT, count: int = 12, **options: Any) -> dict[str, Any]:
     folder.mkdir(exist_ok=True)
-    source = a_source(folder, numbered(count))
-    subject = EndpointModel(server.model(**options), folder / "response_cache.sqlite")
-    stage.run(subject, folder / "out", tasks={"cot": task}, inputs={"cot": source}, progress=SilentProgress())
+    source = write_inputs(folder, numbered(count))
+    candidate = EndpointModel(server.model(**options), folder / "response_cache.sqlite")
+    stage.run(candidate, folder / "out", tasks={"cot": task}, inputs={"cot": source}, progress=SilentProgress())
     scores: dict[str, Any] = json.loads((folder / "out" / "scores.json").read_text())["cot"]
     return scores
 
 
 @pytest.mark.parametrize("api", ["chat", "completions"])
-def test_an_endpoint_gets_the_same_prompt_and_all_samples_for_one_prompts_price(api: str, tmp_path: Path) -> None:
-    with scripted(knows_all_but(3, 7)) as server:
+def test_endpoint_gets_one_request_per_question(api: str, tmp_path: Path) -> None:
+    with scripted(answers_all_but(3, 7)) as server:
         scores = asked(server, tmp_path, ClosedBookCoT(samples=16), api=Api(api))
         assert scores["accuracy"] == 10 / 12 and scores["samples"] == 12 * 16 and scores["parse_rate"] == 1.0
         assert scores["groups"]["odd"]["accuracy"] == 4 / 6 and scores["groups"]["even"]["accuracy"] == 1.0
-        assert len(server.asked) == 12, "one request a question"
+        assert len(server.asked) == 12, "one request per question"
         path, body = server.asked[0]
         prompt = ClosedBookCoT().build_prompt(numbered(12)[0])
         sent = body["prompt"] if api == "completions" else body["messages"][1]["content"]
         assert path.endswith("/completions") and (path.endswith("/chat/completions") is (api == "chat"))
         assert sent.split("\n### Question")[0] == prompt.split("\n### Question")[0] and body["n"] == 16
         asked(server, tmp_path, ClosedBookCoT(samples=16), api=Api(api))
-        assert len(server.asked) == 12, "what was answered is in the response cache"
+        assert len(server.asked) == 12, "answers come from the response cache"
 
 
-def test_a_model_says_the_same_here_and_behind_an_endpoint(engine: TransformersBackend, tmp_path: Path) -> None:
+def test_local_backend_and_endpoint_agree(engine: TransformersBackend, tmp_path: Path) -> None:
     def answers(body: dict[str, Any]) -> list[str]:
         greedy = Sampling(max_tokens=body["max_tokens"], stop=body["stop"])
         ((_, (sample,)),) = engine.sample([Prompt("any", body["prompt"])], greedy)
@@ -212,27 +212,27 @@ def test_a_model_says_the_same_here_and_behind_an_endpoint(engine: TransformersB
     assert [found.prompt_hash for found in there] == [found.prompt_hash for found in here]
 
 
-def test_an_endpoint_that_gives_one_sample_at_a_time_is_asked_until_there_are_enough(tmp_path: Path) -> None:
-    with scripted(lambda body: knows_all_but()(body)[:1]) as server:
+def test_endpoint_with_one_sample_per_request_is_asked_again(tmp_path: Path) -> None:
+    with scripted(lambda body: answers_all_but()(body)[:1]) as server:
         scores = asked(server, tmp_path, ClosedBookCoT(samples=3), count=4)
         assert scores["samples"] == 12 and scores["accuracy"] == 1.0
         assert len(server.asked) == 12 and {body["seed"] for _, body in server.asked} == {0, 1, 2}
 
 
-def test_a_refused_prompt_counts_as_wrong_and_is_told(tmp_path: Path) -> None:
+def test_rejected_prompt_counts_as_wrong(tmp_path: Path) -> None:
     def answers(body: dict[str, Any]) -> list[str] | int:
-        return 400 if "number 2?" in str(body) else knows_all_but()(body)
+        return 400 if "number 2?" in str(body) else answers_all_but()(body)
 
     with scripted(answers) as server:
         scores = asked(server, tmp_path, ClosedBookCoT(samples=4), count=4)
     assert scores["accuracy"] == 0.75 and scores["questions"] == 4 and scores["unparsed"] == {"error: HTTP 400": 4}
 
 
-def test_questions_that_a_failing_endpoint_left_open_are_asked_by_the_next_command(tmp_path: Path) -> None:
+def test_unanswered_questions_are_asked_by_the_next_run(tmp_path: Path) -> None:
     down = {"number 2?"}
 
     def answers(body: dict[str, Any]) -> list[str] | int:
-        return 500 if any(each in str(body) for each in down) else knows_all_but()(body)
+        return 500 if any(each in str(body) for each in down) else answers_all_but()(body)
 
     with scripted(answers) as server:
         with pytest.raises(LLMError, match="1 of 4 prompts got no answer"):
