@@ -225,7 +225,7 @@ def test_a_reader_that_has_seen_enough_is_no_fault(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("asked", "told"),
     [
-        ("trainer=gpu", "trainer.accelerator: cuda found, and no CUDA device is here"),
+        ("trainer=gpu", "trainer.accelerator: cuda found, but this machine has no CUDA device"),
         ("launcher=slurm", "launcher: a cluster's jobs are those of a sweep, and this is a single run; add -m"),
     ],
 )

@@ -1,4 +1,4 @@
-"""Hugging Face models on disk: loading with one clear message, and what a folder must hold."""
+"""Loading Hugging Face models, with one clear error message, and checks of model folders."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -10,7 +10,7 @@ if TYPE_CHECKING:
 
 
 def load_model(path: str) -> "PreTrainedModel":
-    """The model in fp32. Raises ConfigError where the folder or hub name cannot be loaded."""
+    """Returns the model in fp32. Raises ConfigError where the folder or hub name cannot be loaded."""
     import torch
     from safetensors import SafetensorError
     from transformers import AutoModelForCausalLM
@@ -25,16 +25,16 @@ def load_model(path: str) -> "PreTrainedModel":
 
 
 def model_error(path: str, error: BaseException) -> ConfigError:
-    """One message for whatever stood in the way of a model."""
-    link: BaseException | None = error
-    while link is not None:
-        if type(link).__name__ == "GatedRepoError":
+    """Returns an error with one message for anything that prevents loading a model."""
+    cause: BaseException | None = error
+    while cause is not None:
+        if type(cause).__name__ == "GatedRepoError":
             return ConfigError(
                 f"model.path: {path} is gated: accept its license on https://huggingface.co/{path}, make a token on "
                 "https://huggingface.co/settings/tokens with the account that did, and put it into the environment: "
                 "export HF_TOKEN=..."
             )
-        link = link.__cause__ or link.__context__
+        cause = cause.__cause__ or cause.__context__
     return ConfigError(
         f"model.path: cannot load {path!r}: {str(error).splitlines()[0]} "
         "Give a Hugging Face folder (config.json and safetensors) or a hub name; a gated one needs its license "
@@ -43,7 +43,7 @@ def model_error(path: str, error: BaseException) -> ConfigError:
 
 
 def build_meta_model(path: str) -> "PreTrainedModel":
-    """The model's structure on the meta device, in fp32, without reading a weight."""
+    """Returns the model on the meta device, in fp32, without reading weights."""
     import torch
     from transformers import AutoConfig, AutoModelForCausalLM
 
@@ -57,7 +57,7 @@ def build_meta_model(path: str) -> "PreTrainedModel":
 
 
 def load_config(path: str) -> tuple[Any, "GenerationConfig"]:
-    """Its configuration, and how it generates, without a weight. Raises ConfigError where it cannot be read."""
+    """Returns the model's config and generation config. Raises ConfigError where they cannot be read."""
     from transformers import AutoConfig, GenerationConfig
 
     folder = str(Path(path).expanduser())
@@ -67,18 +67,18 @@ def load_config(path: str) -> tuple[Any, "GenerationConfig"]:
         raise model_error(path, error) from None
     try:
         return config, GenerationConfig.from_pretrained(folder)
-    except OSError:  # none beside the weights, which is not rare
+    except OSError:  # many models have no generation_config.json
         return config, GenerationConfig.from_model_config(config)
 
 
 def eos_token_ids(generation: "GenerationConfig | None") -> list[int]:
-    """The tokens that end a text, as the model itself says."""
-    found = getattr(generation, "eos_token_id", None)
-    return [token for token in (found if isinstance(found, list) else [found]) if token is not None]
+    """Returns the end-of-text tokens of the model's generation config."""
+    ids = getattr(generation, "eos_token_id", None)
+    return [token for token in (ids if isinstance(ids, list) else [ids]) if token is not None]
 
 
 def weights_folder(path: str) -> Path | None:
-    """Where a model's safetensors lie, downloaded once where the name is one on a hub; None where it has none."""
+    """Returns the folder with a model's safetensors, downloaded from the hub if needed; None where it has none."""
     from huggingface_hub import snapshot_download
 
     folder = Path(path).expanduser()
@@ -91,10 +91,10 @@ def weights_folder(path: str) -> Path | None:
 
 
 def check_model_path(path: str) -> None:
-    """What can be known without loading: a path that exists must be a model; one that looks like a path must exist."""
-    found = Path(path).expanduser()
-    if found.exists():
-        if not (found / "config.json").is_file():
-            raise ConfigError(f"model.path: {found} holds no config.json; expected a Hugging Face model folder")
-    elif found.is_absolute() or path.startswith((".", "~")):
+    """Raises ConfigError for a folder that is no model, and for a missing path. Does not load anything."""
+    local = Path(path).expanduser()
+    if local.exists():
+        if not (local / "config.json").is_file():
+            raise ConfigError(f"model.path: {local} holds no config.json; expected a Hugging Face model folder")
+    elif local.is_absolute() or path.startswith((".", "~")):
         raise ConfigError(f"model.path: {path} does not exist; give a Hugging Face folder or hub name")

@@ -1,4 +1,4 @@
-"""What is simulated says so, wherever its results are shown."""
+"""Notes that label simulated results wherever they are shown."""
 
 FICTIONAL = (
     "Simulated at small scale: the documents are fictional, the writer is a grammar and not an LLM, and the model has "

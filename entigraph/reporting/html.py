@@ -1,4 +1,4 @@
-"""The reports: one page each, which loads nothing."""
+"""Self-contained HTML reports from Jinja templates."""
 
 from base64 import b64encode
 from collections.abc import Callable, Mapping
@@ -12,8 +12,8 @@ from markupsafe import Markup
 
 
 def template_environment(package: str) -> Environment:
-    """Those beside a package's modules. What is not part of a template is escaped: documents, questions and answers are
-    anybody's words.
+    """Returns an environment for the templates in a package's folder. All values are escaped, because documents,
+    questions and answers are untrusted text.
     """
     environment = Environment(
         loader=PackageLoader(package, "."),
@@ -29,7 +29,7 @@ def template_environment(package: str) -> Environment:
 def write_page(
     file: Path, package: str, page: str, filters: Mapping[str, Callable[..., str]] | None = None, **values: Any
 ) -> Path:
-    """Writes PAGE.html.j2 of a package with PAGE.js, the only script that the page's content security policy allows."""
+    """Renders PAGE.html.j2 of a package with PAGE.js, the only script that the page's security policy allows."""
     environment = template_environment(package)
     environment.filters.update(filters or {})
     script = resources.files(package).joinpath(f"{page}.js").read_text(encoding="utf-8")

@@ -1,4 +1,4 @@
-"""What this machine computes on, and in what."""
+"""Accelerators, precision and memory of this machine."""
 
 import ctypes
 import sys
@@ -6,15 +6,14 @@ from contextlib import suppress
 
 from entigraph.errors import ConfigError
 
-TRIM_THRESHOLD, MMAP_THRESHOLD = -1, -3  # of glibc's malloc.h
+TRIM_THRESHOLD, MMAP_THRESHOLD = -1, -3  # from glibc's malloc.h
 
 
 def keep_freed_memory() -> None:
-    """Let malloc keep what tensors on the CPU free, to use it again.
+    """Makes malloc keep the memory that CPU tensors free, for reuse.
 
-    glibc gives each block of more than some megabytes back to the system, and every step of training then has its
-    pages made and zeroed anew: a sixth of a small model's time (`python benchmarks/train.py speed`). Elsewhere than on
-    glibc nothing is done.
+    By default glibc returns blocks above a few megabytes to the system, and every training step has them mapped and
+    zeroed again: a sixth of a small model's time (`python benchmarks/train.py speed`). Does nothing without glibc.
     """
     if sys.platform == "linux":
         with suppress(OSError, AttributeError):
@@ -23,27 +22,28 @@ def keep_freed_memory() -> None:
             mallopt(TRIM_THRESHOLD, 2**31 - 1)
 
 
-def pick_accelerator(asked: str) -> str:
+def pick_accelerator(accelerator: str) -> str:
+    """Returns the accelerator, with "auto" resolved."""
     import torch
 
-    if asked != "auto":
-        return asked
+    if accelerator != "auto":
+        return accelerator
     return "cuda" if torch.cuda.is_available() else "cpu"
 
 
-def check_accelerator(asked: str) -> None:
-    """Raises ConfigError for one that is not here."""
-    if asked == "cuda":
+def check_accelerator(accelerator: str) -> None:
+    """Raises ConfigError for an accelerator that this machine lacks."""
+    if accelerator == "cuda":
         import torch
 
         if not torch.cuda.is_available():
             raise ConfigError(
-                "trainer.accelerator: cuda found, and no CUDA device is here; take trainer=cpu, or run it where one is"
+                "trainer.accelerator: cuda found, but this machine has no CUDA device; use trainer=cpu or a GPU"
             )
 
 
 def has_native_bf16(accelerator: str) -> bool:
-    """Whether the hardware multiplies in bf16: emulated, it is slower than fp32."""
+    """Returns whether the hardware multiplies in bf16. Emulated bf16 is slower than fp32."""
     import torch
 
     if accelerator == "cuda":
@@ -51,14 +51,15 @@ def has_native_bf16(accelerator: str) -> bool:
     return any(getattr(torch.cpu, name, bool)() for name in ("_is_avx512_bf16_supported", "_is_amx_tile_supported"))
 
 
-def pick_precision(asked: str, accelerator: str) -> str:
-    if asked != "auto":
-        return asked
+def pick_precision(precision: str, accelerator: str) -> str:
+    """Returns the precision, with "auto" resolved."""
+    if precision != "auto":
+        return precision
     return "bf16-mixed" if has_native_bf16(accelerator) else "32-true"
 
 
 def release_gpu_memory() -> None:
-    """What this process holds of a GPU and does not use, for another process."""
+    """Returns unused GPU memory of this process to the system, for another process."""
     import gc
 
     import torch

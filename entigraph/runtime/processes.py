@@ -1,4 +1,4 @@
-"""Processes that belong together: the ranks of one training run, and a worker and who waits for it."""
+"""Processes that belong together: the ranks of a training run, workers and their parents, and preemption."""
 
 import os
 import signal
@@ -14,7 +14,7 @@ INTERRUPTED, TERMINATED = 130, 143
 
 @dataclass(frozen=True)
 class ProcessGroup:
-    """This process among those of its run: rank 0 of 1 unless torchrun or srun started it."""
+    """This process's rank among those of its run: rank 0 of 1 unless torchrun or srun started it."""
 
     rank: int = 0
     local_rank: int = 0
@@ -23,7 +23,7 @@ class ProcessGroup:
 
 
 def process_group(environment: Mapping[str, str] = os.environ) -> ProcessGroup:
-    """What torchrun, or srun as one of several tasks, says; a batch script itself is no task."""
+    """Returns the ranks that torchrun or srun assigned. A batch script itself is not one of srun's tasks."""
     for launcher, rank, local, ranks in (
         ("torchrun", "RANK", "LOCAL_RANK", "WORLD_SIZE"),
         ("srun", "SLURM_PROCID", "SLURM_LOCALID", "SLURM_STEP_NUM_TASKS"),
@@ -34,7 +34,7 @@ def process_group(environment: Mapping[str, str] = os.environ) -> ProcessGroup:
 
 
 def stop_with_parent() -> None:
-    """A worker whose parent was killed stops too, rather than train on for nobody."""
+    """Makes this process exit when its parent is killed, so that no orphaned worker keeps training."""
     parent = os.getppid()
 
     def watch() -> None:
@@ -47,7 +47,7 @@ def stop_with_parent() -> None:
 
 
 class Preempted(SystemExit):
-    """SIGTERM came, everything is saved: the same command continues."""
+    """Raised after SIGTERM, when everything is saved. The same command continues."""
 
     def __init__(self) -> None:
         super().__init__(TERMINATED)
@@ -55,18 +55,18 @@ class Preempted(SystemExit):
 
 @contextmanager
 def save_before_requeue() -> Iterator[None]:
-    """Around the work of a cluster's job, which submitit queues again when SIGUSR2 says that its time is nearly up.
+    """Wraps a cluster job, which submitit requeues when SIGUSR2 announces the end of its time limit.
 
-    Training that is under way gets SIGTERM first, so that it saves, and only then the job leaves.
+    Training in progress gets SIGTERM first, so that it saves a checkpoint before the job is requeued.
     """
-    requeue, idle = signal.getsignal(signal.SIGUSR2), signal.getsignal(signal.SIGTERM)
+    requeue, default_handler = signal.getsignal(signal.SIGUSR2), signal.getsignal(signal.SIGTERM)
     if not callable(requeue):
         yield
         return
     warned = threading.Event()
 
     def on_warning(number: int, frame: Any) -> None:
-        if signal.getsignal(signal.SIGTERM) == idle:  # nobody would save
+        if signal.getsignal(signal.SIGTERM) == default_handler:  # no training is in progress
             requeue(number, frame)
         warned.set()
         os.kill(os.getpid(), signal.SIGTERM)

@@ -1,4 +1,4 @@
-"""How far a stage is: a bar on a terminal, a status file in a sweep (read by the sweep's table), lines elsewhere."""
+"""Progress of a stage: a bar on a terminal, a status file in a sweep (read for the job table), lines elsewhere."""
 
 import sys
 import time
@@ -14,7 +14,7 @@ SECONDS_BETWEEN_STATUS = 0.5
 
 
 class Advance(Protocol):
-    """Called with each amount done, and with what else there is to know (losses, dollars)."""
+    """Called with each completed amount, and a note to show (a loss, dollars)."""
 
     def __call__(self, amount: int, note: str = "") -> None: ...
 
@@ -22,7 +22,7 @@ class Advance(Protocol):
 class Progress(Protocol):
     def say(self, line: str) -> None: ...
 
-    def bar(self, what: str, total: int | None, unit: str) -> AbstractContextManager[Advance]: ...
+    def bar(self, label: str, total: int | None, unit: str) -> AbstractContextManager[Advance]: ...
 
 
 class SilentProgress:
@@ -30,20 +30,20 @@ class SilentProgress:
         pass
 
     @contextmanager
-    def bar(self, what: str, total: int | None, unit: str) -> Iterator[Advance]:
+    def bar(self, label: str, total: int | None, unit: str) -> Iterator[Advance]:
         yield lambda amount, note="": None
 
 
 class TerminalProgress:
-    """Bars with rate and time left; one line now and then where nobody watches (a log file)."""
+    """Shows bars with rate and remaining time on a terminal, and an occasional line elsewhere (a log file)."""
 
     def say(self, line: str) -> None:
         print(line, flush=True)
 
     @contextmanager
-    def bar(self, what: str, total: int | None, unit: str) -> Iterator[Advance]:
+    def bar(self, label: str, total: int | None, unit: str) -> Iterator[Advance]:
         if not sys.stderr.isatty():
-            with print_progress_lines(what, total, unit) as advance:
+            with print_progress_lines(label, total, unit) as advance:
                 yield advance
             return
         from rich.console import Console
@@ -60,7 +60,7 @@ class TerminalProgress:
             TextColumn("{task.fields[note]}"),
         )
         with RichProgress(*columns, console=Console(stderr=True), transient=True) as display:
-            task = display.add_task(what, total=total, unit=unit, rate="", note="")
+            task = display.add_task(label, total=total, unit=unit, rate="", note="")
 
             def advance(amount: int, note: str = "") -> None:
                 display.update(task, advance=amount, note=note)
@@ -71,7 +71,7 @@ class TerminalProgress:
 
 
 @contextmanager
-def print_progress_lines(what: str, total: int | None, unit: str) -> Iterator[Advance]:
+def print_progress_lines(label: str, total: int | None, unit: str) -> Iterator[Advance]:
     started = last = time.monotonic()
     done = 0
 
@@ -81,13 +81,13 @@ def print_progress_lines(what: str, total: int | None, unit: str) -> Iterator[Ad
         now = time.monotonic()
         if now - last >= SECONDS_BETWEEN_LINES:
             last = now
-            print(f"  {format_progress(what, done, total, unit, now - started, note)}", file=sys.stderr, flush=True)
+            print(f"  {format_progress(label, done, total, unit, now - started, note)}", file=sys.stderr, flush=True)
 
     yield advance
 
 
 class StatusFileProgress:
-    """Writes what a job of a sweep is doing to a small file, at most twice a second."""
+    """Writes the status of a sweep's job to a small file, at most twice per second."""
 
     def __init__(self, path: Path, job: str) -> None:
         self.path, self.job = path, job
@@ -96,11 +96,11 @@ class StatusFileProgress:
         self.write("running", doing=line)
 
     def write(self, state: str, **details: object) -> None:
-        with suppress(OSError):  # a full disk is the job's to report, not its status file's
+        with suppress(OSError):  # the job itself reports a full disk
             write_json(self.path, {"job": self.job, "state": state, **details})
 
     @contextmanager
-    def bar(self, what: str, total: int | None, unit: str) -> Iterator[Advance]:
+    def bar(self, label: str, total: int | None, unit: str) -> Iterator[Advance]:
         started = time.monotonic()
         done, last = 0, 0.0
 
@@ -110,13 +110,13 @@ class StatusFileProgress:
             now = time.monotonic()
             if now - last >= SECONDS_BETWEEN_STATUS:
                 last = now
-                self.say(format_progress(what, done, total, unit, now - started, note))
+                self.say(format_progress(label, done, total, unit, now - started, note))
 
         yield advance
 
 
-def format_progress(what: str, done: int, total: int | None, unit: str, seconds: float, note: str) -> str:
+def format_progress(label: str, done: int, total: int | None, unit: str, seconds: float, note: str) -> str:
     rate = done / seconds if seconds > 0 else 0.0
     share = f"{done / total:4.0%} of {total:,}" if total else f"{done:,}"
     left = f", {(total - done) / rate:,.0f} s left" if total and rate and done < total else ""
-    return f"{what}: {share} {unit}, {rate:,.0f}/s{left}{', ' if note else ''}{note}"
+    return f"{label}: {share} {unit}, {rate:,.0f}/s{left}{', ' if note else ''}{note}"

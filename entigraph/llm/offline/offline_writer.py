@@ -29,7 +29,7 @@ class OfflineWriter:
 
     def __post_init__(self) -> None:
         if not 0 <= self.errors <= 1:
-            raise ConfigError(f"llm.errors: {self.errors} found, a share from 0 to 1 expected")
+            raise ConfigError(f"llm.errors: {self.errors} found, a fraction from 0 to 1 expected")
 
     def check(self) -> None:
         pass
