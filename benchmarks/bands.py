@@ -12,7 +12,8 @@ import time
 
 import numpy as np
 
-from entigraph.analysis.scaling.bootstrap import Block, Measured, draws
+from entigraph.analysis.document_bootstrap import QuestionBlock
+from entigraph.analysis.scaling.bootstrap import RunArrays, fit_curve
 from entigraph.analysis.scaling.curve_forms import LogLinear
 
 A, B, CONFIDENCE, RESAMPLES = -0.6, 0.08, 0.9, 500
@@ -32,7 +33,7 @@ def accuracy_at(tokens: np.ndarray) -> np.ndarray:
 
 def simulate_study(
     rng: np.random.Generator, seeds: int, budgets: int, documents: int, spread: float, noise: float, questions: int = 40
-) -> tuple[Measured, np.ndarray]:
+) -> tuple[RunArrays, np.ndarray]:
     """Returns a study, and the accuracy of one more seed at one, two and four times its largest budget."""
     tokens = 25_000.0 * 2.0 ** np.arange(budgets)
     ahead = tokens[-1] * np.array([1.0, 2.0, 4.0])
@@ -46,11 +47,11 @@ def simulate_study(
         correct = (rng.random(len(document))[None] < true).astype(float)
         if seed < seeds:
             rows = np.arange(seed * budgets, (seed + 1) * budgets)
-            blocks.append(Block(int(rng.integers(2**32)), rows, correct, document))
+            blocks.append(QuestionBlock(int(rng.integers(2**32)), rows, correct, document))
             accuracy.append(correct.mean(axis=1))
         else:
             new = correct.mean(axis=1)
-    measured = Measured(
+    measured = RunArrays(
         np.tile(tokens, seeds), np.tile(tokens, seeds).astype(int), np.concatenate(accuracy), blocks
     )  # fmt: skip
     return measured, new
@@ -61,11 +62,11 @@ def coverage(case: tuple[int, int, int, float, float], studies: int) -> tuple[np
     curve, run = np.zeros(3), np.zeros(3)
     for study in range(studies):
         measured, new = simulate_study(np.random.default_rng([study, case[0]]), *case)
-        fit = draws(LogLinear(), measured, RESAMPLES)
+        fit = fit_curve(LogLinear(), measured, RESAMPLES)
         ahead = measured.tokens.max() * np.array([1.0, 2.0, 4.0])
-        low, high = np.quantile(fit.predicted(ahead), EDGES, axis=0)
+        low, high = np.quantile(fit.draw_curves(ahead), EDGES, axis=0)
         curve += (low <= accuracy_at(ahead)) & (accuracy_at(ahead) <= high)
-        low, high = np.quantile(fit.another_run(ahead), EDGES, axis=0)
+        low, high = np.quantile(fit.draw_new_runs(ahead), EDGES, axis=0)
         run += (low <= new) & (new <= high)
     return curve / studies, run / studies
 

@@ -8,13 +8,13 @@ import time
 import networkx
 import numpy as np
 
-from entigraph.analysis.theory.toy_model import growth, random_graph, trees
+from entigraph.analysis.theory.knowledge_growth import measure_growth, random_graph, shortest_path_trees
 
 COMPARED, ALONE, MEAN = 500, (1000, 2000), 3.0
 
 
 def by_networkx(graph: networkx.DiGraph) -> np.ndarray:
-    """Returns the subtree sizes below every vertex, by root, as in `Trees.sizes`."""
+    """Returns the subtree sizes below every vertex, by root, as in `ShortestPathTrees.sizes`."""
     sizes = np.zeros((len(graph), len(graph)), dtype=int)
     for root in graph:
         tree = networkx.bfs_tree(graph, root)
@@ -27,7 +27,7 @@ def by_networkx(graph: networkx.DiGraph) -> np.ndarray:
 def main() -> None:
     source = random_graph(COMPARED, MEAN / COMPARED, np.random.default_rng(0))
     started = time.perf_counter()
-    ours = trees(source).sizes
+    ours = shortest_path_trees(source).sizes
     middle = time.perf_counter()
     theirs = by_networkx(networkx.from_numpy_array(source, create_using=networkx.DiGraph))
     ended = time.perf_counter()
@@ -36,7 +36,7 @@ def main() -> None:
     print(f"{COMPARED} entities: {middle - started:.2f} s; networkx {ended - middle:.2f} s, {ratio:.0f} times slower")
     for vertices in ALONE:
         started = time.perf_counter()
-        growth(trees(random_graph(vertices, MEAN / vertices, np.random.default_rng(0)))).accuracy(
+        measure_growth(shortest_path_trees(random_graph(vertices, MEAN / vertices, np.random.default_rng(0)))).accuracy(
             np.geomspace(1, 1e9, 2000)
         )
         print(f"{vertices} entities, exact accuracy at 2,000 numbers of rounds: {time.perf_counter() - started:.2f} s")

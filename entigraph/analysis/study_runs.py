@@ -1,7 +1,7 @@
-"""From a study's folder to its finished runs, and from those to the points of the curve."""
+"""The finished runs of a study, and the points of its curve."""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from math import sqrt
@@ -9,7 +9,8 @@ from pathlib import Path
 from statistics import mean, stdev
 from typing import Any
 
-from entigraph.analysis.scaling.series import in_series
+from entigraph.analysis.series import name_series
+from entigraph.errors import ConfigError
 from entigraph.fictional.reading import comprehend
 from entigraph.reporting.disclaimers import FICTIONAL, PLUMBING
 from entigraph.storage.artifact import is_complete, is_from_another_version, read_manifest
@@ -18,49 +19,52 @@ from entigraph.storage.jsonl import read_jsonl
 from entigraph.storage.schemas import Answer, CurvePoint, Document
 
 FICTIONAL_DOCUMENTS = "fictional documents"
-LABEL_FICTIONAL = "fictional documents, offline writer, tiny model"
-LABEL_PLUMBING = "plumbing check: the offline writer does not understand these documents"
-PARTS = ("corpus", "synthesis", "tokens", "training", "evaluation")
-ORDER = ("raw", "rephrase", "entigraph")
+FICTIONAL_NOTE = "fictional documents, offline writer, tiny model"
+PLUMBING_NOTE = "plumbing check: the offline writer does not understand these documents"
+STAGES = ("corpus", "synthesis", "tokens", "training", "evaluation")
+AUGMENTER_ORDER = ("raw", "rephrase", "entigraph")
 
 
 @dataclass(frozen=True)
-class FinishedRun:
-    """A run as its study keeps it, with what its stages left. Paths are relative to `root`."""
+class StudyRun:
+    """A run as its study lists it (`entry`), with the artifacts of its stages. Paths are relative to `root`."""
 
     root: Path
-    member: dict[str, Any]
+    entry: dict[str, Any]
 
     @property
     def name(self) -> str:
-        return str(Path(self.member["evaluation"]).name)
+        return str(Path(self.entry["evaluation"]).name)
 
     @property
     def augmenter(self) -> str:
-        return str(self.member["augmenter"])
+        """The name of the run's series: its augmenter, and the settings that distinguish it from other series."""
+        return str(self.entry["augmenter"])
 
     @property
     def seed(self) -> int:
-        return int(self.member["seed"])
+        return int(self.entry["seed"])
 
     @property
     def budget(self) -> int:
-        return int(self.member["budget"] or self.synthetic_tokens)
+        return int(self.entry["budget"] or self.synthetic_tokens)
 
     @property
     def complete(self) -> bool:
-        return all(is_complete(self.folder(part)) for part in PARTS if part in self.member)
+        return all(is_complete(self.folder(stage)) for stage in STAGES if stage in self.entry)
 
     @property
-    def outdated(self) -> str | None:
-        """The first of its parts that this version of the program would have made otherwise."""
-        manifests = {part: read_manifest(self.folder(part)) for part in PARTS if part in self.member}
-        return next(
-            (part for part, found in manifests.items() if "key" in found and is_from_another_version(found)), None
-        )
+    def outdated_stage(self) -> str | None:
+        """The first stage of which this version of the program would write something else."""
+        manifests = {stage: read_manifest(self.folder(stage)) for stage in STAGES if stage in self.entry}
+        outdated = (name for name, made in manifests.items() if "key" in made and is_from_another_version(made))
+        return next(outdated, None)
 
-    def folder(self, part: str) -> Path:
-        return self.root / str(self.member[part])
+    def folder(self, stage: str) -> Path:
+        return self.root / str(self.entry[stage])
+
+    def finished_folder(self, stage: str) -> Path | None:
+        return self.folder(stage) if stage in self.entry and is_complete(self.folder(stage)) else None
 
     @cached_property
     def created(self) -> str:
@@ -76,30 +80,28 @@ class FinishedRun:
 
     @cached_property
     def dollars_per_token(self) -> float | None:
-        """What writing its texts cost; None where their manifest does not say."""
-        if "synthesis" not in self.member or not is_complete(self.folder("synthesis")):
-            return None
-        counts = read_manifest(self.folder("synthesis"))["counts"]
+        """The cost of writing its texts; None if their manifest does not state it."""
+        folder = self.finished_folder("synthesis")
+        counts = read_manifest(folder)["counts"] if folder else {}
         return counts["dollars"] / counts["tokens"] if counts.get("dollars") is not None else None
 
     @cached_property
     def scores(self) -> dict[str, Any]:
-        return scores_of(self.folder("evaluation"))
+        return load_scores(self.folder("evaluation"))
 
     @cached_property
     def task(self) -> str:
-        """The first task that asks questions is the study's: its accuracy is the curve's."""
+        """The first task that asks questions; its accuracy is the curve's."""
         return next(name for name, score in self.scores.items() if "accuracy" in score)
 
     @cached_property
     def score(self) -> dict[str, Any]:
-        found: dict[str, Any] = self.scores[self.task]
-        return found
+        return dict(self.scores[self.task])
 
     @cached_property
     def answers(self) -> list[Answer]:
-        """In the questions' order: the same for every run that was asked them."""
-        return answers_of(self.folder("evaluation"), self.task)
+        """Sorted by question: the same order in every run that was asked the same questions."""
+        return load_answers(self.folder("evaluation"), self.task)
 
     @property
     def correct(self) -> list[bool]:
@@ -107,7 +109,7 @@ class FinishedRun:
 
     @property
     def documents(self) -> list[str]:
-        """That each question is about."""
+        """The document that each question is about."""
         return [answer.document_id for answer in self.answers]
 
     @cached_property
@@ -116,154 +118,164 @@ class FinishedRun:
         return int(digest([[answer.question_id, answer.question] for answer in self.answers]), 16)
 
     @property
-    def baseline(self) -> dict[str, Any] | None:
-        """The starting model's scores on the same questions."""
-        if "baseline" not in self.member or not is_complete(self.folder("baseline")):
-            return None
-        return scores_of(self.folder("baseline"))
+    def base_model_scores(self) -> dict[str, Any] | None:
+        """The scores of the model that training started from, on the same questions."""
+        folder = self.finished_folder("baseline")
+        return load_scores(folder) if folder else None
 
 
-def scores_of(folder: Path) -> dict[str, Any]:
-    found: dict[str, Any] = json.loads((folder / "scores.json").read_text(encoding="utf-8"))
-    return found
+def load_scores(evaluation: Path) -> dict[str, Any]:
+    return dict(json.loads((evaluation / "scores.json").read_text(encoding="utf-8")))
 
 
-def answers_of(folder: Path, task: str) -> list[Answer]:
-    """By question, without texts: those of many runs would not fit into memory."""
-    answers = read_jsonl(folder / f"answers-{task}.jsonl", Answer)
-    bare = (replace(answer, texts=(), passages=()) for answer in answers)
-    return sorted(bare, key=lambda answer: answer.question_id)
+def load_answers(evaluation: Path, task: str) -> list[Answer]:
+    """Returns the answers sorted by question, without their texts: those of many runs would not fit into memory."""
+    answers = read_jsonl(evaluation / f"answers-{task}.jsonl", Answer)
+    without_texts = (replace(answer, texts=(), passages=()) for answer in answers)
+    return sorted(without_texts, key=lambda answer: answer.question_id)
 
 
-def label_of_documents(corpus: Path) -> str | None:
-    """What a reader must know of a corpus whose documents were made here: its first is of the grammar."""
+def corpus_disclaimer(corpus: Path) -> str | None:
+    """Returns a note if the documents were generated by the fictional grammar, which the first one shows."""
     first = next(read_jsonl(corpus / "documents.jsonl", Document), None)
     return FICTIONAL_DOCUMENTS if first and comprehend(first.text) else None
 
 
-def members(study: Path) -> list[dict[str, Any]]:
+def load_entries(study: Path) -> list[dict[str, Any]]:
     return [json.loads(file.read_text(encoding="utf-8")) for file in sorted((study / "runs").glob("*.json"))]
 
 
-def finished(study: Path, root: Path) -> tuple[list[FinishedRun], list[str]]:
-    """The newest whole run of each augmenter, budget and seed; and why the others are left out.
+def finished_runs(study: Path, root: Path) -> tuple[list[StudyRun], list[str]]:
+    """Returns the newest finished run of each augmenter, budget and seed, and why each other run is excluded.
 
     Two runs of one augmenter, budget and seed differ in some other setting (another pool of texts, other options): they
-    are not two seeds, and averaging them would feign certainty.
+    are not two seeds, and averaging them would understate the uncertainty.
     """
-    runs = [FinishedRun(root, member) for member in in_series(members(study))]
-    left_out = [f"{run.name} is not finished" for run in runs if not run.complete]
-    there = [(run, run.outdated) for run in runs if run.complete]
-    left_out += [f"{run.name}: another version of entigraph made its {part}" for run, part in there if part]
-    newest: dict[tuple[str, int, int], FinishedRun] = {}
-    for run in sorted((run for run, outdated in there if not outdated), key=lambda run: run.created):
+    runs = [StudyRun(root, entry) for entry in name_series(load_entries(study))]
+    excluded = [f"{run.name} is not finished" for run in runs if not run.complete]
+    complete = [(run, run.outdated_stage) for run in runs if run.complete]
+    excluded += [f"{run.name}: another version of entigraph made its {stage}" for run, stage in complete if stage]
+    newest: dict[tuple[str, int, int], StudyRun] = {}
+    for run in sorted((run for run, outdated in complete if not outdated), key=lambda run: run.created):
         place = (run.augmenter, run.budget, run.seed)
         if place in newest:
-            left_out.append(f"{newest[place].name}: {run.name} is newer, of the same augmenter, budget and seed")
+            excluded.append(f"{newest[place].name}: {run.name} is newer, with the same augmenter, budget and seed")
         newest[place] = run
-    return sorted(newest.values(), key=lambda run: run.name), left_out
+    return sorted(newest.values(), key=lambda run: run.name), excluded
 
 
-def label_of(runs: Sequence[FinishedRun]) -> str:
-    """What stands below a figure of simulated runs."""
-    labels = {run.member["label"] for run in runs}
-    return LABEL_PLUMBING if PLUMBING in labels else LABEL_FICTIONAL if FICTIONAL in labels else ""
+def run_folders(runs: Sequence[StudyRun], *stages: str) -> dict[str, Path]:
+    """Returns the finished folders of these stages (default: all that scores and texts come from), named for inputs."""
+    names = stages or ("corpus", "synthesis", "tokens", "evaluation", "baseline")
+    found = {f"{stage}/{run.name}": run.finished_folder(stage) for run in runs for stage in names}
+    return {name: folder for name, folder in found.items() if folder}
 
 
-def augmenters(runs: Sequence[FinishedRun]) -> list[str]:
-    """Those there are: the known ones in a fixed order, then the others."""
-    found = {run.augmenter for run in runs}
-    return [name for name in ORDER if name in found] + sorted(found - set(ORDER))
+def figure_note(runs: Sequence[StudyRun]) -> str:
+    """Returns the note below a figure of simulated runs."""
+    disclaimers = {run.entry["label"] for run in runs}
+    return PLUMBING_NOTE if PLUMBING in disclaimers else FICTIONAL_NOTE if FICTIONAL in disclaimers else ""
 
 
-def points(runs: Sequence[FinishedRun]) -> list[CurvePoint]:
-    result = []
-    for augmenter in augmenters(runs):
+def list_augmenters(runs: Sequence[StudyRun]) -> list[str]:
+    """Returns the names of the series: known augmenters from the least to the most processed, then the others."""
+    names = {run.augmenter for run in runs}
+    return [name for name in AUGMENTER_ORDER if name in names] + sorted(names - set(AUGMENTER_ORDER))
+
+
+def processed_first(augmenter: str) -> tuple[int, str]:
+    """A sort key: EntiGraph, rephrase, raw, then other augmenters by name."""
+    return (-AUGMENTER_ORDER.index(augmenter) if augmenter in AUGMENTER_ORDER else 1, augmenter)
+
+
+def build_points(runs: Sequence[StudyRun]) -> list[CurvePoint]:
+    """Returns one point per augmenter and budget."""
+    points = []
+    for augmenter in list_augmenters(runs):
         own = [run for run in runs if run.augmenter == augmenter]
-        for budget in sorted({run.budget for run in own}):
-            result.append(point([run for run in own if run.budget == budget]))
-    return result
+        points += [
+            build_point([run for run in own if run.budget == budget]) for budget in sorted({run.budget for run in own})
+        ]
+    return points
 
 
-def point(runs: Sequence[FinishedRun]) -> CurvePoint:
-    """The mean over seeds; its standard error over seeds where there are two, else clustered by document."""
+def build_point(runs: Sequence[StudyRun]) -> CurvePoint:
+    """Returns the mean over seeds; its standard error is over seeds if there are two, else clustered by document."""
     accuracies = [run.score["accuracy"] for run in runs]
     return CurvePoint(
         augmenter=runs[0].augmenter,
         budget=runs[0].budget,
         synthetic_tokens=round(mean(run.synthetic_tokens for run in runs)),
         accuracy=mean(accuracies),
-        stderr=error_of(accuracies, runs[0].score["stderr"]),
+        stderr=standard_error(accuracies, runs[0].score["stderr"]),
         seeds=len({run.seed for run in runs}),
         questions=sum(run.score["questions"] for run in runs),
-        groups=group_means([run.scores for run in runs], runs[0].task),
-        background=background([run.scores for run in runs]),
+        groups=mean_by_group([run.score for run in runs]),
+        background=mean_background([run.scores for run in runs]),
     )
 
 
-def base(runs: Sequence[FinishedRun]) -> dict[str, Any] | None:
-    """The starting model on the study's questions: one value for each seed's documents."""
-    by_seed = {run.seed: run.baseline for run in runs}
-    found = [scores for scores in by_seed.values() if scores]
-    if not found:
+def summarize_base_model(runs: Sequence[StudyRun]) -> dict[str, Any] | None:
+    """Returns the base model's accuracy on the study's questions, or None; one value per seed's documents."""
+    by_seed = {run.seed: run.base_model_scores for run in runs}
+    scores = [each for each in by_seed.values() if each]
+    if not scores:
         return None
-    task = runs[0].task
-    accuracies = [scores[task]["accuracy"] for scores in found]
+    own = [each[runs[0].task] for each in scores]
     return {
-        "accuracy": mean(accuracies),
-        "stderr": error_of(accuracies, found[0][task]["stderr"]),
-        "chance": found[0][task]["chance"],
-        "seeds": len(found),
-        "questions": sum(scores[task]["questions"] for scores in found),
-        "groups": group_means(found, task),
-        "background": background(found),
+        **summarize_scores(own),
+        "chance": own[0]["chance"],
+        "seeds": len(scores),
+        "background": mean_background(scores),
         "tasks": {
-            name: mean(scores[name]["accuracy"] for scores in found)
-            for name in found[0]
-            if "accuracy" in found[0][name]
+            name: mean(each[name]["accuracy"] for each in scores) for name in scores[0] if "accuracy" in scores[0][name]
         },
     }
 
 
-def baselines(study: Path, root: Path, task: str) -> list[dict[str, Any]]:
-    """Other models on the study's questions: means over its seeds where each has questions of its own."""
+def summarize_references(study: Path, root: Path, task: str) -> list[dict[str, Any]]:
+    """Returns the other models that were asked the study's questions: means over seeds that have questions of their
+    own.
+    """
     by_model: dict[tuple[str, str], list[dict[str, Any]]] = {}
-    for entry in asked_baselines(study):
-        folder = root / entry["evaluation"]
-        if is_complete(folder) and task in (scores := scores_of(folder)):
+    for entry, folder in finished_references(study, root):
+        if task in (scores := load_scores(folder)):
             by_model.setdefault((entry["name"], entry["subject"]), []).append(scores[task])
-    found = []
-    for (name, _), own in sorted(by_model.items()):
-        accuracies = [score["accuracy"] for score in own]
-        found.append(
-            {
-                "name": name,
-                "accuracy": mean(accuracies),
-                "stderr": error_of(accuracies, own[0]["stderr"]),
-                "questions": sum(score["questions"] for score in own),
-                "groups": {
-                    group: mean(score["groups"][group]["accuracy"] for score in own) for group in own[0]["groups"]
-                },
-            }
-        )
-    return found
+    return [{"name": name, **summarize_scores(scores)} for (name, _), scores in sorted(by_model.items())]
 
 
-def asked_baselines(study: Path) -> list[dict[str, str]]:
-    """Each one's name, what tells it from others of that name, and the folder of its answers, relative to the root."""
-    return [json.loads(file.read_text(encoding="utf-8")) for file in sorted((study / "baselines").glob("*.json"))]
+def finished_references(study: Path, root: Path) -> Iterator[tuple[dict[str, str], Path]]:
+    """Yields the entry (`name`, and `subject`, which distinguishes models of one name) and evaluation of each."""
+    for file in sorted((study / "baselines").glob("*.json")):
+        entry = json.loads(file.read_text(encoding="utf-8"))
+        if is_complete(root / entry["evaluation"]):
+            yield entry, root / entry["evaluation"]
 
 
-def error_of(accuracies: Sequence[float], single: float) -> float:
-    return stdev(accuracies) / sqrt(len(accuracies)) if len(accuracies) > 1 else single
+def summarize_scores(scores: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    accuracies = [score["accuracy"] for score in scores]
+    return {
+        "accuracy": mean(accuracies),
+        "stderr": standard_error(accuracies, scores[0]["stderr"]),
+        "questions": sum(score["questions"] for score in scores),
+        "groups": mean_by_group(scores),
+    }
 
 
-def group_means(scores: Sequence[dict[str, Any]], task: str) -> dict[str, float]:
-    groups = scores[0][task]["groups"]
-    return {name: mean(found[task]["groups"][name]["accuracy"] for found in scores) for name in groups}
+def standard_error(values: Sequence[float], of_single: float) -> float:
+    return stdev(values) / sqrt(len(values)) if len(values) > 1 else of_single
 
 
-def background(scores: Sequence[dict[str, Any]]) -> float | None:
-    """Accuracy on what the starting model was taught before: what falls when it forgets."""
+def mean_by_group(scores: Sequence[Mapping[str, Any]]) -> dict[str, float]:
+    return {name: mean(score["groups"][name]["accuracy"] for score in scores) for name in scores[0]["groups"]}
+
+
+def mean_background(scores: Sequence[Mapping[str, Any]]) -> float | None:
+    """Returns the accuracy on facts that the base model was trained on before: it falls when the model forgets."""
     task = "background_seen"
-    return mean(found[task]["accuracy"] for found in scores) if task in scores[0] else None
+    return mean(each[task]["accuracy"] for each in scores) if task in scores[0] else None
+
+
+def check_confidence(confidence: float) -> None:
+    if not 0 < confidence < 1:
+        raise ConfigError(f"analysis.confidence: {confidence} found, a share between 0 and 1 expected")

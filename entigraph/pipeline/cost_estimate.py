@@ -97,13 +97,13 @@ class Load:
 
 def cost_of_judging(run: Run) -> list[str]:
     """What the judges of the chosen analysis will take; what the response cache holds already is not taken off."""
-    from entigraph.analysis.settings import Factuality
-    from entigraph.analysis.summaries.summary_settings import Summaries
+    from entigraph.analysis.factuality.factuality import Factuality
+    from entigraph.analysis.summaries.summary_claims import SummaryClaims
 
     settings = run.analysis
     if isinstance(settings, Factuality):
         return list(told(settings.judges, {key: factuality_load(run) for key in settings.judges}, "each augmenter's"))
-    if isinstance(settings, Summaries):
+    if isinstance(settings, SummaryClaims):
         writer = {"writer": settings.reference_writer} if settings.reference_writer else {}
         return list(told({**settings.judges, **writer}, summaries_load(run), "this configuration's"))
     return []
@@ -126,9 +126,9 @@ def document_tokens(run: Run) -> list[float]:
 
 
 def prompt_tokens(*names: str) -> float:
-    from entigraph.analysis.factuality.judge_requests import prompt
+    from entigraph.analysis.factuality.judges import load_prompt
 
-    return sum(len(prompt(name)) for name in names) / CHARACTERS_PER_TOKEN
+    return sum(len(load_prompt(name)) for name in names) / CHARACTERS_PER_TOKEN
 
 
 def factuality_load(run: Run) -> Load:

@@ -1,27 +1,26 @@
-"""How every figure looks: one palette, told apart by marker too, and PNG and SVG that are the same each time."""
+"""The one style of all figures. Importing this module does not import matplotlib.
+
+Series differ in marker as well as in color. A figure is written as PNG and as SVG; both are byte-identical each time.
+"""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Literal
+from typing import TYPE_CHECKING, Any, Literal
 
-import matplotlib
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
 
-matplotlib.use("Agg")
-import matplotlib.pyplot as plt
-from matplotlib.axes import Axes
-from matplotlib.figure import Figure
-from matplotlib.ticker import FuncFormatter, NullLocator, PercentFormatter
-
-# Okabe and Ito's palette.
+# The palette of Okabe and Ito.
 BLUE, VERMILION, GREEN, PURPLE, ORANGE, SKY = "#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9"
-BLACK, GRAY = "#000000", "#777777"
+BLACK, GRAY, GRID_COLOR = "#000000", "#777777", "#dddddd"
 STYLES: Mapping[str, tuple[str, str]] = {
     "entigraph": (BLUE, "o"),
     "rephrase": (VERMILION, "s"),
     "raw": (GREEN, "^"),
 }
 COLORS, MARKERS = (PURPLE, ORANGE, SKY, BLUE, VERMILION, GREEN), ("D", "v", "P", "X", "*", "<", ">")
-LABELS: Mapping[str, str] = {
+DISPLAY_NAMES: Mapping[str, str] = {
     "entigraph": "EntiGraph",
     "rephrase": "Rephrase",
     "raw": "Raw (documents repeated)",
@@ -29,55 +28,84 @@ LABELS: Mapping[str, str] = {
 }
 
 
-def prepare() -> None:
+def create_figure(rows: int = 1, columns: int = 1, **options: Any) -> "tuple[Figure, Any]":
+    """Returns an empty figure and its array of axes, of shape (rows, columns); `options` are those of plt.subplots."""
+    plt = load_pyplot()
+    return plt.subplots(rows, columns, squeeze=False, layout="constrained", **options)  # type: ignore[no-any-return]
+
+
+def load_pyplot() -> Any:
+    import matplotlib
+
+    matplotlib.use("Agg")
+    import matplotlib.pyplot as plt
+
     plt.rcParams.update({"font.size": 9, "axes.spines.top": False, "axes.spines.right": False, "svg.fonttype": "none"})
     plt.rcParams["svg.hashsalt"] = "entigraph"
+    return plt
 
 
-def save(figure: Figure, out: Path, name: str) -> list[Path]:
-    files = [out / f"{name}.png", out / f"{name}.svg"]
-    for file in files:
-        figure.savefig(file, dpi=160, metadata={"Date": None} if file.suffix == ".svg" else None)
-    plt.close(figure)
-    return files
+def save_figure(figure: "Figure", out: Path, name: str, note: str | None = None) -> None:
+    """Writes NAME.png and NAME.svg, with `note` in gray below the axes."""
+    if note:
+        figure.supxlabel(note, fontsize=8, color=GRAY)
+    figure.savefig(out / f"{name}.png", dpi=160)
+    figure.savefig(out / f"{name}.svg", dpi=160, metadata={"Date": None})
+    load_pyplot().close(figure)
 
 
-def style(name: str, number: int) -> tuple[str, str]:
-    """Color and marker: 42 pairs beyond the known ones before any comes again."""
-    return STYLES.get(name, (COLORS[number % len(COLORS)], MARKERS[number % len(MARKERS)]))
+def series_style(name: str, index: int) -> tuple[str, str]:
+    """Returns color and marker. Beyond the known augmenters, 42 pairs are used before one repeats."""
+    return STYLES.get(name, (COLORS[index % len(COLORS)], MARKERS[index % len(MARKERS)]))
 
 
-def label(name: str) -> str:
-    """Of a line of a curve: its augmenter, and what tells it from others of that augmenter."""
-    augmenter, _, told = name.partition(" ")
-    return f"{LABELS.get(augmenter, augmenter)} {told}".strip()
+def display_name(name: str) -> str:
+    """Returns the legend text of a series: its augmenter, then the settings that distinguish it from the others."""
+    augmenter, _, settings = name.partition(" ")
+    return f"{DISPLAY_NAMES.get(augmenter, augmenter)} {settings}".strip()
 
 
-def token_ticks(axes: Axes, budgets: Sequence[float], most: int = 6) -> None:
-    """A logarithmic axis with a tick at each budget where they are few."""
+def format_token_axis(axes: "Axes", budgets: Sequence[float], max_ticks: int = 6) -> None:
+    """Makes the x axis logarithmic, with a tick at each budget if there are at most `max_ticks`."""
+    from matplotlib.ticker import NullLocator
+
     axes.set_xscale("log")
     axes.xaxis.set_minor_locator(NullLocator())
-    if len(budgets) <= most:
+    if len(budgets) <= max_ticks:
         axes.set_xticks(sorted(budgets))
     if len({*budgets}) == 1:
         axes.set_xlim(budgets[0] / 2, budgets[0] * 2)
-    axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: short(value)))
+    format_count_axis(axes)
 
 
-def apart(tokens: Sequence[float], number: int, lines: int, budgets: int) -> list[float]:
-    """Lines of one point each would hide one another: they stand side by side around their budget."""
-    alone = budgets == 1 and lines > 1
-    return [each * 1.6 ** (2 * number / (lines - 1) - 1) for each in tokens] if alone else list(tokens)
+def format_count_axis(axes: "Axes") -> None:
+    from matplotlib.ticker import FuncFormatter
+
+    axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: abbreviate(value)))
 
 
-def share_axis(axes: Axes, which: Literal["x", "y"] = "y") -> None:
+def format_percent_axis(axes: "Axes", which: Literal["x", "y"] = "y", grid: bool = True) -> None:
+    from matplotlib.ticker import PercentFormatter
+
     (axes.yaxis if which == "y" else axes.xaxis).set_major_formatter(PercentFormatter(1, decimals=0))
-    axes.grid(axis=which, color="#dddddd", linewidth=0.6)
+    if grid:
+        add_grid(axes, which)
+
+
+def add_grid(axes: "Axes", which: Literal["x", "y", "both"]) -> None:
+    axes.grid(axis=which, color=GRID_COLOR, linewidth=0.6)
     axes.set_axisbelow(True)
 
 
-def short(tokens: float) -> str:
+def dodge(tokens: Sequence[float], index: int, series: int, budgets: int) -> list[float]:
+    """Returns x positions; series of a single budget are placed side by side, because they would hide one another."""
+    if budgets > 1 or series < 2:
+        return list(tokens)
+    return [count * 1.6 ** (2 * index / (series - 1) - 1) for count in tokens]
+
+
+def abbreviate(count: float) -> str:
     for size, unit in ((1e12, "T"), (1e9, "B"), (1e6, "M"), (1e3, "k")):
-        if tokens >= size:
-            return f"{tokens / size:g}{unit}"
-    return f"{tokens:g}"
+        if count >= size:
+            return f"{count / size:g}{unit}"
+    return f"{count:g}"

@@ -38,3 +38,14 @@ def write_page(
     stream.enable_buffering()
     stream.dump(str(file), encoding="utf-8", errors="replace")
     return file
+
+
+def write_static_page(file: Path, package: str, template: str, **values: Any) -> None:
+    """Writes a template of a package to `file`; the page has no script and loads nothing."""
+    page = template_environment(package).get_template(template).render(**values)
+    file.write_text(page, encoding="utf-8")
+
+
+def embed_svg(file: Path) -> str:
+    """Returns an SVG as a data address, because inline SVGs would share their ids; empty if the file does not exist."""
+    return f"data:image/svg+xml;base64,{b64encode(file.read_bytes()).decode()}" if file.exists() else ""

@@ -1,9 +1,9 @@
-"""Synthetic corpora as the stages leave them on disk, of texts that a test chose."""
+"""Synthetic corpora as the stages leave them on disk, with texts that a test chooses."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from entigraph.analysis.examinations import SyntheticCorpus
+from entigraph.analysis.written_corpus import WrittenCorpus
 from entigraph.storage.jsonl import write_jsonl
 from entigraph.storage.schemas import Document, SyntheticText
 from entigraph.storage.texts import write_texts
@@ -12,7 +12,7 @@ from entigraph.storage.texts import write_texts
 def texts_about(
     texts: Sequence[tuple[str, str, str]], about: Sequence[str] = ("a", "b"), augmenter: str = "entigraph"
 ) -> list[SyntheticText]:
-    """Each of a document, a kind and a text."""
+    """Returns one text for each document, kind and text."""
     return [
         SyntheticText(
             id=f"t{number}", document_id=document, augmenter=augmenter, kind=kind, about=about, sample=0, text=text,
@@ -22,12 +22,12 @@ def texts_about(
     ]  # fmt: skip
 
 
-def a_corpus(
+def make_corpus(
     folder: Path, documents: Mapping[str, str], texts: Sequence[SyntheticText], tokenizer: Path
-) -> SyntheticCorpus:
+) -> WrittenCorpus:
     folder.mkdir(parents=True)
     write_jsonl(
         folder / "documents.jsonl", [Document(id=name, title=name, text=text) for name, text in documents.items()]
     )
     write_texts(folder, texts)
-    return SyntheticCorpus(folder, texts[0].augmenter, folder, tokenizer, None)
+    return WrittenCorpus(folder, texts[0].augmenter, folder, tokenizer, None)

@@ -1,4 +1,4 @@
-"""Sentences judged: by rules on fictional documents, and by a loopback server that fails in every way."""
+"""Judged sentences: by rules on fictional documents, and by a mock server that fails in every way."""
 
 import csv
 import json
@@ -11,12 +11,11 @@ from typing import Any
 
 import pytest
 
-from entigraph.analysis.examinations import SyntheticCorpus
-from entigraph.analysis.factuality.factuality import examine, shares
-from entigraph.analysis.factuality.judge_agreement import agreement
-from entigraph.analysis.factuality.judge_requests import Verdict, judgment, verdict_of
-from entigraph.analysis.factuality.sentences import sampled, split
-from entigraph.analysis.settings import Factuality
+from entigraph.analysis.factuality.factuality import Factuality, measure_factuality, summarize_verdicts
+from entigraph.analysis.factuality.judge_agreement import measure_agreement
+from entigraph.analysis.factuality.sentences import sample_sentences, split_sentences
+from entigraph.analysis.factuality.verdicts import Verdict, parse_verdict, read_judgment
+from entigraph.analysis.written_corpus import WrittenCorpus
 from entigraph.errors import ConfigError, DataError, LLMError
 from entigraph.fictional.reading import comprehend
 from entigraph.fictional.world import NamePool, worlds
@@ -25,7 +24,8 @@ from entigraph.llm.base import Completion
 from entigraph.llm.offline.offline_writer import OfflineWriter
 from entigraph.llm.openai.online_writer import OpenAIWriter
 from entigraph.tokenization.tokenizer import Bytes
-from tests.analysis.corpora import a_corpus, texts_about
+from tests.analysis.corpora import make_corpus, texts_about
+from tests.analysis.studies import make_context
 from tests.conftest import Command
 from tests.mock_llm_server import Config, running
 
@@ -33,7 +33,7 @@ OFFLINE = OfflineWriter()
 PAID = {"mock-llm": {"prompt": 1000.0, "completion": 1000.0}}
 
 
-def a_judge(server: Any, **options: Any) -> OpenAIWriter:
+def mock_judge(server: Any, **options: Any) -> OpenAIWriter:
     given: dict[str, Any] = {
         "model": "mock-llm",
         "timeout_s": 2.0,
@@ -43,8 +43,8 @@ def a_judge(server: Any, **options: Any) -> OpenAIWriter:
     return OpenAIWriter(base_url=server.base_url, **given)
 
 
-def fictional(folder: Path, wrong: float = 0.0, count: int = 3) -> SyntheticCorpus:
-    """Texts of the offline writer's grammar; in a share of them two names have changed places."""
+def write_fictional(folder: Path, wrong: float = 0.0, count: int = 3) -> WrittenCorpus:
+    """Writes texts of the offline writer's grammar; in a share of them two names are swapped."""
     rng = random.Random(0)
     documents, texts = {}, []
     for number, world in enumerate(worlds(count, NamePool.target, 0)):
@@ -60,12 +60,12 @@ def fictional(folder: Path, wrong: float = 0.0, count: int = 3) -> SyntheticCorp
                 texts.append((f"d{number}", "triple", text))
     folder.mkdir()
     Bytes().make(folder)
-    return a_corpus(folder / "c", documents, texts_about(texts, about=("a", "b", "c")), folder)
+    return make_corpus(folder / "c", documents, texts_about(texts, about=("a", "b", "c")), folder)
 
 
 @pytest.fixture
-def corpus(tmp_path: Path) -> SyntheticCorpus:
-    return fictional(tmp_path / "fictional")
+def corpus(tmp_path: Path) -> WrittenCorpus:
+    return write_fictional(tmp_path / "fictional")
 
 
 @pytest.fixture
@@ -74,9 +74,9 @@ def server() -> Iterator[Any]:
         yield found
 
 
-def examined(settings: Factuality, corpus: SyntheticCorpus, out: Path) -> dict[str, Any]:
+def judge(settings: Factuality, corpus: WrittenCorpus, out: Path) -> dict[str, Any]:
     out.mkdir(exist_ok=True)
-    examine(settings, [corpus], out, out / "response_cache.sqlite")
+    measure_factuality(settings, [corpus], make_context(out), out)
     found: dict[str, Any] = json.loads((out / "factuality.json").read_text())
     return found
 
@@ -86,48 +86,50 @@ def first_row(result: dict[str, Any], judge: str = "judge") -> dict[str, Any]:
     return row
 
 
-def test_every_sentence_of_the_grammar_is_understood_and_true(corpus: SyntheticCorpus, tmp_path: Path) -> None:
-    row = first_row(examined(Factuality(judge=OFFLINE, sentences=5000), corpus, tmp_path / "out"))
+def test_offline_judge_supports_every_sentence_of_the_grammar(corpus: WrittenCorpus, tmp_path: Path) -> None:
+    row = first_row(judge(Factuality(judge=OFFLINE, sentences=5000), corpus, tmp_path / "out"))
     assert row["no_verdict"] == 0 and row["sentences"] > 3000
     assert row["supported"]["value"] == 1.0 and 0 < row["subjective"]["value"] < 0.5
 
 
-def test_sentences_whose_names_changed_places_are_found_out(tmp_path: Path) -> None:
-    row = first_row(examined(Factuality(judge=OFFLINE, sentences=5000), fictional(tmp_path / "f", 1.0), tmp_path / "o"))
+def test_offline_judge_rejects_swapped_names(tmp_path: Path) -> None:
+    row = first_row(
+        judge(Factuality(judge=OFFLINE, sentences=5000), write_fictional(tmp_path / "f", 1.0), tmp_path / "o")
+    )
     assert row["no_verdict"] == 0 and 0.5 < row["supported"]["value"] < 0.9, "sentences about others stay true"
 
 
-def test_a_sentence_of_other_english_has_no_verdict_offline(tmp_path: Path) -> None:
+def test_offline_judge_has_no_verdict_on_other_english(tmp_path: Path) -> None:
     folder = tmp_path / "f"
     folder.mkdir()
     Bytes().make(folder)
     documents = {"d": "The moon is a stone. It was never cheese."}
-    other = a_corpus(folder / "c", documents, texts_about([("d", "pair", "The moon is made of stone.")]), folder)
-    result = examined(Factuality(judge=OFFLINE), other, tmp_path / "out")
+    other = make_corpus(folder / "c", documents, texts_about([("d", "pair", "The moon is made of stone.")]), folder)
+    result = judge(Factuality(judge=OFFLINE), other, tmp_path / "out")
     assert result["judges"]["judge"]["no_verdict"] == {"unreadable": 1}
     assert first_row(result)["supported"]["value"] is None and first_row(result)["supported_bounds"] == [0.0, 1.0]
 
 
-def test_a_sample_is_the_seeds_and_even(corpus: SyntheticCorpus) -> None:
-    one, seen = sampled([corpus], 200, 0)
-    assert sampled([corpus], 200, 0)[0] == one and sampled([corpus], 200, 1)[0] != one
-    assert {each.id for each in sampled([corpus], 50, 0)[0]} < {each.id for each in one}, (
-        "a smaller one is a part of it"
+def test_sample_is_seeded_and_uniform(corpus: WrittenCorpus) -> None:
+    one, seen = sample_sentences([corpus], 200, 0)
+    assert sample_sentences([corpus], 200, 0)[0] == one and sample_sentences([corpus], 200, 1)[0] != one
+    assert {each.id for each in sample_sentences([corpus], 50, 0)[0]} < {each.id for each in one}, (
+        "a smaller sample is part of a larger one"
     )
     assert len({each.id for each in one}) == 200 < seen
     shares_drawn = Counter(each.document_id for each in one)
     assert min(shares_drawn.values()) > 40, "three documents of about a third each"
 
 
-def test_sentences_end_where_a_reader_ends_them() -> None:
+def test_sentence_boundaries() -> None:
     text = 'Dr. A. Lee met "Bob." He left the town at 5.30 p.m. sharp!\n\n## A title\n1. It was late; nobody saw him.'
-    assert [sentence for _, sentence in split(text)] == [
+    assert [sentence for _, sentence in split_sentences(text)] == [
         'Dr. A. Lee met "Bob."',
         "He left the town at 5.30 p.m. sharp!",
         "## A title",
         "It was late; nobody saw him.",
     ]
-    assert all(text[start:].startswith(sentence) for start, sentence in split(text))
+    assert all(text[start:].startswith(sentence) for start, sentence in split_sentences(text))
 
 
 @pytest.mark.parametrize(
@@ -142,19 +144,19 @@ def test_sentences_end_where_a_reader_ends_them() -> None:
         ("[]", None),
     ],
 )
-def test_an_answer_has_the_verdict_that_it_names_or_none(text: str, verdict: Verdict | None) -> None:
-    assert verdict_of(text) is verdict
+def test_parse_verdict(text: str, verdict: Verdict | None) -> None:
+    assert parse_verdict(text) is verdict
 
 
 @pytest.mark.parametrize(
     "fault, reason",
     [("refusal", "refused"), ("baditem", "unreadable"), ("length", "cut off"), ("poison", "error: HTTP 400")],
 )
-def test_what_a_judge_does_not_say_is_counted_by_its_reason(
-    corpus: SyntheticCorpus, server: Any, tmp_path: Path, fault: str, reason: str
+def test_missing_verdicts_are_counted_by_reason(
+    corpus: WrittenCorpus, server: Any, tmp_path: Path, fault: str, reason: str
 ) -> None:
     server.configure(**{f"rate_{fault}": 0.5, "output_tokens": 12})
-    result = examined(Factuality(judge=a_judge(server), sentences=40), corpus, tmp_path / "out")
+    result = judge(Factuality(judge=mock_judge(server), sentences=40), corpus, tmp_path / "out")
     missing, row = result["judges"]["judge"]["no_verdict"], first_row(result)
     assert set(missing) == {reason} and 5 < missing[reason] == row["no_verdict"]
     assert row["sentences"] == 40 == row["no_verdict"] + row["subjective"]["of"]
@@ -164,43 +166,41 @@ def test_what_a_judge_does_not_say_is_counted_by_its_reason(
     assert sum(each["missing"] == reason and each["verdict"] is None for each in answers) == missing[reason]
 
 
-def test_a_judge_that_is_down_stops_it_and_what_it_said_is_kept(
-    corpus: SyntheticCorpus, server: Any, tmp_path: Path
+def test_unavailable_judge_stops_the_analysis_and_answers_are_cached(
+    corpus: WrittenCorpus, server: Any, tmp_path: Path
 ) -> None:
-    settings = Factuality(judge=a_judge(server, max_cost_usd=None, concurrency=4), sentences=30)
+    settings = Factuality(judge=mock_judge(server, max_cost_usd=None, concurrency=4), sentences=30)
     server.configure(rate_500=0.6)
     with pytest.raises(LLMError, match="without an answer|stopped answering"):
-        examined(settings, corpus, tmp_path / "out")
+        judge(settings, corpus, tmp_path / "out")
     assert not (tmp_path / "out" / "factuality.json").exists()
     server.configure(rate_500=0.0)
-    assert first_row(examined(settings, corpus, tmp_path / "out"))["no_verdict"] == 0
+    assert first_row(judge(settings, corpus, tmp_path / "out"))["no_verdict"] == 0
     assert server.stats()["duplicates"] == 0 and server.stats()["ok"] == 30
 
 
-def test_the_limit_stops_the_judge_and_a_higher_one_goes_on(
-    corpus: SyntheticCorpus, server: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+def test_cost_limit_stops_the_judge_and_a_higher_limit_continues(
+    corpus: WrittenCorpus, server: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("OPENAI_API_KEY", "sk-marked-0123456789abcdef")
 
     def limited(dollars: float) -> Factuality:
-        options = a_judge(server, max_cost_usd=dollars, concurrency=1, prices=PAID)
+        options = mock_judge(server, max_cost_usd=dollars, concurrency=1, prices=PAID)
         return Factuality(judge=options, sentences=12)
 
     with pytest.raises(LLMError, match="max_cost_usd"):
-        examined(limited(8.0), corpus, tmp_path / "out")
+        judge(limited(8.0), corpus, tmp_path / "out")
     before = server.stats()["ok"]
     assert 0 < before < 12
-    examined(limited(1000.0), corpus, tmp_path / "out")
+    judge(limited(1000.0), corpus, tmp_path / "out")
     assert server.stats()["ok"] == 12 and server.stats()["duplicates"] == 0
-    assert limited(1.0).cache_key({"max_cost_usd", "concurrency"}) == limited(2.0).cache_key(
-        {"max_cost_usd", "concurrency"}
-    )
+    assert limited(1.0).cache_key == limited(2.0).cache_key
     assert all("sk-marked" not in file.read_text() for file in (tmp_path / "out").glob("*.json*"))
 
 
-def test_a_persons_labels_and_two_judges_are_compared(corpus: SyntheticCorpus, server: Any, tmp_path: Path) -> None:
-    settings = Factuality(judge=OFFLINE, second=a_judge(server), sentences=60)
-    examined(settings, corpus, tmp_path / "out")
+def test_labels_of_a_person_and_two_judges_are_compared(corpus: WrittenCorpus, server: Any, tmp_path: Path) -> None:
+    settings = Factuality(judge=OFFLINE, second=mock_judge(server), sentences=60)
+    judge(settings, corpus, tmp_path / "out")
     with (tmp_path / "out" / "to_label.csv").open(newline="") as file:
         lines = list(csv.DictReader(file))
     told = [json.loads(line) for line in (tmp_path / "out" / "judgments-judge.jsonl").open()]
@@ -212,41 +212,44 @@ def test_a_persons_labels_and_two_judges_are_compared(corpus: SyntheticCorpus, s
         for number, line in enumerate(lines):
             verdict = verdicts[line["id"]] if number else "unsupported"
             writer.writerow({**line, "verdict": verdict.upper() if number < 50 else ""})
-    result = examined(Factuality(**{**vars(settings), "labels": str(labeled)}), corpus, tmp_path / "out")
+    result = judge(Factuality(**{**vars(settings), "labels": str(labeled)}), corpus, tmp_path / "out")
     assert first_row(result, "person")["no_verdict"] == 10
     pairs = {(one["one"], one["other"]): one for one in result["agreement"]}
     assert pairs["judge", "person"]["compared"] == 50 and pairs["judge", "person"]["agreed"] == 0.98
     assert 0.9 < pairs["judge", "person"]["kappa"] < 1 and abs(pairs["judge", "second"]["kappa"]) < 0.3
-    assert server.stats()["ok"] == 60, "the second judge was not asked again"
+    assert server.stats()["ok"] == 60, "the answers of the second judge are cached"
     for text, message in (("id,verdict\nnobody,supported\n", "not of this sample"),
                           (f"id,verdict\n{lines[0]['id']},perhaps\n", "verdict 'perhaps'"),
                           (f"id,verdict\n{lines[0]['id']},\n{lines[0]['id']},\n", "labeled twice")):  # fmt: skip
         labeled.write_text(text)
         with pytest.raises(DataError, match=message):
-            examined(Factuality(**{**vars(settings), "labels": str(labeled)}), corpus, tmp_path / "out")
+            judge(Factuality(**{**vars(settings), "labels": str(labeled)}), corpus, tmp_path / "out")
 
 
-def test_kappa_is_as_by_hand() -> None:
+def test_kappa_matches_manual_calculation() -> None:
     yes, no = Verdict.supported, Verdict.unsupported
     first = [yes] * 25 + [no] * 25 + [None]
     second = [yes] * 20 + [no] * 5 + [yes] * 10 + [no] * 15 + [yes]
-    found = agreement("a", "b", first, second)
+    found = measure_agreement("a", "b", first, second)
     assert found["compared"] == 50 and found["agreed"] == 0.7
     assert found["kappa"] == pytest.approx((0.7 - 0.5) / (1 - 0.5))
-    assert agreement("a", "b", [yes], [yes])["kappa"] is None and agreement("a", "b", [None], [yes])["agreed"] is None
+    assert (
+        measure_agreement("a", "b", [yes], [yes])["kappa"] is None
+        and measure_agreement("a", "b", [None], [yes])["agreed"] is None
+    )
 
 
-def test_the_interval_holds_the_share_as_often_as_it_says() -> None:
+def test_interval_has_its_stated_coverage() -> None:
     rng = random.Random(0)
     held = 0
     for _ in range(1000):
         verdicts = [Verdict.supported if rng.random() < 0.944 else Verdict.unsupported for _ in range(70)]
-        low, high = shares(verdicts, 0.95)["supported"]["interval"]
+        low, high = summarize_verdicts(verdicts, 0.95)["supported"]["interval"]
         held += low <= 0.944 <= high
     assert 0.93 < held / 1000 < 0.98
 
 
-def test_wrong_settings_are_one_message(tmp_path: Path) -> None:
+def test_invalid_options_are_errors(tmp_path: Path) -> None:
     for wrong in ({"judge": {}}, {"sentences": 0}, {"confidence": 1.0}, {"labels": str(tmp_path / "none.csv")}):
         with pytest.raises(ConfigError, match="analysis"):
             Factuality(**{"judge": OFFLINE, **wrong})
@@ -254,13 +257,13 @@ def test_wrong_settings_are_one_message(tmp_path: Path) -> None:
         Factuality(judge=OFFLINE, second="nowhere")
 
 
-def test_an_empty_answer_has_its_reason(corpus: SyntheticCorpus) -> None:
-    (sentence,), _ = sampled([corpus], 1, 0)
-    found = judgment(sentence, "j", Completion(text=" ", model="m"))
+def test_empty_answer_states_its_reason(corpus: WrittenCorpus) -> None:
+    (sentence,), _ = sample_sentences([corpus], 1, 0)
+    found = read_judgment(sentence, "j", Completion(text=" ", model="m"))
     assert (found.verdict, found.missing) == (None, "empty")
 
 
-def test_a_study_is_judged_by_one_command_with_a_judge_of_ones_own(
+def test_command_judges_a_finished_study_with_two_judges(
     smoke: Path, command: Command, server: Any, tmp_path: Path
 ) -> None:
     root = tmp_path / "moved"

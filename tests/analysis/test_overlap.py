@@ -6,12 +6,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from entigraph.analysis import examinations
-from entigraph.analysis.overlap.overlap import Tally, examine, hashes
-from entigraph.analysis.settings import Overlap
+from entigraph.analysis.overlap.overlap import Overlap, OverlapCounts, hash_ngrams, measure_corpora
+from entigraph.analysis.written_corpus import load_corpora
 from entigraph.errors import ConfigError, DataError
 from entigraph.tokenization.tokenizer import Bytes
-from tests.analysis.corpora import a_corpus, texts_about
+from tests.analysis.corpora import make_corpus, texts_about
+from tests.analysis.studies import make_context
 from tests.conftest import Command
 
 
@@ -25,17 +25,17 @@ def tokenizer(tmp_path: Path) -> Path:
 
 def row_of(out: Path, kind: str) -> dict[str, object]:
     rows = json.loads((out / "overlap.json").read_text())["rows"]
-    (found,) = (row for row in rows if row["kind"] == kind)
-    return found
+    (row,) = (row for row in rows if row["kind"] == kind)
+    return dict(row)
 
 
-def test_the_share_is_that_of_a_plain_count_with_sets(tmp_path: Path, tokenizer: Path) -> None:
+def test_overlap_matches_a_count_with_sets(tmp_path: Path, tokenizer: Path) -> None:
     rng = random.Random(0)
     documents = {f"d{number}": "".join(rng.choices("abce", k=300)) for number in range(4)}
     texts = [(name, kind, "".join(rng.choices("abcd-", k=rng.randrange(0, 90)))) for name in documents
              for kind in ("pair", "triple") for _ in range(5)]  # fmt: skip
-    corpus = a_corpus(tmp_path / "c", documents, texts_about(texts), tokenizer)
-    examine(Overlap(sizes=[2, 4, 7]), [corpus], tmp_path)
+    corpus = make_corpus(tmp_path / "c", documents, texts_about(texts), tokenizer)
+    measure_corpora(Overlap(sizes=[2, 4, 7]), [corpus], tmp_path)
     for size in (2, 4, 7):
         shared = tokens = 0
         for name, kind, text in texts:
@@ -49,52 +49,52 @@ def test_the_share_is_that_of_a_plain_count_with_sets(tmp_path: Path, tokenizer:
     assert row_of(tmp_path, "all")["texts"] == 40 and row_of(tmp_path, "pair")["documents"] == 4
 
 
-def test_a_copy_overlaps_but_for_the_end_and_another_text_does_not(tmp_path: Path, tokenizer: Path) -> None:
+def test_copy_overlaps_except_at_its_end(tmp_path: Path, tokenizer: Path) -> None:
     documents = {"d": "x" + "abcdefghijklmnop" * 4}
     texts = texts_about([("d", "copy", documents["d"]), ("d", "other", "ZYXW" * 16)])
-    examine(Overlap(), [a_corpus(tmp_path / "c", documents, texts, tokenizer)], tmp_path)
+    measure_corpora(Overlap(), [make_corpus(tmp_path / "c", documents, texts, tokenizer)], tmp_path)
     assert row_of(tmp_path, "copy")["overlap"]["16"] == pytest.approx((66 - 15) / 66)  # type: ignore[index]
     assert set(row_of(tmp_path, "other")["overlap"].values()) == {0.0}  # type: ignore[attr-defined]
     assert (tmp_path / "overlap.png").stat().st_size > 400
 
 
-def test_drawn_documents_are_the_seeds_and_no_others_count(tmp_path: Path, tokenizer: Path) -> None:
+def test_documents_are_sampled_by_seed(tmp_path: Path, tokenizer: Path) -> None:
     documents = {f"d{number}": f"the text of number {number}" for number in range(30)}
-    corpus = a_corpus(
+    corpus = make_corpus(
         tmp_path / "c", documents, texts_about([(name, "pair", text) for name, text in documents.items()]), tokenizer
     )
-    told = [examine(Overlap(documents=5, seed=seed), [corpus], tmp_path) for seed in (0, 0, 1)]
-    assert row_of(tmp_path, "all")["texts"] == 5 and told[0] == told[1]
+    lines = [measure_corpora(Overlap(documents=5, seed=seed), [corpus], tmp_path) for seed in (0, 0, 1)]
+    assert row_of(tmp_path, "all")["texts"] == 5 and lines[0] == lines[1]
 
 
-def test_different_ngrams_have_different_hashes_and_order_counts() -> None:
+def test_hashes_depend_on_content_and_order() -> None:
     grid = np.array([(a, b, c) for a in range(60) for b in range(60) for c in range(60)], dtype=np.uint64)
-    found = np.concatenate([hashes(row, 3) for row in grid[:: 60 * 7]])
-    assert len(np.unique(found)) == len(found)
+    hashes = np.concatenate([hash_ngrams(row, 3) for row in grid[:: 60 * 7]])
+    assert len(np.unique(hashes)) == len(hashes)
     one, other = np.array([1, 2], dtype=np.uint64), np.array([2, 1], dtype=np.uint64)
-    assert hashes(one, 2) != hashes(other, 2) and len(hashes(one, 3)) == 0
+    assert hash_ngrams(one, 2) != hash_ngrams(other, 2) and len(hash_ngrams(one, 3)) == 0
 
 
-def test_the_error_over_documents_is_that_of_redrawing_them() -> None:
+def test_standard_error_matches_resampled_documents() -> None:
     rng = np.random.default_rng(0)
     tokens, shares = rng.integers(100, 1000, size=40), rng.beta(2, 8, size=40)
-    tally = Tally()
+    overlap = OverlapCounts()
     for number, (count, share) in enumerate(zip(tokens, shares, strict=True)):
-        tally.add(str(number), int(count), np.array([round(count * share)]))
+        overlap.add(str(number), int(count), np.array([round(count * share)]))
     drawn = rng.integers(0, 40, size=(4000, 40))
     redrawn = (np.round(tokens * shares)[drawn].sum(axis=1) / tokens[drawn].sum(axis=1)).std()
-    assert tally.told([2])["stderr"]["2"] == pytest.approx(redrawn, rel=0.1)
+    assert overlap.summarize([2])["stderr"]["2"] == pytest.approx(redrawn, rel=0.1)
 
 
-def test_wrong_settings_and_an_empty_place_are_one_message(tmp_path: Path) -> None:
+def test_invalid_options_and_missing_corpora_are_errors(tmp_path: Path) -> None:
     for wrong in ({"sizes": []}, {"sizes": [2, 2]}, {"documents": 0}, {"tokenizer": str(tmp_path)}):
         with pytest.raises(ConfigError):
             Overlap(**wrong)  # type: ignore[arg-type]
     with pytest.raises(DataError, match="no synthetic corpus"):
-        examinations.corpora_of(tmp_path / "studies" / "none-0", tmp_path, tmp_path / "synthesis" / "none-0")
+        load_corpora(make_context(tmp_path))
 
 
-def test_a_finished_study_is_examined_by_one_command(smoke: Path, command: Command, tmp_path: Path) -> None:
+def test_command_measures_a_finished_study_once(smoke: Path, command: Command, tmp_path: Path) -> None:
     root = tmp_path / "moved"
     shutil.copytree(smoke, root)
     commands = ("analyze", "experiments=smoke", "analysis=overlap", f"paths.root={root}", "logger=none")
@@ -102,6 +102,6 @@ def test_a_finished_study_is_examined_by_one_command(smoke: Path, command: Comma
     assert first.returncode == 0, first.stderr
     (folder,) = (root / "analysis").glob("overlap-*")
     rows = json.loads((folder / "overlap.json").read_text())["rows"]
-    assert {row["augmenter"] for row in rows} == {"entigraph", "rephrase"}, "documents as they are overlap wholly"
+    assert {row["augmenter"] for row in rows} == {"entigraph", "rephrase"}, "raw documents are not measured"
     before = (folder / "overlap.json").stat().st_mtime_ns
     assert command(*commands).stdout == first.stdout and (folder / "overlap.json").stat().st_mtime_ns == before

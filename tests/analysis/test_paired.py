@@ -1,4 +1,4 @@
-"""Two evaluations question by question: what changed, by what chance, where it is told."""
+"""Two evaluations question by question: what changed, whether it may be chance, and the reports."""
 
 import json
 import shutil
@@ -9,18 +9,21 @@ import numpy as np
 import pytest
 from scipy.stats import binom
 
-from entigraph.analysis.paired.paired_tests import Answered, compared, interval, of_study
-from entigraph.analysis.scaling import stage
-from entigraph.analysis.settings import ScalingCurve
+from entigraph.analysis.document_bootstrap import Resampling
+from entigraph.analysis.paired.paired_tests import AnsweredTask, compare_answers, difference_interval, pair_study
 from entigraph.errors import DataError
 from entigraph.storage.jsonl import write_jsonl
 from entigraph.storage.schemas import Answer
 from entigraph.tracking.base import NoTracker
-from tests.analysis.studies import a_run
+from tests.analysis.studies import make_context, make_run, run_scaling_curve
 from tests.conftest import Command, study_of
 
+FAST = Resampling(resamples=200)
 
-def answered(folder: Path, correct: list[bool], documents: int = 5, first: int = 0, **changes: Any) -> Answered:
+
+def write_answers(
+    folder: Path, correct: list[bool], documents: int = 5, first: int = 0, **changes: Any
+) -> AnsweredTask:
     folder.mkdir(parents=True, exist_ok=True)
     answers = [
         Answer(
@@ -39,13 +42,13 @@ def answered(folder: Path, correct: list[bool], documents: int = 5, first: int =
         for number, right in enumerate(correct, first)
     ]
     write_jsonl(folder / "answers-t.jsonl", answers)
-    return Answered(folder.name, folder, "t")
+    return AnsweredTask(folder.name, folder, "t")
 
 
-def test_gained_lost_and_mcnemars_exact_p(tmp_path: Path) -> None:
-    one = answered(tmp_path / "one", [True] * 9 + [False] * 1 + [True] * 5 + [False] * 5)
-    other = answered(tmp_path / "other", [False] * 9 + [True] * 1 + [True] * 5 + [False] * 5)
-    pair = compared(one, other, 0.9, 200)
+def test_gained_lost_and_mcnemar_p_value(tmp_path: Path) -> None:
+    one = write_answers(tmp_path / "one", [True] * 9 + [False] * 1 + [True] * 5 + [False] * 5)
+    other = write_answers(tmp_path / "other", [False] * 9 + [True] * 1 + [True] * 5 + [False] * 5)
+    pair = compare_answers(one, other, FAST)
     assert (pair["gained"], pair["lost"], pair["both_right"], pair["both_wrong"]) == (9, 1, 5, 5)
     assert pair["p"] == pytest.approx(2 * binom.cdf(1, 10, 0.5)), "two-sided, of the ten that changed"
     assert pair["accuracy"] == [0.7, 0.3] and pair["difference"] == pytest.approx(0.4)
@@ -56,31 +59,35 @@ def test_gained_lost_and_mcnemars_exact_p(tmp_path: Path) -> None:
     changes = {each["question_id"]: each for each in pair["changed"]}
     assert len(changes) == 10 and changes["q0009"]["change"] == "lost"
     assert (changes["q0009"]["right"], changes["q0009"]["one"], changes["q0009"]["other"]) == ("this", "that", "this")
-    turned = compared(other, one, 0.9, 200)
+    turned = compare_answers(other, one, FAST)
     assert turned["difference"] == -pair["difference"] and turned["p"] == pair["p"]
 
 
-def test_the_same_answers_differ_in_nothing(tmp_path: Path) -> None:
-    same = [answered(tmp_path / name, [True, False] * 10) for name in ("one", "other")]
-    pair = compared(*same, 0.9, 50)
+def test_identical_answers_have_no_difference(tmp_path: Path) -> None:
+    same = [write_answers(tmp_path / name, [True, False] * 10) for name in ("one", "other")]
+    pair = compare_answers(*same, FAST)
     assert (pair["p"], pair["difference"], pair["interval"], pair["changed"]) == (1.0, 0.0, [0.0, 0.0], [])
 
 
-def test_questions_that_only_one_was_asked_are_counted_and_left_out(tmp_path: Path) -> None:
-    pair = compared(answered(tmp_path / "a", [True] * 10), answered(tmp_path / "b", [True] * 8, first=5), 0.9, 50)
+def test_questions_asked_of_one_model_are_left_out(tmp_path: Path) -> None:
+    pair = compare_answers(
+        write_answers(tmp_path / "a", [True] * 10),
+        write_answers(tmp_path / "b", [True] * 8, first=5),
+        Resampling(resamples=50),
+    )
     assert pair["questions"] == 5 and pair["left_out"] == [5, 3]
-    other_words = answered(tmp_path / "c", [True] * 10, question="Something else?")
+    other_words = write_answers(tmp_path / "c", [True] * 10, question="Something else?")
     with pytest.raises(DataError, match="no question in common"):
-        compared(answered(tmp_path / "a", [True] * 10), other_words, 0.9, 50)
+        compare_answers(write_answers(tmp_path / "a", [True] * 10), other_words, FAST)
 
 
-def test_a_question_without_an_answer_is_wrong_and_names_no_option(tmp_path: Path) -> None:
-    silent = answered(tmp_path / "silent", [False] * 4, choice=None)
-    pair = compared(answered(tmp_path / "one", [True] * 4), silent, 0.9, 50)
+def test_unanswered_question_counts_as_wrong(tmp_path: Path) -> None:
+    silent = write_answers(tmp_path / "silent", [False] * 4, choice=None)
+    pair = compare_answers(write_answers(tmp_path / "one", [True] * 4), silent, FAST)
     assert pair["gained"] == 4 and {each["other"] for each in pair["changed"]} == {None}
 
 
-def test_the_interval_draws_documents_and_covers_as_often_as_it_says() -> None:
+def test_interval_over_documents_has_its_stated_coverage() -> None:
     """The difference varies from document to document; an interval that drew questions would cover far too seldom."""
     rng, covered, rounds, documents, each = np.random.default_rng(0), 0, 200, 30, 10
     names = [f"d{number % documents}" for number in range(each * documents)]
@@ -88,7 +95,7 @@ def test_the_interval_draws_documents_and_covers_as_often_as_it_says() -> None:
         gain = rng.uniform(-0.4, 0.8, documents)
         other = rng.random((each, documents)) < 0.4
         one = np.where(rng.random((each, documents)) < abs(gain), gain > 0, other)
-        low, high = interval((one.astype(float) - other).reshape(-1), names, 0.9, 400)
+        low, high = difference_interval((one.astype(float) - other).reshape(-1), names, Resampling(resamples=400))
         covered += low <= mean_gain() <= high
     assert 0.84 < covered / rounds < 0.95
 
@@ -98,17 +105,17 @@ def mean_gain() -> float:
     return (0.6 * 0.8**2 / 2 - 0.4 * 0.4**2 / 2) / 1.2
 
 
-def test_a_study_pairs_the_best_runs_of_the_same_questions(tmp_path: Path) -> None:
+def test_study_pairs_the_best_runs_on_the_same_questions(tmp_path: Path) -> None:
     rng = np.random.default_rng(0)
     runs = [
-        a_run(tmp_path, augmenter, budget, 0, accuracy, rng)
+        make_run(tmp_path, augmenter, budget, 0, accuracy, rng)
         for augmenter, budget, accuracy in (
             ("rephrase", 1_000, 0.5),
             ("entigraph", 1_000, 0.4),
             ("entigraph", 2_000, 0.9),
         )
     ]
-    (pair,) = of_study(runs, ScalingCurve(resamples=50))
+    (pair,) = pair_study(runs, FAST)
     assert (pair["one"], pair["other"]) == ("entigraph, 2,000 tokens, seed 0", "rephrase, 1,000 tokens, seed 0")
     assert pair["gained"] > 5 * pair["lost"] and pair["p"] < 1e-6
 
@@ -123,13 +130,13 @@ class Tables(NoTracker):
 
 
 @pytest.mark.parametrize("log_texts", [False, True])
-def test_a_studys_report_and_tables_tell_what_changed(smoke: Path, tmp_path: Path, log_texts: bool) -> None:
+def test_study_report_and_tables_list_changed_questions(smoke: Path, tmp_path: Path, log_texts: bool) -> None:
     root = tmp_path / "moved"
     shutil.copytree(smoke, root)
     study = study_of(root)
     (study / "manifest.json").unlink()
     tracker = Tables(log_texts)
-    stage.run(study, root, settings=ScalingCurve(resamples=20), tracker=tracker)
+    run_scaling_curve(make_context(root, study), tracker)
     pairs = json.loads((study / "paired.json").read_text())
     names = {(pair["one"].split(",")[0], pair["other"].split(",")[0]) for pair in pairs}
     assert names == {
@@ -153,7 +160,7 @@ def test_a_studys_report_and_tables_tell_what_changed(smoke: Path, tmp_path: Pat
             assert f"evaluation/{pair['folders'][0]}/report.html#closed_book/{each['question_id']}" in page
 
 
-def test_any_two_finished_evaluations_by_one_command(smoke: Path, tmp_path: Path, command: Command) -> None:
+def test_command_compares_two_finished_evaluations(smoke: Path, tmp_path: Path, command: Command) -> None:
     shutil.copytree(smoke, tmp_path / "outputs")
     options = ("analyze", "analysis=paired", "logger=none")
     names = sorted(folder.name for folder in (smoke / "evaluation").iterdir())
@@ -165,12 +172,12 @@ def test_any_two_finished_evaluations_by_one_command(smoke: Path, tmp_path: Path
     assert {"paired.html", "paired.json", "paired.png", "paired.svg"} <= {file.name for file in folder.iterdir()}
     again = command(*options, f"analysis.one={entigraph}", f"analysis.other={raw}")
     assert again.stdout == done.stdout, "it was made already"
-    for given, told in (
+    for overrides, message in (
         ([], "analysis.one: not set, and this configuration has none"),
         (["analysis.one=nothing"], "analysis.one: 'nothing' is no finished evaluation; name one of"),
         ([f"analysis.one={raw}", f"analysis.other={raw}"], f"both are {raw}"),
         ([f"analysis.one={raw}", f"analysis.other={entigraph}", "analysis.task=essay"], "analysis.task: 'essay' found"),
         ([f"analysis.one={raw}", "analysis.other=smoke"], "analysis.other: 'smoke'"),
     ):
-        failed = command(*options, *given)
-        assert failed.returncode == 1 and told in failed.stderr, failed.stderr
+        failed = command(*options, *overrides)
+        assert failed.returncode == 1 and message in failed.stderr, failed.stderr

@@ -1,66 +1,117 @@
-"""How much of a synthetic corpus its source bears out (paper App. A.2), by augmenter, kind and number of entities.
+"""How much of a synthetic corpus its source supports (paper App. A.2), by augmenter, kind and number of entities.
 
-The share of subjective sentences is over all that have a verdict, the share supported over those of them that are not
-subjective, as in the paper. What has no verdict is counted, with its reason, and bounds say what it could change.
+As in the paper, the share of subjective sentences is over all with a verdict, and the share of supported ones over
+those that are not subjective. Sentences without a verdict are counted by reason; bounds state their possible effect.
 """
 
 import csv
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
-from entigraph.analysis.examinations import SyntheticCorpus
-from entigraph.analysis.factuality.judge_agreement import agreement, read_labels
-from entigraph.analysis.factuality.judge_requests import Judgment, Verdict, judged
-from entigraph.analysis.factuality.judges import name_of
-from entigraph.analysis.factuality.sentences import Sentence, sampled
+from entigraph.analysis.base import AnalysisContext
+from entigraph.analysis.factuality.judge_agreement import kappa_text, measure_agreement, read_labels
+from entigraph.analysis.factuality.judges import JudgedAnalysis, prompt_digests, writer_key, writer_name
+from entigraph.analysis.factuality.sentences import SampledSentence, sample_sentences
+from entigraph.analysis.factuality.verdicts import PROMPTS, Judgment, Verdict, judge_sentences
 from entigraph.analysis.paper import published
-from entigraph.analysis.settings import Factuality
-from entigraph.analysis.study_runs import ORDER
+from entigraph.analysis.study_runs import check_confidence, processed_first
+from entigraph.analysis.written_corpus import WrittenCorpus, corpus_folders, joint_disclaimer, load_corpora
+from entigraph.config.fields import runtime_field
+from entigraph.errors import ConfigError
+from entigraph.reporting.figures import (
+    BLACK,
+    DISPLAY_NAMES,
+    create_figure,
+    format_percent_axis,
+    save_figure,
+    series_style,
+)
 from entigraph.storage.artifact import write_json
+from entigraph.storage.fingerprints import fingerprint
 from entigraph.storage.jsonl import write_jsonl
 from entigraph.storage.schemas import Document
 
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
 TO_LABEL = "to_label.csv"
-COLUMNS = ("id", "verdict", "sentence", "before", "title", "document")
+PANEL_TITLES = {"subjective": "subjective, of all judged", "supported": "supported, of the others"}
 
 
-def examine(
-    settings: Factuality, corpora: Sequence[SyntheticCorpus], out: Path, response_cache: Path, say: Any = print
+@dataclass(frozen=True, kw_only=True)
+class Factuality(JudgedAnalysis):
+    """The share of a synthetic corpus that its documents support: a sample of sentences, judged by an LLM.
+
+    `sentences` of each augmenter, sampled with `seed` uniformly from its whole corpus; the paper's authors labeled 150
+    by hand (App. A.2). `labels`: the file to_label.csv of this sample, labeled by a person, fully or in part.
+    """
+
+    name: ClassVar[str] = "factuality"
+    labels: str | None = runtime_field(None)  # enters the cache key by content
+    sentences: int = 150
+    seed: int = 0
+    confidence: float = 0.95
+
+    def __post_init__(self) -> None:
+        if self.sentences < 1:
+            raise ConfigError(f"analysis.sentences: {self.sentences} found, 1 or more expected")
+        check_confidence(self.confidence)
+        if self.labels is not None and not Path(self.labels).expanduser().is_file():
+            raise ConfigError(f"analysis.labels: {self.labels!r} is no file; give the labeled to_label.csv, or null")
+        _ = self.judges
+
+    @property
+    def cache_key(self) -> Mapping[str, Any]:
+        return {
+            "judges": {key: writer_key(judge) for key, judge in self.judges.items()},
+            "labels": fingerprint(Path(self.labels).expanduser()) if self.labels else None,
+            "prompts": prompt_digests(*PROMPTS),
+        }
+
+    def inputs(self, context: AnalysisContext) -> Mapping[str, Path]:
+        return corpus_folders(context)
+
+    def run(self, context: AnalysisContext, out: Path) -> list[str]:
+        """Writes factuality.json, its figure, the judgments, and the sample for a person to label."""
+        return measure_factuality(self, load_corpora(context), context, out)
+
+
+def measure_factuality(
+    settings: Factuality, corpora: Sequence[WrittenCorpus], context: AnalysisContext, out: Path
 ) -> list[str]:
-    """Writes factuality.json, its figure, the judgments, and the sample for a person; returns what to tell."""
-    from entigraph.analysis.factuality.factuality_figure import factuality_figure
-
-    sentences, seen = drawn(settings, corpora)
-    documents = documents_of(corpora, sentences)
+    sentences, totals = sample_by_augmenter(settings, corpora)
+    documents = documents_by_sentence(corpora, sentences)
     write_jsonl(out / "sentences.jsonl", sentences)
     write_sample(out / TO_LABEL, sentences, documents)
     verdicts: dict[str, list[Verdict | None]] = {}
     missing: dict[str, Counter[str]] = {}
+    names = {key: writer_name(judge) for key, judge in settings.judges.items()}
     for key, judge in settings.judges.items():
-        found = list(judged(sentences, documents, judge, response_cache, say))
-        write_jsonl(out / f"judgments-{key}.jsonl", found)
-        verdicts[key], missing[key] = [each.verdict for each in found], reasons(found)
+        judgments = list(judge_sentences(sentences, documents, judge, context))
+        write_jsonl(out / f"judgments-{key}.jsonl", judgments)
+        verdicts[key], missing[key] = [judgment.verdict for judgment in judgments], count_missing(judgments)
     if settings.labels:
+        names["person"] = "a person"
         verdicts["person"] = read_labels(Path(settings.labels).expanduser(), sentences)
         missing["person"] = Counter({"not labeled": verdicts["person"].count(None)})
     result = {
         "corpora": [corpus.name for corpus in corpora],
-        "label": next(filter(None, (corpus.label for corpus in corpora)), None),
-        "sentences_in_corpora": seen,
+        "label": joint_disclaimer(corpora),
+        "sentences_in_corpora": totals,
         "confidence": settings.confidence,
         "judges": {
             key: {
-                "name": judge_name(settings, key),
+                "name": names[key],
                 "no_verdict": {reason: count for reason, count in missing[key].items() if count},
-                "rows": list(rows(sentences, own, settings.confidence)),
+                "rows": list(build_rows(sentences, verdicts[key], settings.confidence)),
             }
-            for key, own in verdicts.items()
+            for key in verdicts
         },
         "agreement": [
-            agreement(one, other, verdicts[one], verdicts[other])
+            measure_agreement(one, other, verdicts[one], verdicts[other])
             for one, other in (("judge", "second"), ("judge", "person"), ("second", "person"))
             if one in verdicts and other in verdicts
         ],
@@ -71,94 +122,100 @@ def examine(
         },
     }
     write_json(out / "factuality.json", result)
-    factuality_figure(result, out)
-    return told(result, out)
+    draw_factuality(result, out)
+    return factuality_lines(result, out)
 
 
-def drawn(settings: Factuality, corpora: Sequence[SyntheticCorpus]) -> tuple[list[Sentence], dict[str, int]]:
-    """So many of each augmenter, and how many each has."""
-    found: list[Sentence] = []
-    seen = {}
-    names = {corpus.augmenter for corpus in corpora}
-    for name in sorted(names, key=lambda name: (-ORDER.index(name) if name in ORDER else 1, name)):
+def sample_by_augmenter(
+    settings: Factuality, corpora: Sequence[WrittenCorpus]
+) -> tuple[list[SampledSentence], dict[str, int]]:
+    """Returns a sample of each augmenter, and how many sentences each has in all."""
+    sentences: list[SampledSentence] = []
+    totals = {}
+    for name in sorted({corpus.augmenter for corpus in corpora}, key=processed_first):
         own = [corpus for corpus in corpora if corpus.augmenter == name]
-        sample, seen[name] = sampled(own, settings.sentences, settings.seed)
-        found += sample
-    return found, seen
+        sample, totals[name] = sample_sentences(own, settings.sentences, settings.seed)
+        sentences += sample
+    return sentences, totals
 
 
-def documents_of(corpora: Sequence[SyntheticCorpus], sentences: Sequence[Sentence]) -> dict[str, Document]:
-    """By sentence: two corpora may call different documents alike."""
+def documents_by_sentence(
+    corpora: Sequence[WrittenCorpus], sentences: Sequence[SampledSentence]
+) -> dict[str, Document]:
+    """Returns the source of each sentence. Document ids are unique only within a corpus."""
     wanted = {(sentence.corpus, sentence.document_id) for sentence in sentences}
-    found = {
+    documents = {
         (corpus.name, document.id): document
         for corpus in corpora
         for document in corpus.documents()
         if (corpus.name, document.id) in wanted
     }
-    return {sentence.id: found[sentence.corpus, sentence.document_id] for sentence in sentences}
+    return {sentence.id: documents[sentence.corpus, sentence.document_id] for sentence in sentences}
 
 
-def write_sample(file: Path, sentences: Sequence[Sentence], documents: Mapping[str, Document]) -> None:
-    """For a person, who does not see what the judge says."""
-    with file.open("w", encoding="utf-8", newline="") as opened:
-        writer = csv.writer(opened)
-        writer.writerow(COLUMNS)
-        for each in sentences:
-            source = documents[each.id]
-            writer.writerow([each.id, "", each.sentence, each.before, source.title, source.text])
+def write_sample(file: Path, sentences: Sequence[SampledSentence], documents: Mapping[str, Document]) -> None:
+    """Writes the sample for a person, without the judge's verdicts."""
+    with file.open("w", encoding="utf-8", newline="") as stream:
+        writer = csv.writer(stream)
+        writer.writerow(("id", "verdict", "sentence", "before", "title", "document"))
+        for sentence in sentences:
+            source = documents[sentence.id]
+            writer.writerow([sentence.id, "", sentence.sentence, sentence.before, source.title, source.text])
 
 
-def reasons(found: Sequence[Judgment]) -> Counter[str]:
-    return Counter(each.missing for each in found if each.verdict is None)
+def count_missing(judgments: Sequence[Judgment]) -> Counter[str]:
+    return Counter(judgment.missing for judgment in judgments if judgment.verdict is None)
 
 
-def judge_name(settings: Factuality, key: str) -> str:
-    return "a person" if key == "person" else name_of(settings.judges[key])
-
-
-def rows(
-    sentences: Sequence[Sentence], verdicts: Sequence[Verdict | None], confidence: float
+def build_rows(
+    sentences: Sequence[SampledSentence], verdicts: Sequence[Verdict | None], confidence: float
 ) -> Iterator[dict[str, Any]]:
-    """For each augmenter: all its sentences, then those of each kind and of each number of entities."""
-    own = list(zip(sentences, verdicts, strict=True))
+    """Yields, for each augmenter, all its sentences, then those of each kind and of each number of entities."""
+    judged = list(zip(sentences, verdicts, strict=True))
     for augmenter in dict.fromkeys(sentence.augmenter for sentence in sentences):
-        members = [(sentence, verdict) for sentence, verdict in own if sentence.augmenter == augmenter]
         groups: dict[tuple[str, str], list[Verdict | None]] = {}
-        for sentence, verdict in members:
-            for group in (("all", ""), ("kind", sentence.kind), ("entities", str(sentence.entities))):
-                groups.setdefault(group, []).append(verdict)
-        for (by, name), found in sorted(groups.items(), key=lambda item: (item[0][0] != "all", item[0])):
-            yield {"augmenter": augmenter, "by": by, "group": name, **shares(found, confidence)}
+        for sentence, verdict in judged:
+            if sentence.augmenter == augmenter:
+                for group in (("all", ""), ("kind", sentence.kind), ("entities", str(sentence.entities))):
+                    groups.setdefault(group, []).append(verdict)
+        for (by, name), members in sorted(groups.items(), key=lambda item: (item[0][0] != "all", item[0])):
+            yield {"augmenter": augmenter, "by": by, "group": name, **summarize_verdicts(members, confidence)}
 
 
-def shares(verdicts: Sequence[Verdict | None], confidence: float) -> dict[str, Any]:
-    """Each share with its Wilson interval. `bounds`: were all without a verdict unsupported, or supported."""
+def summarize_verdicts(verdicts: Sequence[Verdict | None], confidence: float) -> dict[str, Any]:
+    """Returns each share with its Wilson interval.
+
+    `supported_bounds`: the share supported if all sentences without a verdict were unsupported, or supported.
+    """
     count = Counter(verdicts)
     judged, checkable = len(verdicts) - count[None], count[Verdict.supported] + count[Verdict.unsupported]
+    possible = checkable + count[None]
     bounds = [count[Verdict.supported], count[Verdict.supported] + count[None]]
     return {
         "sentences": len(verdicts),
         "no_verdict": count[None],
-        "subjective": share(count[Verdict.subjective], judged, confidence),
-        "supported": share(count[Verdict.supported], checkable, confidence),
-        "supported_bounds": [bound / (checkable + count[None]) for bound in bounds]
-        if checkable + count[None]
-        else None,
+        "subjective": share_with_interval(count[Verdict.subjective], judged, confidence),
+        "supported": share_with_interval(count[Verdict.supported], checkable, confidence),
+        "supported_bounds": [bound / possible for bound in bounds] if possible else None,
     }
 
 
-def share(part: int, whole: int, confidence: float) -> dict[str, Any]:
-    """`value` and `interval` are None of nothing."""
+def share_with_interval(part: int, whole: int, confidence: float) -> dict[str, Any]:
+    """`value` and `interval` are None if `whole` is 0."""
     from scipy.stats import binomtest
 
     if not whole:
         return {"count": part, "of": whole, "value": None, "interval": None}
-    found = binomtest(part, whole).proportion_ci(confidence, method="wilson")
-    return {"count": part, "of": whole, "value": part / whole, "interval": [float(found.low), float(found.high)]}
+    interval = binomtest(part, whole).proportion_ci(confidence, method="wilson")
+    return {
+        "count": part,
+        "of": whole,
+        "value": part / whole,
+        "interval": [float(interval.low), float(interval.high)],
+    }
 
 
-def told(result: Mapping[str, Any], out: Path) -> list[str]:
+def factuality_lines(result: Mapping[str, Any], out: Path) -> list[str]:
     lines = []
     for key, judge in result["judges"].items():
         lines += [
@@ -167,27 +224,61 @@ def told(result: Mapping[str, Any], out: Path) -> list[str]:
         ]
         for row in judge["rows"]:
             name = row["augmenter"] if row["by"] == "all" else f"  {row['by']} {row['group']}"
-            numbers = f"{shown(row['subjective']):>26}{shown(row['supported']):>28}"
-            lines.append(f"{name:24}{row['sentences']:>10,}{row['no_verdict']:>11,}{numbers}")
+            shares = f"{format_share(row['subjective']):>26}{format_share(row['supported']):>28}"
+            lines.append(f"{name:24}{row['sentences']:>10,}{row['no_verdict']:>11,}{shares}")
         if judge["no_verdict"]:
             reasons = ", ".join(f"{count} {reason}" for reason, count in judge["no_verdict"].items())
             lines.append(f"  no verdict: {reasons}")
-    for one in result["agreement"]:
-        kappa = f"Cohen's kappa {one['kappa']:.2f}" if one["kappa"] is not None else "Cohen's kappa not defined"
-        agreed = (
-            f"{one['agreed']:.1%} of {one['compared']} alike, {kappa}" if one["compared"] else "no sentence of both"
-        )
-        lines.append(f"{one['one']} and {one['other']}: {agreed}")
-    paper = {name: {**asdict(each), "of": 1} for name, each in published.FACTUALITY.items()}
-    numbers = f"{shown(paper['subjective']):>26}{shown(paper['supported']):>28}"
-    lines.append(f"{'paper, by hand':24}{published.FACTUALITY_SENTENCES:>10,}{'':11}{numbers}")
-    lines.append(f"the paper's: {published.PAPER}, {published.FACTUALITY_SECTION}; other documents, another writer")
-    lines.append(f"to label by hand: {out / TO_LABEL}, then analysis.labels=<the labeled copy>")
-    return [*lines, *([f"note: {result['label']}"] if result["label"] else [])]
+    for pair in result["agreement"]:
+        agreed = f"agree on {pair['agreed']:.1%} of {pair['compared']}, {kappa_text(pair)}" if pair["compared"] else ""
+        lines.append(f"{pair['one']} and {pair['other']}: {agreed or 'no sentence has a verdict of both'}")
+    paper = {name: asdict(share) for name, share in published.FACTUALITY.items()}
+    shares = f"{format_share(paper['subjective']):>26}{format_share(paper['supported']):>28}"
+    return [
+        *lines,
+        f"{'paper, by hand':24}{published.FACTUALITY_SENTENCES:>10,}{'':11}{shares}",
+        f"paper: {published.PAPER}, {published.FACTUALITY_SECTION}; different documents, different writer",
+        f"to label by hand: {out / TO_LABEL}, then analysis.labels=<the labeled copy>",
+        *([f"note: {result['label']}"] if result["label"] else []),
+    ]
 
 
-def shown(share: Mapping[str, Any]) -> str:
+def format_share(share: Mapping[str, Any]) -> str:
     if share["value"] is None:
         return "none"
     low, high = share["interval"]
     return f"{share['value']:.3f} [{low:.3f}, {high:.3f}]"
+
+
+def draw_factuality(result: Mapping[str, Any], out: Path) -> None:
+    """Draws the shares as labeled by the person if there is one, else by the first judge, and the paper's."""
+    judge = result["judges"].get("person") or result["judges"]["judge"]
+    rows = judge["rows"]
+    names = list(dict.fromkeys(row["augmenter"] for row in rows))
+    figure, (panels,) = create_figure(1, 2, figsize=(9.0, 1.4 + 0.24 * len(rows)), sharey=True)
+    for axes, (measure, title) in zip(panels, PANEL_TITLES.items(), strict=True):
+        for place, row in enumerate(rows):
+            color, marker = series_style(row["augmenter"], names.index(row["augmenter"]))
+            draw_share(axes, place, row[measure], color, marker, row["by"] == "all")
+        draw_share(axes, len(rows), asdict(published.FACTUALITY[measure]), BLACK, "x", True)
+        axes.set_xlim(-0.02, 1.02)
+        format_percent_axis(axes, "x")
+        axes.set_title(title, fontsize=9)
+    panels[0].set_yticks(
+        range(len(rows) + 1), [*map(row_label, rows), f"paper ({published.FACTUALITY_SECTION})"]
+    )  # fmt: skip
+    panels[0].invert_yaxis()
+    note = f"judged by {judge['name']}; {result['confidence']:.0%} Wilson intervals"
+    save_figure(figure, out, "factuality", "\n".join(filter(None, (note, result["label"]))))
+
+
+def draw_share(axes: "Axes", place: int, share: Mapping[str, Any], color: str, marker: str, is_total: bool) -> None:
+    if share["value"] is not None:
+        axes.plot(share["interval"], [place, place], color=color, linewidth=1.6 if is_total else 0.8)
+        axes.plot([share["value"]], [place], color=color, marker=marker, markersize=6 if is_total else 4)
+
+
+def row_label(row: Mapping[str, Any]) -> str:
+    if row["by"] == "all":
+        return DISPLAY_NAMES.get(row["augmenter"], row["augmenter"])
+    return str(row["group"]) if row["by"] == "kind" else f"{row['group']} entities"

@@ -1,31 +1,31 @@
-"""Verdicts of a person, and how far two who judged the same things agree."""
+"""Labels by a person, and the agreement of two judges."""
 
 import csv
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from enum import StrEnum
 from pathlib import Path
 from typing import Any
 
-from entigraph.analysis.factuality.judge_requests import Verdict
-from entigraph.analysis.factuality.sentences import Sentence
+from entigraph.analysis.factuality.sentences import SampledSentence
+from entigraph.analysis.factuality.verdicts import Verdict
 from entigraph.errors import DataError
 
 
-def read_labels(file: Path, sentences: Sequence[Sentence]) -> list[Verdict | None]:
-    """One for each sentence; None where its `verdict` is left empty.
+def read_labels(file: Path, sentences: Sequence[SampledSentence]) -> list[Verdict | None]:
+    """Returns one verdict per sentence; None if its `verdict` is left empty.
 
     Raises DataError for a word that is no verdict, a sentence of another sample, or one labeled twice.
     """
     labels: dict[str, Verdict | None] = {}
     known = {sentence.id for sentence in sentences}
-    with file.open(encoding="utf-8-sig", newline="") as opened:
-        for number, line in enumerate(csv.DictReader(opened), 2):
+    with file.open(encoding="utf-8-sig", newline="") as stream:
+        for number, line in enumerate(csv.DictReader(stream), 2):
             name, word = (line.get("id") or "").strip(), (line.get("verdict") or "").strip().lower()
             if name not in known or name in labels:
-                fault = "labeled twice" if name in labels else "not of this sample"
+                problem = "labeled twice" if name in labels else "not of this sample"
                 raise DataError(
-                    f"{file}, row {number}: sentence {name!r} is {fault}; label the to_label.csv that the same "
+                    f"{file}, row {number}: sentence {name!r} is {problem}; label the to_label.csv that the same "
                     "analysis wrote (same corpora, analysis.sentences and analysis.seed)"
                 )
             if word and word not in set(Verdict):
@@ -34,29 +34,33 @@ def read_labels(file: Path, sentences: Sequence[Sentence]) -> list[Verdict | Non
     return [labels.get(sentence.id) for sentence in sentences]
 
 
-def agreement(
+def measure_agreement(
     one: str, other: str, first: Sequence[StrEnum | None], second: Sequence[StrEnum | None]
 ) -> dict[str, Any]:
-    """Over what both have a verdict of; `kappa` is Cohen's, None where chance alone agrees wholly."""
-    pairs = [(mine, theirs) for mine, theirs in zip(first, second, strict=True) if mine and theirs]
-    counts = Counter(f"{mine}, {theirs}" for mine, theirs in pairs)
-    agreed = sum(mine is theirs for mine, theirs in pairs) / len(pairs) if pairs else None
+    """Compares two judges over what both have a verdict on; `kappa` is None if chance alone would agree fully."""
+    pairs = [(left, right) for left, right in zip(first, second, strict=True) if left and right]
+    counts = Counter(f"{left}, {right}" for left, right in pairs)
     return {
         "one": one,
         "other": other,
         "compared": len(pairs),
-        "agreed": agreed,
-        "kappa": kappa(pairs),
+        "agreed": sum(left is right for left, right in pairs) / len(pairs) if pairs else None,
+        "kappa": cohens_kappa(pairs),
         "pairs": dict(sorted(counts.items())),
     }
 
 
-def kappa(pairs: Sequence[tuple[StrEnum, StrEnum]]) -> float | None:
-    """Cohen 1960: the agreement beyond that of two who give their own shares of verdicts at random."""
+def cohens_kappa(pairs: Sequence[tuple[StrEnum, StrEnum]]) -> float | None:
+    """The agreement beyond that of two judges who give the same shares of verdicts at random (Cohen 1960)."""
     if not pairs:
         return None
     count = len(pairs)
-    mine, theirs = (Counter(pair[side] for pair in pairs) for side in (0, 1))
+    left, right = (Counter(pair[side] for pair in pairs) for side in (0, 1))
     agreed = sum(one is other for one, other in pairs) / count
-    by_chance = sum(mine[verdict] * theirs[verdict] for verdict in mine) / count**2
+    by_chance = sum(left[verdict] * right[verdict] for verdict in left) / count**2
     return None if by_chance == 1 else (agreed - by_chance) / (1 - by_chance)
+
+
+def kappa_text(agreement: Mapping[str, Any]) -> str:
+    kappa = agreement["kappa"]
+    return "Cohen's kappa undefined" if kappa is None else f"Cohen's kappa {kappa:.2f}"

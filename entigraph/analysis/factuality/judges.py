@@ -1,22 +1,31 @@
-"""The LLMs that an analysis asks to judge: built, checked, and named before anything is made."""
+"""The LLMs that an analysis uses as judges, and how they are asked."""
 
-from collections.abc import Container, Mapping
-from dataclasses import dataclass, fields
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from importlib import resources
 from typing import Any
 
-from entigraph.errors import ConfigError
-from entigraph.llm.base import Writer
+from entigraph.analysis.base import AnalysisContext
+from entigraph.config.fields import content_fields, runtime_field
+from entigraph.errors import ConfigError, LLMError
+from entigraph.llm.base import Completion, Request, Writer
+from entigraph.llm.caching import GAVE_UP
 from entigraph.llm.offline.offline_writer import OfflineWriter
+from entigraph.storage.fingerprints import digest
+from entigraph.storage.schemas import Document
 
 SIMULATED = "offline (simulated: the rules of a grammar in place of an LLM)"
+UNREADABLE = "unreadable"
+REASONS = {"refusal": "refused", "content_filter": "refused", "length": "cut off"}
 
 
 @dataclass(frozen=True, kw_only=True)
-class Judged:
-    """`judge` is any writer of conf/llm, `second` another one for their agreement (null: none)."""
+class JudgedAnalysis:
+    """`judge` is any writer of conf/llm; `second` another one, to measure their agreement (null: none)."""
 
-    judge: Any = None
-    second: Any = None
+    judge: Any = runtime_field(None)  # both enter the cache key without the options that do not affect content
+    second: Any = runtime_field(None)
 
     @property
     def judges(self) -> Mapping[str, Writer]:
@@ -28,21 +37,63 @@ class Judged:
             raise ConfigError(f"analysis.{key}: {writer!r} found; choose a writer: llm@analysis.{key}=openai")
         return writer
 
-    def chosen(self, volatile: Container[str]) -> dict[str, Any]:
-        """Each judge's options that decide its answers."""
-        return {key: deciding(judge, volatile) for key, judge in self.judges.items()}
-
     def check(self) -> None:
-        """Raises LLMError where one of them could not answer."""
+        """Raises LLMError if one of them could not answer."""
         for judge in self.judges.values():
             judge.check()
 
 
-def deciding(writer: Writer, volatile: Container[str]) -> dict[str, Any]:
-    """What of its options decides an answer; files by their content."""
-    options = {each.name: getattr(writer, each.name) for each in fields(writer) if each.name not in volatile}  # type: ignore[arg-type]
-    return options | getattr(writer, "cache_key", {})
+def writer_key(writer: Writer) -> dict[str, Any]:
+    """Returns the options of a writer that affect its answers; files enter by their content."""
+    return {**content_fields(writer), **getattr(writer, "cache_key", {})}
 
 
-def name_of(judge: Writer) -> str:
-    return SIMULATED if isinstance(judge, OfflineWriter) else str(getattr(judge, "model", judge.name))
+def writer_name(writer: Writer) -> str:
+    return SIMULATED if isinstance(writer, OfflineWriter) else str(getattr(writer, "model", writer.name))
+
+
+def load_prompt(name: str) -> str:
+    return resources.files(__package__).joinpath(f"prompts/{name}.txt").read_text(encoding="utf-8").strip()
+
+
+def prompt_digests(*names: str) -> dict[str, str]:
+    return {name: digest(load_prompt(name)) for name in names}
+
+
+def document_section(document: Document) -> str:
+    """The beginning that all requests about one document share, so that a server can cache it."""
+    return f'### Document\n"{document.title}".\n{document.text}'
+
+
+def ask(requests: Sequence[Request], writer: Writer, context: AnalysisContext, noun: str) -> Iterator[Completion]:
+    """Yields the answers in the order of the requests; `noun` names what the requests are about, in the plural.
+
+    Read it to the end: LLMError is raised there if some requests got no answer.
+    """
+    unanswered: list[str] = []
+    with writer.connect(context.response_cache, context.say) as llm:
+        for completion in llm.complete(requests):
+            if completion.finish_reason.startswith(GAVE_UP):
+                unanswered.append(completion.finish_reason.removeprefix(GAVE_UP))
+            yield completion
+    if unanswered:
+        raise LLMError(
+            f"analysis: the judge left {len(unanswered)} of {len(requests)} {noun} without an answer, the last: "
+            f"{unanswered[-1]}. Run the same command when it is available; answers so far are cached"
+        )
+
+
+def failure_reason(completion: Completion) -> str:
+    """Returns why a completion has no usable answer; empty if it has one."""
+    if completion.finish_reason != "stop":
+        return REASONS.get(completion.finish_reason, completion.finish_reason)
+    return "" if completion.text.strip() else "empty"
+
+
+def parse_object(text: str) -> dict[str, Any]:
+    """Returns the JSON object in an answer, whatever surrounds it; empty if there is none."""
+    try:
+        value = json.loads(text[text.index("{") : text.rindex("}") + 1])
+    except ValueError:
+        return {}
+    return value if isinstance(value, dict) else {}

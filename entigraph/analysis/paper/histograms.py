@@ -2,53 +2,82 @@
 
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, ClassVar
 
-import matplotlib.pyplot as plt
 import numpy as np
-from matplotlib.axes import Axes
-from matplotlib.ticker import FuncFormatter, MaxNLocator
 
-from entigraph.analysis.examinations import SyntheticCorpus
+from entigraph.analysis.base import AnalysisContext
 from entigraph.analysis.paper import published
-from entigraph.analysis.paper.tables import write_table
-from entigraph.reporting.figures import GRAY, label, prepare, save, short, style
+from entigraph.analysis.written_corpus import WrittenCorpus, corpus_folders, joint_disclaimer, load_corpora
+from entigraph.reporting.figures import (
+    GRAY,
+    abbreviate,
+    add_grid,
+    create_figure,
+    display_name,
+    format_count_axis,
+    save_figure,
+    series_style,
+)
+from entigraph.reporting.tables import write_table
 from entigraph.storage.artifact import write_json
 from entigraph.storage.jsonl import read_jsonl
 from entigraph.storage.schemas import EntityGraph, source_document_id
 
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
 TITLES = {
-    "source_tokens": "Tokens of a document",
-    "entities": "Entities of a document",
-    "synthetic_tokens": "Synthetic tokens of a document",
+    "source_tokens": "Tokens per document",
+    "entities": "Entities per document",
+    "synthetic_tokens": "Synthetic tokens per document",
 }
-COLUMNS = {"corpus": "", "of each document": "", "documents": ",", "mean": ",.0f", "least": ",.0f", "median": ",.0f",
+COLUMNS = {"corpus": "", "per document": "", "documents": ",", "mean": ",.0f", "least": ",.0f", "median": ",.0f",
            "most": ",.0f"}  # fmt: skip
 BINS = 20
 LINES = ("-", "--", "-.", ":")
 
+Counts = Mapping[str, Mapping[str, int]]  # by kind, then by document
 
-def examine(corpora: Sequence[SyntheticCorpus], out: Path) -> list[str]:
-    """Writes histograms.json, .csv, .md, .png and .svg; returns what to tell."""
-    counted = {corpus.name: dict(counts(corpus)) for corpus in corpora}
-    augmenters = {corpus.name: corpus.augmenter for corpus in corpora}
-    note = next(filter(None, (corpus.label for corpus in corpora)), None)
-    draw(counted, augmenters, note, out)
-    write_json(out / "histograms.json", {"label": note, "corpora": counted})
-    rows = [(name, kind.replace("_", " "), *summary(list(found.values()))) for name, kinds in counted.items()
-            for kind, found in kinds.items()]  # fmt: skip
+
+@dataclass(frozen=True, kw_only=True)
+class Histograms:
+    """Documents by their tokens, their entities and their synthetic tokens (paper Fig. 7)."""
+
+    name: ClassVar[str] = "histograms"
+
+    def inputs(self, context: AnalysisContext) -> Mapping[str, Path]:
+        return corpus_folders(context)
+
+    def run(self, context: AnalysisContext, out: Path) -> list[str]:
+        """Writes histograms.json, .csv, .md, .png and .svg."""
+        return write_histograms(load_corpora(context), out)
+
+
+def write_histograms(corpora: Sequence[WrittenCorpus], out: Path) -> list[str]:
+    counts = {corpus.name: dict(count_documents(corpus)) for corpus in corpora}
+    note = joint_disclaimer(corpora)
+    draw_histograms([(corpus.augmenter, counts[corpus.name]) for corpus in corpora], note, out)
+    write_json(out / "histograms.json", {"label": note, "corpora": counts})
+    rows = [
+        (name, kind.replace("_", " "), *summarize(list(values.values())))
+        for name, kinds in counts.items()
+        for kind, values in kinds.items()
+    ]
     rows += [
-        (f"paper ({published.HISTOGRAMS_SECTION})", kind.replace("_", " "), published.HISTOGRAM_DOCUMENTS, known.mean,
+        (f"paper ({published.HISTOGRAMS_SECTION})", kind.replace("_", " "), published.HISTOGRAM_DOCUMENTS, panel.mean,
          None, None, None)
-        for kind, known in published.HISTOGRAMS.items()
+        for kind, panel in published.HISTOGRAMS.items()
     ]  # fmt: skip
-    printed = "the paper prints no bar as a number; its means are those of its totals (§2.2, §3)"
-    return [*write_table(out, "histograms", COLUMNS, rows), printed, *([f"note: {note}"] if note else [])]
+    table = write_table(out, "histograms", COLUMNS, rows)
+    source = "the paper prints no bar as a number; its means follow from its totals (§2.2, §3)"
+    return [*table, source, *([f"note: {note}"] if note else [])]
 
 
-def counts(corpus: SyntheticCorpus) -> Iterator[tuple[str, dict[str, int]]]:
-    """By document. A document that got no text counts 0; without graphs there are no entities to count."""
+def count_documents(corpus: WrittenCorpus) -> Iterator[tuple[str, dict[str, int]]]:
+    """Yields counts by document. A document without texts counts 0; without graphs there is no count of entities."""
     from tokenizers import Tokenizer
 
     tokenizer = Tokenizer.from_file(str(corpus.tokenizer / "tokenizer.json"))
@@ -59,55 +88,53 @@ def counts(corpus: SyntheticCorpus) -> Iterator[tuple[str, dict[str, int]]]:
         entities: dict[str, set[str]] = {name: set() for name in source}
         for graph in graphs:
             entities[source_document_id(graph.document_id, source)].update(name.casefold() for name in graph.entities)
-        yield "entities", {name: len(found) for name, found in entities.items()}
+        yield "entities", {name: len(names) for name, names in entities.items()}
     tokens = Counter(dict.fromkeys(source, 0))
     for text in corpus.texts():
         tokens[text.document_id] += text.tokens
     yield "synthetic_tokens", dict(tokens)
 
 
-def summary(values: Sequence[int]) -> tuple[float, ...]:
-    found = np.array(values)
-    return len(found), float(found.mean()), float(found.min()), float(np.median(found)), float(found.max())
+def summarize(values: Sequence[int]) -> tuple[float, ...]:
+    array = np.array(values)
+    return len(array), float(array.mean()), float(array.min()), float(np.median(array)), float(array.max())
 
 
-def draw(
-    counted: Mapping[str, Mapping[str, Mapping[str, int]]], augmenters: Mapping[str, str], note: Any, out: Path
-) -> None:
-    """The corpora of one augmenter together, those of other seeds for one."""
-    prepare()
-    figure, panels = plt.subplots(1, 3, figsize=(10.4, 3.5), layout="constrained")
+def draw_histograms(counts: Sequence[tuple[str, Counts]], note: str | None, out: Path) -> None:
+    """Draws the corpora of one augmenter (those of several seeds) as one histogram; `counts` are by augmenter."""
+    from matplotlib.ticker import MaxNLocator
+
+    figure, (panels,) = create_figure(1, 3, figsize=(10.4, 3.5))
     for axes, (kind, title) in zip(panels, TITLES.items(), strict=True):
         values: dict[str, list[int]] = {}
-        for name, kinds in counted.items():
+        for augmenter, kinds in counts:
             if kind in kinds:
-                values.setdefault(augmenters[name], []).extend(kinds[kind].values())
-        histogram(axes, values)
+                values.setdefault(augmenter, []).extend(kinds[kind].values())
+        draw_outlines(axes, values)
         axes.set_title(title, fontsize=9)
         axes.xaxis.set_major_locator(MaxNLocator(5, integer=True))
-        axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: short(value)))
-        axes.grid(axis="y", color="#dddddd", linewidth=0.6)
-        axes.set_axisbelow(True)
+        format_count_axis(axes)
+        add_grid(axes, "y")
         low, high = published.HISTOGRAMS[kind].axis
-        axes.set_xlabel(f"paper's axis: {short(low)} to {short(high)}", fontsize=7.5, color=GRAY)
+        axes.set_xlabel(f"paper's axis: {abbreviate(low)} to {abbreviate(high)}", fontsize=7.5, color=GRAY)
     panels[0].set_ylabel("documents")
     figure.suptitle("Documents by size, entities and synthetic tokens (paper Fig. 7)", fontsize=10)
-    if note:
-        figure.supxlabel(note, fontsize=8, color=GRAY)
-    save(figure, out, "histograms")
+    save_figure(figure, out, "histograms", note)
 
 
-def histogram(axes: Axes, values: Mapping[str, Sequence[int]]) -> None:
-    """Outlines, each of its own line style, and a thin line of the same style at the mean."""
-    counts = [count for found in values.values() for count in found] or [0]
+def draw_outlines(axes: "Axes", values: Mapping[str, Sequence[int]]) -> None:
+    """Draws one outline per augmenter, each in its own line style, with a thin vertical line at its mean."""
+    from matplotlib.ticker import MaxNLocator
+
+    counts = [count for own in values.values() for count in own] or [0]
     width = -(-(max(counts) - min(counts) + 1) // BINS)
     edges = np.arange(min(counts), max(counts) + width + 1, width) - 0.5
-    for number, (name, found) in enumerate(values.items()):
-        color, _ = style(name, number)
-        line = LINES[number % len(LINES)]
-        told = f"{label(name)}, mean {np.mean(found):,.0f}"
-        axes.hist(found, edges.tolist(), histtype="step", color=color, linestyle=line, linewidth=1.4, label=told)
-        axes.axvline(float(np.mean(found)), color=color, linestyle=line, linewidth=0.8)
+    for index, (name, own) in enumerate(values.items()):
+        color, _ = series_style(name, index)
+        line, average = LINES[index % len(LINES)], float(np.mean(own))
+        label = f"{display_name(name)}, mean {average:,.0f}"
+        axes.hist(own, edges.tolist(), histtype="step", color=color, linestyle=line, linewidth=1.4, label=label)
+        axes.axvline(average, color=color, linestyle=line, linewidth=0.8)
     axes.yaxis.set_major_locator(MaxNLocator(integer=True))
     axes.margins(y=0.25 + 0.08 * len(values))  # room for the legend
     if values:

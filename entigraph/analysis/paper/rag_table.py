@@ -1,30 +1,41 @@
-"""The paper's Table 3: what retrieval adds to a model that has read the corpus, and to one that has not."""
+"""The paper's Table 3: what retrieval adds to a model that was trained on the corpus, and to one that was not."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from statistics import mean
-from typing import Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
-import matplotlib.pyplot as plt
-from matplotlib.axes import Axes
-
+from entigraph.analysis.base import AnalysisContext
 from entigraph.analysis.paper import published
-from entigraph.analysis.paper.tables import write_table
-from entigraph.analysis.study_runs import FinishedRun, augmenters, error_of, label_of, scores_of
-from entigraph.reporting.figures import BLACK, GRAY, STYLES, label, prepare, save, share_axis
-from entigraph.storage.artifact import is_complete, write_json
+from entigraph.analysis.paper.paper_curve import study_note
+from entigraph.analysis.scaling.recall_curve import average_recall, average_task, closed_book_task
+from entigraph.analysis.study_runs import StudyRun, list_augmenters, load_scores, run_folders
+from entigraph.reporting.figures import (
+    BLACK,
+    GRAY,
+    STYLES,
+    create_figure,
+    display_name,
+    format_percent_axis,
+    save_figure,
+)
+from entigraph.reporting.tables import write_table
+from entigraph.storage.artifact import write_json
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
 
 COLUMNS = {"model": "", "task": "", "accuracy": ".4f", "± s.e.": ".4f", "recall of articles": ".4f",
            "closed book": ".4f", "gain": "+.4f", "questions": ",", "from": ""}  # fmt: skip
-DRAWN = 5  # lines of each model in the figure, the best ones; the table has all
+MAX_DRAWN = 5  # rows of each model in the figure, the best ones; the table has all
 
 
 @dataclass(frozen=True)
-class Row:
-    """A model with passages and without (`closed`, null where it was not asked so).
+class RetrievalRow:
+    """A model with passages and without (`closed`, null if it was not asked so).
 
-    `recall`: the share of questions that were shown a passage of their article; the paper's, among eight.
+    `recall`: the share of questions with a passage of their article in the prompt; in the paper, among eight passages.
     """
 
     model: str
@@ -43,94 +54,102 @@ class Row:
                 self.questions, self.source)  # fmt: skip
 
 
-PRINTED: Sequence[Row] = tuple(
-    Row(each.name, "", each.accuracy, None, each.recall, each.closed, published.QUESTIONS,
-        f"{published.RETRIEVAL_SECTION}; closed: {each.closed_section}")
-    for each in published.RETRIEVAL
+PUBLISHED_ROWS: Sequence[RetrievalRow] = tuple(
+    RetrievalRow(row.name, "", row.accuracy, None, row.recall, row.closed, published.QUESTIONS,
+                 f"{published.RETRIEVAL_SECTION}; closed: {row.closed_section}")
+    for row in published.RETRIEVAL
 )  # fmt: skip
 
 
-def rag_table(runs: Sequence[FinishedRun], out: Path) -> list[str]:
-    """Writes rag_table.json, .csv, .md, .png and .svg; returns what to tell."""
-    own = sorted(own_rows(runs), key=lambda row: -row.accuracy)
-    draw(own, label_of(runs), out)
-    paper = [asdict(row) for row in PRINTED]
+@dataclass(frozen=True, kw_only=True)
+class RagTable:
+    """The paper's Table 3, followed by a study's own models with passages and without."""
+
+    name: ClassVar[str] = "rag_table"
+
+    def inputs(self, context: AnalysisContext) -> Mapping[str, Path]:
+        return run_folders(context.runs)
+
+    def run(self, context: AnalysisContext, out: Path) -> list[str]:
+        """Writes rag_table.json, .csv, .md, .png and .svg."""
+        return write_rag_table(context.runs, out)
+
+
+def write_rag_table(runs: Sequence[StudyRun], out: Path) -> list[str]:
+    own = sorted(build_study_rows(runs), key=lambda row: -row.accuracy)
+    draw_rag_table(own, study_note(runs), out)
+    paper = [asdict(row) for row in PUBLISHED_ROWS]
     write_json(out / "rag_table.json", {"paper": paper, "study": [asdict(row) for row in own]})
-    told = write_table(out, "rag_table", COLUMNS, [row.cells for row in (*PRINTED, *own)])
+    lines = write_table(out, "rag_table", COLUMNS, [row.cells for row in (*PUBLISHED_ROWS, *own)])
     if runs and not own:
-        told.append("no run of this study was asked with passages: evaluation=[closed_book,open_book], for one, does")
-    best = {row.model.partition(" ")[0]: row for row in reversed(own)}
-    return told + [f"best of {name}: {row.model}, {row.task}: {row.accuracy:.4f}" for name, row in best.items()]
+        lines.append("no run of this study was asked with passages; try evaluation=[closed_book,open_book]")
+    best = {model_family(row): row for row in reversed(own)}
+    return lines + [f"best of {name}: {row.model}, {row.task}: {row.accuracy:.4f}" for name, row in best.items()]
 
 
-def own_rows(runs: Sequence[FinishedRun]) -> Iterator[Row]:
-    """Each line of the study at its largest budget, and the starting model as it was asked beside it, once."""
-    starts: dict[str, list[str]] = {}
-    for name in augmenters(runs):
-        most = max(run.budget for run in runs if run.augmenter == name)
-        own = [run for run in runs if run.augmenter == name and run.budget == most]
-        yield from rows_of(name, [run.scores for run in own])
-        told = name.partition(" ")[2]
-        folders = {str(run.folder("baseline")) for run in own if "baseline" in run.member}
-        starts.setdefault(f"base {told}".strip(), []).extend(sorted(folders))
-    for name, found in starts.items():
-        complete = [Path(folder) for folder in dict.fromkeys(found) if is_complete(Path(folder))]
-        yield from rows_of(name, [scores_of(folder) for folder in complete])
+def model_family(row: RetrievalRow) -> str:
+    """Returns the augmenter, or "base", without the settings that distinguish series."""
+    return row.model.partition(" ")[0]
 
 
-def rows_of(model: str, scores: Sequence[Mapping[str, Any]]) -> Iterator[Row]:
+def build_study_rows(runs: Sequence[StudyRun]) -> Iterator[RetrievalRow]:
+    """Yields each series of the study at its largest budget, and each base model once."""
+    base_folders: dict[str, list[Path]] = {}
+    for name in list_augmenters(runs):
+        budget = max(run.budget for run in runs if run.augmenter == name)
+        own = [run for run in runs if run.augmenter == name and run.budget == budget]
+        yield from rows_of_model(name, [run.scores for run in own])
+        base_name = f"base {name.partition(' ')[2]}".strip()
+        folders = sorted({folder for run in own if (folder := run.finished_folder("baseline"))})
+        base_folders.setdefault(base_name, []).extend(folders)
+    for name, folders in base_folders.items():
+        yield from rows_of_model(name, [load_scores(folder) for folder in dict.fromkeys(folders)])
+
+
+def rows_of_model(model: str, scores: Sequence[Mapping[str, Any]]) -> Iterator[RetrievalRow]:
     first = scores[0] if scores else {}
-    asked = [name for name, score in first.items() if "retrieval" in score]
-    closed = next((name for name, score in first.items() if "overflowed" in score and name not in asked), None)
-    for task in asked:
-        accuracies = [found[task]["accuracy"] for found in scores]
-        recalls = [found[task]["retrieval"]["article"]["recall"] for found in scores]
-        yield Row(
-            model, task, mean(accuracies), error_of(accuracies, first[task]["stderr"]),
-            mean(recalls) if None not in recalls else None,
-            mean(found[closed]["accuracy"] for found in scores) if closed else None,
-            sum(found[task]["questions"] for found in scores), "this study",
+    closed = closed_book_task(first)
+    for task in [name for name, score in first.items() if "retrieval" in score]:
+        average = average_task(scores, task)
+        yield RetrievalRow(
+            model, task, average["accuracy"], average["stderr"], average_recall(scores, task, "article"),
+            mean(each[closed]["accuracy"] for each in scores) if closed else None, average["questions"], "this study",
         )  # fmt: skip
 
 
-def draw(own: Sequence[Row], note: str, out: Path) -> None:
-    """From the accuracy without passages (hollow) to that with them (full)."""
-    prepare()
-    shown = best_of_each(own)
-    sides = 2 if shown else 1
-    figure, panels = plt.subplots(1, sides, figsize=(6.0 * sides, 1.6 + 0.24 * max(5, len(shown))), squeeze=False,
-                                  layout="constrained")  # fmt: skip
-    pairs(panels[0, 0], PRINTED, f"As published ({published.PAPER}, {published.RETRIEVAL_SECTION})")
-    if shown:
-        fewer = f", the best {DRAWN} of each of {len(own)} in all" if len(shown) < len(own) else ""
-        pairs(panels[0, 1], shown, f"This study{fewer}")
+def draw_rag_table(own: Sequence[RetrievalRow], note: str, out: Path) -> None:
+    """Draws each model from its accuracy without passages (hollow) to that with them (solid)."""
+    drawn = best_of_each_family(own)
+    columns = 2 if drawn else 1
+    figure, (panels,) = create_figure(1, columns, figsize=(6.0 * columns, 1.6 + 0.24 * max(5, len(drawn))))
+    draw_rows(panels[0], PUBLISHED_ROWS, f"As published ({published.PAPER}, {published.RETRIEVAL_SECTION})")
+    if drawn:
+        selection = f", the best {MAX_DRAWN} of each of {len(own)} in all" if len(drawn) < len(own) else ""
+        draw_rows(panels[1], drawn, f"This study{selection}")
     figure.suptitle("With passages and without (paper Table 3)", fontsize=10)
-    if note:
-        figure.supxlabel(f"right: {note}", fontsize=8, color=GRAY)
-    save(figure, out, "rag_table")
+    save_figure(figure, out, "rag_table", note)
 
 
-def best_of_each(rows: Sequence[Row]) -> list[Row]:
-    """In their order, the first so many of the base and of each augmenter."""
-    heads = [row.model.partition(" ")[0] for row in rows]
-    return [row for place, row in enumerate(rows) if heads[:place].count(heads[place]) < DRAWN]
+def best_of_each_family(rows: Sequence[RetrievalRow]) -> list[RetrievalRow]:
+    families = [model_family(row) for row in rows]
+    return [row for index, row in enumerate(rows) if families[:index].count(families[index]) < MAX_DRAWN]
 
 
-def pairs(axes: Axes, rows: Sequence[Row], title: str) -> None:
-    several = len({row.task for row in rows}) > 1
+def draw_rows(axes: "Axes", rows: Sequence[RetrievalRow], title: str) -> None:
+    several_tasks = len({row.task for row in rows}) > 1
     for place, row in enumerate(rows):
-        head = row.model.split()[0].lower()
-        color = BLACK if head in ("base", "llama") else STYLES.get(head, (GRAY, "o"))[0]
+        family = model_family(row).lower()
+        color = BLACK if family in ("base", "llama") else STYLES.get(family, (GRAY, "o"))[0]
         if row.closed is not None:
             axes.plot([row.closed, row.accuracy], [place, place], color=color, linewidth=1.2)
             axes.plot([row.closed], [place], color=color, marker="o", markerfacecolor="white", linestyle="none")
         axes.errorbar([row.accuracy], [place], xerr=row.stderr, color=color, marker="o", capsize=3)
     axes.plot([], [], color=GRAY, marker="o", markerfacecolor="white", linestyle="none", label="closed book")
     axes.plot([], [], color=GRAY, marker="o", linestyle="none", label="with passages")
-    names = [f"{label(row.model)}{f', {row.task}' if several else ''}" for row in rows]
+    names = [f"{display_name(row.model)}{f', {row.task}' if several_tasks else ''}" for row in rows]
     axes.set_yticks(range(len(rows)), names, fontsize=8)
     axes.invert_yaxis()
-    share_axis(axes, "x")
+    format_percent_axis(axes, "x")
     axes.set_xlim(0, 1)
     axes.set_xlabel("accuracy")
     axes.set_title(title, fontsize=9)

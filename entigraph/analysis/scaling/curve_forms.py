@@ -1,4 +1,4 @@
-"""The forms that a curve may have, fitted by least squares. Tokens are counts, accuracies shares.
+"""The candidate forms of a curve, fitted by least squares. Tokens are counts; accuracies are shares in [0, 1].
 
 log_linear        a + b ln n
 flat_then_log     the same, flat up to a first breakpoint
@@ -13,41 +13,41 @@ from itertools import combinations
 from typing import Protocol
 
 import numpy as np
-from numpy.typing import NDArray
 
-Vector = NDArray[np.float64]
-BREAKPOINTS = 32  # candidates for a breakpoint, evenly spaced in ln(tokens) over the measured range
-SCALES = 12  # starts for a time scale, evenly spaced in ln(tokens) over its bounds
-BEYOND = 30.0  # a time scale lies between the fewest tokens / 30 and 30 times the most
-REFINED = 3  # the best so many starts are refined
-PRECISION, PRECISION_OF_DRAWS = 1e-14, 1e-8  # relative, of the search
+from entigraph.analysis.document_bootstrap import Vector
+
+BREAKPOINTS = 32  # candidate breakpoints, evenly spaced in ln(tokens) over the measured range
+SCALES = 12  # starting values of a time scale, evenly spaced in ln(tokens) over its bounds
+SCALE_MARGIN = 30.0  # a time scale lies between the fewest tokens / 30 and 30 times the most
+REFINED_STARTS = 3  # how many of the best starts are refined
+TOLERANCE, RESAMPLE_TOLERANCE = 1e-14, 1e-8  # relative tolerance of the optimizer
 MAX_EVALUATIONS = 2000
 
 
-class Form(Protocol):
-    """Fits many sets of accuracies, measured at the same tokens, at once. `start` is a fit to similar ones."""
+class CurveForm(Protocol):
+    """Fits many sets of accuracies, measured at the same token counts, at once. `start` is a fit to a similar set."""
 
     @property
     def name(self) -> str: ...
 
     @property
     def formula(self) -> str:
-        """As a reader is told it."""
+        """As printed in reports."""
 
     @property
     def names(self) -> Sequence[str]:
-        """Of the parameters, in the order of their columns."""
+        """The names of the parameters, in the order of their columns."""
 
     def fit(self, tokens: Vector, accuracies: Vector, start: Vector | None = None) -> Vector:
-        """(runs,), (sets, runs) → (sets, parameters); a row is NaN where the fit did not converge."""
+        """Maps (runs,), (sets, runs) to (sets, parameters); a row is NaN if its fit did not converge."""
 
     def predict(self, parameters: Vector, tokens: Vector) -> Vector:
-        """(sets, parameters), (points,) → (sets, points)."""
+        """Maps (sets, parameters), (points,) to (sets, points)."""
 
 
 @dataclass(frozen=True)
 class LogLinear:
-    """a + b ln n between breakpoints, and flat beyond those that it has."""
+    """a + b ln n between its breakpoints, constant outside them."""
 
     flat_start: bool = False
     flat_end: bool = False
@@ -71,8 +71,8 @@ class LogLinear:
         return ["a", "b", *["rises_from"] * self.flat_start, *["rises_to"] * self.flat_end]
 
     def fit(self, tokens: Vector, accuracies: Vector, start: Vector | None = None) -> Vector:
-        """Each candidate for the breakpoints leaves a line, whose best one is exact: nothing can fail to converge."""
-        breaks = self.candidates(np.log(tokens))
+        """Solves the line exactly for every candidate breakpoint, so nothing can fail to converge."""
+        breaks = self.candidate_breaks(np.log(tokens))
         clipped = np.clip(np.log(tokens), breaks[:, :1], breaks[:, 1:])
         centered = clipped - clipped.mean(axis=1, keepdims=True)
         spread = (centered**2).sum(axis=1)
@@ -85,8 +85,8 @@ class LogLinear:
         columns += [chosen[:, 0]] * self.flat_start + [chosen[:, 1]] * self.flat_end
         return np.stack(columns, axis=1)
 
-    def candidates(self, logs: Vector) -> Vector:
-        """(candidates, 2) of first and last breakpoint, infinite where there is none."""
+    def candidate_breaks(self, logs: Vector) -> Vector:
+        """Returns (candidates, 2): first and last breakpoint, infinite if there is none."""
         inside = np.linspace(logs.min(), logs.max(), BREAKPOINTS + 2)[1:-1]
         firsts = inside if self.flat_start else [-np.inf]
         lasts = inside if self.flat_end else [np.inf]
@@ -100,11 +100,11 @@ class LogLinear:
 
 @dataclass(frozen=True)
 class Exponentials:
-    """a - b1 exp(-n/t1) - ...: a saturating mixture (paper App. G.1, three terms; its bounds and starts are not given).
+    """a - b1 exp(-n/t1) - ...: a saturating mixture (three terms in paper App. G.1, which states no bounds or starts).
 
-    Here: a and each b in [0, 1]; each t, in ascending order, between the fewest tokens / 30 and 30 times the most.
-    Starts: every choice of scales from 12 in those bounds, with the best a and b for each (non-negative least squares);
-    the best three are refined together by bounded least squares.
+    Bounds: a and each b in [0, 1]; each t, in ascending order, between the fewest tokens / 30 and 30 times the most.
+    Starts: every choice of scales out of 12 within the bounds, with the best a and b (non-negative least squares); the
+    best three are refined by bounded least squares.
     """
 
     terms: int
@@ -128,27 +128,27 @@ class Exponentials:
     def fit_one(self, tokens: Vector, accuracy: Vector, start: Vector | None) -> Vector:
         from scipy.optimize import least_squares
 
-        low, high = np.log(tokens.min() / BEYOND), np.log(tokens.max() * BEYOND)
+        low, high = np.log(tokens.min() / SCALE_MARGIN), np.log(tokens.max() * SCALE_MARGIN)
         bounds = np.array(
             [[0.0] * (1 + self.terms) + [low] * self.terms, [1.0] * (1 + self.terms) + [high] * self.terms]
         )
         starts = self.starts(tokens, accuracy, low, high)
         if start is not None:
-            starts = [self.internal(start), *starts[:1]]
-        precision = PRECISION if start is None else PRECISION_OF_DRAWS
+            starts = [self.with_log_scales(start), *starts[:1]]
+        tolerance = TOLERANCE if start is None else RESAMPLE_TOLERANCE
 
-        def residual(found: Vector) -> Vector:
-            return self.curve(found, tokens) - accuracy
+        def residual(point: Vector) -> Vector:
+            return self.curve(point, tokens) - accuracy
 
-        def slopes(found: Vector) -> Vector:
-            return self.derivative(found, tokens)
+        def jacobian(point: Vector) -> Vector:
+            return self.derivative(point, tokens)
 
         fits = [
             least_squares(
-                residual, np.clip(found, *bounds), slopes, bounds, x_scale="jac",
-                xtol=precision, ftol=precision, gtol=precision, max_nfev=MAX_EVALUATIONS,
+                residual, np.clip(point, *bounds), jacobian, bounds, x_scale="jac",
+                xtol=tolerance, ftol=tolerance, gtol=tolerance, max_nfev=MAX_EVALUATIONS,
             )
-            for found in starts
+            for point in starts
         ]  # fmt: skip
         best = min(fits, key=lambda fit: fit.cost)
         if not best.success:
@@ -160,31 +160,31 @@ class Exponentials:
     def starts(self, tokens: Vector, accuracy: Vector, low: float, high: float) -> list[Vector]:
         from scipy.optimize import nnls
 
-        found = []
+        candidates = []
         for scales in combinations(np.linspace(low, high, SCALES), self.terms):
             design = np.column_stack([np.ones_like(tokens), *(-np.exp(-tokens / np.exp(scale)) for scale in scales)])
             linear, error = nnls(design, accuracy)
-            found.append((error, np.concatenate([linear, scales])))
-        return [start for _, start in sorted(found, key=lambda pair: pair[0])[:REFINED]]
+            candidates.append((error, np.concatenate([linear, scales])))
+        return [start for _, start in sorted(candidates, key=lambda pair: pair[0])[:REFINED_STARTS]]
 
-    def internal(self, parameters: Vector) -> Vector:
-        """With the logarithm of the scales, which is what the search moves."""
+    def with_log_scales(self, parameters: Vector) -> Vector:
+        """Returns the parameters with log time scales, as the optimizer sees them."""
         return np.concatenate([parameters[: 1 + self.terms], np.log(parameters[1 + self.terms :])])
 
-    def curve(self, found: Vector, tokens: Vector) -> Vector:
-        decay = np.exp(-tokens[:, None] / np.exp(found[1 + self.terms :]))
-        return np.asarray(found[0] - decay @ found[1 : 1 + self.terms])
+    def curve(self, point: Vector, tokens: Vector) -> Vector:
+        decay = np.exp(-tokens[:, None] / np.exp(point[1 + self.terms :]))
+        return np.asarray(point[0] - decay @ point[1 : 1 + self.terms])
 
-    def derivative(self, found: Vector, tokens: Vector) -> Vector:
-        ratio = tokens[:, None] / np.exp(found[1 + self.terms :])
+    def derivative(self, point: Vector, tokens: Vector) -> Vector:
+        ratio = tokens[:, None] / np.exp(point[1 + self.terms :])
         decay = np.exp(-ratio)
-        return np.column_stack([np.ones_like(tokens), -decay, -found[1 : 1 + self.terms] * decay * ratio])
+        return np.column_stack([np.ones_like(tokens), -decay, -point[1 : 1 + self.terms] * decay * ratio])
 
     def predict(self, parameters: Vector, tokens: Vector) -> Vector:
-        return np.stack([self.curve(self.internal(row), tokens) for row in parameters])
+        return np.stack([self.curve(self.with_log_scales(row), tokens) for row in parameters])
 
 
-FORMS: Sequence[Form] = (
+FORMS: Sequence[CurveForm] = (
     LogLinear(),
     LogLinear(flat_start=True),
     LogLinear(flat_end=True),
@@ -196,9 +196,9 @@ FORMS: Sequence[Form] = (
 
 
 def corrected_aic(squares: float, runs: int, parameters: int) -> float:
-    """AICc of a least-squares fit, whose variance is one parameter more; infinite where the runs are too few."""
+    """Returns the AICc of a least-squares fit, whose variance counts as a parameter; infinite if runs are too few."""
     count = parameters + 1
     if runs <= count + 1:
         return float("inf")
-    floor = runs * np.finfo(float).eps ** 2  # points that lie on the curve
+    floor = runs * np.finfo(float).eps ** 2  # for points that lie exactly on the curve
     return float(runs * np.log(max(squares, floor) / runs) + 2 * count + 2 * count * (count + 1) / (runs - count - 1))

@@ -1,4 +1,4 @@
-"""Which form describes an augmenter's runs, what it would have foretold, and what it foretells now."""
+"""Which form describes an augmenter's runs, how well earlier forecasts would have done, and what is forecast now."""
 
 import zlib
 from collections.abc import Iterator, Sequence
@@ -6,136 +6,146 @@ from typing import Any
 
 import numpy as np
 
-from entigraph.analysis.scaling.bootstrap import Draws, Measured, draws, measured
-from entigraph.analysis.scaling.curve_forms import FORMS, Form, LogLinear, Vector, corrected_aic
-from entigraph.analysis.settings import ScalingCurve
-from entigraph.analysis.study_runs import FinishedRun, augmenters
+from entigraph.analysis.document_bootstrap import Resampling, Vector
+from entigraph.analysis.scaling.bootstrap import FittedCurve, RunArrays, fit_curve, load_arrays
+from entigraph.analysis.scaling.curve_forms import FORMS, CurveForm, LogLinear, corrected_aic
+from entigraph.analysis.study_runs import StudyRun, list_augmenters
 
-AHEAD = (2, 4)  # a forecast fitted to budgets up to n is held against what was measured at 2n and 4n
-SAME_BUDGET = 0.05  # budgets that differ by less count as 2n
-REFITS = 300  # of a form that is searched for, not solved: its resamples are fewer
-GRID = 120
-
-
-def forecasts(runs: Sequence[FinishedRun], settings: ScalingCurve) -> list[dict[str, Any]]:
-    """One for each augmenter, over all its runs; where there can be none, it says why."""
-    found = []
-    for augmenter in augmenters(runs):
-        own = measured([run for run in runs if run.augmenter == augmenter])
-        reason = unforeseeable(own)
-        told: dict[str, Any] = {"missing": reason} if reason else forecast(augmenter, own, settings)
-        price = dollars_per_token([run for run in runs if run.augmenter == augmenter])
-        for target in told.get("targets", ()):
-            target["dollars"] = cost(target, price)
-        found.append({"augmenter": augmenter, "dollars_per_token": price, **told})
-    return found
+HORIZONS = (2, 4)  # a forecast fitted to budgets up to n is compared with the measurements at 2n and 4n
+SAME_BUDGET = 0.05  # budgets within this relative difference of 2n count as 2n
+MAX_REFITS = 300  # resamples of a form that needs an optimizer
+GRID_POINTS = 120
 
 
-def unforeseeable(own: Measured) -> str | None:
-    if own.distinct < 3:
-        return f"budgets: {own.distinct}; a line and a residual need three"
-    if np.ptp(own.accuracy) == 0:
+def build_forecasts(
+    runs: Sequence[StudyRun], resampling: Resampling, horizon: float = 4.0, targets: Sequence[float] = ()
+) -> list[dict[str, Any]]:
+    """Returns one forecast per augmenter, over all its runs, or `missing`: the reason why there is none.
+
+    The curve is extrapolated to `horizon` times the largest budget; `targets` are accuracies whose tokens are stated.
+    """
+    forecasts = []
+    for augmenter in list_augmenters(runs):
+        own = [run for run in runs if run.augmenter == augmenter]
+        data, price = load_arrays(own), mean_dollars_per_token(own)
+        reason = reason_for_no_forecast(data)
+        forecast: dict[str, Any] = (
+            {"missing": reason} if reason else build_forecast(augmenter, data, resampling, horizon, targets)
+        )
+        for target in forecast.get("targets", ()):
+            target["dollars"] = target_cost(target, price)
+        forecasts.append({"augmenter": augmenter, "dollars_per_token": price, **forecast})
+    return forecasts
+
+
+def reason_for_no_forecast(data: RunArrays) -> str | None:
+    if data.distinct_budgets < 3:
+        return f"budgets: {data.distinct_budgets}; a line and a residual need three"
+    if np.ptp(data.accuracy) == 0:
         return "every run has the same accuracy"
     return None
 
 
-def forecast(augmenter: str, own: Measured, settings: ScalingCurve) -> dict[str, Any]:
-    compared = [described(form, own) for form in FORMS]
-    chosen = choice(compared)
-    drawn = drawn_for(augmenter, form_named(chosen), own, settings)
-    low, high = own.tokens.min(), own.tokens.max()
-    grid = np.geomspace(low, high * settings.forecast_to, GRID)
-    curve, run = (
-        np.quantile(sets, [0.5, *edges(settings)], axis=0) for sets in (drawn.predicted(grid), drawn.another_run(grid))
+def build_forecast(
+    augmenter: str, data: RunArrays, resampling: Resampling, horizon: float, targets: Sequence[float]
+) -> dict[str, Any]:
+    forms = [describe_fit(form, data) for form in FORMS]
+    chosen = choose_form(forms)
+    curve = fit_resampled(augmenter, form_by_name(chosen), data, resampling)
+    low, high = data.tokens.min(), data.tokens.max()
+    grid = np.geomspace(low, high * horizon, GRID_POINTS)
+    curve_band, run_band = (
+        np.quantile(draws, resampling.quantiles, axis=0)
+        for draws in (curve.draw_curves(grid), curve.draw_new_runs(grid))
     )
     return {
-        "runs": own.runs,
+        "runs": data.runs,
         "tokens": [int(low), int(high)],
-        "forms": compared,
+        "forms": forms,
         "chosen": chosen,
-        "noise": drawn.noise,
-        "draws": len(drawn.drawn),
+        "noise": curve.noise,
+        "draws": len(curve.parameter_draws),
         "curve": {
-            "confidence": settings.confidence,
+            "confidence": resampling.confidence,
             "tokens": grid.tolist(),
-            "accuracy": np.clip(drawn.form.predict(drawn.parameters[None], grid)[0], 0, 1).tolist(),
-            "low": curve[1].tolist(),
-            "high": curve[2].tolist(),
-            "run_low": run[1].tolist(),
-            "run_high": run[2].tolist(),
+            "accuracy": np.clip(curve.at(grid), 0, 1).tolist(),
+            "low": curve_band[0].tolist(),
+            "high": curve_band[1].tolist(),
+            "run_low": run_band[0].tolist(),
+            "run_high": run_band[1].tolist(),
         },
-        "held_out": list(held_out(augmenter, own, settings)),
-        "targets": [reached(target, drawn, grid, settings) for target in settings.targets],
+        "held_out": list(evaluate_past_forecasts(augmenter, data, resampling)),
+        "targets": [tokens_to_target(target, curve, grid, resampling) for target in targets],
     }
 
 
-def edges(settings: ScalingCurve) -> tuple[float, float]:
-    return (1 - settings.confidence) / 2, (1 + settings.confidence) / 2
+def describe_fit(form: CurveForm, data: RunArrays) -> dict[str, Any]:
+    """Returns a form's parameters, R² and AICc, or `missing`.
 
-
-def described(form: Form, own: Measured) -> dict[str, Any]:
-    """A form with as many parameters as there are budgets passes through the means whatever they are: none is tried."""
-    told: dict[str, Any] = {"form": form.name, "count": len(form.names)}
-    if own.distinct <= len(form.names):
-        return {**told, "missing": f"{len(form.names)} parameters need more than {own.distinct} budgets"}
-    fit = draws(form, own, resamples=1)
+    A form with as many parameters as there are budgets passes through all means, so it is not fitted.
+    """
+    count = len(form.names)
+    entry: dict[str, Any] = {"form": form.name, "count": count}
+    if data.distinct_budgets <= count:
+        return {**entry, "missing": f"{count} parameters need more than {data.distinct_budgets} budgets"}
+    fit = fit_curve(form, data, resamples=1)
     if not fit.converged:
-        return {**told, "missing": "the fit did not converge"}
-    aicc = corrected_aic(fit.squares, own.runs, len(form.names))
+        return {**entry, "missing": "the fit did not converge"}
+    aicc = corrected_aic(fit.squared_error, data.runs, count)
     if not np.isfinite(aicc):
-        return {**told, "missing": f"{len(form.names)} parameters need more than {own.runs} runs"}
-    spread = float(((own.accuracy - own.accuracy.mean()) ** 2).sum())
+        return {**entry, "missing": f"{count} parameters need more than {data.runs} runs"}
     parameters = dict(zip(form.names, fit.parameters.tolist(), strict=True))
-    return {**told, "parameters": parameters, "r2": 1 - fit.squares / spread, "aicc": aicc}
+    return {**entry, "parameters": parameters, "r2": fit.r2, "aicc": aicc}
 
 
-def choice(compared: Sequence[dict[str, Any]]) -> str:
-    """The least AICc; a line where no form can be told from another."""
-    possible = [told for told in compared if "aicc" in told]
-    return str(min(possible, key=lambda told: told["aicc"])["form"]) if possible else LogLinear().name
+def choose_form(fits: Sequence[dict[str, Any]]) -> str:
+    """Returns the form with the least AICc, or the line if no form has one."""
+    candidates = [fit for fit in fits if "aicc" in fit]
+    return str(min(candidates, key=lambda fit: fit["aicc"])["form"]) if candidates else LogLinear().name
 
 
-def form_named(name: str) -> Form:
+def form_by_name(name: str) -> CurveForm:
     return next(form for form in FORMS if form.name == name)
 
 
-def drawn_for(augmenter: str, form: Form, own: Measured, settings: ScalingCurve) -> Draws:
-    resamples = settings.resamples if isinstance(form, LogLinear) else min(settings.resamples, REFITS)
-    return draws(form, own, resamples, stream=zlib.crc32(augmenter.encode()))
+def fit_resampled(augmenter: str, form: CurveForm, data: RunArrays, resampling: Resampling) -> FittedCurve:
+    resamples = resampling.resamples if isinstance(form, LogLinear) else min(resampling.resamples, MAX_REFITS)
+    return fit_curve(form, data, resamples, stream=zlib.crc32(augmenter.encode()))
 
 
-def held_out(augmenter: str, own: Measured, settings: ScalingCurve) -> Iterator[dict[str, Any]]:
-    """The forecasts that could have been made on the way: by the line, and by the form chosen on what was known."""
-    for budget in np.unique(own.budgets):
-        known = own.up_to(int(budget))
-        for form in known_forms(known):
-            drawn = drawn_for(augmenter, form, known, settings)
-            if not drawn.converged:
+def evaluate_past_forecasts(augmenter: str, data: RunArrays, resampling: Resampling) -> Iterator[dict[str, Any]]:
+    """Yields the forecasts that smaller budgets would have given, by the line and by the form chosen on them alone."""
+    for budget in np.unique(data.budgets):
+        known = data.up_to(int(budget))
+        for form in forms_to_evaluate(known):
+            curve = fit_resampled(augmenter, form, known, resampling)
+            if not curve.converged:
                 continue
-            for times in AHEAD:
-                there = np.abs(own.budgets / (times * budget) - 1) <= SAME_BUDGET
-                if there.any():
-                    yield {"form": form.name, "times": times, **held_against(drawn, own, there, settings)}
+            for factor in HORIZONS:
+                ahead = np.abs(data.budgets / (factor * budget) - 1) <= SAME_BUDGET
+                if ahead.any():
+                    yield {"form": form.name, "times": factor, **compare_forecast(curve, data, ahead, resampling)}
 
 
-def known_forms(known: Measured) -> list[Form]:
-    if known.distinct < 2 or known.runs < 3 or np.ptp(known.accuracy) == 0:
+def forms_to_evaluate(known: RunArrays) -> list[CurveForm]:
+    if known.distinct_budgets < 2 or known.runs < 3 or np.ptp(known.accuracy) == 0:
         return []
-    chosen = choice([described(form, known) for form in FORMS])
-    return [form_named(name) for name in dict.fromkeys((LogLinear().name, chosen))]
+    chosen = choose_form([describe_fit(form, known) for form in FORMS])
+    return [form_by_name(name) for name in dict.fromkeys((LogLinear().name, chosen))]
 
 
-def held_against(drawn: Draws, own: Measured, there: Vector, settings: ScalingCurve) -> dict[str, Any]:
-    tokens = np.array([own.tokens[there].mean()])
-    low, high = np.quantile(drawn.another_run(tokens)[:, 0], edges(settings))
-    predicted = float(np.clip(drawn.form.predict(drawn.parameters[None], tokens)[0, 0], 0, 1))
-    accuracies = own.accuracy[there]
+def compare_forecast(curve: FittedCurve, data: RunArrays, ahead: Vector, resampling: Resampling) -> dict[str, Any]:
+    """Compares a forecast with the runs that the mask `ahead` selects; `inside` counts those within the band."""
+    tokens = np.array([data.tokens[ahead].mean()])
+    low, high = resampling.interval(curve.draw_new_runs(tokens)[:, 0])
+    predicted = float(np.clip(curve.at(tokens)[0], 0, 1))
+    accuracies = data.accuracy[ahead]
     return {
-        "fitted_to": int(drawn.measured.budgets.max()),
+        "fitted_to": int(curve.data.budgets.max()),
         "at": int(tokens[0]),
         "predicted": predicted,
-        "low": float(low),
-        "high": float(high),
+        "low": low,
+        "high": high,
         "measured": float(accuracies.mean()),
         "error": predicted - float(accuracies.mean()),
         "inside": int(((low <= accuracies) & (accuracies <= high)).sum()),
@@ -143,46 +153,45 @@ def held_against(drawn: Draws, own: Measured, there: Vector, settings: ScalingCu
     }
 
 
-def reached(target: float, drawn: Draws, grid: Vector, settings: ScalingCurve) -> dict[str, Any]:
-    """Tokens at which the curve reaches an accuracy; null: not up to the end of the forecast."""
-    fitted = drawn.form.predict(drawn.parameters[None], grid)
-    tokens = [first(row, target, grid) for row in (*fitted, *drawn.predicted(grid))]
-    low, high = np.quantile(tokens[1:], edges(settings), method="nearest")
+def tokens_to_target(target: float, curve: FittedCurve, grid: Vector, resampling: Resampling) -> dict[str, Any]:
+    """Returns the tokens at which the curve reaches an accuracy; null if it does not within the forecast."""
+    tokens = [first_crossing(row, target, grid) for row in (curve.at(grid), *curve.draw_curves(grid))]
+    low, high = np.quantile(tokens[1:], resampling.quantiles, method="nearest")
     return {
         "accuracy": target,
-        "tokens": finite(tokens[0]),
-        "low": finite(low),
-        "high": finite(high),
+        "tokens": finite_or_none(tokens[0]),
+        "low": finite_or_none(low),
+        "high": finite_or_none(high),
         "share_of_draws": float(np.isfinite(tokens[1:]).mean()),
         "up_to": int(grid[-1]),
     }
 
 
-def first(accuracies: Vector, target: float, grid: Vector) -> float:
-    """Between two points of the grid the logarithm of the tokens is interpolated."""
+def first_crossing(accuracies: Vector, target: float, grid: Vector) -> float:
+    """Interpolates log tokens between grid points; infinite if the target is not reached."""
     above = np.flatnonzero(accuracies >= target)
     if not len(above):
         return float("inf")
-    place = above[0]
-    if place == 0:
+    index = above[0]
+    if index == 0:
         return float(grid[0])
-    part = (target - accuracies[place - 1]) / (accuracies[place] - accuracies[place - 1])
-    return float(grid[place - 1] * (grid[place] / grid[place - 1]) ** part)
+    fraction = (target - accuracies[index - 1]) / (accuracies[index] - accuracies[index - 1])
+    return float(grid[index - 1] * (grid[index] / grid[index - 1]) ** fraction)
 
 
-def finite(tokens: float) -> int | None:
+def finite_or_none(tokens: float) -> int | None:
     return int(tokens) if np.isfinite(tokens) else None
 
 
-def dollars_per_token(runs: Sequence[FinishedRun]) -> float | None:
-    """What a synthetic token cost to write; null where a manifest does not say."""
+def mean_dollars_per_token(runs: Sequence[StudyRun]) -> float | None:
+    """Returns what writing a synthetic token cost; None if a manifest does not state it."""
     prices = [run.dollars_per_token for run in runs]
     known = [price for price in prices if price is not None]
     return float(np.mean(known)) if len(known) == len(prices) else None
 
 
-def cost(target: dict[str, Any], price: float | None) -> list[float | None] | None:
-    """Of the tokens, and of the ends of their interval."""
+def target_cost(target: dict[str, Any], price: float | None) -> list[float | None] | None:
+    """Returns the cost of the tokens and of both ends of their interval."""
     if price is None:
         return None
     return [target[key] * price if target[key] is not None else None for key in ("tokens", "low", "high")]

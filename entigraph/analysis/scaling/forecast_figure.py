@@ -1,77 +1,67 @@
-"""Every augmenter's chosen form with its bands, beyond the largest budget that was measured."""
+"""The figure of curve.json's forecasts: each augmenter's chosen form with its bands, beyond the largest budget."""
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import matplotlib.pyplot as plt
 import numpy as np
-from matplotlib.axes import Axes
 
-from entigraph.analysis.scaling.curve_forms import FORMS
-from entigraph.reporting.figures import BLACK, GRAY, LABELS, prepare, save, share_axis, style, token_ticks
+from entigraph.analysis.scaling.forecast import HORIZONS, form_by_name
+from entigraph.reporting.figures import (
+    BLACK,
+    DISPLAY_NAMES,
+    GRAY,
+    create_figure,
+    format_percent_axis,
+    format_token_axis,
+    save_figure,
+    series_style,
+)
 
-BY_NAME = {form.name: form for form in FORMS}
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
 
 
-def forecast_figure(curve: Mapping[str, Any], out: Path) -> list[Path]:
-    """Draws curve.json's forecasts, one panel each; nothing where there is none."""
-    foretold = [one for one in curve["forecasts"] if "curve" in one]
-    if not foretold:
-        return []
-    prepare()
-    width = max(4.2, 3.5 * len(foretold))
-    figure, panels = plt.subplots(
-        1, len(foretold), figsize=(width, 3.6), layout="constrained", sharey=True, squeeze=False
-    )
-    for number, (axes, one) in enumerate(zip(panels[0], reversed(foretold), strict=True)):
-        forecast_panel(axes, one, curve, number)
+def draw_forecasts(curve: Mapping[str, Any], out: Path) -> None:
+    """Writes forecast.png and forecast.svg, one panel per forecast; nothing if there is no forecast."""
+    forecasts = [forecast for forecast in curve["forecasts"] if "curve" in forecast]
+    if not forecasts:
+        return
+    count = len(forecasts)
+    figure, panels = create_figure(1, count, figsize=(max(4.2, 3.5 * count), 3.6), sharey=True)
+    for index, (axes, forecast) in enumerate(zip(panels[0], reversed(forecasts), strict=True)):
+        runs = [run for run in curve["runs"] if run["augmenter"] == forecast["augmenter"]]
+        draw_forecast_panel(axes, forecast, runs, index)
     panels[0, 0].set_ylabel("closed-book accuracy")
-    figure.suptitle(f"Forecasts, {100 * foretold[0]['curve']['confidence']:.0f} % bands", fontsize=10)
-    if curve["label"]:
-        figure.supxlabel(curve["label"], fontsize=8, color=GRAY)
-    return save(figure, out, "forecast")
+    panels[0, 0].legend(frameon=False, fontsize=8, loc="upper left")
+    figure.suptitle(f"Forecasts, {100 * forecasts[0]['curve']['confidence']:.0f} % bands", fontsize=10)
+    save_figure(figure, out, "forecast", curve["label"])
 
 
-def forecast_panel(axes: Axes, one: Mapping[str, Any], curve: Mapping[str, Any], number: int) -> None:
-    name, drawn, last = one["augmenter"], one["curve"], one["tokens"][1]
-    color, marker = style(name, number)
-    tokens = np.array(drawn["tokens"])
-    axes.fill_between(
-        tokens, drawn["run_low"], drawn["run_high"], color=color, alpha=0.12, linewidth=0, label="another run"
-    )
-    axes.fill_between(tokens, drawn["low"], drawn["high"], color=color, alpha=0.28, linewidth=0, label="the curve")
+def draw_forecast_panel(axes: "Axes", forecast: Mapping[str, Any], runs: list[Mapping[str, Any]], index: int) -> None:
+    name, curve, last = forecast["augmenter"], forecast["curve"], forecast["tokens"][1]
+    color, marker = series_style(name, index)
+    tokens, accuracy = np.array(curve["tokens"]), np.array(curve["accuracy"])
+    band: dict[str, Any] = {"color": color, "linewidth": 0}
+    axes.fill_between(tokens, curve["run_low"], curve["run_high"], alpha=0.12, label="another run", **band)
+    axes.fill_between(tokens, curve["low"], curve["high"], alpha=0.28, label="the curve", **band)
     measured = tokens <= last
-    axes.plot(tokens[measured], np.array(drawn["accuracy"])[measured], color=color, linewidth=1.4)
+    axes.plot(tokens[measured], accuracy[measured], color=color, linewidth=1.4)
     axes.plot(
-        tokens[~measured],
-        np.array(drawn["accuracy"])[~measured],
-        color=color,
-        linewidth=1.4,
-        linestyle="--",
-        label="extrapolated",
-    )
-    runs = [run for run in curve["runs"] if run["augmenter"] == name]
+        tokens[~measured], accuracy[~measured], color=color, linewidth=1.4, linestyle="--", label="extrapolated"
+    )  # fmt: skip
     axes.plot(
         [run["synthetic_tokens"] for run in runs],
         [run["accuracy"] for run in runs],
-        color=color,
-        marker=marker,
-        markersize=4.5,
-        markeredgecolor=BLACK,
-        markeredgewidth=0.4,
-        linestyle="none",
-        label="runs",
-        zorder=3,
-    )
+        color=color, marker=marker, markersize=4.5, markeredgecolor=BLACK, markeredgewidth=0.4, linestyle="none",
+        label="runs", zorder=3,
+    )  # fmt: skip
     axes.axvline(last, color=GRAY, linestyle=":", linewidth=1)
     budgets = {run["budget"] for run in runs}
-    ahead = {times * max(budgets) for times in (2, 4) if times * last <= tokens[-1] * 1.01}
-    token_ticks(axes, sorted(budgets | ahead), most=8)
+    ahead = {factor * max(budgets) for factor in HORIZONS if factor * last <= tokens[-1] * 1.01}
+    format_token_axis(axes, sorted(budgets | ahead), max_ticks=8)
     axes.tick_params(labelsize=7.5)
     axes.set_xlabel("synthetic tokens")
-    axes.set_title(f"{LABELS.get(name, name)}\n{BY_NAME[one['chosen']].formula}", fontsize=9)
-    share_axis(axes)
+    axes.set_title(f"{DISPLAY_NAMES.get(name, name)}\n{form_by_name(forecast['chosen']).formula}", fontsize=9)
+    format_percent_axis(axes)
     axes.set_ylim(0, 1)
-    if number == 0:
-        axes.legend(frameon=False, fontsize=8, loc="upper left")

@@ -1,101 +1,120 @@
-"""Accuracy over a grid of settings: a study whose runs differ in several of them, as small panels and as a table."""
+"""Accuracy over a grid of settings, for a study whose runs differ in several of them: small panels and a table."""
 
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from itertools import product
 from pathlib import Path
 from statistics import mean
-from typing import Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
-import matplotlib.pyplot as plt
-from matplotlib.axes import Axes
-
-from entigraph.analysis.paper.tables import write_table
-from entigraph.analysis.scaling.series import telling, varied
-from entigraph.analysis.study_runs import FinishedRun, base, label_of, point
+from entigraph.analysis.base import AnalysisContext
+from entigraph.analysis.series import distinguishing_keys, varied_settings
+from entigraph.analysis.study_runs import StudyRun, build_point, figure_note, run_folders, summarize_base_model
 from entigraph.errors import DataError
-from entigraph.reporting.figures import BLACK, LABELS, prepare, save, share_axis, short, style
+from entigraph.reporting.figures import (
+    BLACK,
+    DISPLAY_NAMES,
+    abbreviate,
+    create_figure,
+    format_percent_axis,
+    save_figure,
+    series_style,
+)
+from entigraph.reporting.tables import write_table
 from entigraph.storage.artifact import write_json
 
-Place = tuple[Any, ...]
-Value = Mapping[str, Any]
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+Place = tuple[Any, ...]  # the values of the settings that vary
+Cell = Mapping[str, Any]
+COLUMNS = {"accuracy": ".4f", "± s.e.": ".4f", "background": ".4f", "base": ".4f", "seeds": ",", "questions": ","}
 
 
-def grid(runs: Sequence[FinishedRun], out: Path) -> list[str]:
-    """Writes grid.json, .csv, .md, .png and .svg; returns what to tell. Raises DataError where nothing varies.
+@dataclass(frozen=True, kw_only=True)
+class Grid:
+    """Accuracy over the settings in which a study's runs differ.
 
     The setting with the most values is the x axis, the next one the lines, the next one the columns of panels, all
     others together the rows.
     """
-    keys, cells = measured(runs)
+
+    name: ClassVar[str] = "grid"
+
+    def inputs(self, context: AnalysisContext) -> Mapping[str, Path]:
+        return run_folders(context.runs)
+
+    def run(self, context: AnalysisContext, out: Path) -> list[str]:
+        """Writes grid.json, .csv, .md, .png and .svg. Raises DataError if no setting varies."""
+        return draw_grid(context.runs, out)
+
+
+def draw_grid(runs: Sequence[StudyRun], out: Path) -> list[str]:
+    keys, cells = build_cells(runs)
     names = [key.rsplit(".", 1)[-1] for key in keys]
-    draw(names, cells, label_of(runs), out)
+    draw_panels(names, cells, figure_note(runs), out)
+    entries = [{**dict(zip(keys, place, strict=True)), **cell} for place, cell in cells.items()]
+    write_json(out / "grid.json", {"settings": keys, "cells": entries})
     rows = [(*map(str, place), *cell.values()) for place, cell in cells.items()]
-    told = [{**dict(zip(keys, place, strict=True)), **cell} for place, cell in cells.items()]
-    write_json(out / "grid.json", {"settings": keys, "cells": told})
     table = write_table(out, "grid", {**dict.fromkeys(names, ""), **COLUMNS}, rows)
     best = max(cells, key=lambda place: cells[place]["accuracy"])
-    where = ", ".join(f"{name}={value}" for name, value in zip(names, best, strict=True))
-    return [*table, f"highest accuracy: {cells[best]['accuracy']:.4f} at {where}"]
+    settings = ", ".join(f"{name}={value}" for name, value in zip(names, best, strict=True))
+    return [*table, f"highest accuracy: {cells[best]['accuracy']:.4f} at {settings}"]
 
 
-COLUMNS = {"accuracy": ".4f", "± s.e.": ".4f", "background": ".4f", "base": ".4f", "seeds": ",", "questions": ","}
-
-
-def measured(runs: Sequence[FinishedRun]) -> tuple[list[str], dict[Place, Value]]:
-    """The settings that vary, the most varied first, and for each combination of them what was measured."""
-    own = [settings_of(run) for run in runs]
-    keys = ["augmenter", "budget", *telling([varied(run.member) for run in runs])]
-    values = {key: len({repr(found.get(key)) for found in own}) for key in keys}
-    keys = sorted((key for key in keys if values[key] > 1), key=lambda key: -values[key])
+def build_cells(runs: Sequence[StudyRun]) -> tuple[list[str], dict[Place, Cell]]:
+    """Returns the settings that vary, those with the most values first, and the measurements at each combination."""
+    settings = [grid_settings(run) for run in runs]
+    keys = ["augmenter", "budget", *distinguishing_keys([varied_settings(run.entry) for run in runs])]
+    counts = {key: len({repr(each.get(key)) for each in settings}) for key in keys}
+    keys = sorted((key for key in keys if counts[key] > 1), key=lambda key: -counts[key])
     if not keys:
         raise DataError(
             "analysis=grid: the study has no two finished runs that differ in a setting; "
             "sweep one and name it in study_varies, as experiments/ablations/replay_epochs_fictional.yaml does"
         )
-    by_place: defaultdict[Place, list[FinishedRun]] = defaultdict(list)
-    for run, found in zip(runs, own, strict=True):
-        by_place[tuple(found.get(key) for key in keys)].append(run)
-    return keys, {place: cell(by_place[place]) for place in sorted(by_place, key=lambda place: [*map(ordered, place)])}
+    by_place: defaultdict[Place, list[StudyRun]] = defaultdict(list)
+    for run, values in zip(runs, settings, strict=True):
+        by_place[tuple(values.get(key) for key in keys)].append(run)
+    places = sorted(by_place, key=lambda place: [*map(numbers_first, place)])
+    return keys, {place: build_cell(by_place[place]) for place in places}
 
 
-def settings_of(run: FinishedRun) -> dict[str, Any]:
-    return {**varied(run.member), "augmenter": run.augmenter.partition(" ")[0], "budget": run.budget}
+def grid_settings(run: StudyRun) -> dict[str, Any]:
+    return {**varied_settings(run.entry), "augmenter": run.augmenter.partition(" ")[0], "budget": run.budget}
 
 
-def ordered(value: Any) -> tuple[bool, float, str]:
-    """Numbers by size, then names."""
-    number = isinstance(value, int | float)
-    return (not number, float(value) if number else 0.0, str(value))
+def numbers_first(value: Any) -> tuple[bool, float, str]:
+    """A sort key: numbers by size, then names."""
+    is_number = isinstance(value, int | float)
+    return (not is_number, float(value) if is_number else 0.0, str(value))
 
 
-def cell(runs: Sequence[FinishedRun]) -> Value:
-    found, start = point(runs), base(runs)
+def build_cell(runs: Sequence[StudyRun]) -> Cell:
+    point, base = build_point(runs), summarize_base_model(runs)
     return {
-        "accuracy": found.accuracy,
-        "± s.e.": found.stderr,
-        "background": found.background,
-        "base": start["accuracy"] if start else None,
-        "seeds": found.seeds,
-        "questions": found.questions,
+        "accuracy": point.accuracy,
+        "± s.e.": point.stderr,
+        "background": point.background,
+        "base": base["accuracy"] if base else None,
+        "seeds": point.seeds,
+        "questions": point.questions,
     }
 
 
-def draw(names: Sequence[str], cells: Mapping[Place, Value], note: str, out: Path) -> None:
-    prepare()
-    values = [sorted({place[index] for place in cells}, key=ordered) for index in range(len(names))]
-    columns = [*product(*values[2:3])]  # one empty place where only two settings vary
-    forgetting = len({found["background"] for found in cells.values()}) > 1  # where only the questions vary it does not
-    rows = [*product(["accuracy", "background"] if forgetting else ["accuracy"], product(*values[3:]))]
-    figure, panels = plt.subplots(
-        len(rows), len(columns), figsize=(1.6 + 3.2 * len(columns), 0.9 + 2.3 * len(rows)),
-        sharex=True, sharey="row", squeeze=False, layout="constrained",
-    )  # fmt: skip
+def draw_panels(names: Sequence[str], cells: Mapping[Place, Cell], note: str, out: Path) -> None:
+    values = [sorted({place[index] for place in cells}, key=numbers_first) for index in range(len(names))]
+    columns = [*product(*values[2:3])]  # one empty tuple if only two settings vary
+    has_forgetting = len({cell["background"] for cell in cells.values()}) > 1  # constant if only the questions vary
+    rows = [*product(["accuracy", "background"] if has_forgetting else ["accuracy"], product(*values[3:]))]
+    size = (1.6 + 3.2 * len(columns), 0.9 + 2.3 * len(rows))
+    figure, panels = create_figure(len(rows), len(columns), figsize=size, sharex=True, sharey="row")
     for (row, (measure, others)), (column, value) in product(enumerate(rows), enumerate(columns)):
-        axes, here = panels[row, column], (*value, *others)
-        panel(axes, {place: found for place, found in cells.items() if place[2:] == here}, values, measure)
-        told = [f"{name} = {shown(each)}" for name, each in zip(names[2:], here, strict=True)]
-        axes.set_title(", ".join(told), fontsize=8)
+        axes, fixed = panels[row, column], (*value, *others)
+        draw_panel(axes, {place: cell for place, cell in cells.items() if place[2:] == fixed}, values, measure)
+        title = [f"{name} = {format_value(each)}" for name, each in zip(names[2:], fixed, strict=True)]
+        axes.set_title(", ".join(title), fontsize=8)
     for axes, (measure, _) in zip(panels[:, 0], rows, strict=True):
         axes.set_ylabel("accuracy" if measure == "accuracy" else "background facts kept")
     for axes in panels[-1]:
@@ -104,30 +123,30 @@ def draw(names: Sequence[str], cells: Mapping[Place, Value], note: str, out: Pat
     figure.legend(handles, labels, title="".join(names[1:2]), loc="outside lower center", ncols=2 * len(columns),
                   frameon=False, fontsize=8, title_fontsize=8)  # fmt: skip
     figure.suptitle("\n".join(filter(None, (f"By {', '.join(names)}", note))), fontsize=9)
-    save(figure, out, "grid")
+    save_figure(figure, out, "grid")
 
 
-def panel(axes: Axes, cells: Mapping[Place, Value], values: Sequence[Sequence[Any]], measure: str) -> None:
-    """One line for each value of the second setting; places on the x axis are evenly spaced."""
-    for number, line in enumerate(product(*values[1:2])):
-        own = {place[0]: found for place, found in cells.items() if place[1:2] == line}
-        color, marker = style("".join(map(str, line)), number)
+def draw_panel(axes: "Axes", cells: Mapping[Place, Cell], values: Sequence[Sequence[Any]], measure: str) -> None:
+    """Draws one line per value of the second setting; the values of the first are evenly spaced on the x axis."""
+    for index, line in enumerate(product(*values[1:2])):
+        own = {place[0]: cell for place, cell in cells.items() if place[1:2] == line}
+        color, marker = series_style("".join(map(str, line)), index)
         axes.errorbar(
             [values[0].index(value) for value in own],
-            [found[measure] for found in own.values()],
-            yerr=[found["± s.e."] for found in own.values()] if measure == "accuracy" else None,
-            color=color, marker=marker, markersize=5, linewidth=1.2, capsize=2, label="".join(map(shown, line)),
+            [cell[measure] for cell in own.values()],
+            yerr=[cell["± s.e."] for cell in own.values()] if measure == "accuracy" else None,
+            color=color, marker=marker, markersize=5, linewidth=1.2, capsize=2, label="".join(map(format_value, line)),
         )  # fmt: skip
-    starts = [found["base"] for found in cells.values() if found["base"] is not None]
-    if measure == "accuracy" and starts:
-        name = "base model" if len({*starts}) == 1 else "base model, mean of the panel"
-        axes.axhline(mean(starts), color=BLACK, linestyle="--", linewidth=1, label=name)
-    axes.set_xticks(range(len(values[0])), [shown(value) for value in values[0]])
-    share_axis(axes)
+    base = [cell["base"] for cell in cells.values() if cell["base"] is not None]
+    if measure == "accuracy" and base:
+        label = "base model" if len({*base}) == 1 else "base model, mean of the panel"
+        axes.axhline(mean(base), color=BLACK, linestyle="--", linewidth=1, label=label)
+    axes.set_xticks(range(len(values[0])), [format_value(value) for value in values[0]])
+    format_percent_axis(axes)
 
 
-def shown(value: Any) -> str:
-    """A number of tokens in short; a model's name without its folder."""
+def format_value(value: Any) -> str:
+    """Abbreviates token counts and drops the folder of a model's name."""
     if isinstance(value, int) and value >= 1000:
-        return short(value)
-    return LABELS.get(str(value), str(value)).rsplit("/", 1)[-1]
+        return abbreviate(value)
+    return DISPLAY_NAMES.get(str(value), str(value)).rsplit("/", 1)[-1]

@@ -1,30 +1,37 @@
-"""accuracy = a + b·ln(tokens) in the stated range: the fit, its R², and what drawing documents and runs says of it."""
+"""The fit of accuracy = a + b·ln(tokens) within the stated range of budgets, with its R² and intervals."""
 
 from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 
-from entigraph.analysis.scaling.bootstrap import measured
+from entigraph.analysis.document_bootstrap import Resampling
+from entigraph.analysis.scaling.bootstrap import load_arrays
 from entigraph.analysis.scaling.curve_forms import LogLinear
-from entigraph.analysis.scaling.forecast import drawn_for, edges
-from entigraph.analysis.settings import ScalingCurve
-from entigraph.analysis.study_runs import FinishedRun, augmenters
+from entigraph.analysis.scaling.forecast import fit_resampled
+from entigraph.analysis.study_runs import StudyRun, list_augmenters
 
-FORM = "a + b*ln(synthetic_tokens)"
-
-
-def fits(runs: Sequence[FinishedRun], settings: ScalingCurve) -> list[dict[str, Any]]:
-    """One for each augmenter; where there can be none, it says why."""
-    found = []
-    for augmenter in augmenters(runs):
-        own = [run for run in runs if run.augmenter == augmenter and settings.in_range(run.budget)]
-        reason = unfittable(own)
-        found.append({"augmenter": augmenter, "form": FORM, **({"missing": reason} if reason else fit(own, settings))})
-    return found
+FORMULA = "a + b*ln(synthetic_tokens)"
 
 
-def unfittable(runs: Sequence[FinishedRun]) -> str | None:
+def fit_augmenters(
+    runs: Sequence[StudyRun], resampling: Resampling, from_tokens: int | None = None, to_tokens: int | None = None
+) -> list[dict[str, Any]]:
+    """Returns one fit per augmenter over the runs with a budget in the range (None: open), or `missing`: the reason."""
+    fits = []
+    for augmenter in list_augmenters(runs):
+        own = [
+            run
+            for run in runs
+            if run.augmenter == augmenter and (from_tokens or 0) <= run.budget <= (to_tokens or run.budget)
+        ]
+        reason = reason_for_no_fit(own)
+        fit = {"missing": reason} if reason else fit_line(own, resampling)
+        fits.append({"augmenter": augmenter, "form": FORMULA, **fit})
+    return fits
+
+
+def reason_for_no_fit(runs: Sequence[StudyRun]) -> str | None:
     budgets = {run.budget for run in runs}
     if len(budgets) < 3:
         return f"budgets in the stated range: {len(budgets)}; a line and a residual need three"
@@ -33,24 +40,23 @@ def unfittable(runs: Sequence[FinishedRun]) -> str | None:
     return None
 
 
-def fit(runs: Sequence[FinishedRun], settings: ScalingCurve) -> dict[str, Any]:
-    """Least squares over single runs, not over means; `r2` likewise."""
-    drawn = drawn_for(runs[0].augmenter, LogLinear(), measured(runs), settings)
-    a, b = drawn.parameters
-    tokens, accuracy = drawn.measured.tokens, drawn.measured.accuracy
-    low, high = float(tokens.min()), float(tokens.max())
+def fit_line(runs: Sequence[StudyRun], resampling: Resampling) -> dict[str, Any]:
+    """Fits least squares to single runs, not to means; R² likewise."""
+    curve = fit_resampled(runs[0].augmenter, LogLinear(), load_arrays(runs), resampling)
+    a, b = curve.parameters
+    low, high = float(curve.data.tokens.min()), float(curve.data.tokens.max())
     grid = np.geomspace(low, high, 25)
-    band = np.quantile(drawn.predicted(grid), edges(settings), axis=0)
+    band = np.quantile(curve.draw_curves(grid), resampling.quantiles, axis=0)
     return {
         "parameters": {"a": float(a), "b": float(b)},
         "gain_per_doubling": float(b * np.log(2)),
-        "r2": float(1 - drawn.squares / ((accuracy - accuracy.mean()) ** 2).sum()),
+        "r2": curve.r2,
         "runs": len(runs),
         "tokens": [int(low), int(high)],
         "interval": {
-            "confidence": settings.confidence,
-            "a": np.quantile(drawn.drawn[:, 0], edges(settings)).tolist(),
-            "b": np.quantile(drawn.drawn[:, 1], edges(settings)).tolist(),
+            "confidence": resampling.confidence,
+            "a": resampling.interval(curve.parameter_draws[:, 0]),
+            "b": resampling.interval(curve.parameter_draws[:, 1]),
         },
         "band": {"tokens": grid.tolist(), "low": band[0].tolist(), "high": band[1].tolist()},
     }

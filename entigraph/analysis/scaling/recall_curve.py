@@ -1,51 +1,56 @@
-"""Accuracy against recall, with the closed book beside it: what retrieval is worth to each model as it gets worse."""
+"""Open-book accuracy against the recall of retrieval, with the closed-book accuracy: what retrieval adds to a model."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from statistics import mean
 from typing import Any
 
-import matplotlib.pyplot as plt
-from matplotlib.ticker import PercentFormatter
-
-from entigraph.analysis.study_runs import FinishedRun, augmenters, error_of
-from entigraph.reporting.figures import BLACK, GRAY, LABELS, prepare, save, share_axis, style
+from entigraph.analysis.study_runs import StudyRun, list_augmenters, standard_error
+from entigraph.reporting.figures import (
+    BLACK,
+    DISPLAY_NAMES,
+    GRAY,
+    create_figure,
+    format_percent_axis,
+    save_figure,
+    series_style,
+)
 
 Scores = Mapping[str, Any]
-FILES = ("recall.json", "recall.png", "recall.svg")
-WORDS = {"evidence": "questions whose evidence is shown", "article": "questions whose article is shown"}
+AXIS_LABELS = {"evidence": "questions whose evidence is shown", "article": "questions whose article is shown"}
 
 
-def by_recall(runs: Sequence[FinishedRun]) -> dict[str, Any] | None:
-    """The base and, of each augmenter, the runs of its largest budget; None where no task was open-book.
+def build_recall_curve(runs: Sequence[StudyRun]) -> dict[str, Any] | None:
+    """Returns the base model and each augmenter at its largest budget; None if no task was open-book.
 
-    Recall is that of the passages which were shown: by evidence where that is known, else by article.
+    Recall counts the passages in the prompt: by evidence if that is known, else by article.
     """
-    open_book = [name for name, score in runs[0].scores.items() if "retrieval" in score]
+    first_scores = runs[0].scores
+    open_book = [name for name, score in first_scores.items() if "retrieval" in score]
     if not open_book:
         return None
-    first = runs[0].scores[open_book[0]]["retrieval"]
-    known = "evidence" if first["evidence"]["recall"] is not None else "article"
-    closed = next(
-        (name for name, score in runs[0].scores.items() if "overflowed" in score and name not in open_book), None
-    )
-    bases = [scores for scores in {run.seed: run.baseline for run in runs}.values() if scores]
-    models: list[tuple[str, int | None, Sequence[Scores]]] = [("base", None, bases)]
-    for name in augmenters(runs):
-        most = max(run.budget for run in runs if run.augmenter == name)
-        own = [run for run in runs if run.augmenter == name and run.budget == most]
-        models.append((name, most, [run.scores for run in own]))
+    retrieval = first_scores[open_book[0]]["retrieval"]
+    unit = "evidence" if retrieval["evidence"]["recall"] is not None else "article"
+    closed = closed_book_task(first_scores)
+    base = [scores for scores in {run.seed: run.base_model_scores for run in runs}.values() if scores]
+    models: list[tuple[str, int | None, Sequence[Scores]]] = [("base", None, base)]
+    for name in list_augmenters(runs):
+        budget = max(run.budget for run in runs if run.augmenter == name)
+        models.append((name, budget, [run.scores for run in runs if (run.augmenter, run.budget) == (name, budget)]))
     return {
-        "recall_of": known,
+        "recall_of": unit,
         "closed_task": closed,
-        "chance": runs[0].scores[open_book[0]]["chance"],
+        "chance": first_scores[open_book[0]]["chance"],
         "models": [
             {
                 "name": name,
                 "budget": budget,
-                "closed": averaged(scores, closed) if closed else None,
+                "closed": average_task(scores, closed) if closed else None,
                 "open": sorted(
-                    ({"task": task, **shown(scores, task, known), **averaged(scores, task)} for task in open_book),
+                    (
+                        {"task": task, "recall": average_recall(scores, task, unit), **average_task(scores, task)}
+                        for task in open_book
+                    ),
                     key=lambda point: point["recall"] or 0.0,
                 ),
             }
@@ -55,71 +60,61 @@ def by_recall(runs: Sequence[FinishedRun]) -> dict[str, Any] | None:
     }
 
 
-def averaged(scores: Sequence[Scores], task: str) -> dict[str, Any]:
-    accuracies = [found[task]["accuracy"] for found in scores]
+def closed_book_task(scores: Scores) -> str | None:
+    """Returns the first task of questions that retrieves nothing."""
+    return next((name for name, score in scores.items() if "overflowed" in score and "retrieval" not in score), None)
+
+
+def average_task(scores: Sequence[Scores], task: str) -> dict[str, Any]:
+    accuracies = [each[task]["accuracy"] for each in scores]
     return {
         "accuracy": mean(accuracies),
-        "stderr": error_of(accuracies, scores[0][task]["stderr"]),
-        "questions": sum(found[task]["questions"] for found in scores),
-        "overflowed": sum(found[task]["overflowed"] for found in scores),
+        "stderr": standard_error(accuracies, scores[0][task]["stderr"]),
+        "questions": sum(each[task]["questions"] for each in scores),
+        "overflowed": sum(each[task]["overflowed"] for each in scores),
         "seeds": len(scores),
     }
 
 
-def shown(scores: Sequence[Scores], task: str, known: str) -> dict[str, Any]:
-    found = [each[task]["retrieval"][known]["recall"] for each in scores]
-    return {"recall": mean(found) if None not in found else None}
+def average_recall(scores: Sequence[Scores], task: str, unit: str) -> float | None:
+    recalls = [each[task]["retrieval"][unit]["recall"] for each in scores]
+    return mean(recalls) if None not in recalls else None
 
 
-def recall_figure(found: Mapping[str, Any], out: Path, title: str, label: str) -> None:
-    """A line with points for the open book, a dashed one of the same color for the closed; PNG and SVG."""
-    prepare()
-    figure, axes = plt.subplots(figsize=(6.2, 4.4), layout="constrained")
-    for number, model in enumerate(found["models"]):
-        color, marker = (BLACK, "D") if model["name"] == "base" else style(model["name"], number)
+def draw_recall_curve(curve: Mapping[str, Any], out: Path, title: str, note: str) -> None:
+    """Writes recall.png and recall.svg: a line with points for open book, a dashed one of its color for closed book."""
+    figure, ((axes,),) = create_figure(figsize=(6.2, 4.4))
+    for index, model in enumerate(curve["models"]):
+        color, marker = (BLACK, "D") if model["name"] == "base" else series_style(model["name"], index)
+        name = "Base model" if model["name"] == "base" else DISPLAY_NAMES.get(model["name"], model["name"])
         points = [point for point in model["open"] if point["recall"] is not None]
-        name = "Base model" if model["name"] == "base" else LABELS.get(model["name"], model["name"])
         axes.errorbar(
             [point["recall"] for point in points],
             [point["accuracy"] for point in points],
             yerr=[point["stderr"] for point in points],
-            color=color,
-            marker=marker,
-            markersize=4,
-            linewidth=1.2,
-            capsize=3,
-            label=f"{name}, open book",
-        )
+            color=color, marker=marker, markersize=4, linewidth=1.2, capsize=3, label=f"{name}, open book",
+        )  # fmt: skip
         if model["closed"]:
-            axes.axhline(
-                model["closed"]["accuracy"], color=color, linestyle="--", linewidth=1, label=f"{name}, closed book"
-            )
-    axes.axhline(found["chance"], color=GRAY, linestyle=":", linewidth=1, label="Chance", zorder=1)
-    axes.set_xlabel(f"recall: {WORDS[found['recall_of']]}")
+            closed = model["closed"]["accuracy"]
+            axes.axhline(closed, color=color, linestyle="--", linewidth=1, label=f"{name}, closed book")
+    axes.axhline(curve["chance"], color=GRAY, linestyle=":", linewidth=1, label="Chance", zorder=1)
+    axes.set_xlabel(f"recall: {AXIS_LABELS[curve['recall_of']]}")
     axes.set_ylabel("accuracy")
     axes.set_xlim(-0.02, 1.02)
     axes.set_ylim(0, 1)
-    axes.xaxis.set_major_formatter(PercentFormatter(1, decimals=0))
-    share_axis(axes)
+    format_percent_axis(axes, "x", grid=False)
+    format_percent_axis(axes)
     axes.legend(frameon=False, fontsize=8)
     axes.set_title(title, fontsize=10)
-    if label:
-        figure.supxlabel(label, fontsize=8, color=GRAY)
-    save(figure, out, "recall")
+    save_figure(figure, out, "recall", note)
 
 
-def told(found: Mapping[str, Any]) -> list[str]:
-    """The figure as a table."""
-    lines = ["", f"{'accuracy at recall':20}" + "".join(f"{point['recall'] or 0:>8.1%}" for point in opened(found))]
-    lines[-1] += f"{'closed':>9}"
-    for model in found["models"]:
-        values = "".join(f"{point['accuracy']:>8.3f}" for point in model["open"])
-        lines.append(
-            f"{model['name']:20}{values}" + (f"{model['closed']['accuracy']:>9.3f}" if model["closed"] else "")
-        )
+def recall_lines(curve: Mapping[str, Any]) -> list[str]:
+    """Returns the curve as the lines of a table."""
+    recalls = "".join(f"{point['recall'] or 0:>8.1%}" for point in curve["models"][0]["open"])
+    lines = ["", f"{'accuracy at recall':20}{recalls}{'closed':>9}"]
+    for model in curve["models"]:
+        accuracies = "".join(f"{point['accuracy']:>8.3f}" for point in model["open"])
+        closed = f"{model['closed']['accuracy']:>9.3f}" if model["closed"] else ""
+        lines.append(f"{model['name']:20}{accuracies}{closed}")
     return lines
-
-
-def opened(found: Mapping[str, Any]) -> list[Mapping[str, Any]]:
-    points: list[Mapping[str, Any]] = found["models"][0]["open"]
-    return points

@@ -1,14 +1,14 @@
-"""The claims of a summary, and what a judge says of each: false, or true and salient or cosmetic (paper §4.3).
+"""The claims of a summary and a judge's verdict on each: false, or true and salient or cosmetic (paper §4.3).
 
-The paper prints no prompts of its judge; these are ours. It is asked twice: to split a summary, which it sees alone,
-and to judge the claims, which it sees with the document.
+The paper prints no prompts of its judge; these are ours. The judge is asked twice: to split a summary, which it sees
+alone, and to judge the claims, which it sees with the document.
 """
 
 from collections.abc import Sequence
 from enum import StrEnum
 from typing import Any
 
-from entigraph.analysis.factuality.judge_requests import answered, prompt, shown
+from entigraph.analysis.factuality.judges import document_section, load_prompt, parse_object
 from entigraph.llm.base import Request
 from entigraph.storage.schemas import Document
 
@@ -16,13 +16,13 @@ PROMPTS = ("split_system", "split", "judge_system", "judge_claims")
 REFERENCE_PROMPTS = ("summarize_system", "summarize")
 
 
-class Standing(StrEnum):
+class ClaimVerdict(StrEnum):
     false = "false"
     salient = "salient"
     cosmetic = "cosmetic"
 
 
-def an_object(**properties: Any) -> dict[str, Any]:
+def object_schema(**properties: Any) -> dict[str, Any]:
     return {
         "type": "object",
         "properties": properties,
@@ -31,49 +31,52 @@ def an_object(**properties: Any) -> dict[str, Any]:
     }
 
 
-CLAIMS = an_object(claims={"type": "array", "items": {"type": "string"}})
-VERDICT = an_object(claim={"type": "integer"}, verdict={"type": "string", "enum": [*map(str, Standing)]})
-VERDICTS = an_object(verdicts={"type": "array", "items": VERDICT})
+CLAIMS_SCHEMA = object_schema(claims={"type": "array", "items": {"type": "string"}})
+VERDICT_SCHEMA = object_schema(
+    claim={"type": "integer"}, verdict={"type": "string", "enum": [*map(str, ClaimVerdict)]}
+)  # fmt: skip
+VERDICTS_SCHEMA = object_schema(verdicts={"type": "array", "items": VERDICT_SCHEMA})
 
 
-def to_split(summary: str) -> Request:
-    own = f"### Task\n{prompt('split')}\n\n### Summary\n{summary}"
-    return Request(system=prompt("split_system"), user=own, suffix=own, temperature=0.0, json_schema=CLAIMS)
+def split_request(summary: str) -> Request:
+    own = f"### Task\n{load_prompt('split')}\n\n### Summary\n{summary}"
+    return Request(system=load_prompt("split_system"), user=own, suffix=own, temperature=0.0, json_schema=CLAIMS_SCHEMA)
 
 
-def to_judge(document: Document, claims: Sequence[str]) -> Request:
-    """The document first: what is asked about one document has one beginning for a server to keep."""
+def verdict_request(document: Document, claims: Sequence[str]) -> Request:
     listed = "\n".join(f"{number}. {claim}" for number, claim in enumerate(claims, 1))
-    own = f"\n\n### Task\n{prompt('judge_claims')}\n\n### Claims\n{listed}"
+    own = f"\n\n### Task\n{load_prompt('judge_claims')}\n\n### Claims\n{listed}"
+    user = document_section(document) + own
     return Request(
-        system=prompt("judge_system"), user=shown(document) + own, suffix=own, temperature=0.0, json_schema=VERDICTS
-    )
+        system=load_prompt("judge_system"), user=user, suffix=own, temperature=0.0, json_schema=VERDICTS_SCHEMA
+    )  # fmt: skip
 
 
-def to_summarize(document: Document) -> Request:
-    own = f"\n\n### Task\n{prompt('summarize')}"
-    return Request(system=prompt("summarize_system"), user=shown(document) + own, suffix=own, temperature=0.0)
+def summary_request(document: Document) -> Request:
+    own = f"\n\n### Task\n{load_prompt('summarize')}"
+    user = document_section(document) + own
+    return Request(system=load_prompt("summarize_system"), user=user, suffix=own, temperature=0.0)
 
 
-def claims_of(text: str) -> list[str] | None:
-    """None for an answer of another form. Each claim once, on one line."""
-    found = answered(text).get("claims")
-    if not isinstance(found, list) or not all(isinstance(claim, str) for claim in found):
+def parse_claims(text: str) -> list[str] | None:
+    """Returns each claim once, on one line; None if the answer does not have the requested form."""
+    claims = parse_object(text).get("claims")
+    if not isinstance(claims, list) or not all(isinstance(claim, str) for claim in claims):
         return None
-    return [*filter(None, dict.fromkeys(" ".join(claim.split()) for claim in found))]
+    return [*filter(None, dict.fromkeys(" ".join(claim.split()) for claim in claims))]
 
 
-def standings_of(text: str, count: int) -> list[Standing | None] | None:
-    """One for each of so many claims; None for a claim that has none, or two. None alone for another form."""
-    told = answered(text).get("verdicts")
-    if not isinstance(told, list):
+def parse_verdicts(text: str, count: int) -> list[ClaimVerdict | None] | None:
+    """Returns one verdict per claim, None for a claim that has none or two; None if the answer has another form."""
+    entries = parse_object(text).get("verdicts")
+    if not isinstance(entries, list):
         return None
-    found: dict[int, set[str]] = {}
-    for each in told:
-        if isinstance(each, dict) and isinstance(each.get("claim"), int):
-            found.setdefault(each["claim"], set()).add(str(each.get("verdict")).strip().lower())
-    return [standing_of(found.get(number, set())) for number in range(1, count + 1)]
+    words: dict[int, set[str]] = {}
+    for entry in entries:
+        if isinstance(entry, dict) and isinstance(entry.get("claim"), int):
+            words.setdefault(entry["claim"], set()).add(str(entry.get("verdict")).strip().lower())
+    return [single_verdict(words.get(number, set())) for number in range(1, count + 1)]
 
 
-def standing_of(said: set[str]) -> Standing | None:
-    return next((standing for standing in Standing if said == {str(standing)}), None)
+def single_verdict(words: set[str]) -> ClaimVerdict | None:
+    return next((verdict for verdict in ClaimVerdict if words == {str(verdict)}), None)

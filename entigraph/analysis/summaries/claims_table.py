@@ -1,152 +1,181 @@
-"""From judged claims to numbers: by summarizer and prompt, each with its denominator and an interval by document.
+"""Counts and ratios of judged claims by summarizer and prompt, each with its denominator and an interval by document.
 
-The paper divides the count of a summary by that of the human one and averages over articles; it does not say what
-becomes of an article whose human summary makes no such claim. `relative` divides sums over documents instead, which is
-defined wherever the references make one at all. `mean_of_ratios` is the paper's, over the documents whose reference
-makes one; `left_out` counts the others.
+The paper divides the count of a summary by that of the human one and averages over articles; it does not define the
+ratio for an article whose human summary makes no such claim. `relative` divides sums over documents instead, which is
+defined if the references make any such claim at all. `mean_of_ratios` is the paper's, over the documents whose
+reference makes one; `left_out` counts the others.
 """
 
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from math import sqrt
 from pathlib import Path
 from statistics import mean
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from entigraph.analysis.factuality.ratios import ratio
-from entigraph.analysis.summaries.claims import Standing
+from entigraph.analysis.factuality.judge_agreement import kappa_text
+from entigraph.analysis.summaries.claims import ClaimVerdict
+from entigraph.analysis.summaries.reference_summaries import Place
 
-if TYPE_CHECKING:
-    from entigraph.analysis.summaries.summary_claims import JudgedSummary
-
-Counts = Mapping[tuple[str, str], Sequence[int]]  # by document, of each of its summaries
+REFERENCE = "reference"
+Counts = Mapping[Place, Sequence[int]]  # by document, one per summary
 
 
-def rows(found: Sequence["JudgedSummary"], confidence: float) -> Iterator[dict[str, Any]]:
+@dataclass(frozen=True, kw_only=True)
+class JudgedSummary:
+    """`claims` is None if the judge did not list them; `missing` states why. A claim without a verdict has None."""
+
+    summarizer: str
+    kind: str
+    prompt: str
+    corpus: str
+    document_id: str
+    sample: int
+    text: str
+    finish_reason: str = "stop"
+    claims: Sequence[str] | None = None
+    verdicts: Sequence[ClaimVerdict | None] = ()
+    missing: str = ""
+
+    @property
+    def place(self) -> Place:
+        return self.corpus, self.document_id
+
+
+def build_rows(summaries: Sequence[JudgedSummary], confidence: float) -> Iterator[dict[str, Any]]:
     groups: dict[tuple[str, str, str], list[JudgedSummary]] = {}
-    for each in found:
-        groups.setdefault((each.kind, each.summarizer, each.prompt), []).append(each)
-    reference = next((own for (kind, _, _), own in groups.items() if kind == "reference"), [])
+    for summary in summaries:
+        groups.setdefault((summary.kind, summary.summarizer, summary.prompt), []).append(summary)
+    reference = next((own for (kind, _, _), own in groups.items() if kind == REFERENCE), [])
     for (kind, summarizer, prompt), own in groups.items():
-        yield {
-            "summarizer": summarizer,
-            "kind": kind,
-            "prompt": prompt,
-            **circumstances(own),
-            "true": shares(own, confidence),
-            **{
-                str(standing): {
-                    "claims": sum(each.verdicts.count(standing) for each in own),
-                    "a_summary": a_summary(counts(own, standing), confidence),
-                    **against(counts(own, standing), counts(reference, standing), confidence),
-                }
-                for standing in Standing
-            },
-        }
+        row = {"summarizer": summarizer, "kind": kind, "prompt": prompt, **count_summaries(own)}
+        row["true"] = share_true(own, confidence)
+        for verdict in ClaimVerdict:
+            counts, reference_counts = count_claims(own, verdict), count_claims(reference, verdict)
+            row[str(verdict)] = {
+                "claims": sum(summary.verdicts.count(verdict) for summary in own),
+                "a_summary": ratio([(float(sum(each)), float(len(each))) for each in counts.values()], confidence),
+                **compare_with_reference(counts, reference_counts, confidence),
+            }
+        yield row
 
 
-def circumstances(own: Sequence["JudgedSummary"]) -> dict[str, Any]:
-    """`not_judged`: summaries without claims or verdicts, by reason; they stand in no ratio."""
+def count_summaries(own: Sequence[JudgedSummary]) -> dict[str, Any]:
+    """`not_judged`: summaries without claims or verdicts, by reason; no ratio includes them."""
     return {
         "summaries": len(own),
-        "documents": len({each.place for each in own}),
-        "empty": sum(not each.text for each in own),
-        "cut": sum(each.finish_reason == "length" for each in own),
-        "not_judged": dict(Counter(each.missing for each in own if each.missing)),
-        "claims": sum(len(each.claims or ()) for each in own),
-        "no_verdict": sum(each.verdicts.count(None) for each in own if not each.missing),
+        "documents": len({summary.place for summary in own}),
+        "empty": sum(not summary.text for summary in own),
+        "cut": sum(summary.finish_reason == "length" for summary in own),
+        "not_judged": dict(Counter(summary.missing for summary in own if summary.missing)),
+        "claims": sum(len(summary.claims or ()) for summary in own),
+        "no_verdict": sum(summary.verdicts.count(None) for summary in own if not summary.missing),
     }
 
 
-def counts(own: Sequence["JudgedSummary"], standing: Standing) -> Counts:
-    found: dict[tuple[str, str], list[int]] = {}
-    for each in own:
-        if not each.missing:
-            found.setdefault(each.place, []).append(each.verdicts.count(standing))
-    return found
+def count_claims(own: Sequence[JudgedSummary], verdict: ClaimVerdict) -> Counts:
+    counts: dict[Place, list[int]] = {}
+    for summary in own:
+        if not summary.missing:
+            counts.setdefault(summary.place, []).append(summary.verdicts.count(verdict))
+    return counts
 
 
-def shares(own: Sequence["JudgedSummary"], confidence: float) -> dict[str, Any]:
-    """The claims that are true, of those with a verdict."""
-    false = counts(own, Standing.false)
-    true = [counts(own, standing) for standing in (Standing.salient, Standing.cosmetic)]
+def share_true(own: Sequence[JudgedSummary], confidence: float) -> dict[str, Any]:
+    """Returns the share of claims that are true, of those with a verdict."""
+    false = count_claims(own, ClaimVerdict.false)
+    true = [count_claims(own, verdict) for verdict in (ClaimVerdict.salient, ClaimVerdict.cosmetic)]
     parts = []
     for place in false:
-        right = sum(sum(each[place]) for each in true)
-        parts.append((float(right), float(right + sum(false[place]))))
+        correct = sum(sum(counts[place]) for counts in true)
+        parts.append((float(correct), float(correct + sum(false[place]))))
     return ratio(parts, confidence)
 
 
-def a_summary(own: Counts, confidence: float) -> dict[str, Any]:
-    return ratio([(float(sum(found)), float(len(found))) for found in own.values()], confidence)
-
-
-def against(own: Counts, reference: Counts, confidence: float) -> dict[str, Any]:
-    """Over the documents of both; a document's summaries, and its references, count by their means."""
+def compare_with_reference(own: Counts, reference: Counts, confidence: float) -> dict[str, Any]:
+    """Compares over the documents of both; a document's summaries, and its references, count by their means."""
     pairs = [(mean(own[place]), mean(reference[place])) for place in own if place in reference]
-    defined = [(one / other, 1.0) for one, other in pairs if other]
+    ratios = [(one / other, 1.0) for one, other in pairs if other]
     return {
         "relative": ratio(pairs, confidence),
-        "mean_of_ratios": {**ratio(defined, confidence), "left_out": len(pairs) - len(defined)},
+        "mean_of_ratios": {**ratio(ratios, confidence), "left_out": len(pairs) - len(ratios)},
     }
 
 
-# --- in words ---
+def ratio(parts: Sequence[tuple[float, float]], confidence: float) -> dict[str, Any]:
+    """Returns the ratio of two sums over documents; `parts` are a document's numerator and denominator.
+
+    The standard error is linearized; the interval is Student's with one degree of freedom less than documents, cut off
+    at 0 because counts are not negative. `value` is None if the denominator is 0, `interval` for fewer than two
+    documents.
+    """
+    from scipy.stats import t
+
+    count, above, below = len(parts), sum(part[0] for part in parts), sum(part[1] for part in parts)
+    result: dict[str, Any] = {"above": above, "below": below, "documents": count}
+    if not below:
+        return {**result, "value": None, "stderr": None, "interval": None}
+    value = above / below
+    if count < 2:
+        return {**result, "value": value, "stderr": None, "interval": None}
+    stderr = sqrt(count / (count - 1) * sum((one - value * other) ** 2 for one, other in parts)) / below
+    margin = float(t.ppf((1 + confidence) / 2, count - 1)) * stderr
+    return {**result, "value": value, "stderr": stderr, "interval": [max(0.0, value - margin), value + margin]}
 
 
-def told(result: Mapping[str, Any], out: Path) -> list[str]:
+def claims_lines(result: Mapping[str, Any], out: Path) -> list[str]:
+    references = result["references"]
     lines = [
-        f"judged by {result['judge']}; {result['references']['summaries']:,} reference summaries by "
-        f"{result['references']['by']}",
+        f"judged by {result['judge']}; {references['summaries']:,} reference summaries by {references['by']}",
         f"{'':44}{'summaries':>10}{'claims':>8}{'false':>8}{'salient':>8}{'false / reference':>24}"
         f"{'salient / reference':>24}",
     ]
     for row in result["rows"]:
         name = ", ".join(filter(None, (row["summarizer"], row["prompt"])))
-        each = "".join(f"{shown(row[standing]['a_summary'], False):>8}" for standing in ("false", "salient"))
-        relative = "".join(f"{shown(row[standing]['relative']):>24}" for standing in ("false", "salient"))
-        lines.append(f"{name:44}{row['summaries']:>10,}{row['claims']:>8,}{each}{relative}")
-        lines += [f"  {remark}" for remark in remarks(row)]
-    lines.append("false and salient: a summary; relative to the reference: sums over documents")
-    lines += undefined(result)
-    if result["references"]["documents_without"]:
-        lines.append(f"{result['references']['documents_without']:,} documents have no reference: no ratio holds them")
+        counts = "".join(f"{format_ratio(row[verdict]['a_summary'], False):>8}" for verdict in ("false", "salient"))
+        relative = "".join(f"{format_ratio(row[verdict]['relative']):>24}" for verdict in ("false", "salient"))
+        lines.append(f"{name:44}{row['summaries']:>10,}{row['claims']:>8,}{counts}{relative}")
+        lines += [f"  {remark}" for remark in row_remarks(row)]
+    lines.append("false and salient: claims per summary; relative to the reference: ratios of sums over documents")
+    lines += undefined_ratios(result)
+    if references["documents_without"]:
+        lines.append(f"{references['documents_without']:,} documents have no reference and enter no ratio")
     if result["agreement"]:
-        lines.append(agreed(result["agreement"]))
+        lines.append(agreement_line(result["agreement"]))
     lines.append(f"every claim with its verdict: {out / 'claims.jsonl'}")
     return [*lines, *([f"note: {result['label']}"] if result["label"] else [])]
 
 
-def remarks(row: Mapping[str, Any]) -> Iterator[str]:
-    for name in ("empty", "cut", "no_verdict"):
-        if row[name]:
-            what = "claims without a verdict" if name == "no_verdict" else name
-            yield f"{row[name]:,} {what}"
+def row_remarks(row: Mapping[str, Any]) -> Iterator[str]:
+    for key, text in (("empty", "empty"), ("cut", "cut off"), ("no_verdict", "claims without a verdict")):
+        if row[key]:
+            yield f"{row[key]:,} {text}"
     if row["not_judged"]:
         yield "not judged: " + ", ".join(f"{count:,} {reason}" for reason, count in row["not_judged"].items())
 
 
-def undefined(result: Mapping[str, Any]) -> Iterator[str]:
-    """The zero-count case: nothing to divide by."""
-    reference = [row for row in result["rows"] if row["kind"] == "reference"]
-    for standing in ("false", "salient"):
-        if all(not row[standing]["claims"] for row in reference):
-            yield f"the references make no {standing} claim, so nothing is relative to that; see the counts a summary"
+def undefined_ratios(result: Mapping[str, Any]) -> Iterator[str]:
+    """Yields a line for each verdict that no reference claim has, so that the ratio would divide by zero."""
+    reference = [row for row in result["rows"] if row["kind"] == REFERENCE]
+    for verdict in ("false", "salient"):
+        if all(not row[verdict]["claims"] for row in reference):
+            yield f"the references make no {verdict} claim, so ratios to them are undefined; see the counts per summary"
 
 
-def agreed(found: Mapping[str, Any]) -> str:
-    if not found["compared"]:
-        return f"{found['second']}: no claim of both judges"
-    kappa = f"Cohen's kappa {found['kappa']:.2f}" if found["kappa"] is not None else "Cohen's kappa not defined"
+def agreement_line(agreement: Mapping[str, Any]) -> str:
+    if not agreement["compared"]:
+        return f"{agreement['second']}: no claim has a verdict of both judges"
     return (
-        f"{found['second']} on {found['compared']:,} claims of {found['summaries']:,} summaries: "
-        f"{found['agreed']:.1%} alike, {kappa}"
+        f"{agreement['second']} on {agreement['compared']:,} claims of {agreement['summaries']:,} summaries: "
+        f"agrees on {agreement['agreed']:.1%}, {kappa_text(agreement)}"
     )
 
 
-def shown(found: Mapping[str, Any], interval: bool = True) -> str:
-    if found["value"] is None:
+def format_ratio(ratio: Mapping[str, Any], with_interval: bool = True) -> str:
+    if ratio["value"] is None:
         return "undefined"
-    if not interval or found["interval"] is None:
-        return f"{found['value']:.2f}"
-    low, high = found["interval"]
-    return f"{found['value']:.2f} [{low:.2f}, {high:.2f}]"
+    if not with_interval or ratio["interval"] is None:
+        return f"{ratio['value']:.2f}"
+    low, high = ratio["interval"]
+    return f"{ratio['value']:.2f} [{low:.2f}, {high:.2f}]"

@@ -1,8 +1,8 @@
 """Summaries from memory, judged claim by claim (paper §4.3): false and salient claims relative to reference summaries.
 
-A summary's claims are those of its whole sentences: what was cut at max_tokens is judged without its last, unfinished
-one, and an empty summary makes no claim. Both count like any other. What a judge did not split, and claims without a
-verdict, are left out and counted.
+The claims of a summary are those of its complete sentences: a summary cut off at max_tokens is judged without its
+unfinished last sentence, and an empty summary makes no claim. Both count like any other. Summaries that the judge did
+not split, and claims without a verdict, are left out and counted.
 """
 
 import hashlib
@@ -10,85 +10,127 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
-from entigraph.analysis.factuality.judge_agreement import agreement
-from entigraph.analysis.factuality.judge_requests import UNREADABLE, asked, why_missing
-from entigraph.analysis.factuality.judges import name_of
-from entigraph.analysis.summaries.claims import Standing, claims_of, standings_of, to_judge, to_split
-from entigraph.analysis.summaries.claims_table import rows, told
-from entigraph.analysis.summaries.reference_summaries import Place, references
-from entigraph.analysis.summaries.summarizers import Summarizer
-from entigraph.analysis.summaries.summary_settings import Summaries
-from entigraph.llm.base import Say, Writer
+from entigraph.analysis.base import AnalysisContext
+from entigraph.analysis.factuality.judge_agreement import measure_agreement
+from entigraph.analysis.factuality.judges import (
+    UNREADABLE,
+    JudgedAnalysis,
+    ask,
+    failure_reason,
+    prompt_digests,
+    writer_key,
+    writer_name,
+)
+from entigraph.analysis.paper import published
+from entigraph.analysis.study_runs import check_confidence
+from entigraph.analysis.summaries.claims import (
+    PROMPTS,
+    REFERENCE_PROMPTS,
+    parse_claims,
+    parse_verdicts,
+    split_request,
+    verdict_request,
+)
+from entigraph.analysis.summaries.claims_table import REFERENCE, JudgedSummary, build_rows, claims_lines
+from entigraph.analysis.summaries.reference_summaries import Place, read_references, write_references
+from entigraph.analysis.summaries.summarizers import Summarizer, load_summarizers, summarizer_folders
+from entigraph.config.fields import runtime_field
+from entigraph.errors import ConfigError
+from entigraph.llm.base import Writer
+from entigraph.reporting.figures import BLACK, GRAY, add_grid, create_figure, save_figure, series_style
 from entigraph.storage.artifact import write_json
+from entigraph.storage.fingerprints import fingerprint
 from entigraph.storage.jsonl import write_jsonl
 from entigraph.storage.schemas import Document
 
-REFERENCE = "reference"
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
 SENTENCE_END = re.compile(r"""[.!?]["'”’)]*(?=\s|$)""")
+FILL_STYLES = {"full": "filled", "none": "open", "left": "left half", "right": "right half"}  # one per prompt
 
 
 @dataclass(frozen=True, kw_only=True)
-class JudgedSummary:
-    """`claims` is None where the judge did not tell them, and `missing` why; a claim without a verdict has None."""
+class SummaryClaims(JudgedAnalysis):
+    """Which claims of closed-book summaries are false, salient and cosmetic, relative to reference summaries (§4.3).
 
-    summarizer: str
-    kind: str
-    prompt: str
-    corpus: str
-    document_id: str
-    sample: int
-    text: str
-    finish_reason: str = "stop"
-    claims: Sequence[str] | None = None
-    verdicts: Sequence[Standing | None] = ()
-    missing: str = ""
+    `references`: a JSONL file, {"document": "<id>", "summary": "..."} a line, one or several per document, such as the
+    human summaries of sQuALITY that the paper uses; null: `writer`, any of conf/llm, summarizes each document, which it
+    is shown. `second` judges the claims of `compared` summaries, sampled with `seed`, to measure agreement.
+    """
+
+    name: ClassVar[str] = "summaries"
+    writer: Any = runtime_field(None)  # enters the cache key without the options that do not affect content
+    references: str | None = runtime_field(None)  # enters the cache key by content
+    compared: int = 50
+    seed: int = 0
+    confidence: float = 0.9
+
+    def __post_init__(self) -> None:
+        if self.compared < 1:
+            raise ConfigError(f"analysis.compared: {self.compared} found, 1 or more expected")
+        check_confidence(self.confidence)
+        if self.references is None and not self.writer:
+            raise ConfigError("analysis.references: no file and no analysis.writer; one of them is needed")
+        if self.references is not None and not Path(self.references).expanduser().is_file():
+            raise ConfigError(
+                f'analysis.references: {self.references!r} is no file; give one of {{"document": ..., "summary": ...}} '
+                "lines, or null"
+            )
+        _ = self.judges, self.reference_writer
 
     @property
-    def place(self) -> Place:
-        return self.corpus, self.document_id
+    def reference_writer(self) -> Writer | None:
+        """None if people wrote the references."""
+        return None if self.references else self.writer_at("writer")
 
     @property
-    def finished(self) -> bool:
-        """Whether its writer came to an end, or to the end of what it was allowed."""
-        return self.finish_reason in ("stop", "length")
+    def cache_key(self) -> Mapping[str, Any]:
+        writer = self.reference_writer
+        return {
+            "judges": {key: writer_key(judge) for key, judge in self.judges.items()},
+            "writer": writer_key(writer) if writer else None,
+            "references": fingerprint(Path(self.references).expanduser()) if self.references else None,
+            "prompts": prompt_digests(*PROMPTS, *(REFERENCE_PROMPTS if writer else ())),
+        }
 
-    @property
-    def whole(self) -> str:
-        """Its whole sentences."""
-        if self.finish_reason != "length":
-            return self.text
-        ends = [found.end() for found in SENTENCE_END.finditer(self.text)]
-        return self.text[: ends[-1]] if ends else ""
+    def check(self) -> None:
+        super().check()
+        if self.reference_writer:
+            self.reference_writer.check()
+
+    def inputs(self, context: AnalysisContext) -> Mapping[str, Path]:
+        return summarizer_folders(load_summarizers(context))
+
+    def run(self, context: AnalysisContext, out: Path) -> list[str]:
+        """Writes summaries.json, its figure, and claims.jsonl with every verdict."""
+        return judge_summarizers(self, load_summarizers(context), context, out)
 
 
-def examine(
-    settings: Summaries, summarizers: Sequence[Summarizer], out: Path, response_cache: Path, say: Say = print
+def judge_summarizers(
+    settings: SummaryClaims, summarizers: Sequence[Summarizer], context: AnalysisContext, out: Path
 ) -> list[str]:
-    """Writes summaries.json, its figure, and claims.jsonl with every verdict; returns what to tell."""
-    from entigraph.analysis.summaries.summaries_figure import summaries_figure
-
-    documents = documents_of(summarizers)
-    written = [*summaries_of(summarizers), *reference_summaries(settings, documents, response_cache, say)]
+    documents = load_summarized_documents(summarizers)
+    summaries = [*load_summaries(summarizers), *load_references(settings, documents, context)]
     judge = settings.judges["judge"]
-    found = judged(split(written, judge, response_cache, say), documents, judge, response_cache, say)
-    write_jsonl(out / "claims.jsonl", found)
+    judged = judge_claims(split_summaries(summaries, judge, context), documents, judge, context)
+    write_jsonl(out / "claims.jsonl", judged)
     result = {
-        "label": next(filter(None, (each.label for each in summarizers)), None),
+        "label": next((each.disclaimer for each in summarizers if each.disclaimer), None),
         "confidence": settings.confidence,
-        "judge": name_of(judge),
-        "references": references_by(settings, found),
-        "rows": list(rows(found, settings.confidence)),
-        "agreement": compared(settings, found, documents, out, response_cache, say),
+        "judge": writer_name(judge),
+        "references": describe_references(settings, judged),
+        "rows": list(build_rows(judged, settings.confidence)),
+        "agreement": compare_judges(settings, judged, documents, context, out),
     }
     write_json(out / "summaries.json", result)
-    summaries_figure(result, out)
-    return told(result, out)
+    draw_claims(result, out)
+    return claims_lines(result, out)
 
 
-def documents_of(summarizers: Sequence[Summarizer]) -> dict[Place, Document]:
-    """Those that somebody summarized."""
+def load_summarized_documents(summarizers: Sequence[Summarizer]) -> dict[Place, Document]:
     wanted = {(each.corpus.name, summary.document_id) for each in summarizers for summary in each.summaries()}
     return {
         (each.corpus.name, document.id): document
@@ -98,14 +140,14 @@ def documents_of(summarizers: Sequence[Summarizer]) -> dict[Place, Document]:
     }
 
 
-def summaries_of(summarizers: Sequence[Summarizer]) -> Iterator[JudgedSummary]:
-    for each in summarizers:
-        for summary in each.summaries():
+def load_summaries(summarizers: Sequence[Summarizer]) -> Iterator[JudgedSummary]:
+    for summarizer in summarizers:
+        for summary in summarizer.summaries():
             yield JudgedSummary(
-                summarizer=each.name,
-                kind=each.kind,
+                summarizer=summarizer.name,
+                kind=summarizer.kind,
                 prompt=summary.prompt,
-                corpus=each.corpus.name,
+                corpus=summarizer.corpus.name,
                 document_id=summary.document_id,
                 sample=summary.sample,
                 text=summary.text,
@@ -113,10 +155,14 @@ def summaries_of(summarizers: Sequence[Summarizer]) -> Iterator[JudgedSummary]:
             )
 
 
-def reference_summaries(
-    settings: Summaries, documents: Mapping[Place, Document], response_cache: Path, say: Say
+def load_references(
+    settings: SummaryClaims, documents: Mapping[Place, Document], context: AnalysisContext
 ) -> Iterator[JudgedSummary]:
-    for (corpus, document_id), texts in references(settings, documents, response_cache, say).items():
+    if writer := settings.reference_writer:
+        references = write_references(documents, writer, context)
+    else:
+        references = read_references(Path(settings.references or "").expanduser(), documents)
+    for (corpus, document_id), texts in references.items():
         for sample, text in enumerate(texts):
             yield JudgedSummary(
                 summarizer=REFERENCE,
@@ -129,68 +175,136 @@ def reference_summaries(
             )
 
 
-def references_by(settings: Summaries, found: Sequence[JudgedSummary]) -> dict[str, Any]:
-    own = [each for each in found if each.kind == REFERENCE]
-    by = name_of(settings.reference_writer) if settings.reference_writer else "people"
-    without = len({each.place for each in found}) - len({each.place for each in own})
-    return {"by": by, "summaries": len(own), "documents_without": without}
+def describe_references(settings: SummaryClaims, judged: Sequence[JudgedSummary]) -> dict[str, Any]:
+    references = [summary for summary in judged if summary.kind == REFERENCE]
+    by = writer_name(settings.reference_writer) if settings.reference_writer else "people"
+    without = len({summary.place for summary in judged}) - len({summary.place for summary in references})
+    return {"by": by, "summaries": len(references), "documents_without": without}
 
 
-def split(written: Sequence[JudgedSummary], judge: Writer, response_cache: Path, say: Say) -> list[JudgedSummary]:
-    """Each with its claims; an empty one has none, and nobody is asked. Nor about one that was never finished."""
-    failed = {id(each): replace(each, missing=each.finish_reason) for each in written if not each.finished}
-    todo = [each for each in written if each.whole and each.finished]
-    answers = asked([to_split(each.whole) for each in todo], judge, response_cache, say, "summaries")
-    found: dict[int, JudgedSummary] = failed
-    for each, answer in zip(todo, answers, strict=True):
-        missing = why_missing(answer)
-        claims = None if missing else claims_of(answer.text)
-        found[id(each)] = replace(each, claims=claims, missing=missing or ("" if claims is not None else UNREADABLE))
-    return [found.get(id(each)) or replace(each, claims=[]) for each in written]
+def complete_sentences(summary: JudgedSummary) -> str:
+    if summary.finish_reason != "length":
+        return summary.text
+    ends = [match.end() for match in SENTENCE_END.finditer(summary.text)]
+    return summary.text[: ends[-1]] if ends else ""
 
 
-def judged(
-    summaries: Sequence[JudgedSummary],
-    documents: Mapping[Place, Document],
-    judge: Writer,
-    response_cache: Path,
-    say: Say,
+def split_summaries(summaries: Sequence[JudgedSummary], judge: Writer, context: AnalysisContext) -> list[JudgedSummary]:
+    """Adds the claims of each summary. Empty summaries have none; failed ones are not split."""
+    result = [
+        replace(summary, claims=[])
+        if summary.finish_reason in ("stop", "length")
+        else replace(summary, missing=summary.finish_reason)
+        for summary in summaries
+    ]
+    to_split = [index for index, summary in enumerate(result) if not summary.missing and complete_sentences(summary)]
+    requests = [split_request(complete_sentences(result[index])) for index in to_split]
+    for index, answer in zip(to_split, ask(requests, judge, context, "summaries"), strict=True):
+        missing = failure_reason(answer)
+        claims = None if missing else parse_claims(answer.text)
+        missing = missing or ("" if claims is not None else UNREADABLE)
+        result[index] = replace(result[index], claims=claims, missing=missing)
+    return result
+
+
+def judge_claims(
+    summaries: Sequence[JudgedSummary], documents: Mapping[Place, Document], judge: Writer, context: AnalysisContext
 ) -> list[JudgedSummary]:
-    """Each with a verdict on every claim, or the reason why it has none."""
-    todo = [each for each in summaries if each.claims]
-    requests = [to_judge(documents[each.place], each.claims or ()) for each in todo]
-    found: dict[int, JudgedSummary] = {}
-    for each, answer in zip(todo, asked(requests, judge, response_cache, say, "lists of claims"), strict=True):
-        count, missing = len(each.claims or ()), why_missing(answer)
-        verdicts = None if missing else standings_of(answer.text, count)
+    """Adds a verdict on every claim, or the reason why there is none."""
+    result = list(summaries)
+    to_judge = [index for index, summary in enumerate(result) if summary.claims]
+    requests = [verdict_request(documents[result[index].place], result[index].claims or ()) for index in to_judge]
+    for index, answer in zip(to_judge, ask(requests, judge, context, "lists of claims"), strict=True):
+        count, missing = len(result[index].claims or ()), failure_reason(answer)
+        verdicts = None if missing else parse_verdicts(answer.text, count)
         missing = missing or ("" if verdicts is not None else UNREADABLE)
-        found[id(each)] = replace(each, verdicts=verdicts or [None] * count, missing=missing)
-    return [found.get(id(each), each) for each in summaries]
+        result[index] = replace(result[index], verdicts=verdicts or [None] * count, missing=missing)
+    return result
 
 
-def compared(
-    settings: Summaries,
-    found: Sequence[JudgedSummary],
+def compare_judges(
+    settings: SummaryClaims,
+    judged: Sequence[JudgedSummary],
     documents: Mapping[Place, Document],
+    context: AnalysisContext,
     out: Path,
-    response_cache: Path,
-    say: Say,
 ) -> dict[str, Any] | None:
-    """The second judge on the claims of a drawn sample of summaries; None without one."""
+    """Has the second judge read the claims of a sample of summaries; None if there is no second judge."""
     if "second" not in settings.judges:
         return None
     second = settings.judges["second"]
-    sample = sorted((each for each in found if each.claims), key=lambda each: drawn(settings.seed, each))
-    again = judged(sample[: settings.compared], documents, second, response_cache, say)
+    with_claims = (summary for summary in judged if summary.claims)
+    sample = sorted(with_claims, key=lambda summary: sampling_rank(settings.seed, summary))[: settings.compared]
+    again = judge_claims(sample, documents, second, context)
     write_jsonl(out / "claims-second.jsonl", again)
-    verdicts = [
-        [verdict for each in judgments for verdict in each.verdicts]
-        for judgments in (sample[: settings.compared], again)
-    ]
-    return {"second": name_of(second), "summaries": len(again), **agreement("judge", "second", *verdicts)}
+    verdicts = [[verdict for summary in summaries for verdict in summary.verdicts] for summaries in (sample, again)]
+    return {"second": writer_name(second), "summaries": len(again), **measure_agreement("judge", "second", *verdicts)}
 
 
-def drawn(seed: int, summary: JudgedSummary) -> str:
-    """A number that depends on the seed and on which summary it is."""
+def sampling_rank(seed: int, summary: JudgedSummary) -> str:
+    """Returns a hash of the seed and of what identifies the summary."""
     place = f"{summary.summarizer}/{summary.prompt}/{summary.corpus}/{summary.document_id}/{summary.sample}"
     return hashlib.blake2b(f"{seed}/{place}".encode(), digest_size=8).hexdigest()
+
+
+def draw_claims(result: Mapping[str, Any], out: Path) -> None:
+    """Draws false against salient claims, both relative to the references (paper Fig. 3).
+
+    Each prompt has a marker; those of a summarizer are connected. Rows without a ratio are named in the note.
+    """
+    figure, ((axes,),) = create_figure(figsize=(6.4, 5.0))
+    rows = [row for row in result["rows"] if row["kind"] != REFERENCE]
+    prompts = list(dict.fromkeys(row["prompt"] for row in rows))
+    for index, name in enumerate(dict.fromkeys(row["summarizer"] for row in rows)):
+        own = [row for row in rows if row["summarizer"] == name and has_ratios(row)]
+        draw_summarizer(axes, own, prompts, index)
+    axes.plot([1], [1], color=BLACK, marker="x", markersize=8, linestyle="none", label="the reference")
+    draw_published_frame(axes)
+    axes.set_xlabel("salient claims relative to the reference")
+    axes.set_ylabel("false claims relative to the reference")
+    axes.margins(0.04)
+    add_grid(axes, "both")
+    axes.legend(frameon=False, fontsize=7.5)
+    absent = [f"{row['summarizer']}, {row['prompt']}" for row in rows if not has_ratios(row)]
+    fills = ", ".join(f"{prompt} ({fill})" for prompt, fill in zip(prompts, FILL_STYLES.values(), strict=False))
+    notes = [
+        f"prompts: {fills}; {result['confidence']:.0%} intervals by document",
+        f"judged by {result['judge']}",
+        f"references by {result['references']['by']}",
+        f"no ratio to draw: {'; '.join(absent)}" if absent else None,
+        result["label"],
+    ]
+    save_figure(figure, out, "summaries", "\n".join(filter(None, notes)))
+
+
+def has_ratios(row: Mapping[str, Any]) -> bool:
+    return all(row[verdict]["relative"]["value"] is not None for verdict in ("false", "salient"))
+
+
+def draw_summarizer(axes: "Axes", rows: list[Mapping[str, Any]], prompts: list[str], index: int) -> None:
+    if not rows:
+        return
+    kind = rows[0]["kind"]
+    color, marker = (GRAY, "h") if kind == "base" else series_style(kind, index)
+    places = [tuple(row[verdict]["relative"]["value"] for verdict in ("salient", "false")) for row in rows]
+    axes.plot([x for x, _ in places], [y for _, y in places], color=color, linewidth=0.8, alpha=0.6)
+    for row, (x, y) in zip(rows, places, strict=True):
+        fill = list(FILL_STYLES)[prompts.index(row["prompt"]) % len(FILL_STYLES)]
+        axes.plot(
+            [x], [y], color=color, marker=marker, fillstyle=fill, linestyle="none", zorder=3,
+            label=row["summarizer"] if row is rows[0] else None,
+        )  # fmt: skip
+        if interval := row["salient"]["relative"]["interval"]:
+            axes.plot(interval, [y, y], color=color, linewidth=0.8)
+        if interval := row["false"]["relative"]["interval"]:
+            axes.plot([x, x], interval, color=color, linewidth=0.8)
+
+
+def draw_published_frame(axes: "Axes") -> None:
+    """Marks the range of the paper's figure, which prints no numbers of its nine points."""
+    (left, right), (low, high) = published.CLAIMS_AXES["salient"], published.CLAIMS_AXES["false"]
+    axes.plot([left, right, right, left, left], [high, high, low, low, high], color=GRAY, linestyle=":", linewidth=1)
+    axes.annotate(
+        f"the axes of the paper's figure ({published.CLAIMS_SECTION})", (right, high), (-3, -9),
+        textcoords="offset points", fontsize=7, color=GRAY, ha="right",
+    )  # fmt: skip

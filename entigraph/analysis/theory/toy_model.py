@@ -1,229 +1,206 @@
-"""The paper's toy model of synthetic data (§6, App. G): exact in closed form, simulated, and as a branching process.
+"""The paper's toy model (§6, Fig. 9): exact, simulated, and by the paper's formulas."""
 
-Entities are vertices of a directed graph whose edges are the relations that the source states. Each round draws an
-ordered pair (x, y); where a path leads from x to y, every vertex of a shortest one becomes known from x. Accuracy is
-the share of ordered pairs known after t rounds; t stands for the synthetic tokens.
-
-A pair (i, j) is learned in a round with probability (size of the subtree below j in the shortest-path tree of i, j
-included) / (V(V-1)), so the exact accuracy needs no more than a histogram of subtree sizes.
-"""
-
+from collections.abc import Mapping
 from dataclasses import dataclass
-from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
-from numpy.typing import NDArray
 
-from entigraph.analysis.scaling.curve_forms import Vector
+from entigraph.analysis.base import AnalysisContext
+from entigraph.analysis.document_bootstrap import Vector
+from entigraph.analysis.theory.knowledge_growth import (
+    Growth,
+    ShortestPathTrees,
+    branching_accuracy,
+    find_phases,
+    measure_growth,
+    pool_growth,
+    random_graph,
+    reachable_share,
+    shortest_path_trees,
+    simulate,
+    simulated_accuracy,
+)
+from entigraph.errors import ConfigError
+from entigraph.reporting.figures import (
+    BLACK,
+    BLUE,
+    GRAY,
+    GREEN,
+    VERMILION,
+    create_figure,
+    format_count_axis,
+    format_percent_axis,
+    save_figure,
+)
+from entigraph.storage.artifact import write_json
 
-Integers = NDArray[np.int64]
-Booleans = NDArray[np.bool_]
-UNREACHED = -9999  # SciPy's mark of a vertex without predecessor
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
 
-
-@dataclass(frozen=True)
-class Trees:
-    """The shortest-path tree of every vertex. Row i: the tree whose root is i."""
-
-    source: Booleans
-    distances: Integers
-    parents: Integers
-
-    @property
-    def vertices(self) -> int:
-        return len(self.source)
-
-    @property
-    def pairs(self) -> int:
-        """V(V-1): every share below is one of these."""
-        return self.vertices * (self.vertices - 1)
-
-    @cached_property
-    def reachable(self) -> Booleans:
-        return self.distances > 0
-
-    @cached_property
-    def sizes(self) -> Integers:
-        """Of the subtree below each vertex, itself included; 0 where the root does not reach it. (V, V)"""
-        sizes = self.reachable.astype(np.int64).ravel()
-        offsets = np.arange(self.vertices)[:, None] * self.vertices
-        above = (offsets + np.where(self.reachable, self.parents, 0)).ravel()
-        distances = self.distances.ravel()
-        order = np.argsort(distances, kind="stable")
-        levels = np.searchsorted(distances[order], np.arange(2, distances.max() + 2))
-        for start, end in zip(levels[-2::-1], levels[:0:-1], strict=True):  # from the leaves up
-            here = order[start:end]
-            sizes += np.bincount(above[here], weights=sizes[here], minlength=sizes.size).astype(np.int64)
-        return sizes.reshape(self.vertices, self.vertices)
+POINTS = 160  # of a panel
+TABLE_ROUNDS = (0.0, 0.1, 1.0, 2.0, 10.0)  # in units of V(V-1)
+PANEL_TITLES = {"linear": "Linear: p + C m t", "logarithmic": "Logarithmic (log t axis)", "plateau": "Plateau"}
 
 
-def trees(source: Booleans) -> Trees:
-    """All shortest paths of a graph; among several of one length, the one that SciPy finds (the paper says nothing)."""
-    from scipy.sparse import csr_array
-    from scipy.sparse.csgraph import dijkstra
+@dataclass(frozen=True, kw_only=True)
+class ToyModel:
+    """The paper's toy model, exact and simulated (§6, Fig. 9: 100 entities, p = 0.03)."""
 
-    if source.diagonal().any():
-        raise ValueError("a relation leads from an entity to another one")
-    lengths, parents = dijkstra(csr_array(source), unweighted=True, return_predecessors=True)
-    return Trees(source, np.where(np.isfinite(lengths), lengths, -1).astype(np.int64), parents.astype(np.int64))
+    name: ClassVar[str] = "toy_model"
+    vertices: int = 100
+    mean_degree: float = 3.0
+    graphs: int = 20
+    simulations: int = 200
+    seed: int = 0
 
+    def __post_init__(self) -> None:
+        check_graph_options(self.vertices, self.mean_degree, self.graphs)
+        if self.simulations < 2:
+            raise ConfigError(f"analysis.simulations: {self.simulations} found, 2 or more expected")
 
-@dataclass(frozen=True)
-class Growth:
-    """Everything that the accuracy depends on: how many unstated pairs have which probability of being learned.
+    def inputs(self, context: AnalysisContext) -> Mapping[str, Path]:
+        return {}
 
-    `counts[k]` ordered pairs are reachable, not stated by the source, and learned in a round with probability k/V(V-1).
-    """
-
-    pairs: int
-    stated: int
-    counts: Vector
-
-    @property
-    def start(self) -> float:
-        """Accuracy before the first round: p."""
-        return self.stated / self.pairs
-
-    @property
-    def unstated(self) -> float:
-        """|R \\ D| / V(V-1): what can be learned. The paper's formulas have |R| here and count p twice at finite V."""
-        return float(self.counts.sum() / self.pairs)
-
-    @property
-    def limit(self) -> float:
-        return self.start + self.unstated
-
-    @cached_property
-    def mu(self) -> Vector:
-        """The share of learnable pairs by k: the paper's µ(k), over the pairs that the source does not state."""
-        return np.asarray(self.counts / max(1.0, self.counts.sum()))
-
-    @property
-    def mean(self) -> float:
-        """Of k under µ: how fast accuracy grows at first, in pairs a round."""
-        return float(self.mu @ np.arange(len(self.mu)))
-
-    def accuracy(self, rounds: Vector) -> Vector:
-        """Exact, in expectation over the rounds, for any number of them (App. G)."""
-        sizes = np.flatnonzero(self.counts)
-        unlearned = np.log1p(-np.minimum(sizes / self.pairs, 1 - 1e-15))
-        missing = np.exp(np.multiply.outer(np.asarray(rounds, dtype=float), unlearned)) @ self.counts[sizes]
-        return np.asarray(self.start + (self.counts.sum() - missing) / self.pairs)
-
-    def bounds(self, rounds: Vector) -> tuple[Vector, Vector]:
-        """Both bounds of Theorem 1 as they hold for one finite graph.
-
-        Every pair is learned with probability at least 1/V(V-1), and by Jensen at most as fast as if all had the mean;
-        both reach |R \\ D| / V(V-1), which the graph itself gives.
-        """
-        low = 1 - (1 - 1 / self.pairs) ** np.asarray(rounds, dtype=float)
-        high = 1 - (1 - self.mean / self.pairs) ** np.asarray(rounds, dtype=float)
-        return self.start + self.unstated * low, self.start + self.unstated * high
+    def run(self, context: AnalysisContext, out: Path) -> list[str]:
+        """Writes toy_model.json, .png and .svg."""
+        result = simulate_toy_model(self)
+        write_json(out / "toy_model.json", result)
+        draw_toy_model(result, out)
+        return toy_model_lines(result)
 
 
-def growth(found: Trees) -> Growth:
-    learnable = found.reachable & ~found.source
-    counts = np.bincount(found.sizes[learnable], minlength=2).astype(float)
-    return Growth(found.pairs, int(found.source.sum()), counts)
+def check_graph_options(vertices: int, mean_degree: float, graphs: int) -> None:
+    if vertices < 10 or graphs < 1:
+        raise ConfigError(f"analysis: {vertices} vertices, {graphs} graphs found; at least 10 and 1 expected")
+    if not 1 < mean_degree < vertices:
+        raise ConfigError(
+            f"analysis.mean_degree: {mean_degree} found; above 1 expected (at 1 and below no large part of a graph is "
+            f"reachable) and below {vertices} vertices"
+        )
 
 
-def pooled(parts: list[Growth]) -> Growth:
-    """Several graphs at once, as when a round is drawn in each: pairs add up. Raises ValueError for different sizes."""
-    if len({part.pairs for part in parts}) != 1:
-        raise ValueError("graphs of one size expected")
-    counts = np.zeros(max(len(part.counts) for part in parts))
-    for part in parts:
-        counts[: len(part.counts)] += part.counts / len(parts)
-    return Growth(parts[0].pairs, round(sum(part.stated for part in parts) / len(parts)), counts)
+def simulate_toy_model(settings: ToyModel) -> dict[str, Any]:
+    p = settings.mean_degree / settings.vertices
+    trees = [
+        shortest_path_trees(random_graph(settings.vertices, p, np.random.default_rng([settings.seed, number])))
+        for number in range(settings.graphs)
+    ]
+    pooled = pool_growth([measure_growth(graph) for graph in trees])
+    linear_end, plateau_start = find_phases(pooled)
+    panels = {
+        "linear": np.linspace(0, linear_end, POINTS),
+        "logarithmic": np.geomspace(linear_end, plateau_start, POINTS),
+        "plateau": np.linspace(plateau_start, 10 * plateau_start, POINTS),
+    }
+    return {
+        "vertices": settings.vertices,
+        "mean_degree": settings.mean_degree,
+        "graphs": settings.graphs,
+        "simulations": settings.simulations,
+        "phases": {"linear_end": linear_end, "plateau_start": plateau_start},
+        "limit": pooled.limit,
+        "limit_of_many_vertices": reachable_share(settings.mean_degree),
+        "panels": {name: build_panel(settings, trees, pooled, rounds) for name, rounds in panels.items()},
+        "table": build_panel(settings, trees, pooled, np.array(TABLE_ROUNDS) * pooled.pairs),
+    }
 
 
-def random_graph(vertices: int, p: float, rng: np.random.Generator) -> Booleans:
-    """Each ordered pair with probability p (§6.1)."""
-    found = rng.random((vertices, vertices)) < p
-    np.fill_diagonal(found, False)
-    return found
+def build_panel(
+    settings: ToyModel, trees: list[ShortestPathTrees], pooled: Growth, rounds: Vector
+) -> dict[str, list[float]]:
+    parts = [measure_growth(graph) for graph in trees]
+    low, high = (np.mean(side, axis=0) for side in zip(*(part.bounds(rounds) for part in parts), strict=True))
+    simulated_at = np.round(rounds[:: max(1, len(rounds) // 8)] if len(rounds) > len(TABLE_ROUNDS) else rounds)
+    mean, error = simulate_accuracy(settings, trees, simulated_at)
+    vertices, degree = settings.vertices, settings.mean_degree
+    return {
+        "rounds": rounds.tolist(),
+        "exact": pooled.accuracy(rounds).tolist(),
+        "spread": np.std([part.accuracy(rounds) for part in parts], axis=0).tolist(),
+        "low": low.tolist(),
+        "high": high.tolist(),
+        "branching": branching_accuracy(vertices, degree, rounds).tolist(),
+        "corrected": branching_accuracy(vertices, degree, rounds, corrected=True).tolist(),
+        "simulated_at": simulated_at.tolist(),
+        "simulated": mean.tolist(),
+        "simulated_error": error.tolist(),
+        "exact_there": pooled.accuracy(simulated_at).tolist(),
+    }
 
 
-def simulate(found: Trees, rounds: int, rng: np.random.Generator) -> Integers:
-    """The round in which each unstated pair was learned, one entry a pair that was, in ascending order."""
-    count = found.vertices
-    roots = rng.integers(count, size=rounds)
-    targets = (roots + rng.integers(1, count, size=rounds)) % count
-    learned = np.full((count, count), rounds + 1)
-    when = np.arange(1, rounds + 1)
-    walking = found.reachable[roots, targets]
-    roots, here, when = roots[walking], targets[walking], when[walking]
-    while len(here):
-        np.minimum.at(learned, (roots, here), when)
-        here = found.parents[roots, here]
-        walking = here != roots
-        roots, here, when = roots[walking], here[walking], when[walking]
-    learned[found.source] = rounds + 1  # known from the start
-    return np.sort(learned[learned <= rounds])
+def simulate_accuracy(settings: ToyModel, trees: list[ShortestPathTrees], rounds: Vector) -> tuple[Vector, Vector]:
+    """Returns the mean accuracy over all simulations, equally many per graph, and its standard error."""
+    last = int(rounds.max())
+    per_graph = max(2, settings.simulations // len(trees))
+    accuracies = np.empty((len(trees), per_graph, len(rounds)))
+    for number, graph in enumerate(trees):
+        for repetition in range(per_graph):
+            rng = np.random.default_rng([settings.seed, 1, number, repetition])
+            accuracies[number, repetition] = simulated_accuracy(graph, simulate(graph, last, rng), rounds)
+    variance = accuracies.var(axis=1, ddof=1).mean(axis=0) / (per_graph * len(trees))
+    return accuracies.mean(axis=(0, 1)), np.sqrt(variance)
 
 
-def simulated_accuracy(found: Trees, learned: Integers, rounds: Vector) -> Vector:
-    return np.asarray((found.source.sum() + np.searchsorted(learned, rounds, side="right")) / found.pairs)
+def toy_model_lines(result: Mapping[str, Any]) -> list[str]:
+    table, vertices, phases = result["table"], result["vertices"], result["phases"]
+    lines = [
+        f"toy model: {result['graphs']} graphs of {vertices} entities, "
+        f"{result['mean_degree']:g} relations each; {vertices * (vertices - 1):,} ordered pairs",
+        f"{'rounds':>10}{'exact':>9}{'± graphs':>10}{'simulated':>11}{'± s.e.':>9}{'branching':>11}{'corrected':>11}"
+        f"{'lower':>8}{'upper':>8}",
+    ]
+    for row, rounds in enumerate(table["rounds"]):
+        lines.append(
+            f"{rounds:>10,.0f}{table['exact'][row]:>9.4f}{table['spread'][row]:>10.4f}{table['simulated'][row]:>11.4f}"
+            f"{table['simulated_error'][row]:>9.4f}{table['branching'][row]:>11.4f}{table['corrected'][row]:>11.4f}"
+            f"{table['low'][row]:>8.3f}{table['high'][row]:>8.3f}"
+        )
+    return [
+        *lines,
+        f"linear up to {phases['linear_end']:,.0f} rounds, a plateau from {phases['plateau_start']:,.0f}; "
+        f"limit {result['limit']:.4f}, for many entities {result['limit_of_many_vertices']:.4f}",
+    ]
 
 
-# --- the paper's formulas, in the limit of many vertices ---
-
-
-def extinction(mean: float) -> float:
-    """Of a Poisson branching process: the smallest root of rho = exp(mean (rho - 1)) (Definition 1)."""
-    from scipy.special import lambertw
-
-    return 1.0 if mean <= 1 else float(-lambertw(-mean * np.exp(-mean)).real / mean)
-
-
-def reachable_share(mean: float) -> float:
-    """C = (1 - rho)^2 (Definition 1)."""
-    return (1 - extinction(mean)) ** 2
-
-
-def branching_accuracy(vertices: int, mean: float, rounds: Vector, corrected: bool = False) -> Vector:
-    """The branching formula (App. G). Total progenies enter by their generating function, at s = exp(-t/V(V-1)).
-
-    That replaces (1 - k/V(V-1))^t by exp(-kt/V(V-1)), which differ by a share of about t k^2/V^4.
-
-    As printed it needs two corrections at finite V, which `corrected` makes. Stated pairs are reachable too: the limit
-    is C, not p + C. And a tree has no more levels than vertices: levels of which less than one vertex is expected are
-    left out; with all of them the mean subtree, and so the first slope, is infinite.
-    """
-    pairs, p = vertices * (vertices - 1), mean / vertices
-    s = np.exp(-np.asarray(rounds, dtype=float) / pairs)
-    generating, unlearned, total = s, np.zeros_like(s), 0.0
-    weight = (mean - 1) / mean
-    least = 1 / (vertices * (1 - extinction(mean))) if corrected else 1e-12
-    while weight > least or not total:
-        unlearned, total = unlearned + weight * generating, total + weight
-        generating = s * np.exp(mean * (generating - 1))
-        weight /= mean
-    scale = reachable_share(mean) - (p if corrected else 0.0)
-    return np.asarray(p + scale * (1 - unlearned / total))
-
-
-def paper_bounds(
-    vertices: int, mean: float, rounds: Vector, epsilon: float = 0.0, corrected: bool = False
-) -> tuple[Vector, Vector]:
-    """Theorem 1's bounds, which hold as V goes to infinity; `corrected` as in `branching_accuracy`."""
-    pairs, p, t = vertices * (vertices - 1), mean / vertices, np.asarray(rounds, dtype=float)
-    scale = reachable_share(mean) - (p if corrected else 0.0)
-    slow = 1 - 1 / pairs
-    fast = 1 - (1 + epsilon) * np.log(vertices) / (pairs * np.log(mean))
-    return (p + scale * (1 - slow**t)) * (1 - epsilon), (p + scale * (1 - fast**t)) * (1 + epsilon)
-
-
-def phases(found: Growth, tolerance: float = 0.1) -> tuple[float, float]:
-    """Rounds at which the linear phase ends and the plateau begins (Lemma G.3 gives their existence, not their place).
-
-    Here: where accuracy falls short of its first slope by `tolerance` of the gain, and where all of the gain but
-    `tolerance` is made.
-    """
-    t = np.geomspace(1, 1e4 * found.pairs, 4000)
-    gain = found.accuracy(t) - found.start
-    linear = found.unstated * found.mean * t / found.pairs
-    return (
-        float(t[np.argmax(gain < (1 - tolerance) * linear)]),
-        float(t[np.argmax(gain >= (1 - tolerance) * found.unstated)]),
+def draw_toy_model(result: Mapping[str, Any], out: Path) -> None:
+    """Draws Fig. 9: accuracy against rounds in three phases."""
+    figure, (panels,) = create_figure(1, 3, figsize=(10.4, 3.7))
+    for axes, (name, panel) in zip(panels, result["panels"].items(), strict=True):
+        draw_phase(axes, panel)
+        axes.set_title(PANEL_TITLES[name], fontsize=9)
+        axes.set_xlabel("rounds t" + (" (logarithmic)" if name == "logarithmic" else ""))
+        if name == "logarithmic":
+            axes.set_xscale("log")
+        format_count_axis(axes)
+    panels[0].set_ylabel("accuracy: share of ordered pairs known")
+    panels[2].set_ylim(0.75 * result["limit"], min(1.0, 1.12 * result["limit"]))
+    handles, labels = panels[0].get_legend_handles_labels()
+    figure.legend(handles, labels, loc="outside lower center", ncols=5, frameon=False, fontsize=8)
+    figure.suptitle(
+        f"Toy model (paper Fig. 9): {result['vertices']} entities, p = "
+        f"{result['mean_degree'] / result['vertices']:g}, mean of {result['graphs']} graphs",
+        fontsize=10,
     )
+    save_figure(figure, out, "toy_model")
+
+
+def draw_phase(axes: "Axes", panel: Mapping[str, Any]) -> None:
+    rounds = panel["rounds"]
+    axes.fill_between(
+        rounds, panel["low"], panel["high"], color=GRAY, alpha=0.18, linewidth=0, label="bounds, finite V"
+    )
+    axes.plot(rounds, panel["exact"], color=BLUE, linewidth=1.8, label="exact")
+    axes.plot(
+        rounds, panel["branching"], color=VERMILION, linestyle="--", linewidth=1.2, label="branching, as printed"
+    )  # fmt: skip
+    axes.plot(rounds, panel["corrected"], color=GREEN, linestyle=":", linewidth=1.6, label="branching, corrected")
+    axes.errorbar(
+        panel["simulated_at"],
+        panel["simulated"],
+        yerr=[3 * error for error in panel["simulated_error"]],
+        color=BLACK, marker="o", markersize=3.5, markerfacecolor="white", linestyle="none", capsize=2,
+        label="simulated, ± 3 s.e.", zorder=4,
+    )  # fmt: skip
+    format_percent_axis(axes)

@@ -1,4 +1,4 @@
-"""Accuracy against recall: what is drawn of known scores, and a whole study by the command."""
+"""Accuracy against recall: the curve of known scores, and a whole study by the command."""
 
 import json
 from pathlib import Path
@@ -6,14 +6,14 @@ from typing import Any
 
 import pytest
 
-from entigraph.analysis.scaling.recall_curve import by_recall, recall_figure, told
-from entigraph.analysis.study_runs import FinishedRun
+from entigraph.analysis.scaling.recall_curve import build_recall_curve, draw_recall_curve, recall_lines
+from entigraph.analysis.study_runs import StudyRun
 from entigraph.storage.artifact import write_json
 from tests.conftest import TINY, Command
 
 
 def scores(closed: float, *opened: tuple[float, float]) -> dict[str, Any]:
-    """Of a closed-book task, and of open-book tasks with their recall and accuracy."""
+    """Returns scores of a closed-book task, and of open-book tasks by recall and accuracy."""
 
     def score(accuracy: float) -> dict[str, Any]:
         return {"accuracy": accuracy, "stderr": 0.02, "questions": 100, "chance": 0.25, "overflowed": 0, "groups": {}}
@@ -25,27 +25,29 @@ def scores(closed: float, *opened: tuple[float, float]) -> dict[str, Any]:
     return found
 
 
-def a_run(root: Path, augmenter: str, budget: int, seed: int, own: dict[str, Any], base: dict[str, Any]) -> FinishedRun:
-    member = {"augmenter": augmenter, "budget": budget, "seed": seed}
+def write_run(
+    root: Path, augmenter: str, budget: int, seed: int, own: dict[str, Any], base: dict[str, Any]
+) -> StudyRun:
+    entry = {"augmenter": augmenter, "budget": budget, "seed": seed}
     for part, found in (("evaluation", own), ("baseline", base)):
         folder = root / part / f"{augmenter}-{budget}-{seed}"
         folder.mkdir(parents=True)
         write_json(folder / "manifest.json", {"counts": {}})
         write_json(folder / "scores.json", found)
-        member[part] = str(folder.relative_to(root))
-    return FinishedRun(root, member)
+        entry[part] = str(folder.relative_to(root))
+    return StudyRun(root, entry)
 
 
-def test_the_largest_budget_is_drawn_by_recall_with_means_over_seeds(tmp_path: Path) -> None:
+def test_largest_budget_is_averaged_over_seeds(tmp_path: Path) -> None:
     base = scores(0.25, (0.8, 0.7), (0.4, 0.5))
     runs = [
-        a_run(tmp_path, "entigraph", 100, 0, scores(0.4, (0.8, 0.1), (0.4, 0.1)), base),
-        a_run(tmp_path, "entigraph", 200, 0, scores(0.6, (0.8, 0.9), (0.4, 0.7)), base),
-        a_run(tmp_path, "entigraph", 200, 1, scores(0.8, (0.6, 0.7), (0.2, 0.5)), base),
+        write_run(tmp_path, "entigraph", 100, 0, scores(0.4, (0.8, 0.1), (0.4, 0.1)), base),
+        write_run(tmp_path, "entigraph", 200, 0, scores(0.6, (0.8, 0.9), (0.4, 0.7)), base),
+        write_run(tmp_path, "entigraph", 200, 1, scores(0.8, (0.6, 0.7), (0.2, 0.5)), base),
     ]
-    found = by_recall(runs)
-    assert found is not None and found["recall_of"] == "evidence"
-    base_line, own = found["models"]
+    curve = build_recall_curve(runs)
+    assert curve is not None and curve["recall_of"] == "evidence"
+    base_line, own = curve["models"]
     assert base_line["name"] == "base" and base_line["closed"]["accuracy"] == 0.25
     assert [(point["recall"], point["accuracy"]) for point in base_line["open"]] == [(0.4, 0.5), (0.8, 0.7)]
     assert own["closed"]["accuracy"] == pytest.approx(0.7) and own["closed"]["seeds"] == 2
@@ -53,18 +55,18 @@ def test_the_largest_budget_is_drawn_by_recall_with_means_over_seeds(tmp_path: P
         (pytest.approx(0.3), pytest.approx(0.6)),
         (pytest.approx(0.7), pytest.approx(0.8)),
     ]
-    recall_figure(found, tmp_path, "a study", "")
+    draw_recall_curve(curve, tmp_path, "a study", "")
     drawn = (tmp_path / "recall.svg").read_text()
     assert "EntiGraph, closed book" in drawn and "Base model, open book" in drawn and "evidence" in drawn
     assert (tmp_path / "recall.png").stat().st_size > 10_000
-    assert "0.250" in told(found)[2] and "0.700" in told(found)[3]
+    assert "0.250" in recall_lines(curve)[2] and "0.700" in recall_lines(curve)[3]
 
 
-def test_a_study_without_an_open_book_draws_none(tmp_path: Path) -> None:
-    assert by_recall([a_run(tmp_path, "raw", 1, 0, scores(0.5), scores(0.2))]) is None
+def test_study_without_open_book_has_no_recall_curve(tmp_path: Path) -> None:
+    assert build_recall_curve([write_run(tmp_path, "raw", 1, 0, scores(0.5), scores(0.2))]) is None
 
 
-def test_a_study_is_asked_with_open_and_closed_book_by_the_command(command: Command, tmp_path: Path) -> None:
+def test_command_evaluates_open_and_closed_book(command: Command, tmp_path: Path) -> None:
     options = [
         *TINY,
         "evaluation=[closed_book,open_book_recalls]",
@@ -81,5 +83,5 @@ def test_a_study_is_asked_with_open_and_closed_book_by_the_command(command: Comm
     (own,) = json.loads((study / "recall.json").read_text())["models"]
     recalls = [point["recall"] for point in own["open"]]
     assert recalls == sorted(recalls) and recalls[0] == 0.0 and len(recalls) == 5
-    assert "accuracy with an open book against the recall" in (study / "report.html").read_text()
+    assert "open-book accuracy against the recall" in (study / "report.html").read_text()
     assert {"recall.png", "recall.svg"} <= {*json.loads((study / "manifest.json").read_text())["files"]}

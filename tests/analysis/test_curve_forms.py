@@ -8,13 +8,13 @@ TOKENS = np.repeat(np.geomspace(1e4, 1e6, 12), 2)
 
 
 @pytest.mark.parametrize("points", [8, 12, 40])
-def test_points_on_the_papers_curve_give_back_its_parameters(points: int) -> None:
+def test_fit_recovers_the_parameters_of_the_paper(points: int) -> None:
     tokens = np.geomspace(*published.FIT_RANGE, points)
-    (found,) = published.FIT_FORM.fit(tokens, published.fitted_accuracy(tokens)[None])
-    assert found == pytest.approx(published.fit_parameters(), rel=1e-6)
+    (parameters,) = published.FIT_FORM.fit(tokens, published.fitted_accuracy(tokens)[None])
+    assert parameters == pytest.approx(published.fit_parameters(), rel=1e-6)
 
 
-def test_the_papers_curve_is_the_printed_one() -> None:
+def test_published_curve_matches_the_printed_formula() -> None:
     million = 1e6 * np.array([1.0, 10, 100, 455])
     printed = [64.5456 - 13.8352 * 0.9989**x - 8.4705 * 0.8961**x - 3.932 * 0.0546**x for x in (1, 10, 100, 455)]
     assert 100 * published.fitted_accuracy(million) == pytest.approx(printed, rel=1e-12)
@@ -33,18 +33,18 @@ def test_the_papers_curve_is_the_printed_one() -> None:
     ],
     ids=lambda value: value.name if hasattr(value, "name") else "",
 )
-def test_each_form_finds_what_made_its_points(form: LogLinear | Exponentials, parameters: list[float]) -> None:
+def test_each_form_recovers_its_own_curve(form: LogLinear | Exponentials, parameters: list[float]) -> None:
     truth = np.array([parameters])
-    made = form.predict(truth, TOKENS)
-    found = form.fit(TOKENS, made)
-    assert form.predict(found, TOKENS) == pytest.approx(made, abs=0.01), "breakpoints are found on a grid"
-    assert found[0, :2] == pytest.approx(truth[0, :2], rel=0.15)
+    accuracies = form.predict(truth, TOKENS)
+    fitted = form.fit(TOKENS, accuracies)
+    assert form.predict(fitted, TOKENS) == pytest.approx(accuracies, abs=0.01), "breakpoints are searched on a grid"
+    assert fitted[0, :2] == pytest.approx(truth[0, :2], rel=0.15)
     others = [other for other in FORMS if len(other.names) < len(form.names)]
-    errors = [np.abs(other.predict(other.fit(TOKENS, made), TOKENS) - made).max() for other in others]
+    errors = [np.abs(other.predict(other.fit(TOKENS, accuracies), TOKENS) - accuracies).max() for other in others]
     assert all(error > 0.01 for error in errors), "no simpler form does as well"
 
 
-def test_many_sets_at_once_are_each_fitted_alone() -> None:
+def test_sets_fitted_together_match_sets_fitted_alone() -> None:
     rng = np.random.default_rng(0)
     sets = 0.1 * np.log(TOKENS) - 0.6 + rng.normal(0, 0.02, (5, len(TOKENS)))
     for form in FORMS[:5]:
@@ -52,13 +52,13 @@ def test_many_sets_at_once_are_each_fitted_alone() -> None:
         assert form.fit(TOKENS, sets) == pytest.approx(alone)
 
 
-def test_a_fit_that_does_not_converge_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_fit_that_does_not_converge_is_nan(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("entigraph.analysis.scaling.curve_forms.MAX_EVALUATIONS", 1)
     noisy = 0.3 + np.random.default_rng(0).normal(0, 0.1, (1, len(TOKENS)))
     assert np.isnan(Exponentials(3).fit(TOKENS, noisy)).all()
 
 
-def test_the_criterion_pays_for_parameters_and_refuses_too_few_runs() -> None:
+def test_corrected_aic_penalizes_parameters_and_too_few_runs() -> None:
     assert corrected_aic(1.0, 20, 2) < corrected_aic(1.0, 20, 3) < corrected_aic(1.0, 20, 7)
     assert corrected_aic(1.0, 4, 2) == float("inf")
     # AICc = n ln(SSE/n) + 2k + 2k(k+1)/(n-k-1), k = 2 + 1

@@ -1,0 +1,61 @@
+"""Resampling whole documents, each with its questions: the uncertainty that comes from which documents were chosen."""
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+Vector = NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Resampling:
+    """`resamples` draws; intervals cover the middle share `confidence` of them."""
+
+    confidence: float = 0.9
+    resamples: int = 2000
+
+    @property
+    def quantiles(self) -> tuple[float, float]:
+        """The lower and upper quantile of an interval."""
+        return (1 - self.confidence) / 2, (1 + self.confidence) / 2
+
+    def interval(self, draws: Vector) -> list[float]:
+        return [float(edge) for edge in np.quantile(draws, self.quantiles)]
+
+
+@dataclass(frozen=True)
+class QuestionBlock:
+    """Runs that were asked the same questions.
+
+    `rows` are the runs' indices, `correct` has shape (runs, questions), `documents` numbers each question's document.
+    """
+
+    key: int
+    rows: NDArray[np.int64]
+    correct: Vector
+    documents: NDArray[np.int64]
+
+    @property
+    def clusters(self) -> NDArray[np.int64]:
+        """The units drawn with replacement: whole documents, or single questions if all are about one document."""
+        return self.documents if len(np.unique(self.documents)) > 1 else np.arange(len(self.documents))
+
+    def deviations(self, resamples: int) -> Vector:
+        """Returns (resamples, runs): how far the accuracy on other documents like these may lie from the measured one.
+
+        The draws are seeded by the questions alone, so runs on the same questions share them, also across augmenters.
+        """
+        _, cluster = np.unique(self.clusters, return_inverse=True)
+        count = cluster.max() + 1
+        rng = np.random.default_rng(self.key)
+        weights = rng.multinomial(count, np.full(count, 1 / count), size=resamples)[:, cluster].astype(float)
+        means = weights @ self.correct.T / weights.sum(axis=1, keepdims=True)
+        unbiased = np.sqrt(count / (count - 1)) if count > 1 else 1.0
+        return np.asarray((means - self.correct.mean(axis=1)) * unbiased)
+
+
+def difference_block(key: int, difference: Vector, documents: list[str]) -> QuestionBlock:
+    """Returns the block of one pair of runs, whose value per question is the difference of their correctness."""
+    numbers = np.unique(documents, return_inverse=True)[1]
+    return QuestionBlock(key, np.array([0]), difference[None], numbers)

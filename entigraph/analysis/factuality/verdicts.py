@@ -1,0 +1,78 @@
+"""A judge's verdict on a sentence: subjective, supported by its document, or unsupported; or why there is none."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+
+from entigraph.analysis.base import AnalysisContext
+from entigraph.analysis.factuality.judges import (
+    UNREADABLE,
+    ask,
+    document_section,
+    failure_reason,
+    load_prompt,
+    parse_object,
+)
+from entigraph.analysis.factuality.sentences import SampledSentence
+from entigraph.llm.base import Completion, Request, Writer
+from entigraph.storage.schemas import Document
+
+
+class Verdict(StrEnum):
+    subjective = "subjective"
+    supported = "supported"
+    unsupported = "unsupported"
+
+
+PROMPTS = ("judge_system", "judge")
+ANSWER_SCHEMA = {
+    "type": "object",
+    "properties": {"reason": {"type": "string"}, "verdict": {"type": "string", "enum": [*map(str, Verdict)]}},
+    "required": ["reason", "verdict"],
+    "additionalProperties": False,
+}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Judgment:
+    """If the answer has no verdict, `missing` states why; `answer` is its beginning."""
+
+    sentence_id: str
+    judge: str
+    verdict: Verdict | None
+    missing: str = ""
+    answer: str = ""
+
+
+def judge_request(sentence: SampledSentence, document: Document) -> Request:
+    own = f"\n\n### Task\n{load_prompt('judge')}\n\n### Before\n{sentence.before}\n\n### Sentence\n{sentence.sentence}"
+    user = document_section(document) + own
+    return Request(
+        system=load_prompt("judge_system"), user=user, suffix=own, temperature=0.0, json_schema=ANSWER_SCHEMA
+    )  # fmt: skip
+
+
+def judge_sentences(
+    sentences: Sequence[SampledSentence], documents: Mapping[str, Document], judge: Writer, context: AnalysisContext
+) -> Iterator[Judgment]:
+    """Yields one judgment per sentence; `documents` are by sentence. Raises LLMError if some got no answer at all."""
+    requests = [judge_request(sentence, documents[sentence.id]) for sentence in sentences]
+    for sentence, completion in zip(sentences, ask(requests, judge, context, "sentences"), strict=True):
+        yield read_judgment(sentence, judge.name, completion)
+
+
+def read_judgment(sentence: SampledSentence, judge: str, completion: Completion) -> Judgment:
+    missing, verdict = failure_reason(completion), None
+    if not missing:
+        verdict = parse_verdict(completion.text)
+        missing = "" if verdict else UNREADABLE
+    answer = completion.text[:2_000]
+    return Judgment(sentence_id=sentence.id, judge=judge, verdict=verdict, missing=missing, answer=answer)
+
+
+def parse_verdict(text: str) -> Verdict | None:
+    """Returns None if the answer names no verdict, or not in the requested form."""
+    try:
+        return Verdict(str(parse_object(text)["verdict"]).strip().lower())
+    except (ValueError, KeyError):
+        return None

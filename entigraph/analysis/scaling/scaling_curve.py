@@ -1,0 +1,236 @@
+"""The curve of a study: accuracy against the log of the synthetic tokens, with fits, forecasts and a report.
+
+It is written to the study's own folder, beside the list of its runs: curve.json, report.html, paired.json and figures.
+"""
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from math import log10
+from pathlib import Path
+from typing import Any, ClassVar
+
+from entigraph.analysis.base import AnalysisContext
+from entigraph.analysis.series import describe_differences
+from entigraph.analysis.study_runs import (
+    PLUMBING_NOTE,
+    StudyRun,
+    build_points,
+    check_confidence,
+    figure_note,
+    finished_references,
+    run_folders,
+    summarize_base_model,
+    summarize_references,
+)
+from entigraph.errors import ConfigError, DataError
+from entigraph.reporting.disclaimers import FICTIONAL, PLUMBING
+from entigraph.storage.artifact import write_json
+from entigraph.storage.fingerprints import flatten
+from entigraph.tracking.base import Tracker
+
+CURVE = "curve.json"
+OPTIONAL_OUTPUTS = ("forecast.png", "forecast.svg", "recall.json", "recall.png", "recall.svg")
+
+
+@dataclass(frozen=True, kw_only=True)
+class ScalingCurve:
+    """accuracy = a + b·ln(synthetic tokens), fitted to single runs whose budget lies in the stated range (null: open).
+
+    `confidence` is that of the intervals, from `resamples` draws over documents and runs. Forecasts extend to
+    `forecast_to` times the largest budget and state the tokens for each accuracy in `targets`. The report shows
+    `samples_shown` synthetic texts with their source. `stop_at_half_width`: the half width at which the sweep stopped
+    adding seeds.
+    """
+
+    name: ClassVar[str] = "scaling_curve"
+    writes_to_study: ClassVar[bool] = True
+    main_files: ClassVar[Sequence[str]] = ("report.html", "curve.png", "recall.png", CURVE)
+    fit_from_tokens: int | None = None
+    fit_to_tokens: int | None = None
+    confidence: float = 0.9
+    resamples: int = 2000
+    forecast_to: float = 4.0
+    targets: list[float] = field(default_factory=lambda: [0.5, 0.75, 0.9])
+    samples_shown: int = 3
+    stop_at_half_width: float | None = None
+
+    def __post_init__(self) -> None:
+        check_confidence(self.confidence)
+        if self.resamples < 1 or self.samples_shown < 0:
+            raise ConfigError("analysis: resamples must be at least 1 and samples_shown at least 0")
+        if self.forecast_to < 1:
+            raise ConfigError(f"analysis.forecast_to: {self.forecast_to} found, 1 or more expected")
+        if not all(0 < target < 1 for target in self.targets):
+            raise ConfigError(f"analysis.targets: {self.targets} found, shares between 0 and 1 expected")
+        low, high = self.fit_from_tokens, self.fit_to_tokens
+        if low is not None and high is not None and low >= high:
+            raise ConfigError(f"analysis.fit_from_tokens: {low:,} found, below fit_to_tokens {high:,} expected")
+
+    def inputs(self, context: AnalysisContext) -> Mapping[str, Path]:
+        if not context.runs:
+            raise DataError(f"{context.study} has no finished run; run the study first (entigraph run)")
+        references = {folder.name: folder for _, folder in finished_references(context.study, context.root)}
+        return run_folders(context.runs, "evaluation", "baseline") | references
+
+    def run(self, context: AnalysisContext, out: Path) -> list[str]:
+        from entigraph.analysis.document_bootstrap import Resampling
+        from entigraph.analysis.paired.paired_tests import pair_study, track_pairs
+        from entigraph.analysis.scaling.curve_figure import draw_curve
+        from entigraph.analysis.scaling.forecast_figure import draw_forecasts
+        from entigraph.analysis.scaling.recall_curve import build_recall_curve, draw_recall_curve
+        from entigraph.analysis.scaling.study_report import write_report
+
+        for name in OPTIONAL_OUTPUTS:  # of an earlier curve
+            (out / name).unlink(missing_ok=True)
+        runs, title = context.runs, context.study_name
+        curve = build_curve(context, self)
+        write_json(out / CURVE, curve)
+        draw_curve(curve, out, title)
+        draw_forecasts(curve, out)
+        recall = build_recall_curve(runs)
+        if recall:
+            write_json(out / "recall.json", recall)
+            draw_recall_curve(recall, out, title, curve["label"])
+        is_plumbing = curve["label"] == PLUMBING_NOTE
+        pairs = [] if is_plumbing else pair_study(runs, Resampling(self.confidence, self.resamples))
+        write_json(out / "paired.json", pairs)
+        write_report(context, out, curve, pairs, self.samples_shown)
+        track_curve(context.tracker, curve, out)
+        track_pairs(context.tracker, pairs)
+        return summary_lines(context.study.name, curve, recall)
+
+
+def build_curve(context: AnalysisContext, settings: ScalingCurve) -> dict[str, Any]:
+    """Returns the content of curve.json.
+
+    `points`: one per augmenter and budget, means over seeds (see CurvePoint). `runs`: the single runs behind them.
+    `base`, `baselines`: the base model and other models on the same questions. `fits`: the log-linear fit of each
+    augmenter. `forecasts`: its best form, with bands and past forecasts. `comparisons`: differences between
+    augmenters. `losses`: perplexity before and after. `label`, `notes`: what a reader must know. `settings`, `varies`:
+    what the runs have in common, and what may differ.
+    """
+    from entigraph.analysis.document_bootstrap import Resampling
+    from entigraph.analysis.scaling.comparison import compare_augmenters
+    from entigraph.analysis.scaling.forecast import build_forecasts
+    from entigraph.analysis.scaling.log_linear import fit_augmenters
+    from entigraph.analysis.scaling.loss_change import measure_loss_changes
+
+    runs, resampling = context.runs, Resampling(settings.confidence, settings.resamples)
+    fitted_runs = [] if figure_note(runs) == PLUMBING_NOTE else runs  # no curve is fitted to a plumbing check
+    forecasts = build_forecasts(fitted_runs, resampling, settings.forecast_to, settings.targets)
+    return {
+        "label": figure_note(runs),
+        "points": [asdict(point) for point in build_points(runs)],
+        "base": summarize_base_model(runs),
+        "baselines": summarize_references(context.study, context.root, runs[0].task),
+        "chance": runs[0].score["chance"],
+        "losses": measure_loss_changes(runs),
+        "settings": load_study_settings(context.study),
+        "varies": sorted({key for run in runs for key in run.entry.get("varies", {})}),
+        "fits": fit_augmenters(fitted_runs, resampling, settings.fit_from_tokens, settings.fit_to_tokens),
+        "forecasts": forecasts,
+        "comparisons": compare_augmenters(fitted_runs, forecasts, resampling),
+        "notes": build_notes(runs, context.excluded_runs, settings.stop_at_half_width),
+        "runs": [
+            {
+                "augmenter": run.augmenter,
+                "budget": run.budget,
+                "seed": run.seed,
+                "synthetic_tokens": run.synthetic_tokens,
+                "accuracy": run.score["accuracy"],
+                "accuracy_norm": run.score.get("accuracy_norm"),
+            }
+            for run in runs
+        ],
+    }
+
+
+def build_notes(runs: Sequence[StudyRun], excluded: Sequence[str], stop_at_half_width: float | None) -> list[str]:
+    disclaimers = {run.entry["label"] for run in runs}
+    notes = [PLUMBING] if PLUMBING in disclaimers else [FICTIONAL] if FICTIONAL in disclaimers else []
+    repeated = {run.augmenter for run in runs if run.entry["repeats"] and run.passes > 1}
+    notes += [f"{name}: the documents are repeated up to the budget." for name in sorted(repeated)]
+    notes += describe_differences([run.entry for run in runs])
+    notes += [f"excluded: {reason}" for reason in excluded]
+    if stop_at_half_width is not None:
+        notes.append(
+            f"Seeds were added until the interval of each point's mean was ±{stop_at_half_width:g}, or none was left. "
+            "Intervals that met this limit are narrow by selection and cover slightly less often than stated."
+        )
+    return notes
+
+
+def load_study_settings(study: Path) -> dict[str, Any]:
+    """Returns what all runs of the study have in common, with dotted keys."""
+    file = study / "settings.json"
+    return flatten(json.loads(file.read_text(encoding="utf-8"))) if file.exists() else {}
+
+
+def load_curve(study: Path) -> dict[str, Any]:
+    return dict(json.loads((study / CURVE).read_text(encoding="utf-8")))
+
+
+def track_curve(tracker: Tracker, curve: Mapping[str, Any], out: Path) -> None:
+    columns = ["augmenter", "synthetic_tokens", "accuracy", "stderr", "seeds", "questions"]
+    tracker.table("curve", columns, [[point[column] for column in columns] for point in curve["points"]])
+    rows = [(log10(point["synthetic_tokens"]), point["accuracy"], point["augmenter"]) for point in curve["points"]]
+    tracker.lines("accuracy_by_tokens", ("log10_tokens", "accuracy", "augmenter"), rows)
+    tracker.image("scaling_curve", out / "curve.png")
+    if (out / "forecast.png").exists():
+        tracker.image("forecast", out / "forecast.png")
+    tracker.summarize({f"{fit['augmenter']}/r2": fit["r2"] for fit in curve["fits"] if "r2" in fit})
+
+
+def summary_lines(title: str, curve: Mapping[str, Any], recall: Mapping[str, Any] | None) -> list[str]:
+    """Returns the table that the command prints."""
+    from entigraph.analysis.scaling.loss_change import loss_change_lines
+    from entigraph.analysis.scaling.recall_curve import recall_lines
+
+    base, points = curve["base"], curve["points"]
+    width = max(12, *(len(point["augmenter"]) + 2 for point in points))
+    lines = ["", title, f"{'':{width}}{'tokens':>10}{'accuracy':>10}{'± s.e.':>9}{'seeds':>7}"]
+    if base:
+        lines.append(f"{'base':{width}}{0:>10,}{base['accuracy']:>10.3f}{base['stderr']:>9.3f}{base['seeds']:>7}")
+    lines += [
+        f"{model['name']:{width}}{'':>10}{model['accuracy']:>10.3f}{model['stderr']:>9.3f}"
+        for model in curve["baselines"]
+    ]
+    lines += [
+        f"{point['augmenter']:{width}}{point['synthetic_tokens']:>10,}{point['accuracy']:>10.3f}"
+        f"{point['stderr']:>9.3f}{point['seeds']:>7}"
+        for point in points
+    ]
+    lines += [f"fit, {fit['augmenter']}: {fit.get('missing') or describe_line(fit)}" for fit in curve["fits"]]
+    lines += [line for forecast in curve["forecasts"] for line in forecast_lines(forecast)]
+    if base:
+        lines += [f"base, {name}: {accuracy:.3f}" for name, accuracy in base["tasks"].items()]
+    lines += recall_lines(recall) if recall else []
+    lines += loss_change_lines(curve["losses"])
+    return lines + [f"note: {note}" for note in curve["notes"]]
+
+
+def forecast_lines(forecast: Mapping[str, Any]) -> list[str]:
+    """Returns how well past forecasts did, and which targets the last one reaches."""
+    lines = []
+    if forecast.get("held_out"):
+        worst = max(forecast["held_out"], key=lambda held_out: abs(held_out["error"]))
+        inside, count = (sum(held_out[key] for held_out in forecast["held_out"]) for key in ("inside", "runs"))
+        lines.append(
+            f"past forecasts, {forecast['augmenter']}: {inside} of {count} runs inside their band; largest error "
+            f"{100 * worst['error']:+.1f} points ({worst['form']} fitted to {worst['fitted_to']:,}, at {worst['at']:,})"
+        )
+    reached = [target for target in forecast.get("targets", ()) if target["tokens"] is not None]
+    if reached:
+        targets = ", ".join(f"{target['accuracy']:g} at {target['tokens']:,} tokens" for target in reached)
+        lines.append(f"forecast, {forecast['augmenter']} ({forecast['chosen']}): {targets}")
+    return lines
+
+
+def describe_line(fit: Mapping[str, Any]) -> str:
+    a, b = fit["parameters"]["a"], fit["parameters"]["b"]
+    low, high = fit["tokens"]
+    return (
+        f"accuracy = {a:.3f} {b:+.4f} ln(tokens), R² {fit['r2']:.3f} over {fit['runs']} runs "
+        f"of {low:,} to {high:,} tokens, {100 * fit['gain_per_doubling']:+.1f} points per doubling"
+    )

@@ -1,0 +1,181 @@
+"""report.html of a study: the curve, its table, texts with their source, an entity graph, and the provenance."""
+
+import itertools
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from math import cos, pi, sin
+from pathlib import Path
+from typing import Any
+
+from markupsafe import Markup
+
+from entigraph.analysis.base import AnalysisContext
+from entigraph.analysis.scaling.curve_forms import FORMS
+from entigraph.analysis.study_runs import StudyRun, list_augmenters, run_folders
+from entigraph.reporting.disclaimers import FICTIONAL
+from entigraph.reporting.figures import abbreviate
+from entigraph.reporting.html import embed_svg, write_static_page
+from entigraph.storage.artifact import FORMAT_VERSIONS, is_complete, read_manifest
+from entigraph.storage.jsonl import read_jsonl
+from entigraph.storage.schemas import Document, EntityGraph, SyntheticText, source_document_id
+from entigraph.storage.texts import read_texts
+
+MAX_CHARACTERS = 1500  # of a text
+MAX_CHANGED_QUESTIONS = 40  # of a pair
+MAX_TEXTS_SEARCHED = 20_000  # for one sample of each kind
+MAX_NODES = 40
+WIDTH, HEIGHT, RADIUS = 760, 560, 205
+
+
+@dataclass(frozen=True)
+class TextSample:
+    document: Document
+    text: SyntheticText
+
+
+@dataclass(frozen=True)
+class GraphNode:
+    name: str
+    x: float
+    y: float
+    anchor: str
+
+
+@dataclass(frozen=True)
+class GraphEdge:
+    one: GraphNode
+    other: GraphNode
+    texts: int
+    opacity: float
+
+
+@dataclass(frozen=True)
+class GraphLayout:
+    """A document's entity graph on a circle: an edge is a pair that at least one text is about."""
+
+    document: Document
+    nodes: Sequence[GraphNode]
+    edges: Sequence[GraphEdge]
+    pairs: int
+    left_out: int
+
+
+def write_report(
+    context: AnalysisContext, out: Path, curve: Mapping[str, Any], pairs: Sequence[Mapping[str, Any]], samples: int
+) -> None:
+    svg = (out / "curve.svg").read_text(encoding="utf-8")
+    runs = context.runs
+    write_static_page(
+        out / "report.html",
+        "entigraph.analysis",
+        "scaling/study_report.html.j2",
+        study=context.study.name,
+        curve=curve,
+        curve_svg=Markup(svg[svg.index("<svg") :]),
+        forecast_image=embed_svg(out / "forecast.svg"),
+        recall_image=embed_svg(out / "recall.svg"),
+        pairs=pairs,
+        max_changed=MAX_CHANGED_QUESTIONS,
+        abbreviate=abbreviate,
+        formulas={form.name: form.formula for form in FORMS},
+        comparisons=tabulate_comparisons(curve["comparisons"]),
+        groups=sorted({group for point in curve["points"] for group in point["groups"]}),
+        fictional=FICTIONAL in curve["notes"],
+        samples=choose_samples(runs, samples),
+        graph=choose_graph(runs),
+        width=WIDTH,
+        height=HEIGHT,
+        provenance=collect_provenance(runs, context.root),
+        max_characters=MAX_CHARACTERS,
+    )
+
+
+def tabulate_comparisons(
+    comparisons: Sequence[dict[str, Any]],
+) -> dict[tuple[str, str, str], dict[float, dict[str, Any]]]:
+    """Returns rows (two augmenters, and what is equal) of columns (at how many tokens or dollars)."""
+    rows: dict[tuple[str, str, str], dict[float, dict[str, Any]]] = {}
+    for entry in comparisons:
+        rows.setdefault((entry["one"], entry["other"], entry["equal"]), {})[entry["at"]] = entry
+    return rows
+
+
+def choose_samples(runs: Sequence[StudyRun], count: int) -> list[TextSample]:
+    """Returns a text of each kind with its source, alternating between augmenters, the most processed first."""
+    by_augmenter: list[list[TextSample]] = []
+    for augmenter in reversed(list_augmenters(runs)):
+        run = next(run for run in runs if run.augmenter == augmenter)
+        if run.entry["repeats"]:
+            continue
+        documents = load_documents(run)
+        first_of_kind: dict[str, SyntheticText] = {}
+        for text in itertools.islice(read_texts(run.folder("synthesis")), MAX_TEXTS_SEARCHED):
+            first_of_kind.setdefault(text.kind, text)
+        by_augmenter.append([TextSample(documents[text.document_id], text) for text in first_of_kind.values()])
+    alternating = itertools.chain.from_iterable(itertools.zip_longest(*by_augmenter))
+    return [sample for sample in alternating if sample][:count]
+
+
+def load_documents(run: StudyRun) -> dict[str, Document]:
+    return {document.id: document for document in read_jsonl(run.folder("corpus") / "documents.jsonl", Document)}
+
+
+def choose_graph(runs: Sequence[StudyRun]) -> GraphLayout | None:
+    """Returns the graph of the first document of the largest run that has one."""
+    for run in sorted(runs, key=lambda run: -run.budget):
+        file = run.folder("synthesis") / "graphs.jsonl"
+        graph = next(iter(read_jsonl(file, EntityGraph)), None) if file.exists() else None
+        if graph:
+            documents = load_documents(run)
+            document = documents[source_document_id(graph.document_id, documents)]
+            return layout_graph(document, graph, read_texts(run.folder("synthesis")))
+    return None
+
+
+def layout_graph(document: Document, graph: EntityGraph, texts: Iterable[SyntheticText]) -> GraphLayout:
+    names = list(graph.entities)[:MAX_NODES]
+    nodes = {name: place_node(name, index, len(names)) for index, name in enumerate(names)}
+    texts_by_pair: Counter[frozenset[str]] = Counter()
+    for text in texts:
+        if text.document_id == document.id:
+            pairs = (frozenset(pair) for pair in itertools.combinations(text.about, 2))
+            texts_by_pair.update(pair for pair in pairs if pair <= set(nodes))
+    most = max(texts_by_pair.values(), default=1)
+    edges = []
+    for pair, count in texts_by_pair.items():
+        one, other = sorted(pair)
+        edges.append(GraphEdge(nodes[one], nodes[other], count, 0.08 + 0.6 * count / most))
+    pair_count = len(names) * (len(names) - 1) // 2
+    return GraphLayout(document, list(nodes.values()), edges, pair_count, len(graph.entities) - len(names))
+
+
+def place_node(name: str, index: int, count: int) -> GraphNode:
+    angle = 2 * pi * index / count - pi / 2
+    x, y = WIDTH / 2 + RADIUS * cos(angle), HEIGHT / 2 + RADIUS * sin(angle)
+    anchor = "middle" if abs(cos(angle)) < 0.2 else "start" if cos(angle) > 0 else "end"
+    return GraphNode(name, round(x, 1), round(y, 1), anchor)
+
+
+def collect_provenance(runs: Sequence[StudyRun], root: Path) -> list[dict[str, Any]]:
+    """Returns one row per artifact that the runs were made from, directly or not, with what its manifest states."""
+    manifests: dict[Path, dict[str, Any]] = {}
+    queue = [*run_folders(runs, "corpus", "synthesis", "tokens", "training", "evaluation", "baseline").values()]
+    while queue:
+        folder = queue.pop()
+        if folder in manifests or not is_complete(folder):
+            continue
+        manifests[folder] = read_manifest(folder)
+        queue += [path for made in manifests[folder]["inputs"].values() for path in root.glob(f"*/{made['folder']}")]
+    rows = [
+        {
+            "stage": manifest["stage"],
+            "folder": str(folder.relative_to(root)),
+            "seconds": manifest.get("seconds"),
+            "counts": {name: value for name, value in manifest["counts"].items() if not isinstance(value, dict)},
+            "versions": manifest["versions"],
+        }
+        for folder, manifest in manifests.items()
+    ]
+    order = list(FORMAT_VERSIONS)
+    return sorted(rows, key=lambda row: (order.index(row["stage"]), row["folder"]))
