@@ -1,6 +1,7 @@
 """The protocol of analyses: each runs once, in a folder that depends on its options and inputs."""
 
 import json
+import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -20,8 +21,9 @@ from entigraph.analysis.theory.graph_families import GraphFamilies
 from entigraph.analysis.theory.toy_model import ToyModel
 from entigraph.config.fields import content_fields
 from entigraph.errors import ConfigError, DataError
-from entigraph.storage.artifact import write_json
-from tests.analysis.studies import make_context, make_run, make_study, run_scaling_curve, study_folder
+from entigraph.storage.artifact import Artifact, write_json
+from tests.analysis.studies import make_context, make_run, run_scaling_curve, study_folder
+from tests.conftest import study_of
 
 WITHOUT_STUDY = [
     ToyModel(graphs=2, simulations=4),
@@ -92,11 +94,12 @@ def test_user_analysis_runs_again_when_the_study_has_another_run(tmp_path: Path)
 
 
 def complete_manifests(root: Path) -> None:
+    """Gives the manifests of `make_run` every field of a finished artifact."""
     for file in root.glob("*/*/manifest.json"):
-        manifest = json.loads(file.read_text())
-        if "key" not in manifest:
-            stage = file.parents[1].name
-            write_json(file, {"stage": stage, "inputs": {}, "cache_key": {}, "files": {}, "versions": {}, **manifest})
+        stage, counts = file.parents[1].name, json.loads(file.read_text())["counts"]
+        key = Artifact(root, stage, "", {}, {}).key
+        fields = {"stage": stage, "key": key, "cache_key": {}, "inputs": {}, "files": {}, "versions": {}}
+        write_json(file, {**fields, "counts": counts})
 
 
 def test_check_runs_before_the_folder_is_made(tmp_path: Path) -> None:
@@ -109,22 +112,22 @@ def test_check_runs_before_the_folder_is_made(tmp_path: Path) -> None:
     assert not (tmp_path / "analysis").exists()
 
 
-def test_study_output_is_refreshed_only_if_something_changed(tmp_path: Path) -> None:
-    make_study(tmp_path, -1.0, 0.14, seeds=1)
-    complete_manifests(tmp_path)
-    study = study_folder(tmp_path)
-    run_scaling_curve(make_context(tmp_path, study))
+def test_study_output_is_refreshed_only_if_something_changed(smoke: Path, tmp_path: Path) -> None:
+    root = tmp_path / "copy"
+    shutil.copytree(smoke, root)
+    study = study_of(root)
+    run_scaling_curve(make_context(root, study))
     before = (study / "curve.json").stat().st_mtime_ns
-    run_scaling_curve(make_context(tmp_path, study))
+    run_scaling_curve(make_context(root, study))
     assert (study / "curve.json").stat().st_mtime_ns == before
     (study / "report.html").unlink()
-    run_scaling_curve(make_context(tmp_path, study))
+    run_scaling_curve(make_context(root, study))
     assert (study / "curve.json").stat().st_mtime_ns > before and (study / "report.html").exists()
-    run = json.loads((study / "runs" / "entigraph-25000-0.json").read_text())
-    (tmp_path / run["training"] / "manifest.json").unlink()
-    lines = run_scaling_curve(make_context(tmp_path, study))
-    assert "note: excluded: entigraph-25000-0 is not finished" in lines
-    assert len(json.loads((study / "curve.json").read_text())["runs"]) == 3
+    (run,) = (root / "training").glob("fictional-raw-8000-seed0-*")
+    (run / "manifest.json").unlink()
+    lines = run_scaling_curve(make_context(root, study))
+    assert any(line.startswith("note: excluded: fictional-raw-8000-seed0-") for line in lines)
+    assert len(json.loads((study / "curve.json").read_text())["runs"]) == 5
 
 
 def test_context_without_a_study_has_no_runs(tmp_path: Path) -> None:
