@@ -51,11 +51,11 @@ def hub() -> Iterator[str]:
     server.shutdown()
 
 
-def test_a_gated_model_says_what_to_do(hub: str, tmp_path: Path) -> None:
+def test_gated_model_error_explains_access(hub: str, tmp_path: Path) -> None:
     environment = {**os.environ, "HF_ENDPOINT": hub, "HF_HOME": str(tmp_path), "HF_HUB_DISABLE_TELEMETRY": "1"}
     environment.pop("HF_TOKEN", None)
-    done = subprocess.run([sys.executable, "-c", ASK], env=environment, capture_output=True, text=True, timeout=120)
-    lines = done.stdout.splitlines()
-    assert len(lines) == 3, done.stderr[-2000:]
+    process = subprocess.run([sys.executable, "-c", ASK], env=environment, capture_output=True, text=True, timeout=120)
+    lines = process.stdout.splitlines()
+    assert len(lines) == 3, process.stderr[-2000:]
     for line in lines:
         assert "somebody/gated is gated: accept its license" in line and "export HF_TOKEN=" in line

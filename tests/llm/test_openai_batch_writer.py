@@ -1,4 +1,4 @@
-"""The Batch API, on a loopback server that keeps files and batches: days in seconds."""
+"""The Batch API against a local server."""
 
 import os
 import signal
@@ -18,7 +18,7 @@ from tests.conftest import Command
 from tests.mock_llm_server import Config, running, spawned
 
 
-def a_request(number: int) -> Request:
+def make_request(number: int) -> Request:
     return Request(system="Write.", user=f"About number {number}.", temperature=1.0)
 
 
@@ -31,11 +31,11 @@ def ask(options: OpenAIBatchWriter, response_cache: Path, requests: Any) -> list
         return list(llm.complete(requests))
 
 
-def test_files_are_split_and_answers_come_in_order(tmp_path: Path) -> None:
+def test_files_are_split_and_answers_keep_order(tmp_path: Path) -> None:
     with running(Config(output_tokens=30, batch_delay_s=0.05)) as server:
-        answers = ask(writer(server, requests_per_file=30), tmp_path / "j", (a_request(n) for n in range(100)))
+        answers = ask(writer(server, requests_per_file=30), tmp_path / "j", (make_request(n) for n in range(100)))
         stats = server.stats()
-        again = ask(writer(server), tmp_path / "j", (a_request(n) for n in range(100)))
+        again = ask(writer(server), tmp_path / "j", (make_request(n) for n in range(100)))
         assert server.stats()["batch_requests"] == stats["batch_requests"] == 100
     assert len(answers) == 100 and again == answers and len({answer.text for answer in answers}) > 90
     assert not [*(tmp_path / ".batches").iterdir()] and not ResponseCache(tmp_path / "j").pending_batches(
@@ -43,33 +43,33 @@ def test_files_are_split_and_answers_come_in_order(tmp_path: Path) -> None:
     )
 
 
-def test_a_file_ends_at_its_bytes_too(tmp_path: Path) -> None:
-    told: list[str] = []
+def test_files_are_split_by_size(tmp_path: Path) -> None:
+    messages: list[str] = []
     with running(Config(output_tokens=30, batch_delay_s=0.05)) as server:
         options = writer(server, megabytes_per_file=0.001)
-        with options.connect(tmp_path / "j", say=told.append) as llm:
-            assert len(list(llm.complete(a_request(n) for n in range(10)))) == 10
-    assert len([line for line in told if "requests sent" in line]) > 2
+        with options.connect(tmp_path / "j", say=messages.append) as llm:
+            assert len(list(llm.complete(make_request(n) for n in range(10)))) == 10
+    assert len([line for line in messages if "requests sent" in line]) > 2
 
 
-def test_what_fails_or_expires_is_asked_again_and_what_never_succeeds_is_typed(tmp_path: Path) -> None:
+def test_failed_and_expired_requests_are_retried(tmp_path: Path) -> None:
     faults = {"rate_500": 0.2, "rate_poison": 0.1, "rate_badjson": 0.1}
     with running(Config(output_tokens=30, batch_delay_s=0.05, batch_expires_after=25, **faults)) as server:
-        answers = ask(writer(server, attempts=20), tmp_path / "j", (a_request(n) for n in range(120)))
+        answers = ask(writer(server, attempts=20), tmp_path / "j", (make_request(n) for n in range(120)))
         stats = server.stats()
     reasons = {answer.finish_reason for answer in answers}
     assert reasons == {"stop", "error: HTTP 400"} and stats["duplicates"] == 0
     assert stats["batch_requests"] > 120
 
 
-def test_a_full_queue_waits_for_the_batches_before_it(tmp_path: Path) -> None:
+def test_full_queue_waits_for_pending_batches(tmp_path: Path) -> None:
     with running(Config(output_tokens=30, batch_delay_s=0.2, batch_queue=50)) as server:
         options = writer(server, requests_per_file=40, batches_at_once=3)
-        assert len(ask(options, tmp_path / "j", (a_request(n) for n in range(120)))) == 120
+        assert len(ask(options, tmp_path / "j", (make_request(n) for n in range(120)))) == 120
         assert server.stats()["batch_requests"] == 120
 
 
-def test_a_command_killed_while_its_batch_is_away_finds_it_again(command: Command, tmp_path: Path) -> None:
+def test_killed_command_finds_its_pending_batch(command: Command, tmp_path: Path) -> None:
     arguments = [
         "run",
         "evaluation=none",
@@ -84,7 +84,7 @@ def test_a_command_killed_while_its_batch_is_away_finds_it_again(command: Comman
     with spawned(output_tokens=200, batch_delay_s=1.5) as server:
         arguments.append(f"llm.base_url={server.base_url}")
         seen: set[str | None] = set()
-        for _ in range(2):  # while the entities are away, and again while the first texts are
+        for _ in range(2):  # first while the entities are pending, then while the first texts are
             killed = subprocess.Popen([sys.executable, "-m", "entigraph", *arguments], cwd=tmp_path)
             response_cache = tmp_path / "outputs" / "response_cache.sqlite"
             deadline = time.monotonic() + 60
@@ -94,8 +94,8 @@ def test_a_command_killed_while_its_batch_is_away_finds_it_again(command: Comman
             os.kill(killed.pid, signal.SIGKILL)
             killed.wait()
             seen |= new_batches(response_cache, server.base_url, seen)
-        done = command(*arguments)
-        assert done.returncode == 0, done.stderr
+        process = command(*arguments)
+        assert process.returncode == 0, process.stderr
         stats = server.stats()
     assert stats["duplicates"] == 0 and stats["batch_requests"] == ResponseCache(response_cache).totals().answers
 
@@ -104,10 +104,10 @@ def new_batches(response_cache: Path, address: str, seen: set[str | None]) -> se
     return {batch.id for batch in ResponseCache(response_cache).pending_batches(address) if batch.id} - seen
 
 
-def test_a_batch_that_was_begun_and_never_sent_is_sent(tmp_path: Path) -> None:
+def test_unsent_batch_is_given_up_and_sent_by_the_next_command(tmp_path: Path) -> None:
     with running(Config(output_tokens=30, batch_delay_s=0.05)) as server:
         options = writer(server)
-        requests = [a_request(n) for n in range(5)]
+        requests = [make_request(n) for n in range(5)]
         keys = {key: b"" for key in keys_of(options, requests)}
         ResponseCache(tmp_path / "j").begin_batch(PendingBatch("lost", server.base_url), keys)
         answers = ask(options, tmp_path / "j", requests)
@@ -121,21 +121,21 @@ def keys_of(options: OpenAIBatchWriter, requests: list[Request]) -> list[bytes]:
     return [build_wire_request(options.body(request), request).key for request in requests]
 
 
-def test_half_the_price_and_the_limit_holds(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_discount_and_spending_limit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("OPENAI_API_KEY", "sk-marked")
     prices = {"mock-llm": {"prompt": 1000.0, "completion": 1000.0}}
     with running(Config(output_tokens=30, batch_delay_s=0.05)) as server:
         options = writer(server, prices=prices, max_cost_usd=1.0, expected_tokens=30)
         assert options.price.completion == 500
         with pytest.raises(LLMError, match="llm.max_cost_usd"):
-            ask(options, tmp_path / "j", (a_request(n) for n in range(1000)))
+            ask(options, tmp_path / "j", (make_request(n) for n in range(1000)))
         assert 0 < ResponseCache(tmp_path / "j").totals().dollars <= 1.0
         assert not ResponseCache(tmp_path / "j").pending_batches(server.base_url), "what fitted was sent and answered"
 
 
-def test_a_wrong_key_and_several_addresses_are_one_message(tmp_path: Path) -> None:
+def test_several_addresses_and_unreachable_endpoint_are_one_message(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="batches go to one"):
         OpenAIBatchWriter(model="m", base_url=["http://127.0.0.1:1", "http://127.0.0.1:2"])
     options = OpenAIBatchWriter(model="m", base_url="http://127.0.0.1:9/v1", poll_s=0.01, timeout_s=1)
     with pytest.raises(LLMError, match="127.0.0.1:9/v1 is not reached"):
-        ask(options, tmp_path / "j", [a_request(1)])
+        ask(options, tmp_path / "j", [make_request(1)])

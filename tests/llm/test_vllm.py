@@ -1,4 +1,4 @@
-"""The writer `vllm` and a vLLM server, for real: a small model on a CPU, in the environment of `make vllm-env`."""
+"""The vLLM writer and a vLLM server with the real package and a small model on a CPU (`make vllm-env`)."""
 
 import json
 import os
@@ -109,32 +109,31 @@ def in_process(notes: Path, model: Path) -> list[str]:
 
 
 def cached_times(outputs: Path) -> dict[bytes, float]:
-    """When each answer came."""
+    """Returns when each answer was stored."""
     file = outputs / "response_cache.sqlite"
     if not file.exists():
         return {}
     with sqlite3.connect(file) as database:
         try:
             return dict(database.execute("SELECT key, time FROM answers"))
-        except sqlite3.OperationalError:  # being made
+        except sqlite3.OperationalError:  # the table does not exist yet
             return {}
 
 
-def sealed(outputs: Path) -> tuple[Path, dict[str, Any]]:
+def finished(outputs: Path) -> tuple[Path, dict[str, Any]]:
     (folder,) = (outputs / "synthesis").iterdir()
     return folder, artifact.read_manifest(folder)["counts"]
 
 
-def test_killed_resumed_and_run_again_it_writes_each_text_once(
-    command: Command, notes: Path, model: Path, tmp_path: Path
-) -> None:
+def test_kill_and_resume_write_each_text_once(command: Command, notes: Path, model: Path, tmp_path: Path) -> None:
     arguments, outputs = in_process(notes, model), tmp_path / "outputs"
     assert command(*arguments, "stage=corpus").returncode == 0
     killed = subprocess.Popen(
         [sys.executable, "-m", "entigraph", *arguments, "stage=synthesis"], cwd=tmp_path, env={**os.environ, **CPU}
     )
+    deadline = time.monotonic() + 300
     while len(cached_times(outputs)) < 5:
-        assert killed.poll() is None, (outputs / "vllm.log").read_text()[-3000:]
+        assert killed.poll() is None and time.monotonic() < deadline, (outputs / "vllm.log").read_text()[-3000:]
         time.sleep(0.005)
     workers = children(killed.pid)
     os.kill(killed.pid, signal.SIGKILL)
@@ -150,7 +149,7 @@ def test_killed_resumed_and_run_again_it_writes_each_text_once(
     assert "vLLM 0" in resumed.stdout and "is ready after" in resumed.stdout
     kept = cached_times(outputs)
     assert len(held) < len(kept) and all(kept[key] == came for key, came in held.items())
-    folder, counts = sealed(outputs)
+    folder, counts = finished(outputs)
     texts = list(read_texts(folder))
     assert counts["tokens"] >= 6000 and len(texts) > 20
     assert {text.writer.rsplit("-", 1)[0] for text in texts} == {"tiny-writer"}
@@ -161,7 +160,7 @@ def test_killed_resumed_and_run_again_it_writes_each_text_once(
     assert cached_times(outputs) == kept
 
 
-def test_a_server_answers_as_the_engine_in_the_process_does(server: str, model: Path, tmp_path: Path) -> None:
+def test_server_and_engine_give_equal_answers(server: str, model: Path, tmp_path: Path) -> None:
     prompts = [f"### Document\n{ARTICLE}\n\nAbout {name}." for name in ("Orsk", "Tobias", "the ledger", "the ship")]
     asked = [Request(system="Write.", user=prompt, temperature=0.0) for prompt in prompts]
     asked.append(Request(system="List.", user=prompts[0], temperature=0.0, json_schema=ENTITY_SCHEMA))
@@ -185,15 +184,13 @@ def ask(options: Writer, response_cache: Path, requests: list[Request]) -> list[
         return list(llm.complete(requests))
 
 
-def test_a_server_is_reached_through_openai_with_schema_and_prefix_cache(
-    server: str, command: Command, notes: Path, tmp_path: Path
-) -> None:
+def test_server_uses_schema_and_prefix_cache(server: str, command: Command, notes: Path, tmp_path: Path) -> None:
     arguments = synthesis(notes, "tiny-writer", "llm=openai", f"llm.base_url={server}", "llm.concurrency=4")
     arguments += ["augmenter.triples_per_document=2", "synthesis.token_budget=800"]
     assert command(*arguments, "stage=corpus").returncode == 0
-    done = command(*arguments, "stage=synthesis")
-    assert done.returncode == 0, done.stderr
-    folder, counts = sealed(tmp_path / "outputs")
+    process = command(*arguments, "stage=synthesis")
+    assert process.returncode == 0, process.stderr
+    folder, counts = finished(tmp_path / "outputs")
     assert counts["cached_tokens"] > counts["prompt_tokens"] / 4
     assert any(text.kind == "pair" for text in read_texts(folder))
     assert lists_that_are_no_json(folder) == []

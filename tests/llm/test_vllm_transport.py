@@ -1,4 +1,4 @@
-"""The writer `vllm` with its real worker process, in which a small stand-in takes the place of the vLLM package."""
+"""The vLLM writer with its real worker process, in which a small stand-in replaces the vLLM package."""
 
 import json
 import os
@@ -20,7 +20,7 @@ from entigraph.llm.vllm.vllm_writer import VLLMWriter
 from tests.conftest import Command, interpreter
 
 
-def a_request(number: int, words: str = "About", **changes: Any) -> Request:
+def make_request(number: int, words: str = "About", **changes: Any) -> Request:
     return Request(**{"system": "Write. ", "user": f"{words} {number}.", "temperature": 1.0, **changes})
 
 
@@ -40,48 +40,48 @@ def noted(folder: Path, what: str) -> list[str]:
     return [value for name, value in lines if name == what]
 
 
-def test_answers_come_in_order_and_what_was_answered_starts_no_engine(python: str, tmp_path: Path) -> None:
+def test_answers_keep_order_and_cached_ones_start_no_engine(python: str, tmp_path: Path) -> None:
     options = VLLMWriter(model="a/model", python=python, concurrency=8)
-    answers = ask(options, tmp_path / "j", [a_request(number) for number in range(50)])
+    answers = ask(options, tmp_path / "j", [make_request(number) for number in range(50)])
     assert [f"About {number}." in answer.text for number, answer in enumerate(answers)] == [True] * 50
     assert {(answer.finish_reason, answer.model, answer.usage.cached_tokens) for answer in answers} == {
         ("stop", "a/model", 7)
     }
     said: list[str] = []
     with replace(options, python="gone").connect(tmp_path / "j", said.append) as llm:
-        assert list(llm.complete(a_request(number) for number in range(50))) == answers
+        assert list(llm.complete(make_request(number) for number in range(50))) == answers
     assert len(taken(tmp_path)) == 50 and said == []
 
 
-def test_the_batch_stays_full(python: str, tmp_path: Path, monkeypatch: Any) -> None:
+def test_engine_batch_stays_full(python: str, tmp_path: Path, monkeypatch: Any) -> None:
     monkeypatch.setenv("STAND_IN_STEP_S", "0.02")
-    ask(VLLMWriter(python=python, concurrency=16), tmp_path / "j", (a_request(number) for number in range(300)))
+    ask(VLLMWriter(python=python, concurrency=16), tmp_path / "j", (make_request(number) for number in range(300)))
     sizes = [int(size) for size in noted(tmp_path, "step")]
     assert max(sizes) == 20 and sum(size >= 16 for size in sizes) > 0.8 * len(sizes)
 
 
-def test_samples_differ_and_seeds_are_the_requests_own(python: str, tmp_path: Path) -> None:
-    asked = [a_request(0), a_request(0, sample=1), a_request(1)]
+def test_samples_differ_and_seeds_follow_from_requests(python: str, tmp_path: Path) -> None:
+    asked = [make_request(0), make_request(0, sample=1), make_request(1)]
     first = ask(VLLMWriter(python=python), tmp_path / "j", asked)
     assert first == ask(VLLMWriter(python=python, concurrency=1), tmp_path / "other", asked)
     assert len({answer.text.rsplit("(", 1)[1] for answer in first}) == 3
 
 
-def test_a_schema_reaches_the_engine(python: str, tmp_path: Path) -> None:
-    (answer,) = ask(VLLMWriter(python=python), tmp_path / "j", [a_request(0, json_schema={"type": "object"})])
+def test_json_schema_reaches_the_engine(python: str, tmp_path: Path) -> None:
+    (answer,) = ask(VLLMWriter(python=python), tmp_path / "j", [make_request(0, json_schema={"type": "object"})])
     assert json.loads(answer.text)["entities"] == ["Orsk", "Vale"]
 
 
-def test_a_refused_request_is_typed_and_may_be_asked_again(python: str, tmp_path: Path) -> None:
-    refused, written = ask(VLLMWriter(python=python), tmp_path / "j", [a_request(0, "REFUSE"), a_request(1)])
+def test_rejected_request_is_not_cached(python: str, tmp_path: Path) -> None:
+    refused, written = ask(VLLMWriter(python=python), tmp_path / "j", [make_request(0, "REFUSE"), make_request(1)])
     assert refused.finish_reason == "error: refused by the engine" and "longer than the context" in refused.text
     assert written.finish_reason == "stop" and ResponseCache(tmp_path / "j").totals().answers == 1
 
 
-def test_an_engine_that_dies_is_one_message_and_loses_no_answer(python: str, tmp_path: Path) -> None:
+def test_engine_crash_is_one_message_and_keeps_answers(python: str, tmp_path: Path) -> None:
     def requests(words: str) -> Iterator[Request]:
-        yield from (a_request(number) for number in range(20))
-        yield a_request(20, words)
+        yield from (make_request(number) for number in range(20))
+        yield make_request(20, words)
 
     with pytest.raises(LLMError, match=rf"vLLM cannot go on .* the card fell off. Its log is {tmp_path}/vllm.log"):
         ask(VLLMWriter(python=python, concurrency=2), tmp_path / "j", requests("DIE"))
@@ -91,23 +91,26 @@ def test_an_engine_that_dies_is_one_message_and_loses_no_answer(python: str, tmp
     assert len({*taken(tmp_path)}) == 21 and len(taken(tmp_path)) <= 21 + 20 - held
 
 
-def test_a_model_without_a_chat_template_is_one_message(python: str, tmp_path: Path, monkeypatch: Any) -> None:
+def test_missing_chat_template_is_one_message(python: str, tmp_path: Path, monkeypatch: Any) -> None:
     monkeypatch.setenv("STAND_IN_TEMPLATE", "")
     with pytest.raises(LLMError, match="no chat template; name a file with one: llm.chat_template="):
-        ask(VLLMWriter(python=python), tmp_path / "j", [a_request(0)])
+        ask(VLLMWriter(python=python), tmp_path / "j", [make_request(0)])
     file = tmp_path / "template.jinja"
     file.write_text("{{ messages }}")
-    assert ask(VLLMWriter(python=python, chat_template=str(file)), tmp_path / "j", [a_request(0)])
+    assert ask(VLLMWriter(python=python, chat_template=str(file)), tmp_path / "j", [make_request(0)])
 
 
-def test_killed_in_the_middle_it_asks_nothing_again_and_leaves_no_process(python: str, tmp_path: Path) -> None:
+def test_kill_keeps_answers_and_leaves_no_process(python: str, tmp_path: Path) -> None:
     program = (
-        "import sys; from pathlib import Path; from tests.llm.test_engine import *; "
-        f"ask(VLLMWriter(python={python!r}, concurrency=4), Path({str(tmp_path / 'j')!r}), map(a_request, range(200)))"
+        "import sys; from pathlib import Path; from tests.llm.test_vllm_transport import *; "
+        f"options = VLLMWriter(python={python!r}, concurrency=4); "
+        f"ask(options, Path({str(tmp_path / 'j')!r}), map(make_request, range(200)))"
     )
     environment = {**os.environ, "STAND_IN_STEP_S": "0.02", "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
     killed = subprocess.Popen([sys.executable, "-c", program], env=environment)
+    deadline = time.monotonic() + 60
     while len(taken(tmp_path)) < 60:
+        assert time.monotonic() < deadline and killed.poll() is None
         time.sleep(0.01)
     workers = children(killed.pid)
     os.kill(killed.pid, signal.SIGKILL)
@@ -118,7 +121,7 @@ def test_killed_in_the_middle_it_asks_nothing_again_and_leaves_no_process(python
         assert time.monotonic() < deadline, "the engine outlives the command"
         time.sleep(0.05)
     held, before = ResponseCache(tmp_path / "j").totals().answers, len(taken(tmp_path))
-    answers = ask(VLLMWriter(python=python, concurrency=4), tmp_path / "j", map(a_request, range(200)))
+    answers = ask(VLLMWriter(python=python, concurrency=4), tmp_path / "j", map(make_request, range(200)))
     assert len(answers) == 200 and held >= 40
     assert len(taken(tmp_path)) - before == 200 - held
 
@@ -129,39 +132,39 @@ def children(parent: int) -> list[int]:
 
 
 def alive(worker: int) -> bool:
-    """It, or any process that it began: they share its session."""
+    """Returns whether any process of the worker's session runs."""
     states = subprocess.run(["ps", "-o", "stat=", "-s", str(worker)], capture_output=True, text=True).stdout
     return any(not state.startswith("Z") for state in states.split())
 
 
-def test_an_environment_without_vllm_is_said_before_anything_is_made(command: Command, tmp_path: Path) -> None:
+def test_missing_vllm_is_reported_before_anything_is_built(command: Command, tmp_path: Path) -> None:
     bare = interpreter(tmp_path / "bare", f"exec {sys.executable} -S")
-    done = command("run", "llm=vllm", f"llm.python={bare}", "evaluation=none", "logger=none")
-    assert done.returncode == 1 and f"{bare} has no vLLM" in done.stderr and "make vllm-env" in done.stderr
+    process = command("run", "llm=vllm", f"llm.python={bare}", "evaluation=none", "logger=none")
+    assert process.returncode == 1 and f"{bare} has no vLLM" in process.stderr and "make vllm-env" in process.stderr
     missing = command("run", "llm=vllm", "llm.model=./nowhere", "evaluation=none", "logger=none")
     assert missing.returncode == 1 and "./nowhere is no model" in missing.stderr
     assert not list(tmp_path.rglob("manifest.json"))
 
 
-def test_the_plan_needs_no_vllm_and_nothing_is_paid(command: Command) -> None:
-    done = command("llm=vllm", "llm.model=a/model", "llm.python=nowhere")
-    assert done.returncode == 0 and "$0.00" in done.stdout, done.stderr
+def test_plan_needs_no_vllm(command: Command) -> None:
+    process = command("llm=vllm", "llm.model=a/model", "llm.python=nowhere")
+    assert process.returncode == 0 and "$0.00" in process.stdout, process.stderr
 
 
-def test_a_model_in_a_folder_is_known_by_its_content(tmp_path: Path) -> None:
+def test_model_folder_is_identified_by_content(tmp_path: Path) -> None:
     (tmp_path / "model").mkdir()
     (tmp_path / "model" / "config.json").write_text("{}")
-    one = VLLMWriter(model=str(tmp_path / "model")).body(a_request(0))
+    one = VLLMWriter(model=str(tmp_path / "model")).body(make_request(0))
     (tmp_path / "model").rename(tmp_path / "moved")
-    assert one["model"] != VLLMWriter(model=str(tmp_path / "moved")).body(a_request(0))["model"]
+    assert one["model"] != VLLMWriter(model=str(tmp_path / "moved")).body(make_request(0))["model"]
     (tmp_path / "moved").rename(tmp_path / "model")
-    assert one == VLLMWriter(model=str(tmp_path / "model"), concurrency=3).body(a_request(0))
+    assert one == VLLMWriter(model=str(tmp_path / "model"), concurrency=3).body(make_request(0))
     (tmp_path / "model" / "config.json").write_text("{ }")
-    assert one != VLLMWriter(model=str(tmp_path / "model")).body(a_request(0))
+    assert one != VLLMWriter(model=str(tmp_path / "model")).body(make_request(0))
 
 
 @pytest.mark.parametrize(
-    ("options", "told"),
+    ("options", "message"),
     [
         ({"concurrency": 0}, "llm.concurrency: 0 found"),
         ({"gpu_memory_utilization": 1.5}, "llm.gpu_memory_utilization: 1.5 found"),
@@ -169,6 +172,6 @@ def test_a_model_in_a_folder_is_known_by_its_content(tmp_path: Path) -> None:
         ({"arguments": {"dtype": "float16"}}, "llm.arguments: dtype found there"),
     ],
 )
-def test_an_option_that_cannot_be_is_told(options: dict[str, Any], told: str) -> None:
-    with pytest.raises(ConfigError, match=told):
+def test_invalid_engine_options_are_rejected(options: dict[str, Any], message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
         VLLMWriter(**options)
