@@ -71,3 +71,10 @@ def test_metric(project: Project) -> None:
     project.run("Metric")
     scores = json.loads(project.newest("evaluation/*/scores.json").read_text())
     assert 0 <= scores["closed_book"]["metrics"]["first_option"] <= 1
+
+
+def test_analysis(project: Project) -> None:
+    printed = project.run("Analysis")
+    counts = json.loads(project.newest("analysis/tokens_per_run-*/tokens_per_run.json").read_text())
+    ((name, tokens),) = counts.items()
+    assert f"{name}: {tokens:,}" in printed
