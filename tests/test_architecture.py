@@ -43,7 +43,6 @@ def test_modules_have_no_import_cycles() -> None:
         pytest.fail(" imports ".join(reversed(error.args[1])))
 
 
-@pytest.mark.xfail(reason="the reorganization is in progress")
 def test_module_names_are_unique() -> None:
     paths = defaultdict(list)
     for path in modules():
@@ -62,7 +61,6 @@ def test_public_class_names_are_unique() -> None:
     assert not {name: found for name, found in paths.items() if len(found) > 1}
 
 
-@pytest.mark.xfail(reason="the reorganization is in progress")
 def test_settings_live_with_what_they_configure() -> None:
     assert not [path for path in modules() if re.search(r"settings|utils|helpers|misc", path.stem)]
 
