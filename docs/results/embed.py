@@ -14,7 +14,7 @@ RESULTS = Path(__file__).with_name("scaling-fictional.txt")
 ROOT = RESULTS.parents[2]
 PAGES = (ROOT / "README.md", ROOT / "experiments" / "README.md")
 TABLE_HEADER = re.compile(r"\s+tokens\s+accuracy")
-LAST_LINES = ("fit, ", "forecast")
+LAST_LINES = ("fit, ", "past forecasts, ", "forecast, ")
 BLOCK = re.compile(r"(?<=<!-- results/scaling-fictional\.txt -->\n```\n).*?(?=```\n<!-- end of results -->)", re.DOTALL)
 
 
