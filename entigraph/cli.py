@@ -21,9 +21,10 @@ from entigraph.pipeline import dry_run, execution
 from entigraph.pipeline.analysis_step import analyze
 from entigraph.pipeline.run import Run
 from entigraph.runtime.progress import TerminalProgress
-from entigraph.sweep import callback
+from entigraph.sweep.multirun import print_artifacts
+from entigraph.sweep.sweep_job import is_sweep_job, run_sweep_job
 
-MENDABLE, UNEXPECTED, INTERRUPTED = 1, 70, 130
+USER_ERROR, INTERNAL_ERROR, INTERRUPTED = 1, 70, 130
 
 
 def home() -> Path:
@@ -38,25 +39,30 @@ schema.register()
 execution.register()
 
 
-FAILURE: list[Exception] = []
+class HydraTask:
+    """The function that Hydra calls with each composed configuration.
+
+    Keeps the exception of a single run for `main`, because Hydra would print it in its own form.
+    """
+
+    error: Exception | None = None
+
+    def __call__(self, config: DictConfig) -> float | None:
+        if is_sweep_job():
+            make_working_directory_importable()  # a launcher may have started this process
+            return run_sweep_job(config)
+        try:
+            execute(config)
+        except Exception as error:
+            self.error = error
+        return None
 
 
-def job(config: DictConfig) -> None:
-    """What Hydra calls. An exception is kept for `main`: Hydra would print it in a form of its own."""
-    if callback.is_job():
-        callback.run_job(config)
-        return
-    try:
-        run_one(config)
-    except Exception as error:
-        FAILURE.append(error)
-
-
-def run_one(config: DictConfig) -> None:
-    """One configuration: plan it, run it, or run one stage of it."""
+def execute(config: DictConfig) -> None:
+    """Executes the selected command for one configuration."""
     command = selected_command(config)
-    if command in callback.HOUSEKEEPING:
-        callback.keep_house(config)
+    if command in (Command.list, Command.clean):
+        print_artifacts(config)
         return
     run = Run(config)
     if command is Command.plan:
@@ -108,61 +114,51 @@ def hydra_arguments(arguments: Sequence[str]) -> list[str]:
 
 
 def main() -> None:
-    # Without it, Hydra prints errors itself, with a status of its own: ours are to have one form.
-    os.environ["HYDRA_FULL_ERROR"] = "1"
+    os.environ["HYDRA_FULL_ERROR"] = "1"  # otherwise Hydra prints exceptions itself, in its own form
     os.environ[COMMAND_VARIABLE] = uuid4().hex
+    make_working_directory_importable()
     sys.stdout.reconfigure(line_buffering=True)  # type: ignore[union-attr]
+    raise SystemExit(run_command_line())
+
+
+def make_working_directory_importable() -> None:
+    """Lets `_target_` name code of the user. Installed packages come first."""
+    if os.getcwd() not in sys.path:
+        sys.path.append(os.getcwd())
+
+
+def run_command_line() -> int:
+    """Returns the exit status: 0, USER_ERROR, INTERNAL_ERROR or INTERRUPTED."""
+    task = HydraTask()
     try:
-        # Processes started from here (the ranks of a training run) receive the same arguments.
+        # Processes started from here, such as the ranks of a training run, receive the same arguments.
         sys.argv[1:] = hydra_arguments(sys.argv[1:])
-        run_hydra()
-        if FAILURE:
-            raise FAILURE.pop()
-        status = 0
-    except callback.Leave as leaving:
-        status = failed(leaving.error) if leaving.error else leaving.status
+        hydra.main(version_base="1.3", config_path=str(home() / "conf"), config_name="config")(task)()
+        return report_error(task.error) if task.error else 0
     except KeyboardInterrupt:
         print("interrupted; the same command continues", file=sys.stderr)
-        status = INTERRUPTED
+        return INTERRUPTED
     except Exception as error:
-        status = failed(error)
-    except SystemExit as leaving:
-        status = MENDABLE if leaving.code == 2 else int(leaving.code or 0)
-    raise SystemExit(status)
+        return report_error(error)
+    except SystemExit as exit:  # argparse exits with 2
+        return USER_ERROR if exit.code == 2 else int(exit.code or 0)
 
 
-def run_hydra() -> None:
-    """Again without the jobs whose process died, where a worker of a sweep was killed."""
-    from concurrent.futures.process import BrokenProcessPool
-
-    entry = hydra.main(version_base="1.3", config_path=str(home() / "conf"), config_name="config")(job)
-    while True:
-        try:
-            entry()
-            return
-        except BrokenProcessPool:
-            if not callback.survivors():
-                raise
-        except Exception as error:
-            if not callback.lost_a_job(error):
-                raise
-            raise callback.Leave(callback.finish()) from None
-
-
-def failed(error: Exception) -> int:
-    if isinstance(error, BrokenPipeError):  # `| head` has seen enough
+def report_error(error: Exception) -> int:
+    """Prints the error and returns the exit status."""
+    if isinstance(error, BrokenPipeError):  # the reader, for example `| head`, has closed the pipe
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
-    message = explained(error)
+    message = user_error_message(error)
     if message is not None:
         print(f"error: {message}", file=sys.stderr)
-        return MENDABLE
+        return USER_ERROR
     traceback.print_exception(error)
     print(
-        f"error: an unexpected {type(error).__name__}, a fault of entigraph: please report the lines above",
+        f"error: an unexpected {type(error).__name__}, an internal error of entigraph: please report the lines above",
         file=sys.stderr,
     )
-    return UNEXPECTED
+    return INTERNAL_ERROR
 
 
 def unknown_key(message: str) -> str | None:
@@ -179,8 +175,8 @@ def unknown_key(message: str) -> str | None:
     return f"{head}{rest}: unknown; did you mean {' or '.join(get_close_matches(name, among) or among)}?"
 
 
-def explained(error: BaseException) -> str | None:
-    """What the user can mend: our own message, or Hydra's and OmegaConf's about a command line or file; else None."""
+def user_error_message(error: BaseException) -> str | None:
+    """Returns the message of a user error: ours, or that of Hydra or OmegaConf; None for an internal error."""
     from hydra.errors import HydraException
     from omegaconf.errors import OmegaConfBaseException
 

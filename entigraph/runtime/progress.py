@@ -2,7 +2,7 @@
 
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, suppress
 from pathlib import Path
 from typing import Protocol
@@ -89,15 +89,15 @@ def print_progress_lines(label: str, total: int | None, unit: str) -> Iterator[A
 class StatusFileProgress:
     """Writes the status of a sweep's job to a small file, at most twice per second."""
 
-    def __init__(self, path: Path, job: str) -> None:
-        self.path, self.job = path, job
+    def __init__(self, path: Path, job: str, overrides: Sequence[str]) -> None:
+        self.path, self.job, self.overrides = path, job, list(overrides)
 
     def say(self, line: str) -> None:
         self.write("running", doing=line)
 
     def write(self, state: str, **details: object) -> None:
         with suppress(OSError):  # the job itself reports a full disk
-            write_json(self.path, {"job": self.job, "state": state, **details})
+            write_json(self.path, {"job": self.job, "overrides": self.overrides, "state": state, **details})
 
     @contextmanager
     def bar(self, label: str, total: int | None, unit: str) -> Iterator[Advance]:

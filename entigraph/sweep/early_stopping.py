@@ -1,9 +1,9 @@
-"""Seeds one round at a time, until every point of a sweep is known narrowly enough (sweep.stop_at_half_width).
+"""Early stopping of a sweep: adds seeds in rounds until every point's mean is precise (sweep.stop_at_half_width).
 
-A round is all jobs of one seed. It begins when the one before has ended, and each of its jobs asks first whether it is
-still needed. The half width is that of Student's interval of a point's mean over seeds, at analysis.confidence; the
-widest point decides, after three seeds at least. Stopping where an interval happens to be narrow makes it hold less
-often than it says: in simulation 84 to 90 of 100 times for a single point, about 90 for four (tests/test_rounds.py).
+A round is all jobs of one seed. It begins when the previous round has ended, and each of its jobs first checks whether
+it is still needed. The half width is that of Student's t interval of a point's mean over seeds, at analysis.confidence;
+the widest point decides, after at least three seeds. Stopping when an interval happens to be narrow lowers its coverage
+below the nominal level: in simulation to 84-90 % for a single point and about 90 % for four (tests/sweep).
 """
 
 import json
@@ -17,94 +17,104 @@ from omegaconf import DictConfig, OmegaConf, flag_override
 
 from entigraph.errors import ConfigError
 from entigraph.storage.artifact import write_json
+from entigraph.sweep.expansion import has_known_jobs
 from entigraph.sweep.job_table import job_file
 
 KEY = "sweep.stop_at_half_width"
-RULE = "rounds.json"
-NEEDLESS = "not needed"
-LEAST_SEEDS = 3
+RULE_FILE = "rounds.json"
+SKIPPED = "not needed"
+MIN_SEEDS = 3
 
 
-def target(config: DictConfig) -> float | None:
-    """Half an interval's width, as a share of questions. Raises ConfigError for what can be none."""
-    found = config.sweep.get("stop_at_half_width")
-    if found is None:
+def target_half_width(config: DictConfig) -> float | None:
+    """Returns half the width of the intervals to reach, as a share of questions; None without early stopping.
+
+    Raises ConfigError for a value outside (0, 1).
+    """
+    value = config.sweep.get("stop_at_half_width")
+    if value is None:
         return None
-    if not isinstance(found, int | float) or not 0 < found < 1:
-        raise ConfigError(f"{KEY}: {found!r} found, a share between 0 and 1, or null, expected")
-    return float(found)
+    if not isinstance(value, int | float) or not 0 < value < 1:
+        raise ConfigError(f"{KEY}: {value!r} found, a share between 0 and 1, or null, expected")
+    return float(value)
 
 
-def seeds_slowest(config: DictConfig) -> None:
-    """Let Hydra's sweeper vary the seed slowest, whatever order the sweep was given in."""
-    if target(config) is None:
+def vary_seed_slowest(config: DictConfig) -> None:
+    """Makes the seed the slowest-varying key of Hydra's sweeper, in whatever order the sweep was written."""
+    if target_half_width(config) is None:
         return
+    if not has_known_jobs(config):
+        raise ConfigError(f"{KEY}: works with Hydra's basic sweeper only; set it to null")
     params = config.hydra.sweeper.params or {}
-    typed = [str(given) for given in config.hydra.overrides.task]
-    if "seed" not in params and not any(given.startswith("seed=") for given in typed):
-        raise ConfigError(f"{KEY}: what it ends is the adding of seeds, and none are swept; give seed=0,1,2,3,4")
+    overrides = [str(override) for override in config.hydra.overrides.task]
+    if "seed" not in params and not any(override.startswith("seed=") for override in overrides):
+        raise ConfigError(f"{KEY}: it stops the addition of seeds, and no seeds are swept; set seed=0,1,2,3,4")
     with flag_override(config, ["readonly", "struct"], False):
-        # A value that was typed takes the place of this one, and not its rank.
+        # An override on the command line replaces this value and keeps its position.
         config.hydra.sweeper.params = {"seed": params.get("seed", "0"), **params}
 
 
-def in_batches(config: DictConfig, jobs: Sequence[Sequence[str]], folder: Path) -> None:
-    """Let each round be a batch of the sweeper, and the jobs know the rule."""
-    half_width = target(config)
-    if half_width is None:
+def run_in_rounds(config: DictConfig, jobs: Sequence[Sequence[str]] | None, folder: Path) -> None:
+    """Makes each round a batch of the sweeper, and writes the stopping rule where the jobs read it."""
+    half_width = target_half_width(config)
+    if half_width is None or jobs is None:
         return
-    seeds = seeds_of(jobs)
-    if seeds <= LEAST_SEEDS:
-        raise ConfigError(f"{KEY}: {seeds} seeds found; it looks after the third, so it takes four or more")
+    seeds = count_seeds(jobs)
+    if seeds <= MIN_SEEDS:
+        raise ConfigError(f"{KEY}: {seeds} seeds found, 4 or more expected; the rule applies after the third")
     size = len(jobs) // seeds
     with flag_override(config, ["readonly", "struct"], False):
         config.hydra.sweeper.max_batch_size = size
     confidence = OmegaConf.select(config, "analysis.confidence", default=0.9)
-    write_json(folder / RULE, {"jobs": size, "half_width": half_width, "confidence": confidence})
+    write_json(
+        folder / RULE_FILE, {"jobs": size, "seeds": seeds, "half_width": half_width, "confidence": confidence}
+    )  # fmt: skip
 
 
-def seeds_of(jobs: Sequence[Sequence[str]]) -> int:
-    return len({given for job in jobs for given in job if given.startswith("seed=")})
+def count_seeds(jobs: Sequence[Sequence[str]]) -> int:
+    return len({override for job in jobs for override in job if override.startswith("seed=")})
 
 
-def enough(folder: Path, number: int) -> str | None:
-    """Why a job need not run, from how the rounds before its own ended; None where it is to run.
+def reason_to_skip(folder: Path, number: int) -> str | None:
+    """Returns why a job need not run, from the results of earlier rounds; None if it must run.
 
-    Every job of a round sees the same, on whatever machine: a round begins when the one before has ended.
+    Every job of a round comes to the same decision on any machine, because all earlier rounds have ended.
     """
-    file = folder / RULE
+    file = folder / RULE_FILE
     if not file.exists():
         return None
     rule = json.loads(file.read_text(encoding="utf-8"))
-    before = range(number - number % rule["jobs"])
-    ended = [json.loads(job_file(folder, one).read_text(encoding="utf-8")) for one in before]
-    skipped = next((status["reason"] for status in ended if status["state"] == NEEDLESS), None)
+    size = rule["jobs"]
+    earlier = range(number - number % size)
+    statuses = [json.loads(job_file(folder, job).read_text(encoding="utf-8")) for job in earlier]
+    skipped = next((status["reason"] for status in statuses if status["state"] == SKIPPED), None)
     if skipped:
         return str(skipped)
-    points = [ended[point :: rule["jobs"]] for point in range(rule["jobs"])]
-    measured = [[found["accuracy"] for found in point if found.get("accuracy") is not None] for point in points]
-    widest = max(half_width(accuracies, rule["confidence"]) for accuracies in measured)
+    points = [statuses[point::size] for point in range(size)]
+    accuracies = [
+        [status["accuracy"] for status in point if status.get("accuracy") is not None] for point in points
+    ]  # fmt: skip
+    widest = max(interval_half_width(values, rule["confidence"]) for values in accuracies)
     if widest > rule["half_width"]:
         return None
     return (
-        f"stopped after {len(ended) // rule['jobs']} seeds: the widest {rule['confidence']:.0%} interval of a point is "
-        f"±{widest:.3f}, no wider than ±{rule['half_width']:g}"
+        f"stopped after {len(statuses) // size} of {rule['seeds']} seeds: the widest {rule['confidence']:.0%} interval "
+        f"of a point is ±{widest:.3f}, no wider than ±{rule['half_width']:g}"
     )
 
 
-def half_width(accuracies: Sequence[float], confidence: float) -> float:
-    """Of Student's interval of their mean; infinite for fewer than three."""
+def interval_half_width(accuracies: Sequence[float], confidence: float) -> float:
+    """Returns the half width of Student's t interval of the mean; infinity for fewer than three values."""
     from scipy.stats import t
 
-    if len(accuracies) < LEAST_SEEDS:
+    if len(accuracies) < MIN_SEEDS:
         return float("inf")
     return float(t.ppf((1 + confidence) / 2, len(accuracies) - 1) * stdev(accuracies) / sqrt(len(accuracies)))
 
 
-def told(statuses: Sequence[dict[str, Any]], jobs: Sequence[Sequence[str]]) -> list[str]:
-    """What a sweep that ended early says of it."""
-    left = [status for status in statuses if status["state"] == NEEDLESS]
-    if not left:
+def render_outcome(statuses: Sequence[dict[str, Any]]) -> list[str]:
+    """Returns a line about early stopping if it skipped jobs."""
+    reason = next((status["reason"] for status in statuses if status["state"] == SKIPPED), None)
+    if reason is None:
         return []
-    why = str(left[0]["reason"]).replace(" seeds:", f" of {seeds_of(jobs)} seeds:")
-    return [f"{why}. An interval that ended a sweep is narrow by choice, and holds a little less often than it says"]
+    return [f"{reason}. An interval that stopped a sweep covers the mean a little less often than its nominal level"]

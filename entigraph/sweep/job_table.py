@@ -1,13 +1,13 @@
-"""What the jobs of a sweep are doing, read from their status files, and shown while they do it."""
+"""What the jobs of a sweep are doing: read from their status files and printed while the sweep runs."""
 
 import json
 import sys
 import threading
 import time
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
-from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,60 +16,80 @@ from omegaconf import DictConfig
 if TYPE_CHECKING:
     from rich.table import Table
 
-NAMED = ("augmenter", "tokens.budget", "seed")
-SECONDS_BETWEEN_LOOKS = 0.5
-SECONDS_BETWEEN_SIGNS = 30.0
+KEYS_IN_JOB_NAME = ("augmenter", "tokens.budget", "seed")
+SECONDS_BETWEEN_READS = 0.5
+SECONDS_BETWEEN_LINES = 30.0
 
 
 @dataclass
 class Sweep:
-    """What the parent knows of the sweep that it runs."""
+    """The sweep as its parent process knows it. `jobs` is None if the sweeper chooses them while it runs."""
 
     config: DictConfig
-    jobs: Sequence[Sequence[str]]
+    jobs: Sequence[Sequence[str]] | None
     folder: Path
     started: float = field(default_factory=time.monotonic)
-    over: threading.Event = field(default_factory=threading.Event)
-    watcher: threading.Thread | None = None
-
-    @cached_property
-    def apart(self) -> list[list[str]]:
-        """For each job, what is swept over besides the keys that its name tells."""
-        shared = set.intersection(*map(set, self.jobs))
-        return [
-            [given for given in job if given not in shared and given.partition("=")[0] not in NAMED]
-            for job in self.jobs
-        ]
 
     def statuses(self) -> list[dict[str, Any]]:
-        """One for each job; those that have not begun are "waiting"."""
-        found = []
-        for number, overrides in enumerate(self.jobs):
+        """Returns one status per job, by number; jobs that have not begun are "waiting"."""
+        statuses = {number: status for number, status in self.read_status_files()}
+        for number, overrides in enumerate(self.jobs or ()):
+            statuses.setdefault(
+                number, {"state": "waiting", "job": " ".join(overrides), "overrides": list(overrides)}
+            )  # fmt: skip
+        common = set.intersection(*(set(status["overrides"]) for status in statuses.values())) if statuses else set()
+        return [
+            {**status, "number": number, "job": distinguishing_name(status, common)}
+            for number, status in sorted(statuses.items())
+        ]
+
+    def read_status_files(self) -> Iterator[tuple[int, dict[str, Any]]]:
+        for file in self.folder.glob("job-*.json"):
             try:
-                status = json.loads(job_file(self.folder, number).read_text(encoding="utf-8"))
-                status["job"] = " ".join([status["job"], *self.apart[number]])
+                yield int(file.stem.removeprefix("job-")), json.loads(file.read_text(encoding="utf-8"))
             except (FileNotFoundError, ValueError):
-                status = {"state": "waiting", "job": " ".join(overrides)}
-            found.append({"number": number, **status})
-        return found
+                continue  # deleted or replaced just now: the job is about to write it again
+
+
+def distinguishing_name(status: dict[str, Any], common: set[str]) -> str:
+    """Returns the job's name with the swept overrides that the name does not contain."""
+    if status["state"] == "waiting":
+        return str(status["job"])
+    others = [
+        override
+        for override in status["overrides"]
+        if override not in common and override.partition("=")[0] not in KEYS_IN_JOB_NAME
+    ]
+    return " ".join([status["job"], *others])
 
 
 def job_file(folder: Path, number: int) -> Path:
     return folder / f"job-{number:04}.json"
 
 
-def watch(sweep: Sweep) -> None:
-    if not sys.stdout.isatty():
-        watch_by_lines(sweep)
-        return
+@contextmanager
+def watching(sweep: Sweep) -> Iterator[None]:
+    """Shows the jobs of a sweep from a thread while the body runs it."""
+    over = threading.Event()
+    watch = watch_table if sys.stdout.isatty() else watch_lines
+    watcher = threading.Thread(target=watch, args=(sweep, over), daemon=True)
+    watcher.start()
+    try:
+        yield
+    finally:
+        over.set()
+        watcher.join()
+
+
+def watch_table(sweep: Sweep, over: threading.Event) -> None:
     from rich.live import Live
 
-    with Live(job_table(sweep), refresh_per_second=2, transient=True) as live:
-        while not sweep.over.wait(SECONDS_BETWEEN_LOOKS):
-            live.update(job_table(sweep))
+    with Live(render_table(sweep), refresh_per_second=2, transient=True) as live:
+        while not over.wait(SECONDS_BETWEEN_READS):
+            live.update(render_table(sweep))
 
 
-def job_table(sweep: Sweep) -> "Table":
+def render_table(sweep: Sweep) -> "Table":
     from rich.table import Table
 
     statuses = sweep.statuses()
@@ -83,34 +103,37 @@ def job_table(sweep: Sweep) -> "Table":
         table.add_column(heading, overflow="fold")
     for status in statuses:
         if status["state"] != "waiting":
-            table.add_row(status["job"], status["state"], told(status))
+            table.add_row(status["job"], status["state"], describe_status(status))
     if states["waiting"]:
         table.add_row(f"and {states['waiting']} more", "waiting", "")
     return table
 
 
-def watch_by_lines(sweep: Sweep) -> None:
-    """A line for each job that ends, and now and then one for each that goes on."""
+def watch_lines(sweep: Sweep, over: threading.Event) -> None:
+    """Prints a line for each job that ends, and every half minute one for each running job that made progress."""
     ended: set[int] = set()
     printed: dict[int, str] = {}
     last = time.monotonic()
-    over = False
-    while not over:
-        over = sweep.over.wait(SECONDS_BETWEEN_LOOKS)
+    while True:
+        finished = over.wait(SECONDS_BETWEEN_READS)
         statuses = sweep.statuses()
-        due = time.monotonic() - last > SECONDS_BETWEEN_SIGNS
+        due = time.monotonic() - last > SECONDS_BETWEEN_LINES
         for status in statuses:
-            number, going = status["number"], status["state"] in ("waiting", "running")
-            line = f"{status['job']}: {status['state']} {told(status)}"
-            if number in ended or (going and (not due or status["state"] == "waiting" or printed.get(number) == line)):
+            number, state = status["number"], status["state"]
+            line = f"{status['job']}: {state} {describe_status(status)}"
+            if state == "waiting" or number in ended:
+                continue
+            if state == "running" and (not due or printed.get(number) == line):
                 continue
             print(f"  [{number + 1}/{len(statuses)}] {line}", flush=True)
             printed[number], last = line, time.monotonic()
-            if not going:
+            if state != "running":
                 ended.add(number)
+        if finished:
+            return
 
 
-def told(status: dict[str, Any]) -> str:
+def describe_status(status: dict[str, Any]) -> str:
     if status["state"] == "done" and status.get("accuracy") is not None:
         return f"accuracy {status['accuracy']:.3f} at {status['synthetic_tokens']:,} tokens"
     return str(status.get("doing") or status.get("reason") or "")

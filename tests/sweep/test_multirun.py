@@ -1,4 +1,4 @@
-"""The study as a whole: run once, run again, with a failing job, killed in the middle."""
+"""Sweeps: a study is run, run again, run with a failing job, and killed at any point."""
 
 import json
 import os
@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -23,7 +24,7 @@ def manifests(outputs: Path) -> dict[Path, str]:
     return {file: file.read_text() for stage in stages for file in (outputs / stage).rglob("manifest.json")}
 
 
-def test_the_study_leaves_a_curve_and_says_where(smoke: Path) -> None:
+def test_sweep_writes_curve_and_prints_its_path(smoke: Path) -> None:
     printed = (smoke.parent / "printed.txt").read_text()
     assert "6 of 6 runs are complete (" in printed and str(study_of(smoke) / "curve.png") in printed
     assert len(manifests(smoke)) == 28, "each artifact once, whatever the number of jobs that share it"
@@ -31,7 +32,7 @@ def test_the_study_leaves_a_curve_and_says_where(smoke: Path) -> None:
     assert not list((smoke / ".sweeps").glob("*/job-*.json"))
 
 
-def test_run_again_it_does_nothing_and_says_so(smoke: Path, command: Command) -> None:
+def test_finished_sweep_has_nothing_to_do(smoke: Path, command: Command) -> None:
     before = manifests(smoke)
     drawn = (study_of(smoke) / "manifest.json").read_text()
     again = command("run", "experiments=smoke", f"paths.root={smoke}")
@@ -39,7 +40,7 @@ def test_run_again_it_does_nothing_and_says_so(smoke: Path, command: Command) ->
     assert manifests(smoke) == before and (study_of(smoke) / "manifest.json").read_text() == drawn
 
 
-def test_the_plan_of_a_sweep_lists_each_folder_once(smoke: Path, command: Command) -> None:
+def test_sweep_plan_lists_each_folder_once(smoke: Path, command: Command) -> None:
     done = command("plan", "experiments=smoke", f"paths.root={smoke}")
     assert done.returncode == 0 and "28 folders" in done.stdout and "28 done" in done.stdout
     more = command("plan", "experiments=smoke", f"paths.root={smoke}", "sweep.token_budgets=[8000,4000,2000]")
@@ -54,7 +55,7 @@ def test_the_plan_of_a_sweep_lists_each_folder_once(smoke: Path, command: Comman
     assert paid.returncode == 0 and re.search(r"in all .* requests to send(.|\n)*\$\d+\.\d\d", paid.stdout), paid.stderr
 
 
-def test_a_failing_job_does_not_take_the_others_down(command: Command, tmp_path: Path) -> None:
+def test_other_jobs_finish_if_one_fails(command: Command, tmp_path: Path) -> None:
     done = command(*SMOKE, "tokens.budget=4000,200", "augmenter=entigraph,raw")
     assert done.returncode == 1
     assert "failed: fictional-raw-200-seed0: tokens.budget: 200 tokens do not hold even the first text" in done.stderr
@@ -63,7 +64,7 @@ def test_a_failing_job_does_not_take_the_others_down(command: Command, tmp_path:
     assert {run["augmenter"] for run in curve["runs"]} == {"entigraph", "raw"} and len(curve["runs"]) == 3
 
 
-def test_a_root_is_taken_from_where_the_command_runs(command: Command, tmp_path: Path) -> None:
+def test_relative_root_is_resolved_from_working_directory(command: Command, tmp_path: Path) -> None:
     one = ["paths.root=below/here", "sweep.augmenters=[raw]", "sweep.token_budgets=[4000]"]
     done = command(*SMOKE, *one)
     assert done.returncode == 0, done.stderr
@@ -72,21 +73,19 @@ def test_a_root_is_taken_from_where_the_command_runs(command: Command, tmp_path:
     assert "nothing to do" in again.stdout, again.stderr
 
 
-def test_a_wrong_configuration_fails_before_the_first_job(command: Command, tmp_path: Path) -> None:
+def test_invalid_configuration_fails_before_first_job(command: Command, tmp_path: Path) -> None:
     done = command(*SMOKE, "optim.lr=-1")
     assert done.returncode == 1 and "optim.lr: -1" in done.stderr and "Traceback" not in done.stderr
 
 
-def test_killed_in_the_middle_it_finishes_what_was_missing(tmp_path: Path) -> None:
+def test_killed_sweep_resumes_without_repeating_finished_work(tmp_path: Path) -> None:
     command = [sys.executable, "-m", "entigraph", *SMOKE]
     running = subprocess.Popen(command, cwd=tmp_path, start_new_session=True, stdout=subprocess.DEVNULL)
     outputs = tmp_path / "outputs"
-    while len(list(outputs.glob("evaluation/*/manifest.json"))) < 3:
-        time.sleep(0.05)
-        assert running.poll() is None
+    wait_for(lambda: len(list(outputs.glob("evaluation/*/manifest.json"))) >= 3, running)
     os.kill(running.pid, signal.SIGKILL)  # the parent alone: its workers must notice by themselves
     running.wait()
-    wait_until_nobody_works(running.pid)
+    wait_for_session_to_end(running.pid)
     before = manifests(outputs)
     done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=300)
     assert done.returncode == 0, done.stderr
@@ -95,14 +94,25 @@ def test_killed_in_the_middle_it_finishes_what_was_missing(tmp_path: Path) -> No
     assert len(after) == 28 > len(before) and len(curve_of(outputs)["runs"]) == 6
 
 
-def wait_until_nobody_works(session: int) -> None:
-    """No worker of a killed sweep trains on for nobody."""
+def wait_for(
+    condition: Callable[[], object], process: "subprocess.Popen[str] | subprocess.Popen[bytes]", interval: float = 0.02
+) -> None:
+    """Polls until the condition holds. Fails if the process ends first, or after two minutes."""
+    deadline = time.monotonic() + 120
+    while not condition():
+        assert process.poll() is None, "the process ended first"
+        assert time.monotonic() < deadline, "the condition did not hold within two minutes"
+        time.sleep(interval)
+
+
+def wait_for_session_to_end(session: int) -> None:
+    """Workers of a killed sweep end by themselves."""
     deadline = time.monotonic() + 30
     while time.monotonic() < deadline:
         if not any(session == session_of(int(entry)) for entry in os.listdir("/proc") if entry.isdigit()):
             return
         time.sleep(0.2)
-    raise AssertionError("a worker outlived its killed sweep by half a minute")
+    raise AssertionError("a worker was still running 30 seconds after its sweep was killed")
 
 
 def session_of(process: int) -> int | None:
@@ -113,47 +123,51 @@ def session_of(process: int) -> int | None:
     return None if fields[0] == "Z" else int(fields[3])
 
 
-def test_a_worker_that_dies_is_tried_once_more_and_the_others_run(tmp_path: Path) -> None:
-    """As when the system kills the process that takes the most memory."""
+def test_job_of_killed_worker_is_retried_and_others_finish(tmp_path: Path) -> None:
+    """As if the system killed the process that uses the most memory."""
     command = [sys.executable, "-m", "entigraph", *SMOKE]
     running = subprocess.Popen(command, cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     outputs = tmp_path / "outputs"
-    while not list(outputs.glob("training/fictional-entigraph-8000-*/plan.json")):
-        time.sleep(0.02)
-        assert running.poll() is None
-    worker = next(pid for pid in workers_of(running.pid) if builds(pid, outputs, "training-fictional-entigraph-8000"))
+    wait_for(lambda: list(outputs.glob("training/fictional-entigraph-8000-*/plan.json")), running)
+    worker = next(
+        pid for pid in workers_of(running.pid) if holds_lock(pid, outputs, "training-fictional-entigraph-8000")
+    )
     os.kill(worker, signal.SIGKILL)
-    printed, told = running.communicate(timeout=300)
-    assert running.returncode in (0, 1), told
-    assert "Traceback" not in told, told
-    assert told.count("failed: ") <= 1, "the jobs beside it are not blamed"
+    printed, errors = running.communicate(timeout=300)
+    assert running.returncode in (0, 1), errors
+    assert "Traceback" not in errors, errors
+    assert errors.count("failed: ") <= 1, "other running jobs are not blamed"
     assert len(curve_of(outputs)["runs"]) >= 5
     again = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=300)
     assert again.returncode == 0 and len(curve_of(outputs)["runs"]) == 6, again.stderr
 
 
-def test_a_job_that_kills_its_worker_each_time_is_blamed_and_no_other(tmp_path: Path) -> None:
+def test_job_that_always_kills_its_worker_is_reported_alone(tmp_path: Path) -> None:
     command = [sys.executable, "-m", "entigraph", *SMOKE]
     running = subprocess.Popen(command, cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     outputs = tmp_path / "outputs"
     while running.poll() is None:
         time.sleep(0.01)
         for worker in workers_of(running.pid):
-            if builds(worker, outputs, "training-fictional-entigraph-8000"):
+            if holds_lock(worker, outputs, "training-fictional-entigraph-8000"):
                 os.kill(worker, signal.SIGKILL)
-    printed, told = running.communicate(timeout=300)
-    assert running.returncode == 1 and "Traceback" not in told, told
-    assert "failed: fictional-entigraph-8000-seed0: its process died" in told and told.count("failed: ") == 1, told
+    printed, errors = running.communicate(timeout=300)
+    assert running.returncode == 1 and "Traceback" not in errors, errors
+    assert "failed: fictional-entigraph-8000-seed0: its process died" in errors and errors.count("failed: ") == 1, (
+        errors
+    )
     assert len(curve_of(outputs)["runs"]) == 5
 
 
-def test_a_sweep_over_another_key_draws_each_of_its_studies(smoke: Path, command: Command, tmp_path: Path) -> None:
+def test_sweep_over_another_key_analyzes_each_study(smoke: Path, command: Command, tmp_path: Path) -> None:
     root = tmp_path / "copy"
     shutil.copytree(smoke, root)
     budgets = ["sweep.augmenters=[raw]", "sweep.token_budgets=[8000]"]
     done = command(*SMOKE, f"paths.root={root}", *budgets, "data.replay_rate=0.1,0.3")
     assert done.returncode == 0, done.stderr
-    assert "fictional-raw-8000-seed0 data.replay_rate=0.3: done" in done.stdout, "jobs of one name are told apart"
+    assert "fictional-raw-8000-seed0 data.replay_rate=0.3: done" in done.stdout, (
+        "jobs of the same name are distinguished"
+    )
     curves = [json.loads(file.read_text()) for file in (root / "studies").glob("smoke-*/curve.json")]
     assert sorted(len(curve["runs"]) for curve in curves) == [1, 6]
 
@@ -166,8 +180,8 @@ def workers_of(parent: int) -> list[int]:
     return [int(child) for child in children]
 
 
-def builds(process: int, outputs: Path, lock: str) -> bool:
-    """Whether the process holds the lock of an artifact open."""
+def holds_lock(process: int, outputs: Path, lock: str) -> bool:
+    """Returns whether the process has the lock file of an artifact open."""
     try:
         files = [os.readlink(entry) for entry in Path(f"/proc/{process}/fd").iterdir()]
     except OSError:
@@ -175,7 +189,7 @@ def builds(process: int, outputs: Path, lock: str) -> bool:
     return any(lock in file for file in files)
 
 
-def test_seeds_and_budgets_are_added_to_what_is_there(smoke: Path, command: Command, tmp_path: Path) -> None:
+def test_adding_seeds_and_budgets_keeps_finished_runs(smoke: Path, command: Command, tmp_path: Path) -> None:
     root = tmp_path / "copy"
     shutil.copytree(smoke, root)
     before = manifests(root)
@@ -188,7 +202,7 @@ def test_seeds_and_budgets_are_added_to_what_is_there(smoke: Path, command: Comm
     assert sorted({run["seed"] for run in curve["runs"]}) == [0, 1] and len(curve["runs"]) == 8
 
 
-def test_one_bad_job_of_ten_is_tried_again_alone(smoke: Path, command: Command, tmp_path: Path) -> None:
+def test_only_failed_job_of_ten_is_retried(smoke: Path, command: Command, tmp_path: Path) -> None:
     root = tmp_path / "copy"
     shutil.copytree(smoke, root, symlinks=True)
     budgets = [8000, *range(7500, 3500, -500), 200]
@@ -202,11 +216,11 @@ def test_one_bad_job_of_ten_is_tried_again_alone(smoke: Path, command: Command, 
     assert {file: file.stat().st_mtime_ns for file in manifests(root)} == before
     more = command(*ten[:5], f"sweep.token_budgets={[8000, 3000]}", "stage=tokens")
     assert more.returncode == 0, more.stderr
-    assert len(manifests(root)) == len(before) + 1, "another budget later: its tokens, and nothing else"
+    assert len(manifests(root)) == len(before) + 1, "a new budget adds only its tokens"
 
 
 def without(root: Path, stage: str) -> list[str]:
-    """The copy of a study without what a stage and those after it made of its raw texts."""
+    """Deletes the raw augmenter's artifacts from a stage on. Returns the command that makes them again."""
     stages = ("corpus", "synthesis", "tokens", "training", "evaluation")
     for later in stages[stages.index(stage) :] if stage in stages else ():
         for folder in root.glob(f"{later}/fictional-*"):
@@ -218,7 +232,7 @@ def without(root: Path, stage: str) -> list[str]:
 
 
 def checksums(root: Path) -> dict[str, object]:
-    """Of what the study's weights and answers are."""
+    """Returns the checksums of a study's weights and answers."""
     folders = [file.parent for stage in ("training", "evaluation") for file in root.glob(f"{stage}/*/manifest.json")]
     wanted = re.compile(r"model\.safetensors|answers-.*\.jsonl")
     files = [(folder.name, read_manifest(folder)["files"]) for folder in folders]
@@ -227,20 +241,20 @@ def checksums(root: Path) -> dict[str, object]:
     }
 
 
-def test_two_sweeps_at_once_share_the_work(smoke: Path, tmp_path: Path) -> None:
+def test_concurrent_sweeps_share_work(smoke: Path, tmp_path: Path) -> None:
     root = tmp_path / "copy"
     shutil.copytree(smoke, root, symlinks=True)
     command = without(root, "tokens")
     both = [subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) for _ in range(2)]
     for sweep in both:
-        printed, told = sweep.communicate(timeout=300)
-        assert sweep.returncode == 0 and "2 of 2 runs are complete" in printed, told
+        printed, errors = sweep.communicate(timeout=300)
+        assert sweep.returncode == 0 and "2 of 2 runs are complete" in printed, errors
     assert checksums(root) == checksums(smoke) and len(manifests(root)) == 28
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("stage", ["corpus", "synthesis", "tokens", "training", "evaluation", "analysis"])
-def test_killed_in_any_phase_the_same_command_finishes(stage: str, smoke: Path, tmp_path: Path) -> None:
+def test_sweep_killed_in_any_stage_resumes(stage: str, smoke: Path, tmp_path: Path) -> None:
     root = tmp_path / "copy"
     shutil.copytree(smoke, root, symlinks=True)
     command = without(root, stage)
@@ -249,12 +263,10 @@ def test_killed_in_any_phase_the_same_command_finishes(stage: str, smoke: Path, 
         lock.unlink()
     before = {*root.glob(begun)}
     running = subprocess.Popen(command, stdout=subprocess.DEVNULL, start_new_session=True)
-    while {*root.glob(begun)} == before:
-        time.sleep(0.002)
-        assert running.poll() is None
+    wait_for(lambda: {*root.glob(begun)} != before, running, interval=0.002)
     os.kill(running.pid, signal.SIGKILL)
     running.wait()
-    wait_until_nobody_works(running.pid)
+    wait_for_session_to_end(running.pid)
     done = subprocess.run(command, capture_output=True, text=True, timeout=300)
     assert done.returncode == 0, done.stderr
     assert checksums(root) == checksums(smoke) and len(curve_of(root)["runs"]) == 6

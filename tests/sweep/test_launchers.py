@@ -1,4 +1,4 @@
-"""A cluster's jobs, through submitit's local executor: the same numbers, and nothing lost when one must leave."""
+"""Cluster launchers, through submitit's local executor: same results, and no lost work if a job is preempted."""
 
 import json
 import os
@@ -22,7 +22,7 @@ def weights(outputs: Path, name: str) -> str:
     return str(json.loads(manifest.read_text())["files"]["model/model.safetensors"]["sha256"])
 
 
-def test_jobs_of_a_cluster_make_the_same_model(smoke: Path, command: Command, tmp_path: Path) -> None:
+def test_submitit_jobs_train_the_same_model(smoke: Path, command: Command, tmp_path: Path) -> None:
     root = tmp_path / "outputs"
     shutil.copytree(smoke, root)
     for folder in [*root.glob("training/fictional-raw-4000-*"), *root.glob("evaluation/fictional-raw-4000-*")]:
@@ -35,7 +35,7 @@ def test_jobs_of_a_cluster_make_the_same_model(smoke: Path, command: Command, tm
 
 
 @pytest.mark.slow
-def test_a_job_that_must_leave_saves_and_is_queued_again(smoke: Path, tmp_path: Path) -> None:
+def test_preempted_job_saves_and_is_requeued(smoke: Path, tmp_path: Path) -> None:
     root = tmp_path / "outputs"
     shutil.copytree(smoke, root)
     long = ["sweep.token_budgets=[4000]", "trainer.max_steps=400", "trainer.checkpoint_every_n_steps=100000"]
@@ -46,19 +46,21 @@ def test_a_job_that_must_leave_saves_and_is_queued_again(smoke: Path, tmp_path: 
         stderr=subprocess.PIPE,
         text=True,
     )
-    metrics = WaitFor(sweep)(lambda: [file for file in root.glob("training/*/metrics.jsonl") if not sealed(file)])[0]
+    metrics = WaitFor(sweep)(lambda: [file for file in root.glob("training/*/metrics.jsonl") if not is_complete(file)])[
+        0
+    ]
     (worker,) = WaitFor(sweep)(lambda: holders(f"training-{metrics.parent.name}.lock"))
     os.kill(worker, signal.SIGUSR2)
     (saved,) = WaitFor(sweep)(lambda: list(metrics.parent.glob("checkpoints/step-*")))
     assert 0 < int(saved.name.removeprefix("step-")) < 400
-    printed, told = sweep.communicate(timeout=200)
-    assert sweep.returncode == 0 and "1 of 1 runs are complete" in printed, told
-    assert not (Path("/proc") / str(worker)).exists(), "the job was begun again, as another process"
+    printed, errors = sweep.communicate(timeout=200)
+    assert sweep.returncode == 0 and "1 of 1 runs are complete" in printed, errors
+    assert not (Path("/proc") / str(worker)).exists(), "the job was started again in another process"
     assert [json.loads(line)["step"] for line in metrics.read_text().splitlines()][-1] == 400
 
 
-def test_a_job_with_nothing_to_save_is_queued_again_at_once() -> None:
-    """And one that trains only after it has saved."""
+def test_job_without_checkpoint_is_requeued_at_once() -> None:
+    """A training job is requeued only after it has saved."""
     came: list[str] = []
     before = signal.signal(signal.SIGTERM, lambda *_: came.append("bypassed"))
     queue = signal.signal(signal.SIGUSR2, lambda *_: came.append("queued"))
@@ -77,9 +79,9 @@ def test_a_job_with_nothing_to_save_is_queued_again_at_once() -> None:
         signal.signal(signal.SIGUSR2, queue)
 
 
-def test_slurm_where_there_is_none_is_one_message(command: Command) -> None:
+def test_slurm_without_sbatch_is_one_error(command: Command) -> None:
     if shutil.which("sbatch"):
-        pytest.skip("this is a machine of a cluster")
+        pytest.skip("this machine has Slurm")
     done = command("run", "experiments=smoke", "launcher=slurm")
     assert done.returncode == 1 and "there is no sbatch here" in done.stderr and "Traceback" not in done.stderr
     assert command("plan", "experiments=smoke", "launcher=slurm").returncode == 0
@@ -92,25 +94,25 @@ class WaitFor:
     def __call__(self, look):  # type: ignore[no-untyped-def]
         deadline = time.monotonic() + 120
         while time.monotonic() < deadline:
-            if found := look():
-                return found
+            if result := look():
+                return result
             assert self.sweep.poll() is None, self.sweep.stderr.read() if self.sweep.stderr else ""
             time.sleep(0.01)
-        raise AssertionError("waited in vain for two minutes")
+        raise AssertionError("the condition did not hold within two minutes")
 
 
-def sealed(file: Path) -> bool:
+def is_complete(file: Path) -> bool:
     return (file.parent / "manifest.json").exists()
 
 
 def holders(lock: str) -> list[int]:
-    """Of the processes of this user, those that hold the lock open."""
-    found = []
+    """Returns the processes of this user that have the lock file open."""
+    processes = []
     for entry in Path("/proc").iterdir():
         try:
             files = [os.readlink(file) for file in (entry / "fd").iterdir()] if entry.name.isdigit() else []
         except OSError:
             continue
         if any(file.endswith(lock) for file in files):
-            found.append(int(entry.name))
-    return found
+            processes.append(int(entry.name))
+    return processes

@@ -1,0 +1,100 @@
+"""Early stopping adds seeds until every point is precise enough."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from entigraph.storage.artifact import write_json
+from entigraph.sweep.early_stopping import RULE_FILE, interval_half_width, reason_to_skip
+from entigraph.sweep.job_table import job_file
+from tests.conftest import TINY, Command
+
+OWN = ("logger=none", "evaluation.closed_book.limit=8", "trainer.max_steps=6")
+SWEEP = ["run", "-m", *(one for one in TINY if one not in OWN), "logger=none", "augmenter=raw"]
+SWEEP += ["trainer.max_steps=1", "evaluation.closed_book.limit=40"]
+
+
+def test_seeds_are_added_until_intervals_are_narrow(command: Command, tmp_path: Path) -> None:
+    sweep = [*SWEEP, "tokens.budget=1000,1500", "seed=0,1,2,3", "sweep.stop_at_half_width=0.5"]
+    planned = command(*(one for one in sweep if one != "run"))
+    assert "up to 4 seeds, until ±0.5: up to 8 jobs" in planned.stdout, planned.stdout + planned.stderr
+    done = command(*sweep)
+    assert done.returncode == 0, done.stderr
+    assert "6 of 6 runs are complete" in done.stdout
+    assert "stopped after 3 of 4 seeds: the widest 90% interval of a point is ±0." in done.stdout
+    (file,) = (tmp_path / "outputs" / "studies").glob("*/curve.json")
+    curve = json.loads(file.read_text())
+    assert sorted(run["seed"] for run in curve["runs"]) == [0, 0, 1, 1, 2, 2]
+    assert any("Seeds were added until" in note for note in curve["notes"])
+    widest = max(
+        interval_half_width([run["accuracy"] for run in curve["runs"] if run["budget"] == at], 0.9)
+        for at in (1000, 1500)
+    )
+    assert f"±{widest:.3f}, no wider than ±0.5" in done.stdout
+    again = command(*sweep)
+    assert again.returncode == 0 and "nothing to do: all 6 runs are complete" in again.stdout, again.stdout
+    never = command(*sweep[:-1], "sweep.stop_at_half_width=0.0001")
+    assert never.returncode == 0 and "8 of 8 runs are complete, 6 of them from before" in never.stdout
+
+
+@pytest.mark.parametrize(
+    ("overrides", "message"),
+    [
+        (["seed=0,1,2", "sweep.stop_at_half_width=2"], "sweep.stop_at_half_width: 2 found, a share between 0 and 1"),
+        (["tokens.budget=1,2", "sweep.stop_at_half_width=0.1"], "no seeds are swept; set seed=0,1,2,3,4"),
+    ],
+)
+def test_stopping_rule_without_effect_is_an_error(overrides: list[str], message: str, command: Command) -> None:
+    done = command(*SWEEP, *overrides)
+    assert done.returncode == 1 and message in done.stderr and "Traceback" not in done.stderr, done.stderr
+
+
+@pytest.mark.parametrize(("points", "least"), [(1, 0.83), (4, 0.88)])
+def test_intervals_that_stop_a_sweep_cover_less_often_than_nominal(points: int, least: float) -> None:
+    rng = np.random.default_rng(0)
+    for target in (0.5, 1.0, 2.0):  # in standard deviations of a run
+        held = []
+        for _ in range(300):
+            runs = rng.standard_normal((points, 10))
+            for seeds in range(3, 11):
+                widths = [interval_half_width(list(point[:seeds]), 0.9) for point in runs]
+                if max(widths) <= target:
+                    break
+            held += [abs(point[:seeds].mean()) <= width for point, width in zip(runs, widths, strict=True)]
+        assert least - 0.04 < np.mean(held) < 0.94
+
+
+def test_two_equal_seeds_do_not_stop_a_sweep() -> None:
+    assert interval_half_width([0.5, 0.5], 0.9) == float("inf") and interval_half_width([0.5, 0.5, 0.5], 0.9) == 0
+
+
+def write_round(folder: Path, accuracies: list[list[float]], half_width: float) -> None:
+    """Writes finished jobs, a list of accuracies per seed, and the rule that stops their sweep."""
+    size = len(accuracies[0])
+    write_json(folder / RULE_FILE, {"jobs": size, "seeds": 5, "half_width": half_width, "confidence": 0.9})
+    for number, accuracy in enumerate(value for seed in accuracies for value in seed):
+        write_json(job_file(folder, number), {"state": "done", "accuracy": accuracy})
+
+
+def test_no_rule_skips_no_job(tmp_path: Path) -> None:
+    assert reason_to_skip(tmp_path, 7) is None
+
+
+def test_job_is_skipped_once_every_point_is_precise(tmp_path: Path) -> None:
+    write_round(tmp_path, [[0.5, 0.2], [0.5, 0.2], [0.51, 0.2]], half_width=0.05)
+    assert reason_to_skip(tmp_path, 2) is None and reason_to_skip(tmp_path, 4) is None, "after one and two seeds"
+    assert "stopped after 3 of 5 seeds" in str(reason_to_skip(tmp_path, 6))
+    assert reason_to_skip(tmp_path, 6) == reason_to_skip(tmp_path, 7), "all jobs of a round decide alike"
+
+
+def test_widest_point_decides(tmp_path: Path) -> None:
+    write_round(tmp_path, [[0.5, 0.2], [0.5, 0.6], [0.5, 0.9]], half_width=0.05)
+    assert reason_to_skip(tmp_path, 6) is None
+
+
+def test_later_rounds_repeat_the_reason(tmp_path: Path) -> None:
+    write_round(tmp_path, [[0.5], [0.5], [0.5]], half_width=0.05)
+    write_json(job_file(tmp_path, 3), {"state": "not needed", "reason": "precise"})
+    assert reason_to_skip(tmp_path, 4) == "precise"
