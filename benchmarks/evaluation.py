@@ -25,7 +25,7 @@ from entigraph.evaluation.tasks.closed_book_cot import ClosedBookCoT
 from entigraph.runtime.progress import SilentProgress
 from entigraph.storage.jsonl import write_jsonl
 from entigraph.storage.schemas import Document, Question
-from entigraph.tokenization.tokenizer import Trained
+from entigraph.tokenization.builders import TrainedTokenizer
 
 QUESTIONS, SAMPLES, SAMPLE = 4_609, 64, 500  # of QuALITY, of the paper, characters per sample
 DOCUMENTS = 265
@@ -68,7 +68,7 @@ def build_engine(folder: Path) -> TransformersBackend:
 
 def save_model(folder: Path) -> None:
     """Saves a model with 21M random weights. No token ends a text."""
-    vocabulary = Trained(worlds=60).make(folder)["vocabulary"]
+    vocabulary = TrainedTokenizer(worlds=60).build(folder)["vocabulary"]
     shape = {"hidden_size": 512, "intermediate_size": 1376, "num_hidden_layers": 6, "num_attention_heads": 8}
     config = LlamaConfig(
         vocab_size=vocabulary, num_key_value_heads=4, max_position_embeddings=8192, eos_token_id=None, **shape

@@ -23,8 +23,9 @@ from entigraph.storage.schemas import SyntheticText
 from entigraph.storage.texts import read_texts, write_texts
 from entigraph.storage.token_shards import TokenStore
 from entigraph.tokenization import stage
-from entigraph.tokenization.packing import drawn
-from entigraph.tokenization.tokenizer import Pretrained, Tokenizer
+from entigraph.tokenization.builders import PretrainedTokenizer
+from entigraph.tokenization.packing import draw_texts
+from entigraph.tokenization.tokenizer import Tokenizer
 
 # The pre-tokenization pattern of Llama 3.
 WORDS = (
@@ -100,7 +101,7 @@ def hugging_face(root: Path, tokenizer: Tokenizer, encode: Callable[[list[str]],
 
 def check_identical(root: Path, ids: list[np.ndarray]) -> int:
     store, ends = TokenStore(root / "out"), np.load(root / "out" / "document-ends.npy")
-    order = drawn(np.array([len(row) for row in ids]), None, False, 0)
+    order = draw_texts(np.array([len(row) for row in ids]), None, False, 0)
     for text, start, end in zip(order, [0, *ends], ends, strict=False):
         assert (store.read(int(start), int(end - start)) == ids[text]).all(), f"text {text} differs"
     return len(store)
@@ -117,7 +118,7 @@ def measure_stage(root: Path) -> dict[str, Any]:
     out.mkdir(exist_ok=True)
     for file in out.rglob("*.*"):
         file.unlink()
-    Tokenizer(root / "tokenizer").batch(["warm"])
+    Tokenizer(root / "tokenizer").encode_batch(["warm"])
     idle = peak_mb()
     started = time.perf_counter()
     counts = stage.run(
@@ -181,7 +182,7 @@ def make_tokenizer(root: Path, sentences: list[str]) -> None:
     fast = PreTrainedTokenizerFast(tokenizer_object=tokenizer, bos_token=special[0], eos_token=special[1])
     fast.save_pretrained(str(root / "theirs"))
     (root / "tokenizer").mkdir()
-    Pretrained(path=str(root / "theirs")).make(root / "tokenizer")
+    PretrainedTokenizer(path=str(root / "theirs")).build(root / "tokenizer")
 
 
 def make_corpus(root: Path, sentences: list[str], megabytes: int) -> int:

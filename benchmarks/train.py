@@ -25,7 +25,7 @@ from token_folders import write_tokens_folder
 from entigraph.runtime.devices import pick_precision
 from entigraph.runtime.progress import SilentProgress
 from entigraph.storage.token_shards import TokenStore
-from entigraph.tokenization.tokenizer import Bytes
+from entigraph.tokenization.builders import ByteTokenizer
 from entigraph.training import stage
 from entigraph.training.data_schedule import DataConfig, DataSchedule
 from entigraph.training.datamodule import BatchLoader
@@ -92,7 +92,7 @@ def make_tokens(folder: Path) -> None:
     write_tokens_folder(
         folder / "tokens", [[256, *rng.zipf(1.3, 500).clip(0, VOCABULARY - 1).tolist()] for _ in range(400)]
     )
-    Bytes().make(folder / "tokenizer")
+    ByteTokenizer().build(folder / "tokenizer")
 
 
 def rate_between(times: list[float]) -> Rate:

@@ -23,7 +23,7 @@ from omegaconf import DictConfig  # noqa: E402
 from entigraph import cli  # noqa: E402
 from entigraph.pipeline.run import Run  # noqa: E402
 from entigraph.storage.token_shards import ShardWriter  # noqa: E402
-from entigraph.tokenization.packing import in_a_stream  # noqa: E402
+from entigraph.tokenization.packing import layout_stream  # noqa: E402
 
 STAND_IN = Path(__file__).parent / "llm" / "stand_in"
 Command = Callable[..., subprocess.CompletedProcess[str]]
@@ -135,7 +135,7 @@ def curve_of(outputs: Path) -> dict[str, Any]:
 
 def write_shards(folder: Path, texts: list[list[int]], tokens_a_shard: int = 100_000_000) -> None:
     """A tokens folder of these texts in this order."""
-    layout = in_a_stream(np.arange(len(texts)), np.array([len(ids) for ids in texts]), tokens_a_shard)
+    layout = layout_stream(np.arange(len(texts)), np.array([len(ids) for ids in texts]), tokens_a_shard)
     with ShardWriter(folder, layout.shard_starts, labeled=False) as shards:
         for ids, start in zip(texts, layout.starts, strict=True):
             shards.write(int(start), np.array(ids, dtype=np.uint32))

@@ -275,7 +275,7 @@ def steps_of(run: Run) -> Iterator[Step]:
         yield Step(Stage.questions, run.questions_folder, partial(question, run))
     for name, rankings in {found.folder: (name, found) for name, found in run.retrieval.items()}.values():
         yield Step(Stage.retrieval, rankings, partial(retrieve, run, name))
-    yield Step(Stage.tokens, run.tokenizer_files, lambda out, *_: run.tokenizer.make(out), shared=True)
+    yield Step(Stage.tokens, run.tokenizer_files, lambda out, *_: run.tokenizer.build(out), shared=True)
     yield Step(Stage.synthesis, run.synthesis, partial(synthesize, run), logs=run.pays)
     yield Step(Stage.tokens, run.tokens, partial(tokenize, run), resumable=True)
     if run.baseline and run.tasks:

@@ -1,4 +1,4 @@
-"""Texts to ids in bulk: by gigatoken where it gives what Hugging Face's tokenizers give, by those elsewhere."""
+"""Tokenizes texts in bulk: with gigatoken if it agrees with Hugging Face's tokenizers, otherwise with those."""
 
 import os
 from collections.abc import Iterator, Sequence
@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
     from tokenizers import Tokenizer as FastTokenizer
 
-# Where two readings of one tokenizer.json would part: case, contractions, digits, whitespace, scripts, odd bytes.
+# Where two implementations of one tokenizer.json may differ: case, contractions, digits, spaces, scripts, odd bytes.
 PROBES = (
     "",
     " ",
@@ -27,7 +27,7 @@ PROBES = (
 
 @dataclass(frozen=True)
 class Encoded:
-    """Text k's ids stand from `offsets[k]` to `offsets[k + 1]`; `labels`, where given: 1 for those to be learned."""
+    """The ids of text k are `ids[offsets[k]:offsets[k + 1]]`; `labels`, if any, is 1 for ids that enter the loss."""
 
     ids: "NDArray[np.uint32]"
     offsets: "NDArray[np.int64]"
@@ -35,27 +35,27 @@ class Encoded:
 
 
 class Encoder(Protocol):
-    """`name` and `reason` are for the manifest: which library, and why not the faster one."""
+    """`name` and `reason` are written to the manifest: which library, and why not the faster one."""
 
     name: str
     reason: str | None
 
-    def batch(self, texts: Sequence[str]) -> Encoded: ...
+    def encode_batch(self, texts: Sequence[str]) -> Encoded: ...
 
 
-class HuggingFace:
+class HuggingFaceEncoder:
     name = "tokenizers"
 
     def __init__(self, fast: "FastTokenizer", reason: str | None = None) -> None:
         self.fast, self.reason = fast, reason
 
-    def batch(self, texts: Sequence[str]) -> Encoded:
+    def encode_batch(self, texts: Sequence[str]) -> Encoded:
         with all_cores():
-            found = self.fast.encode_batch_fast(list(texts), add_special_tokens=False)
-        return joined([encoding.ids for encoding in found])
+            encodings = self.fast.encode_batch_fast(list(texts), add_special_tokens=False)
+        return concatenate([encoding.ids for encoding in encodings])
 
 
-class Gigatoken:
+class GigatokenEncoder:
     name = "gigatoken"
     reason: str | None = None
 
@@ -64,28 +64,28 @@ class Gigatoken:
 
         self.tokenizer = gigatoken.Tokenizer.from_json(file.read_bytes())
 
-    def batch(self, texts: Sequence[str]) -> Encoded:
+    def encode_batch(self, texts: Sequence[str]) -> Encoded:
         import numpy as np
 
-        found: Any = self.tokenizer.encode_batch(list(texts)).layout
-        return Encoded(np.asarray(found.content.data), np.asarray(found.offsets.data))
+        layout: Any = self.tokenizer.encode_batch(list(texts)).layout
+        return Encoded(np.asarray(layout.content.data), np.asarray(layout.offsets.data))
 
 
-def fastest(file: Path, fast: "FastTokenizer") -> Encoder:
-    """For one tokenizer.json, which `fast` has read too."""
+def choose_encoder(file: Path, fast: "FastTokenizer") -> Encoder:
+    """Returns the faster encoder for a tokenizer.json, which is also loaded as `fast`, if both give the same ids."""
     try:
-        found = Gigatoken(file)
-    except RuntimeError as error:  # a kind of tokenizer it does not know
-        return HuggingFace(fast, f"gigatoken: {str(error).splitlines()[0]}")
+        gigatoken = GigatokenEncoder(file)
+    except RuntimeError as error:  # a kind of tokenizer that it does not support
+        return HuggingFaceEncoder(fast, f"gigatoken: {str(error).splitlines()[0]}")
     special = [added.content for added in fast.get_added_tokens_decoder().values()]
     probes = [*PROBES, *(f"before{token} {token}behind" for token in special[:64])]
-    told, expected = found.batch(probes), HuggingFace(fast).batch(probes)
-    if told.ids.tolist() != expected.ids.tolist() or told.offsets.tolist() != expected.offsets.tolist():
-        return HuggingFace(fast, "gigatoken differs on this tokenizer")
-    return found
+    actual, expected = gigatoken.encode_batch(probes), HuggingFaceEncoder(fast).encode_batch(probes)
+    if actual.ids.tolist() != expected.ids.tolist() or actual.offsets.tolist() != expected.offsets.tolist():
+        return HuggingFaceEncoder(fast, "gigatoken differs on this tokenizer")
+    return gigatoken
 
 
-def joined(rows: Sequence[Sequence[int]]) -> Encoded:
+def concatenate(rows: Sequence[Sequence[int]]) -> Encoded:
     import numpy as np
 
     offsets = np.zeros(len(rows) + 1, dtype=np.int64)
@@ -96,22 +96,26 @@ def joined(rows: Sequence[Sequence[int]]) -> Encoded:
     return Encoded(ids, offsets)
 
 
-def between(encoded: Encoded, bos_id: int | None, eos_id: int | None) -> Encoded:
-    """The same with a separator before and behind each text, where there are such."""
+def add_separators(encoded: Encoded, bos_id: int | None, eos_id: int | None) -> Encoded:
+    """Inserts the BOS token before and the EOS token after each text, if there are such tokens."""
     import numpy as np
 
     offsets, count = encoded.offsets, len(encoded.offsets) - 1
-    marks = [mark for mark in (bos_id, eos_id) if mark is not None]
-    if not marks:
+    separators = [token for token in (bos_id, eos_id) if token is not None]
+    if not separators:
         return encoded
-    places = np.repeat(offsets, 2)[1:-1] if len(marks) == 2 else offsets[:-1] if eos_id is None else offsets[1:]
-    ids = np.insert(encoded.ids, places, np.tile(np.asarray(marks, dtype=np.uint32), count))
-    return Encoded(ids, offsets + len(marks) * np.arange(count + 1))
+    starts, ends = offsets[:-1], offsets[1:]
+    positions = np.repeat(offsets, 2)[1:-1] if len(separators) == 2 else starts if eos_id is None else ends
+    ids = np.insert(encoded.ids, positions, np.tile(np.asarray(separators, dtype=np.uint32), count))
+    return Encoded(ids, offsets + len(separators) * np.arange(count + 1))
 
 
 @contextmanager
 def all_cores() -> Iterator[None]:
-    """Hugging Face's tokenizers use one core here, but for this; RAYON_NUM_THREADS bounds both libraries."""
+    """Lets Hugging Face's tokenizers use all cores; elsewhere the command line limits them to one.
+
+    RAYON_NUM_THREADS limits both libraries.
+    """
     before = os.environ.get("TOKENIZERS_PARALLELISM")
     os.environ["TOKENIZERS_PARALLELISM"] = "true"
     try:

@@ -1,9 +1,9 @@
-"""Stage 3: texts → shard-*.bin, shards.jsonl, document-ends.npy; a budget is a prefix of one seeded order of texts.
+"""Stage 3: texts → shard-*.bin, shards.jsonl, document-ends.npy. A budget is a prefix of one seeded order of texts.
 
-How many tokens each text has stands beside it, so where each goes is known at once. The texts are then read once, a
-row group at a time, tokenized on all cores, and written where they belong: memory does not grow with the corpus, but
-for some forty bytes a text. A row group that is written is noted with a checksum: a stage that was killed looks at
-what it had written, and goes on.
+The token count of each text is stored with it, so the position of every text is known at once. The texts are then read
+once, one row group at a time, tokenized on all cores, and written to their positions: memory grows by some forty bytes
+per text only. Each finished row group is recorded with a checksum, so that a killed stage verifies what it has written
+and continues.
 """
 
 import json
@@ -20,16 +20,16 @@ from entigraph.runtime.progress import Progress
 from entigraph.storage.artifact import CHECKPOINTS
 from entigraph.storage.texts import RowGroup, row_groups, token_counts
 from entigraph.storage.token_shards import ShardWriter
-from entigraph.tokenization.encoders import Encoded, HuggingFace
-from entigraph.tokenization.packing import Layout, drawn, in_a_stream, in_blocks
+from entigraph.tokenization.encoders import Encoded, HuggingFaceEncoder
+from entigraph.tokenization.packing import TokenLayout, draw_texts, layout_blocks, layout_stream
 from entigraph.tokenization.tokenizer import Tokenizer
 
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-JOURNAL = f"{CHECKPOINTS}/written.jsonl"
-CHECKED_TOKENS = 200_000  # of each run, tokenized by Hugging Face's library too: a fraction of a second
+FINISHED_GROUPS = f"{CHECKPOINTS}/written.jsonl"
+VERIFIED_TOKENS = 200_000  # of each run, also tokenized by Hugging Face's library: a fraction of a second
 
 
 def run(
@@ -45,58 +45,59 @@ def run(
     too_long: str = "skip",
     encoder: str = "auto",
 ) -> dict[str, Any]:
-    """The longest prefix of whole texts within `budget` tokens (null: all of them), drawn without replacement.
+    """Writes the longest prefix of whole texts within `budget` tokens (None: all), in a seeded order.
 
-    `repeat`: when all texts are drawn and the budget is not reached, they are drawn again (raw documents have nothing
-    more to give). `block_length`: texts lie whole in blocks of so many tokens; one that is longer is left out (skip)
-    or loses its end (cut). Raises ConfigError for a budget beyond the texts, or below the first text, ArtifactError
-    where a text is not tokenized as it was counted, or not as Hugging Face's library does it.
+    `repeat`: if all texts are drawn and the budget is not reached, they are drawn again (raw documents have nothing
+    more to give). `block_length`: each text lies within one block of so many tokens; a longer one is left out (skip) or
+    truncated (cut). Raises ConfigError for a budget beyond the texts or below the first text, ArtifactError if a text
+    has other tokens than were counted, or than Hugging Face's library gives.
     """
     tokenizer = Tokenizer(tokenizer_folder, encoder)
     counts = token_counts(synthesis)
     fitting = fitting_texts(counts, block_length, too_long)
-    layout = laid_out(counts, fitting, budget, repeat, seed, block_length)
-    refuse_bad_budget(budget, repeat, layout, len(fitting), synthesis)
-    writing = Writing(tokenizer, counts, sample(layout, seed), whole=block_length is not None)
-    done = resume(out, f"{layout.fingerprint} labeled: {writing.labeled}")
+    layout = compute_layout(counts, fitting, budget, repeat, seed, block_length)
+    check_budget(budget, repeat, layout, len(fitting), synthesis)
+    writer = TextWriter(tokenizer, counts, choose_verified(layout, seed), in_blocks=block_length is not None)
+    finished = prepare_folder(out, f"{layout.fingerprint} labeled: {writer.has_labels}")
     with (
-        ShardWriter(out, layout.shard_starts, labeled=writing.labeled) as shards,
+        ShardWriter(out, layout.shard_starts, labeled=writer.has_labels) as shards,
         progress.bar("tokens", layout.tokens, "tokens") as advance,
-        (out / JOURNAL).open("a", encoding="utf-8") as journal,
+        (out / FINISHED_GROUPS).open("a", encoding="utf-8") as records,
     ):
         for group in row_groups(synthesis):
-            places = layout.of_texts(group.first, group.count)
-            if group.first not in done or done[group.first] != checksum_of(places, shards):
-                writing.write(group, places, shards)
-                journal.write(json.dumps({"first": group.first, "checksum": checksum_of(places, shards)}) + "\n")
-                journal.flush()
-            advance(places.tokens)
+            positions = layout.select(group.first, group.count)
+            if group.first not in finished or finished[group.first] != checksum(positions, shards):
+                writer.write(group, positions, shards)
+                records.write(json.dumps({"first": group.first, "checksum": checksum(positions, shards)}) + "\n")
+                records.flush()
+            advance(positions.tokens)
         shards.finish(layout.ends, block_length)
-    packed = {"padding": layout.padding, "too_long": len(counts) - len(fitting)} if block_length else {}
+    packing = {"padding": layout.padding, "too_long": len(counts) - len(fitting)} if block_length else {}
     return {
         "synthetic_tokens": layout.tokens,
         "texts": len(layout.texts),
         "passes": round(len(layout.texts) / len(fitting), 3),
         "vocabulary": tokenizer.vocabulary,
-        **packed,
-        "encoder": tokenizer.encoder_used,
+        **packing,
+        "encoder": tokenizer.encoder_info,
     }
 
 
 def texts_within(
     synthesis: Path, *, budget: int | None, repeat: bool, seed: int, block_length: int | None, too_long: str
 ) -> "NDArray[np.bool_]":
-    """Of every text, in the order written, whether it stands among the tokens that these arguments decide."""
+    """Returns for each text, in the order of generation, whether it is among the tokens that the arguments select."""
     import numpy as np
 
     counts = token_counts(synthesis)
     fitting = fitting_texts(counts, block_length, too_long)
-    found = np.zeros(len(counts), dtype=np.bool_)
-    found[laid_out(counts, fitting, budget, repeat, seed, block_length).texts] = True
-    return found
+    selected = np.zeros(len(counts), dtype=np.bool_)
+    selected[compute_layout(counts, fitting, budget, repeat, seed, block_length).texts] = True
+    return selected
 
 
 def fitting_texts(counts: "NDArray[np.int64]", block_length: int | None, too_long: str) -> "NDArray[np.int64]":
+    """Returns the numbers of the texts that are not skipped."""
     import numpy as np
 
     if block_length is None or too_long == "cut":
@@ -104,105 +105,110 @@ def fitting_texts(counts: "NDArray[np.int64]", block_length: int | None, too_lon
     return np.flatnonzero(counts <= block_length)
 
 
-def laid_out(
+def compute_layout(
     counts: "NDArray[np.int64]",
     fitting: "NDArray[np.int64]",
     budget: int | None,
     repeat: bool,
     seed: int,
     block_length: int | None,
-) -> Layout:
+) -> TokenLayout:
     lengths = counts[fitting] if block_length is None else counts[fitting].clip(max=block_length)
-    order = drawn(lengths, budget, repeat, seed)
+    order = draw_texts(lengths, budget, repeat, seed)
     if block_length is None:
-        return in_a_stream(fitting[order], lengths[order])
-    return in_blocks(fitting[order], lengths[order], block_length)
+        return layout_stream(fitting[order], lengths[order])
+    return layout_blocks(fitting[order], lengths[order], block_length)
 
 
-def refuse_bad_budget(budget: int | None, repeat: bool, layout: Layout, texts: int, synthesis: Path) -> None:
+def check_budget(budget: int | None, repeat: bool, layout: TokenLayout, texts: int, synthesis: Path) -> None:
+    """Raises ConfigError if the texts do not fill the budget, or no text fits."""
     if not texts:
         raise ConfigError(f"tokens.block_length: {synthesis} holds no text that fits; raise it, or tokens.too_long=cut")
     if budget is None:
         return
     if not len(layout.texts):
-        raise ConfigError(f"tokens.budget: {budget:,} tokens do not hold even the first text; raise it")
+        raise ConfigError(f"tokens.budget: {budget:,} tokens are fewer than the first text has; raise it")
     if not repeat and len(layout.texts) == texts and layout.tokens < budget:
         raise ConfigError(
             f"tokens.budget: {budget:,} tokens asked for; {synthesis} holds {layout.tokens:,}. "
-            "Lower tokens.budget, or have more written (synthesis.token_budget, or more documents)"
+            "Lower tokens.budget, or generate more texts (synthesis.token_budget, or more documents)"
         )
 
 
-def sample(layout: Layout, seed: int) -> set[int]:
-    """Texts of CHECKED_TOKENS together, or one."""
+def choose_verified(layout: TokenLayout, seed: int) -> set[int]:
+    """Returns the numbers of randomly chosen texts with VERIFIED_TOKENS together, or of one text."""
     import numpy as np
 
     texts, first = np.unique(layout.texts, return_index=True)
     order = random.Random(f"check/{seed}").sample(range(len(texts)), len(texts))
-    within = np.searchsorted(np.cumsum(layout.lengths[first[order]]), CHECKED_TOKENS, side="right")
+    within = np.searchsorted(np.cumsum(layout.lengths[first[order]]), VERIFIED_TOKENS, side="right")
     return set(texts[order[: max(1, int(within))]].tolist())
 
 
 @dataclass(frozen=True)
-class Writing:
-    """`checked` texts are tokenized twice. `whole`: texts lie whole in blocks."""
+class TextWriter:
+    """Tokenizes texts and writes them to their positions.
+
+    The texts in `verified` are also tokenized by Hugging Face's library. `in_blocks`: texts lie within blocks.
+    """
 
     tokenizer: Tokenizer
     counts: "NDArray[np.int64]"
-    checked: set[int]
-    whole: bool
+    verified: set[int]
+    in_blocks: bool
 
     @property
-    def labeled(self) -> bool:
-        return self.whole or self.tokenizer.labeled
+    def has_labels(self) -> bool:
+        return self.in_blocks or self.tokenizer.has_labels
 
-    def write(self, group: RowGroup, places: Layout, shards: ShardWriter) -> None:
+    def write(self, group: RowGroup, positions: TokenLayout, shards: ShardWriter) -> None:
         import numpy as np
 
-        if not len(places.texts):
+        if not len(positions.texts):
             return
-        rows, which = np.unique(places.texts, return_inverse=True)
+        rows, indices = np.unique(positions.texts, return_inverse=True)
         texts = group.column("text", rows.tolist())
-        encoded = self.tokenizer.batch(texts)
-        self.refuse_other_counts(group, rows, np.diff(encoded.offsets))
-        self.refuse_differences(group, rows, texts, encoded)
+        encoded = self.tokenizer.encode_batch(texts)
+        self.check_counts(group, rows, np.diff(encoded.offsets))
+        self.check_encoder(group, rows, texts, encoded)
         labels = self.labels(encoded)
-        begins = encoded.offsets[which].tolist()
-        for begin, start, length in zip(begins, places.starts.tolist(), places.lengths.tolist(), strict=True):
-            part = slice(begin, begin + length)
-            shards.write(start, encoded.ids[part], labels[part] if labels is not None else None)
+        offsets = encoded.offsets[indices].tolist()
+        for offset, start, length in zip(offsets, positions.starts.tolist(), positions.lengths.tolist(), strict=True):
+            ids = slice(offset, offset + length)
+            shards.write(start, encoded.ids[ids], labels[ids] if labels is not None else None)
 
     def labels(self, encoded: Encoded) -> "NDArray[np.uint8] | None":
-        """In blocks a text's first token is not to be learned: what stands before it is another text, or padding."""
+        """Within blocks, the first token of a text is excluded from the loss: it follows another text, or padding."""
         import numpy as np
 
-        if not self.labeled:
+        if not self.has_labels:
             return None
         labels = np.ones(len(encoded.ids), dtype=np.uint8) if encoded.labels is None else encoded.labels
-        if self.whole:
+        if self.in_blocks:
             labels[encoded.offsets[:-1][np.diff(encoded.offsets) > 0]] = 0
         return labels
 
-    def refuse_other_counts(self, group: RowGroup, rows: "NDArray[np.int64]", found: "NDArray[np.int64]") -> None:
-        stated = self.counts[group.first + rows]
-        wrong = (found != stated).nonzero()[0]
+    def check_counts(self, group: RowGroup, rows: "NDArray[np.int64]", actual: "NDArray[np.int64]") -> None:
+        """Raises ArtifactError if a text has another number of tokens than its file states."""
+        expected = self.counts[group.first + rows]
+        wrong = (actual != expected).nonzero()[0]
         if len(wrong):
             row = int(rows[wrong[0]])
             (name,) = group.column("id", [row])
             raise ArtifactError(
-                f"{group.file}: the text {name} has {found[wrong[0]]:,} tokens, {stated[wrong[0]]:,} were counted when "
-                f"it was written; remove {group.file.parent} and run the same command"
+                f"{group.file}: the text {name} has {actual[wrong[0]]:,} tokens, {expected[wrong[0]]:,} were counted "
+                f"when it was generated; remove {group.file.parent} and run the same command"
             )
 
-    def refuse_differences(self, group: RowGroup, rows: "NDArray[np.int64]", texts: list[str], found: Encoded) -> None:
-        """What the faster library gives must be what Hugging Face's gives."""
-        chosen = [index for index, row in enumerate(rows.tolist()) if group.first + row in self.checked]
-        if self.tokenizer.encoder_used["name"] == HuggingFace.name or not chosen:
+    def check_encoder(self, group: RowGroup, rows: "NDArray[np.int64]", texts: list[str], encoded: Encoded) -> None:
+        """Raises ArtifactError if the faster library gives other ids than Hugging Face's."""
+        indices = [index for index, row in enumerate(rows.tolist()) if group.first + row in self.verified]
+        if self.tokenizer.encoder_info["name"] == HuggingFaceEncoder.name or not indices:
             return
-        expected = self.tokenizer.batch([texts[index] for index in chosen], self.tokenizer.reference)
-        for number, index in enumerate(chosen):
-            theirs = expected.ids[expected.offsets[number] : expected.offsets[number + 1]]
-            if found.ids[found.offsets[index] : found.offsets[index + 1]].tolist() != theirs.tolist():
+        expected = self.tokenizer.encode_batch([texts[index] for index in indices], self.tokenizer.reference)
+        for number, index in enumerate(indices):
+            expected_ids = expected.ids[expected.offsets[number] : expected.offsets[number + 1]]
+            if encoded.ids[encoded.offsets[index] : encoded.offsets[index + 1]].tolist() != expected_ids.tolist():
                 (name,) = group.column("id", [int(rows[index])])
                 raise ArtifactError(
                     f"{group.file}: {self.tokenizer.encoder.name} gives other tokens for the text {name} than "
@@ -210,24 +216,28 @@ class Writing:
                 )
 
 
-def checksum_of(places: Layout, shards: ShardWriter) -> int:
-    """Of what stands in the shards at these places."""
-    found = 0
-    for start, length in zip(places.starts.tolist(), places.lengths.tolist(), strict=True):
-        found = zlib.crc32(shards.read(start, length), found)
-    return found
+def checksum(positions: TokenLayout, shards: ShardWriter) -> int:
+    """Returns the checksum of the ids in the shards at these positions."""
+    value = 0
+    for start, length in zip(positions.starts.tolist(), positions.lengths.tolist(), strict=True):
+        value = zlib.crc32(shards.read(start, length), value)
+    return value
 
 
-def resume(out: Path, fingerprint: str) -> dict[int, int]:
-    """By the first text of each row group that an earlier run wrote for this layout: the checksum of what it wrote."""
-    head = out / CHECKPOINTS / "layout.txt"
-    if not head.exists() or head.read_text(encoding="utf-8") != fingerprint:
+def prepare_folder(out: Path, fingerprint: str) -> dict[int, int]:
+    """Returns the checksums of the row groups that an earlier run wrote for the same layout, by their first text.
+
+    Empties the folder if it holds another layout.
+    """
+    marker = out / CHECKPOINTS / "layout.txt"
+    if not marker.exists() or marker.read_text(encoding="utf-8") != fingerprint:
         shutil.rmtree(out)
-        head.parent.mkdir(parents=True)
-        head.write_text(fingerprint, encoding="utf-8")
-    done = {}
-    for line in (out / JOURNAL).read_text(encoding="utf-8").splitlines() if (out / JOURNAL).exists() else ():
-        with suppress(ValueError):  # the line that was being written
-            noted = json.loads(line)
-            done[noted["first"]] = noted["checksum"]
-    return done
+        marker.parent.mkdir(parents=True)
+        marker.write_text(fingerprint, encoding="utf-8")
+    records = out / FINISHED_GROUPS
+    finished = {}
+    for line in records.read_text(encoding="utf-8").splitlines() if records.exists() else ():
+        with suppress(ValueError):  # an incomplete last line
+            record = json.loads(line)
+            finished[record["first"]] = record["checksum"]
+    return finished

@@ -23,7 +23,7 @@ from entigraph.fictional.writing import ask_and_answer, relate, restate, source_
 from entigraph.llm.base import Completion
 from entigraph.llm.offline.offline_writer import OfflineWriter
 from entigraph.llm.openai.online_writer import OpenAIWriter
-from entigraph.tokenization.tokenizer import Bytes
+from entigraph.tokenization.builders import ByteTokenizer
 from tests.analysis.corpora import make_corpus, texts_about
 from tests.analysis.studies import make_context
 from tests.conftest import Command
@@ -59,7 +59,7 @@ def write_fictional(folder: Path, wrong: float = 0.0, count: int = 3) -> Written
                     text = text.replace(one, "*").replace(other, one).replace("*", other)
                 texts.append((f"d{number}", "triple", text))
     folder.mkdir()
-    Bytes().make(folder)
+    ByteTokenizer().build(folder)
     return make_corpus(folder / "c", documents, texts_about(texts, about=("a", "b", "c")), folder)
 
 
@@ -102,7 +102,7 @@ def test_offline_judge_rejects_swapped_names(tmp_path: Path) -> None:
 def test_offline_judge_has_no_verdict_on_other_english(tmp_path: Path) -> None:
     folder = tmp_path / "f"
     folder.mkdir()
-    Bytes().make(folder)
+    ByteTokenizer().build(folder)
     documents = {"d": "The moon is a stone. It was never cheese."}
     other = make_corpus(folder / "c", documents, texts_about([("d", "pair", "The moon is made of stone.")]), folder)
     result = judge(Factuality(judge=OFFLINE), other, tmp_path / "out")

@@ -9,7 +9,7 @@ import pytest
 from entigraph.analysis.overlap.overlap import Overlap, OverlapCounts, hash_ngrams, measure_corpora
 from entigraph.analysis.written_corpus import load_corpora
 from entigraph.errors import ConfigError, DataError
-from entigraph.tokenization.tokenizer import Bytes
+from entigraph.tokenization.builders import ByteTokenizer
 from tests.analysis.corpora import make_corpus, texts_about
 from tests.analysis.studies import make_context
 from tests.conftest import Command
@@ -19,7 +19,7 @@ from tests.conftest import Command
 def tokenizer(tmp_path: Path) -> Path:
     folder = tmp_path / "bytes"
     folder.mkdir()
-    Bytes().make(folder)
+    ByteTokenizer().build(folder)
     return folder
 
 

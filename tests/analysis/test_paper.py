@@ -16,7 +16,7 @@ from entigraph.errors import ConfigError
 from entigraph.storage.artifact import write_json
 from entigraph.storage.jsonl import write_jsonl
 from entigraph.storage.schemas import EntityGraph
-from entigraph.tokenization.tokenizer import Bytes
+from entigraph.tokenization.builders import ByteTokenizer
 from tests.analysis.corpora import make_corpus, texts_about
 from tests.analysis.studies import make_run
 from tests.conftest import study_of
@@ -70,7 +70,7 @@ def test_study_without_retrieval_has_a_hint(tmp_path: Path) -> None:
 def test_histograms_count_tokens_and_entities_per_document(tmp_path: Path) -> None:
     folder = tmp_path / "bytes"
     folder.mkdir()
-    Bytes().make(folder)
+    ByteTokenizer().build(folder)
     texts = texts_about([("a", "pair", "x" * 10), ("a", "pair", "y" * 5), ("b", "pair", "z")])
     corpus = make_corpus(tmp_path / "c", {"a": "1234", "b": "123456", "c": "12"}, texts, folder)
     graphs = [("a#1", ["Ann", "Bob"]), ("a#2", ["bob", "Cy"]), ("b", ["Ann"])]

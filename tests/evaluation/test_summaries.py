@@ -20,7 +20,7 @@ from entigraph.runtime.progress import SilentProgress
 from entigraph.storage.artifact import CHECKPOINTS
 from entigraph.storage.jsonl import read_jsonl, write_jsonl
 from entigraph.storage.schemas import Document, Summary
-from entigraph.tokenization.tokenizer import shipped_templates
+from entigraph.tokenization.chat_templates import built_in_templates
 from tests.evaluation.scripted_server import Scripted, scripted
 
 DOCUMENTS = [
@@ -119,7 +119,7 @@ def test_prompts_without_a_slot_raise_config_error(tmp_path: Path) -> None:
 
 def make_chat_tokenizer(folder: Path, template: str) -> Any:
     found = AutoTokenizer.from_pretrained(str(folder))
-    found.chat_template = shipped_templates()[template]
+    found.chat_template = built_in_templates()[template]
     found.add_special_tokens({"additional_special_tokens": ["<|im_start|>", "<|im_end|>"]})
     return found
 

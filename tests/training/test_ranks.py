@@ -16,7 +16,7 @@ from safetensors.torch import load_file
 
 from entigraph.errors import ArtifactError, ConfigError
 from entigraph.runtime.processes import ProcessGroup, process_group
-from entigraph.tokenization.tokenizer import Bytes
+from entigraph.tokenization.builders import ByteTokenizer
 from entigraph.training.model_checks import NonFiniteLossError
 from entigraph.training.optim.adamw_cosine import AdamWCosine
 from entigraph.training.starting_models import RandomLlama
@@ -43,7 +43,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     for name in ("tokens", "tokenizer"):
         (root / name).mkdir()
     write_shards(root / "tokens", [[256] + [rng.randrange(97, 110) for _ in range(30)] for _ in range(40)])
-    Bytes().make(root / "tokenizer")
+    ByteTokenizer().build(root / "tokenizer")
     # 3 rows of heads and an odd vocabulary: not every weight divides by two.
     model = RandomLlama(
         hidden_size=48,

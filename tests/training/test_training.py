@@ -17,8 +17,7 @@ from entigraph.errors import ArtifactError, ConfigError
 from entigraph.runtime.processes import Preempted
 from entigraph.runtime.progress import Advance, SilentProgress
 from entigraph.storage.token_shards import TokenStore
-from entigraph.tokenization.tokenizer import Bytes
-from entigraph.tokenization.tokenizer import Pretrained as PretrainedTokenizer
+from entigraph.tokenization.builders import ByteTokenizer, PretrainedTokenizer
 from entigraph.training import checkpointing, stage
 from entigraph.training.data_schedule import DataConfig, DataSchedule
 from entigraph.training.datamodule import BatchLoader
@@ -48,7 +47,7 @@ def tokens(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def tokenizer(tmp_path: Path) -> Path:
-    Bytes().make(made(tmp_path / "tokenizer"))
+    ByteTokenizer().build(made(tmp_path / "tokenizer"))
     return tmp_path / "tokenizer"
 
 
@@ -325,7 +324,7 @@ def test_another_tokenizer_than_the_models_is_refused(
 ) -> None:
     with pytest.raises(ConfigError, match=r"is not the tokenizer of .*: \d+ tokens differ.* tokenizer=pretrained"):
         train(tokens, tokenizer, tmp_path / "out", model=PretrainedModel(path=str(tiny_model)))
-    PretrainedTokenizer(path=str(tiny_model)).make(made(tmp_path / "its_own"))
+    PretrainedTokenizer(path=str(tiny_model)).build(made(tmp_path / "its_own"))
     train(tokens, tmp_path / "its_own", tmp_path / "out", model=PretrainedModel(path=str(tiny_model)))
 
 

@@ -10,11 +10,12 @@ from entigraph.storage.schemas import SyntheticText
 from entigraph.storage.texts import write_texts
 from entigraph.storage.token_shards import TokenStore
 from entigraph.tokenization import stage
-from entigraph.tokenization.tokenizer import Bytes, Pretrained, Tokenizer, Trained
+from entigraph.tokenization.builders import ByteTokenizer, PretrainedTokenizer, TrainedTokenizer
+from entigraph.tokenization.tokenizer import Tokenizer
 from tests.conftest import write_shards
 
 
-def a_text(number: int) -> SyntheticText:
+def make_text(number: int) -> SyntheticText:
     words = " ".join(f"word{number}" for _ in range(5 + number % 7))
     return SyntheticText(
         id=f"t{number}",
@@ -34,7 +35,7 @@ def a_text(number: int) -> SyntheticText:
 def texts(tmp_path: Path) -> Path:
     folder = tmp_path / "texts"
     folder.mkdir()
-    write_texts(folder, (a_text(number) for number in range(60)))
+    write_texts(folder, (make_text(number) for number in range(60)))
     return folder
 
 
@@ -42,7 +43,7 @@ def texts(tmp_path: Path) -> Path:
 def tokenizer(tmp_path: Path) -> Path:
     folder = tmp_path / "bytes"
     folder.mkdir()
-    Bytes().make(folder)
+    ByteTokenizer().build(folder)
     return folder
 
 
@@ -56,7 +57,7 @@ def tokenize(
     return store
 
 
-def test_budgets_are_nested_prefixes_of_whole_texts(texts: Path, tokenizer: Path, tmp_path: Path) -> None:
+def test_smaller_budget_is_prefix_of_larger(texts: Path, tokenizer: Path, tmp_path: Path) -> None:
     whole = tokenize(texts, tokenizer, tmp_path / "all", None)
     everything = whole.read(0, len(whole))
     previous = 0
@@ -69,27 +70,27 @@ def test_budgets_are_nested_prefixes_of_whole_texts(texts: Path, tokenizer: Path
         previous = len(store)
 
 
-def test_the_seed_draws_the_order_without_replacement(texts: Path, tokenizer: Path, tmp_path: Path) -> None:
+def test_seed_determines_order(texts: Path, tokenizer: Path, tmp_path: Path) -> None:
     one, other = (tokenize(texts, tokenizer, tmp_path / str(seed), None, seed) for seed in (1, 2))
     assert len(one) == len(other)
     assert not (one.read(0, len(one)) == other.read(0, len(other))).all()
     assert sorted(one.read(0, len(one))) == sorted(other.read(0, len(other)))
 
 
-def test_raw_documents_repeat_up_to_the_budget(texts: Path, tokenizer: Path, tmp_path: Path) -> None:
+def test_repeat_fills_budget(texts: Path, tokenizer: Path, tmp_path: Path) -> None:
     once = len(tokenize(texts, tokenizer, tmp_path / "once", None))
     store = tokenize(texts, tokenizer, tmp_path / "more", 3 * once, repeat=True)
     assert 2.9 * once < len(store) <= 3 * once
 
 
-def test_a_budget_beyond_the_texts_or_below_the_first_is_refused(texts: Path, tokenizer: Path, tmp_path: Path) -> None:
+def test_impossible_budgets_raise(texts: Path, tokenizer: Path, tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=r"100,000 tokens asked for; .* holds 3,"):
         tokenize(texts, tokenizer, tmp_path / "many", 100_000)
-    with pytest.raises(ConfigError, match="do not hold even the first text"):
+    with pytest.raises(ConfigError, match="are fewer than the first text has"):
         tokenize(texts, tokenizer, tmp_path / "few", 3)
 
 
-def test_shards_read_as_one_sequence_in_a_circle(tmp_path: Path) -> None:
+def test_shards_read_as_one_circular_sequence(tmp_path: Path) -> None:
     rng = random.Random(0)
     texts = [[rng.randrange(1000) for _ in range(rng.randrange(1, 40))] for _ in range(50)]
     write_shards(tmp_path, texts, tokens_a_shard=100)
@@ -101,7 +102,7 @@ def test_shards_read_as_one_sequence_in_a_circle(tmp_path: Path) -> None:
     assert store.read(95, 30).tolist() == flat[95:125]
 
 
-def test_a_truncated_shard_is_named(texts: Path, tokenizer: Path, tmp_path: Path) -> None:
+def test_truncated_shard_raises_with_its_name(texts: Path, tokenizer: Path, tmp_path: Path) -> None:
     tokenize(texts, tokenizer, tmp_path / "out", None)
     shard = tmp_path / "out" / "shard-00000.bin"
     shard.write_bytes(shard.read_bytes()[:-3])
@@ -109,33 +110,35 @@ def test_a_truncated_shard_is_named(texts: Path, tokenizer: Path, tmp_path: Path
         TokenStore(tmp_path / "out")
 
 
-@pytest.mark.parametrize("source", [Bytes(), Trained(vocabulary=400, worlds=3)], ids=["bytes", "trained"])
-def test_any_text_survives_the_round_trip(source: Bytes | Trained, tmp_path: Path) -> None:
-    source.make(tmp_path)
+@pytest.mark.parametrize(
+    "source", [ByteTokenizer(), TrainedTokenizer(vocabulary=400, worlds=3)], ids=["bytes", "trained"]
+)
+def test_decode_inverts_encode(source: ByteTokenizer | TrainedTokenizer, tmp_path: Path) -> None:
+    source.build(tmp_path)
     tokenizer = Tokenizer(tmp_path)
     for text in ("plain", "naïve café — “quoted”", "日本語 🙂", "tab\tnewline\n  spaces"):
         assert tokenizer.decode(tokenizer.encode(text)).strip() == text.strip()
-        assert tokenizer.count(text) == len(tokenizer.batch([text]).ids)
+        assert tokenizer.count(text) == len(tokenizer.encode_batch([text]).ids)
 
 
-def test_transformers_opens_what_we_write_and_agrees(tmp_path: Path) -> None:
+def test_transformers_loads_saved_tokenizer(tmp_path: Path) -> None:
     from transformers import AutoTokenizer
 
-    Trained(vocabulary=400, worlds=3).make(tmp_path)
+    TrainedTokenizer(vocabulary=400, worlds=3).build(tmp_path)
     theirs, ours = AutoTokenizer.from_pretrained(str(tmp_path)), Tokenizer(tmp_path)
     text = "The Fonda Guild had its base in Yuda."
     assert theirs(text, add_special_tokens=False)["input_ids"] == ours.encode(text)
     assert len(theirs) == ours.vocabulary
 
 
-def test_a_pretrained_tokenizer_keeps_its_separators(tiny_model: Path, tmp_path: Path) -> None:
+def test_pretrained_tokenizer_uses_its_separators(tiny_model: Path, tmp_path: Path) -> None:
     for number, (bos, eos) in enumerate(((True, True), (True, False), (False, False))):
         (tmp_path / str(number)).mkdir()
-        Pretrained(path=str(tiny_model), add_bos=bos, add_eos=eos).make(tmp_path / str(number))
-        ids = Tokenizer(tmp_path / str(number)).batch(["the document"]).ids
+        PretrainedTokenizer(path=str(tiny_model), add_bos=bos, add_eos=eos).build(tmp_path / str(number))
+        ids = Tokenizer(tmp_path / str(number)).encode_batch(["the document"]).ids
         assert (ids[0] == 0, ids[-1] == 1) == (bos, eos)
 
 
-def test_a_folder_without_a_tokenizer_is_named(tmp_path: Path) -> None:
+def test_folder_without_tokenizer_raises(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="holds no tokenizer"):
-        Pretrained(path=str(tmp_path)).sources()
+        PretrainedTokenizer(path=str(tmp_path)).sources()

@@ -13,7 +13,8 @@ from entigraph.storage.schemas import SyntheticText
 from entigraph.storage.texts import write_texts
 from entigraph.storage.token_shards import TokenStore
 from entigraph.tokenization import stage
-from entigraph.tokenization.tokenizer import Chat, Tokenizer
+from entigraph.tokenization.builders import ChatTokenizer
+from entigraph.tokenization.tokenizer import Tokenizer
 from entigraph.training.data_schedule import SYNTHETIC, DataSchedule
 from entigraph.training.datamodule import IGNORED, BatchLoader
 
@@ -42,18 +43,18 @@ def chat_model(tiny_model: Path, tmp_path_factory: pytest.TempPathFactory) -> Pa
 
 def opened(path: Path, folder: Path, **options: str) -> Tokenizer:
     folder.mkdir()
-    Chat(path=str(path), **options).make(folder)  # type: ignore[arg-type]
+    ChatTokenizer(path=str(path), **options).build(folder)  # type: ignore[arg-type]
     return Tokenizer(folder)
 
 
 def learned(tokenizer: Tokenizer, messages: list[dict[str, str]]) -> str:
-    encoded = tokenizer.batch([json.dumps(messages)])
+    encoded = tokenizer.encode_batch([json.dumps(messages)])
     assert encoded.labels is not None
     return tokenizer.fast.decode(encoded.ids[encoded.labels == 1].tolist(), skip_special_tokens=False)
 
 
 @pytest.mark.parametrize("template", ["llama3", "chatml"])
-def test_exactly_what_the_assistant_says_is_learned(template: str, chat_model: Path, tmp_path: Path) -> None:
+def test_labels_mark_the_assistant_turns(template: str, chat_model: Path, tmp_path: Path) -> None:
     tokenizer = opened(chat_model, tmp_path / "t", template=template)
     stop = {"llama3": "<|eot_id|>", "chatml": "<|im_end|>\n"}[template]
     assert learned(tokenizer, TALK) == f"Captain Holloway asked,\n\nand Miriam did.{stop}Yes 🙂.{stop}"
@@ -61,19 +62,19 @@ def test_exactly_what_the_assistant_says_is_learned(template: str, chat_model: P
 
 
 @pytest.mark.parametrize("loss_on", ["assistant", "all"])
-def test_the_ids_are_those_that_transformers_gives(loss_on: str, chat_model: Path, tmp_path: Path) -> None:
+def test_ids_match_apply_chat_template(loss_on: str, chat_model: Path, tmp_path: Path) -> None:
     from transformers import AutoTokenizer
 
     tokenizer = opened(chat_model, tmp_path / "t", template="llama3", loss_on=loss_on)
     theirs = AutoTokenizer.from_pretrained(str(tmp_path / "t")).apply_chat_template(TALK, return_dict=False)
-    encoded = tokenizer.batch([json.dumps(TALK), json.dumps(TALK)])
+    encoded = tokenizer.encode_batch([json.dumps(TALK), json.dumps(TALK)])
     assert encoded.ids.tolist() == [*theirs, *theirs] and encoded.offsets.tolist() == [0, len(theirs), 2 * len(theirs)]
     assert tokenizer.count(json.dumps(TALK)) == len(theirs)
     assert theirs[0] == 0 and theirs.count(0) == 1, "the template writes the only beginning"
     assert (encoded.labels is None) == (loss_on == "all")
 
 
-def test_the_tokenizers_own_template_is_taken(chat_model: Path, tmp_path: Path) -> None:
+def test_default_template_is_the_tokenizers(chat_model: Path, tmp_path: Path) -> None:
     own = (
         "{% for m in messages %}[{{ m.role }}] {{ m.content }}\n{% endfor %}"
         "{% if add_generation_prompt %}[assistant] {% endif %}"
@@ -86,17 +87,17 @@ def test_the_tokenizers_own_template_is_taken(chat_model: Path, tmp_path: Path) 
         opened(chat_model, tmp_path / "third")
 
 
-def test_templates_that_cannot_be_followed_are_refused(chat_model: Path, tmp_path: Path) -> None:
+def test_unusable_templates_raise(chat_model: Path, tmp_path: Path) -> None:
     forgetful = "{% for m in messages %}{{ m.content if loop.last else m.content[:1] }}{% endfor %}"
-    with pytest.raises(DataError, match=r"writes a turn otherwise once others follow.*loss_on=all"):
-        opened(chat_model, tmp_path / "a", template=forgetful).batch([json.dumps(TALK)])
+    with pytest.raises(DataError, match=r"renders a turn differently if others follow.*loss_on=all"):
+        opened(chat_model, tmp_path / "a", template=forgetful).encode_batch([json.dumps(TALK)])
     strict = "{% if messages[0].role == 'system' %}{{ raise_exception('no system turn') }}{% endif %}"
-    with pytest.raises(DataError, match=r"does not take a conversation of system, user.*no system turn"):
-        opened(chat_model, tmp_path / "b", template=strict).batch([json.dumps(TALK)])
+    with pytest.raises(DataError, match=r"rejects a conversation of system, user.*no system turn"):
+        opened(chat_model, tmp_path / "b", template=strict).encode_batch([json.dumps(TALK)])
     with pytest.raises(DataError, match=r"tokenizer=chat reads conversations .* found the text 'plain prose'"):
         opened(chat_model, tmp_path / "c", template="llama3").count("plain prose")
     with pytest.raises(ConfigError, match=r"tokenizer.template: 'lama3' found; chatml, llama3, or Jinja text expected"):
-        Chat(path=str(chat_model), template="lama3")
+        ChatTokenizer(path=str(chat_model), template="lama3")
 
 
 def conversations(count: int) -> Iterator[list[dict[str, str]]]:
@@ -146,7 +147,7 @@ def build_schedule(store: TokenStore, context_length: int = 256, batch_size: int
     )
 
 
-def test_each_epoch_holds_every_conversation_once_and_whole(packed: tuple[TokenStore, Tokenizer]) -> None:
+def test_epoch_holds_every_conversation_once(packed: tuple[TokenStore, Tokenizer]) -> None:
     store, tokenizer = packed
     blocks = len(store) // 256
     assert blocks > 3
@@ -159,7 +160,7 @@ def test_each_epoch_holds_every_conversation_once_and_whole(packed: tuple[TokenS
         assert all(int(batch["input_ids"][0, 0]) == 0 for batch in epoch), "a block begins with a conversation"
 
 
-def test_a_steps_loss_is_the_mean_over_its_labels(packed: tuple[TokenStore, Tokenizer]) -> None:
+def test_loss_is_the_mean_over_labeled_tokens(packed: tuple[TokenStore, Tokenizer]) -> None:
     store, _ = packed
     batches = list(BatchLoader(build_schedule(store, batch_size=4), {SYNTHETIC: store}, 2))
     for first, second in zip(batches[::2], batches[1::2], strict=True):
@@ -178,7 +179,7 @@ def answers(batch: dict[str, torch.Tensor], tokenizer: Tokenizer) -> list[str]:
     return [tokenizer.fast.decode(ids, skip_special_tokens=False) for ids in found if ids]
 
 
-def test_blocks_of_another_length_than_the_context_are_refused(packed: tuple[TokenStore, Tokenizer]) -> None:
+def test_block_length_must_equal_context_length(packed: tuple[TokenStore, Tokenizer]) -> None:
     store, _ = packed
     with pytest.raises(ConfigError, match=r"data.context_length: 128 found; .* packed into blocks of 256 tokens"):
         BatchLoader(build_schedule(store, 128), {SYNTHETIC: store}, 1)

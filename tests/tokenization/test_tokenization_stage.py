@@ -1,4 +1,4 @@
-"""Many texts through the stage: the ids of Hugging Face's tokenizers, after a kill too, and what goes wrong."""
+"""Tests of the tokens stage with many texts: ids, resuming after a kill, and errors."""
 
 import json
 import os
@@ -17,8 +17,9 @@ from entigraph.storage.schemas import SyntheticText
 from entigraph.storage.texts import row_groups, write_texts
 from entigraph.storage.token_shards import TokenStore
 from entigraph.tokenization import encoders, stage
-from entigraph.tokenization.packing import drawn, in_blocks
-from entigraph.tokenization.tokenizer import Bytes, Pretrained, Tokenizer, Trained
+from entigraph.tokenization.builders import ByteTokenizer, PretrainedTokenizer, TrainedTokenizer
+from entigraph.tokenization.packing import draw_texts, layout_blocks
+from entigraph.tokenization.tokenizer import Tokenizer
 
 GROUP = 50
 ODD = (
@@ -33,14 +34,14 @@ ODD = (
 )
 
 
-def made(folder: Path) -> Path:
+def new_folder(folder: Path) -> Path:
     folder.mkdir()
     return folder
 
 
-def written(folder: Path, texts: list[str], tokenizer: Tokenizer) -> Path:
+def write_folder(folder: Path, texts: list[str], tokenizer: Tokenizer) -> Path:
     write_texts(
-        made(folder),
+        new_folder(folder),
         (
             SyntheticText(
                 id=f"t{number}",
@@ -60,7 +61,7 @@ def written(folder: Path, texts: list[str], tokenizer: Tokenizer) -> Path:
     return folder
 
 
-def made_up(count: int) -> list[str]:
+def random_texts(count: int) -> list[str]:
     rng = random.Random(0)
     words = ["lamp", " keeper", "Orsk,", "1951", " the ", "é", "\n", "'ll", "don't", "\t", "(x)", "日本", "...", "\r\n"]
     return [*ODD, *("".join(rng.choices(words, k=rng.randrange(1, 60))) for _ in range(count))]
@@ -68,7 +69,7 @@ def made_up(count: int) -> list[str]:
 
 @pytest.fixture
 def tokenizer(tmp_path: Path) -> Path:
-    Trained(vocabulary=400, worlds=3).make(made(tmp_path / "tokenizer"))
+    TrainedTokenizer(vocabulary=400, worlds=3).build(new_folder(tmp_path / "tokenizer"))
     return tmp_path / "tokenizer"
 
 
@@ -88,16 +89,16 @@ def content(out: Path) -> dict[str, bytes]:
 
 
 @pytest.mark.parametrize("kind", ["bytes", "trained", "llama"])
-def test_every_id_is_that_of_hugging_face(kind: str, tiny_model: Path, tmp_path: Path, small_groups: None) -> None:
+def test_ids_match_hugging_face(kind: str, tiny_model: Path, tmp_path: Path, small_groups: None) -> None:
     sources = {
-        "bytes": Bytes(),
-        "trained": Trained(vocabulary=400, worlds=3),
-        "llama": Pretrained(path=str(tiny_model)),
+        "bytes": ByteTokenizer(),
+        "trained": TrainedTokenizer(vocabulary=400, worlds=3),
+        "llama": PretrainedTokenizer(path=str(tiny_model)),
     }
-    sources[kind].make(made(tmp_path / "tokenizer"))
+    sources[kind].build(new_folder(tmp_path / "tokenizer"))
     opened = Tokenizer(tmp_path / "tokenizer")
-    texts = made_up(400)
-    folder = written(tmp_path / "texts", texts, opened)
+    texts = random_texts(400)
+    folder = write_folder(tmp_path / "texts", texts, opened)
     counts = tokenize(folder, opened.folder, tmp_path / "out", budget=None)
     assert counts["encoder"] == {"name": "gigatoken", "reason": None}
     slow = tokenize(folder, opened.folder, tmp_path / "slow", encoder="tokenizers")
@@ -115,7 +116,7 @@ def test_every_id_is_that_of_hugging_face(kind: str, tiny_model: Path, tmp_path:
     assert store.read(0, len(store)).tolist() == expected
 
 
-def test_a_tokenizer_that_gigatoken_does_not_know_is_read_by_hugging_faces_library(tmp_path: Path) -> None:
+def test_unsupported_tokenizer_falls_back_to_hugging_face(tmp_path: Path) -> None:
     from tokenizers import Tokenizer as FastTokenizer
     from tokenizers import models, pre_tokenizers
     from transformers import PreTrainedTokenizerFast
@@ -123,50 +124,50 @@ def test_a_tokenizer_that_gigatoken_does_not_know_is_read_by_hugging_faces_libra
     words = FastTokenizer(models.WordLevel({"<s>": 0, "lamp": 1, "keeper": 2, "?": 3}, unk_token="?"))
     words.pre_tokenizer = pre_tokenizers.Whitespace()
     PreTrainedTokenizerFast(tokenizer_object=words, bos_token="<s>", unk_token="?").save_pretrained(tmp_path / "theirs")
-    Pretrained(path=str(tmp_path / "theirs")).make(made(tmp_path / "tokenizer"))
-    texts = written(tmp_path / "texts", ["lamp keeper", "the lamp"], Tokenizer(tmp_path / "tokenizer"))
+    PretrainedTokenizer(path=str(tmp_path / "theirs")).build(new_folder(tmp_path / "tokenizer"))
+    texts = write_folder(tmp_path / "texts", ["lamp keeper", "the lamp"], Tokenizer(tmp_path / "tokenizer"))
     counts = tokenize(texts, tmp_path / "tokenizer", tmp_path / "out")
     assert counts["encoder"]["name"] == "tokenizers"  # type: ignore[index]
     assert "WordLevel" in counts["encoder"]["reason"]  # type: ignore[index]
     assert sorted(TokenStore(tmp_path / "out").read(0, 6).tolist()) == [0, 0, 1, 1, 2, 3]
 
 
-class Confused(encoders.HuggingFace):
-    """Takes one word for another of the same length."""
+class DifferentEncoder(encoders.HuggingFaceEncoder):
+    """Replaces one word with another of the same length."""
 
     name = "confused"
 
-    def batch(self, texts: list[str]) -> encoders.Encoded:  # type: ignore[override]
-        return super().batch([text.replace("keeper", "kepeer") for text in texts])
+    def encode_batch(self, texts: list[str]) -> encoders.Encoded:  # type: ignore[override]
+        return super().encode_batch([text.replace("keeper", "kepeer") for text in texts])
 
 
-def test_other_ids_than_hugging_faces_are_refused_with_the_text_named(
+def test_encoder_that_differs_raises_with_text_id(
     tokenizer: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("entigraph.tokenization.tokenizer.fastest", lambda file, fast: Confused(fast))
+    monkeypatch.setattr("entigraph.tokenization.tokenizer.choose_encoder", lambda file, fast: DifferentEncoder(fast))
     confused = Tokenizer(tokenizer)
-    texts = written(tmp_path / "texts", ["a lamp", "its keeper", "a ledger"], confused)
+    texts = write_folder(tmp_path / "texts", ["a lamp", "its keeper", "a ledger"], confused)
     with pytest.raises(
         ArtifactError, match=r"confused gives other tokens for the text t1 .* tokens.encoder=tokenizers"
     ):
         tokenize(texts, tokenizer, tmp_path / "out")
 
 
-def test_a_text_that_was_counted_otherwise_is_named(tokenizer: Path, tmp_path: Path) -> None:
+def test_wrong_token_count_raises_with_text_id(tokenizer: Path, tmp_path: Path) -> None:
     class Wrong(Tokenizer):
         def count(self, text: str) -> int:
             return super().count(text) + ("keeper" in text)
 
-    texts = written(tmp_path / "texts", ["a lamp", "its keeper"], Wrong(tokenizer))
+    texts = write_folder(tmp_path / "texts", ["a lamp", "its keeper"], Wrong(tokenizer))
     with pytest.raises(ArtifactError, match=r"the text t1 has \d+ tokens, \d+ were counted"):
         tokenize(texts, tokenizer, tmp_path / "out")
 
 
-KILLED = """
+KILLED_STAGE = """
 import os, signal, sys
 from contextlib import contextmanager
 from pathlib import Path
-from entigraph.tokens import stage
+from entigraph.tokenization import stage
 
 class Deadly:
     groups = 0
@@ -184,44 +185,44 @@ stage.run(texts, tokenizer, out, budget=None, repeat=False, seed=0, progress=Dea
 """
 
 
-def test_a_killed_stage_goes_on_and_looks_at_what_it_had_written(
-    tokenizer: Path, tmp_path: Path, small_groups: None
-) -> None:
-    texts, out = written(tmp_path / "texts", made_up(400), Tokenizer(tokenizer)), made(tmp_path / "out")
+def test_killed_stage_resumes_and_verifies_written_groups(tokenizer: Path, tmp_path: Path, small_groups: None) -> None:
+    texts, out = write_folder(tmp_path / "texts", random_texts(400), Tokenizer(tokenizer)), new_folder(tmp_path / "out")
     groups = len(row_groups(texts))
     assert groups > 7
     for _ in range(2):
-        done = subprocess.run([sys.executable, "-c", KILLED, str(texts), str(tokenizer), str(out), "5"], env=os.environ)
+        done = subprocess.run(
+            [sys.executable, "-c", KILLED_STAGE, str(texts), str(tokenizer), str(out), "5"], env=os.environ
+        )
         assert done.returncode == -signal.SIGKILL
-    journal = out / stage.JOURNAL
-    notes = journal.read_text().splitlines()
-    assert len(notes) == 5, "the second run found five row groups written, and died before the sixth"
-    journal.write_text("\n".join(notes) + '\n{"first": 250, "che')  # the line that a kill cut short
+    records = out / stage.FINISHED_GROUPS
+    lines = records.read_text().splitlines()
+    assert len(lines) == 5, "the second run verified five row groups and was killed before the sixth"
+    records.write_text("\n".join(lines) + '\n{"first": 250, "che')  # an incomplete last line
     with (out / "shard-00000.bin").open("r+b") as shard:  # a block that never reached the disk
-        shard.seek(int(json.loads(notes[0])["first"]) + 40)
+        shard.seek(int(json.loads(lines[0])["first"]) + 40)
         shard.write(b"\0" * 64)
     tokenize(texts, tokenizer, out)
     tokenize(texts, tokenizer, tmp_path / "unbroken")
     assert content(out) == content(tmp_path / "unbroken")
 
 
-def test_what_was_begun_for_another_layout_is_not_gone_on_with(tokenizer: Path, tmp_path: Path) -> None:
-    texts = written(tmp_path / "texts", made_up(60), Tokenizer(tokenizer))
+def test_partial_output_of_another_layout_is_discarded(tokenizer: Path, tmp_path: Path) -> None:
+    texts = write_folder(tmp_path / "texts", random_texts(60), Tokenizer(tokenizer))
     tokenize(texts, tokenizer, tmp_path / "out", seed=1)
     tokenize(texts, tokenizer, tmp_path / "out", seed=2)
     tokenize(texts, tokenizer, tmp_path / "alone", seed=2)
     assert content(tmp_path / "out") == content(tmp_path / "alone")
 
 
-def test_long_texts_make_smaller_row_groups(tokenizer: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_long_texts_give_smaller_row_groups(tokenizer: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("entigraph.storage.texts.CHARACTERS_PER_GROUP", 1000)
-    texts = written(tmp_path / "texts", ["x" * 400] * 10, Tokenizer(tokenizer))
+    texts = write_folder(tmp_path / "texts", ["x" * 400] * 10, Tokenizer(tokenizer))
     assert [group.count for group in row_groups(texts)] == [3, 3, 3, 1]
     assert [group.first for group in row_groups(texts)] == [0, 3, 6, 9]
 
 
-def test_a_damaged_part_is_named(tokenizer: Path, tmp_path: Path) -> None:
-    texts = written(tmp_path / "texts", made_up(300), Tokenizer(tokenizer))
+def test_damaged_text_file_raises_with_its_name(tokenizer: Path, tmp_path: Path) -> None:
+    texts = write_folder(tmp_path / "texts", random_texts(300), Tokenizer(tokenizer))
     part = texts / "texts-00000.parquet"
     whole = part.read_bytes()
     part.write_bytes(whole[: len(whole) // 3])
@@ -229,8 +230,8 @@ def test_a_damaged_part_is_named(tokenizer: Path, tmp_path: Path) -> None:
         tokenize(texts, tokenizer, tmp_path / "out")
 
 
-def test_a_missing_shard_and_a_missing_index_are_named(tokenizer: Path, tmp_path: Path) -> None:
-    texts = written(tmp_path / "texts", made_up(30), Tokenizer(tokenizer))
+def test_missing_shard_or_index_raises_with_its_name(tokenizer: Path, tmp_path: Path) -> None:
+    texts = write_folder(tmp_path / "texts", random_texts(30), Tokenizer(tokenizer))
     tokenize(texts, tokenizer, tmp_path / "out")
     (tmp_path / "out" / "shard-00000.bin").unlink()
     with pytest.raises(
@@ -242,13 +243,13 @@ def test_a_missing_shard_and_a_missing_index_are_named(tokenizer: Path, tmp_path
         TokenStore(tmp_path / "out")
 
 
-def test_texts_lie_whole_in_blocks_and_what_is_too_long_is_counted(tokenizer: Path, tmp_path: Path) -> None:
+def test_blocks_hold_whole_texts_and_count_skipped_ones(tokenizer: Path, tmp_path: Path) -> None:
     opened = Tokenizer(tokenizer)
-    whole = [text for text in made_up(200) if text]
-    texts = written(tmp_path / "texts", whole, opened)
+    whole = [text for text in random_texts(200) if text]
+    texts = write_folder(tmp_path / "texts", whole, opened)
     counts = tokenize(texts, tokenizer, tmp_path / "out", block_length=64)
     store = TokenStore(tmp_path / "out")
-    ids = [opened.batch([text]).ids.tolist() for text in whole]
+    ids = [opened.encode_batch([text]).ids.tolist() for text in whole]
     fitting = sorted(row for row in ids if len(row) <= 64)
     assert counts["too_long"] == len(whole) - len(fitting) > 0 and counts["texts"] == len(fitting)
     assert len(store) % 64 == 0 and counts["padding"] == len(store) - sum(map(len, fitting))
@@ -264,29 +265,30 @@ def test_texts_lie_whole_in_blocks_and_what_is_too_long_is_counted(tokenizer: Pa
     assert labels.sum() == sum(len(row) - 1 for row in fitting), "neither padding nor a first token is learned"
 
 
-def test_a_text_that_is_too_long_loses_its_end_by_option(tokenizer: Path, tmp_path: Path) -> None:
+def test_too_long_cut_truncates_text(tokenizer: Path, tmp_path: Path) -> None:
     opened = Tokenizer(tokenizer)
-    texts = written(tmp_path / "texts", ["the lamp keeper " * 30, "a ledger"], opened)
+    texts = write_folder(tmp_path / "texts", ["the lamp keeper " * 30, "a ledger"], opened)
     counts = tokenize(texts, tokenizer, tmp_path / "out", block_length=64, too_long="cut")
     assert counts["too_long"] == 0 and counts["texts"] == 2
     assert (
-        TokenStore(tmp_path / "out").read(0, 64).tolist() == opened.batch(["the lamp keeper " * 30]).ids[:64].tolist()
+        TokenStore(tmp_path / "out").read(0, 64).tolist()
+        == opened.encode_batch(["the lamp keeper " * 30]).ids[:64].tolist()
     )
     with pytest.raises(ConfigError, match=r"tokens.block_length: .* holds no text that fits"):
         tokenize(texts, tokenizer, tmp_path / "none", block_length=2)
 
 
-def test_blocks_are_filled_as_tightly_as_they_can_be() -> None:
+def test_blocks_are_filled_best_fit() -> None:
     lengths = np.array([60, 40, 50, 50, 30, 30, 30, 10, 100])
-    layout = in_blocks(np.arange(9), lengths, 100)
+    layout = layout_blocks(np.arange(9), lengths, 100)
     assert layout.padding == 0 and layout.shard_starts.tolist() == [0, 400]
     assert len({*layout.starts.tolist()}) == 9
 
 
-def test_the_draw_is_the_one_that_python_draws() -> None:
+def test_draw_order_is_pythons_random_sample() -> None:
     order = random.Random("draw/7/0").sample(range(1000), 1000)
     again = random.Random("draw/7/1").sample(range(1000), 1000)
     lengths = np.full(1000, 3, dtype=np.int64)
-    assert drawn(lengths, None, False, 7).tolist() == order
-    assert drawn(lengths, 100, False, 7).tolist() == order[:33]
-    assert drawn(lengths, 3100, True, 7).tolist() == order + again[:33]
+    assert draw_texts(lengths, None, False, 7).tolist() == order
+    assert draw_texts(lengths, 100, False, 7).tolist() == order[:33]
+    assert draw_texts(lengths, 3100, True, 7).tolist() == order + again[:33]
