@@ -212,6 +212,7 @@ def build_point(runs: Sequence[StudyRun]) -> CurvePoint:
         questions=sum(run.score["questions"] for run in runs),
         groups=mean_by_group([run.score for run in runs]),
         background=mean_background([run.scores for run in runs]),
+        metrics=mean_metrics([run.scores for run in runs]),
     )
 
 
@@ -227,6 +228,7 @@ def summarize_base_model(runs: Sequence[StudyRun]) -> dict[str, Any] | None:
         "chance": own[0]["chance"],
         "seeds": len(scores),
         "background": mean_background(scores),
+        "metrics": mean_metrics(scores),
         "tasks": {
             name: mean(each[name]["accuracy"] for each in scores) for name in scores[0] if "accuracy" in scores[0][name]
         },
@@ -274,6 +276,16 @@ def mean_background(scores: Sequence[Mapping[str, Any]]) -> float | None:
     """Returns the accuracy on facts that the base model was trained on before: it falls when the model forgets."""
     task = "background_seen"
     return mean(each[task]["accuracy"] for each in scores) if task in scores[0] else None
+
+
+def mean_metrics(scores: Sequence[Mapping[str, Any]]) -> dict[str, float]:
+    """Returns the mean over runs of every user-defined metric that all of them have, by "TASK/METRIC"."""
+    metrics = [
+        {f"{task}/{name}": value for task, score in tasks.items() for name, value in score.get("metrics", {}).items()}
+        for tasks in scores
+    ]
+    shared = [name for name in metrics[0] if all(name in own for own in metrics)]
+    return {name: mean(own[name] for own in metrics) for name in shared}
 
 
 def check_confidence(confidence: float) -> None:

@@ -240,3 +240,4 @@ class CurvePoint:
     questions: int
     groups: dict[str, float]
     background: float | None
+    metrics: dict[str, float] = field(default_factory=dict)

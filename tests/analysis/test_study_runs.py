@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from entigraph.analysis.study_runs import build_points, finished_runs
+from entigraph.analysis.study_runs import StudyRun, build_points, finished_runs
 from entigraph.storage.artifact import FORMAT_VERSIONS, read_manifest, write_json
 from entigraph.storage.fingerprints import digest
 from tests.analysis.studies import QUESTIONS, make_run, make_study, study_folder
@@ -71,3 +71,13 @@ def test_run_of_another_version_is_excluded(smoke: Path, tmp_path: Path) -> None
     (named,) = excluded
     assert len(complete) == 5 and named.startswith("fictional-raw-8000-seed0-")
     assert named.endswith(": another version of entigraph made its tokens")
+
+
+def test_user_defined_metrics_are_averaged_over_seeds(tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    runs = [make_run(tmp_path, "raw", 1000, seed, 0.5, rng) for seed in (0, 1)]
+    for run, values in zip(runs, ({"brier": 0.2, "only_here": 1.0}, {"brier": 0.4}), strict=True):
+        scores = {"closed_book": {**run.score, "metrics": values}}
+        write_json(run.folder("evaluation") / "scores.json", scores)
+    (point,) = build_points([StudyRun(run.root, run.entry) for run in runs])
+    assert point.metrics == {"closed_book/brier": pytest.approx(0.3)}

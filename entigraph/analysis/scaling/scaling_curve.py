@@ -30,7 +30,10 @@ from entigraph.storage.fingerprints import flatten
 from entigraph.tracking.base import Tracker
 
 CURVE = "curve.json"
-OPTIONAL_OUTPUTS = ("forecast.png", "forecast.svg", "recall.json", "recall.png", "recall.svg")
+OPTIONAL_OUTPUTS = (
+    *("forecast.png", "forecast.svg", "losses.png", "losses.svg"),
+    *("recall.json", "recall.png", "recall.svg"),
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -71,13 +74,14 @@ class ScalingCurve:
         if not context.runs:
             raise DataError(f"{context.study} has no finished run; run the study first (entigraph run)")
         references = {folder.name: folder for _, folder in finished_references(context.study, context.root)}
-        return run_folders(context.runs, "evaluation", "baseline") | references
+        return run_folders(context.runs, "training", "evaluation", "baseline") | references
 
     def run(self, context: AnalysisContext, out: Path) -> list[str]:
         from entigraph.analysis.document_bootstrap import Resampling
         from entigraph.analysis.paired.paired_tests import pair_study, track_pairs
         from entigraph.analysis.scaling.curve_figure import draw_curve
         from entigraph.analysis.scaling.forecast_figure import draw_forecasts
+        from entigraph.analysis.scaling.loss_curves import draw_loss_curves
         from entigraph.analysis.scaling.recall_curve import build_recall_curve, draw_recall_curve
         from entigraph.analysis.scaling.study_report import write_report
 
@@ -88,6 +92,7 @@ class ScalingCurve:
         write_json(out / CURVE, curve)
         draw_curve(curve, out, title)
         draw_forecasts(curve, out)
+        draw_loss_curves(runs, out, curve["label"])
         recall = build_recall_curve(runs)
         if recall:
             write_json(out / "recall.json", recall)
@@ -171,11 +176,20 @@ def load_curve(study: Path) -> dict[str, Any]:
     return dict(json.loads((study / CURVE).read_text(encoding="utf-8")))
 
 
+def list_metrics(curve: Mapping[str, Any]) -> list[str]:
+    return sorted({name for point in curve["points"] for name in point["metrics"]})
+
+
 def track_curve(tracker: Tracker, curve: Mapping[str, Any], out: Path) -> None:
     columns = ["augmenter", "synthetic_tokens", "accuracy", "stderr", "seeds", "questions"]
-    tracker.table("curve", columns, [[point[column] for column in columns] for point in curve["points"]])
-    rows = [(log10(point["synthetic_tokens"]), point["accuracy"], point["augmenter"]) for point in curve["points"]]
-    tracker.lines("accuracy_by_tokens", ("log10_tokens", "accuracy", "augmenter"), rows)
+    metrics = list_metrics(curve)
+    rows = [
+        [*(point[column] for column in columns), *(point["metrics"].get(name) for name in metrics)]
+        for point in curve["points"]
+    ]
+    tracker.table("curve", [*columns, *metrics], rows)
+    lines = [(log10(point["synthetic_tokens"]), point["accuracy"], point["augmenter"]) for point in curve["points"]]
+    tracker.lines("accuracy_by_tokens", ("log10_tokens", "accuracy", "augmenter"), lines)
     tracker.image("scaling_curve", out / "curve.png")
     if (out / "forecast.png").exists():
         tracker.image("forecast", out / "forecast.png")
@@ -205,6 +219,11 @@ def summary_lines(title: str, curve: Mapping[str, Any], recall: Mapping[str, Any
     lines += [line for forecast in curve["forecasts"] for line in forecast_lines(forecast)]
     if base:
         lines += [f"base, {name}: {accuracy:.3f}" for name, accuracy in base["tasks"].items()]
+    lines += [
+        f"{point['augmenter']} at {point['synthetic_tokens']:,}, {name}: {value:.4f}"
+        for point in points
+        for name, value in point["metrics"].items()
+    ]
     lines += recall_lines(recall) if recall else []
     lines += loss_change_lines(curve["losses"])
     return lines + [f"note: {note}" for note in curve["notes"]]

@@ -1,0 +1,51 @@
+"""Training and validation loss of a study's runs, from the metrics.jsonl of their training."""
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from entigraph.analysis.study_runs import StudyRun, list_augmenters
+from entigraph.reporting.figures import create_figure, display_name, format_count_axis, save_figure, series_style
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+METRICS = "metrics.jsonl"
+LOSSES = {"loss_synthetic": "training loss on synthetic tokens", "val_loss": "validation loss"}
+
+
+def load_losses(run: StudyRun) -> dict[str, list[tuple[int, float]]]:
+    """Returns (tokens seen, loss) for each loss that the run logged."""
+    file = run.folder("training") / METRICS
+    lines = [json.loads(line) for line in file.read_text(encoding="utf-8").splitlines()] if file.exists() else []
+    losses = {key: [(line["tokens_seen"], line[key]) for line in lines if key in line] for key in LOSSES}
+    return {key: values for key, values in losses.items() if values}
+
+
+def draw_loss_curves(runs: Sequence[StudyRun], out: Path, note: str) -> None:
+    """Writes losses.png and losses.svg, one panel per kind of loss and one line per run; nothing without losses."""
+    losses = [(run, load_losses(run)) for run in runs]
+    kinds = [kind for kind in LOSSES if any(kind in own for _, own in losses)]
+    if not kinds:
+        return
+    names = list_augmenters(runs)
+    figure, (panels,) = create_figure(1, len(kinds), figsize=(5.4 * len(kinds), 3.6))
+    for axes, kind in zip(panels, kinds, strict=True):
+        labeled: set[str] = set()
+        for run, own in losses:
+            if kind in own:
+                draw_losses(axes, own[kind], run.augmenter, names.index(run.augmenter), run.augmenter not in labeled)
+                labeled.add(run.augmenter)
+        axes.set_xlabel("tokens seen in training")
+        axes.set_title(LOSSES[kind].capitalize(), fontsize=9)
+        axes.legend(frameon=False, fontsize=8)
+        format_count_axis(axes)
+    panels[0].set_ylabel("nats per token")
+    save_figure(figure, out, "losses", note)
+
+
+def draw_losses(axes: "Axes", values: Sequence[tuple[int, float]], name: str, index: int, labeled: bool) -> None:
+    color, _ = series_style(name, index)
+    tokens, losses = zip(*values, strict=True)
+    axes.plot(tokens, losses, color=color, linewidth=0.9, alpha=0.8, label=display_name(name) if labeled else None)
