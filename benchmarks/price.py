@@ -20,7 +20,7 @@ from pathlib import Path
 from hydra import compose, initialize_config_dir
 
 from entigraph import cli
-from entigraph.corpus.readers.fictional_corpora import Fictional
+from entigraph.corpus.readers.fictional_corpora import FictionalCorpus
 from entigraph.corpus.readers.text_files import TextFiles
 from entigraph.fictional.reading import comprehend
 from entigraph.llm.base import Request
@@ -154,7 +154,7 @@ def entities(document: Document) -> EntityGraph:
 
 def measure_texts(base_url: str | None, writer: str) -> None:
     """Prints the length and facts of a text by the number of relations per request."""
-    documents = list(Fictional(documents=4).read().documents)
+    documents = list(FictionalCorpus(documents=4).read().documents)
     options = OpenAIWriter(model=writer, base_url=base_url) if base_url else OfflineWriter()
     print(f"\nwriter {writer}, fictional documents{'' if base_url else ' (simulated: writes each text independently)'}")
     print(f"{'relations per request':58}{'words/text':>12}{'facts/text':>12}{'missing':>9}")

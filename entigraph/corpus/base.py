@@ -1,4 +1,7 @@
-"""What every corpus is: a source that reads into documents and, where it has some, questions."""
+"""The corpus reader protocol: a source that is read into documents and, if it has some, questions.
+
+A reader is a frozen dataclass whose fields are its options. `resolve_path` checks a path that the user gives.
+"""
 
 from collections.abc import Iterable
 from dataclasses import dataclass, field
@@ -10,10 +13,11 @@ from entigraph.storage.schemas import Document, Question, SkippedFile
 
 
 @dataclass
-class Content:
-    """What a source holds. `documents` may be a stream; `counts` says what the reader passed over, by reason.
+class CorpusContent:
+    """What a source holds. `documents` may be a generator.
 
-    `skipped` lists the files that gave no document.
+    `counts` are further counts for the manifest, such as how much the reader left out by reason. `skipped` lists the
+    files without a document.
     """
 
     documents: Iterable[Document] = ()
@@ -22,9 +26,10 @@ class Content:
     skipped: list[SkippedFile] = field(default_factory=list)
 
 
-class Corpus(Protocol):
-    """`name` goes into folder names. `fictional`: the offline writer understands the documents. `questions_known`: it
-    comes with questions, so that there can be an accuracy.
+class CorpusReader(Protocol):
+    """`name` is used in folder names. `fictional`: the documents follow the grammar of `entigraph.fictional`.
+    `questions_known`: the corpus has questions, so an accuracy can be measured. A reader of conversations also has the
+    attribute `conversations = True`.
     """
 
     name: str
@@ -34,18 +39,19 @@ class Corpus(Protocol):
     def questions_known(self) -> bool: ...
 
     def sources(self) -> list[Path]:
-        """The files or folders read: they decide the content. Raises ConfigError where one is missing."""
+        """Returns the files and folders whose content decides the documents. Raises ConfigError if one is missing."""
         ...
 
-    def read(self) -> Content:
-        """Raises DataError naming file and line."""
+    def read(self) -> CorpusContent:
+        """Raises DataError naming file and line of the first problem."""
         ...
 
 
-def existing(path: str, key: str, expected: str) -> Path:
-    found = Path(path).expanduser().resolve()
+def resolve_path(path: str, key: str, expected: str) -> Path:
+    """Returns the absolute path of an existing file or folder. Raises ConfigError naming `key` and what is expected."""
+    resolved = Path(path).expanduser().resolve()
     if not path:
         raise ConfigError(f"{key}: nothing given; give {expected}: {key}=PATH")
-    if not found.exists():
-        raise ConfigError(f"{key}: {found} does not exist; give {expected}")
-    return found
+    if not resolved.exists():
+        raise ConfigError(f"{key}: {resolved} does not exist; give {expected}")
+    return resolved

@@ -1,4 +1,7 @@
-"""PDF, HTML and Word files to text, by the converters of the extra `documents`; headings and tables as Markdown."""
+"""Converts PDF, HTML and Word files to text with the packages of the extra `documents`.
+
+Headings and tables become Markdown.
+"""
 
 import re
 import unicodedata
@@ -17,17 +20,18 @@ DAMAGED = "damaged"
 INSTALL = "pip install 'entigraph[documents]'"
 OLE_HEADER = bytes.fromhex("d0cf11e0")  # a Word file with a password, or of before 2007
 HYPHEN = "\x02"  # PDFium's mark for a hyphen that breaks a word at the end of a line
-# Of the usual width, in characters: letters differ in theirs. Where a sentence ends, a paragraph is more likely to.
-FULL_LINE, FULL_LAST_LINE = 0.85, 0.95
-EDGE_LINES = 3  # of a page, where running titles and page numbers stand
-RUNNING = 10  # what stands there on one page in ten is no text of the document
+# Share of the usual line width, in characters, from which a line counts as full: letters differ in width. At the end of
+# a sentence a paragraph is more likely to end, so the threshold is higher.
+FULL_LINE, FULL_SENTENCE_END = 0.85, 0.95
+EDGE_LINES = 3  # at the top and bottom of a page, where running titles and page numbers are
+RUNNING = 10  # a line that is there on one page in ten is not part of the text
 PAGE_NUMBER = re.compile(r"^\d+|\d+(?= ?(of|/) ?\d+$)|\d+$")
 LIST_ITEM = re.compile(r"[•◦▪‣*–-]\s|\(?\d{1,2}[.)]\s")
 LIGATURES = {code: unicodedata.normalize("NFKC", chr(code)) for code in range(0xFB00, 0xFB07)}
 
 
-class Unreadable(Exception):
-    """A file that gives no text: for which reason, and what more is known."""
+class UnreadableFile(Exception):
+    """A file without text. `reason` is one of few kinds, `detail` is about this file."""
 
     def __init__(self, reason: str, detail: str = "") -> None:
         self.reason, self.detail = reason, detail
@@ -35,56 +39,56 @@ class Unreadable(Exception):
 
 @dataclass(frozen=True)
 class Converter:
-    """`packages` are those whose version decides the text."""
+    """`packages` are the distributions whose versions affect the text."""
 
     packages: tuple[str, ...]
     text: Callable[[bytes], str]
 
 
 def pdf_text(data: bytes) -> str:
-    """Paragraphs in the order of the page, lines and broken words joined, without running titles and page numbers."""
+    """Returns the paragraphs in page order, with lines and hyphenated words joined, without running titles."""
     from pypdfium2 import PdfDocument, PdfiumError
 
     try:
         document = PdfDocument(data)
     except PdfiumError as error:
-        raise Unreadable(ENCRYPTED) if "password" in str(error).lower() else error from None
+        raise UnreadableFile(ENCRYPTED) if "password" in str(error).lower() else error from None
     try:
-        pages = [lines_of(page.get_textpage().get_text_bounded()) for page in document]
+        pages = [page_lines(page.get_textpage().get_text_bounded()) for page in document]
     finally:
         document.close()
     empty = sum(not lines for lines in pages)
     if empty * 2 > len(pages):
-        raise Unreadable(NO_TEXT, f"{empty} of {len(pages)} pages are empty or pictures")
-    return "\n\n".join(paragraphs([line for page in without_running_lines(pages) for line in page]))
+        raise UnreadableFile(NO_TEXT, f"{empty} of {len(pages)} pages are empty or pictures")
+    return "\n\n".join(join_paragraphs([line for page in remove_running_lines(pages) for line in page]))
 
 
-def lines_of(page: str) -> list[str]:
+def page_lines(page: str) -> list[str]:
     broken = page.replace("\ufffe", HYPHEN).replace(HYPHEN, HYPHEN + "\n")
     lines = (re.sub(r"[\x00\x01\x03-\x08\x0b-\x1f\x7f]", "", line).strip() for line in broken.splitlines())
     return [line.translate(LIGATURES) for line in lines if line]
 
 
-def without_running_lines(pages: list[list[str]]) -> Iterator[list[str]]:
-    """Running titles and page numbers would stand in the middle of sentences."""
-    edges = [{masked(line) for line in page[:EDGE_LINES] + page[-EDGE_LINES:]} for page in pages]
+def remove_running_lines(pages: list[list[str]]) -> Iterator[list[str]]:
+    """Removes running titles and page numbers, which would interrupt sentences."""
+    edges = [{mask_page_number(line) for line in page[:EDGE_LINES] + page[-EDGE_LINES:]} for page in pages]
     count = Counter(line for edge in edges for line in edge)
     enough = max(min(3, len(pages)), 2, len(pages) / RUNNING)
-    running = {line for line, found in count.items() if found >= enough}
+    running = {line for line, pages_with_it in count.items() if pages_with_it >= enough}
     for page in pages:
         yield [
             line
             for at, line in enumerate(page)
-            if not (min(at, len(page) - 1 - at) < EDGE_LINES and masked(line) in running)
+            if not (min(at, len(page) - 1 - at) < EDGE_LINES and mask_page_number(line) in running)
         ]
 
 
-def masked(line: str) -> str:
+def mask_page_number(line: str) -> str:
     return PAGE_NUMBER.sub("#", line)
 
 
-def paragraphs(lines: list[str]) -> Iterator[str]:
-    """PDF knows lines only: they belong together as long as they fill the usual width of the document's lines."""
+def join_paragraphs(lines: list[str]) -> Iterator[str]:
+    """PDF has lines only: they belong to one paragraph as long as they fill the usual width of the document's lines."""
     lengths = sorted(map(len, lines))
     width = lengths[len(lengths) * 9 // 10] if lengths else 0
     paragraph, last = "", ""
@@ -104,26 +108,26 @@ def paragraphs(lines: list[str]) -> Iterator[str]:
 
 
 def continues(last: str, line: str, width: int) -> bool:
-    """Where the next line's first word would have found room, a paragraph ended."""
-    full = FULL_LAST_LINE if last.endswith((".", "!", "?", ":")) else FULL_LINE
+    """A paragraph ends at a line that had room for the first word of the next line."""
+    full = FULL_SENTENCE_END if last.endswith((".", "!", "?", ":")) else FULL_LINE
     room_taken = len(last) + 1 + len(line.split(None, 1)[0])
     return room_taken >= full * width and not LIST_ITEM.match(line)
 
 
 def html_text(data: bytes) -> str:
-    """The main text of a page, without its navigation."""
+    """Returns the main text of a page, without its navigation."""
     from trafilatura import extract
 
     return extract(data, output_format="markdown", include_comments=False) or ""
 
 
 def word_text(data: bytes) -> str:
-    """The body with its notes; headers, footers and pictures are no text of it."""
+    """Returns the body with its notes, without headers, footers and pictures."""
     from mammoth import convert_to_html, images
     from markdownify import markdownify
 
     if data.startswith(OLE_HEADER):
-        raise Unreadable(ENCRYPTED, "or of before Word 2007, which must be saved as .docx")
+        raise UnreadableFile(ENCRYPTED, "or of before Word 2007, which must be saved as .docx")
     html = convert_to_html(
         BytesIO(data),
         style_map="p[style-name='Title'] => h1:fresh",
@@ -149,31 +153,31 @@ CONVERTERS: Mapping[str, Converter] = {
     ".xhtml": HTML,
     ".docx": Converter(("mammoth", "markdownify"), word_text),
 }
-# Documents that nothing here reads: named, so that nobody believes them to be part of the corpus.
-FOREIGN = frozenset({".doc", ".epub", ".odt", ".ppt", ".pptx", ".rtf"})
+# Document formats that are not supported: reported as skipped, so that they are not assumed to be in the corpus.
+UNSUPPORTED = frozenset({".doc", ".epub", ".odt", ".ppt", ".pptx", ".rtf"})
 
 
-def converted(file: Path) -> str:
-    """Raises Unreadable."""
+def convert_file(file: Path) -> str:
+    """Returns the text of a file. Raises UnreadableFile."""
     suffix = file.suffix.lower()
-    if suffix in FOREIGN:
-        raise Unreadable(f"{suffix} is not read; save it as .docx, .pdf, .html or .txt")
+    if suffix in UNSUPPORTED:
+        raise UnreadableFile(f"{suffix} is not read; save it as .docx, .pdf, .html or .txt")
     data = file.read_bytes()
     try:
         text = CONVERTERS[suffix].text(data).strip()
-    except Unreadable:
+    except UnreadableFile:
         raise
-    except Exception as error:  # the converters raise many kinds, all of which mean the same to a user
-        raise Unreadable(DAMAGED, f"{type(error).__name__}: {error}".splitlines()[0]) from None
+    except Exception as error:  # the converters raise many kinds
+        raise UnreadableFile(DAMAGED, f"{type(error).__name__}: {error}".splitlines()[0]) from None
     if not text:
-        raise Unreadable(NO_TEXT)
+        raise UnreadableFile(NO_TEXT)
     return text
 
 
-def versions(files: Iterable[Path]) -> dict[str, str]:
-    """The converters that these files need: another version may give another text.
+def converter_versions(files: Iterable[Path]) -> dict[str, str]:
+    """Returns the versions of the packages that these files need: another version may give another text.
 
-    Raises ConfigError where one is not installed.
+    Raises ConfigError if one is not installed.
     """
     needing = [file for file in files if file.suffix.lower() in CONVERTERS]
     packages = sorted({package for file in needing for package in CONVERTERS[file.suffix.lower()].packages})

@@ -1,44 +1,47 @@
-"""Stage 1: a source → documents.jsonl, questions.jsonl, and skipped.jsonl where files gave no document."""
+"""Stage 1: a source → documents.jsonl, questions.jsonl, and skipped.jsonl if files have no document."""
 
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from entigraph.corpus.base import Corpus
+from entigraph.corpus.base import CorpusReader
 from entigraph.errors import DataError
 from entigraph.storage.jsonl import write_jsonl
 from entigraph.storage.schemas import Document, SkippedFile
 
-SHOWN = 5
+MAX_SKIPPED_SHOWN = 5
 
 
-def run(corpus: Corpus, out: Path) -> dict[str, Any]:
-    """Raises DataError for two documents of one id, or no document at all."""
+def run(corpus: CorpusReader, out: Path) -> dict[str, Any]:
+    """Returns the counts for the manifest. Raises DataError for duplicate ids, or if there is no document."""
     content = corpus.read()
     counts = {"documents": 0, "characters": 0}
-    write_jsonl(out / "documents.jsonl", counted(content.documents, counts))
+    write_jsonl(out / "documents.jsonl", count_documents(content.documents, counts))
     if not counts["documents"]:
         if content.skipped:
             raise DataError(
-                f"{corpus.name}: none of {len(content.skipped):,} files gave a text" + shown(content.skipped)
+                f"{corpus.name}: none of {len(content.skipped):,} files has a text" + render_skipped(content.skipped)
             )
         raise DataError(f"{corpus.name}: no documents in {', '.join(map(str, corpus.sources()))}")
     write_jsonl(out / "questions.jsonl", content.questions)
-    passed_over: dict[str, Any] = dict(content.counts)
+    reader_counts: dict[str, Any] = dict(content.counts)
     if content.skipped:
         write_jsonl(out / "skipped.jsonl", content.skipped)
-        passed_over["skipped"] = dict(Counter(file.reason for file in content.skipped))
-    return {**counts, "questions": len(content.questions), **passed_over}
+        reader_counts["skipped"] = dict(Counter(file.reason for file in content.skipped))
+    return {**counts, "questions": len(content.questions), **reader_counts}
 
 
-def shown(skipped: list[SkippedFile]) -> str:
-    lines = [f"{file.file}: {file.reason}" + (f" ({file.detail})" if file.detail else "") for file in skipped[:SHOWN]]
+def render_skipped(skipped: list[SkippedFile]) -> str:
+    lines = [
+        f"{file.file}: {file.reason}" + (f" ({file.detail})" if file.detail else "")
+        for file in skipped[:MAX_SKIPPED_SHOWN]
+    ]
     return "".join(f"\n  - {line}" for line in [*lines, "..."][: len(skipped)])
 
 
-def summary(counts: Mapping[str, Any]) -> list[str]:
-    """What a reader should know of the corpus at once; empty where all was read."""
+def summary_lines(counts: Mapping[str, Any]) -> list[str]:
+    """Returns what a reader should know of the corpus at once; nothing if every file was read."""
     skipped: Mapping[str, int] = counts.get("skipped", {})
     if not skipped:
         return []
@@ -50,11 +53,12 @@ def summary(counts: Mapping[str, Any]) -> list[str]:
     return lines
 
 
-def counted(documents: Iterable[Document], counts: dict[str, int]) -> Iterator[Document]:
+def count_documents(documents: Iterable[Document], counts: dict[str, int]) -> Iterator[Document]:
+    """Yields the documents and adds them to `counts`."""
     known: set[str] = set()
     for document in documents:
         if document.id in known:
-            raise DataError(f"two documents are called {document.id!r}; ids must be unique")
+            raise DataError(f"two documents have the id {document.id!r}; ids must be unique")
         known.add(document.id)
         counts["documents"] += 1
         counts["characters"] += len(document.text)

@@ -31,7 +31,7 @@ def read_corpus(run: Run, out: Path, progress: Progress, tracker: Tracker) -> Ma
     from entigraph.corpus import stage
 
     counts = stage.run(run.corpus, out)
-    for line in stage.summary(counts):
+    for line in stage.summary_lines(counts):
         progress.say(line)
     return counts
 

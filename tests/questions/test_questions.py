@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from entigraph.corpus import stage as corpus_stage
-from entigraph.corpus.readers.fictional_corpora import Fictional
+from entigraph.corpus.readers.fictional_corpora import FictionalCorpus
 from entigraph.errors import DataError, LLMError
 from entigraph.llm.base import Completion, Request
 from entigraph.llm.offline.offline_writer import OfflineWriter, answer_request
@@ -39,7 +39,7 @@ def generated(corpus: Path, out: Path, llm: Any = None, **settings: Any) -> dict
 
 def test_the_offline_writer_asks_a_fictional_document_what_it_says(tmp_path: Path) -> None:
     (tmp_path / "corpus").mkdir()
-    corpus_stage.run(Fictional(documents=2), tmp_path / "corpus")
+    corpus_stage.run(FictionalCorpus(documents=2), tmp_path / "corpus")
     counts = generated(tmp_path / "corpus", tmp_path / "out", per_document=30)
     assert counts == {"questions": 60, "rejected": {}, "documents_without_questions": 0, "writer": "offline"}
     theirs = {

@@ -10,7 +10,7 @@ import pytest
 
 from entigraph.config.schema import NearDuplicates
 from entigraph.corpus import stage as corpus_stage
-from entigraph.corpus.readers.fictional_corpora import Fictional
+from entigraph.corpus.readers.fictional_corpora import FictionalCorpus
 from entigraph.errors import DataError
 from entigraph.llm.base import LLM, Completion, Request
 from entigraph.llm.offline.offline_writer import OfflineWriter
@@ -30,7 +30,7 @@ from tests.synthesis.test_parts import a_book
 def corpus(tmp_path: Path) -> Path:
     folder = tmp_path / "corpus"
     folder.mkdir()
-    corpus_stage.run(Fictional(documents=2), folder)
+    corpus_stage.run(FictionalCorpus(documents=2), folder)
     return folder
 
 

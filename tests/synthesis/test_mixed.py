@@ -4,7 +4,7 @@ from typing import Any
 import pytest
 
 from entigraph.corpus import stage as corpus_stage
-from entigraph.corpus.readers.fictional_corpora import Fictional
+from entigraph.corpus.readers.fictional_corpora import FictionalCorpus
 from entigraph.errors import ConfigError
 from entigraph.synthesis.augmenters.entigraph import EntiGraph
 from entigraph.synthesis.augmenters.mixed import Mixed
@@ -25,7 +25,7 @@ def mixed(entigraph: float | None, rephrase: float | None = None, **options: Any
 def corpus(tmp_path: Path) -> Path:
     folder = tmp_path / "corpus"
     folder.mkdir()
-    corpus_stage.run(Fictional(documents=2), folder)
+    corpus_stage.run(FictionalCorpus(documents=2), folder)
     return folder
 
 

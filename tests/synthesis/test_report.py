@@ -14,7 +14,7 @@ import pytest
 from lxml import html
 
 from entigraph.corpus import stage as corpus_stage
-from entigraph.corpus.readers.fictional_corpora import Fictional
+from entigraph.corpus.readers.fictional_corpora import FictionalCorpus
 from entigraph.llm.offline.offline_writer import OfflineWriter
 from entigraph.runtime.progress import SilentProgress
 from entigraph.storage.jsonl import write_jsonl
@@ -67,7 +67,7 @@ def synthesized(tmp_path: Path, augmenter: Augmenter, budget: int | None) -> tup
     corpus, out = tmp_path / "corpus", tmp_path / "out"
     corpus.mkdir()
     out.mkdir()
-    corpus_stage.run(Fictional(documents=3), corpus)
+    corpus_stage.run(FictionalCorpus(documents=3), corpus)
     rules = Rules(token_budget=budget)
     counts = stage.run(
         corpus,

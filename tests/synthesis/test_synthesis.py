@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from entigraph.corpus import stage as corpus_stage
-from entigraph.corpus.readers.fictional_corpora import Fictional
+from entigraph.corpus.readers.fictional_corpora import FictionalCorpus
 from entigraph.errors import ConfigError, DataError
 from entigraph.llm.base import Completion, Request
 from entigraph.llm.offline.offline_writer import OfflineWriter
@@ -34,7 +34,7 @@ def words(text: str) -> int:
 def corpus(tmp_path: Path) -> Path:
     folder = tmp_path / "corpus"
     folder.mkdir()
-    corpus_stage.run(Fictional(documents=2), folder)
+    corpus_stage.run(FictionalCorpus(documents=2), folder)
     return folder
 
 

@@ -1,4 +1,4 @@
-"""Conversations for instruction tuning: JSON lines or Parquet, from files or a dataset on the Hugging Face hub."""
+"""Reads conversations for instruction tuning from JSON lines or Parquet, in files or a dataset on the hub."""
 
 import json
 from collections.abc import Iterator
@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 from entigraph.config.fields import runtime_field
-from entigraph.corpus.base import Content
-from entigraph.corpus.readers.json_lines import lines_of
+from entigraph.corpus.base import CorpusContent
+from entigraph.corpus.readers.json_lines import read_lines
 from entigraph.errors import DataError
 from entigraph.huggingface import hub
 from entigraph.storage.schemas import Document
@@ -23,8 +23,8 @@ SUFFIXES = (".jsonl", ".parquet")
 class Conversations:
     """Every file at `path` whose name matches `files`: a file, a folder, or a dataset on the hub, downloaded once.
 
-    A document's text is the JSON of its messages, which tokenizer=chat renders. `documents` bounds how many are read
-    (null: all). A conversation in which the assistant says nothing teaches nothing: it is left out and counted.
+    A document's text is the JSON of its messages, which tokenizer=chat renders. `documents` limits how many are read
+    (null: all). Conversations without an assistant message are left out and counted.
     """
 
     name: str = "conversations"
@@ -38,14 +38,14 @@ class Conversations:
     def sources(self) -> list[Path]:
         return [hub.resolve_dataset(self.path, "corpus.path", SOURCE)]
 
-    def read(self) -> Content:
+    def read(self) -> CorpusContent:
         counts = {"without_assistant": 0}
-        return Content(documents=islice(self.stream(counts), self.documents), counts=counts)
+        return CorpusContent(documents=islice(self.stream(counts), self.documents), counts=counts)
 
     def stream(self, counts: dict[str, int]) -> Iterator[Document]:
         for file in hub.list_files(self.path, "corpus.path", SOURCE, SUFFIXES, self.files):
-            for number, row in enumerate(rows_of(file), 1):
-                messages = checked(row, f"{file}:{number}")
+            for number, row in enumerate(read_rows(file), 1):
+                messages = check_messages(row, f"{file}:{number}")
                 if not any(message["role"] == "assistant" for message in messages):
                     counts["without_assistant"] += 1
                     continue
@@ -53,12 +53,12 @@ class Conversations:
                 yield Document(id=identity, title=identity, text=json.dumps(messages, ensure_ascii=False))
 
 
-def rows_of(file: Path) -> Iterator[Any]:
-    """Each row's messages, or what stands there instead."""
+def read_rows(file: Path) -> Iterator[Any]:
+    """Yields the `messages` of each row, unchecked."""
     if file.suffix == ".parquet":
-        yield from parquet_rows(file)
+        yield from read_parquet_rows(file)
         return
-    for line in lines_of(file):
+    for line in read_lines(file):
         if line.strip():
             try:
                 row = json.loads(line)
@@ -67,7 +67,7 @@ def rows_of(file: Path) -> Iterator[Any]:
             yield row.get("messages") if isinstance(row, dict) else None
 
 
-def parquet_rows(file: Path) -> Iterator[Any]:
+def read_parquet_rows(file: Path) -> Iterator[Any]:
     import pyarrow as pa
     import pyarrow.parquet as pq
 
@@ -79,11 +79,11 @@ def parquet_rows(file: Path) -> Iterator[Any]:
         raise DataError(f"{file}: cannot be read ({str(error).splitlines()[0]}); download it again") from None
 
 
-def checked(messages: Any, place: str) -> list[dict[str, str]]:
+def check_messages(messages: Any, place: str) -> list[dict[str, str]]:
     if not isinstance(messages, list) or not messages:
         raise DataError(f"{place}: no messages; {EXPECTED}")
     for message in messages:
-        said = [message.get(key) if isinstance(message, dict) else None for key in ("role", "content")]
-        if not all(isinstance(part, str) for part in said):
-            raise DataError(f"{place}: {message!r:.80} is no message; {EXPECTED}")
+        fields = [message.get(key) if isinstance(message, dict) else None for key in ("role", "content")]
+        if not all(isinstance(field, str) for field in fields):
+            raise DataError(f"{place}: {message!r:.80} is not a message; {EXPECTED}")
     return [{"role": message["role"], "content": message["content"]} for message in messages]

@@ -1,4 +1,6 @@
-"""Fictional corpora: target documents that no model has read, and the background that a tiny base model grows up on."""
+"""Generates fictional corpora: target documents that no model has read, and the background that a small base model is
+pretrained on.
+"""
 
 import json
 import random
@@ -8,7 +10,7 @@ from itertools import combinations
 from pathlib import Path
 from typing import ClassVar
 
-from entigraph.corpus.base import Content
+from entigraph.corpus.base import CorpusContent
 from entigraph.errors import ConfigError
 from entigraph.fictional.quiz import Item, answered, questions
 from entigraph.fictional.reading import Reading, comprehend, evidence
@@ -17,13 +19,13 @@ from entigraph.fictional.writing import paraphrase, relate, source_document
 from entigraph.retrieval.passages import split_documents
 from entigraph.storage.schemas import Document, Question
 
-ITEMS_A_TEXT = 3
+ITEMS_PER_TEXT = 3
 SENTENCES = (". ", " ", "")
 
 
 @dataclass(frozen=True, kw_only=True)
-class Fictional:
-    """`documents` documents, each a world of its own, each with 105 questions."""
+class FictionalCorpus:
+    """Generates `documents` documents, each about a separate world and with 105 questions."""
 
     name: str = "fictional"
     documents: int = 8
@@ -38,31 +40,31 @@ class Fictional:
     def sources(self) -> list[Path]:
         return []
 
-    def read(self) -> Content:
-        documents, asked = [], []
+    def read(self) -> CorpusContent:
+        documents, all_questions = [], []
         for index, world in enumerate(worlds(self.documents, NamePool.target, self.seed)):
             rng = random.Random(f"target/{self.seed}/{index}")
             text = source_document(world, rng)
-            about = {"people": enumerated(world.people)}
-            document = Document(id=f"chronicle-{index:03}", title=f"Chronicle {index}", text=text, meta=about)
+            meta = {"people": join_names(world.people)}
+            document = Document(id=f"chronicle-{index:03}", title=f"Chronicle {index}", text=text, meta=meta)
             documents.append(document)
-            asked += [
-                question(document.id, number, item, evidence=evidence(text, item.facts))
+            all_questions += [
+                build_question(document.id, number, item, evidence=evidence(text, item.facts))
                 for number, item in enumerate(questions(world, rng))
             ]
-        return Content(documents, asked)
+        return CorpusContent(documents, all_questions)
 
 
 @dataclass(frozen=True, kw_only=True)
 class FictionalBackground:
-    """What the base model learns to read from: prose of every style in balance, and most of the questions, answered.
+    """Generates the pretraining corpus of the base model: prose in every style, and most questions with their answers.
 
-    A base that has read EntiGraph's style more than others learns more from EntiGraph's texts later; the counts here
-    are balanced for that reason. `held_out` is the share of questions that no text answers.
+    A base model that has seen EntiGraph's style more often than others learns more from EntiGraph's texts later; the
+    counts are balanced for that reason. `held_out` is the share of questions that no text answers.
 
-    `reading_worlds` more worlds teach it to answer from passages that stand before a question, `reading_items` of them
-    each: up to `reading_passages`, cut at `reading_characters`, the one that answers among them; or, for the share
-    `reading_plain`, a text about the two entities that are asked about, from which a model of this size learns first.
+    `reading_worlds` further worlds teach answering from passages before a question, with `reading_items` texts each: up
+    to `reading_passages` passages of `reading_characters`, among them the one with the answer; or, for the share
+    `reading_plain`, a text about the two entities in question, from which a model of this size learns first.
     """
 
     name: str = "fictional_background"
@@ -97,8 +99,8 @@ class FictionalBackground:
     def sources(self) -> list[Path]:
         return []
 
-    def read(self) -> Content:
-        documents, asked = [], []
+    def read(self) -> CorpusContent:
+        documents, all_questions = [], []
         known = list(worlds(self.worlds, NamePool.background, self.seed))
         documents += self.reading(strangers(self.reading_worlds, known, NamePool.background, self.seed))
         for index, world in enumerate(known):
@@ -112,27 +114,27 @@ class FictionalBackground:
                 Document(id=f"{world_id}-{number:03}", title=f"{world_id} {number}", text=text)
                 for number, text in enumerate(texts)
             ]
-            asked += [
-                question(world_id, number, item, split="held_out" if number < unseen else "seen")
+            all_questions += [
+                build_question(world_id, number, item, split="held_out" if number < unseen else "seen")
                 for number, item in enumerate(items)
             ]
-        return Content(documents, asked)
+        return CorpusContent(documents, all_questions)
 
     def reading(self, known: Iterable[World]) -> list[Document]:
-        """Questions with the passages that they are answered from, as an open-book evaluation puts them."""
-        found = []
+        """Returns questions after the passages with their answers, in the format of an open-book evaluation."""
+        documents = []
         for index, world in enumerate(known):
             rng = random.Random(f"reading/{self.seed}/{index}")
             source = Document(id=f"reading-{index:03}", title=f"Chronicle {index}", text=source_document(world, rng))
-            texts = list(self.items_to_read(source, world, rng))
-            found += [
+            texts = list(self.reading_texts(source, world, rng))
+            documents += [
                 Document(id=f"{source.id}-{number:03}", title=f"{source.title} {number}", text=text)
                 for number, text in enumerate(rng.sample(texts, min(self.reading_items, len(texts))))
             ]
-        return found
+        return documents
 
-    def items_to_read(self, source: Document, world: World, rng: random.Random) -> Iterator[str]:
-        """One for each question that a single passage answers, which may stand among others of its document."""
+    def reading_texts(self, source: Document, world: World, rng: random.Random) -> Iterator[str]:
+        """Yields one text for each question that a single passage answers."""
         passages = list(split_documents([source], self.reading_characters, SENTENCES))
         for item in questions(world, rng):
             if len(item.facts) == 1 and rng.random() < self.reading_plain:
@@ -155,20 +157,23 @@ class FictionalBackground:
         for _ in range(self.paraphrases):
             yield paraphrase(reading, rng)
         pairs = list(combinations(world.entities, 2))
-        yield from (related(reading, pair, rng) for pair in rng.sample(pairs, min(self.pairs, len(pairs))))
-        yield from (related(reading, rng.sample(world.entities, 3), rng) for _ in range(self.triples))
+        yield from (
+            relate_in_random_order(reading, pair, rng) for pair in rng.sample(pairs, min(self.pairs, len(pairs)))
+        )
+        for _ in range(self.triples):
+            yield relate_in_random_order(reading, rng.sample(world.entities, 3), rng)
 
 
-def enumerated(names: Sequence[str]) -> str:
+def join_names(names: Sequence[str]) -> str:
     return f"{', '.join(names[:-1])} and {names[-1]}"
 
 
 @dataclass(frozen=True, kw_only=True)
 class FictionalConversations:
-    """A user asks about the background's worlds, an assistant answers; what the background holds out is not asked.
+    """Generates conversations in which a user asks about the worlds of the background and an assistant answers.
 
-    A model that is tuned on them learns how to be asked, and nothing about any target document. Questions of two steps
-    are left out: an answer in a conversation has no separate thought.
+    They contain no question that the background holds out and nothing about a target document, so a model tuned on them
+    learns the format only. Two-step questions are left out: an answer in a conversation has no separate thought.
     """
 
     name: str = "fictional_conversations"
@@ -186,17 +191,17 @@ class FictionalConversations:
     def sources(self) -> list[Path]:
         return []
 
-    def read(self) -> Content:
+    def read(self) -> CorpusContent:
         documents = []
         for index, world in enumerate(worlds(self.worlds, NamePool.background, self.seed)):
             rng = random.Random(f"background/{self.seed}/{index}")
             items = list(questions(world, rng))
             rng.shuffle(items)
             seen = items[round(len(items) * self.held_out) :]
-            for number, found in enumerate(found for found in seen if found.via is None):
+            for number, item in enumerate(item for item in seen if item.via is None):
                 identity = f"conversation-{index:03}-{number:03}"
-                documents.append(Document(id=identity, title=identity, text=conversation(found)))
-        return Content(documents)
+                documents.append(Document(id=identity, title=identity, text=conversation(item)))
+        return CorpusContent(documents)
 
 
 def conversation(item: Item) -> str:
@@ -204,18 +209,20 @@ def conversation(item: Item) -> str:
     return json.dumps([{"role": "user", "content": item.text}, {"role": "assistant", "content": answer}])
 
 
-def related(reading: Reading, entities: Sequence[str], rng: random.Random) -> str:
+def relate_in_random_order(reading: Reading, entities: Sequence[str], rng: random.Random) -> str:
     return relate(reading.facts, rng.sample(entities, len(entities)), rng)
 
 
 def quizzes(items: Sequence[Item], copies: int, rng: random.Random) -> Iterator[str]:
     for _ in range(copies):
         drawn = rng.sample(items, len(items))
-        for start in range(0, len(drawn), ITEMS_A_TEXT):
-            yield " ".join(map(answered, drawn[start : start + ITEMS_A_TEXT]))
+        for start in range(0, len(drawn), ITEMS_PER_TEXT):
+            yield " ".join(map(answered, drawn[start : start + ITEMS_PER_TEXT]))
 
 
-def question(document_id: str, number: int, item: Item, split: str = "test", evidence: Sequence[str] = ()) -> Question:
+def build_question(
+    document_id: str, number: int, item: Item, split: str = "test", evidence: Sequence[str] = ()
+) -> Question:
     return Question(
         id=f"{document_id}-q{number:03}",
         document_id=document_id,

@@ -1,4 +1,4 @@
-"""QuALITY v1.0.1 as released (paper §3, App. C): JSON lines, one for each article and question writer."""
+"""Reads QuALITY v1.0.1 as released (paper §3, App. C): JSON lines, one per article and question writer."""
 
 import json
 from collections.abc import Iterator, Mapping
@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 from entigraph.config.fields import runtime_field
-from entigraph.corpus.base import Content, existing
+from entigraph.corpus.base import CorpusContent, resolve_path
 from entigraph.errors import DataError
 from entigraph.storage.schemas import Document, Question
 
@@ -19,8 +19,8 @@ QUESTION_FIELDS = {"question": str, "question_unique_id": str, "options": list, 
 class Quality:
     """`path` is one released file, or a folder with the train and dev files (265 articles, 4,609 questions).
 
-    The lines of one article are merged, as the paper does. A question is put in its document's context: title, author
-    and year stand in it, so that it can be asked without the document.
+    The lines of one article are merged, as in the paper. Each question names title, author and year of its document, so
+    that it can be asked without the document.
     """
 
     name: str = "quality"
@@ -30,7 +30,9 @@ class Quality:
 
     def sources(self) -> list[Path]:
         return [
-            existing(self.path, "corpus.path", "the QuALITY v1.0.1 htmlstripped file, or the folder with train and dev")
+            resolve_path(
+                self.path, "corpus.path", "the QuALITY v1.0.1 htmlstripped file, or the folder with train and dev"
+            )
         ]
 
     def files(self) -> list[Path]:
@@ -39,11 +41,11 @@ class Quality:
             return [path]
         return [file for file in sorted(path.glob("QuALITY*htmlstripped*")) if file.suffix != ".test"]
 
-    def read(self) -> Content:
+    def read(self) -> CorpusContent:
         documents: dict[str, Document] = {}
-        asked: list[Question] = []
+        questions: list[Question] = []
         for file in self.files():
-            for place, line in articles(file):
+            for place, line in read_articles(file):
                 document = Document(
                     id=f"quality-{line['article_id']}",
                     title=line["title"],
@@ -51,21 +53,22 @@ class Quality:
                     meta={key: str(line[key]) for key in ("author", "year", "topic", "source", "url") if line.get(key)},
                 )
                 documents.setdefault(document.id, document)
-                asked += [
-                    question(document, raw, f"{place}, question {n}") for n, raw in enumerate(line["questions"], 1)
+                questions += [
+                    build_question(document, raw, f"{place}, question {n}")
+                    for n, raw in enumerate(line["questions"], 1)
                 ]
         if not documents:
             raise DataError(
                 f"{self.path} holds no QuALITY articles; expected QuALITY.v1.0.1.htmlstripped.train and .dev"
             )
-        unique = {question.id: question for question in asked}
-        return Content(
-            list(documents.values()), list(unique.values()), {"duplicate_questions": len(asked) - len(unique)}
+        unique = {question.id: question for question in questions}
+        return CorpusContent(
+            list(documents.values()), list(unique.values()), {"duplicate_questions": len(questions) - len(unique)}
         )
 
 
-def articles(file: Path) -> Iterator[tuple[str, dict[str, Any]]]:
-    """Each line with its place. Raises DataError where it is not an article."""
+def read_articles(file: Path) -> Iterator[tuple[str, dict[str, Any]]]:
+    """Yields each line with its place. Raises DataError for a line that is not an article."""
     try:
         lines = file.read_text(encoding="utf-8").split("\n")
     except UnicodeDecodeError as error:
@@ -80,25 +83,25 @@ def articles(file: Path) -> Iterator[tuple[str, dict[str, Any]]]:
             raise DataError(
                 f"{place}: not JSON ({error.msg} at column {error.colno}); expected a line of QuALITY v1.0.1"
             ) from None
-        yield place, require(line, FIELDS, place)
+        yield place, check_fields(line, FIELDS, place)
 
 
-def require(found: Any, fields: Mapping[str, type], place: str) -> dict[str, Any]:
-    """The line or question, where it has every field, of its type."""
-    missing = [name for name in fields if not isinstance(found, dict) or name not in found]
+def check_fields(record: Any, fields: Mapping[str, type], place: str) -> dict[str, Any]:
+    """Returns a line or question. Raises DataError if a field is missing or of another type."""
+    missing = [name for name in fields if not isinstance(record, dict) or name not in record]
     if missing:
         raise DataError(
             f"{place}: lacks {', '.join(missing)}; expected the fields of QuALITY v1.0.1 with labels "
             "(the test file has none: use train and dev)"
         )
     for name, kind in fields.items():
-        if not isinstance(found[name], kind):
-            raise DataError(f"{place}: {name} is {found[name]!r:.60}; expected {kind.__name__}")
-    return dict(found)
+        if not isinstance(record[name], kind):
+            raise DataError(f"{place}: {name} is {record[name]!r:.60}; expected {kind.__name__}")
+    return dict(record)
 
 
-def question(document: Document, raw: Any, place: str) -> Question:
-    fields = require(raw, QUESTION_FIELDS, place)
+def build_question(document: Document, raw: Any, place: str) -> Question:
+    fields = check_fields(raw, QUESTION_FIELDS, place)
     options, gold = fields["options"], fields["gold_label"]
     if not all(isinstance(option, str) and option.strip() for option in options):
         raise DataError(f"{place}: options are {options!r}; expected texts")
@@ -107,15 +110,15 @@ def question(document: Document, raw: Any, place: str) -> Question:
     return Question(
         id=str(fields["question_unique_id"]),
         document_id=document.id,
-        text=f"{setting(document)}: {fields['question'].strip()}",
+        text=f"{render_context(document)}: {fields['question'].strip()}",
         choices=[str(option).strip() for option in options],
         answer=gold - 1,
         group="hard" if fields["difficult"] else "easy",
     )
 
 
-def setting(document: Document) -> str:
-    """The document named as the paper names it in a question (App. I.1): title, author, year."""
+def render_context(document: Document) -> str:
+    """Returns title, author and year as the paper names a document in a question (App. I.1)."""
     author = " by " + first_name_first(document.meta["author"]) if document.meta.get("author") else ""
     year = f" ({document.meta['year']})" if document.meta.get("year") else ""
     return f'In the context of "{document.title}"{author}{year}'

@@ -5,9 +5,9 @@ from pathlib import Path
 import pytest
 
 from entigraph.corpus import stage
-from entigraph.corpus.base import Content
+from entigraph.corpus.base import CorpusContent
 from entigraph.corpus.readers.conversations import Conversations
-from entigraph.corpus.readers.fictional_corpora import Fictional, FictionalBackground, FictionalConversations
+from entigraph.corpus.readers.fictional_corpora import FictionalBackground, FictionalConversations, FictionalCorpus
 from entigraph.corpus.readers.json_lines import JsonLines
 from entigraph.corpus.readers.quality import Quality, first_name_first
 from entigraph.corpus.readers.text_files import TextFiles
@@ -64,8 +64,8 @@ def test_json_lines_stream_and_name_the_line_that_is_wrong(tmp_path: Path) -> No
 
 @dataclass(frozen=True)
 class Twice(JsonLines):
-    def read(self) -> Content:
-        return Content([Document(id="a", title="", text="x")] * 2)
+    def read(self) -> CorpusContent:
+        return CorpusContent([Document(id="a", title="", text="x")] * 2)
 
 
 def test_two_documents_of_one_id_are_refused(tmp_path: Path) -> None:
@@ -74,13 +74,13 @@ def test_two_documents_of_one_id_are_refused(tmp_path: Path) -> None:
         (tmp_path / name / "same.jsonl").write_text('{"text": "x"}\n')
     assert [d.id for d in JsonLines(path=str(tmp_path)).read().documents] == ["one/same-1", "two/same-1"]
     twice = Twice(name="twice")
-    with pytest.raises(DataError, match="two documents are called 'a'"):
+    with pytest.raises(DataError, match="two documents have the id 'a'"):
         stage.run(twice, tmp_path)
 
 
 def test_fictional_documents_follow_the_seed_alone() -> None:
-    assert Fictional(documents=2, seed=1).read() == Fictional(documents=2, seed=1).read()
-    assert Fictional(documents=2, seed=1).read() != Fictional(documents=2, seed=2).read()
+    assert FictionalCorpus(documents=2, seed=1).read() == FictionalCorpus(documents=2, seed=1).read()
+    assert FictionalCorpus(documents=2, seed=1).read() != FictionalCorpus(documents=2, seed=2).read()
 
 
 def test_the_background_answers_the_seen_questions_and_no_other() -> None:
@@ -97,7 +97,7 @@ def test_conversations_ask_what_the_background_taught_and_hold_out_the_same() ->
     splits = {found.text: found.split for found in FictionalBackground(worlds=2).read().questions}
     told = [json.loads(document.text) for document in FictionalConversations(worlds=2).read().documents]
     assert len(told) > 80 and {splits[user["content"]] for user, _ in told} == {"seen"}
-    about_targets = {found.text for found in Fictional(documents=2).read().questions}
+    about_targets = {found.text for found in FictionalCorpus(documents=2).read().questions}
     assert not about_targets & {user["content"] for user, _ in told}
 
 
@@ -153,7 +153,7 @@ def test_conversations_from_json_lines_and_parquet_are_the_same(tmp_path: Path) 
     ("line", "said"),
     [
         ('{"text": "prose"}', "no messages"),
-        ('{"messages": [{"role": "user"}]}', "{'role': 'user'} is no message"),
+        ('{"messages": [{"role": "user"}]}', "{'role': 'user'} is not a message"),
         ("not json", "no messages"),
     ],
 )

@@ -12,8 +12,8 @@ from fpdf import FPDF
 from PIL import Image
 
 from entigraph.corpus import document_conversion, stage
-from entigraph.corpus.document_conversion import Unreadable, converted
-from entigraph.corpus.readers.fictional_corpora import Fictional
+from entigraph.corpus.document_conversion import UnreadableFile, convert_file
+from entigraph.corpus.readers.fictional_corpora import FictionalCorpus
 from entigraph.corpus.readers.text_files import TextFiles
 from entigraph.errors import ConfigError, DataError
 from entigraph.pipeline.run import Run
@@ -25,7 +25,7 @@ STORM = (
     "In the winter of the great storm the lamp went out for one hour, and Captain Holloway lost his ship on the rocks "
     "below Orsk. Miriam Vale wrote one line in the ledger that night."
 )
-SENTENCES = " ".join(document.text for document in Fictional(documents=8).read().documents).split(". ")
+SENTENCES = " ".join(document.text for document in FictionalCorpus(documents=8).read().documents).split(". ")
 PARAGRAPHS = [". ".join(SENTENCES[at : at + 5]) + "." for at in range(0, 100, 5)]
 HEADINGS = ("The keeper", "The storm", "The spring", "The ledger")
 
@@ -105,7 +105,7 @@ PAGE = f"""<!doctype html><html><head><title>The Lamp of Orsk | Lighthouse Times
 
 @pytest.mark.parametrize("columns", [1, 2])
 def test_a_pdf_reads_as_paragraphs_of_whole_words(tmp_path: Path, columns: int) -> None:
-    text = converted(pdf(tmp_path / "a.pdf", columns=columns))
+    text = convert_file(pdf(tmp_path / "a.pdf", columns=columns))
     expected = [
         part for at, words in enumerate(PARAGRAPHS) for part in (*HEADINGS[at // 5 : at // 5 + (at % 5 == 0)], words)
     ]
@@ -118,14 +118,14 @@ def test_a_pdf_reads_as_paragraphs_of_whole_words(tmp_path: Path, columns: int) 
 
 def test_a_name_keeps_its_hyphen_at_the_end_of_a_line_and_a_broken_word_does_not() -> None:
     lines = ["The old chronicle of the Anglo\x02", "Saxon coast says that the light\x02", "house of Orsk was tall."]
-    assert list(document_conversion.paragraphs(lines)) == [
+    assert list(document_conversion.join_paragraphs(lines)) == [
         "The old chronicle of the Anglo-Saxon coast says that the lighthouse of Orsk was tall."
     ]
 
 
 def test_a_short_line_ends_its_paragraph() -> None:
     full = "a line that is as wide as the column of this page"
-    assert list(document_conversion.paragraphs(["Heading", full, full, "and its end.", full])) == [
+    assert list(document_conversion.join_paragraphs(["Heading", full, full, "and its end.", full])) == [
         "Heading",
         f"{full} {full} and its end.",
         full,
@@ -134,14 +134,14 @@ def test_a_short_line_ends_its_paragraph() -> None:
 
 def test_an_html_page_reads_without_its_navigation(tmp_path: Path) -> None:
     (tmp_path / "a.html").write_text(PAGE)
-    text = converted(tmp_path / "a.html")
+    text = convert_file(tmp_path / "a.html")
     assert text.startswith("# The Lamp of Orsk\n\n" + STORM)
     assert "## The ships" in text and "the Meridian and" in text and "| Halcyon | 1852 |" in text
     assert not any(junk in text for junk in ("Home", "About us", "Most read", "harbours", "Privacy", "tracked"))
 
 
 def test_a_word_file_reads_with_headings_lists_and_tables(tmp_path: Path) -> None:
-    text = converted(word(tmp_path / "a.docx"))
+    text = convert_file(word(tmp_path / "a.docx"))
     assert text.startswith("# The Lamp of Orsk\n\n# The keeper\n\nShe wrote **every** evening in the_ledger (1. of 2).")
     assert "* oil\n* letters" in text and "| 1851 | Meridian |" in text and text.endswith("The end.")
     assert "CONFIDENTIAL" not in text and "base64" not in text and "![" not in text
@@ -157,8 +157,8 @@ def test_what_gives_no_text_says_why(tmp_path: Path) -> None:
     scan(tmp_path / "scan.pdf")
     reasons = {}
     for file in sorted(tmp_path.iterdir()):
-        with pytest.raises(Unreadable) as why:
-            converted(file)
+        with pytest.raises(UnreadableFile) as why:
+            convert_file(file)
         reasons[file.name] = why.value.reason
     assert reasons == {
         "broken.docx": document_conversion.DAMAGED,
@@ -216,7 +216,7 @@ def test_a_corpus_of_which_nothing_could_be_read_is_an_error(tmp_path: Path) -> 
     (tmp_path / "torn.pdf").write_bytes(b"%PDF-1.7 torn")
     (tmp_path / "old.doc").write_bytes(b"...")
     with pytest.raises(
-        DataError, match=r"none of 2 files gave a text\n  - old.doc: .doc is not read.*\n  - torn.pdf: dam"
+        DataError, match=r"none of 2 files has a text\n  - old.doc: .doc is not read.*\n  - torn.pdf: dam"
     ):
         stage.run(TextFiles(path=str(tmp_path)), tmp_path)
 
