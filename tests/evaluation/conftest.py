@@ -7,6 +7,6 @@ from entigraph.evaluation.models_under_test import load_pretrained_tokenizer
 
 
 @pytest.fixture(scope="session")
-def engine(tiny_model: Path) -> TransformersBackend:
+def backend(tiny_model: Path) -> TransformersBackend:
     tokenizer, _ = load_pretrained_tokenizer(str(tiny_model))
     return TransformersBackend(str(tiny_model), tokenizer, 0, "cpu", bf16=False, threads=1)

@@ -68,9 +68,9 @@ def test_prompt_has_the_structure_of_the_paper() -> None:
 
 
 def answer(samples: Sequence[int | None], right: int = 0, document: str = "d") -> Answer:
-    asked = make_question(0, answer=right, document_id=document)
+    evaluate = make_question(0, answer=right, document_id=document)
     texts = [Generation(f"\nAnswer: {'ABCD'[choice]}.\n" if choice is not None else "who knows") for choice in samples]
-    return ClosedBookCoT(samples=max(1, len(samples))).build_answer(asked, "prompt", texts)
+    return ClosedBookCoT(samples=max(1, len(samples))).build_answer(evaluate, "prompt", texts)
 
 
 def test_scores_of_one_question() -> None:
@@ -143,13 +143,13 @@ def test_invalid_options_raise_config_error(options: dict[str, Any]) -> None:
         ClosedBookCoT(**options)
 
 
-def test_local_model_answers_every_question(engine: TransformersBackend) -> None:
+def test_local_model_answers_every_question(backend: TransformersBackend) -> None:
     """The model never gives a choice; its questions stay in the denominator."""
     questions = [make_question(number) for number in range(3)]
     task = ClosedBookCoT(samples=2, max_tokens=8, texts_kept=1)
-    answers = list(task.answers(questions, engine))
-    assert sorted(found.question_id for found in answers) == ["q0", "q1", "q2"]
-    assert all(len(found.samples) == 2 and len(found.texts) == 1 for found in answers)
+    answers = list(task.answers(questions, backend))
+    assert sorted(results.question_id for results in answers) == ["q0", "q1", "q2"]
+    assert all(len(results.samples) == 2 and len(results.texts) == 1 for results in answers)
     assert task.score(answers)["parse_rate"] == 0.0 and sum(answers[0].unparsed.values()) == 2
 
 
@@ -172,7 +172,7 @@ def numbered(count: int) -> list[Any]:
     return [make_question(number, text=f"What is number {number}?") for number in range(count)]
 
 
-def asked(server: Scripted, folder: Path, task: ClosedBookCoT, count: int = 12, **options: Any) -> dict[str, Any]:
+def evaluate(server: Scripted, folder: Path, task: ClosedBookCoT, count: int = 12, **options: Any) -> dict[str, Any]:
     folder.mkdir(exist_ok=True)
     source = write_inputs(folder, numbered(count))
     candidate = EndpointModel(server.model(**options), folder / "response_cache.sqlite")
@@ -184,7 +184,7 @@ def asked(server: Scripted, folder: Path, task: ClosedBookCoT, count: int = 12, 
 @pytest.mark.parametrize("api", ["chat", "completions"])
 def test_endpoint_gets_one_request_per_question(api: str, tmp_path: Path) -> None:
     with scripted(answers_all_but(3, 7)) as server:
-        scores = asked(server, tmp_path, ClosedBookCoT(samples=16), api=Api(api))
+        scores = evaluate(server, tmp_path, ClosedBookCoT(samples=16), api=Api(api))
         assert scores["accuracy"] == 10 / 12 and scores["samples"] == 12 * 16 and scores["parse_rate"] == 1.0
         assert scores["groups"]["odd"]["accuracy"] == 4 / 6 and scores["groups"]["even"]["accuracy"] == 1.0
         assert len(server.asked) == 12, "one request per question"
@@ -193,28 +193,28 @@ def test_endpoint_gets_one_request_per_question(api: str, tmp_path: Path) -> Non
         sent = body["prompt"] if api == "completions" else body["messages"][1]["content"]
         assert path.endswith("/completions") and (path.endswith("/chat/completions") is (api == "chat"))
         assert sent.split("\n### Question")[0] == prompt.split("\n### Question")[0] and body["n"] == 16
-        asked(server, tmp_path, ClosedBookCoT(samples=16), api=Api(api))
+        evaluate(server, tmp_path, ClosedBookCoT(samples=16), api=Api(api))
         assert len(server.asked) == 12, "answers come from the response cache"
 
 
-def test_local_backend_and_endpoint_agree(engine: TransformersBackend, tmp_path: Path) -> None:
+def test_local_backend_and_endpoint_agree(backend: TransformersBackend, tmp_path: Path) -> None:
     def answers(body: dict[str, Any]) -> list[str]:
         greedy = Sampling(max_tokens=body["max_tokens"], stop=body["stop"])
-        ((_, (sample,)),) = engine.sample([Prompt("any", body["prompt"])], greedy)
+        ((_, (sample,)),) = backend.sample([Prompt("any", body["prompt"])], greedy)
         return [sample.text]
 
     task = ClosedBookCoT(samples=1, temperature=0.0, max_tokens=10)
-    here = sorted(task.answers(numbered(4), engine), key=lambda found: found.question_id)
+    here = sorted(task.answers(numbered(4), backend), key=lambda results: results.question_id)
     with scripted(answers) as server:
-        asked(server, tmp_path, task, count=4, api=Api.completions, concurrency=1)
+        evaluate(server, tmp_path, task, count=4, api=Api.completions, concurrency=1)
     there = list(read_jsonl(tmp_path / "out" / "answers-cot.jsonl", Answer))
-    assert [found.texts for found in there] == [list(found.texts) for found in here] and here[0].texts[0]
-    assert [found.prompt_hash for found in there] == [found.prompt_hash for found in here]
+    assert [results.texts for results in there] == [list(results.texts) for results in here] and here[0].texts[0]
+    assert [results.prompt_hash for results in there] == [results.prompt_hash for results in here]
 
 
 def test_endpoint_with_one_sample_per_request_is_asked_again(tmp_path: Path) -> None:
     with scripted(lambda body: answers_all_but()(body)[:1]) as server:
-        scores = asked(server, tmp_path, ClosedBookCoT(samples=3), count=4)
+        scores = evaluate(server, tmp_path, ClosedBookCoT(samples=3), count=4)
         assert scores["samples"] == 12 and scores["accuracy"] == 1.0
         assert len(server.asked) == 12 and {body["seed"] for _, body in server.asked} == {0, 1, 2}
 
@@ -224,7 +224,7 @@ def test_rejected_prompt_counts_as_wrong(tmp_path: Path) -> None:
         return 400 if "number 2?" in str(body) else answers_all_but()(body)
 
     with scripted(answers) as server:
-        scores = asked(server, tmp_path, ClosedBookCoT(samples=4), count=4)
+        scores = evaluate(server, tmp_path, ClosedBookCoT(samples=4), count=4)
     assert scores["accuracy"] == 0.75 and scores["questions"] == 4 and scores["unparsed"] == {"error: HTTP 400": 4}
 
 
@@ -236,11 +236,11 @@ def test_unanswered_questions_are_asked_by_the_next_run(tmp_path: Path) -> None:
 
     with scripted(answers) as server:
         with pytest.raises(LLMError, match="1 of 4 prompts got no answer"):
-            asked(server, tmp_path, ClosedBookCoT(samples=2), count=4, attempts=1)
+            evaluate(server, tmp_path, ClosedBookCoT(samples=2), count=4, attempts=1)
         assert not (tmp_path / "out" / "scores.json").exists()
         down.clear()
         before = len(server.asked)
-        assert asked(server, tmp_path, ClosedBookCoT(samples=2), count=4, attempts=1)["accuracy"] == 1.0
+        assert evaluate(server, tmp_path, ClosedBookCoT(samples=2), count=4, attempts=1)["accuracy"] == 1.0
         assert len(server.asked) == before + 1
-    found = list(read_jsonl(tmp_path / "out" / "answers-cot.jsonl", Answer))
-    assert [each.question_id for each in found] == ["q0", "q1", "q2", "q3"]
+    results = list(read_jsonl(tmp_path / "out" / "answers-cot.jsonl", Answer))
+    assert [each.question_id for each in results] == ["q0", "q1", "q2", "q3"]

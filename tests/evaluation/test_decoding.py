@@ -16,66 +16,66 @@ PROMPTS = [
 ]
 
 
-def drawn(engine: TransformersBackend, prompts: list[Prompt], **options: Any) -> dict[str, list[Generation]]:
-    return {prompts[index].key: found for index, found in engine.sample(prompts, Sampling(**options))}
+def sample_texts(backend: TransformersBackend, prompts: list[Prompt], **options: Any) -> dict[str, list[Generation]]:
+    return {prompts[index].key: results for index, results in backend.sample(prompts, Sampling(**options))}
 
 
-def test_greedy_decoding_matches_generate(engine: TransformersBackend) -> None:
-    found = drawn(engine, PROMPTS, max_tokens=12)
+def test_greedy_decoding_matches_generate(backend: TransformersBackend) -> None:
+    results = sample_texts(backend, PROMPTS, max_tokens=12)
     for prompt in PROMPTS:
-        ids = torch.tensor([engine.encode(prompt.text)])
+        ids = torch.tensor([backend.encode(prompt.text)])
         options = {"max_new_tokens": 12, "do_sample": False, "eos_token_id": None}
-        theirs = engine.model.generate(ids, attention_mask=torch.ones_like(ids), **options)
-        assert found[prompt.key][0].text == engine.tokenizer.decode(theirs[0, ids.shape[1] :].tolist())
+        theirs = backend.model.generate(ids, attention_mask=torch.ones_like(ids), **options)
+        assert results[prompt.key][0].text == backend.tokenizer.decode(theirs[0, ids.shape[1] :].tolist())
 
 
-def test_samples_do_not_depend_on_the_batch(engine: TransformersBackend) -> None:
+def test_samples_do_not_depend_on_the_batch(backend: TransformersBackend) -> None:
     options = {"samples": 3, "temperature": 1.0, "max_tokens": 70}  # longer than the numbers drawn at once
-    together = drawn(engine, PROMPTS, **options)
-    alone = {prompt.key: drawn(engine, [prompt], **options)[prompt.key] for prompt in PROMPTS}
+    together = sample_texts(backend, PROMPTS, **options)
+    alone = {prompt.key: sample_texts(backend, [prompt], **options)[prompt.key] for prompt in PROMPTS}
     assert together == alone
-    assert drawn(engine, PROMPTS[::-1], batch_tokens=1, **options) == together, "one row at a time"
+    assert sample_texts(backend, PROMPTS[::-1], batch_tokens=1, **options) == together, "one row at a time"
     assert len({sample.text for sample in together["q0"]}) == 3, "samples of one prompt differ"
 
 
-def test_sampling_frequencies_match_probabilities(engine: TransformersBackend) -> None:
-    ids = torch.tensor([engine.encode(PROMPTS[0].text)])
+def test_sampling_frequencies_match_probabilities(backend: TransformersBackend) -> None:
+    ids = torch.tensor([backend.encode(PROMPTS[0].text)])
     with torch.no_grad():
-        likely = (engine.model(ids).logits[0, -1] / 0.05).softmax(-1)
-    samples = drawn(engine, PROMPTS[:1], samples=600, temperature=0.05, max_tokens=1)["q0"]
+        likely = (backend.model(ids).logits[0, -1] / 0.05).softmax(-1)
+    samples = sample_texts(backend, PROMPTS[:1], samples=600, temperature=0.05, max_tokens=1)["q0"]
     counts = Counter(sample.text for sample in samples)
     shares: Counter[str] = Counter()  # several tokens can be one text
     for token, share in enumerate(likely.tolist()):
-        shares[engine.tokenizer.decode([token])] += share
+        shares[backend.tokenizer.decode([token])] += share
     for text, expected in shares.most_common(3):
         assert counts[text] / 600 == pytest.approx(expected, abs=4 * (expected * (1 - expected) / 600) ** 0.5)
 
 
-def test_stop_string_pattern_and_length(engine: TransformersBackend) -> None:
-    (whole,) = drawn(engine, PROMPTS[:1], max_tokens=12)["q0"]
+def test_stop_string_pattern_and_length(backend: TransformersBackend) -> None:
+    (whole,) = sample_texts(backend, PROMPTS[:1], max_tokens=12)["q0"]
     assert whole.finish_reason == "length"
     middle = whole.text[len(whole.text) // 2 :][:2]
-    (stopped,) = drawn(engine, PROMPTS[:1], max_tokens=12, stop=(middle,))["q0"]
+    (stopped,) = sample_texts(backend, PROMPTS[:1], max_tokens=12, stop=(middle,))["q0"]
     assert stopped == Generation(whole.text.partition(middle)[0], "stop")
-    (matched,) = drawn(engine, PROMPTS[:1], max_tokens=12, until=middle.replace("\\", "\\\\"))["q0"]
+    (matched,) = sample_texts(backend, PROMPTS[:1], max_tokens=12, until=middle.replace("\\", "\\\\"))["q0"]
     assert matched.finish_reason == "stop" and matched.text == whole.text.partition(middle)[0] + middle
 
 
-def test_prompt_beyond_the_context_has_no_samples(engine: TransformersBackend) -> None:
-    kept, engine.max_length = engine.max_length, 200
+def test_prompt_beyond_the_context_has_no_samples(backend: TransformersBackend) -> None:
+    kept, backend.max_length = backend.max_length, 200
     try:
         long = Prompt("long", "The document " * 200)
-        found = drawn(engine, [long, Prompt("short", "The")], max_tokens=4, samples=2)
+        results = sample_texts(backend, [long, Prompt("short", "The")], max_tokens=4, samples=2)
     finally:
-        engine.max_length = kept
-    assert found["long"] == [] and len(found["short"]) == 2
+        backend.max_length = kept
+    assert results["long"] == [] and len(results["short"]) == 2
 
 
-def test_prompts_without_shared_prefix(engine: TransformersBackend) -> None:
-    kept, engine.bos = engine.bos, []
+def test_prompts_without_shared_prefix(backend: TransformersBackend) -> None:
+    kept, backend.bos = backend.bos, []
     try:
         prompts = [Prompt("a", "The answer"), Prompt("b", "Is"), Prompt("c", "document is here")]
-        together = drawn(engine, prompts, max_tokens=6)
-        assert together == {prompt.key: drawn(engine, [prompt], max_tokens=6)[prompt.key] for prompt in prompts}
+        together = sample_texts(backend, prompts, max_tokens=6)
+        assert together == {prompt.key: sample_texts(backend, [prompt], max_tokens=6)[prompt.key] for prompt in prompts}
     finally:
-        engine.bos = kept
+        backend.bos = kept

@@ -20,19 +20,19 @@ from tests.evaluation.sample_questions import make_question, write_inputs
 from tests.evaluation.scripted_server import Answers, scripted
 
 
-def asked(candidate: Any, source: TaskInputs, folder: Path, task: Any) -> tuple[dict[str, Any], list[Answer]]:
+def evaluate(candidate: Any, source: TaskInputs, folder: Path, task: Any) -> tuple[dict[str, Any], list[Answer]]:
     out = folder / "out"
     stage.run(candidate, out, tasks={"task": task}, inputs={"task": source}, progress=SilentProgress())
     scores = json.loads((out / "scores.json").read_text())["task"]
     return scores, list(read_jsonl(out / "answers-task.jsonl", Answer))
 
 
-def said(folder: Path, questions: list[Question], answers: Answers) -> tuple[dict[str, Any], list[Answer], int]:
+def run_scripted(folder: Path, questions: list[Question], answers: Answers) -> tuple[dict[str, Any], list[Answer], int]:
     """Returns scores, answers and the number of requests with scripted samples."""
     with scripted(answers) as server:
         candidate = EndpointModel(server.model(), folder / "response_cache.sqlite")
-        scores, found = asked(candidate, write_inputs(folder, questions), folder, ClosedBookCoT(samples=4))
-        return scores, found, len(server.asked)
+        scores, results = evaluate(candidate, write_inputs(folder, questions), folder, ClosedBookCoT(samples=4))
+        return scores, results, len(server.asked)
 
 
 def letter(name: str) -> Answers:
@@ -41,7 +41,7 @@ def letter(name: str) -> Answers:
 
 def test_duplicate_question_is_counted_twice_and_paid_once(tmp_path: Path) -> None:
     questions = [make_question(0), make_question(0, id="again"), make_question(1)]
-    scores, answers, requests = said(tmp_path, questions, letter("A"))
+    scores, answers, requests = run_scripted(tmp_path, questions, letter("A"))
     assert requests == 1, "all three have the same prompt"
     assert [answer.question_id for answer in answers] == ["q0", "again", "q1"]
     assert scores["questions"] == 3 and scores["accuracy"] == pytest.approx(2 / 3)
@@ -58,14 +58,14 @@ def test_document_without_questions_changes_no_score(tmp_path: Path) -> None:
     )
     assert ClosedBookCoT(titles="test").load_questions(source) == before, "titles without questions do not count"
     with scripted(letter("A")) as server:
-        scores, _ = asked(
+        scores, _ = evaluate(
             EndpointModel(server.model(), tmp_path / "j.sqlite"), source, tmp_path, ClosedBookCoT(samples=1)
         )
     assert scores["documents"] == 3 and scores["questions"] == 4
 
 
 def test_empty_completion_is_unparsed(tmp_path: Path) -> None:
-    scores, answers, _ = said(tmp_path, [make_question(0)], lambda body: [""] * body.get("n", 1))
+    scores, answers, _ = run_scripted(tmp_path, [make_question(0)], lambda body: [""] * body.get("n", 1))
     assert answers[0].choice is None and list(answers[0].texts) == [""] * 4 and answers[0].unparsed == {NO_LINE: 4}
     assert (scores["accuracy"], scores["parse_rate"], scores["sample_parse_rate"]) == (0.0, 0.0, 0.0)
 
@@ -76,7 +76,7 @@ def options(count: int, **changes: Any) -> Question:
 
 def test_two_and_nine_options(tmp_path: Path) -> None:
     questions = [options(2, answer=0), options(9, answer=4)]
-    scores, answers, _ = said(tmp_path, questions, letter("E"))
+    scores, answers, _ = run_scripted(tmp_path, questions, letter("E"))
     assert [answer.choice for answer in answers] == [None, 4] and answers[0].unparsed == {NO_OPTION: 4}
     assert scores["chance"] == pytest.approx((1 / 2 + 1 / 9) / 2) and scores["accuracy"] == 0.5
     assert scores["pass_at"]["1"]["accuracy"] == 0.5 and scores["pass_at"]["1"]["questions"] == 2
@@ -87,33 +87,33 @@ def test_more_options_than_letters_need_likelihoods(tmp_path: Path, tiny_model: 
     with pytest.raises(DataError, match="has 27 choices, but there are only 26 letters"):
         ClosedBookCoT().load_questions(source)
     candidate = LocalModel(str(tiny_model), "cpu", 1, tiny_model, 0)
-    scores, answers = asked(candidate, source, tmp_path, ClosedBook())
+    scores, answers = evaluate(candidate, source, tmp_path, ClosedBook())
     assert len(answers[0].scores) == 27 and scores["chance"] == pytest.approx(1 / 27)
 
 
 def test_answers_store_the_prompt_hash(tmp_path: Path, tiny_model: Path) -> None:
     source = write_inputs(tmp_path, [make_question(0), make_question(1, text="Another?"), make_question(2, id="same")])
     candidate = LocalModel(str(tiny_model), "cpu", 1, tiny_model, 0)
-    _, (first, other, same) = asked(candidate, source, tmp_path, ClosedBook())
+    _, (first, other, same) = evaluate(candidate, source, tmp_path, ClosedBook())
     assert first.prompt_hash == same.prompt_hash != other.prompt_hash and len(first.prompt_hash) == 32
 
 
 def test_every_score_has_interval_and_denominator(tmp_path: Path) -> None:
-    def shares(found: Any, path: str = "") -> list[str]:
+    def shares(results: Any, path: str = "") -> list[str]:
         """Returns the shares that lack an interval or a denominator."""
-        if not isinstance(found, dict):
+        if not isinstance(results, dict):
             return []
         known = ("chance", "stderr")
         bare = [
             f"{path}{key}"
-            for key, value in found.items()
+            for key, value in results.items()
             if isinstance(value, float) and key not in known
-            if not ({f"{key}_interval_90%", "interval_90%"} & {*found}) or not {"questions", "asked"} & {*found}
+            if not ({f"{key}_interval_90%", "interval_90%"} & {*results}) or not {"questions", "asked"} & {*results}
         ]
-        return bare + [each for key, value in found.items() for each in shares(value, f"{path}{key}.")]
+        return bare + [each for key, value in results.items() for each in shares(value, f"{path}{key}.")]
 
     questions = [make_question(number) for number in range(8)]
-    scores, _, _ = said(tmp_path, questions, letter("B"))
+    scores, _, _ = run_scripted(tmp_path, questions, letter("B"))
     assert shares(scores) == [] and scores["parse_rate_interval_90%"] == [1.0, 1.0]
     low, high = scores["pass_at"]["1"]["interval_90%"]
     assert low < scores["pass_at"]["1"]["accuracy"] == 0.25 < high

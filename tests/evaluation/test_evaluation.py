@@ -18,35 +18,35 @@ from entigraph.storage.schemas import Answer
 from tests.evaluation.sample_questions import make_question, write_inputs
 
 
-def test_loglikelihoods_match_single_forward_passes(engine: TransformersBackend) -> None:
+def test_loglikelihoods_match_single_forward_passes(backend: TransformersBackend) -> None:
     pairs = [("The question is", " the document"), ("The answer", " is here, and it is in the document"), ("The", " x")]
-    scores = engine.loglikelihoods(pairs, 64)
+    scores = backend.loglikelihoods(pairs, 64)
     for (prompt, continuation), score in zip(pairs, scores, strict=True):
-        before, ids = engine.encode(prompt), engine.encode(prompt + continuation)
+        before, ids = backend.encode(prompt), backend.encode(prompt + continuation)
         with torch.no_grad():
-            logprobs = engine.model(torch.tensor([ids])).logits[0].log_softmax(-1)
+            logprobs = backend.model(torch.tensor([ids])).logits[0].log_softmax(-1)
         expected = sum(float(logprobs[place - 1, ids[place]]) for place in range(len(before), len(ids)))
         assert score == pytest.approx(expected, abs=1e-4)
 
 
-def test_greedy_continuation_matches_generate(engine: TransformersBackend) -> None:
+def test_greedy_continuation_matches_generate(backend: TransformersBackend) -> None:
     prompt = "The answer to the question"
-    ids = torch.tensor([engine.encode(prompt)])
+    ids = torch.tensor([backend.encode(prompt)])
     options = {"max_new_tokens": 6, "do_sample": False, "eos_token_id": None}
-    theirs = engine.model.generate(ids, attention_mask=ids.new_ones(ids.shape), **options)
-    expected = engine.tokenizer.decode(theirs[0, ids.shape[1] :].tolist()).partition(".")[0]
-    asked = [Prompt("a", prompt), Prompt("b", "The"), Prompt("c", prompt)]
-    found = dict(engine.sample(asked, Sampling(max_tokens=6, stop=(".",))))
-    assert [found[0][0].text, found[2][0].text] == [expected, expected]
+    theirs = backend.model.generate(ids, attention_mask=ids.new_ones(ids.shape), **options)
+    expected = backend.tokenizer.decode(theirs[0, ids.shape[1] :].tolist()).partition(".")[0]
+    questions = [Prompt("a", prompt), Prompt("b", "The"), Prompt("c", prompt)]
+    results = dict(backend.sample(questions, Sampling(max_tokens=6, stop=(".",))))
+    assert [results[0][0].text, results[2][0].text] == [expected, expected]
 
 
-def test_overflowing_options_count_as_wrong(engine: TransformersBackend) -> None:
-    engine.max_length, kept = 60, engine.max_length
+def test_overflowing_options_count_as_wrong(backend: TransformersBackend) -> None:
+    backend.max_length, kept = 60, backend.max_length
     try:
         questions = [make_question(0), make_question(1, text="The document " * 20)]
-        answers = list(ClosedBook().answers(questions, engine))
+        answers = list(ClosedBook().answers(questions, backend))
     finally:
-        engine.max_length = kept
+        backend.max_length = kept
     assert answers[0].choice is not None
     assert answers[1].choice is None and answers[1].correct is False and answers[1].scores == []
     assert score_likelihoods(answers)["overflowed"] == 1 and score_likelihoods(answers)["questions"] == 2
@@ -60,11 +60,13 @@ def test_choice_by_sum_and_by_length() -> None:
     assert choose_by_likelihood(question, "", [-1.0, -1.0, -1.0, -1.0]).choice == 0, "the first of a tie"
 
 
-def test_generated_thought_is_part_of_the_prompt(engine: TransformersBackend) -> None:
-    prompts, thoughts = ClosedBook().build_prompts([make_question(0), make_question(1, thought=True)], ["", ""], engine)
+def test_generated_thought_is_part_of_the_prompt(backend: TransformersBackend) -> None:
+    prompts, thoughts = ClosedBook().build_prompts(
+        [make_question(0), make_question(1, thought=True)], ["", ""], backend
+    )
     assert prompts[0] == "Question: Where is the document? Answer:" and thoughts[0] == ""
     opening = "Question: Where is the document? Thought:"
-    ((_, (generated,)),) = engine.sample([Prompt("a", opening)], Sampling(max_tokens=8, stop=(".",)))
+    ((_, (generated,)),) = backend.sample([Prompt("a", opening)], Sampling(max_tokens=8, stop=(".",)))
     assert prompts[1] == f"{opening}{generated.text}. Answer:" and thoughts[1] == generated.text.strip()
 
 

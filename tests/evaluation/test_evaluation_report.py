@@ -87,15 +87,19 @@ def test_question_details(tmp_path: Path) -> None:
     page = Page(tmp_path, {"open": [sampled(*said, retrieved=shown)]}, training)
     listed = page.block("questions-0")
     assert (listed["question"], listed["choices"], listed["answer"]) == (["Who kept the lamp of Orsk?"], [OPTIONS], [0])
-    (found,) = page.block("details-0-0")
-    assert found["samples_total"] == 4 and found["votes"] == [1, 1, 0, 0] and found["unparsed"] == {"no answer line": 2}
-    assert [(choice, page.text(text)) for choice, text in found["samples"]] == list(
+    (details,) = page.block("details-0-0")
+    assert (
+        details["samples_total"] == 4
+        and details["votes"] == [1, 1, 0, 0]
+        and details["unparsed"] == {"no answer line": 2}
+    )
+    assert [(choice, page.text(text)) for choice, text in details["samples"]] == list(
         zip([0, 1, None, None], said, strict=True)
     )
-    assert [page.text(text) for text in found["passages"]] == ["Passage on Orsk."]
-    assert (found["article_shown"], found["evidence_shown"], found["retrieved"]) == (True, False, 1)
-    assert page.text(found["evidence"][0]).startswith("The lamp keeper of Orsk")
-    mention = found["mentions"]
+    assert [page.text(text) for text in details["passages"]] == ["Passage on Orsk."]
+    assert (details["article_shown"], details["evidence_shown"], details["retrieved"]) == (True, False, 1)
+    assert page.text(details["evidence"][0]).startswith("The lamp keeper of Orsk")
+    mention = details["mentions"]
     assert (mention["answer_names"], mention["question_names"]) == (["Miriam Vale"], ["Orsk"])
     assert (mention["texts"], mention["answer_mentions"], mention["joint_mentions"]) == (1, 1, 1)
     assert page.text(mention["excerpts"][0][2]) == "Miriam Vale kept the lamp of Orsk."
@@ -128,8 +132,10 @@ def test_two_tasks_on_one_page(tmp_path: Path) -> None:
             "closed_book": [choose_by_likelihood(question, "Orsk", [-1.0, -3.0, -2.0, -9.5])],
         },
     )
-    (found,) = page.block("details-1-0")
-    assert found["scores"] == [-1.0, -3.0, -2.0, -9.5] and found["thought"] == "Orsk" and found["choice_norm"] == 0
+    (details,) = page.block("details-1-0")
+    assert (
+        details["scores"] == [-1.0, -3.0, -2.0, -9.5] and details["thought"] == "Orsk" and details["choice_norm"] == 0
+    )
     tables = [[row.text_content() for row in table.iter("tr")] for table in page.tree.iter("table")]
     for label in ("accuracy", "over all questions", "over those with a valid sample", "majority vote", "pass@1"):
         assert any(row.startswith(label) for row in tables[0]), label
@@ -142,7 +148,7 @@ def test_texts_are_stored_once(tmp_path: Path) -> None:
     answers = [sampled("\nAnswer: A.\n", id=f"q{number}", retrieved=shown) for number in range(300)]
     page = Page(tmp_path, {"one": answers, "other": answers})
     details = [each for block in ("0-0", "0-1", "0-2", "1-2") for each in page.block(f"details-{block}")]
-    assert len({text for found in details for text in found["passages"]}) == 1
+    assert len({text for details in details for text in details["passages"]}) == 1
     assert len(page.block("texts-0")) == 3 and len(page.source) < 60_000
 
 
@@ -150,7 +156,7 @@ def test_texts_beyond_the_limit_are_left_out(tmp_path: Path, monkeypatch: pytest
     monkeypatch.setattr(evaluation_report, "MAX_CHARACTERS", 30)
     answers = [sampled(f" {number} " * 6 + "\nAnswer: A.\n") for number in range(3)]
     page = Page(tmp_path, {"cot": answers})
-    places = [found["samples"][0][1] for found in page.block("details-0-0")]
+    places = [details["samples"][0][1] for details in page.block("details-0-0")]
     assert places[1:] == [None, None] and "not on this page" in page.source
 
 
@@ -196,36 +202,38 @@ def test_mentions_are_whole_words() -> None:
         make_text(3, "In Orsk, Miriam Vale kept a lamp."),
         make_text(4, "In Orsk, Miriam Vale kept a lamp.", document="d1"),
     ]
-    found = count_mention(key, *texts, entities=["Miriam Vale", "Vale", "Orsk"])
-    assert found.answer_names == ["Miriam Vale"], "the longest of overlapping names"
-    assert (found.texts, found.answer_mentions, found.joint_mentions) == (4, 2, 1)
-    assert [each.text for each in found.excerpts] == [texts[3].text, texts[0].text], "joint mentions come first"
+    mentions = count_mention(key, *texts, entities=["Miriam Vale", "Vale", "Orsk"])
+    assert mentions.answer_names == ["Miriam Vale"], "the longest of overlapping names"
+    assert (mentions.texts, mentions.answer_mentions, mentions.joint_mentions) == (4, 2, 1)
+    assert [each.text for each in mentions.excerpts] == [texts[3].text, texts[0].text], "joint mentions come first"
 
 
 def test_overlapping_entities_count_once() -> None:
     key = QuestionKey("d0", "Who of the Vales was Vale?", "Miriam Vale")
-    found = count_mention(key, make_text(0, "Miriam Vale."), entities=["miriam vale", "Miriam Vale", "Vale"])
-    assert [name.lower() for name in found.answer_names] == ["miriam vale"]
-    assert (list(found.question_names), found.answer_mentions, found.joint_mentions) == ([], 1, 0)
+    mentions = count_mention(key, make_text(0, "Miriam Vale."), entities=["miriam vale", "Miriam Vale", "Vale"])
+    assert [name.lower() for name in mentions.answer_names] == ["miriam vale"]
+    assert (list(mentions.question_names), mentions.answer_mentions, mentions.joint_mentions) == ([], 1, 0)
 
 
 def test_short_option_is_a_name() -> None:
-    found = count_mention(QuestionKey("d0", "Where?", "the Fumor Bell."), make_text(0, "It hung beside a Fumor Bell."))
-    assert found.answer_names == ["Fumor Bell"] and found.answer_mentions == 1
+    mentions = count_mention(
+        QuestionKey("d0", "Where?", "the Fumor Bell."), make_text(0, "It hung beside a Fumor Bell.")
+    )
+    assert mentions.answer_names == ["Fumor Bell"] and mentions.answer_mentions == 1
     assert count_mention(QuestionKey("d0", "Why?", "He was asked to let it go out by her")) is None
 
 
 def test_entities_of_document_parts_are_merged() -> None:
     graphs = [EntityGraph(document_id=f"d0#{n}", summary="", entities=[name]) for n, name in enumerate(["Ada", "Bo"])]
     key = QuestionKey("d0", "Who met Ada on that long evening?", "On that long evening it was Bo who met her")
-    found = count_mentions([key], TrainingTexts(lambda: iter([make_text(0, "Ada and Bo.")]), graphs))[key]
-    assert (found.answer_names, found.question_names, found.joint_mentions) == (["Bo"], ["Ada"], 1)
+    mentions = count_mentions([key], TrainingTexts(lambda: iter([make_text(0, "Ada and Bo.")]), graphs))[key]
+    assert (mentions.answer_names, mentions.question_names, mentions.joint_mentions) == (["Bo"], ["Ada"], 1)
 
 
 def test_number_of_excerpts_is_limited() -> None:
     texts = [make_text(number, f"{number} Tobias") for number in range(500)]
-    found = count_mention(QuestionKey("d0", "Who?", "Tobias"), *texts)
-    assert found.answer_mentions == 500 and [each.text for each in found.excerpts] == [
+    mentions = count_mention(QuestionKey("d0", "Who?", "Tobias"), *texts)
+    assert mentions.answer_mentions == 500 and [each.text for each in mentions.excerpts] == [
         "0 Tobias",
         "1 Tobias",
         "2 Tobias",
@@ -234,8 +242,8 @@ def test_number_of_excerpts_is_limited() -> None:
 
 def test_excerpt_contains_both_names() -> None:
     text = f"Tobias left. {'Nothing happened. ' * 100}In Orsk Tobias read. {'Nothing happened. ' * 100}"
-    found = cut_excerpt(text, ["Tobias"], ["Orsk"])
-    assert "In Orsk Tobias read." in found and len(found) < 430 and found[0] == found[-1] == "…"
+    mentions = cut_excerpt(text, ["Tobias"], ["Orsk"])
+    assert "In Orsk Tobias read." in mentions and len(mentions) < 430 and mentions[0] == mentions[-1] == "…"
     assert cut_excerpt("Tobias.", ["Tobias"], []) == "Tobias."
 
 
@@ -250,12 +258,12 @@ def test_smoke_evaluations_have_reports(smoke: Path) -> None:
     for member in map(json.loads, (file.read_text() for file in (study / "runs").glob("*.json"))):
         if member["augmenter"] == "entigraph":
             tree = html.fromstring((smoke / member["evaluation"] / "report.html").read_text())
-            found = json.loads(gzip.decompress(b64decode(tree.get_element_by_id("details-0-0").text)))
+            mentions = json.loads(gzip.decompress(b64decode(tree.get_element_by_id("details-0-0").text)))
             listed = json.loads(gzip.decompress(b64decode(tree.get_element_by_id("questions-0").text)))
             first = next(read_jsonl(smoke / member["evaluation"] / "answers-closed_book.jsonl", Answer))
             document = first.document_id
             trained, written = (
-                found[0]["mentions"]["texts"],
+                mentions[0]["mentions"]["texts"],
                 sum(text.document_id == document for text in read_texts(smoke / member["synthesis"])),
             )
             drawn = artifact.read_manifest(smoke / member["tokens"])["counts"]["texts"]

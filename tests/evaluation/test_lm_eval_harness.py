@@ -71,30 +71,30 @@ def test_accuracy_matches_the_harness(harness: None, tiny_model: Path, task_file
     assert theirs["acc_norm"] == scores["closed_book"]["accuracy_norm"]
 
 
-def test_loglikelihoods_match_the_harness(harness: None, engine: TransformersBackend) -> None:
+def test_loglikelihoods_match_the_harness(harness: None, backend: TransformersBackend) -> None:
     from lm_eval.api.instance import Instance
 
     pairs = [(f"Question: {item.text} Answer:", f" {choice}") for item in make_items()[:10] for choice in item.choices]
     asked = [Instance("loglikelihood", {}, pair, index) for index, pair in enumerate(pairs)]
-    theirs = [score for score, _ in adapter(engine, 4).loglikelihood(asked, disable_tqdm=True)]
-    assert engine.loglikelihoods(pairs, 512) == pytest.approx(theirs, abs=1e-3)
+    theirs = [score for score, _ in adapter(backend, 4).loglikelihood(asked, disable_tqdm=True)]
+    assert backend.loglikelihoods(pairs, 512) == pytest.approx(theirs, abs=1e-3)
 
 
-def test_document_loss_matches_the_harness(harness: None, engine: TransformersBackend) -> None:
+def test_document_loss_matches_the_harness(harness: None, backend: TransformersBackend) -> None:
     from lm_eval.api.instance import Instance
 
     whole = "The answer to the question is in the document. " * 20
     # Two whole windows: the harness reads what is left after them with more context than a stride.
-    text = next(whole[:end] for end in range(len(whole)) if len(engine.encode(whole[:end])) == 2 * 64 + 1)
-    kept, engine.max_length = engine.max_length, 64
+    text = next(whole[:end] for end in range(len(whole)) if len(backend.encode(whole[:end])) == 2 * 64 + 1)
+    kept, backend.max_length = backend.max_length, 64
     try:
-        windows = Perplexity(context=64, stride=64).losses([Document(id="d", title="", text=text)], engine)
+        windows = Perplexity(context=64, stride=64).losses([Document(id="d", title="", text=text)], backend)
         ours = total_loss(list(windows))
-        harness_model = adapter(engine, 1)
+        harness_model = adapter(backend, 1)
         harness_model.add_bos_token = False  # rolling, it puts one before the text by itself, and would score the other
         theirs = harness_model.loglikelihood_rolling([Instance("loglikelihood_rolling", {}, (text,), 0)])
     finally:
-        engine.max_length = kept
+        backend.max_length = kept
     assert ours["tokens"] == 128 and ours["nats_per_token"] * ours["tokens"] == pytest.approx(-theirs[0], rel=1e-4)
 
 

@@ -64,18 +64,18 @@ def test_prompt_examples_with_several_right_choices() -> None:
 
 
 def answer(samples: list[str], right: Choice, options: int = 4, **settings: Any) -> Answer:
-    asked = make_question(0, answer=right, choices=[f"option {number}" for number in range(options)])
+    questions = make_question(0, answer=right, choices=[f"option {number}" for number in range(options)])
     task = ClosedBookCoT(samples=max(1, len(samples)), **settings)
-    return task.build_answer(asked, "prompt", [Generation(f" So.\nAnswer: {said}.\n") for said in samples])
+    return task.build_answer(questions, "prompt", [Generation(f" So.\nAnswer: {said}.\n") for said in samples])
 
 
 def test_exact_partial_and_option_scores() -> None:
     said = {"A, C": (1, 1, 1), "A": (0, 0.25, 0.75), "A, B": (0, 0, 0.5), "A, B, C": (0, 0, 0.75), "AC": (0, 0, 0)}
     for letters, expected in said.items():
-        found = ClosedBookCoT().score([answer([letters], [0, 2])])
-        several = found["several_right"]
+        results = ClosedBookCoT().score([answer([letters], [0, 2])])
+        several = results["several_right"]
         assert tuple(several[name]["accuracy"] for name in ("exact", "partial", "options")) == expected, letters
-        assert found["accuracy"] == expected[0] and several["exact"]["questions"] == 1
+        assert results["accuracy"] == expected[0] and several["exact"]["questions"] == 1
 
 
 def test_list_with_one_answer_allows_several() -> None:
@@ -96,9 +96,9 @@ def test_chance_and_majority_of_sets() -> None:
 
 
 def write_question_file(folder: Path, *lines: dict[str, Any]) -> Path:
-    asked = {"document": "a.txt", "question": "Which?", "choices": ["one", "two", "three"]}
+    questions = {"document": "a.txt", "question": "Which?", "choices": ["one", "two", "three"]}
     file = folder / "questions.jsonl"
-    file.write_text("".join(json.dumps({**asked, **line}) + "\n" for line in lines))
+    file.write_text("".join(json.dumps({**questions, **line}) + "\n" for line in lines))
     return file
 
 
@@ -136,11 +136,11 @@ def test_closed_book_rejects_multiple_answers(tmp_path: Path) -> None:
         ClosedBook().load_questions(source)
 
 
-def test_closed_book_with_two_and_six_options(engine: TransformersBackend) -> None:
-    asked = [make_question(number, choices=list("uvwxyz")[:options]) for number, options in enumerate((2, 6, 4))]
-    found = list(ClosedBook().answers(asked, engine))
-    assert [len(each.scores) for each in found] == [2, 6, 4] and all(each.choice is not None for each in found)
-    assert ClosedBook().score(found)["chance"] == pytest.approx((1 / 2 + 1 / 6 + 1 / 4) / 3)
+def test_closed_book_with_two_and_six_options(backend: TransformersBackend) -> None:
+    questions = [make_question(number, choices=list("uvwxyz")[:options]) for number, options in enumerate((2, 6, 4))]
+    results = list(ClosedBook().answers(questions, backend))
+    assert [len(each.scores) for each in results] == [2, 6, 4] and all(each.choice is not None for each in results)
+    assert ClosedBook().score(results)["chance"] == pytest.approx((1 / 2 + 1 / 6 + 1 / 4) / 3)
 
 
 def answer_even_options(body: dict[str, Any]) -> list[str]:
@@ -154,8 +154,10 @@ def answer_even_options(body: dict[str, Any]) -> list[str]:
 
 def test_endpoint_answers_both_kinds(tmp_path: Path) -> None:
     right: list[Choice] = [[0, 2], 0, [0, 2], [0, 2], 1]
-    asked = [make_question(number, text=f"What is number {number}?", answer=each) for number, each in enumerate(right)]
-    source = write_inputs(tmp_path, asked)
+    questions = [
+        make_question(number, text=f"What is number {number}?", answer=each) for number, each in enumerate(right)
+    ]
+    source = write_inputs(tmp_path, questions)
     with scripted(answer_even_options) as server:
         candidate = EndpointModel(server.model(), tmp_path / "response_cache.sqlite")
         task = ClosedBookCoT(samples=4)
@@ -165,8 +167,8 @@ def test_endpoint_answers_both_kinds(tmp_path: Path) -> None:
     several = scores["several_right"]
     assert several["exact"]["questions"] == 3 and several["exact"]["accuracy"] == 2 / 3
     assert several["partial"]["accuracy"] == pytest.approx(2.25 / 3) and len(several["partial"]["interval_90%"]) == 2
-    found = list(read_jsonl(tmp_path / "out" / "answers-cot.jsonl", Answer))
-    assert [each.choice for each in found] == [[0, 2], 0, [0], [0, 2], 0] and found[0].samples == [[0, 2]] * 4
+    results = list(read_jsonl(tmp_path / "out" / "answers-cot.jsonl", Answer))
+    assert [each.choice for each in results] == [[0, 2], 0, [0], [0, 2], 0] and results[0].samples == [[0, 2]] * 4
 
 
 def test_command_with_question_file(command: Command, tmp_path: Path) -> None:

@@ -70,10 +70,10 @@ def test_drop_gold_removes_evidence_or_article() -> None:
 def test_distractors_come_from_other_articles() -> None:
     for number in range(20):
         ranking = make_ranking(number)
-        found = OpenBook(k=2, distractors=3, order=PassageOrder.best_first).select_passages(ranking)
-        assert [passage for passage in found if passage in (3, 1)] == [3, 1]
-        assert sorted(set(found) - {3, 1}) == [4, 5, 6]
-        assert found == OpenBook(k=2, distractors=3, order=PassageOrder.best_first).select_passages(ranking)
+        results = OpenBook(k=2, distractors=3, order=PassageOrder.best_first).select_passages(ranking)
+        assert [passage for passage in results if passage in (3, 1)] == [3, 1]
+        assert sorted(set(results) - {3, 1}) == [4, 5, 6]
+        assert results == OpenBook(k=2, distractors=3, order=PassageOrder.best_first).select_passages(ranking)
     places = {tuple(OpenBook(k=2, distractors=3).select_passages(make_ranking(number))) for number in range(20)}
     assert len(places) > 3, "positions are random for each question"
 
@@ -102,18 +102,18 @@ def test_drops_are_nested() -> None:
 
 
 def test_prompts_with_and_without_passages(
-    engine: TransformersBackend,
+    backend: TransformersBackend,
 ) -> None:
     seen: list[str] = []
 
     class RecordingBackend:
         def sample(self, prompts: Any, sampling: Any) -> Any:
             seen.extend(prompt.text for prompt in prompts)
-            return engine.sample(prompts, sampling)
+            return backend.sample(prompts, sampling)
 
         def loglikelihoods(self, pairs: Any, batch_tokens: int) -> Any:
             seen.extend(prompt for prompt, _ in pairs)
-            return engine.loglikelihoods(pairs, batch_tokens)
+            return backend.loglikelihoods(pairs, batch_tokens)
 
     questions = [make_question(0), make_question(1, thought=True)]
     look_up = {
@@ -126,13 +126,13 @@ def test_prompts_with_and_without_passages(
     assert any(text.startswith("Three.") and text.endswith("Answer:") for text in seen)
     assert answers[0].passages == ["One {odd} passage.", "Two."] and answers[0].retrieved == 2
     assert (answers[0].article_shown, answers[0].evidence_shown) == (True, False)
-    nothing = list(OpenBook().answers(questions, engine, lambda question: RetrievedPassages([], False, False)))
-    closed = list(ClosedBook().answers(questions, engine))
+    nothing = list(OpenBook().answers(questions, backend, lambda question: RetrievedPassages([], False, False)))
+    closed = list(ClosedBook().answers(questions, backend))
     assert [answer.scores for answer in nothing] == [answer.scores for answer in closed]
     assert nothing[0].retrieved == 0 and closed[0].retrieved is None
 
 
-def test_overflowing_passages_are_counted(engine: TransformersBackend, tmp_path: Path, tiny_model: Path) -> None:
+def test_overflowing_passages_are_counted(backend: TransformersBackend, tmp_path: Path, tiny_model: Path) -> None:
     questions = [make_question(number) for number in range(4)]
     source = write_inputs(tmp_path, questions)
     folder = write_retrieval(
@@ -152,9 +152,9 @@ def test_overflowing_passages_are_counted(engine: TransformersBackend, tmp_path:
     for name, overflowed in (("open", 3), ("cot", 4)):  # five examples alone are longer than what the tiny model reads
         assert scores[name]["overflowed"] == overflowed and scores[name]["questions"] == 4
         assert scores[name]["retrieval"]["nothing_retrieved"] == 1
-        found = scores[name]["retrieval"]["evidence"]
-        assert found["recall"] == 0.75 and found["questions"] == 4
-        assert found["accuracy_shown"]["questions"] == 3 and found["accuracy_not_shown"]["questions"] == 1
+        results = scores[name]["retrieval"]["evidence"]
+        assert results["recall"] == 0.75 and results["questions"] == 4
+        assert results["accuracy_shown"]["questions"] == 3 and results["accuracy_not_shown"]["questions"] == 1
     answers = list(read_jsonl(tmp_path / "out" / "answers-open.jsonl", Answer))
     assert [len(answer.passages) for answer in answers] == [2, 2, 2, 0]
 
@@ -216,7 +216,7 @@ def test_reading_options_share_one_ranking(configured: Callable[..., Run]) -> No
             first.retrieval["open_book"].folder
         )
     both = configured("corpus.documents=1", "evaluation=[open_book,open_book_recalls]")
-    assert len({found.folder for found in both.retrieval.values()}) == 1 and len(both.retrieval) == 6
+    assert len({results.folder for results in both.retrieval.values()}) == 1 and len(both.retrieval) == 6
     assert sum(step.stage is Stage.retrieval for step in steps_of(both)) == 1
 
 

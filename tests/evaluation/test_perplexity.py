@@ -30,45 +30,45 @@ DOCUMENTS = [make_document(1, 3), make_document(2, 12), make_document(3, 1), Doc
 
 
 @torch.no_grad()
-def loss_of(engine: TransformersBackend, ids: list[int], place: int, start: int) -> float:
+def loss_of(backend: TransformersBackend, ids: list[int], place: int, start: int) -> float:
     """Returns the loss of one token given those from `start` on."""
-    logits = engine.model(torch.tensor([ids[start:place]])).logits[0, -1]
+    logits = backend.model(torch.tensor([ids[start:place]])).logits[0, -1]
     return -float(logits.log_softmax(-1)[ids[place]])
 
 
 @pytest.mark.parametrize("context, stride", [(None, None), (16, 8), (16, 16), (16, 1), (2, 1), (7, 3)])
-def test_every_token_is_scored_once(engine: TransformersBackend, context: int | None, stride: int | None) -> None:
+def test_every_token_is_scored_once(backend: TransformersBackend, context: int | None, stride: int | None) -> None:
     task = Perplexity(context=context, stride=stride, batch_tokens=64)
-    found = list(task.losses(DOCUMENTS, engine))
-    for document, loss in zip(DOCUMENTS, found, strict=True):
-        ids = engine.encode(document.text)
+    results = list(task.losses(DOCUMENTS, backend))
+    for document, loss in zip(DOCUMENTS, results, strict=True):
+        ids = backend.encode(document.text)
         width, step = context or len(ids), stride or max(1, (context or len(ids)) // 2)
         expected = 0.0
         for place in range(1, len(ids)):
             window = 0 if place <= width else math.ceil((place - width) / step) * step
             assert place - window <= width and (window == 0 or place - window >= width - step + 1)
-            expected += loss_of(engine, ids, place, window)
+            expected += loss_of(backend, ids, place, window)
         assert loss.nats == pytest.approx(expected, abs=1e-3) and loss.tokens == len(ids) - 1
         assert (loss.bytes, loss.unscored) == (len(document.text.encode()), 0)
 
 
-def test_context_is_capped_at_the_model_length(engine: TransformersBackend) -> None:
-    kept, engine.max_length = engine.max_length, 10
+def test_context_is_capped_at_the_model_length(backend: TransformersBackend) -> None:
+    kept, backend.max_length = backend.max_length, 10
     try:
-        windows = Perplexity(context=500, stride=400).windows(list(range(60)), engine.max_length)
+        windows = Perplexity(context=500, stride=400).windows(list(range(60)), backend.max_length)
     finally:
-        engine.max_length = kept
+        backend.max_length = kept
     assert max(len(window.ids) for window in windows) == 11, "ten are read, the eleventh is predicted"
     assert [place for window in windows for place in window.ids[window.first :]] == list(range(1, 60))
 
 
-def test_first_token_without_bos_is_unscored(engine: TransformersBackend) -> None:
-    kept, engine.bos = engine.bos, []
+def test_first_token_without_bos_is_unscored(backend: TransformersBackend) -> None:
+    kept, backend.bos = backend.bos, []
     try:
-        (loss,) = Perplexity().losses(DOCUMENTS[:1], engine)
+        (loss,) = Perplexity().losses(DOCUMENTS[:1], backend)
     finally:
-        engine.bos = kept
-    assert loss.unscored == 1 and loss.tokens == len(engine.encode(DOCUMENTS[0].text)) - 2
+        backend.bos = kept
+    assert loss.unscored == 1 and loss.tokens == len(backend.encode(DOCUMENTS[0].text)) - 2
 
 
 def test_total_loss() -> None:
@@ -76,9 +76,9 @@ def test_total_loss() -> None:
         DocumentLoss(document_id="a", nats=10.0, tokens=4, unscored=0, bytes=10),
         DocumentLoss(document_id="b", nats=2.0, tokens=2, unscored=1, bytes=6),
     ]
-    found = total_loss(losses)
-    assert found["nats_per_token"] == 2.0 and found["perplexity"] == pytest.approx(math.exp(2))
-    assert found["bits_per_byte"] == pytest.approx(12 / 16 / math.log(2)) and found["unscored"] == 1
+    results = total_loss(losses)
+    assert results["nats_per_token"] == 2.0 and results["perplexity"] == pytest.approx(math.exp(2))
+    assert results["bits_per_byte"] == pytest.approx(12 / 16 / math.log(2)) and results["unscored"] == 1
     assert total_loss(losses[:1])["bits_per_byte_stderr"] is None
 
 
@@ -97,8 +97,8 @@ def test_losses_before_a_kill_are_kept(tiny_model: Path, tmp_path: Path) -> None
     counts = stage.run(
         candidate, out, tasks={"replay": Perplexity()}, inputs={"replay": source}, progress=SilentProgress()
     )
-    found = list(read_jsonl(out / "losses-replay.jsonl", DocumentLoss))
-    assert [loss.document_id for loss in found] == ["d1", "d2", "d3", "empty"] and found[1] == marked
+    results = list(read_jsonl(out / "losses-replay.jsonl", DocumentLoss))
+    assert [loss.document_id for loss in results] == ["d1", "d2", "d3", "empty"] and results[1] == marked
     score = json.loads((out / "scores.json").read_text())["replay"]
     assert counts["replay"]["nats_per_token"] == score["nats_per_token"] and score["documents"] == 4
 

@@ -46,17 +46,21 @@ def written(candidate: Any, folder: Path, task: ClosedBookSummaries, source: Tas
 def test_every_document_and_prompt_has_a_summary(tiny_model: Path, tmp_path: Path) -> None:
     candidate, source = LocalModel(str(tiny_model), "cpu", 1), write_inputs(tmp_path)
     task = ClosedBookSummaries(prompts={"short": SHORT, "long": LONG}, samples=2, temperature=1.0)
-    found = written(candidate, tmp_path / "out", task, source)
-    assert [each.id for each in found] == [
+    results = written(candidate, tmp_path / "out", task, source)
+    assert [each.id for each in results] == [
         f"d{document}/{prompt}/{sample}" for prompt in ("short", "long") for document in range(3) for sample in (0, 1)
     ]
     scores = json.loads((tmp_path / "out" / "scores.json").read_text())["s"]
-    assert (scores["summaries"], scores["documents"], scores["empty"]) == (12, 3, sum(not each.text for each in found))
+    assert (scores["summaries"], scores["documents"], scores["empty"]) == (
+        12,
+        3,
+        sum(not each.text for each in results),
+    )
     assert scores["prompts"]["short"]["summaries"] == 6 and "accuracy" not in scores
-    cut = [each for each in found if each.finish_reason == "length"]
+    cut = [each for each in results if each.finish_reason == "length"]
     assert scores["unfinished"] == ({"length": len(cut)} if cut else {})
     alone = written(candidate, tmp_path / "alone", ClosedBookSummaries(prompts={"long": LONG}, temperature=1.0), source)
-    assert [each.text for each in alone] == [each.text for each in found if each.prompt == "long" and not each.sample]
+    assert [each.text for each in alone] == [each.text for each in results if each.prompt == "long" and not each.sample]
 
 
 def test_killed_evaluation_writes_missing_summaries(tiny_model: Path, tmp_path: Path) -> None:
@@ -68,23 +72,23 @@ def test_killed_evaluation_writes_missing_summaries(tiny_model: Path, tmp_path: 
     )  # fmt: skip
     half = json.dumps({**vars(marked), "id": "d2/short/0"})[:-9]
     (out / CHECKPOINTS / "summaries-s.jsonl").write_text(json.dumps(vars(marked)) + "\n" + half)
-    found = written(LocalModel(str(tiny_model), "cpu", 1), out, ClosedBookSummaries(prompts={"short": SHORT}), source)
-    assert [each.document_id for each in found] == ["d0", "d1", "d2"] and found[1] == marked
-    assert found[2].text != "From before." and found[2].prompt_hash
+    results = written(LocalModel(str(tiny_model), "cpu", 1), out, ClosedBookSummaries(prompts={"short": SHORT}), source)
+    assert [each.document_id for each in results] == ["d0", "d1", "d2"] and results[1] == marked
+    assert results[2].text != "From before." and results[2].prompt_hash
 
 
-def test_overflowing_prompt_is_counted(engine: TransformersBackend, tmp_path: Path) -> None:
+def test_overflowing_prompt_is_counted(backend: TransformersBackend, tmp_path: Path) -> None:
     long = Document(id="d9", title="The document " * 200, text="x")
-    kept, engine.max_length = engine.max_length, 80
+    kept, backend.max_length = backend.max_length, 80
     task = ClosedBookSummaries(prompts={"short": SHORT})
     try:
         out = tmp_path / "out"
         (out / CHECKPOINTS).mkdir(parents=True)
         scores = task.evaluate(
-            TaskContext("s", write_inputs(tmp_path, [*DOCUMENTS, long]), lambda: engine, out, SilentProgress())
+            TaskContext("s", write_inputs(tmp_path, [*DOCUMENTS, long]), lambda: backend, out, SilentProgress())
         )
     finally:
-        engine.max_length = kept
+        backend.max_length = kept
     assert scores["summaries"] == 4 and scores["empty"] >= 1 and scores["unfinished"][TOO_LONG] == 1
     last = list(read_jsonl(out / "summaries-s.jsonl", Summary))[-1]
     assert (last.document_id, last.text, last.finish_reason) == ("d9", "", TOO_LONG)
@@ -118,24 +122,24 @@ def test_prompts_without_a_slot_raise_config_error(tmp_path: Path) -> None:
 
 
 def make_chat_tokenizer(folder: Path, template: str) -> Any:
-    found = AutoTokenizer.from_pretrained(str(folder))
-    found.chat_template = built_in_templates()[template]
-    found.add_special_tokens({"additional_special_tokens": ["<|im_start|>", "<|im_end|>"]})
-    return found
+    tokenizer = AutoTokenizer.from_pretrained(str(folder))
+    tokenizer.chat_template = built_in_templates()[template]
+    tokenizer.add_special_tokens({"additional_special_tokens": ["<|im_start|>", "<|im_end|>"]})
+    return tokenizer
 
 
 def test_instruction_uses_the_chat_template(tiny_model: Path) -> None:
     tokenizer = make_chat_tokenizer(tiny_model, "chatml")
     chat = ChatTemplate(tokenizer)
     assert chat.ends == [tokenizer.convert_tokens_to_ids("<|im_end|>")]
-    engine = TransformersBackend(str(tiny_model), tokenizer.backend_tokenizer, 0, "cpu", False, 1, chat)
-    ids = engine.encode_prompt(Prompt("a", "Summarize it.", instruction=True))
+    backend = TransformersBackend(str(tiny_model), tokenizer.backend_tokenizer, 0, "cpu", False, 1, chat)
+    ids = backend.encode_prompt(Prompt("a", "Summarize it.", instruction=True))
     expected = tokenizer.apply_chat_template(
         [{"role": "user", "content": "Summarize it."}], add_generation_prompt=True, return_dict=False
     )
-    assert ids == expected and ids.count(engine.bos[0]) <= 1
-    assert engine.encode_prompt(Prompt("a", "Go on")) == engine.encode("Go on"), "continuations do not use it"
-    assert engine.ends >= {*chat.ends, 0}
+    assert ids == expected and ids.count(backend.bos[0]) <= 1
+    assert backend.encode_prompt(Prompt("a", "Go on")) == backend.encode("Go on"), "continuations do not use it"
+    assert backend.ends >= {*chat.ends, 0}
 
 
 def test_chat_template_without_end_token(tiny_model: Path) -> None:
@@ -160,7 +164,7 @@ def through(server: Scripted, folder: Path, task: ClosedBookSummaries, **options
 def test_endpoint_summaries(tmp_path: Path) -> None:
     task = ClosedBookSummaries(prompts={"short": SHORT})
     with scripted(retold) as server:
-        found = through(server, tmp_path, task)
+        results = through(server, tmp_path, task)
         body = next(body for _, body in server.asked if "Laumer" in str(body))
         assert [message["content"] for message in body["messages"]] == [
             "", 'Summary of "The document" by Keith Laumer (1961):',
@@ -169,7 +173,7 @@ def test_endpoint_summaries(tmp_path: Path) -> None:
         asked = len(server.asked)
         through(server, tmp_path, ClosedBookSummaries(prompts={"short": SHORT}))
         assert len(server.asked) == asked, "answers come from the response cache"
-    assert [each.text for each in found] == ["It is about a document.", "", ""]
+    assert [each.text for each in results] == ["It is about a document.", "", ""]
     scores = json.loads((tmp_path / "out" / "scores.json").read_text())["s"]
     assert scores["empty"] == 2 and scores["unfinished"] == {"error: HTTP 400": 1}
 
@@ -190,9 +194,9 @@ def test_failed_summaries_are_asked_by_the_next_run(tmp_path: Path) -> None:
         assert len(server.asked) == before + 1
 
 
-def test_samples_depend_on_the_seed(engine: TransformersBackend) -> None:
+def test_samples_depend_on_the_seed(backend: TransformersBackend) -> None:
     def texts(seed: int) -> list[str]:
         task = ClosedBookSummaries(prompts={"long": LONG}, samples=3, temperature=1.5, seed=seed)
-        return [each.text for each in task.write_summaries(DOCUMENTS[:1], "long", lambda: engine)]
+        return [each.text for each in task.write_summaries(DOCUMENTS[:1], "long", lambda: backend)]
 
     assert texts(0) == texts(0) != texts(1) and len({*texts(0)}) > 1

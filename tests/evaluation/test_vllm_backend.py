@@ -65,8 +65,8 @@ def outputs(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def model(outputs: Path) -> Path:
-    (found,) = (outputs / "training").glob("*/model")
-    return found
+    (results,) = (outputs / "training").glob("*/model")
+    return results
 
 
 def test_vllm_and_transformers_agree(model: Path, tmp_path: Path) -> None:
@@ -111,8 +111,8 @@ def test_vllm_and_transformers_agree(model: Path, tmp_path: Path) -> None:
 def test_trained_model_scores_agree(outputs: Path, command: Command) -> None:
     arguments = [*TRAINED, "evaluation=[closed_book,perplexity]", f"paths.root={outputs}", "stage=evaluation"]
     folders: list[Path] = []
-    for engine in ([], IN_VLLM):
-        done = command(*arguments, *engine, **CPU)
+    for backend in ([], IN_VLLM):
+        done = command(*arguments, *backend, **CPU)
         assert done.returncode == 0, done.stderr
         folders += {*(outputs / "evaluation").iterdir()} - {*folders}
     ours, theirs = ({a.question_id: a for a in read_jsonl(f / "answers-closed_book.jsonl", Answer)} for f in folders)
@@ -159,12 +159,12 @@ def opened(model: Path) -> list[str]:
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
     network, tokenizer = AutoModelForCausalLM.from_pretrained(model), AutoTokenizer.from_pretrained(model)
-    found = []
+    results = []
     for prompt in PROMPTS:
         read = tokenizer(prompt.text, return_tensors="pt")
         ids = network.generate(**read, max_new_tokens=40, do_sample=False)[0, read.input_ids.shape[1] :]
-        found.append(tokenizer.decode(ids, skip_special_tokens=True))
-    return found
+        results.append(tokenizer.decode(ids, skip_special_tokens=True))
+    return results
 
 
 def test_killed_vllm_evaluation_resumes(outputs: Path, command: Command, tmp_path: Path) -> None:
@@ -194,5 +194,5 @@ def test_killed_vllm_evaluation_resumes(outputs: Path, command: Command, tmp_pat
 
 def kept(outputs: Path) -> list[bytes]:
     """Returns the complete lines of a task's answers."""
-    found = list(outputs.glob(OWN_COT))
-    return found[0].read_bytes().split(b"\n")[:-1] if found else []
+    results = list(outputs.glob(OWN_COT))
+    return results[0].read_bytes().split(b"\n")[:-1] if results else []

@@ -35,12 +35,12 @@ def letters(tmp_path: Path) -> Path:
 
 
 @contextmanager
-def asked(folder: Path, python: str, **options: object) -> Iterator[VllmBackend]:
+def open_backend(folder: Path, python: str, **options: object) -> Iterator[VllmBackend]:
     engines = VllmEngine(python=python, **options)  # type: ignore[arg-type]
     candidate = LocalModel(str(folder), "cpu", 1, folder, None, engines, folder.parent / "vllm.log")
-    with candidate.connect(lambda words: None) as engine:
-        assert isinstance(engine, VllmBackend)
-        yield engine
+    with candidate.connect(lambda words: None) as backend:
+        assert isinstance(backend, VllmBackend)
+        yield backend
 
 
 def test_samples_of_a_prompt_are_one_request(
@@ -50,41 +50,44 @@ def test_samples_of_a_prompt_are_one_request(
 ) -> None:
     prompts = [Prompt(f"q{number}", f"Question {number}") for number in range(6)]
     sampling = Sampling(samples=5, temperature=1.0, max_tokens=10)
-    with asked(letters, python) as engine:
-        together = dict(engine.sample(prompts, sampling))
-        alone = dict(engine.sample(prompts[3:4], sampling))
-        greedy = dict(engine.sample(prompts, Sampling(samples=5, max_tokens=10)))
-    assert all(f"Question {place} (" in sample.text for place, found in together.items() for sample in found)
-    assert len({sample.text for found in together.values() for sample in found}) == 30 and alone[0] == together[3]
+    with open_backend(letters, python) as backend:
+        together = dict(backend.sample(prompts, sampling))
+        alone = dict(backend.sample(prompts[3:4], sampling))
+        greedy = dict(backend.sample(prompts, Sampling(samples=5, max_tokens=10)))
+    assert all(f"Question {place} (" in sample.text for place, results in together.items() for sample in results)
+    assert len({sample.text for results in together.values() for sample in results}) == 30 and alone[0] == together[3]
     assert len(noted(tmp_path, "took")) == 6 + 1 + 6
-    assert all(len(found) == 5 and len({*found}) == 1 for found in greedy.values())
+    assert all(len(results) == 5 and len({*results}) == 1 for results in greedy.values())
 
 
 def test_stop_string_pattern_and_end_token(python: str, letters: Path) -> None:
-    with asked(letters, python) as engine:
-        assert engine.ends == {126}
-        ((_, (stopped,)),) = engine.sample([Prompt("q", "A lamp. And")], Sampling(max_tokens=5, stop=(" And",)))
-        ((_, (matched,)),) = engine.sample([Prompt("q", "A lamp. And")], Sampling(max_tokens=5, until=r"l.m"))
-        ((_, (ended,)),) = engine.sample([Prompt("q", "A~")], Sampling(max_tokens=5))
+    with open_backend(letters, python) as backend:
+        assert backend.ends == {126}
+        ((_, (stopped,)),) = backend.sample([Prompt("q", "A lamp. And")], Sampling(max_tokens=5, stop=(" And",)))
+        ((_, (matched,)),) = backend.sample([Prompt("q", "A lamp. And")], Sampling(max_tokens=5, until=r"l.m"))
+        ((_, (ended,)),) = backend.sample([Prompt("q", "A~")], Sampling(max_tokens=5))
     assert (stopped, matched) == (Generation("On A lamp."), Generation("On A lam"))
     assert "~" not in ended.text
 
 
 def test_loglikelihoods_of_continuations(python: str, letters: Path) -> None:
-    with asked(letters, python) as engine:
+    with open_backend(letters, python) as backend:
         pairs = [("Answer:", "ab"), ("Answer:", "a"), ("x" * 98, "ab"), ("x" * 99, "ab")]
-        assert engine.loglikelihoods(pairs, 512) == [-97.0 - 98.0, -97.0, -97.0 - 98.0, None]
-        found = dict(engine.sample([Prompt("q", "x" * 95), Prompt("r", "x" * 96)], Sampling(max_tokens=5)))
-    assert found[1] == [] and len(found[0]) == 1
+        assert backend.loglikelihoods(pairs, 512) == [-97.0 - 98.0, -97.0, -97.0 - 98.0, None]
+        results = dict(backend.sample([Prompt("q", "x" * 95), Prompt("r", "x" * 96)], Sampling(max_tokens=5)))
+    assert results[1] == [] and len(results[0]) == 1
 
 
 def test_dead_engine_raises_llm_error(python: str, letters: Path, tmp_path: Path) -> None:
-    with asked(letters, python) as engine, pytest.raises(LLMError, match="vLLM refused .* longer than the context"):
-        list(engine.sample([Prompt("q", "REFUSE")], Sampling(max_tokens=5)))
-    with asked(letters, python) as engine:
+    with (
+        open_backend(letters, python) as backend,
+        pytest.raises(LLMError, match="vLLM refused .* longer than the context"),
+    ):
+        list(backend.sample([Prompt("q", "REFUSE")], Sampling(max_tokens=5)))
+    with open_backend(letters, python) as backend:
         for question in ("DIE", "and then"):
             with pytest.raises(LLMError, match=rf"the card fell off. Its log is {tmp_path}/vllm.log. What"):
-                list(engine.sample([Prompt("q", question)], Sampling(max_tokens=5)))
+                list(backend.sample([Prompt("q", question)], Sampling(max_tokens=5)))
 
 
 def test_invalid_engine_is_reported_before_the_run(command: Command, tmp_path: Path) -> None:

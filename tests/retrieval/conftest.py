@@ -21,14 +21,14 @@ def ranked(tmp_path: Path) -> RankCorpus:
     """Ranks the questions of the small corpus; the embedding cache persists between calls."""
 
     def make(
-        retriever: Retriever | None = None, questions: list[Question] | None = None, out: str = "out", **library: Any
+        retriever: Retriever | None = None, questions: list[Question] | None = None, out: str = "out", **corpus: Any
     ) -> tuple[dict[str, Any], list[Ranking]]:
-        asked = write_corpus(tmp_path / "corpus", **library)
+        all_questions = write_corpus(tmp_path / "corpus", **corpus)
         folder = tmp_path / out
         folder.mkdir(exist_ok=True)
         counts = stage.run(
             tmp_path / "corpus" / "documents.jsonl",
-            asked if questions is None else questions,
+            all_questions if questions is None else questions,
             folder,
             retriever=retriever or BM25(characters=256),
             embedding_cache=tmp_path / "vectors.sqlite",

@@ -19,16 +19,16 @@ def make_text(seed: int, paragraphs: int = 12) -> str:
 def test_passages_cover_the_text_within_the_limit() -> None:
     for characters in (256, 512, 1024):
         text = make_text(characters)
-        found = split_text(text, characters, SEPARATORS)
-        assert len(found) > 1 and max(end - start for start, end in found) <= characters
-        assert all(one[1] <= other[0] for one, other in zip(found, found[1:], strict=False)), "no overlap, in order"
-        assert "".join("".join(text[start:end] for start, end in found).split()) == "".join(text.split())
+        results = split_text(text, characters, SEPARATORS)
+        assert len(results) > 1 and max(end - start for start, end in results) <= characters
+        assert all(one[1] <= other[0] for one, other in zip(results, results[1:], strict=False)), "no overlap, in order"
+        assert "".join("".join(text[start:end] for start, end in results).split()) == "".join(text.split())
 
 
 def test_neighbors_are_merged() -> None:
     text = make_text(1)
-    found = split_text(text, 256, SEPARATORS)
-    whole = sum(end - start for start, end in found) / len(found)
+    results = split_text(text, 256, SEPARATORS)
+    whole = sum(end - start for start, end in results) / len(results)
     assert whole > 128, "neighboring passages do not fit into one"
 
 
@@ -54,9 +54,9 @@ def test_empty_texts_have_no_passages() -> None:
 
 def test_heading_is_not_counted() -> None:
     document = Document(id="d", title="On Lamps", text="word " * 100, meta={"author": "Vale", "year": "1951"})
-    found = list(split_documents([document], 100, SEPARATORS))
-    assert len(found) > 3
-    for passage in found:
+    results = list(split_documents([document], 100, SEPARATORS))
+    assert len(results) > 3
+    for passage in results:
         heading, _, text = passage.text.partition("\n\n")
         assert heading == "Title: On Lamps\nAuthor: Vale\nYear Written: 1951"
         assert text == document.text[passage.start : passage.end] and len(text) <= 100

@@ -58,9 +58,9 @@ def test_compute_recall() -> None:
         make_ranking([], [3], None),
         make_ranking([4], None, None),
     ]
-    found = compute_recall(rankings, 3)
-    assert found["article"] == {"questions": 3, "at": {"1": 1 / 3, "2": 2 / 3, "3": 2 / 3}}
-    assert found["evidence"] == {"questions": 2, "at": {"1": 0.0, "2": 0.0, "3": 1.0}}
+    results = compute_recall(rankings, 3)
+    assert results["article"] == {"questions": 3, "at": {"1": 1 / 3, "2": 2 / 3, "3": 2 / 3}}
+    assert results["evidence"] == {"questions": 2, "at": {"1": 0.0, "2": 0.0, "3": 1.0}}
 
 
 def test_evidence_matches_half_overlapping_passages() -> None:
@@ -75,8 +75,8 @@ def test_evidence_matches_half_overlapping_passages() -> None:
         evidence = index.gold(question).evidence
         return [index.passages[number].text for number in evidence[0]] if evidence else None
 
-    found = held("The door was green.")
-    assert found and all("door" in passage or "green" in passage for passage in found)
+    results = held("The door was green.")
+    assert results and all("door" in passage or "green" in passage for passage in results)
     assert held("The door was blue.") is None and held("") is None
     assert held(text.strip()) == [passage.text for passage in index.passages], "each passage is part of it"
 
@@ -154,10 +154,10 @@ def test_dense_ranking_is_exact(tmp_path: Path) -> None:
             yield {number: table[text] for number, text in enumerate(texts)}
 
     texts, queries = [f"t{n}" for n in range(30)], [f"t{n}" for n in range(30, 40)]
-    for query, found in zip(queries, nearest(texts, queries, 5, Known(), tmp_path), strict=True):
+    for query, results in zip(queries, nearest(texts, queries, 5, Known(), tmp_path), strict=True):
         distances = {text: float(((table[query] - table[text]) ** 2).sum()) for text in texts}
-        assert [texts[place] for place, _ in found] == sorted(distances, key=distances.__getitem__)[:5]
-        assert [-score for _, score in found] == pytest.approx(sorted(distances.values())[:5], rel=1e-4)
+        assert [texts[place] for place, _ in results] == sorted(distances, key=distances.__getitem__)[:5]
+        assert [-score for _, score in results] == pytest.approx(sorted(distances.values())[:5], rel=1e-4)
 
 
 def test_endpoint_embeds_each_text_once(ranked: RankCorpus, endpoint: Handle, tmp_path: Path) -> None:
