@@ -86,7 +86,7 @@ def test_dead_engine_raises_llm_error(python: str, letters: Path, tmp_path: Path
         list(backend.sample([Prompt("q", "REFUSE")], Sampling(max_tokens=5)))
     with open_backend(letters, python) as backend:
         for question in ("DIE", "and then"):
-            with pytest.raises(LLMError, match=rf"the card fell off. Its log is {tmp_path}/vllm.log. What"):
+            with pytest.raises(LLMError, match=rf"the card fell off. Its log is {tmp_path}/vllm.log. All"):
                 list(backend.sample([Prompt("q", question)], Sampling(max_tokens=5)))
 
 
