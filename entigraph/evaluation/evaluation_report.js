@@ -206,7 +206,7 @@ async function samples(place, details) {
   return [element("h3", {}, "Samples"), element("p", { class: "faint" }, `${notes}.`), ...(details.samples || []).map(([choice], at) => {
     const kind = choice === null ? 2 : same(choice, questions.answer[place]) ? 0 : 1, [sign, name, color] = STATES[kind];
     const read = choice === null ? `${sign} ${name}` : `${sign} read as ${formatLetters(choice)}`;
-    return element("article", {}, element("header", {}, element("span", {}, `sample ${at + 1}`), element("span", { class: `chip ${color}` }, read)), element("p", { class: "body" }, texts[at].trim() || "(nothing)"));
+    return element("article", {}, element("header", {}, element("span", {}, `sample ${at + 1}`), element("span", { class: `chip ${color}` }, read)), element("p", { class: "body" }, texts[at].trim() || "(empty)"));
   })];
 }
 
@@ -217,8 +217,8 @@ async function source(details) {
 
 async function passages(details) {
   if (details.retrieved === undefined) return [];
-  const yes = (what, whether) => (whether === undefined ? [] : [`${whether ? "with" : "without"} ${what}`]);
-  const notes = [...yes("a passage of its document", details.article_shown), ...yes("the evidence", details.evidence_shown)];
+  const withOrWithout = (name, included) => (included === undefined ? [] : [`${included ? "with" : "without"} ${name}`]);
+  const notes = [...withOrWithout("a passage of its document", details.article_shown), ...withOrWithout("the evidence", details.evidence_shown)];
   const texts = await loadTexts(details.passages);
   return [
     element("h3", {}, `Retrieved: ${plural(details.retrieved, "passage")}${notes.length ? `, ${notes.join(", ")}` : ""}`),
@@ -232,24 +232,24 @@ async function passages(details) {
 async function mentions(details) {
   if (!details.mentions) return [];
   const title = element("h3", {}, "The answer in the training texts");
-  const { answer_names: names, question_names: asked, texts, answer_mentions: naming, joint_mentions: together, excerpts } = details.mentions;
-  if (!names) return [title, element("p", { class: "faint" }, "The right option contains no entity of its document.")];
+  const { answer_names: answerNames, question_names: questionNames, texts, answer_mentions: answerMentions, joint_mentions: jointMentions, excerpts } = details.mentions;
+  if (!answerNames) return [title, element("p", { class: "faint" }, "The right option contains no entity of its document.")];
   const words = await loadTexts(excerpts.map(([, , text]) => text));
-  const notes = [element("mark", {}, names.join(" · ")), ` occurs in ${number(naming)} of ${plural(texts, "text")} about the document`];
-  if (asked.length) notes.push(`, in ${number(together)} of them together with `, element("mark", { class: "also" }, asked.join(" or ")));
+  const notes = [element("mark", {}, answerNames.join(" · ")), ` occurs in ${number(answerMentions)} of ${plural(texts, "text")} about the document`];
+  if (questionNames.length) notes.push(`, in ${number(jointMentions)} of them together with `, element("mark", { class: "also" }, questionNames.join(" or ")));
   return [title, element("p", {}, ...notes, "."), ...excerpts.map(([kind, about], at) =>
     element("article", {}, element("header", {}, element("bdi", {}, about.join(" · ")), element("span", {}, withSpaces(kind))), body(words[at], details)))];
 }
 
 // Marks the names of the answer and of the question, if known.
 function body(text, details) {
-  const { answer_names: names, question_names: asked } = details.mentions || {};
-  if (!names) return element("p", { class: "body" }, text);
+  const { answer_names: answerNames, question_names: questionNames } = details.mentions || {};
+  if (!answerNames) return element("p", { class: "body" }, text);
   const escaped = (name) => name.replace(/[.*+?^${}()|[\]\\]/g, "\\$&");
-  const wanted = [...names, ...asked].sort((a, b) => b.length - a.length).map(escaped).join("|");
-  const answerNames = new Set(names.map((name) => name.toLowerCase()));
-  const pieces = text.split(new RegExp(`(?<![\\p{L}\\p{N}_])(${wanted})(?![\\p{L}\\p{N}_])`, "giu"));
-  return element("p", { class: "body" }, ...pieces.map((piece, at) => (at % 2 ? element("mark", answerNames.has(piece.toLowerCase()) ? {} : { class: "also" }, piece) : piece)));
+  const pattern = [...answerNames, ...questionNames].sort((a, b) => b.length - a.length).map(escaped).join("|");
+  const marked = new Set(answerNames.map((name) => name.toLowerCase()));
+  const pieces = text.split(new RegExp(`(?<![\\p{L}\\p{N}_])(${pattern})(?![\\p{L}\\p{N}_])`, "giu"));
+  return element("p", { class: "body" }, ...pieces.map((piece, at) => (at % 2 ? element("mark", marked.has(piece.toLowerCase()) ? {} : { class: "also" }, piece) : piece)));
 }
 
 // --- switching tasks ---
