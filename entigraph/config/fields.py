@@ -1,8 +1,10 @@
-"""Dataclass fields that stay out of cache keys."""
+"""Dataclass fields of components: those that stay out of cache keys, and checks of values."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import MISSING, field, fields, is_dataclass
 from typing import Any
+
+from entigraph.errors import ConfigError
 
 AFFECTS_CONTENT = "affects_content"
 
@@ -29,3 +31,11 @@ def content_fields(component: Any) -> Mapping[str, Any]:
 def runtime_field_names(kind: type) -> frozenset[str]:
     """Returns the names of a dataclass's fields that do not affect content."""
     return frozenset(each.name for each in fields(kind) if not each.metadata.get(AFFECTS_CONTENT, True))
+
+
+def check_positive(component: Any, group: str, *names: str) -> None:
+    """Raises ConfigError for a field that is 0 or less. `group` is the config group, for the message."""
+    for name in names:
+        value = getattr(component, name)
+        if value is not None and value <= 0:
+            raise ConfigError(f"{group}.{name}: {value} found, more than 0 expected")

@@ -22,7 +22,7 @@ from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 
-from entigraph.errors import ConfigError
+from entigraph.config.fields import check_positive
 from entigraph.llm.response_cache import ResponseCache
 from entigraph.retrieval.embedding_cache import EmbeddingCache, Vector
 from entigraph.retrieval.passages import SEPARATORS
@@ -65,7 +65,7 @@ class Retriever(ABC):
     depth: int = 128
 
     def __post_init__(self) -> None:
-        self.check_positive("characters", "depth")
+        check_positive(self, "retriever", "characters", "depth")
 
     @abstractmethod
     def rank(self, texts: Sequence[str], queries: Sequence[str], context: RetrievalContext) -> Iterator[Ranked]:
@@ -92,11 +92,6 @@ class Retriever(ABC):
 
     def check(self) -> None:  # noqa: B027
         """Raises LLMError if the retriever cannot run here, for example because a key is missing."""
-
-    def check_positive(self, *keys: str) -> None:
-        for key in keys:
-            if getattr(self, key) <= 0:
-                raise ConfigError(f"retriever.{key}: {getattr(self, key)} found, more than 0 expected")
 
 
 def build_query(question: Question, with_choices: bool) -> str:

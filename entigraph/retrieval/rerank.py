@@ -9,7 +9,7 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from entigraph.config.fields import runtime_field
+from entigraph.config.fields import check_positive, runtime_field
 from entigraph.errors import ConfigError
 from entigraph.llm.cost import Price, SpendingLimit
 from entigraph.retrieval.base import (
@@ -68,7 +68,7 @@ class RerankingRetriever(Retriever):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        self.check_positive("batch_size", "concurrency", "timeout_s", "attempts")
+        check_positive(self, "retriever", "batch_size", "concurrency", "timeout_s", "attempts")
         if self.reranker_url and not self.reranker:
             raise ConfigError("retriever.reranker: not set; name the model at retriever.reranker_url")
         if self.reranker_url:

@@ -11,6 +11,7 @@ augmenter, registers its tasks when it is imported.
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cache
 from importlib import import_module
 from pkgutil import iter_modules
 
@@ -44,11 +45,16 @@ def offline_task(
     return register
 
 
-def find_task(prompt: OfflinePrompt) -> OfflineTask:
-    """Returns the task of a prompt. Raises LLMError for an unknown one."""
+@cache
+def import_built_in_tasks() -> None:
     package = __name__.rpartition(".")[0]
     for module in iter_modules(import_module(package).__path__):
         import_module(f"{package}.{module.name}")
+
+
+def find_task(prompt: OfflinePrompt) -> OfflineTask:
+    """Returns the task of a prompt. Raises LLMError for an unknown one."""
+    import_built_in_tasks()
     start = max(filter(prompt.task.startswith, REGISTRY), key=len, default=None)
     if start is None or (REGISTRY[start].needs_document and "document" not in prompt.sections):
         raise LLMError(

@@ -8,7 +8,7 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
 
-from entigraph.config.fields import runtime_field
+from entigraph.config.fields import check_positive, runtime_field
 from entigraph.errors import ConfigError
 from entigraph.llm.base import LLM, Say
 from entigraph.llm.caching import connect_with_cache
@@ -37,7 +37,7 @@ class OpenAIBatchWriter(OpenAIOptions):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        self.check_positive("requests_per_file", "megabytes_per_file", "batches_at_once", "poll_s")
+        check_positive(self, "llm", "requests_per_file", "megabytes_per_file", "batches_at_once", "poll_s")
         if len(self.addresses) > 1:
             raise ConfigError("llm.base_url: several addresses found; batches go to one")
 

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Any
 from urllib.parse import urlsplit
 
-from entigraph.config.fields import runtime_field
+from entigraph.config.fields import check_positive, runtime_field
 from entigraph.errors import ConfigError, LLMError
 from entigraph.llm.base import Request
 from entigraph.llm.caching import Body
@@ -48,8 +48,8 @@ class OpenAIOptions:
     prices: dict[str, Any] = runtime_field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        self.check_positive("concurrency", "requests_per_minute", "tokens_per_minute", "timeout_s", "attempts")
-        self.check_positive("max_tokens", "expected_tokens")
+        check_positive(self, "llm", "concurrency", "requests_per_minute", "tokens_per_minute", "timeout_s", "attempts")
+        check_positive(self, "llm", "max_tokens", "expected_tokens")
         if self.max_cost_usd is not None and self.max_cost_usd < 0:
             raise ConfigError(f"llm.max_cost_usd: {self.max_cost_usd} found, 0 or more, or null, expected")
         if not isinstance(self.base_url, (str, list, type(None))):
@@ -65,12 +65,6 @@ class OpenAIOptions:
         if not self.api_key_env.isidentifier():  # not shown: it may be the key itself
             raise ConfigError("llm.api_key_env: the name of an environment variable expected, not the key")
         find_price(self.model, self.addresses, self.prices)
-
-    def check_positive(self, *keys: str) -> None:
-        for key in keys:
-            value = getattr(self, key)
-            if value is not None and value <= 0:
-                raise ConfigError(f"llm.{key}: {value} found, more than 0 expected")
 
     @property
     def addresses(self) -> list[str]:

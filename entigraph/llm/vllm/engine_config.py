@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar
 
-from entigraph.config.fields import runtime_field
+from entigraph.config.fields import check_positive, runtime_field
 from entigraph.errors import ConfigError, LLMError
 
 WORKER_SCRIPT = Path(__file__).with_name("vllm_worker.py")
@@ -36,7 +36,7 @@ class VLLMEngineConfig:
     group: ClassVar[str] = "llm"  # the config group, for error messages
 
     def __post_init__(self) -> None:
-        self.check_positive("tensor_parallel_size", "max_model_len", "concurrency")
+        check_positive(self, self.group, "tensor_parallel_size", "max_model_len", "concurrency")
         if not 0 < self.gpu_memory_utilization <= 1:
             value = self.gpu_memory_utilization
             raise ConfigError(f"{self.group}.gpu_memory_utilization: {value} found, more than 0 and at most 1 expected")
@@ -44,12 +44,6 @@ class VLLMEngineConfig:
             raise ConfigError(
                 f"{self.group}.arguments: {', '.join(duplicates)} found there; {self.group} has such keys"
             )
-
-    def check_positive(self, *keys: str) -> None:
-        for key in keys:
-            value = getattr(self, key)
-            if value is not None and value <= 0:
-                raise ConfigError(f"{self.group}.{key}: {value} found, more than 0 expected")
 
     def engine_arguments(self, model: str) -> dict[str, Any]:
         """Returns the options under vLLM's names."""

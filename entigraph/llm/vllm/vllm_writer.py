@@ -7,7 +7,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, ClassVar
 
-from entigraph.config.fields import runtime_field
+from entigraph.config.fields import check_positive, runtime_field
 from entigraph.errors import ConfigError, LLMError
 from entigraph.llm.base import LLM, Request, Say
 from entigraph.llm.caching import Body, connect_with_cache
@@ -44,7 +44,7 @@ class VLLMWriter(VLLMEngineConfig):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        self.check_positive("max_tokens", "expected_tokens")
+        check_positive(self, self.group, "max_tokens", "expected_tokens")
         if self.chat_template and not Path(self.chat_template).expanduser().is_file():
             raise ConfigError(
                 f"llm.chat_template: {self.chat_template} is no file; give one that holds a Jinja template"
