@@ -22,13 +22,13 @@ def cost_of_questions(run: Run) -> list[str]:
     todo = run.questions_folder
     if todo is None or todo.complete or not run.questions.needs_writer or run.llm.name == "offline":
         return []
-    from entigraph.questions.drafting import TOKENS_A_QUESTION, writing
+    from entigraph.questions.drafting import TOKENS_PER_QUESTION, drafting_requests
 
-    asked = [pair for document in run.corpus.read().documents for pair in writing(document, run.questions)]
+    asked = [pair for document in run.corpus.read().documents for pair in drafting_requests(document, run.questions)]
     wanted = run.questions.per_document * len({passage.document.id for passage, _ in asked})
     a_passage = sum(len(request.system + request.user) for _, request in asked) / CHARACTERS_PER_TOKEN / len(asked)
     prompts = a_passage * (len(asked) + wanted)
-    cost = run.llm.price.dollars(prompts, 0.0, wanted * TOKENS_A_QUESTION)
+    cost = run.llm.price.dollars(prompts, 0.0, wanted * TOKENS_PER_QUESTION)
     return [
         f"questions with {run.llm.model}: {len(asked):,} requests for {wanted:,} questions and one check of each, "
         f"about {prompts:,.0f} prompt tokens, ${cost:,.2f}; stopped at llm.max_cost_usd = {run.llm.max_cost_usd}"

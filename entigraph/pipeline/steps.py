@@ -43,8 +43,8 @@ def question(run: Run, out: Path, progress: Progress, tracker: Tracker) -> Mappi
         with run.llm.connect(response_cache_path(run.root), progress.say) as llm:
             counts = stage.generate(run.documents.folder, out, settings=run.questions, llm=llm, progress=progress)
     else:
-        counts = stage.take(run.documents.folder, out, *run.questions.sources())
-    for line in stage.summary(counts, out):
+        counts = stage.copy_questions(run.documents.folder, out, *run.questions.sources())
+    for line in stage.summary_lines(counts, out):
         progress.say(line)
     return counts
 

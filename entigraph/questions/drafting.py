@@ -1,4 +1,4 @@
-"""From a document to drafts of questions: passages, requests, and what an answer holds."""
+"""Drafts questions about a document: splits it into passages, builds the requests, and parses the answers."""
 
 import json
 import random
@@ -11,14 +11,14 @@ from math import ceil
 from typing import Any
 
 from entigraph.llm.base import CHARACTERS_PER_TOKEN, Request
-from entigraph.questions.question_sources import Generated
+from entigraph.questions.question_sources import GeneratedQuestions
 from entigraph.storage.schemas import Document, Question
 
-TOKENS_A_QUESTION = 120  # as it is written and checked, for estimates
+TOKENS_PER_QUESTION = 120  # for writing and checking it, for estimates
 OPTIONS = 4
 KINDS = ("stated", "combined")
-TEXT: Mapping[str, Any] = {"type": "string"}
-DRAFTS: Mapping[str, Any] = {
+STRING: Mapping[str, Any] = {"type": "string"}
+DRAFT_SCHEMA: Mapping[str, Any] = {
     "type": "object",
     "properties": {
         "questions": {
@@ -26,11 +26,11 @@ DRAFTS: Mapping[str, Any] = {
             "items": {
                 "type": "object",
                 "properties": {
-                    "question": TEXT,
-                    "right": TEXT,
-                    "wrong": {"type": "array", "items": TEXT},
+                    "question": STRING,
+                    "right": STRING,
+                    "wrong": {"type": "array", "items": STRING},
                     "kind": {"type": "string", "enum": list(KINDS)},
-                    "evidence": TEXT,
+                    "evidence": STRING,
                 },
                 "required": ["question", "right", "wrong", "kind", "evidence"],
                 "additionalProperties": False,
@@ -43,17 +43,18 @@ DRAFTS: Mapping[str, Any] = {
 
 
 @dataclass(frozen=True)
-class Passage:
-    """A part of a document that questions are asked about; `number` counts the parts from 0."""
+class QuestionPassage:
+    """A part of a document that questions are asked about. `number` counts the parts from 0."""
 
     document: Document
     number: int
     text: str
 
     @property
-    def shown(self) -> str:
-        known = [f'"{self.document.title}"', *(self.document.meta.get(key) for key in ("author", "year"))]
-        return f"### Document\n{', '.join(filter(None, known))}.\n{self.text}"
+    def rendered(self) -> str:
+        """The passage as every request shows it: title, author and year in the first line, then the text."""
+        heading = [f'"{self.document.title}"', *(self.document.meta.get(key) for key in ("author", "year"))]
+        return f"### Document\n{', '.join(filter(None, heading))}.\n{self.text}"
 
 
 @dataclass(frozen=True)
@@ -61,59 +62,63 @@ class Draft:
     """A question before it is checked."""
 
     question: Question
-    passage: Passage
+    passage: QuestionPassage
     evidence: str
 
 
-def passages(document: Document, settings: Generated) -> list[Passage]:
-    """As few as possible, cut between paragraphs, else between sentences; only an endless sentence is too long."""
+def split_passages(document: Document, settings: GeneratedQuestions) -> list[QuestionPassage]:
+    """Returns as few passages as possible, cut between paragraphs or else sentences. Only a longer sentence exceeds the
+    limit.
+    """
     limit = int(settings.passage_tokens * CHARACTERS_PER_TOKEN)
     texts: list[str] = []
-    for piece in pieces(document.text, limit):
+    for piece in split_pieces(document.text, limit):
         if texts and len(texts[-1]) + len(piece) <= limit:
             texts[-1] += piece
         else:
             texts.append(piece)
-    return [Passage(document, number, text.strip()) for number, text in enumerate(texts) if text.strip()]
+    return [QuestionPassage(document, number, text.strip()) for number, text in enumerate(texts) if text.strip()]
 
 
-def pieces(text: str, limit: int) -> Iterator[str]:
+def split_pieces(text: str, limit: int) -> Iterator[str]:
     for paragraph in re.split(r"(?<=\n\n)", text):
         yield from [paragraph] if len(paragraph) <= limit else re.split(r"(?<=[.!?])(?=\s)", paragraph)
 
 
-def writing(document: Document, settings: Generated) -> list[tuple[Passage, Request]]:
-    found = passages(document, settings)
-    count = ceil(settings.per_document / len(found)) if found else 0
+def drafting_requests(document: Document, settings: GeneratedQuestions) -> list[tuple[QuestionPassage, Request]]:
+    passages = split_passages(document, settings)
+    count = ceil(settings.per_document / len(passages)) if passages else 0
     task = prompt("write").format(count=count)
-    return [(passage, about(passage, task, settings.temperature, DRAFTS)) for passage in found]
+    return [(passage, build_request(passage, task, settings.temperature, DRAFT_SCHEMA)) for passage in passages]
 
 
-def about(passage: Passage, task: str, temperature: float, schema: Mapping[str, Any], sample: int = 0) -> Request:
-    own = f"\n\n### Task\n{task}"
+def build_request(
+    passage: QuestionPassage, task: str, temperature: float, schema: Mapping[str, Any], sample: int = 0
+) -> Request:
+    suffix = f"\n\n### Task\n{task}"
     return Request(
         system=prompt("writer"),
-        user=passage.shown + own,
-        suffix=own,
+        user=passage.rendered + suffix,
+        suffix=suffix,
         temperature=temperature,
         json_schema=schema,
         sample=sample,
     )
 
 
-def drafts(passage: Passage, answer: str, settings: Generated) -> tuple[list[Draft], int]:
-    """The usable ones, and how many were not of the form: four different options and a question."""
+def parse_drafts(passage: QuestionPassage, answer: str, settings: GeneratedQuestions) -> tuple[list[Draft], int]:
+    """Returns the usable drafts, and how many entries do not have a question and four different options."""
     try:
         raw = json.loads(answer[answer.index("{") : answer.rindex("}") + 1])["questions"]
         entries = list(raw) if isinstance(raw, list) else []
     except (ValueError, KeyError, TypeError):
         return [], 1
-    found = [draft(passage, number, entry, settings) for number, entry in enumerate(entries)]
-    usable = [each for each in found if each]
-    return usable, len(found) - len(usable) if found else 1
+    drafts = [parse_draft(passage, number, entry, settings) for number, entry in enumerate(entries)]
+    usable = [draft for draft in drafts if draft]
+    return usable, len(drafts) - len(usable) if drafts else 1
 
 
-def draft(passage: Passage, number: int, raw: Any, settings: Generated) -> Draft | None:
+def parse_draft(passage: QuestionPassage, number: int, raw: Any, settings: GeneratedQuestions) -> Draft | None:
     if not isinstance(raw, dict) or not isinstance(raw.get("wrong"), list):
         return None
     text, right = str(raw.get("question") or "").strip(), str(raw.get("right") or "").strip()
@@ -138,7 +143,7 @@ def draft(passage: Passage, number: int, raw: Any, settings: Generated) -> Draft
     return Draft(question, passage, evidence)
 
 
-def normalized(text: str) -> Sequence[str]:
+def normalize(text: str) -> Sequence[str]:
     return tuple(re.findall(r"\w+", text.casefold()))
 
 

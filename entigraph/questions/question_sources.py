@@ -1,4 +1,8 @@
-"""Where the questions of an evaluation come from: the corpus, a file, or an LLM that reads each document."""
+"""The sources of evaluation questions: the corpus, a file, or an LLM that reads each document.
+
+A source has a `name`, `sources()` (the files that decide the questions), `needs_writer` and `prompts` (the names of the
+prompt files that the writer is asked with).
+"""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -10,8 +14,8 @@ from entigraph.errors import ConfigError
 
 
 @dataclass(frozen=True, kw_only=True)
-class FromCorpus:
-    """Those that the corpus has."""
+class CorpusQuestions:
+    """The questions of the corpus."""
 
     name: ClassVar[str] = "from_corpus"
     needs_writer: ClassVar[bool] = False
@@ -23,10 +27,10 @@ class FromCorpus:
 
 @dataclass(frozen=True, kw_only=True)
 class QuestionsFile:
-    """A JSONL file, one question a line, such as an amended review.jsonl: taken as it is, nothing is checked anew.
+    """A JSONL file with one question per line, such as an edited review.jsonl. It is used as it is, without checks.
 
     {"document": "<id in documents.jsonl>", "question": "...", "choices": ["...", "..."], "answer": 0, "group": "..."}
-    or "answer": [0, 2], where several may be right
+    or "answer": [0, 2] if several may be right
     """
 
     path: str = runtime_field("")
@@ -35,20 +39,21 @@ class QuestionsFile:
     prompts: ClassVar[Sequence[str]] = ()
 
     def sources(self) -> list[Path]:
-        found = Path(self.path).expanduser().resolve()
-        if not self.path or not found.is_file():
-            raise ConfigError(f"questions.path: {self.path!r} is no file; give a JSONL file of questions")
-        return [found]
+        file = Path(self.path).expanduser().resolve()
+        if not self.path or not file.is_file():
+            raise ConfigError(f"questions.path: {self.path!r} is not a file; give a JSONL file of questions")
+        return [file]
 
 
 @dataclass(frozen=True, kw_only=True)
-class Generated:
-    """The writer is asked for `per_document` four-option questions about each document, spread evenly over passages of
-    at most `passage_tokens` (of four characters). A question stays where the writer, given the passage, finds exactly
-    the keyed option right; with `unknown_to_writer` only where it does not also find it `guesses` times in a row
-    without the passage, the options in another order each time. `name_document` begins each question with the title.
+class GeneratedQuestions:
+    """The writer generates `per_document` four-option questions about each document, spread evenly over passages of at
+    most `passage_tokens` (of four characters). A question is kept if the writer, given the passage, finds exactly the
+    keyed option right. With `unknown_to_writer` it is dropped if the writer also finds that option `guesses` times in a
+    row without the passage, with the options in another order each time. `name_document` starts each question with the
+    title.
 
-    No request of a synthesis holds a question: they are made from the documents alone.
+    No request of a synthesis contains a question: the texts are written from the documents alone.
     """
 
     per_document: int = 20
@@ -62,9 +67,9 @@ class Generated:
     needs_writer: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
-        for key, least in (("per_document", 1), ("passage_tokens", 100), ("guesses", 1), ("temperature", 0)):
-            if getattr(self, key) < least:
-                raise ConfigError(f"questions.{key}: {getattr(self, key)} found, {least} or more expected")
+        for key, minimum in (("per_document", 1), ("passage_tokens", 100), ("guesses", 1), ("temperature", 0)):
+            if getattr(self, key) < minimum:
+                raise ConfigError(f"questions.{key}: {getattr(self, key)} found, {minimum} or more expected")
 
     @property
     def prompts(self) -> Sequence[str]:

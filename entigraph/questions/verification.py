@@ -1,4 +1,4 @@
-"""Whether a draft can be asked: the writer, given the passage, must find the keyed option right and no other."""
+"""Verifies drafts: the writer, given the passage, must find the keyed option right and no other."""
 
 import json
 import random
@@ -9,36 +9,39 @@ from typing import Any
 from entigraph.errors import LLMError
 from entigraph.llm.base import LLM, Completion, Request
 from entigraph.llm.caching import GAVE_UP
-from entigraph.questions.drafting import Draft, about, prompt
-from entigraph.questions.question_sources import Generated
+from entigraph.questions.drafting import Draft, build_request, prompt
+from entigraph.questions.question_sources import GeneratedQuestions
 
-LETTERS: Mapping[str, Any] = {
+LETTER_SCHEMA: Mapping[str, Any] = {
     "type": "object",
     "properties": {"right": {"type": "array", "items": {"type": "string"}}},
     "required": ["right"],
     "additionalProperties": False,
 }
-EXAMINED = "You take an exam about documents that you do not have before you."
-UNREADABLE = "the check gave no answer"
-Judged = tuple[Draft, str | None]  # why it cannot be asked
+MEMORY_SYSTEM_PROMPT = "You take an exam about documents that you do not have before you."
+UNPARSED = "the check gave no answer"
+Verdict = tuple[Draft, str | None]  # the draft and why it is rejected; None if it is kept
 
 
-def checked(drafts: Sequence[Draft], llm: LLM, settings: Generated, done: Callable[[], None]) -> Iterator[Judged]:
-    """In the order of the drafts."""
-    orders = [order(draft, settings, 0) for draft in drafts]
-    requests = [with_passage(draft, own) for draft, own in zip(drafts, orders, strict=True)]
-    verdicts = []
-    for draft, own, completion in zip(drafts, orders, llm.complete(requests), strict=True):
-        verdicts.append(problem(draft, right_options(completion, own)))
-        done()
-    known = recalled([draft for draft, why in zip(drafts, verdicts, strict=True) if why is None], llm, settings)
-    for draft, why in zip(drafts, verdicts, strict=True):
-        yield draft, why or ("known without the document" if draft.question.id in known else None)
+def verify_drafts(
+    drafts: Sequence[Draft], llm: LLM, settings: GeneratedQuestions, on_checked: Callable[[], None]
+) -> Iterator[Verdict]:
+    """Yields the verdicts in the order of the drafts."""
+    orders = [option_order(draft, settings, 0) for draft in drafts]
+    requests = [passage_request(draft, order) for draft, order in zip(drafts, orders, strict=True)]
+    reasons = []
+    for draft, order, completion in zip(drafts, orders, llm.complete(requests), strict=True):
+        reasons.append(rejection_reason(draft, right_options(completion, order)))
+        on_checked()
+    kept = [draft for draft, reason in zip(drafts, reasons, strict=True) if reason is None]
+    known = find_known(kept, llm, settings)
+    for draft, reason in zip(drafts, reasons, strict=True):
+        yield draft, reason or ("known without the document" if draft.question.id in known else None)
 
 
-def problem(draft: Draft, right: set[int] | None) -> str | None:
+def rejection_reason(draft: Draft, right: set[int] | None) -> str | None:
     if right is None:
-        return UNREADABLE
+        return UNPARSED
     if not right:
         return "not answered by the passage"
     if draft.question.answer not in right:
@@ -46,58 +49,58 @@ def problem(draft: Draft, right: set[int] | None) -> str | None:
     return "several options are right" if len(right) > 1 else None
 
 
-def recalled(drafts: Sequence[Draft], llm: LLM, settings: Generated) -> set[str]:
-    """The ids of those that the writer gets right every time without the passage."""
-    left = list(drafts) if settings.unknown_to_writer else []
+def find_known(drafts: Sequence[Draft], llm: LLM, settings: GeneratedQuestions) -> set[str]:
+    """Returns the ids of the questions that the writer answers correctly every time without the passage."""
+    remaining = list(drafts) if settings.unknown_to_writer else []
     for guess in range(1, settings.guesses + 1):
-        orders = [order(draft, settings, guess) for draft in left]
-        requests = [from_memory(draft, own, guess) for draft, own in zip(left, orders, strict=True)]
-        answers = list(llm.complete(requests)) if left else []
-        left = [
+        orders = [option_order(draft, settings, guess) for draft in remaining]
+        requests = [memory_request(draft, order, guess) for draft, order in zip(remaining, orders, strict=True)]
+        answers = list(llm.complete(requests)) if remaining else []
+        remaining = [
             draft
-            for draft, own, completion in zip(left, orders, answers, strict=True)
-            if right_options(completion, own) == {draft.question.answer}
+            for draft, order, completion in zip(remaining, orders, answers, strict=True)
+            if right_options(completion, order) == {draft.question.answer}
         ]
-    return {draft.question.id for draft in left}
+    return {draft.question.id for draft in remaining}
 
 
-def order(draft: Draft, settings: Generated, turn: int) -> list[int]:
-    """Of the options: another one each turn, so that a liking for a letter is not knowledge."""
-    places = list(range(len(draft.question.choices)))
-    random.Random(f"{settings.seed}/{draft.question.id}/{turn}").shuffle(places)
-    return places
+def option_order(draft: Draft, settings: GeneratedQuestions, guess: int) -> list[int]:
+    """Returns a different order of the options for each guess, so that a preference for a letter is not knowledge."""
+    order = list(range(len(draft.question.choices)))
+    random.Random(f"{settings.seed}/{draft.question.id}/{guess}").shuffle(order)
+    return order
 
 
-def with_passage(draft: Draft, own: Sequence[int]) -> Request:
-    task = f"{prompt('check')}\n\n{shown(draft, own)}"
-    return about(draft.passage, task, 0.0, LETTERS)
+def passage_request(draft: Draft, order: Sequence[int]) -> Request:
+    task = f"{prompt('check')}\n\n{render_question(draft, order)}"
+    return build_request(draft.passage, task, 0.0, LETTER_SCHEMA)
 
 
-def from_memory(draft: Draft, own: Sequence[int], guess: int) -> Request:
-    user = f"### Task\n{prompt('recall')}\n\n{shown(draft, own)}"
-    return Request(system=EXAMINED, user=user, temperature=0.0, json_schema=LETTERS, sample=guess)
+def memory_request(draft: Draft, order: Sequence[int], guess: int) -> Request:
+    user = f"### Task\n{prompt('recall')}\n\n{render_question(draft, order)}"
+    return Request(system=MEMORY_SYSTEM_PROMPT, user=user, temperature=0.0, json_schema=LETTER_SCHEMA, sample=guess)
 
 
-def shown(draft: Draft, own: Sequence[int]) -> str:
-    options = [f"{ascii_uppercase[place]}. {draft.question.choices[number]}" for place, number in enumerate(own)]
+def render_question(draft: Draft, order: Sequence[int]) -> str:
+    options = [f"{ascii_uppercase[place]}. {draft.question.choices[number]}" for place, number in enumerate(order)]
     return "\n".join(["### Question", draft.question.text, *options])
 
 
-def right_options(completion: Completion, own: Sequence[int]) -> set[int] | None:
-    """The options that an answer names, as the question numbers them; None for an answer that names none of them."""
-    refuse_if_given_up(completion)
+def right_options(completion: Completion, order: Sequence[int]) -> set[int] | None:
+    """Returns the numbers of the options that an answer names; None if it cannot be parsed."""
+    raise_if_unanswered(completion)
     text = completion.text
     try:
         letters = json.loads(text[text.index("{") : text.rindex("}") + 1])["right"]
-        return {own[ascii_uppercase.index(str(letter).strip().rstrip(".").upper())] for letter in letters}
+        return {order[ascii_uppercase.index(str(letter).strip().rstrip(".").upper())] for letter in letters}
     except (ValueError, KeyError, TypeError, IndexError):
         return None
 
 
-def refuse_if_given_up(completion: Completion) -> None:
-    """Raises LLMError: what an endpoint that is down did not check is not thereby wrong."""
+def raise_if_unanswered(completion: Completion) -> None:
+    """Raises LLMError if the endpoint gave up: a question that was not checked is not wrong for that reason."""
     if completion.finish_reason.startswith(GAVE_UP):
         raise LLMError(
             f"questions: the writer does not answer ({completion.finish_reason.removeprefix(GAVE_UP)}); "
-            "run the same command to go on: what was answered is kept"
+            "run the same command to continue: answered requests are not sent again"
         )

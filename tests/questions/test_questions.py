@@ -15,8 +15,8 @@ from entigraph.llm.offline.offline_writer import OfflineWriter, answer_request
 from entigraph.pipeline.run import Run
 from entigraph.pipeline.study import Study
 from entigraph.questions import stage
-from entigraph.questions.drafting import passages
-from entigraph.questions.question_sources import Generated
+from entigraph.questions.drafting import split_passages
+from entigraph.questions.question_sources import GeneratedQuestions
 from entigraph.runtime.progress import SilentProgress
 from entigraph.storage.jsonl import read_jsonl, write_jsonl
 from entigraph.storage.schemas import Document, Question
@@ -33,7 +33,7 @@ def a_corpus(folder: Path, *texts: str) -> Path:
 
 def generated(corpus: Path, out: Path, llm: Any = None, **settings: Any) -> dict[str, Any]:
     out.mkdir(exist_ok=True)
-    options = Generated(**{"per_document": 8, **settings})
+    options = GeneratedQuestions(**{"per_document": 8, **settings})
     return stage.generate(corpus, out, settings=options, llm=llm or OfflineWriter(), progress=SilentProgress())
 
 
@@ -147,7 +147,7 @@ def test_questions_that_the_writer_knows_without_the_document_go_where_that_is_a
 
 def test_a_long_document_is_asked_about_in_passages_and_none_is_left_out(tmp_path: Path) -> None:
     text = "\n\n".join(f"Paragraph {n}. " + "More words follow here. " * 20 for n in range(9))
-    found = passages(Document(id="a", title="A", text=text), Generated(passage_tokens=300))
+    found = split_passages(Document(id="a", title="A", text=text), GeneratedQuestions(passage_tokens=300))
     assert len(found) > 2 and all(len(passage.text) <= 1200 for passage in found)
     assert "".join("".join(passage.text.split()) for passage in found) == "".join(text.split())
     writer = Scripted([entry("q")], lambda asked: ["right"])
@@ -190,7 +190,7 @@ def test_an_amended_review_is_taken_as_it_is(tmp_path: Path) -> None:
     file = tmp_path / "amended.jsonl"
     file.write_text("".join(json.dumps(line) + "\n" for line in amended))
     (tmp_path / "taken").mkdir()
-    assert stage.take(corpus, tmp_path / "taken", file) == {"questions": 3, "documents_without_questions": 1}
+    assert stage.copy_questions(corpus, tmp_path / "taken", file) == {"questions": 3, "documents_without_questions": 1}
     taken = list(read_jsonl(tmp_path / "taken" / "questions.jsonl", Question))
     assert [question.text for question in taken] == [line["question"] for line in amended]
     assert [question.answer for question in taken] == [line["answer"] for line in amended]
