@@ -13,8 +13,9 @@ from hydra import compose, initialize_config_dir
 
 from entigraph import cli
 from entigraph.pipeline import execution
+from entigraph.pipeline.loading import load_run
 from entigraph.pipeline.run import Run
-from entigraph.pipeline.steps import steps_of
+from entigraph.pipeline.steps import run_steps
 from entigraph.runtime.devices import pick_precision
 from entigraph.runtime.progress import SilentProgress
 from entigraph.storage import artifact
@@ -30,10 +31,10 @@ def main() -> None:
     torch.set_num_threads(1)
     with tempfile.TemporaryDirectory() as root, initialize_config_dir(str(cli.home() / "conf"), version_base="1.3"):
         overrides = [f"paths.root={root}", f"trainer.max_steps={steps}", "logger=none"]
-        run = Run(compose("config", overrides=overrides))
-        seconds = {step.artifact.folder: measure_step(step) for step in steps_of(run)}
+        run = load_run(compose("config", overrides=overrides))
+        seconds = {step.artifact.folder: measure_step(step) for step in run_steps(run)}
         report(run, seconds, steps)
-        ours = seconds[run.training.folder]
+        ours = seconds[run.artifacts.training.folder]
         bare = bare_loop(run, steps)
         tokens = steps * run.data.batch_size * run.data.context_length
         print(f"{'bare loop':12}{tokens / bare:>14,.0f} tokens/s")
@@ -49,11 +50,11 @@ def measure_step(step: execution.Step) -> float:
 def report(run: Run, seconds: dict[Path, float], steps: int) -> None:
     counts = {folder: artifact.read_manifest(folder)["counts"] for folder in seconds}
     for output, unit, amount in (
-        (run.documents, "characters", counts[run.documents.folder]["characters"]),
-        (run.synthesis, "tokens", counts[run.synthesis.folder]["tokens"]),
-        (run.tokens, "tokens", counts[run.tokens.folder]["synthetic_tokens"]),
-        (run.training, "tokens", counts[run.training.folder]["tokens"]),
-        (run.evaluation, "questions", counts[run.evaluation.folder]["closed_book"]["questions"]),
+        (run.artifacts.corpus, "characters", counts[run.artifacts.corpus.folder]["characters"]),
+        (run.artifacts.synthesis, "tokens", counts[run.artifacts.synthesis.folder]["tokens"]),
+        (run.artifacts.tokens, "tokens", counts[run.artifacts.tokens.folder]["synthetic_tokens"]),
+        (run.artifacts.training, "tokens", counts[run.artifacts.training.folder]["tokens"]),
+        (run.artifacts.evaluation, "questions", counts[run.artifacts.evaluation.folder]["closed_book"]["questions"]),
     ):
         took = seconds[output.folder]
         print(f"{output.stage:12}{amount / took:>14,.0f} {unit}/s   ({amount:,} in {took:.1f} s)")
@@ -62,7 +63,7 @@ def report(run: Run, seconds: dict[Path, float], steps: int) -> None:
 def bare_loop(run: Run, steps: int) -> float:
     """Returns the seconds of a loop with the same model, data, optimizer and precision, without Lightning."""
     plan = DataSchedule(
-        synthetic_tokens=artifact.read_manifest(run.tokens.folder)["counts"]["synthetic_tokens"],
+        synthetic_tokens=artifact.read_manifest(run.artifacts.tokens.folder)["counts"]["synthetic_tokens"],
         replay_tokens=0,
         context_length=run.data.context_length,
         batch_size=run.data.batch_size,
@@ -73,8 +74,8 @@ def bare_loop(run: Run, steps: int) -> float:
     )
     from entigraph.storage.token_shards import TokenStore
 
-    loader = BatchLoader(plan, {0: TokenStore(run.tokens.folder)}, run.data.batch_size)
-    net = run.model.build(artifact.read_manifest(run.tokenizer_files.folder)["counts"]["vocabulary"]).train()
+    loader = BatchLoader(plan, {0: TokenStore(run.artifacts.tokens.folder)}, run.data.batch_size)
+    net = run.model.build(artifact.read_manifest(run.artifacts.tokenizer.folder)["counts"]["vocabulary"]).train()
     optimizer = build_fused_adamw(net.parameters(), run.optim)
     mixed = pick_precision("auto", "cpu") == "bf16-mixed"
     started = time.perf_counter()

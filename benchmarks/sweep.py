@@ -18,7 +18,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from entigraph.config.schema import cores
+from entigraph.config.resolvers import cores
 
 STUDY = ["run", "experiments=smoke", "sweep.augmenters=[entigraph,raw]", "sweep.token_budgets=[8000,6000,4000]"]
 

@@ -17,7 +17,7 @@ from typing import Any
 
 import numpy as np
 
-from entigraph.config.schema import cores
+from entigraph.config.resolvers import cores
 from entigraph.runtime.progress import SilentProgress
 from entigraph.storage.schemas import SyntheticText
 from entigraph.storage.texts import read_texts, write_texts

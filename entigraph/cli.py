@@ -1,25 +1,26 @@
 """The command line: entigraph [plan|run|analyze|list|clean] [experiments=<name>] [stage=<stage>] [key=value ...]"""
 
 import os
-import re
 import sys
 import traceback
 from collections.abc import Sequence
-from difflib import get_close_matches
 from pathlib import Path
 from uuid import uuid4
 
 import hydra
+from hydra.core.global_hydra import GlobalHydra
 from omegaconf import DictConfig
 
-from entigraph.config import schema as schema
+from entigraph.config import resolvers, schema
 from entigraph.config.overrides import normalize_overrides
 from entigraph.config.schema import Command, Stage, selected_command
+from entigraph.config.suggestions import did_you_mean
+from entigraph.config.validation import explain_override_error
 from entigraph.errors import ConfigError, EntigraphError
 from entigraph.llm.cost import COMMAND_VARIABLE
 from entigraph.pipeline import dry_run, execution
 from entigraph.pipeline.analysis_step import analyze
-from entigraph.pipeline.run import Run
+from entigraph.pipeline.loading import load_run
 from entigraph.runtime.progress import TerminalProgress
 from entigraph.sweep.multirun import print_artifacts
 from entigraph.sweep.sweep_job import is_sweep_job, run_sweep_job
@@ -36,6 +37,7 @@ def home() -> Path:
 os.environ["ENTIGRAPH_HOME"] = str(home())
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")  # a process has one thread
 schema.register()
+resolvers.register()
 execution.register()
 
 
@@ -64,7 +66,7 @@ def execute(config: DictConfig) -> None:
     if command in (Command.list, Command.clean):
         print_artifacts(config)
         return
-    run = Run(config)
+    run = load_run(config)
     if command is Command.plan:
         dry_run.print_plan(run)
     elif command is Command.analyze:
@@ -106,8 +108,7 @@ def hydra_arguments(arguments: Sequence[str]) -> list[str]:
         (rest if is_option else commands).append(word)
     for word in commands:
         if word not in list(Command):
-            names = get_close_matches(word, list(Command)) or list(Command)
-            raise ConfigError(f"{word}: unknown command; did you mean {' or '.join(names)}?")
+            raise ConfigError(f"{word}: unknown command; {did_you_mean(word, Command)}")
     if len(commands) > 1:
         raise ConfigError(f"{' and '.join(commands)}: one command expected")
     return [*normalize_overrides(rest), *(f"command={word}" for word in commands)]
@@ -162,17 +163,15 @@ def report_error(error: Exception) -> int:
 
 
 def unknown_key(message: str) -> str | None:
-    """Hydra's message for a key that there is not, in words and with the next step."""
-    found = re.match(r"Could not override '(\w+)([\w.]*)'", message)
-    if not found:
-        return None
-    head, rest = found.groups()
-    if head in schema.COMPONENTS:
-        return f"{head}{rest}: the chosen option of {head} has no such key; entigraph {head}=? lists the options"
-    known = schema.known_keys(head)
-    name = rest.lstrip(".") if rest and known else head
-    among = known if rest and known else schema.known_keys()
-    return f"{head}{rest}: unknown; did you mean {' or '.join(get_close_matches(name, among) or among)}?"
+    """Returns Hydra's message for a key or an option that does not exist, with the closest names; else None."""
+    overrides = [argument for argument in sys.argv[1:] if "=" in argument and not argument.startswith("-")]
+    return explain_override_error(message, overrides, compose_overrides)
+
+
+def compose_overrides(overrides: list[str]) -> DictConfig:
+    GlobalHydra.instance().clear()
+    with hydra.initialize_config_dir(str(home() / "conf"), version_base="1.3"):
+        return hydra.compose("config", overrides=overrides)
 
 
 def user_error_message(error: BaseException) -> str | None:

@@ -21,6 +21,7 @@ from hydra import compose, initialize_config_dir  # noqa: E402
 from omegaconf import DictConfig  # noqa: E402
 
 from entigraph import cli  # noqa: E402
+from entigraph.pipeline.loading import load_run
 from entigraph.pipeline.run import Run  # noqa: E402
 from entigraph.storage.token_shards import ShardWriter  # noqa: E402
 from entigraph.tokenization.packing import layout_stream  # noqa: E402
@@ -89,7 +90,7 @@ def composed(hydra_app: None, tmp_path: Path) -> Callable[..., DictConfig]:
 
 @pytest.fixture
 def configured(composed: Callable[..., DictConfig]) -> Callable[..., Run]:
-    return lambda *overrides: Run(composed(*overrides))
+    return lambda *overrides: load_run(composed(*overrides))
 
 
 def build_once(tmp_path_factory: pytest.TempPathFactory, name: str, build: Callable[[Path], None]) -> Path:

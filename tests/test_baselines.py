@@ -7,7 +7,7 @@ from typing import Any
 
 from entigraph.pipeline import dry_run, execution
 from entigraph.pipeline.run import Run
-from entigraph.pipeline.steps import steps_of
+from entigraph.pipeline.steps import run_steps
 from entigraph.runtime.progress import SilentProgress
 from entigraph.storage.jsonl import read_jsonl
 from entigraph.storage.schemas import Answer
@@ -78,7 +78,7 @@ def test_the_plan_tells_what_asking_will_cost(configured: Callable[..., Run], qu
     assert line.startswith("questions with gpt-4o-mini: 2 requests for 40 questions and one check of each")
     assert "known once the questions are there" in dry_run.cost_of_baselines(run)[0]
     run = configured(*quality, "baselines=[gpt_4_turbo]", "evaluation.closed_book_cot.samples=10")
-    execution.make(next(steps_of(run)), SilentProgress(), NoTracker)
+    execution.make(next(run_steps(run)), SilentProgress(), NoTracker)
     (line,) = dry_run.cost_of_baselines(run)
     prompts = 10.0 * int(line.split(" questions, ")[1].split(" prompt")[0].replace(",", "")) / 1e6
     low, high = prompts + 40 * 60 * 30 / 1e6, prompts + 40 * 300 * 30 / 1e6

@@ -2,11 +2,18 @@
 
 from collections.abc import Callable, Mapping
 from dataclasses import MISSING, field, fields, is_dataclass
-from typing import Any
+from typing import Any, Protocol
 
 from entigraph.errors import ConfigError
 
 AFFECTS_CONTENT = "affects_content"
+
+
+class StatesContent(Protocol):
+    """What a target that is not a dataclass may offer; without it, every argument affects the content."""
+
+    @staticmethod
+    def affects_content(name: str) -> bool: ...
 
 
 def runtime_field(default: Any = MISSING, *, default_factory: Callable[[], Any] | None = None) -> Any:
@@ -19,18 +26,21 @@ def runtime_field(default: Any = MISSING, *, default_factory: Callable[[], Any] 
 
 def content_fields(component: Any) -> Mapping[str, Any]:
     """Returns the values of a dataclass instance's fields that affect content."""
-    if not is_dataclass(component):
-        raise TypeError(f"{component!r} is not a dataclass instance")
-    return {
-        each.name: getattr(component, each.name)
-        for each in fields(component)
-        if each.metadata.get(AFFECTS_CONTENT, True)
-    }
+    runtime = runtime_field_names(type(component))
+    return {field.name: getattr(component, field.name) for field in fields(component) if field.name not in runtime}
 
 
 def runtime_field_names(kind: type) -> frozenset[str]:
     """Returns the names of a dataclass's fields that do not affect content."""
-    return frozenset(each.name for each in fields(kind) if not each.metadata.get(AFFECTS_CONTENT, True))
+    return frozenset(field.name for field in fields(kind) if not field.metadata.get(AFFECTS_CONTENT, True))
+
+
+def affects_content(target: Any, name: str) -> bool:
+    """Returns whether an argument of a `_target_` affects what is written."""
+    if isinstance(target, type) and is_dataclass(target):
+        return name not in runtime_field_names(target)
+    states = getattr(target, AFFECTS_CONTENT, None)
+    return bool(states(name)) if states else True
 
 
 def check_positive(component: Any, group: str, *names: str) -> None:

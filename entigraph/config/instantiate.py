@@ -50,12 +50,24 @@ class Parameters:
         return [name for name in self.annotations if name not in self.defaults]
 
 
+@dataclass(frozen=True)
+class BuiltComponent:
+    """An object and the node that it was built from: resolved, with values of the types that the target states."""
+
+    component: Any
+    node: DictConfig
+
+
 def build(node: Any, key: str) -> Any:
     """Returns the object that a node describes. `key` is the node's place in the config, for messages.
 
     Raises ConfigError with one line per problem. What a target of EntiGraph itself raises beyond EntigraphError is an
     internal error and is passed on.
     """
+    return build_component(node, key).component
+
+
+def build_component(node: Any, key: str) -> BuiltComponent:
     node = OmegaConf.create(node) if isinstance(node, dict) else node
     if not is_target_node(node):
         raise ConfigError(f"{key}: {node!r} found; choose an option of {key.split('.')[0]}, or set {key}._target_")
@@ -64,18 +76,18 @@ def build(node: Any, key: str) -> Any:
     if problems:
         raise ConfigError("\n".join(problems))
     try:
-        return instantiate(checked, _convert_="object")
+        return BuiltComponent(instantiate(checked, _convert_="object"), checked)
     except InstantiationException as error:
         raise ConfigError("\n".join(construction_problems(checked, key, error))) from error
 
 
-def build_all(nodes: Iterable[tuple[str, Any]]) -> tuple[dict[str, Any], list[str]]:
-    """Returns the objects of the (key, node) pairs that can be built, and the problems of the others."""
-    components: dict[str, Any] = {}
+def build_all(nodes: Iterable[tuple[str, Any]]) -> tuple[dict[str, BuiltComponent], list[str]]:
+    """Returns what the (key, node) pairs describe as far as it can be built, and the problems of the others."""
+    components: dict[str, BuiltComponent] = {}
     problems: list[str] = []
     for key, node in nodes:
         try:
-            components[key] = build(node, key)
+            components[key] = build_component(node, key)
         except ConfigError as error:
             problems += str(error).split("\n")
     return components, problems

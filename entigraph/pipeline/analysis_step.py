@@ -5,7 +5,8 @@ from dataclasses import replace
 
 from entigraph.llm.response_cache import response_cache_path
 from entigraph.pipeline.run import Run
-from entigraph.pipeline.study import Study
+from entigraph.pipeline.run_tracking import analysis_info
+from entigraph.pipeline.study import study_folder, study_member
 from entigraph.runtime.progress import TerminalProgress
 
 
@@ -15,17 +16,17 @@ def analyze(run: Run) -> None:
     from entigraph.analysis.scaling.scaling_curve import load_curve
     from entigraph.analysis.study_runs import StudyRun
 
-    study = Study(run)
+    study = study_folder(run)
     context = AnalysisContext(
         root=run.root,
-        study=study.folder,
-        configured_run=StudyRun(run.root, study.member()),
+        study=study,
+        configured_run=StudyRun(run.root, study_member(run)),
         response_cache=response_cache_path(run.root),
         say=TerminalProgress().say,
     )
-    output = analysis_output(run.analysis, context, run.options(run.analysis))
-    tracking = nullcontext(context.tracker) if output.complete else run.logger.run(study.analysis_info, run.root)
+    output = analysis_output(run.analysis, context, run.keys["analysis"])
+    tracking = nullcontext(context.tracker) if output.complete else run.logger.run(analysis_info(run), run.root)
     with tracking as tracker:
         print("\n".join(run_analysis(run.analysis, output, replace(context, tracker=tracker))))
-    if output.folder == study.folder and (line := run.logger.publish(study.folder.name, load_curve(study.folder))):
+    if output.folder == study and (line := run.logger.publish(study.name, load_curve(study))):
         print(line)

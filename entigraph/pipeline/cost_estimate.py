@@ -19,7 +19,7 @@ CLAIMS_OF_TEXT = 1.2  # tokens of a list of claims, and of their verdicts, by th
 
 def cost_of_questions(run: Run) -> list[str]:
     """What writing and checking questions will take, roughly; cached answers are not taken off."""
-    todo = run.questions_folder
+    todo = run.artifacts.questions
     if todo is None or todo.complete or not run.questions.needs_writer or run.llm.name == "offline":
         return []
     from entigraph.questions.drafting import TOKENS_PER_QUESTION, drafting_requests
@@ -37,9 +37,9 @@ def cost_of_questions(run: Run) -> list[str]:
 
 def cost_of_retrieval(run: Run) -> Iterator[str]:
     """What embedding and reranking at paid endpoints will take, at most; what is kept already is not taken off."""
-    todo = {found.folder: name for name, found in run.retrieval.items() if not found.complete}
+    todo = {found.folder: name for name, found in run.artifacts.rankings.items() if not found.complete}
     for name in todo.values() if run.retriever.paid else ():
-        source, task = steps.task_inputs(run, run.tasks[name]), run.tasks[name]
+        source, task = steps.task_inputs(run, name), run.tasks[name]
         if not source.questions.exists():
             yield f"retrieval for {name}: its cost is known once the questions are there (stage=corpus)"
             continue
@@ -56,12 +56,12 @@ def cost_of_retrieval(run: Run) -> Iterator[str]:
 def cost_of_baselines(run: Run) -> list[str]:
     """What asking endpoints will take: from short thoughts to the longest that are allowed."""
     lines = []
-    for name, answers in run.baseline_answers.items():
+    for name, answers in run.artifacts.reference_evaluations.items():
         subject = run.baselines[name]
         if answers.complete or not hasattr(subject, "price"):
             continue
         for task_name, task in run.tasks.items():
-            source = steps.task_inputs(run, task)
+            source = steps.task_inputs(run, task_name)
             if not (source.questions if task.uses_questions else source.documents).exists():
                 lines.append(f"baselines.{name}: its cost is known once the questions are there (stage=corpus)")
                 continue
@@ -145,7 +145,7 @@ def summaries_load(run: Run) -> dict[str, Load]:
     """Of this run's model, its base and its baselines, and of the references."""
     loads = {key: Load() for key in ("judge", "second", "writer")}
     tokens = document_tokens(run)
-    subjects = 1 + bool(run.baseline) + len(run.baselines)
+    subjects = 1 + bool(run.artifacts.base_model_evaluation) + len(run.baselines)
     lengths = [(len(tokens), (REFERENCE, REFERENCE))]  # how many summaries of how many tokens
     for task in run.tasks.values():
         documents = min(getattr(task, "limit", None) or len(tokens), len(tokens))

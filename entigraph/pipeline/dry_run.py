@@ -17,7 +17,7 @@ from entigraph.pipeline.cost_estimate import (
     span,
 )
 from entigraph.pipeline.run import Run
-from entigraph.pipeline.steps import steps_of
+from entigraph.pipeline.steps import run_steps
 from entigraph.storage import artifact
 from entigraph.storage.artifact import Artifact
 from entigraph.storage.disk import format_bytes
@@ -44,7 +44,7 @@ def print_sweep(study: str, root: str, runs: Sequence[Run], half_width: float | 
     sharing: Counter[Path] = Counter()
     trainings: dict[Path, Run] = {}
     for run in runs:
-        for owner, used in (*execution.needs_of(run), (run, list(steps_of(run)))):
+        for owner, used in (*execution.needs_of(run), (run, list(run_steps(run)))):
             artifacts |= {step.artifact.folder: step.artifact for step in used}
             sharing.update(step.artifact.folder for step in used)
             trainings |= {step.artifact.folder: owner for step in used if step.stage is Stage.training}
@@ -68,12 +68,12 @@ def state(found: Artifact) -> str:
 
 def cost_of_asking(runs: Sequence[Run]) -> list[str]:
     """Of a sweep: each pool of texts, set of questions, set of rankings and set of other models' answers once."""
-    pools = {run.synthesis.folder: run for run in runs}
-    questions = {run.questions_folder.folder: run for run in runs if run.questions_folder}
-    answers = {found.folder: run for run in runs for found in run.baseline_answers.values()}
+    pools = {run.artifacts.synthesis.folder: run for run in runs}
+    questions = {run.artifacts.questions.folder: run for run in runs if run.artifacts.questions}
+    answers = {found.folder: run for run in runs for found in run.artifacts.reference_evaluations.values()}
     lines = [line for run in pools.values() for line in cost_of_synthesis(run, documents_shown=0)]
     lines += [line for run in questions.values() for line in cost_of_questions(run)]
-    rankings = {found.folder: run for run in runs for found in run.retrieval.values()}
+    rankings = {found.folder: run for run in runs for found in run.artifacts.rankings.values()}
     lines += [line for run in dict.fromkeys(rankings.values()) for line in cost_of_retrieval(run)]
     lines += [line for run in dict.fromkeys(answers.values()) for line in cost_of_baselines(run)]
     return lines + cost_of_judging(runs[0])
@@ -81,15 +81,15 @@ def cost_of_asking(runs: Sequence[Run]) -> list[str]:
 
 def cost_of_synthesis(run: Run, documents_shown: int = DOCUMENTS_SHOWN) -> list[str]:
     """Empty where the writer costs nothing to speak of, or its texts are there."""
-    if not run.augmenter.needs_writer or run.llm.name == "offline" or run.synthesis.complete:
+    if not run.augmenter.needs_writer or run.llm.name == "offline" or run.artifacts.synthesis.complete:
         return []
     from entigraph.llm.caching import CachedAnswers
     from entigraph.synthesis.request_estimate import FEW_ENTITIES, MANY_ENTITIES, estimate
     from entigraph.tokenization.tokenizer import Tokenizer
 
     file = response_cache_path(run.root)
-    budget, documents = run.config.synthesis.token_budget, list(run.corpus.read().documents)
-    count_tokens = Tokenizer(run.tokenizer_files.folder).count if run.tokenizer_files.complete else None
+    budget, documents = run.synthesis.token_budget, list(run.corpus.read().documents)
+    count_tokens = Tokenizer(run.artifacts.tokenizer.folder).count if run.artifacts.tokenizer.complete else None
     lines = []
     with closing(ResponseCache(file)) if file.exists() else nullcontext() as cache:
         known = CachedAnswers(cache, run.llm.body)
@@ -192,7 +192,7 @@ def need_of_training(run: Run) -> list[str]:
     from entigraph.training import memory
 
     shape = shape_of(run)
-    if shape is None or run.training.complete:
+    if shape is None or run.artifacts.training.complete:
         return []
     device = memory.find_device(run.trainer.accelerator)
     setting = memory.setting_of(run.data, run.trainer, device)
@@ -203,25 +203,27 @@ def shape_of(run: Run) -> Any:
     """None where the model's configuration is not known here: it is on a hub, or still to be made."""
     from entigraph.training import memory
 
-    made = run.tokenizer_files.complete
-    vocabulary = artifact.read_manifest(run.tokenizer_files.folder)["counts"]["vocabulary"] if made else 0
+    made = run.artifacts.tokenizer.complete
+    vocabulary = artifact.read_manifest(run.artifacts.tokenizer.folder)["counts"]["vocabulary"] if made else 0
     return memory.shape_of(run.model.config_values(vocabulary or getattr(run.tokenizer, "vocabulary", 0)))
 
 
 def tokens_to_see(run: Run) -> float | None:
     from entigraph.training import memory
 
-    written = run.config.synthesis.token_budget if run.augmenter.needs_writer else None
-    tokens = run.config.tokens.budget or written
-    if run.tokens.complete:
-        tokens = artifact.read_manifest(run.tokens.folder)["counts"]["synthetic_tokens"]
+    written = run.synthesis.token_budget if run.augmenter.needs_writer else None
+    tokens = run.tokens.budget or written
+    if run.artifacts.tokens.complete:
+        tokens = artifact.read_manifest(run.artifacts.tokens.folder)["counts"]["synthetic_tokens"]
     return memory.seen_tokens(run.data, run.trainer, tokens)
 
 
 def need_of_trainings(trainings: Sequence[Run]) -> Iterator[str]:
     """The tokens, time and disk of all that is still to be trained; each is told as far as it is known."""
-    todo = [run for run in trainings if not run.training.complete]
-    done = [artifact.read_manifest(run.training.folder) for run in trainings if run.training.complete]
+    todo = [run for run in trainings if not run.artifacts.training.complete]
+    done = [
+        artifact.read_manifest(run.artifacts.training.folder) for run in trainings if run.artifacts.training.complete
+    ]
     if not todo:
         return
     tokens = [tokens_to_see(run) for run in todo]

@@ -11,11 +11,14 @@ from omegaconf import DictConfig, OmegaConf
 
 from entigraph.config.fields import runtime_field_names
 from entigraph.config.instantiate import build
-from entigraph.config.schema import Stage, problem_of, refuse
+from entigraph.config.schema import Stage
+from entigraph.config.validation import collect_problems, raise_if_problems
 from entigraph.errors import ConfigError
+from entigraph.pipeline.loading import load_run
 from entigraph.pipeline.run import Run
-from entigraph.pipeline.steps import Step, steps_of, unaskable
-from entigraph.pipeline.study import Study
+from entigraph.pipeline.run_tracking import lazy_tracker
+from entigraph.pipeline.steps import Step, check_tasks, run_steps
+from entigraph.pipeline.study import reference_entry, study_folder, study_member, study_settings
 from entigraph.runtime.devices import check_accelerator
 from entigraph.runtime.processes import process_group
 from entigraph.runtime.progress import Progress, SilentProgress
@@ -44,7 +47,7 @@ def composed(need: str, parent: DictConfig) -> DictConfig:
     own = dict(config.trainer)
     for key in runtime_field_names(type(build(config.trainer, "trainer"))) & {str(key) for key in parent.trainer}:
         config.trainer[key] = parent.trainer[key]
-    if problem_of(lambda: build(config.trainer, "trainer").accumulation(config.data.batch_size)):
+    if collect_problems(lambda: build(config.trainer, "trainer").accumulation(config.data.batch_size)):
         config.trainer.update({key: own[key] for key in ("devices", "num_nodes", "micro_batch_size")})
     return config
 
@@ -60,7 +63,7 @@ def output(experiment: str, stage: str, *, _root_: DictConfig) -> str:
     if need is None:
         raise ConfigError(f"${{output:{experiment},{stage}}}: list {experiment} under needs")
     run = needed(need, _root_)
-    found = {"corpus": run.documents, "tokens": run.tokens, "synthesis": run.synthesis, "training": run.training}
+    found = {name: getattr(run.artifacts, name) for name in ("corpus", "tokens", "synthesis", "training")}
     if stage not in found:
         raise ConfigError(f"${{output:{experiment},{stage}}}: {stage!r} found, one of {', '.join(found)} expected")
     return str(found[stage].folder)
@@ -71,7 +74,7 @@ NEEDED: dict[tuple[str, str], Run] = {}
 
 def needed(need: str, parent: DictConfig) -> Run:
     if (need, parent.paths.root) not in NEEDED:
-        NEEDED[need, parent.paths.root] = Run(composed(need, parent))
+        NEEDED[need, parent.paths.root] = load_run(composed(need, parent))
     return NEEDED[need, parent.paths.root]
 
 
@@ -81,12 +84,12 @@ def register() -> None:
 
 def needs_of(run: Run) -> list[tuple[Run, list[Step]]]:
     """The steps of other configurations that this one's steps read, directly or not, in the order of building."""
-    wanted = {folder for step in steps_of(run) for folder in step.artifact.inputs.values()}
+    wanted = {folder for step in run_steps(run) for folder in step.artifact.inputs.values()}
     found: list[tuple[Run, list[Step]]] = []
     for need in run.config.needs:
         other = needed(need, run.config)
         used: list[Step] = []
-        for step in reversed(list(steps_of(other))):
+        for step in reversed(list(run_steps(other))):
             if step.artifact.folder in wanted:
                 used.insert(0, step)
                 wanted |= set(step.artifact.inputs.values())
@@ -96,53 +99,53 @@ def needs_of(run: Run) -> list[tuple[Run, list[Step]]]:
 
 def all_steps(run: Run) -> list[Step]:
     """Those of its needs, then its own."""
-    return [step for _, used in needs_of(run) for step in used] + list(steps_of(run))
+    return [step for _, used in needs_of(run) for step in used] + list(run_steps(run))
 
 
 def is_complete(run: Run) -> bool:
-    return all(step.artifact.complete for step in steps_of(run))
+    return all(step.artifact.complete for step in run_steps(run))
 
 
 def pipeline(run: Run, progress: Progress) -> None:
     """All that a run needs, then the run; what is complete is skipped."""
-    refuse(not_ready(run))
+    raise_if_problems(not_ready(run))
     refuse_ranks(None)
     for other, used in needs_of(run):
         advance(other, used, progress)
-    sources = [step for step in steps_of(run) if step.stage in (Stage.corpus, Stage.questions)]
+    sources = [step for step in run_steps(run) if step.stage in (Stage.corpus, Stage.questions)]
     advance(run, sources, progress)
-    refuse(unaskable(run))
-    advance(run, list(steps_of(run)), progress)
+    raise_if_problems(check_tasks(run))
+    advance(run, list(run_steps(run)), progress)
     register_member(run)
     register_baselines(run)
 
 
 def not_ready(run: Run) -> list[str]:
     """What would stop the pipeline on its way: found before anything is made or paid for."""
-    asked = run.questions_folder is not None and run.questions.needs_writer and not run.questions_folder.complete
-    writes = run.augmenter.needs_writer and not run.synthesis.complete
-    looked_up = any(not rankings.complete for rankings in run.retrieval.values())
-    evaluated = bool(run.tasks) and not run.evaluation.complete
+    asked = run.artifacts.questions is not None and run.questions.needs_writer and not run.artifacts.questions.complete
+    writes = run.augmenter.needs_writer and not run.artifacts.synthesis.complete
+    looked_up = any(not rankings.complete for rankings in run.artifacts.rankings.values())
+    evaluated = bool(run.tasks) and not run.artifacts.evaluation.complete
     checked = [task for task in run.tasks.values() if evaluated]
     return (
         missing_inputs(run)
-        + (problem_of(run.llm.check) if writes or asked else [])
-        + (problem_of(run.retriever.check) if looked_up else [])
-        + (problem_of(run.engine.check) if evaluated else [])
-        + (problem_of(check_accelerator, run.trainer.accelerator) if not run.training.complete else [])
-        + [each for task in checked for each in problem_of(task.check)]
+        + (collect_problems(run.llm.check) if writes or asked else [])
+        + (collect_problems(run.retriever.check) if looked_up else [])
+        + (collect_problems(run.engine.check) if evaluated else [])
+        + (collect_problems(check_accelerator, run.trainer.accelerator) if not run.artifacts.training.complete else [])
+        + [each for task in checked for each in collect_problems(task.check)]
         + silent_baselines(run)
     )
 
 
 def silent_baselines(run: Run) -> list[str]:
     """Endpoints that are to be asked and could not answer."""
-    todo = [name for name, answers in run.baseline_answers.items() if not answers.complete]
+    todo = [name for name, answers in run.artifacts.reference_evaluations.items() if not answers.complete]
     return [
         problem.replace("llm.", f"baselines.{name}.", 1)
         for name in todo
         if hasattr(run.baselines[name], "check")
-        for problem in problem_of(run.baselines[name].check)
+        for problem in collect_problems(run.baselines[name].check)
     ]
 
 
@@ -161,16 +164,16 @@ def missing_inputs(run: Run) -> list[str]:
 def one_stage(run: Run, stage: Stage, progress: Progress) -> None:
     """One stage alone, on what earlier stages have sealed. Raises ArtifactError where one of them has not."""
     refuse_ranks(stage)
-    own = [step for step in steps_of(run) if step.stage is stage and not step.shared]
+    own = [step for step in run_steps(run) if step.stage is stage and not step.shared]
     if not own:
         raise ConfigError(
             f"stage={stage}: this configuration has no such stage ({ABSENT.get(stage, 'evaluation=none?')})"
         )
     inputs = {folder for step in own for folder in step.artifact.inputs.values()}
-    shared = [step for step in steps_of(run) if step.shared and step.artifact.folder in inputs]
+    shared = [step for step in run_steps(run) if step.shared and step.artifact.folder in inputs]
     for folder in sorted(inputs - {step.artifact.folder for step in shared}):
         artifact.read_manifest(folder)
-    refuse(silent_baselines(run) if stage is Stage.baselines else [])
+    raise_if_problems(silent_baselines(run) if stage is Stage.baselines else [])
     advance(run, [*shared, *own], progress)
     if stage is Stage.evaluation:
         register_member(run)
@@ -189,9 +192,9 @@ def refuse_ranks(stage: Stage | None) -> None:
 
 
 def advance(run: Run, todo: list[Step], progress: Progress) -> None:
-    with Study(run).opened_when_needed() as job:
+    with lazy_tracker(run) as job:
         for step in todo:
-            with nullcontext(job) if step.of_job else Study(run).opened_when_needed(step.artifact) as tracker:
+            with nullcontext(job) if step.tracked_in_job else lazy_tracker(run, step.artifact) as tracker:
                 make(step, progress, tracker)
 
 
@@ -217,40 +220,40 @@ def make(step: Step, progress: Progress, tracker: Callable[[], Tracker]) -> None
 
 def register_member(run: Run) -> None:
     """Enter a finished run into its study, where the analysis finds it."""
-    if not run.asks or not run.evaluation.complete:
+    if not run.asks_questions or not run.artifacts.evaluation.complete:
         return  # without an accuracy there is no point of a curve
-    file = Study(run).folder / "runs" / f"{run.evaluation.folder.name}.json"
+    file = study_folder(run) / "runs" / f"{run.artifacts.evaluation.folder.name}.json"
     with artifact.translate_disk_errors(run.root):
         file.parent.mkdir(parents=True, exist_ok=True)
-        artifact.write_json(Study(run).folder / "settings.json", Study(run).settings)
-        artifact.write_json(file, Study(run).member())
+        artifact.write_json(study_folder(run) / "settings.json", study_settings(run))
+        artifact.write_json(file, study_member(run))
 
 
 def register_baselines(run: Run) -> None:
     """Enter what other models answered into the study, whose figure shows it as lines."""
-    folder = Study(run).folder / "baselines"
-    for name, answers in run.baseline_answers.items():
+    folder = study_folder(run) / "baselines"
+    for name, answers in run.artifacts.reference_evaluations.items():
         if answers.complete:
             with artifact.translate_disk_errors(run.root):
                 folder.mkdir(parents=True, exist_ok=True)
-                artifact.write_json(folder / f"{answers.folder.name}.json", run.baseline_entry(name))
+                artifact.write_json(folder / f"{answers.folder.name}.json", reference_entry(run, name))
 
 
 def print_baselines(run: Run) -> None:
-    for name, answers in run.baseline_answers.items():
+    for name, answers in run.artifacts.reference_evaluations.items():
         for task, score in artifact.read_manifest(answers.folder)["counts"].items():
-            print(f"{run.baseline_entry(name)['name']}, {task}: {run.tasks[task].summary_line(score)}")
+            print(f"{reference_entry(run, name)['name']}, {task}: {run.tasks[task].summary_line(score)}")
         print(f"scores and answers: {answers.folder}")
 
 
 def print_result(run: Run, was_complete: bool) -> None:
     if was_complete:
         print("nothing to do: every stage is complete")
-    for name, score in artifact.read_manifest(run.evaluation.folder)["counts"].items() if run.tasks else ():
+    for name, score in artifact.read_manifest(run.artifacts.evaluation.folder)["counts"].items() if run.tasks else ():
         print(f"{name}: {run.tasks[name].summary_line(score)}")
-    if run.label:
-        print(f"note: {run.label}")
-    print(f"model: {run.training.folder / 'model'}")
+    if run.disclaimer:
+        print(f"note: {run.disclaimer}")
+    print(f"model: {run.artifacts.training.folder / 'model'}")
     if run.tasks:
-        print(f"scores and answers: {run.evaluation.folder}")
+        print(f"scores and answers: {run.artifacts.evaluation.folder}")
     print_baselines(run)

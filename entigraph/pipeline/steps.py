@@ -1,30 +1,33 @@
-"""What each stage is given: which parts of a run become which arguments. Nothing below sees a config."""
+"""The steps of a run: how each artifact is made from the components and from other artifacts.
+
+Stages take finished folders and typed settings; none of them sees the config.
+"""
 
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from itertools import islice
 from pathlib import Path
 from typing import Any
 
-from entigraph.config.schema import Stage, problem_of
+from entigraph.config.schema import Stage
+from entigraph.config.validation import collect_problems
 from entigraph.evaluation.base import ModelUnderTest, TaskInputs
 from entigraph.evaluation.entity_mentions import TrainingTexts
-from entigraph.evaluation.tasks.base import EvaluationTask
 from entigraph.llm.response_cache import response_cache_path
 from entigraph.llm.vllm.vllm_writer import LOG_NAME
 from entigraph.pipeline.run import Run
-from entigraph.pipeline.study import Study
+from entigraph.pipeline.study import headline
 from entigraph.runtime.progress import Progress
 from entigraph.storage import artifact
-from entigraph.storage.artifact import Artifact
+from entigraph.storage.artifact import Artifact, enclosing_artifact
 from entigraph.storage.jsonl import read_jsonl
 from entigraph.storage.schemas import Document, EntityGraph
 from entigraph.tracking.base import Tracker
 
 TEXTS_LOGGED = 100
-VECTORS = "vectors.sqlite"  # every embedding and reranking
+EMBEDDING_CACHE = "vectors.sqlite"
 
 
 def read_corpus(run: Run, out: Path, progress: Progress, tracker: Tracker) -> Mapping[str, Any]:
@@ -36,14 +39,15 @@ def read_corpus(run: Run, out: Path, progress: Progress, tracker: Tracker) -> Ma
     return counts
 
 
-def question(run: Run, out: Path, progress: Progress, tracker: Tracker) -> Mapping[str, Any]:
+def make_questions(run: Run, out: Path, progress: Progress, tracker: Tracker) -> Mapping[str, Any]:
     from entigraph.questions import stage
 
+    corpus = run.artifacts.corpus.folder
     if run.questions.needs_writer:
         with run.llm.connect(response_cache_path(run.root), progress.say) as llm:
-            counts = stage.generate(run.documents.folder, out, settings=run.questions, llm=llm, progress=progress)
+            counts = stage.generate(corpus, out, settings=run.questions, llm=llm, progress=progress)
     else:
-        counts = stage.copy_questions(run.documents.folder, out, *run.questions.sources())
+        counts = stage.copy_questions(corpus, out, *run.questions.sources())
     for line in stage.summary_lines(counts, out):
         progress.say(line)
     return counts
@@ -54,14 +58,14 @@ def retrieve(run: Run, name: str, out: Path, progress: Progress, tracker: Tracke
     from entigraph.retrieval import stage
 
     task = run.tasks[name]
-    inputs = task_inputs(run, task)
+    inputs = task_inputs(run, name)
     validate_task(task, name, inputs)
     counts = stage.run(
         inputs.documents,
         task.load_questions(inputs),
         out,
         retriever=run.retriever,
-        embedding_cache=run.root / VECTORS,
+        embedding_cache=run.root / EMBEDDING_CACHE,
         response_cache=response_cache_path(run.root),
         progress=progress,
     )
@@ -70,37 +74,43 @@ def retrieve(run: Run, name: str, out: Path, progress: Progress, tracker: Tracke
     return counts
 
 
+def make_tokenizer(run: Run, out: Path, progress: Progress, tracker: Tracker) -> Mapping[str, Any]:
+    return run.tokenizer.build(out)
+
+
 def synthesize(run: Run, out: Path, progress: Progress, tracker: Tracker) -> Mapping[str, Any]:
     from entigraph.synthesis import dataset_card, generation_stats, stage, synthesis_report
     from entigraph.tokenization.tokenizer import Tokenizer
 
-    rules, writes = run.rules, run.augmenter.needs_writer
+    corpus, name = run.artifacts.corpus.folder, run.artifacts.synthesis.name
+    writes = run.augmenter.needs_writer
+    rules = run.synthesis if writes else replace(run.synthesis, token_budget=None)  # then all texts are taken
     with run.llm.connect(response_cache_path(run.root), progress.say) if writes else nullcontext() as llm:
         counts = stage.run(
-            run.documents.folder,
+            corpus,
             out,
             augmenter=run.augmenter,
             llm=llm,
-            count_tokens=Tokenizer(run.tokenizer_files.folder, run.config.tokens.encoder).count,
+            count_tokens=Tokenizer(run.artifacts.tokenizer.folder, run.tokens.encoder).count,
             rules=rules,
             progress=progress,
             log=lambda values: tracker.log(values, "synthesis/"),
         )
-    tracker.summarize({f"synthesis/{name}": value for name, value in counts.items()})
-    described = dataset_card.card(
+    tracker.summarize({f"synthesis/{key}": value for key, value in counts.items()})
+    card = dataset_card.card(
         counts,
-        read_jsonl(run.documents.folder / "documents.jsonl", Document),
-        name=run.synthesis.name,
+        read_jsonl(corpus / "documents.jsonl", Document),
+        name=name,
         augmenter=run.augmenter.name,
-        options=run.options(run.augmenter),
+        options={key: value for key, value in run.keys["augmenter"].items() if key not in ("_target_", "code")},
         writer=getattr(run.llm, "model", run.llm.name) if writes else None,
         rules=rules,
-        label=run.label,
+        label=run.disclaimer,
     )
-    (out / dataset_card.FILE).write_text(described, encoding="utf-8")
+    (out / dataset_card.FILE).write_text(card, encoding="utf-8")
     if writes:
-        synthesis_report.write(out, run.documents.folder, counts, name=run.synthesis.name, rules=rules, label=run.label)
-    documents = artifact.read_manifest(run.documents.folder)["counts"]["documents"]
+        synthesis_report.write(out, corpus, counts, name=name, rules=rules, label=run.disclaimer)
+    documents = artifact.read_manifest(corpus)["counts"]["documents"]
     for line in generation_stats.summary_lines(counts, documents, rules.token_budget):
         progress.say(line)
     return counts
@@ -110,24 +120,23 @@ def tokenize(run: Run, out: Path, progress: Progress, tracker: Tracker) -> Mappi
     from entigraph.tokenization import stage
 
     return stage.run(
-        run.synthesis.folder,
-        run.tokenizer_files.folder,
+        run.artifacts.synthesis.folder,
+        run.artifacts.tokenizer.folder,
         out,
-        **drawing(run),
+        **text_selection(run),
         progress=progress,
-        encoder=run.config.tokens.encoder,
+        encoder=run.tokens.encoder,
     )
 
 
-def drawing(run: Run) -> dict[str, Any]:
-    """What decides which texts stand among a run's tokens."""
-    tokens = run.config.tokens
+def text_selection(run: Run) -> dict[str, Any]:
+    """Returns what decides which texts a run trains on, as arguments of the tokens stage."""
     return {
-        "budget": tokens.budget,
+        "budget": run.tokens.budget,
         "repeat": run.augmenter.repeats,
         "seed": run.seed,
-        "block_length": tokens.block_length,
-        "too_long": tokens.too_long,
+        "block_length": run.tokens.block_length,
+        "too_long": run.tokens.too_long,
     }
 
 
@@ -137,151 +146,160 @@ def train(run: Run, out: Path, progress: Progress, tracker: Tracker) -> Mapping[
     if tracker.log_texts:
         from entigraph.storage.texts import read_texts
 
-        shown = islice(read_texts(run.synthesis.folder), TEXTS_LOGGED)
-        rows = [(text.document_id, text.kind, ", ".join(text.about), text.text) for text in shown]
+        texts = islice(read_texts(run.artifacts.synthesis.folder), TEXTS_LOGGED)
+        rows = [(text.document_id, text.kind, ", ".join(text.about), text.text) for text in texts]
         tracker.table("texts", ("document", "kind", "about", "text"), rows)
     return stage.run(
-        run.tokens.folder,
-        run.tokenizer_files.folder,
-        run.replay_folder if run.data.replay_rate else None,
+        run.artifacts.tokens.folder,
+        run.artifacts.tokenizer.folder,
+        run.replay_folder,
         out,
         data=run.data,
         model=run.model,
         optim=run.optim,
         trainer=run.trainer,
-        vocabulary=artifact.read_manifest(run.tokenizer_files.folder)["counts"]["vocabulary"],
+        vocabulary=artifact.read_manifest(run.artifacts.tokenizer.folder)["counts"]["vocabulary"],
         seed=run.seed,
         progress=progress,
         record=lambda values: tracker.log(values, "training/"),
-        origin=origin_of(run),
+        origin=training_origin(run),
     )
 
 
-def origin_of(run: Run) -> dict[str, str]:
-    """What the model card says of the tokens."""
+def training_origin(run: Run) -> dict[str, str]:
+    """Returns what the model card says about the training texts."""
     writer = {"writer": run.llm.name} if run.augmenter.needs_writer else {}
-    note = {"note": run.label} if run.label else {}
+    note = {"note": run.disclaimer} if run.disclaimer else {}
     return {"corpus": run.corpus.name, "augmenter": run.augmenter.name, **writer, **note}
 
 
 def evaluate(run: Run, out: Path, progress: Progress, tracker: Tracker) -> Mapping[str, Any]:
-    counts = ask(run, trained_here(run, str(run.training.folder / "model")), out, progress, texts_read(run))
-    tracker.summarize(Study(run).headline(counts))
+    model = model_with_tokenizer(run, str(run.artifacts.training.folder / "model"))
+    counts = evaluate_model(run, model, out, progress, training_texts(run))
+    tracker.summarize(headline(run, counts))
     return counts
 
 
-def evaluate_baseline(run: Run, out: Path, progress: Progress, tracker: Tracker) -> Mapping[str, Any]:
-    return ask(run, trained_here(run, run.model.path), out, progress)
+def evaluate_base_model(run: Run, out: Path, progress: Progress, tracker: Tracker) -> Mapping[str, Any]:
+    return evaluate_model(run, model_with_tokenizer(run, run.model.path), out, progress)
 
 
-def ask_baseline(run: Run, name: str, out: Path, progress: Progress, tracker: Tracker) -> Mapping[str, Any]:
+def evaluate_reference(run: Run, name: str, out: Path, progress: Progress, tracker: Tracker) -> Mapping[str, Any]:
     from entigraph.evaluation.models_under_test import EndpointModel, PretrainedBaseline
 
-    found = run.baselines[name]
-    if not isinstance(found, PretrainedBaseline):
-        return ask(run, EndpointModel(found, response_cache_path(run.root)), out, progress)
-    return ask(run, local_model(run, found.path), out, progress)
+    baseline = run.baselines[name]
+    if not isinstance(baseline, PretrainedBaseline):
+        return evaluate_model(run, EndpointModel(baseline, response_cache_path(run.root)), out, progress)
+    return evaluate_model(run, local_model(run, baseline.path), out, progress)
 
 
-def trained_here(run: Run, model: str, tokenizer: Path | None = None) -> ModelUnderTest:
-    """A model of this run's tokenizer: with what stood before each text in training."""
+def model_with_tokenizer(run: Run, model: str, tokenizer: Path | None = None) -> ModelUnderTest:
+    """Returns a model that is evaluated with the tokenizer of its training, and its token before each text."""
     from entigraph.evaluation.models_under_test import LocalModel
 
-    tokenizer = tokenizer or run.tokenizer_files.folder
+    tokenizer = tokenizer or run.artifacts.tokenizer.folder
     bos_id = artifact.read_manifest(tokenizer)["counts"]["separators"]["bos_id"]
-    return LocalModel(**on_this_machine(run, model), tokenizer=tokenizer, bos_id=bos_id)
+    return LocalModel(**local_model_options(run, model), tokenizer=tokenizer, bos_id=bos_id)
 
 
-def on_this_machine(run: Run, model: str) -> dict[str, Any]:
-    trainer = run.trainer
-    where = {"accelerator": trainer.accelerator, "threads": trainer.threads}
-    return {"path": model, **where, "engine": run.engine, "log": run.root / LOG_NAME}
+def local_model_options(run: Run, model: str) -> dict[str, Any]:
+    device = {"accelerator": run.trainer.accelerator, "threads": run.trainer.threads}
+    return {"path": model, **device, "engine": run.engine, "log": run.root / LOG_NAME}
 
 
 def local_model(run: Run, model: str) -> ModelUnderTest:
-    """Any model: one that was trained below the same root with the tokenizer of its training, another with its own."""
+    """Returns any model: one trained below `paths.root` with the tokenizer of its training, another with its own."""
     from entigraph.evaluation.models_under_test import LocalModel
 
-    own = run.ours(model)
-    made_with = artifact.read_manifest(own)["inputs"].get("tokenizer") if own else None
-    if made_with:
-        return trained_here(run, model, run.root / "tokenizer" / made_with["folder"])
-    return LocalModel(**on_this_machine(run, model))
+    folder = enclosing_artifact(model, run.root)
+    tokenizer = artifact.read_manifest(folder)["inputs"].get("tokenizer") if folder else None
+    if tokenizer:
+        return model_with_tokenizer(run, model, run.root / "tokenizer" / tokenizer["folder"])
+    return LocalModel(**local_model_options(run, model))
 
 
-def ask(
+def evaluate_model(
     run: Run, model: ModelUnderTest, out: Path, progress: Progress, training: TrainingTexts | None = None
 ) -> Mapping[str, Any]:
-    """`training`: what the model was trained on, if this run trained it."""
+    """Evaluates a model. `training` is what it was trained on, if this run trained it."""
     from entigraph.evaluation import evaluation_report, stage
 
-    inputs = {name: task_inputs(run, task) for name, task in run.tasks.items()}
+    inputs = {name: task_inputs(run, name) for name in run.tasks}
     counts = stage.run(model, out, tasks=run.tasks, inputs=inputs, progress=progress)
     reported = {name: each for name, each in inputs.items() if run.tasks[name].uses_questions}
     if reported:
-        evaluation_report.write(out, reported, name=out.name, label=run.label, training=training)
+        evaluation_report.write(out, reported, name=out.name, label=run.disclaimer, training=training)
     return counts
 
 
-def texts_read(run: Run) -> TrainingTexts | None:
-    """The texts that a run's budget holds, and the entities that they are about; None where they were removed."""
+def training_texts(run: Run) -> TrainingTexts | None:
+    """Returns the texts that a run trains on and the entities that they are about; None where they were removed."""
     from entigraph.storage.texts import read_texts
     from entigraph.tokenization.stage import texts_within
 
-    if not run.synthesis.complete:
+    if not run.artifacts.synthesis.complete:
         return None
-    drawn = texts_within(run.synthesis.folder, **drawing(run))
-    graphs = run.synthesis.folder / "graphs.jsonl"
+    selected = texts_within(run.artifacts.synthesis.folder, **text_selection(run))
+    graphs = run.artifacts.synthesis.folder / "graphs.jsonl"
     return TrainingTexts(
-        lambda: (text for text, read in zip(read_texts(run.synthesis.folder), drawn, strict=True) if read),
+        lambda: (text for text, read in zip(read_texts(run.artifacts.synthesis.folder), selected, strict=True) if read),
         list(read_jsonl(graphs, EntityGraph)) if graphs.exists() else [],
     )
 
 
-def unaskable(run: Run) -> list[str]:
-    """What an evaluation could not ask about: told as soon as questions and documents are there."""
+def check_tasks(run: Run) -> list[str]:
+    """Returns what an evaluation could not ask about, as soon as questions and documents exist."""
     return [
         f"evaluation.{name}: {problem}"
         for name, task in run.tasks.items()
-        for problem in problem_of(task.validate, task_inputs(run, task))
+        for problem in collect_problems(task.validate, task_inputs(run, name))
     ]
 
 
-def task_inputs(run: Run, task: EvaluationTask) -> TaskInputs:
+def task_inputs(run: Run, name: str) -> TaskInputs:
+    """Returns the files that a task's questions, documents and passages come from."""
+    task, rankings = run.tasks[name], run.artifacts.rankings.get(name)
     return TaskInputs(
-        run.questions_of(task) / "questions.jsonl",
-        run.documents_of(task) / "documents.jsonl",
-        run.rankings_of(task).folder if task.needs_retrieval else None,
+        run.artifacts.question_folder(task) / "questions.jsonl",
+        run.artifacts.document_folder(task) / "documents.jsonl",
+        rankings.folder if rankings else None,
     )
 
 
 @dataclass(frozen=True)
 class Step:
-    """One artifact of a run and how to make it."""
+    """One artifact of a run and how to make it.
+
+    `tracked_in_job`: its values go to the tracked run of the job; otherwise the artifact has a tracked run of its own.
+    `logs`: it logs values while it runs. `shared`: it belongs to no single stage; whichever stage needs it makes it.
+    """
 
     stage: Stage
     artifact: Artifact
     work: Callable[[Path, Progress, Tracker], Mapping[str, Any]]
     resumable: bool = False
-    of_job: bool = False  # tracked in the W&B run of the job, not in one of its own
-    logs: bool = False  # as it goes on
-    shared: bool = False  # no stage's own: made by whichever needs it first
+    tracked_in_job: bool = False
+    logs: bool = False
+    shared: bool = False
 
 
-def steps_of(run: Run) -> Iterator[Step]:
-    """Every artifact of a run, in the order of the data."""
-    yield Step(Stage.corpus, run.documents, partial(read_corpus, run))
-    if run.questions_folder:
-        yield Step(Stage.questions, run.questions_folder, partial(question, run))
-    for name, rankings in {found.folder: (name, found) for name, found in run.retrieval.items()}.values():
-        yield Step(Stage.retrieval, rankings, partial(retrieve, run, name))
-    yield Step(Stage.tokens, run.tokenizer_files, lambda out, *_: run.tokenizer.build(out), shared=True)
-    yield Step(Stage.synthesis, run.synthesis, partial(synthesize, run), logs=run.pays)
-    yield Step(Stage.tokens, run.tokens, partial(tokenize, run), resumable=True)
-    if run.baseline and run.tasks:
-        yield Step(Stage.evaluation, run.baseline, partial(evaluate_baseline, run), resumable=True)
-    yield Step(Stage.training, run.training, partial(train, run), resumable=True, of_job=True, logs=True)
+def run_steps(run: Run) -> Iterator[Step]:
+    """Yields a step for every artifact of a run, in the order of the data."""
+    made = run.artifacts
+    yield Step(Stage.corpus, made.corpus, partial(read_corpus, run))
+    if made.questions:
+        yield Step(Stage.questions, made.questions, partial(make_questions, run))
+    distinct = {ranking.folder: name for name, ranking in made.rankings.items()}
+    for name in distinct.values():
+        yield Step(Stage.retrieval, made.rankings[name], partial(retrieve, run, name))
+    yield Step(Stage.tokens, made.tokenizer, partial(make_tokenizer, run), shared=True)
+    yield Step(Stage.synthesis, made.synthesis, partial(synthesize, run), logs=run.writer_is_slow)
+    yield Step(Stage.tokens, made.tokens, partial(tokenize, run), resumable=True)
+    if made.base_model_evaluation:
+        yield Step(Stage.evaluation, made.base_model_evaluation, partial(evaluate_base_model, run), resumable=True)
+    job = {"resumable": True, "tracked_in_job": True, "logs": True}
+    yield Step(Stage.training, made.training, partial(train, run), **job)
     if run.tasks:
-        yield Step(Stage.evaluation, run.evaluation, partial(evaluate, run), resumable=True, of_job=True, logs=True)
-    for name, answers in run.baseline_answers.items():
-        yield Step(Stage.baselines, answers, partial(ask_baseline, run, name), resumable=True)
+        yield Step(Stage.evaluation, made.evaluation, partial(evaluate, run), **job)
+    for name, evaluation in made.reference_evaluations.items():
+        yield Step(Stage.baselines, evaluation, partial(evaluate_reference, run, name), resumable=True)

@@ -1,125 +1,138 @@
-"""What a run is to others: the study where it meets its like, its entry there, and how it is tracked."""
+"""Groups runs that differ only in augmenter, budget and seed into a study, whose folder lists the runs and their parts.
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
+`study_varies` names further settings in which the runs of one study may differ.
+"""
+
+from collections.abc import Mapping
+from dataclasses import replace
 from functools import reduce
 from pathlib import Path
 from typing import Any
 
-from omegaconf import OmegaConf
-
+from entigraph.config.fields import content_fields
+from entigraph.config.suggestions import did_you_mean
+from entigraph.evaluation.models_under_test import PretrainedBaseline
+from entigraph.pipeline.cache_keys import model_key, retriever_key, task_keys
 from entigraph.pipeline.run import Run
 from entigraph.storage import artifact
-from entigraph.storage.artifact import Artifact
-from entigraph.storage.fingerprints import digest
-from entigraph.tracking.base import RunInfo, Tracker
+from entigraph.storage.fingerprints import digest, flatten
 
 
-@dataclass(frozen=True)
-class Study:
-    """Of one run."""
+def study_folder(run: Run) -> Path:
+    return run.root / "studies" / f"{run.config.study}-{digest(study_settings(run))}"
 
-    run: Run
 
-    def headline(self, counts: Mapping[str, Any]) -> dict[str, Any]:
-        """The keys a scatter of accuracy against synthetic_tokens by augmenter is made of."""
-        tokens = artifact.read_manifest(self.run.tokens.folder)["counts"]["synthetic_tokens"]
-        first: Mapping[str, Any] = next((score for score in counts.values() if "accuracy" in score), {})
-        names = ("accuracy", "nats_per_token", "bits_per_byte")
-        others = {f"{task}/{name}": score[name] for task, score in counts.items() for name in names if name in score}
-        others |= {
-            f"{task}/{name}": value
-            for task, score in counts.items()
-            for name, value in score.get("metrics", {}).items()
-        }
-        return {
-            "augmenter": self.run.augmenter.name,
-            "synthetic_tokens": tokens,
-            "seed": self.run.seed,
-            "accuracy": first.get("accuracy"),
-            "label": self.run.label,
-            **others,
-        }
+def study_settings(run: Run) -> dict[str, Any]:
+    """Returns what all runs of the study have in common."""
+    settings = comparable_settings(run)
+    for key in run.config.study_varies:
+        *parents, name = key.split(".")
+        reduce(lambda values, parent: values.get(parent, {}), parents, settings).pop(name, None)
+    return settings
 
-    def result(self) -> dict[str, Any]:
-        """The headline of a run whose evaluation is complete; empty otherwise."""
-        if not self.run.tasks or not self.run.evaluation.complete:
-            return {}
-        return self.headline(artifact.read_manifest(self.run.evaluation.folder)["counts"])
 
-    @property
-    def info(self) -> RunInfo:
-        """One tracked run holds a job's training and its scores."""
-        own_id = digest([self.run.training.key, self.run.evaluation.key if self.run.tasks else None])
-        return self.tracked_as(own_id, self.run.readable_name, "train", [self.run.augmenter.name])
+def comparable_settings(run: Run) -> dict[str, Any]:
+    """Returns every setting that affects the content of a run, except augmenter, budget and seeds."""
+    artifacts, keys = run.artifacts, run.keys
+    settings = {
+        "corpus": without_seed(artifacts.corpus.cache_key),
+        "tokenizer": artifacts.tokenizer.folder.name,
+        "llm": keys["llm"],
+        "data": keys["data"],
+        "replay": run.replay_folder.name if run.replay_folder else None,
+        "optim": keys["optim"],
+        "trainer": dict(keys["trainer"]),
+        "model": without_seed(model_key(run)),
+        "tasks": task_keys(run),
+        "engine": keys["engine"],
+        "questions": {name: Path(task.corpus).name for name, task in run.tasks.items() if task.corpus},
+        "synthesis": content_fields(replace(run.synthesis, seed=0)),  # one pool of texts: budgets are its prefixes
+    }
+    if artifacts.rankings:
+        settings["retriever"] = retriever_key(run)
+    if artifacts.questions:
+        settings["written_questions"] = artifacts.questions.cache_key
+    return {name: copy_mappings(value) for name, value in settings.items()}
 
-    def info_of(self, made: Artifact) -> RunInfo:
-        """Of what several jobs may share: a tracked run of its own, the same whichever of them makes it."""
-        name = made.folder.name
-        return self.tracked_as(f"{made.stage}-{name}", name, made.stage, [])
 
-    @contextmanager
-    def opened_when_needed(self, made: Artifact | None = None) -> Iterator[Callable[[], Tracker]]:
-        """The job's tracked run, or that of an artifact which it made; begins where something is to be tracked."""
-        with ExitStack() as stack:
-            opened: list[Tracker] = []
+def check_allowed_variation(run: Run) -> list[str]:
+    """Returns a problem for each name in `study_varies` that is no setting of a study."""
+    settings = comparable_settings(run)
+    known = {**settings, **flatten(settings)}
+    return [
+        f"study_varies: {key!r} found; one of a study's settings expected: {did_you_mean(key, known)}"
+        for key in run.config.study_varies
+        if key not in known
+    ]
 
-            def tracker() -> Tracker:
-                if not opened:
-                    info = self.info_of(made) if made else self.info
-                    opened.append(stack.enter_context(self.run.logger.run(info, self.run.root)))
-                return opened[0]
 
-            yield tracker
+def study_member(run: Run) -> dict[str, Any]:
+    """Returns the entry of a run in its study: what it is, and its folders relative to `paths.root`."""
+    settings = comparable_settings(run)
+    known = {**settings, **flatten(settings)}
+    varies = {key: known[key] for key in run.config.study_varies}
+    folders = {
+        "corpus": run.artifacts.corpus,
+        "synthesis": run.artifacts.synthesis,
+        "tokens": run.artifacts.tokens,
+        "training": run.artifacts.training,
+        "evaluation": run.artifacts.evaluation,
+        "baseline": run.artifacts.base_model_evaluation,
+    }
+    return {
+        "augmenter": run.augmenter.name,
+        "budget": run.tokens.budget,
+        "seed": run.seed,
+        "writer": run.llm.name if run.augmenter.needs_writer else None,
+        "label": run.disclaimer,
+        "repeats": run.augmenter.repeats,
+        **({"varies": varies} if varies else {}),
+        **{name: str(part.folder.relative_to(run.root)) for name, part in folders.items() if part},
+    }
 
-    @property
-    def analysis_info(self) -> RunInfo:
-        return self.tracked_as(f"{self.folder.name}-analysis", f"{self.run.config.study} analysis", "analysis", [])
 
-    def tracked_as(self, own_id: str, name: str, job_type: str, tags: Sequence[str]) -> RunInfo:
-        resolved = OmegaConf.to_container(self.run.config, resolve=True)
-        assert isinstance(resolved, dict)
-        return RunInfo(
-            id=own_id,
-            name=name,
-            group=self.folder.name,
-            job_type=job_type,
-            tags=[self.run.corpus.name, self.run.model.name, *tags],
-            # W&B groups by plain values of the config only: the augmenter's name stands there, its options beside it.
-            config={**resolved, "augmenter": self.run.augmenter.name, "augmenter_options": resolved["augmenter"]},  # type: ignore[dict-item]
-        )
+def reference_entry(run: Run, name: str) -> dict[str, str]:
+    """Returns the entry of a baseline in its study.
 
-    @property
-    def folder(self) -> Path:
-        """Where the runs meet that differ in augmenter, budget and seed only, and in what `study_varies` names."""
-        return self.run.root / "studies" / f"{self.run.config.study}-{digest(self.settings)}"
+    `name` is the model's name in the figure; `subject` distinguishes two models of one name.
+    """
+    model, evaluation = run.baselines[name], run.artifacts.reference_evaluations[name]
+    if isinstance(model, PretrainedBaseline):
+        path = Path(model.path)
+        model_name = path.parent.name if path.name == "model" else path.name
+    else:
+        model_name = model.model
+    subject = digest([evaluation.cache_key["subject"], evaluation.cache_key.get("start")])
+    return {"name": model_name, "subject": subject, "evaluation": str(evaluation.folder.relative_to(run.root))}
 
-    @property
-    def settings(self) -> dict[str, Any]:
-        settings = self.run.settings
-        for key in self.run.config.study_varies:
-            *parents, name = key.split(".")
-            reduce(lambda held, parent: held.get(parent, {}), parents, settings).pop(name, None)
-        return settings
 
-    def member(self) -> dict[str, Any]:
-        """This run as its study keeps it: what it is and where its parts are, relative to paths.root."""
-        parts = {
-            "corpus": self.run.documents,
-            "synthesis": self.run.synthesis,
-            "tokens": self.run.tokens,
-            "training": self.run.training,
-            "evaluation": self.run.evaluation,
-            "baseline": self.run.baseline,
-        }
-        return {
-            "augmenter": self.run.augmenter.name,
-            "budget": self.run.config.tokens.budget,
-            "seed": self.run.seed,
-            "writer": self.run.llm.name if self.run.augmenter.needs_writer else None,
-            "label": self.run.label,
-            "repeats": self.run.augmenter.repeats,
-            **({"varies": varies} if (varies := self.run.varied()) else {}),
-            **{name: str(part.folder.relative_to(self.run.root)) for name, part in parts.items() if part},
-        }
+def headline(run: Run, counts: Mapping[str, Any]) -> dict[str, Any]:
+    """Returns the values of a run's point in a scatter of accuracy against synthetic tokens."""
+    tokens = artifact.read_manifest(run.artifacts.tokens.folder)["counts"]["synthetic_tokens"]
+    first: Mapping[str, Any] = next((score for score in counts.values() if "accuracy" in score), {})
+    names = ("accuracy", "nats_per_token", "bits_per_byte")
+    custom = [(task, score.get("metrics", {})) for task, score in counts.items()]
+    return {
+        "augmenter": run.augmenter.name,
+        "synthetic_tokens": tokens,
+        "seed": run.seed,
+        "accuracy": first.get("accuracy"),
+        "label": run.disclaimer,
+        **{f"{task}/{name}": score[name] for task, score in counts.items() for name in names if name in score},
+        **{f"{task}/{name}": value for task, metrics in custom for name, value in metrics.items()},
+    }
+
+
+def result(run: Run) -> dict[str, Any]:
+    """Returns the headline of a run whose evaluation is complete; empty otherwise."""
+    if not run.tasks or not run.artifacts.evaluation.complete:
+        return {}
+    return headline(run, artifact.read_manifest(run.artifacts.evaluation.folder)["counts"])
+
+
+def without_seed(key: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in key.items() if name != "seed"}
+
+
+def copy_mappings(value: Any) -> Any:
+    return {name: copy_mappings(part) for name, part in value.items()} if isinstance(value, Mapping) else value

@@ -15,12 +15,13 @@ from typing import Any
 from hydra import compose
 from omegaconf import DictConfig, OmegaConf
 
-from entigraph.config.schema import Command, Stage, refuse, selected_command, settle_root
+from entigraph.config.schema import Command, Stage, selected_command
+from entigraph.config.validation import raise_if_problems, resolve_root
 from entigraph.errors import ConfigError, EntigraphError
 from entigraph.pipeline import execution
 from entigraph.pipeline.analysis_step import analyze
 from entigraph.pipeline.dry_run import print_sweep
-from entigraph.pipeline.run import Run
+from entigraph.pipeline.loading import load_run
 from entigraph.storage import artifact, cleanup
 from entigraph.sweep import early_stopping
 from entigraph.sweep.expansion import expand_jobs, first_job, has_known_jobs
@@ -36,12 +37,12 @@ def execute_multirun(config: DictConfig, start: Callable[[], Any]) -> Any:
 
     Returns what the sweeper returned. Raises EntigraphError if jobs failed, after all others have ended.
     """
-    settle_root(config)
+    resolve_root(config)
     command = selected_command(config)
     if command in (Command.list, Command.clean):
         print_artifacts(config)
     elif command is Command.analyze:
-        analyze(Run(without_hydra(config)))
+        analyze(load_run(without_hydra(config)))
     elif command is Command.plan:
         plan_sweep(config)
     else:
@@ -51,7 +52,7 @@ def execute_multirun(config: DictConfig, start: Callable[[], Any]) -> Any:
 
 def print_artifacts(config: DictConfig) -> None:
     """Prints the artifacts below paths.root for `entigraph list`, the unneeded ones for `entigraph clean`."""
-    settle_root(config)
+    resolve_root(config)
     root = Path(config.paths.root)
     if selected_command(config) is Command.list:
         lines = cleanup.render_inventory(cleanup.take_inventory(root))
@@ -68,7 +69,7 @@ def plan_sweep(config: DictConfig) -> None:
     else:
         jobs = [first_job(config)]
         print(f"{sweeper_name(config)} chooses its jobs while it runs; the plan is that of the first configuration")
-    runs = [Run(compose("config", overrides=job)) for job in jobs]
+    runs = [load_run(compose("config", overrides=job)) for job in jobs]
     print_sweep(config.study, config.paths.root, runs, early_stopping.target_half_width(config))
 
 
@@ -123,8 +124,8 @@ def validate_jobs(jobs: Sequence[Sequence[str]], stage: Stage | None) -> None:
     errors: list[EntigraphError] = []
     for overrides in jobs:
         try:
-            run = Run(compose("config", overrides=list(overrides)))
-            refuse(execution.not_ready(run) if stage is None else [])
+            run = load_run(compose("config", overrides=list(overrides)))
+            raise_if_problems(execution.not_ready(run) if stage is None else [])
             return
         except EntigraphError as error:
             errors.append(error)
@@ -161,7 +162,7 @@ def report(sweep: Sweep) -> None:
     # A sweep over other keys than augmenter, budget and seed has several studies: one run of each analyzes it.
     studies = {status["study"]: status["overrides"] for status in done if status.get("study")}
     for overrides in studies.values():
-        analyze(Run(compose("config", overrides=overrides)))
+        analyze(load_run(compose("config", overrides=overrides)))
     if failed:
         raise EntigraphError(
             f"{len(failed)} of {len(done) + len(failed)} jobs failed; the same command tries those again"

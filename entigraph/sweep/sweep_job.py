@@ -9,8 +9,8 @@ from omegaconf import DictConfig
 
 from entigraph.errors import EntigraphError
 from entigraph.pipeline import execution
-from entigraph.pipeline.run import Run
-from entigraph.pipeline.study import Study
+from entigraph.pipeline.loading import load_run
+from entigraph.pipeline.study import result, study_folder
 from entigraph.runtime.processes import save_before_requeue, stop_with_parent
 from entigraph.runtime.progress import StatusFileProgress
 from entigraph.sweep import early_stopping
@@ -36,7 +36,7 @@ def run_sweep_job(config: DictConfig) -> float | None:
     job = " ".join(overrides)
     status = StatusFileProgress(job_file(folder, number), job, overrides)
     try:
-        run = Run(config)
+        run = load_run(config)
         status.job = run.readable_name
         if reason := early_stopping.reason_to_skip(folder, number):
             status.write(early_stopping.SKIPPED, reason=reason)
@@ -51,10 +51,10 @@ def run_sweep_job(config: DictConfig) -> float | None:
                 execution.pipeline(run, status)
             else:
                 execution.one_stage(run, config.stage, status)
-        result = Study(run).result()
-        study = str(Study(run).folder) if run.asks else None
-        status.write("done", skipped=complete, study=study, **result)
-        return result.get("accuracy")
+        metrics = result(run)
+        study = str(study_folder(run)) if run.asks_questions else None
+        status.write("done", skipped=complete, study=study, **metrics)
+        return metrics.get("accuracy")
     except EntigraphError as error:
         status.write("failed", reason=str(error))
     except Exception as error:

@@ -156,4 +156,4 @@ def test_a_target_with_kwargs_may_check_their_names() -> None:
 
 def test_problems_of_several_nodes_are_collected() -> None:
     components, problems = build_all([("a", node("add", first=1)), ("b", node("add")), ("c", 3)])
-    assert components == {"a": 1} and len(problems) == 2
+    assert {key: built.component for key, built in components.items()} == {"a": 1} and len(problems) == 2

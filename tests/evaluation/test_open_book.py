@@ -18,7 +18,7 @@ from entigraph.evaluation.tasks.closed_book_cot import read_examples
 from entigraph.evaluation.tasks.open_book import OpenBook, OpenBookCoT, PassageOrder, RankedPassages
 from entigraph.pipeline import execution
 from entigraph.pipeline.run import Run
-from entigraph.pipeline.steps import steps_of
+from entigraph.pipeline.steps import run_steps
 from entigraph.runtime.progress import SilentProgress
 from entigraph.storage import artifact
 from entigraph.storage.jsonl import read_jsonl, write_jsonl
@@ -205,19 +205,18 @@ def test_reading_options_share_one_ranking(configured: Callable[..., Run]) -> No
         return run
 
     first = ranked()
-    sealed = artifact.read_manifest(first.retrieval["open_book"].folder)
+    sealed = artifact.read_manifest(first.artifacts.rankings["open_book"].folder)
     for override in ("k=1", "order=best_first", "drop_gold=0.5", "distractors=4"):
         other = ranked(f"evaluation.open_book.{override}")
-        assert other.retrieval["open_book"].folder == first.retrieval["open_book"].folder
-        assert other.evaluation.folder != first.evaluation.folder
-    assert artifact.read_manifest(first.retrieval["open_book"].folder) == sealed, "ranked once"
+        assert other.artifacts.rankings["open_book"].folder == first.artifacts.rankings["open_book"].folder
+        assert other.artifacts.evaluation.folder != first.artifacts.evaluation.folder
+    assert artifact.read_manifest(first.artifacts.rankings["open_book"].folder) == sealed, "ranked once"
     for override in ("retriever.characters=256", "retriever.k1=1.2", "evaluation.open_book.limit=5"):
-        assert configured("corpus.documents=1", "evaluation=[open_book]", override).retrieval["open_book"].folder != (
-            first.retrieval["open_book"].folder
-        )
+        changed = configured("corpus.documents=1", "evaluation=[open_book]", override).artifacts
+        assert changed.rankings["open_book"].folder != first.artifacts.rankings["open_book"].folder
     both = configured("corpus.documents=1", "evaluation=[open_book,open_book_recalls]")
-    assert len({results.folder for results in both.retrieval.values()}) == 1 and len(both.retrieval) == 6
-    assert sum(step.stage is Stage.retrieval for step in steps_of(both)) == 1
+    assert len({found.folder for found in both.artifacts.rankings.values()}) == 1 and len(both.artifacts.rankings) == 6
+    assert sum(step.stage is Stage.retrieval for step in run_steps(both)) == 1
 
 
 def test_missing_ranking_raises_data_error(tmp_path: Path) -> None:

@@ -13,7 +13,7 @@ from entigraph.errors import DataError, LLMError
 from entigraph.llm.base import Completion, Request
 from entigraph.llm.offline.offline_writer import OfflineWriter, answer_request
 from entigraph.pipeline.run import Run
-from entigraph.pipeline.study import Study
+from entigraph.pipeline.study import study_folder
 from entigraph.questions import stage
 from entigraph.questions.drafting import split_passages
 from entigraph.questions.question_sources import GeneratedQuestions
@@ -198,10 +198,15 @@ def test_an_amended_review_is_taken_as_it_is(tmp_path: Path) -> None:
 
 def test_no_request_of_a_synthesis_depends_on_the_questions(configured: Callable[..., Run]) -> None:
     plain, asked = configured(), configured("questions=generated")
-    assert asked.synthesis.key == plain.synthesis.key and asked.training.key == plain.training.key
-    assert asked.evaluation.key != plain.evaluation.key
-    assert asked.questions_folder and asked.questions_folder.folder not in asked.synthesis.inputs.values()
-    assert Study(asked).folder != Study(plain).folder
+    assert (
+        asked.artifacts.synthesis.key == plain.artifacts.synthesis.key
+        and asked.artifacts.training.key == plain.artifacts.training.key
+    )
+    assert asked.artifacts.evaluation.key != plain.artifacts.evaluation.key
+    assert (
+        asked.artifacts.questions and asked.artifacts.questions.folder not in asked.artifacts.synthesis.inputs.values()
+    )
+    assert study_folder(asked) != study_folder(plain)
 
 
 def test_the_offline_writer_remembers_no_document() -> None:

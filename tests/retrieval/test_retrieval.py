@@ -11,7 +11,7 @@ import pytest
 from entigraph.errors import ConfigError, DataError, LLMError
 from entigraph.pipeline import dry_run, execution
 from entigraph.pipeline.run import Run
-from entigraph.pipeline.steps import steps_of
+from entigraph.pipeline.steps import run_steps
 from entigraph.retrieval import retrieval_endpoints, stage
 from entigraph.retrieval.base import Ranked, RetrievalContext, Retriever, top_indices
 from entigraph.retrieval.bm25 import BM25
@@ -298,7 +298,7 @@ def test_plan_estimates_endpoint_costs(configured: Callable[..., Run], quality_f
     run = configured(*options)
     (line,) = dry_run.cost_of_retrieval(run)
     assert "known once the questions are there" in line
-    execution.make(next(steps_of(run)), SilentProgress(), NoTracker)
+    execution.make(next(run_steps(run)), SilentProgress(), NoTracker)
     (line,) = dry_run.cost_of_retrieval(run)
     assert "and 8 searches to rerank, $0.02; stopped at retriever.max_cost_usd = 5.0" in line, (
         "two searches for each of four questions"
@@ -326,4 +326,4 @@ def test_user_defined_retriever(ranked: RankCorpus, configured: Callable[..., Ru
     target = f"{SharedWords.__module__}.SharedWords"
     run = configured("~retriever", f"+retriever._target_={target}", "+retriever.depth=16", "evaluation=[open_book]")
     assert run.retriever == SharedWords(depth=16)
-    assert "sharedwords" in str(run.retrieval["open_book"].folder)
+    assert "sharedwords" in str(run.artifacts.rankings["open_book"].folder)

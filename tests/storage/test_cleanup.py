@@ -117,7 +117,7 @@ def test_damaged_artifact_is_kept(root: Path) -> None:
 def test_texts_written_by_a_model_are_kept(configured: Callable[..., object]) -> None:
     offline, paid = configured(*TINY), configured(*TINY, "llm=openai")
     for run in (offline, paid):
-        for step in (run.documents, run.tokenizer_files, run.synthesis):  # type: ignore[attr-defined]
+        for step in (run.documents, run.artifacts.tokenizer, run.synthesis):  # type: ignore[attr-defined]
             if not step.complete:
                 artifact.build_artifact(step, lambda out: {})
     assert unneeded(paid.root) == {f"synthesis/{offline.synthesis.folder.name}"}  # type: ignore[attr-defined]

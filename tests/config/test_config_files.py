@@ -8,11 +8,12 @@ import pytest
 from omegaconf import DictConfig
 
 from entigraph import cli
-from entigraph.config.schema import validate
+from entigraph.config.validation import validate
 from entigraph.errors import ConfigError
 from entigraph.pipeline import execution
+from entigraph.pipeline.loading import load_run
 from entigraph.pipeline.run import Run
-from entigraph.pipeline.study import Study
+from entigraph.pipeline.study import study_folder, study_member
 
 GROUPS = sorted(
     f"{file.parent.name}={file.stem}" for file in (cli.home() / "conf").glob("*/*.yaml") if file.parent.name != "hydra"
@@ -65,15 +66,17 @@ def test_the_papers_runs_meet_on_one_curve(composed: Callable[..., DictConfig], 
     """Though the articles themselves are read four times, and each augmenter has a pool of its own size."""
     names = ("quality_entigraph", "quality_rephrase", "quality_raw", "scaling/quality", "scaling/quality_rephrase")
     names += ("ablations/weak_writer", "ablations/qa")
-    runs = {name: Run(composed(f"experiments={name}", f"corpus.path={quality_file}")) for name in names}
-    assert len({Study(run).folder for run in runs.values()}) == 1
-    assert Study(runs["quality_raw"]).member()["varies"]["trainer.max_epochs"] == 4
-    assert Study(runs["ablations/weak_writer"]).member()["varies"]["llm"]["model"] == "meta-llama/Llama-3.1-8B-Instruct"
-    other = Run(composed("experiments=quality_entigraph", f"corpus.path={quality_file}", "optim.lr=1e-5"))
-    assert Study(other).folder not in {Study(run).folder for run in runs.values()}
-    (last,) = {runs[name].training.folder for name in ("quality_entigraph",)}
-    headline = Run(composed("experiments=scaling/quality", f"corpus.path={quality_file}", "tokens.budget=455000000"))
-    assert headline.training.folder == last, "the curve's last point is the headline run"
+    runs = {name: load_run(composed(f"experiments={name}", f"corpus.path={quality_file}")) for name in names}
+    assert len({study_folder(run) for run in runs.values()}) == 1
+    assert study_member(runs["quality_raw"])["varies"]["trainer.max_epochs"] == 4
+    assert study_member(runs["ablations/weak_writer"])["varies"]["llm"]["model"] == "meta-llama/Llama-3.1-8B-Instruct"
+    other = load_run(composed("experiments=quality_entigraph", f"corpus.path={quality_file}", "optim.lr=1e-5"))
+    assert study_folder(other) not in {study_folder(run) for run in runs.values()}
+    (last,) = {runs[name].artifacts.training.folder for name in ("quality_entigraph",)}
+    headline = load_run(
+        composed("experiments=scaling/quality", f"corpus.path={quality_file}", "tokens.budget=455000000")
+    )
+    assert headline.artifacts.training.folder == last, "the curve's last point is the headline run"
 
 
 def test_a_setting_that_no_study_has_is_told(configured: Callable[..., Run]) -> None:
@@ -91,10 +94,16 @@ def test_the_grid_of_passages_is_the_papers_and_trains_once(
     keys = ("retriever.characters", *(f"evaluation.open_book_cot.{name}" for name in ("k", "order", "temperature")))
     ends = [[f"{key}={values[end]}" for key, values in zip(keys, grid.values(), strict=True)] for end in (0, -1)]
     first, last = (
-        Run(composed("experiments=ablations/rag_grid", f"corpus.path={quality_file}", *overrides)) for overrides in ends
+        load_run(composed("experiments=ablations/rag_grid", f"corpus.path={quality_file}", *overrides))
+        for overrides in ends
     )
-    assert first.training.folder == last.training.folder and first.evaluation.folder != last.evaluation.folder
-    assert first.retrieval["open_book_cot"].folder != last.retrieval["open_book_cot"].folder
-    assert Study(first).folder == Study(last).folder
-    headline = Run(composed("experiments=quality_entigraph", f"corpus.path={quality_file}"))
-    assert headline.training.folder == first.training.folder, "the model is that of the headline run"
+    assert (
+        first.artifacts.training.folder == last.artifacts.training.folder
+        and first.artifacts.evaluation.folder != last.artifacts.evaluation.folder
+    )
+    assert first.artifacts.rankings["open_book_cot"].folder != last.artifacts.rankings["open_book_cot"].folder
+    assert study_folder(first) == study_folder(last)
+    headline = load_run(composed("experiments=quality_entigraph", f"corpus.path={quality_file}"))
+    assert headline.artifacts.training.folder == first.artifacts.training.folder, (
+        "the model is that of the headline run"
+    )

@@ -1,0 +1,120 @@
+"""Checks a composed config as a whole, before anything is built or paid for; all its problems are one error."""
+
+import re
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
+from dataclasses import fields
+from pathlib import Path
+from typing import Any
+
+from omegaconf import DictConfig, OmegaConf
+
+from entigraph.config.instantiate import BuiltComponent, build_all, inspect_target, resolve_target
+from entigraph.config.schema import COMPONENTS, NAMED_COMPONENTS, Paths, Root, Synthesis, Tokens
+from entigraph.config.suggestions import did_you_mean
+from entigraph.errors import ConfigError, EntigraphError
+
+SECTIONS: dict[str, type] = {"paths": Paths, "synthesis": Synthesis, "tokens": Tokens}
+UNKNOWN_KEY = re.compile(r"Could not override '([\w.@/]+)'")
+UNKNOWN_OPTION = re.compile(
+    r"Could not find '(?P<option>[^']+)'\s+Available options in '(?P<group>[^']+)':(?P<names>(?:\s+\S+)*)"
+)
+
+
+def validate(config: DictConfig) -> dict[str, BuiltComponent]:
+    """Returns every component by its place. Raises one ConfigError that lists every problem of every component."""
+    problems = unknown_keys(config, Root, "")
+    for section, kind in SECTIONS.items():
+        unknown = unknown_keys(config[section], kind, f"{section}.")
+        problems += unknown or collect_problems(OmegaConf.to_object, config[section])
+    nodes = list(component_nodes(config, problems))
+    components, invalid = build_all(nodes)
+    raise_if_problems(problems + invalid)
+    return components
+
+
+def component_nodes(config: DictConfig, problems: list[str]) -> Iterator[tuple[str, Any]]:
+    """Yields the place and the node of every component; appends those that are not chosen to `problems`."""
+    for group in COMPONENTS:
+        if OmegaConf.is_missing(config, group):
+            problems.append(f"{group}: not chosen; {group}=? lists the options")
+        else:
+            yield group, config[group]
+    for group in NAMED_COMPONENTS:
+        for name, node in config[group].items():
+            yield f"{group}.{name}", node
+
+
+def resolve_root(config: DictConfig) -> None:
+    """Makes `paths.root` absolute: a relative path is taken from the working directory."""
+    config.paths.root = str(Path(config.paths.root).expanduser().resolve())
+
+
+def unknown_keys(node: DictConfig, kind: type, prefix: str) -> list[str]:
+    """Returns a line for each key that nothing reads; keys added with + pass Hydra's own check."""
+    known = [field.name for field in fields(kind)]
+    unknown = [name for name in map(str, node) if name not in known and name != "hydra"]
+    return [f"{prefix}{name}: unknown; {did_you_mean(name, known)}" for name in unknown]
+
+
+def explain_override_error(
+    message: str, overrides: Sequence[str], compose: Callable[[list[str]], DictConfig]
+) -> str | None:
+    """Returns Hydra's message about a key or an option that does not exist, as one line with a suggestion; else None.
+
+    `compose` returns the config of some overrides: which keys exist depends on the options that are chosen.
+    """
+    if match := UNKNOWN_OPTION.search(message):
+        group, option = match["group"], match["option"].removeprefix(f"{match['group']}/")
+        return f"{group}={option}: no such option; {did_you_mean(option, match['names'].split())}"
+    if match := UNKNOWN_KEY.match(message):
+        key = match[1]
+        others = [override for override in overrides if override.partition("=")[0].lstrip("+~") != key]
+        try:
+            config = compose(others)
+        except Exception:  # another override is wrong too
+            config = None
+        return suggest_key(key, config)
+    return None
+
+
+def suggest_key(key: str, config: DictConfig | None) -> str:
+    """Returns a line about a key that a composed config does not have, with the closest names at that place."""
+    node: Any = config
+    known: list[str] = [field.name for field in fields(Root)]
+    place = ""
+    for name in key.split("."):
+        if name not in known:
+            return f"{key}: unknown{f' to {place}' if place else ''}; {did_you_mean(name, known)}"
+        place = name
+        node = node.get(name) if isinstance(node, DictConfig) and not OmegaConf.is_missing(node, name) else None
+        if isinstance(node, DictConfig) and node.get("_target_"):
+            place = str(node["_target_"]).rpartition(".")[2]
+        known = known_keys(node)
+    return f"{key}: unknown"
+
+
+def known_keys(node: Any) -> list[str]:
+    """Returns the keys that a node has or that its target takes."""
+    if not isinstance(node, DictConfig):
+        return []
+    names = [str(name) for name in node if name != "_target_"]
+    if node.get("_target_"):
+        with suppress(ConfigError):
+            names += inspect_target(resolve_target(node["_target_"])).annotations
+    return list(dict.fromkeys(names))
+
+
+def raise_if_problems(problems: Sequence[str]) -> None:
+    if problems:
+        lines = "\n".join(f"  - {line}" for line in dict.fromkeys(problems))
+        raise ConfigError(f"the configuration has problems:\n{lines}")
+
+
+def collect_problems(check: Callable[..., Any], *arguments: Any) -> list[str]:
+    """Returns the message of the EntigraphError that a check raises, as a list; empty where it raises none."""
+    try:
+        check(*arguments)
+    except EntigraphError as error:
+        return [str(error)]
+    return []

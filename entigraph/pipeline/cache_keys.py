@@ -1,0 +1,207 @@
+"""The artifacts of a run, each with the cache key that decides its content, in the order of the data.
+
+Where an artifact lies follows from the configuration alone, before anything has run. So the plan, the run and other
+configurations that need an artifact agree on its folder.
+"""
+
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from entigraph.config.fields import content_fields
+from entigraph.evaluation.models_under_test import PretrainedBaseline
+from entigraph.evaluation.tasks.base import EvaluationTask
+from entigraph.pipeline.components import Components
+from entigraph.questions.drafting import prompt as question_prompt
+from entigraph.storage.artifact import Artifact, enclosing_artifact, identify_path
+from entigraph.storage.fingerprints import digest
+
+Key = dict[str, Any]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Artifacts:
+    """`questions` is None where the corpus has its own. `rankings`, the passages ranked for a task's questions, are the
+    same for every k, order and temperature. `base_model_evaluation` is None where training starts from random weights.
+    """
+
+    corpus: Artifact
+    tokenizer: Artifact
+    questions: Artifact | None
+    rankings: Mapping[str, Artifact]
+    synthesis: Artifact
+    tokens: Artifact
+    training: Artifact
+    evaluation: Artifact
+    base_model_evaluation: Artifact | None
+    reference_evaluations: Mapping[str, Artifact]
+
+    def question_folder(self, task: EvaluationTask) -> Path:
+        if task.corpus:
+            return Path(task.corpus)
+        return self.questions.folder if self.questions and task.uses_questions else self.corpus.folder
+
+    def document_folder(self, task: EvaluationTask) -> Path:
+        return Path(task.corpus) if task.corpus else self.corpus.folder
+
+
+def compute_artifacts(run: Components) -> Artifacts:
+    corpus, tokenizer = corpus_artifact(run), tokenizer_artifact(run)
+    questions = questions_artifact(run, corpus)
+    rankings = {
+        name: rankings_artifact(run, task, corpus, questions)
+        for name, task in run.tasks.items()
+        if task.needs_retrieval
+    }
+    synthesis = synthesis_artifact(run, corpus, tokenizer)
+    tokens = tokens_artifact(run, synthesis, tokenizer)
+    training = training_artifact(run, tokens, tokenizer)
+    sources = question_sources(run, corpus, questions, rankings)
+    return Artifacts(
+        corpus=corpus,
+        tokenizer=tokenizer,
+        questions=questions,
+        rankings=rankings,
+        synthesis=synthesis,
+        tokens=tokens,
+        training=training,
+        evaluation=evaluation_artifact(run, training, sources),
+        base_model_evaluation=base_model_artifact(run, tokenizer, sources),
+        reference_evaluations={name: reference_artifact(run, name, sources) for name in run.baselines if run.tasks},
+    )
+
+
+def corpus_artifact(run: Components) -> Artifact:
+    key = {**run.keys["corpus"], "sources": named_sources(run.corpus.sources(), run.root)}
+    if converters := getattr(run.corpus, "converters", None):
+        key["converters"] = converters
+    return Artifact(run.root, "corpus", run.corpus.name, key, {})
+
+
+def tokenizer_artifact(run: Components) -> Artifact:
+    """A hub name stands for itself; a tokenizer trained below `paths.root` for the artifact that it lies in."""
+    path = getattr(run.tokenizer, "path", "")
+    sources = [path]
+    if enclosing_artifact(path, run.root):
+        sources = [identify_path(path, run.root)]
+    elif path:
+        sources = [identify_path(source, run.root) for source in run.tokenizer.sources()] or [path]
+    return Artifact(run.root, "tokenizer", run.tokenizer.name, {**run.keys["tokenizer"], "sources": sources}, {})
+
+
+def questions_artifact(run: Components, corpus: Artifact) -> Artifact | None:
+    """Returns None where the corpus has its own questions. No stage that writes texts reads this artifact."""
+    if run.questions.name == "from_corpus":
+        return None
+    key = {
+        **run.keys["questions"],
+        "prompts": {name: digest(question_prompt(name)) for name in run.questions.prompts},
+        "sources": [identify_path(path, run.root) for path in run.questions.sources()],
+    }
+    if run.questions.needs_writer:
+        key["llm"] = run.keys["llm"]
+    name = f"{run.corpus.name}-{run.questions.name}"
+    return Artifact(run.root, "questions", name, key, {"corpus": corpus.folder})
+
+
+def rankings_artifact(run: Components, task: Any, corpus: Artifact, questions: Artifact | None) -> Artifact:
+    documents = Path(task.corpus) if task.corpus else corpus.folder
+    inputs = {"corpus": documents}
+    if questions and not task.corpus:
+        inputs["questions"] = questions.folder
+    name = f"{run.corpus.name}-{run.retriever.name}"
+    return Artifact(
+        run.root, "retrieval", name, {"retriever": retriever_key(run), "questions": task.question_selection}, inputs
+    )
+
+
+def synthesis_artifact(run: Components, corpus: Artifact, tokenizer: Artifact) -> Artifact:
+    key: Key = {"augmenter": run.keys["augmenter"]}
+    if sources := run.augmenter.sources():
+        key["sources"] = [identify_path(path, run.root) for path in sources]
+    if run.augmenter.needs_writer:
+        key["llm"] = run.keys["llm"]
+        key |= content_fields(run.synthesis)
+    inputs = {"corpus": corpus.folder, "tokenizer": tokenizer.folder}
+    return Artifact(run.root, "synthesis", f"{run.corpus.name}-{run.augmenter.name}", key, inputs)
+
+
+def tokens_artifact(run: Components, synthesis: Artifact, tokenizer: Artifact) -> Artifact:
+    key: Key = {"budget": run.tokens.budget, "seed": run.seed, "repeat": run.augmenter.repeats}
+    if run.tokens.block_length:
+        key |= {"block_length": run.tokens.block_length, "too_long": run.tokens.too_long}
+    name = f"{run.corpus.name}-{run.augmenter.name}-{run.tokens.budget or 'all'}"
+    return Artifact(run.root, "tokens", name, key, {"synthesis": synthesis.folder, "tokenizer": tokenizer.folder})
+
+
+def training_artifact(run: Components, tokens: Artifact, tokenizer: Artifact) -> Artifact:
+    inputs = {"tokens": tokens.folder, "tokenizer": tokenizer.folder, **model_input(run, run.model.path)}
+    if run.replay_folder:
+        inputs["replay"] = run.replay_folder
+    names = ("data", "optim", "trainer")
+    key = {**{name: run.keys[name] for name in names}, "seed": run.seed, "model": model_key(run)}
+    return Artifact(run.root, "training", run.readable_name, key, inputs)
+
+
+def evaluation_artifact(run: Components, training: Artifact, sources: Mapping[str, Path]) -> Artifact:
+    key = {"tasks": task_keys(run), "engine": run.keys["engine"]}
+    return Artifact(run.root, "evaluation", run.readable_name, key, {"training": training.folder, **sources})
+
+
+def base_model_artifact(run: Components, tokenizer: Artifact, sources: Mapping[str, Path]) -> Artifact | None:
+    """Returns the evaluation of the model that training starts from; None where it starts from random weights."""
+    if not run.model.path or not run.tasks:
+        return None
+    key = {"tasks": task_keys(run), "engine": run.keys["engine"], "model": model_key(run)}
+    inputs = {"tokenizer": tokenizer.folder, **sources, **model_input(run, run.model.path)}
+    return Artifact(run.root, "evaluation", f"{run.corpus.name}-base", key, inputs)
+
+
+def reference_artifact(run: Components, name: str, sources: Mapping[str, Path]) -> Artifact:
+    """Returns the evaluation of another model on the run's questions."""
+    subject, inputs = run.baselines[name], dict(sources)
+    key: Key = {"tasks": task_keys(run), "subject": run.keys[f"baselines.{name}"]}
+    if isinstance(subject, PretrainedBaseline):
+        key |= {"engine": run.keys["engine"], "start": identify_path(subject.path, run.root)}
+        inputs |= model_input(run, subject.path)
+    return Artifact(run.root, "evaluation", f"{run.corpus.name}-{name}", key, inputs)
+
+
+def retriever_key(run: Components) -> Key:
+    models = [identify_path(model, run.root) for model in run.retriever.models]
+    return {**run.keys["retriever"], "models": models}
+
+
+def task_keys(run: Components) -> dict[str, Key]:
+    return {name: run.keys[f"evaluation.{name}"] for name in run.tasks}
+
+
+def model_key(run: Components) -> Key:
+    start = identify_path(run.model.path, run.root) if run.model.path else "random"
+    return {**run.keys["model"], "start": start}
+
+
+def model_input(run: Components, path: str) -> dict[str, Path]:
+    """Returns the artifact that a model lies in, where it was trained below `paths.root`."""
+    folder = enclosing_artifact(path, run.root)
+    return {"model": folder} if folder else {}
+
+
+def question_sources(
+    run: Components, corpus: Artifact, questions: Artifact | None, rankings: Mapping[str, Artifact]
+) -> dict[str, Path]:
+    sources = {}
+    for name, task in run.tasks.items():
+        folder = questions.folder if questions and task.uses_questions else corpus.folder
+        sources[f"questions_{name}"] = Path(task.corpus) if task.corpus else folder
+    return sources | {f"passages_{name}": ranking.folder for name, ranking in rankings.items()}
+
+
+def named_sources(paths: Sequence[Path], root: Path) -> list[list[str]]:
+    """Returns each source's name relative to the common folder, and its content: a renamed document is another one."""
+    if not paths:
+        return []
+    common = os.path.commonpath(paths)
+    return [[os.path.relpath(path, common), identify_path(path, root)] for path in paths]

@@ -1,0 +1,131 @@
+"""Identifies the code of a component from outside EntiGraph, so that a changed component gets an artifact of its own.
+
+A module of the user's enters by its source and that of the modules it imports, as far as those are the user's too. The
+imports are read from the source, not from what happens to be loaded. An installed distribution enters by name and
+version. EntiGraph's own code does not enter: `storage.artifact.FORMATS` changes when a stage writes something else.
+Files that user code reads and modules that it imports by a computed name are not tracked.
+"""
+
+import ast
+import importlib.util
+import inspect
+import sys
+from collections.abc import Callable, Iterator
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+from entigraph.errors import ConfigError
+from entigraph.storage.fingerprints import checksum
+
+OWN_PACKAGE = "entigraph"
+INSTALLED_FOLDERS = frozenset({"site-packages", "dist-packages"})
+
+
+def identify_code(target: Callable[..., Any]) -> dict[str, str]:
+    """Returns digests of source files and versions of distributions by module name; empty for EntiGraph's own code.
+
+    Of a class, the base classes count too. Raises ConfigError where a class has neither a source file nor a `version`.
+    """
+    identity: dict[str, str] = {}
+    for definition in definitions(target):
+        module = definition.__module__
+        if is_tracked(module) and module not in identity:
+            identity |= identify_module(definition, module)
+    return dict(sorted(identity.items()))
+
+
+def definitions(target: Callable[..., Any]) -> Iterator[Any]:
+    """Yields the function of a target, or its class and base classes; of a class method, those of its class."""
+    target = inspect.unwrap(target)
+    owner = getattr(target, "__self__", None)
+    if not isinstance(target, type) and hasattr(target, "__module__"):
+        yield target
+    for kind in (target, owner, type(target)):
+        if isinstance(kind, type):
+            yield from kind.__mro__
+
+
+def is_tracked(module: str) -> bool:
+    top = module.partition(".")[0]
+    return top != OWN_PACKAGE and top not in sys.stdlib_module_names or module == "__main__"
+
+
+def identify_module(definition: Any, module: str) -> dict[str, str]:
+    file = getattr(sys.modules.get(module), "__file__", None)
+    if file is None or not Path(file).is_file() or not file.endswith(".py"):
+        if file and is_installed(Path(file)):
+            return identify_distribution(module)
+        version = getattr(definition, "version", None)
+        if version is None:
+            raise ConfigError(
+                f"{module}.{definition.__qualname__} has no source file, so changes to it cannot be seen; "
+                "give it an attribute `version` and change that with the code"
+            )
+        return {f"{module}.{definition.__qualname__}": str(version)}
+    if is_installed(Path(file)):
+        return identify_distribution(module)
+    return {name: checksum(path) for name, path in imported_sources(module, Path(file)).items()}
+
+
+def is_installed(file: Path) -> bool:
+    return not INSTALLED_FOLDERS.isdisjoint(file.parts)
+
+
+def identify_distribution(module: str) -> dict[str, str]:
+    top = module.partition(".")[0]
+    try:
+        return {top: metadata.version(top)}
+    except metadata.PackageNotFoundError:  # a distribution may have another name than its package
+        names = metadata.packages_distributions().get(top, [])
+        return {name: metadata.version(name) for name in names} or {top: "unknown"}
+
+
+def imported_sources(module: str, file: Path) -> dict[str, Path]:
+    """Returns the source files of a module and of all of the user's modules that it imports, directly or not."""
+    sources: dict[str, Path] = {}
+    waiting = {module: file}
+    while waiting:
+        name, path = waiting.popitem()
+        sources[name] = path
+        for imported in imported_names(name, path):
+            source = source_file(imported)
+            if source is not None and imported not in sources:
+                waiting[imported] = source
+    return sources
+
+
+def imported_names(module: str, file: Path) -> Iterator[str]:
+    """Yields the names of modules that a source file may import, and of the packages that they and itself lie in."""
+    package = module if file.name == "__init__.py" else module.rpartition(".")[0]
+    names = [package]
+    for node in ast.walk(ast.parse(file.read_bytes(), str(file))):
+        if isinstance(node, ast.Import):
+            names += [alias.name for alias in node.names]
+        elif isinstance(node, ast.ImportFrom):
+            parents = package.split(".")[: len(package.split(".")) - node.level + 1] if node.level else []
+            base = ".".join([*parents, *([node.module] if node.module else [])])
+            names += [base, *(f"{base}.{alias.name}" for alias in node.names)]
+    for name in names:
+        parts = name.split(".")
+        yield from (".".join(parts[:count]) for count in range(1, len(parts) + 1) if parts[0])
+
+
+def source_file(module: str) -> Path | None:
+    """Returns the source of a module of the user's; None for any other name."""
+    if not is_tracked(module) or module == "__main__":
+        return None
+    origin = None
+    parts = module.split(".")
+    for count in range(1, len(parts) + 1):  # looking up a submodule imports its parents, which must be the user's
+        try:
+            specification = importlib.util.find_spec(".".join(parts[:count]))
+        except (ImportError, ValueError):
+            return None
+        if specification is None:
+            return None
+        origin = specification.origin if specification.has_location else None
+        folders = [origin] if origin else list(specification.submodule_search_locations or ())
+        if not folders or any(is_installed(Path(folder)) for folder in folders):
+            return None
+    return Path(origin) if origin and origin.endswith(".py") else None

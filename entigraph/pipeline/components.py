@@ -1,0 +1,88 @@
+"""The components of one configuration, built and typed."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from omegaconf import DictConfig, OmegaConf
+
+from entigraph.config.schema import COMPONENTS, Synthesis, Tokens
+from entigraph.config.validation import resolve_root, validate
+from entigraph.corpus.base import CorpusReader
+from entigraph.evaluation.models_under_test import InferenceEngine
+from entigraph.pipeline.component_keys import component_key
+from entigraph.reporting.disclaimers import FICTIONAL, PLUMBING
+from entigraph.synthesis.base import Augmenter
+from entigraph.tokenization.base import TokenizerBuilder
+from entigraph.training.starting_models import Model
+
+
+@dataclass(frozen=True, kw_only=True)
+class Components:
+    """`keys` holds what each component contributes to cache keys, by its place in the config."""
+
+    config: DictConfig
+    root: Path
+    seed: int
+    keys: Mapping[str, dict[str, Any]]
+    corpus: CorpusReader
+    questions: Any
+    augmenter: Augmenter
+    llm: Any
+    synthesis: Synthesis
+    tokenizer: TokenizerBuilder
+    tokens: Tokens
+    data: Any
+    model: Model
+    optim: Any
+    trainer: Any
+    retriever: Any
+    engine: InferenceEngine
+    tasks: Mapping[str, Any]
+    baselines: Mapping[str, Any]
+    analysis: Any
+    logger: Any
+
+    @property
+    def readable_name(self) -> str:
+        return f"{self.corpus.name}-{self.augmenter.name}-{self.tokens.budget or 'all'}-seed{self.seed}"
+
+    @property
+    def asks_questions(self) -> bool:
+        """Without an accuracy, a run is no point of a study's curve."""
+        return any(task.uses_questions for task in self.tasks.values())
+
+    @property
+    def writer_is_slow(self) -> bool:
+        """Whether its texts take a writer some time, or cost something."""
+        return bool(self.augmenter.needs_writer and self.llm.name != "offline")
+
+    @property
+    def disclaimer(self) -> str | None:
+        """What a reader must know about its results: that something in them is simulated."""
+        if self.corpus.fictional:
+            return FICTIONAL
+        writes = self.augmenter.needs_writer or self.questions.needs_writer
+        return PLUMBING if writes and self.llm.name == "offline" else None
+
+    @property
+    def replay_folder(self) -> Path | None:
+        return Path(self.data.replay).expanduser().resolve() if self.data.replay_rate else None
+
+
+def build_components(config: DictConfig) -> dict[str, Any]:
+    """Returns the fields of `Components`. Raises ConfigError listing every problem."""
+    resolve_root(config)
+    built = validate(config)
+    return {
+        "config": config,
+        "root": Path(config.paths.root),
+        "seed": config.seed,
+        "keys": {key: component_key(each.node, each.component) for key, each in built.items()},
+        "synthesis": OmegaConf.to_object(config.synthesis),
+        "tokens": OmegaConf.to_object(config.tokens),
+        "tasks": {str(name): built[f"evaluation.{name}"].component for name in config.evaluation},
+        "baselines": {str(name): built[f"baselines.{name}"].component for name in config.baselines},
+        **{key: built[key].component for key in COMPONENTS},
+    }

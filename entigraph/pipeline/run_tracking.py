@@ -1,0 +1,60 @@
+"""How runs and their artifacts appear in an experiment tracker.
+
+One tracked run holds the training of a job and its scores. An artifact that several jobs may share has a tracked run of
+its own, the same whichever job makes it.
+"""
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from typing import Any, cast
+
+from omegaconf import OmegaConf
+
+from entigraph.pipeline.run import Run
+from entigraph.pipeline.study import study_folder
+from entigraph.storage.artifact import Artifact
+from entigraph.storage.fingerprints import digest
+from entigraph.tracking.base import RunInfo, Tracker
+
+
+@contextmanager
+def lazy_tracker(run: Run, artifact: Artifact | None = None) -> Iterator[Callable[[], Tracker]]:
+    """Yields a function that returns the tracker of the job, or of an artifact, and starts it on the first call."""
+    with ExitStack() as stack:
+        started: list[Tracker] = []
+
+        def tracker() -> Tracker:
+            if not started:
+                info = artifact_info(run, artifact) if artifact else job_info(run)
+                started.append(stack.enter_context(run.logger.run(info, run.root)))
+            return started[0]
+
+        yield tracker
+
+
+def job_info(run: Run) -> RunInfo:
+    identity = digest([run.artifacts.training.key, run.artifacts.evaluation.key if run.tasks else None])
+    return run_info(run, identity, run.readable_name, "train", [run.augmenter.name])
+
+
+def artifact_info(run: Run, artifact: Artifact) -> RunInfo:
+    name = artifact.folder.name
+    return run_info(run, f"{artifact.stage}-{name}", name, artifact.stage, [])
+
+
+def analysis_info(run: Run) -> RunInfo:
+    return run_info(run, f"{study_folder(run).name}-analysis", f"{run.config.study} analysis", "analysis", [])
+
+
+def run_info(run: Run, identity: str, name: str, job_type: str, tags: Sequence[str]) -> RunInfo:
+    config = cast(dict[str, Any], OmegaConf.to_container(run.config, resolve=True))
+    # W&B groups by plain config values only: the augmenter is its name there, with its options beside it.
+    config |= {"augmenter": run.augmenter.name, "augmenter_options": config["augmenter"]}
+    return RunInfo(
+        id=identity,
+        name=name,
+        group=study_folder(run).name,
+        job_type=job_type,
+        tags=[run.corpus.name, run.model.name, *tags],
+        config=config,
+    )
