@@ -60,7 +60,7 @@ def test_an_endpoint_is_asked_without_training_anything(command: Command, qualit
 
 def test_what_cannot_answer_is_refused_before_anything_is_made(command: Command, tmp_path: Path) -> None:
     for options, told in (
-        (["baselines=[gpt_4_turbo]"], "an endpoint tells no likelihoods, which evaluation.closed_book needs"),
+        (["baselines=[gpt_4_turbo]"], "an endpoint returns no likelihoods, which evaluation.closed_book needs"),
         (["baselines=[pretrained]"], "a pretrained model without a path"),
         (["baselines=[pretrained]", "baselines.pretrained.path=/nowhere"], "/nowhere does not exist"),
         (["stage=baselines"], "baselines=[pretrained], for one"),

@@ -16,9 +16,8 @@ from entigraph.errors import ConfigError, EntigraphError
 
 SECTIONS: dict[str, type] = {"paths": Paths, "synthesis": Synthesis, "tokens": Tokens}
 UNKNOWN_KEY = re.compile(r"Could not override '([\w.@/]+)'")
-UNKNOWN_OPTION = re.compile(
-    r"Could not find '(?P<option>[^']+)'\s+Available options in '(?P<group>[^']+)':(?P<names>(?:\s+\S+)*)"
-)
+UNKNOWN_OPTION = re.compile(r"Could not (?:find|load) '([^'/]+)/([^']+)'")
+CONFIG_FOLDER = re.compile(r"path=file://(.+)$", re.MULTILINE)
 
 
 def validate(config: DictConfig) -> dict[str, BuiltComponent]:
@@ -65,8 +64,9 @@ def explain_override_error(
     `compose` returns the config of some overrides: which keys exist depends on the options that are chosen.
     """
     if match := UNKNOWN_OPTION.search(message):
-        group, option = match["group"], match["option"].removeprefix(f"{match['group']}/")
-        return f"{group}={option}: no such option; {did_you_mean(option, match['names'].split())}"
+        group, option = match.groups()
+        known = group_options(group, CONFIG_FOLDER.findall(message))
+        return f"{group}={option}: no such option; {did_you_mean(option, known)}" if known else None
     if match := UNKNOWN_KEY.match(message):
         key = match[1]
         others = [override for override in overrides if override.partition("=")[0].lstrip("+~") != key]
@@ -76,6 +76,12 @@ def explain_override_error(
             config = None
         return suggest_key(key, config)
     return None
+
+
+def group_options(group: str, folders: Sequence[str]) -> list[str]:
+    """Returns the names of a group's options in some config folders, those of nested groups with their folder."""
+    files = [(file, Path(folder, group)) for folder in folders for file in Path(folder, group).rglob("*.yaml")]
+    return sorted({str(file.relative_to(parent).with_suffix("")) for file, parent in files})
 
 
 def suggest_key(key: str, config: DictConfig | None) -> str:
