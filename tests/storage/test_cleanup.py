@@ -117,10 +117,10 @@ def test_damaged_artifact_is_kept(root: Path) -> None:
 def test_texts_written_by_a_model_are_kept(configured: Callable[..., object]) -> None:
     offline, paid = configured(*TINY), configured(*TINY, "llm=openai")
     for run in (offline, paid):
-        for step in (run.documents, run.artifacts.tokenizer, run.synthesis):  # type: ignore[attr-defined]
+        for step in (run.artifacts.corpus, run.artifacts.tokenizer, run.artifacts.synthesis):  # type: ignore[attr-defined]
             if not step.complete:
                 artifact.build_artifact(step, lambda out: {})
-    assert unneeded(paid.root) == {f"synthesis/{offline.synthesis.folder.name}"}  # type: ignore[attr-defined]
+    assert unneeded(paid.root) == {f"synthesis/{offline.artifacts.synthesis.folder.name}"}  # type: ignore[attr-defined]
 
 
 def test_killed_removal_is_finished_by_the_next_clean(root: Path) -> None:
