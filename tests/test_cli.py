@@ -51,7 +51,7 @@ def refused(done: subprocess.CompletedProcess[str]) -> str:
         (["seed=-1"], "seed: -1 found"),
         (["optim.beta2=1.5"], "optim.beta2: 1.5"),
         (["trainer.accelerator=gpu"], "trainer.accelerator: 'gpu' found, one of auto, cpu, cuda"),
-        (["evaluation.closed_book.prompt='{question} {foo}'"], "a slot of no meaning: 'foo'"),
+        (["evaluation.closed_book.prompt='{question} {foo}'"], "an unknown slot: 'foo'"),
         (["run", "experiments=smoke", "paths.root=/proc/nowhere"], "cannot"),
         (["plan", "experiments=smoke", "evaluation=closed_book"], "choose an option of evaluation"),
         (["trainer.micro_batch_size=3"], "does not divide data.batch_size 8"),
