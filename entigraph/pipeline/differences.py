@@ -1,0 +1,47 @@
+"""Explains why an artifact has to be made: how it differs from the most similar one that is finished."""
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from entigraph.storage.artifact import MANIFEST, Artifact
+from entigraph.storage.fingerprints import flatten
+
+ABSENT = "absent"
+
+
+def explain_difference(artifact: Artifact) -> list[str]:
+    """Returns a line for each field in which an artifact differs from the nearest finished one of its stage.
+
+    The nearest is the one with the fewest differing fields. Returns an empty list for a finished artifact.
+    """
+    if artifact.complete:
+        return []
+    inputs = {name: folder.name for name, folder in artifact.inputs.items()}
+    wanted = flatten({**json.loads(json.dumps(artifact.cache_key)), "inputs": inputs})
+    finished = {folder: differing_fields(wanted, fields) for folder, fields in finished_fields(artifact)}
+    if not finished:
+        return [f"no finished {artifact.stage} artifact exists"]
+    nearest = min(sorted(finished), key=lambda folder: len(finished[folder]))
+    lines = [f"nearest finished: {nearest.name}"]
+    if not finished[nearest]:
+        return [*lines, "the same fields, but written by another version of entigraph"]
+    return lines + [f"{name}: {before!r} there, {now!r} here" for name, (before, now) in finished[nearest].items()]
+
+
+def finished_fields(artifact: Artifact) -> Iterator[tuple[Path, dict[str, Any]]]:
+    """Yields the folder and the flattened key of every finished artifact of a stage; damaged manifests are skipped."""
+    for file in (artifact.root / artifact.stage).glob(f"*/{MANIFEST}"):
+        try:
+            manifest = json.loads(file.read_text(encoding="utf-8"))
+            inputs = {name: source["folder"] for name, source in manifest["inputs"].items()}
+            yield file.parent, flatten({**manifest["cache_key"], "inputs": inputs})
+        except (OSError, ValueError, KeyError, AttributeError):
+            continue
+
+
+def differing_fields(wanted: dict[str, Any], finished: dict[str, Any]) -> dict[str, tuple[Any, Any]]:
+    names = sorted(wanted.keys() | finished.keys())
+    pairs = {name: (finished.get(name, ABSENT), wanted.get(name, ABSENT)) for name in names}
+    return {name: pair for name, pair in pairs.items() if pair[0] != pair[1]}

@@ -1,0 +1,36 @@
+"""`explain_difference`: the fields in which an artifact differs from the nearest finished one."""
+
+from pathlib import Path
+from typing import Any
+
+from entigraph.pipeline.differences import explain_difference
+from entigraph.storage.artifact import Artifact, build_artifact
+
+
+def make(root: Path, **cache_key: Any) -> Artifact:
+    return Artifact(root, "tokenizer", "trained", cache_key, {})
+
+
+def test_nothing_finished_and_finished(tmp_path: Path) -> None:
+    artifact = make(tmp_path, vocabulary=100)
+    assert explain_difference(artifact) == ["no finished tokenizer artifact exists"]
+    build_artifact(artifact, lambda out: {})
+    assert explain_difference(artifact) == []
+
+
+def test_fields_that_differ_from_the_nearest(tmp_path: Path) -> None:
+    near, far = make(tmp_path, vocabulary=100, options={"seed": 0}), make(tmp_path, vocabulary=200, options={"seed": 9})
+    for artifact in (near, far):
+        build_artifact(artifact, lambda out: {})
+    lines = explain_difference(make(tmp_path, vocabulary=100, options={"seed": 1}, code="x"))
+    assert lines == [
+        f"nearest finished: {near.folder.name}",
+        "code: 'absent' there, 'x' here",
+        "options.seed: 0 there, 1 here",
+    ]
+
+
+def test_damaged_manifests_are_skipped(tmp_path: Path) -> None:
+    (tmp_path / "tokenizer" / "broken-00000000").mkdir(parents=True)
+    (tmp_path / "tokenizer" / "broken-00000000" / "manifest.json").write_text("{")
+    assert explain_difference(make(tmp_path)) == ["no finished tokenizer artifact exists"]
