@@ -65,16 +65,19 @@ class Project:
     def outputs(self) -> Path:
         return self.folder / "outputs"
 
-    def run(self, title: str) -> str:
-        """Runs the commands of an example at tiny scale; returns what they print."""
+    def run(self, title: str, *overrides: str) -> str:
+        """Runs the commands of an example at tiny scale, with further overrides; returns what they print."""
         commands = EXAMPLES[title].commands
         assert commands, f"{title}: no command"
-        return "\n".join(self.run_command(command) for command in commands)
+        return "\n".join(self.run_command([*command, *overrides]) for command in commands)
 
     def run_command(self, command: list[str]) -> str:
         """Runs an `entigraph` command with the example's settings and small ones."""
         tiny = [*TINY, *([] if any(word.startswith("corpus=") for word in command) else TINY_FICTIONAL)]
-        settings = [key for key in tiny if key.partition("=")[0] not in {word.partition("=")[0] for word in command}]
+        chosen = {word.partition("=")[0] for word in command}
+        if "evaluation=none" in command:
+            chosen.add("evaluation.closed_book.limit")
+        settings = [setting for setting in tiny if setting.partition("=")[0] not in chosen]
         arguments = [word.replace(SERVER_URL, self.server.base_url) for word in command]
         logger = [] if any("logger" in word for word in command) else ["logger=none"]
         return self.python("-m", "entigraph", *arguments, *settings, *logger)
