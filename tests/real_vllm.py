@@ -1,4 +1,4 @@
-"""A real vLLM on a CPU, in the environment of `make vllm-env`: where it is, and how it is started, small or served."""
+"""A real vLLM on a CPU, in the environment of `make vllm-env`: its location, its options, and a server."""
 
 import os
 import signal
@@ -18,13 +18,13 @@ needs_vllm = [
     pytest.mark.skipif(not PYTHON.exists(), reason=f"no vLLM: {PYTHON} is not there; make vllm-env"),
 ]
 CPU = {"VLLM_CPU_KVCACHE_SPACE": "1", "VLLM_NO_USAGE_STATS": "1"}
-MEMORY = 0.1  # on CPUs too the share of all memory that the engine may take
-EAGER = {"enforce_eager": True}  # compiling takes longer than all these answers
+MEMORY = 0.1  # on CPUs too, the fraction of memory that the engine may use
+EAGER = {"enforce_eager": True}  # compiling would take longer than all answers of a test
 
 
 @contextmanager
 def serving(model: Path, log: Path, *arguments: str) -> Iterator[str]:
-    """The address of a vLLM server of a model, which it knows by its folder's name."""
+    """Yields the address of a vLLM server. It serves the model under its folder's name."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]

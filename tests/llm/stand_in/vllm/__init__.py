@@ -1,8 +1,8 @@
-"""As much of vLLM as the worker touches, without a model: what it writes follows from the prompt and the seed.
+"""The part of vLLM that the worker uses, without a model: answers are a function of the prompt and the seed.
 
-A prompt with REFUSE in it is refused, one with DIE ends the engine; each step takes STAND_IN_STEP_S. Every request that
-it takes, and how many it has in each step, go to the file STAND_IN_LOG. Its tokens are letters, and the log-likelihood
-of each is its number in Unicode: -97 is an "a".
+A prompt that contains REFUSE is rejected, and one with DIE ends the engine. Each step takes STAND_IN_STEP_S seconds.
+Every request, and the batch size of every step, is logged to the file STAND_IN_LOG. Tokens are characters, and the
+log-likelihood of each is its negative code point: -97 for an "a".
 """
 
 import os
@@ -14,7 +14,7 @@ from vllm.sampling_params import SamplingParams
 
 __all__ = ["LLM", "SamplingParams"]
 __version__ = "stand-in"
-STEPS = range(3, 11)  # that an answer takes
+STEPS = range(3, 11)  # per answer
 
 
 class EngineDeadError(Exception):
