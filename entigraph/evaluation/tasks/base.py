@@ -27,6 +27,7 @@ from pathlib import Path
 from typing import Any, ClassVar, TypeVar
 
 from entigraph.config.fields import runtime_field
+from entigraph.errors import ConfigError
 from entigraph.evaluation.base import Backend, TaskInputs
 from entigraph.evaluation.metrics import check_metrics, compute_metrics, describe_metric
 from entigraph.runtime.progress import Progress
@@ -98,6 +99,13 @@ class EvaluationTask(ABC):
 
     def __post_init__(self) -> None:
         check_metrics(self.metrics)
+
+    def check_minimum(self, **minimum: float) -> None:
+        """Raises ConfigError for a field below its minimum; None is valid."""
+        for name, least in minimum.items():
+            value = getattr(self, name)
+            if value is not None and value < least:
+                raise ConfigError(f"evaluation {name}: {value} found, {least} or more expected")
 
     @abstractmethod
     def evaluate(self, context: TaskContext) -> dict[str, Any]:

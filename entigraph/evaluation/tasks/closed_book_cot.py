@@ -87,12 +87,7 @@ class ClosedBookCoT(QuestionTask):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if self.samples is not None and self.samples < 1:
-            raise ConfigError(f"evaluation samples: {self.samples} found, at least 1 or null expected")
-        if self.temperature < 0:
-            raise ConfigError(f"evaluation temperature: {self.temperature} found, 0 or more expected")
-        if min(self.max_tokens, self.batch_tokens) < 1 or self.texts_kept < 0:
-            raise ConfigError("evaluation: max_tokens and batch_tokens must be at least 1, texts_kept at least 0")
+        self.check_minimum(samples=1, temperature=0, max_tokens=1, batch_tokens=1, texts_kept=0)
         for key in ("examples", "examples_several"):
             if not examples_file(getattr(self, key)).is_file():
                 raise ConfigError(f"evaluation {key}: no file evaluation/tasks/prompts/{getattr(self, key)}.txt")

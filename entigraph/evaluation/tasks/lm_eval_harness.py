@@ -44,10 +44,7 @@ class LMEvalHarness(EvaluationTask):
             raise ConfigError("evaluation tasks: none given; name some of the harness's, or of include_path's")
         if self.include_path is not None and not Path(self.include_path).expanduser().is_dir():
             raise ConfigError(f"evaluation include_path: {self.include_path!r} is no folder; give one of task files")
-        for key, least in (("fewshot", 0), ("limit", 1), ("batch_size", 1)):
-            value = getattr(self, key)
-            if value is not None and value < least:
-                raise ConfigError(f"evaluation {key}: {value} found, {least} or more expected")
+        self.check_minimum(fewshot=0, limit=1, batch_size=1)
 
     @property
     def cache_key(self) -> dict[str, Any]:

@@ -45,8 +45,7 @@ class OpenBookTask(QuestionTask):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if self.k < 1 or self.distractors < 0:
-            raise ConfigError("evaluation: k must be at least 1 and distractors at least 0")
+        self.check_minimum(k=1, distractors=0)
         if not 0 <= self.drop_gold <= 1:
             raise ConfigError(f"evaluation drop_gold: {self.drop_gold} found, a probability from 0 to 1 expected")
 

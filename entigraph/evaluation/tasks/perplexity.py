@@ -40,10 +40,7 @@ class Perplexity(EvaluationTask):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        for key, least in (("limit", 1), ("context", 2), ("stride", 1), ("batch_tokens", 1)):
-            value = getattr(self, key)
-            if value is not None and value < least:
-                raise ConfigError(f"evaluation {key}: {value} found, {least} or more, or null, expected")
+        self.check_minimum(limit=1, context=2, stride=1, batch_tokens=1)
         if self.context and self.stride and self.stride > self.context:
             raise ConfigError(f"evaluation stride: {self.stride} found, at most the context of {self.context} expected")
 

@@ -8,7 +8,7 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Any, ClassVar
 
-from entigraph.errors import ConfigError, DataError
+from entigraph.errors import DataError
 from entigraph.evaluation.base import Backend, PassageLookup, TaskInputs, no_passages
 from entigraph.evaluation.tasks.base import EvaluationTask, TaskContext
 from entigraph.storage.jsonl import read_jsonl
@@ -41,10 +41,7 @@ class QuestionTask(EvaluationTask):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        for key in ("limit", "evidence_parts"):
-            value = getattr(self, key)
-            if value is not None and value < 1:
-                raise ConfigError(f"evaluation {key}: {value} found, at least 1 or null expected")
+        self.check_minimum(limit=1, evidence_parts=1)
 
     @abstractmethod
     def answers(

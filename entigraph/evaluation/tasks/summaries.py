@@ -79,10 +79,7 @@ class ClosedBookSummaries(EvaluationTask):
         if not self.prompts:
             raise ConfigError("evaluation prompts: none given; give at least one with text and max_tokens")
         _ = self.summary_prompts
-        for key, least in (("limit", 1), ("samples", 1), ("temperature", 0), ("batch_tokens", 1)):
-            value = getattr(self, key)
-            if value is not None and value < least:
-                raise ConfigError(f"evaluation {key}: {value} found, {least} or more expected")
+        self.check_minimum(limit=1, samples=1, temperature=0, batch_tokens=1)
 
     @property
     def summary_prompts(self) -> dict[str, SummaryPrompt]:
