@@ -10,7 +10,7 @@ A metric is a callable that takes a task's records and returns a number, or a ma
 
 A function needs `_partial_: true`; a class with `__call__` does not. `PredictionMetric` adapts functions of
 scikit-learn, torchmetrics or Hugging Face `evaluate`. The values are stored under `metrics` in scores.json and in the
-manifest, and shown by W&B and the study table. Metrics are part of the evaluation's cache key.
+manifest, and shown by W&B and the study table. Metrics and their code are part of the evaluation's cache key.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -50,14 +50,6 @@ def check_metrics(metrics: Mapping[str, Any]) -> None:
             raise ConfigError(
                 f"evaluation metrics.{name}: {metric!r} found, a callable expected; a function needs _partial_: true"
             )
-
-
-def describe_metric(metric: Any) -> list[Any]:
-    """Returns what tells a metric from others in a cache key: its function or class, and its options."""
-    function = getattr(metric, "func", metric)
-    kind = function if hasattr(function, "__qualname__") else type(function)
-    options = getattr(metric, "keywords", None) or getattr(metric, "__dict__", {})
-    return [f"{kind.__module__}.{kind.__qualname__}", {name: str(value) for name, value in options.items()}]
 
 
 def compute_metrics(metrics: Mapping[str, Metric], records: Sequence[Any]) -> dict[str, float]:

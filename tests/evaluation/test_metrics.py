@@ -2,7 +2,7 @@
 
 import json
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -17,6 +17,7 @@ from entigraph.evaluation.metrics import PredictionMetric, compute_metrics
 from entigraph.evaluation.models_under_test import EndpointModel
 from entigraph.evaluation.tasks.base import EvaluationTask, TaskContext
 from entigraph.evaluation.tasks.closed_book_cot import ClosedBookCoT
+from entigraph.pipeline.run import Run
 from entigraph.runtime.progress import SilentProgress
 from entigraph.storage.jsonl import read_jsonl
 from entigraph.storage.schemas import Answer, Document
@@ -90,13 +91,30 @@ def test_metric_that_is_not_callable_raises_config_error() -> None:
 
 
 MODULE = """
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from entigraph.storage.schemas import Answer
 from tests.evaluation.test_metrics import TitleRecall
 
 def refusal_rate(answers: Sequence[Answer]) -> float:
     return 0.5
 """
+
+
+def test_editing_a_metric_changes_the_evaluation_folder(
+    configured: Callable[..., Run], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file = tmp_path / "edited_metric.py"
+    file.write_text("def rate(answers):\n    return 0.5\n")
+    monkeypatch.syspath_prepend(str(tmp_path))
+    override = "+evaluation.closed_book.metrics.rate={_target_: edited_metric.rate, _partial_: true}"
+
+    def folder(*overrides: str) -> Path:
+        return configured(*overrides).artifacts.evaluation.folder
+
+    first = folder(override)
+    assert folder() != first == folder(override)
+    file.write_text("def rate(answers):\n    return 0.25\n")
+    assert folder(override) != first
 
 
 def test_user_metric_and_task_from_the_command_line(command: Command, tmp_path: Path) -> None:

@@ -22,14 +22,14 @@ then shown by the reports and fitted by the scaling analysis.
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar, TypeVar
 
 from entigraph.config.fields import runtime_field
 from entigraph.errors import ConfigError
 from entigraph.evaluation.base import Backend, TaskInputs
-from entigraph.evaluation.metrics import check_metrics, compute_metrics, describe_metric
+from entigraph.evaluation.metrics import check_metrics, compute_metrics
 from entigraph.runtime.progress import Progress
 from entigraph.storage.artifact import CHECKPOINTS
 from entigraph.storage.jsonl import ResumableJsonLines, read_jsonl, write_jsonl
@@ -90,7 +90,7 @@ class EvaluationTask(ABC):
     """`corpus` is a corpus folder; None is the run's own corpus. `metrics` are described in evaluation/metrics.py."""
 
     corpus: str | None = runtime_field(None)
-    metrics: dict[str, Any] = runtime_field(default_factory=dict)
+    metrics: dict[str, Any] = field(default_factory=dict)
     uses_questions: ClassVar[bool] = False
     needs_likelihoods: ClassVar[bool] = False
     needs_retrieval: ClassVar[bool] = False
@@ -114,7 +114,7 @@ class EvaluationTask(ABC):
     @property
     def cache_key(self) -> dict[str, Any]:
         """Returns what decides the scores besides the options, such as digests of files that the options name."""
-        return {"metrics": {name: describe_metric(metric) for name, metric in self.metrics.items()}}
+        return {}
 
     def check(self) -> None:  # noqa: B027
         """Raises an error if the task cannot run here, for example because a package is missing."""

@@ -94,8 +94,7 @@ class ClosedBookCoT(QuestionTask):
 
     @property
     def cache_key(self) -> dict[str, Any]:
-        texts = {f"{key}_text": digest(read_examples(getattr(self, key))) for key in ("examples", "examples_several")}
-        return {**super().cache_key, **texts}
+        return {f"{key}_text": digest(read_examples(getattr(self, key))) for key in ("examples", "examples_several")}
 
     @property
     def title_split(self) -> TitleSplit:
