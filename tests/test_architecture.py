@@ -31,7 +31,6 @@ def modules() -> dict[Path, ast.Module]:
     return {path: ast.parse(path.read_bytes()) for path in sorted(PACKAGE.rglob("*.py"))}
 
 
-@pytest.mark.xfail(reason="the reorganization is in progress")
 def test_modules_have_no_import_cycles() -> None:
     # The graph includes imports inside functions and under TYPE_CHECKING.
     graph = grimp.build_graph("entigraph", exclude_type_checking_imports=False, cache_dir=None)
@@ -51,7 +50,6 @@ def test_module_names_are_unique() -> None:
     assert not {name: found for name, found in paths.items() if len(found) > 1}
 
 
-@pytest.mark.xfail(reason="the reorganization is in progress")
 def test_public_class_names_are_unique() -> None:
     paths = defaultdict(list)
     for path, tree in modules().items():

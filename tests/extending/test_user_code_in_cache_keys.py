@@ -44,7 +44,6 @@ def planned_folders(cwd: Path, *overrides: str) -> dict[str, str]:
     return dict(re.findall(r"outputs/(\w+)/(\S+)", done.stdout))
 
 
-@pytest.mark.xfail(reason="cache keys do not contain user code yet")
 def test_augmenter_subclass_has_its_own_folder(folder: Path) -> None:
     subclass = ["augmenter=rephrase", "augmenter._target_=mylab.augmenter.Insistent"]
     built_in, own = planned_folders(folder, "augmenter=rephrase"), planned_folders(folder, *subclass)
