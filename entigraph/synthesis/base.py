@@ -218,7 +218,7 @@ def check_prompt_folder(folder: Path, required: Sequence[str]) -> None:
     problems += [f"{name} is unknown" for name in sorted(present - expected)]
     if problems:
         raise ConfigError(
-            f"augmenter.prompts: in {folder} {', '.join(problems)}; expected exactly {', '.join(sorted(expected))}"
+            f"augmenter.prompts: in {folder}: {', '.join(problems)}; expected exactly {', '.join(sorted(expected))}"
         )
 
 
