@@ -21,6 +21,7 @@ from entigraph.storage.jsonl import read_jsonl
 from entigraph.storage.schemas import Answer
 from tests.conftest import TINY, Command
 from tests.llm.test_vllm_transport import alive, children
+from tests.polling import wait_for
 from tests.real_vllm import CPU, EAGER, MEMORY, PYTHON, needs_vllm, serving
 
 pytestmark = needs_vllm
@@ -170,9 +171,7 @@ def opened(model: Path) -> list[str]:
 def test_killed_vllm_evaluation_resumes(outputs: Path, command: Command, tmp_path: Path) -> None:
     arguments = [*TRAINED, *COT, *IN_VLLM, f"paths.root={outputs}", "stage=evaluation"]
     killed = subprocess.Popen([sys.executable, "-m", "entigraph", *arguments], cwd=tmp_path, env={**os.environ, **CPU})
-    while len(kept(outputs)) < 5:
-        assert killed.poll() is None, (outputs / "vllm.log").read_text()[-3000:]
-        time.sleep(0.02)
+    wait_for(lambda: len(kept(outputs)) >= 5, process=killed, timeout_s=600)
     workers = children(killed.pid)
     os.kill(killed.pid, signal.SIGKILL)
     killed.wait()
