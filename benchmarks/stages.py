@@ -21,7 +21,7 @@ from entigraph.runtime.progress import SilentProgress
 from entigraph.storage import artifact
 from entigraph.training.data_schedule import DataSchedule
 from entigraph.training.datamodule import BatchLoader
-from entigraph.training.optim.split_bf16_adamw import build_fused_adamw
+from entigraph.training.optim import parameter_groups
 
 
 def main() -> None:
@@ -76,7 +76,7 @@ def bare_loop(run: Run, steps: int) -> float:
 
     loader = BatchLoader(plan, {0: TokenStore(run.artifacts.tokens.folder)}, run.data.batch_size)
     net = run.model.build(artifact.read_manifest(run.artifacts.tokenizer.folder)["counts"]["vocabulary"]).train()
-    optimizer = build_fused_adamw(net.parameters(), run.optim)
+    optimizer = run.optim(parameter_groups(net.parameters()))
     mixed = pick_precision("auto", "cpu") == "bf16-mixed"
     started = time.perf_counter()
     for batch in loader:

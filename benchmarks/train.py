@@ -27,16 +27,14 @@ from entigraph.runtime.progress import SilentProgress
 from entigraph.storage.token_shards import TokenStore
 from entigraph.tokenization.builders import ByteTokenizer
 from entigraph.training import stage
-from entigraph.training.data_schedule import DataConfig, DataSchedule
+from entigraph.training.data_schedule import DataSchedule
 from entigraph.training.datamodule import BatchLoader
-from entigraph.training.optim.adamw_cosine import AdamWCosine
-from entigraph.training.optim.split_bf16_adamw import build_fused_adamw
+from entigraph.training.optim import adamw, parameter_groups
 from entigraph.training.starting_models import RandomLlama
-from entigraph.training.trainer import TrainerSettings
 
 WARM, STEPS, ROUNDS = 20, 120, 3
 VOCABULARY, CONTEXT, BATCH = 4096, 128, 8
-OPTIM = AdamWCosine(lr=1e-3)
+LR, BETAS = 1e-3, [0.9, 0.999]
 Rate = float
 
 
@@ -107,16 +105,26 @@ def ours(folder: Path) -> Rate:
             folder / "tokenizer",
             None,
             Path(out),
-            data=DataConfig(context_length=CONTEXT, batch_size=BATCH),
-            model=RandomLlama(),
-            optim=OPTIM,
-            trainer=TrainerSettings(max_steps=STEPS, accelerator="cpu", log_every_n_steps=10),
+            nodes=training_nodes(),
             vocabulary=VOCABULARY,
             seed=0,
             progress=SilentProgress(),
             record=lambda values: times.append(time.process_time()) if values["step"] in (WARM, STEPS) else None,
         )
     return rate_between(times)
+
+
+def training_nodes() -> dict[str, Any]:
+    """Returns the components of a run as the default configuration has them."""
+    from hydra import compose, initialize_config_dir
+
+    from entigraph.training.components import resolved_nodes
+
+    changes = [f"trainer.max_steps={STEPS}", "trainer.accelerator=cpu", "logger=none", f"optim.lr={LR}"]
+    changes += [f"+optim.betas={BETAS}", "optim.weight_decay=0.01", "scheduler.min_lr_ratio=0"]
+    changes += [f"data.context_length={CONTEXT}", f"data.batch_size={BATCH}"]
+    with initialize_config_dir(str(Path(__file__).parents[1] / "conf"), version_base=None):
+        return resolved_nodes(compose("config", overrides=changes))
 
 
 def build_schedule(store: TokenStore) -> DataSchedule:
@@ -136,7 +144,7 @@ def bare(folder: Path) -> Rate:
     """A loop with the same model, batches, optimizer, clipping and precision, and nothing else."""
     store = TokenStore(folder / "tokens")
     net = RandomLlama().build(VOCABULARY).train()
-    optimizer = build_fused_adamw(net.parameters(), OPTIM)
+    optimizer = adamw(parameter_groups(net.parameters()), LR, betas=(BETAS[0], BETAS[1]))
     mixed = pick_precision("auto", "cpu") == "bf16-mixed"
     times = []
     for step, batch in enumerate(BatchLoader(build_schedule(store), {0: store}, BATCH), 1):
@@ -182,7 +190,7 @@ def hugging_face(folder: Path, micro: int, log_every: int) -> Rate:
             per_device_train_batch_size=micro,
             gradient_accumulation_steps=BATCH // micro,
             max_steps=STEPS,
-            learning_rate=OPTIM.lr,
+            learning_rate=LR,
             weight_decay=0.01,
             warmup_steps=round(0.05 * STEPS),
             lr_scheduler_type="cosine",

@@ -29,10 +29,10 @@ from entigraph.training.callbacks.throughput import peak_flops, peak_memory
 from entigraph.training.data_schedule import DataSchedule
 from entigraph.training.datamodule import BatchLoader
 from entigraph.training.loss import TokenLosses
-from entigraph.training.module import clip
-from entigraph.training.optim.adamw_cosine import AdamWCosine
+from entigraph.training.module import clip_norm
+from entigraph.training.optim import parameter_groups
 from entigraph.training.optim.split_bf16_adamw import SplitBF16AdamW, split_weights
-from entigraph.training.strategies import prepare_blocks
+from entigraph.training.strategies import prepare_layers
 
 LLAMA_3_8B = {
     "vocab_size": 128_256,
@@ -96,26 +96,26 @@ def main() -> None:
 
 
 def expected(micro: int, recompute: str, compiled: str, gradient_dtype: str) -> dict[str, Any]:
-    shape = memory.shape_of(LLAMA_3_8B)
+    shape = memory.read_shape(LLAMA_3_8B)
     assert shape
-    setting = memory.Setting(
+    workload = memory.Workload(
         context=CONTEXT,
         micro_batch=micro,
         accumulates=micro < BATCH,
         devices=1,
-        pairs=True,
+        split_bf16=True,
         bf16=True,
         gradient_dtype=gradient_dtype,
         recompute=recompute,
     )
-    need = sum(memory.memory(shape, setting).values())
+    need = sum(memory.estimate_memory(shape, workload).values())
     return {
         "micro_batch": micro,
         "recompute": recompute,
         "compile": compiled,
         "gradient_dtype": gradient_dtype,
         "expected_gib": need / memory.GIB,
-        "expected_tokens_per_second": 1 / memory.seconds(shape, setting, 1.0, memory.PEAKS["H200"]),
+        "expected_tokens_per_second": 1 / memory.estimate_seconds(shape, workload, 1.0, memory.PEAKS["H200"]),
         "fits": need < available_memory(),
     }
 
@@ -152,9 +152,13 @@ def run(
         if module._non_persistent_buffers_set:
             module.__init__(net.config)
             module.to(device)
-    prepare_blocks(net, row["recompute"], row["compile"])
-    optim = AdamWCosine(lr=5e-6)
-    optimizer = SplitBF16AdamW(net.parameters(), optim, split_weights(net), row["gradient_dtype"] == "float32")
+    prepare_layers(net, row["recompute"], row["compile"])
+    optimizer = SplitBF16AdamW(
+        parameter_groups(net.parameters()),
+        lr=5e-6,
+        low_halves=split_weights(net),
+        fp32_gradients=row["gradient_dtype"] == "float32",
+    )
     losses = TokenLosses(net)
     accumulation = batch_size // row["micro_batch"]
     with tempfile.TemporaryDirectory() as folder:
@@ -168,13 +172,13 @@ def run(
                 batch = {name: value.to(device, non_blocking=True) for name, value in next(loader).items()}
                 loss = losses(batch["input_ids"], batch["labels"]).mean() / accumulation
                 loss.backward()
-            norm = clip(optimizer.gradients(), 1.0)
+            norm = clip_norm(optimizer.gradients(), 1.0)
             optimizer.step()
             optimizer.zero_grad()
         synchronize(device)
         seconds = time.perf_counter() - started
     speed = steps * batch_size * context / seconds
-    flops, peak = memory.flops_per_token(shape, context), peak_flops(device, bf16=True)
+    flops, peak = memory.flops_per_token(shape, context), peak_flops(device, torch.bfloat16)
     return {
         "tokens_per_second": speed,
         "mfu": speed * flops / peak if flops and peak else None,

@@ -43,7 +43,7 @@ def test_quality_entigraph_from_articles_to_scores(
     counts = json.loads((tokens / "manifest.json").read_text())["counts"]
     assert 14_000 < counts["synthetic_tokens"] <= 15_000
     (training,) = outputs.glob("training/quality-*")
-    plan = json.loads((training / "plan.json").read_text())
+    plan = json.loads((training / "data_schedule.json").read_text())
     assert plan["replay_samples"] / (plan["replay_samples"] + plan["synthetic_samples"]) > 0.05
     from transformers import AutoModelForCausalLM
 
@@ -115,7 +115,7 @@ def test_instructions_are_tuned_on_top_of_a_run(command: Command, tmp_path: Path
     assert counts["texts"] == 30 and counts["too_long"] == 1
     assert json.loads((tokens / "packing.json").read_text())["block_length"] == 256
     (training,) = outputs.glob("training/ultrachat-*")
-    assert json.loads((training / "plan.json").read_text())["synthetic_passes"] >= 1
+    assert json.loads((training / "data_schedule.json").read_text())["synthetic_passes"] >= 1
     from transformers import AutoTokenizer
 
     prompt = AutoTokenizer.from_pretrained(str(training / "model")).apply_chat_template(

@@ -108,17 +108,21 @@ class Root:
     tokens: Tokens = field(default_factory=Tokens)
     data: Any = MISSING
     model: Any = MISSING
+    module: Any = MISSING
     optim: Any = MISSING
+    scheduler: Any = MISSING
     trainer: Any = MISSING
+    callbacks: dict[str, Any] = field(default_factory=dict)
     retriever: Any = MISSING
     engine: Any = MISSING
     evaluation: dict[str, Any] = field(default_factory=dict)
     baselines: dict[str, Any] = field(default_factory=dict)
     analysis: Any = MISSING
-    logger: Any = MISSING
+    logger: dict[str, Any] = field(default_factory=dict)
 
 
-# Groups whose value is one `_target_` node, and groups whose values are named nodes.
+# Groups whose value is one `_target_` node, and groups whose values are named nodes. Those of `module`, `callbacks` and
+# `logger` are built when training starts, because their classes import torch.
 COMPONENTS = (
     "corpus",
     "questions",
@@ -128,11 +132,11 @@ COMPONENTS = (
     "data",
     "model",
     "optim",
+    "scheduler",
     "trainer",
     "retriever",
     "engine",
     "analysis",
-    "logger",
 )
 NAMED_COMPONENTS = ("evaluation", "baselines")
 

@@ -1,7 +1,7 @@
 """Checks a composed config as a whole, before anything is built or paid for; all its problems are one error."""
 
 import re
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import fields
 from pathlib import Path
@@ -20,15 +20,22 @@ UNKNOWN_OPTION = re.compile(r"Could not (?:find|load) '([^'/]+)/([^']+)'")
 CONFIG_FOLDER = re.compile(r"path=file://(.+)$", re.MULTILINE)
 
 
-def validate(config: DictConfig) -> dict[str, BuiltComponent]:
-    """Returns every component by its place. Raises one ConfigError that lists every problem of every component."""
+def validate(
+    config: DictConfig,
+    replaced: Mapping[str, DictConfig] | None = None,
+    further_problems: Callable[[Mapping[str, BuiltComponent]], list[str]] = lambda built: [],
+) -> dict[str, BuiltComponent]:
+    """Returns every component by its place. Raises one ConfigError that lists every problem of every component.
+
+    `replaced` are nodes that are built in the place of the config's.
+    """
     problems = unknown_keys(config, Root, "")
     for section, kind in SECTIONS.items():
         unknown = unknown_keys(config[section], kind, f"{section}.")
         problems += unknown or collect_problems(OmegaConf.to_object, config[section])
-    nodes = list(component_nodes(config, problems))
-    components, invalid = build_all(nodes)
-    raise_if_problems(problems + invalid)
+    nodes = {**dict(component_nodes(config, problems)), **(replaced or {})}
+    components, invalid = build_all(nodes.items())
+    raise_if_problems(problems + invalid + further_problems(components))
     return components
 
 

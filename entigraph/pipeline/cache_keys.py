@@ -17,6 +17,7 @@ from entigraph.pipeline.components import Components
 from entigraph.questions.drafting import prompt as question_prompt
 from entigraph.storage.artifact import Artifact, enclosing_artifact, identify_path
 from entigraph.storage.fingerprints import digest
+from entigraph.training.components import content_nodes
 
 Key = dict[str, Any]
 
@@ -132,6 +133,8 @@ def tokens_artifact(run: Components, synthesis: Artifact, tokenizer: Artifact) -
     key: Key = {"budget": run.tokens.budget, "seed": run.seed, "repeat": run.augmenter.repeats}
     if run.tokens.block_length:
         key |= {"block_length": run.tokens.block_length, "too_long": run.tokens.too_long}
+    if run.data.validation_fraction:
+        key["validation_fraction"] = run.data.validation_fraction
     name = f"{run.corpus.name}-{run.augmenter.name}-{run.tokens.budget or 'all'}"
     return Artifact(run.root, "tokens", name, key, {"synthesis": synthesis.folder, "tokenizer": tokenizer.folder})
 
@@ -140,9 +143,14 @@ def training_artifact(run: Components, tokens: Artifact, tokenizer: Artifact) ->
     inputs = {"tokens": tokens.folder, "tokenizer": tokenizer.folder, **model_input(run, run.model.path)}
     if run.replay_folder:
         inputs["replay"] = run.replay_folder
-    names = ("data", "optim", "trainer")
-    key = {**{name: run.keys[name] for name in names}, "seed": run.seed, "model": model_key(run)}
+    key = {**training_keys(run), "seed": run.seed, "model": model_key(run)}
     return Artifact(run.root, "training", run.readable_name, key, inputs)
+
+
+def training_keys(run: Components) -> dict[str, Key]:
+    """Returns the keys of the training's components: ours, and callbacks and a module of other packages."""
+    ours = ("data", "optim", "scheduler", "trainer")
+    return {name: key for name, key in run.keys.items() if name in ours or name in content_nodes(run.config)}
 
 
 def evaluation_artifact(run: Components, training: Artifact, sources: Mapping[str, Path]) -> Artifact:

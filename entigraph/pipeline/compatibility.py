@@ -102,7 +102,7 @@ def budget_problems(run: Components) -> Iterator[str]:
 def replay_problems(run: Components, artifacts: Artifacts) -> list[str]:
     """Replay tokens are token ids: they mean something else in another tokenizer."""
     folder = run.replay_folder
-    if folder is None or (enclosing_artifact(run.data.replay, run.root) and not artifact.is_complete(folder)):
+    if folder is None or (enclosing_artifact(run.data.replay or "", run.root) and not artifact.is_complete(folder)):
         return []
     if problems := collect_problems(artifact.read_manifest, folder):
         return [f"data.replay: {problem}" for problem in problems]

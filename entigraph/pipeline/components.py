@@ -7,15 +7,26 @@ from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
 
+from entigraph.config.instantiate import BuiltComponent
 from entigraph.config.schema import COMPONENTS, Synthesis, Tokens
-from entigraph.config.validation import resolve_root, validate
+from entigraph.config.validation import collect_problems, resolve_root, validate
 from entigraph.corpus.base import CorpusReader
 from entigraph.evaluation.models_under_test import InferenceEngine
 from entigraph.pipeline.component_keys import component_key
 from entigraph.reporting.disclaimers import FICTIONAL, PLUMBING
 from entigraph.synthesis.base import Augmenter
 from entigraph.tokenization.base import TokenizerBuilder
-from entigraph.training.starting_models import Model
+from entigraph.training.components import (
+    build_tracker,
+    check_heavy_nodes,
+    content_nodes,
+    data_config_node,
+)
+from entigraph.training.data_schedule import DataConfig
+from entigraph.training.optim import OptimizerFactory, check_optimizer
+from entigraph.training.optim.schedules import SchedulerFactory, check_scheduler
+from entigraph.training.starting_models import StartingModel
+from entigraph.training.trainer import TrainerSettings
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -33,10 +44,11 @@ class Components:
     synthesis: Synthesis
     tokenizer: TokenizerBuilder
     tokens: Tokens
-    data: Any
-    model: Model
-    optim: Any
-    trainer: Any
+    data: DataConfig
+    model: StartingModel
+    optim: OptimizerFactory
+    scheduler: SchedulerFactory
+    trainer: TrainerSettings
     retriever: Any
     engine: InferenceEngine
     tasks: Mapping[str, Any]
@@ -68,21 +80,33 @@ class Components:
 
     @property
     def replay_folder(self) -> Path | None:
-        return Path(self.data.replay).expanduser().resolve() if self.data.replay_rate else None
+        return Path(self.data.replay).expanduser().resolve() if self.data.replay and self.data.replay_rate else None
 
 
 def build_components(config: DictConfig) -> dict[str, Any]:
     """Returns the fields of `Components`. Raises ConfigError listing every problem."""
     resolve_root(config)
-    built = validate(config)
+    built = validate(
+        config, {"data": data_config_node(config)}, lambda components: training_problems(config, components)
+    )
     return {
         "config": config,
         "root": Path(config.paths.root),
         "seed": config.seed,
-        "keys": {key: component_key(each.node, each.component) for key, each in built.items()},
+        "keys": {key: component_key(each.node, each.component) for key, each in built.items()}
+        | {key: component_key(node) for key, node in content_nodes(config).items()},
         "synthesis": OmegaConf.to_object(config.synthesis),
         "tokens": OmegaConf.to_object(config.tokens),
         "tasks": {str(name): built[f"evaluation.{name}"].component for name in config.evaluation},
         "baselines": {str(name): built[f"baselines.{name}"].component for name in config.baselines},
+        "logger": build_tracker(config.logger),
         **{key: built[key].component for key in COMPONENTS},
     }
+
+
+def training_problems(config: DictConfig, built: Mapping[str, BuiltComponent]) -> list[str]:
+    """Returns what is wrong with the components that are built when training starts."""
+    problems = check_heavy_nodes(config)
+    for key, check in (("optim", check_optimizer), ("scheduler", check_scheduler)):
+        problems += collect_problems(check, built[key].component) if key in built else []
+    return problems

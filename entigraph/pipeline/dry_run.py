@@ -195,8 +195,8 @@ def need_of_training(run: Run) -> list[str]:
     if shape is None or run.artifacts.training.complete:
         return []
     device = memory.find_device(run.trainer.accelerator)
-    setting = memory.setting_of(run.data, run.trainer, device)
-    return memory.told(shape, setting, tokens_to_see(run), device)
+    workload = memory.plan_workload(run.data, run.trainer, device)
+    return memory.summary_lines(shape, workload, tokens_to_see(run), device)
 
 
 def shape_of(run: Run) -> Any:
@@ -205,7 +205,7 @@ def shape_of(run: Run) -> Any:
 
     made = run.artifacts.tokenizer.complete
     vocabulary = artifact.read_manifest(run.artifacts.tokenizer.folder)["counts"]["vocabulary"] if made else 0
-    return memory.shape_of(run.model.config_values(vocabulary or getattr(run.tokenizer, "vocabulary", 0)))
+    return memory.read_shape(run.model.config_values(vocabulary or getattr(run.tokenizer, "vocabulary", 0)))
 
 
 def tokens_to_see(run: Run) -> float | None:
@@ -215,7 +215,7 @@ def tokens_to_see(run: Run) -> float | None:
     tokens = run.tokens.budget or written
     if run.artifacts.tokens.complete:
         tokens = artifact.read_manifest(run.artifacts.tokens.folder)["counts"]["synthetic_tokens"]
-    return memory.seen_tokens(run.data, run.trainer, tokens)
+    return memory.count_tokens_seen(run.data, run.trainer, tokens)
 
 
 def need_of_trainings(trainings: Sequence[Run]) -> Iterator[str]:
@@ -233,7 +233,7 @@ def need_of_trainings(trainings: Sequence[Run]) -> Iterator[str]:
         f"(every epoch, replay included){besides(tokens, 'whose texts are unknown')}"
     )
     if any(hours):
-        devices = sum(found * run.trainer.ranks for run, found in zip(todo, hours, strict=True) if found)
+        devices = sum(found * run.trainer.world_size for run, found in zip(todo, hours, strict=True) if found)
         yield (
             f"  time: about {sum(filter(None, hours)):,.2f} h one after another, {devices:,.2f} device-hours"
             f"{besides(hours, 'of unknown length')}"
@@ -266,8 +266,8 @@ def hours_of(run: Run, tokens: float | None, done: Sequence[dict[str, Any]]) -> 
     if shape is None or shape.parameters < memory.LEAST_PARAMETERS:
         return None
     device = memory.find_device(run.trainer.accelerator)
-    setting = memory.setting_of(run.data, run.trainer, device)
-    return memory.seconds(shape, setting, tokens, device.peak or memory.PEAKS[memory.REFERENCE]) / 3600
+    workload = memory.plan_workload(run.data, run.trainer, device)
+    return memory.estimate_seconds(shape, workload, tokens, device.peak or memory.PEAKS[memory.REFERENCE]) / 3600
 
 
 def parameters_of(run: Run, done: Sequence[dict[str, Any]]) -> int | None:

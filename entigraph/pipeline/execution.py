@@ -24,6 +24,7 @@ from entigraph.runtime.processes import process_group
 from entigraph.runtime.progress import Progress, SilentProgress
 from entigraph.storage import artifact
 from entigraph.tracking.base import NoTracker, Tracker
+from entigraph.training.components import check_buildable, has_foreign_nodes, resolved_nodes
 
 ABSENT = {
     Stage.retrieval: "evaluation=[closed_book,open_book], for one, makes one",
@@ -132,10 +133,17 @@ def not_ready(run: Run) -> list[str]:
         + (collect_problems(run.llm.check) if writes or asked else [])
         + (collect_problems(run.retriever.check) if looked_up else [])
         + (collect_problems(run.engine.check) if evaluated else [])
-        + (collect_problems(check_accelerator, run.trainer.accelerator) if not run.artifacts.training.complete else [])
+        + (training_problems(run) if not run.artifacts.training.complete else [])
         + [each for task in checked for each in collect_problems(task.check)]
         + silent_baselines(run)
     )
+
+
+def training_problems(run: Run) -> list[str]:
+    """Returns what would stop the training: a missing GPU, and callbacks or loggers that cannot be built."""
+    problems = collect_problems(check_accelerator, run.trainer.accelerator)
+    nodes = resolved_nodes(run.config)
+    return problems + (collect_problems(check_buildable, nodes) if has_foreign_nodes(nodes) else [])
 
 
 def silent_baselines(run: Run) -> list[str]:

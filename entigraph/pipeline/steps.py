@@ -142,6 +142,7 @@ def text_selection(run: Run) -> dict[str, Any]:
 
 def train(run: Run, out: Path, progress: Progress, tracker: Tracker) -> Mapping[str, Any]:
     from entigraph.training import stage
+    from entigraph.training.components import resolved_nodes
 
     if tracker.log_texts:
         from entigraph.storage.texts import read_texts
@@ -154,10 +155,7 @@ def train(run: Run, out: Path, progress: Progress, tracker: Tracker) -> Mapping[
         run.artifacts.tokenizer.folder,
         run.replay_folder,
         out,
-        data=run.data,
-        model=run.model,
-        optim=run.optim,
-        trainer=run.trainer,
+        nodes=resolved_nodes(run.config),
         vocabulary=artifact.read_manifest(run.artifacts.tokenizer.folder)["counts"]["vocabulary"],
         seed=run.seed,
         progress=progress,

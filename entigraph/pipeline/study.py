@@ -12,7 +12,7 @@ from typing import Any
 from entigraph.config.fields import content_fields
 from entigraph.config.suggestions import did_you_mean
 from entigraph.evaluation.models_under_test import PretrainedBaseline
-from entigraph.pipeline.cache_keys import model_key, retriever_key, task_keys
+from entigraph.pipeline.cache_keys import model_key, retriever_key, task_keys, training_keys
 from entigraph.pipeline.run import Run
 from entigraph.storage import artifact
 from entigraph.storage.fingerprints import digest, flatten
@@ -38,10 +38,8 @@ def comparable_settings(run: Run) -> dict[str, Any]:
         "corpus": without_seed(artifacts.corpus.cache_key),
         "tokenizer": artifacts.tokenizer.folder.name,
         "llm": keys["llm"],
-        "data": keys["data"],
+        **training_keys(run),
         "replay": run.replay_folder.name if run.replay_folder else None,
-        "optim": keys["optim"],
-        "trainer": dict(keys["trainer"]),
         "model": without_seed(model_key(run)),
         "tasks": task_keys(run),
         "engine": keys["engine"],

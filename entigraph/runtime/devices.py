@@ -23,22 +23,23 @@ def keep_freed_memory() -> None:
 
 
 def pick_accelerator(accelerator: str) -> str:
-    """Returns the accelerator, with "auto" resolved."""
+    """Returns cpu or cuda: resolves "auto", and Lightning's name "gpu"."""
     import torch
 
     if accelerator != "auto":
-        return accelerator
+        return "cuda" if accelerator == "gpu" else accelerator
     return "cuda" if torch.cuda.is_available() else "cpu"
 
 
 def check_accelerator(accelerator: str) -> None:
     """Raises ConfigError for an accelerator that this machine lacks."""
-    if accelerator == "cuda":
+    if accelerator in ("cuda", "gpu"):
         import torch
 
         if not torch.cuda.is_available():
             raise ConfigError(
-                "trainer.accelerator: cuda found, but this machine has no CUDA device; use trainer=cpu or a GPU"
+                f"trainer.accelerator: {accelerator} found, but this machine has no CUDA device; use trainer=cpu or "
+                "a GPU"
             )
 
 

@@ -1,4 +1,4 @@
-"""What a tracker offers to the stages, and the tracker that keeps nothing."""
+"""The tracker of a run: what stages log to, and the one that logs nowhere."""
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -9,7 +9,7 @@ from typing import Any, Protocol
 
 @dataclass(frozen=True)
 class RunInfo:
-    """What a run is called: `id` stays the same for a job however often it is resumed."""
+    """The identity of a tracked run. `id` stays the same however often a job is resumed."""
 
     id: str
     name: str
@@ -29,12 +29,12 @@ class Tracker(Protocol):
     def table(self, name: str, columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> None: ...
 
     def lines(self, name: str, columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> None:
-        """A chart of the second column over the first, a line for each value of the third."""
+        """Logs a chart of the second column over the first, with a line for each value of the third."""
 
     def image(self, name: str, path: Path) -> None: ...
 
-    def lineage(self, made: Path, made_from: Iterable[Path]) -> None:
-        """That one complete artifact was made from others."""
+    def lineage(self, output: Path, inputs: Iterable[Path]) -> None:
+        """Logs that a complete artifact was built from others."""
 
 
 class NoTracker:
@@ -55,13 +55,13 @@ class NoTracker:
     def image(self, name: str, path: Path) -> None:
         pass
 
-    def lineage(self, made: Path, made_from: Iterable[Path]) -> None:
+    def lineage(self, output: Path, inputs: Iterable[Path]) -> None:
         pass
 
 
 @dataclass(frozen=True, kw_only=True)
 class NoLogger:
-    """Tracks nothing; metrics are in metrics.jsonl and scores.json all the same."""
+    """Tracks nothing. metrics.jsonl and scores.json are written in any case."""
 
     @contextmanager
     def run(self, info: RunInfo, root: Path) -> Iterator[Tracker]:

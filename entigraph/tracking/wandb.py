@@ -1,7 +1,7 @@
-"""W&B: metrics, tables, figures and lineage of a run, offline unless WANDB_MODE says otherwise.
+"""Weights & Biases: metrics, tables, figures and lineage of a run, offline unless WANDB_MODE says otherwise.
 
-No text of a document or of a synthetic corpus is uploaded unless `log_texts` is set, and no weights ever: artifacts are
-named by where they lie and by the digest of their manifest. Metrics are also on disk.
+No text of a document or a synthetic corpus is uploaded unless `log_texts` is set, and weights never are: artifacts are
+references to their manifest, by path and digest. Metrics are also on disk.
 """
 
 import glob
@@ -20,8 +20,8 @@ from entigraph.storage.artifact import MANIFEST, read_manifest
 from entigraph.storage.fingerprints import flatten
 from entigraph.tracking.base import RunInfo, Tracker
 
-# What W&B calls an artifact of a stage, where it is not the stage's own name.
-KINDS = {"synthesis": "texts", "training": "model", "evaluation": "scores", "analysis": "curve"}
+# The W&B artifact type of a stage, where it differs from the stage's name.
+ARTIFACT_TYPES = {"synthesis": "texts", "training": "model", "evaluation": "scores", "analysis": "curve"}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -37,7 +37,7 @@ class Wandb:
         return os.environ.get("WANDB_MODE", "offline")
 
     def publish(self, study: str, curve: Mapping[str, Any]) -> str | None:
-        """Make or refresh the study's W&B report; returns a line that says where it is, or why not. Offline: None."""
+        """Creates or updates the study's W&B report; returns a line with its address or the error. Offline: None."""
         if self.mode != "online":
             return None
         from entigraph.tracking.wandb_report import publish
@@ -46,10 +46,10 @@ class Wandb:
 
     @contextmanager
     def run(self, info: RunInfo, root: Path) -> Iterator[Tracker]:
-        """Raises ConfigError where wandb refuses to start (online without a key)."""
+        """Raises ConfigError if wandb does not start (online without a key)."""
         import wandb
 
-        before = logged_before(root, info.id) if self.mode == "offline" else {}
+        before = read_last_values(root, info.id) if self.mode == "offline" else {}
         try:
             run = wandb.init(
                 project=self.project,
@@ -84,24 +84,24 @@ class Wandb:
         run.finish()
 
 
-def logged_before(root: Path, run_id: str) -> dict[str, Any]:
-    """The last values of a run that was interrupted, by W&B's own reader; empty where there was none.
+def read_last_values(root: Path, run_id: str) -> dict[str, Any]:
+    """Returns the last logged values of an interrupted run, by W&B's own reader; empty if there was none.
 
-    Offline, a run that continues writes another file beside the first; both are one run, and are uploaded as one.
+    Offline, a run that resumes writes another file next to the first; both are one run and are uploaded as one.
     """
     files = sorted((root / "wandb").glob(f"offline-run-*-{glob.escape(run_id)}/run-*.wandb"))
-    found: dict[str, Any] = {}
+    values: dict[str, Any] = {}
     for file in files:
         reader = [sys.executable, "-m", "wandb", "leet", "inspect", "--summary", "--json", str(file)]
         printed = subprocess.run(reader, capture_output=True, text=True).stdout
-        found |= json.loads(printed)["summary"] if printed else {}  # one that was killed at its start has nothing
-    return found
+        values |= json.loads(printed)["summary"] if printed else {}  # a run that was killed at its start has none
+    return values
 
 
 class WandbTracker:
-    """`before` holds the last value of each key that this run logged until it was interrupted.
+    """`before` holds the last value of each key that the run logged before it was interrupted.
 
-    Nothing is logged twice, whatever training repeats from its checkpoint, and W&B's own step never goes back.
+    Steps that training repeats from its checkpoint are not logged twice, and W&B's own step never decreases.
     """
 
     def __init__(self, run: Any, log_texts: bool, before: Mapping[str, Any]) -> None:
@@ -137,17 +137,17 @@ class WandbTracker:
 
         self.write({name: wandb.Image(str(path))})
 
-    def lineage(self, made: Path, made_from: Iterable[Path]) -> None:
-        for folder in sorted({*made_from}):
-            # What `use_artifact` does with an artifact that the server need not know yet; offline it refuses.
-            self.run._log_artifact(reference(folder), is_user_created=True, use_after_commit=True)
-        self.run.log_artifact(reference(made))
+    def lineage(self, output: Path, inputs: Iterable[Path]) -> None:
+        for folder in sorted({*inputs}):
+            # What `use_artifact` does with an artifact that the server does not know yet; offline it raises.
+            self.run._log_artifact(artifact_reference(folder), is_user_created=True, use_after_commit=True)
+        self.run.log_artifact(artifact_reference(output))
 
 
-def reference(folder: Path) -> Any:
-    """A W&B artifact that stands for a complete artifact of ours: nothing but its manifest's place, size and digest.
+def artifact_reference(folder: Path) -> Any:
+    """Returns a W&B artifact with the path, size and digest of a complete artifact's manifest, and nothing else.
 
-    The manifest names every file with its SHA-256, so its digest is that of all of them.
+    The manifest states the SHA-256 of every file, so its digest identifies all of them.
     """
     import wandb
 
@@ -156,7 +156,7 @@ def reference(folder: Path) -> Any:
     stage = manifest["stage"]
     artifact = wandb.Artifact(
         f"{stage}-{folder.name}",
-        KINDS.get(stage, stage),
+        ARTIFACT_TYPES.get(stage, stage),
         metadata={"folder": str(folder), "key": manifest["key"], "counts": counts, "versions": manifest["versions"]},
     )
     artifact.add_reference((folder / MANIFEST).as_uri())

@@ -1,14 +1,11 @@
-"""Checkpoints: each rank writes its share, and a folder gets its name when all of it is there.
+"""Checkpoints: each rank writes its shard, and a folder receives its final name when all of it is written.
 
 checkpoints/
-    step-00000500/          whole: tensors by torch.distributed.checkpoint, trainer.pt for everything small
-    .step-00001000          being written, perhaps while training goes on; a kill costs nothing but this
+    step-00000500/          complete: tensors by torch.distributed.checkpoint, trainer.pt for everything small
+    .step-00001000          being written, perhaps while training continues; a kill loses nothing but this
 """
 
-import os
 import shutil
-import signal
-import threading
 from collections.abc import Iterator, Mapping
 from concurrent.futures import Future
 from contextlib import contextmanager
@@ -16,10 +13,8 @@ from itertools import chain
 from pathlib import Path
 from typing import Any, cast
 
-import lightning as L
 import torch
 import torch.distributed as dist
-from lightning.pytorch.strategies import ModelParallelStrategy, SingleDeviceStrategy
 from torch import Tensor
 from torch.distributed.checkpoint.api import CheckpointException
 from torch.distributed.checkpoint.state_dict_loader import load
@@ -27,16 +22,14 @@ from torch.distributed.checkpoint.state_dict_saver import async_save, save
 from torch.distributed.tensor import DTensor
 
 from entigraph.errors import ArtifactError, EntigraphError
-from entigraph.runtime.processes import Preempted
 from entigraph.training.module import CausalLMModule
-from entigraph.training.optim.split_bf16_adamw import prepared
 
-SMALL = "trainer.pt"
-FREE_SHARE = 0.8  # of a machine's free memory that a copy of the state may take
+TRAINER_STATE = "trainer.pt"
+MEMORY_SHARE = 0.8  # of a machine's free memory that a copy of the state may take
 
 
 def free_memory() -> float:
-    """Bytes that this machine could still give to processes; infinite where the system does not say (not Linux)."""
+    """Returns the bytes that this machine can still give to processes; infinity where that is unknown (not Linux)."""
     try:
         lines = Path("/proc/meminfo").read_text(encoding="ascii").splitlines()
     except OSError:
@@ -44,13 +37,13 @@ def free_memory() -> float:
     return float(next(line.split()[1] for line in lines if line.startswith("MemAvailable"))) * 1024
 
 
-def local_part(tensor: Tensor) -> Tensor:
+def local_tensor(tensor: Tensor) -> Tensor:
     return tensor.to_local() if isinstance(tensor, DTensor) else tensor
 
 
 @contextmanager
-def plain_errors() -> Iterator[None]:
-    """What torch wraps in a CheckpointException, which is no Exception, is raised as what it was: a full disk."""
+def raise_original_error() -> Iterator[None]:
+    """Raises what torch wrapped in a CheckpointException, which is not an Exception: a full disk, for one."""
     try:
         yield
     except CheckpointException as error:
@@ -58,9 +51,9 @@ def plain_errors() -> Iterator[None]:
 
 
 class ShardedCheckpoints:
-    """For a Lightning strategy: weights and optimizer state go to and from a checkpoint in place, rank by rank.
+    """Mixin of a Lightning strategy: weights and optimizer state are saved and loaded in place, rank by rank.
 
-    `identity` is what must be alike for a checkpoint to fit: the order of the data, and how weights are kept.
+    A checkpoint fits a run with the same `identity`: the order of the data, and how weights are stored.
     """
 
     identity: Mapping[str, Any]
@@ -69,68 +62,92 @@ class ShardedCheckpoints:
     saving: Future[Any] | None = None
 
     def tensors(self) -> dict[str, Tensor]:
+        """Returns the weights and the optimizer state by name."""
+        module = cast(CausalLMModule, self.lightning_module)  # type: ignore[attr-defined]
+        weights = {f"weights.{name}": parameter.detach() for name, parameter in module.net.named_parameters()}
+        states = {name: value for name, value in self.optimizer_values().items() if isinstance(value, Tensor)}
+        return weights | states
+
+    def optimizer_values(self) -> dict[str, Any]:
+        """Returns every entry of the optimizer state as `optimizer.<parameter>.<entry>`, created if necessary."""
         module = cast(CausalLMModule, self.lightning_module)  # type: ignore[attr-defined]
         (optimizer,) = self.optimizers  # type: ignore[attr-defined]
-        prepared(optimizer)
+        initialize_state(optimizer)
         names = {parameter: name for name, parameter in module.net.named_parameters()}
-        found = {f"weights.{name}": parameter.detach() for parameter, name in names.items()}
-        for parameter in chain.from_iterable(group["params"] for group in optimizer.param_groups):
-            for key, value in optimizer.state[parameter].items():
-                found[f"optimizer.{names[parameter]}.{key}"] = value
-        return found
+        return {
+            f"optimizer.{names[parameter]}.{key}": value
+            for parameter in parameters_of(optimizer)
+            for key, value in optimizer.state[parameter].items()
+        }
 
-    def groups(self) -> list[dict[str, Any]]:
-        """The optimizer's numbers (its learning rate now), without parameters."""
+    def small_optimizer_state(self) -> dict[str, Any]:
+        """Returns the groups without their parameters (the learning rate now), and state that is not a tensor."""
         (optimizer,) = self.optimizers  # type: ignore[attr-defined]
-        return [{key: value for key, value in group.items() if key != "params"} for group in optimizer.param_groups]
+        groups = [{key: value for key, value in group.items() if key != "params"} for group in optimizer.param_groups]
+        numbers = {name: value for name, value in self.optimizer_values().items() if not isinstance(value, Tensor)}
+        return {"groups": groups, "numbers": numbers}
 
     def save_checkpoint(self, checkpoint: dict[str, Any], filepath: Any, storage_options: Any = None) -> None:
         folder = Path(filepath)
-        alone = not dist.is_initialized()
+        single = not dist.is_initialized()
+        if self.saving is not None:  # a checkpoint of another callback
+            self.saving.result()
+            self.saving = None
+        small = self.small_optimizer_state()
         if self.is_global_zero:  # type: ignore[attr-defined]
             shutil.rmtree(folder, ignore_errors=True)
             folder.mkdir(parents=True)
-            torch.save({**checkpoint, "identity": dict(self.identity), "groups": self.groups()}, folder / SMALL)
-        if not alone:
+            torch.save({**checkpoint, "identity": dict(self.identity), **small}, folder / TRAINER_STATE)
+        if not single:
             dist.barrier(self.group)
-        options = {"checkpoint_id": folder, "process_group": self.group, "no_dist": alone}
+        options = {"checkpoint_id": folder, "process_group": self.group, "no_dist": single}
         tensors = self.tensors()
-        with plain_errors():
-            if self.background and self.can_copy(tensors):
+        with raise_original_error():
+            if self.background and self.has_memory_for_copy(tensors):
                 self.saving = cast("Future[Any]", async_save(tensors, **options))
             else:
                 save(tensors, **options)
 
-    def can_copy(self, tensors: Mapping[str, Tensor]) -> bool:
-        """Whether every rank's machine has memory for what a save in the background sets aside: all of the state."""
-        size = sum(local_part(tensor).nbytes for tensor in tensors.values())
-        room = torch.tensor(int(size * getattr(self, "num_processes", 1) < FREE_SHARE * free_memory()))
+    def has_memory_for_copy(self, tensors: Mapping[str, Tensor]) -> bool:
+        """Returns whether the machine of every rank can hold the copy of the state that a background save makes."""
+        size = sum(local_tensor(tensor).nbytes for tensor in tensors.values())
+        fits = torch.tensor(int(size * getattr(self, "num_processes", 1) < MEMORY_SHARE * free_memory()))
         if dist.is_initialized():
-            dist.all_reduce(room, dist.ReduceOp.MIN, group=self.group)
-        return bool(room)
+            dist.all_reduce(fits, dist.ReduceOp.MIN, group=self.group)
+        return bool(fits)
 
     def load_checkpoint(self, checkpoint_path: Any, weights_only: bool | None = None) -> dict[str, Any]:
-        """Raises ArtifactError for a damaged one, and for one of another run."""
+        """Raises ArtifactError if the checkpoint is damaged, or belongs to another run."""
         folder = Path(checkpoint_path)
-        mend = f"remove {folder.parent} and run the same command"
+        fix = f"remove {folder.parent} and run the same command"
         try:
-            small: dict[str, Any] = torch.load(folder / SMALL, map_location="cpu", weights_only=False)
-            other = {key: value for key, value in small["identity"].items() if value != self.identity[key]}
-            if not other:
-                with plain_errors():
+            small: dict[str, Any] = torch.load(folder / TRAINER_STATE, map_location="cpu", weights_only=False)
+            differing = {key: value for key, value in small["identity"].items() if value != self.identity[key]}
+            if not differing:
+                with raise_original_error():
                     load(self.tensors(), checkpoint_id=folder, no_dist=not dist.is_initialized())
-                for group, saved in zip(self.optimizers[0].param_groups, small["groups"], strict=True):  # type: ignore[attr-defined]
-                    group.update(saved)
+                self.restore_small_state(small)
         except EntigraphError:
             raise
         except Exception as error:
-            raise ArtifactError(f"{folder} is damaged ({type(error).__name__}); {mend}") from error
-        if other:
-            differing = ", ".join(f"{key} {found}, this run has {self.identity[key]}" for key, found in other.items())
-            raise ArtifactError(f"{folder} was written for another run: {differing}; {mend}, or set what differs back")
+            raise ArtifactError(f"{folder} is damaged ({type(error).__name__}); {fix}") from error
+        if differing:
+            shown = ", ".join(f"{key} {value}, this run has {self.identity[key]}" for key, value in differing.items())
+            raise ArtifactError(f"{folder} was written for another run: {shown}; {fix}, or restore the old settings")
         return small
 
-    # Lightning's own ways with model and optimizer state: nothing to do beside the above.
+    def restore_small_state(self, small: Mapping[str, Any]) -> None:
+        (optimizer,) = self.optimizers  # type: ignore[attr-defined]
+        for group, saved in zip(optimizer.param_groups, small["groups"], strict=True):
+            group.update(saved)
+        module = cast(CausalLMModule, self.lightning_module)  # type: ignore[attr-defined]
+        for name, parameter in module.net.named_parameters():
+            prefix = f"optimizer.{name}."
+            for key, value in small["numbers"].items():
+                if key.startswith(prefix):
+                    optimizer.state[parameter][key.removeprefix(prefix)] = value
+
+    # Lightning would save and load the state of model and optimizer itself; the methods above do all of it.
     lightning_restore_optimizer = False
     restore_checkpoint_after_setup = True
 
@@ -147,101 +164,37 @@ class ShardedCheckpoints:
         pass
 
 
-class ExactSingleDeviceStrategy(ShardedCheckpoints, SingleDeviceStrategy):
-    pass
+def parameters_of(optimizer: torch.optim.Optimizer) -> list[Any]:
+    return list(chain.from_iterable(group["params"] for group in optimizer.param_groups))
 
 
-class FSDP2Strategy(ShardedCheckpoints, ModelParallelStrategy):
-    """FSDP2: every rank holds its share of each weight, and its share of the optimizer's state."""
+def initialize_state(optimizer: torch.optim.Optimizer) -> None:
+    """Creates the state that an optimizer's first step would create, so that a checkpoint can be loaded into it.
 
-
-class Checkpoints(L.Callback):
-    """The newest checkpoint only; its predecessor goes when it is whole. SIGTERM saves and leaves."""
-
-    def __init__(self, folder: Path, every_steps: int) -> None:
-        self.folder, self.every_steps = folder, every_steps
-        self.unsealed: Path | None = None
-        self.asked_to_stop = False
-        self.handler: Any = None
-
-    def on_train_start(self, trainer: L.Trainer, module: L.LightningModule) -> None:
-        strategy = strategy_of(trainer)
-        if dist.is_initialized():
-            strategy.group = dist.new_group(backend="gloo")  # a background save and training must not share one
-            self.signals = dist.new_group(backend="gloo")
-        if trainer.is_global_zero and self.folder.exists():
-            for unfinished in self.folder.glob(".step-*"):
-                shutil.rmtree(unfinished)
-        if threading.current_thread() is threading.main_thread():
-            self.handler = signal.signal(signal.SIGTERM, self.on_sigterm)
-
-    def on_sigterm(self, *args: Any) -> None:
-        self.asked_to_stop = True
-
-    def on_train_batch_end(self, trainer: L.Trainer, module: L.LightningModule, *args: Any) -> None:
-        if not at_step_end(trainer):
-            return
-        self.seal_if_done(trainer)
-        step = trainer.global_step
-        last, stop = step == trainer.max_steps, self.agreed_to_stop()
-        if not last and (stop or step % self.every_steps == 0):
-            self.save(trainer, step)
-        if stop and not last:
-            self.finalize(trainer)
-            raise Preempted
-
-    def agreed_to_stop(self) -> bool:
-        """Whether any rank was asked to: all must save the same step."""
-        if not dist.is_initialized():
-            return self.asked_to_stop
-        asked = torch.tensor(int(self.asked_to_stop))
-        dist.all_reduce(asked, dist.ReduceOp.MAX, group=self.signals)
-        return bool(asked)
-
-    def save(self, trainer: L.Trainer, step: int) -> None:
-        self.finalize(trainer)
-        self.folder.mkdir(exist_ok=True)
-        self.unsealed = self.folder / f".step-{step:08}"
-        trainer.save_checkpoint(self.unsealed)
-        self.seal_if_done(trainer)
-
-    def seal_if_done(self, trainer: L.Trainer) -> None:
-        saving = strategy_of(trainer).saving
-        if saving is None or saving.done():
-            self.finalize(trainer)
-
-    def finalize(self, trainer: L.Trainer) -> None:
-        """Wait until it is written, name it, and remove its predecessors."""
-        if self.unsealed is None:
-            return
-        strategy = strategy_of(trainer)
-        if strategy.saving is not None:
-            with plain_errors():
-                strategy.saving.result()
-            strategy.saving = None
-        # Rank 0 gathers what the others wrote before it writes the index, so its end is the end of all.
-        if trainer.is_global_zero:
-            named = self.unsealed.with_name(self.unsealed.name.removeprefix("."))
-            os.replace(self.unsealed, named)
-            for old in self.folder.glob("step-*"):
-                if old != named:
-                    shutil.rmtree(old)
-        self.unsealed = None
-
-    def on_train_end(self, trainer: L.Trainer, module: L.LightningModule) -> None:
-        self.finalize(trainer)
-        if self.handler is not None:
-            signal.signal(signal.SIGTERM, self.handler)
-
-
-def strategy_of(trainer: L.Trainer) -> ShardedCheckpoints:
-    return cast(ShardedCheckpoints, trainer.strategy)
+    Any optimizer does it in a step with zero gradients and a learning rate of zero. AdamW's is written out: that step
+    would need another gradient of the model's size.
+    """
+    if type(optimizer) is torch.optim.AdamW and not optimizer.defaults["amsgrad"]:
+        for parameter in parameters_of(optimizer):
+            if not optimizer.state[parameter]:
+                optimizer.state[parameter] = {
+                    "step": torch.zeros((), device=parameter.device),
+                    "exp_avg": torch.zeros_like(parameter),
+                    "exp_avg_sq": torch.zeros_like(parameter),
+                }
+        return
+    if any(optimizer.state[parameter] for parameter in parameters_of(optimizer)):
+        return
+    rates = [group["lr"] for group in optimizer.param_groups]
+    for group in optimizer.param_groups:
+        group["lr"] = 0.0 * group["lr"]
+    for parameter in parameters_of(optimizer):
+        parameter.grad = torch.zeros_like(parameter)
+    optimizer.step()
+    optimizer.zero_grad()
+    for group, rate in zip(optimizer.param_groups, rates, strict=True):
+        group["lr"] = rate
 
 
 def newest_checkpoint(folder: Path) -> Path | None:
     return max(folder.glob("step-*"), default=None)
-
-
-def at_step_end(trainer: L.Trainer) -> bool:
-    """Not between the micro-batches of one optimizer step."""
-    return not trainer.fit_loop._should_accumulate()

@@ -1,7 +1,7 @@
 """The order of the data: a pure function of (seed, index), so workers, ranks and restarts cannot change it.
 
-A source is cut into blocks of `context_length` tokens, read in a circle from an offset drawn anew for each pass: every
-pass sees every token of it, in differently cut blocks. Sample k of a run is (source, pass, block).
+A source is cut into blocks of `context_length` tokens, read in a circle from an offset that is drawn for each pass:
+every pass sees every token, in blocks that are cut differently. Sequence k of a run is (source, pass, block).
 """
 
 from collections.abc import Mapping
@@ -18,20 +18,24 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-SYNTHETIC, REPLAY = 0, 1
-SOURCES: Mapping[int, str] = {SYNTHETIC: "synthetic", REPLAY: "replay"}
+SYNTHETIC, REPLAY, VALIDATION = 0, 1, 2
+SOURCES: Mapping[int, str] = {SYNTHETIC: "synthetic", REPLAY: "replay"}  # of training
 REPLAY_MODES = ("add", "replace")
-WINDOW = 64  # replay's share is exact in every window of so many samples
+WINDOW = 64  # the share of replay is exact in every window of this many sequences
 
 
 @dataclass(frozen=True, kw_only=True)
 class DataConfig:
-    """Blocks of `context_length` tokens, `batch_size` sequences an optimizer step whatever the number of devices.
+    """The options of `SyntheticDataModule`. A plan uses this class in its place, because it imports no torch.
 
-    `replay_rate` is the share of all blocks that come from `replay`, a tokens artifact: 0.1 in the paper (App. D).
-    `replay_mode` add: they come beside the synthetic blocks, each of which is seen once an epoch; replace: in place of
-    them, the paper's wording and the authors' code. `document_mask`: a token sees its own document only, positions
-    count from the document's beginning, and the step from one document to the next carries no loss.
+    Training reads blocks of `context_length` tokens, `batch_size` sequences per optimizer step on any number of
+    devices. `replay_rate` is the share of all blocks that come from `replay`, a tokens artifact: 0.1 in the paper
+    (App. D). With `replay_mode` "add" they are added to the synthetic blocks, each of which is seen once per epoch;
+    with "replace" they take the place of synthetic blocks, as in the paper's wording and the authors' code.
+
+    `document_mask`: attention is restricted to the token's own document, position ids restart at each document, and
+    the first token of a document carries no loss. `validation_fraction` is the share of synthetic texts, of each
+    document, that are held out for `val_loss`.
     """
 
     context_length: int = 128
@@ -40,33 +44,49 @@ class DataConfig:
     replay: str | None = runtime_field(None)
     replay_mode: str = "add"
     document_mask: bool = False
+    validation_fraction: float = 0.0
 
     def __post_init__(self) -> None:
+        problems = []
         if self.replay_mode not in REPLAY_MODES:
-            raise ConfigError(
-                f"data.replay_mode: {self.replay_mode!r} found, one of {', '.join(REPLAY_MODES)} expected"
-            )
+            problems.append(f"data.replay_mode: {self.replay_mode!r} found, one of {', '.join(REPLAY_MODES)} expected")
         if self.context_length < 2:
-            raise ConfigError(f"data.context_length: {self.context_length} found, at least 2 expected")
+            problems.append(f"data.context_length: {self.context_length} found, at least 2 expected")
         if self.batch_size < 1:
-            raise ConfigError(f"data.batch_size: {self.batch_size} found, at least 1 expected")
-        if not 0 <= self.replay_rate < 1:
-            raise ConfigError(f"data.replay_rate: {self.replay_rate} found, a share from 0 to below 1 expected")
+            problems.append(f"data.batch_size: {self.batch_size} found, at least 1 expected")
+        for key in ("replay_rate", "validation_fraction"):
+            if not 0 <= getattr(self, key) < 1:
+                problems.append(f"data.{key}: {getattr(self, key)} found, a share from 0 to below 1 expected")
         if self.replay_rate > 0 and not self.replay:
-            raise ConfigError(
+            problems.append(
                 "data.replay_rate: replay needs tokens to replay: set data.replay, or choose data=packed with rate 0"
             )
+        if problems:
+            raise ConfigError("\n".join(problems))
+
+    def schedule(self, tokens: Mapping[int, int], seed: int, max_epochs: int, max_steps: int | None) -> "DataSchedule":
+        """Returns the order of the data. `tokens` is the number of tokens of each source."""
+        return DataSchedule(
+            synthetic_tokens=tokens[SYNTHETIC],
+            replay_tokens=tokens.get(REPLAY, 0),
+            context_length=self.context_length,
+            batch_size=self.batch_size,
+            epochs=max_epochs,
+            replay_rate=self.replay_rate,
+            seed=seed,
+            max_steps=max_steps,
+            replaces=self.replay_mode == "replace",
+        )
 
 
 @dataclass(frozen=True, kw_only=True)
 class DataSchedule:
-    """Which blocks a run trains on, in which order.
+    """Which blocks a run trains on, and in which order.
 
-    `replay_rate` is the share of all samples that are replay. It adds: every synthetic block is seen once an epoch.
-    With `replaces`, the paper's wording and the authors' code, a replay block takes the turn of a synthetic one, which
-    that epoch then does not see. Replay blocks repeat only when the pool is spent. The last step is filled up with
-    further samples of the same order, so that every step has `batch_size` sequences. `max_steps` replaces `epochs`
-    where it is given.
+    `replay_rate` is the share of all sequences that are replay. By default every synthetic block is seen once per
+    epoch; if replay `replaces` synthetic blocks, an epoch does not see those. Replay blocks repeat only when the pool
+    is used up. The last step is filled with further sequences of the same order, so that every step has `batch_size`.
+    `max_steps` takes precedence over `epochs`.
     """
 
     synthetic_tokens: int
@@ -104,10 +124,10 @@ class DataSchedule:
 
     @cached_property
     def order(self) -> "tuple[NDArray[np.int8], NDArray[np.int32]]":
-        """For each sample: its source, and its place in that source's own sequence of blocks over all passes."""
+        """Returns each sequence's source, and its place among that source's blocks of all passes."""
         import numpy as np
 
-        # Sample k is replay where the running count of replay steps up: exact to one sample over any stretch.
+        # Sequence k is replay where the running count of replay increases: exact to one sequence over any range.
         count = np.arange(self.samples + 1, dtype=np.float64)
         count *= self.replay_rate
         count += 1e-9
@@ -125,7 +145,7 @@ class DataSchedule:
 
     @cached_property
     def starts(self) -> "NDArray[np.int64]":
-        """For each sample, the token of its source at which its block begins."""
+        """Returns the token of its source at which each sequence's block starts."""
         import numpy as np
 
         sources, places = self.order
@@ -138,11 +158,12 @@ class DataSchedule:
             count = int(places[chosen[-1]]) + 1 if len(chosen) else 0
             for number in range(ceil(count / max(1, blocks))):
                 first, end = np.searchsorted(places[chosen], (number * blocks, (number + 1) * blocks))
-                own = chosen[first:end]
-                starts[own] = self.one_pass(source, number, blocks, tokens)[places[own] - number * blocks]
+                members = chosen[first:end]
+                starts_of_pass = self.block_starts(source, number, blocks, tokens)
+                starts[members] = starts_of_pass[places[members] - number * blocks]
         return starts
 
-    def one_pass(self, source: int, number: int, blocks: int, tokens: int) -> "NDArray[np.int64]":
+    def block_starts(self, source: int, number: int, blocks: int, tokens: int) -> "NDArray[np.int64]":
         rng = generator(self.seed, 1 + source, number)
         offset = int(rng.integers(self.context_length))
         starts: NDArray[np.int64] = rng.permutation(blocks)
@@ -152,7 +173,7 @@ class DataSchedule:
         return starts
 
     def summary(self) -> dict[str, Any]:
-        """What the run will have seen, counted."""
+        """Returns what the run trains on, counted."""
         sources, _ = self.order
         replay = int(sources.sum())
         return {
@@ -164,21 +185,20 @@ class DataSchedule:
             "replay_passes": round(replay / self.replay_blocks, 3) if self.replay_blocks else 0.0,
         }
 
-    def told(self) -> str:
-        """The summary in words, for whoever starts the run."""
-        found, length = self.summary(), self.context_length
+    def summary_line(self) -> str:
+        counts, length = self.summary(), self.context_length
         line = (
-            f"{found['steps']:,} steps of {self.batch_size} x {length:,} tokens, {found['tokens']:,} in all: "
-            f"synthetic {found['synthetic_samples'] * length:,} ({found['synthetic_passes']:g} passes)"
+            f"{counts['steps']:,} steps of {self.batch_size} x {length:,} tokens, {counts['tokens']:,} in all: "
+            f"synthetic {counts['synthetic_samples'] * length:,} ({counts['synthetic_passes']:g} passes)"
         )
-        if found["replay_samples"]:
-            how = "in place of synthetic" if self.replaces else "beside synthetic"
-            line += f", replay {found['replay_samples'] * length:,} ({found['replay_passes']:g} of its pool, {how})"
+        if counts["replay_samples"]:
+            mode = "in place of synthetic" if self.replaces else "added to synthetic"
+            line += f", replay {counts['replay_samples'] * length:,} ({counts['replay_passes']:g} of its pool, {mode})"
         return line
 
 
 def generator(*key: int) -> "np.random.Generator":
-    """A generator that is a function of its key alone."""
+    """Returns a random generator that depends on its key only."""
     import numpy as np
 
     return np.random.Generator(np.random.Philox(np.random.SeedSequence(key)))

@@ -1,7 +1,11 @@
-"""Token shards → batches, in the order of the plan."""
+"""Token shards to batches, in the order of the data schedule."""
 
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from math import ceil
+from pathlib import Path
 from typing import Any
 
 import lightning as L
@@ -11,27 +15,27 @@ from numpy.typing import NDArray
 
 from entigraph.errors import ArtifactError, ConfigError
 from entigraph.storage.token_shards import DOCUMENT_ENDS, TokenStore
-from entigraph.training.data_schedule import REPLAY, SOURCES, SYNTHETIC, DataSchedule
+from entigraph.training.data_schedule import REPLAY, SOURCES, SYNTHETIC, VALIDATION, DataConfig, DataSchedule
 from entigraph.training.loss import IGNORED
 
 Batch = dict[str, torch.Tensor]
 
 
 class BatchLoader:
-    """This rank's micro-batches of the plan.
+    """This rank's micro-batches of a data schedule.
 
-    Every optimizer step is the same `batch_size` samples whatever the number of ranks; each rank reads its share. The
-    state is one number, the samples handed out over all ranks: the same on every rank, so that any rank's copy
+    Every optimizer step has the same `batch_size` sequences on any number of ranks; each rank reads its share. The
+    state is one number, the sequences handed out over all ranks. It is the same on every rank, so any rank's copy
     restores it and the number of ranks may change.
 
-    A batch holds `input_ids`, `labels` (the next tokens; IGNORED: no loss), `source` of each sample, `scale`, and with
-    `document_mask` `position_ids`. A loss averaged over all positions, times `scale`, is the mean over those of the
-    whole step that carry loss.
+    A batch holds `input_ids` and `labels` (batch, context_length; labels are the next tokens, IGNORED where a token
+    carries no loss), `source` of each sequence, `scale`, and with `document_mask` also `position_ids`. The loss
+    averaged over all positions, times `scale`, is the mean over the tokens of the whole step that carry loss.
     """
 
     def __init__(
         self,
-        plan: DataSchedule,
+        schedule: "DataSchedule | ValidationSchedule",
         stores: dict[int, TokenStore],
         micro_batch_size: int,
         rank: int = 0,
@@ -39,21 +43,21 @@ class BatchLoader:
         document_mask: bool = False,
         vocabulary: int | None = None,
     ) -> None:
-        self.plan, self.stores, self.micro_batch_size = plan, stores, micro_batch_size
+        self.schedule, self.stores, self.micro_batch_size = schedule, stores, micro_batch_size
         self.rank, self.ranks, self.vocabulary = rank, ranks, vocabulary
         self.ends = {source: document_ends(store) for source, store in stores.items()} if document_mask else None
-        self.partly_learned = document_mask or any(store.labels for store in stores.values())
-        self.learned_in: dict[int, list[NDArray[np.uint8]]] = {}
-        refuse_other_blocks(plan, stores)
+        self.masks_labels = document_mask or any(store.labels for store in stores.values())
+        self.label_masks: dict[int, list[NDArray[np.uint8]]] = {}
+        check_block_length(schedule.context_length, stores)
         self.consumed = 0
         self.seconds = 0.0  # spent here while the trainer waited
 
     def __len__(self) -> int:
-        return self.plan.samples // (self.micro_batch_size * self.ranks)
+        return self.schedule.samples // (self.micro_batch_size * self.ranks)
 
     def __iter__(self) -> Iterator[Batch]:
         stride = self.micro_batch_size * self.ranks
-        while self.consumed < self.plan.samples:
+        while self.consumed < self.schedule.samples:
             started = time.perf_counter()
             first = self.consumed + self.rank * self.micro_batch_size
             self.consumed += stride  # before the batch is used: a checkpoint is written after it was
@@ -63,7 +67,7 @@ class BatchLoader:
         self.consumed = 0
 
     def batch(self, samples: range) -> Batch:
-        length = self.plan.context_length
+        length = self.schedule.context_length
         tokens = np.empty((len(samples), length + 1), dtype=np.int64)
         highest = 0
         for row, sample in enumerate(samples):
@@ -71,103 +75,230 @@ class BatchLoader:
             highest = max(highest, int(block.max()))
             tokens[row] = block
         if self.vocabulary is not None and highest >= self.vocabulary:
-            self.refuse_token(tokens, samples)
+            self.raise_unknown_token(tokens, samples)
         blocks = torch.from_numpy(tokens)
         batch = {
             "input_ids": blocks[:, :-1],
             "labels": blocks[:, 1:],
-            "source": torch.from_numpy(self.plan.order[0][samples.start : samples.stop].copy()),
+            "source": torch.from_numpy(self.schedule.order[0][samples.start : samples.stop].copy()),
             "scale": torch.tensor(1.0),
         }
         if self.ends:
-            batch["position_ids"] = self.positions(samples)
-        return self.labeled(batch, samples) if self.partly_learned else batch
+            batch["position_ids"] = self.position_ids(samples)
+        return self.mask_labels(batch, samples) if self.masks_labels else batch
 
-    def labeled(self, batch: Batch, samples: range) -> Batch:
-        size = self.plan.batch_size
+    def mask_labels(self, batch: Batch, samples: range) -> Batch:
+        size = self.schedule.batch_size
         step = samples.start // size
-        if step not in self.learned_in:  # of one step at a time: its micro-batches share it
-            self.learned_in = {step: [self.learned(sample) for sample in range(step * size, (step + 1) * size)]}
-        learned = self.learned_in[step]
+        if step not in self.label_masks:  # kept for one step, whose micro-batches share it
+            self.label_masks = {step: [self.label_mask(sample) for sample in range(step * size, (step + 1) * size)]}
+        masks = self.label_masks[step]
         labels = batch["labels"].numpy().copy()
         for row, sample in enumerate(samples):
-            np.putmask(labels[row], learned[sample % size] == 0, IGNORED)
-        counted = sum(int(np.count_nonzero(row)) for row in learned)
-        scale = torch.tensor(self.plan.context_length * size / max(1, counted))
+            np.putmask(labels[row], masks[sample % size] == 0, IGNORED)
+        counted = sum(int(np.count_nonzero(mask)) for mask in masks)
+        scale = torch.tensor(self.schedule.context_length * size / max(1, counted))
         return {**batch, "labels": torch.from_numpy(labels), "scale": scale}
 
-    def learned(self, sample: int) -> NDArray[np.uint8]:
-        """1 for each of a sample's next tokens that carries loss."""
-        length = self.plan.context_length
-        stated = self.store(sample).read_labels(self.start(sample) + 1, length)
-        learned = np.ones(length, dtype=np.uint8) if stated is None else stated
+    def label_mask(self, sample: int) -> NDArray[np.uint8]:
+        """Returns 1 for each next token of a sequence that carries loss, else 0. Shape: (context_length,)."""
+        length = self.schedule.context_length
+        stored = self.store(sample).read_labels(self.start(sample) + 1, length)
+        mask = np.ones(length, dtype=np.uint8) if stored is None else stored
         if self.ends:
-            learned = learned.copy()
-            learned[self.beginnings(sample) - 1] = 0
-        return learned
+            mask = mask.copy()
+            mask[self.document_starts(sample) - 1] = 0
+        return mask
 
-    def positions(self, samples: range) -> torch.Tensor:
-        """Counted from each document's beginning."""
-        length = self.plan.context_length
+    def position_ids(self, samples: range) -> torch.Tensor:
+        """Returns position ids that restart at each document."""
+        length = self.schedule.context_length
         positions = np.tile(np.arange(length), (len(samples), 1))
         for row, sample in enumerate(samples):
-            for beginning in self.beginnings(sample):
-                positions[row, beginning:] = np.arange(max(0, length - beginning))
+            for start in self.document_starts(sample):
+                positions[row, start:] = np.arange(max(0, length - start))
         return torch.from_numpy(positions)
 
     def store(self, sample: int) -> TokenStore:
-        return self.stores[int(self.plan.order[0][sample])]
+        return self.stores[int(self.schedule.order[0][sample])]
 
     def start(self, sample: int) -> int:
-        """The token of its source at which a sample begins: that of its block where texts lie whole in blocks."""
-        start, block = int(self.plan.starts[sample]), self.store(sample).block_length
+        """Returns the token of its source at which a sequence starts; where texts lie whole in blocks, its block's."""
+        start, block = int(self.schedule.starts[sample]), self.store(sample).block_length
         return start - start % block if block else start
 
-    def beginnings(self, sample: int) -> NDArray[np.int64]:
-        """Where documents begin after a sample's first token, up to and with the token behind its last."""
+    def document_starts(self, sample: int) -> NDArray[np.int64]:
+        """Returns where documents start after a sequence's first token, up to the token after its last."""
         assert self.ends is not None
-        source = int(self.plan.order[0][sample])
-        ends, first = self.ends[source], self.start(sample)
-        last, total = first + self.plan.context_length, int(ends[-1])
-        found = [
+        ends, first = self.ends[int(self.schedule.order[0][sample])], self.start(sample)
+        last, total = first + self.schedule.context_length, int(ends[-1])
+        starts = [
             ends[np.searchsorted(ends, first - turn, "right") : np.searchsorted(ends, last - turn, "right")] + turn
             for turn in range(0, last + 1, total)
         ]
-        result: NDArray[np.int64] = np.concatenate(found) - first
+        result: NDArray[np.int64] = np.concatenate(starts) - first
         return result
 
-    def refuse_token(self, tokens: NDArray[np.int64], samples: range) -> None:
-        row, place = (int(found[0]) for found in np.nonzero(tokens >= (self.vocabulary or 0)))
-        source = int(self.plan.order[0][samples[row]])
+    def raise_unknown_token(self, tokens: NDArray[np.int64], samples: range) -> None:
+        row, place = (int(places[0]) for places in np.nonzero(tokens >= (self.vocabulary or 0)))
+        source = int(self.schedule.order[0][samples[row]])
         folder = self.stores[source].folder
         raise ArtifactError(
-            f"{folder}: the {SOURCES[source]} tokens hold the id {tokens[row, place]:,} near token "
-            f"{self.start(samples[row]) + place:,}; the tokenizer has {self.vocabulary:,}. A shard is "
+            f"{folder}: the {SOURCES.get(source, 'validation')} tokens contain the id {tokens[row, place]:,} near "
+            f"token {self.start(samples[row]) + place:,}; the tokenizer has {self.vocabulary:,}. A shard is "
             f"damaged: remove {folder} and run the same command"
         )
 
     def state_dict(self) -> dict[str, Any]:
-        return {"consumed": self.consumed, "fingerprint": self.plan.fingerprint}
+        return {"consumed": self.consumed, "fingerprint": self.schedule.fingerprint}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        if state["fingerprint"] != self.plan.fingerprint:
+        if state["fingerprint"] != self.schedule.fingerprint:
             raise ArtifactError(
                 "the checkpoint was written for another data order; remove its checkpoints folder and run again"
             )
         self.consumed = state["consumed"]
 
 
-def refuse_other_blocks(plan: DataSchedule, stores: dict[int, TokenStore]) -> None:
+@dataclass(frozen=True)
+class ValidationSchedule:
+    """All blocks of the held-out tokens once, in order, filled up to whole batches of `batch_size` sequences."""
+
+    tokens: int
+    context_length: int
+    batch_size: int
+
+    @property
+    def samples(self) -> int:
+        return ceil(self.tokens / self.context_length / self.batch_size) * self.batch_size
+
+    @property
+    def fingerprint(self) -> str:
+        return f"validation-{self.tokens}-{self.context_length}-{self.batch_size}"
+
+    @cached_property
+    def order(self) -> tuple[NDArray[np.int8], NDArray[np.int64]]:
+        return np.full(self.samples, VALIDATION, dtype=np.int8), np.arange(self.samples)
+
+    @cached_property
+    def starts(self) -> NDArray[np.int64]:
+        return np.arange(self.samples, dtype=np.int64) * self.context_length % self.tokens
+
+
+class ValidationLoader(BatchLoader):
+    """Every held-out token once: what is read again to fill the last block and batch carries no loss."""
+
+    def batch(self, samples: range) -> Batch:
+        batch = super().batch(samples)
+        length = self.schedule.context_length
+        labels = batch["labels"].clone()
+        for row, sample in enumerate(samples):
+            labels[row, max(0, len(self.stores[VALIDATION]) - 1 - sample * length) :] = IGNORED
+        return {**batch, "labels": labels}
+
+    # Every validation reads everything, so nothing is restored.
+    def state_dict(self) -> dict[str, Any]:
+        return {}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        pass
+
+    def __iter__(self) -> Iterator[Batch]:
+        self.consumed = 0
+        return super().__iter__()
+
+
+class SyntheticDataModule(L.LightningDataModule):
+    """The synthetic tokens, the replay tokens if the schedule has any, and the held-out texts for validation.
+
+    Its options are the fields of `DataConfig`, which a plan checks without importing torch. A subclass chosen with
+    `data._target_` receives the same arguments; training supplies those before `options`.
+    """
+
+    def __init__(
+        self,
+        *,
+        tokens: Path,
+        replay_tokens: Path | None,
+        seed: int,
+        max_epochs: int,
+        max_steps: int | None,
+        micro_batch_size: int,
+        vocabulary: int | None = None,
+        **options: Any,
+    ) -> None:
+        super().__init__()
+        self.config = DataConfig(**options)
+        self.tokens, self.replay_tokens, self.seed = tokens, replay_tokens, seed
+        self.max_epochs, self.max_steps = max_epochs, max_steps
+        self.micro_batch_size, self.vocabulary = micro_batch_size, vocabulary
+        self.stores: dict[int, TokenStore] = {}
+
+    def prepare_data(self) -> None:
+        """Raises ArtifactError for a missing or damaged shard."""
+        for folder in self.folders().values():
+            TokenStore(folder)
+
+    def setup(self, stage: str = "fit") -> None:
+        if not self.stores:
+            self.stores = {source: TokenStore(folder) for source, folder in self.folders().items()}
+            self.schedule = self.config.schedule(
+                {source: len(store) for source, store in self.stores.items()},
+                self.seed,
+                self.max_epochs,
+                self.max_steps,
+            )
+
+    def folders(self) -> Mapping[int, Path]:
+        folders = {SYNTHETIC: self.tokens}
+        if self.replay_tokens:
+            folders[REPLAY] = self.replay_tokens
+        if self.config.validation_fraction:
+            folders[VALIDATION] = self.tokens / "validation"
+        return folders
+
+    def train_dataloader(self) -> BatchLoader:
+        self.loader = BatchLoader(
+            self.schedule,
+            {source: store for source, store in self.stores.items() if source != VALIDATION},
+            self.micro_batch_size,
+            document_mask=self.config.document_mask,
+            vocabulary=self.vocabulary,
+            **self.ranks(),
+        )
+        return self.loader
+
+    def val_dataloader(self) -> ValidationLoader | list[Any]:
+        """Returns no loader where `validation_fraction` is 0, or so small that no text is held out."""
+        if not len(self.stores.get(VALIDATION, ())):
+            return []
+        store, ranks = self.stores[VALIDATION], self.ranks()
+        batch_size = self.micro_batch_size * ranks["ranks"]
+        return ValidationLoader(
+            ValidationSchedule(len(store), self.config.context_length, batch_size),
+            {VALIDATION: store},
+            self.micro_batch_size,
+            document_mask=self.config.document_mask,
+            vocabulary=self.vocabulary,
+            **ranks,
+        )
+
+    def ranks(self) -> dict[str, int]:
+        trainer: Any = self.trainer
+        return {"rank": trainer.global_rank, "ranks": trainer.world_size} if trainer else {"rank": 0, "ranks": 1}
+
+
+def check_block_length(context_length: int, stores: Mapping[int, TokenStore]) -> None:
     for store in stores.values():
-        if store.block_length not in (None, plan.context_length):
+        if store.block_length not in (None, context_length):
             raise ConfigError(
-                f"data.context_length: {plan.context_length:,} found; {store.folder} was packed into blocks of "
+                f"data.context_length: {context_length:,} found; {store.folder} was packed into blocks of "
                 f"{store.block_length:,} tokens; set tokens.block_length to the same"
             )
 
 
 def document_ends(store: TokenStore) -> NDArray[np.int64]:
-    """Memory-mapped: the token behind each document's last; ascending, the last is the store's length."""
+    """Returns, memory-mapped, the token after each document's last; ascending, the last is the store's length."""
     file = store.folder / DOCUMENT_ENDS
     try:
         ends: NDArray[np.int64] = np.load(file, mmap_mode="r")
@@ -176,34 +307,3 @@ def document_ends(store: TokenStore) -> NDArray[np.int64]:
     if not len(ends) or int(ends[-1]) != len(store):
         raise ArtifactError(f"{file} does not end where its tokens do; remove {store.folder} and run the same command")
     return ends
-
-
-class SyntheticDataModule(L.LightningDataModule):
-    """The synthetic tokens and, where the plan has any, the replay tokens."""
-
-    def __init__(
-        self,
-        plan: DataSchedule,
-        synthetic: TokenStore,
-        replay: TokenStore | None,
-        micro_batch_size: int,
-        document_mask: bool = False,
-        vocabulary: int | None = None,
-    ) -> None:
-        super().__init__()
-        self.plan, self.micro_batch_size = plan, micro_batch_size
-        self.document_mask, self.vocabulary = document_mask, vocabulary
-        self.stores = {SYNTHETIC: synthetic} | ({REPLAY: replay} if replay else {})
-
-    def train_dataloader(self) -> BatchLoader:
-        assert self.trainer is not None
-        self.loader = BatchLoader(
-            self.plan,
-            self.stores,
-            self.micro_batch_size,
-            rank=self.trainer.global_rank,
-            ranks=self.trainer.world_size,
-            document_mask=self.document_mask,
-            vocabulary=self.vocabulary,
-        )
-        return self.loader

@@ -1,7 +1,7 @@
-"""The finished model: a Hugging Face folder with its tokenizer and a card that says what it was trained on.
+"""Writes the finished model: a Hugging Face folder with its tokenizer and a model card.
 
-Whoever opens or serves it needs nothing of ours: its tokenizer puts before a text what stood there in training, and the
-model knows what ends one.
+It can be loaded and served without this package: its tokenizer starts each text with the token that did so in training,
+and its generation config names the token that ends one.
 """
 
 import json
@@ -13,8 +13,9 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from entigraph.storage.artifact import package_versions
-from entigraph.training.optim.split_bf16_adamw import whole_weights
-from entigraph.training.strategies import gathered
+from entigraph.training.components import describe
+from entigraph.training.optim.split_bf16_adamw import joined_weights
+from entigraph.training.strategies import gather_weights
 from entigraph.training.training_job import TrainingJob
 
 if TYPE_CHECKING:
@@ -29,44 +30,47 @@ def export(
     optimizer: torch.optim.Optimizer,
     job: TrainingJob,
     counts: Mapping[str, Any],
-    pairs: bool,
+    split_bf16: bool,
     ranks: int,
 ) -> None:
-    """Every rank calls it, because gathering takes all; rank 0 writes."""
-    whole = gathered(net) if ranks > 1 else whole_weights(net, optimizer) if pairs else dict(net.state_dict())
-    if not whole:
+    """Writes model/. Every rank must call it, because gathering takes all of them; rank 0 writes."""
+    if ranks > 1:
+        full = gather_weights(net)
+    else:
+        full = joined_weights(net, optimizer) if split_bf16 else dict(net.state_dict())
+    if not full:
         return
     dtype, folder = getattr(torch, job.trainer.save_dtype), job.out / "model"
     untied = {name for name, _ in net.named_parameters()} | {name for name, _ in net.named_buffers()}
-    weights = {name: value.to(dtype) for name, value in whole.items() if name in untied}
-    described = net if not pairs and ranks == 1 and net.dtype == dtype else twin(net, dtype)
+    weights = {name: value.to(dtype) for name, value in full.items() if name in untied}
+    saved = net if not split_bf16 and ranks == 1 and net.dtype == dtype else empty_copy(net, dtype)
     separators = json.loads((job.tokenizer / SEPARATORS).read_text(encoding="utf-8"))["separators"]
-    name_ends(described, **separators)
-    described.save_pretrained(str(folder), state_dict=weights)
+    set_special_tokens(saved, **separators)
+    saved.save_pretrained(str(folder), state_dict=weights)
     for name in TOKENIZER_FILES:
         if (job.tokenizer / name).exists():
             shutil.copyfile(job.tokenizer / name, folder / name)
-    begin_texts(folder / TOKENIZER_FILES[0], separators["bos_id"])
-    (folder / "README.md").write_text(card(job, counts), encoding="utf-8")
+    add_bos(folder / TOKENIZER_FILES[0], separators["bos_id"])
+    (folder / "README.md").write_text(render_card(job, counts), encoding="utf-8")
 
 
-def twin(net: "PreTrainedModel", dtype: torch.dtype) -> "PreTrainedModel":
-    """The same model without weights, whole and in the dtype that is saved: what its config.json is written from."""
+def empty_copy(net: "PreTrainedModel", dtype: torch.dtype) -> "PreTrainedModel":
+    """Returns the same model, unsharded and without weights, in the dtype that its config.json shall state."""
     with torch.device("meta"):
-        found: PreTrainedModel = type(net)(net.config).to(dtype)  # type: ignore[arg-type]
-    found.generation_config = net.generation_config
-    return found
+        copy: PreTrainedModel = type(net)(net.config).to(dtype)  # type: ignore[arg-type]
+    copy.generation_config = net.generation_config
+    return copy
 
 
-def name_ends(model: "PreTrainedModel", bos_id: int | None, eos_id: int | None) -> None:
-    """A model that began with random weights learned that a text ends where its end, or else the next text, stands."""
+def set_special_tokens(model: "PreTrainedModel", bos_id: int | None, eos_id: int | None) -> None:
+    """Sets the ids of a model that started from random weights: a text ends at its eos, else where the next begins."""
     for config in (model.config, model.generation_config):
         if config is not None and config.eos_token_id is None:
             config.bos_token_id, config.eos_token_id = bos_id, bos_id if eos_id is None else eos_id
 
 
-def begin_texts(file: Path, bos_id: int | None) -> None:
-    """Have a tokenizer put what began each text in training before a text, where it does not by itself."""
+def add_bos(file: Path, bos_id: int | None) -> None:
+    """Makes a tokenizer start each text with the token that started it in training, if it does not do so already."""
     from tokenizers import Tokenizer
     from tokenizers.processors import Sequence, TemplateProcessing
 
@@ -75,18 +79,17 @@ def begin_texts(file: Path, bos_id: int | None) -> None:
         return
     begin = tokenizer.id_to_token(bos_id)
     template = TemplateProcessing(single=[begin, "$A"], special_tokens=[(begin, bos_id)])
-    own = tokenizer.post_processor
-    tokenizer.post_processor = Sequence([own, template]) if own else template
+    existing = tokenizer.post_processor
+    tokenizer.post_processor = Sequence([existing, template]) if existing else template
     tokenizer.save(str(file))
 
 
-def card(job: TrainingJob, counts: Mapping[str, Any]) -> str:
-    """Markdown with the front matter that the hub reads."""
+def render_card(job: TrainingJob, counts: Mapping[str, Any]) -> str:
+    """Returns Markdown with the front matter that the Hugging Face hub reads."""
     start = job.model.path or f"random weights ({job.model.name})"
     on_hub = job.model.path and not Path(job.model.path).expanduser().exists()
     front = ["library_name: transformers", "pipeline_tag: text-generation"]
     front += [f"base_model: {job.model.path}"] if on_hub else []
-    optim, trainer = job.optim, job.trainer
     rows = {
         "starts from": start,
         **job.origin,
@@ -98,12 +101,12 @@ def card(job: TrainingJob, counts: Mapping[str, Any]) -> str:
         if job.replay
         else "none",
         "steps": f"{counts['steps']:,} of {job.data.batch_size} sequences of {job.data.context_length:,} tokens"
-        + (", documents masked from one another" if job.data.document_mask else ""),
-        "optimizer": f"AdamW, peak {optim.lr:g}, weight decay {optim.weight_decay:g}, betas {optim.beta1:g} and "
-        f"{optim.beta2:g}, {optim.warmup:.0%} warm-up, cosine to {optim.minimum:g} of the peak, clipped at "
-        f"{optim.clip_norm}",
+        + (", attention within documents" if job.data.document_mask else ""),
+        "optimizer": describe(job.nodes["optim"]),
+        "learning rate": describe(job.nodes["scheduler"]),
+        "gradient clipping": f"{job.trainer.gradient_clip_algorithm}, {job.trainer.gradient_clip_val}",
         "computed in": f"{counts['precision']} on {counts['devices']} x {counts['accelerator']}; "
-        f"saved in {trainer.save_dtype}",
+        f"saved in {job.trainer.save_dtype}",
         "seed": job.seed,
         "made with": ", ".join(f"{name} {version}" for name, version in package_versions().items() if name != "commit"),
     }

@@ -1,7 +1,7 @@
-"""The parent of a training run on several devices: one process a device, watched until all are done.
+"""The parent of a training run on several devices: starts one process per device and watches them until all are done.
 
-The processes see what torchrun would tell them. What rank 0 measures is read from metrics.jsonl; what it counted, or
-an error in our own words, from a small file each.
+The processes have the environment that torchrun would set. The parent reads rank 0's metrics from metrics.jsonl, its
+counts or its error message from a small file each.
 """
 
 import json
@@ -22,59 +22,62 @@ from entigraph.runtime.processes import INTERRUPTED, TERMINATED, Preempted
 from entigraph.runtime.progress import Advance, Progress
 from entigraph.storage.artifact import CHECKPOINTS
 from entigraph.storage.token_shards import TokenStore
-from entigraph.training.training_job import TrainingJob, build_schedule
+from entigraph.training.data_schedule import REPLAY, SYNTHETIC
+from entigraph.training.model_checks import NonFiniteLossError
+from entigraph.training.training_job import TrainingJob
 
 JOB, COUNTS, ERROR, METRICS = "job.json", "counts.json", "error.json", "metrics.jsonl"
-SECONDS_BETWEEN_LOOKS = 0.2
-SECONDS_TO_END = 10.0
+POLL_SECONDS = 0.2
+GRACE_SECONDS = 10.0
 
 
 def launch(job: TrainingJob, progress: Progress, record: Callable[[dict[str, float]], None]) -> dict[str, Any]:
-    """Train in a process tree of its own; returns what rank 0 counted. Raises what a rank raised."""
+    """Trains in child processes; returns the counts of rank 0. Raises what a rank raised."""
     folder = job.out / CHECKPOINTS
     folder.mkdir(exist_ok=True)
     for old in (*folder.glob(f"*{ERROR}"), folder / COUNTS):
         old.unlink(missing_ok=True)
     job.write(folder / JOB)
-    plan = build_schedule(job, TokenStore(job.tokens), TokenStore(job.replay) if job.replay else None)
-    progress.say(f"           {plan.told()}")
-    progress.say(f"           {job.trainer.ranks} processes, one a device")
+    tokens = {SYNTHETIC: len(TokenStore(job.tokens)), REPLAY: len(TokenStore(job.replay)) if job.replay else 0}
+    schedule = job.data.schedule(tokens, job.seed, job.trainer.max_epochs, job.trainer.max_steps)
+    progress.say(f"           {schedule.summary_line()}")
+    progress.say(f"           {job.trainer.world_size} processes, one per device")
     with (
-        progress.bar("training", plan.samples * plan.context_length, "tokens") as advance,
-        processes(job, folder / JOB) as ranks,
-        forwarded(ranks) as asked_to_stop,
+        progress.bar("training", schedule.samples * schedule.context_length, "tokens") as advance,
+        start_ranks(job, folder / JOB) as ranks,
+        forward_sigterm(ranks) as stop_requested,
     ):
-        failed = follow(Lines(job.out / METRICS, record, advance), ranks)
+        failed = wait_for_ranks(MetricsReader(job.out / METRICS, record, advance), ranks)
     if failed:
-        explain(failed, folder, asked_to_stop)
+        raise_failure(failed, folder, stop_requested)
     return cast("dict[str, Any]", json.loads((folder / COUNTS).read_text(encoding="utf-8")))
 
 
 @contextmanager
-def processes(job: TrainingJob, file: Path) -> Iterator[list["subprocess.Popen[bytes]"]]:
-    """Whatever happens here, none is left when this ends; and each ends by itself when this process is killed."""
+def start_ranks(job: TrainingJob, file: Path) -> Iterator[list["subprocess.Popen[bytes]"]]:
+    """Yields the child processes. None is left when this ends, and each ends by itself if this process is killed."""
     shared = {
         "MASTER_ADDR": "127.0.0.1",
         "MASTER_PORT": str(free_port()),
-        "WORLD_SIZE": str(job.trainer.ranks),
-        "LOCAL_WORLD_SIZE": str(job.trainer.ranks),
+        "WORLD_SIZE": str(job.trainer.world_size),
+        "LOCAL_WORLD_SIZE": str(job.trainer.world_size),
         "GROUP_RANK": "0",
-        "TORCHELASTIC_RUN_ID": job.out.name,  # by this Lightning knows processes that others started
+        "TORCHELASTIC_RUN_ID": job.out.name,  # tells Lightning that another launcher started the processes
         "TORCHELASTIC_RESTART_COUNT": "0",
         "TORCHELASTIC_MAX_RESTARTS": "0",
     }
     started: list[subprocess.Popen[bytes]] = []
     try:
-        for rank in range(job.trainer.ranks):
-            own = {"RANK": str(rank), "LOCAL_RANK": str(rank)}
+        for rank in range(job.trainer.world_size):
+            ranks = {"RANK": str(rank), "LOCAL_RANK": str(rank)}
             command = [sys.executable, "-m", "entigraph.training.worker", str(file)]
-            started.append(subprocess.Popen(command, env={**os.environ, **shared, **own}))
+            started.append(subprocess.Popen(command, env={**os.environ, **shared, **ranks}))
         yield started
     finally:
-        end(started)
+        kill_ranks(started)
 
 
-def end(ranks: list["subprocess.Popen[bytes]"]) -> None:
+def kill_ranks(ranks: list["subprocess.Popen[bytes]"]) -> None:
     for process in ranks:
         if process.poll() is None:
             process.kill()
@@ -83,83 +86,84 @@ def end(ranks: list["subprocess.Popen[bytes]"]) -> None:
 
 
 def free_port() -> int:
-    with socket.socket() as found:
-        found.bind(("127.0.0.1", 0))
-        return int(found.getsockname()[1])
+    with socket.socket() as bound:
+        bound.bind(("127.0.0.1", 0))
+        return int(bound.getsockname()[1])
 
 
 @contextmanager
-def forwarded(ranks: list["subprocess.Popen[bytes]"]) -> Iterator[threading.Event]:
-    """SIGTERM goes to the ranks, which save and leave; set once it came."""
-    came = threading.Event()
+def forward_sigterm(ranks: list["subprocess.Popen[bytes]"]) -> Iterator[threading.Event]:
+    """Forwards SIGTERM to the ranks, which save and exit. Yields an event that is set once it has come."""
+    received = threading.Event()
 
     def forward(*args: Any) -> None:
-        came.set()
+        received.set()
         for process in ranks:
             if process.poll() is None:
                 process.send_signal(signal.SIGTERM)
 
     if threading.current_thread() is not threading.main_thread():
-        yield came
+        yield received
         return
-    before = signal.signal(signal.SIGTERM, forward)
+    previous = signal.signal(signal.SIGTERM, forward)
     try:
-        yield came
+        yield received
     finally:
-        signal.signal(signal.SIGTERM, before)
+        signal.signal(signal.SIGTERM, previous)
 
 
-def follow(lines: "Lines", ranks: list["subprocess.Popen[bytes]"]) -> dict[int, int]:
-    """Until all are done; one that failed ends the others, which would wait for it for ever.
+def wait_for_ranks(metrics: "MetricsReader", ranks: list["subprocess.Popen[bytes]"]) -> dict[int, int]:
+    """Waits until all are done, or one has failed: then it ends the others, which would wait for it forever.
 
-    Returns the statuses of the ranks that failed first.
+    Returns the exit statuses of the ranks that failed first.
     """
-    while going_well(ranks):
-        lines.look()
-        time.sleep(SECONDS_BETWEEN_LOOKS)
-    lines.look()
+    while all_running_or_done(ranks):
+        metrics.read_new()
+        time.sleep(POLL_SECONDS)
+    metrics.read_new()
     failed = {rank: status for rank, process in enumerate(ranks) if (status := process.poll())}
-    last = time.monotonic() + SECONDS_TO_END
-    while failed and time.monotonic() < last and any(process.poll() is None for process in ranks):
-        time.sleep(SECONDS_BETWEEN_LOOKS)
+    deadline = time.monotonic() + GRACE_SECONDS
+    while failed and time.monotonic() < deadline and any(process.poll() is None for process in ranks):
+        time.sleep(POLL_SECONDS)
     if failed:
-        end(ranks)
+        kill_ranks(ranks)
     return failed
 
 
-def going_well(ranks: list["subprocess.Popen[bytes]"]) -> bool:
+def all_running_or_done(ranks: list["subprocess.Popen[bytes]"]) -> bool:
+    """Returns whether some rank still runs and none has failed."""
     states = [process.poll() for process in ranks]
     return None in states and not any(states)
 
 
-class Lines:
-    """Hands on each new line of metrics.jsonl once; a run that continues begins by shortening it."""
+class MetricsReader:
+    """Reads each new line of metrics.jsonl once; a run that resumes begins by shortening the file."""
 
     def __init__(self, file: Path, record: Callable[[dict[str, float]], None], advance: Advance) -> None:
         self.file, self.record, self.advance = file, record, advance
-        self.step = self.tokens = 0
+        self.tokens = 0
+        self.last = (0, False)  # the step of the last line, and whether it is of a validation
 
-    def look(self) -> None:
+    def read_new(self) -> None:
         text = self.file.read_text(encoding="utf-8") if self.file.exists() else ""
         for line in text.splitlines(keepends=True):
             values = json.loads(line) if line.endswith("\n") else {"step": 0}
-            if values["step"] > self.step:
+            position = (values["step"], "val_loss" in values)
+            if position > self.last:
                 self.advance(values["tokens_seen"] - self.tokens)
-                self.step, self.tokens = values["step"], values["tokens_seen"]
+                self.last, self.tokens = position, values["tokens_seen"]
                 self.record(values)
 
 
-def explain(failed: Mapping[int, int], folder: Path, asked_to_stop: threading.Event) -> None:
-    """Raise what the end of the ranks means."""
-    from entigraph.training.model_checks import NonFiniteLossError
-
-    if asked_to_stop.is_set() and TERMINATED in failed.values():
+def raise_failure(failed: Mapping[int, int], folder: Path, stop_requested: threading.Event) -> None:
+    """Raises what the exit statuses and the error files of the ranks mean."""
+    if stop_requested.is_set() and TERMINATED in failed.values():
         raise Preempted
     for file in sorted(folder.glob(f"*{ERROR}")):
-        told = json.loads(file.read_text(encoding="utf-8"))
+        error = json.loads(file.read_text(encoding="utf-8"))
         kinds = {kind.__name__: kind for kind in (ArtifactError, ConfigError, DataError, NonFiniteLossError)}
-        raise kinds.get(told["kind"], EntigraphError)(told["message"])
-    rank, status = min(failed.items(), key=lambda found: found[1])  # a signal is negative, and what follows it is not
+        raise kinds.get(error["kind"], EntigraphError)(error["message"])
+    rank, status = min(failed.items(), key=lambda item: item[1])
     if status == INTERRUPTED:
         raise KeyboardInterrupt
     how = f"was ended by {signal.Signals(-status).name}" if status < 0 else f"ended with status {status}"

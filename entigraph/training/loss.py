@@ -1,7 +1,7 @@
 """The loss of every token, without the logits of a whole batch.
 
-Sequences of 2,048 tokens over a vocabulary of 128k need 3 GiB each for logits, their softmax and its gradient. Here
-they exist a chunk of rows at a time, and again in the backward pass, which costs one more product with the head.
+A sequence of 2,048 tokens over a vocabulary of 128k needs 3 GiB for logits, their softmax and its gradient. Here they
+exist for a chunk of rows at a time, and once more in the backward pass, which costs one more product with the head.
 """
 
 from typing import Any
@@ -11,11 +11,11 @@ import torch.nn.functional as F
 from torch import Tensor
 from transformers import PreTrainedModel
 
-IGNORED = -100  # a label without loss
-SMALL_LOGITS = 2**24  # up to here (64 MiB in fp32) all at once: cheaper, and nothing is computed twice
-# Logits of one chunk. A chunk reads the head and adds to its gradient: on a GPU that is worth few, large chunks.
+IGNORED = -100  # the label of a token that carries no loss
+SMALL_LOGITS = 2**24  # up to this many (64 MiB in fp32) all at once: cheaper, nothing is computed twice
+# Logits of one chunk. Every chunk reads the head and adds to its gradient, so a GPU prefers few, large chunks.
 CHUNK_LOGITS = {"cpu": 2**24, "cuda": 2**27}
-# What some architectures do to their logits after the head: those take the whole path.
+# Some architectures change their logits after the head: these compute all logits at once.
 AFTER_THE_HEAD = (
     "final_logit_softcapping",
     "logits_soft_cap",
@@ -26,7 +26,7 @@ AFTER_THE_HEAD = (
 
 
 class TokenLosses(torch.nn.Module):
-    """The model with its loss as one module, so that what shards it gathers embedding and head in one place."""
+    """The model with its loss as one module, so that FSDP gathers embedding and head in one place."""
 
     def __init__(self, net: PreTrainedModel) -> None:
         super().__init__()
@@ -34,34 +34,34 @@ class TokenLosses(torch.nn.Module):
         self.plain_head = has_plain_head(net)
 
     def forward(self, input_ids: Tensor, labels: Tensor, position_ids: Tensor | None = None) -> Tensor:
-        """fp32, in the shape of `labels`; 0 where a label is IGNORED."""
+        """Returns losses in fp32, in the shape of `labels`; 0 where a label is IGNORED."""
         inputs = {"input_ids": input_ids, "position_ids": position_ids, "use_cache": False}
         if not self.plain_head:
-            return losses_of(self.net(**inputs).logits, labels)
+            return token_losses(self.net(**inputs).logits, labels)
         hidden = self.net.base_model(**inputs).last_hidden_state
         head = self.net.get_output_embeddings()  # type: ignore[no-untyped-call]
         if labels.numel() * head.weight.shape[0] <= SMALL_LOGITS:
-            return losses_of(head(hidden), labels)
+            return token_losses(head(hidden), labels)
         return chunked_losses(hidden.flatten(0, 1), head.weight, labels.flatten()).view_as(labels)
 
 
 def has_plain_head(net: PreTrainedModel) -> bool:
-    """Whether the logits are the last hidden states times one matrix, and nothing more."""
+    """Returns whether the logits are the last hidden states times one matrix, and nothing more."""
     head = net.get_output_embeddings()  # type: ignore[no-untyped-call]
     changed = any(getattr(net.config, name, None) not in (None, 1, 1.0) for name in AFTER_THE_HEAD)
     return type(head) is torch.nn.Linear and head.bias is None and not changed
 
 
-def losses_of(logits: Tensor, labels: Tensor) -> Tensor:
+def token_losses(logits: Tensor, labels: Tensor) -> Tensor:
     losses = F.cross_entropy(logits.float().flatten(0, 1), labels.flatten(), reduction="none", ignore_index=IGNORED)
     return losses.view_as(labels)
 
 
 def chunked_losses(hidden: Tensor, weight: Tensor, labels: Tensor, rows: int | None = None) -> Tensor:
-    """Losses (N,) in fp32 of hidden states (N, H) under the head (V, H); `rows` at a time.
+    """Returns fp32 losses (N,) of hidden states (N, H) under the head (V, H), computed for `rows` at a time.
 
-    torch's own `linear_cross_entropy` serves fp32. For 16-bit input it rounds each loss to 16 bits (11.94 for 11.968)
-    and, on a CPU, keeps as much memory as the logits would take: there the loop below is used.
+    fp32 input uses torch's own `linear_cross_entropy`. For 16-bit input that rounds each loss to 16 bits (11.94 for
+    11.968) and, on a CPU, needs as much memory as the logits, so the loop below is used.
     """
     rows = rows or max(1, CHUNK_LOGITS.get(hidden.device.type, CHUNK_LOGITS["cuda"]) // weight.shape[0])
     if torch.is_autocast_enabled(hidden.device.type):
@@ -77,13 +77,13 @@ def chunked_losses(hidden: Tensor, weight: Tensor, labels: Tensor, rows: int | N
 
 
 class ChunkedLosses(torch.autograd.Function):
-    """The products are in the dtype of the input; losses, softmax and its sum in fp32."""
+    """Products are computed in the dtype of the input; losses, softmax and its sum in fp32."""
 
     @staticmethod
     def forward(ctx: Any, hidden: Tensor, weight: Tensor, labels: Tensor, rows: int) -> Tensor:
         sums = torch.empty(len(hidden), dtype=torch.float32, device=hidden.device)
         chosen = torch.empty_like(sums)
-        for part in parts(len(hidden), rows):
+        for part in row_slices(len(hidden), rows):
             logits = (hidden[part] @ weight.T).float()
             chosen[part] = logits.gather(1, labels[part].clamp_min(0)[:, None])[:, 0]
             sums[part] = logits.logsumexp(1)
@@ -96,7 +96,7 @@ class ChunkedLosses(torch.autograd.Function):
         hidden, weight, labels, sums = ctx.saved_tensors
         scale = gradients[0].masked_fill(labels == IGNORED, 0.0)[:, None]
         hidden_gradient, weight_gradient = torch.empty_like(hidden), torch.zeros_like(weight)
-        for part in parts(len(hidden), ctx.rows):
+        for part in row_slices(len(hidden), ctx.rows):
             slope = (hidden[part] @ weight.T).float()
             slope.sub_(sums[part, None]).exp_()
             slope.scatter_add_(1, labels[part].clamp_min(0)[:, None], torch.full_like(slope[:, :1], -1.0))
@@ -106,5 +106,5 @@ class ChunkedLosses(torch.autograd.Function):
         return hidden_gradient, weight_gradient, None, None
 
 
-def parts(total: int, rows: int) -> list[slice]:
+def row_slices(total: int, rows: int) -> list[slice]:
     return [slice(start, min(start + rows, total)) for start in range(0, total, rows)]

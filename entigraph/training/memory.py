@@ -1,9 +1,8 @@
-"""What a run will need, before it starts: memory of each device and time, by arithmetic alone.
+"""Estimates memory per device and time of a run before it starts, by arithmetic alone.
 
-All sizes are bytes. A block of a Llama keeps 12 hidden + 4 key/value + 8 intermediate bytes a token for its backward
-pass in bf16 (norms, queries, keys, values, attention, two residuals, gate, up, their product and its activation): 41
-times the hidden size at Llama 3's proportions. Fragmentation and the libraries' own buffers come on top; `MARGIN`
-stands for them.
+All sizes are bytes. For its backward pass in bf16, a Llama layer keeps 12 hidden + 4 key/value + 8 intermediate bytes
+per token (norms, queries, keys, values, attention, two residuals, gate, up, their product and its activation): 41 times
+the hidden size at Llama 3's proportions. `MARGIN` stands for fragmentation and the libraries' own buffers.
 """
 
 import os
@@ -17,19 +16,19 @@ from entigraph.training.trainer import TrainerSettings
 
 GIB = 2**30
 MARGIN = 0.06  # of a device's memory
-KEPT = {"none": 1.0, "selective": 0.45}  # share of activations; full keeps each block's input, and one block
-PASSES = {"none": 3.0, "selective": 3.5, "full": 4.0}  # forward passes' worth of work a step: backward counts two
+KEPT = {"none": 1.0, "selective": 0.45}  # share of activations; full keeps each layer's input, and one layer
+PASSES = {"none": 3.0, "selective": 3.5, "full": 4.0}  # work per step in forward passes: backward counts two
 LOGITS = {"cpu": 2**24, "cuda": 2**27}  # of one chunk of the loss, see loss.py
-UTILIZATION = 0.5  # of the datasheet, without recomputation: the better part of what one GPU reaches
-# Dense bf16 FLOP/s by datasheet, by what nvidia-smi calls the device.
+UTILIZATION = 0.5  # of the datasheet's FLOP/s, without recomputation: what one GPU reaches at best
+# Dense bf16 FLOP/s by datasheet, by a part of the name that nvidia-smi prints.
 PEAKS: Mapping[str, float] = {"H200": 989e12, "H100": 989e12, "A100": 312e12, "L40S": 362e12, "4090": 165e12}
-LEAST_PARAMETERS = 1e8  # of smaller models the libraries' own time decides, which no arithmetic tells
+LEAST_PARAMETERS = 1e8  # the time of smaller models is overhead, which is not estimated
 REFERENCE, REFERENCE_MEMORY = "H200", 143_771.0 * 2**20
 
 
 @dataclass(frozen=True)
 class Shape:
-    """A Llama-like model, by the names of its config.json."""
+    """The sizes of a Llama-like model. `queries` and `keys` are heads times head dimension."""
 
     hidden: int
     layers: int
@@ -53,12 +52,12 @@ class Shape:
 
     @property
     def multiplied(self) -> int:
-        """Weights that every token is multiplied with: all but the embedding, which is looked up."""
+        """Returns the weights that every token is multiplied with: all but the embedding, which is looked up."""
         return self.layers * self.block + self.embedding
 
 
-def shape_of(values: Mapping[str, Any] | None) -> Shape | None:
-    """None where config.json does not have a Llama's names."""
+def read_shape(values: Mapping[str, Any] | None) -> Shape | None:
+    """Returns the shape that a config.json states; None if it does not have a Llama's names."""
     try:
         assert values is not None
         heads, hidden = values["num_attention_heads"], values["hidden_size"]
@@ -77,14 +76,14 @@ def shape_of(values: Mapping[str, Any] | None) -> Shape | None:
 
 
 def flops_per_token(values: Mapping[str, Any] | None, context: int) -> float | None:
-    """Forward and backward, causal attention, recomputation not counted: 46.6 GFLOP for Llama 3 8B at 2,048."""
-    shape = shape_of(values)
+    """Returns FLOPs of forward and backward, causal attention, no recomputation: 46.6e9 for Llama 3 8B at 2,048."""
+    shape = read_shape(values)
     return 6.0 * shape.multiplied + 6.0 * shape.layers * shape.queries * context if shape else None
 
 
 @dataclass(frozen=True)
 class Device:
-    """`memory` in bytes, of one device; `peak` in FLOP/s where it is known. Several ranks share one CPU's memory."""
+    """`memory` in bytes; `peak` in FLOP/s, None if unknown. `shared`: all ranks use the same memory, a CPU's."""
 
     name: str
     memory: float
@@ -93,120 +92,120 @@ class Device:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Setting:
-    """How a shape is trained; `micro_batch` is the sequences a device holds at once."""
+class Workload:
+    """How a model is trained. `micro_batch` is the sequences that a device holds at once."""
 
     context: int
     micro_batch: int
     accumulates: bool
     devices: int
-    pairs: bool
+    split_bf16: bool
     bf16: bool
     gradient_dtype: str = "float32"
     recompute: str = "none"
     accelerator: str = "cuda"
 
 
-def setting_of(data: DataConfig, trainer: TrainerSettings, device: Device) -> Setting:
-    """As training will choose on this device."""
+def plan_workload(data: DataConfig, trainer: TrainerSettings, device: Device) -> Workload:
+    """Returns what training will choose on this device."""
     cuda = not device.shared
-    pairs = trainer.precision == "bf16-true" or (trainer.precision == "auto" and cuda and trainer.ranks == 1)
+    split_bf16 = trainer.precision == "bf16-true" or (trainer.precision == "auto" and cuda and trainer.world_size == 1)
     accumulation = trainer.accumulation(data.batch_size)
-    return Setting(
+    return Workload(
         context=data.context_length,
-        micro_batch=data.batch_size // trainer.ranks // accumulation,
+        micro_batch=data.batch_size // trainer.world_size // accumulation,
         accumulates=accumulation > 1,
-        devices=trainer.ranks,
-        pairs=pairs,
-        bf16=pairs or trainer.precision == "bf16-mixed" or (trainer.precision == "auto" and cuda),
+        devices=trainer.world_size,
+        split_bf16=split_bf16,
+        bf16=split_bf16 or trainer.precision == "bf16-mixed" or (trainer.precision == "auto" and cuda),
         gradient_dtype=trainer.gradient_dtype,
         recompute=trainer.activation_checkpointing,
         accelerator="cuda" if cuda else "cpu",
     )
 
 
-def seen_tokens(data: DataConfig, trainer: TrainerSettings, synthetic: int | None) -> float | None:
-    """Of all sources over the run; None where nothing bounds it yet."""
+def count_tokens_seen(data: DataConfig, trainer: TrainerSettings, synthetic: int | None) -> float | None:
+    """Returns the tokens of all sources over the run; None if the number of synthetic tokens is not known yet."""
     if trainer.max_steps:
         return float(trainer.max_steps * data.batch_size * data.context_length)
-    beside = 1 if data.replay_mode == "replace" else 1 - data.replay_rate
-    return synthetic * trainer.max_epochs / beside if synthetic else None
+    share = 1 if data.replay_mode == "replace" else 1 - data.replay_rate
+    return synthetic * trainer.max_epochs / share if synthetic else None
 
 
-def memory(shape: Shape, setting: Setting) -> dict[str, float]:
-    """Bytes on each device at the peak of a step, by what they are for."""
-    own = shape.parameters / setting.devices
-    wide = setting.gradient_dtype == "float32" and setting.accumulates
-    gradient = 4 if not setting.pairs or wide else 2
-    number = 2 if setting.bf16 else 4
-    gathered = 0.0 if setting.devices == 1 else number * (2.0 * shape.block + 2 * shape.embedding) + 4 * shape.block
-    cast = number * shape.parameters if setting.bf16 and not setting.pairs and setting.devices == 1 else 0.0
+def estimate_memory(shape: Shape, workload: Workload) -> dict[str, float]:
+    """Returns the bytes on each device at the peak of a step, by purpose."""
+    shard = shape.parameters / workload.devices
+    wide = workload.gradient_dtype == "float32" and workload.accumulates
+    gradient = 4 if not workload.split_bf16 or wide else 2
+    number = 2 if workload.bf16 else 4
+    gathered = 0.0 if workload.devices == 1 else number * (2.0 * shape.block + 2 * shape.embedding) + 4 * shape.block
+    cast = number * shape.parameters if workload.bf16 and not workload.split_bf16 and workload.devices == 1 else 0.0
     return {
-        "weights": own * 4,  # pairs are two halves of the same four bytes
-        "gradients": own * gradient,
-        "optimizer": own * 8 + (2**26 * 12 if setting.pairs else 0),
-        "activations": activations(shape, setting) * number / 2,
-        "loss": min(LOGITS[setting.accelerator], setting.micro_batch * setting.context * shape.vocabulary) * 10.0,
+        "weights": shard * 4,  # split weights are two halves of the same four bytes
+        "gradients": shard * gradient,
+        "optimizer": shard * 8 + (2**26 * 12 if workload.split_bf16 else 0),
+        "activations": activations(shape, workload) * number / 2,
+        "loss": min(LOGITS[workload.accelerator], workload.micro_batch * workload.context * shape.vocabulary) * 10.0,
         "gathered": gathered + cast,
     }
 
 
-def activations(shape: Shape, setting: Setting) -> float:
-    tokens = setting.micro_batch * setting.context
+def activations(shape: Shape, workload: Workload) -> float:
+    tokens = workload.micro_batch * workload.context
     block = tokens * (12.0 * shape.hidden + 4 * shape.keys + 8 * shape.intermediate)
-    if setting.recompute == "full":
+    if workload.recompute == "full":
         return tokens * 2.0 * shape.hidden * shape.layers + block
-    return block * shape.layers * KEPT[setting.recompute]
+    return block * shape.layers * KEPT[workload.recompute]
 
 
-def seconds(shape: Shape, setting: Setting, tokens: float, peak: float) -> float:
-    work = 6.0 * shape.multiplied + 6.0 * shape.layers * shape.queries * setting.context
-    return tokens * work * PASSES[setting.recompute] / 3 / (peak * UTILIZATION * setting.devices)
+def estimate_seconds(shape: Shape, workload: Workload, tokens: float, peak: float) -> float:
+    work = 6.0 * shape.multiplied + 6.0 * shape.layers * shape.queries * workload.context
+    return tokens * work * PASSES[workload.recompute] / 3 / (peak * UTILIZATION * workload.devices)
 
 
 def find_device(accelerator: str) -> Device:
-    """What the run would use here. Asks nvidia-smi, because a plan does not wait for torch."""
+    """Returns the device that the run would use here. Calls nvidia-smi, because a plan does not import torch."""
     if accelerator != "cpu":
         try:
-            asked = ["nvidia-smi", "--query-gpu=name,memory.total", "--format=csv,noheader,nounits"]
-            done = subprocess.run(asked, capture_output=True, text=True, timeout=10, check=True)
+            command = ["nvidia-smi", "--query-gpu=name,memory.total", "--format=csv,noheader,nounits"]
+            done = subprocess.run(command, capture_output=True, text=True, timeout=10, check=True)
             name, mebibytes = done.stdout.splitlines()[0].rsplit(",", 1)
             peak = next((peak for key, peak in PEAKS.items() if key in name), None)
             return Device(name.strip(), float(mebibytes) * 2**20, peak)
         except (OSError, subprocess.SubprocessError, ValueError, IndexError):
-            if accelerator == "cuda":
+            if accelerator in ("cuda", "gpu"):
                 return Device(f"{REFERENCE} (none is here)", REFERENCE_MEMORY, PEAKS[REFERENCE])
     return Device(
         "this machine's CPU", float(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")), None, shared=True
     )
 
 
-def told(shape: Shape, setting: Setting, tokens: float | None, device: Device) -> list[str]:
-    """The estimate in words, and whether it fits."""
-    parts = memory(shape, setting)
-    need = sum(parts.values())
-    several = f"on each of {setting.devices} devices" if setting.devices > 1 else "on one device"
-    shown = ", ".join(f"{name} {size / GIB:,.1f}" for name, size in parts.items() if size >= 0.05 * GIB)
+def summary_lines(shape: Shape, workload: Workload, tokens: float | None, device: Device) -> list[str]:
+    """Returns the estimate in words, and whether the run fits."""
+    parts = estimate_memory(shape, workload)
+    total = sum(parts.values())
+    where = f"on each of {workload.devices} devices" if workload.devices > 1 else "on one device"
+    listed = ", ".join(f"{name} {size / GIB:,.1f}" for name, size in parts.items() if size >= 0.05 * GIB)
     lines = [
-        f"training {size_of(shape.parameters)} parameters: about {need / GIB:,.1f} GiB {several}"
-        + (f" ({shown})" if shown else "")
+        f"training {format_count(shape.parameters)} parameters: about {total / GIB:,.1f} GiB {where}"
+        + (f" ({listed})" if listed else "")
     ]
-    room = device.memory * (1 - MARGIN) / (setting.devices if device.shared else 1)
-    if need > room:
+    room = device.memory * (1 - MARGIN) / (workload.devices if device.shared else 1)
+    if total > room:
         lines.append(
             f"  it will not fit: {device.name} has room for {room / GIB:,.1f} GiB. Lower trainer.micro_batch_size "
-            f"(now {setting.micro_batch}), set trainer.activation_checkpointing=full, or share it: trainer=fsdp "
+            f"(now {workload.micro_batch}), set trainer.activation_checkpointing=full, or shard it: trainer=fsdp "
             "trainer.devices=8"
         )
     name, peak = (device.name, device.peak) if device.peak else (REFERENCE, PEAKS[REFERENCE])
     if tokens and shape.parameters >= LEAST_PARAMETERS:
-        hours = seconds(shape, setting, tokens, peak) / 3600
+        hours = estimate_seconds(shape, workload, tokens, peak) / 3600
         lines.append(
-            f"  {tokens:,.0f} tokens: about {hours:,.1f} h on {setting.devices} x {name}, at {UTILIZATION:.0%} of its "
+            f"  {tokens:,.0f} tokens: about {hours:,.1f} h on {workload.devices} x {name}, at {UTILIZATION:.0%} of its "
             f"{peak / 1e12:,.0f} TFLOP/s"
         )
     return lines
 
 
-def size_of(parameters: int) -> str:
+def format_count(parameters: int) -> str:
     return f"{parameters / 1e9:,.1f}B" if parameters >= 1e9 else f"{parameters / 1e6:,.1f}M"

@@ -1,4 +1,4 @@
-"""What ends a run: model, tokenizer and context that do not fit together; a loss that is no number."""
+"""Checks that model, tokenizer and context length fit together, and the error of a non-finite loss."""
 
 import json
 from pathlib import Path
@@ -15,10 +15,11 @@ TOKENIZER = "tokenizer.json"
 
 
 class NonFiniteLossError(EntigraphError):
-    pass
+    """The loss or the gradient norm is NaN or infinite."""
 
 
-def refuse_misfits(job: TrainingJob, net: "PreTrainedModel") -> None:
+def check_model_fits(job: TrainingJob, net: "PreTrainedModel") -> None:
+    """Raises ConfigError if the context is too long for the model, or the tokenizer is not the model's."""
     positions = getattr(net.config, "max_position_embeddings", None)
     length = job.data.context_length
     if positions and length > positions:
@@ -29,34 +30,30 @@ def refuse_misfits(job: TrainingJob, net: "PreTrainedModel") -> None:
             f"model.path: {job.model.path or job.model.name} embeds {embedded:,} tokens, the tokenizer has "
             f"{job.vocabulary:,}; choose the tokenizer that the model was trained with"
         )
-    refuse_other_tokenizer(job)
+    check_same_tokenizer(job)
 
 
-def refuse_other_tokenizer(job: TrainingJob) -> None:
-    """A model's folder that has a tokenizer of its own must number the tokens as the shards do."""
-    theirs, ours = Path(job.model.path).expanduser() / TOKENIZER, job.tokenizer / TOKENIZER
-    if not job.model.path or not (theirs.exists() and ours.exists()):
+def check_same_tokenizer(job: TrainingJob) -> None:
+    """Raises ConfigError if a tokenizer in the model's folder gives tokens other ids than the shards have."""
+    model_file, shards_file = Path(job.model.path).expanduser() / TOKENIZER, job.tokenizer / TOKENIZER
+    if not job.model.path or not (model_file.exists() and shards_file.exists()):
         return
-    there, here = numbered(theirs), numbered(ours)
+    there, here = token_ids(model_file), token_ids(shards_file)
     if there == here:
         return
     differing = sorted(token for token in there.keys() | here.keys() if there.get(token) != here.get(token))
     token = differing[0]
     raise ConfigError(
         f"tokenizer: {job.tokenizer} is not the tokenizer of {job.model.path}: {len(differing):,} tokens differ, for "
-        f"one {token!r}, {told(here.get(token))} here and {told(there.get(token))} there. Use the model's own: "
+        f"example {token!r}: {here.get(token, 'missing')} here, {there.get(token, 'missing')} there. Use its own: "
         f"tokenizer=pretrained tokenizer.path={job.model.path}"
     )
 
 
-def numbered(file: Path) -> dict[str, int]:
-    """Every token of a tokenizer.json and its id."""
+def token_ids(file: Path) -> dict[str, int]:
+    """Returns the id of every token of a tokenizer.json."""
     content: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))
     vocabulary = content["model"].get("vocab", {})
-    if isinstance(vocabulary, list):  # unigram: [token, score], numbered by its place
+    if isinstance(vocabulary, list):  # unigram: a list of [token, score], the id is the index
         vocabulary = {entry[0]: number for number, entry in enumerate(vocabulary)}
     return {**vocabulary, **{added["content"]: added["id"] for added in content.get("added_tokens", [])}}
-
-
-def told(number: int | None) -> str:
-    return "missing" if number is None else str(number)

@@ -1,10 +1,11 @@
-"""A Hugging Face causal language model, trained on next tokens."""
+"""A Hugging Face causal language model as a LightningModule: next-token training on packed sequences."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import lightning as L
 import torch
+import torch.distributed as dist
 from torch import Tensor
 from torch.distributed.tensor import DTensor
 from transformers import PreTrainedModel
@@ -12,36 +13,47 @@ from transformers import PreTrainedModel
 from entigraph.training.data_schedule import SOURCES
 from entigraph.training.datamodule import Batch
 from entigraph.training.loss import IGNORED, TokenLosses
-from entigraph.training.optim.adamw_cosine import AdamWCosine
-from entigraph.training.optim.split_bf16_adamw import SplitBF16AdamW, build_fused_adamw, split_weights
+from entigraph.training.optim import OptimizerFactory, parameter_groups
+from entigraph.training.optim.schedules import SchedulerFactory, build_scheduler
+from entigraph.training.optim.split_bf16_adamw import SplitBF16AdamW, split_weights
 
-Samples = tuple[Tensor, Tensor, Tensor]  # of each: its mean loss, its source, its tokens with loss
+SequenceLosses = tuple[Tensor, Tensor, Tensor]  # per sequence: mean loss, source, share of tokens that carry loss
 
 
 class CausalLMModule(L.LightningModule):
-    """`steps` is the length of the schedule; it comes from the plan, never from the trainer's own estimate.
+    """Trains `net`. A subclass chosen with `module._target_` receives the same arguments.
 
-    `shard` turns the model into this rank's share of it, on the device mesh that it is given. `pairs`: 16-bit weights
-    with the other 16 bits in the optimizer, which adds gradients in fp32 where there is something to `accumulate`.
+    `num_training_steps` comes from the data schedule, never from Lightning's own estimate. `shard` turns the model
+    into this rank's shard on the device mesh that it receives. `split_bf16`: bf16 weights whose low 16 bits are in the
+    optimizer, which adds gradients in fp32 if `fp32_gradients`. `config` is saved as the hyperparameters.
+
+    Logs `loss`, `loss_synthetic`, `loss_replay`, `grad_norm` and `lr` every `trainer.log_every_n_steps` optimizer
+    steps and at the last one, and `val_loss` (mean over tokens) after each validation.
     """
 
     def __init__(
         self,
         net: PreTrainedModel,
-        optim: AdamWCosine,
-        steps: int,
+        optimizer: OptimizerFactory,
+        scheduler: SchedulerFactory,
+        num_training_steps: int,
         seed: int = 0,
-        pairs: bool = False,
-        accumulate: bool = False,
+        split_bf16: bool = False,
+        fp32_gradients: bool = False,
+        compute_dtype: torch.dtype = torch.float32,
         shard: Callable[[TokenLosses, Any], None] | None = None,
+        config: Mapping[str, Any] | None = None,
     ) -> None:
         super().__init__()
+        self.save_hyperparameters(dict(config or {}))
         self.losses = TokenLosses(net)
-        self.optim, self.steps, self.seed, self.shard = optim, steps, seed, shard
-        self.lows = split_weights(net) if pairs else None
-        self.accumulate = accumulate
+        self.optimizer_factory, self.scheduler_factory = optimizer, scheduler
+        self.num_training_steps, self.seed, self.shard = num_training_steps, seed, shard
+        self.low_halves = split_weights(net) if split_bf16 else None
+        self.fp32_gradients, self.compute_dtype = fp32_gradients, compute_dtype
         self.grad_norm: Tensor | None = None
-        self.seen: list[Samples] = []  # of the micro-batches of this step
+        self.micro_batches: list[SequenceLosses] = []  # of the optimizer step in progress
+        self.step_losses: SequenceLosses | None = None  # of the last optimizer step, this rank's sequences
 
     @property
     def net(self) -> PreTrainedModel:
@@ -52,63 +64,125 @@ class CausalLMModule(L.LightningModule):
             self.shard(self.losses, self.device_mesh)
             self.shard = None
 
-    def training_step(self, batch: Batch, index: int) -> Tensor:
-        # What is random in a model (dropout) is a function of the seed, the micro-batch and the rank, so of no restart.
-        torch.manual_seed(hash((self.seed, index, self.global_rank)) % 2**63)
+    def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
+        # Dropout depends on the seed, the micro-batch and the rank only, so a restart does not change it.
+        torch.manual_seed(hash((self.seed, batch_idx, self.global_rank)) % 2**63)
         labels = batch["labels"]
         losses: Tensor = self.losses(batch["input_ids"], labels, batch.get("position_ids"))
-        by_sample = losses.mean(1)
+        by_sequence = losses.mean(1)
         counted = (labels != IGNORED).sum(1) / labels.shape[1]
-        self.seen.append((by_sample.detach() / counted.clamp_min(1e-9), batch["source"], counted))
-        return by_sample.mean() * batch["scale"]
+        self.micro_batches.append((by_sequence.detach() / counted.clamp_min(1e-9), batch["source"], counted))
+        return by_sequence.mean() * batch["scale"]
 
-    def step_samples(self) -> Samples:
-        """Of the sequences that this rank had in one optimizer step; forgets them."""
-        losses, sources, counted = (torch.cat(parts) for parts in zip(*self.seen, strict=True))
-        self.seen.clear()
-        return losses, sources, counted
+    def validation_step(self, batch: Batch, batch_idx: int) -> None:
+        labels = batch["labels"]
+        losses: Tensor = self.losses(batch["input_ids"], labels, batch.get("position_ids"))
+        counted = int((labels != IGNORED).sum())
+        mean = losses.sum() / max(1, counted)
+        self.log("val_loss", mean, on_step=False, on_epoch=True, sync_dist=True, batch_size=counted, prog_bar=True)
 
-    def optimizer_step(self, epoch: int, batch: int, optimizer: Any, closure: Any = None) -> None:
-        super().optimizer_step(epoch, batch, optimizer, closure)
-        optimizer.zero_grad()  # now, not before the next backward pass: activations then never meet old gradients
+    def on_validation_epoch_end(self) -> None:
+        self.log("step", float64(self.global_step), batch_size=1)
 
-    def configure_gradient_clipping(self, optimizer: torch.optim.Optimizer, *args: Any, **kwargs: Any) -> None:
-        # Here, and not by Trainer(gradient_clip_val=...): Lightning 2.6.6 refuses that with a fused optimizer in bf16.
-        bound = self.optim.clip_norm if self.optim.clip_norm is not None else float("inf")
-        own = getattr(optimizer, "_optimizer", optimizer)
-        if isinstance(own, SplitBF16AdamW):
-            self.grad_norm = clip(own.gradients(), bound)
+    def optimizer_step(self, epoch: int, batch_idx: int, optimizer: Any, optimizer_closure: Any = None) -> None:
+        super().optimizer_step(epoch, batch_idx, optimizer, optimizer_closure)
+        optimizer.zero_grad()  # now, not before the next backward pass: activations never coexist with old gradients
+        losses, sources, counted = (torch.cat(parts) for parts in zip(*self.micro_batches, strict=True))
+        self.step_losses = losses, sources, counted
+        self.micro_batches.clear()
+
+    def on_train_batch_end(self, outputs: Any, batch: Any, batch_idx: int) -> None:
+        if not is_step_end(self.trainer) or not is_logging_step(self.trainer):
+            return
+        if is_last_step(self.trainer):
+            self.trainer.should_stop = True  # makes Lightning log, and validate, at the last step in any case
+        assert self.step_losses is not None and self.grad_norm is not None
+        values = {
+            **mean_losses(gather_losses(self.step_losses)),
+            "grad_norm": self.grad_norm.item(),
+            "lr": self.trainer.optimizers[0].param_groups[0]["lr"],
+            "step": self.global_step,
+        }
+        self.log_dict({name: float64(value) for name, value in values.items()}, on_step=True, batch_size=1)
+
+    def configure_gradient_clipping(
+        self,
+        optimizer: Any,
+        gradient_clip_val: float | None = None,
+        gradient_clip_algorithm: str | None = None,
+    ) -> None:
+        """Clips and keeps the norm before clipping. Lightning's own method refuses a fused optimizer in mixed bf16."""
+        optimizer = getattr(optimizer, "_optimizer", optimizer)
+        if isinstance(optimizer, SplitBF16AdamW):
+            gradients = optimizer.gradients()
+        else:
+            gradients = [parameter.grad for parameter in self.net.parameters() if parameter.grad is not None]
+        if gradient_clip_algorithm == "value" and gradient_clip_val is not None:
+            self.grad_norm = clip_norm(gradients, float("inf"))
+            torch._foreach_clamp_min_(gradients, -gradient_clip_val)
+            torch._foreach_clamp_max_(gradients, gradient_clip_val)
+            return
+        bound = float("inf") if gradient_clip_val is None else gradient_clip_val
+        if isinstance(optimizer, SplitBF16AdamW):
+            self.grad_norm = clip_norm(gradients, bound)
             return
         norm = torch.nn.utils.clip_grad_norm_(self.net.parameters(), bound)
         self.grad_norm = norm.full_tensor() if isinstance(norm, DTensor) else norm
 
     def configure_optimizers(self) -> Any:
-        parameters = list(self.net.parameters())
-        optimizer = (
-            build_fused_adamw(parameters, self.optim)
-            if self.lows is None
-            else SplitBF16AdamW(parameters, self.optim, self.lows, self.accumulate)
-        )
-        self.lows = None if self.lows is None else {}
-        schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, self.optim.schedule(self.steps))
-        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
+        arguments: dict[str, Any] = {}
+        if self.low_halves is not None:
+            arguments = {"low_halves": self.low_halves, "fp32_gradients": self.fp32_gradients}
+            self.low_halves = {}  # from here on in the optimizer's state only
+        optimizer = self.optimizer_factory(parameter_groups(self.net.parameters()), **arguments)
+        scheduler = build_scheduler(self.scheduler_factory, optimizer, self.num_training_steps)
+        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}
 
 
-def clip(gradients: list[Tensor], bound: float) -> Tensor:
-    """As torch's clip_grad_norm_, for gradients that no parameter holds. The norm is summed in fp32."""
+def is_step_end(trainer: L.Trainer) -> bool:
+    """Returns whether an optimizer step has just been made; false between the micro-batches of one."""
+    return not trainer.fit_loop._should_accumulate()
+
+
+def is_last_step(trainer: L.Trainer) -> bool:
+    return trainer.global_step == trainer.max_steps
+
+
+def is_logging_step(trainer: L.Trainer) -> bool:
+    every = getattr(trainer, "log_every_n_steps", 0)
+    return bool(every) and (trainer.global_step % every == 0 or trainer.should_stop or is_last_step(trainer))
+
+
+def float64(value: float) -> Tensor:
+    """Lightning rounds a plain number that is logged to fp32."""
+    return torch.tensor(value, dtype=torch.float64)
+
+
+def clip_norm(gradients: list[Tensor], bound: float) -> Tensor:
+    """Does what torch's `clip_grad_norm_` does, for gradients that no parameter holds. The norm is summed in fp32."""
     norms = [torch.linalg.vector_norm(gradient, dtype=torch.float32) for gradient in gradients]
     norm: Tensor = torch.linalg.vector_norm(torch.stack(norms))
     torch._foreach_mul_(gradients, torch.clamp(bound / (norm + 1e-6), max=1.0))
     return norm
 
 
-def means(samples: Samples) -> dict[str, float]:
-    """The mean loss over all tokens of one optimizer step, and of each source apart."""
-    losses, sources, counted = samples
-    apart = {f"loss_{name}": sources == source for source, name in SOURCES.items()}
-    chosen = {"loss": torch.ones_like(sources, dtype=torch.bool), **apart}
+def gather_losses(losses: SequenceLosses) -> SequenceLosses:
+    """Returns the losses of the step's sequences on all ranks, in the same order on each."""
+    if not dist.is_initialized():
+        return losses
+    gathered: list[Any] = [None] * dist.get_world_size()
+    dist.all_gather_object(gathered, tuple(part.cpu() for part in losses))
+    means, sources, counted = (torch.cat(parts) for parts in zip(*gathered, strict=True))
+    return means, sources, counted
+
+
+def mean_losses(losses: SequenceLosses) -> dict[str, float]:
+    """Returns the mean loss over the tokens of an optimizer step, and of each source in it."""
+    means, sources, counted = losses
+    masks = {"loss": torch.ones_like(sources, dtype=torch.bool)}
+    masks |= {f"loss_{name}": sources == source for source, name in SOURCES.items()}
     return {
-        name: float((losses[own] * counted[own]).sum() / counted[own].sum())
-        for name, own in chosen.items()
-        if counted[own].sum() > 0
+        name: float((means[mask] * counted[mask]).sum() / counted[mask].sum())
+        for name, mask in masks.items()
+        if counted[mask].sum() > 0
     }

@@ -1,7 +1,7 @@
-"""Stage 4: token shards → model/ (a Hugging Face folder with its tokenizer), metrics.jsonl, plan.json.
+"""Stage 4: token shards to model/ (a Hugging Face folder with its tokenizer), metrics.jsonl, data_schedule.json.
 
-On one device the run is this process. On several it is a process tree of its own, one process a device: started here,
-or by torchrun or srun, where this process is one of them.
+On one device this process trains. On several, one process per device does: started here, or by torchrun or srun, in
+which case this process is one of them.
 """
 
 from collections.abc import Callable, Mapping
@@ -12,9 +12,6 @@ from entigraph.errors import ConfigError
 from entigraph.runtime.devices import check_accelerator
 from entigraph.runtime.processes import ProcessGroup, process_group
 from entigraph.runtime.progress import Progress
-from entigraph.training.data_schedule import DataConfig
-from entigraph.training.optim.adamw_cosine import AdamWCosine
-from entigraph.training.starting_models import Model
 from entigraph.training.trainer import TrainerSettings
 from entigraph.training.training_job import TrainingJob
 
@@ -25,39 +22,38 @@ def run(
     replay: Path | None,
     out: Path,
     *,
-    data: DataConfig,
-    model: Model,
-    optim: AdamWCosine,
-    trainer: TrainerSettings,
+    nodes: Mapping[str, Any],
     vocabulary: int,
     seed: int,
     progress: Progress,
     record: Callable[[dict[str, float]], None],
     origin: Mapping[str, str] | None = None,
 ) -> dict[str, Any]:
-    """Train, from the newest checkpoint in `out` where there is one, and leave a finished model.
+    """Trains from the newest checkpoint in `out`, if there is one, and leaves a finished model. Returns counts.
 
-    Raises ConfigError where model, tokens and context do not fit together, ArtifactError for damaged shards or
-    checkpoints, NonFiniteLossError where the loss is no number any more.
+    `nodes` are the resolved config nodes of the components (`components.resolved_nodes`). `record` receives each line
+    of metrics.jsonl. Raises ConfigError if model, tokens and context length do not fit together, ArtifactError for
+    damaged shards or checkpoints, NonFiniteLossError if the loss becomes NaN or infinite.
     """
     job = TrainingJob(
         tokens=tokens,
         tokenizer=tokenizer,
-        replay=replay if data.replay_rate else None,
+        replay=replay,
         out=out,
-        data=data,
-        model=model,
-        optim=optim,
-        trainer=trainer,
+        nodes=nodes,
         vocabulary=vocabulary,
         seed=seed,
         origin=origin or {},
     )
-    trainer.accumulation(data.batch_size)
-    here = process_group()
-    refuse_other_world(here, trainer)
+    trainer = job.trainer
+    trainer.accumulation(job.data.batch_size)
+    current = process_group()
+    check_world(current, trainer)
     check_accelerator(trainer.accelerator)
-    if trainer.ranks > 1 and here.ranks == 1:
+    if current.rank == 0 and trainer.inexact_arguments:
+        names = ", ".join(f"trainer.{name}" for name in trainer.inexact_arguments)
+        progress.say(f"           warning: with {names}, a run that is interrupted may end with other weights")
+    if trainer.world_size > 1 and current.ranks == 1:
         from entigraph.training.launch import launch
 
         return launch(job, progress, record)
@@ -66,12 +62,13 @@ def run(
     return train(job, progress, record)
 
 
-def refuse_other_world(here: ProcessGroup, trainer: TrainerSettings) -> None:
-    asked = f"trainer.devices x trainer.num_nodes = {trainer.devices} x {trainer.num_nodes}"
-    if here.ranks > 1 and here.ranks != trainer.ranks:
-        raise ConfigError(f"{asked}, but {here.launcher} started {here.ranks} processes; make them equal")
-    if here.ranks == 1 and trainer.num_nodes > 1:
+def check_world(current: ProcessGroup, trainer: TrainerSettings) -> None:
+    """Raises ConfigError if the launcher started another number of processes than the configuration says."""
+    sizes = f"trainer.devices x trainer.num_nodes = {trainer.devices} x {trainer.num_nodes}"
+    if current.ranks > 1 and current.ranks != trainer.world_size:
+        raise ConfigError(f"{sizes}, but {current.launcher} started {current.ranks} processes; make them equal")
+    if current.ranks == 1 and trainer.num_nodes > 1:
         raise ConfigError(
-            f"{asked}: several nodes are started by torchrun or srun, one process a device: "
+            f"{sizes}: several nodes are started by torchrun or srun, one process per device: "
             "srun entigraph stage=training ..., after stage=tokens of the same configuration"
         )

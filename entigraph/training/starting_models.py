@@ -13,8 +13,8 @@ if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
 
-class Model(Protocol):
-    """What is trained. `path` is where its first weights come from; empty: they are random."""
+class StartingModel(Protocol):
+    """What training starts from. `path` is where the weights come from; empty: they are random."""
 
     name: str
     path: str
@@ -22,13 +22,13 @@ class Model(Protocol):
     def build(self, vocabulary: int) -> "PreTrainedModel": ...
 
     def config_values(self, vocabulary: int) -> Mapping[str, Any] | None:
-        """What its config.json says or would say, as far as it is known without a download."""
+        """Returns its config.json as far as it is known without a download; None if it is not."""
         ...
 
 
 @dataclass(frozen=True, kw_only=True)
 class RandomLlama:
-    """A Llama with random weights: the tiny model of the laptop-scale study."""
+    """A Llama with random weights: the tiny model of the laptop-scale study. Keys as in transformers' LlamaConfig."""
 
     name: str = "tiny_llama"
     path: str = runtime_field("")
@@ -45,7 +45,7 @@ class RandomLlama:
     def __post_init__(self) -> None:
         if self.path:
             raise ConfigError(
-                f"model.path: this model begins with random weights; choose model=pretrained for {self.path!r}"
+                f"model.path: this model starts from random weights; choose model=pretrained for {self.path!r}"
             )
         sizes = (
             self.hidden_size,
@@ -90,7 +90,7 @@ class RandomLlama:
 class PretrainedModel:
     """Any Hugging Face causal language model, by folder or hub name.
 
-    `shape`: what its config.json says, so that a plan of a model on the hub needs no download.
+    `shape` repeats its config.json, so that a plan for a model on the hub needs no download.
     """
 
     name: str = "pretrained"

@@ -1,4 +1,4 @@
-"""A model over several devices: FSDP2 on each block, weights read from safetensors straight into the shares."""
+"""Lightning strategies with exact checkpoints, FSDP2 sharding, and recomputed or compiled layers."""
 
 import json
 from collections.abc import Callable, Iterator, Mapping
@@ -7,17 +7,27 @@ from pathlib import Path
 from typing import Any, cast
 
 import torch
+from lightning.pytorch.strategies import ModelParallelStrategy, SingleDeviceStrategy
 from torch import Tensor, nn
 from torch.distributed.tensor import DTensor
 from transformers import PreTrainedModel
 
+from entigraph.training.checkpointing import ShardedCheckpoints
 from entigraph.training.loss import TokenLosses
 
 INDEX = "model.safetensors.index.json"
 
 
-def blocks(net: PreTrainedModel) -> Iterator[nn.Module]:
-    """The transformer's layers: what is recomputed, compiled and gathered one at a time."""
+class ExactSingleDeviceStrategy(ShardedCheckpoints, SingleDeviceStrategy):
+    """One device."""
+
+
+class FSDP2Strategy(ShardedCheckpoints, ModelParallelStrategy):
+    """FSDP2: every rank holds its shard of each weight and of the optimizer state."""
+
+
+def layers(net: PreTrainedModel) -> Iterator[nn.Module]:
+    """Yields the transformer's layers, which are recomputed, compiled and gathered one at a time."""
     for module in net.base_model.modules():
         if isinstance(module, nn.ModuleList) and len(module) == net.config.num_hidden_layers:
             yield from module
@@ -25,78 +35,78 @@ def blocks(net: PreTrainedModel) -> Iterator[nn.Module]:
 
 
 def shard(losses: TokenLosses, mesh: Any, *, bf16: bool, weights: Path | None) -> None:
-    """Split every weight over the ranks of the mesh.
+    """Shards every weight over the ranks of the mesh.
 
-    fp32 shares; with `bf16`, gathered and computed with in bf16, and gradients reduced in fp32. A model on the meta
-    device is filled from `weights`, a folder of safetensors, of which each rank reads its own rows.
+    Shards are fp32; with `bf16`, weights are gathered and used in bf16 and gradients are reduced in fp32. A model on
+    the meta device is filled from `weights`, a folder of safetensors, of which each rank reads its rows only.
     """
     from torch.distributed.fsdp import MixedPrecisionPolicy, fully_shard
 
     policy = MixedPrecisionPolicy(torch.bfloat16, torch.float32) if bf16 else MixedPrecisionPolicy()
-    over = mesh["data_parallel"]
-    for block in blocks(losses.net):
-        fully_shard(block, mesh=over, mp_policy=policy)
-    fully_shard(losses, mesh=over, mp_policy=policy)
+    ranks = mesh["data_parallel"]
+    for layer in layers(losses.net):
+        fully_shard(layer, mesh=ranks, mp_policy=policy)
+    fully_shard(losses, mesh=ranks, mp_policy=policy)
     if weights is not None:
-        losses.net.to_empty(device=torch.device(over.device_type))
+        losses.net.to_empty(device=torch.device(ranks.device_type))
         losses.net.tie_weights()
         fill_buffers(losses.net)
-        fill(losses.net, weights, over.get_local_rank(), over.size())
+        fill_weights(losses.net, weights, ranks.get_local_rank(), ranks.size())
 
 
 def fill_buffers(net: PreTrainedModel) -> None:
-    """What no file holds, the angles of rotary embeddings: made by the model's own rule."""
+    """Computes what no file holds, such as the angles of rotary embeddings, by the model's own rule."""
     for module in net.modules():
         if module._non_persistent_buffers_set:
             net._init_weights(module)  # type: ignore[no-untyped-call]
 
 
-def files_of(folder: Path) -> dict[str, Path]:
-    """Each tensor's name and its file."""
+def weight_files(folder: Path) -> dict[str, Path]:
+    """Returns the file of each tensor, by name."""
     from safetensors import safe_open
 
     if (folder / INDEX).exists():
-        named: Mapping[str, str] = json.loads((folder / INDEX).read_text(encoding="utf-8"))["weight_map"]
-        return {name: folder / file for name, file in named.items()}
+        files: Mapping[str, str] = json.loads((folder / INDEX).read_text(encoding="utf-8"))["weight_map"]
+        return {name: folder / file for name, file in files.items()}
     with safe_open(folder / "model.safetensors", framework="pt") as opened:
         return dict.fromkeys(opened.keys(), folder / "model.safetensors")
 
 
 def can_fill(net: PreTrainedModel, folder: Path) -> bool:
-    """Whether the files hold every weight under the model's own names."""
-    return {name for name, _ in net.named_parameters()} <= {*files_of(folder)}
+    """Returns whether the files hold every weight under the model's own names."""
+    return {name for name, _ in net.named_parameters()} <= {*weight_files(folder)}
 
 
 @torch.no_grad()
-def fill(net: PreTrainedModel, folder: Path, rank: int, ranks: int) -> None:
+def fill_weights(net: PreTrainedModel, folder: Path, rank: int, ranks: int) -> None:
     from safetensors import safe_open
 
-    files = files_of(folder)
+    files = weight_files(folder)
     with ExitStack() as stack:
         opened: dict[Path, Any] = {}
         for name, parameter in net.named_parameters():
             file = files[name]
             if file not in opened:
                 opened[file] = stack.enter_context(safe_open(file, framework="pt"))
-            found = opened[file].get_slice(name)
+            stored = opened[file].get_slice(name)
             rows = -(-parameter.shape[0] // ranks)
             local = cast(DTensor, parameter).to_local()
-            local.copy_(found[rank * rows : rank * rows + local.shape[0]])
+            local.copy_(stored[rank * rows : rank * rows + local.shape[0]])
 
 
-def recompute(net: PreTrainedModel, how: str) -> None:
-    """Forget activations of each block and compute them again in the backward pass: full, or selective."""
+def checkpoint_activations(net: PreTrainedModel, mode: str) -> None:
+    """Recomputes the activations of each layer in the backward pass: all of them (full), or half (selective)."""
     from torch.utils.checkpoint import checkpoint, create_selective_checkpoint_contexts
 
     contexts: dict[str, Any] = {}
-    if how == "selective":
+    if mode == "selective":
         contexts["context_fn"] = lambda: create_selective_checkpoint_contexts(KeepHalf())  # type: ignore[no-untyped-call]
-    for block in blocks(net):
-        block.forward = recomputed(checkpoint, block.forward, contexts)
+    for layer in layers(net):
+        layer.forward = recomputed(checkpoint, layer.forward, contexts)
 
 
 class KeepHalf:
-    """Keeps attention and every second matrix product: half the products' memory for less than half their time."""
+    """Keeps attention and every second matrix product: half of their memory for less than half of their time."""
 
     def __init__(self) -> None:
         self.attention = attention_kernels()
@@ -121,21 +131,21 @@ def recomputed(checkpoint: Callable[..., Any], forward: Callable[..., Any], cont
 
 def attention_kernels() -> list[Any]:
     names = ("flash", "efficient", "cudnn", "flash_attention_for_cpu")
-    found = [getattr(torch.ops.aten, f"_scaled_dot_product_{name}", None) for name in names]
-    found += [getattr(torch.ops.aten, f"_scaled_dot_product_{name}_attention", None) for name in names]
-    return [kernel.default for kernel in found if kernel is not None]
+    kernels = [getattr(torch.ops.aten, f"_scaled_dot_product_{name}", None) for name in names]
+    kernels += [getattr(torch.ops.aten, f"_scaled_dot_product_{name}_attention", None) for name in names]
+    return [kernel.default for kernel in kernels if kernel is not None]
 
 
-def prepare_blocks(net: PreTrainedModel, recomputation: str, compilation: str) -> None:
-    if recomputation != "none":
-        recompute(net, recomputation)
+def prepare_layers(net: PreTrainedModel, activation_checkpointing: str, compilation: str) -> None:
+    if activation_checkpointing != "none":
+        checkpoint_activations(net, activation_checkpointing)
     if compilation == "blocks":
-        for block in blocks(net):
-            block.compile()
+        for layer in layers(net):
+            layer.compile()
 
 
-def gathered(net: PreTrainedModel) -> dict[str, Tensor]:
-    """The whole weights on the CPU of rank 0; empty elsewhere. A collective call."""
+def gather_weights(net: PreTrainedModel) -> dict[str, Tensor]:
+    """Returns the full weights on the CPU of rank 0, nothing elsewhere. Every rank must call it."""
     from torch.distributed.checkpoint.state_dict import StateDictOptions, get_model_state_dict
 
     options = StateDictOptions(full_state_dict=True, cpu_offload=True)

@@ -1,8 +1,8 @@
-"""One rank of a training run, from the newest checkpoint to the finished model. Where all parts meet."""
+"""One rank of a training run, from the newest checkpoint to the finished model."""
 
 import logging
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -10,36 +10,52 @@ from typing import TYPE_CHECKING, Any
 
 import lightning as L
 import torch
+from hydra.utils import get_object
 from lightning.fabric.plugins.environments.cluster_environment import ClusterEnvironment
 from lightning.fabric.plugins.environments.lightning import LightningEnvironment
 from lightning.fabric.plugins.environments.slurm import SLURMEnvironment
 from lightning.fabric.plugins.environments.torchelastic import TorchElasticEnvironment
+from lightning.pytorch.callbacks import Checkpoint
+from lightning.pytorch.loggers import Logger
+from lightning.pytorch.profilers import AdvancedProfiler, PyTorchProfiler, SimpleProfiler
 from lightning.pytorch.utilities.exceptions import SIGTERMException
 
+from entigraph.config.instantiate import build
+from entigraph.errors import ConfigError
 from entigraph.runtime.devices import keep_freed_memory, pick_accelerator, pick_precision
 from entigraph.runtime.processes import Preempted, process_group
 from entigraph.runtime.progress import Progress, SilentProgress
 from entigraph.storage.artifact import CHECKPOINTS, write_json
-from entigraph.storage.token_shards import TokenStore
-from entigraph.training.callbacks.throughput import Metrics
-from entigraph.training.checkpointing import Checkpoints, ExactSingleDeviceStrategy, FSDP2Strategy, newest_checkpoint
-from entigraph.training.data_schedule import DataSchedule
+from entigraph.training.callbacks.token_progress import TokenProgress
+from entigraph.training.checkpointing import newest_checkpoint
+from entigraph.training.components import build_callbacks, build_loggers
 from entigraph.training.datamodule import SyntheticDataModule
 from entigraph.training.export import export
-from entigraph.training.model_checks import refuse_misfits
+from entigraph.training.metrics_file import METRICS, MetricsFile
+from entigraph.training.model_checks import check_model_fits
 from entigraph.training.module import CausalLMModule
-from entigraph.training.strategies import can_fill, prepare_blocks, shard
-from entigraph.training.training_job import TrainingJob, build_schedule
+from entigraph.training.optim import trains_split_weights
+from entigraph.training.strategies import (
+    ExactSingleDeviceStrategy,
+    FSDP2Strategy,
+    can_fill,
+    prepare_layers,
+    shard,
+)
+from entigraph.training.training_job import TrainingJob
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
 BACKENDS = {"cpu": "gloo", "cuda": "cpu:gloo,cuda:nccl"}
+PROFILERS = {"simple": SimpleProfiler, "advanced": AdvancedProfiler, "pytorch": PyTorchProfiler}
+SCHEDULE = "data_schedule.json"
+Record = Callable[[dict[str, float]], None]
 
 
 @dataclass(frozen=True)
 class RankContext:
-    """What a rank computes on and in."""
+    """The device of a rank, its precision, and its place among the ranks."""
 
     accelerator: str
     precision: str
@@ -47,97 +63,127 @@ class RankContext:
     ranks: int
 
     @property
-    def first(self) -> bool:
+    def is_first(self) -> bool:
         return self.rank == 0
 
     @property
-    def pairs(self) -> bool:
+    def splits_weights(self) -> bool:
         return self.precision == "bf16-true"
 
     @property
-    def device(self) -> torch.device:
-        return torch.device("cuda", torch.cuda.current_device()) if self.accelerator == "cuda" else torch.device("cpu")
+    def compute_dtype(self) -> torch.dtype:
+        return torch.float32 if self.precision == "32-true" else torch.bfloat16
 
 
 def find_rank_context(job: TrainingJob) -> RankContext:
     accelerator = pick_accelerator(job.trainer.accelerator)
-    here = process_group()
-    ranks = here.ranks if job.trainer.ranks > 1 else 1
+    current = process_group()
+    ranks = current.ranks if job.trainer.world_size > 1 else 1
     precision = pick_precision(job.trainer.precision, accelerator)
+    can_split = trains_split_weights(job.optim)
     if job.trainer.precision == "auto" and precision == "bf16-mixed" and accelerator == "cuda" and ranks == 1:
-        precision = "bf16-true"
-    return RankContext(accelerator, precision, here.rank if ranks > 1 else 0, ranks)
+        precision = "bf16-true" if can_split else precision
+    if precision == "bf16-true" and not can_split:
+        raise ConfigError(
+            "trainer.precision: bf16-true needs an optimizer that keeps the other 16 bits of each weight, as "
+            "optim=adamw does; plain bf16 weights do not train at small learning rates. Set bf16-mixed"
+        )
+    return RankContext(accelerator, precision, current.rank if ranks > 1 else 0, ranks)
 
 
-def train(job: TrainingJob, progress: Progress, record: Callable[[dict[str, float]], None]) -> dict[str, Any]:
-    quieten()
-    place = find_rank_context(job)
-    if place.accelerator == "cpu":
+def train(job: TrainingJob, progress: Progress, record: Record) -> dict[str, Any]:
+    silence_libraries()
+    context = find_rank_context(job)
+    if context.accelerator == "cpu":
         keep_freed_memory()
         if job.trainer.threads:
             torch.set_num_threads(job.trainer.threads)
-    synthetic, replayed = TokenStore(job.tokens), TokenStore(job.replay) if job.replay else None
-    plan = build_schedule(job, synthetic, replayed)
-    if place.first:
-        write_json(job.out / "plan.json", plan.summary())
-        progress.say(f"           {plan.told()}")
+    accumulation = job.trainer.accumulation(job.data.batch_size)
+    datamodule = build_datamodule(job, job.data.batch_size // context.ranks // accumulation)
+    schedule = datamodule.schedule
+    if context.is_first:
+        write_json(job.out / SCHEDULE, schedule.summary())
+        progress.say(f"           {schedule.summary_line()}")
     else:
         progress = SilentProgress()
     torch.manual_seed(job.seed)
-    module = built(job, place, plan)
-    accumulation = job.trainer.accumulation(job.data.batch_size)
-    corpus = SyntheticDataModule(
-        plan,
-        synthetic,
-        replayed,
-        job.data.batch_size // place.ranks // accumulation,
-        document_mask=job.data.document_mask,
-        vocabulary=job.vocabulary,
-    )
+    module = build_module(job, context, schedule.steps)
     checkpoint = newest_checkpoint(job.out / CHECKPOINTS)
-    with progress.bar("training", plan.samples * plan.context_length, "tokens") as advance:
-        metrics = Metrics(job, plan, place.precision, record if place.first else lambda values: None, advance)
-        trainer = trainer_of(
-            job,
-            place,
-            plan,
-            [metrics, Checkpoints(job.out / CHECKPOINTS, job.trainer.checkpoint_every_n_steps)],
-            accumulation,
-        )
-        fit(trainer, module, corpus, checkpoint)
+    callbacks = build_callbacks(job.nodes)
+    loggers = [
+        MetricsFile(
+            job.out / METRICS,
+            schedule.batch_size * schedule.context_length,
+            int(checkpoint.name.removeprefix("step-")) if checkpoint else 0,
+            record if context.is_first else lambda values: None,
+        ),
+        *build_loggers(job.nodes, job.out / "logs"),
+    ]
+    with progress.bar("training", schedule.samples * schedule.context_length, "tokens") as advance:
+        for callback in callbacks:
+            if isinstance(callback, TokenProgress):
+                callback.advance = advance
+        trainer = build_trainer(job, context, schedule.fingerprint, schedule.steps, callbacks, loggers, accumulation)
+        fit(trainer, module, datamodule, checkpoint)
+    val_loss = trainer.callback_metrics.get("val_loss")
     counts = {
-        **plan.summary(),
+        **schedule.summary(),
+        "steps": trainer.global_step,
         "parameters": sum(parameter.numel() for parameter in module.net.parameters()),
-        "accelerator": place.accelerator,
-        "devices": place.ranks,
-        "precision": place.precision,
+        "accelerator": context.accelerator,
+        "devices": context.ranks,
+        "precision": context.precision,
         "resumed_from": checkpoint.name if checkpoint else None,
+        "exact_resume": not job.trainer.inexact_arguments,
+        **({} if val_loss is None else {"val_loss": float(val_loss)}),
     }
-    export(module.net, trainer.optimizers[0], job, counts, place.pairs, place.ranks)
+    export(module.net, trainer.optimizers[0], job, counts, context.splits_weights, context.ranks)
     return counts
 
 
-def built(job: TrainingJob, place: RankContext, plan: DataSchedule) -> CausalLMModule:
-    """The model as this rank holds it, ready to be trained."""
-    net, weights = first_weights(job, place)
-    refuse_misfits(job, net)
+def build_datamodule(job: TrainingJob, micro_batch_size: int) -> SyntheticDataModule:
+    options = {name: value for name, value in job.nodes["data"].items() if name != "_target_"}
+    datamodule: SyntheticDataModule = get_object(job.nodes["data"]["_target_"])(
+        tokens=job.tokens,
+        replay_tokens=job.replay,
+        seed=job.seed,
+        max_epochs=job.trainer.max_epochs,
+        max_steps=job.trainer.max_steps,
+        micro_batch_size=micro_batch_size,
+        vocabulary=job.vocabulary,
+        **options,
+    )
+    datamodule.setup("fit")  # the length of the schedule is an argument of the module
+    return datamodule
+
+
+def build_module(job: TrainingJob, context: RankContext, num_training_steps: int) -> CausalLMModule:
+    """Returns the model as this rank holds it, ready to be trained."""
+    net, weights = load_starting_model(job, context)
+    check_model_fits(job, net)
     if job.trainer.attention != "auto":
         net.set_attn_implementation(job.trainer.attention)
-    prepare_blocks(net, job.trainer.activation_checkpointing, job.trainer.compile)
-    return CausalLMModule(
-        net.train(),
-        job.optim,
-        plan.steps,
+    prepare_layers(net, job.trainer.activation_checkpointing, job.trainer.compile)
+    accumulates = job.trainer.accumulation(job.data.batch_size) > 1
+    factory = build({**job.nodes["module"], "_partial_": True}, "module")
+    module: CausalLMModule = factory(
+        net=net.train(),
+        optimizer=job.optim,
+        scheduler=job.scheduler,
+        num_training_steps=num_training_steps,
         seed=job.seed,
-        pairs=place.pairs,
-        accumulate=job.trainer.gradient_dtype == "float32" and job.trainer.accumulation(job.data.batch_size) > 1,
-        shard=partial(shard, bf16=place.precision == "bf16-mixed", weights=weights) if place.ranks > 1 else None,
+        split_bf16=context.splits_weights,
+        fp32_gradients=job.trainer.gradient_dtype == "float32" and accumulates,
+        compute_dtype=context.compute_dtype,
+        shard=partial(shard, bf16=context.precision == "bf16-mixed", weights=weights) if context.ranks > 1 else None,
+        config=job.nodes,
     )
+    return module
 
 
-def first_weights(job: TrainingJob, place: RankContext) -> "tuple[PreTrainedModel, Path | None]":
-    """A model with its weights; or, for several ranks, one without and the folder that each reads its share from."""
-    if place.ranks > 1 and job.model.path:
+def load_starting_model(job: TrainingJob, context: RankContext) -> "tuple[PreTrainedModel, Path | None]":
+    """Returns a model with its weights; or, on several ranks, an empty one and the folder to read shards from."""
+    if context.ranks > 1 and job.model.path:
         from entigraph.huggingface.models import build_meta_model, weights_folder
 
         folder = weights_folder(job.model.path)
@@ -147,57 +193,76 @@ def first_weights(job: TrainingJob, place: RankContext) -> "tuple[PreTrainedMode
     return job.model.build(job.vocabulary), None
 
 
-def trainer_of(
-    job: TrainingJob, place: RankContext, plan: DataSchedule, callbacks: list[L.Callback], accumulation: int
+def build_trainer(
+    job: TrainingJob,
+    context: RankContext,
+    data_order: str,
+    steps: int,
+    callbacks: list[L.Callback],
+    loggers: list[Logger],
+    accumulation: int,
 ) -> L.Trainer:
     strategy: Any
-    if place.ranks > 1:
-        backend = BACKENDS[place.accelerator]
-        strategy = FSDP2Strategy(data_parallel_size=place.ranks, tensor_parallel_size=1, process_group_backend=backend)
+    if context.ranks > 1:
+        backend = BACKENDS[context.accelerator]
+        strategy = FSDP2Strategy(
+            data_parallel_size=context.ranks, tensor_parallel_size=1, process_group_backend=backend
+        )
     else:
-        strategy = ExactSingleDeviceStrategy(device="cuda:0" if place.accelerator == "cuda" else "cpu")
+        strategy = ExactSingleDeviceStrategy(device="cuda:0" if context.accelerator == "cuda" else "cpu")
     strategy.identity = {
-        "data order": plan.fingerprint,
-        "weights": "16-bit pairs" if place.pairs else "fp32",
+        "data order": data_order,
+        "weights": "16-bit halves" if context.splits_weights else "fp32",
         "document_mask": job.data.document_mask,
     }
     in_background = job.trainer.async_checkpoints
-    strategy.background = place.accelerator == "cuda" if in_background is None else in_background
-    mixed = place.precision == "bf16-mixed" and place.ranks == 1  # FSDP mixes by itself
+    strategy.background = context.accelerator == "cuda" if in_background is None else in_background
+    mixed = context.precision == "bf16-mixed" and context.ranks == 1  # FSDP applies mixed precision itself
+    arguments = {
+        "enable_checkpointing": any(isinstance(callback, Checkpoint) for callback in callbacks),
+        "val_check_interval": 0.1 if job.data.validation_fraction else None,
+        **job.trainer.lightning_arguments(),
+    }
     return L.Trainer(
-        accelerator=place.accelerator,
-        devices=job.trainer.devices,
-        num_nodes=job.trainer.num_nodes,
+        accelerator=context.accelerator,
         strategy=strategy,
         plugins=[environment()],
         precision="bf16-mixed" if mixed else "32-true",
-        max_epochs=1,  # epochs are the plan's, so that the end of one is no special case
-        max_steps=plan.steps,
+        max_epochs=1,  # epochs belong to the data schedule, so the end of one is no special case
+        max_steps=steps,
         accumulate_grad_batches=accumulation,
         use_distributed_sampler=False,
         callbacks=callbacks,
-        logger=False,
-        enable_checkpointing=False,
-        enable_progress_bar=False,
-        enable_model_summary=False,
+        logger=loggers,
+        profiler=build_profiler(job.trainer.profiler, job.out),
         default_root_dir=str(job.out),
+        **arguments,
     )
 
 
+def build_profiler(profiler: Any, folder: Path) -> Any:
+    """Returns a profiler that writes below the training's folder if it is given by name, as for Lightning."""
+    if isinstance(profiler, str) and profiler in PROFILERS:
+        return PROFILERS[profiler](dirpath=folder, filename="profile")
+    return build(profiler, "trainer.profiler") if isinstance(profiler, Mapping) else profiler
+
+
 def environment() -> ClusterEnvironment:
-    """Who started this process; stated, because Lightning would take a batch script for a task."""
+    """Returns what started this process; stated, because Lightning would take a batch script for a task of srun."""
     launcher = process_group().launcher
     if launcher == "srun":
-        return SLURMEnvironment(auto_requeue=False)  # SIGTERM is ours, and SLURM requeues by itself
+        return SLURMEnvironment(auto_requeue=False)  # SIGTERM is handled here, and SLURM requeues by itself
     return TorchElasticEnvironment() if launcher == "torchrun" else LightningEnvironment()
 
 
-def fit(trainer: L.Trainer, module: CausalLMModule, corpus: SyntheticDataModule, checkpoint: Path | None) -> None:
+def fit(trainer: L.Trainer, module: CausalLMModule, datamodule: SyntheticDataModule, checkpoint: Path | None) -> None:
     try:
-        trainer.fit(module, datamodule=corpus, ckpt_path=str(checkpoint) if checkpoint else None, weights_only=False)
+        trainer.fit(
+            module, datamodule=datamodule, ckpt_path=str(checkpoint) if checkpoint else None, weights_only=False
+        )
     except Preempted:
         raise
-    except SIGTERMException:  # before the first step, when nobody but Lightning listens and there is nothing to save
+    except SIGTERMException:  # before the first step, when only Lightning handles it and there is nothing to save
         raise Preempted from None
     except SystemExit:
         if trainer.interrupted:  # Lightning turns Ctrl-C into an exit of its own
@@ -205,10 +270,10 @@ def fit(trainer: L.Trainer, module: CausalLMModule, corpus: SyntheticDataModule,
         raise
 
 
-def quieten() -> None:
-    """Lightning's advice is for its own data loaders and loggers, which are not used here; our bars are enough.
+def silence_libraries() -> None:
+    """Hides Lightning's advice, which is for its own data loaders, and the progress bars of transformers.
 
-    torch warns of a view that nobody changes in place, and of a checkpoint by a single process, which is meant.
+    torch warns about a view that is not changed in place, and about a checkpoint by a single process, which is meant.
     """
     from transformers.utils.logging import disable_progress_bar
 

@@ -1,69 +1,69 @@
-"""One training run as values: what a stage is called with, and what its other processes read from a file."""
+"""One training run as values: what the stage is called with, and what its other processes read from a file."""
 
 import json
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field, fields, is_dataclass
+from dataclasses import asdict, dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+from entigraph.config.instantiate import build
 from entigraph.storage.artifact import write_json
-from entigraph.storage.token_shards import TokenStore
-from entigraph.training.data_schedule import DataConfig, DataSchedule
-from entigraph.training.optim.adamw_cosine import AdamWCosine
-from entigraph.training.starting_models import Model
+from entigraph.training.components import build_data_config
+from entigraph.training.data_schedule import DataConfig
+from entigraph.training.optim import OptimizerFactory
+from entigraph.training.optim.schedules import SchedulerFactory
+from entigraph.training.starting_models import StartingModel
 from entigraph.training.trainer import TrainerSettings
+
+PATHS = ("tokens", "tokenizer", "replay", "out")
 
 
 @dataclass(frozen=True, kw_only=True)
 class TrainingJob:
-    """`origin` says in words what the tokens are, for the model card."""
+    """`nodes` are the resolved config nodes of the components, so that every process builds them, a user's included.
+
+    `origin` describes the tokens in words, for the model card.
+    """
 
     tokens: Path
     tokenizer: Path
     replay: Path | None
     out: Path
-    data: DataConfig
-    model: Model
-    optim: AdamWCosine
-    trainer: TrainerSettings
+    nodes: Mapping[str, Any]
     vocabulary: int
     seed: int
     origin: Mapping[str, str] = field(default_factory=dict)
 
+    @cached_property
+    def data(self) -> DataConfig:
+        return build_data_config(self.nodes["data"])
+
+    @cached_property
+    def model(self) -> StartingModel:
+        model: StartingModel = build(self.nodes["model"], "model")
+        return model
+
+    @cached_property
+    def optim(self) -> OptimizerFactory:
+        optim: OptimizerFactory = build(self.nodes["optim"], "optim")
+        return optim
+
+    @cached_property
+    def scheduler(self) -> SchedulerFactory:
+        scheduler: SchedulerFactory = build(self.nodes["scheduler"], "scheduler")
+        return scheduler
+
+    @cached_property
+    def trainer(self) -> TrainerSettings:
+        trainer: TrainerSettings = build(self.nodes["trainer"], "trainer")
+        return trainer
+
     def write(self, file: Path) -> None:
-        write_json(file, {found.name: plain(getattr(self, found.name)) for found in fields(self)})
+        values = asdict(self)
+        write_json(file, values | {name: str(values[name]) if values[name] else None for name in PATHS})
 
 
 def read_training_job(file: Path) -> TrainingJob:
-    values = {name: component(value) for name, value in json.loads(file.read_text(encoding="utf-8")).items()}
-    for name in ("tokens", "tokenizer", "replay", "out"):
-        values[name] = Path(values[name]) if values[name] else None
-    return TrainingJob(**values)
-
-
-def plain(value: Any) -> Any:
-    if is_dataclass(value) and not isinstance(value, type):
-        return {"_target_": f"{type(value).__module__}.{type(value).__qualname__}", **asdict(value)}
-    return str(value) if isinstance(value, Path) else value
-
-
-def component(value: Any) -> Any:
-    if not isinstance(value, dict) or "_target_" not in value:
-        return value
-    from hydra.utils import get_object
-
-    return get_object(value["_target_"])(**{name: part for name, part in value.items() if name != "_target_"})
-
-
-def build_schedule(job: TrainingJob, synthetic: TokenStore, replayed: TokenStore | None) -> DataSchedule:
-    return DataSchedule(
-        synthetic_tokens=len(synthetic),
-        replay_tokens=len(replayed) if replayed else 0,
-        context_length=job.data.context_length,
-        batch_size=job.data.batch_size,
-        epochs=job.trainer.max_epochs,
-        replay_rate=job.data.replay_rate,
-        seed=job.seed,
-        max_steps=job.trainer.max_steps,
-        replaces=job.data.replay_mode == "replace",
-    )
+    values = json.loads(file.read_text(encoding="utf-8"))
+    return TrainingJob(**values | {name: Path(values[name]) if values[name] else None for name in PATHS})

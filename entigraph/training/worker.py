@@ -1,4 +1,4 @@
-"""One rank of a training run: python -m entigraph.training.worker JOB.json, in torchrun's environment."""
+"""Runs one rank of a training run: python -m entigraph.training.worker JOB.json, in torchrun's environment."""
 
 import sys
 from pathlib import Path
@@ -19,22 +19,22 @@ def main(file: Path) -> int:
     try:
         counts = train(read_training_job(file), SilentProgress(), lambda values: None)
     except EntigraphError as error:
-        told = {"kind": type(error).__name__, "message": str(error)}
-        write_json(file.with_name(f"rank-{rank:04}-{ERROR}"), told)
+        message = {"kind": type(error).__name__, "message": str(error)}
+        write_json(file.with_name(f"rank-{rank:04}-{ERROR}"), message)
         return 1
     except Preempted:
-        part()
+        leave_process_group()
         raise
     except KeyboardInterrupt:
         return INTERRUPTED
     if rank == 0:
         write_json(file.with_name(COUNTS), counts)
-    part()
+    leave_process_group()
     return 0
 
 
-def part() -> None:
-    """Leave the other ranks in order: threads of theirs and ours that outlive Python's end abort the process."""
+def leave_process_group() -> None:
+    """Leaves the other ranks in order: threads that outlive the interpreter would abort the process."""
     import torch.distributed as dist
 
     if dist.is_initialized():

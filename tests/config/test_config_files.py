@@ -8,9 +8,9 @@ import pytest
 from omegaconf import DictConfig
 
 from entigraph import cli
-from entigraph.config.validation import validate
 from entigraph.errors import ConfigError
 from entigraph.pipeline import execution
+from entigraph.pipeline.components import build_components
 from entigraph.pipeline.loading import load_run
 from entigraph.pipeline.run import Run
 from entigraph.pipeline.study import study_folder, study_member
@@ -39,7 +39,7 @@ def test_there_are_options_and_experiments() -> None:
 
 @pytest.mark.parametrize("option", GROUPS)
 def test_every_option_composes_and_validates(option: str, composed: Callable[..., DictConfig]) -> None:
-    validate(composed(option, *NEEDED.get(option, [])))
+    build_components(composed(option, *NEEDED.get(option, [])))
 
 
 @pytest.mark.parametrize("experiment", EXPERIMENTS)

@@ -128,7 +128,7 @@ def test_job_of_killed_worker_is_retried_and_others_finish(tmp_path: Path) -> No
     command = [sys.executable, "-m", "entigraph", *SMOKE]
     running = subprocess.Popen(command, cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     outputs = tmp_path / "outputs"
-    wait_for(lambda: list(outputs.glob("training/fictional-entigraph-8000-*/plan.json")), running)
+    wait_for(lambda: list(outputs.glob("training/fictional-entigraph-8000-*/data_schedule.json")), running)
     worker = next(
         pid for pid in workers_of(running.pid) if holds_lock(pid, outputs, "training-fictional-entigraph-8000")
     )

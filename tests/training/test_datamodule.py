@@ -130,7 +130,7 @@ def test_replay_can_take_the_place_of_synthetic_blocks() -> None:
     synthetic = plan.starts[plan.order[0] == SYNTHETIC]
     first = plan.order[0][:1000] == SYNTHETIC
     assert len({*synthetic[: first.sum()].tolist()}) == first.sum() == pytest.approx(900, abs=2), "once at most"
-    assert plan.fingerprint != beside.fingerprint and "in place of synthetic" in plan.told()
+    assert plan.fingerprint != beside.fingerprint and "in place of synthetic" in plan.summary_line()
 
 
 def test_a_missing_shard_and_a_damaged_one_are_named(tmp_path: Path) -> None:
@@ -140,7 +140,7 @@ def test_a_missing_shard_and_a_damaged_one_are_named(tmp_path: Path) -> None:
     whole = damaged.read_bytes()
     damaged.write_bytes(b"\xff" * len(whole))
     store = TokenStore(folder)
-    with pytest.raises(ArtifactError, match=r"the synthetic tokens hold the id 4,294,967,295 near token .* remove"):
+    with pytest.raises(ArtifactError, match=r"the synthetic tokens contain the id 4,294,967,295 near token .* remove"):
         list(BatchLoader(plan_for(store), {SYNTHETIC: store}, 4, vocabulary=64))
     damaged.write_bytes(whole[:-4])
     with pytest.raises(ArtifactError, match="shard-00001.bin has .* bytes, not the"):

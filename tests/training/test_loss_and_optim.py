@@ -1,23 +1,29 @@
 """The arithmetic: losses without logits, weights in two halves, and memory and time by formula."""
 
+import math
+from functools import partial
+from typing import Any
+
 import pytest
 import torch
 import torch.nn.functional as F
 from transformers import Gemma2Config, Gemma2ForCausalLM
 
+from entigraph.errors import ConfigError
 from entigraph.training import memory
 from entigraph.training.loss import IGNORED, ChunkedLosses, TokenLosses, chunked_losses
-from entigraph.training.memory import Device, Setting
-from entigraph.training.optim.adamw_cosine import AdamWCosine
-from entigraph.training.optim.split_bf16_adamw import SplitBF16AdamW, build_fused_adamw, join, split, split_weights
+from entigraph.training.memory import Device, Workload
+from entigraph.training.optim import adamw, check_optimizer, parameter_groups
+from entigraph.training.optim.schedules import cosine_with_warmup, linear_with_warmup
+from entigraph.training.optim.split_bf16_adamw import SplitBF16AdamW, join, split, split_weights
 from entigraph.training.starting_models import PretrainedModel, RandomLlama
 
-OPTIM = AdamWCosine(lr=5e-6)
+LR, BETAS = 5e-6, (0.9, 0.999)
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 @pytest.mark.parametrize("function", [chunked_losses, ChunkedLosses.apply])
-def test_losses_in_chunks_are_those_of_whole_logits(function: object, dtype: torch.dtype) -> None:
+def test_chunked_losses_equal_those_of_full_logits(function: object, dtype: torch.dtype) -> None:
     torch.manual_seed(0)
     hidden, weight = torch.randn(37, 24, dtype=dtype), torch.randn(301, 24, dtype=dtype)
     labels = torch.randint(0, 301, (37,))
@@ -38,7 +44,7 @@ def test_losses_in_chunks_are_those_of_whole_logits(function: object, dtype: tor
         torch.testing.assert_close(ours, theirs, **close)
 
 
-def test_what_follows_the_head_is_not_left_out() -> None:
+def test_logit_softcapping_is_applied() -> None:
     sizes = {"hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 16}
     config = Gemma2Config(**sizes, vocab_size=50, num_key_value_heads=1, head_dim=8, final_logit_softcapping=0.01)
     net = Gemma2ForCausalLM(config)
@@ -46,7 +52,7 @@ def test_what_follows_the_head_is_not_left_out() -> None:
     assert losses.mean().item() == pytest.approx(torch.tensor(50.0).log().item(), abs=0.02), "capped at 0.01"
 
 
-def test_two_halves_are_the_fp32_weight_bit_for_bit() -> None:
+def test_two_halves_are_the_fp32_weight_bitwise() -> None:
     torch.manual_seed(0)
     bits = torch.randint(-(2**31), 2**31 - 1, (200_000,)).to(torch.int32)
     weights = bits.view(torch.float32)
@@ -58,42 +64,43 @@ def test_two_halves_are_the_fp32_weight_bit_for_bit() -> None:
     assert (high == weights.bfloat16()).float().mean() > 0.9999, "the half that computes is the rounded weight"
 
 
-def test_pairs_follow_fp32_weights_bitwise_for_a_thousand_steps() -> None:
+def test_split_bf16_adamw_equals_fp32_adamw_bitwise_for_1000_steps() -> None:
     torch.manual_seed(0)
     whole = [torch.nn.Parameter(torch.randn(shape) * 0.0137) for shape in ((37, 53), (64,), (19, 128))]
     halves = torch.nn.ParameterList([parameter.detach().clone() for parameter in whole])
-    pairs = SplitBF16AdamW(halves, OPTIM, split_weights(halves))
-    reference = build_fused_adamw(whole, OPTIM)
+    low_halves = split_weights(halves)
+    pairs = SplitBF16AdamW(parameter_groups(halves), LR, betas=BETAS, low_halves=low_halves)
+    reference = adamw(parameter_groups(whole), LR, betas=BETAS)
+    schedules = [cosine_with_warmup(optimizer, 1000) for optimizer in (reference, pairs)]
     first = [parameter.detach().clone() for parameter in halves]
-    for step in range(1000):
-        for optimizer in (reference, pairs):
-            for group in optimizer.param_groups:
-                group["lr"] = OPTIM.lr * OPTIM.schedule(1000)(step)
+    for _ in range(1000):
         for one, other in zip(whole, halves, strict=True):
             other.grad = torch.randn_like(one).bfloat16()
             one.grad = other.grad.float()
         reference.step()
         pairs.step()
+        for schedule in schedules:
+            schedule.step()
     for one, other, before in zip(whole, halves, first, strict=True):
         assert torch.equal(one.detach(), join(other.detach(), pairs.state[other]["low"]))
         assert not torch.equal(other, before), "even the rounded half moved"
 
 
-def test_pairs_survive_their_state_dict() -> None:
+def test_state_dict_keeps_dtypes() -> None:
     parameters = torch.nn.ParameterList([torch.randn(9, 5)])
-    one = SplitBF16AdamW(parameters, OPTIM, split_weights(parameters))
+    one = SplitBF16AdamW(parameters, LR, low_halves=split_weights(parameters))
     parameters[0].grad = torch.randn(9, 5).bfloat16()
     one.step()
-    other = SplitBF16AdamW(parameters, OPTIM)
+    other = SplitBF16AdamW(parameters, LR)
     other.load_state_dict(one.state_dict())
     for name, value in one.state[parameters[0]].items():
         again = other.state[parameters[0]][name]
         assert again.dtype == value.dtype and torch.equal(again, value), name
 
 
-def test_gradients_of_micro_batches_are_added_in_fp32() -> None:
+def test_micro_batch_gradients_are_added_in_fp32() -> None:
     parameters = torch.nn.ParameterList([torch.zeros(4)])
-    optimizer = SplitBF16AdamW(parameters, OPTIM, split_weights(parameters), gradient_dtype_fp32=True)
+    optimizer = SplitBF16AdamW(parameters, LR, low_halves=split_weights(parameters), fp32_gradients=True)
     for _ in range(300):  # in bf16 a sum of ones stays at 256
         parameters[0].sum().backward()
     assert optimizer.gradients()[0].tolist() == [300.0] * 4 and parameters[0].grad is None
@@ -111,34 +118,66 @@ LLAMA_3_8B = {
 }
 
 
-def setting(**changes: object) -> Setting:
-    values = {"context": 2048, "micro_batch": 2, "accumulates": True, "devices": 1, "pairs": True, "bf16": True}
-    return Setting(**{**values, **changes})  # type: ignore[arg-type]
+def workload(**changes: object) -> Workload:
+    values = {"context": 2048, "micro_batch": 2, "accumulates": True, "devices": 1, "split_bf16": True, "bf16": True}
+    return Workload(**{**values, **changes})  # type: ignore[arg-type]
 
 
-def test_the_estimate_knows_llama_3_8b() -> None:
-    shape = memory.shape_of(LLAMA_3_8B)
+def test_estimate_of_llama_3_8b() -> None:
+    shape = memory.read_shape(LLAMA_3_8B)
     assert shape and shape.parameters == 8_030_261_248, "as its model card counts"
     assert memory.flops_per_token(LLAMA_3_8B, 2048) == pytest.approx(46.6e9, rel=2e-3)
-    per_sequence = memory.activations(shape, setting(micro_batch=1)) / 2**30
+    per_sequence = memory.activations(shape, workload(micro_batch=1)) / 2**30
     assert per_sequence == pytest.approx(10.2, abs=0.1)
-    paper = memory.seconds(shape, setting(), 910e6, 989e12) / 3600
+    paper = memory.estimate_seconds(shape, workload(), 910e6, 989e12) / 3600
     assert 20 < paper < 26, "one H200 at half its peak: about a day"
 
 
-def test_the_estimate_says_what_fits() -> None:
-    shape, h200 = memory.shape_of(LLAMA_3_8B), Device("NVIDIA H200", 143_771 * 2**20, 989e12)
+def test_estimate_says_what_fits() -> None:
+    shape, h200 = memory.read_shape(LLAMA_3_8B), Device("NVIDIA H200", 143_771 * 2**20, 989e12)
     assert shape
-    fits = memory.told(shape, setting(gradient_dtype="bfloat16"), 1e9, h200)
+    fits = memory.summary_lines(shape, workload(gradient_dtype="bfloat16"), 1e9, h200)
     assert not any("will not fit" in line for line in fits) and " h on 1 x NVIDIA H200" in fits[-1]
-    for wide in (setting(micro_batch=8), setting(pairs=False)):
-        assert any("it will not fit" in line for line in memory.told(shape, wide, 1e9, h200))
-    shared = setting(pairs=False, devices=8, micro_batch=2)
-    assert not any("will not fit" in line for line in memory.told(shape, shared, 1e9, h200))
+    for wide in (workload(micro_batch=8), workload(split_bf16=False)):
+        assert any("it will not fit" in line for line in memory.summary_lines(shape, wide, 1e9, h200))
+    shared = workload(split_bf16=False, devices=8, micro_batch=2)
+    assert not any("will not fit" in line for line in memory.summary_lines(shape, shared, 1e9, h200))
 
 
-def test_the_estimate_of_a_model_made_here_counts_its_parameters() -> None:
+def test_estimate_counts_the_parameters_of_a_random_model() -> None:
     model = RandomLlama()
-    shape = memory.shape_of(model.config_values(512))
+    shape = memory.read_shape(model.config_values(512))
     assert shape and shape.parameters == sum(parameter.numel() for parameter in model.build(512).parameters())
-    assert memory.shape_of(PretrainedModel(path="somebody/something").config_values(10)) is None
+    assert memory.read_shape(PretrainedModel(path="somebody/something").config_values(10)) is None
+
+
+def factors(schedule: Any, steps: int, at: list[int], **arguments: float) -> list[float]:
+    """Returns the learning rate at each of the given steps, for a peak of 1."""
+    optimizer = torch.optim.SGD([torch.nn.Parameter(torch.zeros(1))], lr=1.0)
+    scheduler, rates = schedule(optimizer, steps, **arguments), []
+    for _ in range(max(at) + 1):
+        rates.append(optimizer.param_groups[0]["lr"])
+        optimizer.step()
+        scheduler.step()
+    return [rates[step] for step in at]
+
+
+def test_schedules_warm_up_and_decay() -> None:
+    rates = factors(cosine_with_warmup, 200, [0, 9, 10, 105, 200, 250], warmup_ratio=0.05, min_lr_ratio=0.1)
+    assert rates == pytest.approx([0.1, 1.0, 1.0, 0.55, 0.1, 0.1])
+    rates = factors(linear_with_warmup, 200, [0, 10, 105, 200], warmup_ratio=0.05)
+    assert rates == pytest.approx([0.1, 1.0, 0.5, 0.0])
+    for steps in (1, 2, 3):
+        assert all(map(math.isfinite, factors(cosine_with_warmup, steps, [0, 1, 2, 3])))
+
+
+def test_norms_do_not_decay() -> None:
+    model = RandomLlama(num_hidden_layers=1)
+    decayed, others = adamw(parameter_groups(model.build(100).parameters()), 1e-3, weight_decay=0.1).param_groups
+    assert decayed["weight_decay"] == 0.1 and others["weight_decay"] == 0.0
+    assert all(parameter.ndim > 1 for parameter in decayed["params"]) and len(others["params"]) == 3
+
+
+def test_optimizer_arguments_out_of_range_are_errors() -> None:
+    with pytest.raises(ConfigError, match=r"optim.lr: -1 found, .*\noptim.betas: \[0.9, 1.5\] found"):
+        check_optimizer(partial(adamw, lr=-1, betas=[0.9, 1.5]))

@@ -1,41 +1,34 @@
 import json
-import math
 import os
 import random
 import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 
+from entigraph.config.instantiate import build
 from entigraph.errors import ArtifactError, ConfigError
 from entigraph.runtime.processes import Preempted
-from entigraph.runtime.progress import Advance, SilentProgress
+from entigraph.runtime.progress import Advance, Progress, SilentProgress
 from entigraph.storage.token_shards import TokenStore
 from entigraph.tokenization.builders import ByteTokenizer, PretrainedTokenizer
 from entigraph.training import checkpointing, stage
-from entigraph.training.data_schedule import DataConfig, DataSchedule
+from entigraph.training.data_schedule import DataSchedule
 from entigraph.training.datamodule import BatchLoader
 from entigraph.training.model_checks import NonFiniteLossError
-from entigraph.training.optim.adamw_cosine import AdamWCosine
-from entigraph.training.optim.split_bf16_adamw import build_fused_adamw
-from entigraph.training.starting_models import PretrainedModel, RandomLlama
-from entigraph.training.trainer import TrainerSettings
 from tests.conftest import write_shards
 
-MODEL = RandomLlama(
-    hidden_size=32,
-    num_hidden_layers=1,
-    num_attention_heads=2,
-    num_key_value_heads=1,
-    intermediate_size=64,
-    max_position_embeddings=64,
-)
+sys.path.insert(0, str(Path(__file__).parent))
+from component_nodes import TINY_MODEL, component_nodes, pretrained  # noqa: E402
+
+MODEL = build(TINY_MODEL, "model")
 
 
 @pytest.fixture
@@ -56,23 +49,34 @@ def made(folder: Path) -> Path:
     return folder
 
 
-def train(tokens: Path, tokenizer: Path, out: Path, **changes: object) -> dict[str, object]:
+def train(
+    tokens: Path,
+    tokenizer: Path,
+    out: Path,
+    *,
+    vocabulary: int = 257,
+    seed: int = 0,
+    progress: Progress | None = None,
+    record: Callable[[dict[str, float]], None] = lambda values: None,
+    origin: dict[str, str] | None = None,
+    **changes: Any,
+) -> dict[str, Any]:
     out.mkdir(exist_ok=True)
-    options = {
-        "data": DataConfig(context_length=16, batch_size=4),
-        "model": MODEL,
-        "optim": AdamWCosine(lr=1e-2),
-        "trainer": TrainerSettings(max_epochs=2, log_every_n_steps=5, checkpoint_every_n_steps=10, precision="32-true"),
-        "vocabulary": 257,
-        "seed": 0,
-        "progress": SilentProgress(),
-        "record": lambda values: None,
-        **changes,
-    }
-    return stage.run(tokens, tokenizer, None, out, **options)  # type: ignore[arg-type]
+    return stage.run(
+        tokens,
+        tokenizer,
+        None,
+        out,
+        nodes=component_nodes(**changes),
+        vocabulary=vocabulary,
+        seed=seed,
+        progress=progress or SilentProgress(),
+        record=record,
+        origin=origin,
+    )
 
 
-def test_it_learns_and_leaves_a_hugging_face_folder(tokens: Path, tokenizer: Path, tmp_path: Path) -> None:
+def test_training_learns_and_writes_a_hugging_face_folder(tokens: Path, tokenizer: Path, tmp_path: Path) -> None:
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
     counts = train(tokens, tokenizer, tmp_path / "out")
@@ -91,8 +95,8 @@ def test_micro_batches_do_not_change_the_result(tokens: Path, tokenizer: Path, t
     from safetensors.torch import load_file
 
     settings = {"max_epochs": 1, "precision": "32-true"}
-    train(tokens, tokenizer, tmp_path / "whole", trainer=TrainerSettings(**settings))
-    train(tokens, tokenizer, tmp_path / "parts", trainer=TrainerSettings(**settings, micro_batch_size=1))
+    train(tokens, tokenizer, tmp_path / "whole", trainer=settings)
+    train(tokens, tokenizer, tmp_path / "parts", trainer={**settings, "micro_batch_size": 1})
     whole, parts = (load_file(tmp_path / name / "model" / "model.safetensors") for name in ("whole", "parts"))
     assert all(torch.allclose(whole[name], parts[name], atol=2e-4) for name in whole) and len(whole) > 5
 
@@ -119,14 +123,14 @@ def test_the_order_is_the_same_for_any_number_of_ranks(tokens: Path) -> None:
     assert all((one == other).all() for one, other in zip(alone, together, strict=True))
 
 
-def test_labels_are_the_next_tokens_and_sources_are_told(tokens: Path) -> None:
+def test_labels_are_the_next_tokens_and_sources_are_marked(tokens: Path) -> None:
     batch = next(iter(loader(tokens)))
     assert (batch["labels"][:, :-1] == batch["input_ids"][:, 1:]).all()
     sources = torch.cat([batch["source"] for batch in loader(tokens)])
     assert 0.25 < sources.float().mean() < 0.35
 
 
-def test_a_loader_goes_on_where_its_state_says(tokens: Path) -> None:
+def test_loader_resumes_from_its_state(tokens: Path) -> None:
     first = loader(tokens)
     stream = iter(first)
     for _ in range(3):
@@ -150,7 +154,7 @@ train(Path({tokens!r}), Path({tokenizer!r}), Path(sys.argv[1]))
 """
 
 
-def test_killed_at_any_step_it_ends_as_if_it_had_not_been(tokens: Path, tokenizer: Path, tmp_path: Path) -> None:
+def test_killed_run_resumes_bitwise(tokens: Path, tokenizer: Path, tmp_path: Path) -> None:
     code = RUN.format(here=str(Path(__file__).parent), tokens=str(tokens), tokenizer=str(tokenizer))
     environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])}
 
@@ -186,7 +190,7 @@ def stopped(tokens: Path, tokenizer: Path, out: Path, **changes: object) -> Path
     return found
 
 
-def test_a_damaged_checkpoint_is_named(tokens: Path, tokenizer: Path, tmp_path: Path) -> None:
+def test_damaged_checkpoint_is_named(tokens: Path, tokenizer: Path, tmp_path: Path) -> None:
     found = stopped(tokens, tokenizer, tmp_path / "out")
     assert found.name == "step-00000010"
     (shard,) = found.glob("*.distcp")
@@ -195,13 +199,13 @@ def test_a_damaged_checkpoint_is_named(tokens: Path, tokenizer: Path, tmp_path: 
         train(tokens, tokenizer, tmp_path / "out")
 
 
-def test_a_checkpoint_of_another_run_is_refused(tokens: Path, tokenizer: Path, tmp_path: Path) -> None:
+def test_checkpoint_of_another_run_is_an_error(tokens: Path, tokenizer: Path, tmp_path: Path) -> None:
     stopped(tokens, tokenizer, tmp_path / "out")
     with pytest.raises(ArtifactError, match="was written for another run: data order .*, this run has"):
         train(tokens, tokenizer, tmp_path / "out", seed=1)
 
 
-def test_a_save_that_was_cut_short_costs_nothing(tokens: Path, tokenizer: Path, tmp_path: Path) -> None:
+def test_unfinished_checkpoint_is_removed(tokens: Path, tokenizer: Path, tmp_path: Path) -> None:
     sealed = stopped(tokens, tokenizer, tmp_path / "out")
     unfinished = sealed.with_name(".step-00000020")
     unfinished.mkdir()
@@ -210,7 +214,7 @@ def test_a_save_that_was_cut_short_costs_nothing(tokens: Path, tokenizer: Path, 
     assert not unfinished.exists()
 
 
-def test_without_memory_for_a_copy_a_save_is_not_left_to_the_background(
+def test_save_is_synchronous_without_memory_for_a_copy(
     tokens: Path, tokenizer: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     in_background: list[bool] = []
@@ -221,25 +225,25 @@ def test_without_memory_for_a_copy_a_save_is_not_left_to_the_background(
         in_background.append(strategy.saving is not None)
 
     monkeypatch.setattr(checkpointing.ShardedCheckpoints, "save_checkpoint", look)
-    asked = TrainerSettings(max_steps=20, checkpoint_every_n_steps=10, precision="32-true", async_checkpoints=True)
+    asked = {"max_steps": 20, "checkpoint_every_n_steps": 10, "async_checkpoints": True}
     train(tokens, tokenizer, tmp_path / "roomy", trainer=asked)
     monkeypatch.setattr(checkpointing, "free_memory", lambda: 1e3)
     train(tokens, tokenizer, tmp_path / "narrow", trainer=asked)
     assert in_background == [True, False]
 
 
-def test_sixteen_bit_pairs_train_as_fp32_does_and_resume_bitwise(tokens: Path, tokenizer: Path, tmp_path: Path) -> None:
+def test_split_bf16_trains_like_fp32_and_resumes_bitwise(tokens: Path, tokenizer: Path, tmp_path: Path) -> None:
     from safetensors.torch import load_file
 
     settings = {"max_epochs": 2, "log_every_n_steps": 1, "checkpoint_every_n_steps": 10, "micro_batch_size": 2}
-    pairs = TrainerSettings(**settings, precision="bf16-true")
+    pairs = {**settings, "precision": "bf16-true"}
     train(tokens, tokenizer, tmp_path / "whole", trainer=pairs)
     stopped(tokens, tokenizer, tmp_path / "resumed", trainer=pairs)
     assert train(tokens, tokenizer, tmp_path / "resumed", trainer=pairs)["resumed_from"] == "step-00000010"
     whole, resumed = (load_file(tmp_path / name / "model" / "model.safetensors") for name in ("whole", "resumed"))
     assert all(torch.equal(whole[name], resumed[name]) for name in whole), "bitwise"
     assert any((value != value.bfloat16().float()).any() for value in whole.values()), "all 32 bits are kept"
-    train(tokens, tokenizer, tmp_path / "fp32", trainer=TrainerSettings(**settings, precision="32-true"))
+    train(tokens, tokenizer, tmp_path / "fp32", trainer={**settings, "precision": "32-true"})
     assert losses(tmp_path / "whole")[-1][1] == pytest.approx(losses(tmp_path / "fp32")[-1][1], abs=0.05)
 
 
@@ -248,7 +252,7 @@ def losses(out: Path) -> list[tuple[int, float]]:
     return [(line["step"], line["loss"]) for line in map(json.loads, lines)]
 
 
-def test_a_terminated_run_saves_and_the_same_command_continues(tokens: Path, tokenizer: Path, tmp_path: Path) -> None:
+def test_sigterm_saves_and_the_same_command_resumes(tokens: Path, tokenizer: Path, tmp_path: Path) -> None:
     def terminate(values: dict[str, float]) -> None:
         if values["step"] == 5:
             os.kill(os.getpid(), signal.SIGTERM)
@@ -257,10 +261,10 @@ def test_a_terminated_run_saves_and_the_same_command_continues(tokens: Path, tok
     with pytest.raises(SystemExit) as leaving:
         train(tokens, tokenizer, tmp_path / "out", record=terminate)
     assert leaving.value.code == 143 and signal.getsignal(signal.SIGTERM) == before
-    assert train(tokens, tokenizer, tmp_path / "out")["resumed_from"] == "step-00000005"
+    assert train(tokens, tokenizer, tmp_path / "out")["resumed_from"] == "step-00000006", "the step after the signal"
 
 
-def test_sigterm_before_the_first_step_is_an_interruption_too(tokens: Path, tokenizer: Path, tmp_path: Path) -> None:
+def test_sigterm_before_the_first_step_interrupts(tokens: Path, tokenizer: Path, tmp_path: Path) -> None:
     """Where a cluster takes the machine back while a large model is being loaded."""
     told: list[int] = []
 
@@ -281,24 +285,24 @@ def test_sigterm_before_the_first_step_is_an_interruption_too(tokens: Path, toke
 
 
 @pytest.mark.parametrize("how", ["selective", "full"])
-def test_recomputed_activations_change_nothing(how: str, tokens: Path, tokenizer: Path, tmp_path: Path) -> None:
+def test_activation_checkpointing_changes_nothing(how: str, tokens: Path, tokenizer: Path, tmp_path: Path) -> None:
     settings = {"max_steps": 5, "log_every_n_steps": 5, "precision": "32-true"}
-    train(tokens, tokenizer, tmp_path / "kept", trainer=TrainerSettings(**settings))
-    train(tokens, tokenizer, tmp_path / how, trainer=TrainerSettings(**settings, activation_checkpointing=how))
+    train(tokens, tokenizer, tmp_path / "kept", trainer=settings)
+    train(tokens, tokenizer, tmp_path / how, trainer={**settings, "activation_checkpointing": how})
     assert losses(tmp_path / "kept") == losses(tmp_path / how)
 
 
 def test_attention_and_saved_dtype_are_options(tokens: Path, tokenizer: Path, tmp_path: Path) -> None:
     from safetensors.torch import load_file
 
-    settings = TrainerSettings(max_steps=3, precision="32-true", attention="eager", save_dtype="bfloat16")
+    settings = {"max_steps": 3, "attention": "eager", "save_dtype": "bfloat16"}
     train(tokens, tokenizer, tmp_path / "out", trainer=settings)
     saved = load_file(tmp_path / "out" / "model" / "model.safetensors")
     assert {value.dtype for value in saved.values()} == {torch.bfloat16}
     assert json.loads((tmp_path / "out" / "model" / "config.json").read_text())["dtype"] == "bfloat16"
 
 
-def test_the_card_says_what_the_model_was_trained_on(tokens: Path, tokenizer: Path, tmp_path: Path) -> None:
+def test_model_card_describes_the_training(tokens: Path, tokenizer: Path, tmp_path: Path) -> None:
     train(tokens, tokenizer, tmp_path / "out", origin={"corpus": "two lighthouses", "note": "fictional"})
     card = (tmp_path / "out" / "model" / "README.md").read_text()
     assert card.startswith("---\nlibrary_name: transformers")
@@ -306,26 +310,26 @@ def test_the_card_says_what_the_model_was_trained_on(tokens: Path, tokenizer: Pa
     assert "| synthetic | 2,496 tokens, 2 passes |" in card and "random weights (tiny_llama)" in card
 
 
-def test_a_loss_that_is_no_number_stops_the_run_unsaved(tokens: Path, tokenizer: Path, tmp_path: Path) -> None:
-    with pytest.raises(NonFiniteLossError, match=r"training diverged at step \d+: .* Lower optim.lr"):
-        train(tokens, tokenizer, tmp_path / "out", optim=AdamWCosine(lr=1e30, clip_norm=None))
+def test_non_finite_loss_stops_the_run_without_saving(tokens: Path, tokenizer: Path, tmp_path: Path) -> None:
+    with pytest.raises(NonFiniteLossError, match=r"non-finite loss at step \d+: .* Lower optim.lr"):
+        train(tokens, tokenizer, tmp_path / "out", optim={"lr": 1e30}, trainer={"gradient_clip_val": None})
     assert not (tmp_path / "out" / "model").exists()
 
 
-def test_what_does_not_fit_together_is_said(tokens: Path, tokenizer: Path, tiny_model: Path, tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match="context_length: 128 found; the model has 64 positions"):
-        train(tokens, tokenizer, tmp_path / "out", data=DataConfig(context_length=128))
-    with pytest.raises(ConfigError, match=r"embeds \d+ tokens, the tokenizer has 100,000"):
-        train(tokens, tokenizer, tmp_path / "out", model=PretrainedModel(path=str(tiny_model)), vocabulary=100_000)
-
-
-def test_another_tokenizer_than_the_models_is_refused(
+def test_context_length_and_vocabulary_must_fit_the_model(
     tokens: Path, tokenizer: Path, tiny_model: Path, tmp_path: Path
 ) -> None:
+    with pytest.raises(ConfigError, match="context_length: 128 found; the model has 64 positions"):
+        train(tokens, tokenizer, tmp_path / "out", data={"context_length": 128})
+    with pytest.raises(ConfigError, match=r"embeds \d+ tokens, the tokenizer has 100,000"):
+        train(tokens, tokenizer, tmp_path / "out", model=pretrained(tiny_model), vocabulary=100_000)
+
+
+def test_tokenizer_must_be_the_models(tokens: Path, tokenizer: Path, tiny_model: Path, tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=r"is not the tokenizer of .*: \d+ tokens differ.* tokenizer=pretrained"):
-        train(tokens, tokenizer, tmp_path / "out", model=PretrainedModel(path=str(tiny_model)))
+        train(tokens, tokenizer, tmp_path / "out", model=pretrained(tiny_model))
     PretrainedTokenizer(path=str(tiny_model)).build(made(tmp_path / "its_own"))
-    train(tokens, tmp_path / "its_own", tmp_path / "out", model=PretrainedModel(path=str(tiny_model)))
+    train(tokens, tmp_path / "its_own", tmp_path / "out", model=pretrained(tiny_model))
 
 
 def test_broken_weights_are_one_message(tiny_model: Path, tmp_path: Path) -> None:
@@ -335,28 +339,10 @@ def test_broken_weights_are_one_message(tiny_model: Path, tmp_path: Path) -> Non
     weights = broken / "model.safetensors"
     weights.write_bytes(weights.read_bytes()[:1000])
     with pytest.raises(ConfigError, match="model.path: cannot load"):
-        PretrainedModel(path=str(broken)).build(10)
+        build(pretrained(broken), "model").build(10)
 
 
-def test_the_schedule_at_its_corners() -> None:
-    factor = AdamWCosine(lr=1.0, warmup=0.05, minimum=0.1).schedule(200)
-    assert factor(0) == pytest.approx(0.1) and factor(9) == 1.0 and factor(10) == 1.0
-    assert (
-        factor(105) == pytest.approx(0.55)
-        and factor(200) == pytest.approx(0.1)
-        and factor(10_000) == pytest.approx(0.1)
-    )
-    assert all(math.isfinite(AdamWCosine(lr=1.0).schedule(steps)(step)) for steps in (1, 2, 3) for step in range(4))
-
-
-def test_norms_do_not_decay() -> None:
-    optimizer = build_fused_adamw(MODEL.build(100).parameters(), AdamWCosine(lr=1e-3, weight_decay=0.1))
-    decayed, others = optimizer.param_groups
-    assert decayed["weight_decay"] == 0.1 and others["weight_decay"] == 0.0
-    assert all(parameter.ndim > 1 for parameter in decayed["params"]) and len(others["params"]) == 3
-
-
-def test_the_first_weights_follow_the_models_own_seed() -> None:
+def test_random_weights_depend_on_the_models_seed() -> None:
     torch.manual_seed(1)
     one = MODEL.build(100).state_dict()
     torch.manual_seed(2)

@@ -1,24 +1,25 @@
-"""The run of test_ranks.py, apart from it: its process starts without torch, like the command's own."""
+"""The training run of test_ranks.py, apart from it so that its process starts without torch, as the CLI does."""
 
+import sys
 from pathlib import Path
+from typing import Any
 
 from entigraph.runtime.progress import SilentProgress
 from entigraph.training import stage
-from entigraph.training.data_schedule import DataConfig
-from entigraph.training.optim.adamw_cosine import AdamWCosine
-from entigraph.training.starting_models import PretrainedModel
-from entigraph.training.trainer import TrainerSettings
+
+sys.path.insert(0, str(Path(__file__).parent))
+from component_nodes import component_nodes, pretrained  # noqa: E402
 
 
-def train(root: Path, name: str, document_mask: bool = False, **changes: object) -> dict[str, object]:
+def train(
+    root: Path, name: str, document_mask: bool = False, nodes: dict[str, Any] | None = None, **trainer: Any
+) -> dict[str, Any]:
     settings = {
-        "max_epochs": 2,
         "log_every_n_steps": 1,
         "checkpoint_every_n_steps": 5,
-        "precision": "32-true",
         "accelerator": "cpu",
         "async_checkpoints": True,
-        **changes,
+        **trainer,
     }
     out = root / name
     out.mkdir(exist_ok=True)
@@ -27,10 +28,9 @@ def train(root: Path, name: str, document_mask: bool = False, **changes: object)
         root / "tokenizer",
         None,
         out,
-        data=DataConfig(context_length=16, batch_size=4, document_mask=document_mask),
-        model=PretrainedModel(path=str(root / "first")),
-        optim=settings.pop("optim", AdamWCosine(lr=1e-2)),  # type: ignore[arg-type]
-        trainer=TrainerSettings(**settings),  # type: ignore[arg-type]
+        nodes=component_nodes(
+            data={"document_mask": document_mask}, model=pretrained(root / "first"), trainer=settings, **(nodes or {})
+        ),
         vocabulary=257,
         seed=0,
         progress=SilentProgress(),

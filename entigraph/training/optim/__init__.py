@@ -1,0 +1,74 @@
+"""The default optimizer and the checks of optimizer arguments. Nothing here imports torch until it is called."""
+
+from collections.abc import Callable, Iterable, Mapping
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+from entigraph.errors import ConfigError
+
+if TYPE_CHECKING:
+    from torch import Tensor, nn
+    from torch.optim import Optimizer
+
+# Receives parameter groups, returns an optimizer: a `functools.partial` of a class of `torch.optim`, for one.
+OptimizerFactory = Callable[..., "Optimizer"]
+
+
+def adamw(
+    params: Iterable[Any],
+    lr: float,
+    weight_decay: float = 0.01,
+    betas: tuple[float, float] = (0.9, 0.98),
+    eps: float = 1e-8,
+    *,
+    low_halves: "Mapping[nn.Parameter, Tensor] | None" = None,
+    fp32_gradients: bool = False,
+) -> "Optimizer":
+    """Returns torch's fused AdamW, or `SplitBF16AdamW` where the low halves of 16-bit weights are given.
+
+    beta2 is the tiny model's: a short run averages squared gradients over fewer steps. The paper's experiments set
+    `optim.betas: [0.9, 0.999]`.
+    """
+    beta1, beta2 = betas  # a list where it comes from a config
+    if low_halves is not None:
+        from entigraph.training.optim.split_bf16_adamw import SplitBF16AdamW
+
+        return SplitBF16AdamW(params, lr, weight_decay, (beta1, beta2), eps, low_halves, fp32_gradients)
+    from torch.optim import AdamW
+
+    return AdamW(params, lr=lr, betas=(beta1, beta2), eps=eps, weight_decay=weight_decay, fused=True)
+
+
+# An optimizer that says so is given `low_halves` and `fp32_gradients` when trainer.precision is bf16-true.
+adamw.trains_split_weights = True  # type: ignore[attr-defined]
+
+
+def trains_split_weights(optim: OptimizerFactory) -> bool:
+    """Returns whether an optimizer can train fp32 weights that are stored as two 16-bit halves."""
+    return bool(getattr(getattr(optim, "func", optim), "trains_split_weights", False))
+
+
+def check_optimizer(optim: OptimizerFactory) -> None:
+    """Raises ConfigError listing each argument of a `_partial_` optimizer that is out of range."""
+    if not isinstance(optim, partial):
+        raise ConfigError("optim: set optim._partial_=true; the parameters of the model are added when training starts")
+    problems = []
+    lr, weight_decay = optim.keywords.get("lr"), optim.keywords.get("weight_decay")
+    if isinstance(lr, int | float) and lr <= 0:
+        problems.append(f"optim.lr: {lr} found, a positive learning rate expected")
+    if isinstance(weight_decay, int | float) and not 0 <= weight_decay <= 1:
+        problems.append(f"optim.weight_decay: {weight_decay} found, 0 to 1 expected")
+    betas = optim.keywords.get("betas")
+    if betas is not None and not (len(betas) == 2 and all(0 <= beta < 1 for beta in betas)):
+        problems.append(f"optim.betas: {list(betas)} found, two numbers from 0 to below 1 expected")
+    if problems:
+        raise ConfigError("\n".join(problems))
+
+
+def parameter_groups(parameters: "Iterable[nn.Parameter]") -> list[dict[str, Any]]:
+    """Returns two groups: matrices decay as the optimizer's arguments say; norms and biases do not."""
+    trained = [parameter for parameter in parameters if parameter.requires_grad]
+    return [
+        {"params": [parameter for parameter in trained if parameter.ndim > 1]},
+        {"params": [parameter for parameter in trained if parameter.ndim <= 1], "weight_decay": 0.0},
+    ]

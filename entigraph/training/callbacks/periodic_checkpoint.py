@@ -1,0 +1,104 @@
+"""Saves a checkpoint every N optimizer steps, and when the process is told to end."""
+
+import os
+import shutil
+import signal
+import threading
+from pathlib import Path
+from typing import Any, cast
+
+import lightning as L
+import torch
+import torch.distributed as dist
+from lightning.pytorch.callbacks import Checkpoint
+
+from entigraph.runtime.processes import Preempted
+from entigraph.storage.artifact import CHECKPOINTS
+from entigraph.training.checkpointing import ShardedCheckpoints, raise_original_error
+from entigraph.training.module import is_last_step, is_step_end
+
+
+class PeriodicCheckpoint(Checkpoint):
+    """Keeps the newest checkpoint; its predecessor is removed once it is complete. SIGTERM saves and exits.
+
+    Being a `Checkpoint`, Lightning runs it after all other callbacks, so that a step is checked before it is saved.
+    """
+
+    def __init__(self, every_n_steps: int) -> None:
+        self.every_n_steps = every_n_steps
+        self.unfinished: Path | None = None  # the checkpoint that is being written
+        self.stop_requested = False
+        self.previous_handler: Any = None
+
+    def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        self.folder = Path(trainer.default_root_dir) / CHECKPOINTS
+        strategy = checkpoint_strategy(trainer)
+        if dist.is_initialized():
+            strategy.group = dist.new_group(backend="gloo")  # a background save must not share the group of training
+            self.signals = dist.new_group(backend="gloo")
+        if trainer.is_global_zero and self.folder.exists():
+            for unfinished in self.folder.glob(".step-*"):
+                shutil.rmtree(unfinished)
+        if threading.current_thread() is threading.main_thread():
+            self.previous_handler = signal.signal(signal.SIGTERM, self.on_sigterm)
+
+    def on_sigterm(self, *args: Any) -> None:
+        self.stop_requested = True
+
+    def on_train_batch_end(self, trainer: L.Trainer, pl_module: L.LightningModule, *args: Any) -> None:
+        if not is_step_end(trainer):
+            return
+        self.finish_if_written(trainer)
+        step, last, stop = trainer.global_step, is_last_step(trainer), self.any_rank_must_stop()
+        if not last and (stop or step % self.every_n_steps == 0):
+            self.save(trainer, step)
+        if stop and not last:
+            self.finish(trainer)
+            raise Preempted
+
+    def any_rank_must_stop(self) -> bool:
+        """Returns whether any rank was told to end: all ranks must save the same step."""
+        if not dist.is_initialized():
+            return self.stop_requested
+        requested = torch.tensor(int(self.stop_requested))
+        dist.all_reduce(requested, dist.ReduceOp.MAX, group=self.signals)
+        return bool(requested)
+
+    def save(self, trainer: L.Trainer, step: int) -> None:
+        self.finish(trainer)
+        self.folder.mkdir(exist_ok=True)
+        self.unfinished = self.folder / f".step-{step:08}"
+        trainer.save_checkpoint(self.unfinished)
+        self.finish_if_written(trainer)
+
+    def finish_if_written(self, trainer: L.Trainer) -> None:
+        saving = checkpoint_strategy(trainer).saving
+        if saving is None or saving.done():
+            self.finish(trainer)
+
+    def finish(self, trainer: L.Trainer) -> None:
+        """Waits until the checkpoint is written, gives it its final name, and removes its predecessors."""
+        if self.unfinished is None:
+            return
+        strategy = checkpoint_strategy(trainer)
+        if strategy.saving is not None:
+            with raise_original_error():
+                strategy.saving.result()
+            strategy.saving = None
+        # Rank 0 writes the index after it has gathered what the others wrote, so when it is done, all are.
+        if trainer.is_global_zero:
+            final = self.unfinished.with_name(self.unfinished.name.removeprefix("."))
+            os.replace(self.unfinished, final)
+            for old in self.folder.glob("step-*"):
+                if old != final:
+                    shutil.rmtree(old)
+        self.unfinished = None
+
+    def on_train_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        self.finish(trainer)
+        if self.previous_handler is not None:
+            signal.signal(signal.SIGTERM, self.previous_handler)
+
+
+def checkpoint_strategy(trainer: L.Trainer) -> ShardedCheckpoints:
+    return cast(ShardedCheckpoints, trainer.strategy)

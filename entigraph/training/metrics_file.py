@@ -1,0 +1,62 @@
+"""metrics.jsonl: a line per logged step, complete whatever kills the run."""
+
+import json
+from argparse import Namespace
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+from lightning.pytorch.loggers import Logger
+from lightning.pytorch.utilities import rank_zero_only
+
+METRICS = "metrics.jsonl"
+
+
+class MetricsFile(Logger):
+    """The logger of every run: writes each line to the file first, and hands it to `record` second.
+
+    A line has `step`, `tokens_seen`, and either what training logged at that step or `val_loss`. `step` is that of the
+    checkpoint that training starts from: lines after it are removed, because they will be written again, and those
+    before it are recorded again, because the kill may have come first.
+    """
+
+    def __init__(self, file: Path, tokens_per_step: int, step: int, record: Callable[[dict[str, float]], None]) -> None:
+        super().__init__()
+        self.file, self.tokens_per_step, self.record = file, tokens_per_step, record
+        self.restore(step)
+
+    @rank_zero_only
+    def restore(self, step: int) -> None:
+        for line in truncate_metrics(self.file, step):
+            self.record(line)
+
+    @property
+    def name(self) -> str:
+        return "metrics"
+
+    @property
+    def version(self) -> int:
+        return 0
+
+    @rank_zero_only
+    def log_hyperparams(self, params: dict[str, Any] | Namespace, *args: Any, **kwargs: Any) -> None:
+        """The configuration is in the manifest."""
+
+    @rank_zero_only
+    def log_metrics(self, metrics: Mapping[str, float], step: int | None = None) -> None:
+        values = {name: value for name, value in metrics.items() if name != "epoch"}
+        if not values or step is None:
+            return
+        line = {"step": step, "tokens_seen": step * self.tokens_per_step, **values}
+        with self.file.open("a", encoding="utf-8") as file:
+            file.write(json.dumps(line) + "\n")
+        self.record(line)
+
+
+def truncate_metrics(file: Path, step: int) -> list[dict[str, float]]:
+    """Removes the lines after a step, and one that was cut short; returns the others."""
+    lines = file.read_text(encoding="utf-8").splitlines(keepends=True) if file.exists() else []
+    complete = [(line, json.loads(line)) for line in lines if line.endswith("\n")]
+    kept = [(line, values) for line, values in complete if values["step"] <= step]
+    file.write_text("".join(line for line, _ in kept), encoding="utf-8")
+    return [values for _, values in kept]
