@@ -19,7 +19,7 @@ def name_series(entries: Sequence[Entry]) -> list[Entry]:
     by_augmenter: defaultdict[str, list[Entry]] = defaultdict(list)
     for entry in entries:
         by_augmenter[entry["augmenter"]].append(entry)
-    keys = {name: distinguishing_keys([varied_settings(entry) for entry in own]) for name, own in by_augmenter.items()}
+    keys = {name: distinguishing_keys([*map(varied_settings, group)]) for name, group in by_augmenter.items()}
     return [{**entry, "augmenter": series_name(entry, keys[entry["augmenter"]])} for entry in entries]
 
 
@@ -37,14 +37,14 @@ def distinguishing_keys(settings: Sequence[Mapping[str, Any]]) -> list[str]:
     """Returns as few keys as distinguish all that differ; the name of a model comes before its options."""
 
     def preference(key: str) -> tuple[bool, int, bool, str]:
-        values = [repr(each.get(key)) for each in settings]
-        return any(key not in each for each in settings), -len({*values}), not key.endswith(".model"), key
+        values = [repr(run.get(key)) for run in settings]
+        return any(key not in run for run in settings), -len({*values}), not key.endswith(".model"), key
 
     def count_groups(keys: Sequence[str]) -> int:
-        return len({tuple(repr(each.get(key)) for key in keys) for each in settings})
+        return len({tuple(repr(run.get(key)) for key in keys) for run in settings})
 
     chosen: list[str] = []
-    for key in sorted({key for each in settings for key in each}, key=preference):
+    for key in sorted({key for run in settings for key in run}, key=preference):
         if count_groups([*chosen, key]) > count_groups(chosen):
             chosen.append(key)
     return sorted(chosen)

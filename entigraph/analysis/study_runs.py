@@ -57,7 +57,9 @@ class StudyRun:
     def outdated_stage(self) -> str | None:
         """The first stage of which this version of the program would write something else."""
         manifests = {stage: read_manifest(self.folder(stage)) for stage in STAGES if stage in self.entry}
-        outdated = (name for name, made in manifests.items() if "key" in made and is_from_another_version(made))
+        outdated = (
+            name for name, manifest in manifests.items() if "key" in manifest and is_from_another_version(manifest)
+        )
         return next(outdated, None)
 
     def folder(self, stage: str) -> Path:
@@ -192,9 +194,10 @@ def build_points(runs: Sequence[StudyRun]) -> list[CurvePoint]:
     """Returns one point per augmenter and budget."""
     points = []
     for augmenter in list_augmenters(runs):
-        own = [run for run in runs if run.augmenter == augmenter]
+        series = [run for run in runs if run.augmenter == augmenter]
         points += [
-            build_point([run for run in own if run.budget == budget]) for budget in sorted({run.budget for run in own})
+            build_point([run for run in series if run.budget == budget])
+            for budget in sorted({run.budget for run in series})
         ]
     return points
 
@@ -222,10 +225,10 @@ def summarize_base_model(runs: Sequence[StudyRun]) -> dict[str, Any] | None:
     scores = [each for each in by_seed.values() if each]
     if not scores:
         return None
-    own = [each[runs[0].task] for each in scores]
+    task_scores = [each[runs[0].task] for each in scores]
     return {
-        **summarize_scores(own),
-        "chance": own[0]["chance"],
+        **summarize_scores(task_scores),
+        "chance": task_scores[0]["chance"],
         "seeds": len(scores),
         "background": mean_background(scores),
         "metrics": mean_metrics(scores),
@@ -284,8 +287,8 @@ def mean_metrics(scores: Sequence[Mapping[str, Any]]) -> dict[str, float]:
         {f"{task}/{name}": value for task, score in tasks.items() for name, value in score.get("metrics", {}).items()}
         for tasks in scores
     ]
-    shared = [name for name in metrics[0] if all(name in own for own in metrics)]
-    return {name: mean(own[name] for own in metrics) for name in shared}
+    shared = [name for name in metrics[0] if all(name in values for values in metrics)]
+    return {name: mean(values[name] for values in metrics) for name in shared}
 
 
 def check_confidence(confidence: float) -> None:

@@ -41,7 +41,7 @@ def open_corpus(folder: Path, root: Path) -> WrittenCorpus | None:
     manifest = read_manifest(folder)
     if "llm" not in manifest["cache_key"]:
         return None
-    inputs = {name: made["folder"] for name, made in manifest["inputs"].items()}
+    inputs = {name: entry["folder"] for name, entry in manifest["inputs"].items()}
     source = root / "corpus" / inputs["corpus"]
     offline = OFFLINE if manifest["cache_key"]["llm"].get("name") == "offline" else None
     disclaimer = ", ".join(filter(None, (corpus_disclaimer(source), offline))) or None

@@ -133,8 +133,8 @@ def sample_by_augmenter(
     sentences: list[SampledSentence] = []
     totals = {}
     for name in sorted({corpus.augmenter for corpus in corpora}, key=processed_first):
-        own = [corpus for corpus in corpora if corpus.augmenter == name]
-        sample, totals[name] = sample_sentences(own, settings.sentences, settings.seed)
+        selected = [corpus for corpus in corpora if corpus.augmenter == name]
+        sample, totals[name] = sample_sentences(selected, settings.sentences, settings.seed)
         sentences += sample
     return sentences, totals
 

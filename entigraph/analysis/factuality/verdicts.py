@@ -45,10 +45,12 @@ class Judgment:
 
 
 def judge_request(sentence: SampledSentence, document: Document) -> Request:
-    own = f"\n\n### Task\n{load_prompt('judge')}\n\n### Before\n{sentence.before}\n\n### Sentence\n{sentence.sentence}"
-    user = document_section(document) + own
+    suffix = (
+        f"\n\n### Task\n{load_prompt('judge')}\n\n### Before\n{sentence.before}\n\n### Sentence\n{sentence.sentence}"
+    )
+    user = document_section(document) + suffix
     return Request(
-        system=load_prompt("judge_system"), user=user, suffix=own, temperature=0.0, json_schema=ANSWER_SCHEMA
+        system=load_prompt("judge_system"), user=user, suffix=suffix, temperature=0.0, json_schema=ANSWER_SCHEMA
     )  # fmt: skip
 
 

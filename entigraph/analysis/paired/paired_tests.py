@@ -49,7 +49,8 @@ def pair_study(runs: Sequence[StudyRun], resampling: Resampling) -> list[dict[st
         run = best_run([run for run in runs if run.augmenter == names[index]])
         answered = answered_by(run)
         for other in reversed(names[:index]):
-            candidates = [each for each in runs if each.augmenter == other and each.questions_key == run.questions_key]
+            same_questions = [peer for peer in runs if peer.questions_key == run.questions_key]
+            candidates = [peer for peer in same_questions if peer.augmenter == other]
             if candidates:
                 pair = compare_answers(answered, answered_by(best_run(candidates)), resampling)
                 pairs.append({**pair, "best_of": [counts[names[index]], len(candidates)]})

@@ -81,7 +81,10 @@ def count_documents(corpus: WrittenCorpus) -> Iterator[tuple[str, dict[str, int]
     from tokenizers import Tokenizer
 
     tokenizer = Tokenizer.from_file(str(corpus.tokenizer / "tokenizer.json"))
-    source = {each.id: len(tokenizer.encode(each.text, add_special_tokens=False).ids) for each in corpus.documents()}
+    source = {
+        document.id: len(tokenizer.encode(document.text, add_special_tokens=False).ids)
+        for document in corpus.documents()
+    }
     yield "source_tokens", source
     file = corpus.folder / "graphs.jsonl"
     if graphs := list(read_jsonl(file, EntityGraph)) if file.exists() else []:
@@ -126,14 +129,14 @@ def draw_outlines(axes: "Axes", values: Mapping[str, Sequence[int]]) -> None:
     """Draws one outline per augmenter, each in its own line style, with a thin vertical line at its mean."""
     from matplotlib.ticker import MaxNLocator
 
-    counts = [count for own in values.values() for count in own] or [0]
+    counts = [count for numbers in values.values() for count in numbers] or [0]
     width = -(-(max(counts) - min(counts) + 1) // BINS)
     edges = np.arange(min(counts), max(counts) + width + 1, width) - 0.5
-    for index, (name, own) in enumerate(values.items()):
+    for index, (name, numbers) in enumerate(values.items()):
         color, _ = series_style(name, index)
-        line, average = LINES[index % len(LINES)], float(np.mean(own))
+        line, average = LINES[index % len(LINES)], float(np.mean(numbers))
         label = f"{display_name(name)}, mean {average:,.0f}"
-        axes.hist(own, edges.tolist(), histtype="step", color=color, linestyle=line, linewidth=1.4, label=label)
+        axes.hist(numbers, edges.tolist(), histtype="step", color=color, linestyle=line, linewidth=1.4, label=label)
         axes.axvline(average, color=color, linestyle=line, linewidth=0.8)
     axes.yaxis.set_major_locator(MaxNLocator(integer=True))
     axes.margins(y=0.25 + 0.08 * len(values))  # room for the legend

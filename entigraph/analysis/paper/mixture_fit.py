@@ -44,13 +44,14 @@ class MixtureFit:
 
 
 def write_mixture_fit(points: int, runs: Sequence[StudyRun], out: Path) -> list[str]:
-    own = [run for run in runs if run.augmenter == "entigraph"] or list(runs)
+    fitted_runs = [run for run in runs if run.augmenter == "entigraph"] or list(runs)
     tokens = np.geomspace(*published.FIT_RANGE, points)
     parameters = published.FIT_FORM.fit(tokens, published.fitted_accuracy(tokens)[None])[0]
-    figure, paper_axes, study_axes = create_panels(own, "A mixture of exponentials fitted to the curve (paper Fig. 4)")
+    title = "A mixture of exponentials fitted to the curve (paper Fig. 4)"
+    figure, paper_axes, study_axes = create_panels(fitted_runs, title)
     draw_published_fit(paper_axes, tokens, parameters)
-    fits = fit_study(study_axes, own) if study_axes is not None else []
-    save_figure(figure, out, "mixture_fit", study_note(own))
+    fits = fit_study(study_axes, fitted_runs) if study_axes is not None else []
+    save_figure(figure, out, "mixture_fit", study_note(fitted_runs))
     paper_parameters, names = published.fit_parameters(), published.FIT_FORM.names
     error = float(np.abs(parameters / paper_parameters - 1).max())
     low, high = plateau_interval(tokens, parameters)

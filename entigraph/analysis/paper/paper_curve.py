@@ -150,12 +150,12 @@ def draw_study_points(axes: "Axes", runs: Sequence[StudyRun], connected: bool) -
     points = build_points(runs)
     names, budgets = list(dict.fromkeys(point.augmenter for point in points)), {point.budget for point in points}
     for index, name in enumerate(names):
-        own = [point for point in points if point.augmenter == name]
+        series = [point for point in points if point.augmenter == name]
         color, marker = series_style(name, index)
         axes.errorbar(
-            dodge([point.synthetic_tokens for point in own], index, len(names), len(budgets)),
-            [point.accuracy for point in own],
-            yerr=[point.stderr for point in own],
+            dodge([point.synthetic_tokens for point in series], index, len(names), len(budgets)),
+            [point.accuracy for point in series],
+            yerr=[point.stderr for point in series],
             color=color, marker=marker, linestyle="-" if connected else "none", linewidth=1, capsize=3, zorder=3,
             label=display_name(name),
         )  # fmt: skip

@@ -76,14 +76,14 @@ class RagTable:
 
 
 def write_rag_table(runs: Sequence[StudyRun], out: Path) -> list[str]:
-    own = sorted(build_study_rows(runs), key=lambda row: -row.accuracy)
-    draw_rag_table(own, study_note(runs), out)
+    study_rows = sorted(build_study_rows(runs), key=lambda row: -row.accuracy)
+    draw_rag_table(study_rows, study_note(runs), out)
     paper = [asdict(row) for row in PUBLISHED_ROWS]
-    write_json(out / "rag_table.json", {"paper": paper, "study": [asdict(row) for row in own]})
-    lines = write_table(out, "rag_table", COLUMNS, [row.cells for row in (*PUBLISHED_ROWS, *own)])
-    if runs and not own:
+    write_json(out / "rag_table.json", {"paper": paper, "study": [asdict(row) for row in study_rows]})
+    lines = write_table(out, "rag_table", COLUMNS, [row.cells for row in (*PUBLISHED_ROWS, *study_rows)])
+    if runs and not study_rows:
         lines.append("no run of this study was asked with passages; try evaluation=[closed_book,open_book]")
-    best = {model_family(row): row for row in reversed(own)}
+    best = {model_family(row): row for row in reversed(study_rows)}
     return lines + [f"best of {name}: {row.model}, {row.task}: {row.accuracy:.4f}" for name, row in best.items()]
 
 
@@ -97,10 +97,10 @@ def build_study_rows(runs: Sequence[StudyRun]) -> Iterator[RetrievalRow]:
     base_folders: dict[str, list[Path]] = {}
     for name in list_augmenters(runs):
         budget = max(run.budget for run in runs if run.augmenter == name)
-        own = [run for run in runs if run.augmenter == name and run.budget == budget]
-        yield from rows_of_model(name, [run.scores for run in own])
+        largest = [run for run in runs if run.augmenter == name and run.budget == budget]
+        yield from rows_of_model(name, [run.scores for run in largest])
         base_name = f"base {name.partition(' ')[2]}".strip()
-        folders = sorted({folder for run in own if (folder := run.finished_folder("baseline"))})
+        folders = sorted({folder for run in largest if (folder := run.finished_folder("baseline"))})
         base_folders.setdefault(base_name, []).extend(folders)
     for name, folders in base_folders.items():
         yield from rows_of_model(name, [load_scores(folder) for folder in dict.fromkeys(folders)])
@@ -117,14 +117,14 @@ def rows_of_model(model: str, scores: Sequence[Mapping[str, Any]]) -> Iterator[R
         )  # fmt: skip
 
 
-def draw_rag_table(own: Sequence[RetrievalRow], note: str, out: Path) -> None:
+def draw_rag_table(study_rows: Sequence[RetrievalRow], note: str, out: Path) -> None:
     """Draws each model from its accuracy without passages (hollow) to that with them (solid)."""
-    drawn = best_of_each_family(own)
+    drawn = best_of_each_family(study_rows)
     columns = 2 if drawn else 1
     figure, (panels,) = create_figure(1, columns, figsize=(6.0 * columns, 1.6 + 0.24 * max(5, len(drawn))))
     draw_rows(panels[0], PUBLISHED_ROWS, f"As published ({published.PAPER}, {published.RETRIEVAL_SECTION})")
     if drawn:
-        selection = f", the best {MAX_DRAWN} of each of {len(own)} in all" if len(drawn) < len(own) else ""
+        selection = f" (the best {MAX_DRAWN} of each model)" if len(drawn) < len(study_rows) else ""
         draw_rows(panels[1], drawn, f"This study{selection}")
     figure.suptitle("With passages and without (paper Table 3)", fontsize=10)
     save_figure(figure, out, "rag_table", note)

@@ -26,8 +26,8 @@ def build_forecasts(
     """
     forecasts = []
     for augmenter in list_augmenters(runs):
-        own = [run for run in runs if run.augmenter == augmenter]
-        data, price = load_arrays(own), mean_dollars_per_token(own)
+        series = [run for run in runs if run.augmenter == augmenter]
+        data, price = load_arrays(series), mean_dollars_per_token(series)
         reason = reason_for_no_forecast(data)
         forecast: dict[str, Any] = (
             {"missing": reason} if reason else build_forecast(augmenter, data, resampling, horizon, targets)

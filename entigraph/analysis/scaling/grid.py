@@ -67,7 +67,7 @@ def build_cells(runs: Sequence[StudyRun]) -> tuple[list[str], dict[Place, Cell]]
     """Returns the settings that vary, those with the most values first, and the measurements at each combination."""
     settings = [grid_settings(run) for run in runs]
     keys = ["augmenter", "budget", *distinguishing_keys([varied_settings(run.entry) for run in runs])]
-    counts = {key: len({repr(each.get(key)) for each in settings}) for key in keys}
+    counts = {key: len({repr(values.get(key)) for values in settings}) for key in keys}
     keys = sorted((key for key in keys if counts[key] > 1), key=lambda key: -counts[key])
     if not keys:
         raise DataError(
@@ -113,7 +113,7 @@ def draw_panels(names: Sequence[str], cells: Mapping[Place, Cell], note: str, ou
     for (row, (measure, others)), (column, value) in product(enumerate(rows), enumerate(columns)):
         axes, fixed = panels[row, column], (*value, *others)
         draw_panel(axes, {place: cell for place, cell in cells.items() if place[2:] == fixed}, values, measure)
-        title = [f"{name} = {format_value(each)}" for name, each in zip(names[2:], fixed, strict=True)]
+        title = [f"{name} = {format_value(value)}" for name, value in zip(names[2:], fixed, strict=True)]
         axes.set_title(", ".join(title), fontsize=8)
     for axes, (measure, _) in zip(panels[:, 0], rows, strict=True):
         axes.set_ylabel("accuracy" if measure == "accuracy" else "background facts kept")
@@ -129,12 +129,12 @@ def draw_panels(names: Sequence[str], cells: Mapping[Place, Cell], note: str, ou
 def draw_panel(axes: "Axes", cells: Mapping[Place, Cell], values: Sequence[Sequence[Any]], measure: str) -> None:
     """Draws one line per value of the second setting; the values of the first are evenly spaced on the x axis."""
     for index, line in enumerate(product(*values[1:2])):
-        own = {place[0]: cell for place, cell in cells.items() if place[1:2] == line}
+        line_cells = {place[0]: cell for place, cell in cells.items() if place[1:2] == line}
         color, marker = series_style("".join(map(str, line)), index)
         axes.errorbar(
-            [values[0].index(value) for value in own],
-            [cell[measure] for cell in own.values()],
-            yerr=[cell["± s.e."] for cell in own.values()] if measure == "accuracy" else None,
+            [values[0].index(value) for value in line_cells],
+            [cell[measure] for cell in line_cells.values()],
+            yerr=[cell["± s.e."] for cell in line_cells.values()] if measure == "accuracy" else None,
             color=color, marker=marker, markersize=5, linewidth=1.2, capsize=2, label="".join(map(format_value, line)),
         )  # fmt: skip
     base = [cell["base"] for cell in cells.values() if cell["base"] is not None]

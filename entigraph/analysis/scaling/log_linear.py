@@ -20,13 +20,13 @@ def fit_augmenters(
     """Returns one fit per augmenter over the runs with a budget in the range (None: open), or `missing`: the reason."""
     fits = []
     for augmenter in list_augmenters(runs):
-        own = [
+        selected = [
             run
             for run in runs
             if run.augmenter == augmenter and (from_tokens or 0) <= run.budget <= (to_tokens or run.budget)
         ]
-        reason = reason_for_no_fit(own)
-        fit = {"missing": reason} if reason else fit_line(own, resampling)
+        reason = reason_for_no_fit(selected)
+        fit = {"missing": reason} if reason else fit_line(selected, resampling)
         fits.append({"augmenter": augmenter, "form": FORMULA, **fit})
     return fits
 

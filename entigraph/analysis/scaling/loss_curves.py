@@ -12,31 +12,31 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 METRICS = "metrics.jsonl"
+Losses = Sequence[tuple[int, float]]  # tokens seen, nats per token
 LOSSES = {"loss_synthetic": "training loss on synthetic tokens", "val_loss": "validation loss"}
 
 
-def load_losses(run: StudyRun) -> dict[str, list[tuple[int, float]]]:
+def load_losses(run: StudyRun) -> dict[str, Losses]:
     """Returns (tokens seen, loss) for each loss that the run logged."""
     file = run.folder("training") / METRICS
     lines = [json.loads(line) for line in file.read_text(encoding="utf-8").splitlines()] if file.exists() else []
-    losses = {key: [(line["tokens_seen"], line[key]) for line in lines if key in line] for key in LOSSES}
+    losses: dict[str, Losses] = {
+        key: [(line["tokens_seen"], line[key]) for line in lines if key in line] for key in LOSSES
+    }
     return {key: values for key, values in losses.items() if values}
 
 
 def draw_loss_curves(runs: Sequence[StudyRun], out: Path, note: str) -> None:
     """Writes losses.png and losses.svg, one panel per kind of loss and one line per run; nothing without losses."""
     losses = [(run, load_losses(run)) for run in runs]
-    kinds = [kind for kind in LOSSES if any(kind in own for _, own in losses)]
+    kinds = [kind for kind in LOSSES if any(kind in by_kind for _, by_kind in losses)]
     if not kinds:
         return
-    names = list_augmenters(runs)
     figure, (panels,) = create_figure(1, len(kinds), figsize=(5.4 * len(kinds), 3.6))
     for axes, kind in zip(panels, kinds, strict=True):
-        labeled: set[str] = set()
-        for run, own in losses:
-            if kind in own:
-                draw_losses(axes, own[kind], run.augmenter, names.index(run.augmenter), run.augmenter not in labeled)
-                labeled.add(run.augmenter)
+        for index, name in enumerate(list_augmenters(runs)):
+            series = [by_kind for run, by_kind in losses if run.augmenter == name and kind in by_kind]
+            draw_series(axes, name, index, [by_kind[kind] for by_kind in series])
         axes.set_xlabel("tokens seen in training")
         axes.set_title(LOSSES[kind].capitalize(), fontsize=9)
         axes.legend(frameon=False, fontsize=8)
@@ -45,7 +45,9 @@ def draw_loss_curves(runs: Sequence[StudyRun], out: Path, note: str) -> None:
     save_figure(figure, out, "losses", note)
 
 
-def draw_losses(axes: "Axes", values: Sequence[tuple[int, float]], name: str, index: int, labeled: bool) -> None:
+def draw_series(axes: "Axes", name: str, index: int, losses: Sequence[Losses]) -> None:
     color, _ = series_style(name, index)
-    tokens, losses = zip(*values, strict=True)
-    axes.plot(tokens, losses, color=color, linewidth=0.9, alpha=0.8, label=display_name(name) if labeled else None)
+    for number, values in enumerate(losses):
+        tokens, nats = zip(*values, strict=True)
+        label = None if number else display_name(name)
+        axes.plot(tokens, nats, color=color, linewidth=0.9, alpha=0.8, label=label)

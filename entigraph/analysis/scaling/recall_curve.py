@@ -66,18 +66,18 @@ def closed_book_task(scores: Scores) -> str | None:
 
 
 def average_task(scores: Sequence[Scores], task: str) -> dict[str, Any]:
-    accuracies = [each[task]["accuracy"] for each in scores]
+    accuracies = [run_scores[task]["accuracy"] for run_scores in scores]
     return {
         "accuracy": mean(accuracies),
         "stderr": standard_error(accuracies, scores[0][task]["stderr"]),
-        "questions": sum(each[task]["questions"] for each in scores),
-        "overflowed": sum(each[task]["overflowed"] for each in scores),
+        "questions": sum(run_scores[task]["questions"] for run_scores in scores),
+        "overflowed": sum(run_scores[task]["overflowed"] for run_scores in scores),
         "seeds": len(scores),
     }
 
 
 def average_recall(scores: Sequence[Scores], task: str, unit: str) -> float | None:
-    recalls = [each[task]["retrieval"][unit]["recall"] for each in scores]
+    recalls = [run_scores[task]["retrieval"][unit]["recall"] for run_scores in scores]
     return mean(recalls) if None not in recalls else None
 
 

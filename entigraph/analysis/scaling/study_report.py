@@ -168,7 +168,7 @@ def collect_provenance(runs: Sequence[StudyRun], root: Path) -> list[dict[str, A
         if folder in manifests or not is_complete(folder):
             continue
         manifests[folder] = read_manifest(folder)
-        queue += [path for made in manifests[folder]["inputs"].values() for path in root.glob(f"*/{made['folder']}")]
+        queue += [path for entry in manifests[folder]["inputs"].values() for path in root.glob(f"*/{entry['folder']}")]
     rows = [
         {
             "stage": manifest["stage"],

@@ -39,23 +39,25 @@ VERDICTS_SCHEMA = object_schema(verdicts={"type": "array", "items": VERDICT_SCHE
 
 
 def split_request(summary: str) -> Request:
-    own = f"### Task\n{load_prompt('split')}\n\n### Summary\n{summary}"
-    return Request(system=load_prompt("split_system"), user=own, suffix=own, temperature=0.0, json_schema=CLAIMS_SCHEMA)
+    suffix = f"### Task\n{load_prompt('split')}\n\n### Summary\n{summary}"
+    return Request(
+        system=load_prompt("split_system"), user=suffix, suffix=suffix, temperature=0.0, json_schema=CLAIMS_SCHEMA
+    )
 
 
 def verdict_request(document: Document, claims: Sequence[str]) -> Request:
     listed = "\n".join(f"{number}. {claim}" for number, claim in enumerate(claims, 1))
-    own = f"\n\n### Task\n{load_prompt('judge_claims')}\n\n### Claims\n{listed}"
-    user = document_section(document) + own
+    suffix = f"\n\n### Task\n{load_prompt('judge_claims')}\n\n### Claims\n{listed}"
+    user = document_section(document) + suffix
     return Request(
-        system=load_prompt("judge_system"), user=user, suffix=own, temperature=0.0, json_schema=VERDICTS_SCHEMA
+        system=load_prompt("judge_system"), user=user, suffix=suffix, temperature=0.0, json_schema=VERDICTS_SCHEMA
     )  # fmt: skip
 
 
 def summary_request(document: Document) -> Request:
-    own = f"\n\n### Task\n{load_prompt('summarize')}"
-    user = document_section(document) + own
-    return Request(system=load_prompt("summarize_system"), user=user, suffix=own, temperature=0.0)
+    suffix = f"\n\n### Task\n{load_prompt('summarize')}"
+    user = document_section(document) + suffix
+    return Request(system=load_prompt("summarize_system"), user=user, suffix=suffix, temperature=0.0)
 
 
 def parse_claims(text: str) -> list[str] | None:

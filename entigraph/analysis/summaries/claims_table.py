@@ -47,45 +47,45 @@ def build_rows(summaries: Sequence[JudgedSummary], confidence: float) -> Iterato
     groups: dict[tuple[str, str, str], list[JudgedSummary]] = {}
     for summary in summaries:
         groups.setdefault((summary.kind, summary.summarizer, summary.prompt), []).append(summary)
-    reference = next((own for (kind, _, _), own in groups.items() if kind == REFERENCE), [])
-    for (kind, summarizer, prompt), own in groups.items():
-        row = {"summarizer": summarizer, "kind": kind, "prompt": prompt, **count_summaries(own)}
-        row["true"] = share_true(own, confidence)
+    reference = next((members for (kind, _, _), members in groups.items() if kind == REFERENCE), [])
+    for (kind, summarizer, prompt), members in groups.items():
+        row = {"summarizer": summarizer, "kind": kind, "prompt": prompt, **count_summaries(members)}
+        row["true"] = share_true(members, confidence)
         for verdict in ClaimVerdict:
-            counts, reference_counts = count_claims(own, verdict), count_claims(reference, verdict)
+            counts, reference_counts = count_claims(members, verdict), count_claims(reference, verdict)
             row[str(verdict)] = {
-                "claims": sum(summary.verdicts.count(verdict) for summary in own),
-                "a_summary": ratio([(float(sum(each)), float(len(each))) for each in counts.values()], confidence),
+                "claims": sum(summary.verdicts.count(verdict) for summary in members),
+                "a_summary": ratio([(float(sum(count)), float(len(count))) for count in counts.values()], confidence),
                 **compare_with_reference(counts, reference_counts, confidence),
             }
         yield row
 
 
-def count_summaries(own: Sequence[JudgedSummary]) -> dict[str, Any]:
+def count_summaries(summaries: Sequence[JudgedSummary]) -> dict[str, Any]:
     """`not_judged`: summaries without claims or verdicts, by reason; no ratio includes them."""
     return {
-        "summaries": len(own),
-        "documents": len({summary.place for summary in own}),
-        "empty": sum(not summary.text for summary in own),
-        "cut": sum(summary.finish_reason == "length" for summary in own),
-        "not_judged": dict(Counter(summary.missing for summary in own if summary.missing)),
-        "claims": sum(len(summary.claims or ()) for summary in own),
-        "no_verdict": sum(summary.verdicts.count(None) for summary in own if not summary.missing),
+        "summaries": len(summaries),
+        "documents": len({summary.place for summary in summaries}),
+        "empty": sum(not summary.text for summary in summaries),
+        "cut": sum(summary.finish_reason == "length" for summary in summaries),
+        "not_judged": dict(Counter(summary.missing for summary in summaries if summary.missing)),
+        "claims": sum(len(summary.claims or ()) for summary in summaries),
+        "no_verdict": sum(summary.verdicts.count(None) for summary in summaries if not summary.missing),
     }
 
 
-def count_claims(own: Sequence[JudgedSummary], verdict: ClaimVerdict) -> Counts:
+def count_claims(summaries: Sequence[JudgedSummary], verdict: ClaimVerdict) -> Counts:
     counts: dict[Place, list[int]] = {}
-    for summary in own:
+    for summary in summaries:
         if not summary.missing:
             counts.setdefault(summary.place, []).append(summary.verdicts.count(verdict))
     return counts
 
 
-def share_true(own: Sequence[JudgedSummary], confidence: float) -> dict[str, Any]:
+def share_true(summaries: Sequence[JudgedSummary], confidence: float) -> dict[str, Any]:
     """Returns the share of claims that are true, of those with a verdict."""
-    false = count_claims(own, ClaimVerdict.false)
-    true = [count_claims(own, verdict) for verdict in (ClaimVerdict.salient, ClaimVerdict.cosmetic)]
+    false = count_claims(summaries, ClaimVerdict.false)
+    true = [count_claims(summaries, verdict) for verdict in (ClaimVerdict.salient, ClaimVerdict.cosmetic)]
     parts = []
     for place in false:
         correct = sum(sum(counts[place]) for counts in true)
@@ -93,9 +93,9 @@ def share_true(own: Sequence[JudgedSummary], confidence: float) -> dict[str, Any
     return ratio(parts, confidence)
 
 
-def compare_with_reference(own: Counts, reference: Counts, confidence: float) -> dict[str, Any]:
+def compare_with_reference(counts: Counts, reference: Counts, confidence: float) -> dict[str, Any]:
     """Compares over the documents of both; a document's summaries, and its references, count by their means."""
-    pairs = [(mean(own[place]), mean(reference[place])) for place in own if place in reference]
+    pairs = [(mean(counts[place]), mean(reference[place])) for place in counts if place in reference]
     ratios = [(one / other, 1.0) for one, other in pairs if other]
     return {
         "relative": ratio(pairs, confidence),

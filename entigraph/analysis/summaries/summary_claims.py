@@ -118,7 +118,7 @@ def judge_summarizers(
     judged = judge_claims(split_summaries(summaries, judge, context), documents, judge, context)
     write_jsonl(out / "claims.jsonl", judged)
     result = {
-        "label": next((each.disclaimer for each in summarizers if each.disclaimer), None),
+        "label": next((summarizer.disclaimer for summarizer in summarizers if summarizer.disclaimer), None),
         "confidence": settings.confidence,
         "judge": writer_name(judge),
         "references": describe_references(settings, judged),
@@ -131,12 +131,16 @@ def judge_summarizers(
 
 
 def load_summarized_documents(summarizers: Sequence[Summarizer]) -> dict[Place, Document]:
-    wanted = {(each.corpus.name, summary.document_id) for each in summarizers for summary in each.summaries()}
+    wanted = {
+        (summarizer.corpus.name, summary.document_id)
+        for summarizer in summarizers
+        for summary in summarizer.summaries()
+    }
     return {
-        (each.corpus.name, document.id): document
-        for each in {each.corpus: each for each in summarizers}.values()
-        for document in each.documents()
-        if (each.corpus.name, document.id) in wanted
+        (summarizer.corpus.name, document.id): document
+        for summarizer in {summarizer.corpus: summarizer for summarizer in summarizers}.values()
+        for document in summarizer.documents()
+        if (summarizer.corpus.name, document.id) in wanted
     }
 
 
@@ -256,8 +260,8 @@ def draw_claims(result: Mapping[str, Any], out: Path) -> None:
     rows = [row for row in result["rows"] if row["kind"] != REFERENCE]
     prompts = list(dict.fromkeys(row["prompt"] for row in rows))
     for index, name in enumerate(dict.fromkeys(row["summarizer"] for row in rows)):
-        own = [row for row in rows if row["summarizer"] == name and has_ratios(row)]
-        draw_summarizer(axes, own, prompts, index)
+        drawn_rows = [row for row in rows if row["summarizer"] == name and has_ratios(row)]
+        draw_summarizer(axes, drawn_rows, prompts, index)
     axes.plot([1], [1], color=BLACK, marker="x", markersize=8, linestyle="none", label="the reference")
     draw_published_frame(axes)
     axes.set_xlabel("salient claims relative to the reference")

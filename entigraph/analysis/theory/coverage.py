@@ -196,7 +196,9 @@ def load_source_graphs(runs: Sequence[StudyRun], settings: Coverage) -> dict[str
         file = run.folder("synthesis") / "graphs.jsonl"
         graphs = list(read_jsonl(file, EntityGraph)) if file.exists() else []
         if graphs:
-            documents = {each.id: each for each in read_jsonl(run.folder("corpus") / "documents.jsonl", Document)}
+            documents = {
+                document.id: document for document in read_jsonl(run.folder("corpus") / "documents.jsonl", Document)
+            }
             entities: dict[str, list[str]] = defaultdict(list)
             for graph in graphs:
                 entities[source_document_id(graph.document_id, documents)] += graph.entities
@@ -241,10 +243,10 @@ def measure_runs(runs: Sequence[StudyRun], settings: Coverage) -> list[dict[str,
     for run in runs:
         by_corpus[run.entry["corpus"]].append(run)
     rows = []
-    for own in by_corpus.values():
-        sources = load_source_graphs(own, settings)
+    for corpus_runs in by_corpus.values():
+        sources = load_source_graphs(corpus_runs, settings)
         coverage: dict[str, CorpusCoverage] = {}
-        for run in own:
+        for run in corpus_runs:
             folder = run.entry["synthesis"]
             if folder not in coverage:
                 coverage[folder] = load_coverage(run, sources, settings)
@@ -269,8 +271,8 @@ def build_row(run: StudyRun, corpus: CorpusCoverage, settings: Coverage) -> dict
         "texts_read": len(corpus.tokens),
         "texts": read_manifest(run.folder("synthesis"))["counts"]["texts"],
         "entities": float(np.mean([len(source.stated) for source in corpus.sources])),
-        "source": float(np.mean([each.start for each in growth])),
-        "limit": float(np.mean([each.limit for each in growth])),
+        "source": float(np.mean([part.start for part in growth])),
+        "limit": float(np.mean([part.limit for part in growth])),
         "mean_of_mu": mean_of_mu(growth),
     }
 
@@ -288,12 +290,12 @@ def fit_accuracy(rows: Sequence[dict[str, Any]], base: float | None) -> list[dic
     """
     fits = []
     for augmenter in dict.fromkeys(row["augmenter"] for row in rows):
-        own = [row for row in rows if row["augmenter"] == augmenter]
-        accuracy = np.array([row["accuracy"] for row in own])
-        predictors = {name: [row[name] for row in own] for name in MEASURES}
-        predictors["ln_tokens"] = np.log([row["synthetic_tokens"] for row in own]).tolist()
+        series = [row for row in rows if row["augmenter"] == augmenter]
+        accuracy = np.array([row["accuracy"] for row in series])
+        predictors = {name: [row[name] for row in series] for name in MEASURES}
+        predictors["ln_tokens"] = np.log([row["synthetic_tokens"] for row in series]).tolist()
         for name, values in predictors.items():
-            if None in values or np.ptp(values) < MIN_RANGE or len({row["synthetic_tokens"] for row in own}) < 3:
+            if None in values or np.ptp(values) < MIN_RANGE or len({row["synthetic_tokens"] for row in series}) < 3:
                 continue
             x = np.array(values)
             slope, intercept = np.polyfit(x, accuracy, 1)
@@ -347,11 +349,11 @@ def draw_coverage(result: Mapping[str, Any], out: Path) -> None:
     if with_asked:
         draw_predictions(left, result, with_asked[0])
     for index, name in enumerate(names):
-        own = [row for row in result["rows"] if row["augmenter"] == name]
+        series = [row for row in result["rows"] if row["augmenter"] == name]
         color, marker = series_style(name, index)
         right.plot(
-            [row["stated"] for row in own],
-            [row["accuracy"] for row in own],
+            [row["stated"] for row in series],
+            [row["accuracy"] for row in series],
             color=color, marker=marker, linestyle="none", label=DISPLAY_NAMES.get(name, name),
         )  # fmt: skip
     right.set_xlabel("share of entity pairs mentioned together")
@@ -368,20 +370,20 @@ def draw_coverage(result: Mapping[str, Any], out: Path) -> None:
 
 
 def draw_predictions(axes: "Axes", result: Mapping[str, Any], name: str) -> None:
-    own = [row for row in result["rows"] if row["augmenter"] == name]
-    budgets = sorted({row["budget"] for row in own})
-    tokens = [np.mean([row["synthetic_tokens"] for row in own if row["budget"] == budget]) for budget in budgets]
+    series = [row for row in result["rows"] if row["augmenter"] == name]
+    budgets = sorted({row["budget"] for row in series})
+    tokens = [np.mean([row["synthetic_tokens"] for row in series if row["budget"] == budget]) for budget in budgets]
     color, marker = series_style(name, 0)
     axes.plot(
-        [row["synthetic_tokens"] for row in own],
-        [row["accuracy"] for row in own],
+        [row["synthetic_tokens"] for row in series],
+        [row["accuracy"] for row in series],
         color=color, marker=marker, linestyle="none", label=f"{DISPLAY_NAMES.get(name, name)}, measured", zorder=3,
     )  # fmt: skip
     for fit in result["maps"]:
         if fit["augmenter"] != name or fit["measure"] not in LINE_STYLES:
             continue
         measure, base = fit["measure"], result["base"]
-        share = np.array([np.mean([row[measure] for row in own if row["budget"] == budget]) for budget in budgets])
+        share = np.array([np.mean([row[measure] for row in series if row["budget"] == budget]) for budget in budgets])
         color, line, width = LINE_STYLES[measure]
         axes.plot(
             tokens, fit["intercept"] + fit["slope"] * share, color=color, linestyle=line, linewidth=width,
