@@ -19,7 +19,7 @@ from pathlib import Path
 
 from hydra import compose, initialize_config_dir
 
-from entigraph import cli
+from entigraph.config.composition import home
 from entigraph.corpus.readers.fictional_corpora import FictionalCorpus
 from entigraph.corpus.readers.text_files import TextFiles
 from entigraph.fictional.reading import comprehend
@@ -27,6 +27,7 @@ from entigraph.llm.base import Request
 from entigraph.llm.cost import Price
 from entigraph.llm.offline.offline_writer import OfflineWriter, answer_request
 from entigraph.llm.openai.online_writer import OpenAIWriter
+from entigraph.pipeline.registration import register_config
 from entigraph.storage.schemas import Document, EntityGraph
 from entigraph.synthesis.augmenters.entigraph import EntiGraph
 from entigraph.synthesis.base import Augmenter, PromptLayout, WritingTask, render_document
@@ -52,7 +53,8 @@ def main() -> None:
     lengths = [count(document.text) for document in documents]
     print(f"{len(documents)} documents of {sum(lengths) / len(lengths):,.0f} tokens by {tokenizer}, ", end="")
     print(f"{options.relations:,} relations of {options.answer_tokens} tokens")
-    with initialize_config_dir(str(cli.home() / "conf"), version_base="1.3"):
+    register_config()
+    with initialize_config_dir(str(home() / "conf"), version_base="1.3"):
         table = compose("config", overrides=["llm=openai"]).llm.prices[options.model]
     full = Price(table.prompt, table.prompt, table.completion)
     discounted = Price(table.prompt, table.prompt / 2, table.completion)

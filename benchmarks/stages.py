@@ -11,9 +11,10 @@ from pathlib import Path
 import torch
 from hydra import compose, initialize_config_dir
 
-from entigraph import cli
+from entigraph.config.composition import home
 from entigraph.pipeline import execution
 from entigraph.pipeline.loading import load_run
+from entigraph.pipeline.registration import register_config
 from entigraph.pipeline.run import Run
 from entigraph.pipeline.steps import run_steps
 from entigraph.runtime.devices import pick_precision
@@ -29,7 +30,8 @@ def main() -> None:
     arguments.add_argument("--steps", type=int, default=300)
     steps = arguments.parse_args().steps
     torch.set_num_threads(1)
-    with tempfile.TemporaryDirectory() as root, initialize_config_dir(str(cli.home() / "conf"), version_base="1.3"):
+    register_config()
+    with tempfile.TemporaryDirectory() as root, initialize_config_dir(str(home() / "conf"), version_base="1.3"):
         overrides = [f"paths.root={root}", f"trainer.max_steps={steps}", "logger=none"]
         run = load_run(compose("config", overrides=overrides))
         seconds = {step.artifact.folder: measure_step(step) for step in run_steps(run)}

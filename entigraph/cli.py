@@ -4,14 +4,12 @@ import os
 import sys
 import traceback
 from collections.abc import Sequence
-from pathlib import Path
 from uuid import uuid4
 
 import hydra
-from hydra.core.global_hydra import GlobalHydra
 from omegaconf import DictConfig
 
-from entigraph.config import resolvers, schema
+from entigraph.config.composition import compose_config, home
 from entigraph.config.overrides import normalize_overrides
 from entigraph.config.schema import Command, Stage, selected_command
 from entigraph.config.suggestions import did_you_mean
@@ -21,6 +19,7 @@ from entigraph.llm.cost import COMMAND_VARIABLE
 from entigraph.pipeline import dry_run, execution
 from entigraph.pipeline.analysis_step import analyze
 from entigraph.pipeline.loading import load_run
+from entigraph.pipeline.registration import register_config
 from entigraph.runtime.progress import TerminalProgress
 from entigraph.sweep.multirun import print_artifacts
 from entigraph.sweep.sweep_job import is_sweep_job, run_sweep_job
@@ -28,17 +27,7 @@ from entigraph.sweep.sweep_job import is_sweep_job, run_sweep_job
 USER_ERROR, INTERNAL_ERROR, INTERRUPTED = 1, 70, 130
 
 
-def home() -> Path:
-    """The folder that holds conf/ and experiments/: inside the package when installed, beside it in a checkout."""
-    package = Path(__file__).resolve().parent
-    return package if (package / "conf").is_dir() else package.parent
-
-
-os.environ["ENTIGRAPH_HOME"] = str(home())
-os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")  # a process has one thread
-schema.register()
-resolvers.register()
-execution.register()
+register_config()  # also in processes that import this module to run a job
 
 
 class HydraTask:
@@ -68,7 +57,7 @@ def execute(config: DictConfig) -> None:
         return
     run = load_run(config)
     if command is Command.plan:
-        dry_run.print_plan(run)
+        print("\n".join(dry_run.render_plan(run)))
     elif command is Command.analyze:
         analyze(run)
     elif config.stage is None:
@@ -165,13 +154,7 @@ def report_error(error: Exception) -> int:
 def unknown_key(message: str) -> str | None:
     """Returns Hydra's message for a key or an option that does not exist, with the closest names; else None."""
     overrides = [argument for argument in sys.argv[1:] if "=" in argument and not argument.startswith("-")]
-    return explain_override_error(message, overrides, compose_overrides)
-
-
-def compose_overrides(overrides: list[str]) -> DictConfig:
-    GlobalHydra.instance().clear()
-    with hydra.initialize_config_dir(str(home() / "conf"), version_base="1.3"):
-        return hydra.compose("config", overrides=overrides)
+    return explain_override_error(message, overrides, compose_config)
 
 
 def user_error_message(error: BaseException) -> str | None:

@@ -20,12 +20,14 @@ import numpy as np  # noqa: E402
 from hydra import compose, initialize_config_dir  # noqa: E402
 from omegaconf import DictConfig  # noqa: E402
 
-from entigraph import cli  # noqa: E402
-from entigraph.pipeline.loading import load_run
+from entigraph.config.composition import home  # noqa: E402
+from entigraph.pipeline.loading import load_run  # noqa: E402
+from entigraph.pipeline.registration import register_config  # noqa: E402
 from entigraph.pipeline.run import Run  # noqa: E402
 from entigraph.storage.token_shards import ShardWriter  # noqa: E402
 from entigraph.tokenization.packing import layout_stream  # noqa: E402
 
+register_config()
 STAND_IN = Path(__file__).parent / "llm" / "stand_in"
 Command = Callable[..., subprocess.CompletedProcess[str]]
 TINY = [
@@ -76,7 +78,7 @@ def interpreter(file: Path, starts: str) -> str:
 
 @pytest.fixture(scope="session")
 def hydra_app() -> Iterator[None]:
-    with initialize_config_dir(str(cli.home() / "conf"), version_base="1.3"):
+    with initialize_config_dir(str(home() / "conf"), version_base="1.3"):
         yield
 
 

@@ -7,9 +7,9 @@ import nbformat
 import pytest
 from nbclient import NotebookClient
 
-from entigraph import cli
+from entigraph.config.composition import home
 
-NOTEBOOKS = sorted((cli.home() / "notebooks").glob("*.ipynb"))
+NOTEBOOKS = sorted((home() / "notebooks").glob("*.ipynb"))
 PRINTED = {
     "01_a_finished_study": ["6 runs", "(the answer)"],
     "02_entity_graphs": ["2 documents", "20 entities", "asked about, 190 in all"],
@@ -19,7 +19,7 @@ PRINTED = {
 }
 
 
-def test_each_notebook_is_known_and_defines_nothing() -> None:
+def test_notebooks_define_no_functions() -> None:
     assert [file.stem for file in NOTEBOOKS] == list(PRINTED)
     for file in NOTEBOOKS:
         code = "\n".join(cell.source for cell in nbformat.read(file, as_version=4).cells if cell.cell_type == "code")
@@ -28,7 +28,7 @@ def test_each_notebook_is_known_and_defines_nothing() -> None:
 
 
 @pytest.mark.parametrize("file", NOTEBOOKS, ids=lambda file: file.stem)
-def test_it_runs_on_a_finished_study(file: Path, smoke: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_notebook_runs_on_finished_study(file: Path, smoke: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("ENTIGRAPH_OUTPUTS", str(smoke))
     notebook = nbformat.read(file, as_version=4)
     assert not any(cell.get("outputs") for cell in notebook.cells), "outputs are not committed"

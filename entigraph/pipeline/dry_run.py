@@ -27,15 +27,14 @@ BYTES_SAVED = {"float32": 4, "bfloat16": 2}  # a parameter
 BYTES_IN_CHECKPOINT = 12  # a parameter: fp32 weights and Adam's two moments
 
 
-def print_plan(run: Run) -> None:
-    """Where every stage stands, and what a paid synthesis will take."""
+def render_plan(run: Run) -> Iterator[str]:
+    """Yields the state of every artifact, then the costs and the memory known in advance."""
     for step in execution.all_steps(run):
-        print(f"  {state(step.artifact):9} {step.artifact.stage:10} {step.artifact.folder}")
+        yield f"  {artifact_state(step.artifact):9} {step.artifact.stage:10} {step.artifact.folder}"
     asked = (*cost_of_questions(run), *cost_of_retrieval(run), *cost_of_baselines(run), *cost_of_judging(run))
-    for line in (*cost_of_synthesis(run), *asked, *need_of_training(run)):
-        print(line)
+    yield from (*cost_of_synthesis(run), *asked, *need_of_training(run))
     if not execution.is_complete(run):
-        print("entigraph run makes what is to do")
+        yield "entigraph run makes what is to do"
 
 
 def print_sweep(study: str, root: str, runs: Sequence[Run], half_width: float | None) -> None:
@@ -52,15 +51,15 @@ def print_sweep(study: str, root: str, runs: Sequence[Run], half_width: float | 
     print(f"{study}: {upto}{len(runs)} jobs")
     for folder, found in artifacts.items():
         shared = f"shared by {sharing[folder]} jobs" if sharing[folder] > 1 else ""
-        print(f"  {state(found):6} {found.stage:10} {folder.name:52} {shared}")
+        print(f"  {artifact_state(found):6} {found.stage:10} {folder.name:52} {shared}")
     print("\n".join(cost_of_asking(runs) or ["dollars: none, no paid model is asked"]))
     for line in need_of_trainings(list(trainings.values())):
         print(line)
-    states = Counter(state(found) for found in artifacts.values())
+    states = Counter(artifact_state(found) for found in artifacts.values())
     print(f"{len(artifacts)} folders below {root}: " + ", ".join(f"{count} {name}" for name, count in states.items()))
 
 
-def state(found: Artifact) -> str:
+def artifact_state(found: Artifact) -> str:
     if found.complete:
         return "done"
     return "begun" if found.folder.exists() else "to do"

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from omegaconf import DictConfig
 
-from entigraph import cli
+from entigraph.config.composition import home
 from entigraph.errors import ConfigError
 from entigraph.pipeline import execution
 from entigraph.pipeline.components import build_components
@@ -16,10 +16,10 @@ from entigraph.pipeline.run import Run
 from entigraph.pipeline.study import study_folder, study_member
 
 GROUPS = sorted(
-    f"{file.parent.name}={file.stem}" for file in (cli.home() / "conf").glob("*/*.yaml") if file.parent.name != "hydra"
+    f"{file.parent.name}={file.stem}" for file in (home() / "conf").glob("*/*.yaml") if file.parent.name != "hydra"
 )
 EXPERIMENTS = sorted(
-    str(file.relative_to(cli.home() / "experiments"))[:-5] for file in (cli.home() / "experiments").rglob("*.yaml")
+    str(file.relative_to(home() / "experiments"))[:-5] for file in (home() / "experiments").rglob("*.yaml")
 )
 NEEDED = {
     "baselines=pretrained": ["baselines.pretrained.path=somewhere"],

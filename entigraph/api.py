@@ -1,0 +1,127 @@
+"""The Python API: `entigraph.compose`, `plan`, `run` and `Study`. See docs/python.md.
+
+It works inside a notebook or another program: it leaves no global Hydra state behind and never exits the process.
+"""
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from omegaconf import DictConfig
+
+from entigraph.config.composition import compose_config, hydra_initialized
+from entigraph.errors import ArtifactError
+from entigraph.pipeline import execution
+from entigraph.pipeline.dry_run import artifact_state, render_plan
+from entigraph.pipeline.loading import load_run
+from entigraph.pipeline.registration import register_config
+from entigraph.pipeline.run import Run
+from entigraph.runtime.progress import TerminalProgress
+from entigraph.storage import artifact
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+register_config()
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What `run` would do: each artifact's folder and state, and the costs known in advance. Prints as text."""
+
+    artifacts: Mapping[Path, str]
+    text: str
+
+    def __repr__(self) -> str:
+        return self.text
+
+
+@dataclass(frozen=True)
+class Result:
+    """A finished run. `scores` are the headline scores of each evaluation task."""
+
+    scores: Mapping[str, Mapping[str, Any]]
+    model_path: Path
+    report: Path | None
+    disclaimer: str | None
+
+    @property
+    def accuracy(self) -> float | None:
+        """The accuracy of the first task that has one."""
+        return next((float(score["accuracy"]) for score in self.scores.values() if "accuracy" in score), None)
+
+
+@dataclass(frozen=True)
+class Study:
+    """The finished runs of a study, as `entigraph run -m` or `entigraph analyze` left them."""
+
+    folder: Path
+
+    @classmethod
+    def open(cls, path: str | Path) -> "Study":
+        """Opens the folder of a study, `outputs/studies/NAME-DIGEST`. Raises ArtifactError if it has no curve."""
+        folder = Path(path).expanduser().resolve()
+        if not (folder / "curve.json").exists():
+            raise ArtifactError(f"{folder}: no curve.json; run `entigraph analyze` with the study's overrides first")
+        return cls(folder)
+
+    @cached_property
+    def curve(self) -> dict[str, Any]:
+        """The content of curve.json: points, fits, base model, notes."""
+        content: dict[str, Any] = json.loads((self.folder / "curve.json").read_text(encoding="utf-8"))
+        return content
+
+    @property
+    def points(self) -> "pd.DataFrame":
+        """The points of the curve: one row per augmenter and budget, averaged over seeds."""
+        import pandas as pd
+
+        return pd.DataFrame(self.curve["points"])
+
+    @property
+    def runs(self) -> "pd.DataFrame":
+        """One row per run."""
+        import pandas as pd
+
+        return pd.DataFrame(self.curve["runs"])
+
+
+def compose(overrides: Sequence[str] = (), *, config_dir: str | Path | None = None) -> DictConfig:
+    """Returns the configuration that the command line would compose from the same overrides.
+
+    `config_dir` is a folder with config groups of your own, like `--config-dir`. Sweeps (`key=a,b`) are not composed.
+    """
+    return compose_config(overrides, config_dir)
+
+
+def plan(config: DictConfig) -> Plan:
+    """Returns what running the configuration would do and cost. Raises ConfigError listing every problem."""
+    with hydra_initialized():
+        run = load_run(config)
+        states = {step.artifact.folder: artifact_state(step.artifact) for step in execution.all_steps(run)}
+        return Plan(states, "\n".join(render_plan(run)))
+
+
+def run(config: DictConfig) -> Result:
+    """Runs every stage of the configuration, skipping finished ones. Returns the result.
+
+    Raises ConfigError if the configuration is invalid, and other EntigraphErrors as the command line prints them.
+    """
+    with hydra_initialized():
+        prepared = load_run(config)
+        execution.pipeline(prepared, TerminalProgress())
+        return load_result(prepared)
+
+
+def load_result(run: Run) -> Result:
+    folder = run.artifacts.evaluation.folder
+    report = folder / "report.html"
+    return Result(
+        scores=artifact.read_manifest(folder)["counts"] if run.tasks else {},
+        model_path=run.artifacts.training.folder / "model",
+        report=report if run.tasks and report.exists() else None,
+        disclaimer=run.disclaimer,
+    )

@@ -1,0 +1,40 @@
+"""Composition of configurations outside `hydra.main`."""
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+import hydra
+from hydra.core.global_hydra import GlobalHydra
+from omegaconf import DictConfig
+
+from entigraph.config.overrides import normalize_overrides
+
+
+def home() -> Path:
+    """Returns the folder that holds conf/ and experiments/: the package if installed, the repository in a checkout."""
+    package = Path(__file__).resolve().parents[1]
+    return package if (package / "conf").is_dir() else package.parent
+
+
+@contextmanager
+def hydra_initialized() -> Iterator[None]:
+    """Initializes Hydra for the body, unless a caller has, and leaves no global state behind.
+
+    Needed around everything that reads a configuration, because its resolvers compose other configurations.
+    """
+    if GlobalHydra.instance().is_initialized():
+        yield
+        return
+    with hydra.initialize_config_dir(str(home() / "conf"), job_name="entigraph", version_base="1.3"):
+        yield
+
+
+def compose_config(overrides: Sequence[str], config_dir: str | Path | None = None) -> DictConfig:
+    """Returns the configuration of the overrides. `config_dir` holds further groups, and wins over ours."""
+    searchpath = []
+    if config_dir is not None:
+        folders = [Path(config_dir).expanduser().resolve(), home()]
+        searchpath = [f"hydra.searchpath=[{','.join(f'file://{folder}' for folder in folders)}]"]
+    with hydra_initialized():
+        return hydra.compose("config", overrides=[*normalize_overrides(overrides), *searchpath])

@@ -1,0 +1,16 @@
+"""What a process registers before it composes a configuration."""
+
+import os
+
+from entigraph.config import resolvers, schema
+from entigraph.config.composition import home
+from entigraph.pipeline import execution
+
+
+def register_config() -> None:
+    """Makes the schema and the resolvers known to Hydra and OmegaConf."""
+    os.environ["ENTIGRAPH_HOME"] = str(home())  # conf/config.yaml finds experiments/ through it
+    os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")  # a process has one thread
+    schema.register()
+    resolvers.register()
+    execution.register()

@@ -1,0 +1,73 @@
+"""The Python API."""
+
+import asyncio
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from hydra.core.global_hydra import GlobalHydra
+
+import entigraph
+from entigraph.errors import ArtifactError, ConfigError
+from tests.conftest import TINY, study_of
+
+RUN = [*(override for override in TINY if not override.startswith("trainer.")), "trainer.max_steps=2", "augmenter=raw"]
+
+
+def test_import_is_fast_and_loads_nothing_heavy() -> None:
+    code = (
+        "import sys, time\nstart = time.perf_counter()\nimport entigraph\nseconds = time.perf_counter() - start\n"
+        "heavy = {'torch', 'hydra', 'pandas', 'transformers', 'lightning'} & {*sys.modules}\n"
+        "print(seconds < 0.2, heavy)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert done.stdout == "True set()\n", done.stdout + done.stderr
+
+
+def test_plan_reads_every_artifact_and_writes_nothing(tmp_path: Path) -> None:
+    GlobalHydra.instance().clear()
+    config = entigraph.compose([f"paths.root={tmp_path}/outputs", "experiment=smoke"])
+    plan = entigraph.plan(config)
+    assert set(plan.artifacts.values()) == {"to do"} and "training" in str(plan) and "entigraph run" in repr(plan)
+    assert not list(tmp_path.iterdir()) and not GlobalHydra.instance().is_initialized()
+
+
+def test_invalid_configuration_raises_one_error() -> None:
+    with pytest.raises(ConfigError, match="seed: -1 found"):
+        entigraph.plan(entigraph.compose(["seed=-1"]))
+
+
+def test_config_dir_adds_options(tmp_path: Path) -> None:
+    (tmp_path / "experiments").mkdir()
+    (tmp_path / "experiments" / "mine.yaml").write_text("# @package _global_\nseed: 7\n")
+    assert entigraph.compose(["experiment=mine"], config_dir=tmp_path).seed == 7
+
+
+def test_run_returns_accuracy_model_and_report_inside_a_running_loop(tmp_path: Path) -> None:
+    async def in_notebook() -> "entigraph.api.Result":  # type: ignore[name-defined]
+        return entigraph.run(entigraph.compose([*RUN, f"paths.root={tmp_path}/outputs"]))
+
+    result = asyncio.run(in_notebook())
+    assert result.accuracy is not None and 0 <= result.accuracy <= 1
+    assert (result.model_path / "config.json").exists() and result.report is not None and result.report.exists()
+    assert result.disclaimer is not None and "simulated" in result.disclaimer.lower()
+    config = entigraph.compose([*RUN, f"paths.root={tmp_path}/outputs"])
+    assert set(entigraph.plan(config).artifacts.values()) == {"done"}
+    again = entigraph.run(config)
+    assert again == result
+
+
+def test_study_points_are_a_data_frame(smoke: Path) -> None:
+    study = entigraph.Study.open(study_of(smoke))
+    points = study.points
+    assert len(points) == len(json.loads((study_of(smoke) / "curve.json").read_text())["points"])
+    assert {"augmenter", "synthetic_tokens", "accuracy", "stderr", "seeds"} <= {*points.columns}
+    assert len(study.runs) == 6 and points.accuracy.between(0, 1).all()
+
+
+def test_folder_without_curve_is_an_error(tmp_path: Path) -> None:
+    with pytest.raises(ArtifactError, match="no curve.json"):
+        entigraph.Study.open(os.fspath(tmp_path))
