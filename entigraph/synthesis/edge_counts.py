@@ -1,4 +1,4 @@
-"""The edges of one entity graph: a text about some entities lies on each pair of them (a triple's on three)."""
+"""Counts the texts on each edge of an entity graph. A text about three entities lies on three edges."""
 
 from array import array
 from collections.abc import Iterable, Sequence
@@ -6,45 +6,45 @@ from itertools import combinations, groupby
 from math import comb
 
 
-class Edges:
-    """`counted`: how many texts lie on each edge, at four bytes an edge; otherwise only whether one does, at one byte.
+class EdgeCounts:
+    """`counted`: counts the texts on each edge, at four bytes per edge; otherwise whether there is one, at one byte.
 
-    Edges stand in the order (0, 1), (0, 2), ..., (1, 2), ... of the entities' numbers.
+    Edges are in the order (0, 1), (0, 2), ..., (1, 2), ... of the indices of the entities.
     """
 
     def __init__(self, entities: Sequence[str], counted: bool) -> None:
-        self.numbers = {name: number for number, name in enumerate(entities)}
+        self.indices = {name: index for index, name in enumerate(entities)}
         self.entities, self.counted, self.pairs = len(entities), counted, comb(len(entities), 2)
         self.texts = array("I" if counted else "B", [0]) * self.pairs
-        self.texts_of = [0] * self.entities
+        self.texts_per_entity = [0] * self.entities
 
     def add(self, about: Iterable[str]) -> list[int]:
-        """Returns the numbers of the entities that the text is about; names that are no entity here are none."""
-        found = sorted({self.numbers[name] for name in about if name in self.numbers})
-        for one, other in combinations(found, 2):
-            edge = one * (2 * self.entities - one - 1) // 2 + other - one - 1
+        """Adds a text and returns the indices of its entities. Names that are not in the graph are ignored."""
+        indices = sorted({self.indices[name] for name in about if name in self.indices})
+        for first, second in combinations(indices, 2):
+            edge = first * (2 * self.entities - first - 1) // 2 + second - first - 1
             self.texts[edge] = self.texts[edge] + 1 if self.counted else 1
-        for number in found:
-            self.texts_of[number] += 1
-        return found
+        for index in indices:
+            self.texts_per_entity[index] += 1
+        return indices
 
     @property
     def covered(self) -> int:
-        """On how many edges a text lies."""
+        """The number of edges with a text."""
         return self.pairs - self.texts.count(0)
 
     @property
     def partners(self) -> list[int]:
-        """With how many others each entity shares a text."""
-        found = [0] * self.entities
-        for (one, other), texts in zip(combinations(range(self.entities), 2), self.texts, strict=True):
+        """For each entity, the number of others with which it shares a text."""
+        partners = [0] * self.entities
+        for (first, second), texts in zip(combinations(range(self.entities), 2), self.texts, strict=True):
             if texts:
-                found[one] += 1
-                found[other] += 1
-        return found
+                partners[first] += 1
+                partners[second] += 1
+        return partners
 
     @property
-    def written(self) -> str:
+    def run_length_encoded(self) -> str:
         """The number of texts on each edge in order; a negative number stands for so many edges without a text."""
         runs: list[str] = []
         for texts, edges in groupby(self.texts):

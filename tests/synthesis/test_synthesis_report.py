@@ -20,7 +20,7 @@ from entigraph.runtime.progress import SilentProgress
 from entigraph.storage.jsonl import write_jsonl
 from entigraph.storage.schemas import Document, EntityGraph, Failure, NearDuplicate, SyntheticText
 from entigraph.storage.texts import read_texts, write_texts
-from entigraph.synthesis import report_data, stage, synthesis_report
+from entigraph.synthesis import stage, synthesis_report
 from entigraph.synthesis.augmenters.entigraph import EntiGraph
 from entigraph.synthesis.augmenters.rephrase import Rephrase
 from entigraph.synthesis.base import Augmenter
@@ -101,7 +101,7 @@ def text(document: str, *about: str, body: str = "", part: str = "", sample: int
     )
 
 
-def written(
+def write_report(
     tmp_path: Path,
     documents: list[Document],
     graphs: list[EntityGraph],
@@ -158,7 +158,7 @@ def test_the_page_says_what_the_texts_say(tmp_path: Path) -> None:
 def test_a_triple_lies_on_three_edges_and_a_text_stands_on_those_of_its_entities(tmp_path: Path) -> None:
     graph = EntityGraph(document_id="d", summary="", entities=["Ada", "Bo", "Cy", "Di"])
     texts = [text("d", "Bo", "Ada"), text("d", "Di", "Ada", "Bo"), text("d", "Ada", "Bo", sample=1)]
-    page = written(tmp_path, [Document(id="d", title="D", text="")], [graph], texts)
+    page = write_report(tmp_path, [Document(id="d", title="D", text="")], [graph], texts)
     assert page.edges(0) == {frozenset(("Ada", "Bo")): 3, frozenset(("Ada", "Di")): 1, frozenset(("Bo", "Di")): 1}
     assert page.entities(0) == [
         ["Ada", "3", "2 of 3"],
@@ -173,7 +173,7 @@ def test_a_triple_lies_on_three_edges_and_a_text_stands_on_those_of_its_entities
 def test_a_long_document_has_a_graph_for_each_of_its_parts(tmp_path: Path) -> None:
     graphs = [EntityGraph(document_id=f"d/e#{n}", summary="", entities=["Ada", f"Bo{n}", "Cy"]) for n in (1, 2)]
     texts = [text("d/e", "Ada", "Cy", part="d/e#2"), text("d/e", "Ada", "Bo1", part="d/e#1")]
-    page = written(tmp_path, [Document(id="d/e", title="Long", text="")], graphs, texts)
+    page = write_report(tmp_path, [Document(id="d/e", title="Long", text="")], graphs, texts)
     assert page.edges(0) == {frozenset(("Ada", "Bo1")): 1} and page.edges(1) == {frozenset(("Ada", "Cy")): 1}
     assert page.table("documents")[1][:4] == ["Long", "6", "2 of 6", "33.3 %"]
     assert [each.text_content() for each in page.tree.iter("option")] == ["Long, part 1", "Long, part 2"]
@@ -189,8 +189,8 @@ def test_losses_near_duplicates_and_cost_are_those_of_the_stage(tmp_path: Path) 
     graph = EntityGraph(document_id="d", summary="", entities=["Ada", "Bo"])
     documents = [Document(id="d", title="D", text=""), Document(id="e", title="E", text="")]
     counts = {**COUNTS, "near_duplicates": 15}
-    page = written(tmp_path, documents, [graph], [text("d", "Ada", "Bo")] * 2, failures, counts)
-    assert page.table("lost")[1:] == [["finish_reason length", "pair", "2"], ["an empty answer", "entities", "1"]]
+    page = write_report(tmp_path, documents, [graph], [text("d", "Ada", "Bo")] * 2, failures, counts)
+    assert page.table("failures")[1:] == [["finish_reason length", "pair", "2"], ["an empty answer", "entities", "1"]]
     assert page.table("documents")[1:] == [
         ["D", "2", "1 of 1", "100 %", "2", "20", "2"],
         ["E", "0", "0 of 0", "–", "0", "0", "1"],
@@ -218,7 +218,7 @@ def hostile(tmp_path: Path) -> Page:
     graph = EntityGraph(document_id=HOSTILE, summary=HOSTILE, entities=[HOSTILE, other])
     failures = [Failure(document_id=HOSTILE, kind=HOSTILE, about=(), reason=HOSTILE, response=HOSTILE)]
     texts = [text(HOSTILE, HOSTILE, other, body=HOSTILE)]
-    return written(tmp_path, [Document(id=HOSTILE, title=HOSTILE, text=HOSTILE)], [graph], texts, failures)
+    return write_report(tmp_path, [Document(id=HOSTILE, title=HOSTILE, text=HOSTILE)], [graph], texts, failures)
 
 
 def test_documents_and_answers_cannot_write_in_the_page(tmp_path: Path) -> None:
@@ -231,7 +231,7 @@ def test_documents_and_answers_cannot_write_in_the_page(tmp_path: Path) -> None:
     assert not [*page.tree.iter("img", "link", "iframe")]
     assert not [name for each in page.tree.iter() for name in each.attrib if name.startswith("on") or name == "src"]
     assert page.texts(0) == [HOSTILE] and page.entities(0)[0][0] == HOSTILE
-    assert page.table("documents")[1][0] == HOSTILE == page.table("lost")[1][0]
+    assert page.table("documents")[1][0] == HOSTILE == page.table("failures")[1][0]
 
 
 def test_it_loads_nothing_and_names_no_folder_and_is_the_same_each_time(tmp_path: Path) -> None:
@@ -249,8 +249,8 @@ def test_a_large_corpus_gives_a_page_that_opens_and_says_what_is_not_on_it(tmp_p
     body = "<" * 1_000  # four times as long where it is escaped
     pairs = list(combinations(graphs[0].entities, 2))[:500]
     texts = (text(graph.document_id, *pair, body=body) for pair in pairs for graph in graphs)
-    page = written(tmp_path, [Document(id=f"{n}", title=f"T{n}", text="") for n in range(20)], graphs, texts)
-    assert len(page.source.encode()) < report_data.TEXT_BYTES + 600_000
+    page = write_report(tmp_path, [Document(id=f"{n}", title=f"T{n}", text="") for n in range(20)], graphs, texts)
+    assert len(page.source.encode()) < synthesis_report.TEXT_BYTES + 600_000
     embedded = [len(page.texts(number)) for number in range(20)]
     assert max(embedded) - min(embedded) <= 1 and 700 < sum(embedded) <= 750
     assert f"{sum(embedded)} of 10,000 texts are on this page" in page.said
@@ -263,11 +263,11 @@ def test_a_large_corpus_gives_a_page_that_opens_and_says_what_is_not_on_it(tmp_p
 def test_graphs_and_documents_beyond_the_limits_are_counted_and_not_drawn(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(report_data, "PAIRS_SHOWN", 7)
+    monkeypatch.setattr(synthesis_report, "PAIRS_SHOWN", 7)
     monkeypatch.setattr(synthesis_report, "DOCUMENTS_SHOWN", 3)
     graphs = [EntityGraph(document_id=f"{n}", summary="", entities=["Ada", "Bo", "Cy"]) for n in range(5)]
     texts = [text(f"{n}", "Ada", "Bo") for n in range(5)] * 2
-    page = written(tmp_path, [Document(id=f"{n}", title=f"T{n}", text="") for n in range(5)], graphs, texts)
+    page = write_report(tmp_path, [Document(id=f"{n}", title=f"T{n}", text="") for n in range(5)], graphs, texts)
     assert len(list(page.tree.iter("section"))) == 2 and "2 of 5 documents or parts are drawn" in page.said
     assert [row[:3] for row in page.table("documents")[3:]] == [
         ["T2", "3", "1 of 3"],
