@@ -137,6 +137,7 @@ def text_selection(run: Run) -> dict[str, Any]:
         "seed": run.seed,
         "block_length": run.tokens.block_length,
         "too_long": run.tokens.too_long,
+        "validation_fraction": run.data.validation_fraction,
     }
 
 

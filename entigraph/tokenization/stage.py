@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 FINISHED_GROUPS = f"{CHECKPOINTS}/written.jsonl"
+VALIDATION = "validation"  # the folder of the held-out texts
 VERIFIED_TOKENS = 200_000  # of each run, also tokenized by Hugging Face's library: a fraction of a second
 
 
@@ -43,18 +44,21 @@ def run(
     progress: Progress,
     block_length: int | None = None,
     too_long: str = "skip",
+    validation_fraction: float = 0.0,
     encoder: str = "auto",
 ) -> dict[str, Any]:
     """Writes the longest prefix of whole texts within `budget` tokens (None: all), in a seeded order.
 
     `repeat`: if all texts are drawn and the budget is not reached, they are drawn again (raw documents have nothing
     more to give). `block_length`: each text lies within one block of so many tokens; a longer one is left out (skip) or
-    truncated (cut). Raises ConfigError for a budget beyond the texts or below the first text, ArtifactError if a text
+    truncated (cut). `validation_fraction` of each document's texts are written to validation/ instead, the same texts
+    for every budget. Raises ConfigError for a budget beyond the texts or below the first text, ArtifactError if a text
     has other tokens than were counted, or than Hugging Face's library gives.
     """
     tokenizer = Tokenizer(tokenizer_folder, encoder)
     counts = token_counts(synthesis)
-    fitting = fitting_texts(counts, block_length, too_long)
+    candidates = fitting_texts(counts, block_length, too_long)
+    fitting, held_out = split_texts(synthesis, candidates, validation_fraction, seed)
     layout = compute_layout(counts, fitting, budget, repeat, seed, block_length)
     check_budget(budget, repeat, layout, len(fitting), synthesis)
     writer = TextWriter(tokenizer, counts, choose_verified(layout, seed), in_blocks=block_length is not None)
@@ -72,25 +76,35 @@ def run(
                 records.flush()
             advance(positions.tokens)
         shards.finish(layout.ends, block_length)
-    packing = {"padding": layout.padding, "too_long": len(counts) - len(fitting)} if block_length else {}
+    if validation_fraction:
+        write_validation(synthesis, out / VALIDATION, writer, held_out, block_length)
+    packing = {"padding": layout.padding, "too_long": len(counts) - len(candidates)} if block_length else {}
     return {
         "synthetic_tokens": layout.tokens,
         "texts": len(layout.texts),
         "passes": round(len(layout.texts) / len(fitting), 3),
         "vocabulary": tokenizer.vocabulary,
         **packing,
+        **({"validation_texts": len(held_out)} if validation_fraction else {}),
         "encoder": tokenizer.encoder_info,
     }
 
 
 def texts_within(
-    synthesis: Path, *, budget: int | None, repeat: bool, seed: int, block_length: int | None, too_long: str
+    synthesis: Path,
+    *,
+    budget: int | None,
+    repeat: bool,
+    seed: int,
+    block_length: int | None,
+    too_long: str,
+    validation_fraction: float = 0.0,
 ) -> "NDArray[np.bool_]":
     """Returns for each text, in the order of generation, whether it is among the tokens that the arguments select."""
     import numpy as np
 
     counts = token_counts(synthesis)
-    fitting = fitting_texts(counts, block_length, too_long)
+    fitting, _ = split_texts(synthesis, fitting_texts(counts, block_length, too_long), validation_fraction, seed)
     selected = np.zeros(len(counts), dtype=np.bool_)
     selected[compute_layout(counts, fitting, budget, repeat, seed, block_length).texts] = True
     return selected
@@ -103,6 +117,45 @@ def fitting_texts(counts: "NDArray[np.int64]", block_length: int | None, too_lon
     if block_length is None or too_long == "cut":
         return np.arange(len(counts))
     return np.flatnonzero(counts <= block_length)
+
+
+def split_texts(
+    synthesis: Path, texts: "NDArray[np.int64]", fraction: float, seed: int
+) -> "tuple[NDArray[np.int64], NDArray[np.int64]]":
+    """Returns the texts to train on and those held out: of each document the same share, drawn by seed and document.
+
+    A document's only text is never held out, because the questions ask about every document.
+    """
+    import numpy as np
+
+    if not fraction:
+        return texts, texts[:0]
+    by_document: dict[str, list[int]] = {}
+    eligible = set(texts.tolist())
+    for group in row_groups(synthesis):
+        for number, document in enumerate(group.column("document_id"), group.first):
+            if number in eligible:
+                by_document.setdefault(document, []).append(number)
+    held_out: list[int] = []
+    for document, numbers in by_document.items():
+        count = min(round(fraction * len(numbers)), len(numbers) - 1)
+        held_out += random.Random(f"validation/{seed}/{document}").sample(numbers, count)
+    chosen = np.array(sorted(held_out), dtype=np.int64)
+    return np.setdiff1d(texts, chosen), chosen
+
+
+def write_validation(
+    synthesis: Path, out: Path, writer: "TextWriter", texts: "NDArray[np.int64]", block_length: int | None
+) -> None:
+    """Writes the held-out texts as token shards of their own; starts again if it was interrupted."""
+    lengths = writer.counts[texts] if block_length is None else writer.counts[texts].clip(max=block_length)
+    layout = layout_stream(texts, lengths) if block_length is None else layout_blocks(texts, lengths, block_length)
+    shutil.rmtree(out, ignore_errors=True)
+    out.mkdir()
+    with ShardWriter(out, layout.shard_starts, labeled=writer.has_labels) as shards:
+        for group in row_groups(synthesis):
+            writer.write(group, layout.select(group.first, group.count), shards)
+        shards.finish(layout.ends, block_length)
 
 
 def compute_layout(

@@ -1,0 +1,186 @@
+"""Callbacks, optimizers, schedulers, loggers and modules of a package outside the source tree."""
+
+import json
+import random
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from entigraph.errors import ConfigError
+from entigraph.runtime.progress import SilentProgress
+from entigraph.tokenization.builders import ByteTokenizer
+from entigraph.training import stage
+from tests.conftest import write_shards
+
+sys.path.insert(0, str(Path(__file__).parent))
+from component_nodes import component_nodes  # noqa: E402
+
+PACKAGE = """
+from pathlib import Path
+import lightning as L
+import torch
+from entigraph.training.module import CausalLMModule
+
+
+class StepCounter(L.Callback):
+    def __init__(self, file):
+        self.file = Path(file)
+
+    def on_train_batch_end(self, trainer, module, *args):
+        module.log("steps_done", float(trainer.global_step))
+        if trainer.is_global_zero:
+            self.file.write_text(str(trainer.global_step))
+
+
+class StopAt(L.Callback):
+    def __init__(self, step):
+        self.step = step
+
+    def on_train_batch_end(self, trainer, module, *args):
+        if trainer.global_step == self.step:
+            raise ZeroDivisionError
+
+
+class SlowSGD(torch.optim.SGD):
+    pass
+
+
+def halve(optimizer, num_training_steps):
+    return torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: 0.5 if step > num_training_steps / 2 else 1.0)
+
+
+class FrozenEmbedding(CausalLMModule):
+    def __init__(self, net, **arguments):
+        net.get_input_embeddings().weight.requires_grad_(False)
+        super().__init__(net, **arguments)
+"""
+
+
+@pytest.fixture
+def root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    (tmp_path / "package").mkdir()
+    (tmp_path / "package" / "user_components.py").write_text(PACKAGE)
+    monkeypatch.syspath_prepend(str(tmp_path / "package"))
+    source = Path(__file__).parents[2]
+    monkeypatch.setenv("PYTHONPATH", f"{source}:{tmp_path / 'package'}")  # of the ranks
+    rng = random.Random(0)
+    for name in ("tokens", "tokens/validation", "tokenizer"):
+        (tmp_path / name).mkdir()
+    for name, count in (("tokens", 40), ("tokens/validation", 7)):
+        write_shards(tmp_path / name, [[256] + [rng.randrange(97, 110) for _ in range(30)] for _ in range(count)])
+    ByteTokenizer().build(tmp_path / "tokenizer")
+    return tmp_path
+
+
+def train(root: Path, name: str, **changes: Any) -> dict[str, Any]:
+    (root / name).mkdir(exist_ok=True)
+    return stage.run(
+        root / "tokens",
+        root / "tokenizer",
+        None,
+        root / name,
+        nodes=component_nodes(**changes),
+        vocabulary=257,
+        seed=0,
+        progress=SilentProgress(),
+        record=lambda values: None,
+    )
+
+
+def user_nodes(root: Path, name: str) -> dict[str, Any]:
+    return {
+        "optim": {"_target_": "user_components.SlowSGD", "_partial_": True, "lr": 0.1, "momentum": 0.9},
+        "scheduler": {"_target_": "user_components.halve", "_partial_": True},
+        "callbacks": {"mine": {"_target_": "user_components.StepCounter", "file": str(root / f"{name}.txt")}},
+        "logger": {"csv": {"_target_": "lightning.pytorch.loggers.CSVLogger", "name": "csv"}},
+    }
+
+
+def metrics(root: Path, name: str) -> list[dict[str, float]]:
+    return [json.loads(line) for line in (root / name / "metrics.jsonl").read_text().splitlines()]
+
+
+@pytest.mark.parametrize("devices", [1, 2])
+def test_user_components_train_and_resume_bitwise(root: Path, devices: int) -> None:
+    trainer = {"max_steps": 16, "accelerator": "cpu", "devices": devices, "log_every_n_steps": 4}
+    counts = train(root, "whole", trainer=trainer, **user_nodes(root, "whole"))
+    assert counts["steps"] == 16 and (root / "whole.txt").read_text() == "16"
+    lines = metrics(root, "whole")
+    assert [line["step"] for line in lines] == [4, 8, 12, 16] and lines[-1]["steps_done"] == 16
+    assert lines[0]["lr"] == 0.1 and lines[-1]["lr"] == 0.05, "the user's schedule"
+    (logged,) = (root / "whole" / "logs" / "csv").glob("version_*/metrics.csv")
+    assert len(logged.read_text().splitlines()) == 5
+    if devices == 1:
+        stopping = user_nodes(root, "resumed")
+        stopping["callbacks"] |= {"stop": {"_target_": "user_components.StopAt", "step": 13}}
+        with pytest.raises(ZeroDivisionError):
+            train(root, "resumed", trainer=trainer, **stopping)
+        resumed = train(root, "resumed", trainer=trainer, **user_nodes(root, "resumed"))
+        assert resumed["resumed_from"] == "step-00000010"
+        whole, other = (load_file(root / name / "model" / "model.safetensors") for name in ("whole", "resumed"))
+        assert all(torch.equal(whole[name], other[name]) for name in whole)
+
+
+def test_user_module_replaces_ours(root: Path) -> None:
+    module = {"_target_": "user_components.FrozenEmbedding"}
+    train(root, "out", module=module, trainer={"max_steps": 3, "accelerator": "cpu"})
+    assert (root / "out" / "model" / "model.safetensors").exists()
+
+
+def test_node_that_is_no_callback_is_an_error(root: Path) -> None:
+    with pytest.raises(ConfigError, match="callbacks.mine: builtins.dict returns a dict, which is not"):
+        train(root, "out", callbacks={"mine": {"_target_": "builtins.dict"}}, trainer={"max_steps": 1})
+
+
+def test_bf16_true_needs_an_optimizer_with_split_weights(root: Path) -> None:
+    optim = {"_target_": "torch.optim.SGD", "_partial_": True, "lr": 0.1}
+    with pytest.raises(ConfigError, match="trainer.precision: bf16-true needs an optimizer"):
+        train(root, "out", optim=optim, trainer={"max_steps": 1, "accelerator": "cpu", "precision": "bf16-true"})
+
+
+@pytest.mark.parametrize("devices", [1, 2])
+def test_validation_loss_is_the_mean_over_held_out_tokens(root: Path, devices: int) -> None:
+    trainer = {"max_steps": 10, "accelerator": "cpu", "devices": devices, "log_every_n_steps": 5}
+    data = {"validation_fraction": 0.1}
+    counts = train(root, f"out{devices}", data=data, trainer=trainer)
+    losses = {line["step"]: line["val_loss"] for line in metrics(root, f"out{devices}") if "val_loss" in line}
+    assert len(losses) == 10 and losses[10] == counts["val_loss"] < losses[1]
+
+    from transformers import AutoModelForCausalLM
+
+    from entigraph.storage.token_shards import TokenStore
+
+    model = AutoModelForCausalLM.from_pretrained(str(root / f"out{devices}" / "model")).eval()
+    store = TokenStore(root / "tokens" / "validation")
+    total, counted = 0.0, 0
+    for start in range(0, len(store), 16):
+        ids = torch.tensor(store.read(start, min(17, len(store) - start)).astype("int64"))
+        if len(ids) > 1:
+            logits = model(ids[None, :-1]).logits[0]
+            total += torch.nn.functional.cross_entropy(logits, ids[1:], reduction="sum").item()
+            counted += len(ids) - 1
+    assert counted == len(store) - 1 and losses[10] == pytest.approx(total / counted, abs=1e-4)
+
+
+def test_validation_does_not_change_training_or_its_resume(root: Path) -> None:
+    trainer = {"max_steps": 16, "accelerator": "cpu", "val_check_interval": 5}
+    train(root, "plain", trainer={**trainer, "val_check_interval": None})
+    data = {"validation_fraction": 0.1}
+    train(root, "validated", data=data, trainer=trainer)
+    stop = {"stop": {"_target_": "user_components.StopAt", "step": 13}}
+    with pytest.raises(ZeroDivisionError):
+        train(root, "resumed", data=data, trainer=trainer, callbacks=stop)
+    train(root, "resumed", data=data, trainer=trainer)
+    weights = [load_file(root / name / "model" / "model.safetensors") for name in ("plain", "validated", "resumed")]
+    assert all(torch.equal(weights[0][name], other[name]) for other in weights[1:] for name in other)
+    runs = [[(line["step"], line.get("val_loss")) for line in metrics(root, name)] for name in ("validated", "resumed")]
+    assert runs[0] == runs[1]
+
+
+def test_inexact_arguments_are_recorded(root: Path) -> None:
+    counts = train(root, "out", trainer={"max_steps": 8, "accelerator": "cpu", "limit_train_batches": 4})
+    assert counts["exact_resume"] is False and counts["steps"] == 4
