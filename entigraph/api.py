@@ -14,7 +14,7 @@ from omegaconf import DictConfig
 
 from entigraph.config.composition import compose_config, hydra_initialized
 from entigraph.errors import ArtifactError
-from entigraph.pipeline import execution
+from entigraph.pipeline import dependencies, execution
 from entigraph.pipeline.dry_run import artifact_state, render_plan
 from entigraph.pipeline.loading import load_run
 from entigraph.pipeline.registration import register_config
@@ -101,7 +101,7 @@ def plan(config: DictConfig) -> Plan:
     """Returns what running the configuration would do and cost. Raises ConfigError listing every problem."""
     with hydra_initialized():
         run = load_run(config)
-        states = {step.artifact.folder: artifact_state(step.artifact) for step in execution.all_steps(run)}
+        states = {step.artifact.folder: artifact_state(step.artifact) for step in dependencies.all_steps(run)}
         return Plan(states, "\n".join(render_plan(run)))
 
 

@@ -12,7 +12,8 @@ from tests.mock_llm_server import Config, running
 SMALL = [
     "model.path={model}",
     "corpus.path={corpus}",
-    "needs=['replay_tokens tokenizer.path={model} corpus.path={replay} tokens.budget=3000']",
+    "needs=[{{experiment: replay_tokens, overrides: "
+    "['tokenizer.path={model}', 'corpus.path={replay}', 'tokens.budget=3000']}}]",
     "synthesis.token_budget=20000",
     "tokens.budget=15000",
     "llm.base_url={server}",
@@ -98,7 +99,7 @@ def test_instructions_are_tuned_on_top_of_a_run(command: Command, tmp_path: Path
     talks.write_text("".join(json.dumps({"messages": line}) + "\n" for line in lines))
     done = command(
         "experiments=quality_instruct",
-        "needs=['base/smoke trainer.max_steps=2 corpus.worlds=2']",
+        "needs=[{experiment: base/smoke, overrides: ['trainer.max_steps=2', 'corpus.worlds=2']}]",
         "model.path=${output:base/smoke,training}/model",
         f"corpus.path={talks}",
         "corpus.files='*'",

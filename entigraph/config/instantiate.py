@@ -118,7 +118,7 @@ def check_node(node: DictConfig, key: str, problems: list[str]) -> DictConfig:
                 typed[name] = values[name]
                 values[name] = typed[name]
         except OmegaConfBaseException as error:
-            problems.append(f"{key}.{name}: {error_message(error)}")
+            problems.append(own_message(error) or f"{key}.{name}: {str(error).splitlines()[0]}")
     if not node.get("_partial_"):
         present = {*names, *list(parameters.annotations)[: len(node.get("_args_") or ())]}
         problems += [
@@ -248,11 +248,11 @@ def is_target_node(value: Any) -> bool:
     return isinstance(value, DictConfig) and value.get("_target_") is not None
 
 
-def error_message(error: BaseException) -> str:
-    """Returns the message of our own error where one of our resolvers raised it; else the first line of OmegaConf's."""
+def own_message(error: BaseException) -> str | None:
+    """Returns the message of the error of ours that a resolver raised; None where OmegaConf raised the error itself."""
     cause: BaseException | None = error
     while cause is not None:
         if isinstance(cause, EntigraphError):
             return str(cause)
         cause = cause.__cause__ or cause.__context__
-    return str(error).splitlines()[0]
+    return None

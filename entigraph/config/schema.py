@@ -83,6 +83,14 @@ class Tokens:
 
 
 @dataclass
+class Need:
+    """An experiment whose artifacts a run reads, with overrides of it. See pipeline/dependencies.py."""
+
+    experiment: str = MISSING
+    overrides: list[str] = field(default_factory=list)
+
+
+@dataclass
 class Root:
     """`seed` decides the initial weights, the order of training and the draw of the budget; nothing else follows it.
 
@@ -96,7 +104,7 @@ class Root:
     study: str = "study"
     study_varies: list[str] = field(default_factory=list)
     seed: int = 0
-    needs: list[str] = field(default_factory=list)
+    needs: list[Need] = field(default_factory=list)
     sweep: dict[str, Any] = field(default_factory=dict)
     paths: Paths = field(default_factory=Paths)
     corpus: Any = MISSING

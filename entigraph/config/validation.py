@@ -15,6 +15,7 @@ from entigraph.config.suggestions import did_you_mean
 from entigraph.errors import ConfigError, EntigraphError
 
 SECTIONS: dict[str, type] = {"paths": Paths, "synthesis": Synthesis, "tokens": Tokens}
+HEADING, BULLET = "the configuration has problems:", "  - "
 UNKNOWN_KEY = re.compile(r"Could not override '([\w.@/]+)'")
 UNKNOWN_OPTION = re.compile(r"Could not (?:find|load) '([^'/]+)/([^']+)'")
 CONFIG_FOLDER = re.compile(r"path=file://(.+)$", re.MULTILINE)
@@ -120,8 +121,12 @@ def known_keys(node: Any) -> list[str]:
 
 def raise_if_problems(problems: Sequence[str]) -> None:
     if problems:
-        lines = "\n".join(f"  - {line}" for line in dict.fromkeys(problems))
-        raise ConfigError(f"the configuration has problems:\n{lines}")
+        raise ConfigError("\n".join([HEADING, *(f"{BULLET}{line}" for line in dict.fromkeys(problems))]))
+
+
+def listed_problems(error: ConfigError) -> list[str]:
+    """Returns the problems that an error lists."""
+    return [line.removeprefix(BULLET) for line in str(error).splitlines() if line != HEADING]
 
 
 def collect_problems(check: Callable[..., Any], *arguments: Any) -> list[str]:

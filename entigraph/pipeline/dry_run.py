@@ -8,7 +8,7 @@ from typing import Any
 
 from entigraph.config.schema import Stage
 from entigraph.llm.response_cache import ResponseCache, response_cache_path
-from entigraph.pipeline import execution
+from entigraph.pipeline import dependencies, execution
 from entigraph.pipeline.cost_estimate import (
     cost_of_baselines,
     cost_of_judging,
@@ -29,7 +29,7 @@ BYTES_IN_CHECKPOINT = 12  # a parameter: fp32 weights and Adam's two moments
 
 def render_plan(run: Run) -> Iterator[str]:
     """Yields the state of every artifact, then the costs and the memory known in advance."""
-    for step in execution.all_steps(run):
+    for step in dependencies.all_steps(run):
         yield f"  {artifact_state(step.artifact):9} {step.artifact.stage:10} {step.artifact.folder}"
     asked = (*cost_of_questions(run), *cost_of_retrieval(run), *cost_of_baselines(run), *cost_of_judging(run))
     yield from (*cost_of_synthesis(run), *asked, *need_of_training(run))
@@ -43,7 +43,7 @@ def print_sweep(study: str, root: str, runs: Sequence[Run], half_width: float | 
     sharing: Counter[Path] = Counter()
     trainings: dict[Path, Run] = {}
     for run in runs:
-        for owner, used in (*execution.needs_of(run), (run, list(run_steps(run)))):
+        for owner, used in (*dependencies.needed_steps(run), (run, list(run_steps(run)))):
             artifacts |= {step.artifact.folder: step.artifact for step in used}
             sharing.update(step.artifact.folder for step in used)
             trainings |= {step.artifact.folder: owner for step in used if step.stage is Stage.training}

@@ -1,20 +1,14 @@
 """The steps of a run and of what it needs: in which order, and made by whom."""
 
-import shlex
 from collections.abc import Callable, Mapping
 from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
-from hydra import compose
-from omegaconf import DictConfig, OmegaConf
-
-from entigraph.config.fields import runtime_field_names
-from entigraph.config.instantiate import build
 from entigraph.config.schema import Stage
 from entigraph.config.validation import collect_problems, raise_if_problems
 from entigraph.errors import ConfigError
-from entigraph.pipeline.loading import load_run
+from entigraph.pipeline.dependencies import missing_inputs, needed_steps
 from entigraph.pipeline.run import Run
 from entigraph.pipeline.run_tracking import lazy_tracker
 from entigraph.pipeline.steps import Step, check_tasks, run_steps
@@ -33,76 +27,6 @@ ABSENT = {
 }
 
 
-def composed(need: str, parent: DictConfig) -> DictConfig:
-    """Another configuration below the same root: an experiment's name, and overrides after it where there are some.
-
-    What cannot change its content is handed on: where it is tracked, and what it runs on.
-    """
-    experiment, *overrides = shlex.split(need)
-    pairs = [override.partition("=") for override in (*overrides, f"paths.root={parent.paths.root}")]
-    config = compose(
-        "config", overrides=[f"experiments={experiment}", *(f"{key}={quoted(value)}" for key, _, value in pairs)]
-    )
-    OmegaConf.set_struct(config, False)
-    config.logger = parent.logger
-    own = dict(config.trainer)
-    for key in runtime_field_names(type(build(config.trainer, "trainer"))) & {str(key) for key in parent.trainer}:
-        config.trainer[key] = parent.trainer[key]
-    if collect_problems(lambda: build(config.trainer, "trainer").accumulation(config.data.batch_size)):
-        config.trainer.update({key: own[key] for key in ("devices", "num_nodes", "micro_batch_size")})
-    return config
-
-
-def quoted(value: str) -> str:
-    """As Hydra's grammar takes any text."""
-    return "'" + value.replace("\\", "\\\\").replace("'", "\\'") + "'"
-
-
-def output(experiment: str, stage: str, *, _root_: DictConfig) -> str:
-    """${output:base/fictional,training}: the folder that a stage of a needed experiment writes."""
-    need = next((need for need in _root_.needs if need.split()[0] == experiment), None)
-    if need is None:
-        raise ConfigError(f"${{output:{experiment},{stage}}}: list {experiment} under needs")
-    run = needed(need, _root_)
-    found = {name: getattr(run.artifacts, name) for name in ("corpus", "tokens", "synthesis", "training")}
-    if stage not in found:
-        raise ConfigError(f"${{output:{experiment},{stage}}}: {stage!r} found, one of {', '.join(found)} expected")
-    return str(found[stage].folder)
-
-
-NEEDED: dict[tuple[str, str], Run] = {}
-
-
-def needed(need: str, parent: DictConfig) -> Run:
-    if (need, parent.paths.root) not in NEEDED:
-        NEEDED[need, parent.paths.root] = load_run(composed(need, parent))
-    return NEEDED[need, parent.paths.root]
-
-
-def register() -> None:
-    OmegaConf.register_new_resolver("output", output, replace=True)
-
-
-def needs_of(run: Run) -> list[tuple[Run, list[Step]]]:
-    """The steps of other configurations that this one's steps read, directly or not, in the order of building."""
-    wanted = {folder for step in run_steps(run) for folder in step.artifact.inputs.values()}
-    found: list[tuple[Run, list[Step]]] = []
-    for need in run.config.needs:
-        other = needed(need, run.config)
-        used: list[Step] = []
-        for step in reversed(list(run_steps(other))):
-            if step.artifact.folder in wanted:
-                used.insert(0, step)
-                wanted |= set(step.artifact.inputs.values())
-        found += [*needs_of(other), (other, used)]
-    return found
-
-
-def all_steps(run: Run) -> list[Step]:
-    """Those of its needs, then its own."""
-    return [step for _, used in needs_of(run) for step in used] + list(run_steps(run))
-
-
 def is_complete(run: Run) -> bool:
     return all(step.artifact.complete for step in run_steps(run))
 
@@ -111,7 +35,7 @@ def pipeline(run: Run, progress: Progress) -> None:
     """All that a run needs, then the run; what is complete is skipped."""
     raise_if_problems(not_ready(run))
     refuse_ranks(None)
-    for other, used in needs_of(run):
+    for other, used in needed_steps(run):
         advance(other, used, progress)
     sources = [step for step in run_steps(run) if step.stage in (Stage.corpus, Stage.questions)]
     advance(run, sources, progress)
@@ -154,18 +78,6 @@ def silent_baselines(run: Run) -> list[str]:
         for name in todo
         if hasattr(run.baselines[name], "check")
         for problem in collect_problems(run.baselines[name].check)
-    ]
-
-
-def missing_inputs(run: Run) -> list[str]:
-    """Inputs of ours that nothing here makes and that are not there: found before anything is paid for."""
-    todo = all_steps(run)
-    made = {step.artifact.folder for step in todo}
-    return [
-        f"{step.artifact.stage}: its input {name}, {folder}, does not exist, and no step of this run makes it"
-        for step in todo
-        for name, folder in step.artifact.inputs.items()
-        if folder not in made and not artifact.is_complete(folder)
     ]
 
 

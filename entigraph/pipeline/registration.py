@@ -4,7 +4,7 @@ import os
 
 from entigraph.config import resolvers, schema
 from entigraph.config.composition import home
-from entigraph.pipeline import execution
+from entigraph.pipeline import dependencies
 
 
 def register_config() -> None:
@@ -13,4 +13,4 @@ def register_config() -> None:
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")  # a process has one thread
     schema.register()
     resolvers.register()
-    execution.register()
+    dependencies.register()

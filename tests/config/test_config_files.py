@@ -9,7 +9,7 @@ from omegaconf import DictConfig
 
 from entigraph.config.composition import home
 from entigraph.errors import ConfigError
-from entigraph.pipeline import execution
+from entigraph.pipeline import dependencies
 from entigraph.pipeline.components import build_components
 from entigraph.pipeline.loading import load_run
 from entigraph.pipeline.run import Run
@@ -49,9 +49,9 @@ def test_every_experiment_plans(
     path = composed(f"experiments={experiment}").corpus.get("path", "nowhere")
     quality = [] if path else [f"corpus.path={quality_file}"]
     if experiment == "quality_instruct":
-        quality = [f"needs=['quality_entigraph corpus.path={quality_file}']"]
+        quality = [f"needs=[{{experiment: quality_entigraph, overrides: ['corpus.path={quality_file}']}}]"]
     run = configured(f"experiments={experiment}", *quality)
-    folders = [step.artifact.folder for step in execution.all_steps(run)]
+    folders = [step.artifact.folder for step in dependencies.all_steps(run)]
     assert len(folders) >= 5 and len({*folders}) >= 5
     assert not run.root.exists(), "a plan writes nothing"
 
