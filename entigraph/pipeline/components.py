@@ -6,11 +6,13 @@ from pathlib import Path
 from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
 
-from entigraph.config.instantiate import BuiltComponent
+from entigraph.config.instantiate import BuiltComponent, own_message
 from entigraph.config.schema import COMPONENTS, Synthesis, Tokens
 from entigraph.config.validation import collect_problems, resolve_root, validate
 from entigraph.corpus.base import CorpusReader
+from entigraph.errors import ConfigError
 from entigraph.evaluation.models_under_test import InferenceEngine
 from entigraph.pipeline.component_keys import component_key
 from entigraph.reporting.disclaimers import FICTIONAL, PLUMBING
@@ -86,9 +88,11 @@ class Components:
 def build_components(config: DictConfig) -> dict[str, Any]:
     """Returns the fields of `Components`. Raises ConfigError listing every problem."""
     resolve_root(config)
-    built = validate(
-        config, {"data": data_config_node(config)}, lambda components: training_problems(config, components)
-    )
+    try:
+        data = data_config_node(config)
+    except OmegaConfBaseException as error:  # an interpolation that cannot be resolved
+        raise ConfigError(own_message(error) or f"data: {str(error).splitlines()[0]}") from error
+    built = validate(config, {"data": data}, lambda components: training_problems(config, components))
     return {
         "config": config,
         "root": Path(config.paths.root),
