@@ -73,9 +73,47 @@ def test_metric(project: Project) -> None:
     project.run("Metric")
     scores = json.loads(project.newest("evaluation/*/scores.json").read_text())
     assert 0 <= scores["closed_book"]["metrics"]["first_option"] <= 1
+    (command,) = EXAMPLES["Metric"].commands
+    assert "closed_book/first_option" in project.run_command(["analyze", *command[1:]])
+    assert "closed_book/first_option" in project.newest("studies/*/report.html").read_text()
 
 
 def test_analysis(project: Project) -> None:
     printed = project.run("Analysis")
     counts = json.loads(project.newest("analysis/tokens_per_run-*/tokens_per_run.json").read_text())
     assert counts and all(f"{name}: {tokens:,}" in printed for name, tokens in counts.items())
+
+
+def test_optimizer(project: Project) -> None:
+    project.run("Optimizer", "evaluation=none")
+    config = json.loads(project.newest("training/*/manifest.json").read_text())
+    assert "mylab.sign_sgd.SignSGD" in json.dumps(config["cache_key"])
+
+
+def test_optimizer_of_torch(project: Project) -> None:
+    project.run_command(["run", "optim._target_=torch.optim.SGD", "optim.lr=0.1", "evaluation=none"])
+    config = json.loads(project.newest("training/*/manifest.json").read_text())
+    assert "torch.optim.SGD" in json.dumps(config["cache_key"])
+
+
+def test_scheduler(project: Project) -> None:
+    project.run("Scheduler", "evaluation=none", "trainer.log_every_n_steps=1")
+    rates = [step["lr"] for step in read_metrics(project) if "lr" in step]
+    assert rates[0] == max(rates) and len(set(rates)) > 1, "the inverse square root falls after one step of warmup"
+
+
+def test_callback(project: Project) -> None:
+    project.run("Callback", "evaluation=none", "logger=csv", "trainer.log_every_n_steps=1")
+    csv = project.newest("**/metrics.csv")
+    assert "weight_norm" in csv.read_text()
+
+
+def test_logger(project: Project) -> None:
+    project.run("Logger", "evaluation=none", "seed=1")  # a logger does not affect content
+    lines = (project.outputs / "metrics.txt").read_text().splitlines()
+    assert any(line.split()[1] == "loss" for line in lines)
+
+
+def read_metrics(project: Project) -> list[dict[str, float]]:
+    lines = project.newest("training/*/metrics.jsonl").read_text().splitlines()
+    return [json.loads(line) for line in lines]

@@ -56,7 +56,6 @@ def test_augmenter_subclass_has_its_own_folder(folder: Path) -> None:
     assert planned_folders(folder, "augmenter=rephrase") == built_in
 
 
-@pytest.mark.xfail(reason="cache keys do not contain user code yet")
 def test_scheduler_with_other_schedule_has_its_own_folder(folder: Path) -> None:
     built_in, own = planned_folders(folder), planned_folders(folder, "scheduler._target_=mylab.schedule.halved")
     assert own["tokens"] == built_in["tokens"]
