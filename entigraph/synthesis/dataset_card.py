@@ -5,9 +5,9 @@ from dataclasses import asdict
 from itertools import islice
 from typing import Any
 
+from entigraph.config.schema import Synthesis
 from entigraph.storage.fingerprints import flatten
 from entigraph.storage.schemas import Document
-from entigraph.synthesis.rules import Rules
 
 FILE = "README.md"
 TEXTS = "texts-*.parquet"  # the jsonl files beside them are no rows of the dataset
@@ -36,7 +36,7 @@ def card(
     augmenter: str,
     options: Mapping[str, Any],
     writer: str | None,
-    rules: Rules,
+    rules: Synthesis,
     label: str | None = None,
 ) -> str:
     """The whole card. `counts` are the stage's own; of the documents only ids and titles are shown.
@@ -101,7 +101,7 @@ def introduction(counts: Mapping[str, Any], augmenter: str, writer: str | None) 
     )
 
 
-def settings(augmenter: str, options: Mapping[str, Any], writer: str | None, rules: Rules) -> list[tuple[str, str]]:
+def settings(augmenter: str, options: Mapping[str, Any], writer: str | None, rules: Synthesis) -> list[tuple[str, str]]:
     rows = {"augmenter": augmenter}
     rows |= {f"augmenter.{key}": shown(value) for key, value in flatten(options).items() if key != "name"}
     if writer is not None:

@@ -5,7 +5,7 @@ from contextlib import closing
 from pathlib import Path
 from typing import Any
 
-from entigraph.config.schema import NearDuplicates
+from entigraph.config.schema import NearDuplicates, Synthesis
 from entigraph.errors import ConfigError, DataError
 from entigraph.llm.base import LLM
 from entigraph.runtime.progress import Progress
@@ -15,7 +15,6 @@ from entigraph.storage.texts import write_texts
 from entigraph.synthesis.base import Augmenter
 from entigraph.synthesis.generation import CountTokens, TextGenerator
 from entigraph.synthesis.generation_stats import GenerationStats, render_counts
-from entigraph.synthesis.rules import Rules
 
 
 def run(
@@ -25,7 +24,7 @@ def run(
     augmenter: Augmenter,
     llm: LLM | None,
     count_tokens: CountTokens,
-    rules: Rules,
+    rules: Synthesis,
     progress: Progress,
     log: Callable[[Mapping[str, Any]], None] = lambda values: None,
 ) -> dict[str, Any]:
@@ -36,9 +35,9 @@ def run(
     if rules.token_budget is None and augmenter.endless:
         raise ConfigError(f"augmenter={augmenter.name} does not end by itself: set synthesis.token_budget")
     with JsonLinesWriter(out / "failures.jsonl") as failures:
-        stats = GenerationStats(failures, rules.token_budget, rules.max_lost, log)
+        stats = GenerationStats(failures, rules.token_budget, rules.max_failure_rate, log)
         generators = [
-            TextGenerator(part, llm, count_tokens, budget, rules.seed, rules.reask_failures, stats)
+            TextGenerator(part, llm, count_tokens, budget, rules.seed, rules.max_retries, stats)
             for part, budget in augmenter.divide(rules.token_budget)
         ]
         graphs = [graph for generator in generators for graph in generator.prepare(corpus, progress)]
@@ -72,7 +71,7 @@ def generate_texts(
                     yield text
 
 
-def handle_near_duplicates(out: Path, stats: GenerationStats, rules: Rules) -> None:
+def handle_near_duplicates(out: Path, stats: GenerationStats, rules: Synthesis) -> None:
     """Reports near-duplicates, and removes them if `rules` say so."""
     from entigraph.synthesis import near_duplicates
 

@@ -15,12 +15,12 @@ from typing import Any
 
 from markupsafe import Markup, escape
 
+from entigraph.config.schema import Synthesis
 from entigraph.reporting.html import write_page
 from entigraph.storage.jsonl import read_jsonl
 from entigraph.storage.schemas import Document, EntityGraph, Failure, NearDuplicate, SyntheticText
 from entigraph.storage.texts import read_texts
 from entigraph.synthesis.edge_counts import EdgeCounts
-from entigraph.synthesis.rules import Rules
 
 FILE = "report.html"
 REASONS_SHOWN = 50
@@ -32,7 +32,7 @@ NEAR_DUPLICATES_SHOWN = 10
 
 
 def write(
-    folder: Path, corpus: Path, counts: Mapping[str, Any], *, name: str, rules: Rules, label: str | None = None
+    folder: Path, corpus: Path, counts: Mapping[str, Any], *, name: str, rules: Synthesis, label: str | None = None
 ) -> Path:
     """Writes the page and returns its path. `counts` are those of the stage; the rest is read from the two folders.
 

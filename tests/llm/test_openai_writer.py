@@ -389,7 +389,7 @@ def test_concurrent_syntheses_share_the_response_cache(command: Command, tmp_pat
 def test_failures_are_counted_and_excluded_from_the_corpus(command: Command, tmp_path: Path) -> None:
     rates = {f"rate_{kind}": 0.08 for kind in ("length", "refusal", "empty", "poison")}
     with running(Config(latency_s=0.01, output_tokens=200, seed=3, **rates)) as server:
-        process = command(*synthesis(server, "logger=none", "corpus.documents=4", "synthesis.max_lost=0.5"))
+        process = command(*synthesis(server, "logger=none", "corpus.documents=4", "synthesis.max_failure_rate=0.5"))
         assert process.returncode == 0, process.stderr
     (folder,) = (tmp_path / "outputs" / "synthesis").iterdir()
     counts = json.loads((folder / "manifest.json").read_text())["counts"]

@@ -94,7 +94,7 @@ def synthesis(notes: Path, model: Path | str, *more: str) -> list[str]:
         "evaluation=none",
         "logger=none",
         "tokenizer=bytes",
-        "synthesis.max_lost=0.9",
+        "synthesis.max_failure_rate=0.9",
         f"llm.model={model}",
         f"llm.max_tokens={MOST_TOKENS}",
         *more,

@@ -137,7 +137,7 @@ def test_keys_hold_the_target_and_defaults_but_no_runtime_fields() -> None:
 
 def test_runtime_settings_do_not_change_a_folder_and_others_do(configured: Callable[..., Run]) -> None:
     plain = configured()
-    same = configured("trainer.devices=2", "tokens.encoder=tokenizers", "synthesis.max_lost=0.5", "logger=none")
+    same = configured("trainer.devices=2", "tokens.encoder=tokenizers", "synthesis.max_failure_rate=0.5", "logger=none")
     assert same.artifacts.evaluation.folder == plain.artifacts.evaluation.folder
     assert configured("trainer.max_epochs=3").artifacts.training.folder != plain.artifacts.training.folder
     assert configured("tokens.budget=1000").artifacts.tokens.folder != plain.artifacts.tokens.folder

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from entigraph.config.schema import Synthesis
 from entigraph.errors import ConfigError, DataError
 from entigraph.llm.base import Completion, Request
 from entigraph.llm.caching import CachedAnswers
@@ -28,7 +29,6 @@ from entigraph.synthesis.base import (
     WritingTask,
 )
 from entigraph.synthesis.request_estimate import estimate
-from entigraph.synthesis.rules import Rules
 
 DOCUMENTS = [Document(id=f"d{number}", title=f"Title {number}", text=f"Text {number}. " * 50) for number in range(4)]
 
@@ -90,7 +90,7 @@ def synthesize(corpus: Path, out: Path, augmenter: Augmenter, llm: Any, **rules:
         augmenter=augmenter,
         llm=llm,
         count_tokens=lambda text: len(text.split()),
-        rules=Rules(**{"token_budget": None, **rules}),
+        rules=Synthesis(**{"token_budget": None, **rules}),
         progress=SilentProgress(),
     )
     return list(read_texts(out))
@@ -113,8 +113,7 @@ def test_rejected_answer_is_a_failure_with_the_stated_reason(corpus: Path, tmp_p
 
 
 def test_rejected_answer_is_retried_from_the_first_step(corpus: Path, tmp_path: Path) -> None:
-    retries = {name: 1 for name in Rules.__dataclass_fields__ if name in ("max_retries", "reask_failures")}
-    texts = synthesize(corpus, tmp_path / "out", JudgedComparison(), ScriptedWriter(), **retries)
+    texts = synthesize(corpus, tmp_path / "out", JudgedComparison(), ScriptedWriter(), max_retries=1)
     assert len(texts) == 4 and texts[-1].text == f"Title 1 and Title 2 (sample {exchanges.RETRY_SAMPLES})"
 
 

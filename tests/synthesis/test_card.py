@@ -4,10 +4,10 @@ from typing import Any
 
 import yaml
 
+from entigraph.config.schema import Synthesis
 from entigraph.storage.schemas import Document, SyntheticText
 from entigraph.storage.texts import write_texts
 from entigraph.synthesis.dataset_card import COLUMNS, LISTED, card
-from entigraph.synthesis.rules import Rules
 
 COUNTS: dict[str, Any] = {
     "texts": 2_345,
@@ -36,7 +36,7 @@ def made(counts: dict[str, Any] = COUNTS, documents: list[Document] = DOCUMENTS,
         "augmenter": "entigraph",
         "options": {"name": "entigraph", "temperature": 1.0, "triples_per_document": 500},
         "writer": "gpt-4o-mini",
-        "rules": Rules(token_budget=2_000_000, seed=3),
+        "rules": Synthesis(token_budget=2_000_000, seed=3),
         **settings,
     }
     return card(counts, documents, **given)

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from entigraph.config.schema import NearDuplicates
+from entigraph.config.schema import NearDuplicates, Synthesis
 from entigraph.corpus import stage as corpus_stage
 from entigraph.corpus.readers.fictional_corpora import FictionalCorpus
 from entigraph.errors import DataError
@@ -22,7 +22,6 @@ from entigraph.synthesis import stage
 from entigraph.synthesis.augmenters.entigraph import EntiGraph
 from entigraph.synthesis.augmenters.rephrase import Rephrase
 from entigraph.synthesis.base import Augmenter, PromptLayout
-from entigraph.synthesis.rules import Rules
 from tests.synthesis.test_parts import a_book
 
 
@@ -59,7 +58,7 @@ def synthesize(
         augmenter=augmenter,
         llm=llm,
         count_tokens=lambda text: len(text.split()),
-        rules=Rules(**{"token_budget": None, **rules}),
+        rules=Synthesis(**{"token_budget": None, **rules}),
         progress=SilentProgress(),
     )
     return list(read_texts(out)), counts
@@ -97,10 +96,10 @@ def test_what_is_missing_from_an_answer_about_several_is_counted_or_asked_again(
         return Completion(text=answer.text[: answer.text.find("=== 3") + 40], model="m", finish_reason="length")
 
     augmenter = EntiGraph(triples_per_document=0, relations_per_request=4)
-    texts, counts = synthesize(corpus, tmp_path / "lost", augmenter, Told(cut), max_lost=0.6)
+    texts, counts = synthesize(corpus, tmp_path / "lost", augmenter, Told(cut), max_failure_rate=0.6)
     assert counts["failures"] == {"missing from an answer about several": 380 - len(texts)}
     assert len(texts) == 2 * 47 * 2, "two whole ones of each four; of a document's last request nothing is left"
-    again, counts = synthesize(corpus, tmp_path / "again", augmenter, Told(cut), reask_failures=1)
+    again, counts = synthesize(corpus, tmp_path / "again", augmenter, Told(cut), max_retries=1)
     assert len(again) == 380 and counts["failures"] == {}
 
 
@@ -111,10 +110,10 @@ def test_failures_are_asked_again_only_when_asked_to(corpus: Path, tmp_path: Pat
         return answer
 
     augmenter = EntiGraph(triples_per_document=0)
-    texts, counts = synthesize(corpus, tmp_path / "once", augmenter, Told(refuse), max_lost=1.0)
+    texts, counts = synthesize(corpus, tmp_path / "once", augmenter, Told(refuse), max_failure_rate=1.0)
     lost = counts["failures"]["finish_reason refusal"]
     assert lost > 20 and len(list(read_jsonl(tmp_path / "once" / "failures.jsonl", Failure))) == lost
-    texts, counts = synthesize(corpus, tmp_path / "twice", augmenter, Told(refuse), reask_failures=1)
+    texts, counts = synthesize(corpus, tmp_path / "twice", augmenter, Told(refuse), max_retries=1)
     assert len(texts) == 380 and counts["failures"] == {}
 
 
@@ -192,5 +191,5 @@ def test_entities_are_told_apart_by_more_than_case_and_stray_marks() -> None:
 def test_a_writer_that_refuses_everything_is_not_asked_for_ever(corpus: Path, tmp_path: Path) -> None:
     told = Told(lambda request, answer: Completion(text="No.", model="m", finish_reason="refusal"))
     with pytest.raises(DataError, match="the last 3 waves of requests gave no text"):
-        synthesize(corpus, tmp_path / "out", Rephrase(), told, token_budget=9_000, max_lost=1.0)
+        synthesize(corpus, tmp_path / "out", Rephrase(), told, token_budget=9_000, max_failure_rate=1.0)
     assert len(told.requests) < 1_000

@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from entigraph.config.schema import Synthesis
 from entigraph.corpus import stage as corpus_stage
 from entigraph.corpus.readers.fictional_corpora import FictionalCorpus
 from entigraph.errors import ConfigError, DataError
@@ -20,7 +21,6 @@ from entigraph.synthesis.augmenters.entigraph import EntiGraph, pseudo_shuffled_
 from entigraph.synthesis.augmenters.raw import Raw
 from entigraph.synthesis.augmenters.rephrase import Rephrase
 from entigraph.synthesis.base import BUILT_IN_PROMPTS, Augmenter, read_prompt, render_document, round_robin
-from entigraph.synthesis.rules import Rules
 from tests.conftest import ARTICLE
 
 TALE = Document(id="tale", title="The Lamp of Orsk", text=ARTICLE, meta={"author": "Miriam Vale", "year": "1951"})
@@ -48,7 +48,7 @@ def synthesize(
         augmenter=augmenter,
         llm=OfflineWriter() if augmenter.needs_writer else None,
         count_tokens=words,
-        rules=Rules(token_budget=budget, seed=seed, **rules),
+        rules=Synthesis(token_budget=budget, seed=seed, **rules),
         progress=SilentProgress(),
     )
     return list(read_texts(out))
@@ -122,7 +122,7 @@ class Unhelpful:
 
 def failures_of(corpus: Path, out: Path, llm: Unhelpful) -> list[Failure]:
     out.mkdir()
-    options = {"count_tokens": words, "rules": Rules(token_budget=None), "progress": SilentProgress()}
+    options = {"count_tokens": words, "rules": Synthesis(token_budget=None), "progress": SilentProgress()}
     with pytest.raises(DataError, match="wrote no text"):
         stage.run(corpus, out, augmenter=EntiGraph(), llm=llm, **options)
     return list(read_jsonl(out / "failures.jsonl", Failure))

@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 from lxml import html
 
+from entigraph.config.schema import Synthesis
 from entigraph.corpus import stage as corpus_stage
 from entigraph.corpus.readers.fictional_corpora import FictionalCorpus
 from entigraph.llm.offline.offline_writer import OfflineWriter
@@ -24,7 +25,6 @@ from entigraph.synthesis import stage, synthesis_report
 from entigraph.synthesis.augmenters.entigraph import EntiGraph
 from entigraph.synthesis.augmenters.rephrase import Rephrase
 from entigraph.synthesis.base import Augmenter
-from entigraph.synthesis.rules import Rules
 
 COST = {"requests": 12, "prompt_tokens": 90_000, "cached_tokens": 45_000, "completion_tokens": 8_000, "dollars": 1.25}
 COUNTS: dict[str, Any] = {"near_duplicates": 0, "entities_left_out": 0, **COST}
@@ -68,7 +68,7 @@ def synthesized(tmp_path: Path, augmenter: Augmenter, budget: int | None) -> tup
     corpus.mkdir()
     out.mkdir()
     corpus_stage.run(FictionalCorpus(documents=3), corpus)
-    rules = Rules(token_budget=budget)
+    rules = Synthesis(token_budget=budget)
     counts = stage.run(
         corpus,
         out,
@@ -115,7 +115,7 @@ def write_report(
     write_jsonl(tmp_path / "failures.jsonl", failures)
     write_texts(tmp_path, texts)
     return Page(
-        synthesis_report.write(tmp_path, tmp_path, counts, name="n", rules=Rules(token_budget=None, **settings))
+        synthesis_report.write(tmp_path, tmp_path, counts, name="n", rules=Synthesis(token_budget=None, **settings))
     )
 
 
@@ -237,7 +237,7 @@ def test_documents_and_answers_cannot_write_in_the_page(tmp_path: Path) -> None:
 def test_it_loads_nothing_and_names_no_folder_and_is_the_same_each_time(tmp_path: Path) -> None:
     page, _, counts = synthesized(tmp_path, EntiGraph(triples_per_document=3), 3_000)
     again = synthesis_report.write(
-        tmp_path / "out", tmp_path / "corpus", counts, name="fictional", rules=Rules(token_budget=3_000)
+        tmp_path / "out", tmp_path / "corpus", counts, name="fictional", rules=Synthesis(token_budget=3_000)
     )
     assert again.read_text(encoding="utf-8") == page.source
     assert str(tmp_path) not in page.source
