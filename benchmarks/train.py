@@ -118,7 +118,7 @@ def training_nodes() -> dict[str, Any]:
     """Returns the components of a run as the default configuration has them."""
     from hydra import compose, initialize_config_dir
 
-    from entigraph.training.components import resolved_nodes
+    from entigraph.training.component_nodes import resolved_nodes
 
     changes = [f"trainer.max_steps={STEPS}", "trainer.accelerator=cpu", "logger=none", f"optim.lr={LR}"]
     changes += [f"+optim.betas={BETAS}", "optim.weight_decay=0.01", "scheduler.min_lr_ratio=0"]

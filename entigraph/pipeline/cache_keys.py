@@ -17,7 +17,7 @@ from entigraph.pipeline.components import Components
 from entigraph.questions.drafting import prompt as question_prompt
 from entigraph.storage.artifact import Artifact, enclosing_artifact, identify_path
 from entigraph.storage.fingerprints import digest
-from entigraph.training.components import content_nodes
+from entigraph.training.component_nodes import content_nodes
 
 Key = dict[str, Any]
 

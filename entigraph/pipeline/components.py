@@ -18,7 +18,7 @@ from entigraph.pipeline.component_keys import component_key
 from entigraph.reporting.disclaimers import FICTIONAL, PLUMBING
 from entigraph.synthesis.base import Augmenter
 from entigraph.tokenization.base import TokenizerBuilder
-from entigraph.training.components import (
+from entigraph.training.component_nodes import (
     build_tracker,
     check_heavy_nodes,
     content_nodes,

@@ -18,7 +18,7 @@ from entigraph.runtime.processes import process_group
 from entigraph.runtime.progress import Progress, SilentProgress
 from entigraph.storage import artifact
 from entigraph.tracking.base import NoTracker, Tracker
-from entigraph.training.components import check_buildable, has_foreign_nodes, resolved_nodes
+from entigraph.training.component_nodes import check_buildable, has_foreign_nodes, resolved_nodes
 
 ABSENT = {
     Stage.retrieval: "evaluation=[closed_book,open_book], for one, makes one",

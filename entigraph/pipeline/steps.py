@@ -143,7 +143,7 @@ def text_selection(run: Run) -> dict[str, Any]:
 
 def train(run: Run, out: Path, progress: Progress, tracker: Tracker) -> Mapping[str, Any]:
     from entigraph.training import stage
-    from entigraph.training.components import resolved_nodes
+    from entigraph.training.component_nodes import resolved_nodes
 
     if tracker.log_texts:
         from entigraph.storage.texts import read_texts

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from entigraph.storage.artifact import package_versions
-from entigraph.training.components import describe
+from entigraph.training.component_nodes import describe
 from entigraph.training.optim.split_bf16_adamw import joined_weights
 from entigraph.training.strategies import gather_weights
 from entigraph.training.training_job import TrainingJob

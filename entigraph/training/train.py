@@ -28,7 +28,7 @@ from entigraph.runtime.progress import Progress, SilentProgress
 from entigraph.storage.artifact import CHECKPOINTS, write_json
 from entigraph.training.callbacks.token_progress import TokenProgress
 from entigraph.training.checkpointing import newest_checkpoint
-from entigraph.training.components import build_callbacks, build_loggers
+from entigraph.training.component_nodes import build_callbacks, build_loggers
 from entigraph.training.datamodule import SyntheticDataModule
 from entigraph.training.export import export
 from entigraph.training.metrics_file import METRICS, MetricsFile

@@ -9,7 +9,7 @@ from typing import Any
 
 from entigraph.config.instantiate import build
 from entigraph.storage.artifact import write_json
-from entigraph.training.components import build_data_config
+from entigraph.training.component_nodes import build_data_config
 from entigraph.training.data_schedule import DataConfig
 from entigraph.training.optim import OptimizerFactory
 from entigraph.training.optim.schedules import SchedulerFactory
