@@ -3,6 +3,7 @@
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from entigraph.analysis.base import AnalysisContext
 from entigraph.analysis.study_runs import corpus_disclaimer, run_folders
@@ -45,8 +46,13 @@ def open_corpus(folder: Path, root: Path) -> WrittenCorpus | None:
     source = root / "corpus" / inputs["corpus"]
     offline = OFFLINE if manifest["cache_key"]["llm"].get("name") == "offline" else None
     disclaimer = ", ".join(filter(None, (corpus_disclaimer(source), offline))) or None
-    augmenter = manifest["cache_key"]["augmenter"]["name"]
+    augmenter = augmenter_name(manifest["cache_key"]["augmenter"])
     return WrittenCorpus(folder, augmenter, source, root / "tokenizer" / inputs["tokenizer"], disclaimer)
+
+
+def augmenter_name(key: Mapping[str, Any]) -> str:
+    """Returns the name in an augmenter's cache key, or that of its class if its name is not an option."""
+    return str(key.get("name") or key["_target_"].rpartition(".")[2])
 
 
 def open_corpora(folders: Iterable[Path], root: Path) -> list[WrittenCorpus]:

@@ -7,7 +7,7 @@ from importlib import resources
 from typing import Any
 
 from entigraph.analysis.base import AnalysisContext
-from entigraph.config.fields import content_fields, runtime_field
+from entigraph.config.fields import content_fields
 from entigraph.errors import ConfigError, LLMError
 from entigraph.llm.base import Completion, Request, Writer
 from entigraph.llm.caching import GAVE_UP
@@ -24,8 +24,8 @@ REASONS = {"refusal": "refused", "content_filter": "refused", "length": "cut off
 class JudgedAnalysis:
     """`judge` is any writer of conf/llm; `second` another one, to measure their agreement (null: none)."""
 
-    judge: Any = runtime_field(None)  # both enter the cache key without the options that do not affect content
-    second: Any = runtime_field(None)
+    judge: Any = None
+    second: Any = None
 
     @property
     def judges(self) -> Mapping[str, Writer]:

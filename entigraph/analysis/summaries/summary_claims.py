@@ -62,7 +62,7 @@ class SummaryClaims(JudgedAnalysis):
     """
 
     name: ClassVar[str] = "summaries"
-    writer: Any = runtime_field(None)  # enters the cache key without the options that do not affect content
+    writer: Any = None
     references: str | None = runtime_field(None)  # enters the cache key by content
     compared: int = 50
     seed: int = 0
