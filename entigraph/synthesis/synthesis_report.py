@@ -68,7 +68,7 @@ def render_share(part: float, whole: float) -> str:
 
 
 @dataclass(frozen=True)
-class TextExcerpt:
+class DisplayedText:
     """A text on the page. `numbers` are the indices of its entities in their graph; `text` is escaped."""
 
     about: Sequence[str]
@@ -91,7 +91,7 @@ class DocumentView:
     left_out: int = 0
     count: int = 0
     bytes: int = 0
-    texts: list[TextExcerpt] = field(default_factory=list)
+    texts: list[DisplayedText] = field(default_factory=list)
 
 
 @dataclass
@@ -200,7 +200,7 @@ class SynthesisCounts:
             self.bytes_on_page += size
             view.bytes += size
             about = [truncate(entity, NAME_CHARACTERS) for entity in text.about]
-            view.texts.append(TextExcerpt(about, numbers, text.kind, text.tokens, body))
+            view.texts.append(DisplayedText(about, numbers, text.kind, text.tokens, body))
 
     @property
     def texts_on_page(self) -> int:

@@ -6,7 +6,6 @@ import shutil
 import signal
 import subprocess
 import sys
-import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -17,6 +16,7 @@ from entigraph.storage.artifact import read_manifest
 from entigraph.storage.jsonl import read_jsonl
 from entigraph.storage.schemas import Document
 from tests.conftest import TINY, Command, study_of
+from tests.polling import wait_for
 from tests.tracking.wandb_server import Service, served
 
 SECRETS = {"WANDB_API_KEY": "sekret-wandb-0123456789abcdef0123456789abcd", "OPENAI_API_KEY": "sekret-openai"}
@@ -141,9 +141,8 @@ def test_a_job_that_was_stopped_continues_in_the_same_run(how: signal.Signals, t
     command = [sys.executable, "-m", "entigraph", *SLOWLY]
     running = subprocess.Popen(command, cwd=tmp_path, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     root = tmp_path / "outputs"
-    while not (steps := list(root.glob("training/*/checkpoints/step-*"))) or int(steps[0].name[5:]) < 30:
-        time.sleep(0.01)
-        assert running.poll() is None
+    pattern = "training/*/checkpoints/step-*"
+    wait_for(lambda: any(int(step.name[5:]) >= 30 for step in root.glob(pattern)), process=running)
     running.send_signal(how)
     running.wait()
     done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=200)

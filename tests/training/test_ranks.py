@@ -6,7 +6,6 @@ import random
 import signal
 import subprocess
 import sys
-import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -20,6 +19,7 @@ from entigraph.tokenization.builders import ByteTokenizer
 from entigraph.training.model_checks import NonFiniteLossError
 from entigraph.training.starting_models import RandomLlama
 from tests.conftest import write_shards
+from tests.polling import wait_for
 
 sys.path.insert(0, str(Path(__file__).parent))
 from two_ranks import train  # noqa: E402
@@ -83,9 +83,7 @@ def weights(folder: Path, name: str) -> dict[str, torch.Tensor]:
 
 
 def until_saved(folder: Path, name: str, running: "subprocess.Popen[bytes]") -> None:
-    while not list((folder / name / "checkpoints").glob("step-*")):
-        time.sleep(0.002)
-        assert running.poll() is None, "it ended before it could be stopped"
+    wait_for(lambda: list((folder / name / "checkpoints").glob("step-*")), process=running, interval_s=0.002)
     assert not (folder / name / "model").exists()
 
 
@@ -129,10 +127,7 @@ def test_killed_ranks_resume_bitwise(folder: Path, start: Start, unbroken: str) 
     assert len(ranks_of(folder, "killed")) == 2
     parent.kill()
     parent.wait()
-    patience = time.monotonic() + 20
-    while ranks_of(folder, "killed") and time.monotonic() < patience:
-        time.sleep(0.1)
-    assert not ranks_of(folder, "killed"), "a killed parent leaves no worker"
+    wait_for(lambda: not ranks_of(folder, "killed"), timeout_s=20)  # a killed parent leaves no worker
     assert start("killed").wait(120) == 0
     assert losses(folder, "killed") == losses(folder, unbroken), "bitwise"
     one, other = weights(folder, "killed"), weights(folder, unbroken)
@@ -158,8 +153,8 @@ def test_killed_rank_ends_the_others_with_one_message(folder: Path, start: Start
     import threading
 
     def kill_one() -> None:
-        while len(ranks_of(folder, "one-killed")) < 2 or not (folder / "one-killed" / "metrics.jsonl").exists():
-            time.sleep(0.01)
+        metrics = folder / "one-killed" / "metrics.jsonl"
+        wait_for(lambda: len(ranks_of(folder, "one-killed")) >= 2 and metrics.exists(), interval_s=0.01)
         os.kill(ranks_of(folder, "one-killed")[1], signal.SIGSEGV)
 
     threading.Thread(target=kill_one, daemon=True).start()

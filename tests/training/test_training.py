@@ -4,7 +4,6 @@ import random
 import signal
 import subprocess
 import sys
-import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -24,6 +23,7 @@ from entigraph.training.data_schedule import DataSchedule
 from entigraph.training.datamodule import BatchLoader
 from entigraph.training.model_checks import NonFiniteLossError
 from tests.conftest import write_shards
+from tests.polling import wait_for
 
 sys.path.insert(0, str(Path(__file__).parent))
 from component_nodes import TINY_MODEL, component_nodes, pretrained  # noqa: E402
@@ -164,9 +164,7 @@ def test_killed_run_resumes_bitwise(tokens: Path, tokenizer: Path, tmp_path: Pat
     unbroken = start(tmp_path / "unbroken")
     assert unbroken.wait(120) == 0
     killed = start(tmp_path / "killed")
-    while not list(tmp_path.glob("killed/checkpoints/step-*")):
-        time.sleep(0.005)
-        assert killed.poll() is None
+    wait_for(lambda: list(tmp_path.glob("killed/checkpoints/step-*")), process=killed, interval_s=0.005)
     os.kill(killed.pid, signal.SIGKILL)
     killed.wait()
     assert not (tmp_path / "killed" / "model").exists()
