@@ -1,0 +1,36 @@
+"""Expansion of a sweep into jobs."""
+
+from typing import Any
+
+from omegaconf import OmegaConf
+
+from entigraph.sweep.expansion import expand_jobs, first_job, has_known_jobs
+
+
+def sweep(*overrides: str, target: str = "BasicSweeper", **params: str) -> Any:
+    sweeper = {"_target_": f"some.module.{target}", "params": params}
+    return OmegaConf.create({"hydra": {"sweeper": sweeper, "overrides": {"task": list(overrides)}}})
+
+
+def test_first_key_varies_slowest() -> None:
+    jobs = expand_jobs(sweep("seed=0,1", "augmenter=raw,qa", "x=[1,2]"))
+    assert [job[:2] for job in jobs] == [
+        ["seed=0", "augmenter=raw"],
+        ["seed=0", "augmenter=qa"],
+        ["seed=1", "augmenter=raw"],
+        ["seed=1", "augmenter=qa"],
+    ]
+    assert {job[2] for job in jobs} == {"x=[1,2]"}
+
+
+def test_command_line_replaces_configured_values_in_place() -> None:
+    assert expand_jobs(sweep("seed=5", seed="0,1", augmenter="raw,qa")) == [
+        ["seed=5", "augmenter=raw"],
+        ["seed=5", "augmenter=qa"],
+    ]
+
+
+def test_first_job_takes_the_first_value_of_each_key() -> None:
+    config = sweep("a=choice(3,4)", "b=range(1,9)", "c=interval(0.5,2)", "d=7", target="OptunaSweeper")
+    assert not has_known_jobs(config)
+    assert first_job(config) == ["a=3", "b=1", "c=0.5", "d=7"]
