@@ -1,6 +1,7 @@
 """The command line: entigraph [plan|run|analyze|list|clean] [experiments=<name>] [stage=<stage>] [key=value ...]"""
 
 import os
+import re
 import sys
 import traceback
 from collections.abc import Sequence
@@ -86,21 +87,29 @@ HYDRA_OPTIONS_WITH_VALUE = (
 
 
 def hydra_arguments(arguments: Sequence[str]) -> list[str]:
-    """Returns the arguments for Hydra: a subcommand becomes `command=...` and `experiment=` becomes `experiments=`.
+    """Returns the arguments for Hydra: a subcommand becomes `command=...`, `--why` becomes `why=true`.
 
-    Raises ConfigError for an unknown subcommand or more than one.
+    Options come first, because argparse does not accept overrides on both sides of one. Raises ConfigError for an
+    unknown subcommand or more than one.
     """
+    options: list[str] = []
+    overrides: list[str] = []
     commands: list[str] = []
-    rest: list[str] = []
     for word, previous in zip(arguments, ["", *arguments], strict=False):
-        is_option = "=" in word or word.startswith(("-", "~", "+")) or previous in HYDRA_OPTIONS_WITH_VALUE
-        (rest if is_option else commands).append(word)
+        if word == "--why":
+            overrides.append("why=true")
+        elif word.startswith("-") or previous in HYDRA_OPTIONS_WITH_VALUE:
+            options.append(word)
+        elif "=" in word or word.startswith(("~", "+")):
+            overrides.append(word)
+        else:
+            commands.append(word)
     for word in commands:
         if word not in list(Command):
             raise ConfigError(f"{word}: unknown command; {did_you_mean(word, Command)}")
     if len(commands) > 1:
         raise ConfigError(f"{' and '.join(commands)}: one command expected")
-    return [*normalize_overrides(rest), *(f"command={word}" for word in commands)]
+    return [*options, *normalize_overrides(overrides), *(f"command={word}" for word in commands)]
 
 
 def main() -> None:
@@ -153,6 +162,9 @@ def report_error(error: Exception) -> int:
 
 def unknown_key(message: str) -> str | None:
     """Returns Hydra's message for a key or an option that does not exist, with the closest names; else None."""
+    if plugin := re.search(r"Could not find 'hydra/(sweeper|launcher)/(\w+)'", message):
+        kind, name = plugin.groups()
+        return f"hydra/{kind}={name}: not installed (as pip install hydra-{name}-{kind}, if it exists)"
     overrides = [argument for argument in sys.argv[1:] if "=" in argument and not argument.startswith("-")]
     return explain_override_error(message, overrides, compose_config)
 

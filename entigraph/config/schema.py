@@ -102,6 +102,7 @@ class Root:
 
     command: Command | None = None
     stage: Stage | None = None
+    why: bool = False
     clean: bool = False
     study: str = "study"
     study_varies: list[str] = field(default_factory=list)

@@ -16,6 +16,7 @@ from entigraph.pipeline.cost_estimate import (
     cost_of_retrieval,
     span,
 )
+from entigraph.pipeline.differences import explain_difference
 from entigraph.pipeline.run import Run
 from entigraph.pipeline.steps import run_steps
 from entigraph.storage import artifact
@@ -28,9 +29,14 @@ BYTES_IN_CHECKPOINT = 12  # a parameter: fp32 weights and Adam's two moments
 
 
 def render_plan(run: Run) -> Iterator[str]:
-    """Yields the state of every artifact, then the costs and the memory known in advance."""
+    """Yields the state of every artifact, then the costs and the memory known in advance.
+
+    With `why` (entigraph plan --why), each unfinished artifact is compared with the nearest finished one.
+    """
     for step in dependencies.all_steps(run):
         yield f"  {artifact_state(step.artifact):9} {step.artifact.stage:10} {step.artifact.folder}"
+        if run.config.why:
+            yield from (f"      {line}" for line in explain_difference(step.artifact))
     asked = (*cost_of_questions(run), *cost_of_retrieval(run), *cost_of_baselines(run), *cost_of_judging(run))
     yield from (*cost_of_synthesis(run), *asked, *need_of_training(run))
     if not execution.is_complete(run):
@@ -52,6 +58,8 @@ def print_sweep(study: str, root: str, runs: Sequence[Run], half_width: float | 
     for folder, found in artifacts.items():
         shared = f"shared by {sharing[folder]} jobs" if sharing[folder] > 1 else ""
         print(f"  {artifact_state(found):6} {found.stage:10} {folder.name:52} {shared}")
+        for line in explain_difference(found) if runs[0].config.why else ():
+            print(f"      {line}")
     print("\n".join(cost_of_asking(runs) or ["dollars: none, no paid model is asked"]))
     for line in need_of_trainings(list(trainings.values())):
         print(line)
