@@ -97,7 +97,7 @@ def synthesize(run: Run, out: Path, progress: Progress, tracker: Tracker) -> Map
             log=lambda values: tracker.log(values, "synthesis/"),
         )
     tracker.summarize({f"synthesis/{key}": value for key, value in counts.items()})
-    card = dataset_card.card(
+    card = dataset_card.render_card(
         counts,
         read_jsonl(corpus / "documents.jsonl", Document),
         name=name,

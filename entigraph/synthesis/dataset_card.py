@@ -1,4 +1,4 @@
-"""The dataset card of synthetic texts: a README.md by which people and `datasets.load_dataset(folder)` know them."""
+"""Writes the dataset card of the synthetic texts: a README.md for people and for `datasets.load_dataset(folder)`."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict
@@ -10,25 +10,25 @@ from entigraph.storage.fingerprints import flatten
 from entigraph.storage.schemas import Document
 
 FILE = "README.md"
-TEXTS = "texts-*.parquet"  # the jsonl files beside them are no rows of the dataset
-LISTED = 500  # source documents by name; a card is read by people
+TEXTS = "texts-*.parquet"  # the jsonl files in the folder are not part of the dataset
+MAX_DOCUMENTS_LISTED = 500
 SIZES = ((10**3, "n<1K"), (10**4, "1K<n<10K"), (10**5, "10K<n<100K"), (10**6, "100K<n<1M"), (10**7, "1M<n<10M"))
 LARGEST = "10M<n<100M"
 COLUMNS: Mapping[str, str] = {
     "id": "document, kind, entities and sample: unique here, and the same in every run of the same configuration",
     "document_id": "the source document",
-    "augmenter": "the method that asked for the text",
-    "kind": "what was asked for: `pair` and `triple` relate so many entities, other kinds name their way of rewriting",
+    "augmenter": "the method that generated the text",
+    "kind": "`pair` and `triple` relate two or three entities, other kinds name the way of rewriting",
     "about": "the entities that the text relates",
-    "sample": "0 for the first text of its kind about the same, 1 for the next",
+    "sample": "0 for the first text of its kind about the same entities, 1 for the next",
     "text": "the text to train on",
     "writer": "the model that wrote it, by its own name",
-    "prompt_hash": "a digest of the whole request; empty where nothing was asked",
+    "prompt_hash": "a digest of the whole request; empty if there was none",
     "tokens": "its length in this experiment's tokenizer, separators included",
 }
 
 
-def card(
+def render_card(
     counts: Mapping[str, Any],
     documents: Iterable[Document],
     *,
@@ -39,10 +39,10 @@ def card(
     rules: Synthesis,
     label: str | None = None,
 ) -> str:
-    """The whole card. `counts` are the stage's own; of the documents only ids and titles are shown.
+    """Returns the card. `counts` are those of the stage; of the documents only ids and titles are used.
 
-    `options` are the augmenter's settings, `writer` the model that was asked (None: the texts are the documents),
-    `label` what a reader must know first, where something in it was simulated.
+    `options` are the augmenter's settings, `writer` is the model (None: the texts are the documents), and `label` is a
+    disclaimer at the top, if something was simulated.
     """
     parts = [
         front_matter(name, counts["texts"]),
@@ -52,20 +52,20 @@ def card(
         "## How to load it",
         "In Python, where `FOLDER` is the folder of this file:\n\n```python\nfrom datasets import load_dataset\n\n"
         'texts = load_dataset("FOLDER", split="train")\n```',
-        f"The texts are `{TEXTS}`. Beside them, and no part of the dataset: `graphs.jsonl`, each document's summary "
-        "and entities; `failures.jsonl`, the requests that gave no text; `near_duplicates.jsonl`, where some were "
-        "looked for; `report.html`, where a writer was asked, to look at it all; `manifest.json`, what decided it.",
+        f"The texts are `{TEXTS}`. The folder also holds, not as part of the dataset: `graphs.jsonl`, the summary and "
+        "entities of each document; `failures.jsonl`, the requests without a text; `near_duplicates.jsonl`, if "
+        "they were searched for; `report.html`, if a writer was used; `manifest.json`, the configuration.",
         "## How it was made",
-        table(("setting", "value"), settings(augmenter, options, writer, rules)),
-        "## What it holds",
-        table(("", ""), figures(counts)),
+        table(("setting", "value"), list_settings(augmenter, options, writer, rules)),
+        "## Content",
+        table(("", ""), list_figures(counts)),
         "Texts by kind:",
         table(("kind", "texts"), [(kind, f"{count:,}") for kind, count in sorted(counts["kinds"].items())]),
-        failures(counts["failures"]),
+        render_failures(counts["failures"]),
         "## Columns",
         table(("column", "meaning"), [(f"`{column}`", meaning) for column, meaning in COLUMNS.items()], escape=False),
         "## Source documents",
-        sources(documents),
+        render_sources(documents),
         "## License",
         "These texts restate their source documents: the license of the sources applies to them, and so may the terms "
         "of the model that wrote them. Nothing here grants more. Name the license here and in the head of this file "
@@ -101,64 +101,66 @@ def introduction(counts: Mapping[str, Any], augmenter: str, writer: str | None) 
     )
 
 
-def settings(augmenter: str, options: Mapping[str, Any], writer: str | None, rules: Synthesis) -> list[tuple[str, str]]:
+def list_settings(
+    augmenter: str, options: Mapping[str, Any], writer: str | None, rules: Synthesis
+) -> list[tuple[str, str]]:
     rows = {"augmenter": augmenter}
-    rows |= {f"augmenter.{key}": shown(value) for key, value in flatten(options).items() if key != "name"}
+    rows |= {f"augmenter.{key}": render_value(value) for key, value in flatten(options).items() if key != "name"}
     if writer is not None:
         rows |= {"writer": writer}
-        rows |= {f"synthesis.{key}": shown(value) for key, value in asdict(rules).items()}
+        rows |= {f"synthesis.{key}": render_value(value) for key, value in asdict(rules).items()}
     return list(rows.items())
 
 
-def shown(value: Any) -> str:
+def render_value(value: Any) -> str:
     if value is None:
         return "null"
     return f"{value:,}" if isinstance(value, int) and not isinstance(value, bool) else str(value)
 
 
-def figures(counts: Mapping[str, Any]) -> list[tuple[str, str]]:
+def list_figures(counts: Mapping[str, Any]) -> list[tuple[str, str]]:
     numbers = {
         "texts": "texts",
         "tokens": "tokens in them",
-        "documents_with_texts": "documents they are about",
-        "near_duplicates": "near-duplicates found among them",
-        "entities": "entities found in the documents",
-        "entities_left_out": "entities left out, beyond the most that a document may have",
+        "documents_with_texts": "documents with texts",
+        "near_duplicates": "near-duplicates among them",
+        "entities": "entities in the documents",
+        "entities_left_out": "entities left out, beyond the maximum per document",
         "requests": "requests",
-        "prompt_tokens": "prompt tokens asked with",
+        "prompt_tokens": "prompt tokens",
         "cached_tokens": "of them cached",
-        "completion_tokens": "tokens the writer answered with",
+        "completion_tokens": "completion tokens",
     }
     rows = [(meaning, f"{counts[key]:,}") for key, meaning in numbers.items() if counts.get(key)]
     if counts.get("dollars"):
-        rows.append(("paid for the answers", f"${counts['dollars']:,.2f}"))
+        rows.append(("cost of the answers", f"${counts['dollars']:,.2f}"))
     return rows
 
 
-def failures(reasons: Mapping[str, int]) -> str:
+def render_failures(reasons: Mapping[str, int]) -> str:
     if not reasons:
         return "Every request gave a text."
     rows = [(reason, f"{count:,}") for reason, count in reasons.items()]
-    return "Requests that gave no text:\n\n" + table(("reason", "requests"), rows)
+    return "Requests without a text:\n\n" + table(("reason", "requests"), rows)
 
 
-def sources(documents: Iterable[Document]) -> str:
-    """Ids and titles of the first ones, and how many there are; their texts stay where they are."""
+def render_sources(documents: Iterable[Document]) -> str:
+    """Lists the ids and titles of the first documents and the number of the others."""
     remaining = iter(documents)
-    listed = [(document.id, document.title) for document in islice(remaining, LISTED)]
+    listed = [(document.id, document.title) for document in islice(remaining, MAX_DOCUMENTS_LISTED)]
     more = sum(1 for _ in remaining)
-    shown = table(("id", "title"), listed)
-    return f"{shown}\n\nand {more:,} more." if more else shown
+    rendered = table(("id", "title"), listed)
+    return f"{rendered}\n\nand {more:,} more." if more else rendered
 
 
 def table(head: Sequence[str], rows: Iterable[Sequence[str]], *, escape: bool = True) -> str:
-    lines = [head, ["---"] * len(head), *([cell(value) for value in row] if escape else row for row in rows)]
+    lines = [head, ["---"] * len(head), *([escape_cell(value) for value in row] if escape else row for row in rows)]
     return "\n".join(f"| {' | '.join(line)} |" for line in lines)
 
 
-def cell(value: str) -> str:
-    """Anybody's words, as one cell of a table that shows them and nothing else."""
+def escape_cell(value: str) -> str:
+    """Returns arbitrary text as one table cell, with Markdown escaped."""
     plain = " ".join(value.split()).replace("\\", "\\\\")
-    for sign in "|<>`*_[]":
-        plain = plain.replace(sign, f"\\{sign}")
+    for character in "|<>`*_[]":
+        plain = plain.replace(character, f"\\{character}")
     return plain

@@ -16,7 +16,7 @@ from entigraph.storage.jsonl import read_jsonl
 from entigraph.storage.schemas import Document, Question
 
 
-def test_quality_merges_the_lines_of_an_article(quality_file: Path, tmp_path: Path) -> None:
+def test_quality_merges_lines_of_an_article(quality_file: Path, tmp_path: Path) -> None:
     counts = stage.run(Quality(path=str(quality_file)), tmp_path)
     assert counts["documents"] == 2 and counts["questions"] == 4
     questions = {question.id: question for question in read_jsonl(tmp_path / "questions.jsonl", Question)}
@@ -28,7 +28,7 @@ def test_quality_merges_the_lines_of_an_article(quality_file: Path, tmp_path: Pa
     assert document.meta["author"] == "Vale, Miriam" and document.meta["year"] == "1951"
 
 
-def test_quality_reads_a_folder_and_drops_a_question_that_stands_twice(quality_file: Path) -> None:
+def test_quality_folder_drops_duplicate_questions(quality_file: Path) -> None:
     twin = quality_file.with_suffix(".train")
     twin.write_text(quality_file.read_text())
     content = Quality(path=str(quality_file.parent)).read()
@@ -36,7 +36,7 @@ def test_quality_reads_a_folder_and_drops_a_question_that_stands_twice(quality_f
     assert content.counts == {"duplicate_questions": 4}
 
 
-def test_names_are_flipped() -> None:
+def test_first_name_first() -> None:
     assert first_name_first("Young, Robert F.") == "Robert F. Young"
     assert first_name_first("Homer") == "Homer"
 
@@ -54,7 +54,7 @@ def test_text_files_with_questions(tmp_path: Path) -> None:
     assert content.questions[0].answer == 1 and content.questions[0].group == "count"
 
 
-def test_json_lines_stream_and_name_the_line_that_is_wrong(tmp_path: Path) -> None:
+def test_json_lines_name_the_invalid_line(tmp_path: Path) -> None:
     (tmp_path / "a.jsonl").write_text('{"text": "one"}\n{"text": "two"}\n')
     (tmp_path / "b.jsonl").write_text('{"text": "three"}\n{"tekst": "four"}\n')
     assert [d.text for d in JsonLines(path=str(tmp_path), documents=3).read().documents] == ["one", "two", "three"]
@@ -68,7 +68,7 @@ class Twice(JsonLines):
         return CorpusContent([Document(id="a", title="", text="x")] * 2)
 
 
-def test_two_documents_of_one_id_are_refused(tmp_path: Path) -> None:
+def test_duplicate_document_ids_raise(tmp_path: Path) -> None:
     for name in ("one", "two"):
         (tmp_path / name).mkdir()
         (tmp_path / name / "same.jsonl").write_text('{"text": "x"}\n')
@@ -78,12 +78,12 @@ def test_two_documents_of_one_id_are_refused(tmp_path: Path) -> None:
         stage.run(twice, tmp_path)
 
 
-def test_fictional_documents_follow_the_seed_alone() -> None:
+def test_fictional_documents_depend_on_the_seed_only() -> None:
     assert FictionalCorpus(documents=2, seed=1).read() == FictionalCorpus(documents=2, seed=1).read()
     assert FictionalCorpus(documents=2, seed=1).read() != FictionalCorpus(documents=2, seed=2).read()
 
 
-def test_the_background_answers_the_seen_questions_and_no_other() -> None:
+def test_background_answers_only_seen_questions() -> None:
     content = FictionalBackground(worlds=2).read()
     prose = "\n".join(document.text for document in content.documents)
     answered = {q.split: 0 for q in content.questions}
@@ -93,7 +93,7 @@ def test_the_background_answers_the_seen_questions_and_no_other() -> None:
     assert answered == {"seen": seen, "held_out": 0} and seen == 168
 
 
-def test_conversations_ask_what_the_background_taught_and_hold_out_the_same() -> None:
+def test_conversations_hold_out_the_same_questions() -> None:
     splits = {found.text: found.split for found in FictionalBackground(worlds=2).read().questions}
     told = [json.loads(document.text) for document in FictionalConversations(worlds=2).read().documents]
     assert len(told) > 80 and {splits[user["content"]] for user, _ in told} == {"seen"}
@@ -101,7 +101,7 @@ def test_conversations_ask_what_the_background_taught_and_hold_out_the_same() ->
     assert not about_targets & {user["content"] for user, _ in told}
 
 
-def test_outputs_beside_the_documents_are_not_documents(tmp_path: Path) -> None:
+def test_output_folders_are_not_documents(tmp_path: Path) -> None:
     (tmp_path / "a.txt").write_text("One.")
     (tmp_path / "outputs" / ".locks").mkdir(parents=True)
     (tmp_path / "outputs" / "log.txt").write_text("not a document")
@@ -118,7 +118,7 @@ def test_outputs_beside_the_documents_are_not_documents(tmp_path: Path) -> None:
         ("title", 3, "title is 3; expected str"),
     ],
 )
-def test_quality_fields_of_the_wrong_type(field: str, value: object, told: str, quality_file: Path) -> None:
+def test_quality_fields_of_wrong_type_raise(field: str, value: object, told: str, quality_file: Path) -> None:
     line = json.loads(quality_file.read_text().split("\n")[0])
     quality_file.write_text(json.dumps({**line, field: value}))
     with pytest.raises(DataError, match=f"dev:1: {told}"):
@@ -128,7 +128,7 @@ def test_quality_fields_of_the_wrong_type(field: str, value: object, told: str, 
 TALK = [{"role": "user", "content": "Why?"}, {"role": "assistant", "content": "It was asked to. Ça va."}]
 
 
-def test_conversations_from_json_lines_and_parquet_are_the_same(tmp_path: Path) -> None:
+def test_conversations_from_json_lines_equal_parquet(tmp_path: Path) -> None:
     """As UltraChat has them: Parquet of several splits, other columns beside the messages."""
     import pyarrow as pa
     import pyarrow.parquet as pq
@@ -157,7 +157,7 @@ def test_conversations_from_json_lines_and_parquet_are_the_same(tmp_path: Path) 
         ("not json", "no messages"),
     ],
 )
-def test_a_line_that_is_no_conversation_is_named(line: str, said: str, tmp_path: Path) -> None:
+def test_invalid_conversation_raises(line: str, said: str, tmp_path: Path) -> None:
     (tmp_path / "a.jsonl").write_text(json.dumps({"messages": TALK}) + "\n" + line + "\n")
     with pytest.raises(DataError, match=rf"a.jsonl:2: {said}; expected \{{\"messages\""):
         list(Conversations(path=str(tmp_path)).read().documents)

@@ -104,7 +104,7 @@ PAGE = f"""<!doctype html><html><head><title>The Lamp of Orsk | Lighthouse Times
 
 
 @pytest.mark.parametrize("columns", [1, 2])
-def test_a_pdf_reads_as_paragraphs_of_whole_words(tmp_path: Path, columns: int) -> None:
+def test_pdf_paragraphs_have_whole_words(tmp_path: Path, columns: int) -> None:
     text = convert_file(pdf(tmp_path / "a.pdf", columns=columns))
     expected = [
         part for at, words in enumerate(PARAGRAPHS) for part in (*HEADINGS[at // 5 : at // 5 + (at % 5 == 0)], words)
@@ -116,14 +116,14 @@ def test_a_pdf_reads_as_paragraphs_of_whole_words(tmp_path: Path, columns: int) 
     assert sum(words in found for words in PARAGRAPHS) >= 0.6 * len(PARAGRAPHS)  # the others end in a full line
 
 
-def test_a_name_keeps_its_hyphen_at_the_end_of_a_line_and_a_broken_word_does_not() -> None:
+def test_hyphens_at_line_ends() -> None:
     lines = ["The old chronicle of the Anglo\x02", "Saxon coast says that the light\x02", "house of Orsk was tall."]
     assert list(document_conversion.join_paragraphs(lines)) == [
         "The old chronicle of the Anglo-Saxon coast says that the lighthouse of Orsk was tall."
     ]
 
 
-def test_a_short_line_ends_its_paragraph() -> None:
+def test_short_line_ends_a_paragraph() -> None:
     full = "a line that is as wide as the column of this page"
     assert list(document_conversion.join_paragraphs(["Heading", full, full, "and its end.", full])) == [
         "Heading",
@@ -132,7 +132,7 @@ def test_a_short_line_ends_its_paragraph() -> None:
     ]
 
 
-def test_an_html_page_reads_without_its_navigation(tmp_path: Path) -> None:
+def test_html_without_navigation(tmp_path: Path) -> None:
     (tmp_path / "a.html").write_text(PAGE)
     text = convert_file(tmp_path / "a.html")
     assert text.startswith("# The Lamp of Orsk\n\n" + STORM)
@@ -140,14 +140,14 @@ def test_an_html_page_reads_without_its_navigation(tmp_path: Path) -> None:
     assert not any(junk in text for junk in ("Home", "About us", "Most read", "harbours", "Privacy", "tracked"))
 
 
-def test_a_word_file_reads_with_headings_lists_and_tables(tmp_path: Path) -> None:
+def test_word_headings_lists_and_tables(tmp_path: Path) -> None:
     text = convert_file(word(tmp_path / "a.docx"))
     assert text.startswith("# The Lamp of Orsk\n\n# The keeper\n\nShe wrote **every** evening in the_ledger (1. of 2).")
     assert "* oil\n* letters" in text and "| 1851 | Meridian |" in text and text.endswith("The end.")
     assert "CONFIDENTIAL" not in text and "base64" not in text and "![" not in text
 
 
-def test_what_gives_no_text_says_why(tmp_path: Path) -> None:
+def test_unreadable_files_state_a_reason(tmp_path: Path) -> None:
     (tmp_path / "broken.docx").write_bytes(b"PK\x03\x04 torn")
     (tmp_path / "broken.pdf").write_bytes(b"%PDF-1.7 torn")
     (tmp_path / "locked.docx").write_bytes(document_conversion.OLE_HEADER + b"...")
@@ -189,9 +189,7 @@ def ask(file: Path, *documents: str) -> None:
     file.write_text("".join(json.dumps(line) + "\n" for line in lines))
 
 
-def test_an_unreadable_file_is_counted_and_told_and_the_corpus_goes_on(
-    notes: Path, command: Command, tmp_path: Path
-) -> None:
+def test_unreadable_file_is_skipped_and_counted(notes: Path, command: Command, tmp_path: Path) -> None:
     ask(tmp_path / "q.jsonl", "a.txt", "B.PDF", "torn.pdf")
     done = command(
         "corpus=text_files", f"corpus.path={notes}", f"corpus.questions={tmp_path / 'q.jsonl'}", "stage=corpus"
@@ -212,7 +210,7 @@ def test_an_unreadable_file_is_counted_and_told_and_the_corpus_goes_on(
     assert counts["documents"] == 4 and counts["questions"] == 2
 
 
-def test_a_corpus_of_which_nothing_could_be_read_is_an_error(tmp_path: Path) -> None:
+def test_corpus_without_readable_files_raises(tmp_path: Path) -> None:
     (tmp_path / "torn.pdf").write_bytes(b"%PDF-1.7 torn")
     (tmp_path / "old.doc").write_bytes(b"...")
     with pytest.raises(
@@ -221,7 +219,7 @@ def test_a_corpus_of_which_nothing_could_be_read_is_an_error(tmp_path: Path) -> 
         stage.run(TextFiles(path=str(tmp_path)), tmp_path)
 
 
-def test_without_the_extra_nothing_is_left_out_silently(notes: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_missing_extra_raises(notes: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     missing = document_conversion.Converter(("a-package-that-nobody-has-installed",), document_conversion.pdf_text)
     monkeypatch.setitem(document_conversion.CONVERTERS, ".pdf", missing)  # type: ignore[attr-defined]
     with pytest.raises(ConfigError, match=r"4 of its files.*B.PDF.*pip install 'entigraph\[documents\]'"):
@@ -232,7 +230,7 @@ def test_without_the_extra_nothing_is_left_out_silently(notes: Path, monkeypatch
     assert [file.name for file in TextFiles(path=str(notes)).sources()] == ["a.txt"]
 
 
-def test_another_version_of_a_converter_is_another_corpus_where_it_is_used(
+def test_converter_version_is_in_the_cache_key(
     notes: Path, configured: Callable[..., Run], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     overrides = ["corpus=text_files", "evaluation=none", f"corpus.path={notes}"]
@@ -247,7 +245,7 @@ def test_another_version_of_a_converter_is_another_corpus_where_it_is_used(
     assert "converters" not in configured(*overrides).documents.cache_key
 
 
-def test_a_plan_tells_every_bad_question_at_once(notes: Path, command: Command, tmp_path: Path) -> None:
+def test_plan_reports_all_bad_questions(notes: Path, command: Command, tmp_path: Path) -> None:
     good = {"document": "a.txt", "question": "Who?", "choices": ["Vale", "Tobias"], "answer": 0}
     bad = [
         {**good, "document": "z.txt"},

@@ -37,7 +37,7 @@ def generated(corpus: Path, out: Path, llm: Any = None, **settings: Any) -> dict
     return stage.generate(corpus, out, settings=options, llm=llm or OfflineWriter(), progress=SilentProgress())
 
 
-def test_the_offline_writer_asks_a_fictional_document_what_it_says(tmp_path: Path) -> None:
+def test_offline_questions_about_a_fictional_document(tmp_path: Path) -> None:
     (tmp_path / "corpus").mkdir()
     corpus_stage.run(FictionalCorpus(documents=2), tmp_path / "corpus")
     counts = generated(tmp_path / "corpus", tmp_path / "out", per_document=30)
@@ -51,7 +51,7 @@ def test_the_offline_writer_asks_a_fictional_document_what_it_says(tmp_path: Pat
     assert {question.answer for question in ours} == {0, 1, 2, 3}
 
 
-def test_of_other_text_it_takes_a_name_out_of_a_sentence(tmp_path: Path) -> None:
+def test_offline_questions_about_other_text(tmp_path: Path) -> None:
     counts = generated(a_corpus(tmp_path / "corpus", ARTICLE), tmp_path / "out")
     assert counts["questions"] >= 5
     flowing = " ".join(ARTICLE.split())
@@ -96,7 +96,7 @@ def rejected(out: Path) -> dict[str, str]:
     return {line["question"]: line["reason"] for line in map(json.loads, lines)}
 
 
-def test_a_question_stays_where_the_passage_makes_the_keyed_option_right_and_no_other(tmp_path: Path) -> None:
+def test_question_is_kept_if_only_the_keyed_option_is_right(tmp_path: Path) -> None:
     verdicts: dict[str, Any] = {
         "good": ["right"],
         "open": [],
@@ -117,7 +117,7 @@ def test_a_question_stays_where_the_passage_makes_the_keyed_option_right_and_no_
     assert sum(counts["rejected"].values()) == 4
 
 
-def test_what_is_no_question_and_what_was_asked_before_is_counted(tmp_path: Path) -> None:
+def test_unusable_and_duplicate_drafts_are_counted(tmp_path: Path) -> None:
     entries = [
         entry("one"),
         entry("One ?"),
@@ -133,7 +133,7 @@ def test_what_is_no_question_and_what_was_asked_before_is_counted(tmp_path: Path
     assert counts["rejected"] == {"not four different options and a question": 4, "asked before": 1}
 
 
-def test_questions_that_the_writer_knows_without_the_document_go_where_that_is_asked_for(tmp_path: Path) -> None:
+def test_unknown_to_writer_drops_known_questions(tmp_path: Path) -> None:
     corpus = a_corpus(tmp_path / "corpus", "A text.")
     writer = Scripted([entry("known")], lambda asked: ["right"], recalls=True)
     assert generated(corpus, tmp_path / "a", writer)["questions"] == 1 and len(writer.asked) == 2
@@ -145,7 +145,7 @@ def test_questions_that_the_writer_knows_without_the_document_go_where_that_is_a
     assert generated(corpus, tmp_path / "c", ignorant, unknown_to_writer=True)["questions"] == 1
 
 
-def test_a_long_document_is_asked_about_in_passages_and_none_is_left_out(tmp_path: Path) -> None:
+def test_long_document_is_split_into_passages(tmp_path: Path) -> None:
     text = "\n\n".join(f"Paragraph {n}. " + "More words follow here. " * 20 for n in range(9))
     found = split_passages(Document(id="a", title="A", text=text), GeneratedQuestions(passage_tokens=300))
     assert len(found) > 2 and all(len(passage.text) <= 1200 for passage in found)
@@ -156,7 +156,7 @@ def test_a_long_document_is_asked_about_in_passages_and_none_is_left_out(tmp_pat
     assert counts["rejected"] == {"asked before": len(found) - 1}
 
 
-def test_every_answer_is_cached_and_an_endpoint_that_is_down_loses_none(tmp_path: Path) -> None:
+def test_answers_survive_an_endpoint_that_goes_down(tmp_path: Path) -> None:
     broken = {"check": True}
 
     def answers(body: dict[str, Any]) -> list[str] | int:
@@ -182,7 +182,7 @@ def test_every_answer_is_cached_and_an_endpoint_that_is_down_loses_none(tmp_path
         assert len(server.asked) == asked + 1, "only what was not answered is asked"
 
 
-def test_an_amended_review_is_taken_as_it_is(tmp_path: Path) -> None:
+def test_edited_review_is_used_unchanged(tmp_path: Path) -> None:
     corpus = a_corpus(tmp_path / "corpus", ARTICLE, "Another text.")
     generated(corpus, tmp_path / "out")
     lines = [json.loads(line) for line in (tmp_path / "out" / "review.jsonl").read_text().splitlines()]
@@ -196,7 +196,7 @@ def test_an_amended_review_is_taken_as_it_is(tmp_path: Path) -> None:
     assert [question.answer for question in taken] == [line["answer"] for line in amended]
 
 
-def test_no_request_of_a_synthesis_depends_on_the_questions(configured: Callable[..., Run]) -> None:
+def test_synthesis_requests_do_not_depend_on_questions(configured: Callable[..., Run]) -> None:
     plain, asked = configured(), configured("questions=generated")
     assert (
         asked.artifacts.synthesis.key == plain.artifacts.synthesis.key
@@ -209,6 +209,6 @@ def test_no_request_of_a_synthesis_depends_on_the_questions(configured: Callable
     assert study_folder(asked) != study_folder(plain)
 
 
-def test_the_offline_writer_remembers_no_document() -> None:
+def test_offline_writer_does_not_remember_documents() -> None:
     user = "### Task\nAnswer a multiple-choice question from memory.\n\n### Question\nWho?\nA. He\nB. She"
     assert json.loads(answer_request(Request(system="", user=user, temperature=0.0))) == {"right": []}

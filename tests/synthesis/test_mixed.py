@@ -13,7 +13,7 @@ from entigraph.synthesis.augmenters.rephrase import Rephrase
 from entigraph.synthesis.generation_stats import summary_lines
 from tests.conftest import Command
 from tests.mock_llm_server import Config, running
-from tests.synthesis.test_choices import Told, synthesize
+from tests.synthesis.test_synthesis_options import Told, synthesize
 
 
 def mixed(entigraph: float | None, rephrase: float | None = None, **options: Any) -> Mixed:
@@ -29,7 +29,7 @@ def corpus(tmp_path: Path) -> Path:
     return folder
 
 
-def test_each_part_writes_its_share_of_the_tokens_as_it_would_alone(corpus: Path, tmp_path: Path) -> None:
+def test_parts_write_their_shares_as_they_would_alone(corpus: Path, tmp_path: Path) -> None:
     told = Told()
     texts, counts = synthesize(corpus, tmp_path / "mixed", mixed(0.25), told, token_budget=8000)
     shares = {name: tokens / counts["tokens"] for name, tokens in counts["tokens_by_augmenter"].items()}
@@ -42,7 +42,7 @@ def test_each_part_writes_its_share_of_the_tokens_as_it_would_alone(corpus: Path
         assert own == alone[: len(own)]
 
 
-def test_all_of_one_part_is_that_part(corpus: Path, tmp_path: Path) -> None:
+def test_full_share_equals_the_augmenter_alone(corpus: Path, tmp_path: Path) -> None:
     whole, _ = synthesize(corpus, tmp_path / "whole", mixed(1.0), Told(), token_budget=3000)
     alone, _ = synthesize(corpus, tmp_path / "alone", EntiGraph(), Told(), token_budget=3000)
     assert whole == alone
@@ -53,7 +53,7 @@ def test_all_of_one_part_is_that_part(corpus: Path, tmp_path: Path) -> None:
     ]
 
 
-def test_a_part_that_has_no_more_to_say_is_not_made_up_for_by_the_other(corpus: Path, tmp_path: Path) -> None:
+def test_exhausted_part_is_not_replaced_by_the_other(corpus: Path, tmp_path: Path) -> None:
     augmenter = mixed(0.9, triples_per_document=0)
     _, counts = synthesize(corpus, tmp_path / "out", augmenter, Told(), token_budget=60_000)
     assert counts["kinds"]["pair"] == 380 and counts["tokens_by_augmenter"]["rephrase"] < 7000
@@ -76,12 +76,12 @@ def test_a_part_that_has_no_more_to_say_is_not_made_up_for_by_the_other(corpus: 
         ({"one": Rephrase(), "two": Rephrase()}, {"one": 0.5, "two": 0.5}, "one and two ask the same"),
     ],
 )
-def test_a_mixture_that_makes_no_sense_is_one_message(parts: Any, shares: Any, problem: str) -> None:
+def test_invalid_mixtures_raise(parts: Any, shares: Any, problem: str) -> None:
     with pytest.raises(ConfigError, match=problem):
         Mixed(parts=parts, shares=shares)
 
 
-def test_of_a_real_writer_nothing_is_asked_that_runs_of_the_parts_have_asked(command: Command, tmp_path: Path) -> None:
+def test_mixture_reuses_cached_answers_of_its_parts(command: Command, tmp_path: Path) -> None:
     common = ["llm=openai", "llm.model=mock-llm", "corpus.documents=2", "logger=none", "synthesis.token_budget=20000"]
     common.append("+llm.prices.mock-llm={prompt: 1.0, cached: 0.5, completion: 4.0}")
     with running(Config(output_tokens=200)) as server:

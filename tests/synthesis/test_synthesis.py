@@ -54,7 +54,7 @@ def synthesize(
     return list(read_texts(out))
 
 
-def test_every_pair_of_every_document_then_triples(corpus: Path, tmp_path: Path) -> None:
+def test_all_pairs_come_before_triples(corpus: Path, tmp_path: Path) -> None:
     texts = synthesize(corpus, tmp_path / "out", EntiGraph(triples_per_document=30), None)
     assert Counter(text.kind for text in texts) == {"pair": 380, "triple": 60}
     for document in ("chronicle-000", "chronicle-001"):
@@ -67,7 +67,7 @@ def test_every_pair_of_every_document_then_triples(corpus: Path, tmp_path: Path)
     assert all(text.writer == "offline" and len(text.prompt_hash) == 32 and text.tokens > 0 for text in texts)
 
 
-def test_stopping_anywhere_leaves_an_even_corpus(corpus: Path, tmp_path: Path) -> None:
+def test_budget_covers_documents_evenly(corpus: Path, tmp_path: Path) -> None:
     texts = synthesize(corpus, tmp_path / "out", EntiGraph(requests_in_a_row=4), 2000)
     counts = Counter(text.document_id for text in texts)
     assert max(counts.values()) - min(counts.values()) <= 4
@@ -75,19 +75,19 @@ def test_stopping_anywhere_leaves_an_even_corpus(corpus: Path, tmp_path: Path) -
 
 
 @pytest.mark.parametrize("augmenter", [EntiGraph(), Rephrase()], ids=["entigraph", "rephrase"])
-def test_a_larger_budget_begins_with_the_smaller_ones_texts(augmenter: Augmenter, corpus: Path, tmp_path: Path) -> None:
+def test_smaller_budget_is_prefix_of_larger_synthesis(augmenter: Augmenter, corpus: Path, tmp_path: Path) -> None:
     small = synthesize(corpus, tmp_path / "small", augmenter, 1500)
     large = synthesize(corpus, tmp_path / "large", augmenter, 4000)
     assert large[: len(small)] == small and len(large) > len(small) > 3
 
 
-def test_the_seed_draws_the_order(corpus: Path, tmp_path: Path) -> None:
+def test_seed_determines_order_of_relations(corpus: Path, tmp_path: Path) -> None:
     one = synthesize(corpus, tmp_path / "one", EntiGraph(), 1000, seed=1)
     other = synthesize(corpus, tmp_path / "other", EntiGraph(), 1000, seed=2)
     assert [text.about for text in one] != [text.about for text in other]
 
 
-def test_rephrasing_goes_round_in_every_style(corpus: Path, tmp_path: Path) -> None:
+def test_rephrase_uses_every_style_in_each_round(corpus: Path, tmp_path: Path) -> None:
     texts = synthesize(corpus, tmp_path / "out", Rephrase(rounds=2), None)
     assert Counter((text.document_id, text.kind) for text in texts) == {
         (document, f"rephrase_{style}"): 2
@@ -97,12 +97,12 @@ def test_rephrasing_goes_round_in_every_style(corpus: Path, tmp_path: Path) -> N
     assert len({text.text for text in texts}) == 12, "a second round is another text"
 
 
-def test_an_endless_augmenter_needs_a_budget(corpus: Path, tmp_path: Path) -> None:
+def test_endless_augmenter_requires_a_budget(corpus: Path, tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="set synthesis.token_budget"):
         synthesize(corpus, tmp_path / "out", Rephrase(), None)
 
 
-def test_raw_is_the_documents_themselves(corpus: Path, tmp_path: Path) -> None:
+def test_raw_copies_the_documents(corpus: Path, tmp_path: Path) -> None:
     texts = synthesize(corpus, tmp_path / "out", Raw(), None)
     assert [text.text for text in texts] == [d.text for d in read_jsonl(corpus / "documents.jsonl", Document)]
 
@@ -138,13 +138,13 @@ def failures_of(corpus: Path, out: Path, llm: Unhelpful) -> list[Failure]:
         ('{"summary": "s", "entities": []}', "0 entities"),
     ],
 )
-def test_bad_entity_lists_are_failures_not_texts(entities: str, reason: str, corpus: Path, tmp_path: Path) -> None:
+def test_invalid_entity_lists_are_failures(entities: str, reason: str, corpus: Path, tmp_path: Path) -> None:
     found = failures_of(corpus, tmp_path / "out", Unhelpful(entities, Completion(text="x", model="m")))
     assert len(found) == 2
     assert reason in found[0].reason
 
 
-def test_refused_cut_and_empty_answers_are_counted_and_kept_out(corpus: Path, tmp_path: Path) -> None:
+def test_refused_truncated_and_empty_answers_are_failures(corpus: Path, tmp_path: Path) -> None:
     two = '{"summary": "s", "entities": ["Miriam", "Tobias"]}'
     cut = failures_of(
         corpus, tmp_path / "cut", Unhelpful(two, Completion(text="Once", model="m", finish_reason="length"))
@@ -154,7 +154,7 @@ def test_refused_cut_and_empty_answers_are_counted_and_kept_out(corpus: Path, tm
     assert {f.reason for f in empty} == {"an empty answer"}
 
 
-def test_triples_are_each_drawn_once_without_being_listed() -> None:
+def test_every_triple_is_drawn_once() -> None:
     import random
 
     entities = [f"e{index}" for index in range(9)]
@@ -164,11 +164,11 @@ def test_triples_are_each_drawn_once_without_being_listed() -> None:
     assert list(islice(pseudo_shuffled_range(10**9, random.Random(0)), 3)), "a billion take no time to begin"
 
 
-def test_rounds_take_from_each_until_all_have_ended() -> None:
+def test_round_robin() -> None:
     assert list(round_robin([iter("aaaaa"), iter("b"), iter("ccc")], 2)) == list("aabccaaca")
 
 
-def test_the_prompt_names_the_document_and_the_entities() -> None:
+def test_request_names_document_and_entities() -> None:
     augmenter = EntiGraph()
     task = next(augmenter.tasks([TALE], {"tale": EntityGraph(document_id="tale", summary="", entities=("A", "B"))}, 0))
     request = next(augmenter.write(task))
@@ -187,7 +187,7 @@ def ask(system: str, user: str, sample: int = 0) -> str:
     return completion.text
 
 
-def test_the_offline_writer_extracts_from_any_text() -> None:
+def test_offline_writer_is_extractive_on_any_text() -> None:
     found = json.loads(ask(prompt("entities"), render_document(TALE)))
     assert {"Miriam Vale", "Captain Holloway", "Tobias", "Orsk"} <= {*found["entities"]}
     text = ask(
@@ -200,7 +200,7 @@ def test_the_offline_writer_extracts_from_any_text() -> None:
     assert written and all(sentence in sentences for sentence in written), "it says nothing that the document does not"
 
 
-def test_the_offline_writer_is_a_function_of_the_request() -> None:
+def test_offline_writer_is_deterministic() -> None:
     assert ask(prompt("rephrase_easy"), render_document(TALE), 1) == ask(
         prompt("rephrase_easy"), render_document(TALE), 1
     )
@@ -209,7 +209,7 @@ def test_the_offline_writer_is_a_function_of_the_request() -> None:
     )
 
 
-def test_a_damaged_part_is_named(corpus: Path, tmp_path: Path) -> None:
+def test_damaged_texts_file_raises(corpus: Path, tmp_path: Path) -> None:
     texts = synthesize(corpus, tmp_path / "out", EntiGraph(triples_per_document=0), None)
     assert texts[0].about and isinstance(texts[0].tokens, int)
     from entigraph.errors import ArtifactError

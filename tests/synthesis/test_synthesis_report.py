@@ -119,7 +119,7 @@ def write_report(
     )
 
 
-def test_the_page_says_what_the_texts_say(tmp_path: Path) -> None:
+def test_report_counts_match_the_texts(tmp_path: Path) -> None:
     page, texts, counts = synthesized(tmp_path, EntiGraph(requests_in_a_row=4), 9_000)
     tokens = Counter[str]()
     for each in texts:
@@ -155,7 +155,7 @@ def test_the_page_says_what_the_texts_say(tmp_path: Path) -> None:
     assert everything[1:3] == ["60", f"{sum(map(len, covered.values()))} of 570"]
 
 
-def test_a_triple_lies_on_three_edges_and_a_text_stands_on_those_of_its_entities(tmp_path: Path) -> None:
+def test_triple_covers_three_edges(tmp_path: Path) -> None:
     graph = EntityGraph(document_id="d", summary="", entities=["Ada", "Bo", "Cy", "Di"])
     texts = [text("d", "Bo", "Ada"), text("d", "Di", "Ada", "Bo"), text("d", "Ada", "Bo", sample=1)]
     page = write_report(tmp_path, [Document(id="d", title="D", text="")], [graph], texts)
@@ -170,7 +170,7 @@ def test_a_triple_lies_on_three_edges_and_a_text_stands_on_those_of_its_entities
     assert page.table("documents")[1] == ["D", "4", "3 of 6", "50.0 %", "2", "1", "30"]
 
 
-def test_a_long_document_has_a_graph_for_each_of_its_parts(tmp_path: Path) -> None:
+def test_report_has_a_graph_for_each_part(tmp_path: Path) -> None:
     graphs = [EntityGraph(document_id=f"d/e#{n}", summary="", entities=["Ada", f"Bo{n}", "Cy"]) for n in (1, 2)]
     texts = [text("d/e", "Ada", "Cy", part="d/e#2"), text("d/e", "Ada", "Bo1", part="d/e#1")]
     page = write_report(tmp_path, [Document(id="d/e", title="Long", text="")], graphs, texts)
@@ -179,7 +179,7 @@ def test_a_long_document_has_a_graph_for_each_of_its_parts(tmp_path: Path) -> No
     assert [each.text_content() for each in page.tree.iter("option")] == ["Long, part 1", "Long, part 2"]
 
 
-def test_losses_near_duplicates_and_cost_are_those_of_the_stage(tmp_path: Path) -> None:
+def test_report_shows_failures_near_duplicates_and_cost(tmp_path: Path) -> None:
     failures = [Failure(document_id="d", kind="pair", about=("Ada", "Bo"), reason="finish_reason length")] * 2
     failures += [Failure(document_id="e", kind="entities", about=(), reason="an empty answer")]
     write_jsonl(
@@ -205,7 +205,7 @@ def test_losses_near_duplicates_and_cost_are_those_of_the_stage(tmp_path: Path) 
     assert "15 texts share at least 80 %" in page.said
 
 
-def test_rephrasings_are_counted_by_document_and_style_and_can_be_read(tmp_path: Path) -> None:
+def test_report_of_rephrasings(tmp_path: Path) -> None:
     page, texts, _ = synthesized(tmp_path, Rephrase(rounds=2), None)
     assert page.table("documents")[0] == ["document", "rephrase easy", "rephrase medium", "rephrase hard", "tokens"]
     assert [row[1:4] for row in page.table("documents")[1:]] == [["2", "2", "2"]] * 3 + [["6", "6", "6"]]
@@ -221,7 +221,7 @@ def hostile(tmp_path: Path) -> Page:
     return write_report(tmp_path, [Document(id=HOSTILE, title=HOSTILE, text=HOSTILE)], [graph], texts, failures)
 
 
-def test_documents_and_answers_cannot_write_in_the_page(tmp_path: Path) -> None:
+def test_report_escapes_documents_and_answers(tmp_path: Path) -> None:
     page = hostile(tmp_path)
     (script,) = page.tree.iter("script")
     digest = b64encode(sha256(script.text.encode()).digest()).decode()
@@ -234,7 +234,7 @@ def test_documents_and_answers_cannot_write_in_the_page(tmp_path: Path) -> None:
     assert page.table("documents")[1][0] == HOSTILE == page.table("failures")[1][0]
 
 
-def test_it_loads_nothing_and_names_no_folder_and_is_the_same_each_time(tmp_path: Path) -> None:
+def test_report_is_self_contained_and_reproducible(tmp_path: Path) -> None:
     page, _, counts = synthesized(tmp_path, EntiGraph(triples_per_document=3), 3_000)
     again = synthesis_report.write(
         tmp_path / "out", tmp_path / "corpus", counts, name="fictional", rules=Synthesis(token_budget=3_000)
@@ -244,7 +244,7 @@ def test_it_loads_nothing_and_names_no_folder_and_is_the_same_each_time(tmp_path
     assert not re.search(r"https?://(?!www\.w3\.org/2000/svg)|url\(|@import", page.source)
 
 
-def test_a_large_corpus_gives_a_page_that_opens_and_says_what_is_not_on_it(tmp_path: Path) -> None:
+def test_report_size_is_limited(tmp_path: Path) -> None:
     graphs = [EntityGraph(document_id=f"{n}", summary="", entities=[f"E{e}" for e in range(50)]) for n in range(20)]
     body = "<" * 1_000  # four times as long where it is escaped
     pairs = list(combinations(graphs[0].entities, 2))[:500]
@@ -260,9 +260,7 @@ def test_a_large_corpus_gives_a_page_that_opens_and_says_what_is_not_on_it(tmp_p
     assert sum(page.edges(7).values()) == 500
 
 
-def test_graphs_and_documents_beyond_the_limits_are_counted_and_not_drawn(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_graphs_beyond_the_limits_are_counted_only(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(synthesis_report, "PAIRS_SHOWN", 7)
     monkeypatch.setattr(synthesis_report, "DOCUMENTS_SHOWN", 3)
     graphs = [EntityGraph(document_id=f"{n}", summary="", entities=["Ada", "Bo", "Cy"]) for n in range(5)]
@@ -276,7 +274,7 @@ def test_graphs_and_documents_beyond_the_limits_are_counted_and_not_drawn(
     ]
 
 
-def test_every_synthesis_by_a_writer_is_sealed_with_its_report(smoke: Path) -> None:
+def test_every_written_synthesis_has_a_report(smoke: Path) -> None:
     made = {folder.name.rsplit("-", 1)[0]: folder for folder in (smoke / "synthesis").iterdir() if folder.is_dir()}
     for name, folder in made.items():
         files = json.loads((folder / "manifest.json").read_text())["files"]
@@ -284,7 +282,7 @@ def test_every_synthesis_by_a_writer_is_sealed_with_its_report(smoke: Path) -> N
 
 
 @pytest.mark.skipif(not shutil.which("chromium"), reason="needs Chromium to run the script of the page")
-def test_in_a_browser_the_graph_is_drawn_from_the_tables_and_nothing_hostile_runs(tmp_path: Path) -> None:
+def test_report_in_a_browser(tmp_path: Path) -> None:
     def opened(page: Path, at: str = "") -> Any:
         options = ("--headless", "--no-sandbox", "--disable-gpu", f"--user-data-dir={tmp_path / 'browser'}")
         quiet = ("--disable-background-networking", "--disable-component-update", "--disable-sync", "--no-first-run")

@@ -7,7 +7,7 @@ import yaml
 from entigraph.config.schema import Synthesis
 from entigraph.storage.schemas import Document, SyntheticText
 from entigraph.storage.texts import write_texts
-from entigraph.synthesis.dataset_card import COLUMNS, LISTED, card
+from entigraph.synthesis.dataset_card import COLUMNS, MAX_DOCUMENTS_LISTED, render_card
 
 COUNTS: dict[str, Any] = {
     "texts": 2_345,
@@ -39,7 +39,7 @@ def made(counts: dict[str, Any] = COUNTS, documents: list[Document] = DOCUMENTS,
         "rules": Synthesis(token_budget=2_000_000, seed=3),
         **settings,
     }
-    return card(counts, documents, **given)
+    return render_card(counts, documents, **given)
 
 
 def head(text: str) -> dict[str, Any]:
@@ -47,7 +47,7 @@ def head(text: str) -> dict[str, Any]:
     return yaml.safe_load(front)
 
 
-def test_the_head_names_the_parquet_parts_as_the_train_split_and_no_other_file(tmp_path: Path) -> None:
+def test_front_matter_lists_only_the_parquet_files(tmp_path: Path) -> None:
     texts = [
         SyntheticText(
             id=str(n),
@@ -74,7 +74,7 @@ def test_the_head_names_the_parquet_parts_as_the_train_split_and_no_other_file(t
     assert found["license"] == "other" and found["size_categories"] == ["1K<n<10K"]
 
 
-def test_the_card_says_how_the_texts_were_made_and_what_they_cost() -> None:
+def test_card_states_settings_and_cost() -> None:
     text = made(label="Simulated.")
     for told in (
         "> Simulated.",
@@ -93,21 +93,21 @@ def test_the_card_says_how_the_texts_were_made_and_what_they_cost() -> None:
     assert "Every request gave a text." in made({**COUNTS, "failures": {}})
 
 
-def test_documents_stand_in_it_by_title_alone_and_cannot_write_in_it() -> None:
+def test_document_titles_are_escaped() -> None:
     text = made()
     assert "| a.txt | The lamp |" in text and "SECRET TEXT" not in text
     assert "| b.txt | Oil \\| letters # \\<b\\>and\\</b\\> \\[more\\](http://x) |" in text
-    many = [Document(id=f"{n}.txt", title=f"n{n}", text="") for n in range(LISTED + 7)]
-    assert text.count("\n| ") + LISTED - len(DOCUMENTS) == made(documents=many).count("\n| ")
+    many = [Document(id=f"{n}.txt", title=f"n{n}", text="") for n in range(MAX_DOCUMENTS_LISTED + 7)]
+    assert text.count("\n| ") + MAX_DOCUMENTS_LISTED - len(DOCUMENTS) == made(documents=many).count("\n| ")
     assert "and 7 more." in made(documents=many)
 
 
-def test_texts_that_are_the_documents_have_no_writer() -> None:
+def test_card_without_writer() -> None:
     counts = {**COUNTS, "prompt_tokens": 0, "cached_tokens": 0, "completion_tokens": 0, "dollars": 0.0, "entities": 0}
     text = made(counts, augmenter="raw", options={"name": "raw"}, writer=None)
     assert "the source documents themselves" in text
     assert not any(absent in text for absent in ("| writer |", "synthesis.", "paid", "prompt tokens"))
 
 
-def test_every_column_is_explained() -> None:
+def test_every_column_is_documented() -> None:
     assert list(COLUMNS) == [field.name for field in fields(SyntheticText)]

@@ -33,12 +33,12 @@ def a_book(chapters: int, seed: int = 0) -> Document:
     return Document(id="book", title="The Book", text=text, meta={"author": "A. Nonymous"})
 
 
-def test_a_short_document_stays_whole() -> None:
+def test_short_document_is_not_split() -> None:
     book = a_book(1)
     assert split_document(book, 100_000) == split_document(book, None) == [book]
 
 
-def test_parts_overlap_and_leave_nothing_out() -> None:
+def test_parts_overlap_and_cover_the_document() -> None:
     book = a_book(30)
     parts = split_document(book, 1_000)
     assert len(parts) > 5 and all(len(part.text) <= 4_000 for part in parts)
@@ -50,18 +50,18 @@ def test_parts_overlap_and_leave_nothing_out() -> None:
         assert head in one.text or one.text.endswith(head.split(".")[0] + "."), "the next begins with the end of this"
 
 
-def test_pieces_joined_are_the_text_whatever_it_is() -> None:
+def test_pieces_join_to_the_text() -> None:
     for text in (a_book(4).text, "x" * 5_000, "word " * 2_000, "Line.\n" * 900, "", " \n\n ", "Ä" * 999 + ". B"):
         found = split_text(text, 700)
         assert "".join(found) == text and all(len(piece) <= 700 for piece in found)
 
 
-def test_a_new_heading_begins_a_new_piece_where_the_last_is_half_full() -> None:
+def test_heading_starts_a_new_piece() -> None:
     found = split_text(a_book(12).text, 2_500)
     assert sum(piece.lstrip().startswith("# Chapter") for piece in found) > len(found) / 2
 
 
-def test_each_part_carries_title_number_and_the_summary_of_the_whole() -> None:
+def test_part_shows_title_number_and_summary() -> None:
     parts = split_document(a_book(10), 1_000)
     graphs = {
         part.id: EntityGraph(document_id=part.id, summary=f"What {part.id} says. " * 300, entities=["a", "b"])

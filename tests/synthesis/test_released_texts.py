@@ -21,7 +21,7 @@ def released(path: Path, **changes: list[str]) -> Path:
     return path
 
 
-def test_its_texts_become_a_corpus_for_nothing(command: Command, quality_file: Path, tmp_path: Path) -> None:
+def test_released_texts_become_a_corpus_without_cost(command: Command, quality_file: Path, tmp_path: Path) -> None:
     file = released(tmp_path / "release.parquet")
     given = [
         "corpus=quality",
@@ -46,7 +46,7 @@ def test_its_texts_become_a_corpus_for_nothing(command: Command, quality_file: P
     assert "to do" in command(*given[:-5], "logger=none").stdout, "another file is another corpus"
 
 
-def test_a_file_of_another_form_is_one_message(command: Command, quality_file: Path, tmp_path: Path) -> None:
+def test_file_with_other_columns_raises(command: Command, quality_file: Path, tmp_path: Path) -> None:
     pq.write_table(pa.table({"text": ["a"]}), tmp_path / "other.parquet")
     common = ["run", "corpus=quality", f"corpus.path={quality_file}", "augmenter=entigraph_release"]
     wrong = command(*common, f"augmenter.path={tmp_path}/other.parquet", "logger=none")

@@ -30,7 +30,7 @@ def estimated(
     return estimate(augmenter, documents(count), budget, 600, entities, NOTHING)
 
 
-def test_all_pairs_and_triples_where_nothing_bounds_them() -> None:
+def test_estimate_without_budget_counts_all_pairs_and_triples() -> None:
     found = estimated(EntiGraph(), None)
     assert found.total("requests") == 3 * (1 + 190 + 1140) and found.total("free") == 0
     assert found.total("completion_tokens") == 3 * (500 + 1330 * 600)
@@ -38,7 +38,7 @@ def test_all_pairs_and_triples_where_nothing_bounds_them() -> None:
     assert found.total("cached_tokens") == pytest.approx(3 * 1330 * 5_000 * 7 / 8, rel=0.05)
 
 
-def test_a_budget_bounds_them_evenly_and_pairs_come_first() -> None:
+def test_budget_is_spread_evenly_and_pairs_come_first() -> None:
     found = estimated(EntiGraph(), 60_000)
     assert [share.requests - 1 for share in found.documents] == [34, 33, 33]
     four = estimated(EntiGraph(relations_per_request=4), 240_000)
@@ -46,12 +46,12 @@ def test_a_budget_bounds_them_evenly_and_pairs_come_first() -> None:
     assert estimated(Rephrase(), 60_000).total("requests") == 100
 
 
-def test_water_fills_the_small_ones_first() -> None:
+def test_draw_evenly() -> None:
     assert draw_evenly([5, 100, 1_000], 45) == [5, 20, 20]
     assert draw_evenly([5, 5], 100) == [5, 5] == draw_evenly([5, 5], None)
 
 
-def test_a_corpus_of_tens_of_millions_of_triples_is_planned_at_once() -> None:
+def test_estimate_of_millions_of_triples_is_fast() -> None:
     tracemalloc.start()
     started = time.monotonic()
     found = estimated(EntiGraph(), 455_000_000, entities=100, count=265)
@@ -60,7 +60,7 @@ def test_a_corpus_of_tens_of_millions_of_triples_is_planned_at_once() -> None:
     assert found.total("requests") == pytest.approx(455e6 / 600, rel=0.001) and took < 10 and peak < 100e6
 
 
-def test_what_is_answered_is_free_and_corrects_the_plan(command: Command, tmp_path: Path) -> None:
+def test_cached_answers_are_free_and_correct_the_estimate(command: Command, tmp_path: Path) -> None:
     common = [
         "llm=openai",
         "llm.model=mock-llm",

@@ -22,7 +22,7 @@ from entigraph.synthesis import stage
 from entigraph.synthesis.augmenters.entigraph import EntiGraph
 from entigraph.synthesis.augmenters.rephrase import Rephrase
 from entigraph.synthesis.base import Augmenter, PromptLayout
-from tests.synthesis.test_parts import a_book
+from tests.synthesis.test_document_parts import a_book
 
 
 @pytest.fixture
@@ -64,7 +64,7 @@ def synthesize(
     return list(read_texts(out)), counts
 
 
-def test_the_shared_prefix_layout_begins_every_request_about_a_document_alike(corpus: Path, tmp_path: Path) -> None:
+def test_shared_prefix_layout_starts_all_requests_with_the_document(corpus: Path, tmp_path: Path) -> None:
     told = Told()
     augmenter = EntiGraph(layout=PromptLayout.shared_prefix, triples_per_document=10)
     texts, _ = synthesize(corpus, tmp_path / "out", augmenter, told)
@@ -75,7 +75,7 @@ def test_the_shared_prefix_layout_begins_every_request_about_a_document_alike(co
     assert {len(text.about) for text in texts} == {2, 3}
 
 
-def test_several_relations_in_a_request_are_each_a_text_of_their_own(corpus: Path, tmp_path: Path) -> None:
+def test_several_relations_per_request_give_separate_texts(corpus: Path, tmp_path: Path) -> None:
     one, four = Told(), Told()
     alone, _ = synthesize(corpus, tmp_path / "one", EntiGraph(triples_per_document=0), one)
     together, counts = synthesize(
@@ -89,7 +89,7 @@ def test_several_relations_in_a_request_are_each_a_text_of_their_own(corpus: Pat
     assert not any("===" in text.text for text in together) and len({text.id for text in together}) == 380
 
 
-def test_what_is_missing_from_an_answer_about_several_is_counted_or_asked_again(corpus: Path, tmp_path: Path) -> None:
+def test_texts_missing_from_an_answer_are_counted_or_retried(corpus: Path, tmp_path: Path) -> None:
     def cut(request: Request, answer: Completion) -> Completion:
         if request.json_schema or request.sample:
             return answer
@@ -103,7 +103,7 @@ def test_what_is_missing_from_an_answer_about_several_is_counted_or_asked_again(
     assert len(again) == 380 and counts["failures"] == {}
 
 
-def test_failures_are_asked_again_only_when_asked_to(corpus: Path, tmp_path: Path) -> None:
+def test_failures_are_retried_up_to_max_retries(corpus: Path, tmp_path: Path) -> None:
     def refuse(request: Request, answer: Completion) -> Completion:
         if request.sample == 0 and hash(request.hash) % 3 == 0:
             return Completion(text="No.", model="m", finish_reason="refusal")
@@ -117,7 +117,7 @@ def test_failures_are_asked_again_only_when_asked_to(corpus: Path, tmp_path: Pat
     assert len(texts) == 380 and counts["failures"] == {}
 
 
-def test_a_stage_that_loses_too_much_stops_with_the_reasons(corpus: Path, tmp_path: Path) -> None:
+def test_too_many_failures_stop_the_stage(corpus: Path, tmp_path: Path) -> None:
     def refuse(request: Request, answer: Completion) -> Completion:
         return answer if request.json_schema else Completion(text="No.", model="m", finish_reason="refusal")
 
@@ -127,7 +127,7 @@ def test_a_stage_that_loses_too_much_stops_with_the_reasons(corpus: Path, tmp_pa
     assert len(told.requests) < 110, "and asks for no more"
 
 
-def test_nothing_much_is_asked_beyond_the_budget(corpus: Path, tmp_path: Path) -> None:
+def test_few_requests_beyond_the_budget(corpus: Path, tmp_path: Path) -> None:
     told = Told()
     texts, _ = synthesize(corpus, tmp_path / "out", EntiGraph(), told, token_budget=8_000)
     assert len(texts) > 100 and len(told.requests) <= 1.05 * len(texts) + 4
@@ -156,7 +156,7 @@ def test_near_duplicates_are_reported_or_removed(corpus: Path, tmp_path: Path) -
     assert counts["tokens"] == sum(text.tokens for text in kept) and not (tmp_path / "removed/before_removal").exists()
 
 
-def test_a_long_document_is_written_about_in_parts(tmp_path: Path) -> None:
+def test_long_document_is_split_into_parts(tmp_path: Path) -> None:
     folder = tmp_path / "book"
     folder.mkdir()
     book = a_book(12)
@@ -172,13 +172,13 @@ def test_a_long_document_is_written_about_in_parts(tmp_path: Path) -> None:
     assert all("The whole: " in request.user for request in told.requests if not request.json_schema)
 
 
-def test_rephrasing_as_questions_with_answers(corpus: Path, tmp_path: Path) -> None:
+def test_qa_style(corpus: Path, tmp_path: Path) -> None:
     texts, counts = synthesize(corpus, tmp_path / "out", Rephrase(name="qa", styles=["qa"], rounds=2), Told())
     assert Counter(text.kind for text in texts) == {"rephrase_qa": 4}
     assert all(text.text.startswith("Question: ") and text.text.count("\nAnswer: ") >= 20 for text in texts)
 
 
-def test_entities_are_told_apart_by_more_than_case_and_stray_marks() -> None:
+def test_normalize_entities() -> None:
     from entigraph.synthesis.augmenters.entigraph import normalize_entities
 
     assert normalize_entities(["- The Lamp", "the lamp", "Orsk.", " Orsk ", "U.S. Navy", "", " - "]) == [
@@ -188,7 +188,7 @@ def test_entities_are_told_apart_by_more_than_case_and_stray_marks() -> None:
     ]
 
 
-def test_a_writer_that_refuses_everything_is_not_asked_for_ever(corpus: Path, tmp_path: Path) -> None:
+def test_writer_that_refuses_everything_stops_the_stage(corpus: Path, tmp_path: Path) -> None:
     told = Told(lambda request, answer: Completion(text="No.", model="m", finish_reason="refusal"))
     with pytest.raises(DataError, match="the last 3 waves of requests gave no text"):
         synthesize(corpus, tmp_path / "out", Rephrase(), told, token_budget=9_000, max_failure_rate=1.0)
