@@ -83,11 +83,11 @@ def test_card_states_settings_and_cost() -> None:
         "| augmenter.triples\\_per\\_document | 500 |",
         "| synthesis.token\\_budget | 2,000,000 |",
         "| synthesis.seed | 3 |",
-        "| near-duplicates found among them | 5 |",
+        "| near-duplicates among them | 5 |",
         "| pair | 1,345 |\n| triple | 1,000 |",
         "| finish\\_reason length | 7 |",
         "| of them cached | 8,000,000 |",
-        "| paid for the answers | $12.35 |",
+        "| cost of the answers | $12.35 |",
     ):
         assert told in text, told
     assert "Every request gave a text." in made({**COUNTS, "failures": {}})
