@@ -34,37 +34,45 @@ def render_plan(run: Run) -> Iterator[str]:
     With `why` (entigraph plan --why), each unfinished artifact is compared with the nearest finished one.
     """
     for step in dependencies.all_steps(run):
-        yield f"  {artifact_state(step.artifact):9} {step.artifact.stage:10} {step.artifact.folder}"
-        if run.config.why:
-            yield from (f"      {line}" for line in explain_difference(step.artifact))
+        yield from render_artifact(step.artifact, explain=run.config.why)
     asked = (*cost_of_questions(run), *cost_of_retrieval(run), *cost_of_baselines(run), *cost_of_judging(run))
     yield from (*cost_of_synthesis(run), *asked, *need_of_training(run))
     if not execution.is_complete(run):
         yield "entigraph run makes what is to do"
 
 
-def print_sweep(study: str, root: str, runs: Sequence[Run], half_width: float | None) -> None:
-    """Every artifact of a sweep once, with its state and how many jobs share it; and what all of them will take."""
+def render_sweep(study: str, root: str, runs: Sequence[Run], half_width: float | None) -> Iterator[str]:
+    """Yields the state of every artifact of a sweep once, with the number of jobs that share it, then the total cost.
+
+    `half_width` is the target of early stopping, if the sweep has one.
+    """
     artifacts: dict[Path, Artifact] = {}
-    sharing: Counter[Path] = Counter()
+    job_counts: Counter[Path] = Counter()
     trainings: dict[Path, Run] = {}
     for run in runs:
-        for owner, used in (*dependencies.needed_steps(run), (run, list(run_steps(run)))):
-            artifacts |= {step.artifact.folder: step.artifact for step in used}
-            sharing.update(step.artifact.folder for step in used)
-            trainings |= {step.artifact.folder: owner for step in used if step.stage is Stage.training}
-    upto = "" if half_width is None else f"up to {len({run.seed for run in runs})} seeds, until ±{half_width:g}: up to "
-    print(f"{study}: {upto}{len(runs)} jobs")
-    for folder, found in artifacts.items():
-        shared = f"shared by {sharing[folder]} jobs" if sharing[folder] > 1 else ""
-        print(f"  {artifact_state(found):6} {found.stage:10} {folder.name:52} {shared}")
-        for line in explain_difference(found) if runs[0].config.why else ():
-            print(f"      {line}")
-    print("\n".join(cost_of_asking(runs) or ["dollars: none, no paid model is asked"]))
-    for line in need_of_trainings(list(trainings.values())):
-        print(line)
-    states = Counter(artifact_state(found) for found in artifacts.values())
-    print(f"{len(artifacts)} folders below {root}: " + ", ".join(f"{count} {name}" for name, count in states.items()))
+        job_artifacts: dict[Path, Artifact] = {}
+        for owner, steps in (*dependencies.needed_steps(run), (run, list(run_steps(run)))):
+            job_artifacts |= {step.artifact.folder: step.artifact for step in steps}
+            trainings |= {step.artifact.folder: owner for step in steps if step.stage is Stage.training}
+        artifacts |= job_artifacts
+        job_counts.update(job_artifacts.keys())
+    seeds = len({run.seed for run in runs})
+    limit = "" if half_width is None else f"up to {seeds} seeds, until ±{half_width:g}: up to "
+    yield f"{study}: {limit}{len(runs)} jobs"
+    for folder, planned in artifacts.items():
+        shared = f"  shared by {job_counts[folder]} jobs" if job_counts[folder] > 1 else ""
+        yield from render_artifact(planned, explain=runs[0].config.why, suffix=shared)
+    yield from cost_of_asking(runs) or ["dollars: none, no paid model is asked"]
+    yield from need_of_trainings(list(trainings.values()))
+    states = Counter(artifact_state(planned) for planned in artifacts.values())
+    yield f"{len(artifacts)} folders below {root}: " + ", ".join(f"{count} {name}" for name, count in states.items())
+
+
+def render_artifact(planned: Artifact, *, explain: bool, suffix: str = "") -> Iterator[str]:
+    """Yields the line of one artifact and, if `explain`, its differences from the nearest finished one."""
+    yield f"  {artifact_state(planned):9} {planned.stage:10} {planned.folder}{suffix}"
+    if explain:
+        yield from (f"      {line}" for line in explain_difference(planned))
 
 
 def artifact_state(found: Artifact) -> str:

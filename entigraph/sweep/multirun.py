@@ -20,7 +20,7 @@ from entigraph.config.validation import raise_if_problems, resolve_root
 from entigraph.errors import ConfigError, EntigraphError
 from entigraph.pipeline import execution
 from entigraph.pipeline.analysis_step import analyze
-from entigraph.pipeline.dry_run import print_sweep
+from entigraph.pipeline.dry_run import render_sweep
 from entigraph.pipeline.loading import load_run
 from entigraph.storage import artifact, cleanup
 from entigraph.sweep import early_stopping
@@ -70,7 +70,8 @@ def plan_sweep(config: DictConfig) -> None:
         jobs = [first_job(config)]
         print(f"{sweeper_name(config)} chooses its jobs while it runs; the plan is that of the first configuration")
     runs = [load_run(compose("config", overrides=job)) for job in jobs]
-    print_sweep(config.study, config.paths.root, runs, early_stopping.target_half_width(config))
+    half_width = early_stopping.target_half_width(config)
+    print("\n".join(render_sweep(config.study, config.paths.root, runs, half_width)))
 
 
 def run_sweep(config: DictConfig, start: Callable[[], Any]) -> Any:
