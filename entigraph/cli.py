@@ -62,7 +62,7 @@ def execute(config: DictConfig) -> None:
     elif command is Command.analyze:
         analyze(run)
     elif config.stage is None:
-        refuse_cluster_without_sweep()
+        check_launcher()
         complete = execution.is_complete(run)
         execution.pipeline(run, TerminalProgress())
         execution.print_result(run, complete)
@@ -72,8 +72,8 @@ def execute(config: DictConfig) -> None:
             execution.print_baselines(run)
 
 
-def refuse_cluster_without_sweep() -> None:
-    """Or training would begin here, on the machine that jobs are sent from."""
+def check_launcher() -> None:
+    """Raises ConfigError for a cluster without a sweep: training would run here, on the submitting machine."""
     from hydra.core.hydra_config import HydraConfig
 
     if "submitit" in HydraConfig.get().launcher._target_:
@@ -174,17 +174,17 @@ def user_error_message(error: BaseException) -> str | None:
     from hydra.errors import HydraException
     from omegaconf.errors import OmegaConfBaseException
 
-    told: list[str] = []
+    messages: list[str] = []
     link: BaseException | None = error
     while link is not None:
         if isinstance(link, EntigraphError):
             return str(link)
         if isinstance(link, (HydraException, OmegaConfBaseException)):
-            if "$" not in str(link):  # a message before its values were filled in stands behind the one with them
-                told.append(str(link).strip())
+            if "$" not in str(link):  # a template of the message that follows it
+                messages.append(str(link).strip())
             link = link.__cause__ or link.__context__
-        else:  # a fault of ours stays one, whatever it happened in
+        else:  # an internal error remains one
             link = link.__cause__
     if not isinstance(error, (HydraException, OmegaConfBaseException)):
         return None
-    return next(filter(None, map(unknown_key, told)), None) or "\n".join(dict.fromkeys(told))
+    return next(filter(None, map(unknown_key, messages)), None) or "\n".join(dict.fromkeys(messages))

@@ -80,7 +80,6 @@ def targets(node: Any) -> Iterator[str]:
             yield from targets(value)
 
 
-@pytest.mark.xfail(reason="the reorganization is in progress")
 def test_identifiers_avoid_private_vocabulary() -> None:
     violations = {
         f"{path.relative_to(ROOT)}:{line}: {name}"

@@ -72,8 +72,8 @@ def composed(sentence: str, facts: set[Fact]) -> Iterator[bool]:
             continue
         for first, start in phrases(found["first"]):
             for second, middle in phrases(found["second"]):
-                told = plain(found.groupdict().get("middle") or middle)
-                holds = told == middle and leads(facts, start, first, middle)
+                stated = plain(found.groupdict().get("middle") or middle)
+                holds = stated == middle and leads(facts, start, first, middle)
                 yield holds and leads(facts, middle, second, plain(found["end"]))
 
 

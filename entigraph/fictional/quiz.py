@@ -47,7 +47,7 @@ def item(
     barred: str | None = None,
     via: str | None = None,
 ) -> Item:
-    wrong = [entity for entity in world.alike(answer) if entity not in (answer, barred)]
+    wrong = [entity for entity in world.same_type(answer) if entity not in (answer, barred)]
     choices = [answer, *rng.sample(wrong, OPTIONS - 1)]
     rng.shuffle(choices)
     return Item(group, text, [definite(choice) for choice in choices], choices.index(answer), via, facts)

@@ -81,7 +81,7 @@ class World:
     def entities(self) -> list[str]:
         return [*self.people, *self.towns, *self.works, *self.bodies]
 
-    def alike(self, entity: str) -> Sequence[str]:
+    def same_type(self, entity: str) -> Sequence[str]:
         """The entities of the same type: what a wrong answer must be drawn from."""
         return next(group for group in (self.people, self.towns, self.works, self.bodies) if entity in group)
 

@@ -102,20 +102,24 @@ def cost_of_judging(run: Run) -> list[str]:
 
     settings = run.analysis
     if isinstance(settings, Factuality):
-        return list(told(settings.judges, {key: factuality_load(run) for key in settings.judges}, "each augmenter's"))
+        return list(
+            judge_cost_lines(
+                settings.judges, {key: factuality_load(run) for key in settings.judges}, "each augmenter's"
+            )
+        )
     if isinstance(settings, SummaryClaims):
         writer = {"writer": settings.reference_writer} if settings.reference_writer else {}
-        return list(told({**settings.judges, **writer}, summaries_load(run), "this configuration's"))
+        return list(judge_cost_lines({**settings.judges, **writer}, summaries_load(run), "this configuration's"))
     return []
 
 
-def told(judges: Any, loads: dict[str, Load], whose: str) -> Iterator[str]:
+def judge_cost_lines(judges: Any, loads: dict[str, Load], owner: str) -> Iterator[str]:
     for key, judge in judges.items():
         load = loads[key]
         if hasattr(judge, "price") and load.requests:
             costs = [judge.price.dollars(load.prompt[end], 0.0, load.written[end]) for end in (0, 1)]
             yield (
-                f"analysis.{key} with {judge.model}: {load.requests:,.0f} requests for {whose} texts, "
+                f"analysis.{key} with {judge.model}: {load.requests:,.0f} requests for {owner} texts, "
                 f"{span(*load.prompt)} prompt tokens, ${span(costs[0], costs[1], 2)}; "
                 f"stopped at max_cost_usd = {judge.max_cost_usd}"
             )
