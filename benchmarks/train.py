@@ -116,15 +116,13 @@ def ours(folder: Path) -> Rate:
 
 def training_nodes() -> dict[str, Any]:
     """Returns the components of a run as the default configuration has them."""
-    from hydra import compose, initialize_config_dir
-
+    import entigraph
     from entigraph.training.component_nodes import resolved_nodes
 
     changes = [f"trainer.max_steps={STEPS}", "trainer.accelerator=cpu", "logger=none", f"optim.lr={LR}"]
     changes += [f"+optim.betas={BETAS}", "optim.weight_decay=0.01", "scheduler.min_lr_ratio=0"]
     changes += [f"data.context_length={CONTEXT}", f"data.batch_size={BATCH}"]
-    with initialize_config_dir(str(Path(__file__).parents[1] / "conf"), version_base=None):
-        return resolved_nodes(compose("config", overrides=changes))
+    return resolved_nodes(entigraph.compose(changes))
 
 
 def build_schedule(store: TokenStore) -> DataSchedule:
