@@ -69,7 +69,7 @@ def start(folder: Path) -> Start:
 
 @pytest.fixture(scope="module")
 def unbroken(folder: Path, start: Start) -> str:
-    assert start("unbroken").wait(120) == 0
+    assert start("unbroken").wait(300) == 0
     return "unbroken"
 
 
@@ -128,7 +128,7 @@ def test_killed_ranks_resume_bitwise(folder: Path, start: Start, unbroken: str) 
     parent.kill()
     parent.wait()
     wait_for(lambda: not ranks_of(folder, "killed"), timeout_s=20)  # a killed parent leaves no worker
-    assert start("killed").wait(120) == 0
+    assert start("killed").wait(300) == 0
     assert losses(folder, "killed") == losses(folder, unbroken), "bitwise"
     one, other = weights(folder, "killed"), weights(folder, unbroken)
     assert all(torch.equal(one[name], other[name]) for name in one)
@@ -143,7 +143,7 @@ def test_terminated_run_resumes_with_fewer_ranks(folder: Path, start: Start, unb
     done = max(losses(folder, "moved"))
     (saved,) = (folder / "moved" / "checkpoints").glob("step-*")
     assert int(saved.name.removeprefix("step-")) == done, "no step is repeated"
-    assert start("moved", 1).wait(120) == 0
+    assert start("moved", 1).wait(300) == 0
     alone, together = losses(folder, "moved"), losses(folder, unbroken)
     assert {*alone} == {*together} and max(abs(alone[step] - together[step]) for step in alone) < 1e-4
 

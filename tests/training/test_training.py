@@ -162,13 +162,13 @@ def test_killed_run_resumes_bitwise(tokens: Path, tokenizer: Path, tmp_path: Pat
         return subprocess.Popen([sys.executable, "-c", code, str(out)], env=environment)
 
     unbroken = start(tmp_path / "unbroken")
-    assert unbroken.wait(120) == 0
+    assert unbroken.wait(300) == 0
     killed = start(tmp_path / "killed")
     wait_for(lambda: list(tmp_path.glob("killed/checkpoints/step-*")), process=killed, interval_s=0.005)
     os.kill(killed.pid, signal.SIGKILL)
     killed.wait()
     assert not (tmp_path / "killed" / "model").exists()
-    assert start(tmp_path / "killed").wait(120) == 0
+    assert start(tmp_path / "killed").wait(300) == 0
     one, other = (tmp_path / name / "model" / "model.safetensors" for name in ("unbroken", "killed"))
     assert one.read_bytes() == other.read_bytes(), "bitwise"
 
