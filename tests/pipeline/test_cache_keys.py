@@ -6,6 +6,7 @@ import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from textwrap import dedent
+from typing import Any
 
 import pytest
 from omegaconf import DictConfig, OmegaConf
@@ -156,3 +157,10 @@ def test_folders_are_the_same_in_another_process_and_working_directory(
     )
     done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, timeout=120)
     assert done.stdout.strip() == str(load_run(composed()).artifacts.evaluation.folder), done.stderr
+
+
+def test_key_of_a_mixture_contains_the_options_of_its_parts(configured: Any) -> None:
+    augmenter = configured("augmenter=mixed", "synthesis.token_budget=1000").artifacts.synthesis.cache_key["augmenter"]
+    assert augmenter["name"] == "entigraph50-rephrase50"
+    assert augmenter["parts"]["entigraph"]["temperature"] == 1.0
+    assert set(augmenter["parts"]["rephrase"]["prompts"]) == {"rephrase_easy", "rephrase_medium", "rephrase_hard"}
