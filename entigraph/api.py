@@ -112,7 +112,7 @@ def run(config: DictConfig) -> Result:
     """
     with hydra_initialized():
         prepared = load_run(config)
-        execution.pipeline(prepared, TerminalProgress())
+        execution.run_pipeline(prepared, TerminalProgress())
         return load_result(prepared)
 
 

@@ -64,10 +64,10 @@ def execute(config: DictConfig) -> None:
     elif config.stage is None:
         check_launcher()
         complete = execution.is_complete(run)
-        execution.pipeline(run, TerminalProgress())
+        execution.run_pipeline(run, TerminalProgress())
         execution.print_result(run, complete)
     else:
-        execution.one_stage(run, config.stage, TerminalProgress())
+        execution.run_stage(run, config.stage, TerminalProgress())
         if config.stage is Stage.baselines:
             execution.print_baselines(run)
 

@@ -63,7 +63,7 @@ def test_what_cannot_answer_is_refused_before_anything_is_made(command: Command,
         (["baselines=[gpt_4_turbo]"], "an endpoint returns no likelihoods, which evaluation.closed_book needs"),
         (["baselines=[pretrained]"], "a pretrained model without a path"),
         (["baselines=[pretrained]", "baselines.pretrained.path=/nowhere"], "/nowhere does not exist"),
-        (["stage=baselines"], "baselines=[pretrained], for one"),
+        (["stage=baselines"], "for example baselines=[pretrained]"),
         (["baselines=[gpt_4_turbo]", "evaluation=closed_book_cot", "stage=baselines"], "does not exist"),
     ):
         done = command(*options)
@@ -78,7 +78,7 @@ def test_the_plan_tells_what_asking_will_cost(configured: Callable[..., Run], qu
     assert line.startswith("questions with gpt-4o-mini: 2 requests for 40 questions and one check of each")
     assert "known once the questions are there" in dry_run.cost_of_baselines(run)[0]
     run = configured(*quality, "baselines=[gpt_4_turbo]", "evaluation.closed_book_cot.samples=10")
-    execution.make(next(run_steps(run)), SilentProgress(), NoTracker)
+    execution.execute_step(next(run_steps(run)), SilentProgress(), NoTracker)
     (line,) = dry_run.cost_of_baselines(run)
     prompts = 10.0 * int(line.split(" questions, ")[1].split(" prompt")[0].replace(",", "")) / 1e6
     low, high = prompts + 40 * 60 * 30 / 1e6, prompts + 40 * 300 * 30 / 1e6

@@ -1,6 +1,6 @@
-"""The steps of a run and of what it needs: in which order, and made by whom."""
+"""Executes the steps of a run in order and registers what is finished in its study."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
@@ -20,128 +20,144 @@ from entigraph.storage import artifact
 from entigraph.tracking.base import NoTracker, Tracker
 from entigraph.training.component_nodes import check_buildable, has_foreign_nodes, resolved_nodes
 
-ABSENT = {
-    Stage.retrieval: "evaluation=[closed_book,open_book], for one, makes one",
-    Stage.questions: "questions=generated or questions=file makes one",
-    Stage.baselines: "baselines=[pretrained], for one, and an evaluation make one",
+HINTS = {
+    Stage.retrieval: "select a task that retrieves, for example evaluation=[closed_book,open_book]",
+    Stage.questions: "select questions=generated or questions=file",
+    Stage.baselines: "select an evaluation and baselines, for example baselines=[pretrained]",
+    Stage.evaluation: "select an evaluation, for example evaluation=[closed_book]",
 }
 
 
 def is_complete(run: Run) -> bool:
+    """Returns whether every artifact of the run is finished."""
     return all(step.artifact.complete for step in run_steps(run))
 
 
-def pipeline(run: Run, progress: Progress) -> None:
-    """All that a run needs, then the run; what is complete is skipped."""
-    raise_if_problems(not_ready(run))
-    refuse_ranks(None)
-    for other, used in needed_steps(run):
-        advance(other, used, progress)
+def run_pipeline(run: Run, progress: Progress) -> None:
+    """Executes the steps that the run needs of other experiments, then its own. Skips finished artifacts.
+
+    Raises ConfigError before the first step if a later one cannot run.
+    """
+    raise_if_problems(find_problems(run))
+    check_single_process(None)
+    for other, steps in needed_steps(run):
+        execute_steps(other, steps, progress)
     sources = [step for step in run_steps(run) if step.stage in (Stage.corpus, Stage.questions)]
-    advance(run, sources, progress)
-    raise_if_problems(check_tasks(run))
-    advance(run, list(run_steps(run)), progress)
-    register_member(run)
+    execute_steps(run, sources, progress)
+    raise_if_problems(check_tasks(run))  # needs the documents and questions, and precedes everything expensive
+    execute_steps(run, list(run_steps(run)), progress)
+    register_run(run)
     register_baselines(run)
 
 
-def not_ready(run: Run) -> list[str]:
-    """What would stop the pipeline on its way: found before anything is made or paid for."""
-    asked = run.artifacts.questions is not None and run.questions.needs_writer and not run.artifacts.questions.complete
-    writes = run.augmenter.needs_writer and not run.artifacts.synthesis.complete
-    looked_up = any(not rankings.complete for rankings in run.artifacts.rankings.values())
-    evaluated = bool(run.tasks) and not run.artifacts.evaluation.complete
-    checked = [task for task in run.tasks.values() if evaluated]
-    return (
-        missing_inputs(run)
-        + (collect_problems(run.llm.check) if writes or asked else [])
-        + (collect_problems(run.retriever.check) if looked_up else [])
-        + (collect_problems(run.engine.check) if evaluated else [])
-        + (training_problems(run) if not run.artifacts.training.complete else [])
-        + [each for task in checked for each in collect_problems(task.check)]
-        + silent_baselines(run)
+def run_stage(run: Run, stage: Stage, progress: Progress) -> None:
+    """Executes one stage on the finished artifacts of earlier stages. Raises ArtifactError if one is unfinished."""
+    check_single_process(stage)
+    steps = [step for step in run_steps(run) if step.stage is stage and not step.shared]
+    if not steps:
+        hint = f"; {HINTS[stage]}" if stage in HINTS else ""
+        raise ConfigError(f"stage={stage}: this configuration has no such stage{hint}")
+    inputs = {folder for step in steps for folder in step.artifact.inputs.values()}
+    shared = [step for step in run_steps(run) if step.shared and step.artifact.folder in inputs]
+    for folder in sorted(inputs - {step.artifact.folder for step in shared}):
+        artifact.read_manifest(folder)
+    raise_if_problems(find_baseline_problems(run) if stage is Stage.baselines else [])
+    execute_steps(run, [*shared, *steps], progress)
+    if stage is Stage.evaluation:
+        register_run(run)
+    register_baselines(run)
+
+
+def find_problems(run: Run) -> list[str]:
+    """Returns what would stop the pipeline midway, such as a missing API key or GPU.
+
+    Checks only what unfinished artifacts need.
+    """
+    artifacts = run.artifacts
+    generates_questions = artifacts.questions is not None and run.questions.needs_writer
+    uses_writer = (run.augmenter.needs_writer and not artifacts.synthesis.complete) or (
+        generates_questions and not artifacts.questions.complete
     )
+    retrieves = any(not ranking.complete for ranking in artifacts.rankings.values())
+    evaluates = bool(run.tasks) and not artifacts.evaluation.complete
+
+    problems = missing_inputs(run)
+    if uses_writer:
+        problems += collect_problems(run.llm.check)
+    if retrieves:
+        problems += collect_problems(run.retriever.check)
+    if evaluates:
+        problems += collect_problems(run.engine.check)
+    if not artifacts.training.complete:
+        problems += find_training_problems(run)
+    if evaluates:
+        problems += [problem for task in run.tasks.values() for problem in collect_problems(task.check)]
+    return problems + find_baseline_problems(run)
 
 
-def training_problems(run: Run) -> list[str]:
-    """Returns what would stop the training: a missing GPU, and callbacks or loggers that cannot be built."""
+def find_training_problems(run: Run) -> list[str]:
+    """Returns what would stop training: a missing GPU, or callbacks and loggers that cannot be built."""
     problems = collect_problems(check_accelerator, run.trainer.accelerator)
     nodes = resolved_nodes(run.config)
     return problems + (collect_problems(check_buildable, nodes) if has_foreign_nodes(nodes) else [])
 
 
-def silent_baselines(run: Run) -> list[str]:
-    """Endpoints that are to be asked and could not answer."""
-    todo = [name for name, answers in run.artifacts.reference_evaluations.items() if not answers.complete]
+def find_baseline_problems(run: Run) -> list[str]:
+    """Returns what would stop the unfinished evaluations of baseline endpoints, such as a missing API key."""
+    unfinished = [name for name, evaluation in run.artifacts.reference_evaluations.items() if not evaluation.complete]
     return [
         problem.replace("llm.", f"baselines.{name}.", 1)
-        for name in todo
+        for name in unfinished
         if hasattr(run.baselines[name], "check")
         for problem in collect_problems(run.baselines[name].check)
     ]
 
 
-def one_stage(run: Run, stage: Stage, progress: Progress) -> None:
-    """One stage alone, on what earlier stages have sealed. Raises ArtifactError where one of them has not."""
-    refuse_ranks(stage)
-    own = [step for step in run_steps(run) if step.stage is stage and not step.shared]
-    if not own:
+def check_single_process(stage: Stage | None) -> None:
+    """Raises ConfigError if torchrun or srun started several processes for anything other than training."""
+    group = process_group()
+    if group.ranks > 1 and stage is not Stage.training:
+        command = f"stage={stage}" if stage else "run"
         raise ConfigError(
-            f"stage={stage}: this configuration has no such stage ({ABSENT.get(stage, 'evaluation=none?')})"
-        )
-    inputs = {folder for step in own for folder in step.artifact.inputs.values()}
-    shared = [step for step in run_steps(run) if step.shared and step.artifact.folder in inputs]
-    for folder in sorted(inputs - {step.artifact.folder for step in shared}):
-        artifact.read_manifest(folder)
-    raise_if_problems(silent_baselines(run) if stage is Stage.baselines else [])
-    advance(run, [*shared, *own], progress)
-    if stage is Stage.evaluation:
-        register_member(run)
-    register_baselines(run)
-
-
-def refuse_ranks(stage: Stage | None) -> None:
-    """Only training is done by several processes together."""
-    here = process_group()
-    if here.ranks > 1 and stage is not Stage.training:
-        raise ConfigError(
-            f"{f'stage={stage}' if stage else 'run'}: {here.launcher} started {here.ranks} processes of it; only "
-            "stage=training is for several. Run the stages before it in one process (on one node, entigraph run "
-            "starts its own processes)"
+            f"{command}: {group.launcher} started {group.ranks} processes, but only stage=training supports several; "
+            "run the earlier stages in one process (on a single node, entigraph run starts the training processes)"
         )
 
 
-def advance(run: Run, todo: list[Step], progress: Progress) -> None:
-    with lazy_tracker(run) as job:
-        for step in todo:
-            with nullcontext(job) if step.tracked_in_job else lazy_tracker(run, step.artifact) as tracker:
-                make(step, progress, tracker)
+def execute_steps(run: Run, steps: Sequence[Step], progress: Progress) -> None:
+    """Executes steps in order. Their tracked runs start when a step first logs a value."""
+    with lazy_tracker(run) as job_tracker:
+        for step in steps:
+            with nullcontext(job_tracker) if step.tracked_in_job else lazy_tracker(run, step.artifact) as tracker:
+                execute_step(step, progress, tracker)
 
 
-def make(step: Step, progress: Progress, tracker: Callable[[], Tracker]) -> None:
+def execute_step(step: Step, progress: Progress, tracker: Callable[[], Tracker]) -> None:
+    """Builds the artifact of a step unless it is finished. `tracker` starts the tracked run on its first call."""
     if process_group().rank > 0:
         if step.stage is Stage.training and not step.artifact.complete:
-            step.work(step.artifact.folder, SilentProgress(), NoTracker())  # rank 0 makes the artifact, the others help
+            # Rank 0 builds the artifact; the other ranks only take part in the training.
+            step.work(step.artifact.folder, SilentProgress(), NoTracker())
         return
-    worked: list[Path] = []
+    built: list[Path] = []
 
     def work(out: Path) -> Mapping[str, Any]:
         progress.say(f"{step.artifact.stage:10} {out}")
-        worked.append(out)
+        built.append(out)
         return step.work(out, progress, tracker() if step.logs else NoTracker())
 
     def waiting() -> None:
         progress.say(f"waiting for another process to finish {step.artifact.folder}")
 
     artifact.build_artifact(step.artifact, work, resumable=step.resumable, waiting=waiting)
-    for made in worked:
-        tracker().lineage(made, step.artifact.inputs.values())
+    for folder in built:
+        tracker().lineage(folder, step.artifact.inputs.values())
 
 
-def register_member(run: Run) -> None:
-    """Enter a finished run into its study, where the analysis finds it."""
+def register_run(run: Run) -> None:
+    """Writes the entry of an evaluated run into its study, where the analysis reads it."""
     if not run.asks_questions or not run.artifacts.evaluation.complete:
-        return  # without an accuracy there is no point of a curve
+        return  # a run without an accuracy has no point on the curve
     file = study_folder(run) / "runs" / f"{run.artifacts.evaluation.folder.name}.json"
     with artifact.translate_disk_errors(run.root):
         file.parent.mkdir(parents=True, exist_ok=True)
@@ -150,26 +166,29 @@ def register_member(run: Run) -> None:
 
 
 def register_baselines(run: Run) -> None:
-    """Enter what other models answered into the study, whose figure shows it as lines."""
+    """Writes the entries of evaluated baselines into the study, whose figure shows each as a line."""
     folder = study_folder(run) / "baselines"
-    for name, answers in run.artifacts.reference_evaluations.items():
-        if answers.complete:
+    for name, evaluation in run.artifacts.reference_evaluations.items():
+        if evaluation.complete:
             with artifact.translate_disk_errors(run.root):
                 folder.mkdir(parents=True, exist_ok=True)
-                artifact.write_json(folder / f"{answers.folder.name}.json", reference_entry(run, name))
+                artifact.write_json(folder / f"{evaluation.folder.name}.json", reference_entry(run, name))
 
 
 def print_baselines(run: Run) -> None:
-    for name, answers in run.artifacts.reference_evaluations.items():
-        for task, score in artifact.read_manifest(answers.folder)["counts"].items():
+    """Prints the scores of every baseline."""
+    for name, evaluation in run.artifacts.reference_evaluations.items():
+        for task, score in artifact.read_manifest(evaluation.folder)["counts"].items():
             print(f"{reference_entry(run, name)['name']}, {task}: {run.tasks[task].summary_line(score)}")
-        print(f"scores and answers: {answers.folder}")
+        print(f"scores and answers: {evaluation.folder}")
 
 
 def print_result(run: Run, was_complete: bool) -> None:
+    """Prints the scores of a finished run and the folders of its model and answers."""
     if was_complete:
         print("nothing to do: every stage is complete")
-    for name, score in artifact.read_manifest(run.artifacts.evaluation.folder)["counts"].items() if run.tasks else ():
+    scores = artifact.read_manifest(run.artifacts.evaluation.folder)["counts"] if run.tasks else {}
+    for name, score in scores.items():
         print(f"{name}: {run.tasks[name].summary_line(score)}")
     if run.disclaimer:
         print(f"note: {run.disclaimer}")

@@ -126,7 +126,7 @@ def validate_jobs(jobs: Sequence[Sequence[str]], stage: Stage | None) -> None:
     for overrides in jobs:
         try:
             run = load_run(compose("config", overrides=list(overrides)))
-            raise_if_problems(execution.not_ready(run) if stage is None else [])
+            raise_if_problems(execution.find_problems(run) if stage is None else [])
             return
         except EntigraphError as error:
             errors.append(error)

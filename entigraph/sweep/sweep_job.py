@@ -48,9 +48,9 @@ def run_sweep_job(config: DictConfig) -> float | None:
             status.say("starting")
             complete = execution.is_complete(run)
             if config.stage is None:
-                execution.pipeline(run, status)
+                execution.run_pipeline(run, status)
             else:
-                execution.one_stage(run, config.stage, status)
+                execution.run_stage(run, config.stage, status)
         metrics = result(run)
         study = str(study_folder(run)) if run.asks_questions else None
         status.write("done", skipped=complete, study=study, **metrics)

@@ -201,7 +201,7 @@ def test_reading_options_share_one_ranking(configured: Callable[..., Run]) -> No
         options = ["corpus.documents=1", "evaluation=[open_book]", "logger=none", *overrides]
         run = configured(*options)
         for each in (Stage.corpus, Stage.retrieval):
-            execution.one_stage(run, each, SilentProgress())
+            execution.run_stage(run, each, SilentProgress())
         return run
 
     first = ranked()

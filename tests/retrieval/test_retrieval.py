@@ -298,7 +298,7 @@ def test_plan_estimates_endpoint_costs(configured: Callable[..., Run], quality_f
     run = configured(*options)
     (line,) = dry_run.cost_of_retrieval(run)
     assert "known once the questions are there" in line
-    execution.make(next(run_steps(run)), SilentProgress(), NoTracker)
+    execution.execute_step(next(run_steps(run)), SilentProgress(), NoTracker)
     (line,) = dry_run.cost_of_retrieval(run)
     assert "and 8 searches to rerank, $0.02; stopped at retriever.max_cost_usd = 5.0" in line, (
         "two searches for each of four questions"

@@ -1,0 +1,202 @@
+"""Execution of steps: what is checked first, what is built, skipped and registered."""
+
+import json
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from entigraph.config.schema import Stage
+from entigraph.errors import ArtifactError, ConfigError
+from entigraph.pipeline import execution
+from entigraph.pipeline.run import Run
+from entigraph.pipeline.steps import Step, run_steps
+from entigraph.pipeline.study import study_folder
+from entigraph.runtime.progress import Progress, SilentProgress
+from entigraph.storage import artifact
+from entigraph.storage.artifact import Artifact
+from entigraph.tracking.base import NoTracker, Tracker
+from tests.conftest import TINY
+
+Configured = Callable[..., Run]
+TORCHRUN = {"RANK": "1", "LOCAL_RANK": "1", "WORLD_SIZE": "2"}
+
+
+def finish(run: Run, *stages: str) -> None:
+    """Finalizes the artifacts of these stages without executing them."""
+    for step in run_steps(run):
+        if step.artifact.stage in stages:
+            artifact.build_artifact(step.artifact, lambda out: {})
+
+
+class LineageTracker(NoTracker):
+    def __init__(self) -> None:
+        self.outputs: list[Path] = []
+
+    def lineage(self, output: Path, inputs: Any) -> None:
+        self.outputs.append(output)
+
+
+class RecordingProgress(SilentProgress):
+    def __init__(self) -> None:
+        self.lines: list[str] = []
+
+    def say(self, line: str) -> None:
+        self.lines.append(line)
+
+
+def counting_step(root: Path, stage: Stage, calls: list[Path]) -> Step:
+    def work(out: Path, progress: Progress, tracker: Tracker) -> Mapping[str, Any]:
+        calls.append(out)
+        return {"calls": len(calls)}
+
+    return Step(stage, Artifact(root, str(stage), "example", {}, {}), work)
+
+
+# --- one step ---
+
+
+def test_step_builds_its_artifact_once(tmp_path: Path) -> None:
+    calls: list[Path] = []
+    step = counting_step(tmp_path, Stage.corpus, calls)
+    tracker, progress = LineageTracker(), RecordingProgress()
+    for _ in range(2):
+        execution.execute_step(step, progress, lambda: tracker)
+    assert calls == tracker.outputs == [step.artifact.folder] and step.artifact.complete
+    assert progress.lines == [f"corpus     {step.artifact.folder}"]
+
+
+def test_tracked_run_starts_only_for_steps_that_build(tmp_path: Path) -> None:
+    step = counting_step(tmp_path, Stage.corpus, [])
+    execution.execute_step(step, SilentProgress(), NoTracker)
+    execution.execute_step(step, SilentProgress(), lambda: pytest.fail("a finished step started a tracked run"))
+
+
+def test_ranks_other_than_0_only_take_part_in_training(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, value in TORCHRUN.items():
+        monkeypatch.setenv(name, value)
+    calls: list[Path] = []
+    for stage in (Stage.tokens, Stage.training):
+        execution.execute_step(counting_step(tmp_path, stage, calls), SilentProgress(), NoTracker)
+    assert [folder.parent.name for folder in calls] == ["training"]
+    assert not list(tmp_path.rglob("manifest.json")), "rank 0 writes the artifact"
+
+
+# --- checks before the first step ---
+
+
+def test_several_processes_are_accepted_for_training_only(monkeypatch: pytest.MonkeyPatch) -> None:
+    execution.check_single_process(None)
+    for name, value in TORCHRUN.items():
+        monkeypatch.setenv(name, value)
+    execution.check_single_process(Stage.training)
+    with pytest.raises(ConfigError, match="run: torchrun started 2 processes, but only stage=training supports"):
+        execution.check_single_process(None)
+    with pytest.raises(ConfigError, match="stage=tokens: torchrun started 2 processes"):
+        execution.check_single_process(Stage.tokens)
+
+
+def test_default_run_has_no_problems(configured: Configured) -> None:
+    run = configured(*TINY)
+    assert execution.find_problems(run) == [] and not execution.is_complete(run)
+
+
+def test_api_key_of_the_writer_is_needed_until_its_texts_are_finished(
+    configured: Configured, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("OPENAI_API_KEY", raising=False)
+    run = configured(*TINY, "llm=openai")
+    (problem,) = execution.find_problems(run)
+    assert "OPENAI_API_KEY" in problem
+    finish(run, "corpus", "tokenizer", "synthesis")
+    assert execution.find_problems(run) == []
+    questions = configured(*TINY, "llm=openai", "augmenter=raw", "questions=generated")
+    assert ["OPENAI_API_KEY" in problem for problem in execution.find_problems(questions)] == [True]
+
+
+def test_missing_gpu_is_a_problem_until_training_is_finished(
+    configured: Configured, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("torch.cuda.is_available", lambda: False)
+    run = configured(*TINY, "trainer.accelerator=cuda")
+    assert any("no CUDA device" in problem for problem in execution.find_problems(run))
+    finish(run, "corpus", "tokenizer", "synthesis", "tokens", "training")
+    assert execution.find_training_problems(run) != [] and execution.find_problems(run) == []
+
+
+def test_problems_of_a_baseline_endpoint_name_the_baseline(
+    configured: Configured, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("OPENAI_API_KEY", raising=False)
+    run = configured("evaluation=closed_book_cot", "baselines=[gpt_4_turbo]", "logger=none")
+    (problem,) = execution.find_baseline_problems(run)
+    assert "baselines.gpt_4_turbo." in problem and "llm." not in problem
+    assert problem in execution.find_problems(run)
+
+
+def test_pipeline_with_problems_builds_nothing(configured: Configured, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("OPENAI_API_KEY", raising=False)
+    run = configured(*TINY, "llm=openai")
+    with pytest.raises(ConfigError, match="OPENAI_API_KEY"):
+        execution.run_pipeline(run, SilentProgress())
+    assert not run.root.exists()
+
+
+# --- one stage ---
+
+
+@pytest.mark.parametrize(
+    ("stage", "hint"),
+    [
+        (Stage.retrieval, "open_book"),
+        (Stage.questions, "questions=generated"),
+        (Stage.baselines, r"baselines=\[pretrained\]"),
+        (Stage.evaluation, r"evaluation=\[closed_book\]"),
+    ],
+)
+def test_stage_that_is_not_configured_is_an_error_with_a_hint(configured: Configured, stage: Stage, hint: str) -> None:
+    run = configured("evaluation=none", "logger=none")
+    with pytest.raises(ConfigError, match=f"stage={stage}: this configuration has no such stage; .*{hint}"):
+        execution.run_stage(run, stage, SilentProgress())
+
+
+def test_stage_needs_the_finished_artifacts_of_earlier_stages(configured: Configured) -> None:
+    run = configured(*TINY)
+    with pytest.raises(ArtifactError, match="run the stage that makes it"):
+        execution.run_stage(run, Stage.tokens, SilentProgress())
+    execution.run_stage(run, Stage.corpus, SilentProgress())
+    assert [step.artifact.stage for step in run_steps(run) if step.artifact.complete] == ["corpus"]
+
+
+def test_stage_builds_the_shared_tokenizer_that_it_needs(configured: Configured) -> None:
+    run = configured(*TINY, "augmenter=raw")
+    for stage in (Stage.corpus, Stage.synthesis):
+        execution.run_stage(run, stage, SilentProgress())
+    assert run.artifacts.tokenizer.complete and run.artifacts.synthesis.complete
+
+
+# --- entries of a study ---
+
+
+def test_run_is_registered_after_its_evaluation(configured: Configured) -> None:
+    run = configured(*TINY)
+    execution.register_run(run)
+    assert not study_folder(run).exists()
+    finish(run, *(step.artifact.stage for step in run_steps(run)))
+    assert execution.is_complete(run)
+    execution.register_run(run)
+    (entry,) = (study_folder(run) / "runs").iterdir()
+    assert entry.stem == run.artifacts.evaluation.folder.name
+    assert json.loads(entry.read_text())["augmenter"] == "entigraph" and (study_folder(run) / "settings.json").exists()
+
+
+def test_baselines_are_registered_after_their_evaluation(configured: Configured) -> None:
+    run = configured("evaluation=closed_book_cot", "baselines=[gpt_4_turbo]", "logger=none")
+    execution.register_baselines(run)
+    assert not study_folder(run).exists()
+    finish(run, *(step.artifact.stage for step in run_steps(run)))
+    execution.register_baselines(run)
+    (evaluation,) = run.artifacts.reference_evaluations.values()
+    (entry,) = (study_folder(run) / "baselines").iterdir()
+    assert entry.stem == evaluation.folder.name and json.loads(entry.read_text())["name"] == "gpt-4-turbo"
