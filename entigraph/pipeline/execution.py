@@ -74,15 +74,13 @@ def find_problems(run: Run) -> list[str]:
     Checks only what unfinished artifacts need.
     """
     artifacts = run.artifacts
-    generates_questions = artifacts.questions is not None and run.questions.needs_writer
-    uses_writer = (run.augmenter.needs_writer and not artifacts.synthesis.complete) or (
-        generates_questions and not artifacts.questions.complete
-    )
+    writes_questions = run.questions.needs_writer and artifacts.questions and not artifacts.questions.complete
+    writes_texts = run.augmenter.needs_writer and not artifacts.synthesis.complete
     retrieves = any(not ranking.complete for ranking in artifacts.rankings.values())
     evaluates = bool(run.tasks) and not artifacts.evaluation.complete
 
     problems = missing_inputs(run)
-    if uses_writer:
+    if writes_texts or writes_questions:
         problems += collect_problems(run.llm.check)
     if retrieves:
         problems += collect_problems(run.retriever.check)
