@@ -28,7 +28,7 @@ from entigraph.sweep.sweep_job import is_sweep_job, run_sweep_job
 USER_ERROR, INTERNAL_ERROR, INTERRUPTED = 1, 70, 130
 
 
-register_config()  # also in processes that import this module to run a job
+register_config()  # at import, because a launcher's worker processes only import this module
 
 
 class HydraTask:
@@ -77,7 +77,7 @@ def check_launcher() -> None:
     from hydra.core.hydra_config import HydraConfig
 
     if "submitit" in HydraConfig.get().launcher._target_:
-        raise ConfigError("launcher: a cluster's jobs are those of a sweep, and this is a single run; add -m")
+        raise ConfigError("launcher: a cluster launcher runs the jobs of a sweep, and this is a single run; add -m")
 
 
 HYDRA_OPTIONS_WITH_VALUE = (
@@ -175,16 +175,16 @@ def user_error_message(error: BaseException) -> str | None:
     from omegaconf.errors import OmegaConfBaseException
 
     messages: list[str] = []
-    link: BaseException | None = error
-    while link is not None:
-        if isinstance(link, EntigraphError):
-            return str(link)
-        if isinstance(link, (HydraException, OmegaConfBaseException)):
-            if "$" not in str(link):  # a template of the message that follows it
-                messages.append(str(link).strip())
-            link = link.__cause__ or link.__context__
+    cause: BaseException | None = error
+    while cause is not None:
+        if isinstance(cause, EntigraphError):
+            return str(cause)
+        if isinstance(cause, (HydraException, OmegaConfBaseException)):
+            if "$" not in str(cause):  # a template of the message that follows it
+                messages.append(str(cause).strip())
+            cause = cause.__cause__ or cause.__context__
         else:  # an internal error remains one
-            link = link.__cause__
+            cause = cause.__cause__
     if not isinstance(error, (HydraException, OmegaConfBaseException)):
         return None
     return next(filter(None, map(unknown_key, messages)), None) or "\n".join(dict.fromkeys(messages))

@@ -241,7 +241,7 @@ def test_broken_pipe_exits_zero(tmp_path: Path) -> None:
     ("asked", "message"),
     [
         ("trainer=gpu", "trainer.accelerator: cuda found, but this machine has no CUDA device"),
-        ("launcher=slurm", "launcher: a cluster's jobs are those of a sweep, and this is a single run; add -m"),
+        ("launcher=slurm", "launcher: a cluster launcher runs the jobs of a sweep, and this is a single run; add -m"),
     ],
 )
 def test_missing_hardware_is_reported_before_work_starts(
