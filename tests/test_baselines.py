@@ -5,7 +5,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from entigraph.pipeline import dry_run, execution
+from entigraph.pipeline import cost_estimate, execution
 from entigraph.pipeline.run import Run
 from entigraph.pipeline.steps import run_steps
 from entigraph.runtime.progress import SilentProgress
@@ -63,7 +63,7 @@ def test_what_cannot_answer_is_refused_before_anything_is_made(command: Command,
         (["baselines=[gpt_4_turbo]"], "an endpoint returns no likelihoods, which evaluation.closed_book needs"),
         (["baselines=[pretrained]"], "a pretrained model without a path"),
         (["baselines=[pretrained]", "baselines.pretrained.path=/nowhere"], "/nowhere does not exist"),
-        (["stage=baselines"], "for example baselines=[pretrained]"),
+        (["stage=baselines"], "baselines=[pretrained], for one"),
         (["baselines=[gpt_4_turbo]", "evaluation=closed_book_cot", "stage=baselines"], "does not exist"),
     ):
         done = command(*options)
@@ -74,12 +74,12 @@ def test_what_cannot_answer_is_refused_before_anything_is_made(command: Command,
 def test_the_plan_tells_what_asking_will_cost(configured: Callable[..., Run], quality_file: Path) -> None:
     quality = ["corpus=quality", f"corpus.path={quality_file}", "evaluation=closed_book_cot", "llm=openai"]
     run = configured(*quality, "baselines=[gpt_4_turbo]", "questions=generated")
-    (line,) = dry_run.cost_of_questions(run)
+    (line,) = cost_estimate.question_cost_lines(run)
     assert line.startswith("questions with gpt-4o-mini: 2 requests for 40 questions and one check of each")
-    assert "known once the questions are there" in dry_run.cost_of_baselines(run)[0]
+    assert "unknown until the questions exist" in cost_estimate.baseline_cost_lines(run)[0]
     run = configured(*quality, "baselines=[gpt_4_turbo]", "evaluation.closed_book_cot.samples=10")
     execution.execute_step(next(run_steps(run)), SilentProgress(), NoTracker)
-    (line,) = dry_run.cost_of_baselines(run)
+    (line,) = cost_estimate.baseline_cost_lines(run)
     prompts = 10.0 * int(line.split(" questions, ")[1].split(" prompt")[0].replace(",", "")) / 1e6
     low, high = prompts + 40 * 60 * 30 / 1e6, prompts + 40 * 300 * 30 / 1e6
     assert line.startswith("baselines.gpt_4_turbo, closed_book_cot: 40 samples of 4 questions")

@@ -1,51 +1,168 @@
-"""What asking LLMs will take beside the synthesis: for questions, of baselines, and as judges. Rough, and in words."""
+"""Estimates what LLMs and other paid endpoints will cost, before the first request."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from contextlib import closing, nullcontext
 from dataclasses import dataclass
 from statistics import mean
 from typing import Any
 
 from entigraph.llm.base import CHARACTERS_PER_TOKEN
+from entigraph.llm.response_cache import ResponseCache, response_cache_path
 from entigraph.pipeline import steps
 from entigraph.pipeline.run import Run
 from entigraph.retrieval.base import build_query
 from entigraph.storage.jsonl import read_jsonl
 from entigraph.storage.schemas import Document
+from entigraph.synthesis.request_estimate import (
+    FEW_ENTITIES,
+    MANY_ENTITIES,
+    DocumentEstimate,
+    SynthesisEstimate,
+    estimate,
+)
 
+MAX_DOCUMENTS_LISTED = 20
 SHORT_ANSWER = 60  # tokens
 VERDICT, REFERENCE = 60, 300  # tokens of an answer
-CLAIMS_OF_TEXT = 1.2  # tokens of a list of claims, and of their verdicts, by those of the text
+CLAIM_TOKENS_RATIO = 1.2  # tokens of a list of claims, or of its verdicts, per token of the text
 
 
-def cost_of_questions(run: Run) -> list[str]:
-    """What writing and checking questions will take, roughly; cached answers are not taken off."""
-    todo = run.artifacts.questions
-    if todo is None or todo.complete or not run.questions.needs_writer or run.llm.name == "offline":
+def synthesis_cost_lines(run: Run, max_documents: int = MAX_DOCUMENTS_LISTED) -> list[str]:
+    """Returns the cost of each augmenter; empty if the writer is the offline one or the texts are complete."""
+    if not run.augmenter.needs_writer or run.llm.name == "offline" or run.artifacts.synthesis.complete:
+        return []
+    from entigraph.llm.caching import CachedAnswers
+    from entigraph.tokenization.tokenizer import Tokenizer
+
+    file = response_cache_path(run.root)
+    documents = list(run.corpus.read().documents)
+    count_tokens = Tokenizer(run.artifacts.tokenizer.folder).count if run.artifacts.tokenizer.complete else None
+    lines = []
+    with closing(ResponseCache(file)) if file.exists() else nullcontext() as cache:
+        cached = CachedAnswers(cache, run.llm.body)
+        for augmenter, budget in run.augmenter.divide(run.synthesis.token_budget):
+            low, high = (
+                estimate(augmenter, documents, budget, run.llm.expected_tokens, entities, cached, count_tokens)
+                for entities in (FEW_ENTITIES, MANY_ENTITIES)
+            )
+            lines.append(f"synthesis with {augmenter.name} and {run.llm.model}:")
+            lines += [*document_lines(run, low, high, max_documents), *total_lines(run, low, high)]
+    return lines
+
+
+def document_lines(run: Run, low: SynthesisEstimate, high: SynthesisEstimate, max_documents: int) -> Iterator[str]:
+    """Yields a table of the most expensive documents, with the range of each number."""
+    if not max_documents:
+        return
+    pairs = sorted(zip(low.documents, high.documents, strict=True), key=lambda pair: -pair[1].prompt_tokens)
+    yield (
+        f"  {'document':<32} {'entities':>9} {'requests':>15} {'cached':>9} "
+        f"{'prompt tokens':>23} {'completion tokens':>21} {'dollars':>17}"
+    )
+    for least, most in pairs[:max_documents]:
+        entities = f"{least.entities}" if least.entities is not None else "unknown"
+        yield (
+            f"  {shorten(least.document, 32):<32} {entities:>9} {span(least.requests, most.requests):>15} "
+            f"{span(least.free, most.free):>9} {span(least.prompt_tokens, most.prompt_tokens):>23} "
+            f"{span(least.completion_tokens, most.completion_tokens):>21} "
+            f"{span(dollars(run, least, True), dollars(run, most, False), 2):>17}"
+        )
+    if len(pairs) > max_documents:
+        yield f"  and {len(pairs) - max_documents:,} more documents"
+
+
+def total_lines(run: Run, low: SynthesisEstimate, high: SynthesisEstimate) -> Iterator[str]:
+    least, most = sum_documents(low), sum_documents(high)
+    yield (
+        f"  total: {span(least.requests, most.requests)} requests to send, "
+        f"{span(least.free, most.free)} answers from the response cache"
+    )
+    yield (
+        f"  {span(least.prompt_tokens, most.prompt_tokens)} prompt tokens, of which up to "
+        f"{least.cached_tokens:,.0f} read from a prefix cache; "
+        f"{span(least.completion_tokens, most.completion_tokens)} completion tokens"
+    )
+    limit = run.llm.max_cost_usd
+    stop = f"stopped at llm.max_cost_usd = {limit}" if limit is not None else "no limit (llm.max_cost_usd=null)"
+    if run.llm.price.free:
+        yield "  $0.00: a local server or model"
+    else:
+        cheapest, dearest = dollars(run, least, True), dollars(run, most, False)
+        yield f"  ${cheapest:,.2f} (prompt prefixes cached) to ${dearest:,.2f} (nothing cached); {stop}"
+    yield f"  time: {render_duration(run.llm, (least, most), low.seconds_per_request)}"
+    if low.unknown_graphs:
+        yield (
+            f"  entity lists not known yet: {low.unknown_graphs:,}; assuming {FEW_ENTITIES} to {MANY_ENTITIES} "
+            f"entities per list, and {low.tokens_per_request:,.0f} tokens per answer"
+        )
+
+
+def sum_documents(estimate: SynthesisEstimate) -> DocumentEstimate:
+    names = ("requests", "free", "prompt_tokens", "cached_tokens", "completion_tokens")
+    return DocumentEstimate("all", **{name: estimate.total(name) for name in names})  # type: ignore[arg-type]
+
+
+def dollars(run: Run, tokens: DocumentEstimate, prefix_cached: bool) -> float:
+    cached_tokens = tokens.cached_tokens if prefix_cached else 0.0
+    return float(run.llm.price.dollars(tokens.prompt_tokens, cached_tokens, tokens.completion_tokens))
+
+
+def render_duration(
+    llm: Any, estimates: tuple[DocumentEstimate, DocumentEstimate], seconds_per_request: float | None
+) -> str:
+    """Returns the range of the longest time that any limit of the writer alone would take."""
+    if estimates[1].requests == 0:
+        return "none"
+    if getattr(llm, "poll_s", None):
+        return "up to 24 hours for each round of batches"
+    minutes = []
+    for end in estimates:
+        tokens = end.prompt_tokens + end.completion_tokens
+        limits = [end.requests / llm.requests_per_minute] if llm.requests_per_minute else []
+        limits += [tokens / llm.tokens_per_minute] if llm.tokens_per_minute else []
+        limits += [end.requests * seconds_per_request / llm.concurrency / 60] if seconds_per_request else []
+        minutes.append(max(limits, default=0.0))
+    if not minutes[1]:
+        return "unknown before the first answers (llm.requests_per_minute and llm.tokens_per_minute are not set)"
+    latency = f"{seconds_per_request:.1f} s per answer so far, " if seconds_per_request else ""
+    return f"{span(minutes[0], minutes[1], 1)} minutes at the stated limits ({latency}{llm.concurrency} at a time)"
+
+
+def shorten(name: str, width: int) -> str:
+    return name if len(name) <= width else f"...{name[3 - width :]}"
+
+
+def question_cost_lines(run: Run) -> list[str]:
+    """Returns a rough cost of drafting and verifying questions; cached answers are not deducted."""
+    artifact = run.artifacts.questions
+    if artifact is None or artifact.complete or not run.questions.needs_writer or run.llm.name == "offline":
         return []
     from entigraph.questions.drafting import TOKENS_PER_QUESTION, drafting_requests
 
-    asked = [pair for document in run.corpus.read().documents for pair in drafting_requests(document, run.questions)]
-    wanted = run.questions.per_document * len({passage.document.id for passage, _ in asked})
-    a_passage = sum(len(request.system + request.user) for _, request in asked) / CHARACTERS_PER_TOKEN / len(asked)
-    prompts = a_passage * (len(asked) + wanted)
-    cost = run.llm.price.dollars(prompts, 0.0, wanted * TOKENS_PER_QUESTION)
+    requests = [pair for document in run.corpus.read().documents for pair in drafting_requests(document, run.questions)]
+    questions = run.questions.per_document * len({passage.document.id for passage, _ in requests})
+    characters = sum(len(request.system + request.user) for _, request in requests)
+    prompts = characters / CHARACTERS_PER_TOKEN / len(requests) * (len(requests) + questions)
+    cost = run.llm.price.dollars(prompts, 0.0, questions * TOKENS_PER_QUESTION)
     return [
-        f"questions with {run.llm.model}: {len(asked):,} requests for {wanted:,} questions and one check of each, "
-        f"about {prompts:,.0f} prompt tokens, ${cost:,.2f}; stopped at llm.max_cost_usd = {run.llm.max_cost_usd}"
+        f"questions with {run.llm.model}: {len(requests):,} requests for {questions:,} questions and one check of each,"
+        f" about {prompts:,.0f} prompt tokens, ${cost:,.2f}; stopped at llm.max_cost_usd = {run.llm.max_cost_usd}"
     ]
 
 
-def cost_of_retrieval(run: Run) -> Iterator[str]:
-    """What embedding and reranking at paid endpoints will take, at most; what is kept already is not taken off."""
-    todo = {found.folder: name for name, found in run.artifacts.rankings.items() if not found.complete}
-    for name in todo.values() if run.retriever.paid else ():
-        source, task = steps.task_inputs(run, name), run.tasks[name]
-        if not source.questions.exists():
-            yield f"retrieval for {name}: its cost is known once the questions are there (stage=corpus)"
+def retrieval_cost_lines(run: Run) -> Iterator[str]:
+    """Yields the maximum cost of embedding and reranking at paid endpoints; cached results are not deducted."""
+    if not run.retriever.paid:
+        return
+    pending = {ranking.folder: name for name, ranking in run.artifacts.rankings.items() if not ranking.complete}
+    for name in pending.values():
+        inputs, task = steps.task_inputs(run, name), run.tasks[name]
+        if not inputs.questions.exists():
+            yield f"retrieval for {name}: its cost is unknown until the questions exist (run stage=corpus)"
             continue
-        questions = task.load_questions(source)
+        questions = task.load_questions(inputs)
         queries = [build_query(question, run.retriever.with_choices) for question in questions]
-        characters = sum(len(document.text) for document in read_jsonl(source.documents, Document))
+        characters = sum(len(document.text) for document in read_jsonl(inputs.documents, Document))
         tokens, searches, cost = run.retriever.estimate_cost(characters + sum(map(len, queries)), len(questions))
         yield (
             f"retrieval for {name}: about {tokens:,.0f} tokens to embed and {searches:,} searches to rerank, "
@@ -53,125 +170,137 @@ def cost_of_retrieval(run: Run) -> Iterator[str]:
         )
 
 
-def cost_of_baselines(run: Run) -> list[str]:
-    """What asking endpoints will take: from short thoughts to the longest that are allowed."""
+def baseline_cost_lines(run: Run) -> list[str]:
+    """Returns the cost of evaluating baselines at endpoints: from short answers to the longest that are allowed."""
     lines = []
     for name, answers in run.artifacts.reference_evaluations.items():
-        subject = run.baselines[name]
-        if answers.complete or not hasattr(subject, "price"):
+        baseline = run.baselines[name]
+        if answers.complete or not hasattr(baseline, "price"):
             continue
         for task_name, task in run.tasks.items():
-            source = steps.task_inputs(run, task_name)
-            if not (source.questions if task.uses_questions else source.documents).exists():
-                lines.append(f"baselines.{name}: its cost is known once the questions are there (stage=corpus)")
+            inputs = steps.task_inputs(run, task_name)
+            if not (inputs.questions if task.uses_questions else inputs.documents).exists():
+                lines.append(f"baselines.{name}: its cost is unknown until the questions exist (run stage=corpus)")
                 continue
-            load = task.prompt_load(source)
+            load = task.prompt_load(inputs)
             if load is None:
-                lines.append(f"baselines.{name}, {task_name}: its cost is not known")
+                lines.append(f"baselines.{name}, {task_name}: its cost is unknown")
                 continue
             prompts, longest = load.prompt_characters / CHARACTERS_PER_TOKEN, load.max_completion_tokens
-            short = min(load.samples * SHORT_ANSWER, longest)
-            costs = [subject.price.dollars(prompts, 0.0, written) for written in (short, longest)]
+            shortest = min(load.samples * SHORT_ANSWER, longest)
+            costs = [baseline.price.dollars(prompts, 0.0, completion) for completion in (shortest, longest)]
             lines.append(
                 f"baselines.{name}, {task_name}: {load.samples:,} samples of {load.items}, "
                 f"{prompts:,.0f} prompt tokens, ${span(costs[0], costs[1], 2)}; "
-                f"stopped at max_cost_usd = {subject.max_cost_usd}"
+                f"stopped at max_cost_usd = {baseline.max_cost_usd}"
             )
     return lines
 
 
 @dataclass
-class Load:
-    """Of one judge: tokens from the shortest answers to the longest that are allowed."""
+class JudgeLoad:
+    """Requests and tokens of one judge. Token counts range from the shortest to the longest allowed answers."""
 
     requests: float = 0.0
-    prompt: tuple[float, float] = (0.0, 0.0)
-    written: tuple[float, float] = (0.0, 0.0)
+    prompt_tokens: tuple[float, float] = (0.0, 0.0)
+    completion_tokens: tuple[float, float] = (0.0, 0.0)
 
-    def add(self, requests: float, prompt: tuple[float, float], written: tuple[float, float]) -> None:
-        """So many requests, with the tokens of each."""
+    def add(self, requests: float, prompt: tuple[float, float], completion: tuple[float, float]) -> None:
+        """Adds requests; `prompt` and `completion` are the tokens of one request."""
         self.requests += requests
-        self.prompt = (self.prompt[0] + requests * prompt[0], self.prompt[1] + requests * prompt[1])
-        self.written = (self.written[0] + requests * written[0], self.written[1] + requests * written[1])
+        low, high = self.prompt_tokens
+        self.prompt_tokens = (low + requests * prompt[0], high + requests * prompt[1])
+        low, high = self.completion_tokens
+        self.completion_tokens = (low + requests * completion[0], high + requests * completion[1])
 
 
-def cost_of_judging(run: Run) -> list[str]:
-    """What the judges of the chosen analysis will take; what the response cache holds already is not taken off."""
+def judging_cost_lines(run: Run) -> list[str]:
+    """Returns the cost of the judges of the selected analysis; cached answers are not deducted."""
     from entigraph.analysis.factuality.factuality import Factuality
     from entigraph.analysis.summaries.summary_claims import SummaryClaims
 
-    settings = run.analysis
-    if isinstance(settings, Factuality):
-        return list(
-            judge_cost_lines(
-                settings.judges, {key: factuality_load(run) for key in settings.judges}, "each augmenter's"
-            )
-        )
-    if isinstance(settings, SummaryClaims):
-        writer = {"writer": settings.reference_writer} if settings.reference_writer else {}
-        return list(judge_cost_lines({**settings.judges, **writer}, summaries_load(run), "this configuration's"))
+    analysis = run.analysis
+    if isinstance(analysis, Factuality):
+        load = factuality_load(run, analysis.sentences)
+        return list(judge_lines(analysis.judges, dict.fromkeys(analysis.judges, load), "the texts of each augmenter"))
+    if isinstance(analysis, SummaryClaims):
+        writer = {"writer": analysis.reference_writer} if analysis.reference_writer else {}
+        loads = summary_loads(run, analysis.compared)
+        return list(judge_lines({**analysis.judges, **writer}, loads, "the texts of this configuration"))
     return []
 
 
-def judge_cost_lines(judges: Any, loads: dict[str, Load], owner: str) -> Iterator[str]:
+def judge_lines(judges: Mapping[str, Any], loads: Mapping[str, JudgeLoad], texts: str) -> Iterator[str]:
     for key, judge in judges.items():
         load = loads[key]
         if hasattr(judge, "price") and load.requests:
-            costs = [judge.price.dollars(load.prompt[end], 0.0, load.written[end]) for end in (0, 1)]
+            ends = zip(load.prompt_tokens, load.completion_tokens, strict=True)
+            costs = [judge.price.dollars(prompt, 0.0, completion) for prompt, completion in ends]
             yield (
-                f"analysis.{key} with {judge.model}: {load.requests:,.0f} requests for {owner} texts, "
-                f"{span(*load.prompt)} prompt tokens, ${span(costs[0], costs[1], 2)}; "
+                f"analysis.{key} with {judge.model}: {load.requests:,.0f} requests for {texts}, "
+                f"{span(*load.prompt_tokens)} prompt tokens, ${span(costs[0], costs[1], 2)}; "
                 f"stopped at max_cost_usd = {judge.max_cost_usd}"
             )
 
 
-def document_tokens(run: Run) -> list[float]:
+def document_lengths(run: Run) -> list[float]:
+    """Returns the length of each document in tokens."""
     return [len(document.text) / CHARACTERS_PER_TOKEN for document in run.corpus.read().documents]
 
 
-def prompt_tokens(*names: str) -> float:
+def prompt_length(*names: str) -> float:
+    """Returns the total length of judge prompts in tokens."""
     from entigraph.analysis.factuality.judges import load_prompt
 
     return sum(len(load_prompt(name)) for name in names) / CHARACTERS_PER_TOKEN
 
 
-def factuality_load(run: Run) -> Load:
+def factuality_load(run: Run, sentences: int) -> JudgeLoad:
     from entigraph.analysis.factuality.sentences import CONTEXT_CHARACTERS
 
-    load = Load()
-    each = mean(document_tokens(run)) + prompt_tokens("judge_system", "judge")
-    longest = each + CONTEXT_CHARACTERS / CHARACTERS_PER_TOKEN
-    load.add(run.analysis.sentences, (each, longest), (VERDICT, VERDICT))
+    load = JudgeLoad()
+    shortest = mean(document_lengths(run)) + prompt_length("judge_system", "judge")
+    longest = shortest + CONTEXT_CHARACTERS / CHARACTERS_PER_TOKEN
+    load.add(sentences, (shortest, longest), (VERDICT, VERDICT))
     return load
 
 
-def summaries_load(run: Run) -> dict[str, Load]:
-    """Of this run's model, its base and its baselines, and of the references."""
-    loads = {key: Load() for key in ("judge", "second", "writer")}
-    tokens = document_tokens(run)
-    subjects = 1 + bool(run.artifacts.base_model_evaluation) + len(run.baselines)
-    lengths = [(len(tokens), (REFERENCE, REFERENCE))]  # how many summaries of how many tokens
-    for task in run.tasks.values():
-        documents = min(getattr(task, "limit", None) or len(tokens), len(tokens))
-        for asking in getattr(task, "summary_prompts", {}).values():
-            ends = (min(SHORT_ANSWER, asking.max_tokens), asking.max_tokens)
-            lengths.append((subjects * task.samples * documents, ends))
-    if len(lengths) == 1:
+def summary_loads(run: Run, compared: int) -> dict[str, JudgeLoad]:
+    """Returns the loads of the judges for the summaries of the run's model, base model and baselines, and references.
+
+    `compared` is the number of summaries that the second judge reads.
+    """
+    loads = {key: JudgeLoad() for key in ("judge", "second", "writer")}
+    documents = document_lengths(run)
+    groups = summary_groups(run, len(documents))
+    if len(groups) == 1:  # only the references: no task summarizes
         return loads
-    split, judging = prompt_tokens("split_system", "split"), prompt_tokens("judge_system", "judge_claims")
-    document = mean(tokens)
-    for count, ends in lengths:
-        claims = (CLAIMS_OF_TEXT * ends[0], CLAIMS_OF_TEXT * ends[1])
+    document = mean(documents)
+    splitting, judging = prompt_length("split_system", "split"), prompt_length("judge_system", "judge_claims")
+    for count, (low, high) in groups:
+        claims = (CLAIM_TOKENS_RATIO * low, CLAIM_TOKENS_RATIO * high)
         judged = (document + judging + claims[0], document + judging + claims[1])
-        loads["judge"].add(count, (split + ends[0], split + ends[1]), claims)
+        loads["judge"].add(count, (splitting + low, splitting + high), claims)
         loads["judge"].add(count, judged, claims)
-    summaries = sum(count for count, _ in lengths)
-    loads["second"].add(min(run.analysis.compared, summaries), judged, claims)
-    asked = document + prompt_tokens("summarize_system", "summarize")
-    loads["writer"].add(len(tokens), (asked, asked), (REFERENCE, REFERENCE))
+    loads["second"].add(min(compared, sum(count for count, _ in groups)), judged, claims)
+    prompt = document + prompt_length("summarize_system", "summarize")
+    loads["writer"].add(len(documents), (prompt, prompt), (REFERENCE, REFERENCE))
     return loads
 
 
+def summary_groups(run: Run, documents: int) -> list[tuple[int, tuple[int, int]]]:
+    """Returns the number of summaries and the range of their tokens, of the references and of each task and prompt."""
+    groups = [(documents, (REFERENCE, REFERENCE))]
+    models = 1 + bool(run.artifacts.base_model_evaluation) + len(run.baselines)
+    for task in run.tasks.values():
+        summarized = min(getattr(task, "limit", None) or documents, documents)
+        for prompt in getattr(task, "summary_prompts", {}).values():
+            tokens = (min(SHORT_ANSWER, prompt.max_tokens), prompt.max_tokens)
+            groups.append((models * task.samples * summarized, tokens))
+    return groups
+
+
 def span(low: float, high: float, digits: int = 0) -> str:
-    one, other = f"{min(low, high):,.{digits}f}", f"{max(low, high):,.{digits}f}"
-    return one if one == other else f"{one}-{other}"
+    """Renders a range, or one number if both ends round to the same."""
+    first, last = f"{min(low, high):,.{digits}f}", f"{max(low, high):,.{digits}f}"
+    return first if first == last else f"{first}-{last}"

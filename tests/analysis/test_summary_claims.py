@@ -387,5 +387,5 @@ def test_plan_estimates_the_cost_of_judging(command: Command) -> None:
     factuality = command("corpus.documents=2", "analysis=factuality", "analysis.sentences=7", *paid)
     line = next(line for line in factuality.stdout.splitlines() if line.startswith("analysis.judge with mine"))
     low, high = (float(each) for each in line.split("$")[1].split(";")[0].split("-"))
-    assert "7 requests for each augmenter" in line and 0 < low < high
+    assert "7 requests for the texts of each augmenter" in line and 0 < low < high
     assert "analysis.judge" not in command("evaluation=summaries", "analysis=summaries").stdout

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from entigraph.errors import ConfigError, DataError, LLMError
-from entigraph.pipeline import dry_run, execution
+from entigraph.pipeline import cost_estimate, execution
 from entigraph.pipeline.run import Run
 from entigraph.pipeline.steps import run_steps
 from entigraph.retrieval import retrieval_endpoints, stage
@@ -296,17 +296,17 @@ def test_plan_estimates_endpoint_costs(configured: Callable[..., Run], quality_f
     options += ["retriever.model=m", "retriever.reranker=r", f"retriever.reranker_url={paid}", "retriever.depth=128"]
     options += ["retriever.reranker_price=2", f"retriever.base_url={paid}", "retriever.price=0.13"]
     run = configured(*options)
-    (line,) = dry_run.cost_of_retrieval(run)
-    assert "known once the questions are there" in line
+    (line,) = cost_estimate.retrieval_cost_lines(run)
+    assert "unknown until the questions exist" in line
     execution.execute_step(next(run_steps(run)), SilentProgress(), NoTracker)
-    (line,) = dry_run.cost_of_retrieval(run)
+    (line,) = cost_estimate.retrieval_cost_lines(run)
     assert "and 8 searches to rerank, $0.02; stopped at retriever.max_cost_usd = 5.0" in line, (
         "two searches for each of four questions"
     )
     tokens = int(line.split("about ")[1].split(" tokens")[0].replace(",", ""))
     assert 2 * len(ARTICLE) / 3 < tokens < 4 * len(ARTICLE) / 3, "both articles and the questions"
     own = [option.replace(paid, "http://localhost:1/v1") for option in options]
-    assert list(dry_run.cost_of_retrieval(configured(*own))) == []
+    assert list(cost_estimate.retrieval_cost_lines(configured(*own))) == []
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -45,14 +45,14 @@ def test_sweep_plan_lists_each_folder_once(smoke: Path, command: Command) -> Non
     assert done.returncode == 0 and "28 folders" in done.stdout and "28 done" in done.stdout
     more = command("plan", "experiments=smoke", f"paths.root={smoke}", "sweep.token_budgets=[8000,4000,2000]")
     assert "9 jobs" in more.stdout and "28 done, 9 to do" in more.stdout
-    assert re.search(r"training: 3 models to make, \d[\d,]+ tokens to train on", more.stdout)
-    assert re.search(r"time: about \d+\.\d\d h one after another, .* device-hours\n", more.stdout)
-    assert "B of models that stay" in more.stdout and "models to make" not in done.stdout
+    assert re.search(r"training: 3 models to train, \d[\d,]+ tokens in total", more.stdout)
+    assert re.search(r"time: about \d+\.\d\d h sequentially, .* device-hours\n", more.stdout)
+    assert "B for the trained models" in more.stdout and "models to train" not in done.stdout
     other = command("plan", "experiments=smoke", f"paths.root={smoke}", "tokens.budget=8000,4000,2000")
     assert "9 jobs" in other.stdout
-    assert "dollars: none, no paid model is asked" in done.stdout
+    assert "cost: none, no paid model is used" in done.stdout
     paid = command("plan", "experiments=smoke", "llm=openai", "llm.model=gpt-4o-mini", "sweep.augmenters=[entigraph]")
-    assert paid.returncode == 0 and re.search(r"in all .* requests to send(.|\n)*\$\d+\.\d\d", paid.stdout), paid.stderr
+    assert paid.returncode == 0 and re.search(r"total: .* requests to send(.|\n)*\$\d+\.\d\d", paid.stdout), paid.stderr
 
 
 def test_other_jobs_finish_if_one_fails(command: Command, tmp_path: Path) -> None:

@@ -1,0 +1,103 @@
+"""Estimates memory, time and disk space of training runs before they start."""
+
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+from entigraph.pipeline.run import Run
+from entigraph.storage.artifact import read_manifest
+from entigraph.storage.disk import format_bytes
+
+BYTES_PER_PARAMETER = {"float32": 4, "bfloat16": 2}  # of a saved model
+CHECKPOINT_BYTES_PER_PARAMETER = 12  # fp32 weights and Adam's two moments
+
+
+def training_lines(run: Run) -> list[str]:
+    """Returns memory and time of one training run; empty if it is complete or the model's shape is unknown."""
+    from entigraph.training import memory
+
+    shape = model_shape(run)
+    if shape is None or run.artifacts.training.complete:
+        return []
+    device = memory.find_device(run.trainer.accelerator)
+    workload = memory.plan_workload(run.data, run.trainer, device)
+    return memory.summary_lines(shape, workload, training_tokens(run), device)
+
+
+def sweep_training_lines(runs: Sequence[Run]) -> Iterator[str]:
+    """Yields tokens, time and disk space of all training runs of a sweep that are not complete, as far as known."""
+    pending = [run for run in runs if not run.artifacts.training.complete]
+    finished = [read_manifest(run.artifacts.training.folder) for run in runs if run.artifacts.training.complete]
+    if not pending:
+        return
+    tokens = [training_tokens(run) for run in pending]
+    hours = [training_hours(run, count, finished) for run, count in zip(pending, tokens, strict=True)]
+    yield (
+        f"training: {len(pending)} models to train, {sum(filter(None, tokens)):,.0f} tokens in total "
+        f"(all epochs, replay included){count_unknown(tokens, 'with an unknown number of tokens')}"
+    )
+    if any(hours):
+        device_hours = sum(value * run.trainer.world_size for run, value in zip(pending, hours, strict=True) if value)
+        yield (
+            f"  time: about {sum(filter(None, hours)):,.2f} h sequentially, {device_hours:,.2f} device-hours"
+            f"{count_unknown(hours, 'of unknown duration')}"
+        )
+    known_parameters = [(run, parameters) for run in pending if (parameters := count_parameters(run, finished))]
+    if known_parameters:
+        models = sum(count * BYTES_PER_PARAMETER[run.trainer.save_dtype] for run, count in known_parameters)
+        checkpoint = max(count for _, count in known_parameters) * CHECKPOINT_BYTES_PER_PARAMETER
+        yield (
+            f"  disk: about {format_bytes(models)} for the trained models, and {format_bytes(checkpoint)} for the "
+            "checkpoint of each running job (twice that while one is written)"
+        )
+
+
+def count_unknown(values: Sequence[float | None], description: str) -> str:
+    unknown = sum(value is None for value in values)
+    return f", and {unknown} {description}" if unknown else ""
+
+
+def model_shape(run: Run) -> Any:
+    """Returns None if the model's configuration is not available: it is on a hub, or not built yet."""
+    from entigraph.training import memory
+
+    tokenizer = run.artifacts.tokenizer
+    vocabulary = read_manifest(tokenizer.folder)["counts"]["vocabulary"] if tokenizer.complete else 0
+    return memory.read_shape(run.model.config_values(vocabulary or getattr(run.tokenizer, "vocabulary", 0)))
+
+
+def training_tokens(run: Run) -> float | None:
+    """Returns the tokens of all epochs; None if the number of synthetic tokens is unknown."""
+    from entigraph.training import memory
+
+    token_budget = run.synthesis.token_budget if run.augmenter.needs_writer else None
+    tokens = run.tokens.budget or token_budget
+    if run.artifacts.tokens.complete:
+        tokens = read_manifest(run.artifacts.tokens.folder)["counts"]["synthetic_tokens"]
+    return memory.count_tokens_seen(run.data, run.trainer, tokens)
+
+
+def training_hours(run: Run, tokens: float | None, finished: Sequence[dict[str, Any]]) -> float | None:
+    """Uses the throughput of the sweep's finished training runs (their manifests), or else arithmetic.
+
+    Returns None if there are none and the model is too small for the arithmetic.
+    """
+    from entigraph.training import memory
+
+    if not tokens:
+        return None
+    measured = [manifest for manifest in finished if manifest["seconds"] and manifest["counts"].get("tokens")]
+    if measured:
+        seconds = sum(manifest["seconds"] for manifest in measured)
+        throughput = sum(manifest["counts"]["tokens"] for manifest in measured) / seconds
+        return float(tokens / throughput / 3600)
+    shape = model_shape(run)
+    if shape is None or shape.parameters < memory.LEAST_PARAMETERS:
+        return None
+    device = memory.find_device(run.trainer.accelerator)
+    workload = memory.plan_workload(run.data, run.trainer, device)
+    return memory.estimate_seconds(shape, workload, tokens, device.peak or memory.PEAKS[memory.REFERENCE]) / 3600
+
+
+def count_parameters(run: Run, finished: Sequence[dict[str, Any]]) -> int | None:
+    shape = model_shape(run)
+    return shape.parameters if shape else next((manifest["counts"]["parameters"] for manifest in finished), None)
