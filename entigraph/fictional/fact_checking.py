@@ -1,6 +1,6 @@
-"""Whether a sentence about a fictional document is true to it: the grammar is ours, so its sentences can be checked.
+"""Checks whether a sentence about a fictional document is true according to it.
 
-It stands in for an LLM that judges, knows the sentences that the offline writer writes, and nothing else.
+Stands in for an LLM judge. It understands only the sentences that the offline writer writes.
 """
 
 import re
@@ -13,7 +13,7 @@ from entigraph.fictional.reading import Reading
 from entigraph.fictional.world import Fact, Relation
 
 NAME = r"[A-Z][a-z]+(?: [A-Z][a-z]+)?"
-WHERE = frozenset({Relation.born, Relation.kept, Relation.seat})
+LOCATION_RELATIONS = frozenset({Relation.born, Relation.kept, Relation.seat})
 ARTICLE = re.compile(r"^[Tt]he (?=[A-Z])")
 TWO_STEPS = (
     re.compile(rf"(?P<end>(?:[Tt]he )?{NAME}) was (?P<second>.+), (?P<first>.+)\."),
@@ -23,90 +23,90 @@ TWO_STEPS = (
 
 class Truth(StrEnum):
     states_nothing = "states nothing"
-    so = "so"
-    not_so = "not so"
+    true = "true"
+    false = "false"
 
 
-def truth_of(sentence: str, before: str, reading: Reading) -> Truth | None:
-    """None for a sentence that the grammar does not have. `before` holds the question of an answer."""
-    said = sentence.strip()
-    if states_nothing(said):
+def check_truth(sentence: str, before: str, reading: Reading) -> Truth | None:
+    """Returns None for a sentence outside the grammar. `before` is the preceding text."""
+    text = sentence.strip()
+    if states_nothing(text):
         return Truth.states_nothing
     facts = set(reading.facts)
-    readings = [*stated(said, facts), *composed(said, facts), *answered(said, before, facts)]
+    readings = [*check_statement(text, facts), *check_composition(text, facts), *check_answer(text, before, facts)]
     if not readings:
         return None
-    return Truth.so if any(readings) else Truth.not_so
+    return Truth.true if any(readings) else Truth.false
 
 
 def states_nothing(sentence: str) -> bool:
-    return sentence.endswith("?") or any(pattern.fullmatch(sentence) for pattern in openings())
+    return sentence.endswith("?") or any(pattern.fullmatch(sentence) for pattern in opening_patterns())
 
 
-def meaning(sentence: str) -> Hashable:
-    """The facts that it may state; where it is no plain statement of one, itself."""
-    read = [(pattern.fullmatch(sentence), relation) for pattern, relation in statements()]
-    facts = frozenset(Fact(found["s"], relation, found["o"]) for found, relation in read if found)
+def normalize_claim(sentence: str) -> Hashable:
+    """Returns the facts that the sentence may state, or the sentence itself if it is not a plain statement."""
+    matches = [(pattern.fullmatch(sentence), relation) for pattern, relation in statement_patterns()]
+    facts = frozenset(Fact(match["s"], relation, match["o"]) for match, relation in matches if match)
     return facts or sentence
 
 
 def is_detail(sentence: str, reading: Reading) -> bool:
-    """Where something lies is a detail, who did what is not: our rule, because a grammar has no main message."""
-    towns = {fact.object for fact in reading.facts if fact.relation in WHERE}
+    """Returns whether a sentence names a town. By our rule, locations are details."""
+    towns = {fact.object for fact in reading.facts if fact.relation in LOCATION_RELATIONS}
     return not towns.isdisjoint(re.findall(r"\w+", sentence))
 
 
-def stated(sentence: str, facts: set[Fact]) -> Iterator[bool]:
-    """For each way to read the sentence as one fact, whether that is one of the document's; so those below."""
-    for pattern, relation in statements():
-        found = pattern.fullmatch(sentence)
-        if found:
-            yield Fact(found["s"], relation, found["o"]) in facts
+def check_statement(sentence: str, facts: set[Fact]) -> Iterator[bool]:
+    """Yields, for each way to parse the sentence as one fact, whether the document states it."""
+    for pattern, relation in statement_patterns():
+        match = pattern.fullmatch(sentence)
+        if match:
+            yield Fact(match["s"], relation, match["o"]) in facts
 
 
-def composed(sentence: str, facts: set[Fact]) -> Iterator[bool]:
-    """Two steps, the first to an entity that may be named, the second from it."""
+def check_composition(sentence: str, facts: set[Fact]) -> Iterator[bool]:
+    """Checks a composition of two relations, with or without the name of the entity in the middle."""
     for pattern in TWO_STEPS:
-        found = pattern.fullmatch(sentence)
-        if not found:
+        match = pattern.fullmatch(sentence)
+        if not match:
             continue
-        for first, start in phrases(found["first"]):
-            for second, middle in phrases(found["second"]):
-                stated = plain(found.groupdict().get("middle") or middle)
-                holds = stated == middle and leads(facts, start, first, middle)
-                yield holds and leads(facts, middle, second, plain(found["end"]))
+        for first, start in parse_phrases(match["first"]):
+            for second, middle in parse_phrases(match["second"]):
+                named = strip_article(match.groupdict().get("middle") or middle)
+                holds = named == middle and is_step(facts, start, first, middle)
+                yield holds and is_step(facts, middle, second, strip_article(match["end"]))
 
 
-def answered(sentence: str, before: str, facts: set[Fact]) -> Iterator[bool]:
-    """ "Answer: X." to "Question: What or who is ...?"."""
+def check_answer(sentence: str, before: str, facts: set[Fact]) -> Iterator[bool]:
+    """Checks "Answer: X." against "Question: What or who is ...?" in the preceding text."""
     answer = re.fullmatch(rf"Answer: ((?:the )?{NAME})\.", sentence)
     question = re.search(r"Question: What or who is (.+)\?\s*$", before)
     if answer and question:
-        for step, known in phrases(question[1]):
-            yield leads(facts, known, step, plain(answer[1]))
+        for step, known in parse_phrases(question[1]):
+            yield is_step(facts, known, step, strip_article(answer[1]))
 
 
-def leads(facts: set[Fact], start: str, step: Step, end: str) -> bool:
+def is_step(facts: set[Fact], start: str, step: Step, end: str) -> bool:
     relation, onward = step
     return (Fact(start, relation, end) if onward else Fact(end, relation, start)) in facts
 
 
-def phrases(text: str) -> Iterator[tuple[Step, str]]:
-    """The steps that a noun phrase names, each with the entity that it starts from."""
-    for pattern, step in steps():
-        found = pattern.fullmatch(text)
-        if found:
-            yield step, plain(found["x"])
+def parse_phrases(text: str) -> Iterator[tuple[Step, str]]:
+    """Yields the steps that a noun phrase names, with the entity from which each starts."""
+    for pattern, step in phrase_patterns():
+        match = pattern.fullmatch(text)
+        if match:
+            yield step, strip_article(match["x"])
 
 
-def plain(entity: str) -> str:
+def strip_article(entity: str) -> str:
     return ARTICLE.sub("", entity)
 
 
 @cache
-def statements() -> list[tuple[re.Pattern[str], Relation]]:
+def statement_patterns() -> list[tuple[re.Pattern[str], Relation]]:
     return [
-        (pattern_of(template, s=NAME, o=NAME), relation)
+        (compile_template(template, s=NAME, o=NAME), relation)
         for relation, directions in STATEMENT.items()
         for templates in directions
         for template in templates
@@ -114,16 +114,16 @@ def statements() -> list[tuple[re.Pattern[str], Relation]]:
 
 
 @cache
-def steps() -> list[tuple[re.Pattern[str], Step]]:
+def phrase_patterns() -> list[tuple[re.Pattern[str], Step]]:
     return [
-        (pattern_of(template, x=f"(?:[Tt]he )?{NAME}"), (relation, place == 0))
+        (compile_template(template, x=f"(?:[Tt]he )?{NAME}"), (relation, place == 0))
         for relation, templates in PHRASE.items()
         for place, template in enumerate(templates)
     ]
 
 
 @cache
-def openings() -> list[re.Pattern[str]]:
+def opening_patterns() -> list[re.Pattern[str]]:
     entity = f"(?:[Tt]he )?{NAME}"
     return [
         re.compile(re.sub(r"\\\{\d\\\}", lambda _: entity, re.escape(template)))
@@ -132,10 +132,10 @@ def openings() -> list[re.Pattern[str]]:
     ]
 
 
-def pattern_of(template: str, **slots: str) -> re.Pattern[str]:
-    """A template as a pattern, its first letter in either case."""
-    found = re.escape(template)
+def compile_template(template: str, **slots: str) -> re.Pattern[str]:
+    """Returns the template as a pattern whose first letter matches in either case."""
+    escaped = re.escape(template)
     for name, pattern in slots.items():
-        found = found.replace(rf"\{{{name}\}}", f"(?P<{name}>{pattern})")
+        escaped = escaped.replace(rf"\{{{name}\}}", f"(?P<{name}>{pattern})")
     first = template[0]
-    return re.compile(f"[{first.upper()}{first.lower()}]{found[1:]}" if first.isalpha() else found)
+    return re.compile(f"[{first.upper()}{first.lower()}]{escaped[1:]}" if first.isalpha() else escaped)

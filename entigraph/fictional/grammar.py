@@ -1,8 +1,8 @@
 """The sentences. Four disjoint vocabularies, so that no text contains a question's wording:
 
-SOURCE     a document: every fact once, entangled (pronouns, lists "in the same order", inverted order)
-PARAPHRASE the background's paraphrases: other words, the same pronouns, lists and directions
-STATEMENT  one plain sentence a fact, in either direction: EntiGraph's and the rephrase baseline's, the same for both
+SOURCE     documents: every fact once, with pronouns, lists "in the same order" and inverted order
+PARAPHRASE paraphrases for the background: other words, the same pronouns, lists and directions
+STATEMENT  one plain sentence per fact, in either direction: shared by EntiGraph and the rephrase baseline
 ASK        the questions
 """
 
@@ -86,7 +86,7 @@ PARAPHRASE: Mapping[Family, tuple[str, ...]] = {
     ),
 }
 
-# For each relation: told from its subject, told from its object.
+# For each relation: sentences that start from the subject, and from the object.
 STATEMENT: Mapping[Relation, tuple[tuple[str, ...], tuple[str, ...]]] = {
     Relation.born: (
         ("{s} came into the world in {o}.", "{s} was a native of {o}.", "{s} began life in {o}.", "The birthplace of {s} was {o}."),
@@ -172,10 +172,10 @@ SLOT = re.compile(r"\\\{(\w+)\\\}")
 
 
 def patterns() -> Iterator[tuple[Family, re.Pattern[str]]]:
-    """One pattern a source sentence, with the slots as named groups."""
+    """Yields one pattern per source sentence, with the slots as named groups."""
     for family, templates in SOURCE.items():
         for template in templates:
-            yield family, re.compile(SLOT.sub(lambda match: slot_pattern(match[1]), re.escape(capitalised(template))))
+            yield family, re.compile(SLOT.sub(lambda match: slot_pattern(match[1]), re.escape(capitalize(template))))
 
 
 def slot_pattern(slot: str) -> str:
@@ -185,15 +185,15 @@ def slot_pattern(slot: str) -> str:
     return f"(?P<{slot}>{'[A-Z][a-z]+ [A-Z][a-z]+' if two_words else '[A-Z][a-z]+'})"
 
 
-def numbered(slot: str, names: list[str]) -> dict[str, str]:
+def number_slots(slot: str, names: list[str]) -> dict[str, str]:
     assert len(names) == SIZE
     return {f"{slot}{index}": name for index, name in enumerate(names)}
 
 
-def capitalised(sentence: str) -> str:
+def capitalize(sentence: str) -> str:
     return sentence[0].upper() + sentence[1:]
 
 
 def definite(entity: str) -> str:
-    """Works and bodies have two words and take an article."""
+    """Adds the article to works and bodies, whose names have two words."""
     return f"the {entity}" if " " in entity else entity

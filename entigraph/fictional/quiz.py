@@ -16,44 +16,48 @@ class Item:
     text: str
     choices: Sequence[str]
     answer: int
-    via: str | None = None  # the entity between, for a question of two steps
-    facts: Sequence[Fact] = ()  # what answers it
+    via: str | None = None  # the entity in the middle of a two-step question
+    facts: Sequence[Fact] = ()  # that answer it
 
 
 def questions(world: World, rng: random.Random) -> Iterator[Item]:
-    """105 items: each fact asked forward and inverse, and seven compositions from each of five entities.
+    """Yields 105 items: a forward and an inverse question per fact, and seven compositions for each of five entities.
 
-    A composition is asked with the entity between as a generated "Thought": without it a model of this size stays
-    at chance whatever it has read (it stands for the paper's chain of thought).
+    Compositions are answered after a generated "Thought" that names the entity in the middle, like the paper's chain of
+    thought; without it, models of this size stay at chance.
     """
     for fact in world.facts:
         forward, inverse = ASK[fact.relation]
-        yield item(world, "forward", forward.format(s=fact.subject), fact.object, rng, [fact], barred=fact.subject)
-        yield item(world, "inverse", inverse.format(o=fact.object), fact.subject, rng, [fact], barred=fact.object)
+        yield build_item(
+            world, "forward", forward.format(s=fact.subject), fact.object, rng, [fact], excluded=fact.subject
+        )
+        yield build_item(
+            world, "inverse", inverse.format(o=fact.object), fact.subject, rng, [fact], excluded=fact.object
+        )
     for group, ask, first, second in ASK_TWO_STEPS:
         for entity in getattr(world, group):
-            via, one = walk(world, entity, first)
-            answer, other = walk(world, via, second)
-            yield item(world, "two_hop", ask.format(x=entity), answer, rng, [one, other], via=definite(via))
+            via, one = follow_step(world, entity, first)
+            answer, other = follow_step(world, via, second)
+            yield build_item(world, "two_hop", ask.format(x=entity), answer, rng, [one, other], via=definite(via))
 
 
-def item(
+def build_item(
     world: World,
     group: str,
     text: str,
     answer: str,
     rng: random.Random,
     facts: Sequence[Fact],
-    barred: str | None = None,
+    excluded: str | None = None,
     via: str | None = None,
 ) -> Item:
-    wrong = [entity for entity in world.same_type(answer) if entity not in (answer, barred)]
+    wrong = [entity for entity in world.same_type(answer) if entity not in (answer, excluded)]
     choices = [answer, *rng.sample(wrong, OPTIONS - 1)]
     rng.shuffle(choices)
     return Item(group, text, [definite(choice) for choice in choices], choices.index(answer), via, facts)
 
 
-# The types of what a relation joins: all that a reader of the facts alone knows of them.
+# The entity types of subject and object, which cannot be inferred from facts alone.
 TYPES: Mapping[Relation, tuple[str, str]] = {
     Relation.born: ("person", "town"),
     Relation.leads: ("person", "body"),
@@ -65,27 +69,27 @@ TYPES: Mapping[Relation, tuple[str, str]] = {
 }
 
 
-def questions_about(facts: Sequence[Fact], rng: random.Random) -> list[Item]:
-    """Each fact asked forward and inverse, by somebody who knows the facts and not the world; in a drawn order."""
+def questions_from_facts(facts: Sequence[Fact], rng: random.Random) -> list[Item]:
+    """Returns a forward and an inverse question per fact, shuffled. Wrong options are taken from the facts."""
     members: dict[str, dict[str, None]] = {}
     for fact in facts:
         for kind, name in zip(TYPES[fact.relation], (fact.subject, fact.object), strict=True):
             members.setdefault(kind, {})[name] = None
-    found = []
+    items = []
     for fact in facts:
-        for group, kind, (text, right, barred) in zip(
-            ("forward", "inverse"), reversed(TYPES[fact.relation]), both_ways(fact), strict=True
+        for group, kind, (text, right, excluded) in zip(
+            ("forward", "inverse"), reversed(TYPES[fact.relation]), both_directions(fact), strict=True
         ):
-            wrong = [name for name in members[kind] if name not in (right, barred)]
+            wrong = [name for name in members[kind] if name not in (right, excluded)]
             if len(wrong) >= OPTIONS - 1:
                 choices = [definite(name) for name in (right, *rng.sample(wrong, OPTIONS - 1))]
-                found.append(Item(group, text, choices, 0))
-    rng.shuffle(found)
-    return found
+                items.append(Item(group, text, choices, 0))
+    rng.shuffle(items)
+    return items
 
 
-def both_ways(fact: Fact) -> tuple[tuple[str, str, str], tuple[str, str, str]]:
-    """Question, answer and what is named in the question, asking for the object and for the subject."""
+def both_directions(fact: Fact) -> tuple[tuple[str, str, str], tuple[str, str, str]]:
+    """Returns (question, answer, entity in the question) of the question for the object and of that for the subject."""
     forward, inverse = ASK[fact.relation]
     return (
         (forward.format(s=fact.subject), fact.object, fact.subject),
@@ -93,13 +97,13 @@ def both_ways(fact: Fact) -> tuple[tuple[str, str, str], tuple[str, str, str]]:
     )
 
 
-def right_answers(text: str, facts: Sequence[Fact]) -> set[str]:
-    """What the facts say to a question; nothing where they do not know it."""
-    return {definite(right) for fact in facts for asked, right, _ in both_ways(fact) if asked == text}
+def find_answers(text: str, facts: Sequence[Fact]) -> set[str]:
+    """Returns the answers that the facts give to a question."""
+    return {definite(answer) for fact in facts for question, answer, _ in both_directions(fact) if question == text}
 
 
-def walk(world: World, entity: str, step: Step) -> tuple[str, Fact]:
-    """Whom a step from an entity leads to, and the fact that says so."""
+def follow_step(world: World, entity: str, step: Step) -> tuple[str, Fact]:
+    """Returns the entity at the other end of the relation, and the fact."""
     relation, onward = step
     for fact in world.facts:
         if fact.relation is relation and entity == (fact.subject if onward else fact.object):
@@ -107,7 +111,7 @@ def walk(world: World, entity: str, step: Step) -> tuple[str, Fact]:
     raise AssertionError(f"{entity} has no {relation}")
 
 
-def answered(item: Item) -> str:
-    """The item as training text of the background; the evaluation's prompt is its beginning."""
+def render_item(item: Item) -> str:
+    """Returns the item as a background training text, which starts with the prompt of the evaluation."""
     thought = f" Thought: {item.via}." if item.via else ""
     return f"Question: {item.text}{thought} Answer: {item.choices[item.answer]}."

@@ -1,4 +1,4 @@
-"""From a document's text back to its facts: all that the offline writer knows about a fictional document."""
+"""Parses the text of a fictional document into its facts, on which the offline writer relies."""
 
 import re
 from collections.abc import Mapping, Sequence
@@ -9,7 +9,7 @@ from entigraph.fictional.grammar import Family, patterns
 from entigraph.fictional.world import SIZE, Fact, Relation
 
 PATTERNS = tuple(patterns())
-# Whose order the lists of a sentence follow.
+# The sentences whose order the lists of a sentence follow.
 ORDERED_BY: Mapping[Family, Sequence[Family]] = {
     Family.person: (),
     Family.made: (Family.person,),
@@ -41,10 +41,10 @@ class Reading:
 
 
 def evidence(text: str, facts: Sequence[Fact]) -> list[str]:
-    """The sentences of a fictional source document that it takes to know these facts, in its order.
+    """Returns the sentences of a fictional source document that together state these facts, in document order.
 
-    Its lists tell a fact by their order only: who made what takes the people's sentences too, and where a work is kept
-    or who ordered it the sentence that lists the works.
+    Lists state facts by their order only: who made what also needs the sentences about people, and where a work is kept
+    or who ordered it also needs the sentence that lists the works.
     """
     reading = comprehend(text)
     if reading is None:
@@ -53,45 +53,45 @@ def evidence(text: str, facts: Sequence[Fact]) -> list[str]:
     for number, sentence in enumerate(reading.sentences):
         if not set(facts).isdisjoint(sentence.facts):
             order = ORDERED_BY[sentence.family]
-            needed |= {number, *(other for other, each in enumerate(reading.sentences) if each.family in order)}
-    sentences = sentences_of(text)
+            needed |= {number, *(index for index, other in enumerate(reading.sentences) if other.family in order)}
+    sentences = split_sentences(text)
     return [sentences[number] for number in sorted(needed)]
 
 
-def sentences_of(text: str) -> list[str]:
+def split_sentences(text: str) -> list[str]:
     return re.split(r"(?<=\.)\s+", text.strip())
 
 
 @lru_cache(maxsize=256)
 def comprehend(text: str) -> Reading | None:
-    """The facts of a fictional source document; None where one sentence is not of its grammar."""
+    """Returns the facts of a fictional source document; None if a sentence is outside the grammar."""
     sentences: list[Sentence] = []
     people: list[str] = []
     works: list[str] = []
-    for raw in sentences_of(text):
-        family, slots = match(raw)
+    for raw in split_sentences(text):
+        family, slots = match_sentence(raw)
         if family is None:
             return None
         if family is Family.person:
             people.append(slots["person"])
             slots["pronoun"] = "she" if re.search(r"\b(?:she|her)\b", raw) else "he"
         if family is Family.made:
-            works = series(slots, "work")
+            works = numbered_slots(slots, "work")
         if (family is Family.made and len(people) != SIZE) or (family in (Family.kept, Family.ordered) and not works):
             return None
-        sentences.append(Sentence(family, slots, stated(family, slots, people, works)))
+        sentences.append(Sentence(family, slots, extract_facts(family, slots, people, works)))
     return Reading(sentences)
 
 
-def match(sentence: str) -> tuple[Family | None, dict[str, str]]:
+def match_sentence(sentence: str) -> tuple[Family | None, dict[str, str]]:
     for family, pattern in PATTERNS:
-        found = pattern.fullmatch(sentence)
-        if found:
-            return family, found.groupdict()
+        match = pattern.fullmatch(sentence)
+        if match:
+            return family, match.groupdict()
     return None, {}
 
 
-def stated(family: Family, slots: dict[str, str], people: list[str], works: list[str]) -> list[Fact]:
+def extract_facts(family: Family, slots: dict[str, str], people: list[str], works: list[str]) -> list[Fact]:
     if family is Family.person:
         person = slots["person"]
         return [
@@ -102,11 +102,15 @@ def stated(family: Family, slots: dict[str, str], people: list[str], works: list
     if family is Family.made:
         return [Fact(person, Relation.made, work) for person, work in zip(people, works, strict=True)]
     if family is Family.kept:
-        return [Fact(work, Relation.kept, town) for work, town in zip(works, series(slots, "town"), strict=True)]
+        return [
+            Fact(work, Relation.kept, town) for work, town in zip(works, numbered_slots(slots, "town"), strict=True)
+        ]
     if family is Family.ordered:
-        return [Fact(body, Relation.ordered, work) for body, work in zip(series(slots, "body"), works, strict=True)]
+        return [
+            Fact(body, Relation.ordered, work) for body, work in zip(numbered_slots(slots, "body"), works, strict=True)
+        ]
     return [Fact(slots["body"], Relation.seat, slots["town"])]
 
 
-def series(slots: dict[str, str], slot: str) -> list[str]:
+def numbered_slots(slots: dict[str, str], slot: str) -> list[str]:
     return [slots[f"{slot}{index}"] for index in range(SIZE)]

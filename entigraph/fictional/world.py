@@ -61,7 +61,7 @@ class Fact:
 
 
 class NamePool(StrEnum):
-    """Targets and background share no name, so that nothing about a target is known before its documents are read."""
+    """Targets and background share no names, so a model knows nothing about targets before it trains on them."""
 
     target = "target"
     background = "background"
@@ -82,12 +82,12 @@ class World:
         return [*self.people, *self.towns, *self.works, *self.bodies]
 
     def same_type(self, entity: str) -> Sequence[str]:
-        """The entities of the same type: what a wrong answer must be drawn from."""
+        """Returns the entities of the same type, from which wrong answers are sampled."""
         return next(group for group in (self.people, self.towns, self.works, self.bodies) if entity in group)
 
 
 def worlds(count: int, pool: NamePool, seed: int) -> Iterator[World]:
-    """`count` worlds without a common name. Raises ConfigError where the name space is too small."""
+    """Yields `count` worlds that share no names. Raises ConfigError if the pool has too few names."""
     names = name_pool(pool)
     if count * 4 * SIZE > len(names):
         raise ConfigError(
@@ -95,20 +95,22 @@ def worlds(count: int, pool: NamePool, seed: int) -> Iterator[World]:
         )
     random.Random(f"names/{pool.value}/{seed}").shuffle(names)
     for index in range(count):
-        yield world(
+        yield build_world(
             names[index * 4 * SIZE : (index + 1) * 4 * SIZE], random.Random(f"world/{pool.value}/{seed}/{index}")
         )
 
 
-def strangers(count: int, known: Sequence[World], pool: NamePool, seed: int) -> Iterator[World]:
-    """Worlds of the pool's names that no known one has, each a draw of its own: a name is another thing in each of
-    them, so that nothing but reading tells what it is here.
+def unseen_worlds(count: int, known: Sequence[World], pool: NamePool, seed: int) -> Iterator[World]:
+    """Yields worlds with names of the pool that no known world uses.
+
+    Names are sampled separately for each world: they mean different things in different worlds, so a model must read
+    the passage to know what they mean.
     """
-    taken = {entity.split()[0] for each in known for entity in each.entities}
+    taken = {entity.split()[0] for known_world in known for entity in known_world.entities}
     rest = [name for name in name_pool(pool) if name not in taken]
     for index in range(count):
         rng = random.Random(f"stranger/{pool.value}/{seed}/{index}")
-        yield world(rng.sample(rest, 4 * SIZE), rng)
+        yield build_world(rng.sample(rest, 4 * SIZE), rng)
 
 
 def name_pool(pool: NamePool) -> list[str]:
@@ -118,7 +120,7 @@ def name_pool(pool: NamePool) -> list[str]:
     return {NamePool.target: names[:half], NamePool.background: names[half:], NamePool.throwaway: names}[pool]
 
 
-def world(names: Sequence[str], rng: random.Random) -> World:
+def build_world(names: Sequence[str], rng: random.Random) -> World:
     people, towns = names[:SIZE], names[SIZE : 2 * SIZE]
     works = [f"{name} {rng.choice(WORK_KINDS)}" for name in names[2 * SIZE : 3 * SIZE]]
     bodies = [f"{name} {rng.choice(BODY_KINDS)}" for name in names[3 * SIZE :]]
@@ -134,6 +136,6 @@ def world(names: Sequence[str], rng: random.Random) -> World:
         )
         for subject, other in zip(subjects, rng.sample(objects, SIZE), strict=True)
     ]
-    circle = rng.sample(people, SIZE)  # one cycle: nobody is their own mentor
+    circle = rng.sample(people, SIZE)  # one cycle, so no person is their own mentor
     facts += [Fact(circle[i], Relation.mentor, circle[(i + 1) % SIZE]) for i in range(SIZE)]
     return World(people, towns, works, bodies, facts, {person: rng.choice(("she", "he")) for person in people})

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from entigraph.config.fields import runtime_field
 from entigraph.errors import ConfigError, DataError
-from entigraph.fictional.quiz import answered, questions
+from entigraph.fictional.quiz import questions, render_item
 from entigraph.fictional.reading import comprehend
 from entigraph.fictional.world import NamePool, worlds
 from entigraph.fictional.writing import paraphrase, relate, source_document
@@ -177,4 +177,4 @@ def training_texts(count: int, seed: int) -> Iterator[str]:
         for _ in range(6):
             yield relate(reading.facts, rng.sample(world.entities, 2), rng)
         for item in rng.sample(list(questions(world, rng)), 30):
-            yield answered(item)
+            yield render_item(item)

@@ -16,7 +16,7 @@ from entigraph.analysis.summaries.summary_claims import SummaryClaims, complete_
 from entigraph.errors import ConfigError, DataError, LLMError
 from entigraph.fictional.reading import Reading, comprehend
 from entigraph.fictional.world import NamePool, Relation, worlds
-from entigraph.fictional.writing import plainly, source_document
+from entigraph.fictional.writing import source_document, write_statements
 from entigraph.llm.offline.offline_writer import OfflineWriter
 from entigraph.llm.openai.online_writer import OpenAIWriter
 from entigraph.storage.jsonl import write_jsonl
@@ -67,7 +67,7 @@ def read_facts(text: str) -> Reading:
 
 def state_facts(text: str, *relations: Relation) -> str:
     facts = [fact for fact in read_facts(text).facts if fact.relation in relations]
-    return plainly(facts, random.Random(0), (0, 1, 2, 3))
+    return write_statements(facts, random.Random(0), (0, 1, 2, 3))
 
 
 @pytest.fixture
@@ -117,7 +117,7 @@ def test_offline_judge_distinguishes_salient_cosmetic_and_false(documents: dict[
 
 def test_repeated_fact_is_one_claim(documents: dict[str, str], tmp_path: Path) -> None:
     once = state_facts(documents["d0"], Relation.made)
-    again = plainly(
+    again = write_statements(
         [f for f in read_facts(documents["d0"]).facts if f.relation is Relation.made], random.Random(7), (3,)
     )
     assert once != again

@@ -7,7 +7,7 @@ import pytest
 from entigraph.errors import ConfigError
 from entigraph.evaluation.tasks.closed_book import ClosedBook
 from entigraph.fictional.grammar import STATEMENT
-from entigraph.fictional.quiz import answered, questions
+from entigraph.fictional.quiz import questions, render_item
 from entigraph.fictional.reading import Reading, comprehend
 from entigraph.fictional.world import NamePool, World, worlds
 from entigraph.fictional.writing import paraphrase, relate, restate, source_document
@@ -141,4 +141,4 @@ def test_the_background_teaches_the_form_that_the_evaluation_asks_in() -> None:
         else:
             opening = task.thought_prompt.format(question=item.text)
             prompt = task.thought_answer.format(prompt=opening, thought=f" {item.via}")
-        assert answered(item) == f"{prompt} {item.choices[item.answer]}."
+        assert render_item(item) == f"{prompt} {item.choices[item.answer]}."

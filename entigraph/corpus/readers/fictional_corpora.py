@@ -12,9 +12,9 @@ from typing import ClassVar
 
 from entigraph.corpus.base import CorpusContent
 from entigraph.errors import ConfigError
-from entigraph.fictional.quiz import Item, answered, questions
+from entigraph.fictional.quiz import Item, questions, render_item
 from entigraph.fictional.reading import Reading, comprehend, evidence
-from entigraph.fictional.world import NamePool, World, strangers, worlds
+from entigraph.fictional.world import NamePool, World, unseen_worlds, worlds
 from entigraph.fictional.writing import paraphrase, relate, source_document
 from entigraph.retrieval.passages import split_documents
 from entigraph.storage.schemas import Document, Question
@@ -102,7 +102,7 @@ class FictionalBackground:
     def read(self) -> CorpusContent:
         documents, all_questions = [], []
         known = list(worlds(self.worlds, NamePool.background, self.seed))
-        documents += self.reading(strangers(self.reading_worlds, known, NamePool.background, self.seed))
+        documents += self.reading(unseen_worlds(self.reading_worlds, known, NamePool.background, self.seed))
         for index, world in enumerate(known):
             rng = random.Random(f"background/{self.seed}/{index}")
             items = list(questions(world, rng))
@@ -139,7 +139,7 @@ class FictionalBackground:
         for item in questions(world, rng):
             if len(item.facts) == 1 and rng.random() < self.reading_plain:
                 (fact,) = item.facts
-                yield relate(world.facts, rng.sample([fact.subject, fact.object], 2), rng) + "\n\n" + answered(item)
+                yield relate(world.facts, rng.sample([fact.subject, fact.object], 2), rng) + "\n\n" + render_item(item)
                 continue
             parts = evidence(source.text, item.facts)
             right = [passage for passage in passages if all(part in passage.text for part in parts)]
@@ -147,7 +147,7 @@ class FictionalBackground:
                 others = [passage for passage in passages if passage is not right[0]]
                 shown = [right[0], *rng.sample(others, min(rng.randrange(self.reading_passages), len(others)))]
                 rng.shuffle(shown)
-                yield "".join(f"{passage.text}\n\n" for passage in shown) + answered(item)
+                yield "".join(f"{passage.text}\n\n" for passage in shown) + render_item(item)
 
     def prose(self, world: World, rng: random.Random) -> Iterator[str]:
         source = source_document(world, rng)
@@ -217,7 +217,7 @@ def quizzes(items: Sequence[Item], copies: int, rng: random.Random) -> Iterator[
     for _ in range(copies):
         drawn = rng.sample(items, len(items))
         for start in range(0, len(drawn), ITEMS_PER_TEXT):
-            yield " ".join(map(answered, drawn[start : start + ITEMS_PER_TEXT]))
+            yield " ".join(map(render_item, drawn[start : start + ITEMS_PER_TEXT]))
 
 
 def build_question(

@@ -3,13 +3,20 @@
 import json
 import random
 
-from entigraph.fictional.fact_checking import WHERE, Truth, is_detail, meaning, states_nothing, truth_of
+from entigraph.fictional.fact_checking import (
+    LOCATION_RELATIONS,
+    Truth,
+    check_truth,
+    is_detail,
+    normalize_claim,
+    states_nothing,
+)
 from entigraph.fictional.reading import Reading
-from entigraph.fictional.writing import plainly
+from entigraph.fictional.writing import write_statements
 from entigraph.llm.offline.offline_prompt import OfflinePrompt, split_sentences
 from entigraph.llm.offline.offline_tasks import offline_task
 
-VERDICTS = {Truth.states_nothing: "subjective", Truth.so: "supported", Truth.not_so: "unsupported"}
+VERDICTS = {Truth.states_nothing: "subjective", Truth.true: "supported", Truth.false: "unsupported"}
 MAX_MAIN_FACTS, MAX_DETAILS = 12, 4  # of a reference summary
 WORDINGS = (0, 1, 2, 3)
 SUMMARY_SENTENCES = 3
@@ -18,7 +25,7 @@ SUMMARY_SENTENCES = 3
 @offline_task("judge the sentence")
 def judge_sentence(prompt: OfflinePrompt) -> str:
     before, _, sentence = prompt.sections["task"].partition("### Before\n")[2].rpartition("### Sentence\n")
-    truth = truth_of(sentence.strip(), before, prompt.reading) if prompt.reading else None
+    truth = check_truth(sentence.strip(), before, prompt.reading) if prompt.reading else None
     return json.dumps({"reason": truth, "verdict": VERDICTS[truth]}) if truth else "I do not understand this sentence."
 
 
@@ -26,7 +33,7 @@ def judge_sentence(prompt: OfflinePrompt) -> str:
 def split_claims(prompt: OfflinePrompt) -> str:
     """Returns each sentence that states something as a claim; sentences that state the same fact are one claim."""
     sentences = split_sentences(prompt.sections["task"].partition("### Summary\n")[2])
-    claims = {meaning(sentence): sentence for sentence in reversed(sentences) if not states_nothing(sentence)}
+    claims = {normalize_claim(sentence): sentence for sentence in reversed(sentences) if not states_nothing(sentence)}
     return json.dumps({"claims": [*reversed(claims.values())]}, ensure_ascii=False)
 
 
@@ -37,10 +44,10 @@ def judge_claims(prompt: OfflinePrompt) -> str:
     reading = prompt.reading
     verdicts = []
     for number, claim in enumerate((line.partition(". ")[2] for line in lines), 1):
-        truth = truth_of(claim, "", reading) if reading else None
-        if reading and truth in (Truth.so, Truth.not_so):
+        truth = check_truth(claim, "", reading) if reading else None
+        if reading and truth in (Truth.true, Truth.false):
             importance = "cosmetic" if is_detail(claim, reading) else "salient"
-            verdicts.append({"claim": number, "verdict": importance if truth is Truth.so else "false"})
+            verdicts.append({"claim": number, "verdict": importance if truth is Truth.true else "false"})
     return json.dumps({"verdicts": verdicts})
 
 
@@ -53,9 +60,11 @@ def summarize(prompt: OfflinePrompt) -> str:
 
 def write_reference_summary(reading: Reading, rng: random.Random) -> str:
     """Returns some of the main facts and a few places, in the document's order."""
-    main, places = ([fact for fact in reading.facts if (fact.relation in WHERE) is where] for where in (False, True))
+    main, places = (
+        [fact for fact in reading.facts if (fact.relation in LOCATION_RELATIONS) is where] for where in (False, True)
+    )
     chosen = {
         *rng.sample(main, min(MAX_MAIN_FACTS, len(main))),
         *rng.sample(places, min(MAX_DETAILS, len(places))),
     }
-    return plainly([fact for fact in reading.facts if fact in chosen], rng, WORDINGS)
+    return write_statements([fact for fact in reading.facts if fact in chosen], rng, WORDINGS)

@@ -10,7 +10,7 @@ import re
 from collections.abc import Sequence
 from typing import Any
 
-from entigraph.fictional.quiz import OPTIONS, questions_about, right_answers
+from entigraph.fictional.quiz import OPTIONS, find_answers, questions_from_facts
 from entigraph.fictional.world import Fact
 from entigraph.llm.offline.offline_prompt import OfflinePrompt
 from entigraph.llm.offline.offline_tasks import offline_task
@@ -34,7 +34,7 @@ def write_questions(prompt: OfflinePrompt) -> str:
 def answer_from_document(prompt: OfflinePrompt) -> str:
     """Returns the letters of the options that a fact, or a sentence of the document, makes right."""
     question, *options = prompt.sections["question"].splitlines()
-    known = right_answers(question, prompt.reading.facts) if prompt.reading else set()
+    known = find_answers(question, prompt.reading.facts) if prompt.reading else set()
     sentence = question.removeprefix(GAP_QUESTION)
     right = []
     for option in options:
@@ -50,7 +50,7 @@ def answer_from_memory(prompt: OfflinePrompt) -> str:
 
 
 def ask_about_facts(facts: Sequence[Fact], rng: random.Random) -> list[dict[str, Any]]:
-    return [question_entry(item.text, item.choices, "") for item in questions_about(facts, rng)]
+    return [question_entry(item.text, item.choices, "") for item in questions_from_facts(facts, rng)]
 
 
 def ask_with_gaps(sentences: Sequence[str], phrases: Sequence[str], rng: random.Random) -> list[dict[str, Any]]:
