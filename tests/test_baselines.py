@@ -63,7 +63,7 @@ def test_what_cannot_answer_is_refused_before_anything_is_made(command: Command,
         (["baselines=[gpt_4_turbo]"], "an endpoint returns no likelihoods, which evaluation.closed_book needs"),
         (["baselines=[pretrained]"], "a pretrained model without a path"),
         (["baselines=[pretrained]", "baselines.pretrained.path=/nowhere"], "/nowhere does not exist"),
-        (["stage=baselines"], "baselines=[pretrained], for one"),
+        (["stage=baselines"], "for example baselines=[pretrained]"),
         (["baselines=[gpt_4_turbo]", "evaluation=closed_book_cot", "stage=baselines"], "does not exist"),
     ):
         done = command(*options)
