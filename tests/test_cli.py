@@ -104,7 +104,7 @@ def text_folder(folder: Path, **files: bytes) -> Path:
 @pytest.mark.parametrize(
     ("files", "message"),
     [
-        ({}, "holds no document"),
+        ({}, "contains no document"),
         ({"a_txt": b"\xff\xfe\xfa"}, "a.txt: not UTF-8 text at byte 0"),
         ({"a_txt": b"a\0b"}, "a.txt: a binary file"),
         ({"a_txt": b"  \n"}, "a.txt: an empty file"),

@@ -23,7 +23,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from entigraph.analysis.study_runs import StudyRun, finished_runs
-from entigraph.llm.base import Say
+from entigraph.llm.base import Notify
 from entigraph.storage.artifact import MANIFEST, Artifact, build_artifact, is_complete, read_manifest
 from entigraph.storage.fingerprints import digest
 from entigraph.tracking.base import NoTracker, Tracker
@@ -39,7 +39,7 @@ class AnalysisContext:
     study: Path
     configured_run: StudyRun  # its artifacts may not be finished
     response_cache: Path
-    say: Say = print
+    notify: Notify = print
     tracker: Tracker = NoTracker()
 
     @cached_property
@@ -65,7 +65,7 @@ class AnalysisContext:
 class Analysis(Protocol):
     """What `analysis._target_` names. `name` starts the folder's name and is the stem of the main files.
 
-    Optional members: `cache_key`, a mapping of extra fields of the cache key (the content of a file, say); `check()`,
+    Optional members: `cache_key`, a mapping of extra fields of the cache key (such as a file digest); `check()`,
     which is called before the folder is made and raises EntigraphError if the analysis could not run; `main_files`,
     patterns of the files to print, in order.
     """

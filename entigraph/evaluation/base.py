@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol
 
-from entigraph.llm.base import Say
+from entigraph.llm.base import Notify
 from entigraph.storage.schemas import Question
 
 
@@ -98,7 +98,7 @@ class Backend(Protocol):
 class ModelUnderTest(Protocol):
     """A model that is evaluated: in a local engine or behind an endpoint."""
 
-    def connect(self, say: Say) -> AbstractContextManager[Backend]: ...
+    def connect(self, notify: Notify) -> AbstractContextManager[Backend]: ...
 
 
 @dataclass(frozen=True)

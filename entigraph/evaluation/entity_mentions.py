@@ -1,8 +1,8 @@
-"""Counts and excerpts of the training texts that mention the answer of a question.
+"""Counts and excerpts of training texts that mention the answer of a question.
 
-The names of an answer are the entities of its document's graph that the right option contains; those of a question are
-the entities that it contains. Without a graph, or if the option contains none of its entities, a short option is a name
-itself. The texts are read once for all questions, and each is searched for the names of its own document only.
+The answer names are the entities of the document's graph that the correct option contains; the question names are
+those that the question contains. Without a graph, or if the option contains no entity, a short option is itself a
+name. The texts are read once for all questions, and each is searched only for names of its source document.
 """
 
 import re
@@ -14,7 +14,7 @@ from typing import NamedTuple
 from entigraph.storage.schemas import Answer, EntityGraph, SyntheticText, choice_text, source_document_id
 
 MAX_EXCERPTS = 3
-MAX_NAME_WORDS = 5  # an option of at most so many words is a name
+MAX_NAME_WORDS = 5  # longer options are not used as names
 MIN_NAME_CHARACTERS = 2
 EXCERPT_CHARACTERS = 420
 ARTICLE = re.compile(r"^(the|an?) ", re.IGNORECASE)
@@ -25,7 +25,7 @@ class QuestionKey(NamedTuple):
 
     document_id: str
     question: str
-    right_option: str
+    correct_option: str
 
     @classmethod
     def from_answer(cls, answer: Answer) -> "QuestionKey":
@@ -34,8 +34,8 @@ class QuestionKey(NamedTuple):
 
 @dataclass(frozen=True)
 class TrainingTexts:
-    """What a model was trained on. `texts` starts over at every call; a long document's graphs have the ids of its
-    parts. Without graphs only short options are names.
+    """The texts a model was trained on. `texts` returns a new iterator at every call. `graphs` may refer to the parts
+    of long documents; without graphs only short options are names.
     """
 
     texts: Callable[[], Iterator[SyntheticText]]
@@ -51,8 +51,8 @@ class TextExcerpt:
 
 @dataclass
 class AnswerMentions:
-    """Of `texts` texts about the document, `answer_mentions` contain one of `answer_names`, and `joint_mentions` of
-    these also contain one of `question_names`.
+    """Counts of texts: `texts` are about the document, `answer_mentions` of them contain one of `answer_names`, and
+    `joint_mentions` of these also contain one of `question_names`.
     """
 
     answer_names: Sequence[str]
@@ -82,14 +82,16 @@ class AnswerMentions:
 
 
 def count_mentions(keys: Collection[QuestionKey], training: TrainingTexts) -> dict[QuestionKey, AnswerMentions]:
-    """Returns the mentions of each question whose answer has a name; memory does not grow with the texts."""
+    """Returns the mentions for each question with an answer name. Memory does not grow with the number of texts."""
     by_document: dict[str, dict[QuestionKey, AnswerMentions]] = {}
     entities = group_entities(training.graphs, {key.document_id for key in keys})
     for key in keys:
         if mentions := find_names(key, entities.get(key.document_id, ())):
             by_document.setdefault(key.document_id, {})[key] = mentions
     names = {
-        document: frozenset(name for each in questions.values() for name in (*each.answer_names, *each.question_names))
+        document: frozenset(
+            name for mentions in questions.values() for name in (*mentions.answer_names, *mentions.question_names)
+        )
         for document, questions in by_document.items()
     }
     for text in training.texts() if names else ():
@@ -101,9 +103,9 @@ def count_mentions(keys: Collection[QuestionKey], training: TrainingTexts) -> di
 
 
 def find_names(key: QuestionKey, entities: Sequence[str]) -> AnswerMentions | None:
-    """Returns the names to look for; None if the right option has none."""
-    answer_names = keep_longest(names_in(entities, key.right_option))
-    option = ARTICLE.sub("", key.right_option.strip().rstrip("."))
+    """Returns the names to search for, with zero counts; None if the correct option has no name."""
+    answer_names = keep_longest(names_in(entities, key.correct_option))
+    option = ARTICLE.sub("", key.correct_option.strip().rstrip("."))
     if not answer_names and len(option) >= MIN_NAME_CHARACTERS and len(option.split()) <= MAX_NAME_WORDS:
         answer_names = [option]
     question_names = [
@@ -127,13 +129,13 @@ def group_entities(graphs: Iterable[EntityGraph], documents: set[str]) -> Mappin
 
 
 def names_in(names: Iterable[str], text: str) -> list[str]:
-    """Returns the names that the text contains as whole words, in any case."""
+    """Returns the names that the text contains as whole words, ignoring case."""
     lower = text.lower()
     return [name for name in names if name.lower() in lower and word_pattern(name).search(text)]
 
 
 def keep_longest(names: Sequence[str]) -> list[str]:
-    """Drops names that are part of another: of "Vale" and "Miriam Vale" the first."""
+    """Drops names that are part of a longer one: "Vale" if "Miriam Vale" is present."""
     return [name for name in names if not any(len(other) > len(name) and overlaps(name, other) for other in names)]
 
 
@@ -148,10 +150,10 @@ def word_pattern(name: str) -> re.Pattern[str]:
 
 
 def cut_excerpt(text: str, answer_names: Sequence[str], question_names: Sequence[str]) -> str:
-    """Returns the surroundings of the answer's name that is closest to a name of the question."""
-    places = [match.start() for name in answer_names for match in word_pattern(name).finditer(text)]
+    """Returns an excerpt around the answer name that is closest to a question name."""
+    positions = [match.start() for name in answer_names for match in word_pattern(name).finditer(text)]
     others = [match.start() for name in question_names for match in word_pattern(name).finditer(text)]
-    center = min(places, key=lambda place: min((abs(place - other) for other in others), default=place))
+    center = min(positions, key=lambda position: min((abs(position - other) for other in others), default=position))
     if others:
         center = (center + min(others, key=lambda other: abs(center - other))) // 2
     start = max(0, min(center - EXCERPT_CHARACTERS // 2, len(text) - EXCERPT_CHARACTERS))

@@ -232,7 +232,7 @@ def score_rows(scores: Mapping[str, Any]) -> Iterator[ScoreRow]:
     for count, score in scores.get("pass_at", {}).items():
         yield mapping_row(f"pass@{count}", score)._replace(guessed=count == "1")
     if "parse_rate" in scores:
-        yield flat_row("parse_rate", "questions with a valid sample", scores, "asked", "questions")
+        yield flat_row("parse_rate", "questions with a valid sample", scores, "total_questions", "questions")
         yield flat_row("sample_parse_rate", "valid samples", scores, "samples", "samples")
     groups = scores["groups"].items()
     for group, score in groups if len(groups) > 1 else ():

@@ -10,7 +10,7 @@ from entigraph.config.fields import runtime_field
 from entigraph.errors import ConfigError
 from entigraph.evaluation.base import Backend
 from entigraph.huggingface.models import eos_token_ids, load_config
-from entigraph.llm.base import Say, Writer
+from entigraph.llm.base import Notify, Writer
 from entigraph.llm.vllm.engine_config import VLLMEngineConfig
 from entigraph.llm.wire_format import Api
 from entigraph.runtime.devices import has_native_bf16, pick_accelerator, release_gpu_memory
@@ -39,7 +39,7 @@ class InferenceEngine(Protocol):
         """Raises LLMError if the engine cannot start. Runs before anything is built."""
         ...
 
-    def connect(self, model: "LocalModel", say: Say) -> AbstractContextManager[Backend]: ...
+    def connect(self, model: "LocalModel", notify: Notify) -> AbstractContextManager[Backend]: ...
 
 
 @dataclass(frozen=True)
@@ -52,7 +52,7 @@ class TransformersEngine:
         """Needs nothing beyond the package's own dependencies."""
 
     @contextmanager
-    def connect(self, model: "LocalModel", say: Say) -> Iterator[Backend]:
+    def connect(self, model: "LocalModel", notify: Notify) -> Iterator[Backend]:
         from entigraph.evaluation.backends.local_backend import load_chat_template
         from entigraph.evaluation.backends.transformers_backend import TransformersBackend
 
@@ -69,7 +69,7 @@ class VllmEngine(VLLMEngineConfig):
     holds_model: ClassVar[bool] = False
 
     @contextmanager
-    def connect(self, model: "LocalModel", say: Say) -> Iterator[Backend]:
+    def connect(self, model: "LocalModel", notify: Notify) -> Iterator[Backend]:
         from entigraph.evaluation.backends.local_backend import load_chat_template
         from entigraph.evaluation.backends.vllm_backend import VllmBackend
 
@@ -87,7 +87,7 @@ class VllmEngine(VLLMEngineConfig):
             end_ids=eos_token_ids(generation),
             chat=load_chat_template(model.path),
             log=model.log,
-            say=say,
+            notify=notify,
         )
         try:
             yield backend
@@ -110,8 +110,8 @@ class LocalModel:
     engine: InferenceEngine = TransformersEngine()
     log: Path = Path("vllm.log")
 
-    def connect(self, say: Say) -> AbstractContextManager[Backend]:
-        return self.engine.connect(self, say)
+    def connect(self, notify: Notify) -> AbstractContextManager[Backend]:
+        return self.engine.connect(self, notify)
 
     def load_tokenizer(self) -> "tuple[Tokenizer, int | None]":
         """Returns the tokenizer and the id of the beginning token."""
@@ -130,10 +130,10 @@ class EndpointModel:
     response_cache: Path
 
     @contextmanager
-    def connect(self, say: Say) -> Iterator[Backend]:
+    def connect(self, notify: Notify) -> Iterator[Backend]:
         from entigraph.evaluation.backends.endpoint_backend import EndpointBackend
 
-        with self.llm.connect(self.response_cache, say) as llm:
+        with self.llm.connect(self.response_cache, notify) as llm:
             yield EndpointBackend(llm, chat=getattr(self.llm, "api", Api.chat) is Api.chat)
 
 

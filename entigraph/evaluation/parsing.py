@@ -10,7 +10,7 @@ LINE = re.compile(r"(?:^|\n)[ \t]*Answer:[ \t]*([^\n]*)")
 AUTHORS_LINE = re.compile(r"Answer: ([A-D]{1,4})\.\n")
 SEPARATOR = r"(?:, and |, ?| and )"
 SEVERAL_LETTERS = re.compile(rf"[A-Z](?:{SEPARATOR}[A-Z])*\.")
-NO_LINE, NOT_ONE_LETTER, NO_OPTION, CUT = "no answer line", "not one letter", "not an option", "cut"
+NO_LINE, NOT_ONE_LETTER, NO_OPTION, TRUNCATED = "no answer line", "not one letter", "not an option", "truncated"
 NOT_LETTERS = "not different letters"
 
 

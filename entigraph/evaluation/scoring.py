@@ -1,7 +1,7 @@
-"""Scores of multiple-choice answers, each with its denominator and uncertainty.
+"""Scores of multiple-choice answers with denominators and confidence intervals.
 
-A score is a mapping with the value, its interval and the number of questions and documents; or a value with the
-interval beside it (`parse_rate_interval_90%`), over `questions`, `asked` or `samples` as documented.
+A score is a mapping with the value, its interval and the numbers of questions and documents, or a value and its
+interval under two keys (`parse_rate`, `parse_rate_interval_90%`).
 """
 
 from collections import Counter
@@ -21,7 +21,7 @@ AnswerScore = Callable[[Answer], float]
 
 
 def score_likelihoods(answers: Sequence[Answer]) -> dict[str, Any]:
-    """Returns the accuracy over all questions; one that exceeded the context counts as wrong."""
+    """Returns the accuracy over all questions; prompts that exceed the context count as wrong."""
     return {
         **accuracy(answers),
         **with_interval("accuracy_norm", answers, lambda answer: bool(answer.correct_norm)),
@@ -31,12 +31,12 @@ def score_likelihoods(answers: Sequence[Answer]) -> dict[str, Any]:
 
 
 def score_samples(answers: Sequence[Answer], parsed_only: bool = False) -> dict[str, Any]:
-    """Returns all scores of sampled answers, each over a stated denominator.
+    """Returns all scores of sampled answers.
 
-    `accuracy` is that of the choice that counts, over all questions, where one without a valid sample is wrong; with
-    `parsed_only` over those that have one, as the published code reports. Both are reported below it in any case. Of
-    all questions `asked` the `parse_rate` have a valid sample; of the `samples` the `sample_parse_rate` are valid, and
-    `unparsed` counts why the others are not.
+    `accuracy` is computed from the selected sample of each question. Questions without a valid sample count as wrong,
+    or are excluded with `parsed_only`, as in the published code; `over_all` and `over_parsed` always report both.
+    `parse_rate` is the fraction of questions with a valid sample, `sample_parse_rate` the fraction of valid samples,
+    and `unparsed` counts the reasons why samples are invalid.
     """
     parsed = [answer for answer in answers if answer.choice is not None]
     scored = parsed if parsed_only else list(answers)
@@ -46,7 +46,7 @@ def score_samples(answers: Sequence[Answer], parsed_only: bool = False) -> dict[
         "denominator": "parsed questions" if parsed_only else "all questions",
         "over_all": accuracy(answers),
         "over_parsed": accuracy(parsed),
-        "asked": len(answers),
+        "total_questions": len(answers),
         **with_interval("parse_rate", answers, lambda answer: answer.choice is not None),
         "samples": sum(len(answer.samples) for answer in answers),
         **with_interval("sample_parse_rate", sampled, valid_share),
@@ -54,7 +54,7 @@ def score_samples(answers: Sequence[Answer], parsed_only: bool = False) -> dict[
         "expected_accuracy": accuracy(answers, expected_accuracy),
         "majority_vote": accuracy(answers, majority_vote),
         "pass_at": {str(n): accuracy(answers, partial(pass_at, n=n)) for n in sample_counts(answers)},
-        **score_several_right(answers),
+        **score_multiple_answers(answers),
         **chance_and_overflow(answers),
         "groups": {group: accuracy(members) for group, members in group_answers(scored).items()},
     }
@@ -67,37 +67,37 @@ def chance_and_overflow(answers: Sequence[Answer]) -> dict[str, Any]:
     }
 
 
-def score_several_right(answers: Sequence[Answer]) -> dict[str, Any]:
-    """Returns scores of the questions that may have several right answers; empty if there are none.
+def score_multiple_answers(answers: Sequence[Answer]) -> dict[str, Any]:
+    """Returns scores of the questions that may have several correct options; empty if there are none.
 
-    `exact`: all right options and no other, which is what counts as correct everywhere. `partial`: as exact, and a
-    quarter for some right options and no wrong one, as their exam defines it (L-Eval, An et al. 2023, on Coursera; the
-    paper, App. A.3, states no rule). `options`: the share of the options that are rightly chosen or left out.
+    `exact`: 1 for exactly the correct options, as in `accuracy`. `partial`: also 0.25 for a proper subset of the
+    correct options, the rule of L-Eval for Coursera's exams (An et al. 2023; the paper, App. A.3, states no rule).
+    `options`: the fraction of options that are correctly chosen or correctly not chosen.
     """
-    several = [answer for answer in answers if isinstance(answer.answer, list)]
-    if not several:
+    multiple = [answer for answer in answers if isinstance(answer.answer, list)]
+    if not multiple:
         return {}
     scores: dict[str, AnswerScore] = {
         "exact": lambda answer: answer.correct,
         "partial": partial_credit,
         "options": option_accuracy,
     }
-    return {"several_right": {name: accuracy(several, score) for name, score in scores.items()}}
+    return {"multiple_answers": {name: accuracy(multiple, score) for name, score in scores.items()}}
 
 
 def partial_credit(answer: Answer) -> float:
-    chosen, right = choice_set(answer.choice), choice_set(answer.answer)
-    return 1.0 if chosen == right else PARTIAL_CREDIT if chosen and chosen < right else 0.0
+    chosen, correct = choice_set(answer.choice), choice_set(answer.answer)
+    return 1.0 if chosen == correct else PARTIAL_CREDIT if chosen and chosen < correct else 0.0
 
 
 def option_accuracy(answer: Answer) -> float:
-    """Returns the share of options rightly chosen or left out; 0 for an answer without a choice."""
-    chosen, right = choice_set(answer.choice), choice_set(answer.answer)
-    return 1 - len(chosen ^ right) / len(answer.choices) if chosen else 0.0
+    """Returns the fraction of options that are correctly chosen or not chosen; 0 for an answer without a choice."""
+    chosen, correct = choice_set(answer.choice), choice_set(answer.answer)
+    return 1 - len(chosen ^ correct) / len(answer.choices) if chosen else 0.0
 
 
 def chance(answer: Answer) -> float:
-    """Returns the accuracy of a random option, or of a random nonempty set of options."""
+    """Returns the accuracy of choosing an option, or a nonempty set of options, uniformly at random."""
     options = len(answer.choices)
     return 1 / (2**options - 1) if isinstance(answer.answer, list) else 1 / options
 
@@ -114,7 +114,7 @@ def accuracy(answers: Sequence[Answer], score: AnswerScore = lambda answer: answ
 
 
 def mean_with_interval(name: str, answers: Sequence[Answer], score: AnswerScore) -> dict[str, Any]:
-    """Returns the mean score with a standard error clustered by document: questions on one text are not independent."""
+    """Returns the mean score with its standard error clustered by document, whose questions are not independent."""
     values = [float(score(answer)) for answer in answers]
     average, error = mean(values), clustered_error(values, [answer.document_id for answer in answers])
     margin = NormalDist().inv_cdf((1 + CONFIDENCE) / 2) * error
@@ -128,24 +128,24 @@ def mean_with_interval(name: str, answers: Sequence[Answer], score: AnswerScore)
 
 
 def with_interval(name: str, answers: Sequence[Answer], score: AnswerScore) -> dict[str, Any]:
-    """Returns a score and its interval under two keys, for a number beside others over the same questions."""
+    """Returns a score and its interval under two keys, to be merged into another score over the same questions."""
     result = mean_with_interval(name, answers, score)
     return {name: result[name], f"{name}_{INTERVAL}": result[INTERVAL]}
 
 
 def valid_share(answer: Answer) -> float:
-    """Returns the share of a question's samples that are valid; every question has equally many."""
+    """Returns the fraction of a question's samples that are valid; all questions have the same number of samples."""
     return mean([choice is not None for choice in answer.samples])
 
 
 def expected_accuracy(answer: Answer) -> float:
-    """Returns the probability that a random valid sample is right: accuracy without the variance of the choice."""
+    """Returns the fraction of valid samples that are correct: accuracy without the variance of selecting one."""
     valid = [choice for choice in answer.samples if choice is not None]
     return valid.count(answer.answer) / len(valid) if valid else 0.0
 
 
 def majority_vote(answer: Answer) -> float:
-    """Returns 1 if the most frequent choice is right, and its probability to be chosen at random from a tie."""
+    """Returns 1 if the most frequent choice is correct, or 1/n if it is one of n tied choices."""
     votes = Counter(choice_set(choice) for choice in answer.samples if choice is not None)
     if not votes:
         return 0.0
@@ -155,18 +155,18 @@ def majority_vote(answer: Answer) -> float:
 
 
 def pass_at(answer: Answer, n: int) -> float:
-    """Returns the probability that one of `n` samples without replacement is right (Chen et al. 2021, eq. 1)."""
+    """Returns pass@n: the probability that at least one of `n` samples is correct (Chen et al. 2021, eq. 1)."""
     count = len(answer.samples)
     if not count:
         return 0.0
-    right = list(answer.samples).count(answer.answer)
-    return 1 - comb(count - right, min(n, count)) / comb(count, min(n, count))
+    correct = list(answer.samples).count(answer.answer)
+    return 1 - comb(count - correct, min(n, count)) / comb(count, min(n, count))
 
 
 def sample_counts(answers: Sequence[Answer]) -> list[int]:
-    """Returns 1, 2, 4 ... up to the number of samples per question, and that number."""
-    most = max((len(answer.samples) for answer in answers), default=0)
-    return sorted({2**power for power in range(most.bit_length()) if 2**power <= most} | ({most} if most else set()))
+    """Returns the powers of two up to the number of samples per question, and that number."""
+    largest = max((len(answer.samples) for answer in answers), default=0)
+    return sorted({2**power for power in range(largest.bit_length())} | {largest}) if largest else []
 
 
 def mean(values: Sequence[float]) -> float:
@@ -174,10 +174,10 @@ def mean(values: Sequence[float]) -> float:
 
 
 def clustered_error(values: Sequence[float], clusters: Sequence[str]) -> float:
-    """Returns the standard error of the mean with errors summed within clusters first.
+    """Returns the cluster-robust standard error of the mean.
 
-    With fewer than ten clusters their spread is unreliable and may by chance be nearly zero; the result is then at
-    least the standard error of independent questions.
+    With fewer than ten clusters it is unreliable and may be close to zero by chance; the result is then at least the
+    standard error of independent questions.
     """
     if not values:
         return 0.0

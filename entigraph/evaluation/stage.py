@@ -33,7 +33,7 @@ def run(
 
         def backend() -> Backend:
             if not backends:
-                backends.append(stack.enter_context(model.connect(progress.say)))
+                backends.append(stack.enter_context(model.connect(progress.notify)))
             return backends[0]
 
         for name, task in tasks.items():

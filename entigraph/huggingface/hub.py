@@ -31,7 +31,7 @@ def list_files(path: str, key: str, expected: str, suffixes: tuple[str, ...], pa
     files = [source] if source.is_file() else sorted(source.rglob(pattern))
     chosen = [file for file in files if file.suffix in suffixes]
     if not chosen:
-        raise DataError(f"{key}: {source} holds no {' or '.join(suffixes)} file that matches {pattern}")
+        raise DataError(f"{key}: {source} contains no {' or '.join(suffixes)} file that matches {pattern}")
     return chosen
 
 

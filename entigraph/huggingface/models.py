@@ -1,4 +1,4 @@
-"""Loading Hugging Face models, with one clear error message, and checks of model folders."""
+"""Loads Hugging Face models and configs, with clear error messages, and checks model folders."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -10,7 +10,7 @@ if TYPE_CHECKING:
 
 
 def load_model(path: str) -> "PreTrainedModel":
-    """Returns the model in fp32. Raises ConfigError where the folder or hub name cannot be loaded."""
+    """Returns the model in fp32. Raises ConfigError if the folder or hub name cannot be loaded."""
     import torch
     from safetensors import SafetensorError
     from transformers import AutoModelForCausalLM
@@ -25,20 +25,20 @@ def load_model(path: str) -> "PreTrainedModel":
 
 
 def model_error(path: str, error: BaseException) -> ConfigError:
-    """Returns an error with one message for anything that prevents loading a model."""
+    """Returns a ConfigError that explains why the model cannot be loaded."""
     cause: BaseException | None = error
     while cause is not None:
         if type(cause).__name__ == "GatedRepoError":
             return ConfigError(
-                f"model.path: {path} is gated: accept its license on https://huggingface.co/{path}, make a token on "
-                "https://huggingface.co/settings/tokens with the account that did, and put it into the environment: "
+                f"model.path: {path} is gated: accept its license on https://huggingface.co/{path}, create a token "
+                "with the same account on https://huggingface.co/settings/tokens, and put it into the environment: "
                 "export HF_TOKEN=..."
             )
         cause = cause.__cause__ or cause.__context__
     return ConfigError(
         f"model.path: cannot load {path!r}: {str(error).splitlines()[0]} "
-        "Give a Hugging Face folder (config.json and safetensors) or a hub name; a gated one needs its license "
-        "accepted on its page and HF_TOKEN in the environment"
+        "Set it to a Hugging Face folder (config.json and safetensors) or a hub name; for a gated model, accept its "
+        "license on its page and put HF_TOKEN into the environment"
     )
 
 
@@ -57,7 +57,7 @@ def build_meta_model(path: str) -> "PreTrainedModel":
 
 
 def load_config(path: str) -> tuple[Any, "GenerationConfig"]:
-    """Returns the model's config and generation config. Raises ConfigError where they cannot be read."""
+    """Returns the model's config and generation config. Raises ConfigError if the config cannot be read."""
     from transformers import AutoConfig, GenerationConfig
 
     folder = str(Path(path).expanduser())
@@ -72,13 +72,13 @@ def load_config(path: str) -> tuple[Any, "GenerationConfig"]:
 
 
 def eos_token_ids(generation: "GenerationConfig | None") -> list[int]:
-    """Returns the end-of-text tokens of the model's generation config."""
+    """Returns the EOS token ids of a generation config."""
     ids = getattr(generation, "eos_token_id", None)
     return [token for token in (ids if isinstance(ids, list) else [ids]) if token is not None]
 
 
 def weights_folder(path: str) -> Path | None:
-    """Returns the folder with a model's safetensors, downloaded from the hub if needed; None where it has none."""
+    """Returns the folder with a model's safetensors, downloaded from the hub if needed; None if it has none."""
     from huggingface_hub import snapshot_download
 
     folder = Path(path).expanduser()
@@ -91,10 +91,10 @@ def weights_folder(path: str) -> Path | None:
 
 
 def check_model_path(path: str) -> None:
-    """Raises ConfigError for a folder that is no model, and for a missing path. Does not load anything."""
+    """Raises ConfigError if the path does not exist or is not a model folder. Does not load the model."""
     local = Path(path).expanduser()
     if local.exists():
         if not (local / "config.json").is_file():
-            raise ConfigError(f"model.path: {local} holds no config.json; expected a Hugging Face model folder")
+            raise ConfigError(f"model.path: {local} contains no config.json; expected a Hugging Face model folder")
     elif local.is_absolute() or path.startswith((".", "~")):
-        raise ConfigError(f"model.path: {path} does not exist; give a Hugging Face folder or hub name")
+        raise ConfigError(f"model.path: {path} does not exist; set it to a Hugging Face folder or hub name")

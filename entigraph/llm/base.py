@@ -8,23 +8,23 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
-Say = Callable[[str], None]  # prints a line for the user
-CHARACTERS_PER_TOKEN = 4.0  # for estimates and limits: the writer's own tokenizer is not available here
-# Omitted from the hash at their defaults, so that requests without these fields keep the hashes they had before.
+Notify = Callable[[str], None]  # prints a line for the user
+CHARACTERS_PER_TOKEN = 4.0  # for estimates and limits: the writer's tokenizer is not available here
+# Omitted from the hash at their defaults, so that requests keep the hashes from before these fields existed.
 DEFAULTS_ADDED_LATER: Mapping[str, Any] = {"max_tokens": None, "stop": (), "choices": 1}
 
 
 @dataclass(frozen=True, kw_only=True)
 class Request:
-    """A prompt and everything else that decides its answer.
+    """A prompt and everything else that determines its answer.
 
     Attributes:
-        sample: Numbers repetitions of the same prompt, which get independent answers.
-        max_tokens: Length limit of the answer; None: the writer's own limit.
-        stop: Strings at which the answer ends.
+        sample: Index of a repetition of the same prompt; repetitions get independent answers.
+        max_tokens: Maximum length of the answer in tokens; None: the writer's limit.
+        stop: Strings at which generation stops.
         choices: Number of answers; `wire_format.split_choices` separates them.
-        suffix: The end of `user` that sibling requests about the same document do not share. It does not affect the
-            answer; writers use it to keep siblings on one prefix cache, and estimates to count them together.
+        suffix: The end of `user` that differs between requests about the same document. It does not affect the answer;
+            writers use it to route these requests to one prefix cache, and estimates to group them.
     """
 
     system: str
@@ -49,13 +49,13 @@ class Request:
 
     @property
     def shared_prefix(self) -> str:
-        """The beginning of `user` that all sibling requests share."""
+        """Returns the beginning of `user` that requests about the same document share."""
         return self.user.removesuffix(self.suffix)
 
 
 @dataclass(frozen=True)
 class Usage:
-    """Tokens and cost of an answer. `cached_tokens` are the prompt tokens that the server had in its prefix cache."""
+    """Tokens and cost of an answer. `cached_tokens` are the prompt tokens found in the server's prefix cache."""
 
     prompt_tokens: int = 0
     cached_tokens: int = 0
@@ -82,23 +82,23 @@ class LLM(Protocol):
     def complete(self, requests: Iterable[Request]) -> Generator[Completion, None, None]:
         """Yields the answers in the order of the requests, which are consumed lazily.
 
-        A caller that stops iterating stops the spending. Raises LLMError where continuing is pointless (a wrong key,
-        an endpoint that is down).
+        No further requests are sent once the caller stops iterating. Raises LLMError for errors that affect all
+        requests (a wrong key, an endpoint that is down).
         """
         ...
 
 
 class Writer(Protocol):
-    """The options of a writer (conf/llm), which cost nothing until they connect."""
+    """The options of a writer (conf/llm). No request is sent before `connect`."""
 
     name: str
 
     def check(self) -> None:
-        """Raises LLMError if the writer could not answer. Called before anything is built."""
+        """Raises LLMError if the writer is not usable. Called before any stage runs."""
         ...
 
-    def connect(self, response_cache: Path, say: Say = print) -> AbstractContextManager[LLM]:
-        """Returns a context manager for the connected writer. `say` receives messages for a user who waits."""
+    def connect(self, response_cache: Path, notify: Notify = print) -> AbstractContextManager[LLM]:
+        """Returns a context manager for the connected writer. `notify` receives status messages for the user."""
         ...
 
 

@@ -1,4 +1,4 @@
-"""What answers cost: prices per model, the spending limit of a command, and which addresses cost nothing."""
+"""Prices of models, the spending limit of a command, and the detection of free (private) addresses."""
 
 import ipaddress
 import os
@@ -10,7 +10,7 @@ from entigraph.errors import ConfigError, LLMError
 from entigraph.llm.response_cache import ResponseCache
 
 MILLION = 1_000_000
-# Names the command that all processes of a sweep belong to: they share one limit.
+# Identifies the command, so that all processes of a sweep share one spending limit.
 COMMAND_VARIABLE = "ENTIGRAPH_COMMAND"
 
 
@@ -46,17 +46,17 @@ def find_price(model: str, addresses: list[str], prices: Mapping[str, Mapping[st
         try:
             return Price(price["prompt"], price.get("cached", price["prompt"]), price["completion"])
         except KeyError as error:
-            raise ConfigError(f"llm.prices.{model}: {error} is missing; give prompt, cached and completion") from None
+            raise ConfigError(f"llm.prices.{model}: {error} is missing; set prompt, cached and completion") from None
     if addresses and all(is_private_address(address) for address in addresses):
         return FREE
     raise ConfigError(
-        f"llm.prices: no price for {model!r} (there are {', '.join(prices)}). Give dollars per million tokens: "
+        f"llm.prices: no price for {model!r} (known: {', '.join(prices)}). Set it in dollars per million tokens: "
         f"'+llm.prices.\"{model}\"={{prompt: 1.0, cached: 0.5, completion: 4.0}}'"
     )
 
 
 def is_private_address(address: str) -> bool:
-    """Returns whether a URL names a loopback or private address, or a host without a dot: the user's own server."""
+    """Returns whether a URL has a loopback or private address or a host name without a dot; such servers are free."""
     host = urlsplit(address).hostname
     if not host:
         return False
@@ -68,13 +68,13 @@ def is_private_address(address: str) -> bool:
 
 
 class SpendingLimit:
-    """Refuses requests that could exceed the spending limit of this command. Requests in flight count as estimated.
+    """Raises an error before a request that could exceed the command's limit; requests in flight count as estimated.
 
     Args:
-        cache: Holds what all processes of the command have spent; None: nothing costs money.
+        cache: Records the spending of all processes of the command; None: all requests are free.
         max_cost_usd: The limit; None: no limit.
-        option: The option that sets the limit. Each option has a limit of its own.
-        alternative: What the error message suggests besides raising the limit.
+        option: The option that sets the limit. Spending is counted separately per option.
+        alternative: An alternative to raising the limit, for the error message.
     """
 
     def __init__(
@@ -91,18 +91,18 @@ class SpendingLimit:
         self.command = command if option.startswith("llm.") else f"{command} {option}"
 
     def reserve(self, dollars: float) -> None:
-        """Sets dollars aside for a request. Raises LLMError where that could exceed the limit."""
+        """Reserves dollars for a request. Raises LLMError if that could exceed the limit."""
         if self.limit is None or self.price.free or not self.cache:
             return
         if self.cache.reserve(self.command, dollars, self.limit):
             return
         raise LLMError(
             f"{self.option}: the next request, of about ${dollars:,.2f}, could exceed the limit of ${self.limit:,.2f} "
-            "of this command. All answers so far are kept: raise the limit and run the same command to continue, "
+            "of this command. All answers so far are cached: raise the limit and run the same command to continue, "
             f"or {self.alternative}"
         )
 
     def record(self, reserved: float, dollars: float) -> None:
-        """Replaces a reservation by what was spent."""
+        """Replaces a reservation by the dollars spent."""
         if self.limit is not None and not self.price.free and self.cache:
             self.cache.record_spending(self.command, reserved, dollars)

@@ -140,12 +140,12 @@ def execute_step(step: Step, progress: Progress, tracker: Callable[[], Tracker])
     built: list[Path] = []
 
     def work(out: Path) -> Mapping[str, Any]:
-        progress.say(f"{step.artifact.stage:10} {out}")
+        progress.notify(f"{step.artifact.stage:10} {out}")
         built.append(out)
         return step.work(out, progress, tracker() if step.logs else NoTracker())
 
     def waiting() -> None:
-        progress.say(f"waiting for another process to finish {step.artifact.folder}")
+        progress.notify(f"waiting for another process to finish {step.artifact.folder}")
 
     artifact.build_artifact(step.artifact, work, resumable=step.resumable, waiting=waiting)
     for folder in built:

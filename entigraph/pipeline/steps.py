@@ -35,7 +35,7 @@ def read_corpus(run: Run, out: Path, progress: Progress, tracker: Tracker) -> Ma
 
     counts = stage.run(run.corpus, out)
     for line in stage.summary_lines(counts):
-        progress.say(line)
+        progress.notify(line)
     return counts
 
 
@@ -44,12 +44,12 @@ def make_questions(run: Run, out: Path, progress: Progress, tracker: Tracker) ->
 
     corpus = run.artifacts.corpus.folder
     if run.questions.needs_writer:
-        with run.llm.connect(response_cache_path(run.root), progress.say) as llm:
+        with run.llm.connect(response_cache_path(run.root), progress.notify) as llm:
             counts = stage.generate(corpus, out, settings=run.questions, llm=llm, progress=progress)
     else:
         counts = stage.copy_questions(corpus, out, *run.questions.sources())
     for line in stage.summary_lines(counts, out):
-        progress.say(line)
+        progress.notify(line)
     return counts
 
 
@@ -70,7 +70,7 @@ def retrieve(run: Run, name: str, out: Path, progress: Progress, tracker: Tracke
         progress=progress,
     )
     for line in stage.summary_lines(counts):
-        progress.say(line)
+        progress.notify(line)
     return counts
 
 
@@ -85,7 +85,7 @@ def synthesize(run: Run, out: Path, progress: Progress, tracker: Tracker) -> Map
     corpus, name = run.artifacts.corpus.folder, run.artifacts.synthesis.name
     writes = run.augmenter.needs_writer
     rules = run.synthesis if writes else replace(run.synthesis, token_budget=None)  # then all texts are taken
-    with run.llm.connect(response_cache_path(run.root), progress.say) if writes else nullcontext() as llm:
+    with run.llm.connect(response_cache_path(run.root), progress.notify) if writes else nullcontext() as llm:
         counts = stage.run(
             corpus,
             out,
@@ -112,7 +112,7 @@ def synthesize(run: Run, out: Path, progress: Progress, tracker: Tracker) -> Map
         synthesis_report.write(out, corpus, counts, name=name, rules=rules, label=run.disclaimer)
     documents = artifact.read_manifest(corpus)["counts"]["documents"]
     for line in generation_stats.summary_lines(counts, documents, rules.token_budget):
-        progress.say(line)
+        progress.notify(line)
     return counts
 
 

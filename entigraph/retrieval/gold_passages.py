@@ -1,4 +1,4 @@
-"""The gold passages of questions and the recall of a ranking, by article and by passage."""
+"""Gold passages of questions, and recall of rankings at article and passage level."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -11,7 +11,7 @@ DEPTHS = (1, 2, 4, 8, 16, 32, 64, 128)
 
 @dataclass(frozen=True)
 class GoldPassages:
-    """`article` and `evidence` are those of a Ranking."""
+    """Indices of the passages that answer a question; the fields have the meaning of those of `Ranking`."""
 
     article: Sequence[int] | None
     evidence: Sequence[Sequence[int]] | None
@@ -19,7 +19,7 @@ class GoldPassages:
 
 @dataclass(frozen=True)
 class PassageIndex:
-    """Passages by document. `first` maps every passage to the first one with the same text, which represents it."""
+    """Passages by document. `first` maps each passage to the first one with the same text (duplicates count once)."""
 
     documents: Mapping[str, Document]
     passages: Sequence[Passage]
@@ -30,55 +30,55 @@ class PassageIndex:
     def build(cls, documents: Sequence[Document], passages: Sequence[Passage]) -> "PassageIndex":
         texts: dict[str, int] = {}
         by_document: dict[str, list[int]] = {document.id: [] for document in documents}
-        first = [texts.setdefault(passage.text, number) for number, passage in enumerate(passages)]
-        for number, passage in enumerate(passages):
-            by_document[passage.document_id].append(number)
+        first = [texts.setdefault(passage.text, index) for index, passage in enumerate(passages)]
+        for index, passage in enumerate(passages):
+            by_document[passage.document_id].append(index)
         return cls({document.id: document for document in documents}, passages, first, by_document)
 
     @property
     def distinct(self) -> list[int]:
-        """Returns the numbers of passages with distinct texts."""
+        """Returns the indices of the passages without duplicates."""
         return sorted(set(self.first))
 
     def gold(self, question: Question) -> GoldPassages:
-        """Returns no evidence if it is not known or a part of it does not occur in the document."""
+        """Returns the gold passages; `evidence` is None if unknown or if a part does not occur in the document."""
         document = self.documents.get(question.document_id)
         if document is None:
             return GoldPassages(None, None)
         passages = self.by_document[document.id]
-        article = sorted({self.first[number] for number in passages})
+        article = sorted({self.first[index] for index in passages})
         evidence = [self.find_evidence(document, passages, part) for part in question.evidence]
         return GoldPassages(article, evidence if evidence and all(evidence) else None)
 
     def find_evidence(self, document: Document, passages: Sequence[int], part: str) -> list[int]:
-        """Returns the passages that overlap with a part of the document by at least half of the shorter of both."""
+        """Returns the passages whose overlap with the evidence is at least half the length of the shorter one."""
         start = document.text.find(part) if part else -1
         if start < 0:
             return []
         end = start + len(part)
         matching = set()
-        for number in passages:
-            passage = self.passages[number]
+        for index in passages:
+            passage = self.passages[index]
             overlap = min(end, passage.end) - max(start, passage.start)
             if 2 * overlap >= min(len(part), passage.end - passage.start):
-                matching.add(self.first[number])
+                matching.add(self.first[index])
         return sorted(matching)
 
 
 def contains_article(selected: Sequence[int], ranking: Ranking) -> bool | None:
-    """Whether a passage of the question's article is selected (the paper's recall); None if the corpus lacks it."""
+    """Returns whether a passage of the question's article is selected (the paper's recall); None if there is none."""
     return None if ranking.article is None else not set(ranking.article).isdisjoint(selected)
 
 
 def contains_evidence(selected: Sequence[int], ranking: Ranking) -> bool | None:
-    """Whether every part of the evidence is selected; None if it is not known."""
+    """Returns whether all parts of the evidence are selected; None if the evidence is unknown."""
     if ranking.evidence is None:
         return None
     return all(not set(part).isdisjoint(selected) for part in ranking.evidence)
 
 
 def compute_recall(rankings: Sequence[Ranking], depth: int) -> dict[str, Any]:
-    """Returns recall at each k by article and by evidence, over the questions for which it is known."""
+    """Returns recall@k at article and evidence level, over the questions for which it is defined."""
     depths = [k for k in DEPTHS if k < depth] + [depth]
     recall: dict[str, Any] = {}
     for name, contains in (("article", contains_article), ("evidence", contains_evidence)):

@@ -35,7 +35,7 @@ NO_SCORES: Vector = np.empty(0, dtype=np.float32)  # of a query without texts
 
 
 class Reranker(Protocol):
-    """`identity` distinguishes its scores from another model's; it takes `concurrency` queries at a time."""
+    """Scores texts for a query, up to `concurrency` queries at a time. `identity` enters the cache key of scores."""
 
     identity: str
     concurrency: int
@@ -48,12 +48,12 @@ class Reranker(Protocol):
 
 @dataclass(frozen=True, kw_only=True)
 class RerankingRetriever(Retriever):
-    """A retriever whose ranking a `reranker` may reorder ("": none): a cross-encoder's folder or hub name, or, with
-    `reranker_url`, the name of a model at that Cohere-compatible endpoint. The environment variable `reranker_key_env`
-    holds its key. It costs `reranker_price` dollars per thousand searches, each of one question and up to 100 passages.
+    """Base class of retrievers with an optional reranker.
 
-    One command (a whole sweep) stops before it has spent more than `max_cost_usd` on endpoints; servers on a private
-    network are free. Local models take `batch_size` texts at a time, endpoints `concurrency` requests.
+    `reranker` is the folder or hub name of a cross-encoder, or, with `reranker_url`, a model served by that
+    Cohere-compatible endpoint ("": no reranking). The environment variable `reranker_key_env` holds the API key.
+    `reranker_price` is in dollars per thousand searches; a search is one query with up to 100 passages. `max_cost_usd`
+    limits the spending of one command, including all jobs of a sweep; servers on a private network are free.
     """
 
     batch_size: int = runtime_field(64)
@@ -118,7 +118,7 @@ class RerankingRetriever(Retriever):
 
     def spending_limit(self, context: RetrievalContext, price: Price) -> SpendingLimit:
         return SpendingLimit(
-            context.spending, self.max_cost_usd, price, "retriever.max_cost_usd", "ask fewer (evaluation limit)"
+            context.spending, self.max_cost_usd, price, "retriever.max_cost_usd", "lower the evaluation's limit"
         )
 
 
@@ -130,16 +130,16 @@ def rerank(
     reranker: Reranker,
     context: RetrievalContext,
 ) -> Iterator[Ranked]:
-    """Yields each query's texts in the reranker's order, with its scores; several queries are scored at a time."""
+    """Yields the texts of each query in the reranker's order with the reranker's scores."""
     context.counts["reranked"] = 0
     pairs = zip(queries, ranked, strict=True)
     with ThreadPoolExecutor(reranker.concurrency) as pool:
         while block := list(islice(pairs, QUERIES_PER_BLOCK)):
-            requests = [(query, [texts[place] for place, _ in each]) for query, each in block]
+            requests = [(query, [texts[index] for index, _ in candidates]) for query, candidates in block]
             scores = score_block(requests, reranker, context, pool)
-            for (_, each), values in zip(block, scores, strict=True):
-                order = top_indices(values, depth) if each else []
-                yield [(each[place][0], float(values[place])) for place in order]
+            for (_, candidates), values in zip(block, scores, strict=True):
+                order = top_indices(values, depth) if candidates else []
+                yield [(candidates[position][0], float(values[position])) for position in order]
     context.counts.update(reranker.counts)
 
 
@@ -149,14 +149,14 @@ def score_block(
     context: RetrievalContext,
     pool: ThreadPoolExecutor,
 ) -> list[Vector]:
-    """Returns the scores of each (query, texts) request. Each is cached as soon as it is known."""
+    """Returns the scores of each (query, texts) request; caches each response as it arrives."""
 
     def score(key: bytes, query: str, texts: Sequence[str]) -> tuple[bytes, Vector]:
         return key, reranker.scores(query, texts)
 
     keys = [hash_key("reranking", reranker.identity, *request) for request in requests]
     scores = context.embeddings.get(keys)
-    missing = {key: each for key, each in zip(keys, requests, strict=True) if key not in scores and each[1]}
+    missing = {key: request for key, request in zip(keys, requests, strict=True) if key not in scores and request[1]}
     futures = [pool.submit(score, key, *request) for key, request in missing.items()]
     try:
         for key, values in iterate_completed(futures):

@@ -1,4 +1,4 @@
-"""Local embedding models and cross-encoders, by sentence-transformers (the extra `dense`)."""
+"""Local embedding models and cross-encoders, loaded with sentence-transformers (the extra `dense`)."""
 
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -14,20 +14,20 @@ TEXTS_PER_BATCH = 1_024  # a killed run loses at most this many embeddings
 
 
 class LocalEmbedder:
-    """An `Embedder` that uses the model's own prompts for queries and documents if it has some."""
+    """An `Embedder` that applies the model's prompts for queries and documents, if it defines any."""
 
     def __init__(self, path: str, batch_size: int) -> None:
         self.model = load_sentence_transformer("SentenceTransformer", path, "model")
         self.identity, self.batch_size = identify_model(path), batch_size
-        self.counts: dict[str, Any] = {"cut_by_model": 0}
+        self.counts: dict[str, Any] = {"truncated_by_model": 0}
 
     def embed(self, texts: Sequence[str], queries: bool) -> Iterator[dict[int, Vector]]:
         encode = self.model.encode_query if queries else self.model.encode_document
         for start in range(0, len(texts), TEXTS_PER_BATCH):
             batch = list(texts[start : start + TEXTS_PER_BATCH])
-            self.counts["cut_by_model"] += count_truncated(self.model.tokenizer, batch, self.model.max_seq_length)
+            self.counts["truncated_by_model"] += count_truncated(self.model.tokenizer, batch, self.model.max_seq_length)
             vectors = encode(batch, batch_size=self.batch_size, show_progress_bar=False)
-            yield {start + number: np.asarray(vector, dtype=np.float32) for number, vector in enumerate(vectors)}
+            yield {index: np.asarray(vector, dtype=np.float32) for index, vector in enumerate(vectors, start)}
 
 
 class LocalReranker:
@@ -38,33 +38,33 @@ class LocalReranker:
     def __init__(self, path: str, batch_size: int) -> None:
         self.model = load_sentence_transformer("CrossEncoder", path, "reranker")
         self.identity, self.batch_size = identify_model(path), batch_size
-        self.counts: dict[str, Any] = {"cut_by_reranker": 0}
+        self.counts: dict[str, Any] = {"truncated_by_reranker": 0}
 
     def scores(self, query: str, texts: Sequence[str]) -> Vector:
         joined = [f"{query} {text}" for text in texts]
-        self.counts["cut_by_reranker"] += count_truncated(self.model.tokenizer, joined, self.model.max_seq_length)
+        self.counts["truncated_by_reranker"] += count_truncated(self.model.tokenizer, joined, self.model.max_seq_length)
         pairs = [(query, text) for text in texts]
         scores = np.asarray(self.model.predict(pairs, batch_size=self.batch_size, show_progress_bar=False))
         if scores.ndim != 1:
-            raise ConfigError(f"retriever.reranker: the model gives {scores.shape[1]} scores per pair; expected one")
+            raise ConfigError(f"retriever.reranker: the model returns {scores.shape[1]} scores per pair; expected one")
         return scores.astype(np.float32)
 
 
 def load_sentence_transformer(kind: str, path: str, key: str) -> Any:
-    """Raises ConfigError without sentence-transformers, or if the model cannot be loaded."""
+    """Raises ConfigError if sentence-transformers is not installed or the model cannot be loaded."""
     try:
         import sentence_transformers
     except ImportError:
         raise ConfigError(
             f"retriever.{key}: a local model needs sentence-transformers: pip install 'entigraph[dense]', "
-            "or give the address of an endpoint"
+            "or set the URL of an endpoint"
         ) from None
     try:
         return getattr(sentence_transformers, kind)(str(Path(path).expanduser()))
     except (OSError, ValueError) as error:
         raise ConfigError(
-            f"retriever.{key}: cannot load {path!r}: {str(error).splitlines()[0]} Give the folder of a "
-            "sentence-transformers model or its hub name"
+            f"retriever.{key}: cannot load {path!r}: {str(error).splitlines()[0]} Set it to the folder or hub name "
+            "of a sentence-transformers model"
         ) from None
 
 
@@ -75,7 +75,7 @@ def identify_model(path: str) -> str:
 
 
 def count_truncated(tokenizer: Any, texts: Sequence[str], max_length: int | None) -> int:
-    """Returns how many texts are longer than the model reads."""
+    """Returns the number of texts that exceed the model's maximum length in tokens."""
     if max_length is None:
         return 0
     return sum(len(ids) > max_length for ids in tokenizer(list(texts), truncation=False, verbose=False)["input_ids"])

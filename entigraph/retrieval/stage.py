@@ -94,8 +94,8 @@ def summary_lines(counts: Mapping[str, Any]) -> list[str]:
         "duplicates": "passages repeat the text of another and count once",
         "without_passages": "questions without any retrieved passage",
         "evidence_not_found": "questions whose evidence does not occur in their document word for word",
-        "cut_by_model": "texts exceed the embedding model's length and were truncated",
-        "cut_by_reranker": "pairs exceed the reranker's length and were truncated",
+        "truncated_by_model": "texts exceed the embedding model's length and were truncated",
+        "truncated_by_reranker": "pairs exceed the reranker's length and were truncated",
     }
     dollars = counts.get("embedding_dollars", 0.0) + counts.get("rerank_dollars", 0.0)
     lines += [f"  ${dollars:,.2f} paid for embeddings and reranking"] if dollars else []

@@ -1,4 +1,4 @@
-"""Processes that belong together: the ranks of a training run, workers and their parents, and preemption."""
+"""Ranks of distributed training, worker processes that exit with their parent, and preemption."""
 
 import os
 import signal
@@ -14,7 +14,7 @@ INTERRUPTED, TERMINATED = 130, 143
 
 @dataclass(frozen=True)
 class ProcessGroup:
-    """This process's rank among those of its run: rank 0 of 1 unless torchrun or srun started it."""
+    """This process's rank and world size: rank 0 of 1 unless torchrun or srun started the process."""
 
     rank: int = 0
     local_rank: int = 0
@@ -23,7 +23,7 @@ class ProcessGroup:
 
 
 def process_group(environment: Mapping[str, str] = os.environ) -> ProcessGroup:
-    """Returns the ranks that torchrun or srun assigned. A batch script itself is not one of srun's tasks."""
+    """Returns the rank that torchrun or srun assigned. A batch script itself is not a task of srun."""
     for launcher, rank, local, ranks in (
         ("torchrun", "RANK", "LOCAL_RANK", "WORLD_SIZE"),
         ("srun", "SLURM_PROCID", "SLURM_LOCALID", "SLURM_STEP_NUM_TASKS"),
@@ -47,7 +47,7 @@ def stop_with_parent() -> None:
 
 
 class Preempted(SystemExit):
-    """Raised after SIGTERM, when everything is saved. The same command continues."""
+    """Raised after SIGTERM once the checkpoint is saved. The same command resumes the run."""
 
     def __init__(self) -> None:
         super().__init__(TERMINATED)
@@ -55,9 +55,10 @@ class Preempted(SystemExit):
 
 @contextmanager
 def save_before_requeue() -> Iterator[None]:
-    """Wraps a cluster job, which submitit requeues when SIGUSR2 announces the end of its time limit.
+    """Saves a checkpoint before submitit requeues the job.
 
-    Training in progress gets SIGTERM first, so that it saves a checkpoint before the job is requeued.
+    submitit requeues on SIGUSR2, which Slurm sends before the time limit. Here SIGUSR2 first sends SIGTERM to a
+    training in progress, which saves a checkpoint and raises Preempted; then the job is requeued.
     """
     requeue, default_handler = signal.getsignal(signal.SIGUSR2), signal.getsignal(signal.SIGTERM)
     if not callable(requeue):

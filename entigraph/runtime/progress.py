@@ -20,13 +20,13 @@ class Advance(Protocol):
 
 
 class Progress(Protocol):
-    def say(self, line: str) -> None: ...
+    def notify(self, line: str) -> None: ...
 
     def bar(self, label: str, total: int | None, unit: str) -> AbstractContextManager[Advance]: ...
 
 
 class SilentProgress:
-    def say(self, line: str) -> None:
+    def notify(self, line: str) -> None:
         pass
 
     @contextmanager
@@ -37,7 +37,7 @@ class SilentProgress:
 class TerminalProgress:
     """Shows bars with rate and remaining time on a terminal, and an occasional line elsewhere (a log file)."""
 
-    def say(self, line: str) -> None:
+    def notify(self, line: str) -> None:
         print(line, flush=True)
 
     @contextmanager
@@ -92,7 +92,7 @@ class StatusFileProgress:
     def __init__(self, path: Path, job: str, overrides: Sequence[str]) -> None:
         self.path, self.job, self.overrides = path, job, list(overrides)
 
-    def say(self, line: str) -> None:
+    def notify(self, line: str) -> None:
         self.write("running", doing=line)
 
     def write(self, state: str, **details: object) -> None:
@@ -110,7 +110,7 @@ class StatusFileProgress:
             now = time.monotonic()
             if now - last >= SECONDS_BETWEEN_STATUS:
                 last = now
-                self.say(format_progress(label, done, total, unit, now - started, note))
+                self.notify(format_progress(label, done, total, unit, now - started, note))
 
         yield advance
 

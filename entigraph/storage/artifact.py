@@ -1,11 +1,11 @@
-"""An artifact is a folder that one stage fills and then finalizes by writing manifest.json last.
+"""An artifact is a folder that a stage writes and then finalizes by writing manifest.json last.
 
 outputs/tokens/fictional-entigraph-25000-1a2b3c4d/
     shard-00000.bin
     manifest.json      <- exists only when complete; holds the cache key, the inputs, counts and file checksums
 
-The eight hex digits are a digest of everything that decides the content: the cache key of the stage and the names of
-its input folders, which end in digests of their own. So the folder of a stage is known before anything has run, two
+The eight hex digits are a digest of everything that determines the content: the cache key of the stage and the names
+of its input folders, which end in digests too. The folder of a stage is therefore known before anything has run, two
 configurations share a folder only if they would write the same content, and a sweep reuses finished artifacts.
 """
 
@@ -29,7 +29,7 @@ from entigraph.storage.locks import lock
 
 MANIFEST = "manifest.json"
 MIN_FREE_BYTES = 8 << 20
-CHECKPOINTS = "checkpoints"  # what a resumable stage needs to resume; removed when the artifact is finalized
+CHECKPOINTS = "checkpoints"  # state of resumable stages; removed when the artifact is finalized
 UNFINISHED = ".unfinished"
 # Increment by hand whenever a stage writes different content for the same configuration.
 FORMAT_VERSIONS: Mapping[str, int] = {
@@ -50,14 +50,14 @@ Values = Mapping[str, Any]
 
 @dataclass(frozen=True)
 class Artifact:
-    """A folder identified by what decides its content, before the folder exists.
+    """A folder identified by everything that determines its content; the folder need not exist yet.
 
     Attributes:
         root: `paths.root`.
         stage: The first level below `root`.
         name: The readable part of the folder's name.
-        cache_key: The configuration values that decide the content.
-        inputs: The artifacts it is built from, by role.
+        cache_key: The configuration values that determine the content.
+        inputs: The folders of the input artifacts, by role.
     """
 
     root: Path
@@ -93,12 +93,12 @@ def build_artifact(
 ) -> dict[str, Any]:
     """Builds and finalizes the artifact unless it is complete; returns its manifest.
 
-    One process builds; others wait for it, and call `waiting` once before they do. What an interrupted build left in
-    the folder is removed first, unless the stage is `resumable` and continues from it.
+    One process builds; others wait for it, and call `waiting` once before they do. Files of an interrupted build are
+    removed first, unless the stage is `resumable` and continues from them.
 
     Args:
-        artifact: What to build.
-        write: Fills the folder and returns the counts that the manifest records.
+        artifact: The artifact to build.
+        write: Writes the content of the folder and returns the counts for the manifest.
 
     Raises:
         ArtifactError: An input changed since the artifact was built, or the disk cannot be read or written.
@@ -139,13 +139,13 @@ def fill_and_finalize(artifact: Artifact, write: Callable[[Path], Values], resum
 
 @contextmanager
 def translate_disk_errors(folder: Path) -> Iterator[None]:
-    """Turns errors of the disk into an ArtifactError with one message; other exceptions pass unchanged."""
+    """Translates disk errors to ArtifactError; other exceptions pass unchanged."""
     try:
         yield
     except EntigraphError:
         raise
     except Exception as error:
-        # Libraries report a full disk in different ways, so ask the disk itself.
+        # Libraries report a full disk in different ways, so check the free space.
         if disk_is_full(folder):
             raise ArtifactError(f"no space left on the disk of {folder}; free some and run the same command") from error
         if not isinstance(error, OSError):
@@ -171,7 +171,7 @@ def is_complete(folder: Path) -> bool:
 
 
 def read_manifest(folder: Path) -> dict[str, Any]:
-    """Returns the manifest of a complete artifact. Raises ArtifactError where it is missing or damaged."""
+    """Returns the manifest of a complete artifact. Raises ArtifactError if it is missing or damaged."""
     try:
         return cast(dict[str, Any], json.loads((folder / MANIFEST).read_text(encoding="utf-8")))
     except FileNotFoundError:
@@ -211,7 +211,7 @@ def write_json(path: Path, value: Any) -> None:
 
 
 def check_unchanged(artifact: Artifact, manifest: Values) -> None:
-    """Raises ArtifactError where the manifest states another cache key, or an input was rebuilt since."""
+    """Raises ArtifactError if the manifest has another cache key, or an input has been rebuilt since."""
     recorded = flatten({"cache_key": manifest.get("cache_key", {})})
     current = flatten({"cache_key": json.loads(json.dumps(artifact.cache_key))})
     changes = [
@@ -238,10 +238,10 @@ def disk_is_full(folder: Path) -> bool:
 
 
 def identify_path(path: str | Path, root: Path) -> str:
-    """Returns what represents a path in a cache key.
+    """Returns the identity of a path for cache keys.
 
-    A path inside an artifact below `root` (complete or not) is represented by its name, any other existing path by a
-    fingerprint of its content, and a name that is no local path (a model on the Hugging Face hub) by itself.
+    A path inside an artifact below `root` (complete or not) is identified by its relative path, any other existing
+    path by a fingerprint of its content, and any other name (a model on the Hugging Face Hub) by itself.
     """
     if enclosing_artifact(path, root) is not None:
         return str(Path(path).relative_to(root))
@@ -250,7 +250,7 @@ def identify_path(path: str | Path, root: Path) -> str:
 
 
 def enclosing_artifact(path: str | Path, root: Path) -> Path | None:
-    """Returns the artifact folder that contains a path, built or not; None for any other path, also below `root`."""
+    """Returns the artifact folder that contains a path, complete or not; None if the path is not in an artifact."""
     path = Path(path)
     if not path.is_absolute() or not path.is_relative_to(root):
         return None
@@ -262,7 +262,7 @@ def enclosing_artifact(path: str | Path, root: Path) -> Path | None:
 
 @cache
 def package_versions() -> dict[str, str]:
-    """Returns the versions of the packages that affect results, and the commit of this checkout where it is one."""
+    """Returns the versions of the packages that affect results, and the git commit if the code is a checkout."""
     installed = {}
     for package in PACKAGES:
         with suppress(metadata.PackageNotFoundError):
@@ -274,7 +274,7 @@ def package_versions() -> dict[str, str]:
 
 
 def git(*arguments: str) -> str | None:
-    """Returns git's output in the checkout that this code runs from; None outside a checkout or where git fails."""
+    """Returns git's output in the checkout that contains this code; None outside a checkout or if git fails."""
     checkout = Path(__file__).resolve().parents[2]
     if not (checkout / ".git").exists():
         return None

@@ -1,4 +1,4 @@
-"""Digests of values, and fingerprints of files by their content."""
+"""Digests of values, and fingerprints of file contents."""
 
 import hashlib
 import json
@@ -24,9 +24,9 @@ def checksum(file: Path) -> str:
 
 
 def fingerprint(path: Path) -> str:
-    """Returns a digest of the content of a file or folder that is no artifact. Raises ArtifactError if unreadable.
+    """Returns a digest of the content of a file or folder outside artifacts. Raises ArtifactError if unreadable.
 
-    Files above 64 MiB (weights, general text) are sampled, 64 KiB at 16 places: reading 16 GB would delay each plan.
+    Files above 64 MiB (weights, general text) are sampled: 16 parts of 64 KiB. Reading 16 GB would delay every plan.
     """
     files = [path] if path.is_file() else sorted(file for file in path.rglob("*") if file.is_file())
     try:
@@ -36,7 +36,7 @@ def fingerprint(path: Path) -> str:
 
 
 def content_sample(file: Path) -> str:
-    """Returns the SHA-256 of a file, or of samples of a large one."""
+    """Returns the SHA-256 of a file, or of evenly spaced parts of a large file."""
     size = file.stat().st_size
     if size <= WHOLE_FILE_BYTES:
         return checksum(file)
@@ -49,7 +49,7 @@ def content_sample(file: Path) -> str:
 
 
 def flatten(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    """Returns a nested mapping as one level with dotted keys."""
+    """Returns a nested mapping as a flat one with dotted keys."""
     leaves: dict[str, Any] = {}
     for key, value in values.items():
         leaves |= flatten(value, f"{prefix}{key}.") if isinstance(value, Mapping) else {f"{prefix}{key}": value}

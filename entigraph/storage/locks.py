@@ -11,9 +11,9 @@ from entigraph.errors import ArtifactError
 
 @contextmanager
 def lock(folder: Path, root: Path, waiting: Callable[[], None] = lambda: None) -> Iterator[None]:
-    """Holds the lock on building `folder`. Calls `waiting` once before it waits for another process.
+    """Holds the lock for building `folder`. Calls `waiting` once if another process holds it.
 
-    The operating system releases the lock of a process that dies.
+    The operating system releases the lock when a process dies.
     """
     path = lock_file(folder, root)
     try:

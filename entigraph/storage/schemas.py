@@ -3,7 +3,7 @@
 from collections.abc import Container, Sequence
 from dataclasses import dataclass, field
 
-Choice = int | list[int]  # the index of an option; a sorted list of indices where several may be right
+Choice = int | list[int]  # the index of an option; a sorted list of indices if several may be correct
 
 
 def choice_set(choice: Choice | None) -> frozenset[int]:
@@ -20,7 +20,7 @@ def choice_text(choices: Sequence[str], choice: Choice) -> str:
 
 @dataclass(frozen=True, kw_only=True)
 class Document:
-    """A source document. `meta` holds further facts about it (author, year, topic, ...)."""
+    """A source document with metadata such as author, year or topic."""
 
     id: str
     title: str
@@ -33,11 +33,11 @@ class Question:
     """A multiple-choice question about one document.
 
     Attributes:
-        answer: Index into `choices`; a list, even of length one, means that several choices may be right.
+        answer: Index into `choices`; a list, even of length one, means that several choices may be correct.
         group: The category by which scores are broken down (`forward`, `hard`, ...).
-        split: Separates questions that the training text answers from those that it does not.
-        thought: An intermediate answer is generated before the choice.
-        evidence: The passages of the document, verbatim, that together answer the question, where they are known.
+        split: The split of the questions, such as `test`.
+        thought: Whether an intermediate answer is generated before the choice.
+        evidence: The verbatim passages of the document that together answer the question; empty if unknown.
     """
 
     id: str
@@ -52,13 +52,13 @@ class Question:
 
     @property
     def multiple_answers(self) -> bool:
-        """Whether the question asks for all right choices, of which there may be several."""
+        """Returns whether the question asks for all correct choices, of which there may be several."""
         return not isinstance(self.answer, int)
 
 
 @dataclass(frozen=True, kw_only=True)
 class SkippedFile:
-    """A source file that yielded no document. `reason` is a category; `detail` is specific to the file."""
+    """A source file without a document. `reason` is a category; `detail` is specific to the file."""
 
     file: str
     reason: str
@@ -67,10 +67,10 @@ class SkippedFile:
 
 @dataclass(frozen=True, kw_only=True)
 class EntityGraph:
-    """The entities of one document; every pair and triple of them is a possible relation (paper §2.2).
+    """The entities of one document; requests are about pairs and triples of them (paper §2.2).
 
-    A document that was split into parts has one graph per part, under the part's id. `left_out` counts the entities
-    beyond the configured maximum.
+    A document that is split into parts has one graph per part, with the part's id. `left_out` counts the entities
+    above the configured maximum.
     """
 
     document_id: str
@@ -80,13 +80,13 @@ class EntityGraph:
 
 
 def source_document_id(name: str, documents: Container[str]) -> str:
-    """Returns the document id for a graph's id: parts of a document have the ids "id#1", "id#2", ..."""
+    """Returns the document id of a graph's id: the parts of a document have the ids "id#1", "id#2", ..."""
     return name if name in documents else name.rpartition("#")[0]
 
 
 @dataclass(frozen=True, kw_only=True)
 class SyntheticText:
-    """A synthetic text and its provenance. `tokens` counts it as it is trained on, including separators."""
+    """A synthetic text and its provenance. `tokens` is its length as trained on, including separators."""
 
     id: str
     document_id: str
@@ -102,7 +102,7 @@ class SyntheticText:
 
 @dataclass(frozen=True, kw_only=True)
 class Failure:
-    """A request that yielded no text, and why. Failures are never part of the corpus."""
+    """A request without a usable answer, and the reason. Failures are never part of the corpus."""
 
     document_id: str
     kind: str
@@ -122,7 +122,7 @@ class NearDuplicate:
 
 @dataclass(frozen=True, kw_only=True)
 class TokenShard:
-    """One file of little-endian uint32 token ids, in which `documents` texts end."""
+    """A file of little-endian uint32 token ids. `documents` is the number of texts that end in it."""
 
     file: str
     tokens: int
@@ -132,7 +132,7 @@ class TokenShard:
 
 @dataclass(frozen=True, kw_only=True)
 class Passage:
-    """A passage for retrieval: characters `start` to `end` of a document, preceded by a heading in `text`."""
+    """A passage for retrieval. `text` is a heading followed by characters `start` to `end` of the document."""
 
     id: str
     document_id: str
@@ -146,8 +146,8 @@ class Ranking:
     """The retrieved passages of a question, best first, as line numbers in passages.jsonl; identical texts count once.
 
     Attributes:
-        article: The passages of the question's own document; None where the corpus lacks it.
-        evidence: For each part of the question's evidence the passages that contain it; None where it is not known.
+        article: The passages of the question's document; None if it is not in the corpus.
+        evidence: For each part of the question's evidence the passages that contain it; None if unknown.
     """
 
     question_id: str
@@ -162,17 +162,17 @@ class Answer:
     """A model's answer to a question.
 
     Attributes:
-        choice: The choice that is scored; None where the model named none or the question could not be asked.
-        overflowed: The prompt did not fit the model's context.
+        choice: The choice that is scored; None if no choice could be parsed or the prompt did not fit.
+        overflowed: Whether the prompt exceeds the model's context.
         scores: The log-likelihood score of each option.
         choice_norm: The choice by length-normalized scores.
-        samples: The choice of each sampled generation; None where it could not be parsed.
+        samples: The choice of each sampled generation; None if it could not be parsed.
         unparsed: Counts the reasons why samples could not be parsed.
         texts: The first sampled generations.
         passages: The ids of the retrieved passages in the prompt.
         retrieved: The number of retrieved passages; None in closed-book tasks.
-        article_shown: Whether they include the question's document; None where that is not known.
-        evidence_shown: Whether they include the question's evidence; None where that is not known.
+        article_shown: Whether they include a passage of the question's document; None if unknown.
+        evidence_shown: Whether they include the question's evidence; None if unknown.
     """
 
     question_id: str
@@ -200,9 +200,9 @@ class Answer:
 
 @dataclass(frozen=True, kw_only=True)
 class Summary:
-    """A model's summary of a document from memory; `finish_reason` is "length" where it was cut off.
+    """A model's summary of a document from memory; `finish_reason` is "length" if it was truncated.
 
-    `prompt` names the prompt, and `sample` numbers the repetitions.
+    `prompt` is the name of the prompt, and `sample` the index of the repetition.
     """
 
     id: str
@@ -216,7 +216,7 @@ class Summary:
 
 @dataclass(frozen=True, kw_only=True)
 class DocumentLoss:
-    """A model's loss on one document: `nats` in total over `tokens`; `unscored` tokens have no preceding context."""
+    """A model's total loss in `nats` over the `tokens` of one document; `unscored` tokens have no preceding context."""
 
     document_id: str
     nats: float
@@ -227,8 +227,8 @@ class DocumentLoss:
 
 @dataclass(frozen=True, kw_only=True)
 class CurvePoint:
-    """One point of the curve: the mean over seeds at one budget, with the standard error over seeds (over documents if
-    there is one seed).
+    """A point of the scaling curve: the mean over seeds at one budget, with the standard error over seeds (over
+    documents if there is only one seed).
     """
 
     augmenter: str

@@ -45,7 +45,7 @@ def run_sweep_job(config: DictConfig) -> float | None:
             status.write("failed", reason="its process died (out of memory?); see the output above")
             return None
         with wait_for_turn(job, state, folder, status), save_before_requeue():
-            status.say("starting")
+            status.notify("starting")
             complete = execution.is_complete(run)
             if config.stage is None:
                 execution.run_pipeline(run, status)

@@ -88,7 +88,7 @@ class PretrainedTokenizer:
             return []  # a hub name, which identifies itself
         names = ("tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "tokenizer.model")
         if folder.is_file() or not any((folder / name).exists() for name in names):
-            raise ConfigError(f"tokenizer.path: {folder} holds no tokenizer; expected a folder with tokenizer.json")
+            raise ConfigError(f"tokenizer.path: {folder} contains no tokenizer; expected a folder with tokenizer.json")
         return [folder / name for name in names if (folder / name).exists()]
 
     def build(self, out: Path) -> dict[str, Any]:

@@ -176,7 +176,9 @@ def compute_layout(
 def check_budget(budget: int | None, repeat: bool, layout: TokenLayout, texts: int, synthesis: Path) -> None:
     """Raises ConfigError if the texts do not fill the budget, or no text fits."""
     if not texts:
-        raise ConfigError(f"tokens.block_length: {synthesis} holds no text that fits; raise it, or tokens.too_long=cut")
+        raise ConfigError(
+            f"tokens.block_length: {synthesis} contains no fitting text; raise it, or tokens.too_long=cut"
+        )
     if budget is None:
         return
     if not len(layout.texts):

@@ -28,7 +28,7 @@ class Tokenizer:
             self.fast: FastTokenizer = FastTokenizer.from_file(str(folder / TOKENIZER_FILE))
         except Exception as error:  # the tokenizers library raises bare Exception
             raise ArtifactError(
-                f"{folder} holds no readable tokenizer ({error}); remove it and run the same command"
+                f"{folder} contains no readable tokenizer ({error}); remove it and run the same command"
             ) from None
         self.folder = folder
         self.vocabulary: int = meta["vocabulary"]

@@ -1,4 +1,4 @@
-"""The tracker of a run: what stages log to, and the one that logs nowhere."""
+"""The interface through which stages log to an experiment tracker, and an implementation that discards everything."""
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -9,7 +9,7 @@ from typing import Any, Protocol
 
 @dataclass(frozen=True)
 class RunInfo:
-    """The identity of a tracked run. `id` stays the same however often a job is resumed."""
+    """The identity of a tracked run. `id` stays the same when a job is resumed."""
 
     id: str
     name: str
@@ -29,12 +29,12 @@ class Tracker(Protocol):
     def table(self, name: str, columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> None: ...
 
     def lines(self, name: str, columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> None:
-        """Logs a chart of the second column over the first, with a line for each value of the third."""
+        """Logs a line plot of the second column against the first, with one line per value of the third."""
 
     def image(self, name: str, path: Path) -> None: ...
 
     def lineage(self, output: Path, inputs: Iterable[Path]) -> None:
-        """Logs that a complete artifact was built from others."""
+        """Logs the artifacts that a complete artifact was built from."""
 
 
 class NoTracker:
@@ -61,7 +61,7 @@ class NoTracker:
 
 @dataclass(frozen=True, kw_only=True)
 class NoLogger:
-    """Tracks nothing. metrics.jsonl and scores.json are written in any case."""
+    """Disables tracking. metrics.jsonl and scores.json are written regardless."""
 
     @contextmanager
     def run(self, info: RunInfo, root: Path) -> Iterator[Tracker]:

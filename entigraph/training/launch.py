@@ -40,8 +40,8 @@ def launch(job: TrainingJob, progress: Progress, record: Callable[[dict[str, flo
     job.write(folder / JOB)
     tokens = {SYNTHETIC: len(TokenStore(job.tokens)), REPLAY: len(TokenStore(job.replay)) if job.replay else 0}
     schedule = job.data.schedule(tokens, job.seed, job.trainer.max_epochs, job.trainer.max_steps)
-    progress.say(f"           {schedule.summary_line()}")
-    progress.say(f"           {job.trainer.world_size} processes, one per device")
+    progress.notify(f"           {schedule.summary_line()}")
+    progress.notify(f"           {job.trainer.world_size} processes, one per device")
     with (
         progress.bar("training", schedule.samples * schedule.context_length, "tokens") as advance,
         start_ranks(job, folder / JOB) as ranks,

@@ -52,7 +52,7 @@ def run(
     check_accelerator(trainer.accelerator)
     if current.rank == 0 and trainer.inexact_arguments:
         names = ", ".join(f"trainer.{name}" for name in trainer.inexact_arguments)
-        progress.say(f"           warning: with {names}, a run that is interrupted may end with other weights")
+        progress.notify(f"           warning: with {names}, a run that is interrupted may end with other weights")
     if trainer.world_size > 1 and current.ranks == 1:
         from entigraph.training.launch import launch
 

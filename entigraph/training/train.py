@@ -103,7 +103,7 @@ def train(job: TrainingJob, progress: Progress, record: Record) -> dict[str, Any
     schedule = datamodule.schedule
     if context.is_first:
         write_json(job.out / SCHEDULE, schedule.summary())
-        progress.say(f"           {schedule.summary_line()}")
+        progress.notify(f"           {schedule.summary_line()}")
     else:
         progress = SilentProgress()
     torch.manual_seed(job.seed)

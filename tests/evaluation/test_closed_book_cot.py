@@ -102,7 +102,7 @@ def test_denominators_by_protocol() -> None:
     for scores in (paper, theirs):
         assert scores["over_all"]["accuracy"] == 0.25 and scores["over_all"]["questions"] == 4
         assert scores["over_parsed"]["accuracy"] == 0.5 and scores["over_parsed"]["questions"] == 2
-        assert scores["asked"] == 4 and scores["parse_rate"] == 0.5 and scores["overflowed"] == 1
+        assert scores["total_questions"] == 4 and scores["parse_rate"] == 0.5 and scores["overflowed"] == 1
         assert scores["samples"] == 3 and scores["sample_parse_rate"] == pytest.approx(2 / 3)
         assert scores["unparsed"] == {NO_LINE: 1} and scores["expected_accuracy"]["accuracy"] == 0.25
 

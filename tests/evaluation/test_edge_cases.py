@@ -108,7 +108,8 @@ def test_every_score_has_interval_and_denominator(tmp_path: Path) -> None:
             f"{path}{key}"
             for key, value in results.items()
             if isinstance(value, float) and key not in known
-            if not ({f"{key}_interval_90%", "interval_90%"} & {*results}) or not {"questions", "asked"} & {*results}
+            if not ({f"{key}_interval_90%", "interval_90%"} & {*results})
+            or not {"questions", "total_questions"} & {*results}
         ]
         return bare + [each for key, value in results.items() for each in shares(value, f"{path}{key}.")]
 

@@ -87,7 +87,7 @@ def test_stage_writes_answers_and_scores(tiny_model: Path, tmp_path: Path) -> No
 def test_missing_or_duplicate_questions_raise_data_error(tiny_model: Path, tmp_path: Path) -> None:
     candidate = LocalModel(str(tiny_model), "cpu", 1, tiny_model, 0)
     for questions, message in (
-        ([], "holds no questions"),
+        ([], "contains no questions"),
         ([make_question(1), make_question(1)], "two questions with the same id"),
     ):
         source = write_inputs(tmp_path, questions)

@@ -73,7 +73,7 @@ def test_exact_partial_and_option_scores() -> None:
     said = {"A, C": (1, 1, 1), "A": (0, 0.25, 0.75), "A, B": (0, 0, 0.5), "A, B, C": (0, 0, 0.75), "AC": (0, 0, 0)}
     for letters, expected in said.items():
         results = ClosedBookCoT().score([answer([letters], [0, 2])])
-        several = results["several_right"]
+        several = results["multiple_answers"]
         assert tuple(several[name]["accuracy"] for name in ("exact", "partial", "options")) == expected, letters
         assert results["accuracy"] == expected[0] and several["exact"]["questions"] == 1
 
@@ -81,7 +81,7 @@ def test_exact_partial_and_option_scores() -> None:
 def test_list_with_one_answer_allows_several() -> None:
     assert answer(["B"], [1]).correct and answer(["B"], 1).correct
     assert not answer(["A, B"], [1]).correct and answer(["A, B"], 1).choice is None, "that prompt asks for one letter"
-    assert "several_right" not in ClosedBookCoT().score([answer(["B"], 1)])
+    assert "multiple_answers" not in ClosedBookCoT().score([answer(["B"], 1)])
 
 
 def test_chance_and_majority_of_sets() -> None:
@@ -164,7 +164,7 @@ def test_endpoint_answers_both_kinds(tmp_path: Path) -> None:
         stage.run(candidate, tmp_path / "out", tasks={"cot": task}, inputs={"cot": source}, progress=SilentProgress())
     scores = json.loads((tmp_path / "out" / "scores.json").read_text())["cot"]
     assert scores["accuracy"] == 3 / 5 and scores["parse_rate"] == 1.0 and scores["samples"] == 20
-    several = scores["several_right"]
+    several = scores["multiple_answers"]
     assert several["exact"]["questions"] == 3 and several["exact"]["accuracy"] == 2 / 3
     assert several["partial"]["accuracy"] == pytest.approx(2.25 / 3) and len(several["partial"]["interval_90%"]) == 2
     results = list(read_jsonl(tmp_path / "out" / "answers-cot.jsonl", Answer))

@@ -108,7 +108,7 @@ def test_limit_is_deterministic_and_empty_corpus_raises(tmp_path: Path) -> None:
     assert Perplexity(limit=2).document_ids(source) == Perplexity(limit=2).document_ids(source)
     assert len(Perplexity(limit=2).document_ids(source)) == 2
     write_jsonl(tmp_path / "documents.jsonl", [])
-    with pytest.raises(DataError, match="holds no documents"):
+    with pytest.raises(DataError, match="contains no documents"):
         Perplexity().document_ids(source)
     for wrong in ({"limit": 0}, {"context": 1}, {"stride": 0}, {"context": 8, "stride": 9}):
         with pytest.raises(ConfigError):

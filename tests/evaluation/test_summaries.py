@@ -104,8 +104,8 @@ def test_cite() -> None:
 
 def test_prompts_without_a_slot_raise_config_error(tmp_path: Path) -> None:
     for prompts, message in (
-        ({}, "none given"),
-        ({"short": {"text": "Summarize.", "max_tokens": 5}}, "names no document"),
+        ({}, "add at least one prompt"),
+        ({"short": {"text": "Summarize.", "max_tokens": 5}}, "has no slot for the document"),
         ({"short": {"text": "{document", "max_tokens": 5}}, "{document"),
         ({"short": {"text": "{document}", "max_tokens": 0}}, "max_tokens 0"),
         ({"short": {"text": "{document}"}}, "text and max_tokens expected"),
@@ -117,7 +117,7 @@ def test_prompts_without_a_slot_raise_config_error(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="d2 has no 'author', which the prompt 'short'"):
         task.load_documents(write_inputs(tmp_path))
     assert len(task.load_documents(write_inputs(tmp_path, DOCUMENTS[:2]))) == 2
-    with pytest.raises(DataError, match="holds no documents"):
+    with pytest.raises(DataError, match="contains no documents"):
         task.load_documents(write_inputs(tmp_path, []))
 
 

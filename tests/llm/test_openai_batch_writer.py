@@ -27,7 +27,7 @@ def writer(server: Any, **options: Any) -> OpenAIBatchWriter:
 
 
 def ask(options: OpenAIBatchWriter, response_cache: Path, requests: Any) -> list[Completion]:
-    with options.connect(response_cache, say=lambda line: None) as llm:
+    with options.connect(response_cache, notify=lambda line: None) as llm:
         return list(llm.complete(requests))
 
 
@@ -47,7 +47,7 @@ def test_files_are_split_by_size(tmp_path: Path) -> None:
     messages: list[str] = []
     with running(Config(output_tokens=30, batch_delay_s=0.05)) as server:
         options = writer(server, megabytes_per_file=0.001)
-        with options.connect(tmp_path / "j", say=messages.append) as llm:
+        with options.connect(tmp_path / "j", notify=messages.append) as llm:
             assert len(list(llm.complete(make_request(n) for n in range(10)))) == 10
     assert len([line for line in messages if "requests sent" in line]) > 2
 

@@ -118,7 +118,7 @@ def test_every_fault_is_retried_or_reported_by_reason(tmp_path: Path) -> None:
 def test_unreachable_address_is_paused(server: Any, tmp_path: Path) -> None:
     messages: list[str] = []
     options = writer(server, base_url=["http://127.0.0.1:9/v1", server.base_url], concurrency=4)
-    with options.connect(tmp_path / "j", say=messages.append) as llm:
+    with options.connect(tmp_path / "j", notify=messages.append) as llm:
         answers = list(llm.complete(make_request(number) for number in range(60)))
     assert {answer.finish_reason for answer in answers} == {"stop"}
     assert len(messages) == 1 and "http://127.0.0.1:9/v1 is paused for 30 s after no connection" in messages[0]
@@ -143,11 +143,11 @@ def test_persistent_throttling_is_reported(tmp_path: Path, monkeypatch: Any) -> 
     messages: list[str] = []
     with running(Config(latency_s=0.01, rate_429=1.0, retry_after_s=0.1)) as server:
 
-        def say(line: str) -> None:
+        def notify(line: str) -> None:
             messages.append(line)
             server.configure(rate_429=0.0)
 
-        with writer(server, concurrency=4).connect(tmp_path / "j", say=say) as llm:
+        with writer(server, concurrency=4).connect(tmp_path / "j", notify=notify) as llm:
             assert len(list(llm.complete(make_request(number) for number in range(8)))) == 8
     assert len(messages) == 1 and "keeps answering that there are too many requests (HTTP 429)" in messages[0]
 

@@ -59,7 +59,7 @@ def models(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
 
 def test_local_embedder_embeds_each_text_once(ranked: RankCorpus, models: tuple[Path, Path]) -> None:
     counts, rankings = ranked(Dense(model=str(models[0]), characters=256))
-    assert counts["embedded"] > 30 and counts["cut_by_model"] > 0, "it reads 64 tokens"
+    assert counts["embedded"] > 30 and counts["truncated_by_model"] > 0, "it reads 64 tokens"
     assert counts["recall"]["article"]["at"]["128"] == 1.0
     again, same = ranked(Dense(model=str(models[0]), characters=256), out="again")
     assert again["embedded"] == 0 and same == rankings
@@ -68,7 +68,7 @@ def test_local_embedder_embeds_each_text_once(ranked: RankCorpus, models: tuple[
 def test_cross_encoder_scores_pairs_once(ranked: RankCorpus, models: tuple[Path, Path]) -> None:
     settings = BM25(depth=5, reranker=str(models[1]))
     counts, rankings = ranked(settings)
-    assert counts["reranked"] == 8 and counts["cut_by_reranker"] > 0, counts
+    assert counts["reranked"] == 8 and counts["truncated_by_reranker"] > 0, counts
     assert all(list(ranking.scores) == sorted(ranking.scores, reverse=True) for ranking in rankings)
     _, before = ranked(BM25(depth=5), out="before")
     for own, first in zip(rankings, before, strict=True):

@@ -171,7 +171,7 @@ from entigraph.tokenization import stage
 
 class Deadly:
     groups = 0
-    def say(self, line): pass
+    def notify(self, line): pass
     @contextmanager
     def bar(self, what, total, unit):
         def advance(amount):
@@ -274,7 +274,7 @@ def test_too_long_cut_truncates_text(tokenizer: Path, tmp_path: Path) -> None:
         TokenStore(tmp_path / "out").read(0, 64).tolist()
         == opened.encode_batch(["the lamp keeper " * 30]).ids[:64].tolist()
     )
-    with pytest.raises(ConfigError, match=r"tokens.block_length: .* holds no text that fits"):
+    with pytest.raises(ConfigError, match=r"tokens.block_length: .* contains no fitting text"):
         tokenize(texts, tokenizer, tmp_path / "none", block_length=2)
 
 

@@ -140,5 +140,5 @@ def test_pretrained_tokenizer_uses_its_separators(tiny_model: Path, tmp_path: Pa
 
 
 def test_folder_without_tokenizer_raises(tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match="holds no tokenizer"):
+    with pytest.raises(ConfigError, match="contains no tokenizer"):
         PretrainedTokenizer(path=str(tmp_path)).sources()

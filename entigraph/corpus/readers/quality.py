@@ -59,7 +59,7 @@ class Quality:
                 ]
         if not documents:
             raise DataError(
-                f"{self.path} holds no QuALITY articles; expected QuALITY.v1.0.1.htmlstripped.train and .dev"
+                f"{self.path} contains no QuALITY articles; expected QuALITY.v1.0.1.htmlstripped.train and .dev"
             )
         unique = {question.id: question for question in questions}
         return CorpusContent(

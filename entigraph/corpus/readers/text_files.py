@@ -50,7 +50,7 @@ class TextFiles:
         """Also reads the questions, so that a problem in them is reported before anything is built."""
         files = find_documents(self.folder) if self.folder.is_dir() else []
         if not files:
-            raise ConfigError(f"corpus.path: {self.folder} holds no document; give {EXPECTED}")
+            raise ConfigError(f"corpus.path: {self.folder} contains no document; give {EXPECTED}")
         document_conversion.converter_versions(files)
         self.read_questions(files)
         return [*files, self.questions_file] if self.questions else files

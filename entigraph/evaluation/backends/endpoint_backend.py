@@ -1,4 +1,4 @@
-"""A model behind an endpoint, through a writer with its response cache and rate limits."""
+"""Backend for a model served by an endpoint, called through a writer with its response cache and rate limits."""
 
 from collections.abc import Iterator, Sequence
 
@@ -10,17 +10,17 @@ from entigraph.llm.wire_format import split_choices
 
 
 class EndpointBackend:
-    """Requests all samples of a prompt at once, so that its tokens are paid for once. A `chat` endpoint also gets the
-    system prompt.
+    """Requests all samples of a prompt in one call, so that its prompt tokens are paid for once. A `chat` endpoint also
+    receives the system prompt.
 
-    An endpoint that returns fewer samples is asked again for the rest, until it returns none.
+    If an endpoint returns fewer samples, another request is sent for the remaining ones.
     """
 
     def __init__(self, llm: LLM, chat: bool = True) -> None:
         self.llm, self.chat = llm, chat
 
     def sample(self, prompts: Sequence[Prompt], sampling: Sampling) -> Iterator[tuple[int, list[Generation]]]:
-        """Raises LLMError if the endpoint gave up on some prompts: the same command asks them again."""
+        """Yields (prompt index, samples). Raises LLMError if some prompts failed; the same command retries them."""
         pending: dict[int, list[Generation]] = {index: [] for index in range(len(prompts))}
         unanswered, reason = 0, ""
         while pending:
@@ -37,7 +37,7 @@ class EndpointBackend:
         if unanswered:
             raise LLMError(
                 f"{unanswered:,} of {len(prompts):,} prompts got no answer: {reason.removeprefix(GAVE_UP)}. "
-                "Run the same command to ask them again; answers so far are kept"
+                "Run the same command to retry them; answers so far are cached"
             )
 
     def build_request(self, prompt: Prompt, sampling: Sampling, received: int) -> Request:
@@ -56,7 +56,7 @@ class EndpointBackend:
 
 
 def parse_generations(completion: Completion, wanted: int) -> list[Generation]:
-    """Returns the completion's texts; an error (refused, too long for the context) stands for every wanted sample."""
+    """Returns up to `wanted` generations; an error (refused, too long for the context) is repeated for each of them."""
     if completion.finish_reason.startswith("error"):
         return [Generation("", completion.finish_reason)] * wanted
     return [Generation(text, reason) for text, reason in split_choices(completion)[:wanted]]

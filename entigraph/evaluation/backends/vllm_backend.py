@@ -13,7 +13,7 @@ from tokenizers import Tokenizer
 from entigraph.errors import LLMError
 from entigraph.evaluation.backends.local_backend import ChatTemplate, LocalBackend
 from entigraph.evaluation.base import Generation, Prompt, Sampling, ScoredSequence
-from entigraph.llm.base import Say
+from entigraph.llm.base import Notify
 from entigraph.llm.vllm.engine_config import VLLMEngineConfig
 from entigraph.llm.vllm.engine_process import EngineProcess
 
@@ -41,13 +41,13 @@ class VllmBackend(LocalBackend):
         end_ids: Sequence[int],
         chat: ChatTemplate | None,
         log: Path,
-        say: Say,
+        notify: Notify,
     ) -> None:
         super().__init__(tokenizer, bos_id, max_length, end_ids, chat)
         self.numbers = count()
         self.replies: SimpleQueue[Reply | LLMError] = SimpleQueue()
         arguments = options.engine_arguments(path) | {"max_model_len": max_length + 1} | options.arguments
-        self.worker = EngineProcess(options, {"engine": arguments, "chat": None}, log, say, self, EXTRA_POSITION)
+        self.worker = EngineProcess(options, {"engine": arguments, "chat": None}, log, notify, self, EXTRA_POSITION)
 
     def sample(self, prompts: Sequence[Prompt], sampling: Sampling) -> Iterator[tuple[int, list[Generation]]]:
         encoded = [self.encode_prompt(prompt) for prompt in prompts]

@@ -16,8 +16,8 @@ A task is any class with `evaluate`, from this package or the user's:
 
     entigraph run +evaluation.titles._target_=my_package.tasks.TitleRecall
 
-Subclass `QuestionTask` (question_task.py) for a task that asks the corpus's multiple-choice questions: its accuracy is
-then shown by the reports and fitted by the scaling analysis.
+Subclass `QuestionTask` (question_task.py) for a task on the corpus's multiple-choice questions: the reports then
+include its accuracy, and the scaling analysis fits it.
 """
 
 from abc import ABC, abstractmethod
@@ -39,7 +39,7 @@ Record = TypeVar("Record")
 
 @dataclass(frozen=True)
 class TaskContext:
-    """What a task works with. `backend` loads the model on its first call; `name` is the task's key in the config."""
+    """Inputs of a task. `backend` loads the model on its first call; `name` is the task's key in the config."""
 
     name: str
     inputs: TaskInputs
@@ -59,25 +59,25 @@ class TaskContext:
     ) -> Path:
         """Writes `PREFIX-TASK.jsonl` with one record per id, in that order, and returns its path.
 
-        `produce` receives the ids that are still missing. Its records are on disk one by one, so that a killed
-        evaluation resumes where it stopped.
+        `produce` receives the ids without a record. Its records are saved one by one, so that a killed evaluation
+        resumes where it stopped.
         """
         name = f"{prefix}-{self.name}.jsonl"
         records = ResumableJsonLines(self.folder / CHECKPOINTS / name, kind, id_field)
-        missing = {each for each in ids if each not in records}
+        missing = {record_id for record_id in ids if record_id not in records}
         if missing:
             with records, self.progress.bar("evaluation", len(ids), unit) as advance:
                 advance(len(ids) - len(missing))
                 for record in produce(missing):
                     records.write(record)
                     advance(1)
-        write_jsonl(self.folder / name, (records.read(each) for each in ids))
+        write_jsonl(self.folder / name, (records.read(record_id) for record_id in ids))
         return self.folder / name
 
 
 @dataclass(frozen=True)
 class PromptLoad:
-    """What a task sends to an endpoint, for cost estimates. `max_completion_tokens` counts all samples together."""
+    """Size of a task's requests to an endpoint, for cost estimates. `max_completion_tokens` is over all samples."""
 
     items: str
     prompt_characters: int
@@ -100,12 +100,12 @@ class EvaluationTask(ABC):
     def __post_init__(self) -> None:
         check_metrics(self.metrics)
 
-    def check_minimum(self, **minimum: float) -> None:
+    def check_minimum(self, **minimums: float) -> None:
         """Raises ConfigError for a field below its minimum; None is valid."""
-        for name, least in minimum.items():
+        for name, minimum in minimums.items():
             value = getattr(self, name)
-            if value is not None and value < least:
-                raise ConfigError(f"evaluation {name}: {value} found, {least} or more expected")
+            if value is not None and value < minimum:
+                raise ConfigError(f"evaluation {name}: {value} found, {minimum} or more expected")
 
     @abstractmethod
     def evaluate(self, context: TaskContext) -> dict[str, Any]:
@@ -113,17 +113,17 @@ class EvaluationTask(ABC):
 
     @property
     def cache_key(self) -> dict[str, Any]:
-        """Returns what decides the scores besides the options, such as digests of files that the options name."""
+        """Returns extra fields of the cache key, such as digests of files that the options refer to."""
         return {}
 
     def check(self) -> None:  # noqa: B027
         """Raises an error if the task cannot run here, for example because a package is missing."""
 
     def validate(self, inputs: TaskInputs) -> None:  # noqa: B027
-        """Raises DataError if these files hold nothing to evaluate. Runs before the synthesis is paid for."""
+        """Raises DataError if the inputs contain nothing to evaluate. Called before any paid request is sent."""
 
     def prompt_load(self, inputs: TaskInputs) -> PromptLoad | None:
-        """Returns what the task would send to an endpoint; None if that is not known."""
+        """Returns the size of the task's requests to an endpoint; None if unknown."""
         return None
 
     def metric_scores(self, records: Path, kind: type[Any]) -> dict[str, Any]:
@@ -131,10 +131,10 @@ class EvaluationTask(ABC):
         return {"metrics": compute_metrics(self.metrics, list(read_jsonl(records, kind)))} if self.metrics else {}
 
     def describe(self, scores: Mapping[str, Any]) -> str:
-        """Returns the scores in words, without metrics."""
+        """Returns the scores as text, without `metrics`."""
         return ""
 
     def summary_line(self, scores: Mapping[str, Any]) -> str:
-        """Returns the scores in one line, for the terminal."""
+        """Returns the scores and metrics as one line for the terminal."""
         metrics = ", ".join(f"{name} {value:.4f}" for name, value in scores.get("metrics", {}).items())
         return "; ".join(filter(None, (self.describe(scores), metrics)))

@@ -1,4 +1,4 @@
-"""Closed-book multiple choice by sampled chains of thought (paper §4.2, App. I.1)."""
+"""Closed-book multiple choice with sampled chains of thought (paper §4.2, App. I.1)."""
 
 import random
 from collections import Counter
@@ -25,9 +25,9 @@ from entigraph.evaluation.base import (
 )
 from entigraph.evaluation.parsing import (
     ANSWER_LINE,
-    CUT,
     LETTERS,
     NO_LINE,
+    TRUNCATED,
     parse_choice,
     parse_choice_as_authors,
     parse_choices,
@@ -38,9 +38,9 @@ from entigraph.evaluation.tasks.question_task import QuestionTask, TitleSplit
 from entigraph.storage.fingerprints import digest
 from entigraph.storage.schemas import Answer, Choice, Question
 
-QUESTIONS_PER_CALL = 256  # of a backend
+QUESTIONS_PER_CALL = 256  # of `Backend.sample`
 NEXT_EXAMPLE = "## Example"
-# For chat models, before a prompt that a base model would simply continue.
+# System prompt for chat models; a base model needs none to continue the examples.
 SYSTEM = (
     "Go on with the text in exactly the form of its examples: answer the last question only, with one paragraph of "
     'thought and then one line of the form "Answer: {form}.", and write nothing after it.'
@@ -49,10 +49,10 @@ ONE_LETTER, SEVERAL_LETTERS = "X", "X, Y"
 
 
 class AnswerProtocol(StrEnum):
-    """`paper`: 64 samples, one of the valid ones chosen at random, all questions in the denominator.
+    """`paper`: 64 samples, one of the valid ones selected at random, all questions in the denominator.
 
-    `authors_code` follows the published code: 8 samples, the first valid one, the last four fifths of the titles, and
-    questions without a valid sample leave the denominator.
+    `authors_code` follows the published code: 8 samples, the first valid one selected, only the last four fifths of
+    the titles, and questions without a valid sample excluded from the denominator.
     """
 
     paper = "paper"
@@ -64,14 +64,14 @@ SAMPLES = {AnswerProtocol.paper: 64, AnswerProtocol.authors_code: 8}
 
 @dataclass(frozen=True, kw_only=True)
 class ClosedBookCoT(QuestionTask):
-    """Five worked examples, then the question; each sample reasons in one paragraph and ends in "Answer: X.".
+    """Five-shot prompts; each sample reasons in one paragraph and ends with "Answer: X.".
 
-    `examples` names a file of evaluation/tasks/prompts. It has the paper's structure including its quirks (the first
-    example says twice that one choice is right, the third writes "Choices:"). A question that may have several right
-    answers follows `examples_several` instead, where all right choices are named: "Answer: X, Y."; the paper has such
-    questions (App. A.3) and prints no prompt for them. `samples` and `titles` null: the protocol's. Temperature 0.1 and
-    300 tokens are those of the published code; the paper states neither. The answers keep `texts_kept` samples of each
-    question, and only the letter of the others. `seed` chooses the sample that counts.
+    `examples` names a file in evaluation/tasks/prompts. It has the structure of the paper's prompt including its quirks
+    (the first example says twice that one choice is correct, the third writes "Choices:"). Questions that may have
+    several correct options use `examples_several`, with answers like "Answer: X, Y."; the paper has such questions
+    (App. A.3) but prints no prompt for them. `samples` and `titles` default to the protocol's values. Temperature 0.1
+    and 300 tokens are from the published code; the paper states neither. `texts_kept` is the number of samples per
+    question saved with their text; only the letter of the others is saved. `seed` selects the scored sample.
     """
 
     protocol: AnswerProtocol = AnswerProtocol.paper
@@ -117,8 +117,8 @@ class ClosedBookCoT(QuestionTask):
         for question in questions:
             if len(question.choices) > len(LETTERS):
                 raise DataError(
-                    f"{inputs.questions}: {question.id} has {len(question.choices)} choices, but there are only "
-                    f"{len(LETTERS)} letters; use likelihoods for it (evaluation=closed_book)"
+                    f"{inputs.questions}: {question.id} has {len(question.choices)} choices, at most {len(LETTERS)} "
+                    "expected; likelihoods have no such limit (evaluation=closed_book)"
                 )
         return questions
 
@@ -129,7 +129,7 @@ class ClosedBookCoT(QuestionTask):
         return PromptLoad(f"{len(questions):,} questions", characters, samples, samples * self.max_tokens)
 
     def build_prompt(self, question: Question, passages: Sequence[str] = ()) -> str:
-        """Returns examples, passages and question. Passages after the question help less (paper §5)."""
+        """Returns examples, passages and question, in this order: passages after the question help less (paper §5)."""
         contexts = [f"### Context {number}\n{passage.strip()}" for number, passage in enumerate(passages, 1)]
         options = "\n".join(f"{LETTERS[number]}. {choice}" for number, choice in enumerate(question.choices))
         last = (
@@ -142,9 +142,9 @@ class ClosedBookCoT(QuestionTask):
     def answers(
         self, questions: Sequence[Question], backend: Backend, look_up: PassageLookup = no_passages
     ) -> Iterator[Answer]:
-        """Groups questions by their examples, so that a backend reads the shared prefix once."""
-        for several in (False, True):
-            group = [question for question in questions if question.multiple_answers is several]
+        """Yields answers, grouped by few-shot examples so that a backend computes the shared prefix once."""
+        for multiple in (False, True):
+            group = [question for question in questions if question.multiple_answers is multiple]
             for start in range(0, len(group), QUESTIONS_PER_CALL):
                 yield from self.answer_batch(group[start : start + QUESTIONS_PER_CALL], backend, look_up)
 
@@ -185,14 +185,14 @@ class ClosedBookCoT(QuestionTask):
         )
 
     def parse(self, sample: Generation, question: Question) -> Choice | str:
-        """Returns a sample's choice or the reason why it has none: the backend's error, or that it was cut."""
+        """Returns a sample's choice, or the reason why it has none, such as truncation or the backend's error."""
         parse_one: Callable[[str, int], Choice | str] = (
             parse_choice_as_authors if self.protocol is AnswerProtocol.authors_code else parse_choice
         )
         choice = (parse_choices if question.multiple_answers else parse_one)(sample.text, len(question.choices))
         if not isinstance(choice, str) or sample.finish_reason == "stop":
             return choice
-        return CUT if sample.finish_reason == "length" and choice == NO_LINE else sample.finish_reason
+        return TRUNCATED if sample.finish_reason == "length" and choice == NO_LINE else sample.finish_reason
 
     def select_choice(self, valid: Sequence[Choice], question: Question) -> Choice | None:
         if not valid:
@@ -211,6 +211,6 @@ def examples_file(name: str) -> Any:
 
 @cache
 def read_examples(name: str) -> str:
-    """Returns the examples up to the heading of the next one."""
+    """Returns the few-shot examples of a prompt file."""
     text: str = examples_file(name).read_text(encoding="utf-8")
     return text.strip()

@@ -1,4 +1,4 @@
-"""Multiple choice with retrieved passages in the prompt (paper §5, App. F), and a way to degrade the retrieval."""
+"""Multiple choice with retrieved passages in the prompt (paper §5, App. F), with optionally degraded retrieval."""
 
 import random
 from collections.abc import Sequence
@@ -28,12 +28,12 @@ class PassageOrder(StrEnum):
 
 @dataclass(frozen=True, kw_only=True)
 class OpenBookTask(QuestionTask):
-    """Shows the first `k` passages of a question's ranking, in an `order`.
+    """Adds the first `k` passages of a question's ranking to the prompt, in an `order`.
 
-    To degrade retrieval: with probability `drop_gold` a question's gold passages (those of its evidence if known, else
-    those of its article) are left out, so that the expected recall is 1 - `drop_gold` of what it was; and `distractors`
-    additional passages, the best of other articles, are inserted. Both depend on `drop_seed` and the question only, and
-    a question that loses its passages loses them at every higher `drop_gold` too.
+    Two options degrade retrieval. With probability `drop_gold`, the gold passages of a question (with its evidence
+    if known, else those of its article) are dropped, which multiplies the expected recall by 1 - `drop_gold`. The
+    `distractors` best passages of other articles are inserted in addition. Both depend only on `drop_seed` and the
+    question; the questions affected at one `drop_gold` are also affected at every higher one.
     """
 
     k: int = 8
@@ -50,17 +50,17 @@ class OpenBookTask(QuestionTask):
             raise ConfigError(f"evaluation drop_gold: {self.drop_gold} found, a probability from 0 to 1 expected")
 
     def select_passages(self, ranking: Ranking) -> list[int]:
-        """Returns passage numbers in the order of the prompt."""
+        """Returns the passage indices in the order of the prompt."""
         rng = random.Random(f"{self.drop_seed}/{ranking.question_id}")
         gold = gold_passages(ranking)
         ranked = list(ranking.passages)
         if rng.random() < self.drop_gold:
-            ranked = [number for number in ranked if number not in gold]
+            ranked = [index for index in ranked if index not in gold]
         selected = ranked[: self.k]
         same_article = {*(ranking.article or ()), *gold}
-        others = [number for number in ranked[self.k :] if number not in same_article][: self.distractors]
-        for number in others:
-            selected.insert(rng.randint(0, len(selected)), number)
+        others = [index for index in ranked[self.k :] if index not in same_article][: self.distractors]
+        for index in others:
+            selected.insert(rng.randint(0, len(selected)), index)
         return selected if self.order is PassageOrder.best_first else selected[::-1]
 
     def passage_lookup(self, inputs: TaskInputs) -> PassageLookup:
@@ -72,7 +72,7 @@ class OpenBookTask(QuestionTask):
 
 
 class RankedPassages:
-    """Looks up a question's passages in a retrieval folder, independently of what else is asked."""
+    """Looks up a question's passages in a retrieval folder."""
 
     def __init__(self, folder: Path, task: OpenBookTask) -> None:
         self.folder, self.task = folder, task
@@ -86,7 +86,7 @@ class RankedPassages:
             raise DataError(f"{self.folder / 'rankings.jsonl'} has no ranking for {question.id}; remove that folder")
         selected = self.task.select_passages(ranking)
         return RetrievedPassages(
-            [self.passages[number].text for number in selected],
+            [self.passages[index].text for index in selected],
             contains_article(selected, ranking),
             contains_evidence(selected, ranking),
         )
@@ -94,7 +94,7 @@ class RankedPassages:
 
 @dataclass(frozen=True, kw_only=True)
 class OpenBook(OpenBookTask, ClosedBook):
-    """By option likelihood. `context` contains {passage}; each passage precedes the prompt in this form."""
+    """Scores options by likelihood. `context` is the template for each passage; the passages precede the prompt."""
 
     context: str = "{passage}\n\n"
 
@@ -109,36 +109,36 @@ class OpenBook(OpenBookTask, ClosedBook):
 
 @dataclass(frozen=True, kw_only=True)
 class OpenBookCoT(OpenBookTask, ClosedBookCoT):
-    """By sampled chains of thought, after five examples with 1, 2, 3, 3 and 5 passages (as the paper's)."""
+    """Samples chains of thought; the five few-shot examples have 1, 2, 3, 3 and 5 passages, as in the paper."""
 
     examples: str = "five_books_open"
 
 
 def gold_passages(ranking: Ranking) -> set[int]:
     if ranking.evidence is not None:
-        return {number for part in ranking.evidence for number in part}
+        return {index for part in ranking.evidence for index in part}
     return set(ranking.article or ())
 
 
 def score_retrieval(answers: Sequence[Answer]) -> dict[str, Any]:
-    """Returns the recall of the shown passages, and the accuracy with and without the gold ones.
+    """Returns the recall of the passages in the prompts, and the accuracy with and without gold passages.
 
-    By `article`, and by `evidence` where it is known.
+    Both at `article` level, and at `evidence` level for questions whose evidence is known.
     """
     scores: dict[str, Any] = {"nothing_retrieved": sum(not answer.retrieved for answer in answers)}
     for name in ("article", "evidence"):
-        was_shown = partial(gold_was_shown, name)
+        has_gold = partial(gold_in_prompt, name)
         known = [answer for answer in answers if getattr(answer, f"{name}_shown") is not None]
-        shown = [answer for answer in known if was_shown(answer)]
-        hidden = [answer for answer in known if not was_shown(answer)]
-        recall = mean_with_interval("recall", known, was_shown) if known else {"recall": None, "questions": 0}
+        with_gold = [answer for answer in known if has_gold(answer)]
+        without_gold = [answer for answer in known if not has_gold(answer)]
+        recall = mean_with_interval("recall", known, has_gold) if known else {"recall": None, "questions": 0}
         scores[name] = {
             **recall,
-            "accuracy_shown": accuracy(shown) if shown else None,
-            "accuracy_not_shown": accuracy(hidden) if hidden else None,
+            "accuracy_shown": accuracy(with_gold) if with_gold else None,
+            "accuracy_not_shown": accuracy(without_gold) if without_gold else None,
         }
     return scores
 
 
-def gold_was_shown(name: str, answer: Answer) -> bool:
+def gold_in_prompt(name: str, answer: Answer) -> bool:
     return bool(getattr(answer, f"{name}_shown"))

@@ -1,8 +1,8 @@
-"""Perplexity on a text corpus before and after training: a model forgets if it rises on general text.
+"""Perplexity on a text corpus; if it rises on general text after training, the model has forgotten.
 
-A document longer than the context is read in windows of `context` tokens, each starting `stride` tokens after the one
-before. Every token is scored once, in the first window that contains it: at the beginning of a document given all
-tokens before it, later given at least `context - stride` of them.
+A document longer than the context is scored in sliding windows of `context` tokens with a stride of `stride` tokens.
+Every token is scored once, in the first window that contains it: conditioned on all preceding tokens in the first
+window, and on at least `context - stride` of them in later windows.
 """
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -25,10 +25,10 @@ LARGEST_EXPONENT = 700.0  # exp of more overflows
 
 @dataclass(frozen=True, kw_only=True)
 class Perplexity(EvaluationTask):
-    """Over the documents of `corpus`; the run's own documents are those it is trained on.
+    """Perplexity on the documents of `corpus`; by default those of the run, which its training texts are about.
 
-    `limit` samples that many documents, the same for every model. `context` is null for the model's whole context and
-    never exceeds it; `stride` is null for half the context.
+    `limit` samples that many documents, the same for every model. `context` defaults to the model's context length,
+    and never exceeds it; `stride` defaults to half the context.
     """
 
     limit: int | None = None
@@ -49,8 +49,9 @@ class Perplexity(EvaluationTask):
         ids = self.document_ids(context.inputs)
 
         def compute_missing(missing: set[str]) -> Iterator[DocumentLoss]:
-            documents = (each for each in read_jsonl(context.inputs.documents, Document) if each.id in missing)
-            return self.losses(documents, cast("LocalBackend", context.backend()))
+            documents = read_jsonl(context.inputs.documents, Document)
+            remaining = (document for document in documents if document.id in missing)
+            return self.losses(remaining, cast("LocalBackend", context.backend()))
 
         file = context.write_records(
             "losses", DocumentLoss, ids, compute_missing, id_field="document_id", unit="documents"
@@ -64,12 +65,12 @@ class Perplexity(EvaluationTask):
         """Returns the ids of the documents to score, in corpus order. Raises DataError if there are none."""
         ids = [document.id for document in read_jsonl(inputs.documents, Document)]
         if not ids:
-            raise DataError(f"{inputs.documents} holds no documents; give another corpus, or leave the task out")
+            raise DataError(f"{inputs.documents} contains no documents; choose another corpus, or remove the task")
         selected = sample_documents(self.limit, ids)
-        return [each for each in ids if each in selected]
+        return [document_id for document_id in ids if document_id in selected]
 
     def losses(self, documents: Iterable[Document], backend: "LocalBackend") -> Iterator[DocumentLoss]:
-        """Yields one loss per document, in order; holds few documents in memory."""
+        """Yields one loss per document, in order, with only a few documents in memory at a time."""
         pending: list[tuple[Document, int, list[ScoredSequence]]] = []
         tokens = 0
         for document in documents:
@@ -83,6 +84,7 @@ class Perplexity(EvaluationTask):
         yield from self.score_documents(pending, backend)
 
     def windows(self, ids: Sequence[int], max_length: int) -> list[ScoredSequence]:
+        """Returns the sliding windows over a document's token ids."""
         context = min(self.context or max_length, max_length)
         stride = min(self.stride or max(1, context // 2), context)
         windows, scored = [], 1  # nothing precedes the first id
@@ -116,7 +118,7 @@ class Perplexity(EvaluationTask):
 
 
 def total_loss(losses: Sequence[DocumentLoss]) -> dict[str, Any]:
-    """Returns the loss over all documents. `unscored` counts first tokens of a document without a beginning token."""
+    """Returns the loss over all documents. `unscored` counts the first tokens of documents that have no BOS token."""
     nats, tokens, size = (sum(getattr(loss, key) for loss in losses) for key in ("nats", "tokens", "bytes"))
     per_token, per_byte = nats / max(1, tokens), nats / max(1, size) / log(2)
     return {
@@ -132,7 +134,7 @@ def total_loss(losses: Sequence[DocumentLoss]) -> dict[str, Any]:
 
 
 def ratio_stderr(parts: Sequence[tuple[float, float]], ratio: float) -> float | None:
-    """Returns the standard error of a ratio of sums over independent documents; None for fewer than two."""
+    """Returns the standard error of a ratio of sums over independent documents; None for fewer than two documents."""
     count, total = len(parts), sum(denominator for _, denominator in parts)
     if count < 2 or not total:
         return None

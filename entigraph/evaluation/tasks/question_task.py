@@ -37,7 +37,7 @@ class QuestionTask(EvaluationTask):
     limit: int | None = None
     evidence_parts: int | None = None
     uses_questions: ClassVar[bool] = True
-    headline_keys: ClassVar[Sequence[str]] = ("accuracy", "questions", "asked", "parse_rate", "overflowed")
+    headline_keys: ClassVar[Sequence[str]] = ("accuracy", "questions", "total_questions", "parse_rate", "overflowed")
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -97,7 +97,7 @@ class QuestionTask(EvaluationTask):
                 raise DataError(f"{inputs.questions}: {question.id} has no choice number {question.answer}")
         if not questions:
             raise DataError(
-                f"{inputs.questions} holds no questions{f' of the split {self.split!r}' if self.split else ''}"
+                f"{inputs.questions} contains no questions{f' of the split {self.split!r}' if self.split else ''}"
                 f"{f' with evidence of at most {self.evidence_parts} parts' if self.evidence_parts else ''}; "
                 "an accuracy needs questions: give some (corpus.questions), generate some (questions=generated), or "
                 "leave the task out (evaluation=none)"

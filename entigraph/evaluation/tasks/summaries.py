@@ -1,6 +1,6 @@
-"""Closed-book summaries: a model writes what it remembers of each document (paper §4.3, App. I.2, Table 5).
+"""Closed-book summaries: a model summarizes each document from memory (paper §4.3, App. I.2, Table 5).
 
-They are judged afterwards (analysis=summaries), so that several judges can read the same ones.
+A separate step judges them (analysis=summaries), so that several judges can read the same summaries.
 """
 
 from collections import Counter
@@ -24,14 +24,14 @@ from entigraph.evaluation.tasks.base import EvaluationTask, PromptLoad, TaskCont
 from entigraph.storage.jsonl import read_jsonl
 from entigraph.storage.schemas import Document, Summary
 
-PROMPTS_PER_CALL = 256  # of a backend
+PROMPTS_PER_CALL = 256  # of `Backend.sample`
 TOO_LONG = "prompt too long"
 
 
 @dataclass(frozen=True, kw_only=True)
 class SummaryPrompt:
-    """`text` names the document by slots: {document} is its title with author and year as far as they are known,
-    {title} and the entries of its `meta` stand alone. Summaries are cut at `max_tokens`.
+    """A prompt template. `text` refers to the document with at least one slot: {document} is its title with author and
+    year if known, {title} its title, and {KEY} an entry of its `meta`. Summaries are truncated at `max_tokens`.
     """
 
     text: str
@@ -42,7 +42,7 @@ class SummaryPrompt:
             raise ConfigError(f"evaluation prompts: max_tokens {self.max_tokens} found, at least 1 expected")
         if not self.slots:
             raise ConfigError(
-                f"evaluation prompts: {self.text!r} names no document; it needs a slot, such as {{document}}"
+                f"evaluation prompts: {self.text!r} has no slot for the document; add one, such as {{document}}"
             )
 
     @property
@@ -59,11 +59,11 @@ class SummaryPrompt:
 
 @dataclass(frozen=True, kw_only=True)
 class ClosedBookSummaries(EvaluationTask):
-    """Writes `samples` summaries of every document by every prompt. `limit` samples that many documents, the same for
-    every model.
+    """Samples `samples` summaries of every document with every prompt. `limit` samples that many documents, the same
+    for every model.
 
-    `prompts` maps names to `text` and `max_tokens`. The paper has a short and a long one, and states neither
-    temperature nor lengths.
+    `prompts` maps names to `text` and `max_tokens`. The paper has a short and a long prompt, and states neither
+    temperature nor maximum lengths.
     """
 
     prompts: dict[str, Any] = field(default_factory=dict)
@@ -77,7 +77,7 @@ class ClosedBookSummaries(EvaluationTask):
     def __post_init__(self) -> None:
         super().__post_init__()
         if not self.prompts:
-            raise ConfigError("evaluation prompts: none given; give at least one with text and max_tokens")
+            raise ConfigError("evaluation prompts: empty; add at least one prompt with text and max_tokens")
         _ = self.summary_prompts
         self.check_minimum(limit=1, samples=1, temperature=0, batch_tokens=1)
 
@@ -97,7 +97,8 @@ class ClosedBookSummaries(EvaluationTask):
 
         def write_missing(missing: set[str]) -> Iterator[Summary]:
             for prompt in self.prompts:
-                todo = [each for each in documents if summary_id(each, prompt, self.samples - 1) in missing]
+                last = self.samples - 1  # records are written in order, so a document is complete if its last sample is
+                todo = [document for document in documents if summary_id(document, prompt, last) in missing]
                 yield from self.write_summaries(todo, prompt, context.backend)
 
         file = context.write_records("summaries", Summary, ids, write_missing, id_field="id", unit="summaries")
@@ -114,10 +115,10 @@ class ClosedBookSummaries(EvaluationTask):
         return PromptLoad(f"{len(documents):,} documents' summaries", characters, samples, longest)
 
     def load_documents(self, inputs: TaskInputs) -> list[Document]:
-        """Raises DataError if there are none, or if one lacks the value of a prompt's slot."""
+        """Returns the documents to summarize. Raises DataError if there are none, or if one has no value for a slot."""
         documents = list(read_jsonl(inputs.documents, Document))
         if not documents:
-            raise DataError(f"{inputs.documents} holds no documents; give another corpus, or leave the task out")
+            raise DataError(f"{inputs.documents} contains no documents; choose another corpus, or remove the task")
         selected = sample_documents(self.limit, [document.id for document in documents])
         documents = [document for document in documents if document.id in selected]
         for name, prompt in self.summary_prompts.items():
@@ -126,7 +127,7 @@ class ClosedBookSummaries(EvaluationTask):
                 if missing:
                     raise DataError(
                         f"{inputs.documents}: {document.id} has no {missing[0]!r}, which the prompt {name!r} of "
-                        f"evaluation=summaries names; it has {', '.join(['document', 'title', *document.meta])}"
+                        f"evaluation=summaries uses; available: {', '.join(['document', 'title', *document.meta])}"
                     )
         return documents
 
@@ -178,7 +179,7 @@ def summary_id(document: Document, prompt: str, sample: int) -> str:
 
 
 def cite(document: Document) -> str:
-    """Returns title, author and year; the author "Laumer, Keith" becomes Keith Laumer."""
+    """Returns title, author and year of a document; the author "Laumer, Keith" becomes "Keith Laumer"."""
     last, comma, first = document.meta.get("author", "").partition(", ")
     author = f" by {first} {last}" if comma else f" by {last}" if last else ""
     year = f" ({document.meta['year']})" if document.meta.get("year") else ""
@@ -186,7 +187,7 @@ def cite(document: Document) -> str:
 
 
 def score_summaries(summaries: Sequence[Summary]) -> dict[str, Any]:
-    """Returns counts of all summaries and by prompt. Whether they are true is for a judge to say."""
+    """Returns counts over all summaries and by prompt. Factuality is scored by analysis=summaries."""
     by_prompt: dict[str, list[Summary]] = {}
     for summary in summaries:
         by_prompt.setdefault(summary.prompt, []).append(summary)
@@ -195,11 +196,11 @@ def score_summaries(summaries: Sequence[Summary]) -> dict[str, Any]:
 
 
 def count_summaries(summaries: Sequence[Summary]) -> Mapping[str, Any]:
-    """`unfinished` counts by reason; "length" are those cut at max_tokens."""
+    """Returns counts; `unfinished` maps finish reasons to counts, "length" for truncation at max_tokens."""
     return {
         "summaries": len(summaries),
         "documents": len({summary.document_id for summary in summaries}),
         "empty": sum(not summary.text for summary in summaries),
-        "unfinished": dict(Counter(each.finish_reason for each in summaries if each.finish_reason != "stop")),
+        "unfinished": dict(Counter(summary.finish_reason for summary in summaries if summary.finish_reason != "stop")),
         "words": sum(len(summary.text.split()) for summary in summaries) / len(summaries),
     }

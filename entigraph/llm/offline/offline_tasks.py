@@ -1,11 +1,11 @@
-"""The tasks that the offline writer answers. A module adds one by decorating a function:
+"""Registry of the tasks that the offline writer answers. A module adds a task with a decorator:
 
     @offline_task("summarize the document")
     def summarize(prompt: OfflinePrompt) -> str:
         return prompt.sentences[0]
 
-The prompt's task line starts with the decorator's text (in lower case); of several matches the longest counts. The
-modules of this package are imported when the writer answers; any other module, such as the one that defines your
+The handler answers prompts whose task line starts with the decorator's text (ignoring case); the longest match wins.
+The modules of this package are imported when the writer answers; any other module, such as the one that defines your
 augmenter, registers its tasks when it is imported.
 """
 
@@ -23,7 +23,7 @@ Handler = Callable[[OfflinePrompt], str]
 
 @dataclass(frozen=True)
 class OfflineTask:
-    """A handler. `states_facts`: `llm.errors` may falsify its answer. `needs_document`: of the prompt."""
+    """A handler. `states_facts`: `llm.errors` may falsify its answer. `needs_document`: the prompt has a document."""
 
     answer: Handler
     states_facts: bool
@@ -53,12 +53,12 @@ def import_built_in_tasks() -> None:
 
 
 def find_task(prompt: OfflinePrompt) -> OfflineTask:
-    """Returns the task of a prompt. Raises LLMError for an unknown one."""
+    """Returns the task of a prompt. Raises LLMError if no handler matches."""
     import_built_in_tasks()
     start = max(filter(prompt.task.startswith, REGISTRY), key=len, default=None)
     if start is None or (REGISTRY[start].needs_document and "document" not in prompt.sections):
         raise LLMError(
             f"the offline writer does not know the task {prompt.task!r}; "
-            f"it knows {', '.join(REGISTRY)}, each over a '### Document' section"
+            f"it knows {', '.join(REGISTRY)}, each with a '### Document' section"
         )
     return REGISTRY[start]

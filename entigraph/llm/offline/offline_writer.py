@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from entigraph.errors import ConfigError
-from entigraph.llm.base import LLM, Completion, Request, Say
+from entigraph.llm.base import LLM, Completion, Notify, Request
 
 if TYPE_CHECKING:
     from entigraph.fictional.reading import Reading
@@ -35,7 +35,7 @@ class OfflineWriter:
         pass
 
     @contextmanager
-    def connect(self, response_cache: Path, say: Say = print) -> Iterator[LLM]:
+    def connect(self, response_cache: Path, notify: Notify = print) -> Iterator[LLM]:
         yield self  # its answers cost nothing, so they are not cached
 
     def complete(self, requests: Iterable[Request]) -> Generator[Completion, None, None]:

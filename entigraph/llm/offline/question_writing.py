@@ -1,7 +1,7 @@
-"""Offline handlers of the questions' tasks: writing multiple-choice questions and answering them.
+"""Offline handlers that write and answer multiple-choice questions.
 
 Questions about a fictional document ask for its facts, in the wording of its corpus. Questions about any other text
-remove a name from a sentence.
+are sentences with a name removed.
 """
 
 import json
@@ -32,16 +32,16 @@ def write_questions(prompt: OfflinePrompt) -> str:
 
 @offline_task("answer a multiple-choice question from the document", states_facts=True)
 def answer_from_document(prompt: OfflinePrompt) -> str:
-    """Returns the letters of the options that a fact, or a sentence of the document, makes right."""
+    """Returns the letters of the options that a fact or a sentence of the document confirms."""
     question, *options = prompt.sections["question"].splitlines()
     known = find_answers(question, prompt.reading.facts) if prompt.reading else set()
     sentence = question.removeprefix(GAP_QUESTION)
-    right = []
+    letters = []
     for option in options:
         match = OPTION.fullmatch(option)
         if match and (match[2] in known or sentence.replace(GAP, match[2]) in prompt.sentences):
-            right.append(match[1])
-    return json.dumps({"right": right})
+            letters.append(match[1])
+    return json.dumps({"right": letters})
 
 
 @offline_task("answer a multiple-choice question from memory", needs_document=False)
@@ -54,7 +54,7 @@ def ask_about_facts(facts: Sequence[Fact], rng: random.Random) -> list[dict[str,
 
 
 def ask_with_gaps(sentences: Sequence[str], phrases: Sequence[str], rng: random.Random) -> list[dict[str, Any]]:
-    """Returns a question for each sentence with a name, in random order; the wrong options are names not in it."""
+    """Returns a question for each sentence with a name, in random order; distractors are names from other sentences."""
     capitalized = [phrase for phrase in phrases if phrase[0].isupper()]
     names = [name for name in capitalized if not any(name != other and name in other for other in capitalized)]
     questions = []
@@ -62,13 +62,13 @@ def ask_with_gaps(sentences: Sequence[str], phrases: Sequence[str], rng: random.
         mentioned = [name for name in names if name in sentence]
         wrong = [name for name in names if all(name not in other and other not in name for other in mentioned)]
         if mentioned and len(wrong) >= OPTIONS - 1:
-            right = rng.choice(mentioned)
-            question = f"{GAP_QUESTION}{sentence.replace(right, GAP)}"
-            questions.append(question_entry(question, [right, *rng.sample(wrong, OPTIONS - 1)], sentence))
+            correct = rng.choice(mentioned)
+            question = f"{GAP_QUESTION}{sentence.replace(correct, GAP)}"
+            questions.append(question_entry(question, [correct, *rng.sample(wrong, OPTIONS - 1)], sentence))
     rng.shuffle(questions)
     return questions
 
 
 def question_entry(question: str, choices: Sequence[str], evidence: str) -> dict[str, Any]:
-    """Returns a question in the form that the prompt asks for. The first choice is the right one."""
+    """Returns a question in the JSON format of the prompt. The first choice is the correct one."""
     return {"question": question, "right": choices[0], "wrong": choices[1:], "kind": "stated", "evidence": evidence}

@@ -1,4 +1,4 @@
-"""JSON Lines files of requests for the Batch API, in a folder that several processes may share."""
+"""JSONL files of requests for the Batch API, in a folder that several processes may share."""
 
 import json
 from collections.abc import Iterator
@@ -12,7 +12,7 @@ from filelock import FileLock, Timeout
 
 @dataclass
 class BatchFile:
-    """A file of requests that was not submitted yet. `keys` maps the requests' keys to their scopes."""
+    """A file of requests that has not been submitted. `keys` maps the requests' keys to their scopes."""
 
     name: str
     path: Path
@@ -23,7 +23,7 @@ class BatchFile:
 
 
 class BatchFiles:
-    """Collects requests into files of at most `max_requests` and `max_bytes`; `full` holds those to be submitted."""
+    """Collects requests into files of at most `max_requests` and `max_bytes`; `full` lists the complete files."""
 
     def __init__(self, folder: Path, max_requests: int, max_bytes: float) -> None:
         self.folder, self.max_requests, self.max_bytes = folder, max_requests, max_bytes
@@ -64,7 +64,7 @@ class BatchFiles:
             return True
 
     def read_lines(self, name: str) -> Iterator[tuple[bytes, bytes]]:
-        """Yields the key and line of each request of a batch; none if another machine submitted it."""
+        """Yields the key and line of each request of a batch; nothing if another machine submitted it."""
         if self.path(name).exists():
             with self.path(name).open("rb") as file:
                 for line in file:
@@ -75,7 +75,7 @@ class BatchFiles:
         self.lock_path(name).unlink(missing_ok=True)
 
     def discard_unsent(self) -> list[BatchFile]:
-        """Removes the files that were not submitted, and returns them."""
+        """Removes the files that have not been submitted, and returns them."""
         self.finish_current()
         discarded, self.full = self.full, []
         for file in discarded:

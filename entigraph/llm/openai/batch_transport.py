@@ -7,7 +7,7 @@ from concurrent.futures import Future
 from typing import Any
 
 from entigraph.errors import LLMError
-from entigraph.llm.base import CHARACTERS_PER_TOKEN, Completion, Say
+from entigraph.llm.base import CHARACTERS_PER_TOKEN, Completion, Notify
 from entigraph.llm.caching import GAVE_UP, Answer, WireRequest
 from entigraph.llm.cost import SpendingLimit
 from entigraph.llm.openai.batch_client import BatchClient, EndpointUnreachable
@@ -64,9 +64,15 @@ class BatchTransport:
     """Has no thread: it submits and polls while the caller waits for an answer."""
 
     def __init__(
-        self, options: OpenAIOptions, cache: ResponseCache, files: BatchFiles, max_pending: int, poll_s: float, say: Say
+        self,
+        options: OpenAIOptions,
+        cache: ResponseCache,
+        files: BatchFiles,
+        max_pending: int,
+        poll_s: float,
+        notify: Notify,
     ) -> None:
-        self.options, self.cache, self.files, self.say = options, cache, files, say
+        self.options, self.cache, self.files, self.notify = options, cache, files, notify
         self.max_pending, self.poll_s = max_pending, poll_s
         self.client = BatchClient(options)
         self.address = self.client.address
@@ -106,7 +112,7 @@ class BatchTransport:
                 failed_polls, ended = failed_polls + 1, False
                 if failed_polls >= MAX_FAILED_POLLS or not self.reached:
                     raise
-                self.say(f"  {error}")
+                self.notify(f"  {error}")
             if not ended and not answer.done():
                 time.sleep(self.poll_s)
 
@@ -164,7 +170,7 @@ class BatchTransport:
         batch_id = self.client.submit(file.name, file.path)
         self.cache.set_batch_id(file.name, batch_id)
         file.lock.release()
-        self.say(f"  batch {batch_id}: {len(file.keys):,} requests sent")
+        self.notify(f"  batch {batch_id}: {len(file.keys):,} requests sent")
         return PendingBatch(file.name, self.address, batch_id)
 
     def check_batch(self, batch: PendingBatch) -> bool:
@@ -184,7 +190,7 @@ class BatchTransport:
         if status.request_counts and now - self.last_message > SECONDS_BETWEEN_MESSAGES:
             self.last_message = now
             counts = status.request_counts
-            self.say(f"  batch {status.id}: {counts.completed:,} of {counts.total:,} answered ({status.status})")
+            self.notify(f"  batch {status.id}: {counts.completed:,} of {counts.total:,} answered ({status.status})")
 
     def collect(self, batch: PendingBatch, status: Any) -> None:
         """Caches every answer; requests without one are retried in another batch."""
@@ -240,7 +246,7 @@ class BatchTransport:
                 self.awaited.attempts[key] = self.awaited.attempts.get(key, 0) - 1
             self.retry(batch, keys, {}, "failed")
             self.forget(batch.name)
-            self.say(f"  batch {batch.id} waits for the others: {self.options.error_message(message)}")
+            self.notify(f"  batch {batch.id} waits for the others: {self.options.error_message(message)}")
             return
         self.awaited.release(keys)
         self.forget(batch.name)

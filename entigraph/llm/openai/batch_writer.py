@@ -10,7 +10,7 @@ from pathlib import Path
 
 from entigraph.config.fields import check_positive, runtime_field
 from entigraph.errors import ConfigError
-from entigraph.llm.base import LLM, Say
+from entigraph.llm.base import LLM, Notify
 from entigraph.llm.caching import connect_with_cache
 from entigraph.llm.cost import Price
 from entigraph.llm.openai.openai_options import OpenAIOptions
@@ -45,7 +45,7 @@ class OpenAIBatchWriter(OpenAIOptions):
     def price(self) -> Price:
         return super().price.scale(1 - self.discount)
 
-    def connect(self, response_cache: Path, say: Say = print) -> AbstractContextManager[LLM]:
+    def connect(self, response_cache: Path, notify: Notify = print) -> AbstractContextManager[LLM]:
         from entigraph.llm.openai.batch_files import BatchFiles
         from entigraph.llm.openai.batch_transport import BatchTransport
 
@@ -53,7 +53,7 @@ class OpenAIBatchWriter(OpenAIOptions):
             files = BatchFiles(
                 response_cache.parent / ".batches", self.requests_per_file, self.megabytes_per_file * 1e6
             )
-            return BatchTransport(self, cache, files, self.batches_at_once, self.poll_s, say)
+            return BatchTransport(self, cache, files, self.batches_at_once, self.poll_s, notify)
 
         self.check()
         return connect_with_cache(self.name, response_cache, self.body, open_transport)

@@ -14,7 +14,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from entigraph.errors import ArtifactError, LLMError
-from entigraph.llm.base import CHARACTERS_PER_TOKEN, Completion, Say, Usage
+from entigraph.llm.base import CHARACTERS_PER_TOKEN, Completion, Notify, Usage
 from entigraph.llm.caching import GAVE_UP, Answer, WireRequest, encode_body
 from entigraph.llm.cost import SpendingLimit
 from entigraph.llm.openai.openai_options import OpenAIOptions
@@ -72,8 +72,8 @@ class ThrottleNotice:
 
 
 class OnlineTransport:
-    def __init__(self, options: OpenAIOptions, cache: ResponseCache, say: Say) -> None:
-        self.options, self.cache, self.say, self.price = options, cache, say, options.price
+    def __init__(self, options: OpenAIOptions, cache: ResponseCache, notify: Notify) -> None:
+        self.options, self.cache, self.notify, self.price = options, cache, notify, options.price
         self.limiter = RateLimiter(options.concurrency, options.requests_per_minute, options.tokens_per_minute)
         self.spending = SpendingLimit(cache, options.max_cost_usd, self.price)
         self.throttle_notice = ThrottleNotice()
@@ -262,7 +262,7 @@ class OnlineTransport:
     def on_throttled(self, address: ServerAddress, wait_s: float) -> None:
         self.limiter.on_throttled(wait_s)
         if self.throttle_notice.is_due():
-            self.say(
+            self.notify(
                 f"  {address.label} keeps answering that there are too many requests (HTTP 429), "
                 f"{self.answered:,} answered so far: reduced to {int(self.limiter.window)} concurrent requests"
             )
@@ -273,7 +273,7 @@ class OnlineTransport:
         if len(self.addresses) > 1 and address.failures == FAILURES_BEFORE_PAUSE:
             address.failures = 0
             address.paused_until = time.monotonic() + PAUSE_S
-            self.say(f"  {address.label} is paused for {PAUSE_S:.0f} s after {reason}; the other addresses continue")
+            self.notify(f"  {address.label} is paused for {PAUSE_S:.0f} s after {reason}; the other addresses continue")
 
     def check_endpoint_alive(self, reason: str) -> None:
         """Raises LLMError after several failed requests in a row, so that not all remaining ones are tried in vain."""

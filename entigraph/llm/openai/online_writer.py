@@ -4,7 +4,7 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
 
-from entigraph.llm.base import LLM, Say
+from entigraph.llm.base import LLM, Notify
 from entigraph.llm.caching import connect_with_cache
 from entigraph.llm.openai.openai_options import OpenAIOptions
 
@@ -13,8 +13,10 @@ from entigraph.llm.openai.openai_options import OpenAIOptions
 class OpenAIWriter(OpenAIOptions):
     """Sends requests concurrently and receives each answer immediately."""
 
-    def connect(self, response_cache: Path, say: Say = print) -> AbstractContextManager[LLM]:
+    def connect(self, response_cache: Path, notify: Notify = print) -> AbstractContextManager[LLM]:
         from entigraph.llm.openai.online_transport import OnlineTransport
 
         self.check()
-        return connect_with_cache(self.name, response_cache, self.body, lambda cache: OnlineTransport(self, cache, say))
+        return connect_with_cache(
+            self.name, response_cache, self.body, lambda cache: OnlineTransport(self, cache, notify)
+        )

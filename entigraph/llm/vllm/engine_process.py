@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import IO, Any, Protocol
 
 from entigraph.errors import LLMError
-from entigraph.llm.base import Say
+from entigraph.llm.base import Notify
 from entigraph.llm.vllm.engine_config import WORKER_SCRIPT, VLLMEngineConfig
 
 SECONDS_TO_EXIT = 30.0
@@ -46,15 +46,15 @@ class EngineProcess:
         options: VLLMEngineConfig,
         settings: Mapping[str, Any],
         log: Path,
-        say: Say,
+        notify: Notify,
         listener: EngineListener,
         environment: Mapping[str, str] | None = None,
     ) -> None:
-        self.model, self.log, self.say, self.listener = settings["engine"]["model"], log, say, listener
+        self.model, self.log, self.notify, self.listener = settings["engine"]["model"], log, notify, listener
         self.started, self.fatal_error = time.monotonic(), ""
         log.parent.mkdir(parents=True, exist_ok=True)
         self.log_start = log.stat().st_size if log.exists() else 0
-        say(f"  vLLM starts with {self.model}; its log is {log}")
+        notify(f"  vLLM starts with {self.model}; its log is {log}")
         with log.open("ab") as output:
             self.process = subprocess.Popen(
                 [options.interpreter, str(WORKER_SCRIPT)],
@@ -96,7 +96,7 @@ class EngineProcess:
         elif "fatal" in message:
             self.fatal_error = message["fatal"]
         else:
-            self.say(f"  vLLM {message['ready']} is ready after {time.monotonic() - self.started:.0f} s")
+            self.notify(f"  vLLM {message['ready']} is ready after {time.monotonic() - self.started:.0f} s")
 
     def find_cause(self) -> str:
         """Returns the first error in the log since the start; later ones follow from it."""

@@ -9,7 +9,7 @@ from typing import Any, ClassVar
 
 from entigraph.config.fields import check_positive, runtime_field
 from entigraph.errors import ConfigError, LLMError
-from entigraph.llm.base import LLM, Request, Say
+from entigraph.llm.base import LLM, Notify, Request
 from entigraph.llm.caching import Body, connect_with_cache
 from entigraph.llm.cost import FREE, Price
 from entigraph.llm.vllm.engine_config import VLLMEngineConfig
@@ -84,7 +84,7 @@ class VLLMWriter(VLLMEngineConfig):
         super().check()
 
     @contextmanager
-    def connect(self, response_cache: Path, say: Say = print) -> Iterator[LLM]:
+    def connect(self, response_cache: Path, notify: Notify = print) -> Iterator[LLM]:
         from entigraph.llm.vllm.engine_process import EngineListener, EngineProcess
         from entigraph.llm.vllm.vllm_transport import VLLMTransport
 
@@ -93,7 +93,7 @@ class VLLMWriter(VLLMEngineConfig):
             chat = {"template": self.template, "kwargs": self.chat_template_kwargs}
             arguments = self.engine_arguments(self.model) | self.arguments
             log = response_cache.with_name(LOG_NAME)
-            return EngineProcess(self, {"engine": arguments, "chat": chat}, log, say, listener)
+            return EngineProcess(self, {"engine": arguments, "chat": chat}, log, notify, listener)
 
         with connect_with_cache(
             self.name,
