@@ -1,8 +1,8 @@
-"""One SQLite file with every answer that was ever received, so that no request is paid for twice.
+"""A SQLite file with every answer ever received, so that no request is paid for twice.
 
-The key is a hash of the whole request as it is sent (model, prompts, sampling, sample number), not of selected fields,
-so answers stay valid when the budget, order, filters or augmenter settings change. Several processes may share the
-file. It also records what each command has spent and which batches are pending.
+The key is a hash of the whole request body (model, prompts, sampling, sample index), not of selected fields, so
+answers stay valid when the budget, order, filters or augmenter settings change. Several processes may share the file.
+It also records the spending of each command and the pending batches.
 """
 
 import sqlite3
@@ -20,7 +20,7 @@ FILE_NAME = "response_cache.sqlite"
 FORMER_FILE_NAME = "journal.sqlite"
 SCHEMA_VERSION = 2
 LOCK_TIMEOUT_S = 60.0
-# A table with row ids and large pages: otherwise rows of one or two kilobytes overflow into separate pages.
+# Row ids and large pages, because rows of one or two kilobytes would otherwise overflow into separate pages.
 PAGE_BYTES = 8192
 SCHEMA = """
 CREATE TABLE IF NOT EXISTS answers (
@@ -55,7 +55,7 @@ DROP TABLE answers_1;
 
 @dataclass(frozen=True)
 class AnswerTotals:
-    """Sums over answers. `seconds` is the total time that the requests took."""
+    """Totals over answers. `seconds` is the sum of the requests' durations."""
 
     answers: int = 0
     prompt_tokens: int = 0
@@ -66,7 +66,7 @@ class AnswerTotals:
 
 @dataclass(frozen=True)
 class PendingBatch:
-    """A batch whose results were not collected yet. `id` is the endpoint's; None: it may never have been submitted."""
+    """A batch without collected results. `id` is the endpoint's; None if it may not have been submitted."""
 
     name: str
     address: str
@@ -74,13 +74,13 @@ class PendingBatch:
 
 
 def response_cache_path(root: Path) -> Path:
-    """Returns the cache file below `root`. A file that an earlier version started is used under its former name."""
+    """Returns the cache file below `root`. An existing file of an earlier version is used under its former name."""
     former = root / FORMER_FILE_NAME
     return former if former.exists() and not (root / FILE_NAME).exists() else root / FILE_NAME
 
 
 class ResponseCache:
-    """Raises ArtifactError for a file that is damaged, of a newer version, or not writable."""
+    """All methods raise ArtifactError if the file is damaged, written by a newer version, or not writable."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -93,17 +93,17 @@ class ResponseCache:
     def prepare(self) -> None:
         self.database.execute(f"PRAGMA page_size={PAGE_BYTES}")
         self.database.execute("PRAGMA journal_mode=WAL")
-        # A killed process loses no committed answer; a power failure may lose the last ones.
+        # A killed process loses no committed answer; a power failure may lose the most recent ones.
         self.database.execute("PRAGMA synchronous=NORMAL")
         if self.version() == SCHEMA_VERSION:
             return
-        self.database.execute("BEGIN IMMEDIATE")  # one process creates the tables, others find them
+        self.database.execute("BEGIN IMMEDIATE")  # only one process creates the tables
         try:
             version = self.version()
             if version > SCHEMA_VERSION:
                 raise ArtifactError(
                     f"{self.path} was written by a newer entigraph "
-                    f"(format {version}, this one knows {SCHEMA_VERSION}); upgrade"
+                    f"(format {version}, at most {SCHEMA_VERSION} supported); upgrade"
                 )
             script = MIGRATE_FROM_VERSION_1.format(schema=SCHEMA) if version == 1 else SCHEMA
             for statement in script.split(";"):
@@ -133,8 +133,8 @@ class ResponseCache:
     def put(
         self, key: bytes, completion: Completion, *, scope: bytes = b"", attempts: int = 1, seconds: float = 0.0
     ) -> Completion:
-        """Stores an answer, committed when this returns, and returns the stored one: of two answers to the same request
-        the first is kept. `scope` groups siblings for `totals` and `examples`.
+        """Stores and commits an answer. Returns the stored one: the first answer to a request is kept. `scope` groups
+        similar requests for `totals` and `examples`.
         """
         usage = completion.usage
         with self.translate_errors():
@@ -158,7 +158,7 @@ class ResponseCache:
         return completion if cursor.rowcount else self.get(key) or completion
 
     def totals(self, scope: bytes | None = None) -> AnswerTotals:
-        """Returns the totals over all answers, or over those of a scope."""
+        """Returns the totals over all answers, or over the answers of a scope."""
         where, values = ("", ()) if scope is None else (" WHERE scope = ?", (scope,))
         with self.translate_errors():
             row = self.database.execute(
@@ -190,7 +190,7 @@ class ResponseCache:
         return cursor.rowcount == 1
 
     def record_spending(self, command: str, reserved: float, dollars: float) -> None:
-        """Replaces a reservation by what was spent."""
+        """Replaces a reservation by the dollars spent."""
         with self.translate_errors():
             self.database.execute(
                 "UPDATE spending SET reserved = MAX(0, reserved - ?2), spent = spent + ?3 WHERE command = ?1",
@@ -200,7 +200,7 @@ class ResponseCache:
     # --- pending batches ---
 
     def begin_batch(self, batch: PendingBatch, keys: Mapping[bytes, bytes]) -> None:
-        """Records a batch before it is submitted, so that after a kill it can be looked up at the endpoint by name.
+        """Records a batch before it is submitted, so that it can be looked up by name after the process was killed.
         `keys` maps the requests' keys to their scopes.
         """
         rows = ((key, scope, batch.name) for key, scope in keys.items())
@@ -215,7 +215,7 @@ class ResponseCache:
             self.database.execute("UPDATE batches SET id = ? WHERE name = ?", (batch_id, name))
 
     def end_batch(self, name: str) -> None:
-        """Forgets a batch after its answers were stored; requests without an answer may be sent again."""
+        """Removes a batch after its answers were stored; requests without an answer may be sent again."""
         with self.translate_errors(), self.transaction():
             self.database.execute("DELETE FROM batched WHERE batch = ?", (name,))
             self.database.execute("DELETE FROM batches WHERE name = ?", (name,))
@@ -254,7 +254,7 @@ class ResponseCache:
 
     @contextmanager
     def translate_errors(self) -> Iterator[None]:
-        """Turns errors of SQLite and the disk into an ArtifactError."""
+        """Translates SQLite and disk errors to ArtifactError."""
         try:
             yield
         except sqlite3.OperationalError as error:

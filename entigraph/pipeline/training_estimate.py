@@ -91,7 +91,7 @@ def training_hours(run: Run, tokens: float | None, finished: Sequence[dict[str, 
         throughput = sum(manifest["counts"]["tokens"] for manifest in measured) / seconds
         return float(tokens / throughput / 3600)
     shape = model_shape(run)
-    if shape is None or shape.parameters < memory.LEAST_PARAMETERS:
+    if shape is None or shape.parameters < memory.MIN_PARAMETERS:
         return None
     device = memory.find_device(run.trainer.accelerator)
     workload = memory.plan_workload(run.data, run.trainer, device)

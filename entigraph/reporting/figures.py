@@ -1,6 +1,6 @@
-"""The one style of all figures. Importing this module does not import matplotlib.
+"""The shared style of all figures. Importing this module does not import matplotlib.
 
-Series differ in marker as well as in color. A figure is written as PNG and as SVG; both are byte-identical each time.
+Series differ in marker as well as in color. Figures are saved as PNG and SVG, byte-identical for the same data.
 """
 
 from collections.abc import Mapping, Sequence
@@ -29,7 +29,7 @@ DISPLAY_NAMES: Mapping[str, str] = {
 
 
 def create_figure(rows: int = 1, columns: int = 1, **options: Any) -> "tuple[Figure, Any]":
-    """Returns an empty figure and its array of axes, of shape (rows, columns); `options` are those of plt.subplots."""
+    """Returns a figure and its axes, an array of shape (rows, columns); `options` are passed to plt.subplots."""
     plt = load_pyplot()
     return plt.subplots(rows, columns, squeeze=False, layout="constrained", **options)  # type: ignore[no-any-return]
 
@@ -55,18 +55,18 @@ def save_figure(figure: "Figure", out: Path, name: str, note: str | None = None)
 
 
 def series_style(name: str, index: int) -> tuple[str, str]:
-    """Returns color and marker. Beyond the known augmenters, 42 pairs are used before one repeats."""
+    """Returns color and marker. Series other than the known augmenters cycle through 42 pairs."""
     return STYLES.get(name, (COLORS[index % len(COLORS)], MARKERS[index % len(MARKERS)]))
 
 
 def display_name(name: str) -> str:
-    """Returns the legend text of a series: its augmenter, then the settings that distinguish it from the others."""
+    """Returns the legend label of a series: its augmenter, then the settings that distinguish it from the others."""
     augmenter, _, settings = name.partition(" ")
     return f"{DISPLAY_NAMES.get(augmenter, augmenter)} {settings}".strip()
 
 
 def format_token_axis(axes: "Axes", budgets: Sequence[float], max_ticks: int = 6) -> None:
-    """Makes the x axis logarithmic, with a tick at each budget if there are at most `max_ticks`."""
+    """Sets a logarithmic x axis, with a tick at each budget if there are at most `max_ticks`."""
     from matplotlib.ticker import NullLocator
 
     axes.set_xscale("log")
@@ -98,7 +98,7 @@ def add_grid(axes: "Axes", which: Literal["x", "y", "both"]) -> None:
 
 
 def dodge(tokens: Sequence[float], index: int, series: int, budgets: int) -> list[float]:
-    """Returns x positions; series of a single budget are placed side by side, because they would hide one another."""
+    """Returns x positions; series with a single budget are placed side by side so that they do not overlap."""
     if budgets > 1 or series < 2:
         return list(tokens)
     return [count * 1.6 ** (2 * index / (series - 1) - 1) for count in tokens]

@@ -1,4 +1,4 @@
-"""Tables as aligned text to print, as CSV with full precision, and as Markdown."""
+"""Tables as aligned text for the terminal, as CSV with full precision, and as Markdown."""
 
 import csv
 from collections.abc import Mapping, Sequence
@@ -9,7 +9,7 @@ from typing import Any
 def write_table(out: Path, name: str, columns: Mapping[str, str], rows: Sequence[Sequence[Any]]) -> list[str]:
     """Writes NAME.csv and NAME.md and returns the lines to print.
 
-    `columns` maps each heading to the format of its values; "" is text, aligned to the left.
+    `columns` maps each heading to the format of its values; "" is left-aligned text.
     """
     with (out / f"{name}.csv").open("w", newline="", encoding="utf-8") as file:
         csv.writer(file, lineterminator="\n").writerows([list(columns), *rows])
@@ -21,7 +21,7 @@ def write_table(out: Path, name: str, columns: Mapping[str, str], rows: Sequence
 
 
 def format_cell(value: Any, form: str) -> str:
-    """An unknown value is an empty cell."""
+    """Returns the formatted value, or an empty string for None."""
     return "" if value is None else format(value, form)
 
 

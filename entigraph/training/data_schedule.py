@@ -1,7 +1,7 @@
-"""The order of the data: a pure function of (seed, index), so workers, ranks and restarts cannot change it.
+"""The order of the data: a pure function of (seed, index), independent of workers, ranks and restarts.
 
-A source is cut into blocks of `context_length` tokens, read in a circle from an offset that is drawn for each pass:
-every pass sees every token, in blocks that are cut differently. Sequence k of a run is (source, pass, block).
+Each pass over a source splits it into blocks of `context_length` tokens, starting at a random offset and wrapping
+around: every pass contains every token, with different block boundaries. Sequence k of a run is (source, pass, block).
 """
 
 from collections.abc import Mapping
@@ -21,21 +21,21 @@ if TYPE_CHECKING:
 SYNTHETIC, REPLAY, VALIDATION = 0, 1, 2
 SOURCES: Mapping[int, str] = {SYNTHETIC: "synthetic", REPLAY: "replay"}  # of training
 REPLAY_MODES = ("add", "replace")
-WINDOW = 64  # the share of replay is exact in every window of this many sequences
+WINDOW = 64  # the fraction of replay is exact in every window of this many sequences
 
 
 @dataclass(frozen=True, kw_only=True)
 class DataConfig:
-    """The options of `SyntheticDataModule`. A plan uses this class in its place, because it imports no torch.
+    """The options of `SyntheticDataModule`. Plans use this class instead, which does not import torch.
 
-    Training reads blocks of `context_length` tokens, `batch_size` sequences per optimizer step on any number of
-    devices. `replay_rate` is the share of all blocks that come from `replay`, a tokens artifact: 0.1 in the paper
-    (App. D). With `replay_mode` "add" they are added to the synthetic blocks, each of which is seen once per epoch;
-    with "replace" they take the place of synthetic blocks, as in the paper's wording and the authors' code.
+    Training uses blocks of `context_length` tokens, `batch_size` sequences per optimizer step over all devices.
+    `replay_rate` is the fraction of all blocks that come from `replay`, a tokens artifact: 0.1 in the paper (App. D).
+    With `replay_mode` "add" they are added to the synthetic blocks, each of which is used once per epoch; with
+    "replace" they replace synthetic blocks, as in the paper's wording and the authors' code.
 
-    `document_mask`: attention is restricted to the token's own document, position ids restart at each document, and
-    the first token of a document carries no loss. `validation_fraction` is the share of synthetic texts, of each
-    document, that are held out for `val_loss`.
+    With `document_mask`, attention is restricted to the token's document, position ids restart at each document, and
+    the first token of a document is excluded from the loss. `validation_fraction` is the fraction of each document's
+    synthetic texts held out for `val_loss`.
     """
 
     context_length: int = 128
@@ -56,10 +56,10 @@ class DataConfig:
             problems.append(f"data.batch_size: {self.batch_size} found, at least 1 expected")
         for key in ("replay_rate", "validation_fraction"):
             if not 0 <= getattr(self, key) < 1:
-                problems.append(f"data.{key}: {getattr(self, key)} found, a share from 0 to below 1 expected")
+                problems.append(f"data.{key}: {getattr(self, key)} found, a fraction from 0 to below 1 expected")
         if self.replay_rate > 0 and not self.replay:
             problems.append(
-                "data.replay_rate: replay needs tokens to replay: set data.replay, or choose data=packed with rate 0"
+                "data.replay_rate: replay needs tokens: set data.replay, or choose data=packed for no replay"
             )
         if problems:
             raise ConfigError("\n".join(problems))
@@ -81,11 +81,11 @@ class DataConfig:
 
 @dataclass(frozen=True, kw_only=True)
 class DataSchedule:
-    """Which blocks a run trains on, and in which order.
+    """The blocks a run trains on, and their order.
 
-    `replay_rate` is the share of all sequences that are replay. By default every synthetic block is seen once per
-    epoch; if replay `replaces` synthetic blocks, an epoch does not see those. Replay blocks repeat only when the pool
-    is used up. The last step is filled with further sequences of the same order, so that every step has `batch_size`.
+    `replay_rate` is the fraction of replay sequences. By default every synthetic block is used once per epoch; if
+    replay `replaces` synthetic blocks, an epoch skips those. Replay blocks repeat only after all have been used. The
+    last step is filled with further sequences of the same order, so that every step has `batch_size` sequences.
     `max_steps` takes precedence over `epochs`.
     """
 
@@ -111,8 +111,8 @@ class DataSchedule:
     def steps(self) -> int:
         if self.max_steps is not None:
             return self.max_steps
-        turns = self.synthetic_blocks * self.epochs / (1 if self.replaces else 1 - self.replay_rate)
-        return max(1, ceil(turns / self.batch_size - 1e-9))
+        sequences = self.synthetic_blocks * self.epochs / (1 if self.replaces else 1 - self.replay_rate)
+        return max(1, ceil(sequences / self.batch_size - 1e-9))
 
     @property
     def samples(self) -> int:
@@ -124,10 +124,10 @@ class DataSchedule:
 
     @cached_property
     def order(self) -> "tuple[NDArray[np.int8], NDArray[np.int32]]":
-        """Returns each sequence's source, and its place among that source's blocks of all passes."""
+        """Returns the source of each sequence, and its position among the source's blocks of all passes."""
         import numpy as np
 
-        # Sequence k is replay where the running count of replay increases: exact to one sequence over any range.
+        # Sequence k is replay where the cumulative count of replay increases: exact to one sequence over any range.
         count = np.arange(self.samples + 1, dtype=np.float64)
         count *= self.replay_rate
         count += 1e-9
@@ -136,34 +136,35 @@ class DataSchedule:
         rng = generator(self.seed, 0)
         for start in range(0, self.samples, WINDOW):
             rng.shuffle(sources[start : start + WINDOW])
-        places = np.empty(self.samples, dtype=np.int32)
+        positions = np.empty(self.samples, dtype=np.int32)
         for source in SOURCES:
-            chosen = sources == bool(source)
+            mask = sources == bool(source)
             skipping = self.replaces and source == SYNTHETIC
-            places[chosen] = np.flatnonzero(chosen) if skipping else np.arange(int(chosen.sum()))
-        return sources.astype(np.int8), places
+            positions[mask] = np.flatnonzero(mask) if skipping else np.arange(int(mask.sum()))
+        return sources.astype(np.int8), positions
 
     @cached_property
     def starts(self) -> "NDArray[np.int64]":
-        """Returns the token of its source at which each sequence's block starts."""
+        """Returns the index of each sequence's first token in its source."""
         import numpy as np
 
-        sources, places = self.order
+        sources, positions = self.order
         starts = np.empty(self.samples, dtype=np.int64)
         for source, blocks, tokens in (
             (SYNTHETIC, self.synthetic_blocks, self.synthetic_tokens),
             (REPLAY, self.replay_blocks, self.replay_tokens),
         ):
-            chosen = np.flatnonzero(sources == source)
-            count = int(places[chosen[-1]]) + 1 if len(chosen) else 0
+            sequences = np.flatnonzero(sources == source)
+            count = int(positions[sequences[-1]]) + 1 if len(sequences) else 0
             for number in range(ceil(count / max(1, blocks))):
-                first, end = np.searchsorted(places[chosen], (number * blocks, (number + 1) * blocks))
-                members = chosen[first:end]
+                first, end = np.searchsorted(positions[sequences], (number * blocks, (number + 1) * blocks))
+                members = sequences[first:end]
                 starts_of_pass = self.block_starts(source, number, blocks, tokens)
-                starts[members] = starts_of_pass[places[members] - number * blocks]
+                starts[members] = starts_of_pass[positions[members] - number * blocks]
         return starts
 
     def block_starts(self, source: int, number: int, blocks: int, tokens: int) -> "NDArray[np.int64]":
+        """Returns the first token of each block in pass `number`, in random order."""
         rng = generator(self.seed, 1 + source, number)
         offset = int(rng.integers(self.context_length))
         starts: NDArray[np.int64] = rng.permutation(blocks)
@@ -173,7 +174,7 @@ class DataSchedule:
         return starts
 
     def summary(self) -> dict[str, Any]:
-        """Returns what the run trains on, counted."""
+        """Returns the number of steps and tokens, and the samples and passes by source."""
         sources, _ = self.order
         replay = int(sources.sum())
         return {
@@ -198,7 +199,7 @@ class DataSchedule:
 
 
 def generator(*key: int) -> "np.random.Generator":
-    """Returns a random generator that depends on its key only."""
+    """Returns a random generator seeded with `key`."""
     import numpy as np
 
     return np.random.Generator(np.random.Philox(np.random.SeedSequence(key)))

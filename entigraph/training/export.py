@@ -1,7 +1,7 @@
-"""Writes the finished model: a Hugging Face folder with its tokenizer and a model card.
+"""Exports the trained model as a Hugging Face folder with its tokenizer and a model card.
 
-It can be loaded and served without this package: its tokenizer starts each text with the token that did so in training,
-and its generation config names the token that ends one.
+It can be loaded and served without this package: its tokenizer prepends the BOS token used in training, and its
+generation config sets the EOS token.
 """
 
 import json
@@ -21,7 +21,7 @@ from entigraph.training.training_job import TrainingJob
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
-SEPARATORS = "meta.json"  # beside the tokenizer: the ids around each text
+SEPARATORS = "meta.json"  # in the tokenizer's folder: the ids of the tokens around each text
 TOKENIZER_FILES = ("tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "chat_template.jinja")
 
 
@@ -33,7 +33,7 @@ def export(
     split_bf16: bool,
     ranks: int,
 ) -> None:
-    """Writes model/. Every rank must call it, because gathering takes all of them; rank 0 writes."""
+    """Writes model/. All ranks must call it to gather the weights; rank 0 writes."""
     if ranks > 1:
         full = gather_weights(net)
     else:
@@ -55,7 +55,7 @@ def export(
 
 
 def empty_copy(net: "PreTrainedModel", dtype: torch.dtype) -> "PreTrainedModel":
-    """Returns the same model, unsharded and without weights, in the dtype that its config.json shall state."""
+    """Returns the model, unsharded and on the meta device, in the dtype for its config.json."""
     with torch.device("meta"):
         copy: PreTrainedModel = type(net)(net.config).to(dtype)  # type: ignore[arg-type]
     copy.generation_config = net.generation_config
@@ -63,14 +63,14 @@ def empty_copy(net: "PreTrainedModel", dtype: torch.dtype) -> "PreTrainedModel":
 
 
 def set_special_tokens(model: "PreTrainedModel", bos_id: int | None, eos_id: int | None) -> None:
-    """Sets the ids of a model that started from random weights: a text ends at its eos, else where the next begins."""
+    """Sets the BOS and EOS ids of a model trained from random weights; BOS serves as EOS if texts have no EOS."""
     for config in (model.config, model.generation_config):
         if config is not None and config.eos_token_id is None:
             config.bos_token_id, config.eos_token_id = bos_id, bos_id if eos_id is None else eos_id
 
 
 def add_bos(file: Path, bos_id: int | None) -> None:
-    """Makes a tokenizer start each text with the token that started it in training, if it does not do so already."""
+    """Makes a tokenizer prepend the BOS token used in training, if it does not already."""
     from tokenizers import Tokenizer
     from tokenizers.processors import Sequence, TemplateProcessing
 
@@ -85,7 +85,7 @@ def add_bos(file: Path, bos_id: int | None) -> None:
 
 
 def render_card(job: TrainingJob, counts: Mapping[str, Any]) -> str:
-    """Returns Markdown with the front matter that the Hugging Face hub reads."""
+    """Returns the model card in Markdown with the front matter of the Hugging Face Hub."""
     start = job.model.path or f"random weights ({job.model.name})"
     on_hub = job.model.path and not Path(job.model.path).expanduser().exists()
     front = ["library_name: transformers", "pipeline_tag: text-generation"]
@@ -116,9 +116,9 @@ def render_card(job: TrainingJob, counts: Mapping[str, Any]) -> str:
         + "\n".join(front)
         + f"\n---\n\n# {job.out.name}\n\n"
         + "A causal language model after synthetic continued pretraining: next-token training on texts that another "
-        + "model wrote about a small corpus (arXiv 2409.07431). `manifest.json` beside this folder holds every "
-        + "setting and the digest of every input.\n\n"
+        + "model wrote about a small corpus (arXiv 2409.07431). `manifest.json` in the parent folder records all "
+        + "settings and the digests of all inputs.\n\n"
         + f"| | |\n|---|---|\n{table}\n\n"
-        + "The texts are synthetic and may state what their sources do not. The license of the starting model and the "
+        + "The texts are synthetic and may contradict their sources. The license of the base model and the "
         + "rights in the sources apply to these weights.\n"
     )

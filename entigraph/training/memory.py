@@ -1,8 +1,8 @@
-"""Estimates memory per device and time of a run before it starts, by arithmetic alone.
+"""Estimates the memory per device and the duration of a training run analytically, before it starts.
 
-All sizes are bytes. For its backward pass in bf16, a Llama layer keeps 12 hidden + 4 key/value + 8 intermediate bytes
-per token (norms, queries, keys, values, attention, two residuals, gate, up, their product and its activation): 41 times
-the hidden size at Llama 3's proportions. `MARGIN` stands for fragmentation and the libraries' own buffers.
+All sizes are in bytes. In bf16, a Llama layer stores 12 hidden + 4 key/value + 8 intermediate bytes per token for its
+backward pass (norms, queries, keys, values, attention, two residuals, gate, up, their product and its activation): 41
+times the hidden size at Llama 3's proportions. `MARGIN` accounts for fragmentation and buffers of libraries.
 """
 
 import os
@@ -16,13 +16,13 @@ from entigraph.training.trainer import TrainerSettings
 
 GIB = 2**30
 MARGIN = 0.06  # of a device's memory
-KEPT = {"none": 1.0, "selective": 0.45}  # share of activations; full keeps each layer's input, and one layer
-PASSES = {"none": 3.0, "selective": 3.5, "full": 4.0}  # work per step in forward passes: backward counts two
-LOGITS = {"cpu": 2**24, "cuda": 2**27}  # of one chunk of the loss, see loss.py
-UTILIZATION = 0.5  # of the datasheet's FLOP/s, without recomputation: what one GPU reaches at best
-# Dense bf16 FLOP/s by datasheet, by a part of the name that nvidia-smi prints.
+ACTIVATION_FRACTION = {"none": 1.0, "selective": 0.45}  # stored; "full" stores each layer's input, and one layer
+FORWARD_PASSES = {"none": 3.0, "selective": 3.5, "full": 4.0}  # FLOPs per step in forward passes; backward counts two
+LOSS_CHUNK_LOGITS = {"cpu": 2**24, "cuda": 2**27}  # logits per chunk of the loss, see loss.py
+UTILIZATION = 0.5  # of the datasheet's FLOP/s, without recomputation: the best that one GPU reaches
+# Dense bf16 FLOP/s by datasheet; keys are substrings of the name that nvidia-smi prints.
 PEAKS: Mapping[str, float] = {"H200": 989e12, "H100": 989e12, "A100": 312e12, "L40S": 362e12, "4090": 165e12}
-LEAST_PARAMETERS = 1e8  # the time of smaller models is overhead, which is not estimated
+MIN_PARAMETERS = 1e8  # the time of smaller models is dominated by overhead, which is not estimated
 REFERENCE, REFERENCE_MEMORY = "H200", 143_771.0 * 2**20
 
 
@@ -51,13 +51,13 @@ class Shape:
         return self.layers * self.block + self.embedding * (1 if self.tied else 2) + self.hidden
 
     @property
-    def multiplied(self) -> int:
-        """Returns the weights that every token is multiplied with: all but the embedding, which is looked up."""
+    def matmul_parameters(self) -> int:
+        """Returns the number of weights in matrix products: all but the input embedding, which is a lookup."""
         return self.layers * self.block + self.embedding
 
 
 def read_shape(values: Mapping[str, Any] | None) -> Shape | None:
-    """Returns the shape that a config.json states; None if it does not have a Llama's names."""
+    """Returns the shape given by a config.json; None if its keys are not those of a Llama."""
     try:
         assert values is not None
         heads, hidden = values["num_attention_heads"], values["hidden_size"]
@@ -76,14 +76,14 @@ def read_shape(values: Mapping[str, Any] | None) -> Shape | None:
 
 
 def flops_per_token(values: Mapping[str, Any] | None, context: int) -> float | None:
-    """Returns FLOPs of forward and backward, causal attention, no recomputation: 46.6e9 for Llama 3 8B at 2,048."""
+    """Returns the FLOPs of forward and backward per token, without recomputation: 46.6e9 for Llama 3 8B at 2,048."""
     shape = read_shape(values)
-    return 6.0 * shape.multiplied + 6.0 * shape.layers * shape.queries * context if shape else None
+    return 6.0 * shape.matmul_parameters + 6.0 * shape.layers * shape.queries * context if shape else None
 
 
 @dataclass(frozen=True)
 class Device:
-    """`memory` in bytes; `peak` in FLOP/s, None if unknown. `shared`: all ranks use the same memory, a CPU's."""
+    """`memory` is in bytes; `peak` in FLOP/s, None if unknown. `shared`: all ranks share the memory (a CPU)."""
 
     name: str
     memory: float
@@ -93,7 +93,7 @@ class Device:
 
 @dataclass(frozen=True, kw_only=True)
 class Workload:
-    """How a model is trained. `micro_batch` is the sequences that a device holds at once."""
+    """The settings that determine memory and time. `micro_batch` is the number of sequences per device."""
 
     context: int
     micro_batch: int
@@ -107,7 +107,7 @@ class Workload:
 
 
 def plan_workload(data: DataConfig, trainer: TrainerSettings, device: Device) -> Workload:
-    """Returns what training will choose on this device."""
+    """Returns the settings that training will choose on this device."""
     cuda = not device.shared
     split_bf16 = trainer.precision == "bf16-true" or (trainer.precision == "auto" and cuda and trainer.world_size == 1)
     accumulation = trainer.accumulation(data.batch_size)
@@ -125,7 +125,7 @@ def plan_workload(data: DataConfig, trainer: TrainerSettings, device: Device) ->
 
 
 def count_tokens_seen(data: DataConfig, trainer: TrainerSettings, synthetic: int | None) -> float | None:
-    """Returns the tokens of all sources over the run; None if the number of synthetic tokens is not known yet."""
+    """Returns the number of training tokens of all sources; None if the number of synthetic tokens is unknown."""
     if trainer.max_steps:
         return float(trainer.max_steps * data.batch_size * data.context_length)
     share = 1 if data.replay_mode == "replace" else 1 - data.replay_rate
@@ -133,19 +133,20 @@ def count_tokens_seen(data: DataConfig, trainer: TrainerSettings, synthetic: int
 
 
 def estimate_memory(shape: Shape, workload: Workload) -> dict[str, float]:
-    """Returns the bytes on each device at the peak of a step, by purpose."""
+    """Returns the peak bytes per device during a step, by purpose."""
     shard = shape.parameters / workload.devices
-    wide = workload.gradient_dtype == "float32" and workload.accumulates
-    gradient = 4 if not workload.split_bf16 or wide else 2
-    number = 2 if workload.bf16 else 4
-    gathered = 0.0 if workload.devices == 1 else number * (2.0 * shape.block + 2 * shape.embedding) + 4 * shape.block
-    cast = number * shape.parameters if workload.bf16 and not workload.split_bf16 and workload.devices == 1 else 0.0
+    fp32_gradients = workload.gradient_dtype == "float32" and workload.accumulates
+    gradient = 4 if not workload.split_bf16 or fp32_gradients else 2
+    size = 2 if workload.bf16 else 4
+    gathered = 0.0 if workload.devices == 1 else size * (2.0 * shape.block + 2 * shape.embedding) + 4 * shape.block
+    cast = size * shape.parameters if workload.bf16 and not workload.split_bf16 and workload.devices == 1 else 0.0
+    logits = workload.micro_batch * workload.context * shape.vocabulary
     return {
-        "weights": shard * 4,  # split weights are two halves of the same four bytes
+        "weights": shard * 4,  # split bf16 weights: two halves of the same four bytes
         "gradients": shard * gradient,
         "optimizer": shard * 8 + (2**26 * 12 if workload.split_bf16 else 0),
-        "activations": activations(shape, workload) * number / 2,
-        "loss": min(LOGITS[workload.accelerator], workload.micro_batch * workload.context * shape.vocabulary) * 10.0,
+        "activations": activations(shape, workload) * size / 2,
+        "loss": min(LOSS_CHUNK_LOGITS[workload.accelerator], logits) * 10.0,
         "gathered": gathered + cast,
     }
 
@@ -155,33 +156,33 @@ def activations(shape: Shape, workload: Workload) -> float:
     block = tokens * (12.0 * shape.hidden + 4 * shape.keys + 8 * shape.intermediate)
     if workload.recompute == "full":
         return tokens * 2.0 * shape.hidden * shape.layers + block
-    return block * shape.layers * KEPT[workload.recompute]
+    return block * shape.layers * ACTIVATION_FRACTION[workload.recompute]
 
 
 def estimate_seconds(shape: Shape, workload: Workload, tokens: float, peak: float) -> float:
-    work = 6.0 * shape.multiplied + 6.0 * shape.layers * shape.queries * workload.context
-    return tokens * work * PASSES[workload.recompute] / 3 / (peak * UTILIZATION * workload.devices)
+    work = 6.0 * shape.matmul_parameters + 6.0 * shape.layers * shape.queries * workload.context
+    return tokens * work * FORWARD_PASSES[workload.recompute] / 3 / (peak * UTILIZATION * workload.devices)
 
 
 def find_device(accelerator: str) -> Device:
-    """Returns the device that the run would use here. Calls nvidia-smi, because a plan does not import torch."""
+    """Returns the device that the run would use here. Calls nvidia-smi, because plans do not import torch."""
     if accelerator != "cpu":
         try:
             command = ["nvidia-smi", "--query-gpu=name,memory.total", "--format=csv,noheader,nounits"]
-            done = subprocess.run(command, capture_output=True, text=True, timeout=10, check=True)
-            name, mebibytes = done.stdout.splitlines()[0].rsplit(",", 1)
+            process = subprocess.run(command, capture_output=True, text=True, timeout=10, check=True)
+            name, mebibytes = process.stdout.splitlines()[0].rsplit(",", 1)
             peak = next((peak for key, peak in PEAKS.items() if key in name), None)
             return Device(name.strip(), float(mebibytes) * 2**20, peak)
         except (OSError, subprocess.SubprocessError, ValueError, IndexError):
             if accelerator in ("cuda", "gpu"):
-                return Device(f"{REFERENCE} (none is here)", REFERENCE_MEMORY, PEAKS[REFERENCE])
+                return Device(f"{REFERENCE} (no GPU detected)", REFERENCE_MEMORY, PEAKS[REFERENCE])
     return Device(
         "this machine's CPU", float(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")), None, shared=True
     )
 
 
 def summary_lines(shape: Shape, workload: Workload, tokens: float | None, device: Device) -> list[str]:
-    """Returns the estimate in words, and whether the run fits."""
+    """Returns the estimate as text, with a warning if the run does not fit."""
     parts = estimate_memory(shape, workload)
     total = sum(parts.values())
     where = f"on each of {workload.devices} devices" if workload.devices > 1 else "on one device"
@@ -198,7 +199,7 @@ def summary_lines(shape: Shape, workload: Workload, tokens: float | None, device
             "trainer.devices=8"
         )
     name, peak = (device.name, device.peak) if device.peak else (REFERENCE, PEAKS[REFERENCE])
-    if tokens and shape.parameters >= LEAST_PARAMETERS:
+    if tokens and shape.parameters >= MIN_PARAMETERS:
         hours = estimate_seconds(shape, workload, tokens, peak) / 3600
         lines.append(
             f"  {tokens:,.0f} tokens: about {hours:,.1f} h on {workload.devices} x {name}, at {UTILIZATION:.0%} of its "

@@ -1,4 +1,4 @@
-"""Checks that model, tokenizer and context length fit together, and the error of a non-finite loss."""
+"""Checks that model, tokenizer and context length are compatible, and the error for a non-finite loss."""
 
 import json
 from pathlib import Path
@@ -19,7 +19,7 @@ class NonFiniteLossError(EntigraphError):
 
 
 def check_model_fits(job: TrainingJob, net: "PreTrainedModel") -> None:
-    """Raises ConfigError if the context is too long for the model, or the tokenizer is not the model's."""
+    """Raises ConfigError if the context exceeds the model's positions, or the tokenizer does not match."""
     positions = getattr(net.config, "max_position_embeddings", None)
     length = job.data.context_length
     if positions and length > positions:
@@ -34,19 +34,20 @@ def check_model_fits(job: TrainingJob, net: "PreTrainedModel") -> None:
 
 
 def check_same_tokenizer(job: TrainingJob) -> None:
-    """Raises ConfigError if a tokenizer in the model's folder gives tokens other ids than the shards have."""
+    """Raises ConfigError if the tokenizer in the model's folder has other token ids than that of the shards."""
     model_file, shards_file = Path(job.model.path).expanduser() / TOKENIZER, job.tokenizer / TOKENIZER
     if not job.model.path or not (model_file.exists() and shards_file.exists()):
         return
-    there, here = token_ids(model_file), token_ids(shards_file)
-    if there == here:
+    model_ids, shard_ids = token_ids(model_file), token_ids(shards_file)
+    if model_ids == shard_ids:
         return
-    differing = sorted(token for token in there.keys() | here.keys() if there.get(token) != here.get(token))
+    tokens = model_ids.keys() | shard_ids.keys()
+    differing = sorted(token for token in tokens if model_ids.get(token) != shard_ids.get(token))
     token = differing[0]
     raise ConfigError(
         f"tokenizer: {job.tokenizer} is not the tokenizer of {job.model.path}: {len(differing):,} tokens differ, for "
-        f"example {token!r}: {here.get(token, 'missing')} here, {there.get(token, 'missing')} there. Use its own: "
-        f"tokenizer=pretrained tokenizer.path={job.model.path}"
+        f"example {token!r}: id {shard_ids.get(token, 'missing')}, {model_ids.get(token, 'missing')} in the model. "
+        f"Use the model's: tokenizer=pretrained tokenizer.path={job.model.path}"
     )
 
 
@@ -55,5 +56,5 @@ def token_ids(file: Path) -> dict[str, int]:
     content: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))
     vocabulary = content["model"].get("vocab", {})
     if isinstance(vocabulary, list):  # unigram: a list of [token, score], the id is the index
-        vocabulary = {entry[0]: number for number, entry in enumerate(vocabulary)}
+        vocabulary = {entry[0]: index for index, entry in enumerate(vocabulary)}
     return {**vocabulary, **{added["content"]: added["id"] for added in content.get("added_tokens", [])}}

@@ -210,7 +210,7 @@ def test_processes_of_a_command_share_the_spending_limit(tmp_path: Path, monkeyp
     ("wrong", "message"),
     [
         ({"base_url": "localhost:8000/v1"}, "llm.base_url: 'localhost:8000/v1' found, an address such as http"),
-        ({"model": ""}, "llm.model: nothing given"),
+        ({"model": ""}, "llm.model: not set"),
         ({"api_key_env": "sk-abc123"}, "the name of an environment variable expected"),
         ({"prices": {"m": {"prompt": 1.0, "completion": -3.0}}}, "dollars of 0 or more expected"),
     ],
@@ -253,7 +253,7 @@ def test_unreachable_server_is_reported_within_seconds(tmp_path: Path) -> None:
 def test_wrong_key_is_one_message_without_the_key(tmp_path: Path, monkeypatch: Any) -> None:
     monkeypatch.setenv("OPENAI_API_KEY", KEY)
     with running(Config(latency_s=0.01, key="another")) as server:
-        with pytest.raises(LLMError, match=r"refuses the key in OPENAI_API_KEY \(HTTP 401\): .*<key>") as raised:
+        with pytest.raises(LLMError, match=r"rejected the key in OPENAI_API_KEY \(HTTP 401\): .*<key>") as raised:
             ask(writer(server), tmp_path / "j", (make_request(number) for number in range(500)))
         assert server.stats()["requests"] <= 64 and KEY not in str(raised.value)
 
@@ -270,7 +270,7 @@ def test_missing_key_of_paid_endpoint_is_rejected(tmp_path: Path, monkeypatch: A
     options = OpenAIWriter(
         model="gpt", base_url="https://llm.example.com", api_key_env="MY_KEY", prices={"gpt": PAID["mock-llm"]}
     )
-    with pytest.raises(LLMError, match="the environment has no MY_KEY"):
+    with pytest.raises(LLMError, match="MY_KEY is not set in the environment"):
         ask(options, tmp_path / "j", [])
 
 
@@ -278,7 +278,11 @@ def test_sweep_without_key_ends_before_its_first_job(command: Command, tmp_path:
     process = command(
         "run", "experiments=smoke", "llm=openai", "sweep.augmenters=[entigraph,rephrase]", OPENAI_API_KEY=""
     )
-    assert process.returncode == 1 and process.stderr.count("error:") == 1 and "has no OPENAI_API_KEY" in process.stderr
+    assert (
+        process.returncode == 1
+        and process.stderr.count("error:") == 1
+        and "OPENAI_API_KEY is not set" in process.stderr
+    )
     assert not list(tmp_path.rglob("manifest.json"))
 
 
@@ -415,7 +419,7 @@ def test_key_is_never_written(command: Command, tmp_path: Path) -> None:
         process = command(*synthesis(server, prices), OPENAI_API_KEY=KEY)
         assert process.returncode == 0, process.stderr
         refused = command(*synthesis(server, prices, f"paths.root={tmp_path}/other"), OPENAI_API_KEY="")
-    assert refused.returncode == 1 and "the environment has no OPENAI_API_KEY" in refused.stderr
+    assert refused.returncode == 1 and "OPENAI_API_KEY is not set in the environment" in refused.stderr
     assert KEY not in process.stdout + process.stderr
     files = [file for file in tmp_path.rglob("*") if file.is_file()]
     assert len(files) > 20 and any(file.suffix == ".wandb" for file in files)

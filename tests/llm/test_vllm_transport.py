@@ -142,7 +142,7 @@ def test_missing_vllm_is_reported_before_anything_is_built(command: Command, tmp
     process = command("run", "llm=vllm", f"llm.python={bare}", "evaluation=none", "logger=none")
     assert process.returncode == 1 and f"{bare} has no vLLM" in process.stderr and "make vllm-env" in process.stderr
     missing = command("run", "llm=vllm", "llm.model=./nowhere", "evaluation=none", "logger=none")
-    assert missing.returncode == 1 and "./nowhere is no model" in missing.stderr
+    assert missing.returncode == 1 and "./nowhere is not a model folder" in missing.stderr
     assert not list(tmp_path.rglob("manifest.json"))
 
 
@@ -168,8 +168,8 @@ def test_model_folder_is_identified_by_content(tmp_path: Path) -> None:
     [
         ({"concurrency": 0}, "llm.concurrency: 0 found"),
         ({"gpu_memory_utilization": 1.5}, "llm.gpu_memory_utilization: 1.5 found"),
-        ({"chat_template": "nowhere.jinja"}, "llm.chat_template: nowhere.jinja is no file"),
-        ({"arguments": {"dtype": "float16"}}, "llm.arguments: dtype found there"),
+        ({"chat_template": "nowhere.jinja"}, "llm.chat_template: nowhere.jinja is not a file"),
+        ({"arguments": {"dtype": "float16"}}, "llm.arguments: dtype found; use the options of llm"),
     ],
 )
 def test_invalid_engine_options_are_rejected(options: dict[str, Any], message: str) -> None:

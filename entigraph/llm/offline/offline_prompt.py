@@ -1,4 +1,4 @@
-"""What an offline handler sees of a request: the sections of its prompt, and what can be read from the document."""
+"""The view of a request that offline handlers receive: parsed prompt sections and features of the document."""
 
 import random
 import re
@@ -27,7 +27,7 @@ class OfflinePrompt:
     Attributes:
         sections: The text below each "### Heading" of the prompt, by lower-case heading.
         task: The first line of the Task section (of the system prompt if there is none), in lower case.
-        rng: Seeded by the request's hash, so that an answer is a function of the request.
+        rng: Seeded with the request's hash, so that the answer is a function of the request.
     """
 
     sections: Mapping[str, str]
@@ -36,7 +36,7 @@ class OfflinePrompt:
 
     @cached_property
     def document(self) -> str:
-        """The document without its first line, which names title, author and year."""
+        """The document without its first line, which contains title, author and year."""
         return self.sections["document"].split("\n", 1)[-1].strip()
 
     @property
@@ -49,7 +49,7 @@ class OfflinePrompt:
 
     @cached_property
     def reading(self) -> Reading | None:
-        """The facts of a fictional document; None for any other text."""
+        """The facts stated by a fictional document; None for any other text."""
         return comprehend(self.document)
 
 
@@ -60,8 +60,8 @@ def parse_sections(prompt: str) -> dict[str, str]:
 
 @lru_cache(maxsize=64)
 def split_sentences(text: str) -> tuple[str, ...]:
-    flowing = re.sub(r"\s+", " ", text).strip()
-    return tuple(piece for piece in re.split(r"(?<=[.!?][\"'”’)]|.[.!?])\s+(?=[\"'“‘(A-Z0-9])", flowing) if piece)
+    unwrapped = re.sub(r"\s+", " ", text).strip()
+    return tuple(piece for piece in re.split(r"(?<=[.!?][\"'”’)]|.[.!?])\s+(?=[\"'“‘(A-Z0-9])", unwrapped) if piece)
 
 
 @lru_cache(maxsize=64)

@@ -1,4 +1,4 @@
-"""The calls to the Batch API: upload a file, create a batch, look it up, read its results."""
+"""Calls of the Batch API: upload a file, create a batch, look it up, read its results."""
 
 import json
 from collections.abc import Iterator, Mapping
@@ -11,17 +11,17 @@ from entigraph.llm.base import Completion
 from entigraph.llm.openai.openai_options import OpenAIOptions
 from entigraph.llm.wire_format import Api, parse_completion
 
-NAME_FIELD = "entigraph"  # the metadata field in which the endpoint keeps our name of a batch
+NAME_FIELD = "entigraph"  # the metadata field that stores our name of a batch at the endpoint
 SDK_RETRIES = 2
-RETRIED_STATUS = (401, 402, 403, 404, 408, 409, 429)  # these say nothing about the prompt
+RETRIED_STATUS = (401, 402, 403, 404, 408, 409, 429)  # not caused by the prompt
 
 
 class EndpointUnreachable(LLMError):
-    """The endpoint does not answer now, but may later."""
+    """The endpoint is temporarily unreachable."""
 
 
 class BatchClient:
-    """All methods raise LLMError, EndpointUnreachable if a later call may succeed."""
+    """All methods raise LLMError, or its subclass EndpointUnreachable if a later call may succeed."""
 
     def __init__(self, options: OpenAIOptions) -> None:
         from openai import OpenAI
@@ -42,7 +42,7 @@ class BatchClient:
         return line % (key.hex().encode(), self.path.encode(), body)
 
     def submit(self, name: str, path: Path) -> str:
-        """Returns the endpoint's id of a new batch."""
+        """Uploads a file of requests and creates a batch. Returns the endpoint's id of the batch."""
         with self.translate_errors():
             with path.open("rb") as file:
                 uploaded = self.client.files.create(file=(path.name, file), purpose="batch")
@@ -55,18 +55,18 @@ class BatchClient:
         return created.id
 
     def find(self, name: str) -> str | None:
-        """Returns the endpoint's id of the batch that we named so; None if it was never submitted."""
+        """Returns the endpoint's id of the batch with our name `name`; None if it was never submitted."""
         with self.translate_errors():
             ids = (batch.id for batch in self.client.batches.list() if (batch.metadata or {}).get(NAME_FIELD) == name)
             return next(ids, None)
 
     def retrieve(self, batch_id: str) -> Any:
-        """Returns the SDK's description of a batch."""
+        """Returns the SDK's `Batch` object."""
         with self.translate_errors():
             return self.client.batches.retrieve(batch_id)
 
     def read_results(self, batch: Any) -> Iterator[tuple[bytes, Completion | str]]:
-        """Yields each request's key with its answer, or with the reason to retry it."""
+        """Yields (key, answer) for each request, or (key, reason) if it must be retried."""
         for file in filter(None, (batch.output_file_id, batch.error_file_id)):
             with self.translate_errors(), self.client.files.with_streaming_response.content(file) as content:
                 for line in content.iter_lines():
@@ -81,7 +81,7 @@ class BatchClient:
             try:
                 return parse_completion(response["body"], self.options.model, self.options.price)
             except (KeyError, IndexError, TypeError, AttributeError):
-                return "an answer that is not the API's JSON"
+                return "response body not in the API's format"
         if status is None:
             return str((record.get("error") or {}).get("code") or "no answer")
         if status in RETRIED_STATUS or status >= 500:
@@ -99,17 +99,17 @@ class BatchClient:
             yield
         except openai.AuthenticationError as error:
             raise LLMError(
-                f"llm.base_url: {self.address} refuses the key in {self.options.api_key_env} "
+                f"llm.base_url: {self.address} rejected the key in {self.options.api_key_env} "
                 f"(HTTP 401): {self.options.error_message(error)}"
             ) from None
         except openai.APIStatusError as error:
             kind = EndpointUnreachable if error.status_code >= 500 or error.status_code == 429 else LLMError
             raise kind(
-                f"llm.base_url: {self.address} answers HTTP {error.status_code}: {self.options.error_message(error)}. "
+                f"llm.base_url: {self.address} returned HTTP {error.status_code}: {self.options.error_message(error)}. "
                 "Pending batches are kept; run the same command to continue"
             ) from None
         except openai.APIError as error:
             raise EndpointUnreachable(
-                f"llm.base_url: {self.address} is not reached ({type(error.__cause__ or error).__name__}). "
+                f"llm.base_url: {self.address} is unreachable ({type(error.__cause__ or error).__name__}). "
                 "Pending batches are kept; run the same command to continue"
             ) from None

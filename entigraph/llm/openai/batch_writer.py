@@ -1,7 +1,7 @@
-"""The writer through the Batch API: half the price, answers within a day.
+"""Writer that uses OpenAI's Batch API: half the price, answers within a day.
 
 Requests are collected into files and submitted as batches, which are then polled. The response cache records pending
-batches, so that a command that ended, was killed or interrupted finds them when it is run again, days later.
+batches, so that running an interrupted or killed command again picks them up, even days later.
 """
 
 from contextlib import AbstractContextManager
@@ -26,7 +26,7 @@ class OpenAIBatchWriter(OpenAIOptions):
         megabytes_per_file: Maximum file size; the default is below the API's limit.
         batches_at_once: Maximum number of pending batches.
         poll_s: Seconds between polls.
-        discount: Reduction of the price, as a fraction.
+        discount: Discount on the price, as a fraction.
     """
 
     requests_per_file: int = runtime_field(50_000)
@@ -39,7 +39,7 @@ class OpenAIBatchWriter(OpenAIOptions):
         super().__post_init__()
         check_positive(self, "llm", "requests_per_file", "megabytes_per_file", "batches_at_once", "poll_s")
         if len(self.addresses) > 1:
-            raise ConfigError("llm.base_url: several addresses found; batches go to one")
+            raise ConfigError("llm.base_url: several addresses found; the Batch API supports only one")
 
     @property
     def price(self) -> Price:

@@ -1,4 +1,4 @@
-"""The writer for any OpenAI-compatible endpoint: OpenAI, a vLLM or Ollama server, or several of them."""
+"""Writer for any OpenAI-compatible endpoint: OpenAI, a vLLM or Ollama server, or several of them."""
 
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
@@ -11,7 +11,7 @@ from entigraph.llm.openai.openai_options import OpenAIOptions
 
 @dataclass(frozen=True, kw_only=True)
 class OpenAIWriter(OpenAIOptions):
-    """Sends requests concurrently and receives each answer immediately."""
+    """Sends requests concurrently and yields answers as they arrive, in the order of the requests."""
 
     def connect(self, response_cache: Path, notify: Notify = print) -> AbstractContextManager[LLM]:
         from entigraph.llm.openai.online_transport import OnlineTransport

@@ -1,4 +1,4 @@
-"""The options of every writer behind an OpenAI-compatible endpoint."""
+"""Options shared by the writers that use an OpenAI-compatible endpoint."""
 
 import os
 from dataclasses import dataclass
@@ -21,12 +21,12 @@ class OpenAIOptions:
     """Options of an endpoint and of the requests to it.
 
     Attributes:
-        base_url: An address or a list of addresses; None: OpenAI's. Each document prefers one of several addresses,
-            whose prefix cache then holds its text; an address that is down is skipped.
-        api: `chat`, or `completions` for a model that continues a text (a base model behind a vLLM server).
-        api_key_env: The environment variable that holds the key. A private address needs no key.
-        max_cost_usd: The spending limit of one command (a whole sweep); None: no limit.
-        attempts: Maximum number of attempts per request, not counting those that a rate limit rejected.
+        base_url: A URL or a list of URLs; None: OpenAI's. With several URLs, requests about the same document prefer
+            the same one, to reuse its prefix cache; a URL that is down is skipped.
+        api: `chat`, or `completions` for a model without chat template (a base model behind a vLLM server).
+        api_key_env: The environment variable that holds the API key. A private address needs none.
+        max_cost_usd: The spending limit of one command, including all jobs of a sweep; None: no limit.
+        attempts: Maximum number of attempts per request, not counting those rejected by a rate limit.
         expected_tokens: Expected length of an answer, for estimates until answers are cached.
         prices: Dollars per million tokens by model.
     """
@@ -61,8 +61,8 @@ class OpenAIOptions:
                     f"llm.base_url: {address!r} found, an address such as http://localhost:8000/v1 expected"
                 )
         if not self.model:
-            raise ConfigError("llm.model: nothing given; give the name that the endpoint knows the model by")
-        if not self.api_key_env.isidentifier():  # not shown: it may be the key itself
+            raise ConfigError("llm.model: not set; set it to the endpoint's name of the model")
+        if not self.api_key_env.isidentifier():  # the message omits the value, which may be the key itself
             raise ConfigError("llm.api_key_env: the name of an environment variable expected, not the key")
         find_price(self.model, self.addresses, self.prices)
 
@@ -78,23 +78,23 @@ class OpenAIOptions:
 
     @property
     def key(self) -> str:
-        """The API key. Raises LLMError where a paid endpoint has none."""
+        """The API key. Raises LLMError if it is not set for a paid endpoint."""
         key = os.environ.get(self.api_key_env) or ("none-needed" if self.price.free else "")
         if not key:
-            raise LLMError(f"llm.api_key_env: the environment has no {self.api_key_env}; export the endpoint's key")
+            raise LLMError(f"llm.api_key_env: {self.api_key_env} is not set in the environment; export the API key")
         return key
 
     def check(self) -> None:
         _ = self.key
 
     def body(self, request: Request) -> Body:
-        """Returns what is sent, which also identifies the answer in the response cache."""
+        """Returns the request body, whose hash is the key in the response cache."""
         return build_body(request, model=self.model, max_tokens=self.max_tokens, send_seed=self.send_seed, api=self.api)
 
     def estimate_completion_tokens(self, request: Request) -> int:
-        """Returns the maximum length of an answer, or the expected one if it is not limited, to reserve its cost."""
+        """Returns the maximum length of an answer, or the expected length if it is not limited, to reserve its cost."""
         return request.choices * (request.max_tokens or self.max_tokens or self.expected_tokens)
 
     def error_message(self, error: Any) -> str:
-        """Returns the endpoint's message without the API key, which it may repeat."""
+        """Returns the endpoint's error message, with the API key redacted."""
         return str(getattr(error, "message", error)).replace(self.key, "<key>")[:MAX_MESSAGE_CHARACTERS]

@@ -1,4 +1,4 @@
-"""How vLLM's engine is started, for the writer and for evaluation."""
+"""Options of the vLLM engine, for the writer and for evaluation."""
 
 import shutil
 import subprocess
@@ -18,10 +18,10 @@ class VLLMEngineConfig:
     """Options of vLLM's engine.
 
     Attributes:
-        python: The interpreter of an environment that has vLLM, which pins its own torch and transformers;
-            None: this interpreter.
-        max_model_len: Maximum length of prompt and answer together; None: the model's own.
-        arguments: Further engine arguments, under vLLM's names.
+        python: The Python of an environment with vLLM, which pins other versions of torch and transformers;
+            None: the current interpreter.
+        max_model_len: Maximum length of prompt and answer together; None: the model's limit.
+        arguments: Further engine arguments, by vLLM's names.
     """
 
     name: str = "vllm"
@@ -41,12 +41,11 @@ class VLLMEngineConfig:
             value = self.gpu_memory_utilization
             raise ConfigError(f"{self.group}.gpu_memory_utilization: {value} found, more than 0 and at most 1 expected")
         if duplicates := sorted({*self.arguments} & {*self.engine_arguments("")}):
-            raise ConfigError(
-                f"{self.group}.arguments: {', '.join(duplicates)} found there; {self.group} has such keys"
-            )
+            names = ", ".join(duplicates)
+            raise ConfigError(f"{self.group}.arguments: {names} found; use the options of {self.group} instead")
 
     def engine_arguments(self, model: str) -> dict[str, Any]:
-        """Returns the options under vLLM's names."""
+        """Returns the engine arguments, by vLLM's names."""
         folder = Path(model).expanduser()
         return {
             "model": str(folder.resolve()) if folder.is_dir() else model,
@@ -63,13 +62,13 @@ class VLLMEngineConfig:
         return str(Path(self.python).expanduser()) if self.python else sys.executable
 
     def check(self) -> None:
-        """Raises LLMError where vLLM is missing."""
+        """Raises LLMError if vLLM is not installed."""
         if shutil.which(self.interpreter) is None:
             raise LLMError(
-                f"{self.group}.python: {self.python} is no program; name the Python of an environment with vLLM"
+                f"{self.group}.python: {self.python} is not executable; expected the Python of an environment with vLLM"
             )
         if subprocess.run([self.interpreter, str(WORKER_SCRIPT), "--check"], capture_output=True).returncode:
             raise LLMError(
-                f"{self.group}.python: {self.interpreter} has no vLLM. Install it in an environment of its own "
-                f"(make vllm-env makes one for CPUs) and name its Python: {self.group}.python=.venv-vllm/bin/python"
+                f"{self.group}.python: {self.interpreter} has no vLLM. Install it in a separate environment "
+                f"(for CPUs: make vllm-env) and set its Python: {self.group}.python=.venv-vllm/bin/python"
             )

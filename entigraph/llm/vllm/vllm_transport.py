@@ -1,4 +1,4 @@
-"""The transport of the vLLM writer: it sends requests to the engine's process and caches the answers."""
+"""Transport of the vLLM writer: sends requests to the engine process and caches the answers."""
 
 import threading
 from collections.abc import Callable, Mapping
@@ -14,11 +14,11 @@ from entigraph.llm.response_cache import ResponseCache
 from entigraph.llm.vllm.engine_process import EngineListener, EngineProcess
 from entigraph.llm.wire_format import parse_completion
 
-REJECTED = "error: refused by the engine"  # not cached: trying again costs nothing, and options may have changed
+REJECTED = "error: rejected by the engine"  # not cached: retries are free, and options may have changed
 
 
 class VLLMTransport:
-    """Starts the engine with the first request, by calling `start_engine` with itself as the listener."""
+    """Calls `start_engine` at the first request, with itself as the listener."""
 
     def __init__(
         self,
@@ -36,11 +36,11 @@ class VLLMTransport:
 
     @property
     def capacity(self) -> int:
-        """A quarter more than the engine's batch size queues in the engine, so that its batch stays full."""
+        """The number of requests in the engine: 25 % more than its batch size, so that the batch stays full."""
         return self.concurrency + self.concurrency // 4
 
     def send(self, wire_request: WireRequest) -> Answer:
-        """The sampling seed is derived from the request: with one seed for all, they would start with equal draws."""
+        """Sends a request. Its sampling seed is derived from its key: a shared seed would correlate the samples."""
         answer: Answer = Future()
         with self.lock:
             if self.error:
@@ -73,7 +73,7 @@ class VLLMTransport:
             if completion.finish_reason != REJECTED:
                 self.cache.put(wire_request.key, completion, scope=wire_request.scope, seconds=message["seconds"])
             answer.set_result(completion)
-        except Exception as error:  # a full disk must stop the caller, not this thread
+        except Exception as error:  # for example a full disk: raise it in the caller, not in this thread
             answer.set_exception(error)
 
     def parse(self, message: Mapping[str, Any]) -> Completion:

@@ -1,4 +1,4 @@
-"""The writer that runs a local model in vLLM's engine: no server, no key, no cost."""
+"""Writer that runs a local model in the vLLM engine: no server, no API key, no cost."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -21,13 +21,13 @@ LOG_NAME = "vllm.log"  # next to the response cache
 
 @dataclass(frozen=True, kw_only=True)
 class VLLMWriter(VLLMEngineConfig):
-    """Starts the engine when the first answer is not cached.
+    """Starts the engine at the first request whose answer is not cached.
 
     Attributes:
-        model: A hub name or a folder. A folder is identified by its content, so another model at the same path gets
-            answers of its own.
-        max_tokens: Maximum length of an answer; None: as many as `max_model_len` leaves.
-        chat_template: A file with a Jinja template, for a model that has none.
+        model: A hub name or a folder. A folder is identified by its content, so a different model at the same path
+            does not reuse cached answers.
+        max_tokens: Maximum length of an answer in tokens; None: limited by `max_model_len` only.
+        chat_template: A file with a Jinja template, for a model without a chat template.
         expected_tokens: Expected length of an answer, for estimates until answers are cached.
     """
 
@@ -47,7 +47,7 @@ class VLLMWriter(VLLMEngineConfig):
         check_positive(self, self.group, "max_tokens", "expected_tokens")
         if self.chat_template and not Path(self.chat_template).expanduser().is_file():
             raise ConfigError(
-                f"llm.chat_template: {self.chat_template} is no file; give one that holds a Jinja template"
+                f"llm.chat_template: {self.chat_template} is not a file; a file with a Jinja template expected"
             )
 
     @cached_property
@@ -58,7 +58,7 @@ class VLLMWriter(VLLMEngineConfig):
 
     @cached_property
     def cache_key(self) -> dict[str, Any]:
-        """The options that affect answers, with files by their content."""
+        """The options that affect answers, with file contents instead of paths."""
         return {
             "model": self.identity,
             "dtype": self.dtype,
@@ -72,15 +72,15 @@ class VLLMWriter(VLLMEngineConfig):
         return Path(self.chat_template).expanduser().read_text("utf-8") if self.chat_template else None
 
     def body(self, request: Request) -> Body:
-        """Returns what identifies an answer. The sampling seed is derived from it (`VLLMTransport.send`)."""
+        """Returns the request body, from which the sampling seed is derived (`VLLMTransport.send`)."""
         body = build_body(request, model=self.identity, max_tokens=self.max_tokens, send_seed=False)
         return body | {name: value for name, value in self.cache_key.items() if value}
 
     def check(self) -> None:
-        """Raises LLMError where the model or vLLM is missing."""
+        """Raises LLMError if the model does not exist or vLLM is not installed."""
         folder = Path(self.model).expanduser()
         if self.model.startswith((".", "/", "~")) and not (folder / "config.json").is_file():
-            raise LLMError(f"llm.model: {self.model} is no model; a folder with a config.json, or a hub name, expected")
+            raise LLMError(f"llm.model: {self.model} is not a model folder; config.json, or a hub name, expected")
         super().check()
 
     @contextmanager

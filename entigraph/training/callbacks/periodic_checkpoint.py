@@ -1,4 +1,4 @@
-"""Saves a checkpoint every N optimizer steps, and when the process is told to end."""
+"""Saves a checkpoint every N optimizer steps and on SIGTERM."""
 
 import os
 import shutil
@@ -19,9 +19,9 @@ from entigraph.training.module import is_last_step, is_step_end
 
 
 class PeriodicCheckpoint(Checkpoint):
-    """Keeps the newest checkpoint; its predecessor is removed once it is complete. SIGTERM saves and exits.
+    """Keeps only the latest checkpoint; the previous one is removed once it is complete. SIGTERM saves and exits.
 
-    Being a `Checkpoint`, Lightning runs it after all other callbacks, so that a step is checked before it is saved.
+    Lightning runs `Checkpoint` callbacks last, so that a step is checked for non-finite values before it is saved.
     """
 
     def __init__(self, every_n_steps: int) -> None:
@@ -34,7 +34,7 @@ class PeriodicCheckpoint(Checkpoint):
         self.folder = Path(trainer.default_root_dir) / CHECKPOINTS
         strategy = checkpoint_strategy(trainer)
         if dist.is_initialized():
-            strategy.group = dist.new_group(backend="gloo")  # a background save must not share the group of training
+            strategy.group = dist.new_group(backend="gloo")  # async saves must not share the process group of training
             self.signals = dist.new_group(backend="gloo")
         if trainer.is_global_zero and self.folder.exists():
             for unfinished in self.folder.glob(".step-*"):
@@ -57,7 +57,7 @@ class PeriodicCheckpoint(Checkpoint):
             raise Preempted
 
     def any_rank_must_stop(self) -> bool:
-        """Returns whether any rank was told to end: all ranks must save the same step."""
+        """Returns whether any rank received SIGTERM: all ranks must save the same step."""
         if not dist.is_initialized():
             return self.stop_requested
         requested = torch.tensor(int(self.stop_requested))
@@ -77,7 +77,7 @@ class PeriodicCheckpoint(Checkpoint):
             self.finish(trainer)
 
     def finish(self, trainer: L.Trainer) -> None:
-        """Waits until the checkpoint is written, gives it its final name, and removes its predecessors."""
+        """Waits until the checkpoint is written, renames it to its final name, and removes older ones."""
         if self.unfinished is None:
             return
         strategy = checkpoint_strategy(trainer)
@@ -85,7 +85,7 @@ class PeriodicCheckpoint(Checkpoint):
             with raise_original_error():
                 strategy.saving.result()
             strategy.saving = None
-        # Rank 0 writes the index after it has gathered what the others wrote, so when it is done, all are.
+        # Rank 0 writes the metadata after gathering the results of all ranks, so when it is done, all are.
         if trainer.is_global_zero:
             final = self.unfinished.with_name(self.unfinished.name.removeprefix("."))
             os.replace(self.unfinished, final)

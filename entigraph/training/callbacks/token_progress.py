@@ -17,7 +17,7 @@ class TokenProgress(L.Callback):
     def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         schedule = cast(SyntheticDataModule, cast(Any, trainer).datamodule).schedule
         self.tokens_per_step = schedule.batch_size * schedule.context_length
-        self.advance(trainer.global_step * self.tokens_per_step)  # what earlier runs did
+        self.advance(trainer.global_step * self.tokens_per_step)  # steps before the resumed checkpoint
 
     def on_train_batch_end(self, trainer: L.Trainer, pl_module: L.LightningModule, *args: Any) -> None:
         if is_step_end(trainer):

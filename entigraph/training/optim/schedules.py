@@ -1,7 +1,7 @@
-"""Learning-rate schedules, by the names that Hugging Face and torch users know.
+"""Learning rate schedules, with the argument names of Hugging Face and torch.
 
 A scheduler node of the config is `_partial_`: training calls it with the optimizer and, if its signature has the
-parameter, `num_training_steps`. It takes a step after every optimizer step.
+parameter, `num_training_steps`. The scheduler is stepped after every optimizer step.
 """
 
 import inspect
@@ -22,7 +22,7 @@ SchedulerFactory = Callable[..., "LRScheduler"]
 def cosine_with_warmup(
     optimizer: "Optimizer", num_training_steps: int, warmup_ratio: float = 0.05, min_lr_ratio: float = 0.0
 ) -> "LRScheduler":
-    """Returns linear warmup over a share of the steps, then cosine decay to `min_lr_ratio` of the learning rate."""
+    """Returns a schedule with linear warmup, then cosine decay to `min_lr_ratio` times the learning rate."""
 
     def decay(progress: float) -> float:
         return min_lr_ratio + (1 - min_lr_ratio) * 0.5 * (1 + cos(pi * progress))
@@ -33,7 +33,7 @@ def cosine_with_warmup(
 def linear_with_warmup(
     optimizer: "Optimizer", num_training_steps: int, warmup_ratio: float = 0.05, min_lr_ratio: float = 0.0
 ) -> "LRScheduler":
-    """Returns linear warmup over a share of the steps, then linear decay to `min_lr_ratio` of the learning rate."""
+    """Returns a schedule with linear warmup, then linear decay to `min_lr_ratio` times the learning rate."""
 
     def decay(progress: float) -> float:
         return 1 - (1 - min_lr_ratio) * progress
@@ -42,7 +42,7 @@ def linear_with_warmup(
 
 
 def constant_with_warmup(optimizer: "Optimizer", num_training_steps: int, warmup_ratio: float = 0.0) -> "LRScheduler":
-    """Returns linear warmup over a share of the steps (none by default), then the learning rate as it is."""
+    """Returns a schedule with linear warmup (none by default), then a constant learning rate."""
     return lambda_schedule(optimizer, num_training_steps, warmup_ratio, lambda progress: 1.0)
 
 
@@ -57,7 +57,7 @@ def lambda_schedule(
 def learning_rate_factor(
     num_training_steps: int, warmup_ratio: float, decay: Callable[[float], float], step: int
 ) -> float:
-    """Returns the factor on the learning rate at an optimizer step, counted from 0. Warmup takes at least one step."""
+    """Returns the learning rate multiplier at an optimizer step (from 0). Warmup takes at least one step."""
     warmup = max(1, round(warmup_ratio * num_training_steps))
     if step < warmup:
         return (step + 1) / warmup
@@ -71,7 +71,7 @@ def build_scheduler(scheduler: SchedulerFactory, optimizer: "Optimizer", num_tra
 
 
 def check_scheduler(scheduler: SchedulerFactory) -> None:
-    """Raises ConfigError listing each ratio of a `_partial_` scheduler that is out of range."""
+    """Raises ConfigError if the scheduler is not `_partial_`, or listing its ratios that are out of range."""
     if not isinstance(scheduler, partial):
         raise ConfigError("scheduler: set scheduler._partial_=true; the optimizer is added when training starts")
     ratios: dict[str, Any] = {name: value for name, value in scheduler.keywords.items() if name.endswith("_ratio")}
