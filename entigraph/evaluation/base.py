@@ -1,4 +1,4 @@
-"""Interfaces of the evaluation: a backend answers prompts on behalf of one model, and tasks send prompts to it."""
+"""Interfaces of evaluation: a backend generates from and scores with one model, and tasks send prompts to it."""
 
 import hashlib
 import random
@@ -15,10 +15,10 @@ from entigraph.storage.schemas import Question
 
 @dataclass(frozen=True)
 class Prompt:
-    """A prompt and the `key` that seeds its samples, so that they do not depend on what else is in the batch.
+    """A prompt and the `key` that seeds its samples, so that they do not depend on the rest of the batch.
 
-    A base model continues `text`. A chat endpoint also receives `system`, which tells it to continue the text. A prompt
-    that is an `instruction` is put in the model's chat template if it has one.
+    A base model continues `text`. A chat endpoint also receives `system`, the instruction to continue the text. If
+    `instruction` is true, the model's chat template is applied if it has one.
     """
 
     key: str
@@ -29,7 +29,7 @@ class Prompt:
 
 @dataclass(frozen=True)
 class Generation:
-    """A generated text. `finish_reason` is "stop", "length" (cut at `max_tokens`) or an error message."""
+    """A generated text. `finish_reason` is "stop", "length" (truncated at `max_tokens`) or an error message."""
 
     text: str
     finish_reason: str = "stop"
@@ -37,11 +37,11 @@ class Generation:
 
 @dataclass(frozen=True, kw_only=True)
 class Sampling:
-    """How a prompt is continued: up to one of the `stop` strings (excluded) or `max_tokens`.
+    """Sampling parameters. Generation ends before one of the `stop` strings, or after `max_tokens`.
 
-    `until` is a regular expression after which generation may end; the match is kept. A temperature of 0 is greedy
-    decoding. `batch_tokens` bounds the key-value cache of a local backend (65,536 tokens are 8 GB for Llama 3 8B in
-    bf16).
+    `until` is a regular expression after whose match generation may end; the match is part of the text. A temperature
+    of 0 is greedy decoding. `batch_tokens` limits the KV cache of a local backend (65,536 tokens are 8 GB for Llama 3
+    8B in bf16).
     """
 
     samples: int = 1
@@ -53,7 +53,7 @@ class Sampling:
 
     @property
     def distinct_samples(self) -> int:
-        """The number of samples to generate: greedy ones are identical."""
+        """Returns the number of samples to generate: 1 for greedy decoding."""
         return self.samples if self.temperature else 1
 
     def repeat(self, generations: list[Generation]) -> list[Generation]:
@@ -61,7 +61,7 @@ class Sampling:
         return generations * (self.samples // self.distinct_samples)
 
     def truncate(self, text: str, finish_reason: str) -> Generation:
-        """Returns the text up to its first stop string or `until` match, with the backend's `finish_reason` if none."""
+        """Returns the text up to the first stop string or `until` match; `finish_reason` applies without either."""
         untruncated = text
         for stop in self.stop:
             text = text.partition(stop)[0]
@@ -71,7 +71,7 @@ class Sampling:
 
 
 class ScoredSequence(NamedTuple):
-    """Token ids of which those from index `first` on are scored, each given all ids before it."""
+    """Token ids. Those from index `first` on are scored, conditioned on all preceding ids."""
 
     ids: Sequence[int]
     first: int
@@ -83,27 +83,27 @@ class Backend(Protocol):
     def sample(self, prompts: Sequence[Prompt], sampling: Sampling) -> Iterator[tuple[int, list[Generation]]]:
         """Yields the index of each prompt with its generations, in order of completion.
 
-        The list is empty if the prompt and `max_tokens` exceed the model's context: prompts are never truncated.
+        The list is empty if the prompt plus `max_tokens` exceeds the model's context: prompts are never truncated.
         """
         ...
 
     def loglikelihoods(self, pairs: Sequence[tuple[str, str]], batch_tokens: int) -> list[float | None]:
-        """Returns the summed log-likelihood of each (prompt, continuation) pair's continuation, in nats.
+        """Returns the log-likelihood in nats of the continuation of each (prompt, continuation) pair.
 
-        None if both together exceed the context. Endpoints do not implement this.
+        None if the pair exceeds the context. Endpoints do not implement this.
         """
         ...
 
 
 class ModelUnderTest(Protocol):
-    """A model that is evaluated: in a local engine or behind an endpoint."""
+    """A model to evaluate, in a local engine or served by an endpoint."""
 
     def connect(self, notify: Notify) -> AbstractContextManager[Backend]: ...
 
 
 @dataclass(frozen=True)
 class TaskInputs:
-    """The files a task reads. `retrieval` is the folder with the passages ranked for its questions, if it needs any."""
+    """The files a task reads. `retrieval` is the folder with the ranked passages of its questions, if needed."""
 
     questions: Path
     documents: Path
@@ -112,7 +112,7 @@ class TaskInputs:
 
 @dataclass(frozen=True)
 class RetrievedPassages:
-    """The passages in a question's prompt; `article_shown` and `evidence_shown` are those of an Answer."""
+    """The passages in a question's prompt; `article_shown` and `evidence_shown` are fields of Answer."""
 
     passages: Sequence[str]
     article_shown: bool | None = None
@@ -132,7 +132,7 @@ def retrieval_fields(retrieved: RetrievedPassages | None) -> dict[str, Any]:
 
 
 def sample_documents(limit: int | None, ids: Sequence[str]) -> set[str]:
-    """Returns `limit` of a corpus's document ids, the same for every model; all if the limit is None."""
+    """Returns a random sample of `limit` document ids, the same for every model; all ids if the limit is None."""
     if limit is None or limit >= len(ids):
         return set(ids)
     return set(random.Random(f"limit/{limit}").sample(ids, limit))

@@ -1,7 +1,7 @@
-"""report.html of an evaluation: its scores, and a browser of all questions with the model's answers.
+"""Writes report.html of an evaluation: its scores, and a browser of all questions with the model's answers.
 
-A single page that loads nothing. The list of questions is decoded at once, everything else on demand, so that thousands
-of questions open quickly. Without JavaScript it shows the scores.
+The page is self-contained. The list of questions is decoded when it opens, everything else on demand, so that pages
+with thousands of questions open quickly. Without JavaScript it shows only the scores.
 """
 
 import gzip
@@ -22,21 +22,21 @@ from entigraph.storage.jsonl import read_jsonl
 from entigraph.storage.schemas import Answer, Document, Question, choice_set
 
 FILE = "report.html"
-MAX_CHARACTERS = 60_000_000  # on the page, of all samples, passages and excerpts together
+MAX_CHARACTERS = 60_000_000  # of all samples, passages and excerpts on the page together
 CHARACTERS_PER_BLOCK = 400_000
 QUESTIONS_PER_BLOCK = 128
-SAMPLES_SHOWN, SAMPLE_CHARACTERS = 8, 4_000
+MAX_SAMPLES, SAMPLE_CHARACTERS = 8, 4_000
 RIGHT, WRONG, UNPARSED, TOO_LONG = range(4)
 
 
 def pack(value: Any) -> str:
-    """Returns a value as base64 of gzipped JSON, so that nothing in it can end the HTML element that holds it."""
+    """Returns a value as base64 of gzipped JSON, which cannot contain HTML."""
     content = json.dumps(value, ensure_ascii=False, separators=(",", ":")).encode("utf-8", "replace")
     return b64encode(gzip.compress(content, 6, mtime=0)).decode()
 
 
 class TextBlocks:
-    """Stores every text once, by number, in packed blocks; at most `limit` characters of all together."""
+    """Stores distinct texts by number in packed blocks, up to `limit` characters in total."""
 
     def __init__(self, limit: int) -> None:
         self.remaining = limit
@@ -47,7 +47,7 @@ class TextBlocks:
         self.numbers: dict[bytes, int] = {}
 
     def add(self, text: str) -> int | None:
-        """Returns the text's number; None beyond the limit."""
+        """Returns the text's number; None if the limit is exceeded."""
         key = blake2b(text.encode("utf-8", "surrogatepass"), digest_size=16).digest()
         if key in self.numbers:
             return self.numbers[key]
@@ -70,7 +70,7 @@ class TextBlocks:
 
 @dataclass
 class TaskListing:
-    """One task's questions as columns."""
+    """The questions and answers of a task, as columns."""
 
     name: str
     documents: dict[str, int] = field(default_factory=dict)  # title -> number
@@ -86,8 +86,8 @@ class TaskListing:
 
 
 class ScoreRow(NamedTuple):
-    """A row of the score table. `denominator` says what it is a share of; `guessed`: guessing would reach the chance
-    level.
+    """A row of the score table. `denominator` describes what `share` is relative to; `guessed`: the chance level
+    applies to this score.
     """
 
     label: str
@@ -105,7 +105,7 @@ def write(
     label: str | None = None,
     training: TrainingTexts | None = None,
 ) -> Path:
-    """Writes the report of the tasks in `inputs`. `training` is what the model was trained on, if known; `label` is a
+    """Writes the report of the tasks in `inputs`. `training` are the model's training texts, if known; `label` is a
     disclaimer for simulated results.
     """
     scores = json.loads((folder / "scores.json").read_text(encoding="utf-8"))
@@ -172,14 +172,14 @@ def answer_state(answer: Answer) -> int:
 
 
 def count_votes(answer: Answer) -> list[int]:
-    """Returns the number of samples that name each option."""
+    """Returns the number of samples that chose each option."""
     votes = Counter(option for sample in answer.samples for option in choice_set(sample))
     return [votes[option] for option in range(len(answer.choices))]
 
 
 def question_details(answer: Answer, evidence: Sequence[str], texts: TextBlocks) -> dict[str, Any]:
-    """Returns what the page shows of a selected question; texts by number, empty entries left out."""
-    samples = list(zip(answer.samples, answer.texts, strict=False))[:SAMPLES_SHOWN]
+    """Returns the details of a question for the page, with texts by number and without empty entries."""
+    samples = list(zip(answer.samples, answer.texts, strict=False))[:MAX_SAMPLES]
     details = {
         "thought": answer.thought,
         "scores": [round(score, 3) for score in answer.scores],
@@ -198,7 +198,7 @@ def question_details(answer: Answer, evidence: Sequence[str], texts: TextBlocks)
 
 
 def mention_details(mentions: AnswerMentions | None, texts: TextBlocks) -> dict[str, Any]:
-    """Returns the mentions of an answer; empty if the right option has no name."""
+    """Returns the mentions of an answer; empty if the correct option has no name."""
     if mentions is None:
         return {}
     return {
@@ -216,15 +216,15 @@ def shorten(text: str, characters: int) -> str:
 
 
 def score_rows(scores: Mapping[str, Any]) -> Iterator[ScoreRow]:
-    """Yields a task's scores in a fixed order."""
+    """Yields the rows of a task's scores."""
     yield mapping_row("accuracy", scores)
     if "accuracy_norm" in scores:
-        row = flat_row("accuracy_norm", "likelihood by length", scores, "questions", "questions")
+        row = flat_row("accuracy_norm", "length-normalized likelihood", scores, "questions", "questions")
         yield row._replace(guessed=True)
     for key, label in (
         ("over_all", "over all questions"),
-        ("over_parsed", "over those with a valid sample"),
-        ("expected_accuracy", "expected of a random valid sample"),
+        ("over_parsed", "over questions with a valid sample"),
+        ("expected_accuracy", "expected accuracy of a random valid sample"),
         ("majority_vote", "majority vote"),
     ):
         if key in scores:
@@ -250,10 +250,10 @@ def retrieval_rows(name: str, scores: Mapping[str, Any]) -> Iterator[ScoreRow]:
 
 
 def mapping_row(label: str, score: Mapping[str, Any], key: str = "accuracy") -> ScoreRow:
-    """A score that is a mapping of its own."""
+    """Returns the row of a score that is a mapping."""
     return ScoreRow(label, score[key], score[INTERVAL], f"{score['questions']:,} questions")
 
 
 def flat_row(key: str, label: str, scores: Mapping[str, Any], count: str, unit: str) -> ScoreRow:
-    """A score that stands beside others."""
+    """Returns the row of a score whose value and interval are two keys of `scores`."""
     return ScoreRow(label, scores[key], scores[f"{key}_{INTERVAL}"], f"{scores[count]:,} {unit}", guessed=False)

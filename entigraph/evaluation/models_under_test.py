@@ -1,4 +1,4 @@
-"""The models that an evaluation runs: a local one in an inference engine (conf/engine), or one behind an endpoint."""
+"""Models to evaluate: a local model in an inference engine (conf/engine), or a model served by an endpoint."""
 
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager
@@ -21,22 +21,22 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, kw_only=True)
 class PretrainedBaseline:
-    """Any Hugging Face causal LM with its own tokenizer: a folder (such as a run's `model/`) or a hub name."""
+    """Any Hugging Face causal LM with its tokenizer: a folder (such as a run's `model/`) or a hub name."""
 
     path: str = runtime_field("")
 
     def __post_init__(self) -> None:
         if not self.path:
-            raise ConfigError("baselines: a pretrained model without a path; give a Hugging Face folder or hub name")
+            raise ConfigError("baselines: a pretrained model without a path; set a Hugging Face folder or hub name")
 
 
 class InferenceEngine(Protocol):
-    """What runs local models. `holds_model`: the Hugging Face model is in this process, for tasks that use it."""
+    """Runs local models. `holds_model`: the Hugging Face model is loaded in this process, for tasks that use it."""
 
     holds_model: ClassVar[bool]
 
     def check(self) -> None:
-        """Raises LLMError if the engine cannot start. Runs before anything is built."""
+        """Raises LLMError if the engine cannot start. Called before any stage runs."""
         ...
 
     def connect(self, model: "LocalModel", notify: Notify) -> AbstractContextManager[Backend]: ...
@@ -49,7 +49,7 @@ class TransformersEngine:
     holds_model: ClassVar[bool] = True
 
     def check(self) -> None:
-        """Needs nothing beyond the package's own dependencies."""
+        """Does nothing: transformers is a dependency of this package."""
 
     @contextmanager
     def connect(self, model: "LocalModel", notify: Notify) -> Iterator[Backend]:
@@ -63,7 +63,7 @@ class TransformersEngine:
 
 @dataclass(frozen=True, kw_only=True)
 class VllmEngine(VLLMEngineConfig):
-    """vLLM, in processes that end with the evaluation."""
+    """vLLM, in separate processes that end with the evaluation."""
 
     group: ClassVar[str] = "engine"
     holds_model: ClassVar[bool] = False
@@ -77,8 +77,8 @@ class VllmEngine(VLLMEngineConfig):
         config, generation = load_config(model.path)
         max_length = self.max_model_len or getattr(config, "max_position_embeddings", None)
         if not max_length:
-            raise ConfigError(f"engine.max_model_len: not set, and {model.path} states no longest context; give one")
-        release_gpu_memory()  # what training allocated before leaves the GPU to vLLM
+            raise ConfigError(f"engine.max_model_len: not set, and {model.path} has no maximum length; set it")
+        release_gpu_memory()  # frees memory of a preceding training for vLLM
         backend = VllmBackend(
             self,
             model.path,
@@ -97,9 +97,8 @@ class VllmEngine(VLLMEngineConfig):
 
 @dataclass(frozen=True)
 class LocalModel:
-    """`tokenizer` is a folder with the tokenizer of the training, and `bos_id` the token that began each text there.
-
-    None: the model's own tokenizer, which knows its beginning token. `log` is for engines with their own processes.
+    """`tokenizer` is the folder of the tokenizer used in training, and `bos_id` the BOS token of its texts. Without it,
+    the tokenizer in the model's folder is used with its BOS token. `log` is for engines with separate processes.
     """
 
     path: str
@@ -114,7 +113,7 @@ class LocalModel:
         return self.engine.connect(self, notify)
 
     def load_tokenizer(self) -> "tuple[Tokenizer, int | None]":
-        """Returns the tokenizer and the id of the beginning token."""
+        """Returns the tokenizer and the BOS token id."""
         from tokenizers import Tokenizer
 
         if self.tokenizer is None:
@@ -124,7 +123,7 @@ class LocalModel:
 
 @dataclass(frozen=True)
 class EndpointModel:
-    """The model of any writer in conf/llm."""
+    """A model served by the endpoint of a writer (conf/llm)."""
 
     llm: Writer
     response_cache: Path
@@ -138,7 +137,7 @@ class EndpointModel:
 
 
 def load_pretrained_tokenizer(path: str) -> "tuple[Tokenizer, int | None]":
-    """Returns a model's own fast tokenizer and the id that it puts before a text (None: it puts none)."""
+    """Returns a model's fast tokenizer and the BOS token id that it prepends; None if it prepends none."""
     from transformers import AutoTokenizer
 
     try:
@@ -146,7 +145,7 @@ def load_pretrained_tokenizer(path: str) -> "tuple[Tokenizer, int | None]":
     except (OSError, ValueError) as error:
         raise ConfigError(
             f"baselines: cannot load the tokenizer of {path!r}: {str(error).splitlines()[0]} "
-            "Give a Hugging Face folder with tokenizer.json, or a hub name"
+            "Set it to a Hugging Face folder with tokenizer.json, or a hub name"
         ) from None
     if not tokenizer.is_fast:
         raise ConfigError(f"baselines: {path!r} has no tokenizer.json (a slow tokenizer); convert it with transformers")

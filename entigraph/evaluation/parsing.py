@@ -1,10 +1,10 @@
-"""Parses sampled answers: "Answer: X." with exactly one option letter, or "Answer: X, Y." if several may be right."""
+"""Parses sampled answers: "Answer: X." with one option letter, or "Answer: X, Y." if several may be correct."""
 
 import re
 import string
 
 LETTERS = string.ascii_uppercase
-# Generation may end after the first complete line that begins with "Answer:", whatever it contains.
+# Generation may end after the first complete line that starts with "Answer:", regardless of its content.
 ANSWER_LINE = r"(?:^|\n)Answer:[^\n]*\n"
 LINE = re.compile(r"(?:^|\n)[ \t]*Answer:[ \t]*([^\n]*)")
 AUTHORS_LINE = re.compile(r"Answer: ([A-D]{1,4})\.\n")
@@ -17,7 +17,7 @@ NOT_LETTERS = "not different letters"
 def parse_choice(text: str, options: int) -> int | str:
     """Returns the index of the option in the first answer line (paper App. I.1), or the reason why there is none.
 
-    The paper keeps samples that end in "A.", "B.", "C." or "D.". "AB." is no choice, nor is "A" without its full stop.
+    The paper keeps samples that end in "A.", "B.", "C." or "D."; "AB." and "A" without a period are invalid.
     """
     line = LINE.search(text)
     if line is None:
@@ -32,7 +32,7 @@ def parse_choice(text: str, options: int) -> int | str:
 def parse_choices(text: str, options: int) -> list[int] | str:
     """Returns the sorted indices of all options in the first answer line, or the reason why there are none.
 
-    Letters are separated by commas or "and". "AC." is no choice, nor is "A, A.", nor a line with a letter of no option.
+    Letters are separated by commas or "and". "AC.", "A, A." and letters beyond the options are invalid.
     """
     line = LINE.search(text)
     if line is None:
@@ -47,8 +47,8 @@ def parse_choices(text: str, options: int) -> list[int] | str:
 
 
 def parse_choice_as_authors(text: str, options: int) -> int | str:
-    """Returns the choice as the published code reads it: after "Answer: " one to four different letters, a full stop
-    and a line feed, of which the last letter counts ("AB." is B).
+    """Returns the choice as parsed by the published code: "Answer: ", one to four different letters, a period and a
+    newline; the last letter is the choice ("AB." is B).
     """
     line = AUTHORS_LINE.search(text)
     if line is None or len(set(line[1])) != len(line[1]):

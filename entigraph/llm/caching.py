@@ -1,6 +1,6 @@
-"""Connected writers that cost money or time: an answer comes from the response cache, or from the transport.
+"""A connected writer that answers from the response cache, or else through a transport.
 
-A cached request is never sent, and an answer that was received is cached before it is used.
+A cached request is never sent, and a received answer is cached before it is used.
 """
 
 import hashlib
@@ -18,7 +18,7 @@ from entigraph.llm.base import Completion, Request
 from entigraph.llm.response_cache import AnswerTotals, ResponseCache
 
 MAX_BUFFERED_CAPACITIES = 4  # answers that may wait for an earlier one, in multiples of the transport's capacity
-GAVE_UP = "gave up: "  # not cached, so that the next command tries again; what the endpoint rejected is cached
+GAVE_UP = "gave up: "  # not cached, so that the next command retries; rejections by the endpoint are cached
 
 Body = Mapping[str, Any]
 Answer = Future[Completion | None]
@@ -26,7 +26,7 @@ Answer = Future[Completion | None]
 
 @dataclass(frozen=True)
 class WireRequest:
-    """A request as it is sent. `key` identifies its answer; `scope` is shared with its siblings (`request_scope`)."""
+    """An encoded request. `key` identifies its answer; `scope` is shared by similar requests (`request_scope`)."""
 
     body: bytes
     key: bytes
@@ -43,15 +43,15 @@ class Transport(Protocol):
         ...
 
     def send(self, wire_request: WireRequest) -> Answer:
-        """Returns the future answer. Its result is None if the answer is to be read from the response cache."""
+        """Returns a future of the answer. Its result is None if the answer must be read from the response cache."""
         ...
 
     def wait(self, answer: Answer, freed: threading.Event) -> None:
-        """Blocks until the answer is there. May return earlier, when `freed` is set because another answer arrived."""
+        """Blocks until the answer arrives. May return earlier, when `freed` is set because another answer arrived."""
         ...
 
     def drain(self) -> None:
-        """Called when the caller stops: waits for answers that are being paid for, and drops unsent requests."""
+        """Called when the caller stops: waits for the answers of sent requests and drops unsent requests."""
         ...
 
     def close(self) -> None: ...
@@ -64,13 +64,13 @@ def connect_with_cache(
     build_body: Callable[[Request], Body],
     open_transport: Callable[[ResponseCache], Transport],
 ) -> "Iterator[CachingLLM]":
-    """Yields a connected writer; closes its transport and its cache afterwards."""
+    """Yields a connected writer; closes its transport and cache on exit."""
     with closing(ResponseCache(response_cache)) as cache, closing(open_transport(cache)) as transport:
         yield CachingLLM(name, cache, build_body, transport)
 
 
 class CachingLLM:
-    """A connected writer. `build_body` returns what is sent for a request; the transport sends it."""
+    """A connected writer. `build_body` returns the body of a request; the transport sends it."""
 
     def __init__(
         self, name: str, cache: ResponseCache, build_body: Callable[[Request], Body], transport: Transport
@@ -82,7 +82,7 @@ class CachingLLM:
         self.freed = threading.Event()  # set when an answer arrives
 
     def complete(self, requests: Iterable[Request]) -> Generator[Completion, None, None]:
-        """Yields the answers in order, and consumes requests as fast as the transport takes them."""
+        """Yields the answers in order, and consumes requests as fast as the transport accepts them."""
         stream, window = iter(requests), deque[tuple[bytes, "Completion | Answer"]]()
         try:
             while True:
@@ -102,7 +102,7 @@ class CachingLLM:
             self.transport.drain()
 
     def fill(self, window: deque[tuple[bytes, "Completion | Answer"]], stream: Iterator[Request]) -> None:
-        """Consumes requests while there is room. Cached answers take no room."""
+        """Consumes requests while the transport has capacity. Cached answers do not use capacity."""
         capacity = self.transport.capacity
         max_window = MAX_BUFFERED_CAPACITIES * capacity
         while not window or (self.sent - self.answered < capacity and len(window) < max_window):
@@ -149,12 +149,12 @@ def encode_body(body: Body) -> bytes:
 
 
 def request_key(body: bytes, sample: int) -> bytes:
-    """Returns a hash of the entire body and the sample number: 64 samples of one prompt are 64 answers."""
+    """Returns a hash of the entire body and the sample index: 64 samples of one prompt are 64 answers."""
     return hashlib.blake2b(b"[%b, %d]" % (body, sample), digest_size=16).digest()
 
 
 def request_scope(body: Body, request: Request) -> bytes:
-    """Returns a hash of what siblings share: everything except the suffix, the seed and the sample number."""
+    """Returns a hash of everything except the suffix, the seed and the sample index."""
     rest = {name: value for name, value in body.items() if name not in ("messages", "prompt", "seed")}
     shared = hashlib.blake2b(encode_body(rest), digest_size=16)
     shared.update(request.system.encode())
@@ -163,7 +163,7 @@ def request_scope(body: Body, request: Request) -> bytes:
 
 
 class CachedAnswers:
-    """Looks up requests in the response cache without sending them, for cost estimates. Empty without a cache."""
+    """Looks up requests in the response cache without sending them, for cost estimates. `cache` may be None."""
 
     def __init__(self, cache: ResponseCache | None, build_body: Callable[[Request], Body]) -> None:
         self.cache, self.build_body = cache, build_body
@@ -174,9 +174,9 @@ class CachedAnswers:
         return self.cache.get(build_wire_request(self.build_body(request), request).key)
 
     def siblings(self, request: Request) -> AnswerTotals:
-        """Returns the totals over all answers whose requests differ only in suffix or sample number."""
+        """Returns the totals over all answers whose requests differ only in suffix or sample index."""
         return self.cache.totals(request_scope(self.build_body(request), request)) if self.cache else AnswerTotals()
 
     def examples(self, request: Request, limit: int) -> Sequence[Completion]:
-        """Returns up to `limit` answers to its siblings."""
+        """Returns up to `limit` answers to requests that differ only in suffix or sample index."""
         return self.cache.examples(request_scope(self.build_body(request), request), limit) if self.cache else ()

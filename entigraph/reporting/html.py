@@ -12,7 +12,7 @@ from markupsafe import Markup
 
 
 def template_environment(package: str) -> Environment:
-    """Returns an environment for the templates in a package's folder. All values are escaped, because documents,
+    """Returns a Jinja environment for the templates in a package's folder. All values are escaped, because documents,
     questions and answers are untrusted text.
     """
     environment = Environment(
@@ -29,7 +29,7 @@ def template_environment(package: str) -> Environment:
 def write_page(
     file: Path, package: str, page: str, filters: Mapping[str, Callable[..., str]] | None = None, **values: Any
 ) -> Path:
-    """Renders PAGE.html.j2 of a package with PAGE.js, the only script that the page's security policy allows."""
+    """Renders PAGE.html.j2 of a package with PAGE.js, the only script allowed by the page's Content-Security-Policy."""
     environment = template_environment(package)
     environment.filters.update(filters or {})
     script = resources.files(package).joinpath(f"{page}.js").read_text(encoding="utf-8")
@@ -41,11 +41,11 @@ def write_page(
 
 
 def write_static_page(file: Path, package: str, template: str, **values: Any) -> None:
-    """Writes a template of a package to `file`; the page has no script and loads nothing."""
+    """Renders a template of a package to `file`; the page has no scripts or external resources."""
     page = template_environment(package).get_template(template).render(**values)
     file.write_text(page, encoding="utf-8")
 
 
 def embed_svg(file: Path) -> str:
-    """Returns an SVG as a data address, because inline SVGs would share their ids; empty if the file does not exist."""
+    """Returns an SVG as a data URL, because ids of inline SVGs would clash; empty if the file does not exist."""
     return f"data:image/svg+xml;base64,{b64encode(file.read_bytes()).decode()}" if file.exists() else ""

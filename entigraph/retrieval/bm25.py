@@ -1,4 +1,4 @@
-"""Lexical retrieval by BM25: needs no key, download or model."""
+"""Lexical retrieval with BM25, which needs no API key, download or model."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -9,8 +9,8 @@ from entigraph.retrieval.rerank import RerankingRetriever
 
 @dataclass(frozen=True, kw_only=True)
 class BM25(RerankingRetriever):
-    """Lucene's variant with English stems and without stop words. `k1` is the saturation of term frequency, `b` the
-    length normalization. Texts without a word of the query are not ranked.
+    """Lucene's variant of BM25 with English stemming and stop word removal. `k1` is the saturation of term frequency,
+    `b` the length normalization. Texts without any word of the query are not ranked.
     """
 
     k1: float = 1.5
@@ -31,7 +31,7 @@ class BM25(RerankingRetriever):
                 yield []
                 continue
             scores = index.get_scores(known)
-            yield [(place, float(scores[place])) for place in top_indices(scores, self.depth) if scores[place] > 0]
+            yield [(index, float(scores[index])) for index in top_indices(scores, self.depth) if scores[index] > 0]
 
 
 def tokenize(texts: Sequence[str]) -> list[list[str]]:

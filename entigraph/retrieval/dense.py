@@ -1,7 +1,7 @@
 """Dense retrieval: exact nearest neighbors by Euclidean distance between embeddings (paper App. F).
 
-The paper's FAISS index is flat, so an exact search too. For at most 31,000 passages of QuALITY one matrix product per
-block of queries is that search and needs no further library.
+The paper uses a flat FAISS index, which is also exact. For QuALITY's at most 31,000 passages, one matrix product per
+block of queries is sufficient and needs no further library.
 """
 
 from collections.abc import Iterator, Sequence
@@ -29,7 +29,7 @@ QUERIES_PER_BLOCK = 256
 
 
 class Embedder(Protocol):
-    """`identity` distinguishes its vectors from those of another model; `counts` go to the manifest."""
+    """Embeds texts. `identity` enters the cache key of embeddings; `counts` are added to the manifest."""
 
     identity: str
     counts: dict[str, Any]
@@ -41,8 +41,8 @@ class Embedder(Protocol):
 
 @dataclass(frozen=True, kw_only=True)
 class Dense(RerankingRetriever):
-    """`model` is a sentence-transformers folder or hub name, or, with `base_url`, the name of a model at that
-    OpenAI-compatible endpoint, at `price` dollars per million tokens.
+    """`model` is the folder or hub name of a sentence-transformers model, or, with `base_url`, a model served by that
+    OpenAI-compatible endpoint at `price` dollars per million tokens.
     """
 
     model: str = runtime_field("")
@@ -54,8 +54,8 @@ class Dense(RerankingRetriever):
         super().__post_init__()
         if not self.model:
             raise ConfigError(
-                "retriever.model: not set; give the folder of a sentence-transformers model, or "
-                "retriever.base_url=ADDRESS and the name of a model there"
+                "retriever.model: not set; set it to the folder of a sentence-transformers model, or set "
+                "retriever.base_url=ADDRESS and the name of a model at that endpoint"
             )
         if self.base_url:
             check_price("price", "million tokens", self.base_url, self.price)
@@ -99,7 +99,7 @@ class Dense(RerankingRetriever):
 def rank_by_distance(
     texts: Sequence[str], queries: Sequence[str], depth: int, embedder: Embedder, context: RetrievalContext
 ) -> Iterator[Ranked]:
-    """Yields the nearest texts of each query, scored by negative squared distance."""
+    """Yields the nearest texts of each query; scores are negative squared distances."""
     context.counts["embedded"] = 0
     if not texts or not queries:
         yield from ([] for _ in queries)
@@ -110,15 +110,15 @@ def rank_by_distance(
     squares = (passages**2).sum(axis=1)
     for start in range(0, len(embedded_queries), QUERIES_PER_BLOCK):
         block = embedded_queries[start : start + QUERIES_PER_BLOCK]
-        # The part of the negative squared distance that differs between passages.
-        closeness = 2 * block @ passages.T - squares
-        for query, scores in zip(block, closeness, strict=True):
+        # The negative squared distance without the term that is constant per query.
+        block_scores = 2 * block @ passages.T - squares
+        for query, scores in zip(block, block_scores, strict=True):
             query_square = float((query**2).sum())
-            yield [(place, float(scores[place]) - query_square) for place in top_indices(scores, depth)]
+            yield [(index, float(scores[index]) - query_square) for index in top_indices(scores, depth)]
 
 
 def embed_all(texts: Sequence[str], queries: bool, embedder: Embedder, context: RetrievalContext) -> Vector:
-    """Returns (texts, width) embeddings. Every batch is cached when it is computed, so that a kill costs one."""
+    """Returns embeddings of shape (texts, dimension). Each batch is cached once computed, so a kill loses at most one."""
     keys = [hash_key("embedding", embedder.identity, queries, text) for text in texts]
     distinct = dict(zip(keys, texts, strict=True))
     cached = context.embeddings.get(list(distinct))

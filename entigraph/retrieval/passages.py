@@ -1,8 +1,8 @@
-"""Splits documents into passages: recursive character splitting, with title, author and year before each (paper §5,
-App. F).
+"""Splits documents into passages with recursive character splitting; a heading of title, author and year precedes each
+passage (paper §5, App. F).
 
-The paper splits with LangChain. Its splitter requires langchain-core and, through it, a tracing client; and it returns
-texts without their positions, which recall by passage needs.
+The paper uses LangChain's splitter, which depends on langchain-core and a tracing client, and does not return the
+character offsets that passage-level recall needs.
 """
 
 from collections.abc import Iterable, Iterator, Sequence
@@ -10,14 +10,14 @@ from collections.abc import Iterable, Iterator, Sequence
 from entigraph.storage.schemas import Document, Passage
 
 Span = tuple[int, int]  # start and end characters
-SEPARATORS = ("\n\n", "\n", " ", "")  # those of the paper's splitter
+SEPARATORS = ("\n\n", "\n", " ", "")  # of the paper's splitter
 HEADING = (("author", "Author"), ("year", "Year Written"))
 
 
 def split_documents(
     documents: Iterable[Document], characters: int, separators: Sequence[str] = SEPARATORS
 ) -> Iterator[Passage]:
-    """Yields passages with at most `characters` of the document each, not counting the heading."""
+    """Yields passages of at most `characters` characters of the document, not counting the heading."""
     for document in documents:
         for number, (start, end) in enumerate(split_text(document.text, characters, separators)):
             text = build_heading(document) + document.text[start:end]
@@ -31,8 +31,8 @@ def build_heading(document: Document) -> str:
 
 
 def split_text(text: str, characters: int, separators: Sequence[str]) -> list[Span]:
-    """Returns the spans of the passages: without overlap, cut at the first separator that occurs, and pieces that are
-    too long again at the next one. The separator "" cuts anywhere; without it a long word stays whole.
+    """Returns the spans of the passages, without overlap. Text is split at the first separator; pieces that are too
+    long are split recursively at the next ones. The separator "" splits anywhere; without it long words stay whole.
     """
     trimmed = (trim(text, *span) for span in split_span(text, (0, len(text)), characters, list(separators)))
     return [span for span in trimmed if span[0] < span[1]]
@@ -45,10 +45,10 @@ def split_span(text: str, span: Span, characters: int, separators: list[str]) ->
         return
     separator, *others = separators
     if not separator:
-        yield from ((place, min(place + characters, end)) for place in range(start, end, characters))
+        yield from ((offset, min(offset + characters, end)) for offset in range(start, end, characters))
         return
     pending: Span | None = None
-    for piece in cut_at(text, span, separator):
+    for piece in split_at(text, span, separator):
         if pending and trimmed_length(text, (pending[0], piece[1])) <= characters:
             pending = (pending[0], piece[1])
             continue
@@ -61,18 +61,18 @@ def split_span(text: str, span: Span, characters: int, separators: list[str]) ->
         yield pending
 
 
-def cut_at(text: str, span: Span, separator: str) -> Iterator[Span]:
+def split_at(text: str, span: Span, separator: str) -> Iterator[Span]:
     """Yields pieces that end with the separator."""
     start, end = span
-    while (place := text.find(separator, start, end)) >= 0:
-        yield start, place + len(separator)
-        start = place + len(separator)
+    while (position := text.find(separator, start, end)) >= 0:
+        yield start, position + len(separator)
+        start = position + len(separator)
     if start < end:
         yield start, end
 
 
 def trim(text: str, start: int, end: int) -> Span:
-    """Returns the span without white space at its ends."""
+    """Returns the span without leading and trailing whitespace."""
     part = text[start:end]
     start += len(part) - len(part.lstrip())
     return start, start + len(part.strip())

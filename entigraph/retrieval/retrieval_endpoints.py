@@ -1,6 +1,6 @@
-"""Embeddings from any OpenAI-compatible endpoint, reranking by any Cohere-compatible one.
+"""Embedding through any OpenAI-compatible endpoint, and reranking through any Cohere-compatible one.
 
-Both use the OpenAI SDK: a bearer key, and retries that respect Retry-After.
+Both use the OpenAI SDK, with a bearer token and retries that respect Retry-After.
 """
 
 import os
@@ -20,14 +20,14 @@ from entigraph.retrieval.base import iterate_completed
 from entigraph.retrieval.embedding_cache import Vector
 
 MIN_CHARACTERS_PER_TOKEN = 3  # a conservative estimate: English has more than four
-PASSAGES_PER_SEARCH = 100  # in a reranker's bill
+PASSAGES_PER_SEARCH = 100  # billing unit of rerankers
 MAX_MESSAGE_CHARACTERS = 300
 
 
 @dataclass(frozen=True)
 class EndpointAddress:
-    """`key_env` names the environment variable with the key; a server on a private network needs none. `option` is the
-    config key of the address, for messages.
+    """`key_env` names the environment variable with the API key; a server on a private network needs none. `option` is
+    the config key of the URL, for error messages.
     """
 
     option: str
@@ -38,11 +38,11 @@ class EndpointAddress:
 
     @property
     def key(self) -> str:
-        """Raises LLMError if the environment lacks the key of a public endpoint."""
+        """The API key. Raises LLMError if it is not set for a public endpoint."""
         key = os.environ.get(self.key_env) or ("none-needed" if is_private_address(self.url) else "")
         if not key:
             raise LLMError(
-                f"retriever.{self.option}: the environment has no {self.key_env}; export the key of {self.url}"
+                f"retriever.{self.option}: {self.key_env} is not set in the environment; export the key of {self.url}"
             )
         return key
 
@@ -54,7 +54,7 @@ class EndpointAddress:
 
     @contextmanager
     def translate_errors(self) -> Iterator[None]:
-        """Raises LLMError with the endpoint's message, without the key, which the endpoint may repeat."""
+        """Translates API errors to LLMError with the endpoint's message; the API key is redacted."""
         from openai import APIError
 
         try:
@@ -62,13 +62,13 @@ class EndpointAddress:
         except APIError as error:
             message = str(getattr(error, "message", error)).replace(self.key, "<key>")[:MAX_MESSAGE_CHARACTERS]
             raise LLMError(
-                f"retriever.{self.option}: {self.url} gave no answer: {message}. "
-                "Earlier answers are kept; run the same command to continue"
+                f"retriever.{self.option}: request to {self.url} failed: {message}. "
+                "Earlier responses are cached; run the same command to continue"
             ) from None
 
 
 class EmbeddingEndpoint:
-    """An `Embedder` at an OpenAI-compatible endpoint."""
+    """An `Embedder` that calls an OpenAI-compatible endpoint."""
 
     def __init__(
         self, address: EndpointAddress, model: str, batch_size: int, concurrency: int, limit: SpendingLimit
@@ -79,7 +79,7 @@ class EmbeddingEndpoint:
         self.counts: dict[str, Any] = {"embedding_tokens": 0, "embedding_dollars": 0.0}
 
     def embed(self, texts: Sequence[str], queries: bool) -> Iterator[dict[int, Vector]]:
-        """Reserves the estimated cost of all batches before it sends the first."""
+        """Reserves the estimated cost of all batches before sending the first."""
         estimate = self.limit.price.dollars(sum(map(len, texts)) / MIN_CHARACTERS_PER_TOKEN, 0, 0)
         self.limit.reserve(estimate)
         batches = [
@@ -104,13 +104,14 @@ class EmbeddingEndpoint:
             self.counts["embedding_dollars"] += self.limit.price.dollars(tokens, 0, 0)
         vectors = {entry.index: np.asarray(entry.embedding, dtype=np.float32) for entry in answer.data}
         if sorted(vectors) != list(range(len(texts))) or len({len(vector) for vector in vectors.values()}) != 1:
-            raise LLMError(f"retriever.base_url: {self.address.url} gave {len(vectors)} vectors for {len(texts)} texts")
-        return {indices[place]: vector for place, vector in vectors.items()}
+            counts = f"{len(vectors)} vectors for {len(texts)} texts"
+            raise LLMError(f"retriever.base_url: {self.address.url} returned {counts}")
+        return {indices[position]: vector for position, vector in vectors.items()}
 
 
 class RerankEndpoint:
-    """A `Reranker` behind Cohere's POST /rerank, which vLLM and others serve too. The limit's price is per million
-    searches.
+    """A `Reranker` that calls Cohere's POST /rerank, also implemented by vLLM and others. The limit's price is per
+    million searches.
     """
 
     def __init__(self, address: EndpointAddress, model: str, concurrency: int, limit: SpendingLimit) -> None:
@@ -136,11 +137,11 @@ class RerankEndpoint:
         scores = {entry["index"]: entry["relevance_score"] for entry in answer.get("results", ())}
         if sorted(scores) != list(range(len(texts))):
             raise LLMError(f"retriever.reranker_url: {self.address.url} scored {len(scores)} of {len(texts)} passages")
-        return np.asarray([scores[place] for place in range(len(texts))], dtype=np.float32)
+        return np.asarray([scores[index] for index in range(len(texts))], dtype=np.float32)
 
 
 def count_searches(passages: int) -> int:
-    """Returns the number of searches that a reranker bills for one question."""
+    """Returns the number of searches billed for one query with this many passages."""
     return -(-passages // PASSAGES_PER_SEARCH)
 
 
@@ -152,6 +153,6 @@ def endpoint_price(url: str | None, dollars: float) -> Price:
 def check_price(key: str, unit: str, url: str, price: float | None) -> None:
     """Raises ConfigError if the price of a public endpoint is missing or negative."""
     if price is None and not is_private_address(url):
-        raise ConfigError(f"retriever.{key}: not set; {url} is not free: give dollars per {unit}")
+        raise ConfigError(f"retriever.{key}: not set; set the price of {url} in dollars per {unit}")
     if price is not None and price < 0:
         raise ConfigError(f"retriever.{key}: {price} found, dollars of 0 or more expected")

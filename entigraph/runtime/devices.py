@@ -10,10 +10,10 @@ TRIM_THRESHOLD, MMAP_THRESHOLD = -1, -3  # from glibc's malloc.h
 
 
 def keep_freed_memory() -> None:
-    """Makes malloc keep the memory that CPU tensors free, for reuse.
+    """Makes malloc reuse the memory of freed CPU tensors.
 
-    By default glibc returns blocks above a few megabytes to the system, and every training step has them mapped and
-    zeroed again: a sixth of a small model's time (`python benchmarks/train.py speed`). Does nothing without glibc.
+    By default glibc returns large blocks to the system, and every training step maps and zeroes them again, which
+    takes a sixth of a small model's time (`python benchmarks/train.py speed`). Does nothing without glibc.
     """
     if sys.platform == "linux":
         with suppress(OSError, AttributeError):
@@ -23,7 +23,7 @@ def keep_freed_memory() -> None:
 
 
 def pick_accelerator(accelerator: str) -> str:
-    """Returns cpu or cuda: resolves "auto", and Lightning's name "gpu"."""
+    """Returns "cpu" or "cuda"; resolves "auto" and Lightning's name "gpu"."""
     import torch
 
     if accelerator != "auto":
@@ -32,7 +32,7 @@ def pick_accelerator(accelerator: str) -> str:
 
 
 def check_accelerator(accelerator: str) -> None:
-    """Raises ConfigError for an accelerator that this machine lacks."""
+    """Raises ConfigError if this machine does not have the accelerator."""
     if accelerator in ("cuda", "gpu"):
         import torch
 
@@ -44,7 +44,7 @@ def check_accelerator(accelerator: str) -> None:
 
 
 def has_native_bf16(accelerator: str) -> bool:
-    """Returns whether the hardware multiplies in bf16. Emulated bf16 is slower than fp32."""
+    """Returns whether the hardware supports bf16 matrix products. Emulated bf16 is slower than fp32."""
     import torch
 
     if accelerator == "cuda":
@@ -60,7 +60,7 @@ def pick_precision(precision: str, accelerator: str) -> str:
 
 
 def release_gpu_memory() -> None:
-    """Returns unused GPU memory of this process to the system, for another process."""
+    """Frees unused GPU memory of this process for other processes."""
     import gc
 
     import torch

@@ -1,4 +1,4 @@
-"""Human-readable sizes."""
+"""Formatting of sizes in bytes."""
 
 
 def format_bytes(count: float) -> str:

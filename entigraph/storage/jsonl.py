@@ -31,7 +31,7 @@ class JsonLinesWriter:
 class ResumableJsonLines(Generic[Record]):
     """A JSON Lines file that survives a kill: every written record is on disk and can be read by its `key` field.
 
-    A last line that was cut short is dropped when the file is opened. Only file offsets are held in memory.
+    An incomplete last line is dropped when the file is opened. Only file offsets are held in memory.
     """
 
     def __init__(self, path: Path, kind: type[Record], key: str) -> None:
@@ -81,7 +81,7 @@ def write_jsonl(path: Path, records: Iterable[Any]) -> int:
 
 
 def read_jsonl(path: Path, kind: type[Record]) -> Iterator[Record]:
-    """Yields the records. Raises DataError with file and line number where a line is not such a record."""
+    """Yields the records. Raises DataError with file and line number if a line is not a valid record."""
     with path.open(encoding="utf-8") as file:
         for number, line in enumerate(file, 1):
             try:

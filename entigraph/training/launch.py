@@ -1,7 +1,7 @@
-"""The parent of a training run on several devices: starts one process per device and watches them until all are done.
+"""Launches a training run on several devices: starts one process per device and waits until all are done.
 
-The processes have the environment that torchrun would set. The parent reads rank 0's metrics from metrics.jsonl, its
-counts or its error message from a small file each.
+The processes get the environment variables of torchrun. The parent reads rank 0's metrics from metrics.jsonl, and its
+counts and the error messages of ranks from JSON files.
 """
 
 import json
@@ -32,7 +32,7 @@ GRACE_SECONDS = 10.0
 
 
 def launch(job: TrainingJob, progress: Progress, record: Callable[[dict[str, float]], None]) -> dict[str, Any]:
-    """Trains in child processes; returns the counts of rank 0. Raises what a rank raised."""
+    """Trains in child processes. Returns the counts of rank 0, or raises the error of a rank."""
     folder = job.out / CHECKPOINTS
     folder.mkdir(exist_ok=True)
     for old in (*folder.glob(f"*{ERROR}"), folder / COUNTS):
@@ -55,7 +55,7 @@ def launch(job: TrainingJob, progress: Progress, record: Callable[[dict[str, flo
 
 @contextmanager
 def start_ranks(job: TrainingJob, file: Path) -> Iterator[list["subprocess.Popen[bytes]"]]:
-    """Yields the child processes. None is left when this ends, and each ends by itself if this process is killed."""
+    """Yields the child processes, and kills those still running on exit. They also exit if this process is killed."""
     shared = {
         "MASTER_ADDR": "127.0.0.1",
         "MASTER_PORT": str(free_port()),
@@ -93,7 +93,7 @@ def free_port() -> int:
 
 @contextmanager
 def forward_sigterm(ranks: list["subprocess.Popen[bytes]"]) -> Iterator[threading.Event]:
-    """Forwards SIGTERM to the ranks, which save and exit. Yields an event that is set once it has come."""
+    """Forwards SIGTERM to the ranks, which save and exit. Yields an event that is set once SIGTERM is received."""
     received = threading.Event()
 
     def forward(*args: Any) -> None:
@@ -113,7 +113,7 @@ def forward_sigterm(ranks: list["subprocess.Popen[bytes]"]) -> Iterator[threadin
 
 
 def wait_for_ranks(metrics: "MetricsReader", ranks: list["subprocess.Popen[bytes]"]) -> dict[int, int]:
-    """Waits until all are done, or one has failed: then it ends the others, which would wait for it forever.
+    """Waits until all ranks are done, or kills the others if one fails, because they would wait for it forever.
 
     Returns the exit statuses of the ranks that failed first.
     """
@@ -131,18 +131,18 @@ def wait_for_ranks(metrics: "MetricsReader", ranks: list["subprocess.Popen[bytes
 
 
 def all_running_or_done(ranks: list["subprocess.Popen[bytes]"]) -> bool:
-    """Returns whether some rank still runs and none has failed."""
+    """Returns whether a rank is still running and none has failed."""
     states = [process.poll() for process in ranks]
     return None in states and not any(states)
 
 
 class MetricsReader:
-    """Reads each new line of metrics.jsonl once; a run that resumes begins by shortening the file."""
+    """Reads each new line of metrics.jsonl once, although a resumed run truncates the file first."""
 
     def __init__(self, file: Path, record: Callable[[dict[str, float]], None], advance: Advance) -> None:
         self.file, self.record, self.advance = file, record, advance
         self.tokens = 0
-        self.last = (0, False)  # the step of the last line, and whether it is of a validation
+        self.last = (0, False)  # step of the last line, and whether it has the validation loss
 
     def read_new(self) -> None:
         text = self.file.read_text(encoding="utf-8") if self.file.exists() else ""
@@ -156,7 +156,7 @@ class MetricsReader:
 
 
 def raise_failure(failed: Mapping[int, int], folder: Path, stop_requested: threading.Event) -> None:
-    """Raises what the exit statuses and the error files of the ranks mean."""
+    """Raises the error that the exit statuses and error files of the ranks indicate."""
     if stop_requested.is_set() and TERMINATED in failed.values():
         raise Preempted
     for file in sorted(folder.glob(f"*{ERROR}")):
@@ -166,8 +166,8 @@ def raise_failure(failed: Mapping[int, int], folder: Path, stop_requested: threa
     rank, status = min(failed.items(), key=lambda item: item[1])
     if status == INTERRUPTED:
         raise KeyboardInterrupt
-    how = f"was ended by {signal.Signals(-status).name}" if status < 0 else f"ended with status {status}"
+    reason = f"was killed by {signal.Signals(-status).name}" if status < 0 else f"exited with status {status}"
     raise ArtifactError(
-        f"training: the process of rank {rank} {how} (out of memory?); see the output above. The same command "
-        "continues from the newest checkpoint"
+        f"training: the process of rank {rank} {reason} (out of memory?); see the output above. The same command "
+        "continues from the latest checkpoint"
     )

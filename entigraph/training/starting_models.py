@@ -1,4 +1,4 @@
-"""What training starts from: a pretrained causal language model, or a Llama with random weights."""
+"""Base models for training: a pretrained causal language model, or a Llama with random weights."""
 
 import json
 from collections.abc import Mapping
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 
 class StartingModel(Protocol):
-    """What training starts from. `path` is where the weights come from; empty: they are random."""
+    """The model that training starts from. `path` is the source of the weights; empty if they are random."""
 
     name: str
     path: str
@@ -22,13 +22,13 @@ class StartingModel(Protocol):
     def build(self, vocabulary: int) -> "PreTrainedModel": ...
 
     def config_values(self, vocabulary: int) -> Mapping[str, Any] | None:
-        """Returns its config.json as far as it is known without a download; None if it is not."""
+        """Returns the values of its config.json; None if they are unknown without a download."""
         ...
 
 
 @dataclass(frozen=True, kw_only=True)
 class RandomLlama:
-    """A Llama with random weights: the tiny model of the laptop-scale study. Keys as in transformers' LlamaConfig."""
+    """A Llama with random weights, for the laptop-scale study. Fields are named as in transformers' LlamaConfig."""
 
     name: str = "tiny_llama"
     path: str = runtime_field("")
@@ -56,11 +56,11 @@ class RandomLlama:
             self.max_position_embeddings,
         )
         if min(sizes) < 1:
-            raise ConfigError(f"model: sizes {sizes} found, each at least 1 expected")
+            raise ConfigError(f"model: sizes {sizes} found, all at least 1 expected")
         if self.hidden_size % self.num_attention_heads or self.num_attention_heads % self.num_key_value_heads:
             raise ConfigError(
                 f"model: hidden_size {self.hidden_size}, num_attention_heads {self.num_attention_heads}, "
-                f"num_key_value_heads {self.num_key_value_heads} found; each must divide the one before"
+                f"num_key_value_heads {self.num_key_value_heads} found; each must divide the preceding one"
             )
 
     def config_values(self, vocabulary: int) -> Mapping[str, Any]:
@@ -90,7 +90,7 @@ class RandomLlama:
 class PretrainedModel:
     """Any Hugging Face causal language model, by folder or hub name.
 
-    `shape` repeats its config.json, so that a plan for a model on the hub needs no download.
+    `shape` contains values of its config.json, so that a plan for a model on the Hub needs no download.
     """
 
     name: str = "pretrained"
@@ -99,7 +99,7 @@ class PretrainedModel:
 
     def __post_init__(self) -> None:
         if not self.path:
-            raise ConfigError("model.path: nothing given; give a Hugging Face folder or hub name")
+            raise ConfigError("model.path: not set; set it to a Hugging Face folder or hub name")
 
     def build(self, vocabulary: int) -> "PreTrainedModel":
         from entigraph.huggingface.models import load_model

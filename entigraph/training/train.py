@@ -1,4 +1,4 @@
-"""One rank of a training run, from the newest checkpoint to the finished model."""
+"""Runs one rank of a training run, from the latest checkpoint to the exported model."""
 
 import logging
 import warnings
@@ -55,7 +55,7 @@ Record = Callable[[dict[str, float]], None]
 
 @dataclass(frozen=True)
 class RankContext:
-    """The device of a rank, its precision, and its place among the ranks."""
+    """The accelerator and precision of this process, its rank and the number of ranks."""
 
     accelerator: str
     precision: str
@@ -85,8 +85,8 @@ def find_rank_context(job: TrainingJob) -> RankContext:
         precision = "bf16-true" if can_split else precision
     if precision == "bf16-true" and not can_split:
         raise ConfigError(
-            "trainer.precision: bf16-true needs an optimizer that keeps the other 16 bits of each weight, as "
-            "optim=adamw does; plain bf16 weights do not train at small learning rates. Set bf16-mixed"
+            "trainer.precision: bf16-true needs an optimizer that stores the low 16 bits of each weight, such as "
+            "optim=adamw; plain bf16 weights do not train at small learning rates. Set bf16-mixed"
         )
     return RankContext(accelerator, precision, current.rank if ranks > 1 else 0, ranks)
 
@@ -158,7 +158,7 @@ def build_datamodule(job: TrainingJob, micro_batch_size: int) -> SyntheticDataMo
 
 
 def build_module(job: TrainingJob, context: RankContext, num_training_steps: int) -> CausalLMModule:
-    """Returns the model as this rank holds it, ready to be trained."""
+    """Returns the module to train on this rank."""
     net, weights = load_starting_model(job, context)
     check_model_fits(job, net)
     if job.trainer.attention != "auto":
@@ -182,7 +182,7 @@ def build_module(job: TrainingJob, context: RankContext, num_training_steps: int
 
 
 def load_starting_model(job: TrainingJob, context: RankContext) -> "tuple[PreTrainedModel, Path | None]":
-    """Returns a model with its weights; or, on several ranks, an empty one and the folder to read shards from."""
+    """Returns the model; on several ranks if possible on the meta device, with the folder to read shards from."""
     if context.ranks > 1 and job.model.path:
         from entigraph.huggingface.models import build_meta_model, weights_folder
 
@@ -228,7 +228,7 @@ def build_trainer(
         strategy=strategy,
         plugins=[environment()],
         precision="bf16-mixed" if mixed else "32-true",
-        max_epochs=1,  # epochs belong to the data schedule, so the end of one is no special case
+        max_epochs=1,  # epochs are part of the data schedule, so that resuming needs no special case between epochs
         max_steps=steps,
         accumulate_grad_batches=accumulation,
         use_distributed_sampler=False,
@@ -241,17 +241,17 @@ def build_trainer(
 
 
 def build_profiler(profiler: Any, folder: Path) -> Any:
-    """Returns a profiler that writes below the training's folder if it is given by name, as for Lightning."""
+    """Returns the profiler; one specified by name, as in Lightning, writes to `folder`."""
     if isinstance(profiler, str) and profiler in PROFILERS:
         return PROFILERS[profiler](dirpath=folder, filename="profile")
     return build(profiler, "trainer.profiler") if isinstance(profiler, Mapping) else profiler
 
 
 def environment() -> ClusterEnvironment:
-    """Returns what started this process; stated, because Lightning would take a batch script for a task of srun."""
+    """Returns the launcher's environment explicitly: Lightning would mistake a Slurm batch script for a task of srun."""
     launcher = process_group().launcher
     if launcher == "srun":
-        return SLURMEnvironment(auto_requeue=False)  # SIGTERM is handled here, and SLURM requeues by itself
+        return SLURMEnvironment(auto_requeue=False)  # PeriodicCheckpoint handles SIGTERM, and submitit requeues
     return TorchElasticEnvironment() if launcher == "torchrun" else LightningEnvironment()
 
 
@@ -262,18 +262,19 @@ def fit(trainer: L.Trainer, module: CausalLMModule, datamodule: SyntheticDataMod
         )
     except Preempted:
         raise
-    except SIGTERMException:  # before the first step, when only Lightning handles it and there is nothing to save
+    except SIGTERMException:  # before the first step: Lightning's handler is active and there is nothing to save
         raise Preempted from None
     except SystemExit:
-        if trainer.interrupted:  # Lightning turns Ctrl-C into an exit of its own
+        if trainer.interrupted:  # Lightning turns KeyboardInterrupt into SystemExit
             raise KeyboardInterrupt from None
         raise
 
 
 def silence_libraries() -> None:
-    """Hides Lightning's advice, which is for its own data loaders, and the progress bars of transformers.
+    """Hides Lightning's hints, which do not apply to our data loaders, and the progress bars of transformers.
 
-    torch warns about a view that is not changed in place, and about a checkpoint by a single process, which is meant.
+    Also hides torch's warnings about views that are not modified in place and about single-process checkpoints, which
+    are intended.
     """
     from transformers.utils.logging import disable_progress_bar
 

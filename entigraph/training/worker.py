@@ -34,7 +34,7 @@ def main(file: Path) -> int:
 
 
 def leave_process_group() -> None:
-    """Leaves the other ranks in order: threads that outlive the interpreter would abort the process."""
+    """Destroys the process group: its threads would otherwise abort the process at interpreter exit."""
     import torch.distributed as dist
 
     if dist.is_initialized():

@@ -185,7 +185,7 @@ def test_endpoint_retries_and_errors(ranked: RankCorpus, endpoint: Handle, monke
     assert counts["recall"]["article"]["at"]["8"] == 1.0
     monkeypatch.setenv("OPENAI_API_KEY", "sk-secret")
     endpoint.configure(retrieval_failing=1_000_000)
-    with pytest.raises(LLMError, match="retriever.base_url: .* gave no answer") as raised:
+    with pytest.raises(LLMError, match="retriever.base_url: .* failed") as raised:
         ranked(dense(endpoint, model="fresh", attempts=1))
     assert "sk-secret" not in str(raised.value)
 
@@ -251,7 +251,7 @@ def test_spending_limit(ranked: RankCorpus, endpoint: Handle, monkeypatch: pytes
 
 def test_requests_in_flight_are_kept_after_a_failure(ranked: RankCorpus, endpoint: Handle) -> None:
     endpoint.configure(retrieval_failing=1, latency_s=0.2)
-    with pytest.raises(LLMError, match="gave no answer"):
+    with pytest.raises(LLMError, match="request to .* failed"):
         ranked(dense(endpoint, attempts=1, concurrency=4))
     answered = endpoint.stats()["embedded_texts"]
     counts, _ = ranked(dense(endpoint))

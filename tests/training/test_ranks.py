@@ -158,7 +158,7 @@ def test_killed_rank_ends_the_others_with_one_message(folder: Path, start: Start
         os.kill(ranks_of(folder, "one-killed")[1], signal.SIGSEGV)
 
     threading.Thread(target=kill_one, daemon=True).start()
-    with pytest.raises(ArtifactError, match=r"the process of rank \d was ended by SIG.* The same command\s+continues"):
+    with pytest.raises(ArtifactError, match=r"the process of rank \d was killed by SIG.* The same command\s+continues"):
         train(folder, "one-killed", devices=2)
     assert not ranks_of(folder, "one-killed")
 

@@ -1,7 +1,7 @@
-"""Batched sampling from a Hugging Face model: the shared prefix is read once, and finished rows leave the batch.
+"""Batched sampling from a Hugging Face model: the shared prefix is computed once, and finished rows leave the batch.
 
-Every sample uses its own random numbers, seeded by its prompt's key and its sample number. Other rows in the batch
-change only the last digits of the logits, and so a token only if its random number falls on the border between two.
+The random numbers of a sample are seeded with its prompt's key and its sample index. Other rows in the batch affect
+only the last digits of the logits, so they change a token only if its random number is at the boundary of two tokens.
 """
 
 import copy
@@ -20,14 +20,14 @@ from transformers.cache_utils import DynamicLayer
 
 from entigraph.evaluation.base import Generation, Sampling
 
-STOP_WINDOW = 32  # last tokens that are searched for a stop string
+STOP_WINDOW = 32  # number of last tokens searched for a stop string
 DRAWS_PER_BLOCK = 64
 PREALLOCATED_TOKENS = 64
 
 
 @dataclass
 class DecodingRow:
-    """One sample while it is generated."""
+    """A sample being generated."""
 
     prompt: int
     sample: int
@@ -36,7 +36,7 @@ class DecodingRow:
 
 
 class PreallocatedLayer(DynamicLayer):  # type: ignore[no-untyped-call]
-    """Keys and values in buffers with room for more tokens: transformers' own layer copies all of them per token."""
+    """Stores keys and values in preallocated buffers: transformers' layer copies all of them for every token."""
 
     buffers: Any = None  # (keys, values), each (rows, heads, capacity, head size)
 
@@ -62,17 +62,17 @@ class PreallocatedLayer(DynamicLayer):  # type: ignore[no-untyped-call]
         self.buffers = None
 
 
-def grow(kept: Any, new: Any, capacity: int) -> Any:
-    """Returns a buffer for `capacity` tokens with the kept ones copied into it."""
+def grow(old: Any, new: Any, capacity: int) -> Any:
+    """Returns a buffer for `capacity` tokens that starts with the old ones."""
     buffer = new.new_empty(*new.shape[:2], capacity, new.shape[-1])
-    if kept.numel():
-        buffer[:, :, : kept.shape[-2]] = kept
+    if old.numel():
+        buffer[:, :, : old.shape[-2]] = old
     return buffer
 
 
 @dataclass(frozen=True)
 class BatchDecoder:
-    """`decode` turns ids into text; `ends` are the tokens that end a text."""
+    """Samples from a model. `decode` converts ids to text; `ends` are the end-of-text tokens."""
 
     model: Any
     device: str
@@ -87,7 +87,7 @@ class BatchDecoder:
         if not encoded:
             return
         shared = min(len(commonprefix(list(encoded))), min(map(len, encoded)) - 1)
-        prefix = self.read_prefix(encoded[0][:shared])
+        prefix = self.compute_prefix(encoded[0][:shared])
         pending: dict[int, list[Generation]] = {}
         for rows in self.batches(encoded, sampling):
             self.generate(rows, keys, encoded, prefix, shared, sampling)
@@ -99,9 +99,9 @@ class BatchDecoder:
                     yield row.prompt, sampling.repeat(pending.pop(row.prompt))
 
     def batches(self, encoded: Sequence[list[int]], sampling: Sampling) -> Iterator[list[DecodingRow]]:
-        """Yields rows of equal prompt length, at most `batch_tokens` of cache, but at least one row.
+        """Yields batches of rows with equal prompt length and at most `batch_tokens` of KV cache.
 
-        Without padding attention needs no mask, which would make it copy all keys and values for every token.
+        Without padding, attention needs no mask, which would make it copy all keys and values for every token.
         """
         batch: list[DecodingRow] = []
         for index in sorted(range(len(encoded)), key=lambda index: (len(encoded[index]), index)):
@@ -116,7 +116,8 @@ class BatchDecoder:
             yield batch
 
     @torch.inference_mode()
-    def read_prefix(self, ids: list[int]) -> DynamicCache:
+    def compute_prefix(self, ids: list[int]) -> DynamicCache:
+        """Returns a KV cache of the prefix."""
         cache = DynamicCache(config=self.model.config)
         cache.layers = [PreallocatedLayer() if type(layer) is DynamicLayer else layer for layer in cache.layers]  # type: ignore[no-untyped-call]
         if ids:
@@ -133,35 +134,35 @@ class BatchDecoder:
         shared: int,
         sampling: Sampling,
     ) -> None:
-        """Continues every row up to its end, in place."""
+        """Generates all rows in place until they end."""
         prompts = list(dict.fromkeys(row.prompt for row in rows))
         cache = copy.deepcopy(prefix)
         if shared:
             cache.batch_repeat_interleave(len(prompts))
         logits = self.forward([encoded[index][shared:] for index in prompts], cache)
-        places = torch.tensor([prompts.index(row.prompt) for row in rows], device=self.device)
-        cache.batch_select_indices(places)
-        logits = logits[places]
+        prompt_indices = torch.tensor([prompts.index(row.prompt) for row in rows], device=self.device)
+        cache.batch_select_indices(prompt_indices)
+        logits = logits[prompt_indices]
         active, draws = list(rows), draw_uniform(rows, keys, 0, sampling)
         for step in range(sampling.max_tokens):
             if step and step % DRAWS_PER_BLOCK == 0:
                 draws = draw_uniform(active, keys, step, sampling)
-            chosen = choose_tokens(logits, draws[:, step % DRAWS_PER_BLOCK], sampling.temperature)
-            self.append_tokens(active, chosen.tolist(), sampling)
-            kept = [number for number, row in enumerate(active) if not row.finish_reason]
-            if not kept or step + 1 == sampling.max_tokens:
+            tokens = choose_tokens(logits, draws[:, step % DRAWS_PER_BLOCK], sampling.temperature)
+            self.append_tokens(active, tokens.tolist(), sampling)
+            unfinished = [index for index, row in enumerate(active) if not row.finish_reason]
+            if not unfinished or step + 1 == sampling.max_tokens:
                 break
-            if len(kept) <= len(active) // 2:  # half of them have ended: continue without those
-                places = torch.tensor(kept, device=self.device)
-                cache.batch_select_indices(places)
-                active, draws = [active[number] for number in kept], draws[kept]
-                chosen = chosen[places]
-            logits = self.forward(chosen[:, None], cache)
+            if len(unfinished) <= len(active) // 2:  # compact the batch once half of its rows have ended
+                indices = torch.tensor(unfinished, device=self.device)
+                cache.batch_select_indices(indices)
+                active, draws = [active[index] for index in unfinished], draws[unfinished]
+                tokens = tokens[indices]
+            logits = self.forward(tokens[:, None], cache)
         for row in active:
             row.finish_reason = row.finish_reason or "length"
 
     def forward(self, ids: Any, cache: DynamicCache) -> Any:
-        """Returns the (rows, vocabulary) logits after the last of the ids."""
+        """Returns the logits after the last ids, of shape (rows, vocabulary)."""
         with self.autocast():
             output = self.model(
                 input_ids=torch.as_tensor(ids, device=self.device),
@@ -171,10 +172,10 @@ class BatchDecoder:
             )
         return output.logits[:, -1].float()
 
-    def append_tokens(self, rows: Sequence[DecodingRow], chosen: Sequence[int], sampling: Sampling) -> None:
-        """Appends one token to each unfinished row and sets the finish reason of a row that it ends."""
+    def append_tokens(self, rows: Sequence[DecodingRow], tokens: Sequence[int], sampling: Sampling) -> None:
+        """Appends one token to each unfinished row, and sets the finish reason of rows that end."""
         unfinished = []
-        for row, token in zip(rows, chosen, strict=True):
+        for row, token in zip(rows, tokens, strict=True):
             if row.finish_reason:
                 continue
             if token in self.ends:
@@ -190,7 +191,7 @@ class BatchDecoder:
 def draw_uniform(
     rows: Sequence[DecodingRow], keys: Sequence[str], step: int, sampling: Sampling
 ) -> np.ndarray[Any, Any]:
-    """Returns (rows, 64) uniform numbers for the steps from `step` on, seeded by prompt key and sample number."""
+    """Returns uniform random numbers of shape (rows, 64) for the steps from `step` on."""
     if sampling.temperature == 0:
         return np.zeros((len(rows), DRAWS_PER_BLOCK))
     draws = []
@@ -202,7 +203,7 @@ def draw_uniform(
 
 
 def choose_tokens(logits: Any, draws: np.ndarray[Any, Any], temperature: float) -> Any:
-    """Returns (rows,) tokens: the likeliest, or the one in whose share of the distribution the row's draw falls."""
+    """Returns one token per row: the most likely one, or a sample by inverse transform sampling with the row's draw."""
     if temperature == 0:
         return logits.argmax(-1)
     cumulative = torch.softmax(logits.double() / temperature, dim=-1).cumsum(-1)

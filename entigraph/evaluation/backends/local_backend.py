@@ -1,4 +1,4 @@
-"""What local backends share: prompts become tokens with the tokenizer of the training."""
+"""Base class of local backends, which encode prompts with the tokenizer used in training."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
@@ -21,14 +21,14 @@ class ChatTemplate:
     tokenizer: Any
 
     def render(self, instruction: str) -> str:
-        """Returns the whole prompt, including the beginning token."""
+        """Returns the complete prompt, including the BOS token."""
         messages = [{"role": "user", "content": instruction}]
         text: str = self.tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=True)
         return text
 
     @cached_property
     def ends(self) -> list[int]:
-        """The special token that the template puts after an answer; empty if an answer ends otherwise."""
+        """The special token that the template adds after an answer; empty if it adds none."""
         messages = [{"role": "user", "content": "?"}, {"role": "assistant", "content": PLACEHOLDER}]
         text: str = self.tokenizer.apply_chat_template(messages, tokenize=False)
         after = self.tokenizer(text.rpartition(PLACEHOLDER)[2].lstrip(), add_special_tokens=False).input_ids[:1]
@@ -47,9 +47,9 @@ def load_chat_template(path: str) -> ChatTemplate | None:
 
 
 class LocalBackend(ABC):
-    """`bos_id` precedes every prompt, as it preceded every text in training; None if none did. `max_length` is the
-    longest context in tokens. Generation ends at the model's own `end_ids`, at `bos_id`, and at the end of a turn of
-    the `chat` template.
+    """`bos_id` is prepended to every prompt, as to every text in training; None for no BOS. `max_length` is the context
+    length in tokens. Generation ends at the model's `end_ids`, at `bos_id`, and at the end-of-turn token of the `chat`
+    template.
     """
 
     def __init__(
@@ -71,7 +71,7 @@ class LocalBackend(ABC):
 
     @abstractmethod
     def score(self, sequences: Sequence[ScoredSequence], batch_tokens: int) -> list[float]:
-        """Returns each sequence's summed log-likelihood in nats. Its last id takes no position in the context."""
+        """Returns the log-likelihood of each sequence in nats. The last id is only predicted."""
 
     def encode(self, text: str) -> list[int]:
         return [*self.bos, *self.tokenizer.encode(text, add_special_tokens=False).ids]
@@ -83,7 +83,7 @@ class LocalBackend(ABC):
         return ids
 
     def encode_pair(self, prompt: str, continuation: str) -> ScoredSequence:
-        """Encodes both together; the continuation is what follows as many tokens as the prompt alone has."""
+        """Encodes prompt and continuation together; scores the tokens beyond the length of the prompt."""
         prompt_length = len(self.encode(prompt))
         ids = self.encode(prompt + continuation)
         return ScoredSequence(ids, min(prompt_length, len(ids) - 1))
@@ -92,9 +92,9 @@ class LocalBackend(ABC):
         return [self.tokenizer.decode(list(row)) for row in rows]
 
     def split_by_length(self, encoded: Sequence[Sequence[int]], max_tokens: int) -> tuple[list[int], list[int]]:
-        """Returns the indices of prompts that leave room for `max_tokens`, and those of the others."""
+        """Returns the indices of the prompts that leave room for `max_tokens`, and the indices of the others."""
         fits = [len(ids) + max_tokens <= self.max_length for ids in encoded]
-        return [i for i, each in enumerate(fits) if each], [i for i, each in enumerate(fits) if not each]
+        return [i for i, fit in enumerate(fits) if fit], [i for i, fit in enumerate(fits) if not fit]
 
     def loglikelihoods(self, pairs: Sequence[tuple[str, str]], batch_tokens: int) -> list[float | None]:
         encoded = [self.encode_pair(*pair) for pair in pairs]

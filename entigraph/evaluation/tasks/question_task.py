@@ -1,4 +1,4 @@
-"""The base class of multiple-choice tasks: which questions are asked, and how their answers are stored."""
+"""The base class of multiple-choice tasks: selects the questions and stores the answers."""
 
 import random
 from abc import abstractmethod
@@ -18,8 +18,8 @@ VALIDATION_SHARE = 0.2
 
 
 class TitleSplit(StrEnum):
-    """The published code chooses settings on a fifth of the documents, the first by title, and reports the others
-    (paper's repository, tasks/quality.py).
+    """Split by title of the published code, which tunes on the first fifth of the documents, sorted by title, and
+    reports results on the others (paper's repository, tasks/quality.py).
     """
 
     all = "all"
@@ -29,8 +29,8 @@ class TitleSplit(StrEnum):
 
 @dataclass(frozen=True, kw_only=True)
 class QuestionTask(EvaluationTask):
-    """Asks the questions of a corpus. `split` selects those of one split. `limit` samples that many, the same for every
-    model. `evidence_parts` keeps questions whose evidence is known and has at most that many parts.
+    """A task on the questions of a corpus. `split` selects a split. `limit` samples that many questions, the same for
+    every model. `evidence_parts` selects questions whose evidence is known and has at most that many parts.
     """
 
     split: str | None = None
@@ -47,14 +47,14 @@ class QuestionTask(EvaluationTask):
     def answers(
         self, questions: Sequence[Question], backend: Backend, look_up: PassageLookup = no_passages
     ) -> Iterator[Answer]:
-        """Yields one answer per question as soon as it is known, also for a question that could not be asked."""
+        """Yields one answer per question as soon as it is available, including questions that exceed the context."""
 
     @abstractmethod
     def score(self, answers: Sequence[Answer]) -> dict[str, Any]:
         """Returns `accuracy`, `stderr`, `questions` and `chance`, and the accuracy of each of the `groups`."""
 
     def passage_lookup(self, inputs: TaskInputs) -> PassageLookup:
-        """Returns a function from a question to the passages in its prompt; None in a closed-book task."""
+        """Returns a function that maps a question to the passages in its prompt (None in closed-book tasks)."""
         return no_passages
 
     @property
@@ -63,16 +63,16 @@ class QuestionTask(EvaluationTask):
 
     @property
     def question_selection(self) -> dict[str, Any]:
-        """Returns the options that decide which questions are asked, and so for which passages are ranked."""
-        names = {each.name for each in fields(QuestionTask)} - {each.name for each in fields(EvaluationTask)}
+        """Returns the options that select the questions, and therefore the queries of the retrieval."""
+        names = {option.name for option in fields(QuestionTask)} - {option.name for option in fields(EvaluationTask)}
         return {**{name: getattr(self, name) for name in sorted(names)}, "titles": str(self.title_split)}
 
     def evaluate(self, context: TaskContext) -> dict[str, Any]:
         questions = self.load_questions(context.inputs)
 
         def answer_missing(missing: set[str]) -> Iterator[Answer]:
-            asked = [question for question in questions if question.id in missing]
-            return self.answers(asked, context.backend(), self.passage_lookup(context.inputs))
+            remaining = [question for question in questions if question.id in missing]
+            return self.answers(remaining, context.backend(), self.passage_lookup(context.inputs))
 
         ids = [question.id for question in questions]
         file = context.write_records("answers", Answer, ids, answer_missing, id_field="question_id", unit="questions")
@@ -82,7 +82,7 @@ class QuestionTask(EvaluationTask):
         self.load_questions(inputs)
 
     def load_questions(self, inputs: TaskInputs) -> list[Question]:
-        """Raises DataError if there are none, if two share an id, or if an answer is not one of the choices."""
+        """Returns the selected questions. Raises DataError for none, duplicate ids or invalid answers."""
         questions = list(read_jsonl(inputs.questions, Question))
         if self.split is not None:
             questions = [question for question in questions if question.split == self.split]
@@ -92,42 +92,44 @@ class QuestionTask(EvaluationTask):
         if self.limit is not None and self.limit < len(questions):
             questions = random.Random(f"limit/{self.limit}").sample(questions, self.limit)
         for question in questions:
-            right = question.answer if isinstance(question.answer, list) else [question.answer]
-            if not right or not all(0 <= number < len(question.choices) for number in right):
+            correct = question.answer if isinstance(question.answer, list) else [question.answer]
+            if not correct or not all(0 <= option < len(question.choices) for option in correct):
                 raise DataError(f"{inputs.questions}: {question.id} has no choice number {question.answer}")
         if not questions:
             raise DataError(
                 f"{inputs.questions} contains no questions{f' of the split {self.split!r}' if self.split else ''}"
                 f"{f' with evidence of at most {self.evidence_parts} parts' if self.evidence_parts else ''}; "
-                "an accuracy needs questions: give some (corpus.questions), generate some (questions=generated), or "
-                "leave the task out (evaluation=none)"
+                "provide questions (corpus.questions), generate them (questions=generated), or remove the task "
+                "(evaluation=none)"
             )
         if len({question.id for question in questions}) < len(questions):
-            raise DataError(f"{inputs.questions} holds two questions with the same id; ids must be unique")
+            raise DataError(f"{inputs.questions} contains two questions with the same id; ids must be unique")
         return questions
 
     def describe(self, scores: Mapping[str, Any]) -> str:
-        parsed = f", {scores['parse_rate']:.1%} of {scores['asked']:,} answered" if "parse_rate" in scores else ""
+        parsed = (
+            f", {scores['parse_rate']:.1%} of {scores['total_questions']:,} answered" if "parse_rate" in scores else ""
+        )
         overflowed = scores.get("overflowed", 0)
         too_long = f"; {overflowed:,} prompts exceed the model's context and count as wrong" if overflowed else ""
         return f"accuracy {scores['accuracy']:.3f} over {scores['questions']:,} questions{parsed}{too_long}"
 
 
 def select_titles(questions: list[Question], inputs: TaskInputs, split: TitleSplit) -> list[Question]:
-    """Returns the questions of a title split. Raises DataError for a question whose document the corpus lacks."""
+    """Returns the questions of a title split. Raises DataError if a question's document is not in the corpus."""
     if split is TitleSplit.all:
         return questions
     titles = {document.id: document.title for document in read_jsonl(inputs.documents, Document)}
     unknown = next((question for question in questions if question.document_id not in titles), None)
     if unknown:
         raise DataError(f"{inputs.questions}: {unknown.id} is about {unknown.document_id!r}, which has no title")
-    documents = sorted({question.document_id for question in questions}, key=lambda each: (titles[each], each))
+    documents = sorted({question.document_id for question in questions}, key=lambda name: (titles[name], name))
     validation = set(documents[: int(len(documents) * VALIDATION_SHARE)])
-    wanted = split is TitleSplit.validation
-    return [question for question in questions if (question.document_id in validation) is wanted]
+    in_validation = split is TitleSplit.validation
+    return [question for question in questions if (question.document_id in validation) is in_validation]
 
 
 def read_without_texts(file: Path) -> Iterator[Answer]:
-    """Yields answers without texts and passages, which scores do not need and which may not fit into memory."""
+    """Yields answers without texts and passages, which scoring does not need and which may not fit into memory."""
     for answer in read_jsonl(file, Answer):
         yield Answer(**{**vars(answer), "texts": (), "passages": ()})
