@@ -1,4 +1,4 @@
-"""The evaluation stage: a model and questions → answers-TASK.jsonl (or losses-, summaries-), scores.json."""
+"""The evaluation stage runs tasks on a model: answers-TASK.jsonl (or losses-, summaries-), scores.json."""
 
 from collections.abc import Mapping
 from contextlib import ExitStack
@@ -20,9 +20,9 @@ def run(
     inputs: Mapping[str, TaskInputs],
     progress: Progress,
 ) -> dict[str, Any]:
-    """Runs every task and returns its headline scores. Raises DataError if a task has nothing to evaluate.
+    """Runs all tasks and returns their headline scores. Raises DataError if a task has nothing to evaluate.
 
-    Records from before a kill are in the scratch folder and are not produced again.
+    Records that an interrupted evaluation saved in the checkpoints folder are reused.
     """
     for name, task in tasks.items():
         validate_task(task, name, inputs[name])
@@ -51,5 +51,5 @@ def validate_task(task: EvaluationTask, name: str, inputs: TaskInputs) -> None:
 
 
 def headline(task: EvaluationTask, scores: Mapping[str, Any]) -> dict[str, Any]:
-    """Returns the scores that the manifest repeats."""
+    """Returns the scores that are copied to the manifest."""
     return {name: scores[name] for name in (*task.headline_keys, "metrics") if name in scores}

@@ -1,4 +1,4 @@
-"""The API's two request formats, chat and plain completions, and the parsing of its answers."""
+"""Request bodies of OpenAI's chat completions and completions APIs, and parsing of the responses."""
 
 import json
 from collections.abc import Mapping
@@ -12,7 +12,7 @@ MULTIPLE_CHOICES = "several"  # finish_reason of an answer whose text is a JSON 
 
 
 class Api(StrEnum):
-    """`chat` sends messages. `completions` sends one text to continue, for models without a chat template."""
+    """`chat` sends messages. `completions` sends a text to continue, for models without a chat template."""
 
     chat = "chat"
     completions = "completions"
@@ -45,7 +45,7 @@ def build_body(
 
 
 def parse_completion(response: Mapping[str, Any], model: str, price: Price) -> Completion:
-    """Returns a response as one completion, also if it has several choices (`split_choices` separates them).
+    """Returns a response as one completion, even if it has several choices (`split_choices` separates them).
 
     Raises KeyError, IndexError, TypeError or AttributeError for a response that is not in the API's format.
     """

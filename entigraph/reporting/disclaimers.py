@@ -1,4 +1,4 @@
-"""Notes that label simulated results wherever they are shown."""
+"""Labels of simulated results in reports and figures."""
 
 FICTIONAL = (
     "Simulated at small scale: the documents are fictional, the writer is a grammar and not an LLM, and the model has "

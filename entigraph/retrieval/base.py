@@ -42,7 +42,7 @@ class RetrievalCost(NamedTuple):
 
 @dataclass(frozen=True)
 class RetrievalContext:
-    """What a retriever works with. `spending` records what a command pays to endpoints; None if nothing is paid.
+    """Inputs of a retriever besides texts and queries. `spending` records payments to endpoints; None if all are free.
 
     `counts` are added to the manifest, such as the number of texts that a model truncated.
     """
@@ -54,9 +54,9 @@ class RetrievalContext:
 
 @dataclass(frozen=True, kw_only=True)
 class Retriever(ABC):
-    """Passages have at most `characters` characters and are cut at the first of `separators` that fits. `depth` of them
-    are ranked for each question; an evaluation uses the first ones. With `with_choices` the query includes the
-    question's options.
+    """Documents are split into passages of at most `characters` characters at `separators`, in order of preference.
+    `depth` is the number of ranked passages per question, of which evaluations use the first ones. With `with_choices`,
+    queries include the question's options.
     """
 
     characters: int = 1024
@@ -69,7 +69,7 @@ class Retriever(ABC):
 
     @abstractmethod
     def rank(self, texts: Sequence[str], queries: Sequence[str], context: RetrievalContext) -> Iterator[Ranked]:
-        """Yields up to `depth` texts for each query; fewer if the others are unrelated."""
+        """Yields up to `depth` (text index, score) pairs for each query, best first."""
 
     @property
     def name(self) -> str:
@@ -78,32 +78,32 @@ class Retriever(ABC):
 
     @property
     def models(self) -> Sequence[str]:
-        """Returns folders or names of models, whose content is part of the cache key."""
+        """Returns the folders or hub names of models, whose content is part of the cache key."""
         return []
 
     @property
     def paid(self) -> bool:
-        """Whether an endpoint charges for the ranking."""
+        """Returns whether an endpoint charges for the ranking."""
         return False
 
     def estimate_cost(self, characters: int, questions: int) -> RetrievalCost:
-        """Returns the cost without cached results."""
+        """Returns an upper bound on the cost, without cached results."""
         return RetrievalCost(0.0, 0, 0.0)
 
     def check(self) -> None:  # noqa: B027
-        """Raises LLMError if the retriever cannot run here, for example because a key is missing."""
+        """Raises LLMError if the retriever cannot run here, for example because an API key is missing."""
 
 
 def build_query(question: Question, with_choices: bool) -> str:
-    """Returns the question, which names its document if the corpus does so, and its options (paper §5)."""
+    """Returns the text of the question and, optionally, its options (paper §5)."""
     return "\n".join([question.text, *(question.choices if with_choices else ())])
 
 
 def top_indices(scores: Vector, depth: int) -> list[int]:
-    """Returns the indices of the highest scores. Ties keep their order, so that every machine cuts them alike."""
+    """Returns the indices of the `depth` highest scores. Ties keep their order, so the result is deterministic."""
     if depth < len(scores):
-        least = np.partition(scores, len(scores) - depth)[len(scores) - depth]
-        candidates = np.flatnonzero(scores >= least)
+        threshold = np.partition(scores, len(scores) - depth)[len(scores) - depth]
+        candidates = np.flatnonzero(scores >= threshold)
     else:
         candidates = np.arange(len(scores))
     indices: list[int] = candidates[np.lexsort((candidates, -scores[candidates]))][:depth].tolist()
@@ -111,13 +111,13 @@ def top_indices(scores: Vector, depth: int) -> list[int]:
 
 
 def iterate_completed(requests: "Sequence[Future[Result]]") -> Iterator[Result]:
-    """Yields results as they arrive. After a failure yields those in flight, which are paid for, and raises."""
+    """Yields results as they arrive. After a failure, yields the results in flight, which are paid for, then raises."""
     failure: BaseException | None = None
-    for done in as_completed(requests):
-        if done.cancelled():
+    for completed in as_completed(requests):
+        if completed.cancelled():
             continue
-        if (error := done.exception()) is None:
-            yield done.result()
+        if (error := completed.exception()) is None:
+            yield completed.result()
             continue
         failure = failure or error
         for request in requests:

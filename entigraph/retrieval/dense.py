@@ -118,7 +118,7 @@ def rank_by_distance(
 
 
 def embed_all(texts: Sequence[str], queries: bool, embedder: Embedder, context: RetrievalContext) -> Vector:
-    """Returns embeddings of shape (texts, dimension). Each batch is cached once computed, so a kill loses at most one."""
+    """Returns embeddings of shape (texts, dimension). Each batch is cached as soon as it is computed."""
     keys = [hash_key("embedding", embedder.identity, queries, text) for text in texts]
     distinct = dict(zip(keys, texts, strict=True))
     cached = context.embeddings.get(list(distinct))

@@ -1,7 +1,7 @@
-"""All embeddings and reranker scores ever computed, in one SQLite file, keyed by the content of the request.
+"""A SQLite file with all embeddings and reranker scores ever computed, keyed by the content of the request.
 
-A passage embedded for one run is free for all others, whatever the passages' depth, order or number. Several processes
-may share the file.
+A passage embedded for one run is reused by all others, independent of depth, order and number of passages. Several
+processes may share the file.
 """
 
 import hashlib
@@ -22,7 +22,7 @@ KEYS_PER_QUERY = 500
 
 
 class EmbeddingCache:
-    """Vectors of any width by key. Raises ArtifactError if the file cannot be used."""
+    """Stores vectors by key. All methods raise ArtifactError if the file cannot be used."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -33,7 +33,7 @@ class EmbeddingCache:
             self.database.execute("CREATE TABLE IF NOT EXISTS vectors (key BLOB PRIMARY KEY, value BLOB NOT NULL)")
 
     def get(self, keys: Sequence[bytes]) -> dict[bytes, Vector]:
-        """Returns the cached vectors among the keys."""
+        """Returns the cached vectors; keys that are not cached are missing in the result."""
         vectors: dict[bytes, Vector] = {}
         for start in range(0, len(keys), KEYS_PER_QUERY):
             batch = keys[start : start + KEYS_PER_QUERY]
@@ -61,7 +61,7 @@ class EmbeddingCache:
         except sqlite3.DatabaseError as error:
             raise ArtifactError(
                 f"{self.path} cannot be used: {error}. Check disk space and permissions of its folder; if it is "
-                "damaged, remove it: its contents are computed, or paid for, again"
+                "damaged, remove it: its contents will be computed, or paid for, again"
             ) from None
 
 

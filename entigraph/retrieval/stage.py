@@ -1,4 +1,4 @@
-"""The retrieval stage: passages of documents, ranked for questions → passages.jsonl, rankings.jsonl, recall.json."""
+"""The retrieval stage ranks passages of documents for questions: passages.jsonl, rankings.jsonl, recall.json."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing, nullcontext
@@ -29,16 +29,16 @@ def run(
     response_cache: Path,
     progress: Progress,
 ) -> dict[str, Any]:
-    """Ranks passages for all questions. `response_cache` records what a command spends.
+    """Ranks passages for all questions. `response_cache` records the spending of the command.
 
-    Raises DataError if there is no passage, LLMError if an endpoint fails or would exceed the spending limit.
+    Raises DataError if there are no passages, LLMError if an endpoint fails or the spending limit is reached.
     """
     corpus = list(read_jsonl(documents, Document))
     index = PassageIndex.build(corpus, list(split_documents(corpus, retriever.characters, retriever.separators)))
     if not index.passages:
-        raise DataError(f"{documents} gives no passage: its documents are empty; check corpus.path")
+        raise DataError(f"{documents} has no passages: its documents are empty; check corpus.path")
     write_jsonl(out / "passages.jsonl", index.passages)
-    texts = [index.passages[number].text for number in index.distinct]
+    texts = [index.passages[passage].text for passage in index.distinct]
     queries = [build_query(question, retriever.with_choices) for question in questions]
     rankings = []
     with (
@@ -69,13 +69,13 @@ def run(
 
 
 def build_rankings(index: PassageIndex, questions: Sequence[Question], ranked: Iterator[Ranked]) -> Iterator[Ranking]:
-    """Yields rankings by passage number from rankings of the distinct texts."""
-    numbers = index.distinct
+    """Yields rankings by passage index from rankings of the distinct texts."""
+    distinct = index.distinct
     for question, texts in zip(questions, ranked, strict=True):
         gold = index.gold(question)
         yield Ranking(
             question_id=question.id,
-            passages=[numbers[place] for place, _ in texts],
+            passages=[distinct[text] for text, _ in texts],
             scores=[round(score, 5) for _, score in texts],
             article=gold.article,
             evidence=gold.evidence,
@@ -91,9 +91,9 @@ def summary_lines(counts: Mapping[str, Any]) -> list[str]:
             k = REPORTED_K if REPORTED_K in recall["at"] else next(iter(recall["at"]))
             lines.append(f"  {name} recall@{k}: {recall['at'][k]:.1%} of {recall['questions']:,} questions")
     notes = {
-        "duplicates": "passages repeat the text of another and count once",
+        "duplicates": "passages duplicate the text of another and count once",
         "without_passages": "questions without any retrieved passage",
-        "evidence_not_found": "questions whose evidence does not occur in their document word for word",
+        "evidence_not_found": "questions whose evidence does not occur verbatim in their document",
         "truncated_by_model": "texts exceed the embedding model's length and were truncated",
         "truncated_by_reranker": "pairs exceed the reranker's length and were truncated",
     }

@@ -1,4 +1,4 @@
-"""Progress of a stage: a bar on a terminal, a status file in a sweep (read for the job table), lines elsewhere."""
+"""Progress of a stage: a bar on a terminal, a status file in a sweep (for the job table), or lines in a log."""
 
 import sys
 import time
@@ -14,7 +14,7 @@ SECONDS_BETWEEN_STATUS = 0.5
 
 
 class Advance(Protocol):
-    """Called with each completed amount, and a note to show (a loss, dollars)."""
+    """Called with each completed amount, and an optional note to display (a loss, dollars)."""
 
     def __call__(self, amount: int, note: str = "") -> None: ...
 
@@ -35,7 +35,7 @@ class SilentProgress:
 
 
 class TerminalProgress:
-    """Shows bars with rate and remaining time on a terminal, and an occasional line elsewhere (a log file)."""
+    """Shows bars with rate and remaining time on a terminal, or prints an occasional line otherwise (a log file)."""
 
     def notify(self, line: str) -> None:
         print(line, flush=True)
@@ -87,7 +87,7 @@ def print_progress_lines(label: str, total: int | None, unit: str) -> Iterator[A
 
 
 class StatusFileProgress:
-    """Writes the status of a sweep's job to a small file, at most twice per second."""
+    """Writes the status of a sweep's job to a file, at most twice per second."""
 
     def __init__(self, path: Path, job: str, overrides: Sequence[str]) -> None:
         self.path, self.job, self.overrides = path, job, list(overrides)
@@ -117,6 +117,6 @@ class StatusFileProgress:
 
 def format_progress(label: str, done: int, total: int | None, unit: str, seconds: float, note: str) -> str:
     rate = done / seconds if seconds > 0 else 0.0
-    share = f"{done / total:4.0%} of {total:,}" if total else f"{done:,}"
-    left = f", {(total - done) / rate:,.0f} s left" if total and rate and done < total else ""
-    return f"{label}: {share} {unit}, {rate:,.0f}/s{left}{', ' if note else ''}{note}"
+    completed = f"{done / total:4.0%} of {total:,}" if total else f"{done:,}"
+    remaining = f", {(total - done) / rate:,.0f} s left" if total and rate and done < total else ""
+    return f"{label}: {completed} {unit}, {rate:,.0f}/s{remaining}{', ' if note else ''}{note}"

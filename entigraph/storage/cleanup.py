@@ -1,16 +1,15 @@
-"""Lists the artifacts below paths.root (size, origin, users) and removes those that nothing needs.
+"""Lists the artifacts below paths.root (size, state, users) and removes those that are not needed.
 
 An artifact is needed if it is
 
-- part of a study: an artifact of its runs, or one that its settings name;
-- a trained model without an evaluation here, or texts written by a model: nothing was built from them because they
-  were wanted for themselves;
-- a set of questions, which somebody may have reviewed;
-- a figure (its folder is complete without the artifacts it was drawn from, so those are not needed because of it);
+- part of a study: an artifact of its runs, or one that its settings refer to;
+- a trained model without an evaluation here, or texts written by a model: they may be final results;
+- a set of questions, which may have been reviewed by hand;
+- an analysis (its inputs are not needed because of it: the folder of a figure is self-contained);
 - an input of a needed artifact, recursively.
 
-The rest are interrupted builds, and artifacts that only such builds or removed studies used. Files that are no
-artifacts (the response cache, studies, W&B files, anything unknown) are never touched.
+The others are interrupted builds, and artifacts used only by such builds or removed studies. Other files (the response
+cache, studies, W&B files, anything unknown) are never touched.
 """
 
 import os
@@ -38,7 +37,7 @@ DIGEST_WIDTH = len("-00000000")
 
 @dataclass(frozen=True)
 class StoredArtifact:
-    """An artifact folder on disk. `manifest` is None where it is unfinished, or its manifest is damaged."""
+    """An artifact folder on disk. `manifest` is None if it is unfinished or its manifest is damaged."""
 
     folder: Path
     manifest: Mapping[str, Any] | None
@@ -62,7 +61,7 @@ class StoredArtifact:
 
     @property
     def cache_key(self) -> Mapping[str, Any]:
-        """Empty where another version wrote the manifest in a form that this one does not know."""
+        """The cache key in the manifest; empty if another version wrote it in an unknown format."""
         return (self.manifest or {}).get("cache_key") or {}
 
     @property
@@ -107,7 +106,7 @@ class Inventory:
         return [stored for stored in self.artifacts if stored.name not in needed]
 
     def is_wanted(self, stored: StoredArtifact) -> bool:
-        """Returns whether an artifact is needed for its own sake."""
+        """Returns whether an artifact is needed regardless of the artifacts built from it."""
         if stored.running or stored.damaged or stored.name in self.in_studies:
             return True
         if stored.manifest is None:
@@ -156,7 +155,7 @@ def read_stored(folder: Path, root: Path) -> StoredArtifact:
 
 
 def read_studies(root: Path) -> Iterator[tuple[str, str]]:
-    """Yields each study's name and its files as text, which names its artifacts (runs and reference models)."""
+    """Yields each study's name and the text of its files, which contain the names of its artifacts."""
     for study in sorted((root / "studies").glob("*")):
         files = [study / "settings.json", *sorted(study.glob("runs/*.json")), *sorted(study.glob("baselines/*.json"))]
         yield study.name, "\n".join(file.read_text(encoding="utf-8") for file in files if file.exists())
@@ -171,7 +170,7 @@ def is_locked(folder: Path, root: Path) -> bool:
             return False
     except Timeout:
         return True
-    except OSError:  # another user's outputs, readable only
+    except OSError:  # outputs of another user, which are read-only
         return False
 
 
@@ -179,7 +178,7 @@ def is_locked(folder: Path, root: Path) -> bool:
 
 
 def render_inventory(inventory: Inventory) -> Iterator[str]:
-    """Yields two lines per artifact: size, age, name, state and distinguishing values; then what uses it."""
+    """Yields two lines per artifact: size, age, name, state and distinguishing values; then its users."""
     differences = describe_differences(inventory.artifacts)
     for stored in inventory.artifacts:
         yield render_artifact(stored, differences)
@@ -242,17 +241,17 @@ def format_age(modified: float) -> str:
 
 
 def clean(root: Path, remove: bool) -> Iterator[str]:
-    """Yields a line for each artifact that nothing needs, and removes them if `remove` is true.
+    """Yields a line for each artifact that is not needed, and removes them if `remove` is true.
 
-    Raises ArtifactError while any artifact below `root` is being built: what a build needs is recorded only when it
+    Raises ArtifactError while any artifact below `root` is being built, because its inputs are recorded only when it
     finishes.
     """
     inventory = take_inventory(root)
     running = [stored for stored in inventory.artifacts if stored.running]
     if running:
         raise ArtifactError(
-            f"{running[0].folder} is being built, and what it needs is known only when it is finished; "
-            "run the same command when nothing runs below paths.root"
+            f"{running[0].folder} is being built, and its inputs are recorded only when it finishes; "
+            "run the same command when no build runs below paths.root"
         )
     unneeded, differences = inventory.unneeded, describe_differences(inventory.artifacts)
     for stored in unneeded:
@@ -260,18 +259,18 @@ def clean(root: Path, remove: bool) -> Iterator[str]:
     if not unneeded:
         yield f"nothing to remove: all {len(inventory.artifacts)} artifacts below {root} are needed"
     elif not remove:
-        yield render_total(root, unneeded, f"of {len(inventory.artifacts)} artifacts that nothing needs")
+        yield render_total(root, unneeded, f"of {len(inventory.artifacts)} artifacts not needed")
         yield "nothing was removed; clean=true removes them"
     for stored in unneeded if remove else ():
         remove_artifact(stored.folder, root)
     if remove:
-        shutil.rmtree(root / REMOVED, ignore_errors=True)  # includes the rest of a removal that was killed
+        shutil.rmtree(root / REMOVED, ignore_errors=True)  # also what an earlier, killed removal left
         if unneeded:
             yield f"removed {render_total(root, unneeded, 'artifacts')}"
 
 
 def remove_artifact(folder: Path, root: Path) -> None:
-    """Moves the folder away in one step, so that a kill never leaves half an artifact that looks complete."""
+    """Moves the folder away atomically, so that a kill never leaves a partly deleted artifact that looks complete."""
     with artifact.translate_disk_errors(root), locks.lock(folder, root):
         (root / REMOVED).mkdir(exist_ok=True)
         folder.rename(root / REMOVED / f"{folder.parent.name}-{folder.name}")

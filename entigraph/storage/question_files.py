@@ -1,7 +1,7 @@
 """Question files that users provide: JSON Lines with one question per line.
 
-`answer` is the index of the right choice, from 0. A list of indices, [0, 2] or [1], means that several choices may be
-right and all of them are asked for (as in Coursera's exams, paper App. A.3).
+`answer` is the zero-based index of the correct choice. A list of indices, [0, 2] or [1], means that several choices may
+be correct and all of them must be selected (as in Coursera's exams, paper App. A.3).
 """
 
 import json
@@ -17,11 +17,11 @@ MAX_PROBLEMS_SHOWN = 10
 
 
 def read_questions(path: Path, documents: Collection[str]) -> list[Question]:
-    """Returns the questions. Raises DataError with the first bad lines and their total number."""
+    """Returns the questions. Raises DataError with the first invalid lines and their total number."""
     try:
         lines = path.read_bytes().decode("utf-8").split("\n")
     except OSError as error:
-        raise DataError(f"{path}: {error.strerror}; give a JSONL file of questions") from None
+        raise DataError(f"{path}: {error.strerror}; a JSONL file of questions expected") from None
     except UnicodeDecodeError as error:
         raise DataError(f"{path}: not UTF-8 text at byte {error.start}; save it as UTF-8 and run again") from None
     questions: list[Question] = []
@@ -44,21 +44,21 @@ def read_questions(path: Path, documents: Collection[str]) -> list[Question]:
             )
         )
     if not questions:
-        raise DataError(f"{path}: no question in it; {EXPECTED} on each line")
+        raise DataError(f"{path}: no questions; {EXPECTED} on each line")
     return questions
 
 
 def parse_question(identity: str, raw: Any, documents: Collection[str]) -> Question:
-    """Returns a question of one parsed line. Raises DataError where a value is missing or wrong."""
+    """Returns the question on one parsed line. Raises DataError if a value is missing or invalid."""
     missing = [
         key for key in ("document", "question", "choices", "answer") if not isinstance(raw, dict) or key not in raw
     ]
     if missing:
-        raise DataError(f"lacks {', '.join(missing)}")
+        raise DataError(f"missing {', '.join(missing)}")
     document, text, choices, answer = raw["document"], raw["question"], raw["choices"], raw["answer"]
     if not isinstance(document, str) or document not in documents:
         known = ", ".join(sorted(documents)[:3])
-        raise DataError(f"asks about {document!r}, no document of this corpus ({known}, ...)")
+        raise DataError(f"document is {document!r}; a document of this corpus expected ({known}, ...)")
     if not isinstance(text, str) or not text.strip():
         raise DataError(f"question is {text!r}; a text expected")
     if not isinstance(choices, list) or len(choices) < 2 or not all(str(choice).strip() for choice in choices):
@@ -85,12 +85,14 @@ def parse_answer(choices: Sequence[str], answer: Any) -> Choice:
     if not isinstance(answer, list):
         return int(answer)
     if not indices or len(set(indices)) < len(indices):
-        raise DataError(f"answer is {answer!r:.80}; a list holds the number of each right choice, at least one, once")
+        raise DataError(
+            f"answer is {answer!r:.80}; the indices of all correct choices expected, at least one, once each"
+        )
     return sorted(indices)
 
 
 def parse_evidence(evidence: Any) -> list[str]:
-    """Returns the passages of the document that answer the question; none where the file names none."""
+    """Returns the passages of the document that answer the question; empty if the file has none."""
     parts = evidence if isinstance(evidence, list) else [evidence or ""]
     if not all(isinstance(part, str) for part in parts):
         raise DataError(f"evidence is {evidence!r:.80}; a text or a list of texts expected")

@@ -1,4 +1,4 @@
-"""Synthetic texts on disk: Parquet files that `datasets.load_dataset` opens, written and read as streams."""
+"""Synthetic texts on disk: Parquet files compatible with `datasets.load_dataset`, written and read as streams."""
 
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
@@ -15,18 +15,18 @@ if TYPE_CHECKING:
 
 TEXTS_PER_FILE = 100_000
 ROWS_PER_GROUP = 1_000
-CHARACTERS_PER_GROUP = 8 << 20  # a text may be a whole book, and readers hold one group in memory
+CHARACTERS_PER_GROUP = 8 << 20  # a text may be an entire book, and readers hold one group in memory
 
 
 @dataclass(frozen=True)
 class RowGroup:
-    """The smallest unit of a file that is read at once.
+    """A Parquet row group, the smallest unit that is read at once.
 
     Attributes:
         file: The Parquet file.
-        number: The row group's number in the file.
-        first: The index of its first text in the folder.
-        count: The number of its texts.
+        number: The index of the row group in the file.
+        first: The index of the group's first text in the folder.
+        count: The number of texts in the group.
     """
 
     file: Path
@@ -35,7 +35,7 @@ class RowGroup:
     count: int
 
     def column(self, name: str, rows: Sequence[int] | None = None) -> list[Any]:
-        """Returns one field of the texts at `rows`, relative to the group; None: of all its texts."""
+        """Returns one field of the texts at `rows`, relative to the group; of all texts if None."""
         import pyarrow.parquet as pq
 
         with translate_parquet_errors(self.file), pq.ParquetFile(self.file) as parquet:
@@ -135,7 +135,7 @@ def text_files(folder: Path) -> list[Path]:
 
 @contextmanager
 def translate_parquet_errors(file: Path) -> Iterator[None]:
-    """Turns errors of reading a Parquet file into an ArtifactError."""
+    """Translates errors of reading a Parquet file to ArtifactError."""
     import pyarrow as pa
 
     try:

@@ -1,7 +1,7 @@
-"""Token shards on disk: memory-mapped little-endian uint32 files; `document-ends.npy` holds where each text ends.
+"""Token shards on disk: memory-mapped little-endian uint32 files; `document-ends.npy` contains the end of each text.
 
-If texts were packed whole into blocks, or if the loss covers only some tokens, there is a `packing.json`, and next to
-each shard a `labels-*.bin` with one byte per token: 1 where the model is trained to predict that token.
+If texts are packed without splitting them across blocks, or if the loss covers only some tokens, there are also
+`packing.json` and a `labels-*.bin` per shard with one byte per token: 1 if the token contributes to the loss.
 """
 
 import json
@@ -31,8 +31,8 @@ TOKEN_BYTES = 4
 class ShardWriter:
     """Writes texts in any order into shards of known layout, each text at its position.
 
-    `starts` are the token positions at which the shards begin, and the end of the last one. Positions that no text
-    covers hold token 0 and label 0. Files that an interrupted writer left are continued.
+    `starts` are the token positions at which the shards start, followed by the end of the last one. Positions without
+    text contain token 0 and label 0. Files of an interrupted writer are continued.
     """
 
     def __init__(self, folder: Path, starts: "NDArray[np.int64]", *, labeled: bool) -> None:
@@ -52,7 +52,7 @@ class ShardWriter:
         return [end - start for start, end in zip(self.starts, self.starts[1:], strict=False)]
 
     def locate(self, start: int) -> tuple[int, int]:
-        """Returns the shard that holds a token position, and the offset in it."""
+        """Returns the index of the shard that contains a token position, and the offset in it."""
         shard = bisect_right(self.starts, start) - 1
         return shard, start - self.starts[shard]
 
@@ -65,13 +65,13 @@ class ShardWriter:
             write_all(self.labels[shard], labels.data, offset)
 
     def read(self, start: int, length: int) -> bytes:
-        """Returns the bytes of the ids, followed by those of the labels."""
+        """Returns the bytes of the ids, followed by the bytes of the labels."""
         shard, offset = self.locate(start)
         ids = os.pread(self.shards[shard], length * TOKEN_BYTES, offset * TOKEN_BYTES)
         return ids + (os.pread(self.labels[shard], length, offset) if self.labeled else b"")
 
     def finish(self, ends: "NDArray[np.int64]", block_length: int | None) -> None:
-        """Writes the index. `ends` are the end positions of all texts in order; padding is recorded as a text."""
+        """Writes the index. `ends` are the end positions of all texts in order; padding counts as a text."""
         import numpy as np
 
         in_shards = np.diff(np.searchsorted(ends, self.starts, side="right"))
@@ -102,17 +102,17 @@ class ShardWriter:
 
 
 def write_all(file: int, data: memoryview, offset: int) -> None:
-    """Writes all of `data`; a single call writes at most 2 GB, and less on a full disk."""
+    """Writes all of `data`; a single `pwrite` writes at most 2 GB, and less on a full disk."""
     while data:
         count = os.pwrite(file, data, offset)
         data, offset = data[count:], offset + count
 
 
 class TokenStore:
-    """The tokens of an artifact as one long memory-mapped sequence.
+    """The tokens of an artifact as one memory-mapped sequence.
 
     Attributes:
-        block_length: Texts are packed whole into blocks of this many tokens, padded at the end; None: not packed.
+        block_length: Length of the padded blocks into which unsplit texts are packed; None: not packed.
         labels: One array per shard if the loss covers only some tokens, otherwise empty.
     """
 
@@ -137,7 +137,7 @@ class TokenStore:
         if size != expected:
             state = "is missing" if size is None else f"has {size:,} bytes"
             raise ArtifactError(
-                f"{file} {state}, not the {expected:,} bytes of its {tokens:,} tokens; "
+                f"{file} {state}, {expected:,} bytes expected for {tokens:,} tokens; "
                 f"remove {self.folder} and run the same command"
             )
         return np.asarray(np.memmap(file, dtype=dtype, mode="r"))
@@ -150,7 +150,7 @@ class TokenStore:
         return self.read_across_shards(self.tokens, start, length)
 
     def read_labels(self, start: int, length: int) -> "NDArray[np.uint8] | None":
-        """Returns 1 for each token that the loss covers and 0 for others; None if it covers all."""
+        """Returns 1 for each token that contributes to the loss and 0 for others; None if all tokens do."""
         return self.read_across_shards(self.labels, start, length) if self.labels else None
 
     def read_across_shards(self, maps: "Sequence[NDArray[Any]]", start: int, length: int) -> "NDArray[Any]":

@@ -1,6 +1,6 @@
-"""Weights & Biases: metrics, tables, figures and lineage of a run, offline unless WANDB_MODE says otherwise.
+"""Logs metrics, tables, figures and lineage to Weights & Biases, offline unless WANDB_MODE is set.
 
-No text of a document or a synthetic corpus is uploaded unless `log_texts` is set, and weights never are: artifacts are
+Texts of documents and synthetic corpora are uploaded only if `log_texts` is set, and weights never: artifacts are
 references to their manifest, by path and digest. Metrics are also on disk.
 """
 
@@ -20,13 +20,13 @@ from entigraph.storage.artifact import MANIFEST, read_manifest
 from entigraph.storage.fingerprints import flatten
 from entigraph.tracking.base import RunInfo, Tracker
 
-# The W&B artifact type of a stage, where it differs from the stage's name.
+# The W&B artifact types of stages, if different from the stage's name.
 ARTIFACT_TYPES = {"synthesis": "texts", "training": "model", "evaluation": "scores", "analysis": "curve"}
 
 
 @dataclass(frozen=True, kw_only=True)
 class Wandb:
-    """Weights & Biases. Offline by default, with no account and no network; WANDB_MODE=online uploads."""
+    """Weights & Biases. Offline by default, without account or network; WANDB_MODE=online uploads."""
 
     project: str = "entigraph"
     entity: str | None = None
@@ -37,7 +37,7 @@ class Wandb:
         return os.environ.get("WANDB_MODE", "offline")
 
     def publish(self, study: str, curve: Mapping[str, Any]) -> str | None:
-        """Creates or updates the study's W&B report; returns a line with its address or the error. Offline: None."""
+        """Creates or updates the study's W&B report. Returns a line with its URL or the error; None if offline."""
         if self.mode != "online":
             return None
         from entigraph.tracking.wandb_report import publish
@@ -46,7 +46,7 @@ class Wandb:
 
     @contextmanager
     def run(self, info: RunInfo, root: Path) -> Iterator[Tracker]:
-        """Raises ConfigError if wandb does not start (online without a key)."""
+        """Yields the tracker of a run. Raises ConfigError if wandb cannot start (online without an API key)."""
         import wandb
 
         before = read_last_values(root, info.id) if self.mode == "offline" else {}
@@ -70,7 +70,7 @@ class Wandb:
             )
         except wandb.errors.Error as error:
             raise ConfigError(
-                f"logger: W&B does not start: {error}. Set WANDB_API_KEY, or WANDB_MODE=offline, or logger=none"
+                f"logger: W&B cannot start: {error}. Set WANDB_API_KEY, or WANDB_MODE=offline, or logger=none"
             ) from None
         run.define_metric("training/step")
         run.define_metric("training/*", step_metric="training/step")
@@ -85,23 +85,23 @@ class Wandb:
 
 
 def read_last_values(root: Path, run_id: str) -> dict[str, Any]:
-    """Returns the last logged values of an interrupted run, by W&B's own reader; empty if there was none.
+    """Returns the last logged values of an interrupted run, read with W&B's CLI; empty if there was none.
 
-    Offline, a run that resumes writes another file next to the first; both are one run and are uploaded as one.
+    Offline, a resumed run writes another file next to the first; W&B uploads both as one run.
     """
     files = sorted((root / "wandb").glob(f"offline-run-*-{glob.escape(run_id)}/run-*.wandb"))
     values: dict[str, Any] = {}
     for file in files:
         reader = [sys.executable, "-m", "wandb", "leet", "inspect", "--summary", "--json", str(file)]
-        printed = subprocess.run(reader, capture_output=True, text=True).stdout
-        values |= json.loads(printed)["summary"] if printed else {}  # a run that was killed at its start has none
+        output = subprocess.run(reader, capture_output=True, text=True).stdout
+        values |= json.loads(output)["summary"] if output else {}  # empty for a run that was killed at its start
     return values
 
 
 class WandbTracker:
-    """`before` holds the last value of each key that the run logged before it was interrupted.
+    """`before` contains the last value of each key that the run logged before it was interrupted.
 
-    Steps that training repeats from its checkpoint are not logged twice, and W&B's own step never decreases.
+    Steps that training repeats from its checkpoint are not logged twice, and W&B's step never decreases.
     """
 
     def __init__(self, run: Any, log_texts: bool, before: Mapping[str, Any]) -> None:
@@ -139,15 +139,15 @@ class WandbTracker:
 
     def lineage(self, output: Path, inputs: Iterable[Path]) -> None:
         for folder in sorted({*inputs}):
-            # What `use_artifact` does with an artifact that the server does not know yet; offline it raises.
+            # Like `use_artifact` for an artifact that is not on the server yet, which raises an error offline.
             self.run._log_artifact(artifact_reference(folder), is_user_created=True, use_after_commit=True)
         self.run.log_artifact(artifact_reference(output))
 
 
 def artifact_reference(folder: Path) -> Any:
-    """Returns a W&B artifact with the path, size and digest of a complete artifact's manifest, and nothing else.
+    """Returns a W&B artifact that contains only a reference to a complete artifact's manifest (path, size and digest).
 
-    The manifest states the SHA-256 of every file, so its digest identifies all of them.
+    The manifest contains the SHA-256 of every file, so its digest identifies all of them.
     """
     import wandb
 

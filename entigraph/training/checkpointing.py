@@ -1,8 +1,8 @@
-"""Checkpoints: each rank writes its shard, and a folder receives its final name when all of it is written.
+"""Sharded checkpoints: each rank writes its shard, and the folder is renamed to its final name once complete.
 
 checkpoints/
-    step-00000500/          complete: tensors by torch.distributed.checkpoint, trainer.pt for everything small
-    .step-00001000          being written, perhaps while training continues; a kill loses nothing but this
+    step-00000500/          complete: tensors saved with torch.distributed.checkpoint, everything else in trainer.pt
+    .step-00001000          being written, possibly while training continues; a kill loses only this one
 """
 
 import shutil
@@ -25,11 +25,11 @@ from entigraph.errors import ArtifactError, EntigraphError
 from entigraph.training.module import CausalLMModule
 
 TRAINER_STATE = "trainer.pt"
-MEMORY_SHARE = 0.8  # of a machine's free memory that a copy of the state may take
+MEMORY_FRACTION = 0.8  # of a machine's free memory that a copy of the state may use
 
 
 def free_memory() -> float:
-    """Returns the bytes that this machine can still give to processes; infinity where that is unknown (not Linux)."""
+    """Returns the available memory of this machine in bytes; infinity if unknown (not Linux)."""
     try:
         lines = Path("/proc/meminfo").read_text(encoding="ascii").splitlines()
     except OSError:
@@ -43,7 +43,7 @@ def local_tensor(tensor: Tensor) -> Tensor:
 
 @contextmanager
 def raise_original_error() -> Iterator[None]:
-    """Raises what torch wrapped in a CheckpointException, which is not an Exception: a full disk, for one."""
+    """Raises the original error of a CheckpointException, which is not an Exception; for example for a full disk."""
     try:
         yield
     except CheckpointException as error:
@@ -51,9 +51,9 @@ def raise_original_error() -> Iterator[None]:
 
 
 class ShardedCheckpoints:
-    """Mixin of a Lightning strategy: weights and optimizer state are saved and loaded in place, rank by rank.
+    """Mixin for Lightning strategies: every rank saves and loads its shard of weights and optimizer state in place.
 
-    A checkpoint fits a run with the same `identity`: the order of the data, and how weights are stored.
+    A checkpoint can be loaded by a run with the same `identity`: the data order and the storage format of weights.
     """
 
     identity: Mapping[str, Any]
@@ -81,7 +81,7 @@ class ShardedCheckpoints:
         }
 
     def small_optimizer_state(self) -> dict[str, Any]:
-        """Returns the groups without their parameters (the learning rate now), and state that is not a tensor."""
+        """Returns the parameter groups without parameters (with the current learning rate), and non-tensor state."""
         (optimizer,) = self.optimizers  # type: ignore[attr-defined]
         groups = [{key: value for key, value in group.items() if key != "params"} for group in optimizer.param_groups]
         numbers = {name: value for name, value in self.optimizer_values().items() if not isinstance(value, Tensor)}
@@ -90,7 +90,7 @@ class ShardedCheckpoints:
     def save_checkpoint(self, checkpoint: dict[str, Any], filepath: Any, storage_options: Any = None) -> None:
         folder = Path(filepath)
         single = not dist.is_initialized()
-        if self.saving is not None:  # a checkpoint of another callback
+        if self.saving is not None:  # started by another callback
             self.saving.result()
             self.saving = None
         small = self.small_optimizer_state()
@@ -109,15 +109,15 @@ class ShardedCheckpoints:
                 save(tensors, **options)
 
     def has_memory_for_copy(self, tensors: Mapping[str, Tensor]) -> bool:
-        """Returns whether the machine of every rank can hold the copy of the state that a background save makes."""
+        """Returns whether the machines of all ranks have memory for the copy of the state that an async save makes."""
         size = sum(local_tensor(tensor).nbytes for tensor in tensors.values())
-        fits = torch.tensor(int(size * getattr(self, "num_processes", 1) < MEMORY_SHARE * free_memory()))
+        fits = torch.tensor(int(size * getattr(self, "num_processes", 1) < MEMORY_FRACTION * free_memory()))
         if dist.is_initialized():
             dist.all_reduce(fits, dist.ReduceOp.MIN, group=self.group)
         return bool(fits)
 
     def load_checkpoint(self, checkpoint_path: Any, weights_only: bool | None = None) -> dict[str, Any]:
-        """Raises ArtifactError if the checkpoint is damaged, or belongs to another run."""
+        """Loads a checkpoint. Raises ArtifactError if it is damaged or belongs to another run."""
         folder = Path(checkpoint_path)
         fix = f"remove {folder.parent} and run the same command"
         try:
@@ -132,8 +132,8 @@ class ShardedCheckpoints:
         except Exception as error:
             raise ArtifactError(f"{folder} is damaged ({type(error).__name__}); {fix}") from error
         if differing:
-            shown = ", ".join(f"{key} {value}, this run has {self.identity[key]}" for key, value in differing.items())
-            raise ArtifactError(f"{folder} was written for another run: {shown}; {fix}, or restore the old settings")
+            details = ", ".join(f"{key} {value}, this run has {self.identity[key]}" for key, value in differing.items())
+            raise ArtifactError(f"{folder} was written for another run: {details}; {fix}, or restore the old settings")
         return small
 
     def restore_small_state(self, small: Mapping[str, Any]) -> None:
@@ -147,7 +147,7 @@ class ShardedCheckpoints:
                 if key.startswith(prefix):
                     optimizer.state[parameter][key.removeprefix(prefix)] = value
 
-    # Lightning would save and load the state of model and optimizer itself; the methods above do all of it.
+    # Disables Lightning's saving and loading of model and optimizer state, which the methods above replace.
     lightning_restore_optimizer = False
     restore_checkpoint_after_setup = True
 
@@ -169,10 +169,10 @@ def parameters_of(optimizer: torch.optim.Optimizer) -> list[Any]:
 
 
 def initialize_state(optimizer: torch.optim.Optimizer) -> None:
-    """Creates the state that an optimizer's first step would create, so that a checkpoint can be loaded into it.
+    """Creates the state that an optimizer creates in its first step, so that a checkpoint can be loaded into it.
 
-    Any optimizer does it in a step with zero gradients and a learning rate of zero. AdamW's is written out: that step
-    would need another gradient of the model's size.
+    Generally done with a step with zero gradients and a learning rate of zero. AdamW's state is created directly: the
+    step would need memory for gradients of the model's size.
     """
     if type(optimizer) is torch.optim.AdamW and not optimizer.defaults["amsgrad"]:
         for parameter in parameters_of(optimizer):

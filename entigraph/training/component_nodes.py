@@ -1,7 +1,7 @@
-"""The components of training as nodes of the config, checked without importing torch and built where they are used.
+"""Config nodes of the components of training, checked without importing torch and built where they are used.
 
-Nodes travel, objects do not: a run on several devices starts a process per device, which reads the nodes from a file
-and builds the same components, yours included.
+Processes exchange nodes, not objects: a run on several devices starts a process per device, which reads the nodes from
+a file and builds the components, including those of other packages.
 """
 
 import ast
@@ -26,17 +26,17 @@ if TYPE_CHECKING:
 COMPONENTS = ("data", "model", "module", "optim", "scheduler", "trainer", "callbacks", "logger")
 DATAMODULE = "entigraph.training.datamodule.SyntheticDataModule"
 DATA_CONFIG = f"{DataConfig.__module__}.{DataConfig.__qualname__}"
-# Their classes import torch, which takes seconds: a plan does not import them.
+# Their classes import torch, which takes seconds, so plans do not import them.
 HEAVY_PACKAGES = ("lightning.", "entigraph.training.")
 
 
 def resolved_nodes(config: DictConfig) -> dict[str, Any]:
-    """Returns the nodes of the components as plain dictionaries, interpolations resolved where they stand."""
+    """Returns the nodes of the components as plain dictionaries, with resolved interpolations."""
     return {key: OmegaConf.to_container(config[key], resolve=True) for key in COMPONENTS if key in config}
 
 
 def data_config_node(config: DictConfig) -> DictConfig:
-    """Returns the node of a `DataConfig` with the options of the data module. A subclass's own options are left out."""
+    """Returns the node of a `DataConfig` with the options of the data module, without options added by a subclass."""
     options: Any = OmegaConf.to_container(config.data, resolve=True)
     target = options.pop("_target_", None)
     if target != DATAMODULE:
@@ -66,9 +66,9 @@ def check_heavy_nodes(config: DictConfig) -> list[str]:
 
 
 def check_heavy_node(node: Any, key: str, kind: str) -> None:
-    """Checks what can be checked without building a node, and for ours and Lightning's without importing it.
+    """Checks a node without building it; classes of this package and of Lightning are not even imported.
 
-    Raises ConfigError if it is no node, cannot be imported, has unknown arguments, or is no subclass of `kind`.
+    Raises ConfigError if it has no target, cannot be imported, has unknown arguments, or is not a subclass of `kind`.
     """
     if not is_target_node(node):
         raise ConfigError(f"{key}: {node!r} found; a node with a _target_ expected, the import path of a {kind}")
@@ -83,8 +83,8 @@ def check_heavy_node(node: Any, key: str, kind: str) -> None:
                 "\n".join(f"{key}.{name}: unknown to {title}; {did_you_mean(name, known or [])}" for name in unknown)
             )
         return
-    found = resolve_or_explain(target, key)
-    if isinstance(found, type) and kind not in {base.__name__ for base in found.__mro__}:
+    component = resolve_or_explain(target, key)
+    if isinstance(component, type) and kind not in {base.__name__ for base in component.__mro__}:
         raise ConfigError(f"{key}._target_: {target} is not a {kind} of lightning")
     build({**OmegaConf.to_container(OmegaConf.create(dict(node)), resolve=False), "_partial_": True}, key)  # type: ignore[dict-item]
 
@@ -97,7 +97,7 @@ def resolve_or_explain(target: str, key: str) -> Any:
 
 
 def argument_names(target: str) -> list[str] | None:
-    """Returns the arguments of a class of ours from its source, without importing it; None where there is no source."""
+    """Returns the arguments of a class of this package from its source, without importing it; None for others."""
     module, _, name = target.rpartition(".")
     if not target.startswith("entigraph."):
         return None
@@ -108,14 +108,13 @@ def argument_names(target: str) -> list[str] | None:
     tree = ast.parse(Path(spec.origin).read_text(encoding="utf-8")) if spec and spec.origin else ast.Module([], [])
     for node in tree.body:
         if isinstance(node, ast.ClassDef) and node.name == name:
-            constructors = [each for each in node.body if isinstance(each, ast.FunctionDef) and each.name == "__init__"]
-            arguments = [each.args for each in constructors]
-            return [argument.arg for each in arguments for argument in (*each.args[1:], *each.kwonlyargs)]
+            functions = [item for item in node.body if isinstance(item, ast.FunctionDef) and item.name == "__init__"]
+            return [argument.arg for init in functions for argument in (*init.args.args[1:], *init.args.kwonlyargs)]
     raise ConfigError(f"{target}: no such class")
 
 
 def lightning_loggers(loggers: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
-    """Yields the nodes that training hands to Lightning; our tracker is opened by the run, for all stages."""
+    """Yields the nodes of Lightning's loggers, without the trackers of this package, which cover all stages."""
     for name, node in loggers.items():
         if not is_tracker(node):
             yield str(name), node
@@ -126,30 +125,30 @@ def is_tracker(node: Any) -> bool:
 
 
 def build_tracker(loggers: Mapping[str, Any]) -> Any:
-    """Returns the settings of the run's tracker; those of no tracker where none is chosen."""
+    """Returns the run's tracker settings; `NoLogger` if no tracker is configured."""
     trackers = [build(node, f"logger.{name}") for name, node in loggers.items() if is_tracker(node)]
     return trackers[0] if trackers else NoLogger()
 
 
 def build_callbacks(nodes: Mapping[str, Any]) -> "list[Callback]":
-    """Raises ConfigError for a node that builds something else than a callback."""
+    """Builds the callbacks of training. Raises ConfigError if a node does not build a callback."""
     from lightning import Callback
 
-    return build_each(nodes["callbacks"], "callbacks", Callback)
+    return build_all(nodes["callbacks"], "callbacks", Callback)
 
 
 def build_loggers(nodes: Mapping[str, Any], folder: Path) -> "list[Logger]":
-    """Builds the loggers of training. Lightning's own write to `folder` unless they have a `save_dir`."""
+    """Builds the loggers of training. Those of Lightning write to `folder` unless they have a `save_dir`."""
     from lightning.pytorch.loggers import Logger
 
-    chosen = {
+    loggers = {
         name: {"save_dir": str(folder), **node} if node["_target_"].startswith("lightning.") else node
         for name, node in lightning_loggers(nodes["logger"])
     }
-    return build_each(chosen, "logger", Logger)
+    return build_all(loggers, "logger", Logger)
 
 
-def build_each(nodes: Mapping[str, Any], key: str, kind: type) -> list[Any]:
+def build_all(nodes: Mapping[str, Any], key: str, kind: type) -> list[Any]:
     built = {name: build(node, f"{key}.{name}") for name, node in nodes.items()}
     problems = [
         f"{key}.{name}: {nodes[name]['_target_']} returns a {type(value).__name__}, which is not a {kind.__name__} of "
@@ -163,13 +162,13 @@ def build_each(nodes: Mapping[str, Any], key: str, kind: type) -> list[Any]:
 
 
 def check_buildable(nodes: Mapping[str, Any]) -> None:
-    """Builds callbacks and loggers once, before a run makes or pays for anything. Imports lightning."""
+    """Builds callbacks and loggers once before any stage runs, to report errors early. Imports lightning."""
     build_callbacks(nodes)
     build_loggers(nodes, Path())
 
 
 def content_nodes(config: DictConfig) -> dict[str, DictConfig]:
-    """Returns the nodes of other packages that may change the weights: callbacks, the module and the data module."""
+    """Returns the nodes of other packages that may affect the weights: callbacks, the module and the data module."""
     nodes = {f"callbacks.{name}": node for name, node in config.callbacks.items()}
     nodes |= {"module": config.module, "datamodule": config.data}
     return {key: node for key, node in nodes.items() if not str(node["_target_"]).startswith("entigraph.")}
@@ -177,8 +176,8 @@ def content_nodes(config: DictConfig) -> dict[str, DictConfig]:
 
 def has_foreign_nodes(nodes: Mapping[str, Any]) -> bool:
     """Returns whether callbacks or loggers come from other packages, so that building them may fail."""
-    chosen = [*nodes["callbacks"].values(), *dict(lightning_loggers(nodes["logger"])).values()]
-    return any(not str(node["_target_"]).startswith("entigraph.") for node in chosen)
+    candidates = [*nodes["callbacks"].values(), *dict(lightning_loggers(nodes["logger"])).values()]
+    return any(not str(node["_target_"]).startswith("entigraph.") for node in candidates)
 
 
 def describe(node: Mapping[str, Any]) -> str:

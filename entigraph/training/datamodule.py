@@ -1,4 +1,4 @@
-"""Token shards to batches, in the order of the data schedule."""
+"""Loads batches from token shards, in the order of the data schedule."""
 
 import time
 from collections.abc import Iterator, Mapping
@@ -22,15 +22,15 @@ Batch = dict[str, torch.Tensor]
 
 
 class BatchLoader:
-    """This rank's micro-batches of a data schedule.
+    """Iterates over this rank's micro-batches of a data schedule.
 
-    Every optimizer step has the same `batch_size` sequences on any number of ranks; each rank reads its share. The
-    state is one number, the sequences handed out over all ranks. It is the same on every rank, so any rank's copy
-    restores it and the number of ranks may change.
+    Every optimizer step has the same `batch_size` sequences on any number of ranks, split between them. The state is a
+    single number, the sequences consumed by all ranks. It is the same on every rank, so that the state of any rank
+    restores all, and the number of ranks may change.
 
-    A batch holds `input_ids` and `labels` (batch, context_length; labels are the next tokens, IGNORED where a token
-    carries no loss), `source` of each sequence, `scale`, and with `document_mask` also `position_ids`. The loss
-    averaged over all positions, times `scale`, is the mean over the tokens of the whole step that carry loss.
+    A batch has `input_ids` and `labels` of shape (batch, context_length; labels are the next tokens, IGNORED if not in
+    the loss), the `source` of each sequence, `scale`, and with `document_mask` also `position_ids`. The mean loss over
+    all positions times `scale` is the mean over the tokens of the optimizer step that are in the loss.
     """
 
     def __init__(
@@ -50,7 +50,7 @@ class BatchLoader:
         self.label_masks: dict[int, list[NDArray[np.uint8]]] = {}
         check_block_length(schedule.context_length, stores)
         self.consumed = 0
-        self.seconds = 0.0  # spent here while the trainer waited
+        self.seconds = 0.0  # time that the trainer waited for batches
 
     def __len__(self) -> int:
         return self.schedule.samples // (self.micro_batch_size * self.ranks)
@@ -60,7 +60,7 @@ class BatchLoader:
         while self.consumed < self.schedule.samples:
             started = time.perf_counter()
             first = self.consumed + self.rank * self.micro_batch_size
-            self.consumed += stride  # before the batch is used: a checkpoint is written after it was
+            self.consumed += stride  # before yielding the batch, because checkpoints are saved after its use
             batch = self.batch(range(first, first + self.micro_batch_size))
             self.seconds += time.perf_counter() - started
             yield batch
@@ -90,7 +90,7 @@ class BatchLoader:
     def mask_labels(self, batch: Batch, samples: range) -> Batch:
         size = self.schedule.batch_size
         step = samples.start // size
-        if step not in self.label_masks:  # kept for one step, whose micro-batches share it
+        if step not in self.label_masks:  # cached for the micro-batches of one step
             self.label_masks = {step: [self.label_mask(sample) for sample in range(step * size, (step + 1) * size)]}
         masks = self.label_masks[step]
         labels = batch["labels"].numpy().copy()
@@ -101,7 +101,7 @@ class BatchLoader:
         return {**batch, "labels": torch.from_numpy(labels), "scale": scale}
 
     def label_mask(self, sample: int) -> NDArray[np.uint8]:
-        """Returns 1 for each next token of a sequence that carries loss, else 0. Shape: (context_length,)."""
+        """Returns 1 for each next token of a sequence that is in the loss, else 0. Shape: (context_length,)."""
         length = self.schedule.context_length
         stored = self.store(sample).read_labels(self.start(sample) + 1, length)
         mask = np.ones(length, dtype=np.uint8) if stored is None else stored
@@ -123,29 +123,29 @@ class BatchLoader:
         return self.stores[int(self.schedule.order[0][sample])]
 
     def start(self, sample: int) -> int:
-        """Returns the token of its source at which a sequence starts; where texts lie whole in blocks, its block's."""
+        """Returns the index of a sequence's first token in its source, aligned to blocks if texts are packed."""
         start, block = int(self.schedule.starts[sample]), self.store(sample).block_length
         return start - start % block if block else start
 
     def document_starts(self, sample: int) -> NDArray[np.int64]:
-        """Returns where documents start after a sequence's first token, up to the token after its last."""
+        """Returns the offsets in a sequence at which documents start, from 1 to the offset after its last token."""
         assert self.ends is not None
         ends, first = self.ends[int(self.schedule.order[0][sample])], self.start(sample)
         last, total = first + self.schedule.context_length, int(ends[-1])
-        starts = [
-            ends[np.searchsorted(ends, first - turn, "right") : np.searchsorted(ends, last - turn, "right")] + turn
-            for turn in range(0, last + 1, total)
-        ]
+        starts = []
+        for offset in range(0, last + 1, total):  # sequences wrap around at the end of the source
+            begin, end = np.searchsorted(ends, (first - offset, last - offset), "right")
+            starts.append(ends[begin:end] + offset)
         result: NDArray[np.int64] = np.concatenate(starts) - first
         return result
 
     def raise_unknown_token(self, tokens: NDArray[np.int64], samples: range) -> None:
-        row, place = (int(places[0]) for places in np.nonzero(tokens >= (self.vocabulary or 0)))
+        row, column = (int(indices[0]) for indices in np.nonzero(tokens >= (self.vocabulary or 0)))
         source = int(self.schedule.order[0][samples[row]])
         folder = self.stores[source].folder
         raise ArtifactError(
-            f"{folder}: the {SOURCES.get(source, 'validation')} tokens contain the id {tokens[row, place]:,} near "
-            f"token {self.start(samples[row]) + place:,}; the tokenizer has {self.vocabulary:,}. A shard is "
+            f"{folder}: the {SOURCES.get(source, 'validation')} tokens contain the id {tokens[row, column]:,} near "
+            f"token {self.start(samples[row]) + column:,}; the tokenizer has {self.vocabulary:,}. A shard is "
             f"damaged: remove {folder} and run the same command"
         )
 
@@ -162,7 +162,7 @@ class BatchLoader:
 
 @dataclass(frozen=True)
 class ValidationSchedule:
-    """All blocks of the held-out tokens once, in order, filled up to whole batches of `batch_size` sequences."""
+    """All blocks of the held-out tokens once, in order, padded to complete batches of `batch_size` sequences."""
 
     tokens: int
     context_length: int
@@ -186,7 +186,7 @@ class ValidationSchedule:
 
 
 class ValidationLoader(BatchLoader):
-    """Every held-out token once: what is read again to fill the last block and batch carries no loss."""
+    """Loads every held-out token once: tokens that only pad the last block and batch are ignored in the loss."""
 
     def batch(self, samples: range) -> Batch:
         batch = super().batch(samples)
@@ -196,7 +196,7 @@ class ValidationLoader(BatchLoader):
             labels[row, max(0, len(self.stores[VALIDATION]) - 1 - sample * length) :] = IGNORED
         return {**batch, "labels": labels}
 
-    # Every validation reads everything, so nothing is restored.
+    # Every validation reads all tokens, so there is no state to restore.
     def state_dict(self) -> dict[str, Any]:
         return {}
 
@@ -209,10 +209,10 @@ class ValidationLoader(BatchLoader):
 
 
 class SyntheticDataModule(L.LightningDataModule):
-    """The synthetic tokens, the replay tokens if the schedule has any, and the held-out texts for validation.
+    """Loads synthetic and replay tokens for training, and held-out texts for validation.
 
-    Its options are the fields of `DataConfig`, which a plan checks without importing torch. A subclass chosen with
-    `data._target_` receives the same arguments; training supplies those before `options`.
+    The options are the fields of `DataConfig`, which plans check without importing torch. A subclass set with
+    `data._target_` receives the same arguments; training passes those before `options`.
     """
 
     def __init__(
@@ -235,7 +235,7 @@ class SyntheticDataModule(L.LightningDataModule):
         self.stores: dict[int, TokenStore] = {}
 
     def prepare_data(self) -> None:
-        """Raises ArtifactError for a missing or damaged shard."""
+        """Raises ArtifactError if a shard is missing or damaged."""
         for folder in self.folders().values():
             TokenStore(folder)
 
@@ -269,7 +269,7 @@ class SyntheticDataModule(L.LightningDataModule):
         return self.loader
 
     def val_dataloader(self) -> ValidationLoader | list[Any]:
-        """Returns no loader where `validation_fraction` is 0, or so small that no text is held out."""
+        """Returns an empty list if no text is held out."""
         if not len(self.stores.get(VALIDATION, ())):
             return []
         store, ranks = self.stores[VALIDATION], self.ranks()
@@ -298,12 +298,12 @@ def check_block_length(context_length: int, stores: Mapping[int, TokenStore]) ->
 
 
 def document_ends(store: TokenStore) -> NDArray[np.int64]:
-    """Returns, memory-mapped, the token after each document's last; ascending, the last is the store's length."""
+    """Returns the memory-mapped end positions of documents in ascending order; the last one is the store's length."""
     file = store.folder / DOCUMENT_ENDS
     try:
         ends: NDArray[np.int64] = np.load(file, mmap_mode="r")
     except (OSError, ValueError):
         raise ArtifactError(f"{file} cannot be read; remove {store.folder} and run the same command") from None
     if not len(ends) or int(ends[-1]) != len(store):
-        raise ArtifactError(f"{file} does not end where its tokens do; remove {store.folder} and run the same command")
+        raise ArtifactError(f"{file} does not match the tokens; remove {store.folder} and run the same command")
     return ends

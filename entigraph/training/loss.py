@@ -1,7 +1,8 @@
-"""The loss of every token, without the logits of a whole batch.
+"""The loss of every token, computed in chunks without the logits of the entire batch.
 
-A sequence of 2,048 tokens over a vocabulary of 128k needs 3 GiB for logits, their softmax and its gradient. Here they
-exist for a chunk of rows at a time, and once more in the backward pass, which costs one more product with the head.
+A sequence of 2,048 tokens with a vocabulary of 128k needs 3 GiB for logits, their softmax and its gradient. Here logits
+exist only for a chunk of rows at a time. The backward pass recomputes them, at the cost of one more product with the
+head.
 """
 
 from typing import Any
@@ -11,11 +12,11 @@ import torch.nn.functional as F
 from torch import Tensor
 from transformers import PreTrainedModel
 
-IGNORED = -100  # the label of a token that carries no loss
-SMALL_LOGITS = 2**24  # up to this many (64 MiB in fp32) all at once: cheaper, nothing is computed twice
-# Logits of one chunk. Every chunk reads the head and adds to its gradient, so a GPU prefers few, large chunks.
+IGNORED = -100  # the label of a token that is not in the loss
+SMALL_LOGITS = 2**24  # up to this many (64 MiB in fp32) are computed without chunks and recomputation
+# Logits per chunk. Every chunk reads the head and adds to its gradient, so GPUs are faster with few, large chunks.
 CHUNK_LOGITS = {"cpu": 2**24, "cuda": 2**27}
-# Some architectures change their logits after the head: these compute all logits at once.
+# Some architectures modify the logits after the head; for these, all logits are computed at once.
 AFTER_THE_HEAD = (
     "final_logit_softcapping",
     "logits_soft_cap",
@@ -26,7 +27,7 @@ AFTER_THE_HEAD = (
 
 
 class TokenLosses(torch.nn.Module):
-    """The model with its loss as one module, so that FSDP gathers embedding and head in one place."""
+    """Wraps model and loss in one module, so that FSDP gathers embedding and head once."""
 
     def __init__(self, net: PreTrainedModel) -> None:
         super().__init__()
@@ -34,7 +35,7 @@ class TokenLosses(torch.nn.Module):
         self.plain_head = has_plain_head(net)
 
     def forward(self, input_ids: Tensor, labels: Tensor, position_ids: Tensor | None = None) -> Tensor:
-        """Returns losses in fp32, in the shape of `labels`; 0 where a label is IGNORED."""
+        """Returns fp32 losses in the shape of `labels`; 0 for IGNORED labels."""
         inputs = {"input_ids": input_ids, "position_ids": position_ids, "use_cache": False}
         if not self.plain_head:
             return token_losses(self.net(**inputs).logits, labels)
@@ -46,7 +47,7 @@ class TokenLosses(torch.nn.Module):
 
 
 def has_plain_head(net: PreTrainedModel) -> bool:
-    """Returns whether the logits are the last hidden states times one matrix, and nothing more."""
+    """Returns whether the logits are just the last hidden states times a matrix."""
     head = net.get_output_embeddings()  # type: ignore[no-untyped-call]
     changed = any(getattr(net.config, name, None) not in (None, 1, 1.0) for name in AFTER_THE_HEAD)
     return type(head) is torch.nn.Linear and head.bias is None and not changed
@@ -58,10 +59,10 @@ def token_losses(logits: Tensor, labels: Tensor) -> Tensor:
 
 
 def chunked_losses(hidden: Tensor, weight: Tensor, labels: Tensor, rows: int | None = None) -> Tensor:
-    """Returns fp32 losses (N,) of hidden states (N, H) under the head (V, H), computed for `rows` at a time.
+    """Returns fp32 losses (N,) for hidden states (N, H) and the head (V, H), computed for `rows` at a time.
 
-    fp32 input uses torch's own `linear_cross_entropy`. For 16-bit input that rounds each loss to 16 bits (11.94 for
-    11.968) and, on a CPU, needs as much memory as the logits, so the loop below is used.
+    fp32 input uses torch's `linear_cross_entropy`. For 16-bit input it would round each loss to 16 bits (11.94 for
+    11.968) and, on a CPU, need as much memory as the logits, so `ChunkedLosses` is used.
     """
     rows = rows or max(1, CHUNK_LOGITS.get(hidden.device.type, CHUNK_LOGITS["cuda"]) // weight.shape[0])
     if torch.is_autocast_enabled(hidden.device.type):
@@ -77,19 +78,19 @@ def chunked_losses(hidden: Tensor, weight: Tensor, labels: Tensor, rows: int | N
 
 
 class ChunkedLosses(torch.autograd.Function):
-    """Products are computed in the dtype of the input; losses, softmax and its sum in fp32."""
+    """Chunked cross-entropy. Matrix products are in the dtype of the input; losses and softmax in fp32."""
 
     @staticmethod
     def forward(ctx: Any, hidden: Tensor, weight: Tensor, labels: Tensor, rows: int) -> Tensor:
         sums = torch.empty(len(hidden), dtype=torch.float32, device=hidden.device)
-        chosen = torch.empty_like(sums)
+        targets = torch.empty_like(sums)
         for part in row_slices(len(hidden), rows):
             logits = (hidden[part] @ weight.T).float()
-            chosen[part] = logits.gather(1, labels[part].clamp_min(0)[:, None])[:, 0]
+            targets[part] = logits.gather(1, labels[part].clamp_min(0)[:, None])[:, 0]
             sums[part] = logits.logsumexp(1)
         ctx.save_for_backward(hidden, weight, labels, sums)
         ctx.rows = rows
-        return (sums - chosen).masked_fill_(labels == IGNORED, 0.0)
+        return (sums - targets).masked_fill_(labels == IGNORED, 0.0)
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> Any:
@@ -97,12 +98,13 @@ class ChunkedLosses(torch.autograd.Function):
         scale = gradients[0].masked_fill(labels == IGNORED, 0.0)[:, None]
         hidden_gradient, weight_gradient = torch.empty_like(hidden), torch.zeros_like(weight)
         for part in row_slices(len(hidden), ctx.rows):
-            slope = (hidden[part] @ weight.T).float()
-            slope.sub_(sums[part, None]).exp_()
-            slope.scatter_add_(1, labels[part].clamp_min(0)[:, None], torch.full_like(slope[:, :1], -1.0))
-            short = slope.mul_(scale[part]).to(weight.dtype)
-            hidden_gradient[part] = short @ weight
-            weight_gradient.addmm_(short.T, hidden[part])
+            logits_gradient = (hidden[part] @ weight.T).float()
+            logits_gradient.sub_(sums[part, None]).exp_()
+            minus_one = torch.full_like(logits_gradient[:, :1], -1.0)
+            logits_gradient.scatter_add_(1, labels[part].clamp_min(0)[:, None], minus_one)
+            logits_gradient = logits_gradient.mul_(scale[part]).to(weight.dtype)
+            hidden_gradient[part] = logits_gradient @ weight
+            weight_gradient.addmm_(logits_gradient.T, hidden[part])
         return hidden_gradient, weight_gradient, None, None
 
 

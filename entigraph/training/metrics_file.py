@@ -1,4 +1,4 @@
-"""metrics.jsonl: a line per logged step, complete whatever kills the run."""
+"""Writes metrics.jsonl, one line per logged step, without gaps or duplicates if the run is killed and resumed."""
 
 import json
 from argparse import Namespace
@@ -13,11 +13,11 @@ METRICS = "metrics.jsonl"
 
 
 class MetricsFile(Logger):
-    """The logger of every run: writes each line to the file first, and hands it to `record` second.
+    """The logger of every run: appends each line to the file, then passes it to `record`.
 
-    A line has `step`, `tokens_seen`, and either what training logged at that step or `val_loss`. `step` is that of the
-    checkpoint that training starts from: lines after it are removed, because they will be written again, and those
-    before it are recorded again, because the kill may have come first.
+    A line has `step`, `tokens_seen`, and either the training metrics of the step or `val_loss`. The argument `step` is
+    that of the checkpoint to resume from: later lines are removed, because they will be written again, and earlier ones
+    are recorded again, because the run may have been killed before they were.
     """
 
     def __init__(self, file: Path, tokens_per_step: int, step: int, record: Callable[[dict[str, float]], None]) -> None:
@@ -54,9 +54,9 @@ class MetricsFile(Logger):
 
 
 def truncate_metrics(file: Path, step: int) -> list[dict[str, float]]:
-    """Removes the lines after a step, and one that was cut short; returns the others."""
+    """Removes the lines after a step, and an incomplete last line; returns the others."""
     lines = file.read_text(encoding="utf-8").splitlines(keepends=True) if file.exists() else []
     complete = [(line, json.loads(line)) for line in lines if line.endswith("\n")]
-    kept = [(line, values) for line, values in complete if values["step"] <= step]
-    file.write_text("".join(line for line, _ in kept), encoding="utf-8")
-    return [values for _, values in kept]
+    earlier = [(line, values) for line, values in complete if values["step"] <= step]
+    file.write_text("".join(line for line, _ in earlier), encoding="utf-8")
+    return [values for _, values in earlier]

@@ -1,4 +1,4 @@
-"""A Hugging Face causal language model as a LightningModule: next-token training on packed sequences."""
+"""LightningModule that trains a Hugging Face causal language model on packed sequences."""
 
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -17,15 +17,15 @@ from entigraph.training.optim import OptimizerFactory, parameter_groups
 from entigraph.training.optim.schedules import SchedulerFactory, build_scheduler
 from entigraph.training.optim.split_bf16_adamw import SplitBF16AdamW, split_weights
 
-SequenceLosses = tuple[Tensor, Tensor, Tensor]  # per sequence: mean loss, source, share of tokens that carry loss
+SequenceLosses = tuple[Tensor, Tensor, Tensor]  # per sequence: mean loss, source, fraction of tokens in the loss
 
 
 class CausalLMModule(L.LightningModule):
-    """Trains `net`. A subclass chosen with `module._target_` receives the same arguments.
+    """Trains `net`. A subclass set with `module._target_` receives the same arguments.
 
-    `num_training_steps` comes from the data schedule, never from Lightning's own estimate. `shard` turns the model
-    into this rank's shard on the device mesh that it receives. `split_bf16`: bf16 weights whose low 16 bits are in the
-    optimizer, which adds gradients in fp32 if `fp32_gradients`. `config` is saved as the hyperparameters.
+    `num_training_steps` comes from the data schedule, not from Lightning's estimate. `shard` shards the model over a
+    device mesh. With `split_bf16`, weights are bf16 and their low 16 bits are stored in the optimizer, which
+    accumulates gradients in fp32 if `fp32_gradients`. `config` is saved as the hyperparameters.
 
     Logs `loss`, `loss_synthetic`, `loss_replay`, `grad_norm` and `lr` every `trainer.log_every_n_steps` optimizer
     steps and at the last one, and `val_loss` (mean over tokens) after each validation.
@@ -65,7 +65,7 @@ class CausalLMModule(L.LightningModule):
             self.shard = None
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
-        # Dropout depends on the seed, the micro-batch and the rank only, so a restart does not change it.
+        # Dropout depends only on the seed, the micro-batch and the rank, so that resuming does not change it.
         torch.manual_seed(hash((self.seed, batch_idx, self.global_rank)) % 2**63)
         labels = batch["labels"]
         losses: Tensor = self.losses(batch["input_ids"], labels, batch.get("position_ids"))
@@ -86,7 +86,7 @@ class CausalLMModule(L.LightningModule):
 
     def optimizer_step(self, epoch: int, batch_idx: int, optimizer: Any, optimizer_closure: Any = None) -> None:
         super().optimizer_step(epoch, batch_idx, optimizer, optimizer_closure)
-        optimizer.zero_grad()  # now, not before the next backward pass: activations never coexist with old gradients
+        optimizer.zero_grad()  # before the next forward pass, so that activations never coexist with old gradients
         losses, sources, counted = (torch.cat(parts) for parts in zip(*self.micro_batches, strict=True))
         self.step_losses = losses, sources, counted
         self.micro_batches.clear()
@@ -95,7 +95,7 @@ class CausalLMModule(L.LightningModule):
         if not is_step_end(self.trainer) or not is_logging_step(self.trainer):
             return
         if is_last_step(self.trainer):
-            self.trainer.should_stop = True  # makes Lightning log, and validate, at the last step in any case
+            self.trainer.should_stop = True  # makes Lightning log and validate at the last step
         assert self.step_losses is not None and self.grad_norm is not None
         values = {
             **mean_losses(gather_losses(self.step_losses)),
@@ -111,7 +111,7 @@ class CausalLMModule(L.LightningModule):
         gradient_clip_val: float | None = None,
         gradient_clip_algorithm: str | None = None,
     ) -> None:
-        """Clips and keeps the norm before clipping. Lightning's own method refuses a fused optimizer in mixed bf16."""
+        """Clips gradients and stores the norm before clipping. Lightning rejects fused optimizers in bf16-mixed."""
         optimizer = getattr(optimizer, "_optimizer", optimizer)
         if isinstance(optimizer, SplitBF16AdamW):
             gradients = optimizer.gradients()
@@ -133,14 +133,14 @@ class CausalLMModule(L.LightningModule):
         arguments: dict[str, Any] = {}
         if self.low_halves is not None:
             arguments = {"low_halves": self.low_halves, "fp32_gradients": self.fp32_gradients}
-            self.low_halves = {}  # from here on in the optimizer's state only
+            self.low_halves = {}  # now owned by the optimizer's state
         optimizer = self.optimizer_factory(parameter_groups(self.net.parameters()), **arguments)
         scheduler = build_scheduler(self.scheduler_factory, optimizer, self.num_training_steps)
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}
 
 
 def is_step_end(trainer: L.Trainer) -> bool:
-    """Returns whether an optimizer step has just been made; false between the micro-batches of one."""
+    """Returns whether an optimizer step has just been taken; false between the micro-batches of a step."""
     return not trainer.fit_loop._should_accumulate()
 
 
@@ -154,12 +154,12 @@ def is_logging_step(trainer: L.Trainer) -> bool:
 
 
 def float64(value: float) -> Tensor:
-    """Lightning rounds a plain number that is logged to fp32."""
+    """Returns a float64 tensor, because Lightning rounds logged plain numbers to fp32."""
     return torch.tensor(value, dtype=torch.float64)
 
 
 def clip_norm(gradients: list[Tensor], bound: float) -> Tensor:
-    """Does what torch's `clip_grad_norm_` does, for gradients that no parameter holds. The norm is summed in fp32."""
+    """Clips like torch's `clip_grad_norm_`, for gradients that are not parameters' `.grad`. The norm is in fp32."""
     norms = [torch.linalg.vector_norm(gradient, dtype=torch.float32) for gradient in gradients]
     norm: Tensor = torch.linalg.vector_norm(torch.stack(norms))
     torch._foreach_mul_(gradients, torch.clamp(bound / (norm + 1e-6), max=1.0))
@@ -167,7 +167,7 @@ def clip_norm(gradients: list[Tensor], bound: float) -> Tensor:
 
 
 def gather_losses(losses: SequenceLosses) -> SequenceLosses:
-    """Returns the losses of the step's sequences on all ranks, in the same order on each."""
+    """Returns the losses of the step's sequences of all ranks, in the same order on every rank."""
     if not dist.is_initialized():
         return losses
     gathered: list[Any] = [None] * dist.get_world_size()
@@ -177,7 +177,7 @@ def gather_losses(losses: SequenceLosses) -> SequenceLosses:
 
 
 def mean_losses(losses: SequenceLosses) -> dict[str, float]:
-    """Returns the mean loss over the tokens of an optimizer step, and of each source in it."""
+    """Returns the mean loss over the tokens of an optimizer step, in total and by source."""
     means, sources, counted = losses
     masks = {"loss": torch.ones_like(sources, dtype=torch.bool)}
     masks |= {f"loss_{name}": sources == source for source, name in SOURCES.items()}

@@ -1,7 +1,7 @@
-"""Stage 4: token shards to model/ (a Hugging Face folder with its tokenizer), metrics.jsonl, data_schedule.json.
+"""The training stage trains on token shards: model/ (a Hugging Face folder), metrics.jsonl, data_schedule.json.
 
-On one device this process trains. On several, one process per device does: started here, or by torchrun or srun, in
-which case this process is one of them.
+On one device, training runs in this process. On several devices there is one process per device, started here or by
+torchrun or srun; in the latter case this process is one of them.
 """
 
 from collections.abc import Callable, Mapping
@@ -29,10 +29,10 @@ def run(
     record: Callable[[dict[str, float]], None],
     origin: Mapping[str, str] | None = None,
 ) -> dict[str, Any]:
-    """Trains from the newest checkpoint in `out`, if there is one, and leaves a finished model. Returns counts.
+    """Trains from the latest checkpoint in `out`, if there is one, and exports the model. Returns counts.
 
-    `nodes` are the resolved config nodes of the components (`components.resolved_nodes`). `record` receives each line
-    of metrics.jsonl. Raises ConfigError if model, tokens and context length do not fit together, ArtifactError for
+    `nodes` are the resolved config nodes of the components (`component_nodes.resolved_nodes`). `record` receives each
+    line of metrics.jsonl. Raises ConfigError if model, tokens and context length are incompatible, ArtifactError for
     damaged shards or checkpoints, NonFiniteLossError if the loss becomes NaN or infinite.
     """
     job = TrainingJob(
@@ -52,7 +52,7 @@ def run(
     check_accelerator(trainer.accelerator)
     if current.rank == 0 and trainer.inexact_arguments:
         names = ", ".join(f"trainer.{name}" for name in trainer.inexact_arguments)
-        progress.notify(f"           warning: with {names}, a run that is interrupted may end with other weights")
+        progress.notify(f"           warning: with {names}, an interrupted run may end with different weights")
     if trainer.world_size > 1 and current.ranks == 1:
         from entigraph.training.launch import launch
 
@@ -63,12 +63,12 @@ def run(
 
 
 def check_world(current: ProcessGroup, trainer: TrainerSettings) -> None:
-    """Raises ConfigError if the launcher started another number of processes than the configuration says."""
+    """Raises ConfigError if the launcher's number of processes differs from the configured number of devices."""
     sizes = f"trainer.devices x trainer.num_nodes = {trainer.devices} x {trainer.num_nodes}"
     if current.ranks > 1 and current.ranks != trainer.world_size:
         raise ConfigError(f"{sizes}, but {current.launcher} started {current.ranks} processes; make them equal")
     if current.ranks == 1 and trainer.num_nodes > 1:
         raise ConfigError(
-            f"{sizes}: several nodes are started by torchrun or srun, one process per device: "
-            "srun entigraph stage=training ..., after stage=tokens of the same configuration"
+            f"{sizes}: start several nodes with torchrun or srun, one process per device: "
+            "srun entigraph stage=training ..., after stage=tokens with the same configuration"
         )

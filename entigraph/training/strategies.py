@@ -1,4 +1,4 @@
-"""Lightning strategies with exact checkpoints, FSDP2 sharding, and recomputed or compiled layers."""
+"""Lightning strategies with exact checkpoints, FSDP2 sharding, activation checkpointing and compiled layers."""
 
 import json
 from collections.abc import Callable, Iterator, Mapping
@@ -19,15 +19,15 @@ INDEX = "model.safetensors.index.json"
 
 
 class ExactSingleDeviceStrategy(ShardedCheckpoints, SingleDeviceStrategy):
-    """One device."""
+    """Single-device training with exact checkpoints."""
 
 
 class FSDP2Strategy(ShardedCheckpoints, ModelParallelStrategy):
-    """FSDP2: every rank holds its shard of each weight and of the optimizer state."""
+    """FSDP2: every rank holds a shard of each weight and of the optimizer state."""
 
 
 def layers(net: PreTrainedModel) -> Iterator[nn.Module]:
-    """Yields the transformer's layers, which are recomputed, compiled and gathered one at a time."""
+    """Yields the transformer layers, the units of checkpointing, compilation and sharding."""
     for module in net.base_model.modules():
         if isinstance(module, nn.ModuleList) and len(module) == net.config.num_hidden_layers:
             yield from module
@@ -38,7 +38,7 @@ def shard(losses: TokenLosses, mesh: Any, *, bf16: bool, weights: Path | None) -
     """Shards every weight over the ranks of the mesh.
 
     Shards are fp32; with `bf16`, weights are gathered and used in bf16 and gradients are reduced in fp32. A model on
-    the meta device is filled from `weights`, a folder of safetensors, of which each rank reads its rows only.
+    the meta device is loaded from `weights`, a folder of safetensors; each rank reads only its rows.
     """
     from torch.distributed.fsdp import MixedPrecisionPolicy, fully_shard
 
@@ -55,7 +55,7 @@ def shard(losses: TokenLosses, mesh: Any, *, bf16: bool, weights: Path | None) -
 
 
 def fill_buffers(net: PreTrainedModel) -> None:
-    """Computes what no file holds, such as the angles of rotary embeddings, by the model's own rule."""
+    """Initializes the non-persistent buffers, such as the frequencies of rotary embeddings."""
     for module in net.modules():
         if module._non_persistent_buffers_set:
             net._init_weights(module)  # type: ignore[no-untyped-call]
@@ -73,7 +73,7 @@ def weight_files(folder: Path) -> dict[str, Path]:
 
 
 def can_fill(net: PreTrainedModel, folder: Path) -> bool:
-    """Returns whether the files hold every weight under the model's own names."""
+    """Returns whether the files contain every weight under the model's parameter names."""
     return {name for name, _ in net.named_parameters()} <= {*weight_files(folder)}
 
 
@@ -95,18 +95,18 @@ def fill_weights(net: PreTrainedModel, folder: Path, rank: int, ranks: int) -> N
 
 
 def checkpoint_activations(net: PreTrainedModel, mode: str) -> None:
-    """Recomputes the activations of each layer in the backward pass: all of them (full), or half (selective)."""
+    """Applies activation checkpointing to each layer: recomputes all activations (full), or half (selective)."""
     from torch.utils.checkpoint import checkpoint, create_selective_checkpoint_contexts
 
     contexts: dict[str, Any] = {}
     if mode == "selective":
         contexts["context_fn"] = lambda: create_selective_checkpoint_contexts(KeepHalf())  # type: ignore[no-untyped-call]
     for layer in layers(net):
-        layer.forward = recomputed(checkpoint, layer.forward, contexts)
+        layer.forward = with_checkpoint(checkpoint, layer.forward, contexts)
 
 
 class KeepHalf:
-    """Keeps attention and every second matrix product: half of their memory for less than half of their time."""
+    """Selective checkpointing policy: saves attention and every second matrix product, half of the activations."""
 
     def __init__(self) -> None:
         self.attention = attention_kernels()
@@ -122,7 +122,7 @@ class KeepHalf:
         return CheckpointPolicy.MUST_SAVE if keep else CheckpointPolicy.PREFER_RECOMPUTE
 
 
-def recomputed(checkpoint: Callable[..., Any], forward: Callable[..., Any], contexts: dict[str, Any]) -> Any:
+def with_checkpoint(checkpoint: Callable[..., Any], forward: Callable[..., Any], contexts: dict[str, Any]) -> Any:
     def run(*inputs: Any, **named: Any) -> Any:
         return checkpoint(forward, *inputs, use_reentrant=False, **contexts, **named)
 
@@ -145,7 +145,7 @@ def prepare_layers(net: PreTrainedModel, activation_checkpointing: str, compilat
 
 
 def gather_weights(net: PreTrainedModel) -> dict[str, Tensor]:
-    """Returns the full weights on the CPU of rank 0, nothing elsewhere. Every rank must call it."""
+    """Returns the full weights on the CPU of rank 0, and an empty mapping on other ranks. All ranks must call it."""
     from torch.distributed.checkpoint.state_dict import StateDictOptions, get_model_state_dict
 
     options = StateDictOptions(full_state_dict=True, cpu_offload=True)

@@ -248,7 +248,7 @@ def build_profiler(profiler: Any, folder: Path) -> Any:
 
 
 def environment() -> ClusterEnvironment:
-    """Returns the launcher's environment explicitly: Lightning would mistake a Slurm batch script for a task of srun."""
+    """Returns the launcher's environment explicitly: Lightning would mistake a batch script for a task of srun."""
     launcher = process_group().launcher
     if launcher == "srun":
         return SLURMEnvironment(auto_requeue=False)  # PeriodicCheckpoint handles SIGTERM, and submitit requeues

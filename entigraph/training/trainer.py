@@ -1,4 +1,4 @@
-"""The arguments of `lightning.Trainer`, under its own names, and nine of ours. Nothing here imports torch."""
+"""The arguments of `lightning.Trainer`, and nine additional ones. Importing this module does not import torch."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
@@ -28,8 +28,7 @@ POSITIVE = (
     "checkpoint_every_n_steps",
     "threads",
 )
-# Of ours, and of Lightning's those that training derives from the data schedule or sets itself.
-OURS = (
+OURS = (  # not arguments of lightning.Trainer
     "micro_batch_size",
     "activation_checkpointing",
     "compile",
@@ -40,26 +39,27 @@ OURS = (
     "threads",
     "save_dtype",
 )
+# Arguments of lightning.Trainer that training sets itself or derives from the data schedule.
 SET_BY_TRAINING = ("accelerator", "precision", "max_epochs", "max_steps", "accumulate_grad_batches", "profiler")
-# With these, a run that is killed and resumed need not end with the weights of one that was not.
+# With these, an interrupted and resumed run may end with different weights than an uninterrupted one.
 INEXACT = ("limit_train_batches", "overfit_batches", "max_time", "fast_dev_run", "reload_dataloaders_every_n_epochs")
 
 
 @dataclass(frozen=True, kw_only=True)
 class TrainerSettings:
-    """Every argument of `lightning.Trainer` that does not contradict the data schedule or exact resume.
+    """All arguments of `lightning.Trainer` that do not conflict with the data schedule or exact resume.
 
-    Left out are `strategy` (exact resume needs ours), `callbacks` and `logger` (config groups of their own), and
+    Not included are `strategy` (exact resume needs ours), `callbacks` and `logger` (separate config groups), and
     `plugins`, `use_distributed_sampler`, `default_root_dir`, `barebones` and `model_registry`.
 
-    `max_epochs` counts passes over the synthetic blocks; `max_steps` takes precedence. `devices` are those of one
-    node. `precision` auto: bf16 where the hardware computes in it, fp32 elsewhere; on one GPU that is bf16-true, 16-bit
-    weights with their other 16 bits in the optimizer, else bf16-mixed, fp32 weights. `val_check_interval` null: ten
-    times over the run.
+    `max_epochs` counts passes over the synthetic blocks; `max_steps` takes precedence. `devices` is per node.
+    `precision` auto is 32-true on hardware without native bf16; otherwise bf16-true on one GPU (bf16 weights with their
+    low 16 bits in the optimizer) and bf16-mixed elsewhere (fp32 weights). `val_check_interval` defaults to ten
+    validations per run.
 
-    Ours: `micro_batch_size` null: a device's share of the batch at once. `gradient_dtype` is the dtype in which
-    bf16-true adds the gradients of micro-batches. `async_checkpoints` null: on a GPU. `threads` is per process: a tiny
-    model gains nothing from more than one.
+    Additional arguments: `micro_batch_size` defaults to a device's entire part of the batch. `gradient_dtype` is the
+    dtype in which bf16-true accumulates gradients. `async_checkpoints` defaults to true on GPUs. `threads` is the
+    number of CPU threads per process; a tiny model gains nothing from more than one.
     """
 
     accelerator: str = runtime_field("auto")
@@ -85,7 +85,7 @@ class TrainerSettings:
     threads: int | None = runtime_field(1)
     save_dtype: str = "float32"
 
-    # Passed to Lightning as they are; null leaves Lightning's default.
+    # Passed to Lightning unchanged; null means Lightning's default.
     fast_dev_run: Any = None
     min_epochs: int | None = None
     min_steps: int | None = None
@@ -120,10 +120,7 @@ class TrainerSettings:
             if getattr(self, key) is not None and getattr(self, key) < 1
         ]
         if self.world_size > 1 and self.precision == "bf16-true":
-            problems.append(
-                "trainer.precision: bf16-true is for one device; several share fp32 weights and compute in bf16: "
-                "set bf16-mixed"
-            )
+            problems.append("trainer.precision: bf16-true supports only one device; set bf16-mixed for several")
         if problems:
             raise ConfigError("\n".join(problems))
 
@@ -133,35 +130,35 @@ class TrainerSettings:
 
     @property
     def inexact_arguments(self) -> list[str]:
-        """Returns the arguments that are set and give up exact resume."""
+        """Returns the arguments that are set and prevent exact resume."""
         return [name for name in INEXACT if getattr(self, name)]
 
     def lightning_arguments(self) -> dict[str, Any]:
-        """Returns the arguments that `lightning.Trainer` receives unchanged."""
-        names = [each.name for each in fields(self) if each.name not in (*OURS, *SET_BY_TRAINING)]
+        """Returns the arguments passed to `lightning.Trainer` unchanged."""
+        names = [argument.name for argument in fields(self) if argument.name not in (*OURS, *SET_BY_TRAINING)]
         return {name: getattr(self, name) for name in names if getattr(self, name) is not None}
 
     def accumulation(self, batch_size: int) -> int:
-        """Returns the micro-batches per optimizer step on each device. Raises ConfigError if they do not divide it."""
+        """Returns the number of micro-batches per optimizer step. Raises ConfigError if sizes do not divide evenly."""
         if batch_size % self.world_size:
             raise ConfigError(
-                f"data.batch_size: {batch_size} sequences cannot be shared by trainer.devices x trainer.num_nodes = "
+                f"data.batch_size: {batch_size} sequences cannot be split over trainer.devices x trainer.num_nodes = "
                 f"{self.world_size} devices; choose a number of devices that divides it"
             )
-        share = batch_size // self.world_size
-        suffix = f", of which each of {self.world_size} devices has {share}" if self.world_size > 1 else ""
+        per_device = batch_size // self.world_size
+        suffix = f" ({per_device} on each of {self.world_size} devices)" if self.world_size > 1 else ""
         if self.micro_batch_size and self.accumulate_grad_batches:
             raise ConfigError(
                 "trainer: micro_batch_size and accumulate_grad_batches both divide data.batch_size; set one of them"
             )
         if self.accumulate_grad_batches:
-            if share % self.accumulate_grad_batches:
+            if per_device % self.accumulate_grad_batches:
                 raise ConfigError(
                     f"trainer.accumulate_grad_batches: {self.accumulate_grad_batches} does not divide data.batch_size "
                     f"{batch_size}{suffix}"
                 )
             return self.accumulate_grad_batches
-        micro = self.micro_batch_size or share
-        if share % micro:
+        micro = self.micro_batch_size or per_device
+        if per_device % micro:
             raise ConfigError(f"trainer.micro_batch_size: {micro} does not divide data.batch_size {batch_size}{suffix}")
-        return share // micro
+        return per_device // micro

@@ -1,4 +1,4 @@
-"""One training run as values: what the stage is called with, and what its other processes read from a file."""
+"""The arguments of a training run, serialized to a file for the processes of other ranks."""
 
 import json
 from collections.abc import Mapping
@@ -21,9 +21,9 @@ PATHS = ("tokens", "tokenizer", "replay", "out")
 
 @dataclass(frozen=True, kw_only=True)
 class TrainingJob:
-    """`nodes` are the resolved config nodes of the components, so that every process builds them, a user's included.
+    """`nodes` are the resolved config nodes of the components, which every process builds.
 
-    `origin` describes the tokens in words, for the model card.
+    `origin` describes the tokens, for the model card.
     """
 
     tokens: Path

@@ -262,13 +262,13 @@ def test_plan_reports_all_bad_questions(notes: Path, command: Command, tmp_path:
     assert done.returncode == 1 and "q.jsonl: 12 bad of 13 questions" in done.stderr
     for told in (
         "line 1: not JSON",
-        "line 3: asks about 'z.txt', no document of this corpus",
+        "line 3: document is 'z.txt'; a document of this corpus expected",
         "line 4: answer is 2; 0 to 1 expected",
         "line 5: answer is True",
         "line 6: choices are ['one']; two texts",
         "line 7: question is ' '",
-        "line 8: lacks question, choices, answer",
-        "line 9: lacks document",
+        "line 8: missing question, choices, answer",
+        "line 9: missing document",
         "line 11: not JSON",
         "... and 2 more",
     ):

@@ -1,4 +1,4 @@
-"""Questions that may have several right answers: files, prompt, parsing, scores."""
+"""Questions that may have several correct options: files, prompt, parsing, scores."""
 
 import json
 from pathlib import Path
@@ -52,7 +52,7 @@ def test_parse_choices_of_two_and_six_options() -> None:
     assert parse_choices("Answer: A, F.", 6) == [0, 5]
 
 
-def test_prompt_examples_with_several_right_choices() -> None:
+def test_prompt_examples_with_several_correct_choices() -> None:
     shown = read_examples("five_lessons")
     assert [shown.count(f"## Example {number}\n") for number in range(1, 6)] == [1] * 5
     assert shown.endswith("## Example 6") and shown.count("### Choices") == 5
@@ -132,7 +132,7 @@ def test_malformed_question_is_reported_with_its_line(line: dict[str, Any], mess
 
 def test_closed_book_rejects_multiple_answers(tmp_path: Path) -> None:
     source = write_inputs(tmp_path, [make_question(0), make_question(1, answer=[0, 1])])
-    with pytest.raises(DataError, match=r"1 of 2 questions may have several right answers \(q1\).*closed_book_cot"):
+    with pytest.raises(DataError, match=r"1 of 2 questions may have several correct options \(q1\).*closed_book_cot"):
         ClosedBook().load_questions(source)
 
 

@@ -81,7 +81,7 @@ def test_loglikelihoods_of_continuations(python: str, letters: Path) -> None:
 def test_dead_engine_raises_llm_error(python: str, letters: Path, tmp_path: Path) -> None:
     with (
         open_backend(letters, python) as backend,
-        pytest.raises(LLMError, match="vLLM refused .* longer than the context"),
+        pytest.raises(LLMError, match="vLLM rejected .* longer than the context"),
     ):
         list(backend.sample([Prompt("q", "REFUSE")], Sampling(max_tokens=5)))
     with open_backend(letters, python) as backend:

@@ -149,7 +149,7 @@ def test_persistent_throttling_is_reported(tmp_path: Path, monkeypatch: Any) -> 
 
         with writer(server, concurrency=4).connect(tmp_path / "j", notify=notify) as llm:
             assert len(list(llm.complete(make_request(number) for number in range(8)))) == 8
-    assert len(messages) == 1 and "keeps answering that there are too many requests (HTTP 429)" in messages[0]
+    assert len(messages) == 1 and "is throttling requests (HTTP 429)" in messages[0]
 
 
 def test_vanished_server_stops_the_run_early(tmp_path: Path) -> None:
@@ -245,7 +245,7 @@ def test_public_model_without_price_is_rejected(address: str | None, monkeypatch
 def test_unreachable_server_is_reported_within_seconds(tmp_path: Path) -> None:
     options = OpenAIWriter(model="m", base_url="http://127.0.0.1:9/v1", timeout_s=2)
     started = time.monotonic()
-    with pytest.raises(LLMError, match="llm.base_url: http://127.0.0.1:9/v1 answers nothing: no connection"):
+    with pytest.raises(LLMError, match="llm.base_url: http://127.0.0.1:9/v1 does not answer: no connection"):
         ask(options, tmp_path / "j", [make_request(number) for number in range(50)])
     assert time.monotonic() - started < 10
 
@@ -260,7 +260,7 @@ def test_wrong_key_is_one_message_without_the_key(tmp_path: Path, monkeypatch: A
 
 def test_unknown_model_is_one_message(tmp_path: Path) -> None:
     with running(Config(latency_s=0.01, only_model=True)) as server:
-        with pytest.raises(LLMError, match=r"knows no model 'mock-lmm' \(HTTP 404\)"):
+        with pytest.raises(LLMError, match=r"has no model 'mock-lmm' \(HTTP 404\)"):
             ask(writer(server, model="mock-lmm"), tmp_path / "j", (make_request(number) for number in range(500)))
         assert server.stats()["requests"] <= 64
 

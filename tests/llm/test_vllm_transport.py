@@ -83,7 +83,7 @@ def test_engine_crash_is_one_message_and_keeps_answers(python: str, tmp_path: Pa
         yield from (make_request(number) for number in range(20))
         yield make_request(20, words)
 
-    with pytest.raises(LLMError, match=rf"vLLM cannot go on .* the card fell off. Its log is {tmp_path}/vllm.log"):
+    with pytest.raises(LLMError, match=rf"vLLM stopped running .* the card fell off. Its log is {tmp_path}/vllm.log"):
         ask(VLLMWriter(python=python, concurrency=2), tmp_path / "j", requests("DIE"))
     held = ResponseCache(tmp_path / "j").totals().answers
     assert held >= 15

@@ -1,4 +1,4 @@
-"""A Hugging Face model in this process: samples, greedy continuations, log-likelihoods."""
+"""Backend that runs a Hugging Face model in this process."""
 
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext
@@ -17,7 +17,7 @@ UNLIMITED_CONTEXT = 1 << 30
 
 
 class TransformersBackend(LocalBackend):
-    """With `bf16` the model computes in bf16; log-likelihoods are still summed in fp32."""
+    """With `bf16`, the model computes in bf16; log-likelihoods are still summed in fp32."""
 
     def __init__(
         self,
@@ -47,10 +47,10 @@ class TransformersBackend(LocalBackend):
         fitting, too_long = self.split_by_length(encoded, sampling.max_tokens)
         yield from ((index, []) for index in too_long)
         decoder = BatchDecoder(self.model, self.device, self.ends, self.decode, self.autocast)
-        for place, generations in decoder.sample(
+        for position, generations in decoder.sample(
             [prompts[index].key for index in fitting], [encoded[index] for index in fitting], sampling
         ):
-            yield fitting[place], generations
+            yield fitting[position], generations
 
     def score(self, sequences: Sequence[ScoredSequence], batch_tokens: int) -> list[float]:
         scores = [0.0] * len(sequences)
@@ -65,10 +65,12 @@ class TransformersBackend(LocalBackend):
         with self.autocast():
             logits = self.model(input_ids=ids[:, :-1], use_cache=False).logits
         logprobs = torch.log_softmax(logits.float(), dim=-1).gather(2, ids[:, 1:, None])[..., 0]
-        return [float(logprobs[row, each.first - 1 : len(each.ids) - 1].sum()) for row, each in enumerate(batch)]
+        return [
+            float(logprobs[row, sequence.first - 1 : len(sequence.ids) - 1].sum()) for row, sequence in enumerate(batch)
+        ]
 
     def pad(self, rows: Sequence[Sequence[int]]) -> torch.Tensor:
-        """Pads on the right, where a causal model's earlier positions cannot see it."""
+        """Pads on the right: causal attention masks the padding for all earlier positions."""
         width = max(map(len, rows))
         return torch.tensor([[*row, *[0] * (width - len(row))] for row in rows], device=self.device)
 
@@ -78,7 +80,7 @@ class TransformersBackend(LocalBackend):
 
 
 def batch_by_length(lengths: Sequence[int], batch_tokens: int) -> Iterator[list[int]]:
-    """Yields indices of similar lengths, at most `batch_tokens` including padding, but at least one."""
+    """Yields batches of indices sorted by length, with at most `batch_tokens` including padding, at least one each."""
     batch: list[int] = []
     for index in sorted(range(len(lengths)), key=lambda index: (lengths[index], index)):
         if batch and lengths[index] * (len(batch) + 1) > batch_tokens:

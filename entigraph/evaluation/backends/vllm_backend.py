@@ -1,4 +1,4 @@
-"""A model in vLLM's engine, in a process tree of its own: token ids are sent there and come back."""
+"""Backend that runs a model in the vLLM engine, in a separate process tree; requests and replies are token ids."""
 
 import hashlib
 import json
@@ -17,15 +17,15 @@ from entigraph.llm.base import Notify
 from entigraph.llm.vllm.engine_config import VLLMEngineConfig
 from entigraph.llm.vllm.engine_process import EngineProcess
 
-# The last token of a scored sequence takes no position in the model's context, but vLLM counts it.
+# The last token of a scored sequence needs no position in the model's context, but vLLM counts it.
 EXTRA_POSITION = {"VLLM_ALLOW_LONG_MAX_MODEL_LEN": "1"}
 
 Reply = Mapping[str, Any]
 
 
 class VllmBackend(LocalBackend):
-    """All samples of a prompt are one request with a seed derived from the prompt's key; shared prefixes stay in the
-    prefix cache.
+    """Requests all samples of a prompt at once, with a seed derived from the prompt's key; vLLM's prefix cache reuses
+    shared prefixes.
 
     Every call raises LLMError once the engine's processes have died.
     """
@@ -61,34 +61,35 @@ class VllmBackend(LocalBackend):
             "stop_token_ids": sorted(self.ends),
         }
         requests = [(prompt_seed(prompts[index]), {**shared, "prompt": encoded[index]}) for index in fitting]
-        for place, reply in self.request(requests):
-            yield fitting[place], sampling.repeat([self.decode_choice(each, sampling) for each in reply["choices"]])
+        for position, reply in self.request(requests):
+            generations = [self.decode_choice(choice, sampling) for choice in reply["choices"]]
+            yield fitting[position], sampling.repeat(generations)
 
     def decode_choice(self, choice: Mapping[str, Any], sampling: Sampling) -> Generation:
-        """Decodes with this backend's tokenizer; vLLM's tokens include the one that ended the text."""
+        """Decodes with this backend's tokenizer; vLLM's token ids include the end-of-text token."""
         (text,) = self.decode([[token for token in choice["token_ids"] if token not in self.ends]])
         return sampling.truncate(text, choice["finish_reason"])
 
     def score(self, sequences: Sequence[ScoredSequence], batch_tokens: int) -> list[float]:
-        """vLLM forms its own batches and ignores `batch_tokens`."""
-        requests = [(0, {"prompt": list(each.ids), "score_from": each.first}) for each in sequences]
-        scores = {place: float(reply["loglikelihood"]) for place, reply in self.request(requests)}
-        return [scores[place] for place in range(len(sequences))]
+        """Ignores `batch_tokens`: vLLM forms batches itself."""
+        requests = [(0, {"prompt": list(sequence.ids), "score_from": sequence.first}) for sequence in sequences]
+        scores = {position: float(reply["loglikelihood"]) for position, reply in self.request(requests)}
+        return [scores[position] for position in range(len(sequences))]
 
     def request(self, requests: Sequence[tuple[int, Mapping[str, Any]]]) -> Iterator[tuple[int, Reply]]:
-        """Sends (seed, body) requests and yields the index of each with its reply, in order of arrival."""
+        """Sends (seed, body) requests, and yields (index, reply) in order of arrival."""
         pending = {}
-        for place, (seed, body) in enumerate(requests):
+        for position, (seed, body) in enumerate(requests):
             number = next(self.numbers)
-            pending[number] = place
+            pending[number] = position
             self.worker.write(json.dumps({"number": number, "seed": seed, "body": body}).encode() + b"\n")
         while pending:
             reply = self.replies.get()
             if isinstance(reply, LLMError):
-                self.fail(reply)  # for the next call
+                self.fail(reply)  # raise it in the next call too
                 raise reply
             if "refused" in reply:
-                raise LLMError(f"vLLM refused a request: {reply['refused']}")
+                raise LLMError(f"vLLM rejected a request: {reply['refused']}")
             if reply["number"] in pending:  # others belong to a generator that was not exhausted
                 yield pending.pop(reply["number"]), reply
 
@@ -103,5 +104,5 @@ class VllmBackend(LocalBackend):
 
 
 def prompt_seed(prompt: Prompt) -> int:
-    """Returns the seed of a prompt's first sample; vLLM counts up from there."""
+    """Returns the seed of a prompt's first sample; vLLM increments it for further samples."""
     return int.from_bytes(hashlib.blake2b(prompt.key.encode(), digest_size=8).digest(), "big") >> 2

@@ -1,4 +1,4 @@
-"""Closed-book multiple choice by option likelihood (for models too small to reason)."""
+"""Closed-book multiple choice by option likelihood, for models too small for chain-of-thought."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -21,7 +21,7 @@ from entigraph.evaluation.scoring import score_likelihoods
 from entigraph.evaluation.tasks.question_task import QuestionTask
 from entigraph.storage.schemas import Answer, Question
 
-QUESTIONS_PER_CALL = 512  # of a backend; a killed evaluation loses at most this many
+QUESTIONS_PER_CALL = 512  # of `Backend.loglikelihoods`; a killed evaluation loses at most this many answers
 SLOTS = {
     "prompt": ("{question}",),
     "thought_prompt": ("{question}",),
@@ -31,11 +31,11 @@ SLOTS = {
 
 @dataclass(frozen=True, kw_only=True)
 class ClosedBook(QuestionTask):
-    """Scores each option as a continuation of the prompt, as lm-eval does: by the summed log-likelihood of its tokens
-    (`accuracy`), and by that sum divided by the option's length in characters (`accuracy_norm`, lm-eval's acc_norm).
+    """Scores each option as a continuation of the prompt, like lm-eval: by its log-likelihood (`accuracy`), and by its
+    log-likelihood divided by its length in characters (`accuracy_norm`, lm-eval's acc_norm).
 
-    `prompt` contains {question}. A question with an intermediate thought is first continued from `thought_prompt`,
-    greedily up to a full stop, and then asked with `thought_answer`, which contains {prompt} and {thought}.
+    `prompt` contains {question}. For a question with an intermediate thought, the thought is first generated greedily
+    from `thought_prompt` up to a period, and then inserted into `thought_answer` (slots {prompt} and {thought}).
     """
 
     prompt: str = "Question: {question} Answer:"
@@ -51,19 +51,19 @@ class ClosedBook(QuestionTask):
             check_slots(key, getattr(self, key), slots)
 
     def load_questions(self, inputs: TaskInputs) -> list[Question]:
-        """Raises DataError for a question with several right answers: likelihoods do not say how many are right."""
+        """Raises DataError if a question may have several correct options: likelihoods select exactly one."""
         questions = super().load_questions(inputs)
-        several = [question.id for question in questions if question.multiple_answers]
-        if several:
+        multiple = [question.id for question in questions if question.multiple_answers]
+        if multiple:
             raise DataError(
-                f"{inputs.questions}: {len(several):,} of {len(questions):,} questions may have several right answers "
-                f"({several[0]}), and likelihoods choose one; use samples: "
+                f"{inputs.questions}: {len(multiple):,} of {len(questions):,} questions may have several correct "
+                f"options ({multiple[0]}), and likelihoods select only one; use samples: "
                 f"evaluation={'open' if self.needs_retrieval else 'closed'}_book_cot"
             )
         return questions
 
     def format_passages(self, passages: Sequence[str]) -> str:
-        """Returns the retrieved passages as they precede the prompt."""
+        """Returns the text of the retrieved passages that precedes the prompt."""
         return ""
 
     def answers(
@@ -72,7 +72,7 @@ class ClosedBook(QuestionTask):
         for start in range(0, len(questions), QUESTIONS_PER_CALL):
             batch = questions[start : start + QUESTIONS_PER_CALL]
             retrieved = [look_up(question) for question in batch]
-            contexts = [self.format_passages(each.passages) if each else "" for each in retrieved]
+            contexts = [self.format_passages(result.passages) if result else "" for result in retrieved]
             prompts, thoughts = self.build_prompts(batch, contexts, backend)
             pairs = [
                 (prompt, f" {choice}")
@@ -87,7 +87,7 @@ class ClosedBook(QuestionTask):
     def build_prompts(
         self, questions: Sequence[Question], contexts: Sequence[str], backend: Backend
     ) -> tuple[list[str], list[str]]:
-        """Returns each question's prompt up to the answer and its generated thought ("" if it has none)."""
+        """Returns the prompt of each question up to the answer, and the generated thoughts ("" for no thought)."""
         openings = {
             index: contexts[index] + self.thought_prompt.format(question=question.text)
             for index, question in enumerate(questions)
@@ -96,8 +96,8 @@ class ClosedBook(QuestionTask):
         indices = list(openings)
         sampling = Sampling(max_tokens=self.thought_tokens, stop=(".",))
         thoughts = {
-            indices[place]: samples[0].text if samples else ""  # the options will exceed the context too
-            for place, samples in backend.sample([Prompt(questions[i].id, openings[i]) for i in indices], sampling)
+            indices[position]: samples[0].text if samples else ""  # the options will exceed the context too
+            for position, samples in backend.sample([Prompt(questions[i].id, openings[i]) for i in indices], sampling)
         }
         prompts = [
             self.thought_answer.format(prompt=openings[index], thought=thoughts[index])
@@ -112,7 +112,7 @@ class ClosedBook(QuestionTask):
 
 
 def check_slots(key: str, template: str, slots: Sequence[str]) -> None:
-    """Raises ConfigError if a template lacks a slot or has an unknown one."""
+    """Raises ConfigError if a slot is missing in a template, or unknown."""
     missing = [slot for slot in slots if slot not in template]
     if missing:
         raise ConfigError(f"evaluation prompt {key}: {template!r} lacks {', '.join(missing)}")
@@ -129,7 +129,7 @@ def choose_by_likelihood(
     retrieved: RetrievedPassages | None = None,
     prompt_hash: str = "",
 ) -> Answer:
-    """Returns the answer with the likeliest option; without a choice if an option exceeded the context (None)."""
+    """Returns the answer with the most likely option, or without a choice if a score is None (context exceeded)."""
     known = [score for score in scores if score is not None]
     overflowed = len(known) < len(scores)
     by_sum = by_length = None
@@ -156,5 +156,5 @@ def choose_by_likelihood(
 
 
 def argmax(scores: Sequence[float]) -> int:
-    """Returns the index of the highest score, the first of equal ones."""
+    """Returns the index of the highest score; the first one in case of ties."""
     return max(range(len(scores)), key=scores.__getitem__)

@@ -1,6 +1,6 @@
-"""EleutherAI's lm-evaluation-harness on a run's model: its tasks, prompts and metrics (the extra `lm-eval`).
+"""Runs EleutherAI's lm-evaluation-harness on a run's model: its tasks, prompts and metrics (the extra `lm-eval`).
 
-The harness's own Hugging Face adapter runs the model, with the tokenizer and the beginning token of its training.
+The harness's Hugging Face adapter runs the model, with the tokenizer and the BOS token used in training.
 """
 
 import logging
@@ -17,14 +17,14 @@ from entigraph.storage.fingerprints import fingerprint
 if TYPE_CHECKING:
     from entigraph.evaluation.backends.transformers_backend import TransformersBackend
 
-LONGEST_CONTEXT = 1 << 17  # tokens; a model without a limit of its own gets this one
+MAX_CONTEXT = 1 << 17  # tokens, for models without a limit
 
 
 @dataclass(frozen=True, kw_only=True)
 class LMEvalHarness(EvaluationTask):
-    """`tasks` are names of the harness's tasks or of those in `include_path`, a folder of the harness's YAML files. The
-    harness's own data sets come from a hub. `limit` takes the first items of each task, for trying out; `fewshot` is
-    null for each task's default.
+    """`tasks` are names of tasks of the harness or in `include_path`, a folder with task files (YAML). The harness
+    downloads its datasets from the Hub. `limit` uses only the first items of each task, for tests; `fewshot` defaults
+    to the value of each task.
     """
 
     tasks: list[str] = field(default_factory=list)
@@ -39,16 +39,16 @@ class LMEvalHarness(EvaluationTask):
         super().__post_init__()
         for key in ("corpus", "metrics"):
             if getattr(self, key):
-                raise ConfigError(f"evaluation {key}: not an option of lm_eval; the harness's tasks bring their own")
+                raise ConfigError(f"evaluation {key}: not an option of lm_eval; the harness's tasks define it")
         if not self.tasks:
-            raise ConfigError("evaluation tasks: none given; name some of the harness's, or of include_path's")
+            raise ConfigError("evaluation tasks: empty; list tasks of the harness or of include_path")
         if self.include_path is not None and not Path(self.include_path).expanduser().is_dir():
-            raise ConfigError(f"evaluation include_path: {self.include_path!r} is no folder; give one of task files")
+            raise ConfigError(f"evaluation include_path: {self.include_path!r} is not a folder of task files")
         self.check_minimum(fewshot=0, limit=1, batch_size=1)
 
     @property
     def cache_key(self) -> dict[str, Any]:
-        """Task files enter by content; the data sets they name by name."""
+        """The content of the task files; their datasets enter by name only."""
         return {"include_path": fingerprint(Path(self.include_path).expanduser())} if self.include_path else {}
 
     def check(self) -> None:
@@ -56,7 +56,7 @@ class LMEvalHarness(EvaluationTask):
             raise ConfigError("evaluation=lm_eval needs EleutherAI's harness: pip install 'entigraph[lm-eval]'")
 
     def evaluate(self, context: TaskContext) -> dict[str, Any]:
-        """Raises ConfigError without the harness, DataError for a task that it does not have."""
+        """Raises ConfigError if the harness is not installed, DataError for an unknown task."""
         self.check()
         from lm_eval import simple_evaluate
         from lm_eval.tasks import TaskManager
@@ -85,19 +85,19 @@ class LMEvalHarness(EvaluationTask):
 
 
 def adapter(backend: "TransformersBackend", batch_size: int) -> Any:
-    """Returns the harness's model object for a loaded model."""
+    """Returns the harness's model object for a loaded backend."""
     from lm_eval.models.huggingface import HFLM
     from tokenizers import Tokenizer
     from tokenizers.processors import TemplateProcessing
     from transformers import PreTrainedTokenizerFast
 
     fast = Tokenizer.from_str(backend.tokenizer.to_str())
-    ends = [fast.id_to_token(each) for each in sorted(backend.ends)]
-    begin = fast.id_to_token(backend.bos[0]) if backend.bos else None
-    if begin is not None:  # our tokenizers leave the beginning token to the stages, the harness to the tokenizer
-        fast.post_processor = TemplateProcessing(single=[begin, "$A"], special_tokens=[(begin, backend.bos[0])])
+    eos_tokens = [fast.id_to_token(token) for token in sorted(backend.ends)]
+    bos_token = fast.id_to_token(backend.bos[0]) if backend.bos else None
+    if bos_token is not None:  # the harness expects the tokenizer to add BOS; our tokenizers do not
+        fast.post_processor = TemplateProcessing(single=[bos_token, "$A"], special_tokens=[(bos_token, backend.bos[0])])
     tokenizer = PreTrainedTokenizerFast(  # type: ignore[no-untyped-call]
-        tokenizer_object=fast, bos_token=begin, eos_token=ends[0] if ends else None
+        tokenizer_object=fast, bos_token=bos_token, eos_token=eos_tokens[0] if eos_tokens else None
     )
     return HFLM(
         pretrained=backend.model,
@@ -105,12 +105,12 @@ def adapter(backend: "TransformersBackend", batch_size: int) -> Any:
         backend="causal",
         add_bos_token=bool(backend.bos),
         batch_size=batch_size,
-        max_length=min(backend.max_length, LONGEST_CONTEXT),
+        max_length=min(backend.max_length, MAX_CONTEXT),
     )
 
 
 def select_numbers(values: Mapping[str, Any]) -> dict[str, float]:
-    """Returns a task's metrics. "acc,none" is acc without a filter; "N/A" errors and names are left out."""
+    """Returns the numeric metrics of a task; "acc,none" (acc without a filter) becomes "acc"."""
     return {
         key.removesuffix(",none"): float(value)
         for key, value in values.items()

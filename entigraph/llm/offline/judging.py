@@ -1,4 +1,4 @@
-"""Offline handlers of the judges' tasks, which understand only the grammar of fictional documents."""
+"""Offline handlers for the tasks of judges; they understand only the grammar of fictional documents."""
 
 import json
 import random
@@ -31,7 +31,7 @@ def judge_sentence(prompt: OfflinePrompt) -> str:
 
 @offline_task("split the summary", needs_document=False)
 def split_claims(prompt: OfflinePrompt) -> str:
-    """Returns each sentence that states something as a claim; sentences that state the same fact are one claim."""
+    """Returns each sentence that states a fact as a claim; sentences that state the same fact are one claim."""
     sentences = split_sentences(prompt.sections["task"].partition("### Summary\n")[2])
     claims = {normalize_claim(sentence): sentence for sentence in reversed(sentences) if not states_nothing(sentence)}
     return json.dumps({"claims": [*reversed(claims.values())]}, ensure_ascii=False)
@@ -39,7 +39,7 @@ def split_claims(prompt: OfflinePrompt) -> str:
 
 @offline_task("judge the claims")
 def judge_claims(prompt: OfflinePrompt) -> str:
-    """Returns a verdict on each claim that it understands."""
+    """Returns a verdict on each claim that can be parsed."""
     lines = prompt.sections["task"].partition("### Claims\n")[2].splitlines()
     reading = prompt.reading
     verdicts = []
@@ -59,12 +59,12 @@ def summarize(prompt: OfflinePrompt) -> str:
 
 
 def write_reference_summary(reading: Reading, rng: random.Random) -> str:
-    """Returns some of the main facts and a few places, in the document's order."""
+    """Returns some main facts and a few facts about places, in the document's order."""
     main, places = (
         [fact for fact in reading.facts if (fact.relation in LOCATION_RELATIONS) is where] for where in (False, True)
     )
-    chosen = {
+    selected = {
         *rng.sample(main, min(MAX_MAIN_FACTS, len(main))),
         *rng.sample(places, min(MAX_DETAILS, len(places))),
     }
-    return write_statements([fact for fact in reading.facts if fact in chosen], rng, WORDINGS)
+    return write_statements([fact for fact in reading.facts if fact in selected], rng, WORDINGS)

@@ -1,8 +1,8 @@
-"""A writer without a model. It sees only the prompt, and rearranges what the prompt's document says.
+"""A writer without a model, which restates or rearranges the document in the prompt.
 
-It understands fictional documents through their grammar. It treats any other English text extractively: entities are
-recurring capitalized words and phrases, and a text about some of them consists of the document's own sentences about
-them. That tests the pipeline, and says nothing about what an LLM's texts would teach.
+It parses fictional documents with their grammar. Any other English text is treated extractively: entities are recurring
+capitalized words and phrases, and a text about entities consists of the document's sentences about them. This tests the
+pipeline; it does not predict results with texts written by an LLM.
 """
 
 import random
@@ -57,8 +57,8 @@ def answer_request(request: Request, errors: float = 0.0) -> str:
     return insert_errors(text, prompt.reading, errors, random.Random(f"{request.hash} errors"))
 
 
-def insert_errors(text: str, reading: "Reading | None", share: float, rng: random.Random) -> str:
-    """Replaces one name in a share of the sentences by another that stands in the same relation elsewhere."""
+def insert_errors(text: str, reading: "Reading | None", errors: float, rng: random.Random) -> str:
+    """Replaces a name in the fraction `errors` of sentences by another name from the same relation."""
     objects: dict[str, list[str]] = {}
     for fact in reading.facts if reading else ():
         objects.setdefault(fact.relation, []).append(fact.object)
@@ -67,7 +67,7 @@ def insert_errors(text: str, reading: "Reading | None", share: float, rng: rando
     def rewrite(match: re.Match[str]) -> str:
         sentence = match.group()
         names = [name for name in alternatives if name in sentence]
-        if rng.random() >= share or not names:
+        if rng.random() >= errors or not names:
             return sentence
         name = rng.choice(names)
         others = [other for other in alternatives[name] if other not in sentence]

@@ -1,4 +1,4 @@
-"""Offline handlers of the augmenters' tasks: entity lists, texts about entities, and rewritten documents."""
+"""Offline handlers for the tasks of augmenters: entity lists, texts about entities, and rewritten documents."""
 
 import json
 import random
@@ -11,7 +11,7 @@ from entigraph.llm.offline.offline_tasks import offline_task
 
 SUMMARY_SENTENCES = 3
 SENTENCES_PER_ENTITY, MAX_SHARED_SENTENCES = 3, 6
-# Which of the four wordings of a fact a style uses; together the three styles use all of them.
+# The wordings of a fact (of four) that each style uses.
 WORDINGS: Mapping[str, Sequence[int]] = {"easy": (0, 1), "medium": (0, 1, 2, 3), "hard": (2, 3)}
 
 
@@ -29,7 +29,7 @@ def relate_entities(prompt: OfflinePrompt) -> str:
 
 @offline_task("relate the entities of a document: several groups", states_facts=True)
 def relate_groups(prompt: OfflinePrompt) -> str:
-    """Returns a text for each group of entities, below a heading with the group's number."""
+    """Returns a text for each group of entities, under a heading with the group's number."""
     pieces = re.split(r"^=== (\d+)\n", prompt.sections.get("entities", ""), flags=re.MULTILINE)
     return "\n".join(
         f"=== {number}\n{write_about(prompt, entities)}"
@@ -53,9 +53,9 @@ def rewrite_as_questions(prompt: OfflinePrompt) -> str:
 def rewrite(prompt: OfflinePrompt) -> str:
     if prompt.reading:
         return restate(prompt.reading, prompt.rng, WORDINGS[prompt.task.split()[-1]])
-    # Without understanding, a paraphrase is the document with a few sentences left out.
-    kept = [sentence for sentence in prompt.sentences if prompt.rng.random() < 0.9]
-    return " ".join(kept or prompt.sentences)
+    # Other documents are not understood: their paraphrase is the document with a few sentences dropped.
+    sentences = [sentence for sentence in prompt.sentences if prompt.rng.random() < 0.9]
+    return " ".join(sentences or prompt.sentences)
 
 
 def write_about(prompt: OfflinePrompt, entity_list: str) -> str:
@@ -66,7 +66,7 @@ def write_about(prompt: OfflinePrompt, entity_list: str) -> str:
 
 
 def extract(sentences: Sequence[str], entities: Sequence[str], rng: random.Random) -> str:
-    """Returns sentences about the entities: a few about each, then some about several of them, in random order."""
+    """Returns sentences about the entities: a few about each one, then some about several, in random order."""
     mentions = {entity: [s for s in sentences if entity in s] for entity in entities}
     shared = [s for s in sentences if sum(entity in s for entity in entities) > 1]
     chosen = [f"{' and '.join(entities)}."]

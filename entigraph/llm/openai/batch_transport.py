@@ -1,4 +1,4 @@
-"""The transport through the Batch API: it submits files of requests and polls for their results."""
+"""Transport that uses the Batch API: submits files of requests and polls for their results."""
 
 import threading
 import time
@@ -15,13 +15,13 @@ from entigraph.llm.openai.batch_files import BatchFile, BatchFiles
 from entigraph.llm.openai.openai_options import OpenAIOptions
 from entigraph.llm.response_cache import PendingBatch, ResponseCache
 
-MAX_FAILED_POLLS = 60  # in a row, of an endpoint that was reached before
+MAX_FAILED_POLLS = 60  # consecutive, of an endpoint that was reachable before
 SECONDS_BETWEEN_MESSAGES = 60.0
 PENDING_STATUS = ("validating", "in_progress", "finalizing", "cancelling")
 
 
 class AwaitedRequests:
-    """The requests whose answers the caller waits for: their futures, reserved dollars and attempts."""
+    """The requests whose answers the caller awaits: their futures, reserved dollars and attempts."""
 
     def __init__(self, spending: SpendingLimit, model: str) -> None:
         self.spending, self.model = spending, model
@@ -36,12 +36,12 @@ class AwaitedRequests:
         self.futures.setdefault(key, []).append(answer)
 
     def reserve(self, key: bytes, dollars: float) -> None:
-        """Raises LLMError where the spending limit could be exceeded."""
+        """Raises LLMError if the spending limit could be exceeded."""
         self.spending.reserve(dollars)
         self.reserved[key] = dollars
 
     def release(self, keys: Iterable[bytes], dollars: float = 0.0) -> None:
-        """Replaces the reservations by what the requests cost."""
+        """Replaces the reservations by the actual cost of the requests."""
         self.spending.record(sum(self.reserved.pop(key, 0.0) for key in keys), dollars)
 
     def resolve(self, key: bytes, completion: Completion | None = None) -> None:
@@ -61,7 +61,7 @@ class AwaitedRequests:
 
 
 class BatchTransport:
-    """Has no thread: it submits and polls while the caller waits for an answer."""
+    """Submits and polls in the caller's thread, while it waits for an answer."""
 
     def __init__(
         self,
@@ -94,17 +94,17 @@ class BatchTransport:
             try:
                 self.awaited.reserve(key, self.options.price.dollars(prompt_tokens, 0, completion_tokens))
             except LLMError as error:
-                answer.set_exception(error)  # the requests before it are still sent
+                answer.set_exception(error)  # earlier requests are still sent
                 return answer
             self.files.add(key, wire_request.scope, self.client.format_line(key, wire_request.body))
         self.awaited.add(key, answer)
         return answer
 
     def wait(self, answer: Answer, freed: threading.Event) -> None:
-        """Raises LLMError where the endpoint rejects a batch, or is no longer reached."""
+        """Raises LLMError if the endpoint rejects a batch or stays unreachable."""
         failed_polls = 0
         while not answer.done():
-            self.files.finish_current()  # also holds requests to be retried
+            self.files.finish_current()  # may contain requests to be retried
             try:
                 ended = self.poll()
                 failed_polls, self.reached = 0, True
@@ -117,7 +117,7 @@ class BatchTransport:
                 time.sleep(self.poll_s)
 
     def drain(self) -> None:
-        """Submitted batches stay with the endpoint; the next command that wants their answers collects them."""
+        """Discards unsent requests. The next command that needs the answers of submitted batches collects them."""
         for file in self.files.discard_unsent():
             self.awaited.release(file.keys)
         self.awaited.cancel_all()
@@ -126,7 +126,7 @@ class BatchTransport:
         self.drain()
 
     def poll(self) -> bool:
-        """Submits what may be submitted and checks all pending batches. Returns whether any of them ended."""
+        """Submits complete files and checks all pending batches. Returns whether any of them ended."""
         pending = self.pending_batches()
         if not pending:
             self.queue_is_full = False
@@ -150,7 +150,7 @@ class BatchTransport:
         return bool(collected)
 
     def pending_batches(self) -> list[PendingBatch]:
-        """Returns all pending batches, including earlier commands'. Those without an id are looked up by name."""
+        """Returns all pending batches, also of earlier commands. Batches without an id are looked up by name."""
         pending = []
         for batch in self.cache.pending_batches(self.address):
             if batch.id is None and self.files.is_being_submitted(batch.name):
@@ -215,7 +215,7 @@ class BatchTransport:
             self.forget(batch.name)
             raise LLMError(
                 f"batch {batch.id} was canceled, {len(missing):,} of its requests are not answered. "
-                "All answers so far are kept; the same command sends the rest again"
+                "All answers so far are cached; the same command sends the rest again"
             )
         self.retry(batch, missing, reasons, status.status)
         self.forget(batch.name)
@@ -223,7 +223,7 @@ class BatchTransport:
     def retry(
         self, batch: PendingBatch, missing: Mapping[bytes, bytes], reasons: Mapping[bytes, str], status: str
     ) -> None:
-        """Adds unanswered requests that the caller waits for to the next file, up to `attempts` times."""
+        """Adds unanswered requests that the caller awaits to the next file, up to `attempts` times."""
         unanswered = {key for key in missing if key in self.awaited}
         attempts = self.awaited.attempts
         for key, line in self.files.read_lines(batch.name):
@@ -235,7 +235,7 @@ class BatchTransport:
             self.awaited.give_up(key, reasons.get(key, status))
 
     def handle_rejected(self, batch: PendingBatch, status: Any) -> None:
-        """Raises LLMError, except where the queue was full: then the batch is retried when another one has ended."""
+        """Raises LLMError unless the queue was full: then the batch is retried once another one has ended."""
         errors = status.errors.data if status.errors and status.errors.data else []
         message = "; ".join(f"{error.code}: {error.message}" for error in errors) or "no reason given"
         keys = self.cache.batch_keys(batch.name)
@@ -251,7 +251,7 @@ class BatchTransport:
         self.awaited.release(keys)
         self.forget(batch.name)
         raise LLMError(
-            f"llm.base_url: {self.address} refuses batch {batch.id}: {self.options.error_message(message)}. "
+            f"llm.base_url: {self.address} rejected batch {batch.id}: {self.options.error_message(message)}. "
             "If it is too large, lower llm.requests_per_file or llm.megabytes_per_file"
         )
 

@@ -1,6 +1,6 @@
-"""The transport that sends requests immediately: many concurrently, at the rate the endpoint accepts, with retries.
+"""Transport that sends requests concurrently, at the rate that the endpoint accepts, with retries.
 
-A separate thread runs the connections, so that an answer is cached when it arrives rather than when it is consumed.
+A separate thread runs the event loop, so that an answer is cached when it arrives rather than when it is consumed.
 """
 
 import asyncio
@@ -22,10 +22,10 @@ from entigraph.llm.openai.rate_limits import RateLimiter
 from entigraph.llm.response_cache import ResponseCache
 from entigraph.llm.wire_format import PATHS, parse_completion
 
-DOCUMENT_PREFIX_CHARACTERS = 4_000  # identify a request's document
+DOCUMENT_PREFIX_CHARACTERS = 4_000  # sufficient to identify a request's document
 FIRST_BACKOFF_S, MAX_BACKOFF_S = 0.5, 30.0
-ATTEMPTS_BEFORE_FIRST_ANSWER = 3  # an endpoint that is down is reported within seconds
-MAX_CONSECUTIVE_FAILURES = 8  # requests given up in a row before an endpoint counts as gone
+ATTEMPTS_BEFORE_FIRST_ANSWER = 3  # reports an endpoint that is down within seconds
+MAX_CONSECUTIVE_FAILURES = 8  # failed requests in a row before an endpoint is considered down
 FAILURES_BEFORE_PAUSE, PAUSE_S = 3, 30.0  # of one address among several
 SECONDS_BEFORE_NOTICE, SECONDS_BETWEEN_NOTICES = 20.0, 60.0
 
@@ -47,7 +47,7 @@ class ServerAddress:
 
 @dataclass(frozen=True)
 class Retry:
-    """Why there is no answer yet. `wait_s` is set by a rate limit, which does not count as a failed attempt."""
+    """The reason to retry. `wait_s` is set by a rate limit, which does not count as a failed attempt."""
 
     reason: str
     wait_s: float | None = None
@@ -55,7 +55,7 @@ class Retry:
 
 @dataclass
 class ThrottleNotice:
-    """Decides when to tell the user that the server answers nothing but HTTP 429."""
+    """Decides when to notify the user that all requests are throttled (HTTP 429)."""
 
     since: float | None = None
     last_notice: float = field(default=float("-inf"))
@@ -124,7 +124,7 @@ class OnlineTransport:
             await address.client.close()
 
     async def request_answer(self, wire_request: WireRequest) -> Completion:
-        """Returns the answer, cached, after reserving its cost."""
+        """Reserves the cost of a request, sends it, and caches and returns the answer."""
         prompt_tokens = len(wire_request.body) / CHARACTERS_PER_TOKEN
         completion_tokens = self.options.estimate_completion_tokens(wire_request.request)
         if wire_request.request.max_tokens is None and self.options.max_tokens is None:
@@ -151,7 +151,7 @@ class OnlineTransport:
             return self.cache.put(
                 wire_request.key, completion, scope=wire_request.scope, attempts=attempts, seconds=seconds
             )
-        except ArtifactError as error:  # the cache cannot be written: spend nothing more
+        except ArtifactError as error:  # the cache is not writable: stop spending
             self.cache_error = error
             raise
         finally:
@@ -160,7 +160,7 @@ class OnlineTransport:
                 self.spending.record(reserved, dollars)
 
     def with_usage(self, completion: Completion, prompt_tokens: float) -> Completion:
-        """Estimates the usage where the endpoint reports none, so that the spending limit still holds."""
+        """Estimates the usage if the endpoint does not report it, so that the spending limit still holds."""
         if completion.usage.prompt_tokens or not completion.text or completion.finish_reason.startswith("error: "):
             return completion
         prompt, answer = round(prompt_tokens), round(len(completion.text) / CHARACTERS_PER_TOKEN)
@@ -169,7 +169,7 @@ class OnlineTransport:
     async def send_until_answered(self, wire_request: WireRequest, tokens: float) -> tuple[Completion, int, float]:
         """Returns the answer or the reason for giving up, the number of attempts, and the seconds of the last one.
 
-        Raises LLMError where no request could be answered.
+        Raises LLMError if the endpoint has not answered any request.
         """
         failures = 0
         while True:
@@ -186,14 +186,14 @@ class OnlineTransport:
             failures += 1
             self.on_failure(address, outcome.reason)
             if not self.answered and failures >= ATTEMPTS_BEFORE_FIRST_ANSWER:
-                raise LLMError(f"{address.label} answers nothing: {outcome.reason}. Check llm.base_url and the server")
+                raise LLMError(f"{address.label} does not answer: {outcome.reason}. Check llm.base_url and the server")
             if failures >= self.options.attempts:
                 reason = GAVE_UP + outcome.reason
                 return Completion(text="", model=self.options.model, finish_reason=reason), failures, 0.0
             await asyncio.sleep(min(MAX_BACKOFF_S, FIRST_BACKOFF_S * 2**failures) * random.uniform(0.5, 1.0))
 
     def choose_address(self, wire_request: WireRequest) -> ServerAddress:
-        """Returns the address whose prefix cache holds the request's document, or the least busy one if it is busy."""
+        """Returns the address whose prefix cache has the request's document, or the least busy one if it is busy."""
         now = time.monotonic()
         available = [address for address in self.addresses if address.paused_until <= now] or self.addresses
         request = wire_request.request
@@ -223,9 +223,9 @@ class OnlineTransport:
         except openai.APIError as error:
             return Retry(f"no connection ({type(error.__cause__ or error).__name__})")
         except (ValueError, KeyError, IndexError, TypeError, AttributeError):
-            return Retry("an answer that is not the API's JSON")
+            return Retry("response body not in the API's format")
         except (httpx2.HTTPError, OSError) as error:
-            return Retry(f"a broken connection ({type(error).__name__})")
+            return Retry(f"connection lost ({type(error).__name__})")
         finally:
             address.in_flight -= 1
             self.sending.discard(task)
@@ -242,12 +242,12 @@ class OnlineTransport:
     def handle_status(self, address: ServerAddress, error: Any, with_schema: bool) -> Completion | Retry:
         """Returns a final answer or a Retry for an HTTP error. Raises LLMError if all requests would fail."""
         status, message = error.status_code, self.options.error_message(error)
-        if status == 401 or (status == 403 and not self.answered):  # later, a 403 concerns a single prompt
-            raise LLMError(f"{address.label} refuses the key in {self.options.api_key_env} (HTTP {status}): {message}")
+        if status == 401 or (status == 403 and not self.answered):  # after an answer, a 403 concerns a single prompt
+            raise LLMError(f"{address.label} rejected the key in {self.options.api_key_env} (HTTP {status}): {message}")
         if status == 402:
             raise LLMError(f"{address.label}: the account has no credit left (HTTP 402): {message}")
         if status == 404:
-            raise LLMError(f"{address.label} knows no model {self.options.model!r} (HTTP 404): {message}")
+            raise LLMError(f"{address.label} has no model {self.options.model!r} (HTTP 404): {message}")
         if status == 429:
             if "insufficient_quota" in str(error.body):
                 raise LLMError(f"{address.label}: the account's quota is used up (HTTP 429): {message}")
@@ -263,8 +263,8 @@ class OnlineTransport:
         self.limiter.on_throttled(wait_s)
         if self.throttle_notice.is_due():
             self.notify(
-                f"  {address.label} keeps answering that there are too many requests (HTTP 429), "
-                f"{self.answered:,} answered so far: reduced to {int(self.limiter.window)} concurrent requests"
+                f"  {address.label} is throttling requests (HTTP 429), {self.answered:,} answered so far: "
+                f"reduced to {int(self.limiter.window)} concurrent requests"
             )
 
     def on_failure(self, address: ServerAddress, reason: str) -> None:
@@ -276,7 +276,7 @@ class OnlineTransport:
             self.notify(f"  {address.label} is paused for {PAUSE_S:.0f} s after {reason}; the other addresses continue")
 
     def check_endpoint_alive(self, reason: str) -> None:
-        """Raises LLMError after several failed requests in a row, so that not all remaining ones are tried in vain."""
+        """Raises LLMError after several consecutive failed requests, instead of trying all remaining ones."""
         self.consecutive_failures += 1
         if self.consecutive_failures >= MAX_CONSECUTIVE_FAILURES:
             raise LLMError(
@@ -286,7 +286,7 @@ class OnlineTransport:
 
 
 def create_client(options: OpenAIOptions, address: str) -> Any:
-    """Returns the SDK's client on aiohttp: its default pool opens more connections than requests in flight."""
+    """Returns the SDK's aiohttp client: the default client opens more connections than requests in flight."""
     from openai import AsyncOpenAI, DefaultAioHttpClient
 
     return AsyncOpenAI(

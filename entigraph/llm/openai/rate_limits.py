@@ -1,8 +1,8 @@
 """Client-side rate limiting: an adaptive window of requests in flight, and rates per minute.
 
-The window starts small and grows by one with every success, so it doubles once per window; an HTTP 429 halves it and
-stops all sending until the time in Retry-After. Rates that a server states in its headers are adopted, so that the
-limit is reached without exceeding it.
+The window starts small and grows by one with every success, so it doubles with each window of requests. An HTTP 429
+halves it and pauses sending for the time in Retry-After. Rates in the server's headers are adopted, so that the limit
+is reached but not exceeded.
 """
 
 import asyncio
@@ -17,12 +17,12 @@ SECONDS_BETWEEN_CUTS = 1.0  # a burst of 429s counts once
 
 
 class RateBucket:
-    """Spreads use evenly at `per_minute`. `reserve` returns the seconds to wait before using an amount."""
+    """Spreads usage evenly at `per_minute`. `reserve` returns the seconds to wait before using an amount."""
 
     def __init__(self, per_minute: int | None) -> None:
         self.per_minute = per_minute
         self.free_at = 0.0
-        self.burst = 0.0  # what the server accepts without waiting
+        self.burst = 0.0  # amount that the server accepts without waiting
 
     def reserve(self, amount: float) -> float:
         if not self.per_minute:
@@ -48,12 +48,12 @@ class RateLimiter:
 
     @asynccontextmanager
     async def slot(self, tokens: float) -> AsyncIterator[None]:
-        """Holds a place in the window while a request of about `tokens` tokens is in flight."""
+        """Occupies a slot of the window while a request of about `tokens` tokens is in flight."""
         await self.enter()
         try:
             await asyncio.sleep(max(self.requests.reserve(1), self.tokens.reserve(tokens)))
-            while (left := self.blocked_until - time.monotonic()) > 0:
-                await asyncio.sleep(left)
+            while (remaining := self.blocked_until - time.monotonic()) > 0:
+                await asyncio.sleep(remaining)
             yield
         finally:
             self.running -= 1
@@ -81,14 +81,14 @@ class RateLimiter:
                 turn.set_result(None)
 
     def on_success(self, headers: Mapping[str, str]) -> None:
-        """Widens the window: by one per success until the first cut, by one per window afterwards."""
+        """Widens the window: by one per success until it is first halved, by one per window afterwards."""
         step = 1.0 if not self.last_cut else 1.0 / self.window
         self.window = min(float(self.concurrency), self.window + step)
         self.adopt_server_rates(headers)
         self.wake()
 
     def adopt_server_rates(self, headers: Mapping[str, str]) -> None:
-        """Adopts the rates that a server states, unless the options set them."""
+        """Adopts the rates in the server's headers, unless the options set them."""
         for kind, bucket in (("requests", self.requests), ("tokens", self.tokens)):
             limit = headers.get(f"x-ratelimit-limit-{kind}")
             if limit and not self.rate_known[kind]:
@@ -101,7 +101,7 @@ class RateLimiter:
                     self.rate_known[kind] = True
 
     def on_throttled(self, retry_after_s: float) -> None:
-        """Halves the window, once per burst, and sends nothing for `retry_after_s` seconds."""
+        """Halves the window, once per burst of 429s, and pauses sending for `retry_after_s` seconds."""
         now = time.monotonic()
         self.blocked_until = max(self.blocked_until, now + retry_after_s)
         if now - self.last_cut > SECONDS_BETWEEN_CUTS:

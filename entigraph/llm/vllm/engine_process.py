@@ -1,7 +1,7 @@
-"""A vLLM engine in a separate process tree (`vllm_worker.py`), which exchanges lines of JSON with this process.
+"""Runs the vLLM engine in a separate process tree (`vllm_worker.py`), which communicates through lines of JSON.
 
-It is separate because vLLM releases its GPU memory only when its processes end, and because it may then run in an
-environment of its own.
+Separate, because vLLM releases its GPU memory only when its processes end, and because vLLM may need a separate Python
+environment.
 """
 
 import json
@@ -34,7 +34,7 @@ class EngineListener(Protocol):
         ...
 
     def fail(self, error: LLMError) -> None:
-        """Handles the end of the engine: no further answer will arrive."""
+        """Handles the end of the engine: no further answers will arrive."""
         ...
 
 
@@ -62,12 +62,12 @@ class EngineProcess:
                 stdout=subprocess.PIPE,
                 stderr=output,
                 env={"VLLM_NO_USAGE_STATS": "1", **os.environ, **(environment or {})},
-                start_new_session=True,  # Ctrl-C reaches only this process: requests in flight are still answered
+                start_new_session=True,  # Ctrl-C does not reach the engine: requests in flight are still answered
             )
         self.write(json.dumps(settings).encode() + b"\n")
         self.reader = threading.Thread(target=self.read, name="vllm", daemon=True)
         self.reader.start()
-        # The engine's processes outlive a killed worker and keep its end of the pipe open.
+        # The engine's processes survive a killed worker and keep the pipe open.
         threading.Thread(target=self.reap, name="vllm-reap", daemon=True).start()
 
     def write(self, line: bytes) -> None:
@@ -85,8 +85,8 @@ class EngineProcess:
             cause = self.fatal_error or self.find_cause() or "its processes ended"
             self.listener.fail(
                 LLMError(
-                    f"vLLM cannot go on with {self.model}: {cause.rstrip('.')}. Its log is {self.log}. "
-                    "All answers so far are kept; run the same command to continue"
+                    f"vLLM stopped running {self.model}: {cause.rstrip('.')}. Its log is {self.log}. "
+                    "All answers so far are cached; run the same command to continue"
                 )
             )
 
@@ -99,7 +99,7 @@ class EngineProcess:
             self.notify(f"  vLLM {message['ready']} is ready after {time.monotonic() - self.started:.0f} s")
 
     def find_cause(self) -> str:
-        """Returns the first error in the log since the start; later ones follow from it."""
+        """Returns the first error in the log since the start; later ones are consequences."""
         with self.log.open("rb") as log:
             log.seek(self.log_start)
             match = ERROR_PATTERN.search(log.read(MAX_LOG_BYTES).decode("utf-8", "replace"))
@@ -111,7 +111,7 @@ class EngineProcess:
             os.killpg(self.process.pid, signal.SIGKILL)
 
     def close(self) -> None:
-        """Ends the engine; its GPU memory is free when this returns."""
+        """Stops the engine; its GPU memory is free when this returns."""
         with suppress(BrokenPipeError):
             self.stream(self.process.stdin).close()
         try:

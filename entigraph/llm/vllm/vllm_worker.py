@@ -1,10 +1,10 @@
-"""The process of the vLLM engine: reads requests as lines of JSON, and writes each answer as one when it is complete.
+"""The worker process of the vLLM engine: reads requests from stdin and writes answers to stdout as lines of JSON.
 
-It runs as a script in an environment that has vLLM and need not have entigraph, so it imports nothing of entigraph.
-The first line holds the settings. It exits when its input ends, and so with the process that started it.
+It runs as a script in an environment with vLLM but possibly without entigraph, so it must not import entigraph. The
+first line contains the settings. It exits when its input ends, and therefore with the process that started it.
 
-A request's body is the API's, with `messages` for the model's chat template. Alternatively it holds the token ids of a
-`prompt`, which is continued as it is, or scored from token `score_from` on.
+The body of a request has the format of OpenAI's API, with `messages` for the model's chat template. Alternatively it
+has the token ids of a `prompt`, which is continued without a template, or scored from token `score_from` on.
 """
 
 import json
@@ -18,7 +18,7 @@ import traceback
 from typing import IO, Any
 
 SECONDS_TO_EXIT = 10.0
-NO_TEMPLATE = "the model has no chat template; name a file with one: llm.chat_template=FILE.jinja"
+NO_TEMPLATE = "the model has no chat template; set llm.chat_template=FILE.jinja"
 
 RequestQueue = queue.SimpleQueue[dict[str, Any] | None]
 
@@ -75,7 +75,7 @@ class EngineServer:
             return body["prompt"][:-1], sampling_params(scoring_options(body))
         options = {"temperature": body["temperature"], "seed": seed}
         options |= {name: body[name] for name in ("n", "stop", "stop_token_ids") if name in body}
-        if "prompt" in body:  # ends only at its own stop tokens
+        if "prompt" in body:  # ends only at the request's stop tokens
             return body["prompt"], sampling_params(options | {"max_tokens": body["max_tokens"], "ignore_eos": True})
         options["max_tokens"] = body.get("max_completion_tokens")
         if "response_format" in body:
@@ -109,10 +109,10 @@ def sampling_params(options: dict[str, Any]) -> Any:
 
 
 def scoring_options(body: dict[str, Any]) -> dict[str, Any]:
-    """Returns options that score a prompt: its last token is generated, as the only allowed one, after the others.
+    """Returns options that score a prompt: its last token is generated, as the only allowed token.
 
-    So the prompt may be as long as the model's context, and if a single token is scored, the others come from the
-    prefix cache. Log-likelihoods are the model's own, before tokens are restricted.
+    The prompt may therefore be one token longer than the model's context, and if only the last token is scored, the
+    others come from the prefix cache. Log-likelihoods are those before the restriction of tokens.
     """
     ids = body["prompt"]
     options = {"temperature": 0.0, "max_tokens": 1, "ignore_eos": True, "allowed_token_ids": ids[-1:], "logprobs": 0}
@@ -126,7 +126,7 @@ def score_result(output: Any, body: dict[str, Any]) -> dict[str, float]:
 
 
 def generation_result(output: Any, body: dict[str, Any]) -> dict[str, Any]:
-    """Returns an answer in the API's format; answers to token ids include theirs."""
+    """Returns an answer in the API's format; for prompts of token ids it includes token ids."""
     choices = [
         {"text": choice.text, "finish_reason": choice.finish_reason or "stop"}
         | ({"token_ids": list(choice.token_ids)} if "prompt" in body else {})
@@ -156,7 +156,7 @@ def send(answers: IO[str], **values: Any) -> None:
 
 
 def read(requests: IO[bytes], lines: RequestQueue) -> None:
-    """Reads requests. Kills all processes of the engine if it does not exit after the input has ended."""
+    """Reads requests. Kills all engine processes if they do not exit after the end of input."""
     for line in requests:
         lines.put(json.loads(line))
     lines.put(None)
@@ -189,10 +189,9 @@ def main() -> int:
         return 0
     except Exception as error:
         traceback.print_exc()
-        if str(error) and "root cause" not in str(
-            error
-        ):  # otherwise an engine process died, and vLLM's log has the cause
-            send(answers, fatal=str(error))
+        message = str(error)
+        if message and "root cause" not in message:  # "root cause": an engine process died, and the log has the cause
+            send(answers, fatal=message)
         return 1
     return 0
 

@@ -11,7 +11,7 @@ from entigraph.training.module import CausalLMModule, is_logging_step, is_step_e
 
 
 class FiniteCheck(L.Callback):
-    """Checks the loss and gradient norm of each step without making the GPU wait: their copy is read one step later."""
+    """Checks loss and gradient norm of each step without synchronizing the GPU: values are read one step later."""
 
     def __init__(self) -> None:
         self.step = 0
@@ -35,7 +35,7 @@ class FiniteCheck(L.Callback):
             self.check_last_step()
 
     def on_save_checkpoint(self, trainer: L.Trainer, pl_module: L.LightningModule, checkpoint: dict[str, Any]) -> None:
-        self.check_last_step()  # a checkpoint never holds non-finite weights
+        self.check_last_step()  # never saves non-finite weights
 
     def check_last_step(self) -> None:
         """Raises NonFiniteLossError if the last copied values are not finite."""

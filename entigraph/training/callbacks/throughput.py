@@ -15,9 +15,9 @@ from entigraph.training.module import CausalLMModule, float64, is_logging_step, 
 
 
 class Throughput(L.Callback):
-    """Logs tokens per second, the share of time spent waiting for data, peak memory, and MFU where it is defined.
+    """Logs tokens per second, the fraction of time spent waiting for data, peak memory, and MFU if it is defined.
 
-    Model FLOPs utilization (MFU) needs a GPU whose peak is in Lightning's tables and a model with a Llama's config.
+    Model FLOPs utilization (MFU) is defined for GPUs in Lightning's tables of peak FLOP/s and Llama-like models.
     """
 
     def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
@@ -47,12 +47,12 @@ class Throughput(L.Callback):
 
 
 def peak_flops(device: torch.device, dtype: torch.dtype) -> float | None:
-    """Returns the FLOP/s of one GPU by its datasheet; None where that is not known."""
+    """Returns the peak FLOP/s of one GPU by its datasheet; None if unknown."""
     return get_available_flops(device, dtype) if device.type == "cuda" else None
 
 
 def peak_memory(device: torch.device) -> int:
-    """Returns bytes: on a GPU the most that torch has allocated, on a CPU the largest resident size of the process."""
+    """Returns the peak memory in bytes: allocated by torch on a GPU, the resident set size of the process on a CPU."""
     if device.type == "cuda":
         return torch.cuda.max_memory_allocated(device)
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)

@@ -1,4 +1,4 @@
-"""The default optimizer and the checks of optimizer arguments. Nothing here imports torch until it is called."""
+"""The default optimizer, and checks of optimizer arguments. Importing this module does not import torch."""
 
 from collections.abc import Callable, Iterable, Mapping
 from functools import partial
@@ -10,7 +10,7 @@ if TYPE_CHECKING:
     from torch import Tensor, nn
     from torch.optim import Optimizer
 
-# Receives parameter groups, returns an optimizer: a `functools.partial` of a class of `torch.optim`, for one.
+# Maps parameter groups to an optimizer, for example a `functools.partial` of a class in `torch.optim`.
 OptimizerFactory = Callable[..., "Optimizer"]
 
 
@@ -24,12 +24,12 @@ def adamw(
     low_halves: "Mapping[nn.Parameter, Tensor] | None" = None,
     fp32_gradients: bool = False,
 ) -> "Optimizer":
-    """Returns torch's fused AdamW, or `SplitBF16AdamW` where the low halves of 16-bit weights are given.
+    """Returns torch's fused AdamW, or `SplitBF16AdamW` if the low halves of bf16 weights are passed.
 
-    beta2 is the tiny model's: a short run averages squared gradients over fewer steps. The paper's experiments set
-    `optim.betas: [0.9, 0.999]`.
+    The default beta2 is for the tiny model: short runs average squared gradients over fewer steps. The paper's
+    experiments set `optim.betas: [0.9, 0.999]`.
     """
-    beta1, beta2 = betas  # a list where it comes from a config
+    beta1, beta2 = betas  # a list if set in a config
     if low_halves is not None:
         from entigraph.training.optim.split_bf16_adamw import SplitBF16AdamW
 
@@ -39,17 +39,17 @@ def adamw(
     return AdamW(params, lr=lr, betas=(beta1, beta2), eps=eps, weight_decay=weight_decay, fused=True)
 
 
-# An optimizer that says so is given `low_halves` and `fp32_gradients` when trainer.precision is bf16-true.
+# Optimizers with this attribute receive `low_halves` and `fp32_gradients` if trainer.precision is bf16-true.
 adamw.trains_split_weights = True  # type: ignore[attr-defined]
 
 
 def trains_split_weights(optim: OptimizerFactory) -> bool:
-    """Returns whether an optimizer can train fp32 weights that are stored as two 16-bit halves."""
+    """Returns whether an optimizer can train fp32 weights stored as two 16-bit halves."""
     return bool(getattr(getattr(optim, "func", optim), "trains_split_weights", False))
 
 
 def check_optimizer(optim: OptimizerFactory) -> None:
-    """Raises ConfigError listing each argument of a `_partial_` optimizer that is out of range."""
+    """Raises ConfigError if the optimizer is not `_partial_`, or listing its arguments that are out of range."""
     if not isinstance(optim, partial):
         raise ConfigError("optim: set optim._partial_=true; the parameters of the model are added when training starts")
     problems = []
@@ -66,9 +66,9 @@ def check_optimizer(optim: OptimizerFactory) -> None:
 
 
 def parameter_groups(parameters: "Iterable[nn.Parameter]") -> list[dict[str, Any]]:
-    """Returns two groups: matrices decay as the optimizer's arguments say; norms and biases do not."""
-    trained = [parameter for parameter in parameters if parameter.requires_grad]
+    """Returns two parameter groups: matrices with the optimizer's weight decay; norms and biases without."""
+    trainable = [parameter for parameter in parameters if parameter.requires_grad]
     return [
-        {"params": [parameter for parameter in trained if parameter.ndim > 1]},
-        {"params": [parameter for parameter in trained if parameter.ndim <= 1], "weight_decay": 0.0},
+        {"params": [parameter for parameter in trainable if parameter.ndim > 1]},
+        {"params": [parameter for parameter in trainable if parameter.ndim <= 1], "weight_decay": 0.0},
     ]

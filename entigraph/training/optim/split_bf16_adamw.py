@@ -1,9 +1,9 @@
-"""AdamW over fp32 weights that are stored as two 16-bit halves.
+"""AdamW for fp32 weights stored as two 16-bit halves.
 
 Plain bf16 weights do not train at the paper's learning rate: half a unit in the last place of a bf16 weight of 0.014 is
-3e-5 and an update is at most 5e-6, so nearly all updates round to nothing. `SplitBF16AdamW` keeps the low 16 bits of
-every fp32 weight in the optimizer state; the model computes with the high half, which is the rounded bf16 weight. No
-fp32 copy exists and none is needed: the two halves are the fp32 weight, bit for bit.
+3e-5 and an update is at most 5e-6, so nearly all updates are rounded away. `SplitBF16AdamW` stores the low 16 bits of
+every fp32 weight in the optimizer state; the model computes with the high half, the rounded bf16 weight. No fp32 copy
+is needed: the two halves are the fp32 weight, bit for bit.
 """
 
 from collections.abc import Iterable, Iterator, Mapping
@@ -30,11 +30,11 @@ def join(high: Tensor, low: Tensor) -> Tensor:
 
 
 class SplitBF16AdamW(torch.optim.Optimizer):
-    """AdamW on split weights: for the same gradients, the trajectory of fp32 weights bit for bit.
+    """AdamW on split weights: for the same gradients, bitwise identical to AdamW on fp32 weights.
 
-    The parameters are bf16; `low_halves` holds the other halves of those that bf16 cannot represent, by parameter.
-    With `fp32_gradients`, the gradients of micro-batches are added in fp32 as soon as the backward pass has computed
-    them; otherwise they accumulate in each parameter's bf16 `.grad`.
+    The parameters are bf16; `low_halves` maps parameters to their low 16 bits (zero if missing). With `fp32_gradients`,
+    the gradients of micro-batches are accumulated in fp32 as soon as the backward pass has computed them; otherwise
+    they accumulate in each parameter's bf16 `.grad`.
     """
 
     trains_split_weights = True
@@ -104,7 +104,7 @@ class SplitBF16AdamW(torch.optim.Optimizer):
         return loss
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Restores the state with its dtypes; torch's own method would round fp32 moments to bf16."""
+        """Restores the state with its dtypes; torch's method would round fp32 moments to bf16."""
         super().load_state_dict(state_dict)
         saved = chain.from_iterable(group["params"] for group in state_dict["param_groups"])
         parameters = chain.from_iterable(group["params"] for group in self.param_groups)
@@ -123,7 +123,7 @@ def update(
     exp_avg: Tensor,
     exp_avg_sq: Tensor,
 ) -> None:
-    """Updates one chunk of a parameter in place, by torch's fused kernel on the joined weights."""
+    """Updates a chunk of a parameter in place, with torch's fused kernel on the joined weights."""
     weights = join(high, low)
     torch._fused_adamw_(
         [weights],
@@ -146,9 +146,9 @@ def update(
 
 
 def split_weights(net: nn.Module) -> dict[nn.Parameter, Tensor]:
-    """Turns a model's weights into their bf16 halves; returns the low halves by parameter.
+    """Replaces a model's weights by their bf16 high halves; returns the low halves by parameter.
 
-    Buffers keep their dtype: the angles of rotary embeddings need fp32.
+    Buffers keep their dtype: the frequencies of rotary embeddings need fp32.
     """
     low_halves = {}
     for parameter in net.parameters():
@@ -158,7 +158,7 @@ def split_weights(net: nn.Module) -> dict[nn.Parameter, Tensor]:
 
 
 def joined_weights(net: nn.Module, optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:
-    """Returns a model's weights in fp32 on the CPU, by name, joined from their halves."""
+    """Returns a model's weights by name, in fp32 on the CPU, joined from their halves."""
     return {
         name: join(parameter.detach().cpu(), optimizer.state[parameter]["low"].cpu())
         if "low" in optimizer.state.get(parameter, {})
