@@ -1,17 +1,17 @@
-"""Everything the user can mend is an EntigraphError: printed as one message, exit status 1, no traceback.
+"""User errors are EntigraphErrors: printed as one message, exit status 1, no traceback.
 
 EntigraphError
 ├── ConfigError     the configuration is wrong
-├── ArtifactError   a needed folder is missing, unfinished, damaged, or made from something else
-├── DataError       a record or a file does not have the stated form; names file and line
-└── LLMError        a writer cannot go on at all (a wrong key, an endpoint that is down)
+├── ArtifactError   a required folder is missing, unfinished, damaged, or built from other inputs
+├── DataError       a record or file has an invalid format; the message names file and line
+└── LLMError        a writer cannot continue (a wrong key, an endpoint that is down)
 
-Anything else that escapes is a fault of ours and keeps its traceback (exit status 70).
+Any other exception is an internal error and keeps its traceback (exit status 70).
 """
 
 
 class EntigraphError(Exception):
-    """Says what is wrong, where, what was expected and what to do next."""
+    """The message states what is wrong and where, what was expected and what to do next."""
 
 
 class ConfigError(EntigraphError, ValueError):

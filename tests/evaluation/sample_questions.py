@@ -24,5 +24,5 @@ def write_inputs(folder: Path, questions: Sequence[Question]) -> TaskInputs:
     """Writes questions and their documents, whose titles are their ids."""
     documents = sorted({question.document_id for question in questions})
     write_jsonl(folder / "questions.jsonl", questions)
-    write_jsonl(folder / "documents.jsonl", [Document(id=each, title=each, text="Some text.") for each in documents])
+    write_jsonl(folder / "documents.jsonl", [Document(id=item, title=item, text="Some text.") for item in documents])
     return TaskInputs(folder / "questions.jsonl", folder / "documents.jsonl")

@@ -232,7 +232,7 @@ def test_unanswered_questions_are_asked_by_the_next_run(tmp_path: Path) -> None:
     down = {"number 2?"}
 
     def answers(body: dict[str, Any]) -> list[str] | int:
-        return 500 if any(each in str(body) for each in down) else answers_all_but()(body)
+        return 500 if any(item in str(body) for item in down) else answers_all_but()(body)
 
     with scripted(answers) as server:
         with pytest.raises(LLMError, match="1 of 4 prompts got no answer"):
@@ -243,4 +243,4 @@ def test_unanswered_questions_are_asked_by_the_next_run(tmp_path: Path) -> None:
         assert evaluate(server, tmp_path, ClosedBookCoT(samples=2), count=4, attempts=1)["accuracy"] == 1.0
         assert len(server.asked) == before + 1
     results = list(read_jsonl(tmp_path / "out" / "answers-cot.jsonl", Answer))
-    assert [each.question_id for each in results] == ["q0", "q1", "q2", "q3"]
+    assert [item.question_id for item in results] == ["q0", "q1", "q2", "q3"]

@@ -111,7 +111,7 @@ def test_every_score_has_interval_and_denominator(tmp_path: Path) -> None:
             if not ({f"{key}_interval_90%", "interval_90%"} & {*results})
             or not {"questions", "total_questions"} & {*results}
         ]
-        return bare + [each for key, value in results.items() for each in shares(value, f"{path}{key}.")]
+        return bare + [item for key, value in results.items() for item in shares(value, f"{path}{key}.")]
 
     questions = [make_question(number) for number in range(8)]
     scores, _, _ = run_scripted(tmp_path, questions, letter("B"))

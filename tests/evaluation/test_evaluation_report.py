@@ -147,7 +147,7 @@ def test_texts_are_stored_once(tmp_path: Path) -> None:
     shown = RetrievedPassages(["A long passage of Orsk. " * 50] * 2)
     answers = [sampled("\nAnswer: A.\n", id=f"q{number}", retrieved=shown) for number in range(300)]
     page = Page(tmp_path, {"one": answers, "other": answers})
-    details = [each for block in ("0-0", "0-1", "0-2", "1-2") for each in page.block(f"details-{block}")]
+    details = [item for block in ("0-0", "0-1", "0-2", "1-2") for item in page.block(f"details-{block}")]
     assert len({text for details in details for text in details["passages"]}) == 1
     assert len(page.block("texts-0")) == 3 and len(page.source) < 60_000
 
@@ -163,13 +163,13 @@ def test_texts_beyond_the_limit_are_left_out(tmp_path: Path, monkeypatch: pytest
 def test_hostile_texts_are_escaped(tmp_path: Path) -> None:
     hostile(tmp_path)
     page = html.fromstring((tmp_path / "report.html").read_text(encoding="utf-8"))
-    own = [each for each in page.iter("script") if each.get("type") is None]
+    own = [item for item in page.iter("script") if item.get("type") is None]
     digest = b64encode(sha256(own[0].text.encode()).digest()).decode()
     (policy,) = page.xpath("//meta[@http-equiv]/@content")
     assert policy == f"default-src 'none'; style-src 'unsafe-inline'; script-src 'sha256-{digest}'" and len(own) == 1
     assert "alert" not in "".join(page.xpath("//script/text()"))
     assert not [*page.iter("img", "link", "iframe")]
-    assert not [name for each in page.iter() for name in each.attrib if name.startswith("on") or name == "src"]
+    assert not [name for item in page.iter() for name in item.attrib if name.startswith("on") or name == "src"]
 
 
 def hostile(folder: Path) -> Page:
@@ -205,7 +205,7 @@ def test_mentions_are_whole_words() -> None:
     mentions = count_mention(key, *texts, entities=["Miriam Vale", "Vale", "Orsk"])
     assert mentions.answer_names == ["Miriam Vale"], "the longest of overlapping names"
     assert (mentions.texts, mentions.answer_mentions, mentions.joint_mentions) == (4, 2, 1)
-    assert [each.text for each in mentions.excerpts] == [texts[3].text, texts[0].text], "joint mentions come first"
+    assert [item.text for item in mentions.excerpts] == [texts[3].text, texts[0].text], "joint mentions come first"
 
 
 def test_overlapping_entities_count_once() -> None:
@@ -233,7 +233,7 @@ def test_entities_of_document_parts_are_merged() -> None:
 def test_number_of_excerpts_is_limited() -> None:
     texts = [make_text(number, f"{number} Tobias") for number in range(500)]
     mentions = count_mention(QuestionKey("d0", "Who?", "Tobias"), *texts)
-    assert mentions.answer_mentions == 500 and [each.text for each in mentions.excerpts] == [
+    assert mentions.answer_mentions == 500 and [item.text for item in mentions.excerpts] == [
         "0 Tobias",
         "1 Tobias",
         "2 Tobias",
@@ -269,7 +269,7 @@ def test_smoke_evaluations_have_reports(smoke: Path) -> None:
             drawn = artifact.read_manifest(smoke / member["tokens"])["counts"]["texts"]
             assert listed["id"][0] == first.question_id and 0 < trained <= min(written, drawn)
             titles = {
-                each.id: each.title for each in read_jsonl(smoke / member["corpus"] / "documents.jsonl", Document)
+                item.id: item.title for item in read_jsonl(smoke / member["corpus"] / "documents.jsonl", Document)
             }
             assert listed["documents"][0] == titles[document]
 

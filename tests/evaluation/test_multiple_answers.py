@@ -107,8 +107,8 @@ def test_question_file_with_both_kinds(tmp_path: Path) -> None:
     file = write_question_file(
         tmp_path, {"answer": [2, 0]}, {"answer": 1}, {"answer": [1]}, {"answer": [25], "choices": many}
     )
-    assert [each.answer for each in read_questions(file, {"a.txt"})] == [[0, 2], 1, [1], [25]]
-    assert [each.multiple_answers for each in read_questions(file, {"a.txt"})] == [True, False, True, True]
+    assert [item.answer for item in read_questions(file, {"a.txt"})] == [[0, 2], 1, [1], [25]]
+    assert [item.multiple_answers for item in read_questions(file, {"a.txt"})] == [True, False, True, True]
 
 
 @pytest.mark.parametrize(
@@ -139,7 +139,7 @@ def test_closed_book_rejects_multiple_answers(tmp_path: Path) -> None:
 def test_closed_book_with_two_and_six_options(backend: TransformersBackend) -> None:
     questions = [make_question(number, choices=list("uvwxyz")[:options]) for number, options in enumerate((2, 6, 4))]
     results = list(ClosedBook().answers(questions, backend))
-    assert [len(each.scores) for each in results] == [2, 6, 4] and all(each.choice is not None for each in results)
+    assert [len(item.scores) for item in results] == [2, 6, 4] and all(item.choice is not None for item in results)
     assert ClosedBook().score(results)["chance"] == pytest.approx((1 / 2 + 1 / 6 + 1 / 4) / 3)
 
 
@@ -155,7 +155,7 @@ def answer_even_options(body: dict[str, Any]) -> list[str]:
 def test_endpoint_answers_both_kinds(tmp_path: Path) -> None:
     right: list[Choice] = [[0, 2], 0, [0, 2], [0, 2], 1]
     questions = [
-        make_question(number, text=f"What is number {number}?", answer=each) for number, each in enumerate(right)
+        make_question(number, text=f"What is number {number}?", answer=item) for number, item in enumerate(right)
     ]
     source = write_inputs(tmp_path, questions)
     with scripted(answer_even_options) as server:
@@ -168,7 +168,7 @@ def test_endpoint_answers_both_kinds(tmp_path: Path) -> None:
     assert several["exact"]["questions"] == 3 and several["exact"]["accuracy"] == 2 / 3
     assert several["partial"]["accuracy"] == pytest.approx(2.25 / 3) and len(several["partial"]["interval_90%"]) == 2
     results = list(read_jsonl(tmp_path / "out" / "answers-cot.jsonl", Answer))
-    assert [each.choice for each in results] == [[0, 2], 0, [0], [0, 2], 0] and results[0].samples == [[0, 2]] * 4
+    assert [item.choice for item in results] == [[0, 2], 0, [0], [0, 2], 0] and results[0].samples == [[0, 2]] * 4
 
 
 def test_command_with_question_file(command: Command, tmp_path: Path) -> None:
@@ -183,8 +183,8 @@ def test_command_with_question_file(command: Command, tmp_path: Path) -> None:
             "evaluation=closed_book_cot", "baselines=[openai]", f"baselines.openai.base_url={server.base_url}",
             "baselines.openai.model=scripted", "logger=none",
         ]  # fmt: skip
-        for each in ("corpus", "questions", "baselines"):
-            done = command(*options, f"stage={each}")
+        for item in ("corpus", "questions", "baselines"):
+            done = command(*options, f"stage={item}")
             assert done.returncode == 0, done.stderr
     assert "accuracy 0.500 over 2 questions, 100.0% of 2 answered" in done.stdout
     refused = command("run", *options[:4], "evaluation=closed_book", "logger=none")

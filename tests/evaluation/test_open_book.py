@@ -139,8 +139,8 @@ def test_overflowing_passages_are_counted(backend: TransformersBackend, tmp_path
         tmp_path / "retrieval", [make_ranking(number) for number in range(3)] + [make_ranking(3, passages=[])]
     )
     passages = [
-        Passage(**{**vars(each), "text": "The document. " * 2_000})
-        for each in read_jsonl(folder / "passages.jsonl", Passage)
+        Passage(**{**vars(item), "text": "The document. " * 2_000})
+        for item in read_jsonl(folder / "passages.jsonl", Passage)
     ]
     write_jsonl(folder / "passages.jsonl", passages)
     source = TaskInputs(source.questions, source.documents, folder)
@@ -200,8 +200,8 @@ def test_reading_options_share_one_ranking(configured: Callable[..., Run]) -> No
     def ranked(*overrides: str) -> Run:
         options = ["corpus.documents=1", "evaluation=[open_book]", "logger=none", *overrides]
         run = configured(*options)
-        for each in (Stage.corpus, Stage.retrieval):
-            execution.run_stage(run, each, SilentProgress())
+        for stage in (Stage.corpus, Stage.retrieval):
+            execution.run_stage(run, stage, SilentProgress())
         return run
 
     first = ranked()

@@ -116,19 +116,19 @@ def test_limit_is_deterministic_and_empty_corpus_raises(tmp_path: Path) -> None:
 
 
 def test_study_compares_losses_before_and_after_training(command: Command, tmp_path: Path) -> None:
-    tiny = [each for each in TINY if not each.startswith("evaluation.")]
+    tiny = [item for item in TINY if not item.startswith("evaluation.")]
     first = command("run", *tiny, "evaluation=perplexity")
     assert first.returncode == 0, first.stderr
     assert "bits per byte" in first.stdout and not list((tmp_path / "outputs" / "studies").glob("*"))
     (model,) = (tmp_path / "outputs" / "training").glob("*/model")
     done = command(
-        *(each for each in TINY if not each.startswith("model.")), "run", "model=pretrained",
+        *(item for item in TINY if not item.startswith("model.")), "run", "model=pretrained",
         f"model.path={model}", "evaluation=[closed_book,perplexity]", "seed=1",
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
     assert "accuracy" in done.stdout and "bits per byte" in done.stdout
     again = command(
-        *(each for each in TINY if not each.startswith("model.")), "analyze", "model=pretrained",
+        *(item for item in TINY if not item.startswith("model.")), "analyze", "model=pretrained",
         f"model.path={model}", "evaluation=[closed_book,perplexity]", "seed=1",
     )  # fmt: skip
     assert again.returncode == 0, again.stderr

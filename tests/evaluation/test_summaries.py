@@ -47,20 +47,20 @@ def test_every_document_and_prompt_has_a_summary(tiny_model: Path, tmp_path: Pat
     candidate, source = LocalModel(str(tiny_model), "cpu", 1), write_inputs(tmp_path)
     task = ClosedBookSummaries(prompts={"short": SHORT, "long": LONG}, samples=2, temperature=1.0)
     results = written(candidate, tmp_path / "out", task, source)
-    assert [each.id for each in results] == [
+    assert [item.id for item in results] == [
         f"d{document}/{prompt}/{sample}" for prompt in ("short", "long") for document in range(3) for sample in (0, 1)
     ]
     scores = json.loads((tmp_path / "out" / "scores.json").read_text())["s"]
     assert (scores["summaries"], scores["documents"], scores["empty"]) == (
         12,
         3,
-        sum(not each.text for each in results),
+        sum(not item.text for item in results),
     )
     assert scores["prompts"]["short"]["summaries"] == 6 and "accuracy" not in scores
-    cut = [each for each in results if each.finish_reason == "length"]
+    cut = [item for item in results if item.finish_reason == "length"]
     assert scores["unfinished"] == ({"length": len(cut)} if cut else {})
     alone = written(candidate, tmp_path / "alone", ClosedBookSummaries(prompts={"long": LONG}, temperature=1.0), source)
-    assert [each.text for each in alone] == [each.text for each in results if each.prompt == "long" and not each.sample]
+    assert [item.text for item in alone] == [item.text for item in results if item.prompt == "long" and not item.sample]
 
 
 def test_killed_evaluation_writes_missing_summaries(tiny_model: Path, tmp_path: Path) -> None:
@@ -73,7 +73,7 @@ def test_killed_evaluation_writes_missing_summaries(tiny_model: Path, tmp_path: 
     half = json.dumps({**vars(marked), "id": "d2/short/0"})[:-9]
     (out / CHECKPOINTS / "summaries-s.jsonl").write_text(json.dumps(vars(marked)) + "\n" + half)
     results = written(LocalModel(str(tiny_model), "cpu", 1), out, ClosedBookSummaries(prompts={"short": SHORT}), source)
-    assert [each.document_id for each in results] == ["d0", "d1", "d2"] and results[1] == marked
+    assert [item.document_id for item in results] == ["d0", "d1", "d2"] and results[1] == marked
     assert results[2].text != "From before." and results[2].prompt_hash
 
 
@@ -173,7 +173,7 @@ def test_endpoint_summaries(tmp_path: Path) -> None:
         asked = len(server.asked)
         through(server, tmp_path, ClosedBookSummaries(prompts={"short": SHORT}))
         assert len(server.asked) == asked, "answers come from the response cache"
-    assert [each.text for each in results] == ["It is about a document.", "", ""]
+    assert [item.text for item in results] == ["It is about a document.", "", ""]
     scores = json.loads((tmp_path / "out" / "scores.json").read_text())["s"]
     assert scores["empty"] == 2 and scores["unfinished"] == {"error: HTTP 400": 1}
 
@@ -190,13 +190,13 @@ def test_failed_summaries_are_asked_by_the_next_run(tmp_path: Path) -> None:
             through(server, tmp_path, task, attempts=1)
         down.clear()
         before = len(server.asked)
-        assert [each.text for each in through(server, tmp_path, task, attempts=1)] == ["Known."] * 3
+        assert [item.text for item in through(server, tmp_path, task, attempts=1)] == ["Known."] * 3
         assert len(server.asked) == before + 1
 
 
 def test_samples_depend_on_the_seed(backend: TransformersBackend) -> None:
     def texts(seed: int) -> list[str]:
         task = ClosedBookSummaries(prompts={"long": LONG}, samples=3, temperature=1.5, seed=seed)
-        return [each.text for each in task.write_summaries(DOCUMENTS[:1], "long", lambda: backend)]
+        return [item.text for item in task.write_summaries(DOCUMENTS[:1], "long", lambda: backend)]
 
     assert texts(0) == texts(0) != texts(1) and len({*texts(0)}) > 1

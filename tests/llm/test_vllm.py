@@ -167,10 +167,10 @@ def test_server_and_engine_give_equal_answers(server: str, model: Path, tmp_path
     served = ask(OpenAIWriter(model="tiny-writer", base_url=server, max_tokens=MOST_TOKENS), tmp_path / "s", asked)
     options = {"max_model_len": CONTEXT, "max_tokens": MOST_TOKENS, "dtype": "float32", "arguments": EAGER}
     writer = VLLMWriter(model=str(model), python=str(PYTHON), gpu_memory_utilization=MEMORY, **options)
-    drawn = [Request(system="List.", user=each, temperature=1.0, json_schema=ENTITY_SCHEMA) for each in prompts]
+    drawn = [Request(system="List.", user=item, temperature=1.0, json_schema=ENTITY_SCHEMA) for item in prompts]
     *inside, refused = ask(writer, tmp_path / "p", [*asked, *drawn, TOO_LONG])
     inside, lists = inside[: len(asked)], inside[len(asked) :]
-    assert refused.finish_reason == "error: refused by the engine" and f"{CONTEXT}" in refused.text
+    assert refused.finish_reason == "error: rejected by the engine" and f"{CONTEXT}" in refused.text
     assert [answer.text for answer in inside] == [answer.text for answer in served]
     assert [answer.finish_reason for answer in inside] == [answer.finish_reason for answer in served]
     assert [answer.usage.prompt_tokens for answer in inside] == [answer.usage.prompt_tokens for answer in served]

@@ -74,7 +74,7 @@ def test_json_schema_reaches_the_engine(python: str, tmp_path: Path) -> None:
 
 def test_rejected_request_is_not_cached(python: str, tmp_path: Path) -> None:
     refused, written = ask(VLLMWriter(python=python), tmp_path / "j", [make_request(0, "REFUSE"), make_request(1)])
-    assert refused.finish_reason == "error: refused by the engine" and "longer than the context" in refused.text
+    assert refused.finish_reason == "error: rejected by the engine" and "longer than the context" in refused.text
     assert written.finish_reason == "stop" and ResponseCache(tmp_path / "j").totals().answers == 1
 
 
@@ -93,7 +93,7 @@ def test_engine_crash_is_one_message_and_keeps_answers(python: str, tmp_path: Pa
 
 def test_missing_chat_template_is_one_message(python: str, tmp_path: Path, monkeypatch: Any) -> None:
     monkeypatch.setenv("STAND_IN_TEMPLATE", "")
-    with pytest.raises(LLMError, match="no chat template; name a file with one: llm.chat_template="):
+    with pytest.raises(LLMError, match="no chat template; set llm.chat_template="):
         ask(VLLMWriter(python=python), tmp_path / "j", [make_request(0)])
     file = tmp_path / "template.jinja"
     file.write_text("{{ messages }}")

@@ -42,7 +42,7 @@ class RecordingProgress(SilentProgress):
     def __init__(self) -> None:
         self.lines: list[str] = []
 
-    def say(self, line: str) -> None:
+    def notify(self, line: str) -> None:
         self.lines.append(line)
 
 

@@ -106,12 +106,12 @@ def test_question_without_known_words_has_no_passages(ranked: RankCorpus, tmp_pa
 
 
 def test_duplicate_passages_count_once(tmp_path: Path) -> None:
-    twins = [Document(id=each, title="Twin", text="The door of the lighthouse was green.") for each in ("a", "b")]
+    twins = [Document(id=item, title="Twin", text="The door of the lighthouse was green.") for item in ("a", "b")]
     write_jsonl(tmp_path / "documents.jsonl", twins)
     questions = [
-        Question(id=each, document_id=each, text="Which door was green?", choices=["x", "y"], answer=0, group="all",
+        Question(id=item, document_id=item, text="Which door was green?", choices=["x", "y"], answer=0, group="all",
                  evidence=["The door of the lighthouse was green."])
-        for each in ("a", "b", "c")
+        for item in ("a", "b", "c")
     ]  # fmt: skip
     counts = stage.run(
         tmp_path / "documents.jsonl",

@@ -23,7 +23,7 @@ def models(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
 
     folder = tmp_path_factory.mktemp("sentence-transformers")
     documents = write_corpus(folder / "library")
-    text = (folder / "library" / "documents.jsonl").read_text() + " ".join(each.text for each in documents)
+    text = (folder / "library" / "documents.jsonl").read_text() + " ".join(item.text for item in documents)
     tokenizer = Tokenizer(models.WordPiece(unk_token="[UNK]"))
     tokenizer.normalizer = normalizers.Lowercase()
     tokenizer.pre_tokenizer = pre_tokenizers.BertPreTokenizer()

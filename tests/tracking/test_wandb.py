@@ -25,9 +25,9 @@ SECRETS = {"WANDB_API_KEY": "sekret-wandb-0123456789abcdef0123456789abcd", "OPEN
 def read_run(file: Path) -> dict[str, Any]:
     """One offline run by W&B's own reader: its identity, configuration, history, summary and artifacts."""
     reader = [sys.executable, "-m", "wandb", "leet", "inspect", "--json", str(file)]
-    printed = subprocess.run(reader, capture_output=True, text=True, check=True).stdout
+    output = subprocess.run(reader, capture_output=True, text=True, check=True).stdout
     found: dict[str, Any] = {"history": [], "summary": {}, "config": {}, "used": [], "made": []}
-    for record in map(json.loads, printed.splitlines()):
+    for record in map(json.loads, output.splitlines()):
         content = record.get(record["type"], {})
         if record["type"] == "run":
             found |= {key: value for key, value in content.items() if key != "config"}
@@ -54,7 +54,7 @@ def runs(smoke: Path) -> list[dict[str, Any]]:
     return read_runs(smoke)
 
 
-def test_one_run_a_job_holds_training_and_scores(runs: list[dict[str, Any]]) -> None:
+def test_each_job_has_one_run_with_training_and_scores(runs: list[dict[str, Any]]) -> None:
     jobs = [run for run in runs if run["run_group"].startswith("smoke-") and run["job_type"] == "train"]
     assert len(jobs) == 6 and len({run["run_id"] for run in jobs}) == 6 and len({run["run_group"] for run in jobs}) == 1
     for run in jobs:
@@ -65,7 +65,7 @@ def test_one_run_a_job_holds_training_and_scores(runs: list[dict[str, Any]]) -> 
         assert run["config"]["data"]["replay_rate"] == 0.1
 
 
-def test_the_analysis_logs_the_lines_as_a_table_a_chart_and_an_image(runs: list[dict[str, Any]], smoke: Path) -> None:
+def test_analysis_logs_table_chart_and_image(runs: list[dict[str, Any]], smoke: Path) -> None:
     (analysis,) = [run for run in runs if run["job_type"] == "analysis"]
     logged = {key.split(".")[0] for line in analysis["history"] for key in line}
     assert {"curve", "accuracy_by_tokens_table", "scaling_curve", "paired", "changed_questions"} <= logged
@@ -80,34 +80,32 @@ def test_the_analysis_logs_the_lines_as_a_table_a_chart_and_an_image(runs: list[
     ]
 
 
-def test_lineage_goes_from_the_corpus_to_the_curve_by_reference_and_digest(
-    runs: list[dict[str, Any]], smoke: Path
-) -> None:
-    makers = {made["name"]: run for run in runs for made in run["made"] if made["type"] != "run_table"}
-    (curve,) = [name for name in makers if name.startswith("analysis-smoke-")]
-    reached, waiting = {}, [curve]
-    while waiting:
-        name = waiting.pop()
-        if name not in reached:
-            (artifact,) = [made for made in makers[name]["made"] if made["name"] == name]
-            reached[name] = artifact
+def test_lineage_from_corpus_to_curve(runs: list[dict[str, Any]], smoke: Path) -> None:
+    producers = {item["name"]: run for run in runs for item in run["made"] if item["type"] != "run_table"}
+    (curve,) = [name for name in producers if name.startswith("analysis-smoke-")]
+    visited, pending = {}, [curve]
+    while pending:
+        name = pending.pop()
+        if name not in visited:
+            (artifact,) = [item for item in producers[name]["made"] if item["name"] == name]
+            visited[name] = artifact
             stage, folder = name.split("-", 1)
-            inputs = [used["name"] for used in makers[name]["used"]]
+            inputs = [used["name"] for used in producers[name]["used"]]
             if stage != "analysis":
                 stated = read_manifest(smoke / stage / folder)["inputs"].values()
-                assert {made["folder"] for made in stated} <= {one.split("-", 1)[1] for one in inputs}
-            waiting += inputs
-    kinds = {artifact["type"] for artifact in reached.values()}
+                assert {item["folder"] for item in stated} <= {one.split("-", 1)[1] for one in inputs}
+            pending += inputs
+    kinds = {artifact["type"] for artifact in visited.values()}
     assert kinds == {"corpus", "tokenizer", "texts", "tokens", "model", "scores", "curve"}
-    for artifact in reached.values():
+    for artifact in visited.values():
         (entry,) = artifact["manifest"]["contents"]
         file = Path(entry["ref"].removeprefix("file://"))
         assert file.name == "manifest.json" and int(entry["size"]) == file.stat().st_size and entry["digest"]
-    scores = [json.loads(made["metadata"]) for made in reached.values() if made["type"] == "scores"]
-    assert all("closed_book.accuracy" in made["counts"] for made in scores)
+    scores = [json.loads(item["metadata"]) for item in visited.values() if item["type"] == "scores"]
+    assert all("closed_book.accuracy" in item["counts"] for item in scores)
 
 
-def test_no_document_text_is_in_anything_that_would_be_uploaded(smoke: Path) -> None:
+def test_uploads_contain_no_document_text(smoke: Path) -> None:
     documents = [d for file in (smoke / "corpus").rglob("documents.jsonl") for d in read_jsonl(file, Document)]
     sentences = {document.text.split(". ")[0].encode() for document in documents}
     files = [file for file in (smoke / "wandb").rglob("*") if file.is_file() and not file.is_symlink()]
@@ -117,7 +115,7 @@ def test_no_document_text_is_in_anything_that_would_be_uploaded(smoke: Path) -> 
         assert not any(sentence in content for sentence in sentences), file
 
 
-def test_no_secret_reaches_any_file(command: Command, tmp_path: Path) -> None:
+def test_files_contain_no_secrets(command: Command, tmp_path: Path) -> None:
     """As a job with a key in its environment and a paid writer in its configuration: nothing is asked of it."""
     settings = [one for one in TINY if one != "logger=none"]
     done = command("run", *settings, "augmenter=raw", "llm=openai", "llm.model=gpt-4o-mini", **SECRETS)
@@ -136,14 +134,14 @@ SLOWLY = ["run", *(one for one in TINY if not one.startswith(("logger", "trainer
 SLOWLY += ["trainer.max_steps=150", "trainer.log_every_n_steps=1", "trainer.checkpoint_every_n_steps=7"]
 
 
-@pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGTERM])
-def test_a_job_that_was_stopped_continues_in_the_same_run(how: signal.Signals, tmp_path: Path) -> None:
+@pytest.mark.parametrize("stop_signal", [signal.SIGKILL, signal.SIGTERM])
+def test_interrupted_job_resumes_the_same_run(stop_signal: signal.Signals, tmp_path: Path) -> None:
     command = [sys.executable, "-m", "entigraph", *SLOWLY]
     running = subprocess.Popen(command, cwd=tmp_path, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     root = tmp_path / "outputs"
     pattern = "training/*/checkpoints/step-*"
     wait_for(lambda: any(int(step.name[5:]) >= 30 for step in root.glob(pattern)), process=running)
-    running.send_signal(how)
+    running.send_signal(stop_signal)
     running.wait()
     done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=200)
     assert done.returncode == 0, done.stderr
@@ -168,9 +166,7 @@ def service(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Service
         yield found
 
 
-def test_a_finished_study_is_uploaded_with_its_lineage_and_without_its_texts(
-    service: Service, smoke: Path, tmp_path: Path
-) -> None:
+def test_sync_uploads_lineage_without_texts(service: Service, smoke: Path, tmp_path: Path) -> None:
     shutil.copytree(smoke / "wandb", tmp_path / "wandb", symlinks=True)
     folders = sorted(str(folder) for folder in (tmp_path / "wandb").glob("offline-run-*"))
     done = subprocess.run(
@@ -184,11 +180,11 @@ def test_a_finished_study_is_uploaded_with_its_lineage_and_without_its_texts(
     assert done.returncode == 0, done.stderr[-2000:]
     grouped = [run for run in service.runs.values() if run["group"] == study_of(smoke).name]
     assert sum("accuracy" in run["summary"] for run in grouped) == 6
-    named = [made["artifactCollectionName"] for made in service.artifacts]
+    names = [item["artifactCollectionName"] for item in service.artifacts]
     for stage in ("corpus", "synthesis", "tokens", "training", "evaluation"):
-        assert any(name.startswith(f"{stage}-fictional-") for name in named)
-    used = {(use["runName"], named[int(use["artifactID"].rpartition("-")[2]) - 1]) for use in service.used}
-    (texts,) = {name for name in named if name.startswith("synthesis-fictional-entigraph-")}
+        assert any(name.startswith(f"{stage}-fictional-") for name in names)
+    used = {(use["runName"], names[int(use["artifactID"].rpartition("-")[2]) - 1]) for use in service.used}
+    (texts,) = {name for name in names if name.startswith("synthesis-fictional-entigraph-")}
     assert {run for run, name in used if name == texts} == {
         f"tokens-{folder.name}" for folder in (smoke / "tokens").glob("fictional-entigraph-*")
     }
@@ -197,7 +193,7 @@ def test_a_finished_study_is_uploaded_with_its_lineage_and_without_its_texts(
     assert len(sent) > 100_000 and not any(document.text.split(". ")[0].encode() in sent for document in documents)
 
 
-def test_online_the_analysis_makes_one_report_and_refreshes_it(
+def test_online_analysis_creates_and_updates_one_report(
     service: Service, smoke: Path, command: Command, tmp_path: Path
 ) -> None:
     root = tmp_path / "copy"
@@ -224,7 +220,7 @@ def test_online_the_analysis_makes_one_report_and_refreshes_it(
     assert f"{study.name}-analysis" in service.runs, "the redrawn curve is logged to the study's own analysis run"
 
 
-def test_a_report_that_is_refused_says_so_and_the_study_is_drawn(
+def test_rejected_report_is_reported_and_figures_are_written(
     service: Service, smoke: Path, command: Command, tmp_path: Path
 ) -> None:
     service.refused = "upsertView"

@@ -57,7 +57,7 @@ def losses_of_documents(store: TokenStore, net: torch.nn.Module) -> dict[tuple[i
     return found
 
 
-def test_the_loss_of_a_document_does_not_change_with_its_neighbors(tmp_path: Path) -> None:
+def test_document_loss_is_independent_of_neighbors(tmp_path: Path) -> None:
     torch.manual_seed(0)
     sizes = {"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 32}
     net = LlamaForCausalLM(LlamaConfig(vocab_size=64, initializer_range=0.3, **sizes)).eval()
@@ -68,10 +68,10 @@ def test_the_loss_of_a_document_does_not_change_with_its_neighbors(tmp_path: Pat
     assert len(shared) > 20 and max(len(one[document]) for document in shared) > 3
     for document in shared:
         every = one[document] + other[document]
-        assert max(every) - min(every) < 1e-3, "wherever it stood, whoever stood beside it"
+        assert max(every) - min(every) < 1e-3, "independent of position and neighbors"
 
 
-def test_masked_batches_restart_positions_and_weigh_what_is_left(tmp_path: Path) -> None:
+def test_document_mask_restarts_positions_and_ignores_first_tokens(tmp_path: Path) -> None:
     texts = some_texts(25)
     store = documents(tmp_path / "store", texts)
     ends = set(np.cumsum([len(text) for text in texts]).tolist())
@@ -90,7 +90,7 @@ def test_masked_batches_restart_positions_and_weigh_what_is_left(tmp_path: Path)
     assert masked > 40
 
 
-def test_the_mean_over_tokens_does_not_depend_on_how_a_step_is_cut(tmp_path: Path) -> None:
+def test_token_mean_is_independent_of_micro_batches_and_ranks(tmp_path: Path) -> None:
     store = documents(tmp_path / "store", some_texts(25))
 
     def step_mean(micro: int, ranks: int) -> float:
@@ -110,7 +110,7 @@ def test_the_mean_over_tokens_does_not_depend_on_how_a_step_is_cut(tmp_path: Pat
     assert whole == pytest.approx(step_mean(1, 1)) == pytest.approx(step_mean(1, 2)) == pytest.approx(step_mean(2, 2))
 
 
-def test_replay_is_distinct_across_ranks_until_the_pool_is_spent(tmp_path: Path) -> None:
+def test_replay_is_distinct_across_ranks(tmp_path: Path) -> None:
     store = documents(tmp_path / "store", some_texts(200))
     plan = plan_for(store, replay_rate=0.4, epochs=1)
     seen = []
@@ -121,19 +121,19 @@ def test_replay_is_distinct_across_ranks_until_the_pool_is_spent(tmp_path: Path)
     assert len({*seen}) == len(seen) <= plan.replay_blocks
 
 
-def test_replay_can_take_the_place_of_synthetic_blocks() -> None:
+def test_replay_replaces_synthetic_blocks() -> None:
     values = {"synthetic_tokens": 16_000, "replay_tokens": 50_000, "context_length": 16, "batch_size": 8, "seed": 7}
     plan = DataSchedule(**values, epochs=2, replay_rate=0.1, replaces=True)  # type: ignore[arg-type]
-    beside = DataSchedule(**values, epochs=2, replay_rate=0.1)  # type: ignore[arg-type]
+    added = DataSchedule(**values, epochs=2, replay_rate=0.1)  # type: ignore[arg-type]
     assert plan.samples == 2000 and plan.summary()["replay_samples"] == 200
-    assert beside.samples == 2224 and beside.summary()["synthetic_passes"] >= 2
+    assert added.samples == 2224 and added.summary()["synthetic_passes"] >= 2
     synthetic = plan.starts[plan.order[0] == SYNTHETIC]
     first = plan.order[0][:1000] == SYNTHETIC
     assert len({*synthetic[: first.sum()].tolist()}) == first.sum() == pytest.approx(900, abs=2), "once at most"
-    assert plan.fingerprint != beside.fingerprint and "in place of synthetic" in plan.summary_line()
+    assert plan.fingerprint != added.fingerprint and "in place of synthetic" in plan.summary_line()
 
 
-def test_a_missing_shard_and_a_damaged_one_are_named(tmp_path: Path) -> None:
+def test_missing_and_damaged_shards_are_reported(tmp_path: Path) -> None:
     texts = some_texts(40)
     folder = documents(tmp_path / "store", texts).folder
     damaged = folder / "shard-00001.bin"
@@ -143,8 +143,8 @@ def test_a_missing_shard_and_a_damaged_one_are_named(tmp_path: Path) -> None:
     with pytest.raises(ArtifactError, match=r"the synthetic tokens contain the id 4,294,967,295 near token .* remove"):
         list(BatchLoader(plan_for(store), {SYNTHETIC: store}, 4, vocabulary=64))
     damaged.write_bytes(whole[:-4])
-    with pytest.raises(ArtifactError, match="shard-00001.bin has .* bytes, not the"):
+    with pytest.raises(ArtifactError, match="shard-00001.bin has .* bytes, .* expected"):
         TokenStore(folder)
     damaged.unlink()
-    with pytest.raises(ArtifactError, match="shard-00001.bin is missing, not the .* remove"):
+    with pytest.raises(ArtifactError, match="shard-00001.bin is missing, .* expected .* remove"):
         TokenStore(folder)

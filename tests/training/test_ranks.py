@@ -172,7 +172,7 @@ def test_error_of_a_rank_is_raised_in_the_parent(folder: Path) -> None:
 def test_batch_size_that_devices_cannot_share_is_an_error(folder: Path) -> None:
     with pytest.raises(ConfigError, match="4 sequences cannot be split over .* 3 devices"):
         train(folder, "odd", devices=3)
-    with pytest.raises(ConfigError, match="several nodes are started by torchrun or srun"):
+    with pytest.raises(ConfigError, match="start several nodes with torchrun or srun"):
         train(folder, "nodes", devices=2, num_nodes=2)
 
 

@@ -1,4 +1,4 @@
-"""The training run of test_ranks.py, apart from it so that its process starts without torch, as the CLI does."""
+"""The training run of test_ranks.py, in a separate module so that its process starts without torch, like the CLI."""
 
 import sys
 from pathlib import Path
