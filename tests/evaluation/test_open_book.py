@@ -200,17 +200,17 @@ def test_reading_options_share_one_ranking(configured: Callable[..., Run]) -> No
     def ranked(*overrides: str) -> Run:
         options = ["corpus.documents=1", "evaluation=[open_book]", "logger=none", *overrides]
         run = configured(*options)
-        for stage in (Stage.corpus, Stage.retrieval):
-            execution.run_stage(run, stage, SilentProgress())
+        for name in (Stage.corpus, Stage.retrieval):
+            execution.run_stage(run, name, SilentProgress())
         return run
 
     first = ranked()
-    sealed = artifact.read_manifest(first.artifacts.rankings["open_book"].folder)
+    manifest = artifact.read_manifest(first.artifacts.rankings["open_book"].folder)
     for override in ("k=1", "order=best_first", "drop_gold=0.5", "distractors=4"):
         other = ranked(f"evaluation.open_book.{override}")
         assert other.artifacts.rankings["open_book"].folder == first.artifacts.rankings["open_book"].folder
         assert other.artifacts.evaluation.folder != first.artifacts.evaluation.folder
-    assert artifact.read_manifest(first.artifacts.rankings["open_book"].folder) == sealed, "ranked once"
+    assert artifact.read_manifest(first.artifacts.rankings["open_book"].folder) == manifest, "ranked once"
     for override in ("retriever.characters=256", "retriever.k1=1.2", "evaluation.open_book.limit=5"):
         changed = configured("corpus.documents=1", "evaluation=[open_book]", override).artifacts
         assert changed.rankings["open_book"].folder != first.artifacts.rankings["open_book"].folder
