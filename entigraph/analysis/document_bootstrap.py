@@ -26,7 +26,7 @@ class Resampling:
 
 @dataclass(frozen=True)
 class QuestionBlock:
-    """Runs that were asked the same questions.
+    """Runs that answered the same questions.
 
     `rows` are the runs' indices, `correct` has shape (runs, questions), `documents` numbers each question's document.
     """
@@ -38,7 +38,7 @@ class QuestionBlock:
 
     @property
     def clusters(self) -> NDArray[np.int64]:
-        """The units drawn with replacement: whole documents, or single questions if all are about one document."""
+        """The units resampled with replacement: whole documents, or single questions if all are about one document."""
         return self.documents if len(np.unique(self.documents)) > 1 else np.arange(len(self.documents))
 
     def deviations(self, resamples: int) -> Vector:

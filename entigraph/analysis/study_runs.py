@@ -102,7 +102,7 @@ class StudyRun:
 
     @cached_property
     def answers(self) -> list[Answer]:
-        """Sorted by question: the same order in every run that was asked the same questions."""
+        """Sorted by question: the same order in every run that answered the same questions."""
         return load_answers(self.folder("evaluation"), self.task)
 
     @property
@@ -116,7 +116,7 @@ class StudyRun:
 
     @cached_property
     def questions_key(self) -> int:
-        """The same number for runs that were asked the same questions."""
+        """The same number for runs that answered the same questions."""
         return int(digest([[answer.question_id, answer.question] for answer in self.answers]), 16)
 
     @property
@@ -169,8 +169,8 @@ def finished_runs(study: Path, root: Path) -> tuple[list[StudyRun], list[str]]:
 def run_folders(runs: Sequence[StudyRun], *stages: str) -> dict[str, Path]:
     """Returns the finished folders of these stages (default: all that scores and texts come from), named for inputs."""
     names = stages or ("corpus", "synthesis", "tokens", "evaluation", "baseline")
-    found = {f"{stage}/{run.name}": run.finished_folder(stage) for run in runs for stage in names}
-    return {name: folder for name, folder in found.items() if folder}
+    folders = {f"{stage}/{run.name}": run.finished_folder(stage) for run in runs for stage in names}
+    return {name: folder for name, folder in folders.items() if folder}
 
 
 def figure_note(runs: Sequence[StudyRun]) -> str:

@@ -14,7 +14,7 @@ from entigraph.storage.schemas import Document, Question, SkippedFile
 
 @dataclass
 class CorpusContent:
-    """What a source holds. `documents` may be a generator.
+    """The content of a source. `documents` may be a generator.
 
     `counts` are further counts for the manifest, such as how much the reader left out by reason. `skipped` lists the
     files without a document.

@@ -41,7 +41,7 @@ def render_skipped(skipped: list[SkippedFile]) -> str:
 
 
 def summary_lines(counts: Mapping[str, Any]) -> list[str]:
-    """Returns what a reader should know of the corpus at once; nothing if every file was read."""
+    """Returns the lines to print after the stage; none if every file was read."""
     skipped: Mapping[str, int] = counts.get("skipped", {})
     if not skipped:
         return []

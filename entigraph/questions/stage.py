@@ -102,7 +102,7 @@ def write_lines(file: Path, lines: Iterable[Mapping[str, Any]]) -> None:
 
 
 def summary_lines(counts: Mapping[str, Any], out: Path) -> list[str]:
-    """Returns what a reader should know of the questions at once."""
+    """Returns the lines to print after the stage."""
     lines = []
     if "writer" in counts:
         lines.append(f"  {counts['questions']:,} questions by {counts['writer']}; read them: {out / 'review.jsonl'}")

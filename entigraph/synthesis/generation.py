@@ -20,7 +20,7 @@ from entigraph.synthesis.generation_stats import GenerationStats, render_counts
 CountTokens = Callable[[str], int]
 FIRST_WAVE = 64  # tasks, from which the length of an answer is learned
 MAX_EMPTY_WAVES = 3  # in a row; more requests would not help
-MARGIN = 1.02  # a wave asks for a little more than is expected to be needed
+MARGIN = 1.02  # a wave requests slightly more than the expected need
 
 
 @dataclass
@@ -42,9 +42,9 @@ class TextGenerator:
     attempts: int = 0  # of tasks so far, retries included
 
     def prepare(self, corpus: Path, progress: Progress) -> Iterable[EntityGraph]:
-        """Reads the documents and asks for their graphs. Returns the graphs."""
+        """Reads the documents and requests their graphs. Returns the graphs."""
         self.documents = read_jsonl(corpus / "documents.jsonl", Document)
-        if self.augmenter.needs_writer:  # asked about repeatedly
+        if self.augmenter.needs_writer:  # iterated several times
             self.documents = [part for document in self.documents for part in self.augmenter.split(document)]
             self.graphs = {graph.document_id: graph for graph in self.build_graphs(self.documents, progress)}
         if self.graphs:

@@ -128,7 +128,7 @@ class GenerationStats:
 
 
 def summary_lines(counts: Mapping[str, Any], documents: int, token_budget: int | None) -> list[str]:
-    """Returns what a reader should know of the texts at once."""
+    """Returns the lines to print after the stage."""
     lines = []
     if counts["requests"]:
         cost = f", ${counts['dollars']:,.2f}" if counts["dollars"] else ""
@@ -147,7 +147,7 @@ def summary_lines(counts: Mapping[str, Any], documents: int, token_budget: int |
     if counts["documents_with_texts"] < documents:
         lines.append(f"  {documents - counts['documents_with_texts']} of {documents} documents have no text")
     if token_budget is not None and counts["tokens"] < token_budget:
-        why = "remain" if counts["removed"] else "exist: the augmenter had no more to ask"
+        why = "remain" if counts["removed"] else "exist: the augmenter has no more requests"
         lines.append(f"  {counts['tokens']:,} of {token_budget:,} tokens {why}")
     return lines
 

@@ -13,7 +13,7 @@ from entigraph.storage.texts import read_texts, write_texts
 
 WORDS_PER_SHINGLE = 5
 PERMUTATIONS = 64
-TEXTS_IN_MEMORY = 50_000  # whose hashes are kept at the same time, about 150 MB
+TEXTS_IN_MEMORY = 50_000  # their hashes take about 150 MB
 
 
 def write_report(folder: Path, texts: int, similarity: float) -> set[str]:

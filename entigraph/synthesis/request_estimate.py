@@ -22,7 +22,7 @@ FEW_ENTITIES, MANY_ENTITIES = 10, 50
 GRAPH_ANSWER_TOKENS = 500
 EXAMPLE_ENTITIES = 5
 EXAMPLE_TASKS_PER_DOCUMENT = 50
-EXAMPLES_COUNTED = 50  # whose answers are counted by both tokenizers
+EXAMPLES_COUNTED = 50  # answers counted by both tokenizers
 MAX_ENUMERATED_TASKS = 1_000_000
 MAX_STEPS = 10
 TaskKey = tuple[str, str]  # id of the document or part, and kind
@@ -210,9 +210,9 @@ def count_tasks(
     available: Mapping[str, Mapping[str, int]] = {name: count for name, count in counts.items() if count is not None}
     totals: dict[TaskKey, int] = {}
     for kind in dict.fromkeys(chain(*available.values())):
-        drawn = draw_evenly([available[name].get(kind, 0) for name in available], wanted)
-        totals |= {(name, kind): number for name, number in zip(available, drawn, strict=True)}
-        wanted = None if wanted is None else wanted - sum(drawn)
+        shares = draw_evenly([available[name].get(kind, 0) for name in available], wanted)
+        totals |= {(name, kind): number for name, number in zip(available, shares, strict=True)}
+        wanted = None if wanted is None else wanted - sum(shares)
     return totals
 
 
@@ -220,12 +220,12 @@ def draw_evenly(capacities: Sequence[int], wanted: int | None) -> list[int]:
     """Returns how many of `wanted` fall on each: the same number, up to its capacity."""
     if wanted is None or wanted >= sum(capacities):
         return list(capacities)
-    drawn, left = [0] * len(capacities), wanted
+    shares, left = [0] * len(capacities), wanted
     smallest_first = sorted(range(len(capacities)), key=capacities.__getitem__)
     for position, index in enumerate(smallest_first):
-        drawn[index] = min(capacities[index], ceil(left / (len(capacities) - position)))
-        left -= drawn[index]
-    return drawn
+        shares[index] = min(capacities[index], ceil(left / (len(capacities) - position)))
+        left -= shares[index]
+    return shares
 
 
 def add_requests(

@@ -53,8 +53,8 @@ def write_fictional(folder: Path, wrong: float = 0.0, count: int = 3) -> Written
         assert reading
         for _ in range(20):
             one, other = rng.sample(world.people, 2)
-            told = [relate(reading.facts, rng.sample(world.entities, 3), rng), restate(reading, rng, (0, 1, 2, 3))]
-            for text in [*told, ask_and_answer(reading, rng)]:
+            texts = [relate(reading.facts, rng.sample(world.entities, 3), rng), restate(reading, rng, (0, 1, 2, 3))]
+            for text in [*texts, ask_and_answer(reading, rng)]:
                 if rng.random() < wrong:
                     text = text.replace(one, "*").replace(other, one).replace("*", other)
                 texts.append((f"d{number}", "triple", text))
@@ -203,8 +203,8 @@ def test_labels_of_a_person_and_two_judges_are_compared(corpus: WrittenCorpus, s
     judge(settings, corpus, tmp_path / "out")
     with (tmp_path / "out" / "to_label.csv").open(newline="") as file:
         lines = list(csv.DictReader(file))
-    told = [json.loads(line) for line in (tmp_path / "out" / "judgments-judge.jsonl").open()]
-    verdicts = {each["sentence_id"]: each["verdict"] for each in told}
+    judgments = [json.loads(line) for line in (tmp_path / "out" / "judgments-judge.jsonl").open()]
+    verdicts = {judgment["sentence_id"]: judgment["verdict"] for judgment in judgments}
     labeled = tmp_path / "labeled.csv"
     with labeled.open("w", newline="") as file:
         writer = csv.DictWriter(file, lines[0].keys())

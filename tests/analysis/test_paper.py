@@ -64,7 +64,7 @@ def test_rag_table_has_the_rows_of_the_paper_and_of_the_study(tmp_path: Path) ->
 
 def test_study_without_retrieval_has_a_hint(tmp_path: Path) -> None:
     run = make_run(tmp_path / "root", "entigraph", 1000, 0, 0.5, np.random.default_rng(0))
-    assert "no run of this study was asked with passages" in write_rag_table([run], tmp_path)[-1]
+    assert "no run of this study was evaluated with passages" in write_rag_table([run], tmp_path)[-1]
 
 
 def test_histograms_count_tokens_and_entities_per_document(tmp_path: Path) -> None:

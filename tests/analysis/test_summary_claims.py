@@ -93,11 +93,11 @@ def row_of(result: Mapping[str, Any], summarizer: str, prompt: str = "short") ->
 
 
 def test_offline_judge_distinguishes_salient_cosmetic_and_false(documents: dict[str, str], tmp_path: Path) -> None:
-    told = {name: state_facts(text, Relation.made, Relation.born) for name, text in documents.items()}
+    correct = {name: state_facts(text, Relation.made, Relation.born) for name, text in documents.items()}
     others = [documents[name] for name in ("d1", "d2", "d0")]
     wrong = {name: state_facts(other, Relation.leads) for name, other in zip(documents, others, strict=True)}
     given = [
-        write_summarizer(tmp_path, "right", documents, [make_summary(name, text) for name, text in told.items()]),
+        write_summarizer(tmp_path, "right", documents, [make_summary(name, text) for name, text in correct.items()]),
         write_summarizer(tmp_path, "wrong", documents, [make_summary(name, text) for name, text in wrong.items()]),
     ]
     result = judge(SummaryClaims(judge=OFFLINE, writer=WRONG), given, tmp_path / "out")
@@ -182,9 +182,9 @@ def test_interval_has_its_stated_coverage() -> None:
 def test_unfinished_sentence_is_left_out_and_empty_summary_has_no_claims(
     documents: dict[str, str], tmp_path: Path
 ) -> None:
-    told = state_facts(documents["d0"], Relation.made)
+    complete = state_facts(documents["d0"], Relation.made)
     summaries = [
-        make_summary("d0", told + " Somebody was the ma", finish_reason="length"),
+        make_summary("d0", complete + " Somebody was the ma", finish_reason="length"),
         make_summary("d1", "Somebody was the ma", finish_reason="length"),
         make_summary("d2", ""),
     ]
@@ -313,14 +313,14 @@ def test_reference_file_and_its_errors(documents: dict[str, str], tmp_path: Path
     def judged() -> dict[str, Any]:
         return judge(SummaryClaims(judge=OFFLINE, writer=OFFLINE, references=str(file)), given, tmp_path / "out")
 
-    for line, told in (
+    for line, message in (
         ("nonsense", "people.jsonl:2: 'nonsense' found"),
         ('{"document": "d0"}', "people.jsonl:2: "),
         ('{"document": "d0", "summary": " "}', "people.jsonl:2: .*not empty"),
         ('{"document": ["d0"], "summary": "x"}', "people.jsonl:2: .*must be texts"),
     ):
         file.write_text('{"document": "d0", "summary": "It was so."}\n' + line + "\n")
-        with pytest.raises(DataError, match=told):
+        with pytest.raises(DataError, match=message):
             judged()
     file.write_text('{"document": "elsewhere", "summary": "x"}')
     with pytest.raises(DataError, match="no summary of any document that was summarized"):

@@ -76,7 +76,7 @@ def test_front_matter_lists_only_the_parquet_files(tmp_path: Path) -> None:
 
 def test_card_states_settings_and_cost() -> None:
     text = made(label="Simulated.")
-    for told in (
+    for expected in (
         "> Simulated.",
         "2,345 texts (1,234,567 tokens)",
         "written by `gpt-4o-mini`",
@@ -89,7 +89,7 @@ def test_card_states_settings_and_cost() -> None:
         "| of them cached | 8,000,000 |",
         "| cost of the answers | $12.35 |",
     ):
-        assert told in text, told
+        assert expected in text, expected
     assert "Every request gave a text." in made({**COUNTS, "failures": {}})
 
 

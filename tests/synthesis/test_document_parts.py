@@ -67,8 +67,8 @@ def test_part_shows_title_number_and_summary() -> None:
         part.id: EntityGraph(document_id=part.id, summary=f"What {part.id} says. " * 300, entities=["a", "b"])
         for part in parts
     }
-    told = list(add_summaries(parts, graphs))
-    first_line = render_document(told[1]).splitlines()[1]
+    complete = list(add_summaries(parts, graphs))
+    first_line = render_document(complete[1]).splitlines()[1]
     assert first_line.startswith(f'"The Book", A. Nonymous. Part 2 of {len(parts)}. The whole: What book#1 says.')
     assert all(f"What {part.id} says." in first_line for part in parts) and len(first_line) < 2_500
-    assert all(isinstance(part, DocumentPart) and part.source == "book" for part in told)
+    assert all(isinstance(part, DocumentPart) and part.source == "book" for part in complete)

@@ -13,7 +13,7 @@ from entigraph.synthesis.augmenters.rephrase import Rephrase
 from entigraph.synthesis.generation_stats import summary_lines
 from tests.conftest import Command
 from tests.mock_llm_server import Config, running
-from tests.synthesis.test_synthesis_options import Told, synthesize
+from tests.synthesis.test_synthesis_options import RecordingWriter, synthesize
 
 
 def mixed(entigraph: float | None, rephrase: float | None = None, **options: Any) -> Mixed:
@@ -30,21 +30,21 @@ def corpus(tmp_path: Path) -> Path:
 
 
 def test_parts_write_their_shares_as_they_would_alone(corpus: Path, tmp_path: Path) -> None:
-    told = Told()
-    texts, counts = synthesize(corpus, tmp_path / "mixed", mixed(0.25), told, token_budget=8000)
+    writer = RecordingWriter()
+    texts, counts = synthesize(corpus, tmp_path / "mixed", mixed(0.25), writer, token_budget=8000)
     shares = {name: tokens / counts["tokens"] for name, tokens in counts["tokens_by_augmenter"].items()}
     assert shares == pytest.approx({"entigraph": 0.25, "rephrase": 0.75}, abs=0.03)
     assert 8000 <= counts["tokens"] < 8800 and len({text.id for text in texts}) == len(texts)
-    assert len(told.requests) < 1.15 * len(texts) + 64, "little is asked for that nobody wants"
+    assert len(writer.requests) < 1.15 * len(texts) + 64, "few requests exceed the budget"
     for augmenter in (EntiGraph(), Rephrase()):
-        alone, _ = synthesize(corpus, tmp_path / augmenter.name, augmenter, Told(), token_budget=8000)
+        alone, _ = synthesize(corpus, tmp_path / augmenter.name, augmenter, RecordingWriter(), token_budget=8000)
         own = [text for text in texts if text.augmenter == augmenter.name]
         assert own == alone[: len(own)]
 
 
 def test_full_share_equals_the_augmenter_alone(corpus: Path, tmp_path: Path) -> None:
-    whole, _ = synthesize(corpus, tmp_path / "whole", mixed(1.0), Told(), token_budget=3000)
-    alone, _ = synthesize(corpus, tmp_path / "alone", EntiGraph(), Told(), token_budget=3000)
+    whole, _ = synthesize(corpus, tmp_path / "whole", mixed(1.0), RecordingWriter(), token_budget=3000)
+    alone, _ = synthesize(corpus, tmp_path / "alone", EntiGraph(), RecordingWriter(), token_budget=3000)
     assert whole == alone
     assert [mixed(share).name for share in (0.0, 0.25, 1.0)] == [
         "rephrase100",
@@ -55,7 +55,7 @@ def test_full_share_equals_the_augmenter_alone(corpus: Path, tmp_path: Path) -> 
 
 def test_exhausted_part_is_not_replaced_by_the_other(corpus: Path, tmp_path: Path) -> None:
     augmenter = mixed(0.9, triples_per_document=0)
-    _, counts = synthesize(corpus, tmp_path / "out", augmenter, Told(), token_budget=60_000)
+    _, counts = synthesize(corpus, tmp_path / "out", augmenter, RecordingWriter(), token_budget=60_000)
     assert counts["kinds"]["pair"] == 380 and counts["tokens_by_augmenter"]["rephrase"] < 7000
     lines = summary_lines(counts, 2, 60_000)
     assert "of 60,000 tokens exist" in lines[-1] and lines[1].startswith("  of them entigraph ")
@@ -71,9 +71,9 @@ def test_exhausted_part_is_not_replaced_by_the_other(corpus: Path, tmp_path: Pat
             {"entigraph": None, "rephrase": None},
             "null.* found twice",
         ),
-        ({"entigraph": EntiGraph()}, {"entigraph": 0.5, "qa": 0.5}, r"\['qa'\] has not both"),
-        ({"entigraph": EntiGraph(), "raw": Raw()}, {"entigraph": 0.5, "raw": 0.5}, "parts.raw: .* asks the writer"),
-        ({"one": Rephrase(), "two": Rephrase()}, {"one": 0.5, "two": 0.5}, "one and two ask the same"),
+        ({"entigraph": EntiGraph()}, {"entigraph": 0.5, "qa": 0.5}, r"\['qa'\] found in only one"),
+        ({"entigraph": EntiGraph(), "raw": Raw()}, {"entigraph": 0.5, "raw": 0.5}, "parts.raw: .* uses the writer"),
+        ({"one": Rephrase(), "two": Rephrase()}, {"one": 0.5, "two": 0.5}, "one and two send the same"),
     ],
 )
 def test_invalid_mixtures_raise(parts: Any, shares: Any, problem: str) -> None:

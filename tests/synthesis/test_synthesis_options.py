@@ -1,4 +1,4 @@
-"""What a synthesis can be told: layouts, several relations a request, asking again, near-duplicates, parts."""
+"""Options of a synthesis: layouts, several relations per request, retries, near-duplicates, parts."""
 
 import json
 from collections import Counter
@@ -33,19 +33,19 @@ def corpus(tmp_path: Path) -> Path:
     return folder
 
 
-class Told:
-    """The offline writer, remembered and disturbed: `spoil` may turn an answer into another."""
+class RecordingWriter:
+    """The offline writer, which records its requests. `alter` may replace an answer."""
 
-    name = "told"
+    name = "recording"
 
-    def __init__(self, spoil: Any = lambda request, answer: answer) -> None:
-        self.spoil, self.requests = spoil, list[Request]()
+    def __init__(self, alter: Any = lambda request, answer: answer) -> None:
+        self.alter, self.requests = alter, list[Request]()
 
     def complete(self, requests: Iterable[Request]) -> Iterator[Completion]:
         for request in requests:
             self.requests.append(request)
             (answer,) = OfflineWriter().complete([request])
-            yield self.spoil(request, answer)
+            yield self.alter(request, answer)
 
 
 def synthesize(
@@ -65,18 +65,18 @@ def synthesize(
 
 
 def test_shared_prefix_layout_starts_all_requests_with_the_document(corpus: Path, tmp_path: Path) -> None:
-    told = Told()
+    writer = RecordingWriter()
     augmenter = EntiGraph(layout=PromptLayout.shared_prefix, triples_per_document=10)
-    texts, _ = synthesize(corpus, tmp_path / "out", augmenter, told)
-    assert len({request.system for request in told.requests}) == 1
-    beginnings = {request.shared_prefix.split("\n\n### Task\n")[0] for request in told.requests}
+    texts, _ = synthesize(corpus, tmp_path / "out", augmenter, writer)
+    assert len({request.system for request in writer.requests}) == 1
+    beginnings = {request.shared_prefix.split("\n\n### Task\n")[0] for request in writer.requests}
     assert len(beginnings) == 2 and len(texts) == 2 * (190 + 10)
-    assert len({request.shared_prefix for request in told.requests}) == 6, "and is counted by kind"
+    assert len({request.shared_prefix for request in writer.requests}) == 6, "and is counted by kind"
     assert {len(text.about) for text in texts} == {2, 3}
 
 
 def test_several_relations_per_request_give_separate_texts(corpus: Path, tmp_path: Path) -> None:
-    one, four = Told(), Told()
+    one, four = RecordingWriter(), RecordingWriter()
     alone, _ = synthesize(corpus, tmp_path / "one", EntiGraph(triples_per_document=0), one)
     together, counts = synthesize(
         corpus, tmp_path / "four", EntiGraph(triples_per_document=0, relations_per_request=4), four
@@ -96,10 +96,10 @@ def test_texts_missing_from_an_answer_are_counted_or_retried(corpus: Path, tmp_p
         return Completion(text=answer.text[: answer.text.find("=== 3") + 40], model="m", finish_reason="length")
 
     augmenter = EntiGraph(triples_per_document=0, relations_per_request=4)
-    texts, counts = synthesize(corpus, tmp_path / "lost", augmenter, Told(cut), max_failure_rate=0.6)
+    texts, counts = synthesize(corpus, tmp_path / "lost", augmenter, RecordingWriter(cut), max_failure_rate=0.6)
     assert counts["failures"] == {"missing from an answer about several": 380 - len(texts)}
     assert len(texts) == 2 * 47 * 2, "two whole ones of each four; of a document's last request nothing is left"
-    again, counts = synthesize(corpus, tmp_path / "again", augmenter, Told(cut), max_retries=1)
+    again, counts = synthesize(corpus, tmp_path / "again", augmenter, RecordingWriter(cut), max_retries=1)
     assert len(again) == 380 and counts["failures"] == {}
 
 
@@ -110,10 +110,10 @@ def test_failures_are_retried_up_to_max_retries(corpus: Path, tmp_path: Path) ->
         return answer
 
     augmenter = EntiGraph(triples_per_document=0)
-    texts, counts = synthesize(corpus, tmp_path / "once", augmenter, Told(refuse), max_failure_rate=1.0)
+    texts, counts = synthesize(corpus, tmp_path / "once", augmenter, RecordingWriter(refuse), max_failure_rate=1.0)
     lost = counts["failures"]["finish_reason refusal"]
     assert lost > 20 and len(list(read_jsonl(tmp_path / "once" / "failures.jsonl", Failure))) == lost
-    texts, counts = synthesize(corpus, tmp_path / "twice", augmenter, Told(refuse), max_retries=1)
+    texts, counts = synthesize(corpus, tmp_path / "twice", augmenter, RecordingWriter(refuse), max_retries=1)
     assert len(texts) == 380 and counts["failures"] == {}
 
 
@@ -121,16 +121,16 @@ def test_too_many_failures_stop_the_stage(corpus: Path, tmp_path: Path) -> None:
     def refuse(request: Request, answer: Completion) -> Completion:
         return answer if request.json_schema else Completion(text="No.", model="m", finish_reason="refusal")
 
-    told = Told(refuse)
+    writer = RecordingWriter(refuse)
     with pytest.raises(DataError, match=r"98 of 100 .* failed \(98 finish_reason refusal\), .*max_failure_rate = 20%"):
-        synthesize(corpus, tmp_path / "out", EntiGraph(), told)
-    assert len(told.requests) < 110, "and asks for no more"
+        synthesize(corpus, tmp_path / "out", EntiGraph(), writer)
+    assert len(writer.requests) < 110, "and asks for no more"
 
 
 def test_few_requests_beyond_the_budget(corpus: Path, tmp_path: Path) -> None:
-    told = Told()
-    texts, _ = synthesize(corpus, tmp_path / "out", EntiGraph(), told, token_budget=8_000)
-    assert len(texts) > 100 and len(told.requests) <= 1.05 * len(texts) + 4
+    writer = RecordingWriter()
+    texts, _ = synthesize(corpus, tmp_path / "out", EntiGraph(), writer, token_budget=8_000)
+    assert len(texts) > 100 and len(writer.requests) <= 1.05 * len(texts) + 4
 
 
 def test_near_duplicates_are_reported_or_removed(corpus: Path, tmp_path: Path) -> None:
@@ -141,7 +141,7 @@ def test_near_duplicates_are_reported_or_removed(corpus: Path, tmp_path: Path) -
         return Completion(text=f"{same} {request.hash[:4]}", model="m")
 
     augmenter = EntiGraph(triples_per_document=0)
-    texts, counts = synthesize(corpus, tmp_path / "reported", augmenter, Told(same))
+    texts, counts = synthesize(corpus, tmp_path / "reported", augmenter, RecordingWriter(same))
     found = list(read_jsonl(tmp_path / "reported" / "near_duplicates.jsonl", NearDuplicate))
     alike = [text for text in texts if text.text.startswith("word0")]
     assert len(texts) == 380 and counts["near_duplicates"] == len(found)
@@ -150,7 +150,7 @@ def test_near_duplicates_are_reported_or_removed(corpus: Path, tmp_path: Path) -
         alike
     ) + 40
     kept, counts = synthesize(
-        corpus, tmp_path / "removed", augmenter, Told(same), near_duplicates=NearDuplicates.remove
+        corpus, tmp_path / "removed", augmenter, RecordingWriter(same), near_duplicates=NearDuplicates.remove
     )
     assert len(kept) == 380 - len(found) == counts["texts"] and not {t.id for t in kept} & {each.id for each in found}
     assert counts["tokens"] == sum(text.tokens for text in kept) and not (tmp_path / "removed/before_removal").exists()
@@ -161,19 +161,21 @@ def test_long_document_is_split_into_parts(tmp_path: Path) -> None:
     folder.mkdir()
     book = a_book(12)
     (folder / "documents.jsonl").write_text(json.dumps({"id": "book", "title": book.title, "text": book.text}) + "\n")
-    told = Told()
+    writer = RecordingWriter()
     augmenter = EntiGraph(max_document_tokens=1_000, max_entities=4, triples_per_document=0)
-    texts, counts = synthesize(folder, tmp_path / "out", augmenter, told)
+    texts, counts = synthesize(folder, tmp_path / "out", augmenter, writer)
     graphs = list(read_jsonl(tmp_path / "out" / "graphs.jsonl", EntityGraph))
     assert len(graphs) > 2 and {len(graph.entities) for graph in graphs} == {4}
     assert counts["entities_left_out"] == sum(graph.left_out for graph in graphs) > 0
     assert {text.document_id for text in texts} == {"book"} and len({text.id for text in texts}) == 6 * len(graphs)
-    assert all(len(request.user) < 7_500 for request in told.requests)
-    assert all("The whole: " in request.user for request in told.requests if not request.json_schema)
+    assert all(len(request.user) < 7_500 for request in writer.requests)
+    assert all("The whole: " in request.user for request in writer.requests if not request.json_schema)
 
 
 def test_qa_style(corpus: Path, tmp_path: Path) -> None:
-    texts, counts = synthesize(corpus, tmp_path / "out", Rephrase(name="qa", styles=["qa"], rounds=2), Told())
+    texts, counts = synthesize(
+        corpus, tmp_path / "out", Rephrase(name="qa", styles=["qa"], rounds=2), RecordingWriter()
+    )
     assert Counter(text.kind for text in texts) == {"rephrase_qa": 4}
     assert all(text.text.startswith("Question: ") and text.text.count("\nAnswer: ") >= 20 for text in texts)
 
@@ -189,7 +191,7 @@ def test_normalize_entities() -> None:
 
 
 def test_writer_that_refuses_everything_stops_the_stage(corpus: Path, tmp_path: Path) -> None:
-    told = Told(lambda request, answer: Completion(text="No.", model="m", finish_reason="refusal"))
+    writer = RecordingWriter(lambda request, answer: Completion(text="No.", model="m", finish_reason="refusal"))
     with pytest.raises(DataError, match="the last 3 waves of requests gave no text"):
-        synthesize(corpus, tmp_path / "out", Rephrase(), told, token_budget=9_000, max_failure_rate=1.0)
-    assert len(told.requests) < 1_000
+        synthesize(corpus, tmp_path / "out", Rephrase(), writer, token_budget=9_000, max_failure_rate=1.0)
+    assert len(writer.requests) < 1_000

@@ -1,4 +1,4 @@
-"""The paper's Fig. 4: its three-exponential fit, and ours to points on it; a study's points with the same forms."""
+"""Refits the paper's three-exponential curve (Fig. 4), and fits the same forms to a study's runs."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -26,7 +26,7 @@ STUDY_FORMS: Sequence[CurveForm] = (LogLinear(), Exponentials(1), Exponentials(2
 
 @dataclass(frozen=True, kw_only=True)
 class MixtureFit:
-    """The paper's Fig. 4: its three-exponential fit, and ours to `points` on it; a study's own points beside it."""
+    """Our refit of the paper's Fig. 4 to `points` points on its curve; the study's runs are in a second panel."""
 
     name: ClassVar[str] = "mixture_fit"
     points: int = 12

@@ -28,12 +28,12 @@ if TYPE_CHECKING:
 
 COLUMNS = {"model": "", "task": "", "accuracy": ".4f", "± s.e.": ".4f", "recall of articles": ".4f",
            "closed book": ".4f", "gain": "+.4f", "questions": ",", "from": ""}  # fmt: skip
-MAX_DRAWN = 5  # rows of each model in the figure, the best ones; the table has all
+MAX_ROWS_PER_MODEL = 5  # in the figure, the best ones; the table has all
 
 
 @dataclass(frozen=True)
 class RetrievalRow:
-    """A model with passages and without (`closed`, null if it was not asked so).
+    """A model with passages and without (`closed`, null if it was not evaluated so).
 
     `recall`: the share of questions with a passage of their article in the prompt; in the paper, among eight passages.
     """
@@ -82,7 +82,7 @@ def write_rag_table(runs: Sequence[StudyRun], out: Path) -> list[str]:
     write_json(out / "rag_table.json", {"paper": paper, "study": [asdict(row) for row in study_rows]})
     lines = write_table(out, "rag_table", COLUMNS, [row.cells for row in (*PUBLISHED_ROWS, *study_rows)])
     if runs and not study_rows:
-        lines.append("no run of this study was asked with passages; try evaluation=[closed_book,open_book]")
+        lines.append("no run of this study was evaluated with passages; try evaluation=[closed_book,open_book]")
     best = {model_family(row): row for row in reversed(study_rows)}
     return lines + [f"best of {name}: {row.model}, {row.task}: {row.accuracy:.4f}" for name, row in best.items()]
 
@@ -113,37 +113,37 @@ def rows_of_model(model: str, scores: Sequence[Mapping[str, Any]]) -> Iterator[R
         average = average_task(scores, task)
         yield RetrievalRow(
             model, task, average["accuracy"], average["stderr"], average_recall(scores, task, "article"),
-            mean(each[closed]["accuracy"] for each in scores) if closed else None, average["questions"], "this study",
+            mean(score[closed]["accuracy"] for score in scores) if closed else None, average["questions"], "this study",
         )  # fmt: skip
 
 
 def draw_rag_table(study_rows: Sequence[RetrievalRow], note: str, out: Path) -> None:
     """Draws each model from its accuracy without passages (hollow) to that with them (solid)."""
-    drawn = best_of_each_family(study_rows)
-    columns = 2 if drawn else 1
-    figure, (panels,) = create_figure(1, columns, figsize=(6.0 * columns, 1.6 + 0.24 * max(5, len(drawn))))
+    rows = best_of_each_family(study_rows)
+    columns = 2 if rows else 1
+    figure, (panels,) = create_figure(1, columns, figsize=(6.0 * columns, 1.6 + 0.24 * max(5, len(rows))))
     draw_rows(panels[0], PUBLISHED_ROWS, f"As published ({published.PAPER}, {published.RETRIEVAL_SECTION})")
-    if drawn:
-        selection = f" (the best {MAX_DRAWN} of each model)" if len(drawn) < len(study_rows) else ""
-        draw_rows(panels[1], drawn, f"This study{selection}")
+    if rows:
+        selection = f" (the best {MAX_ROWS_PER_MODEL} of each model)" if len(rows) < len(study_rows) else ""
+        draw_rows(panels[1], rows, f"This study{selection}")
     figure.suptitle("With passages and without (paper Table 3)", fontsize=10)
     save_figure(figure, out, "rag_table", note)
 
 
 def best_of_each_family(rows: Sequence[RetrievalRow]) -> list[RetrievalRow]:
     families = [model_family(row) for row in rows]
-    return [row for index, row in enumerate(rows) if families[:index].count(families[index]) < MAX_DRAWN]
+    return [row for index, row in enumerate(rows) if families[:index].count(families[index]) < MAX_ROWS_PER_MODEL]
 
 
 def draw_rows(axes: "Axes", rows: Sequence[RetrievalRow], title: str) -> None:
     several_tasks = len({row.task for row in rows}) > 1
-    for place, row in enumerate(rows):
+    for position, row in enumerate(rows):
         family = model_family(row).lower()
         color = BLACK if family in ("base", "llama") else STYLES.get(family, (GRAY, "o"))[0]
         if row.closed is not None:
-            axes.plot([row.closed, row.accuracy], [place, place], color=color, linewidth=1.2)
-            axes.plot([row.closed], [place], color=color, marker="o", markerfacecolor="white", linestyle="none")
-        axes.errorbar([row.accuracy], [place], xerr=row.stderr, color=color, marker="o", capsize=3)
+            axes.plot([row.closed, row.accuracy], [position, position], color=color, linewidth=1.2)
+            axes.plot([row.closed], [position], color=color, marker="o", markerfacecolor="white", linestyle="none")
+        axes.errorbar([row.accuracy], [position], xerr=row.stderr, color=color, marker="o", capsize=3)
     axes.plot([], [], color=GRAY, marker="o", markerfacecolor="white", linestyle="none", label="closed book")
     axes.plot([], [], color=GRAY, marker="o", linestyle="none", label="with passages")
     names = [f"{display_name(row.model)}{f', {row.task}' if several_tasks else ''}" for row in rows]

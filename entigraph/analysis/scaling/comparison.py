@@ -1,4 +1,4 @@
-"""Differences between two augmenters that were asked the same questions, at equal tokens and at equal dollars."""
+"""Differences between two augmenters on the same questions, at equal tokens and at equal dollars."""
 
 import zlib
 from collections.abc import Iterator, Sequence

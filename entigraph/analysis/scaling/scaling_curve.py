@@ -1,6 +1,6 @@
 """The curve of a study: accuracy against the log of the synthetic tokens, with fits, forecasts and a report.
 
-It is written to the study's own folder, beside the list of its runs: curve.json, report.html, paired.json and figures.
+It is written to the study's own folder, next to the list of its runs: curve.json, report.html, paired.json and figures.
 """
 
 import json

@@ -92,9 +92,9 @@ class FictionalBackground:
                 "corpus: reading_worlds and reading_items must be 0 or more, the other reading_* 1 or more"
             )
         if not 0 <= self.reading_plain <= 1:
-            raise ConfigError(f"corpus.reading_plain: {self.reading_plain} found, a share expected")
+            raise ConfigError(f"corpus.reading_plain: {self.reading_plain} found, a fraction expected")
         if not 0 < self.held_out < 1:
-            raise ConfigError(f"corpus.held_out: {self.held_out} found, a share between 0 and 1 expected")
+            raise ConfigError(f"corpus.held_out: {self.held_out} found, a fraction between 0 and 1 expected")
 
     def sources(self) -> list[Path]:
         return []
@@ -145,9 +145,9 @@ class FictionalBackground:
             right = [passage for passage in passages if all(part in passage.text for part in parts)]
             if right:
                 others = [passage for passage in passages if passage is not right[0]]
-                shown = [right[0], *rng.sample(others, min(rng.randrange(self.reading_passages), len(others)))]
-                rng.shuffle(shown)
-                yield "".join(f"{passage.text}\n\n" for passage in shown) + render_item(item)
+                selected = [right[0], *rng.sample(others, min(rng.randrange(self.reading_passages), len(others)))]
+                rng.shuffle(selected)
+                yield "".join(f"{passage.text}\n\n" for passage in selected) + render_item(item)
 
     def prose(self, world: World, rng: random.Random) -> Iterator[str]:
         source = source_document(world, rng)
@@ -215,9 +215,9 @@ def relate_in_random_order(reading: Reading, entities: Sequence[str], rng: rando
 
 def quizzes(items: Sequence[Item], copies: int, rng: random.Random) -> Iterator[str]:
     for _ in range(copies):
-        drawn = rng.sample(items, len(items))
-        for start in range(0, len(drawn), ITEMS_PER_TEXT):
-            yield " ".join(map(render_item, drawn[start : start + ITEMS_PER_TEXT]))
+        shuffled = rng.sample(items, len(items))
+        for start in range(0, len(shuffled), ITEMS_PER_TEXT):
+            yield " ".join(map(render_item, shuffled[start : start + ITEMS_PER_TEXT]))
 
 
 def build_question(

@@ -1,4 +1,4 @@
-"""Several augmenters at one token budget: each writes its share of the tokens, as it would alone."""
+"""Combines several augmenters: each generates its share of one token budget, as it would alone."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -14,11 +14,11 @@ ROUNDING_ERROR = 1e-6
 
 @dataclass(frozen=True, kw_only=True)
 class Mixed(Augmenter):
-    """Divides the token budget between the augmenters in `parts` by `shares`; a share of null is what the others leave.
+    """Divides the token budget between the augmenters in `parts` by `shares`; a share of null is the remainder.
 
-    Each part asks what it would ask alone, in the same order, so it shares its answers with runs of that augmenter.
+    Each part sends the same requests in the same order as alone, so it shares cached answers with runs of it alone.
     `name` null: the names of the parts with their shares, such as "entigraph75-rephrase25", so that figures and tables
-    show each mixture as a line of its own.
+    show each mixture separately.
     """
 
     name: str | None = None  # type: ignore[assignment]  # set in __post_init__
@@ -28,18 +28,22 @@ class Mixed(Augmenter):
     def __post_init__(self) -> None:
         unmatched = sorted(self.shares.keys() ^ self.parts.keys())
         if unmatched or not self.parts:
-            raise ConfigError(f"augmenter.shares: one for each of augmenter.parts expected; {unmatched} has not both")
+            raise ConfigError(
+                f"augmenter.shares: the names of augmenter.parts expected; {unmatched} found in only one of them"
+            )
         if list(self.shares.values()).count(None) > 1:
-            raise ConfigError("augmenter.shares: null, what the others leave, found twice; once is possible")
+            raise ConfigError("augmenter.shares: null (the remainder) found twice; at most one expected")
         shares = self.resolved_shares.values()
         if min(shares) < 0 or abs(sum(shares) - 1) > ROUNDING_ERROR:
             raise ConfigError(f"augmenter.shares: {dict(self.shares)} found; shares from 0 that sum to 1 expected")
         for name, part in sorted(self.parts.items()):
             if isinstance(part, Mixed) or not part.needs_writer:
-                raise ConfigError(f"augmenter.parts.{name}: an augmenter that asks the writer expected")
+                raise ConfigError(f"augmenter.parts.{name}: an augmenter that uses the writer expected")
         for (name, part), (other_name, other) in combinations(sorted(self.parts.items()), 2):
-            if asks_the_same(part, other):
-                raise ConfigError(f"augmenter.parts: {name} and {other_name} ask the same; one of them is enough")
+            if share_prompts(part, other):
+                raise ConfigError(
+                    f"augmenter.parts: {name} and {other_name} send the same requests; remove one of them"
+                )
         default_name = "-".join(f"{part.name}{100 * share:g}" for part, share in self.active_parts)
         object.__setattr__(self, "name", self.name or default_name)
 
@@ -68,8 +72,8 @@ class Mixed(Augmenter):
         return [(part, token_budget and ceil(share * token_budget)) for part, share in self.active_parts]
 
 
-def asks_the_same(part: Augmenter, other: Augmenter) -> bool:
-    """Whether two augmenters share a kind of request: their texts would have the same ids."""
+def share_prompts(part: Augmenter, other: Augmenter) -> bool:
+    """Returns whether two augmenters have a prompt in common: their texts would have the same ids."""
     if isinstance(part, PromptAugmenter) and isinstance(other, PromptAugmenter):
         return not {*part.prompt_names}.isdisjoint(other.prompt_names)
     return False

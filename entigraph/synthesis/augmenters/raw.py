@@ -10,7 +10,7 @@ from entigraph.synthesis.base import Augmenter, WritingTask
 
 @dataclass(frozen=True, kw_only=True)
 class Raw(Augmenter):
-    """Each document once. A token budget beyond them is filled by repeating them, and is reported as repetition."""
+    """Copies each document once. A larger token budget is filled by repeating them, which is reported as repetition."""
 
     name: str = "raw"
     needs_writer: ClassVar[bool] = False
