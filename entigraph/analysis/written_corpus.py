@@ -1,4 +1,4 @@
-"""Synthetic corpora that a writer wrote: those of a study's runs, and that of the configuration that was typed."""
+"""Synthetic corpora that a writer wrote: those of a study's runs, and that of the current configuration."""
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass

@@ -103,7 +103,7 @@ def test_offline_judge_distinguishes_salient_cosmetic_and_false(documents: dict[
     result = judge(SummaryClaims(judge=OFFLINE, writer=WRONG), given, tmp_path / "out")
     right, false = row_of(result, "right"), row_of(result, "wrong")
     assert [right[standing]["claims"] for standing in ("false", "salient", "cosmetic")] == [0, 15, 15]
-    assert right["salient"]["a_summary"]["value"] == 5 and right["true"]["value"] == 1.0
+    assert right["salient"]["per_summary"]["value"] == 5 and right["true"]["value"] == 1.0
     assert [false[standing]["claims"] for standing in ("false", "salient", "cosmetic")] == [15, 0, 0]
     assert right["false"]["relative"]["value"] == 0 and false["false"]["relative"]["value"] > 0
     reference = row_of(result, "reference", "")
@@ -131,7 +131,7 @@ def test_ratios_are_undefined_without_false_reference_claims(documents: dict[str
     ]
     settings = SummaryClaims(judge=OFFLINE, writer=OFFLINE)
     row = row_of(judge(settings, given, tmp_path / "out"), "it")
-    assert row["false"]["claims"] == 5 and row["false"]["a_summary"]["value"] == 5
+    assert row["false"]["claims"] == 5 and row["false"]["per_summary"]["value"] == 5
     assert row["false"]["relative"]["value"] is None and row["false"]["relative"]["below"] == 0
     assert row["false"]["mean_of_ratios"]["left_out"] == 1 and row["salient"]["relative"]["value"] == 0
     lines = judge_summarizers(settings, given, make_context(tmp_path / "out"), tmp_path / "out")
@@ -161,7 +161,7 @@ def test_ratios_match_manual_calculation(tmp_path: Path) -> None:
         result = judge(settings, given, tmp_path / "out")
     row = row_of(result, "it")
     assert result["references"] == {"by": "people", "summaries": 3, "documents_without": 0}
-    assert row["false"]["claims"] == 8 and row["false"]["a_summary"]["value"] == pytest.approx(8 / 3)
+    assert row["false"]["claims"] == 8 and row["false"]["per_summary"]["value"] == pytest.approx(8 / 3)
     assert row["false"]["relative"]["value"] == pytest.approx((2 + 4) / (1 + 0))
     paper = row["false"]["mean_of_ratios"]
     assert paper["value"] == 2.0 and paper["documents"] == 1 and paper["left_out"] == 1
@@ -191,7 +191,7 @@ def test_unfinished_sentence_is_left_out_and_empty_summary_has_no_claims(
     given = [write_summarizer(tmp_path, "it", documents, summaries)]
     row = row_of(judge(SummaryClaims(judge=OFFLINE, writer=OFFLINE), given, tmp_path / "out"), "it")
     assert (row["summaries"], row["cut"], row["empty"]) == (3, 2, 1) and row["no_verdict"] == 0
-    assert row["claims"] == 5 and row["salient"]["a_summary"]["value"] == pytest.approx(5 / 3)
+    assert row["claims"] == 5 and row["salient"]["per_summary"]["value"] == pytest.approx(5 / 3)
     assert row["salient"]["relative"]["documents"] == 3
     found = [json.loads(line) for line in (tmp_path / "out" / "claims.jsonl").open()]
     assert [len(each["claims"]) for each in found if each["summarizer"] == "it"] == [5, 0, 0]
@@ -264,7 +264,7 @@ def test_missing_verdicts_are_counted_by_reason(
     row = row_of(result, "it")
     assert {*row["not_judged"]} == {reason} and 3 < row["not_judged"][reason] < 18 == row["summaries"]
     judged = row["summaries"] - row["not_judged"][reason]
-    assert row["salient"]["a_summary"]["below"] == judged, "only judged summaries count"
+    assert row["salient"]["per_summary"]["below"] == judged, "only judged summaries count"
 
 
 def test_unavailable_judge_stops_the_analysis_and_answers_are_cached(

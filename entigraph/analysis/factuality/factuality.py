@@ -60,7 +60,7 @@ class Factuality(JudgedAnalysis):
             raise ConfigError(f"analysis.sentences: {self.sentences} found, 1 or more expected")
         check_confidence(self.confidence)
         if self.labels is not None and not Path(self.labels).expanduser().is_file():
-            raise ConfigError(f"analysis.labels: {self.labels!r} is no file; give the labeled to_label.csv, or null")
+            raise ConfigError(f"analysis.labels: {self.labels!r} is not a file; give the labeled to_label.csv, or null")
         _ = self.judges
 
     @property

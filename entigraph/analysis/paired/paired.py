@@ -88,7 +88,7 @@ def find_evaluation(key: str, name: str | None, root: Path, default: Path | None
     if matches:
         state = f"{name!r} begins the names of {len(matches)} evaluations"
     elif name:
-        state = f"{name!r} is no finished evaluation"
+        state = f"{name!r} is not a finished evaluation"
     else:
         state = "not set, and this configuration has none (a sweep has many; random weights have no base model)"
     known = [folder.name for folder in matches or finished]
@@ -102,7 +102,7 @@ def find_common_task(task: str | None, one: Path, other: Path) -> str:
     common = [name for name in tasks if name in other_tasks]
     if task in common or (task is None and common):
         return task or common[0]
-    state = f"both were asked {', '.join(common)}" if common else "they have no task in common"
+    state = f"both answered {', '.join(common)}" if common else "they have no task in common"
     raise ConfigError(f"analysis.task: {task!r} found; {state} ({one.name}, {other.name})")
 
 

@@ -1,4 +1,4 @@
-"""Two evaluations compared question by question: what changed, and whether the difference may be chance."""
+"""Compares two evaluations question by question: which answers changed, and whether the difference is significant."""
 
 import zlib
 from collections import Counter
@@ -25,7 +25,7 @@ AnswerPairs = Sequence[tuple[Answer, Answer]]
 
 @dataclass(frozen=True)
 class AnsweredTask:
-    """What one model answered to a task. `name` is printed; `folder` is the evaluation's."""
+    """The answers of one model to a task. `name` is printed; `folder` is the evaluation's."""
 
     name: str
     folder: Path
@@ -39,7 +39,7 @@ class AnsweredTask:
 def pair_study(runs: Sequence[StudyRun], resampling: Resampling) -> list[dict[str, Any]]:
     """Compares the best run of each augmenter with the best run of each less processed one and with the base model.
 
-    Only runs that were asked the same questions are compared; the most processed augmenter comes first. `best_of`
+    Only runs with the same questions are compared; the most processed augmenter comes first. `best_of`
     states from how many runs each was chosen, by these same questions.
     """
     pairs = []
@@ -70,7 +70,7 @@ def answered_by(run: StudyRun) -> AnsweredTask:
 
 
 def compare_answers(one: AnsweredTask, other: AnsweredTask, resampling: Resampling) -> dict[str, Any]:
-    """Compares two models over the questions that both were asked, with the same text; no answer counts as wrong.
+    """Compares two models over the questions that both have, with the same text; a missing answer counts as wrong.
 
     `p` is McNemar's exact test (1947): under the null hypothesis, as many of the changed questions are gained as lost,
     independently. The interval of the `difference` resamples whole documents. Raises DataError if no question is
@@ -164,7 +164,7 @@ def pair_lines(pair: Mapping[str, Any]) -> list[str]:
     return [
         f"{pair['one']} minus {pair['other']}",
         f"{pair['task']}: {pair['questions']:,} questions about {pair['documents']:,} documents"
-        + (f"; {left_out:,} that only one was asked are left out" if left_out else ""),
+        + (f"; {left_out:,} that only one answered are left out" if left_out else ""),
         f"accuracy {first:.3f} and {second:.3f}, difference {100 * pair['difference']:+.1f} "
         f"points ({100 * low:+.1f} to {100 * high:+.1f}, {pair['confidence']:.0%}, by document)",
         f"gained {pair[GAINED]:,}, lost {pair[LOST]:,}, right in both {pair['both_right']:,}, "

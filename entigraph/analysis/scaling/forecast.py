@@ -1,4 +1,4 @@
-"""Which form describes an augmenter's runs, how well earlier forecasts would have done, and what is forecast now."""
+"""Chooses a curve form for each augmenter, backtests it on smaller budgets, and forecasts larger ones."""
 
 import zlib
 from collections.abc import Iterator, Sequence

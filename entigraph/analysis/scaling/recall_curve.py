@@ -61,7 +61,7 @@ def build_recall_curve(runs: Sequence[StudyRun]) -> dict[str, Any] | None:
 
 
 def closed_book_task(scores: Scores) -> str | None:
-    """Returns the first task of questions that retrieves nothing."""
+    """Returns the first question task without retrieval."""
     return next((name for name, score in scores.items() if "overflowed" in score and "retrieval" not in score), None)
 
 

@@ -109,10 +109,10 @@ class ScalingCurve:
 def build_curve(context: AnalysisContext, settings: ScalingCurve) -> dict[str, Any]:
     """Returns the content of curve.json.
 
-    `points`: one per augmenter and budget, means over seeds (see CurvePoint). `runs`: the single runs behind them.
+    `points`: one per augmenter and budget, means over seeds (see CurvePoint). `runs`: the single runs.
     `base`, `baselines`: the base model and other models on the same questions. `fits`: the log-linear fit of each
     augmenter. `forecasts`: its best form, with bands and past forecasts. `comparisons`: differences between
-    augmenters. `losses`: perplexity before and after. `label`, `notes`: what a reader must know. `settings`, `varies`:
+    augmenters. `losses`: perplexity before and after. `label`, `notes`: disclaimers and remarks. `settings`, `varies`:
     what the runs have in common, and what may differ.
     """
     from entigraph.analysis.document_bootstrap import Resampling

@@ -55,7 +55,7 @@ def build_rows(summaries: Sequence[JudgedSummary], confidence: float) -> Iterato
             counts, reference_counts = count_claims(members, verdict), count_claims(reference, verdict)
             row[str(verdict)] = {
                 "claims": sum(summary.verdicts.count(verdict) for summary in members),
-                "a_summary": ratio([(float(sum(count)), float(len(count))) for count in counts.values()], confidence),
+                "per_summary": ratio([(float(sum(count)), float(len(count))) for count in counts.values()], confidence),
                 **compare_with_reference(counts, reference_counts, confidence),
             }
         yield row
@@ -133,7 +133,7 @@ def claims_lines(result: Mapping[str, Any], out: Path) -> list[str]:
     ]
     for row in result["rows"]:
         name = ", ".join(filter(None, (row["summarizer"], row["prompt"])))
-        counts = "".join(f"{format_ratio(row[verdict]['a_summary'], False):>8}" for verdict in ("false", "salient"))
+        counts = "".join(f"{format_ratio(row[verdict]['per_summary'], False):>8}" for verdict in ("false", "salient"))
         relative = "".join(f"{format_ratio(row[verdict]['relative']):>24}" for verdict in ("false", "salient"))
         lines.append(f"{name:44}{row['summaries']:>10,}{row['claims']:>8,}{counts}{relative}")
         lines += [f"  {remark}" for remark in row_remarks(row)]

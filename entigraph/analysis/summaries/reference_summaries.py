@@ -1,4 +1,4 @@
-"""Reference summaries: by people, from a file, or by a writer that is shown the documents."""
+"""Reference summaries: by people, from a file, or by a writer that reads the documents."""
 
 import json
 from collections.abc import Mapping

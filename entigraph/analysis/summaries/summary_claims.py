@@ -58,7 +58,7 @@ class SummaryClaims(JudgedAnalysis):
 
     `references`: a JSONL file, {"document": "<id>", "summary": "..."} a line, one or several per document, such as the
     human summaries of sQuALITY that the paper uses; null: `writer`, any of conf/llm, summarizes each document, which it
-    is shown. `second` judges the claims of `compared` summaries, sampled with `seed`, to measure agreement.
+    reads. `second` judges the claims of `compared` summaries, sampled with `seed`, to measure agreement.
     """
 
     name: ClassVar[str] = "summaries"
@@ -76,7 +76,7 @@ class SummaryClaims(JudgedAnalysis):
             raise ConfigError("analysis.references: no file and no analysis.writer; one of them is needed")
         if self.references is not None and not Path(self.references).expanduser().is_file():
             raise ConfigError(
-                f'analysis.references: {self.references!r} is no file; give one of {{"document": ..., "summary": ...}} '
+                f'analysis.references: {self.references!r} is not a file; expected {{"document": ..., "summary": ...}} '
                 "lines, or null"
             )
         _ = self.judges, self.reference_writer

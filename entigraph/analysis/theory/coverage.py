@@ -1,9 +1,9 @@
-"""Which pairs of entities the texts of a study cover, and the curve that this predicts.
+"""Measures which pairs of entities the texts of a study cover, and the curve that this predicts.
 
 The source graph joins two entities of a document that it mentions together; as the toy model's source graph, its µ(k)
 gives the predicted share of known pairs by rounds. A text about k entities counts as k(k-1) rounds, one per ordered
-pair. The prediction is compared with the pairs that the texts were asked to relate and the pairs that they mention
-together.
+pair. The prediction is compared with the pairs that the prompts asked the texts to relate and the pairs that the
+texts mention together.
 """
 
 import re
