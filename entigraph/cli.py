@@ -135,7 +135,7 @@ def run_command_line() -> int:
         hydra.main(version_base="1.3", config_path=str(home() / "conf"), config_name="config")(task)()
         return report_error(task.error) if task.error else 0
     except KeyboardInterrupt:
-        print("interrupted; the same command continues", file=sys.stderr)
+        print("interrupted; run the same command to continue", file=sys.stderr)
         return INTERRUPTED
     except Exception as error:
         return report_error(error)

@@ -206,7 +206,7 @@ def test_interrupt_says_how_to_continue(tmp_path: Path) -> None:
         assert time.monotonic() < deadline, "training did not start within two minutes"
     os.kill(running.pid, signal.SIGINT)
     _, errors = running.communicate(timeout=60)
-    assert running.returncode == 130 and "the same command continues" in errors
+    assert running.returncode == 130 and "run the same command to continue" in errors
 
 
 def test_internal_error_keeps_its_traceback(command: Command, tmp_path: Path) -> None:

@@ -28,7 +28,7 @@ from entigraph.sweep.expansion import expand_jobs, first_job, has_known_jobs
 from entigraph.sweep.job_table import Sweep, watching
 from entigraph.sweep.recovery import SweepState
 
-UNFINISHED = "not finished (lost, or still running on the cluster); the same command continues it"
+UNFINISHED = "not finished (lost, or still running on the cluster); run the same command to continue it"
 CLUSTER_ERRORS = ("UncompletedJobError", "FailedJobError")  # submitit's: canceled, out of memory or of time
 
 
@@ -68,16 +68,16 @@ def plan_sweep(config: DictConfig) -> None:
         jobs = expand_jobs(config)
     else:
         jobs = [first_job(config)]
-        print(f"{sweeper_name(config)} chooses its jobs while it runs; the plan is that of the first configuration")
+        print(f"{sweeper_name(config)} selects its jobs at run time; this is the plan of its first job")
     runs = [load_run(compose("config", overrides=job)) for job in jobs]
     half_width = early_stopping.target_half_width(config)
     print("\n".join(render_sweep(config.study, config.paths.root, runs, half_width)))
 
 
 def run_sweep(config: DictConfig, start: Callable[[], Any]) -> Any:
-    """Runs the jobs, again without the culprits where worker processes die, then analyzes every study of the sweep."""
+    """Runs the jobs, without those that crash their worker process, and analyzes every study of the sweep."""
     if config.hydra.launcher._target_.endswith("SlurmLauncher") and not shutil.which("sbatch"):
-        raise ConfigError("launcher=slurm: there is no sbatch here; use a machine of the cluster, or launcher=parallel")
+        raise ConfigError("launcher=slurm: sbatch not found; run this on a cluster node, or set launcher=parallel")
     early_stopping.vary_seed_slowest(config)
     jobs = expand_jobs(config) if has_known_jobs(config) else None
     validate_jobs(jobs or [first_job(config)], config.stage)
@@ -176,5 +176,5 @@ def summarize(sweep: Sweep, done: Sequence[dict[str, Any]], wanted: int) -> str:
     minutes, seconds = divmod(round(time.monotonic() - sweep.started), 60)
     if skipped == wanted:
         return f"nothing to do: all {skipped} runs are complete ({minutes} min {seconds} s)"
-    earlier = f", {skipped} of them from before" if skipped else ""
+    earlier = f", {skipped} of them already complete" if skipped else ""
     return f"{len(done)} of {wanted} runs are complete{earlier} ({minutes} min {seconds} s)"

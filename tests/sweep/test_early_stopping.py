@@ -36,7 +36,7 @@ def test_seeds_are_added_until_intervals_are_narrow(command: Command, tmp_path: 
     again = command(*sweep)
     assert again.returncode == 0 and "nothing to do: all 6 runs are complete" in again.stdout, again.stdout
     never = command(*sweep[:-1], "sweep.stop_at_half_width=0.0001")
-    assert never.returncode == 0 and "8 of 8 runs are complete, 6 of them from before" in never.stdout
+    assert never.returncode == 0 and "8 of 8 runs are complete, 6 of them already complete" in never.stdout
 
 
 @pytest.mark.parametrize(

@@ -29,7 +29,7 @@ def test_submitit_jobs_train_the_same_model(smoke: Path, command: Command, tmp_p
         shutil.rmtree(folder)
     done = command(*ONE)
     assert done.returncode == 0, done.stderr
-    assert "2 of 2 runs are complete, 1 of them from before" in done.stdout
+    assert "2 of 2 runs are complete, 1 of them already complete" in done.stdout
     name = "fictional-raw-4000-seed0"
     assert weights(root, name) == weights(smoke, name)
 
@@ -83,7 +83,7 @@ def test_slurm_without_sbatch_is_one_error(command: Command) -> None:
     if shutil.which("sbatch"):
         pytest.skip("this machine has Slurm")
     done = command("run", "experiments=smoke", "launcher=slurm")
-    assert done.returncode == 1 and "there is no sbatch here" in done.stderr and "Traceback" not in done.stderr
+    assert done.returncode == 1 and "sbatch not found" in done.stderr and "Traceback" not in done.stderr
     assert command("plan", "experiments=smoke", "launcher=slurm").returncode == 0
 
 

@@ -59,7 +59,7 @@ def test_sweeper_receives_the_accuracy_of_every_job(
     path = f"{plugin_folder}:{Path(__file__).parents[2]}"
     planned = command("plan", *SWEEP, "tokens.budget=1000,1500,2000", PYTHONPATH=path)
     assert planned.returncode == 0, planned.stderr
-    assert "GreedySweeper chooses its jobs while it runs" in planned.stdout and "1 jobs" in planned.stdout
+    assert "GreedySweeper selects its jobs at run time" in planned.stdout and "1 jobs" in planned.stdout
     assert not (tmp_path / "outputs").exists()
     done = command("run", *SWEEP, "tokens.budget=1000,1500,2000", PYTHONPATH=path)
     assert done.returncode == 0, done.stderr
