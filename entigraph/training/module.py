@@ -53,6 +53,7 @@ class CausalLMModule(L.LightningModule):
         self.fp32_gradients, self.compute_dtype = fp32_gradients, compute_dtype
         self.grad_norm: Tensor | None = None
         self.micro_batches: list[SequenceLosses] = []  # of the optimizer step in progress
+        self.metrics: dict[str, float] = {}  # of the last logged or saved optimizer step
         self.step_losses: SequenceLosses | None = None  # of the last optimizer step, this rank's sequences
 
     @property
@@ -96,14 +97,35 @@ class CausalLMModule(L.LightningModule):
             return
         if is_last_step(self.trainer):
             self.trainer.should_stop = True  # makes Lightning log and validate at the last step
-        assert self.step_losses is not None and self.grad_norm is not None
-        values = {
-            **mean_losses(gather_losses(self.step_losses)),
-            "grad_norm": self.grad_norm.item(),
-            "lr": self.trainer.optimizers[0].param_groups[0]["lr"],
-            "step": self.global_step,
-        }
+        values = self.step_metrics()
         self.log_dict({name: float64(value) for name, value in values.items()}, on_step=True, batch_size=1)
+
+    def step_metrics(self) -> dict[str, float]:
+        """Returns the metrics of the last optimizer step over all ranks. Every rank must call it."""
+        if self.metrics.get("step") != self.global_step:
+            assert self.step_losses is not None and self.grad_norm is not None
+            self.metrics = {
+                **mean_losses(gather_losses(self.step_losses)),
+                "grad_norm": self.grad_norm.item(),
+                "lr": self.trainer.optimizers[0].param_groups[0]["lr"],
+                "step": self.global_step,
+            }
+        return self.metrics
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Adds the metrics of the step: a checkpoint is saved before Lightning hands them to the loggers."""
+        if is_logging_step(self.trainer):
+            checkpoint["step_metrics"] = self.step_metrics()
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        self.metrics = checkpoint.get("step_metrics", {})
+
+    def on_train_start(self) -> None:
+        """Logs the metrics of the step that training resumes from, because a kill may have come before they were."""
+        if self.metrics:
+            values = {name: value for name, value in self.metrics.items() if name != "step"}
+            for logger in self.loggers:
+                logger.log_metrics(values, step=int(self.metrics["step"]))
 
     def configure_gradient_clipping(
         self,
