@@ -30,6 +30,7 @@ from entigraph.sweep.recovery import SweepState
 
 UNFINISHED = "not finished (lost, or still running on the cluster); run the same command to continue it"
 CLUSTER_ERRORS = ("UncompletedJobError", "FailedJobError")  # submitit's: canceled, out of memory or of time
+SWEEPER_RESULTS = "optimization_results.yaml"  # the best job, as Hydra's Optuna, Ax and Nevergrad sweepers write it
 
 
 def execute_multirun(config: DictConfig, start: Callable[[], Any]) -> Any:
@@ -168,7 +169,11 @@ def report(sweep: Sweep) -> None:
         raise EntigraphError(
             f"{len(failed)} of {len(done) + len(failed)} jobs failed; the same command tries those again"
         )
-    shutil.rmtree(sweep.folder, ignore_errors=True)
+    results = sweep.folder / SWEEPER_RESULTS
+    if results.exists():
+        print(f"results of the sweeper: {results}")
+    else:
+        shutil.rmtree(sweep.folder, ignore_errors=True)
 
 
 def summarize(sweep: Sweep, done: Sequence[dict[str, Any]], wanted: int) -> str:

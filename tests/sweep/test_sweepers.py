@@ -14,17 +14,15 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.plugins import Plugins
 from hydra.plugins.sweeper import Sweeper
 
-NODE = {"_target_": "hydra_plugins.greedy.GreedySweeper", "file": "results.json"}
+NODE = {"_target_": "hydra_plugins.greedy.GreedySweeper"}
 ConfigStore.instance().store(group="hydra/sweeper", name="greedy", node=NODE)
 
 
 class GreedySweeper(Sweeper):
-    '''Runs the first value of the swept key, then the second, and stops; records what each job returned.'''
-
-    def __init__(self, file):
-        self.file = file
+    '''Runs the first value of the swept key, then the second, and stops; writes what each job returned.'''
 
     def setup(self, *, hydra_context, task_function, config):
+        self.folder = config.hydra.sweep.dir
         self.launcher = Plugins.instance().instantiate_launcher(
             hydra_context=hydra_context, task_function=task_function, config=config
         )
@@ -38,7 +36,7 @@ class GreedySweeper(Sweeper):
             job = [*fixed, f"{swept.get_key_element()}={value}"]
             (returned,) = self.launcher.launch([job], initial_job_idx=number)
             results.append(returned.return_value)
-        with open(self.file, "w") as out:
+        with open(f"{self.folder}/optimization_results.yaml", "w") as out:
             json.dump(results, out)
         return results
 """
@@ -64,7 +62,9 @@ def test_sweeper_receives_the_accuracy_of_every_job(
     done = command("run", *SWEEP, "tokens.budget=1000,1500,2000", PYTHONPATH=path)
     assert done.returncode == 0, done.stderr
     assert "jobs chosen by GreedySweeper" in done.stdout and "2 of 2 runs are complete" in done.stdout
-    results = json.loads((tmp_path / "results.json").read_text())
+    (file,) = (tmp_path / "outputs" / ".sweeps").glob("*/optimization_results.yaml")
+    assert f"results of the sweeper: {file}" in done.stdout
+    results = json.loads(file.read_text())
     (curve,) = (tmp_path / "outputs" / "studies").glob("*/curve.json")
     accuracies = {run["budget"]: run["accuracy"] for run in json.loads(curve.read_text())["runs"]}
     assert results == [accuracies[1000], accuracies[1500]]
