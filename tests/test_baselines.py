@@ -1,4 +1,4 @@
-"""Other models asked a study's questions: by the command, as a line in its figure."""
+"""Baselines: other models that answer a study's questions, and their lines in its figure."""
 
 import json
 from collections.abc import Callable
@@ -16,30 +16,32 @@ from tests.conftest import TINY, Command
 from tests.evaluation.scripted_server import scripted
 
 
-def test_a_model_that_was_trained_here_is_asked_again_and_drawn_as_a_line(command: Command, tmp_path: Path) -> None:
-    """On questions that the writer made, asked as a baseline, it says what it said as the run's own model."""
+def test_trained_model_as_baseline_gives_the_same_answers_and_a_line_in_the_figure(
+    command: Command, tmp_path: Path
+) -> None:
+    """The questions are generated. Evaluated as a baseline, the model answers as it did in its own run."""
     options = [*TINY, "questions=generated", "questions.per_document=12"]
     done = command("run", *options)
     assert done.returncode == 0, done.stderr
     assert "12 questions by offline" in done.stdout and "simulated: the offline writer" in done.stdout
     (model,) = (tmp_path / "outputs" / "training").glob("*/model")
     baseline = ["baselines=[pretrained]", f"baselines.pretrained.path={model}"]
-    asked = command(*options, *baseline, "stage=baselines")
+    evaluated = command(*options, *baseline, "stage=baselines")
     name = model.parent.name
-    assert asked.returncode == 0 and f"{name}, closed_book: accuracy" in asked.stdout, asked.stderr
+    assert evaluated.returncode == 0 and f"{name}, closed_book: accuracy" in evaluated.stdout, evaluated.stderr
     outputs = tmp_path / "outputs"
-    (own,), (other,) = outputs.glob("evaluation/*-seed0-*"), outputs.glob("evaluation/*-pretrained-*")
-    answers = [list(read_jsonl(folder / "answers-closed_book.jsonl", Answer)) for folder in (own, other)]
+    (of_run,), (of_baseline,) = outputs.glob("evaluation/*-seed0-*"), outputs.glob("evaluation/*-pretrained-*")
+    answers = [list(read_jsonl(folder / "answers-closed_book.jsonl", Answer)) for folder in (of_run, of_baseline)]
     assert len(answers[0]) == 8 and answers[0] == answers[1]
-    drawn = command("analyze", *options)
-    assert drawn.returncode == 0 and f"\n{name} " in drawn.stdout, drawn.stderr
+    analysis = command("analyze", *options)
+    assert analysis.returncode == 0 and f"\n{name} " in analysis.stdout, analysis.stderr
     (study,) = (outputs / "studies").iterdir()
     (line,) = json.loads((study / "curve.json").read_text())["baselines"]
     assert line["name"] == name and line["questions"] == 8
     assert f">{name}<" in (study / "curve.svg").read_text()
 
 
-def test_an_endpoint_is_asked_without_training_anything(command: Command, quality_file: Path, tmp_path: Path) -> None:
+def test_endpoint_is_evaluated_without_training(command: Command, quality_file: Path, tmp_path: Path) -> None:
     def answers(body: dict[str, Any]) -> list[str]:
         assert "Vale" not in body["messages"][1]["content"].split("### Choices")[-1].split("Miriam slept")[0]
         return [" It was so.\nAnswer: A.\n"] * body.get("n", 1)
@@ -51,15 +53,15 @@ def test_an_endpoint_is_asked_without_training_anything(command: Command, qualit
         done = command(*quality, "baselines=[openai]", *endpoint, "stage=baselines")
         assert done.returncode == 0, done.stderr
         assert "accuracy 0.250 over 4 questions, 100.0% of 4 answered" in done.stdout
-        assert len(server.asked) == 2, "three of the four are one question, asked once"
+        assert len(server.asked) == 2, "three of the four questions are identical and share a request"
     (folder,) = (tmp_path / "outputs" / "evaluation").iterdir()
     scores = json.loads((folder / "scores.json").read_text())["closed_book_cot"]
     assert {*scores["groups"]} == {"easy", "hard"} and scores["samples"] == 4 * 64
     assert not (tmp_path / "outputs" / "training").exists()
 
 
-def test_what_cannot_answer_is_refused_before_anything_is_made(command: Command, tmp_path: Path) -> None:
-    for options, told in (
+def test_invalid_baselines_are_errors_before_any_evaluation(command: Command, tmp_path: Path) -> None:
+    for options, message in (
         (["baselines=[gpt_4_turbo]"], "an endpoint returns no likelihoods, which evaluation.closed_book needs"),
         (["baselines=[pretrained]"], "a pretrained model without a path"),
         (["baselines=[pretrained]", "baselines.pretrained.path=/nowhere"], "/nowhere does not exist"),
@@ -67,11 +69,11 @@ def test_what_cannot_answer_is_refused_before_anything_is_made(command: Command,
         (["baselines=[gpt_4_turbo]", "evaluation=closed_book_cot", "stage=baselines"], "does not exist"),
     ):
         done = command(*options)
-        assert done.returncode == 1 and told in done.stderr, (options, done.stderr)
+        assert done.returncode == 1 and message in done.stderr, (options, done.stderr)
     assert not (tmp_path / "outputs" / "evaluation").exists()
 
 
-def test_the_plan_tells_what_asking_will_cost(configured: Callable[..., Run], quality_file: Path) -> None:
+def test_plan_estimates_the_cost_of_questions_and_baselines(configured: Callable[..., Run], quality_file: Path) -> None:
     quality = ["corpus=quality", f"corpus.path={quality_file}", "evaluation=closed_book_cot", "llm=openai"]
     run = configured(*quality, "baselines=[gpt_4_turbo]", "questions=generated")
     (line,) = cost_estimate.question_cost_lines(run)

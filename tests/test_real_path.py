@@ -1,4 +1,4 @@
-"""The path that Llama 3 8B takes, on a small model in its shape and a small file in QuALITY's format."""
+"""The experiments for real data and Llama 3 8B, with a small model of that architecture and a small QuALITY file."""
 
 import json
 from pathlib import Path
@@ -54,21 +54,23 @@ def test_quality_entigraph_from_articles_to_scores(
         answers = list(read_jsonl(folder / "answers-closed_book.jsonl", Answer))
         assert len(answers) == 4 and all(len(answer.scores) == 4 for answer in answers)
         thoughts = list(read_jsonl(folder / "answers-closed_book_cot.jsonl", Answer))
-        assert len(thoughts) == 4 and all(len(answer.samples) == 2 for answer in thoughts), "none overflows"
-    assert not list(outputs.glob("training/redpajama*")), "a need is built as far as it is read, and no further"
+        assert len(thoughts) == 4 and all(len(answer.samples) == 2 for answer in thoughts), (
+            "no prompt exceeds the context length"
+        )
+    assert not list(outputs.glob("training/redpajama*")), "a need executes only the stages whose output is read"
 
 
-def test_replay_tokens_of_another_tokenizer_are_refused(
+def test_replay_tokens_of_another_tokenizer_are_an_error(
     command: Command, tiny_model: Path, quality_file: Path, tmp_path: Path
 ) -> None:
-    made = command("run", "evaluation=none", "logger=none", "tokenizer=bytes", "trainer.max_steps=1")
-    assert made.returncode == 0, made.stderr
+    first = command("run", "evaluation=none", "logger=none", "tokenizer=bytes", "trainer.max_steps=1")
+    assert first.returncode == 0, first.stderr
     (replay,) = (tmp_path / "outputs" / "tokens").iterdir()
     done = command("data=packed_with_replay", f"data.replay={replay}")
     assert done.returncode == 1 and "was written with the tokenizer bytes-" in done.stderr
 
 
-def test_anybodys_folder_of_text_files(command: Command, tmp_path: Path) -> None:
+def test_folder_of_text_files_with_questions(command: Command, tmp_path: Path) -> None:
     from tests.conftest import ARTICLE
 
     folder = tmp_path / "notes"
@@ -85,23 +87,23 @@ def test_anybodys_folder_of_text_files(command: Command, tmp_path: Path) -> None
     questions = f"corpus.questions={tmp_path}/questions.jsonl"
     done = command("corpus=text_files", f"corpus.path={folder}", questions, *options)
     assert done.returncode == 0 and "over 1 questions" in done.stdout, done.stderr
-    drawn = command("analyze", "corpus=text_files", f"corpus.path={folder}", questions, *options[1:])
-    assert drawn.returncode == 0 and "plumbing check" in drawn.stdout, drawn.stderr
+    analysis = command("analyze", "corpus=text_files", f"corpus.path={folder}", questions, *options[1:])
+    assert analysis.returncode == 0 and "plumbing check" in analysis.stdout, analysis.stderr
 
 
-def test_instructions_are_tuned_on_top_of_a_run(command: Command, tmp_path: Path) -> None:
-    """The path of quality_instruct, from another run's model: conversations to a model that has a chat template."""
-    talks = tmp_path / "talks.jsonl"
+def test_instruction_tuning_starts_from_the_model_of_another_run(command: Command, tmp_path: Path) -> None:
+    """Runs quality_instruct on conversations; the resulting model has a chat template."""
+    conversations = tmp_path / "conversations.jsonl"
     turns = [("user", "Who keeps the lamp of Orsk?"), ("assistant", "Miriam Vale does.")]
-    talk = [{"role": role, "content": content} for role, content in turns]
-    too_long = [*talk, {"role": "user", "content": "And then? " * 200}]
-    lines = [talk] * 20 + [talk + talk] * 10 + [too_long]
-    talks.write_text("".join(json.dumps({"messages": line}) + "\n" for line in lines))
+    conversation = [{"role": role, "content": content} for role, content in turns]
+    too_long = [*conversation, {"role": "user", "content": "And then? " * 200}]
+    lines = [conversation] * 20 + [conversation + conversation] * 10 + [too_long]
+    conversations.write_text("".join(json.dumps({"messages": line}) + "\n" for line in lines))
     done = command(
         "experiments=quality_instruct",
         "needs=[{experiment: base/smoke, overrides: ['trainer.max_steps=2', 'corpus.worlds=2']}]",
         "model.path=${output:base/smoke,training}/model",
-        f"corpus.path={talks}",
+        f"corpus.path={conversations}",
         "corpus.files='*'",
         "tokenizer.template=chatml",
         "data.context_length=256",
@@ -120,11 +122,11 @@ def test_instructions_are_tuned_on_top_of_a_run(command: Command, tmp_path: Path
     from transformers import AutoTokenizer
 
     prompt = AutoTokenizer.from_pretrained(str(training / "model")).apply_chat_template(
-        talk[:1], tokenize=False, add_generation_prompt=True
+        conversation[:1], tokenize=False, add_generation_prompt=True
     )
     assert prompt.endswith("<|im_start|>assistant\n")
 
 
-def test_prose_and_conversations_are_not_mixed_up(command: Command, tmp_path: Path) -> None:
-    told = command("corpus=conversations", f"corpus.path={tmp_path}")
-    assert told.returncode == 1 and "a corpus of conversations and tokenizer=chat go together" in told.stderr
+def test_conversations_need_the_chat_tokenizer(command: Command, tmp_path: Path) -> None:
+    done = command("corpus=conversations", f"corpus.path={tmp_path}")
+    assert done.returncode == 1 and "a corpus of conversations and tokenizer=chat go together" in done.stderr

@@ -1,7 +1,7 @@
-"""A stand-in for W&B's server, on loopback: keeps what wandb and wandb-workspaces send to it.
+"""A mock of W&B's server on localhost that records what wandb and wandb-workspaces send.
 
-Answers the few queries that starting, resuming and finishing a run, logging artifacts and saving a report ask; any
-other gets an empty answer. It is no test of W&B itself: how a page looks there only the real service can show.
+It answers the queries for starting, resuming and finishing a run, logging artifacts and saving a report; any other
+query gets an empty answer. The rendering of pages can only be checked on the real service.
 """
 
 import gzip
@@ -19,9 +19,15 @@ ENTITY = "lab"
 
 @dataclass
 class Service:
-    """`runs` by id: their history and summary; `artifacts` and `used`: what was said of each; `received`: every body.
+    """The recorded requests.
 
-    `refused`: the name of a query that is answered with an error.
+    Attributes:
+        runs: Group, history and summary by run id.
+        artifacts: The inputs of CreateArtifact.
+        used: The inputs of UseArtifact.
+        received: The body of every request.
+        queries: The names of the GraphQL queries.
+        refused: The name of a query that is answered with an error.
     """
 
     url: str = ""
@@ -30,7 +36,7 @@ class Service:
     used: list[dict[str, Any]] = field(default_factory=list)
     reports: list[dict[str, Any]] = field(default_factory=list)
     received: list[bytes] = field(default_factory=list)
-    asked: list[str] = field(default_factory=list)
+    queries: list[str] = field(default_factory=list)
     refused: str = ""
     lock: threading.Lock = field(default_factory=threading.Lock)
 
@@ -38,50 +44,58 @@ class Service:
     def environment(self) -> dict[str, str]:
         return {"WANDB_BASE_URL": self.url, "WANDB_API_KEY": "x" * 40, "WANDB_MODE": "online"}
 
-    def answer(self, name: str, query: str, given: dict[str, Any]) -> dict[str, Any]:
-        self.asked.append(name)
-        project = {"id": "p", "name": given.get("project") or "entigraph", "entity": {"id": "e", "name": ENTITY}}
+    def answer(self, name: str, query: str, variables: dict[str, Any]) -> dict[str, Any]:
+        self.queries.append(name)
+        project = {"id": "p", "name": variables.get("project") or "entigraph", "entity": {"id": "e", "name": ENTITY}}
         if name == "RunResumeStatus":
-            return {"model": {**project, "bucket": self.resumed(given["name"])}}
+            return {"model": {**project, "bucket": self.resume_status(variables["name"])}}
         if name == "UpsertBucket":
-            known = given["name"] in self.runs
-            run = self.runs.setdefault(given["name"], {"history": [], "summary": {}, "group": None})
-            run["group"] = given.get("groupName") or run["group"]
-            bucket = {"id": given["name"], "name": given["name"], "displayName": "", "config": "{}", "project": project}
+            known = variables["name"] in self.runs
+            run = self.runs.setdefault(variables["name"], {"history": [], "summary": {}, "group": None})
+            run["group"] = variables.get("groupName") or run["group"]
+            bucket = {
+                "id": variables["name"],
+                "name": variables["name"],
+                "displayName": "",
+                "config": "{}",
+                "project": project,
+            }
             return {"upsertBucket": {"bucket": bucket, "inserted": not known}}
         if name == "CreateArtifact":
-            self.artifacts.append(given["input"])
-            made = {"id": f"artifact-{len(self.artifacts)}", "state": "COMMITTED"}
-            return {"createArtifact": {"artifact": {**made, "artifactSequence": {"latestArtifact": None}}}}
+            self.artifacts.append(variables["input"])
+            created = {"id": f"artifact-{len(self.artifacts)}", "state": "COMMITTED"}
+            return {"createArtifact": {"artifact": {**created, "artifactSequence": {"latestArtifact": None}}}}
         if name == "UseArtifact":
-            self.used.append(given["input"])
-            return {"useArtifact": {"artifact": {"id": given["input"]["artifactID"]}}}
+            self.used.append(variables["input"])
+            return {"useArtifact": {"artifact": {"id": variables["input"]["artifactID"]}}}
         if name == "CreateRunFiles":
-            files = [{"name": file, "uploadUrl": f"{self.url}/{given['run']}/{file}"} for file in given["files"]]
-            return {"createRunFiles": {"runID": given["run"], "uploadHeaders": [], "files": files}}
+            files = [
+                {"name": file, "uploadUrl": f"{self.url}/{variables['run']}/{file}"} for file in variables["files"]
+            ]
+            return {"createRunFiles": {"runID": variables["run"], "uploadHeaders": [], "files": files}}
         if name == "ArtifactType":
             return {"project": None}
         if name == "ProjectInternalId":
             return {"project": {"id": "p", "internalId": "1"}}
         if name == "upsertView":
-            return {"upsertView": {"view": self.saved(given), "inserted": True}}
+            return {"upsertView": {"view": self.save_view(variables), "inserted": True}}
         if name == "SpecificReport":
-            return {"view": next(view for view in self.reports if view["id"] == given["reportId"])}
+            return {"view": next(view for view in self.reports if view["id"] == variables["reportId"])}
         if name == "ProjectViews":
             edges = [{"node": view, "cursor": "c"} for view in self.reports]
             return {"project": {"allViews": {"edges": edges, "pageInfo": {"endCursor": "c", "hasNextPage": False}}}}
-        return self.told_of_the_place(name, query, project)
+        return self.describe_project(name, query, project)
 
-    def told_of_the_place(self, name: str, query: str, project: dict[str, Any]) -> dict[str, Any]:
+    def describe_project(self, name: str, query: str, project: dict[str, Any]) -> dict[str, Any]:
         viewer = {"id": "u", "entity": ENTITY, "username": ENTITY, "flags": "{}", "teams": {"edges": []}}
-        told: dict[str, Any] = {"viewer": viewer, "serverInfo": {"features": [], "cliVersionInfo": {}}}
+        answer: dict[str, Any] = {"viewer": viewer, "serverInfo": {"features": [], "cliVersionInfo": {}}}
         if "projects" in query or "models" in query:
             node = {**project, "entityName": ENTITY, "createdAt": "", "isBenchmark": False, "user": None}
             edges = [{"node": node, "cursor": "c"}]
-            told["models"] = {"edges": edges, "pageInfo": {"endCursor": "c", "hasNextPage": False}}
-        return told
+            answer["models"] = {"edges": edges, "pageInfo": {"endCursor": "c", "hasNextPage": False}}
+        return answer
 
-    def resumed(self, run: str) -> dict[str, Any] | None:
+    def resume_status(self, run: str) -> dict[str, Any] | None:
         if run not in self.runs:
             return None
         lines = self.runs[run]["history"]
@@ -101,15 +115,15 @@ class Service:
             "wandbConfig": json.dumps({"t": 1}),
         }
 
-    def saved(self, given: dict[str, Any]) -> dict[str, Any]:
+    def save_view(self, variables: dict[str, Any]) -> dict[str, Any]:
         view = {
-            "id": given["id"] or b64encode(f"View:{len(self.reports)}".encode()).decode(),
-            "type": given["type"],
-            "name": given["name"],
-            "displayName": given["displayName"],
-            "description": given["description"],
-            "project": {"id": "p", "name": given["projectName"], "entityName": given["entityName"]},
-            "spec": given["spec"],
+            "id": variables["id"] or b64encode(f"View:{len(self.reports)}".encode()).decode(),
+            "type": variables["type"],
+            "name": variables["name"],
+            "displayName": variables["displayName"],
+            "description": variables["description"],
+            "project": {"id": "p", "name": variables["projectName"], "entityName": variables["entityName"]},
+            "spec": variables["spec"],
             "updatedAt": "2026-01-01T00:00:00",
             "createdAt": "2026-01-01T00:00:00",
         }
@@ -143,19 +157,19 @@ def served() -> Iterator[Service]:
             service.received.append(body)
             answer: dict[str, Any] = {}
             if self.path == "/graphql":
-                asked = json.loads(body)
-                name = asked.get("operationName") or asked["query"].split("(")[0].split("{")[0].split()[1]
-                answer = {"data": service.answer(name, asked["query"], asked.get("variables") or {})}
+                request = json.loads(body)
+                name = request.get("operationName") or request["query"].split("(")[0].split("{")[0].split()[1]
+                answer = {"data": service.answer(name, request["query"], request.get("variables") or {})}
                 if name == service.refused:
                     answer = {"errors": [{"message": "permission denied"}], "data": None}
             elif self.path.endswith("/file_stream"):
                 service.stream(self.path.split("/")[-2], json.loads(body))
-            told = json.dumps(answer).encode()
+            content = json.dumps(answer).encode()
             self.send_response(200)
             self.send_header("Content-Type", "application/json")
-            self.send_header("Content-Length", str(len(told)))
+            self.send_header("Content-Length", str(len(content)))
             self.end_headers()
-            self.wfile.write(told)
+            self.wfile.write(content)
 
         do_GET = do_POST = do_PUT = do
 
