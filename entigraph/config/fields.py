@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Mapping
 from dataclasses import MISSING, field, fields, is_dataclass
+from functools import cache
 from typing import Any, Protocol
 
 from entigraph.errors import ConfigError
@@ -26,10 +27,12 @@ def runtime_field(default: Any = MISSING, *, default_factory: Callable[[], Any] 
 
 def content_fields(component: Any) -> Mapping[str, Any]:
     """Returns the values of a dataclass instance's fields that affect content."""
-    runtime = runtime_field_names(type(component))
+    kind: type = type(component)
+    runtime = runtime_field_names(kind)
     return {field.name: getattr(component, field.name) for field in fields(component) if field.name not in runtime}
 
 
+@cache
 def runtime_field_names(kind: type) -> frozenset[str]:
     """Returns the names of a dataclass's fields that do not affect content."""
     return frozenset(field.name for field in fields(kind) if not field.metadata.get(AFFECTS_CONTENT, True))

@@ -216,6 +216,8 @@ class JudgeLoad:
 
 def judging_cost_lines(run: Run) -> list[str]:
     """Returns the cost of the judges of the selected analysis; cached answers are not deducted."""
+    if not hasattr(run.analysis, "judges"):
+        return []
     from entigraph.analysis.factuality.factuality import Factuality
     from entigraph.analysis.summaries.summary_claims import SummaryClaims
 

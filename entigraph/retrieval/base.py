@@ -20,8 +20,6 @@ from concurrent.futures import Future, as_completed
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple, TypeVar
 
-import numpy as np
-
 from entigraph.config.fields import check_positive
 from entigraph.llm.response_cache import ResponseCache
 from entigraph.retrieval.embedding_cache import EmbeddingCache, Vector
@@ -101,6 +99,8 @@ def build_query(question: Question, with_choices: bool) -> str:
 
 def top_indices(scores: Vector, depth: int) -> list[int]:
     """Returns the indices of the `depth` highest scores. Ties keep their order, so the result is deterministic."""
+    import numpy as np  # not needed to plan a run
+
     if depth < len(scores):
         threshold = np.partition(scores, len(scores) - depth)[len(scores) - depth]
         candidates = np.flatnonzero(scores >= threshold)

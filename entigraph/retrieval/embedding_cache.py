@@ -10,13 +10,15 @@ import sqlite3
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-
-import numpy as np
-from numpy.typing import NDArray
+from typing import TYPE_CHECKING, TypeAlias
 
 from entigraph.errors import ArtifactError
 
-Vector = NDArray[np.float32]
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+Vector: TypeAlias = "NDArray[np.float32]"
 LOCK_TIMEOUT_S = 60.0
 KEYS_PER_QUERY = 500
 
@@ -34,6 +36,8 @@ class EmbeddingCache:
 
     def get(self, keys: Sequence[bytes]) -> dict[bytes, Vector]:
         """Returns the cached vectors; keys that are not cached are missing in the result."""
+        import numpy as np
+
         vectors: dict[bytes, Vector] = {}
         for start in range(0, len(keys), KEYS_PER_QUERY):
             batch = keys[start : start + KEYS_PER_QUERY]
@@ -45,6 +49,8 @@ class EmbeddingCache:
 
     def put(self, vectors: Mapping[bytes, Vector]) -> None:
         """Stores vectors; they are on disk when this returns."""
+        import numpy as np
+
         rows = [(key, np.ascontiguousarray(value, dtype="<f4").tobytes()) for key, value in vectors.items()]
         with self.translate_errors():
             self.database.execute("BEGIN IMMEDIATE")

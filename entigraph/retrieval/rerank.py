@@ -7,8 +7,6 @@ from dataclasses import dataclass
 from itertools import islice
 from typing import Any, Protocol
 
-import numpy as np
-
 from entigraph.config.fields import check_positive, runtime_field
 from entigraph.errors import ConfigError
 from entigraph.llm.cost import Price, SpendingLimit
@@ -31,7 +29,6 @@ from entigraph.retrieval.retrieval_endpoints import (
 from entigraph.retrieval.sentence_transformers_models import LocalReranker
 
 QUERIES_PER_BLOCK = 64
-NO_SCORES: Vector = np.empty(0, dtype=np.float32)  # of a query without texts
 
 
 class Reranker(Protocol):
@@ -150,6 +147,7 @@ def score_block(
     pool: ThreadPoolExecutor,
 ) -> list[Vector]:
     """Returns the scores of each (query, texts) request; caches each response as it arrives."""
+    import numpy as np
 
     def score(key: bytes, query: str, texts: Sequence[str]) -> tuple[bytes, Vector]:
         return key, reranker.scores(query, texts)
@@ -166,4 +164,5 @@ def score_block(
     finally:
         for future in futures:
             future.cancel()
-    return [scores.get(key, NO_SCORES) for key in keys]
+    no_scores: Vector = np.empty(0, dtype=np.float32)  # of a query without texts
+    return [scores.get(key, no_scores) for key in keys]

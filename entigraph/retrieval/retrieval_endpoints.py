@@ -12,8 +12,6 @@ from functools import cached_property
 from threading import Lock
 from typing import Any
 
-import numpy as np
-
 from entigraph.errors import ConfigError, LLMError
 from entigraph.llm.cost import FREE, Price, SpendingLimit, is_private_address
 from entigraph.retrieval.base import iterate_completed
@@ -95,6 +93,8 @@ class EmbeddingEndpoint:
             self.limit.record(estimate, self.counts["embedding_dollars"] - spent_before)
 
     def embed_batch(self, texts: Sequence[str], indices: Sequence[int]) -> dict[int, Vector]:
+        import numpy as np
+
         with self.address.translate_errors():
             answer = self.address.client.embeddings.create(model=self.model, input=texts, encoding_format="float")
         billed = getattr(answer.usage, "prompt_tokens", 0)  # some endpoints do not report it
@@ -120,6 +120,8 @@ class RerankEndpoint:
         self.counts: dict[str, Any] = {"rerank_searches": 0, "rerank_dollars": 0.0}
 
     def scores(self, query: str, texts: Sequence[str]) -> Vector:
+        import numpy as np
+
         body = {"model": self.model, "query": query, "documents": list(texts), "top_n": len(texts)}
         estimate, dollars = self.limit.price.dollars(count_searches(len(texts)), 0, 0), 0.0
         self.limit.reserve(estimate)

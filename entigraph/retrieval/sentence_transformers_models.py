@@ -4,8 +4,6 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from entigraph.errors import ConfigError
 from entigraph.retrieval.embedding_cache import Vector
 from entigraph.storage.fingerprints import fingerprint
@@ -22,6 +20,8 @@ class LocalEmbedder:
         self.counts: dict[str, Any] = {"truncated_by_model": 0}
 
     def embed(self, texts: Sequence[str], queries: bool) -> Iterator[dict[int, Vector]]:
+        import numpy as np
+
         encode = self.model.encode_query if queries else self.model.encode_document
         for start in range(0, len(texts), TEXTS_PER_BATCH):
             batch = list(texts[start : start + TEXTS_PER_BATCH])
@@ -41,6 +41,8 @@ class LocalReranker:
         self.counts: dict[str, Any] = {"truncated_by_reranker": 0}
 
     def scores(self, query: str, texts: Sequence[str]) -> Vector:
+        import numpy as np
+
         joined = [f"{query} {text}" for text in texts]
         self.counts["truncated_by_reranker"] += count_truncated(self.model.tokenizer, joined, self.model.max_seq_length)
         pairs = [(query, text) for text in texts]

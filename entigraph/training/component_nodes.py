@@ -7,6 +7,7 @@ a file and builds the components, including those of other packages.
 import ast
 import json
 from collections.abc import Iterator, Mapping
+from functools import cache
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -96,6 +97,7 @@ def resolve_or_explain(target: str, key: str) -> Any:
         raise ConfigError(f"{key}._target_: {error}") from None
 
 
+@cache
 def argument_names(target: str) -> list[str] | None:
     """Returns the arguments of a class of this package from its source, without importing it; None for others."""
     module, _, name = target.rpartition(".")
