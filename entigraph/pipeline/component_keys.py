@@ -32,7 +32,10 @@ def component_key(node: DictConfig, component: Any = None) -> dict[str, Any]:
     if code := identify_code(target):
         key["code"] = code
     extra = getattr(component, "cache_key", None)
-    return key | dict(extra) if isinstance(extra, Mapping) else key
+    if isinstance(extra, Mapping):
+        # A name that an argument has too must not replace it: both decide the content.
+        key |= {f"cache_key.{name}" if name in key else str(name): value for name, value in extra.items()}
+    return key
 
 
 def default_arguments(target: Any) -> dict[str, Any]:

@@ -27,8 +27,8 @@ AUGMENTER = """
 
     @dataclass(frozen=True, kw_only=True)
     class MyEntiGraph(EntiGraph):
-        def request(self, task):
-            return super().request(task)
+        def tasks(self, documents, graphs, seed):
+            return super().tasks(documents, graphs, seed)
 """
 
 
@@ -161,6 +161,23 @@ def test_folders_are_the_same_in_another_process_and_working_directory(
 
 def test_key_of_a_mixture_contains_the_options_of_its_parts(configured: Any) -> None:
     augmenter = configured("augmenter=mixed", "synthesis.token_budget=1000").artifacts.synthesis.cache_key["augmenter"]
-    assert augmenter["name"] == "entigraph50-rephrase50"
+    assert augmenter["cache_key.name"] == "entigraph50-rephrase50"
     assert augmenter["parts"]["entigraph"]["temperature"] == 1.0
     assert set(augmenter["parts"]["rephrase"]["prompts"]) == {"rephrase_easy", "rephrase_medium", "rephrase_hard"}
+
+
+def test_extra_cache_key_of_a_component_does_not_replace_an_argument(user_package: Path) -> None:
+    write(
+        user_package / "reader.py",
+        """
+        class Reader:
+            def __init__(self, path: str) -> None:
+                self.path = path
+
+            @property
+            def cache_key(self):
+                return {"path": "digest of the content", "rows": 3}
+        """,
+    )
+    key = key_of("mine.reader.Reader", path="a.txt")
+    assert (key["path"], key["cache_key.path"], key["rows"]) == ("a.txt", "digest of the content", 3)
