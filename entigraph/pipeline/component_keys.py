@@ -33,8 +33,8 @@ def component_key(node: DictConfig, component: Any = None) -> dict[str, Any]:
         key["code"] = code
     extra = getattr(component, "cache_key", None)
     if isinstance(extra, Mapping):
-        # A name that an argument has too must not replace it: both decide the content.
-        key |= {f"cache_key.{name}" if name in key else str(name): value for name, value in extra.items()}
+        # An extra field fills an argument that is null, but never replaces a value: both decide the content.
+        key |= {str(name) if key.get(name) is None else f"cache_key.{name}": value for name, value in extra.items()}
     return key
 
 

@@ -161,7 +161,7 @@ def test_folders_are_the_same_in_another_process_and_working_directory(
 
 def test_key_of_a_mixture_contains_the_options_of_its_parts(configured: Any) -> None:
     augmenter = configured("augmenter=mixed", "synthesis.token_budget=1000").artifacts.synthesis.cache_key["augmenter"]
-    assert augmenter["cache_key.name"] == "entigraph50-rephrase50"
+    assert augmenter["name"] == "entigraph50-rephrase50"
     assert augmenter["parts"]["entigraph"]["temperature"] == 1.0
     assert set(augmenter["parts"]["rephrase"]["prompts"]) == {"rephrase_easy", "rephrase_medium", "rephrase_hard"}
 
