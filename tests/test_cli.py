@@ -41,7 +41,7 @@ def error_output(done: subprocess.CompletedProcess[str]) -> str:
         (["tokens.budget=300000"], "tokens.budget: 300,000 found; synthesis.token_budget writes only 200,000"),
         (["tokens.budget=0"], "tokens.budget: 0 found"),
         (["augmenter=rephrase", "synthesis.token_budget=null"], "ends by a budget only"),
-        (["corpus=quality"], "corpus.path: not set"),
+        (["corpus=quality"], "corpus.path: nothing given"),
         (["corpus=quality", "corpus.path=/nowhere"], "/nowhere does not exist"),
         (["model=pretrained"], "model.path: not set"),
         (["model=pretrained", "model.path=./nowhere"], "./nowhere does not exist"),
@@ -122,7 +122,7 @@ def test_invalid_files_are_one_error(files: dict[str, bytes], message: str, comm
     [
         ("{broken", "line 1: not JSON"),
         ('{"question": "Why?"}', "line 1: missing document"),
-        ('{"document": "b.txt", "question": "?", "choices": ["x", "y"], "answer": 0}', "asks about 'b.txt'"),
+        ('{"document": "b.txt", "question": "?", "choices": ["x", "y"], "answer": 0}', "document is 'b.txt'"),
         ('{"document": "a.txt", "question": "?", "choices": ["x", "y"], "answer": 2}', "answer is 2; 0 to 1 expected"),
         ('{"document": "a.txt", "question": "?", "choices": ["x", " "], "answer": 0}', "choices are ['x', ' ']"),
     ],

@@ -53,8 +53,8 @@ def write_fictional(folder: Path, wrong: float = 0.0, count: int = 3) -> Written
         assert reading
         for _ in range(20):
             one, other = rng.sample(world.people, 2)
-            texts = [relate(reading.facts, rng.sample(world.entities, 3), rng), restate(reading, rng, (0, 1, 2, 3))]
-            for text in [*texts, ask_and_answer(reading, rng)]:
+            new_texts = [relate(reading.facts, rng.sample(world.entities, 3), rng), restate(reading, rng, (0, 1, 2, 3))]
+            for text in [*new_texts, ask_and_answer(reading, rng)]:
                 if rng.random() < wrong:
                     text = text.replace(one, "*").replace(other, one).replace("*", other)
                 texts.append((f"d{number}", "triple", text))

@@ -234,15 +234,15 @@ def test_converter_version_is_in_the_cache_key(
     notes: Path, configured: Callable[..., Run], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     overrides = ["corpus=text_files", "evaluation=none", f"corpus.path={notes}"]
-    converters = configured(*overrides).documents.cache_key["converters"]
+    converters = configured(*overrides).artifacts.corpus.cache_key["converters"]
     assert sorted(converters) == ["mammoth", "markdownify", "pypdfium2", "trafilatura"]
-    with_pdf = configured(*overrides).documents.folder
+    with_pdf = configured(*overrides).artifacts.corpus.folder
     monkeypatch.setattr(document_conversion.metadata, "version", lambda package: "99")
-    assert configured(*overrides).documents.folder != with_pdf
+    assert configured(*overrides).artifacts.corpus.folder != with_pdf
     for file in notes.iterdir():
         if file.suffix != ".txt":
             file.unlink()
-    assert "converters" not in configured(*overrides).documents.cache_key
+    assert "converters" not in configured(*overrides).artifacts.corpus.cache_key
 
 
 def test_plan_reports_all_bad_questions(notes: Path, command: Command, tmp_path: Path) -> None:

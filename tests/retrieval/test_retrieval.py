@@ -266,7 +266,7 @@ def test_paid_endpoint_needs_price_and_key(monkeypatch: pytest.MonkeyPatch) -> N
     with pytest.raises(ConfigError, match="retriever.price: -1.0 found"):
         Dense(model="m", base_url="https://nowhere.example/v1", price=-1.0)
     monkeypatch.delenv("OPENAI_API_KEY", raising=False)
-    with pytest.raises(LLMError, match="no OPENAI_API_KEY"):
+    with pytest.raises(LLMError, match="OPENAI_API_KEY is not set"):
         Dense(model="m", base_url="https://nowhere.example/v1", price=1.0).check()
 
 

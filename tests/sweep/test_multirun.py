@@ -58,7 +58,7 @@ def test_sweep_plan_lists_each_folder_once(smoke: Path, command: Command) -> Non
 def test_other_jobs_finish_if_one_fails(command: Command, tmp_path: Path) -> None:
     done = command(*SMOKE, "tokens.budget=4000,200", "augmenter=entigraph,raw")
     assert done.returncode == 1
-    assert "failed: fictional-raw-200-seed0: tokens.budget: 200 tokens do not hold even the first text" in done.stderr
+    assert "failed: fictional-raw-200-seed0: tokens.budget: 200 tokens are fewer than the first text has" in done.stderr
     assert "jobs failed; the same command tries those again" in done.stderr and "Traceback" not in done.stderr
     curve = curve_of(tmp_path / "outputs")
     assert {run["augmenter"] for run in curve["runs"]} == {"entigraph", "raw"} and len(curve["runs"]) == 3
@@ -97,11 +97,11 @@ def test_killed_sweep_resumes_without_repeating_finished_work(tmp_path: Path) ->
 def wait_for(
     condition: Callable[[], object], process: "subprocess.Popen[str] | subprocess.Popen[bytes]", interval: float = 0.02
 ) -> None:
-    """Polls until the condition holds. Fails if the process ends first, or after two minutes."""
-    deadline = time.monotonic() + 120
+    """Polls until the condition holds. Fails if the process ends first, or after five minutes."""
+    deadline = time.monotonic() + 300
     while not condition():
         assert process.poll() is None, "the process ended first"
-        assert time.monotonic() < deadline, "the condition did not hold within two minutes"
+        assert time.monotonic() < deadline, "the condition did not hold within five minutes"
         time.sleep(interval)
 
 
