@@ -1,7 +1,7 @@
 """How runs and their artifacts appear in an experiment tracker.
 
-One tracked run holds the training of a job and its scores. An artifact that several jobs may share has a tracked run of
-its own, the same whichever job makes it.
+One tracked run holds the training of a job and its scores. An artifact that several jobs may share has a separate
+tracked run with the same id in every job.
 """
 
 from collections.abc import Callable, Iterator, Sequence

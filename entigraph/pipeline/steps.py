@@ -269,8 +269,8 @@ def task_inputs(run: Run, name: str) -> TaskInputs:
 class Step:
     """One artifact of a run and how to make it.
 
-    `tracked_in_job`: its values go to the tracked run of the job; otherwise the artifact has a tracked run of its own.
-    `logs`: it logs values while it runs. `shared`: it belongs to no single stage; whichever stage needs it makes it.
+    `tracked_in_job`: its values go to the tracked run of the job; otherwise the artifact has a separate tracked run.
+    `logs`: it logs values while it runs. `shared`: the first stage that needs the artifact builds it.
     """
 
     stage: Stage

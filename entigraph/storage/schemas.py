@@ -52,7 +52,7 @@ class Question:
 
     @property
     def multiple_answers(self) -> bool:
-        """Returns whether the question asks for all correct choices, of which there may be several."""
+        """Returns whether more than one choice may be correct; the question then asks for all of them."""
         return not isinstance(self.answer, int)
 
 

@@ -95,10 +95,10 @@ def test_background_answers_only_seen_questions() -> None:
 
 def test_conversations_hold_out_the_same_questions() -> None:
     splits = {found.text: found.split for found in FictionalBackground(worlds=2).read().questions}
-    told = [json.loads(document.text) for document in FictionalConversations(worlds=2).read().documents]
-    assert len(told) > 80 and {splits[user["content"]] for user, _ in told} == {"seen"}
+    conversations = [json.loads(document.text) for document in FictionalConversations(worlds=2).read().documents]
+    assert len(conversations) > 80 and {splits[user["content"]] for user, _ in conversations} == {"seen"}
     about_targets = {found.text for found in FictionalCorpus(documents=2).read().questions}
-    assert not about_targets & {user["content"] for user, _ in told}
+    assert not about_targets & {user["content"] for user, _ in conversations}
 
 
 def test_output_folders_are_not_documents(tmp_path: Path) -> None:
@@ -111,17 +111,17 @@ def test_output_folders_are_not_documents(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("field", "value", "told"),
+    ("field", "value", "message"),
     [
         ("article", None, "article is None; expected str"),
         ("questions", None, "questions is None; expected list"),
         ("title", 3, "title is 3; expected str"),
     ],
 )
-def test_quality_fields_of_wrong_type_raise(field: str, value: object, told: str, quality_file: Path) -> None:
+def test_quality_fields_of_wrong_type_raise(field: str, value: object, message: str, quality_file: Path) -> None:
     line = json.loads(quality_file.read_text().split("\n")[0])
     quality_file.write_text(json.dumps({**line, field: value}))
-    with pytest.raises(DataError, match=f"dev:1: {told}"):
+    with pytest.raises(DataError, match=f"dev:1: {message}"):
         Quality(path=str(quality_file)).read()
 
 

@@ -220,7 +220,7 @@ def test_corpus_without_readable_files_raises(tmp_path: Path) -> None:
 
 
 def test_missing_extra_raises(notes: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    missing = document_conversion.Converter(("a-package-that-nobody-has-installed",), document_conversion.pdf_text)
+    missing = document_conversion.Converter(("a-package-that-is-not-installed",), document_conversion.pdf_text)
     monkeypatch.setitem(document_conversion.CONVERTERS, ".pdf", missing)  # type: ignore[attr-defined]
     with pytest.raises(ConfigError, match=r"4 of its files.*B.PDF.*pip install 'entigraph\[documents\]'"):
         TextFiles(path=str(notes)).sources()
@@ -260,7 +260,7 @@ def test_plan_reports_all_bad_questions(notes: Path, command: Command, tmp_path:
     (tmp_path / "q.jsonl").write_text("\n".join(lines))
     done = command("corpus=text_files", f"corpus.path={notes}", f"corpus.questions={tmp_path / 'q.jsonl'}")
     assert done.returncode == 1 and "q.jsonl: 12 bad of 13 questions" in done.stderr
-    for told in (
+    for message in (
         "line 1: not JSON",
         "line 3: document is 'z.txt'; a document of this corpus expected",
         "line 4: answer is 2; 0 to 1 expected",
@@ -272,5 +272,5 @@ def test_plan_reports_all_bad_questions(notes: Path, command: Command, tmp_path:
         "line 11: not JSON",
         "... and 2 more",
     ):
-        assert told in done.stderr, done.stderr
+        assert message in done.stderr, done.stderr
     assert "line 12" not in done.stderr and not (tmp_path / "outputs").exists()
