@@ -87,14 +87,17 @@ class Wandb:
 def read_last_values(root: Path, run_id: str) -> dict[str, Any]:
     """Returns the last logged values of an interrupted run, read with W&B's CLI; empty if there was none.
 
+    They come from the history and not from the summary, which a killed run may have written up to a later step.
     Offline, a resumed run writes another file next to the first; W&B uploads both as one run.
     """
     files = sorted((root / "wandb").glob(f"offline-run-*-{glob.escape(run_id)}/run-*.wandb"))
     values: dict[str, Any] = {}
     for file in files:
-        reader = [sys.executable, "-m", "wandb", "leet", "inspect", "--summary", "--json", str(file)]
+        reader = [sys.executable, "-m", "wandb", "leet", "inspect", "--json", str(file)]
         output = subprocess.run(reader, capture_output=True, text=True).stdout
-        values |= json.loads(output)["summary"] if output else {}  # empty for a run that was killed at its start
+        for record in map(json.loads, output.splitlines()):  # none for a run that was killed at its start
+            if record["type"] == "history":
+                values |= record["history"].get("item", record["history"])
     return values
 
 
