@@ -2,7 +2,7 @@
 
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, suppress
 from pathlib import Path
 from typing import Protocol
@@ -72,18 +72,28 @@ class TerminalProgress:
 
 @contextmanager
 def print_progress_lines(label: str, total: int | None, unit: str) -> Iterator[Advance]:
-    started = last = time.monotonic()
+    def print_line(line: str) -> None:
+        print(f"  {line}", file=sys.stderr, flush=True)
+
+    yield throttled_progress(label, total, unit, print_line, SECONDS_BETWEEN_LINES, time.monotonic())
+
+
+def throttled_progress(
+    label: str, total: int | None, unit: str, write: Callable[[str], None], interval_s: float, last: float
+) -> Advance:
+    """Returns an `advance` that writes one line per interval. `last` is the time of the last line."""
+    started = time.monotonic()
     done = 0
 
     def advance(amount: int, note: str = "") -> None:
         nonlocal done, last
         done += amount
         now = time.monotonic()
-        if now - last >= SECONDS_BETWEEN_LINES:
+        if now - last >= interval_s:
             last = now
-            print(f"  {format_progress(label, done, total, unit, now - started, note)}", file=sys.stderr, flush=True)
+            write(format_progress(label, done, total, unit, now - started, note))
 
-    yield advance
+    return advance
 
 
 class StatusFileProgress:
@@ -101,18 +111,7 @@ class StatusFileProgress:
 
     @contextmanager
     def bar(self, label: str, total: int | None, unit: str) -> Iterator[Advance]:
-        started = time.monotonic()
-        done, last = 0, 0.0
-
-        def advance(amount: int, note: str = "") -> None:
-            nonlocal done, last
-            done += amount
-            now = time.monotonic()
-            if now - last >= SECONDS_BETWEEN_STATUS:
-                last = now
-                self.notify(format_progress(label, done, total, unit, now - started, note))
-
-        yield advance
+        yield throttled_progress(label, total, unit, self.notify, SECONDS_BETWEEN_STATUS, 0.0)
 
 
 def format_progress(label: str, done: int, total: int | None, unit: str, seconds: float, note: str) -> str:

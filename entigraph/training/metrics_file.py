@@ -28,7 +28,7 @@ class MetricsFile(Logger):
     @rank_zero_only
     def restore(self, step: int) -> None:
         lines = truncate_metrics(self.file, step)
-        self.resumed_from, self.logged_steps = step, {line["step"] for line in lines if "loss" in line}
+        self.restored_steps = {line["step"] for line in lines if "loss" in line}
         for line in lines:
             self.record(line)
 
@@ -47,7 +47,7 @@ class MetricsFile(Logger):
     @rank_zero_only
     def log_metrics(self, metrics: Mapping[str, float], step: int | None = None) -> None:
         values = {name: value for name, value in metrics.items() if name != "epoch"}
-        if not values or step is None or (step <= self.resumed_from and "loss" in values and step in self.logged_steps):
+        if not values or step is None or ("loss" in values and step in self.restored_steps):
             return
         line = {"step": step, "tokens_seen": step * self.tokens_per_step, **values}
         with self.file.open("a", encoding="utf-8") as file:

@@ -8,13 +8,13 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from entigraph.storage.artifact import read_manifest
 from tests.conftest import Command, curve_of, study_of
+from tests.polling import wait_for
 
 SMOKE = ["run", "experiments=smoke", "logger=none"]
 
@@ -82,7 +82,7 @@ def test_killed_sweep_resumes_without_repeating_finished_work(tmp_path: Path) ->
     command = [sys.executable, "-m", "entigraph", *SMOKE]
     running = subprocess.Popen(command, cwd=tmp_path, start_new_session=True, stdout=subprocess.DEVNULL)
     outputs = tmp_path / "outputs"
-    wait_for(lambda: len(list(outputs.glob("evaluation/*/manifest.json"))) >= 3, running)
+    wait_for(lambda: len(list(outputs.glob("evaluation/*/manifest.json"))) >= 3, process=running, timeout_s=300)
     os.kill(running.pid, signal.SIGKILL)  # the parent alone: its workers must notice by themselves
     running.wait()
     wait_for_session_to_end(running.pid)
@@ -94,25 +94,13 @@ def test_killed_sweep_resumes_without_repeating_finished_work(tmp_path: Path) ->
     assert len(after) == 28 > len(before) and len(curve_of(outputs)["runs"]) == 6
 
 
-def wait_for(
-    condition: Callable[[], object], process: "subprocess.Popen[str] | subprocess.Popen[bytes]", interval: float = 0.02
-) -> None:
-    """Polls until the condition holds. Fails if the process ends first, or after five minutes."""
-    deadline = time.monotonic() + 300
-    while not condition():
-        assert process.poll() is None, "the process ended first"
-        assert time.monotonic() < deadline, "the condition did not hold within five minutes"
-        time.sleep(interval)
-
-
 def wait_for_session_to_end(session: int) -> None:
     """Workers of a killed sweep end by themselves."""
-    deadline = time.monotonic() + 30
-    while time.monotonic() < deadline:
-        if not any(session == session_of(int(entry)) for entry in os.listdir("/proc") if entry.isdigit()):
-            return
-        time.sleep(0.2)
-    raise AssertionError("a worker was still running 30 seconds after its sweep was killed")
+
+    def has_ended() -> bool:
+        return not any(session == session_of(int(entry)) for entry in os.listdir("/proc") if entry.isdigit())
+
+    wait_for(has_ended, timeout_s=30, interval_s=0.2)
 
 
 def session_of(process: int) -> int | None:
@@ -128,7 +116,11 @@ def test_job_of_killed_worker_is_retried_and_others_finish(tmp_path: Path) -> No
     command = [sys.executable, "-m", "entigraph", *SMOKE]
     running = subprocess.Popen(command, cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     outputs = tmp_path / "outputs"
-    wait_for(lambda: list(outputs.glob("training/fictional-entigraph-8000-*/data_schedule.json")), running)
+    wait_for(
+        lambda: list(outputs.glob("training/fictional-entigraph-8000-*/data_schedule.json")),
+        process=running,
+        timeout_s=300,
+    )
     worker = next(
         pid for pid in workers_of(running.pid) if holds_lock(pid, outputs, "training-fictional-entigraph-8000")
     )
@@ -263,7 +255,7 @@ def test_sweep_killed_in_any_stage_resumes(stage: str, smoke: Path, tmp_path: Pa
         lock.unlink()
     before = {*root.glob(begun)}
     running = subprocess.Popen(command, stdout=subprocess.DEVNULL, start_new_session=True)
-    wait_for(lambda: {*root.glob(begun)} != before, running, interval=0.002)
+    wait_for(lambda: {*root.glob(begun)} != before, process=running, timeout_s=300, interval_s=0.002)
     os.kill(running.pid, signal.SIGKILL)
     running.wait()
     wait_for_session_to_end(running.pid)
