@@ -48,7 +48,10 @@ def error_output(done: subprocess.CompletedProcess[str]) -> str:
         (["model=pretrained", "model.path=."], "no config.json"),
         (["+synthesis.token_buget=5"], "synthesis.token_buget: unknown; did you mean token_budget?"),
         (["+foo=1"], "foo: unknown"),
-        (["data.context_length=4096"], "data.context_length: 4,096 found; the model has 512 positions"),
+        (
+            ["data.context_length=4096"],
+            "data.context_length: 4,096 found; max_position_embeddings is 512",
+        ),
         (["seed=-1"], "seed: -1 found"),
         (["+optim.betas=[0.9,1.5]"], "optim.betas: [0.9, 1.5] found"),
         (["trainer.accelerator=tpu"], "trainer.accelerator: 'tpu' found, one of auto, cpu, cuda, gpu"),

@@ -73,7 +73,7 @@ def baseline_problems(run: Components) -> Iterator[str]:
 def context_problems(run: Components) -> Iterator[str]:
     positions = getattr(run.model, "max_position_embeddings", None)
     if positions and run.data.context_length > positions:
-        yield f"data.context_length: {run.data.context_length:,} found; the model has {positions:,} positions"
+        yield f"data.context_length: {run.data.context_length:,} found; max_position_embeddings is {positions:,}"
 
 
 def packing_problems(run: Components) -> Iterator[str]:

@@ -18,7 +18,7 @@ from entigraph.runtime.processes import process_group
 from entigraph.runtime.progress import Progress, SilentProgress
 from entigraph.storage import artifact
 from entigraph.tracking.base import NoTracker, Tracker
-from entigraph.training.component_nodes import check_buildable, has_foreign_nodes, resolved_nodes
+from entigraph.training.component_nodes import check_buildable, has_external_nodes, resolved_nodes
 
 HINTS = {
     Stage.retrieval: "select a task that retrieves, for example evaluation=[closed_book,open_book]",
@@ -97,7 +97,7 @@ def find_training_problems(run: Run) -> list[str]:
     """Returns what would stop training: a missing GPU, or callbacks and loggers that cannot be built."""
     problems = collect_problems(check_accelerator, run.trainer.accelerator)
     nodes = resolved_nodes(run.config)
-    return problems + (collect_problems(check_buildable, nodes) if has_foreign_nodes(nodes) else [])
+    return problems + (collect_problems(check_buildable, nodes) if has_external_nodes(nodes) else [])
 
 
 def find_baseline_problems(run: Run) -> list[str]:

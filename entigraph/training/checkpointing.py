@@ -57,7 +57,7 @@ class ShardedCheckpoints:
     """
 
     identity: Mapping[str, Any]
-    background: bool
+    async_saves: bool  # whether training continues while a checkpoint is written
     group: Any = None
     saving: Future[Any] | None = None
 
@@ -80,12 +80,12 @@ class ShardedCheckpoints:
             for key, value in optimizer.state[parameter].items()
         }
 
-    def small_optimizer_state(self) -> dict[str, Any]:
+    def non_tensor_optimizer_state(self) -> dict[str, Any]:
         """Returns the parameter groups without parameters (with the current learning rate), and non-tensor state."""
         (optimizer,) = self.optimizers  # type: ignore[attr-defined]
         groups = [{key: value for key, value in group.items() if key != "params"} for group in optimizer.param_groups]
-        numbers = {name: value for name, value in self.optimizer_values().items() if not isinstance(value, Tensor)}
-        return {"groups": groups, "numbers": numbers}
+        scalars = {name: value for name, value in self.optimizer_values().items() if not isinstance(value, Tensor)}
+        return {"groups": groups, "numbers": scalars}
 
     def save_checkpoint(self, checkpoint: dict[str, Any], filepath: Any, storage_options: Any = None) -> None:
         folder = Path(filepath)
@@ -93,17 +93,17 @@ class ShardedCheckpoints:
         if self.saving is not None:  # started by another callback
             self.saving.result()
             self.saving = None
-        small = self.small_optimizer_state()
+        state = self.non_tensor_optimizer_state()
         if self.is_global_zero:  # type: ignore[attr-defined]
             shutil.rmtree(folder, ignore_errors=True)
             folder.mkdir(parents=True)
-            torch.save({**checkpoint, "identity": dict(self.identity), **small}, folder / TRAINER_STATE)
+            torch.save({**checkpoint, "identity": dict(self.identity), **state}, folder / TRAINER_STATE)
         if not single:
             dist.barrier(self.group)
         options = {"checkpoint_id": folder, "process_group": self.group, "no_dist": single}
         tensors = self.tensors()
         with raise_original_error():
-            if self.background and self.has_memory_for_copy(tensors):
+            if self.async_saves and self.has_memory_for_copy(tensors):
                 self.saving = cast("Future[Any]", async_save(tensors, **options))
             else:
                 save(tensors, **options)
@@ -121,12 +121,12 @@ class ShardedCheckpoints:
         folder = Path(checkpoint_path)
         fix = f"remove {folder.parent} and run the same command"
         try:
-            small: dict[str, Any] = torch.load(folder / TRAINER_STATE, map_location="cpu", weights_only=False)
-            differing = {key: value for key, value in small["identity"].items() if value != self.identity[key]}
+            state: dict[str, Any] = torch.load(folder / TRAINER_STATE, map_location="cpu", weights_only=False)
+            differing = {key: value for key, value in state["identity"].items() if value != self.identity[key]}
             if not differing:
                 with raise_original_error():
                     load(self.tensors(), checkpoint_id=folder, no_dist=not dist.is_initialized())
-                self.restore_small_state(small)
+                self.restore_non_tensor_state(state)
         except EntigraphError:
             raise
         except Exception as error:
@@ -134,16 +134,16 @@ class ShardedCheckpoints:
         if differing:
             details = ", ".join(f"{key} {value}, this run has {self.identity[key]}" for key, value in differing.items())
             raise ArtifactError(f"{folder} was written for another run: {details}; {fix}, or restore the old settings")
-        return small
+        return state
 
-    def restore_small_state(self, small: Mapping[str, Any]) -> None:
+    def restore_non_tensor_state(self, state: Mapping[str, Any]) -> None:
         (optimizer,) = self.optimizers  # type: ignore[attr-defined]
-        for group, saved in zip(optimizer.param_groups, small["groups"], strict=True):
+        for group, saved in zip(optimizer.param_groups, state["groups"], strict=True):
             group.update(saved)
         module = cast(CausalLMModule, self.lightning_module)  # type: ignore[attr-defined]
         for name, parameter in module.net.named_parameters():
             prefix = f"optimizer.{name}."
-            for key, value in small["numbers"].items():
+            for key, value in state["numbers"].items():
                 if key.startswith(prefix):
                     optimizer.state[parameter][key.removeprefix(prefix)] = value
 

@@ -84,13 +84,13 @@ def check_heavy_node(node: Any, key: str, kind: str) -> None:
                 "\n".join(f"{key}.{name}: unknown to {title}; {did_you_mean(name, known or [])}" for name in unknown)
             )
         return
-    component = resolve_or_explain(target, key)
+    component = resolve_component(target, key)
     if isinstance(component, type) and kind not in {base.__name__ for base in component.__mro__}:
         raise ConfigError(f"{key}._target_: {target} is not a {kind} of lightning")
     build({**OmegaConf.to_container(OmegaConf.create(dict(node)), resolve=False), "_partial_": True}, key)  # type: ignore[dict-item]
 
 
-def resolve_or_explain(target: str, key: str) -> Any:
+def resolve_component(target: str, key: str) -> Any:
     try:
         return resolve_target(target)
     except ConfigError as error:
@@ -176,7 +176,7 @@ def content_nodes(config: DictConfig) -> dict[str, DictConfig]:
     return {key: node for key, node in nodes.items() if not str(node["_target_"]).startswith("entigraph.")}
 
 
-def has_foreign_nodes(nodes: Mapping[str, Any]) -> bool:
+def has_external_nodes(nodes: Mapping[str, Any]) -> bool:
     """Returns whether callbacks or loggers come from other packages, so that building them may fail."""
     candidates = [*nodes["callbacks"].values(), *dict(lightning_loggers(nodes["logger"])).values()]
     return any(not str(node["_target_"]).startswith("entigraph.") for node in candidates)

@@ -56,7 +56,7 @@ class DataConfig:
             problems.append(f"data.batch_size: {self.batch_size} found, at least 1 expected")
         for key in ("replay_rate", "validation_fraction"):
             if not 0 <= getattr(self, key) < 1:
-                problems.append(f"data.{key}: {getattr(self, key)} found, a fraction from 0 to below 1 expected")
+                problems.append(f"data.{key}: {getattr(self, key)} found, a fraction in [0, 1) expected")
         if self.replay_rate > 0 and not self.replay:
             problems.append(
                 "data.replay_rate: replay needs tokens: set data.replay, or choose data=packed for no replay"
@@ -139,8 +139,8 @@ class DataSchedule:
         positions = np.empty(self.samples, dtype=np.int32)
         for source in SOURCES:
             mask = sources == bool(source)
-            skipping = self.replaces and source == SYNTHETIC
-            positions[mask] = np.flatnonzero(mask) if skipping else np.arange(int(mask.sum()))
+            skips_replaced = self.replaces and source == SYNTHETIC
+            positions[mask] = np.flatnonzero(mask) if skips_replaced else np.arange(int(mask.sum()))
         return sources.astype(np.int8), positions
 
     @cached_property
@@ -156,16 +156,16 @@ class DataSchedule:
         ):
             sequences = np.flatnonzero(sources == source)
             count = int(positions[sequences[-1]]) + 1 if len(sequences) else 0
-            for number in range(ceil(count / max(1, blocks))):
-                first, end = np.searchsorted(positions[sequences], (number * blocks, (number + 1) * blocks))
+            for pass_index in range(ceil(count / max(1, blocks))):
+                first, end = np.searchsorted(positions[sequences], (pass_index * blocks, (pass_index + 1) * blocks))
                 members = sequences[first:end]
-                starts_of_pass = self.block_starts(source, number, blocks, tokens)
-                starts[members] = starts_of_pass[positions[members] - number * blocks]
+                starts_of_pass = self.block_starts(source, pass_index, blocks, tokens)
+                starts[members] = starts_of_pass[positions[members] - pass_index * blocks]
         return starts
 
-    def block_starts(self, source: int, number: int, blocks: int, tokens: int) -> "NDArray[np.int64]":
-        """Returns the first token of each block in pass `number`, in random order."""
-        rng = generator(self.seed, 1 + source, number)
+    def block_starts(self, source: int, pass_index: int, blocks: int, tokens: int) -> "NDArray[np.int64]":
+        """Returns the first token of each block in pass `pass_index`, in random order."""
+        rng = generator(self.seed, 1 + source, pass_index)
         offset = int(rng.integers(self.context_length))
         starts: NDArray[np.int64] = rng.permutation(blocks)
         starts *= self.context_length
@@ -189,12 +189,12 @@ class DataSchedule:
     def summary_line(self) -> str:
         counts, length = self.summary(), self.context_length
         line = (
-            f"{counts['steps']:,} steps of {self.batch_size} x {length:,} tokens, {counts['tokens']:,} in all: "
+            f"{counts['steps']:,} steps of {self.batch_size} x {length:,} tokens, {counts['tokens']:,} in total: "
             f"synthetic {counts['synthetic_samples'] * length:,} ({counts['synthetic_passes']:g} passes)"
         )
         if counts["replay_samples"]:
             mode = "in place of synthetic" if self.replaces else "added to synthetic"
-            line += f", replay {counts['replay_samples'] * length:,} ({counts['replay_passes']:g} of its pool, {mode})"
+            line += f", replay {counts['replay_samples'] * length:,} ({counts['replay_passes']:g} passes, {mode})"
         return line
 
 

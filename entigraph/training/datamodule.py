@@ -96,8 +96,8 @@ class BatchLoader:
         labels = batch["labels"].numpy().copy()
         for row, sample in enumerate(samples):
             np.putmask(labels[row], masks[sample % size] == 0, IGNORED)
-        counted = sum(int(np.count_nonzero(mask)) for mask in masks)
-        scale = torch.tensor(self.schedule.context_length * size / max(1, counted))
+        loss_tokens = sum(int(np.count_nonzero(mask)) for mask in masks)
+        scale = torch.tensor(self.schedule.context_length * size / max(1, loss_tokens))
         return {**batch, "labels": torch.from_numpy(labels), "scale": scale}
 
     def label_mask(self, sample: int) -> NDArray[np.uint8]:

@@ -86,12 +86,12 @@ def add_bos(file: Path, bos_id: int | None) -> None:
 
 def render_card(job: TrainingJob, counts: Mapping[str, Any]) -> str:
     """Returns the model card in Markdown with the front matter of the Hugging Face Hub."""
-    start = job.model.path or f"random weights ({job.model.name})"
+    base_model = job.model.path or f"random weights ({job.model.name})"
     on_hub = job.model.path and not Path(job.model.path).expanduser().exists()
-    front = ["library_name: transformers", "pipeline_tag: text-generation"]
-    front += [f"base_model: {job.model.path}"] if on_hub else []
+    front_matter = ["library_name: transformers", "pipeline_tag: text-generation"]
+    front_matter += [f"base_model: {job.model.path}"] if on_hub else []
     rows = {
-        "starts from": start,
+        "base model": base_model,
         **job.origin,
         "tokens": job.tokens.name,
         "synthetic": f"{counts['synthetic_samples'] * job.data.context_length:,} tokens, "
@@ -105,15 +105,15 @@ def render_card(job: TrainingJob, counts: Mapping[str, Any]) -> str:
         "optimizer": describe(job.nodes["optim"]),
         "learning rate": describe(job.nodes["scheduler"]),
         "gradient clipping": f"{job.trainer.gradient_clip_algorithm}, {job.trainer.gradient_clip_val}",
-        "computed in": f"{counts['precision']} on {counts['devices']} x {counts['accelerator']}; "
+        "precision": f"{counts['precision']} on {counts['devices']} x {counts['accelerator']}; "
         f"saved in {job.trainer.save_dtype}",
         "seed": job.seed,
-        "made with": ", ".join(f"{name} {version}" for name, version in package_versions().items() if name != "commit"),
+        "versions": ", ".join(f"{name} {version}" for name, version in package_versions().items() if name != "commit"),
     }
     table = "\n".join(f"| {name} | {value} |" for name, value in rows.items())
     return (
         "---\n"
-        + "\n".join(front)
+        + "\n".join(front_matter)
         + f"\n---\n\n# {job.out.name}\n\n"
         + "A causal language model after synthetic continued pretraining: next-token training on texts that another "
         + "model wrote about a small corpus (arXiv 2409.07431). `manifest.json` in the parent folder records all "

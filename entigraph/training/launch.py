@@ -35,8 +35,8 @@ def launch(job: TrainingJob, progress: Progress, record: Callable[[dict[str, flo
     """Trains in child processes. Returns the counts of rank 0, or raises the error of a rank."""
     folder = job.out / CHECKPOINTS
     folder.mkdir(exist_ok=True)
-    for old in (*folder.glob(f"*{ERROR}"), folder / COUNTS):
-        old.unlink(missing_ok=True)
+    for file in (*folder.glob(f"*{ERROR}"), folder / COUNTS):
+        file.unlink(missing_ok=True)
     job.write(folder / JOB)
     tokens = {SYNTHETIC: len(TokenStore(job.tokens)), REPLAY: len(TokenStore(job.replay)) if job.replay else 0}
     schedule = job.data.schedule(tokens, job.seed, job.trainer.max_epochs, job.trainer.max_steps)

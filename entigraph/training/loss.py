@@ -13,11 +13,11 @@ from torch import Tensor
 from transformers import PreTrainedModel
 
 IGNORED = -100  # the label of a token that is not in the loss
-SMALL_LOGITS = 2**24  # up to this many (64 MiB in fp32) are computed without chunks and recomputation
+MAX_UNCHUNKED_LOGITS = 2**24  # up to this many (64 MiB in fp32) are computed without chunks and recomputation
 # Logits per chunk. Every chunk reads the head and adds to its gradient, so GPUs are faster with few, large chunks.
 CHUNK_LOGITS = {"cpu": 2**24, "cuda": 2**27}
 # Some architectures modify the logits after the head; for these, all logits are computed at once.
-AFTER_THE_HEAD = (
+LOGIT_TRANSFORMS = (
     "final_logit_softcapping",
     "logits_soft_cap",
     "logit_scale",
@@ -41,7 +41,7 @@ class TokenLosses(torch.nn.Module):
             return token_losses(self.net(**inputs).logits, labels)
         hidden = self.net.base_model(**inputs).last_hidden_state
         head = self.net.get_output_embeddings()  # type: ignore[no-untyped-call]
-        if labels.numel() * head.weight.shape[0] <= SMALL_LOGITS:
+        if labels.numel() * head.weight.shape[0] <= MAX_UNCHUNKED_LOGITS:
             return token_losses(head(hidden), labels)
         return chunked_losses(hidden.flatten(0, 1), head.weight, labels.flatten()).view_as(labels)
 
@@ -49,8 +49,8 @@ class TokenLosses(torch.nn.Module):
 def has_plain_head(net: PreTrainedModel) -> bool:
     """Returns whether the logits are just the last hidden states times a matrix."""
     head = net.get_output_embeddings()  # type: ignore[no-untyped-call]
-    changed = any(getattr(net.config, name, None) not in (None, 1, 1.0) for name in AFTER_THE_HEAD)
-    return type(head) is torch.nn.Linear and head.bias is None and not changed
+    transformed = any(getattr(net.config, name, None) not in (None, 1, 1.0) for name in LOGIT_TRANSFORMS)
+    return type(head) is torch.nn.Linear and head.bias is None and not transformed
 
 
 def token_losses(logits: Tensor, labels: Tensor) -> Tensor:

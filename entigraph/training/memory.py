@@ -39,21 +39,21 @@ class Shape:
     tied: bool
 
     @property
-    def block(self) -> int:
+    def layer_parameters(self) -> int:
         return self.hidden * (2 * self.queries + 2 * self.keys + 3 * self.intermediate + 2)
 
     @property
-    def embedding(self) -> int:
+    def embedding_parameters(self) -> int:
         return self.vocabulary * self.hidden
 
     @property
     def parameters(self) -> int:
-        return self.layers * self.block + self.embedding * (1 if self.tied else 2) + self.hidden
+        return self.layers * self.layer_parameters + self.embedding_parameters * (1 if self.tied else 2) + self.hidden
 
     @property
     def matmul_parameters(self) -> int:
         """Returns the number of weights in matrix products: all but the input embedding, which is a lookup."""
-        return self.layers * self.block + self.embedding
+        return self.layers * self.layer_parameters + self.embedding_parameters
 
 
 def read_shape(values: Mapping[str, Any] | None) -> Shape | None:
@@ -138,25 +138,29 @@ def estimate_memory(shape: Shape, workload: Workload) -> dict[str, float]:
     fp32_gradients = workload.gradient_dtype == "float32" and workload.accumulates
     gradient = 4 if not workload.split_bf16 or fp32_gradients else 2
     size = 2 if workload.bf16 else 4
-    gathered = 0.0 if workload.devices == 1 else size * (2.0 * shape.block + 2 * shape.embedding) + 4 * shape.block
-    cast = size * shape.parameters if workload.bf16 and not workload.split_bf16 and workload.devices == 1 else 0.0
+    gathered_layers = (
+        0.0
+        if workload.devices == 1
+        else size * (2.0 * shape.layer_parameters + 2 * shape.embedding_parameters) + 4 * shape.layer_parameters
+    )
+    bf16_copy = size * shape.parameters if workload.bf16 and not workload.split_bf16 and workload.devices == 1 else 0.0
     logits = workload.micro_batch * workload.context * shape.vocabulary
     return {
         "weights": shard * 4,  # split bf16 weights: two halves of the same four bytes
         "gradients": shard * gradient,
         "optimizer": shard * 8 + (2**26 * 12 if workload.split_bf16 else 0),
-        "activations": activations(shape, workload) * size / 2,
+        "activations": estimate_activations(shape, workload) * size / 2,
         "loss": min(LOSS_CHUNK_LOGITS[workload.accelerator], logits) * 10.0,
-        "gathered": gathered + cast,
+        "gathered": gathered_layers + bf16_copy,
     }
 
 
-def activations(shape: Shape, workload: Workload) -> float:
+def estimate_activations(shape: Shape, workload: Workload) -> float:
     tokens = workload.micro_batch * workload.context
-    block = tokens * (12.0 * shape.hidden + 4 * shape.keys + 8 * shape.intermediate)
+    layer_activations = tokens * (12.0 * shape.hidden + 4 * shape.keys + 8 * shape.intermediate)
     if workload.recompute == "full":
-        return tokens * 2.0 * shape.hidden * shape.layers + block
-    return block * shape.layers * ACTIVATION_FRACTION[workload.recompute]
+        return tokens * 2.0 * shape.hidden * shape.layers + layer_activations
+    return layer_activations * shape.layers * ACTIVATION_FRACTION[workload.recompute]
 
 
 def estimate_seconds(shape: Shape, workload: Workload, tokens: float, peak: float) -> float:
@@ -186,15 +190,15 @@ def summary_lines(shape: Shape, workload: Workload, tokens: float | None, device
     parts = estimate_memory(shape, workload)
     total = sum(parts.values())
     where = f"on each of {workload.devices} devices" if workload.devices > 1 else "on one device"
-    listed = ", ".join(f"{name} {size / GIB:,.1f}" for name, size in parts.items() if size >= 0.05 * GIB)
+    breakdown = ", ".join(f"{name} {size / GIB:,.1f}" for name, size in parts.items() if size >= 0.05 * GIB)
     lines = [
         f"training {format_count(shape.parameters)} parameters: about {total / GIB:,.1f} GiB {where}"
-        + (f" ({listed})" if listed else "")
+        + (f" ({breakdown})" if breakdown else "")
     ]
-    room = device.memory * (1 - MARGIN) / (workload.devices if device.shared else 1)
-    if total > room:
+    available = device.memory * (1 - MARGIN) / (workload.devices if device.shared else 1)
+    if total > available:
         lines.append(
-            f"  it will not fit: {device.name} has room for {room / GIB:,.1f} GiB. Lower trainer.micro_batch_size "
+            f"  it will not fit: {device.name} has room for {available / GIB:,.1f} GiB. Lower trainer.micro_batch_size "
             f"(now {workload.micro_batch}), set trainer.activation_checkpointing=full, or shard it: trainer=fsdp "
             "trainer.devices=8"
         )

@@ -23,11 +23,11 @@ def check_model_fits(job: TrainingJob, net: "PreTrainedModel") -> None:
     positions = getattr(net.config, "max_position_embeddings", None)
     length = job.data.context_length
     if positions and length > positions:
-        raise ConfigError(f"data.context_length: {length:,} found; the model has {positions:,} positions")
-    embedded = len(cast("Tensor", net.get_input_embeddings().weight))
-    if job.vocabulary > embedded:
+        raise ConfigError(f"data.context_length: {length:,} found; max_position_embeddings is {positions:,}")
+    embeddings = len(cast("Tensor", net.get_input_embeddings().weight))
+    if job.vocabulary > embeddings:
         raise ConfigError(
-            f"model.path: {job.model.path or job.model.name} embeds {embedded:,} tokens, the tokenizer has "
+            f"model.path: {job.model.path or job.model.name} has {embeddings:,} embeddings, the tokenizer has "
             f"{job.vocabulary:,}; choose the tokenizer that the model was trained with"
         )
     check_same_tokenizer(job)

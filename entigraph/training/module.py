@@ -71,16 +71,16 @@ class CausalLMModule(L.LightningModule):
         labels = batch["labels"]
         losses: Tensor = self.losses(batch["input_ids"], labels, batch.get("position_ids"))
         by_sequence = losses.mean(1)
-        counted = (labels != IGNORED).sum(1) / labels.shape[1]
-        self.micro_batches.append((by_sequence.detach() / counted.clamp_min(1e-9), batch["source"], counted))
+        fraction = (labels != IGNORED).sum(1) / labels.shape[1]  # of the tokens that are in the loss
+        self.micro_batches.append((by_sequence.detach() / fraction.clamp_min(1e-9), batch["source"], fraction))
         return by_sequence.mean() * batch["scale"]
 
     def validation_step(self, batch: Batch, batch_idx: int) -> None:
         labels = batch["labels"]
         losses: Tensor = self.losses(batch["input_ids"], labels, batch.get("position_ids"))
-        counted = int((labels != IGNORED).sum())
-        mean = losses.sum() / max(1, counted)
-        self.log("val_loss", mean, on_step=False, on_epoch=True, sync_dist=True, batch_size=counted, prog_bar=True)
+        loss_tokens = int((labels != IGNORED).sum())
+        mean = losses.sum() / max(1, loss_tokens)
+        self.log("val_loss", mean, on_step=False, on_epoch=True, sync_dist=True, batch_size=loss_tokens, prog_bar=True)
 
     def on_validation_epoch_end(self) -> None:
         self.log("step", float64(self.global_step), batch_size=1)
@@ -88,8 +88,8 @@ class CausalLMModule(L.LightningModule):
     def optimizer_step(self, epoch: int, batch_idx: int, optimizer: Any, optimizer_closure: Any = None) -> None:
         super().optimizer_step(epoch, batch_idx, optimizer, optimizer_closure)
         optimizer.zero_grad()  # before the next forward pass, so that activations never coexist with old gradients
-        losses, sources, counted = (torch.cat(parts) for parts in zip(*self.micro_batches, strict=True))
-        self.step_losses = losses, sources, counted
+        losses, sources, fractions = (torch.cat(parts) for parts in zip(*self.micro_batches, strict=True))
+        self.step_losses = losses, sources, fractions
         self.micro_batches.clear()
 
     def on_train_batch_end(self, outputs: Any, batch: Any, batch_idx: int) -> None:
@@ -113,7 +113,7 @@ class CausalLMModule(L.LightningModule):
         return self.metrics
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Adds the metrics of the step: a checkpoint is saved before Lightning hands them to the loggers."""
+        """Adds the metrics of the step: a checkpoint is saved before Lightning passes them to the loggers."""
         if is_logging_step(self.trainer):
             checkpoint["step_metrics"] = self.step_metrics()
 
@@ -121,7 +121,7 @@ class CausalLMModule(L.LightningModule):
         self.metrics = checkpoint.get("step_metrics", {})
 
     def on_train_start(self) -> None:
-        """Logs the metrics of the step that training resumes from, because a kill may have come before they were."""
+        """Logs the metrics of the step that training resumes from, because a killed run may not have logged them."""
         if self.metrics:
             values = {name: value for name, value in self.metrics.items() if name != "step"}
             for logger in self.loggers:
@@ -144,11 +144,11 @@ class CausalLMModule(L.LightningModule):
             torch._foreach_clamp_min_(gradients, -gradient_clip_val)
             torch._foreach_clamp_max_(gradients, gradient_clip_val)
             return
-        bound = float("inf") if gradient_clip_val is None else gradient_clip_val
+        max_norm = float("inf") if gradient_clip_val is None else gradient_clip_val
         if isinstance(optimizer, SplitBF16AdamW):
-            self.grad_norm = clip_norm(gradients, bound)
+            self.grad_norm = clip_norm(gradients, max_norm)
             return
-        norm = torch.nn.utils.clip_grad_norm_(self.net.parameters(), bound)
+        norm = torch.nn.utils.clip_grad_norm_(self.net.parameters(), max_norm)
         self.grad_norm = norm.full_tensor() if isinstance(norm, DTensor) else norm
 
     def configure_optimizers(self) -> Any:
@@ -180,11 +180,11 @@ def float64(value: float) -> Tensor:
     return torch.tensor(value, dtype=torch.float64)
 
 
-def clip_norm(gradients: list[Tensor], bound: float) -> Tensor:
+def clip_norm(gradients: list[Tensor], max_norm: float) -> Tensor:
     """Clips like torch's `clip_grad_norm_`, for gradients that are not parameters' `.grad`. The norm is in fp32."""
     norms = [torch.linalg.vector_norm(gradient, dtype=torch.float32) for gradient in gradients]
     norm: Tensor = torch.linalg.vector_norm(torch.stack(norms))
-    torch._foreach_mul_(gradients, torch.clamp(bound / (norm + 1e-6), max=1.0))
+    torch._foreach_mul_(gradients, torch.clamp(max_norm / (norm + 1e-6), max=1.0))
     return norm
 
 
@@ -194,17 +194,17 @@ def gather_losses(losses: SequenceLosses) -> SequenceLosses:
         return losses
     gathered: list[Any] = [None] * dist.get_world_size()
     dist.all_gather_object(gathered, tuple(part.cpu() for part in losses))
-    means, sources, counted = (torch.cat(parts) for parts in zip(*gathered, strict=True))
-    return means, sources, counted
+    means, sources, fractions = (torch.cat(parts) for parts in zip(*gathered, strict=True))
+    return means, sources, fractions
 
 
 def mean_losses(losses: SequenceLosses) -> dict[str, float]:
     """Returns the mean loss over the tokens of an optimizer step, in total and by source."""
-    means, sources, counted = losses
+    means, sources, fractions = losses
     masks = {"loss": torch.ones_like(sources, dtype=torch.bool)}
     masks |= {f"loss_{name}": sources == source for source, name in SOURCES.items()}
     return {
-        name: float((means[mask] * counted[mask]).sum() / counted[mask].sum())
+        name: float((means[mask] * fractions[mask]).sum() / fractions[mask].sum())
         for name, mask in masks.items()
-        if counted[mask].sum() > 0
+        if fractions[mask].sum() > 0
     }

@@ -48,7 +48,7 @@ def run(
     trainer = job.trainer
     trainer.accumulation(job.data.batch_size)
     current = process_group()
-    check_world(current, trainer)
+    check_world_size(current, trainer)
     check_accelerator(trainer.accelerator)
     if current.rank == 0 and trainer.inexact_arguments:
         names = ", ".join(f"trainer.{name}" for name in trainer.inexact_arguments)
@@ -62,7 +62,7 @@ def run(
     return train(job, progress, record)
 
 
-def check_world(current: ProcessGroup, trainer: TrainerSettings) -> None:
+def check_world_size(current: ProcessGroup, trainer: TrainerSettings) -> None:
     """Raises ConfigError if the launcher's number of processes differs from the configured number of devices."""
     sizes = f"trainer.devices x trainer.num_nodes = {trainer.devices} x {trainer.num_nodes}"
     if current.ranks > 1 and current.ranks != trainer.world_size:

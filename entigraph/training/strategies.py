@@ -26,7 +26,7 @@ class FSDP2Strategy(ShardedCheckpoints, ModelParallelStrategy):
     """FSDP2: every rank holds a shard of each weight and of the optimizer state."""
 
 
-def layers(net: PreTrainedModel) -> Iterator[nn.Module]:
+def transformer_layers(net: PreTrainedModel) -> Iterator[nn.Module]:
     """Yields the transformer layers, the units of checkpointing, compilation and sharding."""
     for module in net.base_model.modules():
         if isinstance(module, nn.ModuleList) and len(module) == net.config.num_hidden_layers:
@@ -44,17 +44,17 @@ def shard(losses: TokenLosses, mesh: Any, *, bf16: bool, weights: Path | None) -
 
     policy = MixedPrecisionPolicy(torch.bfloat16, torch.float32) if bf16 else MixedPrecisionPolicy()
     ranks = mesh["data_parallel"]
-    for layer in layers(losses.net):
+    for layer in transformer_layers(losses.net):
         fully_shard(layer, mesh=ranks, mp_policy=policy)
     fully_shard(losses, mesh=ranks, mp_policy=policy)
     if weights is not None:
         losses.net.to_empty(device=torch.device(ranks.device_type))
         losses.net.tie_weights()
-        fill_buffers(losses.net)
-        fill_weights(losses.net, weights, ranks.get_local_rank(), ranks.size())
+        init_buffers(losses.net)
+        load_weights(losses.net, weights, ranks.get_local_rank(), ranks.size())
 
 
-def fill_buffers(net: PreTrainedModel) -> None:
+def init_buffers(net: PreTrainedModel) -> None:
     """Initializes the non-persistent buffers, such as the frequencies of rotary embeddings."""
     for module in net.modules():
         if module._non_persistent_buffers_set:
@@ -68,30 +68,30 @@ def weight_files(folder: Path) -> dict[str, Path]:
     if (folder / INDEX).exists():
         files: Mapping[str, str] = json.loads((folder / INDEX).read_text(encoding="utf-8"))["weight_map"]
         return {name: folder / file for name, file in files.items()}
-    with safe_open(folder / "model.safetensors", framework="pt") as opened:
-        return dict.fromkeys(opened.keys(), folder / "model.safetensors")
+    with safe_open(folder / "model.safetensors", framework="pt") as tensors:
+        return dict.fromkeys(tensors.keys(), folder / "model.safetensors")
 
 
-def can_fill(net: PreTrainedModel, folder: Path) -> bool:
+def has_all_weights(net: PreTrainedModel, folder: Path) -> bool:
     """Returns whether the files contain every weight under the model's parameter names."""
     return {name for name, _ in net.named_parameters()} <= {*weight_files(folder)}
 
 
 @torch.no_grad()
-def fill_weights(net: PreTrainedModel, folder: Path, rank: int, ranks: int) -> None:
+def load_weights(net: PreTrainedModel, folder: Path, rank: int, ranks: int) -> None:
     from safetensors import safe_open
 
     files = weight_files(folder)
     with ExitStack() as stack:
-        opened: dict[Path, Any] = {}
+        readers: dict[Path, Any] = {}
         for name, parameter in net.named_parameters():
             file = files[name]
-            if file not in opened:
-                opened[file] = stack.enter_context(safe_open(file, framework="pt"))
-            stored = opened[file].get_slice(name)
+            if file not in readers:
+                readers[file] = stack.enter_context(safe_open(file, framework="pt"))
+            tensor = readers[file].get_slice(name)
             rows = -(-parameter.shape[0] // ranks)
             local = cast(DTensor, parameter).to_local()
-            local.copy_(stored[rank * rows : rank * rows + local.shape[0]])
+            local.copy_(tensor[rank * rows : rank * rows + local.shape[0]])
 
 
 def checkpoint_activations(net: PreTrainedModel, mode: str) -> None:
@@ -100,19 +100,19 @@ def checkpoint_activations(net: PreTrainedModel, mode: str) -> None:
 
     contexts: dict[str, Any] = {}
     if mode == "selective":
-        contexts["context_fn"] = lambda: create_selective_checkpoint_contexts(KeepHalf())  # type: ignore[no-untyped-call]
-    for layer in layers(net):
+        contexts["context_fn"] = lambda: create_selective_checkpoint_contexts(SaveHalfPolicy())  # type: ignore[no-untyped-call]
+    for layer in transformer_layers(net):
         layer.forward = with_checkpoint(checkpoint, layer.forward, contexts)
 
 
-class KeepHalf:
+class SaveHalfPolicy:
     """Selective checkpointing policy: saves attention and every second matrix product, half of the activations."""
 
     def __init__(self) -> None:
         self.attention = attention_kernels()
         self.products = {False: 0, True: 0}
 
-    def __call__(self, context: Any, operation: Any, *inputs: Any, **named: Any) -> Any:
+    def __call__(self, context: Any, operation: Any, *args: Any, **kwargs: Any) -> Any:
         from torch.utils.checkpoint import CheckpointPolicy
 
         keep = operation in self.attention
@@ -123,8 +123,8 @@ class KeepHalf:
 
 
 def with_checkpoint(checkpoint: Callable[..., Any], forward: Callable[..., Any], contexts: dict[str, Any]) -> Any:
-    def run(*inputs: Any, **named: Any) -> Any:
-        return checkpoint(forward, *inputs, use_reentrant=False, **contexts, **named)
+    def run(*args: Any, **kwargs: Any) -> Any:
+        return checkpoint(forward, *args, use_reentrant=False, **contexts, **kwargs)
 
     return run
 
@@ -140,7 +140,7 @@ def prepare_layers(net: PreTrainedModel, activation_checkpointing: str, compilat
     if activation_checkpointing != "none":
         checkpoint_activations(net, activation_checkpointing)
     if compilation == "blocks":
-        for layer in layers(net):
+        for layer in transformer_layers(net):
             layer.compile()
 
 

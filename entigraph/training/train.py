@@ -38,7 +38,7 @@ from entigraph.training.optim import trains_split_weights
 from entigraph.training.strategies import (
     ExactSingleDeviceStrategy,
     FSDP2Strategy,
-    can_fill,
+    has_all_weights,
     prepare_layers,
     shard,
 )
@@ -188,7 +188,7 @@ def load_starting_model(job: TrainingJob, context: RankContext) -> "tuple[PreTra
 
         folder = weights_folder(job.model.path)
         net = build_meta_model(job.model.path)
-        if folder is not None and can_fill(net, folder):
+        if folder is not None and has_all_weights(net, folder):
             return net, folder
     return job.model.build(job.vocabulary), None
 
@@ -215,8 +215,8 @@ def build_trainer(
         "weights": "16-bit halves" if context.splits_weights else "fp32",
         "document_mask": job.data.document_mask,
     }
-    in_background = job.trainer.async_checkpoints
-    strategy.background = context.accelerator == "cuda" if in_background is None else in_background
+    async_saves = job.trainer.async_checkpoints
+    strategy.async_saves = context.accelerator == "cuda" if async_saves is None else async_saves
     mixed = context.precision == "bf16-mixed" and context.ranks == 1  # FSDP applies mixed precision itself
     arguments = {
         "enable_checkpointing": any(isinstance(callback, Checkpoint) for callback in callbacks),
@@ -226,7 +226,7 @@ def build_trainer(
     return L.Trainer(
         accelerator=context.accelerator,
         strategy=strategy,
-        plugins=[environment()],
+        plugins=[cluster_environment()],
         precision="bf16-mixed" if mixed else "32-true",
         max_epochs=1,  # epochs are part of the data schedule, so that resuming needs no special case between epochs
         max_steps=steps,
@@ -247,7 +247,7 @@ def build_profiler(profiler: Any, folder: Path) -> Any:
     return build(profiler, "trainer.profiler") if isinstance(profiler, Mapping) else profiler
 
 
-def environment() -> ClusterEnvironment:
+def cluster_environment() -> ClusterEnvironment:
     """Returns the launcher's environment explicitly: Lightning would mistake a batch script for a task of srun."""
     launcher = process_group().launcher
     if launcher == "srun":

@@ -28,7 +28,7 @@ POSITIVE = (
     "checkpoint_every_n_steps",
     "threads",
 )
-OURS = (  # not arguments of lightning.Trainer
+ADDITIONAL = (  # not arguments of lightning.Trainer
     "micro_batch_size",
     "activation_checkpointing",
     "compile",
@@ -135,7 +135,7 @@ class TrainerSettings:
 
     def lightning_arguments(self) -> dict[str, Any]:
         """Returns the arguments passed to `lightning.Trainer` unchanged."""
-        names = [argument.name for argument in fields(self) if argument.name not in (*OURS, *SET_BY_TRAINING)]
+        names = [argument.name for argument in fields(self) if argument.name not in (*ADDITIONAL, *SET_BY_TRAINING)]
         return {name: getattr(self, name) for name in names if getattr(self, name) is not None}
 
     def accumulation(self, batch_size: int) -> int:

@@ -7,7 +7,7 @@ import lightning as L
 import pytest
 
 from entigraph.errors import ConfigError
-from entigraph.training.trainer import OURS, TrainerSettings
+from entigraph.training.trainer import ADDITIONAL, TrainerSettings
 
 LEFT_OUT = {
     "strategy",
@@ -24,7 +24,7 @@ LEFT_OUT = {
 def test_settings_cover_lightnings_arguments() -> None:
     ours = {field.name for field in fields(TrainerSettings)}
     lightnings = set(inspect.signature(L.Trainer.__init__).parameters) - {"self"}
-    assert ours - set(OURS) == lightnings - LEFT_OUT and len(OURS) == 9
+    assert ours - set(ADDITIONAL) == lightnings - LEFT_OUT and len(ADDITIONAL) == 9
 
 
 def test_accumulation_divides_the_batch() -> None:

@@ -16,7 +16,7 @@ class FiniteCheck(L.Callback):
     def __init__(self) -> None:
         self.step = 0
         self.copy: torch.Tensor | None = None
-        self.copied: Any = None  # the CUDA event after the copy
+        self.copy_event: Any = None  # recorded on the CUDA stream after the copy
 
     def on_train_batch_end(self, trainer: L.Trainer, pl_module: L.LightningModule, *args: Any) -> None:
         module = cast(CausalLMModule, pl_module)
@@ -27,8 +27,8 @@ class FiniteCheck(L.Callback):
         self.step = trainer.global_step
         if values.is_cuda:
             self.copy = torch.empty(2, pin_memory=True).copy_(values, non_blocking=True)
-            self.copied = torch.cuda.Event()  # type: ignore[no-untyped-call]
-            self.copied.record()
+            self.copy_event = torch.cuda.Event()  # type: ignore[no-untyped-call]
+            self.copy_event.record()
         else:
             self.copy = values
         if not values.is_cuda or is_logging_step(trainer):
@@ -41,10 +41,10 @@ class FiniteCheck(L.Callback):
         """Raises NonFiniteLossError if the last copied values are not finite."""
         if self.copy is None:
             return
-        if self.copied is not None:
-            self.copied.synchronize()
+        if self.copy_event is not None:
+            self.copy_event.synchronize()
         loss, norm = self.copy.tolist()
-        self.copy = self.copied = None
+        self.copy = self.copy_event = None
         if not (math.isfinite(loss) and math.isfinite(norm)):
             raise NonFiniteLossError(
                 f"training: non-finite loss at step {self.step}: loss {loss}, gradient norm {norm}. This step was not "

@@ -35,7 +35,7 @@ class PeriodicCheckpoint(Checkpoint):
         strategy = checkpoint_strategy(trainer)
         if dist.is_initialized():
             strategy.group = dist.new_group(backend="gloo")  # async saves must not share the process group of training
-            self.signals = dist.new_group(backend="gloo")
+            self.sigterm_group = dist.new_group(backend="gloo")
         if trainer.is_global_zero and self.folder.exists():
             for unfinished in self.folder.glob(".step-*"):
                 shutil.rmtree(unfinished)
@@ -61,7 +61,7 @@ class PeriodicCheckpoint(Checkpoint):
         if not dist.is_initialized():
             return self.stop_requested
         requested = torch.tensor(int(self.stop_requested))
-        dist.all_reduce(requested, dist.ReduceOp.MAX, group=self.signals)
+        dist.all_reduce(requested, dist.ReduceOp.MAX, group=self.sigterm_group)
         return bool(requested)
 
     def save(self, trainer: L.Trainer, step: int) -> None:

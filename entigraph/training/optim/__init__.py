@@ -60,7 +60,7 @@ def check_optimizer(optim: OptimizerFactory) -> None:
         problems.append(f"optim.weight_decay: {weight_decay} found, 0 to 1 expected")
     betas = optim.keywords.get("betas")
     if betas is not None and not (len(betas) == 2 and all(0 <= beta < 1 for beta in betas)):
-        problems.append(f"optim.betas: {list(betas)} found, two numbers from 0 to below 1 expected")
+        problems.append(f"optim.betas: {list(betas)} found, two numbers in [0, 1) expected")
     if problems:
         raise ConfigError("\n".join(problems))
 
