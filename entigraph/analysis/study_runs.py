@@ -1,6 +1,7 @@
 """The finished runs of a study, and the points of its curve."""
 
 import json
+import textwrap
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -14,6 +15,7 @@ from entigraph.errors import ConfigError
 from entigraph.fictional.reading import comprehend
 from entigraph.reporting.disclaimers import FICTIONAL, PLUMBING
 from entigraph.storage.artifact import is_complete, is_from_another_version, read_manifest
+from entigraph.storage.data_losses import merge_losses, render_losses
 from entigraph.storage.fingerprints import digest
 from entigraph.storage.jsonl import read_jsonl
 from entigraph.storage.schemas import Answer, CurvePoint, Document
@@ -21,6 +23,7 @@ from entigraph.storage.schemas import Answer, CurvePoint, Document
 FICTIONAL_DOCUMENTS = "fictional documents"
 FICTIONAL_NOTE = "fictional documents, offline writer, tiny model"
 PLUMBING_NOTE = "plumbing check: the offline writer does not understand these documents"
+FOOTER_WIDTH = 120  # characters per line below a figure
 STAGES = ("corpus", "synthesis", "tokens", "training", "evaluation")
 AUGMENTER_ORDER = ("raw", "rephrase", "entigraph")
 
@@ -179,6 +182,22 @@ def figure_note(runs: Sequence[StudyRun]) -> str:
     return PLUMBING_NOTE if PLUMBING in disclaimers else FICTIONAL_NOTE if FICTIONAL in disclaimers else ""
 
 
+def study_losses(runs: Sequence[StudyRun]) -> dict[str, dict[str, Any]]:
+    """Returns the largest data loss of each kind over the runs."""
+    return merge_losses(run.score.get("data_losses", {}) for run in runs)
+
+
+def render_study_losses(runs: Sequence[StudyRun]) -> str:
+    """Returns the runs' data losses as one line; empty if there are none."""
+    losses = render_losses(study_losses(runs), up_to=len(runs) > 1)
+    return f"Data losses in a run: {losses}" if losses else ""
+
+
+def figure_footer(runs: Sequence[StudyRun]) -> str:
+    """Returns what is written below a figure of the runs: their disclaimer and their data losses."""
+    return "\n".join(filter(None, (figure_note(runs), textwrap.fill(render_study_losses(runs), FOOTER_WIDTH))))
+
+
 def list_augmenters(runs: Sequence[StudyRun]) -> list[str]:
     """Returns the names of the series: known augmenters from the least to the most processed, then the others."""
     names = {run.augmenter for run in runs}
@@ -216,6 +235,7 @@ def build_point(runs: Sequence[StudyRun]) -> CurvePoint:
         groups=mean_by_group([run.score for run in runs]),
         background=mean_background([run.scores for run in runs]),
         metrics=mean_metrics([run.scores for run in runs]),
+        data_losses=merge_losses(run.score.get("data_losses", {}) for run in runs),
     )
 
 

@@ -7,6 +7,7 @@ from typing import Any
 
 from entigraph.corpus.base import CorpusReader
 from entigraph.errors import DataError
+from entigraph.storage.data_losses import Loss
 from entigraph.storage.jsonl import write_jsonl
 from entigraph.storage.schemas import Document, SkippedFile
 
@@ -51,6 +52,15 @@ def summary_lines(counts: Mapping[str, Any]) -> list[str]:
     if counts["questions_about_skipped_files"]:
         lines.append(f"  left out {counts['questions_about_skipped_files']:,} questions about them")
     return lines
+
+
+def data_losses(counts: Mapping[str, Any]) -> list[Loss]:
+    """Returns what the corpus does not contain of its source."""
+    skipped = sum(counts.get("skipped", {}).values())
+    return [
+        Loss("files have no document", skipped, skipped + counts["documents"]),
+        Loss("questions are left out with their file", counts.get("questions_about_skipped_files", 0)),
+    ]
 
 
 def count_documents(documents: Iterable[Document], counts: dict[str, int]) -> Iterator[Document]:

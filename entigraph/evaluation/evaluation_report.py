@@ -18,6 +18,7 @@ from entigraph.evaluation.base import TaskInputs
 from entigraph.evaluation.entity_mentions import AnswerMentions, QuestionKey, TrainingTexts, count_mentions
 from entigraph.evaluation.scoring import INTERVAL
 from entigraph.reporting.html import write_page
+from entigraph.storage.data_losses import render_losses
 from entigraph.storage.jsonl import read_jsonl
 from entigraph.storage.schemas import Answer, Document, Question, choice_set
 
@@ -129,6 +130,7 @@ def write(
         scores={task: scores[task] for task in inputs},
         rows={task: list(score_rows(scores[task])) for task in inputs},
         metrics={task: scores[task].get("metrics", {}) for task in inputs},
+        data_losses={task: render_losses(scores[task].get("data_losses", {})) for task in inputs},
         listings=listings,
         texts=texts,
         contents=pack(contents),

@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from contextlib import ExitStack
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 from entigraph.errors import DataError
@@ -10,6 +11,7 @@ from entigraph.evaluation.base import Backend, ModelUnderTest, TaskInputs
 from entigraph.evaluation.tasks.base import EvaluationTask, TaskContext
 from entigraph.runtime.progress import Progress
 from entigraph.storage.artifact import CHECKPOINTS, write_json
+from entigraph.storage.data_losses import DataLosses, collect_losses
 
 
 def run(
@@ -19,10 +21,12 @@ def run(
     tasks: Mapping[str, EvaluationTask],
     inputs: Mapping[str, TaskInputs],
     progress: Progress,
+    data_losses: DataLosses = MappingProxyType({}),
 ) -> dict[str, Any]:
     """Runs all tasks and returns their headline scores. Raises DataError if a task has nothing to evaluate.
 
-    Records that an interrupted evaluation saved in the checkpoints folder are reused.
+    Records that an interrupted evaluation saved in the checkpoints folder are reused. `data_losses` are those of the
+    stages before; every task's scores repeat them next to the task's own.
     """
     for name, task in tasks.items():
         validate_task(task, name, inputs[name])
@@ -38,6 +42,8 @@ def run(
 
         for name, task in tasks.items():
             scores[name] = task.evaluate(TaskContext(name, inputs[name], backend, out, progress))
+            earlier = data_losses if task.corpus is None else {}  # those of the run's corpus
+            scores[name]["data_losses"] = {**collect_losses(task.data_losses(scores[name])), **earlier}
     write_json(out / "scores.json", scores)
     return {name: headline(task, scores[name]) for name, task in tasks.items()}
 
@@ -52,4 +58,4 @@ def validate_task(task: EvaluationTask, name: str, inputs: TaskInputs) -> None:
 
 def headline(task: EvaluationTask, scores: Mapping[str, Any]) -> dict[str, Any]:
     """Returns the scores that are copied to the manifest."""
-    return {name: scores[name] for name in (*task.headline_keys, "metrics") if name in scores}
+    return {name: scores[name] for name in (*task.headline_keys, "metrics", "data_losses") if name in scores}

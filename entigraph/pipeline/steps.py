@@ -3,7 +3,7 @@
 Stages take finished folders and typed settings; none of them sees the config.
 """
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from functools import partial
@@ -22,6 +22,7 @@ from entigraph.pipeline.study import headline
 from entigraph.runtime.progress import Progress
 from entigraph.storage import artifact
 from entigraph.storage.artifact import Artifact, enclosing_artifact
+from entigraph.storage.data_losses import Loss, collect_losses
 from entigraph.storage.jsonl import read_jsonl
 from entigraph.storage.schemas import Document, EntityGraph
 from entigraph.tracking.base import Tracker
@@ -174,7 +175,7 @@ def training_origin(run: Run) -> dict[str, str]:
 
 def evaluate(run: Run, out: Path, progress: Progress, tracker: Tracker) -> Mapping[str, Any]:
     model = model_with_tokenizer(run, str(run.artifacts.training.folder / "model"))
-    counts = evaluate_model(run, model, out, progress, training_texts(run))
+    counts = evaluate_model(run, model, out, progress, training_texts(run), synthesis_losses(run))
     tracker.summarize(headline(run, counts))
     return counts
 
@@ -218,17 +219,49 @@ def local_model(run: Run, model: str) -> ModelUnderTest:
 
 
 def evaluate_model(
-    run: Run, model: ModelUnderTest, out: Path, progress: Progress, training: TrainingTexts | None = None
+    run: Run,
+    model: ModelUnderTest,
+    out: Path,
+    progress: Progress,
+    training: TrainingTexts | None = None,
+    training_losses: Sequence[Loss] = (),
 ) -> Mapping[str, Any]:
-    """Evaluates a model. `training` is what it was trained on, if this run trained it."""
+    """Evaluates a model. `training` is what it was trained on, and `training_losses` what that lacks, if this run
+    trained it.
+    """
     from entigraph.evaluation import evaluation_report, stage
 
     inputs = {name: task_inputs(run, name) for name in run.tasks}
-    counts = stage.run(model, out, tasks=run.tasks, inputs=inputs, progress=progress)
+    losses = collect_losses([*training_losses, *source_losses(run)])
+    counts = stage.run(model, out, tasks=run.tasks, inputs=inputs, progress=progress, data_losses=losses)
     reported = {name: each for name, each in inputs.items() if run.tasks[name].uses_questions}
     if reported:
         evaluation_report.write(out, reported, name=out.name, label=run.disclaimer, training=training)
     return counts
+
+
+def source_losses(run: Run) -> list[Loss]:
+    """Returns the data losses of the run's documents and questions."""
+    from entigraph.corpus import stage as corpus_stage
+    from entigraph.questions import stage as questions_stage
+
+    counts = artifact.read_manifest(run.artifacts.corpus.folder)["counts"]
+    losses = corpus_stage.data_losses(counts)
+    if run.artifacts.questions:
+        questions = artifact.read_manifest(run.artifacts.questions.folder)["counts"]
+        losses += questions_stage.data_losses(questions, counts["documents"])
+    return losses
+
+
+def synthesis_losses(run: Run) -> list[Loss]:
+    """Returns the data losses of the texts that the run trains on; empty where their artifact was removed."""
+    from entigraph.synthesis import generation_stats
+
+    if not run.artifacts.synthesis.complete:
+        return []
+    documents = artifact.read_manifest(run.artifacts.corpus.folder)["counts"]["documents"]
+    counts = artifact.read_manifest(run.artifacts.synthesis.folder)["counts"]
+    return generation_stats.data_losses(counts, documents)
 
 
 def training_texts(run: Run) -> TrainingTexts | None:

@@ -117,6 +117,11 @@ def headline(run: Run, counts: Mapping[str, Any]) -> dict[str, Any]:
         "accuracy": first.get("accuracy"),
         "label": run.disclaimer,
         **{f"{task}/{name}": score[name] for task, score in counts.items() for name in names if name in score},
+        **{
+            f"{task}/data_losses/{description}": loss["count"]
+            for task, score in counts.items()
+            for description, loss in score.get("data_losses", {}).items()
+        },
         **{f"{task}/{name}": value for task, metrics in custom for name, value in metrics.items()},
     }
 

@@ -16,6 +16,7 @@ from entigraph.questions.drafting import Draft, drafting_requests, normalize, pa
 from entigraph.questions.question_sources import GeneratedQuestions
 from entigraph.questions.verification import raise_if_unanswered, verify_drafts
 from entigraph.runtime.progress import Progress
+from entigraph.storage.data_losses import Loss
 from entigraph.storage.jsonl import read_jsonl, write_jsonl
 from entigraph.storage.question_files import read_questions
 from entigraph.storage.schemas import Document
@@ -99,6 +100,11 @@ def review_line(draft: Draft) -> dict[str, Any]:
 
 def write_lines(file: Path, lines: Iterable[Mapping[str, Any]]) -> None:
     file.write_text("".join(json.dumps(line, ensure_ascii=False) + "\n" for line in lines), encoding="utf-8")
+
+
+def data_losses(counts: Mapping[str, Any], documents: int) -> list[Loss]:
+    """Returns what the questions do not cover of a corpus of that many documents."""
+    return [Loss("documents have no question", counts["documents_without_questions"], documents)]
 
 
 def summary_lines(counts: Mapping[str, Any], out: Path) -> list[str]:

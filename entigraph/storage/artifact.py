@@ -40,8 +40,8 @@ FORMAT_VERSIONS: Mapping[str, int] = {
     "synthesis": 2,
     "tokens": 1,
     "training": 3,
-    "evaluation": 5,
-    "analysis": 2,
+    "evaluation": 6,
+    "analysis": 3,
 }
 PACKAGES = ("entigraph", "torch", "lightning", "transformers", "tokenizers", "hydra-core", "numpy")
 

@@ -2,6 +2,7 @@
 
 from collections.abc import Container, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 Choice = int | list[int]  # the index of an option; a sorted list of indices if several may be correct
 
@@ -228,7 +229,7 @@ class DocumentLoss:
 @dataclass(frozen=True, kw_only=True)
 class CurvePoint:
     """A point of the scaling curve: the mean over seeds at one budget, with the standard error over seeds (over
-    documents if there is only one seed).
+    documents if there is only one seed). `data_losses` are the largest over its runs (storage/data_losses.py).
     """
 
     augmenter: str
@@ -241,3 +242,4 @@ class CurvePoint:
     groups: dict[str, float]
     background: float | None
     metrics: dict[str, float] = field(default_factory=dict)
+    data_losses: dict[str, dict[str, Any]] = field(default_factory=dict)

@@ -7,6 +7,7 @@ from typing import Any
 
 from entigraph.errors import DataError, LLMError
 from entigraph.llm.base import Usage
+from entigraph.storage.data_losses import Loss
 from entigraph.storage.jsonl import JsonLinesWriter
 from entigraph.storage.schemas import Failure, SyntheticText
 
@@ -150,6 +151,20 @@ def summary_lines(counts: Mapping[str, Any], documents: int, token_budget: int |
         why = "remain" if counts["removed"] else "exist: the augmenter has no more requests"
         lines.append(f"  {counts['tokens']:,} of {token_budget:,} tokens {why}")
     return lines
+
+
+def data_losses(counts: Mapping[str, Any], documents: int) -> list[Loss]:
+    """Returns what the texts do not cover of a corpus of that many documents, and which texts are missing."""
+    return [
+        Loss("documents have no synthetic text", documents - counts["documents_with_texts"], documents),
+        Loss("requests to the writer failed", sum(counts["failures"].values()), counts["requests"]),
+        Loss("near-duplicate texts are removed", counts["removed"], counts["texts"] + counts["removed"]),
+        Loss(
+            "entities are beyond augmenter.max_entities",
+            counts["entities_left_out"],
+            counts["entities"] + counts["entities_left_out"],
+        ),
+    ]
 
 
 def render_mixture(tokens: Mapping[str, int]) -> str:

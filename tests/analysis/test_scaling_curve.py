@@ -11,6 +11,7 @@ import pytest
 from entigraph.analysis.document_bootstrap import Resampling
 from entigraph.analysis.scaling.log_linear import fit_augmenters
 from entigraph.analysis.scaling.scaling_curve import ScalingCurve
+from entigraph.analysis.study_runs import finished_runs
 from entigraph.errors import ConfigError, DataError
 from entigraph.reporting.disclaimers import PLUMBING
 from entigraph.storage.artifact import write_json
@@ -109,3 +110,24 @@ def test_no_curve_is_fitted_to_a_plumbing_check(smoke: Path, tmp_path: Path) -> 
         "A plumbing check" in (study / "report.html").read_text()
         and "plumbing check" in (study / "curve.svg").read_text()
     )
+
+
+def test_data_losses_are_shown_next_to_the_curve(smoke: Path, tmp_path: Path) -> None:
+    root = tmp_path / "moved"
+    shutil.copytree(smoke, root)
+    study = study_of(root)
+    (study / "manifest.json").unlink()
+    runs, _ = finished_runs(study, root)
+    for run, unanswered in zip(runs, (3, 7), strict=False):
+        scores = dict(run.scores)
+        scores[run.task]["data_losses"] = {"questions have no answer": {"count": unanswered, "total": 60}}
+        write_json(run.folder("evaluation") / "scores.json", scores)
+    lines = run_scaling_curve(make_context(root, study))
+
+    assert "data losses in a run: up to 7 of 60 questions have no answer" in lines
+    curve = json.loads((study / "curve.json").read_text(encoding="utf-8"))
+    counts = [point["data_losses"].get("questions have no answer", {}).get("count", 0) for point in curve["points"]]
+    assert sorted(counts, reverse=True)[0] == 7 and 0 in counts
+    assert "up to 7 of 60 questions have no answer" in curve["footer"]
+    assert "up to 7 of 60" in (study / "curve.svg").read_text(encoding="utf-8")
+    assert "tokens: 7 of 60 questions have no answer" in (study / "report.html").read_text(encoding="utf-8")

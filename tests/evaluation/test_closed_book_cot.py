@@ -20,6 +20,7 @@ from entigraph.evaluation.tasks.closed_book_cot import AnswerProtocol, ClosedBoo
 from entigraph.evaluation.tasks.question_task import TitleSplit
 from entigraph.llm.wire_format import Api
 from entigraph.runtime.progress import SilentProgress
+from entigraph.storage.data_losses import collect_losses, render_losses
 from entigraph.storage.jsonl import read_jsonl
 from entigraph.storage.schemas import Answer
 from tests.evaluation.sample_questions import make_question, write_inputs
@@ -105,6 +106,17 @@ def test_denominators_by_protocol() -> None:
         assert scores["total_questions"] == 4 and scores["parse_rate"] == 0.5 and scores["overflowed"] == 1
         assert scores["samples"] == 3 and scores["sample_parse_rate"] == pytest.approx(2 / 3)
         assert scores["unparsed"] == {NO_LINE: 1} and scores["expected_accuracy"]["accuracy"] == 0.25
+
+
+def test_data_losses_say_how_questions_without_an_answer_count() -> None:
+    answers = [answer([0], document="a"), answer([1], document="b"), answer([None], document="c"), answer([])]
+    for protocol, counted in ((AnswerProtocol.paper, "wrong"), (AnswerProtocol.authors_code, "left out")):
+        task = ClosedBookCoT(protocol=protocol)
+        losses = render_losses(collect_losses(task.data_losses(task.score(answers))))
+        assert losses == (
+            f"1 of 4 prompts exceed the model's context (counted as {counted}); "
+            f"1 of 4 questions have no answer that can be parsed (counted as {counted})"
+        )
 
 
 def test_model_without_answers_has_zero_accuracy() -> None:

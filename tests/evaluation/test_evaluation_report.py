@@ -22,6 +22,7 @@ from entigraph.evaluation.tasks.closed_book import choose_by_likelihood
 from entigraph.evaluation.tasks.closed_book_cot import ClosedBookCoT
 from entigraph.evaluation.tasks.open_book import OpenBookCoT, RetrievedPassages
 from entigraph.storage import artifact
+from entigraph.storage.data_losses import collect_losses
 from entigraph.storage.jsonl import read_jsonl, write_jsonl
 from entigraph.storage.schemas import Answer, Document, EntityGraph, SyntheticText
 from entigraph.storage.texts import read_texts
@@ -62,6 +63,7 @@ class Page:
             write_jsonl(folder / f"answers-{name}.jsonl", own)
             task = OpenBookCoT() if own[0].retrieved is not None else ClosedBookCoT()
             scores[name] = score_likelihoods(own) if own[0].scores else task.score(own)
+            scores[name]["data_losses"] = collect_losses(task.data_losses(scores[name]))
         artifact.write_json(folder / "scores.json", scores)
         self.file = evaluation_report.write(
             folder, dict.fromkeys(answers, source), name="a run", label="simulated", training=training
@@ -120,7 +122,10 @@ def test_question_states(tmp_path: Path) -> None:
         evaluation_report.TOO_LONG,
     ]
     said = " ".join(page.tree.text_content().split())
-    assert "exceeded the model's context: 1; these questions count as wrong" in said and "no answer line 1" in said
+    assert (
+        "Data losses: 1 of 4 prompts exceed the model's context (counted as wrong); 1 of 4 questions" in said
+        and "no answer line 1" in said
+    )
 
 
 def test_two_tasks_on_one_page(tmp_path: Path) -> None:

@@ -12,7 +12,7 @@ import numpy as np
 
 from entigraph.analysis.base import AnalysisContext
 from entigraph.analysis.paper import published
-from entigraph.analysis.study_runs import StudyRun, build_points, figure_note, run_folders, summarize_base_model
+from entigraph.analysis.study_runs import StudyRun, build_points, figure_footer, run_folders, summarize_base_model
 from entigraph.errors import ConfigError
 from entigraph.reporting.figures import (
     BLACK,
@@ -97,8 +97,8 @@ def format_log_axis(axes: "Axes") -> None:
 
 
 def study_note(runs: Sequence[StudyRun]) -> str:
-    note = figure_note(runs)
-    return f"right: {note}" if note else ""
+    footer = figure_footer(runs)
+    return f"right: {footer}" if footer else ""
 
 
 def sample_fit(curve: published.PublishedCurve) -> dict[str, Any]:

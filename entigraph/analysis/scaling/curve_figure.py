@@ -43,7 +43,7 @@ def draw_curve(curve: Curve, out: Path, title: str) -> None:
     for position, name in enumerate(panels):
         draw_small_panel(figure.add_subplot(grid[position // columns, 2 + position % columns]), curve, name)
     figure.suptitle(title, fontsize=10)
-    save_figure(figure, out, "curve", curve["label"])
+    save_figure(figure, out, "curve", curve["footer"])
 
 
 def draw_main_panel(axes: "Axes", curve: Curve) -> None:

@@ -35,7 +35,7 @@ def draw_forecasts(curve: Mapping[str, Any], out: Path) -> None:
     panels[0, 0].set_ylabel("closed-book accuracy")
     panels[0, 0].legend(frameon=False, fontsize=8, loc="upper left")
     figure.suptitle(f"Forecasts, {100 * forecasts[0]['curve']['confidence']:.0f} % bands", fontsize=10)
-    save_figure(figure, out, "forecast", curve["label"])
+    save_figure(figure, out, "forecast", curve["footer"])
 
 
 def draw_forecast_panel(axes: "Axes", forecast: Mapping[str, Any], runs: list[Mapping[str, Any]], index: int) -> None:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from entigraph.analysis.base import AnalysisContext
 from entigraph.analysis.series import distinguishing_keys, varied_settings
-from entigraph.analysis.study_runs import StudyRun, build_point, figure_note, run_folders, summarize_base_model
+from entigraph.analysis.study_runs import StudyRun, build_point, figure_footer, run_folders, summarize_base_model
 from entigraph.errors import DataError
 from entigraph.reporting.figures import (
     BLACK,
@@ -53,7 +53,7 @@ class Grid:
 def draw_grid(runs: Sequence[StudyRun], out: Path) -> list[str]:
     keys, cells = build_cells(runs)
     names = [key.rsplit(".", 1)[-1] for key in keys]
-    draw_panels(names, cells, figure_note(runs), out)
+    draw_panels(names, cells, figure_footer(runs), out)
     entries = [{**dict(zip(keys, place, strict=True)), **cell} for place, cell in cells.items()]
     write_json(out / "grid.json", {"settings": keys, "cells": entries})
     rows = [(*map(str, place), *cell.values()) for place, cell in cells.items()]

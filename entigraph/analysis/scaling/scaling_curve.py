@@ -17,15 +17,18 @@ from entigraph.analysis.study_runs import (
     StudyRun,
     build_points,
     check_confidence,
+    figure_footer,
     figure_note,
     finished_references,
     run_folders,
+    study_losses,
     summarize_base_model,
     summarize_references,
 )
 from entigraph.errors import ConfigError, DataError
 from entigraph.reporting.disclaimers import FICTIONAL, PLUMBING
 from entigraph.storage.artifact import write_json
+from entigraph.storage.data_losses import render_losses
 from entigraph.storage.fingerprints import flatten
 from entigraph.tracking.base import Tracker
 
@@ -92,11 +95,11 @@ class ScalingCurve:
         write_json(out / CURVE, curve)
         draw_curve(curve, out, title)
         draw_forecasts(curve, out)
-        draw_loss_curves(runs, out, curve["label"])
+        draw_loss_curves(runs, out, curve["footer"])
         recall = build_recall_curve(runs)
         if recall:
             write_json(out / "recall.json", recall)
-            draw_recall_curve(recall, out, title, curve["label"])
+            draw_recall_curve(recall, out, title, curve["footer"])
         is_plumbing = curve["label"] == PLUMBING_NOTE
         pairs = [] if is_plumbing else pair_study(runs, Resampling(self.confidence, self.resamples))
         write_json(out / "paired.json", pairs)
@@ -110,10 +113,11 @@ def build_curve(context: AnalysisContext, settings: ScalingCurve) -> dict[str, A
     """Returns the content of curve.json.
 
     `points`: one per augmenter and budget, means over seeds (see CurvePoint). `runs`: the single runs.
-    `base`, `baselines`: the base model and other models on the same questions. `fits`: the log-linear fit of each
-    augmenter. `forecasts`: its best form, with bands and past forecasts. `comparisons`: differences between
-    augmenters. `losses`: perplexity before and after. `label`, `notes`: disclaimers and remarks. `settings`, `varies`:
-    what the runs have in common, and what may differ.
+    `base`, `baselines`: the base model and other models on the same questions. `data_losses`: what the runs leave out.
+    `fits`: the log-linear fit of each augmenter. `forecasts`: its best form, with bands and past forecasts.
+    `comparisons`: differences between augmenters. `losses`: perplexity before and after. `label`, `notes`: disclaimers
+    and remarks. `footer`: the text below its figures. `settings`, `varies`: what the runs have in common, and what may
+    differ.
     """
     from entigraph.analysis.document_bootstrap import Resampling
     from entigraph.analysis.scaling.comparison import compare_augmenters
@@ -130,6 +134,8 @@ def build_curve(context: AnalysisContext, settings: ScalingCurve) -> dict[str, A
         "base": summarize_base_model(runs),
         "baselines": summarize_references(context.study, context.root, runs[0].task),
         "chance": runs[0].score["chance"],
+        "data_losses": study_losses(runs),
+        "footer": figure_footer(runs),
         "losses": measure_loss_changes(runs),
         "settings": load_study_settings(context.study),
         "varies": sorted({key for run in runs for key in run.entry.get("varies", {})}),
@@ -145,6 +151,7 @@ def build_curve(context: AnalysisContext, settings: ScalingCurve) -> dict[str, A
                 "synthetic_tokens": run.synthetic_tokens,
                 "accuracy": run.score["accuracy"],
                 "accuracy_norm": run.score.get("accuracy_norm"),
+                "data_losses": run.score.get("data_losses", {}),
             }
             for run in runs
         ],
@@ -184,10 +191,14 @@ def track_curve(tracker: Tracker, curve: Mapping[str, Any], out: Path) -> None:
     columns = ["augmenter", "synthetic_tokens", "accuracy", "stderr", "seeds", "questions"]
     metrics = list_metrics(curve)
     rows = [
-        [*(point[column] for column in columns), *(point["metrics"].get(name) for name in metrics)]
+        [
+            *(point[column] for column in columns),
+            render_losses(point["data_losses"]),
+            *(point["metrics"].get(name) for name in metrics),
+        ]
         for point in curve["points"]
     ]
-    tracker.table("curve", [*columns, *metrics], rows)
+    tracker.table("curve", [*columns, "data_losses", *metrics], rows)
     lines = [(log10(point["synthetic_tokens"]), point["accuracy"], point["augmenter"]) for point in curve["points"]]
     tracker.lines("accuracy_by_tokens", ("log10_tokens", "accuracy", "augmenter"), lines)
     tracker.image("scaling_curve", out / "curve.png")
@@ -226,6 +237,8 @@ def summary_lines(title: str, curve: Mapping[str, Any], recall: Mapping[str, Any
     ]
     lines += recall_lines(recall) if recall else []
     lines += loss_change_lines(curve["losses"])
+    losses = render_losses(curve["data_losses"], up_to=len(curve["runs"]) > 1)
+    lines += [f"data losses in a run: {losses}"] if losses else []
     return lines + [f"note: {note}" for note in curve["notes"]]
 
 

@@ -32,6 +32,7 @@ from entigraph.evaluation.base import Backend, TaskInputs
 from entigraph.evaluation.metrics import check_metrics, compute_metrics
 from entigraph.runtime.progress import Progress
 from entigraph.storage.artifact import CHECKPOINTS
+from entigraph.storage.data_losses import Loss, render_losses
 from entigraph.storage.jsonl import ResumableJsonLines, read_jsonl, write_jsonl
 
 Record = TypeVar("Record")
@@ -130,11 +131,16 @@ class EvaluationTask(ABC):
         """Returns the `metrics` entry of the scores; empty without metrics."""
         return {"metrics": compute_metrics(self.metrics, list(read_jsonl(records, kind)))} if self.metrics else {}
 
+    def data_losses(self, scores: Mapping[str, Any]) -> Sequence[Loss]:
+        """Returns what the scores leave out or count as wrong without an answer. Called with `evaluate`'s result."""
+        return ()
+
     def describe(self, scores: Mapping[str, Any]) -> str:
         """Returns the scores as text, without `metrics`."""
         return ""
 
     def summary_line(self, scores: Mapping[str, Any]) -> str:
-        """Returns the scores and metrics as one line for the terminal."""
+        """Returns the scores, metrics and data losses as one line for the terminal."""
         metrics = ", ".join(f"{name} {value:.4f}" for name, value in scores.get("metrics", {}).items())
-        return "; ".join(filter(None, (self.describe(scores), metrics)))
+        losses = render_losses(scores.get("data_losses", {}))
+        return "; ".join(filter(None, (self.describe(scores), metrics, losses and f"data losses: {losses}")))

@@ -11,6 +11,7 @@ from typing import Any, ClassVar
 from entigraph.errors import DataError
 from entigraph.evaluation.base import Backend, PassageLookup, TaskInputs, no_passages
 from entigraph.evaluation.tasks.base import EvaluationTask, TaskContext
+from entigraph.storage.data_losses import Loss
 from entigraph.storage.jsonl import read_jsonl
 from entigraph.storage.schemas import Answer, Document, Question
 
@@ -106,13 +107,20 @@ class QuestionTask(EvaluationTask):
             raise DataError(f"{inputs.questions} contains two questions with the same id; ids must be unique")
         return questions
 
+    def data_losses(self, scores: Mapping[str, Any]) -> Sequence[Loss]:
+        total, overflowed = scores.get("total_questions", scores["questions"]), scores.get("overflowed", 0)
+        unparsed = total - scores["over_parsed"]["questions"] - overflowed if "over_parsed" in scores else 0
+        left_out = "left out" if scores["questions"] < total else "wrong"
+        return (
+            Loss(f"prompts exceed the model's context (counted as {left_out})", overflowed, total),
+            Loss(f"questions have no answer that can be parsed (counted as {left_out})", unparsed, total),
+        )
+
     def describe(self, scores: Mapping[str, Any]) -> str:
         parsed = (
             f", {scores['parse_rate']:.1%} of {scores['total_questions']:,} answered" if "parse_rate" in scores else ""
         )
-        overflowed = scores.get("overflowed", 0)
-        too_long = f"; {overflowed:,} prompts exceed the model's context and count as wrong" if overflowed else ""
-        return f"accuracy {scores['accuracy']:.3f} over {scores['questions']:,} questions{parsed}{too_long}"
+        return f"accuracy {scores['accuracy']:.3f} over {scores['questions']:,} questions{parsed}"
 
 
 def select_titles(questions: list[Question], inputs: TaskInputs, split: TitleSplit) -> list[Question]:

@@ -1,0 +1,46 @@
+"""Data losses: what a result leaves out, counted by the stage that loses it and shown next to the result.
+
+A loss is an entry of a mapping, from a description to `count` and `total` (None if the total is unknown):
+
+    {"documents have no synthetic text": {"count": 1, "total": 4}}
+"""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+DataLosses = Mapping[str, Mapping[str, Any]]
+
+
+@dataclass(frozen=True)
+class Loss:
+    """`count` of `total` items are lost; `description` completes the sentence "3 of 8 ..."."""
+
+    description: str
+    count: int
+    total: int | None = None
+
+
+def collect_losses(losses: Iterable[Loss]) -> dict[str, dict[str, Any]]:
+    """Returns the losses that occurred, by description."""
+    return {loss.description: {"count": loss.count, "total": loss.total} for loss in losses if loss.count}
+
+
+def merge_losses(results: Iterable[DataLosses]) -> dict[str, dict[str, Any]]:
+    """Returns the largest loss of each kind over several results, such as the runs of a study."""
+    merged: dict[str, dict[str, Any]] = {}
+    for losses in results:
+        for description, loss in losses.items():
+            if description not in merged or loss["count"] > merged[description]["count"]:
+                merged[description] = dict(loss)
+    return merged
+
+
+def render_losses(losses: DataLosses, up_to: bool = False) -> str:
+    """Returns the losses as text, empty if there are none. `up_to`: they are the largest of several results."""
+    return "; ".join(render_loss(description, loss, up_to) for description, loss in losses.items())
+
+
+def render_loss(description: str, loss: Mapping[str, Any], up_to: bool) -> str:
+    total = "" if loss["total"] is None else f" of {loss['total']:,}"
+    return f"{'up to ' if up_to else ''}{loss['count']:,}{total} {description}"
