@@ -10,6 +10,11 @@ from typing import Any, Protocol
 
 Notify = Callable[[str], None]  # prints a line for the user
 CHARACTERS_PER_TOKEN = 4.0  # for estimates and limits: the writer's tokenizer is not available here
+STOP, LENGTH, MULTIPLE_CHOICES = "stop", "length", "several"  # several: `text` is JSON of (text, finish_reason) pairs
+ANSWERED = (STOP, LENGTH, MULTIPLE_CHOICES)
+REFUSAL, CONTENT_FILTER = "refusal", "content_filter"
+REJECTED = "error: "  # followed by the HTTP status: the endpoint rejects the request
+GAVE_UP = "gave up: "  # followed by the reason: no reply after all attempts
 # Omitted from the hash at their defaults, so that requests keep the hashes from before these fields existed.
 DEFAULTS_ADDED_LATER: Mapping[str, Any] = {"max_tokens": None, "stop": (), "choices": 1}
 
@@ -22,7 +27,7 @@ class Request:
         sample: Index of a repetition of the same prompt; repetitions get independent answers.
         max_tokens: Maximum length of the answer in tokens; None: the writer's limit.
         stop: Strings at which generation stops.
-        choices: Number of answers; `wire_format.split_choices` separates them.
+        choices: Number of answers; `replies.split_choices` separates them.
         suffix: The end of `user` that differs between requests about the same document. It does not affect the answer;
             writers use it to route these requests to one prefix cache, and estimates to group them.
     """
@@ -55,22 +60,41 @@ class Request:
 
 @dataclass(frozen=True)
 class Usage:
-    """Tokens and cost of an answer. `cached_tokens` are the prompt tokens found in the server's prefix cache."""
+    """Tokens and cost of an answer. `cached_tokens` are the prompt tokens found in the server's prefix cache, and
+    `reasoning_tokens` the completion tokens of a reasoning model's reasoning, also if it is hidden.
+    """
 
     prompt_tokens: int = 0
     cached_tokens: int = 0
     completion_tokens: int = 0
     dollars: float = 0.0
+    reasoning_tokens: int = 0
 
 
 @dataclass(frozen=True, kw_only=True)
 class Completion:
-    """An answer. `finish_reason` is "stop" if it is complete; any other answer is not used as training text."""
+    """The outcome of a request.
+
+    Attributes:
+        text: The answer without the model's reasoning. The endpoint's message if the request was rejected.
+        finish_reason: "stop" if the answer is complete; any other answer is not used as training text. "length" if it
+            is truncated, REFUSAL or CONTENT_FILTER, REJECTED and the HTTP status, or GAVE_UP and the reason why there
+            is no answer.
+        reasoning: The model's reasoning, as far as the endpoint returns it.
+        notes: What a result should report about this answer, such as a parameter that the endpoint does not accept.
+    """
 
     text: str
     model: str
     finish_reason: str = "stop"
     usage: Usage = Usage()
+    reasoning: str = ""
+    notes: tuple[str, ...] = ()
+
+    @property
+    def is_answer(self) -> bool:
+        """Whether the model answered. Refusals, rejections and empty replies are never cached."""
+        return self.finish_reason in ANSWERED and bool(self.text.strip())
 
 
 class LLM(Protocol):

@@ -1,6 +1,7 @@
 """A connected writer that answers from the response cache, or else through a transport.
 
-A cached request is never sent, and a received answer is cached before it is used.
+A cached request is never sent, and a received answer is cached before it is used. What is no answer (a refusal, an
+error, an empty reply) is not cached, so that the next command sends its request again.
 """
 
 import hashlib
@@ -18,7 +19,6 @@ from entigraph.llm.base import Completion, Request
 from entigraph.llm.response_cache import AnswerTotals, ResponseCache
 
 MAX_BUFFERED_CAPACITIES = 4  # answers that may wait for an earlier one, in multiples of the transport's capacity
-GAVE_UP = "gave up: "  # not cached, so that the next command retries; rejections by the endpoint are cached
 
 Body = Mapping[str, Any]
 Answer = Future[Completion | None]

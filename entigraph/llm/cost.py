@@ -2,6 +2,7 @@
 
 import ipaddress
 import os
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from urllib.parse import urlsplit
@@ -51,8 +52,13 @@ def find_price(model: str, addresses: list[str], prices: Mapping[str, Mapping[st
         return FREE
     raise ConfigError(
         f"llm.prices: no price for {model!r} (known: {', '.join(prices)}). Set it in dollars per million tokens: "
-        f"'+llm.prices.\"{model}\"={{prompt: 1.0, cached: 0.5, completion: 4.0}}'"
+        f"'+llm.prices={{{escape_key(model)}: {{prompt: 1.0, cached: 0.5, completion: 4.0}}}}'"
     )
+
+
+def escape_key(name: str) -> str:
+    """Returns a name as a key of a dictionary in Hydra's override grammar."""
+    return re.sub(r"([\\()\[\]{}:=,\s])", r"\\\1", name)
 
 
 def is_private_address(address: str) -> bool:

@@ -15,6 +15,7 @@ from pathlib import Path
 
 from entigraph.errors import ArtifactError
 from entigraph.llm.base import Completion, Usage
+from entigraph.llm.stored_answers import pack_answer, unpack_answer
 
 FILE_NAME = "response_cache.sqlite"
 FORMER_FILE_NAME = "journal.sqlite"
@@ -118,6 +119,7 @@ class ResponseCache:
         return int(self.database.execute("PRAGMA user_version").fetchone()[0])
 
     def get(self, key: bytes) -> Completion | None:
+        """Returns a stored answer. Refusals and empty replies, which earlier versions stored, are not answers."""
         with self.translate_errors():
             row = self.database.execute(
                 "SELECT text, model, finish_reason, prompt_tokens, cached_tokens, completion_tokens, dollars "
@@ -127,8 +129,8 @@ class ResponseCache:
         if row is None:
             return None
         with self.translate_errors():
-            text = zlib.decompress(row[0]).decode("utf-8")
-        return Completion(text=text, model=row[1], finish_reason=row[2], usage=Usage(*row[3:]))
+            completion = unpack_answer(row[0], row[1], row[2], Usage(*row[3:]))
+        return completion if completion.is_answer else None
 
     def put(
         self, key: bytes, completion: Completion, *, scope: bytes = b"", attempts: int = 1, seconds: float = 0.0
@@ -137,25 +139,28 @@ class ResponseCache:
         similar requests for `totals` and `examples`.
         """
         usage = completion.usage
+        row = (
+            key,
+            scope,
+            completion.model,
+            completion.finish_reason,
+            pack_answer(completion),
+            usage.prompt_tokens,
+            usage.cached_tokens,
+            usage.completion_tokens,
+            usage.dollars,
+            attempts,
+            seconds,
+            time.time(),
+        )
+        insert = "INSERT OR {} INTO answers VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
         with self.translate_errors():
-            cursor = self.database.execute(
-                "INSERT OR IGNORE INTO answers VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
-                (
-                    key,
-                    scope,
-                    completion.model,
-                    completion.finish_reason,
-                    zlib.compress(completion.text.encode("utf-8")),
-                    usage.prompt_tokens,
-                    usage.cached_tokens,
-                    usage.completion_tokens,
-                    usage.dollars,
-                    attempts,
-                    seconds,
-                    time.time(),
-                ),
-            )
-        return completion if cursor.rowcount else self.get(key) or completion
+            if self.database.execute(insert.format("IGNORE"), row).rowcount:
+                return completion
+            stored = self.get(key)
+            if stored is None:  # an earlier version stored a refusal
+                self.database.execute(insert.format("REPLACE"), row)
+        return stored or completion
 
     def totals(self, scope: bytes | None = None) -> AnswerTotals:
         """Returns the totals over all answers, or over the answers of a scope."""

@@ -1,14 +1,10 @@
-"""Request bodies of OpenAI's chat completions and completions APIs, and parsing of the responses."""
+"""Request bodies of OpenAI's chat completions and completions APIs."""
 
-import json
 from collections.abc import Mapping
 from enum import StrEnum
 from typing import Any
 
-from entigraph.llm.base import Completion, Request, Usage
-from entigraph.llm.cost import Price
-
-MULTIPLE_CHOICES = "several"  # finish_reason of an answer whose text is a JSON list of (text, finish_reason)
+from entigraph.llm.base import Request
 
 
 class Api(StrEnum):
@@ -42,35 +38,3 @@ def build_body(
         schema = {"name": "answer", "schema": request.json_schema, "strict": True}
         body["response_format"] = {"type": "json_schema", "json_schema": schema}
     return body
-
-
-def parse_completion(response: Mapping[str, Any], model: str, price: Price) -> Completion:
-    """Returns a response as one completion, even if it has several choices (`split_choices` separates them).
-
-    Raises KeyError, IndexError, TypeError or AttributeError for a response that is not in the API's format.
-    """
-    choices = [parse_choice(choice) for choice in response["choices"]]
-    text, reason = choices[0] if len(choices) == 1 else (json.dumps(choices, ensure_ascii=False), MULTIPLE_CHOICES)
-    usage = response.get("usage") or {}
-    cached = (usage.get("prompt_tokens_details") or {}).get("cached_tokens") or 0
-    prompt, completion = usage.get("prompt_tokens", 0), usage.get("completion_tokens", 0)
-    return Completion(
-        text=text,
-        model=str(response.get("model") or model),
-        finish_reason=reason,
-        usage=Usage(prompt, cached, completion, price.dollars(prompt, cached, completion)),
-    )
-
-
-def parse_choice(choice: Mapping[str, Any]) -> tuple[str, str]:
-    """Returns a choice's text and its finish_reason."""
-    message = choice.get("message") or {}
-    text = choice["text"] if "text" in choice else message.get("refusal") or choice["message"].get("content")
-    return text or "", "refusal" if message.get("refusal") else choice.get("finish_reason") or "stop"
-
-
-def split_choices(completion: Completion) -> list[tuple[str, str]]:
-    """Returns the text and finish_reason of each choice of an answer."""
-    if completion.finish_reason != MULTIPLE_CHOICES:
-        return [(completion.text, completion.finish_reason)]
-    return [(text, reason) for text, reason in json.loads(completion.text)]

@@ -7,8 +7,7 @@ from string import ascii_uppercase
 from typing import Any
 
 from entigraph.errors import LLMError
-from entigraph.llm.base import LLM, Completion, Request
-from entigraph.llm.caching import GAVE_UP
+from entigraph.llm.base import GAVE_UP, LLM, Completion, Request
 from entigraph.questions.drafting import Draft, build_request, prompt
 from entigraph.questions.question_sources import GeneratedQuestions
 

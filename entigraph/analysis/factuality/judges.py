@@ -9,8 +9,7 @@ from typing import Any
 from entigraph.analysis.base import AnalysisContext
 from entigraph.config.fields import content_fields
 from entigraph.errors import ConfigError, LLMError
-from entigraph.llm.base import Completion, Request, Writer
-from entigraph.llm.caching import GAVE_UP
+from entigraph.llm.base import GAVE_UP, Completion, Request, Writer
 from entigraph.llm.offline.offline_writer import OfflineWriter
 from entigraph.storage.fingerprints import digest
 from entigraph.storage.schemas import Document

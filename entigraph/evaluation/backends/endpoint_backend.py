@@ -4,9 +4,8 @@ from collections.abc import Iterator, Sequence
 
 from entigraph.errors import LLMError
 from entigraph.evaluation.base import Generation, Prompt, Sampling
-from entigraph.llm.base import LLM, Completion, Request
-from entigraph.llm.caching import GAVE_UP
-from entigraph.llm.wire_format import split_choices
+from entigraph.llm.base import GAVE_UP, LLM, Completion, Request
+from entigraph.llm.replies import split_choices
 
 
 class EndpointBackend:

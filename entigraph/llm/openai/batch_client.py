@@ -1,19 +1,20 @@
 """Calls of the Batch API: upload a file, create a batch, look it up, read its results."""
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal
 
 from entigraph.errors import LLMError
 from entigraph.llm.base import Completion
 from entigraph.llm.openai.openai_options import OpenAIOptions
-from entigraph.llm.wire_format import Api, parse_completion
+from entigraph.llm.replies import InvalidReply, ReplyError, parse_completion, read_error, read_reply
+from entigraph.llm.wire_format import Api
 
 NAME_FIELD = "entigraph"  # the metadata field that stores our name of a batch at the endpoint
 SDK_RETRIES = 2
-RETRIED_STATUS = (401, 402, 403, 404, 408, 409, 429)  # not caused by the prompt
 
 
 class EndpointUnreachable(LLMError):
@@ -65,31 +66,35 @@ class BatchClient:
         with self.translate_errors():
             return self.client.batches.retrieve(batch_id)
 
-    def read_results(self, batch: Any) -> Iterator[tuple[bytes, Completion | str]]:
-        """Yields (key, answer) for each request, or (key, reason) if it must be retried."""
+    def read_results(self, batch: Any) -> Iterator[tuple[bytes, Completion | ReplyError]]:
+        """Yields each request's key with its answer or error. Lines that cannot be read are skipped."""
         for file in filter(None, (batch.output_file_id, batch.error_file_id)):
             with self.translate_errors(), self.client.files.with_streaming_response.content(file) as content:
-                for line in content.iter_lines():
-                    if line.strip():
+                for line in split_lines(content.iter_bytes()):
+                    try:
                         record = json.loads(line)
-                        yield bytes.fromhex(record["custom_id"]), self.parse_result(record)
+                        key = bytes.fromhex(record["custom_id"])
+                    except (ValueError, KeyError, TypeError):
+                        continue
+                    yield key, self.parse_result(record)
 
-    def parse_result(self, record: Mapping[str, Any]) -> Completion | str:
+    def parse_result(self, record: Mapping[str, Any]) -> Completion | ReplyError:
         response = record.get("response") or {}
-        status = response.get("status_code")
-        if status == 200:
-            try:
-                return parse_completion(response["body"], self.options.model, self.options.price)
-            except (KeyError, IndexError, TypeError, AttributeError):
-                return "response body not in the API's format"
-        if status is None:
-            return str((record.get("error") or {}).get("code") or "no answer")
-        if status in RETRIED_STATUS or status >= 500:
-            return f"HTTP {status}"
-        message = ((response.get("body") or {}).get("error") or {}).get("message", "")
-        return Completion(
-            text=self.options.error_message(message), model=self.options.model, finish_reason=f"error: HTTP {status}"
-        )
+        status = response.get("status_code") or 502
+        body = response.get("body")
+        if status != 200 or not isinstance(body, dict):
+            return self.shorten(read_error(status, json.dumps(body or record.get("error")).encode()))
+        reply = read_reply(json.dumps(body).encode()) if not body.get("choices") else body
+        if isinstance(reply, ReplyError):
+            return self.shorten(reply)
+        options = self.options
+        try:
+            return parse_completion(reply, options.model, options.price, options.known_finish_reasons)
+        except InvalidReply as error:
+            return ReplyError(502, f"no valid reply: {error}")
+
+    def shorten(self, error: ReplyError) -> ReplyError:
+        return replace(error, message=self.options.error_message(error.message))
 
     @contextmanager
     def translate_errors(self) -> Iterator[None]:
@@ -113,3 +118,13 @@ class BatchClient:
                 f"llm.base_url: {self.address} is unreachable ({type(error.__cause__ or error).__name__}). "
                 "Pending batches are kept; run the same command to continue"
             ) from None
+
+
+def split_lines(chunks: Iterable[bytes]) -> Iterator[bytes]:
+    """Yields lines that end with a line feed only: the SDK's also end at characters such as U+2028 inside a string."""
+    rest = b""
+    for chunk in chunks:
+        *lines, rest = (rest + chunk).split(b"\n")
+        yield from filter(bytes.strip, lines)
+    if rest.strip():
+        yield rest

@@ -1,33 +1,44 @@
 """Transport that uses the Batch API: submits files of requests and polls for their results."""
 
+import json
 import threading
 import time
 from collections.abc import Iterable, Mapping
 from concurrent.futures import Future
+from dataclasses import replace
 from typing import Any
 
 from entigraph.errors import LLMError
-from entigraph.llm.base import CHARACTERS_PER_TOKEN, Completion, Notify
-from entigraph.llm.caching import GAVE_UP, Answer, WireRequest
+from entigraph.llm.base import CHARACTERS_PER_TOKEN, GAVE_UP, Completion, Notify
+from entigraph.llm.caching import Answer, WireRequest, encode_body
 from entigraph.llm.cost import SpendingLimit
 from entigraph.llm.openai.batch_client import BatchClient, EndpointUnreachable
 from entigraph.llm.openai.batch_files import BatchFile, BatchFiles
+from entigraph.llm.openai.capabilities import STOP_NOT_SENT, Capabilities, CapabilityFile, describe_learned
+from entigraph.llm.openai.endpoint_errors import final_outcome, rejects_everything
 from entigraph.llm.openai.openai_options import OpenAIOptions
+from entigraph.llm.openai.unanswered import UnansweredRequests
+from entigraph.llm.replies import ErrorKind, ReplyError, classify_error, cut_at_stop
 from entigraph.llm.response_cache import PendingBatch, ResponseCache
 
 MAX_FAILED_POLLS = 60  # consecutive, of an endpoint that was reachable before
 SECONDS_BETWEEN_MESSAGES = 60.0
+CAUSED_BY_REQUEST = (ErrorKind.rejected, ErrorKind.filtered, ErrorKind.chat_template)
 PENDING_STATUS = ("validating", "in_progress", "finalizing", "cancelling")
 
 
 class AwaitedRequests:
-    """The requests whose answers the caller awaits: their futures, reserved dollars and attempts."""
+    """The requests whose answers the caller awaits: their futures, reserved dollars and attempts, and what their
+    answers should note.
+    """
 
     def __init__(self, spending: SpendingLimit, model: str) -> None:
         self.spending, self.model = spending, model
         self.futures: dict[bytes, list[Answer]] = {}
         self.reserved: dict[bytes, float] = {}
         self.attempts: dict[bytes, int] = {}
+        self.notes: dict[bytes, tuple[str, ...]] = {}
+        self.stop: dict[bytes, tuple[str, ...]] = {}  # stop strings that were not sent
 
     def __contains__(self, key: bytes) -> bool:
         return key in self.futures
@@ -77,6 +88,10 @@ class BatchTransport:
         self.client = BatchClient(options)
         self.address = self.client.address
         self.awaited = AwaitedRequests(SpendingLimit(cache, options.max_cost_usd, options.price), options.model)
+        self.unanswered = UnansweredRequests(cache.path, self.address)
+        self.capability_file = CapabilityFile(cache.path, self.address, options.model, options.capabilities)
+        self.capabilities = self.capability_file.capabilities
+        self.answered = self.rejected = 0
         self.reached = False
         self.queue_is_full = False  # the endpoint accepts no batch until another one has ended
         self.last_message = time.monotonic()
@@ -88,6 +103,9 @@ class BatchTransport:
     def send(self, wire_request: WireRequest) -> Answer:
         answer: Answer = Future()
         key = wire_request.key
+        if refused := self.unanswered.get(key):
+            answer.set_result(refused)
+            return answer
         if key not in self.awaited and not self.cache.is_pending(key, self.address):
             completion_tokens = self.options.estimate_completion_tokens(wire_request.request)
             prompt_tokens = len(wire_request.body) / CHARACTERS_PER_TOKEN
@@ -96,7 +114,8 @@ class BatchTransport:
             except LLMError as error:
                 answer.set_exception(error)  # earlier requests are still sent
                 return answer
-            self.files.add(key, wire_request.scope, self.client.format_line(key, wire_request.body))
+            body = self.encode(key, wire_request.body, self.capabilities)
+            self.files.add(key, wire_request.scope, self.client.format_line(key, body))
         self.awaited.add(key, answer)
         return answer
 
@@ -196,43 +215,107 @@ class BatchTransport:
         """Caches every answer; requests without one are retried in another batch."""
         self.queue_is_full = False
         missing = self.cache.batch_keys(batch.name)
-        reasons: dict[bytes, str] = {}
+        errors: dict[bytes, ReplyError] = {}
         answered: list[bytes] = []
         dollars = 0.0
         for key, outcome in self.client.read_results(status):
             if key not in missing:
                 continue
-            if isinstance(outcome, str):
-                reasons[key] = outcome
+            if isinstance(outcome, ReplyError):
+                errors[key] = outcome
                 continue
-            attempts = self.awaited.attempts.pop(key, 0) + 1
-            self.cache.put(key, outcome, scope=missing.pop(key), attempts=attempts)
+            self.store(key, missing.pop(key), outcome)
             answered.append(key)
             dollars += outcome.usage.dollars
-            self.awaited.resolve(key)
         self.awaited.release(answered, dollars)
+        if answered:
+            self.answered += len(answered)
+            if learned := self.capability_file.record_answer(self.capabilities):
+                self.notify(describe_learned(learned, self.capability_file))
         if status.status == "canceled" and missing:
             self.forget(batch.name)
             raise LLMError(
                 f"batch {batch.id} was canceled, {len(missing):,} of its requests are not answered. "
                 "All answers so far are cached; the same command sends the rest again"
             )
-        self.retry(batch, missing, reasons, status.status)
-        self.forget(batch.name)
+        try:
+            self.retry(batch, missing, errors, status.status)
+        finally:
+            self.forget(batch.name)
+
+    def store(self, key: bytes, scope: bytes, completion: Completion) -> None:
+        """Caches an answer and resolves its request; what is no answer is remembered for this command."""
+        attempts = self.awaited.attempts.pop(key, 0) + 1
+        notes = self.awaited.notes.pop(key, ())
+        completion = replace(completion, notes=notes + completion.notes)
+        if STOP_NOT_SENT in notes:
+            completion = cut_at_stop(completion, self.awaited.stop.pop(key))
+        if completion.is_answer:
+            self.cache.put(key, completion, scope=scope, attempts=attempts)
+            self.awaited.resolve(key)
+        else:
+            self.unanswered.add(key, completion)
+            self.awaited.resolve(key, completion)
 
     def retry(
-        self, batch: PendingBatch, missing: Mapping[bytes, bytes], reasons: Mapping[bytes, str], status: str
+        self, batch: PendingBatch, missing: Mapping[bytes, bytes], errors: Mapping[bytes, ReplyError], status: str
     ) -> None:
-        """Adds unanswered requests that the caller awaits to the next file, up to `attempts` times."""
+        """Adds unanswered requests that the caller awaits to the next file, up to `attempts` times. A rejected request
+        is sent again only if it can do without the parameter that the error names.
+        """
         unanswered = {key for key in missing if key in self.awaited}
         attempts = self.awaited.attempts
         for key, line in self.files.read_lines(batch.name):
-            attempts[key] = attempts.get(key, 0) + (key in unanswered)
-            if key in unanswered and attempts[key] < self.options.attempts:
-                self.files.add(key, missing[key], line)
-                unanswered.discard(key)
+            if key not in unanswered:
+                continue
+            attempts[key] = attempts.get(key, 0) + 1
+            if attempts[key] >= self.options.attempts:
+                continue
+            if key in errors and classify_error(errors[key]) in CAUSED_BY_REQUEST:
+                adapted = self.adapt(key, errors[key], json.loads(line)["body"])
+                if adapted is None:
+                    continue
+                line = self.client.format_line(key, adapted)
+            self.files.add(key, missing[key], line)
+            unanswered.discard(key)
         for key in unanswered:
-            self.awaited.give_up(key, reasons.get(key, status))
+            self.give_up(key, errors.get(key), status)
+
+    def adapt(self, key: bytes, error: ReplyError, body: Mapping[str, Any]) -> bytes | None:
+        """Returns the body of a rejected request as the endpoint may accept it; None if the error has another cause."""
+        change = Capabilities().adapt(error, body)
+        if change is None:
+            return None
+        if not self.answered:
+            self.capabilities = self.capabilities.merge(change.forms)
+        return self.encode(key, encode_body(body), change)
+
+    def encode(self, key: bytes, body: bytes, capabilities: Capabilities) -> bytes:
+        """Returns a body as the capabilities state, and notes what is not sent."""
+        if not capabilities.forms:
+            return body
+        fields = json.loads(body)
+        notes = capabilities.notes(fields)
+        self.awaited.notes[key] = self.awaited.notes.get(key, ()) + notes
+        if STOP_NOT_SENT in notes:
+            self.awaited.stop[key] = tuple(fields["stop"])
+        return encode_body(capabilities.encode(fields))
+
+    def give_up(self, key: bytes, error: ReplyError | None, status: str) -> None:
+        """Raises LLMError if the endpoint rejects every request."""
+        kind = classify_error(error) if error else None
+        if error is None or kind not in CAUSED_BY_REQUEST:
+            self.awaited.give_up(key, f"HTTP {error.status}: {error.message}" if error else status)
+            return
+        completion = final_outcome(kind, error, self.options.model)
+        self.rejected += 1
+        if not self.answered and not self.capability_file.has_answered:
+            raise LLMError(rejects_everything(self.options, completion, self.rejected))
+        if self.rejected == 1:
+            self.notify(f"  {self.address} rejected a request (HTTP {error.status}): {error.message}")
+        self.awaited.release([key])
+        self.unanswered.add(key, completion)
+        self.awaited.resolve(key, completion)
 
     def handle_rejected(self, batch: PendingBatch, status: Any) -> None:
         """Raises LLMError unless the queue was full: then the batch is retried once another one has ended."""

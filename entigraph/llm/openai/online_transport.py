@@ -9,48 +9,51 @@ import random
 import threading
 import time
 from binascii import crc32
-from collections.abc import Coroutine, Mapping
+from collections.abc import Coroutine
+from concurrent.futures import Future
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from entigraph.errors import ArtifactError, LLMError
-from entigraph.llm.base import CHARACTERS_PER_TOKEN, Completion, Notify, Usage
-from entigraph.llm.caching import GAVE_UP, Answer, WireRequest, encode_body
+from entigraph.errors import ArtifactError, EntigraphError, LLMError
+from entigraph.llm.base import (
+    ANSWERED,
+    CHARACTERS_PER_TOKEN,
+    CONTENT_FILTER,
+    GAVE_UP,
+    REFUSAL,
+    REJECTED,
+    Completion,
+    Notify,
+    Usage,
+)
+from entigraph.llm.caching import Answer, WireRequest
 from entigraph.llm.cost import SpendingLimit
+from entigraph.llm.openai.capabilities import Capabilities, describe_learned
+from entigraph.llm.openai.endpoint_errors import final_outcome, raise_if_fatal, rejects_everything
 from entigraph.llm.openai.openai_options import OpenAIOptions
 from entigraph.llm.openai.rate_limits import RateLimiter
+from entigraph.llm.openai.server_address import Retry, ServerAddress
+from entigraph.llm.openai.unanswered import UnansweredRequests
+from entigraph.llm.replies import (
+    ErrorKind,
+    ReplyError,
+    classify_error,
+)
 from entigraph.llm.response_cache import ResponseCache
-from entigraph.llm.wire_format import PATHS, parse_completion
 
 DOCUMENT_PREFIX_CHARACTERS = 4_000  # sufficient to identify a request's document
 FIRST_BACKOFF_S, MAX_BACKOFF_S = 0.5, 30.0
 ATTEMPTS_BEFORE_FIRST_ANSWER = 3  # reports an endpoint that is down within seconds
 MAX_CONSECUTIVE_FAILURES = 8  # failed requests in a row before an endpoint is considered down
+MAX_REJECTED_FIRST = 8  # rejected requests before the first answer
+SECONDS_ALONE = 1.0  # without another request in flight, until the first request is judged by its rejection alone
 FAILURES_BEFORE_PAUSE, PAUSE_S = 3, 30.0  # of one address among several
 SECONDS_BEFORE_NOTICE, SECONDS_BETWEEN_NOTICES = 20.0, 60.0
 
+KNOWN_REASONS = (*ANSWERED, REFUSAL, CONTENT_FILTER, "tool_calls", "function_call")
+
 Task = asyncio.Task[Any]
-
-
-@dataclass
-class ServerAddress:
-    url: str
-    client: Any
-    in_flight: int = 0
-    failures: int = 0
-    paused_until: float = 0.0
-
-    @property
-    def label(self) -> str:
-        return f"llm.base_url: {self.url}"
-
-
-@dataclass(frozen=True)
-class Retry:
-    """The reason to retry. `wait_s` is set by a rate limit, which does not count as a failed attempt."""
-
-    reason: str
-    wait_s: float | None = None
 
 
 @dataclass
@@ -77,16 +80,18 @@ class OnlineTransport:
         self.limiter = RateLimiter(options.concurrency, options.requests_per_minute, options.tokens_per_minute)
         self.spending = SpendingLimit(cache, options.max_cost_usd, self.price)
         self.throttle_notice = ThrottleNotice()
-        self.plain_json = False  # the endpoint does not support schemas: use JSON mode instead
+        self.unanswered = UnansweredRequests(cache.path, " ".join(options.addresses))
         self.answered = self.consecutive_failures = 0
+        self.rejected = self.rejected_first = 0  # all, and those that wait for the first answer
         self.longest_answer = 0  # tokens
         self.draining = False  # no further retries
-        self.cache_error: ArtifactError | None = None
+        self.stop_error: EntigraphError | None = None  # affects all requests
+        self.reported: set[str] = set()
         self.tasks: set[Task] = set()
-        self.sending: set[Task] = set()
         self.loop = asyncio.new_event_loop()
+        self.first_outcome = asyncio.Event()  # the first answer, or a `stop_error`
         self.thread = threading.Thread(target=self.loop.run_forever, name="llm", daemon=True)
-        self.addresses = [ServerAddress(url, create_client(options, url)) for url in options.addresses]
+        self.addresses = [ServerAddress(url, options, cache.path) for url in options.addresses]
         self.thread.start()
 
     @property
@@ -94,6 +99,10 @@ class OnlineTransport:
         return self.options.concurrency
 
     def send(self, wire_request: WireRequest) -> Answer:
+        if refused := self.unanswered.get(wire_request.key):
+            answer: Answer = Future()
+            answer.set_result(refused)
+            return answer
         return asyncio.run_coroutine_threadsafe(self.request_answer(wire_request), self.loop)
 
     def wait(self, answer: Answer, freed: threading.Event) -> None:
@@ -114,14 +123,14 @@ class OnlineTransport:
 
     async def drain_tasks(self) -> None:
         self.draining = True
-        for task in self.tasks - self.sending:
+        for task in self.tasks.difference(*(address.sending for address in self.addresses)):
             task.cancel()
         await asyncio.gather(*self.tasks, return_exceptions=True)
         self.draining = False
 
     async def close_clients(self) -> None:
         for address in self.addresses:
-            await address.client.close()
+            await address.close()
 
     async def request_answer(self, wire_request: WireRequest) -> Completion:
         """Reserves the cost of a request, sends it, and caches and returns the answer."""
@@ -134,8 +143,8 @@ class OnlineTransport:
         assert task is not None
         self.tasks.add(task)
         try:
-            if self.cache_error:
-                raise self.cache_error
+            if self.stop_error:
+                raise self.stop_error
             self.spending.reserve(estimate)
             reserved = estimate
             tokens = prompt_tokens + completion_tokens
@@ -147,21 +156,62 @@ class OnlineTransport:
                 self.check_endpoint_alive(completion.finish_reason)
                 return completion
             self.consecutive_failures = 0
-            self.answered += 1
+            if completion.finish_reason.startswith(REJECTED):
+                await self.check_others_accepted(completion)
+            else:
+                self.answered += 1
+                self.first_outcome.set()
+            if not completion.is_answer:
+                self.unanswered.add(wire_request.key, completion)
+                return completion
             return self.cache.put(
                 wire_request.key, completion, scope=wire_request.scope, attempts=attempts, seconds=seconds
             )
         except ArtifactError as error:  # the cache is not writable: stop spending
-            self.cache_error = error
+            self.stop(error)
             raise
         finally:
             self.tasks.discard(task)
-            if not self.cache_error:
+            if not isinstance(self.stop_error, ArtifactError):
                 self.spending.record(reserved, dollars)
+
+    def stop(self, error: EntigraphError) -> None:
+        """Makes all requests that are not finished fail with an error."""
+        self.stop_error = self.stop_error or error
+        self.first_outcome.set()
+
+    async def check_others_accepted(self, rejection: Completion) -> None:
+        """Raises LLMError if the endpoint has rejected every request so far, and not just this one.
+
+        Before the first answer, a rejected request waits for it: its prompt may be the only reason.
+        """
+        self.rejected += 1
+        if self.answered:
+            return
+        error = LLMError(rejects_everything(self.options, rejection, self.rejected))
+        if any(address.file.has_answered for address in self.addresses):
+            if self.rejected >= MAX_REJECTED_FIRST:
+                self.stop(error)
+                raise error
+            return
+        self.rejected_first += 1
+        try:
+            while not self.first_outcome.is_set():
+                alone = self.rejected_first == len(self.tasks)
+                if self.rejected_first < MAX_REJECTED_FIRST:
+                    with suppress(TimeoutError):
+                        await asyncio.wait_for(self.first_outcome.wait(), SECONDS_ALONE)
+                        break
+                if self.rejected_first >= MAX_REJECTED_FIRST or (alone and self.rejected_first == len(self.tasks)):
+                    self.stop(error)
+        finally:
+            self.rejected_first -= 1
+        if self.stop_error:
+            raise self.stop_error
 
     def with_usage(self, completion: Completion, prompt_tokens: float) -> Completion:
         """Estimates the usage if the endpoint does not report it, so that the spending limit still holds."""
-        if completion.usage.prompt_tokens or not completion.text or completion.finish_reason.startswith("error: "):
+        if completion.usage.prompt_tokens or not completion.text or completion.finish_reason.startswith(REJECTED):
             return completion
         prompt, answer = round(prompt_tokens), round(len(completion.text) / CHARACTERS_PER_TOKEN)
         return replace(completion, usage=Usage(prompt, 0, answer, self.price.dollars(prompt, 0, answer)))
@@ -172,12 +222,20 @@ class OnlineTransport:
         Raises LLMError if the endpoint has not answered any request.
         """
         failures = 0
+        trials: dict[str, Capabilities] = {}  # by address, after a rejection
         while True:
             async with self.limiter.slot(tokens):
                 address, started = self.choose_address(wire_request), time.monotonic()
-                outcome = await self.post(address, wire_request)
+                capabilities = trials.get(address.url, address.file.capabilities)
+                reply = await address.post(wire_request, capabilities)
+            outcome = self.handle_reply(address, reply, wire_request, capabilities)
             if isinstance(outcome, Completion):
+                if not outcome.finish_reason.startswith(REJECTED):
+                    self.record_answer(address, capabilities)
                 return outcome, failures + 1, time.monotonic() - started
+            if isinstance(outcome, Capabilities):
+                trials[address.url] = outcome
+                continue
             if self.draining:
                 raise asyncio.CancelledError
             if outcome.wait_s is not None:
@@ -199,65 +257,58 @@ class OnlineTransport:
         request = wire_request.request
         prefix = request.system + request.shared_prefix[:DOCUMENT_PREFIX_CHARACTERS]
         preferred = available[crc32(prefix.encode()) % len(available)]
-        least_busy = min(available, key=lambda address: address.in_flight)
-        return preferred if preferred.in_flight <= 2 * least_busy.in_flight + 8 else least_busy
+        least_busy = min(available, key=lambda address: len(address.sending))
+        return preferred if len(preferred.sending) <= 2 * len(least_busy.sending) + 8 else least_busy
 
-    async def post(self, address: ServerAddress, wire_request: WireRequest) -> Completion | Retry:
-        import httpx2
-        import openai
+    def handle_reply(
+        self,
+        address: ServerAddress,
+        reply: Completion | ReplyError | Retry,
+        wire_request: WireRequest,
+        capabilities: Capabilities,
+    ) -> Completion | Capabilities | Retry:
+        """Returns how to continue after a reply: a final outcome, the capabilities to try next, or a Retry.
 
-        task = asyncio.current_task()
-        assert task is not None
-        self.sending.add(task)
-        address.in_flight += 1
-        content = self.content(wire_request)
-        try:
-            response = await address.client.post(
-                f"{address.url.rstrip('/')}{PATHS[self.options.api]}",  # absolute, so that the SDK does not merge it
-                cast_to=httpx2.Response,
-                content=content,
+        Raises LLMError for an error that all requests would get.
+        """
+        if isinstance(reply, Retry):
+            return reply
+        if isinstance(reply, Completion):
+            self.throttle_notice.on_answer()
+            self.limiter.on_success(address.headers)
+            self.report_unknown_finish_reason(reply.finish_reason)
+            return reply
+        kind, reason = classify_error(reply), f"HTTP {reply.status}: {reply.message}"
+        if kind is ErrorKind.throttled:
+            return Retry(reason, wait_s=reply.retry_after_s)
+        if kind in (ErrorKind.rejected, ErrorKind.transient, ErrorKind.missing):
+            body, named_only = json.loads(wire_request.body), kind is not ErrorKind.rejected
+            if adapted := capabilities.adapt(reply, body, named_only=named_only):
+                return adapted
+        if kind is ErrorKind.transient:
+            return Retry(reason)
+        first = not (self.answered or address.file.has_answered)
+        raise_if_fatal(kind, reply, self.options, address.url, first=first)
+        self.report(f"{kind} {reply.status}", f"  {address.label} rejected a request ({reason})")
+        return final_outcome(kind, reply, self.options.model)
+
+    def record_answer(self, address: ServerAddress, capabilities: Capabilities) -> None:
+        if learned := address.file.record_answer(capabilities):
+            self.notify(describe_learned(learned, address.file))
+
+    def report_unknown_finish_reason(self, reason: str) -> None:
+        if reason not in KNOWN_REASONS:
+            self.report(
+                reason,
+                f"  the finish reason {reason!r} of {self.options.model} is unknown: its answers are not used. If they "
+                f"are complete, set +llm.finish_reasons.{reason}=stop",
             )
-            completion = parse_completion(json.loads(response.content), self.options.model, self.price)
-        except openai.APIStatusError as error:
-            return self.handle_status(address, error, with_schema=b'"json_schema"' in content)
-        except openai.APIError as error:
-            return Retry(f"no connection ({type(error.__cause__ or error).__name__})")
-        except (ValueError, KeyError, IndexError, TypeError, AttributeError):
-            return Retry("response body not in the API's format")
-        except (httpx2.HTTPError, OSError) as error:
-            return Retry(f"connection lost ({type(error).__name__})")
-        finally:
-            address.in_flight -= 1
-            self.sending.discard(task)
-        address.failures = 0
-        self.throttle_notice.on_answer()
-        self.limiter.on_success(response.headers)
-        return completion
 
-    def content(self, wire_request: WireRequest) -> bytes:
-        if not self.plain_json or wire_request.request.json_schema is None:
-            return wire_request.body
-        return encode_body({**json.loads(wire_request.body), "response_format": {"type": "json_object"}})
-
-    def handle_status(self, address: ServerAddress, error: Any, with_schema: bool) -> Completion | Retry:
-        """Returns a final answer or a Retry for an HTTP error. Raises LLMError if all requests would fail."""
-        status, message = error.status_code, self.options.error_message(error)
-        if status == 401 or (status == 403 and not self.answered):  # after an answer, a 403 concerns a single prompt
-            raise LLMError(f"{address.label} rejected the key in {self.options.api_key_env} (HTTP {status}): {message}")
-        if status == 402:
-            raise LLMError(f"{address.label}: the account has no credit left (HTTP 402): {message}")
-        if status == 404:
-            raise LLMError(f"{address.label} has no model {self.options.model!r} (HTTP 404): {message}")
-        if status == 429:
-            if "insufficient_quota" in str(error.body):
-                raise LLMError(f"{address.label}: the account's quota is used up (HTTP 429): {message}")
-            return Retry("HTTP 429", wait_s=retry_after(error.response.headers))
-        if status == 400 and with_schema and "response_format" in message:
-            self.plain_json = True
-            return Retry("the endpoint does not support schemas")
-        if status in (408, 409) or status >= 500:
-            return Retry(f"HTTP {status}")
-        return Completion(text=message, model=self.options.model, finish_reason=f"error: HTTP {status}")
+    def report(self, subject: str, line: str) -> None:
+        """Notifies the user, once about each subject."""
+        if subject not in self.reported:
+            self.reported.add(subject)
+            self.notify(line)
 
     def on_throttled(self, address: ServerAddress, wait_s: float) -> None:
         self.limiter.on_throttled(wait_s)
@@ -281,26 +332,6 @@ class OnlineTransport:
         if self.consecutive_failures >= MAX_CONSECUTIVE_FAILURES:
             raise LLMError(
                 f"llm.base_url: {', '.join(self.options.addresses)} stopped answering: {reason.removeprefix(GAVE_UP)}. "
-                "Check the server and run the same command: cached answers are not requested again"
+                f"The {self.answered:,} answers that this command received are cached. Check the server and run the "
+                "same command: it continues with the other requests"
             )
-
-
-def create_client(options: OpenAIOptions, address: str) -> Any:
-    """Returns the SDK's aiohttp client: the default client opens more connections than requests in flight."""
-    from openai import AsyncOpenAI, DefaultAioHttpClient
-
-    return AsyncOpenAI(
-        api_key=options.key,
-        base_url=address,
-        timeout=options.timeout_s,
-        max_retries=0,  # the rate limiter must see every rejection
-        http_client=DefaultAioHttpClient(timeout=options.timeout_s),
-    )
-
-
-def retry_after(headers: Mapping[str, str]) -> float:
-    """Returns the seconds to wait, with jitter."""
-    try:
-        return max(0.0, float(headers.get("retry-after", 1.0))) + random.uniform(0.0, 0.2)
-    except ValueError:  # a date
-        return 5.0

@@ -1,7 +1,9 @@
 """Options shared by the writers that use an OpenAI-compatible endpoint."""
 
 import os
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -10,10 +12,18 @@ from entigraph.errors import ConfigError, LLMError
 from entigraph.llm.base import Request
 from entigraph.llm.caching import Body
 from entigraph.llm.cost import Price, find_price
-from entigraph.llm.wire_format import Api, build_body
+from entigraph.llm.openai.capabilities import check_capabilities
+from entigraph.llm.replies import FINISH_REASONS
+from entigraph.llm.wire_format import PATHS, Api, build_body
 
 DEFAULT_ADDRESS = "https://api.openai.com/v1"
 MAX_MESSAGE_CHARACTERS = 300
+CHARACTER_NAMES = {" ": "a space", "\n": "a line feed", "\r": "a carriage return", "\u2026": "an ellipsis (…)"}
+# Body parameters that requests or other options set.
+RESERVED = (
+    *("model", "messages", "prompt", "temperature", "seed", "stop", "n", "response_format", "stream"),
+    *("max_tokens", "max_completion_tokens", "reasoning_effort"),
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -27,6 +37,15 @@ class OpenAIOptions:
         api_key_env: The environment variable that holds the API key. A private address needs none.
         max_cost_usd: The spending limit of one command, including all jobs of a sweep; None: no limit.
         attempts: Maximum number of attempts per request, not counting those rejected by a rate limit.
+        timeout_s: Maximum seconds until a reply is complete.
+        send_seed: Sends the sample index as `seed`, which makes samples reproducible where the endpoint supports it.
+        reasoning_effort: How much a reasoning model reasons: minimal, low, medium, high; null: not sent.
+        extra_body: Other parameters of the request body, such as `top_p`.
+        capabilities: What the endpoint accepts, in place of what is learned from its rejections: a parameter and true
+            (accepted), false (not sent) or the form in which it is sent (`response_format: json_object`,
+            `max_completion_tokens: max_tokens`, `system: user`). See `entigraph.llm.openai.capabilities`.
+        finish_reasons: Finish reasons of the endpoint that are not known here, each with "stop", "length", "refusal" or
+            "content_filter".
         expected_tokens: Expected length of an answer, for estimates until answers are cached.
         prices: Dollars per million tokens by model.
     """
@@ -44,6 +63,10 @@ class OpenAIOptions:
     timeout_s: float = runtime_field(600.0)
     attempts: int = runtime_field(6)
     send_seed: bool = True
+    reasoning_effort: str | None = None
+    extra_body: dict[str, Any] = field(default_factory=dict)
+    capabilities: dict[str, Any] = runtime_field(default_factory=dict)
+    finish_reasons: dict[str, str] = runtime_field(default_factory=dict)
     expected_tokens: int = runtime_field(600)
     prices: dict[str, Any] = runtime_field(default_factory=dict)
 
@@ -60,10 +83,21 @@ class OpenAIOptions:
                 raise ConfigError(
                     f"llm.base_url: {address!r} found, an address such as http://localhost:8000/v1 expected"
                 )
+            for path in PATHS.values():
+                if parts.path.rstrip("/").endswith(path):
+                    base = address.rstrip("/").removesuffix(path)
+                    raise ConfigError(f"llm.base_url: {address!r} found, the address without {path} expected: {base}")
         if not self.model:
             raise ConfigError("llm.model: not set; set it to the endpoint's name of the model")
         if not self.api_key_env.isidentifier():  # the message omits the value, which may be the key itself
             raise ConfigError("llm.api_key_env: the name of an environment variable expected, not the key")
+        if reserved := sorted(set(self.extra_body) & set(RESERVED)):
+            raise ConfigError(f"llm.extra_body: {', '.join(reserved)} found, which requests or other options set")
+        check_capabilities(self.capabilities)
+        known = sorted(set(FINISH_REASONS.values()))
+        for reason, meaning in self.finish_reasons.items():
+            if meaning not in known:
+                raise ConfigError(f"llm.finish_reasons.{reason}: {meaning!r} found, one of {', '.join(known)} expected")
         find_price(self.model, self.addresses, self.prices)
 
     @property
@@ -82,6 +116,11 @@ class OpenAIOptions:
         key = os.environ.get(self.api_key_env) or ("none-needed" if self.price.free else "")
         if not key:
             raise LLMError(f"llm.api_key_env: {self.api_key_env} is not set in the environment; export the API key")
+        if odd := next((character for character in key if not "!" <= character <= "~"), None):
+            raise LLMError(
+                f"llm.api_key_env: the value of {self.api_key_env} contains {CHARACTER_NAMES.get(odd, repr(odd))} "
+                f"(character {key.index(odd) + 1} of {len(key)}), which no key has; export the key again"
+            )
         return key
 
     def check(self) -> None:
@@ -89,7 +128,15 @@ class OpenAIOptions:
 
     def body(self, request: Request) -> Body:
         """Returns the request body, whose hash is the key in the response cache."""
-        return build_body(request, model=self.model, max_tokens=self.max_tokens, send_seed=self.send_seed, api=self.api)
+        body = build_body(request, model=self.model, max_tokens=self.max_tokens, send_seed=self.send_seed, api=self.api)
+        if self.reasoning_effort:
+            body["reasoning_effort"] = self.reasoning_effort
+        body |= self.extra_body
+        return body
+
+    @cached_property
+    def known_finish_reasons(self) -> Mapping[str, str]:
+        return {**FINISH_REASONS, **{reason.lower(): meaning for reason, meaning in self.finish_reasons.items()}}
 
     def estimate_completion_tokens(self, request: Request) -> int:
         """Returns the maximum length of an answer, or the expected length if it is not limited, to reserve its cost."""

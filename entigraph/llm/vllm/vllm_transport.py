@@ -7,14 +7,14 @@ from itertools import count
 from typing import Any
 
 from entigraph.errors import LLMError
-from entigraph.llm.base import Completion
+from entigraph.llm.base import REJECTED, Completion
 from entigraph.llm.caching import Answer, WireRequest
 from entigraph.llm.cost import FREE
+from entigraph.llm.replies import parse_completion
 from entigraph.llm.response_cache import ResponseCache
 from entigraph.llm.vllm.engine_process import EngineListener, EngineProcess
-from entigraph.llm.wire_format import parse_completion
 
-REJECTED = "error: rejected by the engine"  # not cached: retries are free, and options may have changed
+REJECTED_BY_ENGINE = f"{REJECTED}rejected by the engine"
 
 
 class VLLMTransport:
@@ -70,7 +70,7 @@ class VLLMTransport:
             wire_request, answer = self.in_flight.pop(message["number"])
         try:
             completion = self.parse(message)
-            if completion.finish_reason != REJECTED:
+            if completion.is_answer:
                 self.cache.put(wire_request.key, completion, scope=wire_request.scope, seconds=message["seconds"])
             answer.set_result(completion)
         except Exception as error:  # for example a full disk: raise it in the caller, not in this thread
@@ -78,7 +78,7 @@ class VLLMTransport:
 
     def parse(self, message: Mapping[str, Any]) -> Completion:
         if "refused" in message:
-            return Completion(text=message["refused"], model=self.model, finish_reason=REJECTED)
+            return Completion(text=message["refused"], model=self.model, finish_reason=REJECTED_BY_ENGINE)
         return parse_completion(message, self.model, FREE)
 
     def fail(self, error: LLMError) -> None:

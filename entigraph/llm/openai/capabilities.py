@@ -1,0 +1,206 @@
+"""What an endpoint accepts for a model, learned from its rejections and stored in a file next to the response cache.
+
+A request states what it should be; the capabilities say how to send it to one endpoint. They therefore do not enter the
+key of an answer in the response cache. Each answer notes which of its request's parameters were not sent.
+"""
+
+import hashlib
+import json
+import os
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from types import MappingProxyType
+from typing import Any
+
+from entigraph.errors import ConfigError
+from entigraph.llm.replies import TOO_LONG, ReplyError
+
+FOLDER = "endpoints"  # next to the response cache
+STOP_NOT_SENT = "stop not sent"  # a note
+DEFAULT, DEFAULT_TEMPERATURE = "default", 1.0
+Form = bool | str  # True: accepted, False: not sent, a string: sent in this form
+LIMITS = ("max_completion_tokens", "max_tokens")
+# What to try next if a form is rejected.
+OTHER_FORMS: Mapping[str, tuple[Form, ...]] = {
+    "temperature": (DEFAULT, False),  # some models accept only their default of 1, which need not be the server's
+    "response_format": ("json_object", False),
+    "max_completion_tokens": ("max_tokens", False),
+    "max_tokens": ("max_completion_tokens", False),
+    "system": ("user",),  # the system prompt becomes the beginning of the user message
+}
+# Removed in this order if an endpoint does not say which parameter it rejects.
+OPTIONAL = ("stop", "temperature", "seed", "n", "reasoning_effort", "top_p", "response_format")
+COMPLAINT = re.compile(
+    r"un(supported|recogni[sz]ed|known|expected|available)|(not|n't) (be )?(support|allow|permit|accept|recogni"
+    r"|implement|valid|avail|compatible|enabled|used|exist)|extra (inputs?|fields?|forbidden)|forbidden"
+    r"|only (the )?default|invalid|must (be|contain)|should be|deprecated|use .{0,40} instead|requires?"
+    r"|does not|cannot|no such|rejected|disabled",
+    re.IGNORECASE,
+)
+NAMES_PARAMETER = re.compile(
+    r"parameter|argument|keyword|unsupported.value|extra.(forbidden|inputs|fields)", re.IGNORECASE
+)
+PATTERNS: Mapping[str, str] = {
+    "response_format": r"response[ _]?format|json[ _]?schema|json[ _]?object|structured[ _]?outputs?|guided|grammar",
+    "stop": r"stop[ _]?(?:sequences?|words?|strings?|tokens?)|[`'\"]stop[`'\"]|\bstop (?:is|was|parameter)",
+    "n": r"[`'\"]n[`'\"]|\bn\b (?:is|must|should|parameter)|\bparameter:? n\b|multiple (?:choices|completions)",
+    "system": r"system.{0,3} (?:role|message|prompt|instruction)|roles?\b.{0,40}system|developer instruction",
+    "max_completion_tokens": r"max_completion_tokens|max[ _]output[ _]tokens|max_tokens",
+    "max_tokens": r"max_tokens|max[ _]output[ _]tokens|max_new_tokens|max_completion_tokens",
+}
+
+
+@dataclass(frozen=True)
+class Capabilities:
+    """`forms` maps parameters to the form in which the endpoint accepts them; parameters without a form are sent."""
+
+    forms: Mapping[str, Form] = field(default_factory=lambda: MappingProxyType({}))
+
+    def encode(self, body: Mapping[str, Any]) -> dict[str, Any]:
+        """Returns a request body as the endpoint accepts it."""
+        body = dict(body)
+        for name, form in self.forms.items():
+            if form is True or (name != "system" and name not in body):
+                continue
+            if name == "system":
+                body |= {"messages": merge_system_prompt(body["messages"])} if "messages" in body else {}
+            elif form is False:
+                del body[name]
+            elif form == DEFAULT:
+                body[name] = DEFAULT_TEMPERATURE
+            elif name == "response_format":
+                if body[name].get("type") == "json_schema":
+                    body[name] = {"type": form}
+            else:
+                body[str(form)] = body.pop(name)
+        return body
+
+    def notes(self, body: Mapping[str, Any]) -> tuple[str, ...]:
+        """Returns what an answer to a request body should report: parameters that affect it and were not sent."""
+        changed = {name: form for name, form in self.forms.items() if name in body}
+        notes = [f"{name} not sent" for name, form in changed.items() if form is False]
+        if changed.get("temperature") == DEFAULT and body["temperature"] != DEFAULT_TEMPERATURE:
+            notes.append(f"temperature {DEFAULT_TEMPERATURE:g}, the only one accepted")
+        if changed.get("response_format") == "json_object":
+            notes.append("response_format without schema")
+        if self.forms.get("system") == "user" and "messages" in body:
+            notes.append("system prompt sent as user message")
+        return tuple(notes)
+
+    def adapt(self, error: ReplyError, body: Mapping[str, Any], *, named_only: bool = False) -> "Capabilities | None":
+        """Returns capabilities to try after an endpoint rejected a request body; None if the error has another cause.
+
+        `named_only`: only if the error names a parameter that was sent.
+        """
+        sent = self.encode(body)
+        name = next(named_parameters(error, sent), None)
+        if name is None and not named_only and is_complaint(error):  # the error may name the wrong one
+            name = next((name for name in OPTIONAL if name in sent), None)
+        return self.without(name, body) if name else None
+
+    def without(self, sent_name: str, body: Mapping[str, Any]) -> "Capabilities | None":
+        """Returns capabilities with the next form of a parameter, given by the name under which it was sent."""
+        renamed = (name for name, form in self.forms.items() if form == sent_name and name in body)
+        name = sent_name if sent_name in body or sent_name == "system" else next(renamed, sent_name)
+        forms = OTHER_FORMS.get(name, (False,))
+        current = self.forms.get(name, True)
+        remaining = forms[forms.index(current) + 1 :] if current in forms else forms
+        return replace(self, forms=MappingProxyType({**self.forms, name: remaining[0]})) if remaining else None
+
+    def merge(self, forms: Mapping[str, Form]) -> "Capabilities":
+        return Capabilities(MappingProxyType({**self.forms, **forms}))
+
+
+def named_parameters(error: ReplyError, sent: Mapping[str, Any]) -> Iterator[str]:
+    """Yields the parameters of a sent body that an error names as not accepted."""
+    if TOO_LONG.search(error.message):
+        return
+    names = [name for name in (*OPTIONAL, *LIMITS) if name in sent]
+    names += [name for name in sent if name not in (*names, "model", "messages", "prompt")]
+    has_system_prompt = "messages" in sent and any(message["role"] == "system" for message in sent["messages"])
+    for parameter in error.parameters:
+        root = re.split(r"[.\[]", parameter)[0]
+        if root in names:
+            yield root
+    if not COMPLAINT.search(f"{error.code} {error.message}"):
+        return
+    for name in [*names, *(["system"] if has_system_prompt else [])]:
+        if re.search(PATTERNS.get(name, rf"\b{re.escape(name)}\b"), error.message, re.IGNORECASE):
+            yield name
+
+
+def is_complaint(error: ReplyError) -> bool:
+    """Whether an error is about a parameter, though it may not say about which."""
+    text = f"{error.code} {error.message}"
+    about_content = any(name.startswith(("messages", "prompt", "model")) for name in error.parameters)
+    return bool(
+        COMPLAINT.search(text) and NAMES_PARAMETER.search(text) and not TOO_LONG.search(text) and not about_content
+    )
+
+
+def merge_system_prompt(messages: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Returns messages without a system role, for chat templates that do not have one."""
+    if not messages or messages[0]["role"] != "system":
+        return messages
+    system, user, *others = messages
+    text = "\n\n".join(filter(None, (system["content"], user["content"])))
+    return [{"role": "user", "content": text}, *others]
+
+
+def check_capabilities(capabilities: Mapping[str, Any]) -> None:
+    """Raises ConfigError for a value of `llm.capabilities` that is not a form of its parameter."""
+    for name, form in capabilities.items():
+        allowed = (True, *OTHER_FORMS.get(name, (False,)))
+        if form not in allowed:
+            expected = ", ".join(str(value).lower() for value in allowed)
+            raise ConfigError(f"llm.capabilities.{name}: {form!r} found, one of {expected} expected")
+
+
+class CapabilityFile:
+    """The capabilities of one endpoint for one model. The file exists once the endpoint has answered a request."""
+
+    def __init__(self, response_cache: Path, address: str, model: str, configured: Mapping[str, Form]) -> None:
+        self.address, self.model, self.configured = address, model, dict(configured)
+        identity = f"{address.rstrip('/')} {model}"
+        digest = hashlib.blake2b(identity.encode(), digest_size=4).hexdigest()
+        name = re.sub(r"[^\w.-]+", "-", model.split("/")[-1])[:40]
+        self.path = response_cache.parent / FOLDER / f"{name}-{digest}.json"
+        self.has_answered, self.learned = False, Capabilities()
+        self.load()
+
+    @property
+    def capabilities(self) -> Capabilities:
+        """The learned capabilities, with those of the configuration in their place where it states any."""
+        return self.learned.merge(self.configured)
+
+    def load(self) -> None:
+        """A damaged file is ignored: its content is learned again."""
+        try:
+            stored = json.loads(self.path.read_text(encoding="utf-8"))
+            self.learned = Capabilities(MappingProxyType(dict(stored["learned"])))
+            self.has_answered = True
+        except (OSError, ValueError, KeyError, TypeError):
+            pass
+
+    def record_answer(self, capabilities: Capabilities) -> Mapping[str, Form]:
+        """Stores the capabilities with which a request was answered. Returns those that are new."""
+        new = {name: form for name, form in capabilities.forms.items() if self.capabilities.forms.get(name) != form}
+        if self.has_answered and not new:
+            return {}
+        self.learned, self.has_answered = self.learned.merge(new), True
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        stored = {"address": self.address, "model": self.model, "learned": dict(self.learned.forms)}
+        unfinished = self.path.with_name(f".{self.path.name}.{os.getpid()}.unfinished")
+        unfinished.write_text(json.dumps(stored, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+        os.replace(unfinished, self.path)
+        return new
+
+
+def describe_learned(forms: Mapping[str, Form], file: CapabilityFile) -> str:
+    """Returns a line for the user about newly learned capabilities."""
+    described: dict[Form, str] = {False: "{} is not sent", "user": "the {} prompt is sent as a user message"}
+    described[DEFAULT] = f"{{}} is sent as {DEFAULT_TEMPERATURE:g}"
+    changes = ", ".join(described.get(form, f"{{}} is sent as {form}").format(name) for name, form in forms.items())
+    return f"  {file.address} does not accept all parameters for {file.model}: {changes} (stored in {file.path})"

@@ -1,0 +1,128 @@
+"""One address of an endpoint: sends a request to it and returns what it replies."""
+
+import asyncio
+import json
+import random
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from entigraph.llm.base import Completion
+from entigraph.llm.caching import WireRequest, encode_body
+from entigraph.llm.openai.capabilities import STOP_NOT_SENT, Capabilities, CapabilityFile
+from entigraph.llm.openai.endpoint_errors import proxy_hint
+from entigraph.llm.openai.openai_options import OpenAIOptions
+from entigraph.llm.replies import (
+    InvalidReply,
+    ReplyError,
+    cut_at_stop,
+    parse_completion,
+    read_error,
+    read_reply,
+)
+from entigraph.llm.wire_format import PATHS
+
+Task = asyncio.Task[Any]
+
+
+@dataclass(frozen=True)
+class Retry:
+    """The reason to retry. `wait_s` is set by a rate limit, which does not count as a failed attempt."""
+
+    reason: str
+    wait_s: float | None = None
+
+
+class ServerAddress:
+    """`file` has the capabilities of this address; `headers` are those of its last answer."""
+
+    def __init__(self, url: str, options: OpenAIOptions, response_cache: Path) -> None:
+        self.url, self.options = url, options
+        self.client = create_client(options, url)
+        self.file = CapabilityFile(response_cache, url, options.model, options.capabilities)
+        self.path = f"{url.rstrip('/')}{PATHS[options.api]}"  # absolute, so that the SDK does not merge it
+        self.sending: set[Task] = set()
+        self.headers: Mapping[str, str] = {}
+        self.failures = 0
+        self.paused_until = 0.0
+
+    @property
+    def label(self) -> str:
+        return f"llm.base_url: {self.url}"
+
+    async def close(self) -> None:
+        await self.client.close()
+
+    async def post(self, wire_request: WireRequest, capabilities: Capabilities) -> Completion | ReplyError | Retry:
+        """Sends a request in the form that the capabilities state."""
+        import httpx2
+        import openai
+
+        task = asyncio.current_task()
+        assert task is not None
+        content: bytes = wire_request.body
+        notes: tuple[str, ...] = ()
+        if capabilities.forms:
+            body = json.loads(content)
+            content, notes = encode_body(capabilities.encode(body)), capabilities.notes(body)
+        self.sending.add(task)
+        try:
+            async with asyncio.timeout(self.options.timeout_s):  # the client's own limits the time between two bytes
+                response = await self.client.post(self.path, cast_to=httpx2.Response, content=content)
+            reply = read_reply(response.content)
+            if isinstance(reply, ReplyError):
+                return self.shorten(reply)
+            completion = self.parse(reply, wire_request, notes)
+        except openai.APIStatusError as error:
+            return self.shorten(read_status_error(error))
+        except TimeoutError:
+            return Retry(f"no complete reply within {self.options.timeout_s:g} s")
+        except openai.APIError as error:
+            return Retry(f"no connection ({type(error.__cause__ or error).__name__}){proxy_hint(self.url)}")
+        except InvalidReply as error:
+            return Retry(f"no valid reply: {self.options.error_message(error)}")
+        except (httpx2.HTTPError, OSError) as error:
+            return Retry(f"connection lost ({type(error).__name__})")
+        finally:
+            self.sending.discard(task)
+        self.failures, self.headers = 0, response.headers
+        return completion
+
+    def shorten(self, error: ReplyError) -> ReplyError:
+        return replace(error, message=self.options.error_message(error.message))
+
+    def parse(self, reply: Mapping[str, Any], wire_request: WireRequest, notes: tuple[str, ...]) -> Completion:
+        options = self.options
+        completion = parse_completion(reply, options.model, options.price, options.known_finish_reasons, notes)
+        return cut_at_stop(completion, wire_request.request.stop) if STOP_NOT_SENT in notes else completion
+
+
+def create_client(options: OpenAIOptions, address: str) -> Any:
+    """Returns the SDK's aiohttp client: the default client opens more connections than requests in flight."""
+    from openai import AsyncOpenAI, DefaultAioHttpClient
+
+    return AsyncOpenAI(
+        api_key=options.key,
+        base_url=address,
+        timeout=options.timeout_s,
+        max_retries=0,  # the rate limiter must see every rejection
+        http_client=DefaultAioHttpClient(timeout=options.timeout_s),
+    )
+
+
+def read_status_error(error: Any) -> ReplyError:
+    """Returns the error of a reply whose HTTP status is not 200."""
+    response = error.response
+    reply = read_error(error.status_code, response.content)
+    if response.history:
+        reply = replace(reply, message=f"{reply.message} (after a redirect to {response.url})")
+    return replace(reply, retry_after_s=retry_after(response.headers))
+
+
+def retry_after(headers: Mapping[str, str]) -> float:
+    """Returns the seconds to wait, with jitter."""
+    try:
+        return max(0.0, float(headers.get("retry-after", 1.0))) + random.uniform(0.0, 0.2)
+    except ValueError:  # a date
+        return 5.0

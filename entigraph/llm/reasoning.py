@@ -1,0 +1,113 @@
+"""Separates the reasoning of a reasoning model from its answer, for endpoints that return both in one text."""
+
+import re
+from typing import NamedTuple
+
+NAMES = (
+    "think|thinking|thought|thoughts|reasoning|reason|reflection|scratchpad|analysis|internal_monologue|inner_monologue"
+    "|chain_of_thought|cot"
+)
+# (opening tag, closing tag) of each family. XML tags may have a namespace and attributes.
+FAMILIES = (
+    (rf"<(?:\w+:)?(?:{NAMES})(?:\s[^<>]*)?>", rf"</(?:\w+:)?(?:{NAMES})\s*>"),
+    (r"&lt;(?:think|thinking|thought|reasoning)&gt;", r"&lt;/(?:think|thinking|thought|reasoning)&gt;"),
+    (r"\[(?:THINK|THINKING|THOUGHT|REASONING)\]", r"\[/(?:THINK|THINKING|THOUGHT|REASONING)\]"),
+    (r"◁think▷", r"◁/think▷"),
+    (r"<\|(?:START|BEGIN)_(?:THINKING|REASONING)\|>", r"<\|END_(?:THINKING|REASONING)\|>"),
+    (r"<\|begin_of_(?:thought|thinking|reasoning)\|>", r"<\|end_of_(?:thought|thinking|reasoning)\|>"),
+    (r"<\|(?:think|thinking|reasoning)\|>", r"<\|(?:/think|/thinking|/reasoning|end_think|end_thinking)\|>"),
+    (r"<\|inner_prefix\|>", r"<\|inner_suffix\|>"),
+    (r"<details\s+type=[\"']?reasoning[\"']?[^<>]*>", r"</details>"),
+    (r"(?<![^\n])```(?:think|thinking|thought|reasoning)[ \t]*(?=\n)", r"(?<=\n)```(?![^\n])"),
+)
+SHARED_CLOSING = (8, 9)  # families whose closing tag also ends other elements
+TAG_START = re.compile(r"[<\[◁&`]")
+TAG = re.compile(
+    "|".join(f"(?P<open{number}>{first})|(?P<close{number}>{last})" for number, (first, last) in enumerate(FAMILIES)),
+    re.IGNORECASE,
+)
+QUOTES = "`'\"‘’“”"
+
+CHANNEL = re.compile(
+    r"<\|channel\|?>\s*(\w+)(?:[^<\n]|<\|constrain\|>)*(?:<\|message\|>|\n|(?=<)|\Z)",
+    re.IGNORECASE,
+)
+CHANNEL_END = re.compile(r"<\|(?:end|return|call|start)\|>|<channel\|>", re.IGNORECASE)
+CHANNEL_MARKER = re.compile(r"<\|start\|>\w*|<\|(?:end|return|call|message)\|>|<channel\|>", re.IGNORECASE)
+ANSWER_CHANNELS = ("final", "response", "answer")
+# The Harmony format without its special tokens.
+CHANNEL_NAMES_ONLY = re.compile(r"\A(?:assistant)?analysis(.*?)assistant(?:commentary.*?assistant)?final", re.DOTALL)
+
+WRAPPED_ANSWER = re.compile(
+    r"\s*(?:<(answer|response|output|solution|final)>(.*?)(?:</\1>)?|<\|START_RESPONSE\|>(.*?)(?:<\|END_RESPONSE\|>)?"
+    r"|<\|begin_of_solution\|>(.*?)(?:<\|end_of_solution\|>)?)\s*",
+    re.IGNORECASE | re.DOTALL,
+)
+
+
+class SeparatedText(NamedTuple):
+    answer: str
+    reasoning: str
+
+
+def separate_reasoning(text: str) -> SeparatedText:
+    """Returns the answer and the reasoning of a reply.
+
+    Reasoning is every block between an opening and a closing tag, what follows an opening tag that is never closed, and
+    what precedes a closing tag that was never opened, because many chat templates put the opening tag into the prompt.
+    Tags in quotation marks or backticks are text. Text without reasoning is returned unchanged.
+    """
+    answer, in_channels = separate_channels(text)
+    answer, in_tags = separate_tags(answer)
+    if answer == text:
+        return SeparatedText(text, "")
+    if wrapped := WRAPPED_ANSWER.fullmatch(answer):
+        answer = next(group for group in wrapped.groups()[1:] if group is not None)
+    return SeparatedText(answer.strip(), "\n\n".join(filter(None, map(str.strip, [*in_channels, *in_tags]))))
+
+
+def separate_channels(text: str) -> tuple[str, list[str]]:
+    """Separates the channels of the Harmony format: `<|channel|>analysis<|message|>…<|end|>`."""
+    if named := CHANNEL_NAMES_ONLY.match(text):
+        return text[named.end() :], [named[1]]
+    matches = list(CHANNEL.finditer(text)) if "channel" in text else []
+    if not matches:
+        return text, []
+    answer = [text[: matches[0].start()]]
+    reasoning: list[str] = []
+    for match, following in zip(matches, [*matches[1:], None], strict=True):
+        block = text[match.end() : following.start() if following else len(text)]
+        end = CHANNEL_END.search(block)
+        inside, after = (block[: end.start()], block[end.start() :]) if end else (block, "")
+        (answer if match[1].lower() in ANSWER_CHANNELS else reasoning).append(inside)
+        answer.append(CHANNEL_MARKER.sub("", after))
+    answer[0] = CHANNEL_MARKER.sub("", answer[0])
+    return "".join(answer), reasoning
+
+
+def separate_tags(text: str) -> tuple[str, list[str]]:
+    answer: list[str] = []
+    reasoning: list[str] = []
+    position, family = 0, None  # end of the last tag, and the family of the open block
+    for start in TAG_START.finditer(text):
+        match = TAG.match(text, start.start())
+        if not match or is_quoted(text, match):
+            continue
+        kind = str(match.lastgroup)
+        opens, number = kind.startswith("open"), int(kind.removeprefix("open").removeprefix("close"))
+        if family is None and opens:
+            answer.append(text[position : match.start()])
+            family, position = number, match.end()
+        elif family == number and not opens:
+            reasoning.append(text[position : match.start()])
+            family, position = None, match.end()
+        elif family is None and number not in SHARED_CLOSING:  # its opening tag was in the prompt
+            reasoning.append("".join(answer) + text[position : match.start()])
+            answer, position = [], match.end()
+    (answer if family is None else reasoning).append(text[position:])
+    return "".join(answer), reasoning
+
+
+def is_quoted(text: str, match: re.Match[str]) -> bool:
+    before, after = text[match.start() - 1 : match.start()], text[match.end() : match.end() + 1]
+    return bool(before and after) and before in QUOTES and after in QUOTES
