@@ -1,6 +1,7 @@
 """Accelerators, precision and memory of this machine."""
 
 import ctypes
+import subprocess
 import sys
 from contextlib import suppress
 
@@ -32,15 +33,34 @@ def pick_accelerator(accelerator: str) -> str:
 
 
 def check_accelerator(accelerator: str) -> None:
-    """Raises ConfigError if this machine does not have the accelerator."""
-    if accelerator in ("cuda", "gpu"):
-        import torch
+    """Raises ConfigError if this machine does not have the accelerator, or torch cannot use its GPU."""
+    if accelerator not in ("auto", "cuda", "gpu"):
+        return
+    import torch
 
-        if not torch.cuda.is_available():
-            raise ConfigError(
-                f"trainer.accelerator: {accelerator} found, but this machine has no CUDA device; use trainer=cpu or "
-                "a GPU"
-            )
+    if torch.cuda.is_available():
+        return
+    gpu = nvidia_gpu()
+    if gpu:
+        build = f"built for CUDA {torch.version.cuda}" if torch.version.cuda else "built without CUDA"
+        raise ConfigError(
+            f"trainer.accelerator: {accelerator} found, and nvidia-smi lists {gpu}, but torch {torch.__version__} "
+            f"({build}) cannot use it; install a torch build that fits the driver, or train on the CPU: trainer=cpu"
+        )
+    if accelerator != "auto":
+        raise ConfigError(
+            f"trainer.accelerator: {accelerator} found, but this machine has no CUDA device; use trainer=cpu or a GPU"
+        )
+
+
+def nvidia_gpu() -> str | None:
+    """Returns the name and memory in MiB of the first GPU as nvidia-smi lists them; None if there is none."""
+    try:
+        command = ["nvidia-smi", "--query-gpu=name,memory.total", "--format=csv,noheader,nounits"]
+        output = subprocess.run(command, capture_output=True, text=True, timeout=10, check=True).stdout
+        return output.splitlines()[0].strip()
+    except (OSError, subprocess.SubprocessError, IndexError):
+        return None
 
 
 def has_native_bf16(accelerator: str) -> bool:

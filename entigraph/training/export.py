@@ -6,7 +6,7 @@ generation config sets the EOS token.
 
 import json
 import shutil
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -34,15 +34,17 @@ def export(
     ranks: int,
 ) -> None:
     """Writes model/. All ranks must call it to gather the weights; rank 0 writes."""
-    if ranks > 1:
-        full = gather_weights(net)
-    else:
-        full = joined_weights(net, optimizer) if split_bf16 else dict(net.state_dict())
-    if not full:
-        return
     dtype, folder = getattr(torch, job.trainer.save_dtype), job.out / "model"
     untied = {name for name, _ in net.named_parameters()} | {name for name, _ in net.named_buffers()}
-    weights = {name: value.to(dtype) for name, value in full.items() if name in untied}
+    if ranks == 1:
+        drop_moments(optimizer)
+    weights = {
+        name: value.to("cpu", dtype)
+        for name, value in final_weights(net, optimizer, split_bf16, ranks)
+        if name in untied
+    }
+    if not weights:
+        return
     saved = net if not split_bf16 and ranks == 1 and net.dtype == dtype else empty_copy(net, dtype)
     separators = json.loads((job.tokenizer / SEPARATORS).read_text(encoding="utf-8"))["separators"]
     set_special_tokens(saved, **separators)
@@ -52,6 +54,22 @@ def export(
             shutil.copyfile(job.tokenizer / name, folder / name)
     add_bos(folder / TOKENIZER_FILES[0], separators["bos_id"])
     (folder / "README.md").write_text(render_card(job, counts), encoding="utf-8")
+
+
+def final_weights(
+    net: "PreTrainedModel", optimizer: torch.optim.Optimizer, split_bf16: bool, ranks: int
+) -> Iterable[tuple[str, torch.Tensor]]:
+    """Returns the weights with their names; none on ranks other than 0. All ranks must call it."""
+    if ranks > 1:
+        return gather_weights(net).items()
+    return joined_weights(net, optimizer) if split_bf16 else net.state_dict().items()
+
+
+def drop_moments(optimizer: torch.optim.Optimizer) -> None:
+    """Frees the optimizer state that the export does not need: 8 of the 12 bytes per parameter."""
+    for state in optimizer.state.values():
+        for name in [name for name in state if name != "low"]:
+            del state[name]
 
 
 def empty_copy(net: "PreTrainedModel", dtype: torch.dtype) -> "PreTrainedModel":

@@ -6,11 +6,12 @@ times the hidden size at Llama 3's proportions. `MARGIN` accounts for fragmentat
 """
 
 import os
-import subprocess
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from entigraph.runtime.devices import nvidia_gpu
 from entigraph.training.data_schedule import DataConfig
 from entigraph.training.trainer import TrainerSettings
 
@@ -20,8 +21,28 @@ ACTIVATION_FRACTION = {"none": 1.0, "selective": 0.45}  # stored; "full" stores 
 FORWARD_PASSES = {"none": 3.0, "selective": 3.5, "full": 4.0}  # FLOPs per step in forward passes; backward counts two
 LOSS_CHUNK_LOGITS = {"cpu": 2**24, "cuda": 2**27}  # logits per chunk of the loss, see loss.py
 UTILIZATION = 0.5  # of the datasheet's FLOP/s, without recomputation: the best that one GPU reaches
-# Dense bf16 FLOP/s by datasheet; keys are substrings of the name that nvidia-smi prints.
-PEAKS: Mapping[str, float] = {"H200": 989e12, "H100": 989e12, "A100": 312e12, "L40S": 362e12, "4090": 165e12}
+# Dense bf16 FLOP/s with fp32 accumulation, by NVIDIA's datasheets. Keys are whole words of the name that nvidia-smi
+# prints; the first that matches counts, so that "H100 NVL" precedes "H100".
+PEAKS: Mapping[str, float] = {
+    "GB200": 2500e12,
+    "B200": 2250e12,
+    "GH200": 989e12,
+    "H200 NVL": 835e12,
+    "H200": 989e12,
+    "H100 NVL": 835e12,
+    "H100 PCIe": 756e12,
+    "H100": 989e12,
+    "A100": 312e12,
+    "L40S": 362e12,
+    "L40": 181e12,
+    "L4": 121e12,
+    "A10": 125e12,
+    "RTX 6000 Ada": 364e12,
+    "RTX A6000": 155e12,
+    "RTX 5090": 210e12,
+    "RTX 4090": 165e12,
+    "RTX 3090": 71e12,
+}
 MIN_PARAMETERS = 1e8  # the time of smaller models is dominated by overhead, which is not estimated
 REFERENCE, REFERENCE_MEMORY = "H200", 143_771.0 * 2**20
 
@@ -168,18 +189,19 @@ def estimate_seconds(shape: Shape, workload: Workload, tokens: float, peak: floa
     return tokens * work * FORWARD_PASSES[workload.recompute] / 3 / (peak * UTILIZATION * workload.devices)
 
 
+def datasheet_flops(name: str) -> float | None:
+    """Returns the peak bf16 FLOP/s of a GPU by the name that nvidia-smi and torch print; None if unknown."""
+    return next((peak for key, peak in PEAKS.items() if re.search(rf"\b{key}\b", name)), None)
+
+
 def find_device(accelerator: str) -> Device:
     """Returns the device that the run would use here. Calls nvidia-smi, because plans do not import torch."""
     if accelerator != "cpu":
-        try:
-            command = ["nvidia-smi", "--query-gpu=name,memory.total", "--format=csv,noheader,nounits"]
-            process = subprocess.run(command, capture_output=True, text=True, timeout=10, check=True)
-            name, mebibytes = process.stdout.splitlines()[0].rsplit(",", 1)
-            peak = next((peak for key, peak in PEAKS.items() if key in name), None)
-            return Device(name.strip(), float(mebibytes) * 2**20, peak)
-        except (OSError, subprocess.SubprocessError, ValueError, IndexError):
-            if accelerator in ("cuda", "gpu"):
-                return Device(f"{REFERENCE} (no GPU detected)", REFERENCE_MEMORY, PEAKS[REFERENCE])
+        name, _, mebibytes = (nvidia_gpu() or "").rpartition(", ")
+        if mebibytes.isdecimal():
+            return Device(name, float(mebibytes) * 2**20, datasheet_flops(name))
+        if accelerator in ("cuda", "gpu"):
+            return Device(f"{REFERENCE} (no GPU detected)", REFERENCE_MEMORY, PEAKS[REFERENCE])
     return Device(
         "this machine's CPU", float(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")), None, shared=True
     )

@@ -7,8 +7,10 @@ from pathlib import Path
 from typing import Any, cast
 
 import torch
+import torch.distributed as dist
 from lightning.pytorch.strategies import ModelParallelStrategy, SingleDeviceStrategy
 from torch import Tensor, nn
+from torch.distributed.device_mesh import init_device_mesh
 from torch.distributed.tensor import DTensor
 from transformers import PreTrainedModel
 
@@ -21,9 +23,43 @@ INDEX = "model.safetensors.index.json"
 class ExactSingleDeviceStrategy(ShardedCheckpoints, SingleDeviceStrategy):
     """Single-device training with exact checkpoints."""
 
+    def teardown(self) -> None:
+        """Leaves weights and optimizer state on the device, for the export.
+
+        Lightning moves both to the CPU: 16 bytes per parameter, more than the host memory of many machines for 8B.
+        """
+        assert self.accelerator is not None
+        self.precision_plugin.teardown()
+        self.accelerator.teardown()
+        self.checkpoint_io.teardown()
+
 
 class FSDP2Strategy(ShardedCheckpoints, ModelParallelStrategy):
     """FSDP2: every rank holds a shard of each weight and of the optimizer state."""
+
+    def setup_environment(self) -> None:
+        """Starts the process group and creates a one-dimensional device mesh.
+
+        Lightning's mesh has a second dimension for tensor parallelism; splitting a group with a mixed gloo and NCCL
+        backend for it is known to crash.
+        """
+        super(ModelParallelStrategy, self).setup_environment()
+        self._setup_distributed()
+        self._device_mesh = init_device_mesh(
+            self.root_device.type, (self.world_size,), mesh_dim_names=("data_parallel",)
+        )
+        assert self.lightning_module is not None
+        self.lightning_module._device_mesh = self._device_mesh
+
+    def on_exception(self, exception: BaseException) -> None:
+        """Aborts the NCCL communicators of a failed rank, which would otherwise wait for the others forever.
+
+        Lightning does so only for a backend that is named exactly "nccl".
+        """
+        failed = isinstance(exception, Exception)  # not an interrupted rank, which still meets the others in a barrier
+        if failed and dist.is_initialized() and "nccl" in str(self.process_group_backend):
+            dist.distributed_c10d._abort_process_group()
+        super().on_exception(exception)
 
 
 def transformer_layers(net: PreTrainedModel) -> Iterator[nn.Module]:

@@ -127,7 +127,7 @@ def test_estimate_of_llama_3_8b() -> None:
     shape = memory.read_shape(LLAMA_3_8B)
     assert shape and shape.parameters == 8_030_261_248, "as its model card counts"
     assert memory.flops_per_token(LLAMA_3_8B, 2048) == pytest.approx(46.6e9, rel=2e-3)
-    per_sequence = memory.activations(shape, workload(micro_batch=1)) / 2**30
+    per_sequence = memory.estimate_activations(shape, workload(micro_batch=1)) / 2**30
     assert per_sequence == pytest.approx(10.2, abs=0.1)
     paper = memory.estimate_seconds(shape, workload(), 910e6, 989e12) / 3600
     assert 20 < paper < 26, "one H200 at half its peak: about a day"

@@ -142,7 +142,8 @@ def test_terminated_run_resumes_with_fewer_ranks(folder: Path, start: Start, unb
     assert parent.wait(60) == 143
     done = max(losses(folder, "moved"))
     (saved,) = (folder / "moved" / "checkpoints").glob("step-*")
-    assert int(saved.name.removeprefix("step-")) == done, "no step is repeated"
+    step = int(saved.name.removeprefix("step-"))
+    assert step in (done, done + 1), "no step is repeated; the checkpoint holds the metrics of a step not yet logged"
     assert start("moved", 1).wait(300) == 0
     alone, together = losses(folder, "moved"), losses(folder, unbroken)
     assert {*alone} == {*together} and max(abs(alone[step] - together[step]) for step in alone) < 1e-4

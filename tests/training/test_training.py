@@ -1,3 +1,4 @@
+import gc
 import json
 import os
 import random
@@ -9,6 +10,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import lightning.pytorch.strategies.strategy as lightning_strategy
 import pytest
 import torch
 
@@ -22,6 +24,7 @@ from entigraph.training import checkpointing, stage
 from entigraph.training.data_schedule import DataSchedule
 from entigraph.training.datamodule import BatchLoader
 from entigraph.training.model_checks import NonFiniteLossError
+from entigraph.training.module import CausalLMModule
 from tests.conftest import write_shards
 from tests.polling import wait_for
 
@@ -346,3 +349,28 @@ def test_random_weights_depend_on_the_models_seed() -> None:
     torch.manual_seed(2)
     other = MODEL.build(100).state_dict()
     assert all(torch.equal(one[name], other[name]) for name in one)
+
+
+@pytest.mark.parametrize("precision", ["32-true", "bf16-true"])
+def test_training_frees_the_model_and_its_optimizer(
+    precision: str, tokens: Path, tokenizer: Path, tmp_path: Path
+) -> None:
+    def living() -> int:
+        gc.collect()
+        return sum(type(value) is torch.nn.Parameter for value in gc.get_objects())
+
+    before = living()
+    train(tokens, tokenizer, tmp_path / "out", trainer={"max_steps": 2, "precision": precision, "micro_batch_size": 2})
+    assert living() == before
+
+
+def test_export_reads_weights_where_training_left_them(
+    tokens: Path, tokenizer: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Lightning's teardown would move weights and optimizer state to the CPU, which may not have the memory."""
+    moved: list[str] = []
+    monkeypatch.setattr(CausalLMModule, "cpu", lambda self: moved.append("module"))
+    monkeypatch.setattr(lightning_strategy, "_optimizers_to_device", lambda *arguments: moved.append("optimizer"))
+    train(tokens, tokenizer, tmp_path / "out", trainer={"max_steps": 2, "precision": "bf16-true"})
+    assert moved == ["optimizer"], "once, when training begins"
+    assert (tmp_path / "out" / "model" / "model.safetensors").exists()

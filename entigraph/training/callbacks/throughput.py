@@ -7,17 +7,16 @@ from typing import Any, cast
 
 import lightning as L
 import torch
-from lightning.fabric.utilities.throughput import get_available_flops
 
 from entigraph.training.datamodule import SyntheticDataModule
-from entigraph.training.memory import flops_per_token
+from entigraph.training.memory import datasheet_flops, flops_per_token
 from entigraph.training.module import CausalLMModule, float64, is_logging_step, is_step_end
 
 
 class Throughput(L.Callback):
     """Logs tokens per second, the fraction of time spent waiting for data, peak memory, and MFU if it is defined.
 
-    Model FLOPs utilization (MFU) is defined for GPUs in Lightning's tables of peak FLOP/s and Llama-like models.
+    Model FLOPs utilization (MFU) is defined for 16-bit training of Llama-like models on the GPUs in `memory.PEAKS`.
     """
 
     def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
@@ -47,8 +46,10 @@ class Throughput(L.Callback):
 
 
 def peak_flops(device: torch.device, dtype: torch.dtype) -> float | None:
-    """Returns the peak FLOP/s of one GPU by its datasheet; None if unknown."""
-    return get_available_flops(device, dtype) if device.type == "cuda" else None
+    """Returns the peak FLOP/s of one GPU by its datasheet; None if unknown, and for fp32."""
+    if device.type != "cuda" or dtype == torch.float32:
+        return None
+    return datasheet_flops(torch.cuda.get_device_name(device))
 
 
 def peak_memory(device: torch.device) -> int:

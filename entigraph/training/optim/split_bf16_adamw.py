@@ -6,9 +6,10 @@ every fp32 weight in the optimizer state; the model computes with the high half,
 is needed: the two halves are the fp32 weight, bit for bit.
 """
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from itertools import chain
 from typing import Any, cast
+from weakref import WeakMethod
 
 import torch
 from torch import Tensor, nn
@@ -27,6 +28,20 @@ def split(weights: Tensor) -> tuple[Tensor, Tensor]:
 def join(high: Tensor, low: Tensor) -> Tensor:
     """Returns the fp32 weights that `split` received, bit for bit."""
     return ((high.contiguous().view(torch.int16).to(torch.int32) << 16) + low).view(torch.float32)
+
+
+def weak_hook(method: Callable[[Tensor], None]) -> Callable[[Tensor], None]:
+    """Returns a hook that calls a bound method without keeping its object alive.
+
+    A tensor that holds a hook that holds the tensor is a cycle through C++ that the garbage collector cannot free.
+    """
+    reference = WeakMethod(method)
+
+    def hook(tensor: Tensor) -> None:
+        if target := reference():
+            target(tensor)
+
+    return hook
 
 
 class SplitBF16AdamW(torch.optim.Optimizer):
@@ -61,7 +76,7 @@ class SplitBF16AdamW(torch.optim.Optimizer):
                 "exp_avg_sq": torch.zeros_like(parameter, dtype=torch.float32),
             }
             if fp32_gradients:
-                self.hooks.append(parameter.register_post_accumulate_grad_hook(self.accumulate))
+                self.hooks.append(parameter.register_post_accumulate_grad_hook(weak_hook(self.accumulate)))
 
     def accumulate(self, parameter: Tensor) -> None:
         gradient = cast(Tensor, parameter.grad)
@@ -157,11 +172,8 @@ def split_weights(net: nn.Module) -> dict[nn.Parameter, Tensor]:
     return low_halves
 
 
-def joined_weights(net: nn.Module, optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:
-    """Returns a model's weights by name, in fp32 on the CPU, joined from their halves."""
-    return {
-        name: join(parameter.detach().cpu(), optimizer.state[parameter]["low"].cpu())
-        if "low" in optimizer.state.get(parameter, {})
-        else parameter.detach().float().cpu()
-        for name, parameter in net.named_parameters(remove_duplicate=False)
-    }
+def joined_weights(net: nn.Module, optimizer: torch.optim.Optimizer) -> Iterator[tuple[str, Tensor]]:
+    """Yields a model's weights with their names, in fp32 on the CPU, joined from their halves one at a time."""
+    for name, parameter in net.named_parameters(remove_duplicate=False):
+        high, state = parameter.detach().cpu(), optimizer.state.get(parameter, {})
+        yield name, join(high, state["low"].cpu()) if "low" in state else high.float()
