@@ -72,7 +72,7 @@ class Row:
 
     client: str
     requests: int
-    whole: float
+    overall: float
     steady: float
     cpu_ms: float
     connections: int
@@ -102,11 +102,11 @@ def measure(client: str, requests: int, concurrency: int, planned: int | None = 
         command += [mock.base_url, str(folder), "--requests", str(requests), "--concurrency", str(concurrency)]
         command += ["--planned", str(planned or requests)]
         environment = {**os.environ, **OFFLINE, "HOME": home, "PYTHONPATH": str(HERE.parent), "OPENAI_API_KEY": KEY}
-        done = subprocess.run(command, env=environment, capture_output=True, text=True)
-        if done.returncode:
-            raise RuntimeError(f"{client} exited with {done.returncode}:\n{done.stderr[-3000:]}")
+        result = subprocess.run(command, env=environment, capture_output=True, text=True)
+        if result.returncode:
+            raise RuntimeError(f"{client} exited with {result.returncode}:\n{result.stderr[-3000:]}")
         files = {str(path.relative_to(folder)): path.stat().st_size for path in folder.rglob("*") if path.is_file()}
-        report = json.loads(done.stdout.splitlines()[-1])
+        report = json.loads(result.stdout.splitlines()[-1])
         return Measurement(client=client, requests=requests, server=mock.stats(), files=files, **report)
 
 
@@ -122,9 +122,9 @@ def speed(clients: Sequence[str], requests: int, rounds: int) -> tuple[list[Row]
             large[client].append(measure(client, count, concurrency))
             note(f"round {turn + 1} of {rounds}: {client}, {large[client][-1].rate:,.0f} requests/s")
     pairs = list(zip(large[OURS], large[BARE], strict=True))
-    whole = median(ours.rate / bare.rate for ours, bare in pairs)
+    overall = median(ours.rate / bare.rate for ours, bare in pairs)
     steady = median(ours.server["steady_rps"] / bare.server["steady_rps"] for ours, bare in pairs)
-    return [row(small[client], large[client]) for client in clients], whole, steady
+    return [row(small[client], large[client]) for client in clients], overall, steady
 
 
 def row(small: Sequence[Measurement], large: Sequence[Measurement]) -> Row:
@@ -132,7 +132,7 @@ def row(small: Sequence[Measurement], large: Sequence[Measurement]) -> Row:
     return Row(
         client=one.client,
         requests=one.requests,
-        whole=median(run.rate for run in large),
+        overall=median(run.rate for run in large),
         # One request at a time has no ramp-up, and too few requests for the server's steady rate.
         steady=median(run.server["steady_rps"] or run.rate for run in large),
         cpu_ms=median(
@@ -197,14 +197,14 @@ def cap(clients: Iterable[str]) -> list[dict[str, Any]]:
 
 
 def targets(
-    rows: Sequence[Row], whole: float, sizes: dict[str, float], kept: dict[str, float], caps: Iterable[dict[str, Any]]
+    rows: Sequence[Row], overall: float, sizes: dict[str, float], kept: dict[str, float], caps: Iterable[dict[str, Any]]
 ) -> list[Target]:
     ours = next(row for row in rows if row.client == OURS)
     capped = [row for row in caps if row["client"] == OURS]
     peaks = list(sizes.values())
     figures = (
         ("client CPU without start-up, ms per request", "<=", 1.25, ours.cpu_ms),
-        ("rate relative to the bare openai[aiohttp]", ">=", 0.85, whole),
+        ("rate relative to the bare openai[aiohttp]", ">=", 0.85, overall),
         ("connections beyond the concurrency", "<=", 8, max(ours.connections, ours.open_at_most) - CONCURRENCY),
         ("peak memory, MB", "<=", 200, max(*peaks, ours.peak_mb)),
         ("peak memory, largest by smallest", "<=", 1.1, max(peaks) / min(peaks)),
@@ -245,10 +245,10 @@ def main() -> None:
         clients.remove("curator")
         note("curator is not installed: run `make rivals`")
 
-    rows, whole, steady = speed(clients, options.requests, options.rounds)
+    rows, overall, steady = speed(clients, options.requests, options.rounds)
     sizes, kept = memory(), disk()
     caps = cap([client for client in clients if client != "authors"])  # too slow to reach a limit
-    checks = targets(rows, whole, sizes, kept, caps)
+    checks = targets(rows, overall, sizes, kept, caps)
 
     print(
         f"{CONCURRENCY} at once (authors: 1), {1e3 * LATENCY_S:.0f} ms, prompts of {PROMPT_BYTES / 1e3:.0f} kB, "
@@ -257,12 +257,12 @@ def main() -> None:
     table(
         ("client", "requests", "whole/s", "steady/s", "CPU ms", "connections", "open at most", "peak MB", "disk B"),
         (
-            (r.client, f"{r.requests:,}", f"{r.whole:,.0f}", f"{r.steady:,.0f}", f"{r.cpu_ms:.2f}")
+            (r.client, f"{r.requests:,}", f"{r.overall:,.0f}", f"{r.steady:,.0f}", f"{r.cpu_ms:.2f}")
             + (f"{r.connections:,}", f"{r.open_at_most:,}", f"{r.peak_mb:.0f}", f"{r.disk_bytes:,.0f}")
             for r in rows
         ),
     )
-    print(f"{OURS} relative to {BARE}, medians of the rounds: {whole:.2f} whole, {steady:.2f} steady\n")
+    print(f"{OURS} relative to {BARE}, medians of the rounds: {overall:.2f} whole, {steady:.2f} steady\n")
     table(("peak memory of entigraph", "MB"), ((name, f"{size:.0f}") for name, size in sizes.items()))
     print(
         f"{kept['texts']:.0f} natural texts (docstrings of Python and NumPy) of "
@@ -283,7 +283,7 @@ def main() -> None:
         ((t.name, t.limit, f"{t.value:.3g}", "met" if t.met else "MISSED") for t in checks),
     )
     if options.json:
-        figures = {"clients": [asdict(row) for row in rows], "by_bare": {"whole": whole, "steady": steady}}
+        figures = {"clients": [asdict(row) for row in rows], "by_bare": {"whole": overall, "steady": steady}}
         figures |= {"memory_mb": sizes, "disk_by_text": kept, "cap": caps, "targets": [asdict(t) for t in checks]}
         options.json.write_text(json.dumps(figures, indent=1) + "\n")
 

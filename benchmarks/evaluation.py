@@ -53,9 +53,9 @@ def main() -> None:
     print(f"{'engine':12}{texts / ours:>8.2f} samples/s")
     print(f"{'generate':12}{texts / theirs:>8.2f} samples/s")
     print(f"ratio: {theirs / ours:.1f}")
-    quarter, whole = (peak_megabytes(count) for count in (QUESTIONS // 4, QUESTIONS))
+    quarter, full = (peak_megabytes(count) for count in (QUESTIONS // 4, QUESTIONS))
     print(f"\npeak memory of {QUESTIONS // 4:,} questions of {SAMPLES} samples: {quarter:,.0f} MB; ", end="")
-    print(f"of {QUESTIONS:,}: {whole:,.0f} MB; their samples are {QUESTIONS * SAMPLES * SAMPLE / 1e6:,.0f} MB")
+    print(f"of {QUESTIONS:,}: {full:,.0f} MB; their samples are {QUESTIONS * SAMPLES * SAMPLE / 1e6:,.0f} MB")
 
 
 def build_engine(folder: Path) -> TransformersBackend:

@@ -122,10 +122,10 @@ def tokens_of(augmenter: EntiGraph, documents: list[Document], count: Count, rel
 
 
 def first_requests(augmenter: EntiGraph, tasks: Iterator[WritingTask], relations: int) -> Iterator[tuple[Request, int]]:
-    done = 0
-    while done < relations:
+    process = 0
+    while process < relations:
         task = next(tasks)
-        done += len(task.about)
+        process += len(task.about)
         yield next(augmenter.write(task)), len(task.about)
 
 

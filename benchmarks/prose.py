@@ -23,8 +23,8 @@ def paragraphs() -> Iterator[str]:
             if isinstance(node, DOCUMENTED):
                 for lines in re.split(r"\n\s*\n", ast.get_docstring(node) or ""):
                     paragraph = " ".join(lines.split())
-                    whole = paragraph[:1].isupper() and paragraph.endswith(".")
-                    if whole and len(paragraph) > SHORTEST_PARAGRAPH and not CODE.search(paragraph):
+                    complete = paragraph[:1].isupper() and paragraph.endswith(".")
+                    if complete and len(paragraph) > SHORTEST_PARAGRAPH and not CODE.search(paragraph):
                         yield paragraph
 
 

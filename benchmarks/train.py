@@ -79,8 +79,8 @@ def speed() -> dict[str, float]:
 
 def run_self(*arguments: str) -> Any:
     """Runs this file with the arguments and returns the JSON that it prints."""
-    done = subprocess.run([sys.executable, __file__, *arguments], check=True, capture_output=True, text=True)
-    return json.loads(done.stdout.splitlines()[-1])
+    result = subprocess.run([sys.executable, __file__, *arguments], check=True, capture_output=True, text=True)
+    return json.loads(result.stdout.splitlines()[-1])
 
 
 def make_tokens(folder: Path) -> None:
@@ -240,11 +240,11 @@ def loss_memory() -> dict[str, Any]:
         for dtype in DTYPES:
             peaks.setdefault(name, {})[dtype] = run_self("--peak", name, dtype)
     for dtype in DTYPES:
-        whole, chunked = (peaks[name][dtype]["bytes"] for name in ("whole logits", "ours"))
+        full_logits, chunked = (peaks[name][dtype]["bytes"] for name in ("whole logits", "ours"))
         seconds = peaks["ours"][dtype]["seconds"] / peaks["whole logits"][dtype]["seconds"]
         print(
-            f"loss   {dtype:9} whole logits {whole / 2**20:>6,.0f} MiB, ours {chunked / 2**20:>6,.0f} MiB: "
-            f"{chunked / whole:.2f} of it, in {seconds:.2f} of the time"
+            f"loss   {dtype:9} whole logits {full_logits / 2**20:>6,.0f} MiB, ours {chunked / 2**20:>6,.0f} MiB: "
+            f"{chunked / full_logits:.2f} of it, in {seconds:.2f} of the time"
         )
     return peaks
 

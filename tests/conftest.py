@@ -116,15 +116,15 @@ def smoke(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def run_smoke(folder: Path) -> None:
-    done = subprocess.run(
+    result = subprocess.run(
         [sys.executable, "-m", "entigraph", "run", "experiments=smoke"],
         cwd=folder,
         capture_output=True,
         text=True,
         timeout=600,
     )
-    assert done.returncode == 0, done.stderr[-2000:]
-    (folder / "printed.txt").write_text(done.stdout)
+    assert result.returncode == 0, result.stderr[-2000:]
+    (folder / "printed.txt").write_text(result.stdout)
 
 
 def study_of(outputs: Path) -> Path:
@@ -225,5 +225,5 @@ def quality_file(tmp_path: Path) -> Path:
         line("2", "A", [question("2_A_1", 3, 0)]),
     ]
     file = tmp_path / "QuALITY.v1.0.1.htmlstripped.dev"
-    file.write_text("".join(json.dumps(each) + "\n" for each in lines))
+    file.write_text("".join(json.dumps(item) + "\n" for item in lines))
     return file

@@ -21,9 +21,9 @@ def test_trained_model_as_baseline_gives_the_same_answers_and_a_line_in_the_figu
 ) -> None:
     """The questions are generated. Evaluated as a baseline, the model answers as it did in its own run."""
     options = [*TINY, "questions=generated", "questions.per_document=12"]
-    done = command("run", *options)
-    assert done.returncode == 0, done.stderr
-    assert "12 questions by offline" in done.stdout and "simulated: the offline writer" in done.stdout
+    result = command("run", *options)
+    assert result.returncode == 0, result.stderr
+    assert "12 questions by offline" in result.stdout and "simulated: the offline writer" in result.stdout
     (model,) = (tmp_path / "outputs" / "training").glob("*/model")
     baseline = ["baselines=[pretrained]", f"baselines.pretrained.path={model}"]
     evaluated = command(*options, *baseline, "stage=baselines")
@@ -50,10 +50,10 @@ def test_endpoint_is_evaluated_without_training(command: Command, quality_file: 
         endpoint = [f"baselines.openai.base_url={server.base_url}", "baselines.openai.model=scripted"]
         quality = ["corpus=quality", f"corpus.path={quality_file}", "evaluation=closed_book_cot", "logger=none"]
         assert command(*quality, "stage=corpus").returncode == 0
-        done = command(*quality, "baselines=[openai]", *endpoint, "stage=baselines")
-        assert done.returncode == 0, done.stderr
-        assert "accuracy 0.250 over 4 questions, 100.0% of 4 answered" in done.stdout
-        assert len(server.asked) == 2, "three of the four questions are identical and share a request"
+        result = command(*quality, "baselines=[openai]", *endpoint, "stage=baselines")
+        assert result.returncode == 0, result.stderr
+        assert "accuracy 0.250 over 4 questions, 100.0% of 4 answered" in result.stdout
+        assert len(server.requests) == 2, "three of the four questions are identical and share a request"
     (folder,) = (tmp_path / "outputs" / "evaluation").iterdir()
     scores = json.loads((folder / "scores.json").read_text())["closed_book_cot"]
     assert {*scores["groups"]} == {"easy", "hard"} and scores["samples"] == 4 * 64
@@ -68,8 +68,8 @@ def test_invalid_baselines_are_errors_before_any_evaluation(command: Command, tm
         (["stage=baselines"], "for example baselines=[pretrained]"),
         (["baselines=[gpt_4_turbo]", "evaluation=closed_book_cot", "stage=baselines"], "does not exist"),
     ):
-        done = command(*options)
-        assert done.returncode == 1 and message in done.stderr, (options, done.stderr)
+        result = command(*options)
+        assert result.returncode == 1 and message in result.stderr, (options, result.stderr)
     assert not (tmp_path / "outputs" / "evaluation").exists()
 
 

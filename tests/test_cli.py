@@ -16,11 +16,11 @@ from entigraph.cli import hydra_arguments
 from tests.conftest import TINY, Command
 
 
-def error_output(done: subprocess.CompletedProcess[str]) -> str:
-    assert done.returncode == 1, (done.returncode, done.stdout, done.stderr)
-    assert "Traceback" not in done.stderr and "Traceback" not in done.stdout
-    assert done.stderr.count("error:") == 1, done.stderr
-    return done.stderr
+def error_output(result: subprocess.CompletedProcess[str]) -> str:
+    assert result.returncode == 1, (result.returncode, result.stdout, result.stderr)
+    assert "Traceback" not in result.stderr and "Traceback" not in result.stdout
+    assert result.stderr.count("error:") == 1, result.stderr
+    return result.stderr
 
 
 @pytest.mark.parametrize(
@@ -62,7 +62,7 @@ def error_output(done: subprocess.CompletedProcess[str]) -> str:
         (["+callbacks.mine._target_=no.such.Callback"], "callbacks.mine._target_: "),
         (["+callbacks.throughput.window=1"], "callbacks.throughput.window: unknown to Throughput"),
         (["module._target_=torch.nn.Linear"], "module._target_: torch.nn.Linear is not a LightningModule"),
-        (["evaluation.closed_book.prompt='{question} {foo}'"], "an unknown slot: 'foo'"),
+        (["evaluation.closed_book.prompt='{question} {foo}'"], "an unknown placeholder: 'foo'"),
         (["run", "experiments=smoke", "paths.root=/proc/nowhere"], "cannot"),
         (["plan", "experiments=smoke", "evaluation=closed_book"], "choose an option of evaluation"),
         (["trainer.micro_batch_size=3"], "does not divide data.batch_size 8"),
@@ -83,11 +83,11 @@ def error_output(done: subprocess.CompletedProcess[str]) -> str:
 def test_invalid_arguments_are_one_error(arguments: list[str], message: str, command: Command, tmp_path: Path) -> None:
     if "corpus.documents=1000" in arguments:
         arguments = [*arguments, "stage=corpus"]
-    done = command(*arguments)
+    result = command(*arguments)
     if "--nonsense" in arguments:  # argparse says it in its own form
-        assert done.returncode == 1 and message in done.stderr
+        assert result.returncode == 1 and message in result.stderr
     else:
-        assert message in error_output(done)
+        assert message in error_output(result)
     left = {path.name for path in tmp_path.rglob("*") if path.is_file() and path.suffix != ".lock"}
     assert left == set()
 
@@ -115,8 +115,8 @@ def text_folder(folder: Path, **files: bytes) -> Path:
 )
 def test_invalid_files_are_one_error(files: dict[str, bytes], message: str, command: Command, tmp_path: Path) -> None:
     folder = text_folder(tmp_path / "texts", **files)
-    done = command("corpus=text_files", f"corpus.path={folder}", "evaluation=none", "stage=corpus")
-    assert message in error_output(done)
+    result = command("corpus=text_files", f"corpus.path={folder}", "evaluation=none", "stage=corpus")
+    assert message in error_output(result)
     assert not list(tmp_path.rglob("manifest.json"))
 
 
@@ -133,10 +133,10 @@ def test_invalid_files_are_one_error(files: dict[str, bytes], message: str, comm
 def test_invalid_questions_are_one_error(line: str, message: str, command: Command, tmp_path: Path) -> None:
     folder = text_folder(tmp_path / "texts", a_txt=b"Some text.")
     (tmp_path / "questions.jsonl").write_text(line + "\n")
-    done = command(
+    result = command(
         "corpus=text_files", f"corpus.path={folder}", f"corpus.questions={tmp_path}/questions.jsonl", "stage=corpus"
     )
-    assert message in error_output(done)
+    assert message in error_output(result)
 
 
 @pytest.mark.parametrize(
@@ -169,8 +169,8 @@ def test_plan_and_help_write_nothing_and_import_no_torch(tmp_path: Path) -> None
         "print('status', status, 'torch' in sys.modules, 'lightning' in sys.modules, 'wandb' in sys.modules)"
     )
     for arguments in ([], ["--help"], ["plan", "experiments=scaling/fictional"]):
-        done = subprocess.run([sys.executable, "-c", code, *arguments], cwd=tmp_path, capture_output=True, text=True)
-        assert "status 0 False False False" in done.stdout, (arguments, done.stdout[-500:], done.stderr)
+        result = subprocess.run([sys.executable, "-c", code, *arguments], cwd=tmp_path, capture_output=True, text=True)
+        assert "status 0 False False False" in result.stdout, (arguments, result.stdout[-500:], result.stderr)
     assert list(tmp_path.iterdir()) == []
 
 
@@ -187,11 +187,11 @@ def test_finished_pipeline_has_nothing_to_do(command: Command, tmp_path: Path) -
 
 def test_each_stage_runs_by_itself(command: Command) -> None:
     for stage in ("corpus", "synthesis", "tokens", "training", "evaluation"):
-        done = command(f"stage={stage}", *TINY)
-        assert done.returncode == 0, (stage, done.stderr)
+        result = command(f"stage={stage}", *TINY)
+        assert result.returncode == 0, (stage, result.stderr)
 
 
-def test_interrupt_says_how_to_continue(tmp_path: Path) -> None:
+def test_interrupt_message_explains_how_to_continue(tmp_path: Path) -> None:
     arguments = [argument for argument in TINY if not argument.startswith("trainer.max_steps")]
     running = subprocess.Popen(
         [sys.executable, "-m", "entigraph", "run", *arguments, "trainer.max_steps=100000"],
@@ -220,8 +220,8 @@ def test_internal_error_keeps_its_traceback(command: Command, tmp_path: Path) ->
         "    fictional = False\n    questions_known = True\n"
         "    def sources(self): return []\n    def read(self): return 1 / 0\n"
     )
-    done = command("stage=corpus", "corpus._target_=mine.Broken", "~corpus.documents", "~corpus.seed")
-    assert done.returncode == 70 and "ZeroDivisionError" in done.stderr and "Traceback" in done.stderr
+    result = command("stage=corpus", "corpus._target_=mine.Broken", "~corpus.documents", "~corpus.seed")
+    assert result.returncode == 70 and "ZeroDivisionError" in result.stderr and "Traceback" in result.stderr
 
 
 def test_experiment_in_config_dir(command: Command, tmp_path: Path) -> None:
@@ -229,14 +229,14 @@ def test_experiment_in_config_dir(command: Command, tmp_path: Path) -> None:
     folder.mkdir(parents=True)
     (folder / "mine.yaml").write_text("# @package _global_\ncorpus:\n  documents: 3\n")
     for key in ("experiments", "experiment"):
-        done = command(f"{key}=mine", "--config-dir", str(tmp_path / "own"))
-        assert done.returncode == 0 and "to do" in done.stdout, done.stderr
+        result = command(f"{key}=mine", "--config-dir", str(tmp_path / "own"))
+        assert result.returncode == 0 and "to do" in result.stdout, result.stderr
 
 
 def test_broken_pipe_exits_zero(tmp_path: Path) -> None:
     shell = f"{sys.executable} -m entigraph plan experiments=scaling/fictional | head -1; exit ${{PIPESTATUS[0]}}"
-    done = subprocess.run(["bash", "-c", shell], cwd=tmp_path, capture_output=True, text=True)
-    assert done.returncode == 0 and "Traceback" not in done.stderr, done.stderr
+    result = subprocess.run(["bash", "-c", shell], cwd=tmp_path, capture_output=True, text=True)
+    assert result.returncode == 0 and "Traceback" not in result.stderr, result.stderr
 
 
 @pytest.mark.skipif(shutil.which("nvidia-smi") is not None, reason="this machine may have what is asked for")
@@ -256,9 +256,9 @@ def test_missing_hardware_is_reported_before_work_starts(
 
 def test_plan_explains_differences_from_finished_artifacts(command: Command, smoke: Path) -> None:
     root = f"paths.root={smoke}"
-    done = command("plan", "--why", "experiments=smoke", root, "sweep.augmenters=[raw]", "optim.lr=0.5")
-    assert done.returncode == 0 and "nearest finished: fictional-raw-" in done.stdout, done.stderr
-    assert any("lr" in line and "0.5 here" in line for line in done.stdout.splitlines())
+    result = command("plan", "--why", "experiments=smoke", root, "sweep.augmenters=[raw]", "optim.lr=0.5")
+    assert result.returncode == 0 and "nearest finished: fictional-raw-" in result.stdout, result.stderr
+    assert any("lr" in line and "0.5 here" in line for line in result.stdout.splitlines())
     assert "nearest finished" not in command("plan", "experiments=smoke", root, "optim.lr=0.5").stdout
 
 

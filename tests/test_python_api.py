@@ -23,8 +23,8 @@ def test_import_is_fast_and_loads_nothing_heavy() -> None:
         "heavy = {'torch', 'hydra', 'pandas', 'transformers', 'lightning'} & {*sys.modules}\n"
         "print(seconds < 0.2, heavy)"
     )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
-    assert done.stdout == "True set()\n", done.stdout + done.stderr
+    process = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert process.stdout == "True set()\n", process.stdout + process.stderr
 
 
 def test_plan_reads_every_artifact_and_writes_nothing(tmp_path: Path) -> None:
@@ -56,8 +56,8 @@ def test_run_returns_accuracy_model_and_report_inside_a_running_loop(tmp_path: P
     assert result.disclaimer is not None and "simulated" in result.disclaimer.lower()
     config = entigraph.compose([*RUN, f"paths.root={tmp_path}/outputs"])
     assert set(entigraph.plan(config).artifacts.values()) == {"done"}
-    again = entigraph.run(config)
-    assert again == result
+    rerun = entigraph.run(config)
+    assert rerun == result
 
 
 def test_study_points_are_a_data_frame(smoke: Path) -> None:

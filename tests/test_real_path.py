@@ -31,8 +31,8 @@ def test_quality_entigraph_from_articles_to_scores(
     replay.write_text("".join(json.dumps({"text": f"General text number {n}. " * 9}) + "\n" for n in range(60)))
     with running(Config(latency_s=0.01, output_tokens=150)) as server:
         paths = {"model": tiny_model, "corpus": quality_file, "replay": replay, "server": server.base_url}
-        done = command("experiments=quality_entigraph", *(argument.format(**paths) for argument in SMALL))
-    assert done.returncode == 0, done.stderr
+        result = command("experiments=quality_entigraph", *(argument.format(**paths) for argument in SMALL))
+    assert result.returncode == 0, result.stderr
     outputs = tmp_path / "outputs"
 
     (corpus,) = outputs.glob("corpus/quality-*")
@@ -66,8 +66,8 @@ def test_replay_tokens_of_another_tokenizer_are_an_error(
     first = command("run", "evaluation=none", "logger=none", "tokenizer=bytes", "trainer.max_steps=1")
     assert first.returncode == 0, first.stderr
     (replay,) = (tmp_path / "outputs" / "tokens").iterdir()
-    done = command("data=packed_with_replay", f"data.replay={replay}")
-    assert done.returncode == 1 and "was written with the tokenizer bytes-" in done.stderr
+    result = command("data=packed_with_replay", f"data.replay={replay}")
+    assert result.returncode == 1 and "was written with the tokenizer bytes-" in result.stderr
 
 
 def test_folder_of_text_files_with_questions(command: Command, tmp_path: Path) -> None:
@@ -85,8 +85,8 @@ def test_folder_of_text_files_with_questions(command: Command, tmp_path: Path) -
     (tmp_path / "questions.jsonl").write_text(json.dumps(line))
     options = ["run", "synthesis.token_budget=3000", "trainer.max_steps=4", "logger=none", "tokenizer=bytes"]
     questions = f"corpus.questions={tmp_path}/questions.jsonl"
-    done = command("corpus=text_files", f"corpus.path={folder}", questions, *options)
-    assert done.returncode == 0 and "over 1 questions" in done.stdout, done.stderr
+    result = command("corpus=text_files", f"corpus.path={folder}", questions, *options)
+    assert result.returncode == 0 and "over 1 questions" in result.stdout, result.stderr
     analysis = command("analyze", "corpus=text_files", f"corpus.path={folder}", questions, *options[1:])
     assert analysis.returncode == 0 and "plumbing check" in analysis.stdout, analysis.stderr
 
@@ -99,7 +99,7 @@ def test_instruction_tuning_starts_from_the_model_of_another_run(command: Comman
     too_long = [*conversation, {"role": "user", "content": "And then? " * 200}]
     lines = [conversation] * 20 + [conversation + conversation] * 10 + [too_long]
     conversations.write_text("".join(json.dumps({"messages": line}) + "\n" for line in lines))
-    done = command(
+    result = command(
         "experiments=quality_instruct",
         "needs=[{experiment: base/smoke, overrides: ['trainer.max_steps=2', 'corpus.worlds=2']}]",
         "model.path=${output:base/smoke,training}/model",
@@ -111,7 +111,7 @@ def test_instruction_tuning_starts_from_the_model_of_another_run(command: Comman
         "logger=none",
         "run",
     )
-    assert done.returncode == 0, done.stderr
+    assert result.returncode == 0, result.stderr
     outputs = tmp_path / "outputs"
     (tokens,) = outputs.glob("tokens/ultrachat-raw-*")
     counts = json.loads((tokens / "manifest.json").read_text())["counts"]
@@ -128,5 +128,5 @@ def test_instruction_tuning_starts_from_the_model_of_another_run(command: Comman
 
 
 def test_conversations_need_the_chat_tokenizer(command: Command, tmp_path: Path) -> None:
-    done = command("corpus=conversations", f"corpus.path={tmp_path}")
-    assert done.returncode == 1 and "a corpus of conversations and tokenizer=chat go together" in done.stderr
+    result = command("corpus=conversations", f"corpus.path={tmp_path}")
+    assert result.returncode == 1 and "a corpus of conversations and tokenizer=chat go together" in result.stderr

@@ -126,14 +126,14 @@ def run_analysis(analysis: Analysis, output: Artifact, context: AnalysisContext)
         lines = analysis.run(context, out)
         (out / SUMMARY).write_text("\n".join(lines) + "\n", encoding="utf-8")
         if (figure := out / f"{analysis.name}.png").exists():
-            context.tracker.image(analysis.name, figure)
+            context.tracker.log_image(analysis.name, figure)
         return {}
 
     if not output.complete:
         if hasattr(analysis, "check"):
             analysis.check()
         build_artifact(output, work, resumable=isinstance(output, StudyOutput))
-        context.tracker.lineage(output.folder, analysis.inputs(context).values())
+        context.tracker.log_lineage(output.folder, analysis.inputs(context).values())
     summary = (output.folder / SUMMARY).read_text(encoding="utf-8").splitlines()
     patterns = getattr(analysis, "main_files", (f"{analysis.name}.*",))
     return [*summary, "", *(str(file) for pattern in patterns for file in sorted(output.folder.glob(pattern)))]

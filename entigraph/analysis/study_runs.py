@@ -242,10 +242,10 @@ def build_point(runs: Sequence[StudyRun]) -> CurvePoint:
 def summarize_base_model(runs: Sequence[StudyRun]) -> dict[str, Any] | None:
     """Returns the base model's accuracy on the study's questions, or None; one value per seed's documents."""
     by_seed = {run.seed: run.base_model_scores for run in runs}
-    scores = [each for each in by_seed.values() if each]
+    scores = [entry for entry in by_seed.values() if entry]
     if not scores:
         return None
-    task_scores = [each[runs[0].task] for each in scores]
+    task_scores = [entry[runs[0].task] for entry in scores]
     return {
         **summarize_scores(task_scores),
         "chance": task_scores[0]["chance"],
@@ -253,7 +253,9 @@ def summarize_base_model(runs: Sequence[StudyRun]) -> dict[str, Any] | None:
         "background": mean_background(scores),
         "metrics": mean_metrics(scores),
         "tasks": {
-            name: mean(each[name]["accuracy"] for each in scores) for name in scores[0] if "accuracy" in scores[0][name]
+            name: mean(entry[name]["accuracy"] for entry in scores)
+            for name in scores[0]
+            if "accuracy" in scores[0][name]
         },
     }
 
@@ -298,7 +300,7 @@ def mean_by_group(scores: Sequence[Mapping[str, Any]]) -> dict[str, float]:
 def mean_background(scores: Sequence[Mapping[str, Any]]) -> float | None:
     """Returns the accuracy on facts that the base model was trained on before: it falls when the model forgets."""
     task = "background_seen"
-    return mean(each[task]["accuracy"] for each in scores) if task in scores[0] else None
+    return mean(entry[task]["accuracy"] for entry in scores) if task in scores[0] else None
 
 
 def mean_metrics(scores: Sequence[Mapping[str, Any]]) -> dict[str, float]:

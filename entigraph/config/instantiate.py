@@ -107,7 +107,7 @@ def check_node(node: DictConfig, key: str, problems: list[str]) -> DictConfig:
         return OmegaConf.create({})
     parameters, title = inspect_target(target), special["_target_"].rsplit(".", 1)[-1]
     schema = argument_schema(target)
-    checkable = {each.name for each in fields(schema)}
+    checkable = {field.name for field in fields(schema)}
     typed = OmegaConf.structured(schema)
     names = [str(name) for name in node if name not in HYDRA_KEYS and not OmegaConf.is_missing(node, name)]
     problems += [f"{key}.{line}" for line in unknown_names(target, names, title)]
@@ -118,7 +118,7 @@ def check_node(node: DictConfig, key: str, problems: list[str]) -> DictConfig:
                 typed[name] = values[name]
                 values[name] = typed[name]
         except OmegaConfBaseException as error:
-            problems.append(own_message(error) or f"{key}.{name}: {str(error).splitlines()[0]}")
+            problems.append(config_error_message(error) or f"{key}.{name}: {str(error).splitlines()[0]}")
     if not node.get("_partial_"):
         present = {*names, *list(parameters.annotations)[: len(node.get("_args_") or ())]}
         problems += [
@@ -213,7 +213,11 @@ def inspect_target(target: Callable[..., Any]) -> Parameters:
     annotations = type_hints(target)
     return Parameters(
         {name: annotations.get(name, Any) for name in named},
-        {name: each.default for name, each in named.items() if each.default not in (inspect.Parameter.empty, MISSING)},
+        {
+            name: parameter.default
+            for name, parameter in named.items()
+            if parameter.default not in (inspect.Parameter.empty, MISSING)
+        },
         any(parameter.kind is inspect.Parameter.VAR_KEYWORD for parameter in signature.parameters.values()),
     )
 
@@ -248,7 +252,7 @@ def is_target_node(value: Any) -> bool:
     return isinstance(value, DictConfig) and value.get("_target_") is not None
 
 
-def own_message(error: BaseException) -> str | None:
+def config_error_message(error: BaseException) -> str | None:
     """Returns the message of the error of ours that a resolver raised; None where OmegaConf raised the error itself."""
     cause: BaseException | None = error
     while cause is not None:

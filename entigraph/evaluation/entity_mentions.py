@@ -96,7 +96,7 @@ def count_mentions(keys: Collection[QuestionKey], training: TrainingTexts) -> di
     }
     for text in training.texts() if names else ():
         if text.document_id in by_document:
-            contained = frozenset(names_in(names[text.document_id], text.text))
+            contained = frozenset(find_names_in(names[text.document_id], text.text))
             for mentions in by_document[text.document_id].values():
                 mentions.add(text, contained)
     return {key: mentions for questions in by_document.values() for key, mentions in questions.items()}
@@ -104,13 +104,13 @@ def count_mentions(keys: Collection[QuestionKey], training: TrainingTexts) -> di
 
 def find_names(key: QuestionKey, entities: Sequence[str]) -> AnswerMentions | None:
     """Returns the names to search for, with zero counts; None if the correct option has no name."""
-    answer_names = keep_longest(names_in(entities, key.correct_option))
+    answer_names = keep_longest(find_names_in(entities, key.correct_option))
     option = ARTICLE.sub("", key.correct_option.strip().rstrip("."))
     if not answer_names and len(option) >= MIN_NAME_CHARACTERS and len(option.split()) <= MAX_NAME_WORDS:
         answer_names = [option]
     question_names = [
         name
-        for name in keep_longest(names_in(entities, key.question))
+        for name in keep_longest(find_names_in(entities, key.question))
         if not any(overlaps(name, answer_name) for answer_name in answer_names)
     ]
     return AnswerMentions(answer_names, question_names) if answer_names else None
@@ -128,7 +128,7 @@ def group_entities(graphs: Iterable[EntityGraph], documents: set[str]) -> Mappin
     }
 
 
-def names_in(names: Iterable[str], text: str) -> list[str]:
+def find_names_in(names: Iterable[str], text: str) -> list[str]:
     """Returns the names that the text contains as whole words, ignoring case."""
     lower = text.lower()
     return [name for name in names if name.lower() in lower and word_pattern(name).search(text)]
@@ -152,10 +152,13 @@ def word_pattern(name: str) -> re.Pattern[str]:
 def cut_excerpt(text: str, answer_names: Sequence[str], question_names: Sequence[str]) -> str:
     """Returns an excerpt around the answer name that is closest to a question name."""
     positions = [match.start() for name in answer_names for match in word_pattern(name).finditer(text)]
-    others = [match.start() for name in question_names for match in word_pattern(name).finditer(text)]
-    center = min(positions, key=lambda position: min((abs(position - other) for other in others), default=position))
-    if others:
-        center = (center + min(others, key=lambda other: abs(center - other))) // 2
+    question_positions = [match.start() for name in question_names for match in word_pattern(name).finditer(text)]
+    center = min(
+        positions,
+        key=lambda position: min((abs(position - other) for other in question_positions), default=position),
+    )
+    if question_positions:
+        center = (center + min(question_positions, key=lambda other: abs(center - other))) // 2
     start = max(0, min(center - EXCERPT_CHARACTERS // 2, len(text) - EXCERPT_CHARACTERS))
     end = start + EXCERPT_CHARACTERS
     start = text.find(" ", start, start + 20) + 1 if start else 0

@@ -27,7 +27,7 @@ MAX_CHARACTERS = 60_000_000  # of all samples, passages and excerpts on the page
 CHARACTERS_PER_BLOCK = 400_000
 QUESTIONS_PER_BLOCK = 128
 MAX_SAMPLES, SAMPLE_CHARACTERS = 8, 4_000
-RIGHT, WRONG, UNPARSED, TOO_LONG = range(4)
+CORRECT, WRONG, UNPARSED, TOO_LONG = range(4)
 
 
 def pack(value: Any) -> str:
@@ -42,7 +42,7 @@ class TextBlocks:
     def __init__(self, limit: int) -> None:
         self.remaining = limit
         self.blocks: list[str] = []
-        self.firsts: list[int] = []  # the number of each block's first text
+        self.block_starts: list[int] = []  # the number of the first text of each block
         self.pending: list[str] = []
         self.characters = self.count = 0
         self.numbers: dict[bytes, int] = {}
@@ -64,7 +64,7 @@ class TextBlocks:
 
     def close(self) -> None:
         if self.pending:
-            self.firsts.append(self.count - len(self.pending))
+            self.block_starts.append(self.count - len(self.pending))
             self.blocks.append(pack(self.pending))
             self.pending, self.characters = [], 0
 
@@ -87,15 +87,15 @@ class TaskListing:
 
 
 class ScoreRow(NamedTuple):
-    """A row of the score table. `denominator` describes what `share` is relative to; `guessed`: the chance level
-    applies to this score.
+    """A row of the score table. `denominator` describes what `score` is relative to; `has_chance_level`: whether
+    the chance level applies to this score.
     """
 
     label: str
-    share: float
+    score: float
     interval: Sequence[float]
     denominator: str
-    guessed: bool = True
+    has_chance_level: bool = True
 
 
 def write(
@@ -119,7 +119,7 @@ def write(
     contents = {
         "tasks": [listing.name for listing in listings],
         "questions_per_block": QUESTIONS_PER_BLOCK,
-        "firsts": texts.firsts,
+        "block_starts": texts.block_starts,
     }
     return write_page(
         folder / FILE,
@@ -170,7 +170,7 @@ def answer_state(answer: Answer) -> int:
         return TOO_LONG
     if answer.choice is None:
         return UNPARSED
-    return RIGHT if answer.correct else WRONG
+    return CORRECT if answer.correct else WRONG
 
 
 def count_votes(answer: Answer) -> list[int]:
@@ -222,7 +222,7 @@ def score_rows(scores: Mapping[str, Any]) -> Iterator[ScoreRow]:
     yield mapping_row("accuracy", scores)
     if "accuracy_norm" in scores:
         row = flat_row("accuracy_norm", "length-normalized likelihood", scores, "questions", "questions")
-        yield row._replace(guessed=True)
+        yield row._replace(has_chance_level=True)
     for key, label in (
         ("over_all", "over all questions"),
         ("over_parsed", "over questions with a valid sample"),
@@ -232,7 +232,7 @@ def score_rows(scores: Mapping[str, Any]) -> Iterator[ScoreRow]:
         if key in scores:
             yield mapping_row(label, scores[key])
     for count, score in scores.get("pass_at", {}).items():
-        yield mapping_row(f"pass@{count}", score)._replace(guessed=count == "1")
+        yield mapping_row(f"pass@{count}", score)._replace(has_chance_level=count == "1")
     if "parse_rate" in scores:
         yield flat_row("parse_rate", "questions with a valid sample", scores, "total_questions", "questions")
         yield flat_row("sample_parse_rate", "valid samples", scores, "samples", "samples")
@@ -245,7 +245,7 @@ def score_rows(scores: Mapping[str, Any]) -> Iterator[ScoreRow]:
 
 def retrieval_rows(name: str, scores: Mapping[str, Any]) -> Iterator[ScoreRow]:
     if scores["questions"]:
-        yield mapping_row(f"{name} retrieved", scores, "recall")._replace(guessed=False)
+        yield mapping_row(f"{name} retrieved", scores, "recall")._replace(has_chance_level=False)
         for key, preposition in (("accuracy_shown", "with"), ("accuracy_not_shown", "without")):
             if scores[key]:
                 yield mapping_row(f"accuracy {preposition} its {name}", scores[key])
@@ -258,4 +258,6 @@ def mapping_row(label: str, score: Mapping[str, Any], key: str = "accuracy") -> 
 
 def flat_row(key: str, label: str, scores: Mapping[str, Any], count: str, unit: str) -> ScoreRow:
     """Returns the row of a score whose value and interval are two keys of `scores`."""
-    return ScoreRow(label, scores[key], scores[f"{key}_{INTERVAL}"], f"{scores[count]:,} {unit}", guessed=False)
+    return ScoreRow(
+        label, scores[key], scores[f"{key}_{INTERVAL}"], f"{scores[count]:,} {unit}", has_chance_level=False
+    )

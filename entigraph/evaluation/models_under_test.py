@@ -21,13 +21,13 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, kw_only=True)
 class PretrainedBaseline:
-    """Any Hugging Face causal LM with its tokenizer: a folder (such as a run's `model/`) or a hub name."""
+    """Any Hugging Face causal LM with its tokenizer: a folder (such as a run's `model/`) or a Hub ID."""
 
     path: str = runtime_field("")
 
     def __post_init__(self) -> None:
         if not self.path:
-            raise ConfigError("baselines: a pretrained model without a path; set a Hugging Face folder or hub name")
+            raise ConfigError("baselines: a pretrained model without a path; set a Hugging Face folder or Hub ID")
 
 
 class InferenceEngine(Protocol):
@@ -145,7 +145,7 @@ def load_pretrained_tokenizer(path: str) -> "tuple[Tokenizer, int | None]":
     except (OSError, ValueError) as error:
         raise ConfigError(
             f"baselines: cannot load the tokenizer of {path!r}: {str(error).splitlines()[0]} "
-            "Set it to a Hugging Face folder with tokenizer.json, or a hub name"
+            "Set it to a Hugging Face folder with tokenizer.json, or a Hub ID"
         ) from None
     if not tokenizer.is_fast:
         raise ConfigError(f"baselines: {path!r} has no tokenizer.json (a slow tokenizer); convert it with transformers")

@@ -45,7 +45,7 @@ def run(
             earlier = data_losses if task.corpus is None else {}  # those of the run's corpus
             scores[name]["data_losses"] = {**collect_losses(task.data_losses(scores[name])), **earlier}
     write_json(out / "scores.json", scores)
-    return {name: headline(task, scores[name]) for name, task in tasks.items()}
+    return {name: select_headline_scores(task, scores[name]) for name, task in tasks.items()}
 
 
 def validate_task(task: EvaluationTask, name: str, inputs: TaskInputs) -> None:
@@ -56,6 +56,6 @@ def validate_task(task: EvaluationTask, name: str, inputs: TaskInputs) -> None:
         raise DataError(f"evaluation.{name}: {error}") from None
 
 
-def headline(task: EvaluationTask, scores: Mapping[str, Any]) -> dict[str, Any]:
+def select_headline_scores(task: EvaluationTask, scores: Mapping[str, Any]) -> dict[str, Any]:
     """Returns the scores that are copied to the manifest."""
     return {name: scores[name] for name in (*task.headline_keys, "metrics", "data_losses") if name in scores}

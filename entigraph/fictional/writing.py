@@ -108,8 +108,10 @@ def relate(facts: Sequence[Fact], entities: Sequence[str], rng: random.Random) -
     links = build_links(facts)
     text = [rng.choice(OPENING[len(entities)]).format(*map(definite, entities))]
     for entity in entities:
-        own = [fact for fact in facts if entity in (fact.subject, fact.object)]
-        text += [state_fact(fact, entity, rng) for fact in rng.sample(own, min(FACTS_PER_ENTITY, len(own)))]
+        entity_facts = [fact for fact in facts if entity in (fact.subject, fact.object)]
+        text += [
+            state_fact(fact, entity, rng) for fact in rng.sample(entity_facts, min(FACTS_PER_ENTITY, len(entity_facts)))
+        ]
     for one, other in combinations(entities, 2):
         ties = [
             state_fact(fact, side, rng)

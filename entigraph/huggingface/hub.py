@@ -6,7 +6,7 @@ from entigraph.errors import ConfigError, DataError
 
 
 def resolve_dataset(path: str, key: str, expected: str) -> Path:
-    """Returns a local path as absolute, and a hub name unchanged.
+    """Returns a local path as absolute, and a Hub ID unchanged.
 
     Raises ConfigError for an empty name, or a path that does not exist. `key` and `expected` are for the message.
     """

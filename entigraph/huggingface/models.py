@@ -10,7 +10,7 @@ if TYPE_CHECKING:
 
 
 def load_model(path: str) -> "PreTrainedModel":
-    """Returns the model in fp32. Raises ConfigError if the folder or hub name cannot be loaded."""
+    """Returns the model in fp32. Raises ConfigError if the folder or Hub ID cannot be loaded."""
     import torch
     from safetensors import SafetensorError
     from transformers import AutoModelForCausalLM
@@ -37,7 +37,7 @@ def model_error(path: str, error: BaseException) -> ConfigError:
         cause = cause.__cause__ or cause.__context__
     return ConfigError(
         f"model.path: cannot load {path!r}: {str(error).splitlines()[0]} "
-        "Set it to a Hugging Face folder (config.json and safetensors) or a hub name; for a gated model, accept its "
+        "Set it to a Hugging Face folder (config.json and safetensors) or a Hub ID; for a gated model, accept its "
         "license on its page and put HF_TOKEN into the environment"
     )
 
@@ -97,4 +97,4 @@ def check_model_path(path: str) -> None:
         if not (local / "config.json").is_file():
             raise ConfigError(f"model.path: {local} contains no config.json; expected a Hugging Face model folder")
     elif local.is_absolute() or path.startswith((".", "~")):
-        raise ConfigError(f"model.path: {path} does not exist; set it to a Hugging Face folder or hub name")
+        raise ConfigError(f"model.path: {path} does not exist; set it to a Hugging Face folder or Hub ID")

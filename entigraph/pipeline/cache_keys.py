@@ -82,7 +82,7 @@ def corpus_artifact(run: Components) -> Artifact:
 
 
 def tokenizer_artifact(run: Components) -> Artifact:
-    """A hub name stands for itself; a tokenizer trained below `paths.root` for the artifact that it lies in."""
+    """A Hub ID stands for itself; a tokenizer trained below `paths.root` for the artifact that it lies in."""
     path = getattr(run.tokenizer, "path", "")
     sources = [path]
     if enclosing_artifact(path, run.root):

@@ -2,7 +2,7 @@
 
 A module of the user's enters by its source and that of the modules it imports, as far as those are the user's too. The
 imports are read from the source, not from what happens to be loaded. An installed distribution enters by name and
-version. EntiGraph's own code does not enter: `storage.artifact.FORMATS` changes when a stage writes something else.
+version. EntiGraph's code does not enter: `storage.artifact.FORMAT_VERSIONS` changes when a stage writes something else.
 Files that user code reads and modules that it imports by a computed name are not tracked.
 """
 

@@ -43,8 +43,8 @@ def source_problems(run: Components) -> Iterator[str]:
 
 
 def evaluation_problems(run: Components) -> Iterator[str]:
-    uses_own_questions = any(task.corpus is None and task.uses_questions for task in run.tasks.values())
-    if uses_own_questions and not run.corpus.questions_known and run.questions.name == "from_corpus":
+    uses_corpus_questions = any(task.corpus is None and task.uses_questions for task in run.tasks.values())
+    if uses_corpus_questions and not run.corpus.questions_known and run.questions.name == "from_corpus":
         yield (
             "evaluation: the corpus has no questions; give some (corpus.questions=file.jsonl), have some written "
             "(questions=generated), or evaluation=none"

@@ -42,8 +42,10 @@ def default_arguments(target: Any) -> dict[str, Any]:
     """Returns the plain defaults of a target; others change with its code only, which enters by itself."""
     defaults = dict(inspect_target(target).defaults)
     if isinstance(target, type) and is_dataclass(target):
-        made = {each.name: each.default_factory for each in fields(target) if each.default_factory is not MISSING}
-        defaults |= {name: factory() for name, factory in made.items() if name in defaults}
+        factories = {
+            field.name: field.default_factory for field in fields(target) if field.default_factory is not MISSING
+        }
+        defaults |= {name: factory() for name, factory in factories.items() if name in defaults}
     return {name: value for name, value in defaults.items() if is_plain(value)}
 
 

@@ -8,7 +8,7 @@ from typing import Any
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from entigraph.config.instantiate import BuiltComponent, own_message
+from entigraph.config.instantiate import BuiltComponent, config_error_message
 from entigraph.config.schema import COMPONENTS, Synthesis, Tokens
 from entigraph.config.validation import collect_problems, resolve_root, validate
 from entigraph.corpus.base import CorpusReader
@@ -91,13 +91,13 @@ def build_components(config: DictConfig) -> dict[str, Any]:
     try:
         data = data_config_node(config)
     except OmegaConfBaseException as error:  # an interpolation that cannot be resolved
-        raise ConfigError(own_message(error) or f"data: {str(error).splitlines()[0]}") from error
+        raise ConfigError(config_error_message(error) or f"data: {str(error).splitlines()[0]}") from error
     built = validate(config, {"data": data}, lambda components: training_problems(config, components))
     return {
         "config": config,
         "root": Path(config.paths.root),
         "seed": config.seed,
-        "keys": {key: component_key(each.node, each.component) for key, each in built.items()}
+        "keys": {key: component_key(component.node, component.component) for key, component in built.items()}
         | {key: component_key(node) for key, node in content_nodes(config).items()},
         "synthesis": OmegaConf.to_object(config.synthesis),
         "tokens": OmegaConf.to_object(config.tokens),

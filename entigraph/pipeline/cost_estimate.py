@@ -182,15 +182,15 @@ def baseline_cost_lines(run: Run) -> list[str]:
             if not (inputs.questions if task.uses_questions else inputs.documents).exists():
                 lines.append(f"baselines.{name}: its cost is unknown until the questions exist (run stage=corpus)")
                 continue
-            load = task.prompt_load(inputs)
-            if load is None:
+            usage = task.estimate_usage(inputs)
+            if usage is None:
                 lines.append(f"baselines.{name}, {task_name}: its cost is unknown")
                 continue
-            prompts, longest = load.prompt_characters / CHARACTERS_PER_TOKEN, load.max_completion_tokens
-            shortest = min(load.samples * SHORT_ANSWER, longest)
+            prompts, longest = usage.prompt_characters / CHARACTERS_PER_TOKEN, usage.max_completion_tokens
+            shortest = min(usage.samples * SHORT_ANSWER, longest)
             costs = [baseline.price.dollars(prompts, 0.0, completion) for completion in (shortest, longest)]
             lines.append(
-                f"baselines.{name}, {task_name}: {load.samples:,} samples of {load.items}, "
+                f"baselines.{name}, {task_name}: {usage.samples:,} samples of {usage.items}, "
                 f"{prompts:,.0f} prompt tokens, ${span(costs[0], costs[1], 2)}; "
                 f"stopped at max_cost_usd = {baseline.max_cost_usd}"
             )
@@ -198,7 +198,7 @@ def baseline_cost_lines(run: Run) -> list[str]:
 
 
 @dataclass
-class JudgeLoad:
+class JudgeUsage:
     """Requests and tokens of one judge. Token counts range from the shortest to the longest allowed answers."""
 
     requests: float = 0.0
@@ -223,24 +223,24 @@ def judging_cost_lines(run: Run) -> list[str]:
 
     analysis = run.analysis
     if isinstance(analysis, Factuality):
-        load = factuality_load(run, analysis.sentences)
-        return list(judge_lines(analysis.judges, dict.fromkeys(analysis.judges, load), "the texts of each augmenter"))
+        usage = estimate_factuality_usage(run, analysis.sentences)
+        return list(judge_lines(analysis.judges, dict.fromkeys(analysis.judges, usage), "the texts of each augmenter"))
     if isinstance(analysis, SummaryClaims):
         writer = {"writer": analysis.reference_writer} if analysis.reference_writer else {}
-        loads = summary_loads(run, analysis.compared)
-        return list(judge_lines({**analysis.judges, **writer}, loads, "the texts of this configuration"))
+        usage_by_judge = estimate_summary_usage(run, analysis.compared)
+        return list(judge_lines({**analysis.judges, **writer}, usage_by_judge, "the texts of this configuration"))
     return []
 
 
-def judge_lines(judges: Mapping[str, Any], loads: Mapping[str, JudgeLoad], texts: str) -> Iterator[str]:
+def judge_lines(judges: Mapping[str, Any], usage_by_judge: Mapping[str, JudgeUsage], texts: str) -> Iterator[str]:
     for key, judge in judges.items():
-        load = loads[key]
-        if hasattr(judge, "price") and load.requests:
-            ends = zip(load.prompt_tokens, load.completion_tokens, strict=True)
+        usage = usage_by_judge[key]
+        if hasattr(judge, "price") and usage.requests:
+            ends = zip(usage.prompt_tokens, usage.completion_tokens, strict=True)
             costs = [judge.price.dollars(prompt, 0.0, completion) for prompt, completion in ends]
             yield (
-                f"analysis.{key} with {judge.model}: {load.requests:,.0f} requests for {texts}, "
-                f"{span(*load.prompt_tokens)} prompt tokens, ${span(costs[0], costs[1], 2)}; "
+                f"analysis.{key} with {judge.model}: {usage.requests:,.0f} requests for {texts}, "
+                f"{span(*usage.prompt_tokens)} prompt tokens, ${span(costs[0], costs[1], 2)}; "
                 f"stopped at max_cost_usd = {judge.max_cost_usd}"
             )
 
@@ -257,37 +257,37 @@ def prompt_length(*names: str) -> float:
     return sum(len(load_prompt(name)) for name in names) / CHARACTERS_PER_TOKEN
 
 
-def factuality_load(run: Run, sentences: int) -> JudgeLoad:
+def estimate_factuality_usage(run: Run, sentences: int) -> JudgeUsage:
     from entigraph.analysis.factuality.sentences import CONTEXT_CHARACTERS
 
-    load = JudgeLoad()
+    usage = JudgeUsage()
     shortest = mean(document_lengths(run)) + prompt_length("judge_system", "judge")
     longest = shortest + CONTEXT_CHARACTERS / CHARACTERS_PER_TOKEN
-    load.add(sentences, (shortest, longest), (VERDICT, VERDICT))
-    return load
+    usage.add(sentences, (shortest, longest), (VERDICT, VERDICT))
+    return usage
 
 
-def summary_loads(run: Run, compared: int) -> dict[str, JudgeLoad]:
-    """Returns the loads of the judges for the summaries of the run's model, base model and baselines, and references.
+def estimate_summary_usage(run: Run, compared: int) -> dict[str, JudgeUsage]:
+    """Returns the usage of the judges for the summaries of the run's model, base model and baselines, and references.
 
     `compared` is the number of summaries that the second judge reads.
     """
-    loads = {key: JudgeLoad() for key in ("judge", "second", "writer")}
+    usage_by_judge = {key: JudgeUsage() for key in ("judge", "second", "writer")}
     documents = document_lengths(run)
     groups = summary_groups(run, len(documents))
     if len(groups) == 1:  # only the references: no task summarizes
-        return loads
+        return usage_by_judge
     document = mean(documents)
     splitting, judging = prompt_length("split_system", "split"), prompt_length("judge_system", "judge_claims")
     for count, (low, high) in groups:
         claims = (CLAIM_TOKENS_RATIO * low, CLAIM_TOKENS_RATIO * high)
         judged = (document + judging + claims[0], document + judging + claims[1])
-        loads["judge"].add(count, (splitting + low, splitting + high), claims)
-        loads["judge"].add(count, judged, claims)
-    loads["second"].add(min(compared, sum(count for count, _ in groups)), judged, claims)
+        usage_by_judge["judge"].add(count, (splitting + low, splitting + high), claims)
+        usage_by_judge["judge"].add(count, judged, claims)
+    usage_by_judge["second"].add(min(compared, sum(count for count, _ in groups)), judged, claims)
     prompt = document + prompt_length("summarize_system", "summarize")
-    loads["writer"].add(len(documents), (prompt, prompt), (REFERENCE, REFERENCE))
-    return loads
+    usage_by_judge["writer"].add(len(documents), (prompt, prompt), (REFERENCE, REFERENCE))
+    return usage_by_judge
 
 
 def summary_groups(run: Run, documents: int) -> list[tuple[int, tuple[int, int]]]:

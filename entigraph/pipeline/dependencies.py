@@ -113,10 +113,10 @@ def all_steps(run: Run) -> list[Step]:
 def missing_inputs(run: Run) -> list[str]:
     """Returns a line for each input below `paths.root` that does not exist and that no step of the run makes."""
     steps = all_steps(run)
-    made = {step.artifact.folder for step in steps}
+    planned = {step.artifact.folder for step in steps}
     return [
         f"{step.artifact.stage}: its input {name}, {folder}, does not exist, and no step of this run makes it"
         for step in steps
         for name, folder in step.artifact.inputs.items()
-        if folder not in made and not artifact.is_complete(folder)
+        if folder not in planned and not artifact.is_complete(folder)
     ]

@@ -1,4 +1,4 @@
-"""Explains why an artifact has to be made: how it differs from the most similar one that is finished."""
+"""Explains why an artifact has to be built: how it differs from the most similar one that is finished."""
 
 import json
 from collections.abc import Iterator
@@ -19,8 +19,8 @@ def explain_difference(artifact: Artifact) -> list[str]:
     if artifact.complete:
         return []
     inputs = {name: folder.name for name, folder in artifact.inputs.items()}
-    wanted = flatten({**json.loads(json.dumps(artifact.cache_key)), "inputs": inputs})
-    finished = {folder: differing_fields(wanted, fields) for folder, fields in finished_fields(artifact)}
+    current = flatten({**json.loads(json.dumps(artifact.cache_key)), "inputs": inputs})
+    finished = {folder: differing_fields(current, fields) for folder, fields in finished_fields(artifact)}
     if not finished:
         return [f"no finished {artifact.stage} artifact exists"]
     nearest = min(sorted(finished), key=lambda folder: len(finished[folder]))
@@ -41,7 +41,7 @@ def finished_fields(artifact: Artifact) -> Iterator[tuple[Path, dict[str, Any]]]
             continue
 
 
-def differing_fields(wanted: dict[str, Any], finished: dict[str, Any]) -> dict[str, tuple[Any, Any]]:
-    names = sorted(wanted.keys() | finished.keys())
-    pairs = {name: (finished.get(name, ABSENT), wanted.get(name, ABSENT)) for name in names}
+def differing_fields(current: dict[str, Any], finished: dict[str, Any]) -> dict[str, tuple[Any, Any]]:
+    names = sorted(current.keys() | finished.keys())
+    pairs = {name: (finished.get(name, ABSENT), current.get(name, ABSENT)) for name in names}
     return {name: pair for name, pair in pairs.items() if pair[0] != pair[1]}

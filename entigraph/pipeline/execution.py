@@ -149,7 +149,7 @@ def execute_step(step: Step, progress: Progress, tracker: Callable[[], Tracker])
 
     artifact.build_artifact(step.artifact, work, resumable=step.resumable, waiting=waiting)
     for folder in built:
-        tracker().lineage(folder, step.artifact.inputs.values())
+        tracker().log_lineage(folder, step.artifact.inputs.values())
 
 
 def register_run(run: Run) -> None:

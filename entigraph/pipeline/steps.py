@@ -151,7 +151,7 @@ def train(run: Run, out: Path, progress: Progress, tracker: Tracker) -> Mapping[
 
         texts = islice(read_texts(run.artifacts.synthesis.folder), TEXTS_LOGGED)
         rows = [(text.document_id, text.kind, ", ".join(text.about), text.text) for text in texts]
-        tracker.table("texts", ("document", "kind", "about", "text"), rows)
+        tracker.log_table("texts", ("document", "kind", "about", "text"), rows)
     return stage.run(
         run.artifacts.tokens.folder,
         run.artifacts.tokenizer.folder,
@@ -234,7 +234,7 @@ def evaluate_model(
     inputs = {name: task_inputs(run, name) for name in run.tasks}
     losses = collect_losses([*training_losses, *source_losses(run)])
     counts = stage.run(model, out, tasks=run.tasks, inputs=inputs, progress=progress, data_losses=losses)
-    reported = {name: each for name, each in inputs.items() if run.tasks[name].uses_questions}
+    reported = {name: files for name, files in inputs.items() if run.tasks[name].uses_questions}
     if reported:
         evaluation_report.write(out, reported, name=out.name, label=run.disclaimer, training=training)
     return counts
@@ -317,21 +317,21 @@ class Step:
 
 def run_steps(run: Run) -> Iterator[Step]:
     """Yields a step for every artifact of a run, in the order of the data."""
-    made = run.artifacts
-    yield Step(Stage.corpus, made.corpus, partial(read_corpus, run))
-    if made.questions:
-        yield Step(Stage.questions, made.questions, partial(make_questions, run))
-    distinct = {ranking.folder: name for name, ranking in made.rankings.items()}
+    artifacts = run.artifacts
+    yield Step(Stage.corpus, artifacts.corpus, partial(read_corpus, run))
+    if artifacts.questions:
+        yield Step(Stage.questions, artifacts.questions, partial(make_questions, run))
+    distinct = {ranking.folder: name for name, ranking in artifacts.rankings.items()}
     for name in distinct.values():
-        yield Step(Stage.retrieval, made.rankings[name], partial(retrieve, run, name))
-    yield Step(Stage.tokens, made.tokenizer, partial(make_tokenizer, run), shared=True)
-    yield Step(Stage.synthesis, made.synthesis, partial(synthesize, run), logs=run.writer_is_slow)
-    yield Step(Stage.tokens, made.tokens, partial(tokenize, run), resumable=True)
-    if made.base_model_evaluation:
-        yield Step(Stage.evaluation, made.base_model_evaluation, partial(evaluate_base_model, run), resumable=True)
+        yield Step(Stage.retrieval, artifacts.rankings[name], partial(retrieve, run, name))
+    yield Step(Stage.tokens, artifacts.tokenizer, partial(make_tokenizer, run), shared=True)
+    yield Step(Stage.synthesis, artifacts.synthesis, partial(synthesize, run), logs=run.writer_is_slow)
+    yield Step(Stage.tokens, artifacts.tokens, partial(tokenize, run), resumable=True)
+    if artifacts.base_model_evaluation:
+        yield Step(Stage.evaluation, artifacts.base_model_evaluation, partial(evaluate_base_model, run), resumable=True)
     job = {"resumable": True, "tracked_in_job": True, "logs": True}
-    yield Step(Stage.training, made.training, partial(train, run), **job)
+    yield Step(Stage.training, artifacts.training, partial(train, run), **job)
     if run.tasks:
-        yield Step(Stage.evaluation, made.evaluation, partial(evaluate, run), **job)
-    for name, evaluation in made.reference_evaluations.items():
+        yield Step(Stage.evaluation, artifacts.evaluation, partial(evaluate, run), **job)
+    for name, evaluation in artifacts.reference_evaluations.items():
         yield Step(Stage.baselines, evaluation, partial(evaluate_reference, run, name), resumable=True)

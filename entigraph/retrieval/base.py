@@ -76,7 +76,7 @@ class Retriever(ABC):
 
     @property
     def models(self) -> Sequence[str]:
-        """Returns the folders or hub names of models, whose content is part of the cache key."""
+        """Returns the folders or Hub IDs of models, whose content is part of the cache key."""
         return []
 
     @property

@@ -26,11 +26,11 @@ class BM25(RerankingRetriever):
             return
         index.index(tokenized, show_progress=False)
         for words in tokenize(queries):
-            known = [word for word in words if word in index.vocab_dict]
-            if not known:
+            query_terms = [word for word in words if word in index.vocab_dict]
+            if not query_terms:
                 yield []
                 continue
-            scores = index.get_scores(known)
+            scores = index.get_scores(query_terms)
             yield [(index, float(scores[index])) for index in top_indices(scores, self.depth) if scores[index] > 0]
 
 

@@ -1,7 +1,7 @@
 """Dense retrieval: exact nearest neighbors by Euclidean distance between embeddings (paper App. F).
 
 The paper uses a flat FAISS index, which is also exact. For QuALITY's at most 31,000 passages, one matrix product per
-block of queries is sufficient and needs no further library.
+block of queries is sufficient and needs no additional library.
 """
 
 from collections.abc import Iterator, Sequence
@@ -14,7 +14,7 @@ from entigraph.config.fields import runtime_field
 from entigraph.errors import ConfigError
 from entigraph.llm.cost import Price
 from entigraph.retrieval.base import Ranked, RetrievalContext, RetrievalCost, top_indices
-from entigraph.retrieval.embedding_cache import Vector, hash_key
+from entigraph.retrieval.embedding_cache import Vector, hash_request
 from entigraph.retrieval.rerank import RerankingRetriever
 from entigraph.retrieval.retrieval_endpoints import (
     MIN_CHARACTERS_PER_TOKEN,
@@ -41,7 +41,7 @@ class Embedder(Protocol):
 
 @dataclass(frozen=True, kw_only=True)
 class Dense(RerankingRetriever):
-    """`model` is the folder or hub name of a sentence-transformers model, or, with `base_url`, a model served by that
+    """`model` is the folder or Hub ID of a sentence-transformers model, or, with `base_url`, a model served by that
     OpenAI-compatible endpoint at `price` dollars per million tokens.
     """
 
@@ -55,7 +55,7 @@ class Dense(RerankingRetriever):
         if not self.model:
             raise ConfigError(
                 "retriever.model: not set; set it to the folder of a sentence-transformers model, or set "
-                "retriever.base_url=ADDRESS and the name of a model at that endpoint"
+                "retriever.base_url=URL and the name of a model at that endpoint"
             )
         if self.base_url:
             check_price("price", "million tokens", self.base_url, self.price)
@@ -119,7 +119,7 @@ def rank_by_distance(
 
 def embed_all(texts: Sequence[str], queries: bool, embedder: Embedder, context: RetrievalContext) -> Vector:
     """Returns embeddings of shape (texts, dimension). Each batch is cached as soon as it is computed."""
-    keys = [hash_key("embedding", embedder.identity, queries, text) for text in texts]
+    keys = [hash_request("embedding", embedder.identity, queries, text) for text in texts]
     distinct = dict(zip(keys, texts, strict=True))
     cached = context.embeddings.get(list(distinct))
     missing = [key for key in distinct if key not in cached]

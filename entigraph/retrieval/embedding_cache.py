@@ -71,5 +71,5 @@ class EmbeddingCache:
             ) from None
 
 
-def hash_key(*request: object) -> bytes:
+def hash_request(*request: object) -> bytes:
     return hashlib.blake2b(json.dumps(request, ensure_ascii=False).encode(), digest_size=16).digest()

@@ -40,7 +40,7 @@ class PassageIndex:
         """Returns the indices of the passages without duplicates."""
         return sorted(set(self.first))
 
-    def gold(self, question: Question) -> GoldPassages:
+    def find_gold(self, question: Question) -> GoldPassages:
         """Returns the gold passages; `evidence` is None if unknown or if a part does not occur in the document."""
         document = self.documents.get(question.document_id)
         if document is None:
@@ -83,10 +83,10 @@ def compute_recall(rankings: Sequence[Ranking], depth: int) -> dict[str, Any]:
     recall: dict[str, Any] = {}
     for name, contains in (("article", contains_article), ("evidence", contains_evidence)):
         known = [ranking for ranking in rankings if contains((), ranking) is not None]
-        shares = {
+        fractions = {
             str(k): sum(bool(contains(ranking.passages[:k], ranking)) for ranking in known) / len(known)
             for k in depths
             if known
         }
-        recall[name] = {"questions": len(known), "at": shares}
+        recall[name] = {"questions": len(known), "at": fractions}
     return recall

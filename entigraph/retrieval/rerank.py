@@ -18,7 +18,7 @@ from entigraph.retrieval.base import (
     iterate_completed,
     top_indices,
 )
-from entigraph.retrieval.embedding_cache import Vector, hash_key
+from entigraph.retrieval.embedding_cache import Vector, hash_request
 from entigraph.retrieval.retrieval_endpoints import (
     EndpointAddress,
     RerankEndpoint,
@@ -47,7 +47,7 @@ class Reranker(Protocol):
 class RerankingRetriever(Retriever):
     """Base class of retrievers with an optional reranker.
 
-    `reranker` is the folder or hub name of a cross-encoder, or, with `reranker_url`, a model served by that
+    `reranker` is the folder or Hub ID of a cross-encoder, or, with `reranker_url`, a model served by that
     Cohere-compatible endpoint ("": no reranking). The environment variable `reranker_key_env` holds the API key.
     `reranker_price` is in dollars per thousand searches; a search is one query with up to 100 passages. `max_cost_usd`
     limits the spending of one command, including all jobs of a sweep; servers on a private network are free.
@@ -83,7 +83,7 @@ class RerankingRetriever(Retriever):
 
     @property
     def search_price(self) -> Price:
-        """Dollars per million searches."""
+        """Returns the price in dollars per million searches."""
         return endpoint_price(self.reranker_url, 1000 * (self.reranker_price or 0.0))
 
     @property
@@ -152,7 +152,7 @@ def score_block(
     def score(key: bytes, query: str, texts: Sequence[str]) -> tuple[bytes, Vector]:
         return key, reranker.scores(query, texts)
 
-    keys = [hash_key("reranking", reranker.identity, *request) for request in requests]
+    keys = [hash_request("reranking", reranker.identity, *request) for request in requests]
     scores = context.embeddings.get(keys)
     missing = {key: request for key, request in zip(keys, requests, strict=True) if key not in scores and request[1]}
     futures = [pool.submit(score, key, *request) for key, request in missing.items()]

@@ -36,7 +36,7 @@ class EndpointAddress:
 
     @property
     def key(self) -> str:
-        """The API key. Raises LLMError if it is not set for a public endpoint."""
+        """Returns the API key. Raises LLMError if it is not set for a public endpoint."""
         key = os.environ.get(self.key_env) or ("none-needed" if is_private_address(self.url) else "")
         if not key:
             raise LLMError(

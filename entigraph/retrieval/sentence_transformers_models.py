@@ -65,13 +65,13 @@ def load_sentence_transformer(kind: str, path: str, key: str) -> Any:
         return getattr(sentence_transformers, kind)(str(Path(path).expanduser()))
     except (OSError, ValueError) as error:
         raise ConfigError(
-            f"retriever.{key}: cannot load {path!r}: {str(error).splitlines()[0]} Set it to the folder or hub name "
+            f"retriever.{key}: cannot load {path!r}: {str(error).splitlines()[0]} Set it to the folder or Hub ID "
             "of a sentence-transformers model"
         ) from None
 
 
 def identify_model(path: str) -> str:
-    """Returns a folder's content hash, or the hub name."""
+    """Returns a folder's content hash, or the Hub ID."""
     folder = Path(path).expanduser()
     return fingerprint(folder) if folder.exists() else path
 

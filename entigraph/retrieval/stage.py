@@ -72,7 +72,7 @@ def build_rankings(index: PassageIndex, questions: Sequence[Question], ranked: I
     """Yields rankings by passage index from rankings of the distinct texts."""
     distinct = index.distinct
     for question, texts in zip(questions, ranked, strict=True):
-        gold = index.gold(question)
+        gold = index.find_gold(question)
         yield Ranking(
             question_id=question.id,
             passages=[distinct[text] for text, _ in texts],

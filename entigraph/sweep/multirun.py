@@ -176,10 +176,10 @@ def report(sweep: Sweep) -> None:
         shutil.rmtree(sweep.folder, ignore_errors=True)
 
 
-def summarize(sweep: Sweep, done: Sequence[dict[str, Any]], wanted: int) -> str:
+def summarize(sweep: Sweep, done: Sequence[dict[str, Any]], expected: int) -> str:
     skipped = sum(bool(status["skipped"]) for status in done)
     minutes, seconds = divmod(round(time.monotonic() - sweep.started), 60)
-    if skipped == wanted:
+    if skipped == expected:
         return f"nothing to do: all {skipped} runs are complete ({minutes} min {seconds} s)"
     earlier = f", {skipped} of them already complete" if skipped else ""
-    return f"{len(done)} of {wanted} runs are complete{earlier} ({minutes} min {seconds} s)"
+    return f"{len(done)} of {expected} runs are complete{earlier} ({minutes} min {seconds} s)"

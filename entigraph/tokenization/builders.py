@@ -71,7 +71,7 @@ class ByteTokenizer:
 
 @dataclass(frozen=True, kw_only=True)
 class PretrainedTokenizer:
-    """A Hugging Face tokenizer by folder or hub name. `add_bos` and `add_eos` apply if it has these tokens."""
+    """A Hugging Face tokenizer by folder or Hub ID. `add_bos` and `add_eos` apply if it has these tokens."""
 
     name: str = "pretrained"
     path: str = runtime_field("")
@@ -81,11 +81,11 @@ class PretrainedTokenizer:
     def sources(self) -> list[Path]:
         if not self.path:
             raise ConfigError(
-                "tokenizer.path: nothing given; give a Hugging Face folder or hub name, or choose tokenizer=trained"
+                "tokenizer.path: nothing given; give a Hugging Face folder or Hub ID, or choose tokenizer=trained"
             )
         folder = Path(self.path).expanduser()
         if not folder.exists():
-            return []  # a hub name, which identifies itself
+            return []  # a Hub ID, which identifies itself
         names = ("tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "tokenizer.model")
         if folder.is_file() or not any((folder / name).exists() for name in names):
             raise ConfigError(f"tokenizer.path: {folder} contains no tokenizer; expected a folder with tokenizer.json")
@@ -99,7 +99,7 @@ class PretrainedTokenizer:
         except (OSError, ValueError) as error:
             raise ConfigError(
                 f"tokenizer.path: cannot load {self.path!r}: {str(error).splitlines()[0]} "
-                "Give a folder with tokenizer.json, or a hub name (a gated one needs its license and HF_TOKEN)"
+                "Give a folder with tokenizer.json, or a Hub ID (a gated one needs its license and HF_TOKEN)"
             ) from None
         if not tokenizer.is_fast:
             raise ConfigError(

@@ -26,14 +26,14 @@ class Tracker(Protocol):
 
     def summarize(self, values: Mapping[str, Any]) -> None: ...
 
-    def table(self, name: str, columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> None: ...
+    def log_table(self, name: str, columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> None: ...
 
-    def lines(self, name: str, columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> None:
+    def log_line_plot(self, name: str, columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> None:
         """Logs a line plot of the second column against the first, with one line per value of the third."""
 
-    def image(self, name: str, path: Path) -> None: ...
+    def log_image(self, name: str, path: Path) -> None: ...
 
-    def lineage(self, output: Path, inputs: Iterable[Path]) -> None:
+    def log_lineage(self, output: Path, inputs: Iterable[Path]) -> None:
         """Logs the artifacts that a complete artifact was built from."""
 
 
@@ -46,16 +46,16 @@ class NoTracker:
     def summarize(self, values: Mapping[str, Any]) -> None:
         pass
 
-    def table(self, name: str, columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> None:
+    def log_table(self, name: str, columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> None:
         pass
 
-    def lines(self, name: str, columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> None:
+    def log_line_plot(self, name: str, columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> None:
         pass
 
-    def image(self, name: str, path: Path) -> None:
+    def log_image(self, name: str, path: Path) -> None:
         pass
 
-    def lineage(self, output: Path, inputs: Iterable[Path]) -> None:
+    def log_lineage(self, output: Path, inputs: Iterable[Path]) -> None:
         pass
 
 

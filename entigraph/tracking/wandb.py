@@ -49,7 +49,7 @@ class Wandb:
         """Yields the tracker of a run. Raises ConfigError if wandb cannot start (online without an API key)."""
         import wandb
 
-        before = read_last_values(root, info.id) if self.mode == "offline" else {}
+        last_values = read_last_values(root, info.id) if self.mode == "offline" else {}
         try:
             run = wandb.init(
                 project=self.project,
@@ -75,9 +75,9 @@ class Wandb:
         run.define_metric("training/step")
         run.define_metric("training/*", step_metric="training/step")
         if run.resumed:
-            before = {**dict(run.summary), "_step": run.starting_step - 1}
+            last_values = {**dict(run.summary), "_step": run.starting_step - 1}
         try:
-            yield WandbTracker(run, self.log_texts, before)
+            yield WandbTracker(run, self.log_texts, last_values)
         except BaseException:
             run.finish(exit_code=1)
             raise
@@ -93,8 +93,8 @@ def read_last_values(root: Path, run_id: str) -> dict[str, Any]:
     files = sorted((root / "wandb").glob(f"offline-run-*-{glob.escape(run_id)}/run-*.wandb"))
     values: dict[str, Any] = {}
     for file in files:
-        reader = [sys.executable, "-m", "wandb", "leet", "inspect", "--json", str(file)]
-        output = subprocess.run(reader, capture_output=True, text=True).stdout
+        command = [sys.executable, "-m", "wandb", "leet", "inspect", "--json", str(file)]
+        output = subprocess.run(command, capture_output=True, text=True).stdout
         for record in map(json.loads, output.splitlines()):  # none for a run that was killed at its start
             if record["type"] == "history":
                 values |= record["history"].get("item", record["history"])
@@ -102,17 +102,17 @@ def read_last_values(root: Path, run_id: str) -> dict[str, Any]:
 
 
 class WandbTracker:
-    """`before` contains the last value of each key that the run logged before it was interrupted.
+    """`last_values` contains the last value of each key that the run logged before it was interrupted.
 
     Steps that training repeats from its checkpoint are not logged twice, and W&B's step never decreases.
     """
 
-    def __init__(self, run: Any, log_texts: bool, before: Mapping[str, Any]) -> None:
-        self.run, self.log_texts, self.before = run, log_texts, before
-        self.step = int(before.get("_step", -1)) + 1
+    def __init__(self, run: Any, log_texts: bool, last_values: Mapping[str, Any]) -> None:
+        self.run, self.log_texts, self.last_values = run, log_texts, last_values
+        self.step = int(last_values.get("_step", -1)) + 1
 
     def log(self, values: Mapping[str, Any], prefix: str = "") -> None:
-        if "step" in values and values["step"] <= self.before.get(f"{prefix}step", -1):
+        if "step" in values and values["step"] <= self.last_values.get(f"{prefix}step", -1):
             return
         self.write({f"{prefix}{name}": value for name, value in values.items()})
 
@@ -123,24 +123,24 @@ class WandbTracker:
     def summarize(self, values: Mapping[str, Any]) -> None:
         self.run.summary.update(dict(values))
 
-    def table(self, name: str, columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> None:
+    def log_table(self, name: str, columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> None:
         import wandb
 
         self.write({name: wandb.Table(columns=list(columns), data=[list(row) for row in rows])})
 
-    def lines(self, name: str, columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> None:
+    def log_line_plot(self, name: str, columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> None:
         import wandb
 
         table = wandb.Table(columns=list(columns), data=[list(row) for row in rows])
-        x, y, stroke = columns
-        self.write({name: wandb.plot.line(table, x, y, stroke, title=f"{y} over {x} by {stroke}")})
+        x, y, series = columns
+        self.write({name: wandb.plot.line(table, x, y, series, title=f"{y} over {x} by {series}")})
 
-    def image(self, name: str, path: Path) -> None:
+    def log_image(self, name: str, path: Path) -> None:
         import wandb
 
         self.write({name: wandb.Image(str(path))})
 
-    def lineage(self, output: Path, inputs: Iterable[Path]) -> None:
+    def log_lineage(self, output: Path, inputs: Iterable[Path]) -> None:
         for folder in sorted({*inputs}):
             # Like `use_artifact` for an artifact that is not on the server yet, which raises an error offline.
             self.run._log_artifact(artifact_reference(folder), is_user_created=True, use_after_commit=True)

@@ -16,34 +16,34 @@ def publish(study: str, curve: Curve, project: str, entity: str | None) -> str:
 
     try:
         api = wandb.Api()
-        page = build_report(study, curve, project, entity or str(api.default_entity))
-        for existing in api.reports(f"{page.entity}/{project}"):
+        report = build_report(study, curve, project, entity or str(api.default_entity))
+        for existing in api.reports(f"{report.entity}/{project}"):
             if existing.display_name == study:
-                blocks, page = page.blocks, wr.Report.from_url(existing.url)  # keeps comments
-                page.blocks = blocks
+                blocks, report = report.blocks, wr.Report.from_url(existing.url)  # keeps comments
+                report.blocks = blocks
                 break
-        page.save()
+        report.save()
     except Exception as error:  # wandb-workspaces raises the errors of many libraries
-        return f"W&B report: not published ({type(error).__name__}: {error}); entigraph analyze tries again"
-    return f"W&B report  {page.url}"
+        return f"W&B report: not published ({type(error).__name__}: {error}); run entigraph analyze to try again"
+    return f"W&B report  {report.url}"
 
 
 def build_report(study: str, curve: Curve, project: str, entity: str) -> Any:
     """Returns the unsaved report: text and tables of the curve, and panels of the study's runs."""
     import wandb_workspaces.reports.v2 as wr
 
-    def runs(name: str, job_type: str) -> Any:
+    def runset(name: str, job_type: str) -> Any:
         filters = f"Metric('group') = '{study}' and Metric('jobType') = '{job_type}'"
         return wr.Runset(entity=entity, project=project, name=name, filters=filters)
 
     figures = wr.PanelGrid(
-        runsets=[runs("analysis", "analysis")],
+        runsets=[runset("analysis", "analysis")],
         panels=[
             wr.MediaBrowser(media_keys=["scaling_curve", "forecast"], num_columns=1, layout=wr.Layout(w=24, h=14)),
         ],
     )
     training = wr.PanelGrid(
-        runsets=[runs("jobs", "train")],
+        runsets=[runset("jobs", "train")],
         panels=[
             wr.ScatterPlot(
                 title="accuracy of runs",

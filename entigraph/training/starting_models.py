@@ -88,7 +88,7 @@ class RandomLlama:
 
 @dataclass(frozen=True, kw_only=True)
 class PretrainedModel:
-    """Any Hugging Face causal language model, by folder or hub name.
+    """Any Hugging Face causal language model, by folder or Hub ID.
 
     `shape` contains values of its config.json, so that a plan for a model on the Hub needs no download.
     """
@@ -99,7 +99,7 @@ class PretrainedModel:
 
     def __post_init__(self) -> None:
         if not self.path:
-            raise ConfigError("model.path: not set; set it to a Hugging Face folder or hub name")
+            raise ConfigError("model.path: not set; set it to a Hugging Face folder or Hub ID")
 
     def build(self, vocabulary: int) -> "PreTrainedModel":
         from entigraph.huggingface.models import load_model

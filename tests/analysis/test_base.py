@@ -102,7 +102,7 @@ def complete_manifests(root: Path) -> None:
         write_json(file, {**fields, "counts": counts})
 
 
-def test_check_runs_before_the_folder_is_made(tmp_path: Path) -> None:
+def test_check_runs_before_the_folder_is_created(tmp_path: Path) -> None:
     class Failing(TokensPerRun):
         def check(self) -> None:
             raise DataError("not available")

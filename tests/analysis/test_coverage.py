@@ -56,7 +56,7 @@ def test_entities_are_matched_as_words_within_a_sentence() -> None:
     assert index.pairs_together("Annabel met Bob. Ann slept.", 1) == set()
     assert index.pairs_together("Bob woke. Ann slept.", 2) == {(0, 1)}, "in two successive sentences"
     assert index.pairs_together("Bob likes C++, too.", 1) == {(1, 3)}
-    assert index.pairs_asked(["Bob", "Ann", "Zoe"]) == {(0, 1)}
+    assert index.requested_pairs(["Bob", "Ann", "Zoe"]) == {(0, 1)}
 
 
 def test_coverage_matches_manual_calculation(tmp_path: Path) -> None:
@@ -68,8 +68,8 @@ def test_coverage_matches_manual_calculation(tmp_path: Path) -> None:
     corpus = load_coverage(run, sources, Coverage())
     assert corpus.rounds.tolist() == [2 + 6], "two ordered pairs, then six"
     at = np.array([0.0, 100.0, 200.0])
-    asked = corpus.covered(corpus.asked, at, draws=5, seed=0)
-    assert asked == pytest.approx([4 / 6, 1, 1]), "either text was asked about Ann and Cy"
+    requested = corpus.covered(corpus.requested, at, draws=5, seed=0)
+    assert requested == pytest.approx([4 / 6, 1, 1]), "the prompt of either text requested Ann and Cy"
     stated = corpus.covered(corpus.stated, at, draws=200, seed=0)
     assert stated[0] == pytest.approx(4 / 6) and stated[2] == 1
     assert stated[1] == pytest.approx((4 / 6 + 1) / 2, abs=0.04), "only one of the two names both in one sentence"
@@ -78,7 +78,7 @@ def test_coverage_matches_manual_calculation(tmp_path: Path) -> None:
     (part,) = measure_runs([run], Coverage(texts=1))
     assert (part["texts_read"], part["texts"]) == (1, 2), "unread texts are counted"
     (row,) = measure_runs([run], Coverage())
-    assert row["asked"] == row["stated"] == 1 and row["predicted"] == pytest.approx(corpus.predicted(at)[2])
+    assert row["requested"] == row["stated"] == 1 and row["predicted"] == pytest.approx(corpus.predicted(at)[2])
 
 
 def test_graphs_of_document_parts_are_merged(tmp_path: Path) -> None:
@@ -105,11 +105,11 @@ def test_command_measures_the_coverage_of_a_finished_study(smoke: Path, command:
     root = tmp_path / "moved"
     shutil.copytree(smoke, root)
     before = (study_of(root) / "manifest.json").read_text()
-    done = command("analyze", "experiments=smoke", "analysis=coverage", f"paths.root={root}")
-    assert done.returncode == 0, done.stderr
+    process = command("analyze", "experiments=smoke", "analysis=coverage", f"paths.root={root}")
+    assert process.returncode == 0, process.stderr
     (folder,) = (root / "analysis").glob("coverage-smoke-*")
     result = json.loads((folder / "coverage.json").read_text())
-    assert len(result["rows"]) == 6 and result["base"] is not None and str(folder / "coverage.png") in done.stdout
+    assert len(result["rows"]) == 6 and result["base"] is not None and str(folder / "coverage.png") in process.stdout
     entigraph = [row for row in result["rows"] if row["augmenter"] == "entigraph"]
     assert entigraph[0]["source"] < entigraph[0]["stated"] <= entigraph[1]["stated"] <= 1
     assert all(0 < row["predicted"] <= row["limit"] for row in entigraph)

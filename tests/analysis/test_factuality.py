@@ -111,13 +111,13 @@ def test_offline_judge_has_no_verdict_on_other_english(tmp_path: Path) -> None:
 
 
 def test_sample_is_seeded_and_uniform(corpus: WrittenCorpus) -> None:
-    one, seen = sample_sentences([corpus], 200, 0)
+    one, total = sample_sentences([corpus], 200, 0)
     assert sample_sentences([corpus], 200, 0)[0] == one and sample_sentences([corpus], 200, 1)[0] != one
-    assert {each.id for each in sample_sentences([corpus], 50, 0)[0]} < {each.id for each in one}, (
+    assert {item.id for item in sample_sentences([corpus], 50, 0)[0]} < {item.id for item in one}, (
         "a smaller sample is part of a larger one"
     )
-    assert len({each.id for each in one}) == 200 < seen
-    shares_drawn = Counter(each.document_id for each in one)
+    assert len({item.id for item in one}) == 200 < total
+    shares_drawn = Counter(item.document_id for item in one)
     assert min(shares_drawn.values()) > 40, "three documents of about a third each"
 
 
@@ -163,7 +163,7 @@ def test_missing_verdicts_are_counted_by_reason(
     low, high = row["supported_bounds"]
     assert low < row["supported"]["value"] < high
     answers = [json.loads(line) for line in (tmp_path / "out" / "judgments-judge.jsonl").open()]
-    assert sum(each["missing"] == reason and each["verdict"] is None for each in answers) == missing[reason]
+    assert sum(item["missing"] == reason and item["verdict"] is None for item in answers) == missing[reason]
 
 
 def test_unavailable_judge_stops_the_analysis_and_answers_are_cached(
@@ -268,13 +268,13 @@ def test_command_judges_a_finished_study_with_two_judges(
 ) -> None:
     root = tmp_path / "moved"
     shutil.copytree(smoke, root)
-    done = command(
+    process = command(
         "analyze", "experiments=smoke", "analysis=factuality", f"paths.root={root}", "logger=none",
         "analysis.sentences=20", "llm@analysis.second=openai", "analysis.second.model=mock-llm",
         f"analysis.second.base_url={server.base_url}",
     )  # fmt: skip
-    assert done.returncode == 0, done.stderr
+    assert process.returncode == 0, process.stderr
     (folder,) = (root / "analysis").glob("factuality-*")
     result = json.loads((folder / "factuality.json").read_text())
     assert "simulated" in result["judges"]["judge"]["name"] and result["judges"]["second"]["name"] == "mock-llm"
-    assert server.stats()["ok"] == 40 and "Cohen's kappa" in done.stdout
+    assert server.stats()["ok"] == 40 and "Cohen's kappa" in process.stdout

@@ -34,13 +34,13 @@ def test_bands_have_their_stated_coverage_in_simulation() -> None:
         assert all(0.82 <= share <= 0.97 for share in (*curve, *run)), (name, curve, run)
 
 
-def test_documents_are_resampled_whole() -> None:
+def test_bootstrap_resamples_whole_documents() -> None:
     """If all questions of a document are right or all are wrong, forty questions are worth no more than one."""
     documents = np.repeat(np.arange(50), 40)
     correct = (documents % 2 == 0).astype(float)[None]
-    whole = QuestionBlock(1, np.array([0]), correct, documents).deviations(2000).std()
+    by_document = QuestionBlock(1, np.array([0]), correct, documents).deviations(2000).std()
     single = QuestionBlock(1, np.array([0]), correct, np.zeros(2000)).deviations(2000).std()
-    assert whole == pytest.approx(math.sqrt(0.25 / 50), rel=0.08)
+    assert by_document == pytest.approx(math.sqrt(0.25 / 50), rel=0.08)
     assert single == pytest.approx(math.sqrt(0.25 / 2000), rel=0.08)
 
 

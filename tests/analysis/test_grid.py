@@ -43,8 +43,8 @@ def test_grid_draws_settings_and_names_the_best(tmp_path: Path) -> None:
     assert "order=best_last" in lines[-1]
     rows = read_rows(tmp_path / "grid.csv")
     assert len(rows) == len(places) and [row["k"] for row in rows[::4]] == ["1", "2", "16"], "in the order of numbers"
-    drawn = (tmp_path / "grid.svg").read_text()
-    assert "characters = 256" not in drawn or "order = best_first" not in drawn, "two settings are axis and lines"
+    svg = (tmp_path / "grid.svg").read_text()
+    assert "characters = 256" not in svg or "order = best_first" not in svg, "two settings are axis and lines"
 
 
 def test_study_without_a_grid_is_an_error(tmp_path: Path) -> None:
@@ -58,5 +58,5 @@ def test_legend_of_many_lines_points_to_the_grid(lines: int, listed: bool, tmp_p
     runs = write_grid(tmp_path / "root", [{"rate": number} for number in range(lines)], [0.5] * lines)
     curve = build_curve(make_context(tmp_path / "root", runs=runs), ScalingCurve(resamples=2))
     draw_curve(curve, tmp_path, "title")
-    drawn = (tmp_path / "curve.svg").read_text()
-    assert ("EntiGraph rate=2" in drawn) is listed and ("30 lines: analysis=grid" in drawn) is not listed
+    svg = (tmp_path / "curve.svg").read_text()
+    assert ("EntiGraph rate=2" in svg) is listed and ("30 lines: analysis=grid" in svg) is not listed

@@ -31,10 +31,10 @@ def test_subtree_sizes_match_a_walk_of_every_path() -> None:
     counted = np.zeros((V, V), dtype=int)
     for root in range(V):
         for target in np.flatnonzero(tree.reachable[root]):
-            here = target
-            while here != root:
-                counted[root, here] += 1
-                here = tree.parents[root, here]
+            node = target
+            while node != root:
+                counted[root, node] += 1
+                node = tree.parents[root, node]
     assert (counted == tree.sizes).all() and counted.max() > 20
 
 
@@ -59,11 +59,11 @@ def test_exact_accuracies_match_reference_values() -> None:
 def test_simulation_agrees_with_exact_accuracy() -> None:
     tree = GRAPHS[1]
     at = ROUNDS[1:4]
-    drawn = [
+    graphs = [
         simulated_accuracy(tree, simulate(tree, int(at[-1]), np.random.default_rng(seed)), at) for seed in range(100)
     ]
-    error = np.std(drawn, axis=0, ddof=1) / np.sqrt(len(drawn))
-    assert (np.abs(np.mean(drawn, axis=0) - measure_growth(tree).accuracy(at)) < 3 * error).all() and (
+    error = np.std(graphs, axis=0, ddof=1) / np.sqrt(len(graphs))
+    assert (np.abs(np.mean(graphs, axis=0) - measure_growth(tree).accuracy(at)) < 3 * error).all() and (
         error < 0.001
     ).all()
 
@@ -127,9 +127,9 @@ def test_a_thousand_entities_take_less_than_ten_seconds() -> None:
 @pytest.mark.parametrize("family", graph_families.FAMILIES)
 def test_every_family_has_its_stated_mean_degree(family: str) -> None:
     expected = {"sparser": 1.5, "denser": 6.0}.get(family, 3.0)
-    drawn = [graph_families.sample_graph(family, 200, 3.0, np.random.default_rng(seed)) for seed in range(10)]
-    assert np.mean([graph.sum() / 200 for graph in drawn]) == pytest.approx(expected, rel=0.08)
-    assert not any(graph.diagonal().any() for graph in drawn)
+    graphs = [graph_families.sample_graph(family, 200, 3.0, np.random.default_rng(seed)) for seed in range(10)]
+    assert np.mean([graph.sum() / 200 for graph in graphs]) == pytest.approx(expected, rel=0.08)
+    assert not any(graph.diagonal().any() for graph in graphs)
 
 
 def test_structure_of_each_family() -> None:

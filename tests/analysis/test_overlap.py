@@ -41,10 +41,10 @@ def test_overlap_matches_a_count_with_sets(tmp_path: Path, tokenizer: Path) -> N
         for name, kind, text in texts:
             source = " " + documents[name]  # the tokenizer begins a text with a space
             known = {source[start : start + size] for start in range(len(source) - size + 1)}
-            own = " " + text if text else ""
+            padded = " " + text if text else ""
             if kind == "pair":
-                shared += sum(own[start : start + size] in known for start in range(len(own) - size + 1))
-                tokens += len(own)
+                shared += sum(padded[start : start + size] in known for start in range(len(padded) - size + 1))
+                tokens += len(padded)
         assert row_of(tmp_path, "pair")["overlap"][str(size)] == pytest.approx(shared / tokens)  # type: ignore[index]
     assert row_of(tmp_path, "all")["texts"] == 40 and row_of(tmp_path, "pair")["documents"] == 4
 
@@ -81,8 +81,8 @@ def test_standard_error_matches_resampled_documents() -> None:
     overlap = OverlapCounts()
     for number, (count, share) in enumerate(zip(tokens, shares, strict=True)):
         overlap.add(str(number), int(count), np.array([round(count * share)]))
-    drawn = rng.integers(0, 40, size=(4000, 40))
-    redrawn = (np.round(tokens * shares)[drawn].sum(axis=1) / tokens[drawn].sum(axis=1)).std()
+    samples = rng.integers(0, 40, size=(4000, 40))
+    redrawn = (np.round(tokens * shares)[samples].sum(axis=1) / tokens[samples].sum(axis=1)).std()
     assert overlap.summarize([2])["stderr"]["2"] == pytest.approx(redrawn, rel=0.1)
 
 

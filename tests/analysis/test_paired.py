@@ -56,7 +56,7 @@ def test_gained_lost_and_mcnemar_p_value(tmp_path: Path) -> None:
         "even": {"questions": 10, "gained": 5, "lost": 0},
         "odd": {"questions": 10, "gained": 4, "lost": 1},
     }
-    changes = {each["question_id"]: each for each in pair["changed"]}
+    changes = {item["question_id"]: item for item in pair["changed"]}
     assert len(changes) == 10 and changes["q0009"]["change"] == "lost"
     assert (changes["q0009"]["right"], changes["q0009"]["one"], changes["q0009"]["other"]) == ("this", "that", "this")
     turned = compare_answers(other, one, FAST)
@@ -69,7 +69,7 @@ def test_identical_answers_have_no_difference(tmp_path: Path) -> None:
     assert (pair["p"], pair["difference"], pair["interval"], pair["changed"]) == (1.0, 0.0, [0.0, 0.0], [])
 
 
-def test_questions_asked_of_one_model_are_left_out(tmp_path: Path) -> None:
+def test_questions_of_only_one_model_are_excluded(tmp_path: Path) -> None:
     pair = compare_answers(
         write_answers(tmp_path / "a", [True] * 10),
         write_answers(tmp_path / "b", [True] * 8, first=5),
@@ -84,17 +84,17 @@ def test_questions_asked_of_one_model_are_left_out(tmp_path: Path) -> None:
 def test_unanswered_question_counts_as_wrong(tmp_path: Path) -> None:
     silent = write_answers(tmp_path / "silent", [False] * 4, choice=None)
     pair = compare_answers(write_answers(tmp_path / "one", [True] * 4), silent, FAST)
-    assert pair["gained"] == 4 and {each["other"] for each in pair["changed"]} == {None}
+    assert pair["gained"] == 4 and {item["other"] for item in pair["changed"]} == {None}
 
 
 def test_interval_over_documents_has_its_stated_coverage() -> None:
     """The difference varies from document to document; an interval that drew questions would cover far too seldom."""
-    rng, covered, rounds, documents, each = np.random.default_rng(0), 0, 200, 30, 10
-    names = [f"d{number % documents}" for number in range(each * documents)]
+    rng, covered, rounds, documents, item = np.random.default_rng(0), 0, 200, 30, 10
+    names = [f"d{number % documents}" for number in range(item * documents)]
     for _ in range(rounds):
         gain = rng.uniform(-0.4, 0.8, documents)
-        other = rng.random((each, documents)) < 0.4
-        one = np.where(rng.random((each, documents)) < abs(gain), gain > 0, other)
+        other = rng.random((item, documents)) < 0.4
+        one = np.where(rng.random((item, documents)) < abs(gain), gain > 0, other)
         low, high = difference_interval((one.astype(float) - other).reshape(-1), names, Resampling(resamples=400))
         covered += low <= mean_gain() <= high
     assert 0.84 < covered / rounds < 0.95
@@ -125,7 +125,7 @@ class Tables(NoTracker):
         self.log_texts = log_texts
         self.kept: dict[str, tuple[list[str], list[list[Any]]]] = {}
 
-    def table(self, name: str, columns: Any, rows: Any) -> None:
+    def log_table(self, name: str, columns: Any, rows: Any) -> None:
         self.kept[name] = [*columns], [[*row] for row in rows]
 
 
@@ -156,8 +156,8 @@ def test_study_report_and_tables_list_changed_questions(smoke: Path, tmp_path: P
     for pair in pairs:
         for folder in pair["folders"]:
             assert (study / f"../../evaluation/{folder}/report.html").exists()
-        for each in pair["changed"][:1]:
-            assert f"evaluation/{pair['folders'][0]}/report.html#closed_book/{each['question_id']}" in page
+        for item in pair["changed"][:1]:
+            assert f"evaluation/{pair['folders'][0]}/report.html#closed_book/{item['question_id']}" in page
 
 
 def test_command_compares_two_finished_evaluations(smoke: Path, tmp_path: Path, command: Command) -> None:
@@ -165,13 +165,13 @@ def test_command_compares_two_finished_evaluations(smoke: Path, tmp_path: Path, 
     options = ("analyze", "analysis=paired", "logger=none")
     names = sorted(folder.name for folder in (smoke / "evaluation").iterdir())
     raw, entigraph = (next(name for name in names if part in name) for part in ("-raw-", "-entigraph-"))
-    done = command(*options, f"analysis.one={entigraph}", f"analysis.other={raw[:-3]}")
-    assert done.returncode == 0, done.stderr
-    assert f"{entigraph} minus {raw}" in done.stdout and "McNemar's exact test: p = " in done.stdout
+    result = command(*options, f"analysis.one={entigraph}", f"analysis.other={raw[:-3]}")
+    assert result.returncode == 0, result.stderr
+    assert f"{entigraph} minus {raw}" in result.stdout and "McNemar's exact test: p = " in result.stdout
     (folder,) = (tmp_path / "outputs" / "analysis").glob("paired-*")
     assert {"paired.html", "paired.json", "paired.png", "paired.svg"} <= {file.name for file in folder.iterdir()}
-    again = command(*options, f"analysis.one={entigraph}", f"analysis.other={raw}")
-    assert again.stdout == done.stdout, "it was made already"
+    rerun = command(*options, f"analysis.one={entigraph}", f"analysis.other={raw}")
+    assert rerun.stdout == result.stdout, "it was made already"
     for overrides, message in (
         ([], "analysis.one: not set, and this configuration has none"),
         (["analysis.one=nothing"], "analysis.one: 'nothing' is not a finished evaluation; name one of"),

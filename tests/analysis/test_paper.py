@@ -56,10 +56,10 @@ def test_rag_table_has_the_rows_of_the_paper_and_of_the_study(tmp_path: Path) ->
     lines = write_rag_table(runs, tmp_path)
     rows = read_rows(tmp_path / "rag_table.csv")
     assert [row["accuracy"] for row in rows] == ["0.626", "0.6035", "0.8609", "0.726", "0.75"]
-    own = rows[-1]
+    last_row = rows[-1]
     closed = np.mean([run.scores["closed_book"]["accuracy"] for run in runs])
-    assert float(own["gain"]) == pytest.approx(0.75 - closed) and own["recall of articles"] == "0.9"
-    assert own["questions"] == "400" and lines[-1] == "best of entigraph: entigraph, open_book: 0.7500"
+    assert float(last_row["gain"]) == pytest.approx(0.75 - closed) and last_row["recall of articles"] == "0.9"
+    assert last_row["questions"] == "400" and lines[-1] == "best of entigraph: entigraph, open_book: 0.7500"
 
 
 def test_study_without_retrieval_has_a_hint(tmp_path: Path) -> None:

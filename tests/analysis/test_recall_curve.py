@@ -26,10 +26,10 @@ def scores(closed: float, *opened: tuple[float, float]) -> dict[str, Any]:
 
 
 def write_run(
-    root: Path, augmenter: str, budget: int, seed: int, own: dict[str, Any], base: dict[str, Any]
+    root: Path, augmenter: str, budget: int, seed: int, model_line: dict[str, Any], base: dict[str, Any]
 ) -> StudyRun:
     entry = {"augmenter": augmenter, "budget": budget, "seed": seed}
-    for part, found in (("evaluation", own), ("baseline", base)):
+    for part, found in (("evaluation", model_line), ("baseline", base)):
         folder = root / part / f"{augmenter}-{budget}-{seed}"
         folder.mkdir(parents=True)
         write_json(folder / "manifest.json", {"counts": {}})
@@ -47,17 +47,17 @@ def test_largest_budget_is_averaged_over_seeds(tmp_path: Path) -> None:
     ]
     curve = build_recall_curve(runs)
     assert curve is not None and curve["recall_of"] == "evidence"
-    base_line, own = curve["models"]
+    base_line, model_line = curve["models"]
     assert base_line["name"] == "base" and base_line["closed"]["accuracy"] == 0.25
     assert [(point["recall"], point["accuracy"]) for point in base_line["open"]] == [(0.4, 0.5), (0.8, 0.7)]
-    assert own["closed"]["accuracy"] == pytest.approx(0.7) and own["closed"]["seeds"] == 2
-    assert [(point["recall"], point["accuracy"]) for point in own["open"]] == [
+    assert model_line["closed"]["accuracy"] == pytest.approx(0.7) and model_line["closed"]["seeds"] == 2
+    assert [(point["recall"], point["accuracy"]) for point in model_line["open"]] == [
         (pytest.approx(0.3), pytest.approx(0.6)),
         (pytest.approx(0.7), pytest.approx(0.8)),
     ]
     draw_recall_curve(curve, tmp_path, "a study", "")
-    drawn = (tmp_path / "recall.svg").read_text()
-    assert "EntiGraph, closed book" in drawn and "Base model, open book" in drawn and "evidence" in drawn
+    svg = (tmp_path / "recall.svg").read_text()
+    assert "EntiGraph, closed book" in svg and "Base model, open book" in svg and "evidence" in svg
     assert (tmp_path / "recall.png").stat().st_size > 10_000
     assert "0.250" in recall_lines(curve)[2] and "0.700" in recall_lines(curve)[3]
 
@@ -74,14 +74,14 @@ def test_command_evaluates_open_and_closed_book(command: Command, tmp_path: Path
         "evaluation.open_book_drop_0.k=1",
         "retriever.characters=256",
     ]
-    done = command("run", *options)
-    assert done.returncode == 0, done.stderr
-    assert "recall@8:" in done.stdout and "open_book_drop_100: accuracy" in done.stdout
-    drawn = command("analyze", *options)
-    assert drawn.returncode == 0 and "accuracy at recall" in drawn.stdout, drawn.stderr
+    result = command("run", *options)
+    assert result.returncode == 0, result.stderr
+    assert "recall@8:" in result.stdout and "open_book_drop_100: accuracy" in result.stdout
+    svg = command("analyze", *options)
+    assert svg.returncode == 0 and "accuracy at recall" in svg.stdout, svg.stderr
     (study,) = (tmp_path / "outputs" / "studies").iterdir()
-    (own,) = json.loads((study / "recall.json").read_text())["models"]
-    recalls = [point["recall"] for point in own["open"]]
+    (model_line,) = json.loads((study / "recall.json").read_text())["models"]
+    recalls = [point["recall"] for point in model_line["open"]]
     assert recalls == sorted(recalls) and recalls[0] == 0.0 and len(recalls) == 5
     assert "open-book accuracy against the recall" in (study / "report.html").read_text()
     assert {"recall.png", "recall.svg"} <= {*json.loads((study / "manifest.json").read_text())["files"]}

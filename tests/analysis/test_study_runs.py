@@ -19,9 +19,9 @@ def test_points_are_means_over_seeds(tmp_path: Path) -> None:
     assert [(point.synthetic_tokens, point.seeds, point.questions) for point in points] == [
         (budget, 3, 3 * QUESTIONS) for budget in (25_000, 50_000, 100_000, 200_000)
     ]
-    own = [run.score["accuracy"] for run in runs if run.budget == 25_000]
-    assert points[0].accuracy == pytest.approx(np.mean(own))
-    assert points[0].stderr == pytest.approx(np.std(own, ddof=1) / math.sqrt(3))
+    accuracies = [run.score["accuracy"] for run in runs if run.budget == 25_000]
+    assert points[0].accuracy == pytest.approx(np.mean(accuracies))
+    assert points[0].stderr == pytest.approx(np.std(accuracies, ddof=1) / math.sqrt(3))
     assert build_points(make_study(tmp_path / "one", -1.0, 0.14, seeds=1))[0].stderr == 0.02, (
         "one seed: clustered by document"
     )

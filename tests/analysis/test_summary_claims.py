@@ -88,7 +88,7 @@ def judge(settings: SummaryClaims, given: Sequence[Summarizer], out: Path) -> di
 
 
 def row_of(result: Mapping[str, Any], summarizer: str, prompt: str = "short") -> dict[str, Any]:
-    (row,) = (each for each in result["rows"] if (each["summarizer"], each["prompt"]) == (summarizer, prompt))
+    (row,) = (item for item in result["rows"] if (item["summarizer"], item["prompt"]) == (summarizer, prompt))
     return dict(row)
 
 
@@ -117,11 +117,11 @@ def test_offline_judge_distinguishes_salient_cosmetic_and_false(documents: dict[
 
 def test_repeated_fact_is_one_claim(documents: dict[str, str], tmp_path: Path) -> None:
     once = state_facts(documents["d0"], Relation.made)
-    again = write_statements(
+    rerun = write_statements(
         [f for f in read_facts(documents["d0"]).facts if f.relation is Relation.made], random.Random(7), (3,)
     )
-    assert once != again
-    given = [write_summarizer(tmp_path, "it", documents, [make_summary("d0", f"{once} {again}")])]
+    assert once != rerun
+    given = [write_summarizer(tmp_path, "it", documents, [make_summary("d0", f"{once} {rerun}")])]
     assert row_of(judge(SummaryClaims(judge=OFFLINE, writer=OFFLINE), given, tmp_path / "out"), "it")["claims"] == 5
 
 
@@ -147,8 +147,8 @@ def test_ratios_match_manual_calculation(tmp_path: Path) -> None:
         if "### Summary" in text:
             count = int(text.rsplit("makes ", 1)[1].split()[0])
             return [json.dumps({"claims": [f"claim {number}" for number in range(count)]})]
-        listed = text.count("\n", text.index("### Claims\n") + len("### Claims\n")) + 1
-        return [json.dumps({"verdicts": [{"claim": number + 1, "verdict": "false"} for number in range(listed)]})]
+        claim_count = text.count("\n", text.index("### Claims\n") + len("### Claims\n")) + 1
+        return [json.dumps({"verdicts": [{"claim": number + 1, "verdict": "false"} for number in range(claim_count)]})]
 
     documents = {"a": "Of a.", "b": "Of b."}
     texts = [make_summary("a", "It makes 1 claim."), make_summary("a", "It makes 3 claims.", sample=1)]
@@ -171,7 +171,7 @@ def test_interval_has_its_stated_coverage() -> None:
     rng, covered = np.random.default_rng(0), 0
     for _ in range(600):
         skill = rng.gamma(4, 0.5, 30)
-        parts = [(float(rng.poisson(2 * each)), float(rng.poisson(4 * each))) for each in skill]
+        parts = [(float(rng.poisson(2 * item)), float(rng.poisson(4 * item))) for item in skill]
         low, high = ratio(parts, 0.9)["interval"]
         covered += low <= 0.5 <= high
     assert 0.86 < covered / 600 < 0.94
@@ -179,7 +179,7 @@ def test_interval_has_its_stated_coverage() -> None:
     assert ratio([(1.0, 0.0), (2.0, 0.0)], 0.9)["value"] is None
 
 
-def test_unfinished_sentence_is_left_out_and_empty_summary_has_no_claims(
+def test_unfinished_sentence_is_excluded_and_empty_summary_has_no_claims(
     documents: dict[str, str], tmp_path: Path
 ) -> None:
     complete = state_facts(documents["d0"], Relation.made)
@@ -194,7 +194,7 @@ def test_unfinished_sentence_is_left_out_and_empty_summary_has_no_claims(
     assert row["claims"] == 5 and row["salient"]["per_summary"]["value"] == pytest.approx(5 / 3)
     assert row["salient"]["relative"]["documents"] == 3
     found = [json.loads(line) for line in (tmp_path / "out" / "claims.jsonl").open()]
-    assert [len(each["claims"]) for each in found if each["summarizer"] == "it"] == [5, 0, 0]
+    assert [len(item["claims"]) for item in found if item["summarizer"] == "it"] == [5, 0, 0]
     assert complete_sentences(JudgedSummary(**{**found[0], "finish_reason": "stop"})).endswith("ma")
 
 
@@ -233,8 +233,8 @@ def test_parse_claims(text: str, claims: list[str] | None) -> None:
     ],
 )
 def test_parse_verdicts(verdicts: list[Any], standings: list[Any]) -> None:
-    said = json.dumps({"verdicts": [{"claim": number, "verdict": verdict} for number, verdict in verdicts]})
-    assert parse_verdicts(said, 2) == standings
+    answer = json.dumps({"verdicts": [{"claim": number, "verdict": verdict} for number, verdict in verdicts]})
+    assert parse_verdicts(answer, 2) == standings
     for other in ("{}", '{"verdicts": {}}', "none", '{"verdicts"'):
         assert parse_verdicts(other, 2) is None
 
@@ -297,11 +297,11 @@ def test_second_judge_reads_a_sample_and_agreement_is_measured(
     def sample() -> list[str]:
         return [line for line in (tmp_path / "out" / "claims-second.jsonl").open()]
 
-    drawn = sample()
+    selected = sample()
     judge(settings(0, OFFLINE), given, tmp_path / "out")
-    assert sample() == drawn
+    assert sample() == selected
     judge(settings(1, OFFLINE), given, tmp_path / "out")
-    assert sample() != drawn
+    assert sample() != selected
     other = judge(settings(0, mock_writer(server.base_url)), given, tmp_path / "out")["agreement"]
     assert server.stats()["ok"] == 5 and 0 < other["compared"] < same["compared"] + 1 and other["agreed"] < 1
 
@@ -345,13 +345,13 @@ def test_missing_summaries_are_an_error(tmp_path: Path) -> None:
 
 
 def test_command_judges_again_with_another_judge_without_new_summaries(command: Command, tmp_path: Path) -> None:
-    tiny = [each for each in TINY if not each.startswith("evaluation.")]
+    tiny = [item for item in TINY if not item.startswith("evaluation.")]
     lengths = [
         f"evaluation.summaries.prompts.{name}.max_tokens={tokens}" for name, tokens in (("short", 8), ("long", 16))
     ]
     options = [*tiny, "evaluation=summaries", *lengths, "analysis=summaries"]
-    done = command("run", *options)
-    assert done.returncode == 0 and "summaries: 2 summaries" in done.stdout, done.stderr
+    process = command("run", *options)
+    assert process.returncode == 0 and "summaries: 2 summaries" in process.stdout, process.stderr
     outputs = tmp_path / "outputs"
     (model,) = (outputs / "training").glob("*/model")
     baseline = ["baselines=[pretrained]", f"baselines.pretrained.path={model}"]
@@ -370,22 +370,22 @@ def test_command_judges_again_with_another_judge_without_new_summaries(command: 
         ]
         planned = command("plan", *options, *judge)
         assert "analysis.judge with mock-llm: " in planned.stdout and server.stats()["ok"] == 0
-        again = command("analyze", *options, *baseline, *judge)
-        assert again.returncode == 0 and "judged by mock-llm" in again.stdout, again.stderr
-        asked = server.stats()["ok"]
-        assert asked > 0 and command("analyze", *options, *baseline, *judge).stdout == again.stdout
-        assert server.stats()["ok"] == asked
+        rerun = command("analyze", *options, *baseline, *judge)
+        assert rerun.returncode == 0 and "judged by mock-llm" in rerun.stdout, rerun.stderr
+        requests = server.stats()["ok"]
+        assert requests > 0 and command("analyze", *options, *baseline, *judge).stdout == rerun.stdout
+        assert server.stats()["ok"] == requests
     assert (evaluation / "manifest.json").stat().st_mtime_ns == before
     assert len([*outputs.glob("analysis/summaries-*/summaries.png")]) == 2
 
 
 def test_plan_estimates_the_cost_of_judging(command: Command) -> None:
     prices = "+analysis.judge.prices.mine={prompt: 1000.0, completion: 1000.0}"
-    paid = ["llm@analysis.judge=openai", "analysis.judge.model=mine", prices]
-    summaries = command("evaluation=summaries", "corpus.documents=2", "analysis=summaries", *paid)
+    paid_judge = ["llm@analysis.judge=openai", "analysis.judge.model=mine", prices]
+    summaries = command("evaluation=summaries", "corpus.documents=2", "analysis=summaries", *paid_judge)
     assert "analysis.judge with mine: 12 requests" in summaries.stdout, summaries.stderr
-    factuality = command("corpus.documents=2", "analysis=factuality", "analysis.sentences=7", *paid)
+    factuality = command("corpus.documents=2", "analysis=factuality", "analysis.sentences=7", *paid_judge)
     line = next(line for line in factuality.stdout.splitlines() if line.startswith("analysis.judge with mine"))
-    low, high = (float(each) for each in line.split("$")[1].split(";")[0].split("-"))
+    low, high = (float(item) for item in line.split("$")[1].split(";")[0].split("-"))
     assert "7 requests for the texts of each augmenter" in line and 0 < low < high
     assert "analysis.judge" not in command("evaluation=summaries", "analysis=summaries").stdout

@@ -79,12 +79,12 @@ def test_the_papers_runs_meet_on_one_curve(composed: Callable[..., DictConfig], 
     assert headline.artifacts.training.folder == last, "the curve's last point is the headline run"
 
 
-def test_a_setting_that_no_study_has_is_told(configured: Callable[..., Run]) -> None:
+def test_unknown_study_setting_is_reported(configured: Callable[..., Run]) -> None:
     with pytest.raises(ConfigError, match=r"study_varies: 'trainer.epochs' found; .*trainer.max_epochs"):
         configured("study_varies=[trainer.epochs]")
 
 
-def test_the_grid_of_passages_is_the_papers_and_trains_once(
+def test_passage_grid_matches_the_paper_and_trains_once(
     composed: Callable[..., DictConfig], quality_file: Path
 ) -> None:
     """120 points (App. F): each a retrieval, an order and a temperature of its own, of one study and one model."""

@@ -90,7 +90,7 @@ def test_nested_nodes_are_built_and_each_target_is_called_once() -> None:
     assert isinstance(crate.content[0], Box) and crate.content[1]["x"] == 4 and BUILT == ["b"]
 
 
-def test_interpolations_resolve_where_the_node_stands() -> None:
+def test_interpolations_resolve_in_the_whole_config() -> None:
     config = OmegaConf.create({"root": "out", "box": node("Box", width=1, name="${root}/${.width}", tags=["${root}"])})
     assert build(config.box, "box").name == "out/1" and build(config.box, "box").tags == ["out"]
 

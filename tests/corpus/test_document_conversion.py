@@ -185,19 +185,21 @@ def notes(tmp_path: Path) -> Path:
 
 
 def ask(file: Path, *documents: str) -> None:
-    lines = [{"document": each, "question": "Who?", "choices": ["Vale", "Tobias"], "answer": 0} for each in documents]
+    lines = [{"document": item, "question": "Who?", "choices": ["Vale", "Tobias"], "answer": 0} for item in documents]
     file.write_text("".join(json.dumps(line) + "\n" for line in lines))
 
 
 def test_unreadable_file_is_skipped_and_counted(notes: Path, command: Command, tmp_path: Path) -> None:
     ask(tmp_path / "q.jsonl", "a.txt", "B.PDF", "torn.pdf")
-    done = command(
+    result = command(
         "corpus=text_files", f"corpus.path={notes}", f"corpus.questions={tmp_path / 'q.jsonl'}", "stage=corpus"
     )
-    assert done.returncode == 0, done.stderr
-    assert "skipped 1 of 5 files (skipped.jsonl):\n    1 damaged\n  left out 1 questions" in done.stdout + done.stderr
+    assert result.returncode == 0, result.stderr
+    assert (
+        "skipped 1 of 5 files (skipped.jsonl):\n    1 damaged\n  left out 1 questions" in result.stdout + result.stderr
+    )
     (folder,) = (tmp_path / "outputs" / "corpus").glob("text_files-*")
-    assert [each.id for each in read_jsonl(folder / "documents.jsonl", Document)] == [
+    assert [item.id for item in read_jsonl(folder / "documents.jsonl", Document)] == [
         "B.PDF",
         "a.txt",
         "c.docx",
@@ -258,8 +260,8 @@ def test_plan_reports_all_bad_questions(notes: Path, command: Command, tmp_path:
     ]
     lines = ["{", *map(json.dumps, [good, *bad]), *["torn"] * 4]
     (tmp_path / "q.jsonl").write_text("\n".join(lines))
-    done = command("corpus=text_files", f"corpus.path={notes}", f"corpus.questions={tmp_path / 'q.jsonl'}")
-    assert done.returncode == 1 and "q.jsonl: 12 bad of 13 questions" in done.stderr
+    result = command("corpus=text_files", f"corpus.path={notes}", f"corpus.questions={tmp_path / 'q.jsonl'}")
+    assert result.returncode == 1 and "q.jsonl: 12 bad of 13 questions" in result.stderr
     for message in (
         "line 1: not JSON",
         "line 3: document is 'z.txt'; a document of this corpus expected",
@@ -272,5 +274,5 @@ def test_plan_reports_all_bad_questions(notes: Path, command: Command, tmp_path:
         "line 11: not JSON",
         "... and 2 more",
     ):
-        assert message in done.stderr, done.stderr
-    assert "line 12" not in done.stderr and not (tmp_path / "outputs").exists()
+        assert message in result.stderr, result.stderr
+    assert "line 12" not in result.stderr and not (tmp_path / "outputs").exists()

@@ -15,10 +15,10 @@ Answers = Callable[[dict[str, Any]], list[str] | int]
 
 @dataclass
 class Scripted:
-    """`asked` holds the path and body of every request. An answer that is a number is an HTTP error."""
+    """`requests` holds the path and body of every request. An answer that is a number is an HTTP error."""
 
     base_url: str = ""
-    asked: list[tuple[str, dict[str, Any]]] = field(default_factory=list)
+    requests: list[tuple[str, dict[str, Any]]] = field(default_factory=list)
 
     def model(self, **options: Any) -> OpenAIWriter:
         return OpenAIWriter(**{"model": "scripted", "base_url": self.base_url, "timeout_s": 5.0, **options})
@@ -26,14 +26,14 @@ class Scripted:
 
 @contextmanager
 def scripted(answers: Answers) -> Iterator[Scripted]:
-    found = Scripted()
+    state = Scripted()
 
     class Handler(BaseHTTPRequestHandler):
         protocol_version = "HTTP/1.1"
 
         def do_POST(self) -> None:
             body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
-            found.asked.append((self.path, body))
+            state.requests.append((self.path, body))
             texts = answers(body)
             if isinstance(texts, int):
                 self.reply(texts, {"error": {"message": "too long"}})
@@ -57,9 +57,9 @@ def scripted(answers: Answers) -> Iterator[Scripted]:
 
     server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
     threading.Thread(target=server.serve_forever, daemon=True).start()
-    found.base_url = f"http://127.0.0.1:{server.server_port}/v1"
+    state.base_url = f"http://127.0.0.1:{server.server_port}/v1"
     try:
-        yield found
+        yield state
     finally:
         server.shutdown()
         server.server_close()

@@ -55,17 +55,17 @@ def test_parse_choice_rejects_letters_without_option() -> None:
 
 
 def test_prompt_has_the_structure_of_the_paper() -> None:
-    shown = read_examples("five_books")
-    assert [shown.count(f"## Example {number}\n") for number in range(1, 6)] == [1] * 5
-    assert shown.endswith("## Example 6")
-    assert [line[8] for line in shown.splitlines() if line.startswith("Answer: ")] == list("CBAAD")
-    assert shown.count("### Choices") == 4 and shown.count("\nChoices:") == 1
-    assert shown.count("There is only one correct choice.") == 2
-    assert shown.count("\nThought process: ") == 5
+    examples = read_examples("five_books")
+    assert [examples.count(f"## Example {number}\n") for number in range(1, 6)] == [1] * 5
+    assert examples.endswith("## Example 6")
+    assert [line[8] for line in examples.splitlines() if line.startswith("Answer: ")] == list("CBAAD")
+    assert examples.count("### Choices") == 4 and examples.count("\nChoices:") == 1
+    assert examples.count("There is only one correct choice.") == 2
+    assert examples.count("\nThought process: ") == 5
     prompt = ClosedBookCoT().build_prompt(make_question(0, choices=["one", "two", "three"]), passages=["Found text."])
-    own = prompt.removeprefix(shown)
-    assert own.index("Found text.") < own.index("Where is the document?") < own.index("C. three")
-    assert "D." not in own and own.endswith("Thought process:")
+    target = prompt.removeprefix(examples)
+    assert target.index("Found text.") < target.index("Where is the document?") < target.index("C. three")
+    assert "D." not in target and target.endswith("Thought process:")
 
 
 def answer(samples: Sequence[int | None], right: int = 0, document: str = "d") -> Answer:
@@ -127,16 +127,18 @@ def test_model_without_answers_has_zero_accuracy() -> None:
 
 
 def test_expected_accuracy_has_less_variance() -> None:
-    rng, drawn, over_samples = random.Random(0), [], []
+    rng, accuracies, over_samples = random.Random(0), [], []
     for seed in range(60):
         task, answers = ClosedBookCoT(seed=seed), []
         for number in range(40):
-            said = [Generation(f"\nAnswer: {rng.choice('AAB')}.\n") for _ in range(8)]
-            answers.append(task.build_answer(make_question(0, id=f"q{number}", document_id=f"d{number}"), "", said))
-        drawn.append(accuracy(answers)["accuracy"])
+            generations = [Generation(f"\nAnswer: {rng.choice('AAB')}.\n") for _ in range(8)]
+            answers.append(
+                task.build_answer(make_question(0, id=f"q{number}", document_id=f"d{number}"), "", generations)
+            )
+        accuracies.append(accuracy(answers)["accuracy"])
         over_samples.append(accuracy(answers, expected_accuracy)["accuracy"])
-    assert np.std(over_samples) < 0.6 * np.std(drawn)
-    assert np.mean(over_samples) == pytest.approx(2 / 3, abs=0.02) == pytest.approx(np.mean(drawn), abs=0.05)
+    assert np.std(over_samples) < 0.6 * np.std(accuracies)
+    assert np.mean(over_samples) == pytest.approx(2 / 3, abs=0.02) == pytest.approx(np.mean(accuracies), abs=0.05)
 
 
 def test_title_splits_of_the_published_code(tmp_path: Path) -> None:
@@ -199,14 +201,14 @@ def test_endpoint_gets_one_request_per_question(api: str, tmp_path: Path) -> Non
         scores = evaluate(server, tmp_path, ClosedBookCoT(samples=16), api=Api(api))
         assert scores["accuracy"] == 10 / 12 and scores["samples"] == 12 * 16 and scores["parse_rate"] == 1.0
         assert scores["groups"]["odd"]["accuracy"] == 4 / 6 and scores["groups"]["even"]["accuracy"] == 1.0
-        assert len(server.asked) == 12, "one request per question"
-        path, body = server.asked[0]
+        assert len(server.requests) == 12, "one request per question"
+        path, body = server.requests[0]
         prompt = ClosedBookCoT().build_prompt(numbered(12)[0])
-        sent = body["prompt"] if api == "completions" else body["messages"][1]["content"]
+        prompt_text = body["prompt"] if api == "completions" else body["messages"][1]["content"]
         assert path.endswith("/completions") and (path.endswith("/chat/completions") is (api == "chat"))
-        assert sent.split("\n### Question")[0] == prompt.split("\n### Question")[0] and body["n"] == 16
+        assert prompt_text.split("\n### Question")[0] == prompt.split("\n### Question")[0] and body["n"] == 16
         evaluate(server, tmp_path, ClosedBookCoT(samples=16), api=Api(api))
-        assert len(server.asked) == 12, "answers come from the response cache"
+        assert len(server.requests) == 12, "answers come from the response cache"
 
 
 def test_local_backend_and_endpoint_agree(backend: TransformersBackend, tmp_path: Path) -> None:
@@ -216,19 +218,21 @@ def test_local_backend_and_endpoint_agree(backend: TransformersBackend, tmp_path
         return [sample.text]
 
     task = ClosedBookCoT(samples=1, temperature=0.0, max_tokens=10)
-    here = sorted(task.answers(numbered(4), backend), key=lambda results: results.question_id)
+    local_answers = sorted(task.answers(numbered(4), backend), key=lambda results: results.question_id)
     with scripted(answers) as server:
         evaluate(server, tmp_path, task, count=4, api=Api.completions, concurrency=1)
     there = list(read_jsonl(tmp_path / "out" / "answers-cot.jsonl", Answer))
-    assert [results.texts for results in there] == [list(results.texts) for results in here] and here[0].texts[0]
-    assert [results.prompt_hash for results in there] == [results.prompt_hash for results in here]
+    assert [results.texts for results in there] == [list(results.texts) for results in local_answers] and local_answers[
+        0
+    ].texts[0]
+    assert [results.prompt_hash for results in there] == [results.prompt_hash for results in local_answers]
 
 
-def test_endpoint_with_one_sample_per_request_is_asked_again(tmp_path: Path) -> None:
+def test_endpoint_with_one_sample_per_request_gets_more_requests(tmp_path: Path) -> None:
     with scripted(lambda body: answers_all_but()(body)[:1]) as server:
         scores = evaluate(server, tmp_path, ClosedBookCoT(samples=3), count=4)
         assert scores["samples"] == 12 and scores["accuracy"] == 1.0
-        assert len(server.asked) == 12 and {body["seed"] for _, body in server.asked} == {0, 1, 2}
+        assert len(server.requests) == 12 and {body["seed"] for _, body in server.requests} == {0, 1, 2}
 
 
 def test_rejected_prompt_counts_as_wrong(tmp_path: Path) -> None:
@@ -240,7 +244,7 @@ def test_rejected_prompt_counts_as_wrong(tmp_path: Path) -> None:
     assert scores["accuracy"] == 0.75 and scores["questions"] == 4 and scores["unparsed"] == {"error: HTTP 400": 4}
 
 
-def test_unanswered_questions_are_asked_by_the_next_run(tmp_path: Path) -> None:
+def test_unanswered_questions_are_retried_by_the_next_run(tmp_path: Path) -> None:
     down = {"number 2?"}
 
     def answers(body: dict[str, Any]) -> list[str] | int:
@@ -251,8 +255,8 @@ def test_unanswered_questions_are_asked_by_the_next_run(tmp_path: Path) -> None:
             evaluate(server, tmp_path, ClosedBookCoT(samples=2), count=4, attempts=1)
         assert not (tmp_path / "out" / "scores.json").exists()
         down.clear()
-        before = len(server.asked)
+        before = len(server.requests)
         assert evaluate(server, tmp_path, ClosedBookCoT(samples=2), count=4, attempts=1)["accuracy"] == 1.0
-        assert len(server.asked) == before + 1
+        assert len(server.requests) == before + 1
     results = list(read_jsonl(tmp_path / "out" / "answers-cot.jsonl", Answer))
     assert [item.question_id for item in results] == ["q0", "q1", "q2", "q3"]

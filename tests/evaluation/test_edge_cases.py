@@ -32,7 +32,7 @@ def run_scripted(folder: Path, questions: list[Question], answers: Answers) -> t
     with scripted(answers) as server:
         candidate = EndpointModel(server.model(), folder / "response_cache.sqlite")
         scores, results = evaluate(candidate, write_inputs(folder, questions), folder, ClosedBookCoT(samples=4))
-        return scores, results, len(server.asked)
+        return scores, results, len(server.requests)
 
 
 def letter(name: str) -> Answers:

@@ -108,9 +108,9 @@ def test_prompt_without_slot_raises_config_error() -> None:
 
 def test_batches_respect_the_token_limit() -> None:
     lengths = [3, 50, 4, 7, 50, 200, 1]
-    made = list(batch_by_length(lengths, 100))
-    assert sorted(index for batch in made for index in batch) == list(range(7))
-    assert all(len(batch) == 1 or max(lengths[i] for i in batch) * len(batch) <= 100 for batch in made)
+    batches = list(batch_by_length(lengths, 100))
+    assert sorted(index for batch in batches for index in batch) == list(range(7))
+    assert all(len(batch) == 1 or max(lengths[i] for i in batch) * len(batch) <= 100 for batch in batches)
 
 
 def test_clustered_interval_has_nominal_coverage() -> None:

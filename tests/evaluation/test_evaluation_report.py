@@ -30,12 +30,12 @@ from tests.evaluation.sample_questions import make_question, write_inputs
 
 HOSTILE = "</script></title><script>alert(1)</script>\"'><img src=x onerror=alert(1)>{{ 7 * 7 }}&amp;"
 OPTIONS = ["Miriam Vale", "Captain Holloway", "Tobias", "the Meridian"]
-ASKED = {"text": "Who kept the lamp of Orsk?", "choices": OPTIONS, "answer": 0}
+QUESTION = {"text": "Who kept the lamp of Orsk?", "choices": OPTIONS, "answer": 0}
 
 
 def make_text(number: int, text: str, document: str = "d0", about: Sequence[str] = ()) -> SyntheticText:
-    own = {"id": f"{document}/{number}", "document_id": document, "augmenter": "entigraph", "kind": "pair"}
-    return SyntheticText(**own, about=about, sample=0, text=text, writer="w", prompt_hash="", tokens=1)
+    fields = {"id": f"{document}/{number}", "document_id": document, "augmenter": "entigraph", "kind": "pair"}
+    return SyntheticText(**fields, about=about, sample=0, text=text, writer="w", prompt_hash="", tokens=1)
 
 
 def training_texts(*texts: SyntheticText, entities: Sequence[str] = ()) -> TrainingTexts:
@@ -47,7 +47,7 @@ def sampled(*texts: str, **changes: Any) -> Answer:
     retrieved = changes.pop("retrieved", None)
     task = ClosedBookCoT(samples=max(1, len(texts)))
     return task.build_answer(
-        make_question(0, **{**ASKED, **changes}), "the prompt", [Generation(t) for t in texts], retrieved
+        make_question(0, **{**QUESTION, **changes}), "the prompt", [Generation(t) for t in texts], retrieved
     )
 
 
@@ -57,12 +57,12 @@ class Page:
     def __init__(self, folder: Path, answers: dict[str, list[Answer]], training: TrainingTexts | None = None) -> None:
         folder.mkdir(parents=True, exist_ok=True)
         evidence = ["The lamp keeper of Orsk, Miriam Vale, wrote every evening."]
-        source = write_inputs(folder, [make_question(0, **ASKED, evidence=evidence)])
+        source = write_inputs(folder, [make_question(0, **QUESTION, evidence=evidence)])
         scores = {}
-        for name, own in answers.items():
-            write_jsonl(folder / f"answers-{name}.jsonl", own)
-            task = OpenBookCoT() if own[0].retrieved is not None else ClosedBookCoT()
-            scores[name] = score_likelihoods(own) if own[0].scores else task.score(own)
+        for name, task_answers in answers.items():
+            write_jsonl(folder / f"answers-{name}.jsonl", task_answers)
+            task = OpenBookCoT() if task_answers[0].retrieved is not None else ClosedBookCoT()
+            scores[name] = score_likelihoods(task_answers) if task_answers[0].scores else task.score(task_answers)
             scores[name]["data_losses"] = collect_losses(task.data_losses(scores[name]))
         artifact.write_json(folder / "scores.json", scores)
         self.file = evaluation_report.write(
@@ -75,20 +75,24 @@ class Page:
         return json.loads(gzip.decompress(b64decode(self.tree.get_element_by_id(name).text)))
 
     def text(self, number: int) -> str:
-        firsts = self.block("contents")["firsts"]
-        at = max(place for place, first in enumerate(firsts) if first <= number)
-        return str(self.block(f"texts-{at}")[number - firsts[at]])
+        block_starts = self.block("contents")["block_starts"]
+        block = max(index for index, first in enumerate(block_starts) if first <= number)
+        return str(self.block(f"texts-{block}")[number - block_starts[block]])
 
 
 def test_question_details(tmp_path: Path) -> None:
-    said = [" She wrote.\nAnswer: A.\n", " He.\nAnswer: B.\n", "who knows", ""]
-    shown = RetrievedPassages(["Passage on Orsk."], True, False)
+    samples = [" She wrote.\nAnswer: A.\n", " He.\nAnswer: B.\n", "who knows", ""]
+    retrieved = RetrievedPassages(["Passage on Orsk."], True, False)
     training = training_texts(
         make_text(0, "Miriam Vale kept the lamp of Orsk."), entities=["Orsk", "Miriam Vale", "Vale"]
     )
-    page = Page(tmp_path, {"open": [sampled(*said, retrieved=shown)]}, training)
-    listed = page.block("questions-0")
-    assert (listed["question"], listed["choices"], listed["answer"]) == (["Who kept the lamp of Orsk?"], [OPTIONS], [0])
+    page = Page(tmp_path, {"open": [sampled(*samples, retrieved=retrieved)]}, training)
+    questions = page.block("questions-0")
+    assert (questions["question"], questions["choices"], questions["answer"]) == (
+        ["Who kept the lamp of Orsk?"],
+        [OPTIONS],
+        [0],
+    )
     (details,) = page.block("details-0-0")
     assert (
         details["samples_total"] == 4
@@ -96,7 +100,7 @@ def test_question_details(tmp_path: Path) -> None:
         and details["unparsed"] == {"no answer line": 2}
     )
     assert [(choice, page.text(text)) for choice, text in details["samples"]] == list(
-        zip([0, 1, None, None], said, strict=True)
+        zip([0, 1, None, None], samples, strict=True)
     )
     assert [page.text(text) for text in details["passages"]] == ["Passage on Orsk."]
     assert (details["article_shown"], details["evidence_shown"], details["retrieved"]) == (True, False, 1)
@@ -109,27 +113,27 @@ def test_question_details(tmp_path: Path) -> None:
 
 def test_question_states(tmp_path: Path) -> None:
     answers = [
-        sampled("\nAnswer: A.\n", id="right"),
+        sampled("\nAnswer: A.\n", id="correct"),
         sampled("\nAnswer: B.\n", id="wrong"),
         sampled("no idea", id="unparsed"),
         sampled(id="too long"),
     ]
     page = Page(tmp_path, {"cot": answers})
     assert page.block("questions-0")["state"] == [
-        evaluation_report.RIGHT,
+        evaluation_report.CORRECT,
         evaluation_report.WRONG,
         evaluation_report.UNPARSED,
         evaluation_report.TOO_LONG,
     ]
-    said = " ".join(page.tree.text_content().split())
+    text = " ".join(page.tree.text_content().split())
     assert (
-        "Data losses: 1 of 4 prompts exceed the model's context (counted as wrong); 1 of 4 questions" in said
-        and "no answer line 1" in said
+        "Data losses: 1 of 4 prompts exceed the model's context (counted as wrong); 1 of 4 questions" in text
+        and "no answer line 1" in text
     )
 
 
 def test_two_tasks_on_one_page(tmp_path: Path) -> None:
-    question = make_question(0, **ASKED, thought=True)
+    question = make_question(0, **QUESTION, thought=True)
     page = Page(
         tmp_path,
         {
@@ -149,37 +153,39 @@ def test_two_tasks_on_one_page(tmp_path: Path) -> None:
 
 
 def test_texts_are_stored_once(tmp_path: Path) -> None:
-    shown = RetrievedPassages(["A long passage of Orsk. " * 50] * 2)
-    answers = [sampled("\nAnswer: A.\n", id=f"q{number}", retrieved=shown) for number in range(300)]
+    retrieved = RetrievedPassages(["A long passage of Orsk. " * 50] * 2)
+    answers = [sampled("\nAnswer: A.\n", id=f"q{number}", retrieved=retrieved) for number in range(300)]
     page = Page(tmp_path, {"one": answers, "other": answers})
     details = [item for block in ("0-0", "0-1", "0-2", "1-2") for item in page.block(f"details-{block}")]
     assert len({text for details in details for text in details["passages"]}) == 1
     assert len(page.block("texts-0")) == 3 and len(page.source) < 60_000
 
 
-def test_texts_beyond_the_limit_are_left_out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_texts_beyond_the_limit_are_omitted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(evaluation_report, "MAX_CHARACTERS", 30)
     answers = [sampled(f" {number} " * 6 + "\nAnswer: A.\n") for number in range(3)]
     page = Page(tmp_path, {"cot": answers})
-    places = [details["samples"][0][1] for details in page.block("details-0-0")]
-    assert places[1:] == [None, None] and "not on this page" in page.source
+    numbers = [details["samples"][0][1] for details in page.block("details-0-0")]
+    assert numbers[1:] == [None, None] and "not on this page" in page.source
 
 
 def test_hostile_texts_are_escaped(tmp_path: Path) -> None:
     hostile(tmp_path)
     page = html.fromstring((tmp_path / "report.html").read_text(encoding="utf-8"))
-    own = [item for item in page.iter("script") if item.get("type") is None]
-    digest = b64encode(sha256(own[0].text.encode()).digest()).decode()
+    scripts = [item for item in page.iter("script") if item.get("type") is None]
+    digest = b64encode(sha256(scripts[0].text.encode()).digest()).decode()
     (policy,) = page.xpath("//meta[@http-equiv]/@content")
-    assert policy == f"default-src 'none'; style-src 'unsafe-inline'; script-src 'sha256-{digest}'" and len(own) == 1
+    assert (
+        policy == f"default-src 'none'; style-src 'unsafe-inline'; script-src 'sha256-{digest}'" and len(scripts) == 1
+    )
     assert "alert" not in "".join(page.xpath("//script/text()"))
     assert not [*page.iter("img", "link", "iframe")]
     assert not [name for item in page.iter() for name in item.attrib if name.startswith("on") or name == "src"]
 
 
 def hostile(folder: Path) -> Page:
-    shown = RetrievedPassages([HOSTILE])
-    changes = {"id": HOSTILE, "document_id": HOSTILE, "text": HOSTILE, "group": HOSTILE, "retrieved": shown}
+    retrieved = RetrievedPassages([HOSTILE])
+    changes = {"id": HOSTILE, "document_id": HOSTILE, "text": HOSTILE, "group": HOSTILE, "retrieved": retrieved}
     answers = [sampled(HOSTILE, **changes, choices=[HOSTILE, "b"]), sampled("", id="other")]
     return Page(folder, {HOSTILE.replace("/", ""): answers}, training_texts(make_text(0, HOSTILE, HOSTILE)))
 
@@ -264,43 +270,50 @@ def test_smoke_evaluations_have_reports(smoke: Path) -> None:
         if member["augmenter"] == "entigraph":
             tree = html.fromstring((smoke / member["evaluation"] / "report.html").read_text())
             mentions = json.loads(gzip.decompress(b64decode(tree.get_element_by_id("details-0-0").text)))
-            listed = json.loads(gzip.decompress(b64decode(tree.get_element_by_id("questions-0").text)))
+            questions = json.loads(gzip.decompress(b64decode(tree.get_element_by_id("questions-0").text)))
             first = next(read_jsonl(smoke / member["evaluation"] / "answers-closed_book.jsonl", Answer))
             document = first.document_id
-            trained, written = (
+            counted, synthetic = (
                 mentions[0]["mentions"]["texts"],
                 sum(text.document_id == document for text in read_texts(smoke / member["synthesis"])),
             )
-            drawn = artifact.read_manifest(smoke / member["tokens"])["counts"]["texts"]
-            assert listed["id"][0] == first.question_id and 0 < trained <= min(written, drawn)
+            selected = artifact.read_manifest(smoke / member["tokens"])["counts"]["texts"]
+            assert questions["id"][0] == first.question_id and 0 < counted <= min(synthetic, selected)
             titles = {
                 item.id: item.title for item in read_jsonl(smoke / member["corpus"] / "documents.jsonl", Document)
             }
-            assert listed["documents"][0] == titles[document]
+            assert questions["documents"][0] == titles[document]
 
 
 @pytest.mark.skipif(not shutil.which("chromium"), reason="needs Chromium to run the script of the page")
 def test_report_in_a_browser(tmp_path: Path) -> None:
-    def opened(page: Page, at: str = "") -> Any:
+    def open_page(page: Page, fragment: str = "") -> Any:
         options = ("--headless", "--no-sandbox", "--disable-gpu", f"--user-data-dir={tmp_path / 'browser'}")
-        quiet = ("--disable-background-networking", "--disable-component-update", "--disable-sync", "--no-first-run")
-        done = subprocess.run(
-            ["chromium", *options, *quiet, "--virtual-time-budget=3000", "--dump-dom", f"{page.file.as_uri()}{at}"],
+        offline = ("--disable-background-networking", "--disable-component-update", "--disable-sync", "--no-first-run")
+        process = subprocess.run(
+            [
+                "chromium",
+                *options,
+                *offline,
+                "--virtual-time-budget=3000",
+                "--dump-dom",
+                f"{page.file.as_uri()}{fragment}",
+            ],
             capture_output=True,
             text=True,
             timeout=60,
         )
-        return html.fromstring(done.stdout)
+        return html.fromstring(process.stdout)
 
     training = training_texts(make_text(0, "In Orsk, Miriam Vale kept a lamp."), entities=["Orsk", "Miriam Vale"])
     answers = [sampled("\nAnswer: B.\n", id=f"q{number}") for number in range(1_000)]
-    tree = opened(Page(tmp_path / "many", {"cot": answers, "again": answers}, training), "#again/q600")
-    shown = tree.get_element_by_id("detail").text_content()
-    assert "q600" in shown and "Who kept the lamp of Orsk?" in shown and "Answer: B." in shown
-    assert "Miriam Vale occurs in 1 of 1 text about the document, in 1 of them together with Orsk" in shown
+    tree = open_page(Page(tmp_path / "many", {"cot": answers, "again": answers}, training), "#again/q600")
+    detail = tree.get_element_by_id("detail").text_content()
+    assert "q600" in detail and "Who kept the lamp of Orsk?" in detail and "Answer: B." in detail
+    assert "Miriam Vale occurs in 1 of 1 text about the document, in 1 of them together with Orsk" in detail
     assert 3 < len(tree.find_class("row")) < 60, "only visible rows exist"
     (selected,) = tree.xpath("//*[@aria-selected='true']")
     assert selected.get("id") == "row-600" and "1,000 of 1,000 questions" in tree.text_content()
-    tree = opened(hostile(tmp_path / "hostile"))
+    tree = open_page(hostile(tmp_path / "hostile"))
     assert tree.find_class("question")[0].text_content() == HOSTILE and not list(tree.iter("img"))
     assert tree.xpath("//title/text()") == ["a run: evaluation"]

@@ -75,20 +75,20 @@ def test_loglikelihoods_match_the_harness(harness: None, backend: TransformersBa
     from lm_eval.api.instance import Instance
 
     pairs = [(f"Question: {item.text} Answer:", f" {choice}") for item in make_items()[:10] for choice in item.choices]
-    asked = [Instance("loglikelihood", {}, pair, index) for index, pair in enumerate(pairs)]
-    theirs = [score for score, _ in adapter(backend, 4).loglikelihood(asked, disable_tqdm=True)]
+    requests = [Instance("loglikelihood", {}, pair, index) for index, pair in enumerate(pairs)]
+    theirs = [score for score, _ in adapter(backend, 4).loglikelihood(requests, disable_tqdm=True)]
     assert backend.loglikelihoods(pairs, 512) == pytest.approx(theirs, abs=1e-3)
 
 
 def test_document_loss_matches_the_harness(harness: None, backend: TransformersBackend) -> None:
     from lm_eval.api.instance import Instance
 
-    whole = "The answer to the question is in the document. " * 20
+    long_text = "The answer to the question is in the document. " * 20
     # Two whole windows: the harness reads what is left after them with more context than a stride.
-    text = next(whole[:end] for end in range(len(whole)) if len(backend.encode(whole[:end])) == 2 * 64 + 1)
+    text = next(long_text[:end] for end in range(len(long_text)) if len(backend.encode(long_text[:end])) == 2 * 64 + 1)
     kept, backend.max_length = backend.max_length, 64
     try:
-        windows = Perplexity(context=64, stride=64).losses([Document(id="d", title="", text=text)], backend)
+        windows = Perplexity(context=64, stride=64).compute_losses([Document(id="d", title="", text=text)], backend)
         ours = total_loss(list(windows))
         harness_model = adapter(backend, 1)
         harness_model.add_bos_token = False  # rolling, it puts one before the text by itself, and would score the other

@@ -122,15 +122,15 @@ def test_user_metric_and_task_from_the_command_line(command: Command, tmp_path: 
     package.mkdir()
     (package / "my_evaluation.py").write_text(MODULE)
     path = os.pathsep.join([str(package), os.environ.get("PYTHONPATH", ""), str(Path(__file__).parents[2])])
-    done = command(
+    result = command(
         *TINY,
         "run",
         "+evaluation.closed_book.metrics.refusals={_target_: my_evaluation.refusal_rate, _partial_: true}",
         "+evaluation.titles._target_=my_evaluation.TitleRecall",
         PYTHONPATH=path,
     )
-    assert done.returncode == 0, done.stderr
-    assert "refusals 0.5000" in done.stdout and "titles: title_recall 0.0000" in done.stdout
+    assert result.returncode == 0, result.stderr
+    assert "refusals 0.5000" in result.stdout and "titles: title_recall 0.0000" in result.stdout
     (manifest,) = (tmp_path / "outputs" / "evaluation").glob("*/manifest.json")
     counts = json.loads(manifest.read_text())["counts"]
     assert counts["closed_book"]["metrics"] == {"refusals": 0.5} and counts["titles"]["metrics"] == {

@@ -53,25 +53,33 @@ def test_parse_choices_of_two_and_six_options() -> None:
 
 
 def test_prompt_examples_with_several_correct_choices() -> None:
-    shown = read_examples("five_lessons")
-    assert [shown.count(f"## Example {number}\n") for number in range(1, 6)] == [1] * 5
-    assert shown.endswith("## Example 6") and shown.count("### Choices") == 5
-    letters = [line.removeprefix("Answer: ") for line in shown.splitlines() if line.startswith("Answer: ")]
-    assert [len(parse_choices(f"Answer: {said}", 6)) for said in letters] == [2, 1, 3, 3, 2]
+    examples = read_examples("five_lessons")
+    assert [examples.count(f"## Example {number}\n") for number in range(1, 6)] == [1] * 5
+    assert examples.endswith("## Example 6") and examples.count("### Choices") == 5
+    letters = [line.removeprefix("Answer: ") for line in examples.splitlines() if line.startswith("Answer: ")]
+    assert [len(parse_choices(f"Answer: {scores_by_answer}", 6)) for scores_by_answer in letters] == [2, 1, 3, 3, 2]
     prompt = ClosedBookCoT().build_prompt(make_question(0, choices=list("uvwxyz"), answer=[0, 5]))
-    assert prompt.startswith(shown) and "\nF. z\n" in prompt and "G." not in prompt.removeprefix(shown)
-    assert not ClosedBookCoT().build_prompt(make_question(0)).startswith(shown)
+    assert prompt.startswith(examples) and "\nF. z\n" in prompt and "G." not in prompt.removeprefix(examples)
+    assert not ClosedBookCoT().build_prompt(make_question(0)).startswith(examples)
 
 
 def answer(samples: list[str], right: Choice, options: int = 4, **settings: Any) -> Answer:
     questions = make_question(0, answer=right, choices=[f"option {number}" for number in range(options)])
     task = ClosedBookCoT(samples=max(1, len(samples)), **settings)
-    return task.build_answer(questions, "prompt", [Generation(f" So.\nAnswer: {said}.\n") for said in samples])
+    return task.build_answer(
+        questions, "prompt", [Generation(f" So.\nAnswer: {scores_by_answer}.\n") for scores_by_answer in samples]
+    )
 
 
 def test_exact_partial_and_option_scores() -> None:
-    said = {"A, C": (1, 1, 1), "A": (0, 0.25, 0.75), "A, B": (0, 0, 0.5), "A, B, C": (0, 0, 0.75), "AC": (0, 0, 0)}
-    for letters, expected in said.items():
+    scores_by_answer = {
+        "A, C": (1, 1, 1),
+        "A": (0, 0.25, 0.75),
+        "A, B": (0, 0, 0.5),
+        "A, B, C": (0, 0, 0.75),
+        "AC": (0, 0, 0),
+    }
+    for letters, expected in scores_by_answer.items():
         results = ClosedBookCoT().score([answer([letters], [0, 2])])
         several = results["multiple_answers"]
         assert tuple(several[name]["accuracy"] for name in ("exact", "partial", "options")) == expected, letters
@@ -103,9 +111,9 @@ def write_question_file(folder: Path, *lines: dict[str, Any]) -> Path:
 
 
 def test_question_file_with_both_kinds(tmp_path: Path) -> None:
-    many = [f"choice {number}" for number in range(26)]
+    many_choices = [f"choice {number}" for number in range(26)]
     file = write_question_file(
-        tmp_path, {"answer": [2, 0]}, {"answer": 1}, {"answer": [1]}, {"answer": [25], "choices": many}
+        tmp_path, {"answer": [2, 0]}, {"answer": 1}, {"answer": [1]}, {"answer": [25], "choices": many_choices}
     )
     assert [item.answer for item in read_questions(file, {"a.txt"})] == [[0, 2], 1, [1], [25]]
     assert [item.multiple_answers for item in read_questions(file, {"a.txt"})] == [True, False, True, True]
@@ -184,9 +192,9 @@ def test_command_with_question_file(command: Command, tmp_path: Path) -> None:
             "baselines.openai.model=scripted", "logger=none",
         ]  # fmt: skip
         for item in ("corpus", "questions", "baselines"):
-            done = command(*options, f"stage={item}")
-            assert done.returncode == 0, done.stderr
-    assert "accuracy 0.500 over 2 questions, 100.0% of 2 answered" in done.stdout
+            result = command(*options, f"stage={item}")
+            assert result.returncode == 0, result.stderr
+    assert "accuracy 0.500 over 2 questions, 100.0% of 2 answered" in result.stdout
     refused = command("run", *options[:4], "evaluation=closed_book", "logger=none")
     assert refused.returncode == 1 and "evaluation=closed_book_cot" in refused.stderr
     assert not (tmp_path / "outputs" / "synthesis").exists(), "reported before anything is generated or trained"

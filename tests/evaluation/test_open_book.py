@@ -86,10 +86,10 @@ def test_drop_gold_scales_expected_recall(tmp_path: Path, drop: float) -> None:
         make_ranking(number, passages=[3, 4, 5] if number % 5 == 0 else [3, 1, 4]) for number in range(count)
     ]  # fmt: skip
     library = RankedPassages(write_retrieval(tmp_path, rankings), OpenBook(k=3, drop_gold=drop))
-    shown = [library(make_question(number)).evidence_shown for number in range(count)]
+    evidence_included = [library(make_question(number)).evidence_shown for number in range(count)]
     expected = found_share * (1 - drop)
     error = (drop * (1 - drop) * found_share / count) ** 0.5
-    assert sum(map(bool, shown)) / count == pytest.approx(expected, abs=4 * error)
+    assert sum(map(bool, evidence_included)) / count == pytest.approx(expected, abs=4 * error)
 
 
 def test_drops_are_nested() -> None:
@@ -160,14 +160,16 @@ def test_overflowing_passages_are_counted(backend: TransformersBackend, tmp_path
 
 
 def test_examples_contain_passages() -> None:
-    shown = read_examples("five_books_open")
-    counts = [part.count("### Context ") for part in shown.split("## Example ")[1:]]
-    assert counts == [1, 2, 3, 3, 5, 0] and shown.endswith("## Example 6")
+    evidence_included = read_examples("five_books_open")
+    counts = [part.count("### Context ") for part in evidence_included.split("## Example ")[1:]]
+    assert counts == [1, 2, 3, 3, 5, 0] and evidence_included.endswith("## Example 6")
     closed = read_examples("five_books").split("## Example ")
-    for own, other in zip(shown.split("## Example ")[1:6], closed[1:6], strict=True):
-        assert own[own.index("### Question") : own.index("Thought process:")] in other, "the same questions"
-        assert own.splitlines()[-1] == other.splitlines()[-1], "the same answers"
-    prompt = OpenBookCoT().build_prompt(make_question(0), ["First.", "Second."]).removeprefix(shown)
+    for last_block, other in zip(evidence_included.split("## Example ")[1:6], closed[1:6], strict=True):
+        assert last_block[last_block.index("### Question") : last_block.index("Thought process:")] in other, (
+            "the same questions"
+        )
+        assert last_block.splitlines()[-1] == other.splitlines()[-1], "the same answers"
+    prompt = OpenBookCoT().build_prompt(make_question(0), ["First.", "Second."]).removeprefix(evidence_included)
     assert prompt.startswith("\n### Context 1\nFirst.\n### Context 2\nSecond.\n### Question\nWhere is")
 
 
@@ -177,8 +179,8 @@ def test_chains_of_thought_use_the_passages() -> None:
 
         def sample(self, prompts: list[Prompt], sampling: Any) -> Any:
             for index, prompt in enumerate(prompts):
-                own = prompt.text.rpartition("## Example 6")[2]
-                yield index, [Generation(" So.\nAnswer: C.\n" if "Passage 1." in own else " So.\nAnswer: A.\n")]
+                last_block = prompt.text.rpartition("## Example 6")[2]
+                yield index, [Generation(" So.\nAnswer: C.\n" if "Passage 1." in last_block else " So.\nAnswer: A.\n")]
 
         def loglikelihoods(self, pairs: Any, batch_tokens: int) -> Any:
             raise AssertionError
@@ -225,7 +227,7 @@ def test_missing_ranking_raises_data_error(tmp_path: Path) -> None:
         library(make_question(1))
 
 
-@pytest.mark.parametrize("options", [{"k": 0}, {"drop_gold": 1.5}, {"distractors": -1}, {"context": "no slot"}])
+@pytest.mark.parametrize("options", [{"k": 0}, {"drop_gold": 1.5}, {"distractors": -1}, {"context": "no placeholder"}])
 def test_invalid_open_book_options_raise_config_error(options: dict[str, Any]) -> None:
     with pytest.raises(ConfigError, match="evaluation"):
         OpenBook(**options)

@@ -39,7 +39,7 @@ def loss_of(backend: TransformersBackend, ids: list[int], place: int, start: int
 @pytest.mark.parametrize("context, stride", [(None, None), (16, 8), (16, 16), (16, 1), (2, 1), (7, 3)])
 def test_every_token_is_scored_once(backend: TransformersBackend, context: int | None, stride: int | None) -> None:
     task = Perplexity(context=context, stride=stride, batch_tokens=64)
-    results = list(task.losses(DOCUMENTS, backend))
+    results = list(task.compute_losses(DOCUMENTS, backend))
     for document, loss in zip(DOCUMENTS, results, strict=True):
         ids = backend.encode(document.text)
         width, step = context or len(ids), stride or max(1, (context or len(ids)) // 2)
@@ -55,7 +55,7 @@ def test_every_token_is_scored_once(backend: TransformersBackend, context: int |
 def test_context_is_capped_at_the_model_length(backend: TransformersBackend) -> None:
     kept, backend.max_length = backend.max_length, 10
     try:
-        windows = Perplexity(context=500, stride=400).windows(list(range(60)), backend.max_length)
+        windows = Perplexity(context=500, stride=400).build_windows(list(range(60)), backend.max_length)
     finally:
         backend.max_length = kept
     assert max(len(window.ids) for window in windows) == 11, "ten are read, the eleventh is predicted"
@@ -65,7 +65,7 @@ def test_context_is_capped_at_the_model_length(backend: TransformersBackend) -> 
 def test_first_token_without_bos_is_unscored(backend: TransformersBackend) -> None:
     kept, backend.bos = backend.bos, []
     try:
-        (loss,) = Perplexity().losses(DOCUMENTS[:1], backend)
+        (loss,) = Perplexity().compute_losses(DOCUMENTS[:1], backend)
     finally:
         backend.bos = kept
     assert loss.unscored == 1 and loss.tokens == len(backend.encode(DOCUMENTS[0].text)) - 2
@@ -121,18 +121,18 @@ def test_study_compares_losses_before_and_after_training(command: Command, tmp_p
     assert first.returncode == 0, first.stderr
     assert "bits per byte" in first.stdout and not list((tmp_path / "outputs" / "studies").glob("*"))
     (model,) = (tmp_path / "outputs" / "training").glob("*/model")
-    done = command(
+    result = command(
         *(item for item in TINY if not item.startswith("model.")), "run", "model=pretrained",
         f"model.path={model}", "evaluation=[closed_book,perplexity]", "seed=1",
     )  # fmt: skip
-    assert done.returncode == 0, done.stderr
-    assert "accuracy" in done.stdout and "bits per byte" in done.stdout
-    again = command(
+    assert result.returncode == 0, result.stderr
+    assert "accuracy" in result.stdout and "bits per byte" in result.stdout
+    rerun = command(
         *(item for item in TINY if not item.startswith("model.")), "analyze", "model=pretrained",
         f"model.path={model}", "evaluation=[closed_book,perplexity]", "seed=1",
     )  # fmt: skip
-    assert again.returncode == 0, again.stderr
-    assert re.search(r"bits (a|per) byte before", again.stdout)
+    assert rerun.returncode == 0, rerun.stderr
+    assert re.search(r"bits (a|per) byte before", rerun.stdout)
     (curve,) = (tmp_path / "outputs" / "studies").glob("*/curve.json")
     (loss,) = json.loads(curve.read_text())["losses"]
     assert (

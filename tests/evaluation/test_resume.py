@@ -60,13 +60,13 @@ def ask(model: Path, folder: Path, progress: SilentProgress) -> None:
 
 
 def test_killed_evaluation_resumes(tiny_model: Path, tmp_path: Path) -> None:
-    killed, whole = tmp_path / "killed", tmp_path / "whole"
+    killed, uninterrupted = tmp_path / "killed", tmp_path / "whole"
     killed.mkdir()
-    whole.mkdir()
-    done = subprocess.run(
+    uninterrupted.mkdir()
+    result = subprocess.run(
         [sys.executable, "-c", KILL_RUN, str(tiny_model), str(killed)], capture_output=True, text=True
     )
-    assert done.returncode == -9, done.stderr
+    assert result.returncode == -9, result.stderr
     (scratch,) = (killed / "out").rglob("answers-cot.jsonl")
     assert len(list(read_jsonl(scratch, Answer))) == 3 and not (killed / "out" / "scores.json").exists()
     with scratch.open("ab") as cut_short:
@@ -74,9 +74,9 @@ def test_killed_evaluation_resumes(tiny_model: Path, tmp_path: Path) -> None:
     progress = CountingProgress()
     ask(tiny_model, killed, progress)
     assert progress.amounts == [3, 1, 1, 1]
-    ask(tiny_model, whole, SilentProgress())
+    ask(tiny_model, uninterrupted, SilentProgress())
     for name in ("answers-cot.jsonl", "scores.json"):
-        assert (killed / "out" / name).read_text() == (whole / "out" / name).read_text()
+        assert (killed / "out" / name).read_text() == (uninterrupted / "out" / name).read_text()
 
 
 KILL_ENDPOINT_RUN = (
@@ -103,18 +103,18 @@ def test_killed_endpoint_evaluation_resumes(tmp_path: Path) -> None:
 
     with scripted(lambda body: ["Answer: A.\n"] * body["n"]) as server:
         for answers in range(1, COUNT):
-            before = len(server.asked)
+            before = len(server.requests)
             arguments = [server.base_url, str(tmp_path), str(answers)]
             command = [sys.executable, "-c", KILL_ENDPOINT_RUN, *arguments]
-            done = subprocess.run(command, capture_output=True, text=True)
-            assert done.returncode == -9, done.stderr
+            result = subprocess.run(command, capture_output=True, text=True)
+            assert result.returncode == -9, result.stderr
             (scratch,) = (tmp_path / "out").rglob("answers-cot.jsonl")
             *earlier, _ = kept = [answer.question_id for answer in read_jsonl(scratch, Answer)]
             assert len(kept) == answers
-            assert not {f"q{number}" for number in numbers(server.asked[before:])} & {*earlier}
+            assert not {f"q{number}" for number in numbers(server.requests[before:])} & {*earlier}
         ask_endpoint(server.base_url, tmp_path, SilentProgress())
         # What was on its way when a process was killed had no answer yet.
-        assert {*numbers(server.asked)} == {*range(COUNT)} and len(server.asked) <= 2 * COUNT - 1
+        assert {*numbers(server.requests)} == {*range(COUNT)} and len(server.requests) <= 2 * COUNT - 1
     scores = json.loads((tmp_path / "out" / "scores.json").read_text())["cot"]
     assert scores["samples"] == 4 * COUNT and scores["parse_rate"] == 1.0
 
@@ -127,5 +127,5 @@ def test_resumable_json_lines_finds_records_by_key(tmp_path: Path) -> None:
     with kept:
         kept.write(answer)
     assert "é" in kept and "e" not in kept and kept.read("é") == answer
-    again = ResumableJsonLines(tmp_path / "kept.jsonl", Answer, "question_id")
-    assert again.read("é") == answer and json.loads((tmp_path / "kept.jsonl").read_text())["question_id"] == "é"
+    rerun = ResumableJsonLines(tmp_path / "kept.jsonl", Answer, "question_id")
+    assert rerun.read("é") == answer and json.loads((tmp_path / "kept.jsonl").read_text())["question_id"] == "é"

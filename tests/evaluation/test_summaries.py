@@ -105,7 +105,7 @@ def test_cite() -> None:
 def test_prompts_without_a_slot_raise_config_error(tmp_path: Path) -> None:
     for prompts, message in (
         ({}, "add at least one prompt"),
-        ({"short": {"text": "Summarize.", "max_tokens": 5}}, "has no slot for the document"),
+        ({"short": {"text": "Summarize.", "max_tokens": 5}}, "has no placeholder for the document"),
         ({"short": {"text": "{document", "max_tokens": 5}}, "{document"),
         ({"short": {"text": "{document}", "max_tokens": 0}}, "max_tokens 0"),
         ({"short": {"text": "{document}"}}, "text and max_tokens expected"),
@@ -150,10 +150,10 @@ def test_chat_template_without_end_token(tiny_model: Path) -> None:
 
 def retold(body: dict[str, Any]) -> list[str] | int:
     """The endpoint rejects the second document and returns nothing for the third."""
-    asked = body["messages"][1]["content"]
-    if "The answer" in asked:
+    request_count = body["messages"][1]["content"]
+    if "The answer" in request_count:
         return 400
-    return ["" if "The question" in asked else "  It is about a document.\n"]
+    return ["" if "The question" in request_count else "  It is about a document.\n"]
 
 
 def through(server: Scripted, folder: Path, task: ClosedBookSummaries, **options: Any) -> list[Summary]:
@@ -165,20 +165,20 @@ def test_endpoint_summaries(tmp_path: Path) -> None:
     task = ClosedBookSummaries(prompts={"short": SHORT})
     with scripted(retold) as server:
         results = through(server, tmp_path, task)
-        body = next(body for _, body in server.asked if "Laumer" in str(body))
+        body = next(body for _, body in server.requests if "Laumer" in str(body))
         assert [message["content"] for message in body["messages"]] == [
             "", 'Summary of "The document" by Keith Laumer (1961):',
         ]  # fmt: skip
         assert body["max_completion_tokens"] == 6
-        asked = len(server.asked)
+        request_count = len(server.requests)
         through(server, tmp_path, ClosedBookSummaries(prompts={"short": SHORT}))
-        assert len(server.asked) == asked, "answers come from the response cache"
+        assert len(server.requests) == request_count, "answers come from the response cache"
     assert [item.text for item in results] == ["It is about a document.", "", ""]
     scores = json.loads((tmp_path / "out" / "scores.json").read_text())["s"]
     assert scores["empty"] == 2 and scores["unfinished"] == {"error: HTTP 400": 1}
 
 
-def test_failed_summaries_are_asked_by_the_next_run(tmp_path: Path) -> None:
+def test_failed_summaries_are_retried_by_the_next_run(tmp_path: Path) -> None:
     down = [True]
     task = ClosedBookSummaries(prompts={"short": SHORT})
 
@@ -189,9 +189,9 @@ def test_failed_summaries_are_asked_by_the_next_run(tmp_path: Path) -> None:
         with pytest.raises(LLMError, match="1 of 3 prompts got no answer"):
             through(server, tmp_path, task, attempts=1)
         down.clear()
-        before = len(server.asked)
+        before = len(server.requests)
         assert [item.text for item in through(server, tmp_path, task, attempts=1)] == ["Known."] * 3
-        assert len(server.asked) == before + 1
+        assert len(server.requests) == before + 1
 
 
 def test_samples_depend_on_the_seed(backend: TransformersBackend) -> None:

@@ -59,8 +59,8 @@ def outputs(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The outputs of a run that trains a small model."""
     folder = tmp_path_factory.mktemp("trained")
     arguments = ["run", *TRAINED, "evaluation=none"]
-    done = subprocess.run([sys.executable, "-m", "entigraph", *arguments], cwd=folder, capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr
+    result = subprocess.run([sys.executable, "-m", "entigraph", *arguments], cwd=folder, capture_output=True, text=True)
+    assert result.returncode == 0, result.stderr
     return folder / "outputs"
 
 
@@ -96,10 +96,10 @@ def test_vllm_and_transformers_agree(model: Path, tmp_path: Path) -> None:
 
         drawing = Sampling(samples=4, temperature=1.0, max_tokens=16)
         long = [Prompt(f"long{number}", f"{number}. " + STORY * 15) for number in range(6)]
-        drawn = dict(theirs.sample([*PROMPTS, *long], drawing))  # more than is read at once
-        assert len(drawn) == len(PROMPTS) + len(long)
-        assert dict(theirs.sample(PROMPTS[1:2], drawing)) == {0: drawn[1]}, "independent of other prompts"
-        assert len({sample.text for samples in drawn.values() for sample in samples}) > 12
+        sampled = dict(theirs.sample([*PROMPTS, *long], drawing))  # more than is read at once
+        assert len(sampled) == len(PROMPTS) + len(long)
+        assert dict(theirs.sample(PROMPTS[1:2], drawing)) == {0: sampled[1]}, "independent of other prompts"
+        assert len({sample.text for samples in sampled.values() for sample in samples}) > 12
 
         os.killpg(theirs.worker.process.pid, signal.SIGKILL)
         for _ in range(2):
@@ -113,8 +113,8 @@ def test_trained_model_scores_agree(outputs: Path, command: Command) -> None:
     arguments = [*TRAINED, "evaluation=[closed_book,perplexity]", f"paths.root={outputs}", "stage=evaluation"]
     folders: list[Path] = []
     for backend in ([], IN_VLLM):
-        done = command(*arguments, *backend, **CPU)
-        assert done.returncode == 0, done.stderr
+        result = command(*arguments, *backend, **CPU)
+        assert result.returncode == 0, result.stderr
         folders += {*(outputs / "evaluation").iterdir()} - {*folders}
     ours, theirs = ({a.question_id: a for a in read_jsonl(f / "answers-closed_book.jsonl", Answer)} for f in folders)
     assert len(ours) > 20 and ours.keys() == theirs.keys()
@@ -135,19 +135,19 @@ def test_trained_model_behind_vllm_server(outputs: Path, model: Path, command: C
     with serving(model, tmp_path / "log", "--enable-prefix-caching") as address:
         endpoint = OpenAIWriter(model=model.name, base_url=address, api=Api.completions)
         with endpoint.connect(tmp_path / "response_cache.sqlite", lambda words: None) as llm:
-            served = dict(EndpointBackend(llm, chat=False).sample(PROMPTS, Sampling(max_tokens=40)))
-        assert {place: samples[0].text for place, samples in served.items()} == dict(enumerate(opened(model)))
+            served_samples = dict(EndpointBackend(llm, chat=False).sample(PROMPTS, Sampling(max_tokens=40)))
+        assert {place: samples[0].text for place, samples in served_samples.items()} == dict(enumerate(opened(model)))
 
-        asked = [*TRAINED, *COT, f"paths.root={outputs}", "stage=baselines", "baselines=[openai,pretrained]"]
-        asked += [f"baselines.openai.base_url={address}", f"baselines.openai.model={model.name}"]
-        asked += ["baselines.openai.api=completions", f"baselines.pretrained.path={model}"]
-        done = command(*asked)
-    assert done.returncode == 0, done.stderr
+        expected = [*TRAINED, *COT, f"paths.root={outputs}", "stage=baselines", "baselines=[openai,pretrained]"]
+        expected += [f"baselines.openai.base_url={address}", f"baselines.openai.model={model.name}"]
+        expected += ["baselines.openai.api=completions", f"baselines.pretrained.path={model}"]
+        result = command(*expected)
+    assert result.returncode == 0, result.stderr
     served_answers, answers = (answers_of(outputs, name) for name in ("openai", "pretrained"))
     assert len(answers) > 20 and not any(answer.overflowed for answer in answers)
     # transformers computes in bf16 where the CPU does: a text may part where two tokens are nearly as likely.
-    alike = sum(one.texts == other.texts for one, other in zip(served_answers, answers, strict=True))
-    assert alike > 0.8 * len(answers)
+    equal = sum(one.texts == other.texts for one, other in zip(served_answers, answers, strict=True))
+    assert equal > 0.8 * len(answers)
 
 
 def answers_of(outputs: Path, baseline: str) -> list[Answer]:
@@ -182,13 +182,13 @@ def test_killed_vllm_evaluation_resumes(outputs: Path, command: Command, tmp_pat
     (scratch,) = outputs.glob(OWN_COT)
     held = [json.loads(line) | {"texts": ["from before"]} for line in kept(outputs)]
     scratch.write_text("".join(json.dumps(answer) + "\n" for answer in held) + '{"question_id": "half')
-    done = command(*arguments, **CPU)
-    assert done.returncode == 0 and "is ready after" in done.stdout, done.stderr
+    result = command(*arguments, **CPU)
+    assert result.returncode == 0 and "is ready after" in result.stdout, result.stderr
     (file,) = outputs.glob(OWN_COT)
-    whole = list(read_jsonl(file, Answer))
-    asked = len({answer.question_id for answer in whole})
-    assert asked == len(whole) and all(len(answer.samples) == 2 for answer in whole)
-    assert 5 <= len(held) == sum(answer.texts == ["from before"] for answer in whole) < asked
+    complete = list(read_jsonl(file, Answer))
+    expected = len({answer.question_id for answer in complete})
+    assert expected == len(complete) and all(len(answer.samples) == 2 for answer in complete)
+    assert 5 <= len(held) == sum(answer.texts == ["from before"] for answer in complete) < expected
 
 
 def kept(outputs: Path) -> list[bytes]:

@@ -94,8 +94,8 @@ def test_invalid_engine_is_reported_before_the_run(command: Command, tmp_path: P
     with pytest.raises(ConfigError, match="engine.concurrency: 0 found"):
         VllmEngine(concurrency=0)
     bare = interpreter(tmp_path / "bare", "exec /bin/false")
-    done = command("run", "engine=vllm", f"engine.python={bare}", "logger=none")
-    assert done.returncode == 1 and f"engine.python: {bare} has no vLLM" in done.stderr, done.stderr
+    result = command("run", "engine=vllm", f"engine.python={bare}", "logger=none")
+    assert result.returncode == 1 and f"engine.python: {bare} has no vLLM" in result.stderr, result.stderr
     held = command("engine=vllm", "evaluation=lm_eval")
     assert held.returncode == 1 and "evaluation.lm_eval uses the Hugging Face model itself" in held.stderr
     assert not list(tmp_path.rglob("manifest.json"))

@@ -85,7 +85,7 @@ class Project:
     def python(self, *arguments: str) -> str:
         """Runs Python in the project's folder: `-m module ...`, or one program. Returns what it prints."""
         arguments = arguments if len(arguments) > 1 else ("-c", *arguments)
-        done = subprocess.run(
+        result = subprocess.run(
             [sys.executable, *arguments],
             cwd=self.folder,
             env={**os.environ, "OPENAI_API_KEY": "none"},
@@ -93,8 +93,8 @@ class Project:
             text=True,
             timeout=300,
         )
-        assert done.returncode == 0, done.stderr[-3000:]
-        return done.stdout
+        assert result.returncode == 0, result.stderr[-3000:]
+        return result.stdout
 
     def newest(self, pattern: str) -> Path:
         """Returns the newest output that matches the pattern."""

@@ -39,28 +39,28 @@ def folder(tmp_path: Path) -> Path:
 def planned_folders(cwd: Path, *overrides: str) -> dict[str, str]:
     """Returns the names of the folders that a configuration would make, by stage."""
     command = [sys.executable, "-m", "entigraph", "plan", "logger=none", *overrides]
-    done = subprocess.run(command, cwd=cwd, capture_output=True, text=True, timeout=120)
-    assert done.returncode == 0, done.stderr
-    return dict(re.findall(r"outputs/(\w+)/(\S+)", done.stdout))
+    result = subprocess.run(command, cwd=cwd, capture_output=True, text=True, timeout=120)
+    assert result.returncode == 0, result.stderr
+    return dict(re.findall(r"outputs/(\w+)/(\S+)", result.stdout))
 
 
-def test_augmenter_subclass_has_its_own_folder(folder: Path) -> None:
+def test_augmenter_subclass_has_a_separate_folder(folder: Path) -> None:
     subclass = ["augmenter=rephrase", "augmenter._target_=mylab.augmenter.Insistent"]
-    built_in, own = planned_folders(folder, "augmenter=rephrase"), planned_folders(folder, *subclass)
-    assert own["corpus"] == built_in["corpus"] and own["tokenizer"] == built_in["tokenizer"]
-    assert own["synthesis"] != built_in["synthesis"]
-    assert planned_folders(folder, *subclass) == own
+    built_in, customized = planned_folders(folder, "augmenter=rephrase"), planned_folders(folder, *subclass)
+    assert customized["corpus"] == built_in["corpus"] and customized["tokenizer"] == built_in["tokenizer"]
+    assert customized["synthesis"] != built_in["synthesis"]
+    assert planned_folders(folder, *subclass) == customized
 
     (folder / "mylab" / "wording.py").write_text("INSTRUCTION = 'Keep every name.'\n")
-    assert planned_folders(folder, *subclass)["synthesis"] != own["synthesis"], "an imported module has changed"
+    assert planned_folders(folder, *subclass)["synthesis"] != customized["synthesis"], "an imported module has changed"
     assert planned_folders(folder, "augmenter=rephrase") == built_in
 
 
-def test_scheduler_with_other_schedule_has_its_own_folder(folder: Path) -> None:
-    built_in, own = planned_folders(folder), planned_folders(folder, "scheduler._target_=mylab.schedule.halved")
-    assert own["tokens"] == built_in["tokens"]
-    assert own["training"] != built_in["training"] and own["evaluation"] != built_in["evaluation"]
+def test_scheduler_with_other_schedule_has_a_separate_folder(folder: Path) -> None:
+    built_in, customized = planned_folders(folder), planned_folders(folder, "scheduler._target_=mylab.schedule.halved")
+    assert customized["tokens"] == built_in["tokens"]
+    assert customized["training"] != built_in["training"] and customized["evaluation"] != built_in["evaluation"]
 
     (folder / "mylab" / "schedule.py").write_text(SCHEDULE.replace("0.5", "0.25"))
     edited = planned_folders(folder, "scheduler._target_=mylab.schedule.halved")
-    assert edited["training"] not in (own["training"], built_in["training"])
+    assert edited["training"] not in (customized["training"], built_in["training"])

@@ -22,15 +22,15 @@ def read(world: World, seed: int = 0) -> tuple[str, Reading]:
 
 
 def test_every_fact_of_200_worlds_is_read_back() -> None:
-    made = [*worlds(100, NamePool.target, 3), *worlds(100, NamePool.background, 3)]
-    for number, world in enumerate(made):
+    generated = [*worlds(100, NamePool.target, 3), *worlds(100, NamePool.background, 3)]
+    for number, world in enumerate(generated):
         _, reading = read(world, number)
         assert len(reading.facts) == 35 and set(reading.facts) == set(world.facts)
         assert set(reading.entities) == set(world.entities)
-    assert len(made) == 200
+    assert len(generated) == 200
 
 
-def test_other_text_is_not_understood() -> None:
+def test_other_text_is_not_parsed() -> None:
     assert comprehend("It was a dark and stormy night.") is None
     text, _ = read(next(worlds(1, NamePool.target, 0)))
     assert comprehend(text + " And so on.") is None
@@ -47,7 +47,7 @@ def test_targets_and_background_share_no_name() -> None:
     assert len(targets) == len(background) == 2000 and not targets & background
 
 
-def test_too_many_worlds_are_refused_not_awaited() -> None:
+def test_too_many_worlds_raise() -> None:
     with pytest.raises(ConfigError, match="names"):
         list(worlds(101, NamePool.target, 0))
 
@@ -75,12 +75,12 @@ def test_no_question_wording_occurs_in_any_text() -> None:
         texts += [relate(reading.facts, pair, rng) for _ in range(6)]
     texts += [relate(reading.facts, rng.sample(world.entities, 3), rng) for _ in range(1500)]
     written = {gram for text in texts for gram in grams(text, world.entities)}
-    asked = {gram for item in questions(world, rng) for gram in grams(item.text, world.entities)}
-    assert len(asked) > 50 and len(written) > 500
-    assert not asked & written
+    question_grams = {gram for item in questions(world, rng) for gram in grams(item.text, world.entities)}
+    assert len(question_grams) > 50 and len(written) > 500
+    assert not question_grams & written
 
 
-def test_rephrasing_uses_entigraphs_own_sentences() -> None:
+def test_rephrasing_uses_the_sentences_of_entigraph() -> None:
     """So that what EntiGraph gains over it is not a matter of wording."""
     (world,) = worlds(1, NamePool.target, 5)
     _, reading = read(world)
@@ -100,14 +100,14 @@ def test_a_pair_text_states_the_direct_ties_in_both_directions() -> None:
     _, reading = read(world)
     fact = reading.facts[0]
     text = relate(reading.facts, (fact.subject, fact.object), random.Random(0))
-    told = [
+    verdicts = [
         any(template.format(s=fact.subject, o=fact.object) in text for template in direction)
         for direction in STATEMENT[fact.relation]
     ]
-    assert told == [True, True]
+    assert verdicts == [True, True]
 
 
-def test_the_stated_share_of_an_erring_writers_sentences_is_false() -> None:
+def test_erring_writer_has_the_stated_error_rate() -> None:
     found = []
     for seed, world in enumerate(worlds(40, NamePool.target, 1)):
         _, reading = read(world)
@@ -120,7 +120,7 @@ def test_the_stated_share_of_an_erring_writers_sentences_is_false() -> None:
     assert abs(sum(found) / len(found) - 0.3) < 0.04
 
 
-def test_questions_have_one_right_answer_among_their_own_kind() -> None:
+def test_questions_have_one_correct_answer_of_the_same_kind() -> None:
     (world,) = worlds(1, NamePool.target, 2)
     items = list(questions(world, random.Random(0)))
     assert len(items) == 105
@@ -132,7 +132,7 @@ def test_questions_have_one_right_answer_among_their_own_kind() -> None:
     assert all(len({*item.choices}) == 4 for item in items)
 
 
-def test_the_background_teaches_the_form_that_the_evaluation_asks_in() -> None:
+def test_background_texts_have_the_format_of_the_evaluation() -> None:
     (world,) = worlds(1, NamePool.background, 2)
     task = ClosedBook()
     for item in questions(world, random.Random(0)):

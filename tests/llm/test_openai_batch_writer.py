@@ -35,9 +35,9 @@ def test_files_are_split_and_answers_keep_order(tmp_path: Path) -> None:
     with running(Config(output_tokens=30, batch_delay_s=0.05)) as server:
         answers = ask(writer(server, requests_per_file=30), tmp_path / "j", (make_request(n) for n in range(100)))
         stats = server.stats()
-        again = ask(writer(server), tmp_path / "j", (make_request(n) for n in range(100)))
+        rerun = ask(writer(server), tmp_path / "j", (make_request(n) for n in range(100)))
         assert server.stats()["batch_requests"] == stats["batch_requests"] == 100
-    assert len(answers) == 100 and again == answers and len({answer.text for answer in answers}) > 90
+    assert len(answers) == 100 and rerun == answers and len({answer.text for answer in answers}) > 90
     assert not [*(tmp_path / ".batches").iterdir()] and not ResponseCache(tmp_path / "j").pending_batches(
         server.base_url
     )

@@ -70,27 +70,27 @@ def test_answers_keep_request_order(server: Any, tmp_path: Path) -> None:
 
 def test_cached_answers_are_not_requested_again(server: Any, tmp_path: Path) -> None:
     first = ask(writer(server), tmp_path / "j", [make_request(number) for number in range(20)])
-    again = ask(writer(server, concurrency=3), tmp_path / "j", [make_request(number) for number in range(30)])
-    assert server.stats()["requests"] == 30 and again[:20] == first
+    rerun = ask(writer(server, concurrency=3), tmp_path / "j", [make_request(number) for number in range(30)])
+    assert server.stats()["requests"] == 30 and rerun[:20] == first
     ask(writer(server), tmp_path / "j", [make_request(0, sample=1), make_request(0, temperature=0.5)])
     assert server.stats()["requests"] == 32, "other samples and temperatures have answers of their own"
 
 
 def test_requests_are_consumed_lazily_and_sent_ones_are_cached(server: Any, tmp_path: Path) -> None:
-    drawn = 0
+    consumed = 0
 
     def endless() -> Iterator[Request]:
-        nonlocal drawn
+        nonlocal consumed
         while True:
-            drawn += 1
-            yield make_request(drawn)
+            consumed += 1
+            yield make_request(consumed)
 
     with writer(server, concurrency=4).connect(tmp_path / "j") as llm:
         answers = llm.complete(endless())
         for _ in range(10):
             next(answers)
         answers.close()
-    assert drawn <= 10 + 4 * 4 and server.stats()["undelivered"] == 0
+    assert consumed <= 10 + 4 * 4 and server.stats()["undelivered"] == 0
     sent = server.stats()["requests"]
     ask(writer(server), tmp_path / "j", (make_request(number) for number in range(1, 11)))
     assert server.stats()["requests"] == sent
@@ -290,8 +290,8 @@ def test_plan_shows_cost(command: Command, tmp_path: Path) -> None:
     process = command("llm=openai", "synthesis.token_budget=1000000", OPENAI_API_KEY="")
     assert process.returncode == 0 and "requests" in process.stdout and "$" in process.stdout, process.stderr
     assert not list(tmp_path.iterdir()), "and needs no key for that, nor writes anything"
-    own = command("llm=openai", "llm.base_url=http://127.0.0.1:9/v1", "llm.model=mine", "augmenter=rephrase")
-    assert own.returncode == 0 and "$0.00" in own.stdout, own.stderr
+    unreachable = command("llm=openai", "llm.base_url=http://127.0.0.1:9/v1", "llm.model=mine", "augmenter=rephrase")
+    assert unreachable.returncode == 0 and "$0.00" in unreachable.stdout, unreachable.stderr
 
 
 def synthesis(server: Any, *more: str, command: str = "run") -> list[str]:
@@ -320,7 +320,7 @@ def test_ten_kills_repeat_no_cached_request(command: Command, tmp_path: Path) ->
     response_cache = tmp_path / "outputs" / "response_cache.sqlite"
     with spawned(latency_s=0.2, jitter_s=0.1, output_tokens=200) as server:
         arguments = synthesis(server, "logger=none", command="stage=synthesis")
-        kills = lost = 0
+        kills = unsaved = 0
         for _ in range(10):
             seen = server.stats()["ok"]
             killed = subprocess.Popen(
@@ -339,15 +339,15 @@ def test_ten_kills_repeat_no_cached_request(command: Command, tmp_path: Path) ->
                 kills += 1
             killed.wait()
             stats = server.stats()
-            lost += stats["ok"] - stats["duplicates"] - answers_in(response_cache)
+            unsaved += stats["ok"] - stats["duplicates"] - answers_in(response_cache)
         process = command(*arguments)
         assert process.returncode == 0, process.stderr
         stats = server.stats()
-        print(f"{kills} kills, {lost} answers lost in flight, {stats['duplicates']} sent twice")
-        assert kills >= 8 and stats["duplicates"] <= lost <= 8 * kills
+        print(f"{kills} kills, {unsaved} answers lost in flight, {stats['duplicates']} sent twice")
+        assert kills >= 8 and stats["duplicates"] <= unsaved <= 8 * kills
         assert stats["ok"] - stats["duplicates"] == answers_in(response_cache)
-        again = command(*synthesis(server, "logger=none", f"paths.root={tmp_path}/unbroken"))
-        assert again.returncode == 0, again.stderr
+        rerun = command(*synthesis(server, "logger=none", f"paths.root={tmp_path}/unbroken"))
+        assert rerun.returncode == 0, rerun.stderr
     assert texts_digest(tmp_path / "outputs") == texts_digest(tmp_path / "unbroken")
 
 
@@ -409,8 +409,8 @@ def test_unanswered_requests_are_retried_by_the_next_command(command: Command, t
         process = command(*synthesis(server, "logger=none", "llm.attempts=1"))
         assert process.returncode == 1 and "requests got no answer" in process.stderr, process.stderr
         assert not list(tmp_path.glob("outputs/synthesis/*/manifest.json"))
-        again = command(*synthesis(server, "logger=none", "llm.attempts=8"))
-        assert again.returncode == 0 and server.stats()["duplicates"] == 0, again.stderr
+        rerun = command(*synthesis(server, "logger=none", "llm.attempts=8"))
+        assert rerun.returncode == 0 and server.stats()["duplicates"] == 0, rerun.stderr
 
 
 def test_key_is_never_written(command: Command, tmp_path: Path) -> None:

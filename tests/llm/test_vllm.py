@@ -56,9 +56,9 @@ def model(tiny_model: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     for weight in outputs:
         torch.nn.init.zeros_(weight).requires_grad_(False)
     optimizer = torch.optim.AdamW([weight for weight in network.parameters() if weight.requires_grad], lr=1e-2)
-    said = [tokenizer.encode(f"\n{text}") + [tokenizer.eos_token_id] for text in (ENTITIES, *TEXTS)]
-    longest = max(map(len, said))
-    labels = torch.tensor([ids + [-100] * (longest - len(ids)) for ids in said])
+    answer_tokens = [tokenizer.encode(f"\n{text}") + [tokenizer.eos_token_id] for text in (ENTITIES, *TEXTS)]
+    longest = max(map(len, answer_tokens))
+    labels = torch.tensor([ids + [-100] * (longest - len(ids)) for ids in answer_tokens])
     for _ in range(TEACHING_STEPS):
         network(input_ids=labels.clamp(min=0), labels=labels).loss.backward()
         optimizer.step()
@@ -155,28 +155,34 @@ def test_kill_and_resume_write_each_text_once(command: Command, notes: Path, mod
     assert {text.writer.rsplit("-", 1)[0] for text in texts} == {"tiny-writer"}
     assert counts["cached_tokens"] > counts["prompt_tokens"] / 4, "documents stay in the prefix cache"
 
-    again = command(*arguments, "stage=synthesis", "synthesis.token_budget=5000", "llm.python=gone")
-    assert again.returncode == 0 and "vLLM" not in again.stdout, again.stderr
+    rerun = command(*arguments, "stage=synthesis", "synthesis.token_budget=5000", "llm.python=gone")
+    assert rerun.returncode == 0 and "vLLM" not in rerun.stdout, rerun.stderr
     assert cached_times(outputs) == kept
 
 
 def test_server_and_engine_give_equal_answers(server: str, model: Path, tmp_path: Path) -> None:
     prompts = [f"### Document\n{ARTICLE}\n\nAbout {name}." for name in ("Orsk", "Tobias", "the ledger", "the ship")]
-    asked = [Request(system="Write.", user=prompt, temperature=0.0) for prompt in prompts]
-    asked.append(Request(system="List.", user=prompts[0], temperature=0.0, json_schema=ENTITY_SCHEMA))
-    served = ask(OpenAIWriter(model="tiny-writer", base_url=server, max_tokens=MOST_TOKENS), tmp_path / "s", asked)
+    greedy_requests = [Request(system="Write.", user=prompt, temperature=0.0) for prompt in prompts]
+    greedy_requests.append(Request(system="List.", user=prompts[0], temperature=0.0, json_schema=ENTITY_SCHEMA))
+    server_answers = ask(
+        OpenAIWriter(model="tiny-writer", base_url=server, max_tokens=MOST_TOKENS), tmp_path / "s", greedy_requests
+    )
     options = {"max_model_len": CONTEXT, "max_tokens": MOST_TOKENS, "dtype": "float32", "arguments": EAGER}
     writer = VLLMWriter(model=str(model), python=str(PYTHON), gpu_memory_utilization=MEMORY, **options)
-    drawn = [Request(system="List.", user=item, temperature=1.0, json_schema=ENTITY_SCHEMA) for item in prompts]
-    *inside, refused = ask(writer, tmp_path / "p", [*asked, *drawn, TOO_LONG])
-    inside, lists = inside[: len(asked)], inside[len(asked) :]
+    sampled_requests = [
+        Request(system="List.", user=item, temperature=1.0, json_schema=ENTITY_SCHEMA) for item in prompts
+    ]
+    *inside, refused = ask(writer, tmp_path / "p", [*greedy_requests, *sampled_requests, TOO_LONG])
+    inside, lists = inside[: len(greedy_requests)], inside[len(greedy_requests) :]
     assert refused.finish_reason == "error: rejected by the engine" and f"{CONTEXT}" in refused.text
-    assert [answer.text for answer in inside] == [answer.text for answer in served]
-    assert [answer.finish_reason for answer in inside] == [answer.finish_reason for answer in served]
-    assert [answer.usage.prompt_tokens for answer in inside] == [answer.usage.prompt_tokens for answer in served]
+    assert [answer.text for answer in inside] == [answer.text for answer in server_answers]
+    assert [answer.finish_reason for answer in inside] == [answer.finish_reason for answer in server_answers]
+    assert [answer.usage.prompt_tokens for answer in inside] == [
+        answer.usage.prompt_tokens for answer in server_answers
+    ]
     assert len({answer.text for answer in inside}) > 1, "the prompt has a say"
-    whole = [json.loads(answer.text) for answer in lists if answer.finish_reason == "stop"]
-    assert len(whole) > 1 and all({*found} == {"summary", "entities"} for found in whole)
+    parsed = [json.loads(answer.text) for answer in lists if answer.finish_reason == "stop"]
+    assert len(parsed) > 1 and all({*found} == {"summary", "entities"} for found in parsed)
 
 
 def ask(options: Writer, response_cache: Path, requests: list[Request]) -> list[Completion]:

@@ -61,9 +61,9 @@ def test_engine_batch_stays_full(python: str, tmp_path: Path, monkeypatch: Any) 
 
 
 def test_samples_differ_and_seeds_follow_from_requests(python: str, tmp_path: Path) -> None:
-    asked = [make_request(0), make_request(0, sample=1), make_request(1)]
-    first = ask(VLLMWriter(python=python), tmp_path / "j", asked)
-    assert first == ask(VLLMWriter(python=python, concurrency=1), tmp_path / "other", asked)
+    batch = [make_request(0), make_request(0, sample=1), make_request(1)]
+    first = ask(VLLMWriter(python=python), tmp_path / "j", batch)
+    assert first == ask(VLLMWriter(python=python, concurrency=1), tmp_path / "other", batch)
     assert len({answer.text.rsplit("(", 1)[1] for answer in first}) == 3
 
 
@@ -127,8 +127,8 @@ def test_kill_keeps_answers_and_leaves_no_process(python: str, tmp_path: Path) -
 
 
 def children(parent: int) -> list[int]:
-    listed = subprocess.run(["ps", "-o", "pid=", "--ppid", str(parent)], capture_output=True, text=True).stdout
-    return [int(child) for child in listed.split()]
+    processes = subprocess.run(["ps", "-o", "pid=", "--ppid", str(parent)], capture_output=True, text=True).stdout
+    return [int(child) for child in processes.split()]
 
 
 def alive(worker: int) -> bool:

@@ -57,9 +57,7 @@ def key_of(target: str, **arguments: object) -> dict[str, object]:
     return component_key(built.node, built.component)
 
 
-def test_a_subclass_of_an_augmenter_gets_a_folder_of_its_own(
-    user_package: Path, configured: Callable[..., Run]
-) -> None:
+def test_augmenter_subclass_gets_a_separate_folder(user_package: Path, configured: Callable[..., Run]) -> None:
     ours = configured().artifacts
     mine = configured("augmenter._target_=mine.augmenters.MyEntiGraph").artifacts
     assert ours.synthesis.folder != mine.synthesis.folder and ours.training.folder != mine.training.folder
@@ -155,8 +153,8 @@ def test_folders_are_the_same_in_another_process_and_working_directory(
         f"    config = compose('config', overrides=['paths.root={tmp_path / 'outputs'}'])\n"
         "    print(load_run(config).artifacts.evaluation.folder)\n"
     )
-    done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, timeout=120)
-    assert done.stdout.strip() == str(load_run(composed()).artifacts.evaluation.folder), done.stderr
+    result = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, timeout=120)
+    assert result.stdout.strip() == str(load_run(composed()).artifacts.evaluation.folder), result.stderr
 
 
 def test_key_of_a_mixture_contains_the_options_of_its_parts(configured: Any) -> None:

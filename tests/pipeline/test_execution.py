@@ -34,7 +34,7 @@ class LineageTracker(NoTracker):
     def __init__(self) -> None:
         self.outputs: list[Path] = []
 
-    def lineage(self, output: Path, inputs: Any) -> None:
+    def log_lineage(self, output: Path, inputs: Any) -> None:
         self.outputs.append(output)
 
 

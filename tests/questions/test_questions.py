@@ -67,18 +67,18 @@ class Scripted:
 
     def __init__(self, entries: list[Any], finds: Callable[[str], list[str] | str], recalls: bool = False) -> None:
         self.entries, self.finds, self.recalls = entries, finds, recalls
-        self.asked: list[Request] = []
+        self.requests: list[Request] = []
 
     def complete(self, requests: Iterable[Request]) -> Iterator[Completion]:
         for request in requests:
-            self.asked.append(request)
+            self.requests.append(request)
             yield Completion(text=self.answer(request), model=self.name)
 
     def answer(self, request: Request) -> str:
         if "### Question" not in request.user:
             return json.dumps({"questions": self.entries})
-        asked, *options = request.user.split("### Question\n")[1].splitlines()
-        right = ["right"] if "### Document" not in request.user and self.recalls else self.finds(asked)
+        request_count, *options = request.user.split("### Question\n")[1].splitlines()
+        right = ["right"] if "### Document" not in request.user and self.recalls else self.finds(request_count)
         if "### Document" not in request.user and not self.recalls:
             right = []
         if isinstance(right, str):
@@ -96,7 +96,7 @@ def rejected(out: Path) -> dict[str, str]:
     return {line["question"]: line["reason"] for line in map(json.loads, lines)}
 
 
-def test_question_is_kept_if_only_the_keyed_option_is_right(tmp_path: Path) -> None:
+def test_question_is_kept_if_only_the_keyed_option_is_correct(tmp_path: Path) -> None:
     verdicts: dict[str, Any] = {
         "good": ["right"],
         "open": [],
@@ -127,7 +127,7 @@ def test_unusable_and_duplicate_drafts_are_counted(tmp_path: Path) -> None:
         "text",
     ]
     counts = generated(
-        a_corpus(tmp_path / "corpus", "A text."), tmp_path / "out", Scripted(entries, lambda asked: ["right"])
+        a_corpus(tmp_path / "corpus", "A text."), tmp_path / "out", Scripted(entries, lambda request_count: ["right"])
     )
     assert counts["questions"] == 1
     assert counts["rejected"] == {"not four different options and a question": 4, "asked before": 1}
@@ -135,13 +135,13 @@ def test_unusable_and_duplicate_drafts_are_counted(tmp_path: Path) -> None:
 
 def test_unknown_to_writer_drops_known_questions(tmp_path: Path) -> None:
     corpus = a_corpus(tmp_path / "corpus", "A text.")
-    writer = Scripted([entry("known")], lambda asked: ["right"], recalls=True)
-    assert generated(corpus, tmp_path / "a", writer)["questions"] == 1 and len(writer.asked) == 2
+    writer = Scripted([entry("known")], lambda request_count: ["right"], recalls=True)
+    assert generated(corpus, tmp_path / "a", writer)["questions"] == 1 and len(writer.requests) == 2
     with pytest.raises(DataError, match="known without the document"):
         generated(corpus, tmp_path / "b", writer, unknown_to_writer=True)
-    from_memory = [request.user for request in writer.asked if "### Document" not in request.user]
+    from_memory = [request.user for request in writer.requests if "### Document" not in request.user]
     assert len(from_memory) == 3 and len(set(from_memory)) > 1, "in another order each time"
-    ignorant = Scripted([entry("unknown")], lambda asked: ["right"])
+    ignorant = Scripted([entry("unknown")], lambda request_count: ["right"])
     assert generated(corpus, tmp_path / "c", ignorant, unknown_to_writer=True)["questions"] == 1
 
 
@@ -150,9 +150,9 @@ def test_long_document_is_split_into_passages(tmp_path: Path) -> None:
     found = split_passages(Document(id="a", title="A", text=text), GeneratedQuestions(passage_tokens=300))
     assert len(found) > 2 and all(len(passage.text) <= 1200 for passage in found)
     assert "".join("".join(passage.text.split()) for passage in found) == "".join(text.split())
-    writer = Scripted([entry("q")], lambda asked: ["right"])
+    writer = Scripted([entry("q")], lambda request_count: ["right"])
     counts = generated(a_corpus(tmp_path / "corpus", text), tmp_path / "out", writer, passage_tokens=300)
-    assert sum("### Question" not in request.user for request in writer.asked) == len(found)
+    assert sum("### Question" not in request.user for request in writer.requests) == len(found)
     assert counts["rejected"] == {"asked before": len(found) - 1}
 
 
@@ -175,11 +175,11 @@ def test_answers_survive_an_endpoint_that_goes_down(tmp_path: Path) -> None:
         options = server.model(attempts=1, concurrency=1)
         with options.connect(tmp_path / "j") as llm, pytest.raises(LLMError, match="run the same command"):
             generated(corpus, tmp_path / "out", llm)
-        asked = len(server.asked)
+        request_count = len(server.requests)
         broken["check"] = False
         with options.connect(tmp_path / "j") as llm:
             assert generated(corpus, tmp_path / "out", llm)["questions"] == 3
-        assert len(server.asked) == asked + 1, "only what was not answered is asked"
+        assert len(server.requests) == request_count + 1, "only what was not answered is asked"
 
 
 def test_edited_review_is_used_unchanged(tmp_path: Path) -> None:
@@ -197,16 +197,17 @@ def test_edited_review_is_used_unchanged(tmp_path: Path) -> None:
 
 
 def test_synthesis_requests_do_not_depend_on_questions(configured: Callable[..., Run]) -> None:
-    plain, asked = configured(), configured("questions=generated")
+    plain, request_count = configured(), configured("questions=generated")
     assert (
-        asked.artifacts.synthesis.key == plain.artifacts.synthesis.key
-        and asked.artifacts.training.key == plain.artifacts.training.key
+        request_count.artifacts.synthesis.key == plain.artifacts.synthesis.key
+        and request_count.artifacts.training.key == plain.artifacts.training.key
     )
-    assert asked.artifacts.evaluation.key != plain.artifacts.evaluation.key
+    assert request_count.artifacts.evaluation.key != plain.artifacts.evaluation.key
     assert (
-        asked.artifacts.questions and asked.artifacts.questions.folder not in asked.artifacts.synthesis.inputs.values()
+        request_count.artifacts.questions
+        and request_count.artifacts.questions.folder not in request_count.artifacts.synthesis.inputs.values()
     )
-    assert study_folder(asked) != study_folder(plain)
+    assert study_folder(request_count) != study_folder(plain)
 
 
 def test_offline_writer_does_not_remember_documents() -> None:

@@ -28,8 +28,8 @@ def test_passages_cover_the_text_within_the_limit() -> None:
 def test_neighbors_are_merged() -> None:
     text = make_text(1)
     results = split_text(text, 256, SEPARATORS)
-    whole = sum(end - start for start, end in results) / len(results)
-    assert whole > 128, "neighboring passages do not fit into one"
+    fraction = sum(end - start for start, end in results) / len(results)
+    assert fraction > 128, "neighboring passages do not fit into one"
 
 
 def test_first_separator_that_fits_is_used() -> None:

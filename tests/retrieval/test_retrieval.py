@@ -72,7 +72,7 @@ def test_evidence_matches_half_overlapping_passages() -> None:
         question = Question(
             id="q", document_id="d", text="?", choices=["a"], answer=0, group="", evidence=[part] if part else []
         )
-        evidence = index.gold(question).evidence
+        evidence = index.find_gold(question).evidence
         return [index.passages[number].text for number in evidence[0]] if evidence else None
 
     results = held("The door was green.")
@@ -88,12 +88,12 @@ def test_top_indices_breaks_ties_by_order() -> None:
 
 
 def test_rankings_are_independent_of_other_questions(ranked: RankCorpus, tmp_path: Path) -> None:
-    _, whole = ranked()
-    _, again = ranked(out="again")
-    assert whole == again
+    _, all_counts = ranked()
+    _, rerun = ranked(out="again")
+    assert all_counts == rerun
     questions = list(read_jsonl(tmp_path / "corpus" / "questions.jsonl", Question))
     _, some = ranked(questions=questions[3:5], out="some")
-    assert some == whole[3:5]
+    assert some == all_counts[3:5]
 
 
 def test_question_without_known_words_has_no_passages(ranked: RankCorpus, tmp_path: Path) -> None:
@@ -168,8 +168,8 @@ def test_endpoint_embeds_each_text_once(ranked: RankCorpus, endpoint: Handle, tm
         "8 different queries"
     )
     assert stats["embeddings_requests"] < stats["embedded_texts"] / 3, "in batches"
-    again, same = ranked(dense(endpoint, depth=4), out="again")
-    assert again["embedded"] == 0 and endpoint.stats()["embedded_texts"] == stats["embedded_texts"]
+    rerun, same = ranked(dense(endpoint, depth=4), out="again")
+    assert rerun["embedded"] == 0 and endpoint.stats()["embedded_texts"] == stats["embedded_texts"]
     assert [list(ranking.passages) for ranking in same] == [list(ranking.passages)[:4] for ranking in rankings]
     ranked(dense(endpoint, model="another"), out="other")
     assert endpoint.stats()["embedded_texts"] == 2 * stats["embedded_texts"], "another model has its own vectors"
@@ -219,8 +219,8 @@ def test_reranker_results_are_cached(ranked: RankCorpus, endpoint: Handle) -> No
     assert counts["reranked"] == 8 and endpoint.stats()["rerank_requests"] == 8, "two questions share a query"
     assert all(list(ranking.scores) == sorted(ranking.scores, reverse=True) for ranking in rankings)
     assert counts["recall"]["evidence"]["at"]["1"] == 1.0
-    again, same = ranked(dense(endpoint, **settings), out="again")
-    assert again["reranked"] == 0 and endpoint.stats()["rerank_requests"] == 8 and same == rankings
+    rerun, same = ranked(dense(endpoint, **settings), out="again")
+    assert rerun["reranked"] == 0 and endpoint.stats()["rerank_requests"] == 8 and same == rankings
     mixed, _ = ranked(BM25(characters=256, **settings), out="words")  # type: ignore[arg-type]
     assert mixed["reranked"] == 8, "any retriever can be reranked"
 
@@ -291,10 +291,15 @@ def test_mock_embeddings_reflect_shared_words() -> None:
 
 
 def test_plan_estimates_endpoint_costs(configured: Callable[..., Run], quality_file: Path) -> None:
-    paid = "https://nowhere.example/v1"
+    public_url = "https://nowhere.example/v1"
     options = ["corpus=quality", f"corpus.path={quality_file}", "evaluation=open_book", "retriever=dense_rerank"]
-    options += ["retriever.model=m", "retriever.reranker=r", f"retriever.reranker_url={paid}", "retriever.depth=128"]
-    options += ["retriever.reranker_price=2", f"retriever.base_url={paid}", "retriever.price=0.13"]
+    options += [
+        "retriever.model=m",
+        "retriever.reranker=r",
+        f"retriever.reranker_url={public_url}",
+        "retriever.depth=128",
+    ]
+    options += ["retriever.reranker_price=2", f"retriever.base_url={public_url}", "retriever.price=0.13"]
     run = configured(*options)
     (line,) = cost_estimate.retrieval_cost_lines(run)
     assert "unknown until the questions exist" in line
@@ -305,8 +310,8 @@ def test_plan_estimates_endpoint_costs(configured: Callable[..., Run], quality_f
     )
     tokens = int(line.split("about ")[1].split(" tokens")[0].replace(",", ""))
     assert 2 * len(ARTICLE) / 3 < tokens < 4 * len(ARTICLE) / 3, "both articles and the questions"
-    own = [option.replace(paid, "http://localhost:1/v1") for option in options]
-    assert list(cost_estimate.retrieval_cost_lines(configured(*own))) == []
+    local = [option.replace(public_url, "http://localhost:1/v1") for option in options]
+    assert list(cost_estimate.retrieval_cost_lines(configured(*local))) == []
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -61,8 +61,8 @@ def test_local_embedder_embeds_each_text_once(ranked: RankCorpus, models: tuple[
     counts, rankings = ranked(Dense(model=str(models[0]), characters=256))
     assert counts["embedded"] > 30 and counts["truncated_by_model"] > 0, "it reads 64 tokens"
     assert counts["recall"]["article"]["at"]["128"] == 1.0
-    again, same = ranked(Dense(model=str(models[0]), characters=256), out="again")
-    assert again["embedded"] == 0 and same == rankings
+    rerun, same = ranked(Dense(model=str(models[0]), characters=256), out="again")
+    assert rerun["embedded"] == 0 and same == rankings
 
 
 def test_cross_encoder_scores_pairs_once(ranked: RankCorpus, models: tuple[Path, Path]) -> None:
@@ -74,8 +74,8 @@ def test_cross_encoder_scores_pairs_once(ranked: RankCorpus, models: tuple[Path,
     for own, first in zip(rankings, before, strict=True):
         assert sorted(own.passages) == sorted(first.passages), "the same passages"
     assert [own.passages for own in rankings] != [first.passages for first in before], "in another order"
-    again, same = ranked(settings, out="again")
-    assert again["reranked"] == 0 and same == rankings
+    rerun, same = ranked(settings, out="again")
+    assert rerun["reranked"] == 0 and same == rankings
 
 
 def test_invalid_model_folder_raises_config_error(ranked: RankCorpus, tmp_path: Path) -> None:

@@ -31,8 +31,8 @@ def test_artifact_is_built_once_and_manifest_holds_cache_key(tmp_path: Path) -> 
     manifest = artifact.build_artifact(letters, write_letters)
     assert manifest["cache_key"] == {"seed": 0} and manifest["counts"] == {"letters": 3}
     assert manifest["files"]["letters.txt"]["bytes"] == 3
-    again = artifact.build_artifact(letters, lambda out: pytest.fail("built a second time"))
-    assert again == manifest
+    rerun = artifact.build_artifact(letters, lambda out: pytest.fail("built a second time"))
+    assert rerun == manifest
 
 
 def test_folder_depends_on_cache_key_and_inputs(tmp_path: Path) -> None:

@@ -61,9 +61,9 @@ def test_clean_removes_only_artifacts_of_a_removed_study(root: Path, command: Co
     (root / "notes").mkdir()
     (root / "training" / "mine").mkdir()
     (root / "response_cache.sqlite").write_text("answers")
-    listed = command("clean")
-    assert "28 of 28 artifacts not needed" in listed.stdout, listed.stderr
-    assert "nothing was removed" in listed.stdout and len(artifact_names(root)) == 28
+    listing = command("clean")
+    assert "28 of 28 artifacts not needed" in listing.stdout, listing.stderr
+    assert "nothing was removed" in listing.stdout and len(artifact_names(root)) == 28
     base = next(root.glob("training/fictional_background-*")).name
     process = command("clean", "clean=true")
     assert process.returncode == 0 and "removed " in process.stdout, process.stderr

@@ -20,10 +20,10 @@ def test_seeds_are_added_until_intervals_are_narrow(command: Command, tmp_path: 
     sweep = [*SWEEP, "tokens.budget=1000,1500", "seed=0,1,2,3", "sweep.stop_at_half_width=0.5"]
     planned = command(*(one for one in sweep if one != "run"))
     assert "up to 4 seeds, until ±0.5: up to 8 jobs" in planned.stdout, planned.stdout + planned.stderr
-    done = command(*sweep)
-    assert done.returncode == 0, done.stderr
-    assert "6 of 6 runs are complete" in done.stdout
-    assert "stopped after 3 of 4 seeds: the widest 90% interval of a point is ±0." in done.stdout
+    result = command(*sweep)
+    assert result.returncode == 0, result.stderr
+    assert "6 of 6 runs are complete" in result.stdout
+    assert "stopped after 3 of 4 seeds: the widest 90% interval of a point is ±0." in result.stdout
     (file,) = (tmp_path / "outputs" / "studies").glob("*/curve.json")
     curve = json.loads(file.read_text())
     assert sorted(run["seed"] for run in curve["runs"]) == [0, 0, 1, 1, 2, 2]
@@ -32,9 +32,9 @@ def test_seeds_are_added_until_intervals_are_narrow(command: Command, tmp_path: 
         interval_half_width([run["accuracy"] for run in curve["runs"] if run["budget"] == at], 0.9)
         for at in (1000, 1500)
     )
-    assert f"±{widest:.3f}, no wider than ±0.5" in done.stdout
-    again = command(*sweep)
-    assert again.returncode == 0 and "nothing to do: all 6 runs are complete" in again.stdout, again.stdout
+    assert f"±{widest:.3f}, no wider than ±0.5" in result.stdout
+    rerun = command(*sweep)
+    assert rerun.returncode == 0 and "nothing to do: all 6 runs are complete" in rerun.stdout, rerun.stdout
     never = command(*sweep[:-1], "sweep.stop_at_half_width=0.0001")
     assert never.returncode == 0 and "8 of 8 runs are complete, 6 of them already complete" in never.stdout
 
@@ -47,8 +47,8 @@ def test_seeds_are_added_until_intervals_are_narrow(command: Command, tmp_path: 
     ],
 )
 def test_stopping_rule_without_effect_is_an_error(overrides: list[str], message: str, command: Command) -> None:
-    done = command(*SWEEP, *overrides)
-    assert done.returncode == 1 and message in done.stderr and "Traceback" not in done.stderr, done.stderr
+    result = command(*SWEEP, *overrides)
+    assert result.returncode == 1 and message in result.stderr and "Traceback" not in result.stderr, result.stderr
 
 
 @pytest.mark.parametrize(("points", "least"), [(1, 0.83), (4, 0.88)])
@@ -78,7 +78,7 @@ def write_round(folder: Path, accuracies: list[list[float]], half_width: float) 
         write_json(job_file(folder, number), {"state": "done", "accuracy": accuracy})
 
 
-def test_no_rule_skips_no_job(tmp_path: Path) -> None:
+def test_without_a_rule_no_job_is_skipped(tmp_path: Path) -> None:
     assert reason_to_skip(tmp_path, 7) is None
 
 

@@ -27,9 +27,9 @@ def test_submitit_jobs_train_the_same_model(smoke: Path, command: Command, tmp_p
     shutil.copytree(smoke, root)
     for folder in [*root.glob("training/fictional-raw-4000-*"), *root.glob("evaluation/fictional-raw-4000-*")]:
         shutil.rmtree(folder)
-    done = command(*ONE)
-    assert done.returncode == 0, done.stderr
-    assert "2 of 2 runs are complete, 1 of them already complete" in done.stdout
+    process = command(*ONE)
+    assert process.returncode == 0, process.stderr
+    assert "2 of 2 runs are complete, 1 of them already complete" in process.stdout
     name = "fictional-raw-4000-seed0"
     assert weights(root, name) == weights(smoke, name)
 
@@ -82,8 +82,8 @@ def test_job_without_checkpoint_is_requeued_at_once() -> None:
 def test_slurm_without_sbatch_is_one_error(command: Command) -> None:
     if shutil.which("sbatch"):
         pytest.skip("this machine has Slurm")
-    done = command("run", "experiments=smoke", "launcher=slurm")
-    assert done.returncode == 1 and "sbatch not found" in done.stderr and "Traceback" not in done.stderr
+    process = command("run", "experiments=smoke", "launcher=slurm")
+    assert process.returncode == 1 and "sbatch not found" in process.stderr and "Traceback" not in process.stderr
     assert command("plan", "experiments=smoke", "launcher=slurm").returncode == 0
 
 

@@ -34,48 +34,50 @@ def test_sweep_writes_curve_and_prints_its_path(smoke: Path) -> None:
 
 def test_finished_sweep_has_nothing_to_do(smoke: Path, command: Command) -> None:
     before = manifests(smoke)
-    drawn = (study_of(smoke) / "manifest.json").read_text()
-    again = command("run", "experiments=smoke", f"paths.root={smoke}")
-    assert again.returncode == 0 and "nothing to do: all 6 runs are complete" in again.stdout, again.stderr
-    assert manifests(smoke) == before and (study_of(smoke) / "manifest.json").read_text() == drawn
+    manifest = (study_of(smoke) / "manifest.json").read_text()
+    rerun = command("run", "experiments=smoke", f"paths.root={smoke}")
+    assert rerun.returncode == 0 and "nothing to do: all 6 runs are complete" in rerun.stdout, rerun.stderr
+    assert manifests(smoke) == before and (study_of(smoke) / "manifest.json").read_text() == manifest
 
 
 def test_sweep_plan_lists_each_folder_once(smoke: Path, command: Command) -> None:
-    done = command("plan", "experiments=smoke", f"paths.root={smoke}")
-    assert done.returncode == 0 and "28 folders" in done.stdout and "28 done" in done.stdout
+    result = command("plan", "experiments=smoke", f"paths.root={smoke}")
+    assert result.returncode == 0 and "28 folders" in result.stdout and "28 done" in result.stdout
     more = command("plan", "experiments=smoke", f"paths.root={smoke}", "sweep.token_budgets=[8000,4000,2000]")
     assert "9 jobs" in more.stdout and "28 done, 9 to do" in more.stdout
     assert re.search(r"training: 3 models to train, \d[\d,]+ tokens in total", more.stdout)
     assert re.search(r"time: about \d+\.\d\d h sequentially, .* device-hours\n", more.stdout)
-    assert "B for the trained models" in more.stdout and "models to train" not in done.stdout
+    assert "B for the trained models" in more.stdout and "models to train" not in result.stdout
     other = command("plan", "experiments=smoke", f"paths.root={smoke}", "tokens.budget=8000,4000,2000")
     assert "9 jobs" in other.stdout
-    assert "cost: none, no paid model is used" in done.stdout
-    paid = command("plan", "experiments=smoke", "llm=openai", "llm.model=gpt-4o-mini", "sweep.augmenters=[entigraph]")
-    assert paid.returncode == 0 and re.search(r"total: .* requests to send(.|\n)*\$\d+\.\d\d", paid.stdout), paid.stderr
+    assert "cost: none, no paid model is used" in result.stdout
+    plan = command("plan", "experiments=smoke", "llm=openai", "llm.model=gpt-4o-mini", "sweep.augmenters=[entigraph]")
+    assert plan.returncode == 0 and re.search(r"total: .* requests to send(.|\n)*\$\d+\.\d\d", plan.stdout), plan.stderr
 
 
 def test_other_jobs_finish_if_one_fails(command: Command, tmp_path: Path) -> None:
-    done = command(*SMOKE, "tokens.budget=4000,200", "augmenter=entigraph,raw")
-    assert done.returncode == 1
-    assert "failed: fictional-raw-200-seed0: tokens.budget: 200 tokens are fewer than the first text has" in done.stderr
-    assert "jobs failed; the same command tries those again" in done.stderr and "Traceback" not in done.stderr
+    result = command(*SMOKE, "tokens.budget=4000,200", "augmenter=entigraph,raw")
+    assert result.returncode == 1
+    assert (
+        "failed: fictional-raw-200-seed0: tokens.budget: 200 tokens are fewer than the first text has" in result.stderr
+    )
+    assert "jobs failed; the same command tries those again" in result.stderr and "Traceback" not in result.stderr
     curve = curve_of(tmp_path / "outputs")
     assert {run["augmenter"] for run in curve["runs"]} == {"entigraph", "raw"} and len(curve["runs"]) == 3
 
 
 def test_relative_root_is_resolved_from_working_directory(command: Command, tmp_path: Path) -> None:
     one = ["paths.root=below/here", "sweep.augmenters=[raw]", "sweep.token_budgets=[4000]"]
-    done = command(*SMOKE, *one)
-    assert done.returncode == 0, done.stderr
+    result = command(*SMOKE, *one)
+    assert result.returncode == 0, result.stderr
     assert len(curve_of(tmp_path / "below" / "here")["runs"]) == 1
-    again = command(*SMOKE, *one)
-    assert "nothing to do" in again.stdout, again.stderr
+    rerun = command(*SMOKE, *one)
+    assert "nothing to do" in rerun.stdout, rerun.stderr
 
 
 def test_invalid_configuration_fails_before_first_job(command: Command, tmp_path: Path) -> None:
-    done = command(*SMOKE, "optim.lr=-1")
-    assert done.returncode == 1 and "optim.lr: -1" in done.stderr and "Traceback" not in done.stderr
+    result = command(*SMOKE, "optim.lr=-1")
+    assert result.returncode == 1 and "optim.lr: -1" in result.stderr and "Traceback" not in result.stderr
 
 
 def test_killed_sweep_resumes_without_repeating_finished_work(tmp_path: Path) -> None:
@@ -87,8 +89,8 @@ def test_killed_sweep_resumes_without_repeating_finished_work(tmp_path: Path) ->
     running.wait()
     wait_for_session_to_end(running.pid)
     before = manifests(outputs)
-    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=300)
-    assert done.returncode == 0, done.stderr
+    result = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=300)
+    assert result.returncode == 0, result.stderr
     after = manifests(outputs)
     assert {file: after[file] for file in before} == before, "what had finished was not made again"
     assert len(after) == 28 > len(before) and len(curve_of(outputs)["runs"]) == 6
@@ -130,8 +132,8 @@ def test_job_of_killed_worker_is_retried_and_others_finish(tmp_path: Path) -> No
     assert "Traceback" not in errors, errors
     assert errors.count("failed: ") <= 1, "other running jobs are not blamed"
     assert len(curve_of(outputs)["runs"]) >= 5
-    again = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=300)
-    assert again.returncode == 0 and len(curve_of(outputs)["runs"]) == 6, again.stderr
+    rerun = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=300)
+    assert rerun.returncode == 0 and len(curve_of(outputs)["runs"]) == 6, rerun.stderr
 
 
 def test_job_that_always_kills_its_worker_is_reported_alone(tmp_path: Path) -> None:
@@ -155,9 +157,9 @@ def test_sweep_over_another_key_analyzes_each_study(smoke: Path, command: Comman
     root = tmp_path / "copy"
     shutil.copytree(smoke, root)
     budgets = ["sweep.augmenters=[raw]", "sweep.token_budgets=[8000]"]
-    done = command(*SMOKE, f"paths.root={root}", *budgets, "data.replay_rate=0.1,0.3")
-    assert done.returncode == 0, done.stderr
-    assert "fictional-raw-8000-seed0 data.replay_rate=0.3: done" in done.stdout, (
+    result = command(*SMOKE, f"paths.root={root}", *budgets, "data.replay_rate=0.1,0.3")
+    assert result.returncode == 0, result.stderr
+    assert "fictional-raw-8000-seed0 data.replay_rate=0.3: done" in result.stdout, (
         "jobs of the same name are distinguished"
     )
     curves = [json.loads(file.read_text()) for file in (root / "studies").glob("smoke-*/curve.json")]
@@ -185,10 +187,10 @@ def test_adding_seeds_and_budgets_keeps_finished_runs(smoke: Path, command: Comm
     root = tmp_path / "copy"
     shutil.copytree(smoke, root)
     before = manifests(root)
-    done = command(
+    result = command(
         "run", "experiments=smoke", "logger=none", f"paths.root={root}", "sweep.seeds=[1]", "sweep.augmenters=[raw]"
     )
-    assert done.returncode == 0, done.stderr
+    assert result.returncode == 0, result.stderr
     assert {file: text for file, text in manifests(root).items() if file in before} == before
     curve = json.loads((study_of(root) / "curve.json").read_text())
     assert sorted({run["seed"] for run in curve["runs"]}) == [0, 1] and len(curve["runs"]) == 8
@@ -199,12 +201,12 @@ def test_only_failed_job_of_ten_is_retried(smoke: Path, command: Command, tmp_pa
     shutil.copytree(smoke, root, symlinks=True)
     budgets = [8000, *range(7500, 3500, -500), 200]
     ten = [*SMOKE, f"paths.root={root}", "sweep.augmenters=[raw]", f"sweep.token_budgets={budgets}", "stage=tokens"]
-    done = command(*ten)
-    assert done.returncode == 1 and "9 of 10 runs are complete" in done.stdout, done.stdout
-    assert done.stderr.count("failed: ") == 1 and "failed: fictional-raw-200-seed0" in done.stderr
+    result = command(*ten)
+    assert result.returncode == 1 and "9 of 10 runs are complete" in result.stdout, result.stdout
+    assert result.stderr.count("failed: ") == 1 and "failed: fictional-raw-200-seed0" in result.stderr
     before = {file: file.stat().st_mtime_ns for file in manifests(root)}
-    again = command(*ten)
-    assert again.returncode == 1 and again.stderr == done.stderr
+    rerun = command(*ten)
+    assert rerun.returncode == 1 and rerun.stderr == result.stderr
     assert {file: file.stat().st_mtime_ns for file in manifests(root)} == before
     more = command(*ten[:5], f"sweep.token_budgets={[8000, 3000]}", "stage=tokens")
     assert more.returncode == 0, more.stderr
@@ -218,18 +220,18 @@ def without(root: Path, stage: str) -> list[str]:
         for folder in root.glob(f"{later}/fictional-*"):
             if later == "corpus" or "-raw" in folder.name:
                 shutil.rmtree(folder)
-    for drawn in root.glob("studies/*/manifest.json"):
-        drawn.unlink()
+    for manifest in root.glob("studies/*/manifest.json"):
+        manifest.unlink()
     return [sys.executable, "-m", "entigraph", *SMOKE, f"paths.root={root}", "sweep.augmenters=[raw]"]
 
 
 def checksums(root: Path) -> dict[str, object]:
     """Returns the checksums of a study's weights and answers."""
     folders = [file.parent for stage in ("training", "evaluation") for file in root.glob(f"{stage}/*/manifest.json")]
-    wanted = re.compile(r"model\.safetensors|answers-.*\.jsonl")
+    pattern = re.compile(r"model\.safetensors|answers-.*\.jsonl")
     files = [(folder.name, read_manifest(folder)["files"]) for folder in folders]
     return {
-        f"{name}/{file}": found["sha256"] for name, own in files for file, found in own.items() if wanted.search(file)
+        f"{name}/{file}": found["sha256"] for name, own in files for file, found in own.items() if pattern.search(file)
     }
 
 
@@ -259,6 +261,6 @@ def test_sweep_killed_in_any_stage_resumes(stage: str, smoke: Path, tmp_path: Pa
     os.kill(running.pid, signal.SIGKILL)
     running.wait()
     wait_for_session_to_end(running.pid)
-    done = subprocess.run(command, capture_output=True, text=True, timeout=300)
-    assert done.returncode == 0, done.stderr
+    result = subprocess.run(command, capture_output=True, text=True, timeout=300)
+    assert result.returncode == 0, result.stderr
     assert checksums(root) == checksums(smoke) and len(curve_of(root)["runs"]) == 6

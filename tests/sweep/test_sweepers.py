@@ -59,11 +59,11 @@ def test_sweeper_receives_the_accuracy_of_every_job(
     assert planned.returncode == 0, planned.stderr
     assert "GreedySweeper selects its jobs at run time" in planned.stdout and "1 jobs" in planned.stdout
     assert not (tmp_path / "outputs").exists()
-    done = command("run", *SWEEP, "tokens.budget=1000,1500,2000", PYTHONPATH=path)
-    assert done.returncode == 0, done.stderr
-    assert "jobs chosen by GreedySweeper" in done.stdout and "2 of 2 runs are complete" in done.stdout
+    result = command("run", *SWEEP, "tokens.budget=1000,1500,2000", PYTHONPATH=path)
+    assert result.returncode == 0, result.stderr
+    assert "jobs chosen by GreedySweeper" in result.stdout and "2 of 2 runs are complete" in result.stdout
     (file,) = (tmp_path / "outputs" / ".sweeps").glob("*/optimization_results.yaml")
-    assert f"results of the sweeper: {file}" in done.stdout
+    assert f"results of the sweeper: {file}" in result.stdout
     results = json.loads(file.read_text())
     (curve,) = (tmp_path / "outputs" / "studies").glob("*/curve.json")
     accuracies = {run["budget"]: run["accuracy"] for run in json.loads(curve.read_text())["runs"]}
@@ -71,6 +71,6 @@ def test_sweeper_receives_the_accuracy_of_every_job(
 
 
 def test_sweeper_that_is_not_installed_is_one_error(command: Command) -> None:
-    done = command("run", "-m", "hydra/sweeper=nevergrad", "seed=0,1")
-    assert done.returncode == 1 and "Traceback" not in done.stderr, done.stderr
-    assert done.stderr.count("error:") == 1 and "hydra/sweeper=nevergrad: not installed" in done.stderr
+    result = command("run", "-m", "hydra/sweeper=nevergrad", "seed=0,1")
+    assert result.returncode == 1 and "Traceback" not in result.stderr, result.stderr
+    assert result.stderr.count("error:") == 1 and "hydra/sweeper=nevergrad: not installed" in result.stderr

@@ -97,9 +97,9 @@ def test_document_titles_are_escaped() -> None:
     text = made()
     assert "| a.txt | The lamp |" in text and "SECRET TEXT" not in text
     assert "| b.txt | Oil \\| letters # \\<b\\>and\\</b\\> \\[more\\](http://x) |" in text
-    many = [Document(id=f"{n}.txt", title=f"n{n}", text="") for n in range(MAX_DOCUMENTS_LISTED + 7)]
-    assert text.count("\n| ") + MAX_DOCUMENTS_LISTED - len(DOCUMENTS) == made(documents=many).count("\n| ")
-    assert "and 7 more." in made(documents=many)
+    many_documents = [Document(id=f"{n}.txt", title=f"n{n}", text="") for n in range(MAX_DOCUMENTS_LISTED + 7)]
+    assert text.count("\n| ") + MAX_DOCUMENTS_LISTED - len(DOCUMENTS) == made(documents=many_documents).count("\n| ")
+    assert "and 7 more." in made(documents=many_documents)
 
 
 def test_card_without_writer() -> None:

@@ -38,14 +38,14 @@ def test_parts_write_their_shares_as_they_would_alone(corpus: Path, tmp_path: Pa
     assert len(writer.requests) < 1.15 * len(texts) + 64, "few requests exceed the budget"
     for augmenter in (EntiGraph(), Rephrase()):
         alone, _ = synthesize(corpus, tmp_path / augmenter.name, augmenter, RecordingWriter(), token_budget=8000)
-        own = [text for text in texts if text.augmenter == augmenter.name]
-        assert own == alone[: len(own)]
+        part_texts = [text for text in texts if text.augmenter == augmenter.name]
+        assert part_texts == alone[: len(part_texts)]
 
 
 def test_full_share_equals_the_augmenter_alone(corpus: Path, tmp_path: Path) -> None:
-    whole, _ = synthesize(corpus, tmp_path / "whole", mixed(1.0), RecordingWriter(), token_budget=3000)
+    full, _ = synthesize(corpus, tmp_path / "whole", mixed(1.0), RecordingWriter(), token_budget=3000)
     alone, _ = synthesize(corpus, tmp_path / "alone", EntiGraph(), RecordingWriter(), token_budget=3000)
-    assert whole == alone
+    assert full == alone
     assert [mixed(share).name for share in (0.0, 0.25, 1.0)] == [
         "rephrase100",
         "entigraph25-rephrase75",
@@ -89,16 +89,16 @@ def test_mixture_reuses_cached_answers_of_its_parts(command: Command, tmp_path: 
         assert command(*common, "stage=corpus").returncode == 0
         planned = command(*common, "augmenter=mixed").stdout
         for augmenter in ("entigraph", "rephrase"):
-            done = command(*common, f"augmenter={augmenter}", "stage=synthesis", OPENAI_API_KEY="sk-x")
-            assert done.returncode == 0, done.stderr
-        asked = server.stats()["requests"]
-        done = command(*common, "augmenter=mixed", "stage=synthesis", OPENAI_API_KEY="sk-x")
-        assert done.returncode == 0, done.stderr
-        assert server.stats()["requests"] == asked
+            result = command(*common, f"augmenter={augmenter}", "stage=synthesis", OPENAI_API_KEY="sk-x")
+            assert result.returncode == 0, result.stderr
+        request_count = server.stats()["requests"]
+        result = command(*common, "augmenter=mixed", "stage=synthesis", OPENAI_API_KEY="sk-x")
+        assert result.returncode == 0, result.stderr
+        assert server.stats()["requests"] == request_count
     assert "synthesis with entigraph and mock-llm:" in planned and "synthesis with rephrase and mock-llm:" in planned
     examined = command("analyze", *common, "augmenter=mixed", "analysis=overlap")
     assert examined.returncode == 0 and "entigraph50-rephrase50" in examined.stdout, examined.stderr
-    assert "of them entigraph" in done.stdout + done.stderr
+    assert "of them entigraph" in result.stdout + result.stderr
     (folder,) = (tmp_path / "outputs" / "synthesis").glob("*-entigraph50-rephrase50-*")
     assert 'id="mixture">Of the tokens 5' in (folder / "report.html").read_text("utf-8")
     assert "| augmenter.shares.entigraph | 0.5 |" in (folder / "README.md").read_text("utf-8")

@@ -34,8 +34,8 @@ def test_released_texts_become_a_corpus_without_cost(command: Command, quality_f
         "data.context_length=32",
         "logger=none",
     ]
-    done = command(*given)
-    assert done.returncode == 0, done.stderr
+    result = command(*given)
+    assert result.returncode == 0, result.stderr
     (folder,) = (tmp_path / "outputs/synthesis").iterdir()
     texts = list(read_texts(folder))
     assert [(text.text, text.sample) for text in texts] == [("First text.", 0), ("Second text.", 1), ("Only text.", 0)]

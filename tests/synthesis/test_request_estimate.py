@@ -79,9 +79,9 @@ def test_cached_answers_are_free_and_correct_the_estimate(command: Command, tmp_
         asked_before = server.stats()["requests"]
         large = command(*common, "stage=synthesis", "synthesis.token_budget=60000", OPENAI_API_KEY="sk-x")
         assert large.returncode == 0, large.stderr
-        asked = server.stats()["requests"] - asked_before
+        request_count = server.stats()["requests"] - asked_before
     assert "; assuming 10 to 50 entities per list" in before.stdout and "minutes at the stated" in before.stdout
     assert "not known yet" not in planned.stdout and "chronicle-001" in planned.stdout
     (line,) = re.findall(r"total: (\S+) requests to send, (\S+) answers from", planned.stdout)
     requests, free = (int(number.replace(",", "")) for number in line)
-    assert free == asked_before and requests == pytest.approx(asked, rel=0.1)
+    assert free == asked_before and requests == pytest.approx(request_count, rel=0.1)

@@ -158,9 +158,9 @@ def test_every_triple_is_drawn_once() -> None:
     import random
 
     entities = [f"e{index}" for index in range(9)]
-    drawn = [triple_at(index, entities) for index in pseudo_shuffled_range(84, random.Random(0))]
-    assert {frozenset(triple) for triple in drawn} == {frozenset(triple) for triple in combinations(entities, 3)}
-    assert drawn != sorted(drawn)
+    sampled = [triple_at(index, entities) for index in pseudo_shuffled_range(84, random.Random(0))]
+    assert {frozenset(triple) for triple in sampled} == {frozenset(triple) for triple in combinations(entities, 3)}
+    assert sampled != sorted(sampled)
     assert list(islice(pseudo_shuffled_range(10**9, random.Random(0)), 3)), "a billion take no time to begin"
 
 

@@ -99,8 +99,8 @@ def test_texts_missing_from_an_answer_are_counted_or_retried(corpus: Path, tmp_p
     texts, counts = synthesize(corpus, tmp_path / "lost", augmenter, RecordingWriter(cut), max_failure_rate=0.6)
     assert counts["failures"] == {"missing from an answer about several": 380 - len(texts)}
     assert len(texts) == 2 * 47 * 2, "two whole ones of each four; of a document's last request nothing is left"
-    again, counts = synthesize(corpus, tmp_path / "again", augmenter, RecordingWriter(cut), max_retries=1)
-    assert len(again) == 380 and counts["failures"] == {}
+    rerun, counts = synthesize(corpus, tmp_path / "again", augmenter, RecordingWriter(cut), max_retries=1)
+    assert len(rerun) == 380 and counts["failures"] == {}
 
 
 def test_failures_are_retried_up_to_max_retries(corpus: Path, tmp_path: Path) -> None:
@@ -111,8 +111,8 @@ def test_failures_are_retried_up_to_max_retries(corpus: Path, tmp_path: Path) ->
 
     augmenter = EntiGraph(triples_per_document=0)
     texts, counts = synthesize(corpus, tmp_path / "once", augmenter, RecordingWriter(refuse), max_failure_rate=1.0)
-    lost = counts["failures"]["finish_reason refusal"]
-    assert lost > 20 and len(list(read_jsonl(tmp_path / "once" / "failures.jsonl", Failure))) == lost
+    refused = counts["failures"]["finish_reason refusal"]
+    assert refused > 20 and len(list(read_jsonl(tmp_path / "once" / "failures.jsonl", Failure))) == refused
     texts, counts = synthesize(corpus, tmp_path / "twice", augmenter, RecordingWriter(refuse), max_retries=1)
     assert len(texts) == 380 and counts["failures"] == {}
 
@@ -143,16 +143,16 @@ def test_near_duplicates_are_reported_or_removed(corpus: Path, tmp_path: Path) -
     augmenter = EntiGraph(triples_per_document=0)
     texts, counts = synthesize(corpus, tmp_path / "reported", augmenter, RecordingWriter(same))
     found = list(read_jsonl(tmp_path / "reported" / "near_duplicates.jsonl", NearDuplicate))
-    alike = [text for text in texts if text.text.startswith("word0")]
+    duplicates = [text for text in texts if text.text.startswith("word0")]
     assert len(texts) == 380 and counts["near_duplicates"] == len(found)
-    firsts = {text.document_id: text.id for text in reversed(alike)}
-    assert {each.id for each in found} >= {text.id for text in alike} - {*firsts.values()} and len(found) < len(
-        alike
+    firsts = {text.document_id: text.id for text in reversed(duplicates)}
+    assert {item.id for item in found} >= {text.id for text in duplicates} - {*firsts.values()} and len(found) < len(
+        duplicates
     ) + 40
     kept, counts = synthesize(
         corpus, tmp_path / "removed", augmenter, RecordingWriter(same), near_duplicates=NearDuplicates.remove
     )
-    assert len(kept) == 380 - len(found) == counts["texts"] and not {t.id for t in kept} & {each.id for each in found}
+    assert len(kept) == 380 - len(found) == counts["texts"] and not {t.id for t in kept} & {item.id for item in found}
     assert counts["tokens"] == sum(text.tokens for text in kept) and not (tmp_path / "removed/before_removal").exists()
 
 

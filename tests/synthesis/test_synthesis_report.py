@@ -45,7 +45,7 @@ class Page:
         return [[" ".join(cell.text_content().split()) for cell in row] for row in rows]
 
     def texts(self, view: int) -> list[str]:
-        return [each.text_content() for each in self.view(view).find_class("body") if each.getparent().tag == "article"]
+        return [item.text_content() for item in self.view(view).find_class("body") if item.getparent().tag == "article"]
 
     def view(self, number: int) -> Any:
         return self.tree.get_element_by_id(f"view-{number}")
@@ -122,37 +122,37 @@ def write_report(
 def test_report_counts_match_the_texts(tmp_path: Path) -> None:
     page, texts, counts = synthesized(tmp_path, EntiGraph(requests_in_a_row=4), 9_000)
     tokens = Counter[str]()
-    for each in texts:
-        tokens[each.kind] += each.tokens
-    kinds = Counter(each.kind for each in texts)
+    for item in texts:
+        tokens[item.kind] += item.tokens
+    kinds = Counter(item.kind for item in texts)
     assert [row[:3] for row in page.table("kinds")[1:]] == [
         [kind, f"{kinds[kind]:,}", f"{tokens[kind]:,}"] for kind in kinds
     ]
     assert sum(tokens.values()) == counts["tokens"] and sum(kinds.values()) == counts["texts"]
-    head, *rows, everything = page.table("documents")
+    head, *rows, totals = page.table("documents")
     assert head == ["document", "entities", "pairs covered", "coverage", *kinds, "tokens"]
     covered = {
         number: Counter(
             frozenset(pair)
-            for each in texts
-            if each.document_id == f"chronicle-00{number}"
-            for pair in combinations(each.about, 2)
+            for item in texts
+            if item.document_id == f"chronicle-00{number}"
+            for pair in combinations(item.about, 2)
         )
         for number in range(3)
     }
     for number, row in enumerate(rows):
-        own = [each for each in texts if each.document_id == f"chronicle-00{number}"]
+        document_texts = [item for item in texts if item.document_id == f"chronicle-00{number}"]
         found = len(covered[number])
         assert 0 < found < 190, "the budget should end before all pairs, or this shows little"
-        by_kind = [f"{sum(each.kind == kind for each in own):,}" for kind in kinds]
+        by_kind = [f"{sum(item.kind == kind for each in document_texts):,}" for kind in kinds]
         share = f"{100 * found / 190:.1f} %"
-        assert row[1:] == ["20", f"{found} of 190", share, *by_kind, f"{sum(each.tokens for each in own):,}"]
+        assert row[1:] == ["20", f"{found} of 190", share, *by_kind, f"{sum(item.tokens for each in document_texts):,}"]
         assert page.edges(number) == covered[number]
-        assert page.texts(number) == [each.text for each in own]
+        assert page.texts(number) == [item.text for item in document_texts]
         assert [row[1] for row in page.entities(number)] == [
-            str(sum(name in each.about for each in own)) for name, *_ in page.entities(number)
+            str(sum(name in item.about for item in document_texts)) for name, *_ in page.entities(number)
         ]
-    assert everything[1:3] == ["60", f"{sum(map(len, covered.values()))} of 570"]
+    assert totals[1:3] == ["60", f"{sum(map(len, covered.values()))} of 570"]
 
 
 def test_triple_covers_three_edges(tmp_path: Path) -> None:
@@ -166,7 +166,7 @@ def test_triple_covers_three_edges(tmp_path: Path) -> None:
         ["Cy", "0", "0 of 3"],
         ["Di", "1", "2 of 3"],
     ]
-    assert [each.get("data-about") for each in page.tree.iter("article")] == ["0 1", "0 1 3", "0 1"]
+    assert [item.get("data-about") for item in page.tree.iter("article")] == ["0 1", "0 1 3", "0 1"]
     assert page.table("documents")[1] == ["D", "4", "3 of 6", "50.0 %", "2", "1", "30"]
 
 
@@ -176,7 +176,7 @@ def test_report_has_a_graph_for_each_part(tmp_path: Path) -> None:
     page = write_report(tmp_path, [Document(id="d/e", title="Long", text="")], graphs, texts)
     assert page.edges(0) == {frozenset(("Ada", "Bo1")): 1} and page.edges(1) == {frozenset(("Ada", "Cy")): 1}
     assert page.table("documents")[1][:4] == ["Long", "6", "2 of 6", "33.3 %"]
-    assert [each.text_content() for each in page.tree.iter("option")] == ["Long, part 1", "Long, part 2"]
+    assert [item.text_content() for item in page.tree.iter("option")] == ["Long, part 1", "Long, part 2"]
 
 
 def test_report_shows_failures_near_duplicates_and_cost(tmp_path: Path) -> None:
@@ -209,7 +209,7 @@ def test_report_of_rephrasings(tmp_path: Path) -> None:
     page, texts, _ = synthesized(tmp_path, Rephrase(rounds=2), None)
     assert page.table("documents")[0] == ["document", "rephrase easy", "rephrase medium", "rephrase hard", "tokens"]
     assert [row[1:4] for row in page.table("documents")[1:]] == [["2", "2", "2"]] * 3 + [["6", "6", "6"]]
-    assert page.texts(1) == [each.text for each in texts if each.document_id == "chronicle-001"]
+    assert page.texts(1) == [item.text for item in texts if item.document_id == "chronicle-001"]
     assert "entities" not in page.said and not page.tree.xpath("//@data-edges")
 
 
@@ -229,17 +229,17 @@ def test_report_escapes_documents_and_answers(tmp_path: Path) -> None:
     assert policy == f"default-src 'none'; style-src 'unsafe-inline'; script-src 'sha256-{digest}'"
     assert "alert" not in script.text
     assert not [*page.tree.iter("img", "link", "iframe")]
-    assert not [name for each in page.tree.iter() for name in each.attrib if name.startswith("on") or name == "src"]
+    assert not [name for item in page.tree.iter() for name in item.attrib if name.startswith("on") or name == "src"]
     assert page.texts(0) == [HOSTILE] and page.entities(0)[0][0] == HOSTILE
     assert page.table("documents")[1][0] == HOSTILE == page.table("failures")[1][0]
 
 
 def test_report_is_self_contained_and_reproducible(tmp_path: Path) -> None:
     page, _, counts = synthesized(tmp_path, EntiGraph(triples_per_document=3), 3_000)
-    again = synthesis_report.write(
+    rerun = synthesis_report.write(
         tmp_path / "out", tmp_path / "corpus", counts, name="fictional", rules=Synthesis(token_budget=3_000)
     )
-    assert again.read_text(encoding="utf-8") == page.source
+    assert rerun.read_text(encoding="utf-8") == page.source
     assert str(tmp_path) not in page.source
     assert not re.search(r"https?://(?!www\.w3\.org/2000/svg)|url\(|@import", page.source)
 
@@ -275,8 +275,8 @@ def test_graphs_beyond_the_limits_are_counted_only(tmp_path: Path, monkeypatch: 
 
 
 def test_every_written_synthesis_has_a_report(smoke: Path) -> None:
-    made = {folder.name.rsplit("-", 1)[0]: folder for folder in (smoke / "synthesis").iterdir() if folder.is_dir()}
-    for name, folder in made.items():
+    folders = {folder.name.rsplit("-", 1)[0]: folder for folder in (smoke / "synthesis").iterdir() if folder.is_dir()}
+    for name, folder in folders.items():
         files = json.loads((folder / "manifest.json").read_text())["files"]
         assert ("report.html" in files) == (folder / "report.html").exists() == (not name.endswith("raw")), name
 
@@ -285,20 +285,25 @@ def test_every_written_synthesis_has_a_report(smoke: Path) -> None:
 def test_report_in_a_browser(tmp_path: Path) -> None:
     def opened(page: Path, at: str = "") -> Any:
         options = ("--headless", "--no-sandbox", "--disable-gpu", f"--user-data-dir={tmp_path / 'browser'}")
-        quiet = ("--disable-background-networking", "--disable-component-update", "--disable-sync", "--no-first-run")
-        done = subprocess.run(
-            ["chromium", *options, *quiet, "--virtual-time-budget=3000", "--dump-dom", f"{page.as_uri()}{at}"],
+        no_network = (
+            "--disable-background-networking",
+            "--disable-component-update",
+            "--disable-sync",
+            "--no-first-run",
+        )
+        result = subprocess.run(
+            ["chromium", *options, *no_network, "--virtual-time-budget=3000", "--dump-dom", f"{page.as_uri()}{at}"],
             capture_output=True,
             text=True,
             timeout=60,
         )
-        return html.fromstring(done.stdout)
+        return html.fromstring(result.stdout)
 
     page, _, _ = synthesized(tmp_path, EntiGraph(), 9_000)
     tree = opened(tmp_path / "out" / "report.html", "#view-1")
-    assert [each.get("id") for each in tree.iter("section") if each.get("hidden") is None] == ["view-1"]
+    assert [item.get("id") for item in tree.iter("section") if item.get("hidden") is None] == ["view-1"]
     lines = tree.xpath("//section[@id='view-1']//*[@class='rest']/path/@d")
-    assert sum(each.count("M") for each in lines) == len(page.edges(1))
+    assert sum(item.count("M") for item in lines) == len(page.edges(1))
     nodes = tree.xpath("//section[@id='view-1']//*[@class='node']/@aria-label")
     assert nodes == [f"{name}, {count} text{'s' * (count != '1')}" for name, count, _ in page.entities(1)]
     (tmp_path / "hostile").mkdir()

@@ -75,11 +75,11 @@ def test_ids_match_apply_chat_template(loss_on: str, chat_model: Path, tmp_path:
 
 
 def test_default_template_is_the_tokenizers(chat_model: Path, tmp_path: Path) -> None:
-    own = (
+    own_template = (
         "{% for m in messages %}[{{ m.role }}] {{ m.content }}\n{% endfor %}"
         "{% if add_generation_prompt %}[assistant] {% endif %}"
     )
-    opened(chat_model, tmp_path / "first", template=own)
+    opened(chat_model, tmp_path / "first", template=own_template)
     assert learned(opened(tmp_path / "first", tmp_path / "second"), TALK[3:]) == "Yes 🙂.\n"
     with pytest.raises(
         ConfigError, match=r"has no chat template of its own; give one \(chatml, llama3, or Jinja text\)"
@@ -147,7 +147,7 @@ def build_schedule(store: TokenStore, context_length: int = 256, batch_size: int
     )
 
 
-def test_epoch_holds_every_conversation_once(packed: tuple[TokenStore, Tokenizer]) -> None:
+def test_epoch_contains_every_conversation_once(packed: tuple[TokenStore, Tokenizer]) -> None:
     store, tokenizer = packed
     blocks = len(store) // 256
     assert blocks > 3
@@ -155,8 +155,8 @@ def test_epoch_holds_every_conversation_once(packed: tuple[TokenStore, Tokenizer
     assert len(batches) == 2 * blocks
     expected = sorted(f"{talk[1]['content'].strip()}<|eot_id|>" for talk in conversations(30))
     for epoch in (batches[:blocks], batches[blocks:]):
-        said = [spoken for batch in epoch for spoken in answers(batch, tokenizer)]
-        assert sorted(said) == expected
+        replies = [reply for batch in epoch for reply in answers(batch, tokenizer)]
+        assert sorted(replies) == expected
         assert all(int(batch["input_ids"][0, 0]) == 0 for batch in epoch), "a block begins with a conversation"
 
 

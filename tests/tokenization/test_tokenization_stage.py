@@ -96,21 +96,21 @@ def test_ids_match_hugging_face(kind: str, tiny_model: Path, tmp_path: Path, sma
         "llama": PretrainedTokenizer(path=str(tiny_model)),
     }
     sources[kind].build(new_folder(tmp_path / "tokenizer"))
-    opened = Tokenizer(tmp_path / "tokenizer")
+    loaded = Tokenizer(tmp_path / "tokenizer")
     texts = random_texts(400)
-    folder = write_folder(tmp_path / "texts", texts, opened)
-    counts = tokenize(folder, opened.folder, tmp_path / "out", budget=None)
+    folder = write_folder(tmp_path / "texts", texts, loaded)
+    counts = tokenize(folder, loaded.folder, tmp_path / "out", budget=None)
     assert counts["encoder"] == {"name": "gigatoken", "reason": None}
-    slow = tokenize(folder, opened.folder, tmp_path / "slow", encoder="tokenizers")
+    slow = tokenize(folder, loaded.folder, tmp_path / "slow", encoder="tokenizers")
     assert slow["encoder"]["name"] == "tokenizers"  # type: ignore[index]
     assert content(tmp_path / "out") == content(tmp_path / "slow")
     store = TokenStore(tmp_path / "out")
-    marks = opened.separators
+    marks = loaded.separators
     order = random.Random("draw/0/0").sample(range(len(texts)), len(texts))
     expected = [
         token
         for index in order
-        for token in (marks.bos_id, *opened.fast.encode(texts[index], add_special_tokens=False).ids, marks.eos_id)
+        for token in (marks.bos_id, *loaded.fast.encode(texts[index], add_special_tokens=False).ids, marks.eos_id)
         if token is not None
     ]
     assert store.read(0, len(store)).tolist() == expected
@@ -190,10 +190,10 @@ def test_killed_stage_resumes_and_verifies_written_groups(tokenizer: Path, tmp_p
     groups = len(row_groups(texts))
     assert groups > 7
     for _ in range(2):
-        done = subprocess.run(
+        result = subprocess.run(
             [sys.executable, "-c", KILLED_STAGE, str(texts), str(tokenizer), str(out), "5"], env=os.environ
         )
-        assert done.returncode == -signal.SIGKILL
+        assert result.returncode == -signal.SIGKILL
     records = out / stage.FINISHED_GROUPS
     lines = records.read_text().splitlines()
     assert len(lines) == 5, "the second run verified five row groups and was killed before the sixth"
@@ -224,8 +224,8 @@ def test_long_texts_give_smaller_row_groups(tokenizer: Path, tmp_path: Path, mon
 def test_damaged_text_file_raises_with_its_name(tokenizer: Path, tmp_path: Path) -> None:
     texts = write_folder(tmp_path / "texts", random_texts(300), Tokenizer(tokenizer))
     part = texts / "texts-00000.parquet"
-    whole = part.read_bytes()
-    part.write_bytes(whole[: len(whole) // 3])
+    all_texts = part.read_bytes()
+    part.write_bytes(all_texts[: len(all_texts) // 3])
     with pytest.raises(ArtifactError, match=r"texts-00000.parquet is damaged \(.*\); remove"):
         tokenize(texts, tokenizer, tmp_path / "out")
 
@@ -243,15 +243,15 @@ def test_missing_shard_or_index_raises_with_its_name(tokenizer: Path, tmp_path: 
         TokenStore(tmp_path / "out")
 
 
-def test_blocks_hold_whole_texts_and_count_skipped_ones(tokenizer: Path, tmp_path: Path) -> None:
-    opened = Tokenizer(tokenizer)
-    whole = [text for text in random_texts(200) if text]
-    texts = write_folder(tmp_path / "texts", whole, opened)
+def test_blocks_contain_whole_texts_and_count_skipped_ones(tokenizer: Path, tmp_path: Path) -> None:
+    loaded = Tokenizer(tokenizer)
+    all_texts = [text for text in random_texts(200) if text]
+    texts = write_folder(tmp_path / "texts", all_texts, loaded)
     counts = tokenize(texts, tokenizer, tmp_path / "out", block_length=64)
     store = TokenStore(tmp_path / "out")
-    ids = [opened.encode_batch([text]).ids.tolist() for text in whole]
+    ids = [loaded.encode_batch([text]).ids.tolist() for text in all_texts]
     fitting = sorted(row for row in ids if len(row) <= 64)
-    assert counts["too_long"] == len(whole) - len(fitting) > 0 and counts["texts"] == len(fitting)
+    assert counts["too_long"] == len(all_texts) - len(fitting) > 0 and counts["texts"] == len(fitting)
     assert len(store) % 64 == 0 and counts["padding"] == len(store) - sum(map(len, fitting))
     assert counts["padding"] < 0.05 * len(store)  # type: ignore[operator]
     ends = np.load(tmp_path / "out" / "document-ends.npy")
@@ -266,13 +266,13 @@ def test_blocks_hold_whole_texts_and_count_skipped_ones(tokenizer: Path, tmp_pat
 
 
 def test_too_long_cut_truncates_text(tokenizer: Path, tmp_path: Path) -> None:
-    opened = Tokenizer(tokenizer)
-    texts = write_folder(tmp_path / "texts", ["the lamp keeper " * 30, "a ledger"], opened)
+    loaded = Tokenizer(tokenizer)
+    texts = write_folder(tmp_path / "texts", ["the lamp keeper " * 30, "a ledger"], loaded)
     counts = tokenize(texts, tokenizer, tmp_path / "out", block_length=64, too_long="cut")
     assert counts["too_long"] == 0 and counts["texts"] == 2
     assert (
         TokenStore(tmp_path / "out").read(0, 64).tolist()
-        == opened.encode_batch(["the lamp keeper " * 30]).ids[:64].tolist()
+        == loaded.encode_batch(["the lamp keeper " * 30]).ids[:64].tolist()
     )
     with pytest.raises(ConfigError, match=r"tokens.block_length: .* contains no fitting text"):
         tokenize(texts, tokenizer, tmp_path / "none", block_length=2)
@@ -287,8 +287,8 @@ def test_blocks_are_filled_best_fit() -> None:
 
 def test_draw_order_is_pythons_random_sample() -> None:
     order = random.Random("draw/7/0").sample(range(1000), 1000)
-    again = random.Random("draw/7/1").sample(range(1000), 1000)
+    rerun = random.Random("draw/7/1").sample(range(1000), 1000)
     lengths = np.full(1000, 3, dtype=np.int64)
     assert draw_texts(lengths, None, False, 7).tolist() == order
     assert draw_texts(lengths, 100, False, 7).tolist() == order[:33]
-    assert draw_texts(lengths, 3100, True, 7).tolist() == order + again[:33]
+    assert draw_texts(lengths, 3100, True, 7).tolist() == order + rerun[:33]

@@ -58,15 +58,15 @@ def tokenize(
 
 
 def test_smaller_budget_is_prefix_of_larger(texts: Path, tokenizer: Path, tmp_path: Path) -> None:
-    whole = tokenize(texts, tokenizer, tmp_path / "all", None)
-    everything = whole.read(0, len(whole))
+    full = tokenize(texts, tokenizer, tmp_path / "all", None)
+    all_tokens = full.read(0, len(full))
     previous = 0
     for budget in (300, 1000, 2500):
         store = tokenize(texts, tokenizer, tmp_path / str(budget), budget)
         assert previous < len(store) <= budget
-        assert (store.read(0, len(store)) == everything[: len(store)]).all()
+        assert (store.read(0, len(store)) == all_tokens[: len(store)]).all()
         ends = np.load(tmp_path / str(budget) / "document-ends.npy")
-        assert ends[-1] == len(store) and (everything[ends[:-1]] == 256).all(), "every text begins with the separator"
+        assert ends[-1] == len(store) and (all_tokens[ends[:-1]] == 256).all(), "every text begins with the separator"
         previous = len(store)
 
 

@@ -31,7 +31,7 @@ def texts(folder: Path, counts: dict[str, int]) -> Path:
     return folder
 
 
-def test_each_document_gives_its_share_and_keeps_its_only_text(tmp_path: Path) -> None:
+def test_split_is_stratified_by_document_and_keeps_single_texts(tmp_path: Path) -> None:
     folder = texts(tmp_path / "texts", {"a": 40, "b": 20, "c": 1})
     training, held_out = split_texts(folder, np.arange(61), 0.1, seed=0)
     assert sorted([*training, *held_out]) == list(range(61))

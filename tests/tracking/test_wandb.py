@@ -118,8 +118,8 @@ def test_uploads_contain_no_document_text(smoke: Path) -> None:
 def test_files_contain_no_secrets(command: Command, tmp_path: Path) -> None:
     """As a job with a key in its environment and a paid writer in its configuration: nothing is asked of it."""
     settings = [one for one in TINY if one != "logger=none"]
-    done = command("run", *settings, "augmenter=raw", "llm=openai", "llm.model=gpt-4o-mini", **SECRETS)
-    assert done.returncode == 0, done.stderr
+    result = command("run", *settings, "augmenter=raw", "llm=openai", "llm.model=gpt-4o-mini", **SECRETS)
+    assert result.returncode == 0, result.stderr
     files = [file for file in (tmp_path / "outputs").rglob("*") if file.is_file()]
     (job,) = read_runs(tmp_path / "outputs", "train")
     assert job["config"]["llm"]["api_key_env"] == "OPENAI_API_KEY"
@@ -143,8 +143,8 @@ def test_interrupted_job_resumes_the_same_run(stop_signal: signal.Signals, tmp_p
     wait_for(lambda: any(int(step.name[5:]) >= 30 for step in root.glob(pattern)), process=running)
     running.send_signal(stop_signal)
     running.wait()
-    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=200)
-    assert done.returncode == 0, done.stderr
+    result = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=200)
+    assert result.returncode == 0, result.stderr
     first, second = read_runs(root, "train")
     assert first["run_id"] == second["run_id"] and first["history"] and second["history"]
     for key in ("_step", "training/step"):
@@ -169,7 +169,7 @@ def service(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Service
 def test_sync_uploads_lineage_without_texts(service: Service, smoke: Path, tmp_path: Path) -> None:
     shutil.copytree(smoke / "wandb", tmp_path / "wandb", symlinks=True)
     folders = sorted(str(folder) for folder in (tmp_path / "wandb").glob("offline-run-*"))
-    done = subprocess.run(
+    result = subprocess.run(
         [sys.executable, "-m", "wandb", "sync", "--yes", *folders],
         cwd=tmp_path,  # where it leaves a log of its own
         env={**os.environ, **service.environment},
@@ -177,7 +177,7 @@ def test_sync_uploads_lineage_without_texts(service: Service, smoke: Path, tmp_p
         text=True,
         timeout=200,
     )
-    assert done.returncode == 0, done.stderr[-2000:]
+    assert result.returncode == 0, result.stderr[-2000:]
     grouped = [run for run in service.runs.values() if run["group"] == study_of(smoke).name]
     assert sum("accuracy" in run["summary"] for run in grouped) == 6
     names = [item["artifactCollectionName"] for item in service.artifacts]
@@ -189,8 +189,10 @@ def test_sync_uploads_lineage_without_texts(service: Service, smoke: Path, tmp_p
         f"tokens-{folder.name}" for folder in (smoke / "tokens").glob("fictional-entigraph-*")
     }
     documents = [d for file in (smoke / "corpus").rglob("documents.jsonl") for d in read_jsonl(file, Document)]
-    sent = b"\n".join(service.received)
-    assert len(sent) > 100_000 and not any(document.text.split(". ")[0].encode() in sent for document in documents)
+    uploaded = b"\n".join(service.received)
+    assert len(uploaded) > 100_000 and not any(
+        document.text.split(". ")[0].encode() in uploaded for document in documents
+    )
 
 
 def test_online_analysis_creates_and_updates_one_report(
@@ -201,8 +203,10 @@ def test_online_analysis_creates_and_updates_one_report(
     analysis = ["analyze", "experiments=smoke", f"paths.root={root}"]
     assert "W&B report" not in command(*analysis).stdout, "offline nothing is published"
     for confidence in (0.9, 0.8):
-        done = command(*analysis, f"analysis.confidence={confidence}", **service.environment)
-        assert done.returncode == 0 and f"W&B report  {service.url}/lab/entigraph/reports/" in done.stdout, done.stdout
+        result = command(*analysis, f"analysis.confidence={confidence}", **service.environment)
+        assert result.returncode == 0 and f"W&B report  {service.url}/lab/entigraph/reports/" in result.stdout, (
+            result.stdout
+        )
     (report,) = service.reports
     study = study_of(root)
     spec = json.loads(report["spec"])
@@ -226,6 +230,6 @@ def test_rejected_report_is_reported_and_figures_are_written(
     service.refused = "upsertView"
     root = tmp_path / "copy"
     shutil.copytree(smoke, root, symlinks=True)
-    done = command("analyze", "experiments=smoke", f"paths.root={root}", **service.environment)
-    assert done.returncode == 0 and "W&B report: not published" in done.stdout, done.stdout + done.stderr
-    assert "permission denied" in done.stdout and str(study_of(root) / "report.html") in done.stdout
+    result = command("analyze", "experiments=smoke", f"paths.root={root}", **service.environment)
+    assert result.returncode == 0 and "W&B report: not published" in result.stdout, result.stdout + result.stderr
+    assert "permission denied" in result.stdout and str(study_of(root) / "report.html") in result.stdout

@@ -106,8 +106,10 @@ def test_token_mean_is_independent_of_micro_batches_and_ranks(tmp_path: Path) ->
         ]
         return float(torch.stack(parts).mean())
 
-    whole = step_mean(4, 1)
-    assert whole == pytest.approx(step_mean(1, 1)) == pytest.approx(step_mean(1, 2)) == pytest.approx(step_mean(2, 2))
+    expected = step_mean(4, 1)
+    assert (
+        expected == pytest.approx(step_mean(1, 1)) == pytest.approx(step_mean(1, 2)) == pytest.approx(step_mean(2, 2))
+    )
 
 
 def test_replay_is_distinct_across_ranks(tmp_path: Path) -> None:
@@ -137,12 +139,12 @@ def test_missing_and_damaged_shards_are_reported(tmp_path: Path) -> None:
     texts = some_texts(40)
     folder = documents(tmp_path / "store", texts).folder
     damaged = folder / "shard-00001.bin"
-    whole = damaged.read_bytes()
-    damaged.write_bytes(b"\xff" * len(whole))
+    expected = damaged.read_bytes()
+    damaged.write_bytes(b"\xff" * len(expected))
     store = TokenStore(folder)
     with pytest.raises(ArtifactError, match=r"the synthetic tokens contain the id 4,294,967,295 near token .* remove"):
         list(BatchLoader(plan_for(store), {SYNTHETIC: store}, 4, vocabulary=64))
-    damaged.write_bytes(whole[:-4])
+    damaged.write_bytes(expected[:-4])
     with pytest.raises(ArtifactError, match="shard-00001.bin has .* bytes, .* expected"):
         TokenStore(folder)
     damaged.unlink()

@@ -66,22 +66,22 @@ def test_two_halves_are_the_fp32_weight_bitwise() -> None:
 
 def test_split_bf16_adamw_equals_fp32_adamw_bitwise_for_1000_steps() -> None:
     torch.manual_seed(0)
-    whole = [torch.nn.Parameter(torch.randn(shape) * 0.0137) for shape in ((37, 53), (64,), (19, 128))]
-    halves = torch.nn.ParameterList([parameter.detach().clone() for parameter in whole])
+    fp32_parameters = [torch.nn.Parameter(torch.randn(shape) * 0.0137) for shape in ((37, 53), (64,), (19, 128))]
+    halves = torch.nn.ParameterList([parameter.detach().clone() for parameter in fp32_parameters])
     low_halves = split_weights(halves)
     pairs = SplitBF16AdamW(parameter_groups(halves), LR, betas=BETAS, low_halves=low_halves)
-    reference = adamw(parameter_groups(whole), LR, betas=BETAS)
+    reference = adamw(parameter_groups(fp32_parameters), LR, betas=BETAS)
     schedules = [cosine_with_warmup(optimizer, 1000) for optimizer in (reference, pairs)]
     first = [parameter.detach().clone() for parameter in halves]
     for _ in range(1000):
-        for one, other in zip(whole, halves, strict=True):
+        for one, other in zip(fp32_parameters, halves, strict=True):
             other.grad = torch.randn_like(one).bfloat16()
             one.grad = other.grad.float()
         reference.step()
         pairs.step()
         for schedule in schedules:
             schedule.step()
-    for one, other, before in zip(whole, halves, first, strict=True):
+    for one, other, before in zip(fp32_parameters, halves, first, strict=True):
         assert torch.equal(one.detach(), join(other.detach(), pairs.state[other]["low"]))
         assert not torch.equal(other, before), "even the rounded half moved"
 
@@ -94,8 +94,8 @@ def test_state_dict_keeps_dtypes() -> None:
     other = SplitBF16AdamW(parameters, LR)
     other.load_state_dict(one.state_dict())
     for name, value in one.state[parameters[0]].items():
-        again = other.state[parameters[0]][name]
-        assert again.dtype == value.dtype and torch.equal(again, value), name
+        rerun = other.state[parameters[0]][name]
+        assert rerun.dtype == value.dtype and torch.equal(rerun, value), name
 
 
 def test_micro_batch_gradients_are_added_in_fp32() -> None:
@@ -133,7 +133,7 @@ def test_estimate_of_llama_3_8b() -> None:
     assert 20 < paper < 26, "one H200 at half its peak: about a day"
 
 
-def test_estimate_says_what_fits() -> None:
+def test_estimate_reports_whether_the_model_fits() -> None:
     shape, h200 = memory.read_shape(LLAMA_3_8B), Device("NVIDIA H200", 143_771 * 2**20, 989e12)
     assert shape
     fits = memory.summary_lines(shape, workload(gradient_dtype="bfloat16"), 1e9, h200)

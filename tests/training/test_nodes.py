@@ -18,8 +18,8 @@ TWO_NODES = ["stage=training", "trainer.num_nodes=2", "trainer.devices=1"]
 @pytest.fixture
 def tokens(command: Command) -> None:
     for stage in ("corpus", "synthesis", "tokens"):
-        done = command(*SHARED, *TWO_NODES, f"stage={stage}")
-        assert done.returncode == 0, done.stderr
+        result = command(*SHARED, *TWO_NODES, f"stage={stage}")
+        assert result.returncode == 0, result.stderr
 
 
 def torchrun(node: int, port: int) -> tuple[list[str], dict[str, str]]:
@@ -29,21 +29,21 @@ def torchrun(node: int, port: int) -> tuple[list[str], dict[str, str]]:
 
 def srun(node: int, port: int) -> tuple[list[str], dict[str, str]]:
     """The environment of a task, by SLURM's documentation of srun; there is no SLURM here."""
-    told = {"JOB_ID": port, "NTASKS": 2, "NTASKS_PER_NODE": 1, "JOB_NUM_NODES": 2, "STEP_NUM_TASKS": 2}
-    own = {"PROCID": node, "LOCALID": 0, "NODEID": node, "JOB_NAME": "cpt", "NODELIST": "localhost"}
-    return [], {f"SLURM_{name}": str(value) for name, value in {**told, **own}.items()}
+    variables = {"JOB_ID": port, "NTASKS": 2, "NTASKS_PER_NODE": 1, "JOB_NUM_NODES": 2, "STEP_NUM_TASKS": 2}
+    task_variables = {"PROCID": node, "LOCALID": 0, "NODEID": node, "JOB_NAME": "cpt", "NODELIST": "localhost"}
+    return [], {f"SLURM_{name}": str(value) for name, value in {**variables, **task_variables}.items()}
 
 
 @pytest.mark.parametrize("launcher", [torchrun, srun])
 def test_two_nodes_train_one_model(launcher, tokens: None, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
     port, nodes = free_port(), []
     for node in range(2):
-        command, told = launcher(node, port)
+        command, variables = launcher(node, port)
         nodes.append(
             subprocess.Popen(
                 [sys.executable, *command, "-m", "entigraph", *SHARED, *TWO_NODES],
                 cwd=tmp_path,
-                env={**os.environ, **told},
+                env={**os.environ, **variables},
                 stdout=subprocess.PIPE,
                 stderr=subprocess.STDOUT,
                 text=True,

@@ -116,8 +116,8 @@ def test_document_mask_gives_the_same_losses_on_two_ranks(folder: Path, unbroken
     train(folder, "masked", document_mask=True, max_steps=8, devices=2)
     one, two = losses(folder, "masked-alone"), losses(folder, "masked")
     assert len(one) == 8 and max(abs(one[step] - two[step]) for step in one) < 1e-4
-    whole = losses(folder, unbroken)
-    assert max(abs(one[step] - whole[step]) for step in one) > 1e-3, "the mask has an effect"
+    uninterrupted = losses(folder, unbroken)
+    assert max(abs(one[step] - uninterrupted[step]) for step in one) > 1e-3, "the mask has an effect"
 
 
 @pytest.mark.slow
@@ -140,10 +140,10 @@ def test_terminated_run_resumes_with_fewer_ranks(folder: Path, start: Start, unb
     until_saved(folder, "moved", parent)
     parent.send_signal(signal.SIGTERM)
     assert parent.wait(60) == 143
-    done = max(losses(folder, "moved"))
+    result = max(losses(folder, "moved"))
     (saved,) = (folder / "moved" / "checkpoints").glob("step-*")
     step = int(saved.name.removeprefix("step-"))
-    assert step in (done, done + 1), "no step is repeated; the checkpoint holds the metrics of a step not yet logged"
+    assert step in (result, result + 1), "no step is repeated; the checkpoint has the metrics of a step not yet logged"
     assert start("moved", 1).wait(300) == 0
     alone, together = losses(folder, "moved"), losses(folder, unbroken)
     assert {*alone} == {*together} and max(abs(alone[step] - together[step]) for step in alone) < 1e-4

@@ -100,8 +100,11 @@ def test_micro_batches_do_not_change_the_result(tokens: Path, tokenizer: Path, t
     settings = {"max_epochs": 1, "precision": "32-true"}
     train(tokens, tokenizer, tmp_path / "whole", trainer=settings)
     train(tokens, tokenizer, tmp_path / "parts", trainer={**settings, "micro_batch_size": 1})
-    whole, parts = (load_file(tmp_path / name / "model" / "model.safetensors") for name in ("whole", "parts"))
-    assert all(torch.allclose(whole[name], parts[name], atol=2e-4) for name in whole) and len(whole) > 5
+    uninterrupted, parts = (load_file(tmp_path / name / "model" / "model.safetensors") for name in ("whole", "parts"))
+    assert (
+        all(torch.allclose(uninterrupted[name], parts[name], atol=2e-4) for name in uninterrupted)
+        and len(uninterrupted) > 5
+    )
 
 
 def loader(tokens: Path, micro: int = 4, rank: int = 0, ranks: int = 1) -> BatchLoader:
@@ -142,8 +145,8 @@ def test_loader_resumes_from_its_state(tokens: Path) -> None:
     rest = [batch["input_ids"] for batch in stream]
     second = loader(tokens)
     second.load_state_dict(state)
-    again = [batch["input_ids"] for batch in second]
-    assert len(rest) == len(again) > 5 and all((a == b).all() for a, b in zip(rest, again, strict=True))
+    rerun = [batch["input_ids"] for batch in second]
+    assert len(rest) == len(rerun) > 5 and all((a == b).all() for a, b in zip(rest, rerun, strict=True))
     with pytest.raises(ArtifactError, match="another data order"):
         second.load_state_dict({**state, "fingerprint": "other"})
 
@@ -226,10 +229,10 @@ def test_save_is_synchronous_without_memory_for_a_copy(
         in_background.append(strategy.saving is not None)
 
     monkeypatch.setattr(checkpointing.ShardedCheckpoints, "save_checkpoint", look)
-    asked = {"max_steps": 20, "checkpoint_every_n_steps": 10, "async_checkpoints": True}
-    train(tokens, tokenizer, tmp_path / "roomy", trainer=asked)
+    options = {"max_steps": 20, "checkpoint_every_n_steps": 10, "async_checkpoints": True}
+    train(tokens, tokenizer, tmp_path / "roomy", trainer=options)
     monkeypatch.setattr(checkpointing, "free_memory", lambda: 1e3)
-    train(tokens, tokenizer, tmp_path / "narrow", trainer=asked)
+    train(tokens, tokenizer, tmp_path / "narrow", trainer=options)
     assert in_background == [True, False]
 
 
@@ -241,9 +244,11 @@ def test_split_bf16_trains_like_fp32_and_resumes_bitwise(tokens: Path, tokenizer
     train(tokens, tokenizer, tmp_path / "whole", trainer=pairs)
     stopped(tokens, tokenizer, tmp_path / "resumed", trainer=pairs)
     assert train(tokens, tokenizer, tmp_path / "resumed", trainer=pairs)["resumed_from"] == "step-00000010"
-    whole, resumed = (load_file(tmp_path / name / "model" / "model.safetensors") for name in ("whole", "resumed"))
-    assert all(torch.equal(whole[name], resumed[name]) for name in whole), "bitwise"
-    assert any((value != value.bfloat16().float()).any() for value in whole.values()), "all 32 bits are kept"
+    uninterrupted, resumed = (
+        load_file(tmp_path / name / "model" / "model.safetensors") for name in ("whole", "resumed")
+    )
+    assert all(torch.equal(uninterrupted[name], resumed[name]) for name in uninterrupted), "bitwise"
+    assert any((value != value.bfloat16().float()).any() for value in uninterrupted.values()), "all 32 bits are kept"
     train(tokens, tokenizer, tmp_path / "fp32", trainer={**settings, "precision": "32-true"})
     assert losses(tmp_path / "whole")[-1][1] == pytest.approx(losses(tmp_path / "fp32")[-1][1], abs=0.05)
 

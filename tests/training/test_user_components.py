@@ -121,8 +121,8 @@ def test_user_components_train_and_resume_bitwise(root: Path, devices: int) -> N
             train(root, "resumed", trainer=trainer, **stopping)
         resumed = train(root, "resumed", trainer=trainer, **user_nodes(root, "resumed"))
         assert resumed["resumed_from"] == "step-00000010"
-        whole, other = (load_file(root / name / "model" / "model.safetensors") for name in ("whole", "resumed"))
-        assert all(torch.equal(whole[name], other[name]) for name in whole)
+        uninterrupted, other = (load_file(root / name / "model" / "model.safetensors") for name in ("whole", "resumed"))
+        assert all(torch.equal(uninterrupted[name], other[name]) for name in uninterrupted)
 
 
 def test_user_module_replaces_ours(root: Path) -> None:
@@ -131,7 +131,7 @@ def test_user_module_replaces_ours(root: Path) -> None:
     assert (root / "out" / "model" / "model.safetensors").exists()
 
 
-def test_node_that_is_no_callback_is_an_error(root: Path) -> None:
+def test_node_that_is_not_a_callback_is_an_error(root: Path) -> None:
     with pytest.raises(ConfigError, match="callbacks.mine: builtins.dict returns a dict, which is not"):
         train(root, "out", callbacks={"mine": {"_target_": "builtins.dict"}}, trainer={"max_steps": 1})
 

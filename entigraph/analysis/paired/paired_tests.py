@@ -149,13 +149,13 @@ def chosen_option(answer: Answer) -> str | None:
 def track_pairs(tracker: Tracker, pairs: Sequence[Mapping[str, Any]]) -> None:
     """Logs one row per pair, and one per changed question; the question's text only if texts may be uploaded."""
     columns = [*CHANGE_COLUMNS, *(("question", "right") if tracker.log_texts else ())]
-    tracker.table("paired", COLUMNS, [[pair[column] for column in COLUMNS] for pair in pairs])
+    tracker.log_table("paired", COLUMNS, [[pair[column] for column in COLUMNS] for pair in pairs])
     rows = [
         [pair["one"], pair["other"], *(change[column] for column in columns)]
         for pair in pairs
         for change in pair["changed"]
     ]
-    tracker.table("changed_questions", ["one", "other", *columns], rows)
+    tracker.log_table("changed_questions", ["one", "other", *columns], rows)
 
 
 def pair_lines(pair: Mapping[str, Any]) -> list[str]:

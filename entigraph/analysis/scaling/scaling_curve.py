@@ -198,12 +198,12 @@ def track_curve(tracker: Tracker, curve: Mapping[str, Any], out: Path) -> None:
         ]
         for point in curve["points"]
     ]
-    tracker.table("curve", [*columns, "data_losses", *metrics], rows)
+    tracker.log_table("curve", [*columns, "data_losses", *metrics], rows)
     lines = [(log10(point["synthetic_tokens"]), point["accuracy"], point["augmenter"]) for point in curve["points"]]
-    tracker.lines("accuracy_by_tokens", ("log10_tokens", "accuracy", "augmenter"), lines)
-    tracker.image("scaling_curve", out / "curve.png")
+    tracker.log_line_plot("accuracy_by_tokens", ("log10_tokens", "accuracy", "augmenter"), lines)
+    tracker.log_image("scaling_curve", out / "curve.png")
     if (out / "forecast.png").exists():
-        tracker.image("forecast", out / "forecast.png")
+        tracker.log_image("forecast", out / "forecast.png")
     tracker.summarize({f"{fit['augmenter']}/r2": fit["r2"] for fit in curve["fits"] if "r2" in fit})
 
 

@@ -2,8 +2,7 @@
 
 The source graph joins two entities of a document that it mentions together; as the toy model's source graph, its µ(k)
 gives the predicted share of known pairs by rounds. A text about k entities counts as k(k-1) rounds, one per ordered
-pair. The prediction is compared with the pairs that the prompts asked the texts to relate and the pairs that the
-texts mention together.
+pair. The prediction is compared with the pairs that the prompts request and those that the texts mention together.
 """
 
 import re
@@ -104,7 +103,7 @@ class EntityIndex:
             pairs |= set(combinations(sorted(set().union(*mentions[start : start + window])), 2))
         return pairs
 
-    def pairs_asked(self, about: Sequence[str]) -> set[tuple[int, int]]:
+    def requested_pairs(self, about: Sequence[str]) -> set[tuple[int, int]]:
         known = sorted(self.numbers[name.casefold()] for name in about if name.casefold() in self.numbers)
         return set(combinations(known, 2))
 
@@ -135,13 +134,13 @@ class CorpusCoverage:
 
     sources: Sequence[SourceGraph]
     tokens: Vector
-    asked: Integers  # (incidences, 2): text, pair
+    requested: Integers  # (incidences, 2): text, pair
     stated: Integers
     rounds: Vector
 
     @property
-    def has_asked_pairs(self) -> bool:
-        return len(self.asked) > 0
+    def has_requested_pairs(self) -> bool:
+        return len(self.requested) > 0
 
     @property
     def pairs(self) -> int:
@@ -200,21 +199,24 @@ def load_coverage(run: StudyRun, sources: Mapping[str, SourceGraph], settings: C
     offsets = np.concatenate([[0], np.cumsum([len(source.stated) ** 2 for source in sources.values()])])
     places = {document: (number, int(offsets[number])) for number, document in enumerate(sources)}
     tokens: list[int] = []
-    incidences: dict[str, list[tuple[int, int]]] = {"asked": [], "stated": []}
+    incidences: dict[str, list[tuple[int, int]]] = {"requested": [], "stated": []}
     rounds = np.zeros(len(sources))
     for text in islice(read_texts(run.folder("synthesis")), settings.texts):
         if text.document_id not in sources:
             continue
         source, (number, offset) = sources[text.document_id], places[text.document_id]
-        asked = source.index.pairs_asked(text.about)
-        rounds[number] += 2 * len(asked)
-        for kind, pairs in (("asked", asked), ("stated", source.index.pairs_together(text.text, settings.window))):
+        requested = source.index.requested_pairs(text.about)
+        rounds[number] += 2 * len(requested)
+        for kind, pairs in (
+            ("requested", requested),
+            ("stated", source.index.pairs_together(text.text, settings.window)),
+        ):
             for one, other in pairs:
                 ordered = (one * len(source.stated) + other, other * len(source.stated) + one)
                 incidences[kind] += [(len(tokens), offset + pair) for pair in ordered]
         tokens.append(text.tokens)
-    asked_pairs, stated_pairs = (np.array(pairs, dtype=np.int64).reshape(-1, 2) for pairs in incidences.values())
-    return CorpusCoverage(list(sources.values()), np.array(tokens, dtype=float), asked_pairs, stated_pairs, rounds)
+    requested_pairs, stated_pairs = (np.array(pairs, dtype=np.int64).reshape(-1, 2) for pairs in incidences.values())
+    return CorpusCoverage(list(sources.values()), np.array(tokens, dtype=float), requested_pairs, stated_pairs, rounds)
 
 
 def measure_runs(runs: Sequence[StudyRun], settings: Coverage) -> list[dict[str, Any]]:
@@ -237,7 +239,7 @@ def measure_runs(runs: Sequence[StudyRun], settings: Coverage) -> list[dict[str,
 def build_row(run: StudyRun, corpus: CorpusCoverage, settings: Coverage) -> dict[str, Any]:
     tokens = np.array([float(min(run.synthetic_tokens, corpus.tokens.sum()))])  # repeated texts cover nothing more
     stated = corpus.covered(corpus.stated, tokens, settings.draws, run.seed)
-    asked = corpus.covered(corpus.asked, tokens, settings.draws, run.seed)
+    requested = corpus.covered(corpus.requested, tokens, settings.draws, run.seed)
     growth = [source.growth for source in corpus.sources]
     return {
         "augmenter": run.augmenter,
@@ -245,8 +247,8 @@ def build_row(run: StudyRun, corpus: CorpusCoverage, settings: Coverage) -> dict
         "budget": run.budget,
         "synthetic_tokens": run.synthetic_tokens,
         "accuracy": run.score["accuracy"],
-        "predicted": float(corpus.predicted(tokens)[0]) if corpus.has_asked_pairs else None,
-        "asked": float(asked[0]) if corpus.has_asked_pairs else None,
+        "predicted": float(corpus.predicted(tokens)[0]) if corpus.has_requested_pairs else None,
+        "requested": float(requested[0]) if corpus.has_requested_pairs else None,
         "stated": float(stated[0]),
         "texts_read": len(corpus.tokens),
         "texts": read_manifest(run.folder("synthesis"))["counts"]["texts"],
@@ -303,12 +305,12 @@ def coverage_lines(result: Mapping[str, Any]) -> list[str]:
     lines = [
         f"source graphs: {first['entities']:.1f} entities per document, {100 * first['source']:.1f} % of pairs "
         f"mentioned together, {100 * first['limit']:.1f} % reachable, mean of µ {first['mean_of_mu']:.2f}",
-        f"{'':12}{'tokens':>10}{'accuracy':>10}{'toy model':>11}{'asked':>8}{'mentioned':>11}",
+        f"{'':12}{'tokens':>10}{'accuracy':>10}{'toy model':>11}{'requested':>11}{'mentioned':>11}",
     ]
     for row in result["rows"]:
         shares = "".join(
             f"{row[name]:>{width}.3f}" if row[name] is not None else " " * width
-            for name, width in (("predicted", 11), ("asked", 8), ("stated", 11))
+            for name, width in (("predicted", 11), ("requested", 11), ("stated", 11))
         )
         lines.append(f"{row['augmenter']:12}{row['synthetic_tokens']:>10,}{row['accuracy']:>10.3f}{shares}")
     unread = sum(row["texts"] > row["texts_read"] for row in result["rows"])

@@ -24,19 +24,19 @@ if TYPE_CHECKING:
 
 MEASURES = {
     "predicted": "toy model on the source graph",
-    "asked": "pairs asked about",
+    "requested": "pairs requested in prompts",
     "stated": "pairs mentioned together",
 }
-LINE_STYLES = {"predicted": (ORANGE, "-", 4.0), "asked": (SKY, "-", 2.0), "stated": (PURPLE, "--", 1.0)}
+LINE_STYLES = {"predicted": (ORANGE, "-", 4.0), "requested": (SKY, "-", 2.0), "stated": (PURPLE, "--", 1.0)}
 
 
 def draw_coverage(result: Mapping[str, Any], out: Path) -> None:
     """Draws the curves that coverage predicts with the measured one, and accuracy against coverage."""
     figure, ((left, right),) = create_figure(1, 2, figsize=(9.8, 4.2))
     names = list(dict.fromkeys(row["augmenter"] for row in result["rows"]))
-    with_asked = [row["augmenter"] for row in result["rows"] if row["asked"] is not None]
-    if with_asked:
-        draw_predictions(left, result, with_asked[0])
+    with_requests = [row["augmenter"] for row in result["rows"] if row["requested"] is not None]
+    if with_requests:
+        draw_predictions(left, result, with_requests[0])
     for index, name in enumerate(names):
         series = [row for row in result["rows"] if row["augmenter"] == name]
         color, marker = series_style(name, index)

@@ -36,7 +36,7 @@ class ChatTemplate:
 
 
 def load_chat_template(path: str) -> ChatTemplate | None:
-    """Returns the chat template of a model folder or hub name; None if it has none."""
+    """Returns the chat template of a model folder or Hub ID; None if it has none."""
     from transformers import AutoTokenizer
 
     try:

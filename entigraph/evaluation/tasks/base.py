@@ -77,7 +77,7 @@ class TaskContext:
 
 
 @dataclass(frozen=True)
-class PromptLoad:
+class UsageEstimate:
     """Size of a task's requests to an endpoint, for cost estimates. `max_completion_tokens` is over all samples."""
 
     items: str
@@ -123,11 +123,11 @@ class EvaluationTask(ABC):
     def validate(self, inputs: TaskInputs) -> None:  # noqa: B027
         """Raises DataError if the inputs contain nothing to evaluate. Called before any paid request is sent."""
 
-    def prompt_load(self, inputs: TaskInputs) -> PromptLoad | None:
+    def estimate_usage(self, inputs: TaskInputs) -> UsageEstimate | None:
         """Returns the size of the task's requests to an endpoint; None if unknown."""
         return None
 
-    def metric_scores(self, records: Path, kind: type[Any]) -> dict[str, Any]:
+    def compute_metric_scores(self, records: Path, kind: type[Any]) -> dict[str, Any]:
         """Returns the `metrics` entry of the scores; empty without metrics."""
         return {"metrics": compute_metrics(self.metrics, list(read_jsonl(records, kind)))} if self.metrics else {}
 

@@ -22,7 +22,7 @@ from entigraph.evaluation.tasks.question_task import QuestionTask
 from entigraph.storage.schemas import Answer, Question
 
 QUESTIONS_PER_CALL = 512  # of `Backend.loglikelihoods`; a killed evaluation loses at most this many answers
-SLOTS = {
+PLACEHOLDERS = {
     "prompt": ("{question}",),
     "thought_prompt": ("{question}",),
     "thought_answer": ("{prompt}", "{thought}"),
@@ -35,7 +35,7 @@ class ClosedBook(QuestionTask):
     log-likelihood divided by its length in characters (`accuracy_norm`, lm-eval's acc_norm).
 
     `prompt` contains {question}. For a question with an intermediate thought, the thought is first generated greedily
-    from `thought_prompt` up to a period, and then inserted into `thought_answer` (slots {prompt} and {thought}).
+    from `thought_prompt` up to a period, and then inserted into `thought_answer` (placeholders {prompt} and {thought}).
     """
 
     prompt: str = "Question: {question} Answer:"
@@ -47,8 +47,8 @@ class ClosedBook(QuestionTask):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        for key, slots in SLOTS.items():
-            check_slots(key, getattr(self, key), slots)
+        for key, placeholders in PLACEHOLDERS.items():
+            check_placeholders(key, getattr(self, key), placeholders)
 
     def load_questions(self, inputs: TaskInputs) -> list[Question]:
         """Raises DataError if a question may have several correct options: likelihoods select exactly one."""
@@ -88,19 +88,21 @@ class ClosedBook(QuestionTask):
         self, questions: Sequence[Question], contexts: Sequence[str], backend: Backend
     ) -> tuple[list[str], list[str]]:
         """Returns the prompt of each question up to the answer, and the generated thoughts ("" for no thought)."""
-        openings = {
+        thought_prompts = {
             index: contexts[index] + self.thought_prompt.format(question=question.text)
             for index, question in enumerate(questions)
             if question.thought
         }
-        indices = list(openings)
+        indices = list(thought_prompts)
         sampling = Sampling(max_tokens=self.thought_tokens, stop=(".",))
         thoughts = {
             indices[position]: samples[0].text if samples else ""  # the options will exceed the context too
-            for position, samples in backend.sample([Prompt(questions[i].id, openings[i]) for i in indices], sampling)
+            for position, samples in backend.sample(
+                [Prompt(questions[i].id, thought_prompts[i]) for i in indices], sampling
+            )
         }
         prompts = [
-            self.thought_answer.format(prompt=openings[index], thought=thoughts[index])
+            self.thought_answer.format(prompt=thought_prompts[index], thought=thoughts[index])
             if index in thoughts
             else contexts[index] + self.prompt.format(question=question.text)
             for index, question in enumerate(questions)
@@ -111,15 +113,15 @@ class ClosedBook(QuestionTask):
         return score_likelihoods(answers)
 
 
-def check_slots(key: str, template: str, slots: Sequence[str]) -> None:
-    """Raises ConfigError if a slot is missing in a template, or unknown."""
-    missing = [slot for slot in slots if slot not in template]
+def check_placeholders(key: str, template: str, placeholders: Sequence[str]) -> None:
+    """Raises ConfigError if a placeholder is missing in a template, or unknown."""
+    missing = [placeholder for placeholder in placeholders if placeholder not in template]
     if missing:
         raise ConfigError(f"evaluation prompt {key}: {template!r} lacks {', '.join(missing)}")
     try:
         template.format(question="", prompt="", thought="")
     except (KeyError, ValueError, IndexError) as error:
-        raise ConfigError(f"evaluation prompt {key}: {template!r} has an unknown slot: {error}") from None
+        raise ConfigError(f"evaluation prompt {key}: {template!r} has an unknown placeholder: {error}") from None
 
 
 def choose_by_likelihood(

@@ -33,7 +33,7 @@ from entigraph.evaluation.parsing import (
     parse_choices,
 )
 from entigraph.evaluation.scoring import score_samples
-from entigraph.evaluation.tasks.base import PromptLoad
+from entigraph.evaluation.tasks.base import UsageEstimate
 from entigraph.evaluation.tasks.question_task import QuestionTask, TitleSplit
 from entigraph.storage.fingerprints import digest
 from entigraph.storage.schemas import Answer, Choice, Question
@@ -122,11 +122,11 @@ class ClosedBookCoT(QuestionTask):
                 )
         return questions
 
-    def prompt_load(self, inputs: TaskInputs) -> PromptLoad:
+    def estimate_usage(self, inputs: TaskInputs) -> UsageEstimate:
         questions = self.load_questions(inputs)
         samples = len(questions) * self.sampling.samples
         characters = sum(len(self.build_prompt(question)) for question in questions)
-        return PromptLoad(f"{len(questions):,} questions", characters, samples, samples * self.max_tokens)
+        return UsageEstimate(f"{len(questions):,} questions", characters, samples, samples * self.max_tokens)
 
     def build_prompt(self, question: Question, passages: Sequence[str] = ()) -> str:
         """Returns examples, passages and question, in this order: passages after the question help less (paper §5)."""

@@ -20,7 +20,7 @@ from entigraph.storage.schemas import Document, DocumentLoss
 if TYPE_CHECKING:
     from entigraph.evaluation.backends.local_backend import LocalBackend
 
-LARGEST_EXPONENT = 700.0  # exp of more overflows
+MAX_EXPONENT = 700.0  # exp of more overflows
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -51,12 +51,12 @@ class Perplexity(EvaluationTask):
         def compute_missing(missing: set[str]) -> Iterator[DocumentLoss]:
             documents = read_jsonl(context.inputs.documents, Document)
             remaining = (document for document in documents if document.id in missing)
-            return self.losses(remaining, cast("LocalBackend", context.backend()))
+            return self.compute_losses(remaining, cast("LocalBackend", context.backend()))
 
         file = context.write_records(
             "losses", DocumentLoss, ids, compute_missing, id_field="document_id", unit="documents"
         )
-        return {**total_loss(list(read_jsonl(file, DocumentLoss))), **self.metric_scores(file, DocumentLoss)}
+        return {**total_loss(list(read_jsonl(file, DocumentLoss))), **self.compute_metric_scores(file, DocumentLoss)}
 
     def validate(self, inputs: TaskInputs) -> None:
         self.document_ids(inputs)
@@ -69,13 +69,13 @@ class Perplexity(EvaluationTask):
         selected = sample_documents(self.limit, ids)
         return [document_id for document_id in ids if document_id in selected]
 
-    def losses(self, documents: Iterable[Document], backend: "LocalBackend") -> Iterator[DocumentLoss]:
+    def compute_losses(self, documents: Iterable[Document], backend: "LocalBackend") -> Iterator[DocumentLoss]:
         """Yields one loss per document, in order, with only a few documents in memory at a time."""
         pending: list[tuple[Document, int, list[ScoredSequence]]] = []
         tokens = 0
         for document in documents:
             ids = backend.encode(document.text)
-            windows = self.windows(ids, backend.max_length)
+            windows = self.build_windows(ids, backend.max_length)
             pending.append((document, len(ids) - len(backend.bos), windows))
             tokens += sum(len(window.ids) for window in windows)
             if tokens >= 4 * self.batch_tokens:
@@ -83,7 +83,7 @@ class Perplexity(EvaluationTask):
                 pending, tokens = [], 0
         yield from self.score_documents(pending, backend)
 
-    def windows(self, ids: Sequence[int], max_length: int) -> list[ScoredSequence]:
+    def build_windows(self, ids: Sequence[int], max_length: int) -> list[ScoredSequence]:
         """Returns the sliding windows over a document's token ids."""
         context = min(self.context or max_length, max_length)
         stride = min(self.stride or max(1, context // 2), context)
@@ -123,7 +123,7 @@ def total_loss(losses: Sequence[DocumentLoss]) -> dict[str, Any]:
     per_token, per_byte = nats / max(1, tokens), nats / max(1, size) / log(2)
     return {
         "nats_per_token": per_token,
-        "perplexity": exp(min(per_token, LARGEST_EXPONENT)),
+        "perplexity": exp(min(per_token, MAX_EXPONENT)),
         "bits_per_byte": per_byte,
         "bits_per_byte_stderr": ratio_stderr([(loss.nats / log(2), loss.bytes) for loss in losses], per_byte),
         "documents": len(losses),

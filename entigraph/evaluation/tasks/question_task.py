@@ -15,7 +15,7 @@ from entigraph.storage.data_losses import Loss
 from entigraph.storage.jsonl import read_jsonl
 from entigraph.storage.schemas import Answer, Document, Question
 
-VALIDATION_SHARE = 0.2
+VALIDATION_FRACTION = 0.2
 
 
 class TitleSplit(StrEnum):
@@ -77,7 +77,7 @@ class QuestionTask(EvaluationTask):
 
         ids = [question.id for question in questions]
         file = context.write_records("answers", Answer, ids, answer_missing, id_field="question_id", unit="questions")
-        return {**self.score(list(read_without_texts(file))), **self.metric_scores(file, Answer)}
+        return {**self.score(list(read_without_texts(file))), **self.compute_metric_scores(file, Answer)}
 
     def validate(self, inputs: TaskInputs) -> None:
         self.load_questions(inputs)
@@ -132,7 +132,7 @@ def select_titles(questions: list[Question], inputs: TaskInputs, split: TitleSpl
     if unknown:
         raise DataError(f"{inputs.questions}: {unknown.id} is about {unknown.document_id!r}, which has no title")
     documents = sorted({question.document_id for question in questions}, key=lambda name: (titles[name], name))
-    validation = set(documents[: int(len(documents) * VALIDATION_SHARE)])
+    validation = set(documents[: int(len(documents) * VALIDATION_FRACTION)])
     in_validation = split is TitleSplit.validation
     return [question for question in questions if (question.document_id in validation) is in_validation]
 

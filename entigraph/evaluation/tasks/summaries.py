@@ -20,7 +20,7 @@ from entigraph.evaluation.base import (
     hash_prompt,
     sample_documents,
 )
-from entigraph.evaluation.tasks.base import EvaluationTask, PromptLoad, TaskContext
+from entigraph.evaluation.tasks.base import EvaluationTask, TaskContext, UsageEstimate
 from entigraph.storage.jsonl import read_jsonl
 from entigraph.storage.schemas import Document, Summary
 
@@ -30,8 +30,8 @@ TOO_LONG = "prompt too long"
 
 @dataclass(frozen=True, kw_only=True)
 class SummaryPrompt:
-    """A prompt template. `text` refers to the document with at least one slot: {document} is its title with author and
-    year if known, {title} its title, and {KEY} an entry of its `meta`. Summaries are truncated at `max_tokens`.
+    """A prompt template. `text` refers to the document with at least one placeholder: {document} is its title with
+    author and year if known, {title} its title, and {KEY} an entry of its `meta`. Summaries end at `max_tokens`.
     """
 
     text: str
@@ -40,13 +40,13 @@ class SummaryPrompt:
     def __post_init__(self) -> None:
         if self.max_tokens < 1:
             raise ConfigError(f"evaluation prompts: max_tokens {self.max_tokens} found, at least 1 expected")
-        if not self.slots:
+        if not self.placeholders:
             raise ConfigError(
-                f"evaluation prompts: {self.text!r} has no slot for the document; add one, such as {{document}}"
+                f"evaluation prompts: {self.text!r} has no placeholder for the document; add one, such as {{document}}"
             )
 
     @property
-    def slots(self) -> list[str]:
+    def placeholders(self) -> list[str]:
         try:
             return [name for _, name, _, _ in Formatter().parse(self.text) if name is not None]
         except ValueError as error:
@@ -54,7 +54,7 @@ class SummaryPrompt:
 
     def format(self, document: Document) -> str:
         values = {"document": cite(document), "title": document.title, **document.meta}
-        return self.text.format(**{slot: values[slot] for slot in self.slots})
+        return self.text.format(**{placeholder: values[placeholder] for placeholder in self.placeholders})
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -98,24 +98,24 @@ class ClosedBookSummaries(EvaluationTask):
         def write_missing(missing: set[str]) -> Iterator[Summary]:
             for prompt in self.prompts:
                 last = self.samples - 1  # records are written in order, so a document is complete if its last sample is
-                todo = [document for document in documents if summary_id(document, prompt, last) in missing]
-                yield from self.write_summaries(todo, prompt, context.backend)
+                incomplete = [document for document in documents if summary_id(document, prompt, last) in missing]
+                yield from self.write_summaries(incomplete, prompt, context.backend)
 
         file = context.write_records("summaries", Summary, ids, write_missing, id_field="id", unit="summaries")
-        return {**score_summaries(list(read_jsonl(file, Summary))), **self.metric_scores(file, Summary)}
+        return {**score_summaries(list(read_jsonl(file, Summary))), **self.compute_metric_scores(file, Summary)}
 
     def validate(self, inputs: TaskInputs) -> None:
         self.load_documents(inputs)
 
-    def prompt_load(self, inputs: TaskInputs) -> PromptLoad:
+    def estimate_usage(self, inputs: TaskInputs) -> UsageEstimate:
         documents, prompts = self.load_documents(inputs), self.summary_prompts.values()
         characters = sum(len(prompt.format(document)) for prompt in prompts for document in documents)
         samples = len(documents) * len(prompts) * self.samples
         longest = len(documents) * self.samples * sum(prompt.max_tokens for prompt in prompts)
-        return PromptLoad(f"{len(documents):,} documents' summaries", characters, samples, longest)
+        return UsageEstimate(f"{len(documents):,} documents' summaries", characters, samples, longest)
 
     def load_documents(self, inputs: TaskInputs) -> list[Document]:
-        """Returns the documents to summarize. Raises DataError if there are none, or if one has no value for a slot."""
+        """Returns the documents to summarize. Raises DataError for none, or for a document without a prompt's value."""
         documents = list(read_jsonl(inputs.documents, Document))
         if not documents:
             raise DataError(f"{inputs.documents} contains no documents; choose another corpus, or remove the task")
@@ -123,7 +123,11 @@ class ClosedBookSummaries(EvaluationTask):
         documents = [document for document in documents if document.id in selected]
         for name, prompt in self.summary_prompts.items():
             for document in documents:
-                missing = [slot for slot in prompt.slots if slot not in {"document", "title", *document.meta}]
+                missing = [
+                    placeholder
+                    for placeholder in prompt.placeholders
+                    if placeholder not in {"document", "title", *document.meta}
+                ]
                 if missing:
                     raise DataError(
                         f"{inputs.documents}: {document.id} has no {missing[0]!r}, which the prompt {name!r} of "

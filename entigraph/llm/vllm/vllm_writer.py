@@ -24,7 +24,7 @@ class VLLMWriter(VLLMEngineConfig):
     """Starts the engine at the first request whose answer is not cached.
 
     Attributes:
-        model: A hub name or a folder. A folder is identified by its content, so a different model at the same path
+        model: A Hub ID or a folder. A folder is identified by its content, so a different model at the same path
             does not reuse cached answers.
         max_tokens: Maximum length of an answer in tokens; None: limited by `max_model_len` only.
         chat_template: A file with a Jinja template, for a model without a chat template.
@@ -52,7 +52,7 @@ class VLLMWriter(VLLMEngineConfig):
 
     @cached_property
     def identity(self) -> str:
-        """The hub name, or the folder's name and a hash of its content."""
+        """The Hub ID, or the folder's name and a hash of its content."""
         folder = Path(self.model).expanduser()
         return f"{folder.resolve().name}-{fingerprint(folder)}" if folder.is_dir() else self.model
 
@@ -80,7 +80,7 @@ class VLLMWriter(VLLMEngineConfig):
         """Raises LLMError if the model does not exist or vLLM is not installed."""
         folder = Path(self.model).expanduser()
         if self.model.startswith((".", "/", "~")) and not (folder / "config.json").is_file():
-            raise LLMError(f"llm.model: {self.model} is not a model folder; config.json, or a hub name, expected")
+            raise LLMError(f"llm.model: {self.model} is not a model folder; config.json, or a Hub ID, expected")
         super().check()
 
     @contextmanager

@@ -47,13 +47,13 @@ class Engine:
     def step(self) -> list[Any]:
         note("step", len(self.running))
         time.sleep(float(os.environ.get("STAND_IN_STEP_S", "0.001")))
-        done = []
+        result = []
         for number, state in list(self.running.items())[: self.most]:
             state[2] += 1
             if state[2] == STEPS[state[1].given.get("seed", 0) % len(STEPS)]:
-                done.append(self.output(number, *state[:2]))
+                result.append(self.output(number, *state[:2]))
                 del self.running[number]
-        return done
+        return result
 
     def output(self, number: str, text: str, sampling: SamplingParams) -> Any:
         schema = sampling.given.get("structured_outputs")
