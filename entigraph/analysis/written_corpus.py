@@ -13,7 +13,7 @@ from entigraph.storage.jsonl import read_jsonl
 from entigraph.storage.schemas import Document, SyntheticText
 from entigraph.storage.texts import read_texts
 
-OFFLINE = "simulated: a grammar or a rearranging of sentences in place of an LLM"
+OFFLINE = "simulated: a grammar or rearranged sentences instead of an LLM"
 
 
 @dataclass(frozen=True)
@@ -80,5 +80,5 @@ def corpus_folders(context: AnalysisContext) -> Mapping[str, Path]:
     }
 
 
-def joint_disclaimer(corpora: Sequence[WrittenCorpus]) -> str | None:
+def first_disclaimer(corpora: Sequence[WrittenCorpus]) -> str | None:
     return next((corpus.disclaimer for corpus in corpora if corpus.disclaimer), None)

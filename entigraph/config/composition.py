@@ -31,7 +31,7 @@ def hydra_initialized() -> Iterator[None]:
 
 
 def compose_config(overrides: Sequence[str], config_dir: str | Path | None = None) -> DictConfig:
-    """Returns the configuration of the overrides. `config_dir` holds further groups, and wins over ours."""
+    """Returns the configuration of the overrides. The groups in `config_dir` take precedence over the built-in ones."""
     searchpath = []
     if config_dir is not None:
         folders = [Path(config_dir).expanduser().resolve(), home()]

@@ -10,8 +10,8 @@ from entigraph.errors import ConfigError
 AFFECTS_CONTENT = "affects_content"
 
 
-class StatesContent(Protocol):
-    """What a target that is not a dataclass may offer; without it, every argument affects the content."""
+class DeclaresContent(Protocol):
+    """An optional method of targets that are not dataclasses; without it, every argument affects the content."""
 
     @staticmethod
     def affects_content(name: str) -> bool: ...

@@ -49,7 +49,7 @@ def score_samples(answers: Sequence[Answer], parsed_only: bool = False) -> dict[
         "total_questions": len(answers),
         **with_interval("parse_rate", answers, lambda answer: answer.choice is not None),
         "samples": sum(len(answer.samples) for answer in answers),
-        **with_interval("sample_parse_rate", sampled, valid_share),
+        **with_interval("sample_parse_rate", sampled, valid_fraction),
         "unparsed": dict(sum((Counter(answer.unparsed) for answer in answers), Counter())),
         "expected_accuracy": accuracy(answers, expected_accuracy),
         "majority_vote": accuracy(answers, majority_vote),
@@ -133,7 +133,7 @@ def with_interval(name: str, answers: Sequence[Answer], score: AnswerScore) -> d
     return {name: result[name], f"{name}_{INTERVAL}": result[INTERVAL]}
 
 
-def valid_share(answer: Answer) -> float:
+def valid_fraction(answer: Answer) -> float:
     """Returns the fraction of a question's samples that are valid; all questions have the same number of samples."""
     return mean([choice is not None for choice in answer.samples])
 

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, kw_only=True)
 class TrainedTokenizer:
-    """A byte-level BPE trained on `worlds` fictional worlds that nothing else uses.
+    """A byte-level BPE trained on `worlds` fictional worlds that are used for nothing else.
 
     If it were trained on the base model's corpus, it would merge the names in it into single tokens but not those of
     the target documents, and EntiGraph would learn clearly less of them.
@@ -81,7 +81,7 @@ class PretrainedTokenizer:
     def sources(self) -> list[Path]:
         if not self.path:
             raise ConfigError(
-                "tokenizer.path: nothing given; give a Hugging Face folder or Hub ID, or choose tokenizer=trained"
+                "tokenizer.path: not set; set it to a Hugging Face folder or Hub ID, or choose tokenizer=trained"
             )
         folder = Path(self.path).expanduser()
         if not folder.exists():
@@ -99,7 +99,7 @@ class PretrainedTokenizer:
         except (OSError, ValueError) as error:
             raise ConfigError(
                 f"tokenizer.path: cannot load {self.path!r}: {str(error).splitlines()[0]} "
-                "Give a folder with tokenizer.json, or a Hub ID (a gated one needs its license and HF_TOKEN)"
+                "Set it to a folder with tokenizer.json, or a Hub ID (a gated one needs its license and HF_TOKEN)"
             ) from None
         if not tokenizer.is_fast:
             raise ConfigError(
@@ -141,8 +141,8 @@ class ChatTokenizer(PretrainedTokenizer):
             tokenizer.chat_template = built_in_templates().get(self.template, self.template)
         if not tokenizer.chat_template:
             raise ConfigError(
-                f"tokenizer.template: {self.path!r} has no chat template of its own; "
-                f"give one ({', '.join(built_in_templates())}, or Jinja text)"
+                f"tokenizer.template: {self.path!r} has no chat template; "
+                f"set one ({', '.join(built_in_templates())}, or Jinja text)"
             )
         return {"chat": {"loss_on": self.loss_on}}
 

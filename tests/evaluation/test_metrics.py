@@ -73,7 +73,7 @@ def test_metrics_and_user_task_reach_scores_and_counts(tmp_path: Path) -> None:
     scores = json.loads((out / "scores.json").read_text())
     length = len(" d1.\nAnswer: B.\n")
     assert scores["cot"]["metrics"] == {"text_length": length, "f1": 0.25, "hub/exact_match": 0.25}
-    assert scores["titles"] == {"metrics": {"title_recall": 1 / 3}}
+    assert scores["titles"] == {"metrics": {"title_recall": 1 / 3}, "data_losses": {}}
     assert counts["cot"]["metrics"] == scores["cot"]["metrics"] and counts["cot"]["accuracy"] == 0.25
     assert counts["titles"] == scores["titles"]
     assert tasks["cot"].summary_line(counts["cot"]).endswith("text_length 16.0000, f1 0.2500, hub/exact_match 0.2500")

@@ -81,9 +81,7 @@ def test_default_template_is_the_tokenizers(chat_model: Path, tmp_path: Path) ->
     )
     opened(chat_model, tmp_path / "first", template=own_template)
     assert learned(opened(tmp_path / "first", tmp_path / "second"), TALK[3:]) == "Yes 🙂.\n"
-    with pytest.raises(
-        ConfigError, match=r"has no chat template of its own; give one \(chatml, llama3, or Jinja text\)"
-    ):
+    with pytest.raises(ConfigError, match=r"has no chat template; set one \(chatml, llama3, or Jinja text\)"):
         opened(chat_model, tmp_path / "third")
 
 

@@ -18,7 +18,7 @@ from entigraph.analysis.factuality.sentences import SampledSentence, sample_sent
 from entigraph.analysis.factuality.verdicts import PROMPTS, Judgment, Verdict, judge_sentences
 from entigraph.analysis.paper import published
 from entigraph.analysis.study_runs import check_confidence, processed_first
-from entigraph.analysis.written_corpus import WrittenCorpus, corpus_folders, joint_disclaimer, load_corpora
+from entigraph.analysis.written_corpus import WrittenCorpus, corpus_folders, first_disclaimer, load_corpora
 from entigraph.config.fields import runtime_field
 from entigraph.errors import ConfigError
 from entigraph.reporting.figures import (
@@ -99,7 +99,7 @@ def measure_factuality(
         missing["person"] = Counter({"not labeled": verdicts["person"].count(None)})
     result = {
         "corpora": [corpus.name for corpus in corpora],
-        "label": joint_disclaimer(corpora),
+        "label": first_disclaimer(corpora),
         "sentences_in_corpora": totals,
         "confidence": settings.confidence,
         "judges": {

@@ -57,7 +57,7 @@ def judge_request(sentence: SampledSentence, document: Document) -> Request:
 def judge_sentences(
     sentences: Sequence[SampledSentence], documents: Mapping[str, Document], judge: Writer, context: AnalysisContext
 ) -> Iterator[Judgment]:
-    """Yields one judgment per sentence; `documents` are by sentence. Raises LLMError if some got no answer at all."""
+    """Yields one judgment per sentence; `documents` are by sentence. Raises LLMError if requests remain unanswered."""
     requests = [judge_request(sentence, documents[sentence.id]) for sentence in sentences]
     for sentence, completion in zip(sentences, ask(requests, judge, context, "sentences"), strict=True):
         yield read_judgment(sentence, judge.name, completion)

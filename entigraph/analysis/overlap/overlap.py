@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from entigraph.analysis.base import AnalysisContext
 from entigraph.analysis.paper import published
 from entigraph.analysis.study_runs import processed_first
-from entigraph.analysis.written_corpus import WrittenCorpus, corpus_folders, joint_disclaimer, load_corpora
+from entigraph.analysis.written_corpus import WrittenCorpus, corpus_folders, first_disclaimer, load_corpora
 from entigraph.config.fields import runtime_field
 from entigraph.errors import ConfigError
 from entigraph.reporting.figures import (
@@ -67,7 +67,7 @@ class Overlap:
             raise ConfigError(f"analysis.documents: {self.documents} found, 1 or more, or null, expected")
         if self.tokenizer is not None and not self.tokenizer_file.is_file():
             raise ConfigError(
-                f"analysis.tokenizer: {self.tokenizer!r} contains no tokenizer.json; give a folder that does"
+                f"analysis.tokenizer: {self.tokenizer!r} contains no tokenizer.json; set a folder with one"
             )
 
     @property
@@ -123,7 +123,7 @@ def measure_corpora(settings: Overlap, corpora: Sequence[WrittenCorpus], out: Pa
     order = sorted(counts, key=lambda key: (processed_first(key[0]), key[1] != ALL_KINDS, key[1]))
     result = {
         "corpora": [corpus.name for corpus in corpora],
-        "label": joint_disclaimer(corpora),
+        "label": first_disclaimer(corpora),
         "sizes": settings.sizes,
         "rows": [
             {"augmenter": augmenter, "kind": kind, **counts[augmenter, kind].summarize(settings.sizes)}
@@ -191,8 +191,8 @@ def count_shared(windows: Hashes, known: Hashes) -> int:
     """Returns how many of `windows` occur in `known`, which is sorted."""
     if not len(windows) or not len(known):
         return 0
-    places = np.minimum(np.searchsorted(known, windows), len(known) - 1)
-    return int((known[places] == windows).sum())
+    positions = np.minimum(np.searchsorted(known, windows), len(known) - 1)
+    return int((known[positions] == windows).sum())
 
 
 def overlap_lines(result: Mapping[str, Any], out: Path) -> list[str]:

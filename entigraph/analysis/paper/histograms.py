@@ -10,7 +10,7 @@ import numpy as np
 
 from entigraph.analysis.base import AnalysisContext
 from entigraph.analysis.paper import published
-from entigraph.analysis.written_corpus import WrittenCorpus, corpus_folders, joint_disclaimer, load_corpora
+from entigraph.analysis.written_corpus import WrittenCorpus, corpus_folders, first_disclaimer, load_corpora
 from entigraph.reporting.figures import (
     GRAY,
     abbreviate,
@@ -58,7 +58,7 @@ class Histograms:
 
 def write_histograms(corpora: Sequence[WrittenCorpus], out: Path) -> list[str]:
     counts = {corpus.name: dict(count_documents(corpus)) for corpus in corpora}
-    note = joint_disclaimer(corpora)
+    note = first_disclaimer(corpora)
     draw_histograms([(corpus.augmenter, counts[corpus.name]) for corpus in corpora], note, out)
     write_json(out / "histograms.json", {"label": note, "corpora": counts})
     rows = [

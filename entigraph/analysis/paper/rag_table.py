@@ -98,15 +98,15 @@ def build_study_rows(runs: Sequence[StudyRun]) -> Iterator[RetrievalRow]:
     for name in list_augmenters(runs):
         budget = max(run.budget for run in runs if run.augmenter == name)
         largest = [run for run in runs if run.augmenter == name and run.budget == budget]
-        yield from rows_of_model(name, [run.scores for run in largest])
+        yield from build_model_rows(name, [run.scores for run in largest])
         base_name = f"base {name.partition(' ')[2]}".strip()
         folders = sorted({folder for run in largest if (folder := run.finished_folder("baseline"))})
         base_folders.setdefault(base_name, []).extend(folders)
     for name, folders in base_folders.items():
-        yield from rows_of_model(name, [load_scores(folder) for folder in dict.fromkeys(folders)])
+        yield from build_model_rows(name, [load_scores(folder) for folder in dict.fromkeys(folders)])
 
 
-def rows_of_model(model: str, scores: Sequence[Mapping[str, Any]]) -> Iterator[RetrievalRow]:
+def build_model_rows(model: str, scores: Sequence[Mapping[str, Any]]) -> Iterator[RetrievalRow]:
     first = scores[0] if scores else {}
     closed = closed_book_task(first)
     for task in [name for name, score in first.items() if "retrieval" in score]:
@@ -119,7 +119,7 @@ def rows_of_model(model: str, scores: Sequence[Mapping[str, Any]]) -> Iterator[R
 
 def draw_rag_table(study_rows: Sequence[RetrievalRow], note: str, out: Path) -> None:
     """Draws each model from its accuracy without passages (hollow) to that with them (solid)."""
-    rows = best_of_each_family(study_rows)
+    rows = select_best_rows(study_rows)
     columns = 2 if rows else 1
     figure, (panels,) = create_figure(1, columns, figsize=(6.0 * columns, 1.6 + 0.24 * max(5, len(rows))))
     draw_rows(panels[0], PUBLISHED_ROWS, f"As published ({published.PAPER}, {published.RETRIEVAL_SECTION})")
@@ -130,7 +130,7 @@ def draw_rag_table(study_rows: Sequence[RetrievalRow], note: str, out: Path) -> 
     save_figure(figure, out, "rag_table", note)
 
 
-def best_of_each_family(rows: Sequence[RetrievalRow]) -> list[RetrievalRow]:
+def select_best_rows(rows: Sequence[RetrievalRow]) -> list[RetrievalRow]:
     families = [model_family(row) for row in rows]
     return [row for index, row in enumerate(rows) if families[:index].count(families[index]) < MAX_ROWS_PER_MODEL]
 

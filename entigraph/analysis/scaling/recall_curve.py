@@ -17,7 +17,10 @@ from entigraph.reporting.figures import (
 )
 
 Scores = Mapping[str, Any]
-AXIS_LABELS = {"evidence": "questions whose evidence is shown", "article": "questions whose article is shown"}
+AXIS_LABELS = {
+    "evidence": "questions with their evidence in the prompt",
+    "article": "questions with their article in the prompt",
+}
 
 
 def build_recall_curve(runs: Sequence[StudyRun]) -> dict[str, Any] | None:

@@ -163,7 +163,7 @@ def place_node(name: str, index: int, count: int) -> GraphNode:
 
 
 def collect_provenance(runs: Sequence[StudyRun], root: Path) -> list[dict[str, Any]]:
-    """Returns one row per artifact that the runs were made from, directly or not, with what its manifest states."""
+    """Returns one row per artifact that the runs depend on, directly or indirectly, with what its manifest states."""
     manifests: dict[Path, dict[str, Any]] = {}
     queue = [*run_folders(runs, "corpus", "synthesis", "tokens", "training", "evaluation", "baseline").values()]
     while queue:

@@ -81,7 +81,7 @@ def draw_predictions(axes: "Axes", result: Mapping[str, Any], name: str) -> None
         if measure == "predicted" and base is not None:
             axes.plot(
                 tokens, base + (1 - base) * share, color=color, linestyle=":",
-                label="the same without fitting: base at no pair, 1 at all",
+                label="the same without fitting: base for no pairs, 1 for all",
             )  # fmt: skip
     format_token_axis(axes, budgets)
     axes.set_xlabel("synthetic tokens")

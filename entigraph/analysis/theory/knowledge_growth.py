@@ -198,8 +198,8 @@ def branching_accuracy(vertices: int, mean: float, rounds: Vector, corrected: bo
     s = np.exp(-np.asarray(rounds, dtype=float) / pairs)
     generating, unlearned, total = s, np.zeros_like(s), 0.0
     weight = (mean - 1) / mean
-    least = 1 / (vertices * (1 - extinction(mean))) if corrected else 1e-12
-    while weight > least or not total:
+    min_weight = 1 / (vertices * (1 - extinction(mean))) if corrected else 1e-12
+    while weight > min_weight or not total:
         unlearned, total = unlearned + weight * generating, total + weight
         generating = s * np.exp(mean * (generating - 1))
         weight /= mean

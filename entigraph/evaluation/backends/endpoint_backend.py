@@ -54,8 +54,8 @@ class EndpointBackend:
         raise AssertionError("endpoints return no log-likelihoods; the validation rejects tasks that need them")
 
 
-def parse_generations(completion: Completion, wanted: int) -> list[Generation]:
-    """Returns up to `wanted` generations; an error (refused, too long for the context) is repeated for each of them."""
+def parse_generations(completion: Completion, count: int) -> list[Generation]:
+    """Returns up to `count` generations; an error (refused, too long for the context) is repeated for each of them."""
     if completion.finish_reason.startswith("error"):
-        return [Generation("", completion.finish_reason)] * wanted
-    return [Generation(text, reason) for text, reason in split_choices(completion)[:wanted]]
+        return [Generation("", completion.finish_reason)] * count
+    return [Generation(text, reason) for text, reason in split_choices(completion)[:count]]
