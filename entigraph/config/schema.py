@@ -85,6 +85,21 @@ class Tokens:
 
 
 @dataclass
+class StudySettings:
+    """The study that a run belongs to. `allow_varying` names settings in which its runs may differ.
+
+    Augmenter, budget and seeds may always differ.
+    """
+
+    name: str = "study"
+    allow_varying: list[str] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        if not self.name or "/" in self.name or self.name.startswith("."):
+            raise ConfigError(f"study.name: {self.name!r} found, a folder name expected, without / or a leading dot")
+
+
+@dataclass
 class Need:
     """An experiment whose artifacts a run reads, with overrides of it. See pipeline/dependencies.py."""
 
@@ -97,15 +112,13 @@ class Root:
     """`seed` decides the initial weights, the order of training and the draw of the budget; nothing else follows it.
 
     `command` is set by the subcommand on the command line; `stage` runs that stage alone.
-    `study_varies` names settings in which runs of one study may differ beside augmenter, budget and seed.
     """
 
     command: Command | None = None
     stage: Stage | None = None
     why: bool = False
     clean: bool = False
-    study: str = "study"
-    study_varies: list[str] = field(default_factory=list)
+    study: StudySettings = field(default_factory=StudySettings)
     seed: int = 0
     needs: list[Need] = field(default_factory=list)
     sweep: dict[str, Any] = field(default_factory=dict)

@@ -10,11 +10,11 @@ from typing import Any
 from omegaconf import DictConfig, OmegaConf
 
 from entigraph.config.instantiate import BuiltComponent, build_all, inspect_target, resolve_target
-from entigraph.config.schema import COMPONENTS, NAMED_COMPONENTS, Paths, Root, Synthesis, Tokens
+from entigraph.config.schema import COMPONENTS, NAMED_COMPONENTS, Paths, Root, StudySettings, Synthesis, Tokens
 from entigraph.config.suggestions import did_you_mean
 from entigraph.errors import ConfigError, EntigraphError
 
-SECTIONS: dict[str, type] = {"paths": Paths, "synthesis": Synthesis, "tokens": Tokens}
+SECTIONS: dict[str, type] = {"paths": Paths, "study": StudySettings, "synthesis": Synthesis, "tokens": Tokens}
 HEADING, BULLET = "the configuration has problems:", "  - "
 UNKNOWN_KEY = re.compile(r"Could not override '([\w.@/]+)'")
 UNKNOWN_OPTION = re.compile(r"Could not (?:find|load) '([^'/]+)/([^']+)'")

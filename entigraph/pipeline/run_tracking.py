@@ -43,7 +43,7 @@ def artifact_info(run: Run, artifact: Artifact) -> RunInfo:
 
 
 def analysis_info(run: Run) -> RunInfo:
-    return run_info(run, f"{study_folder(run).name}-analysis", f"{run.config.study} analysis", "analysis", [])
+    return run_info(run, f"{study_folder(run).name}-analysis", f"{run.config.study.name} analysis", "analysis", [])
 
 
 def run_info(run: Run, identity: str, name: str, job_type: str, tags: Sequence[str]) -> RunInfo:

@@ -1,6 +1,6 @@
 """Groups runs that differ only in augmenter, budget and seed into a study, whose folder lists the runs and their parts.
 
-`study_varies` names further settings in which the runs of one study may differ.
+`study.allow_varying` names further settings in which the runs of one study may differ.
 """
 
 from collections.abc import Mapping
@@ -19,13 +19,13 @@ from entigraph.storage.fingerprints import digest, flatten
 
 
 def study_folder(run: Run) -> Path:
-    return run.root / "studies" / f"{run.config.study}-{digest(study_settings(run))}"
+    return run.root / "studies" / f"{run.config.study.name}-{digest(study_settings(run))}"
 
 
 def study_settings(run: Run) -> dict[str, Any]:
     """Returns what all runs of the study have in common."""
     settings = comparable_settings(run)
-    for key in run.config.study_varies:
+    for key in run.config.study.allow_varying:
         *parents, name = key.split(".")
         reduce(lambda values, parent: values.get(parent, {}), parents, settings).pop(name, None)
     return settings
@@ -54,12 +54,12 @@ def comparable_settings(run: Run) -> dict[str, Any]:
 
 
 def check_allowed_variation(run: Run) -> list[str]:
-    """Returns a problem for each name in `study_varies` that is no setting of a study."""
+    """Returns a problem for each name in `study.allow_varying` that is no setting of a study."""
     settings = comparable_settings(run)
     known = {**settings, **flatten(settings)}
     return [
-        f"study_varies: {key!r} found; one of a study's settings expected: {did_you_mean(key, known)}"
-        for key in run.config.study_varies
+        f"study.allow_varying: {key!r} found; one of a study's settings expected: {did_you_mean(key, known)}"
+        for key in run.config.study.allow_varying
         if key not in known
     ]
 
@@ -68,7 +68,7 @@ def study_member(run: Run) -> dict[str, Any]:
     """Returns the entry of a run in its study: what it is, and its folders relative to `paths.root`."""
     settings = comparable_settings(run)
     known = {**settings, **flatten(settings)}
-    varies = {key: known[key] for key in run.config.study_varies}
+    varies = {key: known[key] for key in run.config.study.allow_varying}
     folders = {
         "corpus": run.artifacts.corpus,
         "synthesis": run.artifacts.synthesis,

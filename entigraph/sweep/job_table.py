@@ -96,7 +96,7 @@ def render_table(sweep: Sweep) -> "Table":
     states = Counter(status["state"] for status in statuses)
     seconds = time.monotonic() - sweep.started
     table = Table(
-        title=f"{sweep.config.study}: {states['done']} of {len(statuses)} done, "
+        title=f"{sweep.config.study.name}: {states['done']} of {len(statuses)} done, "
         f"{states['failed']} failed, {seconds:.0f} s"
     )
     for heading in ("job", "state", "doing"):

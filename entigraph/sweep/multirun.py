@@ -72,7 +72,7 @@ def plan_sweep(config: DictConfig) -> None:
         print(f"{sweeper_name(config)} selects its jobs at run time; this is the plan of its first job")
     runs = [load_run(compose("config", overrides=job)) for job in jobs]
     half_width = early_stopping.target_half_width(config)
-    print("\n".join(render_sweep(config.study, config.paths.root, runs, half_width)))
+    print("\n".join(render_sweep(config.study.name, config.paths.root, runs, half_width)))
 
 
 def run_sweep(config: DictConfig, start: Callable[[], Any]) -> Any:
@@ -82,7 +82,7 @@ def run_sweep(config: DictConfig, start: Callable[[], Any]) -> Any:
     early_stopping.vary_seed_slowest(config)
     jobs = expand_jobs(config) if has_known_jobs(config) else None
     validate_jobs(jobs or [first_job(config)], config.stage)
-    print(f"{config.study}: {describe_jobs(config, jobs)}, below {config.paths.root}")
+    print(f"{config.study.name}: {describe_jobs(config, jobs)}, below {config.paths.root}")
     sweep = Sweep(without_hydra(config), jobs, Path(config.hydra.sweep.dir))
     state = SweepState()
     with artifact.translate_disk_errors(Path(config.paths.root)):

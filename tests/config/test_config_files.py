@@ -79,9 +79,9 @@ def test_the_papers_runs_meet_on_one_curve(composed: Callable[..., DictConfig], 
     assert headline.artifacts.training.folder == last, "the curve's last point is the headline run"
 
 
-def test_unknown_study_setting_is_reported(configured: Callable[..., Run]) -> None:
-    with pytest.raises(ConfigError, match=r"study_varies: 'trainer.epochs' found; .*trainer.max_epochs"):
-        configured("study_varies=[trainer.epochs]")
+def test_unknown_setting_in_allow_varying_has_a_suggestion(configured: Callable[..., Run]) -> None:
+    with pytest.raises(ConfigError, match=r"study\.allow_varying: 'trainer.epochs' found; .*trainer.max_epochs"):
+        configured("study.allow_varying=[trainer.epochs]")
 
 
 def test_passage_grid_matches_the_paper_and_trains_once(

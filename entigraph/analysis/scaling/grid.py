@@ -72,7 +72,7 @@ def build_cells(runs: Sequence[StudyRun]) -> tuple[list[str], dict[Place, Cell]]
     if not keys:
         raise DataError(
             "analysis=grid: the study has no two finished runs that differ in a setting; "
-            "sweep one and name it in study_varies, as experiments/ablations/replay_epochs_fictional.yaml does"
+            "sweep one and name it in study.allow_varying, as experiments/ablations/replay_epochs_fictional.yaml does"
         )
     by_place: defaultdict[Place, list[StudyRun]] = defaultdict(list)
     for run, values in zip(runs, settings, strict=True):
