@@ -9,7 +9,7 @@ from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
 
-from entigraph.config.instantiate import BuiltComponent, build_all, inspect_target, resolve_target
+from entigraph.config.instantiate import HYDRA_KEYS, BuiltComponent, build_all, inspect_target, resolve_target
 from entigraph.config.schema import COMPONENTS, NAMED_COMPONENTS, Paths, Root, StudySettings, Synthesis, Tokens
 from entigraph.config.suggestions import did_you_mean
 from entigraph.errors import ConfigError, EntigraphError
@@ -17,6 +17,8 @@ from entigraph.errors import ConfigError, EntigraphError
 SECTIONS: dict[str, type] = {"paths": Paths, "study": StudySettings, "synthesis": Synthesis, "tokens": Tokens}
 HEADING, BULLET = "the configuration has problems:", "  - "
 UNKNOWN_KEY = re.compile(r"Could not override '([\w.@/]+)'")
+INVALID_VALUE = re.compile(r"(.+)\n(?:.*\n)*?\s*full_key: (\S+)")
+INVALID_CHOICE = re.compile(r"Invalid value '(.*)', expected one of \[(.+)\]")
 UNKNOWN_OPTION = re.compile(r"Could not (?:find|load) '([^'/]+)/([^']+)'")
 CONFIG_FOLDER = re.compile(r"path=file://(.+)$", re.MULTILINE)
 
@@ -67,7 +69,7 @@ def unknown_keys(node: DictConfig, kind: type, prefix: str) -> list[str]:
 def explain_override_error(
     message: str, overrides: Sequence[str], compose: Callable[[list[str]], DictConfig]
 ) -> str | None:
-    """Returns Hydra's message about a key or an option that does not exist, as one line with a suggestion; else None.
+    """Returns Hydra's message about a key, an option or a value that does not exist, as one line; else None.
 
     `compose` returns the config of some overrides: which keys exist depends on the options that are chosen.
     """
@@ -83,7 +85,17 @@ def explain_override_error(
         except Exception:  # another override is wrong too
             config = None
         return suggest_key(key, config)
+    if match := INVALID_VALUE.match(message):
+        return explain_value(match[2], match[1])
     return None
+
+
+def explain_value(key: str, problem: str) -> str:
+    """Returns OmegaConf's message about a value of the wrong type as one line, with the closest of its choices."""
+    if match := INVALID_CHOICE.fullmatch(problem):
+        value, choices = match.groups()
+        return f"{key}: {value!r} found; {did_you_mean(value, choices.split(', '))}"
+    return f"{key}: {problem}"
 
 
 def group_options(group: str, folders: Sequence[str]) -> list[str]:
@@ -112,7 +124,7 @@ def known_keys(node: Any) -> list[str]:
     """Returns the keys that a node has or that its target takes."""
     if not isinstance(node, DictConfig):
         return []
-    names = [str(name) for name in node if name != "_target_"]
+    names = [str(name) for name in node if name not in HYDRA_KEYS]
     if node.get("_target_"):
         with suppress(ConfigError):
             names += inspect_target(resolve_target(node["_target_"])).annotations

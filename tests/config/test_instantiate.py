@@ -101,7 +101,7 @@ def test_all_problems_of_a_node_and_its_nested_nodes_are_one_error() -> None:
         build(node("Box", width="wide", size="huge", lable=1, name=None, content=inner), "box")
     message = str(raised.value)
     for line in (
-        "box.lable: unknown to Box; did you mean",
+        "box.lable: unknown to Box; expected one of width, name, size",
         "box.width: Value 'wide' of type 'str' could not be converted to Integer",
         "box.size: Invalid value 'huge', expected one of [small, large]",
         "box.name: ",

@@ -29,6 +29,9 @@ Compose = Callable[..., DictConfig]
         ("augmenter.layuot=x", "augmenter.layuot: unknown to EntiGraph; did you mean layout?"),
         ("evaluation.closed_book.limt=3", "evaluation.closed_book.limt: unknown to ClosedBook; did you mean limit"),
         ("synthesis.token_bugdet=3", "synthesis.token_bugdet: unknown to synthesis; did you mean token_budget?"),
+        ("stage=trainin", "stage: 'trainin' found; did you mean training?"),
+        ("synthesis.near_duplicates=x", "synthesis.near_duplicates: 'x' found; expected one of ignore, report, remove"),
+        ("seed=x", "seed: Value 'x' of type 'str' could not be converted to Integer"),
         ("augmentor=entigraph", "augmentor: unknown; did you mean augmenter?"),
     ],
 )
@@ -36,7 +39,8 @@ def test_a_misspelled_key_or_option_has_a_suggestion(override: str, message: str
     overrides = ["llm=openai", override]
     with pytest.raises(HydraException) as raised:
         composed(*overrides)
-    explanation = explain_override_error(str(raised.value), overrides, lambda others: composed(*others))
+    message_of_cause = str(raised.value.__cause__ if "merging" in str(raised.value) else raised.value)
+    explanation = explain_override_error(message_of_cause, overrides, lambda others: composed(*others))
     assert explanation is not None and explanation.startswith(message)
 
 
@@ -59,7 +63,7 @@ def test_added_keys_that_nothing_reads_are_reported_with_all_other_problems(comp
     with pytest.raises(ConfigError) as raised:
         validate(config)
     for line in (
-        "foo: unknown; did you mean",
+        "foo: unknown; expected one of command, stage, ",
         "synthesis.token_bugdet: unknown; did you mean token_budget?",
         "tokens.too_long: 'split' found, skip or cut expected",
         "augmenter.layuot: unknown to EntiGraph; did you mean layout?",
@@ -85,7 +89,9 @@ def test_settings_check_their_values(kind: type, values: dict[str, object], prob
 
 def test_suggestions_list_close_names_or_all() -> None:
     assert did_you_mean("sede", ["seed", "name"]) == "did you mean seed?"
-    assert did_you_mean("x", ["seed", "name"]) == "did you mean seed or name?"
+    assert did_you_mean("x", ["seed", "name"]) == "expected one of seed, name"
+    assert did_you_mean("x", ["seed"]) == "expected seed"
+    assert did_you_mean("zzz", [f"a{n}" for n in range(30)]).endswith(", a11 and 18 more")
     assert did_you_mean("x", []) == "it takes no keys"
 
 
