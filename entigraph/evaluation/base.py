@@ -87,8 +87,9 @@ class Backend(Protocol):
         """
         ...
 
-    def loglikelihoods(self, pairs: Sequence[tuple[str, str]], batch_tokens: int) -> list[float | None]:
-        """Returns the log-likelihood in nats of the continuation of each (prompt, continuation) pair.
+    def loglikelihoods(self, pairs: Sequence[tuple[str, str]], batch_tokens: int) -> Iterator[tuple[int, float | None]]:
+        """Yields the index of each (prompt, continuation) pair with the log-likelihood of the continuation in nats, in
+        order of completion.
 
         None if the pair exceeds the context. Endpoints do not implement this.
         """

@@ -50,7 +50,7 @@ class EndpointBackend:
             choices=sampling.distinct_samples - received,
         )
 
-    def loglikelihoods(self, pairs: Sequence[tuple[str, str]], batch_tokens: int) -> list[float | None]:
+    def loglikelihoods(self, pairs: Sequence[tuple[str, str]], batch_tokens: int) -> Iterator[tuple[int, float | None]]:
         raise AssertionError("endpoints return no log-likelihoods; the validation rejects tasks that need them")
 
 

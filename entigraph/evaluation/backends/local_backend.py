@@ -70,8 +70,8 @@ class LocalBackend(ABC):
         """See `Backend.sample`."""
 
     @abstractmethod
-    def score(self, sequences: Sequence[ScoredSequence], batch_tokens: int) -> list[float]:
-        """Returns the log-likelihood of each sequence in nats. The last id is only predicted."""
+    def score(self, sequences: Sequence[ScoredSequence], batch_tokens: int) -> Iterator[tuple[int, float]]:
+        """Yields the index of each sequence with its log-likelihood in nats. The last id is only predicted."""
 
     def encode(self, text: str) -> list[int]:
         return [*self.bos, *self.tokenizer.encode(text, add_special_tokens=False).ids]
@@ -96,10 +96,14 @@ class LocalBackend(ABC):
         fits = [len(ids) + max_tokens <= self.max_length for ids in encoded]
         return [i for i, fit in enumerate(fits) if fit], [i for i, fit in enumerate(fits) if not fit]
 
-    def loglikelihoods(self, pairs: Sequence[tuple[str, str]], batch_tokens: int) -> list[float | None]:
+    def loglikelihoods(self, pairs: Sequence[tuple[str, str]], batch_tokens: int) -> Iterator[tuple[int, float | None]]:
+        """See `Backend.loglikelihoods`."""
         encoded = [self.encode_pair(*pair) for pair in pairs]
-        fitting = [index for index, sequence in enumerate(encoded) if len(sequence.ids) <= self.max_length]
-        scores: list[float | None] = [None] * len(pairs)
-        for index, score in zip(fitting, self.score([encoded[i] for i in fitting], batch_tokens), strict=True):
-            scores[index] = score
-        return scores
+        fitting = []
+        for index, sequence in enumerate(encoded):
+            if len(sequence.ids) <= self.max_length:
+                fitting.append(index)
+            else:
+                yield index, None
+        for position, score in self.score([encoded[index] for index in fitting], batch_tokens):
+            yield fitting[position], score

@@ -8,6 +8,7 @@ import torch
 from tokenizers import Tokenizer
 
 from entigraph.evaluation.backends.decoding import BatchDecoder
+from entigraph.evaluation.backends.likelihoods import LikelihoodScorer
 from entigraph.evaluation.backends.local_backend import ChatTemplate, LocalBackend
 from entigraph.evaluation.base import Generation, Prompt, Sampling, ScoredSequence
 from entigraph.huggingface.models import eos_token_ids, load_model
@@ -34,8 +35,8 @@ class TransformersBackend(LocalBackend):
             if threads:
                 torch.set_num_threads(threads)
         model: Any = load_model(path)
-        if bf16 and device != "cpu":  # autocast would convert all weights to bf16 again for every token
-            model = model.to(torch.bfloat16)
+        if bf16:
+            cast_weights(model, device)
         max_length = getattr(model.config, "max_position_embeddings", None) or UNLIMITED_CONTEXT
         super().__init__(tokenizer, bos_id, max_length, eos_token_ids(model.generation_config), chat)
         self.model = model.to(device)
@@ -52,40 +53,26 @@ class TransformersBackend(LocalBackend):
         ):
             yield fitting[position], generations
 
-    def score(self, sequences: Sequence[ScoredSequence], batch_tokens: int) -> list[float]:
-        scores = [0.0] * len(sequences)
-        for batch in batch_by_length([len(sequence.ids) for sequence in sequences], batch_tokens):
-            for index, score in zip(batch, self.score_batch([sequences[i] for i in batch]), strict=True):
-                scores[index] = score
-        return scores
-
-    @torch.inference_mode()
-    def score_batch(self, batch: Sequence[ScoredSequence]) -> list[float]:
-        ids = self.pad([sequence.ids for sequence in batch])
-        with self.autocast():
-            logits = self.model(input_ids=ids[:, :-1], use_cache=False).logits
-        logprobs = torch.log_softmax(logits.float(), dim=-1).gather(2, ids[:, 1:, None])[..., 0]
-        return [
-            float(logprobs[row, sequence.first - 1 : len(sequence.ids) - 1].sum()) for row, sequence in enumerate(batch)
-        ]
-
-    def pad(self, rows: Sequence[Sequence[int]]) -> torch.Tensor:
-        """Pads on the right: causal attention masks the padding for all earlier positions."""
-        width = max(map(len, rows))
-        return torch.tensor([[*row, *[0] * (width - len(row))] for row in rows], device=self.device)
+    def score(self, sequences: Sequence[ScoredSequence], batch_tokens: int) -> Iterator[tuple[int, float]]:
+        return LikelihoodScorer(self.model, self.device, self.autocast).score(sequences, batch_tokens)
 
     def autocast(self) -> AbstractContextManager[object]:
         mixed = self.bf16 and self.device == "cpu"
         return torch.autocast(self.device, dtype=torch.bfloat16) if mixed else nullcontext()
 
 
-def batch_by_length(lengths: Sequence[int], batch_tokens: int) -> Iterator[list[int]]:
-    """Yields batches of indices sorted by length, with at most `batch_tokens` including padding, at least one each."""
-    batch: list[int] = []
-    for index in sorted(range(len(lengths)), key=lambda index: (lengths[index], index)):
-        if batch and lengths[index] * (len(batch) + 1) > batch_tokens:
-            yield batch
-            batch = []
-        batch.append(index)
-    if batch:
-        yield batch
+def cast_weights(model: torch.nn.Module, device: str) -> None:
+    """Casts weights to bf16 in place, once instead of for every token.
+
+    A GPU computes everything in bf16, like a model loaded with `dtype=torch.bfloat16`. Buffers stay in fp32: rotary
+    frequencies in bf16 are off by radians after a thousand tokens. A CPU runs under autocast, which uses bf16 for
+    matrix products only; the results are those of autocast with fp32 weights.
+    """
+    if device != "cpu":
+        for parameter in model.parameters():
+            parameter.data = parameter.data.to(torch.bfloat16)
+        return
+    for module in model.modules():
+        if type(module) is torch.nn.Linear:  # a head whose weight is also the embedding gets a copy
+            for name, parameter in module.named_parameters(recurse=False):
+                setattr(module, name, torch.nn.Parameter(parameter.detach().to(torch.bfloat16), requires_grad=False))

@@ -70,11 +70,11 @@ class VllmBackend(LocalBackend):
         (text,) = self.decode([[token for token in choice["token_ids"] if token not in self.ends]])
         return sampling.truncate(text, choice["finish_reason"])
 
-    def score(self, sequences: Sequence[ScoredSequence], batch_tokens: int) -> list[float]:
+    def score(self, sequences: Sequence[ScoredSequence], batch_tokens: int) -> Iterator[tuple[int, float]]:
         """Ignores `batch_tokens`: vLLM forms batches itself."""
         requests = [(0, {"prompt": list(sequence.ids), "score_from": sequence.first}) for sequence in sequences]
-        scores = {position: float(reply["loglikelihood"]) for position, reply in self.request(requests)}
-        return [scores[position] for position in range(len(sequences))]
+        for position, reply in self.request(requests):
+            yield position, float(reply["loglikelihood"])
 
     def request(self, requests: Sequence[tuple[int, Mapping[str, Any]]]) -> Iterator[tuple[int, Reply]]:
         """Sends (seed, body) requests, and yields (index, reply) in order of arrival."""

@@ -21,7 +21,7 @@ from entigraph.evaluation.scoring import score_likelihoods
 from entigraph.evaluation.tasks.question_task import QuestionTask
 from entigraph.storage.schemas import Answer, Question
 
-QUESTIONS_PER_CALL = 512  # of `Backend.loglikelihoods`; a killed evaluation loses at most this many answers
+QUESTIONS_PER_CALL = 512  # of `Backend.loglikelihoods`, which sorts them by length
 PLACEHOLDERS = {
     "prompt": ("{question}",),
     "thought_prompt": ("{question}",),
@@ -79,10 +79,16 @@ class ClosedBook(QuestionTask):
                 for prompt, question in zip(prompts, batch, strict=True)
                 for choice in question.choices
             ]
-            scores = iter(backend.loglikelihoods(pairs, self.batch_tokens))
-            for question, prompt, thought, passages in zip(batch, prompts, thoughts, retrieved, strict=True):
-                option_scores = [next(scores) for _ in question.choices]
-                yield choose_by_likelihood(question, thought, option_scores, passages, hash_prompt(prompt))
+            owners = [index for index, question in enumerate(batch) for _ in question.choices]
+            starts = [owners.index(index) for index in range(len(batch))]
+            scores: list[dict[int, float | None]] = [{} for _ in batch]
+            for pair, score in backend.loglikelihoods(pairs, self.batch_tokens):
+                index = owners[pair]
+                scores[index][pair - starts[index]] = score
+                if len(scores[index]) == len(batch[index].choices):
+                    options = [value for _, value in sorted(scores[index].items())]
+                    prompt_hash = hash_prompt(prompts[index])
+                    yield choose_by_likelihood(batch[index], thoughts[index], options, retrieved[index], prompt_hash)
 
     def build_prompts(
         self, questions: Sequence[Question], contexts: Sequence[str], backend: Backend

@@ -78,7 +78,7 @@ class Perplexity(EvaluationTask):
             windows = self.build_windows(ids, backend.max_length)
             pending.append((document, len(ids) - len(backend.bos), windows))
             tokens += sum(len(window.ids) for window in windows)
-            if tokens >= 4 * self.batch_tokens:
+            if tokens >= self.batch_tokens:
                 yield from self.score_documents(pending, backend)
                 pending, tokens = [], 0
         yield from self.score_documents(pending, backend)
@@ -99,7 +99,7 @@ class Perplexity(EvaluationTask):
         self, pending: Sequence[tuple[Document, int, list[ScoredSequence]]], backend: "LocalBackend"
     ) -> Iterator[DocumentLoss]:
         sequences = [window for _, _, windows in pending for window in windows]
-        loglikelihoods = iter(backend.score(sequences, self.batch_tokens))
+        loglikelihoods = iter([score for _, score in sorted(backend.score(sequences, self.batch_tokens))])
         for document, tokens, windows in pending:
             scored = sum(len(window.ids) - window.first for window in windows)
             yield DocumentLoss(

@@ -1,0 +1,163 @@
+"""Batched log-likelihoods with bounded memory: no token is encoded twice, and few logits exist at a time.
+
+The options of a question share its prompt. The prompts of a batch are encoded once, padded on the left, so that the
+distances between tokens are right for sliding windows too; their KV cache is then copied to the rows of the options.
+Long rows are fed in parts, so that the logits of a part stay below a limit.
+"""
+
+import inspect
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import torch
+from torch import Tensor
+from transformers import DynamicCache
+
+from entigraph.evaluation.base import ScoredSequence
+
+# Logits that exist at a time: 10 bytes each, in bf16 and twice in fp32. Every part of a row reads all weights, so GPUs
+# are faster with few, large parts.
+LOGITS_AT_A_TIME = {"cpu": 2**25, "cuda": 2**28}
+# For a smaller model, the second forward pass costs more than the tokens that it saves.
+SHARING_PARAMETERS = 10_000_000
+
+
+@dataclass(frozen=True)
+class ScoredRow:
+    """A row of a batch: the ids after the shared `prefix`, of which those from `first` on are scored."""
+
+    prefix: tuple[int, ...]
+    ids: Sequence[int]
+    first: int
+
+
+@dataclass(frozen=True)
+class LikelihoodScorer:
+    """Scores sequences with a Hugging Face model."""
+
+    model: Any
+    device: str
+    autocast: Callable[[], AbstractContextManager[object]]
+
+    def score(self, sequences: Sequence[ScoredSequence], batch_tokens: int) -> Iterator[tuple[int, float]]:
+        """Yields the index and log-likelihood of each sequence, batch by batch.
+
+        A batch has at most `batch_tokens` tokens in its KV cache, including padding, but at least one sequence. The
+        longest sequences come first: memory is at its peak in the first batch, and the remaining time is not
+        underestimated.
+        """
+        rows = split_prefixes(sequences) if self.shares_prefixes else [ScoredRow((), *each) for each in sequences]
+        max_rows = max(1, self.max_logits // self.vocabulary)
+        for batch in reversed(list(batch_rows(rows, batch_tokens, max_rows))):
+            yield from zip(batch, self.score_batch([rows[index] for index in batch]), strict=True)
+
+    @torch.inference_mode()
+    def score_batch(self, rows: Sequence[ScoredRow]) -> list[float]:
+        """Returns the log-likelihood of each row."""
+        ids = self.pad([row.ids for row in rows])
+        cache, mask = self.encode_prefixes(rows)
+        start, end = min(row.first for row in rows) - 1, ids.shape[1] - 1
+        columns = max(1, self.max_logits // (self.vocabulary * len(rows)))
+        parts, fed = [], 0
+        if cache is None and end > start + columns:
+            cache = DynamicCache(config=self.model.config)
+        while fed < end:
+            stop = min(max(fed, start) + columns, end)
+            logits = self.forward(ids[:, fed:stop], cache, mask, stop, keep=stop - max(fed, start))
+            targets = ids[:, 1 + stop - logits.shape[1] : 1 + stop, None]
+            parts.append(torch.log_softmax(logits.float(), dim=-1).gather(2, targets)[..., 0])
+            fed = stop
+        logprobs = torch.cat(parts, dim=1)
+        sums = [logprobs[i, row.first - 1 - start : len(row.ids) - 1 - start].sum() for i, row in enumerate(rows)]
+        scores: list[float] = torch.stack(sums).tolist()
+        return scores
+
+    def encode_prefixes(self, rows: Sequence[ScoredRow]) -> tuple[DynamicCache | None, Tensor | None]:
+        """Returns a KV cache with each row's prefix, and its mask of shape (rows, tokens); None without prefixes."""
+        prefixes = list(dict.fromkeys(row.prefix for row in rows))
+        if not any(prefixes):
+            return None, None
+        width = max(map(len, prefixes))
+        ids = torch.tensor([[*[0] * (width - len(prefix)), *prefix] for prefix in prefixes], device=self.device)
+        lengths = torch.tensor([len(prefix) for prefix in prefixes], device=self.device)
+        mask = torch.arange(width, device=self.device) >= width - lengths[:, None]
+        cache = DynamicCache(config=self.model.config)
+        self.forward(ids, cache, mask, 0, keep=1)
+        numbers = {prefix: number for number, prefix in enumerate(prefixes)}
+        indices = torch.tensor([numbers[row.prefix] for row in rows], device=self.device)
+        cache.batch_select_indices(indices)
+        return cache, mask[indices]
+
+    def forward(self, ids: Tensor, cache: DynamicCache | None, mask: Tensor | None, stop: int, keep: int) -> Tensor:
+        """Returns the logits of the last `keep` ids. `mask` marks the prefixes, `stop` counts the ids fed after them."""
+        inputs: dict[str, Any] = {"input_ids": ids, "use_cache": cache is not None, "logits_to_keep": keep}
+        if cache is not None:
+            inputs["past_key_values"] = cache
+        if mask is not None:
+            inputs["attention_mask"] = torch.cat([mask, mask.new_ones(len(mask), stop)], dim=1)
+            positions = inputs["attention_mask"].cumsum(1)[:, -ids.shape[1] :] - 1
+            inputs["position_ids"] = positions.clamp_min(0)
+        with self.autocast():
+            logits: Tensor = self.model(**inputs).logits
+        return logits
+
+    def pad(self, rows: Sequence[Sequence[int]]) -> Tensor:
+        """Pads on the right: causal attention masks the padding for all earlier positions."""
+        width = max(map(len, rows))
+        return torch.tensor([[*row, *[0] * (width - len(row))] for row in rows], device=self.device)
+
+    @cached_property
+    def shares_prefixes(self) -> bool:
+        takes_positions = "position_ids" in inspect.signature(self.model.forward).parameters
+        return takes_positions and self.model.num_parameters() >= SHARING_PARAMETERS
+
+    @cached_property
+    def vocabulary(self) -> int:
+        return int(self.model.config.get_text_config().vocab_size)
+
+    @property
+    def max_logits(self) -> int:
+        return LOGITS_AT_A_TIME.get(self.device, LOGITS_AT_A_TIME["cuda"])
+
+
+def split_prefixes(sequences: Sequence[ScoredSequence]) -> list[ScoredRow]:
+    """Separates the unscored ids of each sequence if another one has the same, except for the last: it predicts."""
+    prefixes = [tuple(sequence.ids[: sequence.first - 1]) for sequence in sequences]
+    counts = Counter(prefixes)
+    prefixes = [prefix if counts[prefix] > 1 else () for prefix in prefixes]
+    return [
+        ScoredRow(prefix, sequence.ids[len(prefix) :], sequence.first - len(prefix))
+        for prefix, sequence in zip(prefixes, sequences, strict=True)
+    ]
+
+
+def batch_rows(rows: Sequence[ScoredRow], batch_tokens: int, max_rows: int) -> Iterator[list[int]]:
+    """Yields batches of indices sorted by length, with at most `batch_tokens` including padding, at least one each.
+
+    Rows with the same prefix stay together, and rows with and without a prefix do not share a batch.
+    """
+    lengths = [len(row.prefix) + len(row.ids) for row in rows]
+    longest: dict[tuple[int, ...], int] = {}
+    for row, length in zip(rows, lengths, strict=True):
+        longest[row.prefix] = max(length, longest.get(row.prefix, 0))
+
+    def order(index: int) -> tuple[bool, int, tuple[int, ...], int]:
+        prefix = rows[index].prefix
+        return bool(prefix), longest[prefix] if prefix else lengths[index], prefix, index
+
+    batch: list[int] = []
+    tokens = 0  # of the longest row
+    for index in sorted(range(len(rows)), key=order):
+        widest = max(tokens, lengths[index])
+        full = len(batch) == max_rows or widest * (len(batch) + 1) > batch_tokens
+        if batch and (full or bool(rows[index].prefix) != bool(rows[batch[0]].prefix)):
+            yield batch
+            batch, widest = [], lengths[index]
+        batch.append(index)
+        tokens = widest
+    if batch:
+        yield batch

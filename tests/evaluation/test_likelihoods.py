@@ -1,0 +1,115 @@
+"""Log-likelihoods with shared prefixes and few logits at a time equal those of one sequence at a time."""
+
+import random
+from contextlib import nullcontext
+from typing import Any
+
+import pytest
+import torch
+from transformers import Gemma3ForCausalLM, Gemma3TextConfig, LlamaConfig, LlamaForCausalLM
+
+from entigraph.evaluation.backends import likelihoods
+from entigraph.evaluation.backends.likelihoods import LikelihoodScorer, batch_rows, split_prefixes
+from entigraph.evaluation.backends.transformers_backend import cast_weights
+from entigraph.evaluation.base import ScoredSequence
+
+VOCABULARY = 61
+SIZES: dict[str, Any] = {
+    "vocab_size": VOCABULARY,
+    "hidden_size": 32,
+    "intermediate_size": 48,
+    "num_hidden_layers": 4,
+    "num_attention_heads": 2,
+    "num_key_value_heads": 1,
+    "head_dim": 16,
+}
+
+
+def build_model(kind: str) -> Any:
+    torch.manual_seed(0)
+    if kind == "llama":
+        return LlamaForCausalLM(LlamaConfig(**SIZES)).eval()
+    layers = ["sliding_attention", "sliding_attention", "sliding_attention", "full_attention"]
+    return Gemma3ForCausalLM(Gemma3TextConfig(**SIZES, sliding_window=8, layer_types=layers)).eval()
+
+
+def make_sequences() -> list[ScoredSequence]:
+    """Questions with four options each, a sequence without a prefix, and one that is scored from its second id."""
+    rng = random.Random(0)
+
+    def ids(length: int) -> list[int]:
+        return [rng.randrange(VOCABULARY) for _ in range(length)]
+
+    sequences = []
+    for length in (3, 30, 17, 9):
+        prompt = ids(length)
+        sequences += [ScoredSequence([*prompt, *ids(rng.randint(1, 6))], length) for _ in range(4)]
+    return [*sequences, ScoredSequence(ids(25), 1), ScoredSequence(ids(12), 11)]
+
+
+@torch.inference_mode()
+def score_alone(model: Any, sequence: ScoredSequence) -> float:
+    ids = torch.tensor([sequence.ids])
+    logprobs = torch.log_softmax(model(input_ids=ids[:, :-1], use_cache=False).logits.float(), dim=-1)
+    return float(logprobs[0].gather(1, ids[0, 1:, None])[sequence.first - 1 :].sum())
+
+
+@pytest.mark.parametrize("kind", ["llama", "gemma3"])
+@pytest.mark.parametrize("shares", [True, False])
+@pytest.mark.parametrize("rows_of_logits", [4, 1_000])
+def test_scores_equal_those_of_single_sequences(
+    kind: str, shares: bool, rows_of_logits: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(likelihoods, "SHARING_PARAMETERS", 0 if shares else 10**12)
+    monkeypatch.setitem(likelihoods.LOGITS_AT_A_TIME, "cpu", rows_of_logits * VOCABULARY)
+    model, sequences = build_model(kind), make_sequences()
+    scorer = LikelihoodScorer(model, "cpu", nullcontext)
+    scores = dict(scorer.score(sequences, batch_tokens=128))
+    assert [*sorted(scores)] == [*range(len(sequences))]
+    for index, sequence in enumerate(sequences):
+        assert scores[index] == pytest.approx(score_alone(model, sequence), abs=1e-4)
+
+
+def test_few_logits_exist_at_a_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(likelihoods.LOGITS_AT_A_TIME, "cpu", 4 * VOCABULARY)
+    monkeypatch.setattr(likelihoods, "SHARING_PARAMETERS", 0)
+    model, sizes = build_model("llama"), []
+    model.lm_head.register_forward_hook(lambda module, inputs, output: sizes.append(output.numel()))
+    dict(LikelihoodScorer(model, "cpu", nullcontext).score(make_sequences(), batch_tokens=10_000))
+    assert max(sizes) <= 4 * VOCABULARY
+
+
+def test_prefixes_are_encoded_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(likelihoods, "SHARING_PARAMETERS", 0)
+    model, tokens = build_model("llama"), []
+    model.model.embed_tokens.register_forward_hook(lambda module, inputs, output: tokens.append(inputs[0].numel()))
+    prompt = [1] * 100
+    sequences = [ScoredSequence([*prompt, 2, number], 101) for number in range(8)]
+    dict(LikelihoodScorer(model, "cpu", nullcontext).score(sequences, batch_tokens=10_000))
+    assert sum(tokens) < 2 * len(prompt), "eight sequences share their first hundred ids"
+
+
+def test_batches_hold_every_row_once_within_the_limits() -> None:
+    rows = split_prefixes(make_sequences())
+    batches = list(batch_rows(rows, batch_tokens=64, max_rows=3))
+    assert sorted(index for batch in batches for index in batch) == list(range(len(rows)))
+    for batch in batches:
+        widest = max(len(rows[index].prefix) + len(rows[index].ids) for index in batch)
+        assert len(batch) == 1 or (widest * len(batch) <= 64 and len(batch) <= 3)
+        assert len({bool(rows[index].prefix) for index in batch}) == 1
+
+
+def test_cast_to_bf16_keeps_rotary_frequencies() -> None:
+    model = build_model("llama")
+    frequencies = model.model.rotary_emb.inv_freq.clone()
+    cast_weights(model, "cuda")
+    assert all(parameter.dtype == torch.bfloat16 for parameter in model.parameters())
+    assert torch.equal(model.model.rotary_emb.inv_freq, frequencies)
+
+
+def test_cast_on_a_cpu_equals_autocast() -> None:
+    exact, cast = build_model("llama"), build_model("llama")
+    cast_weights(cast, "cpu")
+    ids = torch.arange(40)[None]
+    with torch.inference_mode(), torch.autocast("cpu", dtype=torch.bfloat16):
+        assert torch.equal(exact(input_ids=ids).logits, cast(input_ids=ids).logits)
