@@ -8,10 +8,10 @@ name. The texts are read once for all questions, and each is searched only for n
 import re
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import cache
 from typing import NamedTuple
 
 from entigraph.storage.schemas import Answer, EntityGraph, SyntheticText, choice_text, source_document_id
+from entigraph.text.writing_systems import UNSPACED_CHARACTERS, count_words, name_pattern
 
 MAX_EXCERPTS = 3
 MAX_NAME_WORDS = 5  # longer options are not used as names
@@ -105,8 +105,8 @@ def count_mentions(keys: Collection[QuestionKey], training: TrainingTexts) -> di
 def find_names(key: QuestionKey, entities: Sequence[str]) -> AnswerMentions | None:
     """Returns the names to search for, with zero counts; None if the correct option has no name."""
     answer_names = keep_longest(find_names_in(entities, key.correct_option))
-    option = ARTICLE.sub("", key.correct_option.strip().rstrip("."))
-    if not answer_names and len(option) >= MIN_NAME_CHARACTERS and len(option.split()) <= MAX_NAME_WORDS:
+    option = ARTICLE.sub("", key.correct_option.strip().rstrip(".。"))
+    if not answer_names and is_long_enough(option) and count_words(option) <= MAX_NAME_WORDS:
         answer_names = [option]
     question_names = [
         name
@@ -122,16 +122,19 @@ def group_entities(graphs: Iterable[EntityGraph], documents: set[str]) -> Mappin
     for graph in graphs:
         names = entities.setdefault(source_document_id(graph.document_id, documents), {})
         names.update({entity.lower(): entity for entity in graph.entities})
-    return {
-        document: [name for name in names.values() if len(name) >= MIN_NAME_CHARACTERS]
-        for document, names in entities.items()
-    }
+    return {document: [name for name in names.values() if is_long_enough(name)] for document, names in entities.items()}
+
+
+def is_long_enough(name: str) -> bool:
+    """Returns whether a name is more than a letter; in scripts without spaces, one character may be a word."""
+    return len(name) >= MIN_NAME_CHARACTERS or UNSPACED_CHARACTERS.fullmatch(name) is not None
 
 
 def find_names_in(names: Iterable[str], text: str) -> list[str]:
     """Returns the names that the text contains as whole words, ignoring case."""
     lower = text.lower()
-    return [name for name in names if name.lower() in lower and word_pattern(name).search(text)]
+    possible = (name for name in names if not name.isascii() or name.lower() in lower)
+    return [name for name in possible if name_pattern(name).search(text)]
 
 
 def keep_longest(names: Sequence[str]) -> list[str]:
@@ -141,18 +144,13 @@ def keep_longest(names: Sequence[str]) -> list[str]:
 
 def overlaps(name: str, other: str) -> bool:
     """Returns whether one name contains the other, so that a text with one would count for both."""
-    return bool(word_pattern(name).search(other) or word_pattern(other).search(name))
-
-
-@cache
-def word_pattern(name: str) -> re.Pattern[str]:
-    return re.compile(rf"(?<!\w){re.escape(name)}(?!\w)", re.IGNORECASE)
+    return bool(name_pattern(name).search(other) or name_pattern(other).search(name))
 
 
 def cut_excerpt(text: str, answer_names: Sequence[str], question_names: Sequence[str]) -> str:
     """Returns an excerpt around the answer name that is closest to a question name."""
-    positions = [match.start() for name in answer_names for match in word_pattern(name).finditer(text)]
-    question_positions = [match.start() for name in question_names for match in word_pattern(name).finditer(text)]
+    positions = [match.start() for name in answer_names for match in name_pattern(name).finditer(text)]
+    question_positions = [match.start() for name in question_names for match in name_pattern(name).finditer(text)]
     center = min(
         positions,
         key=lambda position: min((abs(position - other) for other in question_positions), default=position),
@@ -161,6 +159,7 @@ def cut_excerpt(text: str, answer_names: Sequence[str], question_names: Sequence
         center = (center + min(question_positions, key=lambda other: abs(center - other))) // 2
     start = max(0, min(center - EXCERPT_CHARACTERS // 2, len(text) - EXCERPT_CHARACTERS))
     end = start + EXCERPT_CHARACTERS
-    start = text.find(" ", start, start + 20) + 1 if start else 0
+    if start and (space := text.find(" ", start, start + 20)) >= 0:
+        start = space + 1
     end = len(text) if end >= len(text) else max(text.rfind(" ", end - 20, end), end - 20)
     return f"{'…' * (start > 0)}{text[start:end].strip()}{'…' * (end < len(text))}"

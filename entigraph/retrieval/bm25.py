@@ -1,15 +1,39 @@
 """Lexical retrieval with BM25, which needs no API key, download or model."""
 
-from collections.abc import Iterator, Sequence
+import re
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cache
+from typing import Any
 
 from entigraph.retrieval.base import Ranked, RetrievalContext, top_indices
 from entigraph.retrieval.rerank import RerankingRetriever
+from entigraph.text.writing_systems import (
+    ARABIC_ARTICLES,
+    HANGUL,
+    OTHER_ALPHABETS,
+    UNSPACED,
+    UNSPACED_CHARACTERS,
+    split_words,
+)
+
+NOT_LATIN = re.compile(f"[{UNSPACED}{HANGUL}]+|(?:(?![{UNSPACED}{HANGUL}])[{OTHER_ALPHABETS}])+")
+ARABIC_ARTICLE = re.compile(rf"^{ARABIC_ARTICLES}(?=\w{{3}})")  # which the stemmer does not remove behind "and"
+# The first and last letter of a script, and the language with the most text in it.
+STEMMERS: Mapping[tuple[str, str], str] = {
+    ("\u0370", "\u03ff"): "greek",
+    ("\u0400", "\u04ff"): "russian",
+    ("\u0530", "\u058f"): "armenian",
+    ("\u0600", "\u06ff"): "arabic",
+    ("\u0900", "\u097f"): "hindi",
+    ("\u0b80", "\u0bff"): "tamil",
+}
 
 
 @dataclass(frozen=True, kw_only=True)
 class BM25(RerankingRetriever):
-    """Lucene's variant of BM25 with English stemming and stop word removal. `k1` is the saturation of term frequency,
+    """Lucene's variant of BM25 with English stemming and stop word removal; other alphabets have stemmers of their own,
+    and scripts without spaces are indexed by characters and pairs of characters. `k1` is the saturation of term frequency,
     `b` the length normalization. Texts without any word of the query are not ranked.
     """
 
@@ -35,10 +59,42 @@ class BM25(RerankingRetriever):
 
 
 def tokenize(texts: Sequence[str]) -> list[list[str]]:
+    """Returns the terms of each text: stems of its words, and of scripts without spaces characters and their pairs."""
     import bm25s
     import Stemmer
 
-    words: list[list[str]] = bm25s.tokenize(
-        list(texts), stopwords="en", stemmer=Stemmer.Stemmer("english"), return_ids=False, show_progress=False
+    latin = [text if text.isascii() else NOT_LATIN.sub(" ", text) for text in texts]
+    terms: list[list[str]] = bm25s.tokenize(
+        latin, stopwords="en", stemmer=Stemmer.Stemmer("english"), return_ids=False, show_progress=False
     )
-    return words
+    return [
+        words if text.isascii() else [*words, *terms_of_other_scripts(text)]
+        for words, text in zip(terms, texts, strict=True)
+    ]
+
+
+def terms_of_other_scripts(text: str) -> Iterator[str]:
+    """Yields the terms of the parts of a text that are not in the Latin alphabet."""
+    for match in NOT_LATIN.finditer(text.casefold()):
+        run = match.group()
+        if UNSPACED_CHARACTERS.fullmatch(run):
+            yield from run
+            yield from (run[start : start + 2] for start in range(len(run) - 1))
+        else:
+            yield from (stem(word) for word in split_words(run))
+
+
+def stem(word: str) -> str:
+    """Returns the stem of a word by the Snowball stemmer of the main language of its script; itself if there is none."""
+    word = ARABIC_ARTICLE.sub("", word)
+    for script, language in STEMMERS.items():
+        if script[0] <= word[0] <= script[1]:
+            return str(stemmer(language).stemWord(word))
+    return word
+
+
+@cache
+def stemmer(language: str) -> Any:
+    import Stemmer
+
+    return Stemmer.Stemmer(language)

@@ -10,7 +10,8 @@ from collections.abc import Iterable, Iterator, Sequence
 from entigraph.storage.schemas import Document, Passage
 
 Span = tuple[int, int]  # start and end characters
-SEPARATORS = ("\n\n", "\n", " ", "")  # of the paper's splitter
+# Those of the paper's splitter, and the ends of sentences and clauses of scripts without spaces.
+SEPARATORS = ("\n\n", "\n", "。", "！", "？", " ", "，", "、", "")
 HEADING = (("author", "Author"), ("year", "Year Written"))
 
 

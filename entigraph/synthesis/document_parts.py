@@ -4,11 +4,13 @@ import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 
-from entigraph.llm.base import CHARACTERS_PER_TOKEN
 from entigraph.storage.schemas import Document, EntityGraph
+from entigraph.text.writing_systems import CLAUSE_END, SENTENCE_END, SENTENCE_START, characters_per_token
 
 OVERLAP = 0.1  # of a part, which begins with the end of the previous one
 SUMMARY_CHARACTERS = 2_000  # of the whole document, shown with each part
+PARAGRAPH_END, LINE_END, WORD_END = r"(?<=\n\n)", r"(?<=\n)", r"(?<=\s)"
+WEAKER_BOUNDARIES = (LINE_END, SENTENCE_END, CLAUSE_END, WORD_END)  # of a paragraph that is too long, strongest first
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -31,7 +33,7 @@ def source_id(document: Document) -> str:
 
 def split_document(document: Document, max_tokens: int | None) -> Sequence[Document]:
     """Returns parts with at most `max_tokens`, estimated by length, or the document itself if it is short enough."""
-    limit = int(max_tokens * CHARACTERS_PER_TOKEN) if max_tokens else None
+    limit = int(max_tokens * characters_per_token(document.text)) if max_tokens else None
     if limit is None or len(document.text) <= limit:
         return [document]
     texts = add_overlap(split_text(document.text, int(limit * (1 - OVERLAP))), int(limit * OVERLAP))
@@ -61,16 +63,19 @@ def split_text(text: str, limit: int) -> list[str]:
     return pieces
 
 
-def split_blocks(
-    text: str, limit: int, boundaries: Sequence[str] = (r"(?<=\n\n)", r"(?<=\n)", r"(?<=[.!?]\s)", r"(?<=\s)")
-) -> list[str]:
-    """Splits a text into paragraphs; those longer than `limit` into lines, then sentences, words and characters."""
-    if len(text) <= limit and len(boundaries) < 4:
+def split_blocks(text: str, limit: int) -> list[str]:
+    """Splits a text into paragraphs; those longer than `limit` into lines, then sentences, clauses, words, characters."""
+    paragraphs = [paragraph for paragraph in re.split(PARAGRAPH_END, text) if paragraph]
+    return [block for paragraph in paragraphs for block in split_at_boundaries(paragraph, limit, WEAKER_BOUNDARIES)]
+
+
+def split_at_boundaries(text: str, limit: int, boundaries: Sequence[str]) -> list[str]:
+    if len(text) <= limit:
         return [text]
     if not boundaries:
         return [text[start : start + limit] for start in range(0, len(text), limit)]
     pieces = [piece for piece in re.split(boundaries[0], text) if piece]
-    return [block for piece in pieces for block in split_blocks(piece, limit, boundaries[1:])]
+    return [block for piece in pieces for block in split_at_boundaries(piece, limit, boundaries[1:])]
 
 
 def add_overlap(texts: Sequence[str], overlap: int) -> list[str]:
@@ -82,7 +87,7 @@ def add_overlap(texts: Sequence[str], overlap: int) -> list[str]:
 def last_sentences(text: str, characters: int) -> str:
     """Returns at most so many characters from the end, starting at a paragraph, sentence or word if possible."""
     end = text[-characters:] if characters else ""
-    for boundary in (r"\n\n", r"(?<=[.!?])\s", r"\s"):
+    for boundary in (r"\n\n", SENTENCE_START, r"\s", CLAUSE_END):
         match = re.search(boundary, end)
         if match and len(end) - match.end() > characters / 2:
             return end[match.end() :]

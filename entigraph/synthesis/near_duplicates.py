@@ -1,70 +1,91 @@
-"""Finds texts that nearly repeat an earlier one about their document, by MinHash, and reports or removes them."""
+"""Finds texts that nearly repeat an earlier one, about the same document or another, by MinHash; reports or removes them."""
 
-import re
-from binascii import crc32
-from collections.abc import Callable, Iterator
-from math import ceil
+from collections import defaultdict
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from entigraph.storage.jsonl import write_jsonl
 from entigraph.storage.schemas import NearDuplicate, SyntheticText
 from entigraph.storage.texts import read_texts, write_texts
+from entigraph.text.writing_systems import split_words
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
 
 WORDS_PER_SHINGLE = 5
 PERMUTATIONS = 64
-TEXTS_IN_MEMORY = 50_000  # their hashes take about 150 MB
+TEXTS_PER_BATCH = 10_000
 
 
-def write_report(folder: Path, texts: int, similarity: float) -> set[str]:
-    """Writes near_duplicates.jsonl and returns the ids in it. `texts` is the number of texts in the folder."""
-    duplicates = list(find_near_duplicates(folder, texts, similarity))
+def write_report(folder: Path, similarity: float) -> set[str]:
+    """Writes near_duplicates.jsonl and returns the ids in it."""
+    duplicates = list(find_near_duplicates(folder, similarity))
     write_jsonl(folder / "near_duplicates.jsonl", duplicates)
     return {duplicate.id for duplicate in duplicates}
 
 
-def find_near_duplicates(folder: Path, texts: int, similarity: float) -> Iterator[NearDuplicate]:
-    """Yields each text that has at least the share `similarity` of its word sequences in common with an earlier text
-    about its document, by estimate.
+def find_near_duplicates(folder: Path, similarity: float) -> Iterator[NearDuplicate]:
+    """Yields each text that has at least the share `similarity` of its word sequences in common with an earlier text,
+    by estimate.
 
-    The texts are read once per `TEXTS_IN_MEMORY` of them, each time with a part of the documents.
+    The texts are read once; of each, 256 bytes of hashes and its id are held in memory.
     """
-    groups = max(1, ceil(texts / TEXTS_IN_MEMORY))
-    for group in range(groups):
-        indexes: dict[str, SimilarityIndex] = {}
-        for text in read_texts(folder):
-            if crc32(text.document_id.encode()) % groups == group:
-                index = indexes.setdefault(text.document_id, SimilarityIndex(similarity))
-                if duplicate := index.find_or_add(text):
-                    yield duplicate
+    ids, hashes = hash_texts(folder)
+    buckets_of = shared_buckets(hashes, similarity)
+    kept: dict[tuple[int, int], list[int]] = defaultdict(list)  # the distinct texts of each bucket
+    for text, buckets in buckets_of.items():
+        earlier = {other for bucket in buckets for other in kept[bucket]}
+        candidates = [(float((hashes[text] == hashes[other]).mean()), ids[other]) for other in earlier]
+        best, original = max(candidates, default=(0.0, ""))
+        if best >= similarity:
+            yield NearDuplicate(id=ids[text], original_id=original, similarity=round(best, 3))
+        else:
+            for bucket in buckets:
+                kept[bucket].append(text)
 
 
-class SimilarityIndex:
-    """The distinct texts of one document."""
+def hash_texts(folder: Path) -> "tuple[Sequence[str], NDArray[np.uint32]]":
+    """Returns the ids of the texts, and a row of minimum hashes for each."""
+    import numpy as np
 
-    def __init__(self, similarity: float) -> None:
-        from datasketch import MinHashLSH
+    ids: list[str] = []
+    batches: list[NDArray[np.uint32]] = []
+    batch: list[Any] = []
+    for text in read_texts(folder):
+        ids.append(text.id)
+        batch.append(minhash(text.text).hashvalues.astype(np.uint32))
+        if len(batch) == TEXTS_PER_BATCH:
+            batches.append(np.stack(batch))
+            batch = []
+    batches += [np.stack(batch)] if batch else []
+    return ids, np.concatenate(batches) if batches else np.empty((0, PERMUTATIONS), dtype=np.uint32)
 
-        self.similarity = similarity
-        self.index = MinHashLSH(threshold=similarity, num_perm=PERMUTATIONS)
-        self.hashes: dict[str, Any] = {}
 
-    def find_or_add(self, text: SyntheticText) -> NearDuplicate | None:
-        """Returns the most similar text if it is similar enough; otherwise adds the text and returns None."""
-        text_hash = minhash(text.text)
-        candidates = [(text_hash.jaccard(self.hashes[name]), name) for name in self.index.query(text_hash)]
-        similarity, name = max(candidates, default=(0.0, ""))
-        if similarity >= self.similarity:
-            return NearDuplicate(id=text.id, original_id=name, similarity=round(float(similarity), 3))
-        self.index.insert(text.id, text_hash, check_duplication=False)
-        self.hashes[text.id] = text_hash
-        return None
+def shared_buckets(hashes: "NDArray[np.uint32]", similarity: float) -> dict[int, list[tuple[int, int]]]:
+    """Returns the buckets (band and number) of each text that shares one with another text, in the order of the texts.
+
+    Texts are in one bucket if they agree in all hashes of a band. The bands are chosen by datasketch for the similarity.
+    """
+    import numpy as np
+    from datasketch import MinHashLSH
+
+    index = MinHashLSH(threshold=similarity, num_perm=PERMUTATIONS)
+    buckets_of: dict[int, list[tuple[int, int]]] = defaultdict(list)
+    for band in range(index.b):
+        rows = np.ascontiguousarray(hashes[:, band * index.r : (band + 1) * index.r])
+        keys = rows.view(np.dtype((np.void, rows.dtype.itemsize * index.r))).ravel()
+        _, numbers, sizes = np.unique(keys, return_inverse=True, return_counts=True)
+        for text in np.flatnonzero(sizes[numbers] > 1).tolist():
+            buckets_of[text].append((band, int(numbers[text])))
+    return dict(sorted(buckets_of.items()))
 
 
 def minhash(text: str) -> Any:
     from datasketch import MinHash
 
-    words = re.findall(r"\w+", text.casefold())
+    words = split_words(text.casefold())
     shingles = {
         " ".join(words[start : start + WORDS_PER_SHINGLE]).encode()
         for start in range(max(1, len(words) - WORDS_PER_SHINGLE + 1))

@@ -11,11 +11,12 @@ from itertools import chain, islice
 from math import ceil
 from typing import Protocol
 
-from entigraph.llm.base import CHARACTERS_PER_TOKEN, Completion, Request
+from entigraph.llm.base import Completion, Request
 from entigraph.llm.response_cache import AnswerTotals
 from entigraph.storage.schemas import Document, EntityGraph
 from entigraph.synthesis.base import Augmenter, BadAnswer, Steps, WritingTask
 from entigraph.synthesis.document_parts import add_summaries
+from entigraph.text.writing_systems import estimate_tokens
 
 # Entities per document while they are unknown: in the paper's Fig. 7(b) most documents have between 10 and 50.
 FEW_ENTITIES, MANY_ENTITIES = 10, 50
@@ -238,7 +239,7 @@ def add_requests(
     estimate.free += free
     estimate.requests += sent
     estimate.prompt_tokens += sent * prompt_tokens
-    estimate.cached_tokens += sent * text_length(example.request.shared_prefix) * (1 - 1 / in_a_row)
+    estimate.cached_tokens += sent * estimate_tokens(example.request.shared_prefix) * (1 - 1 / in_a_row)
     estimate.completion_tokens += sent * completion_tokens
 
 
@@ -251,9 +252,4 @@ def task_key(task: WritingTask) -> TaskKey:
 
 
 def prompt_length(request: Request) -> float:
-    return text_length(request.system + request.user)
-
-
-def text_length(text: str) -> float:
-    """Returns an estimate in tokens: a writer's tokenizer is not available."""
-    return len(text) / CHARACTERS_PER_TOKEN
+    return estimate_tokens(request.system) + estimate_tokens(request.user)

@@ -75,7 +75,7 @@ def handle_near_duplicates(out: Path, stats: GenerationStats, rules: Synthesis) 
     """Reports near-duplicates, and removes them if `rules` say so."""
     from entigraph.synthesis import near_duplicates
 
-    duplicates = near_duplicates.write_report(out, stats.texts, rules.similarity)
+    duplicates = near_duplicates.write_report(out, rules.similarity)
     stats.near_duplicates = len(duplicates)
     if duplicates and rules.near_duplicates is NearDuplicates.remove:
         stats.reset_texts()

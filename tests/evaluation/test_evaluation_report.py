@@ -317,3 +317,18 @@ def test_report_in_a_browser(tmp_path: Path) -> None:
     tree = open_page(hostile(tmp_path / "hostile"))
     assert tree.find_class("question")[0].text_content() == HOSTILE and not list(tree.iter("img"))
     assert tree.xpath("//title/text()") == ["a run: evaluation"]
+
+
+@pytest.mark.parametrize(
+    ("option", "question", "text", "other"),
+    [
+        ("铜钟", "陈岚保管着什么？", "陈岚在灰塔里敲响了铜钟。", "港口的人都回家了。"),
+        ("البرج", "أين كان سالم؟", "صعد سالم وبقي بالبرج ليلا.", "عاد الناس."),
+        ("灯台", "彼はどこにいた？", "彼は灯台に住んでいた。", "嵐が来た。"),
+    ],
+)
+def test_mentions_in_other_scripts(option: str, question: str, text: str, other: str) -> None:
+    key = QuestionKey("d0", question, option)
+    mentions = count_mentions([key], training_texts(make_text(0, text), make_text(1, other), entities=["港口", option]))
+    assert (mentions[key].texts, mentions[key].answer_mentions) == (2, 1)
+    assert text in mentions[key].excerpts[0].text

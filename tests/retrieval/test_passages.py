@@ -62,3 +62,10 @@ def test_heading_is_not_counted() -> None:
         assert text == document.text[passage.start : passage.end] and len(text) <= 100
     (plain,) = split_documents([Document(id="e", title="", text="Some text.")], 100, SEPARATORS)
     assert plain.text == "Some text."
+
+
+def test_chinese_is_split_between_sentences() -> None:
+    text = "陈岚在灰塔里保管着铜钟，一直到冬天。她从不离开！港口的孩子们都认识她，常常来听故事。" * 10
+    results = [text[start:end] for start, end in split_text(text, 60, SEPARATORS)]
+    assert "".join(results) == text and max(map(len, results)) <= 60
+    assert {result[-1] for result in results} <= {"。", "！"}

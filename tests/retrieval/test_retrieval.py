@@ -5,8 +5,10 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import bm25s
 import numpy as np
 import pytest
+import Stemmer
 
 from entigraph.errors import ConfigError, DataError, LLMError
 from entigraph.pipeline import cost_estimate, execution
@@ -14,7 +16,7 @@ from entigraph.pipeline.run import Run
 from entigraph.pipeline.steps import run_steps
 from entigraph.retrieval import retrieval_endpoints, stage
 from entigraph.retrieval.base import Ranked, RetrievalContext, Retriever, top_indices
-from entigraph.retrieval.bm25 import BM25
+from entigraph.retrieval.bm25 import BM25, tokenize
 from entigraph.retrieval.dense import Dense, Embedder, rank_by_distance
 from entigraph.retrieval.embedding_cache import EmbeddingCache
 from entigraph.retrieval.gold_passages import PassageIndex, compute_recall
@@ -332,3 +334,29 @@ def test_user_defined_retriever(ranked: RankCorpus, configured: Callable[..., Ru
     run = configured("~retriever", f"+retriever._target_={target}", "+retriever.depth=16", "evaluation=[open_book]")
     assert run.retriever == SharedWords(depth=16)
     assert "sharedwords" in str(run.artifacts.rankings["open_book"].folder)
+
+
+def test_bm25_keeps_english_terms() -> None:
+    texts = ["The lamps were burning; a café — naïve “quotes” of 1911, don't!"]
+    plain = bm25s.tokenize(
+        texts, stopwords="en", stemmer=Stemmer.Stemmer("english"), return_ids=False, show_progress=False
+    )
+    assert tokenize(texts) == plain
+
+
+@pytest.mark.parametrize(
+    ("texts", "query", "answer"),
+    [
+        (["船长每天早晨喝咖啡，读报纸。", "陈岚在灰塔里保管着铜钟。"], "谁保管铜钟？", 1),
+        (["船长喝茶。", "陈岚敲钟。"], "茶", 0),
+        (["彼は海で泳いだ。", "灯台守は古い手紙を読んだ。"], "手紙を読んだのは誰か", 1),
+        (["ذهب التاجر إلى السوق.", "حفظ سالم المفتاح في البرج."], "أين حفظ مفتاح البرج", 1),
+        (["선장은 차를 마셨다.", "등대지기는 편지를 읽었다."], "편지", 1),
+        (["Капитан пил чай.", "Хранитель спрятал старые письма."], "старое письмо", 1),
+        (["สุนัขนอนอยู่ที่บ้าน", "แมวกินปลาในครัว"], "แมวกินอะไร", 1),
+    ],
+)
+def test_bm25_ranks_text_of_other_scripts(texts: list[str], query: str, answer: int, tmp_path: Path) -> None:
+    context = RetrievalContext(EmbeddingCache(tmp_path / "vectors.sqlite"), None)
+    (ranked,) = BM25().rank(texts, [query], context)
+    assert ranked[0][0] == answer

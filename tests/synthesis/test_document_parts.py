@@ -3,6 +3,7 @@ import random
 from entigraph.storage.schemas import Document, EntityGraph
 from entigraph.synthesis.base import render_document
 from entigraph.synthesis.document_parts import DocumentPart, add_summaries, split_document, split_text
+from entigraph.text.writing_systems import estimate_tokens
 
 
 def a_book(chapters: int, seed: int = 0) -> Document:
@@ -72,3 +73,12 @@ def test_part_shows_title_number_and_summary() -> None:
     assert first_line.startswith(f'"The Book", A. Nonymous. Part 2 of {len(parts)}. The whole: What book#1 says.')
     assert all(f"What {part.id} says." in first_line for part in parts) and len(first_line) < 2_500
     assert all(isinstance(part, DocumentPart) and part.source == "book" for part in complete)
+
+
+def test_parts_of_text_without_spaces_end_with_sentences() -> None:
+    sentences = [f"第{number}年，陈岚在灰塔里敲响了铜钟，港口的人都听见了。" for number in range(200)]
+    document = Document(id="tower", title="灰塔", text="".join(sentences))
+    parts = split_document(document, 500)
+    assert len(parts) > 5 and {part.text[-1] for part in parts} == {"。"}
+    assert all(part.text.startswith("第") and estimate_tokens(part.text) <= 500 for part in parts)
+    assert all(any(sentence in part.text for part in parts) for sentence in sentences)

@@ -1,0 +1,57 @@
+"""Parses the JSON in a model's answer."""
+
+import json
+import re
+from collections.abc import Callable, Iterator
+from typing import Any
+
+FENCE = re.compile(r"```[\w-]*[ \t]*\r?\n(.*?)(?:```|\Z)", re.DOTALL)
+VALUE_START = re.compile(r"""[{\[](?=\s*["'“{\[\]}\w/])""")
+MAX_REPAIRS = 5  # a value is repaired from its first character, and most brackets in prose begin no value
+MAX_CHARACTERS = 200_000  # of an answer that is repaired, which takes more than linear time
+
+
+def parse_json_answer(answer: str, accept: Callable[[Any], bool] = lambda value: True) -> Any:
+    """Returns the object or array that an answer states as JSON: the longest that is accepted.
+
+    The answer may wrap it in Markdown or in sentences, and may have common mistakes: trailing commas, single quotes,
+    comments. Raises ValueError if there is no such value.
+    """
+    try:
+        value = json.loads(answer)
+        if accept(value):
+            return value
+    except (ValueError, RecursionError):
+        pass
+    for text in [*FENCE.findall(answer), answer]:
+        values = [(length, value) for length, value in find_values(text) if accept(value)]
+        if values:
+            return max(values, key=lambda item: item[0])[1]
+    raise ValueError("no JSON")
+
+
+def find_values(text: str) -> Iterator[tuple[int, Any]]:
+    """Yields the objects and arrays in a text with their lengths. One with mistakes counts up to the end of the text."""
+    position = repairs = 0
+    while match := VALUE_START.search(text, position):
+        start = match.start()
+        try:
+            value, position = json.JSONDecoder().raw_decode(text, start)
+            yield position - start, value
+        except (ValueError, RecursionError):
+            position = start + 1
+            if repairs < MAX_REPAIRS:
+                repairs += 1
+                yield len(text) - start, repair(text[start:])
+
+
+def repair(text: str) -> Any:
+    """Returns the value of JSON with mistakes, None if there is none."""
+    import json_repair
+
+    if len(text) > MAX_CHARACTERS:
+        return None
+    try:
+        return json_repair.loads(text)
+    except Exception:  # of the library, for input that it did not expect
+        return None
