@@ -32,9 +32,11 @@ STEMMERS: Mapping[tuple[str, str], str] = {
 
 @dataclass(frozen=True, kw_only=True)
 class BM25(RerankingRetriever):
-    """Lucene's variant of BM25 with English stemming and stop word removal; other alphabets have stemmers of their own,
-    and scripts without spaces are indexed by characters and pairs of characters. `k1` is the saturation of term frequency,
-    `b` the length normalization. Texts without any word of the query are not ranked.
+    """Lucene's variant of BM25 with English stemming and stop word removal.
+
+    Other alphabets have their own stemmers; scripts without spaces are indexed by characters and pairs of characters.
+    `k1` is the saturation of term frequency, `b` the length normalization. Texts without any word of the query are not
+    ranked.
     """
 
     k1: float = 1.5
@@ -85,7 +87,7 @@ def terms_of_other_scripts(text: str) -> Iterator[str]:
 
 
 def stem(word: str) -> str:
-    """Returns the stem of a word by the Snowball stemmer of the main language of its script; itself if there is none."""
+    """Returns the stem by the Snowball stemmer of the main language of the word's script; the word if there is none."""
     word = ARABIC_ARTICLE.sub("", word)
     for script, language in STEMMERS.items():
         if script[0] <= word[0] <= script[1]:

@@ -64,7 +64,7 @@ def split_text(text: str, limit: int) -> list[str]:
 
 
 def split_blocks(text: str, limit: int) -> list[str]:
-    """Splits a text into paragraphs; those longer than `limit` into lines, then sentences, clauses, words, characters."""
+    """Splits a text into paragraphs; longer ones than `limit` into lines, sentences, clauses, words, characters."""
     paragraphs = [paragraph for paragraph in re.split(PARAGRAPH_END, text) if paragraph]
     return [block for paragraph in paragraphs for block in split_at_boundaries(paragraph, limit, WEAKER_BOUNDARIES)]
 

@@ -1,4 +1,4 @@
-"""Finds texts that nearly repeat an earlier one, about the same document or another, by MinHash; reports or removes them."""
+"""Finds texts that nearly repeat an earlier one, about any document, by MinHash; reports or removes them."""
 
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
@@ -66,7 +66,7 @@ def hash_texts(folder: Path) -> "tuple[Sequence[str], NDArray[np.uint32]]":
 def shared_buckets(hashes: "NDArray[np.uint32]", similarity: float) -> dict[int, list[tuple[int, int]]]:
     """Returns the buckets (band and number) of each text that shares one with another text, in the order of the texts.
 
-    Texts are in one bucket if they agree in all hashes of a band. The bands are chosen by datasketch for the similarity.
+    Texts are in one bucket if they agree in all hashes of a band. datasketch chooses the bands for the similarity.
     """
     import numpy as np
     from datasketch import MinHashLSH

@@ -31,7 +31,7 @@ def parse_json_answer(answer: str, accept: Callable[[Any], bool] = lambda value:
 
 
 def find_values(text: str) -> Iterator[tuple[int, Any]]:
-    """Yields the objects and arrays in a text with their lengths. One with mistakes counts up to the end of the text."""
+    """Yields the objects and arrays in a text with their lengths; one with mistakes extends to the end of the text."""
     position = repairs = 0
     while match := VALUE_START.search(text, position):
         start = match.start()

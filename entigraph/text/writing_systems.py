@@ -1,7 +1,7 @@
 """Words, names, sentences and lengths of text in any writing system.
 
-Some scripts put no spaces between words (Chinese, Japanese, Thai, ...); there, a character counts as a word. Text in the
-Latin alphabet is handled by the plain rules: words are runs of word characters, a name matches as a whole word, and
+Some scripts put no spaces between words (Chinese, Japanese, Thai, ...); there, a character counts as a word. Text in
+the Latin alphabet is handled by the plain rules: words are runs of word characters, a name matches as a whole word, and
 four characters are a token.
 """
 

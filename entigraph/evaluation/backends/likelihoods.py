@@ -93,7 +93,7 @@ class LikelihoodScorer:
         return cache, mask[indices]
 
     def forward(self, ids: Tensor, cache: DynamicCache | None, mask: Tensor | None, stop: int, keep: int) -> Tensor:
-        """Returns the logits of the last `keep` ids. `mask` marks the prefixes, `stop` counts the ids fed after them."""
+        """Returns the logits of the last `keep` ids. `mask` marks the prefixes; `stop` ids follow them by now."""
         inputs: dict[str, Any] = {"input_ids": ids, "use_cache": cache is not None, "logits_to_keep": keep}
         if cache is not None:
             inputs["past_key_values"] = cache
