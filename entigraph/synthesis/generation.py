@@ -176,7 +176,7 @@ class TextGenerator:
         tokens = self.count_tokens(text)
         self.tokens += tokens
         return SyntheticText(
-            id="/".join((task.document.id, task.kind, *about, str(task.sample))),
+            id="/".join((task.document.id, task.kind, *map(escape_slashes, about), str(task.sample))),
             document_id=source_id(task.document),
             augmenter=self.augmenter.name,
             kind=task.kind,
@@ -197,3 +197,8 @@ def drop_last(texts: Sequence[str | None]) -> list[str | None]:
 
 def failure(document: Document, kind: str, about: Sequence[str], reason: str, response: str) -> Failure:
     return Failure(document_id=source_id(document), kind=kind, about=about, reason=reason, response=response)
+
+
+def escape_slashes(name: str) -> str:
+    """Returns a name as a part of an id: without it, "TCP, IP/UDP" and "TCP/IP, UDP" would have the same id."""
+    return name.replace("%", "%25").replace("/", "%2F")

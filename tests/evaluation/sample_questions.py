@@ -1,11 +1,17 @@
 """Sample questions and the input files of a task."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
+from typing import Any
 
 from entigraph.evaluation.base import TaskInputs
 from entigraph.storage.jsonl import write_jsonl
 from entigraph.storage.schemas import Document, Question
+
+
+def in_order(scores: Iterable[tuple[int, Any]]) -> list[Any]:
+    """Returns (index, value) pairs in any order as a list of values."""
+    return [value for _, value in sorted(scores, key=lambda item: item[0])]
 
 
 def make_question(number: int, **changes: object) -> Question:

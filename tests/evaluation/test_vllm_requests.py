@@ -12,6 +12,7 @@ from entigraph.evaluation.backends.vllm_backend import VllmBackend
 from entigraph.evaluation.base import Generation, Prompt, Sampling
 from entigraph.evaluation.models_under_test import LocalModel, VllmEngine
 from tests.conftest import Command, interpreter
+from tests.evaluation.sample_questions import in_order
 from tests.llm.test_vllm_transport import noted
 
 POSITIONS = 100
@@ -73,7 +74,7 @@ def test_stop_string_pattern_and_end_token(python: str, letters: Path) -> None:
 def test_loglikelihoods_of_continuations(python: str, letters: Path) -> None:
     with open_backend(letters, python) as backend:
         pairs = [("Answer:", "ab"), ("Answer:", "a"), ("x" * 98, "ab"), ("x" * 99, "ab")]
-        assert backend.loglikelihoods(pairs, 512) == [-97.0 - 98.0, -97.0, -97.0 - 98.0, None]
+        assert in_order(backend.loglikelihoods(pairs, 512)) == [-97.0 - 98.0, -97.0, -97.0 - 98.0, None]
         results = dict(backend.sample([Prompt("q", "x" * 95), Prompt("r", "x" * 96)], Sampling(max_tokens=5)))
     assert results[1] == [] and len(results[0]) == 1
 

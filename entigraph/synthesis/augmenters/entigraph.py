@@ -1,8 +1,8 @@
 """EntiGraph (paper §2.2): list the entities of a document, then write about their pairs and triples."""
 
-import json
 import random
 import re
+import unicodedata
 from array import array
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -13,6 +13,7 @@ from typing import Any
 from entigraph.errors import ConfigError
 from entigraph.storage.schemas import Document, EntityGraph
 from entigraph.synthesis.base import BadAnswer, PromptAugmenter, Steps, WritingTask, round_robin
+from entigraph.text.json_answers import parse_json_answer
 
 ENTITY_SCHEMA: Mapping[str, Any] = {
     "type": "object",
@@ -20,8 +21,11 @@ ENTITY_SCHEMA: Mapping[str, Any] = {
     "required": ["summary", "entities"],
     "additionalProperties": False,
 }
-GROUP_HEADING = re.compile(r"^=== *(\d+) *$", re.MULTILINE)
-LIST_MARKS = " \t\n.,;:•*-–—"
+GROUP_HEADING = re.compile(r"^[ \t*_#]*=== *(\d+) *(?:=== *)?[*_ \t]*:?[ \t]*\r?$", re.MULTILINE)
+LIST_MARKER = re.compile(r"^(?:(?:[-–—•*#]+|\d+[.)]) +)+")
+AROUND_NAMES = " \t\n,;:*_`•"
+NAME_KEYS = ("name", "entity", "title", "text", "label")
+LONE_SURROGATE = re.compile("[\ud800-\udfff]")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -57,13 +61,7 @@ class EntiGraph(PromptAugmenter):
 
     def graph(self, document: Document) -> Steps[EntityGraph]:
         answer = yield self.build_request(document, "entities", json_schema=ENTITY_SCHEMA)
-        try:
-            fields = json.loads(answer)
-            summary, names = str(fields["summary"]), fields["entities"]
-        except (ValueError, KeyError, TypeError):
-            raise BadAnswer("entities that are not the JSON asked for") from None
-        if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
-            raise BadAnswer("entities that are not the JSON asked for")
+        summary, names = read_entities(answer)
         entities = normalize_entities(names)
         if len(entities) < 2:
             raise BadAnswer(f"{len(entities)} entities; a pair needs two")
@@ -122,12 +120,40 @@ def shuffled_triples(document: Document, entities: Sequence[str], seed: int) -> 
     return (triple_at(index, entities) for index in order)
 
 
+def read_entities(answer: str) -> tuple[str, list[str]]:
+    """Returns the summary and the names in an answer, whose entries may be objects or numbers.
+
+    Raises BadAnswer if the answer has no list of entities. An entry without a name is dropped.
+    """
+    try:
+        fields = parse_json_answer(
+            answer, lambda value: isinstance(value, dict) and isinstance(value.get("entities"), list)
+        )
+    except ValueError:
+        raise BadAnswer("entities that are not the JSON asked for") from None
+    return str(fields.get("summary") or ""), [name for entry in fields["entities"] if (name := read_name(entry))]
+
+
+def read_name(entry: Any) -> str | None:
+    if isinstance(entry, dict):
+        return next((entry[key] for key in NAME_KEYS if isinstance(entry.get(key), str)), None)
+    if isinstance(entry, int | float) and not isinstance(entry, bool):
+        return str(entry)
+    return entry if isinstance(entry, str) else None
+
+
 def normalize_entities(names: Iterable[str]) -> list[str]:
-    """Strips bullets and stray punctuation; keeps the first of the names that differ in case only."""
+    """Composes Unicode, removes list markers and Markdown, and keeps the first of names that differ in case only.
+
+    The punctuation of a name stays: ".NET", "-273 degrees", "U.S.".
+    """
     known: dict[str, str] = {}
     for name in names:
-        plain = " ".join(name.split()).strip(LIST_MARKS)
-        if plain:
+        printable = unicodedata.normalize("NFC", LONE_SURROGATE.sub("", name))
+        plain = LIST_MARKER.sub("", " ".join(printable.split()).strip(AROUND_NAMES)).strip(AROUND_NAMES)
+        if plain.endswith(".") and "." not in plain[:-1]:  # a sentence's end, not an abbreviation's
+            plain = plain[:-1].rstrip()
+        if any(character.isalnum() for character in plain):
             known.setdefault(plain.casefold(), plain)
     return list(known.values())
 

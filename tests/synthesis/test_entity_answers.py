@@ -1,0 +1,85 @@
+"""Entity lists and sections as different writers format them."""
+
+import json
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from entigraph.synthesis.augmenters.entigraph import GROUP_HEADING, normalize_entities, read_entities
+from entigraph.synthesis.base import BadAnswer
+from entigraph.synthesis.generation import escape_slashes
+
+
+@pytest.mark.parametrize(
+    ("entities", "names"),
+    [
+        (["Orsk", {"name": "Blue Mill"}, {"kind": "river"}, 1911, None, True], ["Orsk", "Blue Mill", "1911"]),
+        ([".NET", "-273 degrees", "C++", "U.S.", "Orsk."], [".NET", "-273 degrees", "C++", "U.S.", "Orsk"]),
+        (["- Orsk", "2) Blue Mill", "**Vale**", "• Grey Tower,"], ["Orsk", "Blue Mill", "Vale", "Grey Tower"]),
+        (["Caf\u00e9", "Cafe\u0301", "CAF\u00c9"], ["Caf\u00e9"]),
+        (["Or\ud800sk", "---", ""], ["Orsk"]),
+    ],
+)
+def test_names_are_read_and_normalized(entities: list[Any], names: list[str]) -> None:
+    _, read = read_entities(json.dumps({"summary": "A bell.", "entities": entities}))
+    assert normalize_entities(read) == names
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        '```json\n{"summary": "s", "entities": ["Orsk", "Vale"]}\n```',
+        'Here you are:\n{"summary": "s", "entities": ["Orsk", "Vale"]}\nDone.',
+        '{"summary": "s", "entities": ["Orsk", "Vale",]}',
+    ],
+)
+def test_json_in_prose_is_read(answer: str) -> None:
+    assert read_entities(answer) == ("s", ["Orsk", "Vale"])
+
+
+@pytest.mark.parametrize("answer", ["", "No entities.", '{"summary": "s"}', '["Orsk"]'])
+def test_answer_without_a_list_of_entities_fails(answer: str) -> None:
+    with pytest.raises(BadAnswer):
+        read_entities(answer)
+
+
+@pytest.mark.parametrize("heading", ["=== {}", "=== {} ===", "**=== {}**", "## === {}", "=== {}\r", "=== {}:"])
+def test_headings_of_sections(heading: str) -> None:
+    answer = "\n".join(f"{heading.format(number)}\nText {number}." for number in (1, 2))
+    assert [piece.strip() for piece in GROUP_HEADING.split(answer)[1:]] == ["1", "Text 1.", "2", "Text 2."]
+
+
+def test_ids_of_texts_are_distinct() -> None:
+    assert "/".join(map(escape_slashes, ("TCP", "IP/UDP"))) != "/".join(map(escape_slashes, ("TCP/IP", "UDP")))
+
+
+JSON = st.recursive(
+    st.none() | st.booleans() | st.floats() | st.text(),
+    lambda inner: st.lists(inner) | st.dictionaries(st.text(), inner),
+)
+
+
+def check_entity_answer(value: Any) -> None:
+    """Any answer is a list of distinct names, or a BadAnswer."""
+    text = value if isinstance(value, str) else json.dumps({"summary": value, "entities": value})
+    try:
+        names = normalize_entities(read_entities(text)[1])
+    except BadAnswer:
+        return
+    assert len({name.casefold() for name in names}) == len(names)
+    assert all(name == name.strip() and name for name in names)
+
+
+@settings(max_examples=200, deadline=None)
+@given(JSON)
+def test_any_entity_answer_is_read_or_rejected(value: Any) -> None:
+    check_entity_answer(value)
+
+
+@pytest.mark.slow
+@settings(max_examples=10_000, deadline=None)
+@given(JSON)
+def test_ten_thousand_entity_answers_are_read_or_rejected(value: Any) -> None:
+    check_entity_answer(value)
