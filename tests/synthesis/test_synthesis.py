@@ -132,7 +132,7 @@ def failures_of(corpus: Path, out: Path, llm: Unhelpful) -> list[Failure]:
     ("entities", "reason"),
     [
         ("Here you are: Miriam, Tobias", "not the JSON"),
-        ('{"entities": ["Miriam"]}', "not the JSON"),
+        ('{"summary": "s"}', "not the JSON"),
         ('{"summary": "s", "entities": "Miriam"}', "not the JSON"),
         ('{"summary": "s", "entities": ["Miriam", " Miriam "]}', "1 entities; a pair needs two"),
         ('{"summary": "s", "entities": []}', "0 entities"),
