@@ -176,7 +176,7 @@ class TextGenerator:
         tokens = self.count_tokens(text)
         self.tokens += tokens
         return SyntheticText(
-            id="/".join((task.document.id, task.kind, *map(escape_slashes, about), str(task.sample))),
+            id=task.document.id + text_id_suffix(task.kind, about, task.sample),
             document_id=source_id(task.document),
             augmenter=self.augmenter.name,
             kind=task.kind,
@@ -199,6 +199,10 @@ def failure(document: Document, kind: str, about: Sequence[str], reason: str, re
     return Failure(document_id=source_id(document), kind=kind, about=about, reason=reason, response=response)
 
 
-def escape_slashes(name: str) -> str:
-    """Returns a name as a part of an id: without it, "TCP, IP/UDP" and "TCP/IP, UDP" would have the same id."""
-    return name.replace("%", "%25").replace("/", "%2F")
+def text_id_suffix(kind: str, about: Sequence[str], sample: int) -> str:
+    """Returns what follows the id of the document or part in the id of a text.
+
+    Slashes in names are escaped: otherwise "TCP, IP/UDP" and "TCP/IP, UDP" would give the same id.
+    """
+    names = (name.replace("%", "%25").replace("/", "%2F") for name in about)
+    return "/".join(("", kind, *names, str(sample)))

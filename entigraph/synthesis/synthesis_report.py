@@ -21,6 +21,7 @@ from entigraph.storage.jsonl import read_jsonl
 from entigraph.storage.schemas import Document, EntityGraph, Failure, NearDuplicate, SyntheticText
 from entigraph.storage.texts import read_texts
 from entigraph.synthesis.edge_counts import EdgeCounts
+from entigraph.synthesis.generation import text_id_suffix
 
 FILE = "report.html"
 REASONS_SHOWN = 50
@@ -227,7 +228,7 @@ def split_part_id(identity: str, documents: Iterable[str]) -> tuple[str, str]:
 
 def part_of_text(text: SyntheticText) -> str:
     """Returns the id of the document or part, with which the id of the text starts."""
-    return text.id.removesuffix("/".join(("", text.kind, *text.about, str(text.sample))))
+    return text.id.removesuffix(text_id_suffix(text.kind, text.about, text.sample))
 
 
 def most_similar(folder: Path) -> list[NearDuplicate]:

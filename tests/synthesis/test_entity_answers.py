@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from entigraph.synthesis.augmenters.entigraph import GROUP_HEADING, normalize_entities, read_entities
 from entigraph.synthesis.base import BadAnswer
-from entigraph.synthesis.generation import escape_slashes
+from entigraph.synthesis.generation import text_id_suffix
 
 
 @pytest.mark.parametrize(
@@ -17,7 +17,9 @@ from entigraph.synthesis.generation import escape_slashes
     [
         (["Orsk", {"name": "Blue Mill"}, {"kind": "river"}, 1911, None, True], ["Orsk", "Blue Mill", "1911"]),
         ([".NET", "-273 degrees", "C++", "U.S.", "Orsk."], [".NET", "-273 degrees", "C++", "U.S.", "Orsk"]),
-        (["- Orsk", "2) Blue Mill", "**Vale**", "• Grey Tower,"], ["Orsk", "Blue Mill", "Vale", "Grey Tower"]),
+        (["- Orsk", "**Vale**", "• Grey Tower,", "`Mill`"], ["Orsk", "Vale", "Grey Tower", "Mill"]),
+        (["1. Orsk", "2. Blue Mill"], ["Orsk", "Blue Mill"]),
+        (["1. FC Köln", "__init__", "C*"], ["1. FC Köln", "__init__", "C*"]),
         (["Caf\u00e9", "Cafe\u0301", "CAF\u00c9"], ["Caf\u00e9"]),
         (["Or\ud800sk", "---", ""], ["Orsk"]),
     ],
@@ -52,7 +54,7 @@ def test_headings_of_sections(heading: str) -> None:
 
 
 def test_ids_of_texts_are_distinct() -> None:
-    assert "/".join(map(escape_slashes, ("TCP", "IP/UDP"))) != "/".join(map(escape_slashes, ("TCP/IP", "UDP")))
+    assert text_id_suffix("pair", ("TCP", "IP/UDP"), 0) != text_id_suffix("pair", ("TCP/IP", "UDP"), 0)
 
 
 JSON = st.recursive(

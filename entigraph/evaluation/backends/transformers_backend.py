@@ -35,8 +35,8 @@ class TransformersBackend(LocalBackend):
             if threads:
                 torch.set_num_threads(threads)
         model: Any = load_model(path)
-        if bf16:
-            cast_weights(model, device)
+        if bf16 and device != "cpu":  # autocast would convert all weights to bf16 again for every token
+            cast_weights(model)
         max_length = getattr(model.config, "max_position_embeddings", None) or UNLIMITED_CONTEXT
         super().__init__(tokenizer, bos_id, max_length, eos_token_ids(model.generation_config), chat)
         self.model = model.to(device)
@@ -61,18 +61,10 @@ class TransformersBackend(LocalBackend):
         return torch.autocast(self.device, dtype=torch.bfloat16) if mixed else nullcontext()
 
 
-def cast_weights(model: torch.nn.Module, device: str) -> None:
-    """Casts weights to bf16 in place, once instead of for every token.
+def cast_weights(model: torch.nn.Module) -> None:
+    """Casts weights to bf16 in place, like a model loaded with `dtype=torch.bfloat16`.
 
-    A GPU computes everything in bf16, like a model loaded with `dtype=torch.bfloat16`. Buffers stay in fp32: rotary
-    frequencies in bf16 are off by radians after a thousand tokens. A CPU runs under autocast, which uses bf16 for
-    matrix products only; the results are those of autocast with fp32 weights.
+    Buffers stay in fp32: rotary frequencies in bf16 are off by radians after a thousand tokens.
     """
-    if device != "cpu":
-        for parameter in model.parameters():
-            parameter.data = parameter.data.to(torch.bfloat16)
-        return
-    for module in model.modules():
-        if type(module) is torch.nn.Linear:  # a head whose weight is also the embedding gets a copy
-            for name, parameter in module.named_parameters(recurse=False):
-                setattr(module, name, torch.nn.Parameter(parameter.detach().to(torch.bfloat16), requires_grad=False))
+    for parameter in model.parameters():
+        parameter.data = parameter.data.to(torch.bfloat16)

@@ -21,9 +21,10 @@ ENTITY_SCHEMA: Mapping[str, Any] = {
     "required": ["summary", "entities"],
     "additionalProperties": False,
 }
-GROUP_HEADING = re.compile(r"^[ \t*_#]*=== *(\d+) *(?:=== *)?[*_ \t]*:?[ \t]*\r?$", re.MULTILINE)
-LIST_MARKER = re.compile(r"^(?:(?:[-–—•*#]+|\d+[.)]) +)+")
-AROUND_NAMES = " \t\n,;:*_`•"
+GROUP_HEADING = re.compile(r"^[ \t*_#]*=== *(\d{1,4}) *(?:=== *)?[*_ \t]*:?[ \t]*\r?$", re.MULTILINE)
+BULLET, NUMBERING = re.compile(r"^(?:[-–—•*#]+ +)+"), re.compile(r"^\d{1,3}[.)] +")
+EMPHASIS = re.compile(r"^(\*\*|\*|`)(.+)\1$")
+AROUND_NAMES = " \t\n,;:•"
 NAME_KEYS = ("name", "entity", "title", "text", "label")
 LONE_SURROGATE = re.compile("[\ud800-\udfff]")
 
@@ -148,9 +149,12 @@ def normalize_entities(names: Iterable[str]) -> list[str]:
     The punctuation of a name stays: ".NET", "-273 degrees", "U.S.".
     """
     known: dict[str, str] = {}
-    for name in names:
-        printable = unicodedata.normalize("NFC", LONE_SURROGATE.sub("", name))
-        plain = LIST_MARKER.sub("", " ".join(printable.split()).strip(AROUND_NAMES)).strip(AROUND_NAMES)
+    printable = [" ".join(unicodedata.normalize("NFC", LONE_SURROGATE.sub("", name)).split()) for name in names]
+    plain_names = [BULLET.sub("", name.strip(AROUND_NAMES)) for name in printable]
+    if sum(NUMBERING.match(name) is not None for name in plain_names) > 1:  # a single one may be a name: "1. FC Köln"
+        plain_names = [NUMBERING.sub("", name) for name in plain_names]
+    for name in plain_names:
+        plain = EMPHASIS.sub(r"\2", name).strip(AROUND_NAMES)
         if plain.endswith(".") and "." not in plain[:-1]:  # a sentence's end, not an abbreviation's
             plain = plain[:-1].rstrip()
         if any(character.isalnum() for character in plain):
