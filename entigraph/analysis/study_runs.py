@@ -235,7 +235,7 @@ def build_point(runs: Sequence[StudyRun]) -> CurvePoint:
         groups=mean_by_group([run.score for run in runs]),
         background=mean_background([run.scores for run in runs]),
         metrics=mean_metrics([run.scores for run in runs]),
-        data_losses=merge_losses(run.score.get("data_losses", {}) for run in runs),
+        data_losses=study_losses(runs),
     )
 
 

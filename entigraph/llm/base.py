@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any, Protocol
 
 Notify = Callable[[str], None]  # prints a line for the user
-CHARACTERS_PER_TOKEN = 4.0  # for estimates and limits: the writer's tokenizer is not available here
 STOP, LENGTH, MULTIPLE_CHOICES = "stop", "length", "several"  # several: `text` is JSON of (text, finish_reason) pairs
 ANSWERED = (STOP, LENGTH, MULTIPLE_CHOICES)
 REFUSAL, CONTENT_FILTER = "refusal", "content_filter"

@@ -13,7 +13,6 @@ from html import unescape
 from typing import Any
 
 from entigraph.llm.base import (
-    CHARACTERS_PER_TOKEN,
     CONTENT_FILTER,
     LENGTH,
     MULTIPLE_CHOICES,
@@ -24,6 +23,8 @@ from entigraph.llm.base import (
 )
 from entigraph.llm.cost import Price
 from entigraph.llm.reasoning import separate_reasoning
+from entigraph.text.normalization import SURROGATE
+from entigraph.text.writing_systems import CHARACTERS_PER_TOKEN
 
 FINISH_REASONS: Mapping[str, str] = {
     **dict.fromkeys(
@@ -51,7 +52,6 @@ INTERRUPTED = (
 )
 REASONING_FIELDS = ("reasoning_content", "reasoning", "thinking", "reasoning_text", "thoughts", "reasoning_details")
 REASONING_PARTS = ("thinking", "reasoning", "reasoning.text", "reasoning.summary", "redacted_thinking", "thought")
-SURROGATES = re.compile("[\ud800-\udfff]")
 WITH_REASONING, SURROGATES_REPLACED = "with reasoning", "with invalid characters, replaced"
 
 TOO_LONG = re.compile(
@@ -282,8 +282,8 @@ def parse_choice(choice: Any, finish_reasons: Mapping[str, str]) -> ParsedChoice
 
 def clean_choice(text: str, reason: str, reasoning: str = "") -> ParsedChoice:
     """Replaces lone surrogates, which cannot be stored, by U+FFFD."""
-    clean = SURROGATES.sub("\ufffd", text)
-    return ParsedChoice(clean, reason, SURROGATES.sub("\ufffd", reasoning), replaced=clean != text)
+    clean = SURROGATE.sub("\ufffd", text)
+    return ParsedChoice(clean, reason, SURROGATE.sub("\ufffd", reasoning), replaced=clean != text)
 
 
 def split_parts(content: Any) -> Iterator[tuple[str, str]]:

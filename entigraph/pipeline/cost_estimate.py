@@ -6,7 +6,6 @@ from dataclasses import dataclass
 from statistics import mean
 from typing import Any
 
-from entigraph.llm.base import CHARACTERS_PER_TOKEN
 from entigraph.llm.response_cache import ResponseCache, response_cache_path
 from entigraph.pipeline import steps
 from entigraph.pipeline.run import Run
@@ -20,6 +19,7 @@ from entigraph.synthesis.request_estimate import (
     SynthesisEstimate,
     estimate,
 )
+from entigraph.text.writing_systems import CHARACTERS_PER_TOKEN
 
 MAX_DOCUMENTS_LISTED = 20
 SHORT_ANSWER = 60  # tokens

@@ -10,9 +10,10 @@ from importlib import resources
 from math import ceil
 from typing import Any
 
-from entigraph.llm.base import CHARACTERS_PER_TOKEN, Request
+from entigraph.llm.base import Request
 from entigraph.questions.question_sources import GeneratedQuestions
 from entigraph.storage.schemas import Document, Question
+from entigraph.text.writing_systems import CHARACTERS_PER_TOKEN
 
 TOKENS_PER_QUESTION = 120  # for writing and checking it, for estimates
 OPTIONS = 4

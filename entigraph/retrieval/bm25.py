@@ -10,14 +10,12 @@ from entigraph.retrieval.base import Ranked, RetrievalContext, top_indices
 from entigraph.retrieval.rerank import RerankingRetriever
 from entigraph.text.writing_systems import (
     ARABIC_ARTICLES,
-    HANGUL,
-    OTHER_ALPHABETS,
-    UNSPACED,
+    OTHER_CHARACTERS,
     UNSPACED_CHARACTERS,
     split_words,
 )
 
-NOT_LATIN = re.compile(f"[{UNSPACED}{HANGUL}]+|(?:(?![{UNSPACED}{HANGUL}])[{OTHER_ALPHABETS}])+")
+NOT_LATIN = re.compile(f"{UNSPACED_CHARACTERS.pattern}|{OTHER_CHARACTERS.pattern}")
 ARABIC_ARTICLE = re.compile(rf"^{ARABIC_ARTICLES}(?=\w{{3}})")  # which the stemmer does not remove behind "and"
 # The first and last letter of a script, and the language with the most text in it.
 STEMMERS: Mapping[tuple[str, str], str] = {

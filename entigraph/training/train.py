@@ -205,9 +205,7 @@ def build_trainer(
     strategy: Any
     if context.ranks > 1:
         backend = BACKENDS[context.accelerator]
-        strategy = FSDP2Strategy(
-            data_parallel_size=context.ranks, tensor_parallel_size=1, process_group_backend=backend
-        )
+        strategy = FSDP2Strategy(process_group_backend=backend)
     else:
         strategy = ExactSingleDeviceStrategy(device="cuda:0" if context.accelerator == "cuda" else "cpu")
     strategy.identity = {

@@ -79,13 +79,13 @@ class ClosedBook(QuestionTask):
                 for prompt, question in zip(prompts, batch, strict=True)
                 for choice in question.choices
             ]
-            owners = [index for index, question in enumerate(batch) for _ in question.choices]
-            starts = [owners.index(index) for index in range(len(batch))]
+            counts = [len(question.choices) for question in batch]
+            places = [(index, option) for index, count in enumerate(counts) for option in range(count)]
             scores: list[dict[int, float | None]] = [{} for _ in batch]
             for pair, score in backend.loglikelihoods(pairs, self.batch_tokens):
-                index = owners[pair]
-                scores[index][pair - starts[index]] = score
-                if len(scores[index]) == len(batch[index].choices):
+                index, option = places[pair]
+                scores[index][option] = score
+                if len(scores[index]) == counts[index]:
                     options = [value for _, value in sorted(scores[index].items())]
                     prompt_hash = hash_prompt(prompts[index])
                     yield choose_by_likelihood(batch[index], thoughts[index], options, retrieved[index], prompt_hash)

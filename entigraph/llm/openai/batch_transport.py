@@ -9,7 +9,7 @@ from dataclasses import replace
 from typing import Any
 
 from entigraph.errors import LLMError
-from entigraph.llm.base import CHARACTERS_PER_TOKEN, GAVE_UP, Completion, Notify
+from entigraph.llm.base import GAVE_UP, Completion, Notify
 from entigraph.llm.caching import Answer, WireRequest, encode_body
 from entigraph.llm.cost import SpendingLimit
 from entigraph.llm.openai.batch_client import BatchClient, EndpointUnreachable
@@ -20,6 +20,7 @@ from entigraph.llm.openai.openai_options import OpenAIOptions
 from entigraph.llm.openai.unanswered import UnansweredRequests
 from entigraph.llm.replies import ErrorKind, ReplyError, classify_error, cut_at_stop
 from entigraph.llm.response_cache import PendingBatch, ResponseCache
+from entigraph.text.writing_systems import CHARACTERS_PER_TOKEN
 
 MAX_FAILED_POLLS = 60  # consecutive, of an endpoint that was reachable before
 SECONDS_BETWEEN_MESSAGES = 60.0

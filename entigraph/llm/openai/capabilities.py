@@ -6,7 +6,6 @@ key of an answer in the response cache. Each answer notes which of its request's
 
 import hashlib
 import json
-import os
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
@@ -16,6 +15,7 @@ from typing import Any
 
 from entigraph.errors import ConfigError
 from entigraph.llm.replies import TOO_LONG, ReplyError
+from entigraph.storage.artifact import write_json
 
 FOLDER = "endpoints"  # next to the response cache
 STOP_NOT_SENT = "stop not sent"  # a note
@@ -192,9 +192,7 @@ class CapabilityFile:
         self.learned, self.has_answered = self.learned.merge(new), True
         self.path.parent.mkdir(parents=True, exist_ok=True)
         stored = {"address": self.address, "model": self.model, "learned": dict(self.learned.forms)}
-        unfinished = self.path.with_name(f".{self.path.name}.{os.getpid()}.unfinished")
-        unfinished.write_text(json.dumps(stored, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
-        os.replace(unfinished, self.path)
+        write_json(self.path, stored)
         return new
 
 

@@ -18,7 +18,6 @@ from typing import Any
 from entigraph.errors import ArtifactError, EntigraphError, LLMError
 from entigraph.llm.base import (
     ANSWERED,
-    CHARACTERS_PER_TOKEN,
     CONTENT_FILTER,
     GAVE_UP,
     REFUSAL,
@@ -41,6 +40,7 @@ from entigraph.llm.replies import (
     classify_error,
 )
 from entigraph.llm.response_cache import ResponseCache
+from entigraph.text.writing_systems import CHARACTERS_PER_TOKEN
 
 DOCUMENT_PREFIX_CHARACTERS = 4_000  # sufficient to identify a request's document
 FIRST_BACKOFF_S, MAX_BACKOFF_S = 0.5, 30.0

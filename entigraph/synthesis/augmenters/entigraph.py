@@ -14,6 +14,7 @@ from entigraph.errors import ConfigError
 from entigraph.storage.schemas import Document, EntityGraph
 from entigraph.synthesis.base import BadAnswer, PromptAugmenter, Steps, WritingTask, round_robin
 from entigraph.text.json_answers import parse_json_answer
+from entigraph.text.normalization import SURROGATE
 
 ENTITY_SCHEMA: Mapping[str, Any] = {
     "type": "object",
@@ -26,7 +27,6 @@ BULLET, NUMBERING = re.compile(r"^(?:[-–—•*#]+ +)+"), re.compile(r"^\d{1,3
 EMPHASIS = re.compile(r"^(\*\*|\*|`)(.+)\1$")
 AROUND_NAMES = " \t\n,;:•"
 NAME_KEYS = ("name", "entity", "title", "text", "label")
-LONE_SURROGATE = re.compile("[\ud800-\udfff]")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -149,7 +149,7 @@ def normalize_entities(names: Iterable[str]) -> list[str]:
     The punctuation of a name stays: ".NET", "-273 degrees", "U.S.".
     """
     known: dict[str, str] = {}
-    printable = [" ".join(unicodedata.normalize("NFC", LONE_SURROGATE.sub("", name)).split()) for name in names]
+    printable = [" ".join(unicodedata.normalize("NFC", SURROGATE.sub("", name)).split()) for name in names]
     plain_names = [BULLET.sub("", name.strip(AROUND_NAMES)) for name in printable]
     if sum(NUMBERING.match(name) is not None for name in plain_names) > 1:  # a single one may be a name: "1. FC Köln"
         plain_names = [NUMBERING.sub("", name) for name in plain_names]

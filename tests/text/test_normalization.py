@@ -4,7 +4,7 @@ from collections import Counter
 import pytest
 
 from entigraph.corpus.readers.fictional_corpora import FictionalCorpus
-from entigraph.storage.text_normalization import (
+from entigraph.text.normalization import (
     decode_text,
     fold_whitespace,
     is_blank,
