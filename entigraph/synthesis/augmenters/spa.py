@@ -1,0 +1,102 @@
+"""SPA (arXiv 2603.22213): seven fixed prompts about each document, sampled repeatedly."""
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+
+from entigraph.llm.offline.offline_prompt import OfflinePrompt
+from entigraph.llm.offline.offline_tasks import offline_task
+from entigraph.llm.offline.outline import connections, question_about, topics
+from entigraph.storage.schemas import Document, EntityGraph
+from entigraph.synthesis.augmenters.rounds import check_kinds, check_minimum, rounds
+from entigraph.synthesis.base import PromptAugmenter, Steps, WritingTask
+
+KINDS = (
+    "spa_concepts",
+    "spa_mind_map",
+    "spa_implications",
+    "spa_questions",
+    "spa_case_study",
+    "spa_discussion",
+    "spa_lesson",
+)
+
+
+@dataclass(frozen=True, kw_only=True)
+class SPA(PromptAugmenter):
+    """Writes a text of each of the `kinds` about each document in each of `rounds` rounds; null: up to the budget.
+
+    From the paper and its repository: the seven kinds, one request per text with the document alone, k samples of each
+    at temperature 1.0 (top-p 1.0, which is the default of most endpoints). There, a run is defined by k samples per
+    document and prompt, and the authors train two epochs. Ours: the wording of the prompts, the demand to state only
+    what the document supports, and the order in rounds, so that any token budget covers all documents and kinds evenly.
+    """
+
+    name: str = "spa"
+    kinds: list[str] = field(default_factory=lambda: list(KINDS))
+    rounds: int | None = None
+
+    def __post_init__(self) -> None:
+        check_kinds(self.kinds, KINDS)
+        check_minimum("rounds", self.rounds)
+        super().__post_init__()
+
+    @property
+    def prompt_names(self) -> Sequence[str]:
+        return self.kinds
+
+    @property
+    def endless(self) -> bool:
+        return self.rounds is None
+
+    def tasks(
+        self, documents: Iterable[Document], graphs: Mapping[str, EntityGraph], seed: int
+    ) -> Iterator[WritingTask]:
+        return rounds(documents, self.kinds, self.rounds)
+
+    def write(self, task: WritingTask) -> Steps[Sequence[str | None]]:
+        answer = yield self.build_request(task.document, task.kind, sample=task.sample)
+        return [answer]
+
+
+# How the offline writer answers: it arranges what it can state about a document in the form that a prompt asks for.
+
+
+@offline_task("explain the key concepts", states_facts=True)
+def explain_concepts(prompt: OfflinePrompt) -> str:
+    return "\n\n".join(f"{topic}\n{' '.join(sentences)}" for topic, sentences in topics(prompt))
+
+
+@offline_task("draw the document as a mind map", states_facts=True)
+def draw_mind_map(prompt: OfflinePrompt) -> str:
+    branches = topics(prompt)
+    return "\n".join("\n  - ".join([f"- {topic}", *sentences]) for topic, sentences in branches)
+
+
+@offline_task("work out what follows", states_facts=True)
+def work_out_implications(prompt: OfflinePrompt) -> str:
+    return "\n".join(sentence for _, sentence in connections(prompt))
+
+
+@offline_task("ask and answer questions that need reasoning", states_facts=True)
+def ask_for_reasons(prompt: OfflinePrompt) -> str:
+    return "\n\n".join(f"{question_about(pair)}\n{sentence}" for pair, sentence in connections(prompt))
+
+
+@offline_task("turn the document into a case study", states_facts=True)
+def write_case_study(prompt: OfflinePrompt) -> str:
+    topic, sentences = prompt.rng.choice(topics(prompt))
+    return "\n".join([topic, *sentences, *(sentence for pair, sentence in connections(prompt) if topic in pair)])
+
+
+@offline_task("let two readers discuss the document", states_facts=True)
+def discuss(prompt: OfflinePrompt) -> str:
+    turns = [(question_about(pair), sentence) for pair, sentence in connections(prompt)]
+    turns += [(f"A note on {topic}.", prompt.rng.choice(sentences)) for topic, sentences in topics(prompt)]
+    prompt.rng.shuffle(turns)
+    return "\n\n".join("\n".join(turn) for turn in turns)
+
+
+@offline_task("teach the document step by step", states_facts=True)
+def teach(prompt: OfflinePrompt) -> str:
+    steps = [f"Consider {topic}. {' '.join(sentences)}" for topic, sentences in topics(prompt)]
+    return "\n\n".join([*steps, " ".join(sentence for _, sentence in connections(prompt))])
