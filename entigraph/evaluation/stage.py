@@ -42,6 +42,8 @@ def run(
 
         for name, task in tasks.items():
             scores[name] = task.evaluate(TaskContext(name, inputs[name], backend, out, progress))
+            if notes := getattr(backends[0], "notes", None) if backends else None:
+                scores[name]["answer_notes"] = dict(notes)  # of this task and those before
             earlier = data_losses if task.corpus is None else {}  # those of the run's corpus
             scores[name]["data_losses"] = {**collect_losses(task.data_losses(scores[name])), **earlier}
     write_json(out / "scores.json", scores)
@@ -58,4 +60,6 @@ def validate_task(task: EvaluationTask, name: str, inputs: TaskInputs) -> None:
 
 def select_headline_scores(task: EvaluationTask, scores: Mapping[str, Any]) -> dict[str, Any]:
     """Returns the scores that are copied to the manifest."""
-    return {name: scores[name] for name in (*task.headline_keys, "metrics", "data_losses") if name in scores}
+    return {
+        name: scores[name] for name in (*task.headline_keys, "metrics", "answer_notes", "data_losses") if name in scores
+    }

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, replace
 from itertools import chain
 from typing import Generic, TypeVar
 
-from entigraph.llm.base import LLM, Completion, Request, Usage, json_hash
+from entigraph.llm.base import LLM, Completion, Request, json_hash
 from entigraph.synthesis.base import BadAnswer, Steps
 
 Subject = TypeVar("Subject")
@@ -47,7 +47,7 @@ def run_exchanges(
     start: Callable[[Subject], Steps[Result] | None],
     *,
     attempt: int,
-    on_answer: Callable[[Usage], None],
+    on_answer: Callable[[Completion], None],
     use_truncated: Callable[[Subject], bool] = lambda subject: False,
 ) -> Generator[Outcome[Subject, Result], None, None]:
     """Yields the outcome of every subject that has steps, drawing subjects as fast as the writer takes requests.
@@ -62,7 +62,7 @@ def run_exchanges(
         started = until_full(new, next_unfinished)
         with closing(send_requests(llm, chain(unfinished, started))) as answers:
             for exchange, completion in answers:
-                on_answer(completion.usage)
+                on_answer(completion)
                 outcome = advance(exchange, completion, attempt, use_truncated(exchange.subject))
                 if outcome is None:
                     next_unfinished.append(exchange)

@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from entigraph.errors import DataError, LLMError
-from entigraph.llm.base import Usage
+from entigraph.llm.base import Completion
 from entigraph.storage.data_losses import Loss
 from entigraph.storage.jsonl import JsonLinesWriter
 from entigraph.storage.schemas import Failure, SyntheticText
@@ -30,7 +30,8 @@ class GenerationStats:
         self.max_failure_rate = max_failure_rate
         self.requests = self.graphs = self.near_duplicates = self.removed = 0
         self.reasons: Counter[str] = Counter()
-        self.prompt_tokens = self.cached_tokens = self.completion_tokens = 0
+        self.prompt_tokens = self.cached_tokens = self.completion_tokens = self.reasoning_tokens = 0
+        self.answer_notes: Counter[str] = Counter()
         self.dollars = 0.0
         self.last_log = time.monotonic()
         self.reset_texts()
@@ -42,13 +43,16 @@ class GenerationStats:
         self.augmenter_tokens: Counter[str] = Counter()
         self.documents: set[str] = set()
 
-    def add_answer(self, usage: Usage) -> None:
-        """Adds what an answer cost when it was requested, by this command or an earlier one."""
+    def add_answer(self, completion: Completion) -> None:
+        """Adds what an answer cost when it was requested, by this command or an earlier one, and what it notes."""
+        usage = completion.usage
         self.requests += 1
         self.prompt_tokens += usage.prompt_tokens
         self.cached_tokens += usage.cached_tokens
         self.completion_tokens += usage.completion_tokens
+        self.reasoning_tokens += usage.reasoning_tokens
         self.dollars += usage.dollars
+        self.answer_notes.update(completion.notes)
 
     def add_text(self, text: SyntheticText) -> None:
         self.texts += 1
@@ -114,6 +118,8 @@ class GenerationStats:
             "prompt_tokens": self.prompt_tokens,
             "cached_tokens": self.cached_tokens,
             "completion_tokens": self.completion_tokens,
+            "reasoning_tokens": self.reasoning_tokens,
+            "answer_notes": dict(self.answer_notes),
             "dollars": round(self.dollars, 4),
         }
 
@@ -138,6 +144,8 @@ def summary_lines(counts: Mapping[str, Any], documents: int, token_budget: int |
         )
     if len(counts["tokens_by_augmenter"]) > 1:
         lines.append(f"  of them {render_mixture(counts['tokens_by_augmenter'])}")
+    if counts["answer_notes"]:
+        lines.append(f"  answers: {render_counts(counts['answer_notes'])}")
     if counts["failures"]:
         lines.append(f"  failed: {render_counts(counts['failures'])} (failures.jsonl)")
     if counts["entities_left_out"]:

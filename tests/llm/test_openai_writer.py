@@ -102,17 +102,20 @@ def test_json_schema_is_sent(server: Any, tmp_path: Path) -> None:
     assert "entities" in json.loads(answer.text)
 
 
-def test_every_fault_is_retried_or_reported_by_reason(tmp_path: Path) -> None:
+def test_every_fault_is_retried_or_reported_by_reason(tmp_path: Path, monkeypatch: Any) -> None:
+    monkeypatch.setattr("entigraph.llm.openai.online_transport.MAX_BACKOFF_S", 0.2)
     kinds = ("429", "500", "hang", "reset", "truncate", "badjson", "empty", "refusal", "length", "poison")
+    kinds += ("errorbody", "nochoices", "nullusage", "html", "gzip", "redirect", "drip")
     rates = {f"rate_{kind}": 0.05 for kind in kinds}
     with running(Config(latency_s=0.01, output_tokens=40, retry_after_s=0.2, **rates)) as server:
         requests = [make_request(number) for number in range(200)]
-        answers = ask(writer(server, concurrency=16, timeout_s=0.5, attempts=8), tmp_path / "j", requests)
+        answers = ask(writer(server, concurrency=16, timeout_s=0.5, attempts=30), tmp_path / "j", requests)
         stats = server.stats()
     assert [request for request, _ in answers] == requests and {*stats["faults"]} == {*kinds}
     reasons = {answer.finish_reason for _, answer in answers if answer.text == "" or answer.finish_reason != "stop"}
     assert reasons == {"stop", "length", "refusal", "error: HTTP 400"}
     assert stats["duplicates"] == 0 and stats["early_retries"] == 0
+    assert ResponseCache(tmp_path / "j").totals().answers == sum(answer.is_answer for _, answer in answers)
 
 
 def test_unreachable_address_is_paused(server: Any, tmp_path: Path) -> None:

@@ -1,10 +1,11 @@
 """Backend for a model served by an endpoint, called through a writer with its response cache and rate limits."""
 
+from collections import Counter
 from collections.abc import Iterator, Sequence
 
 from entigraph.errors import LLMError
 from entigraph.evaluation.base import Generation, Prompt, Sampling
-from entigraph.llm.base import GAVE_UP, LLM, Completion, Request
+from entigraph.llm.base import ANSWERED, GAVE_UP, LLM, Completion, Request
 from entigraph.llm.replies import split_choices
 
 
@@ -12,11 +13,13 @@ class EndpointBackend:
     """Requests all samples of a prompt in one call, so that its prompt tokens are paid for once. A `chat` endpoint also
     receives the system prompt.
 
-    If an endpoint returns fewer samples, another request is sent for the remaining ones.
+    If an endpoint returns fewer samples, another request is sent for the remaining ones. `notes` counts what the
+    answers note, such as a parameter that the endpoint does not accept.
     """
 
     def __init__(self, llm: LLM, chat: bool = True) -> None:
         self.llm, self.chat = llm, chat
+        self.notes: Counter[str] = Counter()
 
     def sample(self, prompts: Sequence[Prompt], sampling: Sampling) -> Iterator[tuple[int, list[Generation]]]:
         """Yields (prompt index, samples). Raises LLMError if some prompts failed; the same command retries them."""
@@ -30,6 +33,7 @@ class EndpointBackend:
                     del pending[index]
                     unanswered, reason = unanswered + 1, completion.finish_reason
                     continue
+                self.notes.update(completion.notes)
                 pending[index] += parse_generations(completion, sampling.distinct_samples - received[index])
                 if len(pending[index]) >= sampling.distinct_samples:
                     yield index, sampling.repeat(pending.pop(index))
@@ -54,8 +58,8 @@ class EndpointBackend:
         raise AssertionError("endpoints return no log-likelihoods; the validation rejects tasks that need them")
 
 
-def parse_generations(completion: Completion, count: int) -> list[Generation]:
-    """Returns up to `count` generations; an error (refused, too long for the context) is repeated for each of them."""
-    if completion.finish_reason.startswith("error"):
-        return [Generation("", completion.finish_reason)] * count
-    return [Generation(text, reason) for text, reason in split_choices(completion)[:count]]
+def parse_generations(completion: Completion, wanted: int) -> list[Generation]:
+    """Returns up to `wanted` generations; a reason why there is no answer (rejected, refused) is repeated for each."""
+    if completion.finish_reason not in ANSWERED:
+        return [Generation("", completion.finish_reason)] * wanted
+    return [Generation(text, reason) for text, reason in split_choices(completion)[:wanted]]

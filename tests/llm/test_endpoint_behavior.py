@@ -1,0 +1,205 @@
+"""The OpenAI writers against servers that reject parameters, refuse, reason aloud or fail in their own way."""
+
+import json
+import threading
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from entigraph.errors import ConfigError, LLMError
+from entigraph.evaluation.backends.endpoint_backend import EndpointBackend
+from entigraph.evaluation.base import Prompt, Sampling
+from entigraph.llm.base import Completion, Request
+from entigraph.llm.openai.batch_client import split_lines
+from entigraph.llm.openai.online_writer import OpenAIWriter
+from entigraph.llm.response_cache import ResponseCache
+
+Reply = tuple[int, Mapping[str, Any]]
+TEXT = "The lamp of Orsk burned."
+
+
+def answer(content: Any = TEXT, **fields: Any) -> Reply:
+    choice = {"index": 0, "finish_reason": "stop", "message": {"role": "assistant", "content": content}, **fields}
+    return 200, {"model": "m", "choices": [choice], "usage": {"prompt_tokens": 10, "completion_tokens": 5}}
+
+
+def rejection(message: str, status: int = 400, **fields: Any) -> Reply:
+    return status, {"error": {"message": message, **fields}}
+
+
+@contextmanager
+def serving(respond: Callable[[dict[str, Any]], Reply]) -> Iterator[tuple[str, list[dict[str, Any]]]]:
+    """Yields the address of a server that answers a request body with `respond`, and the list of bodies received."""
+    bodies: list[dict[str, Any]] = []
+
+    class Handler(BaseHTTPRequestHandler):
+        protocol_version = "HTTP/1.1"
+
+        def log_message(self, *arguments: Any) -> None: ...
+
+        def do_POST(self) -> None:
+            body = json.loads(self.rfile.read(int(self.headers["content-length"])))
+            bodies.append(body)
+            status, reply = respond(body) if "/v1/" in self.path else (404, {"detail": "Not Found"})
+            data = json.dumps(reply).encode()
+            self.send_response(status)
+            self.send_header("content-type", "application/json")
+            self.send_header("content-length", str(len(data)))
+            self.end_headers()
+            self.wfile.write(data)
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    try:
+        yield f"http://127.0.0.1:{server.server_port}/v1", bodies
+    finally:
+        server.shutdown()
+        server.server_close()
+
+
+def make_request(number: int = 0, **changes: Any) -> Request:
+    return Request(**{"system": "Write.", "user": f"About {number}.", "temperature": 0.1, **changes})
+
+
+def ask(
+    address: str, folder: Path, requests: list[Request], lines: list[str] | None = None, **options: Any
+) -> list[Completion]:
+    writer = OpenAIWriter(**{"model": "m", "base_url": address, "timeout_s": 5, "attempts": 2, **options})
+    with writer.connect(folder / "cache.sqlite", (lines if lines is not None else []).append) as llm:
+        return list(llm.complete(requests))
+
+
+def reject_stop_and_temperature(body: dict[str, Any]) -> Reply:
+    """Names only one of the two parameters, as some models do."""
+    if "stop" in body or body.get("temperature", 1.0) != 1.0:
+        return rejection("Unsupported parameter: 'stop' is not supported with this model.", param="stop")
+    return answer(f"{TEXT}\n## Example 2")
+
+
+def test_rejected_parameters_are_learned_once_and_noted(tmp_path: Path) -> None:
+    lines: list[str] = []
+    requests = [make_request(number, stop=("## Example",)) for number in range(5)]
+    with serving(reject_stop_and_temperature) as (address, bodies):
+        answers = ask(address, tmp_path, requests, lines)
+        sent = len(bodies)
+        later = ask(address, tmp_path, [make_request(9, stop=("## Example",))], lines)
+        assert len(bodies) == sent + 1, "the next command knows what is accepted"
+    assert {completion.text for completion in [*answers, *later]} == {f"{TEXT}\n"}, "stop strings are applied here"
+    assert all("stop not sent" in completion.notes for completion in [*answers, *later])
+    assert len(lines) == 1 and "stop is not sent, temperature is sent as 1" in lines[0]
+
+
+def test_configured_capabilities_replace_learned_ones(tmp_path: Path) -> None:
+    with serving(lambda body: answer() if "seed" not in body else rejection("no", param="seed")) as (address, bodies):
+        ask(address, tmp_path, [make_request()], capabilities={"seed": False})
+        assert len(bodies) == 1
+    with pytest.raises(ConfigError, match=r"llm.capabilities.response_format: 'xml' found, one of true, json_object"):
+        OpenAIWriter(model="m", base_url="http://localhost:1/v1", capabilities={"response_format": "xml"})
+
+
+def test_options_of_reasoning_models_are_sent(tmp_path: Path) -> None:
+    with serving(lambda body: answer()) as (address, bodies):
+        ask(address, tmp_path, [make_request()], reasoning_effort="low", extra_body={"top_p": 0.9}, send_seed=False)
+    assert bodies[0]["reasoning_effort"] == "low" and bodies[0]["top_p"] == 0.9 and "seed" not in bodies[0]
+
+
+@pytest.mark.parametrize(
+    "refused",
+    [
+        answer(None),
+        answer("   "),
+        answer("<think>without an end"),
+        answer("", finish_reason="content_filter"),
+        (200, {"choices": [{"finish_reason": "stop", "message": {"content": None, "refusal": "I can't."}}]}),
+        rejection("This prompt always fails"),
+        rejection("blocked by the content management policy"),
+        rejection("Access denied by firewall", status=403),
+    ],
+)
+def test_refused_requests_are_sent_again_by_the_next_command(refused: Reply, tmp_path: Path, monkeypatch: Any) -> None:
+    requests = [make_request(number) for number in range(4)]
+    refuses = True
+
+    def respond(body: dict[str, Any]) -> Reply:
+        return refused if refuses and "About 3" in body["messages"][1]["content"] else answer()
+
+    with serving(respond) as (address, bodies):
+        monkeypatch.setenv("ENTIGRAPH_COMMAND", "one")
+        ask(address, tmp_path, requests[:3])  # the server has answered before
+        first = ask(address, tmp_path, requests)
+        sent = len(bodies)
+        assert [completion.is_answer for completion in first] == [True, True, True, False]
+        assert ResponseCache(tmp_path / "cache.sqlite").totals().answers == 3
+        assert ask(address, tmp_path, requests) == first and len(bodies) == sent, "not again by the same command"
+        refuses = False
+        monkeypatch.setenv("ENTIGRAPH_COMMAND", "another")
+        assert all(completion.is_answer for completion in ask(address, tmp_path, requests))
+        assert len(bodies) == sent + 1
+
+
+def test_refusal_cached_by_an_earlier_version_is_sent_again(tmp_path: Path) -> None:
+    with serving(lambda body: answer()) as (address, bodies):
+        ask(address, tmp_path, [make_request()])
+        cache = ResponseCache(tmp_path / "cache.sqlite")
+        cache.database.execute("UPDATE answers SET finish_reason = 'error: HTTP 400'")
+        assert ask(address, tmp_path, [make_request()])[0].text == TEXT and len(bodies) == 2
+        ask(address, tmp_path, [make_request()])
+        assert len(bodies) == 2 and cache.totals().answers == 1
+
+
+@pytest.mark.parametrize("count", [1, 40])
+def test_endpoint_that_rejects_everything_ends_the_run_with_its_message(count: int, tmp_path: Path) -> None:
+    with serving(lambda body: rejection("Your plan has no access")) as (address, bodies):
+        with pytest.raises(LLMError, match=r"rejected .*\(HTTP 400\): Your plan has no access\."):
+            ask(address, tmp_path, [make_request(number) for number in range(count)])
+        assert len(bodies) <= 16
+
+
+def test_base_model_behind_chat_completions_gets_advice(tmp_path: Path) -> None:
+    message = "default chat template is no longer allowed, so you must provide a chat template"
+    with (
+        serving(lambda body: rejection(message)) as (address, _),
+        pytest.raises(LLMError, match=rf"{message}. For a base model, which has none, set api=completions"),
+    ):
+        ask(address, tmp_path, [make_request()])
+
+
+def test_wrong_address_is_named(tmp_path: Path, monkeypatch: Any) -> None:
+    with serving(lambda body: answer()) as (address, _):
+        without = address.removesuffix("/v1")
+        with pytest.raises(LLMError, match=rf"has no path /chat/completions .*such as {without}/v1"):
+            ask(without, tmp_path, [make_request()])
+    with pytest.raises(ConfigError, match="the address without /chat/completions expected: http://localhost:1/v1"):
+        OpenAIWriter(model="m", base_url="http://localhost:1/v1/chat/completions")
+    monkeypatch.setenv("OPENAI_API_KEY", "sk-abc\r")
+    with pytest.raises(LLMError, match="OPENAI_API_KEY contains a carriage return") as raised:
+        ask(address, tmp_path, [make_request()])
+    assert "sk-abc" not in str(raised.value)
+
+
+def test_dead_proxy_is_named(tmp_path: Path, monkeypatch: Any) -> None:
+    for name in ("no_proxy", "NO_PROXY", "http_proxy"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("HTTP_PROXY", "http://127.0.0.1:9")
+    with pytest.raises(LLMError, match=r"through the proxy http://127.0.0.1:9 of HTTP_PROXY"):
+        ask("http://10.255.0.1:1/v1", tmp_path, [make_request()], attempts=3)
+
+
+def test_chain_of_thought_is_parsed_after_the_reasoning(tmp_path: Path) -> None:
+    content = "<think>\nIt could be the second.\nAnswer: B.\n</think>\nIt says so.\nAnswer: A.\n"
+    with serving(lambda body: answer(content)) as (address, _):
+        writer = OpenAIWriter(model="m", base_url=address)
+        with writer.connect(tmp_path / "cache.sqlite") as llm:
+            backend = EndpointBackend(llm)
+            ((_, generations),) = backend.sample([Prompt("k", "Which?")], Sampling(samples=2, temperature=0.1))
+    assert [generation.text for generation in generations] == ["It says so.\nAnswer: A."] * 2
+    assert backend.notes["with reasoning"] == 2
+
+
+def test_batch_results_end_at_line_feeds_only() -> None:
+    content = '{"a": "x\u2028y\x85z"}\n\n{"b": 1}'.encode()
+    assert list(split_lines([content[:9], content[9:]])) == [*filter(None, content.split(b"\n"))]

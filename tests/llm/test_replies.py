@@ -1,0 +1,224 @@
+"""What endpoints reply, and the outcome that it is turned into."""
+
+import json
+from collections.abc import Mapping
+from typing import Any
+
+import pytest
+
+from entigraph.llm.base import Completion, Usage
+from entigraph.llm.cost import FREE, Price
+from entigraph.llm.openai.capabilities import Capabilities
+from entigraph.llm.reasoning import separate_reasoning
+from entigraph.llm.replies import (
+    ErrorKind,
+    InvalidReply,
+    ReplyError,
+    classify_error,
+    parse_completion,
+    read_error,
+    read_reply,
+    split_choices,
+)
+from entigraph.llm.stored_answers import pack_answer, unpack_answer
+
+BODY: dict[str, Any] = {
+    "model": "m",
+    "temperature": 0.1,
+    "messages": [{"role": "system", "content": "Write."}, {"role": "user", "content": "Now."}],
+    "max_completion_tokens": 300,
+    "seed": 1,
+    "stop": ["##"],
+    "n": 4,
+    "response_format": {"type": "json_schema", "json_schema": {}},
+}
+
+
+def reply(message: Mapping[str, Any], finish_reason: str | None = "stop", usage: Any = None) -> dict[str, Any]:
+    return {"choices": [{"index": 0, "message": message, "finish_reason": finish_reason}], "usage": usage}
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "<think>\nPLAN\n</think>\n\nLamp.",
+        "<thinking>PLAN</thinking>Lamp.",
+        '<think time="3">PLAN</think>Lamp.',
+        "<Reasoning>\nPLAN says <think>\n</Reasoning>\nLamp.",
+        "PLAN\n</think>\n\nLamp.",
+        "<think>PLAN<think>PLAN</think>PLAN</think>Lamp.",
+        "[THINK]PLAN[/THINK]Lamp.",
+        "◁think▷PLAN◁/think▷Lamp.",
+        "<|channel|>analysis<|message|>PLAN<|end|><|start|>assistant<|channel|>final<|message|>Lamp.<|return|>",
+        "<|channel>thought\nPLAN\n<channel|>Lamp.",
+        "analysisPLANassistantfinalLamp.",
+        "<think>PLAN</think><answer>Lamp.</answer>",
+        "<|START_THINKING|>PLAN<|END_THINKING|><|START_RESPONSE|>Lamp.<|END_RESPONSE|>",
+        "```thinking\nPLAN\n```\nLamp.",
+        "&lt;think&gt;PLAN&lt;/think&gt;Lamp.",
+    ],
+)
+def test_reasoning_in_the_text_is_separated(text: str) -> None:
+    answer, reasoning = separate_reasoning(text)
+    assert answer == "Lamp." and "PLAN" in reasoning
+    assert separate_reasoning(answer).answer == answer
+
+
+def test_reasoning_that_does_not_end_leaves_no_answer() -> None:
+    assert separate_reasoning("<think>\nIt is A.\nAnswer: A.\n").answer == ""
+
+
+@pytest.mark.parametrize(
+    "text", ["The `<think>` tag opens and the `</think>` tag closes.", "a < b, [x] and <b>bold</b>", "  kept spaces\n"]
+)
+def test_text_without_reasoning_is_unchanged(text: str) -> None:
+    assert separate_reasoning(text) == (text, "")
+
+
+@pytest.mark.parametrize(
+    "message",
+    [
+        {"content": "Lamp.", "reasoning_content": "PLAN"},
+        {"content": "Lamp.", "reasoning": "PLAN"},
+        {"content": "Lamp.", "reasoning_details": [{"type": "reasoning.text", "text": "PLAN"}]},
+        {
+            "content": [
+                {"type": "thinking", "thinking": [{"type": "text", "text": "PLAN"}]},
+                {"type": "text", "text": "Lamp."},
+            ]
+        },
+        {"content": ["Lamp."], "thinking": "PLAN"},
+    ],
+)
+def test_reasoning_in_a_field_is_never_text(message: Mapping[str, Any]) -> None:
+    completion = parse_completion(reply(message), "m", FREE)
+    assert (completion.text, completion.reasoning, completion.is_answer) == ("Lamp.", "PLAN", True)
+    empty = parse_completion(reply({**message, "content": None}), "m", FREE)
+    assert not empty.is_answer and empty.text == ""
+
+
+@pytest.mark.parametrize(
+    ("stated", "reason"),
+    [
+        *((name, "stop") for name in ("eos", "STOP", None, "end_turn", "stop_sequence", "COMPLETE")),
+        *((name, "length") for name in ("MAX_TOKENS", "max_tokens", "model_length")),
+        *((name, "content_filter") for name in ("SAFETY", "content_filter", "RECITATION")),
+        ("something_new", "something_new"),
+    ],
+)
+def test_finish_reasons_of_other_servers(stated: str | None, reason: str) -> None:
+    assert parse_completion(reply({"content": "Lamp."}, stated), "m", FREE).finish_reason == reason
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        {"choices": []},
+        {"choices": None},
+        {"choices": ["text"]},
+        {"choices": [{"finish_reason": "stop"}]},
+        reply({"content": "La"}, "error"),
+        reply({"content": "La"}, "insufficient_system_resource"),
+    ],
+)
+def test_reply_without_an_answer_is_invalid(body: Mapping[str, Any]) -> None:
+    with pytest.raises(InvalidReply):
+        parse_completion(body, "m", FREE)
+
+
+def test_hidden_reasoning_is_part_of_usage_and_price() -> None:
+    price = Price(1.0, 1.0, 10.0)
+    usage = {"prompt_tokens": 100, "completion_tokens": 50, "total_tokens": 450}
+    usage |= {"completion_tokens_details": {"reasoning_tokens": 300}}  # counted in the total only
+    parsed = parse_completion(reply({"content": "Lamp."}, usage=usage), "m", price).usage
+    assert (parsed.completion_tokens, parsed.reasoning_tokens) == (350, 300)
+    assert parsed.dollars == pytest.approx((100 + 3500) / 1e6)
+    for odd in (None, {"prompt_tokens": None, "completion_tokens": None}, [], "none"):
+        assert parse_completion(reply({"content": "Lamp."}, usage=odd), "m", price).usage == Usage()
+
+
+def test_lone_surrogates_are_replaced_and_noted() -> None:
+    completion = parse_completion(reply({"content": "Lamp \ud83d."}), "m", FREE)
+    assert completion.text == "Lamp \ufffd." and any("invalid characters" in note for note in completion.notes)
+
+
+@pytest.mark.parametrize(
+    ("body", "message", "kind"),
+    [
+        (b'{"error": {"message": "overloaded", "code": 502}}', "overloaded", ErrorKind.transient),
+        (b'{"error": "overloaded"}', "overloaded", ErrorKind.transient),
+        (b'{"error": {"message": "bad", "type": "invalid_request_error"}}', "bad", ErrorKind.rejected),
+        (b'{"error": {"message": "slow down", "code": 429}}', "slow down", ErrorKind.throttled),
+        (b'{"detail": "Not Found"}', "Not Found", ErrorKind.transient),
+    ],
+)
+def test_error_in_a_reply_with_status_200(body: bytes, message: str, kind: ErrorKind) -> None:
+    error = read_reply(body)
+    assert isinstance(error, ReplyError) and error.message == message and classify_error(error) is kind
+
+
+def test_messages_of_all_forms_are_read() -> None:
+    nested = {"object": "error", "message": {"detail": [{"loc": ["body", "seed"], "msg": "not permitted"}]}}
+    assert read_error(422, json.dumps(nested).encode()).message == "body.seed: not permitted"
+    page = b"<!DOCTYPE html><html><head><title>502 Bad\n Gateway</title></head></html>"
+    assert read_error(502, page).message == "a page of HTML: 502 Bad Gateway"
+    assert read_error(503, b"").message == "an empty body"
+    routed = {"error": {"message": "Provider returned error", "code": 400, "metadata": {"raw": "too many images"}}}
+    assert read_error(400, json.dumps(routed).encode()).message == "Provider returned error; too many images"
+
+
+def error(message: str, status: int = 400, **fields: Any) -> ReplyError:
+    return read_error(status, json.dumps({"error": {"message": message, **fields}}).encode())
+
+
+@pytest.mark.parametrize(
+    ("rejection", "forms"),
+    [
+        (error("Unsupported parameter: 'stop' is not supported with this model.", param="stop"), {"stop": False}),
+        (error("Unrecognized request argument supplied: seed"), {"seed": False}),
+        (error('Unknown name "seed": Cannot find field.'), {"seed": False}),
+        (
+            read_error(422, b'{"detail": [{"loc": ["body", "n"], "msg": "Extra inputs are not permitted"}]}'),
+            {"n": False},
+        ),
+        (error("This model does not support response format `json_schema`."), {"response_format": "json_object"}),
+        (read_error(400, b'{"detail": "json_schema is not supported"}'), {"response_format": "json_object"}),
+        (error("'temperature' does not support 0.1. Only the default (1) is supported."), {"temperature": "default"}),
+        (error("Unrecognized request argument: max_completion_tokens"), {"max_completion_tokens": "max_tokens"}),
+        (error("System role not supported"), {"system": "user"}),
+        (error("'messages[0].role' does not support 'system'.", param="messages[0].role"), {"system": "user"}),
+        (error("'max_tokens' is too large: 300. The maximum context length is 512.", param="max_tokens"), None),
+        (error("This request always fails"), None),
+        (error("Conversation roles must alternate user/assistant"), None),
+        (error("Invalid prompt", param="messages"), None),
+    ],
+)
+def test_rejected_parameter_is_recognized(rejection: ReplyError, forms: Mapping[str, Any] | None) -> None:
+    adapted = Capabilities().adapt(rejection, BODY)
+    assert (dict(adapted.forms) if adapted else None) == forms
+
+
+def test_every_form_of_a_parameter_is_tried_once() -> None:
+    capabilities, forms = Capabilities(), []
+    rejection = error("response_format is not supported", param="response_format")
+    while adapted := capabilities.adapt(rejection, {**BODY, "stop": []}, named_only=True):
+        capabilities = adapted
+        forms.append(capabilities.forms["response_format"])
+    assert forms == ["json_object", False] and "response_format" not in capabilities.encode(BODY)
+    assert capabilities.notes(BODY) == ("response_format not sent",)
+
+
+def test_system_prompt_is_merged_into_the_user_message() -> None:
+    encoded = Capabilities({"system": "user", "max_completion_tokens": "max_tokens"}).encode(BODY)
+    assert encoded["messages"] == [{"role": "user", "content": "Write.\n\nNow."}]
+    assert encoded["max_tokens"] == 300 and "max_completion_tokens" not in encoded
+
+
+def test_stored_answer_keeps_reasoning_and_notes() -> None:
+    usage = Usage(10, 0, 20, 0.5, 15)
+    completion = Completion(text="Lamp.", model="m", usage=usage, reasoning="PLAN", notes=("seed not sent",))
+    assert unpack_answer(pack_answer(completion), "m", "stop", Usage(10, 0, 20, 0.5)) == completion
+    earlier = pack_answer(Completion(text="<think>PLAN</think>\nLamp.", model="m"))
+    assert unpack_answer(earlier, "m", "stop", Usage()).text == "Lamp."
+    several = Completion(text='[["<think>Answer: B.</think>Answer: A.", "stop"]]', model="m", finish_reason="several")
+    assert split_choices(unpack_answer(pack_answer(several), "m", "several", Usage())) == [("Answer: A.", "stop")]
