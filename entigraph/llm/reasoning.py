@@ -21,7 +21,8 @@ FAMILIES = (
     (r"(?<![^\n])```(?:think|thinking|thought|reasoning)[ \t]*(?=\n)", r"(?<=\n)```(?![^\n])"),
 )
 SHARED_CLOSING = (8, 9)  # families whose closing tag also ends other elements
-TAG_START = re.compile(r"[<\[◁&`]")
+TAG_STARTS = "<[◁&`"
+TAG_START = re.compile(f"[{re.escape(TAG_STARTS)}]")
 TAG = re.compile(
     "|".join(f"(?P<open{number}>{first})|(?P<close{number}>{last})" for number, (first, last) in enumerate(FAMILIES)),
     re.IGNORECASE,
@@ -36,6 +37,7 @@ CHANNEL_END = re.compile(r"<\|(?:end|return|call|start)\|>|<channel\|>", re.IGNO
 CHANNEL_MARKER = re.compile(r"<\|start\|>\w*|<\|(?:end|return|call|message)\|>|<channel\|>", re.IGNORECASE)
 ANSWER_CHANNELS = ("final", "response", "answer")
 # The Harmony format without its special tokens.
+CHANNEL_NAME = "assistantfinal"
 CHANNEL_NAMES_ONLY = re.compile(r"\A(?:assistant)?analysis(.*?)assistant(?:commentary.*?assistant)?final", re.DOTALL)
 
 WRAPPED_ANSWER = re.compile(
@@ -57,6 +59,8 @@ def separate_reasoning(text: str) -> SeparatedText:
     what precedes a closing tag that was never opened, because many chat templates put the opening tag into the prompt.
     Tags in quotation marks or backticks are text. Text without reasoning is returned unchanged.
     """
+    if not any(start in text for start in TAG_STARTS) and CHANNEL_NAME not in text:
+        return SeparatedText(text, "")
     answer, in_channels = separate_channels(text)
     answer, in_tags = separate_tags(answer)
     if answer == text:

@@ -282,6 +282,8 @@ def parse_choice(choice: Any, finish_reasons: Mapping[str, str]) -> ParsedChoice
 
 def clean_choice(text: str, reason: str, reasoning: str = "") -> ParsedChoice:
     """Replaces lone surrogates, which cannot be stored, by U+FFFD."""
+    if text.isascii() and reasoning.isascii():
+        return ParsedChoice(text, reason, reasoning)
     clean = SURROGATE.sub("\ufffd", text)
     return ParsedChoice(clean, reason, SURROGATE.sub("\ufffd", reasoning), replaced=clean != text)
 

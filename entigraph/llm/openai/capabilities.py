@@ -169,11 +169,8 @@ class CapabilityFile:
         self.path = response_cache.parent / FOLDER / f"{name}-{digest}.json"
         self.has_answered, self.learned = False, Capabilities()
         self.load()
-
-    @property
-    def capabilities(self) -> Capabilities:
-        """The learned capabilities, with those of the configuration in their place where it states any."""
-        return self.learned.merge(self.configured)
+        # The learned capabilities, with those of the configuration in their place where it states any.
+        self.capabilities = self.learned.merge(self.configured)
 
     def load(self) -> None:
         """A damaged file is ignored: its content is learned again."""
@@ -186,10 +183,13 @@ class CapabilityFile:
 
     def record_answer(self, capabilities: Capabilities) -> Mapping[str, Form]:
         """Stores the capabilities with which a request was answered. Returns those that are new."""
+        if self.has_answered and capabilities is self.capabilities:
+            return {}
         new = {name: form for name, form in capabilities.forms.items() if self.capabilities.forms.get(name) != form}
         if self.has_answered and not new:
             return {}
         self.learned, self.has_answered = self.learned.merge(new), True
+        self.capabilities = self.learned.merge(self.configured)
         self.path.parent.mkdir(parents=True, exist_ok=True)
         stored = {"address": self.address, "model": self.model, "learned": dict(self.learned.forms)}
         write_json(self.path, stored)

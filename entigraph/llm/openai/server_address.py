@@ -38,7 +38,7 @@ class ServerAddress:
     """`file` has the capabilities of this address; `headers` are those of its last answer."""
 
     def __init__(self, url: str, options: OpenAIOptions, response_cache: Path) -> None:
-        self.url, self.options = url, options
+        self.url, self.options, self.price = url, options, options.price
         self.client = create_client(options, url)
         self.file = CapabilityFile(response_cache, url, options.model, options.capabilities)
         self.path = f"{url.rstrip('/')}{PATHS[options.api]}"  # absolute, so that the SDK does not merge it
@@ -94,7 +94,7 @@ class ServerAddress:
 
     def parse(self, reply: Mapping[str, Any], wire_request: WireRequest, notes: tuple[str, ...]) -> Completion:
         options = self.options
-        completion = parse_completion(reply, options.model, options.price, options.known_finish_reasons, notes)
+        completion = parse_completion(reply, options.model, self.price, options.known_finish_reasons, notes)
         return cut_at_stop(completion, wire_request.request.stop) if STOP_NOT_SENT in notes else completion
 
 
