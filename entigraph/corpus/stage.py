@@ -60,6 +60,10 @@ def data_losses(counts: Mapping[str, Any]) -> list[Loss]:
     return [
         Loss("files have no document", skipped, skipped + counts["documents"]),
         Loss("questions are left out with their file", counts.get("questions_about_skipped_files", 0)),
+        *(
+            Loss(f"questions are left out ({reason})", count, count + counts["questions"])
+            for reason, count in counts.get("questions_left_out", {}).items()
+        ),
     ]
 
 

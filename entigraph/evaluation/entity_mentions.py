@@ -10,7 +10,7 @@ from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, S
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
-from entigraph.storage.schemas import Answer, EntityGraph, SyntheticText, choice_text, source_document_id
+from entigraph.storage.schemas import Answer, EntityGraph, SyntheticText, source_document_id
 from entigraph.text.writing_systems import UNSPACED_CHARACTERS, count_words, name_pattern
 
 MAX_EXCERPTS = 3
@@ -29,7 +29,7 @@ class QuestionKey(NamedTuple):
 
     @classmethod
     def from_answer(cls, answer: Answer) -> "QuestionKey":
-        return cls(answer.document_id, answer.question, choice_text(answer.choices, answer.answer))
+        return cls(answer.document_id, answer.question, answer.correct_text)
 
 
 @dataclass(frozen=True)

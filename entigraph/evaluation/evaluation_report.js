@@ -3,7 +3,7 @@
 // Everything is inserted as text, never as markup. Blocks are decompressed when they are first needed.
 
 const byId = (id) => document.getElementById(id);
-const STATES = [["✓", "correct", "correct"], ["✗", "wrong", "wrong"], ["–", "unparsed", "unparsed"], ["…", "too long", "long"]];
+const STATES = [["✓", "correct", "correct"], ["✗", "wrong", "wrong"], ["–", "unparsed", "unparsed"], ["…", "too long", "long"], ["–", "not attempted", "unparsed"]];
 const ROW_HEIGHT = 64, EXTRA_ROWS = 6, PASSAGES_OPEN = 2;
 const number = (value) => value.toLocaleString("en");
 const plural = (count, noun) => `${number(count)} ${noun}${count === 1 ? "" : "s"}`;
@@ -153,7 +153,7 @@ async function selectQuestion(index) {
 
 async function renderDetails(index) {
   const details = await loadDetails(index);
-  return [heading(index), options(index, details), thought(details), await samples(index, details), await source(details), await passages(details), await mentions(details)];
+  return [heading(index), options(index, details), thought(details), await response(index, details), await samples(index, details), await source(details), await passages(details), await mentions(details)];
 }
 
 function heading(index) {
@@ -196,6 +196,13 @@ const optionValue = (details, position) => (details.votes ? `${number(details.vo
 
 function thought(details) {
   return details.thought ? [element("h3", {}, "Intermediate thought"), element("article", {}, element("p", { class: "body" }, details.thought))] : [];
+}
+
+async function response(index, details) {
+  if (details.f1 === undefined) return [];
+  const [text] = await loadTexts(details.response === undefined ? [] : [details.response]);
+  const notes = [`F1 ${details.f1.toFixed(2)}`, ...(details.verdict ? [`judge: ${withSpaces(details.verdict)}`] : [])].join(" · ");
+  return [element("h3", {}, "Answer of the model"), element("article", {}, element("header", {}, notes), element("p", { class: "body" }, text || "(empty)"))];
 }
 
 async function samples(index, details) {

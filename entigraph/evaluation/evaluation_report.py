@@ -27,7 +27,7 @@ MAX_CHARACTERS = 60_000_000  # of all samples, passages and excerpts on the page
 CHARACTERS_PER_BLOCK = 400_000
 QUESTIONS_PER_BLOCK = 128
 MAX_SAMPLES, SAMPLE_CHARACTERS = 8, 4_000
-CORRECT, WRONG, UNPARSED, TOO_LONG = range(4)
+CORRECT, WRONG, UNPARSED, TOO_LONG, NOT_ATTEMPTED = range(5)
 
 
 def pack(value: Any) -> str:
@@ -152,7 +152,11 @@ def list_questions(
         title = titles.get(answer.document_id, answer.document_id)
         document = listing.documents.setdefault(title, len(listing.documents))
         group = listing.groups.setdefault(answer.group, len(listing.groups))
-        values = (answer.question, answer.choices, answer.answer, answer.choice, answer_state(answer))
+        # The accepted answers of a free-form question are listed as its correct options.
+        options = (
+            (answer.accepted, [*range(len(answer.accepted))]) if answer.accepted else (answer.choices, answer.answer)
+        )
+        values = (answer.question, *options, answer.choice, answer_state(answer))
         listing.rows.append((answer.question_id, document, group, *values))
         pending.append(question_details(answer, evidence.get(answer.question_id, ()), texts))
         if mentions is not None:
@@ -168,7 +172,9 @@ def list_questions(
 def answer_state(answer: Answer) -> int:
     if answer.overflowed:
         return TOO_LONG
-    if answer.choice is None:
+    if answer.accepted and (answer.verdict == "not_attempted" or not answer.response):
+        return NOT_ATTEMPTED
+    if answer.choice is None and not answer.accepted:
         return UNPARSED
     return CORRECT if answer.correct else WRONG
 
@@ -184,6 +190,9 @@ def question_details(answer: Answer, evidence: Sequence[str], texts: TextBlocks)
     samples = list(zip(answer.samples, answer.texts, strict=False))[:MAX_SAMPLES]
     details = {
         "thought": answer.thought,
+        "response": texts.add(shorten(answer.response, SAMPLE_CHARACTERS)) if answer.response else None,
+        "f1": answer.f1,
+        "verdict": answer.verdict or answer.verdict_missing,
         "scores": [round(score, 3) for score in answer.scores],
         "choice_norm": answer.choice_norm,
         "samples_total": len(answer.samples),
@@ -219,7 +228,10 @@ def shorten(text: str, characters: int) -> str:
 
 def score_rows(scores: Mapping[str, Any]) -> Iterator[ScoreRow]:
     """Yields the rows of a task's scores."""
-    yield mapping_row("accuracy", scores)
+    if "scored_by" in scores:
+        yield from free_form_rows(scores)
+    else:
+        yield mapping_row("accuracy", scores)
     if "accuracy_norm" in scores:
         row = flat_row("accuracy_norm", "length-normalized likelihood", scores, "questions", "questions")
         yield row._replace(has_chance_level=True)
@@ -241,6 +253,16 @@ def score_rows(scores: Mapping[str, Any]) -> Iterator[ScoreRow]:
         yield mapping_row(f"kind: {group.replace('_', ' ')}", score)
     for name in ("article", "evidence") if "retrieval" in scores else ():
         yield from retrieval_rows(name, scores["retrieval"][name])
+
+
+def free_form_rows(scores: Mapping[str, Any]) -> Iterator[ScoreRow]:
+    rows = [("exact match", scores["exact_match"]), ("F1", scores["f1"])]
+    if judged := scores.get("judged"):
+        rows = [(f"correct, judged by {judged['judge']}", scores), *rows]
+        if judged["attempted"]["questions"]:
+            rows.append(("correct if attempted", judged["attempted"]))
+    for label, score in rows:
+        yield mapping_row(label, score)._replace(has_chance_level=False)
 
 
 def retrieval_rows(name: str, scores: Mapping[str, Any]) -> Iterator[ScoreRow]:

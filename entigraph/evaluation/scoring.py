@@ -1,4 +1,4 @@
-"""Scores of multiple-choice answers with denominators and confidence intervals.
+"""Scores of answers with denominators and confidence intervals.
 
 A score is a mapping with the value, its interval and the numbers of questions and documents, or a value and its
 interval under two keys (`parse_rate`, `parse_rate_interval_90%`).
@@ -12,6 +12,7 @@ from statistics import NormalDist
 from typing import Any
 
 from entigraph.storage.schemas import Answer, choice_set
+from entigraph.text.answer_matching import exact_match
 
 CONFIDENCE = 0.9
 INTERVAL = f"interval_{CONFIDENCE:.0%}"
@@ -57,6 +58,54 @@ def score_samples(answers: Sequence[Answer], parsed_only: bool = False) -> dict[
         **score_multiple_answers(answers),
         **chance_and_overflow(answers),
         "groups": {group: accuracy(members) for group, members in group_answers(scored).items()},
+    }
+
+
+def score_free_form(answers: Sequence[Answer], judge: str | None) -> dict[str, Any]:
+    """Returns the scores of free-form answers; `accuracy` is by the verdicts of the judge, or by exact match.
+
+    Empty answers, and answers without a verdict, count as wrong.
+    """
+    exact = accuracy(answers, lambda answer: exact_match(answer.response, answer.accepted))
+    f1 = accuracy(answers, lambda answer: answer.f1 or 0.0)
+    judged = (
+        {"judged": score_verdicts(answers, judge)}
+        if judge and any(answer.verdict or answer.verdict_missing for answer in answers)
+        else {}
+    )
+    rates = ("attempt_rate", "correct_if_attempted")
+    return {
+        **accuracy(answers),
+        "scored_by": judge if judged else "exact match",
+        "exact_match": exact,
+        "f1": f1,
+        **judged,
+        "metrics": {
+            "exact_match": exact["accuracy"],
+            "f1": f1["accuracy"],
+            **{name: score[name] for score in judged.values() for name in rates},
+        },
+        "empty": sum(not answer.response and not answer.overflowed for answer in answers),
+        "unfinished": dict(sum((Counter(answer.unparsed) for answer in answers), Counter())),
+        "chance": 0.0,
+        "overflowed": sum(answer.overflowed for answer in answers),
+        "groups": {group: accuracy(members) for group, members in group_answers(answers).items()},
+    }
+
+
+def score_verdicts(answers: Sequence[Answer], judge: str) -> dict[str, Any]:
+    """Returns counts of the verdicts and rates; `correct_if_attempted` is the accuracy over attempted answers."""
+    verdicts = Counter(answer.verdict for answer in answers if answer.verdict)
+    attempted = [answer for answer in answers if answer.verdict in ("correct", "incorrect")]
+    rated = verdicts.total()
+    return {
+        "judge": judge,
+        "verdicts": dict(verdicts),
+        "missing": dict(Counter(answer.verdict_missing for answer in answers if answer.verdict_missing)),
+        "attempt_rate": len(attempted) / rated if rated else 0.0,
+        "abstention_rate": verdicts["not_attempted"] / rated if rated else 0.0,
+        "correct_if_attempted": mean([float(answer.correct) for answer in attempted]),
+        "attempted": accuracy(attempted),
     }
 
 

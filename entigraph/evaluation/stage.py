@@ -22,16 +22,21 @@ def run(
     inputs: Mapping[str, TaskInputs],
     progress: Progress,
     data_losses: DataLosses = MappingProxyType({}),
+    response_cache: Path = Path("response_cache.sqlite"),
 ) -> dict[str, Any]:
     """Runs all tasks and returns their headline scores. Raises DataError if a task has nothing to evaluate.
 
     Records that an interrupted evaluation saved in the checkpoints folder are reused. `data_losses` are those of the
-    stages before; every task's scores repeat them next to the task's own.
+    stages before; every task's scores repeat them next to the task's own. `response_cache` stores replies of judges.
     """
     for name, task in tasks.items():
         validate_task(task, name, inputs[name])
     (out / CHECKPOINTS).mkdir(parents=True, exist_ok=True)
     scores: dict[str, Any] = {}
+
+    def context(name: str) -> TaskContext:
+        return TaskContext(name, inputs[name], backend, out, progress, response_cache)
+
     with ExitStack() as stack:
         backends: list[Backend] = []
 
@@ -41,11 +46,14 @@ def run(
             return backends[0]
 
         for name, task in tasks.items():
-            scores[name] = task.evaluate(TaskContext(name, inputs[name], backend, out, progress))
+            scores[name] = task.evaluate(context(name))
             if notes := getattr(backends[0], "notes", None) if backends else None:
                 scores[name]["answer_notes"] = dict(notes)  # of this task and those before
-            earlier = data_losses if task.corpus is None else {}  # those of the run's corpus
-            scores[name]["data_losses"] = {**collect_losses(task.data_losses(scores[name])), **earlier}
+        backends.clear()
+    for name, task in tasks.items():
+        scores[name] |= task.judge_records(context(name), scores[name])
+        earlier = data_losses if task.corpus is None else {}  # those of the run's corpus
+        scores[name]["data_losses"] = {**collect_losses(task.data_losses(scores[name])), **earlier}
     write_json(out / "scores.json", scores)
     return {name: select_headline_scores(task, scores[name]) for name, task in tasks.items()}
 

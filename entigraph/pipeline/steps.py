@@ -233,7 +233,15 @@ def evaluate_model(
 
     inputs = {name: task_inputs(run, name) for name in run.tasks}
     losses = collect_losses([*training_losses, *source_losses(run)])
-    counts = stage.run(model, out, tasks=run.tasks, inputs=inputs, progress=progress, data_losses=losses)
+    counts = stage.run(
+        model,
+        out,
+        tasks=run.tasks,
+        inputs=inputs,
+        progress=progress,
+        data_losses=losses,
+        response_cache=response_cache_path(run.root),
+    )
     reported = {name: files for name, files in inputs.items() if run.tasks[name].uses_questions}
     if reported:
         evaluation_report.write(out, reported, name=out.name, label=run.disclaimer, training=training)

@@ -1,7 +1,8 @@
 """Question files that users provide: JSON Lines with one question per line.
 
 `answer` is the zero-based index of the correct choice. A list of indices, [0, 2] or [1], means that several choices may
-be correct and all of them must be selected (as in Coursera's exams, paper App. A.3).
+be correct and all of them must be selected (as in Coursera's exams, paper App. A.3). A free-form question has a list of
+accepted short `answers` in place of `choices` and `answer`.
 """
 
 import json
@@ -50,31 +51,45 @@ def read_questions(path: Path, documents: Collection[str]) -> list[Question]:
 
 def parse_question(identity: str, raw: Any, documents: Collection[str]) -> Question:
     """Returns the question on one parsed line. Raises DataError if a value is missing or invalid."""
-    missing = [
-        key for key in ("document", "question", "choices", "answer") if not isinstance(raw, dict) or key not in raw
-    ]
+    free_form = isinstance(raw, dict) and "answers" in raw
+    keys = ("document", "question", *(("answers",) if free_form else ("choices", "answer")))
+    missing = [key for key in keys if not isinstance(raw, dict) or key not in raw]
     if missing:
         raise DataError(f"missing {', '.join(missing)}")
-    document, text, choices, answer = raw["document"], raw["question"], raw["choices"], raw["answer"]
+    document, text = raw["document"], raw["question"]
     if not isinstance(document, str) or document not in documents:
         known = ", ".join(sorted(documents)[:3])
         raise DataError(f"document is {document!r}; a document of this corpus expected ({known}, ...)")
     if not isinstance(text, str) or not text.strip():
         raise DataError(f"question is {text!r}; a text expected")
-    if not isinstance(choices, list) or len(choices) < 2 or not all(str(choice).strip() for choice in choices):
-        raise DataError(f"choices are {choices!r:.80}; two texts or more expected")
-    choices = [str(choice).strip() for choice in choices]
-    if len(set(choices)) < len(choices):
-        raise DataError(f"choices are {choices!r:.80}; different texts expected")
+    choices = [] if free_form else parse_choice_texts(raw["choices"])
     return Question(
         id=identity,
         document_id=document,
         text=text.strip(),
         choices=choices,
-        answer=parse_answer(choices, answer),
+        answer=[] if free_form else parse_answer(choices, raw["answer"]),
+        accepted=parse_accepted(raw["answers"]) if free_form else [],
         group=str(raw.get("group", "all")),
         evidence=parse_evidence(raw.get("evidence")),
     )
+
+
+def parse_choice_texts(choices: Any) -> list[str]:
+    if not isinstance(choices, list) or len(choices) < 2 or not all(str(choice).strip() for choice in choices):
+        raise DataError(f"choices are {choices!r:.80}; two texts or more expected")
+    texts = [str(choice).strip() for choice in choices]
+    if len(set(texts)) < len(texts):
+        raise DataError(f"choices are {texts!r:.80}; different texts expected")
+    return texts
+
+
+def parse_accepted(answers: Any) -> list[str]:
+    """Returns the accepted answers of a free-form question: a text, or a list of texts."""
+    texts = answers if isinstance(answers, list) else [answers]
+    if not texts or not all(isinstance(text, str | int | float) and str(text).strip() for text in texts):
+        raise DataError(f"answers are {answers!r:.80}; a text or a list of texts expected")
+    return [str(text).strip() for text in texts]
 
 
 def parse_answer(choices: Sequence[str], answer: Any) -> Choice:

@@ -31,10 +31,11 @@ class Document:
 
 @dataclass(frozen=True, kw_only=True)
 class Question:
-    """A multiple-choice question about one document.
+    """A question about one document: multiple choice, or free-form, with `accepted` short answers and no choices.
 
     Attributes:
-        answer: Index into `choices`; a list, even of length one, means that several choices may be correct.
+        answer: Index into `choices`; a list, even of length one, means that several choices may be correct. Empty for
+            a free-form question.
         group: The category by which scores are broken down (`forward`, `hard`, ...).
         split: The split of the questions, such as `test`.
         thought: Whether an intermediate answer is generated before the choice.
@@ -44,17 +45,23 @@ class Question:
     id: str
     document_id: str
     text: str
-    choices: Sequence[str]
-    answer: Choice
+    choices: Sequence[str] = ()
+    answer: Choice = field(default_factory=list)
     group: str
     split: str = "test"
     thought: bool = False
     evidence: Sequence[str] = ()
+    accepted: Sequence[str] = ()
 
     @property
     def multiple_answers(self) -> bool:
         """Returns whether more than one choice may be correct; the question then asks for all of them."""
-        return not isinstance(self.answer, int)
+        return bool(self.choices) and not isinstance(self.answer, int)
+
+    @property
+    def accepted_answers(self) -> Sequence[str]:
+        """Returns the texts that are correct as a free-form answer; for multiple choice, that of the correct choice."""
+        return self.accepted or ([choice_text(self.choices, self.answer)] if self.choices else [])
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -174,6 +181,11 @@ class Answer:
         retrieved: The number of retrieved passages; None in closed-book tasks.
         article_shown: Whether they include a passage of the question's document; None if unknown.
         evidence_shown: Whether they include the question's evidence; None if unknown.
+        accepted: The accepted answers of a free-form question.
+        response: The free-form answer; empty if the model gave none.
+        f1: The F1 of the free-form answer's words.
+        verdict: A judge's verdict on the free-form answer (evaluation/answer_judge.py); None without one.
+        verdict_missing: Why a judge gave no verdict.
     """
 
     question_id: str
@@ -197,6 +209,23 @@ class Answer:
     article_shown: bool | None = None
     evidence_shown: bool | None = None
     prompt_hash: str = ""
+    accepted: Sequence[str] = ()
+    response: str = ""
+    f1: float | None = None
+    verdict: str | None = None
+    verdict_missing: str = ""
+
+    @property
+    def correct_text(self) -> str:
+        """Returns the text of the correct choices, or the first accepted answer."""
+        return self.accepted[0] if self.accepted else choice_text(self.choices, self.answer)
+
+    @property
+    def given_text(self) -> str | None:
+        """Returns the text of the choice, or the free-form answer; None if the model gave none."""
+        if self.accepted:
+            return self.response or None
+        return None if self.choice is None else choice_text(self.choices, self.choice)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -16,7 +16,8 @@ from entigraph.evaluation.base import Generation, Prompt, Sampling
 from entigraph.evaluation.models_under_test import EndpointModel
 from entigraph.evaluation.parsing import NO_LINE, NO_OPTION, NOT_ONE_LETTER, parse_choice, parse_choice_as_authors
 from entigraph.evaluation.scoring import accuracy, expected_accuracy, majority_vote, pass_at
-from entigraph.evaluation.tasks.closed_book_cot import AnswerProtocol, ClosedBookCoT, read_examples
+from entigraph.evaluation.tasks.closed_book_cot import AnswerProtocol, ClosedBookCoT
+from entigraph.evaluation.tasks.prompt_files import read_examples
 from entigraph.evaluation.tasks.question_task import TitleSplit
 from entigraph.llm.wire_format import Api
 from entigraph.runtime.progress import SilentProgress

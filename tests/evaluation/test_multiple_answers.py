@@ -13,7 +13,8 @@ from entigraph.evaluation.base import Generation
 from entigraph.evaluation.models_under_test import EndpointModel
 from entigraph.evaluation.parsing import NO_LINE, NO_OPTION, NOT_LETTERS, parse_choices
 from entigraph.evaluation.tasks.closed_book import ClosedBook
-from entigraph.evaluation.tasks.closed_book_cot import AnswerProtocol, ClosedBookCoT, read_examples
+from entigraph.evaluation.tasks.closed_book_cot import AnswerProtocol, ClosedBookCoT
+from entigraph.evaluation.tasks.prompt_files import read_examples
 from entigraph.runtime.progress import SilentProgress
 from entigraph.storage.jsonl import read_jsonl
 from entigraph.storage.question_files import read_questions

@@ -13,7 +13,7 @@ import numpy as np
 from entigraph.analysis.document_bootstrap import Resampling, Vector, difference_block
 from entigraph.analysis.study_runs import StudyRun, list_augmenters, load_answers
 from entigraph.errors import DataError
-from entigraph.storage.schemas import Answer, choice_text
+from entigraph.storage.schemas import Answer
 from entigraph.tracking.base import Tracker
 
 GAINED, LOST = "gained", "lost"
@@ -129,21 +129,17 @@ def count_by_group(pairs: AnswerPairs) -> dict[str, dict[str, int]]:
 
 
 def describe_change(first: Answer, second: Answer) -> dict[str, Any]:
-    """`one` and `other` are the options that each chose; null if it gave none."""
+    """`one` and `other` are the options or free-form answers that each gave; null if it gave none."""
     return {
         "change": GAINED if first.correct else LOST,
         "question_id": first.question_id,
         "document_id": first.document_id,
         "group": first.group,
         "question": first.question,
-        "right": choice_text(first.choices, first.answer),
-        "one": chosen_option(first),
-        "other": chosen_option(second),
+        "right": first.correct_text,
+        "one": first.given_text,
+        "other": second.given_text,
     }
-
-
-def chosen_option(answer: Answer) -> str | None:
-    return None if answer.choice is None else choice_text(answer.choices, answer.choice)
 
 
 def track_pairs(tracker: Tracker, pairs: Sequence[Mapping[str, Any]]) -> None:

@@ -16,8 +16,8 @@ A task is any class with `evaluate`, from this package or the user's:
 
     entigraph run +evaluation.titles._target_=my_package.tasks.TitleRecall
 
-Subclass `QuestionTask` (question_task.py) for a task on the corpus's multiple-choice questions: the reports then
-include its accuracy, and the scaling analysis fits it.
+Subclass `QuestionTask` (question_task.py) for a task on the corpus's questions: the reports then include its accuracy,
+and the scaling analysis fits it.
 """
 
 from abc import ABC, abstractmethod
@@ -47,6 +47,7 @@ class TaskContext:
     backend: Callable[[], Backend]
     folder: Path
     progress: Progress
+    response_cache: Path = Path("response_cache.sqlite")  # of judges
 
     def write_records(
         self,
@@ -111,6 +112,10 @@ class EvaluationTask(ABC):
     @abstractmethod
     def evaluate(self, context: TaskContext) -> dict[str, Any]:
         """Returns the task's entry in scores.json. Numbers under its `metrics` reach W&B and the study table."""
+
+    def judge_records(self, context: TaskContext, scores: Mapping[str, Any]) -> Mapping[str, Any]:
+        """Returns the scores after a judge has read the stored records. The model under test is unloaded by then."""
+        return scores
 
     @property
     def cache_key(self) -> dict[str, Any]:

@@ -5,8 +5,6 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
-from functools import cache
-from importlib import resources
 from typing import Any
 
 from entigraph.config.fields import runtime_field
@@ -34,6 +32,7 @@ from entigraph.evaluation.parsing import (
 )
 from entigraph.evaluation.scoring import score_samples
 from entigraph.evaluation.tasks.base import UsageEstimate
+from entigraph.evaluation.tasks.prompt_files import examples_file, read_examples
 from entigraph.evaluation.tasks.question_task import QuestionTask, TitleSplit
 from entigraph.storage.fingerprints import digest
 from entigraph.storage.schemas import Answer, Choice, Question
@@ -203,14 +202,3 @@ class ClosedBookCoT(QuestionTask):
 
     def score(self, answers: Sequence[Answer]) -> dict[str, Any]:
         return score_samples(answers, parsed_only=self.protocol is AnswerProtocol.authors_code)
-
-
-def examples_file(name: str) -> Any:
-    return resources.files(__package__).joinpath(f"prompts/{name}.txt")
-
-
-@cache
-def read_examples(name: str) -> str:
-    """Returns the few-shot examples of a prompt file."""
-    text: str = examples_file(name).read_text(encoding="utf-8")
-    return text.strip()

@@ -1,4 +1,4 @@
-"""Multiple choice with retrieved passages in the prompt (paper §5, App. F), with optionally degraded retrieval."""
+"""Questions with retrieved passages in the prompt (paper §5, App. F), with optionally degraded retrieval."""
 
 import random
 from collections.abc import Sequence
@@ -13,6 +13,7 @@ from entigraph.evaluation.base import PassageLookup, RetrievedPassages, TaskInpu
 from entigraph.evaluation.scoring import accuracy, mean_with_interval
 from entigraph.evaluation.tasks.closed_book import ClosedBook
 from entigraph.evaluation.tasks.closed_book_cot import ClosedBookCoT
+from entigraph.evaluation.tasks.free_form import FreeForm
 from entigraph.evaluation.tasks.question_task import QuestionTask
 from entigraph.retrieval.gold_passages import contains_article, contains_evidence
 from entigraph.storage.jsonl import read_jsonl
@@ -112,6 +113,11 @@ class OpenBookCoT(OpenBookTask, ClosedBookCoT):
     """Samples chains of thought; the five few-shot examples have 1, 2, 3, 3 and 5 passages, as in the paper."""
 
     examples: str = "five_books_open"
+
+
+@dataclass(frozen=True, kw_only=True)
+class OpenBookFreeForm(OpenBookTask, FreeForm):
+    """Asks for one short answer; the passages stand between the examples and the question."""
 
 
 def gold_passages(ranking: Ranking) -> set[int]:

@@ -1,4 +1,4 @@
-"""The base class of multiple-choice tasks: selects the questions and stores the answers."""
+"""The base class of tasks on questions: selects the questions and stores the answers."""
 
 import random
 from abc import abstractmethod
@@ -13,7 +13,7 @@ from entigraph.evaluation.base import Backend, PassageLookup, TaskInputs, no_pas
 from entigraph.evaluation.tasks.base import EvaluationTask, TaskContext
 from entigraph.storage.data_losses import Loss
 from entigraph.storage.jsonl import read_jsonl
-from entigraph.storage.schemas import Answer, Document, Question
+from entigraph.storage.schemas import Answer, Document, Question, choice_set
 
 VALIDATION_FRACTION = 0.2
 
@@ -77,13 +77,19 @@ class QuestionTask(EvaluationTask):
 
         ids = [question.id for question in questions]
         file = context.write_records("answers", Answer, ids, answer_missing, id_field="question_id", unit="questions")
-        return {**self.score(list(read_without_texts(file))), **self.compute_metric_scores(file, Answer)}
+        return self.score_records(file)
+
+    def score_records(self, file: Path) -> dict[str, Any]:
+        """Returns the scores of stored answers with user-defined metrics, next to the task's own metrics if any."""
+        scores, custom = self.score(list(read_without_texts(file))), self.compute_metric_scores(file, Answer)
+        metrics = {**scores.get("metrics", {}), **custom.get("metrics", {})}
+        return {**scores, "metrics": metrics} if metrics else scores
 
     def validate(self, inputs: TaskInputs) -> None:
         self.load_questions(inputs)
 
     def load_questions(self, inputs: TaskInputs) -> list[Question]:
-        """Returns the selected questions. Raises DataError for none, duplicate ids or invalid answers."""
+        """Returns the selected questions. Raises DataError for none, duplicate ids or questions of another form."""
         questions = list(read_jsonl(inputs.questions, Question))
         if self.split is not None:
             questions = [question for question in questions if question.split == self.split]
@@ -93,9 +99,8 @@ class QuestionTask(EvaluationTask):
         if self.limit is not None and self.limit < len(questions):
             questions = random.Random(f"limit/{self.limit}").sample(questions, self.limit)
         for question in questions:
-            correct = question.answer if isinstance(question.answer, list) else [question.answer]
-            if not correct or not all(0 <= option < len(question.choices) for option in correct):
-                raise DataError(f"{inputs.questions}: {question.id} has no choice number {question.answer}")
+            if problem := self.question_problem(question):
+                raise DataError(f"{inputs.questions}: {question.id} {problem}")
         if not questions:
             raise DataError(
                 f"{inputs.questions} contains no questions{f' of the split {self.split!r}' if self.split else ''}"
@@ -106,6 +111,15 @@ class QuestionTask(EvaluationTask):
         if len({question.id for question in questions}) < len(questions):
             raise DataError(f"{inputs.questions} contains two questions with the same id; ids must be unique")
         return questions
+
+    def question_problem(self, question: Question) -> str | None:
+        """Returns why the task cannot ask a question, as the end of a sentence about it; None if it can."""
+        if not question.choices:
+            return "has no choices; this task is multiple choice, and evaluation=free_form asks for short answers"
+        correct = choice_set(question.answer)
+        if not correct or not all(0 <= option < len(question.choices) for option in correct):
+            return f"has no choice number {question.answer}"
+        return None
 
     def data_losses(self, scores: Mapping[str, Any]) -> Sequence[Loss]:
         total, overflowed = scores.get("total_questions", scores["questions"]), scores.get("overflowed", 0)

@@ -2,6 +2,7 @@
 
 import json
 import random
+import re
 
 from entigraph.fictional.fact_checking import (
     LOCATION_RELATIONS,
@@ -15,11 +16,13 @@ from entigraph.fictional.reading import Reading
 from entigraph.fictional.writing import write_statements
 from entigraph.llm.offline.offline_prompt import OfflinePrompt, split_sentences
 from entigraph.llm.offline.offline_tasks import offline_task
+from entigraph.text.answer_matching import normalize_answer
 
 VERDICTS = {Truth.states_nothing: "subjective", Truth.true: "supported", Truth.false: "unsupported"}
 MAX_MAIN_FACTS, MAX_DETAILS = 12, 4  # of a reference summary
 WORDINGS = (0, 1, 2, 3)
 SUMMARY_SENTENCES = 3
+ABSTENTION = re.compile(r"\b(?:don['’]t|do not|cannot|can['’]t) (?:know|say|answer|tell)\b", re.IGNORECASE)
 
 
 @offline_task("judge the sentence")
@@ -27,6 +30,20 @@ def judge_sentence(prompt: OfflinePrompt) -> str:
     before, _, sentence = prompt.sections["task"].partition("### Before\n")[2].rpartition("### Sentence\n")
     truth = check_truth(sentence.strip(), before, prompt.reading) if prompt.reading else None
     return json.dumps({"reason": truth, "verdict": VERDICTS[truth]}) if truth else "I do not understand this sentence."
+
+
+@offline_task("judge the answer", needs_document=False)
+def judge_answer(prompt: OfflinePrompt) -> str:
+    """Returns whether all words of an accepted answer are in the answer."""
+    accepted, _, answer = (
+        prompt.sections["question"].partition("### Accepted answers\n")[2].partition("### Answer to judge\n")
+    )
+    words = set(normalize_answer(answer).split())
+    references = [set(normalize_answer(line.removeprefix("- ")).split()) for line in accepted.splitlines() if line]
+    if ABSTENTION.search(answer):
+        return json.dumps({"reason": "It says that it does not know.", "verdict": "not_attempted"})
+    verdict = "correct" if any(reference <= words for reference in references) else "incorrect"
+    return json.dumps({"reason": "The words were compared.", "verdict": verdict})
 
 
 @offline_task("split the summary", needs_document=False)

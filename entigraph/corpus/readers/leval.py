@@ -1,0 +1,149 @@
+"""Reads the closed-ended tasks of L-Eval (An et al. 2023), such as the Coursera exams of the paper's App. A.3.
+
+One JSON line per document: `input`, `instructions` (the questions, with their options inside the text), `outputs` (the
+answers) and `evaluation` ("exam" for closed-ended tasks). What a question is follows from its text and answer:
+
+- options A, B, ... at the beginnings of lines, and letters as the answer ("BD", "(B) the text"): multiple choice. If an
+  answer of a file has several letters, several options of each of its questions may be correct.
+- "True [fact: False]" (science fiction): true or false in the document's world; the group says whether in ours too.
+- anything else (math, code, topics): a free-form question with that accepted answer.
+"""
+
+import json
+import re
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, ClassVar
+
+from entigraph.config.fields import runtime_field
+from entigraph.corpus.base import CorpusContent, resolve_path
+from entigraph.errors import DataError
+from entigraph.storage.schemas import Choice, Document, Question
+from entigraph.text.normalization import decode_text, normalize_text
+
+LISTS = ("instructions", "outputs")
+CLOSED_ENDED = "exam"
+OPTION = re.compile(r"(?m)^[ \t]*\(?([A-Z])[.)]\s")
+NUMBER = re.compile(r"^\s*(?:Question\s+)?\d+\s*[.:)]\s+")
+LETTERS = re.compile(r"\s*(?:([A-Z]+)\.?\s*$|\(([A-Z])\))")
+JUDGMENT = re.compile(r"\s*(true|false)\b(?:\s*\[fact:\s*(true|false)\s*\])?\s*$", re.IGNORECASE)
+TITLE_CHARACTERS = 80
+EXPECTED = '{"input": "...", "instructions": ["..."], "outputs": ["..."], "evaluation": "exam"}'
+NO_OPTION = "the answer is none of the options"
+OPEN_ENDED = "questions of open-ended tasks"
+
+
+@dataclass(frozen=True, kw_only=True)
+class LEval:
+    """`path` is a task's file, or a folder of them. `documents` takes the first ones of each file."""
+
+    name: str = "leval"
+    path: str = runtime_field("")
+    documents: int | None = None
+    fictional: ClassVar[bool] = False
+    questions_known: ClassVar[bool] = True
+
+    def sources(self) -> list[Path]:
+        return [resolve_path(self.path, "corpus.path", "a .jsonl file of a closed-ended task of L-Eval, or a folder")]
+
+    def files(self) -> list[Path]:
+        (path,) = self.sources()
+        return sorted(path.glob("*.jsonl")) if path.is_dir() else [path]
+
+    def read(self) -> CorpusContent:
+        content = CorpusContent(documents=(documents := []))
+        left_out: Counter[str] = Counter()
+        for file in self.files():
+            lines, task = list(read_lines(file)), file.name.split(".")[0]
+            several = any(len(answer_letters(output)) > 1 for line in lines for output in line["outputs"])
+            for number, line in enumerate(lines[: self.documents], 1):
+                text = normalize_text(line["input"])
+                document = Document(id=f"leval-{task}-{number}", title=first_line(text), text=text)
+                documents.append(document)
+                if line.get("evaluation", CLOSED_ENDED) != CLOSED_ENDED:
+                    left_out[OPEN_ENDED] += len(line["instructions"])
+                    continue
+                for index, (raw, output) in enumerate(zip(line["instructions"], line["outputs"], strict=True), 1):
+                    question = build_question(f"{document.id}-{index}", document, task, raw, output, several)
+                    if isinstance(question, str):
+                        left_out[question] += 1
+                    else:
+                        content.questions.append(question)
+        if not documents:
+            raise DataError(f"{self.path} contains no documents of L-Eval; expected lines {EXPECTED}")
+        if left_out:
+            content.counts["questions_left_out"] = dict(left_out)
+        return content
+
+
+def read_lines(file: Path) -> Iterator[dict[str, Any]]:
+    """Yields the lines. Raises DataError for a line without documents, questions or answers."""
+    try:
+        raw_lines = decode_text(file.read_bytes()).split("\n")
+    except UnicodeDecodeError as error:
+        raise DataError(f"{file}: not UTF-8 at byte {error.start}; save it as UTF-8 and run again") from None
+    for number, raw in enumerate(raw_lines, 1):
+        if not raw.strip():
+            continue
+        place = f"{file}:{number}"
+        try:
+            line = json.loads(raw)
+        except json.JSONDecodeError as error:
+            raise DataError(f"{place}: not JSON ({error.msg}); expected {EXPECTED}") from None
+        if not isinstance(line, dict) or not isinstance(line.get("input"), str) or not line["input"].strip():
+            raise DataError(f"{place}: no input; expected {EXPECTED}")
+        for key in LISTS:
+            if not isinstance(line.get(key), list) or not all(isinstance(item, str) for item in line[key]):
+                raise DataError(f"{place}: {key} is {line.get(key)!r:.80}; a list of texts expected, as in {EXPECTED}")
+        questions, answers = (len(line[key]) for key in LISTS)
+        if questions != answers:
+            raise DataError(f"{place}: {questions} instructions and {answers} outputs; one output each expected")
+        yield line
+
+
+def build_question(
+    identity: str, document: Document, task: str, raw: str, output: str, several: bool
+) -> Question | str:
+    """Returns a question, or why it has to be left out. `several`: several options may be correct."""
+    text = NUMBER.sub("", normalize_text(raw)).strip()
+    fields: dict[str, Any] = {"id": identity, "document_id": document.id, "group": task}
+    if judgment := JUDGMENT.match(output):
+        answer, fact = (word and word.lower() for word in judgment.groups())
+        group = task if fact is None else f"{task}_{'same_as' if answer == fact else 'other_than'}_fact"
+        choices = ["True", "False"]
+        return Question(**{**fields, "group": group}, text=text, choices=choices, answer=int(answer != "true"))
+    stem, options = split_options(text)
+    if not options:
+        accepted = normalize_text(output).strip()
+        return Question(**fields, text=text, accepted=[accepted]) if accepted else "the answer is empty"
+    indices = sorted({ord(letter) - ord("A") for letter in answer_letters(output)})
+    if not indices or indices[-1] >= len(options):
+        return NO_OPTION
+    answer_indices: Choice = indices if several else indices[0]
+    return Question(**fields, text=stem, choices=options, answer=answer_indices)
+
+
+def split_options(text: str) -> tuple[str, Sequence[str]]:
+    """Returns the question without its options, and the options; all text and none if it has fewer than two."""
+    markers: list[re.Match[str]] = []
+    for match in OPTION.finditer(text):
+        if match[1] == chr(ord("A") + len(markers)):
+            markers.append(match)
+    if len(markers) < 2:
+        return text, ()
+    ends = [*(match.start() for match in markers[1:]), len(text)]
+    options = [text[match.end() : end].strip() for match, end in zip(markers, ends, strict=True)]
+    return text[: markers[0].start()].strip(), options
+
+
+def answer_letters(output: str) -> str:
+    """Returns the letters of an answer such as "BD", "B." or "(B) the text"; empty if it has none."""
+    match = LETTERS.match(output)
+    return (match[1] or match[2]) if match else ""
+
+
+def first_line(text: str) -> str:
+    line = text.strip().split("\n", 1)[0].strip()
+    return line if len(line) <= TITLE_CHARACTERS else f"{line[:TITLE_CHARACTERS]}…"

@@ -1,0 +1,126 @@
+"""Reads SQuAD-like passages with short-answer questions: `[{title, context, questions: [{question, answer}]}]`.
+
+This is the form of the SQuAD passages of SEAL (arXiv 2506.10943) and SPA (arXiv 2603.22213). SQuAD's own release
+(`{data: [{title, paragraphs: [{context, qas}]}]}`) is read too.
+"""
+
+import json
+import re
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, ClassVar
+
+from entigraph.config.fields import runtime_field
+from entigraph.corpus.base import CorpusContent, resolve_path
+from entigraph.errors import DataError
+from entigraph.storage.schemas import Document, Question
+from entigraph.text.normalization import decode_text, normalize_text
+
+NOT_IN_IDS = re.compile(r"\W+")
+EXPECTED = '[{"title": "...", "context": "...", "questions": [{"question": "...", "answer": "..."}]}]'
+
+
+@dataclass(frozen=True, kw_only=True)
+class Squad:
+    """`path` is a JSON file. Each passage is a document; identical passages are one. `documents` takes the first ones.
+
+    `answer` may be a list of accepted answers. A question without an answer, as in SQuAD 2.0, is left out and counted.
+    `name_title` prepends the passage's title to its questions: many name their subject only by "he" or "the town".
+    """
+
+    name: str = "squad"
+    path: str = runtime_field("")
+    documents: int | None = None
+    name_title: bool = True
+    fictional: ClassVar[bool] = False
+    questions_known: ClassVar[bool] = True
+
+    def sources(self) -> list[Path]:
+        return [resolve_path(self.path, "corpus.path", "a JSON file of passages with questions")]
+
+    def read(self) -> CorpusContent:
+        (file,) = self.sources()
+        documents: dict[str, Document] = {}
+        questions: list[Question] = []
+        unanswerable = 0
+        numbers: Counter[str] = Counter()
+        for place, passage in read_passages(file):
+            title, text = (read_text(passage, key, place) for key in ("title", "context"))
+            if text not in documents:
+                if self.documents is not None and len(documents) == self.documents:
+                    continue
+                numbers[title] += 1
+                documents[text] = Document(
+                    id=f"squad-{NOT_IN_IDS.sub('_', title)}-{numbers[title]}", title=title, text=text
+                )
+            document = documents[text]
+            for number, raw in enumerate(read_list(passage, "questions", place), 1):
+                question = self.build_question(document, raw, f"{place}, question {number}", len(questions))
+                questions += [question] if question else []
+                unanswerable += question is None
+        if not documents:
+            raise DataError(f"{file} contains no passages; expected {EXPECTED}")
+        counts = {"questions_left_out": {"no answer": unanswerable}} if unanswerable else {}
+        return CorpusContent(list(documents.values()), questions, counts)
+
+    def build_question(self, document: Document, raw: Any, place: str, index: int) -> Question | None:
+        """Returns None for a question without an answer."""
+        text = read_text(raw, "question", place)
+        answers = read_answers(raw, place)
+        if not answers:
+            return None
+        return Question(
+            id=f"{document.id}-{index}",
+            document_id=document.id,
+            text=f"{document.title}: {text}" if self.name_title else text,
+            accepted=answers,
+            group="all",
+        )
+
+
+def read_passages(file: Path) -> Iterator[tuple[str, dict[str, Any]]]:
+    """Yields each passage with its place. Raises DataError if the file has another structure."""
+    try:
+        content = json.loads(decode_text(file.read_bytes()))
+    except (UnicodeDecodeError, json.JSONDecodeError, OSError) as error:
+        raise DataError(f"{file}: not a JSON file ({error}); expected {EXPECTED}") from None
+    if isinstance(content, dict) and isinstance(content.get("data"), list):
+        content = [
+            {"title": article.get("title"), "context": paragraph.get("context"), "questions": paragraph.get("qas")}
+            for article in content["data"]
+            for paragraph in article.get("paragraphs", [])
+        ]
+    if not isinstance(content, list):
+        raise DataError(f"{file}: a JSON {type(content).__name__} found; expected {EXPECTED}")
+    for number, passage in enumerate(content, 1):
+        yield f"{file}, passage {number}", passage
+
+
+def read_text(record: Any, key: str, place: str) -> str:
+    """Returns a text; SQuAD's titles have underscores in place of spaces."""
+    value = record.get(key) if isinstance(record, dict) else None
+    if not isinstance(value, str) or not value.strip():
+        raise DataError(f"{place}: {key} is {value!r:.80}; a text expected, as in {EXPECTED}")
+    text = normalize_text(value).strip()
+    return text.replace("_", " ") if key == "title" else text
+
+
+def read_list(record: Any, key: str, place: str) -> list[Any]:
+    value = record.get(key)
+    if not isinstance(value, list):
+        raise DataError(f"{place}: {key} is {value!r:.80}; a list expected, as in {EXPECTED}")
+    return value
+
+
+def read_answers(raw: dict[str, Any], place: str) -> list[str]:
+    """Returns the distinct accepted answers; empty for a question without an answer. SQuAD's are `[{text}]`."""
+    value = raw.get("answer", raw.get("answers"))
+    items = [
+        item.get("text") if isinstance(item, dict) else item for item in (value if isinstance(value, list) else [value])
+    ]
+    texts = [normalize_text(item).strip() for item in items if isinstance(item, str)]
+    if len(texts) < len(items):
+        raise DataError(f"{place}: answer is {value!r:.80}; a text or a list of texts expected")
+    return list(dict.fromkeys(filter(None, texts)))

@@ -1,0 +1,171 @@
+"""Short free-form answers: exact match and F1 as in SQuAD, and optionally the verdicts of an LLM judge."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, ClassVar
+
+from entigraph.config.fields import runtime_field
+from entigraph.errors import ConfigError
+from entigraph.evaluation.answer_judge import judge_answers, judge_cache_key, judge_name, with_verdict
+from entigraph.evaluation.base import (
+    Backend,
+    Generation,
+    PassageLookup,
+    Prompt,
+    RetrievedPassages,
+    Sampling,
+    TaskInputs,
+    hash_prompt,
+    no_passages,
+    retrieval_fields,
+)
+from entigraph.evaluation.scoring import score_free_form
+from entigraph.evaluation.tasks.base import TaskContext, UsageEstimate
+from entigraph.evaluation.tasks.prompt_files import examples_file, read_examples
+from entigraph.evaluation.tasks.question_task import QuestionTask, read_without_texts
+from entigraph.storage.data_losses import Loss
+from entigraph.storage.fingerprints import digest
+from entigraph.storage.jsonl import read_jsonl, write_jsonl
+from entigraph.storage.schemas import Answer, Question
+from entigraph.text.answer_matching import best_f1, exact_match
+
+QUESTIONS_PER_CALL = 512  # of `Backend.sample`
+# For chat models; a base model continues the examples.
+SYSTEM = "Answer the last question with the answer alone: a name, a number or a few words, and no sentence around it."
+
+
+@dataclass(frozen=True, kw_only=True)
+class FreeForm(QuestionTask):
+    """Asks for one short answer by greedy decoding. Also asks multiple-choice questions, without their choices.
+
+    `prompt` contains {question}; `examples` names a file in evaluation/tasks/prompts that precedes it, null for none.
+    The answer is the text up to one of the `stop` strings. `judge` is any writer (conf/llm): its verdicts then decide
+    what is correct, and exact match and F1 are reported too.
+    """
+
+    examples: str | None = "five_short_answers"
+    prompt: str = "Question: {question}\nAnswer:"
+    stop: list[str] = field(default_factory=lambda: ["\n"])
+    max_tokens: int = 32
+    judge: Any = None
+    batch_tokens: int = runtime_field(65_536)
+    headline_keys: ClassVar[Sequence[str]] = ("accuracy", "questions", "overflowed", "scored_by")
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        self.check_minimum(max_tokens=1, batch_tokens=1)
+        if "{question}" not in self.prompt:
+            raise ConfigError(f"evaluation prompt: {self.prompt!r} lacks {{question}}")
+        if self.examples is not None and not examples_file(self.examples).is_file():
+            raise ConfigError(f"evaluation examples: no file evaluation/tasks/prompts/{self.examples}.txt")
+        if self.judge is not None and not hasattr(self.judge, "connect"):
+            raise ConfigError(
+                f"evaluation judge: {self.judge!r} found; choose a writer: llm@evaluation.free_form.judge=openai"
+            )
+
+    @property
+    def cache_key(self) -> dict[str, Any]:
+        examples = {"examples_text": digest(read_examples(self.examples))} if self.examples else {}
+        return {**examples, **judge_cache_key(self.judge)}
+
+    def check(self) -> None:
+        if self.judge is not None:
+            self.judge.check()
+
+    def question_problem(self, question: Question) -> str | None:
+        if not any(text.strip() for text in question.accepted_answers):
+            return "has no accepted answer"
+        if question.multiple_answers and len(question.accepted) == 0:
+            return "may have several correct choices, which are no short answer; evaluation=closed_book_cot asks them"
+        return None
+
+    @property
+    def sampling(self) -> Sampling:
+        return Sampling(max_tokens=self.max_tokens, stop=tuple(self.stop), batch_tokens=self.batch_tokens)
+
+    def estimate_usage(self, inputs: TaskInputs) -> UsageEstimate:
+        questions = self.load_questions(inputs)
+        characters = sum(len(self.build_prompt(question)) for question in questions)
+        longest = len(questions) * self.max_tokens
+        return UsageEstimate(f"{len(questions):,} questions", characters, len(questions), longest)
+
+    def build_prompt(self, question: Question, passages: Sequence[str] = ()) -> str:
+        """Returns examples, passages and question, in this order."""
+        examples = [read_examples(self.examples)] if self.examples else []
+        contexts = [f"Passage: {passage.strip()}" for passage in passages]
+        return "\n\n".join([*examples, *contexts, self.prompt.replace("{question}", question.text)])
+
+    def answers(
+        self, questions: Sequence[Question], backend: Backend, look_up: PassageLookup = no_passages
+    ) -> Iterator[Answer]:
+        for start in range(0, len(questions), QUESTIONS_PER_CALL):
+            batch = questions[start : start + QUESTIONS_PER_CALL]
+            retrieved = [look_up(question) for question in batch]
+            prompts = [
+                Prompt(question.id, self.build_prompt(question, passages.passages if passages else ()), SYSTEM)
+                for question, passages in zip(batch, retrieved, strict=True)
+            ]
+            for index, samples in backend.sample(prompts, self.sampling):
+                yield build_answer(batch[index], prompts[index].text, samples, retrieved[index])
+
+    def judge_records(self, context: TaskContext, scores: Mapping[str, Any]) -> Mapping[str, Any]:
+        """Adds the verdicts of the judge to the stored answers."""
+        if self.judge is None:
+            return scores
+        file = context.folder / f"answers-{context.name}.jsonl"
+        answers = list(read_without_texts(file))
+        with context.progress.bar("judge", len(answers), "answers") as advance:
+            judged = judge_answers(answers, self.judge, context.response_cache, context.progress.notify, advance)
+        stored = read_jsonl(file, Answer)
+        write_jsonl(file, (with_verdict(answer, result) for answer, result in zip(stored, judged, strict=True)))
+        return self.score_records(file)
+
+    def score(self, answers: Sequence[Answer]) -> dict[str, Any]:
+        return score_free_form(answers, judge_name(self.judge) if self.judge is not None else None)
+
+    def data_losses(self, scores: Mapping[str, Any]) -> Sequence[Loss]:
+        total = scores["questions"]
+        missing = scores.get("judged", {}).get("missing", {})
+        return (
+            Loss("prompts exceed the model's context (counted as wrong)", scores["overflowed"], total),
+            Loss("answers are empty (counted as wrong)", scores["empty"], total),
+            Loss("answers have no verdict of the judge (counted as wrong)", sum(missing.values()), total),
+        )
+
+    def describe(self, scores: Mapping[str, Any]) -> str:
+        text = (
+            f"exact match {scores['exact_match']['accuracy']:.3f}, F1 {scores['f1']['accuracy']:.3f} over "
+            f"{scores['questions']:,} questions"
+        )
+        judged = scores.get("judged")
+        if not judged:
+            return text
+        return f"{text}; {judged['judge']}: {scores['accuracy']:.3f} correct, {judged['attempt_rate']:.1%} attempted"
+
+
+def build_answer(
+    question: Question, prompt: str, samples: Sequence[Generation], retrieved: RetrievedPassages | None
+) -> Answer:
+    """Returns the answer of a greedy generation; an empty list means that the prompt exceeds the context."""
+    text = samples[0].text if samples else ""
+    accepted = list(question.accepted_answers)
+    response = text.strip()
+    return Answer(
+        question_id=question.id,
+        document_id=question.document_id,
+        group=question.group,
+        question=question.text,
+        choices=(),
+        answer=[],
+        choice=None,
+        accepted=accepted,
+        response=response,
+        correct=exact_match(response, accepted),
+        f1=best_f1(response, accepted),
+        overflowed=not samples,
+        unparsed={samples[0].finish_reason: 1}
+        if samples and samples[0].finish_reason not in ("stop", "length")
+        else {},
+        prompt_hash=hash_prompt(prompt),
+        **retrieval_fields(retrieved),
+    )

@@ -1,0 +1,217 @@
+"""Short free-form answers: prompts, scores, and a judge at an endpoint with scripted replies."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from entigraph.errors import ConfigError, DataError, LLMError
+from entigraph.evaluation import stage
+from entigraph.evaluation.backends.transformers_backend import TransformersBackend
+from entigraph.evaluation.base import Generation, RetrievedPassages
+from entigraph.evaluation.evaluation_report import answer_state, score_rows
+from entigraph.evaluation.models_under_test import EndpointModel
+from entigraph.evaluation.tasks.closed_book import ClosedBook
+from entigraph.evaluation.tasks.free_form import FreeForm, build_answer
+from entigraph.evaluation.tasks.open_book import OpenBookFreeForm
+from entigraph.llm.offline.offline_writer import OfflineWriter
+from entigraph.runtime.progress import SilentProgress
+from entigraph.storage.data_losses import collect_losses, render_losses
+from entigraph.storage.jsonl import read_jsonl
+from entigraph.storage.question_files import read_questions
+from entigraph.storage.schemas import Answer, Question
+from tests.conftest import Command
+from tests.evaluation.sample_questions import make_question, write_inputs
+from tests.evaluation.scripted_server import Scripted, scripted
+
+REPLIES = ["Miriam Vale", "It was Captain Holloway", "I do not know.", "Tobias", ""]
+
+
+def questions(count: int = 5) -> list[Question]:
+    accepted = [["Miriam Vale", "Vale"], ["Captain Holloway"], ["Orsk"], ["the Meridian"], ["a ledger"]]
+    return [
+        make_question(number, text=f"What is number {number}?", choices=[], answer=[], accepted=accepted[number])
+        for number in range(count)
+    ]
+
+
+def reply_to_question(body: dict[str, Any]) -> list[str]:
+    """The model under test: gives the reply of the question's number."""
+    return [REPLIES[int(body["messages"][-1]["content"].rsplit("number ", 1)[1].split("?")[0])]]
+
+
+def evaluate(server: Scripted, folder: Path, judge: Any = None, **options: Any) -> dict[str, Any]:
+    source = write_inputs(folder, questions())
+    task = FreeForm(judge=judge, **options)
+    stage.run(
+        EndpointModel(server.model(), folder / "response_cache.sqlite"),
+        folder / "out",
+        tasks={"short": task},
+        inputs={"short": source},
+        progress=SilentProgress(),
+        response_cache=folder / "response_cache.sqlite",
+    )
+    scores: dict[str, Any] = json.loads((folder / "out" / "scores.json").read_text())["short"]
+    return scores
+
+
+def test_exact_match_and_f1_of_an_endpoint(tmp_path: Path) -> None:
+    with scripted(reply_to_question) as server:
+        scores = evaluate(server, tmp_path)
+        _, body = server.requests[0]
+        assert len(server.requests) == 5 and body["temperature"] == 0.0 and body["stop"] == ["\n"]
+        assert body["messages"][-1]["content"].startswith("Question: Which planet is the largest")
+        assert body["messages"][0]["content"].startswith("Answer the last question with the answer alone")
+    assert scores["accuracy"] == scores["exact_match"]["accuracy"] == scores["metrics"]["exact_match"] == 0.2
+    assert scores["f1"]["accuracy"] == scores["metrics"]["f1"] == pytest.approx((1 + 2 / 3) / 5)
+    assert scores["questions"] == 5 and scores["empty"] == 1 and scores["scored_by"] == "exact match"
+    assert render_losses(scores["data_losses"]) == "1 of 5 answers are empty (counted as wrong)"
+    first, second, *_ = read_jsonl(tmp_path / "out" / "answers-short.jsonl", Answer)
+    assert first.accepted == ["Miriam Vale", "Vale"] and first.response == "Miriam Vale" and first.correct
+    assert second.f1 == pytest.approx(2 / 3) and not second.correct
+
+
+def judged(verdicts: dict[str, str]) -> Any:
+    """The judge: gives the verdict of the answer; the model's questions get the model's replies."""
+
+    def answers(body: dict[str, Any]) -> list[str]:
+        prompt = body["messages"][-1]["content"]
+        if "### Answer to judge\n" not in prompt:
+            return reply_to_question(body)
+        return [verdicts[prompt.rsplit("### Answer to judge\n", 1)[1]]]
+
+    return answers
+
+
+VERDICTS = {
+    "It was Captain Holloway": '{"reason": "the same person", "verdict": "correct"}',
+    "I do not know.": '```json\n{"reason": "it does not know", "verdict": "not attempted"}\n```',
+    "Tobias": '{"reason": "another name", "verdict": "incorrect"}',
+}
+
+
+def test_judge_decides_what_is_correct(tmp_path: Path) -> None:
+    with scripted(judged(VERDICTS)) as server:
+        scores = evaluate(server, tmp_path, server.model(model="judge"))
+        assert len(server.requests) == 5 + 3, "neither exact matches nor empty answers are judged"
+        (tmp_path / "out" / "scores.json").unlink()
+        assert evaluate(server, tmp_path, server.model(model="judge")) == scores
+        assert len(server.requests) == 5 + 3, "replies come from the response cache"
+    assert scores["accuracy"] == 0.4 and scores["exact_match"]["accuracy"] == 0.2 and scores["scored_by"] == "judge"
+    assert scores["judged"]["verdicts"] == {"correct": 2, "not_attempted": 2, "incorrect": 1}
+    assert scores["metrics"]["attempt_rate"] == 0.6 and scores["judged"]["abstention_rate"] == 0.4
+    assert scores["metrics"]["correct_if_attempted"] == pytest.approx(2 / 3)
+    answers = list(read_jsonl(tmp_path / "out" / "answers-short.jsonl", Answer))
+    assert [answer.verdict for answer in answers] == [
+        "correct",
+        "correct",
+        "not_attempted",
+        "incorrect",
+        "not_attempted",
+    ]
+    assert [answer_state(answer) for answer in answers] == [0, 0, 4, 1, 4]
+    assert [row.label for row in score_rows(scores)][:3] == ["correct, judged by judge", "exact match", "F1"]
+
+
+def test_missing_verdict_is_a_counted_loss(tmp_path: Path) -> None:
+    with scripted(judged({**VERDICTS, "Tobias": "I think that this one is wrong."})) as server:
+        scores = evaluate(server, tmp_path, server.model(model="judge"))
+    assert scores["judged"]["missing"] == {"no verdict in the reply": 1} and scores["accuracy"] == 0.4
+    assert "1 of 5 answers have no verdict of the judge (counted as wrong)" in render_losses(scores["data_losses"])
+
+
+def test_judge_that_replies_in_prose_is_one_error(tmp_path: Path) -> None:
+    with (
+        scripted(judged(dict.fromkeys(VERDICTS, "The answer looks fine to me."))) as server,
+        pytest.raises(LLMError, match=r"no verdict on 3 of 3 answers .* 'The answer looks fine to me.'.* in JSON"),
+    ):
+        evaluate(server, tmp_path, server.model(model="judge"))
+    assert not (tmp_path / "out" / "scores.json").exists()
+
+
+def test_judge_that_is_down_is_asked_again_by_the_next_run(tmp_path: Path) -> None:
+    down = ["Tobias"]
+
+    def answers(body: dict[str, Any]) -> list[str] | int:
+        failing = any(body["messages"][-1]["content"].endswith(f"judge\n{text}") for text in down)
+        return 500 if failing else judged(VERDICTS)(body)
+
+    with scripted(answers) as server:
+        judge = server.model(model="judge", attempts=1)
+        with pytest.raises(LLMError, match="left 1 of 3 answers without a reply"):
+            evaluate(server, tmp_path, judge)
+        down.clear()
+        before = len(server.requests)
+        assert evaluate(server, tmp_path, judge)["accuracy"] == 0.4
+        assert len(server.requests) == before + 1
+
+
+def test_offline_judge_is_labeled_as_simulated(tmp_path: Path) -> None:
+    with scripted(reply_to_question) as server:
+        scores = evaluate(server, tmp_path, OfflineWriter())
+    assert scores["judged"]["judge"] == "offline (simulated: compares words)"
+    assert scores["judged"]["verdicts"] == {"correct": 2, "not_attempted": 2, "incorrect": 1}
+
+
+def test_local_model_answers_with_and_without_passages(backend: TransformersBackend) -> None:
+    task = FreeForm(max_tokens=4, stop=["."])
+    answers = list(task.answers(questions(3), backend))
+    assert sorted(answer.question_id for answer in answers) == ["q0", "q1", "q2"]
+    assert all("." not in answer.response for answer in answers)
+    passages = RetrievedPassages(["The lamp of Orsk."], True, None)
+    (open_book,) = OpenBookFreeForm(max_tokens=4).answers(questions(1), backend, lambda question: passages)
+    assert open_book.retrieved == 1 and open_book.article_shown
+    prompt = OpenBookFreeForm(examples=None).build_prompt(questions(1)[0], ["The lamp of Orsk."])
+    assert prompt == "Passage: The lamp of Orsk.\n\nQuestion: What is number 0?\nAnswer:"
+    (overflowed,) = FreeForm(max_tokens=5_000).answers(questions(1), backend)
+    assert overflowed.overflowed and not overflowed.correct
+
+
+def test_multiple_choice_questions_are_asked_without_their_choices() -> None:
+    question = make_question(1)
+    answer = build_answer(question, "", [Generation(" In the document.")], None)
+    assert answer.correct and answer.correct_text == "in the document"
+    assert "nowhere at all" not in FreeForm().build_prompt(question)
+
+
+def test_questions_of_another_form_are_rejected(tmp_path: Path) -> None:
+    source = write_inputs(tmp_path, [make_question(0, answer=[0, 2])])
+    with pytest.raises(DataError, match="q0 may have several correct choices"):
+        FreeForm().load_questions(source)
+    source = write_inputs(tmp_path, questions(1))
+    with pytest.raises(DataError, match="q0 has no choices; .*evaluation=free_form"):
+        ClosedBook().load_questions(source)
+    assert FreeForm().estimate_usage(source).max_completion_tokens == 32
+
+
+@pytest.mark.parametrize("options", [{"prompt": "?"}, {"examples": "nothing"}, {"max_tokens": 0}, {"judge": "gpt"}])
+def test_invalid_options_raise_config_error(options: dict[str, Any]) -> None:
+    with pytest.raises(ConfigError, match="evaluation"):
+        FreeForm(**options)
+
+
+def test_question_file_with_accepted_answers(tmp_path: Path) -> None:
+    file = tmp_path / "questions.jsonl"
+    line = {"document": "a.txt", "question": "Who?", "answers": ["Miriam Vale", "Vale"]}
+    file.write_text(json.dumps(line) + "\n" + json.dumps({**line, "answers": "Tobias"}) + "\n")
+    first, second = read_questions(file, ["a.txt"])
+    assert first.accepted == ["Miriam Vale", "Vale"] and second.accepted == ["Tobias"] and not first.choices
+    assert not first.multiple_answers
+    file.write_text(json.dumps({**line, "answers": []}) + "\n")
+    with pytest.raises(DataError, match=r"answers are \[\]"):
+        read_questions(file, ["a.txt"])
+
+
+def test_plan_names_a_judge_without_a_key(command: Command) -> None:
+    """The judge is part of the configuration: a missing key is reported before anything runs."""
+    overrides = ["evaluation=free_form", "llm@evaluation.free_form.judge=openai", "logger=none"]
+    result = command("run", *overrides, "evaluation.free_form.judge.model=gpt-4o-mini", OPENAI_API_KEY="")
+    assert result.returncode == 1 and "OPENAI_API_KEY" in result.stderr and "outputs" not in result.stdout
+
+
+def test_data_losses_are_empty_without_losses() -> None:
+    answers = [build_answer(question, "", [Generation("Vale")], None) for question in questions(1)]
+    task = FreeForm()
+    assert collect_losses(task.data_losses(task.score(answers))) == {}
+    assert task.describe(task.score(answers)) == "exact match 1.000, F1 1.000 over 1 questions"
