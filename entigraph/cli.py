@@ -1,10 +1,14 @@
-"""The command line: entigraph [plan|run|analyze|list|clean] [experiments=<name>] [stage=<stage>] [key=value ...]"""
+"""The command line: entigraph [plan|run|analyze|list|clean] [experiments=<name>] [stage=<stage>] [key=value ...]
+
+`entigraph ask|chat` and the other TOOLS use finished runs. They have no configuration, and options of their own.
+"""
 
 import os
 import re
 import sys
 import traceback
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from pkgutil import resolve_name
 from uuid import uuid4
 
 import hydra
@@ -26,6 +30,10 @@ from entigraph.sweep.multirun import print_artifacts
 from entigraph.sweep.sweep_job import is_sweep_job, run_sweep_job
 
 USER_ERROR, INTERNAL_ERROR, INTERRUPTED = 1, 70, 130
+TOOLS = {  # imported when they are used
+    "ask": "entigraph.chat.chat_command:ask_main",
+    "chat": "entigraph.chat.chat_command:chat_main",
+}
 
 
 register_config()  # at import, because a launcher's worker processes only import this module
@@ -105,8 +113,10 @@ def hydra_arguments(arguments: Sequence[str]) -> list[str]:
         else:
             commands.append(word)
     for word in commands:
+        if word in TOOLS:
+            raise ConfigError(f"{word}: must be the first argument; see entigraph {word} --help")
         if word not in list(Command):
-            raise ConfigError(f"{word}: unknown command; {did_you_mean(word, Command)}")
+            raise ConfigError(f"{word}: unknown command; {did_you_mean(word, [*Command, *TOOLS])}")
     if len(commands) > 1:
         raise ConfigError(f"{' and '.join(commands)}: one command expected")
     return [*options, *normalize_overrides(overrides), *(f"command={word}" for word in commands)]
@@ -130,6 +140,10 @@ def run_command_line() -> int:
     """Returns the exit status: 0, USER_ERROR, INTERNAL_ERROR or INTERRUPTED."""
     task = HydraTask()
     try:
+        if sys.argv[1:] and sys.argv[1] in TOOLS:
+            tool: Callable[[Sequence[str]], None] = resolve_name(TOOLS[sys.argv[1]])
+            tool(sys.argv[2:])
+            return 0
         # Processes started from here, such as the ranks of a training run, receive the same arguments.
         sys.argv[1:] = hydra_arguments(sys.argv[1:])
         hydra.main(version_base="1.3", config_path=str(home() / "conf"), config_name="config")(task)()

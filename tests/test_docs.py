@@ -2,12 +2,15 @@
 
 import re
 import shlex
+from argparse import ArgumentParser
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from pkgutil import resolve_name
 
 import pytest
 from omegaconf import DictConfig
 
+from entigraph.cli import TOOLS
 from entigraph.config.overrides import normalize_overrides
 from entigraph.config.schema import Command
 
@@ -57,6 +60,12 @@ def test_every_option_is_listed_in_the_readme() -> None:
 
 def documented_commands() -> Iterator[tuple[str, list[str]]]:
     """Yields the name of a page and the arguments of each complete `entigraph` command in its code blocks."""
+    for page, arguments in code_block_commands():
+        if arguments[0] not in TOOLS:
+            yield page, arguments
+
+
+def code_block_commands() -> Iterator[tuple[str, list[str]]]:
     for page in PAGES:
         if page.name == "extending.md":  # tests/extending runs these
             continue
@@ -65,6 +74,15 @@ def documented_commands() -> Iterator[tuple[str, list[str]]]:
                 command = re.sub(r"\s\s+#.*", "", line)
                 if re.match(r"entigraph ([a-z]+( |$)|stage=)", command) and not command.endswith(("...", "…")):
                     yield page.name, shlex.split(command)[1:]
+
+
+def test_documented_tools_have_these_options() -> None:
+    commands = [arguments for _, arguments in code_block_commands() if arguments[0] in TOOLS]
+    assert {name for name, *_ in commands} == {*TOOLS}
+    for name, *arguments in commands:
+        module, function = TOOLS[name].split(":")
+        parser: ArgumentParser = resolve_name(f"{module}:{function.replace('_main', '_parser')}")()
+        parser.parse_args(arguments)
 
 
 @pytest.mark.parametrize(("page", "arguments"), list(documented_commands()), ids=str)

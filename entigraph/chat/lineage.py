@@ -1,0 +1,203 @@
+"""Where an answer may come from: the source sentences and the training texts that mention the names in it.
+
+It shows what the model has read about these names. It does not prove that an answer follows from a text.
+"""
+
+import heapq
+import re
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Any
+
+from entigraph.chat.model_selection import SelectedModel
+from entigraph.errors import ConfigError
+from entigraph.evaluation.entity_mentions import cut_excerpt, find_names_in, is_long_enough, keep_longest, overlaps
+from entigraph.storage.artifact import read_manifest
+from entigraph.storage.jsonl import read_jsonl
+from entigraph.storage.schemas import Document, EntityGraph
+from entigraph.storage.texts import RowGroup, row_groups
+from entigraph.text.writing_systems import SENTENCE_START
+
+MAX_SHOWN = 5
+CAPITALIZED = re.compile(r"[^\W\d_a-z][\w'’-]+(?: [^\W\d_a-z][\w'’-]+)*")
+
+
+@dataclass(frozen=True)
+class SourceSentence:
+    document_id: str
+    title: str
+    text: str
+
+
+@dataclass(frozen=True)
+class TextMention:
+    """A training text. `number` is its place in the artifact, for stable links."""
+
+    id: str
+    document_id: str
+    title: str
+    kind: str
+    about: Sequence[str]
+    excerpt: str
+    text: str = field(repr=False)
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """What mentions the names of an answer, those first that also mention a name of the question.
+
+    `sentence_count` and `text_count` are the totals, of which the first few are listed; `joint_texts` of the texts also
+    mention a name of the question.
+    """
+
+    answer_names: Sequence[str]
+    question_names: Sequence[str]
+    sentences: Sequence[SourceSentence] = ()
+    texts: Sequence[TextMention] = ()
+    sentence_count: int = 0
+    text_count: int = 0
+    joint_texts: int = 0
+    searched_texts: int = 0
+
+
+class Lineage:
+    """The documents and training texts of a run, found through the artifacts that its training was built from."""
+
+    def __init__(self, model: SelectedModel) -> None:
+        corpus, synthesis, tokens = model.corpus, model.synthesis, model.tokens
+        if not (corpus and synthesis and tokens):
+            reason = "no run below an outputs folder made it" if model.training is None else "they were removed"
+            raise ConfigError(f"{model.name}: its documents and training texts are not known here: {reason}")
+        self.corpus, self.synthesis, self.tokens = corpus, synthesis, tokens
+
+    @cached_property
+    def documents(self) -> dict[str, Document]:
+        return {document.id: document for document in read_jsonl(self.corpus / "documents.jsonl", Document)}
+
+    @cached_property
+    def entities(self) -> Sequence[str]:
+        """The entities of all documents, without repetitions; empty for augmenters without entity graphs."""
+        file = self.synthesis / "graphs.jsonl"
+        graphs = read_jsonl(file, EntityGraph) if file.exists() else ()
+        names = {entity.lower(): entity for graph in graphs for entity in graph.entities}
+        return [name for name in names.values() if is_long_enough(name)]
+
+    def names_in(self, text: str) -> list[str]:
+        """Returns the entities in a text; without graphs, its capitalized words that the documents contain."""
+        if self.entities:
+            return keep_longest(find_names_in(self.entities, text))
+        names = (self.longest_known_ending(phrase) for phrase in CAPITALIZED.findall(text))
+        return keep_longest(list(dict.fromkeys(name for name in names if name)))
+
+    def longest_known_ending(self, phrase: str) -> str:
+        """Returns the last words of a phrase, as many as the documents contain in a row; empty if they have none."""
+        words = phrase.split(" ")
+        endings = (" ".join(words[start:]) for start in range(len(words)))
+        texts = [document.text for document in self.documents.values()]
+        return next((ending for ending in endings if any(ending in text for text in texts)), "")
+
+    def explain(self, question: str, answer: str) -> Evidence:
+        """Returns the evidence for an answer; empty if neither question nor answer contains a name."""
+        answer_names, question_names = self.names_in(answer), self.names_in(question)
+        answer_names = [name for name in answer_names if name not in question_names] or answer_names
+        question_names = [name for name in question_names if not any(overlaps(name, other) for other in answer_names)]
+        if not answer_names and not question_names:
+            return Evidence([], [])
+        # An answer without a name ("yes", a year) is explained by the names of its question.
+        required, optional = (answer_names, question_names) if answer_names else (question_names, [])
+        return self.search(answer_names, question_names, required, optional)
+
+    def search(
+        self,
+        answer_names: Sequence[str],
+        question_names: Sequence[str],
+        required: Sequence[str],
+        optional: Sequence[str],
+    ) -> Evidence:
+        sentences = [
+            (rank(text, required, optional), SourceSentence(document.id, document.title, text.strip()))
+            for document in self.documents.values()
+            for text in re.split(SENTENCE_START, document.text)
+            if mentions(text, required)
+        ]
+        texts, text_count, joint, searched = self.search_texts(required, optional)
+        best = heapq.nlargest(MAX_SHOWN, enumerate(sentences), key=lambda item: (item[1][0], -item[0]))
+        return Evidence(
+            answer_names,
+            question_names,
+            [sentence for _, (_, sentence) in best],
+            texts,
+            len(sentences),
+            text_count,
+            joint,
+            searched,
+        )
+
+    def search_texts(self, required: Sequence[str], optional: Sequence[str]) -> tuple[list[TextMention], int, int, int]:
+        """Returns the best texts, how many mention a required name, how many also an optional one, and all searched."""
+        best: list[tuple[tuple[int, int], int, RowGroup, int, str]] = []
+        count = joint = searched = 0
+        for number, group, row, text in self.training_texts():
+            searched += 1
+            if not mentions(text, required):
+                continue
+            ranking = rank(text, required, optional)
+            count, joint = count + 1, joint + bool(ranking[0])
+            best.append((ranking, -number, group, row, text))
+            if len(best) > 8 * MAX_SHOWN:
+                best = heapq.nlargest(MAX_SHOWN, best, key=lambda entry: entry[:2])
+        best = heapq.nlargest(MAX_SHOWN, best, key=lambda entry: entry[:2])
+        shown = [self.describe(group, row, text, required, optional) for *_, group, row, text in best]
+        return shown, count, joint, searched
+
+    def training_texts(self) -> Iterator[tuple[int, RowGroup, int, str]]:
+        """Yields the number, the place and the content of each text that the model was trained on."""
+        selected = self.selected_texts
+        for group in row_groups(self.synthesis):
+            rows = [row for row in range(group.count) if selected[group.first + row]]
+            if rows:
+                for row, text in zip(rows, group.column("text", rows), strict=True):
+                    yield group.first + row, group, row, text
+
+    @cached_property
+    def selected_texts(self) -> Any:
+        """Whether each text of the synthesis is within the run's token budget."""
+        from entigraph.tokenization.stage import texts_within
+
+        key = read_manifest(self.tokens)["cache_key"]
+        return texts_within(
+            self.synthesis,
+            budget=key["budget"],
+            repeat=key["repeat"],
+            seed=key["seed"],
+            block_length=key.get("block_length"),
+            too_long=key.get("too_long", "skip"),
+            validation_fraction=key.get("validation_fraction", 0.0),
+        )
+
+    def describe(
+        self, group: RowGroup, row: int, text: str, required: Sequence[str], optional: Sequence[str]
+    ) -> TextMention:
+        identity, document_id, kind, about = (
+            group.column(name, [row])[0] for name in ("id", "document_id", "kind", "about")
+        )
+        title = self.documents[document_id].title if document_id in self.documents else document_id
+        return TextMention(
+            id=identity,
+            document_id=document_id,
+            title=title,
+            kind=kind,
+            about=about,
+            excerpt=cut_excerpt(text, required, optional),
+            text=text,
+        )
+
+
+def mentions(text: str, names: Sequence[str]) -> bool:
+    return bool(find_names_in(names, text))
+
+
+def rank(text: str, required: Sequence[str], optional: Sequence[str]) -> tuple[int, int]:
+    """Returns a sort key: the number of optional names, then of required names that the text contains."""
+    return len(find_names_in(optional, text)), len(find_names_in(required, text))

@@ -1,0 +1,96 @@
+"""Prompts, streaming and history with a real model."""
+
+import shutil
+from pathlib import Path
+
+import pytest
+
+from entigraph.chat.conversation import Mode, PromptSettings, Turn, build_prompt
+from entigraph.chat.model_selection import select_model
+from entigraph.chat.session import open_session
+from entigraph.chat.streaming import ChatModel
+from entigraph.errors import ConfigError
+from entigraph.evaluation.base import Prompt, Sampling
+from tests.chat.finished_runs import RUN, set_chat_template
+
+TEMPLATE = "{{ bos_token }}{% for m in messages %}[{{ m.role }}] {{ m.content }}\n{% endfor %}[assistant]"
+
+
+@pytest.fixture(scope="module")
+def model(outputs: Path) -> ChatModel:
+    return ChatModel(select_model(RUN, outputs), "cpu")
+
+
+@pytest.fixture(scope="module")
+def chat_model(tiny_model: Path, tmp_path_factory: pytest.TempPathFactory) -> ChatModel:
+    folder = tmp_path_factory.mktemp("model") / "chatty"
+    shutil.copytree(tiny_model, folder)
+    set_chat_template(folder, TEMPLATE)
+    return ChatModel(select_model(str(folder), folder.parent), "cpu")
+
+
+@pytest.mark.parametrize("temperature", [0.0, 1.0])
+def test_stream_equals_the_answer_of_an_evaluation(model: ChatModel, temperature: float) -> None:
+    sampling = Sampling(max_tokens=40, temperature=temperature)
+    parts = list(model.stream(model.encode("The lamp", templated=False), sampling, key="k"))
+    ((_, (expected,)),) = model.backend.sample([Prompt("k", "The lamp")], sampling)
+    assert "".join(parts) == expected.text and len(parts) > 10
+
+
+def test_stream_ends_before_a_stop_string_that_spans_tokens(model: ChatModel) -> None:
+    ids = model.encode("The lamp", templated=False)
+    whole = "".join(model.stream(ids, Sampling(max_tokens=40)))
+    stop = whole[20:26]
+    parts = list(model.stream(ids, Sampling(max_tokens=40, stop=(stop,))))
+    assert "".join(parts) == whole.partition(stop)[0]
+
+
+def decode(model: ChatModel, ids: object) -> str:
+    return str(model.backend.tokenizer.decode(list(ids), skip_special_tokens=False))  # type: ignore[call-overload]
+
+
+def test_completion_has_no_history_unless_asked_for(model: ChatModel) -> None:
+    history = [Turn("Who?", "Vale."), Turn("Why?", "Oil.")]
+    alone = build_prompt(model, PromptSettings(), "When?", history)
+    assert decode(model, alone.ids) == "Question: When? Answer:"
+    with_turn = build_prompt(model, PromptSettings(turns=1), "When?", history, passages=["best", "second"])
+    assert decode(model, with_turn.ids) == ("second\n\nbest\n\nQuestion: Why? Answer: Oil.\nQuestion: When? Answer:")
+
+
+def test_chat_template_renders_the_history_with_one_bos_token(chat_model: ChatModel) -> None:
+    built = build_prompt(chat_model, PromptSettings(), "When?", [Turn("Who?", "Vale.")], passages=["A lamp."])
+    assert built.mode is Mode.chat
+    assert decode(chat_model, built.ids) == (
+        "<|begin_of_text|>[user] Who?\n[assistant] Vale.\n[user] A lamp.\n\nWhen?\n[assistant]"
+    )
+
+
+def test_prompt_drops_old_turns_then_passages_that_exceed_the_context(model: ChatModel) -> None:
+    long = "word " * 700  # more than a third of the context
+    settings = PromptSettings(turns=5)
+    built = build_prompt(model, settings, "When?", [Turn(long, "a"), Turn("Who?", "b")], passages=[long])
+    assert (built.turns, built.passages) == (1, 1)
+    assert len(built.ids) + settings.max_tokens <= 4096
+    with pytest.raises(ConfigError, match="exceed the context"):
+        build_prompt(model, settings, long * 4)
+
+
+def test_missing_chat_template_is_one_error(outputs: Path) -> None:
+    with pytest.raises(ConfigError, match="has no chat template; use --mode completion"):
+        open_session(RUN, outputs, settings=PromptSettings(mode=Mode.chat))
+
+
+def test_each_model_sees_its_own_history(outputs: Path) -> None:
+    session = open_session(RUN, outputs, with_base=True, settings=PromptSettings(max_tokens=4), device="cpu")
+    for model in session.models:
+        list(session.answer(model, "Who?"))
+    assert [turns[0].question for turns in session.histories.values()] == ["Who?", "Who?"]
+    assert len(session.histories) == 2
+
+
+def test_open_book_prompt_contains_the_passage_that_answers(outputs: Path) -> None:
+    session = open_session(RUN, outputs, settings=PromptSettings(max_tokens=4), passages=1, device="cpu")
+    passages = session.find_passages("Who lost the Meridian?")
+    assert len(passages) == 1 and "Captain Holloway lost the Meridian" in passages[0]
+    assert session.prompt(session.model, "Who lost the Meridian?", passages).passages == 1
+    assert session.find_passages("xyzzy") == []
