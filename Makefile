@@ -6,7 +6,7 @@ VLLM_READY := .venv-vllm/.ready
 export TOKENIZERS_PARALLELISM := false
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo smoke check format test test-all vllm-env test-vllm bench bench-price bench-client bench-sweep bench-evaluation bench-vllm rivals results clean
+.PHONY: help install demo smoke check format test test-all vllm-env test-vllm bench bench-price bench-client bench-sweep bench-evaluation bench-vllm rivals results docs clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-16s %s\n", $$1, $$2}'
@@ -88,6 +88,9 @@ rivals: .rivals/.ready ## create .rivals: packages that only benchmarks compare 
 results: $(READY) ## update the published results of the demo in README.md from a finished study
 	$(BIN)/entigraph analyze experiments=scaling/fictional | $(BIN)/python docs/results/embed.py
 
+docs: $(READY) ## build the documentation site in .site
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --quiet
+
 clean: ## remove build products and caches, but not .venv, .venv-vllm, .rivals and outputs/
-	rm -rf build dist .mypy_cache .ruff_cache .pytest_cache .import_linter_cache
+	rm -rf build dist .site .mypy_cache .ruff_cache .pytest_cache .import_linter_cache
 	find . -name __pycache__ -not -path './.venv*/*' -not -path './.rivals/*' -prune -exec rm -rf {} +

@@ -2,8 +2,8 @@
 
 entigraph analyze experiments=scaling/fictional | python docs/results/embed.py        (make results)
 
-Writes the table, fits and forecasts to scaling-fictional.txt and embeds that file in README.md and
-experiments/README.md. tests/test_docs.py checks that both embed it verbatim.
+Writes the table, fits and forecasts to scaling-fictional.txt, embeds that file in experiments/README.md and
+docs/getting-started.md, and a summary of it in README.md. tests/test_docs.py checks that the pages agree with the file.
 """
 
 import re
@@ -12,10 +12,16 @@ from pathlib import Path
 
 RESULTS = Path(__file__).with_name("scaling-fictional.txt")
 ROOT = RESULTS.parents[2]
-PAGES = (ROOT / "README.md", ROOT / "experiments" / "README.md")
+README = ROOT / "README.md"
+PAGES = (ROOT / "experiments" / "README.md", ROOT / "docs" / "getting-started.md")
 TABLE_HEADER = re.compile(r"\s+tokens\s+accuracy")
 LAST_LINES = ("fit, ", "past forecasts, ", "forecast, ")
 BLOCK = re.compile(r"(?<=<!-- results/scaling-fictional\.txt -->\n```\n).*?(?=```\n<!-- end of results -->)", re.DOTALL)
+SUMMARY = re.compile(
+    r"(?<=<!-- summary of results/scaling-fictional\.txt -->\n).*?(?=<!-- end of summary -->)", re.DOTALL
+)
+ROW = re.compile(r"(\w+) +([\d,]+) +(\d\.\d+) +(\d\.\d+) +\d+")
+GAIN = re.compile(r"fit, (\w+): .*, (\S+) points per doubling")
 
 
 def extract(output: str) -> str:
@@ -26,15 +32,30 @@ def extract(output: str) -> str:
     return "\n".join(lines[first : last + 1]) + "\n"
 
 
+def summarize(results: str) -> str:
+    """Returns a Markdown table with the largest budget of each augmenter."""
+    rows = [match.groups() for line in results.splitlines() if (match := ROW.match(line))]
+    gains = dict(match.groups() for line in results.splitlines() if (match := GAIN.match(line)))
+    largest = {name: (tokens, accuracy, stderr) for name, tokens, accuracy, stderr in rows}
+    _, base, base_stderr = largest.pop("base")
+    lines = [
+        f"| augmenter | synthetic tokens | accuracy (base model {base} ± {base_stderr}) | points per doubling |",
+        "|---|---|---|---|",
+    ]
+    for name, (tokens, accuracy, stderr) in largest.items():
+        lines.append(f"| {name} | {tokens} | {accuracy} ± {stderr} | {gains[name]} |")
+    return "\n".join(lines) + "\n"
+
+
 def embed(results: str, page: str) -> str:
-    """Returns the page with the results in place of its results block."""
-    return BLOCK.sub(lambda _: results, page)
+    """Returns the page with the results in place of its results block, and their summary in place of its summary."""
+    return SUMMARY.sub(lambda _: summarize(results), BLOCK.sub(lambda _: results, page))
 
 
 def main() -> None:
     results = extract(sys.stdin.read())
     RESULTS.write_text(results, encoding="utf-8")
-    for page in PAGES:
+    for page in (README, *PAGES):
         page.write_text(embed(results, page.read_text(encoding="utf-8")), encoding="utf-8")
 
 

@@ -1,0 +1,89 @@
+"""Pages of the documentation site that are made from other files; a hook of MkDocs.
+
+The home page is README.md, the experiments are experiments/README.md, and the configuration reference lists every key
+of `conf/` with its default and its comment.
+"""
+
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).resolve().parents[1]
+CONF = ROOT / "conf"
+API = """# API reference
+
+::: entigraph.api
+    options:
+      members: [compose, plan, run, Plan, Result, Study]
+"""
+
+
+def on_files(files: Any, *, config: Any) -> Any:
+    from mkdocs.structure.files import File
+
+    pages = {
+        "index.md": site_links((ROOT / "README.md").read_text(encoding="utf-8"), "docs/"),
+        "experiments.md": site_links((ROOT / "experiments" / "README.md").read_text(encoding="utf-8"), "../docs/"),
+        "configuration.md": render_configuration(),
+        "api.md": API,
+    }
+    for name, content in pages.items():
+        files.append(File.generated(config, name, content=content))
+    return files
+
+
+def on_page_markdown(markdown: str, **_: Any) -> str:
+    return site_links(markdown, "")
+
+
+def site_links(markdown: str, docs: str) -> str:
+    """Returns a page of the repository with its links as those of the site."""
+    markdown = re.sub(rf"(\]\(){re.escape(docs)}", r"\1", markdown)
+    markdown = re.sub(r"\]\((?:\.\./)?experiments/README\.md", "](experiments.md", markdown)
+    markdown = re.sub(r"\]\((?:\.\./)?README\.md", "](index.md", markdown)
+    return re.sub(r"\[([^\]]+)\]\((?:\.\./)*(?:CITATION\.cff|LICENSE)\)", r"`\1`", markdown)
+
+
+def render_configuration() -> str:
+    """Returns the reference of all config groups and keys, in Markdown."""
+    groups = sorted(folder for folder in CONF.iterdir() if folder.is_dir() and folder.name != "hydra")
+    lines = [
+        "# Configuration",
+        "",
+        "Every option of every config group, with its keys, defaults and comments. `GROUP=OPTION` selects an option,",
+        "`GROUP.KEY=VALUE` sets a key, and `+GROUP.KEY=VALUE` adds one that is not listed.",
+        "",
+        "| group | options |",
+        "|---|---|",
+    ]
+    for group in groups:
+        options = " ".join(f"[`{option.stem}`](#{group.name}{option.stem})" for option in sorted(group.glob("*.yaml")))
+        lines.append(f"| [`{group.name}`](#{group.name}) | {options} |")
+    lines += ["", "## Root", "", *render_option(CONF / "config.yaml")]
+    for group in groups:
+        lines += ["", f"## {group.name}"]
+        for option in sorted(group.glob("*.yaml")):
+            lines += [
+                "",
+                f"### {group.name}={option.stem} {{ #{group.name}{option.stem} }}",
+                "",
+                *render_option(option),
+            ]
+    return "\n".join(lines) + "\n"
+
+
+def render_option(file: Path) -> Iterator[str]:
+    """Yields the comment at the head of an option's file, and its content without that comment."""
+    lines = file.read_text(encoding="utf-8").splitlines()
+    lines = [line for line in lines if not line.startswith("# @package")]
+    head = [line for line in lines[: first_key(lines)] if line.startswith("#")]
+    yield from (line.removeprefix("# ").replace("<", "&lt;") for line in head)
+    body = lines[first_key(lines) :]
+    if file.name == "config.yaml":
+        body = [line for line in body[: next(i for i, line in enumerate(body) if line == "hydra:")]]
+    yield from ("", "```yaml", *body, "```")
+
+
+def first_key(lines: list[str]) -> int:
+    return next((number for number, line in enumerate(lines) if not line.startswith("#")), len(lines))
