@@ -24,7 +24,7 @@ from entigraph.pipeline.dry_run import render_sweep
 from entigraph.pipeline.loading import load_run
 from entigraph.storage import artifact, cleanup
 from entigraph.sweep import early_stopping
-from entigraph.sweep.expansion import expand_jobs, first_job, has_known_jobs
+from entigraph.sweep.expansion import compose_jobs, expand_jobs, first_job, has_known_jobs
 from entigraph.sweep.job_table import Sweep, watching
 from entigraph.sweep.recovery import SweepState
 
@@ -70,7 +70,7 @@ def plan_sweep(config: DictConfig) -> None:
     else:
         jobs = [first_job(config)]
         print(f"{sweeper_name(config)} selects its jobs at run time; this is the plan of its first job")
-    runs = [load_run(compose("config", overrides=job)) for job in jobs]
+    runs = [load_run(config) for config in compose_jobs(jobs)]
     half_width = early_stopping.target_half_width(config)
     print("\n".join(render_sweep(config.study.name, config.paths.root, runs, half_width)))
 

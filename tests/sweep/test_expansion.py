@@ -2,9 +2,12 @@
 
 from typing import Any
 
+import pytest
+from hydra import compose
+from hydra.errors import HydraException
 from omegaconf import OmegaConf
 
-from entigraph.sweep.expansion import expand_jobs, first_job, has_known_jobs
+from entigraph.sweep.expansion import compose_jobs, expand_jobs, first_job, has_known_jobs
 
 
 def sweep(*overrides: str, target: str = "BasicSweeper", **params: str) -> Any:
@@ -34,3 +37,24 @@ def test_first_job_takes_the_first_value_of_each_key() -> None:
     config = sweep("a=choice(3,4)", "b=range(1,9)", "c=interval(0.5,2)", "d=7", target="OptunaSweeper")
     assert not has_known_jobs(config)
     assert first_job(config) == ["a=3", "b=1", "c=0.5", "d=7"]
+
+
+JOBS = [
+    ["augmenter=raw", "tokens.budget=1000", "seed=0"],
+    ["augmenter=raw", "tokens.budget=2000", "seed=1"],
+    ["augmenter=rephrase", "tokens.budget=2000", "optim.lr=0.5", "tokens.budget=3000"],
+    ["augmenter=rephrase", "data=packed_with_replay", "data.replay=x", "+optim.eps=0.1", "tokenizer.vocabulary=300"],
+]
+
+
+def test_composed_jobs_equal_those_of_hydra(hydra_app: None) -> None:
+    assert list(compose_jobs(JOBS)) == [compose("config", overrides=job) for job in JOBS]
+
+
+@pytest.mark.parametrize("wrong", ["optim.learning_rate=1", "seed=0.5"])
+def test_error_of_a_composed_job_is_that_of_hydra(wrong: str, hydra_app: None) -> None:
+    with pytest.raises(HydraException) as expected:
+        compose("config", overrides=[wrong])
+    with pytest.raises(HydraException) as actual:
+        list(compose_jobs([[wrong]]))
+    assert str(actual.value) == str(expected.value)
