@@ -26,6 +26,7 @@ from entigraph.pipeline.registration import register_config  # noqa: E402
 from entigraph.pipeline.run import Run  # noqa: E402
 from entigraph.storage.token_shards import ShardWriter  # noqa: E402
 from entigraph.tokenization.packing import layout_stream  # noqa: E402
+from tests.commands import run_command  # noqa: E402
 
 register_config()
 STAND_IN = Path(__file__).parent / "llm" / "stand_in"
@@ -51,14 +52,7 @@ def command(tmp_path: Path) -> Command:
     """Run `entigraph ...` as a user does, in an empty folder."""
 
     def run(*arguments: str, cwd: Path | None = None, **environment: str) -> subprocess.CompletedProcess[str]:
-        return subprocess.run(
-            [sys.executable, "-m", "entigraph", *arguments],
-            cwd=cwd or tmp_path,
-            env={**os.environ, **environment},
-            capture_output=True,
-            text=True,
-            timeout=300,
-        )
+        return run_command(*arguments, cwd=cwd or tmp_path, environment=environment)
 
     return run
 
@@ -116,13 +110,7 @@ def smoke(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def run_smoke(folder: Path) -> None:
-    result = subprocess.run(
-        [sys.executable, "-m", "entigraph", "run", "experiments=smoke"],
-        cwd=folder,
-        capture_output=True,
-        text=True,
-        timeout=600,
-    )
+    result = run_command("run", "experiments=smoke", cwd=folder, timeout=600)
     assert result.returncode == 0, result.stderr[-2000:]
     (folder / "printed.txt").write_text(result.stdout)
 

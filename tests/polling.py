@@ -5,6 +5,8 @@ import time
 from collections.abc import Callable
 from typing import Any, TypeVar
 
+from tests.commands import RunningCommand
+
 Value = TypeVar("Value")
 
 
@@ -13,7 +15,7 @@ def wait_for(
     *,
     timeout_s: float = 120.0,
     interval_s: float = 0.02,
-    process: "subprocess.Popen[Any] | None" = None,
+    process: "subprocess.Popen[Any] | RunningCommand | None" = None,
 ) -> Value:
     """Returns the first true value of the condition.
 

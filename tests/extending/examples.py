@@ -8,6 +8,7 @@ import sys
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from tests.commands import run_command
 from tests.mock_llm_server import Handle
 
 GUIDE = Path(__file__).resolve().parents[2] / "docs" / "extending.md"
@@ -80,7 +81,9 @@ class Project:
         settings = [setting for setting in tiny if setting.partition("=")[0] not in chosen]
         arguments = [word.replace(SERVER_URL, self.server.base_url) for word in command]
         logger = [] if any("logger" in word for word in command) else ["logger=none"]
-        return self.python("-m", "entigraph", *arguments, *settings, *logger)
+        result = run_command(*arguments, *settings, *logger, cwd=self.folder, environment={"OPENAI_API_KEY": "none"})
+        assert result.returncode == 0, result.stderr[-3000:]
+        return result.stdout
 
     def python(self, *arguments: str) -> str:
         """Runs Python in the project's folder: `-m module ...`, or one program. Returns what it prints."""

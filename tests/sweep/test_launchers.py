@@ -4,14 +4,13 @@ import json
 import os
 import shutil
 import signal
-import subprocess
-import sys
 import time
 from pathlib import Path
 
 import pytest
 
 from entigraph.runtime.processes import Preempted, save_before_requeue
+from tests.commands import RunningCommand
 from tests.conftest import Command
 
 ONE = ["run", "experiments=smoke", "logger=none", "launcher=submitit_local", "sweep.augmenters=[raw]"]
@@ -39,13 +38,7 @@ def test_preempted_job_saves_and_is_requeued(smoke: Path, tmp_path: Path) -> Non
     root = tmp_path / "outputs"
     shutil.copytree(smoke, root)
     long = ["sweep.token_budgets=[4000]", "trainer.max_steps=400", "trainer.checkpoint_every_n_steps=100000"]
-    sweep = subprocess.Popen(
-        [sys.executable, "-m", "entigraph", *ONE, *long],
-        cwd=tmp_path,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
+    sweep = RunningCommand(*ONE, *long, cwd=tmp_path)
     metrics = WaitFor(sweep)(lambda: [file for file in root.glob("training/*/metrics.jsonl") if not is_complete(file)])[
         0
     ]
@@ -88,7 +81,7 @@ def test_slurm_without_sbatch_is_one_error(command: Command) -> None:
 
 
 class WaitFor:
-    def __init__(self, sweep: "subprocess.Popen[str]") -> None:
+    def __init__(self, sweep: RunningCommand) -> None:
         self.sweep = sweep
 
     def __call__(self, look):  # type: ignore[no-untyped-def]
@@ -96,7 +89,7 @@ class WaitFor:
         while time.monotonic() < deadline:
             if result := look():
                 return result
-            assert self.sweep.poll() is None, self.sweep.stderr.read() if self.sweep.stderr else ""
+            assert self.sweep.poll() is None, self.sweep.communicate()
             time.sleep(0.01)
         raise AssertionError("the condition did not hold within two minutes")
 

@@ -5,14 +5,13 @@ import os
 import re
 import shutil
 import signal
-import subprocess
-import sys
 import time
 from pathlib import Path
 
 import pytest
 
 from entigraph.storage.artifact import read_manifest
+from tests.commands import RunningCommand, run_command
 from tests.conftest import Command, curve_of, study_of
 from tests.polling import wait_for
 
@@ -80,16 +79,28 @@ def test_invalid_configuration_fails_before_first_job(command: Command, tmp_path
     assert result.returncode == 1 and "optim.lr: -1" in result.stderr and "Traceback" not in result.stderr
 
 
-def test_killed_sweep_resumes_without_repeating_finished_work(tmp_path: Path) -> None:
-    command = [sys.executable, "-m", "entigraph", *SMOKE]
-    running = subprocess.Popen(command, cwd=tmp_path, start_new_session=True, stdout=subprocess.DEVNULL)
-    outputs = tmp_path / "outputs"
-    wait_for(lambda: len(list(outputs.glob("evaluation/*/manifest.json"))) >= 3, process=running, timeout_s=300)
+def untrained(smoke: Path, root: Path, *runs: str) -> Path:
+    """Returns a copy of the outputs without the models and scores of these runs."""
+    shutil.copytree(smoke, root, symlinks=True)
+    for run in runs:
+        for stage in ("training", "evaluation"):
+            for folder in root.glob(f"{stage}/fictional-{run}-*"):
+                shutil.rmtree(folder)
+    for manifest in root.glob("studies/*/manifest.json"):
+        manifest.unlink()
+    return root
+
+
+def test_killed_sweep_resumes_without_repeating_finished_work(smoke: Path, tmp_path: Path) -> None:
+    outputs = untrained(smoke, tmp_path / "outputs", "entigraph", "raw")
+    finished = manifests(outputs)
+    running = RunningCommand(*SMOKE, cwd=tmp_path, start_new_session=True)
+    wait_for(lambda: len(manifests(outputs)) > len(finished) + 1, process=running, timeout_s=300)
     os.kill(running.pid, signal.SIGKILL)  # the parent alone: its workers must notice by themselves
     running.wait()
     wait_for_session_to_end(running.pid)
     before = manifests(outputs)
-    result = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=300)
+    result = run_command(*SMOKE, cwd=tmp_path)
     assert result.returncode == 0, result.stderr
     after = manifests(outputs)
     assert {file: after[file] for file in before} == before, "what had finished was not made again"
@@ -113,11 +124,10 @@ def session_of(process: int) -> int | None:
     return None if fields[0] == "Z" else int(fields[3])
 
 
-def test_job_of_killed_worker_is_retried_and_others_finish(tmp_path: Path) -> None:
+def test_job_of_killed_worker_is_retried_and_others_finish(smoke: Path, tmp_path: Path) -> None:
     """As if the system killed the process that uses the most memory."""
-    command = [sys.executable, "-m", "entigraph", *SMOKE]
-    running = subprocess.Popen(command, cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
-    outputs = tmp_path / "outputs"
+    outputs = untrained(smoke, tmp_path / "outputs", "entigraph")
+    running = RunningCommand(*SMOKE, cwd=tmp_path)
     wait_for(
         lambda: list(outputs.glob("training/fictional-entigraph-8000-*/data_schedule.json")),
         process=running,
@@ -132,14 +142,13 @@ def test_job_of_killed_worker_is_retried_and_others_finish(tmp_path: Path) -> No
     assert "Traceback" not in errors, errors
     assert errors.count("failed: ") <= 1, "other running jobs are not blamed"
     assert len(curve_of(outputs)["runs"]) >= 5
-    rerun = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=300)
+    rerun = run_command(*SMOKE, cwd=tmp_path)
     assert rerun.returncode == 0 and len(curve_of(outputs)["runs"]) == 6, rerun.stderr
 
 
-def test_job_that_always_kills_its_worker_is_reported_alone(tmp_path: Path) -> None:
-    command = [sys.executable, "-m", "entigraph", *SMOKE]
-    running = subprocess.Popen(command, cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
-    outputs = tmp_path / "outputs"
+def test_job_that_always_kills_its_worker_is_reported_alone(smoke: Path, tmp_path: Path) -> None:
+    outputs = untrained(smoke, tmp_path / "outputs", "entigraph")
+    running = RunningCommand(*SMOKE, cwd=tmp_path)
     while running.poll() is None:
         time.sleep(0.01)
         for worker in workers_of(running.pid):
@@ -222,7 +231,7 @@ def without(root: Path, stage: str) -> list[str]:
                 shutil.rmtree(folder)
     for manifest in root.glob("studies/*/manifest.json"):
         manifest.unlink()
-    return [sys.executable, "-m", "entigraph", *SMOKE, f"paths.root={root}", "sweep.augmenters=[raw]"]
+    return [*SMOKE, f"paths.root={root}", "sweep.augmenters=[raw]"]
 
 
 def checksums(root: Path) -> dict[str, object]:
@@ -239,7 +248,7 @@ def test_concurrent_sweeps_share_work(smoke: Path, tmp_path: Path) -> None:
     root = tmp_path / "copy"
     shutil.copytree(smoke, root, symlinks=True)
     command = without(root, "tokens")
-    both = [subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) for _ in range(2)]
+    both = [RunningCommand(*command, cwd=tmp_path) for _ in range(2)]
     for sweep in both:
         printed, errors = sweep.communicate(timeout=300)
         assert sweep.returncode == 0 and "2 of 2 runs are complete" in printed, errors
@@ -256,11 +265,11 @@ def test_sweep_killed_in_any_stage_resumes(stage: str, smoke: Path, tmp_path: Pa
     for lock in root.glob(".locks/studies-*"):
         lock.unlink()
     before = {*root.glob(begun)}
-    running = subprocess.Popen(command, stdout=subprocess.DEVNULL, start_new_session=True)
+    running = RunningCommand(*command, cwd=tmp_path, start_new_session=True)
     wait_for(lambda: {*root.glob(begun)} != before, process=running, timeout_s=300, interval_s=0.002)
     os.kill(running.pid, signal.SIGKILL)
     running.wait()
     wait_for_session_to_end(running.pid)
-    result = subprocess.run(command, capture_output=True, text=True, timeout=300)
+    result = run_command(*command, cwd=tmp_path)
     assert result.returncode == 0, result.stderr
     assert checksums(root) == checksums(smoke) and len(curve_of(root)["runs"]) == 6

@@ -15,6 +15,7 @@ import pytest
 from entigraph.storage.artifact import read_manifest
 from entigraph.storage.jsonl import read_jsonl
 from entigraph.storage.schemas import Document
+from tests.commands import RunningCommand, run_command
 from tests.conftest import TINY, Command, study_of
 from tests.polling import wait_for
 from tests.tracking.wandb_server import Service, served
@@ -136,14 +137,13 @@ SLOWLY += ["trainer.max_steps=150", "trainer.log_every_n_steps=1", "trainer.chec
 
 @pytest.mark.parametrize("stop_signal", [signal.SIGKILL, signal.SIGTERM])
 def test_interrupted_job_resumes_the_same_run(stop_signal: signal.Signals, tmp_path: Path) -> None:
-    command = [sys.executable, "-m", "entigraph", *SLOWLY]
-    running = subprocess.Popen(command, cwd=tmp_path, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    running = RunningCommand(*SLOWLY, cwd=tmp_path)
     root = tmp_path / "outputs"
     pattern = "training/*/checkpoints/step-*"
     wait_for(lambda: any(int(step.name[5:]) >= 30 for step in root.glob(pattern)), process=running)
     running.send_signal(stop_signal)
     running.wait()
-    result = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=200)
+    result = run_command(*SLOWLY, cwd=tmp_path, timeout=200)
     assert result.returncode == 0, result.stderr
     first, second = read_runs(root, "train")
     assert first["run_id"] == second["run_id"] and first["history"] and second["history"]
