@@ -8,14 +8,17 @@ from typing import Any
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
+from entigraph.analysis.base import Analysis
 from entigraph.config.instantiate import BuiltComponent, config_error_message
 from entigraph.config.schema import COMPONENTS, Synthesis, Tokens
 from entigraph.config.validation import collect_problems, resolve_root, validate
 from entigraph.corpus.base import CorpusReader
 from entigraph.errors import ConfigError
 from entigraph.evaluation.models_under_test import InferenceEngine
+from entigraph.evaluation.tasks.base import EvaluationTask
 from entigraph.pipeline.component_keys import component_key
 from entigraph.reporting.disclaimers import FICTIONAL, PLUMBING
+from entigraph.retrieval.base import Retriever
 from entigraph.synthesis.base import Augmenter
 from entigraph.tokenization.base import TokenizerBuilder
 from entigraph.training.component_nodes import (
@@ -51,11 +54,11 @@ class Components:
     optim: OptimizerFactory
     scheduler: SchedulerFactory
     trainer: TrainerSettings
-    retriever: Any
+    retriever: Retriever
     engine: InferenceEngine
-    tasks: Mapping[str, Any]
+    tasks: Mapping[str, EvaluationTask]
     baselines: Mapping[str, Any]
-    analysis: Any
+    analysis: Analysis
     logger: Any
 
     @property

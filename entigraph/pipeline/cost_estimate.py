@@ -2,10 +2,11 @@
 
 from collections.abc import Iterator, Mapping
 from contextlib import closing, nullcontext
-from dataclasses import dataclass
-from statistics import mean
-from typing import Any
+from typing import Any, cast
 
+from entigraph.analysis.factuality.judge_usage import JudgedConfiguration, JudgeUsage
+from entigraph.analysis.factuality.judges import JudgedAnalysis
+from entigraph.evaluation.tasks.question_task import QuestionTask
 from entigraph.llm.response_cache import ResponseCache, response_cache_path
 from entigraph.pipeline import steps
 from entigraph.pipeline.run import Run
@@ -23,8 +24,6 @@ from entigraph.text.writing_systems import CHARACTERS_PER_TOKEN
 
 MAX_DOCUMENTS_LISTED = 20
 SHORT_ANSWER = 60  # tokens
-VERDICT, REFERENCE = 60, 300  # tokens of an answer
-CLAIM_TOKENS_RATIO = 1.2  # tokens of a list of claims, or of its verdicts, per token of the text
 
 
 def synthesis_cost_lines(run: Run, max_documents: int = MAX_DOCUMENTS_LISTED) -> list[str]:
@@ -154,9 +153,10 @@ def retrieval_cost_lines(run: Run) -> Iterator[str]:
     """Yields the maximum cost of embedding and reranking at paid endpoints; cached results are not deducted."""
     if not run.retriever.paid:
         return
+    limit = getattr(run.retriever, "max_cost_usd", None)
     pending = {ranking.folder: name for name, ranking in run.artifacts.rankings.items() if not ranking.complete}
     for name in pending.values():
-        inputs, task = steps.task_inputs(run, name), run.tasks[name]
+        inputs, task = steps.task_inputs(run, name), cast(QuestionTask, run.tasks[name])
         if not inputs.questions.exists():
             yield f"retrieval for {name}: its cost is unknown until the questions exist (run stage=corpus)"
             continue
@@ -166,7 +166,7 @@ def retrieval_cost_lines(run: Run) -> Iterator[str]:
         tokens, searches, cost = run.retriever.estimate_cost(characters + sum(map(len, queries)), len(questions))
         yield (
             f"retrieval for {name}: about {tokens:,.0f} tokens to embed and {searches:,} searches to rerank, "
-            f"${cost:,.2f}; stopped at retriever.max_cost_usd = {run.retriever.max_cost_usd}"
+            f"${cost:,.2f}; stopped at retriever.max_cost_usd = {limit}"
         )
 
 
@@ -197,109 +197,29 @@ def baseline_cost_lines(run: Run) -> list[str]:
     return lines
 
 
-@dataclass
-class JudgeUsage:
-    """Requests and tokens of one judge. Token counts range from the shortest to the longest allowed answers."""
-
-    requests: float = 0.0
-    prompt_tokens: tuple[float, float] = (0.0, 0.0)
-    completion_tokens: tuple[float, float] = (0.0, 0.0)
-
-    def add(self, requests: float, prompt: tuple[float, float], completion: tuple[float, float]) -> None:
-        """Adds requests; `prompt` and `completion` are the tokens of one request."""
-        self.requests += requests
-        low, high = self.prompt_tokens
-        self.prompt_tokens = (low + requests * prompt[0], high + requests * prompt[1])
-        low, high = self.completion_tokens
-        self.completion_tokens = (low + requests * completion[0], high + requests * completion[1])
-
-
 def judging_cost_lines(run: Run) -> list[str]:
     """Returns the cost of the judges of the selected analysis; cached answers are not deducted."""
-    if not hasattr(run.analysis, "judges"):
+    if not isinstance(run.analysis, JudgedAnalysis):
         return []
-    from entigraph.analysis.factuality.factuality import Factuality
-    from entigraph.analysis.summaries.summary_claims import SummaryClaims
-
-    analysis = run.analysis
-    if isinstance(analysis, Factuality):
-        usage = estimate_factuality_usage(run, analysis.sentences)
-        return list(judge_lines(analysis.judges, dict.fromkeys(analysis.judges, usage), "the texts of each augmenter"))
-    if isinstance(analysis, SummaryClaims):
-        writer = {"writer": analysis.reference_writer} if analysis.reference_writer else {}
-        usage_by_judge = estimate_summary_usage(run, analysis.compared)
-        return list(judge_lines({**analysis.judges, **writer}, usage_by_judge, "the texts of this configuration"))
-    return []
+    configuration = JudgedConfiguration(
+        document_tokens=[len(document.text) / CHARACTERS_PER_TOKEN for document in run.corpus.read().documents],
+        tasks=run.tasks,
+        models=1 + bool(run.artifacts.base_model_evaluation) + len(run.baselines),
+    )
+    return list(judge_lines(run.analysis, run.analysis.estimate_usage(configuration)))
 
 
-def judge_lines(judges: Mapping[str, Any], usage_by_judge: Mapping[str, JudgeUsage], texts: str) -> Iterator[str]:
-    for key, judge in judges.items():
-        usage = usage_by_judge[key]
-        if hasattr(judge, "price") and usage.requests:
+def judge_lines(analysis: JudgedAnalysis, usage_by_writer: Mapping[str, JudgeUsage]) -> Iterator[str]:
+    for key, usage in usage_by_writer.items():
+        writer: Any = analysis.writer_at(key)
+        if hasattr(writer, "price") and usage.requests:
             ends = zip(usage.prompt_tokens, usage.completion_tokens, strict=True)
-            costs = [judge.price.dollars(prompt, 0.0, completion) for prompt, completion in ends]
+            costs = [writer.price.dollars(prompt, 0.0, completion) for prompt, completion in ends]
             yield (
-                f"analysis.{key} with {judge.model}: {usage.requests:,.0f} requests for {texts}, "
+                f"analysis.{key} with {writer.model}: {usage.requests:,.0f} requests for {analysis.judged_texts}, "
                 f"{span(*usage.prompt_tokens)} prompt tokens, ${span(costs[0], costs[1], 2)}; "
-                f"stopped at max_cost_usd = {judge.max_cost_usd}"
+                f"stopped at max_cost_usd = {writer.max_cost_usd}"
             )
-
-
-def document_lengths(run: Run) -> list[float]:
-    """Returns the length of each document in tokens."""
-    return [len(document.text) / CHARACTERS_PER_TOKEN for document in run.corpus.read().documents]
-
-
-def prompt_length(*names: str) -> float:
-    """Returns the total length of judge prompts in tokens."""
-    from entigraph.analysis.factuality.judges import load_prompt
-
-    return sum(len(load_prompt(name)) for name in names) / CHARACTERS_PER_TOKEN
-
-
-def estimate_factuality_usage(run: Run, sentences: int) -> JudgeUsage:
-    from entigraph.analysis.factuality.sentences import CONTEXT_CHARACTERS
-
-    usage = JudgeUsage()
-    shortest = mean(document_lengths(run)) + prompt_length("judge_system", "judge")
-    longest = shortest + CONTEXT_CHARACTERS / CHARACTERS_PER_TOKEN
-    usage.add(sentences, (shortest, longest), (VERDICT, VERDICT))
-    return usage
-
-
-def estimate_summary_usage(run: Run, compared: int) -> dict[str, JudgeUsage]:
-    """Returns the usage of the judges for the summaries of the run's model, base model and baselines, and references.
-
-    `compared` is the number of summaries that the second judge reads.
-    """
-    usage_by_judge = {key: JudgeUsage() for key in ("judge", "second", "writer")}
-    documents = document_lengths(run)
-    groups = summary_groups(run, len(documents))
-    if len(groups) == 1:  # only the references: no task summarizes
-        return usage_by_judge
-    document = mean(documents)
-    splitting, judging = prompt_length("split_system", "split"), prompt_length("judge_system", "judge_claims")
-    for count, (low, high) in groups:
-        claims = (CLAIM_TOKENS_RATIO * low, CLAIM_TOKENS_RATIO * high)
-        judged = (document + judging + claims[0], document + judging + claims[1])
-        usage_by_judge["judge"].add(count, (splitting + low, splitting + high), claims)
-        usage_by_judge["judge"].add(count, judged, claims)
-    usage_by_judge["second"].add(min(compared, sum(count for count, _ in groups)), judged, claims)
-    prompt = document + prompt_length("summarize_system", "summarize")
-    usage_by_judge["writer"].add(len(documents), (prompt, prompt), (REFERENCE, REFERENCE))
-    return usage_by_judge
-
-
-def summary_groups(run: Run, documents: int) -> list[tuple[int, tuple[int, int]]]:
-    """Returns the number of summaries and the range of their tokens, of the references and of each task and prompt."""
-    groups = [(documents, (REFERENCE, REFERENCE))]
-    models = 1 + bool(run.artifacts.base_model_evaluation) + len(run.baselines)
-    for task in run.tasks.values():
-        summarized = min(getattr(task, "limit", None) or documents, documents)
-        for prompt in getattr(task, "summary_prompts", {}).values():
-            tokens = (min(SHORT_ANSWER, prompt.max_tokens), prompt.max_tokens)
-            groups.append((models * task.samples * summarized, tokens))
-    return groups
 
 
 def span(low: float, high: float, digits: int = 0) -> str:

@@ -9,12 +9,13 @@ from dataclasses import dataclass, replace
 from functools import partial
 from itertools import islice
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from entigraph.config.schema import Stage
 from entigraph.config.validation import collect_problems
 from entigraph.evaluation.base import ModelUnderTest, TaskInputs
 from entigraph.evaluation.entity_mentions import TrainingTexts
+from entigraph.evaluation.tasks.question_task import QuestionTask
 from entigraph.llm.response_cache import response_cache_path
 from entigraph.llm.vllm.vllm_writer import LOG_NAME
 from entigraph.pipeline.run import Run
@@ -58,7 +59,7 @@ def retrieve(run: Run, name: str, out: Path, progress: Progress, tracker: Tracke
     from entigraph.evaluation.stage import validate_task
     from entigraph.retrieval import stage
 
-    task = run.tasks[name]
+    task = cast(QuestionTask, run.tasks[name])
     inputs = task_inputs(run, name)
     validate_task(task, name, inputs)
     counts = stage.run(

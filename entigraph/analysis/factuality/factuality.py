@@ -9,12 +9,20 @@ from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from statistics import mean
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from entigraph.analysis.base import AnalysisContext
 from entigraph.analysis.factuality.judge_agreement import kappa_text, measure_agreement, read_labels
-from entigraph.analysis.factuality.judges import JudgedAnalysis, prompt_digests, writer_key, writer_name
-from entigraph.analysis.factuality.sentences import SampledSentence, sample_sentences
+from entigraph.analysis.factuality.judge_usage import JudgedConfiguration, JudgeUsage
+from entigraph.analysis.factuality.judges import (
+    JudgedAnalysis,
+    prompt_digests,
+    prompt_tokens,
+    writer_key,
+    writer_name,
+)
+from entigraph.analysis.factuality.sentences import CONTEXT_CHARACTERS, SampledSentence, sample_sentences
 from entigraph.analysis.factuality.verdicts import PROMPTS, Judgment, Verdict, judge_sentences
 from entigraph.analysis.paper import published
 from entigraph.analysis.study_runs import check_confidence, processed_first
@@ -33,11 +41,13 @@ from entigraph.storage.artifact import write_json
 from entigraph.storage.fingerprints import fingerprint
 from entigraph.storage.jsonl import write_jsonl
 from entigraph.storage.schemas import Document
+from entigraph.text.writing_systems import CHARACTERS_PER_TOKEN
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 TO_LABEL = "to_label.csv"
+VERDICT_TOKENS = 60  # of an answer
 PANEL_TITLES = {"subjective": "subjective, of all judged", "supported": "supported, of the others"}
 
 
@@ -50,6 +60,7 @@ class Factuality(JudgedAnalysis):
     """
 
     name: ClassVar[str] = "factuality"
+    judged_texts: ClassVar[str] = "the texts of each augmenter"
     labels: str | None = runtime_field(None)  # enters the cache key by content
     sentences: int = 150
     seed: int = 0
@@ -70,6 +81,13 @@ class Factuality(JudgedAnalysis):
             "labels": fingerprint(Path(self.labels).expanduser()) if self.labels else None,
             "prompts": prompt_digests(*PROMPTS),
         }
+
+    def estimate_usage(self, configuration: JudgedConfiguration) -> Mapping[str, JudgeUsage]:
+        usage = JudgeUsage()
+        shortest = mean(configuration.document_tokens) + prompt_tokens("judge_system", "judge")
+        longest = shortest + CONTEXT_CHARACTERS / CHARACTERS_PER_TOKEN
+        usage.add(self.sentences, (shortest, longest), (VERDICT_TOKENS, VERDICT_TOKENS))
+        return dict.fromkeys(self.judges, usage)
 
     def inputs(self, context: AnalysisContext) -> Mapping[str, Path]:
         return corpus_folders(context)

@@ -1,18 +1,21 @@
 """The LLMs that an analysis uses as judges, and how they are asked."""
 
 import json
+from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from importlib import resources
-from typing import Any
+from typing import Any, ClassVar
 
 from entigraph.analysis.base import AnalysisContext
+from entigraph.analysis.factuality.judge_usage import JudgedConfiguration, JudgeUsage
 from entigraph.config.fields import content_fields
 from entigraph.errors import ConfigError, LLMError
 from entigraph.llm.base import GAVE_UP, Completion, Request, Writer
 from entigraph.llm.offline.offline_writer import OfflineWriter
 from entigraph.storage.fingerprints import digest
 from entigraph.storage.schemas import Document
+from entigraph.text.writing_systems import CHARACTERS_PER_TOKEN
 
 SIMULATED = "offline (simulated: the rules of a grammar in place of an LLM)"
 UNREADABLE = "unreadable"
@@ -20,9 +23,13 @@ REASONS = {"refusal": "refused", "content_filter": "refused", "length": "cut off
 
 
 @dataclass(frozen=True, kw_only=True)
-class JudgedAnalysis:
-    """`judge` is any writer of conf/llm; `second` another one, to measure their agreement (null: none)."""
+class JudgedAnalysis(ABC):
+    """`judge` is any writer of conf/llm; `second` another one, to measure their agreement (null: none).
 
+    `judged_texts` says in a plan what the judges read.
+    """
+
+    judged_texts: ClassVar[str]
     judge: Any = None
     second: Any = None
 
@@ -35,6 +42,10 @@ class JudgedAnalysis:
         if not hasattr(writer, "connect"):
             raise ConfigError(f"analysis.{key}: {writer!r} found; choose a writer: llm@analysis.{key}=openai")
         return writer
+
+    @abstractmethod
+    def estimate_usage(self, configuration: JudgedConfiguration) -> Mapping[str, JudgeUsage]:
+        """Returns the expected usage of each writer of the analysis, by its key in the config."""
 
     def check(self) -> None:
         """Raises LLMError if one of them could not answer."""
@@ -53,6 +64,11 @@ def writer_name(writer: Writer) -> str:
 
 def load_prompt(name: str) -> str:
     return resources.files(__package__).joinpath(f"prompts/{name}.txt").read_text(encoding="utf-8").strip()
+
+
+def prompt_tokens(*names: str) -> float:
+    """Returns the total length of prompts, without what is filled in."""
+    return sum(len(load_prompt(name)) for name in names) / CHARACTERS_PER_TOKEN
 
 
 def prompt_digests(*names: str) -> dict[str, str]:

@@ -10,16 +10,19 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from statistics import mean
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from entigraph.analysis.base import AnalysisContext
 from entigraph.analysis.factuality.judge_agreement import measure_agreement
+from entigraph.analysis.factuality.judge_usage import JudgedConfiguration, JudgeUsage
 from entigraph.analysis.factuality.judges import (
     UNREADABLE,
     JudgedAnalysis,
     ask,
     failure_reason,
     prompt_digests,
+    prompt_tokens,
     writer_key,
     writer_name,
 )
@@ -48,6 +51,8 @@ from entigraph.storage.schemas import Document
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
+REFERENCE_TOKENS, SHORT_SUMMARY_TOKENS = 300, 60  # expected
+CLAIM_TOKENS_RATIO = 1.2  # tokens of a list of claims, or of its verdicts, per token of the text
 SENTENCE_END = re.compile(r"""[.!?]["'”’)]*(?=\s|$)""")
 FILL_STYLES = {"full": "filled", "none": "open", "left": "left half", "right": "right half"}  # one per prompt
 
@@ -62,6 +67,7 @@ class SummaryClaims(JudgedAnalysis):
     """
 
     name: ClassVar[str] = "summaries"
+    judged_texts: ClassVar[str] = "the texts of this configuration"
     writer: Any = None
     references: str | None = runtime_field(None)  # enters the cache key by content
     compared: int = 50
@@ -101,12 +107,48 @@ class SummaryClaims(JudgedAnalysis):
         if self.reference_writer:
             self.reference_writer.check()
 
+    def estimate_usage(self, configuration: JudgedConfiguration) -> Mapping[str, JudgeUsage]:
+        return estimate_summary_usage(self, configuration)
+
     def inputs(self, context: AnalysisContext) -> Mapping[str, Path]:
         return summarizer_folders(load_summarizers(context))
 
     def run(self, context: AnalysisContext, out: Path) -> list[str]:
         """Writes summaries.json, its figure, and claims.jsonl with every verdict."""
         return judge_summarizers(self, load_summarizers(context), context, out)
+
+
+def estimate_summary_usage(settings: SummaryClaims, configuration: JudgedConfiguration) -> dict[str, JudgeUsage]:
+    """Returns the usage for the summaries that models and baselines will write, and for their references."""
+    documents = len(configuration.document_tokens)
+    document = mean(configuration.document_tokens)
+    groups = summary_groups(configuration)
+    if len(groups) == 1:  # only the references: no task summarizes
+        return {}
+    judge, second, writer = JudgeUsage(), JudgeUsage(), JudgeUsage()
+    splitting, judging = prompt_tokens("split_system", "split"), prompt_tokens("judge_system", "judge_claims")
+    for count, (low, high) in groups:
+        claims = (CLAIM_TOKENS_RATIO * low, CLAIM_TOKENS_RATIO * high)
+        judged = (document + judging + claims[0], document + judging + claims[1])
+        judge.add(count, (splitting + low, splitting + high), claims)
+        judge.add(count, judged, claims)
+    second.add(min(settings.compared, sum(count for count, _ in groups)), judged, claims)
+    prompt = document + prompt_tokens("summarize_system", "summarize")
+    writer.add(documents, (prompt, prompt), (REFERENCE_TOKENS, REFERENCE_TOKENS))
+    usage = {"judge": judge, "second": second}
+    return {key: usage[key] for key in settings.judges} | ({"writer": writer} if settings.reference_writer else {})
+
+
+def summary_groups(configuration: JudgedConfiguration) -> list[tuple[int, tuple[int, int]]]:
+    """Returns the number of summaries and the range of their tokens, of the references and of each task and prompt."""
+    documents = len(configuration.document_tokens)
+    groups = [(documents, (REFERENCE_TOKENS, REFERENCE_TOKENS))]
+    for task in configuration.tasks.values():
+        summarized = min(getattr(task, "limit", None) or documents, documents)
+        for prompt in getattr(task, "summary_prompts", {}).values():
+            tokens = (min(SHORT_SUMMARY_TOKENS, prompt.max_tokens), prompt.max_tokens)
+            groups.append((configuration.models * task.samples * summarized, tokens))
+    return groups
 
 
 def judge_summarizers(
