@@ -50,6 +50,8 @@ class Synthesis:
     token_budget: int | None = None
     seed: int = 0
     max_retries: int = 0
+    max_entity_retries: int = 2
+    detect_refusals: bool = True
     max_failure_rate: float = runtime_field(0.2)
     near_duplicates: NearDuplicates = NearDuplicates.report
     similarity: float = 0.8
@@ -57,8 +59,9 @@ class Synthesis:
     def __post_init__(self) -> None:
         if self.token_budget is not None and self.token_budget < 1:
             raise ConfigError(f"synthesis.token_budget: {self.token_budget} found, at least 1 token or null expected")
-        if self.max_retries < 0:
-            raise ConfigError(f"synthesis.max_retries: {self.max_retries} found, 0 or more expected")
+        for key in ("max_retries", "max_entity_retries"):
+            if getattr(self, key) < 0:
+                raise ConfigError(f"synthesis.{key}: {getattr(self, key)} found, 0 or more expected")
         if not 0 <= self.max_failure_rate <= 1:
             raise ConfigError(
                 f"synthesis.max_failure_rate: {self.max_failure_rate} found, a share from 0 to 1 expected"

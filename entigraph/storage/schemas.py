@@ -78,13 +78,14 @@ class EntityGraph:
     """The entities of one document; requests are about pairs and triples of them (paper §2.2).
 
     A document that is split into parts has one graph per part, with the part's id. `left_out` counts the entities
-    above the configured maximum.
+    above the configured maximum; `merged` lists the other spellings of an entity that the writer's list had.
     """
 
     document_id: str
     summary: str
     entities: Sequence[str]
     left_out: int = 0
+    merged: dict[str, list[str]] = field(default_factory=dict)
 
 
 def source_document_id(name: str, documents: Container[str]) -> str:

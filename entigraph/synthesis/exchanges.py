@@ -7,13 +7,17 @@ from dataclasses import dataclass, field, replace
 from itertools import chain
 from typing import Generic, TypeVar
 
-from entigraph.llm.base import LLM, Completion, Request, json_hash
+from entigraph.llm.base import LENGTH, LLM, STOP, Completion, Request, json_hash
 from entigraph.synthesis.base import BadAnswer, Steps
+from entigraph.text.end_markers import remove_end_markers
+from entigraph.text.refusals import find_refusal
 
 Subject = TypeVar("Subject")
 Result = TypeVar("Result")
 OPEN_EXCHANGES = 1_000  # that may wait for their next step; each holds a request, and so the text of a document
 RETRY_SAMPLES = 1_000_000  # added to the sample number of a request for each retry
+REFUSAL_AS_TEXT = "a refusal written as text"
+WITH_END_MARKERS = "with end markers, removed"
 
 
 @dataclass
@@ -38,7 +42,7 @@ class Outcome(Generic[Subject, Result]):
 
     @property
     def truncated(self) -> bool:
-        return self.completion.finish_reason == "length"
+        return self.completion.finish_reason == LENGTH
 
 
 def run_exchanges(
@@ -49,11 +53,12 @@ def run_exchanges(
     attempt: int,
     on_answer: Callable[[Completion], None],
     use_truncated: Callable[[Subject], bool] = lambda subject: False,
+    detect_refusals: bool = True,
 ) -> Generator[Outcome[Subject, Result], None, None]:
     """Yields the outcome of every subject that has steps, drawing subjects as fast as the writer takes requests.
 
     Outcomes come in the order of the subjects if all take the same number of steps. `use_truncated` says whether steps
-    receive the truncated answers about a subject.
+    receive the truncated answers about a subject. `detect_refusals`: an answer that is a refusal written as text fails.
     """
     new = begin_exchanges(subjects, start, attempt)
     unfinished: list[Exchange[Subject, Result]] = []
@@ -61,9 +66,11 @@ def run_exchanges(
         next_unfinished: list[Exchange[Subject, Result]] = []
         started = until_full(new, next_unfinished)
         with closing(send_requests(llm, chain(unfinished, started))) as answers:
-            for exchange, completion in answers:
+            for exchange, answer in answers:
+                completion = clean_answer(answer)
                 on_answer(completion)
-                outcome = advance(exchange, completion, attempt, use_truncated(exchange.subject))
+                problem = answer_problem(completion, use_truncated(exchange.subject), detect_refusals)
+                outcome = advance(exchange, completion, attempt, problem)
                 if outcome is None:
                     next_unfinished.append(exchange)
                 else:
@@ -109,16 +116,23 @@ def send_requests(
             yield sent.popleft(), completion
 
 
+def clean_answer(completion: Completion) -> Completion:
+    """Returns an answer without the end markers of a chat template, and with a note if there were any."""
+    text = remove_end_markers(completion.text)
+    if text == completion.text:
+        return completion
+    return replace(completion, text=text, notes=(*completion.notes, WITH_END_MARKERS))
+
+
 def advance(
-    exchange: Exchange[Subject, Result], completion: Completion, attempt: int, use_truncated: bool
+    exchange: Exchange[Subject, Result], completion: Completion, attempt: int, problem: str | None
 ) -> Outcome[Subject, Result] | None:
-    """Gives an answer to the steps. Returns None if they ask for more."""
+    """Gives an answer to the steps, unless it has a problem. Returns None if they ask for more."""
     hashes = exchange.prompt_hashes
     prompt_hash = hashes[0] if len(hashes) == 1 else json_hash(hashes).hex()
-    reason = answer_problem(completion)
-    if reason and not (use_truncated and completion.finish_reason == "length"):
+    if problem:
         exchange.steps.close()
-        return Outcome(exchange.subject, completion, prompt_hash, reason=reason)
+        return Outcome(exchange.subject, completion, prompt_hash, reason=problem)
     try:
         exchange.request = resample(exchange.steps.send(completion.text), attempt)
     except StopIteration as end:
@@ -128,11 +142,13 @@ def advance(
     return None
 
 
-def answer_problem(completion: Completion) -> str | None:
-    """Returns why an answer is no whole text; None if it is one."""
-    if completion.finish_reason != "stop":
+def answer_problem(completion: Completion, use_truncated: bool, detect_refusals: bool) -> str | None:
+    """Returns why the steps do not receive an answer; None if they do."""
+    if completion.finish_reason != STOP and not (use_truncated and completion.finish_reason == LENGTH):
         return f"finish_reason {completion.finish_reason}"
-    return None if completion.text.strip() else "an empty answer"
+    if not completion.text.strip():
+        return "an empty answer"
+    return REFUSAL_AS_TEXT if detect_refusals and find_refusal(completion.text) else None
 
 
 def resample(request: Request, attempt: int) -> Request:

@@ -3,10 +3,12 @@
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field, replace
+from functools import partial
 from itertools import chain, islice
 from math import ceil
 from pathlib import Path
 
+from entigraph.config.schema import Synthesis
 from entigraph.errors import DataError
 from entigraph.llm.base import LLM
 from entigraph.runtime.progress import Progress
@@ -14,8 +16,10 @@ from entigraph.storage.jsonl import read_jsonl
 from entigraph.storage.schemas import Document, EntityGraph, Failure, SyntheticText
 from entigraph.synthesis.base import Augmenter, WritingTask
 from entigraph.synthesis.document_parts import add_summaries, source_id
-from entigraph.synthesis.exchanges import Outcome, run_exchanges
-from entigraph.synthesis.generation_stats import GenerationStats, render_counts
+from entigraph.synthesis.even_start import AnsweredAhead, TextOutcome, first_round, first_tasks, spread
+from entigraph.synthesis.exchanges import run_exchanges
+from entigraph.synthesis.generation_stats import UNANSWERED, GenerationStats, render_counts
+from entigraph.text.refusals import find_refusal
 
 CountTokens = Callable[[str], int]
 FIRST_WAVE = 64  # tasks, from which the length of an answer is learned
@@ -33,13 +37,14 @@ class TextGenerator:
     llm: LLM | None
     count_tokens: CountTokens
     token_budget: int | None
-    seed: int
-    max_retries: int
+    rules: Synthesis
     stats: GenerationStats
     documents: Iterable[Document] = ()
     graphs: Mapping[str, EntityGraph] = field(default_factory=dict)
     tokens: int = 0  # of the texts so far
     attempts: int = 0  # of tasks so far, retries included
+    tokens_per_task: float = 0.0  # by the tasks answered ahead
+    answered_ahead: AnsweredAhead = field(default_factory=AnsweredAhead)
 
     def prepare(self, corpus: Path, progress: Progress) -> Iterable[EntityGraph]:
         """Reads the documents and requests their graphs. Returns the graphs."""
@@ -52,21 +57,31 @@ class TextGenerator:
         return self.graphs.values()
 
     def build_graphs(self, documents: Iterable[Document], progress: Progress) -> Iterator[EntityGraph]:
-        """Yields the graphs in the order of the documents, those from retries last."""
+        """Yields the graphs in the order of the documents, those from retries last.
+
+        Everything that is written about a document depends on its graph, so that failed graphs are retried even where
+        failed texts are not. A request without an answer is left to the next command.
+        """
         assert self.llm is not None
         remaining = [document for document in documents if self.augmenter.graph(document) is not None]
+        retries = max(self.rules.max_retries, self.rules.max_entity_retries)
         with progress.bar("entities", len(remaining), "documents") as advance:
-            for attempt in range(self.max_retries + 1):
+            for attempt in range(retries + 1):
                 failed = []
                 exchanges = run_exchanges(
-                    self.llm, remaining, self.augmenter.graph, attempt=attempt, on_answer=self.stats.add_answer
+                    self.llm,
+                    remaining,
+                    self.augmenter.graph,
+                    attempt=attempt,
+                    on_answer=self.stats.add_answer,
+                    detect_refusals=self.rules.detect_refusals,
                 )
                 with closing(exchanges) as outcomes:
                     for outcome in outcomes:
                         if outcome.result is not None:
-                            self.stats.graphs += 1
+                            self.stats.add_graph(outcome.result, retried=attempt > 0)
                             yield outcome.result
-                        elif attempt < self.max_retries:
+                        elif attempt < retries and not outcome.reason.startswith(UNANSWERED):
                             failed.append(outcome.subject)
                             continue
                         else:
@@ -80,7 +95,9 @@ class TextGenerator:
 
         Raises DataError if several waves in a row give no text.
         """
-        tasks = iter(self.augmenter.tasks(self.documents, self.graphs, self.seed))
+        tasks = iter(self.augmenter.tasks(self.documents, self.graphs, self.rules.seed))
+        if self.llm and self.token_budget is not None:
+            tasks = self.start_evenly(tasks, self.token_budget)
         empty_waves = 0
         while not self.finished and (first := next(tasks, None)) is not None:
             size = self.wave_size()
@@ -94,6 +111,24 @@ class TextGenerator:
                     "failures.jsonl and fix the writer or the prompts; answered requests are not sent again"
                 )
 
+    def start_evenly(self, tasks: Iterator[WritingTask], token_budget: int) -> Iterator[WritingTask]:
+        """Returns the tasks, in an order that spreads the budget evenly if it ends in the first round of documents.
+
+        Answers the first task of up to FIRST_WAVE documents.
+        """
+        covered = {source_id(document) for document in self.documents if not self.graphs or document.id in self.graphs}
+        ahead = first_round(tasks, covered, self.augmenter.requests_in_a_row)
+        if not ahead:
+            return iter(())
+        with closing(self.run_tasks(first_tasks(ahead)[:FIRST_WAVE], attempt=0)) as outcomes:
+            probes = list(outcomes)
+        self.answered_ahead = AnsweredAhead({id(outcome.subject): outcome for outcome in probes})
+        texts = [text for outcome in probes for text in usable_texts(outcome) if text]
+        self.tokens_per_task = sum(map(self.count_tokens, texts)) / len(probes)
+        if self.tokens_per_task * len(ahead) > token_budget:
+            ahead = spread(ahead, token_budget / self.tokens_per_task)
+        return chain(ahead, tasks)
+
     @property
     def finished(self) -> bool:
         return self.token_budget is not None and self.tokens >= self.token_budget
@@ -102,9 +137,9 @@ class TextGenerator:
         """Returns how many tasks the rest of the budget will take; None if there is no budget or no writer."""
         if self.token_budget is None or self.llm is None:
             return None
-        if not self.tokens:
+        tokens_per_task = self.tokens / self.attempts if self.tokens else self.tokens_per_task
+        if not tokens_per_task:
             return FIRST_WAVE
-        tokens_per_task = self.tokens / self.attempts
         return max(1, ceil(MARGIN * (self.token_budget - self.tokens) / tokens_per_task))
 
     def copy_documents(self, tasks: Iterable[WritingTask]) -> Iterator[SyntheticText]:
@@ -116,23 +151,22 @@ class TextGenerator:
 
     def write_wave(self, wave: Iterable[WritingTask]) -> Iterator[SyntheticText]:
         """Yields the texts of a wave of tasks, then those of its retries."""
-        for attempt in range(self.max_retries + 1):
+        for attempt in range(self.rules.max_retries + 1):
             failed: list[WritingTask] = []
-            with closing(self.run_tasks(wave, attempt)) as outcomes:
+            answer = partial(self.run_tasks, attempt=attempt)
+            with closing(answer(wave) if attempt else self.answered_ahead.merge(wave, answer)) as outcomes:
                 for outcome in outcomes:
                     self.attempts += 1
                     missing = yield from self.collect_texts(outcome)
                     if self.finished:
                         return
-                    if missing and attempt < self.max_retries:
+                    if missing and attempt < self.rules.max_retries:
                         failed.append(replace(outcome.subject, about=missing))
                     else:
                         self.record_failures(outcome, missing)
             wave = failed
 
-    def run_tasks(
-        self, tasks: Iterable[WritingTask], attempt: int
-    ) -> Generator[Outcome[WritingTask, Sequence[str | None]], None, None]:
+    def run_tasks(self, tasks: Iterable[WritingTask], attempt: int) -> Generator[TextOutcome, None, None]:
         assert self.llm is not None
         return run_exchanges(
             self.llm,
@@ -141,19 +175,15 @@ class TextGenerator:
             attempt=attempt,
             on_answer=self.stats.add_answer,
             use_truncated=lambda task: len(task.about) > 1,
+            detect_refusals=self.rules.detect_refusals,
         )
 
-    def collect_texts(
-        self, outcome: Outcome[WritingTask, Sequence[str | None]]
-    ) -> Generator[SyntheticText, None, Sequence[Sequence[str]]]:
+    def collect_texts(self, outcome: TextOutcome) -> Generator[SyntheticText, None, Sequence[Sequence[str]]]:
         """Yields the texts of a task until the budget is reached. Returns the groups without a text."""
         task, completion = outcome.subject, outcome.completion
-        texts = outcome.result or [None] * len(task.about)
-        if outcome.truncated:
-            texts = drop_last(texts)
         missing = []
-        for about, text in zip(task.about, texts, strict=True):
-            if text is None or not text.strip():
+        for about, text in zip(task.about, usable_texts(outcome), strict=True):
+            if text is None or (self.rules.detect_refusals and find_refusal(text)):
                 missing.append(about)
                 continue
             yield self.build_text(task, about, text, writer=completion.model, prompt_hash=outcome.prompt_hash)
@@ -161,9 +191,7 @@ class TextGenerator:
                 break
         return missing
 
-    def record_failures(
-        self, outcome: Outcome[WritingTask, Sequence[str | None]], missing: Sequence[Sequence[str]]
-    ) -> None:
+    def record_failures(self, outcome: TextOutcome, missing: Sequence[Sequence[str]]) -> None:
         task = outcome.subject
         several = len(task.about) > 1
         reason = outcome.reason or ("missing from an answer about several" if several else "an empty answer")
@@ -187,6 +215,14 @@ class TextGenerator:
             prompt_hash=prompt_hash,
             tokens=tokens,
         )
+
+
+def usable_texts(outcome: TextOutcome) -> Sequence[str | None]:
+    """Returns a text for each group of the task; None for those that are missing, empty or truncated."""
+    texts = outcome.result or [None] * len(outcome.subject.about)
+    if outcome.truncated:
+        texts = drop_last(texts)
+    return [text if text and text.strip() else None for text in texts]
 
 
 def drop_last(texts: Sequence[str | None]) -> list[str | None]:

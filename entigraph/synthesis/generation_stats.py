@@ -9,7 +9,7 @@ from entigraph.errors import DataError, LLMError
 from entigraph.llm.base import Completion
 from entigraph.storage.data_losses import Loss
 from entigraph.storage.jsonl import JsonLinesWriter
-from entigraph.storage.schemas import Failure, SyntheticText
+from entigraph.storage.schemas import EntityGraph, Failure, SyntheticText
 
 UNANSWERED = "finish_reason gave up: "
 MIN_RESULTS_TO_JUDGE = 100  # graphs, texts and failures, before the failure rate means anything
@@ -28,7 +28,7 @@ class GenerationStats:
     ) -> None:
         self.failures, self.token_budget, self.log = failures, token_budget, log
         self.max_failure_rate = max_failure_rate
-        self.requests = self.graphs = self.near_duplicates = self.removed = 0
+        self.requests = self.graphs = self.retried_graphs = self.near_duplicates = self.removed = 0
         self.reasons: Counter[str] = Counter()
         self.prompt_tokens = self.cached_tokens = self.completion_tokens = self.reasoning_tokens = 0
         self.answer_notes: Counter[str] = Counter()
@@ -53,6 +53,10 @@ class GenerationStats:
         self.reasoning_tokens += usage.reasoning_tokens
         self.dollars += usage.dollars
         self.answer_notes.update(completion.notes)
+
+    def add_graph(self, graph: EntityGraph, retried: bool) -> None:
+        self.graphs += 1
+        self.retried_graphs += retried
 
     def add_text(self, text: SyntheticText) -> None:
         self.texts += 1
@@ -113,6 +117,7 @@ class GenerationStats:
             "documents_with_texts": len(self.documents),
             "requests": self.requests,
             "failures": dict(self.reasons),
+            "entity_lists_retried": self.retried_graphs,
             "near_duplicates": self.near_duplicates,
             "removed": self.removed,
             "prompt_tokens": self.prompt_tokens,
@@ -148,6 +153,12 @@ def summary_lines(counts: Mapping[str, Any], documents: int, token_budget: int |
         lines.append(f"  answers: {render_counts(counts['answer_notes'])}")
     if counts["failures"]:
         lines.append(f"  failed: {render_counts(counts['failures'])} (failures.jsonl)")
+    if counts["entity_lists_retried"]:
+        lines.append(
+            f"  {counts['entity_lists_retried']:,} entity lists are from a retry (synthesis.max_entity_retries)"
+        )
+    if counts["entities_merged"]:
+        lines.append(f"  {counts['entities_merged']:,} spellings of entities are merged with another (graphs.jsonl)")
     if counts["entities_left_out"]:
         lines.append(f"  {counts['entities_left_out']} entities beyond augmenter.max_entities are left out")
     if counts["near_duplicates"]:

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Generator, Mapping, Sequence
 from contextlib import closing
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -37,7 +38,7 @@ def run(
     with JsonLinesWriter(out / "failures.jsonl") as failures:
         stats = GenerationStats(failures, rules.token_budget, rules.max_failure_rate, log)
         generators = [
-            TextGenerator(part, llm, count_tokens, budget, rules.seed, rules.max_retries, stats)
+            TextGenerator(part, llm, count_tokens, budget, rules, stats)
             for part, budget in augmenter.divide(rules.token_budget)
         ]
         graphs = [graph for generator in generators for graph in generator.prepare(corpus, progress)]
@@ -54,6 +55,7 @@ def run(
     return {
         "entities": sum(len(graph.entities) for graph in graphs),
         "entities_left_out": sum(graph.left_out for graph in graphs),
+        "entities_merged": sum(map(len, chain(*(graph.merged.values() for graph in graphs)))),
         **stats.counts,
     }
 

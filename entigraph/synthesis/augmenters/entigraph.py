@@ -63,11 +63,18 @@ class EntiGraph(PromptAugmenter):
     def graph(self, document: Document) -> Steps[EntityGraph]:
         answer = yield self.build_request(document, "entities", json_schema=ENTITY_SCHEMA)
         summary, names = read_entities(answer)
-        entities = normalize_entities(names)
+        spellings = group_spellings(names)
+        entities = list(spellings)
         if len(entities) < 2:
             raise BadAnswer(f"{len(entities)} entities; a pair needs two")
         kept = entities[: self.max_entities]
-        return EntityGraph(document_id=document.id, summary=summary, entities=kept, left_out=len(entities) - len(kept))
+        return EntityGraph(
+            document_id=document.id,
+            summary=summary,
+            entities=kept,
+            left_out=len(entities) - len(kept),
+            merged={name: spellings[name] for name in kept if spellings[name]},
+        )
 
     def tasks(
         self, documents: Iterable[Document], graphs: Mapping[str, EntityGraph], seed: int
@@ -144,22 +151,31 @@ def read_name(entry: Any) -> str | None:
 
 
 def normalize_entities(names: Iterable[str]) -> list[str]:
-    """Composes Unicode, removes list markers and Markdown, and keeps the first of names that differ in case only.
+    """Returns the distinct names without list markers and Markdown, each as it is first written."""
+    return list(group_spellings(names))
 
-    The punctuation of a name stays: ".NET", "-273 degrees", "U.S.".
+
+def group_spellings(names: Iterable[str]) -> dict[str, list[str]]:
+    """Returns the distinct names, each with the other spellings that count as the same name.
+
+    Composes Unicode, removes list markers and Markdown, and keeps the first of names that differ in case only. The
+    punctuation of a name stays: ".NET", "-273 degrees", "U.S.".
     """
-    known: dict[str, str] = {}
-    printable = [" ".join(unicodedata.normalize("NFC", SURROGATE.sub("", name)).split()) for name in names]
+    written_names = [SURROGATE.sub("", name).strip() for name in names]
+    printable = [" ".join(unicodedata.normalize("NFC", name).split()) for name in written_names]
     plain_names = [BULLET.sub("", name.strip(AROUND_NAMES)) for name in printable]
     if sum(NUMBERING.match(name) is not None for name in plain_names) > 1:  # a single one may be a name: "1. FC Köln"
         plain_names = [NUMBERING.sub("", name) for name in plain_names]
-    for name in plain_names:
+    known: dict[str, tuple[str, str, list[str]]] = {}  # name, as first written, other spellings
+    for name, written in zip(plain_names, written_names, strict=True):
         plain = EMPHASIS.sub(r"\2", name).strip(AROUND_NAMES)
         if plain.endswith(".") and "." not in plain[:-1]:  # a sentence's end, not an abbreviation's
             plain = plain[:-1].rstrip()
         if any(character.isalnum() for character in plain):
-            known.setdefault(plain.casefold(), plain)
-    return list(known.values())
+            _, first, others = known.setdefault(plain.casefold(), (plain, written, []))
+            if written != first and written not in others:
+                others.append(written)
+    return {name: others for name, _, others in known.values()}
 
 
 def pseudo_shuffled_range(count: int, rng: random.Random) -> Iterator[int]:

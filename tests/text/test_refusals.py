@@ -1,0 +1,77 @@
+import pytest
+
+from entigraph.text.end_markers import remove_end_markers
+from entigraph.text.refusals import MAX_CHARACTERS, find_refusal
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "I'm sorry, but I can't help with that request.",
+        "I’m sorry, but I cannot assist with that.",
+        "**I apologize, but I am unable to rewrite this document.**",
+        "Unfortunately, I can't provide the text you ask for.",
+        "I cannot fulfill this request.",
+        "I must decline to complete this task.",
+        "I am not able to complete this task, because the document is protected.",
+        "As an AI language model, I cannot write about this person.",
+        "Sorry, as a large language model I am unable to do so.",
+        "This request goes against our usage policy.",
+        "I understand your interest, but I can't continue with this.",
+        "很抱歉，我无法提供这方面的内容。",
+        "作为一个人工智能，我不能回答。",
+        "申し訳ありませんが、そのご依頼にはお応えできません。",
+        "죄송하지만 그 요청은 도와드릴 수 없습니다.",
+        "عذرًا، لا أستطيع المساعدة في ذلك.",
+        "Извините, но я не могу выполнить этот запрос.",
+        "Es tut mir leid, aber ich kann diese Anfrage nicht erfüllen.",
+        "Je suis désolé, mais je ne peux pas vous aider.",
+        "Lo siento, pero no puedo ayudar con eso.",
+    ],
+)
+def test_refusals_are_recognized(text: str) -> None:
+    assert find_refusal(text)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        "I'm sorry that the lamp went out, wrote Miriam, and she lit it again.",
+        "I am sorry, but I cannot come on Friday. The mill must be sold.",
+        "I cannot recall a winter as long as that of 1951.",
+        "Sorry is the hardest word, said Tobias.",
+        "The clerk said: I'm sorry, but I can't help with that request.",
+        "Question: What did the keeper answer?\nAnswer: I'm sorry, but I can't help you.",
+        "### The Lamp of Orsk, seen from Tobias\nI'm sorry, but I can't help with that request, he said.",
+        "Unfortunately, the bridge was closed, and they could not cross it.",
+        "The document describes why requests that violate a policy are refused.",
+        "很抱歉的是，磨坊后来被烧毁了。",
+        "Leider kann man die Mühle heute nicht mehr besichtigen.",
+    ],
+)
+def test_texts_are_not_refusals(text: str) -> None:
+    assert find_refusal(text) is None
+
+
+def test_long_texts_are_never_refusals() -> None:
+    refusal = "I'm sorry, but I can't help with that request."
+    assert find_refusal(refusal + " The lamp burned." * (MAX_CHARACTERS // 17)) is None
+
+
+@pytest.mark.parametrize(
+    ("text", "clean"),
+    [
+        ("The lamp burned.<|im_end|>\n<|endoftext|>", "The lamp burned."),
+        ("The lamp burned. </s>", "The lamp burned."),
+        ("The lamp burned.<|eot_id|><|start_header_id|>user", "The lamp burned."),
+        ("The lamp burned.<end_of_turn>\n<start_of_turn>user\nWrite another text.", "The lamp burned."),
+        ("灯亮了。<｜end▁of▁sentence｜>", "灯亮了。"),
+        ("A tokenizer ends with <|endoftext|>, and then a new text begins.", None),
+        ("The marker is called `</s>`", None),
+        ("Two lines.\n\n", None),
+        ("", None),
+    ],
+)
+def test_end_markers_are_removed_at_the_end_only(text: str, clean: str | None) -> None:
+    assert remove_end_markers(text) == (text if clean is None else clean)
