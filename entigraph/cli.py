@@ -15,7 +15,7 @@ import hydra
 from omegaconf import DictConfig
 
 from entigraph.config.composition import compose_config, home
-from entigraph.config.overrides import normalize_overrides
+from entigraph.config.overrides import explain_comma, explain_syntax_error, normalize_overrides
 from entigraph.config.schema import Command, Stage, selected_command
 from entigraph.config.suggestions import did_you_mean
 from entigraph.config.validation import explain_override_error
@@ -174,12 +174,16 @@ def report_error(error: Exception) -> int:
     return INTERNAL_ERROR
 
 
-def unknown_key(message: str) -> str | None:
-    """Returns Hydra's message for a key or an option that does not exist, with the closest names; else None."""
+def explain_hydra_error(message: str) -> str | None:
+    """Returns Hydra's message about an override, with what to write instead; None for other messages."""
     if plugin := re.search(r"Could not find 'hydra/(sweeper|launcher)/(\w+)'", message):
         kind, name = plugin.groups()
         return f"hydra/{kind}={name}: not installed (as pip install hydra-{name}-{kind}, if it exists)"
     overrides = [argument for argument in sys.argv[1:] if "=" in argument and not argument.startswith("-")]
+    if ambiguous := re.match(r"Ambiguous value for argument '(.+)'$", message, re.MULTILINE):
+        return explain_comma(ambiguous[1])
+    if syntax_error := explain_syntax_error(overrides):
+        return syntax_error
     return explain_override_error(message, overrides, compose_config)
 
 
@@ -201,4 +205,4 @@ def user_error_message(error: BaseException) -> str | None:
             cause = cause.__cause__
     if not isinstance(error, (HydraException, OmegaConfBaseException)):
         return None
-    return next(filter(None, map(unknown_key, messages)), None) or "\n".join(dict.fromkeys(messages))
+    return next(filter(None, map(explain_hydra_error, messages)), None) or "\n".join(dict.fromkeys(messages))

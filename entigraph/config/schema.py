@@ -69,6 +69,11 @@ class Synthesis:
         if not 0 < self.similarity <= 1:
             raise ConfigError(f"synthesis.similarity: {self.similarity} found, above 0 and up to 1 expected")
 
+    @property
+    def graph_retries(self) -> int:
+        """Returns how often a failed entity list is requested again."""
+        return max(self.max_retries, self.max_entity_retries)
+
 
 @dataclass
 class Tokens:

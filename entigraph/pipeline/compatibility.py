@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 from typing import Any
 
+from entigraph.config.schema import Stage
 from entigraph.config.validation import collect_problems
 from entigraph.evaluation.models_under_test import PretrainedBaseline
 from entigraph.huggingface.models import check_model_path
@@ -43,12 +44,8 @@ def source_problems(run: Components) -> Iterator[str]:
 
 
 def evaluation_problems(run: Components) -> Iterator[str]:
-    uses_corpus_questions = any(task.corpus is None and task.uses_questions for task in run.tasks.values())
-    if uses_corpus_questions and not run.corpus.questions_known and run.questions.name == "from_corpus":
-        yield (
-            "evaluation: the corpus has no questions; give some (corpus.questions=file.jsonl), have some written "
-            "(questions=generated), or evaluation=none"
-        )
+    if run.config.stage in (Stage.evaluation, Stage.baselines, Stage.retrieval):
+        yield from run.notes
     for name, task in run.tasks.items():
         if task.needs_transformers and not run.engine.holds_model:
             yield f"engine: evaluation.{name} uses the Hugging Face model itself; choose engine=transformers for it"

@@ -1,6 +1,6 @@
 """The components of one configuration, built and typed."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -57,6 +57,7 @@ class Components:
     retriever: Retriever
     engine: InferenceEngine
     tasks: Mapping[str, EvaluationTask]
+    skipped_tasks: Sequence[str]  # those that need questions, where the corpus has none
     baselines: Mapping[str, Any]
     analysis: Analysis
     logger: Any
@@ -64,6 +65,16 @@ class Components:
     @property
     def readable_name(self) -> str:
         return f"{self.corpus.name}-{self.augmenter.name}-{self.tokens.budget or 'all'}-seed{self.seed}"
+
+    @property
+    def notes(self) -> list[str]:
+        """What the user should know before the run starts."""
+        if not self.skipped_tasks:
+            return []
+        return [
+            f"evaluation: {', '.join(self.skipped_tasks)} skipped, because the corpus has no questions; give some "
+            "(corpus.questions=file.jsonl), or have some written (questions=generated)"
+        ]
 
     @property
     def asks_questions(self) -> bool:
@@ -96,6 +107,8 @@ def build_components(config: DictConfig) -> dict[str, Any]:
     except OmegaConfBaseException as error:  # an interpolation that cannot be resolved
         raise ConfigError(config_error_message(error) or f"data: {str(error).splitlines()[0]}") from error
     built = validate(config, {"data": data}, lambda components: training_problems(config, components))
+    tasks = {str(name): built[f"evaluation.{name}"].component for name in config.evaluation}
+    skipped = tasks_without_questions(tasks, built["corpus"].component, built["questions"].component)
     return {
         "config": config,
         "root": Path(config.paths.root),
@@ -104,11 +117,19 @@ def build_components(config: DictConfig) -> dict[str, Any]:
         | {key: component_key(node) for key, node in content_nodes(config).items()},
         "synthesis": OmegaConf.to_object(config.synthesis),
         "tokens": OmegaConf.to_object(config.tokens),
-        "tasks": {str(name): built[f"evaluation.{name}"].component for name in config.evaluation},
+        "tasks": {name: task for name, task in tasks.items() if name not in skipped},
+        "skipped_tasks": skipped,
         "baselines": {str(name): built[f"baselines.{name}"].component for name in config.baselines},
         "logger": build_tracker(config.logger),
         **{key: built[key].component for key in COMPONENTS},
     }
+
+
+def tasks_without_questions(tasks: Mapping[str, EvaluationTask], corpus: CorpusReader, questions: Any) -> list[str]:
+    """Returns the names of the tasks that ask the corpus's questions, if it has none and none are written."""
+    if corpus.questions_known or questions.name != "from_corpus":
+        return []
+    return [name for name, task in tasks.items() if task.uses_questions and task.corpus is None]
 
 
 def training_problems(config: DictConfig, built: Mapping[str, BuiltComponent]) -> list[str]:

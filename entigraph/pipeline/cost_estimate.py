@@ -41,12 +41,26 @@ def synthesis_cost_lines(run: Run, max_documents: int = MAX_DOCUMENTS_LISTED) ->
         cached = CachedAnswers(cache, run.llm.body)
         for augmenter, budget in run.augmenter.divide(run.synthesis.token_budget):
             low, high = (
-                estimate(augmenter, documents, budget, run.llm.expected_tokens, entities, cached, count_tokens)
+                estimate(
+                    augmenter, documents, budget, run.llm.expected_tokens, entities, cached, count_tokens, run.synthesis
+                )
                 for entities in (FEW_ENTITIES, MANY_ENTITIES)
             )
             lines.append(f"synthesis with {augmenter.name} and {run.llm.model}:")
             lines += [*document_lines(run, low, high, max_documents), *total_lines(run, low, high)]
+            lines += uncovered_lines(high, budget)
     return lines
+
+
+def uncovered_lines(estimate: SynthesisEstimate, token_budget: int | None) -> list[str]:
+    """Returns a line if the token budget is expected to end before every document has a text."""
+    without_text = sum(not document.tasks for document in estimate.documents)
+    if token_budget is None or not without_text:
+        return []
+    return [
+        f"  {without_text:,} of {len(estimate.documents):,} documents or parts get no text within {token_budget:,} "
+        f"tokens, at about {estimate.tokens_per_request:,.0f} per answer; raise synthesis.token_budget"
+    ]
 
 
 def document_lines(run: Run, low: SynthesisEstimate, high: SynthesisEstimate, max_documents: int) -> Iterator[str]:

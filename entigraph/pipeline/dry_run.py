@@ -15,9 +15,10 @@ from entigraph.pipeline.cost_estimate import (
 )
 from entigraph.pipeline.differences import explain_difference
 from entigraph.pipeline.run import Run
-from entigraph.pipeline.steps import run_steps
+from entigraph.pipeline.steps import run_steps, synthesis_losses
 from entigraph.pipeline.training_estimate import sweep_training_lines, training_lines
 from entigraph.storage.artifact import Artifact
+from entigraph.storage.data_losses import collect_losses, render_losses
 
 
 def render_plan(run: Run) -> Iterator[str]:
@@ -33,6 +34,8 @@ def render_plan(run: Run) -> Iterator[str]:
     yield from baseline_cost_lines(run)
     yield from judging_cost_lines(run)
     yield from training_lines(run)
+    yield from (f"note: {note}" for note in run.notes)
+    yield from synthesis_loss_lines([run])
     if not execution.is_complete(run):
         yield "to execute the unfinished stages: entigraph run"
 
@@ -60,8 +63,17 @@ def render_sweep(study: str, root: str, runs: Sequence[Run], half_width: float |
         yield from render_artifact(artifact, explain=runs[0].config.why, suffix=shared)
     yield from sweep_cost_lines(runs) or ["cost: none, no paid model is used"]
     yield from sweep_training_lines(list(trainings.values()))
+    yield from (f"note: {note}" for note in dict.fromkeys(note for run in runs for note in run.notes))
+    yield from synthesis_loss_lines(runs)
     states = Counter(artifact_state(artifact) for artifact in artifacts.values())
     yield f"{len(artifacts)} folders below {root}: " + ", ".join(f"{count} {name}" for name, count in states.items())
+
+
+def synthesis_loss_lines(runs: Sequence[Run]) -> Iterator[str]:
+    """Yields what finished syntheses lack, such as documents without a text."""
+    for folder, run in {run.artifacts.synthesis.folder: run for run in runs}.items():
+        if losses := render_losses(collect_losses(synthesis_losses(run))):
+            yield f"data losses of {folder.name}: {losses}"
 
 
 def render_artifact(artifact: Artifact, *, explain: bool, suffix: str = "") -> Iterator[str]:

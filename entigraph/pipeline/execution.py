@@ -40,6 +40,8 @@ def run_pipeline(run: Run, progress: Progress) -> None:
     """
     raise_if_problems(find_problems(run))
     check_single_process(None)
+    for note in run.notes:
+        progress.notify(f"note: {note}")
     for other, steps in needed_steps(run):
         execute_steps(other, steps, progress)
     sources = [step for step in run_steps(run) if step.stage in (Stage.corpus, Stage.questions)]
@@ -57,15 +59,22 @@ def run_stage(run: Run, stage: Stage, progress: Progress) -> None:
     if not steps:
         hint = f"; {HINTS[stage]}" if stage in HINTS else ""
         raise ConfigError(f"stage={stage}: this configuration has no such stage{hint}")
+    check_inputs(run, stage)
     inputs = {folder for step in steps for folder in step.artifact.inputs.values()}
     shared = [step for step in run_steps(run) if step.shared and step.artifact.folder in inputs]
-    for folder in sorted(inputs - {step.artifact.folder for step in shared}):
-        artifact.read_manifest(folder)
     raise_if_problems(find_baseline_problems(run) if stage is Stage.baselines else [])
     execute_steps(run, [*shared, *steps], progress)
     if stage is Stage.evaluation:
         register_run(run)
     register_baselines(run)
+
+
+def check_inputs(run: Run, stage: Stage) -> None:
+    """Raises ArtifactError if an input of the stage, other than those it makes itself, is unfinished."""
+    steps = list(run_steps(run))
+    inputs = {folder for step in steps if step.stage is stage for folder in step.artifact.inputs.values()}
+    for folder in sorted(inputs - {step.artifact.folder for step in steps if step.shared}):
+        artifact.read_manifest(folder)
 
 
 def find_problems(run: Run) -> list[str]:

@@ -176,7 +176,7 @@ def training_origin(run: Run) -> dict[str, str]:
 
 def evaluate(run: Run, out: Path, progress: Progress, tracker: Tracker) -> Mapping[str, Any]:
     model = model_with_tokenizer(run, str(run.artifacts.training.folder / "model"))
-    counts = evaluate_model(run, model, out, progress, training_texts(run), synthesis_losses(run))
+    counts = evaluate_model(run, model, out, progress, training_texts(run), synthesis_losses(run, trained=True))
     tracker.summarize(headline(run, counts))
     return counts
 
@@ -262,15 +262,34 @@ def source_losses(run: Run) -> list[Loss]:
     return losses
 
 
-def synthesis_losses(run: Run) -> list[Loss]:
-    """Returns the data losses of the texts that the run trains on; empty where their artifact was removed."""
+def synthesis_losses(run: Run, trained: bool = False) -> list[Loss]:
+    """Returns the data losses of the run's texts; empty where their artifact or the corpus was removed.
+
+    `trained`: of the texts within the run's token budget, which may leave out whole documents.
+    """
     from entigraph.synthesis import generation_stats
 
-    if not run.artifacts.synthesis.complete:
+    if not (run.artifacts.synthesis.complete and run.artifacts.corpus.complete):
         return []
     documents = artifact.read_manifest(run.artifacts.corpus.folder)["counts"]["documents"]
     counts = artifact.read_manifest(run.artifacts.synthesis.folder)["counts"]
+    if trained:
+        counts |= {"documents_with_texts": len(trained_documents(run))}
     return generation_stats.data_losses(counts, documents)
+
+
+def trained_documents(run: Run) -> set[str]:
+    """Returns the ids of the documents with a text in the training data."""
+    from entigraph.storage.texts import row_groups
+    from entigraph.tokenization.stage import texts_within
+
+    folder = run.artifacts.synthesis.folder
+    selected = texts_within(folder, **text_selection(run))
+    documents: set[str] = set()
+    for group in row_groups(folder):
+        rows = selected[group.first : group.first + group.count].nonzero()[0].tolist()
+        documents.update(group.column("document_id", rows))
+    return documents
 
 
 def training_texts(run: Run) -> TrainingTexts | None:

@@ -13,6 +13,7 @@ from typing import Any
 from entigraph.llm.base import Request
 from entigraph.questions.question_sources import GeneratedQuestions
 from entigraph.storage.schemas import Document, Question
+from entigraph.text.languages import in_own_language, is_foreign
 from entigraph.text.writing_systems import CHARACTERS_PER_TOKEN
 
 TOKENS_PER_QUESTION = 120  # for writing and checking it, for estimates
@@ -96,7 +97,7 @@ def drafting_requests(document: Document, settings: GeneratedQuestions) -> list[
 def build_request(
     passage: QuestionPassage, task: str, temperature: float, schema: Mapping[str, Any], sample: int = 0
 ) -> Request:
-    suffix = f"\n\n### Task\n{task}"
+    suffix = f"\n\n### Task\n{in_own_language(task, passage.document.text)}"
     return Request(
         system=prompt("writer"),
         user=passage.rendered + suffix,
@@ -135,13 +136,19 @@ def parse_draft(passage: QuestionPassage, number: int, raw: Any, settings: Gener
     question = Question(
         id=identity,
         document_id=document.id,
-        text=f'In the context of "{document.title}": {text}' if settings.name_document else text,
+        text=name_document(text, document) if settings.name_document else text,
         choices=options,
         answer=options.index(right),
         group=str(raw.get("kind")) if raw.get("kind") in KINDS else KINDS[0],
         evidence=[evidence] if evidence else [],
     )
     return Draft(question, passage, evidence)
+
+
+def name_document(question: str, document: Document) -> str:
+    """Returns a question with the title of its document; in English only if the document is."""
+    context = document.title if is_foreign(document.text) else f'In the context of "{document.title}"'
+    return f"{context}: {question}"
 
 
 def normalize(text: str) -> Sequence[str]:

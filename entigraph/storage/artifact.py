@@ -37,7 +37,7 @@ FORMAT_VERSIONS: Mapping[str, int] = {
     "questions": 2,
     "retrieval": 1,
     "tokenizer": 1,
-    "synthesis": 3,
+    "synthesis": 4,
     "tokens": 1,
     "training": 3,
     "evaluation": 6,

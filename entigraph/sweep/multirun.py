@@ -22,6 +22,7 @@ from entigraph.pipeline import execution
 from entigraph.pipeline.analysis_step import analyze
 from entigraph.pipeline.dry_run import render_sweep
 from entigraph.pipeline.loading import load_run
+from entigraph.pipeline.run import Run
 from entigraph.storage import artifact, cleanup
 from entigraph.sweep import early_stopping
 from entigraph.sweep.expansion import compose_jobs, expand_jobs, first_job, has_known_jobs
@@ -81,7 +82,8 @@ def run_sweep(config: DictConfig, start: Callable[[], Any]) -> Any:
         raise ConfigError("launcher=slurm: sbatch not found; run this on a cluster node, or set launcher=parallel")
     early_stopping.vary_seed_slowest(config)
     jobs = expand_jobs(config) if has_known_jobs(config) else None
-    validate_jobs(jobs or [first_job(config)], config.stage)
+    for note in validate_jobs(jobs or [first_job(config)], config.stage).notes:
+        print(f"note: {note}")
     print(f"{config.study.name}: {describe_jobs(config, jobs)}, below {config.paths.root}")
     sweep = Sweep(without_hydra(config), jobs, Path(config.hydra.sweep.dir))
     state = SweepState()
@@ -121,14 +123,17 @@ def sweeper_name(config: DictConfig) -> str:
     return str(config.hydra.sweeper._target_).rpartition(".")[-1]
 
 
-def validate_jobs(jobs: Sequence[Sequence[str]], stage: Stage | None) -> None:
-    """Raises the first job's error if no job of the sweep can start."""
+def validate_jobs(jobs: Sequence[Sequence[str]], stage: Stage | None) -> Run:
+    """Returns the first run of the sweep that can start. Raises the first job's error if none can."""
     errors: list[EntigraphError] = []
     for overrides in jobs:
         try:
             run = load_run(compose("config", overrides=list(overrides)))
-            raise_if_problems(execution.find_problems(run) if stage is None else [])
-            return
+            if stage is None:
+                raise_if_problems(execution.find_problems(run))
+            else:
+                execution.check_inputs(run, stage)
+            return run
         except EntigraphError as error:
             errors.append(error)
     raise errors[0]

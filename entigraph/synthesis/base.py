@@ -40,6 +40,7 @@ from entigraph.llm.base import Request
 from entigraph.storage.fingerprints import digest
 from entigraph.storage.schemas import Document, EntityGraph
 from entigraph.synthesis.document_parts import DocumentPart, split_document
+from entigraph.text.languages import in_own_language
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
@@ -198,10 +199,11 @@ class PromptAugmenter(Augmenter):
     ) -> Request:
         """Returns a request that shows the document with the instruction in the file `prompt`, followed by `details`.
 
+        Asks for texts in the language of the document if that is not English.
         `options` are fields of `Request`, such as `sample` or `json_schema`.
         """
         suffix = f"\n\n{details}" if details else ""
-        system, user = self.prompt(prompt), render_document(document)
+        system, user = in_own_language(self.prompt(prompt), document.text), render_document(document)
         if self.layout == PromptLayout.shared_prefix:
             system, user = self.prompt(WRITER_PROMPT), f"{user}\n\n### Task\n{system}"
         temperature = self.temperature if temperature is None else temperature

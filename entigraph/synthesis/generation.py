@@ -64,7 +64,7 @@ class TextGenerator:
         """
         assert self.llm is not None
         remaining = [document for document in documents if self.augmenter.graph(document) is not None]
-        retries = max(self.rules.max_retries, self.rules.max_entity_retries)
+        retries = self.rules.graph_retries
         with progress.bar("entities", len(remaining), "documents") as advance:
             for attempt in range(retries + 1):
                 failed = []

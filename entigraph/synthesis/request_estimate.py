@@ -11,11 +11,13 @@ from itertools import chain, islice
 from math import ceil
 from typing import Protocol
 
+from entigraph.config.schema import Synthesis
 from entigraph.llm.base import Completion, Request
 from entigraph.llm.response_cache import AnswerTotals
 from entigraph.storage.schemas import Document, EntityGraph
 from entigraph.synthesis.base import Augmenter, BadAnswer, Steps, WritingTask
 from entigraph.synthesis.document_parts import add_summaries
+from entigraph.synthesis.exchanges import answer_problem, clean_answer, resample
 from entigraph.text.writing_systems import estimate_tokens
 
 # Entities per document while they are unknown: in the paper's Fig. 7(b) most documents have between 10 and 50.
@@ -43,12 +45,14 @@ class KnownAnswers(Protocol):
 class DocumentEstimate:
     """What one document or part will take.
 
-    `cached_tokens` are the prompt tokens that a server with a prefix cache has just read. `free` counts answers in the
-    response cache. `entities` is None if the number is unknown or not needed.
+    `tasks` counts texts to write, or groups of texts. `cached_tokens` are the prompt tokens that a server with a prefix
+    cache has just read. `free` counts answers in the response cache. `entities` is None if the number is unknown or not
+    needed.
     """
 
     document: str
     entities: int | None = None
+    tasks: int = 0
     requests: int = 0
     free: int = 0
     prompt_tokens: float = 0.0
@@ -88,14 +92,16 @@ def estimate(
     entities: int,
     known: KnownAnswers,
     count_tokens: Callable[[str], int] | None = None,
+    rules: Synthesis | None = None,
 ) -> SynthesisEstimate:
     """Assumes `entities` for documents whose graph is unknown, and `expected_tokens` per text until answers are known.
 
-    The token budget is counted by `count_tokens`, if given; the writer counts by its own tokenizer.
+    The token budget is counted by `count_tokens`, if given; the writer counts by its own tokenizer. `rules` say how
+    failed entity lists are retried.
     """
     parts = [part for document in documents for part in augmenter.split(document)]
     estimates = {part.id: DocumentEstimate(part.id) for part in parts}
-    graphs, unknown = estimate_graphs(augmenter, parts, known, estimates)
+    graphs, unknown = estimate_graphs(augmenter, parts, known, estimates, rules or Synthesis())
     parts = list(add_summaries(parts, graphs))
     tasks = example_tasks(augmenter, parts, needs_graphs=bool(graphs or unknown))
     examples = {key: render_example(augmenter, task, known) for key, task in tasks.items()}
@@ -106,6 +112,7 @@ def estimate(
     wanted = ceil(token_budget / (tokens_per_request * ratio)) if token_budget is not None else None
     graphs |= {name: placeholder_graph(name, entities) for name in unknown}
     for key, number in count_tasks(augmenter, parts, graphs, wanted).items():
+        estimates[key[0]].tasks += number
         for example in examples.get(key, ()):
             add_requests(estimates[key[0]], example, number, tokens_per_request, augmenter.requests_in_a_row)
     seconds = sum(totals.seconds for totals in answered)
@@ -118,17 +125,20 @@ def estimate(
 
 
 def estimate_graphs(
-    augmenter: Augmenter, parts: Iterable[Document], known: KnownAnswers, estimates: Mapping[str, DocumentEstimate]
+    augmenter: Augmenter,
+    parts: Iterable[Document],
+    known: KnownAnswers,
+    estimates: Mapping[str, DocumentEstimate],
+    rules: Synthesis,
 ) -> tuple[dict[str, EntityGraph], list[str]]:
     """Returns the known graphs and the ids of the unknown ones, and adds their requests to the estimates."""
     graphs: dict[str, EntityGraph] = {}
     unknown: list[str] = []
     for part in parts:
-        steps = augmenter.graph(part)
-        if steps is None:
+        if augmenter.graph(part) is None:
             continue
         estimate = estimates[part.id]
-        missing, graph = replay_answers(steps, known, estimate)
+        missing, graph = replay_attempts(augmenter, part, known, estimate, rules)
         if missing is not None:
             unknown.append(part.id)
             estimate.requests += 1
@@ -141,15 +151,31 @@ def estimate_graphs(
     return graphs, unknown
 
 
+def replay_attempts(
+    augmenter: Augmenter, part: Document, known: KnownAnswers, estimate: DocumentEstimate, rules: Synthesis
+) -> tuple[Request | None, EntityGraph | None]:
+    """Returns the first request without a known answer, and the graph of the first attempt with a usable one."""
+    for attempt in range(rules.graph_retries + 1):
+        steps = augmenter.graph(part)
+        assert steps is not None
+        missing, graph = replay_answers(steps, known, estimate, attempt, rules.detect_refusals)
+        if missing or graph:
+            return missing, graph
+    return None, None
+
+
 def replay_answers(
-    steps: Steps[EntityGraph], known: KnownAnswers, estimate: DocumentEstimate
+    steps: Steps[EntityGraph], known: KnownAnswers, estimate: DocumentEstimate, attempt: int, detect_refusals: bool
 ) -> tuple[Request | None, EntityGraph | None]:
     """Returns the first request without a known answer, and the graph if there is no such request and it is usable."""
-    request = next(steps)
+    request = resample(next(steps), attempt)
     try:
-        while (completion := known.answer(request)) is not None:
+        while (answer := known.answer(request)) is not None:
             estimate.free += 1
-            request = steps.send(completion.text)
+            completion = clean_answer(answer)
+            if answer_problem(completion, use_truncated=False, detect_refusals=detect_refusals):
+                return None, None
+            request = resample(steps.send(completion.text), attempt)
     except StopIteration as end:
         return None, end.value
     except BadAnswer:

@@ -10,14 +10,16 @@ import pytest
 from entigraph.config.schema import Stage
 from entigraph.errors import ArtifactError, ConfigError
 from entigraph.pipeline import execution
+from entigraph.pipeline.dry_run import render_plan
 from entigraph.pipeline.run import Run
-from entigraph.pipeline.steps import Step, run_steps
+from entigraph.pipeline.steps import Step, run_steps, synthesis_losses, trained_documents
 from entigraph.pipeline.study import study_folder
 from entigraph.runtime.progress import Progress, SilentProgress
 from entigraph.storage import artifact
 from entigraph.storage.artifact import Artifact
+from entigraph.storage.texts import read_texts
 from entigraph.tracking.base import NoTracker, Tracker
-from tests.conftest import TINY
+from tests.conftest import ARTICLE, TINY
 
 Configured = Callable[..., Run]
 TORCHRUN = {"RANK": "1", "LOCAL_RANK": "1", "WORLD_SIZE": "2"}
@@ -174,6 +176,54 @@ def test_stage_builds_the_shared_tokenizer_that_it_needs(configured: Configured)
     for stage in (Stage.corpus, Stage.synthesis):
         execution.run_stage(run, stage, SilentProgress())
     assert run.artifacts.tokenizer.complete and run.artifacts.synthesis.complete
+
+
+# --- a corpus without questions ---
+
+
+@pytest.fixture
+def notes(tmp_path: Path) -> str:
+    (tmp_path / "notes").mkdir()
+    (tmp_path / "notes" / "lamp.txt").write_text(ARTICLE)
+    return f"corpus.path={tmp_path / 'notes'}"
+
+
+def test_pipeline_without_questions_skips_the_tasks_that_ask_them(configured: Configured, notes: str) -> None:
+    run = configured("corpus=text_files", notes, "evaluation=[closed_book,perplexity]", "logger=none")
+    assert [*run.tasks] == ["perplexity"] and run.skipped_tasks == ["closed_book"]
+    (note,) = (line for line in render_plan(run) if line.startswith("note: "))
+    assert "closed_book skipped, because the corpus has no questions" in note and "questions=generated" in note
+    written = configured("corpus=text_files", notes, "questions=generated", "logger=none")
+    assert [*written.tasks] == ["closed_book"] and not written.skipped_tasks
+
+
+@pytest.mark.parametrize("stage", ["corpus", "synthesis", "tokens", "training"])
+def test_stages_that_do_not_evaluate_need_no_questions(configured: Configured, notes: str, stage: str) -> None:
+    assert configured("corpus=text_files", notes, f"stage={stage}", "logger=none").skipped_tasks == ["closed_book"]
+
+
+def test_evaluation_needs_questions(configured: Configured, notes: str) -> None:
+    with pytest.raises(ConfigError, match="the corpus has no questions; give some"):
+        configured("corpus=text_files", notes, "stage=evaluation", "logger=none")
+
+
+# --- documents without texts ---
+
+
+def test_plan_and_scores_state_documents_without_texts(configured: Configured) -> None:
+    run = configured(*TINY, "corpus.documents=3", "augmenter=rephrase", "synthesis.token_budget=1500")
+    for stage in (Stage.corpus, Stage.synthesis):
+        execution.run_stage(run, stage, SilentProgress())
+    texts = len({text.document_id for text in read_texts(run.artifacts.synthesis.folder)})
+    assert texts == 3, "one text about each document comes first"
+    small = configured(*TINY, "corpus.documents=3", "augmenter=rephrase", "synthesis.token_budget=100")
+    execution.run_stage(small, Stage.synthesis, SilentProgress())
+    assert any("2 of 3 documents have no synthetic text" in line for line in render_plan(small))
+    chosen = configured(
+        *TINY, "corpus.documents=3", "augmenter=rephrase", "synthesis.token_budget=1500", "tokens.budget=500"
+    )
+    (loss,) = (loss for loss in synthesis_losses(chosen, trained=True) if loss.description.startswith("documents"))
+    assert loss.count == 3 - len(trained_documents(chosen)) > 0, "the budget of the training leaves out documents"
 
 
 # --- entries of a study ---

@@ -74,6 +74,12 @@ def test_relative_root_is_resolved_from_working_directory(command: Command, tmp_
     assert "nothing to do" in rerun.stdout, rerun.stderr
 
 
+def test_stage_without_its_input_is_one_error(command: Command) -> None:
+    result = command("experiments=smoke", "logger=none", "stage=synthesis")
+    assert result.returncode == 1 and result.stderr.count("error: ") == 1 == len(result.stderr.splitlines())
+    assert "does not exist; run the stage that makes it" in result.stderr
+
+
 def test_invalid_configuration_fails_before_first_job(command: Command, tmp_path: Path) -> None:
     result = command(*SMOKE, "optim.lr=-1")
     assert result.returncode == 1 and "optim.lr: -1" in result.stderr and "Traceback" not in result.stderr
