@@ -21,7 +21,9 @@ from entigraph.storage.jsonl import read_jsonl
 from entigraph.storage.schemas import Document, EntityGraph, Failure, NearDuplicate, SyntheticText
 from entigraph.storage.texts import read_texts
 from entigraph.synthesis.edge_counts import EdgeCounts
+from entigraph.synthesis.exchanges import REFUSAL_AS_TEXT
 from entigraph.synthesis.generation import text_id_suffix
+from entigraph.text import refusals
 
 FILE = "report.html"
 REASONS_SHOWN = 50
@@ -58,6 +60,7 @@ def write(
         without_text=sum(not row.texts for row in rows),
         reasons=reasons[:REASONS_SHOWN],
         near_duplicates=most_similar(folder),
+        refusal_rules=[*refusals.RULES] if REFUSAL_AS_TEXT in summary.failures else [],
     )
 
 
@@ -89,6 +92,7 @@ class DocumentView:
     summary: str = ""
     entities: Sequence[str] = ()
     edges: EdgeCounts | None = None
+    merged: Mapping[str, Sequence[str]] = field(default_factory=dict)
     left_out: int = 0
     count: int = 0
     bytes: int = 0
@@ -164,6 +168,10 @@ class SynthesisCounts:
             view.summary = truncate(graph.summary, SUMMARY_CHARACTERS)
             view.entities = [truncate(entity, NAME_CHARACTERS) for entity in graph.entities]
             view.edges, view.left_out = edges, graph.left_out
+            view.merged = {
+                truncate(name, NAME_CHARACTERS): [truncate(other, NAME_CHARACTERS) for other in others]
+                for name, others in graph.merged.items()
+            }
 
     def add_views_without_graphs(self) -> None:
         for identity, row in list(self.rows.items())[:DOCUMENTS_SHOWN]:

@@ -46,38 +46,38 @@ RULES: Mapping[str, re.Pattern[str]] = {
         rf"(?:{APOLOGY})?(?:this|that|your|the) (?:request|prompt|content you) [^.!?\n]{{0,60}}?"
         r"(?:violates?|against|conflicts with|not allowed|not permitted)\b"
     ),
-    "Chinese": rule(
+    "an apology and inability, in Chinese": rule(
         r"(?:非常|很|十分|实在)?(?:抱歉|对不起|對不起|不好意思)[^。！？\n]{0,40}(?:无法|不能|無法|没办法|不便|不会)[^。！？\n]{0,12}",
         r"(?:提供|协助|協助|帮助|幫助|满足|滿足|完成|回答|处理|處理|生成|改写|改寫|撰写|撰寫|继续|繼續|讨论|討論|执行|執行)",
         r"|作为(?:一个|一名)?(?:人工智能|AI|大?语言模型)[^。！？\n]{0,40}(?:无法|不能)",
     ),
-    "Japanese": rule(
+    "an apology and inability, in Japanese": rule(
         r"(?:大変|誠に)?(?:申し訳(?:ありません|ございません|ない)|すみません|恐れ入りますが|ごめんなさい)[^。\n]{0,4}[、。が]",
         r"[^\n]{0,80}(?:できません|出来ません|できかねます|いたしかねます|お手伝い|対応でき|お答えでき|お応えでき)",
     ),
-    "Korean": rule(
+    "an apology and inability, in Korean": rule(
         r"(?:정말 )?(?:죄송(?:합니다|하지만|해요)|미안(?:합니다|하지만|해요))[^\n]{0,80}",
         r"(?:수 없|수가 없|어렵습니다|불가능|드릴 수)",
     ),
-    "Arabic": rule(
+    "an apology and inability, in Arabic": rule(
         r"(?:عذر(?:ا|ًا|اً)|آسف|أنا آسف|أعتذر|للأسف|نأسف)[^.\n]{0,40}",
         r"(?:لا (?:أستطيع|يمكنني|يمكننا|نستطيع|أقدر)|لن أتمكن)",
     ),
-    "Russian": rule(
+    "an apology and inability, in Russian": rule(
         r"(?:Извините|Простите|К сожалению|Прошу прощения)[^.!?\n]{0,40}(?:не могу|не смогу|не можем)[^.!?\n]{0,20}",
         r"(?:помочь|выполнить|предоставить|написать|создать|ответить|переписать|обработать|продолжить)",
     ),
-    "German": rule(
+    "an apology and inability, in German": rule(
         r"(?:(?:Es )?tut mir (?:sehr )?leid|Entschuldigung|Leider)",
         r"[^.!?\n]{0,20}kann (?:ich )?[^.!?\n]{0,60}nicht[^.!?\n]{0,40}",
         r"(?:helfen|erfüllen|bereitstellen|schreiben|erstellen|beantworten|nachkommen|unterstützen|behilflich)",
     ),
-    "French": rule(
+    "an apology and inability, in French": rule(
         r"(?:Je suis (?:vraiment )?désolée?|Désolée?|Malheureusement)[^.!?\n]{0,30}",
         r"je ne (?:peux|puis) (?:pas )?(?:vous )?",
         r"(?:aider|répondre|fournir|écrire|rédiger|générer|traiter|satisfaire|créer|continuer|assister|réécrire)",
     ),
-    "Spanish, Portuguese or Italian": rule(
+    "an apology and inability, in Spanish, Portuguese or Italian": rule(
         r"(?:Lo siento|Disculp[ae]|Lamento|Desculpe|Sinto muito|Mi dispiace|Spiacente)[^.!?\n]{0,40}",
         r"(?:no puedo|não posso|non posso) (?:\w+ ){0,2}?",
         r"(?:ayudar|proporcionar|cumplir|escribir|generar|responder|crear|",
