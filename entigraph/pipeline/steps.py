@@ -288,7 +288,7 @@ def trained_documents(run: Run) -> set[str]:
     documents: set[str] = set()
     for group in row_groups(folder):
         rows = selected[group.first : group.first + group.count].nonzero()[0].tolist()
-        documents.update(group.column("document_id", rows))
+        documents.update(group.column("document_id", rows) if rows else ())
     return documents
 
 

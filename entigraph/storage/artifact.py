@@ -34,13 +34,13 @@ UNFINISHED = ".unfinished"
 # Increment by hand whenever a stage writes different content for the same configuration.
 FORMAT_VERSIONS: Mapping[str, int] = {
     "corpus": 3,
-    "questions": 2,
+    "questions": 3,
     "retrieval": 1,
     "tokenizer": 1,
     "synthesis": 4,
     "tokens": 1,
     "training": 3,
-    "evaluation": 6,
+    "evaluation": 7,
     "analysis": 3,
 }
 PACKAGES = ("entigraph", "torch", "lightning", "transformers", "tokenizers", "hydra-core", "numpy")

@@ -10,13 +10,12 @@ from typing import Generic, TypeVar
 from entigraph.llm.base import LENGTH, LLM, STOP, Completion, Request, json_hash
 from entigraph.synthesis.base import BadAnswer, Steps
 from entigraph.text.end_markers import remove_end_markers
-from entigraph.text.refusals import find_refusal
+from entigraph.text.refusals import REFUSAL_AS_TEXT, find_refusal
 
 Subject = TypeVar("Subject")
 Result = TypeVar("Result")
 OPEN_EXCHANGES = 1_000  # that may wait for their next step; each holds a request, and so the text of a document
 RETRY_SAMPLES = 1_000_000  # added to the sample number of a request for each retry
-REFUSAL_AS_TEXT = "a refusal written as text"
 WITH_END_MARKERS = "with end markers, removed"
 
 

@@ -21,7 +21,6 @@ from entigraph.storage.jsonl import read_jsonl
 from entigraph.storage.schemas import Document, EntityGraph, Failure, NearDuplicate, SyntheticText
 from entigraph.storage.texts import read_texts
 from entigraph.synthesis.edge_counts import EdgeCounts
-from entigraph.synthesis.exchanges import REFUSAL_AS_TEXT
 from entigraph.synthesis.generation import text_id_suffix
 from entigraph.text import refusals
 
@@ -60,7 +59,7 @@ def write(
         without_text=sum(not row.texts for row in rows),
         reasons=reasons[:REASONS_SHOWN],
         near_duplicates=most_similar(folder),
-        refusal_rules=[*refusals.RULES] if REFUSAL_AS_TEXT in summary.failures else [],
+        refusal_rules=[*refusals.RULES] if refusals.REFUSAL_AS_TEXT in summary.failures else [],
     )
 
 

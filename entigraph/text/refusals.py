@@ -8,6 +8,7 @@ import re
 from collections.abc import Mapping
 
 MAX_CHARACTERS = 600  # of a refusal
+REFUSAL_AS_TEXT = "a refusal written as text"  # the reason, wherever failed answers are counted
 
 APOLOGY = (
     r"(?:(?:oh|hello|hi|no)[,.!] +)?(?:(?:i['’]m|i am) +(?:very |so |really |truly |deeply )?(?:sorry|afraid)|sorry|"

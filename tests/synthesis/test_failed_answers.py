@@ -17,8 +17,9 @@ from entigraph.storage.schemas import Document, EntityGraph, Failure, SyntheticT
 from entigraph.storage.texts import read_texts
 from entigraph.synthesis import generation_stats, stage
 from entigraph.synthesis.augmenters.entigraph import EntiGraph
-from entigraph.synthesis.exchanges import REFUSAL_AS_TEXT, RETRY_SAMPLES, WITH_END_MARKERS
+from entigraph.synthesis.exchanges import RETRY_SAMPLES, WITH_END_MARKERS
 from entigraph.synthesis.request_estimate import estimate
+from entigraph.text.refusals import REFUSAL_AS_TEXT
 
 DOCUMENTS = [Document(id=f"d{number}", title=f"Title {number}", text=f"Text {number}.") for number in range(4)]
 ENTITIES = '{"summary": "s", "entities": ["Orsk", "Vale", "orsk", "Mill"]}'

@@ -15,6 +15,7 @@ from entigraph.llm.base import GAVE_UP, Completion, Request, Writer
 from entigraph.llm.offline.offline_writer import OfflineWriter
 from entigraph.storage.fingerprints import digest
 from entigraph.storage.schemas import Document
+from entigraph.text.refusals import REFUSAL_AS_TEXT, find_refusal
 from entigraph.text.writing_systems import CHARACTERS_PER_TOKEN
 
 SIMULATED = "offline (simulated: the rules of a grammar in place of an LLM)"
@@ -102,7 +103,9 @@ def failure_reason(completion: Completion) -> str:
     """Returns why a completion has no usable answer; empty if it has one."""
     if completion.finish_reason != "stop":
         return REASONS.get(completion.finish_reason, completion.finish_reason)
-    return "" if completion.text.strip() else "empty"
+    if not completion.text.strip():
+        return "empty"
+    return REFUSAL_AS_TEXT if find_refusal(completion.text) else ""
 
 
 def parse_object(text: str) -> dict[str, Any]:

@@ -23,6 +23,7 @@ from entigraph.evaluation.base import (
 from entigraph.evaluation.tasks.base import EvaluationTask, TaskContext, UsageEstimate
 from entigraph.storage.jsonl import read_jsonl
 from entigraph.storage.schemas import Document, Summary
+from entigraph.text.refusals import REFUSAL_AS_TEXT, find_refusal
 
 PROMPTS_PER_CALL = 256  # of `Backend.sample`
 TOO_LONG = "prompt too long"
@@ -200,11 +201,18 @@ def score_summaries(summaries: Sequence[Summary]) -> dict[str, Any]:
 
 
 def count_summaries(summaries: Sequence[Summary]) -> Mapping[str, Any]:
-    """Returns counts; `unfinished` maps finish reasons to counts, "length" for truncation at max_tokens."""
+    """Returns counts; `unfinished` maps reasons to counts: "length" for truncation at max_tokens, or a refusal."""
     return {
         "summaries": len(summaries),
         "documents": len({summary.document_id for summary in summaries}),
         "empty": sum(not summary.text for summary in summaries),
-        "unfinished": dict(Counter(summary.finish_reason for summary in summaries if summary.finish_reason != "stop")),
+        "unfinished": dict(Counter(filter(None, map(why_unfinished, summaries)))),
         "words": sum(len(summary.text.split()) for summary in summaries) / len(summaries),
     }
+
+
+def why_unfinished(summary: Summary) -> str | None:
+    """Returns why a text is no summary of its document; None if it is one."""
+    if summary.finish_reason != "stop":
+        return summary.finish_reason
+    return REFUSAL_AS_TEXT if find_refusal(summary.text) else None
