@@ -132,7 +132,7 @@ def run_analysis(analysis: Analysis, output: Artifact, context: AnalysisContext)
     if not output.complete:
         if hasattr(analysis, "check"):
             analysis.check()
-        build_artifact(output, work, resumable=isinstance(output, StudyOutput))
+        build_artifact(output, work, in_place=isinstance(output, StudyOutput))
         context.tracker.log_lineage(output.folder, analysis.inputs(context).values())
     summary = (output.folder / SUMMARY).read_text(encoding="utf-8").splitlines()
     patterns = getattr(analysis, "main_files", (f"{analysis.name}.*",))

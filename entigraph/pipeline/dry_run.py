@@ -86,7 +86,7 @@ def render_artifact(artifact: Artifact, *, explain: bool, suffix: str = "") -> I
 def artifact_state(artifact: Artifact) -> str:
     if artifact.complete:
         return "done"
-    return "partial" if artifact.folder.exists() else "to do"
+    return "partial" if artifact.partial else "to do"
 
 
 def sweep_cost_lines(runs: Sequence[Run]) -> list[str]:

@@ -1,5 +1,6 @@
 """Executes the steps of a run in order and registers what is finished in its study."""
 
+import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import nullcontext
 from pathlib import Path
@@ -17,9 +18,11 @@ from entigraph.runtime.devices import check_accelerator
 from entigraph.runtime.processes import process_group
 from entigraph.runtime.progress import Progress, SilentProgress
 from entigraph.storage import artifact
+from entigraph.storage.artifact import Artifact
 from entigraph.tracking.base import NoTracker, Tracker
 from entigraph.training.component_nodes import check_buildable, has_external_nodes, resolved_nodes
 
+POLL_S = 0.2
 HINTS = {
     Stage.retrieval: "select a task that retrieves, for example evaluation=[closed_book,open_book]",
     Stage.questions: "select questions=generated or questions=file",
@@ -141,24 +144,37 @@ def execute_steps(run: Run, steps: Sequence[Step], progress: Progress) -> None:
 
 def execute_step(step: Step, progress: Progress, tracker: Callable[[], Tracker]) -> None:
     """Builds the artifact of a step unless it is finished. `tracker` starts the tracked run on its first call."""
-    if process_group().rank > 0:
-        if step.stage is Stage.training and not step.artifact.complete:
+    folder, group = step.artifact.folder, process_group()
+    if group.rank > 0:
+        if step.stage is Stage.training and (out := wait_for_build_folder(step.artifact, group.launch)):
             # Rank 0 builds the artifact; the other ranks only take part in the training.
-            step.work(step.artifact.folder, SilentProgress(), NoTracker())
+            step.work(out, SilentProgress(), NoTracker())
         return
     built: list[Path] = []
 
     def work(out: Path) -> Mapping[str, Any]:
-        progress.notify(f"{step.artifact.stage:10} {out}")
-        built.append(out)
+        progress.notify(f"{step.artifact.stage:10} {folder}")
+        built.append(folder)
         return step.work(out, progress, tracker() if step.logs else NoTracker())
 
     def waiting() -> None:
-        progress.notify(f"waiting for another process to finish {step.artifact.folder}")
+        progress.notify(f"waiting for another process to finish {folder}")
 
-    artifact.build_artifact(step.artifact, work, resumable=step.resumable, waiting=waiting)
-    for folder in built:
-        tracker().log_lineage(folder, step.artifact.inputs.values())
+    artifact.build_artifact(
+        step.artifact, work, resumable=step.resumable, waiting=waiting, builder=group.launch if group.ranks > 1 else ""
+    )
+    for finished in built:
+        tracker().log_lineage(finished, step.artifact.inputs.values())
+
+
+def wait_for_build_folder(built: Artifact, launch: str) -> Path | None:
+    """Returns the folder that rank 0 of the same launch has created; None if the artifact is complete."""
+    folder = artifact.build_folder(built.folder, launch)
+    while not built.complete:
+        if folder in artifact.build_folders(built.folder):
+            return folder
+        time.sleep(POLL_S)
+    return None
 
 
 def register_run(run: Run) -> None:

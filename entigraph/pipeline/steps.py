@@ -245,7 +245,9 @@ def evaluate_model(
     )
     reported = {name: files for name, files in inputs.items() if run.tasks[name].uses_questions}
     if reported:
-        evaluation_report.write(out, reported, name=out.name, label=run.disclaimer, training=training)
+        evaluation_report.write(
+            out, reported, name=artifact.artifact_folder(out).name, label=run.disclaimer, training=training
+        )
     return counts
 
 

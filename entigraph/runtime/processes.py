@@ -1,6 +1,7 @@
 """Ranks of distributed training, worker processes that exit with their parent, and preemption."""
 
 import os
+import re
 import signal
 import threading
 import time
@@ -10,26 +11,34 @@ from dataclasses import dataclass
 from typing import Any
 
 INTERRUPTED, TERMINATED = 130, 143
+TORCHRUN_LAUNCH = ("TORCHELASTIC_RUN_ID", "MASTER_ADDR", "MASTER_PORT", "TORCHELASTIC_RESTART_COUNT")
+SRUN_LAUNCH = ("SLURM_JOB_ID", "SLURM_STEP_ID", "SLURM_RESTART_COUNT")
 
 
 @dataclass(frozen=True)
 class ProcessGroup:
-    """This process's rank and world size: rank 0 of 1 unless torchrun or srun started the process."""
+    """This process's rank and world size: rank 0 of 1 unless torchrun or srun started the process.
+
+    `launch` identifies what started the processes, equally in all of them.
+    """
 
     rank: int = 0
     local_rank: int = 0
     ranks: int = 1
     launcher: str = ""
+    launch: str = ""
 
 
 def process_group(environment: Mapping[str, str] = os.environ) -> ProcessGroup:
     """Returns the rank that torchrun or srun assigned. A batch script itself is not a task of srun."""
-    for launcher, rank, local, ranks in (
-        ("torchrun", "RANK", "LOCAL_RANK", "WORLD_SIZE"),
-        ("srun", "SLURM_PROCID", "SLURM_LOCALID", "SLURM_STEP_NUM_TASKS"),
+    for launcher, rank, local, ranks, launch in (
+        ("torchrun", "RANK", "LOCAL_RANK", "WORLD_SIZE", TORCHRUN_LAUNCH),
+        ("srun", "SLURM_PROCID", "SLURM_LOCALID", "SLURM_STEP_NUM_TASKS", SRUN_LAUNCH),
     ):
         if all(name in environment for name in (rank, local, ranks)) and int(environment[ranks]) > 1:
-            return ProcessGroup(int(environment[rank]), int(environment[local]), int(environment[ranks]), launcher)
+            numbers = (int(environment[name]) for name in (rank, local, ranks))
+            names = "-".join(environment.get(name, "") for name in launch)
+            return ProcessGroup(*numbers, launcher, re.sub(r"[^\w.-]", "_", names))
     return ProcessGroup()
 
 

@@ -7,8 +7,15 @@ outputs/tokens/fictional-entigraph-25000-1a2b3c4d/
 The eight hex digits are a digest of everything that determines the content: the cache key of the stage and the names
 of its input folders, which end in digests too. The folder of a stage is therefore known before anything has run, two
 configurations share a folder only if they would write the same content, and a sweep reuses finished artifacts.
+
+outputs/tokens/fictional-entigraph-25000-1a2b3c4d.building-2/
+    the private folder of the process that builds it, here with the second lease (storage.locks)
+
+A finished build is renamed to its artifact's folder, and the first of several renames wins. The next process that gets
+the lease continues in the folder that an interrupted one left, after renaming it.
 """
 
+import errno
 import json
 import os
 import re
@@ -24,13 +31,15 @@ from pathlib import Path
 from typing import Any, cast
 
 from entigraph.errors import ArtifactError, EntigraphError
+from entigraph.storage import locks
+from entigraph.storage.durable_files import UNFINISHED, sync_folder, sync_tree, write_durably
 from entigraph.storage.fingerprints import checksum, digest, fingerprint, flatten
-from entigraph.storage.locks import lock
+from entigraph.storage.locks import Lease, lock
 
 MANIFEST = "manifest.json"
 MIN_FREE_BYTES = 8 << 20
 CHECKPOINTS = "checkpoints"  # state of resumable stages; removed when the artifact is finalized
-UNFINISHED = ".unfinished"
+BUILDING = ".building-"
 # Increment by hand whenever a stage writes different content for the same configuration.
 FORMAT_VERSIONS: Mapping[str, int] = {
     "corpus": 3,
@@ -78,6 +87,15 @@ class Artifact:
     def complete(self) -> bool:
         return is_complete(self.folder)
 
+    @property
+    def partial(self) -> bool:
+        """Returns whether an unfinished build exists."""
+        if self.complete:
+            return False
+        return self.folder.exists() or (
+            locks.lease_folder(self.folder, self.root).exists() and bool(build_folders(self.folder))
+        )
+
 
 def content_key(stage: str, cache_key: Values, inputs: Mapping[str, str]) -> str:
     """Returns the digest at the end of a folder's name. `inputs` maps roles to folder names."""
@@ -90,6 +108,8 @@ def build_artifact(
     *,
     resumable: bool = False,
     waiting: Callable[[], None] = lambda: None,
+    builder: str = "",
+    in_place: bool = False,
 ) -> dict[str, Any]:
     """Builds and finalizes the artifact unless it is complete; returns its manifest.
 
@@ -98,27 +118,45 @@ def build_artifact(
 
     Args:
         artifact: The artifact to build.
-        write: Writes the content of the folder and returns the counts for the manifest.
+        write: Writes the content into the folder that it receives, and returns the counts for the manifest.
+        resumable: Whether `write` continues from the files of an interrupted build.
+        waiting: Called before this process waits for another one.
+        builder: Names the private folder if other processes must find it; by default it has the number of the lease.
+        in_place: Writes to the artifact's folder, which also holds other files, and replaces its manifest.
 
     Raises:
         ArtifactError: An input changed since the artifact was built, or the disk cannot be read or written.
     """
     if not artifact.complete:
-        with lock(artifact.folder, artifact.root, waiting):
-            if not artifact.complete:
-                return fill_and_finalize(artifact, write, resumable)
+        with lock(artifact.folder, artifact.root, waiting, unless=lambda: artifact.complete) as lease:
+            list_folder(artifact.folder.parent)  # a network file system may remember that there was no manifest
+            if lease and not artifact.complete:
+                if in_place:
+                    return fill_and_finalize(artifact, write, artifact.folder)
+                folder = build_folder(artifact.folder, builder or str(lease.number))
+                with explain_lost_lease(artifact.folder, lease):
+                    build_privately(artifact, write, folder, lease, resumable)
     manifest = read_manifest(artifact.folder)
     check_unchanged(artifact, manifest)
     return manifest
 
 
-def fill_and_finalize(artifact: Artifact, write: Callable[[Path], Values], resumable: bool) -> dict[str, Any]:
+def build_privately(
+    artifact: Artifact, write: Callable[[Path], Values], folder: Path, lease: Lease, resumable: bool
+) -> None:
+    """Fills the private folder and renames it to the artifact's folder."""
+    with translate_disk_errors(folder):
+        adopt_interrupted_build(artifact.folder, folder, lease, resumable)
+    if not is_complete(folder):  # otherwise a process was killed just before it renamed the folder
+        fill_and_finalize(artifact, write, folder)
+    with translate_disk_errors(folder):
+        publish(folder, artifact.folder)
+
+
+def fill_and_finalize(artifact: Artifact, write: Callable[[Path], Values], folder: Path) -> dict[str, Any]:
     inputs = {name: {"folder": folder.name, "digest": verify(folder)} for name, folder in artifact.inputs.items()}
-    folder = artifact.folder
     started = datetime.now(UTC)
     with translate_disk_errors(folder):
-        if folder.exists() and not resumable:
-            shutil.rmtree(folder)
         folder.mkdir(parents=True, exist_ok=True)
         counts = write(folder)
         finalize(
@@ -135,6 +173,108 @@ def fill_and_finalize(artifact: Artifact, write: Callable[[Path], Values], resum
             },
         )
     return read_manifest(folder)
+
+
+@contextmanager
+def explain_lost_lease(folder: Path, lease: Lease) -> Iterator[None]:
+    """Replaces the errors that follow from a lost lease, such as missing files, by one that names the reason."""
+    try:
+        yield
+    except (EntigraphError, OSError) as error:
+        if lease.is_current:
+            raise
+        raise lost_lease_error(folder) from error
+
+
+def lost_lease_error(folder: Path) -> ArtifactError:
+    return ArtifactError(
+        f"another process has taken over the build of {folder}, because this one did not respond for "
+        f"{locks.EXPIRY_S:.0f} s; run the same command to use its result"
+    )
+
+
+def build_folder(folder: Path, builder: str) -> Path:
+    """Returns the private folder in which a builder fills an artifact's folder."""
+    return folder.with_name(f"{folder.name}{BUILDING}{builder}")
+
+
+def build_folders(folder: Path) -> list[Path]:
+    """Returns the folders of unfinished builds of an artifact, the latest last."""
+    builds = [other for other in list_folder(folder.parent) if other.name.startswith(folder.name + BUILDING)]
+    return sorted(builds, key=lambda build: (build.stat().st_mtime, build.name))
+
+
+def artifact_folder(folder: Path) -> Path:
+    """Returns the artifact's folder that a build folder becomes; other folders unchanged."""
+    return folder.with_name(folder.name.partition(BUILDING)[0])
+
+
+@dataclass(frozen=True)
+class Fence:
+    """The lease under which the processes of a stage fill a folder. Folders outside artifacts have number 0."""
+
+    folder: Path
+    leases: Path
+    number: int
+
+    @classmethod
+    def of(cls, folder: Path) -> "Fence":
+        final = artifact_folder(folder)
+        leases = locks.lease_folder(final, folder.parent.parent)
+        builder = folder.name.partition(BUILDING)[2]
+        return cls(final, leases, int(builder) if builder.isdigit() else locks.current_number(leases))
+
+    def check(self) -> None:
+        """Raises ArtifactError if another process has taken over."""
+        if not locks.is_current(self.leases, self.number):
+            raise lost_lease_error(self.folder)
+
+
+def list_folder(folder: Path) -> list[Path]:
+    try:
+        return [*folder.iterdir()]
+    except FileNotFoundError:
+        return []
+
+
+def adopt_interrupted_build(final: Path, folder: Path, lease: Lease, resumable: bool) -> None:
+    """Creates the private folder: the latest interrupted build if it can be continued or is complete, else empty.
+
+    A build at the final path was left by an earlier version.
+    """
+    left = [*([final] if final.exists() else []), *build_folders(final)]
+    latest = folder if folder in left else left[-1] if left else None
+    for other in left:
+        if other != latest or not (resumable or is_complete(other)):
+            shutil.rmtree(other, ignore_errors=other != folder)  # a process that lost its lease may still write there
+    if latest is not None and latest.exists() and latest != folder:
+        latest.rename(folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    if lease.previous_may_run:
+        detach_open_files(folder)
+
+
+def detach_open_files(folder: Path) -> None:
+    """Replaces each file by a copy, so that a process of another host that was only presumed dead, and still has files
+    open, does not write into them. Finished checkpoints are never written again.
+    """
+    for file in folder.rglob("*"):
+        if file.is_file() and not (CHECKPOINTS in file.parts and file.parent.name.startswith("step-")):
+            copy = file.with_name(f".{file.name}{UNFINISHED}")
+            shutil.copy2(file, copy)
+            os.replace(copy, file)
+
+
+def publish(folder: Path, final: Path) -> None:
+    """Renames a finalized build to its artifact's folder, durably. If another process did this first, its files win."""
+    try:
+        folder.rename(final)
+    except OSError as error:
+        if error.errno not in (errno.ENOTEMPTY, errno.EEXIST) or not is_complete(final):
+            raise
+        shutil.rmtree(folder)
+    sync_folder(final.parent)
+    shutil.rmtree(final / CHECKPOINTS, ignore_errors=True)
 
 
 @contextmanager
@@ -193,21 +333,25 @@ def verify(folder: Path) -> str:
 
 
 def finalize(folder: Path, manifest: Values) -> None:
-    """Writes the manifest with size and checksum of every file, then removes the checkpoints."""
+    """Writes the manifest with size and checksum of every file, once all files are on disk."""
     files = {
         str(file.relative_to(folder)): {"bytes": file.stat().st_size, "sha256": checksum(file)}
         for file in sorted(folder.rglob("*"))
         if file.is_file() and file.name != MANIFEST and file.suffix != UNFINISHED and CHECKPOINTS not in file.parts
     }
-    write_json(folder / MANIFEST, {**manifest, "files": files})
-    shutil.rmtree(folder / CHECKPOINTS, ignore_errors=True)
+    sync_tree(folder)
+    write_durably(folder / MANIFEST, encode_json({**manifest, "files": files}))
 
 
 def write_json(path: Path, value: Any) -> None:
     """Writes JSON atomically: readers see either the old file or the complete new one."""
     unfinished = path.with_name(f".{path.name}.{os.getpid()}{UNFINISHED}")
-    unfinished.write_text(json.dumps(value, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+    unfinished.write_bytes(encode_json(value))
     os.replace(unfinished, path)
+
+
+def encode_json(value: Any) -> bytes:
+    return (json.dumps(value, indent=2, ensure_ascii=False) + "\n").encode("utf-8")
 
 
 def check_unchanged(artifact: Artifact, manifest: Values) -> None:

@@ -21,8 +21,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from filelock import FileLock, Timeout
-
 from entigraph.errors import ArtifactError
 from entigraph.storage import artifact, locks
 from entigraph.storage.artifact import FORMAT_VERSIONS
@@ -121,8 +119,14 @@ class Inventory:
 
 
 def take_inventory(root: Path) -> Inventory:
-    folders = [folder for stage in FORMAT_VERSIONS for folder in sorted((root / stage).glob("*"))]
-    artifacts = [read_stored(folder, root) for folder in folders if artifact.enclosing_artifact(folder, root)]
+    folders = [
+        folder
+        for stage in FORMAT_VERSIONS
+        for folder in sorted((root / stage).glob("*"))
+        if artifact.enclosing_artifact(artifact.artifact_folder(folder), root)
+    ]
+    running = find_running(folders, root)
+    artifacts = [read_stored(folder, folder in running) for folder in folders]
     users: defaultdict[str, list[str]] = defaultdict(list)
     in_studies: set[str] = set()
     for stored in artifacts:
@@ -136,9 +140,21 @@ def take_inventory(root: Path) -> Inventory:
     return Inventory(root, artifacts, users, frozenset(in_studies))
 
 
-def read_stored(folder: Path, root: Path) -> StoredArtifact:
+def find_running(folders: Sequence[Path], root: Path) -> set[Path]:
+    """Returns the folders of unfinished artifacts that a process is building."""
+    unfinished = [folder for folder in folders if not is_finished(folder)]
+    building = locks.held([*{artifact.artifact_folder(folder) for folder in unfinished}], root)
+    return {folder for folder in unfinished if artifact.artifact_folder(folder) in building}
+
+
+def is_finished(folder: Path) -> bool:
+    """Returns whether a folder has a manifest and its final name."""
+    return artifact.is_complete(folder) and folder == artifact.artifact_folder(folder)
+
+
+def read_stored(folder: Path, running: bool) -> StoredArtifact:
     manifest, damaged = None, False
-    if artifact.is_complete(folder):
+    if is_finished(folder):
         try:
             manifest = artifact.read_manifest(folder)
         except ArtifactError:
@@ -151,7 +167,7 @@ def read_stored(folder: Path, root: Path) -> StoredArtifact:
             except FileNotFoundError:  # a running build removed it
                 continue
             size, modified = size + status.st_size, max(modified, status.st_mtime)
-    return StoredArtifact(folder, manifest, size, modified, is_locked(folder, root), damaged)
+    return StoredArtifact(folder, manifest, size, modified, running, damaged)
 
 
 def read_studies(root: Path) -> Iterator[tuple[str, str]]:
@@ -159,19 +175,6 @@ def read_studies(root: Path) -> Iterator[tuple[str, str]]:
     for study in sorted((root / "studies").glob("*")):
         files = [study / "settings.json", *sorted(study.glob("runs/*.json")), *sorted(study.glob("baselines/*.json"))]
         yield study.name, "\n".join(file.read_text(encoding="utf-8") for file in files if file.exists())
-
-
-def is_locked(folder: Path, root: Path) -> bool:
-    file = locks.lock_file(folder, root)
-    if not file.exists():
-        return False
-    try:
-        with FileLock(file, timeout=0):
-            return False
-    except Timeout:
-        return True
-    except OSError:  # outputs of another user, which are read-only
-        return False
 
 
 # --- entigraph list ---
@@ -271,6 +274,6 @@ def clean(root: Path, remove: bool) -> Iterator[str]:
 
 def remove_artifact(folder: Path, root: Path) -> None:
     """Moves the folder away atomically, so that a kill never leaves a partly deleted artifact that looks complete."""
-    with artifact.translate_disk_errors(root), locks.lock(folder, root):
+    with artifact.translate_disk_errors(root), locks.lock(artifact.artifact_folder(folder), root):
         (root / REMOVED).mkdir(exist_ok=True)
         folder.rename(root / REMOVED / f"{folder.parent.name}-{folder.name}")

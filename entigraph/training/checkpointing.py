@@ -22,6 +22,8 @@ from torch.distributed.checkpoint.state_dict_saver import async_save, save
 from torch.distributed.tensor import DTensor
 
 from entigraph.errors import ArtifactError, EntigraphError
+from entigraph.storage.artifact import Fence, lost_lease_error
+from entigraph.storage.durable_files import sync_file
 from entigraph.training.module import CausalLMModule
 
 TRAINER_STATE = "trainer.pt"
@@ -53,10 +55,13 @@ def raise_original_error() -> Iterator[None]:
 class ShardedCheckpoints:
     """Mixin for Lightning strategies: every rank saves and loads its shard of weights and optimizer state in place.
 
-    A checkpoint can be loaded by a run with the same `identity`: the data order and the storage format of weights.
+    A checkpoint can be loaded by a run with the same `identity`: the data order and the storage format of weights. It
+    contains the fencing number of the process that saved it, so that a process that lost its lease, for example because
+    its host was suspended, does not continue from the checkpoint of its successor.
     """
 
     identity: Mapping[str, Any]
+    fence: Fence
     async_saves: bool  # whether training continues while a checkpoint is written
     group: Any = None
     saving: Future[Any] | None = None
@@ -97,7 +102,9 @@ class ShardedCheckpoints:
         if self.is_global_zero:  # type: ignore[attr-defined]
             shutil.rmtree(folder, ignore_errors=True)
             folder.mkdir(parents=True)
-            torch.save({**checkpoint, "identity": dict(self.identity), **state}, folder / TRAINER_STATE)
+            saved = {**checkpoint, "identity": dict(self.identity), "fencing_number": self.fence.number, **state}
+            torch.save(saved, folder / TRAINER_STATE)
+            sync_file(folder / TRAINER_STATE)
         if not single:
             dist.barrier(self.group)
         options = {"checkpoint_id": folder, "process_group": self.group, "no_dist": single}
@@ -123,6 +130,8 @@ class ShardedCheckpoints:
         try:
             state: dict[str, Any] = torch.load(folder / TRAINER_STATE, map_location="cpu", weights_only=False)
             differing = {key: value for key, value in state["identity"].items() if value != self.identity[key]}
+            if state.get("fencing_number", 0) > self.fence.number:
+                raise lost_lease_error(self.fence.folder)
             if not differing:
                 with raise_original_error():
                     load(self.tensors(), checkpoint_id=folder, no_dist=not dist.is_initialized())

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from entigraph.storage.artifact import package_versions
+from entigraph.storage.artifact import artifact_folder, package_versions
 from entigraph.training.component_nodes import describe
 from entigraph.training.optim.split_bf16_adamw import joined_weights
 from entigraph.training.strategies import gather_weights
@@ -132,7 +132,7 @@ def render_card(job: TrainingJob, counts: Mapping[str, Any]) -> str:
     return (
         "---\n"
         + "\n".join(front_matter)
-        + f"\n---\n\n# {job.out.name}\n\n"
+        + f"\n---\n\n# {artifact_folder(job.out).name}\n\n"
         + "A causal language model after synthetic continued pretraining: next-token training on texts that another "
         + "model wrote about a small corpus (arXiv 2409.07431). `manifest.json` in the parent folder records all "
         + "settings and the digests of all inputs.\n\n"

@@ -25,7 +25,7 @@ from entigraph.errors import ConfigError
 from entigraph.runtime.devices import keep_freed_memory, pick_accelerator, pick_precision
 from entigraph.runtime.processes import Preempted, process_group
 from entigraph.runtime.progress import Progress, SilentProgress
-from entigraph.storage.artifact import CHECKPOINTS, write_json
+from entigraph.storage.artifact import CHECKPOINTS, Fence, write_json
 from entigraph.training.callbacks.token_progress import TokenProgress
 from entigraph.training.checkpointing import newest_checkpoint
 from entigraph.training.component_nodes import build_callbacks, build_loggers
@@ -213,6 +213,7 @@ def build_trainer(
         "weights": "16-bit halves" if context.splits_weights else "fp32",
         "document_mask": job.data.document_mask,
     }
+    strategy.fence = Fence.of(job.out)
     async_saves = job.trainer.async_checkpoints
     strategy.async_saves = context.accelerator == "cuda" if async_saves is None else async_saves
     mixed = context.precision == "bf16-mixed" and context.ranks == 1  # FSDP applies mixed precision itself

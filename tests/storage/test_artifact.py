@@ -128,7 +128,7 @@ def test_killed_build_is_not_complete(tmp_path: Path) -> None:
     builder.start()
     letters = letters_artifact(tmp_path)
     deadline = time.monotonic() + 60
-    while not (letters.folder / "letters.txt").exists():
+    while not (artifact.build_folder(letters.folder, "1") / "letters.txt").exists():
         assert time.monotonic() < deadline and builder.is_alive()
         time.sleep(0.05)
     os.kill(builder.pid or 0, signal.SIGKILL)

@@ -8,7 +8,6 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from filelock import FileLock
 
 from entigraph.errors import ArtifactError
 from entigraph.storage import artifact, cleanup, locks
@@ -98,7 +97,7 @@ def test_unfinished_build_is_removed_unless_it_is_running(root: Path) -> None:
     unfinished.mkdir()
     (unfinished / "shard-00000.bin").write_bytes(b"x" * 5000)
     assert unneeded(root) == {"tokens/fictional-raw-99-0123abcd"}
-    with FileLock(locks.lock_file(unfinished, root)):
+    with locks.lock(unfinished, root):
         assert "being built now" in "\n".join(cleanup.render_inventory(cleanup.take_inventory(root)))
         with pytest.raises(ArtifactError, match="is being built"):
             list(cleanup.clean(root, remove=True))

@@ -10,6 +10,8 @@ from pathlib import Path
 import pytest
 
 from entigraph.runtime.processes import Preempted, save_before_requeue
+from entigraph.storage import locks
+from entigraph.storage.artifact import artifact_folder
 from tests.commands import RunningCommand
 from tests.conftest import Command
 
@@ -42,14 +44,15 @@ def test_preempted_job_saves_and_is_requeued(smoke: Path, tmp_path: Path) -> Non
     metrics = WaitFor(sweep)(lambda: [file for file in root.glob("training/*/metrics.jsonl") if not is_complete(file)])[
         0
     ]
-    (worker,) = WaitFor(sweep)(lambda: holders(f"training-{metrics.parent.name}.lock"))
+    worker = holder(locks.lease_folder(artifact_folder(metrics.parent), root))
     os.kill(worker, signal.SIGUSR2)
     (saved,) = WaitFor(sweep)(lambda: list(metrics.parent.glob("checkpoints/step-*")))
     assert 0 < int(saved.name.removeprefix("step-")) < 400
     printed, errors = sweep.communicate(timeout=200)
     assert sweep.returncode == 0 and "1 of 1 runs are complete" in printed, errors
     assert not (Path("/proc") / str(worker)).exists(), "the job was started again in another process"
-    assert [json.loads(line)["step"] for line in metrics.read_text().splitlines()][-1] == 400
+    finished = artifact_folder(metrics.parent) / metrics.name
+    assert [json.loads(line)["step"] for line in finished.read_text().splitlines()][-1] == 400
 
 
 def test_job_without_checkpoint_is_requeued_at_once() -> None:
@@ -98,14 +101,7 @@ def is_complete(file: Path) -> bool:
     return (file.parent / "manifest.json").exists()
 
 
-def holders(lock: str) -> list[int]:
-    """Returns the processes of this user that have the lock file open."""
-    processes = []
-    for entry in Path("/proc").iterdir():
-        try:
-            files = [os.readlink(file) for file in (entry / "fd").iterdir()] if entry.name.isdigit() else []
-        except OSError:
-            continue
-        if any(file.endswith(lock) for file in files):
-            processes.append(int(entry.name))
-    return processes
+def holder(leases: Path) -> int:
+    """Returns the process that holds a lease."""
+    _, content = locks.read_current(leases)
+    return int(locks.decode_lease(content)["pid"])

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from entigraph.storage import locks
 from entigraph.storage.artifact import read_manifest
 from tests.commands import RunningCommand, run_command
 from tests.conftest import Command, curve_of, study_of
@@ -140,7 +141,7 @@ def test_job_of_killed_worker_is_retried_and_others_finish(smoke: Path, tmp_path
         timeout_s=300,
     )
     worker = next(
-        pid for pid in workers_of(running.pid) if holds_lock(pid, outputs, "training-fictional-entigraph-8000")
+        pid for pid in workers_of(running.pid) if holds_lease(pid, outputs, "training-fictional-entigraph-8000")
     )
     os.kill(worker, signal.SIGKILL)
     printed, errors = running.communicate(timeout=300)
@@ -158,7 +159,7 @@ def test_job_that_always_kills_its_worker_is_reported_alone(smoke: Path, tmp_pat
     while running.poll() is None:
         time.sleep(0.01)
         for worker in workers_of(running.pid):
-            if holds_lock(worker, outputs, "training-fictional-entigraph-8000"):
+            if holds_lease(worker, outputs, "training-fictional-entigraph-8000"):
                 os.kill(worker, signal.SIGKILL)
     printed, errors = running.communicate(timeout=300)
     assert running.returncode == 1 and "Traceback" not in errors, errors
@@ -189,13 +190,10 @@ def workers_of(parent: int) -> list[int]:
     return [int(child) for child in children]
 
 
-def holds_lock(process: int, outputs: Path, lock: str) -> bool:
-    """Returns whether the process has the lock file of an artifact open."""
-    try:
-        files = [os.readlink(entry) for entry in Path(f"/proc/{process}/fd").iterdir()]
-    except OSError:
-        return False
-    return any(lock in file for file in files)
+def holds_lease(process: int, outputs: Path, artifact: str) -> bool:
+    """Returns whether the process builds an artifact whose stage and name start like this."""
+    leases = [locks.read_current(folder)[1] for folder in (outputs / ".locks").glob(f"{artifact}*")]
+    return any(locks.decode_lease(lease).get("pid") == process for lease in leases if not locks.has_ended(lease))
 
 
 def test_adding_seeds_and_budgets_keeps_finished_runs(smoke: Path, command: Command, tmp_path: Path) -> None:

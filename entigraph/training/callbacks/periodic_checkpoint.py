@@ -14,6 +14,7 @@ from lightning.pytorch.callbacks import Checkpoint
 
 from entigraph.runtime.processes import Preempted
 from entigraph.storage.artifact import CHECKPOINTS
+from entigraph.storage.durable_files import sync_folder
 from entigraph.training.checkpointing import ShardedCheckpoints, raise_original_error
 from entigraph.training.module import is_last_step, is_step_end
 
@@ -87,8 +88,11 @@ class PeriodicCheckpoint(Checkpoint):
             strategy.saving = None
         # Rank 0 writes the metadata after gathering the results of all ranks, so when it is done, all are.
         if trainer.is_global_zero:
+            strategy.fence.check()
             final = self.unfinished.with_name(self.unfinished.name.removeprefix("."))
+            sync_folder(self.unfinished)
             os.replace(self.unfinished, final)
+            sync_folder(self.folder)  # before the previous checkpoint is removed
             for old in self.folder.glob("step-*"):
                 if old != final:
                     shutil.rmtree(old)
