@@ -197,7 +197,7 @@ def has_ended(content: bytes) -> bool:
     values = decode_lease(content)
     if not values:
         return False  # being written
-    return bool(values["released"]) or (is_local(content) and not is_running(values["pid"], values["started"]))
+    return bool(values["released"]) or (is_local(content) and not is_running_here(values))
 
 
 def is_local(content: bytes) -> bool:
@@ -205,13 +205,8 @@ def is_local(content: bytes) -> bool:
 
 
 def encode_lease(beats: int, released: bool) -> bytes:
-    values = {
-        "host": host(),
-        "pid": os.getpid(),
-        "started": process_start(os.getpid()),
-        "thread": threading.get_ident(),
-    }
-    return json.dumps({**values, "beats": beats, "released": released}).encode().ljust(LEASE_BYTES)
+    values = {**describe_process(), "thread": threading.get_ident(), "beats": beats, "released": released}
+    return json.dumps(values).encode().ljust(LEASE_BYTES)
 
 
 def decode_lease(content: bytes) -> Mapping[str, Any]:
@@ -221,6 +216,16 @@ def decode_lease(content: bytes) -> Mapping[str, Any]:
     except ValueError:
         return {}
     return values
+
+
+def describe_process() -> dict[str, Any]:
+    """Returns what identifies this process among those of all hosts."""
+    return {"host": host(), "pid": os.getpid(), "started": process_start(os.getpid())}
+
+
+def is_running_here(process: Mapping[str, Any]) -> bool:
+    """Returns whether a process that described itself is running on this host."""
+    return process["host"] == host() and is_running(process["pid"], process["started"])
 
 
 @cache
