@@ -163,7 +163,7 @@ def disk() -> dict[str, float]:
         file.flush()
         measurement = measure(OURS, len(texts), CONCURRENCY, texts=file.name)
     size = sum(len(text.encode()) for text in texts)
-    cache, parquet = measurement.bytes_with_prefix("response_cache"), measurement.bytes_with_prefix("texts-")
+    cache, parquet = measurement.bytes_with_prefix("cache"), measurement.bytes_with_prefix("texts-")
     return {
         "texts": len(texts),
         "response cache": cache / size,

@@ -104,7 +104,7 @@ def entigraph(load: Load) -> Result:
     )
     started = time.perf_counter()
     with (
-        options.connect(load.folder / "response_cache.sqlite") as llm,
+        options.connect(load.folder / "cache") as llm,
         closing(llm.complete(requests())) as answers,  # type: ignore[type-var]
     ):
         count = write_texts(load.folder, texts(islice(answers, load.requests)))

@@ -1,7 +1,7 @@
 """A connected writer that answers from the response cache, or else through a transport.
 
-A cached request is never sent, and a received answer is cached before it is used. What is no answer (a refusal, an
-error, an empty reply) is not cached, so that the next command sends its request again.
+A cached request is never sent, and a received answer is cached, and safe from a power failure, before it is used. What
+is no answer (a refusal, an error, an empty reply) is not cached, so that the next command sends its request again.
 """
 
 import hashlib
@@ -96,6 +96,7 @@ class CachingLLM:
                         self.transport.wait(answer, self.freed)
                         continue
                     answer = answer.result() or self.read_cached(key)
+                    self.cache.sync()
                 window.popleft()
                 yield answer
         finally:

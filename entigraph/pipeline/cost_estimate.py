@@ -1,7 +1,7 @@
 """Estimates what LLMs and other paid endpoints will cost, before the first request."""
 
 from collections.abc import Iterator, Mapping
-from contextlib import closing, nullcontext
+from contextlib import closing
 from typing import Any, cast
 
 from entigraph.analysis.factuality.judge_usage import JudgedConfiguration, JudgeUsage
@@ -33,11 +33,10 @@ def synthesis_cost_lines(run: Run, max_documents: int = MAX_DOCUMENTS_LISTED) ->
     from entigraph.llm.caching import CachedAnswers
     from entigraph.tokenization.tokenizer import Tokenizer
 
-    file = response_cache_path(run.root)
     documents = list(run.corpus.read().documents)
     count_tokens = Tokenizer(run.artifacts.tokenizer.folder).count if run.artifacts.tokenizer.complete else None
     lines = []
-    with closing(ResponseCache(file)) if file.exists() else nullcontext() as cache:
+    with closing(ResponseCache(response_cache_path(run.root))) as cache:
         cached = CachedAnswers(cache, run.llm.body)
         for augmenter, budget in run.augmenter.divide(run.synthesis.token_budget):
             low, high = (

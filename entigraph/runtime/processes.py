@@ -36,9 +36,10 @@ def process_group(environment: Mapping[str, str] = os.environ) -> ProcessGroup:
         ("srun", "SLURM_PROCID", "SLURM_LOCALID", "SLURM_STEP_NUM_TASKS", SRUN_LAUNCH),
     ):
         if all(name in environment for name in (rank, local, ranks)) and int(environment[ranks]) > 1:
-            numbers = (int(environment[name]) for name in (rank, local, ranks))
-            names = "-".join(environment.get(name, "") for name in launch)
-            return ProcessGroup(*numbers, launcher, re.sub(r"[^\w.-]", "_", names))
+            names = re.sub(r"[^\w.-]", "_", "-".join(environment.get(name, "") for name in launch))
+            return ProcessGroup(
+                int(environment[rank]), int(environment[local]), int(environment[ranks]), launcher, names
+            )
     return ProcessGroup()
 
 

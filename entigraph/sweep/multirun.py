@@ -9,6 +9,7 @@ import time
 import warnings
 from collections.abc import Callable, Sequence
 from concurrent.futures.process import BrokenProcessPool
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,7 @@ from omegaconf import DictConfig, OmegaConf
 from entigraph.config.schema import Command, Stage, selected_command
 from entigraph.config.validation import raise_if_problems, resolve_root
 from entigraph.errors import ConfigError, EntigraphError
+from entigraph.llm.response_cache import merge_files, response_cache_path
 from entigraph.pipeline import execution
 from entigraph.pipeline.analysis_step import analyze
 from entigraph.pipeline.dry_run import render_sweep
@@ -59,7 +61,8 @@ def print_artifacts(config: DictConfig) -> None:
     if selected_command(config) is Command.list:
         lines = cleanup.render_inventory(cleanup.take_inventory(root))
     else:
-        lines = cleanup.clean(root, config.clean)
+        merged = merge_files(response_cache_path(root), config.clean)
+        lines = chain(cleanup.clean(root, config.clean), merged)
     for line in lines:
         print(line)
 

@@ -78,7 +78,7 @@ def make_context(root: Path, study: Path | None = None, runs: list[StudyRun] | N
     """A context whose configured run has no artifacts; `runs` replaces the finished runs of the study."""
     entry = {stage: f"{stage}/none-0" for stage in ("synthesis", "tokens", "evaluation")}
     configured = StudyRun(root, {**entry, "augmenter": "raw", "budget": 1, "seed": 0})
-    context = AnalysisContext(root, study or root / "studies" / "none-0", configured, root / "response_cache.sqlite")
+    context = AnalysisContext(root, study or root / "studies" / "none-0", configured, root / "cache")
     if runs is not None:
         context.__dict__["finished"] = (runs, [])
     return context

@@ -190,7 +190,7 @@ def numbered(count: int) -> list[Any]:
 def evaluate(server: Scripted, folder: Path, task: ClosedBookCoT, count: int = 12, **options: Any) -> dict[str, Any]:
     folder.mkdir(exist_ok=True)
     source = write_inputs(folder, numbered(count))
-    candidate = EndpointModel(server.model(**options), folder / "response_cache.sqlite")
+    candidate = EndpointModel(server.model(**options), folder / "cache")
     stage.run(candidate, folder / "out", tasks={"cot": task}, inputs={"cot": source}, progress=SilentProgress())
     scores: dict[str, Any] = json.loads((folder / "out" / "scores.json").read_text())["cot"]
     return scores

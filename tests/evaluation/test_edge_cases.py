@@ -30,7 +30,7 @@ def evaluate(candidate: Any, source: TaskInputs, folder: Path, task: Any) -> tup
 def run_scripted(folder: Path, questions: list[Question], answers: Answers) -> tuple[dict[str, Any], list[Answer], int]:
     """Returns scores, answers and the number of requests with scripted samples."""
     with scripted(answers) as server:
-        candidate = EndpointModel(server.model(), folder / "response_cache.sqlite")
+        candidate = EndpointModel(server.model(), folder / "cache")
         scores, results = evaluate(candidate, write_inputs(folder, questions), folder, ClosedBookCoT(samples=4))
         return scores, results, len(server.requests)
 

@@ -67,7 +67,7 @@ def test_metrics_and_user_task_reach_scores_and_counts(tmp_path: Path) -> None:
     source = write_inputs(tmp_path, [make_question(number) for number in range(4)])
     tasks = {"cot": ClosedBookCoT(samples=2, metrics=METRICS), "titles": TitleRecall()}
     with scripted(lambda body: [" d1.\nAnswer: B.\n"] * body.get("n", 1)) as server:
-        model = EndpointModel(server.model(), tmp_path / "response_cache.sqlite")
+        model = EndpointModel(server.model(), tmp_path / "cache")
         out = tmp_path / "out"
         counts = stage.run(model, out, tasks=tasks, inputs=dict.fromkeys(tasks, source), progress=SilentProgress())
     scores = json.loads((out / "scores.json").read_text())

@@ -168,7 +168,7 @@ def test_endpoint_answers_both_kinds(tmp_path: Path) -> None:
     ]
     source = write_inputs(tmp_path, questions)
     with scripted(answer_even_options) as server:
-        candidate = EndpointModel(server.model(), tmp_path / "response_cache.sqlite")
+        candidate = EndpointModel(server.model(), tmp_path / "cache")
         task = ClosedBookCoT(samples=4)
         stage.run(candidate, tmp_path / "out", tasks={"cot": task}, inputs={"cot": source}, progress=SilentProgress())
     scores = json.loads((tmp_path / "out" / "scores.json").read_text())["cot"]

@@ -92,7 +92,7 @@ KILL_ENDPOINT_RUN = (
 def ask_endpoint(url: str, folder: Path, progress: SilentProgress) -> None:
     source = write_inputs(folder, [make_question(number, text=f"What is number {number}?") for number in range(COUNT)])
     model = OpenAIWriter(model="scripted", base_url=url, concurrency=1)
-    candidate = EndpointModel(model, folder / "response_cache.sqlite")
+    candidate = EndpointModel(model, folder / "cache")
     task = ClosedBookCoT(samples=4)
     stage.run(candidate, folder / "out", tasks={"cot": task}, inputs={"cot": source}, progress=progress)
 

@@ -157,7 +157,7 @@ def retold(body: dict[str, Any]) -> list[str] | int:
 
 
 def through(server: Scripted, folder: Path, task: ClosedBookSummaries, **options: Any) -> list[Summary]:
-    candidate = EndpointModel(server.model(**options), folder / "response_cache.sqlite")
+    candidate = EndpointModel(server.model(**options), folder / "cache")
     return written(candidate, folder / "out", task, write_inputs(folder))
 
 

@@ -137,7 +137,7 @@ def test_trained_model_scores_agree(outputs: Path, command: Command) -> None:
 def test_trained_model_behind_vllm_server(outputs: Path, model: Path, command: Command, tmp_path: Path) -> None:
     with serving(model, tmp_path / "log", "--enable-prefix-caching") as address:
         endpoint = OpenAIWriter(model=model.name, base_url=address, api=Api.completions)
-        with endpoint.connect(tmp_path / "response_cache.sqlite", lambda words: None) as llm:
+        with endpoint.connect(tmp_path / "cache", lambda words: None) as llm:
             served_samples = dict(EndpointBackend(llm, chat=False).sample(PROMPTS, Sampling(max_tokens=40)))
         assert {place: samples[0].text for place, samples in served_samples.items()} == dict(enumerate(opened(model)))
 

@@ -86,7 +86,7 @@ def test_killed_command_finds_its_pending_batch(command: Command, tmp_path: Path
         seen: set[str | None] = set()
         for _ in range(2):  # first while the entities are pending, then while the first texts are
             killed = subprocess.Popen([sys.executable, "-m", "entigraph", *arguments], cwd=tmp_path)
-            response_cache = tmp_path / "outputs" / "response_cache.sqlite"
+            response_cache = tmp_path / "outputs" / "cache"
             deadline = time.monotonic() + 60
             while not (response_cache.exists() and new_batches(response_cache, server.base_url, seen)):
                 assert time.monotonic() < deadline and killed.poll() is None

@@ -3,7 +3,6 @@
 import json
 import os
 import signal
-import sqlite3
 import subprocess
 import sys
 import time
@@ -15,6 +14,7 @@ import pytest
 
 from entigraph.llm.base import Completion, Request, Writer
 from entigraph.llm.openai.online_writer import OpenAIWriter
+from entigraph.llm.response_cache import ResponseCache
 from entigraph.llm.vllm.vllm_writer import VLLMWriter
 from entigraph.storage import artifact
 from entigraph.storage.jsonl import read_jsonl
@@ -110,14 +110,7 @@ def in_process(notes: Path, model: Path) -> list[str]:
 
 def cached_times(outputs: Path) -> dict[bytes, float]:
     """Returns when each answer was stored."""
-    file = outputs / "response_cache.sqlite"
-    if not file.exists():
-        return {}
-    with sqlite3.connect(file) as database:
-        try:
-            return dict(database.execute("SELECT key, time FROM answers"))
-        except sqlite3.OperationalError:  # the table does not exist yet
-            return {}
+    return {answer.key: answer.time for answer in ResponseCache(outputs / "cache").stored_answers(None)}
 
 
 def finished(outputs: Path) -> tuple[Path, dict[str, Any]]:

@@ -32,7 +32,7 @@ def ranked(tmp_path: Path) -> RankCorpus:
             folder,
             retriever=retriever or BM25(characters=256),
             embedding_cache=tmp_path / "vectors.sqlite",
-            response_cache=tmp_path / "response_cache.sqlite",
+            response_cache=tmp_path / "cache",
             progress=SilentProgress(),
         )
         return counts, list(read_jsonl(folder / "rankings.jsonl", Ranking))
