@@ -89,8 +89,8 @@ class BatchTransport:
         self.client = BatchClient(options)
         self.address = self.client.address
         self.awaited = AwaitedRequests(SpendingLimit(cache, options.max_cost_usd, options.price), options.model)
-        self.unanswered = UnansweredRequests(cache.path, self.address)
-        self.capability_file = CapabilityFile(cache.path, self.address, options.model, options.capabilities)
+        self.unanswered = UnansweredRequests(cache.folder, self.address)
+        self.capability_file = CapabilityFile(cache.folder, self.address, options.model, options.capabilities)
         self.capabilities = self.capability_file.capabilities
         self.answered = self.rejected = 0
         self.reached = False

@@ -80,7 +80,7 @@ class OnlineTransport:
         self.limiter = RateLimiter(options.concurrency, options.requests_per_minute, options.tokens_per_minute)
         self.spending = SpendingLimit(cache, options.max_cost_usd, self.price)
         self.throttle_notice = ThrottleNotice()
-        self.unanswered = UnansweredRequests(cache.path, " ".join(options.addresses))
+        self.unanswered = UnansweredRequests(cache.folder, " ".join(options.addresses))
         self.answered = self.consecutive_failures = 0
         self.rejected = self.rejected_first = 0  # all, and those that wait for the first answer
         self.longest_answer = 0  # tokens
@@ -91,7 +91,7 @@ class OnlineTransport:
         self.loop = asyncio.new_event_loop()
         self.first_outcome = asyncio.Event()  # the first answer, or a `stop_error`
         self.thread = threading.Thread(target=self.loop.run_forever, name="llm", daemon=True)
-        self.addresses = [ServerAddress(url, options, cache.path) for url in options.addresses]
+        self.addresses = [ServerAddress(url, options, cache.folder) for url in options.addresses]
         self.thread.start()
 
     @property
