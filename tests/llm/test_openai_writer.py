@@ -367,7 +367,7 @@ def test_full_disk_is_one_message_and_keeps_answers(command: Command, tmp_path: 
         few = synthesis(server, "logger=none", "synthesis.token_budget=2000", command="stage=synthesis")
         assert command(*few).returncode == 0  # also makes the tokenizer
         arguments = synthesis(server, "logger=none", command="stage=synthesis")
-        limited = f"ulimit -f 60; exec {sys.executable} -m entigraph {' '.join(arguments)}"  # files of 60 kB at most
+        limited = f"ulimit -f 24; exec {sys.executable} -m entigraph {' '.join(arguments)}"  # files of 24 kB at most
         full = subprocess.run(["bash", "-c", limited], cwd=tmp_path, capture_output=True, text=True, timeout=120)
         assert full.returncode == 1 and "response cache" in full.stderr and "Check disk space" in full.stderr, (
             full.stderr
