@@ -8,7 +8,7 @@ from typing import Any
 
 from entigraph.config.schema import Stage
 from entigraph.config.validation import collect_problems, raise_if_problems
-from entigraph.errors import ConfigError
+from entigraph.errors import ArtifactError, ConfigError
 from entigraph.pipeline.dependencies import missing_inputs, needed_steps
 from entigraph.pipeline.run import Run
 from entigraph.pipeline.run_tracking import lazy_tracker
@@ -17,12 +17,12 @@ from entigraph.pipeline.study import reference_entry, study_folder, study_member
 from entigraph.runtime.devices import check_accelerator
 from entigraph.runtime.processes import process_group
 from entigraph.runtime.progress import Progress, SilentProgress
-from entigraph.storage import artifact
+from entigraph.storage import artifact, locks
 from entigraph.storage.artifact import Artifact
 from entigraph.tracking.base import NoTracker, Tracker
 from entigraph.training.component_nodes import check_buildable, has_external_nodes, resolved_nodes
 
-POLL_S = 0.2
+POLL_S, RANK_0_TIMEOUT_S = 0.2, 600.0
 HINTS = {
     Stage.retrieval: "select a task that retrieves, for example evaluation=[closed_book,open_book]",
     Stage.questions: "select questions=generated or questions=file",
@@ -168,12 +168,21 @@ def execute_step(step: Step, progress: Progress, tracker: Callable[[], Tracker])
 
 
 def wait_for_build_folder(built: Artifact, launch: str) -> Path | None:
-    """Returns the folder that rank 0 of the same launch has created; None if the artifact is complete."""
-    folder = artifact.build_folder(built.folder, launch)
+    """Returns the folder that rank 0 of the same launch has created; None if the artifact is complete.
+
+    Raises ArtifactError if rank 0 has probably failed.
+    """
+    folder, waited_s = artifact.build_folder(built.folder, launch), 0.0
     while not built.complete:
         if folder in artifact.build_folders(built.folder):
             return folder
         time.sleep(POLL_S)
+        # Rank 0 may wait for a long time for another command that holds the lease.
+        waited_s = 0.0 if locks.is_held(locks.lease_folder(built.folder, built.root)) else waited_s + POLL_S
+        if waited_s > RANK_0_TIMEOUT_S:
+            raise ArtifactError(
+                f"{built.folder}: rank 0 did not start to build it within {RANK_0_TIMEOUT_S:.0f} s; see its output"
+            )
     return None
 
 

@@ -200,6 +200,12 @@ def has_ended(content: bytes) -> bool:
     return bool(values["released"]) or (is_local(content) and not is_running_here(values))
 
 
+def is_held(leases: Path) -> bool:
+    """Returns whether the current lease is held, or was held by a process of another host that may have died."""
+    number, content = read_current(leases)
+    return bool(number) and not has_ended(content)
+
+
 def is_local(content: bytes) -> bool:
     return decode_lease(content).get("host") == host()
 

@@ -14,6 +14,7 @@ from entigraph.pipeline.dry_run import render_plan
 from entigraph.pipeline.run import Run
 from entigraph.pipeline.steps import Step, run_steps, synthesis_losses, trained_documents
 from entigraph.pipeline.study import study_folder
+from entigraph.runtime.processes import process_group
 from entigraph.runtime.progress import Progress, SilentProgress
 from entigraph.storage import artifact
 from entigraph.storage.artifact import Artifact
@@ -65,7 +66,8 @@ def test_step_builds_its_artifact_once(tmp_path: Path) -> None:
     tracker, progress = LineageTracker(), RecordingProgress()
     for _ in range(2):
         execution.execute_step(step, progress, lambda: tracker)
-    assert calls == tracker.outputs == [step.artifact.folder] and step.artifact.complete
+    assert tracker.outputs == [step.artifact.folder] and step.artifact.complete
+    assert calls == [artifact.build_folder(step.artifact.folder, "1")], "work fills a private folder"
     assert progress.lines == [f"corpus     {step.artifact.folder}"]
 
 
@@ -79,10 +81,21 @@ def test_ranks_other_than_0_only_take_part_in_training(tmp_path: Path, monkeypat
     for name, value in TORCHRUN.items():
         monkeypatch.setenv(name, value)
     calls: list[Path] = []
-    for stage in (Stage.tokens, Stage.training):
-        execution.execute_step(counting_step(tmp_path, stage, calls), SilentProgress(), NoTracker)
-    assert [folder.parent.name for folder in calls] == ["training"]
+    tokens, training = (counting_step(tmp_path, stage, calls) for stage in (Stage.tokens, Stage.training))
+    created_by_rank_0 = artifact.build_folder(training.artifact.folder, process_group().launch)
+    created_by_rank_0.mkdir(parents=True)
+    for step in (tokens, training):
+        execution.execute_step(step, SilentProgress(), NoTracker)
+    assert calls == [created_by_rank_0]
     assert not list(tmp_path.rglob("manifest.json")), "rank 0 writes the artifact"
+
+
+def test_rank_without_rank_0_ends_with_an_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, value in TORCHRUN.items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.setattr(execution, "RANK_0_TIMEOUT_S", 0.3)
+    with pytest.raises(ArtifactError, match="rank 0 did not start to build it"):
+        execution.execute_step(counting_step(tmp_path, Stage.training, []), SilentProgress(), NoTracker)
 
 
 # --- checks before the first step ---
