@@ -88,7 +88,7 @@ def test_invalid_arguments_are_one_error(arguments: list[str], message: str, com
         assert result.returncode == 1 and message in result.stderr
     else:
         assert message in error_output(result)
-    left = {path.name for path in tmp_path.rglob("*") if path.is_file() and path.suffix != ".lock"}
+    left = {path.name for path in tmp_path.rglob("*") if path.is_file() and ".locks" not in path.parts}
     assert left == set()
 
 

@@ -266,8 +266,8 @@ def test_sweep_killed_in_any_stage_resumes(stage: str, smoke: Path, tmp_path: Pa
     shutil.copytree(smoke, root, symlinks=True)
     command = without(root, stage)
     begun = {"corpus": "corpus/fictional-*", "analysis": ".locks/studies-*"}.get(stage, f"{stage}/fictional-raw-*")
-    for lock in root.glob(".locks/studies-*"):
-        lock.unlink()
+    for leases in root.glob(".locks/studies-*"):
+        shutil.rmtree(leases)
     before = {*root.glob(begun)}
     running = RunningCommand(*command, cwd=tmp_path, start_new_session=True)
     wait_for(lambda: {*root.glob(begun)} != before, process=running, timeout_s=300, interval_s=0.002)

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from entigraph.runtime.progress import StatusFileProgress
+from entigraph.storage import locks
 from entigraph.sweep import recovery
 from entigraph.sweep.recovery import SweepState, wait_for_turn
 
