@@ -43,4 +43,4 @@ def test_only_suspects_wait_for_their_turn(tmp_path: Path, monkeypatch: Any) -> 
     assert not progress.path.exists()
     with wait_for_turn("a=1", state, tmp_path, progress):
         assert '"waiting"' in progress.path.read_text()
-        assert list((tmp_path / ".locks").glob("*suspects.lock"))
+        assert locks.is_held(locks.lease_folder(tmp_path / "suspects", tmp_path))
