@@ -190,10 +190,15 @@ class ResponseCache:
         return answer
 
     def add(self, number: int, position: int, key: bytes) -> None:
-        """Adds an answer to the index, unless there is an answer to the same request in another existing file."""
-        before = self.index.get(key)
-        if before is None or self.files[before >> POSITION_BITS].path not in self.by_path:
-            self.index[key] = locate(number, position)
+        """Adds an answer to the index, unless there is an answer to the same request in another existing file.
+
+        Those in files of earlier versions may be refusals, which were sent again.
+        """
+        if key in self.index:
+            before = self.files[self.index[key] >> POSITION_BITS]
+            if before.path in self.by_path and not isinstance(before, FormerFile):
+                return
+        self.index[key] = locate(number, position)
 
     # --- files ---
 

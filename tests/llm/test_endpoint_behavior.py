@@ -1,9 +1,10 @@
 """The OpenAI writers against servers that reject parameters, refuse, reason aloud or fail in their own way."""
 
 import json
+import sqlite3
 import threading
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
@@ -69,7 +70,7 @@ def ask(
     address: str, folder: Path, requests: list[Request], lines: list[str] | None = None, **options: Any
 ) -> list[Completion]:
     writer = OpenAIWriter(**{"model": "m", "base_url": address, "timeout_s": 5, "attempts": 2, **options})
-    with writer.connect(folder / "cache.sqlite", (lines if lines is not None else []).append) as llm:
+    with writer.connect(folder / "cache", (lines if lines is not None else []).append) as llm:
         return list(llm.complete(requests))
 
 
@@ -133,7 +134,7 @@ def test_refused_requests_are_sent_again_by_the_next_command(refused: Reply, tmp
         first = ask(address, tmp_path, requests)
         sent = len(bodies)
         assert [completion.is_answer for completion in first] == [True, True, True, False]
-        assert ResponseCache(tmp_path / "cache.sqlite").totals().answers == 3
+        assert ResponseCache(tmp_path / "cache").totals().answers == 3
         assert ask(address, tmp_path, requests) == first and len(bodies) == sent, "not again by the same command"
         refuses = False
         monkeypatch.setenv("ENTIGRAPH_COMMAND", "another")
@@ -144,11 +145,19 @@ def test_refused_requests_are_sent_again_by_the_next_command(refused: Reply, tmp
 def test_refusal_cached_by_an_earlier_version_is_sent_again(tmp_path: Path) -> None:
     with serving(lambda body: answer()) as (address, bodies):
         ask(address, tmp_path, [make_request()])
-        cache = ResponseCache(tmp_path / "cache.sqlite")
-        cache.database.execute("UPDATE answers SET finish_reason = 'error: HTTP 400'")
+        (stored,) = (tmp_path / "cache").glob("*.sqlite")
+        with closing(sqlite3.connect(stored.rename(tmp_path / "response_cache.sqlite"))) as database:
+            database.execute("UPDATE answers SET finish_reason = 'error: HTTP 400'")
+            database.execute("CREATE TABLE batches (name, address, id, time)")
+            database.commit()
+        running = ResponseCache(tmp_path / "cache")
         assert ask(address, tmp_path, [make_request()])[0].text == TEXT and len(bodies) == 2
         ask(address, tmp_path, [make_request()])
-        assert len(bodies) == 2 and cache.totals().answers == 1
+        assert len(bodies) == 2
+        (key,) = running.index
+        for cache in (running, ResponseCache(tmp_path / "cache")):
+            cache.refresh(force=True)
+            assert cache.totals().answers == 1 and cache.get(key).text == TEXT  # type: ignore[union-attr]
 
 
 @pytest.mark.parametrize("count", [1, 40])
@@ -156,7 +165,7 @@ def test_endpoint_that_rejects_everything_ends_the_run_with_its_message(count: i
     with serving(lambda body: rejection("Your plan has no access")) as (address, bodies):
         with pytest.raises(LLMError, match=r"rejected .*\(HTTP 400\): Your plan has no access\."):
             ask(address, tmp_path, [make_request(number) for number in range(count)])
-        assert len(bodies) <= 16
+        assert len(bodies) < max(2, count), "most were not sent"
 
 
 def test_base_model_behind_chat_completions_gets_advice(tmp_path: Path) -> None:
@@ -193,7 +202,7 @@ def test_chain_of_thought_is_parsed_after_the_reasoning(tmp_path: Path) -> None:
     content = "<think>\nIt could be the second.\nAnswer: B.\n</think>\nIt says so.\nAnswer: A.\n"
     with serving(lambda body: answer(content)) as (address, _):
         writer = OpenAIWriter(model="m", base_url=address)
-        with writer.connect(tmp_path / "cache.sqlite") as llm:
+        with writer.connect(tmp_path / "cache") as llm:
             backend = EndpointBackend(llm)
             ((_, generations),) = backend.sample([Prompt("k", "Which?")], Sampling(samples=2, temperature=0.1))
     assert [generation.text for generation in generations] == ["It says so.\nAnswer: A."] * 2
