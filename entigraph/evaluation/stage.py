@@ -22,7 +22,7 @@ def run(
     inputs: Mapping[str, TaskInputs],
     progress: Progress,
     data_losses: DataLosses = MappingProxyType({}),
-    response_cache: Path = Path("response_cache.sqlite"),
+    response_cache: Path = Path("cache"),
 ) -> dict[str, Any]:
     """Runs all tasks and returns their headline scores. Raises DataError if a task has nothing to evaluate.
 

@@ -132,7 +132,7 @@ def build_artifact(
             list_folder(artifact.folder.parent)  # a network file system may remember that there was no manifest
             if lease and not artifact.complete:
                 if in_place:
-                    return fill_and_finalize(artifact, write, artifact.folder)
+                    return fill_and_finalize(artifact, write, artifact.folder, lease)
                 folder = build_folder(artifact.folder, builder or str(lease.number))
                 with explain_lost_lease(artifact.folder, lease):
                     build_privately(artifact, write, folder, lease, resumable)
@@ -148,17 +148,21 @@ def build_privately(
     with translate_disk_errors(folder):
         adopt_interrupted_build(artifact.folder, folder, lease, resumable)
     if not is_complete(folder):  # otherwise a process was killed just before it renamed the folder
-        fill_and_finalize(artifact, write, folder)
+        fill_and_finalize(artifact, write, folder, lease)
     with translate_disk_errors(folder):
         publish(folder, artifact.folder)
 
 
-def fill_and_finalize(artifact: Artifact, write: Callable[[Path], Values], folder: Path) -> dict[str, Any]:
+def fill_and_finalize(
+    artifact: Artifact, write: Callable[[Path], Values], folder: Path, lease: Lease
+) -> dict[str, Any]:
     inputs = {name: {"folder": folder.name, "digest": verify(folder)} for name, folder in artifact.inputs.items()}
     started = datetime.now(UTC)
     with translate_disk_errors(folder):
         folder.mkdir(parents=True, exist_ok=True)
         counts = write(folder)
+        if not lease.is_current:  # the successor may have renamed the folder while files were written to it
+            raise lost_lease_error(artifact.folder)
         finalize(
             folder,
             {

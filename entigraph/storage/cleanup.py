@@ -16,7 +16,7 @@ import os
 import shutil
 import time
 from collections import Counter, defaultdict
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -31,17 +31,20 @@ MAX_USERS_SHOWN = 3
 MAX_VALUE_WIDTH = 60
 REMOVED = ".removed"  # below the root: folders that are being deleted
 DIGEST_WIDTH = len("-00000000")
+BUILDING, MAY_BE_BUILDING = "being built now", "being built by another host, or interrupted there"
 
 
 @dataclass(frozen=True)
 class StoredArtifact:
-    """An artifact folder on disk. `manifest` is None if it is unfinished or its manifest is damaged."""
+    """An artifact folder on disk. `manifest` is None if it is unfinished or its manifest is damaged. `building` is
+    empty, BUILDING or MAY_BE_BUILDING.
+    """
 
     folder: Path
     manifest: Mapping[str, Any] | None
     bytes: int
     modified: float
-    running: bool
+    building: str
     damaged: bool
 
     @property
@@ -68,8 +71,8 @@ class StoredArtifact:
 
     @property
     def state(self) -> str:
-        if self.running:
-            return "being built now"
+        if self.building:
+            return self.building
         if self.damaged:
             return "damaged"
         if self.manifest is None:
@@ -105,7 +108,7 @@ class Inventory:
 
     def is_wanted(self, stored: StoredArtifact) -> bool:
         """Returns whether an artifact is needed regardless of the artifacts built from it."""
-        if stored.running or stored.damaged or stored.name in self.in_studies:
+        if stored.building or stored.damaged or stored.name in self.in_studies:
             return True
         if stored.manifest is None:
             return False
@@ -118,15 +121,20 @@ class Inventory:
         return stored.stage in ("analysis", "questions") or "model" in (stored.cache_key.get("llm") or {})
 
 
-def take_inventory(root: Path) -> Inventory:
+def take_inventory(root: Path, *, observe: bool = False) -> Inventory:
+    """Returns all artifacts below `root`. `observe`: waits up to a minute to see which are built on other hosts."""
     folders = [
         folder
         for stage in FORMAT_VERSIONS
         for folder in sorted((root / stage).glob("*"))
         if artifact.enclosing_artifact(artifact.artifact_folder(folder), root)
     ]
-    running = find_running(folders, root)
-    artifacts = [read_stored(folder, folder in running) for folder in folders]
+    unfinished = {artifact.artifact_folder(folder) for folder in folders if not is_finished(folder)}
+    building = observe_builds(unfinished, root) if observe else find_builds(unfinished, root)
+    artifacts = [
+        read_stored(folder, "" if is_finished(folder) else building.get(artifact.artifact_folder(folder), ""))
+        for folder in folders
+    ]
     users: defaultdict[str, list[str]] = defaultdict(list)
     in_studies: set[str] = set()
     for stored in artifacts:
@@ -140,11 +148,18 @@ def take_inventory(root: Path) -> Inventory:
     return Inventory(root, artifacts, users, frozenset(in_studies))
 
 
-def find_running(folders: Sequence[Path], root: Path) -> set[Path]:
-    """Returns the folders of unfinished artifacts that a process is building."""
-    unfinished = [folder for folder in folders if not is_finished(folder)]
-    building = locks.held([*{artifact.artifact_folder(folder) for folder in unfinished}], root)
-    return {folder for folder in unfinished if artifact.artifact_folder(folder) in building}
+def find_builds(folders: Collection[Path], root: Path) -> dict[Path, str]:
+    """Returns the unfinished artifacts that a process is building, or may be building on another host."""
+    leases = {folder: locks.lease_folder(folder, root) for folder in folders}
+    return {
+        folder: BUILDING if locks.is_held_here(lease) else MAY_BE_BUILDING
+        for folder, lease in leases.items()
+        if locks.is_held(lease)
+    }
+
+
+def observe_builds(folders: Collection[Path], root: Path) -> dict[Path, str]:
+    return dict.fromkeys(locks.held([*folders], root), BUILDING)
 
 
 def is_finished(folder: Path) -> bool:
@@ -152,7 +167,7 @@ def is_finished(folder: Path) -> bool:
     return artifact.is_complete(folder) and folder == artifact.artifact_folder(folder)
 
 
-def read_stored(folder: Path, running: bool) -> StoredArtifact:
+def read_stored(folder: Path, building: str) -> StoredArtifact:
     manifest, damaged = None, False
     if is_finished(folder):
         try:
@@ -167,7 +182,7 @@ def read_stored(folder: Path, running: bool) -> StoredArtifact:
             except FileNotFoundError:  # a running build removed it
                 continue
             size, modified = size + status.st_size, max(modified, status.st_mtime)
-    return StoredArtifact(folder, manifest, size, modified, running, damaged)
+    return StoredArtifact(folder, manifest, size, modified, building, damaged)
 
 
 def read_studies(root: Path) -> Iterator[tuple[str, str]]:
@@ -188,7 +203,9 @@ def render_inventory(inventory: Inventory) -> Iterator[str]:
         yield f"{'':31}used by {render_users(inventory, stored)}"
     yield render_total(inventory.root, inventory.artifacts, "artifacts")
     counts = Counter(stored.state for stored in inventory.artifacts)
-    yield f"{counts['unfinished']} unfinished, {counts['being built now']} being built now; see `entigraph clean`"
+    numbers = [f"{counts[state]} {state}" for state in ("unfinished", BUILDING)]
+    numbers += [f"{counts[MAY_BE_BUILDING]} {MAY_BE_BUILDING}"] if counts[MAY_BE_BUILDING] else []
+    yield f"{', '.join(numbers)}; see `entigraph clean`"
 
 
 def render_artifact(stored: StoredArtifact, differences: Mapping[str, str]) -> str:
@@ -247,15 +264,16 @@ def clean(root: Path, remove: bool) -> Iterator[str]:
     """Yields a line for each artifact that is not needed, and removes them if `remove` is true.
 
     Raises ArtifactError while any artifact below `root` is being built, because its inputs are recorded only when it
-    finishes.
+    finishes. Only the removal waits to see whether another host is building one.
     """
-    inventory = take_inventory(root)
-    running = [stored for stored in inventory.artifacts if stored.running]
-    if running:
-        raise ArtifactError(
-            f"{running[0].folder} is being built, and its inputs are recorded only when it finishes; "
-            "run the same command when no build runs below paths.root"
-        )
+    inventory = take_inventory(root, observe=remove)
+    for stored in inventory.artifacts:
+        if stored.building:
+            hint = f"; clean=true finds out within {locks.EXPIRY_S:.0f} s" if stored.building == MAY_BE_BUILDING else ""
+            raise ArtifactError(
+                f"{stored.folder} is {stored.building}, and its inputs are recorded only when it finishes; "
+                f"run the same command when no build runs below paths.root{hint}"
+            )
     unneeded, differences = inventory.unneeded, describe_differences(inventory.artifacts)
     for stored in unneeded:
         yield render_artifact(stored, differences)

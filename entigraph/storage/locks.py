@@ -206,6 +206,12 @@ def is_held(leases: Path) -> bool:
     return bool(number) and not has_ended(content)
 
 
+def is_held_here(leases: Path) -> bool:
+    """Returns whether a running process of this host holds the current lease."""
+    number, content = read_current(leases)
+    return bool(number) and is_local(content) and not has_ended(content)
+
+
 def is_local(content: bytes) -> bool:
     return decode_lease(content).get("host") == host()
 

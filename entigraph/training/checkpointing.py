@@ -100,6 +100,7 @@ class ShardedCheckpoints:
             self.saving = None
         state = self.non_tensor_optimizer_state()
         if self.is_global_zero:  # type: ignore[attr-defined]
+            self.fence.check()
             shutil.rmtree(folder, ignore_errors=True)
             folder.mkdir(parents=True)
             saved = {**checkpoint, "identity": dict(self.identity), "fencing_number": self.fence.number, **state}

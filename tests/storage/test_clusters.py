@@ -20,8 +20,9 @@ from typing import IO
 
 import pytest
 
+from entigraph.errors import ArtifactError
 from entigraph.llm.response_cache import ResponseCache, response_cache_path
-from entigraph.storage import artifact, locks
+from entigraph.storage import artifact, cleanup, locks
 from tests.polling import wait_for
 from tests.storage.two_hosts import ANSWERS, EXPIRY_S, built, key_of
 
@@ -238,6 +239,22 @@ def test_lease_of_another_host_counts_as_held_while_its_heartbeat_changes(
     assert locks.held([folder, tmp_path / "corpus" / "y"], tmp_path) == {folder}
     holder.kill()
     assert locks.held([folder], tmp_path) == set()
+
+
+def test_only_removal_waits_for_heartbeats_of_other_hosts(
+    tmp_path: Path, start: Start, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    dead = start("a", tmp_path, "build", "first")
+    assert dead.next_line() == "wrote"
+    dead.kill()
+    started = time.monotonic()
+    assert "letters" in (listing := "\n".join(cleanup.render_inventory(cleanup.take_inventory(tmp_path))))
+    assert "1 being built by another host, or interrupted there" in listing
+    with pytest.raises(ArtifactError, match="another host, or interrupted there.*clean=true finds out within 60 s"):
+        list(cleanup.clean(tmp_path, remove=False))
+    assert time.monotonic() - started < 1
+    monkeypatch.setattr(locks, "EXPIRY_S", EXPIRY_S)
+    assert "removed 1 artifacts" in "\n".join(cleanup.clean(tmp_path, remove=True))
 
 
 def test_files_are_on_disk_before_the_manifest(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

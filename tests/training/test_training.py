@@ -18,6 +18,7 @@ from entigraph.config.instantiate import build
 from entigraph.errors import ArtifactError, ConfigError
 from entigraph.runtime.processes import Preempted
 from entigraph.runtime.progress import Advance, Progress, SilentProgress
+from entigraph.storage import artifact, locks
 from entigraph.storage.token_shards import TokenStore
 from entigraph.tokenization.builders import ByteTokenizer, PretrainedTokenizer
 from entigraph.training import checkpointing, stage
@@ -216,6 +217,43 @@ def test_unfinished_checkpoint_is_removed(tokens: Path, tokenizer: Path, tmp_pat
     (unfinished / "trainer.pt").write_bytes(b"half")
     assert train(tokens, tokenizer, tmp_path / "out")["resumed_from"] == "step-00000010"
     assert not unfinished.exists()
+
+
+@pytest.mark.parametrize("names", [("1", "2"), ("launch", "launch")])
+def test_process_that_lost_its_lease_saves_no_checkpoint(
+    names: tuple[str, str], tokens: Path, tokenizer: Path, tmp_path: Path
+) -> None:
+    """Another host takes over while this one is suspended. All ranks of a launch use a folder with the same name."""
+    final = tmp_path / "outputs" / "training" / "model-0123abcd"
+    former, current = (artifact.build_folder(final, name) for name in names)
+    former.mkdir(parents=True)
+
+    def take_over(values: dict[str, float]) -> None:
+        if values["step"] == 15:
+            next_lease()
+            former.rename(current)
+
+    def next_lease() -> None:
+        leases = locks.lease_folder(final, tmp_path / "outputs")
+        leases.mkdir(parents=True, exist_ok=True)
+        (leases / str(locks.current_number(leases) + 1)).write_bytes(locks.encode_lease(0, released=False))
+
+    next_lease()
+    with pytest.raises(ArtifactError, match="another process has taken over the build"):
+        train(tokens, tokenizer, former, record=take_over)
+    assert [checkpoint.name for checkpoint in (current / "checkpoints").iterdir()] == ["step-00000010"]
+    assert former == current or not former.exists()
+    counts = train(tokens, tokenizer, current)
+    assert counts["resumed_from"] == "step-00000010" and counts["steps"] == 39
+
+
+def test_checkpoint_of_a_later_lease_is_not_loaded(tokens: Path, tokenizer: Path, tmp_path: Path) -> None:
+    later = artifact.build_folder(tmp_path / "training" / "model-0123abcd", "2")
+    later.parent.mkdir()
+    stopped(tokens, tokenizer, later)
+    earlier = later.rename(later.with_name(later.name.replace("-2", "-1")))
+    with pytest.raises(ArtifactError, match="another process has taken over the build"):
+        train(tokens, tokenizer, earlier)
 
 
 def test_save_is_synchronous_without_memory_for_a_copy(

@@ -47,7 +47,7 @@ class TaskContext:
     backend: Callable[[], Backend]
     folder: Path
     progress: Progress
-    response_cache: Path = Path("response_cache.sqlite")  # of judges
+    response_cache: Path = Path("cache")  # of judges
 
     def write_records(
         self,

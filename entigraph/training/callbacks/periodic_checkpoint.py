@@ -67,7 +67,6 @@ class PeriodicCheckpoint(Checkpoint):
 
     def save(self, trainer: L.Trainer, step: int) -> None:
         self.finish(trainer)
-        self.folder.mkdir(exist_ok=True)
         self.unfinished = self.folder / f".step-{step:08}"
         trainer.save_checkpoint(self.unfinished)
         self.finish_if_written(trainer)
