@@ -12,6 +12,7 @@ not of selected fields, so answers stay valid when the budget, order, filters or
 
 import hashlib
 import json
+import shutil
 import sqlite3
 import threading
 import time
@@ -440,7 +441,10 @@ def merge_files(folder: Path, merge: bool) -> Iterator[str]:
 
     No command may be running on another host. Files of earlier versions stay as they are.
     """
-    paths = [path for path in list_files(folder) if path.parent == folder and not is_written(path)]
+    files_of_cache = [path for path in list_files(folder) if path.parent == folder]
+    paths = [path for path in files_of_cache if not is_written(path)]
+    if merge and paths == files_of_cache:  # no command is running
+        shutil.rmtree(folder / SPENDING, ignore_errors=True)
     if len(paths) < 2 and not any(path.suffix == LOG for path in paths):
         return
     if not merge:

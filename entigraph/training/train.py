@@ -16,7 +16,7 @@ from lightning.fabric.plugins.environments.lightning import LightningEnvironment
 from lightning.fabric.plugins.environments.slurm import SLURMEnvironment
 from lightning.fabric.plugins.environments.torchelastic import TorchElasticEnvironment
 from lightning.pytorch.callbacks import Checkpoint
-from lightning.pytorch.loggers import Logger
+from lightning.pytorch.loggers import Logger, WandbLogger
 from lightning.pytorch.profilers import AdvancedProfiler, PyTorchProfiler, SimpleProfiler
 from lightning.pytorch.utilities.exceptions import SIGTERMException
 
@@ -125,6 +125,8 @@ def train(job: TrainingJob, progress: Progress, record: Record) -> dict[str, Any
                 callback.advance = advance
         trainer = build_trainer(job, context, schedule.fingerprint, schedule.steps, callbacks, loggers, accumulation)
         fit(trainer, module, datamodule, checkpoint)
+        if context.is_first:
+            close_wandb_loggers(loggers, job.out)
     val_loss = trainer.callback_metrics.get("val_loss")
     counts = {
         **schedule.summary(),
@@ -267,6 +269,16 @@ def fit(trainer: L.Trainer, module: CausalLMModule, datamodule: SyntheticDataMod
         if trainer.interrupted:  # Lightning turns KeyboardInterrupt into SystemExit
             raise KeyboardInterrupt from None
         raise
+
+
+def close_wandb_loggers(loggers: list[Logger], folder: Path) -> None:
+    """Ends the W&B runs in a folder, which Lightning leaves open: they would change files of the finished artifact.
+
+    A logger that was built during a run of this package's tracker logs to that run, which continues.
+    """
+    for logger in loggers:
+        if isinstance(logger, WandbLogger) and Path(logger.experiment.dir).is_relative_to(folder.resolve()):
+            logger.experiment.finish()
 
 
 def silence_libraries() -> None:

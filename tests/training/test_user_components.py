@@ -125,6 +125,15 @@ def test_user_components_train_and_resume_bitwise(root: Path, devices: int) -> N
         assert all(torch.equal(uninterrupted[name], other[name]) for name in uninterrupted)
 
 
+def test_wandb_logger_of_lightning_ends_with_the_training(root: Path) -> None:
+    """Otherwise it would write to the folder of a finished artifact."""
+    import wandb
+
+    logger = {"mine": {"_target_": "lightning.pytorch.loggers.WandbLogger", "offline": True}}
+    train(root, "out", logger=logger, trainer={"max_steps": 3, "accelerator": "cpu"})
+    assert wandb.run is None and list((root / "out" / "logs" / "wandb").glob("offline-run-*/run-*.wandb"))
+
+
 def test_user_module_replaces_ours(root: Path) -> None:
     module = {"_target_": "user_components.FrozenEmbedding"}
     train(root, "out", module=module, trainer={"max_steps": 3, "accelerator": "cpu"})
