@@ -45,12 +45,12 @@ def evaluate(server: Scripted, folder: Path, judge: Any = None, **options: Any) 
     source = write_inputs(folder, questions())
     task = FreeForm(judge=judge, **options)
     stage.run(
-        EndpointModel(server.model(), folder / "response_cache.sqlite"),
+        EndpointModel(server.model(), folder / "cache"),
         folder / "out",
         tasks={"short": task},
         inputs={"short": source},
         progress=SilentProgress(),
-        response_cache=folder / "response_cache.sqlite",
+        response_cache=folder / "cache",
     )
     scores: dict[str, Any] = json.loads((folder / "out" / "scores.json").read_text())["short"]
     return scores
