@@ -1,0 +1,257 @@
+"""Pairwise comparisons of methods at equal cost, with one error rate for all of them.
+
+The methods are compared at several levels of cost, each with the same questions and seeds. Per level and seed, the
+difference of two methods is paired by question. Its standard error has two parts:
+
+- the scatter over seeds, pooled over all methods and levels: the residual of accuracy after removing the mean of each
+  method and of each seed at a level, that is the residual of a randomized block design. If every seed has documents of
+  its own, this includes the choice of the documents;
+- the choice of the documents, by the scatter of the difference over documents. It is added if all seeds share their
+  documents, or if there is one seed only.
+
+A difference is tested by Student's t distribution with Satterthwaite's degrees of freedom. Holm's method (1979)
+corrects the p-values of all comparisons of a family, so that the probability of any false one stays below `alpha`.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from itertools import combinations
+from math import ceil, inf, sqrt
+from typing import Any
+
+import numpy as np
+
+from entigraph.analysis.document_bootstrap import Vector
+
+POWER = 0.8  # with which the stated number of seeds or documents would decide an undecided difference
+
+
+@dataclass(frozen=True)
+class SeedAnswers:
+    """How right each question was answered (0 to 1; between them at an interpolated cost), and its document."""
+
+    correct: Vector
+    documents: Sequence[str]
+
+    @property
+    def accuracy(self) -> float:
+        return float(self.correct.mean())
+
+
+@dataclass(frozen=True)
+class CostLevel:
+    """The answers of every method at one cost, by seed; all methods answered the same questions of a seed.
+
+    `at` is the cost in the unit of the family: tokens or dollars.
+    """
+
+    at: float
+    answers: Mapping[str, Mapping[int, SeedAnswers]]
+
+    @property
+    def methods(self) -> list[str]:
+        return list(self.answers)
+
+    @property
+    def seeds(self) -> list[int]:
+        """The seeds that all methods have."""
+        return sorted(set.intersection(*(set(by_seed) for by_seed in self.answers.values())))
+
+    def table(self) -> Vector:
+        """Returns the accuracies, (methods, seeds)."""
+        return np.array([[by_seed[seed].accuracy for seed in self.seeds] for by_seed in self.answers.values()])
+
+
+@dataclass(frozen=True)
+class StandardError:
+    """A standard error from several independent parts, each a variance with its degrees of freedom."""
+
+    parts: Sequence[tuple[float, int]]
+
+    @property
+    def value(self) -> float:
+        return sqrt(sum(variance for variance, _ in self.parts))
+
+    @property
+    def freedom(self) -> float:
+        """Satterthwaite's degrees of freedom."""
+        total = sum(variance for variance, _ in self.parts)
+        if not total:
+            return float(max((freedom for _, freedom in self.parts), default=1))
+        return total**2 / sum(variance**2 / freedom for variance, freedom in self.parts if variance)
+
+
+@dataclass
+class MethodDifference:
+    """The accuracy of `one` minus that of `other` at a cost. `adjusted_p` is Holm's, over the family.
+
+    `needed_seeds` and `needed_documents` would decide a difference as large as this one: seeds like these, or documents
+    with questions like these; null where that number would not suffice, or the difference is decided.
+    """
+
+    one: str
+    other: str
+    equal: str
+    at: float
+    accuracy: tuple[float, float]
+    difference: float
+    standard_error: float
+    freedom: float
+    interval: tuple[float, float]
+    p: float
+    seeds: int
+    questions: int
+    documents: int
+    adjusted_p: float = 1.0
+    decided: bool = False
+    needed_seeds: int | None = None
+    needed_documents: int | None = None
+    parts: dict[str, float] = field(default_factory=dict)  # variances by source
+
+
+def compare_methods(levels: Sequence[CostLevel], equal: str, confidence: float, alpha: float) -> list[MethodDifference]:
+    """Returns every pair of methods at every level; the family that Holm's method corrects."""
+    scatter = seed_scatter(levels)
+    differences = [
+        compare_pair(level, equal, one, other, scatter, confidence)
+        for level in levels
+        for other, one in combinations(level.methods, 2)
+    ]
+    for difference, adjusted in zip(differences, holm([item.p for item in differences]), strict=True):
+        difference.adjusted_p, difference.decided = adjusted, adjusted <= alpha
+        if not difference.decided:
+            plan_decision(difference, alpha / len(differences))
+    return differences
+
+
+def seed_scatter(levels: Sequence[CostLevel]) -> tuple[float, int]:
+    """Returns the variance of one run after the means of methods and seeds, pooled over levels, and its freedom."""
+    squares, freedom = 0.0, 0
+    for level in levels:
+        if len(level.seeds) < 2 or len(level.methods) < 2:
+            continue
+        table = level.table()
+        residuals = table - table.mean(axis=0) - table.mean(axis=1, keepdims=True) + table.mean()
+        squares += float((residuals**2).sum())
+        freedom += (table.shape[0] - 1) * (table.shape[1] - 1)
+    return (squares / freedom if freedom else 0.0), freedom
+
+
+def compare_pair(
+    level: CostLevel, equal: str, one: str, other: str, scatter: tuple[float, int], confidence: float
+) -> MethodDifference:
+    from scipy.stats import t
+
+    pairs = [(level.answers[one][seed], level.answers[other][seed]) for seed in level.seeds]
+    differences = [first.correct - second.correct for first, second in pairs]
+    documents = [list(first.documents) for first, _ in pairs]
+    shared = len(pairs) > 1 and all(names == documents[0] for names in documents)
+    parts: dict[str, float] = {}
+    errors: list[tuple[float, int]] = []
+    variance, freedom = scatter
+    if freedom and len(pairs) > 1:
+        parts["seeds"] = 2 * variance / len(pairs)
+        errors.append((parts["seeds"], freedom))
+    if shared or not errors:
+        mean_difference = np.mean(differences, axis=0) if shared or len(pairs) == 1 else np.concatenate(differences)
+        names = documents[0] if shared or len(pairs) == 1 else [name for part in documents for name in part]
+        parts["documents"], clusters = cluster_variance(mean_difference, names)
+        errors.append((parts["documents"], clusters - 1))
+    error = StandardError(errors)
+    difference = float(np.mean([values.mean() for values in differences]))
+    freedom_used = max(1.0, error.freedom)
+    margin = float(t.ppf((1 + confidence) / 2, freedom_used)) * error.value
+    statistic = abs(difference) / error.value if error.value else (inf if difference else 0.0)
+    count = len({name for part in documents for name in part}) if shared else sum(len(set(part)) for part in documents)
+    return MethodDifference(
+        one=one,
+        other=other,
+        equal=equal,
+        at=level.at,
+        accuracy=(mean_accuracy([first for first, _ in pairs]), mean_accuracy([second for _, second in pairs])),
+        difference=difference,
+        standard_error=error.value,
+        freedom=freedom_used,
+        interval=(difference - margin, difference + margin),
+        p=float(2 * t.sf(statistic, freedom_used)),
+        seeds=len(pairs),
+        questions=sum(len(values) for values in differences),
+        documents=count,
+        parts=parts,
+    )
+
+
+def accuracy_intervals(cells: Sequence[Sequence[SeedAnswers]], confidence: float) -> list[tuple[float, float]]:
+    """Returns the interval of the mean accuracy of each cell, which holds the answers of each seed.
+
+    The scatter over seeds is pooled over the cells; that over documents is added as in comparisons.
+    """
+    from scipy.stats import t
+
+    squares = sum(float(np.var([seed.accuracy for seed in cell]) * len(cell)) for cell in cells)
+    freedom = sum(len(cell) - 1 for cell in cells)
+    intervals = []
+    for cell in cells:
+        errors = [(squares / freedom / len(cell), freedom)] if freedom and len(cell) > 1 else []
+        if not errors or all(list(seed.documents) == list(cell[0].documents) for seed in cell):
+            variance, clusters = cluster_variance(np.mean([seed.correct for seed in cell], axis=0), cell[0].documents)
+            errors.append((variance, clusters - 1))
+        error = StandardError(errors)
+        margin = float(t.ppf((1 + confidence) / 2, max(1.0, error.freedom))) * error.value
+        middle = mean_accuracy(cell)
+        intervals.append((max(0.0, middle - margin), min(1.0, middle + margin)))
+    return intervals
+
+
+def mean_accuracy(answers: Sequence[SeedAnswers]) -> float:
+    return float(np.mean([answer.accuracy for answer in answers]))
+
+
+def cluster_variance(values: Vector, clusters: Sequence[str]) -> tuple[float, int]:
+    """Returns the variance of a mean whose values are drawn in clusters, and the number of clusters.
+
+    A single cluster is treated as independent values.
+    """
+    names, numbers = np.unique(list(clusters), return_inverse=True)
+    if len(names) < 2:
+        numbers = np.arange(len(values))
+    count = int(numbers.max()) + 1
+    if count < 2:
+        return 0.0, 2
+    sums = np.bincount(numbers, weights=values - values.mean())
+    return float(count / (count - 1) * (sums**2).sum() / len(values) ** 2), count
+
+
+def holm(p_values: Sequence[float]) -> list[float]:
+    """Returns the p-values adjusted by Holm's step-down method."""
+    order = np.argsort(p_values, kind="stable")
+    adjusted, largest = [1.0] * len(p_values), 0.0
+    for rank, index in enumerate(order):
+        largest = max(largest, min(1.0, (len(p_values) - rank) * p_values[index]))
+        adjusted[index] = largest
+    return adjusted
+
+
+def plan_decision(difference: MethodDifference, alpha: float) -> None:
+    """Sets how many seeds, or documents, would decide the difference with POWER at the level `alpha` of one test."""
+    from scipy.stats import norm
+
+    if not difference.difference:
+        return
+    target = (difference.difference / float(norm.isf(alpha / 2) + norm.ppf(POWER))) ** 2  # variance that decides it
+    by_seed, by_document = difference.parts.get("seeds", 0.0), difference.parts.get("documents", 0.0)
+    if by_seed and target > by_document:
+        difference.needed_seeds = max(difference.seeds + 1, ceil(difference.seeds * by_seed / (target - by_document)))
+    if by_document and target > by_seed:
+        needed = ceil(difference.documents * by_document / (target - by_seed))
+        difference.needed_documents = max(difference.documents + 1, needed)
+
+
+def describe_decision(difference: Mapping[str, Any]) -> str:
+    """Returns what would decide an undecided difference."""
+    options = []
+    if difference["needed_seeds"]:
+        options.append(f"{difference['needed_seeds']:,} seeds")
+    if difference["needed_documents"]:
+        options.append(f"{difference['needed_documents']:,} documents")
+    return " or ".join(options) or "more seeds and documents together"

@@ -1,0 +1,90 @@
+"""What each run of a study cost: synthetic tokens, trained tokens, and dollars by one price table.
+
+Dollars are the writer's tokens and the training's floating-point operations at stated prices, so that studies with
+other writers or machines are comparable. `dollars_paid` is what the writer charged.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from entigraph.analysis.study_runs import StudyRun
+from entigraph.errors import DataError
+from entigraph.storage.artifact import read_manifest
+
+MILLION, EXA = 1e6, 1e18
+FLOPS_PER_PARAMETER_AND_TOKEN = 6  # forward and backward pass (Kaplan et al. 2020)
+
+
+@dataclass(frozen=True)
+class CostTable:
+    """Dollars per million tokens of the writer, and per 10^18 floating-point operations of training."""
+
+    date: str
+    prompt: float
+    cached: float
+    completion: float
+    training: float
+
+
+@dataclass(frozen=True)
+class RunCost:
+    """The cost of one run: its share of the writing of its pool of texts, and its training."""
+
+    tokens: float
+    trained_tokens: float
+    training_flops: float
+    writing_dollars: float
+    training_dollars: float
+    dollars_paid: float | None
+
+    @property
+    def dollars(self) -> float:
+        return self.writing_dollars + self.training_dollars
+
+
+def run_cost(run: StudyRun, table: CostTable) -> RunCost:
+    """Raises DataError if the training does not state its tokens and parameters."""
+    training = read_manifest(run.folder("training"))["counts"]
+    if "tokens" not in training or "parameters" not in training:
+        raise DataError(f"{run.folder('training')}: the manifest does not state tokens and parameters; train again")
+    flops = FLOPS_PER_PARAMETER_AND_TOKEN * training["parameters"] * training["tokens"]
+    synthesis = run.finished_folder("synthesis")
+    counts: Mapping[str, Any] = read_manifest(synthesis)["counts"] if synthesis else {}
+    share = min(1.0, run.synthetic_tokens / counts["tokens"]) if counts.get("tokens") else 0.0
+    return RunCost(
+        tokens=run.synthetic_tokens,
+        trained_tokens=training["tokens"],
+        training_flops=flops,
+        writing_dollars=share * writing_dollars(counts, table),
+        training_dollars=flops / EXA * table.training,
+        dollars_paid=share * counts["dollars"] if counts.get("dollars") is not None else None,
+    )
+
+
+def writing_dollars(counts: Mapping[str, Any], table: CostTable) -> float:
+    """Returns the price of all answers of a synthesis by the table."""
+    prompt, cached = counts.get("prompt_tokens", 0), counts.get("cached_tokens", 0)
+    completion = counts.get("completion_tokens", 0)
+    price = (prompt - cached) * table.prompt + cached * table.cached + completion * table.completion
+    return float(price / MILLION)
+
+
+def mean_cost(costs: Sequence[RunCost]) -> dict[str, float]:
+    """Returns the mean of each part over seeds, and `dollars`."""
+    parts = [{**asdict(cost), "dollars": cost.dollars} for cost in costs]
+    return {name: sum(part[name] or 0.0 for part in parts) / len(parts) for name in parts[0]}
+
+
+def pareto_front(points: Sequence[Mapping[str, Any]]) -> list[int]:
+    """Returns the indices of the points that no other beats: at most as many dollars, and a higher accuracy."""
+    front = []
+    for index, point in enumerate(points):
+        beaten = any(
+            (other["dollars"] < point["dollars"] and other["accuracy"] >= point["accuracy"])
+            or (other["dollars"] <= point["dollars"] and other["accuracy"] > point["accuracy"])
+            for other in points
+        )
+        if not beaten:
+            front.append(index)
+    return sorted(front, key=lambda index: points[index]["dollars"])

@@ -1,0 +1,80 @@
+"""The referee's figure: accuracy by tokens and by dollars, and the differences at equal tokens."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from entigraph.reporting.figures import (
+    BLACK,
+    GRAY,
+    create_figure,
+    display_name,
+    format_percent_axis,
+    format_token_axis,
+    save_figure,
+    series_style,
+)
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+MAX_ROWS = 30  # differences that are drawn
+
+
+def draw_referee(result: Mapping[str, Any], out: Path) -> None:
+    """Writes referee.png and referee.svg."""
+    rows = [row for row in result["comparisons"] if row["equal"] == "tokens"][:MAX_ROWS]
+    figure, axes = create_figure(1, 3, figsize=(13, max(4.2, 0.9 + 0.24 * len(rows))))
+    by_tokens, by_dollars, differences = axes[0]
+    draw_points(by_tokens, result, "tokens")
+    format_token_axis(by_tokens, [point["tokens"] for point in result["points"]])
+    by_tokens.set_xlabel("synthetic tokens")
+    by_tokens.set_ylabel("accuracy")
+    by_tokens.legend(frameon=False, fontsize=8)
+    draw_points(by_dollars, result, "dollars")
+    draw_front(by_dollars, result)
+    by_dollars.set_xlabel(f"dollars (prices of {result['prices']['date']})")
+    draw_differences(differences, rows)
+    save_figure(figure, out, "referee", result["footer"])
+
+
+def draw_points(axes: "Axes", result: Mapping[str, Any], cost: str) -> None:
+    for index, name in enumerate(result["methods"]):
+        points = [point for point in result["points"] if point["method"] == name and point[cost] > 0]
+        color, marker = series_style(name, index)
+        errors = [
+            [max(0.0, point["accuracy"] - point["interval"][0]) for point in points],
+            [max(0.0, point["interval"][1] - point["accuracy"]) for point in points],
+        ]
+        axes.errorbar(
+            [point[cost] for point in points], [point["accuracy"] for point in points], yerr=errors,
+            color=color, marker=marker, linewidth=0.8, capsize=2, label=display_name(name),
+        )  # fmt: skip
+    if result["base"]:
+        axes.axhline(result["base"]["accuracy"], color=GRAY, linestyle="--", linewidth=0.8, label="Base model")
+    if any(point[cost] > 0 for point in result["points"]):
+        axes.set_xscale("log")
+    format_percent_axis(axes)
+
+
+def draw_front(axes: "Axes", result: Mapping[str, Any]) -> None:
+    front = [result["points"][index] for index in result["pareto"] if result["points"][index]["dollars"] > 0]
+    axes.step(
+        [point["dollars"] for point in front], [point["accuracy"] for point in front],
+        where="post", color=BLACK, linewidth=1.2, alpha=0.5, label="Pareto front",
+    )  # fmt: skip
+    axes.legend(frameon=False, fontsize=8)
+
+
+def draw_differences(axes: "Axes", rows: list[Mapping[str, Any]]) -> None:
+    for place, row in enumerate(rows):
+        low, high = row["interval"]
+        color = BLACK if row["decided"] else GRAY
+        axes.plot([low, high], [place, place], color=color, linewidth=1.2)
+        axes.plot([row["difference"]], [place], color=color, marker="o" if row["decided"] else "|", markersize=5)
+    axes.axvline(0, color=GRAY, linewidth=0.8)
+    labels = [f"{display_name(row['one'])} − {display_name(row['other'])}, {row['at']:,.0f}" for row in rows]
+    axes.set_yticks(range(len(rows)), labels, fontsize=7)
+    axes.invert_yaxis()
+    format_percent_axis(axes, "x")
+    axes.set_xlabel("difference at equal tokens (black: decided)")

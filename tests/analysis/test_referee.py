@@ -1,0 +1,230 @@
+"""The referee: its numbers on a study, and the coverage and error rates of its statistics in simulation."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from entigraph.analysis.base import analysis_output, run_analysis
+from entigraph.analysis.referee.method_comparisons import (
+    CostLevel,
+    SeedAnswers,
+    accuracy_intervals,
+    compare_methods,
+    holm,
+)
+from entigraph.analysis.referee.method_costs import CostTable, pareto_front, run_cost
+from entigraph.analysis.referee.referee import Referee, interpolate
+from entigraph.analysis.study_runs import StudyRun
+from entigraph.config.fields import content_fields
+from entigraph.errors import ConfigError, DataError
+from entigraph.storage.artifact import content_key, write_json
+from tests.analysis.studies import make_context, make_run, study_folder
+
+TABLE = CostTable("2025-06-01", prompt=2.0, cached=1.0, completion=10.0, training=2.0)
+
+
+# --- statistics ---
+
+
+def simulate(
+    rng: np.random.Generator,
+    effects: dict[str, float],
+    *,
+    budgets: int = 3,
+    seeds: int = 3,
+    documents: int = 8,
+    questions: int = 20,
+    shared: bool = False,
+    seed_noise: float = 0.03,
+) -> list[CostLevel]:
+    """Answers of methods whose accuracies differ by `effects`, with scatter of documents, of their interaction with
+    the method, of runs and of questions. `shared`: all seeds ask about the same documents.
+    """
+    difficulty = {seed: rng.normal(0, 0.1, documents) for seed in range(seeds)}
+    taste = {(name, seed): rng.normal(0, 0.05, documents) for name in effects for seed in range(seeds)}
+    if shared:
+        difficulty = dict.fromkeys(difficulty, difficulty[0])
+        taste = {(name, seed): taste[name, 0] for name, seed in taste}
+    names = [[f"{0 if shared else seed}-{document}" for document in range(documents)] for seed in range(seeds)]
+    levels = []
+    for budget in range(budgets):
+        answers: dict[str, dict[int, SeedAnswers]] = {}
+        for name, effect in effects.items():
+            for seed in range(seeds):
+                run = rng.normal(0, seed_noise)
+                chance = np.clip(0.4 + 0.08 * budget + effect + difficulty[seed] + taste[name, seed] + run, 0.02, 0.98)
+                correct = (rng.random((questions, documents)) < chance).T.ravel().astype(float)
+                asked = [document for document in names[seed] for _ in range(questions)]
+                answers.setdefault(name, {})[seed] = SeedAnswers(correct, asked)
+        levels.append(CostLevel(25_000.0 * 2**budget, answers))
+    return levels
+
+
+@pytest.mark.parametrize("shared", [False, True], ids=["documents of each seed", "shared documents"])
+def test_intervals_cover_and_families_rarely_err(shared: bool) -> None:
+    rng = np.random.default_rng(0)
+    effects = {"raw": 0.0, "rephrase": 0.0, "entigraph": 0.0, "qa": 0.0}
+    covered, comparisons, wrong = 0, 0, 0
+    simulations = 300
+    for _ in range(simulations):
+        rows = compare_methods(simulate(rng, effects, shared=shared, budgets=1), "tokens", 0.9, 0.05)
+        covered += sum(row.interval[0] <= 0 <= row.interval[1] for row in rows)
+        comparisons += len(rows)
+        wrong += any(row.decided for row in rows)
+    assert 0.87 <= covered / comparisons <= 0.96, covered / comparisons
+    assert wrong / simulations <= 0.05 + 2 * np.sqrt(0.05 * 0.95 / simulations), wrong / simulations
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("shared", [False, True])
+@pytest.mark.parametrize("seeds", [2, 3, 5])
+def test_coverage_and_family_wise_error_by_seeds(shared: bool, seeds: int) -> None:
+    rng = np.random.default_rng(seeds)
+    truth = {"raw": 0.0, "rephrase": 0.06, "entigraph": 0.12}
+    covered, comparisons, wrong = 0, 0, 0
+    for _ in range(1_000):
+        rows = compare_methods(simulate(rng, truth, shared=shared, seeds=seeds), "tokens", 0.9, 0.05)
+        expected = [truth[row.one] - truth[row.other] for row in rows]
+        covered += sum(row.interval[0] <= value <= row.interval[1] for row, value in zip(rows, expected, strict=True))
+        comparisons += len(rows)
+        null = compare_methods(
+            simulate(rng, dict.fromkeys(truth, 0.0), shared=shared, seeds=seeds), "tokens", 0.9, 0.05
+        )
+        wrong += any(row.decided for row in null)
+    assert covered / comparisons >= 0.87, covered / comparisons
+    assert wrong / 1_000 <= 0.05 + 2 * np.sqrt(0.05 * 0.95 / 1_000), wrong / 1_000
+
+
+def test_large_difference_is_decided_and_small_one_is_planned() -> None:
+    levels = simulate(np.random.default_rng(1), {"raw": 0.0, "rephrase": 0.04, "entigraph": 0.35})
+    rows = compare_methods(levels, "tokens", 0.9, 0.05)
+    assert all(row.decided for row in rows if row.one == "entigraph" and row.other == "raw")
+    undecided = [row for row in rows if not row.decided]
+    assert undecided and all(row.needed_seeds is None or row.needed_seeds > 3 for row in undecided)
+    assert any(row.needed_seeds for row in undecided)
+
+
+def test_one_seed_uses_the_scatter_over_documents() -> None:
+    (row,) = compare_methods(
+        simulate(np.random.default_rng(2), {"a": 0.0, "b": 0.3}, seeds=1, budgets=1), "t", 0.9, 0.05
+    )
+    assert row.decided and [*row.parts] == ["documents"] and row.documents == 8
+
+
+def test_equal_answers_do_not_differ() -> None:
+    answers = SeedAnswers(np.ones(10), [f"d{number}" for number in range(10)])
+    (row,) = compare_methods([CostLevel(1.0, {"a": {0: answers}, "b": {0: answers}})], "tokens", 0.9, 0.05)
+    assert row.difference == 0 and row.p == 1.0 and not row.decided and row.needed_documents is None
+
+
+def test_holm() -> None:
+    assert holm([0.01, 0.04, 0.03, 0.005]) == pytest.approx([0.03, 0.06, 0.06, 0.02])
+    assert holm([]) == [] and holm([0.9, 0.8]) == [1.0, 1.0]
+
+
+def test_accuracy_interval_of_a_single_seed_is_clustered_by_document() -> None:
+    correct = np.array([1.0] * 10 + [0.0] * 10)
+    ((low, high),) = accuracy_intervals([[SeedAnswers(correct, ["a"] * 10 + ["b"] * 10)]], 0.9)
+    assert (low, high) == (0.0, 1.0), "two documents say little"
+
+
+# --- costs ---
+
+
+def price_run(root: Path, run: StudyRun, synthesis_tokens: int = 0) -> None:
+    """Completes the manifests of a run, with what the stages state about cost."""
+    counts = {
+        "training": {"tokens": 2 * run.budget, "parameters": 1_000_000},
+        "tokens": {"synthetic_tokens": run.budget, "passes": 1.0},
+        "evaluation": {},
+    }
+    if synthesis_tokens:
+        written = {"prompt_tokens": 3_000_000, "cached_tokens": 1_000_000, "completion_tokens": 500_000}
+        counts["synthesis"] = {"tokens": synthesis_tokens, **written, "dollars": 4.5}
+        run.entry["synthesis"] = f"synthesis/{run.augmenter}"
+        write_json(study_folder(root) / "runs" / f"{run.name}.json", run.entry)
+    for stage, values in counts.items():
+        folder = root / run.entry[stage]
+        folder.mkdir(parents=True, exist_ok=True)
+        manifest = {"stage": stage, "key": content_key(stage, {}, {}), "cache_key": {}, "inputs": {}, "files": {}}
+        write_json(folder / "manifest.json", {**manifest, "counts": values})
+
+
+def test_dollars_are_the_share_of_the_pool_and_the_training(tmp_path: Path) -> None:
+    run = make_run(tmp_path, "entigraph", 50_000, 0, 0.5, np.random.default_rng(0))
+    price_run(tmp_path, run, synthesis_tokens=200_000)
+    cost = run_cost(run, TABLE)
+    assert cost.writing_dollars == pytest.approx((2 * 2.0 + 1 * 1.0 + 0.5 * 10.0) / 4)
+    assert cost.training_flops == 6 * 1_000_000 * 100_000
+    assert cost.training_dollars == pytest.approx(6e11 / 1e18 * 2.0) and cost.dollars_paid == pytest.approx(4.5 / 4)
+
+
+def test_pareto_front() -> None:
+    points = [{"dollars": d, "accuracy": a} for d, a in ((1, 0.3), (2, 0.5), (2, 0.4), (3, 0.5), (4, 0.9), (0.5, 0.1))]
+    assert pareto_front(points) == [5, 0, 1, 4]
+
+
+def test_answers_are_interpolated_between_measured_costs(tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    small, large = (make_run(tmp_path, "raw", budget, 0, 0.5, rng) for budget in (10_000, 40_000))
+    measured = [(1.0, small), (4.0, large)]
+    middle = interpolate(measured, 2.0)
+    assert middle is not None
+    assert middle.correct == pytest.approx((np.array(small.correct, float) + np.array(large.correct, float)) / 2)
+    exact = interpolate(measured, 1.01)
+    assert exact is not None and exact.correct == pytest.approx(np.array(small.correct, float))
+    assert interpolate(measured, 0.5) is None and interpolate(measured, 8.0) is None
+
+
+# --- the analysis ---
+
+
+def referee(context: Any) -> tuple[Path, list[str]]:
+    analysis = Referee()
+    output = analysis_output(analysis, context, content_fields(analysis))
+    return output.folder, run_analysis(analysis, output, context)
+
+
+def test_referee_writes_page_numbers_and_figure(tmp_path: Path) -> None:
+    rng = np.random.default_rng(3)
+    accuracies = {"raw": 0.36, "rephrase": 0.37, "entigraph": 0.75}
+    runs = [
+        make_run(tmp_path, name, budget, seed, accuracy + 0.05 * (budget > 30_000), rng)
+        for name, accuracy in accuracies.items()
+        for budget in (25_000, 50_000)
+        for seed in range(3)
+    ]
+    for run in runs:
+        price_run(tmp_path, run, synthesis_tokens=0 if run.augmenter == "raw" else 50_000)
+    folder, lines = referee(make_context(tmp_path, study_folder(tmp_path)))
+    result = json.loads((folder / "referee.json").read_text())
+    assert [point["method"] for point in result["points"]] == ["raw"] * 2 + ["rephrase"] * 2 + ["entigraph"] * 2
+    tokens = [row for row in result["comparisons"] if row["equal"] == "tokens"]
+    assert len(tokens) == 6 and {row["at"] for row in tokens} == {25_000, 50_000}
+    for row in tokens:
+        assert row["decided"] == (row["one"] == "entigraph"), row
+        assert row["seeds"] == 3 and row["questions"] == 600
+    dollars = [row for row in result["comparisons"] if row["equal"] == "dollars"]
+    assert {(row["one"], row["other"]) for row in dollars} == {("entigraph", "rephrase")}
+    assert any("raw is not compared" in note for note in result["notes"]), "it costs only its training"
+    assert result["points"][result["pareto"][-1]]["method"] == "entigraph" and result["pareto"][0] == 0
+    page = (folder / "referee.html").read_text()
+    assert "entigraph is better" in page and "undecided" in page and "Prices of 2025-04" in page
+    assert (folder / "referee.png").stat().st_size > 10_000
+    assert any("at equal synthetic tokens: 4 of 6 differences are decided" in line for line in lines)
+
+
+def test_referee_needs_two_augmenters(tmp_path: Path) -> None:
+    make_run(tmp_path, "raw", 25_000, 0, 0.5, np.random.default_rng(0))
+    with pytest.raises(DataError, match="runs of raw found, of two or more expected"):
+        referee(make_context(tmp_path, study_folder(tmp_path)))
+
+
+def test_invalid_options() -> None:
+    with pytest.raises(ConfigError, match=r"analysis\.alpha: 2"):
+        Referee(alpha=2.0)
+    with pytest.raises(ConfigError, match=r"analysis\.training_price: -1"):
+        Referee(training_price=-1.0)
