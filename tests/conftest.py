@@ -194,7 +194,7 @@ def quality_file(tmp_path: Path) -> Path:
             "author": "Vale, Miriam",
             "year": "1951",
             "topic": "Lighthouses",
-            "article": ARTICLE,
+            "article": f"{ARTICLE} That was in year {identity}.",
             "questions": questions,
         }
 

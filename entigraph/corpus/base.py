@@ -3,6 +3,7 @@
 A reader is a frozen dataclass whose fields are its options. `resolve_path` checks a path that the user gives.
 """
 
+from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -14,16 +15,17 @@ from entigraph.storage.schemas import Document, Question, SkippedFile
 
 @dataclass
 class CorpusContent:
-    """The content of a source. `documents` may be a generator.
+    """The content of a source. `documents` may be a generator, which may add to the other fields.
 
-    `counts` are further counts for the manifest, such as how much the reader left out by reason. `skipped` lists the
-    files without a document.
+    `counts` are further counts for the manifest. `skipped` lists the files and records without a document. `changes`
+    counts the characters that the reader normalized itself; the stage normalizes all documents and questions.
     """
 
     documents: Iterable[Document] = ()
     questions: list[Question] = field(default_factory=list)
     counts: dict[str, Any] = field(default_factory=dict)
     skipped: list[SkippedFile] = field(default_factory=list)
+    changes: Counter[str] = field(default_factory=Counter)
 
 
 class CorpusReader(Protocol):

@@ -1,36 +1,77 @@
-"""Stage 1: a source → documents.jsonl, questions.jsonl, and skipped.jsonl if files have no document."""
+"""Stage 1: a source → documents.jsonl, questions.jsonl, and the documents that are left out.
+
+skipped.jsonl lists files and records without a document, duplicates.jsonl documents that are equal to another one.
+"""
 
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from entigraph.corpus.base import CorpusReader
+from entigraph.corpus.base import CorpusContent, CorpusReader
+from entigraph.corpus.cleaning import DUPLICATES, Cleaner, distinguish_titles
 from entigraph.errors import DataError
 from entigraph.storage.data_losses import Loss
 from entigraph.storage.jsonl import write_jsonl
 from entigraph.storage.schemas import Document, SkippedFile
+from entigraph.text.normalization import render_changes
 
+DOCUMENTS, QUESTIONS = "documents.jsonl", "questions.jsonl"
 MAX_SKIPPED_SHOWN = 5
 
 
 def run(corpus: CorpusReader, out: Path) -> dict[str, Any]:
-    """Returns the counts for the manifest. Raises DataError for duplicate ids, or if there is no document."""
+    """Returns the counts for the manifest. Raises DataError for equal ids, or if there is no document."""
     content = corpus.read()
-    counts = {"documents": 0, "characters": 0}
-    write_jsonl(out / "documents.jsonl", count_documents(content.documents, counts))
+    if corpus.fictional:  # generated text is clean, and repeats itself on purpose
+        counts = write_documents(content.documents, out)
+        write_jsonl(out / QUESTIONS, content.questions)
+        return {**counts, "questions": len(content.questions), **content.counts}
+    cleaner = Cleaner(content)
+    counts = write_documents(cleaner.documents(), out)
     if not counts["documents"]:
-        if content.skipped:
-            raise DataError(
-                f"{corpus.name}: none of {len(content.skipped):,} files has a text" + render_skipped(content.skipped)
-            )
-        raise DataError(f"{corpus.name}: no documents in {', '.join(map(str, corpus.sources()))}")
-    write_jsonl(out / "questions.jsonl", content.questions)
-    reader_counts: dict[str, Any] = dict(content.counts)
+        raise DataError(no_documents_message(corpus, content.skipped))
+    questions = cleaner.questions()
+    write_jsonl(out / QUESTIONS, questions)
+    return {**counts, "questions": len(questions), **content.counts, **count_losses(content, cleaner, out)}
+
+
+def write_documents(documents: Iterable[Document], out: Path) -> dict[str, int]:
+    counts, titles = {"documents": 0, "characters": 0}, Counter[str]()
+    write_jsonl(out / DOCUMENTS, count_documents(documents, counts, titles))
+    distinguish_titles(out / DOCUMENTS, titles)
+    return counts
+
+
+def count_documents(documents: Iterable[Document], counts: dict[str, int], titles: Counter[str]) -> Iterator[Document]:
+    """Yields the documents and adds them to `counts` and `titles`."""
+    for document in documents:
+        counts["documents"] += 1
+        counts["characters"] += len(document.text)
+        titles[document.title] += 1
+        yield document
+
+
+def count_losses(content: CorpusContent, cleaner: Cleaner, out: Path) -> dict[str, Any]:
+    """Writes the documents that are left out, and returns their counts and those of normalized characters."""
+    counts: dict[str, Any] = {}
     if content.skipped:
         write_jsonl(out / "skipped.jsonl", content.skipped)
-        reader_counts["skipped"] = dict(Counter(file.reason for file in content.skipped))
-    return {**counts, "questions": len(content.questions), **reader_counts}
+        counts["skipped"] = dict(Counter(file.reason for file in content.skipped))
+        counts["questions_about_skipped_files"] = cleaner.questions_skipped
+    if cleaner.duplicates:
+        write_jsonl(out / DUPLICATES, cleaner.duplicates)
+        counts["duplicates"] = len(cleaner.duplicates)
+        counts["questions_merged"] = cleaner.questions_merged
+    if cleaner.changes:
+        counts["normalized"] = dict(cleaner.changes)
+    return counts
+
+
+def no_documents_message(corpus: CorpusReader, skipped: list[SkippedFile]) -> str:
+    if skipped:
+        return f"{corpus.name}: none of {len(skipped):,} files and records has a text" + render_skipped(skipped)
+    return f"{corpus.name}: no documents in {', '.join(map(str, corpus.sources()))}"
 
 
 def render_skipped(skipped: list[SkippedFile]) -> str:
@@ -42,38 +83,36 @@ def render_skipped(skipped: list[SkippedFile]) -> str:
 
 
 def summary_lines(counts: Mapping[str, Any]) -> list[str]:
-    """Returns the lines to print after the stage; none if every file was read."""
+    """Returns the lines to print after the stage; none if every file was read as it is."""
+    lines: list[str] = []
     skipped: Mapping[str, int] = counts.get("skipped", {})
-    if not skipped:
-        return []
-    files = sum(skipped.values())
-    lines = [f"  skipped {files:,} of {files + counts['documents']:,} files (skipped.jsonl):"]
-    lines += [f"    {count:,} {reason}" for reason, count in skipped.items()]
-    if counts["questions_about_skipped_files"]:
-        lines.append(f"  left out {counts['questions_about_skipped_files']:,} questions about them")
+    duplicates = counts.get("duplicates", 0)
+    if skipped:
+        number = sum(skipped.values())
+        total = number + duplicates + counts["documents"]
+        lines.append(f"  skipped {number:,} of {total:,} files and records (skipped.jsonl):")
+        lines += [f"    {count:,} {reason}" for reason, count in skipped.items()]
+        if counts["questions_about_skipped_files"]:
+            lines.append(f"  left out {counts['questions_about_skipped_files']:,} questions about them")
+    if duplicates:
+        lines.append(f"  merged {duplicates:,} documents with the text of another one (duplicates.jsonl)")
+        if counts["questions_merged"]:
+            lines.append(f"  left out {counts['questions_merged']:,} questions that the other one has too")
+    if "normalized" in counts:
+        lines.append(f"  normalized {render_changes(counts['normalized'])}")
     return lines
 
 
 def data_losses(counts: Mapping[str, Any]) -> list[Loss]:
     """Returns what the corpus does not contain of its source."""
-    skipped = sum(counts.get("skipped", {}).values())
+    skipped, duplicates = sum(counts.get("skipped", {}).values()), counts.get("duplicates", 0)
+    total = skipped + duplicates + counts["documents"]
     return [
-        Loss("files have no document", skipped, skipped + counts["documents"]),
+        Loss("files and records have no document", skipped, total),
+        Loss("documents have the text of another one", duplicates, total - skipped),
         Loss("questions are left out with their file", counts.get("questions_about_skipped_files", 0)),
         *(
             Loss(f"questions are left out ({reason})", count, count + counts["questions"])
             for reason, count in counts.get("questions_left_out", {}).items()
         ),
     ]
-
-
-def count_documents(documents: Iterable[Document], counts: dict[str, int]) -> Iterator[Document]:
-    """Yields the documents and adds them to `counts`."""
-    known: set[str] = set()
-    for document in documents:
-        if document.id in known:
-            raise DataError(f"two documents have the id {document.id!r}; ids must be unique")
-        known.add(document.id)
-        counts["documents"] += 1
-        counts["characters"] += len(document.text)
-        yield document

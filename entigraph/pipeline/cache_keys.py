@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from entigraph.config.fields import content_fields
+from entigraph.corpus import cleaning
 from entigraph.evaluation.models_under_test import PretrainedBaseline
 from entigraph.evaluation.tasks.base import EvaluationTask
 from entigraph.pipeline.components import Components
@@ -78,6 +79,8 @@ def corpus_artifact(run: Components) -> Artifact:
     key = {**run.keys["corpus"], "sources": named_sources(run.corpus.sources(), run.root)}
     if converters := getattr(run.corpus, "converters", None):
         key["converters"] = converters
+    if not run.corpus.fictional:
+        key["cleaning"] = cleaning.VERSION
     return Artifact(run.root, "corpus", run.corpus.name, key, {})
 
 
@@ -212,4 +215,9 @@ def named_sources(paths: Sequence[Path], root: Path) -> list[list[str]]:
     if not paths:
         return []
     common = os.path.commonpath(paths)
-    return [[os.path.relpath(path, common), identify_path(path, root)] for path in paths]
+    return [[printable(os.path.relpath(path, common)), identify_path(path, root)] for path in paths]
+
+
+def printable(path: str) -> str:
+    """Returns a path with the bytes that are not UTF-8 escaped."""
+    return os.fsencode(path).decode("utf-8", "backslashreplace")

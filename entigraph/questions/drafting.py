@@ -1,6 +1,5 @@
 """Drafts questions about a document: splits it into passages, builds the requests, and parses the answers."""
 
-import json
 import random
 import re
 from collections.abc import Iterator, Mapping, Sequence
@@ -14,11 +13,15 @@ from entigraph.llm.base import Request
 from entigraph.questions.question_sources import GeneratedQuestions
 from entigraph.storage.schemas import Document, Question
 from entigraph.text.languages import in_own_language, is_foreign
-from entigraph.text.writing_systems import CHARACTERS_PER_TOKEN
+from entigraph.text.json_answers import parse_json_answer
+from entigraph.text.normalization import is_blank, normalize_text
+from entigraph.text.writing_systems import characters_per_token
 
 TOKENS_PER_QUESTION = 120  # for writing and checking it, for estimates
 OPTIONS = 4
 KINDS = ("stated", "combined")
+# Before the space, or after marks that need none behind them, with their closing quotes.
+SENTENCE_BOUNDARY = re.compile(r"(?<=[.!?؟۔।॥።])(?=\s)|(?<=[。！？｡])(?![。！？｡」』”’）])|(?<=[。！？｡][」』”’）])")
 STRING: Mapping[str, Any] = {"type": "string"}
 DRAFT_SCHEMA: Mapping[str, Any] = {
     "type": "object",
@@ -72,7 +75,7 @@ def split_passages(document: Document, settings: GeneratedQuestions) -> list[Que
     """Returns as few passages as possible, cut between paragraphs or else sentences. Only a longer sentence exceeds the
     limit.
     """
-    limit = int(settings.passage_tokens * CHARACTERS_PER_TOKEN)
+    limit = int(settings.passage_tokens * characters_per_token(document.text))
     texts: list[str] = []
     for piece in split_pieces(document.text, limit):
         if texts and len(texts[-1]) + len(piece) <= limit:
@@ -84,7 +87,7 @@ def split_passages(document: Document, settings: GeneratedQuestions) -> list[Que
 
 def split_pieces(text: str, limit: int) -> Iterator[str]:
     for paragraph in re.split(r"(?<=\n\n)", text):
-        yield from [paragraph] if len(paragraph) <= limit else re.split(r"(?<=[.!?])(?=\s)", paragraph)
+        yield from [paragraph] if len(paragraph) <= limit else SENTENCE_BOUNDARY.split(paragraph)
 
 
 def drafting_requests(document: Document, settings: GeneratedQuestions) -> list[tuple[QuestionPassage, Request]]:
@@ -108,29 +111,34 @@ def build_request(
     )
 
 
-def parse_drafts(passage: QuestionPassage, answer: str, settings: GeneratedQuestions) -> tuple[list[Draft], int]:
-    """Returns the usable drafts, and how many entries do not have a question and four different options."""
+def parse_drafts(passage: QuestionPassage, answer: str, settings: GeneratedQuestions) -> tuple[list[Draft], list[Any]]:
+    """Returns the usable drafts, and the entries without a question and four different options.
+
+    An answer without entries is one of the latter.
+    """
     try:
-        raw = json.loads(answer[answer.index("{") : answer.rindex("}") + 1])["questions"]
-        entries = list(raw) if isinstance(raw, list) else []
-    except (ValueError, KeyError, TypeError):
-        return [], 1
+        entries = parse_json_answer(answer, has_questions)["questions"]
+    except ValueError:
+        return [], [answer]
     drafts = [parse_draft(passage, number, entry, settings) for number, entry in enumerate(entries)]
-    usable = [draft for draft in drafts if draft]
-    return usable, len(drafts) - len(usable) if drafts else 1
+    unusable = [entry for entry, draft in zip(entries, drafts, strict=True) if draft is None]
+    return [draft for draft in drafts if draft], unusable if drafts else [answer]
+
+
+def has_questions(value: Any) -> bool:
+    return isinstance(value, dict) and isinstance(value.get("questions"), list)
 
 
 def parse_draft(passage: QuestionPassage, number: int, raw: Any, settings: GeneratedQuestions) -> Draft | None:
     if not isinstance(raw, dict) or not isinstance(raw.get("wrong"), list):
         return None
-    text, right = str(raw.get("question") or "").strip(), str(raw.get("right") or "").strip()
-    wrong = [str(option).strip() for option in raw["wrong"]]
-    options = [right, *wrong]
+    text, options = clean(raw.get("question")), [clean(option) for option in (raw.get("right"), *raw["wrong"])]
+    right = options[0]
     different = len({option.casefold() for option in options})
     if not text or not all(options) or not different == len(options) == OPTIONS:
         return None
     document = passage.document
-    evidence = str(raw.get("evidence") or "").strip()
+    evidence = clean(raw.get("evidence"))
     identity = f"{document.id}-g{passage.number:03}-{number:03}"
     random.Random(f"{settings.seed}/{identity}").shuffle(options)
     question = Question(
@@ -149,6 +157,14 @@ def name_document(question: str, document: Document) -> str:
     """Returns a question with the title of its document; in English only if the document is."""
     context = document.title if is_foreign(document.text) else f'In the context of "{document.title}"'
     return f"{context}: {question}"
+
+
+def clean(value: Any) -> str:
+    """Returns a normalized text or number as text; "" for anything else, and for what has no visible character."""
+    if isinstance(value, bool) or not isinstance(value, str | int | float):
+        return ""
+    text = normalize_text(str(value)).strip()
+    return "" if is_blank(text) else text
 
 
 def normalize(text: str) -> Sequence[str]:

@@ -1,6 +1,5 @@
 """Verifies drafts: the writer, given the passage, must find the keyed option right and no other."""
 
-import json
 import random
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from string import ascii_uppercase
@@ -10,6 +9,7 @@ from entigraph.errors import LLMError
 from entigraph.llm.base import GAVE_UP, LLM, Completion, Request
 from entigraph.questions.drafting import Draft, build_request, prompt
 from entigraph.questions.question_sources import GeneratedQuestions
+from entigraph.text.json_answers import parse_json_answer
 
 LETTER_SCHEMA: Mapping[str, Any] = {
     "type": "object",
@@ -88,12 +88,19 @@ def render_question(draft: Draft, order: Sequence[int]) -> str:
 def right_options(completion: Completion, order: Sequence[int]) -> set[int] | None:
     """Returns the numbers of the options that an answer names; None if it cannot be parsed."""
     raise_if_unanswered(completion)
-    text = completion.text
     try:
-        letters = json.loads(text[text.index("{") : text.rindex("}") + 1])["right"]
-        return {order[ascii_uppercase.index(str(letter).strip().rstrip(".").upper())] for letter in letters}
-    except (ValueError, KeyError, TypeError, IndexError):
+        answer = parse_json_answer(completion.text, lambda value: isinstance(value, dict) and "right" in value)
+        return {order[letter_index(letter)] for letter in answer["right"]}
+    except (ValueError, TypeError, IndexError):
         return None
+
+
+def letter_index(letter: Any) -> int:
+    """Returns the place of an option from its letter, which may end with a period. Raises ValueError."""
+    name = str(letter).strip().rstrip(".").upper()
+    if len(name) != 1:
+        raise ValueError(f"{name!r} is not a letter")
+    return ascii_uppercase.index(name)
 
 
 def raise_if_unanswered(completion: Completion) -> None:

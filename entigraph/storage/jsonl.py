@@ -1,4 +1,7 @@
-"""JSON Lines files of dataclass records."""
+"""JSON Lines files: of dataclass records, and from outside.
+
+Lines end at "\\n" only: the text in them may contain other line separators, such as U+2028.
+"""
 
 import dataclasses
 import json
@@ -8,8 +11,54 @@ from pathlib import Path
 from typing import Any, Generic, TypeVar
 
 from entigraph.errors import DataError
+from entigraph.text.normalization import detect_encoding
 
 Record = TypeVar("Record")
+
+MAX_PROBLEMS_SHOWN = 10
+
+
+def parse_json(text: str | bytes) -> Any:
+    """Returns the value of JSON. Raises ValueError, also for what is nested too deeply or a number that is too long."""
+    try:
+        return json.loads(text)
+    except RecursionError:
+        raise ValueError("nested too deeply") from None
+
+
+def json_error(error: ValueError) -> str:
+    """Returns the reason of an error of `parse_json`, without a position."""
+    return error.msg if isinstance(error, json.JSONDecodeError) else str(error).split(";")[0]
+
+
+def dump_json(value: Any) -> str:
+    """Returns JSON on one line that can be encoded as UTF-8: lone surrogates are escaped."""
+    line = json.dumps(value, ensure_ascii=False)
+    if not line.isascii():
+        try:
+            line.encode()
+        except UnicodeEncodeError:
+            return json.dumps(value)
+    return line
+
+
+def read_lines(file: Path) -> Iterator[str]:
+    """Yields the lines of a text file with their ends. Raises DataError if it cannot be read or decoded."""
+    try:
+        with file.open("rb") as stream:
+            encoding = detect_encoding(stream.read(4))
+        with file.open(encoding=encoding, errors="surrogatepass", newline="\n") as lines:
+            yield from lines
+    except UnicodeError as error:
+        raise DataError(f"{file}: not UTF-8 ({getattr(error, 'reason', error)}); save it as UTF-8") from None
+    except OSError as error:
+        raise DataError(f"{file}: {error.strerror}") from None
+
+
+def list_problems(heading: str, problems: list[str]) -> DataError:
+    """Returns an error that lists the first problems and the number of the others."""
+    more = [f"... and {len(problems) - MAX_PROBLEMS_SHOWN:,} more"] if len(problems) > MAX_PROBLEMS_SHOWN else []
+    return DataError("\n      ".join([heading, *problems[:MAX_PROBLEMS_SHOWN], *more]))
 
 
 class JsonLinesWriter:
@@ -19,7 +68,7 @@ class JsonLinesWriter:
         self.file = path.open("w", encoding="utf-8")
 
     def write(self, record: Any) -> None:
-        self.file.write(json.dumps(dataclasses.asdict(record), ensure_ascii=False) + "\n")
+        self.file.write(dump_json(dataclasses.asdict(record)) + "\n")
 
     def __enter__(self) -> "JsonLinesWriter":
         return self
@@ -43,7 +92,7 @@ class ResumableJsonLines(Generic[Record]):
             for line in lines:
                 if not line.endswith(b"\n"):
                     break
-                self.offsets[json.loads(line)[key]] = end
+                self.offsets[parse_json(line)[key]] = end
                 end += len(line)
         os.truncate(path, end)
 
@@ -59,13 +108,13 @@ class ResumableJsonLines(Generic[Record]):
     def write(self, record: Any) -> None:
         values = dataclasses.asdict(record)
         self.offsets[values[self.key]] = self.file.tell()
-        self.file.write(json.dumps(values, ensure_ascii=False).encode() + b"\n")
+        self.file.write(dump_json(values).encode() + b"\n")
         self.file.flush()
 
     def read(self, key: str) -> Record:
         with self.path.open("rb") as lines:
             lines.seek(self.offsets[key])
-            return self.kind(**json.loads(lines.readline()))
+            return self.kind(**parse_json(lines.readline()))
 
 
 def write_jsonl(path: Path, records: Iterable[Any]) -> int:
@@ -74,7 +123,7 @@ def write_jsonl(path: Path, records: Iterable[Any]) -> int:
     count = 0
     with unfinished.open("w", encoding="utf-8") as file:
         for record in records:
-            file.write(json.dumps(dataclasses.asdict(record), ensure_ascii=False) + "\n")
+            file.write(dump_json(dataclasses.asdict(record)) + "\n")
             count += 1
     os.replace(unfinished, path)
     return count
@@ -82,9 +131,9 @@ def write_jsonl(path: Path, records: Iterable[Any]) -> int:
 
 def read_jsonl(path: Path, kind: type[Record]) -> Iterator[Record]:
     """Yields the records. Raises DataError with file and line number if a line is not a valid record."""
-    with path.open(encoding="utf-8") as file:
+    with path.open(encoding="utf-8", newline="\n") as file:
         for number, line in enumerate(file, 1):
             try:
-                yield kind(**json.loads(line))
-            except (json.JSONDecodeError, TypeError) as error:
+                yield kind(**parse_json(line))
+            except (ValueError, TypeError) as error:
                 raise DataError(f"{path}:{number}: not a {kind.__name__}: {error}") from None

@@ -5,91 +5,107 @@ be correct and all of them must be selected (as in Coursera's exams, paper App. 
 accepted short `answers` in place of `choices` and `answer`.
 """
 
-import json
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Sequence
 from pathlib import Path
 from typing import Any
 
 from entigraph.errors import DataError
+from entigraph.storage.jsonl import json_error, list_problems, parse_json, read_lines
 from entigraph.storage.schemas import Choice, Question
+from entigraph.text.normalization import fold_whitespace, is_blank, normalize_line, normalize_text
 
 EXPECTED = 'expected {"document": "a.txt", "question": "...", "choices": ["...", "..."], "answer": 0} or [0, 1]'
-MAX_PROBLEMS_SHOWN = 10
 
 
-def read_questions(path: Path, documents: Collection[str]) -> list[Question]:
-    """Returns the questions. Raises DataError with the first invalid lines and their total number."""
-    try:
-        lines = path.read_bytes().decode("utf-8").split("\n")
-    except OSError as error:
-        raise DataError(f"{path}: {error.strerror}; a JSONL file of questions expected") from None
-    except UnicodeDecodeError as error:
-        raise DataError(f"{path}: not UTF-8 text at byte {error.start}; save it as UTF-8 and run again") from None
+def read_questions(
+    path: Path, documents: Collection[str], other_name: Callable[[str], str | None] = lambda name: None
+) -> list[Question]:
+    """Returns the questions, normalized. `other_name` returns the id of a document that has another name, else None.
+
+    Raises DataError with the first invalid lines and their total number.
+    """
+
+    def find_document(name: Any) -> str:
+        if isinstance(name, str):
+            normalized = normalize_line(name)
+            identity = normalized if normalized in documents else other_name(name)
+            if identity:
+                return identity
+        known = ", ".join(sorted(documents)[:3])
+        raise DataError(f"document is {name!r:.80}; a document of this corpus expected ({known}, ...)")
+
     questions: list[Question] = []
     problems: list[str] = []
-    for number, line in enumerate(lines, 1):
-        if line.strip():
+    for number, line in enumerate(read_lines(path), 1):
+        if not is_blank(normalize_text(line)):
             try:
-                questions.append(parse_question(f"{path.stem}-{number:05}", json.loads(line), documents))
-            except json.JSONDecodeError as error:
-                problems.append(f"line {number}: not JSON ({error.msg})")
+                identity = normalize_line(f"{path.stem}-{number:05}")
+                questions.append(parse_question(identity, parse_json(line), find_document))
             except DataError as error:
                 problems.append(f"line {number}: {error}")
+            except ValueError as error:
+                problems.append(f"line {number}: not JSON ({json_error(error)})")
     if problems:
-        more = [f"... and {len(problems) - MAX_PROBLEMS_SHOWN:,} more"] if len(problems) > MAX_PROBLEMS_SHOWN else []
-        raise DataError(
-            "\n      ".join(
-                [f"{path}: {len(problems):,} bad of {len(problems) + len(questions):,} questions; {EXPECTED}"]
-                + problems[:MAX_PROBLEMS_SHOWN]
-                + more
-            )
-        )
+        total = len(problems) + len(questions)
+        raise list_problems(f"{path}: {len(problems):,} bad of {total:,} questions; {EXPECTED}", problems)
     if not questions:
         raise DataError(f"{path}: no questions; {EXPECTED} on each line")
     return questions
 
 
-def parse_question(identity: str, raw: Any, documents: Collection[str]) -> Question:
+def parse_question(identity: str, raw: Any, find_document: Callable[[Any], str]) -> Question:
     """Returns the question on one parsed line. Raises DataError if a value is missing or invalid."""
     free_form = isinstance(raw, dict) and "answers" in raw
     keys = ("document", "question", *(("answers",) if free_form else ("choices", "answer")))
     missing = [key for key in keys if not isinstance(raw, dict) or key not in raw]
     if missing:
         raise DataError(f"missing {', '.join(missing)}")
-    document, text = raw["document"], raw["question"]
-    if not isinstance(document, str) or document not in documents:
-        known = ", ".join(sorted(documents)[:3])
-        raise DataError(f"document is {document!r}; a document of this corpus expected ({known}, ...)")
-    if not isinstance(text, str) or not text.strip():
-        raise DataError(f"question is {text!r}; a text expected")
-    choices = [] if free_form else parse_choice_texts(raw["choices"])
+    document, text = find_document(raw["document"]), parse_text(raw["question"])
+    if not text:
+        raise DataError(f"question is {raw['question']!r:.80}; a text expected")
+    choices = [] if free_form else parse_choices(raw["choices"])
     return Question(
         id=identity,
         document_id=document,
-        text=text.strip(),
+        text=text,
         choices=choices,
         answer=[] if free_form else parse_answer(choices, raw["answer"]),
         accepted=parse_accepted(raw["answers"]) if free_form else [],
-        group=str(raw.get("group", "all")),
+        group=parse_group(raw.get("group")),
         evidence=parse_evidence(raw.get("evidence")),
     )
 
 
-def parse_choice_texts(choices: Any) -> list[str]:
-    if not isinstance(choices, list) or len(choices) < 2 or not all(str(choice).strip() for choice in choices):
-        raise DataError(f"choices are {choices!r:.80}; two texts or more expected")
-    texts = [str(choice).strip() for choice in choices]
-    if len(set(texts)) < len(texts):
-        raise DataError(f"choices are {texts!r:.80}; different texts expected")
-    return texts
+def parse_text(value: Any) -> str:
+    """Returns a normalized text; "" for what is no text, or one without a visible character."""
+    text = normalize_text(value).strip() if isinstance(value, str) else ""
+    return "" if is_blank(text) else text
+
+
+def parse_choices(raw: Any) -> list[str]:
+    choices = [parse_text_or_number(item) for item in raw] if isinstance(raw, list) else []
+    if len(choices) < 2 or not all(choices):
+        raise DataError(f"choices are {raw!r:.80}; two texts or more expected")
+    if len(set(map(fold_whitespace, choices))) < len(choices):
+        raise DataError(f"choices are {raw!r:.80}; different texts expected")
+    return choices
 
 
 def parse_accepted(answers: Any) -> list[str]:
     """Returns the accepted answers of a free-form question: a text, or a list of texts."""
-    texts = answers if isinstance(answers, list) else [answers]
-    if not texts or not all(isinstance(text, str | int | float) and str(text).strip() for text in texts):
+    texts = [parse_text_or_number(item) for item in (answers if isinstance(answers, list) else [answers])]
+    if not texts or not all(texts):
         raise DataError(f"answers are {answers!r:.80}; a text or a list of texts expected")
-    return [str(text).strip() for text in texts]
+    return texts
+
+
+def parse_text_or_number(value: Any) -> str:
+    """Returns a text as `parse_text` does; numbers are texts here."""
+    return parse_text(str(value) if is_number(value) else value)
+
+
+def is_number(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)
 
 
 def parse_answer(choices: Sequence[str], answer: Any) -> Choice:
@@ -106,9 +122,18 @@ def parse_answer(choices: Sequence[str], answer: Any) -> Choice:
     return sorted(indices)
 
 
+def parse_group(group: Any) -> str:
+    """Returns the category of a question, "all" if the file has none."""
+    if group is None:
+        return "all"
+    if not isinstance(group, str) and not is_number(group):
+        raise DataError(f"group is {group!r:.80}; a text expected")
+    return normalize_line(str(group)).strip() or "all"
+
+
 def parse_evidence(evidence: Any) -> list[str]:
     """Returns the passages of the document that answer the question; empty if the file has none."""
     parts = evidence if isinstance(evidence, list) else [evidence or ""]
     if not all(isinstance(part, str) for part in parts):
         raise DataError(f"evidence is {evidence!r:.80}; a text or a list of texts expected")
-    return [part.strip() for part in parts if part.strip()]
+    return list(filter(None, map(parse_text, parts)))

@@ -66,11 +66,19 @@ class Question:
 
 @dataclass(frozen=True, kw_only=True)
 class SkippedFile:
-    """A source file without a document. `reason` is a category; `detail` is specific to the file."""
+    """A source file or record without a document. `reason` is a category; `detail` is specific to the file."""
 
     file: str
     reason: str
     detail: str = ""
+
+
+@dataclass(frozen=True, kw_only=True)
+class DuplicateDocument:
+    """A document with the same text as an earlier one, apart from whitespace; the corpus contains the earlier one."""
+
+    id: str
+    original_id: str
 
 
 @dataclass(frozen=True, kw_only=True)

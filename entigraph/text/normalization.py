@@ -61,6 +61,12 @@ def normalize_text(text: str, changes: Counter[str] | None = None) -> str:
     return composed
 
 
+def normalize_line(text: str, changes: Counter[str] | None = None) -> str:
+    """Returns a name or title normalized, on one line."""
+    text = normalize_text(text, changes)
+    return fold_whitespace(text) if "\n" in text or "\t" in text else text
+
+
 def replace_suspects(text: str, changes: Counter[str]) -> str:
     if SURROGATE.search(text):
         text = join_surrogates(text, changes)

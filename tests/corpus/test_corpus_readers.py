@@ -144,7 +144,8 @@ def test_conversations_from_json_lines_equal_parquet(tmp_path: Path) -> None:
     found = [document.text for document in from_parquet.documents]
     assert found == [document.text for document in from_lines.documents]
     assert [json.loads(text) for text in found] == [TALK, TALK * 2]
-    assert from_parquet.counts == from_lines.counts == {"without_assistant": 1}
+    skipped = [[file.reason for file in content.skipped] for content in (from_parquet, from_lines)]
+    assert skipped == [["no assistant message"]] * 2
     counts = stage.run(Conversations(path=str(tmp_path), documents=1), made(tmp_path / "out"))
     assert counts["documents"] == 1 and counts["questions"] == 0
 
@@ -166,3 +167,36 @@ def test_invalid_conversation_raises(line: str, said: str, tmp_path: Path) -> No
 def made(folder: Path) -> Path:
     folder.mkdir()
     return folder
+
+
+def test_quality_reports_all_bad_lines(quality_file: Path) -> None:
+    first = json.loads(quality_file.read_text().split("\n")[0])
+    lines = [
+        first,
+        {**first, "article": "<p>The lamp</p>"},
+        {**first, "article": "Another text."},
+        {**first, "questions": [{**first["questions"][0], "gold_label": 5}]},
+        [],
+    ]
+    quality_file.write_text("\n".join([*map(json.dumps, lines), "torn", "[" * 100_000]))
+    with pytest.raises(DataError) as error:
+        Quality(path=str(quality_file)).read()
+    for message in (
+        "6 bad of 7 lines",
+        "dev:2: article contains HTML ('<p>'); use the file with htmlstripped in its name",
+        "dev:3: another text of article 1",
+        "dev:4, question 1: gold_label is 5; expected 1 to 4",
+        "dev:5: lacks article_id",
+        "dev:6: not JSON",
+        "dev:7: not JSON (nested too deeply)",
+    ):
+        assert message in str(error.value)
+
+
+def test_quality_articles_with_one_text_are_merged(quality_file: Path, tmp_path: Path) -> None:
+    lines = [json.loads(line) for line in quality_file.read_text().split("\n") if line]
+    copy = {**lines[2], "article": lines[0]["article"] + "\r\n"}
+    quality_file.write_text("\n".join(map(json.dumps, [*lines[:2], copy])))
+    counts = stage.run(Quality(path=str(quality_file)), tmp_path)
+    assert counts["documents"] == counts["duplicates"] == 1 and counts["questions"] == 4
+    assert {item.document_id for item in read_jsonl(tmp_path / "questions.jsonl", Question)} == {"quality-1"}

@@ -196,7 +196,8 @@ def test_unreadable_file_is_skipped_and_counted(notes: Path, command: Command, t
     )
     assert result.returncode == 0, result.stderr
     assert (
-        "skipped 1 of 5 files (skipped.jsonl):\n    1 damaged\n  left out 1 questions" in result.stdout + result.stderr
+        "skipped 1 of 5 files and records (skipped.jsonl):\n    1 damaged\n  left out 1 questions"
+        in result.stdout + result.stderr
     )
     (folder,) = (tmp_path / "outputs" / "corpus").glob("text_files-*")
     assert [item.id for item in read_jsonl(folder / "documents.jsonl", Document)] == [
@@ -216,7 +217,7 @@ def test_corpus_without_readable_files_raises(tmp_path: Path) -> None:
     (tmp_path / "torn.pdf").write_bytes(b"%PDF-1.7 torn")
     (tmp_path / "old.doc").write_bytes(b"...")
     with pytest.raises(
-        DataError, match=r"none of 2 files has a text\n  - old.doc: .doc is not read.*\n  - torn.pdf: dam"
+        DataError, match=r"none of 2 files and records has a text\n  - old.doc: .doc is not read.*\n  - torn.pdf: dam"
     ):
         stage.run(TextFiles(path=str(tmp_path)), tmp_path)
 

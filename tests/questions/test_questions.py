@@ -9,6 +9,7 @@ import pytest
 
 from entigraph.corpus import stage as corpus_stage
 from entigraph.corpus.readers.fictional_corpora import FictionalCorpus
+from entigraph.corpus.readers.text_files import TextFiles
 from entigraph.errors import DataError, LLMError
 from entigraph.llm.base import Completion, Request
 from entigraph.llm.offline.offline_writer import OfflineWriter, answer_request
@@ -213,3 +214,65 @@ def test_synthesis_requests_do_not_depend_on_questions(configured: Callable[...,
 def test_offline_writer_does_not_remember_documents() -> None:
     user = "### Task\nAnswer a multiple-choice question from memory.\n\n### Question\nWho?\nA. He\nB. She"
     assert json.loads(answer_request(Request(system="", user=user, temperature=0.0))) == {"right": []}
+
+
+def test_rejected_questions_are_listed_if_none_passes(tmp_path: Path) -> None:
+    entries = [entry("closed"), entry("Closed?"), entry("two", wrong=["a", None, "b"]), "text"]
+    with pytest.raises(
+        DataError, match=r"no question passed the checks .*'several options are right': 1.*rejected.jsonl"
+    ):
+        generated(
+            a_corpus(tmp_path / "corpus", "A text."), tmp_path / "out", Scripted(entries, lambda _: ["right", "wrong"])
+        )
+    lines = [json.loads(line) for line in (tmp_path / "out" / "rejected.jsonl").read_text().split("\n")[:-1]]
+    assert [(line.get("question", line.get("answer")), line["reason"]) for line in lines] == [
+        (entries[2], "not four different options and a question"),
+        ("text", "not four different options and a question"),
+        ("Closed?", "asked before"),
+        ("closed", "several options are right"),
+    ]
+
+
+@pytest.mark.parametrize("answer", ["", "I cannot say.", "[" * 100_000, '{"questions": 5}', '{"questions": []}'])
+def test_answer_without_questions_is_rejected(answer: str, tmp_path: Path) -> None:
+    class Mute(Scripted):
+        def answer(self, request: Request) -> str:
+            return answer
+
+    with pytest.raises(DataError, match="no question passed"):
+        generated(a_corpus(tmp_path / "corpus", "A text."), tmp_path / "out", Mute([], lambda _: []))
+    (line,) = map(json.loads, (tmp_path / "out" / "rejected.jsonl").read_text().splitlines())
+    assert line["answer"] == answer
+
+
+@pytest.mark.parametrize(
+    "finds", ['{"right": [""]}', '{"right": ["AB"]}', '{"right": null}', '{"right": ["Z"]}', '{"right": 5}']
+)
+def test_verdict_without_a_letter_rejects_the_question(finds: str, tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="the check gave no answer"):
+        generated(a_corpus(tmp_path / "corpus", "A text."), tmp_path / "out", Scripted([entry("q")], lambda _: finds))
+
+
+def test_questions_file_follows_merged_and_skipped_documents(tmp_path: Path) -> None:
+    notes = tmp_path / "notes"
+    notes.mkdir()
+    for name, text in (("a.txt", "The mill."), ("b.txt", "The  mill.\n"), ("empty.txt", "\ufeff")):
+        (notes / name).write_text(text)
+    (tmp_path / "corpus").mkdir()
+    corpus_stage.run(TextFiles(path=str(notes)), tmp_path / "corpus")
+    line = {"question": "Who?", "choices": ["Ilse", "Jonas"], "answer": 0}
+    file = tmp_path / "q.jsonl"
+    file.write_text("\n".join(json.dumps({**line, "document": name}) for name in ("b.txt", "empty.txt")))
+    counts = stage.copy_questions(tmp_path / "corpus", tmp_path, file)
+    assert counts == {"questions": 1, "documents_without_questions": 0, "questions_about_skipped_files": 1}
+    assert [question.document_id for question in read_jsonl(tmp_path / "questions.jsonl", Question)] == ["a.txt"]
+    file.write_text(json.dumps({**line, "document": "empty.txt"}))
+    with pytest.raises(DataError, match="all 1 questions are about documents that were skipped"):
+        stage.copy_questions(tmp_path / "corpus", tmp_path, file)
+
+
+def test_long_text_without_spaces_is_split_into_passages() -> None:
+    text = "李明在蓝磨坊遇见了托比。「他们去了港口。」" * 200
+    passages = split_passages(Document(id="a", title="A", text=text), GeneratedQuestions(passage_tokens=300))
+    assert len(passages) > 5 and "".join(passage.text for passage in passages) == text
+    assert all(passage.text[-1] in "。」" and passage.text[0] in "李「" for passage in passages)

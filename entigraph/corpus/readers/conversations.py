@@ -1,7 +1,8 @@
 """Reads conversations for instruction tuning from JSON lines or Parquet, in files or a dataset on the hub."""
 
 import json
-from collections.abc import Iterator
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
@@ -9,14 +10,32 @@ from typing import Any, ClassVar
 
 from entigraph.config.fields import runtime_field
 from entigraph.corpus.base import CorpusContent
-from entigraph.corpus.readers.json_lines import read_lines
+from entigraph.corpus.source_files import find_record_files
 from entigraph.errors import DataError
 from entigraph.huggingface import hub
-from entigraph.storage.schemas import Document
+from entigraph.storage.jsonl import parse_json, read_lines
+from entigraph.storage.schemas import Document, SkippedFile
+from entigraph.text.normalization import is_blank, normalize_text
 
-EXPECTED = 'expected {"messages": [{"role": "user", "content": "..."}, {"role": "assistant", "content": "..."}, ...]}'
+EXPECTED = (
+    'expected {"messages": [{"role": "user", "content": "..."}, {"role": "assistant", "content": "..."}, ...]}, or '
+    '"conversations" with "from" and "value"'
+)
 SOURCE = "a .jsonl or .parquet file, a folder of them"
 SUFFIXES = (".jsonl", ".parquet")
+FIELDS = ("messages", "conversations", "conversation")  # of a row, the first that it has
+ROLE_NAMES, CONTENT_NAMES = ("role", "from"), ("content", "value")  # of a message: OpenAI's and ShareGPT's
+ROLES: Mapping[str, str] = {
+    **dict.fromkeys(["human", "prompter"], "user"),
+    **dict.fromkeys(["gpt", "chatgpt", "bot", "model", "ai"], "assistant"),
+}
+NO_ASSISTANT, NO_TEXT, NOT_TEXT = "no assistant message", "a message without text", "a message with more than text"
+
+Message = dict[str, str]
+
+
+class UnusableConversation(Exception):
+    """A conversation in the expected format that cannot be trained on."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -24,7 +43,7 @@ class Conversations:
     """Every file at `path` whose name matches `files`: a file, a folder, or a dataset on the hub, downloaded once.
 
     A document's text is the JSON of its messages, which tokenizer=chat renders. `documents` limits how many are read
-    (null: all). Conversations without an assistant message are left out and counted.
+    (null: all). Conversations without an assistant message, or with an empty one, are skipped and counted.
     """
 
     name: str = "conversations"
@@ -39,32 +58,37 @@ class Conversations:
         return [hub.resolve_dataset(self.path, "corpus.path", SOURCE)]
 
     def read(self) -> CorpusContent:
-        counts = {"without_assistant": 0}
-        return CorpusContent(documents=islice(self.stream(counts), self.documents), counts=counts)
-
-    def stream(self, counts: dict[str, int]) -> Iterator[Document]:
-        for file in hub.list_files(self.path, "corpus.path", SOURCE, SUFFIXES, self.files):
-            for number, row in enumerate(read_rows(file), 1):
-                messages = check_messages(row, f"{file}:{number}")
-                if not any(message["role"] == "assistant" for message in messages):
-                    counts["without_assistant"] += 1
-                    continue
-                identity = f"{file.stem}-{number}"
-                yield Document(id=identity, title=identity, text=json.dumps(messages, ensure_ascii=False))
+        files, skipped = find_record_files(self.path, SOURCE, SUFFIXES, self.files)
+        content = CorpusContent(skipped=skipped)
+        content.documents = islice(stream_documents(files, content), self.documents)
+        return content
 
 
-def read_rows(file: Path) -> Iterator[Any]:
-    """Yields the `messages` of each row, unchecked."""
-    if file.suffix == ".parquet":
-        yield from read_parquet_rows(file)
+def stream_documents(files: Sequence[tuple[str, Path]], content: CorpusContent) -> Iterator[Document]:
+    for name, file in files:
+        for number, row in read_rows(file):
+            identity = f"{name}-{number}"
+            try:
+                messages = read_messages(row, f"{file}:{number}", content.changes)
+            except UnusableConversation as error:
+                content.skipped.append(SkippedFile(file=identity, reason=str(error)))
+                continue
+            yield Document(id=identity, title=identity, text=json.dumps(messages, ensure_ascii=False))
+
+
+def read_rows(file: Path) -> Iterator[tuple[int, Any]]:
+    """Yields the number and the messages of each row, unchecked."""
+    if file.suffix.lower() == ".parquet":
+        yield from enumerate(read_parquet_rows(file), 1)
         return
-    for line in read_lines(file):
+    for number, line in enumerate(read_lines(file), 1):
         if line.strip():
             try:
-                row = json.loads(line)
+                row = parse_json(line)
             except ValueError:
                 row = None
-            yield row.get("messages") if isinstance(row, dict) else None
+            fields = (row.get(name) for name in FIELDS) if isinstance(row, dict) else ()
+            yield number, next(filter(None, fields), None)
 
 
 def read_parquet_rows(file: Path) -> Iterator[Any]:
@@ -73,17 +97,45 @@ def read_parquet_rows(file: Path) -> Iterator[Any]:
 
     try:
         with pq.ParquetFile(file) as rows:
-            for batch in rows.iter_batches(batch_size=1000, columns=["messages"]):
-                yield from batch.column(0).to_pylist() if batch.num_columns else [None]
+            columns = [name for name in FIELDS if name in rows.schema_arrow.names][:1]
+            for batch in rows.iter_batches(batch_size=1000, columns=columns):
+                yield from batch.column(0).to_pylist() if columns else [None]
     except (pa.ArrowException, OSError) as error:
         raise DataError(f"{file}: cannot be read ({str(error).splitlines()[0]}); download it again") from None
 
 
-def check_messages(messages: Any, place: str) -> list[dict[str, str]]:
-    if not isinstance(messages, list) or not messages:
+def read_messages(rows: Any, place: str, changes: Counter[str]) -> list[Message]:
+    """Returns normalized messages, without empty system messages. Raises UnusableConversation or DataError."""
+    if not isinstance(rows, list) or not rows:
         raise DataError(f"{place}: no messages; {EXPECTED}")
-    for message in messages:
-        fields = [message.get(key) if isinstance(message, dict) else None for key in ("role", "content")]
-        if not all(isinstance(field, str) for field in fields):
-            raise DataError(f"{place}: {message!r:.80} is not a message; {EXPECTED}")
-    return [{"role": message["role"], "content": message["content"]} for message in messages]
+    messages = [read_message(row, place, changes) for row in rows]
+    messages = [message for message in messages if message["role"] != "system" or not is_blank(message["content"])]
+    if not any(message["role"] == "assistant" for message in messages):
+        raise UnusableConversation(NO_ASSISTANT)
+    if any(is_blank(message["content"]) for message in messages):
+        raise UnusableConversation(NO_TEXT)
+    return messages
+
+
+def read_message(row: Any, place: str, changes: Counter[str]) -> Message:
+    role, content = (read_field(row, names) for names in (ROLE_NAMES, CONTENT_NAMES))
+    if not isinstance(role, str) or not role.strip() or not isinstance(content, str | list | None):
+        raise DataError(f"{place}: {row!r:.80} is not a message; {EXPECTED}")
+    role = normalize_text(role).strip().lower()
+    return {"role": ROLES.get(role, role), "content": normalize_text(join_parts(content), changes)}
+
+
+def read_field(row: Any, names: Sequence[str]) -> Any:
+    """Returns the first of these fields that is not null; a number if the message has none, which no field can be."""
+    values = [row[name] for name in names if name in row] if isinstance(row, dict) else []
+    return next((value for value in values if value is not None), None if values else 0)
+
+
+def join_parts(content: str | list[Any] | None) -> str:
+    """Returns the text of a message whose content is a text, a list of parts, or null."""
+    if not isinstance(content, list):
+        return content or ""
+    texts = [part.get("text") if isinstance(part, dict) else part for part in content]
+    if not all(isinstance(text, str) for text in texts):
+        raise UnusableConversation(NOT_TEXT)
+    return "".join(map(str, texts))

@@ -9,7 +9,6 @@ answers) and `evaluation` ("exam" for closed-ended tasks). What a question is fo
 - anything else (math, code, topics): a free-form question with that accepted answer.
 """
 
-import json
 import re
 from collections import Counter
 from collections.abc import Iterator, Sequence
@@ -20,8 +19,9 @@ from typing import Any, ClassVar
 from entigraph.config.fields import runtime_field
 from entigraph.corpus.base import CorpusContent, resolve_path
 from entigraph.errors import DataError
+from entigraph.storage.jsonl import json_error, parse_json, read_lines
 from entigraph.storage.schemas import Choice, Document, Question
-from entigraph.text.normalization import decode_text, normalize_text
+from entigraph.text.normalization import normalize_text
 
 LISTS = ("instructions", "outputs")
 CLOSED_ENDED = "exam"
@@ -56,7 +56,7 @@ class LEval:
         content = CorpusContent(documents=(documents := []))
         left_out: Counter[str] = Counter()
         for file in self.files():
-            lines, task = list(read_lines(file)), file.name.split(".")[0]
+            lines, task = list(read_documents(file)), file.name.split(".")[0]
             several = any(len(answer_letters(output)) > 1 for line in lines for output in line["outputs"])
             for number, line in enumerate(lines[: self.documents], 1):
                 text = normalize_text(line["input"])
@@ -78,20 +78,16 @@ class LEval:
         return content
 
 
-def read_lines(file: Path) -> Iterator[dict[str, Any]]:
+def read_documents(file: Path) -> Iterator[dict[str, Any]]:
     """Yields the lines. Raises DataError for a line without documents, questions or answers."""
-    try:
-        raw_lines = decode_text(file.read_bytes()).split("\n")
-    except UnicodeDecodeError as error:
-        raise DataError(f"{file}: not UTF-8 at byte {error.start}; save it as UTF-8 and run again") from None
-    for number, raw in enumerate(raw_lines, 1):
+    for number, raw in enumerate(read_lines(file), 1):
         if not raw.strip():
             continue
         place = f"{file}:{number}"
         try:
-            line = json.loads(raw)
-        except json.JSONDecodeError as error:
-            raise DataError(f"{place}: not JSON ({error.msg}); expected {EXPECTED}") from None
+            line = parse_json(raw)
+        except ValueError as error:
+            raise DataError(f"{place}: not JSON ({json_error(error)}); expected {EXPECTED}") from None
         if not isinstance(line, dict) or not isinstance(line.get("input"), str) or not line["input"].strip():
             raise DataError(f"{place}: no input; expected {EXPECTED}")
         for key in LISTS:

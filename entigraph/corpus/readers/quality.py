@@ -1,6 +1,6 @@
 """Reads QuALITY v1.0.1 as released (paper §3, App. C): JSON lines, one per article and question writer."""
 
-import json
+import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,10 +9,18 @@ from typing import Any, ClassVar
 from entigraph.config.fields import runtime_field
 from entigraph.corpus.base import CorpusContent, resolve_path
 from entigraph.errors import DataError
+from entigraph.storage.jsonl import json_error, list_problems, parse_json, read_lines
 from entigraph.storage.schemas import Document, Question
+from entigraph.text.normalization import fold_whitespace, is_blank, normalize_line, normalize_text
 
 FIELDS = {"article_id": str, "title": str, "article": str, "questions": list}
 QUESTION_FIELDS = {"question": str, "question_unique_id": str, "options": list, "gold_label": int, "difficult": int}
+# The release also has files with the articles' HTML.
+HTML_TAG = re.compile(
+    r"</(a|b|body|blockquote|center|div|em|font|h[1-6]|html|i|li|ol|p|pre|script|span|strong|style|table|td|tr|u|ul)>"
+    r"|<(br|hr|p|img|div|span|script)\b[^<>]*>",
+    re.IGNORECASE,
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -44,46 +52,61 @@ class Quality:
     def read(self) -> CorpusContent:
         documents: dict[str, Document] = {}
         questions: list[Question] = []
-        for file in self.files():
-            for place, line in read_articles(file):
-                document = Document(
-                    id=f"quality-{line['article_id']}",
-                    title=line["title"],
-                    text=line["article"],
-                    meta={key: str(line[key]) for key in ("author", "year", "topic", "source", "url") if line.get(key)},
-                )
-                documents.setdefault(document.id, document)
-                questions += [
-                    build_question(document, raw, f"{place}, question {n}")
-                    for n, raw in enumerate(line["questions"], 1)
-                ]
+        problems: list[str] = []
+        lines = [line for file in self.files() for line in numbered_lines(file)]
+        for place, line in lines:
+            try:
+                document, its_questions = read_article(line, place)
+                known = documents.setdefault(document.id, document)
+                if fold_whitespace(known.text) != fold_whitespace(document.text):
+                    raise DataError(f"{place}: another text of article {document.id.removeprefix('quality-')}")
+                questions += its_questions
+            except DataError as error:
+                problems.append(str(error))
+        if problems:
+            raise list_problems(f"corpus=quality: {len(problems):,} bad of {len(lines):,} lines", problems)
         if not documents:
             raise DataError(
                 f"{self.path} contains no QuALITY articles; expected QuALITY.v1.0.1.htmlstripped.train and .dev"
             )
         unique = {question.id: question for question in questions}
-        return CorpusContent(
-            list(documents.values()), list(unique.values()), {"duplicate_questions": len(questions) - len(unique)}
-        )
+        counts = {"duplicate_questions": len(questions) - len(unique)}
+        if equal := sum(len(set(map(str.casefold, item.choices))) < len(item.choices) for item in unique.values()):
+            counts["questions_with_equal_options"] = equal  # the benchmark is read as it is
+        return CorpusContent(list(documents.values()), list(unique.values()), counts)
 
 
-def read_articles(file: Path) -> Iterator[tuple[str, dict[str, Any]]]:
-    """Yields each line with its place. Raises DataError for a line that is not an article."""
+def numbered_lines(file: Path) -> Iterator[tuple[str, str]]:
+    """Yields the lines that are not blank with their places."""
+    for number, line in enumerate(read_lines(file), 1):
+        if line.strip():
+            yield f"{file}:{number}", line
+
+
+def read_article(raw: str, place: str) -> tuple[Document, list[Question]]:
+    """Returns the article and the questions on a line. Raises DataError if it is not one."""
     try:
-        lines = file.read_text(encoding="utf-8").split("\n")
-    except UnicodeDecodeError as error:
-        raise DataError(f"{file}: not UTF-8 at byte {error.start}; save it as UTF-8 and run again") from None
-    for number, raw in enumerate(lines, 1):
-        if not raw.strip():
-            continue
-        place = f"{file}:{number}"
-        try:
-            line = json.loads(raw)
-        except json.JSONDecodeError as error:
-            raise DataError(
-                f"{place}: not JSON ({error.msg} at column {error.colno}); expected a line of QuALITY v1.0.1"
-            ) from None
-        yield place, check_fields(line, FIELDS, place)
+        value = parse_json(raw)
+    except ValueError as error:
+        raise DataError(f"{place}: not JSON ({json_error(error)}); expected a line of QuALITY v1.0.1") from None
+    line = check_fields(value, FIELDS, place)
+    if tag := HTML_TAG.search(line["article"]):
+        raise DataError(f"{place}: article contains HTML ({tag[0]!r:.40}); use the file with htmlstripped in its name")
+    document = Document(
+        id=normalize_line(f"quality-{line['article_id']}"),
+        title=normalize_line(line["title"]),
+        text=line["article"],
+        meta={
+            key: normalize_line(str(line[key]))
+            for key in ("author", "year", "topic", "source", "url")
+            if isinstance(line.get(key), str | int) and line[key]
+        },
+    )
+    questions = [
+        build_question(document, item, f"{place}, question {number}")
+        for number, item in enumerate(line["questions"], 1)
+    ]
+    return document, questions
 
 
 def check_fields(record: Any, fields: Mapping[str, type], place: str) -> dict[str, Any]:
@@ -95,7 +118,7 @@ def check_fields(record: Any, fields: Mapping[str, type], place: str) -> dict[st
             "(the test file has none: use train and dev)"
         )
     for name, kind in fields.items():
-        if not isinstance(record[name], kind):
+        if not isinstance(record[name], kind) or (isinstance(record[name], bool) and name != "difficult"):
             raise DataError(f"{place}: {name} is {record[name]!r:.60}; expected {kind.__name__}")
     return dict(record)
 
@@ -103,8 +126,8 @@ def check_fields(record: Any, fields: Mapping[str, type], place: str) -> dict[st
 def build_question(document: Document, raw: Any, place: str) -> Question:
     fields = check_fields(raw, QUESTION_FIELDS, place)
     options, gold = fields["options"], fields["gold_label"]
-    if not all(isinstance(option, str) and option.strip() for option in options):
-        raise DataError(f"{place}: options are {options!r}; expected texts")
+    if not all(isinstance(option, str) and not is_blank(normalize_text(option)) for option in options):
+        raise DataError(f"{place}: options are {options!r:.80}; expected texts")
     if not 1 <= gold <= len(options):
         raise DataError(f"{place}: gold_label is {gold!r}; expected 1 to {len(options)}")
     return Question(

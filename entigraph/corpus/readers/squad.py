@@ -4,7 +4,6 @@ This is the form of the SQuAD passages of SEAL (arXiv 2506.10943) and SPA (arXiv
 (`{data: [{title, paragraphs: [{context, qas}]}]}`) is read too.
 """
 
-import json
 import re
 from collections import Counter
 from collections.abc import Iterator
@@ -15,6 +14,7 @@ from typing import Any, ClassVar
 from entigraph.config.fields import runtime_field
 from entigraph.corpus.base import CorpusContent, resolve_path
 from entigraph.errors import DataError
+from entigraph.storage.jsonl import parse_json
 from entigraph.storage.schemas import Document, Question
 from entigraph.text.normalization import decode_text, normalize_text
 
@@ -83,8 +83,8 @@ class Squad:
 def read_passages(file: Path) -> Iterator[tuple[str, dict[str, Any]]]:
     """Yields each passage with its place. Raises DataError if the file has another structure."""
     try:
-        content = json.loads(decode_text(file.read_bytes()))
-    except (UnicodeDecodeError, json.JSONDecodeError, OSError) as error:
+        content = parse_json(decode_text(file.read_bytes()))
+    except (ValueError, OSError) as error:
         raise DataError(f"{file}: not a JSON file ({error}); expected {EXPECTED}") from None
     if isinstance(content, dict) and isinstance(content.get("data"), list):
         content = [

@@ -1,5 +1,7 @@
-"""Reads a folder of documents (text, Markdown, PDF, HTML, Word), with questions if there are some."""
+"""Reads a folder of documents (text, Markdown, reStructuredText, PDF, HTML, Word), with questions if there are some."""
 
+import os
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar
@@ -7,20 +9,24 @@ from typing import ClassVar
 from entigraph.config.fields import runtime_field
 from entigraph.corpus import document_conversion
 from entigraph.corpus.base import CorpusContent, resolve_path
+from entigraph.corpus.document_conversion import UnreadableFile
+from entigraph.corpus.source_files import POINTER, check_distinct, file_id, find_files, is_pointer_file
 from entigraph.errors import ConfigError, DataError
+from entigraph.storage.jsonl import list_problems
 from entigraph.storage.question_files import read_questions
 from entigraph.storage.schemas import Document, Question, SkippedFile
+from entigraph.text.normalization import decode_text
 
-PLAIN_TEXT = (".txt", ".md")
+PLAIN_TEXT = (".txt", ".md", ".markdown", ".rst")
 DOCUMENTS = frozenset({*PLAIN_TEXT, *document_conversion.CONVERTERS, *document_conversion.UNSUPPORTED})
-EXPECTED = "a folder of documents (.txt, .md, .pdf, .html, .docx)"
+EXPECTED = "a folder of documents (.txt, .md, .rst, .pdf, .html, .docx)"
 
 
 @dataclass(frozen=True, kw_only=True)
 class TextFiles:
     """Reads every document below `path`, in the order of the names; the id of a document is its relative path.
 
-    A PDF, HTML or Word file without text is skipped with a reason. A text file that is not text is an error.
+    Files without text and files of other kinds are skipped with a reason. A text file that is not text is an error.
 
     `questions` is a JSONL file with one question per line:
     {"document": "notes/a.txt", "question": "...", "choices": ["...", "..."], "answer": 0, "group": "optional"}
@@ -44,69 +50,86 @@ class TextFiles:
     @property
     def converters(self) -> dict[str, str]:
         """The packages that convert these files and their versions, which decide the documents."""
-        return document_conversion.converter_versions(find_documents(self.folder))
+        return document_conversion.converter_versions(find_files(self.folder, DOCUMENTS)[0])
 
     def sources(self) -> list[Path]:
-        """Also reads the questions, so that a problem in them is reported before anything is built."""
-        files = find_documents(self.folder) if self.folder.is_dir() else []
+        """Also reads the questions, so that a problem in them is reported before anything is built.
+
+        Files of other kinds are no sources: a picture beside the documents does not change the corpus.
+        """
+        folder = self.folder
+        files = find_files(folder, DOCUMENTS)[0] if folder.is_dir() else []
         if not files:
-            raise ConfigError(f"corpus.path: {self.folder} contains no document; give {EXPECTED}")
+            raise ConfigError(f"corpus.path: {folder} contains no document; give {EXPECTED}")
         document_conversion.converter_versions(files)
-        self.read_questions(files)
+        self.read_questions(folder, files)
         return [*files, self.questions_file] if self.questions else files
 
     @property
     def questions_file(self) -> Path:
         return resolve_path(self.questions or "", "corpus.questions", "a JSONL file of questions")
 
-    def read_questions(self, files: list[Path]) -> list[Question]:
-        return read_questions(self.questions_file, {self.document_id(file) for file in files}) if self.questions else []
-
-    def document_id(self, file: Path) -> str:
-        return str(file.relative_to(self.folder))
+    def read_questions(self, folder: Path, files: list[Path]) -> list[Question]:
+        """Returns the questions. They may name a document by any of its paths, if there are links to it."""
+        ids = [(file_id(file, folder), file) for file in files]
+        check_distinct(ids)
+        if not self.questions:
+            return []
+        return read_questions(self.questions_file, {name for name, _ in ids}, lambda name: real_id(folder, name, files))
 
     def read(self) -> CorpusContent:
-        """Questions about a skipped file cannot be answered: they are left out and counted."""
-        files = find_documents(self.folder)
+        folder = self.folder
+        files, skipped = find_files(folder, DOCUMENTS)
+        questions = self.read_questions(folder, files)
+        if self.questions:  # in the same folder, they are no document that is left out
+            skipped = [file for file in skipped if folder / file.file != self.questions_file]
         documents: list[Document] = []
-        skipped: list[SkippedFile] = []
+        problems: list[str] = []
         for file in files:
+            identity = file_id(file, folder)
             try:
-                text = read_text(file) if file.suffix.lower() in PLAIN_TEXT else document_conversion.convert_file(file)
-                documents.append(Document(id=self.document_id(file), title=title_from_name(file), text=text))
-            except document_conversion.UnreadableFile as error:
-                skipped.append(SkippedFile(file=self.document_id(file), reason=error.reason, detail=error.detail))
-        skipped_ids = {file.file for file in skipped}
-        questions = self.read_questions(files)
-        kept = [question for question in questions if question.document_id not in skipped_ids]
-        counts = {"questions_about_skipped_files": len(questions) - len(kept)} if skipped else {}
-        return CorpusContent(documents, kept, counts, skipped)
+                documents.append(Document(id=identity, title=title_from_name(file), text=read_document(file)))
+            except UnreadableFile as error:
+                skipped.append(SkippedFile(file=identity, reason=error.reason, detail=error.detail))
+            except DataError as error:
+                problems.append(str(error))
+        if problems:
+            raise list_problems(
+                f"corpus.path: {len(problems):,} of {len(files):,} files cannot be read; save them as UTF-8 text, or "
+                "move them out of the folder",
+                problems,
+            )
+        return CorpusContent(documents, questions, skipped=skipped)
 
 
-def find_documents(folder: Path) -> list[Path]:
-    """Returns the documents in the order of their names, without hidden folders and the outputs of this program."""
-    files: list[Path] = []
-    for entry in sorted(folder.iterdir()):
-        if entry.is_dir() and not entry.name.startswith(".") and not (entry / ".locks").exists():
-            files += find_documents(entry)
-        elif entry.is_file() and entry.suffix.lower() in DOCUMENTS and not entry.name.startswith(("~$", "._")):
-            files.append(entry)  # without the temporary files of Word (~$) and macOS (._)
-    return files
+def real_id(folder: Path, name: str, files: Iterable[Path]) -> str | None:
+    """Returns the id of the document that a path leads to through links; None if there is none."""
+    try:
+        target = (folder / name).stat()
+    except (OSError, ValueError):
+        return None
+    return next((file_id(file, folder) for file in files if os.path.samestat(file.stat(), target)), None)
 
 
 def title_from_name(file: Path) -> str:
     return file.stem.replace("_", " ").replace("-", " ").strip()
 
 
+def read_document(file: Path) -> str:
+    """Returns the text of a file. Raises UnreadableFile, or DataError if a text file is not text."""
+    try:
+        if is_pointer_file(file):
+            raise UnreadableFile(POINTER)
+        return read_text(file) if file.suffix.lower() in PLAIN_TEXT else document_conversion.convert_file(file)
+    except OSError as error:
+        raise UnreadableFile("cannot be read", error.strerror or "") from None
+
+
 def read_text(file: Path) -> str:
     try:
-        text = file.read_bytes().decode("utf-8")
+        text = decode_text(file.read_bytes())
     except UnicodeDecodeError as error:
-        raise DataError(
-            f"{file}: not UTF-8 text at byte {error.start}; convert it, or move it out of corpus.path"
-        ) from None
+        raise DataError(f"{file}: not UTF-8 text at byte {error.start}") from None
     if "\0" in text:
-        raise DataError(f"{file}: a binary file; convert it to text, or take it out")
-    if not text.strip():
-        raise DataError(f"{file}: an empty file; take it out")
+        raise DataError(f"{file}: a binary file")
     return text.strip()

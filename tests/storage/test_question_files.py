@@ -1,0 +1,79 @@
+"""Question files as people and programs write them."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from entigraph.errors import DataError
+from entigraph.storage.question_files import read_questions
+
+GOOD: dict[str, Any] = {"document": "a.txt", "question": "Who rang?", "choices": ["Ilse", "Jonas"], "answer": 0}
+
+
+def write(folder: Path, *lines: Any) -> Path:
+    file = folder / "q.jsonl"
+    file.write_text("\n".join(line if isinstance(line, str) else json.dumps(line) for line in lines))
+    return file
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"choices": [None, "Jonas"]}, "choices are [None, 'Jonas']; two texts or more"),
+        ({"choices": [{"text": "Ilse"}, {"text": "Jonas"}]}, "choices are [{'text': 'Ilse'}"),
+        ({"choices": [["Ilse"], ["Jonas"]]}, "two texts or more"),
+        ({"choices": [True, False]}, "two texts or more"),
+        ({"choices": {"A": "Ilse", "B": "Jonas"}}, "two texts or more"),
+        ({"choices": "IJ"}, "two texts or more"),
+        ({"choices": ["Ilse", "\u200b"]}, "two texts or more"),
+        ({"choices": ["Caf\u00e9", "Cafe\u0301"]}, "different texts expected"),
+        ({"choices": ["Ilse Kern", "Ilse\u00a0 Kern "]}, "different texts expected"),
+        ({"choices": ["Ilse", "Il\u200bse"]}, "different texts expected"),
+        ({"choices": ["10", 10]}, "different texts expected"),
+        ({"question": "\ufeff\u2060"}, "question is '\\ufeff\\u2060'; a text expected"),
+        ({"question": None}, "question is None"),
+        ({"document": None}, "document is None; a document of this corpus expected (a.txt, ...)"),
+        ({"answer": "A"}, "answer is 'A'"),
+        ({"answer": None}, "answer is None"),
+        ({"answer": [0, 0]}, "once each"),
+        ({"group": ["x"]}, "group is ['x']"),
+        ({"evidence": {"text": "x"}}, "evidence is {'text': 'x'}"),
+    ],
+)
+def test_bad_values_are_reported_together(changes: dict[str, Any], message: str, tmp_path: Path) -> None:
+    file = write(tmp_path, {**GOOD, **changes}, GOOD, "[" * 100_000, '{"answer": ' + "1" * 5000 + "}", "torn", "5")
+    with pytest.raises(DataError) as error:
+        read_questions(file, {"a.txt"})
+    text = str(error.value)
+    assert "5 bad of 6 questions" in text and "line 1: " in text and message in text
+    assert "line 3: not JSON (nested too deeply)" in text and "line 4: not JSON (Exceeds the limit" in text
+    assert "line 5: not JSON" in text and "line 6: missing document" in text
+
+
+def test_questions_are_normalized(tmp_path: Path) -> None:
+    line = {
+        "document": "cafe\u0301.txt",
+        "question": "\ufeffWho\r\nrang?",
+        "choices": ["Ilse\u200b", 12, 1.5],
+        "answer": 0,
+        "group": None,
+        "evidence": ["Ilse rang\u2028the bell.", " "],
+    }
+    file = tmp_path / "q.jsonl"
+    file.write_bytes(b"\xef\xbb\xbf" + json.dumps(line, ensure_ascii=False).encode() + b"\r\n\xe2\x80\x8b\n")
+    (question,) = read_questions(file, {"caf\u00e9.txt"})
+    assert (question.document_id, question.text, question.group) == ("caf\u00e9.txt", "Who\nrang?", "all")
+    assert question.choices == ["Ilse", "12", "1.5"] and question.evidence == ["Ilse rang\nthe bell."]
+
+
+def test_file_in_another_encoding(tmp_path: Path) -> None:
+    file = tmp_path / "q.jsonl"
+    file.write_bytes((json.dumps(GOOD) + "\n").encode("utf-16"))
+    assert len(read_questions(file, {"a.txt"})) == 1
+    file.write_bytes(b'{"document": "M\xfchle.txt"}')
+    with pytest.raises(DataError, match="not UTF-8"):
+        read_questions(file, {"a.txt"})
+    with pytest.raises(DataError, match="No such file"):
+        read_questions(tmp_path / "none.jsonl", {"a.txt"})
