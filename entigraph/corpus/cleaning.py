@@ -1,9 +1,9 @@
 """Cleans what a reader returns: normalizes documents and questions, and leaves out empty and equal documents."""
 
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Collection, Iterable, Iterator
 from dataclasses import replace
-from hashlib import blake2b
+from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +16,7 @@ from entigraph.text.normalization import fold_whitespace, is_blank, normalize_li
 VERSION = 1  # enters the cache key of a corpus: increment it when documents or questions change
 NO_TEXT = "no text in it"
 DUPLICATES = "duplicates.jsonl"
+OPENING_WORDS, OPENING_CHARACTERS = 16, 64
 
 
 class Cleaner:
@@ -32,11 +33,27 @@ class Cleaner:
         self.content = content
         self.changes: Counter[str] = content.changes
         self.duplicates: list[DuplicateDocument] = []
-        self.originals: dict[bytes, str] = {}
         self.questions_skipped = self.questions_merged = 0
+        self.counts = {"documents": 0, "characters": 0}
+        self.titles: Counter[str] = Counter()
+        self.openings: set[int] = set()
+        self.repeated_openings: set[int] = set()
+
+    def write_documents(self, file: Path) -> dict[str, int]:
+        """Writes the documents; returns their number and that of their characters.
+
+        Raises DataError if two have the same id.
+        """
+        write_jsonl(file, self.documents())
+        if self.repeated_openings:  # few texts begin alike, and only those are compared
+            write_jsonl(file, self.merge_duplicates(read_jsonl(file, Document)))
+        repeated_titles = {title for title, count in self.titles.items() if title and count > 1}
+        if repeated_titles:
+            write_jsonl(file, distinguish_titles(read_jsonl(file, Document), repeated_titles))
+        return self.counts
 
     def documents(self) -> Iterator[Document]:
-        """Yields the documents of the corpus. Raises DataError if two have the same id."""
+        """Yields the documents that have a text, and notes which begin alike."""
         known: set[str] = set()
         for document in map(self.normalize_document, self.content.documents):
             if document.id in known:
@@ -45,23 +62,42 @@ class Cleaner:
             if is_blank(document.text):
                 self.content.skipped.append(SkippedFile(file=document.id, reason=NO_TEXT))
                 continue
-            folded = fold_whitespace(document.text).encode()
-            original = self.originals.setdefault(blake2b(folded, digest_size=16).digest(), document.id)
-            if original != document.id:
-                self.duplicates.append(DuplicateDocument(id=document.id, original_id=original))
-                continue
+            opening = hash_opening(document.text)
+            if opening in self.openings:
+                self.repeated_openings.add(opening)
+            self.openings.add(opening)
+            self.count(document, 1)
             yield document
 
+    def merge_duplicates(self, documents: Iterable[Document]) -> Iterator[Document]:
+        """Yields the documents without those that have the words of an earlier one."""
+        originals: dict[bytes, str] = {}
+        for document in documents:
+            if hash_opening(document.text) in self.repeated_openings:
+                content = sha256(fold_whitespace(document.text).encode()).digest()
+                original = originals.setdefault(content, document.id)
+                if original != document.id:
+                    self.duplicates.append(DuplicateDocument(id=document.id, original_id=original))
+                    self.count(document, -1)
+                    continue
+            yield document
+
+    def count(self, document: Document, change: int) -> None:
+        self.counts["documents"] += change
+        self.counts["characters"] += change * len(document.text)
+        self.titles[document.title] += change
+
     def normalize_document(self, document: Document) -> Document:
-        text = normalize_text(document.text, self.changes)
-        identity, title = (normalize_line(name, self.changes) for name in (document.id, document.title))
+        """Returns the document itself if it is clean."""
+        text, identity = normalize_text(document.text, self.changes), normalize_line(document.id, self.changes)
+        title = identity if document.title == document.id else normalize_line(document.title, self.changes)
         meta = {key: normalize_line(value, self.changes) for key, value in document.meta.items()}
-        if (text, identity, title, meta) == (document.text, document.id, document.title, document.meta):
+        if text is document.text and identity is document.id and title == document.title and meta == document.meta:
             return document
         return replace(document, text=text, id=identity, title=title, meta=meta)
 
     def questions(self) -> list[Question]:
-        """Returns the questions, those about a duplicate as questions about its original. Call it after `documents`."""
+        """Returns the questions, those about a duplicate as questions about its original, after `write_documents`."""
         skipped = {file.file for file in self.content.skipped}
         originals = {duplicate.id: duplicate.original_id for duplicate in self.duplicates}
         questions = [self.normalize_question(question) for question in self.content.questions]
@@ -100,15 +136,13 @@ def question_content(question: Question) -> tuple[Any, ...]:
     return question.document_id, question.text, *answers
 
 
-def distinguish_titles(file: Path, titles: Counter[str]) -> None:
-    """Adds the id to the titles of a documents file that occur more than once."""
-    repeated = {title for title, count in titles.items() if title and count > 1}
-    if repeated:
-        documents = read_jsonl(file, Document)
-        write_jsonl(
-            file,
-            (
-                replace(document, title=f"{document.title} ({document.id})") if document.title in repeated else document
-                for document in documents
-            ),
-        )
+def distinguish_titles(documents: Iterable[Document], repeated: Collection[str]) -> Iterator[Document]:
+    """Yields the documents with their ids in titles that several have."""
+    for document in documents:
+        title = f"{document.title} ({document.id})" if document.title in repeated else document.title
+        yield replace(document, title=title)
+
+
+def hash_opening(text: str) -> int:
+    """Returns a number that is equal for texts that differ only in whitespace, and different for most others."""
+    return hash("".join(text.split(None, OPENING_WORDS)[:OPENING_WORDS])[:OPENING_CHARACTERS])

@@ -4,16 +4,16 @@ skipped.jsonl lists files and records without a document, duplicates.jsonl docum
 """
 
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from entigraph.corpus.base import CorpusContent, CorpusReader
-from entigraph.corpus.cleaning import DUPLICATES, Cleaner, distinguish_titles
+from entigraph.corpus.cleaning import DUPLICATES, Cleaner
 from entigraph.errors import DataError
 from entigraph.storage.data_losses import Loss
 from entigraph.storage.jsonl import write_jsonl
-from entigraph.storage.schemas import Document, SkippedFile
+from entigraph.storage.schemas import SkippedFile
 from entigraph.text.normalization import render_changes
 
 DOCUMENTS, QUESTIONS = "documents.jsonl", "questions.jsonl"
@@ -23,12 +23,10 @@ MAX_SKIPPED_SHOWN = 5
 def run(corpus: CorpusReader, out: Path) -> dict[str, Any]:
     """Returns the counts for the manifest. Raises DataError for equal ids, or if there is no document."""
     content = corpus.read()
-    if corpus.fictional:  # generated text is clean, and repeats itself on purpose
-        counts = write_documents(content.documents, out)
-        write_jsonl(out / QUESTIONS, content.questions)
-        return {**counts, "questions": len(content.questions), **content.counts}
+    if corpus.fictional:  # generated text is clean
+        return write_generated(content, out)
     cleaner = Cleaner(content)
-    counts = write_documents(cleaner.documents(), out)
+    counts = cleaner.write_documents(out / DOCUMENTS)
     if not counts["documents"]:
         raise DataError(no_documents_message(corpus, content.skipped))
     questions = cleaner.questions()
@@ -36,20 +34,17 @@ def run(corpus: CorpusReader, out: Path) -> dict[str, Any]:
     return {**counts, "questions": len(questions), **content.counts, **count_losses(content, cleaner, out)}
 
 
-def write_documents(documents: Iterable[Document], out: Path) -> dict[str, int]:
-    counts, titles = {"documents": 0, "characters": 0}, Counter[str]()
-    write_jsonl(out / DOCUMENTS, count_documents(documents, counts, titles))
-    distinguish_titles(out / DOCUMENTS, titles)
-    return counts
-
-
-def count_documents(documents: Iterable[Document], counts: dict[str, int], titles: Counter[str]) -> Iterator[Document]:
-    """Yields the documents and adds them to `counts` and `titles`."""
-    for document in documents:
-        counts["documents"] += 1
-        counts["characters"] += len(document.text)
-        titles[document.title] += 1
-        yield document
+def write_generated(content: CorpusContent, out: Path) -> dict[str, Any]:
+    documents = list(content.documents)
+    write_jsonl(out / DOCUMENTS, documents)
+    write_jsonl(out / QUESTIONS, content.questions)
+    characters = sum(len(document.text) for document in documents)
+    return {
+        "documents": len(documents),
+        "characters": characters,
+        "questions": len(content.questions),
+        **content.counts,
+    }
 
 
 def count_losses(content: CorpusContent, cleaner: Cleaner, out: Path) -> dict[str, Any]:

@@ -23,6 +23,7 @@ from entigraph.llm.base import (
 )
 from entigraph.llm.cost import Price
 from entigraph.llm.reasoning import separate_reasoning
+from entigraph.storage.jsonl import parse_json
 from entigraph.text.normalization import SURROGATE
 from entigraph.text.writing_systems import CHARACTERS_PER_TOKEN
 
@@ -134,7 +135,7 @@ def read_reply(content: bytes) -> Mapping[str, Any] | ReplyError:
     Raises InvalidReply for a body that is not a JSON object.
     """
     try:
-        body = json.loads(content.decode("utf-8", "replace"))
+        body = parse_json(content.decode("utf-8", "replace"))
     except ValueError:
         raise InvalidReply(describe_body(content)) from None
     if not isinstance(body, dict):
@@ -148,7 +149,7 @@ def read_reply(content: bytes) -> Mapping[str, Any] | ReplyError:
 def read_error(status: int, content: bytes) -> ReplyError:
     """Returns the error in a body, whatever its form: OpenAI's, FastAPI's, a proxy's page of HTML, or plain text."""
     try:
-        body = json.loads(content.decode("utf-8", "replace"))
+        body = parse_json(content.decode("utf-8", "replace"))
     except ValueError:
         return ReplyError(status, describe_body(content))
     error = body.get("error", body) if isinstance(body, dict) else body

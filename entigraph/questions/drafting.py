@@ -12,8 +12,8 @@ from typing import Any
 from entigraph.llm.base import Request
 from entigraph.questions.question_sources import GeneratedQuestions
 from entigraph.storage.schemas import Document, Question
-from entigraph.text.languages import in_own_language, is_foreign
 from entigraph.text.json_answers import parse_json_answer
+from entigraph.text.languages import in_own_language, is_foreign
 from entigraph.text.normalization import is_blank, normalize_text
 from entigraph.text.writing_systems import characters_per_token
 

@@ -17,7 +17,7 @@ from entigraph.questions.question_sources import GeneratedQuestions
 from entigraph.questions.verification import raise_if_unanswered, verify_drafts
 from entigraph.runtime.progress import Progress
 from entigraph.storage.data_losses import Loss
-from entigraph.storage.jsonl import Record, dump_json, read_jsonl, write_jsonl
+from entigraph.storage.jsonl import Record, json_line, read_jsonl, write_jsonl
 from entigraph.storage.question_files import read_questions
 from entigraph.storage.schemas import Document, DuplicateDocument, SkippedFile
 from entigraph.text.normalization import normalize_line
@@ -123,7 +123,7 @@ def review_line(draft: Draft) -> dict[str, Any]:
 
 
 def write_lines(file: Path, lines: Iterable[Mapping[str, Any]]) -> None:
-    file.write_text("".join(dump_json(line) + "\n" for line in lines), encoding="utf-8")
+    file.write_bytes(b"".join(map(json_line, lines)))
 
 
 def data_losses(counts: Mapping[str, Any], documents: int) -> list[Loss]:

@@ -28,12 +28,13 @@ from datetime import UTC, datetime
 from functools import cache
 from importlib import metadata
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 from entigraph.errors import ArtifactError, EntigraphError
 from entigraph.storage import locks
 from entigraph.storage.durable_files import UNFINISHED, sync_folder, sync_tree, write_durably
 from entigraph.storage.fingerprints import checksum, digest, fingerprint, flatten
+from entigraph.storage.jsonl import parse_json
 from entigraph.storage.locks import Lease, lock
 
 MANIFEST = "manifest.json"
@@ -304,7 +305,7 @@ def translate_disk_errors(folder: Path) -> Iterator[None]:
 
 def is_from_another_version(manifest: Values) -> bool:
     """Returns whether this version would build the same configuration into a different folder."""
-    if "cache_key" not in manifest:
+    if not {"cache_key", "stage", "key", "inputs"} <= manifest.keys() or manifest["stage"] not in FORMAT_VERSIONS:
         return True
     inputs = {name: entry["folder"] for name, entry in manifest["inputs"].items()}
     return bool(manifest["key"] != content_key(manifest["stage"], manifest["cache_key"], inputs))
@@ -317,19 +318,40 @@ def is_complete(folder: Path) -> bool:
 def read_manifest(folder: Path) -> dict[str, Any]:
     """Returns the manifest of a complete artifact. Raises ArtifactError if it is missing or damaged."""
     try:
-        return cast(dict[str, Any], json.loads((folder / MANIFEST).read_text(encoding="utf-8")))
+        return check_manifest(parse_json((folder / MANIFEST).read_text(encoding="utf-8")))
     except FileNotFoundError:
         state = "is not finished" if folder.exists() else "does not exist"
         raise ArtifactError(f"{folder} {state}; run the stage that makes it (entigraph run runs all)") from None
     except ValueError:
-        raise ArtifactError(f"{folder / MANIFEST} is damaged; remove {folder} and run the same command") from None
+        raise damaged_manifest(folder) from None
+
+
+def check_manifest(value: Any) -> dict[str, Any]:
+    """Returns the manifest. Raises ValueError if a field that it has is not of its type."""
+    if not isinstance(value, dict) or not all(isinstance(value.get(name, ""), str) for name in ("stage", "key")):
+        raise ValueError("no manifest")
+    for section, field, kind in (("inputs", "folder", str), ("files", "bytes", int)):
+        entries = value.get(section, {})
+        if not isinstance(entries, dict) or not all(
+            isinstance(entry, dict) and isinstance(entry.get(field), kind) for entry in entries.values()
+        ):
+            raise ValueError(f"no {section}")
+    if not isinstance(value.get("counts", {}), dict):
+        raise ValueError("no counts")
+    return value
+
+
+def damaged_manifest(folder: Path) -> ArtifactError:
+    return ArtifactError(f"{folder / MANIFEST} is damaged; remove {folder} and run the same command")
 
 
 def verify(folder: Path) -> str:
     """Returns the digest of a complete artifact. Raises ArtifactError unless all files have the recorded size."""
     manifest = read_manifest(folder)
+    if not {"key", "files"} <= manifest.keys():
+        raise damaged_manifest(folder)
     for name, recorded in manifest["files"].items():
-        size = (folder / name).stat().st_size if (folder / name).exists() else None
+        size = (folder / name).stat().st_size if os.path.exists(folder / name) else None
         if size != recorded["bytes"]:
             problem = "is missing" if size is None else f"has {size:,} bytes, {recorded['bytes']:,} expected"
             raise ArtifactError(f"{folder / name} {problem}; remove {folder} and run the same command")

@@ -14,7 +14,8 @@ SAMPLED_PARTS, SAMPLED_BYTES = 16, 64 << 10
 
 def digest(value: Any) -> str:
     """Returns eight hex digits that identify the canonical JSON of a value."""
-    return hashlib.sha256(json.dumps(value, sort_keys=True, ensure_ascii=False).encode()).hexdigest()[:8]
+    content = json.dumps(value, sort_keys=True, ensure_ascii=False).encode("utf-8", "surrogatepass")
+    return hashlib.sha256(content).hexdigest()[:8]
 
 
 def checksum(file: Path) -> str:

@@ -41,6 +41,7 @@ from entigraph.storage.fingerprints import digest
 from entigraph.storage.schemas import Document, EntityGraph
 from entigraph.synthesis.document_parts import DocumentPart, split_document
 from entigraph.text.languages import in_own_language
+from entigraph.text.normalization import decode_text
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
@@ -239,7 +240,18 @@ def find_prompt_folder(augmenter: type, name: str) -> Path:
 
 @cache
 def read_prompt(folder: Path, name: str) -> str:
-    return (folder / f"{name}.txt").read_text(encoding="utf-8").strip()
+    """Returns a prompt. Raises ConfigError if it is empty or cannot be read."""
+    file = folder / f"{name}.txt"
+    try:
+        prompt = decode_text(file.read_bytes()).strip()
+        prompt.encode()
+    except UnicodeError:
+        raise ConfigError(f"augmenter.prompts: {file} is not UTF-8 text; save it as UTF-8") from None
+    except OSError as error:
+        raise ConfigError(f"augmenter.prompts: {file} cannot be read ({error.strerror})") from None
+    if not prompt:
+        raise ConfigError(f"augmenter.prompts: {file} is empty; write an instruction")
+    return prompt
 
 
 def render_document(document: Document) -> str:

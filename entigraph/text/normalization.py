@@ -15,6 +15,7 @@ BYTE_ORDER_MARKS: Mapping[bytes, str] = {  # UTF-32 first, because its mark begi
     codecs.BOM_UTF16_LE: "utf-16",
     codecs.BOM_UTF16_BE: "utf-16",
 }
+UTF_8 = "utf-8-sig"  # with or without a byte order mark
 # Scripts and symbols in which a joiner changes how text reads: Arabic and Persian, Indic scripts, emoji sequences.
 JOINED = "\u0600-\u08ff\u0900-\u0dff\u1000-\u109f\u1780-\u18af\u2190-\u2bff\ufe0f\U0001f000-\U0001faff"
 REPLACED: Mapping[str, re.Pattern[str]] = {
@@ -38,7 +39,7 @@ SUSPECT = re.compile(
     "[\x00-\x08\x0b-\x1f\x7f-\x9f\xad\u034f\u061c\u180e\u200b-\u200f\u2028-\u202e\u2060-\u206f"
     "\ud800-\udfff\ufdd0-\ufdef\ufeff\ufff9-\ufffb\ufffe\uffff\U000e0000-\U000e007f]"
 )
-SUSPECT_ASCII: Mapping[int, None] = dict.fromkeys([*range(9), *range(0x0B, 0x20), 0x7F])
+SUSPECT_ASCII = bytes([*range(9), *range(0x0B, 0x20), 0x7F])
 INVISIBLE = re.compile("[\\s\u115f\u1160\u2800\u3164\uffa0\u200c\u200d\ufe00-\ufe0f]*")
 
 
@@ -49,7 +50,7 @@ def normalize_text(text: str, changes: Counter[str] | None = None) -> str:
     Adds the number of changed characters to `changes`, by kind: byte_order_marks, line_endings, lone_surrogates,
     control_characters, zero_width_characters and decomposed_characters (those that NFC replaces).
     """
-    if text.isascii() and len(text.translate(SUSPECT_ASCII)) == len(text):
+    if text.isascii() and len(text.encode().translate(None, SUSPECT_ASCII)) == len(text):
         return text
     changes = Counter() if changes is None else changes
     if SUSPECT.search(text):
@@ -101,7 +102,7 @@ def decode_text(data: bytes) -> str:
 
 def detect_encoding(start: bytes) -> str:
     """Returns the encoding that the first four bytes of a file announce; UTF-8 if none."""
-    return next((name for mark, name in BYTE_ORDER_MARKS.items() if start.startswith(mark)), "utf-8-sig")
+    return next((name for mark, name in BYTE_ORDER_MARKS.items() if start.startswith(mark)), UTF_8)
 
 
 def render_changes(changes: Mapping[str, int]) -> str:

@@ -66,15 +66,14 @@ class ChatEncoder:
         return whole, spans
 
     def render(self, messages: list[Message], add_generation_prompt: bool = False) -> str:
-        from jinja2 import TemplateError
-
         try:
             text: str = self.template.apply_chat_template(
                 messages, tokenize=False, add_generation_prompt=add_generation_prompt
             )
-        except TemplateError as error:
+        except Exception as error:  # a template is a program, which may fail in any way
             roles = ", ".join(message["role"] for message in messages)
-            raise DataError(f"the chat template rejects a conversation of {roles}: {error}") from None
+            message = str(error) or type(error).__name__
+            raise DataError(f"the chat template rejects a conversation of {roles}: {message:.300}") from None
         return text
 
 

@@ -10,7 +10,7 @@ from entigraph.config.fields import runtime_field
 from entigraph.corpus import document_conversion
 from entigraph.corpus.base import CorpusContent, resolve_path
 from entigraph.corpus.document_conversion import UnreadableFile
-from entigraph.corpus.source_files import POINTER, check_distinct, file_id, find_files, is_pointer_file
+from entigraph.corpus.source_files import POINTER, check_distinct, file_id, find_files, is_pointer, is_pointer_file
 from entigraph.errors import ConfigError, DataError
 from entigraph.storage.jsonl import list_problems
 from entigraph.storage.question_files import read_questions
@@ -118,16 +118,21 @@ def title_from_name(file: Path) -> str:
 def read_document(file: Path) -> str:
     """Returns the text of a file. Raises UnreadableFile, or DataError if a text file is not text."""
     try:
+        if file.suffix.lower() in PLAIN_TEXT:
+            return read_text(file)
         if is_pointer_file(file):
             raise UnreadableFile(POINTER)
-        return read_text(file) if file.suffix.lower() in PLAIN_TEXT else document_conversion.convert_file(file)
+        return document_conversion.convert_file(file)
     except OSError as error:
         raise UnreadableFile("cannot be read", error.strerror or "") from None
 
 
 def read_text(file: Path) -> str:
+    data = file.read_bytes()
+    if is_pointer(data):
+        raise UnreadableFile(POINTER)
     try:
-        text = decode_text(file.read_bytes())
+        text = decode_text(data)
     except UnicodeDecodeError as error:
         raise DataError(f"{file}: not UTF-8 text at byte {error.start}") from None
     if "\0" in text:

@@ -12,6 +12,7 @@ from entigraph.llm.base import Completion
 from entigraph.llm.openai.openai_options import OpenAIOptions
 from entigraph.llm.replies import InvalidReply, ReplyError, parse_completion, read_error, read_reply
 from entigraph.llm.wire_format import Api
+from entigraph.storage.jsonl import parse_json
 
 NAME_FIELD = "entigraph"  # the metadata field that stores our name of a batch at the endpoint
 SDK_RETRIES = 2
@@ -70,18 +71,22 @@ class BatchClient:
         """Yields each request's key with its answer or error. Lines that cannot be read are skipped."""
         for file in filter(None, (batch.output_file_id, batch.error_file_id)):
             with self.translate_errors(), self.client.files.with_streaming_response.content(file) as content:
-                for line in split_lines(content.iter_bytes()):
-                    try:
-                        record = json.loads(line)
-                        key = bytes.fromhex(record["custom_id"])
-                    except (ValueError, KeyError, TypeError):
-                        continue
-                    yield key, self.parse_result(record)
+                yield from self.parse_results(content.iter_bytes())
+
+    def parse_results(self, chunks: Iterable[bytes]) -> Iterator[tuple[bytes, Completion | ReplyError]]:
+        for line in split_lines(chunks):
+            try:
+                record = parse_json(line)
+                key = bytes.fromhex(record["custom_id"])
+            except (ValueError, KeyError, TypeError):
+                continue
+            yield key, self.parse_result(record)
 
     def parse_result(self, record: Mapping[str, Any]) -> Completion | ReplyError:
-        response = record.get("response") or {}
-        status = response.get("status_code") or 502
-        body = response.get("body")
+        response = record.get("response")
+        response = response if isinstance(response, dict) else {}
+        status, body = response.get("status_code"), response.get("body")
+        status = status if isinstance(status, int) else 502
         if status != 200 or not isinstance(body, dict):
             return self.shorten(read_error(status, json.dumps(body or record.get("error")).encode()))
         reply = read_reply(json.dumps(body).encode()) if not body.get("choices") else body
