@@ -154,11 +154,9 @@ def summary_lines(counts: Mapping[str, Any], documents: int, token_budget: int |
     if counts["failures"]:
         lines.append(f"  failed: {render_counts(counts['failures'])} (failures.jsonl)")
     if counts["entity_lists_retried"]:
-        lines.append(
-            f"  {counts['entity_lists_retried']:,} entity lists are from a retry (synthesis.max_entity_retries)"
-        )
+        lines.append(f"  entity lists from a retry: {counts['entity_lists_retried']:,} (synthesis.max_entity_retries)")
     if counts["entities_merged"]:
-        lines.append(f"  {counts['entities_merged']:,} spellings of entities are merged with another (graphs.jsonl)")
+        lines.append(f"  spellings merged with another one: {counts['entities_merged']:,} (graphs.jsonl)")
     if counts["entities_left_out"]:
         lines.append(f"  {counts['entities_left_out']} entities beyond augmenter.max_entities are left out")
     if counts["near_duplicates"]:
