@@ -14,13 +14,14 @@ from entigraph.errors import DataError
 from entigraph.llm.base import LLM
 from entigraph.questions.drafting import Draft, drafting_requests, normalize, parse_drafts
 from entigraph.questions.question_sources import GeneratedQuestions
-from entigraph.questions.verification import raise_if_unanswered, verify_drafts
+from entigraph.questions.verification import is_refusal, raise_if_unanswered, verify_drafts
 from entigraph.runtime.progress import Progress
 from entigraph.storage.data_losses import Loss
 from entigraph.storage.jsonl import Record, json_line, read_jsonl, write_jsonl
 from entigraph.storage.question_files import read_questions
 from entigraph.storage.schemas import Document, DuplicateDocument, SkippedFile
 from entigraph.text.normalization import normalize_line
+from entigraph.text.refusals import REFUSAL_AS_TEXT
 
 UNUSABLE, ASKED_BEFORE = "not four different options and a question", "asked before"
 
@@ -93,7 +94,8 @@ def draft_questions(
         for (passage, _), completion in zip(requests, answers, strict=True):
             raise_if_unanswered(completion)
             usable, unusable = parse_drafts(passage, completion.text, settings)
-            rejected += [{"document": passage.document.id, "answer": item, "reason": UNUSABLE} for item in unusable]
+            reason = REFUSAL_AS_TEXT if is_refusal(completion) else UNUSABLE
+            rejected += [{"document": passage.document.id, "answer": item, "reason": reason} for item in unusable]
             yield from usable
             advance(1)
 

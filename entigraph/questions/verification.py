@@ -6,10 +6,11 @@ from string import ascii_uppercase
 from typing import Any
 
 from entigraph.errors import LLMError
-from entigraph.llm.base import GAVE_UP, LLM, Completion, Request
+from entigraph.llm.base import CONTENT_FILTER, GAVE_UP, LLM, REFUSAL, Completion, Request
 from entigraph.questions.drafting import Draft, build_request, prompt
 from entigraph.questions.question_sources import GeneratedQuestions
 from entigraph.text.json_answers import parse_json_answer
+from entigraph.text.refusals import find_refusal
 
 LETTER_SCHEMA: Mapping[str, Any] = {
     "type": "object",
@@ -18,7 +19,7 @@ LETTER_SCHEMA: Mapping[str, Any] = {
     "additionalProperties": False,
 }
 MEMORY_SYSTEM_PROMPT = "You take an exam about documents that you do not have before you."
-UNPARSED = "the check gave no answer"
+UNPARSED, REFUSED = "the check gave no answer", "the writer refused to check it"
 Verdict = tuple[Draft, str | None]  # the draft and why it is rejected; None if it is kept
 
 
@@ -30,7 +31,8 @@ def verify_drafts(
     requests = [passage_request(draft, order) for draft, order in zip(drafts, orders, strict=True)]
     reasons = []
     for draft, order, completion in zip(drafts, orders, llm.complete(requests), strict=True):
-        reasons.append(rejection_reason(draft, right_options(completion, order)))
+        right = right_options(completion, order)
+        reasons.append(REFUSED if right is None and is_refusal(completion) else rejection_reason(draft, right))
         on_checked()
     kept = [draft for draft, reason in zip(drafts, reasons, strict=True) if reason is None]
     known = find_known(kept, llm, settings)
@@ -101,6 +103,11 @@ def letter_index(letter: Any) -> int:
     if len(name) != 1:
         raise ValueError(f"{name!r} is not a letter")
     return ascii_uppercase.index(name)
+
+
+def is_refusal(completion: Completion) -> bool:
+    """Returns whether the writer refused: by its finish reason, or in the text of its answer."""
+    return completion.finish_reason in (REFUSAL, CONTENT_FILTER) or find_refusal(completion.text) is not None
 
 
 def raise_if_unanswered(completion: Completion) -> None:

@@ -21,6 +21,7 @@ from entigraph.questions.question_sources import GeneratedQuestions
 from entigraph.runtime.progress import SilentProgress
 from entigraph.storage.jsonl import read_jsonl, write_jsonl
 from entigraph.storage.schemas import Document, Question
+from entigraph.text.refusals import REFUSAL_AS_TEXT
 from tests.conftest import ARTICLE
 from tests.evaluation.scripted_server import scripted
 
@@ -104,6 +105,7 @@ def test_question_is_kept_if_only_the_keyed_option_is_correct(tmp_path: Path) ->
         "other": ["false"],
         "two": ["right", "wrong"],
         "mute": "I cannot say.",
+        "refused": "I'm sorry, but I can't help with that request.",
     }
     writer = Scripted([entry(name) for name in verdicts], verdicts.__getitem__)
     counts = generated(a_corpus(tmp_path / "corpus", "A text."), tmp_path / "out", writer)
@@ -114,8 +116,20 @@ def test_question_is_kept_if_only_the_keyed_option_is_correct(tmp_path: Path) ->
         "other": "another option is right",
         "two": "several options are right",
         "mute": "the check gave no answer",
+        "refused": "the writer refused to check it",
     }
-    assert sum(counts["rejected"].values()) == 4
+    assert sum(counts["rejected"].values()) == 5
+
+
+def test_refused_drafts_are_a_reason_of_their_own(tmp_path: Path) -> None:
+    class Refusing(Scripted):
+        def answer(self, request: Request) -> str:
+            is_draft = "Text 1" in request.user and "### Question" not in request.user
+            return "I'm sorry, but I can't write questions about this." if is_draft else super().answer(request)
+
+    corpus = a_corpus(tmp_path / "corpus", "A text.", "Another text.")
+    counts = generated(corpus, tmp_path / "out", Refusing([entry("one")], lambda request_count: ["right"]))
+    assert counts["questions"] == 1 and counts["rejected"] == {REFUSAL_AS_TEXT: 1}
 
 
 def test_unusable_and_duplicate_drafts_are_counted(tmp_path: Path) -> None:
