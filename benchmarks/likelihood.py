@@ -112,7 +112,7 @@ def score_document(backend: Any, questions: int) -> dict[str, Any]:
     ids = backend.encode(" ".join(prompt for prompt, _ in make_pairs(120)))[:6_411]
     document = Document(id="d", title="", text=backend.decode([ids])[0])
     started = time.perf_counter()
-    (loss,) = Perplexity(context=2_048).losses([document], backend)
+    (loss,) = Perplexity(context=2_048).compute_losses([document], backend)
     return {"seconds": time.perf_counter() - started, "tokens": loss.tokens}
 
 

@@ -79,7 +79,7 @@ class Components:
     @property
     def asks_questions(self) -> bool:
         """Without an accuracy, a run is no point of a study's curve."""
-        return any(task.uses_questions for task in self.tasks.values())
+        return any(task.measures_accuracy for task in self.tasks.values())
 
     @property
     def writer_is_slow(self) -> bool:

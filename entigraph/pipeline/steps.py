@@ -243,7 +243,7 @@ def evaluate_model(
         data_losses=losses,
         response_cache=response_cache_path(run.root),
     )
-    reported = {name: files for name, files in inputs.items() if run.tasks[name].uses_questions}
+    reported = {name: files for name, files in inputs.items() if run.tasks[name].measures_accuracy}
     if reported:
         evaluation_report.write(
             out, reported, name=artifact.artifact_folder(out).name, label=run.disclaimer, training=training

@@ -265,6 +265,16 @@ class DocumentLoss:
 
 
 @dataclass(frozen=True, kw_only=True)
+class AnswerLikelihood:
+    """A model's loss in `nats` on an accepted answer of `bytes` bytes; None if the prompt exceeds the context."""
+
+    question_id: str
+    document_id: str
+    nats: float | None
+    bytes: int
+
+
+@dataclass(frozen=True, kw_only=True)
 class CurvePoint:
     """A point of the scaling curve: the mean over seeds at one budget, with the standard error over seeds (over
     documents if there is only one seed). `data_losses` are the largest over its runs (storage/data_losses.py).

@@ -1,6 +1,7 @@
 """Short free-form answers: prompts, scores, and a judge at an endpoint with scripted replies."""
 
 import json
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ from entigraph.evaluation.backends.transformers_backend import TransformersBacke
 from entigraph.evaluation.base import Generation, RetrievedPassages
 from entigraph.evaluation.evaluation_report import answer_state, score_rows
 from entigraph.evaluation.models_under_test import EndpointModel
+from entigraph.evaluation.tasks.answer_loss import AnswerLoss
 from entigraph.evaluation.tasks.closed_book import ClosedBook
 from entigraph.evaluation.tasks.free_form import FreeForm, build_answer
 from entigraph.evaluation.tasks.open_book import OpenBookFreeForm
@@ -20,7 +22,7 @@ from entigraph.runtime.progress import SilentProgress
 from entigraph.storage.data_losses import collect_losses, render_losses
 from entigraph.storage.jsonl import read_jsonl
 from entigraph.storage.question_files import read_questions
-from entigraph.storage.schemas import Answer, Question
+from entigraph.storage.schemas import Answer, AnswerLikelihood, Question
 from tests.conftest import Command
 from tests.evaluation.sample_questions import make_question, write_inputs
 from tests.evaluation.scripted_server import Scripted, scripted
@@ -215,3 +217,31 @@ def test_data_losses_are_empty_without_losses() -> None:
     task = FreeForm()
     assert collect_losses(task.data_losses(task.score(answers))) == {}
     assert task.describe(task.score(answers)) == "exact match 1.000, F1 1.000 over 1 questions"
+
+
+def test_loss_of_the_most_likely_accepted_answer(backend: TransformersBackend, tmp_path: Path) -> None:
+    source = write_inputs(tmp_path, questions(2))
+    task = AnswerLoss(examples=None)
+    stage.run(
+        FixedBackend(backend),
+        tmp_path / "out",
+        tasks={"loss": task},
+        inputs={"loss": source},
+        progress=SilentProgress(),
+    )
+    first, _ = read_jsonl(tmp_path / "out" / "likelihoods-loss.jsonl", AnswerLikelihood)
+    prompt = "Question: What is number 0?\nAnswer:"
+    likelihoods = dict(backend.loglikelihoods([(prompt, " Miriam Vale"), (prompt, " Vale")], 512))
+    assert first.nats == pytest.approx(-max(likelihoods.values()), abs=1e-4) and first.bytes == len(" Vale")
+    scores = json.loads((tmp_path / "out" / "scores.json").read_text())["loss"]
+    assert scores["questions"] == 2 and scores["metrics"]["nats_per_answer"] == scores["nats_per_answer"] > 0
+
+
+class FixedBackend:
+    """A model under test that is loaded already."""
+
+    def __init__(self, backend: TransformersBackend) -> None:
+        self.backend = backend
+
+    def connect(self, notify: Any) -> Any:
+        return nullcontext(self.backend)

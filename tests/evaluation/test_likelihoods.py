@@ -91,12 +91,26 @@ def test_prefixes_are_encoded_once(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_batches_hold_every_row_once_within_the_limits() -> None:
     rows = split_prefixes(make_sequences())
-    batches = list(batch_rows(rows, batch_tokens=64, max_rows=3))
+    batches = list(batch_rows(rows, batch_tokens=64, max_scored=12))
     assert sorted(index for batch in batches for index in batch) == list(range(len(rows)))
     for batch in batches:
-        widest = max(len(rows[index].prefix) + len(rows[index].ids) for index in batch)
-        assert len(batch) == 1 or (widest * len(batch) <= 64 and len(batch) <= 3)
-        assert len({bool(rows[index].prefix) for index in batch}) == 1
+        members = [rows[index] for index in batch]
+        tokens = max(len(row.prefix) + len(row.ids) for row in members) * len(batch)
+        scored = (max(len(row.ids) for row in members) - min(row.first for row in members)) * len(batch)
+        assert len(batch) == 1 or (tokens <= 64 and scored <= 12)
+        assert len({bool(row.prefix) for row in members}) == 1
+
+
+def test_logits_of_a_batch_come_from_one_forward_pass(monkeypatch: pytest.MonkeyPatch) -> None:
+    """With a large vocabulary, smaller batches are faster than batches with one column of logits at a time."""
+    monkeypatch.setitem(likelihoods.LOGITS_AT_A_TIME, "cpu", 12 * VOCABULARY)
+    monkeypatch.setattr(likelihoods, "SHARING_PARAMETERS", 0)
+    model, sequences, calls = build_model("llama"), make_sequences()[:16], []
+    model.lm_head.register_forward_hook(lambda module, inputs, output: calls.append(output.shape[1]))
+    scorer = LikelihoodScorer(model, "cpu", nullcontext)
+    dict(scorer.score(sequences, batch_tokens=10_000))
+    batches = list(batch_rows(split_prefixes(sequences), 10_000, 12))
+    assert len(calls) == 2 * len(batches), "one pass over the prefixes and one over the scored ids"
 
 
 def test_cast_to_bf16_keeps_rotary_frequencies() -> None:

@@ -3,6 +3,7 @@
 import json
 import math
 import re
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -14,6 +15,7 @@ from entigraph.evaluation.backends.transformers_backend import TransformersBacke
 from entigraph.evaluation.base import TaskInputs
 from entigraph.evaluation.models_under_test import LocalModel
 from entigraph.evaluation.tasks.perplexity import Perplexity, total_loss
+from entigraph.pipeline.run import Run
 from entigraph.runtime.progress import SilentProgress
 from entigraph.storage.artifact import CHECKPOINTS
 from entigraph.storage.jsonl import read_jsonl, write_jsonl
@@ -60,6 +62,12 @@ def test_context_is_capped_at_the_model_length(backend: TransformersBackend) -> 
         backend.max_length = kept
     assert max(len(window.ids) for window in windows) == 11, "ten are read, the eleventh is predicted"
     assert [place for window in windows for place in window.ids[window.first :]] == list(range(1, 60))
+
+
+def test_default_context_is_that_of_training(configured: Callable[..., Run]) -> None:
+    assert configured("evaluation=perplexity", "data.context_length=64").tasks["perplexity"].context == 64
+    windows = Perplexity().build_windows(list(range(5_000)), max_length=32_768)
+    assert max(len(window.ids) for window in windows) == 2_049, "bounded where the model's maximum is not"
 
 
 def test_first_token_without_bos_is_unscored(backend: TransformersBackend) -> None:

@@ -6,6 +6,7 @@ Long rows are fed in parts, so that the logits of a part stay below a limit.
 """
 
 import inspect
+import sys
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager
@@ -51,8 +52,7 @@ class LikelihoodScorer:
         underestimated.
         """
         rows = split_prefixes(sequences) if self.shares_prefixes else [ScoredRow((), *each) for each in sequences]
-        max_rows = max(1, self.max_logits // self.vocabulary)
-        for batch in reversed(list(batch_rows(rows, batch_tokens, max_rows))):
+        for batch in reversed(list(batch_rows(rows, batch_tokens, self.max_logits // self.vocabulary))):
             yield from zip(batch, self.score_batch([rows[index] for index in batch]), strict=True)
 
     @torch.inference_mode()
@@ -135,8 +135,9 @@ def split_prefixes(sequences: Sequence[ScoredSequence]) -> list[ScoredRow]:
     ]
 
 
-def batch_rows(rows: Sequence[ScoredRow], batch_tokens: int, max_rows: int) -> Iterator[list[int]]:
-    """Yields batches of indices sorted by length, with at most `batch_tokens` including padding, at least one each.
+def batch_rows(rows: Sequence[ScoredRow], batch_tokens: int, max_scored: int) -> Iterator[list[int]]:
+    """Yields batches of indices sorted by length, with at most `batch_tokens` including padding and `max_scored`
+    positions whose logits are needed, at least one row each: all logits of a batch then come from one forward pass.
 
     Rows with the same prefix stay together, and rows with and without a prefix do not share a batch.
     """
@@ -150,14 +151,32 @@ def batch_rows(rows: Sequence[ScoredRow], batch_tokens: int, max_rows: int) -> I
         return bool(prefix), longest[prefix] if prefix else lengths[index], prefix, index
 
     batch: list[int] = []
-    tokens = 0  # of the longest row
+    size = BatchSize()
     for index in sorted(range(len(rows)), key=order):
-        widest = max(tokens, lengths[index])
-        full = len(batch) == max_rows or widest * (len(batch) + 1) > batch_tokens
+        larger = size.with_row(rows[index])
+        full = (len(batch) + 1) * larger.tokens > batch_tokens or (len(batch) + 1) * larger.scored > max_scored
         if batch and (full or bool(rows[index].prefix) != bool(rows[batch[0]].prefix)):
             yield batch
-            batch, widest = [], lengths[index]
+            batch, larger = [], BatchSize().with_row(rows[index])
         batch.append(index)
-        tokens = widest
+        size = larger
     if batch:
         yield batch
+
+
+@dataclass(frozen=True)
+class BatchSize:
+    """What the rows of a batch are padded to: `tokens` with their prefixes, `ids` without, scored from `first` on."""
+
+    tokens: int = 0
+    ids: int = 0
+    first: int = sys.maxsize
+
+    @property
+    def scored(self) -> int:
+        """Returns the number of positions of each row whose logits are needed."""
+        return self.ids - self.first
+
+    def with_row(self, row: ScoredRow) -> "BatchSize":
+        tokens = len(row.prefix) + len(row.ids)
+        return BatchSize(max(self.tokens, tokens), max(self.ids, len(row.ids)), min(self.first, row.first))

@@ -94,6 +94,7 @@ class EvaluationTask(ABC):
     corpus: str | None = runtime_field(None)
     metrics: dict[str, Any] = field(default_factory=dict)
     uses_questions: ClassVar[bool] = False
+    measures_accuracy: ClassVar[bool] = False  # writes answers and their accuracy, as QuestionTask does
     needs_likelihoods: ClassVar[bool] = False
     needs_retrieval: ClassVar[bool] = False
     needs_transformers: ClassVar[bool] = False  # uses the Hugging Face model itself

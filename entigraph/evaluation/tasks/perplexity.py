@@ -20,6 +20,7 @@ from entigraph.storage.schemas import Document, DocumentLoss
 if TYPE_CHECKING:
     from entigraph.evaluation.backends.local_backend import LocalBackend
 
+DEFAULT_CONTEXT = 2_048
 MAX_EXPONENT = 700.0  # exp of more overflows
 
 
@@ -27,8 +28,9 @@ MAX_EXPONENT = 700.0  # exp of more overflows
 class Perplexity(EvaluationTask):
     """Perplexity on the documents of `corpus`; by default those of the run, which its training texts are about.
 
-    `limit` samples that many documents, the same for every model. `context` defaults to the model's context length,
-    and never exceeds it; `stride` defaults to half the context.
+    `limit` samples that many documents, the same for every model. `context` is that of training in conf/evaluation; it
+    defaults to 2,048 and never exceeds the model's maximum, with which one long document can take many gigabytes.
+    `stride` defaults to half the context.
     """
 
     limit: int | None = None
@@ -85,7 +87,7 @@ class Perplexity(EvaluationTask):
 
     def build_windows(self, ids: Sequence[int], max_length: int) -> list[ScoredSequence]:
         """Returns the sliding windows over a document's token ids."""
-        context = min(self.context or max_length, max_length)
+        context = min(self.context or DEFAULT_CONTEXT, max_length)
         stride = min(self.stride or max(1, context // 2), context)
         windows, scored = [], 1  # nothing precedes the first id
         for start in range(0, len(ids), stride):

@@ -38,6 +38,7 @@ class QuestionTask(EvaluationTask):
     limit: int | None = None
     evidence_parts: int | None = None
     uses_questions: ClassVar[bool] = True
+    measures_accuracy: ClassVar[bool] = True
     headline_keys: ClassVar[Sequence[str]] = ("accuracy", "questions", "total_questions", "parse_rate", "overflowed")
 
     def __post_init__(self) -> None:
