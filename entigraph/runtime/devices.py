@@ -1,6 +1,7 @@
 """Accelerators, precision and memory of this machine."""
 
 import ctypes
+import os
 import subprocess
 import sys
 from contextlib import suppress
@@ -61,6 +62,18 @@ def nvidia_gpu() -> str | None:
         return output.splitlines()[0].strip()
     except (OSError, subprocess.SubprocessError, IndexError):
         return None
+
+
+def visible_gpus() -> list[str]:
+    """Returns the GPUs that a process on this machine may use, as CUDA_VISIBLE_DEVICES names them."""
+    if (visible := os.environ.get("CUDA_VISIBLE_DEVICES")) is not None:
+        return [gpu for gpu in visible.replace(" ", "").split(",") if gpu]
+    try:
+        command = ["nvidia-smi", "--query-gpu=index", "--format=csv,noheader"]
+        output = subprocess.run(command, capture_output=True, text=True, timeout=10, check=True).stdout
+        return output.split()
+    except (OSError, subprocess.SubprocessError):
+        return []
 
 
 def has_native_bf16(accelerator: str) -> bool:

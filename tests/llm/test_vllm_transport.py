@@ -67,6 +67,29 @@ def test_samples_differ_and_seeds_follow_from_requests(python: str, tmp_path: Pa
     assert len({answer.text.rsplit("(", 1)[1] for answer in first}) == 3
 
 
+def test_each_group_of_gpus_has_an_engine(python: str, tmp_path: Path, monkeypatch: Any) -> None:
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "0,1,4,5,7")
+    monkeypatch.setenv("STAND_IN_STEP_S", "0.02")
+    options = VLLMWriter(model="a/model", python=python, concurrency=8, tensor_parallel_size=2)
+    batch = [make_request(number) for number in range(60)]
+    answers = ask(options, tmp_path / "j", batch)
+    assert [f"About {number}." in answer.text for number, answer in enumerate(answers)] == [True] * 60
+    assert sorted(noted(tmp_path, "gpus")) == ["'0,1'", "'4,5'"] and len({*taken(tmp_path)}) == 60
+    assert answers == ask(replace(options, data_parallel_size=1), tmp_path / "one", batch), "the same seeds"
+    assert (tmp_path / "vllm.log").exists() and (tmp_path / "vllm-1.log").exists()
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "0,1")
+    with pytest.raises(ConfigError, match="3 engines of 1 GPUs need 3 GPUs; this machine has 2"):
+        VLLMWriter(python=python, data_parallel_size=3).check()
+
+
+def test_end_of_one_engine_ends_all(python: str, tmp_path: Path, monkeypatch: Any) -> None:
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "0,1,2")
+    batch = [*(make_request(number) for number in range(40)), make_request(40, "DIE")]
+    with pytest.raises(LLMError, match="vLLM stopped running .* the card fell off"):
+        ask(VLLMWriter(python=python, concurrency=2), tmp_path / "j", batch)
+    assert len(ask(VLLMWriter(python=python), tmp_path / "j", batch[:40])) == 40
+
+
 def test_json_schema_reaches_the_engine(python: str, tmp_path: Path) -> None:
     (answer,) = ask(VLLMWriter(python=python), tmp_path / "j", [make_request(0, json_schema={"type": "object"})])
     assert json.loads(answer.text)["entities"] == ["Orsk", "Vale"]

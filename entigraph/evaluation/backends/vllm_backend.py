@@ -15,7 +15,7 @@ from entigraph.evaluation.backends.local_backend import ChatTemplate, LocalBacke
 from entigraph.evaluation.base import Generation, Prompt, Sampling, ScoredSequence
 from entigraph.llm.base import Notify
 from entigraph.llm.vllm.engine_config import VLLMEngineConfig
-from entigraph.llm.vllm.engine_process import EngineProcess
+from entigraph.llm.vllm.engine_replicas import start_engines
 
 # The last token of a scored sequence needs no position in the model's context, but vLLM counts it.
 EXTRA_POSITION = {"VLLM_ALLOW_LONG_MAX_MODEL_LEN": "1"}
@@ -47,7 +47,7 @@ class VllmBackend(LocalBackend):
         self.numbers = count()
         self.replies: SimpleQueue[Reply | LLMError] = SimpleQueue()
         arguments = options.engine_arguments(path) | {"max_model_len": max_length + 1} | options.arguments
-        self.worker = EngineProcess(options, {"engine": arguments, "chat": None}, log, notify, self, EXTRA_POSITION)
+        self.worker = start_engines(options, {"engine": arguments, "chat": None}, log, notify, self, EXTRA_POSITION)
 
     def sample(self, prompts: Sequence[Prompt], sampling: Sampling) -> Iterator[tuple[int, list[Generation]]]:
         encoded = [self.encode_prompt(prompt) for prompt in prompts]

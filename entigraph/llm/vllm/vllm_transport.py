@@ -13,6 +13,7 @@ from entigraph.llm.cost import FREE
 from entigraph.llm.replies import parse_completion
 from entigraph.llm.response_cache import ResponseCache
 from entigraph.llm.vllm.engine_process import EngineListener, EngineProcess
+from entigraph.llm.vllm.engine_replicas import EngineReplicas
 
 REJECTED_BY_ENGINE = f"{REJECTED}rejected by the engine"
 
@@ -25,10 +26,10 @@ class VLLMTransport:
         model: str,
         concurrency: int,
         cache: ResponseCache,
-        start_engine: Callable[[EngineListener], EngineProcess],
+        start_engine: Callable[[EngineListener], EngineProcess | EngineReplicas],
     ) -> None:
         self.model, self.concurrency, self.cache, self.start_engine = model, concurrency, cache, start_engine
-        self.engine: EngineProcess | None = None
+        self.engine: EngineProcess | EngineReplicas | None = None
         self.lock = threading.Lock()
         self.numbers = count()
         self.in_flight: dict[int, tuple[WireRequest, Answer]] = {}

@@ -86,19 +86,20 @@ class VLLMWriter(VLLMEngineConfig):
     @contextmanager
     def connect(self, response_cache: Path, notify: Notify = print) -> Iterator[LLM]:
         from entigraph.llm.vllm.engine_process import EngineListener, EngineProcess
+        from entigraph.llm.vllm.engine_replicas import EngineReplicas, start_engines
         from entigraph.llm.vllm.vllm_transport import VLLMTransport
 
-        def start_engine(listener: EngineListener) -> EngineProcess:
+        def start_engine(listener: EngineListener) -> EngineProcess | EngineReplicas:
             self.check()
             chat = {"template": self.template, "kwargs": self.chat_template_kwargs}
             arguments = self.engine_arguments(self.model) | self.arguments
             log = response_cache.with_name(LOG_NAME)
-            return EngineProcess(self, {"engine": arguments, "chat": chat}, log, notify, listener)
+            return start_engines(self, {"engine": arguments, "chat": chat}, log, notify, listener)
 
         with connect_with_cache(
             self.name,
             response_cache,
             self.body,
-            lambda cache: VLLMTransport(self.identity, self.concurrency, cache, start_engine),
+            lambda cache: VLLMTransport(self.identity, self.concurrency * len(self.gpu_groups()), cache, start_engine),
         ) as llm:
             yield llm

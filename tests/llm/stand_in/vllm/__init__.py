@@ -92,6 +92,7 @@ def note(what: str, value: Any) -> None:
 class LLM:
     def __init__(self, **arguments: Any) -> None:
         print("vLLM prints where it likes")
+        note("gpus", os.environ.get("CUDA_VISIBLE_DEVICES"))
         self.llm_engine = Engine(arguments["max_num_seqs"])
 
     def get_tokenizer(self) -> Tokenizer:
