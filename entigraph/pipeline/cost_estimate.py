@@ -1,6 +1,6 @@
 """Estimates what LLMs and other paid endpoints will cost, before the first request."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing
 from typing import Any, cast
 
@@ -208,6 +208,37 @@ def baseline_cost_lines(run: Run) -> list[str]:
                 f"stopped at max_cost_usd = {baseline.max_cost_usd}"
             )
     return lines
+
+
+def answer_judge_lines(runs: Sequence[Run]) -> Iterator[str]:
+    """Yields the largest cost of the judges of free-form answers, over all models that are still to be evaluated."""
+    run = runs[0]
+    evaluations = {
+        evaluation.folder
+        for job in runs
+        for evaluation in (
+            job.artifacts.evaluation,
+            job.artifacts.base_model_evaluation,
+            *job.artifacts.reference_evaluations.values(),
+        )
+        if evaluation and not evaluation.complete
+    }
+    for name, task in run.tasks.items():
+        judge = getattr(task, "judge", None)
+        if not evaluations or not hasattr(judge, "price"):
+            continue
+        inputs = steps.task_inputs(run, name)
+        usage = task.estimate_judge_usage(inputs) if inputs.questions.exists() else None
+        if usage is None:
+            yield f"evaluation.{name}.judge: its cost is unknown until the questions exist (run stage=corpus)"
+            continue
+        prompts = usage.prompt_characters / CHARACTERS_PER_TOKEN
+        cost = judge.price.dollars(prompts, 0.0, usage.max_completion_tokens)
+        yield (
+            f"evaluation.{name}.judge with {judge.model}: up to {usage.samples:,} {usage.items} of each of "
+            f"{len(evaluations):,} models, ${len(evaluations) * cost:,.2f}; "
+            f"stopped at max_cost_usd = {judge.max_cost_usd}"
+        )
 
 
 def judging_cost_lines(run: Run) -> list[str]:

@@ -5,8 +5,10 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from entigraph.config.schema import Stage
+from entigraph.llm.vllm.engine_config import VLLMEngineConfig
 from entigraph.pipeline import dependencies, execution
 from entigraph.pipeline.cost_estimate import (
+    answer_judge_lines,
     baseline_cost_lines,
     judging_cost_lines,
     question_cost_lines,
@@ -32,8 +34,10 @@ def render_plan(run: Run) -> Iterator[str]:
     yield from question_cost_lines(run)
     yield from retrieval_cost_lines(run)
     yield from baseline_cost_lines(run)
+    yield from answer_judge_lines([run])
     yield from judging_cost_lines(run)
     yield from training_lines(run)
+    yield from engine_lines(run)
     yield from (f"note: {note}" for note in run.notes)
     yield from synthesis_loss_lines([run])
     if not execution.is_complete(run):
@@ -99,4 +103,14 @@ def sweep_cost_lines(runs: Sequence[Run]) -> list[str]:
     lines += [line for run in questions.values() for line in question_cost_lines(run)]
     lines += [line for run in dict.fromkeys(rankings.values()) for line in retrieval_cost_lines(run)]
     lines += [line for run in dict.fromkeys(references.values()) for line in baseline_cost_lines(run)]
-    return lines + judging_cost_lines(runs[0])
+    return [*lines, *answer_judge_lines(runs), *judging_cost_lines(runs[0])]
+
+
+def engine_lines(run: Run) -> Iterator[str]:
+    """Yields how vLLM uses the GPUs of this machine, if it runs more than one engine."""
+    for key, component in (("llm", run.llm), ("engine", run.engine)):
+        if isinstance(component, VLLMEngineConfig) and (engines := len(component.gpu_groups())) > 1:
+            yield (
+                f"{key}: {engines} vLLM engines with {component.tensor_parallel_size} GPUs each "
+                f"({key}.data_parallel_size, {key}.tensor_parallel_size)"
+            )

@@ -1,6 +1,8 @@
 """Short free-form answers: prompts, scores, and a judge at an endpoint with scripted replies."""
 
 import json
+import re
+from collections.abc import Callable
 from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
@@ -18,6 +20,9 @@ from entigraph.evaluation.tasks.closed_book import ClosedBook
 from entigraph.evaluation.tasks.free_form import FreeForm, build_answer
 from entigraph.evaluation.tasks.open_book import OpenBookFreeForm
 from entigraph.llm.offline.offline_writer import OfflineWriter
+from entigraph.pipeline.cost_estimate import answer_judge_lines
+from entigraph.pipeline.dry_run import engine_lines
+from entigraph.pipeline.run import Run
 from entigraph.runtime.progress import SilentProgress
 from entigraph.storage.data_losses import collect_losses, render_losses
 from entigraph.storage.jsonl import read_jsonl
@@ -210,6 +215,31 @@ def test_plan_names_a_judge_without_a_key(command: Command) -> None:
     overrides = ["evaluation=free_form", "llm@evaluation.free_form.judge=openai", "logger=none"]
     result = command("run", *overrides, "evaluation.free_form.judge.model=gpt-4o-mini", OPENAI_API_KEY="")
     assert result.returncode == 1 and "OPENAI_API_KEY" in result.stderr and "outputs" not in result.stdout
+
+
+def test_plan_states_the_cost_of_the_judge(configured: Callable[..., Run], tmp_path: Path) -> None:
+    judge = ["llm@evaluation.free_form.judge=openai", "evaluation.free_form.judge.model=gpt-4o-mini"]
+    run = configured("evaluation=free_form", *judge, "evaluation.free_form.limit=2")
+    assert list(answer_judge_lines([run])) == [
+        "evaluation.free_form.judge: its cost is unknown until the questions exist (run stage=corpus)"
+    ]
+    folder = run.artifacts.corpus.folder
+    folder.mkdir(parents=True)
+    write_inputs(folder, questions())
+    (line,) = answer_judge_lines([run])
+    assert re.fullmatch(
+        r"evaluation\.free_form\.judge with gpt-4o-mini: up to 2 answers of each of 1 models, \$0\.0\d; "
+        r"stopped at max_cost_usd = 5\.0",
+        line,
+    )
+
+
+def test_plan_states_the_number_of_engines(configured: Callable[..., Run], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "0,1,2,3")
+    run = configured("llm=vllm", "engine=vllm", "engine.tensor_parallel_size=2", "llm.data_parallel_size=1")
+    assert list(engine_lines(run)) == [
+        "engine: 2 vLLM engines with 2 GPUs each (engine.data_parallel_size, engine.tensor_parallel_size)"
+    ]
 
 
 def test_data_losses_are_empty_without_losses() -> None:

@@ -133,6 +133,10 @@ class EvaluationTask(ABC):
         """Returns the size of the task's requests to an endpoint; None if unknown."""
         return None
 
+    def estimate_judge_usage(self, inputs: TaskInputs) -> UsageEstimate | None:
+        """Returns the largest size of the requests to the task's judge for one model; None without a judge."""
+        return None
+
     def compute_metric_scores(self, records: Path, kind: type[Any]) -> dict[str, Any]:
         """Returns the `metrics` entry of the scores; empty without metrics."""
         return {"metrics": compute_metrics(self.metrics, list(read_jsonl(records, kind)))} if self.metrics else {}

@@ -6,7 +6,7 @@ from typing import Any, ClassVar
 
 from entigraph.config.fields import runtime_field
 from entigraph.errors import ConfigError
-from entigraph.evaluation.answer_judge import judge_answers, judge_cache_key, judge_name, with_verdict
+from entigraph.evaluation.answer_judge import judge_answers, judge_cache_key, judge_name, judge_prompt, with_verdict
 from entigraph.evaluation.base import (
     Backend,
     Generation,
@@ -28,8 +28,10 @@ from entigraph.storage.fingerprints import digest
 from entigraph.storage.jsonl import read_jsonl, write_jsonl
 from entigraph.storage.schemas import Answer, Question
 from entigraph.text.answer_matching import best_f1, exact_match
+from entigraph.text.writing_systems import CHARACTERS_PER_TOKEN
 
 QUESTIONS_PER_CALL = 512  # of `Backend.sample`
+VERDICT_TOKENS = 60  # of a reply of the judge
 # For chat models; a base model continues the examples.
 SYSTEM = "Answer the last question with the answer alone: a name, a number or a few words, and no sentence around it."
 
@@ -88,6 +90,15 @@ class FreeForm(QuestionTask):
         characters = sum(len(self.build_prompt(question)) for question in questions)
         longest = len(questions) * self.max_tokens
         return UsageEstimate(f"{len(questions):,} questions", characters, len(questions), longest)
+
+    def estimate_judge_usage(self, inputs: TaskInputs) -> UsageEstimate | None:
+        if self.judge is None:
+            return None
+        questions = self.load_questions(inputs)
+        per_question = len(judge_prompt()) + CHARACTERS_PER_TOKEN * self.max_tokens
+        characters = sum(len(question.text) + sum(map(len, question.accepted_answers)) for question in questions)
+        characters += round(per_question * len(questions))
+        return UsageEstimate("answers", characters, len(questions), VERDICT_TOKENS * len(questions))
 
     def build_prompt(self, question: Question, passages: Sequence[str] = ()) -> str:
         """Returns examples, passages and question, in this order."""
