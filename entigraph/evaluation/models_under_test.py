@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, ClassVar, Protocol
 from entigraph.config.fields import runtime_field
 from entigraph.errors import ConfigError
 from entigraph.evaluation.base import Backend
+from entigraph.huggingface.gguf_files import pretrained_source
 from entigraph.huggingface.models import eos_token_ids, load_config
 from entigraph.llm.base import Notify, Writer
 from entigraph.llm.vllm.engine_config import VLLMEngineConfig
@@ -141,7 +142,7 @@ def load_pretrained_tokenizer(path: str) -> "tuple[Tokenizer, int | None]":
     from transformers import AutoTokenizer
 
     try:
-        tokenizer = AutoTokenizer.from_pretrained(str(Path(path).expanduser()))
+        tokenizer = AutoTokenizer.from_pretrained(**pretrained_source(path))
     except (OSError, ValueError) as error:
         raise ConfigError(
             f"baselines: cannot load the tokenizer of {path!r}: {str(error).splitlines()[0]} "

@@ -12,6 +12,7 @@ from entigraph.fictional.quiz import questions, render_item
 from entigraph.fictional.reading import comprehend
 from entigraph.fictional.world import NamePool, worlds
 from entigraph.fictional.writing import paraphrase, relate, source_document
+from entigraph.huggingface.gguf_files import pretrained_source
 from entigraph.tokenization.base import END_OF_TEXT, Separators, save_tokenizer, write_meta
 from entigraph.tokenization.chat_templates import built_in_templates
 
@@ -86,6 +87,8 @@ class PretrainedTokenizer:
         folder = Path(self.path).expanduser()
         if not folder.exists():
             return []  # a Hub ID, which identifies itself
+        if folder.suffix == ".gguf":
+            return [folder]
         names = ("tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "tokenizer.model")
         if folder.is_file() or not any((folder / name).exists() for name in names):
             raise ConfigError(f"tokenizer.path: {folder} contains no tokenizer; expected a folder with tokenizer.json")
@@ -95,7 +98,7 @@ class PretrainedTokenizer:
         from transformers import AutoTokenizer
 
         try:
-            tokenizer = AutoTokenizer.from_pretrained(str(Path(self.path).expanduser()))
+            tokenizer = AutoTokenizer.from_pretrained(**pretrained_source(self.path))
         except (OSError, ValueError) as error:
             raise ConfigError(
                 f"tokenizer.path: cannot load {self.path!r}: {str(error).splitlines()[0]} "

@@ -4,12 +4,12 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from pathlib import Path
 from typing import Any
 
 from tokenizers import Tokenizer
 
 from entigraph.evaluation.base import Generation, Prompt, Sampling, ScoredSequence
+from entigraph.huggingface.gguf_files import pretrained_source
 
 PLACEHOLDER = "ANSWER"  # for the model's answer
 
@@ -36,11 +36,11 @@ class ChatTemplate:
 
 
 def load_chat_template(path: str) -> ChatTemplate | None:
-    """Returns the chat template of a model folder or Hub ID; None if it has none."""
+    """Returns the chat template of a model folder, Hub ID or GGUF file; None if it has none."""
     from transformers import AutoTokenizer
 
     try:
-        tokenizer = AutoTokenizer.from_pretrained(str(Path(path).expanduser()))
+        tokenizer = AutoTokenizer.from_pretrained(**pretrained_source(path))
     except (OSError, ValueError):
         return None
     return ChatTemplate(tokenizer) if tokenizer.chat_template else None

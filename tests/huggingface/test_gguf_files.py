@@ -1,0 +1,58 @@
+"""GGUF files: their header, and one error for a file that cannot be read."""
+
+import struct
+from pathlib import Path
+
+import pytest
+
+from entigraph.errors import ConfigError
+from entigraph.huggingface import gguf_files
+from entigraph.huggingface.gguf_files import check_gguf, pretrained_source, read_architecture
+
+
+def write_header(file: Path, architecture: str, key: str = "general.architecture") -> Path:
+    """Writes a GGUF file without tensors, with one entry."""
+
+    def string(text: str) -> bytes:
+        return struct.pack("<Q", len(text.encode())) + text.encode()
+
+    entry = string(key) + struct.pack("<I", 8) + string(architecture)
+    file.write_bytes(struct.pack("<4sIQQ", b"GGUF", 3, 0, 1) + entry)
+    return file
+
+
+def test_architecture_in_the_header(tmp_path: Path) -> None:
+    assert read_architecture(write_header(tmp_path / "model.gguf", "gemma3")) == "gemma3"
+
+
+@pytest.mark.parametrize("content", [b"", b"GGUF", b"PK\x03\x04" + bytes(60)])
+def test_another_file_is_an_error(content: bytes, tmp_path: Path) -> None:
+    file = tmp_path / "model.gguf"
+    file.write_bytes(content)
+    with pytest.raises(ConfigError, match=r"model\.gguf is not a GGUF file"):
+        read_architecture(file)
+
+
+def test_header_without_an_architecture_is_an_error(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="is not a GGUF file"):
+        read_architecture(write_header(tmp_path / "model.gguf", "llama", key="general.name"))
+
+
+def test_architecture_that_transformers_cannot_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(gguf_files, "find_spec", lambda name: object())
+    with pytest.raises(ConfigError, match="has the architecture 'rwkv7'.* use the model's Hugging Face folder instead"):
+        check_gguf(write_header(tmp_path / "model.gguf", "rwkv7"))
+    for known in ("llama", "gemma3", "qwen3", "qwen2moe"):
+        check_gguf(write_header(tmp_path / "model.gguf", known))
+
+
+def test_missing_package_is_an_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(gguf_files, "find_spec", lambda name: None)
+    with pytest.raises(ConfigError, match=r"pip install 'entigraph\[gguf\]'"):
+        check_gguf(write_header(tmp_path / "model.gguf", "llama"))
+
+
+def test_source_of_folders_files_and_hub_ids(tmp_path: Path) -> None:
+    assert pretrained_source("org/model") == {"pretrained_model_name_or_path": "org/model"}
+    source = {"pretrained_model_name_or_path": str(tmp_path), "gguf_file": "model.gguf"}
+    assert pretrained_source(str(tmp_path / "model.gguf")) == source
