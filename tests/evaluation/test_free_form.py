@@ -1,18 +1,21 @@
 """Short free-form answers: prompts, scores, and a judge at an endpoint with scripted replies."""
 
+import gzip
 import json
 import re
+from base64 import b64decode
 from collections.abc import Callable
 from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
 import pytest
+from lxml import html
 
 from entigraph.errors import ConfigError, DataError, LLMError
-from entigraph.evaluation import stage
+from entigraph.evaluation import evaluation_report, stage
 from entigraph.evaluation.backends.transformers_backend import TransformersBackend
-from entigraph.evaluation.base import Generation, RetrievedPassages
+from entigraph.evaluation.base import Generation, RetrievedPassages, TaskInputs
 from entigraph.evaluation.evaluation_report import answer_state, score_rows
 from entigraph.evaluation.models_under_test import EndpointModel
 from entigraph.evaluation.tasks.answer_loss import AnswerLoss
@@ -119,6 +122,21 @@ def test_judge_decides_what_is_correct(tmp_path: Path) -> None:
     ]
     assert [answer_state(answer) for answer in answers] == [0, 0, 4, 1, 4]
     assert [row.label for row in score_rows(scores)][:3] == ["correct, judged by judge", "exact match", "F1"]
+
+
+def test_report_lists_accepted_answers_and_verdicts(tmp_path: Path) -> None:
+    with scripted(judged(VERDICTS)) as server:
+        evaluate(server, tmp_path, server.model(model="judge"))
+    source = TaskInputs(tmp_path / "questions.jsonl", tmp_path / "documents.jsonl")
+    page = html.fromstring(evaluation_report.write(tmp_path / "out", {"short": source}, name="a run").read_text())
+    listing, (*_, last) = (unpack(page, name) for name in ("questions-0", "details-0-0"))
+    assert listing["choices"][0] == ["Miriam Vale", "Vale"] and listing["answer"][0] == [0, 1]
+    assert listing["state"] == [0, 0, 4, 1, 4] and last["verdict"] == "not_attempted" and last["f1"] == 0.0
+    assert "correct, judged by judge" in page.text_content()
+
+
+def unpack(page: Any, name: str) -> Any:
+    return json.loads(gzip.decompress(b64decode(page.get_element_by_id(name).text)))
 
 
 def test_missing_verdict_is_a_counted_loss(tmp_path: Path) -> None:
