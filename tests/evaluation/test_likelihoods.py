@@ -2,16 +2,18 @@
 
 import random
 from contextlib import nullcontext
+from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 from transformers import Gemma3ForCausalLM, Gemma3TextConfig, LlamaConfig, LlamaForCausalLM
 
-from entigraph.evaluation.backends import likelihoods
+from entigraph.evaluation.backends import likelihoods, transformers_backend
 from entigraph.evaluation.backends.likelihoods import LikelihoodScorer, batch_rows, split_prefixes
-from entigraph.evaluation.backends.transformers_backend import cast_weights
+from entigraph.evaluation.backends.transformers_backend import TransformersBackend, cast_weights
 from entigraph.evaluation.base import ScoredSequence
+from entigraph.evaluation.models_under_test import load_pretrained_tokenizer
 
 VOCABULARY = 61
 SIZES: dict[str, Any] = {
@@ -119,3 +121,18 @@ def test_cast_to_bf16_keeps_rotary_frequencies() -> None:
     cast_weights(model)
     assert all(parameter.dtype == torch.bfloat16 for parameter in model.parameters())
     assert torch.equal(model.model.rotary_emb.inv_freq, frequencies)
+
+
+@pytest.mark.parametrize("device", ["cpu", "cuda"])
+def test_large_models_are_cast_once(device: str, tiny_model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Small models on a CPU, such as the demo's, run under autocast: casting them would change published scores."""
+    monkeypatch.setattr(torch.nn.Module, "to", lambda self, *arguments, **options: self)  # there is no GPU
+
+    def dtypes(parameters: int) -> set[torch.dtype]:
+        monkeypatch.setattr(transformers_backend, "CASTING_PARAMETERS", parameters)
+        tokenizer, _ = load_pretrained_tokenizer(str(tiny_model))
+        backend = TransformersBackend(str(tiny_model), tokenizer, 0, device, bf16=True, threads=None)
+        return {parameter.dtype for parameter in backend.model.parameters()}
+
+    assert dtypes(0) == {torch.bfloat16}
+    assert dtypes(10**9) == ({torch.float32} if device == "cpu" else {torch.bfloat16})

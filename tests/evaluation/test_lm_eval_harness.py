@@ -66,9 +66,9 @@ def test_accuracy_matches_the_harness(harness: None, tiny_model: Path, task_file
     candidate = LocalModel(str(tiny_model), "cpu", 1, tiny_model, 0)
     stage.run(candidate, out, tasks=tasks, inputs=dict.fromkeys(tasks, source), progress=SilentProgress())
     scores = json.loads((out / "scores.json").read_text())
-    theirs = scores["lm_eval"]["tasks"]["ours"]
-    assert theirs["acc"] == scores["closed_book"]["accuracy"] and 0 < theirs["acc"] < 1
-    assert theirs["acc_norm"] == scores["closed_book"]["accuracy_norm"]
+    theirs = scores["lm_eval"]["metrics"]
+    assert theirs["ours/acc"] == scores["closed_book"]["accuracy"] and 0 < theirs["ours/acc"] < 1
+    assert theirs["ours/acc_norm"] == scores["closed_book"]["accuracy_norm"]
 
 
 def test_loglikelihoods_match_the_harness(harness: None, backend: TransformersBackend) -> None:

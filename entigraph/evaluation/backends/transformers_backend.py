@@ -15,6 +15,8 @@ from entigraph.huggingface.models import eos_token_ids, load_model
 from entigraph.runtime.devices import keep_freed_memory
 
 UNLIMITED_CONTEXT = 1 << 30
+# On a CPU, smaller models, such as the demo's, run under autocast: it is fast enough, and more exact.
+CASTING_PARAMETERS = 10_000_000
 
 
 class TransformersBackend(LocalBackend):
@@ -35,7 +37,9 @@ class TransformersBackend(LocalBackend):
             if threads:
                 torch.set_num_threads(threads)
         model: Any = load_model(path)
-        if bf16 and device != "cpu":  # autocast would convert all weights to bf16 again for every token
+        # Autocast would convert all weights to bf16 again in every forward pass.
+        self.casts = bf16 and (device != "cpu" or model.num_parameters() >= CASTING_PARAMETERS)
+        if self.casts:
             cast_weights(model)
         max_length = getattr(model.config, "max_position_embeddings", None) or UNLIMITED_CONTEXT
         super().__init__(tokenizer, bos_id, max_length, eos_token_ids(model.generation_config), chat)
@@ -57,7 +61,7 @@ class TransformersBackend(LocalBackend):
         return LikelihoodScorer(self.model, self.device, self.autocast).score(sequences, batch_tokens)
 
     def autocast(self) -> AbstractContextManager[object]:
-        mixed = self.bf16 and self.device == "cpu"
+        mixed = self.bf16 and not self.casts
         return torch.autocast(self.device, dtype=torch.bfloat16) if mixed else nullcontext()
 
 
