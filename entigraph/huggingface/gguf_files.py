@@ -7,7 +7,7 @@ trained model as GGUF, is llama.cpp's `convert_hf_to_gguf.py`.
 import struct
 from importlib.util import find_spec
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
 from entigraph.errors import ConfigError
 
@@ -23,6 +23,12 @@ def pretrained_source(path: str) -> dict[str, str]:
     if local.suffix == ".gguf":
         return {"pretrained_model_name_or_path": str(local.parent), "gguf_file": local.name}
     return {"pretrained_model_name_or_path": str(local)}
+
+
+def forget_quantization(model: Any) -> None:
+    """Removes the note of a GGUF file's quantization from the config: the weights are dequantized."""
+    if getattr(getattr(model.config, "quantization_config", None), "quant_method", None) == "gguf":
+        del model.config.quantization_config
 
 
 def check_gguf(file: Path) -> None:

@@ -4,6 +4,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from entigraph.errors import ConfigError
+from entigraph.huggingface.gguf_files import check_gguf, forget_quantization, pretrained_source
 
 if TYPE_CHECKING:
     from transformers import GenerationConfig, PreTrainedModel
@@ -18,9 +19,10 @@ def load_model(path: str) -> "PreTrainedModel":
 
     disable_progress_bar()  # type: ignore[no-untyped-call]
     try:
-        model: PreTrainedModel = AutoModelForCausalLM.from_pretrained(str(Path(path).expanduser()), dtype=torch.float32)
+        model: PreTrainedModel = AutoModelForCausalLM.from_pretrained(**pretrained_source(path), dtype=torch.float32)
     except (OSError, ValueError, SafetensorError) as error:
         raise model_error(path, error) from None
+    forget_quantization(model)
     return model
 
 
@@ -48,7 +50,7 @@ def build_meta_model(path: str) -> "PreTrainedModel":
     from transformers import AutoConfig, AutoModelForCausalLM
 
     try:
-        config = AutoConfig.from_pretrained(str(Path(path).expanduser()))
+        config = AutoConfig.from_pretrained(**pretrained_source(path))
         with torch.device("meta"):
             model: PreTrainedModel = AutoModelForCausalLM.from_config(config, dtype=torch.float32)  # type: ignore[no-untyped-call]
     except (OSError, ValueError) as error:
@@ -60,13 +62,13 @@ def load_config(path: str) -> tuple[Any, "GenerationConfig"]:
     """Returns the model's config and generation config. Raises ConfigError if the config cannot be read."""
     from transformers import AutoConfig, GenerationConfig
 
-    folder = str(Path(path).expanduser())
+    source = pretrained_source(path)
     try:
-        config = AutoConfig.from_pretrained(folder)
+        config = AutoConfig.from_pretrained(**source)
     except (OSError, ValueError) as error:
         raise model_error(path, error) from None
     try:
-        return config, GenerationConfig.from_pretrained(folder)
+        return config, GenerationConfig.from_pretrained(source["pretrained_model_name_or_path"])
     except OSError:  # many models have no generation_config.json
         return config, GenerationConfig.from_model_config(config)
 
@@ -93,7 +95,9 @@ def weights_folder(path: str) -> Path | None:
 def check_model_path(path: str) -> None:
     """Raises ConfigError if the path does not exist or is not a model folder. Does not load the model."""
     local = Path(path).expanduser()
-    if local.exists():
+    if local.suffix == ".gguf" and local.is_file():
+        check_gguf(local)
+    elif local.exists():
         if not (local / "config.json").is_file():
             raise ConfigError(f"model.path: {local} contains no config.json; expected a Hugging Face model folder")
     elif local.is_absolute() or path.startswith((".", "~")):
