@@ -224,7 +224,7 @@ def answer_judge_lines(runs: Sequence[Run]) -> Iterator[str]:
         if evaluation and not evaluation.complete
     }
     for name, task in run.tasks.items():
-        judge = getattr(task, "judge", None)
+        judge: Any = getattr(task, "judge", None)
         if not evaluations or not hasattr(judge, "price"):
             continue
         inputs = steps.task_inputs(run, name)
