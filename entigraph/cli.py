@@ -1,4 +1,4 @@
-"""The command line: entigraph [plan|run|analyze|list|clean] [experiments=<name>] [stage=<stage>] [key=value ...]
+"""The command line: entigraph [COMMAND] [experiments=<name>] [stage=<stage>] [key=value ...]
 
 `entigraph ask|chat` and the other TOOLS use finished runs. They have no configuration, and options of their own.
 """
@@ -21,7 +21,7 @@ from entigraph.config.suggestions import did_you_mean
 from entigraph.config.validation import explain_override_error
 from entigraph.errors import ConfigError, EntigraphError
 from entigraph.llm.cost import COMMAND_VARIABLE
-from entigraph.pipeline import dry_run, execution
+from entigraph.pipeline import dry_run, execution, preview
 from entigraph.pipeline.analysis_step import analyze
 from entigraph.pipeline.loading import load_run
 from entigraph.pipeline.registration import register_config
@@ -67,6 +67,9 @@ def execute(config: DictConfig) -> None:
     run = load_run(config)
     if command is Command.plan:
         print("\n".join(dry_run.render_plan(run)))
+    elif command is Command.preview:
+        for text in preview.render_preview(run, TerminalProgress()):
+            print(text)
     elif command is Command.analyze:
         analyze(run)
     elif config.stage is None:

@@ -15,6 +15,7 @@ class Command(StrEnum):
     """What `entigraph COMMAND` does with a configuration."""
 
     plan = "plan"
+    preview = "preview"
     run = "run"
     analyze = "analyze"
     list = "list"
@@ -75,6 +76,48 @@ class Synthesis:
         return max(self.max_retries, self.max_entity_retries)
 
 
+class GateMode(StrEnum):
+    off = "off"
+    report = "report"
+    stop = "stop"
+
+
+@dataclass
+class QualityGate:
+    """What is checked of the texts before training. `max_*` are shares of the texts. See conf/config.yaml."""
+
+    mode: GateMode = GateMode.off
+    sample: int = 2_000
+    min_tokens: int = 20
+    max_short: float = 0.05
+    max_refusals: float = 0.01
+    max_repetitive: float = 0.05
+    max_other_language: float = 0.01
+    max_copied: float = 0.2
+    max_quoting: float = 0.0
+
+    def __post_init__(self) -> None:
+        if self.sample < 1:
+            raise ConfigError(f"quality_gate.sample: {self.sample} found, at least 1 text expected")
+        for key in ("short", "refusals", "repetitive", "other_language", "copied", "quoting"):
+            share = getattr(self, f"max_{key}")
+            if not 0 <= share <= 1:
+                raise ConfigError(f"quality_gate.max_{key}: {share} found, a share from 0 to 1 expected")
+
+
+@dataclass
+class Preview:
+    """What `entigraph preview` writes: `texts` texts of each kind, about the first `documents` documents."""
+
+    texts: int = 1
+    documents: int = 3
+
+    def __post_init__(self) -> None:
+        for key in ("texts", "documents"):
+            if getattr(self, key) < 1:
+                raise ConfigError(f"preview.{key}: {getattr(self, key)} found, at least 1 expected")
+
+
 @dataclass
 class Tokens:
     """Which texts a run trains on, and how they are packed. See conf/config.yaml."""
@@ -82,12 +125,23 @@ class Tokens:
     budget: int | None = None
     block_length: int | None = None
     too_long: str = "skip"
+    text_layout: str = "separate"
     encoder: str = runtime_field("auto")
 
     def __post_init__(self) -> None:
         if self.budget is not None and self.budget < 1:
             raise ConfigError(f"tokens.budget: {self.budget} found, at least 1 token or null expected")
-        for key, choices in (("too_long", ("skip", "cut")), ("encoder", ("auto", "tokenizers"))):
+        choices_by_key = {
+            "too_long": ("skip", "cut"),
+            "encoder": ("auto", "tokenizers"),
+            "text_layout": ("separate", "stitched"),
+        }
+        if self.text_layout == "stitched" and self.block_length is not None:
+            raise ConfigError(
+                f"tokens.text_layout: stitched found with tokens.block_length={self.block_length}; stitched texts are "
+                "longer than a block, so set tokens.block_length=null"
+            )
+        for key, choices in choices_by_key.items():
             if getattr(self, key) not in choices:
                 raise ConfigError(f"tokens.{key}: {getattr(self, key)!r} found, {' or '.join(choices)} expected")
 
@@ -136,6 +190,8 @@ class Root:
     augmenter: Any = MISSING
     llm: Any = MISSING
     synthesis: Synthesis = field(default_factory=Synthesis)
+    preview: Preview = field(default_factory=Preview)
+    quality_gate: QualityGate = field(default_factory=QualityGate)
     tokenizer: Any = MISSING
     tokens: Tokens = field(default_factory=Tokens)
     data: Any = MISSING

@@ -10,11 +10,28 @@ from typing import Any
 from omegaconf import DictConfig, OmegaConf
 
 from entigraph.config.instantiate import HYDRA_KEYS, BuiltComponent, build_all, inspect_target, resolve_target
-from entigraph.config.schema import COMPONENTS, NAMED_COMPONENTS, Paths, Root, StudySettings, Synthesis, Tokens
+from entigraph.config.schema import (
+    COMPONENTS,
+    NAMED_COMPONENTS,
+    Paths,
+    Preview,
+    QualityGate,
+    Root,
+    StudySettings,
+    Synthesis,
+    Tokens,
+)
 from entigraph.config.suggestions import did_you_mean
 from entigraph.errors import ConfigError, EntigraphError
 
-SECTIONS: dict[str, type] = {"paths": Paths, "study": StudySettings, "synthesis": Synthesis, "tokens": Tokens}
+SECTIONS: dict[str, type] = {
+    "paths": Paths,
+    "study": StudySettings,
+    "synthesis": Synthesis,
+    "preview": Preview,
+    "quality_gate": QualityGate,
+    "tokens": Tokens,
+}
 HEADING, BULLET = "the configuration has problems:", "  - "
 UNKNOWN_KEY = re.compile(r"Could not override '([\w.@/]+)'")
 INVALID_VALUE = re.compile(r"(.+)\n(?:.*\n)*?\s*full_key: (\S+)")

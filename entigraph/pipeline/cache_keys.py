@@ -136,6 +136,8 @@ def tokens_artifact(run: Components, synthesis: Artifact, tokenizer: Artifact) -
     key: Key = {"budget": run.tokens.budget, "seed": run.seed, "repeat": run.augmenter.repeats}
     if run.tokens.block_length:
         key |= {"block_length": run.tokens.block_length, "too_long": run.tokens.too_long}
+    if run.tokens.text_layout != "separate":
+        key["text_layout"] = run.tokens.text_layout
     if run.data.validation_fraction:
         key["validation_fraction"] = run.data.validation_fraction
     name = f"{run.corpus.name}-{run.augmenter.name}-{run.tokens.budget or 'all'}"

@@ -10,7 +10,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from entigraph.analysis.base import Analysis
 from entigraph.config.instantiate import BuiltComponent, config_error_message
-from entigraph.config.schema import COMPONENTS, Synthesis, Tokens
+from entigraph.config.schema import COMPONENTS, Preview, QualityGate, Synthesis, Tokens
 from entigraph.config.validation import collect_problems, resolve_root, validate
 from entigraph.corpus.base import CorpusReader
 from entigraph.errors import ConfigError
@@ -47,6 +47,8 @@ class Components:
     augmenter: Augmenter
     llm: Any
     synthesis: Synthesis
+    preview: Preview
+    quality_gate: QualityGate
     tokenizer: TokenizerBuilder
     tokens: Tokens
     data: DataConfig
@@ -116,6 +118,8 @@ def build_components(config: DictConfig) -> dict[str, Any]:
         "keys": {key: component_key(component.node, component.component) for key, component in built.items()}
         | {key: component_key(node) for key, node in content_nodes(config).items()},
         "synthesis": OmegaConf.to_object(config.synthesis),
+        "preview": OmegaConf.to_object(config.preview),
+        "quality_gate": OmegaConf.to_object(config.quality_gate),
         "tokens": OmegaConf.to_object(config.tokens),
         "tasks": {name: task for name, task in tasks.items() if name not in skipped},
         "skipped_tasks": skipped,

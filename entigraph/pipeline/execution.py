@@ -12,7 +12,7 @@ from entigraph.errors import ArtifactError, ConfigError
 from entigraph.pipeline.dependencies import missing_inputs, needed_steps
 from entigraph.pipeline.run import Run
 from entigraph.pipeline.run_tracking import lazy_tracker
-from entigraph.pipeline.steps import Step, check_tasks, run_steps
+from entigraph.pipeline.steps import Step, check_tasks, find_quoted_questions, run_steps
 from entigraph.pipeline.study import reference_entry, study_folder, study_member, study_settings
 from entigraph.runtime.devices import check_accelerator
 from entigraph.runtime.processes import process_group
@@ -94,6 +94,8 @@ def find_problems(run: Run) -> list[str]:
     problems = missing_inputs(run)
     if writes_texts or writes_questions:
         problems += collect_problems(run.llm.check)
+    if writes_texts:
+        problems += find_quoted_questions(run)
     if retrieves:
         problems += collect_problems(run.retriever.check)
     if evaluates:

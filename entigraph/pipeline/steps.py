@@ -11,8 +11,9 @@ from itertools import islice
 from pathlib import Path
 from typing import Any, cast
 
-from entigraph.config.schema import Stage
-from entigraph.config.validation import collect_problems
+from entigraph.config.schema import GateMode, Stage
+from entigraph.config.validation import collect_problems, raise_if_problems
+from entigraph.errors import DataError
 from entigraph.evaluation.base import ModelUnderTest, TaskInputs
 from entigraph.evaluation.entity_mentions import TrainingTexts
 from entigraph.evaluation.tasks.question_task import QuestionTask
@@ -20,12 +21,13 @@ from entigraph.llm.response_cache import response_cache_path
 from entigraph.llm.vllm.vllm_writer import LOG_NAME
 from entigraph.pipeline.run import Run
 from entigraph.pipeline.study import headline
+from entigraph.runtime.processes import process_group
 from entigraph.runtime.progress import Progress
 from entigraph.storage import artifact
 from entigraph.storage.artifact import Artifact, enclosing_artifact
 from entigraph.storage.data_losses import Loss, collect_losses
 from entigraph.storage.jsonl import read_jsonl
-from entigraph.storage.schemas import Document, EntityGraph
+from entigraph.storage.schemas import Document, EntityGraph, Question
 from entigraph.tracking.base import Tracker
 
 TEXTS_LOGGED = 100
@@ -84,6 +86,7 @@ def synthesize(run: Run, out: Path, progress: Progress, tracker: Tracker) -> Map
     from entigraph.synthesis import dataset_card, generation_stats, stage, synthesis_report
     from entigraph.tokenization.tokenizer import Tokenizer
 
+    raise_if_problems(find_quoted_questions(run))
     corpus, name = run.artifacts.corpus.folder, run.artifacts.synthesis.name
     writes = run.augmenter.needs_writer
     rules = run.synthesis if writes else replace(run.synthesis, token_budget=None)  # then all texts are taken
@@ -118,6 +121,22 @@ def synthesize(run: Run, out: Path, progress: Progress, tracker: Tracker) -> Map
     return counts
 
 
+def find_quoted_questions(run: Run) -> list[str]:
+    """Returns where the user's texts for the writer quote an evaluation question, of those that are known by now."""
+    from entigraph.synthesis.leakage import quoted_questions
+
+    if not run.augmenter.user_texts:
+        return []
+    return quoted_questions(run.augmenter.user_texts, evaluation_questions(run))
+
+
+def evaluation_questions(run: Run) -> Iterator[Question]:
+    """Yields the questions that are known by now: those of the corpus and of the evaluation tasks."""
+    files = {run.artifacts.question_folder(task) / "questions.jsonl" for task in run.tasks.values()}
+    files.add(run.artifacts.corpus.folder / "questions.jsonl")
+    return (question for file in sorted(files) if file.exists() for question in read_jsonl(file, Question))
+
+
 def tokenize(run: Run, out: Path, progress: Progress, tracker: Tracker) -> Mapping[str, Any]:
     from entigraph.tokenization import stage
 
@@ -128,6 +147,7 @@ def tokenize(run: Run, out: Path, progress: Progress, tracker: Tracker) -> Mappi
         **text_selection(run),
         progress=progress,
         encoder=run.tokens.encoder,
+        stitched=run.tokens.text_layout == "stitched",
     )
 
 
@@ -147,6 +167,8 @@ def train(run: Run, out: Path, progress: Progress, tracker: Tracker) -> Mapping[
     from entigraph.training import stage
     from entigraph.training.component_nodes import resolved_nodes
 
+    if run.quality_gate.mode is not GateMode.off and process_group().rank == 0:
+        check_texts(run, out, progress, tracker)
     if tracker.log_texts:
         from entigraph.storage.texts import read_texts
 
@@ -165,6 +187,28 @@ def train(run: Run, out: Path, progress: Progress, tracker: Tracker) -> Mapping[
         record=lambda values: tracker.log(values, "training/"),
         origin=training_origin(run),
     )
+
+
+def check_texts(run: Run, out: Path, progress: Progress, tracker: Tracker) -> None:
+    """Reports the quality of the texts to train on, also in quality.json. Raises DataError to stop the training."""
+    from entigraph.synthesis.quality_gate import check_quality
+
+    training = training_texts(run) if run.augmenter.needs_writer else None
+    if training is None:
+        progress.notify("quality gate: the texts are copied, or were removed; nothing is checked")
+        return
+    documents = read_jsonl(run.artifacts.corpus.folder / "documents.jsonl", Document)
+    report = check_quality(training.texts(), documents, evaluation_questions(run), run.quality_gate)
+    artifact.write_json(out / "quality.json", report.as_json())
+    tracker.summarize({f"quality/{defect}": report.share(defect) for defect in report.limits})
+    for line in report.lines():
+        progress.notify(line)
+    if report.exceeded and run.quality_gate.mode is GateMode.stop:
+        raise DataError(
+            f"quality_gate.mode=stop: {', '.join(report.exceeded)}, more often than allowed (see above); read the "
+            f"texts in {run.artifacts.synthesis.folder}, change augmenter or writer, raise the limits, or set "
+            "quality_gate.mode=report"
+        )
 
 
 def training_origin(run: Run) -> dict[str, str]:

@@ -47,6 +47,8 @@ def execute_multirun(config: DictConfig, start: Callable[[], Any]) -> Any:
         print_artifacts(config)
     elif command is Command.analyze:
         analyze(load_run(without_hydra(config)))
+    elif command is Command.preview:
+        raise ConfigError("preview: a preview shows one configuration; leave out -m and choose one value of each key")
     elif command is Command.plan:
         plan_sweep(config)
     else:

@@ -27,7 +27,7 @@ too many to enumerate also defines `count_tasks(entities)`.
 
 import sys
 from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
 from functools import cache
 from itertools import islice
@@ -58,7 +58,9 @@ class WritingTask:
 
     `about` has one empty group if the text is about the document as a whole. `sample` tells repetitions apart.
     `context` holds further documents that the requests show; the texts still belong to `document`. The id of a text
-    consists of the document's id, kind, group and sample, so these must be unique together.
+    consists of the document's id, kind, group and sample, so these must be unique together. `list_number`: tasks of a
+    document and kind with the same number begin with the same request, for a list of which each takes an item; it is
+    sent and counted once.
 
     If a task is about several groups, a truncated answer is used: only the last text in it is dropped.
     """
@@ -68,6 +70,7 @@ class WritingTask:
     about: Sequence[Sequence[str]] = ((),)
     sample: int = 0
     context: Sequence[Document] = ()
+    list_number: int | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -98,6 +101,11 @@ class Augmenter:
     @property
     def cache_key(self) -> Mapping[str, Any]:
         """What decides the texts besides the fields."""
+        return {}
+
+    @property
+    def user_texts(self) -> Mapping[str, str]:
+        """Texts of the user that requests show, by the option that holds them: they must not quote a question."""
         return {}
 
     def sources(self) -> Sequence[str]:
@@ -188,6 +196,10 @@ class PromptAugmenter(Augmenter):
     def cache_key(self) -> Mapping[str, Any]:
         return {"prompts": {name: digest(self.prompt(name)) for name in self.required_prompts}}
 
+    @property
+    def user_texts(self) -> Mapping[str, str]:
+        return {f"prompts, {name}.txt": self.prompt(name) for name in self.required_prompts} if self.prompts else {}
+
     def prompt(self, name: str) -> str:
         folder = Path(self.prompts).expanduser() if self.prompts else find_prompt_folder(type(self), name)
         return read_prompt(folder, name)
@@ -196,15 +208,23 @@ class PromptAugmenter(Augmenter):
         return split_document(document, self.max_document_tokens)
 
     def build_request(
-        self, document: Document, prompt: str, details: str = "", *, temperature: float | None = None, **options: Any
+        self,
+        document: Document,
+        prompt: str,
+        details: str = "",
+        *,
+        show_text: bool = True,
+        temperature: float | None = None,
+        **options: Any,
     ) -> Request:
         """Returns a request that shows the document with the instruction in the file `prompt`, followed by `details`.
 
-        Asks for texts in the language of the document if that is not English.
+        Asks for texts in the language of the document if that is not English. `show_text` false: only the title.
         `options` are fields of `Request`, such as `sample` or `json_schema`.
         """
         suffix = f"\n\n{details}" if details else ""
-        system, user = in_own_language(self.prompt(prompt), document.text), render_document(document)
+        system = in_own_language(self.prompt(prompt), document.text)
+        user = render_document(document if show_text else replace(document, text=""))
         if self.layout == PromptLayout.shared_prefix:
             system, user = self.prompt(WRITER_PROMPT), f"{user}\n\n### Task\n{system}"
         temperature = self.temperature if temperature is None else temperature

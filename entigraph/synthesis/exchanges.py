@@ -58,7 +58,9 @@ def run_exchanges(
 
     Outcomes come in the order of the subjects if all take the same number of steps. `use_truncated` says whether steps
     receive the truncated answers about a subject. `detect_refusals`: an answer that is a refusal written as text fails.
+    `on_answer` receives each answer, but one with which several subjects begin only once.
     """
+    counted: set[str] = set()
     new = begin_exchanges(subjects, start, attempt)
     unfinished: list[Exchange[Subject, Result]] = []
     while True:
@@ -66,11 +68,13 @@ def run_exchanges(
         started = until_full(new, next_unfinished)
         with closing(send_requests(llm, chain(unfinished, started))) as answers:
             for exchange, answer in answers:
-                completion = clean_answer(answer)
-                on_answer(completion)
+                completion, request_hash = clean_answer(answer), exchange.prompt_hashes[-1]
+                if request_hash not in counted:
+                    on_answer(completion)
                 problem = answer_problem(completion, use_truncated(exchange.subject), detect_refusals)
                 outcome = advance(exchange, completion, attempt, problem)
                 if outcome is None:
+                    counted.add(request_hash)
                     next_unfinished.append(exchange)
                 else:
                     yield outcome

@@ -4,7 +4,7 @@ Derived from the augmenter: its tasks are counted per document and kind, and one
 augmenter defines `count_tasks`, millions of tasks take no time.
 """
 
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import chain, islice
@@ -75,10 +75,22 @@ class SynthesisEstimate:
 
 @dataclass(frozen=True)
 class RequestExample:
-    """One request of an example task, and the known answers to the same request of its siblings."""
+    """One request of an example task, and the known answers to the same request of its siblings.
+
+    `for_list`: the answer is a list of which each task takes an item, and no text.
+    """
 
     request: Request
     answered: AnswerTotals
+    for_list: bool = False
+
+
+@dataclass
+class TaskCount:
+    """The number of tasks of a kind about a document, and of the lists with which they begin (0: with none)."""
+
+    tasks: int = 0
+    lists: int = 0
 
 
 Examples = Mapping[TaskKey, Sequence[RequestExample]]
@@ -111,9 +123,10 @@ def estimate(
     ratio = tokenizer_ratio(examples, known, count_tokens) if count_tokens else 1.0
     wanted = ceil(token_budget / (tokens_per_request * ratio)) if token_budget is not None else None
     graphs |= {name: placeholder_graph(name, entities) for name in unknown}
-    for key, number in count_tasks(augmenter, parts, graphs, wanted).items():
-        estimates[key[0]].tasks += number
+    for key, count in count_tasks(augmenter, parts, graphs, wanted).items():
+        estimates[key[0]].tasks += count.tasks
         for example in examples.get(key, ()):
+            number = count.lists if example.for_list else count.tasks
             add_requests(estimates[key[0]], example, number, tokens_per_request, augmenter.requests_in_a_row)
     seconds = sum(totals.seconds for totals in answered)
     return SynthesisEstimate(
@@ -202,7 +215,10 @@ def render_example(augmenter: Augmenter, task: WritingTask, known: KnownAnswers)
         except Exception:  # the end of the steps, or whatever code that parses an answer raises for an empty one
             break
     steps.close()
-    return [RequestExample(request, known.siblings(request)) for request in requests]
+    return [
+        RequestExample(request, known.siblings(request), for_list=task.list_number is not None and step == 0)
+        for step, request in enumerate(requests)
+    ]
 
 
 def longest_answer(examples: Examples) -> float | None:
@@ -210,6 +226,8 @@ def longest_answer(examples: Examples) -> float | None:
     tokens, answers = Counter[int](), Counter[int]()
     for steps in examples.values():
         for step, example in enumerate(steps):
+            if example.for_list:
+                continue
             tokens[step] += example.answered.completion_tokens
             answers[step] += example.answered.answers
     return max((tokens[step] / answers[step] for step in answers if answers[step]), default=None)
@@ -226,21 +244,33 @@ def tokenizer_ratio(examples: Examples, known: KnownAnswers, count_tokens: Calla
 
 def count_tasks(
     augmenter: Augmenter, parts: Sequence[Document], graphs: Mapping[str, EntityGraph], wanted: int | None
-) -> Mapping[TaskKey, int]:
-    """Returns how many of the first `wanted` tasks (None: of all) are of each kind about each document or part."""
+) -> Mapping[TaskKey, TaskCount]:
+    """Counts the first `wanted` tasks (None: all) of each kind about each document or part."""
     counts = {
         part.id: augmenter.count_tasks(len(graphs[part.id].entities) if part.id in graphs else 0) for part in parts
     }
     if None in counts.values():
         limit = MAX_ENUMERATED_TASKS if wanted is None else min(wanted, MAX_ENUMERATED_TASKS)
-        return Counter(task_key(task) for task in islice(augmenter.tasks(parts, graphs, 0), limit))
+        return enumerate_tasks(islice(augmenter.tasks(parts, graphs, 0), limit))
     available: Mapping[str, Mapping[str, int]] = {name: count for name, count in counts.items() if count is not None}
-    totals: dict[TaskKey, int] = {}
+    totals: dict[TaskKey, TaskCount] = {}
     for kind in dict.fromkeys(chain(*available.values())):
         shares = draw_evenly([available[name].get(kind, 0) for name in available], wanted)
-        totals |= {(name, kind): number for name, number in zip(available, shares, strict=True)}
+        totals |= {(name, kind): TaskCount(number) for name, number in zip(available, shares, strict=True)}
         wanted = None if wanted is None else wanted - sum(shares)
     return totals
+
+
+def enumerate_tasks(tasks: Iterable[WritingTask]) -> Mapping[TaskKey, TaskCount]:
+    counts: dict[TaskKey, TaskCount] = defaultdict(TaskCount)
+    lists: set[tuple[TaskKey, int]] = set()
+    for task in tasks:
+        key = task_key(task)
+        counts[key].tasks += 1
+        if task.list_number is not None and (key, task.list_number) not in lists:
+            lists.add((key, task.list_number))
+            counts[key].lists += 1
+    return counts
 
 
 def draw_evenly(capacities: Sequence[int], wanted: int | None) -> list[int]:

@@ -11,7 +11,7 @@ import random
 import shutil
 import zlib
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -22,6 +22,7 @@ from entigraph.storage.texts import RowGroup, row_groups, token_counts
 from entigraph.storage.token_shards import ShardWriter
 from entigraph.tokenization.encoders import Encoded, HuggingFaceEncoder
 from entigraph.tokenization.packing import TokenLayout, draw_texts, layout_blocks, layout_stream
+from entigraph.tokenization.stitching import Seams, find_seams, group_by_document
 from entigraph.tokenization.tokenizer import Tokenizer
 
 if TYPE_CHECKING:
@@ -46,14 +47,16 @@ def run(
     too_long: str = "skip",
     validation_fraction: float = 0.0,
     encoder: str = "auto",
+    stitched: bool = False,
 ) -> dict[str, Any]:
     """Writes the longest prefix of whole texts within `budget` tokens (None: all), in a seeded order.
 
     `repeat`: if all texts are drawn and the budget is not reached, they are drawn again (raw documents have nothing
     more to give). `block_length`: each text lies within one block of so many tokens; a longer one is left out (skip) or
     truncated (cut). `validation_fraction` of each document's texts are written to validation/ instead, the same texts
-    for every budget. Raises ConfigError for a budget beyond the texts or below the first text, ArtifactError if a text
-    has other tokens than were counted, or than Hugging Face's library gives.
+    for every budget. `stitched`: the texts of each document form one training document. Raises ConfigError for a budget
+    beyond the texts or below the first text, ArtifactError if a text has other tokens than were counted, or than
+    Hugging Face's library gives.
     """
     tokenizer = Tokenizer(tokenizer_folder, encoder)
     counts = token_counts(synthesis)
@@ -61,8 +64,16 @@ def run(
     fitting, held_out = split_texts(synthesis, candidates, validation_fraction, seed)
     layout = compute_layout(counts, fitting, budget, repeat, seed, block_length)
     check_budget(budget, repeat, layout, len(fitting), synthesis)
-    writer = TextWriter(tokenizer, counts, choose_verified(layout, seed), in_blocks=block_length is not None)
-    finished = prepare_folder(out, f"{layout.fingerprint} labeled: {writer.has_labels}")
+    seams = None
+    if stitched:
+        order = group_by_document(layout.texts, synthesis)
+        layout = layout_stream(layout.texts[order], layout.lengths[order])
+        seams = find_seams(layout, synthesis, tokenizer)
+    writer = TextWriter(
+        tokenizer, counts, choose_verified(layout, seed), in_blocks=block_length is not None, seams=seams
+    )
+    marker = f"{layout.fingerprint} labeled: {writer.has_labels}{' stitched' if stitched else ''}"
+    finished = prepare_folder(out, marker)
     with (
         ShardWriter(out, layout.shard_starts, labeled=writer.has_labels) as shards,
         progress.bar("tokens", layout.tokens, "tokens") as advance,
@@ -75,9 +86,9 @@ def run(
                 records.write(json.dumps({"first": group.first, "checksum": checksum(positions, shards)}) + "\n")
                 records.flush()
             advance(positions.tokens)
-        shards.finish(layout.ends, block_length)
+        shards.finish(layout.ends if seams is None else seams.document_ends(layout), block_length)
     if validation_fraction:
-        write_validation(synthesis, out / VALIDATION, writer, held_out, block_length)
+        write_validation(synthesis, out / VALIDATION, replace(writer, seams=None), held_out, block_length)
     packing = {"padding": layout.padding, "too_long": len(counts) - len(candidates)} if block_length else {}
     return {
         "synthetic_tokens": layout.tokens,
@@ -211,6 +222,7 @@ class TextWriter:
     counts: "NDArray[np.int64]"
     verified: set[int]
     in_blocks: bool
+    seams: Seams | None = None
 
     @property
     def has_labels(self) -> bool:
@@ -230,7 +242,10 @@ class TextWriter:
         offsets = encoded.offsets[indices].tolist()
         for offset, start, length in zip(offsets, positions.starts.tolist(), positions.lengths.tolist(), strict=True):
             ids = slice(offset, offset + length)
-            shards.write(start, encoded.ids[ids], labels[ids] if labels is not None else None)
+            text_ids = encoded.ids[ids]
+            if self.seams is not None:
+                text_ids = self.seams.replace_separators(text_ids, start)
+            shards.write(start, text_ids, labels[ids] if labels is not None else None)
 
     def labels(self, encoded: Encoded) -> "NDArray[np.uint8] | None":
         """Within blocks, the first token of a text is excluded from the loss: it follows another text, or padding."""

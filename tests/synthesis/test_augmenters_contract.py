@@ -7,6 +7,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import closing
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -22,13 +23,18 @@ from entigraph.storage.jsonl import write_jsonl
 from entigraph.storage.schemas import Document, SyntheticText
 from entigraph.storage.texts import read_texts
 from entigraph.synthesis import stage
+from entigraph.synthesis.augmenters.active_reading import ActiveReading
+from entigraph.synthesis.augmenters.cross_document import CrossDocument
+from entigraph.synthesis.augmenters.focal import Focal
+from entigraph.synthesis.augmenters.knowledge_instruct import KnowledgeInstruct
 from entigraph.synthesis.augmenters.spa import SPA
+from entigraph.synthesis.augmenters.summary_texts import Summaries
 from entigraph.synthesis.base import BUILT_IN_PROMPTS, Augmenter
 from entigraph.synthesis.document_parts import source_id
-from entigraph.synthesis.request_estimate import estimate
+from entigraph.synthesis.request_estimate import SynthesisEstimate, estimate
 from tests.mock_llm_server import Handle, spawned
 
-BUDGET = 40_000
+BUDGET, SHORT_BUDGET = 40_000, 4_000  # short: for texts of a few words, which the mock server writes as JSON
 PROSE = (
     "Captain Holloway brought oil to the Lamp of Orsk on day {day}. Miriam Vale wrote one line in the Green Ledger. "
     "Tobias Reed came from the Mainland to Orsk Harbor and asked Miriam Vale about storm {day}.\n\n"
@@ -37,7 +43,15 @@ DOCUMENTS = [
     Document(id=f"d{number}", title=f"The Lamp of Orsk {number}", text="".join(PROSE.format(day=day) for day in days))
     for number, days in enumerate((range(20), range(20, 40), range(40, 60)))
 ]
-AUGMENTERS: dict[str, Callable[..., Augmenter]] = {"spa": SPA}
+SUMMARIES = partial(Summaries, kinds=["summary_detailed", "summary_extractive", "summary_qa"], checked=[])
+AUGMENTERS: dict[str, Callable[..., Augmenter]] = {
+    "spa": SPA,
+    "active_reading": ActiveReading,
+    "focal": partial(Focal, kinds=["focal_document", "focal_answers"]),
+    "knowledge_instruct": KnowledgeInstruct,
+    "cross_document": CrossDocument,
+    "summaries": SUMMARIES,  # the mock server rejects every other text, and its lists of facts are short
+}
 every_augmenter = pytest.mark.parametrize("name", AUGMENTERS)
 
 
@@ -55,8 +69,12 @@ def corpus(tmp_path: Path) -> Path:
     return folder
 
 
+def budget_of(augmenter: Augmenter) -> int:
+    return SHORT_BUDGET if augmenter.name == "knowledge_instruct" else BUDGET
+
+
 def synthesize(
-    server: Handle, augmenter: Augmenter, corpus: Path, out: Path, budget: int = BUDGET
+    server: Handle, augmenter: Augmenter, corpus: Path, out: Path, budget: int | None = None
 ) -> tuple[list[SyntheticText], dict[str, Any]]:
     """Returns the texts and counts of a synthesis with the mock server and a response cache beside the corpus."""
     out.mkdir()
@@ -68,7 +86,9 @@ def synthesize(
             augmenter=augmenter,
             llm=llm,
             count_tokens=lambda text: len(text) // 4,
-            rules=Synthesis(token_budget=budget, max_failure_rate=1.0, near_duplicates=NearDuplicates.ignore),
+            rules=Synthesis(
+                token_budget=budget or budget_of(augmenter), max_failure_rate=1.0, near_duplicates=NearDuplicates.ignore
+            ),
             progress=SilentProgress(),
         )
     return list(read_texts(out)), counts
@@ -77,12 +97,13 @@ def synthesize(
 @every_augmenter
 def test_budget_evenness_and_provenance(name: str, server: Handle, corpus: Path, tmp_path: Path) -> None:
     texts, counts = synthesize(server, AUGMENTERS[name](), corpus, tmp_path / "out")
-    assert BUDGET <= counts["tokens"] <= 1.01 * BUDGET
-    tokens = Counter[str]()
+    budget = budget_of(AUGMENTERS[name]())
+    assert budget <= counts["tokens"] <= 1.01 * budget
+    tokens, first_round = Counter[str](), Counter[str]()
     for text in texts:
         tokens[text.document_id] += text.tokens
-    one_round = sum({text.kind: text.tokens for text in texts}.values())
-    assert len(tokens) == len(DOCUMENTS) and max(tokens.values()) - min(tokens.values()) < max(one_round, 300)
+        first_round[text.document_id] += text.tokens * (text.sample == 0)
+    assert len(tokens) == len(DOCUMENTS) and max(tokens.values()) - min(tokens.values()) <= max(first_round.values())
     kinds = Counter(text.kind for text in texts)
     assert max(kinds.values()) - min(kinds.values()) <= 0.1 * len(texts)
     assert len({text.id for text in texts}) == len(texts)
@@ -121,12 +142,20 @@ def test_plan_counts_requests_and_known_answers(name: str, server: Handle, corpu
     _, counts = synthesize(server, augmenter, corpus, tmp_path / "out")
     requests = server.stats()["requests"]
     body = OpenAIWriter(model="mock-llm", base_url=server.base_url).body
-    planned = estimate(augmenter, DOCUMENTS, BUDGET, 100, 20, CachedAnswers(None, body))
-    assert planned.total("requests") == pytest.approx(requests, rel=0.3)
-    assert planned.total("prompt_tokens") == pytest.approx(counts["prompt_tokens"], rel=0.3)
+    planned = plan(augmenter, CachedAnswers(None, body))
+    assert sum(part.total("requests") for part in planned) == pytest.approx(requests, rel=0.3)
+    assert sum(part.total("prompt_tokens") for part in planned) == pytest.approx(counts["prompt_tokens"], rel=0.4)
     with closing(ResponseCache(tmp_path / "cache.sqlite")) as cache:
-        known = estimate(augmenter, DOCUMENTS, BUDGET, 100, 20, CachedAnswers(cache, body), lambda text: len(text) // 4)
-    assert known.total("requests") <= 0.15 * requests, "nearly everything is in the response cache"
+        known = plan(augmenter, CachedAnswers(cache, body), lambda text: len(text) // 4)
+    assert sum(part.total("requests") for part in known) <= 0.15 * requests, "the response cache has nearly everything"
+
+
+def plan(
+    augmenter: Augmenter, known: CachedAnswers, count: Callable[[str], int] | None = None
+) -> list[SynthesisEstimate]:
+    tokens = 8 if augmenter.name == "knowledge_instruct" else 100
+    parts = augmenter.divide(budget_of(augmenter))
+    return [estimate(part, DOCUMENTS, budget, tokens, 20, known, count) for part, budget in parts]
 
 
 @every_augmenter

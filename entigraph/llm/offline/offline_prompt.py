@@ -4,7 +4,7 @@ import random
 import re
 from collections import Counter
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property, lru_cache
 
 from entigraph.fictional.reading import Reading, comprehend
@@ -28,11 +28,13 @@ class OfflinePrompt:
         sections: The text below each "### Heading" of the prompt, by lower-case heading.
         task: The first line of the Task section (of the system prompt if there is none), in lower case.
         rng: Seeded with the request's hash, so that the answer is a function of the request.
+        details: The text below each "### Heading" of the request's suffix, by lower-case heading.
     """
 
     sections: Mapping[str, str]
     task: str
     rng: random.Random
+    details: Mapping[str, str] = field(default_factory=dict)
 
     @cached_property
     def document(self) -> str:
@@ -55,6 +57,11 @@ class OfflinePrompt:
 
 def parse_sections(prompt: str) -> dict[str, str]:
     pieces = re.split(r"^### (Document|Task|Entities|Question)\n", prompt, flags=re.MULTILINE)
+    return {heading.lower(): text.strip() for heading, text in zip(pieces[1::2], pieces[2::2], strict=True)}
+
+
+def parse_details(suffix: str) -> dict[str, str]:
+    pieces = re.split(r"^### (.+)\n", suffix, flags=re.MULTILINE)
     return {heading.lower(): text.strip() for heading, text in zip(pieces[1::2], pieces[2::2], strict=True)}
 
 

@@ -7,9 +7,10 @@ sentences.
 from collections.abc import Sequence
 from itertools import combinations
 
+from entigraph.fictional.fact_checking import Truth, check_truth, statement_patterns
 from entigraph.fictional.grammar import capitalize, definite
-from entigraph.fictional.writing import build_links, find_paths, render_two_steps, state_fact
-from entigraph.llm.offline.offline_prompt import OfflinePrompt
+from entigraph.fictional.writing import build_links, find_paths, render_phrase, render_two_steps, state_fact
+from entigraph.llm.offline.offline_prompt import OfflinePrompt, key_phrases
 
 MAX_CONNECTIONS = 12
 Pair = tuple[str, str]
@@ -58,3 +59,22 @@ def connections(prompt: OfflinePrompt) -> list[tuple[Pair, str]]:
 
 def question_about(pair: Sequence[str]) -> str:
     return f"How does {pair[0]} bear on {pair[1]}?"
+
+
+def ask_about_statement(statement: str) -> list[tuple[str, str]]:
+    """Returns questions with answers about a statement of the grammar, or about any other sentence."""
+    for pattern, relation in statement_patterns():
+        if match := pattern.fullmatch(statement):
+            ends = ((match["s"], match["o"], True), (match["o"], match["s"], False))
+            return [
+                (f"What or who is {render_phrase((relation, onward), known)}?", f"{definite(wanted)}.")
+                for known, wanted, onward in ends
+            ]
+    return [(f"What is said of {next(iter(key_phrases(statement)), 'this')}?", statement)]
+
+
+def is_supported(sentence: str, prompt: OfflinePrompt, before: str = "") -> bool:
+    """Returns whether the document states what a sentence does: by the grammar, or else in the same words."""
+    if prompt.reading:
+        return check_truth(sentence, before, prompt.reading) in (Truth.true, Truth.states_nothing)
+    return sentence.endswith("?") or sentence.removeprefix("Answer: ") in prompt.sentences

@@ -61,20 +61,7 @@ class EntiGraph(PromptAugmenter):
         return kind if self.relations_per_request == 1 else f"{kind}s"
 
     def graph(self, document: Document) -> Steps[EntityGraph]:
-        answer = yield self.build_request(document, "entities", json_schema=ENTITY_SCHEMA)
-        summary, names = read_entities(answer)
-        spellings = group_spellings(names)
-        entities = list(spellings)
-        if len(entities) < 2:
-            raise BadAnswer(f"{len(entities)} entities; a pair needs two")
-        kept = entities[: self.max_entities]
-        return EntityGraph(
-            document_id=document.id,
-            summary=summary,
-            entities=kept,
-            left_out=len(entities) - len(kept),
-            merged={name: spellings[name] for name in kept if spellings[name]},
-        )
+        return request_entities(self, document, self.max_entities, at_least=2)
 
     def tasks(
         self, documents: Iterable[Document], graphs: Mapping[str, EntityGraph], seed: int
@@ -115,6 +102,26 @@ class EntiGraph(PromptAugmenter):
             triples = min(triples, self.triples_per_document)
         relations = {"pair": comb(kept, 2), "triple": triples}
         return {kind: ceil(count / self.relations_per_request) for kind, count in relations.items()}
+
+
+def request_entities(
+    augmenter: PromptAugmenter, document: Document, max_entities: int | None, at_least: int = 1
+) -> Steps[EntityGraph]:
+    """Returns steps that ask for the entities of a document with the prompt `entities`."""
+    answer = yield augmenter.build_request(document, "entities", json_schema=ENTITY_SCHEMA)
+    summary, names = read_entities(answer)
+    spellings = group_spellings(names)
+    entities = list(spellings)
+    if len(entities) < at_least:
+        raise BadAnswer(f"{len(entities)} entities; a pair needs two" if at_least == 2 else "no entities")
+    kept = entities[:max_entities]
+    return EntityGraph(
+        document_id=document.id,
+        summary=summary,
+        entities=kept,
+        left_out=len(entities) - len(kept),
+        merged={name: spellings[name] for name in kept if spellings[name]},
+    )
 
 
 def shuffled_pairs(document: Document, entities: Sequence[str], seed: int) -> Iterator[Sequence[str]]:

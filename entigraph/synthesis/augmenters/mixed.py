@@ -65,11 +65,18 @@ class Mixed(Augmenter):
     def cache_key(self) -> Mapping[str, Any]:
         return {"name": self.name}  # the parts enter by their own keys
 
+    @property
+    def user_texts(self) -> Mapping[str, str]:
+        return {
+            f"parts.{name}.{key}": text for name, part in self.parts.items() for key, text in part.user_texts.items()
+        }
+
     def sources(self) -> Sequence[str]:
         return [source for part, _ in self.active_parts for source in part.sources()]
 
     def divide(self, token_budget: int | None) -> Sequence[tuple[Augmenter, int | None]]:
-        return [(part, token_budget and ceil(share * token_budget)) for part, share in self.active_parts]
+        budgets = [(part, token_budget and ceil(share * token_budget)) for part, share in self.active_parts]
+        return [pair for part, budget in budgets for pair in part.divide(budget)]
 
 
 def share_prompts(part: Augmenter, other: Augmenter) -> bool:

@@ -1,0 +1,147 @@
+"""Checks a sample of the texts before training: too short, repetitive, refusals, copies, wrong language, leakage."""
+
+import hashlib
+import heapq
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import lru_cache, partial
+
+from entigraph.config.schema import QualityGate
+from entigraph.storage.schemas import Document, Question, SyntheticText
+from entigraph.synthesis.leakage import MIN_WORDS, QUOTED_WORDS
+from entigraph.text.languages import is_foreign
+from entigraph.text.refusals import find_refusal
+from entigraph.text.writing_systems import split_words
+
+WORDS_IN_A_ROW = 8  # that a text has in common with its document are copied
+COPIED_SHARE = 0.5  # of a text's word sequences, from which on it is a copy
+REPEATED_SHARE = 0.3  # of a text's sequences of REPEATED_WORDS words, from which on it repeats itself
+REPEATED_WORDS = 4
+MAX_EXAMPLES = 5
+Sequences = frozenset[tuple[str, ...]]
+
+
+@dataclass
+class QualityReport:
+    """How many of the `checked` texts have each defect, and ids of some. `limits` are the largest allowed shares."""
+
+    checked: int
+    limits: Mapping[str, float]
+    counts: Counter[str] = field(default_factory=Counter)
+    examples: dict[str, list[str]] = field(default_factory=dict)
+
+    @property
+    def exceeded(self) -> list[str]:
+        return [defect for defect in self.limits if self.share(defect) > self.limits[defect]]
+
+    def share(self, defect: str) -> float:
+        return self.counts[defect] / self.checked if self.checked else 0.0
+
+    def add(self, text: SyntheticText, defect: str) -> None:
+        self.counts[defect] += 1
+        examples = self.examples.setdefault(defect, [])
+        if len(examples) < MAX_EXAMPLES:
+            examples.append(text.id)
+
+    def lines(self) -> Iterator[str]:
+        """Yields a heading and one line per defect that occurs."""
+        yield f"quality of {self.checked:,} sampled texts: {'defects' if self.counts else 'no defect'}"
+        for defect in self.limits:
+            if self.counts[defect]:
+                state = ", more than" if defect in self.exceeded else "; at most"
+                yield (
+                    f"  {self.share(defect):.1%} are {defect}{state} {self.limits[defect]:.1%} expected "
+                    f"(such as {self.examples[defect][0]})"
+                )
+
+    def as_json(self) -> Mapping[str, object]:
+        return {
+            "checked": self.checked,
+            "defects": {
+                defect: {
+                    "texts": self.counts[defect],
+                    "share": self.share(defect),
+                    "limit": limit,
+                    "examples": self.examples.get(defect, []),
+                }
+                for defect, limit in self.limits.items()
+            },
+        }
+
+
+def check_quality(
+    texts: Iterable[SyntheticText], documents: Iterable[Document], questions: Iterable[Question], gate: QualityGate
+) -> QualityReport:
+    """Checks up to `gate.sample` of the texts, the same ones whenever it is called."""
+    sampled = sample_texts(texts, gate.sample)
+    sources = {document.id: document.text for document in documents}
+    read_source = lru_cache(maxsize=256)(lambda document: word_sequences(sources.get(document, ""), WORDS_IN_A_ROW))
+    quotations = frozenset[tuple[str, ...]]().union(*map(question_sequences, questions))
+    defects: Mapping[str, tuple[float, Callable[[SyntheticText], bool]]] = {
+        "too short": (gate.max_short, lambda text: text.tokens < gate.min_tokens),
+        "refusals": (gate.max_refusals, lambda text: find_refusal(text.text) is not None),
+        "repetitive": (gate.max_repetitive, lambda text: repeats_itself(text.text)),
+        "in another language than their document": (
+            gate.max_other_language,
+            lambda text: is_foreign(text.text) != is_foreign(sources.get(text.document_id, "")),
+        ),
+        "copied from their document": (
+            gate.max_copied,
+            lambda text: copied_share(text.text, read_source(text.document_id)) > COPIED_SHARE,
+        ),
+        "quoting an evaluation question": (
+            gate.max_quoting,
+            partial(quotes_question, quotations),
+        ),
+    }
+    report = QualityReport(len(sampled), {defect: limit for defect, (limit, _) in defects.items()})
+    for text in sampled:
+        for defect, (_, has_defect) in defects.items():
+            if has_defect(text):
+                report.add(text, defect)
+    return report
+
+
+def sample_texts(texts: Iterable[SyntheticText], size: int) -> list[SyntheticText]:
+    """Returns the texts whose ids have the lowest hashes, by id; only `size` are held in memory."""
+
+    def rank(text: SyntheticText) -> bytes:
+        return hashlib.blake2b(text.id.encode(), digest_size=8).digest()
+
+    return sorted(heapq.nsmallest(size, texts, key=rank), key=lambda text: text.id)
+
+
+def word_sequences(text: str, size: int) -> Sequences:
+    words = split_words(text.casefold())
+    return frozenset(tuple(words[start : start + size]) for start in range(len(words) - size + 1))
+
+
+def copied_share(text: str, source: Sequences) -> float:
+    """Returns the share of a text's word sequences that its document contains."""
+    sequences = word_sequences(text, WORDS_IN_A_ROW)
+    return len(sequences & source) / len(sequences) if sequences else 0.0
+
+
+def repeats_itself(text: str) -> bool:
+    words = split_words(text.casefold())
+    starts = len(words) - REPEATED_WORDS + 1
+    if starts < 2 * REPEATED_WORDS:
+        return False
+    distinct = len({tuple(words[start : start + REPEATED_WORDS]) for start in range(starts)})
+    return 1 - distinct / starts > REPEATED_SHARE
+
+
+def question_sequences(question: Question) -> Sequences:
+    """Returns the word sequences by which a text quotes a question."""
+    size = min(QUOTED_WORDS, len(split_words(question.text)))
+    return word_sequences(question.text, size) if size >= MIN_WORDS else frozenset()
+
+
+def quotes_question(quotations: Sequences, text: SyntheticText) -> bool:
+    words: Sequence[str] = split_words(text.text.casefold())
+    return any(
+        tuple(words[start : start + size]) in quotations
+        for size in range(MIN_WORDS, QUOTED_WORDS + 1)
+        for start in range(len(words) - size + 1)
+    )

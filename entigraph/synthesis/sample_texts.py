@@ -1,0 +1,119 @@
+"""Writes a few texts of each kind about the first documents, with the requests that a synthesis would send for them."""
+
+from collections import Counter
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
+from contextlib import closing
+from dataclasses import dataclass, field
+from itertools import islice
+
+from entigraph.llm.base import LLM, Completion, Request, Usage
+from entigraph.storage.schemas import Document
+from entigraph.synthesis.base import Augmenter, Steps, WritingTask
+from entigraph.synthesis.document_parts import add_summaries
+from entigraph.synthesis.exchanges import run_exchanges
+
+TASKS_SEARCHED = 20_000  # per augmenter, for tasks of each kind
+
+
+@dataclass
+class SampleText:
+    """A text of a preview, or the reason why there is none, with the requests that led to it.
+
+    `usage` is that of its requests, as if none was known: a list that several texts share counts for each of them.
+    """
+
+    augmenter: str
+    task: WritingTask
+    requests: Sequence[Request]
+    usage: Usage
+    texts: Sequence[str] = ()
+    reason: str = ""
+
+
+@dataclass
+class RecordingLLM:
+    """Passes requests to a writer and remembers the completions."""
+
+    llm: LLM
+    completions: dict[str, Completion] = field(default_factory=dict)
+
+    @property
+    def name(self) -> str:
+        return self.llm.name
+
+    def complete(self, requests: Iterable[Request]) -> Generator[Completion, None, None]:
+        sent: list[Request] = []
+
+        def record() -> Iterator[Request]:
+            for request in requests:
+                sent.append(request)
+                yield request
+
+        with closing(self.llm.complete(record())) as completions:
+            for number, completion in enumerate(completions):
+                self.completions[sent[number].hash] = completion
+                yield completion
+
+
+def write_samples(
+    augmenter: Augmenter, documents: Sequence[Document], llm: LLM, *, texts: int, seed: int
+) -> Iterator[SampleText]:
+    """Yields up to `texts` texts of each kind. Entity lists are asked for, for all the documents, where needed."""
+    recording = RecordingLLM(llm)
+    for part, _ in augmenter.divide(None):
+        parts = [piece for document in documents for piece in part.split(document)]
+        outcomes = list(run_exchanges(recording, parts, part.graph, attempt=0, on_answer=lambda _: None))
+        graphs = {outcome.subject.id: outcome.result for outcome in outcomes if outcome.result is not None}
+        shown = list(add_summaries(parts, graphs)) if graphs else parts
+        tasks = select_tasks(part.tasks(shown, graphs, seed), texts)
+        requests: dict[int, list[Request]] = {}
+        recorded = recorded_steps(part.write, requests)
+        for outcome in run_exchanges(recording, tasks, recorded, attempt=0, on_answer=lambda _: None):
+            sent = requests[id(outcome.subject)]
+            usages = [recording.completions[request.hash].usage for request in sent]
+            written = [text for text in outcome.result or () if text]
+            yield SampleText(part.name, outcome.subject, sent, add_usages(usages), written, outcome.reason)
+
+
+def select_tasks(tasks: Iterator[WritingTask], texts: int) -> list[WritingTask]:
+    """Returns the first tasks of each kind, by kind."""
+    selected: dict[str, list[WritingTask]] = {}
+    searched = Counter[str]()
+    for task in islice(tasks, TASKS_SEARCHED):
+        searched[task.kind] += 1
+        if searched[task.kind] <= texts:
+            selected.setdefault(task.kind, []).append(task)
+    return [task for kind in selected.values() for task in kind]
+
+
+def recorded_steps(
+    write: Callable[[WritingTask], Steps[Sequence[str | None]]], requests: dict[int, list[Request]]
+) -> Callable[[WritingTask], Steps[Sequence[str | None]]]:
+    """Returns `write` with the requests of each task added to `requests`, by the identity of the task."""
+
+    def steps(task: WritingTask) -> Steps[Sequence[str | None]]:
+        sent = requests[id(task)] = []
+        writing = write(task)
+        try:
+            request = next(writing)
+            while True:
+                sent.append(request)
+                request = writing.send((yield request))
+        except StopIteration as end:
+            result: Sequence[str | None] = end.value
+            return result
+
+    return steps
+
+
+def add_usages(usages: Iterable[Usage]) -> Usage:
+    total = Usage()
+    for usage in usages:
+        total = Usage(
+            total.prompt_tokens + usage.prompt_tokens,
+            total.cached_tokens + usage.cached_tokens,
+            total.completion_tokens + usage.completion_tokens,
+            total.dollars + usage.dollars,
+            total.reasoning_tokens + usage.reasoning_tokens,
+        )
+    return total

@@ -1,0 +1,89 @@
+"""The quality gate: each defect by itself, the sample, and a training that it stops."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from entigraph.config.schema import GateMode, QualityGate
+from entigraph.errors import ConfigError
+from entigraph.pipeline.run import Run
+from entigraph.storage.schemas import Document, Question, SyntheticText
+from entigraph.synthesis.quality_gate import check_quality, sample_texts
+from tests.conftest import TINY, Command
+
+SOURCE = (
+    "The keeper of the lamp of Orsk wrote a line every evening, and the captain brought oil from the mainland. " * 2
+)
+QUESTION = Question(
+    id="q",
+    document_id="d",
+    text="What did the captain bring from the mainland?",
+    choices=["oil", "salt"],
+    answer=0,
+    group="g",
+)
+GOOD = "Each evening the keeper added one line to a green book, while a ship carried fuel for his light across the sea."
+DEFECTS = {
+    "too short": "Oil.",
+    "refusals": "I'm sorry, but I can't help with this request because it asks me to write about that document.",
+    "repetitive": "The lamp went out again. " * 20,
+    "in another language than their document": "Jeden Abend schrieb der Wächter eine Zeile in das Buch, und der "
+    "Kapitän brachte das Öl vom Festland, weil es auf der Insel keines gab und die Lampe nicht ausgehen durfte.",
+    "copied from their document": SOURCE[:100],
+    "quoting an evaluation question": f"Readers ask: {QUESTION.text.lower()} A ship carried fuel to him.",
+}
+
+
+def make_text(number: int, text: str) -> SyntheticText:
+    provenance: dict[str, Any] = {"augmenter": "a", "kind": "k", "about": (), "sample": 0, "writer": "w"}
+    tokens = len(text.split())
+    return SyntheticText(id=f"t{number}", document_id="d", text=text, prompt_hash="h", tokens=tokens, **provenance)
+
+
+def check(*texts: str, **limits: Any) -> Any:
+    documents = [Document(id="d", title="T", text=SOURCE)]
+    gate = QualityGate(**{"mode": GateMode.stop, "min_tokens": 5, **limits})
+    return check_quality([make_text(*item) for item in enumerate(texts)], documents, [QUESTION], gate)
+
+
+@pytest.mark.parametrize("defect", DEFECTS)
+def test_each_defect_is_found_alone(defect: str) -> None:
+    report = check(GOOD, DEFECTS[defect], GOOD)
+    assert report.counts == {defect: 1} and report.examples == {defect: ["t1"]} and report.exceeded == [defect]
+    assert any(f"33.3% are {defect}, more than" in line for line in report.lines())
+
+
+def test_good_texts_pass_and_limits_are_shares() -> None:
+    assert list(check(GOOD, GOOD).lines()) == ["quality of 2 sampled texts: no defect"]
+    report = check(*[GOOD] * 9, DEFECTS["too short"], max_short=0.1)
+    assert not report.exceeded and "10.0% are too short; at most 10.0% expected" in list(report.lines())[1]
+    assert report.as_json()["defects"]["too short"]["texts"] == 1
+
+
+def test_sample_is_the_same_for_any_order() -> None:
+    texts = [make_text(number, GOOD) for number in range(100)]
+    assert sample_texts(texts, 10) == sample_texts(reversed(texts), 10) and len(sample_texts(texts, 1000)) == 100
+
+
+def test_gate_stops_a_training_or_reports(command: Command, configured: Callable[..., Run], tmp_path: Path) -> None:
+    options = [*TINY, "augmenter=rephrase", "quality_gate.min_tokens=100000"]
+    stopped = command("run", *options, "quality_gate.mode=stop")
+    assert stopped.returncode == 1 and "quality_gate.mode=stop: too short, more often than allowed" in stopped.stderr
+    assert not list(tmp_path.glob("outputs/training/*/manifest.json"))
+    reported = command("run", *options, "quality_gate.mode=report")
+    assert (
+        reported.returncode == 0
+        and "100.0% are too short, more than 5.0% expected" in reported.stdout + reported.stderr
+    )
+    (file,) = tmp_path.glob("outputs/training/*/quality.json")
+    assert json.loads(file.read_text())["defects"]["too short"]["share"] == 1.0
+    keys = [configured(f"quality_gate.mode={mode}").artifacts.training.folder.name for mode in GateMode]
+    assert len(set(keys)) == 1, "the gate changes no artifact"
+
+
+def test_invalid_limits_are_one_error(configured: Callable[..., Run]) -> None:
+    with pytest.raises(ConfigError, match=r"quality_gate.max_copied: 2.0 found, a share from 0 to 1 expected"):
+        configured("quality_gate.max_copied=2.0")
