@@ -65,7 +65,7 @@ class CrossDocument(PromptAugmenter):
         known = [document for document in documents if document.id in graphs]
         links = EntityLinks(known, graphs)
         rng, used = random.Random(f"walks/{seed}"), Counter[str]()
-        starts = [(document, kind) for document in known for kind in self.kinds if links.of(document, kind)]
+        starts = [(document, kind) for kind in self.kinds for document in known if links.of(document, kind)]
         for kind in self.kinds:
             if not any(kind == possible for _, possible in starts):
                 raise DataError(
