@@ -38,14 +38,17 @@ def synthesis_cost_lines(run: Run, max_documents: int = MAX_DOCUMENTS_LISTED) ->
     lines = []
     with closing(ResponseCache(response_cache_path(run.root))) as cache:
         cached = CachedAnswers(cache, run.llm.body)
-        for augmenter, budget in run.augmenter.divide(run.synthesis.token_budget):
+        parts = run.augmenter.divide(run.synthesis.token_budget)
+        for augmenter, budget in parts:
             low, high = (
                 estimate(
                     augmenter, documents, budget, run.llm.expected_tokens, entities, cached, count_tokens, run.synthesis
                 )
                 for entities in (FEW_ENTITIES, MANY_ENTITIES)
             )
-            lines.append(f"synthesis with {augmenter.name} and {run.llm.model}:")
+            same_name = sum(part.name == augmenter.name for part, _ in parts) > 1
+            kinds = f" ({', '.join(getattr(augmenter, 'kinds', ()))})" if same_name else ""
+            lines.append(f"synthesis with {augmenter.name}{kinds} and {run.llm.model}:")
             lines += [*document_lines(run, low, high, max_documents), *total_lines(run, low, high)]
             lines += uncovered_lines(high, budget)
     return lines
