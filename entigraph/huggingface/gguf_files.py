@@ -17,10 +17,15 @@ ARCHITECTURE = "general.architecture"
 MAX_STRING = 1_000
 
 
+def is_gguf(path: str) -> bool:
+    """Returns whether a path names a GGUF file, which may not exist."""
+    return Path(path).suffix == ".gguf"
+
+
 def pretrained_source(path: str) -> dict[str, str]:
     """Returns the arguments of `from_pretrained` for a folder, a Hub ID or a GGUF file."""
     local = Path(path).expanduser()
-    if local.suffix == ".gguf":
+    if is_gguf(path):
         return {"pretrained_model_name_or_path": str(local.parent), "gguf_file": local.name}
     return {"pretrained_model_name_or_path": str(local)}
 

@@ -1,29 +1,79 @@
-"""Loads Hugging Face models and configs, with clear error messages, and checks model folders."""
+"""Loads Hugging Face models and configs, with clear error messages."""
 
+import logging
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from entigraph.errors import ConfigError
-from entigraph.huggingface.gguf_files import check_gguf, forget_quantization, pretrained_source
+from entigraph.huggingface.gguf_files import forget_quantization, pretrained_source
 
 if TYPE_CHECKING:
     from transformers import GenerationConfig, PreTrainedModel
 
+MAX_NAMES = 5  # weights listed in an error message
+
 
 def load_model(path: str) -> "PreTrainedModel":
-    """Returns the model in fp32. Raises ConfigError if the folder or Hub ID cannot be loaded."""
+    """Returns the model in fp32. Raises ConfigError if the folder or Hub ID cannot be loaded completely."""
+    return load_checked(path)
+
+
+def check_weights(path: str) -> None:
+    """Raises ConfigError if the files do not contain exactly the model's weights. Reads their names and shapes."""
+    load_checked(path, device_map="meta")
+
+
+def load_checked(path: str, **options: Any) -> "PreTrainedModel":
     import torch
     from safetensors import SafetensorError
     from transformers import AutoModelForCausalLM
     from transformers.utils.logging import disable_progress_bar
 
     disable_progress_bar()  # type: ignore[no-untyped-call]
+    # Allows other shapes only to report them together with what is missing.
+    options |= {"dtype": torch.float32, "output_loading_info": True, "ignore_mismatched_sizes": True}
     try:
-        model: PreTrainedModel = AutoModelForCausalLM.from_pretrained(**pretrained_source(path), dtype=torch.float32)
-    except (OSError, ValueError, SafetensorError) as error:
+        with without_load_report():
+            model, info = AutoModelForCausalLM.from_pretrained(**pretrained_source(path), **options)
+    except (OSError, ValueError, RuntimeError, SafetensorError) as error:
         raise model_error(path, error) from None
     forget_quantization(model)
-    return model
+    if problems := weight_problems(info):
+        raise ConfigError(f"model.path: {path} does not contain the weights that its config.json describes: {problems}")
+    return cast("PreTrainedModel", model)
+
+
+@contextmanager
+def without_load_report() -> Iterator[None]:
+    """Hides the report of transformers on missing and unexpected weights, which are errors here."""
+    logger = logging.getLogger("transformers.modeling_utils")
+    level = logger.level
+    logger.setLevel(logging.ERROR)
+    try:
+        yield
+    finally:
+        logger.setLevel(level)
+
+
+def weight_problems(info: Mapping[str, Any]) -> str:
+    """Returns what differs between a model and its files; empty if nothing does.
+
+    `info` is the loading info of transformers, which leaves out tied weights and buffers that are not stored.
+    """
+    shapes = [f"{name} ({list(stored)} instead of {list(wanted)})" for name, stored, wanted in info["mismatched_keys"]]
+    groups = {"missing": info["missing_keys"], "unexpected": info["unexpected_keys"], "of another shape": shapes}
+    problems = [f"{kind}: {list_names(names)}" for kind, names in groups.items() if names]
+    if any(".lora_A." in name for name in info["unexpected_keys"]):
+        problems.append("it was saved with a LoRA adapter; merge the adapter first (merge_and_unload() of peft)")
+    return "; ".join(problems)
+
+
+def list_names(names: Iterable[str]) -> str:
+    ordered = sorted(names)
+    rest = f" and {len(ordered) - MAX_NAMES:,} more" if len(ordered) > MAX_NAMES else ""
+    return ", ".join(ordered[:MAX_NAMES]) + rest
 
 
 def model_error(path: str, error: BaseException) -> ConfigError:
@@ -90,15 +140,3 @@ def weights_folder(path: str) -> Path | None:
         except (OSError, ValueError) as error:
             raise model_error(path, error) from None
     return folder if list(folder.glob("*.safetensors")) else None
-
-
-def check_model_path(path: str) -> None:
-    """Raises ConfigError if the path does not exist or is not a model folder. Does not load the model."""
-    local = Path(path).expanduser()
-    if local.suffix == ".gguf" and local.is_file():
-        check_gguf(local)
-    elif local.exists():
-        if not (local / "config.json").is_file():
-            raise ConfigError(f"model.path: {local} contains no config.json; expected a Hugging Face model folder")
-    elif local.is_absolute() or path.startswith((".", "~")):
-        raise ConfigError(f"model.path: {path} does not exist; set it to a Hugging Face folder or Hub ID")

@@ -1,16 +1,18 @@
 """Checks that the components of a run fit each other: what no component can see alone."""
 
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 from entigraph.config.schema import Stage
 from entigraph.config.validation import collect_problems
 from entigraph.evaluation.models_under_test import PretrainedBaseline
-from entigraph.huggingface.models import check_model_path
+from entigraph.huggingface.model_folders import TOKENIZER, check_model_path, max_positions, token_ids
 from entigraph.pipeline.cache_keys import Artifacts
 from entigraph.pipeline.components import Components
 from entigraph.storage import artifact
-from entigraph.storage.artifact import enclosing_artifact
+from entigraph.storage.artifact import Artifact, enclosing_artifact
+from entigraph.training.model_checks import check_context_length, check_same_tokenizer, check_vocabulary
 
 
 def check_components(run: Components) -> list[str]:
@@ -28,8 +30,12 @@ def check_components(run: Components) -> list[str]:
 
 
 def check_artifacts(run: Components, artifacts: Artifacts) -> list[str]:
-    """Returns the problems of what exists already: replay tokens of another tokenizer, too few texts for the budget."""
-    return [*replay_problems(run, artifacts), *shortage_problems(run, artifacts)]
+    """Returns the problems of what exists already: a model or replay tokens of another tokenizer, too few texts."""
+    return [
+        *tokenizer_problems(run, artifacts.tokenizer),
+        *replay_problems(run, artifacts),
+        *shortage_problems(run, artifacts),
+    ]
 
 
 def source_problems(run: Components) -> Iterator[str]:
@@ -67,10 +73,21 @@ def baseline_problems(run: Components) -> Iterator[str]:
                 )
 
 
-def context_problems(run: Components) -> Iterator[str]:
-    positions = getattr(run.model, "max_position_embeddings", None)
-    if positions and run.data.context_length > positions:
-        yield f"data.context_length: {run.data.context_length:,} found; max_position_embeddings is {positions:,}"
+def context_problems(run: Components) -> list[str]:
+    values = run.model.config_values(0) or {}
+    return collect_problems(check_context_length, run.data.context_length, max_positions(values))
+
+
+def tokenizer_problems(run: Components, tokenizer: Artifact) -> list[str]:
+    """Returns what differs between the tokenizer and that of the model, as far as their files are on this machine."""
+    folder = tokenizer.folder if tokenizer.complete else Path(getattr(run.tokenizer, "path", "")).expanduser()
+    if not run.model.path or not (folder / TOKENIZER).is_file():
+        return []
+    embeddings = (run.model.config_values(0) or {}).get("vocab_size")
+    return [
+        *collect_problems(check_vocabulary, run.model.path, embeddings, len(token_ids(folder / TOKENIZER))),
+        *collect_problems(check_same_tokenizer, run.model.path, folder),
+    ]
 
 
 def packing_problems(run: Components) -> Iterator[str]:

@@ -9,6 +9,9 @@ from typing import Any
 from entigraph.config.schema import Stage
 from entigraph.config.validation import collect_problems, raise_if_problems
 from entigraph.errors import ArtifactError, ConfigError
+from entigraph.evaluation.models_under_test import PretrainedBaseline
+from entigraph.huggingface.gguf_files import is_gguf
+from entigraph.huggingface.model_folders import check_hub_model
 from entigraph.pipeline.dependencies import missing_inputs, needed_steps
 from entigraph.pipeline.run import Run
 from entigraph.pipeline.run_tracking import lazy_tracker
@@ -18,7 +21,7 @@ from entigraph.runtime.devices import check_accelerator
 from entigraph.runtime.processes import process_group
 from entigraph.runtime.progress import Progress, SilentProgress
 from entigraph.storage import artifact, locks
-from entigraph.storage.artifact import Artifact
+from entigraph.storage.artifact import Artifact, enclosing_artifact
 from entigraph.tracking.base import NoTracker, Tracker
 from entigraph.training.component_nodes import check_buildable, has_external_nodes, resolved_nodes
 
@@ -108,16 +111,29 @@ def find_problems(run: Run) -> list[str]:
 
 
 def find_training_problems(run: Run) -> list[str]:
-    """Returns what would stop training: a missing GPU, or callbacks and loggers that cannot be built."""
+    """Returns what would stop training: a missing GPU, incomplete weights, callbacks that cannot be built."""
     problems = collect_problems(check_accelerator, run.trainer.accelerator)
     nodes = resolved_nodes(run.config)
-    return problems + (collect_problems(check_buildable, nodes) if has_external_nodes(nodes) else [])
+    problems += collect_problems(check_buildable, nodes) if has_external_nodes(nodes) else []
+    return problems + find_model_problems(run, run.model.path)
+
+
+def find_model_problems(run: Run, path: str) -> list[str]:
+    """Returns what would stop loading a model that was not trained below `paths.root`."""
+    if not path or enclosing_artifact(path, run.root) or is_gguf(path):  # whose header the plan has checked
+        return []
+    if not Path(path).expanduser().exists():
+        return collect_problems(check_hub_model, path)
+    from entigraph.huggingface.models import check_weights
+
+    return collect_problems(check_weights, path)
 
 
 def find_baseline_problems(run: Run) -> list[str]:
-    """Returns what would stop the unfinished evaluations of baseline endpoints, such as a missing API key."""
+    """Returns what would stop the unfinished evaluations of baselines, such as a missing API key or weights."""
     unfinished = [name for name, evaluation in run.artifacts.reference_evaluations.items() if not evaluation.complete]
-    return [
+    paths = [baseline.path for name in unfinished if isinstance(baseline := run.baselines[name], PretrainedBaseline)]
+    return [problem for path in paths for problem in find_model_problems(run, path)] + [
         problem.replace("llm.", f"baselines.{name}.", 1)
         for name in unfinished
         if hasattr(run.baselines[name], "check")

@@ -1,17 +1,15 @@
 """Checks that model, tokenizer and context length are compatible, and the error for a non-finite loss."""
 
-import json
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, cast
 
 from entigraph.errors import ConfigError, EntigraphError
+from entigraph.huggingface.model_folders import TOKENIZER, token_ids
 from entigraph.training.training_job import TrainingJob
 
 if TYPE_CHECKING:
     from torch import Tensor
     from transformers import PreTrainedModel
-
-TOKENIZER = "tokenizer.json"
 
 
 class NonFiniteLossError(EntigraphError):
@@ -20,41 +18,39 @@ class NonFiniteLossError(EntigraphError):
 
 def check_model_fits(job: TrainingJob, net: "PreTrainedModel") -> None:
     """Raises ConfigError if the context exceeds the model's positions, or the tokenizer does not match."""
-    positions = getattr(net.config, "max_position_embeddings", None)
-    length = job.data.context_length
+    check_context_length(job.data.context_length, getattr(net.config, "max_position_embeddings", None))
+    embeddings = len(cast("Tensor", net.get_input_embeddings().weight))
+    check_vocabulary(job.model.path or job.model.name, embeddings, job.vocabulary)
+    check_same_tokenizer(job.model.path, job.tokenizer)
+
+
+def check_context_length(length: int, positions: int | None) -> None:
     if positions and length > positions:
         raise ConfigError(f"data.context_length: {length:,} found; max_position_embeddings is {positions:,}")
-    embeddings = len(cast("Tensor", net.get_input_embeddings().weight))
-    if job.vocabulary > embeddings:
+
+
+def check_vocabulary(model: str, embeddings: int | None, vocabulary: int) -> None:
+    """Raises ConfigError if the tokenizer has more ids than the model has embeddings (None: unknown)."""
+    if embeddings and vocabulary > embeddings:
         raise ConfigError(
-            f"model.path: {job.model.path or job.model.name} has {embeddings:,} embeddings, the tokenizer has "
-            f"{job.vocabulary:,}; choose the tokenizer that the model was trained with"
+            f"model.path: {model} has {embeddings:,} embeddings, the tokenizer has {vocabulary:,}; "
+            "choose the tokenizer that the model was trained with"
         )
-    check_same_tokenizer(job)
 
 
-def check_same_tokenizer(job: TrainingJob) -> None:
-    """Raises ConfigError if the tokenizer in the model's folder has other token ids than that of the shards."""
-    model_file, shards_file = Path(job.model.path).expanduser() / TOKENIZER, job.tokenizer / TOKENIZER
-    if not job.model.path or not (model_file.exists() and shards_file.exists()):
+def check_same_tokenizer(model_path: str, tokenizer: Path) -> None:
+    """Raises ConfigError if the tokenizer in the model's folder has other token ids than the one in `tokenizer`."""
+    model_file, other_file = Path(model_path).expanduser() / TOKENIZER, tokenizer / TOKENIZER
+    if not model_path or not (model_file.exists() and other_file.exists()):
         return
-    model_ids, shard_ids = token_ids(model_file), token_ids(shards_file)
-    if model_ids == shard_ids:
+    model_ids, other_ids = token_ids(model_file), token_ids(other_file)
+    if model_ids == other_ids:
         return
-    tokens = model_ids.keys() | shard_ids.keys()
-    differing = sorted(token for token in tokens if model_ids.get(token) != shard_ids.get(token))
+    tokens = model_ids.keys() | other_ids.keys()
+    differing = sorted(token for token in tokens if model_ids.get(token) != other_ids.get(token))
     token = differing[0]
     raise ConfigError(
-        f"tokenizer: {job.tokenizer} is not the tokenizer of {job.model.path}: {len(differing):,} tokens differ, for "
-        f"example {token!r}: id {shard_ids.get(token, 'missing')}, {model_ids.get(token, 'missing')} in the model. "
-        f"Use the model's: tokenizer=pretrained tokenizer.path={job.model.path}"
+        f"tokenizer: {tokenizer} is not the tokenizer of {model_path}: {len(differing):,} tokens differ, for "
+        f"example {token!r}: id {other_ids.get(token, 'missing')}, {model_ids.get(token, 'missing')} in the model. "
+        f"Use the model's: tokenizer=pretrained tokenizer.path={model_path}"
     )
-
-
-def token_ids(file: Path) -> dict[str, int]:
-    """Returns the id of every token of a tokenizer.json."""
-    content: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))
-    vocabulary = content["model"].get("vocab", {})
-    if isinstance(vocabulary, list):  # unigram: a list of [token, score], the id is the index
-        vocabulary = {entry[0]: index for index, entry in enumerate(vocabulary)}
-    return {**vocabulary, **{added["content"]: added["id"] for added in content.get("added_tokens", [])}}

@@ -1,13 +1,12 @@
 """Base models for training: a pretrained causal language model, or a Llama with random weights."""
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol, cast
+from typing import TYPE_CHECKING, Any, Protocol
 
 from entigraph.config.fields import runtime_field
 from entigraph.errors import ConfigError
+from entigraph.huggingface.model_folders import read_config
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -107,7 +106,4 @@ class PretrainedModel:
         return load_model(self.path)
 
     def config_values(self, vocabulary: int) -> Mapping[str, Any] | None:
-        file = Path(self.path).expanduser() / "config.json"
-        if file.is_file():
-            return cast("dict[str, Any]", json.loads(file.read_text(encoding="utf-8")))
-        return self.shape or None
+        return read_config(self.path) or self.shape or None

@@ -109,8 +109,9 @@ def weight_files(folder: Path) -> dict[str, Path]:
 
 
 def has_all_weights(net: PreTrainedModel, folder: Path) -> bool:
-    """Returns whether the files contain every weight under the model's parameter names."""
-    return {name for name, _ in net.named_parameters()} <= {*weight_files(folder)}
+    """Returns whether the files contain every weight under the model's parameter names, and nothing else."""
+    stored = {*weight_files(folder)}
+    return {name for name, _ in net.named_parameters()} <= stored <= {*net.state_dict()}
 
 
 @torch.no_grad()

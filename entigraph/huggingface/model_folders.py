@@ -1,0 +1,94 @@
+"""Checks model folders and Hub IDs without loading a model or importing torch."""
+
+import json
+import re
+from collections.abc import Mapping
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from entigraph.errors import ConfigError
+from entigraph.huggingface.gguf_files import check_gguf, is_gguf
+
+TOKENIZER = "tokenizer.json"
+ADAPTER_CONFIG = "adapter_config.json"
+HUB_ID = re.compile(r"[\w.-]+(/[\w.-]+)?")
+NO_HUB_NAMES = ("models", "datasets", "spaces")  # paths of the Hub's website, so no account has such a name
+POSITION_KEYS = ("max_position_embeddings", "n_positions", "max_sequence_length", "max_seq_len")
+HUB_TIMEOUT_SECONDS = 10
+
+
+def is_local_path(path: str) -> bool:
+    """Returns whether a path names a file of this machine, although it may not exist, and cannot be a Hub ID."""
+    local = Path(path).expanduser()
+    if local.exists() or local.is_absolute() or is_gguf(path):
+        return True
+    if path.startswith((".", "~")) or not HUB_ID.fullmatch(path):
+        return True
+    owner, slash, _ = path.partition("/")
+    return bool(slash) and (owner in NO_HUB_NAMES or Path(owner).is_dir())
+
+
+def check_model_path(path: str) -> None:
+    """Raises ConfigError if the path does not exist or is not a model folder. Does not load the model."""
+    local = Path(path).expanduser()
+    if not local.exists():
+        if is_local_path(path):
+            raise ConfigError(f"model.path: {path} does not exist; set it to a Hugging Face folder or Hub ID")
+        return
+    if is_gguf(path):
+        check_gguf(local)
+        return
+    if (local / ADAPTER_CONFIG).is_file():
+        base = json.loads((local / ADAPTER_CONFIG).read_text(encoding="utf-8")).get("base_model_name_or_path")
+        raise ConfigError(
+            f"model.path: {local} contains a LoRA adapter of {base or 'an unknown base model'}, not a model; merge it "
+            "first (merge_and_unload() of peft, then save_pretrained), or set the folder of the merged model"
+        )
+    if not (local / "config.json").is_file():
+        raise ConfigError(f"model.path: {local} contains no config.json; expected a Hugging Face model folder")
+
+
+def check_hub_model(path: str) -> None:
+    """Raises ConfigError if a Hub ID is neither in the local cache nor on the Hub. One request, without retries."""
+    from huggingface_hub import get_hf_file_metadata, hf_hub_url, try_to_load_from_cache
+
+    from entigraph.huggingface.models import model_error
+
+    if is_local_path(path) or isinstance(try_to_load_from_cache(path, "config.json"), str):
+        return
+    try:
+        get_hf_file_metadata(hf_hub_url(path, "config.json"), timeout=HUB_TIMEOUT_SECONDS)
+    except Exception as error:  # the hub client raises many types, with the same remedy for the user
+        raise model_error(path, error) from None
+
+
+def read_config(path: str) -> dict[str, Any] | None:
+    """Returns the values of a local model's config.json; those of the text model if it has several parts."""
+    file = Path(path).expanduser() / "config.json"
+    if not file.is_file():
+        return None
+    try:
+        values: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise ConfigError(f"model.path: {file} is not JSON: {error}") from None
+    return {**values, **values["text_config"]} if isinstance(values.get("text_config"), dict) else values
+
+
+def max_positions(values: Mapping[str, Any]) -> int | None:
+    """Returns the longest sequence that a model's config.json allows; None if it states none."""
+    return next((values[key] for key in POSITION_KEYS if isinstance(values.get(key), int)), None)
+
+
+def token_ids(file: Path) -> Mapping[str, int]:
+    """Returns the id of every token of a tokenizer.json."""
+    return parse_tokenizer(file, file.stat().st_mtime_ns)
+
+
+@cache
+def parse_tokenizer(file: Path, modified: int) -> Mapping[str, int]:
+    content: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))
+    vocabulary = content["model"].get("vocab", {})
+    if isinstance(vocabulary, list):  # unigram: a list of [token, score], the id is the index
+        vocabulary = {entry[0]: index for index, entry in enumerate(vocabulary)}
+    return {**vocabulary, **{added["content"]: added["id"] for added in content.get("added_tokens", [])}}

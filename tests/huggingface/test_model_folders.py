@@ -1,0 +1,118 @@
+"""Checkpoints that do not contain the model that their config describes, and paths that name no model."""
+
+import json
+import shutil
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+
+from entigraph.errors import ConfigError
+from entigraph.huggingface.model_folders import check_hub_model, check_model_path, is_local_path
+from entigraph.huggingface.models import check_weights, load_model
+from entigraph.pipeline.execution import find_training_problems
+from entigraph.pipeline.run import Run
+from tests.conftest import Command
+
+QUERY = "model.layers.0.self_attn.q_proj.weight"
+Change = Callable[[dict[str, torch.Tensor]], None]
+
+
+def changed(model: Path, out: Path, change: Change) -> Path:
+    """Returns a copy of a model folder with changed weights."""
+    shutil.copytree(model, out)
+    weights = load_file(out / "model.safetensors")
+    change(weights)
+    save_file(weights, out / "model.safetensors", {"format": "pt"})
+    return out
+
+
+CASES: dict[str, tuple[Change, str]] = {
+    "missing": (lambda weights: [weights.pop(QUERY)], f"missing: {QUERY}$"),  # type: ignore[dict-item, list-item]
+    "unexpected": (lambda weights: weights.update(extra=torch.zeros(3)), "unexpected: extra$"),
+    "shape": (
+        lambda weights: weights.update({"model.norm.weight": torch.zeros(7)}),
+        r"of another shape: model.norm.weight \(\[7\] instead of \[64\]\)$",
+    ),
+    "lora": (
+        lambda weights: weights.update({QUERY.replace("weight", "lora_A.default.weight"): torch.zeros(4, 64)}),
+        "saved with a LoRA adapter; merge the adapter first",
+    ),
+}
+
+
+@pytest.mark.parametrize("case", CASES)
+@pytest.mark.parametrize("read", [load_model, check_weights])
+def test_incomplete_weights_are_an_error_that_lists_them(
+    case: str, read: Callable[[str], object], tiny_model: Path, tmp_path: Path
+) -> None:
+    change, message = CASES[case]
+    folder = changed(tiny_model, tmp_path / case, change)
+    with pytest.raises(ConfigError, match=message):
+        read(str(folder))
+
+
+def test_tied_weights_and_buffers_are_not_missing(tmp_path: Path) -> None:
+    from transformers import LlamaConfig, LlamaForCausalLM
+
+    sizes = {"hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 16}
+    LlamaForCausalLM(LlamaConfig(**sizes, vocab_size=50, tie_word_embeddings=True)).save_pretrained(tmp_path / "tied")
+    assert "lm_head.weight" not in load_file(tmp_path / "tied" / "model.safetensors")
+    check_weights(str(tmp_path / "tied"))
+    with_buffer = changed(
+        tmp_path / "tied",
+        tmp_path / "buffer",
+        lambda weights: weights.update({"model.layers.0.self_attn.rotary_emb.inv_freq": torch.zeros(4)}),
+    )
+    check_weights(str(with_buffer))
+
+
+def test_run_reports_incomplete_weights_before_the_first_stage(
+    configured: Callable[..., Run], tiny_model: Path, tmp_path: Path
+) -> None:
+    folder = changed(tiny_model, tmp_path / "broken", lambda weights: [weights.pop(QUERY)])  # type: ignore[arg-type, return-value]
+    run = configured("model=pretrained", f"model.path={folder}", "tokenizer=pretrained", "logger=none")
+    assert [QUERY in problem for problem in find_training_problems(run)] == [True]
+
+
+def test_adapter_folder_is_not_a_model(tmp_path: Path) -> None:
+    (tmp_path / "adapter_config.json").write_text(json.dumps({"base_model_name_or_path": "somebody/base"}))
+    with pytest.raises(ConfigError, match=r"LoRA adapter of somebody/base, not a model; merge it first"):
+        check_model_path(str(tmp_path))
+
+
+def test_local_paths_are_not_looked_up_on_the_hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "trained").mkdir()
+    for path in ("models/nope", "trained/nope", "./nope", "a/b/c", "~/nope", "with space/x"):
+        assert is_local_path(path), path
+        with pytest.raises(ConfigError, match="does not exist"):
+            check_model_path(path)
+    for path in ("gpt2", "meta-llama/Meta-Llama-3-8B"):
+        assert not is_local_path(path)
+        check_model_path(path)
+
+
+def test_unreachable_hub_is_reported_without_retries(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr("huggingface_hub.constants.ENDPOINT", "http://127.0.0.1:9")
+    started = time.monotonic()
+    with pytest.raises(ConfigError, match="model.path: cannot load 'somebody/unknown'"):
+        check_hub_model("somebody/unknown")
+    assert time.monotonic() - started < 10
+
+
+def test_plan_reports_positions_and_vocabulary(command: Command, tiny_model: Path, tmp_path: Path) -> None:
+    from transformers import GPT2Config
+
+    model = tmp_path / "gpt2-256"
+    GPT2Config(n_positions=256, vocab_size=100, bos_token_id=0, eos_token_id=0).save_pretrained(model)
+    shutil.copyfile(tiny_model / "tokenizer.json", model / "tokenizer.json")
+    result = command(
+        "plan", "model=pretrained", f"model.path={model}", "tokenizer=pretrained", "data.context_length=512"
+    )
+    assert result.returncode == 1 and "context_length: 512 found; max_position_embeddings is 256" in result.stderr
+    result = command("plan", "model=pretrained", f"model.path={model}", "tokenizer=pretrained")
+    assert result.returncode == 1 and "has 100 embeddings, the tokenizer has " in result.stderr
