@@ -140,6 +140,8 @@ def tokens_artifact(run: Components, synthesis: Artifact, tokenizer: Artifact) -
         key["text_layout"] = run.tokens.text_layout
     if run.data.validation_fraction:
         key["validation_fraction"] = run.data.validation_fraction
+    if not run.corpus.fictional:  # whose texts contain none
+        key["special_tokens"] = "as text"
     name = f"{run.corpus.name}-{run.augmenter.name}-{run.tokens.budget or 'all'}"
     return Artifact(run.root, "tokens", name, key, {"synthesis": synthesis.folder, "tokenizer": tokenizer.folder})
 

@@ -1,7 +1,7 @@
 """Tokenizes conversations: a text is the JSON of its messages, rendered by the tokenizer's chat template."""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from functools import cached_property
 from importlib import resources
@@ -9,7 +9,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from entigraph.errors import DataError
-from entigraph.tokenization.encoders import Encoded, Encoder, all_cores, concatenate
+from entigraph.tokenization.encoders import (
+    CUT,
+    Encoded,
+    Encoder,
+    all_cores,
+    concatenate,
+    cut_special_tokens,
+    special_tokens,
+)
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer as FastTokenizer
@@ -32,22 +40,45 @@ class ChatEncoder:
 
         return AutoTokenizer.from_pretrained(str(self.folder))
 
+    @cached_property
+    def special(self) -> list[str]:
+        return list(special_tokens(self.fast))
+
     def encode_batch(self, texts: Sequence[str], encoder: Encoder) -> Encoded:
         import numpy as np
 
         if self.loss_on == "all":
-            return encoder.encode_batch([self.render_text(text) for text in texts])
-        rendered = [self.render_with_spans(parse_messages(text)) for text in texts]
+            return self.encode_all(texts, encoder)
+        rendered = [self.render_with_spans(self.read_messages(text)) for text in texts]
+        pieces = [list(split_pieces(text)) for text, _ in rendered]
         with all_cores():
-            encodings = self.fast.encode_batch([text for text, _ in rendered], add_special_tokens=False)
-        labels = [
-            mark_tokens(encoding.offsets, spans) for encoding, (_, spans) in zip(encodings, rendered, strict=True)
+            encodings = iter(
+                self.fast.encode_batch([piece for row in pieces for _, piece in row], add_special_tokens=False)
+            )
+        rows = [[(start, next(encodings)) for start, _ in row] for row in pieces]
+        offsets = [
+            [(start + first, start + last) for start, encoding in row for first, last in encoding.offsets]
+            for row in rows
         ]
-        encoded = concatenate([encoding.ids for encoding in encodings])
+        labels = [mark_tokens(row, spans) for row, (_, spans) in zip(offsets, rendered, strict=True)]
+        encoded = concatenate([[token for _, encoding in row for token in encoding.ids] for row in rows])
         return replace(encoded, labels=np.concatenate([np.asarray(row, dtype=np.uint8) for row in labels]))
 
-    def render_text(self, text: str) -> str:
-        return self.render(parse_messages(text))
+    def encode_all(self, texts: Sequence[str], encoder: Encoder) -> Encoded:
+        """Returns the ids without labels."""
+        import numpy as np
+
+        pieces = [self.render(self.read_messages(text)).split(CUT) for text in texts]
+        encoded = encoder.encode_batch([piece for row in pieces for piece in row])
+        ends = np.cumsum([0, *map(len, pieces)])
+        return Encoded(encoded.ids, encoded.offsets[ends])
+
+    def read_messages(self, text: str) -> list[Message]:
+        """Returns the messages, with CUT inside the special tokens in them: only the template writes special tokens."""
+        return [
+            {**message, "content": cut_special_tokens(str(message["content"]), self.special)}
+            for message in parse_messages(text)
+        ]
 
     def render_with_spans(self, messages: list[Message]) -> tuple[str, list[Span]]:
         """Returns the rendered conversation and the character spans that the assistant writes."""
@@ -75,6 +106,14 @@ class ChatEncoder:
             message = str(error) or type(error).__name__
             raise DataError(f"the chat template rejects a conversation of {roles}: {message:.300}") from None
         return text
+
+
+def split_pieces(text: str) -> Iterator[tuple[int, str]]:
+    """Yields the parts of a text between CUTs, each with its position in the text."""
+    start = 0
+    for piece in text.split(CUT):
+        yield start, piece
+        start += len(piece) + len(CUT)
 
 
 def mark_tokens(offsets: Sequence[Span], spans: Sequence[Span]) -> list[bool]:

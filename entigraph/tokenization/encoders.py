@@ -1,7 +1,8 @@
 """Tokenizes texts in bulk: with gigatoken if it agrees with Hugging Face's tokenizers, otherwise with those."""
 
 import os
-from collections.abc import Iterator, Sequence
+import re
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,6 +13,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
     from tokenizers import Tokenizer as FastTokenizer
 
+CUT = "\ufdd0"  # a code point that no text contains
 # Where two implementations of one tokenizer.json may differ: case, contractions, digits, spaces, scripts, odd bytes.
 PROBES = (
     "",
@@ -71,6 +73,55 @@ class GigatokenEncoder:
         return Encoded(np.asarray(layout.content.data), np.asarray(layout.offsets.data))
 
 
+class PlainTextEncoder:
+    """Encodes special tokens that occur in texts, such as <|endoftext|>, as ordinary text.
+
+    Only separators and chat templates write special tokens. Other texts have the ids that `encoder` gives.
+    """
+
+    def __init__(self, encoder: Encoder, fast: "FastTokenizer") -> None:
+        import numpy as np
+
+        self.encoder, self.fast = encoder, fast
+        fast.encode_special_tokens = True
+        self.name, self.reason = encoder.name, encoder.reason
+        self.special = special_tokens(fast)
+        self.is_special = np.zeros(fast.get_vocab_size(), dtype=np.bool_)
+        self.is_special[list(self.special.values())] = True
+
+    def encode_batch(self, texts: Sequence[str]) -> Encoded:
+        import numpy as np
+
+        encoded = self.encoder.encode_batch(texts)
+        positions = np.flatnonzero(self.is_special[encoded.ids])
+        if not len(positions):
+            return encoded
+        rows = np.split(encoded.ids, encoded.offsets[1:-1])
+        for row in np.unique(np.searchsorted(encoded.offsets, positions, side="right") - 1).tolist():
+            rows[row] = np.array(self.encode_as_text(texts[row]), dtype=np.uint32)
+        return concatenate(rows)
+
+    def encode_as_text(self, text: str) -> list[int]:
+        ids: list[int] = self.fast.encode(text, add_special_tokens=False).ids
+        if self.is_special[ids].any():  # the vocabulary itself contains them (unigram models)
+            pieces = cut_special_tokens(text, self.special).split(CUT)
+            ids = [token for piece in pieces for token in self.fast.encode(piece, add_special_tokens=False).ids]
+        return ids
+
+
+def special_tokens(fast: "FastTokenizer") -> dict[str, int]:
+    """Returns the special tokens of a tokenizer by their text, without the one for unknown characters."""
+    unknown = getattr(fast.model, "unk_token", None)
+    added = fast.get_added_tokens_decoder().items()
+    return {token.content: number for number, token in added if token.special and token.content != unknown}
+
+
+def cut_special_tokens(text: str, special: Iterable[str]) -> str:
+    """Returns the text with CUT inside each special token, so that the pieces contain none."""
+    pattern = "|".join(map(re.escape, sorted(special, key=len, reverse=True)))
+    return re.sub(pattern, lambda match: match[0][0] + CUT + match[0][1:], text) if pattern else text
+
+
 def choose_encoder(file: Path, fast: "FastTokenizer") -> Encoder:
     """Returns the faster encoder for a tokenizer.json, which is also loaded as `fast`, if both give the same ids."""
     try:
@@ -85,7 +136,7 @@ def choose_encoder(file: Path, fast: "FastTokenizer") -> Encoder:
     return gigatoken
 
 
-def concatenate(rows: Sequence[Sequence[int]]) -> Encoded:
+def concatenate(rows: "Sequence[Sequence[int] | NDArray[np.uint32]]") -> Encoded:
     import numpy as np
 
     offsets = np.zeros(len(rows) + 1, dtype=np.int64)

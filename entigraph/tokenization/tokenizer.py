@@ -3,15 +3,18 @@
 import json
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from entigraph.errors import ArtifactError
 from entigraph.tokenization.base import META_FILE, TOKENIZER_FILE, Separators
 from entigraph.tokenization.chat_templates import ChatEncoder
-from entigraph.tokenization.encoders import Encoded, Encoder, HuggingFaceEncoder, add_separators, choose_encoder
-
-if TYPE_CHECKING:
-    pass
+from entigraph.tokenization.encoders import (
+    Encoded,
+    Encoder,
+    HuggingFaceEncoder,
+    PlainTextEncoder,
+    add_separators,
+    choose_encoder,
+)
 
 
 class Tokenizer:
@@ -33,11 +36,12 @@ class Tokenizer:
         self.folder = folder
         self.vocabulary: int = meta["vocabulary"]
         self.separators = Separators(**meta["separators"])
-        self.reference = HuggingFaceEncoder(self.fast, "tokens.encoder" if encoder == "tokenizers" else None)
-        self.encoder: Encoder = self.reference
-        if encoder != "tokenizers":
-            self.encoder = choose_encoder(folder / TOKENIZER_FILE, self.fast)
         self.chat = ChatEncoder(folder, self.fast, meta["chat"]["loss_on"]) if "chat" in meta else None
+        reference: Encoder = HuggingFaceEncoder(self.fast, "tokens.encoder" if encoder == "tokenizers" else None)
+        chosen = reference if encoder == "tokenizers" else choose_encoder(folder / TOKENIZER_FILE, self.fast)
+        if self.chat is None:  # a chat template writes special tokens
+            reference, chosen = PlainTextEncoder(reference, self.fast), PlainTextEncoder(chosen, self.fast)
+        self.reference, self.encoder = reference, chosen
 
     @property
     def has_labels(self) -> bool:
@@ -52,7 +56,7 @@ class Tokenizer:
         return {"name": used.name, "reason": used.reason}
 
     def encode(self, text: str) -> list[int]:
-        ids: list[int] = self.fast.encode(text, add_special_tokens=False).ids
+        ids: list[int] = self.reference.encode_batch([text]).ids.tolist()
         return ids
 
     def decode(self, ids: Sequence[int]) -> str:
@@ -69,5 +73,5 @@ class Tokenizer:
     def count(self, text: str) -> int:
         """Returns how many ids `encode_batch` gives for a text."""
         if self.chat:
-            return len(self.encoder.encode_batch([self.chat.render_text(text)]).ids)
+            return len(self.chat.encode_all([text], self.encoder).ids)
         return len(self.encoder.encode_batch([text]).ids) + self.separators.count

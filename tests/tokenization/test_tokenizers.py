@@ -142,3 +142,47 @@ def test_pretrained_tokenizer_uses_its_separators(tiny_model: Path, tmp_path: Pa
 def test_folder_without_tokenizer_raises(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="contains no tokenizer"):
         PretrainedTokenizer(path=str(tmp_path)).sources()
+
+
+def unigram_model(folder: Path) -> Path:
+    """A tokenizer whose vocabulary contains its special tokens, as those of SentencePiece models do."""
+    from tokenizers import AddedToken, decoders, models, pre_tokenizers
+    from tokenizers import Tokenizer as FastTokenizer
+    from transformers import PreTrainedTokenizerFast
+
+    pieces = ["▁", *"abcdehinors<>/|_!"]
+    vocabulary = [("<unk>", 0.0), ("<s>", 0.0), ("</s>", 0.0), *((piece, -3.0) for piece in pieces)]
+    fast = FastTokenizer(models.Unigram(vocabulary, 0, False))
+    fast.pre_tokenizer, fast.decoder = pre_tokenizers.Metaspace(), decoders.Metaspace()
+    fast.add_special_tokens([AddedToken(token, special=True) for token in ("<unk>", "<s>", "</s>")])
+    PreTrainedTokenizerFast(tokenizer_object=fast, bos_token="<s>", eos_token="</s>").save_pretrained(folder)
+    return folder
+
+
+@pytest.mark.parametrize("encoder", ["auto", "tokenizers"])
+@pytest.mark.parametrize("kind", ["trained", "bytes", "pretrained", "unigram"])
+def test_special_tokens_in_texts_are_plain_text(kind: str, encoder: str, tiny_model: Path, tmp_path: Path) -> None:
+    builders = {
+        "trained": lambda: TrainedTokenizer(worlds=5, vocabulary=400),
+        "bytes": ByteTokenizer,
+        "pretrained": lambda: PretrainedTokenizer(path=str(tiny_model)),
+        "unigram": lambda: PretrainedTokenizer(path=str(unigram_model(tmp_path / "unigram"))),
+    }
+    (tmp_path / "t").mkdir()
+    builders[kind]().build(tmp_path / "t")  # type: ignore[operator]
+    tokenizer = Tokenizer(tmp_path / "t", encoder)
+    special = [token.content for token in tokenizer.fast.get_added_tokens_decoder().values()]
+    assert special
+    ids = {tokenizer.fast.token_to_id(token) for token in special} - {tokenizer.fast.token_to_id("<unk>")}
+    clean = ["no marker here", "nor here"]
+    texts = [clean[0], *(f"a{token} is here {token}" for token in special), clean[1]]
+    encoded = tokenizer.encode_batch(texts)
+    rows = [encoded.ids[start:end].tolist() for start, end in zip(encoded.offsets, encoded.offsets[1:], strict=False)]
+    count = tokenizer.separators.count
+    assert [sum(token in ids for token in row) for row in rows] == [count] * len(texts), "separators only"
+    assert [tokenizer.count(text) for text in texts] == [len(row) for row in rows]
+    if kind != "unigram":  # whose pieces each begin with a space
+        assert all(text in tokenizer.decode(row) for text, row in zip(texts, rows, strict=True))
+    assert [rows[0], rows[-1]] == [
+        encoded.ids.tolist() for encoded in (tokenizer.encode_batch([text]) for text in clean)
+    ]
