@@ -6,7 +6,7 @@ VLLM_READY := .venv-vllm/.ready
 export TOKENIZERS_PARALLELISM := false
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo smoke check format test test-all vllm-env test-vllm bench bench-price bench-client bench-sweep bench-evaluation bench-vllm rivals results docs clean
+.PHONY: help install demo smoke check format test test-all vllm-env test-vllm bench bench-price bench-client bench-sweep bench-evaluation bench-vllm gpu-check rivals results docs clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-16s %s\n", $$1, $$2}'
@@ -77,6 +77,9 @@ bench-evaluation: $(READY) ## compare 5-shot samples per second with transformer
 
 bench-vllm: $(READY) $(VLLM_READY) ## compare samples per second of engine=vllm with vLLM's LLM.generate, 10 minutes
 	$(BIN)/python benchmarks/vllm_engine.py
+
+gpu-check: $(READY) ## check the GPU code on one GPU, 4 minutes; make gpu-check ONLY=resume runs one check; needs no network
+	$(BIN)/python benchmarks/gpu_check.py $(if $(ONLY),--only $(ONLY)) --json gpu-check.json
 
 rivals: .rivals/.ready ## create .rivals: packages that only benchmarks compare with
 

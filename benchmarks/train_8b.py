@@ -107,6 +107,7 @@ def expected(micro: int, recompute: str, compiled: str, gradient_dtype: str) -> 
         bf16=True,
         gradient_dtype=gradient_dtype,
         recompute=recompute,
+        compiled=compiled == "blocks",
     )
     need = sum(memory.estimate_memory(shape, workload).values())
     return {
