@@ -13,7 +13,7 @@ from typing import Any
 from entigraph.analysis.series import name_series
 from entigraph.errors import ConfigError
 from entigraph.fictional.reading import comprehend
-from entigraph.reporting.disclaimers import FICTIONAL, PLUMBING
+from entigraph.reporting.disclaimers import PLUMBING, shorten
 from entigraph.storage.artifact import is_complete, is_from_another_version, read_manifest
 from entigraph.storage.data_losses import merge_losses, render_losses
 from entigraph.storage.fingerprints import digest
@@ -21,7 +21,6 @@ from entigraph.storage.jsonl import read_jsonl
 from entigraph.storage.schemas import Answer, CurvePoint, Document
 
 FICTIONAL_DOCUMENTS = "fictional documents"
-FICTIONAL_NOTE = "fictional documents, offline writer, tiny model"
 PLUMBING_NOTE = "plumbing check: the offline writer does not understand these documents"
 FOOTER_WIDTH = 120  # characters per line below a figure
 STAGES = ("corpus", "synthesis", "tokens", "training", "evaluation")
@@ -178,8 +177,8 @@ def run_folders(runs: Sequence[StudyRun], *stages: str) -> dict[str, Path]:
 
 def figure_note(runs: Sequence[StudyRun]) -> str:
     """Returns the note below a figure of simulated runs."""
-    disclaimers = {run.entry["label"] for run in runs}
-    return PLUMBING_NOTE if PLUMBING in disclaimers else FICTIONAL_NOTE if FICTIONAL in disclaimers else ""
+    labels = {run.entry["label"] for run in runs}
+    return PLUMBING_NOTE if PLUMBING in labels else shorten(labels)
 
 
 def study_losses(runs: Sequence[StudyRun]) -> dict[str, dict[str, Any]]:

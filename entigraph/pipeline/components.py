@@ -17,7 +17,7 @@ from entigraph.errors import ConfigError
 from entigraph.evaluation.models_under_test import InferenceEngine
 from entigraph.evaluation.tasks.base import EvaluationTask
 from entigraph.pipeline.component_keys import component_key
-from entigraph.reporting.disclaimers import FICTIONAL, PLUMBING
+from entigraph.reporting.disclaimers import PLUMBING, describe_simulation
 from entigraph.retrieval.base import Retriever
 from entigraph.synthesis.base import Augmenter
 from entigraph.tokenization.base import TokenizerBuilder
@@ -28,6 +28,7 @@ from entigraph.training.component_nodes import (
     data_config_node,
 )
 from entigraph.training.data_schedule import DataConfig
+from entigraph.training.memory import read_shape
 from entigraph.training.optim import OptimizerFactory, check_optimizer
 from entigraph.training.optim.schedules import SchedulerFactory, check_scheduler
 from entigraph.training.starting_models import StartingModel
@@ -92,9 +93,16 @@ class Components:
     def disclaimer(self) -> str | None:
         """What a reader must know about its results: that something in them is simulated."""
         if self.corpus.fictional:
-            return FICTIONAL
+            return describe_simulation(offline_writer=self.llm.name == "offline", parameters=self.model_parameters)
         writes = self.augmenter.needs_writer or self.questions.needs_writer
         return PLUMBING if writes and self.llm.name == "offline" else None
+
+    @property
+    def model_parameters(self) -> int | None:
+        """The size of the model; None if it is on a hub, not trained yet, or no Llama-like model."""
+        vocabulary = getattr(self.tokenizer, "vocabulary", 0)
+        shape = read_shape(self.model.config_values(vocabulary))
+        return shape.parameters if shape else None
 
     @property
     def replay_folder(self) -> Path | None:

@@ -1,10 +1,35 @@
 """Labels of simulated results in reports and figures."""
 
-FICTIONAL = (
-    "Simulated at small scale: the documents are fictional, the writer is a grammar and not an LLM, and the model has "
-    "under a million parameters. The training and the measuring are real."
-)
+from collections.abc import Iterable
+
+FICTIONAL_DOCUMENTS = "the documents are fictional"
+OFFLINE_WRITER = "the writer is a grammar and not an LLM"
+TINY_MODEL = "the model has under a million parameters"
+SHORT = {
+    FICTIONAL_DOCUMENTS: "fictional documents",
+    OFFLINE_WRITER: "offline writer",
+    TINY_MODEL: "tiny model",
+}
+TINY_PARAMETERS = 1_000_000
 PLUMBING = (
     "A plumbing check: the offline writer does not understand these documents, it rearranges their sentences. "
     "Its accuracies say nothing about synthetic data, and no curve is fitted to them."
 )
+
+
+def describe_simulation(*, offline_writer: bool, parameters: int | None) -> str:
+    """Returns the label of results on fictional documents. `parameters` are the model's; None if unknown."""
+    tiny = parameters is not None and parameters < TINY_PARAMETERS
+    simulated = [FICTIONAL_DOCUMENTS, *([OFFLINE_WRITER] if offline_writer else []), *([TINY_MODEL] if tiny else [])]
+    listed = simulated[0] if len(simulated) == 1 else f"{', '.join(simulated[:-1])}, and {simulated[-1]}"
+    model = "" if tiny or parameters is None else f"The model has {parameters / 1e6:,.0f}M parameters. "
+    return f"Simulated{' at small scale' if tiny else ''}: {listed}. {model}The training and the measuring are real."
+
+
+def is_fictional(label: str | None) -> bool:
+    return label is not None and FICTIONAL_DOCUMENTS in label
+
+
+def shorten(labels: Iterable[str | None]) -> str:
+    """Returns what is simulated in any of the labels, for a line below a figure."""
+    return ", ".join(short for part, short in SHORT.items() if any(label and part in label for label in labels))

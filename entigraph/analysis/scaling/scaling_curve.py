@@ -26,7 +26,7 @@ from entigraph.analysis.study_runs import (
     summarize_references,
 )
 from entigraph.errors import ConfigError, DataError
-from entigraph.reporting.disclaimers import FICTIONAL, PLUMBING
+from entigraph.reporting.disclaimers import PLUMBING, is_fictional
 from entigraph.storage.artifact import write_json
 from entigraph.storage.data_losses import render_losses
 from entigraph.storage.fingerprints import flatten
@@ -159,8 +159,8 @@ def build_curve(context: AnalysisContext, settings: ScalingCurve) -> dict[str, A
 
 
 def build_notes(runs: Sequence[StudyRun], excluded: Sequence[str], stop_at_half_width: float | None) -> list[str]:
-    disclaimers = {run.entry["label"] for run in runs}
-    notes = [PLUMBING] if PLUMBING in disclaimers else [FICTIONAL] if FICTIONAL in disclaimers else []
+    labels = {run.entry["label"] for run in runs}
+    notes = [PLUMBING] if PLUMBING in labels else sorted(filter(is_fictional, labels))
     repeated = {run.augmenter for run in runs if run.entry["repeats"] and run.passes > 1}
     notes += [f"{name}: the documents are repeated up to the budget." for name in sorted(repeated)]
     notes += describe_differences([run.entry for run in runs])

@@ -13,7 +13,7 @@ from markupsafe import Markup
 from entigraph.analysis.base import AnalysisContext
 from entigraph.analysis.scaling.curve_forms import FORMS
 from entigraph.analysis.study_runs import StudyRun, list_augmenters, run_folders
-from entigraph.reporting.disclaimers import FICTIONAL
+from entigraph.reporting.disclaimers import is_fictional
 from entigraph.reporting.figures import abbreviate
 from entigraph.reporting.html import embed_svg, write_static_page
 from entigraph.storage.artifact import FORMAT_VERSIONS, is_complete, read_manifest
@@ -86,7 +86,7 @@ def write_report(
         comparisons=tabulate_comparisons(curve["comparisons"]),
         groups=sorted({group for point in curve["points"] for group in point["groups"]}),
         metrics=sorted({name for point in curve["points"] for name in point["metrics"]}),
-        fictional=FICTIONAL in curve["notes"],
+        fictional=any(map(is_fictional, curve["notes"])),
         samples=choose_samples(runs, samples),
         graph=choose_graph(runs),
         width=WIDTH,
