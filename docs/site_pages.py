@@ -47,7 +47,11 @@ def site_links(markdown: str, docs: str) -> str:
 
 def render_configuration() -> str:
     """Returns the reference of all config groups and keys, in Markdown."""
-    groups = sorted(folder for folder in CONF.iterdir() if folder.is_dir() and folder.name != "hydra")
+    groups = {
+        folder.relative_to(CONF).as_posix(): folder
+        for folder in sorted(CONF.rglob("*"))
+        if folder.is_dir() and "hydra" not in folder.relative_to(CONF).parts
+    }
     lines = [
         "# Configuration",
         "",
@@ -57,20 +61,26 @@ def render_configuration() -> str:
         "| group | options |",
         "|---|---|",
     ]
-    for group in groups:
-        options = " ".join(f"[`{option.stem}`](#{group.name}{option.stem})" for option in sorted(group.glob("*.yaml")))
-        lines.append(f"| [`{group.name}`](#{group.name}) | {options} |")
+    for group, folder in groups.items():
+        options = " ".join(
+            f"[`{option.stem}`](#{anchor(group, option.stem)})" for option in sorted(folder.glob("*.yaml"))
+        )
+        lines.append(f"| [`{group}`](#{anchor(group)}) | {options} |")
     lines += ["", "## Root", "", *render_option(CONF / "config.yaml")]
-    for group in groups:
-        lines += ["", f"## {group.name}"]
-        for option in sorted(group.glob("*.yaml")):
+    for group, folder in groups.items():
+        lines += ["", f"## {group} {{ #{anchor(group)} }}"]
+        for option in sorted(folder.glob("*.yaml")):
             lines += [
                 "",
-                f"### {group.name}={option.stem} {{ #{group.name}{option.stem} }}",
+                f"### {group}={option.stem} {{ #{anchor(group, option.stem)} }}",
                 "",
                 *render_option(option),
             ]
     return "\n".join(lines) + "\n"
+
+
+def anchor(group: str, option: str = "") -> str:
+    return group.replace("/", "-") + option
 
 
 def render_option(file: Path) -> Iterator[str]:

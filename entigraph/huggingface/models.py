@@ -36,9 +36,10 @@ def load_checked(path: str, **options: Any) -> "PreTrainedModel":
     options |= {"dtype": torch.float32, "output_loading_info": True, "ignore_mismatched_sizes": True}
     try:
         with without_load_report():
-            model, info = AutoModelForCausalLM.from_pretrained(**pretrained_source(path), **options)
+            loaded: Any = AutoModelForCausalLM.from_pretrained(**pretrained_source(path), **options)
     except (OSError, ValueError, RuntimeError, SafetensorError) as error:
         raise model_error(path, error) from None
+    model, info = loaded
     forget_quantization(model)
     if problems := weight_problems(info):
         raise ConfigError(f"model.path: {path} does not contain the weights that its config.json describes: {problems}")

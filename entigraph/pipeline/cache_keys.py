@@ -195,7 +195,8 @@ def task_keys(run: Components) -> dict[str, Key]:
 
 def model_key(run: Components) -> Key:
     start = identify_path(run.model.path, run.root) if run.model.path else "random"
-    return {**run.keys["model"], "start": start}
+    key = {name: value for name, value in run.keys["model"].items() if name != "adapter" or value}
+    return {**key, "start": start}
 
 
 def model_input(run: Components, path: str) -> dict[str, Path]:

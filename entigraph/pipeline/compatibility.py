@@ -12,6 +12,7 @@ from entigraph.pipeline.cache_keys import Artifacts
 from entigraph.pipeline.components import Components
 from entigraph.storage import artifact
 from entigraph.storage.artifact import Artifact, enclosing_artifact
+from entigraph.training.adapters import adapter_of
 from entigraph.training.model_checks import check_context_length, check_same_tokenizer, check_vocabulary
 
 
@@ -24,6 +25,7 @@ def check_components(run: Components) -> list[str]:
         *evaluation_problems(run),
         *baseline_problems(run),
         *context_problems(run),
+        *adapter_problems(run),
         *packing_problems(run),
         *budget_problems(run),
     ]
@@ -76,6 +78,17 @@ def baseline_problems(run: Components) -> Iterator[str]:
 def context_problems(run: Components) -> list[str]:
     values = run.model.config_values(0) or {}
     return collect_problems(check_context_length, run.data.context_length, max_positions(values))
+
+
+def adapter_problems(run: Components) -> Iterator[str]:
+    adapter = adapter_of(run.model)
+    if not adapter:
+        return
+    hidden = (run.model.config_values(0) or {}).get("hidden_size")
+    if hidden and adapter.required_rank > hidden:
+        yield f"model.adapter.rank: {adapter.rank} found; the layers of {run.model.path} have {hidden} dimensions"
+    if adapter.quantized and run.trainer.world_size > 1:
+        yield "model.adapter: qlora trains on one device; set trainer=gpu, or model/adapter=lora"
 
 
 def tokenizer_problems(run: Components, tokenizer: Artifact) -> list[str]:

@@ -23,6 +23,7 @@ from entigraph.runtime.progress import Progress, SilentProgress
 from entigraph.storage import artifact, locks
 from entigraph.storage.artifact import Artifact, enclosing_artifact
 from entigraph.tracking.base import NoTracker, Tracker
+from entigraph.training.adapters import adapter_of, check_adapter
 from entigraph.training.component_nodes import check_buildable, has_external_nodes, resolved_nodes
 
 POLL_S, RANK_0_TIMEOUT_S = 0.2, 600.0
@@ -115,7 +116,9 @@ def find_training_problems(run: Run) -> list[str]:
     problems = collect_problems(check_accelerator, run.trainer.accelerator)
     nodes = resolved_nodes(run.config)
     problems += collect_problems(check_buildable, nodes) if has_external_nodes(nodes) else []
-    return problems + find_model_problems(run, run.model.path)
+    problems += find_model_problems(run, run.model.path)
+    adapter = adapter_of(run.model)
+    return problems or (collect_problems(check_adapter, adapter, run.model.path) if adapter else [])
 
 
 def find_model_problems(run: Run, path: str) -> list[str]:

@@ -1,26 +1,60 @@
 """Estimates memory, time and disk space of training runs before they start."""
 
 from collections.abc import Iterator, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from entigraph.pipeline.run import Run
 from entigraph.storage.artifact import read_manifest
 from entigraph.storage.disk import format_bytes
+from entigraph.training.trainer import TrainerSettings
+
+if TYPE_CHECKING:
+    from entigraph.training.auto_settings import ChosenSettings, TrainingTarget
 
 BYTES_PER_PARAMETER = {"float32": 4, "bfloat16": 2}  # of a saved model
 CHECKPOINT_BYTES_PER_PARAMETER = 12  # fp32 weights and Adam's two moments
 
 
 def training_lines(run: Run) -> list[str]:
-    """Returns memory and time of one training run; empty if it is complete or the model's shape is unknown."""
+    """Returns settings, memory and time of one training run; empty if it is complete or the model's size unknown."""
     from entigraph.training import memory
 
     shape = model_shape(run)
     if shape is None or run.artifacts.training.complete:
         return []
+    target, chosen = training_settings(run)
+    workload = memory.plan_workload(run.data, chosen.trainer, target.device, target.adapter)
+    lines = memory.summary_lines(shape, workload, training_tokens(run), target.device)
+    if chosen.values:
+        from entigraph.training.auto_settings import describe
+
+        lines.append(f"  trainer: {describe(chosen.values)}: {chosen.reason}")
+    return [*lines, *misfit_lines(chosen.trainer, target)]
+
+
+def training_settings(run: Run) -> "tuple[TrainingTarget, ChosenSettings]":
+    """Returns what is trained on which device, and the trainer settings that training will use there."""
+    from entigraph.training import memory
+    from entigraph.training.adapters import adapter_of
+    from entigraph.training.auto_settings import TrainingTarget, choose_settings
+
     device = memory.find_device(run.trainer.accelerator)
-    workload = memory.plan_workload(run.data, run.trainer, device)
-    return memory.summary_lines(shape, workload, training_tokens(run), device)
+    target = TrainingTarget(run.data, model_shape(run), device, adapter_of(run.model))
+    return target, choose_settings(run.trainer, target)
+
+
+def misfit_lines(trainer: TrainerSettings, target: "TrainingTarget") -> list[str]:
+    """Returns a warning that states what would fit; empty if the settings fit."""
+    from entigraph.training.auto_settings import alternatives
+    from entigraph.training.memory import GIB, available_memory
+
+    if target.fits(trainer):
+        return []
+    room = available_memory(target.device, trainer.world_size) / GIB
+    options = alternatives(trainer, target)
+    automatic = [] if trainer.activation_checkpointing == "full" else ["trainer.activation_checkpointing=full"]
+    advice = " or ".join(options or automatic) or "a larger device"
+    return [f"  it will not fit: {target.device.name} has room for {room:,.1f} GiB. What would: {advice}"]
 
 
 def sweep_training_lines(runs: Sequence[Run]) -> Iterator[str]:
@@ -35,6 +69,7 @@ def sweep_training_lines(runs: Sequence[Run]) -> Iterator[str]:
         f"training: {len(pending)} models to train, {sum(filter(None, tokens)):,.0f} tokens in total "
         f"(all epochs, replay included){count_unknown(tokens, 'with an unknown number of tokens')}"
     )
+    yield from memory_lines(pending)
     if any(hours):
         device_hours = sum(value * run.trainer.world_size for run, value in zip(pending, hours, strict=True) if value)
         yield (
@@ -49,6 +84,16 @@ def sweep_training_lines(runs: Sequence[Run]) -> Iterator[str]:
             f"  disk: about {format_bytes(models)} for the trained models, and {format_bytes(checkpoint)} for the "
             "checkpoint of each running job (twice that while one is written)"
         )
+
+
+def memory_lines(runs: Sequence[Run]) -> Iterator[str]:
+    """Yields the memory of the run that needs the most, and what would fit if it does not."""
+    targets = [(*training_settings(run), run) for run in runs if model_shape(run) is not None]
+    if not targets:
+        return
+    target, chosen, run = max(targets, key=lambda item: item[0].needed(item[1].trainer))
+    yield f"  memory: {training_lines(run)[0].removeprefix('training ')}"
+    yield from misfit_lines(chosen.trainer, target)
 
 
 def count_unknown(values: Sequence[float | None], description: str) -> str:
@@ -93,9 +138,11 @@ def training_hours(run: Run, tokens: float | None, finished: Sequence[dict[str, 
     shape = model_shape(run)
     if shape is None or shape.parameters < memory.MIN_PARAMETERS:
         return None
-    device = memory.find_device(run.trainer.accelerator)
-    workload = memory.plan_workload(run.data, run.trainer, device)
-    return memory.estimate_seconds(shape, workload, tokens, device.peak or memory.PEAKS[memory.REFERENCE]) / 3600
+    target, chosen = training_settings(run)
+    if target.device.shared:
+        return None  # no datasheet states the speed of a CPU
+    workload = memory.plan_workload(run.data, chosen.trainer, target.device, target.adapter)
+    return memory.estimate_seconds(shape, workload, tokens, target.device.peak or memory.PEAKS[memory.REFERENCE]) / 3600
 
 
 def count_parameters(run: Run, finished: Sequence[dict[str, Any]]) -> int | None:

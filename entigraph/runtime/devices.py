@@ -24,6 +24,16 @@ def keep_freed_memory() -> None:
             mallopt(TRIM_THRESHOLD, 2**31 - 1)
 
 
+def use_expandable_segments() -> None:
+    """Lets torch grow its blocks of GPU memory, which avoids running out by fragmentation.
+
+    Without it, the largest micro-batch that fits by arithmetic may not fit. Must be called before torch is imported. A
+    value that the user set is kept.
+    """
+    for name in ("PYTORCH_ALLOC_CONF", "PYTORCH_CUDA_ALLOC_CONF"):  # the second is the name before torch 2.9
+        os.environ.setdefault(name, "expandable_segments:True")
+
+
 def pick_accelerator(accelerator: str) -> str:
     """Returns "cpu" or "cuda"; resolves "auto" and Lightning's name "gpu"."""
     import torch

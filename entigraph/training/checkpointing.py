@@ -67,9 +67,10 @@ class ShardedCheckpoints:
     saving: Future[Any] | None = None
 
     def tensors(self) -> dict[str, Tensor]:
-        """Returns the weights and the optimizer state by name."""
+        """Returns the trained weights and the optimizer state by name."""
         module = cast(CausalLMModule, self.lightning_module)  # type: ignore[attr-defined]
-        weights = {f"weights.{name}": parameter.detach() for name, parameter in module.net.named_parameters()}
+        trained = [(name, weight) for name, weight in module.net.named_parameters() if weight.requires_grad]
+        weights = {f"weights.{name}": weight.detach() for name, weight in trained}
         states = {name: value for name, value in self.optimizer_values().items() if isinstance(value, Tensor)}
         return weights | states
 

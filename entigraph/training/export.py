@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from entigraph.storage.artifact import artifact_folder, package_versions
+from entigraph.training.adapters import merge_adapter
 from entigraph.training.component_nodes import describe
 from entigraph.training.optim.split_bf16_adamw import joined_weights
 from entigraph.training.strategies import gather_weights
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
 SEPARATORS = "meta.json"  # in the tokenizer's folder: the ids of the tokens around each text
+ADAPTER = "adapter"  # the folder next to model/
 TOKENIZER_FILES = ("tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "chat_template.jinja")
 
 
@@ -33,27 +35,56 @@ def export(
     split_bf16: bool,
     ranks: int,
 ) -> None:
-    """Writes model/. All ranks must call it to gather the weights; rank 0 writes."""
-    dtype, folder = getattr(torch, job.trainer.save_dtype), job.out / "model"
-    untied = {name for name, _ in net.named_parameters()} | {name for name, _ in net.named_buffers()}
+    """Writes model/, and adapter/ if one was trained. All ranks must call it to gather the weights; rank 0 writes."""
     if ranks == 1:
         drop_moments(optimizer)
-    weights = {
-        name: value.to("cpu", dtype)
-        for name, value in final_weights(net, optimizer, split_bf16, ranks)
-        if name in untied
-    }
-    if not weights:
+    untied = {name for name, _ in net.named_parameters()} | {name for name, _ in net.named_buffers()}
+    weights = ((name, value) for name, value in final_weights(net, optimizer, split_bf16, ranks) if name in untied)
+    saved = export_merged(net, weights, job) if job.adapter else export_weights(net, weights, job, ranks, split_bf16)
+    if not saved:
         return
-    saved = net if not split_bf16 and ranks == 1 and net.dtype == dtype else empty_copy(net, dtype)
-    separators = json.loads((job.tokenizer / SEPARATORS).read_text(encoding="utf-8"))["separators"]
-    set_special_tokens(saved, **separators)
-    saved.save_pretrained(str(folder), state_dict=weights)
+    folder = job.out / "model"
     for name in TOKENIZER_FILES:
         if (job.tokenizer / name).exists():
             shutil.copyfile(job.tokenizer / name, folder / name)
-    add_bos(folder / TOKENIZER_FILES[0], separators["bos_id"])
+    add_bos(folder / TOKENIZER_FILES[0], separators(job)["bos_id"])
     (folder / "README.md").write_text(render_card(job, counts), encoding="utf-8")
+
+
+def export_weights(
+    net: "PreTrainedModel", weights: Iterable[tuple[str, torch.Tensor]], job: TrainingJob, ranks: int, split_bf16: bool
+) -> bool:
+    """Writes the trained model. Returns false on ranks other than 0, which have no weights."""
+    dtype = getattr(torch, job.trainer.save_dtype)
+    converted = {name: value.to("cpu", dtype) for name, value in weights}
+    if not converted:
+        return False
+    saved = net if not split_bf16 and ranks == 1 and net.dtype == dtype else empty_copy(net, dtype)
+    set_special_tokens(saved, **separators(job))
+    saved.save_pretrained(str(job.out / "model"), state_dict=converted)
+    return True
+
+
+def export_merged(net: "PreTrainedModel", weights: Iterable[tuple[str, torch.Tensor]], job: TrainingJob) -> bool:
+    """Writes adapter/, and model/ with the adapter merged into the base model. Returns false on ranks other than 0."""
+    from entigraph.huggingface.models import load_model
+
+    trained = {name for name, parameter in net.named_parameters() if parameter.requires_grad}
+    adapter = {name: value.detach().to("cpu", torch.float32) for name, value in weights if name in trained}
+    if not adapter:
+        return False
+    assert job.adapter is not None
+    job.adapter.save(net, adapter, job.out / ADAPTER, job.model.path)
+    base = load_model(job.model.path)
+    merge_adapter(base, adapter, job.adapter.scale)
+    set_special_tokens(base, **separators(job))
+    base.to(getattr(torch, job.trainer.save_dtype)).save_pretrained(str(job.out / "model"))
+    return True
+
+
+def separators(job: TrainingJob) -> dict[str, int | None]:
+    values: dict[str, int | None] = json.loads((job.tokenizer / SEPARATORS).read_text(encoding="utf-8"))["separators"]
+    return values
 
 
 def final_weights(
@@ -125,6 +156,7 @@ def render_card(job: TrainingJob, counts: Mapping[str, Any]) -> str:
         "gradient clipping": f"{job.trainer.gradient_clip_algorithm}, {job.trainer.gradient_clip_val}",
         "precision": f"{counts['precision']} on {counts['devices']} x {counts['accelerator']}; "
         f"saved in {job.trainer.save_dtype}",
+        **({"adapter": describe(job.nodes["model"]["adapter"])} if job.adapter else {}),
         "seed": job.seed,
         "versions": ", ".join(f"{name} {version}" for name, version in package_versions().items() if name != "commit"),
     }

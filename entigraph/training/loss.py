@@ -96,7 +96,8 @@ class ChunkedLosses(torch.autograd.Function):
     def backward(ctx: Any, *gradients: Tensor) -> Any:
         hidden, weight, labels, sums = ctx.saved_tensors
         scale = gradients[0].masked_fill(labels == IGNORED, 0.0)[:, None]
-        hidden_gradient, weight_gradient = torch.empty_like(hidden), torch.zeros_like(weight)
+        hidden_gradient = torch.empty_like(hidden)
+        weight_gradient = torch.zeros_like(weight) if ctx.needs_input_grad[1] else None  # a frozen head has none
         for part in row_slices(len(hidden), ctx.rows):
             logits_gradient = (hidden[part] @ weight.T).float()
             logits_gradient.sub_(sums[part, None]).exp_()
@@ -104,7 +105,8 @@ class ChunkedLosses(torch.autograd.Function):
             logits_gradient.scatter_add_(1, labels[part].clamp_min(0)[:, None], minus_one)
             logits_gradient = logits_gradient.mul_(scale[part]).to(weight.dtype)
             hidden_gradient[part] = logits_gradient @ weight
-            weight_gradient.addmm_(logits_gradient.T, hidden[part])
+            if weight_gradient is not None:
+                weight_gradient.addmm_(logits_gradient.T, hidden[part])
         return hidden_gradient, weight_gradient, None, None
 
 

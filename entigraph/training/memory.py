@@ -1,8 +1,7 @@
 """Estimates the memory per device and the duration of a training run analytically, before it starts.
 
-All sizes are in bytes. In bf16, a Llama layer stores 12 hidden + 4 key/value + 8 intermediate bytes per token for its
-backward pass (norms, queries, keys, values, attention, two residuals, gate, up, their product and its activation): 41
-times the hidden size at Llama 3's proportions. `MARGIN` accounts for fragmentation and buffers of libraries.
+All sizes are in bytes. `tests/training/test_memory.py` compares them with the peak of the real code on fake tensors.
+`MARGIN` accounts for fragmentation and buffers of libraries.
 """
 
 import os
@@ -12,13 +11,14 @@ from dataclasses import dataclass
 from typing import Any
 
 from entigraph.runtime.devices import nvidia_gpu
+from entigraph.training.adapters import LoraAdapter
 from entigraph.training.data_schedule import DataConfig
 from entigraph.training.trainer import TrainerSettings
 
 GIB = 2**30
 MARGIN = 0.06  # of a device's memory
-ACTIVATION_FRACTION = {"none": 1.0, "selective": 0.45}  # stored; "full" stores each layer's input, and one layer
 FORWARD_PASSES = {"none": 3.0, "selective": 3.5, "full": 4.0}  # FLOPs per step in forward passes; backward counts two
+QUANTIZED_BYTES = 0.516  # per weight of 4 bits with double quantization
 LOSS_CHUNK_LOGITS = {"cpu": 2**24, "cuda": 2**27}  # logits per chunk of the loss, see loss.py
 UTILIZATION = 0.5  # of the datasheet's FLOP/s, without recomputation: the best that one GPU reaches
 # Dense bf16 FLOP/s with fp32 accumulation, by NVIDIA's datasheets. Keys are whole words of the name that nvidia-smi
@@ -60,6 +60,19 @@ class Shape:
     tied: bool
 
     @property
+    def linear_layers(self) -> Mapping[str, tuple[int, int]]:
+        """Returns input and output size of the linear layers of a transformer layer."""
+        return {
+            "q_proj": (self.hidden, self.queries),
+            "k_proj": (self.hidden, self.keys),
+            "v_proj": (self.hidden, self.keys),
+            "o_proj": (self.queries, self.hidden),
+            "gate_proj": (self.hidden, self.intermediate),
+            "up_proj": (self.hidden, self.intermediate),
+            "down_proj": (self.intermediate, self.hidden),
+        }
+
+    @property
     def layer_parameters(self) -> int:
         return self.hidden * (2 * self.queries + 2 * self.keys + 3 * self.intermediate + 2)
 
@@ -96,10 +109,15 @@ def read_shape(values: Mapping[str, Any] | None) -> Shape | None:
         return None
 
 
-def flops_per_token(values: Mapping[str, Any] | None, context: int) -> float | None:
-    """Returns the FLOPs of forward and backward per token, without recomputation: 46.6e9 for Llama 3 8B at 2,048."""
+def flops_per_token(values: Mapping[str, Any] | None, context: int, frozen: bool = False) -> float | None:
+    """Returns the FLOPs of forward and backward per token, without recomputation: 46.6e9 for Llama 3 8B at 2,048.
+
+    `frozen`: only an adapter is trained, so that the weights need no gradients.
+    """
     shape = read_shape(values)
-    return 6.0 * shape.matmul_parameters + 6.0 * shape.layers * shape.queries * context if shape else None
+    if shape is None:
+        return None
+    return (4.0 if frozen else 6.0) * (shape.matmul_parameters + shape.layers * shape.queries * context)
 
 
 @dataclass(frozen=True)
@@ -125,10 +143,14 @@ class Workload:
     gradient_dtype: str = "float32"
     recompute: str = "none"
     accelerator: str = "cuda"
+    compiled: bool = False
+    adapter: LoraAdapter | None = None
 
 
-def plan_workload(data: DataConfig, trainer: TrainerSettings, device: Device) -> Workload:
-    """Returns the settings that training will choose on this device."""
+def plan_workload(
+    data: DataConfig, trainer: TrainerSettings, device: Device, adapter: LoraAdapter | None = None
+) -> Workload:
+    """Returns the settings that training will choose on this device. `trainer` has no "auto" settings left."""
     cuda = not device.shared
     split_bf16 = trainer.precision == "bf16-true" or (trainer.precision == "auto" and cuda and trainer.world_size == 1)
     accumulation = trainer.accumulation(data.batch_size)
@@ -142,6 +164,8 @@ def plan_workload(data: DataConfig, trainer: TrainerSettings, device: Device) ->
         gradient_dtype=trainer.gradient_dtype,
         recompute=trainer.activation_checkpointing,
         accelerator="cuda" if cuda else "cpu",
+        compiled=trainer.compile == "blocks",
+        adapter=adapter,
     )
 
 
@@ -155,7 +179,7 @@ def count_tokens_seen(data: DataConfig, trainer: TrainerSettings, synthetic: int
 
 def estimate_memory(shape: Shape, workload: Workload) -> dict[str, float]:
     """Returns the peak bytes per device during a step, by purpose."""
-    shard = shape.parameters / workload.devices
+    trained = trained_parameters(shape, workload.adapter) / workload.devices
     fp32_gradients = workload.gradient_dtype == "float32" and workload.accumulates
     gradient = 4 if not workload.split_bf16 or fp32_gradients else 2
     size = 2 if workload.bf16 else 4
@@ -164,29 +188,91 @@ def estimate_memory(shape: Shape, workload: Workload) -> dict[str, float]:
         if workload.devices == 1
         else size * (2.0 * shape.layer_parameters + 2 * shape.embedding_parameters) + 4 * shape.layer_parameters
     )
-    bf16_copy = size * shape.parameters if workload.bf16 and not workload.split_bf16 and workload.devices == 1 else 0.0
+    bf16_copy = size * trained if workload.bf16 and not workload.split_bf16 and workload.devices == 1 else 0.0
     logits = workload.micro_batch * workload.context * shape.vocabulary
+    trains_head = workload.adapter is None or workload.adapter.train_head
     return {
-        "weights": shard * 4,  # split bf16 weights: two halves of the same four bytes
-        "gradients": shard * gradient,
-        "optimizer": shard * 8 + (2**26 * 12 if workload.split_bf16 else 0),
+        "weights": trained * 4 + frozen_bytes(shape, workload),  # split bf16 weights: two halves of the same four bytes
+        "gradients": trained * gradient,
+        "optimizer": trained * 8,
         "activations": estimate_activations(shape, workload) * size / 2,
-        "loss": min(LOSS_CHUNK_LOGITS[workload.accelerator], logits) * 10.0,
+        "loss": min(LOSS_CHUNK_LOGITS[workload.accelerator], logits) * 10.0
+        + (size * shape.embedding_parameters if trains_head else 0),  # the head's gradient before it is accumulated
         "gathered": gathered_layers + bf16_copy,
     }
 
 
+def trained_parameters(shape: Shape, adapter: LoraAdapter | None) -> int:
+    if adapter is None:
+        return shape.parameters
+    complete = adapter.train_embeddings + (adapter.train_head and not shape.tied)
+    return (
+        shape.layers * adapter.required_rank * sum(adapter_sizes(shape, adapter))
+        + complete * shape.embedding_parameters
+    )
+
+
+def adapter_sizes(shape: Shape, adapter: LoraAdapter) -> list[int]:
+    """Returns input plus output size of each linear layer of a transformer layer that gets an adapter."""
+    targets = adapter.target_modules
+    return [
+        sum(sizes)
+        for name, sizes in shape.linear_layers.items()
+        if targets is None or any(target.endswith(name) for target in targets)
+    ]
+
+
+def frozen_bytes(shape: Shape, workload: Workload) -> float:
+    """Returns the size of the frozen weights on each device."""
+    adapter = workload.adapter
+    if adapter is None:
+        return 0.0
+    size = 2 if workload.split_bf16 else 4
+    linear = shape.layers * sum(rows * columns for rows, columns in shape.linear_layers.values())
+    linear_size = QUANTIZED_BYTES if adapter.quantized else size
+    return (linear * linear_size + (shape.parameters - linear) * size) / workload.devices
+
+
 def estimate_activations(shape: Shape, workload: Workload) -> float:
+    """Returns the bytes in bf16 that the backward pass of all layers reads, and the recomputed ones of one layer."""
     tokens = workload.micro_batch * workload.context
-    layer_activations = tokens * (12.0 * shape.hidden + 4 * shape.keys + 8 * shape.intermediate)
+    stored = stored_activations(shape, workload)
+    recomputed = 0.0 if workload.recompute == "none" else layer_activations(shape, workload)
+    return tokens * (stored * shape.layers + recomputed)
+
+
+def stored_activations(shape: Shape, workload: Workload) -> float:
+    """Returns the bytes per token that the forward pass of a layer stores in bf16."""
     if workload.recompute == "full":
-        return tokens * 2.0 * shape.hidden * shape.layers + layer_activations
-    return layer_activations * shape.layers * ACTIVATION_FRACTION[workload.recompute]
+        return 2.0 * shape.hidden  # its input
+    if workload.recompute == "selective":
+        # Its input, the attention, and every second product: queries, values, gate and the output of the MLP.
+        outputs = 4.0 * shape.queries + 2 * shape.keys + 2 * shape.intermediate
+        return 2.0 * shape.hidden + outputs + (0 if workload.compiled else 2 * shape.hidden)
+    return layer_activations(shape, workload)
+
+
+def layer_activations(shape: Shape, workload: Workload) -> float:
+    """Returns the bytes per token that the backward pass of a layer reads in bf16, without recomputation.
+
+    Queries, keys, values and attention; gate, up and their product; in eager mode also the activation of the gate. Two
+    norms read and write the hidden states, in eager mode also in fp32. An adapter's inner products are added.
+    """
+    attention = 4.0 * shape.queries + 4 * shape.keys
+    mlp = (6.0 if workload.compiled else 8.0) * shape.intermediate
+    norms = (8.0 if workload.compiled else 16.0) * shape.hidden
+    adapter = workload.adapter
+    return (
+        attention + mlp + norms + (2.0 * adapter.required_rank * len(adapter_sizes(shape, adapter)) if adapter else 0.0)
+    )
 
 
 def estimate_seconds(shape: Shape, workload: Workload, tokens: float, peak: float) -> float:
-    work = 6.0 * shape.matmul_parameters + 6.0 * shape.layers * shape.queries * workload.context
-    return tokens * work * FORWARD_PASSES[workload.recompute] / 3 / (peak * UTILIZATION * workload.devices)
+    work = 2.0 * shape.matmul_parameters + 2.0 * shape.layers * shape.queries * workload.context
+    passes = FORWARD_PASSES[workload.recompute]
+    if workload.adapter is not None:
+        passes -= 1  # no gradients of the frozen weights
+    return tokens * work * passes / (peak * UTILIZATION * workload.devices)
 
 
 def datasheet_flops(name: str) -> float | None:
@@ -207,31 +293,35 @@ def find_device(accelerator: str) -> Device:
     )
 
 
+def available_memory(device: Device, devices: int) -> float:
+    """Returns the bytes that each of the run's processes can use."""
+    return device.memory * (1 - MARGIN) / (devices if device.shared else 1)
+
+
 def summary_lines(shape: Shape, workload: Workload, tokens: float | None, device: Device) -> list[str]:
-    """Returns the estimate as text, with a warning if the run does not fit."""
+    """Returns the estimated memory and time as text, without the verdict whether the run fits."""
     parts = estimate_memory(shape, workload)
     total = sum(parts.values())
     where = f"on each of {workload.devices} devices" if workload.devices > 1 else "on one device"
     breakdown = ", ".join(f"{name} {size / GIB:,.1f}" for name, size in parts.items() if size >= 0.05 * GIB)
-    lines = [
-        f"training {format_count(shape.parameters)} parameters: about {total / GIB:,.1f} GiB {where}"
-        + (f" ({breakdown})" if breakdown else "")
-    ]
-    available = device.memory * (1 - MARGIN) / (workload.devices if device.shared else 1)
-    if total > available:
-        lines.append(
-            f"  it will not fit: {device.name} has room for {available / GIB:,.1f} GiB. Lower trainer.micro_batch_size "
-            f"(now {workload.micro_batch}), set trainer.activation_checkpointing=full, or shard it: trainer=fsdp "
-            "trainer.devices=8"
-        )
-    name, peak = (device.name, device.peak) if device.peak else (REFERENCE, PEAKS[REFERENCE])
+    what = f"{format_count(shape.parameters)} parameters"
+    if workload.adapter is not None:
+        what = f"an adapter of {format_count(trained_parameters(shape, workload.adapter))} for {what}"
+    lines = [f"training {what}: about {total / GIB:,.1f} GiB {where}" + (f" ({breakdown})" if breakdown else "")]
     if tokens and shape.parameters >= MIN_PARAMETERS:
-        hours = estimate_seconds(shape, workload, tokens, peak) / 3600
-        lines.append(
-            f"  {tokens:,.0f} tokens: about {hours:,.1f} h on {workload.devices} x {name}, at {UTILIZATION:.0%} of its "
-            f"{peak / 1e12:,.0f} TFLOP/s"
-        )
+        lines.append(f"  {tokens:,.0f} tokens: {time_estimate(shape, workload, tokens, device)}")
     return lines
+
+
+def time_estimate(shape: Shape, workload: Workload, tokens: float, device: Device) -> str:
+    """Returns the duration as text; "unknown" on a CPU, whose speed no datasheet states."""
+    if device.shared:
+        return "time unknown on this CPU"
+    name, peak = (device.name, device.peak) if device.peak else (REFERENCE, PEAKS[REFERENCE])
+    hours = estimate_seconds(shape, workload, tokens, peak) / 3600
+    return (
+        f"about {hours:,.1f} h on {workload.devices} x {name}, at {UTILIZATION:.0%} of its {peak / 1e12:,.0f} TFLOP/s"
+    )
 
 
 def format_count(parameters: int) -> str:

@@ -5,13 +5,16 @@ torchrun or srun; in the latter case this process is one of them.
 """
 
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from entigraph.errors import ConfigError
-from entigraph.runtime.devices import check_accelerator
+from entigraph.runtime.devices import check_accelerator, use_expandable_segments
 from entigraph.runtime.processes import ProcessGroup, process_group
 from entigraph.runtime.progress import Progress
+from entigraph.training.auto_settings import TrainingTarget, alternatives, choose_settings, describe
+from entigraph.training.memory import find_device, read_shape
 from entigraph.training.trainer import TrainerSettings
 from entigraph.training.training_job import TrainingJob
 
@@ -45,11 +48,15 @@ def run(
         seed=seed,
         origin=origin or {},
     )
+    use_expandable_segments()
+    job.trainer.accumulation(job.data.batch_size)
+    job, reason = with_chosen_settings(job)
     trainer = job.trainer
-    trainer.accumulation(job.data.batch_size)
     current = process_group()
     check_world_size(current, trainer)
     check_accelerator(trainer.accelerator)
+    if current.rank == 0 and reason:
+        progress.notify(f"           {reason}")
     if current.rank == 0 and trainer.inexact_arguments:
         names = ", ".join(f"trainer.{name}" for name in trainer.inexact_arguments)
         progress.notify(f"           warning: with {names}, an interrupted run may end with different weights")
@@ -60,6 +67,27 @@ def run(
     from entigraph.training.train import train
 
     return train(job, progress, record)
+
+
+def with_chosen_settings(job: TrainingJob) -> tuple[TrainingJob, str]:
+    """Returns the job without "auto" settings, and why they were chosen; empty if there are none.
+
+    Raises ConfigError if all settings are "auto" and none fits this machine's GPU.
+    """
+    if not job.trainer.automatic:
+        return job, ""
+    target = TrainingTarget(
+        job.data,
+        read_shape(job.model.config_values(job.vocabulary)),
+        find_device(job.trainer.accelerator),
+        job.adapter,
+    )
+    chosen = choose_settings(job.trainer, target)
+    if not chosen.fits:
+        advice = " or ".join(alternatives(job.trainer, target)) or "a larger device"
+        raise ConfigError(f"trainer: {describe(chosen.values)}: {chosen.reason}. What would: {advice}")
+    nodes = {**job.nodes, "trainer": {**job.nodes["trainer"], **chosen.values}}
+    return replace(job, nodes=nodes), f"{describe(chosen.values)}: {chosen.reason}"
 
 
 def check_world_size(current: ProcessGroup, trainer: TrainerSettings) -> None:

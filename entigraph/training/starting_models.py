@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 from entigraph.config.fields import runtime_field
 from entigraph.errors import ConfigError
 from entigraph.huggingface.model_folders import read_config
+from entigraph.training.adapters import LoraAdapter, adapter_of
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -89,21 +90,29 @@ class RandomLlama:
 class PretrainedModel:
     """Any Hugging Face causal language model, by folder or Hub ID.
 
-    `shape` contains values of its config.json, so that a plan for a model on the Hub needs no download.
+    `shape` contains values of its config.json, so that a plan for a model on the Hub needs no download. `adapter`, a
+    `LoraAdapter`, is trained in place of the weights.
     """
 
     name: str = "pretrained"
     path: str = runtime_field("")
     shape: dict[str, Any] = runtime_field(default_factory=dict)
+    adapter: Any = None
 
     def __post_init__(self) -> None:
         if not self.path:
             raise ConfigError("model.path: not set; set it to a Hugging Face folder or Hub ID")
+        if self.adapter and not isinstance(self.adapter, LoraAdapter):
+            raise ConfigError(
+                f"model.adapter: {self.adapter!r} found; choose an option of its group: model/adapter=lora, "
+                "model/adapter=qlora or model/adapter=none"
+            )
 
     def build(self, vocabulary: int) -> "PreTrainedModel":
         from entigraph.huggingface.models import load_model
 
-        return load_model(self.path)
+        adapter = adapter_of(self)
+        return adapter.load_base(self.path) if adapter else load_model(self.path)
 
     def config_values(self, vocabulary: int) -> Mapping[str, Any] | None:
         return read_config(self.path) or self.shape or None

@@ -14,6 +14,7 @@ from torch.distributed.device_mesh import init_device_mesh
 from torch.distributed.tensor import DTensor
 from transformers import PreTrainedModel
 
+from entigraph.training.adapters import base_name, initial_weight, is_adapter_weight
 from entigraph.training.checkpointing import ShardedCheckpoints
 from entigraph.training.loss import TokenLosses
 
@@ -70,11 +71,12 @@ def transformer_layers(net: PreTrainedModel) -> Iterator[nn.Module]:
             return
 
 
-def shard(losses: TokenLosses, mesh: Any, *, bf16: bool, weights: Path | None) -> None:
+def shard(losses: TokenLosses, mesh: Any, *, bf16: bool, weights: Path | None, seed: int = 0) -> None:
     """Shards every weight over the ranks of the mesh.
 
     Shards are fp32; with `bf16`, weights are gathered and used in bf16 and gradients are reduced in fp32. A model on
-    the meta device is loaded from `weights`, a folder of safetensors; each rank reads only its rows.
+    the meta device is loaded from `weights`, a folder of safetensors; each rank reads only its rows. `seed` decides the
+    initial weights of an adapter.
     """
     from torch.distributed.fsdp import MixedPrecisionPolicy, fully_shard
 
@@ -87,7 +89,7 @@ def shard(losses: TokenLosses, mesh: Any, *, bf16: bool, weights: Path | None) -
         losses.net.to_empty(device=torch.device(ranks.device_type))
         losses.net.tie_weights()
         init_buffers(losses.net)
-        load_weights(losses.net, weights, ranks.get_local_rank(), ranks.size())
+        load_weights(losses.net, weights, ranks.get_local_rank(), ranks.size(), seed)
 
 
 def init_buffers(net: PreTrainedModel) -> None:
@@ -115,17 +117,20 @@ def has_all_weights(net: PreTrainedModel, folder: Path) -> bool:
 
 
 @torch.no_grad()
-def load_weights(net: PreTrainedModel, folder: Path, rank: int, ranks: int) -> None:
+def load_weights(net: PreTrainedModel, folder: Path, rank: int, ranks: int, seed: int) -> None:
     from safetensors import safe_open
 
     files = weight_files(folder)
     with ExitStack() as stack:
         readers: dict[Path, Any] = {}
         for name, parameter in net.named_parameters():
-            file = files[name]
-            if file not in readers:
-                readers[file] = stack.enter_context(safe_open(file, framework="pt"))
-            tensor = readers[file].get_slice(name)
+            if is_adapter_weight(name):
+                tensor = initial_weight(name, parameter, seed)
+            else:
+                file = files[base_name(name)]
+                if file not in readers:
+                    readers[file] = stack.enter_context(safe_open(file, framework="pt"))
+                tensor = readers[file].get_slice(base_name(name))
             rows = -(-parameter.shape[0] // ranks)
             local = cast(DTensor, parameter).to_local()
             local.copy_(tensor[rank * rows : rank * rows + local.shape[0]])
@@ -182,8 +187,8 @@ def prepare_layers(net: PreTrainedModel, activation_checkpointing: str, compilat
 
 
 def gather_weights(net: PreTrainedModel) -> dict[str, Tensor]:
-    """Returns the full weights on the CPU of rank 0, and an empty mapping on other ranks. All ranks must call it."""
+    """Returns the full trained weights on the CPU of rank 0, and none on other ranks. All ranks must call it."""
     from torch.distributed.checkpoint.state_dict import StateDictOptions, get_model_state_dict
 
-    options = StateDictOptions(full_state_dict=True, cpu_offload=True)
+    options = StateDictOptions(full_state_dict=True, cpu_offload=True, ignore_frozen_params=True)
     return cast(dict[str, Tensor], get_model_state_dict(net, options=options))

@@ -26,6 +26,7 @@ from entigraph.runtime.devices import keep_freed_memory, pick_accelerator, pick_
 from entigraph.runtime.processes import Preempted, process_group
 from entigraph.runtime.progress import Progress, SilentProgress
 from entigraph.storage.artifact import CHECKPOINTS, Fence, write_json
+from entigraph.training.adapters import is_adapter_weight
 from entigraph.training.callbacks.token_progress import TokenProgress
 from entigraph.training.checkpointing import newest_checkpoint
 from entigraph.training.component_nodes import build_callbacks, build_loggers
@@ -131,7 +132,7 @@ def train(job: TrainingJob, progress: Progress, record: Record) -> dict[str, Any
     counts = {
         **schedule.summary(),
         "steps": trainer.global_step,
-        "parameters": sum(parameter.numel() for parameter in module.net.parameters()),
+        **count_parameters(module.net),
         "accelerator": context.accelerator,
         "devices": context.ranks,
         "precision": context.precision,
@@ -141,6 +142,16 @@ def train(job: TrainingJob, progress: Progress, record: Record) -> dict[str, Any
     }
     export(module.net, trainer.optimizers[0], job, counts, context.splits_weights, context.ranks)
     return counts
+
+
+def count_parameters(net: "PreTrainedModel") -> dict[str, int]:
+    """Returns the parameters of the model without its adapter, and the trained ones if it has an adapter."""
+    sizes = {name: parameter.numel() for name, parameter in net.named_parameters()}
+    total = sum(size for name, size in sizes.items() if not is_adapter_weight(name))
+    if total == sum(sizes.values()):
+        return {"parameters": total}
+    trained = sum(parameter.numel() for parameter in net.parameters() if parameter.requires_grad)
+    return {"parameters": total, "trained_parameters": trained}
 
 
 def build_datamodule(job: TrainingJob, micro_batch_size: int) -> SyntheticDataModule:
@@ -163,10 +174,13 @@ def build_module(job: TrainingJob, context: RankContext, num_training_steps: int
     """Returns the module to train on this rank."""
     net, weights = load_starting_model(job, context)
     check_model_fits(job, net)
+    if job.adapter:
+        job.adapter.add_to(net, job.seed)
     if job.trainer.attention != "auto":
         net.set_attn_implementation(job.trainer.attention)
     prepare_layers(net, job.trainer.activation_checkpointing, job.trainer.compile)
     accumulates = job.trainer.accumulation(job.data.batch_size) > 1
+    shards: dict[str, Any] = {"bf16": context.precision == "bf16-mixed", "weights": weights, "seed": job.seed}
     factory = build({**job.nodes["module"], "_partial_": True}, "module")
     module: CausalLMModule = factory(
         net=net.train(),
@@ -177,7 +191,7 @@ def build_module(job: TrainingJob, context: RankContext, num_training_steps: int
         split_bf16=context.splits_weights,
         fp32_gradients=job.trainer.gradient_dtype == "float32" and accumulates,
         compute_dtype=context.compute_dtype,
-        shard=partial(shard, bf16=context.precision == "bf16-mixed", weights=weights) if context.ranks > 1 else None,
+        shard=partial(shard, **shards) if context.ranks > 1 else None,
         config=job.nodes,
     )
     return module

@@ -7,14 +7,16 @@ from typing import Any
 from entigraph.config.fields import runtime_field
 from entigraph.errors import ConfigError
 
+AUTO = "auto"
+AUTO_SETTINGS = ("compile", "activation_checkpointing", "micro_batch_size", "gradient_dtype")  # see auto_settings.py
 CHOICES: Mapping[str, Sequence[str]] = {
     "accelerator": ("auto", "cpu", "cuda", "gpu"),
     "precision": ("auto", "32-true", "bf16-mixed", "bf16-true"),
     "gradient_clip_algorithm": ("norm", "value"),
-    "activation_checkpointing": ("none", "selective", "full"),
-    "compile": ("none", "blocks"),
+    "activation_checkpointing": ("none", "selective", "full", AUTO),
+    "compile": ("none", "blocks", AUTO),
     "attention": ("auto", "sdpa", "eager", "flash_attention_2", "flex_attention"),
-    "gradient_dtype": ("float32", "bfloat16"),
+    "gradient_dtype": ("float32", "bfloat16", AUTO),
     "save_dtype": ("float32", "bfloat16"),
 }
 POSITIVE = (
@@ -22,7 +24,6 @@ POSITIVE = (
     "num_nodes",
     "max_epochs",
     "max_steps",
-    "micro_batch_size",
     "accumulate_grad_batches",
     "log_every_n_steps",
     "checkpoint_every_n_steps",
@@ -58,8 +59,9 @@ class TrainerSettings:
     validations per run.
 
     Additional arguments: `micro_batch_size` defaults to a device's entire part of the batch. `gradient_dtype` is the
-    dtype in which bf16-true accumulates gradients. `async_checkpoints` defaults to true on GPUs. `threads` is the
-    number of CPU threads per process; a tiny model gains nothing from more than one.
+    dtype in which bf16-true accumulates gradients. These two, `compile` and `activation_checkpointing` can be "auto":
+    `auto_settings.choose_settings` then chooses the fastest that fit the device. `async_checkpoints` defaults to true
+    on GPUs. `threads` is the number of CPU threads per process; a tiny model gains nothing from more than one.
     """
 
     accelerator: str = runtime_field("auto")
@@ -75,7 +77,7 @@ class TrainerSettings:
     val_check_interval: Any = runtime_field(None)
     profiler: Any = runtime_field(None)
 
-    micro_batch_size: int | None = runtime_field(None)
+    micro_batch_size: int | str | None = runtime_field(None)
     activation_checkpointing: str = runtime_field("none")
     compile: str = runtime_field("none")
     attention: str = runtime_field("auto")
@@ -119,6 +121,9 @@ class TrainerSettings:
             for key in POSITIVE
             if getattr(self, key) is not None and getattr(self, key) < 1
         ]
+        size = self.micro_batch_size
+        if size not in (None, AUTO) and not (isinstance(size, int) and size >= 1):
+            problems.append(f"trainer.micro_batch_size: {size!r} found, at least 1, auto or null expected")
         if self.world_size > 1 and self.precision == "bf16-true":
             problems.append("trainer.precision: bf16-true supports only one device; set bf16-mixed for several")
         if problems:
@@ -127,6 +132,11 @@ class TrainerSettings:
     @property
     def world_size(self) -> int:
         return self.devices * self.num_nodes
+
+    @property
+    def automatic(self) -> list[str]:
+        """Returns the settings that are chosen when the device is known."""
+        return [name for name in AUTO_SETTINGS if getattr(self, name) == AUTO]
 
     @property
     def inexact_arguments(self) -> list[str]:
@@ -147,7 +157,7 @@ class TrainerSettings:
             )
         per_device = batch_size // self.world_size
         suffix = f" ({per_device} on each of {self.world_size} devices)" if self.world_size > 1 else ""
-        if self.micro_batch_size and self.accumulate_grad_batches:
+        if isinstance(self.micro_batch_size, int) and self.accumulate_grad_batches:
             raise ConfigError(
                 "trainer: micro_batch_size and accumulate_grad_batches both divide data.batch_size; set one of them"
             )
@@ -158,7 +168,7 @@ class TrainerSettings:
                     f"{batch_size}{suffix}"
                 )
             return self.accumulate_grad_batches
-        micro = self.micro_batch_size or per_device
+        micro = self.micro_batch_size if isinstance(self.micro_batch_size, int) else per_device
         if per_device % micro:
             raise ConfigError(f"trainer.micro_batch_size: {micro} does not divide data.batch_size {batch_size}{suffix}")
         return per_device // micro

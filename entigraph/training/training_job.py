@@ -9,6 +9,7 @@ from typing import Any
 
 from entigraph.config.instantiate import build
 from entigraph.storage.artifact import write_json
+from entigraph.training.adapters import LoraAdapter, adapter_of
 from entigraph.training.component_nodes import build_data_config
 from entigraph.training.data_schedule import DataConfig
 from entigraph.training.optim import OptimizerFactory
@@ -43,6 +44,10 @@ class TrainingJob:
     def model(self) -> StartingModel:
         model: StartingModel = build(self.nodes["model"], "model")
         return model
+
+    @property
+    def adapter(self) -> LoraAdapter | None:
+        return adapter_of(self.model)
 
     @cached_property
     def optim(self) -> OptimizerFactory:

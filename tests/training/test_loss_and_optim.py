@@ -1,4 +1,4 @@
-"""The arithmetic: losses without logits, weights in two halves, and memory and time by formula."""
+"""The arithmetic: losses without logits, weights in two halves, and learning rates."""
 
 import math
 from functools import partial
@@ -10,13 +10,11 @@ import torch.nn.functional as F
 from transformers import Gemma2Config, Gemma2ForCausalLM
 
 from entigraph.errors import ConfigError
-from entigraph.training import memory
 from entigraph.training.loss import IGNORED, ChunkedLosses, TokenLosses, chunked_losses
-from entigraph.training.memory import Device, Workload
 from entigraph.training.optim import adamw, check_optimizer, parameter_groups
 from entigraph.training.optim.schedules import cosine_with_warmup, linear_with_warmup
 from entigraph.training.optim.split_bf16_adamw import SplitBF16AdamW, join, split, split_weights
-from entigraph.training.starting_models import PretrainedModel, RandomLlama
+from entigraph.training.starting_models import RandomLlama
 
 LR, BETAS = 5e-6, (0.9, 0.999)
 
@@ -106,49 +104,6 @@ def test_micro_batch_gradients_are_added_in_fp32() -> None:
     assert optimizer.gradients()[0].tolist() == [300.0] * 4 and parameters[0].grad is None
     optimizer.zero_grad()
     assert not optimizer.gradients()
-
-
-LLAMA_3_8B = {
-    "hidden_size": 4096,
-    "num_hidden_layers": 32,
-    "num_attention_heads": 32,
-    "num_key_value_heads": 8,
-    "intermediate_size": 14336,
-    "vocab_size": 128256,
-}
-
-
-def workload(**changes: object) -> Workload:
-    values = {"context": 2048, "micro_batch": 2, "accumulates": True, "devices": 1, "split_bf16": True, "bf16": True}
-    return Workload(**{**values, **changes})  # type: ignore[arg-type]
-
-
-def test_estimate_of_llama_3_8b() -> None:
-    shape = memory.read_shape(LLAMA_3_8B)
-    assert shape and shape.parameters == 8_030_261_248, "as its model card counts"
-    assert memory.flops_per_token(LLAMA_3_8B, 2048) == pytest.approx(46.6e9, rel=2e-3)
-    per_sequence = memory.estimate_activations(shape, workload(micro_batch=1)) / 2**30
-    assert per_sequence == pytest.approx(10.2, abs=0.1)
-    paper = memory.estimate_seconds(shape, workload(), 910e6, 989e12) / 3600
-    assert 20 < paper < 26, "one H200 at half its peak: about a day"
-
-
-def test_estimate_reports_whether_the_model_fits() -> None:
-    shape, h200 = memory.read_shape(LLAMA_3_8B), Device("NVIDIA H200", 143_771 * 2**20, 989e12)
-    assert shape
-    fits = memory.summary_lines(shape, workload(gradient_dtype="bfloat16"), 1e9, h200)
-    assert not any("will not fit" in line for line in fits) and " h on 1 x NVIDIA H200" in fits[-1]
-    for wide in (workload(micro_batch=8), workload(split_bf16=False)):
-        assert any("it will not fit" in line for line in memory.summary_lines(shape, wide, 1e9, h200))
-    shared = workload(split_bf16=False, devices=8, micro_batch=2)
-    assert not any("will not fit" in line for line in memory.summary_lines(shape, shared, 1e9, h200))
-
-
-def test_estimate_counts_the_parameters_of_a_random_model() -> None:
-    model = RandomLlama()
-    shape = memory.read_shape(model.config_values(512))
-    assert shape and shape.parameters == sum(parameter.numel() for parameter in model.build(512).parameters())
-    assert memory.read_shape(PretrainedModel(path="somebody/something").config_values(10)) is None
 
 
 def factors(schedule: Any, steps: int, at: list[int], **arguments: float) -> list[float]:

@@ -43,6 +43,8 @@ class TransformersBackend(LocalBackend):
             cast_weights(model)
         max_length = getattr(model.config, "max_position_embeddings", None) or UNLIMITED_CONTEXT
         super().__init__(tokenizer, bos_id, max_length, eos_token_ids(model.generation_config), chat)
+        # cuDNN's attention keeps a plan for every length of the keys, which grow with every token.
+        torch.backends.cuda.enable_cudnn_sdp(False)
         self.model = model.to(device)
         self.model.train(False)
         self.device, self.bf16 = device, bf16

@@ -24,7 +24,8 @@ class Throughput(L.Callback):
         schedule = self.data.schedule
         self.tokens_per_step = schedule.batch_size * schedule.context_length
         module = cast(CausalLMModule, pl_module)
-        self.flops_per_token = flops_per_token(module.net.config.to_dict(), schedule.context_length)
+        frozen = not all(parameter.requires_grad for parameter in module.net.parameters())
+        self.flops_per_token = flops_per_token(module.net.config.to_dict(), schedule.context_length, frozen)
         self.peak = peak_flops(module.device, module.compute_dtype)
         self.time, self.step, self.waited = time.perf_counter(), trainer.global_step, 0.0
 

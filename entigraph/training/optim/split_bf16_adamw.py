@@ -161,14 +161,16 @@ def update(
 
 
 def split_weights(net: nn.Module) -> dict[nn.Parameter, Tensor]:
-    """Replaces a model's weights by their bf16 high halves; returns the low halves by parameter.
+    """Replaces a model's weights by their bf16 high halves; returns the low halves of trained ones by parameter.
 
     Buffers keep their dtype: the frequencies of rotary embeddings need fp32.
     """
     low_halves = {}
     for parameter in net.parameters():
         if parameter.dtype == torch.float32:
-            parameter.data, low_halves[parameter] = split(parameter.data)
+            parameter.data, low = split(parameter.data)
+            if parameter.requires_grad:
+                low_halves[parameter] = low
     return low_halves
 
 

@@ -1,0 +1,131 @@
+"""Chooses the trainer settings that are "auto": the least recomputation and the largest micro-batch that fit.
+
+Importing this module does not import torch. The plan and the training stage choose with the same function.
+"""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
+from itertools import product
+from typing import Any
+
+from entigraph.training.adapters import LoraAdapter, QloraAdapter
+from entigraph.training.data_schedule import DataConfig
+from entigraph.training.memory import GIB, Device, Shape, available_memory, estimate_memory, plan_workload
+from entigraph.training.trainer import AUTO, AUTO_SETTINGS, TrainerSettings
+
+# From the fastest to the slowest. Recomputation costs more than small micro-batches, and those more than fp32 sums.
+RECOMPUTATION = ("none", "selective", "full")
+GRADIENT_DTYPES = ("float32", "bfloat16")
+DEVICES = (2, 4, 8)
+
+
+@dataclass(frozen=True)
+class TrainingTarget:
+    """What is trained and where: everything that decides which settings fit."""
+
+    data: DataConfig
+    shape: Shape | None
+    device: Device
+    adapter: LoraAdapter | None = None
+
+    def needed(self, trainer: TrainerSettings) -> float:
+        """Returns the estimated peak bytes per device of settings without "auto"."""
+        assert self.shape is not None
+        workload = plan_workload(self.data, trainer, self.device, self.adapter)
+        return sum(estimate_memory(self.shape, workload).values())
+
+    def fits(self, trainer: TrainerSettings) -> bool:
+        return self.needed(trainer) <= available_memory(self.device, trainer.world_size)
+
+
+@dataclass(frozen=True)
+class ChosenSettings:
+    """Trainer settings without "auto". `values` are the chosen ones and `reason` explains them; empty if none was."""
+
+    trainer: TrainerSettings
+    values: Mapping[str, Any]
+    reason: str
+    fits: bool
+
+
+def choose_settings(trainer: TrainerSettings, target: TrainingTarget) -> ChosenSettings:
+    """Returns the fastest settings that fit, or if none does those that need the least memory."""
+    names = trainer.automatic
+    if not names:
+        return ChosenSettings(trainer, {}, "", fits=True)
+    if target.shape is None:
+        values: dict[str, Any] = {
+            "micro_batch_size": 1,
+            "activation_checkpointing": "selective",
+            "gradient_dtype": "float32",
+        }
+        values["compile"] = "none" if target.device.shared else "blocks"
+        chosen = replace(trainer, **{name: values[name] for name in names})
+        return ChosenSettings(chosen, pick(chosen, names), "the model's size is unknown", fits=True)
+    options = list(all_settings(trainer, target))
+    rank = next((rank for rank, option in enumerate(options) if target.fits(option)), None)
+    chosen = min(options, key=target.needed) if rank is None else options[rank]
+    available = available_memory(target.device, trainer.world_size)
+    room = f"{available / GIB:,.1f} GiB of {target.device.name}"
+    if rank is None:
+        reason = f"the least memory, but it does not fit {room}"
+    elif rank == 0:
+        reason = f"the fastest; it fits {room}"
+    else:
+        faster = options[rank - 1]
+        reason = (
+            f"the fastest that fits {room}; {describe(pick(faster, differing(chosen, faster)))} would need "
+            f"{target.needed(faster) / GIB:,.1f}"
+        )
+    return ChosenSettings(chosen, pick(chosen, names), reason, fits=rank is not None)
+
+
+def all_settings(trainer: TrainerSettings, target: TrainingTarget) -> Iterator[TrainerSettings]:
+    """Yields every combination of the settings that are "auto", from the fastest to the slowest."""
+    per_device = target.data.batch_size // trainer.world_size
+    micro_batches = [size for size in range(per_device, 0, -1) if per_device % size == 0]
+    choices: dict[str, list[Any]] = {
+        "compile": ["none" if target.device.shared else "blocks"],
+        "activation_checkpointing": list(RECOMPUTATION),
+        "micro_batch_size": micro_batches if trainer.accumulate_grad_batches is None else [None],
+        "gradient_dtype": list(GRADIENT_DTYPES),
+    }
+    open_choices = {name: values for name, values in choices.items() if getattr(trainer, name) == AUTO}
+    for combination in product(*open_choices.values()):
+        yield replace(trainer, **dict(zip(open_choices, combination, strict=True)))
+
+
+def differing(one: TrainerSettings, other: TrainerSettings) -> list[str]:
+    return [name for name in AUTO_SETTINGS if getattr(one, name) != getattr(other, name)]
+
+
+def pick(trainer: TrainerSettings, names: list[str]) -> dict[str, Any]:
+    return {name: getattr(trainer, name) for name in names}
+
+
+def describe(values: Mapping[str, Any]) -> str:
+    return ", ".join(f"{name}={'null' if value is None else value}" for name, value in values.items())
+
+
+def alternatives(trainer: TrainerSettings, target: TrainingTarget) -> list[str]:
+    """Returns what would fit where no setting does: an adapter, or more devices of the same kind."""
+    open_settings: dict[str, Any] = dict.fromkeys(AUTO_SETTINGS, AUTO)
+    automatic = replace(trainer, **open_settings, accumulate_grad_batches=None)
+    found = []
+    if target.adapter is None and trainer.world_size == 1:
+        for option, adapter in (("lora", LoraAdapter()), ("qlora", QloraAdapter())):
+            other = replace(target, adapter=adapter)
+            chosen = choose_settings(automatic, other)
+            if chosen.fits:
+                found.append(f"model/adapter={option} ({other.needed(chosen.trainer) / GIB:,.1f} GiB)")
+                break
+    for devices in DEVICES:
+        if devices <= trainer.world_size or target.data.batch_size % devices or target.device.shared:
+            continue
+        sharded = replace(automatic, devices=devices, num_nodes=1, precision="bf16-mixed")
+        chosen = choose_settings(sharded, target)
+        if chosen.fits:
+            needed = target.needed(chosen.trainer) / GIB
+            found.append(f"trainer=fsdp trainer.devices={devices} ({needed:,.1f} GiB on each)")
+            break
+    return found

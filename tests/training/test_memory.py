@@ -1,0 +1,173 @@
+"""Memory and time by formula: against the real code on fake tensors, and the settings chosen by them."""
+
+import sys
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from entigraph.errors import ConfigError
+from entigraph.training import memory
+from entigraph.training.adapters import LoraAdapter, QloraAdapter
+from entigraph.training.auto_settings import TrainingTarget, alternatives, choose_settings
+from entigraph.training.data_schedule import DataConfig
+from entigraph.training.memory import GIB, Device, Shape, Workload
+from entigraph.training.starting_models import PretrainedModel, RandomLlama
+from entigraph.training.trainer import AUTO, AUTO_SETTINGS, TrainerSettings
+
+sys.path.insert(0, str(Path(__file__).parent))
+from fake_memory import measure_peak  # noqa: E402
+
+LLAMA_3_8B = {
+    "hidden_size": 4096,
+    "num_hidden_layers": 32,
+    "num_attention_heads": 32,
+    "num_key_value_heads": 8,
+    "intermediate_size": 14336,
+    "vocab_size": 128256,
+    "max_position_embeddings": 8192,
+    "tie_word_embeddings": False,
+}
+GPU = TrainerSettings(accelerator="cuda", precision="bf16-true", **dict.fromkeys(AUTO_SETTINGS, AUTO))
+DATA = DataConfig(context_length=2048, batch_size=16)
+
+
+def shape(layers: int = 32) -> Shape:
+    found = memory.read_shape({**LLAMA_3_8B, "num_hidden_layers": layers})
+    assert found
+    return found
+
+
+def workload(**changes: Any) -> Workload:
+    values = {"context": 2048, "micro_batch": 2, "accumulates": True, "devices": 1, "split_bf16": True, "bf16": True}
+    return Workload(**{**values, **changes})
+
+
+def gpu(gibibytes: float, name: str = "NVIDIA H200") -> Device:
+    return Device(name, gibibytes * GIB, memory.datasheet_flops(name))
+
+
+H200 = gpu(143_771 / 1024)
+GRID = [
+    (micro, recompute, dtype, adapter)
+    for micro, recompute, dtype in [
+        (1, "none", "float32"),
+        (2, "none", "bfloat16"),
+        (1, "selective", "float32"),
+        (2, "selective", "bfloat16"),
+        (4, "full", "float32"),
+    ]
+    for adapter in (None, LoraAdapter(rank=64))
+]
+
+
+@pytest.mark.parametrize(("micro", "recompute", "dtype", "adapter"), GRID)
+def test_estimate_agrees_with_fake_tensors(micro: int, recompute: str, dtype: str, adapter: LoraAdapter | None) -> None:
+    settings = workload(micro_batch=micro, recompute=recompute, gradient_dtype=dtype, adapter=adapter)
+    values = {**LLAMA_3_8B, "num_hidden_layers": 4}
+    estimate = sum(memory.estimate_memory(shape(4), settings).values())
+    assert estimate == pytest.approx(measure_peak(values, settings), rel=0.05)
+
+
+def test_shape_and_time_of_llama_3_8b() -> None:
+    assert shape().parameters == 8_030_261_248, "as its model card counts"
+    assert memory.flops_per_token(LLAMA_3_8B, 2048) == pytest.approx(46.6e9, rel=2e-3)
+    paper = memory.estimate_seconds(shape(), workload(), 910e6, 989e12) / 3600
+    assert 20 < paper < 26, "one H200 at half its peak: about a day"
+    adapted = memory.estimate_seconds(shape(), workload(adapter=LoraAdapter()), 910e6, 989e12) / 3600
+    assert adapted == pytest.approx(paper * 2 / 3)
+
+
+@pytest.mark.parametrize(
+    ("device", "adapter", "expected"),
+    [
+        (H200, None, {"activation_checkpointing": "none", "micro_batch_size": 2, "gradient_dtype": "bfloat16"}),
+        (gpu(79.6, "NVIDIA H100 80GB HBM3"), LoraAdapter(), {"activation_checkpointing": "none"}),
+        (gpu(48, "NVIDIA L40S"), LoraAdapter(), {"activation_checkpointing": "none"}),
+        (gpu(24, "NVIDIA L4"), LoraAdapter(), {}),
+        (gpu(24, "NVIDIA L4"), QloraAdapter(), {"activation_checkpointing": "none"}),
+    ],
+)
+def test_the_fastest_settings_that_fit_are_chosen(
+    device: Device, adapter: LoraAdapter | None, expected: dict[str, Any]
+) -> None:
+    target = TrainingTarget(DATA, shape(), device, adapter)
+    chosen = choose_settings(GPU, target)
+    assert chosen.fits and target.fits(chosen.trainer) and chosen.values["compile"] == "blocks"
+    assert expected.items() <= chosen.values.items(), chosen
+    assert "the fastest" in chosen.reason and device.name in chosen.reason
+    if chosen.values["micro_batch_size"] != 16:
+        assert "would need" in chosen.reason, "what a faster setting needs"
+
+
+@pytest.mark.parametrize("gibibytes", [80, 48])
+def test_plan_states_what_fits_a_smaller_gpu(gibibytes: int) -> None:
+    target = TrainingTarget(DATA, shape(), gpu(gibibytes), None)
+    chosen = choose_settings(GPU, target)
+    assert not chosen.fits and chosen.values["activation_checkpointing"] == "full"
+    adapter, sharded = alternatives(GPU, target)
+    assert adapter.startswith("model/adapter=lora (") and sharded.startswith("trainer=fsdp trainer.devices=")
+
+
+def test_set_values_are_kept() -> None:
+    target = TrainingTarget(DATA, shape(), H200)
+    chosen = choose_settings(replace(GPU, micro_batch_size=1, gradient_dtype="float32"), target)
+    assert {*chosen.values} == {"compile", "activation_checkpointing"} and chosen.trainer.micro_batch_size == 1
+    assert choose_settings(TrainerSettings(), target).values == {}
+    by_parts = choose_settings(replace(GPU, micro_batch_size=None, accumulate_grad_batches=16), target)
+    assert by_parts.trainer.accumulation(16) == 16
+
+
+def test_a_small_model_takes_the_entire_batch_and_a_cpu_compiles_nothing() -> None:
+    small = memory.read_shape(RandomLlama().config_values(512))
+    chosen = choose_settings(GPU, TrainingTarget(DATA, small, H200))
+    assert chosen.values["micro_batch_size"] == 16 and chosen.values["activation_checkpointing"] == "none"
+    cpu = Device("a CPU", 16 * GIB, None, shared=True)
+    settings = replace(GPU, accelerator="cpu", precision="32-true")
+    assert choose_settings(settings, TrainingTarget(DATA, small, cpu)).values["compile"] == "none"
+    unknown = choose_settings(GPU, TrainingTarget(DATA, None, H200))
+    assert unknown.values["micro_batch_size"] == 1 and "unknown" in unknown.reason
+
+
+def test_micro_batch_size_is_a_number_or_auto() -> None:
+    for value in (0, "all"):
+        with pytest.raises(ConfigError, match="micro_batch_size: .* at least 1, auto or null expected"):
+            TrainerSettings(micro_batch_size=value)
+
+
+def test_summary_states_memory_and_time() -> None:
+    lines = memory.summary_lines(shape(), workload(gradient_dtype="bfloat16"), 1e9, H200)
+    assert lines[0].startswith("training 8.0B parameters: about ") and " h on 1 x NVIDIA H200" in lines[1]
+    adapted = memory.summary_lines(shape(), workload(adapter=LoraAdapter()), None, H200)
+    assert adapted[0].startswith("training an adapter of 167.8M for 8.0B parameters: about ")
+    cpu = memory.summary_lines(shape(), workload(), 1e9, Device("this CPU", 16 * GIB, None, shared=True))
+    assert "time unknown" in cpu[1] and "H200" not in cpu[1]
+
+
+def test_estimate_counts_the_parameters_of_a_random_model() -> None:
+    model = RandomLlama()
+    found = memory.read_shape(model.config_values(512))
+    assert found and found.parameters == sum(parameter.numel() for parameter in model.build(512).parameters())
+    assert memory.read_shape(PretrainedModel(path="somebody/something").config_values(10)) is None
+
+
+def test_table_in_the_documentation() -> None:
+    """The rows for Llama 3 8B in docs/training.md are what the plan chooses."""
+    text = (Path(__file__).parents[2] / "docs" / "training.md").read_text(encoding="utf-8")
+    for gibibytes in (140.4, 80, 48, 24):
+        targets = [
+            TrainingTarget(DATA, shape(), gpu(gibibytes), adapter) for adapter in (None, LoraAdapter(), QloraAdapter())
+        ]
+        assert f"| {gibibytes:g} | {' | '.join(map(table_cell, targets))} |" in text
+
+
+def table_cell(target: TrainingTarget) -> str:
+    chosen = choose_settings(GPU, target)
+    if not chosen.fits:
+        sharded = alternatives(GPU, target)[-1].split(" (")[0]
+        return f"does not fit; `{sharded}`"
+    values, count = chosen.values, chosen.values["micro_batch_size"]
+    dtype = "" if values["gradient_dtype"] == "float32" else f", {values['gradient_dtype']}"
+    needed = target.needed(chosen.trainer) / GIB
+    return f"{values['activation_checkpointing']}, {count} sequence{'s' if count > 1 else ''}{dtype}: {needed:.1f}"
