@@ -319,8 +319,9 @@ def time_estimate(shape: Shape, workload: Workload, tokens: float, device: Devic
         return "time unknown on this CPU"
     name, peak = (device.name, device.peak) if device.peak else (REFERENCE, PEAKS[REFERENCE])
     hours = estimate_seconds(shape, workload, tokens, peak) / 3600
+    duration = f"about {hours:,.1f} h" if hours >= 0.1 else "under 0.1 h"
     return (
-        f"about {hours:,.1f} h on {workload.devices} x {name}, at {UTILIZATION:.0%} of its {peak / 1e12:,.0f} TFLOP/s"
+        f"{duration} on {workload.devices} x {name}, at {UTILIZATION:.0%} of its {peak / 1e12:,.0f} TFLOP/s"
     )
 
 
