@@ -146,6 +146,11 @@ class Workload:
     compiled: bool = False
     adapter: LoraAdapter | None = None
 
+    @property
+    def tokens(self) -> int:
+        """Returns the tokens of a micro-batch."""
+        return self.micro_batch * self.context
+
 
 def plan_workload(
     data: DataConfig, trainer: TrainerSettings, device: Device, adapter: LoraAdapter | None = None
@@ -189,17 +194,28 @@ def estimate_memory(shape: Shape, workload: Workload) -> dict[str, float]:
         else size * (2.0 * shape.layer_parameters + 2 * shape.embedding_parameters) + 4 * shape.layer_parameters
     )
     bf16_copy = size * trained if workload.bf16 and not workload.split_bf16 and workload.devices == 1 else 0.0
-    logits = workload.micro_batch * workload.context * shape.vocabulary
-    trains_head = workload.adapter is None or workload.adapter.train_head
     return {
         "weights": trained * 4 + frozen_bytes(shape, workload),  # split bf16 weights: two halves of the same four bytes
         "gradients": trained * gradient,
         "optimizer": trained * 8,
-        "activations": estimate_activations(shape, workload) * size / 2,
-        "loss": min(LOSS_CHUNK_LOGITS[workload.accelerator], logits) * 10.0
-        + (size * shape.embedding_parameters if trains_head else 0),  # the head's gradient before it is accumulated
+        "activations": workload.tokens * shape.layers * stored_activations(shape, workload) * size / 2,
+        # The loss precedes the backward pass, which recomputes one layer at a time.
+        "temporary": max(loss_bytes(shape, workload, size), recomputed_bytes(shape, workload, size)),
         "gathered": gathered_layers + bf16_copy,
     }
+
+
+def loss_bytes(shape: Shape, workload: Workload, size: int) -> float:
+    """Returns the size of a chunk of logits, and of the head's gradient before it is accumulated."""
+    logits = min(LOSS_CHUNK_LOGITS[workload.accelerator], workload.tokens * shape.vocabulary)
+    trains_head = workload.adapter is None or workload.adapter.train_head
+    return logits * 10.0 + (size * shape.embedding_parameters if trains_head else 0)
+
+
+def recomputed_bytes(shape: Shape, workload: Workload, size: int) -> float:
+    if workload.recompute == "none":
+        return 0.0
+    return workload.tokens * layer_activations(shape, workload) * size / 2
 
 
 def trained_parameters(shape: Shape, adapter: LoraAdapter | None) -> int:
@@ -231,14 +247,6 @@ def frozen_bytes(shape: Shape, workload: Workload) -> float:
     linear = shape.layers * sum(rows * columns for rows, columns in shape.linear_layers.values())
     linear_size = QUANTIZED_BYTES if adapter.quantized else size
     return (linear * linear_size + (shape.parameters - linear) * size) / workload.devices
-
-
-def estimate_activations(shape: Shape, workload: Workload) -> float:
-    """Returns the bytes in bf16 that the backward pass of all layers reads, and the recomputed ones of one layer."""
-    tokens = workload.micro_batch * workload.context
-    stored = stored_activations(shape, workload)
-    recomputed = 0.0 if workload.recompute == "none" else layer_activations(shape, workload)
-    return tokens * (stored * shape.layers + recomputed)
 
 
 def stored_activations(shape: Shape, workload: Workload) -> float:
@@ -320,9 +328,7 @@ def time_estimate(shape: Shape, workload: Workload, tokens: float, device: Devic
     name, peak = (device.name, device.peak) if device.peak else (REFERENCE, PEAKS[REFERENCE])
     hours = estimate_seconds(shape, workload, tokens, peak) / 3600
     duration = f"about {hours:,.1f} h" if hours >= 0.1 else "under 0.1 h"
-    return (
-        f"{duration} on {workload.devices} x {name}, at {UTILIZATION:.0%} of its {peak / 1e12:,.0f} TFLOP/s"
-    )
+    return f"{duration} on {workload.devices} x {name}, at {UTILIZATION:.0%} of its {peak / 1e12:,.0f} TFLOP/s"
 
 
 def format_count(parameters: int) -> str:
