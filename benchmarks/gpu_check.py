@@ -360,8 +360,8 @@ def eight_b(folder: Path) -> list[dict[str, Any]]:
     """Speed and memory of Llama 3 8B at the settings that `trainer=gpu` chooses on this GPU."""
     import train_8b
 
-    from entigraph.training.auto_settings import TrainingTarget, choose_settings
     from entigraph.training.data_schedule import DataConfig
+    from entigraph.training.device_fit import TrainingTarget, choose_settings
     from entigraph.training.memory import find_device, read_shape
     from entigraph.training.trainer import AUTO, AUTO_SETTINGS, TrainerSettings
 

@@ -9,7 +9,7 @@ from entigraph.storage.disk import format_bytes
 from entigraph.training.trainer import TrainerSettings
 
 if TYPE_CHECKING:
-    from entigraph.training.auto_settings import ChosenSettings, TrainingTarget
+    from entigraph.training.device_fit import ChosenSettings, TrainingTarget
 
 BYTES_PER_PARAMETER = {"float32": 4, "bfloat16": 2}  # of a saved model
 CHECKPOINT_BYTES_PER_PARAMETER = 12  # fp32 weights and Adam's two moments
@@ -26,7 +26,7 @@ def training_lines(run: Run) -> list[str]:
     workload = memory.plan_workload(run.data, chosen.trainer, target.device, target.adapter)
     lines = memory.summary_lines(shape, workload, training_tokens(run), target.device)
     if chosen.values:
-        from entigraph.training.auto_settings import describe
+        from entigraph.training.device_fit import describe
 
         lines.append(f"  trainer: {describe(chosen.values)}: {chosen.reason}")
     return [*lines, *misfit_lines(chosen.trainer, target)]
@@ -36,7 +36,7 @@ def training_settings(run: Run) -> "tuple[TrainingTarget, ChosenSettings]":
     """Returns what is trained on which device, and the trainer settings that training will use there."""
     from entigraph.training import memory
     from entigraph.training.adapters import adapter_of
-    from entigraph.training.auto_settings import TrainingTarget, choose_settings
+    from entigraph.training.device_fit import TrainingTarget, choose_settings
 
     device = memory.find_device(run.trainer.accelerator)
     target = TrainingTarget(run.data, model_shape(run), device, adapter_of(run.model))
@@ -45,7 +45,7 @@ def training_settings(run: Run) -> "tuple[TrainingTarget, ChosenSettings]":
 
 def misfit_lines(trainer: TrainerSettings, target: "TrainingTarget") -> list[str]:
     """Returns a warning that states what would fit; empty if the settings fit."""
-    from entigraph.training.auto_settings import alternatives
+    from entigraph.training.device_fit import alternatives
     from entigraph.training.memory import GIB, available_memory
 
     if target.fits(trainer):

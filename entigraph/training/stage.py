@@ -13,7 +13,7 @@ from entigraph.errors import ConfigError
 from entigraph.runtime.devices import check_accelerator, use_expandable_segments
 from entigraph.runtime.processes import ProcessGroup, process_group
 from entigraph.runtime.progress import Progress
-from entigraph.training.auto_settings import TrainingTarget, alternatives, choose_settings, describe
+from entigraph.training.device_fit import TrainingTarget, alternatives, choose_settings, describe
 from entigraph.training.memory import find_device, read_shape
 from entigraph.training.trainer import TrainerSettings
 from entigraph.training.training_job import TrainingJob

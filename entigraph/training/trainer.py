@@ -8,7 +8,7 @@ from entigraph.config.fields import runtime_field
 from entigraph.errors import ConfigError
 
 AUTO = "auto"
-AUTO_SETTINGS = ("compile", "activation_checkpointing", "micro_batch_size", "gradient_dtype")  # see auto_settings.py
+AUTO_SETTINGS = ("compile", "activation_checkpointing", "micro_batch_size", "gradient_dtype")  # see device_fit.py
 CHOICES: Mapping[str, Sequence[str]] = {
     "accelerator": ("auto", "cpu", "cuda", "gpu"),
     "precision": ("auto", "32-true", "bf16-mixed", "bf16-true"),
@@ -60,7 +60,7 @@ class TrainerSettings:
 
     Additional arguments: `micro_batch_size` defaults to a device's entire part of the batch. `gradient_dtype` is the
     dtype in which bf16-true accumulates gradients. These two, `compile` and `activation_checkpointing` can be "auto":
-    `auto_settings.choose_settings` then chooses the fastest that fit the device. `async_checkpoints` defaults to true
+    `device_fit.choose_settings` then chooses the fastest that fit the device. `async_checkpoints` defaults to true
     on GPUs. `threads` is the number of CPU threads per process; a tiny model gains nothing from more than one.
     """
 

@@ -10,8 +10,8 @@ import pytest
 from entigraph.errors import ConfigError
 from entigraph.training import memory
 from entigraph.training.adapters import LoraAdapter, QloraAdapter
-from entigraph.training.auto_settings import TrainingTarget, alternatives, choose_settings
 from entigraph.training.data_schedule import DataConfig
+from entigraph.training.device_fit import TrainingTarget, alternatives, choose_settings
 from entigraph.training.memory import GIB, Device, Shape, Workload
 from entigraph.training.starting_models import PretrainedModel, RandomLlama
 from entigraph.training.trainer import AUTO, AUTO_SETTINGS, TrainerSettings

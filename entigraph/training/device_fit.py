@@ -111,13 +111,13 @@ def alternatives(trainer: TrainerSettings, target: TrainingTarget) -> list[str]:
     """Returns what would fit where no setting does: an adapter, or more devices of the same kind."""
     open_settings: dict[str, Any] = dict.fromkeys(AUTO_SETTINGS, AUTO)
     automatic = replace(trainer, **open_settings, accumulate_grad_batches=None)
-    found = []
+    options = []
     if target.adapter is None and trainer.world_size == 1:
         for option, adapter in (("lora", LoraAdapter()), ("qlora", QloraAdapter())):
             other = replace(target, adapter=adapter)
             chosen = choose_settings(automatic, other)
             if chosen.fits:
-                found.append(f"model/adapter={option} ({other.needed(chosen.trainer) / GIB:,.1f} GiB)")
+                options.append(f"model/adapter={option} ({other.needed(chosen.trainer) / GIB:,.1f} GiB)")
                 break
     for devices in DEVICES:
         if devices <= trainer.world_size or target.data.batch_size % devices or target.device.shared:
@@ -126,6 +126,6 @@ def alternatives(trainer: TrainerSettings, target: TrainingTarget) -> list[str]:
         chosen = choose_settings(sharded, target)
         if chosen.fits:
             needed = target.needed(chosen.trainer) / GIB
-            found.append(f"trainer=fsdp trainer.devices={devices} ({needed:,.1f} GiB on each)")
+            options.append(f"trainer=fsdp trainer.devices={devices} ({needed:,.1f} GiB on each)")
             break
-    return found
+    return options
