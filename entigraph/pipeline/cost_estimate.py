@@ -1,6 +1,6 @@
 """Estimates what LLMs and other paid endpoints will cost, before the first request."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import closing
 from typing import Any, cast
 
@@ -13,10 +13,12 @@ from entigraph.pipeline.run import Run
 from entigraph.retrieval.base import build_query
 from entigraph.storage.jsonl import read_jsonl
 from entigraph.storage.schemas import Document
+from entigraph.synthesis.base import Augmenter
 from entigraph.synthesis.request_estimate import (
     FEW_ENTITIES,
     MANY_ENTITIES,
     DocumentEstimate,
+    KnownAnswers,
     SynthesisEstimate,
     estimate,
 )
@@ -40,18 +42,31 @@ def synthesis_cost_lines(run: Run, max_documents: int = MAX_DOCUMENTS_LISTED) ->
         cached = CachedAnswers(cache, run.llm.body)
         parts = run.augmenter.divide(run.synthesis.token_budget)
         for augmenter, budget in parts:
-            low, high = (
-                estimate(
-                    augmenter, documents, budget, run.llm.expected_tokens, entities, cached, count_tokens, run.synthesis
-                )
-                for entities in (FEW_ENTITIES, MANY_ENTITIES)
-            )
+            low, high = estimate_range(augmenter, documents, budget, run, cached, count_tokens)
             same_name = sum(part.name == augmenter.name for part, _ in parts) > 1
             kinds = f" ({', '.join(getattr(augmenter, 'kinds', ()))})" if same_name else ""
             lines.append(f"synthesis with {augmenter.name}{kinds} and {run.llm.model}:")
             lines += [*document_lines(run, low, high, max_documents), *total_lines(run, low, high)]
             lines += uncovered_lines(high, budget)
     return lines
+
+
+def estimate_range(
+    augmenter: Augmenter,
+    documents: Sequence[Document],
+    token_budget: int | None,
+    run: Run,
+    cached: KnownAnswers,
+    count_tokens: Callable[[str], int] | None,
+) -> tuple[SynthesisEstimate, SynthesisEstimate]:
+    """Returns the estimates for few and for many entities per document; one estimate if no entities are unknown."""
+
+    def estimate_with(entities: int) -> SynthesisEstimate:
+        tokens, rules = run.llm.expected_tokens, run.synthesis
+        return estimate(augmenter, documents, token_budget, tokens, entities, cached, count_tokens, rules)
+
+    low = estimate_with(FEW_ENTITIES)
+    return low, estimate_with(MANY_ENTITIES) if low.unknown_graphs else low
 
 
 def uncovered_lines(estimate: SynthesisEstimate, token_budget: int | None) -> list[str]:

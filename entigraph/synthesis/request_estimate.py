@@ -27,6 +27,7 @@ EXAMPLE_ENTITIES = 5
 EXAMPLE_TASKS_PER_DOCUMENT = 50
 EXAMPLES_COUNTED = 50  # answers counted by both tokenizers
 MAX_ENUMERATED_TASKS = 1_000_000
+MAX_ENUMERATED_ROUNDS = 300_000  # tasks of augmenters that go round and round; a larger number is in proportion
 MAX_STEPS = 10
 TaskKey = tuple[str, str]  # id of the document or part, and kind
 
@@ -250,8 +251,10 @@ def count_tasks(
         part.id: augmenter.count_tasks(len(graphs[part.id].entities) if part.id in graphs else 0) for part in parts
     }
     if None in counts.values():
-        limit = MAX_ENUMERATED_TASKS if wanted is None else min(wanted, MAX_ENUMERATED_TASKS)
-        return enumerate_tasks(islice(augmenter.tasks(parts, graphs, 0), limit))
+        limit = MAX_ENUMERATED_ROUNDS if augmenter.endless else MAX_ENUMERATED_TASKS
+        limit = limit if wanted is None else min(wanted, limit)
+        enumerated = enumerate_tasks(islice(augmenter.tasks(parts, graphs, 0), limit))
+        return scale_counts(enumerated, wanted / limit) if augmenter.endless and wanted else enumerated
     available: Mapping[str, Mapping[str, int]] = {name: count for name, count in counts.items() if count is not None}
     totals: dict[TaskKey, TaskCount] = {}
     for kind in dict.fromkeys(chain(*available.values())):
@@ -259,6 +262,12 @@ def count_tasks(
         totals |= {(name, kind): TaskCount(number) for name, number in zip(available, shares, strict=True)}
         wanted = None if wanted is None else wanted - sum(shares)
     return totals
+
+
+def scale_counts(counts: Mapping[TaskKey, TaskCount], factor: float) -> Mapping[TaskKey, TaskCount]:
+    if factor <= 1:
+        return counts
+    return {key: TaskCount(ceil(count.tasks * factor), ceil(count.lists * factor)) for key, count in counts.items()}
 
 
 def enumerate_tasks(tasks: Iterable[WritingTask]) -> Mapping[TaskKey, TaskCount]:

@@ -24,6 +24,7 @@ EXPERIMENTS = sorted(
 NEEDED = {
     "baselines=pretrained": ["baselines.pretrained.path=somewhere"],
     "data=packed_with_replay": ["data.replay=somewhere"],
+    "augmenter=active_reading_task": ["augmenter.purpose=recall"],
     "model=pretrained": ["model.path=somewhere"],
     "retriever=dense": ["retriever.model=somewhere"],
     "retriever=dense_rerank": ["retriever.model=somewhere", "retriever.reranker=somewhere"],

@@ -227,3 +227,12 @@ def test_augmenter_without_tasks_writes_nothing(corpus: Path, tmp_path: Path) ->
 
     with pytest.raises(DataError, match="judged wrote no text about .* it made no request"):
         synthesize(corpus, tmp_path / "out", NoTasks(), ScriptedWriter())
+
+
+def test_estimate_of_many_rounds_is_in_proportion(monkeypatch: pytest.MonkeyPatch) -> None:
+    no_cache = CachedAnswers(None, lambda request: {})
+    whole = estimate(Rephrase(), DOCUMENTS, 1_200_000, 600, 20, no_cache)
+    monkeypatch.setattr("entigraph.synthesis.request_estimate.MAX_ENUMERATED_ROUNDS", 120)
+    scaled = estimate(Rephrase(), DOCUMENTS, 1_200_000, 600, 20, no_cache)
+    assert scaled.total("requests") == pytest.approx(whole.total("requests"), rel=0.01)
+    assert [document.requests for document in scaled.documents] == pytest.approx([500] * 4, rel=0.01)
