@@ -8,7 +8,7 @@ from typing import Any
 
 from entigraph.config.suggestions import did_you_mean
 from entigraph.errors import ArtifactError, ConfigError
-from entigraph.storage.artifact import is_complete, read_manifest
+from entigraph.storage.artifact import artifact_folder, is_complete, read_manifest
 
 DIGEST = re.compile(r"-[0-9a-f]{8}$")
 HUB_ID = re.compile(r"[\w.-]+/[\w.-]+")
@@ -92,7 +92,11 @@ def newest_run(root: Path) -> SelectedModel:
 
 def run_folders(root: Path) -> list[Path]:
     """Returns the training and evaluation artifacts below the root, also unfinished ones."""
-    return [folder for stage in ("training", "evaluation") for folder in sorted((root / stage).glob("*-????????"))]
+    return [
+        run
+        for stage in ("training", "evaluation")
+        for run in sorted({artifact_folder(folder) for folder in (root / stage).glob("*-????????*")})
+    ]
 
 
 def run_names(folder: Path) -> Iterator[str]:

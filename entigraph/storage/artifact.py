@@ -315,12 +315,17 @@ def is_complete(folder: Path) -> bool:
     return (folder / MANIFEST).exists()
 
 
+def is_finished(folder: Path) -> bool:
+    """Returns whether a folder has a manifest and its final name."""
+    return is_complete(folder) and folder == artifact_folder(folder)
+
+
 def read_manifest(folder: Path) -> dict[str, Any]:
     """Returns the manifest of a complete artifact. Raises ArtifactError if it is missing or damaged."""
     try:
         return check_manifest(parse_json((folder / MANIFEST).read_text(encoding="utf-8")))
     except FileNotFoundError:
-        state = "is not finished" if folder.exists() else "does not exist"
+        state = "is not finished" if folder.exists() or build_folders(folder) else "does not exist"
         raise ArtifactError(f"{folder} {state}; run the stage that makes it (entigraph run runs all)") from None
     except ValueError:
         raise damaged_manifest(folder) from None

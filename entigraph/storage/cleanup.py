@@ -129,10 +129,10 @@ def take_inventory(root: Path, *, observe: bool = False) -> Inventory:
         for folder in sorted((root / stage).glob("*"))
         if artifact.enclosing_artifact(artifact.artifact_folder(folder), root)
     ]
-    unfinished = {artifact.artifact_folder(folder) for folder in folders if not is_finished(folder)}
+    unfinished = {artifact.artifact_folder(folder) for folder in folders if not artifact.is_finished(folder)}
     building = observe_builds(unfinished, root) if observe else find_builds(unfinished, root)
     artifacts = [
-        read_stored(folder, "" if is_finished(folder) else building.get(artifact.artifact_folder(folder), ""))
+        read_stored(folder, "" if artifact.is_finished(folder) else building.get(artifact.artifact_folder(folder), ""))
         for folder in folders
     ]
     users: defaultdict[str, list[str]] = defaultdict(list)
@@ -162,14 +162,9 @@ def observe_builds(folders: Collection[Path], root: Path) -> dict[Path, str]:
     return dict.fromkeys(locks.held([*folders], root), BUILDING)
 
 
-def is_finished(folder: Path) -> bool:
-    """Returns whether a folder has a manifest and its final name."""
-    return artifact.is_complete(folder) and folder == artifact.artifact_folder(folder)
-
-
 def read_stored(folder: Path, building: str) -> StoredArtifact:
     manifest, damaged = None, False
-    if is_finished(folder):
+    if artifact.is_finished(folder):
         try:
             manifest = artifact.read_manifest(folder)
         except ArtifactError:

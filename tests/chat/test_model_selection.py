@@ -6,6 +6,7 @@ import pytest
 
 from entigraph.chat.model_selection import select_base_model, select_model
 from entigraph.errors import EntigraphError
+from entigraph.storage.artifact import build_folder
 from tests.chat.finished_runs import RUN, write_artifact
 
 
@@ -36,7 +37,7 @@ def test_model_folder_and_hub_id_belong_to_no_run(tiny_model: Path, tmp_path: Pa
 
 def test_problem_is_explained(outputs: Path, tmp_path: Path) -> None:
     unfinished = tmp_path / "training" / "lamps-entigraph-all-seed0-00000009"
-    unfinished.mkdir(parents=True)
+    build_folder(unfinished, "1").mkdir(parents=True)
     (file := tmp_path / "a.txt").touch()
     for name, root, message in [
         ("lamps-entigraf-all-seed0", outputs, "no such run below .*did you mean lamps-entigraph-all-seed0"),

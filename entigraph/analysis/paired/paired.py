@@ -12,7 +12,7 @@ from entigraph.config.fields import runtime_field
 from entigraph.errors import ConfigError
 from entigraph.reporting.figures import BLACK, BLUE, GRAY, VERMILION, create_figure, save_figure
 from entigraph.reporting.html import embed_svg, write_static_page
-from entigraph.storage.artifact import is_complete, read_manifest, write_json
+from entigraph.storage.artifact import is_complete, is_finished, read_manifest, write_json
 
 MAX_NAMES = 8  # in an error message
 MAX_CHANGED_QUESTIONS = 2_000  # in the page; paired.json has all
@@ -80,7 +80,7 @@ def find_evaluation(key: str, name: str | None, root: Path, default: Path | None
     path = Path(name or "").expanduser()
     if name and is_complete(path) and read_manifest(path)["stage"] == "evaluation":
         return path.resolve()
-    finished = sorted(folder for folder in (root / "evaluation").glob("*") if is_complete(folder))
+    finished = sorted(folder for folder in (root / "evaluation").glob("*") if is_finished(folder))
     matches = [folder for folder in finished if name and folder.name.startswith(name)]
     exact = [folder for folder in matches if folder.name == name]
     if len(exact or matches) == 1:
