@@ -106,7 +106,8 @@ def acquire(leases: Path, waiting: Callable[[], None], unless: Callable[[], bool
     while True:
         number, content = read_current(leases)
         free = not number or has_ended(content)
-        expired = not free and observed.is_expired(number, content)
+        # A process of this host is known to run, also while it computes without letting its heartbeat's thread run.
+        expired = not free and not is_local(content) and observed.is_expired(number, content)
         if free or expired:
             if create_exclusively(leases / str(number + 1), encode_lease(0, released=False)):
                 return Lease(leases, number + 1, previous_may_run=expired)

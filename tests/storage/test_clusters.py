@@ -209,6 +209,20 @@ def test_suspended_process_cannot_change_what_its_successor_builds(mounts: Mount
     assert (built(mounts[1]).folder / "lines.txt").read_text() == "first\nsecond\nsecond\n"
 
 
+def test_suspended_process_keeps_its_lease_on_its_own_host(tmp_path: Path, start: Start) -> None:
+    """There it is known to run, though its heartbeat stands still, as it does in a long computation."""
+    suspended = start("a", tmp_path, "hold", "x")
+    assert suspended.next_line() == "locked"
+    suspended.send(signal.SIGSTOP)
+    other = start("a", tmp_path, "hold", "x")
+    assert other.next_line() == "waiting"
+    time.sleep(1.5 * EXPIRY_S)
+    assert locks.current_number(locks.lease_folder(tmp_path / "corpus" / "x", tmp_path)) == 1
+    suspended.send(signal.SIGCONT)
+    suspended.go_on()
+    assert suspended.next_line() == "released" and other.next_line() == "locked"
+
+
 def test_first_finished_build_wins(tmp_path: Path) -> None:
     """Also if a process did not notice that it had lost its lease."""
     letters = built(tmp_path)
