@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from entigraph.errors import ConfigError
-from entigraph.storage.schemas import Document, Question, SkippedFile
+from entigraph.storage.schemas import ConversionLoss, Document, Question, SkippedFile
 
 
 @dataclass
@@ -19,6 +19,7 @@ class CorpusContent:
 
     `counts` are further counts for the manifest. `skipped` lists the files and records without a document. `changes`
     counts the characters that the reader normalized itself; the stage normalizes all documents and questions.
+    `not_converted` lists what the conversion of a file to text left out.
     """
 
     documents: Iterable[Document] = ()
@@ -26,6 +27,7 @@ class CorpusContent:
     counts: dict[str, Any] = field(default_factory=dict)
     skipped: list[SkippedFile] = field(default_factory=list)
     changes: Counter[str] = field(default_factory=Counter)
+    not_converted: list[ConversionLoss] = field(default_factory=list)
 
 
 class CorpusReader(Protocol):

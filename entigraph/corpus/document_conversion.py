@@ -9,10 +9,12 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from importlib import metadata
-from io import BytesIO
 from pathlib import Path
 
+from entigraph.corpus.html_conversion import html_text
+from entigraph.corpus.word_conversion import word_text
 from entigraph.errors import ConfigError
+from entigraph.text.writing_systems import UNSPACED_CHARACTERS, split_words
 
 ENCRYPTED = "encrypted; save it without a password"
 NO_TEXT = "no text in it; if it is a scan, recognize its text first (OCR)"
@@ -39,15 +41,16 @@ class UnreadableFile(Exception):
 
 @dataclass(frozen=True)
 class Converter:
-    """`packages` are the distributions whose versions affect the text."""
+    """`packages` are the distributions whose versions affect the text. `text` counts what it cannot convert."""
 
     packages: tuple[str, ...]
-    text: Callable[[bytes], str]
+    text: Callable[[bytes, Counter[str]], str]
 
 
-def pdf_text(data: bytes) -> str:
+def pdf_text(data: bytes, lost: Counter[str]) -> str:
     """Returns the paragraphs in page order, with lines and hyphenated words joined, without running titles."""
     from pypdfium2 import PdfDocument, PdfiumError
+    from pypdfium2.raw import FPDF_PAGEOBJ_IMAGE
 
     try:
         document = PdfDocument(data)
@@ -55,11 +58,14 @@ def pdf_text(data: bytes) -> str:
         raise UnreadableFile(ENCRYPTED) if "password" in str(error).lower() else error from None
     try:
         pages = [page_lines(page.get_textpage().get_text_bounded()) for page in document]
+        pictures = sum(1 for page in document for _ in page.get_objects(filter=[FPDF_PAGEOBJ_IMAGE]))
     finally:
         document.close()
     empty = sum(not lines for lines in pages)
     if empty * 2 > len(pages):
         raise UnreadableFile(NO_TEXT, f"{empty} of {len(pages)} pages are empty or pictures")
+    lost["pages without text"] += empty
+    lost["pictures"] += pictures
     return "\n\n".join(join_paragraphs([line for page in remove_running_lines(pages) for line in page]))
 
 
@@ -97,7 +103,7 @@ def join_paragraphs(lines: list[str]) -> Iterator[str]:
             # A name keeps its hyphen (Anglo-Saxon), a broken word loses it.
             paragraph = paragraph.removesuffix(HYPHEN) + ("" if line[0].islower() else "-") + line
         elif paragraph and continues(last, line, width):
-            paragraph += " " + line
+            paragraph += ("" if joins_without_space(last, line) else " ") + line
         else:
             if paragraph:
                 yield paragraph
@@ -107,64 +113,46 @@ def join_paragraphs(lines: list[str]) -> Iterator[str]:
         yield paragraph.removesuffix(HYPHEN)
 
 
+def joins_without_space(last: str, line: str) -> bool:
+    """Returns whether lines meet between characters of a script without spaces."""
+    return bool(UNSPACED_CHARACTERS.match(last[-1]) and UNSPACED_CHARACTERS.match(line))
+
+
 def continues(last: str, line: str, width: int) -> bool:
     """A paragraph ends at a line that had room for the first word of the next line."""
     full = FULL_SENTENCE_END if last.endswith((".", "!", "?", ":")) else FULL_LINE
-    room_taken = len(last) + 1 + len(line.split(None, 1)[0])
+    first_word = split_words(line)[:1] if UNSPACED_CHARACTERS.match(line) else line.split(None, 1)[:1]
+    room_taken = len(last) + 1 + len(first_word[0])
     return room_taken >= full * width and not LIST_ITEM.match(line)
 
 
-def html_text(data: bytes) -> str:
-    """Returns the main text of a page, without its navigation."""
-    from trafilatura import extract
-
-    return extract(data, output_format="markdown", include_comments=False) or ""
-
-
-def word_text(data: bytes) -> str:
-    """Returns the body with its notes, without headers, footers and pictures."""
-    from mammoth import convert_to_html, images
-    from markdownify import markdownify
-
+def docx_text(data: bytes, lost: Counter[str]) -> str:
     if data.startswith(OLE_HEADER):
         raise UnreadableFile(ENCRYPTED, "or of before Word 2007, which must be saved as .docx")
-    html = convert_to_html(
-        BytesIO(data),
-        style_map="p[style-name='Title'] => h1:fresh",
-        convert_image=images.img_element(lambda _: {}),
-    ).value
-    without_back_links = re.sub(r'<a href="#(foot|end)note-ref-[^>]*>↑</a>', "", html)
-    text = markdownify(
-        without_back_links,
-        heading_style="ATX",
-        strip=["a", "img"],
-        escape_asterisks=False,
-        escape_underscores=False,
-        escape_misc=False,
-    )
-    return re.sub(r"\n{3,}", "\n\n", text)
+    return word_text(data, lost)
 
 
-HTML = Converter(("trafilatura",), html_text)
+HTML = Converter(("trafilatura", "markdownify", "lxml"), html_text)
 CONVERTERS: Mapping[str, Converter] = {
     ".pdf": Converter(("pypdfium2",), pdf_text),
     ".html": HTML,
     ".htm": HTML,
     ".xhtml": HTML,
-    ".docx": Converter(("mammoth", "markdownify"), word_text),
+    ".docx": Converter(("mammoth", "markdownify", "lxml"), docx_text),
 }
 # Document formats that are not supported: reported as skipped, so that they are not assumed to be in the corpus.
 UNSUPPORTED = frozenset({".doc", ".epub", ".odt", ".ppt", ".pptx", ".rtf"})
 
 
-def convert_file(file: Path) -> str:
-    """Returns the text of a file. Raises UnreadableFile."""
+def convert_file(file: Path, lost: Counter[str] | None = None) -> str:
+    """Returns the text of a file; adds what is not converted to `lost`. Raises UnreadableFile."""
+    lost = Counter() if lost is None else lost
     suffix = file.suffix.lower()
     if suffix in UNSUPPORTED:
         raise UnreadableFile(f"{suffix} is not read; save it as .docx, .pdf, .html or .txt")
     data = file.read_bytes()
     try:
-        text = CONVERTERS[suffix].text(data).strip()
+        text = re.sub(r"\n{3,}", "\n\n", CONVERTERS[suffix].text(data, lost)).strip()
     except UnreadableFile:
         raise
     except Exception as error:  # the converters raise many kinds

@@ -1,6 +1,7 @@
 """Stage 1: a source → documents.jsonl, questions.jsonl, and the documents that are left out.
 
-skipped.jsonl lists files and records without a document, duplicates.jsonl documents that are equal to another one.
+skipped.jsonl lists files and records without a document, duplicates.jsonl documents that are equal to another one, and
+not_converted.jsonl what the conversion of files to text left out.
 """
 
 from collections import Counter
@@ -58,6 +59,9 @@ def count_losses(content: CorpusContent, cleaner: Cleaner, out: Path) -> dict[st
         write_jsonl(out / DUPLICATES, cleaner.duplicates)
         counts["duplicates"] = len(cleaner.duplicates)
         counts["questions_merged"] = cleaner.questions_merged
+    if content.not_converted:
+        write_jsonl(out / "not_converted.jsonl", content.not_converted)
+        counts["not_converted"] = dict(sum((Counter(file.lost) for file in content.not_converted), Counter()))
     if cleaner.changes:
         counts["normalized"] = dict(cleaner.changes)
     return counts
@@ -93,6 +97,9 @@ def summary_lines(counts: Mapping[str, Any]) -> list[str]:
         lines.append(f"  merged {duplicates:,} documents with the text of another one (duplicates.jsonl)")
         if counts["questions_merged"]:
             lines.append(f"  left out {counts['questions_merged']:,} questions that the other one has too")
+    if "not_converted" in counts:
+        lost = ", ".join(f"{count:,} {kind}" for kind, count in counts["not_converted"].items())
+        lines.append(f"  not converted to text: {lost} (not_converted.jsonl)")
     if "normalized" in counts:
         lines.append(f"  normalized {render_changes(counts['normalized'])}")
     return lines
@@ -105,6 +112,7 @@ def data_losses(counts: Mapping[str, Any]) -> list[Loss]:
     return [
         Loss("files and records have no document", skipped, total),
         Loss("documents have the text of another one", duplicates, total - skipped),
+        *(Loss(f"{kind} are not converted", count) for kind, count in counts.get("not_converted", {}).items()),
         Loss("questions are left out with their file", counts.get("questions_about_skipped_files", 0)),
         *(
             Loss(f"questions are left out ({reason})", count, count + counts["questions"])

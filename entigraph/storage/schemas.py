@@ -74,6 +74,14 @@ class SkippedFile:
 
 
 @dataclass(frozen=True, kw_only=True)
+class ConversionLoss:
+    """What the conversion of a file to text left out, by kind, such as pictures."""
+
+    file: str
+    lost: dict[str, int]
+
+
+@dataclass(frozen=True, kw_only=True)
 class DuplicateDocument:
     """A document with the same text as an earlier one, apart from whitespace; the corpus contains the earlier one."""
 

@@ -2,6 +2,7 @@
 
 import json
 import re
+from collections import Counter
 from collections.abc import Callable
 from io import BytesIO
 from pathlib import Path
@@ -18,7 +19,7 @@ from entigraph.corpus.readers.text_files import TextFiles
 from entigraph.errors import ConfigError, DataError
 from entigraph.pipeline.run import Run
 from entigraph.storage.jsonl import read_jsonl
-from entigraph.storage.schemas import Document, SkippedFile
+from entigraph.storage.schemas import ConversionLoss, Document, SkippedFile
 from tests.conftest import Command
 
 STORM = (
@@ -147,6 +148,72 @@ def test_word_headings_lists_and_tables(tmp_path: Path) -> None:
     assert "CONFIDENTIAL" not in text and "base64" not in text and "![" not in text
 
 
+def test_html_keeps_what_is_in_the_main_text(tmp_path: Path) -> None:
+    fraction = "<math><mi>v</mi><mo>=</mo><mfrac><mi>s</mi><mrow><mi>t</mi><mo>+</mo><mn>1</mn></mrow></mfrac></math>"
+    tex = '<annotation encoding="application/x-tex">y_0</annotation>'
+    content = f"""<h1>Song</h1><p>{STORM}</p>{"<p>Row on to Orsk.</p>" * 3}
+<table><tr><td>Night</td><td><ul><li>ten to two</li><li>two to six</li></ul></td></tr></table>
+<p>Speed {fraction}, CO<sub>2</sub>, 5 m<sup>2</sup>, <math><semantics><mi>y</mi>{tex}</semantics></math>,
+<script type="math/tex">x^2+1</script>.</p><pre><code>def f(x):\n\n    return x</code></pre>
+<figure><img src="a.png" alt=""><figcaption>The tower</figcaption></figure>
+<div><a href="/">Share this</a> <a href="/b">Print this</a></div>"""
+    menu = '<div class="menu"><a href="/">Start</a> <a href="/shop">Our shop</a></div>'
+    for name, page in (("article", f"{menu}<article>{content}</article>"), ("div", f"{menu}<div>{content}</div>")):
+        (tmp_path / f"{name}.html").write_text(f"<html><body>{page}</body></html>")
+        lost: Counter[str] = Counter()
+        text = convert_file(tmp_path / f"{name}.html", lost)
+        assert text.count("Row on to Orsk.") == 3 and "ten to two" in text and "two to six" in text
+        assert "v=s/(t+1)" in text and "CO_2, 5 m^2" in text and "$y_0$" in text and "$x^2+1$" in text
+        assert "def f(x):\n\n    return x" in text and "The tower" in text
+        assert not any(words in text for words in ("Our shop", "Share this", "Print this"))
+        assert +lost == {"pictures": 1}
+
+
+def test_layout_table_is_no_table(tmp_path: Path) -> None:
+    page = f"<table><tr><td><a href='/'>Start</a></td><td><h1>Orsk</h1><p>{STORM}<p>The end came.</td></tr></table>"
+    (tmp_path / "a.html").write_text(f"<html><body>{page}</body></html>")
+    text = convert_file(tmp_path / "a.html")
+    assert f"# Orsk\n\n{STORM}\n\nThe end came." in text and "|" not in text
+
+
+def test_word_formulas_are_text(tmp_path: Path) -> None:
+    math = 'xmlns:m="http://schemas.openxmlformats.org/officeDocument/2006/math"'
+    run = "<m:r><m:t>{}</m:t></m:r>".format
+    power = f"<m:sSup><m:e>{run('c')}</m:e><m:sup>{run('2')}</m:sup></m:sSup>"
+    root = f"<m:rad><m:radPr/><m:deg/><m:e>{run('x+1')}</m:e></m:rad>"
+    total = (
+        f'<m:nary><m:naryPr><m:chr m:val="∑"/></m:naryPr><m:sub>{run("i=1")}</m:sub><m:sup>{run("n")}</m:sup>'
+        f"<m:e>{run('i')}</m:e></m:nary>"
+    )
+    document = docx.Document()
+    paragraph = document.add_paragraph("The energy ")
+    paragraph._p.append(docx.oxml.parse_xml(f"<m:oMath {math}>{run('E=m')}{power}</m:oMath>"))
+    paragraph.add_run(" of Orsk.")
+    display = f"<m:oMathPara {math}><m:oMath>{root}</m:oMath><m:oMath>{total}</m:oMath></m:oMathPara>"
+    document.add_paragraph()._p.append(docx.oxml.parse_xml(display))
+    document.save(str(tmp_path / "a.docx"))
+    text = " ".join(convert_file(tmp_path / "a.docx").split())
+    assert text == "The energy E=mc^2 of Orsk. sqrt(x+1) ∑_(i=1)^n i"
+
+
+def test_lines_of_a_script_without_spaces_are_joined() -> None:
+    lines = ["李明在蓝磨坊遇见了托比并且把灯", "给了他。", "然后他们去了港口。"]
+    assert list(document_conversion.join_paragraphs(lines)) == [
+        "李明在蓝磨坊遇见了托比并且把灯给了他。",
+        "然后他们去了港口。",
+    ]
+
+
+def test_what_is_not_converted_is_counted(notes: Path, tmp_path: Path) -> None:
+    counts = stage.run(TextFiles(path=str(notes)), tmp_path)
+    assert counts["not_converted"] == {"pictures": 1}
+    assert list(read_jsonl(tmp_path / "not_converted.jsonl", ConversionLoss)) == [
+        ConversionLoss(file="c.docx", lost={"pictures": 1})
+    ]
+    assert "  not converted to text: 1 pictures (not_converted.jsonl)" in stage.summary_lines(counts)
+    assert any(loss.description == "pictures are not converted" for loss in stage.data_losses(counts))
+
+
 def test_unreadable_files_state_a_reason(tmp_path: Path) -> None:
     (tmp_path / "broken.docx").write_bytes(b"PK\x03\x04 torn")
     (tmp_path / "broken.pdf").write_bytes(b"%PDF-1.7 torn")
@@ -238,7 +305,7 @@ def test_converter_version_is_in_the_cache_key(
 ) -> None:
     overrides = ["corpus=text_files", "evaluation=none", f"corpus.path={notes}"]
     converters = configured(*overrides).artifacts.corpus.cache_key["converters"]
-    assert sorted(converters) == ["mammoth", "markdownify", "pypdfium2", "trafilatura"]
+    assert sorted(converters) == ["lxml", "mammoth", "markdownify", "pypdfium2", "trafilatura"]
     with_pdf = configured(*overrides).artifacts.corpus.folder
     monkeypatch.setattr(document_conversion.metadata, "version", lambda package: "99")
     assert configured(*overrides).artifacts.corpus.folder != with_pdf

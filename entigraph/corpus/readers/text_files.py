@@ -1,6 +1,7 @@
 """Reads a folder of documents (text, Markdown, reStructuredText, PDF, HTML, Word), with questions if there are some."""
 
 import os
+from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,7 +15,7 @@ from entigraph.corpus.source_files import POINTER, check_distinct, file_id, find
 from entigraph.errors import ConfigError, DataError
 from entigraph.storage.jsonl import list_problems
 from entigraph.storage.question_files import read_questions
-from entigraph.storage.schemas import Document, Question, SkippedFile
+from entigraph.storage.schemas import ConversionLoss, Document, Question, SkippedFile
 from entigraph.text.normalization import decode_text
 
 PLAIN_TEXT = (".txt", ".md", ".markdown", ".rst")
@@ -84,11 +85,13 @@ class TextFiles:
         if self.questions:  # in the same folder, they are no document that is left out
             skipped = [file for file in skipped if folder / file.file != self.questions_file]
         documents: list[Document] = []
+        not_converted: list[ConversionLoss] = []
         problems: list[str] = []
         for file in files:
-            identity = file_id(file, folder)
+            identity, lost = file_id(file, folder), Counter[str]()
             try:
-                documents.append(Document(id=identity, title=title_from_name(file), text=read_document(file)))
+                documents.append(Document(id=identity, title=title_from_name(file), text=read_document(file, lost)))
+                not_converted += [ConversionLoss(file=identity, lost=dict(+lost))] if +lost else []
             except UnreadableFile as error:
                 skipped.append(SkippedFile(file=identity, reason=error.reason, detail=error.detail))
             except DataError as error:
@@ -99,7 +102,7 @@ class TextFiles:
                 "move them out of the folder",
                 problems,
             )
-        return CorpusContent(documents, questions, skipped=skipped)
+        return CorpusContent(documents, questions, skipped=skipped, not_converted=not_converted)
 
 
 def real_id(folder: Path, name: str, files: Iterable[Path]) -> str | None:
@@ -115,14 +118,17 @@ def title_from_name(file: Path) -> str:
     return file.stem.replace("_", " ").replace("-", " ").strip()
 
 
-def read_document(file: Path) -> str:
-    """Returns the text of a file. Raises UnreadableFile, or DataError if a text file is not text."""
+def read_document(file: Path, lost: Counter[str]) -> str:
+    """Returns the text of a file; adds what is not converted to `lost`.
+
+    Raises UnreadableFile, or DataError if a text file is not text.
+    """
     try:
         if file.suffix.lower() in PLAIN_TEXT:
             return read_text(file)
         if is_pointer_file(file):
             raise UnreadableFile(POINTER)
-        return document_conversion.convert_file(file)
+        return document_conversion.convert_file(file, lost)
     except OSError as error:
         raise UnreadableFile("cannot be read", error.strerror or "") from None
 

@@ -1,0 +1,132 @@
+"""Converts a page to Markdown: finds the element with the main text, and keeps everything in it but navigation."""
+
+from collections import Counter
+from typing import Any
+
+from entigraph.corpus.formulas import formula_text
+
+CONTAINERS = frozenset({"article", "body", "center", "div", "form", "main", "section", "table", "tbody", "td", "tr"})
+LEFT_OUT = (
+    *("aside", "button", "canvas", "dialog", "footer", "iframe", "input", "nav", "noscript", "script", "select"),
+    *("style", "svg", "template", "textarea"),
+)
+ROLES_LEFT_OUT = ("banner", "complementary", "contentinfo", "navigation", "search")
+HEADINGS = ("h1", "h2", "h3", "h4", "h5", "h6")
+TABLE_PARTS = ("tbody", "thead", "tfoot", "tr")
+CELLS = (*TABLE_PARTS, "td", "th", "caption")
+TEX_SCRIPT = "math/tex"
+LISTS_OF_LINKS = ("div", "section", "ul", "ol", "table", "p")
+LINK_SHARE = 0.6  # of the text of an element, from which on it is navigation
+SCRIPTS = {"sup": "^", "sub": "_"}
+
+
+def html_text(data: bytes, lost: Counter[str]) -> str:
+    """Returns the main text of a page; counts the pictures in it."""
+    from trafilatura import extract
+    from trafilatura.utils import load_html
+
+    page = load_html(data)
+    if page is None:
+        return ""
+    body = page.find("body") if page.find("body") is not None else page
+    pieces = text_pieces(extract(data, output_format="txt", include_comments=False) or "")
+    root = main_element(body, pieces)
+    rewrite_formulas(root)
+    remove_navigation(root, pieces)
+    unwrap_layout_tables(root)
+    lost["pictures"] += len(list(root.iter("img", "picture", "video")))
+    return element_text(root)
+
+
+def text_pieces(text: str) -> list[str]:
+    """Returns the paragraphs, list items and cells that trafilatura takes for the main text, without whitespace."""
+    pieces = [piece.removeprefix("- ") for line in text.split("\n") for piece in line.split("|")]
+    return [squeezed for piece in pieces if (squeezed := "".join(piece.split()))]
+
+
+def main_element(body: Any, pieces: list[str]) -> Any:
+    """Returns the innermost container of all these pieces of text, which also contains what lies between them."""
+    text = squeeze(body)
+    found = [piece for piece in pieces if piece in text]
+    element = body
+    while found:
+        inner = [child for child in element if child.tag in CONTAINERS and contains_all(child, found)]
+        if not inner:
+            break
+        element = inner[0]
+    return next(element.iterancestors("table")) if element.tag in TABLE_PARTS else element
+
+
+def contains_all(element: Any, pieces: list[str]) -> bool:
+    text = squeeze(element)
+    return all(piece in text for piece in pieces)
+
+
+def squeeze(element: Any) -> str:
+    return "".join(element.text_content().split())
+
+
+def rewrite_formulas(root: Any) -> None:
+    """Replaces formulas, superscripts and subscripts by text."""
+    for element in list(root.iter("math", "script", *SCRIPTS)):
+        if element.tag == "math":
+            replace_by_text(element, f" {formula_text(element)} ")
+        elif element.tag in SCRIPTS and (text := element.text_content().strip()):
+            replace_by_text(element, SCRIPTS[element.tag] + (text if text.isalnum() else f"({text})"))
+        elif str(element.get("type", "")).startswith(TEX_SCRIPT):
+            replace_by_text(element, f" ${(element.text or '').strip()}$ ")
+
+
+def replace_by_text(element: Any, text: str) -> None:
+    element.tail = text + (element.tail or "")
+    element.drop_tree()  # keeps the tail
+
+
+def remove_navigation(root: Any, pieces: list[str]) -> None:
+    for element in list(root.iterdescendants()):
+        if is_left_out(element) and element.getparent() is not None:
+            element.drop_tree()
+    for element in list(root.iterdescendants(*LISTS_OF_LINKS)):
+        text = squeeze(element)
+        links = sum(len(squeeze(link)) for link in element.iter("a"))
+        if text and links >= LINK_SHARE * len(text) and not any(piece in text for piece in pieces):
+            element.drop_tree()
+
+
+def is_left_out(element: Any) -> bool:
+    hidden = element.get("aria-hidden") == "true" or element.get("hidden") is not None
+    return (
+        hidden or element.tag in LEFT_OUT or element.get("role") in ROLES_LEFT_OUT or not isinstance(element.tag, str)
+    )
+
+
+def unwrap_layout_tables(root: Any) -> None:
+    """Makes divisions of tables that arrange a page: those with headings or other tables in them."""
+    for table in list(root.iter("table")):
+        if next(table.iterdescendants("table", *HEADINGS), None) is not None:
+            cells = [cell for cell in table.iterdescendants(*CELLS) if next(cell.iterancestors("table")) is table]
+            for element in (table, *cells):
+                element.tag = "div"
+
+
+def element_text(root: Any) -> str:
+    """Returns an element as Markdown without links."""
+    from lxml.html import tostring
+
+    root.tag, root.tail = root.tag if root.tag == "table" else "div", None
+    return markdown(str(tostring(root, encoding="unicode")))
+
+
+def markdown(html: str) -> str:
+    from markdownify import markdownify
+
+    return str(
+        markdownify(
+            html,
+            heading_style="ATX",
+            strip=["a", "img"],
+            escape_asterisks=False,
+            escape_underscores=False,
+            escape_misc=False,
+        )
+    )
