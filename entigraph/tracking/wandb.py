@@ -95,7 +95,7 @@ def read_last_values(root: Path, run_id: str) -> dict[str, Any]:
     for file in files:
         command = [sys.executable, "-m", "wandb", "leet", "inspect", "--json", str(file)]
         output = subprocess.run(command, capture_output=True, text=True).stdout
-        for record in map(json.loads, output.splitlines()):  # none for a run that was killed at its start
+        for record in map(json.loads, filter(None, output.split("\n"))):  # none for a run that was killed at its start
             if record["type"] == "history":
                 values |= record["history"].get("item", record["history"])
     return values

@@ -1,6 +1,5 @@
 """Reference summaries: by people, from a file, or by a writer that reads the documents."""
 
-import json
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -9,7 +8,9 @@ from entigraph.analysis.factuality.judges import ask, failure_reason
 from entigraph.analysis.summaries.claims import summary_request
 from entigraph.errors import DataError
 from entigraph.llm.base import Writer
+from entigraph.storage.jsonl import parse_json, read_lines
 from entigraph.storage.schemas import Document
+from entigraph.text.normalization import normalize_line
 
 EXPECTED = 'expected {"document": "<id in documents.jsonl>", "summary": "..."}'
 Place = tuple[str, str]  # a corpus and one of its documents: ids are unique only within a corpus
@@ -36,14 +37,10 @@ def read_references(file: Path, documents: Mapping[Place, Document]) -> dict[Pla
             f"{file}: the documents summarized are of {len({corpus for corpus, _ in documents})} corpora with "
             "ids in common; a file of references is for one: judge one seed's runs at a time"
         )
-    try:
-        lines = file.read_text(encoding="utf-8-sig").split("\n")
-    except UnicodeDecodeError as error:
-        raise DataError(f"{file}: not UTF-8 text at byte {error.start}; save it as UTF-8 and run again") from None
-    for number, line in enumerate(lines, 1):
+    for number, line in enumerate(read_lines(file), 1):
         if line.strip():
             document, summary = parse_reference(line, f"{file}:{number}")
-            if place := places.get(document):  # a file may hold references of other documents too
+            if place := places.get(normalize_line(document)):  # a file may hold references of other documents too
                 references[place].append(summary)
     if not any(references.values()):
         raise DataError(f"{file}: no summary of any document that was summarized; {EXPECTED} on each line")
@@ -53,7 +50,7 @@ def read_references(file: Path, documents: Mapping[Place, Document]) -> dict[Pla
 def parse_reference(line: str, location: str) -> tuple[str, str]:
     """Returns the document's id and the summary."""
     try:
-        raw = json.loads(line)
+        raw = parse_json(line)
         document, summary = raw["document"], raw["summary"]
     except (ValueError, KeyError, TypeError):
         raise DataError(f"{location}: {line[:80]!r} found; {EXPECTED}") from None
