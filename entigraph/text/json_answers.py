@@ -38,7 +38,9 @@ def find_values(text: str) -> Iterator[tuple[int, Any]]:
         try:
             value, position = json.JSONDecoder().raw_decode(text, start)
             yield position - start, value
-        except (ValueError, RecursionError):
+        except RecursionError:  # at the next brackets too
+            return
+        except ValueError:
             position = start + 1
             if repairs < MAX_REPAIRS:
                 repairs += 1
