@@ -55,6 +55,8 @@ test-vllm: $(READY) $(VLLM_READY) ## run the tests that start a real vLLM engine
 	$(BIN)/pytest -m vllm --durations=0 -v
 
 bench: $(READY) ## measure the throughput of the stages and the theory, and the coverage of the confidence bands
+	$(BIN)/python benchmarks/documents.py
+	$(BIN)/python benchmarks/converters.py
 	$(BIN)/python benchmarks/stages.py
 	$(BIN)/python benchmarks/tokens.py
 	$(BIN)/python benchmarks/data_path.py

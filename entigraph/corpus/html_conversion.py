@@ -29,7 +29,7 @@ def html_text(data: bytes, lost: Counter[str]) -> str:
     if page is None:
         return ""
     body = page.find("body") if page.find("body") is not None else page
-    pieces = text_pieces(extract(data, output_format="txt", include_comments=False) or "")
+    pieces = text_pieces(extract(data, output_format="txt", include_comments=False, fast=True) or "")
     root = main_element(body, pieces)
     rewrite_formulas(root)
     remove_navigation(root, pieces)
