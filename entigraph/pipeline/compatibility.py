@@ -52,7 +52,7 @@ def source_problems(run: Components) -> Iterator[str]:
 
 
 def evaluation_problems(run: Components) -> Iterator[str]:
-    if run.config.stage in (Stage.evaluation, Stage.baselines, Stage.retrieval):
+    if run.config.stage in (Stage.evaluation, Stage.baselines, Stage.retrieval) and not run.tasks:
         yield from run.notes
     for name, task in run.tasks.items():
         if task.needs_transformers and not run.engine.holds_model:

@@ -70,6 +70,8 @@ def run_stage(run: Run, stage: Stage, progress: Progress) -> None:
     inputs = {folder for step in steps for folder in step.artifact.inputs.values()}
     shared = [step for step in run_steps(run) if step.shared and step.artifact.folder in inputs]
     raise_if_problems(find_baseline_problems(run) if stage is Stage.baselines else [])
+    for note in run.notes if stage in (Stage.evaluation, Stage.baselines) else ():
+        progress.notify(f"note: {note}")
     execute_steps(run, [*shared, *steps], progress)
     if stage is Stage.evaluation:
         register_run(run)

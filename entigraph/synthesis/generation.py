@@ -119,7 +119,7 @@ class TextGenerator:
         covered = {source_id(document) for document in self.documents if not self.graphs or document.id in self.graphs}
         ahead = first_round(tasks, covered, self.augmenter.requests_in_a_row)
         if not ahead:
-            return iter(())
+            return tasks
         with closing(self.run_tasks(first_tasks(ahead)[:FIRST_WAVE], attempt=0)) as outcomes:
             probes = list(outcomes)
         self.answered_ahead = AnsweredAhead({id(outcome.subject): outcome for outcome in probes})

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from entigraph.analysis.base import analysis_output, run_analysis
+from entigraph.analysis.referee.cost_levels import interpolate
 from entigraph.analysis.referee.method_comparisons import (
     CostLevel,
     SeedAnswers,
@@ -16,7 +17,7 @@ from entigraph.analysis.referee.method_comparisons import (
     holm,
 )
 from entigraph.analysis.referee.method_costs import CostTable, pareto_front, run_cost
-from entigraph.analysis.referee.referee import Referee, interpolate
+from entigraph.analysis.referee.referee import Referee
 from entigraph.analysis.study_runs import StudyRun
 from entigraph.config.fields import content_fields
 from entigraph.errors import ConfigError, DataError
@@ -183,7 +184,7 @@ def test_answers_are_interpolated_between_measured_costs(tmp_path: Path) -> None
 
 
 def referee(context: Any) -> tuple[Path, list[str]]:
-    analysis = Referee()
+    analysis = Referee(resamples=50)
     output = analysis_output(analysis, context, content_fields(analysis))
     return output.folder, run_analysis(analysis, output, context)
 
@@ -197,11 +198,12 @@ def test_referee_writes_page_numbers_and_figure(tmp_path: Path) -> None:
         for budget in (25_000, 50_000)
         for seed in range(3)
     ]
+    runs += [make_run(tmp_path, "entigraph", 100_000, seed, 0.85, rng) for seed in range(3)]
     for run in runs:
-        price_run(tmp_path, run, synthesis_tokens=0 if run.augmenter == "raw" else 50_000)
+        price_run(tmp_path, run, synthesis_tokens=0 if run.augmenter == "raw" else 100_000)
     folder, lines = referee(make_context(tmp_path, study_folder(tmp_path)))
     result = json.loads((folder / "referee.json").read_text())
-    assert [point["method"] for point in result["points"]] == ["raw"] * 2 + ["rephrase"] * 2 + ["entigraph"] * 2
+    assert [point["method"] for point in result["points"]] == ["raw"] * 2 + ["rephrase"] * 2 + ["entigraph"] * 3
     tokens = [row for row in result["comparisons"] if row["equal"] == "tokens"]
     assert len(tokens) == 6 and {row["at"] for row in tokens} == {25_000, 50_000}
     for row in tokens:
@@ -211,6 +213,10 @@ def test_referee_writes_page_numbers_and_figure(tmp_path: Path) -> None:
     assert {(row["one"], row["other"]) for row in dollars} == {("entigraph", "rephrase")}
     assert any("raw is not compared" in note for note in result["notes"]), "it costs only its training"
     assert result["points"][result["pareto"][-1]]["method"] == "entigraph" and result["pareto"][0] == 0
+    forecasts = {forecast["method"]: forecast for forecast in result["forecasts"]}
+    assert "need three" in forecasts["raw"]["missing"] and not forecasts["raw"]["targets"]
+    reached = forecasts["entigraph"]["targets"][1]
+    assert reached["accuracy"] == 0.75 and 15_000 < reached["tokens"] < 60_000 and reached["dollars"][0] > 0
     page = (folder / "referee.html").read_text()
     assert "entigraph is better" in page and "undecided" in page and "Prices of 2025-04" in page
     assert (folder / "referee.png").stat().st_size > 10_000

@@ -218,6 +218,8 @@ def test_stages_that_do_not_evaluate_need_no_questions(configured: Configured, n
 def test_evaluation_needs_questions(configured: Configured, notes: str) -> None:
     with pytest.raises(ConfigError, match="the corpus has no questions; give some"):
         configured("corpus=text_files", notes, "stage=evaluation", "logger=none")
+    others = ["evaluation=[closed_book,perplexity]", "stage=evaluation"]
+    assert [*configured("corpus=text_files", notes, *others, "logger=none").tasks] == ["perplexity"]
 
 
 # --- documents without texts ---

@@ -18,6 +18,7 @@ from entigraph.synthesis.augmenters.entigraph import EntiGraph
 from entigraph.synthesis.augmenters.rephrase import Rephrase
 from entigraph.synthesis.base import Augmenter, WritingTask
 from entigraph.synthesis.even_start import first_round, spread
+from entigraph.synthesis.generation import TextGenerator
 
 WORDS = 40  # of each text
 RUNS = {"entigraph": 8, "rephrase": 3}  # consecutive tasks about one document
@@ -106,3 +107,9 @@ def test_spread_keeps_every_task() -> None:
     ordered = spread(list(tasks(*"aaaabbbbcccc")), affordable=6)
     assert ids(ordered) == "abcabcabcabc" and sorted(task.sample for task in ordered) == list(range(12))
     assert ids(spread(list(tasks(*"aaaabbbbcccc")), affordable=10)) == "abcaabbccabc"
+
+
+def test_tasks_without_a_graph_are_written() -> None:
+    generator = TextGenerator(EntiGraph(), WordyWriter(), len, 1_000, Synthesis(), stats=None)  # type: ignore[arg-type]
+    stream = tasks(*"ab")
+    assert generator.start_evenly(stream, 1_000) is stream, "no document is known to have one"

@@ -4,7 +4,7 @@ It writes referee.json, referee.html, referee.png and referee.svg.
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from statistics import mean
 from typing import TYPE_CHECKING, Any, ClassVar
@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from entigraph.analysis.base import AnalysisContext
 from entigraph.analysis.referee.method_costs import CostTable, RunCost, mean_cost, pareto_front, run_cost
 from entigraph.analysis.study_runs import (
+    PLUMBING_NOTE,
     StudyRun,
     check_confidence,
     figure_footer,
@@ -28,10 +29,10 @@ from entigraph.storage.artifact import write_json
 from entigraph.storage.data_losses import render_losses
 
 if TYPE_CHECKING:
-    from entigraph.analysis.referee.method_comparisons import CostLevel, SeedAnswers
+    from entigraph.analysis.referee.method_comparisons import CostLevel
 
 EQUAL = {"tokens": "synthetic tokens", "trained_tokens": "trained tokens", "dollars": "dollars"}
-SAME_COST = 1.02  # two costs are one level up to this ratio
+BAND = ("tokens", "low", "high")  # a forecast and the ends of its band
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -40,7 +41,8 @@ class Referee:
 
     `confidence` is that of the intervals. `alpha` is the probability of declaring any false difference among all
     comparisons at equal tokens, and likewise at equal trained tokens and at equal dollars. The prices are in dollars
-    per million tokens of the writer, and per 10^18 floating-point operations of training.
+    per million tokens of the writer, and per 10^18 floating-point operations of training. `targets` are accuracies
+    whose tokens and dollars are forecast, with bands from `resamples` draws.
     """
 
     name: ClassVar[str] = "referee"
@@ -52,11 +54,17 @@ class Referee:
     cached_price: float = 1.25
     completion_price: float = 10.0
     training_price: float = 2.0
+    targets: list[float] = field(default_factory=lambda: [0.5, 0.75, 0.9])
+    resamples: int = 2000
 
     def __post_init__(self) -> None:
         check_confidence(self.confidence)
         if not 0 < self.alpha < 1:
             raise ConfigError(f"analysis.alpha: {self.alpha} found, a share between 0 and 1 expected")
+        if not all(0 < target < 1 for target in self.targets):
+            raise ConfigError(f"analysis.targets: {self.targets} found, shares between 0 and 1 expected")
+        if self.resamples < 1:
+            raise ConfigError(f"analysis.resamples: {self.resamples} found, 1 or more expected")
         for key in ("prompt_price", "cached_price", "completion_price", "training_price"):
             if getattr(self, key) < 0:
                 raise ConfigError(f"analysis.{key}: {getattr(self, key)} found, dollars of 0 or more expected")
@@ -100,9 +108,10 @@ def build_result(context: AnalysisContext, settings: Referee) -> dict[str, Any]:
     """Returns the content of referee.json.
 
     `points`: accuracy with its interval, cost and forgetting of each method and budget. `comparisons`: every pair at
-    every level of cost. `pareto`: the indices of the points on the front of accuracy against dollars. `prices`,
-    `protocol`: what the comparison rests on.
+    every level of cost. `pareto`: the indices of the points on the front of accuracy against dollars. `forecasts`: the
+    tokens and dollars at which each method reaches the targets. `prices`, `protocol`: what the comparison rests on.
     """
+    from entigraph.analysis.referee.cost_levels import build_levels
     from entigraph.analysis.referee.method_comparisons import compare_methods, describe_decision
     from entigraph.analysis.scaling.scaling_curve import load_study_settings
 
@@ -130,6 +139,7 @@ def build_result(context: AnalysisContext, settings: Referee) -> dict[str, Any]:
         "points": points,
         "pareto": pareto_front(points),
         "comparisons": comparisons,
+        "forecasts": forecast_targets(runs, costs, settings),
         "data_losses": study_losses(runs),
         "notes": build_notes(runs, costs, families, context.excluded_runs),
         "protocol": load_study_settings(context.study),
@@ -138,6 +148,7 @@ def build_result(context: AnalysisContext, settings: Referee) -> dict[str, Any]:
 
 def build_points(runs: Sequence[StudyRun], costs: Mapping[str, RunCost], confidence: float) -> list[dict[str, Any]]:
     """Returns one point per method and budget: the mean over seeds."""
+    from entigraph.analysis.referee.cost_levels import seed_answers
     from entigraph.analysis.referee.method_comparisons import accuracy_intervals
 
     cells: dict[tuple[str, int], list[StudyRun]] = {}
@@ -160,97 +171,29 @@ def build_points(runs: Sequence[StudyRun], costs: Mapping[str, RunCost], confide
     ]
 
 
-def seed_answers(run: StudyRun) -> "SeedAnswers":
-    import numpy as np
+def forecast_targets(runs: Sequence[StudyRun], costs: Mapping[str, RunCost], settings: Referee) -> list[dict[str, Any]]:
+    """Returns for each method the tokens and dollars of each target with their bands, or `missing`: why there are none.
 
-    from entigraph.analysis.referee.method_comparisons import SeedAnswers
-
-    return SeedAnswers(np.array(run.correct, dtype=float), run.documents)
-
-
-def build_levels(runs: Sequence[StudyRun], costs: Mapping[str, RunCost], equal: str) -> "list[CostLevel]":
-    """Returns the levels of one kind of cost at which two or more methods can be compared on the same questions.
-
-    At equal tokens these are the budgets. At other costs they are the costs of each method's largest run; a method
-    that has no run at exactly that cost is interpolated between the neighboring ones, by the logarithm of the cost.
+    Dollars are the tokens at the mean cost per token of the method's runs. No curve is fitted to a plumbing check.
     """
-    from entigraph.analysis.referee.method_comparisons import CostLevel
+    from entigraph.analysis.document_bootstrap import Resampling
+    from entigraph.analysis.scaling.forecast import build_forecasts
 
-    if equal == "tokens":
-        levels = [(float(budget), {name: exact_answers(runs, name, budget) for name in list_augmenters(runs)})
-                  for budget in sorted({run.budget for run in runs})]  # fmt: skip
-    else:
-        levels = [
-            (at, {name: interpolated_answers(runs, costs, name, equal, at) for name in list_augmenters(runs)})
-            for at in largest_costs(runs, costs, equal)
+    if figure_note(runs) == PLUMBING_NOTE:
+        return []
+    results = []
+    for forecast in build_forecasts(
+        runs, Resampling(settings.confidence, settings.resamples), targets=settings.targets
+    ):
+        method = forecast["augmenter"]
+        measured = [costs[run.name] for run in runs if run.augmenter == method and run.synthetic_tokens]
+        price = mean(cost.dollars / cost.tokens for cost in measured)
+        targets = [
+            {**target, "dollars": [None if target[key] is None else target[key] * price for key in BAND]}
+            for target in forecast.get("targets", ())
         ]
-    built = [CostLevel(at, comparable_methods(answers)) for at, answers in levels]
-    return [level for level in built if len(level.answers) > 1]
-
-
-def exact_answers(runs: Sequence[StudyRun], name: str, budget: int) -> "dict[int, SeedAnswers]":
-    return {run.seed: seed_answers(run) for run in runs if run.augmenter == name and run.budget == budget}
-
-
-def largest_costs(runs: Sequence[StudyRun], costs: Mapping[str, RunCost], equal: str) -> list[float]:
-    """Returns the mean cost of each method's largest run, ascending; those that nearly agree once."""
-    largest = []
-    for name in list_augmenters(runs):
-        budget = max(run.budget for run in runs if run.augmenter == name)
-        matching = [run for run in runs if run.augmenter == name and run.budget == budget]
-        largest.append(mean(getattr(costs[run.name], equal) for run in matching))
-    distinct: list[float] = []
-    for cost in sorted(largest):
-        if cost > 0 and (not distinct or cost > SAME_COST * distinct[-1]):
-            distinct.append(cost)
-    return distinct
-
-
-def interpolated_answers(
-    runs: Sequence[StudyRun], costs: Mapping[str, RunCost], name: str, equal: str, at: float
-) -> "dict[int, SeedAnswers]":
-    """Returns the answers of a method at a cost by seed, without the seeds that were not measured on both sides."""
-    by_seed: dict[int, SeedAnswers] = {}
-    for seed in sorted({run.seed for run in runs if run.augmenter == name}):
-        measured = sorted(
-            ((getattr(costs[run.name], equal), run) for run in runs if run.augmenter == name and run.seed == seed),
-            key=lambda pair: pair[0],
-        )
-        if answers := interpolate(measured, at):
-            by_seed[seed] = answers
-    return by_seed
-
-
-def interpolate(measured: Sequence[tuple[float, StudyRun]], at: float) -> "SeedAnswers | None":
-    """Returns the answers at a cost between two runs on the same questions; None outside the measured costs."""
-    from math import log
-
-    from entigraph.analysis.referee.method_comparisons import SeedAnswers
-
-    for cost, run in measured:
-        if 1 / SAME_COST <= cost / at <= SAME_COST:
-            return seed_answers(run)
-    for (low, smaller), (high, larger) in zip(measured, measured[1:], strict=False):
-        if 0 < low < at < high and smaller.questions_key == larger.questions_key:
-            share = log(at / low) / log(high / low)
-            first, second = seed_answers(smaller), seed_answers(larger)
-            return SeedAnswers((1 - share) * first.correct + share * second.correct, first.documents)
-    return None
-
-
-def comparable_methods(answers: "Mapping[str, Mapping[int, SeedAnswers]]") -> "dict[str, Mapping[int, SeedAnswers]]":
-    """Returns the methods that share seeds and questions with the method that has most seeds."""
-    present = {name: by_seed for name, by_seed in answers.items() if by_seed}
-    if not present:
-        return {}
-    seeds = max((set(by_seed) for by_seed in present.values()), key=len)
-    complete = {name: by_seed for name, by_seed in present.items() if set(by_seed) == seeds}
-    first = next(iter(complete.values()))
-    return {
-        name: by_seed
-        for name, by_seed in complete.items()
-        if all(list(by_seed[seed].documents) == list(first[seed].documents) for seed in seeds)
-    }
+        results.append({"method": method, "missing": forecast.get("missing"), "targets": targets})
+    return results
 
 
 def build_notes(
@@ -287,6 +230,9 @@ def summary_lines(title: str, result: Mapping[str, Any]) -> list[str]:
             f"{point['method']:24}{point['budget']:>12,}{point['accuracy']:>10.3f}{f'{low:.3f} to {high:.3f}':>18}"
             f"{point['dollars']:>12,.4f}{front}"
         )
+    for forecast in result["forecasts"]:
+        reached = [target for target in forecast["targets"] if target["tokens"] is not None]
+        lines += [f"forecast, {forecast['method']}: {describe_target(target, result)}" for target in reached]
     for equal, name in EQUAL.items():
         rows = [row for row in result["comparisons"] if row["equal"] == equal]
         decided = sum(row["decided"] for row in rows)
@@ -301,4 +247,12 @@ def describe_row(row: Mapping[str, Any]) -> str:
     return (
         f"{row['one']} minus {row['other']} at {row['at']:,.6g}: {100 * row['difference']:+.1f} points "
         f"({100 * low:+.1f} to {100 * high:+.1f}), p = {row['adjusted_p']:.2g}: {verdict}"
+    )
+
+
+def describe_target(target: Mapping[str, Any], result: Mapping[str, Any]) -> str:
+    low, high = (f"{target[key]:,.0f}" if target[key] is not None else "more" for key in ("low", "high"))
+    return (
+        f"{target['accuracy']:.0%} at {target['tokens']:,.0f} tokens ({low} to {high}, {result['confidence']:.0%} band)"
+        f", ${target['dollars'][0]:,.4f}"
     )
