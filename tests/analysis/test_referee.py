@@ -1,6 +1,7 @@
 """The referee: its numbers on a study, and the coverage and error rates of its statistics in simulation."""
 
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +24,7 @@ from entigraph.config.fields import content_fields
 from entigraph.errors import ConfigError, DataError
 from entigraph.storage.artifact import content_key, write_json
 from tests.analysis.studies import make_context, make_run, study_folder
+from tests.conftest import Command
 
 TABLE = CostTable("2025-06-01", prompt=2.0, cached=1.0, completion=10.0, training=2.0)
 
@@ -227,6 +229,14 @@ def test_referee_needs_two_augmenters(tmp_path: Path) -> None:
     make_run(tmp_path, "raw", 25_000, 0, 0.5, np.random.default_rng(0))
     with pytest.raises(DataError, match="runs of raw found, of two or more expected"):
         referee(make_context(tmp_path, study_folder(tmp_path)))
+
+
+@pytest.mark.slow
+def test_referee_of_a_finished_study(smoke: Path, command: Command, tmp_path: Path) -> None:
+    outputs = shutil.copytree(smoke, tmp_path / "outputs")
+    result = command("analyze", "experiments=smoke", "analysis=referee", f"paths.root={outputs}", "logger=none")
+    assert result.returncode == 0 and "at equal trained tokens" in result.stdout, result.stderr
+    assert "note: One seed: the differences between training runs are unknown" in result.stdout
 
 
 def test_invalid_options() -> None:

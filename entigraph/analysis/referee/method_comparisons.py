@@ -248,10 +248,12 @@ def plan_decision(difference: MethodDifference, alpha: float) -> None:
 
 
 def describe_decision(difference: Mapping[str, Any]) -> str:
-    """Returns what would decide an undecided difference."""
+    """Returns what would decide an undecided difference, if it is as large as measured."""
+    if not difference["difference"]:
+        return "no difference was measured"
     options = []
     if difference["needed_seeds"]:
         options.append(f"{difference['needed_seeds']:,} seeds")
     if difference["needed_documents"]:
         options.append(f"{difference['needed_documents']:,} documents")
-    return " or ".join(options) or "more seeds and documents together"
+    return f"{' or '.join(options) or 'more seeds and documents together'} would decide it"

@@ -228,7 +228,7 @@ def summary_lines(title: str, result: Mapping[str, Any]) -> list[str]:
         front = "  Pareto front" if index in result["pareto"] else ""
         lines.append(
             f"{point['method']:24}{point['budget']:>12,}{point['accuracy']:>10.3f}{f'{low:.3f} to {high:.3f}':>18}"
-            f"{point['dollars']:>12,.4f}{front}"
+            f"{point['dollars']:>12,.3g}{front}"
         )
     for forecast in result["forecasts"]:
         reached = [target for target in forecast["targets"] if target["tokens"] is not None]
@@ -243,7 +243,7 @@ def summary_lines(title: str, result: Mapping[str, Any]) -> list[str]:
 
 def describe_row(row: Mapping[str, Any]) -> str:
     low, high = row["interval"]
-    verdict = "decided" if row["decided"] else f"undecided, {row['would_decide']} would decide"
+    verdict = "decided" if row["decided"] else f"undecided; {row['would_decide']}"
     return (
         f"{row['one']} minus {row['other']} at {row['at']:,.6g}: {100 * row['difference']:+.1f} points "
         f"({100 * low:+.1f} to {100 * high:+.1f}), p = {row['adjusted_p']:.2g}: {verdict}"
@@ -254,5 +254,5 @@ def describe_target(target: Mapping[str, Any], result: Mapping[str, Any]) -> str
     low, high = (f"{target[key]:,.0f}" if target[key] is not None else "more" for key in ("low", "high"))
     return (
         f"{target['accuracy']:.0%} at {target['tokens']:,.0f} tokens ({low} to {high}, {result['confidence']:.0%} band)"
-        f", ${target['dollars'][0]:,.4f}"
+        f", ${target['dollars'][0]:,.3g}"
     )
