@@ -25,6 +25,8 @@ from entigraph.storage import artifact
 if TYPE_CHECKING:
     import pandas as pd
 
+    from entigraph.analysis.study_runs import StudyRun
+
 register_config()
 
 
@@ -67,6 +69,41 @@ class Study:
         if not (folder / "curve.json").exists():
             raise ArtifactError(f"{folder}: no curve.json; run `entigraph analyze` with the study's overrides first")
         return cls(folder)
+
+    @classmethod
+    def find(cls, name: str = "", root: str | Path = "outputs") -> "Study":
+        """Opens a study below `root` by its name, with or without the digest; the newest without a name.
+
+        Raises ArtifactError with the names of the studies that have a curve.
+        """
+        curves = sorted(Path(root).expanduser().glob("studies/*/curve.json"), key=lambda file: file.stat().st_mtime)
+        folders = [file.parent for file in curves]
+        matching = [folder for folder in folders if name in ("", folder.name, folder.name.rpartition("-")[0])]
+        if not matching:
+            names = ", ".join(folder.name for folder in folders)
+            found = f"studies with a curve: {names}" if names else "no study with a curve; run one first"
+            raise ArtifactError(f"{name or 'a study'}: not below {root}; {found}")
+        return cls(matching[-1].resolve())
+
+    @property
+    def root(self) -> Path:
+        """The outputs folder."""
+        return self.folder.parent.parent
+
+    @cached_property
+    def finished_runs(self) -> "Sequence[StudyRun]":
+        """The runs with the artifacts of their stages."""
+        from entigraph.analysis.study_runs import finished_runs
+
+        return finished_runs(self.folder, self.root)[0]
+
+    @property
+    def runs_with_graphs(self) -> "Sequence[StudyRun]":
+        """The finished runs whose texts were written from entity graphs. Raises ArtifactError if there are none."""
+        runs = [run for run in self.finished_runs if run.has_graphs]
+        if not runs:
+            raise ArtifactError(f"{self.folder.name}: no entity graphs; no finished run has augmenter=entigraph")
+        return runs
 
     @cached_property
     def curve(self) -> dict[str, Any]:

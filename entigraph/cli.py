@@ -1,6 +1,6 @@
 """The command line: entigraph [COMMAND] [experiments=<name>] [stage=<stage>] [key=value ...]
 
-`entigraph ask|chat` and the other TOOLS use finished runs. They have no configuration, and options of their own.
+`entigraph ask|chat|ui|publish|export` use finished runs. They have no configuration, and options of their own.
 """
 
 import os
@@ -33,6 +33,9 @@ USER_ERROR, INTERNAL_ERROR, INTERRUPTED = 1, 70, 130
 TOOLS = {  # imported when they are used
     "ask": "entigraph.chat.chat_command:ask_main",
     "chat": "entigraph.chat.chat_command:chat_main",
+    "ui": "entigraph.ui.ui_command:ui_main",
+    "publish": "entigraph.publish.publish_command:publish_main",
+    "export": "entigraph.publish.export_command:export_main",
 }
 
 

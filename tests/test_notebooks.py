@@ -1,6 +1,7 @@
 """Every notebook runs on a finished study and is committed without outputs."""
 
 import ast
+import shutil
 from pathlib import Path
 
 import nbformat
@@ -35,3 +36,25 @@ def test_notebook_runs_on_finished_study(file: Path, smoke: Path, monkeypatch: p
     NotebookClient(notebook, timeout=120, kernel_name="python3").execute()
     printed = "".join(output.get("text", "") for cell in notebook.cells for output in cell.get("outputs", []))
     assert [phrase for phrase in PRINTED[file.stem] if phrase not in printed] == []
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("file", NOTEBOOKS, ids=lambda file: file.stem)
+def test_notebook_says_what_a_study_lacks(
+    file: Path, smoke: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A study whose only augmenter has no entity graphs."""
+    root = tmp_path / "outputs"
+    shutil.copytree(smoke, root)
+    for run in root.glob("studies/*/runs/*-entigraph-*.json"):
+        run.unlink()
+    monkeypatch.setenv("ENTIGRAPH_OUTPUTS", str(root))
+    notebook = nbformat.read(file, as_version=4)
+    client = NotebookClient(notebook, timeout=120, kernel_name="python3", allow_errors=True)
+    client.execute()
+    outputs = [output for cell in notebook.cells for output in cell.get("outputs", [])]
+    errors = [output["evalue"] for output in outputs if output["output_type"] == "error"]
+    if file.stem in ("02_entity_graphs", "05_theory"):
+        assert "no entity graphs; no finished run has augmenter=entigraph" in errors[0]
+    else:
+        assert not errors

@@ -60,6 +60,19 @@ def test_run_returns_accuracy_model_and_report_inside_a_running_loop(tmp_path: P
     assert rerun == result
 
 
+def test_study_is_found_by_name(smoke: Path, tmp_path: Path) -> None:
+    folder = study_of(smoke)
+    for name in ("", "smoke", folder.name):
+        study = entigraph.Study.find(name, smoke)
+        assert study.folder == folder.resolve() and study.root == smoke.resolve()
+    assert len(study.finished_runs) == 6
+    assert {run.augmenter for run in study.runs_with_graphs} == {"entigraph"}
+    with pytest.raises(ArtifactError, match=f"smoky: not below .*; studies with a curve: {folder.name}"):
+        entigraph.Study.find("smoky", smoke)
+    with pytest.raises(ArtifactError, match="no study with a curve; run one first"):
+        entigraph.Study.find("", tmp_path)
+
+
 def test_study_points_are_a_data_frame(smoke: Path) -> None:
     study = entigraph.Study.open(study_of(smoke))
     points = study.points

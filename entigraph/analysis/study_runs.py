@@ -70,6 +70,12 @@ class StudyRun:
     def finished_folder(self, stage: str) -> Path | None:
         return self.folder(stage) if stage in self.entry and is_complete(self.folder(stage)) else None
 
+    @property
+    def has_graphs(self) -> bool:
+        """Whether its texts were written from entity graphs."""
+        folder = self.finished_folder("synthesis")
+        return bool(folder and (folder / "graphs.jsonl").exists() and (folder / "graphs.jsonl").stat().st_size)
+
     @cached_property
     def created(self) -> str:
         return str(read_manifest(self.folder("evaluation")).get("created", ""))

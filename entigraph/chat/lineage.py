@@ -13,6 +13,7 @@ from typing import Any
 from entigraph.chat.model_selection import SelectedModel
 from entigraph.errors import ConfigError
 from entigraph.evaluation.entity_mentions import cut_excerpt, find_names_in, is_long_enough, keep_longest, overlaps
+from entigraph.runtime.progress import Progress, SilentProgress
 from entigraph.storage.artifact import read_manifest
 from entigraph.storage.jsonl import read_jsonl
 from entigraph.storage.schemas import Document, EntityGraph
@@ -20,6 +21,7 @@ from entigraph.storage.texts import RowGroup, row_groups
 from entigraph.text.writing_systems import SENTENCE_START
 
 MAX_SHOWN = 5
+TEXTS_PER_UPDATE = 1_000  # of the progress bar
 CAPITALIZED = re.compile(r"[^\W\d_a-z][\w'’-]+(?: [^\W\d_a-z][\w'’-]+)*")
 
 
@@ -97,7 +99,7 @@ class Lineage:
         texts = [document.text for document in self.documents.values()]
         return next((ending for ending in endings if any(ending in text for text in texts)), "")
 
-    def explain(self, question: str, answer: str) -> Evidence:
+    def explain(self, question: str, answer: str, progress: Progress | None = None) -> Evidence:
         """Returns the evidence for an answer; empty if neither question nor answer contains a name."""
         answer_names, question_names = self.names_in(answer), self.names_in(question)
         answer_names = [name for name in answer_names if name not in question_names] or answer_names
@@ -106,7 +108,7 @@ class Lineage:
             return Evidence([], [])
         # An answer without a name ("yes", a year) is explained by the names of its question.
         required, optional = (answer_names, question_names) if answer_names else (question_names, [])
-        return self.search(answer_names, question_names, required, optional)
+        return self.search(answer_names, question_names, required, optional, progress or SilentProgress())
 
     def search(
         self,
@@ -114,6 +116,7 @@ class Lineage:
         question_names: Sequence[str],
         required: Sequence[str],
         optional: Sequence[str],
+        progress: Progress,
     ) -> Evidence:
         sentences = [
             (rank(text, required, optional), SourceSentence(document.id, document.title, text.strip()))
@@ -121,7 +124,7 @@ class Lineage:
             for text in re.split(SENTENCE_START, document.text)
             if mentions(text, required)
         ]
-        texts, text_count, joint, searched = self.search_texts(required, optional)
+        texts, text_count, joint, searched = self.search_texts(required, optional, progress)
         best = heapq.nlargest(MAX_SHOWN, enumerate(sentences), key=lambda item: (item[1][0], -item[0]))
         return Evidence(
             answer_names,
@@ -134,19 +137,24 @@ class Lineage:
             searched,
         )
 
-    def search_texts(self, required: Sequence[str], optional: Sequence[str]) -> tuple[list[TextMention], int, int, int]:
+    def search_texts(
+        self, required: Sequence[str], optional: Sequence[str], progress: Progress
+    ) -> tuple[list[TextMention], int, int, int]:
         """Returns the best texts, how many mention a required name, how many also an optional one, and all searched."""
         best: list[tuple[tuple[int, int], int, RowGroup, int, str]] = []
         count = joint = searched = 0
-        for number, group, row, text in self.training_texts():
-            searched += 1
-            if not mentions(text, required):
-                continue
-            ranking = rank(text, required, optional)
-            count, joint = count + 1, joint + bool(ranking[0])
-            best.append((ranking, -number, group, row, text))
-            if len(best) > 8 * MAX_SHOWN:
-                best = heapq.nlargest(MAX_SHOWN, best, key=lambda entry: entry[:2])
+        with progress.bar("searching", int(self.selected_texts.sum()), "texts") as advance:
+            for number, group, row, text in self.training_texts():
+                searched += 1
+                if searched % TEXTS_PER_UPDATE == 0:
+                    advance(TEXTS_PER_UPDATE)
+                if not mentions(text, required):
+                    continue
+                ranking = rank(text, required, optional)
+                count, joint = count + 1, joint + bool(ranking[0])
+                best.append((ranking, -number, group, row, text))
+                if len(best) > 8 * MAX_SHOWN:
+                    best = heapq.nlargest(MAX_SHOWN, best, key=lambda entry: entry[:2])
         best = heapq.nlargest(MAX_SHOWN, best, key=lambda entry: entry[:2])
         shown = [self.describe(group, row, text, required, optional) for *_, group, row, text in best]
         return shown, count, joint, searched

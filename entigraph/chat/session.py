@@ -11,6 +11,7 @@ from entigraph.chat.model_selection import SelectedModel, select_base_model, sel
 from entigraph.chat.passage_search import PassageSearch
 from entigraph.chat.streaming import ChatModel
 from entigraph.errors import ConfigError
+from entigraph.runtime.progress import Progress
 
 DEFAULT_PASSAGES = 8
 
@@ -72,8 +73,8 @@ class ChatSession:
         finally:
             history.append(Turn(question, "".join(parts).strip()))
 
-    def explain(self, turn: Turn) -> Evidence:
-        return self.lineage.explain(turn.question, turn.answer)
+    def explain(self, turn: Turn, progress: Progress | None = None) -> Evidence:
+        return self.lineage.explain(turn.question, turn.answer, progress)
 
     @property
     def last_turn(self) -> Turn | None:

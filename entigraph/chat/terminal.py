@@ -18,6 +18,7 @@ from entigraph.chat.lineage import Evidence
 from entigraph.chat.session import DEFAULT_PASSAGES, ChatSession
 from entigraph.chat.streaming import ChatModel
 from entigraph.errors import EntigraphError
+from entigraph.runtime.progress import TerminalProgress
 from entigraph.text.normalization import normalize_text
 
 COMMANDS = {
@@ -74,9 +75,7 @@ class Terminal:
         if turn is None:
             self.console.print("ask something first")
             return
-        with self.status.status("reading the training texts"):
-            evidence = self.session.explain(turn)
-        self.print_evidence(evidence)
+        self.print_evidence(self.session.explain(turn, TerminalProgress()))
 
     def print_text(self, argument: str) -> None:
         texts = self.evidence.texts if self.evidence else []

@@ -150,11 +150,12 @@ class Tokens:
 class StudySettings:
     """The study that a run belongs to. `allow_varying` names settings in which its runs may differ.
 
-    Augmenter, budget and seeds may always differ.
+    Augmenter, budget and seeds may always differ. `private` makes `entigraph publish` refuse the study's artifacts.
     """
 
     name: str = "study"
     allow_varying: list[str] = field(default_factory=list)
+    private: bool = False
 
     def __post_init__(self) -> None:
         if not self.name or "/" in self.name or self.name.startswith("."):

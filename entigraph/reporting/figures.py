@@ -1,6 +1,6 @@
 """The shared style of all figures. Importing this module does not import matplotlib.
 
-Series differ in marker as well as in color. Figures are saved as PNG and SVG, byte-identical for the same data.
+Series differ in marker as well as in color. Figures are saved as PNG, SVG and PDF, byte-identical for the same data.
 """
 
 from collections.abc import Mapping, Sequence
@@ -13,6 +13,7 @@ if TYPE_CHECKING:
 
 # The palette of Okabe and Ito.
 BLUE, VERMILION, GREEN, PURPLE, ORANGE, SKY = "#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9"
+FIGURE_FORMATS = ("png", "svg", "pdf")  # PDF and SVG for print
 BLACK, GRAY, GRID_COLOR = "#000000", "#777777", "#dddddd"
 STYLES: Mapping[str, tuple[str, str]] = {
     "entigraph": (BLUE, "o"),
@@ -41,16 +42,17 @@ def load_pyplot() -> Any:
     import matplotlib.pyplot as plt
 
     plt.rcParams.update({"font.size": 9, "axes.spines.top": False, "axes.spines.right": False, "svg.fonttype": "none"})
-    plt.rcParams["svg.hashsalt"] = "entigraph"
+    plt.rcParams.update({"svg.hashsalt": "entigraph", "pdf.fonttype": 42})  # 42: text of a PDF can be selected
     return plt
 
 
 def save_figure(figure: "Figure", out: Path, name: str, note: str | None = None) -> None:
-    """Writes NAME.png and NAME.svg, with `note` in gray below the axes."""
+    """Writes NAME.png, NAME.svg and NAME.pdf, with `note` in gray below the axes."""
     if note:
         figure.supxlabel(note, fontsize=8, color=GRAY)
     figure.savefig(out / f"{name}.png", dpi=160)
     figure.savefig(out / f"{name}.svg", dpi=160, metadata={"Date": None})
+    figure.savefig(out / f"{name}.pdf", metadata={"CreationDate": None})
     load_pyplot().close(figure)
 
 
@@ -95,13 +97,6 @@ def format_percent_axis(axes: "Axes", which: Literal["x", "y"] = "y", grid: bool
 def add_grid(axes: "Axes", which: Literal["x", "y", "both"]) -> None:
     axes.grid(axis=which, color=GRID_COLOR, linewidth=0.6)
     axes.set_axisbelow(True)
-
-
-def dodge(tokens: Sequence[float], index: int, series: int, budgets: int) -> list[float]:
-    """Returns x positions; series with a single budget are placed side by side so that they do not overlap."""
-    if budgets > 1 or series < 2:
-        return list(tokens)
-    return [count * 1.6 ** (2 * index / (series - 1) - 1) for count in tokens]
 
 
 def abbreviate(count: float) -> str:

@@ -10,7 +10,7 @@ import numpy as np
 from entigraph.analysis.base import AnalysisContext
 from entigraph.analysis.document_bootstrap import Vector
 from entigraph.analysis.paper import published
-from entigraph.analysis.paper.paper_curve import LINES, create_panels, draw_study_points, study_note
+from entigraph.analysis.paper.paper_curve import LINES, create_panels, draw_study_points, format_log_axis, study_note
 from entigraph.analysis.scaling.curve_forms import CurveForm, Exponentials, LogLinear
 from entigraph.analysis.study_runs import StudyRun, run_folders
 from entigraph.errors import ConfigError
@@ -49,6 +49,8 @@ def write_mixture_fit(points: int, runs: Sequence[StudyRun], out: Path) -> list[
     parameters = published.FIT_FORM.fit(tokens, published.fitted_accuracy(tokens)[None])[0]
     title = "A mixture of exponentials fitted to the curve (paper Fig. 4)"
     figure, paper_axes, study_axes = create_panels(fitted_runs, title)
+    for axes in filter(None, (paper_axes, study_axes)):
+        format_log_axis(axes)
     draw_published_fit(paper_axes, tokens, parameters)
     fits = fit_study(study_axes, fitted_runs) if study_axes is not None else []
     save_figure(figure, out, "mixture_fit", study_note(fitted_runs))

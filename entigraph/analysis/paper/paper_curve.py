@@ -3,6 +3,7 @@
 Levels are not comparable across the two panels of a figure: documents, questions, models and budgets differ.
 """
 
+import textwrap
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -22,7 +23,6 @@ from entigraph.reporting.figures import (
     PURPLE,
     create_figure,
     display_name,
-    dodge,
     format_count_axis,
     format_percent_axis,
     format_token_axis,
@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
+CAPTION_WIDTH = 74  # characters per panel
 LINES = ("--", "-.", (0, (1, 1)), (0, (4, 1, 1, 1)))
 LEVEL_STYLES = {"GPT-4": (PURPLE, LINES[0]), "GPT-3.5": (ORANGE, LINES[1]), "Llama 3 8B": (BLACK, LINES[2])}
 
@@ -59,9 +60,10 @@ class PaperCurve:
 
 def write_paper_curve(name: str, runs: Sequence[StudyRun], out: Path) -> list[str]:
     curve = published.CURVES[name]
-    figure, paper_axes, study_axes = create_panels(runs, curve.title)
+    figure, paper_axes, study_axes = create_panels(runs, curve.title, 4.2 if curve.fitted or runs else 2.0)
     draw_published(paper_axes, curve)
     if study_axes is not None:
+        format_log_axis(study_axes)
         draw_study_points(study_axes, runs, connected=True)
         base = summarize_base_model(runs)
         if base:
@@ -69,20 +71,17 @@ def write_paper_curve(name: str, runs: Sequence[StudyRun], out: Path) -> list[st
         study_axes.set_ylim(0, 1)
         study_axes.set_title("This study", fontsize=8)
         add_legend_below(study_axes)
-    save_figure(figure, out, name, study_note(runs))
+    save_figure(figure, out, name, "\n".join(filter(None, (published_note(curve, bool(runs)), study_note(runs)))))
     study = [asdict(point) for point in build_points(runs)]
     write_json(out / f"{name}.json", {"paper": asdict(curve) | sample_fit(curve), "study": study})
     return [f"as published ({published.PAPER}):", *published_lines(curve)]
 
 
-def create_panels(runs: Sequence[StudyRun], title: str) -> "tuple[Figure, Axes, Axes | None]":
-    """Returns the paper's panel, and one for the study's runs if there are any."""
+def create_panels(runs: Sequence[StudyRun], title: str, height: float = 4.2) -> "tuple[Figure, Axes, Axes | None]":
+    """Returns the paper's panel, and one for the study's runs if there are any; `height` is that of the figure."""
     count = 2 if runs else 1
-    figure, (panels,) = create_figure(1, count, figsize=(5.2 * count + 0.6, 4.2))
+    figure, (panels,) = create_figure(1, count, figsize=(5.2 * count + 0.6, height))
     figure.suptitle(title, fontsize=10)
-    panels[0].set_ylabel("closed-book accuracy")
-    for axes in panels:
-        format_log_axis(axes)
     return figure, panels[0], panels[1] if runs else None
 
 
@@ -91,6 +90,7 @@ def format_log_axis(axes: "Axes") -> None:
 
     axes.set_xscale("log")
     axes.set_xlabel("synthetic tokens")
+    axes.set_ylabel("closed-book accuracy")
     axes.xaxis.set_minor_formatter(NullFormatter())
     format_count_axis(axes)
     format_percent_axis(axes)
@@ -107,13 +107,39 @@ def sample_fit(curve: published.PublishedCurve) -> dict[str, Any]:
     return {"fit": fit} if curve.fitted else {}
 
 
+def published_note(curve: published.PublishedCurve, with_study: bool) -> str:
+    """Returns what the paper's figure shows in addition, as lines that fit below the figure."""
+    width = CAPTION_WIDTH * (1 + with_study)
+    return textwrap.fill(f"The paper also draws, without printing its numbers: {curve.only_drawn}.", width)
+
+
 def draw_published(axes: "Axes", curve: published.PublishedCurve) -> None:
+    draw_published_curve(axes, curve) if curve.fitted else draw_published_values(axes, curve)
+    axes.set_title(f"As published ({published.PAPER})", fontsize=8)
+
+
+def draw_published_values(axes: "Axes", curve: published.PublishedCurve) -> None:
+    """Draws single numbers as a row each: on the axes of a curve, they would leave most of the figure empty."""
+    values: list[published.PublishedLevel | published.PublishedPoint] = [*curve.levels, *curve.points]
+    for row, value in enumerate(values):
+        color = LEVEL_STYLES.get(value.name, (BLUE, ""))[0]
+        axes.plot([value.accuracy], [row], color=color, marker="o", linestyle="none")
+        axes.annotate(f"{value.accuracy:.1%}", (value.accuracy, row), (6, 0), textcoords="offset points",
+                      va="center", fontsize=8)  # fmt: skip
+    axes.set_yticks(range(len(values)), [f"{value.name} ({value.section})" for value in values], fontsize=8)
+    axes.set_ylim(len(values) - 0.5, -0.5)
+    axes.set_xlim(*curve.accuracies)
+    axes.set_xlabel("closed-book accuracy")
+    format_percent_axis(axes, "x")
+
+
+def draw_published_curve(axes: "Axes", curve: published.PublishedCurve) -> None:
     from matplotlib.ticker import LogLocator
 
-    if curve.fitted:
-        tokens = np.geomspace(*curve.tokens, 200)
-        label = f"EntiGraph, fit of {published.FIT_SECTION}"
-        axes.plot(tokens, published.fitted_accuracy(tokens), color=BLUE, label=label)
+    format_log_axis(axes)
+    tokens = np.geomspace(*curve.tokens, 200)
+    label = f"EntiGraph, fit of {published.FIT_SECTION}"
+    axes.plot(tokens, published.fitted_accuracy(tokens), color=BLUE, label=label)
     for index, point in enumerate(curve.points):
         color, marker = series_style(point.augmenter, index)
         label = f"{point.name}{': more than this' if point.above else ''} ({point.section})"
@@ -128,7 +154,6 @@ def draw_published(axes: "Axes", curve: published.PublishedCurve) -> None:
     axes.set_xlim(curve.tokens[0] / 1.15, curve.tokens[1] * 1.3)
     axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5) if curve.tokens[1] < 10 * curve.tokens[0] else (1,)))
     axes.set_ylim(*curve.accuracies)
-    axes.set_title(f"As published ({published.PAPER})\nonly drawn, without numbers: {curve.only_drawn}", fontsize=8)
     add_legend_below(axes)
 
 
@@ -153,7 +178,7 @@ def draw_study_points(axes: "Axes", runs: Sequence[StudyRun], connected: bool) -
         series = [point for point in points if point.augmenter == name]
         color, marker = series_style(name, index)
         axes.errorbar(
-            dodge([point.synthetic_tokens for point in series], index, len(names), len(budgets)),
+            [point.synthetic_tokens for point in series],
             [point.accuracy for point in series],
             yerr=[point.stderr for point in series],
             color=color, marker=marker, linestyle="-" if connected else "none", linewidth=1, capsize=3, zorder=3,

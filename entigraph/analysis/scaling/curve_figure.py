@@ -11,7 +11,6 @@ from entigraph.reporting.figures import (
     BLACK,
     GRAY,
     display_name,
-    dodge,
     format_percent_axis,
     format_token_axis,
     load_pyplot,
@@ -34,7 +33,7 @@ def draw_curve(curve: Curve, out: Path, title: str) -> None:
     groups = sorted({group for point in curve["points"] for group in point["groups"]})
     groups = groups if len(groups) > 1 else []  # a single kind of question is the main panel
     panels = [*groups, *(["background"] if any(point["background"] is not None for point in curve["points"]) else [])]
-    columns = max(1, ceil(len(panels) / 2))
+    columns = ceil(len(panels) / 2)
     series = len(legend_order(curve))
     legend_height = 0.18 * series if MAX_INSIDE < series <= MAX_LISTED else 0.0
     figure = load_pyplot().figure(figsize=(6.2 + 2.4 * columns, 4.8 + legend_height), layout="constrained")
@@ -47,14 +46,13 @@ def draw_curve(curve: Curve, out: Path, title: str) -> None:
 
 
 def draw_main_panel(axes: "Axes", curve: Curve) -> None:
-    names, budgets = legend_order(curve), list_budgets(curve)
-    for index, name in enumerate(names):
+    for index, name in enumerate(legend_order(curve)):
         color, marker = series_style(name, index)
         points = points_of_series(curve, name)
         fit = next((fit for fit in curve["fits"] if fit["augmenter"] == name and "r2" in fit), None)
         draw_fit(axes, fit, points, color)
         axes.errorbar(
-            dodge([point["synthetic_tokens"] for point in points], index, len(names), len(budgets)),
+            [point["synthetic_tokens"] for point in points],
             [point["accuracy"] for point in points],
             yerr=[point["stderr"] for point in points],
             color=color, marker=marker, linestyle="none", capsize=3, zorder=3,
@@ -106,12 +104,11 @@ def draw_fit(axes: "Axes", fit: Mapping[str, Any] | None, points: Sequence[Mappi
 
 
 def draw_small_panel(axes: "Axes", curve: Curve, name: str) -> None:
-    names, budgets = legend_order(curve), list_budgets(curve)
-    for index, augmenter in enumerate(names):
+    for index, augmenter in enumerate(legend_order(curve)):
         color, marker = series_style(augmenter, index)
         points = points_of_series(curve, augmenter)
         values = [point["background"] if name == "background" else point["groups"].get(name) for point in points]
-        tokens = dodge([point["synthetic_tokens"] for point in points], index, len(names), len(budgets))
+        tokens = [point["synthetic_tokens"] for point in points]
         axes.plot(tokens, values, color=color, marker=marker, markersize=4, linewidth=1)
     draw_reference_lines(axes, curve, name)
     kind = name.replace("_", " ").capitalize()

@@ -27,6 +27,7 @@ from entigraph.analysis.study_runs import (
 )
 from entigraph.errors import ConfigError, DataError
 from entigraph.reporting.disclaimers import PLUMBING, is_fictional
+from entigraph.reporting.figures import FIGURE_FORMATS
 from entigraph.storage.artifact import write_json
 from entigraph.storage.data_losses import render_losses
 from entigraph.storage.fingerprints import flatten
@@ -34,8 +35,8 @@ from entigraph.tracking.base import Tracker
 
 CURVE = "curve.json"
 OPTIONAL_OUTPUTS = (
-    *("forecast.png", "forecast.svg", "losses.png", "losses.svg"),
-    *("recall.json", "recall.png", "recall.svg"),
+    "recall.json",
+    *(f"{figure}.{suffix}" for figure in ("forecast", "losses", "recall") for suffix in FIGURE_FORMATS),
 )
 
 
@@ -87,11 +88,15 @@ class ScalingCurve:
         from entigraph.analysis.scaling.loss_curves import draw_loss_curves
         from entigraph.analysis.scaling.recall_curve import build_recall_curve, draw_recall_curve
         from entigraph.analysis.scaling.study_report import write_report
+        from entigraph.analysis.scaling.study_summary import summarize_study
 
         for name in OPTIONAL_OUTPUTS:  # of an earlier curve
             (out / name).unlink(missing_ok=True)
         runs, title = context.runs, context.study_name
         curve = build_curve(context, self)
+        is_plumbing = curve["label"] == PLUMBING_NOTE
+        pairs = [] if is_plumbing else pair_study(runs, Resampling(self.confidence, self.resamples))
+        curve["summary"] = summarize_study(runs, curve, pairs, self.confidence)
         write_json(out / CURVE, curve)
         draw_curve(curve, out, title)
         draw_forecasts(curve, out)
@@ -100,8 +105,6 @@ class ScalingCurve:
         if recall:
             write_json(out / "recall.json", recall)
             draw_recall_curve(recall, out, title, curve["footer"])
-        is_plumbing = curve["label"] == PLUMBING_NOTE
-        pairs = [] if is_plumbing else pair_study(runs, Resampling(self.confidence, self.resamples))
         write_json(out / "paired.json", pairs)
         write_report(context, out, curve, pairs, self.samples_shown)
         track_curve(context.tracker, curve, out)
@@ -117,7 +120,7 @@ def build_curve(context: AnalysisContext, settings: ScalingCurve) -> dict[str, A
     `fits`: the log-linear fit of each augmenter. `forecasts`: its best form, with bands and past forecasts.
     `comparisons`: differences between augmenters. `losses`: perplexity before and after. `label`, `notes`: disclaimers
     and remarks. `footer`: the text below its figures. `settings`, `varies`: what the runs have in common, and what may
-    differ.
+    differ. The caller adds `summary`, the study in five lines.
     """
     from entigraph.analysis.document_bootstrap import Resampling
     from entigraph.analysis.scaling.comparison import compare_augmenters

@@ -1,4 +1,4 @@
-"""report.html of a study: the curve, its table, texts with their source, an entity graph, and the provenance."""
+"""report.html of a study: a summary, the curve, its table, the runs, texts with their source, provenance."""
 
 import itertools
 from collections import Counter
@@ -12,8 +12,9 @@ from markupsafe import Markup
 
 from entigraph.analysis.base import AnalysisContext
 from entigraph.analysis.scaling.curve_forms import FORMS
+from entigraph.analysis.scaling.study_tables import tabulate_points, tabulate_runs
 from entigraph.analysis.study_runs import StudyRun, list_augmenters, run_folders
-from entigraph.reporting.disclaimers import is_fictional
+from entigraph.reporting.disclaimers import PLUMBING, is_fictional
 from entigraph.reporting.figures import abbreviate
 from entigraph.reporting.html import embed_svg, write_static_page
 from entigraph.storage.artifact import FORMAT_VERSIONS, is_complete, read_manifest
@@ -27,12 +28,6 @@ MAX_CHANGED_QUESTIONS = 40  # of a pair
 MAX_TEXTS_SEARCHED = 20_000  # for one sample of each kind
 MAX_NODES = 40
 WIDTH, HEIGHT, RADIUS = 760, 560, 205
-
-
-@dataclass(frozen=True)
-class TextSample:
-    document: Document
-    text: SyntheticText
 
 
 @dataclass(frozen=True)
@@ -67,6 +62,7 @@ def write_report(
 ) -> None:
     svg = (out / "curve.svg").read_text(encoding="utf-8")
     runs = context.runs
+    run_headings, run_rows = tabulate_runs(runs, out)
     write_static_page(
         out / "report.html",
         "entigraph.analysis",
@@ -84,8 +80,10 @@ def write_report(
         abbreviate=abbreviate,
         formulas={form.name: form.formula for form in FORMS},
         comparisons=tabulate_comparisons(curve["comparisons"]),
-        groups=sorted({group for point in curve["points"] for group in point["groups"]}),
-        metrics=sorted({name for point in curve["points"] for name in point["metrics"]}),
+        points=tabulate_points(curve),
+        run_headings=run_headings,
+        runs=run_rows,
+        warnings=[note for note in curve["notes"] if is_warning(note)],
         fictional=any(map(is_fictional, curve["notes"])),
         samples=choose_samples(runs, samples),
         graph=choose_graph(runs),
@@ -106,20 +104,41 @@ def tabulate_comparisons(
     return rows
 
 
-def choose_samples(runs: Sequence[StudyRun], count: int) -> list[TextSample]:
-    """Returns a text of each kind with its source, alternating between augmenters, the most processed first."""
-    by_augmenter: list[list[TextSample]] = []
+def is_warning(note: str) -> bool:
+    """Returns whether a note limits what the results mean."""
+    return note == PLUMBING or is_fictional(note) or note.startswith("excluded: ")
+
+
+def choose_samples(runs: Sequence[StudyRun], count: int) -> list[tuple[Document, list[SyntheticText]]]:
+    """Returns documents with the texts about them: one text of each kind, from as many documents as possible.
+
+    Augmenters alternate, the most processed first.
+    """
+    documents: dict[str, Document] = {}
+    by_augmenter: list[list[SyntheticText]] = []
     for augmenter in reversed(list_augmenters(runs)):
         run = next(run for run in runs if run.augmenter == augmenter)
         if run.entry["repeats"]:
             continue
-        documents = load_documents(run)
-        first_of_kind: dict[str, SyntheticText] = {}
-        for text in itertools.islice(read_texts(run.folder("synthesis")), MAX_TEXTS_SEARCHED):
-            first_of_kind.setdefault(text.kind, text)
-        by_augmenter.append([TextSample(documents[text.document_id], text) for text in first_of_kind.values()])
+        documents |= load_documents(run)
+        texts = itertools.islice(read_texts(run.folder("synthesis")), MAX_TEXTS_SEARCHED)
+        by_augmenter.append(choose_texts(texts, {text.document_id for texts in by_augmenter for text in texts}))
     alternating = itertools.chain.from_iterable(itertools.zip_longest(*by_augmenter))
-    return [sample for sample in alternating if sample][:count]
+    chosen: dict[str, list[SyntheticText]] = {}
+    for text in [text for text in alternating if text][:count]:
+        chosen.setdefault(text.document_id, []).append(text)
+    return [(documents[name], texts) for name, texts in chosen.items()]
+
+
+def choose_texts(texts: Iterable[SyntheticText], used: set[str]) -> list[SyntheticText]:
+    """Returns a text of each kind, the first about a document that is not in `used` and has no other text here."""
+    chosen: dict[str, SyntheticText] = {}
+    for text in texts:
+        others = used | {other.document_id for kind, other in chosen.items() if kind != text.kind}
+        earlier = chosen.get(text.kind)
+        if earlier is None or (earlier.document_id in others and text.document_id not in others):
+            chosen[text.kind] = text
+    return list(chosen.values())
 
 
 def load_documents(run: StudyRun) -> dict[str, Document]:

@@ -1,0 +1,130 @@
+"""A study in five lines: what was asked, of which model, with which texts and cost, what is decided and what is not."""
+
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from entigraph.analysis.study_runs import StudyRun, list_augmenters
+from entigraph.reporting.figures import abbreviate
+from entigraph.storage.artifact import read_manifest
+
+NORMAL_QUANTILE = 1.96  # two-sided, 95 %
+
+DIGEST = re.compile(r"-[0-9a-f]{8}$")
+
+Difference = tuple[str, Mapping[str, Any]]  # what is compared, and an entry with `difference` and `interval`
+
+
+def summarize_study(
+    runs: Sequence[StudyRun], curve: Mapping[str, Any], pairs: Sequence[Mapping[str, Any]], confidence: float
+) -> dict[str, str]:
+    """Returns the lines by heading. A difference is decided if its interval, at this confidence, excludes zero."""
+    differences = [*between_augmenters(curve), *to_base_model(pairs)]
+    decided = [text for text in map(describe_decided, differences) if text]
+    undecided = [name for name, entry in differences if not is_decided(entry)]
+    if not differences:
+        decided = ["nothing: no two models answered the same questions"]
+    elif decided:
+        decided[-1] += f" ({100 * confidence:g} % intervals over documents)"
+    else:
+        decided = ["nothing"]
+    if all_at_chance(runs):
+        undecided.insert(0, "nothing differs from chance")
+    return {
+        "Question": describe_question(runs),
+        "Model": describe_model(runs[0]),
+        "Texts": describe_texts(runs),
+        "Decided": "; ".join(decided) + ".",
+        "Not decided": ("; ".join(undecided) or "no comparison of this study") + ".",
+    }
+
+
+def describe_question(runs: Sequence[StudyRun]) -> str:
+    budgets = sorted({run.budget for run in runs})
+    seeds = len({run.seed for run in runs})
+    return (
+        f"How does the accuracy of {runs[0].task} change with the number of synthetic tokens? "
+        f"{', '.join(list_augmenters(runs))} at {', '.join(map(abbreviate, budgets))} tokens, "
+        f"{len(runs)} runs with {seeds} seed{'s' * (seeds > 1)}."
+    )
+
+
+def describe_model(run: StudyRun) -> str:
+    manifest = read_manifest(run.folder("training"))
+    start = str(manifest.get("cache_key", {}).get("model", {}).get("start", "an unknown model"))
+    base = DIGEST.sub("", Path(start).parent.name) if start.endswith("/model") else start
+    base = "random weights" if start == "random" else base
+    counts = manifest["counts"]
+    parameters = f", {counts['parameters']:,} parameters" if "parameters" in counts else ""
+    return f"{base}{parameters}, trained in {counts.get('precision', 'unknown precision')}."
+
+
+def describe_texts(runs: Sequence[StudyRun]) -> str:
+    corpora = [read_manifest(folder)["counts"] for folder in distinct_folders(runs, "corpus")]
+    documents = " or ".join(sorted({f"{counts['documents']:,}" for counts in corpora})) or "unknown"
+    several = f" in each of {len(corpora)} corpora" if len(corpora) > 1 else ""
+    manifests = [read_manifest(folder) for folder in distinct_folders(runs, "synthesis")]
+    writers = sorted({writer for manifest in manifests if (writer := writer_name(manifest))})
+    tokens = sum(manifest["counts"].get("tokens", 0) for manifest in manifests)
+    return (
+        f"{documents} documents{several}, {runs[0].score['questions']:,} questions; "
+        f"{abbreviate_rounded(tokens)} synthetic tokens by {' and '.join(writers) or 'no writer'}, "
+        f"{describe_cost([manifest['counts'].get('dollars') for manifest in manifests])}."
+    )
+
+
+def abbreviate_rounded(count: float) -> str:
+    return abbreviate(float(f"{count:.3g}"))
+
+
+def distinct_folders(runs: Iterable[StudyRun], stage: str) -> list[Path]:
+    return list(dict.fromkeys(folder for run in runs if (folder := run.finished_folder(stage))))
+
+
+def writer_name(manifest: Mapping[str, Any]) -> str:
+    llm = manifest.get("cache_key", {}).get("llm") or {}
+    return str(llm.get("model") or (f"the {llm['name']} writer" if llm.get("name") else ""))
+
+
+def describe_cost(dollars: Sequence[float | None]) -> str:
+    if any(cost is None for cost in dollars):
+        return "at an unknown cost"
+    total = sum(cost for cost in dollars if cost)
+    return f"${total:,.2f}" if total else "free of charge"
+
+
+def between_augmenters(curve: Mapping[str, Any]) -> list[Difference]:
+    """Returns the comparison of each two augmenters at the largest budget that both have."""
+    largest: dict[tuple[str, str], Mapping[str, Any]] = {}
+    for entry in curve["comparisons"]:
+        key = (entry["one"], entry["other"])
+        if entry["equal"] == "tokens" and (key not in largest or entry["at"] > largest[key]["at"]):
+            largest[key] = entry
+    return [
+        (f"{one} against {other} at {abbreviate(entry['at'])} tokens", entry) for (one, other), entry in largest.items()
+    ]
+
+
+def to_base_model(pairs: Sequence[Mapping[str, Any]]) -> list[Difference]:
+    return [(f"{pair['one']} against the base model", pair) for pair in pairs if pair["other"] == "base"]
+
+
+def is_decided(entry: Mapping[str, Any]) -> bool:
+    low, high = entry["interval"]
+    return bool(low > 0 or high < 0)
+
+
+def describe_decided(difference: Difference) -> str:
+    name, entry = difference
+    if not is_decided(entry):
+        return ""
+    low, high = entry["interval"]
+    return f"{name}: {100 * entry['difference']:+.1f} points ({100 * low:+.1f} to {100 * high:+.1f})"
+
+
+def all_at_chance(runs: Sequence[StudyRun]) -> bool:
+    """Returns whether every run's accuracy is within 1.96 standard errors, over documents, of chance."""
+    return all(
+        abs(run.score["accuracy"] - run.score["chance"]) <= NORMAL_QUANTILE * run.score["stderr"] for run in runs
+    )

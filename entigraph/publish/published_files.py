@@ -1,0 +1,150 @@
+"""What `entigraph publish` uploads: exactly these files. Nothing that is not listed here leaves the machine.
+
+Source documents leave it only on request (`with_texts`). Files that quote them are left out otherwise: reports, failed
+answers, the questions of a study, and texts of the augmenter `raw`, which are the documents.
+"""
+
+import json
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from enum import StrEnum
+from pathlib import Path
+
+from entigraph.chat.model_selection import select_model
+from entigraph.config.suggestions import did_you_mean
+from entigraph.errors import ConfigError
+from entigraph.publish.results_card import render_results_card
+from entigraph.storage.artifact import read_manifest
+
+FIGURES = ("curve", "forecast", "losses", "recall")
+CARD = "README.md"
+TEXT_SUFFIXES = (".md", ".json", ".jsonl", ".jinja")
+
+
+class Kind(StrEnum):
+    """What is published: synthetic texts, a trained model, or the results of a study."""
+
+    corpus = "corpus"
+    model = "model"
+    results = "results"
+
+
+@dataclass(frozen=True)
+class PublishedFile:
+    """A file of the repository. `content` is given for files that are made for it."""
+
+    name: str
+    source: Path | None = None
+    content: bytes = b""
+
+    @property
+    def bytes(self) -> int:
+        return self.source.stat().st_size if self.source else len(self.content)
+
+
+@dataclass(frozen=True)
+class Publication:
+    """`artifacts` are the folders below the root that the files come from; `warnings` are for the user to judge."""
+
+    kind: Kind
+    name: str
+    files: Sequence[PublishedFile]
+    artifacts: Sequence[Path]
+    left_out: Sequence[str] = ()
+    warnings: Sequence[str] = field(default=())
+
+    @property
+    def repo_type(self) -> str:
+        return "model" if self.kind is Kind.model else "dataset"
+
+
+def collect_files(kind: Kind, name: str, root: Path, with_texts: bool) -> Publication:
+    """Returns what is published. Raises ConfigError for an unknown or a private study, ArtifactError for an unfinished
+    artifact.
+    """
+    collect = {Kind.corpus: collect_corpus, Kind.model: collect_model, Kind.results: collect_results}[kind]
+    publication = collect(name, root, with_texts)
+    check_not_private(publication, root)
+    paths = list(find_local_paths(publication.files, root))
+    warnings = [f"{file} contains the path {path}" for file, path in paths]
+    return Publication(kind, publication.name, publication.files, publication.artifacts, publication.left_out, warnings)
+
+
+def collect_corpus(name: str, root: Path, with_texts: bool) -> Publication:
+    folder = find_folder(name, root / "synthesis")
+    manifest = read_manifest(folder)
+    corpus = root / "corpus" / str(manifest["inputs"].get("corpus", {}).get("folder"))
+    if "raw" in manifest["counts"].get("kinds", {}) and not with_texts:
+        raise ConfigError(f"{folder.name} contains the documents themselves; add --with-texts to publish them")
+    files = [PublishedFile(file.name, file) for file in sorted(folder.glob("texts-*.parquet"))]
+    files += present(folder, CARD, "graphs.jsonl", "near_duplicates.jsonl")
+    left_out = [file for file in ("report.html", "failures.jsonl") if (folder / file).exists()]
+    if with_texts:
+        files += present(corpus, "documents.jsonl")
+    else:
+        left_out.append("documents.jsonl (the source documents; --with-texts adds them)")
+    return Publication(Kind.corpus, folder.name, files, [folder], left_out)
+
+
+def collect_model(name: str, root: Path, with_texts: bool) -> Publication:
+    model = select_model(name, root)
+    folder = Path(model.path)
+    if not folder.is_dir():
+        raise ConfigError(f"{name} is on the Hub already; expected a run or a model folder")
+    files = [PublishedFile(str(file.relative_to(folder)), file) for file in sorted(folder.rglob("*")) if file.is_file()]
+    artifacts = [part for part in (model.training, model.synthesis) if part]
+    return Publication(Kind.model, model.name, files, artifacts)
+
+
+def collect_results(name: str, root: Path, with_texts: bool) -> Publication:
+    folder = find_folder(name, root / "studies")
+    if not (folder / "curve.json").exists():
+        raise ConfigError(f"{folder.name} has no results yet; run entigraph analyze first")
+    curve = json.loads((folder / "curve.json").read_text(encoding="utf-8"))
+    card = PublishedFile(CARD, content=render_results_card(folder.name, curve).encode())
+    figures = [f"{figure}.{suffix}" for figure in FIGURES for suffix in ("png", "svg", "pdf")]
+    quoting = ["paired.json", "report.html"]  # questions with their answers, and documents
+    files = [card, *present(folder, "curve.json", "recall.json", *figures, *(quoting if with_texts else ()))]
+    left_out = [] if with_texts else [f"{file} (quotes documents; --with-texts adds it)" for file in quoting]
+    return Publication(Kind.results, folder.name, files, [folder], left_out)
+
+
+def present(folder: Path, *names: str) -> list[PublishedFile]:
+    return [PublishedFile(name, folder / name) for name in names if (folder / name).exists()]
+
+
+def find_folder(name: str, parent: Path) -> Path:
+    """Returns a folder by its name, with or without the digest, or by its path."""
+    if Path(name).is_dir() and Path(name).resolve().parent == parent.resolve():
+        return Path(name).resolve()
+    folders = sorted(folder for folder in parent.glob("*-????????") if folder.is_dir())
+    matching = [folder for folder in folders if name in (folder.name, folder.name[: -len("-00000000")])]
+    if len(matching) > 1:
+        names = ", ".join(folder.name for folder in matching)
+        raise ConfigError(f"{name}: {len(matching)} folders have this name; add the digest: {names}")
+    if not matching:
+        if not folders:
+            raise ConfigError(f"{name}: {parent} is empty; set --root to the outputs of your runs")
+        raise ConfigError(f"{name}: not below {parent}; {did_you_mean(name, [folder.name for folder in folders])}")
+    return matching[0]
+
+
+def check_not_private(publication: Publication, root: Path) -> None:
+    """Raises ConfigError if a run with study.private=true made one of the artifacts."""
+    names = {str(folder.relative_to(root)) for folder in publication.artifacts if folder.is_relative_to(root)}
+    for file in sorted(root.glob("studies/*/runs/*.json")):
+        entry = json.loads(file.read_text(encoding="utf-8"))
+        study = file.parent.parent
+        if entry.get("private") and (study in publication.artifacts or names.intersection(map(str, entry.values()))):
+            raise ConfigError(
+                f"{publication.name} belongs to the private study {study.name} (study.private); nothing is published"
+            )
+
+
+def find_local_paths(files: Sequence[PublishedFile], root: Path) -> Iterator[tuple[str, Path]]:
+    """Yields the text files that contain a path of this machine."""
+    paths = [path for path in (root.resolve(), Path.home()) if len(path.parts) > 1]
+    for file in files:
+        if file.name.endswith(TEXT_SUFFIXES):
+            content = file.source.read_bytes() if file.source else file.content
+            yield from ((file.name, path) for path in paths if str(path).encode() in content)

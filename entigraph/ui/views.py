@@ -1,0 +1,142 @@
+"""What the web app shows, as plain values: studies, running sweeps, runs and texts. Does not import Gradio."""
+
+import time
+from collections.abc import Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from functools import lru_cache
+from itertools import islice
+from pathlib import Path
+
+from omegaconf import OmegaConf
+
+from entigraph.analysis.scaling.scaling_curve import load_curve
+from entigraph.analysis.scaling.study_tables import tabulate_points
+from entigraph.analysis.study_runs import StudyRun, load_entries
+from entigraph.chat.model_selection import run_folders
+from entigraph.reporting.html import embed_svg
+from entigraph.storage.artifact import is_complete, read_manifest
+from entigraph.storage.jsonl import read_jsonl
+from entigraph.storage.schemas import Document
+from entigraph.storage.texts import read_texts, row_groups
+from entigraph.sweep.job_table import Sweep, describe_status, job_file
+
+Rows = Sequence[Sequence[str]]
+SWEEP_HEADINGS = ["sweep", "job", "state", "doing", "updated"]
+TEXT_HEADINGS = ["number", "document", "kind", "about", "beginning"]
+TEXTS_PER_PAGE = 50
+SHOWN_CHARACTERS = 120
+
+
+@dataclass(frozen=True)
+class StudyView:
+    """`curve` is an HTML image without scripts, empty if there is none yet."""
+
+    summary: str
+    curve: str
+    headings: Sequence[str]
+    rows: Rows
+    report: str
+
+
+def list_studies(root: Path) -> list[str]:
+    """Returns the studies below the root, the newest first."""
+    folders = [folder for folder in (root / "studies").glob("*") if (folder / "runs").is_dir()]
+    return [folder.name for folder in sorted(folders, key=lambda folder: -folder.stat().st_mtime)]
+
+
+def view_study(root: Path, name: str) -> StudyView:
+    folder = root / "studies" / name
+    entries = load_entries(folder)
+    finished = sum(StudyRun(root, entry).complete for entry in entries)
+    progress = f"{finished} of {len(entries)} runs are finished."
+    if not (folder / "curve.json").exists():
+        return StudyView(f"{progress} There is no curve yet: run entigraph analyze.", "", [], [], "")
+    curve = load_curve(folder)
+    table = tabulate_points(curve)
+    lines = [f"{heading}: {text}" for heading, text in curve.get("summary", {}).items()]
+    image = f'<img src="{embed_svg(folder / "curve.svg")}" alt="accuracy against synthetic tokens" width="100%">'
+    return StudyView(
+        "\n".join([*lines, progress, *curve["notes"]]),
+        image,
+        table.headings,
+        table.rows,
+        str((folder / "report.html").resolve()),
+    )
+
+
+def list_jobs(root: Path) -> Rows:
+    """Returns a row per job of the sweeps that are running, or were interrupted."""
+    rows = []
+    for folder in sorted((root / ".sweeps").glob("*"), reverse=True):
+        sweep = Sweep(OmegaConf.create(), None, folder)
+        rows += [
+            [
+                folder.name,
+                status["job"],
+                status["state"],
+                describe_status(status),
+                describe_age(folder, status["number"]),
+            ]
+            for status in sweep.statuses()
+        ]
+    return rows
+
+
+def describe_age(sweep: Path, job: int) -> str:
+    """Returns when the job wrote its status: a running job that has not for minutes was killed."""
+    with suppress(FileNotFoundError):
+        return f"{time.time() - job_file(sweep, job).stat().st_mtime:,.0f} s ago"
+    return ""
+
+
+def list_models(root: Path) -> list[str]:
+    """Returns the finished trainings below the root, the newest first."""
+    finished = [folder for folder in run_folders(root) if folder.parent.name == "training" and is_complete(folder)]
+    return [folder.name for folder in sorted(finished, key=lambda folder: -folder.stat().st_mtime)]
+
+
+def list_corpora(root: Path) -> list[str]:
+    """Returns the finished sets of synthetic texts."""
+    return sorted(folder.name for folder in (root / "synthesis").glob("*-????????") if is_complete(folder))
+
+
+def list_texts(root: Path, corpus: str, query: str, page: int) -> Rows:
+    """Returns a page of the texts that contain the query, ignoring case; the first page is 1."""
+    matching = (
+        (number, text)
+        for number, text in enumerate(read_texts(root / "synthesis" / corpus), 1)
+        if not query or query.lower() in text.text.lower()
+    )
+    first = (max(page, 1) - 1) * TEXTS_PER_PAGE
+    return [
+        [str(number), text.document_id, text.kind, ", ".join(text.about), shorten(text.text)]
+        for number, text in islice(matching, first, first + TEXTS_PER_PAGE)
+    ]
+
+
+def shorten(text: str) -> str:
+    line = " ".join(text.split())
+    return line if len(line) <= SHOWN_CHARACTERS else f"{line[:SHOWN_CHARACTERS]}…"
+
+
+def show_text(root: Path, corpus: str, number: int) -> tuple[str, str]:
+    """Returns a text by its number from 1, with its id, and the document that it was written from."""
+    folder = root / "synthesis" / corpus
+    for group in row_groups(folder):
+        row = number - 1 - group.first
+        if 0 <= row < group.count:
+            values = {name: group.column(name, [row])[0] for name in ("id", "document_id", "text")}
+            document = corpus_documents(root, folder).get(values["document_id"])
+            source = (
+                f"{document.title}\n\n{document.text}" if document else f"{values['document_id']} is not known here"
+            )
+            return f"{values['id']}\n\n{values['text']}", source
+    return "", ""
+
+
+@lru_cache(maxsize=2)
+def corpus_documents(root: Path, synthesis: Path) -> dict[str, Document]:
+    entry = read_manifest(synthesis)["inputs"].get("corpus")
+    file = root / "corpus" / str(entry["folder"] if entry else "") / "documents.jsonl"
+    return {document.id: document for document in read_jsonl(file, Document)} if file.exists() else {}

@@ -1,0 +1,161 @@
+"""The Gradio app: studies, running sweeps, conversations and texts.
+
+Documents and answers are shown in text boxes and in tables of plain text only, so that they never run as HTML.
+"""
+
+import os
+from collections.abc import Callable, Iterator
+from functools import wraps
+from html import escape
+from pathlib import Path
+from typing import Any
+
+os.environ["GRADIO_ANALYTICS_ENABLED"] = "0"  # read when gradio is imported
+
+import gradio as gr  # noqa: E402
+
+from entigraph.errors import EntigraphError  # noqa: E402
+from entigraph.ui import views  # noqa: E402
+from entigraph.ui.browser_sessions import BASE_MODEL, NO_MODEL, BrowserSessions, Histories  # noqa: E402
+
+SECONDS_BETWEEN_READS = 2.0
+FONTS = {"font": ["system-ui", "sans-serif"], "font_mono": ["ui-monospace", "monospace"]}  # the default loads them
+
+
+def launch(root: Path, host: str, port: int, device: str, in_browser: bool) -> None:
+    """Serves the app until it is interrupted."""
+    app = build_app(root, device)
+    print(f"serving {root} on http://{host}:{port} (Ctrl-C ends it)")
+    app.launch(
+        server_name=host,
+        server_port=port,
+        share=False,
+        inbrowser=in_browser,
+        footer_links=[],
+        ssr_mode=False,
+        run_history=False,
+        theme=gr.themes.Default(**FONTS),
+        quiet=True,
+    )
+
+
+def build_app(root: Path, device: str = "auto") -> gr.Blocks:
+    with gr.Blocks(title=f"EntiGraph: {root.name}", analytics_enabled=False) as app:
+        with gr.Tab("Studies"):
+            add_studies(app, root)
+        with gr.Tab("Sweeps"):
+            add_sweeps(app, root)
+        with gr.Tab("Ask"):
+            add_conversation(root, device)
+        with gr.Tab("Texts"):
+            add_texts(root)
+    return app
+
+
+def explain_errors(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Shows user errors as a message of the page."""
+
+    @wraps(function)
+    def wrapper(*arguments: Any) -> Any:
+        try:
+            return function(*arguments)
+        except EntigraphError as error:
+            raise gr.Error(escape(str(error)), print_exception=False) from None
+
+    return wrapper
+
+
+def add_studies(app: gr.Blocks, root: Path) -> None:
+    names = views.list_studies(root)
+    name = gr.Dropdown(names, value=names[0] if names else None, label="Study")
+    summary = gr.Textbox(label="Summary", lines=6, interactive=False)
+    curve = gr.HTML()
+    table = gr.Dataframe(label="Accuracy", datatype="str", interactive=False)
+    report = gr.Textbox(label="Report, a page on this machine", interactive=False)
+
+    @explain_errors
+    def show(name: str | None) -> tuple[Any, ...]:
+        if not name:
+            return "no study yet", "", None, ""
+        view = views.view_study(root, name)
+        rows = {"headers": list(view.headings), "data": [list(row) for row in view.rows]}
+        return view.summary, view.curve, rows, view.report
+
+    outputs = [summary, curve, table, report]
+    app.load(show, name, outputs, api_visibility="private")
+    name.change(show, name, outputs, api_name="study")
+
+
+def add_sweeps(app: gr.Blocks, root: Path) -> None:
+    gr.Markdown("Jobs of running sweeps, with their progress. A sweep that finished without failures is not listed.")
+    jobs = gr.Dataframe(headers=views.SWEEP_HEADINGS, datatype="str", interactive=False)
+
+    def show() -> list[list[str]]:
+        return [list(row) for row in views.list_jobs(root)]
+
+    gr.Timer(SECONDS_BETWEEN_READS).tick(show, None, jobs, api_name="sweeps")
+    app.load(show, None, jobs, api_visibility="private")
+
+
+def add_conversation(root: Path, device: str) -> None:
+    sessions = BrowserSessions(root, device)
+    models = views.list_models(root)
+    with gr.Row():
+        model = gr.Dropdown(models, value=models[0] if models else None, label="Model", allow_custom_value=True)
+        other = gr.Dropdown([BASE_MODEL, NO_MODEL, *models], value=BASE_MODEL, label="Next to it")
+    with gr.Row():
+        transcripts = [gr.Textbox(label=label, lines=12, interactive=False) for label in ("Model", "Next to it")]
+    question = gr.Textbox(label="Question", submit_btn="Ask")
+    with gr.Row():
+        open_book = gr.Checkbox(label="Open book: put passages of the documents into the prompt")
+        max_tokens = gr.Slider(1, 1000, value=100, step=1, label="Tokens of an answer, at most")
+    with gr.Row():
+        why, reset = gr.Button("Why? Texts that mention the names in the answer"), gr.Button("New conversation")
+    evidence = gr.Textbox(label="Why", lines=12, interactive=False)
+    histories = gr.State({})
+
+    def ask(*arguments: Any) -> Iterator[Any]:
+        if not arguments[2].strip():
+            return
+        try:
+            yield from sessions.ask(*arguments)
+        except EntigraphError as error:
+            raise gr.Error(escape(str(error)), print_exception=False) from None
+
+    @explain_errors
+    def explain(model: str, other: str, histories: Histories) -> str:
+        return sessions.explain(model, other, histories)
+
+    question.submit(
+        ask, [model, other, question, open_book, max_tokens, histories], [*transcripts, histories], api_name="ask"
+    )
+    why.click(explain, [model, other, histories], evidence, api_name="why")
+    reset.click(lambda: ("", "", "", {}), None, [*transcripts, evidence, histories], api_name="reset")
+    for chosen in (model, other):
+        chosen.change(lambda: ("", "", "", {}), None, [*transcripts, evidence, histories], api_visibility="private")
+
+
+def add_texts(root: Path) -> None:
+    names = views.list_corpora(root)
+    with gr.Row():
+        name = gr.Dropdown(names, value=names[0] if names else None, label="Synthetic texts")
+        query = gr.Textbox(label="Containing", submit_btn="Search")
+        page = gr.Number(1, label="Page", precision=0, minimum=1)
+    table = gr.Dataframe(headers=views.TEXT_HEADINGS, datatype="str", interactive=False)
+    number = gr.Number(1, label="Show text number", precision=0, minimum=1)
+    with gr.Row():
+        text = gr.Textbox(label="Text", lines=16, interactive=False)
+        source = gr.Textbox(label="Source document", lines=16, interactive=False)
+
+    @explain_errors
+    def search(name: str | None, query: str, page: int) -> list[list[str]]:
+        return [list(row) for row in views.list_texts(root, name, query, page)] if name else []
+
+    @explain_errors
+    def show(name: str | None, number: int) -> tuple[str, str]:
+        return views.show_text(root, name, number) if name else ("", "")
+
+    query.submit(search, [name, query, page], table, api_name="texts")
+    for changed in (name, page):
+        changed.change(search, [name, query, page], table, api_visibility="private")
+    number.change(show, [name, number], [text, source], api_name="text")

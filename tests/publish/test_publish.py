@@ -1,0 +1,123 @@
+"""`entigraph publish`: what it lists is what it uploads, and documents leave the machine only on request."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from entigraph.errors import ConfigError
+from entigraph.publish.published_files import Kind, collect_files
+from entigraph.publish.results_card import render_results_card
+from entigraph.storage.artifact import write_json
+from tests.chat.finished_runs import DOCUMENTS, RUN, write_run
+from tests.conftest import Command
+from tests.publish.hub_server import Hub, hub_server
+
+SYNTHESIS = "lamps-entigraph-00000002"
+STUDY = "lamps-00000005"
+
+
+@pytest.fixture(scope="module")
+def model_outputs(tiny_model: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    root = tmp_path_factory.mktemp("publish") / "outputs"
+    write_run(root, tiny_model)
+    (root / "synthesis" / SYNTHESIS / "report.html").write_text(DOCUMENTS[0].text)
+    runs = root / "studies" / STUDY / "runs"
+    runs.mkdir(parents=True)
+    write_json(runs / "a.json", {"training": f"training/{RUN}", "synthesis": f"synthesis/{SYNTHESIS}"})
+    point = {"augmenter": "a|b <b>", "synthetic_tokens": 10, "accuracy": 0.5, "stderr": 0.1, "seeds": 1,
+             "questions": 4, "groups": {}, "background": None, "metrics": {}}  # fmt: skip
+    curve = {"base": None, "baselines": [], "points": [point], "notes": ["Simulated."], "summary": {"Decided": "no."}}
+    write_json(root / "studies" / STUDY / "curve.json", curve)
+    for name in ("report.html", "paired.json", "curve.png"):
+        (root / "studies" / STUDY / name).write_text("x")
+    return root
+
+
+@pytest.fixture
+def hub(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Hub]:
+    with hub_server() as hub:
+        monkeypatch.setenv("HF_ENDPOINT", hub.url)
+        monkeypatch.setenv("HF_HUB_DISABLE_XET", "1")
+        monkeypatch.setenv("HF_HOME", str(tmp_path / "hf"))  # without a stored token
+        monkeypatch.delenv("HF_TOKEN", raising=False)
+        yield hub
+
+
+def names(root: Path, kind: Kind, name: str, with_texts: bool = False) -> set[str]:
+    return {file.name for file in collect_files(kind, name, root, with_texts).files}
+
+
+def test_documents_are_published_on_request_only(model_outputs: Path) -> None:
+    assert names(model_outputs, Kind.corpus, "lamps-entigraph") == {"texts-00000.parquet", "graphs.jsonl"}
+    assert "documents.jsonl" in names(model_outputs, Kind.corpus, SYNTHESIS, with_texts=True)
+    assert names(model_outputs, Kind.results, "lamps") == {"README.md", "curve.json", "curve.png"}
+    assert {"report.html", "paired.json"} <= names(model_outputs, Kind.results, STUDY, with_texts=True)
+    assert {"config.json", "model.safetensors", "tokenizer.json"} <= names(model_outputs, Kind.model, RUN)
+
+
+def test_dry_run_lists_the_files_and_sends_nothing(command: Command, model_outputs: Path, hub: Hub) -> None:
+    result = command("publish", "corpus", SYNTHESIS, "--to", "me/lamps", "--root", str(model_outputs))
+    assert result.returncode == 0, result.stderr
+    assert f"corpus {SYNTHESIS} to me/lamps, a dataset repository, private if it is new: 2 files" in result.stdout
+    assert "  texts-00000.parquet  " in result.stdout and "left out: report.html" in result.stdout
+    assert "left out: documents.jsonl" in result.stdout and "nothing was uploaded" in result.stdout
+    assert not hub.tokens
+
+
+def test_upload_sends_exactly_the_listed_files(command: Command, model_outputs: Path, hub: Hub) -> None:
+    options = ["--to", "me/results", "--root", str(model_outputs), "--upload"]
+    result = command("publish", "results", STUDY, *options, HF_TOKEN="hf_secret")
+    assert result.returncode == 0, result.stderr
+    assert f"published: {hub.url}/me/repo/commit/1" in result.stdout and "hf_secret" not in result.stdout
+    assert {*hub.files} == {"README.md", "curve.json", "curve.png"}
+    assert hub.files["curve.json"] == (model_outputs / "studies" / STUDY / "curve.json").read_bytes()
+    ((repository,), (commit,)) = hub.created, hub.commits
+    assert repository["visibility"] == "private" and repository["type"] == "dataset"
+    assert "/api/datasets/me/results/" in commit
+    assert hub.tokens == {"Bearer hf_secret"}
+
+
+def test_missing_token_and_refusal_are_one_error(command: Command, model_outputs: Path, hub: Hub) -> None:
+    options = ["--to", "me/results", "--root", str(model_outputs), "--upload"]
+    result = command("publish", "results", STUDY, *options)
+    assert result.returncode == 1 and "no token for the Hub" in result.stderr and not hub.tokens
+    hub.refuse = 403
+    result = command("publish", "results", STUDY, *options, HF_TOKEN="hf_secret")
+    assert result.returncode == 1 and "the Hub refused me/results" in result.stderr
+    assert result.stderr.count("error:") == 1 and "Traceback" not in result.stderr
+
+
+def test_private_study_is_not_published(tiny_model: Path, tmp_path: Path) -> None:
+    write_run(tmp_path, tiny_model)
+    runs = tmp_path / "studies" / STUDY / "runs"
+    runs.mkdir(parents=True)
+    write_json(runs / "a.json", {"training": f"training/{RUN}", "synthesis": f"synthesis/{SYNTHESIS}", "private": True})
+    write_json(runs.parent / "curve.json", {"base": None, "baselines": [], "points": [], "notes": []})
+    for kind, name in ((Kind.model, RUN), (Kind.corpus, SYNTHESIS), (Kind.results, STUDY)):
+        with pytest.raises(ConfigError, match=f"belongs to the private study {STUDY}"):
+            collect_files(kind, name, tmp_path, False)
+
+
+def test_local_paths_in_published_files_are_warned_about(tiny_model: Path, tmp_path: Path) -> None:
+    write_run(tmp_path, tiny_model)
+    (tmp_path / "training" / RUN / "model" / "README.md").write_text(f"base model | {tmp_path}/model")
+    (warning,) = collect_files(Kind.model, RUN, tmp_path, False).warnings
+    assert warning == f"README.md contains the path {tmp_path}"
+
+
+def test_wrong_names_are_errors(model_outputs: Path) -> None:
+    for kind, name, message in (
+        (Kind.corpus, "lamps-entigraf", "did you mean lamps-entigraph"),
+        (Kind.results, "nothing", "not below .*studies"),
+        (Kind.model, "meta-llama/Llama-3.2-1B", "is on the Hub already"),
+    ):
+        with pytest.raises(ConfigError, match=message):
+            collect_files(kind, name, model_outputs, False)
+
+
+def test_results_card_escapes_markdown(model_outputs: Path) -> None:
+    point = {"augmenter": "a|b <script>", "synthetic_tokens": 10, "accuracy": 0.5, "stderr": 0.1, "seeds": 2,
+             "questions": 4, "groups": {}, "background": None, "metrics": {}}  # fmt: skip
+    card = render_results_card("s", {"base": None, "baselines": [], "points": [point], "notes": ["Simulated."]})
+    assert "| a\\|b &lt;script&gt; | 10 | 0.500 | 0.100 | 2 seeds |" in card and "> Simulated." in card

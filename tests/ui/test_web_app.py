@@ -1,0 +1,96 @@
+"""The web app over HTTP, and the errors of its command."""
+
+import os
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.chat.finished_runs import RUN
+from tests.conftest import Command
+from tests.ui.conftest import write_job
+
+
+def test_used_port_and_empty_root_are_errors(command: Command, outputs: Path) -> None:
+    pytest.importorskip("gradio")
+    result = command("ui")
+    assert result.returncode == 1 and "has no runs to show" in result.stderr
+    with socket.socket() as used:
+        used.bind(("127.0.0.1", 0))
+        used.listen()
+        result = command("ui", "--root", str(outputs), "--port", str(used.getsockname()[1]))
+    assert result.returncode == 1 and "choose another with --port" in result.stderr
+    assert result.stderr.count("error:") == 1 and "Traceback" not in result.stderr
+
+
+def test_missing_gradio_is_one_error(command: Command, outputs: Path, tmp_path: Path) -> None:
+    hidden = tmp_path / "sitecustomize.py"
+    hidden.write_text(
+        "import importlib.util as u\nf = u.find_spec\nu.find_spec = lambda n, *a: n != 'gradio' and f(n, *a) or None\n"
+    )
+    path = os.pathsep.join([str(tmp_path), os.environ.get("PYTHONPATH", "")])
+    result = command("ui", "--root", str(outputs), PYTHONPATH=path)
+    assert result.returncode == 1 and "pip install 'entigraph[ui]'" in result.stderr
+
+
+def free_port() -> int:
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        return int(listener.getsockname()[1])
+
+
+@pytest.fixture(scope="module")
+def client(outputs: Path) -> Iterator[Any]:
+    gradio_client = pytest.importorskip("gradio_client")
+    pytest.importorskip("gradio")
+    port = free_port()
+    process = subprocess.Popen(
+        [sys.executable, "-m", "entigraph", "ui", "--root", str(outputs), "--port", str(port), "--device", "cpu"],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
+    try:
+        deadline = time.monotonic() + 120
+        while process.poll() is None and time.monotonic() < deadline:
+            with socket.socket() as attempt:
+                if attempt.connect_ex(("127.0.0.1", port)) == 0:
+                    break
+            time.sleep(0.2)
+        assert process.poll() is None, process.stdout and process.stdout.read()
+        yield gradio_client.Client(f"http://127.0.0.1:{port}", verbose=False, analytics_enabled=False)
+    finally:
+        process.terminate()
+        process.wait(30)
+
+
+def test_study_opens_and_a_sweep_row_updates(client: Any, outputs: Path) -> None:
+    summary, *_ = client.predict("lamps-00000005", api_name="/study")
+    assert "There is no curve yet" in summary
+    for doing in ("training:  50%", "evaluation:  10%"):
+        write_job(outputs, doing)
+        assert client.predict(api_name="/sweeps")["data"][0][3] == doing
+
+
+def test_question_is_answered_by_both_models_and_explained(client: Any) -> None:
+    arguments = (RUN, "its base model")
+    transcripts = client.predict(*arguments, "Where did Tobias live?", True, 5, api_name="/ask")
+    assert transcripts[0].startswith(f"{RUN}\n\n> Where did Tobias live?\n")
+    assert transcripts[1].startswith("background-raw-all-seed0-00000004\n\n> Where did Tobias live?\n")
+    why = client.predict(*arguments, api_name="/why")
+    assert "training texts: 1, of 4 read in training" in why and "\x1b" not in why
+
+
+def test_text_is_shown_with_its_source(client: Any) -> None:
+    text, source = client.predict("lamps-entigraph-00000002", 4, api_name="/text")
+    assert text.startswith("loom/3") and "<script>" in source, "as the value of a text box, which shows it as text"
+
+
+def test_wrong_model_is_a_message(client: Any) -> None:
+    with pytest.raises(Exception, match="no such run below"):
+        client.predict("<b>nothing</b>", "no second model", "Who?", False, 5, api_name="/ask")
