@@ -1,12 +1,14 @@
 """Tells whether a text is written in a language other than English."""
 
 import re
-from collections.abc import Mapping, Sequence
+from collections import Counter
+from collections.abc import Mapping
 from functools import lru_cache
 
 from entigraph.text.writing_systems import HANGUL, OTHER_ALPHABETS, UNSPACED
 
-CHARACTERS_READ = 20_000
+SAMPLE_CHARACTERS = 2_000  # read at the beginning, in the middle and at the end of a long text
+ENGLISH_SHARE = 0.15  # of function words; more needs no look at other languages
 MIN_OTHER_LETTERS = 0.5  # share of letters outside the Latin alphabet
 MIN_FUNCTION_WORDS = 0.08  # share of a language's function words in its texts; they have a fifth or more
 MIN_DIFFERENT_WORDS = 4
@@ -61,28 +63,32 @@ def in_own_language(instruction: str, document: str) -> str:
     return f"{instruction}\n\n{OWN_LANGUAGE}" if is_foreign(document) else instruction
 
 
-@lru_cache(maxsize=1024)
+@lru_cache(maxsize=16_384)
 def is_foreign(text: str) -> bool:
     """Returns whether a text is clearly not in English. Short or mixed texts, numbers and code are not foreign."""
-    text = text[:CHARACTERS_READ]
-    if text.isascii() and not text.strip():
-        return False
-    other = len(OTHER_LETTER.findall(text))
-    letters = other + len(LATIN_LETTER.findall(text))
-    if not letters:
-        return False
-    if other >= MIN_OTHER_LETTERS * letters:
+    sample = sample_text(text)
+    other = 0 if sample.isascii() else len(OTHER_LETTER.findall(sample))
+    if other and other >= MIN_OTHER_LETTERS * (other + len(LATIN_LETTER.findall(sample))):
         return True
-    words = LATIN_WORD.findall(text.lower())
-    english = sum(word in ENGLISH for word in words)
-    most = max(frequent_words(words, known) for known in OTHERS.values())
-    return most >= MIN_FUNCTION_WORDS * len(words) and most > 2 * english
+    words = Counter(LATIN_WORD.findall(sample.lower()))
+    english, total = sum(words[word] for word in ENGLISH), words.total()
+    if english >= ENGLISH_SHARE * total:
+        return False
+    most = max(count_frequent_words(words, known) for known in OTHERS.values())
+    return most >= MIN_FUNCTION_WORDS * total and most > 2 * english
 
 
-def frequent_words(words: Sequence[str], known: frozenset[str]) -> int:
+def sample_text(text: str) -> str:
+    if len(text) <= 3 * SAMPLE_CHARACTERS:
+        return text
+    middle = len(text) // 2
+    return " ".join((text[:SAMPLE_CHARACTERS], text[middle : middle + SAMPLE_CHARACTERS], text[-SAMPLE_CHARACTERS:]))
+
+
+def count_frequent_words(words: Counter[str], known: frozenset[str]) -> int:
     """Returns how many words are frequent words of a language and not of English; 0 if only a few different ones are.
 
     A list of names such as "La Rochelle, Le Mans" has no more.
     """
-    matches = [word for word in words if word in known and word not in ENGLISH]
-    return len(matches) if len(set(matches)) >= MIN_DIFFERENT_WORDS else 0
+    counts = [words[word] for word in known - ENGLISH if word in words]
+    return sum(counts) if len(counts) >= MIN_DIFFERENT_WORDS else 0

@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ from entigraph.analysis.referee.method_comparisons import (
     SeedAnswers,
     accuracy_intervals,
     compare_methods,
+    describe_decision,
     holm,
 )
 from entigraph.analysis.referee.method_costs import CostTable, pareto_front, run_cost
@@ -114,7 +116,8 @@ def test_one_seed_uses_the_scatter_over_documents() -> None:
     (row,) = compare_methods(
         simulate(np.random.default_rng(2), {"a": 0.0, "b": 0.3}, seeds=1, budgets=1), "t", 0.9, 0.05
     )
-    assert row.decided and [*row.parts] == ["documents"] and row.documents == 8
+    assert row.adjusted_p < 0.05 and [*row.parts] == ["documents"] and row.documents == 8
+    assert not row.decided and "run two or more" in describe_decision(asdict(row)), "the scatter of training is unknown"
 
 
 def test_equal_answers_do_not_differ() -> None:

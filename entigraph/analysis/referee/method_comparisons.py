@@ -10,7 +10,8 @@ difference of two methods is paired by question. Its standard error has two part
   documents, or if there is one seed only.
 
 A difference is tested by Student's t distribution with Satterthwaite's degrees of freedom. Holm's method (1979)
-corrects the p-values of all comparisons of a family, so that the probability of any false one stays below `alpha`.
+corrects the p-values of all comparisons of a family, so that the probability of any false one stays below `alpha`. With
+one seed no difference of methods is decided, because the scatter of training is unknown.
 """
 
 from collections.abc import Mapping, Sequence
@@ -118,7 +119,8 @@ def compare_methods(levels: Sequence[CostLevel], equal: str, confidence: float, 
         for other, one in combinations(level.methods, 2)
     ]
     for difference, adjusted in zip(differences, holm([item.p for item in differences]), strict=True):
-        difference.adjusted_p, difference.decided = adjusted, adjusted <= alpha
+        difference.adjusted_p = adjusted
+        difference.decided = adjusted <= alpha and difference.seeds > 1  # one run per method says little about methods
         if not difference.decided:
             plan_decision(difference, alpha / len(differences))
     return differences
@@ -251,6 +253,8 @@ def describe_decision(difference: Mapping[str, Any]) -> str:
     """Returns what would decide an undecided difference, if it is as large as measured."""
     if not difference["difference"]:
         return "no difference was measured"
+    if difference["seeds"] < 2:
+        return "the scatter of training is unknown with one seed; run two or more"
     options = []
     if difference["needed_seeds"]:
         options.append(f"{difference['needed_seeds']:,} seeds")
