@@ -4,6 +4,7 @@ from collections import Counter
 from typing import Any
 
 from entigraph.corpus.formulas import formula_text
+from entigraph.text.normalization import UTF_8, decode_text, detect_encoding, is_blank, normalize_text
 
 CONTAINERS = frozenset({"article", "body", "center", "div", "form", "main", "section", "table", "tbody", "td", "tr"})
 LEFT_OUT = (
@@ -23,19 +24,32 @@ SCRIPTS = {"sup": "^", "sub": "_"}
 def html_text(data: bytes, lost: Counter[str]) -> str:
     """Returns the main text of a page; counts the pictures in it."""
     from trafilatura import extract
-    from trafilatura.utils import load_html
 
-    page = load_html(data)
-    if page is None:
+    html = decode_page(data)
+    if is_blank(normalize_text(html)):
         return ""
+    page = parse_page(html)
     body = page.find("body") if page.find("body") is not None else page
-    pieces = text_pieces(extract(data, output_format="txt", include_comments=False, fast=True) or "")
+    pieces = text_pieces(extract(html, output_format="txt", include_comments=False, fast=True) or "")
     root = main_element(body, pieces)
     rewrite_formulas(root)
     remove_navigation(root, pieces)
     unwrap_layout_tables(root)
-    lost["pictures"] += len(list(root.iter("img", "picture", "video")))
+    lost["pictures"] += len(list(root.iter("img", "video")))
     return element_text(root)
+
+
+def decode_page(data: bytes) -> str:
+    """Returns the text of a page in the encoding that it states, or else the most likely one."""
+    from trafilatura.utils import decode_file
+
+    return decode_text(data) if detect_encoding(data[:4]) != UTF_8 else decode_file(data)
+
+
+def parse_page(html: str) -> Any:
+    from lxml.html import HTMLParser, document_fromstring
+
+    return document_fromstring(html.encode("utf-8", "replace"), parser=HTMLParser(encoding="utf-8"))
 
 
 def text_pieces(text: str) -> list[str]:
@@ -54,7 +68,7 @@ def main_element(body: Any, pieces: list[str]) -> Any:
         if not inner:
             break
         element = inner[0]
-    return next(element.iterancestors("table")) if element.tag in TABLE_PARTS else element
+    return next(element.iterancestors("table"), element) if element.tag in TABLE_PARTS else element
 
 
 def contains_all(element: Any, pieces: list[str]) -> bool:

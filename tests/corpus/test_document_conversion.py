@@ -169,6 +169,22 @@ def test_html_keeps_what_is_in_the_main_text(tmp_path: Path) -> None:
         assert +lost == {"pictures": 1}
 
 
+@pytest.mark.parametrize(
+    ("page", "text"),
+    [
+        (b"Plain words.", "Plain words."),
+        (b"<!-- c --><?php x ?><p>The mill.", "The mill."),
+        (b'<?xml version="1.0" encoding="latin-1"?><html><body><p>M\xfchle</p></body></html>', "Mühle"),
+        ("<meta charset=gbk><p>李明在蓝磨坊</p>".encode("gbk"), "李明在蓝磨坊"),
+        ("<p>Mühle</p>".encode("utf-16"), "Mühle"),
+        (b"<table><tr><td>Oil</td><td>4</td></tr></table>", "| Oil | 4 |"),
+    ],
+)
+def test_short_pages_and_encodings(page: bytes, text: str, tmp_path: Path) -> None:
+    (tmp_path / "a.html").write_bytes(page)
+    assert text in convert_file(tmp_path / "a.html")
+
+
 def test_layout_table_is_no_table(tmp_path: Path) -> None:
     page = f"<table><tr><td><a href='/'>Start</a></td><td><h1>Orsk</h1><p>{STORM}<p>The end came.</td></tr></table>"
     (tmp_path / "a.html").write_text(f"<html><body>{page}</body></html>")
