@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 
 from entigraph.corpus import stage
 from entigraph.corpus.base import CorpusReader
+from entigraph.corpus.document_conversion import UnreadableFile, convert_file
 from entigraph.corpus.readers.conversations import Conversations
 from entigraph.corpus.readers.json_lines import JsonLines
 from entigraph.corpus.readers.leval import LEval
@@ -164,6 +165,13 @@ def read_folder(files: dict[str, bytes]) -> None:
         check_corpus(TextFiles(path=str(folder / "notes")), folder / "out")
 
 
+def read_page(content: bytes) -> None:
+    with new_folder() as folder:
+        (folder / "a.html").write_bytes(content)
+        with suppress(UnreadableFile):
+            assert convert_file(folder / "a.html").strip()
+
+
 def read_question_file(content: bytes) -> None:
     with new_folder() as folder:
         (folder / "q.jsonl").write_bytes(content)
@@ -258,8 +266,29 @@ MANIFEST = record(
     counts=VALUE,
     files=st.dictionaries(TEXT, FILE_ENTRY, max_size=2),
 )
+TAGS = [
+    *("<p>", "</p>", "<h1>", "<table>", "<tr>", "<td>", "</table>", "<ul>", "<li>", "<a href='/'>", "</a>", "<sup>"),
+    *(
+        "<math>",
+        "<mfrac>",
+        "<mi>",
+        "</math>",
+        "<script type='math/tex'>",
+        "</script>",
+        "<div hidden>",
+        "</div>",
+        "<pre>",
+    ),
+    *("<!--", "-->", "<?xml version='1.0' encoding='latin-1'?>", "<meta charset=gbk>", "<nav>", "&amp", "&#xd800;"),
+    *("<body>", "<html>", "<frameset>", "<svg>", "<img>", "|", "<annotation encoding='application/x-tex'>"),
+    "<div>" * 1000,
+]
+PAGE = st.lists(st.sampled_from(TAGS) | TEXT, max_size=12).map(
+    lambda parts: "".join(parts).encode("utf-8", "surrogatepass")
+)
 READERS: dict[str, tuple[st.SearchStrategy[Any], Callable[[Any], None]]] = {
     "folder": (FOLDERS, read_folder),
+    "page": (PAGE | st.binary(max_size=30), read_page),
     "json_lines": (lines(record(text=TEXT)), reads_file(lambda path: JsonLines(path=path), "a.jsonl")),
     "conversations": (
         lines(record(messages=st.lists(MESSAGE, max_size=3)) | record(conversations=st.lists(MESSAGE, max_size=3))),
