@@ -26,6 +26,7 @@ OPTIONS = [
     "llm=openai",
     "llm.model=mock-llm",
     f"llm.concurrency={CONCURRENCY}",
+    "corpus.documents=2",
     "synthesis.token_budget=60000",
     "trainer.max_steps=60",
     "trainer.checkpoint_every_n_steps=5",
@@ -44,8 +45,8 @@ class KilledRun:
         """Kills the run at a random time after the stage begins; an artifact that is complete is built again."""
         for manifest in self.root.glob(f"{stage}/*/manifest.json"):
             shutil.rmtree(manifest.parent)
-        process = start(self.root, self.server)
         before = self.leases(stage)
+        process = start(self.root, self.server)
         wait_for(lambda: self.leases(stage) > before, process=process, timeout_s=300, interval_s=0.002)
         time.sleep(self.random.uniform(0, max(self.seconds[stage], SHORTEST_STAGE_S)))
         if process.poll() is None:
@@ -59,6 +60,7 @@ class KilledRun:
 
     def check_answers(self) -> None:
         """Asserts that no cached answer was lost, and counts those that the server sent and the kill prevented."""
+        wait_for(lambda: self.server.stats()["in_flight"] == 0)
         cached, before = answers_in(self.root), self.lost_in_flight
         assert cached >= self.cached
         self.cached, self.lost_in_flight = cached, self.server.stats()["ok"] - len(cached)
