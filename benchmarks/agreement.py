@@ -50,7 +50,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as temporary:
         os.environ |= {"HF_DATASETS_CACHE": f"{temporary}/cache", "HF_HUB_OFFLINE": "1", "TQDM_DISABLE": "1"}
         root = Path(temporary) / "outputs"
-        run("corpus" if options.model else "pipeline", root, options.steps)
+        run("stage=corpus" if options.model else "run", root, options.steps)
         model = options.model or next(root.glob("training/*/model"))
         tokenizer, bos_id = load_pretrained_tokenizer(str(model))
         engine = TransformersBackend(str(model), tokenizer, bos_id, "cpu", bf16=False, threads=1)
@@ -63,9 +63,9 @@ def main() -> None:
             compare(split, items[: options.limit], engine, Path(temporary))
 
 
-def run(stage: str, root: Path, steps: int) -> None:
-    command = [sys.executable, "-m", "entigraph", "experiments=base/fictional", *TINY, f"paths.root={root}"]
-    command += [f"stage={stage}", f"trainer.max_steps={steps}", "evaluation=none"]
+def run(command_or_stage: str, root: Path, steps: int) -> None:
+    command = [sys.executable, "-m", "entigraph", command_or_stage, "experiments=base/fictional", *TINY]
+    command += [f"paths.root={root}", f"trainer.max_steps={steps}", "evaluation=none"]
     subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
 
 

@@ -21,11 +21,12 @@ from entigraph.evaluation.models_under_test import EndpointModel
 from entigraph.evaluation.tasks.answer_loss import AnswerLoss
 from entigraph.evaluation.tasks.closed_book import ClosedBook
 from entigraph.evaluation.tasks.free_form import FreeForm, build_answer
-from entigraph.evaluation.tasks.open_book import OpenBookFreeForm
+from entigraph.evaluation.tasks.open_book import OpenBook, OpenBookFreeForm
 from entigraph.llm.offline.offline_writer import OfflineWriter
 from entigraph.pipeline.cost_estimate import answer_judge_lines
 from entigraph.pipeline.dry_run import engine_lines
 from entigraph.pipeline.run import Run
+from entigraph.retrieval.base import build_query
 from entigraph.runtime.progress import SilentProgress
 from entigraph.storage.data_losses import collect_losses, render_losses
 from entigraph.storage.jsonl import read_jsonl
@@ -193,10 +194,13 @@ def test_local_model_answers_with_and_without_passages(backend: TransformersBack
     assert overflowed.overflowed and not overflowed.correct
 
 
-def test_multiple_choice_questions_are_asked_without_their_choices() -> None:
+def test_multiple_choice_questions_are_asked_without_their_choices(tmp_path: Path) -> None:
     question = make_question(1)
     answer = build_answer(question, "", [Generation(" In the document.")], None)
     assert answer.correct and answer.correct_text == "in the document"
+    (loaded,) = OpenBookFreeForm().load_questions(write_inputs(tmp_path, [question]))
+    assert build_query(loaded, with_choices=True) == question.text, "the options would give the answer away"
+    assert OpenBookFreeForm().question_selection != OpenBook().question_selection
     assert "nowhere at all" not in FreeForm().build_prompt(question)
 
 

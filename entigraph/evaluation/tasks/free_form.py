@@ -1,7 +1,7 @@
 """Short free-form answers: exact match and F1 as in SQuAD, and optionally the verdicts of an LLM judge."""
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, ClassVar
 
 from entigraph.config.fields import runtime_field
@@ -73,6 +73,17 @@ class FreeForm(QuestionTask):
     def check(self) -> None:
         if self.judge is not None:
             self.judge.check()
+
+    def load_questions(self, inputs: TaskInputs) -> list[Question]:
+        """Returns the questions without choices, so that neither a prompt nor a retrieval query contains the answer."""
+        return [
+            replace(question, choices=(), answer=[], accepted=question.accepted_answers)
+            for question in super().load_questions(inputs)
+        ]
+
+    @property
+    def question_selection(self) -> dict[str, Any]:
+        return {**super().question_selection, "choices": False}
 
     def question_problem(self, question: Question) -> str | None:
         if not any(text.strip() for text in question.accepted_answers):
