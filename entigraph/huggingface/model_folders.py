@@ -85,9 +85,25 @@ def token_ids(file: Path) -> Mapping[str, int]:
     return parse_tokenizer(file, file.stat().st_mtime_ns)
 
 
+def text_vocabulary(file: Path) -> int:
+    """Returns the number of embeddings that the ids of a tokenizer.json need, without special tokens at its end.
+
+    Gemma 3 has a special token for images beyond the embeddings of its text models; texts never contain its id.
+    """
+    content = read_tokenizer(file, file.stat().st_mtime_ns)
+    special = {added["content"] for added in content.get("added_tokens", []) if added.get("special")}
+    return 1 + max((number for token, number in token_ids(file).items() if token not in special), default=-1)
+
+
+@cache
+def read_tokenizer(file: Path, modified: int) -> dict[str, Any]:
+    content: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))
+    return content
+
+
 @cache
 def parse_tokenizer(file: Path, modified: int) -> Mapping[str, int]:
-    content: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))
+    content = read_tokenizer(file, modified)
     vocabulary = content["model"].get("vocab", {})
     if isinstance(vocabulary, list):  # unigram: a list of [token, score], the id is the index
         vocabulary = {entry[0]: index for index, entry in enumerate(vocabulary)}

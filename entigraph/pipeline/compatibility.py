@@ -7,7 +7,7 @@ from typing import Any
 from entigraph.config.schema import Stage
 from entigraph.config.validation import collect_problems
 from entigraph.evaluation.models_under_test import PretrainedBaseline
-from entigraph.huggingface.model_folders import TOKENIZER, check_model_path, max_positions, token_ids
+from entigraph.huggingface.model_folders import TOKENIZER, check_model_path, max_positions, text_vocabulary
 from entigraph.pipeline.cache_keys import Artifacts
 from entigraph.pipeline.components import Components
 from entigraph.storage import artifact
@@ -98,7 +98,7 @@ def tokenizer_problems(run: Components, tokenizer: Artifact) -> list[str]:
         return []
     embeddings = (run.model.config_values(0) or {}).get("vocab_size")
     return [
-        *collect_problems(check_vocabulary, run.model.path, embeddings, len(token_ids(folder / TOKENIZER))),
+        *collect_problems(check_vocabulary, run.model.path, embeddings, text_vocabulary(folder / TOKENIZER)),
         *collect_problems(check_same_tokenizer, run.model.path, folder),
     ]
 

@@ -4,7 +4,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, cast
 
 from entigraph.errors import ConfigError, EntigraphError
-from entigraph.huggingface.model_folders import TOKENIZER, token_ids
+from entigraph.huggingface.model_folders import TOKENIZER, text_vocabulary, token_ids
 from entigraph.training.training_job import TrainingJob
 
 if TYPE_CHECKING:
@@ -20,7 +20,10 @@ def check_model_fits(job: TrainingJob, net: "PreTrainedModel") -> None:
     """Raises ConfigError if the context exceeds the model's positions, or the tokenizer does not match."""
     check_context_length(job.data.context_length, getattr(net.config, "max_position_embeddings", None))
     embeddings = len(cast("Tensor", net.get_input_embeddings().weight))
-    check_vocabulary(job.model.path or job.model.name, embeddings, job.vocabulary)
+    file, vocabulary = job.tokenizer / TOKENIZER, job.vocabulary
+    if file.exists() and len(token_ids(file)) == vocabulary:
+        vocabulary = text_vocabulary(file)
+    check_vocabulary(job.model.path or job.model.name, embeddings, vocabulary)
     check_same_tokenizer(job.model.path, job.tokenizer)
 
 

@@ -11,7 +11,13 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from entigraph.errors import ConfigError
-from entigraph.huggingface.model_folders import check_hub_model, check_model_path, is_local_path
+from entigraph.huggingface.model_folders import (
+    check_hub_model,
+    check_model_path,
+    is_local_path,
+    text_vocabulary,
+    token_ids,
+)
 from entigraph.huggingface.models import check_weights, load_model
 from entigraph.pipeline.execution import find_training_problems
 from entigraph.pipeline.run import Run
@@ -102,6 +108,14 @@ def test_unreachable_hub_is_reported_without_retries(monkeypatch: pytest.MonkeyP
     with pytest.raises(ConfigError, match="model.path: cannot load 'somebody/unknown'"):
         check_hub_model("somebody/unknown")
     assert time.monotonic() - started < 10
+
+
+def test_special_tokens_beyond_the_embeddings_are_accepted(tmp_path: Path) -> None:
+    added = [{"id": 3, "content": "<image>", "special": True}, {"id": 0, "content": "<eos>", "special": True}]
+    content = {"model": {"vocab": {"<eos>": 0, "a": 1, "b": 2}}, "added_tokens": added}
+    (tmp_path / "tokenizer.json").write_text(json.dumps(content))
+    assert len(token_ids(tmp_path / "tokenizer.json")) == 4
+    assert text_vocabulary(tmp_path / "tokenizer.json") == 3
 
 
 def test_plan_reports_positions_and_vocabulary(command: Command, tiny_model: Path, tmp_path: Path) -> None:
