@@ -18,6 +18,7 @@ os.environ.setdefault("WANDB_MODE", "offline")
 
 import numpy as np  # noqa: E402
 from hydra import compose, initialize_config_dir  # noqa: E402
+from hydra.core.global_hydra import GlobalHydra  # noqa: E402
 from omegaconf import DictConfig  # noqa: E402
 
 from entigraph.config.composition import home  # noqa: E402
@@ -70,8 +71,9 @@ def interpreter(file: Path, starts: str) -> str:
     return str(file)
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture
 def hydra_app() -> Iterator[None]:
+    GlobalHydra.instance().clear()  # of a test that ran an application in this process
     with initialize_config_dir(str(home() / "conf"), version_base="1.3"):
         yield
 

@@ -97,7 +97,7 @@ def test_instruction_tuning_starts_from_the_model_of_another_run(command: Comman
     turns = [("user", "Who keeps the lamp of Orsk?"), ("assistant", "Miriam Vale does.")]
     conversation = [{"role": role, "content": content} for role, content in turns]
     too_long = [*conversation, {"role": "user", "content": "And then? " * 200}]
-    lines = [conversation] * 20 + [conversation + conversation] * 10 + [too_long]
+    lines = [[{"role": "system", "content": f"Sitting {number}."}, *conversation] for number in range(30)] + [too_long]
     conversations.write_text("".join(json.dumps({"messages": line}) + "\n" for line in lines))
     result = command(
         "experiments=quality_instruct",

@@ -51,7 +51,7 @@ class Question:
     split: str = "test"
     thought: bool = False
     evidence: Sequence[str] = ()
-    accepted: Sequence[str] = ()
+    accepted: Sequence[str] = field(default_factory=list)
 
     @property
     def multiple_answers(self) -> bool:
@@ -226,7 +226,7 @@ class Answer:
     article_shown: bool | None = None
     evidence_shown: bool | None = None
     prompt_hash: str = ""
-    accepted: Sequence[str] = ()
+    accepted: Sequence[str] = field(default_factory=list)
     response: str = ""
     f1: float | None = None
     verdict: str | None = None

@@ -13,7 +13,7 @@ from tests.conftest import ARTICLE, Command
 def released(path: Path, **changes: list[str]) -> Path:
     columns = {
         "uid": ["The Lamp of Orsk 1 by Vale", "Elsewhere by Nobody"],
-        "raw": [f'"The Lamp of Orsk 1", Miriam Vale, 1951.\n{ARTICLE}\n', "Another article."],
+        "raw": [f'"The Lamp of Orsk 1", Miriam Vale, 1951.\n{ARTICLE} That was in year 1.\n', "Another article."],
         "entity": ["Orsk<|entityseptoekn|>Miriam Vale", "Nobody<|entityseptoekn|>Elsewhere"],
         "entigraph": ["First text.<|entigraphseptoekn|> Second text. <|entigraphseptoekn|>", "Only text."],
     }
@@ -39,7 +39,7 @@ def test_released_texts_become_a_corpus_without_cost(command: Command, quality_f
     (folder,) = (tmp_path / "outputs/synthesis").iterdir()
     texts = list(read_texts(folder))
     assert [(text.text, text.sample) for text in texts] == [("First text.", 0), ("Second text.", 1), ("Only text.", 0)]
-    assert [text.document_id for text in texts] == ["quality-2", "quality-2", "Elsewhere by Nobody"]
+    assert [text.document_id for text in texts] == ["quality-1", "quality-1", "Elsewhere by Nobody"]
     assert texts[0].writer == "gpt-4-turbo (released by the paper's authors)" and len({text.id for text in texts}) == 3
     assert json.loads((folder / "manifest.json").read_text())["counts"]["dollars"] == 0
     released(file, entigraph=["Changed.", "Only text."])
