@@ -113,6 +113,8 @@ def test_logits_of_a_batch_come_from_one_forward_pass(monkeypatch: pytest.Monkey
     dict(scorer.score(sequences, batch_tokens=10_000))
     batches = list(batch_rows(split_prefixes(sequences), 10_000, 12))
     assert len(calls) == 2 * len(batches), "one pass over the prefixes and one over the scored ids"
+    needed = sum(len(sequence.ids) - sequence.first for sequence in sequences)
+    assert sum(calls[1::2]) == needed, "no logits of padding"
 
 
 def test_cast_to_bf16_keeps_rotary_frequencies() -> None:

@@ -62,6 +62,8 @@ class LikelihoodScorer:
         cache, mask = self.encode_prefixes(rows)
         start, end = min(row.first for row in rows) - 1, ids.shape[1] - 1
         columns = max(1, self.max_logits // (self.vocabulary * len(rows)))
+        if self.shares_prefixes and start + columns >= end:
+            return self.score_in_one_pass(rows, ids, cache, mask)
         parts, fed = [], 0
         if cache is None and end > start + columns:
             cache = DynamicCache(config=self.model.config)
@@ -75,6 +77,26 @@ class LikelihoodScorer:
         sums = [logprobs[i, row.first - 1 - start : len(row.ids) - 1 - start].sum() for i, row in enumerate(rows)]
         scores: list[float] = torch.stack(sums).tolist()
         return scores
+
+    def score_in_one_pass(
+        self, rows: Sequence[ScoredRow], ids: Tensor, cache: DynamicCache | None, mask: Tensor | None
+    ) -> list[float]:
+        """Returns the log-likelihoods of rows whose scored positions fit into one pass; padding reaches no head."""
+        start, end = min(row.first for row in rows) - 1, ids.shape[1] - 1
+        places = [(i, place) for i, row in enumerate(rows) for place in range(row.first, len(row.ids))]
+        row_numbers, scored = torch.tensor(places, device=self.device).T
+
+        def select(module: torch.nn.Module, hidden: tuple[Tensor, ...]) -> tuple[Tensor]:
+            return (hidden[0][row_numbers, scored - 1 - start][None],)
+
+        hook = self.model.get_output_embeddings().register_forward_pre_hook(select)
+        try:
+            logits = self.forward(ids[:, :end], cache, mask, end, keep=end - start)[0]
+        finally:
+            hook.remove()
+        logprobs = torch.log_softmax(logits.float(), dim=-1).gather(1, ids[row_numbers, scored][:, None])[:, 0]
+        sums: list[float] = logprobs.new_zeros(len(rows)).index_add(0, row_numbers, logprobs).tolist()
+        return sums
 
     def encode_prefixes(self, rows: Sequence[ScoredRow]) -> tuple[DynamicCache | None, Tensor | None]:
         """Returns a KV cache with each row's prefix, and its mask of shape (rows, tokens); None without prefixes."""
