@@ -12,6 +12,7 @@ from entigraph.huggingface.gguf_files import forget_quantization, pretrained_sou
 if TYPE_CHECKING:
     from transformers import GenerationConfig, PreTrainedModel
 
+LOADING_LOGGERS = ("modeling_utils", "distributed.tensor_parallel")
 MAX_NAMES = 5  # weights listed in an error message
 
 
@@ -48,14 +49,16 @@ def load_checked(path: str, **options: Any) -> "PreTrainedModel":
 
 @contextmanager
 def without_load_report() -> Iterator[None]:
-    """Hides the report of transformers on missing and unexpected weights, which are errors here."""
-    logger = logging.getLogger("transformers.modeling_utils")
-    level = logger.level
-    logger.setLevel(logging.ERROR)
+    """Hides what transformers reports about weights, which are errors here, and about tensor parallelism."""
+    loggers = [logging.getLogger(f"transformers.{name}") for name in LOADING_LOGGERS]
+    levels = [logger.level for logger in loggers]
+    for logger in loggers:
+        logger.setLevel(logging.ERROR)
     try:
         yield
     finally:
-        logger.setLevel(level)
+        for logger, level in zip(loggers, levels, strict=True):
+            logger.setLevel(level)
 
 
 def weight_problems(info: Mapping[str, Any]) -> str:
