@@ -10,6 +10,7 @@ Each process writes only its own file and reads all of them, so that processes o
 not of selected fields, so answers stay valid when the budget, order, filters or augmenter settings change.
 """
 
+import errno
 import hashlib
 import json
 import shutil
@@ -74,6 +75,11 @@ class PendingBatch:
 def response_cache_path(root: Path) -> Path:
     """Returns the folder of the cache below `root`."""
     return root / FOLDER
+
+
+def is_missing(error: BaseException) -> bool:
+    """Returns whether a file was deleted, although a network file system may still list it for some seconds."""
+    return isinstance(error, OSError) and error.errno in (errno.ENOENT, errno.ESTALE)
 
 
 class ResponseCache:
@@ -218,7 +224,7 @@ class ResponseCache:
             try:
                 self.read_new(self.files[self.by_path[path]])
             except (OSError, sqlite3.DatabaseError) as error:
-                if path.exists():
+                if path.exists() and not is_missing(error):
                     raise damaged_file(path, error) from None
                 self.forget({path})  # another process has just replaced it
         self.next_refresh = time.monotonic() + (time.monotonic() - started) / REFRESH_TIME_FRACTION
