@@ -27,12 +27,13 @@ def draw_referee(result: Mapping[str, Any], out: Path) -> None:
     figure, axes = create_figure(1, 3, figsize=(13, max(4.2, 0.9 + 0.24 * len(rows))))
     by_tokens, by_dollars, differences = axes[0]
     draw_points(by_tokens, result, "tokens")
-    format_token_axis(by_tokens, [point["tokens"] for point in result["points"]])
+    format_token_axis(by_tokens, sorted({point["budget"] for point in result["points"]}))
     by_tokens.set_xlabel("synthetic tokens")
     by_tokens.set_ylabel("accuracy")
     by_tokens.legend(frameon=False, fontsize=8)
     draw_points(by_dollars, result, "dollars")
     draw_front(by_dollars, result)
+    format_dollar_axis(by_dollars)
     by_dollars.set_xlabel(f"dollars (prices of {result['prices']['date']})")
     draw_differences(differences, rows)
     save_figure(figure, out, "referee", result["footer"])
@@ -55,6 +56,14 @@ def draw_points(axes: "Axes", result: Mapping[str, Any], cost: str) -> None:
     if any(point[cost] > 0 for point in result["points"]):
         axes.set_xscale("log")
     format_percent_axis(axes)
+
+
+def format_dollar_axis(axes: "Axes") -> None:
+    from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator
+
+    axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+    axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"${value:g}"))
+    axes.xaxis.set_minor_locator(NullLocator())
 
 
 def draw_front(axes: "Axes", result: Mapping[str, Any]) -> None:
