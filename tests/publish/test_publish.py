@@ -1,5 +1,8 @@
 """`entigraph publish`: what it lists is what it uploads, and documents leave the machine only on request."""
 
+import os
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -42,6 +45,23 @@ def hub(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Hub]:
         monkeypatch.setenv("HF_HOME", str(tmp_path / "hf"))  # without a stored token
         monkeypatch.delenv("HF_TOKEN", raising=False)
         yield hub
+
+
+@pytest.fixture
+def command(tmp_path: Path) -> Command:
+    """Runs `entigraph ...` in a new interpreter, because huggingface_hub reads HF_ENDPOINT when it is imported."""
+
+    def run(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            [sys.executable, "-m", "entigraph", *arguments],
+            cwd=tmp_path,
+            env={**os.environ, **environment},
+            capture_output=True,
+            text=True,
+            timeout=120,
+        )
+
+    return run
 
 
 def names(root: Path, kind: Kind, name: str, with_texts: bool = False) -> set[str]:
