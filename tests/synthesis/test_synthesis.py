@@ -134,8 +134,8 @@ def failures_of(corpus: Path, out: Path, llm: Unhelpful) -> list[Failure]:
         ("Here you are: Miriam, Tobias", "not the JSON"),
         ('{"summary": "s"}', "not the JSON"),
         ('{"summary": "s", "entities": "Miriam"}', "not the JSON"),
-        ('{"summary": "s", "entities": ["Miriam", " Miriam "]}', "1 entities; a pair needs two"),
-        ('{"summary": "s", "entities": []}', "0 entities"),
+        ('{"summary": "s", "entities": ["Miriam", " Miriam "]}', "too few entities for a pair"),
+        ('{"summary": "s", "entities": []}', "too few entities"),
     ],
 )
 def test_invalid_entity_lists_are_failures(entities: str, reason: str, corpus: Path, tmp_path: Path) -> None:

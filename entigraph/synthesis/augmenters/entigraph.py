@@ -113,7 +113,7 @@ def request_entities(
     spellings = group_spellings(names)
     entities = list(spellings)
     if len(entities) < at_least:
-        raise BadAnswer(f"{len(entities)} entities; a pair needs two" if at_least == 2 else "no entities")
+        raise BadAnswer("too few entities for a pair" if at_least == 2 else "no entities")
     kept = entities[:max_entities]
     return EntityGraph(
         document_id=document.id,
