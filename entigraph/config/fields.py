@@ -46,6 +46,14 @@ def affects_content(target: Any, name: str) -> bool:
     return bool(states(name)) if states else True
 
 
+def check_minimums(component: Any, prefix: str, **minimums: float) -> None:
+    """Raises ConfigError for a field below its minimum; None is valid. `prefix` precedes its name in the message."""
+    for name, minimum in minimums.items():
+        value = getattr(component, name)
+        if value is not None and value < minimum:
+            raise ConfigError(f"{prefix}{name}: {value} found, {minimum} or more expected")
+
+
 def check_positive(component: Any, group: str, *names: str) -> None:
     """Raises ConfigError for a field that is 0 or less. `group` is the config group, for the message."""
     for name in names:

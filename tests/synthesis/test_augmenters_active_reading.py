@@ -8,8 +8,6 @@ import pytest
 from omegaconf import DictConfig
 
 from entigraph.config.schema import Stage
-from entigraph.corpus import stage as corpus_stage
-from entigraph.corpus.readers.fictional_corpora import FictionalCorpus
 from entigraph.errors import ConfigError
 from entigraph.pipeline import execution
 from entigraph.pipeline.run import Run
@@ -22,14 +20,6 @@ from tests.conftest import Command
 from tests.synthesis.test_synthesis_options import RecordingWriter, synthesize
 
 PURPOSE = "Readers will be asked where each work is kept."
-
-
-@pytest.fixture
-def corpus(tmp_path: Path) -> Path:
-    folder = tmp_path / "corpus"
-    folder.mkdir()
-    corpus_stage.run(FictionalCorpus(documents=2), folder)
-    return folder
 
 
 def test_each_strategy_of_a_list_is_carried_out_before_a_new_list(corpus: Path, tmp_path: Path) -> None:

@@ -6,20 +6,10 @@ from pathlib import Path
 
 import pytest
 
-from entigraph.corpus import stage as corpus_stage
-from entigraph.corpus.readers.fictional_corpora import FictionalCorpus
 from entigraph.errors import ConfigError
 from entigraph.pipeline.run import Run
 from entigraph.synthesis.augmenters.focal import Focal
 from tests.synthesis.test_synthesis_options import RecordingWriter, synthesize
-
-
-@pytest.fixture
-def corpus(tmp_path: Path) -> Path:
-    folder = tmp_path / "corpus"
-    folder.mkdir()
-    corpus_stage.run(FictionalCorpus(documents=2), folder)
-    return folder
 
 
 def test_documents_cycle_through_the_questions(corpus: Path, tmp_path: Path) -> None:

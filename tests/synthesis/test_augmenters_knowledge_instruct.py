@@ -6,8 +6,6 @@ from pathlib import Path
 
 import pytest
 
-from entigraph.corpus import stage as corpus_stage
-from entigraph.corpus.readers.fictional_corpora import FictionalCorpus
 from entigraph.llm.base import Completion, Request
 from entigraph.synthesis.augmenters.entigraph import EntiGraph
 from entigraph.synthesis.augmenters.item_lists import read_items
@@ -15,14 +13,6 @@ from entigraph.synthesis.augmenters.knowledge_instruct import KnowledgeInstruct
 from entigraph.synthesis.base import BadAnswer
 from entigraph.tokenization.chat_templates import parse_messages
 from tests.synthesis.test_synthesis_options import RecordingWriter, synthesize
-
-
-@pytest.fixture
-def corpus(tmp_path: Path) -> Path:
-    folder = tmp_path / "corpus"
-    folder.mkdir()
-    corpus_stage.run(FictionalCorpus(documents=2), folder)
-    return folder
 
 
 def test_facts_are_listed_once_per_entity_and_reworded(corpus: Path, tmp_path: Path) -> None:

@@ -5,8 +5,6 @@ from pathlib import Path
 
 import pytest
 
-from entigraph.corpus import stage as corpus_stage
-from entigraph.corpus.readers.fictional_corpora import FictionalCorpus
 from entigraph.errors import ConfigError
 from entigraph.llm.base import Completion, Request
 from entigraph.llm.offline.offline_writer import OfflineWriter
@@ -14,14 +12,6 @@ from entigraph.storage.jsonl import read_jsonl
 from entigraph.storage.schemas import Failure
 from entigraph.synthesis.augmenters.summary_texts import Summaries
 from tests.synthesis.test_synthesis_options import RecordingWriter, synthesize
-
-
-@pytest.fixture
-def corpus(tmp_path: Path) -> Path:
-    folder = tmp_path / "corpus"
-    folder.mkdir()
-    corpus_stage.run(FictionalCorpus(documents=2), folder)
-    return folder
 
 
 def test_kinds_have_equal_tokens_and_facts_are_shared(corpus: Path, tmp_path: Path) -> None:

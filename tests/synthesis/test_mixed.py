@@ -3,8 +3,6 @@ from typing import Any
 
 import pytest
 
-from entigraph.corpus import stage as corpus_stage
-from entigraph.corpus.readers.fictional_corpora import FictionalCorpus
 from entigraph.errors import ConfigError
 from entigraph.synthesis.augmenters.entigraph import EntiGraph
 from entigraph.synthesis.augmenters.mixed import Mixed
@@ -19,14 +17,6 @@ from tests.synthesis.test_synthesis_options import RecordingWriter, synthesize
 def mixed(entigraph: float | None, rephrase: float | None = None, **options: Any) -> Mixed:
     parts = {"entigraph": EntiGraph(**options), "rephrase": Rephrase()}
     return Mixed(parts=parts, shares={"entigraph": entigraph, "rephrase": rephrase})
-
-
-@pytest.fixture
-def corpus(tmp_path: Path) -> Path:
-    folder = tmp_path / "corpus"
-    folder.mkdir()
-    corpus_stage.run(FictionalCorpus(documents=2), folder)
-    return folder
 
 
 def test_parts_write_their_shares_as_they_would_alone(corpus: Path, tmp_path: Path) -> None:

@@ -7,8 +7,6 @@ from typing import Any
 import pytest
 
 from entigraph.config.schema import Synthesis
-from entigraph.corpus import stage as corpus_stage
-from entigraph.corpus.readers.fictional_corpora import FictionalCorpus
 from entigraph.errors import ConfigError, DataError
 from entigraph.llm.base import Completion, Request
 from entigraph.llm.offline.offline_writer import OfflineWriter
@@ -28,14 +26,6 @@ TALE = Document(id="tale", title="The Lamp of Orsk", text=ARTICLE, meta={"author
 
 def words(text: str) -> int:
     return len(text.split())
-
-
-@pytest.fixture
-def corpus(tmp_path: Path) -> Path:
-    folder = tmp_path / "corpus"
-    folder.mkdir()
-    corpus_stage.run(FictionalCorpus(documents=2), folder)
-    return folder
 
 
 def synthesize(

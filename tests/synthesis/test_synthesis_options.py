@@ -9,8 +9,6 @@ from typing import Any
 import pytest
 
 from entigraph.config.schema import NearDuplicates, Synthesis
-from entigraph.corpus import stage as corpus_stage
-from entigraph.corpus.readers.fictional_corpora import FictionalCorpus
 from entigraph.errors import DataError
 from entigraph.llm.base import LLM, Completion, Request
 from entigraph.llm.offline.offline_writer import OfflineWriter
@@ -23,14 +21,6 @@ from entigraph.synthesis.augmenters.entigraph import EntiGraph
 from entigraph.synthesis.augmenters.rephrase import Rephrase
 from entigraph.synthesis.base import Augmenter, PromptLayout
 from tests.synthesis.test_document_parts import a_book
-
-
-@pytest.fixture
-def corpus(tmp_path: Path) -> Path:
-    folder = tmp_path / "corpus"
-    folder.mkdir()
-    corpus_stage.run(FictionalCorpus(documents=2), folder)
-    return folder
 
 
 class RecordingWriter:

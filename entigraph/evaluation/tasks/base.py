@@ -26,8 +26,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar, TypeVar
 
-from entigraph.config.fields import runtime_field
-from entigraph.errors import ConfigError
+from entigraph.config.fields import check_minimums, runtime_field
 from entigraph.evaluation.base import Backend, TaskInputs
 from entigraph.evaluation.metrics import check_metrics, compute_metrics
 from entigraph.runtime.progress import Progress
@@ -105,10 +104,7 @@ class EvaluationTask(ABC):
 
     def check_minimum(self, **minimums: float) -> None:
         """Raises ConfigError for a field below its minimum; None is valid."""
-        for name, minimum in minimums.items():
-            value = getattr(self, name)
-            if value is not None and value < minimum:
-                raise ConfigError(f"evaluation {name}: {value} found, {minimum} or more expected")
+        check_minimums(self, "evaluation ", **minimums)
 
     @abstractmethod
     def evaluate(self, context: TaskContext) -> dict[str, Any]:

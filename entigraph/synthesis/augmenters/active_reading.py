@@ -5,13 +5,14 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 
+from entigraph.config.fields import check_minimums
 from entigraph.errors import ConfigError, LLMError
 from entigraph.llm.offline.offline_prompt import OfflinePrompt
 from entigraph.llm.offline.offline_tasks import offline_task
 from entigraph.llm.offline.outline import connections, topics
 from entigraph.storage.schemas import Document, EntityGraph
 from entigraph.synthesis.augmenters.item_lists import list_schema, pick_item
-from entigraph.synthesis.augmenters.rounds import check_minimum, rounds
+from entigraph.synthesis.augmenters.rounds import rounds
 from entigraph.synthesis.base import PromptAugmenter, Steps, WritingTask
 
 KIND = "active_reading"
@@ -43,8 +44,7 @@ class ActiveReading(PromptAugmenter):
     rounds: int | None = None
 
     def __post_init__(self) -> None:
-        check_minimum("strategies", self.strategies)
-        check_minimum("rounds", self.rounds)
+        check_minimums(self, "augmenter.", strategies=1, rounds=1)
         if (self.variant == ReadingVariant.task) != bool(self.purpose.strip()):
             raise ConfigError(
                 f"augmenter.purpose: {self.purpose!r} found with augmenter.variant={self.variant}; variant=task needs "

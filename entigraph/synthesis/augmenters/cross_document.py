@@ -6,13 +6,14 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import count
 
+from entigraph.config.fields import check_minimums
 from entigraph.errors import DataError
 from entigraph.llm.offline.offline_prompt import OfflinePrompt
 from entigraph.llm.offline.offline_tasks import offline_task
 from entigraph.llm.offline.outline import topics
 from entigraph.storage.schemas import Document, EntityGraph
 from entigraph.synthesis.augmenters.entigraph import request_entities
-from entigraph.synthesis.augmenters.rounds import check_kinds, check_minimum
+from entigraph.synthesis.augmenters.rounds import check_kinds
 from entigraph.synthesis.base import PromptAugmenter, Steps, WritingTask, render_document
 from entigraph.synthesis.document_parts import source_id
 
@@ -44,8 +45,7 @@ class CrossDocument(PromptAugmenter):
 
     def __post_init__(self) -> None:
         check_kinds(self.kinds, KINDS)
-        check_minimum("documents_per_text", self.documents_per_text, 2)
-        check_minimum("max_entities", self.max_entities)
+        check_minimums(self, "augmenter.", documents_per_text=2, max_entities=1)
         super().__post_init__()
 
     @property

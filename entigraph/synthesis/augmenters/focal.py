@@ -4,12 +4,13 @@ import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
+from entigraph.config.fields import check_minimums
 from entigraph.llm.offline.offline_prompt import OfflinePrompt
 from entigraph.llm.offline.offline_tasks import offline_task
 from entigraph.llm.offline.outline import connections, question_about, topics
 from entigraph.storage.schemas import Document, EntityGraph
 from entigraph.synthesis.augmenters.item_lists import list_schema, pick_item
-from entigraph.synthesis.augmenters.rounds import check_kinds, check_minimum, divide_by_kind, rounds
+from entigraph.synthesis.augmenters.rounds import check_kinds, divide_by_kind, rounds
 from entigraph.synthesis.base import Augmenter, PromptAugmenter, Steps, WritingTask
 
 DOCUMENT, ANSWERS = "focal_document", "focal_answers"
@@ -32,8 +33,7 @@ class Focal(PromptAugmenter):
 
     def __post_init__(self) -> None:
         check_kinds(self.kinds, (DOCUMENT, ANSWERS))
-        check_minimum("questions", self.questions)
-        check_minimum("rounds", self.rounds)
+        check_minimums(self, "augmenter.", questions=1, rounds=1)
         super().__post_init__()
 
     @property

@@ -5,13 +5,13 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import count
 
+from entigraph.config.fields import check_minimums
 from entigraph.llm.offline.offline_prompt import OfflinePrompt
 from entigraph.llm.offline.offline_tasks import offline_task
 from entigraph.llm.offline.outline import ask_about_statement, topics
 from entigraph.storage.schemas import Document, EntityGraph
 from entigraph.synthesis.augmenters.entigraph import request_entities
 from entigraph.synthesis.augmenters.item_lists import list_schema, object_schema, pick_item, read_object
-from entigraph.synthesis.augmenters.rounds import check_minimum
 from entigraph.synthesis.base import BadAnswer, PromptAugmenter, Steps, WritingTask, round_robin
 
 KIND = "instruction"
@@ -38,8 +38,7 @@ class KnowledgeInstruct(PromptAugmenter):
     max_entities: int | None = None
 
     def __post_init__(self) -> None:
-        for key in ("facts", "paraphrases", "max_entities"):
-            check_minimum(key, getattr(self, key))
+        check_minimums(self, "augmenter.", facts=1, paraphrases=1, max_entities=1)
         super().__post_init__()
 
     @property

@@ -47,9 +47,3 @@ def check_kinds(kinds: Sequence[str], known: Sequence[str], key: str = "kinds") 
     """Raises ConfigError unless the option `key` names some of the `known` kinds, each once."""
     if not kinds or not set(kinds) <= set(known) or len(set(kinds)) < len(kinds):
         raise ConfigError(f"augmenter.{key}: {list(kinds)} found, some of {', '.join(known)} expected, each once")
-
-
-def check_minimum(key: str, value: int | None, minimum: int = 1) -> None:
-    """Raises ConfigError if the value of the option `key` is below `minimum`."""
-    if value is not None and value < minimum:
-        raise ConfigError(f"augmenter.{key}: {value} found, {minimum} or more expected")

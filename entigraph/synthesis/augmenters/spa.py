@@ -3,11 +3,12 @@
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
+from entigraph.config.fields import check_minimums
 from entigraph.llm.offline.offline_prompt import OfflinePrompt
 from entigraph.llm.offline.offline_tasks import offline_task
 from entigraph.llm.offline.outline import connections, question_about, topics
 from entigraph.storage.schemas import Document, EntityGraph
-from entigraph.synthesis.augmenters.rounds import check_kinds, check_minimum, rounds
+from entigraph.synthesis.augmenters.rounds import check_kinds, rounds
 from entigraph.synthesis.base import PromptAugmenter, Steps, WritingTask
 
 KINDS = (
@@ -37,7 +38,7 @@ class SPA(PromptAugmenter):
 
     def __post_init__(self) -> None:
         check_kinds(self.kinds, KINDS)
-        check_minimum("rounds", self.rounds)
+        check_minimums(self, "augmenter.", rounds=1)
         super().__post_init__()
 
     @property

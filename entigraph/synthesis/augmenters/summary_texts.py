@@ -4,12 +4,13 @@ import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
+from entigraph.config.fields import check_minimums
 from entigraph.llm.offline.offline_prompt import OfflinePrompt, split_sentences
 from entigraph.llm.offline.offline_tasks import offline_task
 from entigraph.llm.offline.outline import ask_about_statement, is_supported, topics
 from entigraph.storage.schemas import Document, EntityGraph
 from entigraph.synthesis.augmenters.item_lists import list_schema, object_schema, pick_item, read_items, read_object
-from entigraph.synthesis.augmenters.rounds import check_kinds, check_minimum, divide_by_kind, rounds
+from entigraph.synthesis.augmenters.rounds import check_kinds, divide_by_kind, rounds
 from entigraph.synthesis.base import Augmenter, BadAnswer, PromptAugmenter, Steps, WritingTask
 
 DETAILED, EXTRACTIVE, FACTS, PAIRS = KINDS = ("summary_detailed", "summary_extractive", "summary_facts", "summary_qa")
@@ -39,8 +40,7 @@ class Summaries(PromptAugmenter):
         check_kinds(self.kinds, KINDS)
         if self.checked:
             check_kinds(self.checked, KINDS, "checked")
-        check_minimum("facts", self.facts)
-        check_minimum("rounds", self.rounds)
+        check_minimums(self, "augmenter.", facts=1, rounds=1)
         super().__post_init__()
 
     @property
