@@ -350,7 +350,9 @@ def test_ten_kills_repeat_no_cached_request(command: Command, tmp_path: Path) ->
         stats = server.stats()
         print(f"{kills} kills, {unsaved} answers lost in flight, {stats['duplicates']} sent twice")
         assert kills >= 8 and stats["duplicates"] <= unsaved <= 8 * kills
-        assert stats["ok"] - stats["duplicates"] == answers_in(response_cache)
+        # A lost answer is not sent again if it was requested ahead, for a text beyond the budget.
+        lost = stats["ok"] - stats["duplicates"] - answers_in(response_cache)
+        assert 0 <= lost <= unsaved - stats["duplicates"]
         rerun = command(*synthesis(server, "logger=none", f"paths.root={tmp_path}/unbroken"))
         assert rerun.returncode == 0, rerun.stderr
     assert texts_digest(tmp_path / "outputs") == texts_digest(tmp_path / "unbroken")
