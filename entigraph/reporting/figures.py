@@ -13,6 +13,7 @@ if TYPE_CHECKING:
 
 # The palette of Okabe and Ito.
 BLUE, VERMILION, GREEN, PURPLE, ORANGE, SKY = "#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9"
+WINE, OLIVE, INDIGO = "#882255", "#999933", "#332288"  # of Tol's muted palette, for figures with many series
 FIGURE_FORMATS = ("png", "svg", "pdf")  # PDF and SVG for print
 BLACK, GRAY, GRID_COLOR = "#000000", "#777777", "#dddddd"
 STYLES: Mapping[str, tuple[str, str]] = {
@@ -20,12 +21,21 @@ STYLES: Mapping[str, tuple[str, str]] = {
     "rephrase": (VERMILION, "s"),
     "raw": (GREEN, "^"),
 }
-COLORS, MARKERS = (PURPLE, ORANGE, SKY, BLUE, VERMILION, GREEN), ("D", "v", "P", "X", "*", "<", ">")
+COLORS, MARKERS = (PURPLE, ORANGE, SKY, WINE, OLIVE, INDIGO), ("D", "v", "P", "X", "*", "<", ">")
 DISPLAY_NAMES: Mapping[str, str] = {
     "entigraph": "EntiGraph",
     "rephrase": "Rephrase",
     "raw": "Raw (documents repeated)",
     "qa": "QA pairs",
+    "spa": "SPA",
+    "active_reading": "Active Reading",
+    "active_reading_task": "Active Reading (task)",
+    "focal": "Focal rewriting",
+    "focal_mixed": "Focal rewriting, QA",
+    "summaries": "Summaries",
+    "knowledge_instruct": "Knowledge-Instruct",
+    "cross_document": "Cross-document",
+    "mixed": "Mixed",
 }
 
 

@@ -25,6 +25,7 @@ import numpy as np
 from entigraph.analysis.document_bootstrap import Vector
 
 POWER = 0.8  # with which the stated number of seeds or documents would decide an undecided difference
+MAX_SEEDS, MAX_DOCUMENTS = 50, 1000  # larger numbers are no advice
 
 
 @dataclass(frozen=True)
@@ -255,9 +256,9 @@ def describe_decision(difference: Mapping[str, Any]) -> str:
         return "no difference was measured"
     if difference["seeds"] < 2:
         return "the scatter of training is unknown with one seed; run two or more"
-    options = []
-    if difference["needed_seeds"]:
-        options.append(f"{difference['needed_seeds']:,} seeds")
-    if difference["needed_documents"]:
-        options.append(f"{difference['needed_documents']:,} documents")
+    options = [
+        f"{difference[key]:,} {name}"
+        for key, name, most in (("needed_seeds", "seeds", MAX_SEEDS), ("needed_documents", "documents", MAX_DOCUMENTS))
+        if difference[key] and difference[key] <= most
+    ]
     return f"{' or '.join(options) or 'more seeds and documents together'} would decide it"

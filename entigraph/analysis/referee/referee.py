@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from entigraph.analysis.referee.method_comparisons import CostLevel
 
 EQUAL = {"tokens": "synthetic tokens", "trained_tokens": "trained tokens", "dollars": "dollars"}
+VERDICTS = {True: "better than", False: "undecided against"}
 BAND = ("tokens", "low", "high")  # a forecast and the ends of its band
 
 
@@ -237,17 +238,32 @@ def summary_lines(title: str, result: Mapping[str, Any]) -> list[str]:
         rows = [row for row in result["comparisons"] if row["equal"] == equal]
         decided = sum(row["decided"] for row in rows)
         lines.append(f"at equal {name}: {decided} of {len(rows)} differences are decided (Holm, {result['alpha']:.0%})")
-        lines += [f"  {describe_row(row)}" for row in rows]
+        lines += describe_ranking(rows)
     return lines + [f"note: {note}" for note in filter(None, [result["label"], *result["notes"]])]
 
 
-def describe_row(row: Mapping[str, Any]) -> str:
-    low, high = row["interval"]
-    verdict = "decided" if row["decided"] else f"undecided; {row['would_decide']}"
-    return (
-        f"{row['one']} minus {row['other']} at {row['at']:,.6g}: {100 * row['difference']:+.1f} points "
-        f"({100 * low:+.1f} to {100 * high:+.1f}), p = {row['adjusted_p']:.2g}: {verdict}"
-    )
+def describe_ranking(rows: Sequence[Mapping[str, Any]]) -> list[str]:
+    """Returns a line for each method at the highest cost that all of `rows` share: which others it is better than.
+
+    All pairs at all costs are in referee.html and referee.json.
+    """
+    highest = max((row["at"] for row in rows), default=0)
+    rows = [row for row in rows if row["at"] == highest]
+    accuracy = {
+        name: value for row in rows for name, value in zip((row["one"], row["other"]), row["accuracy"], strict=True)
+    }
+    ranked = sorted(accuracy, key=accuracy.__getitem__, reverse=True)
+    lines = []
+    for place, name in enumerate(ranked):
+        better: dict[bool, list[str]] = {True: [], False: []}
+        for other in ranked[place + 1 :]:
+            row = next(row for row in rows if {row["one"], row["other"]} == {name, other})
+            better[row["decided"]].append(f"{other} {100 * abs(row['difference']):+.1f}")
+        verdicts = [
+            f"{verdict} {', '.join(better[decided])}" for decided, verdict in VERDICTS.items() if better[decided]
+        ]
+        lines.append(f"  {name:22}{accuracy[name]:.3f}  {'; '.join(verdicts)}".rstrip())
+    return [f"  at {highest:,.6g}, differences in points:", *lines] if lines else []
 
 
 def describe_target(target: Mapping[str, Any], result: Mapping[str, Any]) -> str:

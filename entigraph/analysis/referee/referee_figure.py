@@ -1,4 +1,4 @@
-"""The referee's figure: accuracy by tokens and by dollars, and the differences at equal tokens."""
+"""The referee's figure: accuracy by tokens and by dollars, and the differences at the largest common budget."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -18,24 +18,26 @@ from entigraph.reporting.figures import (
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-MAX_ROWS = 30  # differences that are drawn
-
 
 def draw_referee(result: Mapping[str, Any], out: Path) -> None:
     """Writes referee.png and referee.svg."""
-    rows = [row for row in result["comparisons"] if row["equal"] == "tokens"][:MAX_ROWS]
-    figure, axes = create_figure(1, 3, figsize=(13, max(4.2, 0.9 + 0.24 * len(rows))))
+    rows = [row for row in result["comparisons"] if row["equal"] == "tokens"]
+    largest = max((row["at"] for row in rows), default=0)
+    rows = [row for row in rows if row["at"] == largest]
+    figure, axes = create_figure(1, 3, figsize=(13, max(4.2, 1.2 + 0.18 * len(rows))))
     by_tokens, by_dollars, differences = axes[0]
     draw_points(by_tokens, result, "tokens")
     format_token_axis(by_tokens, sorted({point["budget"] for point in result["points"]}))
     by_tokens.set_xlabel("synthetic tokens")
     by_tokens.set_ylabel("accuracy")
-    by_tokens.legend(frameon=False, fontsize=8)
     draw_points(by_dollars, result, "dollars")
     draw_front(by_dollars, result)
     format_dollar_axis(by_dollars)
     by_dollars.set_xlabel(f"dollars (prices of {result['prices']['date']})")
-    draw_differences(differences, rows)
+    figure.legend(
+        *by_dollars.get_legend_handles_labels(), loc="outside upper center", ncols=6, frameon=False, fontsize=8
+    )
+    draw_differences(differences, rows, largest)
     save_figure(figure, out, "referee", result["footer"])
 
 
@@ -72,18 +74,17 @@ def draw_front(axes: "Axes", result: Mapping[str, Any]) -> None:
         [point["dollars"] for point in front], [point["accuracy"] for point in front],
         where="post", color=BLACK, linewidth=1.2, alpha=0.5, label="Pareto front",
     )  # fmt: skip
-    axes.legend(frameon=False, fontsize=8)
 
 
-def draw_differences(axes: "Axes", rows: list[Mapping[str, Any]]) -> None:
+def draw_differences(axes: "Axes", rows: list[Mapping[str, Any]], at: float) -> None:
     for place, row in enumerate(rows):
         low, high = row["interval"]
         color = BLACK if row["decided"] else GRAY
         axes.plot([low, high], [place, place], color=color, linewidth=1.2)
         axes.plot([row["difference"]], [place], color=color, marker="o" if row["decided"] else "|", markersize=5)
     axes.axvline(0, color=GRAY, linewidth=0.8)
-    labels = [f"{display_name(row['one'])} − {display_name(row['other'])}, {row['at']:,.0f}" for row in rows]
+    labels = [f"{display_name(row['one'])} − {display_name(row['other'])}" for row in rows]
     axes.set_yticks(range(len(rows)), labels, fontsize=7)
     axes.invert_yaxis()
     format_percent_axis(axes, "x")
-    axes.set_xlabel("difference at equal tokens (black: decided)")
+    axes.set_xlabel(f"difference at {at:,.0f} tokens (black: decided)")
