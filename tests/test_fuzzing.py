@@ -131,7 +131,9 @@ FOLDERS = st.dictionaries(
 
 @contextmanager
 def new_folder() -> Iterator[Path]:
-    with tempfile.TemporaryDirectory() as folder:
+    """Yields a temporary folder, in memory where there is a file system for that: disks remove folders slowly."""
+    memory = Path("/dev/shm")
+    with tempfile.TemporaryDirectory(dir=memory if memory.is_dir() else None) as folder:
         yield Path(folder)
 
 

@@ -5,16 +5,20 @@ trained model as GGUF, is llama.cpp's `convert_hf_to_gguf.py`.
 """
 
 import struct
+from contextlib import AbstractContextManager, nullcontext, redirect_stderr
+from dataclasses import dataclass
 from importlib.util import find_spec
+from io import StringIO
 from pathlib import Path
 from typing import Any, BinaryIO
 
 from entigraph.errors import ConfigError
 
 MAGIC = b"GGUF"
-STRING_TYPE = 8
-ARCHITECTURE = "general.architecture"
-MAX_STRING = 1_000
+ARCHITECTURE, ALIGNMENT, DEFAULT_ALIGNMENT = "general.architecture", "general.alignment", 32
+# Types of an entry's value.
+STRING, LIST = 8, 9
+NUMBERS = {0: "B", 1: "b", 2: "H", 3: "h", 4: "I", 5: "i", 6: "f", 7: "?", 10: "Q", 11: "q", 12: "d"}
 
 
 def is_gguf(path: str) -> bool:
@@ -30,6 +34,11 @@ def pretrained_source(path: str) -> dict[str, str]:
     return {"pretrained_model_name_or_path": str(local)}
 
 
+def without_progress_bar(path: str) -> AbstractContextManager[object]:
+    """Hides the progress bar of transformers' GGUF reader, which `disable_progress_bar` does not."""
+    return redirect_stderr(StringIO()) if is_gguf(path) else nullcontext()
+
+
 def forget_quantization(model: Any) -> None:
     """Removes the note of a GGUF file's quantization from the config: the weights are dequantized."""
     if getattr(getattr(model.config, "quantization_config", None), "quant_method", None) == "gguf":
@@ -37,36 +46,92 @@ def forget_quantization(model: Any) -> None:
 
 
 def check_gguf(file: Path) -> None:
-    """Raises ConfigError if transformers cannot read a GGUF file. Does not load the weights."""
+    """Raises ConfigError if transformers cannot read a GGUF file, or it is incomplete. Does not load the weights."""
     if find_spec("gguf") is None:
         raise ConfigError(f"model.path: {file} needs the package gguf: pip install 'entigraph[gguf]'")
-    architecture = read_architecture(file)
+    header = read_header(file)
     from transformers.modeling_gguf_pytorch_utils import GGUF_SUPPORTED_ARCHITECTURES
 
     names = {name.replace("_", "") for name in GGUF_SUPPORTED_ARCHITECTURES}
-    if architecture.replace("-", "").replace("_", "") not in names:
+    if header.architecture.replace("-", "").replace("_", "") not in names:
         raise ConfigError(
-            f"model.path: {file} has the architecture {architecture!r}, which transformers does not read from GGUF (it "
-            f"reads {', '.join(sorted(GGUF_SUPPORTED_ARCHITECTURES))}); use the model's Hugging Face folder instead"
+            f"model.path: {file} has the architecture {header.architecture!r}, which transformers does not read from "
+            f"GGUF (it reads {', '.join(sorted(GGUF_SUPPORTED_ARCHITECTURES))}); use the model's Hugging Face folder "
+            "instead"
+        )
+    size = file.stat().st_size
+    if size <= header.last_tensor:
+        raise ConfigError(
+            f"model.path: {file} is incomplete: {size:,} bytes found, more than {header.last_tensor:,} expected; "
+            "download it again"
         )
 
 
-def read_architecture(file: Path) -> str:
-    """Returns the architecture, which the first entry of the header names. Raises ConfigError for another file."""
-    problem = ConfigError(f"model.path: {file} is not a GGUF file whose header begins with {ARCHITECTURE}")
+@dataclass(frozen=True)
+class GgufHeader:
+    """`last_tensor` is the position in the file at which the last tensor begins; -1 without tensors."""
+
+    architecture: str
+    last_tensor: int = -1
+
+
+def read_header(file: Path) -> GgufHeader:
+    """Returns the header of a GGUF file. Raises ConfigError for another file, and one that ends within its header."""
     try:
         with file.open("rb") as stream:
-            magic, _, _, _ = struct.unpack("<4sIQQ", stream.read(24))  # magic, version, tensors, entries
-            key = read_string(stream)
-            (kind,) = struct.unpack("<I", stream.read(4))
-            value = read_string(stream) if kind == STRING_TYPE else ""
-    except (struct.error, OSError, UnicodeDecodeError):
-        raise problem from None
-    if magic != MAGIC or key != ARCHITECTURE or not value:
-        raise problem
-    return value
+            return HeaderReader(stream, file.stat().st_size).read()
+    except (struct.error, OSError, UnicodeDecodeError, KeyError, ValueError):
+        raise ConfigError(
+            f"model.path: {file} is not a complete GGUF file: its header cannot be read; download it again"
+        ) from None
 
 
-def read_string(stream: BinaryIO) -> str:
-    (length,) = struct.unpack("<Q", stream.read(8))
-    return stream.read(min(length, MAX_STRING)).decode()
+class HeaderReader:
+    """Reads the header of a GGUF file: its entries, such as the vocabulary, and the positions of its tensors."""
+
+    def __init__(self, stream: BinaryIO, size: int) -> None:
+        self.stream, self.size = stream, size
+
+    def read(self) -> GgufHeader:
+        magic, _version, tensors, entries = self.unpack("<4sIQQ")
+        if magic != MAGIC:
+            raise ValueError("not a GGUF file")
+        values = dict(self.read_entry() for _ in range(entries))
+        offsets = [self.read_offset() for _ in range(tensors)]
+        alignment = int(values.get(ALIGNMENT) or DEFAULT_ALIGNMENT)
+        data = -(-self.stream.tell() // alignment) * alignment
+        return GgufHeader(values[ARCHITECTURE].decode(), data + max(offsets) if offsets else -1)
+
+    def read_entry(self) -> tuple[str, Any]:
+        return self.read_string().decode(), self.read_value(*self.unpack("<I"))
+
+    def read_value(self, kind: int) -> Any:
+        """Returns a string or a number; None for a list."""
+        if kind == STRING:
+            return self.read_string()
+        if kind == LIST:
+            kind, length = self.unpack("<IQ")
+            if kind in NUMBERS:
+                self.read_bytes(struct.calcsize(NUMBERS[kind]) * length)
+            else:
+                for _ in range(length):
+                    self.read_value(kind)
+            return None
+        return self.unpack(f"<{NUMBERS[kind]}")[0]
+
+    def read_offset(self) -> int:
+        """Returns the position of a tensor in the data."""
+        self.read_string()
+        (dimensions,) = self.unpack("<I")
+        return int(self.unpack(f"<{dimensions}QIQ")[-1])
+
+    def read_string(self) -> bytes:
+        return self.read_bytes(*self.unpack("<Q"))
+
+    def unpack(self, form: str) -> tuple[Any, ...]:
+        return struct.unpack(form, self.stream.read(struct.calcsize(form)))
+
+    def read_bytes(self, length: int) -> bytes:
+        if self.stream.tell() + length > self.size:
+            raise ValueError("the file ends within its header")
+        return self.stream.read(length)

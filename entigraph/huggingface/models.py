@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 from entigraph.errors import ConfigError
-from entigraph.huggingface.gguf_files import forget_quantization, pretrained_source
+from entigraph.huggingface.gguf_files import forget_quantization, pretrained_source, without_progress_bar
 
 if TYPE_CHECKING:
     from transformers import GenerationConfig, PreTrainedModel
@@ -36,7 +36,7 @@ def load_checked(path: str, **options: Any) -> "PreTrainedModel":
     # Allows other shapes only to report them together with what is missing.
     options |= {"dtype": torch.float32, "output_loading_info": True, "ignore_mismatched_sizes": True}
     try:
-        with without_load_report():
+        with without_load_report(), without_progress_bar(path):
             loaded: Any = AutoModelForCausalLM.from_pretrained(**pretrained_source(path), **options)
     except (OSError, ValueError, RuntimeError, SafetensorError) as error:
         raise model_error(path, error) from None
