@@ -14,7 +14,7 @@ import subprocess
 import sys
 import tempfile
 import threading
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 FORKED = multiprocessing.get_context("forkserver")
@@ -75,12 +75,24 @@ def run_command(
     return subprocess.CompletedProcess(arguments, running.wait(), printed, errors)
 
 
+def run_function(function: Callable[..., object], *arguments: object, timeout: float = 300) -> int | None:
+    """Calls a function of a module in a process of its own. Returns its status: negative if a signal ended it."""
+    process = FORKED.Process(target=function, args=arguments)
+    process.start()
+    process.join(timeout)
+    if process.exitcode is None:
+        process.kill()
+    return process.exitcode
+
+
 def execute(
     arguments: tuple[str, ...], cwd: str, environment: dict[str, str], output: str, errors: str, new_session: bool
 ) -> None:
     """Becomes `python -m entigraph ...`, with its working directory, environment, search path and exit handlers."""
     if new_session:
         os.setsid()
+    # A shell without job control starts background jobs deaf to Ctrl-C, and their children inherit that.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     for file, descriptor in ((output, 1), (errors, 2)):
         os.dup2(os.open(file, os.O_WRONLY | os.O_APPEND), descriptor)
     os.chdir(cwd)

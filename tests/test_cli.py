@@ -1,19 +1,19 @@
 """The command line: invalid input is one error without a traceback, and nothing is written."""
 
 import json
-import os
 import shutil
 import signal
 import subprocess
 import sys
-import time
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from entigraph.cli import hydra_arguments
+from tests.commands import RunningCommand
 from tests.conftest import TINY, Command
+from tests.polling import wait_for
 
 
 def error_output(result: subprocess.CompletedProcess[str]) -> str:
@@ -80,10 +80,12 @@ def error_output(result: subprocess.CompletedProcess[str]) -> str:
         (["--nonsense"], "nonsense"),
     ],
 )
-def test_invalid_arguments_are_one_error(arguments: list[str], message: str, command: Command, tmp_path: Path) -> None:
+def test_invalid_arguments_are_one_error(
+    arguments: list[str], message: str, command_here: Command, tmp_path: Path
+) -> None:
     if "corpus.documents=1000" in arguments:
         arguments = [*arguments, "stage=corpus"]
-    result = command(*arguments)
+    result = command_here(*arguments)
     if "--nonsense" in arguments:  # argparse says it in its own form
         assert result.returncode == 1 and message in result.stderr
     else:
@@ -92,8 +94,12 @@ def test_invalid_arguments_are_one_error(arguments: list[str], message: str, com
     assert left == set()
 
 
-def test_all_problems_are_reported_together(command: Command) -> None:
-    errors = error_output(command("optim.lr=0", "data.batch_size=0", "tokenizer.vocabulary=5"))
+def test_error_ends_the_process_with_status_one(command: Command) -> None:
+    assert "seed: -1 found" in error_output(command("seed=-1"))
+
+
+def test_all_problems_are_reported_together(command_here: Command) -> None:
+    errors = error_output(command_here("optim.lr=0", "data.batch_size=0", "tokenizer.vocabulary=5"))
     assert all(key in errors for key in ("optim.lr", "data.batch_size", "tokenizer.vocabulary"))
 
 
@@ -113,9 +119,11 @@ def text_folder(folder: Path, **files: bytes) -> Path:
         ({"a_txt": b"  \n"}, "none of 1 files and records has a text\n  - a.txt: no text in it"),
     ],
 )
-def test_invalid_files_are_one_error(files: dict[str, bytes], message: str, command: Command, tmp_path: Path) -> None:
+def test_invalid_files_are_one_error(
+    files: dict[str, bytes], message: str, command_here: Command, tmp_path: Path
+) -> None:
     folder = text_folder(tmp_path / "texts", **files)
-    result = command("corpus=text_files", f"corpus.path={folder}", "evaluation=none", "stage=corpus")
+    result = command_here("corpus=text_files", f"corpus.path={folder}", "evaluation=none", "stage=corpus")
     assert message in error_output(result)
     assert not list(tmp_path.rglob("manifest.json"))
 
@@ -130,10 +138,10 @@ def test_invalid_files_are_one_error(files: dict[str, bytes], message: str, comm
         ('{"document": "a.txt", "question": "?", "choices": ["x", " "], "answer": 0}', "choices are ['x', ' ']"),
     ],
 )
-def test_invalid_questions_are_one_error(line: str, message: str, command: Command, tmp_path: Path) -> None:
+def test_invalid_questions_are_one_error(line: str, message: str, command_here: Command, tmp_path: Path) -> None:
     folder = text_folder(tmp_path / "texts", a_txt=b"Some text.")
     (tmp_path / "questions.jsonl").write_text(line + "\n")
-    result = command(
+    result = command_here(
         "corpus=text_files", f"corpus.path={folder}", f"corpus.questions={tmp_path}/questions.jsonl", "stage=corpus"
     )
     assert message in error_output(result)
@@ -149,17 +157,17 @@ def test_invalid_questions_are_one_error(line: str, message: str, command: Comma
     ],
 )
 def test_invalid_quality_lines_are_one_error(
-    spoil: Callable[[str], str], message: str, command: Command, quality_file: Path
+    spoil: Callable[[str], str], message: str, command_here: Command, quality_file: Path
 ) -> None:
     lines = quality_file.read_text().splitlines()
     quality_file.write_text("\n".join([*lines[:2], spoil(lines[2])]))
-    errors = error_output(command("corpus=quality", f"corpus.path={quality_file}", "stage=corpus"))
+    errors = error_output(command_here("corpus=quality", f"corpus.path={quality_file}", "stage=corpus"))
     assert message in errors and f"{quality_file}:3" in errors
 
 
-def test_unwritable_output_folder_is_one_error(command: Command, tmp_path: Path) -> None:
+def test_unwritable_output_folder_is_one_error(command_here: Command, tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
-    assert "cannot write below" in error_output(command("stage=corpus", f"paths.root={tmp_path}/file/outputs"))
+    assert "cannot write below" in error_output(command_here("stage=corpus", f"paths.root={tmp_path}/file/outputs"))
 
 
 def test_plan_and_help_write_nothing_and_import_no_torch(tmp_path: Path) -> None:
@@ -193,22 +201,10 @@ def test_each_stage_runs_by_itself(command: Command) -> None:
 
 def test_interrupt_message_explains_how_to_continue(tmp_path: Path) -> None:
     arguments = [argument for argument in TINY if not argument.startswith("trainer.max_steps")]
-    running = subprocess.Popen(
-        [sys.executable, "-m", "entigraph", "run", *arguments, "trainer.max_steps=100000"],
-        cwd=tmp_path,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-        # A shell without job control starts background jobs deaf to Ctrl-C, and their children inherit that.
-        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
-    )
-    deadline = time.monotonic() + 120
-    while not list(tmp_path.rglob("metrics.jsonl")):
-        time.sleep(0.1)
-        assert running.poll() is None, running.communicate()
-        assert time.monotonic() < deadline, "training did not start within two minutes"
-    os.kill(running.pid, signal.SIGINT)
-    _, errors = running.communicate(timeout=60)
+    running = RunningCommand("run", *arguments, "trainer.max_steps=100000", cwd=tmp_path)
+    wait_for(lambda: list(tmp_path.rglob("metrics.jsonl")), process=running, timeout_s=300)
+    running.send_signal(signal.SIGINT)
+    _, errors = running.communicate(timeout=300)
     assert running.returncode == 130 and "run the same command to continue" in errors
 
 
@@ -224,12 +220,12 @@ def test_internal_error_keeps_its_traceback(command: Command, tmp_path: Path) ->
     assert result.returncode == 70 and "ZeroDivisionError" in result.stderr and "Traceback" in result.stderr
 
 
-def test_experiment_in_config_dir(command: Command, tmp_path: Path) -> None:
+def test_experiment_in_config_dir(command_here: Command, tmp_path: Path) -> None:
     folder = tmp_path / "own" / "experiments"
     folder.mkdir(parents=True)
     (folder / "mine.yaml").write_text("# @package _global_\ncorpus:\n  documents: 3\n")
     for key in ("experiments", "experiment"):
-        result = command(f"{key}=mine", "--config-dir", str(tmp_path / "own"))
+        result = command_here(f"{key}=mine", "--config-dir", str(tmp_path / "own"))
         assert result.returncode == 0 and "to do" in result.stdout, result.stderr
 
 

@@ -5,9 +5,11 @@ import os
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any, Protocol, runtime_checkable
 from urllib.parse import urlsplit
 
 from entigraph.errors import ConfigError, LLMError
+from entigraph.llm.base import Request, Writer
 from entigraph.llm.response_cache import ResponseCache
 
 MILLION = 1_000_000
@@ -36,6 +38,34 @@ class Price:
 
 
 FREE = Price(0.0, 0.0, 0.0)
+
+
+@runtime_checkable
+class PricedWriter(Writer, Protocol):
+    """A writer whose cost can be estimated: its answers are cached by the body of the request."""
+
+    @property
+    def model(self) -> str: ...
+
+    @property
+    def price(self) -> Price: ...
+
+    @property
+    def expected_tokens(self) -> int: ...
+
+    @property
+    def max_cost_usd(self) -> float | None: ...
+
+    @property
+    def requests_per_minute(self) -> int | None: ...
+
+    @property
+    def tokens_per_minute(self) -> int | None: ...
+
+    @property
+    def concurrency(self) -> int: ...
+
+    def body(self, request: Request) -> Mapping[str, Any]: ...
 
 
 def find_price(model: str, addresses: list[str], prices: Mapping[str, Mapping[str, float]]) -> Price:

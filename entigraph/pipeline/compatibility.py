@@ -1,8 +1,7 @@
 """Checks that the components of a run fit each other: what no component can see alone."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
 
 from entigraph.config.schema import Stage
 from entigraph.config.validation import collect_problems
@@ -42,11 +41,11 @@ def check_artifacts(run: Components, artifacts: Artifacts) -> list[str]:
 
 def source_problems(run: Components) -> Iterator[str]:
     """Yields files and models that do not exist."""
-    components: list[Any] = [run.corpus, run.questions, run.augmenter]
+    sources: list[Callable[[], object]] = [run.corpus.sources, run.questions.sources, run.augmenter.sources]
     if not enclosing_artifact(getattr(run.tokenizer, "path", ""), run.root):
-        components.append(run.tokenizer)
-    for component in components:
-        yield from collect_problems(component.sources)
+        sources.append(run.tokenizer.sources)
+    for find_sources in sources:
+        yield from collect_problems(find_sources)
     if run.model.path and not enclosing_artifact(run.model.path, run.root):
         yield from collect_problems(check_model_path, run.model.path)
 

@@ -14,13 +14,16 @@ from entigraph.config.schema import COMPONENTS, Preview, QualityGate, Synthesis,
 from entigraph.config.validation import collect_problems, resolve_root, validate
 from entigraph.corpus.base import CorpusReader
 from entigraph.errors import ConfigError
-from entigraph.evaluation.models_under_test import InferenceEngine
+from entigraph.evaluation.models_under_test import InferenceEngine, PretrainedBaseline
 from entigraph.evaluation.tasks.base import EvaluationTask
+from entigraph.llm.base import Writer
 from entigraph.pipeline.component_keys import component_key
+from entigraph.questions.question_sources import QuestionSource
 from entigraph.reporting.disclaimers import PLUMBING, describe_simulation
 from entigraph.retrieval.base import Retriever
 from entigraph.synthesis.base import Augmenter
 from entigraph.tokenization.base import TokenizerBuilder
+from entigraph.tracking.base import TrackerSettings
 from entigraph.training.component_nodes import (
     build_tracker,
     check_heavy_nodes,
@@ -44,9 +47,9 @@ class Components:
     seed: int
     keys: Mapping[str, dict[str, Any]]
     corpus: CorpusReader
-    questions: Any
+    questions: QuestionSource
     augmenter: Augmenter
-    llm: Any
+    llm: Writer
     synthesis: Synthesis
     preview: Preview
     quality_gate: QualityGate
@@ -61,9 +64,9 @@ class Components:
     engine: InferenceEngine
     tasks: Mapping[str, EvaluationTask]
     skipped_tasks: Sequence[str]  # those that need questions, where the corpus has none
-    baselines: Mapping[str, Any]
+    baselines: Mapping[str, PretrainedBaseline | Writer]
     analysis: Analysis
-    logger: Any
+    logger: TrackerSettings
 
     @property
     def readable_name(self) -> str:
@@ -87,7 +90,7 @@ class Components:
     @property
     def writer_is_slow(self) -> bool:
         """Whether its texts take a writer some time, or cost something."""
-        return bool(self.augmenter.needs_writer and self.llm.name != "offline")
+        return self.augmenter.needs_writer and self.llm.name != "offline"
 
     @property
     def disclaimer(self) -> str | None:
@@ -137,7 +140,9 @@ def build_components(config: DictConfig) -> dict[str, Any]:
     }
 
 
-def tasks_without_questions(tasks: Mapping[str, EvaluationTask], corpus: CorpusReader, questions: Any) -> list[str]:
+def tasks_without_questions(
+    tasks: Mapping[str, EvaluationTask], corpus: CorpusReader, questions: QuestionSource
+) -> list[str]:
     """Returns the names of the tasks that ask the corpus's questions, if it has none and none are written."""
     if corpus.questions_known or questions.name != "from_corpus":
         return []

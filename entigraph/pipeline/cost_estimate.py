@@ -2,14 +2,17 @@
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import closing
-from typing import Any, cast
+from typing import cast
 
 from entigraph.analysis.factuality.judge_usage import JudgedConfiguration, JudgeUsage
 from entigraph.analysis.factuality.judges import JudgedAnalysis
+from entigraph.config.schema import Synthesis
 from entigraph.evaluation.tasks.question_task import QuestionTask
+from entigraph.llm.cost import Price, PricedWriter
 from entigraph.llm.response_cache import ResponseCache, response_cache_path
 from entigraph.pipeline import steps
 from entigraph.pipeline.run import Run
+from entigraph.questions.question_sources import GeneratedQuestions
 from entigraph.retrieval.base import build_query
 from entigraph.storage.jsonl import read_jsonl
 from entigraph.storage.schemas import Document
@@ -30,8 +33,11 @@ SHORT_ANSWER = 60  # tokens
 
 def synthesis_cost_lines(run: Run, max_documents: int = MAX_DOCUMENTS_LISTED) -> list[str]:
     """Returns the cost of each augmenter; empty if the writer is the offline one or the texts are complete."""
-    if not run.augmenter.needs_writer or run.llm.name == "offline" or run.artifacts.synthesis.complete:
+    llm = run.llm
+    if not run.augmenter.needs_writer or llm.name == "offline" or run.artifacts.synthesis.complete:
         return []
+    if not isinstance(llm, PricedWriter):
+        return [f"synthesis with {run.augmenter.name} and {llm.name}: its cost is unknown"]
     from entigraph.llm.caching import CachedAnswers
     from entigraph.tokenization.tokenizer import Tokenizer
 
@@ -39,14 +45,14 @@ def synthesis_cost_lines(run: Run, max_documents: int = MAX_DOCUMENTS_LISTED) ->
     count_tokens = Tokenizer(run.artifacts.tokenizer.folder).count if run.artifacts.tokenizer.complete else None
     lines = []
     with closing(ResponseCache(response_cache_path(run.root))) as cache:
-        cached = CachedAnswers(cache, run.llm.body)
+        cached = CachedAnswers(cache, llm.body)
         parts = run.augmenter.divide(run.synthesis.token_budget)
         for augmenter, budget in parts:
-            low, high = estimate_range(augmenter, documents, budget, run, cached, count_tokens)
+            low, high = estimate_range(augmenter, documents, budget, llm, run.synthesis, cached, count_tokens)
             same_name = sum(part.name == augmenter.name for part, _ in parts) > 1
             kinds = f" ({', '.join(getattr(augmenter, 'kinds', ()))})" if same_name else ""
-            lines.append(f"synthesis with {augmenter.name}{kinds} and {run.llm.model}:")
-            lines += [*document_lines(run, low, high, max_documents), *total_lines(run, low, high)]
+            lines.append(f"synthesis with {augmenter.name}{kinds} and {llm.model}:")
+            lines += [*document_lines(llm.price, low, high, max_documents), *total_lines(llm, low, high)]
             lines += uncovered_lines(high, budget)
     return lines
 
@@ -55,14 +61,15 @@ def estimate_range(
     augmenter: Augmenter,
     documents: Sequence[Document],
     token_budget: int | None,
-    run: Run,
+    llm: PricedWriter,
+    rules: Synthesis,
     cached: KnownAnswers,
     count_tokens: Callable[[str], int] | None,
 ) -> tuple[SynthesisEstimate, SynthesisEstimate]:
     """Returns the estimates for few and for many entities per document; one estimate if no entities are unknown."""
 
     def estimate_with(entities: int) -> SynthesisEstimate:
-        tokens, rules = run.llm.expected_tokens, run.synthesis
+        tokens = llm.expected_tokens
         return estimate(augmenter, documents, token_budget, tokens, entities, cached, count_tokens, rules)
 
     low = estimate_with(FEW_ENTITIES)
@@ -80,7 +87,7 @@ def uncovered_lines(estimate: SynthesisEstimate, token_budget: int | None) -> li
     ]
 
 
-def document_lines(run: Run, low: SynthesisEstimate, high: SynthesisEstimate, max_documents: int) -> Iterator[str]:
+def document_lines(price: Price, low: SynthesisEstimate, high: SynthesisEstimate, max_documents: int) -> Iterator[str]:
     """Yields a table of the most expensive documents, with the range of each number."""
     if not max_documents:
         return
@@ -95,13 +102,13 @@ def document_lines(run: Run, low: SynthesisEstimate, high: SynthesisEstimate, ma
             f"  {shorten(least.document, 32):<32} {entities:>9} {span(least.requests, most.requests):>15} "
             f"{span(least.free, most.free):>9} {span(least.prompt_tokens, most.prompt_tokens):>23} "
             f"{span(least.completion_tokens, most.completion_tokens):>21} "
-            f"{span(dollars(run, least, True), dollars(run, most, False), 2):>17}"
+            f"{span(dollars(price, least, True), dollars(price, most, False), 2):>17}"
         )
     if len(pairs) > max_documents:
         yield f"  and {len(pairs) - max_documents:,} more documents"
 
 
-def total_lines(run: Run, low: SynthesisEstimate, high: SynthesisEstimate) -> Iterator[str]:
+def total_lines(llm: PricedWriter, low: SynthesisEstimate, high: SynthesisEstimate) -> Iterator[str]:
     least, most = sum_documents(low), sum_documents(high)
     yield (
         f"  total: {span(least.requests, most.requests)} requests to send, "
@@ -112,14 +119,14 @@ def total_lines(run: Run, low: SynthesisEstimate, high: SynthesisEstimate) -> It
         f"{least.cached_tokens:,.0f} read from a prefix cache; "
         f"{span(least.completion_tokens, most.completion_tokens)} completion tokens"
     )
-    limit = run.llm.max_cost_usd
+    limit = llm.max_cost_usd
     stop = f"stopped at llm.max_cost_usd = {limit}" if limit is not None else "no limit (llm.max_cost_usd=null)"
-    if run.llm.price.free:
+    if llm.price.free:
         yield "  $0.00: a local server or model"
     else:
-        cheapest, dearest = dollars(run, least, True), dollars(run, most, False)
+        cheapest, dearest = dollars(llm.price, least, True), dollars(llm.price, most, False)
         yield f"  ${cheapest:,.2f} (prompt prefixes cached) to ${dearest:,.2f} (nothing cached); {stop}"
-    yield f"  time: {render_duration(run.llm, (least, most), low.seconds_per_request)}"
+    yield f"  time: {render_duration(llm, (least, most), low.seconds_per_request)}"
     if low.unknown_graphs:
         yield (
             f"  entity lists not known yet: {low.unknown_graphs:,}; assuming {FEW_ENTITIES} to {MANY_ENTITIES} "
@@ -132,13 +139,13 @@ def sum_documents(estimate: SynthesisEstimate) -> DocumentEstimate:
     return DocumentEstimate("all", **{name: estimate.total(name) for name in names})  # type: ignore[arg-type]
 
 
-def dollars(run: Run, tokens: DocumentEstimate, prefix_cached: bool) -> float:
+def dollars(price: Price, tokens: DocumentEstimate, prefix_cached: bool) -> float:
     cached_tokens = tokens.cached_tokens if prefix_cached else 0.0
-    return float(run.llm.price.dollars(tokens.prompt_tokens, cached_tokens, tokens.completion_tokens))
+    return float(price.dollars(tokens.prompt_tokens, cached_tokens, tokens.completion_tokens))
 
 
 def render_duration(
-    llm: Any, estimates: tuple[DocumentEstimate, DocumentEstimate], seconds_per_request: float | None
+    llm: PricedWriter, estimates: tuple[DocumentEstimate, DocumentEstimate], seconds_per_request: float | None
 ) -> str:
     """Returns the range of the longest time that any limit of the writer alone would take."""
     if estimates[1].requests == 0:
@@ -164,19 +171,21 @@ def shorten(name: str, width: int) -> str:
 
 def question_cost_lines(run: Run) -> list[str]:
     """Returns a rough cost of drafting and verifying questions; cached answers are not deducted."""
-    artifact = run.artifacts.questions
-    if artifact is None or artifact.complete or not run.questions.needs_writer or run.llm.name == "offline":
+    artifact, source, llm = run.artifacts.questions, run.questions, run.llm
+    if artifact is None or artifact.complete or not isinstance(source, GeneratedQuestions) or llm.name == "offline":
         return []
+    if not isinstance(llm, PricedWriter):
+        return [f"questions with {llm.name}: their cost is unknown"]
     from entigraph.questions.drafting import TOKENS_PER_QUESTION, drafting_requests
 
-    requests = [pair for document in run.corpus.read().documents for pair in drafting_requests(document, run.questions)]
-    questions = run.questions.per_document * len({passage.document.id for passage, _ in requests})
+    requests = [pair for document in run.corpus.read().documents for pair in drafting_requests(document, source)]
+    questions = source.per_document * len({passage.document.id for passage, _ in requests})
     characters = sum(len(request.system + request.user) for _, request in requests)
     prompts = characters / CHARACTERS_PER_TOKEN / len(requests) * (len(requests) + questions)
-    cost = run.llm.price.dollars(prompts, 0.0, questions * TOKENS_PER_QUESTION)
+    cost = llm.price.dollars(prompts, 0.0, questions * TOKENS_PER_QUESTION)
     return [
-        f"questions with {run.llm.model}: {len(requests):,} requests for {questions:,} questions and one check of each,"
-        f" about {prompts:,.0f} prompt tokens, ${cost:,.2f}; stopped at llm.max_cost_usd = {run.llm.max_cost_usd}"
+        f"questions with {llm.model}: {len(requests):,} requests for {questions:,} questions and one check of each,"
+        f" about {prompts:,.0f} prompt tokens, ${cost:,.2f}; stopped at llm.max_cost_usd = {llm.max_cost_usd}"
     ]
 
 
@@ -206,7 +215,7 @@ def baseline_cost_lines(run: Run) -> list[str]:
     lines = []
     for name, answers in run.artifacts.reference_evaluations.items():
         baseline = run.baselines[name]
-        if answers.complete or not hasattr(baseline, "price"):
+        if answers.complete or not isinstance(baseline, PricedWriter):
             continue
         for task_name, task in run.tasks.items():
             inputs = steps.task_inputs(run, task_name)
@@ -242,8 +251,8 @@ def answer_judge_lines(runs: Sequence[Run]) -> Iterator[str]:
         if evaluation and not evaluation.complete
     }
     for name, task in run.tasks.items():
-        judge: Any = getattr(task, "judge", None)
-        if not evaluations or not hasattr(judge, "price"):
+        judge = getattr(task, "judge", None)
+        if not evaluations or not isinstance(judge, PricedWriter):
             continue
         inputs = steps.task_inputs(run, name)
         usage = task.estimate_judge_usage(inputs) if inputs.questions.exists() else None
@@ -273,8 +282,8 @@ def judging_cost_lines(run: Run) -> list[str]:
 
 def judge_lines(analysis: JudgedAnalysis, usage_by_writer: Mapping[str, JudgeUsage]) -> Iterator[str]:
     for key, usage in usage_by_writer.items():
-        writer: Any = analysis.writer_at(key)
-        if hasattr(writer, "price") and usage.requests:
+        writer = analysis.writer_at(key)
+        if isinstance(writer, PricedWriter) and usage.requests:
             ends = zip(usage.prompt_tokens, usage.completion_tokens, strict=True)
             costs = [writer.price.dollars(prompt, 0.0, completion) for prompt, completion in ends]
             yield (

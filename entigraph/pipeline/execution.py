@@ -137,13 +137,14 @@ def find_model_problems(run: Run, path: str) -> list[str]:
 def find_baseline_problems(run: Run) -> list[str]:
     """Returns what would stop the unfinished evaluations of baselines, such as a missing API key or weights."""
     unfinished = [name for name, evaluation in run.artifacts.reference_evaluations.items() if not evaluation.complete]
-    paths = [baseline.path for name in unfinished if isinstance(baseline := run.baselines[name], PretrainedBaseline)]
-    return [problem for path in paths for problem in find_model_problems(run, path)] + [
-        problem.replace("llm.", f"baselines.{name}.", 1)
-        for name in unfinished
-        if hasattr(run.baselines[name], "check")
-        for problem in collect_problems(run.baselines[name].check)
-    ]
+    problems = []
+    for name in unfinished:
+        baseline = run.baselines[name]
+        if isinstance(baseline, PretrainedBaseline):
+            problems += find_model_problems(run, baseline.path)
+        else:
+            problems += [text.replace("llm.", f"baselines.{name}.", 1) for text in collect_problems(baseline.check)]
+    return problems
 
 
 def check_single_process(stage: Stage | None) -> None:

@@ -21,6 +21,7 @@ from entigraph.llm.response_cache import response_cache_path
 from entigraph.llm.vllm.vllm_writer import LOG_NAME
 from entigraph.pipeline.run import Run
 from entigraph.pipeline.study import headline
+from entigraph.questions.question_sources import GeneratedQuestions
 from entigraph.runtime.processes import process_group
 from entigraph.runtime.progress import Progress
 from entigraph.storage import artifact
@@ -47,7 +48,7 @@ def make_questions(run: Run, out: Path, progress: Progress, tracker: Tracker) ->
     from entigraph.questions import stage
 
     corpus = run.artifacts.corpus.folder
-    if run.questions.needs_writer:
+    if isinstance(run.questions, GeneratedQuestions):
         with run.llm.connect(response_cache_path(run.root), progress.notify) as llm:
             counts = stage.generate(corpus, out, settings=run.questions, llm=llm, progress=progress)
     else:

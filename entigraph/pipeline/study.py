@@ -100,7 +100,7 @@ def reference_entry(run: Run, name: str) -> dict[str, str]:
         path = Path(model.path)
         model_name = path.parent.name if path.name == "model" else path.name
     else:
-        model_name = model.model
+        model_name = str(getattr(model, "model", model.name))
     subject = digest([evaluation.cache_key["subject"], evaluation.cache_key.get("start")])
     return {"name": model_name, "subject": subject, "evaluation": str(evaluation.folder.relative_to(run.root))}
 

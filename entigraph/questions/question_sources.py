@@ -1,16 +1,26 @@
-"""The sources of evaluation questions: the corpus, a file, or an LLM that reads each document.
-
-A source has a `name`, `sources()` (the files that decide the questions), `needs_writer` and `prompts` (the names of the
-prompt files that the writer is asked with).
-"""
+"""The sources of evaluation questions: the corpus, a file, or an LLM that reads each document."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import ClassVar
+from typing import ClassVar, Protocol
 
 from entigraph.config.fields import runtime_field
 from entigraph.errors import ConfigError
+
+
+class QuestionSource(Protocol):
+    """`prompts`: the names of the prompt files that the writer is asked with."""
+
+    name: ClassVar[str]
+    needs_writer: ClassVar[bool]
+
+    @property
+    def prompts(self) -> Sequence[str]: ...
+
+    def sources(self) -> list[Path]:
+        """Returns the files that decide the questions. Raises ConfigError if one is missing."""
+        ...
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -1,7 +1,7 @@
 """The interface through which stages log to an experiment tracker, and an implementation that discards everything."""
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
@@ -35,6 +35,18 @@ class Tracker(Protocol):
 
     def log_lineage(self, output: Path, inputs: Iterable[Path]) -> None:
         """Logs the artifacts that a complete artifact was built from."""
+
+
+class TrackerSettings(Protocol):
+    """The options of an experiment tracker (conf/logger)."""
+
+    def run(self, info: RunInfo, root: Path) -> AbstractContextManager[Tracker]:
+        """Starts or resumes a tracked run, which ends with the context."""
+        ...
+
+    def publish(self, study: str, curve: Mapping[str, Any]) -> str | None:
+        """Publishes a study's curve. Returns a line for the user, or None."""
+        ...
 
 
 class NoTracker:

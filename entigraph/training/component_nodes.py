@@ -17,7 +17,7 @@ from omegaconf import DictConfig, OmegaConf
 from entigraph.config.instantiate import build, is_target_node, resolve_target
 from entigraph.config.suggestions import did_you_mean
 from entigraph.errors import ConfigError
-from entigraph.tracking.base import NoLogger
+from entigraph.tracking.base import NoLogger, TrackerSettings
 from entigraph.training.data_schedule import DataConfig
 
 if TYPE_CHECKING:
@@ -126,9 +126,11 @@ def is_tracker(node: Any) -> bool:
     return isinstance(node, dict | DictConfig) and str(node.get("_target_")).startswith("entigraph.tracking.")
 
 
-def build_tracker(loggers: Mapping[str, Any]) -> Any:
+def build_tracker(loggers: Mapping[str, Any]) -> TrackerSettings:
     """Returns the run's tracker settings; `NoLogger` if no tracker is configured."""
-    trackers = [build(node, f"logger.{name}") for name, node in loggers.items() if is_tracker(node)]
+    trackers: list[TrackerSettings] = [
+        build(node, f"logger.{name}") for name, node in loggers.items() if is_tracker(node)
+    ]
     return trackers[0] if trackers else NoLogger()
 
 

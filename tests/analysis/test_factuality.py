@@ -36,7 +36,7 @@ PAID = {"mock-llm": {"prompt": 1000.0, "completion": 1000.0}}
 def mock_judge(server: Any, **options: Any) -> OpenAIWriter:
     given: dict[str, Any] = {
         "model": "mock-llm",
-        "timeout_s": 2.0,
+        "timeout_s": 60.0,
         "attempts": 2,
         **options,
     }

@@ -31,7 +31,7 @@ WRONG = OfflineWriter(errors=0.3)
 
 
 def mock_writer(base_url: str, **options: Any) -> OpenAIWriter:
-    given: dict[str, Any] = {"model": "mock-llm", "base_url": base_url, "timeout_s": 2.0, "attempts": 2, **options}
+    given: dict[str, Any] = {"model": "mock-llm", "base_url": base_url, "timeout_s": 60.0, "attempts": 2, **options}
     return OpenAIWriter(**given)
 
 

@@ -1,9 +1,11 @@
 """A killed evaluation resumes and produces the same results."""
 
 import json
-import subprocess
-import sys
-from collections.abc import Sequence
+import os
+import signal
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -11,33 +13,33 @@ from entigraph.evaluation import stage
 from entigraph.evaluation.models_under_test import EndpointModel, LocalModel
 from entigraph.evaluation.tasks.closed_book_cot import ClosedBookCoT
 from entigraph.llm.openai.online_writer import OpenAIWriter
-from entigraph.runtime.progress import SilentProgress
+from entigraph.runtime.progress import Advance, SilentProgress
 from entigraph.storage.jsonl import ResumableJsonLines, read_jsonl
 from entigraph.storage.schemas import Answer
+from tests.commands import run_function
 from tests.evaluation.sample_questions import make_question, write_inputs
 from tests.evaluation.scripted_server import scripted
 
 COUNT = 6
-KILL_RUN = """
-import os, sys
-from contextlib import contextmanager
-from pathlib import Path
-from tests.evaluation.test_resume import ask
-from entigraph.runtime.progress import SilentProgress
 
+
+@dataclass(frozen=True)
 class KillingProgress(SilentProgress):
+    """Kills its process after that many answers."""
+
+    answers: int
+
     @contextmanager
-    def bar(self, what, total, unit):
+    def bar(self, what: str, total: int | None, unit: str) -> Iterator[Advance]:
         done = 0
-        def advance(amount, note=""):
+
+        def advance(amount: int, note: str = "") -> None:
             nonlocal done
             done += amount
-            if done == 3:
-                os.kill(os.getpid(), 9)
-        yield advance
+            if done == self.answers:
+                os.kill(os.getpid(), signal.SIGKILL)
 
-ask(Path(sys.argv[1]), Path(sys.argv[2]), KillingProgress())
-"""
+        yield advance
 
 
 class CountingProgress(SilentProgress):
@@ -63,10 +65,7 @@ def test_killed_evaluation_resumes(tiny_model: Path, tmp_path: Path) -> None:
     killed, uninterrupted = tmp_path / "killed", tmp_path / "whole"
     killed.mkdir()
     uninterrupted.mkdir()
-    result = subprocess.run(
-        [sys.executable, "-c", KILL_RUN, str(tiny_model), str(killed)], capture_output=True, text=True
-    )
-    assert result.returncode == -9, result.stderr
+    assert run_function(ask, tiny_model, killed, KillingProgress(answers=3)) == -signal.SIGKILL
     (scratch,) = (killed / "out").rglob("answers-cot.jsonl")
     assert len(list(read_jsonl(scratch, Answer))) == 3 and not (killed / "out" / "scores.json").exists()
     with scratch.open("ab") as cut_short:
@@ -77,16 +76,6 @@ def test_killed_evaluation_resumes(tiny_model: Path, tmp_path: Path) -> None:
     ask(tiny_model, uninterrupted, SilentProgress())
     for name in ("answers-cot.jsonl", "scores.json"):
         assert (killed / "out" / name).read_text() == (uninterrupted / "out" / name).read_text()
-
-
-KILL_ENDPOINT_RUN = (
-    KILL_RUN.replace(
-        "ask(Path(sys.argv[1]), Path(sys.argv[2]), KillingProgress())",
-        "ask_endpoint(sys.argv[1], Path(sys.argv[2]), KillingProgress())",
-    )
-    .replace("import ask\n", "import ask_endpoint\n")
-    .replace("done == 3", "done == int(sys.argv[3])")
-)
 
 
 def ask_endpoint(url: str, folder: Path, progress: SilentProgress) -> None:
@@ -104,10 +93,8 @@ def test_killed_endpoint_evaluation_resumes(tmp_path: Path) -> None:
     with scripted(lambda body: ["Answer: A.\n"] * body["n"]) as server:
         for answers in range(1, COUNT):
             before = len(server.requests)
-            arguments = [server.base_url, str(tmp_path), str(answers)]
-            command = [sys.executable, "-c", KILL_ENDPOINT_RUN, *arguments]
-            result = subprocess.run(command, capture_output=True, text=True)
-            assert result.returncode == -9, result.stderr
+            progress = KillingProgress(answers=answers)
+            assert run_function(ask_endpoint, server.base_url, tmp_path, progress) == -signal.SIGKILL
             (scratch,) = (tmp_path / "out").rglob("answers-cot.jsonl")
             *earlier, _ = kept = [answer.question_id for answer in read_jsonl(scratch, Answer)]
             assert len(kept) == answers

@@ -58,6 +58,8 @@ def test_corpus_reader(project: Project) -> None:
 
 
 def test_writer(project: Project) -> None:
+    (command,) = EXAMPLES["Writer"].commands
+    assert "synthesis with rephrase and quoting: its cost is unknown" in project.run_command(["plan", *command[1:]])
     project.run("Writer", "evaluation=none")
     manifest = json.loads(project.newest("synthesis/*/manifest.json").read_text())
     assert manifest["counts"]["texts"] > 0

@@ -1,11 +1,11 @@
 """A component of the user's own never receives the finished results of another one."""
 
 import re
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
+
+from tests.commands import run_command
 
 AUGMENTER = """
 from entigraph.synthesis.augmenters.rephrase import Rephrase
@@ -38,8 +38,7 @@ def folder(tmp_path: Path) -> Path:
 
 def planned_folders(cwd: Path, *overrides: str) -> dict[str, str]:
     """Returns the names of the folders that a configuration would make, by stage."""
-    command = [sys.executable, "-m", "entigraph", "plan", "logger=none", *overrides]
-    result = subprocess.run(command, cwd=cwd, capture_output=True, text=True, timeout=120)
+    result = run_command("plan", "logger=none", *overrides, cwd=cwd)
     assert result.returncode == 0, result.stderr
     return dict(re.findall(r"outputs/(\w+)/(\S+)", result.stdout))
 

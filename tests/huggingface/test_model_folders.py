@@ -107,7 +107,7 @@ def test_unreachable_hub_is_reported_without_retries(monkeypatch: pytest.MonkeyP
     started = time.monotonic()
     with pytest.raises(ConfigError, match="model.path: cannot load 'somebody/unknown'"):
         check_hub_model("somebody/unknown")
-    assert time.monotonic() - started < 10
+    assert time.monotonic() - started < 60, "with retries it would take minutes"
 
 
 def test_special_tokens_beyond_the_embeddings_are_accepted(tmp_path: Path) -> None:

@@ -1,15 +1,14 @@
 """Models that cannot be loaded give one message each. The hub is a local server."""
 
-import json
 import os
 import subprocess
 import sys
-import threading
 from collections.abc import Iterator
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
+
+from tests.loopback_server import serving
 
 ASK = """
 from entigraph.errors import ConfigError
@@ -22,33 +21,14 @@ for ask in (load_model, build_meta_model, weights_folder):
 """
 
 
-class GatedHub(BaseHTTPRequestHandler):
-    def do_HEAD(self) -> None:
-        self.answer()
-
-    def do_GET(self) -> None:
-        self.answer()
-
-    def answer(self) -> None:
-        body = json.dumps({"error": "Access to model somebody/gated is restricted."}).encode()
-        self.send_response(401)
-        self.send_header("X-Error-Code", "GatedRepo")
-        self.send_header("X-Error-Message", "Access to model somebody/gated is restricted.")
-        self.send_header("Content-Length", str(len(body)))
-        self.end_headers()
-        if self.command == "GET":
-            self.wfile.write(body)
-
-    def log_message(self, *args: object) -> None:
-        pass
+RESTRICTED = "Access to model somebody/gated is restricted."
 
 
 @pytest.fixture
 def hub() -> Iterator[str]:
-    server = ThreadingHTTPServer(("127.0.0.1", 0), GatedHub)
-    threading.Thread(target=server.serve_forever, daemon=True).start()
-    yield f"http://127.0.0.1:{server.server_port}"
-    server.shutdown()
+    headers = {"X-Error-Code": "GatedRepo", "X-Error-Message": RESTRICTED}
+    with serving(lambda request: (401, {"error": RESTRICTED}), headers) as address:
+        yield address
 
 
 def test_gated_model_error_explains_access(hub: str, tmp_path: Path) -> None:

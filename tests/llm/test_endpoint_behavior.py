@@ -1,11 +1,8 @@
 """The OpenAI writers against servers that reject parameters, refuse, reason aloud or fail in their own way."""
 
-import json
 import sqlite3
-import threading
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
@@ -18,8 +15,8 @@ from entigraph.llm.base import Completion, Request
 from entigraph.llm.openai.batch_client import split_lines
 from entigraph.llm.openai.online_writer import OpenAIWriter
 from entigraph.llm.response_cache import ResponseCache
+from tests.loopback_server import Received, Reply, serving
 
-Reply = tuple[int, Mapping[str, Any]]
 TEXT = "The lamp of Orsk burned."
 
 
@@ -33,33 +30,16 @@ def rejection(message: str, status: int = 400, **fields: Any) -> Reply:
 
 
 @contextmanager
-def serving(respond: Callable[[dict[str, Any]], Reply]) -> Iterator[tuple[str, list[dict[str, Any]]]]:
+def endpoint(respond: Callable[[dict[str, Any]], Reply]) -> Iterator[tuple[str, list[dict[str, Any]]]]:
     """Yields the address of a server that answers a request body with `respond`, and the list of bodies received."""
     bodies: list[dict[str, Any]] = []
 
-    class Handler(BaseHTTPRequestHandler):
-        protocol_version = "HTTP/1.1"
+    def reply(request: Received) -> Reply:
+        bodies.append(request.json())
+        return respond(bodies[-1]) if "/v1/" in request.path else (404, {"detail": "Not Found"})
 
-        def log_message(self, *arguments: Any) -> None: ...
-
-        def do_POST(self) -> None:
-            body = json.loads(self.rfile.read(int(self.headers["content-length"])))
-            bodies.append(body)
-            status, reply = respond(body) if "/v1/" in self.path else (404, {"detail": "Not Found"})
-            data = json.dumps(reply).encode()
-            self.send_response(status)
-            self.send_header("content-type", "application/json")
-            self.send_header("content-length", str(len(data)))
-            self.end_headers()
-            self.wfile.write(data)
-
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    threading.Thread(target=server.serve_forever, daemon=True).start()
-    try:
-        yield f"http://127.0.0.1:{server.server_port}/v1", bodies
-    finally:
-        server.shutdown()
-        server.server_close()
+    with serving(reply) as address:
+        yield f"{address}/v1", bodies
 
 
 def make_request(number: int = 0, **changes: Any) -> Request:
@@ -69,7 +49,7 @@ def make_request(number: int = 0, **changes: Any) -> Request:
 def ask(
     address: str, folder: Path, requests: list[Request], lines: list[str] | None = None, **options: Any
 ) -> list[Completion]:
-    writer = OpenAIWriter(**{"model": "m", "base_url": address, "timeout_s": 5, "attempts": 2, **options})
+    writer = OpenAIWriter(**{"model": "m", "base_url": address, "timeout_s": 60, "attempts": 2, **options})
     with writer.connect(folder / "cache", (lines if lines is not None else []).append) as llm:
         return list(llm.complete(requests))
 
@@ -84,7 +64,7 @@ def reject_stop_and_temperature(body: dict[str, Any]) -> Reply:
 def test_rejected_parameters_are_learned_once_and_noted(tmp_path: Path) -> None:
     lines: list[str] = []
     requests = [make_request(number, stop=("## Example",)) for number in range(5)]
-    with serving(reject_stop_and_temperature) as (address, bodies):
+    with endpoint(reject_stop_and_temperature) as (address, bodies):
         answers = ask(address, tmp_path, requests, lines)
         sent = len(bodies)
         later = ask(address, tmp_path, [make_request(9, stop=("## Example",))], lines)
@@ -95,7 +75,7 @@ def test_rejected_parameters_are_learned_once_and_noted(tmp_path: Path) -> None:
 
 
 def test_configured_capabilities_replace_learned_ones(tmp_path: Path) -> None:
-    with serving(lambda body: answer() if "seed" not in body else rejection("no", param="seed")) as (address, bodies):
+    with endpoint(lambda body: answer() if "seed" not in body else rejection("no", param="seed")) as (address, bodies):
         ask(address, tmp_path, [make_request()], capabilities={"seed": False})
         assert len(bodies) == 1
     with pytest.raises(ConfigError, match=r"llm.capabilities.response_format: 'xml' found, one of true, json_object"):
@@ -103,7 +83,7 @@ def test_configured_capabilities_replace_learned_ones(tmp_path: Path) -> None:
 
 
 def test_options_of_reasoning_models_are_sent(tmp_path: Path) -> None:
-    with serving(lambda body: answer()) as (address, bodies):
+    with endpoint(lambda body: answer()) as (address, bodies):
         ask(address, tmp_path, [make_request()], reasoning_effort="low", extra_body={"top_p": 0.9}, send_seed=False)
     assert bodies[0]["reasoning_effort"] == "low" and bodies[0]["top_p"] == 0.9 and "seed" not in bodies[0]
 
@@ -128,7 +108,7 @@ def test_refused_requests_are_sent_again_by_the_next_command(refused: Reply, tmp
     def respond(body: dict[str, Any]) -> Reply:
         return refused if refuses and "About 3" in body["messages"][1]["content"] else answer()
 
-    with serving(respond) as (address, bodies):
+    with endpoint(respond) as (address, bodies):
         monkeypatch.setenv("ENTIGRAPH_COMMAND", "one")
         ask(address, tmp_path, requests[:3])  # the server has answered before
         first = ask(address, tmp_path, requests)
@@ -143,7 +123,7 @@ def test_refused_requests_are_sent_again_by_the_next_command(refused: Reply, tmp
 
 
 def test_refusal_cached_by_an_earlier_version_is_sent_again(tmp_path: Path) -> None:
-    with serving(lambda body: answer()) as (address, bodies):
+    with endpoint(lambda body: answer()) as (address, bodies):
         ask(address, tmp_path, [make_request()])
         (stored,) = (tmp_path / "cache").glob("*.sqlite")
         with closing(sqlite3.connect(stored.rename(tmp_path / "response_cache.sqlite"))) as database:
@@ -162,7 +142,7 @@ def test_refusal_cached_by_an_earlier_version_is_sent_again(tmp_path: Path) -> N
 
 @pytest.mark.parametrize("count", [1, 40])
 def test_endpoint_that_rejects_everything_ends_the_run_with_its_message(count: int, tmp_path: Path) -> None:
-    with serving(lambda body: rejection("Your plan has no access")) as (address, bodies):
+    with endpoint(lambda body: rejection("Your plan has no access")) as (address, bodies):
         with pytest.raises(LLMError, match=r"rejected .*\(HTTP 400\): Your plan has no access\."):
             ask(address, tmp_path, [make_request(number) for number in range(count)])
         assert len(bodies) < max(2, count), "most were not sent"
@@ -171,14 +151,14 @@ def test_endpoint_that_rejects_everything_ends_the_run_with_its_message(count: i
 def test_base_model_behind_chat_completions_gets_advice(tmp_path: Path) -> None:
     message = "default chat template is no longer allowed, so you must provide a chat template"
     with (
-        serving(lambda body: rejection(message)) as (address, _),
+        endpoint(lambda body: rejection(message)) as (address, _),
         pytest.raises(LLMError, match=rf"{message}. For a base model, which has none, set api=completions"),
     ):
         ask(address, tmp_path, [make_request()])
 
 
 def test_wrong_address_is_named(tmp_path: Path, monkeypatch: Any) -> None:
-    with serving(lambda body: answer()) as (address, _):
+    with endpoint(lambda body: answer()) as (address, _):
         without = address.removesuffix("/v1")
         with pytest.raises(LLMError, match=rf"has no path /chat/completions .*such as {without}/v1"):
             ask(without, tmp_path, [make_request()])
@@ -200,7 +180,7 @@ def test_dead_proxy_is_named(tmp_path: Path, monkeypatch: Any) -> None:
 
 def test_chain_of_thought_is_parsed_after_the_reasoning(tmp_path: Path) -> None:
     content = "<think>\nIt could be the second.\nAnswer: B.\n</think>\nIt says so.\nAnswer: A.\n"
-    with serving(lambda body: answer(content)) as (address, _):
+    with endpoint(lambda body: answer(content)) as (address, _):
         writer = OpenAIWriter(model="m", base_url=address)
         with writer.connect(tmp_path / "cache") as llm:
             backend = EndpointBackend(llm)

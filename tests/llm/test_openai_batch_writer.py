@@ -1,10 +1,5 @@
 """The Batch API against a local server."""
 
-import os
-import signal
-import subprocess
-import sys
-import time
 from pathlib import Path
 from typing import Any
 
@@ -14,8 +9,10 @@ from entigraph.errors import ConfigError, LLMError
 from entigraph.llm.base import Completion, Request
 from entigraph.llm.openai.batch_writer import OpenAIBatchWriter
 from entigraph.llm.response_cache import PendingBatch, ResponseCache
+from tests.commands import RunningCommand
 from tests.conftest import Command
 from tests.mock_llm_server import Config, running, spawned
+from tests.polling import wait_for
 
 
 def make_request(number: int) -> Request:
@@ -81,19 +78,16 @@ def test_killed_command_finds_its_pending_batch(command: Command, tmp_path: Path
         "corpus.documents=2",
         "synthesis.token_budget=40000",
     ]
+    response_cache = tmp_path / "outputs" / "cache"
     with spawned(output_tokens=200, batch_delay_s=1.5) as server:
         arguments.append(f"llm.base_url={server.base_url}")
         seen: set[str | None] = set()
         for _ in range(2):  # first while the entities are pending, then while the first texts are
-            killed = subprocess.Popen([sys.executable, "-m", "entigraph", *arguments], cwd=tmp_path)
-            response_cache = tmp_path / "outputs" / "cache"
-            deadline = time.monotonic() + 60
-            while not (response_cache.exists() and new_batches(response_cache, server.base_url, seen)):
-                assert time.monotonic() < deadline and killed.poll() is None
-                time.sleep(0.05)
-            os.kill(killed.pid, signal.SIGKILL)
+            killed = RunningCommand(*arguments, cwd=tmp_path)
+            new = wait_for(lambda: new_batches(response_cache, server.base_url, seen), process=killed)  # noqa: B023
+            killed.kill()
             killed.wait()
-            seen |= new_batches(response_cache, server.base_url, seen)
+            seen |= new
         process = command(*arguments)
         assert process.returncode == 0, process.stderr
         stats = server.stats()
@@ -101,6 +95,8 @@ def test_killed_command_finds_its_pending_batch(command: Command, tmp_path: Path
 
 
 def new_batches(response_cache: Path, address: str, seen: set[str | None]) -> set[str | None]:
+    if not response_cache.exists():
+        return set()
     return {batch.id for batch in ResponseCache(response_cache).pending_batches(address) if batch.id} - seen
 
 

@@ -5,7 +5,6 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -18,6 +17,7 @@ from entigraph.llm.base import Completion, Request
 from entigraph.llm.response_cache import ResponseCache
 from entigraph.llm.vllm.vllm_writer import VLLMWriter
 from tests.conftest import Command, interpreter
+from tests.polling import wait_for
 
 
 def make_request(number: int, words: str = "About", **changes: Any) -> Request:
@@ -131,18 +131,12 @@ def test_kill_keeps_answers_and_leaves_no_process(python: str, tmp_path: Path) -
     )
     environment = {**os.environ, "STAND_IN_STEP_S": "0.02", "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
     killed = subprocess.Popen([sys.executable, "-c", program], env=environment)
-    deadline = time.monotonic() + 60
-    while len(taken(tmp_path)) < 60:
-        assert time.monotonic() < deadline and killed.poll() is None
-        time.sleep(0.01)
+    wait_for(lambda: len(taken(tmp_path)) >= 60, process=killed)
     workers = children(killed.pid)
     os.kill(killed.pid, signal.SIGKILL)
     killed.wait()
     assert workers
-    deadline = time.monotonic() + 10
-    while any(alive(worker) for worker in workers):
-        assert time.monotonic() < deadline, "the engine outlives the command"
-        time.sleep(0.05)
+    wait_for(lambda: not any(alive(worker) for worker in workers))
     held, before = ResponseCache(tmp_path / "j").totals().answers, len(taken(tmp_path))
     answers = ask(VLLMWriter(python=python, concurrency=4), tmp_path / "j", map(make_request, range(200)))
     assert len(answers) == 200 and held >= 40

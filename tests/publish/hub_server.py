@@ -2,12 +2,12 @@
 
 import base64
 import json
-import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
+
+from tests.loopback_server import Received, Reply, serving
 
 
 @dataclass
@@ -26,47 +26,26 @@ class Hub:
 def hub_server() -> Iterator[Hub]:
     hub = Hub()
 
-    class Handler(BaseHTTPRequestHandler):
-        def do_POST(self) -> None:
-            body = self.rfile.read(int(self.headers["Content-Length"]))
-            hub.tokens.add(self.headers.get("Authorization", ""))
-            if hub.refuse:
-                self.reply({"error": "You don't have the rights"}, hub.refuse)
-            elif self.path == "/api/repos/create":
-                hub.created.append(json.loads(body))
-                self.reply({"url": f"{hub.url}/me/repo"})
-            elif self.path == "/api/validate-yaml":  # of the card
-                self.reply({"errors": [], "warnings": []})
-            elif "/preupload/" in self.path:
-                files = [{**file, "uploadMode": "regular", "shouldIgnore": False} for file in json.loads(body)["files"]]
-                self.reply({"files": files})
-            elif "/commit/" in self.path:
-                hub.commits.append(self.path)
-                for entry in map(json.loads, body.splitlines()):
-                    if entry["key"] == "file":
-                        hub.files[entry["value"]["path"]] = base64.b64decode(entry["value"]["content"])
-                self.reply({"commitUrl": f"{hub.url}/me/repo/commit/1", "commitOid": "1", "success": True})
-            else:
-                self.reply({"error": self.path}, 404)
+    def respond(request: Received) -> Reply:
+        hub.tokens.add(request.headers.get("authorization", ""))
+        if hub.refuse:
+            return hub.refuse, {"error": "You don't have the rights"}
+        if request.path == "/api/repos/create":
+            hub.created.append(request.json())
+            return 200, {"url": f"{hub.url}/me/repo"}
+        if request.path == "/api/validate-yaml":  # of the card
+            return 200, {"errors": [], "warnings": []}
+        if "/preupload/" in request.path:
+            return 200, {
+                "files": [{**file, "uploadMode": "regular", "shouldIgnore": False} for file in request.json()["files"]]
+            }
+        if "/commit/" in request.path:
+            hub.commits.append(request.path)
+            for entry in map(json.loads, request.body.splitlines()):
+                if entry["key"] == "file":
+                    hub.files[entry["value"]["path"]] = base64.b64decode(entry["value"]["content"])
+            return 200, {"commitUrl": f"{hub.url}/me/repo/commit/1", "commitOid": "1", "success": True}
+        return 404, {"error": request.path}
 
-        def reply(self, value: Any, status: int = 200) -> None:
-            content = json.dumps(value).encode()
-            self.send_response(status)
-            self.send_header("Content-Type", "application/json")
-            self.send_header("Content-Length", str(len(content)))
-            self.end_headers()
-            self.wfile.write(content)
-
-        def log_message(self, *arguments: object) -> None:
-            pass
-
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    hub.url = f"http://127.0.0.1:{server.server_port}"
-    thread = threading.Thread(target=server.serve_forever, daemon=True)
-    thread.start()
-    try:
+    with serving(respond) as hub.url:
         yield hub
-    finally:
-        server.shutdown()
-        server.server_close()
-        thread.join()

@@ -15,6 +15,7 @@ import pytest
 from entigraph.errors import ArtifactError
 from entigraph.storage import artifact
 from entigraph.storage.artifact import Artifact
+from tests.polling import wait_for
 
 
 def letters_artifact(root: Path, cache_key: dict[str, object] | None = None, **inputs: Path) -> Artifact:
@@ -127,10 +128,7 @@ def test_killed_build_is_not_complete(tmp_path: Path) -> None:
     builder = multiprocessing.get_context("spawn").Process(target=build_forever, args=(tmp_path,))
     builder.start()
     letters = letters_artifact(tmp_path)
-    deadline = time.monotonic() + 60
-    while not (artifact.build_folder(letters.folder, "1") / "letters.txt").exists():
-        assert time.monotonic() < deadline and builder.is_alive()
-        time.sleep(0.05)
+    wait_for((artifact.build_folder(letters.folder, "1") / "letters.txt").exists)
     os.kill(builder.pid or 0, signal.SIGKILL)
     builder.join()
     assert not letters.complete
@@ -142,8 +140,7 @@ def test_full_disk_is_one_message(tmp_path: Path) -> None:
     code = f"""
 import resource, sys
 from pathlib import Path
-sys.path.insert(0, {str(Path(__file__).parent)!r})
-from test_artifact import letters_artifact
+from tests.storage.test_artifact import letters_artifact
 from entigraph.storage import artifact
 from entigraph.errors import ArtifactError
 resource.setrlimit(resource.RLIMIT_FSIZE, (20000, 20000))

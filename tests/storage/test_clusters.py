@@ -139,9 +139,9 @@ def test_every_answer_of_two_hosts_survives(mounts: Mounts, start: Start) -> Non
     assert [host.next_line() for host in hosts] == ["stored", "stored"]
     hosts[0].kill()
     hosts[1].go_on()
-    assert hosts[1].process.wait(30) == 0
+    assert hosts[1].process.wait(120) == 0
     for outputs in mounts:  # sshfs caches names and sizes for 20 s
-        wait_for(lambda: ResponseCache(response_cache_path(outputs)).totals().answers == 2 * ANSWERS, timeout_s=40)  # noqa: B023
+        wait_for(lambda: ResponseCache(response_cache_path(outputs)).totals().answers == 2 * ANSWERS)  # noqa: B023
         cache = ResponseCache(response_cache_path(outputs))
         assert all(f"answer {number} " in cache.get(key_of(number)).text for number in range(2 * ANSWERS))  # type: ignore[union-attr]
 
@@ -164,16 +164,14 @@ def test_hosts_that_compete_for_a_lock_hold_it_in_turn(mounts: Mounts, start: St
 def test_host_of_a_dead_process_takes_over_at_once_and_others_after_the_heartbeat_stops(
     mounts: Mounts, start: Start
 ) -> None:
-    for host, at_least, at_most in (("a", 0.0, EXPIRY_S), ("b", EXPIRY_S, 60.0)):
+    for host in ("a", "b"):
         dead = start("a", mounts[0], "hold", host)
         assert dead.next_line() == "locked"
         dead.kill()
-        started = time.monotonic()
-        heir = start(host, mounts[host == "b"], "hold", host)
-        lines = [heir.next_line()]
-        if lines == ["waiting"]:
-            lines.append(heir.next_line())
-        assert lines[-1] == "locked" and at_least <= time.monotonic() - started < at_most + 5
+    started = time.monotonic()
+    heir, other = start("a", mounts[0], "hold", "a"), start("b", mounts[1], "hold", "b")
+    assert heir.next_line() == "locked" and other.next_line() == "waiting"
+    assert other.next_line() == "locked" and time.monotonic() - started > EXPIRY_S
 
 
 def test_interrupted_build_is_continued_by_another_host(mounts: Mounts, start: Start) -> None:
@@ -266,7 +264,7 @@ def test_only_removal_waits_for_heartbeats_of_other_hosts(
     assert "1 being built by another host, or interrupted there" in listing
     with pytest.raises(ArtifactError, match="another host, or interrupted there.*clean=true finds out within 60 s"):
         list(cleanup.clean(tmp_path, remove=False))
-    assert time.monotonic() - started < 1
+    assert time.monotonic() - started < locks.EXPIRY_S / 2
     monkeypatch.setattr(locks, "EXPIRY_S", EXPIRY_S)
     assert "removed 1 artifacts" in "\n".join(cleanup.clean(tmp_path, remove=True))
 

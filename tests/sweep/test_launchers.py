@@ -4,7 +4,6 @@ import json
 import os
 import shutil
 import signal
-import time
 from pathlib import Path
 
 import pytest
@@ -14,6 +13,7 @@ from entigraph.storage import locks
 from entigraph.storage.artifact import artifact_folder
 from tests.commands import RunningCommand
 from tests.conftest import Command
+from tests.polling import wait_for
 
 ONE = ["run", "experiments=smoke", "logger=none", "launcher=submitit_local", "sweep.augmenters=[raw]"]
 
@@ -41,12 +41,12 @@ def test_preempted_job_saves_and_is_requeued(smoke: Path, tmp_path: Path) -> Non
     shutil.copytree(smoke, root)
     long = ["sweep.token_budgets=[4000]", "trainer.max_steps=400", "trainer.checkpoint_every_n_steps=100000"]
     sweep = RunningCommand(*ONE, *long, cwd=tmp_path)
-    metrics = WaitFor(sweep)(lambda: [file for file in root.glob("training/*/metrics.jsonl") if not is_complete(file)])[
-        0
-    ]
+    (metrics, *_) = wait_for(
+        lambda: [file for file in root.glob("training/*/metrics.jsonl") if not is_complete(file)], process=sweep
+    )
     worker = holder(locks.lease_folder(artifact_folder(metrics.parent), root))
     os.kill(worker, signal.SIGUSR2)
-    (saved,) = WaitFor(sweep)(lambda: list(metrics.parent.glob("checkpoints/step-*")))
+    (saved,) = wait_for(lambda: list(metrics.parent.glob("checkpoints/step-*")), process=sweep)
     assert 0 < int(saved.name.removeprefix("step-")) < 400
     printed, errors = sweep.communicate(timeout=200)
     assert sweep.returncode == 0 and "1 of 1 runs are complete" in printed, errors
@@ -81,20 +81,6 @@ def test_slurm_without_sbatch_is_one_error(command: Command) -> None:
     process = command("run", "experiments=smoke", "launcher=slurm")
     assert process.returncode == 1 and "sbatch not found" in process.stderr and "Traceback" not in process.stderr
     assert command("plan", "experiments=smoke", "launcher=slurm").returncode == 0
-
-
-class WaitFor:
-    def __init__(self, sweep: RunningCommand) -> None:
-        self.sweep = sweep
-
-    def __call__(self, look):  # type: ignore[no-untyped-def]
-        deadline = time.monotonic() + 120
-        while time.monotonic() < deadline:
-            if result := look():
-                return result
-            assert self.sweep.poll() is None, self.sweep.communicate()
-            time.sleep(0.01)
-        raise AssertionError("the condition did not hold within two minutes")
 
 
 def is_complete(file: Path) -> bool:

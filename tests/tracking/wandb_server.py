@@ -11,8 +11,9 @@ from base64 import b64encode
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
+
+from tests.loopback_server import Received, Reply, serving
 
 ENTITY = "lab"
 
@@ -144,37 +145,20 @@ class Service:
 def served() -> Iterator[Service]:
     service = Service()
 
-    class Handler(BaseHTTPRequestHandler):
-        protocol_version = "HTTP/1.1"
+    def respond(request: Received) -> Reply:
+        compressed = request.headers.get("content-encoding") == "gzip"
+        body = gzip.decompress(request.body) if compressed else request.body
+        service.received.append(body)
+        if request.path.endswith("/file_stream"):
+            service.stream(request.path.split("/")[-2], json.loads(body))
+        if request.path != "/graphql":
+            return 200, {}
+        asked = json.loads(body)
+        name = asked.get("operationName") or asked["query"].split("(")[0].split("{")[0].split()[1]
+        answer = service.answer(name, asked["query"], asked.get("variables") or {})
+        if name == service.refused:
+            return 200, {"errors": [{"message": "permission denied"}], "data": None}
+        return 200, {"data": answer}
 
-        def log_message(self, *args: Any) -> None:
-            pass
-
-        def do(self) -> None:
-            body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
-            if self.headers.get("Content-Encoding") == "gzip":
-                body = gzip.decompress(body)
-            service.received.append(body)
-            answer: dict[str, Any] = {}
-            if self.path == "/graphql":
-                request = json.loads(body)
-                name = request.get("operationName") or request["query"].split("(")[0].split("{")[0].split()[1]
-                answer = {"data": service.answer(name, request["query"], request.get("variables") or {})}
-                if name == service.refused:
-                    answer = {"errors": [{"message": "permission denied"}], "data": None}
-            elif self.path.endswith("/file_stream"):
-                service.stream(self.path.split("/")[-2], json.loads(body))
-            content = json.dumps(answer).encode()
-            self.send_response(200)
-            self.send_header("Content-Type", "application/json")
-            self.send_header("Content-Length", str(len(content)))
-            self.end_headers()
-            self.wfile.write(content)
-
-        do_GET = do_POST = do_PUT = do
-
-    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
-        service.url = f"http://127.0.0.1:{server.server_port}"
-        threading.Thread(target=server.serve_forever, daemon=True).start()
+    with serving(respond) as service.url:
         yield service
-        server.shutdown()

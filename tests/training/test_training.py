@@ -3,7 +3,6 @@ import json
 import os
 import random
 import signal
-import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -26,8 +25,8 @@ from entigraph.training.data_schedule import DataSchedule
 from entigraph.training.datamodule import BatchLoader
 from entigraph.training.model_checks import NonFiniteLossError
 from entigraph.training.module import CausalLMModule
+from tests.commands import run_function
 from tests.conftest import write_shards
-from tests.polling import wait_for
 
 sys.path.insert(0, str(Path(__file__).parent))
 from component_nodes import TINY_MODEL, component_nodes, pretrained  # noqa: E402
@@ -152,30 +151,22 @@ def test_loader_resumes_from_its_state(tokens: Path) -> None:
         second.load_state_dict({**state, "fingerprint": "other"})
 
 
-RUN = """
-import sys
-from pathlib import Path
-sys.path.insert(0, {here!r})
-from test_training import train
-train(Path({tokens!r}), Path({tokenizer!r}), Path(sys.argv[1]))
-"""
+def train_until_killed(tokens: Path, tokenizer: Path, out: Path) -> None:
+    """Trains until a checkpoint exists, and kills its own process."""
+
+    def kill(values: dict[str, float]) -> None:
+        if list(out.glob("checkpoints/step-*")):
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    train(tokens, tokenizer, out, record=kill)
 
 
 def test_killed_run_resumes_bitwise(tokens: Path, tokenizer: Path, tmp_path: Path) -> None:
-    code = RUN.format(here=str(Path(__file__).parent), tokens=str(tokens), tokenizer=str(tokenizer))
-    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])}
-
-    def start(out: Path) -> "subprocess.Popen[bytes]":
-        return subprocess.Popen([sys.executable, "-c", code, str(out)], env=environment)
-
-    unbroken = start(tmp_path / "unbroken")
-    assert unbroken.wait(300) == 0
-    killed = start(tmp_path / "killed")
-    wait_for(lambda: list(tmp_path.glob("killed/checkpoints/step-*")), process=killed, interval_s=0.005)
-    os.kill(killed.pid, signal.SIGKILL)
-    killed.wait()
+    unbroken, killed = (tokens, tokenizer, tmp_path / "unbroken"), (tokens, tokenizer, tmp_path / "killed")
+    assert run_function(train, *unbroken) == 0
+    assert run_function(train_until_killed, *killed) == -signal.SIGKILL
     assert not (tmp_path / "killed" / "model").exists()
-    assert start(tmp_path / "killed").wait(300) == 0
+    assert run_function(train, *killed) == 0
     one, other = (tmp_path / name / "model" / "model.safetensors" for name in ("unbroken", "killed"))
     assert one.read_bytes() == other.read_bytes(), "bitwise"
 

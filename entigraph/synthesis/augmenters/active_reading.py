@@ -12,8 +12,8 @@ from entigraph.llm.offline.offline_tasks import offline_task
 from entigraph.llm.offline.outline import connections, topics
 from entigraph.storage.schemas import Document, EntityGraph
 from entigraph.synthesis.augmenters.item_lists import list_schema, pick_item
-from entigraph.synthesis.augmenters.rounds import rounds
-from entigraph.synthesis.base import PromptAugmenter, Steps, WritingTask
+from entigraph.synthesis.augmenters.rounds import RoundsAugmenter, rounds
+from entigraph.synthesis.base import Steps, WritingTask
 
 KIND = "active_reading"
 
@@ -26,7 +26,7 @@ class ReadingVariant(StrEnum):
 
 
 @dataclass(frozen=True, kw_only=True)
-class ActiveReading(PromptAugmenter):
+class ActiveReading(RoundsAugmenter):
     """Asks for `strategies` study strategies for each document and writes one text with each; then asks for new ones.
 
     From the paper (its abstract and secondary descriptions; no code is published): strategies invented for each
@@ -41,10 +41,9 @@ class ActiveReading(PromptAugmenter):
     variant: ReadingVariant = ReadingVariant.agnostic
     purpose: str = ""
     strategies: int = 10
-    rounds: int | None = None
 
     def __post_init__(self) -> None:
-        check_minimums(self, "augmenter.", strategies=1, rounds=1)
+        check_minimums(self, "augmenter.", strategies=1)
         if (self.variant == ReadingVariant.task) != bool(self.purpose.strip()):
             raise ConfigError(
                 f"augmenter.purpose: {self.purpose!r} found with augmenter.variant={self.variant}; variant=task needs "
@@ -55,10 +54,6 @@ class ActiveReading(PromptAugmenter):
     @property
     def prompt_names(self) -> Sequence[str]:
         return [f"strategies_{self.variant}", "study"]
-
-    @property
-    def endless(self) -> bool:
-        return self.rounds is None
 
     @property
     def user_texts(self) -> Mapping[str, str]:

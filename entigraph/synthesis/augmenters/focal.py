@@ -1,23 +1,23 @@
 """Focal Rewriting and question-answer pairs (Synthetic Mixed Training, arXiv 2603.23562)."""
 
 import json
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import ClassVar
 
 from entigraph.config.fields import check_minimums
 from entigraph.llm.offline.offline_prompt import OfflinePrompt
 from entigraph.llm.offline.offline_tasks import offline_task
 from entigraph.llm.offline.outline import connections, question_about, topics
-from entigraph.storage.schemas import Document, EntityGraph
 from entigraph.synthesis.augmenters.item_lists import list_schema, pick_item
-from entigraph.synthesis.augmenters.rounds import check_kinds, divide_by_kind, rounds
-from entigraph.synthesis.base import Augmenter, PromptAugmenter, Steps, WritingTask
+from entigraph.synthesis.augmenters.rounds import KindsAugmenter
+from entigraph.synthesis.base import Steps, WritingTask
 
 DOCUMENT, ANSWERS = "focal_document", "focal_answers"
 
 
 @dataclass(frozen=True, kw_only=True)
-class Focal(PromptAugmenter):
+class Focal(KindsAugmenter):
     """Rewrites each document with one question in focus per text, or writes question-answer pairs about it (`kinds`).
 
     From the paper (its abstract and secondary descriptions; no code is published): documents conditioned on a question,
@@ -29,11 +29,10 @@ class Focal(PromptAugmenter):
     name: str = "focal"
     kinds: list[str] = field(default_factory=lambda: [DOCUMENT])
     questions: int = 20
-    rounds: int | None = None
+    known_kinds: ClassVar[Sequence[str]] = (DOCUMENT, ANSWERS)
 
     def __post_init__(self) -> None:
-        check_kinds(self.kinds, (DOCUMENT, ANSWERS))
-        check_minimums(self, "augmenter.", questions=1, rounds=1)
+        check_minimums(self, "augmenter.", questions=1)
         super().__post_init__()
 
     @property
@@ -41,16 +40,8 @@ class Focal(PromptAugmenter):
         return ["focal_questions", *self.kinds] if DOCUMENT in self.kinds else self.kinds
 
     @property
-    def endless(self) -> bool:
-        return self.rounds is None
-
-    def tasks(
-        self, documents: Iterable[Document], graphs: Mapping[str, EntityGraph], seed: int
-    ) -> Iterator[WritingTask]:
-        return rounds(documents, self.kinds, self.rounds, {DOCUMENT: self.questions})
-
-    def divide(self, token_budget: int | None) -> Sequence[tuple[Augmenter, int | None]]:
-        return divide_by_kind(self, self.kinds, token_budget)
+    def list_lengths(self) -> Mapping[str, int]:
+        return {DOCUMENT: self.questions}
 
     def write(self, task: WritingTask) -> Steps[Sequence[str | None]]:
         details = ""

@@ -8,13 +8,14 @@ from itertools import count
 
 from entigraph.errors import ConfigError
 from entigraph.storage.schemas import Document, EntityGraph
-from entigraph.synthesis.base import PromptAugmenter, PromptLayout, Steps, WritingTask
+from entigraph.synthesis.augmenters.rounds import RoundsAugmenter
+from entigraph.synthesis.base import PromptLayout, Steps, WritingTask
 
 STYLES = ("easy", "medium", "hard", "qa")
 
 
 @dataclass(frozen=True, kw_only=True)
-class Rephrase(PromptAugmenter):
+class Rephrase(RoundsAugmenter):
     """Rewrites every document once in every style, in each of `rounds` rounds; null: until the token budget is reached.
 
     Temperature 1.0 is the paper's. The paper does not state the mix of the styles, so they share evenly.
@@ -22,14 +23,11 @@ class Rephrase(PromptAugmenter):
 
     name: str = "rephrase"
     styles: list[str] = field(default_factory=lambda: list(STYLES[:3]))
-    rounds: int | None = None
 
     def __post_init__(self) -> None:
         unknown = [style for style in self.styles if style not in STYLES]
         if unknown or not self.styles:
             raise ConfigError(f"augmenter.styles: {list(self.styles)} found, some of {', '.join(STYLES)} expected")
-        if self.rounds is not None and self.rounds < 1:
-            raise ConfigError(f"augmenter.rounds: {self.rounds} found, at least 1 or null expected")
         super().__post_init__()
 
     @property
@@ -40,10 +38,6 @@ class Rephrase(PromptAugmenter):
     def requests_in_a_row(self) -> int:
         """Only the shared_prefix layout gives the styles a common prefix."""
         return len(self.styles) if self.layout == PromptLayout.shared_prefix else 1
-
-    @property
-    def endless(self) -> bool:
-        return self.rounds is None
 
     def tasks(
         self, documents: Iterable[Document], graphs: Mapping[str, EntityGraph], seed: int

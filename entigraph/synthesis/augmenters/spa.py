@@ -1,15 +1,13 @@
 """SPA (arXiv 2603.22213): seven fixed prompts about each document, sampled repeatedly."""
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
+from typing import ClassVar
 
-from entigraph.config.fields import check_minimums
 from entigraph.llm.offline.offline_prompt import OfflinePrompt
 from entigraph.llm.offline.offline_tasks import offline_task
 from entigraph.llm.offline.outline import connections, question_about, topics
-from entigraph.storage.schemas import Document, EntityGraph
-from entigraph.synthesis.augmenters.rounds import check_kinds, rounds
-from entigraph.synthesis.base import PromptAugmenter, Steps, WritingTask
+from entigraph.synthesis.augmenters.rounds import KindsAugmenter
 
 KINDS = (
     "spa_concepts",
@@ -23,7 +21,7 @@ KINDS = (
 
 
 @dataclass(frozen=True, kw_only=True)
-class SPA(PromptAugmenter):
+class SPA(KindsAugmenter):
     """Writes a text of each of the `kinds` about each document in each of `rounds` rounds; null: up to the budget.
 
     From the paper and its repository: the seven kinds, one request per text with the document alone, k samples of each
@@ -34,29 +32,7 @@ class SPA(PromptAugmenter):
 
     name: str = "spa"
     kinds: list[str] = field(default_factory=lambda: list(KINDS))
-    rounds: int | None = None
-
-    def __post_init__(self) -> None:
-        check_kinds(self.kinds, KINDS)
-        check_minimums(self, "augmenter.", rounds=1)
-        super().__post_init__()
-
-    @property
-    def prompt_names(self) -> Sequence[str]:
-        return self.kinds
-
-    @property
-    def endless(self) -> bool:
-        return self.rounds is None
-
-    def tasks(
-        self, documents: Iterable[Document], graphs: Mapping[str, EntityGraph], seed: int
-    ) -> Iterator[WritingTask]:
-        return rounds(documents, self.kinds, self.rounds)
-
-    def write(self, task: WritingTask) -> Steps[Sequence[str | None]]:
-        answer = yield self.build_request(task.document, task.kind, sample=task.sample)
-        return [answer]
+    known_kinds: ClassVar[Sequence[str]] = KINDS
 
 
 # How the offline writer answers: it arranges what it can state about a document in the form that a prompt asks for.

@@ -1,24 +1,24 @@
 """Summaries, atomic facts and checked question-answer pairs, after the knowledge tuning flows of SDG Hub."""
 
 import json
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import ClassVar
 
 from entigraph.config.fields import check_minimums
 from entigraph.llm.offline.offline_prompt import OfflinePrompt, split_sentences
 from entigraph.llm.offline.offline_tasks import offline_task
 from entigraph.llm.offline.outline import ask_about_statement, is_supported, topics
-from entigraph.storage.schemas import Document, EntityGraph
 from entigraph.synthesis.augmenters.item_lists import list_schema, object_schema, pick_item, read_items, read_object
-from entigraph.synthesis.augmenters.rounds import check_kinds, divide_by_kind, rounds
-from entigraph.synthesis.base import Augmenter, BadAnswer, PromptAugmenter, Steps, WritingTask
+from entigraph.synthesis.augmenters.rounds import KindsAugmenter, check_kinds
+from entigraph.synthesis.base import BadAnswer, Steps, WritingTask
 
 DETAILED, EXTRACTIVE, FACTS, PAIRS = KINDS = ("summary_detailed", "summary_extractive", "summary_facts", "summary_qa")
 CHECK = "summary_check"
 
 
 @dataclass(frozen=True, kw_only=True)
-class Summaries(PromptAugmenter):
+class Summaries(KindsAugmenter):
     """Writes texts of the `kinds` about each document, with an equal share of the token budget for each kind.
     Question-answer pairs take one fact each of a list of `facts` facts. Texts of the kinds in `checked` are kept if the
     writer, shown the document, finds every claim supported; those it rejects are counted as failures.
@@ -34,13 +34,12 @@ class Summaries(PromptAugmenter):
     kinds: list[str] = field(default_factory=lambda: list(KINDS))
     facts: int = 20
     checked: list[str] = field(default_factory=lambda: [PAIRS])
-    rounds: int | None = None
+    known_kinds: ClassVar[Sequence[str]] = KINDS
 
     def __post_init__(self) -> None:
-        check_kinds(self.kinds, KINDS)
         if self.checked:
             check_kinds(self.checked, KINDS, "checked")
-        check_minimums(self, "augmenter.", facts=1, rounds=1)
+        check_minimums(self, "augmenter.", facts=1)
         super().__post_init__()
 
     @property
@@ -49,16 +48,8 @@ class Summaries(PromptAugmenter):
         return [*self.kinds, *listed, *([CHECK] if self.checked else [])]
 
     @property
-    def endless(self) -> bool:
-        return self.rounds is None
-
-    def tasks(
-        self, documents: Iterable[Document], graphs: Mapping[str, EntityGraph], seed: int
-    ) -> Iterator[WritingTask]:
-        return rounds(documents, self.kinds, self.rounds, {PAIRS: self.facts})
-
-    def divide(self, token_budget: int | None) -> Sequence[tuple[Augmenter, int | None]]:
-        return divide_by_kind(self, self.kinds, token_budget)
+    def list_lengths(self) -> Mapping[str, int]:
+        return {PAIRS: self.facts}
 
     def write(self, task: WritingTask) -> Steps[Sequence[str | None]]:
         if task.kind in (FACTS, PAIRS):
