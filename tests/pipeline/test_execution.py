@@ -21,16 +21,10 @@ from entigraph.storage.artifact import Artifact
 from entigraph.storage.texts import read_texts
 from entigraph.tracking.base import NoTracker, Tracker
 from tests.conftest import ARTICLE, TINY
+from tests.pipeline.finished_stages import finish
 
 Configured = Callable[..., Run]
 TORCHRUN = {"RANK": "1", "LOCAL_RANK": "1", "WORLD_SIZE": "2"}
-
-
-def finish(run: Run, *stages: str) -> None:
-    """Finalizes the artifacts of these stages without executing them."""
-    for step in run_steps(run):
-        if step.artifact.stage in stages:
-            artifact.build_artifact(step.artifact, lambda out: {})
 
 
 class LineageTracker(NoTracker):

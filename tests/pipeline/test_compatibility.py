@@ -1,0 +1,52 @@
+"""Components that do not fit each other are one error that names the keys."""
+
+from collections.abc import Callable
+
+import pytest
+
+from entigraph.errors import ConfigError
+from entigraph.pipeline.run import Run
+from tests.pipeline.finished_stages import finish
+
+Configured = Callable[..., Run]
+
+
+@pytest.mark.parametrize(
+    ("overrides", "message"),
+    [
+        (["tokens.block_length=64", "data.context_length=128"], "tokens.block_length: 64 found; blocks are of .* 128"),
+        (["tokenizer=chat"], "corpus, tokenizer: a corpus of conversations and tokenizer=chat go together"),
+        (["augmenter=spa", "synthesis.token_budget=null"], "augmenter=spa ends by a budget only"),
+        (
+            ["tokens.budget=9", "synthesis.token_budget=8"],
+            "9 found; synthesis.token_budget writes only 8",
+        ),
+        (
+            ["baselines=[openai]", "baselines.openai.model=m", "baselines.openai.base_url=http://localhost:1/v1"],
+            "baselines.openai: an endpoint returns no likelihoods, which evaluation.closed_book needs",
+        ),
+        (["+baselines.mine._target_=entigraph.llm.offline.offline_writer.OfflineWriter"], "answers no questions"),
+        (["data.replay=/nowhere", "data.replay_rate=0.1"], "data.replay: "),
+    ],
+)
+def test_misfits_are_errors(overrides: list[str], message: str, configured: Configured) -> None:
+    with pytest.raises(ConfigError, match=message):
+        configured(*overrides)
+
+
+def test_replay_tokens_must_be_tokens_of_the_same_tokenizer(configured: Configured) -> None:
+    run = configured()
+    finish(run, "corpus", "tokenizer", "synthesis", "tokens", vocabulary=512)
+    corpus, tokens = run.artifacts.corpus.folder, run.artifacts.tokens.folder
+    configured(f"data.replay={tokens}", "data.replay_rate=0.1")
+    with pytest.raises(ConfigError, match=r"data.replay: .* is no tokens folder"):
+        configured(f"data.replay={corpus}", "data.replay_rate=0.1")
+    with pytest.raises(ConfigError, match=r"data.replay: .* was written with the tokenizer trained-\w+, this run uses"):
+        configured(f"data.replay={tokens}", "data.replay_rate=0.1", "tokenizer.vocabulary=600")
+
+
+def test_budget_beyond_existing_texts_is_an_error(configured: Configured) -> None:
+    finish(configured(), "corpus", "tokenizer", "synthesis", tokens=1000, vocabulary=512)
+    configured("tokens.budget=1000")
+    with pytest.raises(ConfigError, match=r"tokens.budget: 1,001 tokens asked for; .* holds 1,000. Lower"):
+        configured("tokens.budget=1001")
