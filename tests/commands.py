@@ -22,24 +22,21 @@ FORKED.set_forkserver_preload(["torch._dynamo", "lightning.pytorch", "transforme
 TESTS = Path(__file__).parent
 
 
-class RunningCommand:
-    """A command in a process of its own, with the methods of `subprocess.Popen`; its output goes to two files."""
+class ForkedProcess:
+    """A function of a module in a process of its own, with the methods of `subprocess.Popen`.
 
-    def __init__(
-        self, *arguments: str, cwd: Path, start_new_session: bool = False, environment: Mapping[str, str] | None = None
-    ) -> None:
-        self.arguments = arguments
-        self.output = Path(tempfile.mkdtemp(prefix="entigraph-command-"))
-        variables = {**os.environ, **(environment or {})}
-        files = [str(self.output / name) for name in ("stdout", "stderr")]
-        for file in files:
-            Path(file).touch()
-        self.process = FORKED.Process(target=execute, args=(arguments, str(cwd), variables, *files, start_new_session))
+    Its environment is that of the server process, not the current one.
+    """
+
+    def __init__(self, function: Callable[..., object], *arguments: object) -> None:
+        self.function = function
+        self.process = FORKED.Process(target=function, args=arguments)
         self.process.start()
         self.pid = self.process.pid or 0
 
     @property
     def returncode(self) -> int | None:
+        """The status: negative if a signal ended the process."""
         return self.process.exitcode
 
     def poll(self) -> int | None:
@@ -51,13 +48,27 @@ class RunningCommand:
     def kill(self) -> None:
         self.send_signal(signal.SIGKILL)
 
-    def wait(self, timeout: float | None = None) -> int:
+    def wait(self, timeout: float = 300) -> int:
         self.process.join(timeout)
         if self.process.exitcode is None:
-            raise subprocess.TimeoutExpired(self.arguments, timeout or 0)
+            raise subprocess.TimeoutExpired(self.function.__name__, timeout)
         return self.process.exitcode
 
-    def communicate(self, timeout: float | None = None) -> tuple[str, str]:
+
+class RunningCommand(ForkedProcess):
+    """An `entigraph` command; its output goes to two files."""
+
+    def __init__(
+        self, *arguments: str, cwd: Path, start_new_session: bool = False, environment: Mapping[str, str] | None = None
+    ) -> None:
+        self.output = Path(tempfile.mkdtemp(prefix="entigraph-command-"))
+        variables = {**os.environ, **(environment or {})}
+        files = [str(self.output / name) for name in ("stdout", "stderr")]
+        for file in files:
+            Path(file).touch()
+        super().__init__(execute, arguments, str(cwd), variables, *files, start_new_session)
+
+    def communicate(self, timeout: float = 300) -> tuple[str, str]:
         self.wait(timeout)
         return (self.output / "stdout").read_text(), (self.output / "stderr").read_text()
 
@@ -73,16 +84,6 @@ def run_command(
         running.kill()
         raise
     return subprocess.CompletedProcess(arguments, running.wait(), printed, errors)
-
-
-def run_function(function: Callable[..., object], *arguments: object, timeout: float = 300) -> int | None:
-    """Calls a function of a module in a process of its own. Returns its status: negative if a signal ended it."""
-    process = FORKED.Process(target=function, args=arguments)
-    process.start()
-    process.join(timeout)
-    if process.exitcode is None:
-        process.kill()
-    return process.exitcode
 
 
 def execute(

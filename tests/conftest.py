@@ -66,8 +66,10 @@ def command(tmp_path: Path) -> Command:
 def command_here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> Command:
     """Run `entigraph ...` in this process, which takes half the time: for errors, and for what trains no model."""
 
-    def run(*arguments: str) -> subprocess.CompletedProcess[str]:
+    def run(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
         monkeypatch.chdir(tmp_path)
+        for name, value in environment.items():
+            monkeypatch.setenv(name, value)
         monkeypatch.setenv("HYDRA_FULL_ERROR", "1")
         monkeypatch.setattr(sys, "argv", ["entigraph", *arguments])
         capfd.readouterr()

@@ -13,6 +13,7 @@ from typing import Any
 class Received:
     """A request; the names of headers are in lower case."""
 
+    method: str
     path: str
     headers: Mapping[str, str]
     body: bytes
@@ -34,8 +35,8 @@ def serving(respond: Callable[[Received], Reply], headers: Mapping[str, str] | N
 
         def handle_request(self) -> None:
             body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
-            received = Received(self.path, {name.lower(): value for name, value in self.headers.items()}, body)
-            status, value = respond(received)
+            names = {name.lower(): value for name, value in self.headers.items()}
+            status, value = respond(Received(self.command, self.path, names, body))
             content = json.dumps(value).encode()
             self.send_response(status)
             all_headers = {"Content-Type": "application/json", "Content-Length": len(content), **(headers or {})}

@@ -5,7 +5,7 @@ import time
 from collections.abc import Callable
 from typing import Any, TypeVar
 
-from tests.commands import RunningCommand
+from tests.commands import ForkedProcess
 
 Value = TypeVar("Value")
 
@@ -15,7 +15,7 @@ def wait_for(
     *,
     timeout_s: float = 120.0,
     interval_s: float = 0.02,
-    process: "subprocess.Popen[Any] | RunningCommand | None" = None,
+    process: "subprocess.Popen[Any] | ForkedProcess | None" = None,
 ) -> Value:
     """Returns the first true value of the condition.
 

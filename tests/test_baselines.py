@@ -60,7 +60,7 @@ def test_endpoint_is_evaluated_without_training(command: Command, quality_file: 
     assert not (tmp_path / "outputs" / "training").exists()
 
 
-def test_invalid_baselines_are_errors_before_any_evaluation(command: Command, tmp_path: Path) -> None:
+def test_invalid_baselines_are_errors_before_any_evaluation(command_here: Command, tmp_path: Path) -> None:
     for options, message in (
         (["baselines=[gpt_4_turbo]"], "an endpoint returns no likelihoods, which evaluation.closed_book needs"),
         (["baselines=[pretrained]"], "a pretrained model without a path"),
@@ -68,7 +68,7 @@ def test_invalid_baselines_are_errors_before_any_evaluation(command: Command, tm
         (["stage=baselines"], "for example baselines=[pretrained]"),
         (["baselines=[gpt_4_turbo]", "evaluation=closed_book_cot", "stage=baselines"], "does not exist"),
     ):
-        result = command(*options)
+        result = command_here(*options)
         assert result.returncode == 1 and message in result.stderr, (options, result.stderr)
     assert not (tmp_path / "outputs" / "evaluation").exists()
 

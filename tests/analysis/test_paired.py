@@ -160,17 +160,17 @@ def test_study_report_and_tables_list_changed_questions(smoke: Path, tmp_path: P
             assert f"evaluation/{pair['folders'][0]}/report.html#closed_book/{item['question_id']}" in page
 
 
-def test_command_compares_two_finished_evaluations(smoke: Path, tmp_path: Path, command: Command) -> None:
+def test_command_compares_two_finished_evaluations(smoke: Path, tmp_path: Path, command_here: Command) -> None:
     shutil.copytree(smoke, tmp_path / "outputs")
     options = ("analyze", "analysis=paired", "logger=none")
     names = sorted(folder.name for folder in (smoke / "evaluation").iterdir())
     raw, entigraph = (next(name for name in names if part in name) for part in ("-raw-", "-entigraph-"))
-    result = command(*options, f"analysis.one={entigraph}", f"analysis.other={raw[:-3]}")
+    result = command_here(*options, f"analysis.one={entigraph}", f"analysis.other={raw[:-3]}")
     assert result.returncode == 0, result.stderr
     assert f"{entigraph} minus {raw}" in result.stdout and "McNemar's exact test: p = " in result.stdout
     (folder,) = (tmp_path / "outputs" / "analysis").glob("paired-*")
     assert {"paired.html", "paired.json", "paired.png", "paired.svg"} <= {file.name for file in folder.iterdir()}
-    rerun = command(*options, f"analysis.one={entigraph}", f"analysis.other={raw}")
+    rerun = command_here(*options, f"analysis.one={entigraph}", f"analysis.other={raw}")
     assert rerun.stdout == result.stdout, "it was made already"
     for overrides, message in (
         ([], "analysis.one: not set, and this configuration has none"),
@@ -179,5 +179,5 @@ def test_command_compares_two_finished_evaluations(smoke: Path, tmp_path: Path, 
         ([f"analysis.one={raw}", f"analysis.other={entigraph}", "analysis.task=essay"], "analysis.task: 'essay' found"),
         ([f"analysis.one={raw}", "analysis.other=smoke"], "analysis.other: 'smoke'"),
     ):
-        failed = command(*options, *overrides)
+        failed = command_here(*options, *overrides)
         assert failed.returncode == 1 and message in failed.stderr, failed.stderr

@@ -232,10 +232,10 @@ def test_question_file_with_accepted_answers(tmp_path: Path) -> None:
         read_questions(file, ["a.txt"])
 
 
-def test_plan_names_a_judge_without_a_key(command: Command) -> None:
+def test_plan_names_a_judge_without_a_key(command_here: Command) -> None:
     """The judge is part of the configuration: a missing key is reported before anything runs."""
     overrides = ["evaluation=free_form", "llm@evaluation.free_form.judge=openai", "logger=none"]
-    result = command("run", *overrides, "evaluation.free_form.judge.model=gpt-4o-mini", OPENAI_API_KEY="")
+    result = command_here("run", *overrides, "evaluation.free_form.judge.model=gpt-4o-mini", OPENAI_API_KEY="")
     assert result.returncode == 1 and "OPENAI_API_KEY" in result.stderr and "outputs" not in result.stdout
 
 

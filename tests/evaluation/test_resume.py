@@ -16,7 +16,7 @@ from entigraph.llm.openai.online_writer import OpenAIWriter
 from entigraph.runtime.progress import Advance, SilentProgress
 from entigraph.storage.jsonl import ResumableJsonLines, read_jsonl
 from entigraph.storage.schemas import Answer
-from tests.commands import run_function
+from tests.commands import ForkedProcess
 from tests.evaluation.sample_questions import make_question, write_inputs
 from tests.evaluation.scripted_server import scripted
 
@@ -65,7 +65,7 @@ def test_killed_evaluation_resumes(tiny_model: Path, tmp_path: Path) -> None:
     killed, uninterrupted = tmp_path / "killed", tmp_path / "whole"
     killed.mkdir()
     uninterrupted.mkdir()
-    assert run_function(ask, tiny_model, killed, KillingProgress(answers=3)) == -signal.SIGKILL
+    assert ForkedProcess(ask, tiny_model, killed, KillingProgress(answers=3)).wait() == -signal.SIGKILL
     (scratch,) = (killed / "out").rglob("answers-cot.jsonl")
     assert len(list(read_jsonl(scratch, Answer))) == 3 and not (killed / "out" / "scores.json").exists()
     with scratch.open("ab") as cut_short:
@@ -94,7 +94,7 @@ def test_killed_endpoint_evaluation_resumes(tmp_path: Path) -> None:
         for answers in range(1, COUNT):
             before = len(server.requests)
             progress = KillingProgress(answers=answers)
-            assert run_function(ask_endpoint, server.base_url, tmp_path, progress) == -signal.SIGKILL
+            assert ForkedProcess(ask_endpoint, server.base_url, tmp_path, progress).wait() == -signal.SIGKILL
             (scratch,) = (tmp_path / "out").rglob("answers-cot.jsonl")
             *earlier, _ = kept = [answer.question_id for answer in read_jsonl(scratch, Answer)]
             assert len(kept) == answers

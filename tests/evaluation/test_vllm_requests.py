@@ -91,12 +91,12 @@ def test_dead_engine_raises_llm_error(python: str, letters: Path, tmp_path: Path
                 list(backend.sample([Prompt("q", question)], Sampling(max_tokens=5)))
 
 
-def test_invalid_engine_is_reported_before_the_run(command: Command, tmp_path: Path) -> None:
+def test_invalid_engine_is_reported_before_the_run(command_here: Command, tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="engine.concurrency: 0 found"):
         VllmEngine(concurrency=0)
     bare = interpreter(tmp_path / "bare", "exec /bin/false")
-    result = command("run", "engine=vllm", f"engine.python={bare}", "logger=none")
+    result = command_here("run", "engine=vllm", f"engine.python={bare}", "logger=none")
     assert result.returncode == 1 and f"engine.python: {bare} has no vLLM" in result.stderr, result.stderr
-    held = command("engine=vllm", "evaluation=lm_eval")
+    held = command_here("engine=vllm", "evaluation=lm_eval")
     assert held.returncode == 1 and "evaluation.lm_eval uses the Hugging Face model itself" in held.stderr
     assert not list(tmp_path.rglob("manifest.json"))

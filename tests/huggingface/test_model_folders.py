@@ -118,15 +118,15 @@ def test_special_tokens_beyond_the_embeddings_are_accepted(tmp_path: Path) -> No
     assert text_vocabulary(tmp_path / "tokenizer.json") == 3
 
 
-def test_plan_reports_positions_and_vocabulary(command: Command, tiny_model: Path, tmp_path: Path) -> None:
+def test_plan_reports_positions_and_vocabulary(command_here: Command, tiny_model: Path, tmp_path: Path) -> None:
     from transformers import GPT2Config
 
     model = tmp_path / "gpt2-256"
     GPT2Config(n_positions=256, vocab_size=100, bos_token_id=0, eos_token_id=0).save_pretrained(model)
     shutil.copyfile(tiny_model / "tokenizer.json", model / "tokenizer.json")
-    result = command(
+    result = command_here(
         "plan", "model=pretrained", f"model.path={model}", "tokenizer=pretrained", "data.context_length=512"
     )
     assert result.returncode == 1 and "context_length: 512 found; max_position_embeddings is 256" in result.stderr
-    result = command("plan", "model=pretrained", f"model.path={model}", "tokenizer=pretrained")
+    result = command_here("plan", "model=pretrained", f"model.path={model}", "tokenizer=pretrained")
     assert result.returncode == 1 and "has 100 embeddings, the tokenizer has " in result.stderr

@@ -104,8 +104,7 @@ def test_json_schema_is_sent(server: Any, tmp_path: Path) -> None:
     assert "entities" in json.loads(answer.text)
 
 
-def test_every_fault_is_retried_or_reported_by_reason(tmp_path: Path, monkeypatch: Any) -> None:
-    monkeypatch.setattr("entigraph.llm.openai.online_transport.MAX_BACKOFF_S", 0.2)
+def test_every_fault_is_retried_or_reported_by_reason(tmp_path: Path) -> None:
     kinds = ("429", "500", "hang", "reset", "truncate", "badjson", "empty", "refusal", "length", "poison")
     kinds += ("errorbody", "nochoices", "nullusage", "html", "gzip", "redirect", "drip")
     rates = {f"rate_{kind}": 0.05 for kind in kinds}
@@ -252,7 +251,7 @@ def test_unreachable_server_is_reported_within_seconds(tmp_path: Path) -> None:
     started = time.monotonic()
     with pytest.raises(LLMError, match="llm.base_url: http://127.0.0.1:9/v1 does not answer: no connection"):
         ask(options, tmp_path / "j", [make_request(number) for number in range(50)])
-    assert time.monotonic() - started < 60, "two seconds, where all attempts would take minutes"
+    assert time.monotonic() - started < 60, "seconds, not all attempts of all requests"
 
 
 def test_wrong_key_is_one_message_without_the_key(tmp_path: Path, monkeypatch: Any) -> None:
@@ -291,11 +290,13 @@ def test_sweep_without_key_ends_before_its_first_job(command: Command, tmp_path:
     assert not list(tmp_path.rglob("manifest.json"))
 
 
-def test_plan_shows_cost(command: Command, tmp_path: Path) -> None:
-    process = command("llm=openai", "synthesis.token_budget=1000000", OPENAI_API_KEY="")
+def test_plan_shows_cost(command_here: Command, tmp_path: Path) -> None:
+    process = command_here("llm=openai", "synthesis.token_budget=1000000", OPENAI_API_KEY="")
     assert process.returncode == 0 and "requests" in process.stdout and "$" in process.stdout, process.stderr
     assert not list(tmp_path.iterdir()), "and needs no key for that, nor writes anything"
-    unreachable = command("llm=openai", "llm.base_url=http://127.0.0.1:9/v1", "llm.model=mine", "augmenter=rephrase")
+    unreachable = command_here(
+        "llm=openai", "llm.base_url=http://127.0.0.1:9/v1", "llm.model=mine", "augmenter=rephrase"
+    )
     assert unreachable.returncode == 0 and "$0.00" in unreachable.stdout, unreachable.stderr
 
 

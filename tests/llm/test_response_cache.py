@@ -1,6 +1,5 @@
 """The response cache: durable, shared by processes and hosts, and compatible with files of earlier versions."""
 
-import multiprocessing
 import os
 import shutil
 import signal
@@ -23,6 +22,7 @@ from entigraph.llm.response_cache import PendingBatch, ResponseCache, merge_file
 from entigraph.llm.vllm.vllm_writer import VLLMWriter
 from entigraph.storage import locks, record_log
 from entigraph.storage.record_log import HEADER, LogReader, RecordLog
+from tests.commands import ForkedProcess
 from tests.polling import wait_for
 
 ANSWER = Completion(text="An answer, naïvely — “quoted”. " * 40, model="m", usage=Usage(100, 60, 20, 0.25))
@@ -109,13 +109,8 @@ def put_many(folder: Path, start: int) -> None:
 
 
 def test_processes_share_one_folder(folder: Path) -> None:
-    context = multiprocessing.get_context("spawn")
-    writers = [context.Process(target=put_many, args=(folder, start)) for start in (0, 100, 200)]
-    for writer in writers:
-        writer.start()
-    for writer in writers:
-        writer.join(60)
-        assert writer.exitcode == 0
+    writers = [ForkedProcess(put_many, folder, start) for start in (0, 100, 200)]
+    assert [writer.wait() for writer in writers] == [0, 0, 0]
     assert ResponseCache(folder).totals().answers == 400
 
 
@@ -139,10 +134,7 @@ def put_until_killed(folder: Path) -> None:
 
 def kill_while_writing(folder: Path) -> Path:
     """Returns the log of a process that was killed while it wrote another answer."""
-    process = multiprocessing.get_context("spawn").Process(target=put_until_killed, args=(folder,))
-    process.start()
-    process.join(60)
-    assert process.exitcode == -signal.SIGKILL
+    assert ForkedProcess(put_until_killed, folder).wait() == -signal.SIGKILL
     (log,) = folder.glob("*.log")
     with log.open("ab") as file:
         file.write(HEADER.pack(1000, 7) + b"half an answer")

@@ -154,11 +154,11 @@ def alive(worker: int) -> bool:
     return any(not state.startswith("Z") for state in states.split())
 
 
-def test_missing_vllm_is_reported_before_anything_is_built(command: Command, tmp_path: Path) -> None:
+def test_missing_vllm_is_reported_before_anything_is_built(command_here: Command, tmp_path: Path) -> None:
     bare = interpreter(tmp_path / "bare", f"exec {sys.executable} -S")
-    process = command("run", "llm=vllm", f"llm.python={bare}", "evaluation=none", "logger=none")
+    process = command_here("run", "llm=vllm", f"llm.python={bare}", "evaluation=none", "logger=none")
     assert process.returncode == 1 and f"{bare} has no vLLM" in process.stderr and "make vllm-env" in process.stderr
-    missing = command("run", "llm=vllm", "llm.model=./nowhere", "evaluation=none", "logger=none")
+    missing = command_here("run", "llm=vllm", "llm.model=./nowhere", "evaluation=none", "logger=none")
     assert missing.returncode == 1 and "./nowhere is not a model folder" in missing.stderr
     assert not list(tmp_path.rglob("manifest.json"))
 

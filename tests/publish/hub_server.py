@@ -27,6 +27,8 @@ def hub_server() -> Iterator[Hub]:
     hub = Hub()
 
     def respond(request: Received) -> Reply:
+        if request.method != "POST":
+            return 404, {"error": request.path}
         hub.tokens.add(request.headers.get("authorization", ""))
         if hub.refuse:
             return hub.refuse, {"error": "You don't have the rights"}

@@ -1,10 +1,7 @@
 """Building, finalizing, verifying and identifying artifacts."""
 
 import json
-import multiprocessing
-import os
 import resource
-import signal
 import subprocess
 import sys
 import time
@@ -15,6 +12,7 @@ import pytest
 from entigraph.errors import ArtifactError
 from entigraph.storage import artifact
 from entigraph.storage.artifact import Artifact
+from tests.commands import ForkedProcess
 from tests.polling import wait_for
 
 
@@ -105,13 +103,8 @@ def build_slowly(root: Path, log: Path) -> None:
 
 def test_concurrent_processes_build_once(tmp_path: Path) -> None:
     log = tmp_path / "log"
-    context = multiprocessing.get_context("spawn")
-    builders = [context.Process(target=build_slowly, args=(tmp_path, log)) for _ in range(3)]
-    for builder in builders:
-        builder.start()
-    for builder in builders:
-        builder.join(60)
-        assert builder.exitcode == 0
+    builders = [ForkedProcess(build_slowly, tmp_path, log) for _ in range(3)]
+    assert [builder.wait() for builder in builders] == [0, 0, 0]
     assert log.read_text() == "built\n"
 
 
@@ -125,12 +118,11 @@ def build_forever(root: Path) -> None:
 
 
 def test_killed_build_is_not_complete(tmp_path: Path) -> None:
-    builder = multiprocessing.get_context("spawn").Process(target=build_forever, args=(tmp_path,))
-    builder.start()
+    builder = ForkedProcess(build_forever, tmp_path)
     letters = letters_artifact(tmp_path)
-    wait_for((artifact.build_folder(letters.folder, "1") / "letters.txt").exists)
-    os.kill(builder.pid or 0, signal.SIGKILL)
-    builder.join()
+    wait_for((artifact.build_folder(letters.folder, "1") / "letters.txt").exists, process=builder)
+    builder.kill()
+    builder.wait()
     assert not letters.complete
     assert artifact.build_artifact(letters, write_letters)["counts"] == {"letters": 3}
 

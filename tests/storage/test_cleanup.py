@@ -30,13 +30,13 @@ def unneeded(root: Path) -> set[str]:
     return {f"{stored.stage}/{stored.name}" for stored in cleanup.take_inventory(root).unneeded}
 
 
-def test_list_shows_users(root: Path, command: Command) -> None:
-    process = command("list", "experiments=smoke")
+def test_list_shows_users(root: Path, command_here: Command) -> None:
+    process = command_here("list", "experiments=smoke")
     assert process.returncode == 0 and "28 artifacts below" in process.stdout and "0 unfinished" in process.stdout
     lines = process.stdout.splitlines()
     at = next(number for number, line in enumerate(lines) if line.startswith("training") and "raw-4000" in line)
     assert f"studies/{study_of(root).name}, evaluation/fictional-raw-4000-seed0-" in lines[at + 1]
-    assert command("list", "paths.root=nowhere").stdout.startswith("0 artifacts below")
+    assert command_here("list", "paths.root=nowhere").stdout.startswith("0 artifacts below")
 
 
 def test_artifacts_of_the_same_name_show_differing_values(root: Path) -> None:
@@ -50,21 +50,21 @@ def test_artifacts_of_the_same_name_show_differing_values(root: Path) -> None:
     assert differences[other.name] == "optim.lr=0.5" and differences[one.name].startswith("optim.lr=")
 
 
-def test_finished_study_is_needed(root: Path, command: Command) -> None:
+def test_finished_study_is_needed(root: Path, command_here: Command) -> None:
     assert unneeded(root) == set()
-    assert "nothing to remove: all 28" in command("clean", "clean=true").stdout and len(artifact_names(root)) == 28
+    assert "nothing to remove: all 28" in command_here("clean", "clean=true").stdout and len(artifact_names(root)) == 28
 
 
-def test_clean_removes_only_artifacts_of_a_removed_study(root: Path, command: Command) -> None:
+def test_clean_removes_only_artifacts_of_a_removed_study(root: Path, command_here: Command) -> None:
     shutil.rmtree(study_of(root))
     (root / "notes").mkdir()
     (root / "training" / "mine").mkdir()
     (root / "response_cache.sqlite").write_text("answers")
-    listing = command("clean")
+    listing = command_here("clean")
     assert "28 of 28 artifacts not needed" in listing.stdout, listing.stderr
     assert "nothing was removed" in listing.stdout and len(artifact_names(root)) == 28
     base = next(root.glob("training/fictional_background-*")).name
-    process = command("clean", "clean=true")
+    process = command_here("clean", "clean=true")
     assert process.returncode == 0 and "removed " in process.stdout, process.stderr
     assert base not in artifact_names(root) and not (root / ".removed").exists()
     assert (

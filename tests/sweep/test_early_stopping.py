@@ -43,8 +43,8 @@ def test_seeds_are_added_until_intervals_are_narrow(command: Command, tmp_path: 
         (["tokens.budget=1,2", "sweep.stop_at_half_width=0.1"], "no seeds are swept; set seed=0,1,2,3,4"),
     ],
 )
-def test_stopping_rule_without_effect_is_an_error(overrides: list[str], message: str, command: Command) -> None:
-    result = command(*SWEEP, *overrides)
+def test_stopping_rule_without_effect_is_an_error(overrides: list[str], message: str, command_here: Command) -> None:
+    result = command_here(*SWEEP, *overrides)
     assert result.returncode == 1 and message in result.stderr and "Traceback" not in result.stderr, result.stderr
 
 

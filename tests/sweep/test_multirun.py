@@ -41,18 +41,20 @@ def test_finished_sweep_has_nothing_to_do(smoke: Path, command: Command) -> None
     assert manifests(smoke) == before and (study_of(smoke) / "manifest.json").read_text() == manifest
 
 
-def test_sweep_plan_lists_each_folder_once(smoke: Path, command: Command) -> None:
-    result = command("plan", "experiments=smoke", f"paths.root={smoke}")
+def test_sweep_plan_lists_each_folder_once(smoke: Path, command_here: Command) -> None:
+    result = command_here("plan", "experiments=smoke", f"paths.root={smoke}")
     assert result.returncode == 0 and "28 folders" in result.stdout and "28 done" in result.stdout
-    more = command("plan", "experiments=smoke", f"paths.root={smoke}", "sweep.token_budgets=[8000,4000,2000]")
+    more = command_here("plan", "experiments=smoke", f"paths.root={smoke}", "sweep.token_budgets=[8000,4000,2000]")
     assert "9 jobs" in more.stdout and "28 done, 9 to do" in more.stdout
     assert re.search(r"training: 3 models to train, \d[\d,]+ tokens in total", more.stdout)
     assert re.search(r"time: about \d+\.\d\d h sequentially, .* device-hours\n", more.stdout)
     assert "B for the trained models" in more.stdout and "models to train" not in result.stdout
-    other = command("plan", "experiments=smoke", f"paths.root={smoke}", "tokens.budget=8000,4000,2000")
+    other = command_here("plan", "experiments=smoke", f"paths.root={smoke}", "tokens.budget=8000,4000,2000")
     assert "9 jobs" in other.stdout
     assert "cost: none, no paid model is used" in result.stdout
-    plan = command("plan", "experiments=smoke", "llm=openai", "llm.model=gpt-4o-mini", "sweep.augmenters=[entigraph]")
+    plan = command_here(
+        "plan", "experiments=smoke", "llm=openai", "llm.model=gpt-4o-mini", "sweep.augmenters=[entigraph]"
+    )
     assert plan.returncode == 0 and re.search(r"total: .* requests to send(.|\n)*\$\d+\.\d\d", plan.stdout), plan.stderr
 
 
@@ -78,14 +80,14 @@ def test_relative_root_is_resolved_from_working_directory(smoke: Path, command: 
     assert "nothing to do" in rerun.stdout, rerun.stderr
 
 
-def test_stage_without_its_input_is_one_error(command: Command) -> None:
-    result = command("experiments=smoke", "logger=none", "stage=synthesis")
+def test_stage_without_its_input_is_one_error(command_here: Command) -> None:
+    result = command_here("experiments=smoke", "logger=none", "stage=synthesis")
     assert result.returncode == 1 and result.stderr.count("error: ") == 1 == len(result.stderr.splitlines())
     assert "does not exist; run the stage that makes it" in result.stderr
 
 
-def test_invalid_configuration_fails_before_first_job(command: Command, tmp_path: Path) -> None:
-    result = command(*SMOKE, "optim.lr=-1")
+def test_invalid_configuration_fails_before_first_job(command_here: Command, tmp_path: Path) -> None:
+    result = command_here(*SMOKE, "optim.lr=-1")
     assert result.returncode == 1 and "optim.lr: -1" in result.stderr and "Traceback" not in result.stderr
 
 

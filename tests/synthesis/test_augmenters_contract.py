@@ -1,9 +1,5 @@
 """What every augmenter that asks a writer promises: even coverage, budgets, resumption, provenance, plans."""
 
-import multiprocessing
-import os
-import signal
-import time
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import closing
@@ -32,7 +28,9 @@ from entigraph.synthesis.augmenters.summary_texts import Summaries
 from entigraph.synthesis.base import BUILT_IN_PROMPTS, Augmenter
 from entigraph.synthesis.document_parts import source_id
 from entigraph.synthesis.request_estimate import SynthesisEstimate, estimate
+from tests.commands import ForkedProcess
 from tests.mock_llm_server import Handle, spawned
+from tests.polling import wait_for
 
 BUDGET, SHORT_BUDGET = 40_000, 4_000  # short: for texts of a few words, which the mock server writes as JSON
 PROSE = (
@@ -117,17 +115,11 @@ def test_killed_synthesis_continues_without_paying_twice(
 ) -> None:
     augmenter = AUGMENTERS[name](temperature=0.9)  # no other test sends the same requests
     server.reset()
-    process = multiprocessing.get_context("fork").Process(
-        target=synthesize, args=(server, augmenter, corpus, tmp_path / "killed")
-    )
-    process.start()
-    deadline = time.monotonic() + 60
-    while server.stats()["ok"] < 60:
-        assert process.is_alive() and time.monotonic() < deadline
-        time.sleep(0.01)
-    assert process.pid is not None
-    os.kill(process.pid, signal.SIGKILL)
-    process.join()
+    process = ForkedProcess(synthesize, server, augmenter, corpus, tmp_path / "killed")
+    wait_for(lambda: server.stats()["ok"] >= 60, process=process)
+    process.kill()
+    process.wait()
+    wait_for(lambda: server.stats()["in_flight"] == 0)
     resumed, _ = synthesize(server, augmenter, corpus, tmp_path / "resumed")
     assert server.stats()["duplicates"] <= 16, "at most the answers that were on their way at the kill"
     sent = server.stats()["requests"]

@@ -46,10 +46,10 @@ def test_released_texts_become_a_corpus_without_cost(command: Command, quality_f
     assert "to do" in command(*given[:-5], "logger=none").stdout, "another file is another corpus"
 
 
-def test_file_with_other_columns_raises(command: Command, quality_file: Path, tmp_path: Path) -> None:
+def test_file_with_other_columns_raises(command_here: Command, quality_file: Path, tmp_path: Path) -> None:
     pq.write_table(pa.table({"text": ["a"]}), tmp_path / "other.parquet")
     common = ["run", "corpus=quality", f"corpus.path={quality_file}", "augmenter=entigraph_release"]
-    wrong = command(*common, f"augmenter.path={tmp_path}/other.parquet", "logger=none")
+    wrong = command_here(*common, f"augmenter.path={tmp_path}/other.parquet", "logger=none")
     assert wrong.returncode == 1 and "no column uid, raw, entigraph" in wrong.stderr
-    missing = command(*common, "augmenter.path=./nowhere", "logger=none")
+    missing = command_here(*common, "augmenter.path=./nowhere", "logger=none")
     assert missing.returncode == 1 and "augmenter.path: ./nowhere does not exist" in missing.stderr

@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -9,17 +10,21 @@ from pathlib import Path
 import pytest
 
 from entigraph.training.launch import free_port
-from tests.conftest import TINY, Command
+from tests.commands import run_command
+from tests.conftest import TINY
 
 SHARED = [*TINY, "trainer=fsdp", "trainer.accelerator=cpu", "data.batch_size=4"]
 TWO_NODES = ["stage=training", "trainer.num_nodes=2", "trainer.devices=1"]
 
 
-@pytest.fixture
-def tokens(command: Command) -> None:
+@pytest.fixture(scope="module")
+def tokens(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """An outputs folder with the tokens to train on."""
+    folder = tmp_path_factory.mktemp("tokens")
     for stage in ("corpus", "synthesis", "tokens"):
-        result = command(*SHARED, *TWO_NODES, f"stage={stage}")
+        result = run_command(*SHARED, *TWO_NODES, f"stage={stage}", cwd=folder)
         assert result.returncode == 0, result.stderr
+    return folder / "outputs"
 
 
 def torchrun(node: int, port: int) -> tuple[list[str], dict[str, str]]:
@@ -35,7 +40,8 @@ def srun(node: int, port: int) -> tuple[list[str], dict[str, str]]:
 
 
 @pytest.mark.parametrize("launcher", [torchrun, srun])
-def test_two_nodes_train_one_model(launcher, tokens: None, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
+def test_two_nodes_train_one_model(launcher, tokens: Path, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
+    shutil.copytree(tokens, tmp_path / "outputs", symlinks=True)
     port, nodes = free_port(), []
     for node in range(2):
         command, variables = launcher(node, port)

@@ -25,7 +25,7 @@ from entigraph.training.data_schedule import DataSchedule
 from entigraph.training.datamodule import BatchLoader
 from entigraph.training.model_checks import NonFiniteLossError
 from entigraph.training.module import CausalLMModule
-from tests.commands import run_function
+from tests.commands import ForkedProcess
 from tests.conftest import write_shards
 
 sys.path.insert(0, str(Path(__file__).parent))
@@ -163,10 +163,10 @@ def train_until_killed(tokens: Path, tokenizer: Path, out: Path) -> None:
 
 def test_killed_run_resumes_bitwise(tokens: Path, tokenizer: Path, tmp_path: Path) -> None:
     unbroken, killed = (tokens, tokenizer, tmp_path / "unbroken"), (tokens, tokenizer, tmp_path / "killed")
-    assert run_function(train, *unbroken) == 0
-    assert run_function(train_until_killed, *killed) == -signal.SIGKILL
+    assert ForkedProcess(train, *unbroken).wait() == 0
+    assert ForkedProcess(train_until_killed, *killed).wait() == -signal.SIGKILL
     assert not (tmp_path / "killed" / "model").exists()
-    assert run_function(train, *killed) == 0
+    assert ForkedProcess(train, *killed).wait() == 0
     one, other = (tmp_path / name / "model" / "model.safetensors" for name in ("unbroken", "killed"))
     assert one.read_bytes() == other.read_bytes(), "bitwise"
 
