@@ -12,9 +12,9 @@ from entigraph.llm.offline.offline_prompt import OfflinePrompt
 from entigraph.llm.offline.offline_tasks import offline_task
 from entigraph.llm.offline.outline import topics
 from entigraph.storage.schemas import Document, EntityGraph
-from entigraph.synthesis.augmenters.entigraph import request_entities
+from entigraph.synthesis.augmenters.entigraph import EntityAugmenter
 from entigraph.synthesis.augmenters.rounds import check_kinds
-from entigraph.synthesis.base import PromptAugmenter, Steps, WritingTask, render_document
+from entigraph.synthesis.base import Steps, WritingTask, render_document
 from entigraph.synthesis.document_parts import source_id
 
 WALK, CONTRAST = KINDS = ("cross_walk", "cross_contrast")
@@ -26,7 +26,7 @@ MIN_LETTERS = 4  # of a word that makes two names confusable
 
 
 @dataclass(frozen=True, kw_only=True)
-class CrossDocument(PromptAugmenter):
+class CrossDocument(EntityAugmenter):
     """Writes texts that connect `documents_per_text` documents by shared entities (`cross_walk`), and texts that tell
     apart two entities of different documents whose names have a word in common (`cross_contrast`).
 
@@ -41,11 +41,10 @@ class CrossDocument(PromptAugmenter):
     kinds: list[str] = field(default_factory=lambda: list(KINDS))
     documents_per_text: int = 2
     max_document_tokens: int | None = 8_000
-    max_entities: int | None = None
 
     def __post_init__(self) -> None:
         check_kinds(self.kinds, KINDS)
-        check_minimums(self, "augmenter.", documents_per_text=2, max_entities=1)
+        check_minimums(self, "augmenter.", documents_per_text=2)
         super().__post_init__()
 
     @property
@@ -55,9 +54,6 @@ class CrossDocument(PromptAugmenter):
     @property
     def endless(self) -> bool:
         return True
-
-    def graph(self, document: Document) -> Steps[EntityGraph]:
-        return request_entities(self, document, self.max_entities)
 
     def tasks(
         self, documents: Iterable[Document], graphs: Mapping[str, EntityGraph], seed: int

@@ -8,9 +8,9 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import chain, islice
 from math import ceil, comb, gcd
-from typing import Any
+from typing import Any, ClassVar
 
-from entigraph.errors import ConfigError
+from entigraph.config.fields import check_minimums
 from entigraph.storage.schemas import Document, EntityGraph
 from entigraph.synthesis.base import BadAnswer, PromptAugmenter, Steps, WritingTask, round_robin
 from entigraph.text.json_answers import parse_json_answer
@@ -30,27 +30,38 @@ NAME_KEYS = ("name", "entity", "title", "text", "label")
 
 
 @dataclass(frozen=True, kw_only=True)
-class EntiGraph(PromptAugmenter):
+class EntityAugmenter(PromptAugmenter):
+    """Asks for the entities of each document first. `max_entities` keeps the first so many of each list."""
+
+    max_entities: int | None = None
+    min_entities: ClassVar[int] = 1
+
+    def __post_init__(self) -> None:
+        check_minimums(self, "augmenter.", max_entities=self.min_entities)
+        super().__post_init__()
+
+    def graph(self, document: Document) -> Steps[EntityGraph]:
+        return request_entities(self, document, self.max_entities, self.min_entities)
+
+
+@dataclass(frozen=True, kw_only=True)
+class EntiGraph(EntityAugmenter):
     """Writes about every pair of a document's entities, then about a seeded sample of its triples.
 
     `triples_per_document` null: all triples, as far as the token budget goes. The paper used "a subset" and gives no
     number (App. C). `requests_in_a_row` about one document keep its text in a server's prefix cache.
     `relations_per_request` asks for several texts at once, so that the document is sent once for all of them; the paper
-    asks for one. `max_entities` keeps the first so many entities of each list.
+    asks for one.
     """
 
     name: str = "entigraph"
     triples_per_document: int | None = None
     requests_in_a_row: int = 8
     relations_per_request: int = 1
-    max_entities: int | None = None
+    min_entities: ClassVar[int] = 2  # a pair
 
     def __post_init__(self) -> None:
-        minimums = {"triples_per_document": 0, "requests_in_a_row": 1, "relations_per_request": 1, "max_entities": 2}
-        for key, minimum in minimums.items():
-            value = getattr(self, key)
-            if value is not None and value < minimum:
-                raise ConfigError(f"augmenter.{key}: {value} found, {minimum} or more expected")
+        check_minimums(self, "augmenter.", triples_per_document=0, requests_in_a_row=1, relations_per_request=1)
         super().__post_init__()
 
     @property
@@ -59,9 +70,6 @@ class EntiGraph(PromptAugmenter):
 
     def relation_prompt(self, kind: str) -> str:
         return kind if self.relations_per_request == 1 else f"{kind}s"
-
-    def graph(self, document: Document) -> Steps[EntityGraph]:
-        return request_entities(self, document, self.max_entities, at_least=2)
 
     def tasks(
         self, documents: Iterable[Document], graphs: Mapping[str, EntityGraph], seed: int
@@ -105,7 +113,7 @@ class EntiGraph(PromptAugmenter):
 
 
 def request_entities(
-    augmenter: PromptAugmenter, document: Document, max_entities: int | None, at_least: int = 1
+    augmenter: PromptAugmenter, document: Document, max_entities: int | None, at_least: int
 ) -> Steps[EntityGraph]:
     """Returns steps that ask for the entities of a document with the prompt `entities`."""
     answer = yield augmenter.build_request(document, "entities", json_schema=ENTITY_SCHEMA)

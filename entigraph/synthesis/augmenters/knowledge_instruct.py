@@ -10,15 +10,15 @@ from entigraph.llm.offline.offline_prompt import OfflinePrompt
 from entigraph.llm.offline.offline_tasks import offline_task
 from entigraph.llm.offline.outline import ask_about_statement, topics
 from entigraph.storage.schemas import Document, EntityGraph
-from entigraph.synthesis.augmenters.entigraph import request_entities
+from entigraph.synthesis.augmenters.entigraph import EntityAugmenter
 from entigraph.synthesis.augmenters.item_lists import list_schema, object_schema, pick_item, read_object
-from entigraph.synthesis.base import BadAnswer, PromptAugmenter, Steps, WritingTask, round_robin
+from entigraph.synthesis.base import BadAnswer, Steps, WritingTask, round_robin
 
 KIND = "instruction"
 
 
 @dataclass(frozen=True, kw_only=True)
-class KnowledgeInstruct(PromptAugmenter):
+class KnowledgeInstruct(EntityAugmenter):
     """Writes each fact about each entity of a document as `paraphrases` instructions with answers, then new facts.
 
     From the paper (its abstract and secondary descriptions; its repository has the data, not the pipeline): entities,
@@ -35,10 +35,9 @@ class KnowledgeInstruct(PromptAugmenter):
     facts: int = 10
     paraphrases: int = 3
     conversations: bool = False
-    max_entities: int | None = None
 
     def __post_init__(self) -> None:
-        check_minimums(self, "augmenter.", facts=1, paraphrases=1, max_entities=1)
+        check_minimums(self, "augmenter.", facts=1, paraphrases=1)
         super().__post_init__()
 
     @property
@@ -48,9 +47,6 @@ class KnowledgeInstruct(PromptAugmenter):
     @property
     def endless(self) -> bool:
         return True
-
-    def graph(self, document: Document) -> Steps[EntityGraph]:
-        return request_entities(self, document, self.max_entities)
 
     def tasks(
         self, documents: Iterable[Document], graphs: Mapping[str, EntityGraph], seed: int
