@@ -16,7 +16,6 @@ if TYPE_CHECKING:
     from torch import Tensor, nn
     from transformers import PreTrainedModel
 
-ALL_LINEAR = "all-linear"  # peft's name for all linear layers but the head
 BASE_LAYER = ".base_layer."  # in the names of the frozen weights that an adapter was added to
 ADAPTER_WEIGHTS = (".lora_A.", ".lora_B.")
 WEIGHTS_FILE, PREFIX = "adapter_model.safetensors", "base_model.model."  # of peft's folders

@@ -13,8 +13,9 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
+from random import SystemRandom
 from typing import Any, cast
 
 from entigraph.errors import ArtifactError, ConfigError, DataError, EntigraphError
@@ -86,9 +87,15 @@ def kill_ranks(ranks: list["subprocess.Popen[bytes]"]) -> None:
 
 
 def free_port() -> int:
-    with socket.socket() as bound:
-        bound.bind(("127.0.0.1", 0))
-        return int(bound.getsockname()[1])
+    """Returns a port that no outgoing connection of another process can take before a rank listens on it.
+
+    The kernel gives those connections ports from 32768 on.
+    """
+    while True:
+        port = SystemRandom().randrange(20_000, 32_768)
+        with socket.socket() as probe, suppress(OSError):
+            probe.bind(("127.0.0.1", port))
+            return port
 
 
 @contextmanager

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from entigraph.synthesis.augmenters.entigraph import GROUP_HEADING, normalize_entities, read_entities
+from entigraph.synthesis.augmenters.entigraph import GROUP_HEADING, group_spellings, read_entities
 from entigraph.synthesis.base import BadAnswer
 from entigraph.synthesis.generation import text_id_suffix
 
@@ -26,7 +26,7 @@ from entigraph.synthesis.generation import text_id_suffix
 )
 def test_names_are_read_and_normalized(entities: list[Any], names: list[str]) -> None:
     _, read = read_entities(json.dumps({"summary": "A bell.", "entities": entities}))
-    assert normalize_entities(read) == names
+    assert list(group_spellings(read)) == names
 
 
 @pytest.mark.parametrize(
@@ -67,7 +67,7 @@ def check_entity_answer(value: Any) -> None:
     """Any answer is a list of distinct names, or a BadAnswer."""
     text = value if isinstance(value, str) else json.dumps({"summary": value, "entities": value})
     try:
-        names = normalize_entities(read_entities(text)[1])
+        names = list(group_spellings(read_entities(text)[1]))
     except BadAnswer:
         return
     assert len({name.casefold() for name in names}) == len(names)

@@ -170,14 +170,11 @@ def test_qa_style(corpus: Path, tmp_path: Path) -> None:
     assert all(text.text.startswith("Question: ") and text.text.count("\nAnswer: ") >= 20 for text in texts)
 
 
-def test_normalize_entities() -> None:
-    from entigraph.synthesis.augmenters.entigraph import normalize_entities
+def test_spellings_of_a_name_count_once() -> None:
+    from entigraph.synthesis.augmenters.entigraph import group_spellings
 
-    assert normalize_entities(["- The Lamp", "the lamp", "Orsk.", " Orsk ", "U.S. Navy", "", " - "]) == [
-        "The Lamp",
-        "Orsk",
-        "U.S. Navy",
-    ]
+    names = ["- The Lamp", "the lamp", "Orsk.", " Orsk ", "U.S. Navy", "", " - "]
+    assert list(group_spellings(names)) == ["The Lamp", "Orsk", "U.S. Navy"]
 
 
 def test_writer_that_refuses_everything_stops_the_stage(corpus: Path, tmp_path: Path) -> None:

@@ -4,15 +4,16 @@ import os
 import socket
 import subprocess
 import sys
-import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from entigraph.training.launch import free_port
 from tests.chat.finished_runs import RUN
 from tests.conftest import Command
+from tests.polling import wait_for
 from tests.ui.conftest import write_job
 
 
@@ -38,10 +39,9 @@ def test_missing_gradio_is_one_error(command: Command, outputs: Path, tmp_path: 
     assert result.returncode == 1 and "pip install 'entigraph[ui]'" in result.stderr
 
 
-def free_port() -> int:
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        return int(listener.getsockname()[1])
+def is_listening(port: int) -> bool:
+    with socket.socket() as attempt:
+        return attempt.connect_ex(("127.0.0.1", port)) == 0
 
 
 @pytest.fixture(scope="module")
@@ -56,12 +56,7 @@ def client(outputs: Path) -> Iterator[Any]:
         text=True,
     )
     try:
-        deadline = time.monotonic() + 120
-        while process.poll() is None and time.monotonic() < deadline:
-            with socket.socket() as attempt:
-                if attempt.connect_ex(("127.0.0.1", port)) == 0:
-                    break
-            time.sleep(0.2)
+        wait_for(lambda: process.poll() is not None or is_listening(port))
         assert process.poll() is None, process.stdout and process.stdout.read()
         yield gradio_client.Client(f"http://127.0.0.1:{port}", verbose=False, analytics_enabled=False)
     finally:

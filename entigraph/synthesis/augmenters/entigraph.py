@@ -165,11 +165,6 @@ def read_name(entry: Any) -> str | None:
     return entry if isinstance(entry, str) else None
 
 
-def normalize_entities(names: Iterable[str]) -> list[str]:
-    """Returns the distinct names without list markers and Markdown, each as it is first written."""
-    return list(group_spellings(names))
-
-
 def group_spellings(names: Iterable[str]) -> dict[str, list[str]]:
     """Returns the distinct names, each with the other spellings that count as the same name.
 
