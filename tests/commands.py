@@ -48,7 +48,7 @@ class ForkedProcess:
     def kill(self) -> None:
         self.send_signal(signal.SIGKILL)
 
-    def wait(self, timeout: float = 300) -> int:
+    def wait(self, timeout: float = 600) -> int:
         self.process.join(timeout)
         if self.process.exitcode is None:
             raise subprocess.TimeoutExpired(self.function.__name__, timeout)
@@ -68,13 +68,13 @@ class RunningCommand(ForkedProcess):
             Path(file).touch()
         super().__init__(execute, arguments, str(cwd), variables, *files, start_new_session)
 
-    def communicate(self, timeout: float = 300) -> tuple[str, str]:
+    def communicate(self, timeout: float = 600) -> tuple[str, str]:
         self.wait(timeout)
         return (self.output / "stdout").read_text(), (self.output / "stderr").read_text()
 
 
 def run_command(
-    *arguments: str, cwd: Path, environment: Mapping[str, str] | None = None, timeout: float = 300
+    *arguments: str, cwd: Path, environment: Mapping[str, str] | None = None, timeout: float = 600
 ) -> subprocess.CompletedProcess[str]:
     """Runs `entigraph ...` in that folder. Kills it and raises TimeoutExpired after `timeout` seconds."""
     running = RunningCommand(*arguments, cwd=cwd, environment=environment)

@@ -13,7 +13,7 @@ Value = TypeVar("Value")
 def wait_for(
     condition: Callable[[], Value],
     *,
-    timeout_s: float = 120.0,
+    timeout_s: float = 300.0,
     interval_s: float = 0.02,
     process: "subprocess.Popen[Any] | ForkedProcess | None" = None,
 ) -> Value:

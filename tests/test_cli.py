@@ -202,9 +202,9 @@ def test_each_stage_runs_by_itself(command: Command) -> None:
 def test_interrupt_message_explains_how_to_continue(tmp_path: Path) -> None:
     arguments = [argument for argument in TINY if not argument.startswith("trainer.max_steps")]
     running = RunningCommand("run", *arguments, "trainer.max_steps=100000", cwd=tmp_path)
-    wait_for(lambda: list(tmp_path.rglob("metrics.jsonl")), process=running, timeout_s=300)
+    wait_for(lambda: list(tmp_path.rglob("metrics.jsonl")), process=running, timeout_s=600)
     running.send_signal(signal.SIGINT)
-    _, errors = running.communicate(timeout=300)
+    _, errors = running.communicate(timeout=600)
     assert running.returncode == 130 and "run the same command to continue" in errors
 
 

@@ -71,7 +71,7 @@ def test_site_builds_without_warnings_and_lists_every_option(tmp_path: Path) -> 
         env={**os.environ, "NO_MKDOCS_2_WARNING": "1"},
         capture_output=True,
         text=True,
-        timeout=120,
+        timeout=600,
     )
     assert result.returncode == 0, result.stderr
     configuration = (tmp_path / "configuration" / "index.html").read_text(encoding="utf-8")

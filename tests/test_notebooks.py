@@ -33,7 +33,7 @@ def test_notebook_runs_on_finished_study(file: Path, smoke: Path, monkeypatch: p
     monkeypatch.setenv("ENTIGRAPH_OUTPUTS", str(smoke))
     notebook = nbformat.read(file, as_version=4)
     assert not any(cell.get("outputs") for cell in notebook.cells), "outputs are not committed"
-    NotebookClient(notebook, timeout=120, kernel_name="python3").execute()
+    NotebookClient(notebook, timeout=600, kernel_name="python3").execute()
     printed = "".join(output.get("text", "") for cell in notebook.cells for output in cell.get("outputs", []))
     assert [phrase for phrase in PRINTED[file.stem] if phrase not in printed] == []
 
@@ -50,7 +50,7 @@ def test_notebook_says_what_a_study_lacks(
         run.unlink()
     monkeypatch.setenv("ENTIGRAPH_OUTPUTS", str(root))
     notebook = nbformat.read(file, as_version=4)
-    client = NotebookClient(notebook, timeout=120, kernel_name="python3", allow_errors=True)
+    client = NotebookClient(notebook, timeout=600, kernel_name="python3", allow_errors=True)
     client.execute()
     outputs = [output for cell in notebook.cells for output in cell.get("outputs", [])]
     errors = [output["evalue"] for output in outputs if output["output_type"] == "error"]

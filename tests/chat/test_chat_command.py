@@ -38,7 +38,7 @@ def test_chat_answers_explains_and_forgets(outputs: Path) -> None:
         input="\n".join([*lines, "never read"]),
         capture_output=True,
         text=True,
-        timeout=300,
+        timeout=600,
     )
     assert result.returncode == 0, result.stderr
     for expected in (

@@ -301,7 +301,7 @@ def test_report_in_a_browser(tmp_path: Path) -> None:
             ],
             capture_output=True,
             text=True,
-            timeout=60,
+            timeout=600,
         )
         return html.fromstring(process.stdout)
 

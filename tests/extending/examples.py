@@ -94,7 +94,7 @@ class Project:
             env={**os.environ, "OPENAI_API_KEY": "none"},
             capture_output=True,
             text=True,
-            timeout=300,
+            timeout=600,
         )
         assert result.returncode == 0, result.stderr[-3000:]
         return result.stdout

@@ -34,7 +34,7 @@ def hub() -> Iterator[str]:
 def test_gated_model_error_explains_access(hub: str, tmp_path: Path) -> None:
     environment = {**os.environ, "HF_ENDPOINT": hub, "HF_HOME": str(tmp_path), "HF_HUB_DISABLE_TELEMETRY": "1"}
     environment.pop("HF_TOKEN", None)
-    process = subprocess.run([sys.executable, "-c", ASK], env=environment, capture_output=True, text=True, timeout=120)
+    process = subprocess.run([sys.executable, "-c", ASK], env=environment, capture_output=True, text=True, timeout=600)
     lines = process.stdout.splitlines()
     assert len(lines) == 3, process.stderr[-2000:]
     for line in lines:

@@ -362,7 +362,7 @@ def test_full_disk_is_one_message_and_keeps_answers(command: Command, tmp_path: 
         assert command(*few).returncode == 0  # also makes the tokenizer
         arguments = synthesis(server, "logger=none", command="stage=synthesis")
         limited = f"ulimit -f 24; exec {sys.executable} -m entigraph {' '.join(arguments)}"  # files of 24 kB at most
-        full = subprocess.run(["bash", "-c", limited], cwd=tmp_path, capture_output=True, text=True, timeout=120)
+        full = subprocess.run(["bash", "-c", limited], cwd=tmp_path, capture_output=True, text=True, timeout=600)
         assert full.returncode == 1 and "response cache" in full.stderr and "Check disk space" in full.stderr, (
             full.stderr
         )
@@ -380,7 +380,7 @@ def test_concurrent_syntheses_share_the_response_cache(command: Command, tmp_pat
             for more in ("augmenter=entigraph", "augmenter=rephrase")
         ]
         for process in both:
-            _, stderr = process.communicate(timeout=300)
+            _, stderr = process.communicate(timeout=600)
             assert process.returncode == 0, stderr
         stats = server.stats()
     assert stats["duplicates"] == 0 and stats["ok"] == answers_in(tmp_path / "outputs" / "cache")

@@ -237,7 +237,7 @@ except ArtifactError as error:
     print(error)
 cache.close()
 """
-    process = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)
+    process = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=600)
     assert "Check disk space" in process.stdout and process.returncode == 0, process.stderr
     assert 20 < ResponseCache(folder).totals().answers < 1000
 

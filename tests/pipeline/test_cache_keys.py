@@ -153,7 +153,7 @@ def test_folders_are_the_same_in_another_process_and_working_directory(
         f"    config = compose('config', overrides=['paths.root={tmp_path / 'outputs'}'])\n"
         "    print(load_run(config).artifacts.evaluation.folder)\n"
     )
-    result = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, timeout=120)
+    result = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, timeout=600)
     assert result.stdout.strip() == str(load_run(composed()).artifacts.evaluation.folder), result.stderr
 
 

@@ -47,7 +47,7 @@ class KilledRun:
             shutil.rmtree(manifest.parent)
         before = self.leases(stage)
         process = start(self.root, self.server)
-        wait_for(lambda: self.leases(stage) > before, process=process, timeout_s=300, interval_s=0.002)
+        wait_for(lambda: self.leases(stage) > before, process=process, timeout_s=600, interval_s=0.002)
         time.sleep(self.random.uniform(0, max(self.seconds[stage], SHORTEST_STAGE_S)))
         if process.poll() is None:
             os.kill(process.pid, signal.SIGKILL)
@@ -78,7 +78,7 @@ def start(root: Path, server: Any) -> "subprocess.Popen[str]":
 
 def complete(root: Path, server: Any) -> None:
     process = start(root, server)
-    printed, _ = process.communicate(timeout=300)
+    printed, _ = process.communicate(timeout=600)
     assert process.returncode == 0, printed
 
 

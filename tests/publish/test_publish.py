@@ -58,7 +58,7 @@ def command(tmp_path: Path) -> Command:
             env={**os.environ, **environment},
             capture_output=True,
             text=True,
-            timeout=120,
+            timeout=600,
         )
 
     return run

@@ -144,7 +144,7 @@ try:
 except ArtifactError as error:
     print(error)
 """
-    process = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)
+    process = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=600)
     assert "cannot write" in process.stdout and "run the same command" in process.stdout, process.stderr
     assert not letters_artifact(tmp_path).complete
     assert resource.getrlimit(resource.RLIMIT_FSIZE)[0] != 20000

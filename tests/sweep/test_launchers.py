@@ -48,7 +48,7 @@ def test_preempted_job_saves_and_is_requeued(smoke: Path, tmp_path: Path) -> Non
     os.kill(worker, signal.SIGUSR2)
     (saved,) = wait_for(lambda: list(metrics.parent.glob("checkpoints/step-*")), process=sweep)
     assert 0 < int(saved.name.removeprefix("step-")) < 400
-    printed, errors = sweep.communicate(timeout=200)
+    printed, errors = sweep.communicate(timeout=600)
     assert sweep.returncode == 0 and "1 of 1 runs are complete" in printed, errors
     assert not (Path("/proc") / str(worker)).exists(), "the job was started again in another process"
     finished = artifact_folder(metrics.parent) / metrics.name

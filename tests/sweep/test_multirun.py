@@ -107,7 +107,7 @@ def test_killed_sweep_resumes_without_repeating_finished_work(smoke: Path, tmp_p
     outputs = untrained(smoke, tmp_path / "outputs", "entigraph", "raw")
     finished = manifests(outputs)
     running = RunningCommand(*SMOKE, cwd=tmp_path, start_new_session=True)
-    wait_for(lambda: len(manifests(outputs)) > len(finished) + 1, process=running, timeout_s=300)
+    wait_for(lambda: len(manifests(outputs)) > len(finished) + 1, process=running, timeout_s=600)
     os.kill(running.pid, signal.SIGKILL)  # the parent alone: its workers must notice by themselves
     running.wait()
     wait_for_session_to_end(running.pid)
@@ -148,10 +148,10 @@ def test_job_of_killed_worker_is_retried_and_others_finish(smoke: Path, tmp_path
         workers = workers_of(running.pid)
         return next((pid for pid in workers if holds_lease(pid, outputs, "training-fictional-entigraph-8000")), None)
 
-    worker = wait_for(trainer, process=running, timeout_s=300)
+    worker = wait_for(trainer, process=running, timeout_s=600)
     assert worker
     os.kill(worker, signal.SIGKILL)
-    printed, errors = running.communicate(timeout=300)
+    printed, errors = running.communicate(timeout=600)
     assert running.returncode in (0, 1), errors
     assert "Traceback" not in errors, errors
     assert errors.count("failed: ") <= 1, "other running jobs are not blamed"
@@ -168,7 +168,7 @@ def test_job_that_always_kills_its_worker_is_reported_alone(smoke: Path, tmp_pat
         for worker in workers_of(running.pid):
             if holds_lease(worker, outputs, "training-fictional-entigraph-8000"):
                 os.kill(worker, signal.SIGKILL)
-    printed, errors = running.communicate(timeout=300)
+    printed, errors = running.communicate(timeout=600)
     assert running.returncode == 1 and "Traceback" not in errors, errors
     assert "failed: fictional-entigraph-8000-seed0: its process died" in errors and errors.count("failed: ") == 1, (
         errors
@@ -259,7 +259,7 @@ def test_concurrent_sweeps_share_work(smoke: Path, tmp_path: Path) -> None:
     command = without(root, "tokens")
     both = [RunningCommand(*command, "launcher=local", cwd=tmp_path) for _ in range(2)]
     for sweep in both:
-        printed, errors = sweep.communicate(timeout=300)
+        printed, errors = sweep.communicate(timeout=600)
         assert sweep.returncode == 0 and "2 of 2 runs are complete" in printed, errors
     assert checksums(root) == checksums(smoke) and len(manifests(root)) == 28
 
@@ -275,7 +275,7 @@ def test_sweep_killed_in_any_stage_resumes(stage: str, smoke: Path, tmp_path: Pa
         shutil.rmtree(leases)
     before = {*root.glob(begun)}
     running = RunningCommand(*command, cwd=tmp_path, start_new_session=True)
-    wait_for(lambda: {*root.glob(begun)} != before, process=running, timeout_s=300, interval_s=0.002)
+    wait_for(lambda: {*root.glob(begun)} != before, process=running, timeout_s=600, interval_s=0.002)
     os.kill(running.pid, signal.SIGKILL)
     running.wait()
     wait_for_session_to_end(running.pid)

@@ -295,7 +295,7 @@ def test_report_in_a_browser(tmp_path: Path) -> None:
             ["chromium", *options, *no_network, "--virtual-time-budget=3000", "--dump-dom", f"{page.as_uri()}{at}"],
             capture_output=True,
             text=True,
-            timeout=60,
+            timeout=600,
         )
         return html.fromstring(result.stdout)
 

@@ -143,7 +143,7 @@ def test_interrupted_job_resumes_the_same_run(stop_signal: signal.Signals, tmp_p
     wait_for(lambda: any(int(step.name[5:]) >= 30 for step in root.glob(pattern)), process=running)
     running.send_signal(stop_signal)
     running.wait()
-    result = run_command(*SLOWLY, cwd=tmp_path, timeout=200)
+    result = run_command(*SLOWLY, cwd=tmp_path, timeout=600)
     assert result.returncode == 0, result.stderr
     first, second = read_runs(root, "train")
     assert first["run_id"] == second["run_id"] and first["history"] and second["history"]
@@ -175,7 +175,7 @@ def test_sync_uploads_lineage_without_texts(service: Service, smoke: Path, tmp_p
         env={**os.environ, **service.environment},
         capture_output=True,
         text=True,
-        timeout=200,
+        timeout=600,
     )
     assert result.returncode == 0, result.stderr[-2000:]
     grouped = [run for run in service.runs.values() if run["group"] == study_of(smoke).name]

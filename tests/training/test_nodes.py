@@ -55,7 +55,7 @@ def test_two_nodes_train_one_model(launcher, tokens: Path, tmp_path: Path) -> No
                 text=True,
             )
         )
-    printed = [node.communicate(timeout=300)[0] for node in nodes]
+    printed = [node.communicate(timeout=600)[0] for node in nodes]
     assert [node.returncode for node in nodes] == [0, 0], printed
     (training,) = (tmp_path / "outputs" / "training").iterdir()
     counts = json.loads((training / "manifest.json").read_text())["counts"]

@@ -128,7 +128,7 @@ def test_killed_ranks_resume_bitwise(folder: Path, start: Start, unbroken: str) 
     parent.kill()
     parent.wait()
     wait_for(lambda: not ranks_of(folder, "killed"))  # a killed parent leaves no worker
-    assert start("killed").wait(300) == 0
+    assert start("killed").wait(600) == 0
     assert losses(folder, "killed") == losses(folder, unbroken), "bitwise"
     one, other = weights(folder, "killed"), weights(folder, unbroken)
     assert all(torch.equal(one[name], other[name]) for name in one)
@@ -139,12 +139,12 @@ def test_terminated_run_resumes_with_fewer_ranks(folder: Path, start: Start, unb
     parent = start("moved")
     until_saved(folder, "moved", parent)
     parent.send_signal(signal.SIGTERM)
-    assert parent.wait(300) == 143
+    assert parent.wait(600) == 143
     result = max(losses(folder, "moved"))
     (saved,) = (folder / "moved" / "checkpoints").glob("step-*")
     step = int(saved.name.removeprefix("step-"))
     assert step in (result, result + 1), "no step is repeated; the checkpoint has the metrics of a step not yet logged"
-    assert start("moved", 1).wait(300) == 0
+    assert start("moved", 1).wait(600) == 0
     alone, together = losses(folder, "moved"), losses(folder, unbroken)
     assert {*alone} == {*together} and max(abs(alone[step] - together[step]) for step in alone) < 1e-4
 

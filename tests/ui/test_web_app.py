@@ -61,7 +61,7 @@ def client(outputs: Path) -> Iterator[Any]:
         yield gradio_client.Client(f"http://127.0.0.1:{port}", verbose=False, analytics_enabled=False)
     finally:
         process.terminate()
-        process.wait(30)
+        process.wait(600)
 
 
 def test_study_opens_and_a_sweep_row_updates(client: Any, outputs: Path) -> None:
