@@ -176,7 +176,7 @@ def test_plan_and_help_write_nothing_and_import_no_torch(tmp_path: Path) -> None
         "try: main()\nexcept SystemExit as leaving: status = leaving.code\n"
         "print('status', status, 'torch' in sys.modules, 'lightning' in sys.modules, 'wandb' in sys.modules)"
     )
-    for arguments in ([], ["--help"], ["plan", "experiments=scaling/fictional"]):
+    for arguments in ([], ["--help"], ["plan", "experiments=smoke"]):
         result = subprocess.run([sys.executable, "-c", code, *arguments], cwd=tmp_path, capture_output=True, text=True)
         assert "status 0 False False False" in result.stdout, (arguments, result.stdout[-500:], result.stderr)
     assert list(tmp_path.iterdir()) == []
@@ -230,7 +230,7 @@ def test_experiment_in_config_dir(command_here: Command, tmp_path: Path) -> None
 
 
 def test_broken_pipe_exits_zero(tmp_path: Path) -> None:
-    shell = f"{sys.executable} -m entigraph plan experiments=scaling/fictional | head -1; exit ${{PIPESTATUS[0]}}"
+    shell = f"{sys.executable} -m entigraph plan experiments=smoke | head -1; exit ${{PIPESTATUS[0]}}"
     result = subprocess.run(["bash", "-c", shell], cwd=tmp_path, capture_output=True, text=True)
     assert result.returncode == 0 and "Traceback" not in result.stderr, result.stderr
 
