@@ -60,7 +60,7 @@ def test_sweep_plan_lists_each_folder_once(smoke: Path, command_here: Command) -
 
 def test_other_jobs_finish_if_one_fails(smoke: Path, command: Command, tmp_path: Path) -> None:
     outputs = untrained(smoke, tmp_path / "outputs", "raw-4000")
-    result = command(*SMOKE, "tokens.budget=200,4000", "augmenter=entigraph,raw")
+    result = command(*IN_TURN, "tokens.budget=200,4000", "augmenter=entigraph,raw")
     assert result.returncode == 1
     assert (
         "failed: fictional-raw-200-seed0: tokens.budget: 200 tokens are fewer than the first text has" in result.stderr
@@ -73,7 +73,7 @@ def test_other_jobs_finish_if_one_fails(smoke: Path, command: Command, tmp_path:
 def test_relative_root_is_resolved_from_working_directory(smoke: Path, command: Command, tmp_path: Path) -> None:
     outputs = untrained(smoke, tmp_path / "below" / "here", "raw-4000")
     one = ["paths.root=below/here", "sweep.augmenters=[raw]", "sweep.token_budgets=[4000]"]
-    result = command(*SMOKE, *one)
+    result = command(*IN_TURN, *one)
     assert result.returncode == 0, result.stderr
     assert checksums(outputs) == checksums(smoke) and [*tmp_path.iterdir()] == [tmp_path / "below"]
     rerun = command(*IN_TURN, *one)
