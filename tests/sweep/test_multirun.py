@@ -112,7 +112,7 @@ def test_killed_sweep_resumes_without_repeating_finished_work(smoke: Path, tmp_p
     running.wait()
     wait_for_session_to_end(running.pid)
     before = manifests(outputs)
-    result = run_command(*SMOKE, cwd=tmp_path)
+    result = run_command(*IN_TURN, cwd=tmp_path)
     assert result.returncode == 0, result.stderr
     after = manifests(outputs)
     assert {file: after[file] for file in before} == before, "what had finished was not made again"
@@ -156,7 +156,7 @@ def test_job_of_killed_worker_is_retried_and_others_finish(smoke: Path, tmp_path
     assert "Traceback" not in errors, errors
     assert errors.count("failed: ") <= 1, "other running jobs are not blamed"
     assert len(curve_of(outputs)["runs"]) >= 5
-    rerun = run_command(*SMOKE, cwd=tmp_path)
+    rerun = run_command(*IN_TURN, cwd=tmp_path)
     assert rerun.returncode == 0 and len(curve_of(outputs)["runs"]) == 6, rerun.stderr
 
 
