@@ -12,13 +12,13 @@ from typing import Any
 
 from entigraph.chat.model_selection import SelectedModel
 from entigraph.errors import ConfigError
-from entigraph.evaluation.entity_mentions import cut_excerpt, find_names_in, is_long_enough, keep_longest, overlaps
+from entigraph.evaluation.entity_mentions import cut_excerpt, is_long_enough, keep_longest, overlaps
 from entigraph.runtime.progress import Progress, SilentProgress
 from entigraph.storage.artifact import read_manifest
 from entigraph.storage.jsonl import read_jsonl
 from entigraph.storage.schemas import Document, EntityGraph
 from entigraph.storage.texts import RowGroup, row_groups
-from entigraph.text.writing_systems import SENTENCE_START
+from entigraph.text.writing_systems import SENTENCE_START, find_names_in
 
 MAX_SHOWN = 5
 TEXTS_PER_UPDATE = 1_000  # of the progress bar

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from entigraph.storage.schemas import Answer, EntityGraph, SyntheticText, source_document_id
-from entigraph.text.writing_systems import UNSPACED_CHARACTERS, count_words, name_pattern
+from entigraph.text.writing_systems import UNSPACED_CHARACTERS, count_words, find_names_in, name_pattern
 
 MAX_EXCERPTS = 3
 MAX_NAME_WORDS = 5  # longer options are not used as names
@@ -128,13 +128,6 @@ def group_entities(graphs: Iterable[EntityGraph], documents: set[str]) -> Mappin
 def is_long_enough(name: str) -> bool:
     """Returns whether a name is more than a letter; in scripts without spaces, one character may be a word."""
     return len(name) >= MIN_NAME_CHARACTERS or UNSPACED_CHARACTERS.fullmatch(name) is not None
-
-
-def find_names_in(names: Iterable[str], text: str) -> list[str]:
-    """Returns the names that the text contains as whole words, ignoring case."""
-    lower = text.lower()
-    possible = (name for name in names if not name.isascii() or name.lower() in lower)
-    return [name for name in possible if name_pattern(name).search(text)]
 
 
 def keep_longest(names: Sequence[str]) -> list[str]:

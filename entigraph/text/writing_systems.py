@@ -6,7 +6,7 @@ four characters are a token.
 """
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from functools import cache
 
 # Thai to Khmer; CJK radicals, ideographs and kana; halfwidth kana; supplementary kana and ideographs.
@@ -75,6 +75,13 @@ def name_pattern(name: str) -> re.Pattern[str]:
     if re.search(f"[{UNSPACED}{HANGUL}]$", name):
         end = ""
     return re.compile(f"{start}{letters}{end}", re.IGNORECASE)
+
+
+def find_names_in(names: Iterable[str], text: str) -> list[str]:
+    """Returns the names that the text contains as whole words, ignoring case."""
+    lower = text.lower()
+    possible = (name for name in names if not name.isascii() or name.lower() in lower)
+    return [name for name in possible if name_pattern(name).search(text)]
 
 
 def semitic_prefixes(name: str) -> tuple[str, str]:

@@ -15,8 +15,9 @@ from entigraph.storage.jsonl import read_jsonl
 from entigraph.storage.schemas import Document, EntityGraph, Failure, SyntheticText
 from entigraph.storage.texts import read_texts
 from entigraph.synthesis import stage
-from entigraph.synthesis.augmenters.entigraph import EntiGraph, pseudo_shuffled_range, triple_at
+from entigraph.synthesis.augmenters.entigraph import EntiGraph
 from entigraph.synthesis.augmenters.raw import Raw
+from entigraph.synthesis.augmenters.relation_order import pseudo_shuffled_range, triple_at
 from entigraph.synthesis.augmenters.rephrase import Rephrase
 from entigraph.synthesis.base import BUILT_IN_PROMPTS, Augmenter, read_prompt, render_document, round_robin
 from tests.conftest import ARTICLE

@@ -1,17 +1,22 @@
 """EntiGraph (paper §2.2): list the entities of a document, then write about their pairs and triples."""
 
-import random
 import re
 import unicodedata
-from array import array
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import chain, islice
-from math import ceil, comb, gcd
+from math import ceil, comb
 from typing import Any, ClassVar
 
 from entigraph.config.fields import check_minimums
 from entigraph.storage.schemas import Document, EntityGraph
+from entigraph.synthesis.augmenters.relation_order import (
+    Relation,
+    Selection,
+    cover_first,
+    sample_by_importance,
+    shuffle,
+)
 from entigraph.synthesis.base import BadAnswer, PromptAugmenter, Steps, WritingTask, round_robin
 from entigraph.text.json_answers import parse_json_answer
 from entigraph.text.normalization import SURROGATE
@@ -48,6 +53,8 @@ class EntityAugmenter(PromptAugmenter):
 class EntiGraph(EntityAugmenter):
     """Writes about every pair of a document's entities, then about a seeded sample of its triples.
 
+    `selection` is the order of the pairs and of the triples of each document (relation_order.py), and so decides which
+    of them a token budget reaches. The paper's is uniform; others are part of the name: "entigraph-coverage".
     `triples_per_document` null: all triples, as far as the token budget goes. The paper used "a subset" and gives no
     number (App. C). `requests_in_a_row` about one document keep its text in a server's prefix cache.
     `relations_per_request` asks for several texts at once, so that the document is sent once for all of them; the paper
@@ -55,6 +62,7 @@ class EntiGraph(EntityAugmenter):
     """
 
     name: str = "entigraph"
+    selection: Selection = Selection.uniform
     triples_per_document: int | None = None
     requests_in_a_row: int = 8
     relations_per_request: int = 1
@@ -62,6 +70,8 @@ class EntiGraph(EntityAugmenter):
 
     def __post_init__(self) -> None:
         check_minimums(self, "augmenter.", triples_per_document=0, requests_in_a_row=1, relations_per_request=1)
+        if self.selection != Selection.uniform and self.name == "entigraph":
+            object.__setattr__(self, "name", f"entigraph-{self.selection}")
         super().__post_init__()
 
     @property
@@ -75,14 +85,22 @@ class EntiGraph(EntityAugmenter):
         self, documents: Iterable[Document], graphs: Mapping[str, EntityGraph], seed: int
     ) -> Iterator[WritingTask]:
         known = [(document, graphs[document.id].entities) for document in documents if document.id in graphs]
-        pairs = [self.group(document, "pair", shuffled_pairs(document, entities, seed)) for document, entities in known]
+        pairs = [self.group(document, "pair", self.order(document, names, 2, seed)) for document, names in known]
         triples = [
-            self.group(
-                document, "triple", islice(shuffled_triples(document, entities, seed), self.triples_per_document)
-            )
-            for document, entities in known
+            self.group(document, "triple", islice(self.order(document, names, 3, seed), self.triples_per_document))
+            for document, names in known
         ]
         return chain(round_robin(pairs, self.requests_in_a_row), round_robin(triples, self.requests_in_a_row))
+
+    def order(self, document: Document, entities: Sequence[str], size: int, seed: int) -> Iterator[Relation]:
+        """Yields the pairs (`size` 2) or triples (3) of the entities in the order of writing."""
+        match self.selection:
+            case Selection.importance:
+                return sample_by_importance(document, entities, size, seed)
+            case Selection.coverage:
+                return cover_first(document, entities, size, seed)
+            case _:
+                return shuffle(document.id, entities, size, seed)
 
     def group(self, document: Document, kind: str, relations: Iterator[Sequence[str]]) -> Iterator[WritingTask]:
         while about := list(islice(relations, self.relations_per_request)):
@@ -132,17 +150,6 @@ def request_entities(
     )
 
 
-def shuffled_pairs(document: Document, entities: Sequence[str], seed: int) -> Iterator[Sequence[str]]:
-    order = array("I", range(comb(len(entities), 2)))  # four bytes per pair: a large corpus has millions
-    random.Random(f"pairs/{seed}/{document.id}").shuffle(order)
-    return (pair_at(index, entities) for index in order)
-
-
-def shuffled_triples(document: Document, entities: Sequence[str], seed: int) -> Iterator[Sequence[str]]:
-    order = pseudo_shuffled_range(comb(len(entities), 3), random.Random(f"triples/{seed}/{document.id}"))
-    return (triple_at(index, entities) for index in order)
-
-
 def read_entities(answer: str) -> tuple[str, list[str]]:
     """Returns the summary and the names in an answer, whose entries may be objects or numbers.
 
@@ -186,35 +193,3 @@ def group_spellings(names: Iterable[str]) -> dict[str, list[str]]:
             if written != first and written not in others:
                 others.append(written)
     return {name: others for name, _, others in known.values()}
-
-
-def pseudo_shuffled_range(count: int, rng: random.Random) -> Iterator[int]:
-    """Yields each of 0..count-1 once, scattered, in constant memory: a document of 100 entities has 161,700 triples."""
-    if count < 1:
-        return
-    stride = rng.randrange(1, count + 1)
-    while gcd(stride, count) != 1:
-        stride = rng.randrange(1, count + 1)
-    start = rng.randrange(count)
-    for step in range(count):
-        yield (start + step * stride) % count
-
-
-def pair_at(index: int, entities: Sequence[str]) -> tuple[str, str]:
-    """Returns the index-th pair in lexicographic order."""
-    first, row = 0, len(entities) - 1
-    while index >= row:
-        index, first, row = index - row, first + 1, row - 1
-    return entities[first], entities[first + 1 + index]
-
-
-def triple_at(index: int, entities: Sequence[str]) -> tuple[str, str, str]:
-    """Returns the index-th 3-combination in the combinatorial number system."""
-    chosen = []
-    for size in (3, 2, 1):
-        position = size - 1
-        while comb(position + 1, size) <= index:
-            position += 1
-        index -= comb(position, size)
-        chosen.append(entities[position])
-    return chosen[2], chosen[1], chosen[0]
