@@ -129,6 +129,8 @@ def synthesis_artifact(run: Components, corpus: Artifact, tokenizer: Artifact) -
         key["llm"] = run.keys["llm"]
         key |= content_fields(run.synthesis)
     inputs = {"corpus": corpus.folder, "tokenizer": tokenizer.folder}
+    enclosing = (enclosing_artifact(path, run.root) for path in run.augmenter.sources())
+    inputs |= {folder.parent.name: folder for folder in enclosing if folder}
     return Artifact(run.root, "synthesis", f"{run.corpus.name}-{run.augmenter.name}", key, inputs)
 
 

@@ -91,11 +91,14 @@ def quote(value: str) -> str:
 
 
 def needed_steps(run: Run) -> list[tuple[Run, list[Step]]]:
-    """Returns the runs that this one needs, each with the steps whose output is read, in the order of building."""
+    """Returns the runs that this one needs, each with the steps whose output is read, in the order of building.
+
+    These are the experiments under `needs`, and the previous round.
+    """
     inputs = {folder for step in run_steps(run) for folder in step.artifact.inputs.values()}
     needed: list[tuple[Run, list[Step]]] = []
-    for need in run.config.needs:
-        other = load_need(need, run.config)
+    others = [load_need(need, run.config) for need in run.config.needs]
+    for other in [*others, *filter(None, [run.previous_round])]:
         used: list[Step] = []
         for step in reversed(list(run_steps(other))):
             if step.artifact.folder in inputs:
@@ -106,8 +109,9 @@ def needed_steps(run: Run) -> list[tuple[Run, list[Step]]]:
 
 
 def all_steps(run: Run) -> list[Step]:
-    """Returns the needed steps of other experiments, then the run's own."""
-    return [step for _, used in needed_steps(run) for step in used] + list(run_steps(run))
+    """Returns the needed steps of other experiments and rounds, then the run's own, each artifact once."""
+    steps = [step for _, used in needed_steps(run) for step in used] + list(run_steps(run))
+    return list({step.artifact.folder: step for step in steps}.values())
 
 
 def missing_inputs(run: Run) -> list[str]:

@@ -273,6 +273,16 @@ class DocumentLoss:
 
 
 @dataclass(frozen=True, kw_only=True)
+class ScoredStatement:
+    """A model's loss in `nats` on one sentence or line of a document; None if it exceeds the context."""
+
+    id: str
+    document_id: str
+    text: str
+    nats: float | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
 class AnswerLikelihood:
     """A model's loss in `nats` on an accepted answer of `bytes` bytes; None if the prompt exceeds the context."""
 

@@ -33,6 +33,7 @@ SENTENCE_START = (
     r"(?<=[.!?؟۔।॥።])\s|(?<=[。！？｡])(?![。！？｡」』”’）])|(?<=[。！？｡][」』”’）])"  # and the space before it
 )
 CLAUSE_END = r"(?<=[，、；：､၊])"
+STATEMENT_END = re.compile(rf"{SENTENCE_END}|(?<=\n)")
 
 CHARACTERS_PER_TOKEN = 4.0  # of English; for estimates and limits, where the writer's tokenizer is not available
 # Of multilingual tokenizers with 100,000 to 260,000 tokens, rounded down so that a prompt is not underestimated.
@@ -50,6 +51,11 @@ MIN_LETTERS_WITH_PREFIX = 3  # in a shorter name, a prefix would match other wor
 def split_words(text: str) -> list[str]:
     """Returns the words of a text; each character of a script without spaces is one."""
     return WORD.findall(text)
+
+
+def split_statements(text: str) -> list[str]:
+    """Returns the sentences and lines of a text, without the whitespace around them."""
+    return [statement.strip() for statement in STATEMENT_END.split(text) if statement.strip()]
 
 
 def count_words(text: str) -> int:

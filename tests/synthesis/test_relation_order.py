@@ -14,7 +14,6 @@ from entigraph.storage.jsonl import read_jsonl
 from entigraph.storage.schemas import Document
 from entigraph.synthesis.augmenters.entigraph import EntiGraph
 from entigraph.synthesis.augmenters.relation_order import (
-    STATEMENT_END,
     Relation,
     Selection,
     all_indices,
@@ -25,7 +24,7 @@ from entigraph.synthesis.augmenters.relation_order import (
     triple_at,
 )
 from entigraph.synthesis.request_estimate import estimate
-from entigraph.text.writing_systems import find_names_in
+from entigraph.text.writing_systems import find_names_in, split_statements
 from tests.synthesis.test_synthesis_options import RecordingWriter, synthesize
 
 ENTITIES = ["Miriam Vale", "the Orsk Lamp", "the Green Ledger", "Tobias Reed", "Captain Holloway", "the Mainland"]
@@ -91,7 +90,7 @@ def test_coverage_of_a_document_that_names_none_of_its_entities_is_uniform() -> 
     assert list(cover_first(document, ENTITIES, 2, 0)) == list(shuffle("d", ENTITIES, 2, 0))
     chinese = Document(id="d", title="", text="米莉暗守着灯塔。船长从大陆来。")
     assert next(cover_first(chinese, ["船长", "灯塔", "米莉", "大陆"], 2, 0)) in {("灯塔", "米莉"), ("船长", "大陆")}
-    assert STATEMENT_END.split("One. Two.\nThree") == ["One. ", "Two.\n", "Three"]
+    assert split_statements("One. Two.\nThree") == ["One.", "Two.", "Three"]
 
 
 @SELECTIONS
@@ -117,7 +116,7 @@ def test_budgets_are_nested_even_and_cost_no_more(selection: Selection, corpus: 
 def test_coverage_reaches_stated_relations_first(corpus: Path) -> None:
     document = next(read_jsonl(corpus / "documents.jsonl", Document))
     names = comprehend(document.text).entities
-    statements = [set(find_names_in(names, text)) for text in STATEMENT_END.split(document.text)]
+    statements = [set(find_names_in(names, text)) for text in split_statements(document.text)]
 
     def stated(relations: list[Relation]) -> float:
         return mean(any(set(relation) <= statement for statement in statements) for relation in relations)

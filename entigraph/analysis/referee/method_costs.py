@@ -4,8 +4,9 @@ Dollars are the writer's tokens and the training's floating-point operations at 
 other writers or machines are comparable. `dollars_paid` is what the writer charged.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import Any
 
 from entigraph.analysis.study_runs import StudyRun
@@ -29,7 +30,10 @@ class CostTable:
 
 @dataclass(frozen=True)
 class RunCost:
-    """The cost of one run: its share of the writing of its pool of texts, and its training."""
+    """The cost of one run: its share of the writing of its pool of texts, and its training.
+
+    The FLOPs include the students of earlier rounds, whose losses decided what an adaptive augmenter wrote.
+    """
 
     tokens: float
     trained_tokens: float
@@ -48,8 +52,9 @@ def run_cost(run: StudyRun, table: CostTable) -> RunCost:
     training = read_manifest(run.folder("training"))["counts"]
     if "tokens" not in training or "parameters" not in training:
         raise DataError(f"{run.folder('training')}: the manifest does not state tokens and parameters; train again")
-    flops = FLOPS_PER_PARAMETER_AND_TOKEN * training["parameters"] * training["tokens"]
     synthesis = run.finished_folder("synthesis")
+    students = student_trainings(synthesis) if synthesis else ()
+    flops = sum(training_flops(counts) for counts in (training, *students))
     counts: Mapping[str, Any] = read_manifest(synthesis)["counts"] if synthesis else {}
     share = min(1.0, run.synthetic_tokens / counts["tokens"]) if counts.get("tokens") else 0.0
     return RunCost(
@@ -60,6 +65,22 @@ def run_cost(run: StudyRun, table: CostTable) -> RunCost:
         training_dollars=flops / EXA * table.training,
         dollars_paid=share * counts["dollars"] if counts.get("dollars") is not None else None,
     )
+
+
+def training_flops(counts: Mapping[str, Any]) -> float:
+    return float(FLOPS_PER_PARAMETER_AND_TOKEN * counts["parameters"] * counts["tokens"])
+
+
+def student_trainings(synthesis: Path) -> Iterator[Mapping[str, Any]]:
+    """Yields the counts of the trainings whose students decided what to write, in the rounds of an adaptive augmenter.
+
+    Raises ArtifactError if one was removed.
+    """
+    root, inputs = synthesis.parents[1], read_manifest(synthesis)["inputs"]
+    if "evaluation" in inputs:
+        student = read_manifest(root / "evaluation" / inputs["evaluation"]["folder"])["inputs"]["training"]["folder"]
+        yield read_manifest(root / "training" / student)["counts"]
+        yield from student_trainings(root / "synthesis" / inputs["synthesis"]["folder"])
 
 
 def writing_dollars(counts: Mapping[str, Any], table: CostTable) -> float:

@@ -6,9 +6,11 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import chain, islice
 from math import ceil, comb
+from pathlib import Path
 from typing import Any, ClassVar
 
-from entigraph.config.fields import check_minimums
+from entigraph.config.fields import check_minimums, runtime_field
+from entigraph.errors import ConfigError
 from entigraph.storage.schemas import Document, EntityGraph
 from entigraph.synthesis.augmenters.relation_order import (
     Relation,
@@ -16,6 +18,12 @@ from entigraph.synthesis.augmenters.relation_order import (
     cover_first,
     sample_by_importance,
     shuffle,
+)
+from entigraph.synthesis.augmenters.student_feedback import (
+    DEFAULT_ROUNDS,
+    StudentFeedback,
+    read_feedback,
+    worst_known_next,
 )
 from entigraph.synthesis.base import BadAnswer, PromptAugmenter, Steps, WritingTask, round_robin
 from entigraph.text.json_answers import parse_json_answer
@@ -55,6 +63,9 @@ class EntiGraph(EntityAugmenter):
 
     `selection` is the order of the pairs and of the triples of each document (relation_order.py), and so decides which
     of them a token budget reaches. The paper's is uniform; others are part of the name: "entigraph-coverage".
+    `adaptive` writes in `rounds`, each with an equal part of the budget, the first of them uniform, and trains a
+    student after each but the last; relations whose loss is at most `target_loss` nats per byte are not written about.
+    The pipeline sets `student`, the evaluation of the student, and `earlier_texts`, those that it was trained on.
     `triples_per_document` null: all triples, as far as the token budget goes. The paper used "a subset" and gives no
     number (App. C). `requests_in_a_row` about one document keep its text in a server's prefix cache.
     `relations_per_request` asks for several texts at once, so that the document is sent once for all of them; the paper
@@ -67,9 +78,19 @@ class EntiGraph(EntityAugmenter):
     requests_in_a_row: int = 8
     relations_per_request: int = 1
     min_entities: ClassVar[int] = 2  # a pair
+    rounds: int = runtime_field(DEFAULT_ROUNDS)  # the student and the budget decide what is written
+    target_loss: float | None = None
+    student: str | None = runtime_field(None)  # both enter the cache key as sources
+    earlier_texts: str | None = runtime_field(None)
 
     def __post_init__(self) -> None:
-        check_minimums(self, "augmenter.", triples_per_document=0, requests_in_a_row=1, relations_per_request=1)
+        minimums = {"triples_per_document": 0, "requests_in_a_row": 1, "relations_per_request": 1, "rounds": 2}
+        check_minimums(self, "augmenter.", **minimums)
+        if self.target_loss is not None and self.selection != Selection.adaptive:
+            raise ConfigError(
+                f"augmenter.target_loss: {self.target_loss} found with augmenter.selection={self.selection}; set "
+                "augmenter.selection=adaptive, which measures the loss"
+            )
         if self.selection != Selection.uniform and self.name == "entigraph":
             object.__setattr__(self, "name", f"entigraph-{self.selection}")
         super().__post_init__()
@@ -78,6 +99,9 @@ class EntiGraph(EntityAugmenter):
     def prompt_names(self) -> Sequence[str]:
         return ["entities", self.relation_prompt("pair"), self.relation_prompt("triple")]
 
+    def sources(self) -> Sequence[str]:
+        return [source for source in (self.student, self.earlier_texts) if source]
+
     def relation_prompt(self, kind: str) -> str:
         return kind if self.relations_per_request == 1 else f"{kind}s"
 
@@ -85,15 +109,26 @@ class EntiGraph(EntityAugmenter):
         self, documents: Iterable[Document], graphs: Mapping[str, EntityGraph], seed: int
     ) -> Iterator[WritingTask]:
         known = [(document, graphs[document.id].entities) for document in documents if document.id in graphs]
-        pairs = [self.group(document, "pair", self.order(document, names, 2, seed)) for document, names in known]
+        feedback = self.read_feedback()
+        pairs = [
+            self.group(document, "pair", self.order(document, names, 2, seed, feedback)) for document, names in known
+        ]
         triples = [
-            self.group(document, "triple", islice(self.order(document, names, 3, seed), self.triples_per_document))
+            self.group(
+                document,
+                "triple",
+                islice(self.order(document, names, 3, seed, feedback), self.triples_per_document),
+            )
             for document, names in known
         ]
         return chain(round_robin(pairs, self.requests_in_a_row), round_robin(triples, self.requests_in_a_row))
 
-    def order(self, document: Document, entities: Sequence[str], size: int, seed: int) -> Iterator[Relation]:
+    def order(
+        self, document: Document, entities: Sequence[str], size: int, seed: int, feedback: StudentFeedback | None = None
+    ) -> Iterator[Relation]:
         """Yields the pairs (`size` 2) or triples (3) of the entities in the order of writing."""
+        if feedback:
+            return worst_known_next(document, entities, size, seed, feedback, self.target_loss)
         match self.selection:
             case Selection.importance:
                 return sample_by_importance(document, entities, size, seed)
@@ -101,6 +136,12 @@ class EntiGraph(EntityAugmenter):
                 return cover_first(document, entities, size, seed)
             case _:
                 return shuffle(document.id, entities, size, seed)
+
+    def read_feedback(self) -> StudentFeedback | None:
+        """Returns None where no student decides, and in a plan before there is one."""
+        if self.student is None or self.earlier_texts is None or not Path(self.student).is_dir():
+            return None
+        return read_feedback(Path(self.student), Path(self.earlier_texts))
 
     def group(self, document: Document, kind: str, relations: Iterator[Sequence[str]]) -> Iterator[WritingTask]:
         while about := list(islice(relations, self.relations_per_request)):

@@ -39,6 +39,8 @@ class Mixed(Augmenter):
         for name, part in sorted(self.parts.items()):
             if isinstance(part, Mixed) or not part.needs_writer:
                 raise ConfigError(f"augmenter.parts.{name}: an augmenter that uses the writer expected")
+            if getattr(part, "selection", None) == "adaptive":
+                raise ConfigError(f"augmenter.parts.{name}: selection=adaptive trains a student on its texts alone")
         for (name, part), (other_name, other) in combinations(sorted(self.parts.items()), 2):
             if share_prompts(part, other):
                 raise ConfigError(

@@ -6,28 +6,29 @@ function of the document, its entities and a seed. Relations are tuples of names
 
 import heapq
 import random
-import re
 from array import array
 from collections.abc import Iterator, Mapping, Sequence
 from enum import StrEnum
 from itertools import combinations
-from math import comb, gcd, log1p, prod
+from math import comb, gcd, inf, log1p, prod
 
 from entigraph.storage.schemas import Document
-from entigraph.text.writing_systems import SENTENCE_END, find_names_in, name_pattern
+from entigraph.text.writing_systems import find_names_in, name_pattern, split_statements
 
 PAIR = 2  # the size of a relation; 3 is a triple
-STATEMENT_END = re.compile(rf"{SENTENCE_END}|(?<=\n)")
 Relation = Sequence[str]
 Indices = tuple[int, ...]  # of the entities of a relation, ascending
 
 
 class Selection(StrEnum):
-    """Which relations come first: `shuffle`, `sample_by_importance` and `cover_first` below."""
+    """Which relations come first: `shuffle`, `sample_by_importance` and `cover_first` below, and those that a student
+    knows worst (student_feedback.py).
+    """
 
     uniform = "uniform"
     importance = "importance"
     coverage = "coverage"
+    adaptive = "adaptive"
 
 
 def shuffle(document_id: str, entities: Sequence[str], size: int, seed: int) -> Iterator[Relation]:
@@ -45,13 +46,13 @@ def sample_by_importance(document: Document, entities: Sequence[str], size: int,
     """Yields all relations, each next one drawn among the rest with a probability proportional to its weight.
 
     The weight of a relation is the product of the weights of its entities, which are one plus the number of times that
-    the document names them. Takes four bytes per relation.
+    the document names them.
     """
     weights = [1 + len(name_pattern(name).findall(document.text)) for name in entities]
     rng = random.Random(f"importance/{size}/{seed}/{document.id}")
     # Exponential arrival times with these rates come in the order of sampling without replacement.
     times = (-log1p(-rng.random()) / prod(weights[i] for i in indices) for indices in all_indices(len(entities), size))
-    yield from sort_relations(array("d", times), entities, size)
+    yield from sort_relations(array("d", times), entities, size, rng)
 
 
 def cover_first(document: Document, entities: Sequence[str], size: int, seed: int) -> Iterator[Relation]:
@@ -60,7 +61,7 @@ def cover_first(document: Document, entities: Sequence[str], size: int, seed: in
     A relation covers the statements (sentences or lines) that name all its entities. First come, each time, the
     relation that covers most statements not yet covered; then the others whose entities a statement names together.
     """
-    statements = [mentioned(entities, statement) for statement in STATEMENT_END.split(document.text)]
+    statements = [mentioned(entities, statement) for statement in split_statements(document.text)]
     covers: dict[Indices, set[int]] = {}
     for number, names in enumerate(statements):
         for indices in combinations(names, size):
@@ -104,9 +105,15 @@ def all_indices(entities: int, size: int) -> Iterator[Indices]:
     return ((a, b, c) for c in range(entities) for b in range(c) for a in range(b))
 
 
-def sort_relations(keys: Sequence[float], entities: Sequence[str], size: int) -> Iterator[Relation]:
-    """Yields the relations by ascending key. `keys` has one for each, in the order of `all_indices`."""
-    order = array("I", sorted(range(len(keys)), key=keys.__getitem__))  # four bytes per relation
+def sort_relations(
+    keys: Sequence[float], entities: Sequence[str], size: int, rng: random.Random, below: float = inf
+) -> Iterator[Relation]:
+    """Yields the relations by ascending key, if it is `below` a limit; ties are in random order.
+
+    `keys` has one for each relation, in the order of `all_indices`. Takes four bytes per relation.
+    """
+    shuffled = rng.sample(range(len(keys)), len(keys))
+    order = array("I", sorted((index for index in shuffled if keys[index] < below), key=keys.__getitem__))
     at = pair_at if size == PAIR else triple_at
     return (at(index, entities) for index in order)
 

@@ -1,0 +1,85 @@
+"""The loss of each statement of the documents: what a model knows of them, sentence by sentence."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from math import log
+from typing import Any, ClassVar
+
+from entigraph.config.fields import runtime_field
+from entigraph.errors import DataError
+from entigraph.evaluation.base import Backend, TaskInputs
+from entigraph.evaluation.tasks.base import EvaluationTask, TaskContext
+from entigraph.storage.data_losses import Loss
+from entigraph.storage.jsonl import read_jsonl
+from entigraph.storage.schemas import Document, ScoredStatement
+from entigraph.text.writing_systems import split_statements
+
+STATEMENTS_PER_CALL = 512  # of `Backend.loglikelihoods`, which sorts them by length
+
+
+@dataclass(frozen=True, kw_only=True)
+class StatementLoss(EvaluationTask):
+    """The loss of each sentence or line of the documents, after the title and up to `context` statements before it.
+
+    The statements before say what its pronouns mean. EntiGraph's adaptive selection reads these losses.
+    """
+
+    context: int = 1
+    batch_tokens: int = runtime_field(8_192)
+    needs_likelihoods: ClassVar[bool] = True
+    headline_keys: ClassVar[Sequence[str]] = ("bits_per_byte", "statements")
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        self.check_minimum(context=0, batch_tokens=1)
+
+    def validate(self, inputs: TaskInputs) -> None:
+        if not any(True for _ in self.prompts(inputs)):
+            raise DataError(f"{inputs.documents} contains no statements; choose another corpus, or remove the task")
+
+    def prompts(self, inputs: TaskInputs) -> Iterator[tuple[ScoredStatement, str]]:
+        """Yields each statement, not scored yet, with the text before it."""
+        for document in read_jsonl(inputs.documents, Document):
+            statements = split_statements(document.text)
+            for number, text in enumerate(statements):
+                before = " ".join([document.title, *statements[max(0, number - self.context) : number]])
+                yield ScoredStatement(id=f"{document.id}/{number}", document_id=document.id, text=text), before
+
+    def evaluate(self, context: TaskContext) -> dict[str, Any]:
+        """Writes each statement with its loss to statements-TASK.jsonl."""
+        pairs = list(self.prompts(context.inputs))
+
+        def score_missing(missing: set[str]) -> Iterator[ScoredStatement]:
+            return self.score([pair for pair in pairs if pair[0].id in missing], context.backend())
+
+        file = context.write_records(
+            "statements",
+            ScoredStatement,
+            [statement.id for statement, _ in pairs],
+            score_missing,
+            id_field="id",
+            unit="statements",
+        )
+        scored = [statement for statement in read_jsonl(file, ScoredStatement) if statement.nats is not None]
+        nats, size = sum(statement.nats or 0.0 for statement in scored), sum(len(s.text.encode()) for s in scored)
+        bits = nats / max(1, size) / log(2)
+        return {
+            "bits_per_byte": bits,
+            "statements": len(scored),
+            "overflowed": len(pairs) - len(scored),
+            "metrics": {"bits_per_byte": bits, **self.compute_metric_scores(file, ScoredStatement).get("metrics", {})},
+        }
+
+    def score(self, pairs: Sequence[tuple[ScoredStatement, str]], backend: Backend) -> Iterator[ScoredStatement]:
+        for start in range(0, len(pairs), STATEMENTS_PER_CALL):
+            batch = pairs[start : start + STATEMENTS_PER_CALL]
+            texts = [(before, f" {statement.text}") for statement, before in batch]
+            for index, score in backend.loglikelihoods(texts, self.batch_tokens):
+                yield replace(batch[index][0], nats=None if score is None else -score)
+
+    def data_losses(self, scores: Mapping[str, Any]) -> Sequence[Loss]:
+        total = scores["statements"] + scores["overflowed"]
+        return (Loss("statements exceed the model's context (left out)", scores["overflowed"], total),)
+
+    def describe(self, scores: Mapping[str, Any]) -> str:
+        return f"{scores['bits_per_byte']:.3f} bits per byte of {scores['statements']:,} statements"
