@@ -171,9 +171,11 @@ class Lineage:
     @cached_property
     def selected_texts(self) -> Any:
         """Whether each text of the synthesis is within the run's token budget."""
+        from entigraph.tokenization.document_selection import DocumentSelection
         from entigraph.tokenization.stage import texts_within
 
-        key = read_manifest(self.tokens)["cache_key"]
+        manifest = read_manifest(self.tokens)
+        key, documents = manifest["cache_key"], manifest["counts"].get("documents")
         return texts_within(
             self.synthesis,
             budget=key["budget"],
@@ -182,6 +184,7 @@ class Lineage:
             block_length=key.get("block_length"),
             too_long=key.get("too_long", "skip"),
             validation_fraction=key.get("validation_fraction", 0.0),
+            selection=DocumentSelection(documents) if documents else None,
         )
 
     def describe(

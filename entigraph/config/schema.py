@@ -127,6 +127,8 @@ class Tokens:
     too_long: str = "skip"
     text_layout: str = "separate"
     encoder: str = runtime_field("auto")
+    changed_since: str | None = None
+    exclude_documents: list[str] = field(default_factory=list)
 
     def __post_init__(self) -> None:
         if self.budget is not None and self.budget < 1:

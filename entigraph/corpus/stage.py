@@ -13,8 +13,8 @@ from entigraph.corpus.base import CorpusContent, CorpusReader
 from entigraph.corpus.cleaning import DUPLICATES, Cleaner
 from entigraph.errors import DataError
 from entigraph.storage.data_losses import Loss
-from entigraph.storage.jsonl import write_jsonl
-from entigraph.storage.schemas import SkippedFile
+from entigraph.storage.jsonl import read_jsonl, write_jsonl
+from entigraph.storage.schemas import Document, SkippedFile
 from entigraph.text.normalization import render_changes
 
 DOCUMENTS, QUESTIONS = "documents.jsonl", "questions.jsonl"
@@ -46,6 +46,18 @@ def write_generated(content: CorpusContent, out: Path) -> dict[str, Any]:
         "questions": len(content.questions),
         **content.counts,
     }
+
+
+def changed_documents(corpus: Path, earlier: Path) -> tuple[list[str], list[str]]:
+    """Returns the ids of the documents that are new or differ from those of an earlier corpus, and of those removed.
+
+    Raises DataError if `earlier` is no corpus folder.
+    """
+    if not (earlier / DOCUMENTS).is_file():
+        raise DataError(f"tokens.changed_since: {earlier} found, a corpus folder with {DOCUMENTS} expected")
+    known = {document.id: document for document in read_jsonl(earlier / DOCUMENTS, Document)}
+    changed = [one.id for one in read_jsonl(corpus / DOCUMENTS, Document) if known.pop(one.id, None) != one]
+    return changed, sorted(known)
 
 
 def count_losses(content: CorpusContent, cleaner: Cleaner, out: Path) -> dict[str, Any]:

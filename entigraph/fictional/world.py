@@ -2,7 +2,7 @@
 
 import random
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
 
 from entigraph.errors import ConfigError
@@ -111,6 +111,14 @@ def unseen_worlds(count: int, known: Sequence[World], pool: NamePool, seed: int)
     for index in range(count):
         rng = random.Random(f"stranger/{pool.value}/{seed}/{index}")
         yield build_world(rng.sample(rest, 4 * SIZE), rng)
+
+
+def exchange_objects(world: World, rng: random.Random) -> World:
+    """Returns the world with two of its facts changed: the objects of two facts of one relation are exchanged."""
+    relation = rng.choice([relation for relation in Relation if relation is not Relation.mentor])  # a cycle of people
+    one, other = rng.sample([fact for fact in world.facts if fact.relation is relation], 2)
+    objects = {one: other.object, other: one.object}
+    return replace(world, facts=[replace(fact, object=objects.get(fact, fact.object)) for fact in world.facts])
 
 
 def name_pool(pool: NamePool) -> list[str]:

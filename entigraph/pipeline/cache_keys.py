@@ -142,10 +142,16 @@ def tokens_artifact(run: Components, synthesis: Artifact, tokenizer: Artifact) -
         key["text_layout"] = run.tokens.text_layout
     if run.data.validation_fraction:
         key["validation_fraction"] = run.data.validation_fraction
+    inputs = {"synthesis": synthesis.folder, "tokenizer": tokenizer.folder}
+    if run.tokens.exclude_documents:
+        key["exclude_documents"] = sorted(run.tokens.exclude_documents)
+    if earlier := run.tokens.changed_since:
+        key["changed_since"] = identify_path(earlier, run.root)
+        inputs |= {"changed_since": folder} if (folder := enclosing_artifact(earlier, run.root)) else {}
     if not run.corpus.fictional:  # whose texts contain none
         key["special_tokens"] = "as text"
     name = f"{run.corpus.name}-{run.augmenter.name}-{run.tokens.budget or 'all'}"
-    return Artifact(run.root, "tokens", name, key, {"synthesis": synthesis.folder, "tokenizer": tokenizer.folder})
+    return Artifact(run.root, "tokens", name, key, inputs)
 
 
 def training_artifact(run: Components, tokens: Artifact, tokenizer: Artifact) -> Artifact:

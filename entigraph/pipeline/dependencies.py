@@ -23,7 +23,7 @@ from entigraph.pipeline.run import Run
 from entigraph.pipeline.steps import Step, run_steps
 from entigraph.storage import artifact
 
-OUTPUTS = ("corpus", "tokens", "synthesis", "training")
+OUTPUTS = ("corpus", "tokens", "synthesis", "training", "evaluation")
 LOADED: dict[str, Run] = {}
 
 

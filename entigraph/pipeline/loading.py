@@ -3,10 +3,10 @@
 from omegaconf import DictConfig, open_dict
 
 from entigraph.config.validation import raise_if_problems
+from entigraph.pipeline.adaptive_rounds import previous_round
 from entigraph.pipeline.cache_keys import compute_artifacts
 from entigraph.pipeline.compatibility import check_artifacts, check_components
 from entigraph.pipeline.components import Components, build_components
-from entigraph.pipeline.rounds import previous_round
 from entigraph.pipeline.run import Run
 from entigraph.pipeline.study import check_allowed_variation
 

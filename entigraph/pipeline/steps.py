@@ -29,6 +29,7 @@ from entigraph.storage.artifact import Artifact, enclosing_artifact
 from entigraph.storage.data_losses import Loss, collect_losses
 from entigraph.storage.jsonl import read_jsonl
 from entigraph.storage.schemas import Document, EntityGraph, Question
+from entigraph.tokenization.document_selection import DocumentSelection
 from entigraph.tracking.base import Tracker
 
 TEXTS_LOGGED = 100
@@ -161,7 +162,32 @@ def text_selection(run: Run) -> dict[str, Any]:
         "block_length": run.tokens.block_length,
         "too_long": run.tokens.too_long,
         "validation_fraction": run.data.validation_fraction,
+        "selection": select_documents(run),
     }
+
+
+def select_documents(run: Run) -> DocumentSelection | None:
+    """Returns the documents whose texts a run trains on; None: all. Raises DataError if there is none."""
+    from entigraph.corpus.stage import changed_documents
+
+    excluded, earlier = run.tokens.exclude_documents, run.tokens.changed_since
+    if not excluded and earlier is None:
+        return None
+    corpus = run.artifacts.corpus.folder
+    documents = [document.id for document in read_jsonl(corpus / "documents.jsonl", Document)]
+    if unknown := sorted({*excluded} - {*documents}):
+        raise DataError(f"tokens.exclude_documents: {', '.join(unknown)} found; {corpus} has no such document")
+    if earlier is not None:
+        documents, removed = changed_documents(corpus, Path(earlier))
+        if removed:
+            raise DataError(
+                f"tokens.changed_since: {', '.join(removed)} of {earlier} found no more in the corpus; a model that is "
+                "trained further does not forget them, so train the starting model again (tokens.changed_since=null)"
+            )
+    selected = set(documents) - set(excluded)
+    if not selected:
+        raise DataError("tokens.changed_since, tokens.exclude_documents: no document is left to train on")
+    return DocumentSelection(selected, excluded)
 
 
 def train(run: Run, out: Path, progress: Progress, tracker: Tracker) -> Mapping[str, Any]:
@@ -322,6 +348,8 @@ def synthesis_losses(run: Run, trained: bool = False) -> list[Loss]:
     counts = artifact.read_manifest(run.artifacts.synthesis.folder)["counts"]
     if trained:
         counts |= {"documents_with_texts": len(trained_documents(run))}
+        selection = select_documents(run)
+        documents = len(selection.documents) if selection else documents
     return generation_stats.data_losses(counts, documents)
 
 

@@ -47,7 +47,7 @@ FORMAT_VERSIONS: Mapping[str, int] = {
     "questions": 3,
     "retrieval": 1,
     "tokenizer": 1,
-    "synthesis": 4,
+    "synthesis": 5,
     "tokens": 1,
     "training": 3,
     "evaluation": 7,

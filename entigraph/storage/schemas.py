@@ -111,7 +111,10 @@ def source_document_id(name: str, documents: Container[str]) -> str:
 
 @dataclass(frozen=True, kw_only=True)
 class SyntheticText:
-    """A synthetic text and its provenance. `tokens` is its length as trained on, including separators."""
+    """A synthetic text and its provenance. `tokens` is its length as trained on, including separators.
+
+    `context` holds the ids of further documents that its request showed.
+    """
 
     id: str
     document_id: str
@@ -123,6 +126,7 @@ class SyntheticText:
     writer: str
     prompt_hash: str
     tokens: int
+    context: Sequence[str] = field(default_factory=list)
 
 
 @dataclass(frozen=True, kw_only=True)

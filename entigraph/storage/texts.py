@@ -61,6 +61,7 @@ def write_texts(folder: Path, texts: Iterable[SyntheticText]) -> int:
             ("writer", pa.string()),
             ("prompt_hash", pa.string()),
             ("tokens", pa.int64()),
+            ("context", pa.list_(pa.string())),
         ]
     )
     groups, count, number = batch_rows(texts), 0, 0

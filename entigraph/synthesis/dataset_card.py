@@ -25,6 +25,7 @@ COLUMNS: Mapping[str, str] = {
     "writer": "the model that wrote it, by its own name",
     "prompt_hash": "a digest of the whole request; empty if there was none",
     "tokens": "its length in this experiment's tokenizer, separators included",
+    "context": "other documents that the writer was shown",
 }
 
 

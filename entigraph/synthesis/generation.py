@@ -215,6 +215,7 @@ class TextGenerator:
             writer=writer,
             prompt_hash=prompt_hash,
             tokens=tokens,
+            context=list(dict.fromkeys(map(source_id, task.context))),
         )
 
 

@@ -20,6 +20,7 @@ from entigraph.runtime.progress import Progress
 from entigraph.storage.artifact import CHECKPOINTS
 from entigraph.storage.texts import RowGroup, row_groups, token_counts
 from entigraph.storage.token_shards import ShardWriter
+from entigraph.tokenization.document_selection import DocumentSelection, texts_about
 from entigraph.tokenization.encoders import Encoded, HuggingFaceEncoder
 from entigraph.tokenization.packing import TokenLayout, draw_texts, layout_blocks, layout_stream
 from entigraph.tokenization.stitching import Seams, find_seams, group_by_document
@@ -48,19 +49,23 @@ def run(
     validation_fraction: float = 0.0,
     encoder: str = "auto",
     stitched: bool = False,
+    selection: DocumentSelection | None = None,
 ) -> dict[str, Any]:
     """Writes the longest prefix of whole texts within `budget` tokens (None: all), in a seeded order.
 
     `repeat`: if all texts are drawn and the budget is not reached, they are drawn again (raw documents have nothing
     more to give). `block_length`: each text lies within one block of so many tokens; a longer one is left out (skip) or
     truncated (cut). `validation_fraction` of each document's texts are written to validation/ instead, the same texts
-    for every budget. `stitched`: the texts of each document form one training document. Raises ConfigError for a budget
-    beyond the texts or below the first text, ArtifactError if a text has other tokens than were counted, or than
-    Hugging Face's library gives.
+    for every budget. `stitched`: the texts of each document form one training document. `selection`: only the texts
+    about some documents.
+
+    Raises ConfigError for a budget beyond the texts or below the first text, ArtifactError if a text has other tokens
+    than were counted, or than Hugging Face's library gives, DataError if the selection has no text.
     """
     tokenizer = Tokenizer(tokenizer_folder, encoder)
     counts = token_counts(synthesis)
-    candidates = fitting_texts(counts, block_length, too_long)
+    selected = texts_about(synthesis, selection)
+    candidates = fitting_texts(counts, selected, block_length, too_long)
     fitting, held_out = split_texts(synthesis, candidates, validation_fraction, seed)
     layout = compute_layout(counts, fitting, budget, repeat, seed, block_length)
     check_budget(budget, repeat, layout, len(fitting), synthesis)
@@ -89,13 +94,14 @@ def run(
         shards.finish(layout.ends if seams is None else seams.document_ends(layout), block_length)
     if validation_fraction:
         write_validation(synthesis, out / VALIDATION, replace(writer, seams=None), held_out, block_length)
-    packing = {"padding": layout.padding, "too_long": len(counts) - len(candidates)} if block_length else {}
+    packing = {"padding": layout.padding, "too_long": len(selected) - len(candidates)} if block_length else {}
     return {
         "synthetic_tokens": layout.tokens,
         "texts": len(layout.texts),
         "passes": round(len(layout.texts) / len(fitting), 3),
         "vocabulary": tokenizer.vocabulary,
         **packing,
+        **(selection.counts(len(counts) - len(selected)) if selection else {}),
         **({"validation_texts": len(held_out)} if validation_fraction else {}),
         "encoder": tokenizer.encoder_info,
     }
@@ -110,24 +116,26 @@ def texts_within(
     block_length: int | None,
     too_long: str,
     validation_fraction: float = 0.0,
+    selection: DocumentSelection | None = None,
 ) -> "NDArray[np.bool_]":
     """Returns for each text, in the order of generation, whether it is among the tokens that the arguments select."""
     import numpy as np
 
     counts = token_counts(synthesis)
-    fitting, _ = split_texts(synthesis, fitting_texts(counts, block_length, too_long), validation_fraction, seed)
+    candidates = fitting_texts(counts, texts_about(synthesis, selection), block_length, too_long)
+    fitting, _ = split_texts(synthesis, candidates, validation_fraction, seed)
     selected = np.zeros(len(counts), dtype=np.bool_)
     selected[compute_layout(counts, fitting, budget, repeat, seed, block_length).texts] = True
     return selected
 
 
-def fitting_texts(counts: "NDArray[np.int64]", block_length: int | None, too_long: str) -> "NDArray[np.int64]":
-    """Returns the numbers of the texts that are not skipped."""
-    import numpy as np
-
+def fitting_texts(
+    counts: "NDArray[np.int64]", texts: "NDArray[np.int64]", block_length: int | None, too_long: str
+) -> "NDArray[np.int64]":
+    """Returns those of the texts that are not skipped."""
     if block_length is None or too_long == "cut":
-        return np.arange(len(counts))
-    return np.flatnonzero(counts <= block_length)
+        return texts
+    return texts[counts[texts] <= block_length]
 
 
 def split_texts(

@@ -72,12 +72,22 @@ def answered_by(run: StudyRun) -> AnsweredTask:
 def compare_answers(one: AnsweredTask, other: AnsweredTask, resampling: Resampling) -> dict[str, Any]:
     """Compares two models over the questions that both have, with the same text; a missing answer counts as wrong.
 
-    `p` is McNemar's exact test (1947): under the null hypothesis, as many of the changed questions are gained as lost,
-    independently. The interval of the `difference` resamples whole documents. Raises DataError if no question is
-    shared.
+    Raises DataError if no question is shared.
     """
-    from scipy.stats import binomtest
+    pairs = pair_answers(one, other)
+    return {
+        "one": one.name,
+        "other": other.name,
+        "task": one.task,
+        "folders": [one.folder.name, other.folder.name],
+        "left_out": [len(one.answers) - len(pairs), len(other.answers) - len(pairs)],
+        **compare_pairs(pairs, resampling),
+        "changed": [describe_change(first, second) for first, second in pairs if first.correct != second.correct],
+    }
 
+
+def pair_answers(one: AnsweredTask, other: AnsweredTask) -> AnswerPairs:
+    """Returns the answers to the questions that both have. Raises DataError if there are none."""
     other_answers = {(answer.question_id, answer.question): answer for answer in other.answers}
     pairs = [
         (answer, other_answers[key])
@@ -86,18 +96,24 @@ def compare_answers(one: AnsweredTask, other: AnsweredTask, resampling: Resampli
     ]
     if not pairs:
         raise DataError(f"{one.folder.name} and {other.folder.name} have no question in common")
+    return pairs
+
+
+def compare_pairs(pairs: AnswerPairs, resampling: Resampling) -> dict[str, Any]:
+    """Returns accuracies, gained and lost questions, and the difference with its interval and p-value.
+
+    `p` is McNemar's exact test (1947): under the null hypothesis, as many of the changed questions are gained as lost,
+    independently. The interval of the `difference` resamples whole documents.
+    """
+    from scipy.stats import binomtest
+
     difference = np.array([first.correct - second.correct for first, second in pairs], dtype=float)
     gained, lost = int((difference > 0).sum()), int((difference < 0).sum())
     both_right = sum(first.correct and second.correct for first, second in pairs)
     documents = [first.document_id for first, _ in pairs]
     return {
-        "one": one.name,
-        "other": other.name,
-        "task": one.task,
-        "folders": [one.folder.name, other.folder.name],
         "questions": len(pairs),
         "documents": len(set(documents)),
-        "left_out": [len(one.answers) - len(pairs), len(other.answers) - len(pairs)],
         "accuracy": [(both_right + gained) / len(pairs), (both_right + lost) / len(pairs)],
         "both_right": both_right,
         GAINED: gained,
@@ -108,7 +124,6 @@ def compare_answers(one: AnsweredTask, other: AnsweredTask, resampling: Resampli
         "interval": difference_interval(difference, documents, resampling),
         "p": float(binomtest(gained, gained + lost).pvalue) if gained + lost else 1.0,
         "groups": count_by_group(pairs),
-        "changed": [describe_change(first, second) for first, second in pairs if first.correct != second.correct],
     }
 
 

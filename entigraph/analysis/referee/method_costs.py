@@ -76,7 +76,7 @@ def student_trainings(synthesis: Path) -> Iterator[Mapping[str, Any]]:
 
     Raises ArtifactError if one was removed.
     """
-    root, inputs = synthesis.parents[1], read_manifest(synthesis)["inputs"]
+    root, inputs = synthesis.parents[1], read_manifest(synthesis).get("inputs", {})
     if "evaluation" in inputs:
         student = read_manifest(root / "evaluation" / inputs["evaluation"]["folder"])["inputs"]["training"]["folder"]
         yield read_manifest(root / "training" / student)["counts"]

@@ -14,7 +14,7 @@ from entigraph.corpus.base import CorpusContent
 from entigraph.errors import ConfigError
 from entigraph.fictional.quiz import Item, questions, render_item
 from entigraph.fictional.reading import Reading, comprehend, evidence
-from entigraph.fictional.world import NamePool, World, unseen_worlds, worlds
+from entigraph.fictional.world import NamePool, World, exchange_objects, unseen_worlds, worlds
 from entigraph.fictional.writing import paraphrase, relate, source_document
 from entigraph.retrieval.passages import split_documents
 from entigraph.storage.schemas import Document, Question
@@ -25,10 +25,14 @@ SENTENCES = (". ", " ", "")
 
 @dataclass(frozen=True, kw_only=True)
 class FictionalCorpus:
-    """Generates `documents` documents, each about a separate world and with 105 questions."""
+    """Generates `documents` documents, each about a separate world and with 105 questions.
+
+    In the first `changed` documents, two facts differ from what the corpus with 0 states: their objects are exchanged.
+    """
 
     name: str = "fictional"
     documents: int = 8
+    changed: int = 0
     seed: int = 0
     fictional: ClassVar[bool] = True
     questions_known: ClassVar[bool] = True
@@ -36,6 +40,8 @@ class FictionalCorpus:
     def __post_init__(self) -> None:
         if self.documents < 1:
             raise ConfigError(f"corpus.documents: {self.documents} found, at least 1 expected")
+        if not 0 <= self.changed <= self.documents:
+            raise ConfigError(f"corpus.changed: {self.changed} found, 0 to corpus.documents={self.documents} expected")
 
     def sources(self) -> list[Path]:
         return []
@@ -43,6 +49,8 @@ class FictionalCorpus:
     def read(self) -> CorpusContent:
         documents, all_questions = [], []
         for index, world in enumerate(worlds(self.documents, NamePool.target, self.seed)):
+            if index < self.changed:
+                world = exchange_objects(world, random.Random(f"changes/{self.seed}/{index}"))
             rng = random.Random(f"target/{self.seed}/{index}")
             text = source_document(world, rng)
             meta = {"people": join_names(world.people)}

@@ -3,7 +3,7 @@
 In round k, the student is a model trained on the texts of round k - 1. Its losses on the statements of the documents
 (`evaluation=statement_loss`) order what is written next; the texts of earlier rounds come first, in the same order, so
 that they are answered from the response cache. The pipeline makes and names the artifacts of the earlier rounds
-(pipeline/rounds.py).
+(pipeline/adaptive_rounds.py).
 """
 
 import random
@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from itertools import combinations
 from math import inf
 from pathlib import Path
-from statistics import mean
+from statistics import fmean
 
 from entigraph.storage.jsonl import read_jsonl
 from entigraph.storage.schemas import Document, ScoredStatement
@@ -61,7 +61,7 @@ def worst_known_next(
     written = feedback.written.get((document.id, size), ())
     yield from written
     pairs = estimate_pair_losses(document, entities, feedback.losses.get(source_id(document), {}))
-    keys = (-mean(pairs[pair] for pair in combinations(ids, 2)) for ids in all_indices(len(entities), size))
+    keys = (-fmean(pairs[pair] for pair in combinations(ids, 2)) for ids in all_indices(len(entities), size))
     rng = random.Random(f"adaptive/{size}/{seed}/{document.id}")
     below = inf if target is None else -target
     known = set(written)
@@ -79,7 +79,7 @@ def estimate_pair_losses(
     entity that no statement names has the mean loss of the document.
     """
     by_names = [(mentioned(entities, text), losses[text]) for text in split_statements(document.text) if text in losses]
-    overall = mean(loss for _, loss in by_names) if by_names else 0.0
+    overall = fmean(loss for _, loss in by_names) if by_names else 0.0
     together: dict[tuple[int, ...], list[float]] = {}
     alone: dict[int, list[float]] = {}
     for names, loss in by_names:
@@ -87,8 +87,8 @@ def estimate_pair_losses(
             together.setdefault(pair, []).append(loss)
         for name in names:
             alone.setdefault(name, []).append(loss)
-    entity = [mean(alone.get(index, [overall])) for index in range(len(entities))]
+    entity = [fmean(alone.get(index, [overall])) for index in range(len(entities))]
     return {
-        pair: mean(together[pair]) if pair in together else mean(entity[index] for index in pair)
+        pair: fmean(together[pair]) if pair in together else fmean(entity[index] for index in pair)
         for pair in combinations(range(len(entities)), 2)
     }

@@ -22,9 +22,9 @@ def previous_round(config: DictConfig) -> DictConfig | None:
 
     Raises ConfigError without a token budget to divide.
     """
-    if config.augmenter.get("selection") != Selection.adaptive:
-        return None
     rounds = config.augmenter.get("rounds", DEFAULT_ROUNDS)
+    if config.augmenter.get("selection") != Selection.adaptive or rounds < 2:
+        return None
     budget = config.synthesis.token_budget
     if budget is None:
         raise ConfigError(
