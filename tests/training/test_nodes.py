@@ -1,16 +1,16 @@
 """Two nodes of one device each, on this machine: torchrun by itself, and srun by what it tells its tasks."""
 
 import json
-import os
 import shutil
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from entigraph.training.launch import free_port
-from tests.commands import run_command
+from tests.commands import RunningCommand, run_command
 from tests.conftest import TINY
 
 SHARED = [*TINY, "trainer=fsdp", "trainer.accelerator=cpu", "data.batch_size=4"]
@@ -27,35 +27,31 @@ def tokens(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder / "outputs"
 
 
-def torchrun(node: int, port: int) -> tuple[list[str], dict[str, str]]:
+Node = subprocess.Popen[str] | RunningCommand
+
+
+def torchrun(node: int, port: int, cwd: Path) -> Node:
     where = ["--nnodes=2", "--nproc-per-node=1", f"--node-rank={node}", "--master-addr=127.0.0.1"]
-    return ["-m", "torch.distributed.run", *where, f"--master-port={port}"], {}
+    command = ["-m", "torch.distributed.run", *where, f"--master-port={port}", "-m", "entigraph", *SHARED, *TWO_NODES]
+    return subprocess.Popen(
+        [sys.executable, *command], cwd=cwd, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+    )
 
 
-def srun(node: int, port: int) -> tuple[list[str], dict[str, str]]:
+def srun(node: int, port: int, cwd: Path) -> Node:
     """The environment of a task, by SLURM's documentation of srun; there is no SLURM here."""
     variables = {"JOB_ID": port, "NTASKS": 2, "NTASKS_PER_NODE": 1, "JOB_NUM_NODES": 2, "STEP_NUM_TASKS": 2}
     task_variables = {"PROCID": node, "LOCALID": 0, "NODEID": node, "JOB_NAME": "cpt", "NODELIST": "localhost"}
-    return [], {f"SLURM_{name}": str(value) for name, value in {**variables, **task_variables}.items()}
+    environment = {f"SLURM_{name}": str(value) for name, value in {**variables, **task_variables}.items()}
+    return RunningCommand(*SHARED, *TWO_NODES, cwd=cwd, environment=environment)
 
 
 @pytest.mark.parametrize("launcher", [torchrun, srun])
-def test_two_nodes_train_one_model(launcher, tokens: Path, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
+def test_two_nodes_train_one_model(launcher: Callable[..., Node], tokens: Path, tmp_path: Path) -> None:
     shutil.copytree(tokens, tmp_path / "outputs", symlinks=True)
-    port, nodes = free_port(), []
-    for node in range(2):
-        command, variables = launcher(node, port)
-        nodes.append(
-            subprocess.Popen(
-                [sys.executable, *command, "-m", "entigraph", *SHARED, *TWO_NODES],
-                cwd=tmp_path,
-                env={**os.environ, **variables},
-                stdout=subprocess.PIPE,
-                stderr=subprocess.STDOUT,
-                text=True,
-            )
-        )
-    printed = [node.communicate(timeout=600)[0] for node in nodes]
+    port = free_port()
+    nodes = [launcher(node, port, tmp_path) for node in range(2)]
+    printed = ["".join(filter(None, node.communicate(timeout=600))) for node in nodes]
     assert [node.returncode for node in nodes] == [0, 0], printed
     (training,) = (tmp_path / "outputs" / "training").iterdir()
     counts = json.loads((training / "manifest.json").read_text())["counts"]
