@@ -23,7 +23,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from entigraph.analysis.study_runs import StudyRun, finished_runs
-from entigraph.llm.base import Notify
+from entigraph.runtime.progress import Progress, SilentProgress
 from entigraph.storage.artifact import MANIFEST, Artifact, build_artifact, is_complete, read_manifest
 from entigraph.storage.fingerprints import digest
 from entigraph.tracking.base import NoTracker, Tracker
@@ -39,7 +39,7 @@ class AnalysisContext:
     study: Path
     configured_run: StudyRun  # its artifacts may not be finished
     response_cache: Path
-    notify: Notify = print
+    progress: Progress = SilentProgress()
     tracker: Tracker = NoTracker()
 
     @cached_property
@@ -123,7 +123,8 @@ def run_analysis(analysis: Analysis, output: Artifact, context: AnalysisContext)
 
     def work(out: Path) -> dict[str, Any]:
         (out / MANIFEST).unlink(missing_ok=True)
-        lines = analysis.run(context, out)
+        with context.progress.bar("analysis"):
+            lines = analysis.run(context, out)
         (out / SUMMARY).write_text("\n".join(lines) + "\n", encoding="utf-8")
         if (figure := out / f"{analysis.name}.png").exists():
             context.tracker.log_image(analysis.name, figure)

@@ -4,7 +4,7 @@ The prompt is ours. An exact match is correct and an empty answer is not attempt
 """
 
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from enum import StrEnum
 from functools import cache
@@ -15,6 +15,7 @@ from typing import Any
 from entigraph.errors import LLMError
 from entigraph.llm.base import GAVE_UP, Completion, Notify, Request, Writer
 from entigraph.llm.offline.offline_writer import OfflineWriter
+from entigraph.runtime.progress import Advance
 from entigraph.storage.schemas import Answer
 from entigraph.text.answer_matching import exact_match
 from entigraph.text.json_answers import parse_json_answer
@@ -64,7 +65,7 @@ def judge_name(judge: Writer) -> str:
 
 
 def judge_answers(
-    answers: Sequence[Answer], judge: Writer, response_cache: Path, notify: Notify, advance: Callable[[int], None]
+    answers: Sequence[Answer], judge: Writer, response_cache: Path, notify: Notify, advance: Advance
 ) -> list[JudgedAnswer]:
     """Returns a verdict on each answer; the judge's replies are cached.
 
@@ -73,6 +74,7 @@ def judge_answers(
     decided = [decide_without_judge(answer) for answer in answers]
     requests = [build_request(answer) for answer, known in zip(answers, decided, strict=True) if not known]
     replies: Iterator[JudgedAnswer] = iter(())
+    advance(len(answers) - len(requests), resumed=True)
     if requests:
         with judge.connect(response_cache, notify) as llm:
             completions = []
@@ -83,7 +85,6 @@ def judge_answers(
         read = [read_verdict(completion) for completion in completions]
         check_readable(read, judge)
         replies = iter(read)
-    advance(len(answers) - len(requests))
     return [known or next(replies) for known in decided]
 
 

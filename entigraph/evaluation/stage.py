@@ -42,7 +42,8 @@ def run(
 
         def backend() -> Backend:
             if not backends:
-                backends.append(stack.enter_context(model.connect(progress.notify)))
+                with progress.bar("preparing model"):
+                    backends.append(stack.enter_context(model.connect(progress.notify)))
             return backends[0]
 
         for name, task in tasks.items():

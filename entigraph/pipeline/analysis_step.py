@@ -22,7 +22,7 @@ def analyze(run: Run) -> None:
         study=study,
         configured_run=StudyRun(run.root, study_member(run)),
         response_cache=response_cache_path(run.root),
-        notify=TerminalProgress().notify,
+        progress=TerminalProgress(),
     )
     output = analysis_output(run.analysis, context, run.keys["analysis"])
     tracking = nullcontext(context.tracker) if output.complete else run.logger.run(analysis_info(run), run.root)

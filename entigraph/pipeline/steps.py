@@ -39,7 +39,8 @@ EMBEDDING_CACHE = "vectors.sqlite"
 def read_corpus(run: Run, out: Path, progress: Progress, tracker: Tracker) -> Mapping[str, Any]:
     from entigraph.corpus import stage
 
-    counts = stage.run(run.corpus, out)
+    with progress.bar("documents"):
+        counts = stage.run(run.corpus, out)
     for line in stage.summary_lines(counts):
         progress.notify(line)
     return counts
@@ -225,7 +226,8 @@ def check_texts(run: Run, out: Path, progress: Progress, tracker: Tracker) -> No
         progress.notify("quality gate: the texts are copied, or were removed; nothing is checked")
         return
     documents = read_jsonl(run.artifacts.corpus.folder / "documents.jsonl", Document)
-    report = check_quality(training.texts(), documents, evaluation_questions(run), run.quality_gate)
+    with progress.bar("quality gate"):
+        report = check_quality(training.texts(), documents, evaluation_questions(run), run.quality_gate)
     artifact.write_json(out / "quality.json", report.as_json())
     tracker.summarize({f"quality/{defect}": report.share(defect) for defect in report.limits})
     for line in report.lines():
@@ -316,9 +318,10 @@ def evaluate_model(
     )
     reported = {name: files for name, files in inputs.items() if run.tasks[name].measures_accuracy}
     if reported:
-        evaluation_report.write(
-            out, reported, name=artifact.artifact_folder(out).name, label=run.disclaimer, training=training
-        )
+        with progress.bar("report"):
+            evaluation_report.write(
+                out, reported, name=artifact.artifact_folder(out).name, label=run.disclaimer, training=training
+            )
     return counts
 
 

@@ -44,11 +44,14 @@ class BM25(RerankingRetriever):
         import bm25s
 
         index = bm25s.BM25(k1=self.k1, b=self.b)
-        tokenized = tokenize(texts)
-        if not any(tokenized):  # an empty index, which the library rejects
+        with context.progress.bar("indexing"):
+            tokenized = tokenize(texts)
+            indexed = any(tokenized)  # the library rejects an empty index
+            if indexed:
+                index.index(tokenized, show_progress=False)
+        if not indexed:
             yield from ([] for _ in queries)
             return
-        index.index(tokenized, show_progress=False)
         for words in tokenize(queries):
             query_terms = [word for word in words if word in index.vocab_dict]
             if not query_terms:

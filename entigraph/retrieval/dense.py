@@ -123,9 +123,13 @@ def embed_all(texts: Sequence[str], queries: bool, embedder: Embedder, context: 
     distinct = dict(zip(keys, texts, strict=True))
     cached = context.embeddings.get(list(distinct))
     missing = [key for key in distinct if key not in cached]
-    for batch in embedder.embed([distinct[key] for key in missing], queries):
-        vectors = {missing[index]: vector for index, vector in batch.items()}
-        context.embeddings.put(vectors)
-        cached |= {key: vector.astype(np.float32) for key, vector in vectors.items()}
-        context.counts["embedded"] += len(batch)
+    unit = "queries" if queries else "passages"
+    with context.progress.bar("embedding", len(distinct), unit) as advance:
+        advance(len(cached), resumed=True)
+        for batch in embedder.embed([distinct[key] for key in missing], queries):
+            vectors = {missing[index]: vector for index, vector in batch.items()}
+            context.embeddings.put(vectors)
+            cached |= {key: vector.astype(np.float32) for key, vector in vectors.items()}
+            context.counts["embedded"] += len(batch)
+            advance(len(batch))
     return np.stack([cached[key] for key in keys]).astype(np.float32)

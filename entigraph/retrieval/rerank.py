@@ -27,6 +27,7 @@ from entigraph.retrieval.retrieval_endpoints import (
     endpoint_price,
 )
 from entigraph.retrieval.sentence_transformers_models import LocalReranker
+from entigraph.runtime.progress import Advance
 
 QUERIES_PER_BLOCK = 64
 
@@ -130,10 +131,13 @@ def rerank(
     """Yields the texts of each query in the reranker's order with the reranker's scores."""
     context.counts["reranked"] = 0
     pairs = zip(queries, ranked, strict=True)
-    with ThreadPoolExecutor(reranker.concurrency) as pool:
+    with (
+        ThreadPoolExecutor(reranker.concurrency) as pool,
+        context.progress.bar("reranking", len(queries), "queries") as advance,
+    ):
         while block := list(islice(pairs, QUERIES_PER_BLOCK)):
             requests = [(query, [texts[index] for index, _ in candidates]) for query, candidates in block]
-            scores = score_block(requests, reranker, context, pool)
+            scores = score_block(requests, reranker, context, pool, advance)
             for (_, candidates), values in zip(block, scores, strict=True):
                 order = top_indices(values, depth) if candidates else []
                 yield [(candidates[position][0], float(values[position])) for position in order]
@@ -145,6 +149,7 @@ def score_block(
     reranker: Reranker,
     context: RetrievalContext,
     pool: ThreadPoolExecutor,
+    advance: Advance,
 ) -> list[Vector]:
     """Returns the scores of each (query, texts) request; caches each response as it arrives."""
     import numpy as np
@@ -155,12 +160,14 @@ def score_block(
     keys = [hash_request("reranking", reranker.identity, *request) for request in requests]
     scores = context.embeddings.get(keys)
     missing = {key: request for key, request in zip(keys, requests, strict=True) if key not in scores and request[1]}
+    advance(len(requests) - len(missing), resumed=True)
     futures = [pool.submit(score, key, *request) for key, request in missing.items()]
     try:
         for key, values in iterate_completed(futures):
             context.embeddings.put({key: values})
             scores[key] = values
             context.counts["reranked"] += 1
+            advance(1)
     finally:
         for future in futures:
             future.cancel()

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing, nullcontext
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -40,16 +41,19 @@ def run(
     write_jsonl(out / "passages.jsonl", index.passages)
     texts = [index.passages[passage].text for passage in index.distinct]
     queries = [build_query(question, retriever.with_choices) for question in questions]
-    rankings = []
+    rankings: list[Ranking] = []
     with (
         closing(EmbeddingCache(embedding_cache)) as embeddings,
         closing(ResponseCache(response_cache)) if retriever.paid else nullcontext() as spending,
-        progress.bar("retrieval", len(questions), "questions") as advance,
     ):
-        context = RetrievalContext(embeddings, spending)
-        for ranking in build_rankings(index, questions, retriever.rank(texts, queries, context)):
-            rankings.append(ranking)
-            advance(1)
+        context = RetrievalContext(embeddings, spending, progress=progress)
+        ranked = build_rankings(index, questions, retriever.rank(texts, queries, context))
+        rankings += islice(ranked, 1)  # after all embeddings, which have bars of their own
+        with progress.bar("retrieval", len(questions), "questions") as advance:
+            advance(len(rankings), resumed=True)
+            for ranking in ranked:
+                rankings.append(ranking)
+                advance(1)
     write_jsonl(out / "rankings.jsonl", rankings)
     recall = compute_recall(rankings, retriever.depth)
     write_json(out / "recall.json", recall)

@@ -1,28 +1,143 @@
-"""Progress of a stage: a bar on a terminal, a status file in a sweep (for the job table), or lines in a log."""
+"""Progress of a stage: a bar on a terminal, a status file in a sweep (for the job table), or lines in a log.
+
+The rate is that of the last minutes, up to the last completed item, so that neither the loading of a model nor the wait
+for a batch distorts it. There is none before the first item.
+"""
 
 import sys
+import threading
 import time
+from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, suppress
 from pathlib import Path
-from typing import Protocol
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 from entigraph.storage.artifact import write_json
 
-SECONDS_BETWEEN_LINES = 15.0
+if TYPE_CHECKING:
+    from rich.progress import Progress as RichProgress
+
+SECONDS_BETWEEN_LINES = 60.0
 SECONDS_BETWEEN_STATUS = 0.5
+SECONDS_OF_RATE = 120.0
+MIN_SECONDS_BETWEEN_POINTS = 1.0
 
 
 class Advance(Protocol):
-    """Called with each completed amount, and an optional note to display (a loss, dollars)."""
+    """Called with each completed amount, and an optional note to display (a loss, dollars).
 
-    def __call__(self, amount: int, note: str = "") -> None: ...
+    `resumed`: an earlier command completed it, so that it does not count in the rate.
+    """
+
+    def __call__(self, amount: int, note: str = "", *, resumed: bool = False) -> None: ...
 
 
 class Progress(Protocol):
     def notify(self, line: str) -> None: ...
 
-    def bar(self, label: str, total: int | None, unit: str) -> AbstractContextManager[Advance]: ...
+    def bar(self, label: str, total: int | None = None, unit: str = "") -> AbstractContextManager[Advance]:
+        """Shows what the body does. Without a unit, such as while a model is loaded, only the time is known."""
+        ...
+
+
+class Point(NamedTuple):
+    seconds: float
+    done: int
+
+
+class Meter:
+    """Counts what is done, and estimates the rate and the remaining time. `clock` returns seconds."""
+
+    def __init__(
+        self, label: str, total: int | None, unit: str, clock: Callable[[], float] = time.monotonic
+    ) -> None:  # fmt: skip
+        self.label, self.total, self.unit, self.clock = label, total, unit, clock
+        self.done, self.note, self.started = 0, "", clock()
+        self.points = deque([Point(self.started, 0)])  # one per second; the last one is the last completed amount
+
+    def advance(self, amount: int, note: str = "", *, resumed: bool = False) -> None:
+        self.done, self.note = self.done + amount, note
+        now, points = self.clock(), self.points
+        if resumed:
+            self.points = deque([Point(now, self.done)])
+            return
+        if len(points) > 1 and points[-1].seconds - points[-2].seconds < MIN_SECONDS_BETWEEN_POINTS:
+            points.pop()
+        points.append(Point(now, self.done))
+        while len(points) > 2 and now - points[1].seconds > SECONDS_OF_RATE:
+            points.popleft()
+
+    @property
+    def rate(self) -> float | None:
+        """Returns the rate per second up to the last completed amount; None before the first."""
+        first, last = self.points[0], self.points[-1]
+        return (last.done - first.done) / max(last.seconds - first.seconds, 1e-6) if last.done > first.done else None
+
+    @property
+    def remaining_seconds(self) -> float | None:
+        """Returns the time until the total; None if it or the rate is unknown. If the next amount is late, so is it."""
+        rate, first, last, now = self.rate, self.points[0], self.points[-1], self.clock()
+        if rate is None or self.total is None:
+            return None
+        left = max(0, self.total - self.done)
+        seconds = left / rate - (now - last.seconds)
+        return seconds if seconds > 0 else left * (now - first.seconds) / (last.done - first.done)
+
+    def status(self) -> str:
+        """Returns what is done, the rate and the remaining time."""
+        elapsed = f"{format_seconds(self.clock() - self.started)} so far"
+        if not self.unit:
+            return elapsed
+        share = f"{self.done / self.total:.0%} of {self.total:,}" if self.total else f"{self.done:,}"
+        rate, remaining = self.rate, self.remaining_seconds
+        parts = [f"{share} {self.unit}", format_rate(rate) if rate else elapsed]
+        parts += [f"{format_seconds(remaining)} left"] if remaining else []
+        return ", ".join([*parts, *filter(None, [self.note])])
+
+    def line(self) -> str:
+        return f"{self.label}: {self.status()}"
+
+
+def format_seconds(seconds: float) -> str:
+    """Returns a duration with one or two units, such as "45 s", "12 min" or "3 h 20 min"."""
+    if seconds < 100:
+        return f"{seconds:.0f} s"
+    minutes = round(seconds / 60)
+    if minutes < 100:
+        return f"{minutes} min"
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours} h {minutes:02} min" if hours < 48 else f"{hours // 24} d {hours % 24} h"
+
+
+def format_rate(rate: float) -> str:
+    """Returns a rate per second, or per minute or hour if it is lower."""
+    for unit, factor in (("s", 1), ("min", 60)):
+        if rate * factor >= 1:
+            return f"{rate * factor:,.{0 if rate * factor >= 10 else 1}f}/{unit}"
+    return f"{rate * 3600:,.1f}/h"
+
+
+@contextmanager
+def report_regularly(meter: Meter, write: Callable[[str], None], interval_s: float) -> Iterator[None]:
+    """Writes the state of the meter once per interval, from a thread: the body may wait long for its first item."""
+    over = threading.Event()
+
+    def report() -> None:
+        while not over.wait(interval_s):
+            write(meter.line())
+
+    reporter = threading.Thread(target=report, daemon=True)
+    reporter.start()
+    try:
+        yield
+    finally:
+        over.set()
+        reporter.join()
+
+
+def advance_silently(amount: int, note: str = "", *, resumed: bool = False) -> None:
+    pass
 
 
 class SilentProgress:
@@ -30,70 +145,72 @@ class SilentProgress:
         pass
 
     @contextmanager
-    def bar(self, label: str, total: int | None, unit: str) -> Iterator[Advance]:
-        yield lambda amount, note="": None
+    def bar(self, label: str, total: int | None = None, unit: str = "") -> Iterator[Advance]:
+        yield advance_silently
 
 
 class TerminalProgress:
-    """Shows bars with rate and remaining time on a terminal, or prints an occasional line otherwise (a log file)."""
+    """Shows bars on a terminal, which disappear when they are complete; prints one line per minute otherwise."""
+
+    def __init__(self) -> None:
+        self.display: RichProgress | None = None  # of the bars that are open
 
     def notify(self, line: str) -> None:
         print(line, flush=True)
 
     @contextmanager
-    def bar(self, label: str, total: int | None, unit: str) -> Iterator[Advance]:
-        if not sys.stderr.isatty():
-            with print_progress_lines(label, total, unit) as advance:
+    def bar(self, label: str, total: int | None = None, unit: str = "") -> Iterator[Advance]:
+        meter = Meter(label, total, unit)
+        if sys.stderr.isatty():
+            with self.open_display() as display, show_bar(display, meter) as advance:
                 yield advance
-            return
+        else:
+            with report_regularly(meter, print_line, SECONDS_BETWEEN_LINES):
+                yield meter.advance
+
+    @contextmanager
+    def open_display(self) -> Iterator["RichProgress"]:
+        """Yields the display, which nested bars share."""
         from rich.console import Console
-        from rich.progress import BarColumn, TaskProgressColumn, TextColumn, TimeRemainingColumn
-        from rich.progress import Progress as RichProgress
+        from rich.progress import BarColumn, Progress, TextColumn
 
-        columns = (
-            TextColumn("  {task.description:<12}"),
-            BarColumn(),
-            TaskProgressColumn(),
-            TextColumn("{task.completed:,.0f} {task.fields[unit]}"),
-            TextColumn("{task.fields[rate]}"),
-            TimeRemainingColumn(),
-            TextColumn("{task.fields[note]}"),
-        )
-        with RichProgress(*columns, console=Console(stderr=True), transient=True) as display:
-            task = display.add_task(label, total=total, unit=unit, rate="", note="")
+        if self.display is not None:
+            yield self.display
+            return
+        columns = TextColumn("  {task.description:<12}"), BarColumn(), TextColumn("{task.fields[meter]}", markup=False)
+        with Progress(*columns, console=Console(stderr=True), transient=True) as self.display:
+            try:
+                yield self.display
+            finally:
+                self.display = None
 
-            def advance(amount: int, note: str = "") -> None:
-                display.update(task, advance=amount, note=note)
-                speed = display.tasks[task].speed
-                display.update(task, rate=f"{speed:,.0f}/s" if speed else "")
 
-            yield advance
+def print_line(line: str) -> None:
+    print(f"  {line}", file=sys.stderr, flush=True)
+
+
+class MeterText:
+    """The text of a bar, which is formatted whenever the bar is drawn."""
+
+    def __init__(self, meter: Meter) -> None:
+        self.meter = meter
+
+    def __format__(self, spec: str) -> str:
+        return self.meter.status()
 
 
 @contextmanager
-def print_progress_lines(label: str, total: int | None, unit: str) -> Iterator[Advance]:
-    def print_line(line: str) -> None:
-        print(f"  {line}", file=sys.stderr, flush=True)
+def show_bar(display: "RichProgress", meter: Meter) -> Iterator[Advance]:
+    task = display.add_task(meter.label, total=meter.total, meter=MeterText(meter))
 
-    yield throttled_progress(label, total, unit, print_line, SECONDS_BETWEEN_LINES, time.monotonic())
+    def advance(amount: int, note: str = "", *, resumed: bool = False) -> None:
+        meter.advance(amount, note, resumed=resumed)
+        display.update(task, completed=meter.done)
 
-
-def throttled_progress(
-    label: str, total: int | None, unit: str, write: Callable[[str], None], interval_s: float, last: float
-) -> Advance:
-    """Returns an `advance` that writes one line per interval. `last` is the time of the last line."""
-    started = time.monotonic()
-    done = 0
-
-    def advance(amount: int, note: str = "") -> None:
-        nonlocal done, last
-        done += amount
-        now = time.monotonic()
-        if now - last >= interval_s:
-            last = now
-            write(format_progress(label, done, total, unit, now - started, note))
-
-    return advance
+    try:
+        yield advance
+    finally:
+        display.remove_task(task)
 
 
 class StatusFileProgress:
@@ -101,21 +218,17 @@ class StatusFileProgress:
 
     def __init__(self, path: Path, job: str, overrides: Sequence[str]) -> None:
         self.path, self.job, self.overrides = path, job, list(overrides)
+        self.lock = threading.Lock()
 
     def notify(self, line: str) -> None:
         self.write("running", doing=line)
 
-    def write(self, state: str, **details: object) -> None:
-        with suppress(OSError):  # the job itself reports a full disk
+    def write(self, state: str, **details: Any) -> None:
+        with self.lock, suppress(OSError):  # the job itself reports a full disk
             write_json(self.path, {"job": self.job, "overrides": self.overrides, "state": state, **details})
 
     @contextmanager
-    def bar(self, label: str, total: int | None, unit: str) -> Iterator[Advance]:
-        yield throttled_progress(label, total, unit, self.notify, SECONDS_BETWEEN_STATUS, 0.0)
-
-
-def format_progress(label: str, done: int, total: int | None, unit: str, seconds: float, note: str) -> str:
-    rate = done / seconds if seconds > 0 else 0.0
-    completed = f"{done / total:4.0%} of {total:,}" if total else f"{done:,}"
-    remaining = f", {(total - done) / rate:,.0f} s left" if total and rate and done < total else ""
-    return f"{label}: {completed} {unit}, {rate:,.0f}/s{remaining}{', ' if note else ''}{note}"
+    def bar(self, label: str, total: int | None = None, unit: str = "") -> Iterator[Advance]:
+        meter = Meter(label, total, unit)
+        with report_regularly(meter, self.notify, SECONDS_BETWEEN_STATUS):
+            yield meter.advance

@@ -86,11 +86,12 @@ def run(
     ):
         for group in row_groups(synthesis):
             positions = layout.select(group.first, group.count)
-            if group.first not in finished or finished[group.first] != checksum(positions, shards):
+            written = group.first in finished and finished[group.first] == checksum(positions, shards)
+            if not written:
                 writer.write(group, positions, shards)
                 records.write(json.dumps({"first": group.first, "checksum": checksum(positions, shards)}) + "\n")
                 records.flush()
-            advance(positions.tokens)
+            advance(positions.tokens, resumed=written)
         shards.finish(layout.ends if seams is None else seams.document_ends(layout), block_length)
     if validation_fraction:
         write_validation(synthesis, out / VALIDATION, replace(writer, seams=None), held_out, block_length)

@@ -20,7 +20,7 @@ from typing import Any, cast
 
 from entigraph.errors import ArtifactError, ConfigError, DataError, EntigraphError
 from entigraph.runtime.processes import INTERRUPTED, TERMINATED, Preempted
-from entigraph.runtime.progress import Advance, Progress
+from entigraph.runtime.progress import Advance, Progress, SilentProgress
 from entigraph.storage.artifact import CHECKPOINTS
 from entigraph.storage.token_shards import TokenStore
 from entigraph.training.data_schedule import REPLAY, SYNTHETIC
@@ -43,8 +43,9 @@ def launch(job: TrainingJob, progress: Progress, record: Callable[[dict[str, flo
     schedule = job.data.schedule(tokens, job.seed, job.trainer.max_epochs, job.trainer.max_steps)
     progress.notify(f"           {schedule.summary_line()}")
     progress.notify(f"           {job.trainer.world_size} processes, one per device")
+    bars = SilentProgress() if job.trainer.shows_lightning_bar else progress
     with (
-        progress.bar("training", schedule.samples * schedule.context_length, "tokens") as advance,
+        bars.bar("training", schedule.samples * schedule.context_length, "tokens") as advance,
         start_ranks(job, folder / JOB) as ranks,
         forward_sigterm(ranks) as stop_requested,
     ):
@@ -150,6 +151,7 @@ class MetricsReader:
         self.file, self.record, self.advance = file, record, advance
         self.tokens = 0
         self.last = (0, False)  # step of the last line, and whether it has the validation loss
+        self.reads_earlier_run = True  # until the first line is read
 
     def read_new(self) -> None:
         text = self.file.read_text(encoding="utf-8") if self.file.exists() else ""
@@ -157,9 +159,10 @@ class MetricsReader:
             values = json.loads(line) if line.endswith("\n") else {"step": 0}
             position = (values["step"], "val_loss" in values)
             if position > self.last:
-                self.advance(values["tokens_seen"] - self.tokens)
+                self.advance(values["tokens_seen"] - self.tokens, resumed=self.reads_earlier_run)
                 self.last, self.tokens = position, values["tokens_seen"]
                 self.record(values)
+        self.reads_earlier_run = False
 
 
 def raise_failure(failed: Mapping[int, int], folder: Path, stop_requested: threading.Event) -> None:

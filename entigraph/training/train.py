@@ -108,7 +108,8 @@ def train(job: TrainingJob, progress: Progress, record: Record) -> dict[str, Any
     else:
         progress = SilentProgress()
     torch.manual_seed(job.seed)
-    module = build_module(job, context, schedule.steps)
+    with progress.bar("loading model"):
+        module = build_module(job, context, schedule.steps)
     checkpoint = newest_checkpoint(job.out / CHECKPOINTS)
     callbacks = build_callbacks(job.nodes)
     loggers = [
@@ -120,7 +121,8 @@ def train(job: TrainingJob, progress: Progress, record: Record) -> dict[str, Any
         ),
         *build_loggers(job.nodes, job.out / "logs"),
     ]
-    with progress.bar("training", schedule.samples * schedule.context_length, "tokens") as advance:
+    bars = SilentProgress() if job.trainer.shows_lightning_bar else progress
+    with bars.bar("training", schedule.samples * schedule.context_length, "tokens") as advance:
         for callback in callbacks:
             if isinstance(callback, TokenProgress):
                 callback.advance = advance
@@ -140,7 +142,8 @@ def train(job: TrainingJob, progress: Progress, record: Record) -> dict[str, Any
         "exact_resume": not job.trainer.inexact_arguments,
         **({} if val_loss is None else {"val_loss": float(val_loss)}),
     }
-    export(module.net, trainer.optimizers[0], job, counts, context.splits_weights, context.ranks)
+    with progress.bar("saving model"):
+        export(module.net, trainer.optimizers[0], job, counts, context.splits_weights, context.ranks)
     return counts
 
 
@@ -237,6 +240,7 @@ def build_trainer(
         "enable_checkpointing": any(isinstance(callback, Checkpoint) for callback in callbacks),
         "val_check_interval": 0.1 if job.data.validation_fraction else None,
         **job.trainer.lightning_arguments(),
+        "enable_progress_bar": job.trainer.shows_lightning_bar,
     }
     return L.Trainer(
         accelerator=context.accelerator,

@@ -1,5 +1,6 @@
 """The arguments of `lightning.Trainer`, and nine additional ones. Importing this module does not import torch."""
 
+import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
 from typing import Any
@@ -147,6 +148,11 @@ class TrainerSettings:
         """Returns the arguments passed to `lightning.Trainer` unchanged."""
         names = [argument.name for argument in fields(self) if argument.name not in (*ADDITIONAL, *SET_BY_TRAINING)]
         return {name: getattr(self, name) for name in names if getattr(self, name) is not None}
+
+    @property
+    def shows_lightning_bar(self) -> bool:
+        """Returns whether Lightning's own progress bar is shown instead of the stage's: only on a terminal."""
+        return bool(self.enable_progress_bar) and sys.stderr.isatty()
 
     def accumulation(self, batch_size: int) -> int:
         """Returns the number of micro-batches per optimizer step. Raises ConfigError if sizes do not divide evenly."""

@@ -30,10 +30,10 @@ class KillingProgress(SilentProgress):
     answers: int
 
     @contextmanager
-    def bar(self, what: str, total: int | None, unit: str) -> Iterator[Advance]:
+    def bar(self, label: str, total: int | None = None, unit: str = "") -> Iterator[Advance]:
         done = 0
 
-        def advance(amount: int, note: str = "") -> None:
+        def advance(amount: int, note: str = "", *, resumed: bool = False) -> None:
             nonlocal done
             done += amount
             if done == self.answers:
@@ -48,10 +48,10 @@ class CountingProgress(SilentProgress):
     def __init__(self) -> None:
         self.amounts: list[int] = []
 
-    def bar(self, what, total, unit):  # type: ignore[no-untyped-def]
+    def bar(self, label, total=None, unit=""):  # type: ignore[no-untyped-def]
         from contextlib import nullcontext
 
-        return nullcontext(lambda amount, note="": self.amounts.append(amount))
+        return nullcontext(lambda amount, note="", resumed=False: self.amounts.append(amount))
 
 
 def ask(model: Path, folder: Path, progress: SilentProgress) -> None:

@@ -173,8 +173,8 @@ class Deadly:
     groups = 0
     def notify(self, line): pass
     @contextmanager
-    def bar(self, what, total, unit):
-        def advance(amount):
+    def bar(self, label, total=None, unit=""):
+        def advance(amount, note="", resumed=False):
             self.groups += 1
             if self.groups == int(sys.argv[4]):
                 os.kill(os.getpid(), signal.SIGKILL)

@@ -305,8 +305,8 @@ def test_sigterm_before_the_first_step_interrupts(tokens: Path, tokenizer: Path,
 
     class Loading(SilentProgress):
         @contextmanager
-        def bar(self, what: str, total: int | None, unit: str) -> Iterator[Advance]:
-            def advance(amount: int, note: str = "") -> None:
+        def bar(self, label: str, total: int | None = None, unit: str = "") -> Iterator[Advance]:
+            def advance(amount: int, note: str = "", *, resumed: bool = False) -> None:
                 told.append(amount)
                 if len(told) == 1:  # what earlier runs did, told before the first step
                     os.kill(os.getpid(), signal.SIGTERM)

@@ -87,8 +87,12 @@ def ask(requests: Sequence[Request], writer: Writer, context: AnalysisContext, n
     Read it to the end: LLMError is raised there if some requests got no answer.
     """
     unanswered: list[str] = []
-    with writer.connect(context.response_cache, context.notify) as llm:
+    with (
+        context.progress.bar("judge", len(requests), noun) as advance,
+        writer.connect(context.response_cache, context.progress.notify) as llm,
+    ):
         for completion in llm.complete(requests):
+            advance(1)
             if completion.finish_reason.startswith(GAVE_UP):
                 unanswered.append(completion.finish_reason.removeprefix(GAVE_UP))
             yield completion

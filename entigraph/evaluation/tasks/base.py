@@ -67,8 +67,9 @@ class TaskContext:
         records = ResumableJsonLines(self.folder / CHECKPOINTS / name, kind, id_field)
         missing = {record_id for record_id in ids if record_id not in records}
         if missing:
+            self.backend()  # loads the model before the bar starts to count
             with records, self.progress.bar("evaluation", len(ids), unit) as advance:
-                advance(len(ids) - len(missing))
+                advance(len(ids) - len(missing), resumed=True)
                 for record in produce(missing):
                     records.write(record)
                     advance(1)
