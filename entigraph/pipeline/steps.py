@@ -3,6 +3,7 @@
 Stages take finished folders and typed settings; none of them sees the config.
 """
 
+import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, replace
@@ -21,6 +22,7 @@ from entigraph.llm.response_cache import response_cache_path
 from entigraph.llm.vllm.vllm_writer import LOG_NAME
 from entigraph.pipeline.run import Run
 from entigraph.pipeline.study import headline
+from entigraph.pipeline.training_rates import record_rate
 from entigraph.questions.question_sources import GeneratedQuestions
 from entigraph.runtime.processes import process_group
 from entigraph.runtime.progress import Progress
@@ -203,7 +205,8 @@ def train(run: Run, out: Path, progress: Progress, tracker: Tracker) -> Mapping[
         texts = islice(read_texts(run.artifacts.synthesis.folder), TEXTS_LOGGED)
         rows = [(text.document_id, text.kind, ", ".join(text.about), text.text) for text in texts]
         tracker.log_table("texts", ("document", "kind", "about", "text"), rows)
-    return stage.run(
+    started = time.monotonic()
+    counts = stage.run(
         run.artifacts.tokens.folder,
         run.artifacts.tokenizer.folder,
         run.replay_folder,
@@ -215,6 +218,9 @@ def train(run: Run, out: Path, progress: Progress, tracker: Tracker) -> Mapping[
         record=lambda values: tracker.log(values, "training/"),
         origin=training_origin(run),
     )
+    if process_group().rank == 0:
+        record_rate(run, counts, time.monotonic() - started)
+    return counts
 
 
 def check_texts(run: Run, out: Path, progress: Progress, tracker: Tracker) -> None:

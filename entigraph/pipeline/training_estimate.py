@@ -4,6 +4,7 @@ from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 from entigraph.pipeline.run import Run
+from entigraph.pipeline.training_rates import measured_rate
 from entigraph.storage.artifact import read_manifest
 from entigraph.storage.disk import format_bytes
 from entigraph.training.trainer import TrainerSettings
@@ -24,12 +25,13 @@ def training_lines(run: Run) -> list[str]:
         return []
     target, chosen = training_settings(run)
     workload = memory.plan_workload(run.data, chosen.trainer, target.device, target.adapter)
-    lines = memory.summary_lines(shape, workload, training_tokens(run), target.device)
+    rate = measured_rate(run, shape.parameters) if target.device.shared else None
+    lines = memory.summary_lines(shape, workload, training_tokens(run), target.device, rate)
     if chosen.values:
         from entigraph.training.device_fit import describe
 
         lines.append(f"  trainer: {describe(chosen.values)}: {chosen.reason}")
-    return [*lines, *misfit_lines(chosen.trainer, target)]
+    return [*lines, verdict_line(chosen.trainer, target)]
 
 
 def training_settings(run: Run) -> "tuple[TrainingTarget, ChosenSettings]":
@@ -43,18 +45,18 @@ def training_settings(run: Run) -> "tuple[TrainingTarget, ChosenSettings]":
     return target, choose_settings(run.trainer, target)
 
 
-def misfit_lines(trainer: TrainerSettings, target: "TrainingTarget") -> list[str]:
-    """Returns a warning that states what would fit; empty if the settings fit."""
+def verdict_line(trainer: TrainerSettings, target: "TrainingTarget") -> str:
+    """Returns whether the settings fit the device, and what would if they do not."""
     from entigraph.training.device_fit import alternatives
     from entigraph.training.memory import GIB, available_memory
 
+    room = f"{target.device.name} has room for {available_memory(target.device, trainer.world_size) / GIB:,.1f} GiB"
     if target.fits(trainer):
-        return []
-    room = available_memory(target.device, trainer.world_size) / GIB
+        return f"  it fits: {room}"
     options = alternatives(trainer, target)
     automatic = [] if trainer.activation_checkpointing == "full" else ["trainer.activation_checkpointing=full"]
     advice = " or ".join(options or automatic) or "a larger device"
-    return [f"  it will not fit: {target.device.name} has room for {room:,.1f} GiB. What would: {advice}"]
+    return f"  it will not fit: {room}. What would: {advice}"
 
 
 def sweep_training_lines(runs: Sequence[Run]) -> Iterator[str]:
@@ -76,6 +78,8 @@ def sweep_training_lines(runs: Sequence[Run]) -> Iterator[str]:
             f"  time: about {sum(filter(None, hours)):,.2f} h sequentially, {device_hours:,.2f} device-hours"
             f"{count_unknown(hours, 'of unknown duration')}"
         )
+    else:
+        yield "  time: unknown; the first training measures it"
     known_parameters = [(run, parameters) for run in pending if (parameters := count_parameters(run, finished))]
     if known_parameters:
         models = sum(count * BYTES_PER_PARAMETER[run.trainer.save_dtype] for run, count in known_parameters)
@@ -87,13 +91,15 @@ def sweep_training_lines(runs: Sequence[Run]) -> Iterator[str]:
 
 
 def memory_lines(runs: Sequence[Run]) -> Iterator[str]:
-    """Yields the memory of the run that needs the most, and what would fit if it does not."""
+    """Yields the memory of the run that needs the most, whether it fits, and how many do not."""
     targets = [(*training_settings(run), run) for run in runs if model_shape(run) is not None]
     if not targets:
         return
     target, chosen, run = max(targets, key=lambda item: item[0].needed(item[1].trainer))
     yield f"  memory: {training_lines(run)[0].removeprefix('training ')}"
-    yield from misfit_lines(chosen.trainer, target)
+    misfits = sum(not target.fits(chosen.trainer) for target, chosen, _ in targets)
+    several = f" ({misfits} of {len(targets)} models do not fit)" if misfits else ""
+    yield verdict_line(chosen.trainer, target) + several
 
 
 def count_unknown(values: Sequence[float | None], description: str) -> str:
@@ -122,23 +128,25 @@ def training_tokens(run: Run) -> float | None:
 
 
 def training_hours(run: Run, tokens: float | None, finished: Sequence[dict[str, Any]]) -> float | None:
-    """Uses the throughput of the sweep's finished training runs (their manifests), or else arithmetic.
+    """Uses the rate measured on this CPU, the sweep's finished training runs (their manifests), or else arithmetic.
 
-    Returns None if there are none and the model is too small for the arithmetic.
+    Returns None without any of them, where the model is too small for the arithmetic.
     """
     from entigraph.training import memory
 
     if not tokens:
         return None
+    shape = model_shape(run)
+    target, chosen = training_settings(run)
+    if shape is not None and target.device.shared and (rate := measured_rate(run, shape.parameters)):
+        return tokens / rate / 3600
     measured = [manifest for manifest in finished if manifest["seconds"] and manifest["counts"].get("tokens")]
     if measured:
         seconds = sum(manifest["seconds"] for manifest in measured)
         throughput = sum(manifest["counts"]["tokens"] for manifest in measured) / seconds
         return float(tokens / throughput / 3600)
-    shape = model_shape(run)
     if shape is None or shape.parameters < memory.MIN_PARAMETERS:
         return None
-    target, chosen = training_settings(run)
     if target.device.shared:
         return None  # no datasheet states the speed of a CPU
     workload = memory.plan_workload(run.data, chosen.trainer, target.device, target.adapter)

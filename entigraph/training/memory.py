@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from entigraph.runtime.devices import nvidia_gpu
+from entigraph.runtime.progress import format_seconds
 from entigraph.training.adapters import LoraAdapter
 from entigraph.training.data_schedule import DataConfig
 from entigraph.training.trainer import TrainerSettings
@@ -306,8 +307,13 @@ def available_memory(device: Device, devices: int) -> float:
     return device.memory * (1 - MARGIN) / (devices if device.shared else 1)
 
 
-def summary_lines(shape: Shape, workload: Workload, tokens: float | None, device: Device) -> list[str]:
-    """Returns the estimated memory and time as text, without the verdict whether the run fits."""
+def summary_lines(
+    shape: Shape, workload: Workload, tokens: float | None, device: Device, rate: float | None = None
+) -> list[str]:
+    """Returns the estimated memory and time as text, without the verdict whether the run fits.
+
+    `rate` is the number of tokens per second that was measured on this machine's CPU.
+    """
     parts = estimate_memory(shape, workload)
     total = sum(parts.values())
     where = f"on each of {workload.devices} devices" if workload.devices > 1 else "on one device"
@@ -316,15 +322,17 @@ def summary_lines(shape: Shape, workload: Workload, tokens: float | None, device
     if workload.adapter is not None:
         what = f"an adapter of {format_count(trained_parameters(shape, workload.adapter))} for {what}"
     lines = [f"training {what}: about {total / GIB:,.1f} GiB {where}" + (f" ({breakdown})" if breakdown else "")]
-    if tokens and shape.parameters >= MIN_PARAMETERS:
-        lines.append(f"  {tokens:,.0f} tokens: {time_estimate(shape, workload, tokens, device)}")
+    if tokens and (device.shared or shape.parameters >= MIN_PARAMETERS):
+        lines.append(f"  {tokens:,.0f} tokens: {time_estimate(shape, workload, tokens, device, rate)}")
     return lines
 
 
-def time_estimate(shape: Shape, workload: Workload, tokens: float, device: Device) -> str:
-    """Returns the duration as text; "unknown" on a CPU, whose speed no datasheet states."""
+def time_estimate(shape: Shape, workload: Workload, tokens: float, device: Device, rate: float | None) -> str:
+    """Returns the duration as text; "unknown" on a CPU without a measured rate, whose speed no datasheet states."""
     if device.shared:
-        return "time unknown on this CPU"
+        if not rate:
+            return "time unknown on this CPU; the first training measures it"
+        return f"about {format_seconds(tokens / rate)} at the {rate:,.0f} tokens/s measured on this CPU"
     name, peak = (device.name, device.peak) if device.peak else (REFERENCE, PEAKS[REFERENCE])
     hours = estimate_seconds(shape, workload, tokens, peak) / 3600
     duration = f"about {hours:,.1f} h" if hours >= 0.1 else "under 0.1 h"
