@@ -9,6 +9,7 @@ from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
 
+from entigraph.config.composition import home
 from entigraph.config.instantiate import HYDRA_KEYS, BuiltComponent, build_all, inspect_target, resolve_target
 from entigraph.config.schema import (
     COMPONENTS,
@@ -34,6 +35,7 @@ SECTIONS: dict[str, type] = {
 }
 HEADING, BULLET = "the configuration has problems:", "  - "
 UNKNOWN_KEY = re.compile(r"Could not override '([\w.@/]+)'")
+UNKNOWN_GROUP = re.compile(r"Could not override '(\w+)/(\w+)'")
 INVALID_VALUE = re.compile(r"(.+)\n(?:.*\n)*?\s*full_key: (\S+)")
 INVALID_CHOICE = re.compile(r"Invalid value '(.*)', expected one of \[(.+)\]")
 UNKNOWN_OPTION = re.compile(r"Could not (?:find|load) '([^'/]+)/([^']+)'")
@@ -94,6 +96,10 @@ def explain_override_error(
         group, option = match.groups()
         known = group_options(group, CONFIG_FOLDER.findall(message))
         return f"{group}={option}: no such option; {did_you_mean(option, known)}" if known else None
+    if (match := UNKNOWN_GROUP.match(message)) and (options := options_with_group(*match.groups())):
+        group, nested = match.groups()
+        named = ", ".join(options)
+        return f"{group}/{nested}: only these options of {group} have one: {named}; set {group} to one of them"
     if match := UNKNOWN_KEY.match(message):
         key = match[1]
         others = [override for override in overrides if override.partition("=")[0].lstrip("+~") != key]
@@ -119,6 +125,16 @@ def group_options(group: str, folders: Sequence[str]) -> list[str]:
     """Returns the names of a group's options in some config folders, those of nested groups with their folder."""
     files = [(file, Path(folder, group)) for folder in folders for file in Path(folder, group).rglob("*.yaml")]
     return sorted({str(file.relative_to(parent).with_suffix("")) for file, parent in files})
+
+
+def options_with_group(group: str, nested: str) -> list[str]:
+    """Returns the built-in options of a group with a nested group, such as the models with an adapter."""
+    files = sorted((home() / "conf" / group).glob("*.yaml"))
+    defaults = {file.stem: list(OmegaConf.select(OmegaConf.load(file), "defaults", default=[])) for file in files}
+    direct = [
+        name for name, entries in defaults.items() if any(nested in entry for entry in entries if entry not in defaults)
+    ]
+    return [name for name, entries in defaults.items() if name in direct or any(entry in direct for entry in entries)]
 
 
 def suggest_key(key: str, config: DictConfig | None) -> str:

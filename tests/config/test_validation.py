@@ -33,6 +33,11 @@ Compose = Callable[..., DictConfig]
         ("synthesis.near_duplicates=x", "synthesis.near_duplicates: 'x' found; expected one of ignore, report, remove"),
         ("seed=x", "seed: Value 'x' of type 'str' could not be converted to Integer"),
         ("augmentor=entigraph", "augmentor: unknown; did you mean augmenter?"),
+        (
+            "model/adapter=lora",  # of tiny_llama, the default
+            "model/adapter: only these options of model have one: gemma3_270m, llama3_2_1b, llama3_8b, pretrained, "
+            "qwen3_0_6b; set model to one of them",
+        ),
     ],
 )
 def test_a_misspelled_key_or_option_has_a_suggestion(override: str, message: str, composed: Compose) -> None:
