@@ -120,10 +120,10 @@ class Study:
 
     @property
     def runs(self) -> "pd.DataFrame":
-        """One row per run."""
+        """One row per run, with a column for every number in its scores.json, such as "closed_book/accuracy"."""
         import pandas as pd
 
-        return pd.DataFrame(self.curve["runs"])
+        return pd.DataFrame([{**run, **run.get("scores", {})} for run in self.curve["runs"]]).drop(columns="scores")
 
 
 def compose(overrides: Sequence[str] = (), *, config_dir: str | Path | None = None) -> DictConfig:

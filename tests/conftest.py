@@ -136,7 +136,7 @@ def smoke(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def run_smoke(folder: Path) -> None:
     result = run_command("run", "experiments=smoke", cwd=folder, timeout=600)
     assert result.returncode == 0, result.stderr[-2000:]
-    (folder / "printed.txt").write_text(result.stdout)
+    (folder / "printed.txt").write_text(result.stdout + result.stderr)
 
 
 def study_of(outputs: Path) -> Path:

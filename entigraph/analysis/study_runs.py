@@ -19,6 +19,7 @@ from entigraph.storage.data_losses import merge_losses, render_losses
 from entigraph.storage.fingerprints import digest
 from entigraph.storage.jsonl import read_jsonl
 from entigraph.storage.schemas import Answer, CurvePoint, Document
+from entigraph.storage.scores import scalar_scores
 
 FICTIONAL_DOCUMENTS = "fictional documents"
 PLUMBING_NOTE = "plumbing check: the offline writer does not understand these documents"
@@ -240,6 +241,7 @@ def build_point(runs: Sequence[StudyRun]) -> CurvePoint:
         groups=mean_by_group([run.score for run in runs]),
         background=mean_background([run.scores for run in runs]),
         metrics=mean_metrics([run.scores for run in runs]),
+        scores=mean_scores([run.scores for run in runs]),
         data_losses=study_losses(runs),
     )
 
@@ -257,6 +259,7 @@ def summarize_base_model(runs: Sequence[StudyRun]) -> dict[str, Any] | None:
         "seeds": len(scores),
         "background": mean_background(scores),
         "metrics": mean_metrics(scores),
+        "scores": mean_scores(scores),
         "tasks": {
             name: mean(entry[name]["accuracy"] for entry in scores)
             for name in scores[0]
@@ -314,8 +317,17 @@ def mean_metrics(scores: Sequence[Mapping[str, Any]]) -> dict[str, float]:
         {f"{task}/{name}": value for task, score in tasks.items() for name, value in score.get("metrics", {}).items()}
         for tasks in scores
     ]
-    shared = [name for name in metrics[0] if all(name in values for values in metrics)]
-    return {name: mean(values[name] for values in metrics) for name in shared}
+    return mean_by_name(metrics)
+
+
+def mean_scores(scores: Sequence[Mapping[str, Any]]) -> dict[str, float]:
+    """Returns the mean over runs of every number in scores.json that all of them have."""
+    return mean_by_name([scalar_scores(entry) for entry in scores])
+
+
+def mean_by_name(entries: Sequence[Mapping[str, float]]) -> dict[str, float]:
+    shared = [name for name in entries[0] if all(name in values for values in entries)]
+    return {name: mean(values[name] for values in entries) for name in shared}
 
 
 def check_confidence(confidence: float) -> None:

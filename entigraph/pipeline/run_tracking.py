@@ -1,20 +1,27 @@
 """How runs and their artifacts appear in an experiment tracker.
 
 One tracked run holds the training of a job and its scores. An artifact that several jobs may share has a separate
-tracked run with the same id in every job.
+tracked run with the same id in every job; those of all studies are one group, which W&B folds into one row.
 """
 
+import re
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
+from dataclasses import replace
 from typing import Any, cast
 
 from omegaconf import OmegaConf
 
 from entigraph.pipeline.run import Run
-from entigraph.pipeline.study import study_folder
+from entigraph.pipeline.study import study_folder, study_member
+from entigraph.reporting.figures import abbreviate
 from entigraph.storage.artifact import Artifact
 from entigraph.storage.fingerprints import digest
 from entigraph.tracking.base import RunInfo, Tracker
+
+SHARED_ARTIFACTS = "artifacts"  # the group of their tracked runs
+MAX_NAME_IN_ID = 100  # characters; W&B allows 128 in an id
+UNSAFE_IN_IDS = re.compile(r"[^\w.-]")
 
 
 @contextmanager
@@ -34,12 +41,18 @@ def lazy_tracker(run: Run, artifact: Artifact | None = None) -> Iterator[Callabl
 
 def job_info(run: Run) -> RunInfo:
     identity = digest([run.artifacts.training.key, run.artifacts.evaluation.key if run.tasks else None])
-    return run_info(run, identity, run.readable_name, "train", [run.augmenter.name])
+    varied = [str(value) for value in study_member(run).get("varies", {}).values()]
+    budget = abbreviate(run.tokens.budget) if run.tokens.budget else "all"
+    name = "-".join([run.augmenter.name, budget, *varied, f"seed{run.seed}"])
+    # The digest distinguishes runs of one name, such as those of other studies in the same W&B project.
+    readable = UNSAFE_IN_IDS.sub("_", name)[:MAX_NAME_IN_ID]
+    return run_info(run, f"{readable}-{identity}", name, "train", [run.augmenter.name])
 
 
 def artifact_info(run: Run, artifact: Artifact) -> RunInfo:
     name = artifact.folder.name
-    return run_info(run, f"{artifact.stage}-{name}", name, artifact.stage, [])
+    info = run_info(run, f"{artifact.stage}-{name}", name, artifact.stage, [])
+    return replace(info, group=SHARED_ARTIFACTS)
 
 
 def analysis_info(run: Run) -> RunInfo:

@@ -3,6 +3,7 @@
 Stages take finished folders and typed settings; none of them sees the config.
 """
 
+import json
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import nullcontext
@@ -31,6 +32,7 @@ from entigraph.storage.artifact import Artifact, enclosing_artifact
 from entigraph.storage.data_losses import Loss, collect_losses
 from entigraph.storage.jsonl import read_jsonl
 from entigraph.storage.schemas import Document, EntityGraph, Question
+from entigraph.storage.scores import scalar_scores
 from entigraph.tokenization.document_selection import DocumentSelection
 from entigraph.tracking.base import Tracker
 
@@ -256,7 +258,8 @@ def training_origin(run: Run) -> dict[str, str]:
 def evaluate(run: Run, out: Path, progress: Progress, tracker: Tracker) -> Mapping[str, Any]:
     model = model_with_tokenizer(run, str(run.artifacts.training.folder / "model"))
     counts = evaluate_model(run, model, out, progress, training_texts(run), synthesis_losses(run, trained=True))
-    tracker.summarize(headline(run, counts))
+    scores = json.loads((out / "scores.json").read_text(encoding="utf-8"))
+    tracker.summarize({**headline(run, counts), **scalar_scores(scores)})
     return counts
 
 

@@ -299,7 +299,8 @@ class AnswerLikelihood:
 @dataclass(frozen=True, kw_only=True)
 class CurvePoint:
     """A point of the scaling curve: the mean over seeds at one budget, with the standard error over seeds (over
-    documents if there is only one seed). `data_losses` are the largest over its runs (storage/data_losses.py).
+    documents if there is only one seed). `metrics` are user-defined, and `scores` all numbers of scores.json; both are
+    means over its runs. `data_losses` are the largest over its runs (storage/data_losses.py).
     """
 
     augmenter: str
@@ -312,4 +313,5 @@ class CurvePoint:
     groups: dict[str, float]
     background: float | None
     metrics: dict[str, float] = field(default_factory=dict)
+    scores: dict[str, float] = field(default_factory=dict)
     data_losses: dict[str, dict[str, Any]] = field(default_factory=dict)

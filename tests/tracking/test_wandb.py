@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -17,7 +18,7 @@ from entigraph.storage.artifact import read_manifest
 from entigraph.storage.jsonl import read_jsonl
 from entigraph.storage.schemas import Document
 from tests.commands import RunningCommand, run_command
-from tests.conftest import TINY, Command, study_of
+from tests.conftest import TINY, Command, curve_of, study_of
 from tests.polling import wait_for
 from tests.tracking.wandb_server import Service, served
 
@@ -68,6 +69,39 @@ def test_each_job_has_one_run_with_training_and_scores(runs: list[dict[str, Any]
         assert {"accuracy", "synthetic_tokens", "augmenter"} <= {*run["summary"]}
         assert run["summary"]["augmenter"] == run["config"]["augmenter"] and run["config"]["augmenter"] in run["tags"]
         assert run["config"]["data"]["replay_rate"] == 0.1
+    names = {run["display_name"] for run in jobs}
+    assert {"raw-2k-seed0", "entigraph-4k-seed0"} <= names and len(names) == 6
+    assert all(re.fullmatch(re.escape(run["display_name"]) + "-[0-9a-f]{8}", run["run_id"]) for run in jobs)
+
+
+def test_shared_artifacts_are_one_group(runs: list[dict[str, Any]], smoke: Path) -> None:
+    """A project's list of runs, grouped, shows its studies and one row with all runs that are only bookkeeping."""
+    groups = {
+        run["run_group"]: {other["job_type"] for other in runs if other["run_group"] == run["run_group"]}
+        for run in runs
+    }
+    assert groups[study_of(smoke).name] == {"train", "analysis"}
+    assert {"corpus", "tokens", "synthesis", "evaluation"} <= groups["artifacts"]
+    assert len(runs) == len({run["run_id"] for run in runs}), "a run for each artifact, however many jobs share it"
+
+
+def test_every_number_of_the_scores_is_in_summary_and_table(runs: list[dict[str, Any]], smoke: Path) -> None:
+    expected = {"closed_book/accuracy", "closed_book/accuracy_norm", "closed_book/chance", "closed_book/questions"}
+    for run in runs:
+        if run["job_type"] == "train" and run["run_group"] == study_of(smoke).name:
+            assert expected <= {*run["summary"]}
+            assert any(name.startswith("closed_book/groups/") for name in run["summary"])
+    (table,) = (smoke / "wandb").glob("offline-run-*-analysis/files/media/table/curve_*.table.json")
+    content = json.loads(table.read_text())
+    assert expected <= {*content["columns"]} and all(len(row) == len(content["columns"]) for row in content["data"])
+    for run_row in curve_of(smoke)["runs"]:
+        assert run_row["scores"]["closed_book/accuracy"] == run_row["accuracy"]
+    assert "All " in (page := (study_of(smoke) / "report.html").read_text()) and "closed_book/chance" in page
+
+
+def test_output_contains_no_hints_of_libraries(smoke: Path) -> None:
+    printed = (smoke.parent / "printed.txt").read_text().lower()
+    assert not any(word in printed for word in ("wandb:", "view run", "litlogger", "tip:", "try installing"))
 
 
 def test_analysis_logs_table_chart_and_image(runs: list[dict[str, Any]], smoke: Path) -> None:

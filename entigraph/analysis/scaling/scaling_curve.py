@@ -31,6 +31,7 @@ from entigraph.reporting.figures import FIGURE_FORMATS
 from entigraph.storage.artifact import write_json
 from entigraph.storage.data_losses import render_losses
 from entigraph.storage.fingerprints import flatten
+from entigraph.storage.scores import scalar_scores
 from entigraph.tracking.base import Tracker
 
 CURVE = "curve.json"
@@ -155,6 +156,7 @@ def build_curve(context: AnalysisContext, settings: ScalingCurve) -> dict[str, A
                 "accuracy": run.score["accuracy"],
                 "accuracy_norm": run.score.get("accuracy_norm"),
                 "data_losses": run.score.get("data_losses", {}),
+                "scores": scalar_scores(run.scores),
             }
             for run in runs
         ],
@@ -186,22 +188,18 @@ def load_curve(study: Path) -> dict[str, Any]:
     return dict(json.loads((study / CURVE).read_text(encoding="utf-8")))
 
 
-def list_metrics(curve: Mapping[str, Any]) -> list[str]:
-    return sorted({name for point in curve["points"] for name in point["metrics"]})
-
-
 def track_curve(tracker: Tracker, curve: Mapping[str, Any], out: Path) -> None:
     columns = ["augmenter", "synthetic_tokens", "accuracy", "stderr", "seeds", "questions"]
-    metrics = list_metrics(curve)
+    scores = list(dict.fromkeys(name for point in curve["points"] for name in point["scores"]))
     rows = [
         [
             *(point[column] for column in columns),
             render_losses(point["data_losses"]),
-            *(point["metrics"].get(name) for name in metrics),
+            *(point["scores"].get(name) for name in scores),
         ]
         for point in curve["points"]
     ]
-    tracker.log_table("curve", [*columns, "data_losses", *metrics], rows)
+    tracker.log_table("curve", [*columns, "data_losses", *scores], rows)
     lines = [(log10(point["synthetic_tokens"]), point["accuracy"], point["augmenter"]) for point in curve["points"]]
     tracker.log_line_plot("accuracy_by_tokens", ("log10_tokens", "accuracy", "augmenter"), lines)
     tracker.log_image("scaling_curve", out / "curve.png")

@@ -12,7 +12,7 @@ from markupsafe import Markup
 
 from entigraph.analysis.base import AnalysisContext
 from entigraph.analysis.scaling.curve_forms import FORMS
-from entigraph.analysis.scaling.study_tables import tabulate_points, tabulate_runs
+from entigraph.analysis.scaling.study_tables import tabulate_points, tabulate_runs, tabulate_scores
 from entigraph.analysis.study_runs import StudyRun, list_augmenters, run_folders
 from entigraph.reporting.disclaimers import PLUMBING, is_fictional
 from entigraph.reporting.figures import abbreviate
@@ -81,6 +81,7 @@ def write_report(
         formulas={form.name: form.formula for form in FORMS},
         comparisons=tabulate_comparisons(curve["comparisons"]),
         points=tabulate_points(curve),
+        scores=tabulate_scores(curve),
         run_headings=run_headings,
         runs=run_rows,
         warnings=[note for note in curve["notes"] if is_warning(note)],

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from entigraph.analysis.study_runs import StudyRun
+from entigraph.reporting.figures import abbreviate
 
 
 @dataclass(frozen=True)
@@ -53,6 +54,18 @@ def tabulate_point(
         *(f"{point['metrics'][metric]:.4f}" if metric in point.get("metrics", {}) else "" for metric in metrics),
         *(str(seeds or ""), f"{point['questions']:,}"),
     ]
+
+
+def tabulate_scores(curve: Mapping[str, Any]) -> TextTable:
+    """Returns a row for every number in scores.json, and a column for the base model and each point of the curve."""
+    points = [*([{"augmenter": "base", **curve["base"]}] if curve["base"] else []), *curve["points"]]
+    names = dict.fromkeys(name for point in points for name in point["scores"])
+    headings = [f"{point['augmenter']} {abbreviate(point.get('synthetic_tokens', 0))}" for point in points]
+    rows = [
+        [name, *(f"{point['scores'][name]:,.6g}" if name in point["scores"] else "" for point in points)]
+        for name in names
+    ]
+    return TextTable(["score", *headings], rows)
 
 
 @dataclass(frozen=True)
