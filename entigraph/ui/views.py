@@ -1,6 +1,7 @@
 """What the web app shows, as plain values: studies, running sweeps, runs and texts. Does not import Gradio."""
 
 import time
+from base64 import b64encode
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -10,20 +11,24 @@ from pathlib import Path
 
 from omegaconf import OmegaConf
 
+from entigraph.analysis.paired.paired import Paired, find_common_task, find_evaluation, question_tasks
 from entigraph.analysis.scaling.scaling_curve import load_curve
 from entigraph.analysis.scaling.study_tables import tabulate_points
 from entigraph.analysis.study_runs import StudyRun, load_entries
 from entigraph.chat.model_selection import run_folders
-from entigraph.reporting.html import embed_svg
+from entigraph.reporting.entity_graph import layout_graph
 from entigraph.storage.artifact import is_complete, read_manifest
 from entigraph.storage.jsonl import read_jsonl
-from entigraph.storage.schemas import Document
+from entigraph.storage.schemas import Document, EntityGraph, source_document_id
 from entigraph.storage.texts import read_texts, row_groups
 from entigraph.sweep.job_table import Sweep, describe_status, job_file
 
 Rows = Sequence[Sequence[str]]
 SWEEP_HEADINGS = ["sweep", "job", "state", "doing", "updated"]
 TEXT_HEADINGS = ["number", "document", "kind", "about", "beginning"]
+GRAPH_HEADINGS = ["entity", "other entity", "texts about both"]
+CHANGE_HEADINGS = ["change", "question", "right answer", "one", "other", "kind", "document"]
+CHANGE_KEYS = ["change", "question", "right", "one", "other", "group", "document_id"]
 TEXTS_PER_PAGE = 50
 SHOWN_CHARACTERS = 120
 
@@ -55,10 +60,9 @@ def view_study(root: Path, name: str) -> StudyView:
     curve = load_curve(folder)
     table = tabulate_points(curve)
     lines = [f"{heading}: {text}" for heading, text in curve.get("summary", {}).items()]
-    image = f'<img src="{embed_svg(folder / "curve.svg")}" alt="accuracy against synthetic tokens" width="100%">'
     return StudyView(
         "\n".join([*lines, progress, *curve["notes"]]),
-        image,
+        image((folder / "curve.svg").read_bytes(), "accuracy against synthetic tokens"),
         table.headings,
         table.rows,
         str((folder / "report.html").resolve()),
@@ -113,6 +117,64 @@ def list_texts(root: Path, corpus: str, query: str, page: int) -> Rows:
         [str(number), text.document_id, text.kind, ", ".join(text.about), shorten(text.text)]
         for number, text in islice(matching, first, first + TEXTS_PER_PAGE)
     ]
+
+
+def list_graphs(root: Path, corpus: str) -> list[str]:
+    """Returns the documents, or parts of documents, whose entities the texts are about."""
+    file = root / "synthesis" / corpus / "graphs.jsonl"
+    return [graph.document_id for graph in read_jsonl(file, EntityGraph)] if file.exists() else []
+
+
+@dataclass(frozen=True)
+class GraphView:
+    """`image` is an HTML image without scripts."""
+
+    description: str
+    image: str
+    rows: Rows
+
+
+def view_graph(root: Path, corpus: str, document_id: str) -> GraphView:
+    """Returns the entity graph of a document, with a row for each pair that texts are about, the most texts first."""
+    folder = root / "synthesis" / corpus
+    graphs = (graph for graph in read_jsonl(folder / "graphs.jsonl", EntityGraph) if graph.document_id == document_id)
+    documents = corpus_documents(root, folder)
+    graph, document = next(graphs, None), documents.get(source_document_id(document_id, documents))
+    if graph is None or document is None:
+        return GraphView(f"{document_id}: no entity graph, or its document was removed", "", [])
+    layout = layout_graph(document, graph, read_texts(folder))
+    edges = sorted(layout.edges, key=lambda edge: -edge.texts)
+    rows = [[edge.one.name, edge.other.name, str(edge.texts)] for edge in edges]
+    return GraphView(layout.describe(), image(layout.as_svg().encode(), "entity graph"), rows)
+
+
+def list_evaluations(root: Path) -> list[str]:
+    """Returns the finished evaluations with answers to questions, the newest first."""
+    finished = [folder for folder in (root / "evaluation").glob("*-????????") if is_complete(folder)]
+    ordered = sorted(finished, key=lambda folder: -folder.stat().st_mtime)
+    return [folder.name for folder in ordered if question_tasks(folder)]
+
+
+def compare_evaluations(root: Path, one: str, other: str) -> tuple[str, Rows]:
+    """Returns what `entigraph analyze analysis=paired` prints, and a row per question that changed.
+
+    Raises ConfigError or DataError if there is nothing to compare.
+    """
+    from entigraph.analysis.document_bootstrap import Resampling
+    from entigraph.analysis.paired.paired_tests import AnsweredTask, compare_answers, pair_lines
+
+    first, second = (find_evaluation(key, name, root, None) for key, name in (("one", one), ("other", other)))
+    task = find_common_task(None, first, second)
+    answered = AnsweredTask(first.name, first, task), AnsweredTask(second.name, second, task)
+    pair = compare_answers(*answered, Resampling(Paired.confidence, Paired.resamples))
+    rows = [["" if row[key] is None else str(row[key]) for key in CHANGE_KEYS] for row in pair["changed"]]
+    return "\n".join(pair_lines({**pair, "label": None})), rows
+
+
+def image(svg: bytes, description: str) -> str:
+    """Returns an image element: scripts in an image never run."""
+    data = f"data:image/svg+xml;base64,{b64encode(svg).decode()}"
+    return f'<img src="{data}" alt="{description}" width="100%" style="background: white">'
 
 
 def shorten(text: str) -> str:

@@ -1,4 +1,4 @@
-"""The Gradio app: studies, running sweeps, conversations and texts.
+"""The Gradio app: studies, running sweeps, conversations, comparisons of two runs, texts and entity graphs.
 
 Documents and answers are shown in text boxes and in tables of plain text only, so that they never run as HTML.
 """
@@ -47,8 +47,12 @@ def build_app(root: Path, device: str = "auto") -> gr.Blocks:
             add_sweeps(app, root)
         with gr.Tab("Ask"):
             add_conversation(root, device)
+        with gr.Tab("Compare"):
+            add_comparison(root)
         with gr.Tab("Texts"):
             add_texts(root)
+        with gr.Tab("Entities"):
+            add_graphs(app, root)
     return app
 
 
@@ -159,3 +163,51 @@ def add_texts(root: Path) -> None:
     for changed in (name, page):
         changed.change(search, [name, query, page], table, api_visibility="private")
     number.change(show, [name, number], [text, source], api_name="text")
+
+
+def add_comparison(root: Path) -> None:
+    names = views.list_evaluations(root)
+    with gr.Row():
+        chosen = [
+            gr.Dropdown(names, value=names[index] if index < len(names) else None, label=label)
+            for index, label in enumerate(("Evaluation", "minus"))
+        ]
+    compare = gr.Button("Compare")
+    summary = gr.Textbox(label="Difference", lines=5, interactive=False)
+    changed = gr.Dataframe(
+        headers=views.CHANGE_HEADINGS, label="Questions gained and lost", datatype="str", interactive=False, wrap=True
+    )
+
+    @explain_errors
+    def show(one: str | None, other: str | None) -> tuple[str, list[list[str]]]:
+        if not one or not other:
+            return "choose two evaluations", []
+        text, rows = views.compare_evaluations(root, one, other)
+        return text, [list(row) for row in rows]
+
+    compare.click(show, chosen, [summary, changed], api_name="compare")
+
+
+def add_graphs(app: gr.Blocks, root: Path) -> None:
+    names = views.list_corpora(root)
+    with gr.Row():
+        name = gr.Dropdown(names, value=names[0] if names else None, label="Synthetic texts")
+        document = gr.Dropdown([], label="Document")
+    description = gr.Textbox(label="Graph", interactive=False)
+    graph = gr.HTML()
+    pairs = gr.Dataframe(headers=views.GRAPH_HEADINGS, datatype="str", interactive=False)
+
+    def list_documents(name: str | None) -> Any:
+        documents = views.list_graphs(root, name) if name else []
+        return gr.Dropdown(documents, value=documents[0] if documents else None)
+
+    @explain_errors
+    def show(name: str | None, document: str | None) -> tuple[str, str, list[list[str]]]:
+        if not name or not document:
+            return "these texts have no entity graphs", "", []
+        view = views.view_graph(root, name, document)
+        return view.description, view.image, [list(row) for row in view.rows]
+
+    app.load(list_documents, name, document, api_visibility="private")
+    name.change(list_documents, name, document, api_visibility="private")
+    document.change(show, [name, document], [description, graph, pairs], api_name="graph")

@@ -86,6 +86,17 @@ def test_text_is_shown_with_its_source(client: Any) -> None:
     assert text.startswith("loom/3") and "<script>" in source, "as the value of a text box, which shows it as text"
 
 
+def test_entity_graph_is_an_image(client: Any) -> None:
+    description, image, pairs = client.predict("lamps-entigraph-00000002", "loom", api_name="/graph")
+    assert description.startswith("Loom <script>") and image.startswith("<img ") and "<script>" not in image
+    assert pairs["data"] == [["Orsk", "Tobias", "1"]]
+
+
+def test_comparison_without_evaluations_is_a_message(client: Any) -> None:
+    with pytest.raises(Exception, match="not a finished evaluation"):
+        client.predict("nothing", "nobody", api_name="/compare")
+
+
 def test_wrong_model_is_a_message(client: Any) -> None:
     with pytest.raises(Exception, match="no such run below"):
         client.predict("<b>nothing</b>", "no second model", "Who?", False, 5, api_name="/ask")

@@ -1,10 +1,7 @@
 """report.html of a study: a summary, the curve, its table, the runs, texts with their source, provenance."""
 
 import itertools
-from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
-from math import cos, pi, sin
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +12,7 @@ from entigraph.analysis.scaling.curve_forms import FORMS
 from entigraph.analysis.scaling.study_tables import tabulate_points, tabulate_runs, tabulate_scores
 from entigraph.analysis.study_runs import StudyRun, list_augmenters, run_folders
 from entigraph.reporting.disclaimers import PLUMBING, is_fictional
+from entigraph.reporting.entity_graph import GraphLayout, layout_graph
 from entigraph.reporting.figures import abbreviate
 from entigraph.reporting.html import embed_svg, write_static_page
 from entigraph.storage.artifact import FORMAT_VERSIONS, is_complete, read_manifest
@@ -26,35 +24,6 @@ from entigraph.storage.texts import read_texts
 MAX_CHARACTERS = 1500  # of a text
 MAX_CHANGED_QUESTIONS = 40  # of a pair
 MAX_TEXTS_SEARCHED = 20_000  # for one sample of each kind
-MAX_NODES = 40
-WIDTH, HEIGHT, RADIUS = 760, 560, 205
-
-
-@dataclass(frozen=True)
-class GraphNode:
-    name: str
-    x: float
-    y: float
-    anchor: str
-
-
-@dataclass(frozen=True)
-class GraphEdge:
-    one: GraphNode
-    other: GraphNode
-    texts: int
-    opacity: float
-
-
-@dataclass(frozen=True)
-class GraphLayout:
-    """A document's entity graph on a circle: an edge is a pair that at least one text is about."""
-
-    document: Document
-    nodes: Sequence[GraphNode]
-    edges: Sequence[GraphEdge]
-    pairs: int
-    left_out: int
 
 
 def write_report(
@@ -88,8 +57,6 @@ def write_report(
         fictional=any(map(is_fictional, curve["notes"])),
         samples=choose_samples(runs, samples),
         graph=choose_graph(runs),
-        width=WIDTH,
-        height=HEIGHT,
         provenance=collect_provenance(runs, context.root),
         max_characters=MAX_CHARACTERS,
     )
@@ -156,30 +123,6 @@ def choose_graph(runs: Sequence[StudyRun]) -> GraphLayout | None:
             document = documents[source_document_id(graph.document_id, documents)]
             return layout_graph(document, graph, read_texts(run.folder("synthesis")))
     return None
-
-
-def layout_graph(document: Document, graph: EntityGraph, texts: Iterable[SyntheticText]) -> GraphLayout:
-    names = list(graph.entities)[:MAX_NODES]
-    nodes = {name: place_node(name, index, len(names)) for index, name in enumerate(names)}
-    texts_by_pair: Counter[frozenset[str]] = Counter()
-    for text in texts:
-        if text.document_id == document.id:
-            pairs = (frozenset(pair) for pair in itertools.combinations(text.about, 2))
-            texts_by_pair.update(pair for pair in pairs if pair <= set(nodes))
-    most = max(texts_by_pair.values(), default=1)
-    edges = []
-    for pair, count in texts_by_pair.items():
-        one, other = sorted(pair)
-        edges.append(GraphEdge(nodes[one], nodes[other], count, 0.08 + 0.6 * count / most))
-    pair_count = len(names) * (len(names) - 1) // 2
-    return GraphLayout(document, list(nodes.values()), edges, pair_count, len(graph.entities) - len(names))
-
-
-def place_node(name: str, index: int, count: int) -> GraphNode:
-    angle = 2 * pi * index / count - pi / 2
-    x, y = WIDTH / 2 + RADIUS * cos(angle), HEIGHT / 2 + RADIUS * sin(angle)
-    anchor = "middle" if abs(cos(angle)) < 0.2 else "start" if cos(angle) > 0 else "end"
-    return GraphNode(name, round(x, 1), round(y, 1), anchor)
 
 
 def collect_provenance(runs: Sequence[StudyRun], root: Path) -> list[dict[str, Any]]:
