@@ -176,13 +176,14 @@ class Need:
 class Root:
     """`seed` decides the initial weights, the order of training and the draw of the budget; nothing else follows it.
 
-    `command` is set by the subcommand on the command line; `stage` runs that stage alone.
+    `command` is set by the subcommand on the command line; `stage` runs that stage alone. `style` is that of figures.
     """
 
     command: Command | None = None
     stage: Stage | None = None
     why: bool = False
     clean: bool = False
+    style: str | None = None
     study: StudySettings = field(default_factory=StudySettings)
     seed: int = 0
     needs: list[Need] = field(default_factory=list)

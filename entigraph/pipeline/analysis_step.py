@@ -7,6 +7,7 @@ from entigraph.llm.response_cache import response_cache_path
 from entigraph.pipeline.run import Run
 from entigraph.pipeline.run_tracking import analysis_info
 from entigraph.pipeline.study import study_folder, study_member
+from entigraph.reporting.figures import figure_style, style_key
 from entigraph.runtime.progress import TerminalProgress
 
 
@@ -24,9 +25,10 @@ def analyze(run: Run) -> None:
         response_cache=response_cache_path(run.root),
         progress=TerminalProgress(),
     )
-    output = analysis_output(run.analysis, context, run.keys["analysis"])
+    style = run.config.style
+    output = analysis_output(run.analysis, context, {**run.keys["analysis"], **style_key(style)})
     tracking = nullcontext(context.tracker) if output.complete else run.logger.run(analysis_info(run), run.root)
-    with tracking as tracker:
+    with tracking as tracker, figure_style(style):
         print("\n".join(run_analysis(run.analysis, output, replace(context, tracker=tracker))))
     if output.folder == study and (line := run.logger.publish(study.name, load_curve(study))):
         print(line)

@@ -3,9 +3,15 @@
 Series differ in marker as well as in color. Figures are saved as PNG, SVG and PDF, byte-identical for the same data.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from contextvars import ContextVar
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
+
+from entigraph.config.suggestions import did_you_mean
+from entigraph.errors import ConfigError
+from entigraph.storage.fingerprints import digest
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -21,6 +27,7 @@ STYLES: Mapping[str, tuple[str, str]] = {
     "rephrase": (VERMILION, "s"),
     "raw": (GREEN, "^"),
 }
+STYLE: ContextVar[str | None] = ContextVar("style", default=None)
 COLORS, MARKERS = (PURPLE, ORANGE, SKY, WINE, OLIVE, INDIGO), ("D", "v", "P", "X", "*", "<", ">")
 DISPLAY_NAMES: Mapping[str, str] = {
     "entigraph": "EntiGraph",
@@ -52,8 +59,44 @@ def load_pyplot() -> Any:
     import matplotlib.pyplot as plt
 
     plt.rcParams.update({"font.size": 9, "axes.spines.top": False, "axes.spines.right": False, "svg.fonttype": "none"})
+    plt.style.use(STYLE.get() or [])
     plt.rcParams.update({"svg.hashsalt": "entigraph", "pdf.fonttype": 42})  # 42: text of a PDF can be selected
     return plt
+
+
+@contextmanager
+def figure_style(style: str | None) -> Iterator[None]:
+    """Applies a style of matplotlib, or a style file, to the figures that the body draws."""
+    token = STYLE.set(style)
+    try:
+        yield
+    finally:
+        STYLE.reset(token)
+        if style:
+            import matplotlib
+
+            matplotlib.rcdefaults()
+
+
+def style_key(style: str | None) -> dict[str, str]:
+    """Returns what a style adds to the cache key of an analysis. Raises ConfigError for one that does not exist."""
+    if not style:
+        return {}
+    from matplotlib import rc_params_from_file
+    from matplotlib.style import available
+
+    if style in available:
+        return {"style": style}
+    file = Path(style).expanduser()
+    if not file.is_file():
+        raise ConfigError(f"style: {style!r} is no file; {did_you_mean(style, available)}")
+    try:
+        settings = rc_params_from_file(file, use_default_template=False)
+    except (OSError, ValueError) as error:
+        raise ConfigError(f"style: cannot read {file}: {str(error).splitlines()[0]}") from None
+    if not settings:
+        raise ConfigError(f"style: {file} has no setting of matplotlib; lines such as `font.size: 8` expected")
+    return {"style": digest(file.read_text(encoding="utf-8"))}
 
 
 def save_figure(figure: "Figure", out: Path, name: str, note: str | None = None) -> None:

@@ -36,6 +36,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 CAPTION_WIDTH = 74  # characters per panel
+LEGEND_DISTANCE = 34  # points from the axes to a legend below its labels
 LINES = ("--", "-.", (0, (1, 1)), (0, (4, 1, 1, 1)))
 LEVEL_STYLES = {"GPT-4": (PURPLE, LINES[0]), "GPT-3.5": (ORANGE, LINES[1]), "Llama 3 8B": (BLACK, LINES[2])}
 
@@ -158,7 +159,10 @@ def draw_published_curve(axes: "Axes", curve: published.PublishedCurve) -> None:
 
 
 def add_legend_below(axes: "Axes") -> None:
-    axes.legend(frameon=False, fontsize=7.5, loc="upper center", bbox_to_anchor=(0.5, -0.16), ncols=1)
+    from matplotlib.transforms import ScaledTranslation
+
+    below = axes.transAxes + ScaledTranslation(0, -LEGEND_DISTANCE / 72, axes.figure.dpi_scale_trans)
+    axes.legend(frameon=False, fontsize=7.5, loc="upper center", bbox_to_anchor=(0.5, 0), bbox_transform=below, ncols=1)
 
 
 def published_lines(curve: published.PublishedCurve) -> list[str]:
