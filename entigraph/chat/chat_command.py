@@ -40,7 +40,9 @@ def ask_parser() -> ArgumentParser:
     )
     parser.add_argument("questions", nargs="*", metavar="QUESTION", help="each is answered on its own")
     parser.add_argument("--model", help=MODEL_HELP)
-    parser.add_argument("--file", type=Path, help="a text file with one question per line; - is standard input")
+    parser.add_argument(
+        "--file", type=Path, help="a text file with one question per line, and comments after #; - is standard input"
+    )
     add_model_options(parser)
     parser.add_argument("--no-base", action="store_true", help="ask only the trained model")
     parser.add_argument("--why", action="store_true", help="list what mentions the names in the first model's answer")
@@ -105,8 +107,10 @@ def session_of(options: Namespace) -> ChatSession:
 
 
 def read_questions(file: Path) -> list[str]:
+    """Returns the lines that are neither empty nor comments, which begin with "# "."""
     try:
         text = sys.stdin.read() if str(file) == "-" else file.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
         raise ConfigError(f"--file: cannot read {file}: {error}") from None
-    return [line.strip() for line in text.splitlines() if line.strip()]
+    lines = [line.strip() for line in text.splitlines()]
+    return [line for line in lines if line and line != "#" and not line.startswith("# ")]

@@ -22,7 +22,7 @@ def test_ask_prints_both_answers_and_why_without_control_characters(outputs: Pat
 
 
 def test_ask_prints_json(outputs: Path, command: Command, tmp_path: Path) -> None:
-    (tmp_path / "questions.txt").write_text("Who?\n\nWhere did Tobias live?\n")
+    (tmp_path / "questions.txt").write_text("# by hand\nWho?\n\nWhere did Tobias live?\n#\n")
     options = ["--root", str(outputs), "--file", "questions.txt", "--max-tokens", "4", "--no-base", "--json", "--why"]
     result = command("ask", "--model", RUN, "--open-book", "1", *options)
     assert result.returncode == 0, result.stderr
