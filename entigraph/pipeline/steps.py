@@ -19,6 +19,7 @@ from entigraph.errors import DataError
 from entigraph.evaluation.base import ModelUnderTest, TaskInputs
 from entigraph.evaluation.entity_mentions import TrainingTexts
 from entigraph.evaluation.tasks.question_task import QuestionTask
+from entigraph.huggingface.downloads import download_model
 from entigraph.llm.response_cache import response_cache_path
 from entigraph.llm.vllm.vllm_writer import LOG_NAME
 from entigraph.pipeline.run import Run
@@ -207,6 +208,7 @@ def train(run: Run, out: Path, progress: Progress, tracker: Tracker) -> Mapping[
         texts = islice(read_texts(run.artifacts.synthesis.folder), TEXTS_LOGGED)
         rows = [(text.document_id, text.kind, ", ".join(text.about), text.text) for text in texts]
         tracker.log_table("texts", ("document", "kind", "about", "text"), rows)
+    download_model(run.model.path, progress)
     started = time.monotonic()
     counts = stage.run(
         run.artifacts.tokens.folder,
@@ -264,6 +266,7 @@ def evaluate(run: Run, out: Path, progress: Progress, tracker: Tracker) -> Mappi
 
 
 def evaluate_base_model(run: Run, out: Path, progress: Progress, tracker: Tracker) -> Mapping[str, Any]:
+    download_model(run.model.path, progress)
     return evaluate_model(run, model_with_tokenizer(run, run.model.path), out, progress)
 
 
@@ -273,6 +276,7 @@ def evaluate_reference(run: Run, name: str, out: Path, progress: Progress, track
     baseline = run.baselines[name]
     if not isinstance(baseline, PretrainedBaseline):
         return evaluate_model(run, EndpointModel(baseline, response_cache_path(run.root)), out, progress)
+    download_model(baseline.path, progress)
     return evaluate_model(run, local_model(run, baseline.path), out, progress)
 
 
