@@ -77,12 +77,13 @@ class Meter:
     @property
     def remaining_seconds(self) -> float | None:
         """Returns the time until the total; None if it or the rate is unknown. If the next amount is late, so is it."""
-        rate, first, last, now = self.rate, self.points[0], self.points[-1], self.clock()
-        if rate is None or self.total is None:
+        first, last = self.points[0], self.points[-1]  # read once: another thread advances
+        gained = last.done - first.done
+        if self.total is None or not gained:
             return None
-        left = max(0, self.total - self.done)
-        seconds = left / rate - (now - last.seconds)
-        return seconds if seconds > 0 else left * (now - first.seconds) / (last.done - first.done)
+        left, now = max(0, self.total - last.done), self.clock()
+        seconds = left * (last.seconds - first.seconds) / gained - (now - last.seconds)
+        return seconds if seconds > 0 else left * (now - first.seconds) / gained
 
     def status(self) -> str:
         """Returns what is done, the rate and the remaining time."""
