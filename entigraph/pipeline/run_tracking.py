@@ -41,7 +41,7 @@ def lazy_tracker(run: Run, artifact: Artifact | None = None) -> Iterator[Callabl
 
 def job_info(run: Run) -> RunInfo:
     identity = digest([run.artifacts.training.key, run.artifacts.evaluation.key if run.tasks else None])
-    varied = [str(value) for value in study_member(run).get("varies", {}).values()]
+    varied = [f"{key.rpartition('.')[2]}={value}" for key, value in study_member(run).get("varies", {}).items()]
     budget = abbreviate(run.tokens.budget) if run.tokens.budget else "all"
     name = "-".join([run.augmenter.name, budget, *varied, f"seed{run.seed}"])
     # The digest distinguishes runs of one name, such as those of other studies in the same W&B project.
