@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 KEYS_IN_JOB_NAME = ("augmenter", "tokens.budget", "seed")
 SECONDS_BETWEEN_READS = 0.5
-SECONDS_BETWEEN_LINES = 30.0
+SECONDS_BETWEEN_LINES = 60.0
 
 
 @dataclass
@@ -110,7 +110,7 @@ def render_table(sweep: Sweep) -> "Table":
 
 
 def watch_lines(sweep: Sweep, over: threading.Event) -> None:
-    """Prints a line for each job that ends, and every half minute one for each running job that made progress."""
+    """Prints a line for each job that ends, and every minute one for each running job."""
     ended: set[int] = set()
     printed: dict[int, str] = {}
     last = time.monotonic()
