@@ -70,7 +70,7 @@ def test_each_job_has_one_run_with_training_and_scores(runs: list[dict[str, Any]
         assert run["summary"]["augmenter"] == run["config"]["augmenter"] and run["config"]["augmenter"] in run["tags"]
         assert run["config"]["data"]["replay_rate"] == 0.1
     names = {run["display_name"] for run in jobs}
-    assert {"raw-2k-seed0", "entigraph-4k-seed0"} <= names and len(names) == 6
+    assert {"raw-4k-seed0", "entigraph-8k-seed0"} <= names and len(names) == 6
     assert all(re.fullmatch(re.escape(run["display_name"]) + "-[0-9a-f]{8}", run["run_id"]) for run in jobs)
 
 
