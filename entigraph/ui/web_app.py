@@ -169,7 +169,7 @@ def add_comparison(root: Path) -> None:
     names = views.list_evaluations(root)
     with gr.Row():
         chosen = [
-            gr.Dropdown(names, value=names[index] if index < len(names) else None, label=label)
+            gr.Dropdown(names, value=names[index] if index < len(names) else None, label=label, allow_custom_value=True)
             for index, label in enumerate(("Evaluation", "minus"))
         ]
     compare = gr.Button("Compare")
@@ -192,7 +192,7 @@ def add_graphs(app: gr.Blocks, root: Path) -> None:
     names = views.list_corpora(root)
     with gr.Row():
         name = gr.Dropdown(names, value=names[0] if names else None, label="Synthetic texts")
-        document = gr.Dropdown([], label="Document")
+        document = gr.Dropdown([], label="Document", allow_custom_value=True)
     description = gr.Textbox(label="Graph", interactive=False)
     graph = gr.HTML()
     pairs = gr.Dataframe(headers=views.GRAPH_HEADINGS, datatype="str", interactive=False)
