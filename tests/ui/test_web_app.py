@@ -29,13 +29,19 @@ def test_used_port_and_empty_root_are_errors(command: Command, outputs: Path) ->
     assert result.stderr.count("error:") == 1 and "Traceback" not in result.stderr
 
 
-def test_missing_gradio_is_one_error(command: Command, outputs: Path, tmp_path: Path) -> None:
+def test_missing_gradio_is_one_error(outputs: Path, tmp_path: Path) -> None:
     hidden = tmp_path / "sitecustomize.py"
     hidden.write_text(
         "import importlib.util as u\nf = u.find_spec\nu.find_spec = lambda n, *a: n != 'gradio' and f(n, *a) or None\n"
     )
     path = os.pathsep.join([str(tmp_path), os.environ.get("PYTHONPATH", "")])
-    result = command("ui", "--root", str(outputs), PYTHONPATH=path)
+    result = subprocess.run(
+        [sys.executable, "-m", "entigraph", "ui", "--root", str(outputs)],
+        env={**os.environ, "PYTHONPATH": path},
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
     assert result.returncode == 1 and "pip install 'entigraph[ui]'" in result.stderr
 
 
