@@ -249,7 +249,7 @@ def test_public_model_without_price_is_rejected(address: str | None, monkeypatch
 def test_unreachable_server_is_reported_within_seconds(tmp_path: Path) -> None:
     options = OpenAIWriter(model="m", base_url="http://127.0.0.1:9/v1", timeout_s=2)
     started = time.monotonic()
-    with pytest.raises(LLMError, match="llm.base_url: http://127.0.0.1:9/v1 does not answer: no connection"):
+    with pytest.raises(LLMError, match=r"127.0.0.1:9/v1 does not answer: no connection \(Connection refused\)"):
         ask(options, tmp_path / "j", [make_request(number) for number in range(50)])
     assert time.monotonic() - started < 60, "seconds, not all attempts of all requests"
 

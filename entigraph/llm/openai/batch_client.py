@@ -9,6 +9,7 @@ from typing import Any, Literal
 
 from entigraph.errors import LLMError
 from entigraph.llm.base import Completion
+from entigraph.llm.openai.endpoint_errors import connection_failure
 from entigraph.llm.openai.openai_options import OpenAIOptions
 from entigraph.llm.replies import InvalidReply, ReplyError, parse_completion, read_error, read_reply
 from entigraph.llm.wire_format import Api
@@ -120,7 +121,7 @@ class BatchClient:
             ) from None
         except openai.APIError as error:
             raise EndpointUnreachable(
-                f"llm.base_url: {self.address} is unreachable ({type(error.__cause__ or error).__name__}). "
+                f"llm.base_url: {self.address} is unreachable ({connection_failure(error)}). "
                 "Pending batches are kept; run the same command to continue"
             ) from None
 

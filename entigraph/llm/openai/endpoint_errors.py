@@ -1,5 +1,6 @@
 """What an endpoint's error means for the user: which errors end the command, and with which message."""
 
+import os
 from urllib.parse import urlsplit, urlunsplit
 from urllib.request import getproxies, proxy_bypass
 
@@ -45,6 +46,19 @@ def rejects_everything(options: OpenAIOptions, rejection: Completion, count: int
         f"llm.base_url: {', '.join(options.addresses)} rejected {requests} ({status}): {rejection.text.rstrip('.')}. "
         "If it does not accept a parameter, state that in llm.capabilities, such as +llm.capabilities.seed=false"
     )
+
+
+def connection_failure(error: BaseException) -> str:
+    """Returns why there is no connection: the operating system's message, or else the type of the cause.
+
+    The client reports a refused connection as a timeout, but keeps the system's error as the first cause.
+    """
+    cause: BaseException | None = error
+    while cause is not None:
+        if isinstance(cause, OSError) and cause.errno:
+            return os.strerror(cause.errno) if cause.errno > 0 else str(cause.strerror)
+        cause = cause.__cause__ or cause.__context__
+    return type(error.__cause__ or error).__name__
 
 
 def proxy_hint(address: str) -> str:

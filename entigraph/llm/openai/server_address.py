@@ -11,7 +11,7 @@ from typing import Any
 from entigraph.llm.base import Completion
 from entigraph.llm.caching import WireRequest, encode_body
 from entigraph.llm.openai.capabilities import STOP_NOT_SENT, Capabilities, CapabilityFile
-from entigraph.llm.openai.endpoint_errors import proxy_hint
+from entigraph.llm.openai.endpoint_errors import connection_failure, proxy_hint
 from entigraph.llm.openai.openai_options import OpenAIOptions
 from entigraph.llm.replies import (
     InvalidReply,
@@ -79,7 +79,7 @@ class ServerAddress:
         except TimeoutError:
             return Retry(f"no complete reply within {self.options.timeout_s:g} s")
         except openai.APIError as error:
-            return Retry(f"no connection ({type(error.__cause__ or error).__name__}){proxy_hint(self.url)}")
+            return Retry(f"no connection ({connection_failure(error)}){proxy_hint(self.url)}")
         except InvalidReply as error:
             return Retry(f"no valid reply: {self.options.error_message(error)}")
         except (httpx2.HTTPError, OSError) as error:
