@@ -188,6 +188,9 @@ def error(message: str, status: int = 400, **fields: Any) -> ReplyError:
         (error("System role not supported"), {"system": "user"}),
         (error("'messages[0].role' does not support 'system'.", param="messages[0].role"), {"system": "user"}),
         (error("'max_tokens' is too large: 300. The maximum context length is 512.", param="max_tokens"), None),
+        # llama.cpp's server, for more samples than it has slots, and for a prompt longer than a slot's context
+        (error("Field 'n': Value must be between 1 <= value <= 4, but got 9"), {"n": False}),
+        (error("request (9024 tokens) exceeds the available context size (2048 tokens), try increasing it"), None),
         (error("This request always fails"), None),
         (error("Conversation roles must alternate user/assistant"), None),
         (error("Invalid prompt", param="messages"), None),
