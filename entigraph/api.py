@@ -123,7 +123,8 @@ class Study:
         """One row per run, with a column for every number in its scores.json, such as "closed_book/accuracy"."""
         import pandas as pd
 
-        return pd.DataFrame([{**run, **run.get("scores", {})} for run in self.curve["runs"]]).drop(columns="scores")
+        runs = [dict(run) for run in self.curve["runs"]]
+        return pd.DataFrame([{**run, **run.pop("scores", {})} for run in runs]).drop(columns="scores", errors="ignore")
 
 
 def compose(overrides: Sequence[str] = (), *, config_dir: str | Path | None = None) -> DictConfig:

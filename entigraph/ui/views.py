@@ -11,7 +11,7 @@ from pathlib import Path
 
 from omegaconf import OmegaConf
 
-from entigraph.analysis.paired.paired import Paired, find_common_task, find_evaluation, question_tasks
+from entigraph.analysis.paired.paired import Paired, find_evaluation, question_tasks
 from entigraph.analysis.scaling.scaling_curve import load_curve
 from entigraph.analysis.scaling.study_tables import tabulate_points
 from entigraph.analysis.study_runs import StudyRun, load_entries
@@ -160,15 +160,12 @@ def compare_evaluations(root: Path, one: str, other: str) -> tuple[str, Rows]:
 
     Raises ConfigError or DataError if there is nothing to compare.
     """
-    from entigraph.analysis.document_bootstrap import Resampling
-    from entigraph.analysis.paired.paired_tests import AnsweredTask, compare_answers, pair_lines
+    from entigraph.analysis.paired.paired_tests import pair_lines
 
     first, second = (find_evaluation(key, name, root, None) for key, name in (("one", one), ("other", other)))
-    task = find_common_task(None, first, second)
-    answered = AnsweredTask(first.name, first, task), AnsweredTask(second.name, second, task)
-    pair = compare_answers(*answered, Resampling(Paired.confidence, Paired.resamples))
+    pair = Paired().compare(first, second)
     rows = [["" if row[key] is None else str(row[key]) for key in CHANGE_KEYS] for row in pair["changed"]]
-    return "\n".join(pair_lines({**pair, "label": None})), rows
+    return "\n".join(pair_lines(pair)), rows
 
 
 def image(svg: bytes, description: str) -> str:

@@ -49,20 +49,9 @@ class Paired:
 
     def run(self, context: AnalysisContext, out: Path) -> list[str]:
         """Writes paired.json, .html, .png and .svg."""
-        from entigraph.analysis.document_bootstrap import Resampling
-        from entigraph.analysis.paired.paired_tests import AnsweredTask, compare_answers, pair_lines, track_pairs
+        from entigraph.analysis.paired.paired_tests import pair_lines, track_pairs
 
-        one, other = self.inputs(context).values()
-        task = find_common_task(self.task, one, other)
-        corpus = one.parents[1] / "corpus" / read_manifest(one)["inputs"][f"questions_{task}"]["folder"]
-        pair = {
-            **compare_answers(
-                AnsweredTask(one.name, one, task),
-                AnsweredTask(other.name, other, task),
-                Resampling(self.confidence, self.resamples),
-            ),
-            "label": corpus_disclaimer(corpus) if is_complete(corpus) else None,
-        }
+        pair = self.compare(*self.inputs(context).values())
         write_json(out / "paired.json", pair)
         draw_pair(pair, out)
         write_static_page(
@@ -71,6 +60,20 @@ class Paired:
         )  # fmt: skip
         track_pairs(context.tracker, [pair])
         return pair_lines(pair)
+
+    def compare(self, one: Path, other: Path) -> dict[str, Any]:
+        """Returns the comparison of two evaluations, with the label of their documents if those are fictional."""
+        from entigraph.analysis.document_bootstrap import Resampling
+        from entigraph.analysis.paired.paired_tests import AnsweredTask, compare_answers
+
+        task = find_common_task(self.task, one, other)
+        corpus = one.parents[1] / "corpus" / read_manifest(one)["inputs"][f"questions_{task}"]["folder"]
+        pair = compare_answers(
+            AnsweredTask(one.name, one, task),
+            AnsweredTask(other.name, other, task),
+            Resampling(self.confidence, self.resamples),
+        )
+        return {**pair, "label": corpus_disclaimer(corpus) if is_complete(corpus) else None}
 
 
 def find_evaluation(key: str, name: str | None, root: Path, default: Path | None) -> Path:
