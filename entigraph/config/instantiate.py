@@ -7,8 +7,9 @@ them, `X | None`). Values are converted to the annotated type; other annotations
 """
 
 import inspect
+import json
 import logging
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, MutableMapping
 from dataclasses import dataclass, field, fields, make_dataclass
 from functools import cache
 from typing import Any, Protocol, cast, get_type_hints
@@ -58,6 +59,9 @@ class BuiltComponent:
     node: DictConfig
 
 
+BuiltComponents = MutableMapping[str, BuiltComponent]  # by `node_content`
+
+
 def build(node: Any, key: str) -> Any:
     """Returns the object that a node describes. `key` is the node's place in the config, for messages.
 
@@ -81,16 +85,35 @@ def build_component(node: Any, key: str) -> BuiltComponent:
         raise ConfigError("\n".join(construction_problems(checked, key, error))) from error
 
 
-def build_all(nodes: Iterable[tuple[str, Any]]) -> tuple[dict[str, BuiltComponent], list[str]]:
-    """Returns what the (key, node) pairs describe as far as it can be built, and the problems of the others."""
+def build_all(
+    nodes: Iterable[tuple[str, Any]], known: BuiltComponents | None = None
+) -> tuple[dict[str, BuiltComponent], list[str]]:
+    """Returns what the (key, node) pairs describe as far as it can be built, and the problems of the others.
+
+    `known` holds components that were built before, which are taken for equal nodes, and receives the others.
+    """
     components: dict[str, BuiltComponent] = {}
     problems: list[str] = []
     for key, node in nodes:
         try:
-            components[key] = build_component(node, key)
+            content = node_content(node, key) if known is not None else None
+            if known is None or content is None:
+                components[key] = build_component(node, key)
+                continue
+            if content not in known:
+                known[content] = build_component(node, key)
+            components[key] = known[content]
         except ConfigError as error:
             problems += str(error).split("\n")
     return components, problems
+
+
+def node_content(node: Any, key: str) -> str | None:
+    """Returns the place and the resolved values of a node as one text; None where they cannot be resolved."""
+    try:
+        return f"{key} {json.dumps(OmegaConf.to_container(node, resolve=True))}"
+    except (OmegaConfBaseException, TypeError, ValueError):
+        return None
 
 
 def check_node(node: DictConfig, key: str, problems: list[str]) -> DictConfig:

@@ -10,7 +10,14 @@ from typing import Any
 from omegaconf import DictConfig, OmegaConf
 
 from entigraph.config.composition import home
-from entigraph.config.instantiate import HYDRA_KEYS, BuiltComponent, build_all, inspect_target, resolve_target
+from entigraph.config.instantiate import (
+    HYDRA_KEYS,
+    BuiltComponent,
+    BuiltComponents,
+    build_all,
+    inspect_target,
+    resolve_target,
+)
 from entigraph.config.schema import (
     COMPONENTS,
     NAMED_COMPONENTS,
@@ -46,17 +53,18 @@ def validate(
     config: DictConfig,
     replaced: Mapping[str, DictConfig] | None = None,
     further_problems: Callable[[Mapping[str, BuiltComponent]], list[str]] = lambda built: [],
+    known: BuiltComponents | None = None,
 ) -> dict[str, BuiltComponent]:
     """Returns every component by its place. Raises one ConfigError that lists every problem of every component.
 
-    `replaced` are nodes that are built in the place of the config's.
+    `replaced` are nodes that are built in the place of the config's; `known` are described in `build_all`.
     """
     problems = unknown_keys(config, Root, "")
     for section, kind in SECTIONS.items():
         unknown = unknown_keys(config[section], kind, f"{section}.")
         problems += unknown or collect_problems(OmegaConf.to_object, config[section])
     nodes = {**dict(component_nodes(config, problems)), **(replaced or {})}
-    components, invalid = build_all(nodes.items())
+    components, invalid = build_all(nodes.items(), known)
     raise_if_problems(problems + invalid + further_problems(components))
     return components
 

@@ -164,8 +164,8 @@ def training_artifact(run: Components, tokens: Artifact, tokenizer: Artifact) ->
 
 def training_keys(run: Components) -> dict[str, Key]:
     """Returns the keys of the training's components: ours, and callbacks and a module of other packages."""
-    ours = ("data", "optim", "scheduler", "trainer")
-    return {name: key for name, key in run.keys.items() if name in ours or name in content_nodes(run.config)}
+    names = {"data", "optim", "scheduler", "trainer", *content_nodes(run.config)}
+    return {name: key for name, key in run.keys.items() if name in names}
 
 
 def evaluation_artifact(run: Components, training: Artifact, sources: Mapping[str, Path]) -> Artifact:

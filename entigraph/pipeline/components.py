@@ -9,7 +9,7 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from entigraph.analysis.base import Analysis
-from entigraph.config.instantiate import BuiltComponent, config_error_message
+from entigraph.config.instantiate import BuiltComponent, BuiltComponents, config_error_message
 from entigraph.config.schema import COMPONENTS, Preview, QualityGate, Synthesis, Tokens
 from entigraph.config.validation import collect_problems, resolve_root, validate
 from entigraph.corpus.base import CorpusReader
@@ -112,14 +112,17 @@ class Components:
         return Path(self.data.replay).expanduser().resolve() if self.data.replay and self.data.replay_rate else None
 
 
-def build_components(config: DictConfig) -> dict[str, Any]:
-    """Returns the fields of `Components`. Raises ConfigError listing every problem."""
+def build_components(config: DictConfig, known: BuiltComponents | None = None) -> dict[str, Any]:
+    """Returns the fields of `Components`. Raises ConfigError listing every problem.
+
+    `known` is that of `load_run`.
+    """
     resolve_root(config)
     try:
         data = data_config_node(config)
     except OmegaConfBaseException as error:  # an interpolation that cannot be resolved
         raise ConfigError(config_error_message(error) or f"data: {str(error).splitlines()[0]}") from error
-    built = validate(config, {"data": data}, lambda components: training_problems(config, components))
+    built = validate(config, {"data": data}, lambda components: training_problems(config, components), known)
     tasks = {str(name): built[f"evaluation.{name}"].component for name in config.evaluation}
     skipped = tasks_without_questions(tasks, built["corpus"].component, built["questions"].component)
     return {

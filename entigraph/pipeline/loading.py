@@ -2,6 +2,7 @@
 
 from omegaconf import DictConfig, open_dict
 
+from entigraph.config.instantiate import BuiltComponents
 from entigraph.config.validation import raise_if_problems
 from entigraph.pipeline.adaptive_rounds import previous_round
 from entigraph.pipeline.cache_keys import compute_artifacts
@@ -11,10 +12,13 @@ from entigraph.pipeline.run import Run
 from entigraph.pipeline.study import check_allowed_variation
 
 
-def load_run(config: DictConfig) -> Run:
-    """Returns the run that a config describes; writes nothing. Raises ConfigError listing every problem."""
+def load_run(config: DictConfig, known: BuiltComponents | None = None) -> Run:
+    """Returns the run that a config describes; writes nothing. Raises ConfigError listing every problem.
+
+    Runs that are loaded with one `known`, an empty dictionary at first, share the components that they have in common.
+    """
     earlier = load_previous_round(config)
-    fields = build_components(config)
+    fields = build_components(config, known)
     components = Components(**fields)
     raise_if_problems(check_components(components))
     run = Run(**fields, artifacts=compute_artifacts(components), previous_round=earlier)

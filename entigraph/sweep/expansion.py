@@ -1,5 +1,6 @@
 """The jobs of a sweep, before any of them runs."""
 
+import pickle
 from collections.abc import Iterable, Iterator
 from itertools import product
 
@@ -30,12 +31,12 @@ def compose_jobs(jobs: Iterable[list[str]]) -> Iterator[DictConfig]:
     Hydra takes a few tenths of a second for one. Jobs that differ only in values, such as budgets and seeds, share one
     composition, in which the values are then replaced as Hydra does.
     """
-    composed: dict[tuple[str, ...], DictConfig] = {}
+    composed: dict[tuple[str, ...], bytes] = {}
     for job in jobs:
         values, others = split_values(job)
         if others not in composed:
-            composed[others] = compose("config", overrides=list(others))
-        config = composed[others].copy()
+            composed[others] = pickle.dumps(compose("config", overrides=list(others)))
+        config: DictConfig = pickle.loads(composed[others])  # several times as fast as DictConfig.copy
         try:
             for override in values:
                 OmegaConf.update(config, override.key_or_group, override.value())

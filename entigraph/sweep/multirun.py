@@ -16,6 +16,7 @@ from typing import Any
 from hydra import compose
 from omegaconf import DictConfig, OmegaConf
 
+from entigraph.config.instantiate import BuiltComponent
 from entigraph.config.schema import Command, Stage, selected_command
 from entigraph.config.validation import raise_if_problems, resolve_root
 from entigraph.errors import ConfigError, EntigraphError
@@ -76,7 +77,8 @@ def plan_sweep(config: DictConfig) -> None:
     else:
         jobs = [first_job(config)]
         print(f"{sweeper_name(config)} selects its jobs at run time; this is the plan of its first job")
-    runs = [load_run(config) for config in compose_jobs(jobs)]
+    components: dict[str, BuiltComponent] = {}
+    runs = [load_run(config, components) for config in compose_jobs(jobs)]
     half_width = early_stopping.target_half_width(config)
     print("\n".join(render_sweep(config.study.name, config.paths.root, runs, half_width)))
 

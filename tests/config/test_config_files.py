@@ -1,6 +1,7 @@
 """Every option of every group, and every experiment, composes and validates: no file can rot."""
 
 import math
+import re
 from collections.abc import Callable
 from pathlib import Path
 
@@ -14,6 +15,7 @@ from entigraph.pipeline.components import build_components
 from entigraph.pipeline.loading import load_run
 from entigraph.pipeline.run import Run
 from entigraph.pipeline.study import study_folder, study_member
+from tests.conftest import Command
 
 GROUPS = sorted(
     f"{file.parent.name}={file.stem}" for file in (home() / "conf").glob("*/*.yaml") if file.parent.name != "hydra"
@@ -78,6 +80,24 @@ def test_the_papers_runs_meet_on_one_curve(composed: Callable[..., DictConfig], 
         composed("experiments=scaling/quality", f"corpus.path={quality_file}", "tokens.budget=455000000")
     )
     assert headline.artifacts.training.folder == last, "the curve's last point is the headline run"
+
+
+def test_referee_of_quality_plans_every_method_at_every_budget(command: Command, quality_file: Path) -> None:
+    result = command("plan", "experiments=referee/quality", f"corpus.path={quality_file}", "sweep.seeds=[0]")
+    assert result.returncode == 0 and "referee-quality: 70 jobs" in result.stdout, result.stderr
+    methods = ("entigraph", "rephrase", "qa", "spa", "active_reading", "focal_mixed", "summaries")
+    for method in methods:
+        trainings = re.findall(rf"to do +training +\S+/training/\S+-{method}-(\d+)-seed0-\S+\n", result.stdout)
+        assert len(set(trainings)) == 10 and "455000000" in trainings, method
+    assert "training: 70 models to train" in result.stdout and "replay included" in result.stdout
+
+
+@pytest.mark.parametrize("experiment", ["quality", "squad", "fictional"])
+def test_referees_replay_general_text(experiment: str, composed: Callable[..., DictConfig], quality_file: Path) -> None:
+    path = [] if experiment == "fictional" else [f"corpus.path={quality_file}"]
+    run = load_run(composed(f"experiments=referee/{experiment}", *path))
+    assert run.data.replay_rate == 0.1 and run.replay_folder and run.analysis.name == "referee"
+    assert len({*run.config.sweep.seeds}) >= 2, "one seed decides nothing"
 
 
 def test_unknown_setting_in_allow_varying_has_a_suggestion(configured: Callable[..., Run]) -> None:

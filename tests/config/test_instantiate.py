@@ -157,3 +157,23 @@ def test_a_target_with_kwargs_may_check_their_names() -> None:
 def test_problems_of_several_nodes_are_collected() -> None:
     components, problems = build_all([("a", node("add", first=1)), ("b", node("add")), ("c", 3)])
     assert {key: built.component for key, built in components.items()} == {"a": 1} and len(problems) == 2
+
+
+def test_equal_nodes_share_a_component() -> None:
+    config = OmegaConf.create(
+        {
+            "width": 3,
+            "one": node("Box", width="${width}", name="a"),
+            "same": node("Box", width=3, name="a"),
+            "other": node("Box", width=4, name="a"),
+            "broken": node("Box", width="${nothing}", name="a"),
+        }
+    )
+    known: dict[str, Any] = {}
+    first, _ = build_all([("box", config.one)], known)
+    for name in ("same", "other"):
+        again, _ = build_all([("box", config[name])], known)
+        assert (again["box"] is first["box"]) == (name == "same")
+    assert build_all([("place", config.one)], known)[0]["place"] is not first["box"], "messages name the place"
+    _, problems = build_all([("box", config.broken)], known)
+    assert len(problems) == 1 and "nothing" in problems[0] and len(known) == 3
