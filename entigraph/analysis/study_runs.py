@@ -156,13 +156,16 @@ def load_entries(study: Path) -> list[dict[str, Any]]:
     return [json.loads(file.read_text(encoding="utf-8")) for file in sorted((study / "runs").glob("*.json"))]
 
 
-def finished_runs(study: Path, root: Path) -> tuple[list[StudyRun], list[str]]:
+def finished_runs(study: Path, root: Path, *others: tuple[Path, Path]) -> tuple[list[StudyRun], list[str]]:
     """Returns the newest finished run of each augmenter, budget and seed, and why each other run is excluded.
 
     Two runs of one augmenter, budget and seed differ in some other setting (another pool of texts, other options): they
-    are not two seeds, and averaging them would understate the uncertainty.
+    are not two seeds, and averaging them would understate the uncertainty. `others` are studies of other roots that are
+    joined with this one.
     """
-    runs = [StudyRun(root, entry) for entry in name_series(load_entries(study))]
+    listed = [(place, entry) for folder, place in ((study, root), *others) for entry in load_entries(folder)]
+    named = name_series([entry for _, entry in listed])
+    runs = [StudyRun(place, entry) for (place, _), entry in zip(listed, named, strict=True)]
     excluded = [f"{run.name} is not finished" for run in runs if not run.complete]
     complete = [(run, run.outdated_stage) for run in runs if run.complete]
     excluded += [f"{run.name}: another version of entigraph made its {stage}" for run, stage in complete if stage]

@@ -51,7 +51,7 @@ FORMAT_VERSIONS: Mapping[str, int] = {
     "tokens": 1,
     "training": 3,
     "evaluation": 7,
-    "analysis": 5,
+    "analysis": 6,
 }
 PACKAGES = ("entigraph", "torch", "lightning", "transformers", "tokenizers", "hydra-core", "numpy")
 

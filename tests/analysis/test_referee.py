@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -20,12 +21,18 @@ from entigraph.analysis.referee.method_comparisons import (
     holm,
 )
 from entigraph.analysis.referee.method_costs import CostTable, pareto_front, run_cost
+from entigraph.analysis.referee.method_texts import measure_texts, method_protocols
 from entigraph.analysis.referee.referee import Referee
 from entigraph.analysis.study_runs import StudyRun
 from entigraph.config.fields import content_fields
 from entigraph.errors import ConfigError, DataError
 from entigraph.storage.artifact import content_key, write_json
-from tests.analysis.studies import make_context, make_run, study_folder
+from entigraph.storage.jsonl import write_jsonl
+from entigraph.storage.schemas import Document
+from entigraph.storage.texts import write_texts
+from entigraph.tokenization.builders import ByteTokenizer
+from tests.analysis.corpora import texts_about
+from tests.analysis.studies import make_context, make_folder, make_run, study_folder
 from tests.conftest import Command
 
 TABLE = CostTable("2025-06-01", prompt=2.0, cached=1.0, completion=10.0, training=2.0)
@@ -188,8 +195,8 @@ def test_answers_are_interpolated_between_measured_costs(tmp_path: Path) -> None
 # --- the analysis ---
 
 
-def referee(context: Any) -> tuple[Path, list[str]]:
-    analysis = Referee(resamples=50)
+def referee(context: Any, **options: Any) -> tuple[Path, list[str]]:
+    analysis = Referee(resamples=50, **options)
     output = analysis_output(analysis, context, content_fields(analysis))
     return output.folder, run_analysis(analysis, output, context)
 
@@ -232,6 +239,92 @@ def test_referee_needs_two_augmenters(tmp_path: Path) -> None:
     make_run(tmp_path, "raw", 25_000, 0, 0.5, np.random.default_rng(0))
     with pytest.raises(DataError, match="runs of raw found, of two or more expected"):
         referee(make_context(tmp_path, study_folder(tmp_path)))
+
+
+def lab(root: Path, methods: dict[str, float], seeds: Sequence[int], **settings: Any) -> Path:
+    """The output folder of a lab: runs of each method with two budgets, and the settings of their study."""
+    rng = np.random.default_rng([*seeds, len(methods)])
+    for name, accuracy in methods.items():
+        for budget in (25_000, 50_000):
+            for seed in seeds:
+                price_run(root, make_run(root, name, budget, seed, accuracy, rng))
+    write_json(study_folder(root) / "settings.json", {"optim": {"lr": 1e-4, "betas": [0.9, 0.99]}, **settings})
+    return root
+
+
+def test_studies_of_two_labs_merge_into_one_page(tmp_path: Path) -> None:
+    ours = lab(tmp_path / "ours", {"raw": 0.35, "rephrase": 0.5}, seeds=[0, 1])
+    theirs = lab(tmp_path / "theirs", {"raw": 0.35, "entigraph": 0.8}, seeds=[0, 1])
+    study_folder(theirs).rename(theirs / "studies" / "another-name-00000000")
+    folder, lines = referee(make_context(ours, study_folder(ours)), merge=[str(theirs)])
+    result = json.loads((folder / "referee.json").read_text())
+    assert result["methods"] == ["raw", "rephrase", "entigraph"]
+    assert [point["seeds"] for point in result["points"]] == [2] * 6, "a run that both have counts once"
+    assert sum("is newer" in note for note in result["notes"]) == 4
+    assert sum(result["folders"].values()) == 12 and set(result["folders"]) == {str(ours), str(theirs)}
+    pairs = {(row["one"], row["other"]) for row in result["comparisons"] if row["equal"] == "tokens"}
+    assert ("entigraph", "rephrase") in pairs and f"{theirs}" in (folder / "referee.html").read_text()
+    alone, _ = referee(make_context(ours, study_folder(ours)))
+    assert alone != folder and "entigraph" not in json.loads((alone / "referee.json").read_text())["methods"]
+    assert any(line.startswith(f"{ours}: ") for line in lines)
+
+
+def test_methods_of_two_labs_that_vary_a_setting_are_two_series(tmp_path: Path) -> None:
+    ours = lab(tmp_path / "ours", {"raw": 0.35, "entigraph": 0.5}, seeds=[0])
+    theirs = lab(tmp_path / "theirs", {"entigraph": 0.8}, seeds=[0])
+    for root, epochs in ((ours, 2), (theirs, 4)):
+        for file in (study_folder(root) / "runs").glob("entigraph-*.json"):
+            entry = json.loads(file.read_text())
+            write_json(file, {**entry, "varies": {"trainer.max_epochs": epochs}})
+    folder, _ = referee(make_context(ours, study_folder(ours)), merge=[str(theirs)])
+    methods = json.loads((folder / "referee.json").read_text())["methods"]
+    assert methods == ["raw", "entigraph max_epochs=2", "entigraph max_epochs=4"]
+
+
+def test_other_protocols_are_one_error_with_their_differences(tmp_path: Path) -> None:
+    ours = lab(tmp_path / "ours", {"raw": 0.35, "rephrase": 0.5}, seeds=[0], data={"context_length": 256})
+    theirs = lab(tmp_path / "theirs", {"entigraph": 0.8}, seeds=[0], data={"context_length": 512}, engine="vllm")
+    with pytest.raises(DataError) as error:
+        referee(make_context(ours, study_folder(ours)), merge=[str(theirs)])
+    assert str(error.value).splitlines()[1:3] == [
+        "  - data.context_length: 256 here, 512 there",
+        "  - engine: absent here, vllm there",
+    ]
+    assert "optim.lr" not in str(error.value) and "settings of the other" in str(error.value)
+    with pytest.raises(DataError, match=r"analysis\.merge: .*nowhere contains no study"):
+        referee(make_context(ours, study_folder(ours)), merge=[str(tmp_path / "nowhere")])
+
+
+def test_texts_have_overlap_and_diversity(tmp_path: Path) -> None:
+    """A method that copies the document and one that repeats a phrase, in bytes; raw has no written texts."""
+    document = "The lamp of Orsk was lit in 1901, and Miriam Vale kept it for forty years beside the gray sea."
+    texts = {"rephrase": [document] * 6, "entigraph": [f"abcd{number}" * 30 for number in range(6)]}
+    ByteTokenizer().build(make_folder(tmp_path / "tokenizer" / "bytes-00000000"))
+    make_folder(tmp_path / "corpus" / "c-00000000")
+    write_jsonl(tmp_path / "corpus/c-00000000/documents.jsonl", [Document(id="d", title="d", text=document)])
+    runs = [make_run(tmp_path, name, 25_000, 0, 0.5, np.random.default_rng(0)) for name in ("raw", *texts)]
+    for run in runs:
+        if run.augmenter in texts:
+            folder = make_folder(tmp_path / "synthesis" / run.augmenter)
+            run.entry["synthesis"] = f"synthesis/{run.augmenter}"
+            write_texts(
+                folder, texts_about([("d", "k", text) for text in texts[run.augmenter]], augmenter=run.augmenter)
+            )
+            write_json(folder / "manifest.json", {
+                "stage": "synthesis", "cache_key": {"llm": {}, "augmenter": {"name": run.augmenter, "rounds": 3}},
+                "inputs": {"corpus": {"folder": "c-00000000"}, "tokenizer": {"folder": "bytes-00000000"}},
+                "counts": {"texts": 6, "near_duplicates": 5 if run.augmenter == "rephrase" else 0},
+            })  # fmt: skip
+    copied, repeated = measure_texts(runs)
+    assert (copied["method"], repeated["method"]) == ("rephrase", "entigraph")
+    assert copied["overlap"] > 0.9 and repeated["overlap"] == 0.0 and copied["overlap_stderr"] is None
+    assert copied["sampled_tokens"] == repeated["sampled_tokens"] > 500
+    length = len(document) + 1  # the tokenizer begins a text with a space
+    assert copied["distinct"] == pytest.approx((length - 3) / (6 * (length - 3)), rel=0.1)
+    assert 0 < repeated["distinct"] < 0.1
+    assert (copied["near_duplicates"], repeated["near_duplicates"]) == (5 / 6, 0.0)
+    protocol = method_protocols(runs)
+    assert protocol["rephrase"]["augmenter.rounds"] == 3 and protocol["raw"]["budgets"] == [25_000]
 
 
 @pytest.mark.slow

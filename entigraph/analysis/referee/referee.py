@@ -3,13 +3,15 @@
 It writes referee.json, referee.html, referee.png and referee.svg.
 """
 
-from collections.abc import Mapping, Sequence
+from collections import Counter
+from collections.abc import Container, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from statistics import mean
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from entigraph.analysis.base import AnalysisContext
+from entigraph.analysis.referee.merged_studies import join_studies
 from entigraph.analysis.referee.method_costs import CostTable, RunCost, mean_cost, pareto_front, run_cost
 from entigraph.analysis.study_runs import (
     PLUMBING_NOTE,
@@ -23,9 +25,10 @@ from entigraph.analysis.study_runs import (
     study_losses,
     summarize_base_model,
 )
+from entigraph.config.fields import runtime_field
 from entigraph.errors import ConfigError, DataError
 from entigraph.reporting.html import embed_svg, write_static_page
-from entigraph.storage.artifact import write_json
+from entigraph.storage.artifact import read_manifest, write_json
 from entigraph.storage.data_losses import render_losses
 
 if TYPE_CHECKING:
@@ -43,7 +46,8 @@ class Referee:
     `confidence` is that of the intervals. `alpha` is the probability of declaring any false difference among all
     comparisons at equal tokens, and likewise at equal trained tokens and at equal dollars. The prices are in dollars
     per million tokens of the writer, and per 10^18 floating-point operations of training. `targets` are accuracies
-    whose tokens and dollars are forecast, with bands from `resamples` draws.
+    whose tokens and dollars are forecast, with bands from `resamples` draws. `merge` are output folders of others,
+    whose runs of the same study are compared too.
     """
 
     name: ClassVar[str] = "referee"
@@ -57,6 +61,7 @@ class Referee:
     training_price: float = 2.0
     targets: list[float] = field(default_factory=lambda: [0.5, 0.75, 0.9])
     resamples: int = 2000
+    merge: list[str] = runtime_field(default_factory=list)  # the runs are inputs and enter the cache key by content
 
     def __post_init__(self) -> None:
         check_confidence(self.confidence)
@@ -77,13 +82,14 @@ class Referee:
         )
 
     def inputs(self, context: AnalysisContext) -> Mapping[str, Path]:
-        names = list_augmenters(context.runs)
+        runs, _ = join_studies(context, self.merge)
+        names = list_augmenters(runs)
         if len(names) < 2:
             raise DataError(
                 f"{context.study}: runs of {', '.join(names) or 'no augmenter'} found, of two or more expected; "
                 "run the study with several augmenters first"
             )
-        return run_folders(context.runs, "corpus", "synthesis", "tokens", "training", "evaluation", "baseline")
+        return run_folders(runs, "corpus", "synthesis", "tokens", "training", "evaluation", "baseline")
 
     def run(self, context: AnalysisContext, out: Path) -> list[str]:
         from entigraph.analysis.referee.referee_figure import draw_referee
@@ -110,15 +116,18 @@ def build_result(context: AnalysisContext, settings: Referee) -> dict[str, Any]:
 
     `points`: accuracy with its interval, cost and forgetting of each method and budget. `comparisons`: every pair at
     every level of cost. `pareto`: the indices of the points on the front of accuracy against dollars. `forecasts`: the
-    tokens and dollars at which each method reaches the targets. `prices`, `protocol`: what the comparison rests on.
+    tokens and dollars at which each method reaches the targets. `texts`: overlap and diversity of each method's texts.
+    `prices`, `protocol`, `methods_protocol`, `versions`, `folders`: what the comparison rests on.
     """
     from entigraph.analysis.referee.cost_levels import build_levels
     from entigraph.analysis.referee.method_comparisons import compare_methods, describe_decision
+    from entigraph.analysis.referee.method_texts import measure_texts, method_protocols
     from entigraph.analysis.scaling.scaling_curve import load_study_settings
 
-    runs = context.runs
+    runs, excluded = join_studies(context, settings.merge)
+    protocol = load_study_settings(context.study)
     costs = {run.name: run_cost(run, settings.cost_table) for run in runs}
-    points = build_points(runs, costs, settings.confidence)
+    points = build_points(runs, costs, settings.confidence, general_text_tasks(protocol))
     families = {equal: build_levels(runs, costs, equal) for equal in EQUAL}
     comparisons = [
         asdict(difference)
@@ -142,13 +151,38 @@ def build_result(context: AnalysisContext, settings: Referee) -> dict[str, Any]:
         "comparisons": comparisons,
         "forecasts": forecast_targets(runs, costs, settings),
         "data_losses": study_losses(runs),
-        "notes": build_notes(runs, costs, families, context.excluded_runs),
-        "protocol": load_study_settings(context.study),
+        "texts": measure_texts(runs),
+        "notes": build_notes(runs, costs, families, excluded),
+        "protocol": protocol,
+        "methods_protocol": method_protocols(runs),
+        "versions": evaluation_versions(runs),
+        "folders": count_merged(runs) if settings.merge else {},
     }
 
 
-def build_points(runs: Sequence[StudyRun], costs: Mapping[str, RunCost], confidence: float) -> list[dict[str, Any]]:
-    """Returns one point per method and budget: the mean over seeds."""
+def count_merged(runs: Sequence[StudyRun]) -> dict[str, int]:
+    """Returns the number of runs from each output folder."""
+    return dict(Counter(str(run.root) for run in runs))
+
+
+def general_text_tasks(protocol: Mapping[str, Any]) -> set[str]:
+    """Returns the names of the evaluation tasks that read another corpus than the study's documents."""
+    return {name.removeprefix("questions.") for name in protocol if name.startswith("questions.")}
+
+
+def evaluation_versions(runs: Sequence[StudyRun]) -> dict[str, list[str]]:
+    """Returns the versions of the packages with which the runs were evaluated."""
+    versions = [read_manifest(run.folder("evaluation")).get("versions", {}) for run in runs]
+    names = sorted({name for version in versions for name in version})
+    return {name: sorted({version[name] for version in versions if name in version}) for name in names}
+
+
+def build_points(
+    runs: Sequence[StudyRun], costs: Mapping[str, RunCost], confidence: float, general_text: Container[str] = ()
+) -> list[dict[str, Any]]:
+    """Returns one point per method and budget: the mean over seeds. `general_text` names the tasks that measure the
+    loss on text other than the documents.
+    """
     from entigraph.analysis.referee.cost_levels import seed_answers
     from entigraph.analysis.referee.method_comparisons import accuracy_intervals
 
@@ -166,10 +200,21 @@ def build_points(runs: Sequence[StudyRun], costs: Mapping[str, RunCost], confide
             "seeds": len(cell),
             "questions": sum(run.score["questions"] for run in cell),
             "background": mean_background([run.scores for run in cell]),
+            "loss_change": mean_loss_change(cell, general_text),
             **mean_cost([costs[run.name] for run in cell]),
         }
         for ((name, budget), cell), interval in zip(cells.items(), intervals, strict=True)
     ]
+
+
+def mean_loss_change(runs: Sequence[StudyRun], general_text: Container[str]) -> float | None:
+    """Returns by how many bits per byte training raised the loss on general text; None if it was not evaluated."""
+    from entigraph.analysis.scaling.loss_change import measure_loss_changes
+
+    changes = [
+        entry["change"] for entry in measure_loss_changes(runs) if entry["task"] in general_text and "change" in entry
+    ]
+    return mean(changes) if changes else None
 
 
 def forecast_targets(runs: Sequence[StudyRun], costs: Mapping[str, RunCost], settings: Referee) -> list[dict[str, Any]]:
@@ -223,7 +268,13 @@ def build_notes(
 
 
 def summary_lines(title: str, result: Mapping[str, Any]) -> list[str]:
-    lines = ["", title, f"{'':24}{'budget':>12}{'accuracy':>10}{'interval':>18}{'dollars':>12}"]
+    folders = [f"{folder}: {count} runs" for folder, count in result["folders"].items()]
+    lines = [
+        "",
+        title,
+        *folders,
+        f"{'':24}{'budget':>12}{'accuracy':>10}{'interval':>18}{'dollars':>12}",
+    ]
     for index, point in enumerate(result["points"]):
         low, high = point["interval"]
         front = "  Pareto front" if index in result["pareto"] else ""

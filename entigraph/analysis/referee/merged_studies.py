@@ -1,0 +1,55 @@
+"""Joins a study with its counterparts in other output folders, such as other labs', if their protocols agree."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from entigraph.analysis.base import AnalysisContext
+from entigraph.analysis.scaling.scaling_curve import load_study_settings
+from entigraph.analysis.study_runs import StudyRun, finished_runs
+from entigraph.errors import DataError
+
+ABSENT = "absent"
+
+
+def join_studies(context: AnalysisContext, folders: Sequence[str]) -> tuple[list[StudyRun], list[str]]:
+    """Returns the finished runs of the study, here and in other output folders, and why others are left out.
+
+    A method, budget and seed that several folders have counts once. Raises DataError if a folder has no study with the
+    same settings.
+    """
+    if not folders:
+        return context.finished
+    others = [find_counterpart(Path(folder).expanduser().resolve(), context.study) for folder in folders]
+    return finished_runs(context.study, context.root, *((study, study.parent.parent) for study in others))
+
+
+def find_counterpart(folder: Path, study: Path) -> Path:
+    """Returns the study in an output folder, or in its own folder, that has the settings of `study`.
+
+    Raises DataError with the fields in which the most similar one differs, or if there is none.
+    """
+    candidates = [folder] if (folder / "settings.json").is_file() else [
+        file.parent for file in sorted((folder / "studies").glob("*/settings.json"))
+    ]  # fmt: skip
+    if not candidates:
+        raise DataError(
+            f"analysis.merge: {folder} contains no study; give the output folder of another lab (its paths.root), in "
+            "which the same study has finished runs"
+        )
+    settings = load_study_settings(study)
+    differences = {candidate: differing_settings(settings, load_study_settings(candidate)) for candidate in candidates}
+    nearest = min(candidates, key=lambda candidate: len(differences[candidate]))
+    if differences[nearest]:
+        lines = "\n".join(f"  - {name}: {ours} here, {theirs} there" for name, ours, theirs in differences[nearest])
+        raise DataError(
+            f"analysis.merge: the protocol of {nearest} differs from that of {study}, so their results are not "
+            f"comparable:\n{lines}\nrun one of them with the settings of the other"
+        )
+    return nearest
+
+
+def differing_settings(ours: dict[str, Any], theirs: dict[str, Any]) -> list[tuple[str, Any, Any]]:
+    names = sorted(ours.keys() | theirs.keys())
+    pairs = [(name, ours.get(name, ABSENT), theirs.get(name, ABSENT)) for name in names]
+    return [(name, one, other) for name, one, other in pairs if one != other]

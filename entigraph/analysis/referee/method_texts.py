@@ -1,0 +1,126 @@
+"""The texts of each method: overlap with their documents, diversity, and the options that they were written with."""
+
+import heapq
+from collections import defaultdict
+from collections.abc import Iterator, Mapping, Sequence
+from hashlib import blake2b
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from entigraph.analysis.overlap.overlap import (
+    ALL_KINDS,
+    Hashes,
+    Overlap,
+    OverlapCounts,
+    count_overlap,
+    encode,
+    hash_ngrams,
+)
+from entigraph.analysis.study_runs import StudyRun, list_augmenters
+from entigraph.analysis.written_corpus import WrittenCorpus, open_corpora
+from entigraph.storage.artifact import read_manifest
+from entigraph.storage.fingerprints import flatten
+from entigraph.storage.schemas import SyntheticText
+
+if TYPE_CHECKING:
+    from tokenizers import Tokenizer
+
+OVERLAP = Overlap(sizes=[8], documents=20)  # of each corpus
+DISTINCT = 4  # tokens of the n-grams that are counted for diversity
+SAMPLE_TEXTS = 2_000  # of each corpus, for diversity
+
+
+def measure_texts(runs: Sequence[StudyRun]) -> list[dict[str, Any]]:
+    """Returns one entry per method with written texts that still exist.
+
+    `overlap`: the share of tokens that begin an 8-gram of their document, with its standard error over documents.
+    `distinct`: the share of distinct 4-grams (Li et al. 2016, distinct-n) in a sample of texts that has as many tokens
+    for each method, `sampled_tokens`. `near_duplicates`: the share of texts that the synthesis found to be nearly equal
+    to an earlier one.
+    """
+    corpora = {name: method_corpora(runs, name) for name in list_augmenters(runs)}
+    written = {name: group for name, group in corpora.items() if group}
+    samples = {name: sample_tokens(group) for name, group in written.items()}
+    size = min((sum(map(len, sample)) for sample in samples.values()), default=0)
+    return [
+        {
+            "method": name,
+            **measure_overlap(group),
+            "distinct": distinct_share(samples[name], size),
+            "sampled_tokens": size,
+            "near_duplicates": near_duplicate_share(group),
+        }
+        for name, group in written.items()
+    ]
+
+
+def method_corpora(runs: Sequence[StudyRun], method: str) -> list[WrittenCorpus]:
+    """Returns the corpora of a method's runs that a writer wrote and that still exist."""
+    roots: dict[Path, Path] = {}
+    for run in runs:
+        folder = run.finished_folder("synthesis")
+        if run.augmenter == method and folder:
+            roots[folder] = run.root
+    return [corpus for folder, root in sorted(roots.items()) for corpus in open_corpora([folder], root)]
+
+
+def measure_overlap(corpora: Sequence[WrittenCorpus]) -> dict[str, Any]:
+    counts: dict[tuple[str, str], OverlapCounts] = defaultdict(OverlapCounts)
+    for corpus in corpora:
+        count_overlap(OVERLAP, corpus, counts)
+    summary = counts[corpora[0].augmenter, ALL_KINDS].summarize(OVERLAP.sizes)
+    size = str(OVERLAP.sizes[0])
+    stderr = summary["stderr"][size] if summary["stderr"] else None
+    return {"texts": summary["texts"], "overlap": summary["overlap"][size], "overlap_stderr": stderr}
+
+
+def sample_tokens(corpora: Sequence[WrittenCorpus]) -> list[Hashes]:
+    """Returns the tokens of the texts with the lowest hashes of their ids, which is a random sample."""
+    return [ids for corpus in corpora for ids in encode(load_tokenizer(corpus), sample_texts(corpus.texts()))]
+
+
+def sample_texts(texts: Iterator[SyntheticText]) -> list[SyntheticText]:
+    return heapq.nsmallest(SAMPLE_TEXTS, texts, key=lambda text: blake2b(text.id.encode(), digest_size=8).digest())
+
+
+def load_tokenizer(corpus: WrittenCorpus) -> "Tokenizer":
+    from tokenizers import Tokenizer
+
+    return Tokenizer.from_file(str(corpus.tokenizer / "tokenizer.json"))
+
+
+def distinct_share(sample: Sequence[Hashes], size: int) -> float | None:
+    """Returns the share of distinct n-grams in the first `size` tokens; None if there are too few."""
+    windows: list[Hashes] = []
+    for ids in sample:
+        taken = ids[: max(0, size)]
+        windows.append(hash_ngrams(taken, DISTINCT))
+        size -= len(taken)
+    ngrams = np.concatenate(windows) if windows else np.empty(0, dtype=np.uint64)
+    return len(np.unique(ngrams)) / len(ngrams) if len(ngrams) else None
+
+
+def near_duplicate_share(corpora: Sequence[WrittenCorpus]) -> float | None:
+    """Returns None if a synthesis did not count them."""
+    counts = [read_manifest(corpus.folder)["counts"] for corpus in corpora]
+    if not all("near_duplicates" in count for count in counts):
+        return None
+    texts = sum(count["texts"] for count in counts)
+    return float(sum(count["near_duplicates"] for count in counts) / texts) if texts else None
+
+
+def method_protocols(runs: Sequence[StudyRun]) -> dict[str, Mapping[str, Any]]:
+    """Returns for each method its runs and the options of its augmenter, with dotted keys."""
+    protocols: dict[str, Mapping[str, Any]] = {}
+    for name in list_augmenters(runs):
+        matching = [run for run in runs if run.augmenter == name]
+        folder = next(filter(None, (run.finished_folder("synthesis") for run in matching)), None)
+        options = read_manifest(folder)["cache_key"].get("augmenter", {}) if folder else {}
+        protocols[name] = {
+            "budgets": sorted({run.budget for run in matching}),
+            "seeds": sorted({run.seed for run in matching}),
+            **flatten({"augmenter": options}),
+        }
+    return protocols
