@@ -80,6 +80,11 @@ class ScoredSequence(NamedTuple):
 class Backend(Protocol):
     """A loaded model."""
 
+    @property
+    def has_likelihoods(self) -> bool:
+        """Whether it computes log-likelihoods; endpoints do not."""
+        ...
+
     def sample(self, prompts: Sequence[Prompt], sampling: Sampling) -> Iterator[tuple[int, list[Generation]]]:
         """Yields the index of each prompt with its generations, in order of completion.
 
@@ -91,7 +96,7 @@ class Backend(Protocol):
         """Yields the index of each (prompt, continuation) pair with the log-likelihood of the continuation in nats, in
         order of completion.
 
-        None if the pair exceeds the context. Endpoints do not implement this.
+        None if the pair exceeds the context.
         """
         ...
 

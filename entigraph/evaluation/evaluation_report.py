@@ -129,6 +129,7 @@ def write(
         label=label,
         scores={task: scores[task] for task in inputs},
         rows={task: list(score_rows(scores[task])) for task in inputs},
+        calibrations={task: calibration_rows(scores[task]) for task in inputs if "calibration" in scores[task]},
         metrics={task: scores[task].get("metrics", {}) for task in inputs},
         data_losses={task: render_losses(scores[task].get("data_losses", {})) for task in inputs},
         listings=listings,
@@ -261,8 +262,15 @@ def free_form_rows(scores: Mapping[str, Any]) -> Iterator[ScoreRow]:
         rows = [(f"correct, judged by {judged['judge']}", scores), *rows]
         if judged["attempted"]["questions"]:
             rows.append(("correct if attempted", judged["attempted"]))
+        if judged["attempts"]["questions"]:
+            rows.append(("attempted, of those with a verdict", judged["attempts"]))
     for label, score in rows:
         yield mapping_row(label, score)._replace(has_chance_level=False)
+
+
+def calibration_rows(scores: Mapping[str, Any]) -> list[ScoreRow]:
+    """Returns a row per bin of the model's confidence in its answers, with their accuracy."""
+    return [mapping_row(f"{row['from']:.1f} to {row['to']:.1f}", row) for row in scores["calibration"]["bins"]]
 
 
 def retrieval_rows(name: str, scores: Mapping[str, Any]) -> Iterator[ScoreRow]:

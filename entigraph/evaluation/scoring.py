@@ -96,8 +96,9 @@ def score_free_form(answers: Sequence[Answer], judge: str | None) -> dict[str, A
 def score_verdicts(answers: Sequence[Answer], judge: str) -> dict[str, Any]:
     """Returns counts of the verdicts and rates; `correct_if_attempted` is the accuracy over attempted answers."""
     verdicts = Counter(answer.verdict for answer in answers if answer.verdict)
-    attempted = [answer for answer in answers if answer.verdict in ("correct", "incorrect")]
-    rated = verdicts.total()
+    judged = [answer for answer in answers if answer.verdict]
+    attempted = [answer for answer in judged if answer.verdict != "not_attempted"]
+    rated = len(judged)
     return {
         "judge": judge,
         "verdicts": dict(verdicts),
@@ -106,6 +107,7 @@ def score_verdicts(answers: Sequence[Answer], judge: str) -> dict[str, Any]:
         "abstention_rate": verdicts["not_attempted"] / rated if rated else 0.0,
         "correct_if_attempted": mean([float(answer.correct) for answer in attempted]),
         "attempted": accuracy(attempted),
+        "attempts": accuracy(judged, lambda answer: answer.verdict != "not_attempted"),
     }
 
 

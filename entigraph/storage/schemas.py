@@ -205,7 +205,7 @@ class Answer:
         accepted: The accepted answers of a free-form question.
         response: The free-form answer; empty if the model gave none.
         f1: The F1 of the free-form answer's words.
-        verdict: A judge's verdict on the free-form answer (evaluation/answer_judge.py); None without one.
+        verdict: A judge's verdict on the free-form answer (llm/answer_judge.py); None without one.
         verdict_missing: Why a judge gave no verdict.
     """
 

@@ -125,6 +125,16 @@ def test_judge_decides_what_is_correct(tmp_path: Path) -> None:
     assert [row.label for row in score_rows(scores)][:3] == ["correct, judged by judge", "exact match", "F1"]
 
 
+def test_refusal_of_the_model_is_not_attempted(tmp_path: Path) -> None:
+    refusal = "I'm sorry, but I can't help with that request."
+    with scripted(lambda body: [refusal]) as server:
+        scores = evaluate(server, tmp_path, server.model(model="judge"))
+        assert len(server.requests) == 5, "the judge is not asked"
+    assert scores["judged"]["verdicts"] == {"not_attempted": 5} and scores["judged"]["abstention_rate"] == 1.0
+    rows = {row.label: row.score for row in score_rows(scores)}
+    assert rows["attempted, of those with a verdict"] == 0.0 and "correct if attempted" not in rows
+
+
 def test_report_lists_accepted_answers_and_verdicts(tmp_path: Path) -> None:
     with scripted(judged(VERDICTS)) as server:
         evaluate(server, tmp_path, server.model(model="judge"))

@@ -113,7 +113,9 @@ def measure_factuality(
         verdicts[key], missing[key] = [judgment.verdict for judgment in judgments], count_missing(judgments)
     if settings.labels:
         names["person"] = "a person"
-        verdicts["person"] = read_labels(Path(settings.labels).expanduser(), sentences)
+        verdicts["person"] = read_labels(
+            Path(settings.labels).expanduser(), [sentence.id for sentence in sentences], Verdict, "sentence"
+        )
         missing["person"] = Counter({"not labeled": verdicts["person"].count(None)})
     result = {
         "corpora": [corpus.name for corpus in corpora],

@@ -5,33 +5,33 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from enum import StrEnum
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
-from entigraph.analysis.factuality.sentences import SampledSentence
-from entigraph.analysis.factuality.verdicts import Verdict
 from entigraph.errors import DataError
 
+Verdict = TypeVar("Verdict", bound=StrEnum)
 
-def read_labels(file: Path, sentences: Sequence[SampledSentence]) -> list[Verdict | None]:
-    """Returns one verdict per sentence; None if its `verdict` is left empty.
 
-    Raises DataError for a word that is no verdict, a sentence of another sample, or one labeled twice.
+def read_labels(file: Path, ids: Sequence[str], verdicts: type[Verdict], noun: str) -> list[Verdict | None]:
+    """Returns one verdict per id, of what `noun` names; None if its `verdict` is left empty.
+
+    Raises DataError for a word that is no verdict, an id of another sample, or one labeled twice.
     """
     labels: dict[str, Verdict | None] = {}
-    known = {sentence.id for sentence in sentences}
+    known = set(ids)
     with file.open(encoding="utf-8-sig", newline="") as stream:
         for number, line in enumerate(csv.DictReader(stream), 2):
             name, word = (line.get("id") or "").strip(), (line.get("verdict") or "").strip().lower()
             if name not in known or name in labels:
                 problem = "labeled twice" if name in labels else "not of this sample"
                 raise DataError(
-                    f"{file}, row {number}: sentence {name!r} is {problem}; label the to_label.csv that the same "
-                    "analysis wrote (same corpora, analysis.sentences and analysis.seed)"
+                    f"{file}, row {number}: {noun} {name!r} is {problem}; label the to_label.csv that the same "
+                    f"analysis wrote (same inputs, analysis.{noun}s and analysis.seed)"
                 )
-            if word and word not in set(Verdict):
-                raise DataError(f"{file}, row {number}: verdict {word!r} found, one of {', '.join(Verdict)}, or none")
-            labels[name] = Verdict(word) if word else None
-    return [labels.get(sentence.id) for sentence in sentences]
+            if word and word not in set(verdicts):
+                raise DataError(f"{file}, row {number}: verdict {word!r} found, one of {', '.join(verdicts)}, or none")
+            labels[name] = verdicts(word) if word else None
+    return [labels.get(name) for name in ids]
 
 
 def measure_agreement(

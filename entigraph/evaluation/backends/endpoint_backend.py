@@ -17,6 +17,8 @@ class EndpointBackend:
     answers note, such as a parameter that the endpoint does not accept.
     """
 
+    has_likelihoods = False
+
     def __init__(self, llm: LLM, chat: bool = True) -> None:
         self.llm, self.chat = llm, chat
         self.notes: Counter[str] = Counter()

@@ -52,6 +52,8 @@ class LocalBackend(ABC):
     template.
     """
 
+    has_likelihoods = True
+
     def __init__(
         self,
         tokenizer: Tokenizer,

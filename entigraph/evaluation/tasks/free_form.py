@@ -2,11 +2,11 @@
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import Any, ClassVar
 
 from entigraph.config.fields import runtime_field
 from entigraph.errors import ConfigError
-from entigraph.evaluation.answer_judge import judge_answers, judge_cache_key, judge_name, judge_prompt, with_verdict
 from entigraph.evaluation.base import (
     Backend,
     Generation,
@@ -19,14 +19,16 @@ from entigraph.evaluation.base import (
     no_passages,
     retrieval_fields,
 )
+from entigraph.evaluation.calibration import score_calibration
 from entigraph.evaluation.scoring import score_free_form
 from entigraph.evaluation.tasks.base import TaskContext, UsageEstimate
 from entigraph.evaluation.tasks.prompt_files import examples_file, read_examples
 from entigraph.evaluation.tasks.question_task import QuestionTask, read_without_texts
+from entigraph.llm.answer_judge import judge_answers, judge_cache_key, judge_name, judge_prompt, with_verdict
 from entigraph.storage.data_losses import Loss
 from entigraph.storage.fingerprints import digest
 from entigraph.storage.jsonl import read_jsonl, write_jsonl
-from entigraph.storage.schemas import Answer, Question
+from entigraph.storage.schemas import Answer, AnswerLikelihood, Question
 from entigraph.text.answer_matching import best_f1, exact_match
 from entigraph.text.writing_systems import CHARACTERS_PER_TOKEN
 
@@ -42,7 +44,8 @@ class FreeForm(QuestionTask):
 
     `prompt` contains {question}; `examples` names a file in evaluation/tasks/prompts that precedes it, null for none.
     The answer is the text up to one of the `stop` strings. `judge` is any writer (conf/llm): its verdicts then decide
-    what is correct, and exact match and F1 are reported too.
+    what is correct, and exact match and F1 are reported too. `calibration` also computes how likely the model finds
+    each of its answers; an endpoint does not tell.
     """
 
     examples: str | None = "five_short_answers"
@@ -50,6 +53,7 @@ class FreeForm(QuestionTask):
     stop: list[str] = field(default_factory=lambda: ["\n"])
     max_tokens: int = 32
     judge: Any = None
+    calibration: bool = True
     batch_tokens: int = runtime_field(65_536)
     headline_keys: ClassVar[Sequence[str]] = ("accuracy", "questions", "overflowed", "scored_by")
 
@@ -129,6 +133,51 @@ class FreeForm(QuestionTask):
             ]
             for index, samples in backend.sample(prompts, self.sampling):
                 yield build_answer(batch[index], prompts[index].text, samples, retrieved[index])
+
+    def evaluate(self, context: TaskContext) -> dict[str, Any]:
+        scores = super().evaluate(context)
+        if not self.calibration:
+            return scores
+        file = context.folder / f"answers-{context.name}.jsonl"
+        answers = {answer.question_id: answer for answer in read_without_texts(file) if answer.response}
+
+        def measure_missing(missing: set[str]) -> Iterator[AnswerLikelihood]:
+            questions = [question for question in self.load_questions(context.inputs) if question.id in missing]
+            return self.answer_likelihoods(questions, answers, context.backend(), self.passage_lookup(context.inputs))
+
+        context.write_records(
+            "confidences", AnswerLikelihood, list(answers), measure_missing, id_field="question_id", unit="answers"
+        )
+        return self.score_records(file)
+
+    def answer_likelihoods(
+        self, questions: Sequence[Question], answers: Mapping[str, Answer], backend: Backend, look_up: PassageLookup
+    ) -> Iterator[AnswerLikelihood]:
+        """Yields how likely the model finds its answers; without a likelihood if its backend computes none."""
+        for start in range(0, len(questions), QUESTIONS_PER_CALL):
+            batch = questions[start : start + QUESTIONS_PER_CALL]
+            pairs = []
+            for question in batch:
+                retrieved = look_up(question)
+                prompt = self.build_prompt(question, retrieved.passages if retrieved else ())
+                pairs.append((prompt, f" {answers[question.id].response}"))
+            unknown: Iterator[tuple[int, float | None]] = ((index, None) for index in range(len(pairs)))
+            scores = backend.loglikelihoods(pairs, self.batch_tokens) if backend.has_likelihoods else unknown
+            for index, score in scores:
+                yield AnswerLikelihood(
+                    question_id=batch[index].id,
+                    document_id=batch[index].document_id,
+                    nats=None if score is None else -score,
+                    bytes=len(pairs[index][1].encode()),
+                )
+
+    def score_records(self, file: Path) -> dict[str, Any]:
+        scores = super().score_records(file)
+        confidences = file.with_name(file.name.replace("answers-", "confidences-", 1))
+        if not confidences.exists():
+            return scores
+        calibration = score_calibration(read_without_texts(file), read_jsonl(confidences, AnswerLikelihood))
+        return {**scores, "calibration": calibration} if calibration else scores
 
     def judge_records(self, context: TaskContext, scores: Mapping[str, Any]) -> Mapping[str, Any]:
         """Adds the verdicts of the judge to the stored answers."""

@@ -1,6 +1,7 @@
 """An LLM as the judge of free-form answers: correct, incorrect or not attempted (Wei et al. 2024, SimpleQA).
 
-The prompt is ours. An exact match is correct and an empty answer is not attempted without asking the judge.
+The prompt is ours. An exact match is correct, and an empty answer or a refusal is not attempted, without asking the
+judge.
 """
 
 from collections import Counter
@@ -19,6 +20,7 @@ from entigraph.runtime.progress import Advance
 from entigraph.storage.schemas import Answer
 from entigraph.text.answer_matching import exact_match
 from entigraph.text.json_answers import parse_json_answer
+from entigraph.text.refusals import find_refusal
 
 MAX_CHARACTERS = 2_000  # of an answer: a model that does not stop
 UNREADABLE = "no verdict in the reply"
@@ -53,7 +55,7 @@ class JudgedAnswer:
 
 @cache
 def judge_prompt() -> str:
-    file = resources.files(__package__).joinpath("tasks/prompts/judge_answer.txt")
+    file = resources.files(__package__).joinpath("prompts/judge_answer.txt")
     return file.read_text(encoding="utf-8").strip()
 
 
@@ -92,7 +94,9 @@ def decide_without_judge(answer: Answer) -> JudgedAnswer | None:
     """Returns the verdict on an answer that needs no judge."""
     if exact_match(answer.response, answer.accepted):
         return JudgedAnswer(AnswerVerdict.correct)
-    return None if answer.response else JudgedAnswer(AnswerVerdict.not_attempted)
+    if not answer.response or find_refusal(answer.response):
+        return JudgedAnswer(AnswerVerdict.not_attempted)
+    return None
 
 
 def build_request(answer: Answer) -> Request:
