@@ -84,7 +84,9 @@ class GateMode(StrEnum):
 
 @dataclass
 class QualityGate:
-    """What is checked of the texts before training. `max_*` are shares of the texts. See conf/config.yaml."""
+    """What is checked of the texts before training. `max_*` are shares of the texts, `max_unsupported` of the judged
+    sentences. See conf/config.yaml.
+    """
 
     mode: GateMode = GateMode.off
     sample: int = 2_000
@@ -95,14 +97,23 @@ class QualityGate:
     max_other_language: float = 0.01
     max_copied: float = 0.2
     max_quoting: float = 0.0
+    judged_sentences: int = 0
+    max_unsupported: float = 0.2
 
     def __post_init__(self) -> None:
         if self.sample < 1:
             raise ConfigError(f"quality_gate.sample: {self.sample} found, at least 1 text expected")
-        for key in ("short", "refusals", "repetitive", "other_language", "copied", "quoting"):
+        if self.judged_sentences < 0:
+            raise ConfigError(f"quality_gate.judged_sentences: {self.judged_sentences} found, 0 or more expected")
+        for key in ("short", "refusals", "repetitive", "other_language", "copied", "quoting", "unsupported"):
             share = getattr(self, f"max_{key}")
             if not 0 <= share <= 1:
                 raise ConfigError(f"quality_gate.max_{key}: {share} found, a share from 0 to 1 expected")
+
+    @property
+    def asks_writer(self) -> bool:
+        """Returns whether the writer judges sentences."""
+        return self.mode is not GateMode.off and self.judged_sentences > 0
 
 
 @dataclass

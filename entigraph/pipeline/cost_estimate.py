@@ -189,6 +189,24 @@ def question_cost_lines(run: Run) -> list[str]:
     ]
 
 
+def quality_gate_lines(run: Run) -> Iterator[str]:
+    """Yields the largest cost of the sentences that the writer judges; cached answers are not deducted."""
+    gate = run.quality_gate
+    pending = gate.asks_writer and run.augmenter.needs_writer and not run.artifacts.training.complete
+    if not pending or not hasattr(run.llm, "price"):
+        return
+    from entigraph.analysis.factuality.factuality import judge_usage
+
+    tokens = [len(document.text) / CHARACTERS_PER_TOKEN for document in run.corpus.read().documents]
+    usage = judge_usage(tokens, gate.judged_sentences)
+    prompt, completion = usage.prompt_tokens[1], usage.completion_tokens[1]
+    yield (
+        f"quality_gate with {run.llm.model}: {usage.requests:,.0f} requests for sentences of {run.augmenter.name}, "
+        f"up to {prompt:,.0f} prompt tokens, ${run.llm.price.dollars(prompt, 0.0, completion):,.2f}; "
+        f"stopped at llm.max_cost_usd = {run.llm.max_cost_usd}"
+    )
+
+
 def retrieval_cost_lines(run: Run) -> Iterator[str]:
     """Yields the maximum cost of embedding and reranking at paid endpoints; cached results are not deducted."""
     if not run.retriever.paid:

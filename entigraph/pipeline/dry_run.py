@@ -11,6 +11,7 @@ from entigraph.pipeline.cost_estimate import (
     answer_judge_lines,
     baseline_cost_lines,
     judging_cost_lines,
+    quality_gate_lines,
     question_cost_lines,
     retrieval_cost_lines,
     synthesis_cost_lines,
@@ -32,6 +33,7 @@ def render_plan(run: Run) -> Iterator[str]:
         yield from render_artifact(step.artifact, explain=run.config.why)
     yield from synthesis_cost_lines(run)
     yield from question_cost_lines(run)
+    yield from quality_gate_lines(run)
     yield from retrieval_cost_lines(run)
     yield from baseline_cost_lines(run)
     yield from answer_judge_lines([run])
@@ -100,6 +102,7 @@ def sweep_cost_lines(runs: Sequence[Run]) -> list[str]:
     rankings = {ranking.folder: run for run in runs for ranking in run.artifacts.rankings.values()}
     references = {answers.folder: run for run in runs for answers in run.artifacts.reference_evaluations.values()}
     lines = [line for run in syntheses.values() for line in synthesis_cost_lines(run, max_documents=0)]
+    lines += [line for run in syntheses.values() for line in quality_gate_lines(run)]
     lines += [line for run in questions.values() for line in question_cost_lines(run)]
     lines += [line for run in dict.fromkeys(rankings.values()) for line in retrieval_cost_lines(run)]
     lines += [line for run in dict.fromkeys(references.values()) for line in baseline_cost_lines(run)]

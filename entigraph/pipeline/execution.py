@@ -98,7 +98,8 @@ def find_problems(run: Run) -> list[str]:
     evaluates = bool(run.tasks) and not artifacts.evaluation.complete
 
     problems = missing_inputs(run)
-    if writes_texts or writes_questions:
+    judges_texts = run.quality_gate.asks_writer and run.augmenter.needs_writer and not artifacts.training.complete
+    if writes_texts or writes_questions or judges_texts:
         problems += collect_problems(run.llm.check)
     if writes_texts:
         problems += find_quoted_questions(run)

@@ -11,11 +11,11 @@ from dataclasses import dataclass, replace
 from functools import partial
 from itertools import islice
 from pathlib import Path
-from typing import Any, cast
+from typing import TYPE_CHECKING, Any, cast
 
 from entigraph.config.schema import GateMode, Stage
 from entigraph.config.validation import collect_problems, raise_if_problems
-from entigraph.errors import DataError
+from entigraph.errors import DataError, LLMError
 from entigraph.evaluation.base import ModelUnderTest, TaskInputs
 from entigraph.evaluation.entity_mentions import TrainingTexts
 from entigraph.evaluation.tasks.question_task import QuestionTask
@@ -23,7 +23,7 @@ from entigraph.huggingface.downloads import download_model
 from entigraph.llm.response_cache import response_cache_path
 from entigraph.llm.vllm.vllm_writer import LOG_NAME
 from entigraph.pipeline.run import Run
-from entigraph.pipeline.study import headline
+from entigraph.pipeline.study import headline, study_folder, study_member
 from entigraph.pipeline.training_rates import record_rate
 from entigraph.questions.question_sources import GeneratedQuestions
 from entigraph.runtime.processes import process_group
@@ -36,6 +36,9 @@ from entigraph.storage.schemas import Document, EntityGraph, Question
 from entigraph.storage.scores import scalar_scores
 from entigraph.tokenization.document_selection import DocumentSelection
 from entigraph.tracking.base import Tracker
+
+if TYPE_CHECKING:
+    from entigraph.synthesis.quality_gate import QualityReport
 
 TEXTS_LOGGED = 100
 EMBEDDING_CACHE = "vectors.sqlite"
@@ -238,6 +241,8 @@ def check_texts(run: Run, out: Path, progress: Progress, tracker: Tracker) -> No
     documents = read_jsonl(run.artifacts.corpus.folder / "documents.jsonl", Document)
     with progress.bar("quality gate"):
         report = check_quality(training.texts(), documents, evaluation_questions(run), run.quality_gate)
+    if run.quality_gate.judged_sentences:
+        judge_support(run, report, progress)
     artifact.write_json(out / "quality.json", report.as_json())
     tracker.summarize({f"quality/{defect}": report.share(defect) for defect in report.limits})
     for line in report.lines():
@@ -248,6 +253,38 @@ def check_texts(run: Run, out: Path, progress: Progress, tracker: Tracker) -> No
             f"texts in {run.artifacts.synthesis.folder}, change augmenter or writer, raise the limits, or set "
             "quality_gate.mode=report"
         )
+
+
+def judge_support(run: Run, report: "QualityReport", progress: Progress) -> None:
+    """Adds to the report how many sentences of the texts their documents do not support, as the writer judges.
+
+    Raises LLMError if it gives no verdict on most of them.
+    """
+    from entigraph.analysis.base import AnalysisContext
+    from entigraph.analysis.factuality.factuality import judge_corpus
+    from entigraph.analysis.factuality.verdicts import Verdict
+    from entigraph.analysis.study_runs import StudyRun
+    from entigraph.analysis.written_corpus import open_corpus
+    from entigraph.synthesis.quality_gate import UNSUPPORTED
+
+    corpus = open_corpus(run.artifacts.synthesis.folder, run.root)
+    assert corpus is not None
+    configured = StudyRun(run.root, study_member(run))
+    context = AnalysisContext(run.root, study_folder(run), configured, response_cache_path(run.root), progress)
+    judged = judge_corpus(corpus, run.quality_gate.judged_sentences, run.llm, context)
+    report.no_verdict.update(judgment.missing for _, judgment in judged if judgment.verdict is None)
+    if report.no_verdict.total() > len(judged) / 2:
+        reason, count = report.no_verdict.most_common(1)[0]
+        raise LLMError(
+            f"quality_gate.judged_sentences: the writer {run.llm.name} gave no verdict on "
+            f"{report.no_verdict.total():,} of {len(judged):,} sentences ({reason}: {count:,}); choose a writer that "
+            "replies in JSON, or set quality_gate.judged_sentences=0"
+        )
+    report.limits[UNSUPPORTED] = run.quality_gate.max_unsupported
+    report.sentences = sum(judgment.verdict in (Verdict.supported, Verdict.unsupported) for _, judgment in judged)
+    for sentence, judgment in judged:
+        if judgment.verdict is Verdict.unsupported:
+            report.add(sentence.text_id, UNSUPPORTED)
 
 
 def training_origin(run: Run) -> dict[str, str]:

@@ -19,15 +19,22 @@ COPIED_SHARE = 0.5  # of a text's word sequences, from which on it is a copy
 REPEATED_SHARE = 0.3  # of a text's sequences of REPEATED_WORDS words, from which on it repeats itself
 REPEATED_WORDS = 4
 MAX_EXAMPLES = 5
+UNSUPPORTED = "unsupported by their document"
 Sequences = frozenset[tuple[str, ...]]
 
 
 @dataclass
 class QualityReport:
-    """How many of the `checked` texts have each defect, and ids of some. `limits` are the largest allowed shares."""
+    """How many of the `checked` texts have each defect, and ids of some. `limits` are the largest allowed shares.
+
+    `sentences` is the number of judged sentences that state something: the whole of which UNSUPPORTED is a share. Those
+    without a verdict are counted by reason in `no_verdict`.
+    """
 
     checked: int
-    limits: Mapping[str, float]
+    limits: dict[str, float]
+    sentences: int = 0
+    no_verdict: Counter[str] = field(default_factory=Counter)
     counts: Counter[str] = field(default_factory=Counter)
     examples: dict[str, list[str]] = field(default_factory=dict)
 
@@ -36,13 +43,14 @@ class QualityReport:
         return [defect for defect in self.limits if self.share(defect) > self.limits[defect]]
 
     def share(self, defect: str) -> float:
-        return self.counts[defect] / self.checked if self.checked else 0.0
+        whole = self.sentences if defect == UNSUPPORTED else self.checked
+        return self.counts[defect] / whole if whole else 0.0
 
-    def add(self, text: SyntheticText, defect: str) -> None:
+    def add(self, text_id: str, defect: str) -> None:
         self.counts[defect] += 1
         examples = self.examples.setdefault(defect, [])
         if len(examples) < MAX_EXAMPLES:
-            examples.append(text.id)
+            examples.append(text_id)
 
     def lines(self) -> Iterator[str]:
         """Yields a heading and one line per defect that occurs."""
@@ -50,14 +58,19 @@ class QualityReport:
         for defect in self.limits:
             if self.counts[defect]:
                 state = ", more than" if defect in self.exceeded else "; at most"
+                of = f" of {self.sentences:,} judged sentences" if defect == UNSUPPORTED else ""
                 yield (
-                    f"  {self.share(defect):.1%} are {defect}{state} {self.limits[defect]:.1%} expected "
+                    f"  {self.share(defect):.1%}{of} are {defect}{state} {self.limits[defect]:.1%} expected "
                     f"(such as {self.examples[defect][0]})"
                 )
+        for reason, count in self.no_verdict.items():
+            yield f"  {count:,} judged sentences have no verdict: {reason}"
 
     def as_json(self) -> Mapping[str, object]:
         return {
             "checked": self.checked,
+            "judged_sentences": self.sentences,
+            "no_verdict": dict(self.no_verdict),
             "defects": {
                 defect: {
                     "texts": self.counts[defect],
@@ -99,7 +112,7 @@ def check_quality(
     for text in sampled:
         for defect, (_, has_defect) in defects.items():
             if has_defect(text):
-                report.add(text, defect)
+                report.add(text.id, defect)
     return report
 
 

@@ -9,6 +9,7 @@ import pytest
 
 from entigraph.config.schema import GateMode, QualityGate
 from entigraph.errors import ConfigError
+from entigraph.pipeline.cost_estimate import quality_gate_lines
 from entigraph.pipeline.run import Run
 from entigraph.storage.schemas import Document, Question, SyntheticText
 from entigraph.synthesis.quality_gate import check_quality, sample_texts
@@ -84,6 +85,34 @@ def test_gate_stops_a_training_or_reports(command: Command, configured: Callable
     assert len(set(keys)) == 1, "the gate changes no artifact"
 
 
+def test_writer_judges_the_support_of_sentences(command: Command, tmp_path: Path) -> None:
+    """Half of the offline writer's statements are false; its judge applies the rules of the same grammar."""
+    options = [*TINY, "augmenter=rephrase", "llm.errors=0.5", "quality_gate.judged_sentences=40"]
+    stopped = command("run", *options, "quality_gate.mode=stop")
+    assert stopped.returncode == 1 and "unsupported by their document" in stopped.stderr, stopped.stderr
+    assert not list(tmp_path.glob("outputs/training/*/manifest.json"))
+    reported = command("run", *options, "quality_gate.mode=report")
+    assert reported.returncode == 0 and "judged sentences are unsupported by their document" in (
+        reported.stdout + reported.stderr
+    ), reported.stderr
+    (file,) = tmp_path.glob("outputs/training/*/quality.json")
+    quality = json.loads(file.read_text())
+    unsupported = quality["defects"]["unsupported by their document"]
+    assert unsupported["share"] == unsupported["texts"] / quality["judged_sentences"] > 0.2
+    assert quality["judged_sentences"] + sum(quality["no_verdict"].values()) <= 40
+
+
+def test_plan_states_the_cost_of_the_judge(configured: Callable[..., Run]) -> None:
+    options = ["llm=openai", "llm.model=gpt-4o-mini", "quality_gate.judged_sentences=50"]
+    (line,) = quality_gate_lines(configured(*options, "quality_gate.mode=report"))
+    assert line.startswith("quality_gate with gpt-4o-mini: 50 requests for sentences of entigraph, up to ")
+    assert "stopped at llm.max_cost_usd" in line
+    assert not list(quality_gate_lines(configured(*options)))
+    assert not list(quality_gate_lines(configured(*options, "quality_gate.mode=report", "augmenter=raw")))
+
+
 def test_invalid_limits_are_one_error(configured: Callable[..., Run]) -> None:
     with pytest.raises(ConfigError, match=r"quality_gate.max_copied: 2.0 found, a share from 0 to 1 expected"):
         configured("quality_gate.max_copied=2.0")
+    with pytest.raises(ConfigError, match=r"quality_gate.judged_sentences: -1 found, 0 or more expected"):
+        configured("quality_gate.judged_sentences=-1")

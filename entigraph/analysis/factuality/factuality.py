@@ -29,6 +29,7 @@ from entigraph.analysis.study_runs import check_confidence, processed_first
 from entigraph.analysis.written_corpus import WrittenCorpus, corpus_folders, first_disclaimer, load_corpora
 from entigraph.config.fields import runtime_field
 from entigraph.errors import ConfigError
+from entigraph.llm.base import Writer
 from entigraph.reporting.figures import (
     BLACK,
     DISPLAY_NAMES,
@@ -83,11 +84,7 @@ class Factuality(JudgedAnalysis):
         }
 
     def estimate_usage(self, configuration: JudgedConfiguration) -> Mapping[str, JudgeUsage]:
-        usage = JudgeUsage()
-        shortest = mean(configuration.document_tokens) + prompt_tokens("judge_system", "judge")
-        longest = shortest + CONTEXT_CHARACTERS / CHARACTERS_PER_TOKEN
-        usage.add(self.sentences, (shortest, longest), (VERDICT_TOKENS, VERDICT_TOKENS))
-        return dict.fromkeys(self.judges, usage)
+        return dict.fromkeys(self.judges, judge_usage(configuration.document_tokens, self.sentences))
 
     def inputs(self, context: AnalysisContext) -> Mapping[str, Path]:
         return corpus_folders(context)
@@ -157,6 +154,25 @@ def sample_by_augmenter(
         sample, totals[name] = sample_sentences(selected, settings.sentences, settings.seed)
         sentences += sample
     return sentences, totals
+
+
+def judge_corpus(
+    corpus: WrittenCorpus, sentences: int, judge: Writer, context: AnalysisContext
+) -> list[tuple[SampledSentence, Judgment]]:
+    """Returns sampled sentences of a corpus with the judge's verdicts."""
+    sample, _ = sample_sentences([corpus], sentences, seed=0)
+    return list(
+        zip(sample, judge_sentences(sample, documents_by_sentence([corpus], sample), judge, context), strict=True)
+    )
+
+
+def judge_usage(documents: Sequence[float], sentences: int) -> JudgeUsage:
+    """Returns the expected usage of a judge of sampled sentences; `documents` are their lengths in tokens."""
+    usage = JudgeUsage()
+    shortest = mean(documents) + prompt_tokens("judge_system", "judge")
+    longest = shortest + CONTEXT_CHARACTERS / CHARACTERS_PER_TOKEN
+    usage.add(sentences, (shortest, longest), (VERDICT_TOKENS, VERDICT_TOKENS))
+    return usage
 
 
 def documents_by_sentence(
