@@ -1,0 +1,46 @@
+"""Fields of benchmark files, with errors that name the place and what is expected there."""
+
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from entigraph.errors import DataError
+from entigraph.storage.jsonl import json_error, parse_json, read_lines
+from entigraph.text.normalization import decode_text, normalize_text
+
+
+def load_json(file: Path, kind: type, expected: str) -> Any:
+    """Returns the value of a JSON file. Raises DataError unless it is of this kind, list or dict, and not empty."""
+    try:
+        content = parse_json(decode_text(file.read_bytes()))
+    except (ValueError, OSError) as error:
+        raise DataError(f"{file}: not a JSON file ({error}); expected {expected}") from None
+    if not isinstance(content, kind) or not content:
+        found = "nothing" if isinstance(content, kind) else f"a JSON {type(content).__name__}"
+        raise DataError(f"{file}: {found} found; expected {expected}")
+    return content
+
+
+def load_json_lines(file: Path, expected: str) -> Iterator[tuple[str, Any]]:
+    """Yields each value with its place."""
+    for number, line in enumerate(read_lines(file), 1):
+        if line.strip():
+            try:
+                yield f"{file}:{number}", parse_json(line)
+            except ValueError as error:
+                raise DataError(f"{file}:{number}: not JSON ({json_error(error)}); expected {expected}") from None
+
+
+def text_field(record: Any, key: str, place: str, expected: str) -> str:
+    """Returns the text of a field, which has visible characters."""
+    value = record.get(key) if isinstance(record, Mapping) else None
+    if not isinstance(value, str) or not value.strip():
+        raise DataError(f"{place}: {key} is {value!r:.80}; a text expected, as in {expected}")
+    return normalize_text(value).strip()
+
+
+def list_field(record: Any, key: str, place: str, expected: str) -> list[Any]:
+    value = record.get(key) if isinstance(record, Mapping) else None
+    if not isinstance(value, list):
+        raise DataError(f"{place}: {key} is {value!r:.80}; a list expected, as in {expected}")
+    return value

@@ -1,0 +1,79 @@
+"""Reads LongHealth (Adams et al. 2024): clinical texts about fictional patients, with questions of five options each.
+
+The released file is `{patient: {"name", "birthday", "texts": {...}, "questions": [{"question", "answer_a" … "answer_e",
+"correct"}]}}`, where `correct` repeats the text of an option.
+"""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, ClassVar
+
+from entigraph.config.fields import runtime_field
+from entigraph.corpus.base import CorpusContent, resolve_path
+from entigraph.corpus.readers.benchmark_records import list_field, load_json, text_field
+from entigraph.errors import DataError
+from entigraph.storage.schemas import Document, Question
+from entigraph.text.normalization import normalize_text
+
+OPTIONS = tuple(f"answer_{letter}" for letter in "abcde")
+EXPECTED = (
+    '{"patient_01": {"name": "...", "birthday": "...", "texts": {"text_0": "..."}, "questions": [{"question": "...", '
+    '"answer_a": "...", "answer_e": "...", "correct": "..."}]}}'
+)
+
+
+@dataclass(frozen=True, kw_only=True)
+class LongHealth:
+    """`path` is benchmark_v5.json. The texts of a patient are one document. `documents` takes the first patients.
+
+    `name_patient` prepends the patient's name and date of birth to the questions, which say "the patient".
+    """
+
+    name: str = "longhealth"
+    path: str = runtime_field("")
+    documents: int | None = None
+    name_patient: bool = True
+    fictional: ClassVar[bool] = False
+    questions_known: ClassVar[bool] = True
+
+    def sources(self) -> list[Path]:
+        return [resolve_path(self.path, "corpus.path", "LongHealth's benchmark_v5.json")]
+
+    def read(self) -> CorpusContent:
+        (file,) = self.sources()
+        content = CorpusContent(documents=(documents := []))
+        for key, patient in list(load_json(file, dict, EXPECTED).items())[: self.documents]:
+            place = f"{file}, {key}"
+            document = read_patient(key, patient, place)
+            documents.append(document)
+            about = f"{document.title}, born {document.meta['birthday']}: " if self.name_patient else ""
+            for number, raw in enumerate(list_field(patient, "questions", place, EXPECTED), 1):
+                question = read_question(raw, f"{place}, question {number}", f"{document.id}-{number}", document, about)
+                content.questions.append(question)
+        return content
+
+
+def read_patient(key: str, patient: Any, place: str) -> Document:
+    title, birthday = (text_field(patient, name, place, EXPECTED) for name in ("name", "birthday"))
+    texts = patient.get("texts")
+    if not isinstance(texts, dict) or not texts:
+        raise DataError(f"{place}: texts is {texts!r:.80}; texts by name expected, as in {EXPECTED}")
+    parts = [text_field(texts, name, f"{place}, texts", EXPECTED) for name in texts]
+    meta = {"birthday": birthday.split(" ")[0], "diagnosis": normalize_text(str(patient.get("diagnosis", "")))}
+    return Document(id=f"longhealth-{key}", title=title, text="\n\n".join(parts), meta=meta)
+
+
+def read_question(raw: Any, place: str, identity: str, document: Document, about: str) -> Question:
+    text = text_field(raw, "question", place, EXPECTED)
+    choices = [text_field(raw, option, place, EXPECTED) for option in OPTIONS]
+    correct = text_field(raw, "correct", place, EXPECTED)
+    if choices.count(correct) != 1:
+        raise DataError(f"{place}: correct is {correct!r:.80}, which is not exactly one of its options")
+    return Question(
+        id=identity,
+        document_id=document.id,
+        text=about + text,
+        choices=choices,
+        answer=choices.index(correct),
+        group="all",
+    )

@@ -1,0 +1,110 @@
+"""Reads QASPER (Dasigi et al. 2021): papers about language processing, with questions that several people answered.
+
+The released files are `{paper: {"title", "abstract", "full_text": [{"section_name", "paragraphs"}], "qas": [{
+"question", "question_id", "answers": [{"answer": {"unanswerable", "extractive_spans", "yes_no", "free_form_answer"}}]}]
+}}`.
+"""
+
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, ClassVar
+
+from entigraph.config.fields import runtime_field
+from entigraph.corpus.base import CorpusContent, resolve_path
+from entigraph.corpus.readers.benchmark_records import list_field, load_json, text_field
+from entigraph.errors import DataError
+from entigraph.storage.schemas import Document, Question
+from entigraph.text.normalization import normalize_text
+
+EXPECTED = (
+    '{"1909.00694": {"title": "...", "abstract": "...", "full_text": [{"section_name": "...", "paragraphs": ["..."]}], '
+    '"qas": [{"question": "...", "question_id": "...", "answers": [{"answer": {"extractive_spans": ["..."]}}]}]}}'
+)
+UNANSWERABLE = "no annotator found an answer"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Qasper:
+    """`path` is a file of the release, such as qasper-dev-v0.3.json. `documents` takes the first papers.
+
+    Each annotator's answer is accepted: the extracted spans together, the free text, or "Yes" or "No". Questions that
+    no annotator could answer are left out and counted. `name_title` prepends the paper's title to its questions.
+    """
+
+    name: str = "qasper"
+    path: str = runtime_field("")
+    documents: int | None = None
+    name_title: bool = True
+    fictional: ClassVar[bool] = False
+    questions_known: ClassVar[bool] = True
+
+    def sources(self) -> list[Path]:
+        return [resolve_path(self.path, "corpus.path", "a JSON file of QASPER's release")]
+
+    def read(self) -> CorpusContent:
+        (file,) = self.sources()
+        content = CorpusContent(documents=(documents := []))
+        left_out = Counter[str]()
+        for key, paper in list(load_json(file, dict, EXPECTED).items())[: self.documents]:
+            place = f"{file}, {key}"
+            title = text_field(paper, "title", place, EXPECTED)
+            documents.append(Document(id=f"qasper-{key}", title=title, text="\n\n".join(read_sections(paper, place))))
+            for number, raw in enumerate(list_field(paper, "qas", place, EXPECTED), 1):
+                question = read_question(raw, f"{place}, question {number}", documents[-1], self.name_title)
+                if question:
+                    content.questions.append(question)
+                else:
+                    left_out[UNANSWERABLE] += 1
+        if left_out:
+            content.counts["questions_left_out"] = dict(left_out)
+        return content
+
+
+def read_sections(paper: Any, place: str) -> Iterator[str]:
+    """Yields title, abstract and the paragraphs of each section below its name."""
+    yield text_field(paper, "title", place, EXPECTED)
+    if str(paper.get("abstract") or "").strip():
+        yield text_field(paper, "abstract", place, EXPECTED)
+    for number, section in enumerate(list_field(paper, "full_text", place, EXPECTED), 1):
+        where = f"{place}, section {number}"
+        if isinstance(section, dict) and section.get("section_name"):
+            yield text_field(section, "section_name", where, EXPECTED)
+        for paragraph in list_field(section, "paragraphs", where, EXPECTED):
+            if not isinstance(paragraph, str):
+                raise DataError(f"{where}: a paragraph is {paragraph!r:.80}; a text expected, as in {EXPECTED}")
+            if paragraph.strip():
+                yield normalize_text(paragraph).strip()
+
+
+def read_question(raw: Any, place: str, document: Document, name_title: bool) -> Question | None:
+    """Returns None for a question that no annotator could answer."""
+    text = text_field(raw, "question", place, EXPECTED)
+    identity = text_field(raw, "question_id", place, EXPECTED)
+    answers = [read_answer(entry, place) for entry in list_field(raw, "answers", place, EXPECTED)]
+    known = [(kind, answer) for kind, answer in answers if answer]
+    if not known:
+        return None
+    return Question(
+        id=f"{document.id}-{identity}",
+        document_id=document.id,
+        text=f'In the paper "{document.title}": {text}' if name_title else text,
+        accepted=list(dict.fromkeys(answer for _, answer in known)),
+        group=known[0][0],
+    )
+
+
+def read_answer(entry: Any, place: str) -> tuple[str, str]:
+    """Returns the kind of an annotator's answer and its text; empty if the question cannot be answered."""
+    answer = entry.get("answer") if isinstance(entry, dict) else None
+    if not isinstance(answer, dict):
+        raise DataError(f"{place}: answer is {answer!r:.80}; an object expected, as in {EXPECTED}")
+    if answer.get("unanswerable"):
+        return "unanswerable", ""
+    if isinstance(answer.get("yes_no"), bool):
+        return "yes_no", "Yes" if answer["yes_no"] else "No"
+    spans = [normalize_text(span).strip() for span in answer.get("extractive_spans") or () if isinstance(span, str)]
+    if any(spans):
+        return "extractive", ", ".join(filter(None, spans))
+    return "free_form", normalize_text(str(answer.get("free_form_answer") or "")).strip()
