@@ -51,7 +51,8 @@ def study(root: Path, judged: bool = True) -> Any:
 
 def analyze(context: Any, **options: Any) -> tuple[dict[str, Any], Path, list[str]]:
     analysis = AnswerJudges(**options)
-    output = analysis_output(analysis, context, content_fields(analysis))
+    fields = {name: value for name, value in content_fields(analysis).items() if name not in ("judge", "second")}
+    output = analysis_output(analysis, context, fields)
     lines = run_analysis(analysis, output, context)
     return json.loads((output.folder / "answer_judges.json").read_text()), output.folder, lines
 
