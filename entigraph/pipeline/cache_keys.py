@@ -19,6 +19,7 @@ from entigraph.questions.drafting import prompt as question_prompt
 from entigraph.storage.artifact import Artifact, enclosing_artifact, identify_path
 from entigraph.storage.fingerprints import digest
 from entigraph.training.component_nodes import content_nodes
+from entigraph.training.starting_models import difference_of
 
 Key = dict[str, Any]
 
@@ -158,7 +159,9 @@ def training_artifact(run: Components, tokens: Artifact, tokenizer: Artifact) ->
     inputs = {"tokens": tokens.folder, "tokenizer": tokenizer.folder, **model_input(run, run.model.path)}
     if run.replay_folder:
         inputs["replay"] = run.replay_folder
-    key = {**training_keys(run), "seed": run.seed, "model": model_key(run)}
+    if difference := difference_of(run.model):
+        inputs |= {f"difference_{name}": folder for name, folder in model_input(run, difference).items()}
+    key = {**training_keys(run), "seed": run.seed, "model": trained_model_key(run)}
     return Artifact(run.root, "training", run.readable_name, key, inputs)
 
 
@@ -205,6 +208,12 @@ def model_key(run: Components) -> Key:
     start = identify_path(run.model.path, run.root) if run.model.path else "random"
     key = {name: value for name, value in run.keys["model"].items() if name != "adapter" or value}
     return {**key, "start": start}
+
+
+def trained_model_key(run: Components) -> Key:
+    """Returns the key of the model with what is added to its weights after training."""
+    difference = difference_of(run.model)
+    return {**model_key(run), **({"add_difference": identify_path(difference, run.root)} if difference else {})}
 
 
 def model_input(run: Components, path: str) -> dict[str, Path]:

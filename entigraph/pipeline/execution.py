@@ -25,6 +25,7 @@ from entigraph.storage.artifact import Artifact, enclosing_artifact
 from entigraph.tracking.base import NoTracker, Tracker
 from entigraph.training.adapters import adapter_of, check_adapter
 from entigraph.training.component_nodes import check_buildable, has_external_nodes, resolved_nodes
+from entigraph.training.starting_models import difference_of
 
 POLL_S, RANK_0_TIMEOUT_S = 0.2, 600.0
 HINTS = {
@@ -121,7 +122,19 @@ def find_training_problems(run: Run) -> list[str]:
     problems += collect_problems(check_buildable, nodes) if has_external_nodes(nodes) else []
     problems += find_model_problems(run, run.model.path)
     adapter = adapter_of(run.model)
-    return problems or (collect_problems(check_adapter, adapter, run.model.path) if adapter else [])
+    if not problems and adapter:
+        problems = collect_problems(check_adapter, adapter, run.model.path)
+    return problems or find_difference_problems(run)
+
+
+def find_difference_problems(run: Run) -> list[str]:
+    """Returns why the difference of another model cannot be added; for models trained here, training checks it."""
+    difference = difference_of(run.model)
+    if difference is None or enclosing_artifact(run.model.path, run.root) or enclosing_artifact(difference, run.root):
+        return []
+    from entigraph.training.weight_difference import check_difference
+
+    return collect_problems(check_difference, run.model.path, difference)
 
 
 def find_model_problems(run: Run, path: str) -> list[str]:

@@ -12,7 +12,7 @@ from typing import Any
 from entigraph.config.fields import content_fields
 from entigraph.config.suggestions import did_you_mean
 from entigraph.evaluation.models_under_test import PretrainedBaseline
-from entigraph.pipeline.cache_keys import model_key, retriever_key, task_keys, training_keys
+from entigraph.pipeline.cache_keys import retriever_key, task_keys, trained_model_key, training_keys
 from entigraph.pipeline.run import Run
 from entigraph.storage import artifact
 from entigraph.storage.fingerprints import digest, flatten
@@ -40,7 +40,7 @@ def comparable_settings(run: Run) -> dict[str, Any]:
         "llm": keys["llm"],
         **training_keys(run),
         "replay": run.replay_folder.name if run.replay_folder else None,
-        "model": without_seed(model_key(run)),
+        "model": without_seed(trained_model_key(run)),
         "tasks": task_keys(run),
         "engine": keys["engine"],
         "questions": {name: Path(task.corpus).name for name, task in run.tasks.items() if task.corpus},

@@ -18,6 +18,7 @@ from entigraph.training.component_nodes import describe
 from entigraph.training.optim.split_bf16_adamw import joined_weights
 from entigraph.training.strategies import gather_weights
 from entigraph.training.training_job import TrainingJob
+from entigraph.training.weight_difference import add_difference, copy_conversation_files
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -39,7 +40,11 @@ def export(
     if ranks == 1:
         drop_moments(optimizer)
     untied = {name for name, _ in net.named_parameters()} | {name for name, _ in net.named_buffers()}
-    weights = ((name, value) for name, value in final_weights(net, optimizer, split_bf16, ranks) if name in untied)
+    weights: Iterable[tuple[str, torch.Tensor]] = (
+        (name, value) for name, value in final_weights(net, optimizer, split_bf16, ranks) if name in untied
+    )
+    if job.difference and not job.adapter:
+        weights = add_difference(weights, job.model.path, job.difference)
     saved = export_merged(net, weights, job) if job.adapter else export_weights(net, weights, job, ranks, split_bf16)
     if not saved:
         return
@@ -47,6 +52,8 @@ def export(
     for name in TOKENIZER_FILES:
         if (job.tokenizer / name).exists():
             shutil.copyfile(job.tokenizer / name, folder / name)
+    if job.difference:
+        copy_conversation_files(job.difference, folder)
     add_bos(folder / TOKENIZER_FILES[0], separators(job)["bos_id"])
     (folder / "README.md").write_text(render_card(job, counts), encoding="utf-8")
 
@@ -77,6 +84,8 @@ def export_merged(net: "PreTrainedModel", weights: Iterable[tuple[str, torch.Ten
     job.adapter.save(net, adapter, job.out / ADAPTER, job.model.path)
     base = load_model(job.model.path)
     merge_adapter(base, adapter, job.adapter.scale)
+    if job.difference:
+        base.load_state_dict(dict(add_difference(base.state_dict().items(), job.model.path, job.difference)))
     set_special_tokens(base, **separators(job))
     base.to(getattr(torch, job.trainer.save_dtype)).save_pretrained(str(job.out / "model"))
     return True
@@ -157,6 +166,7 @@ def render_card(job: TrainingJob, counts: Mapping[str, Any]) -> str:
         "precision": f"{counts['precision']} on {counts['devices']} x {counts['accelerator']}; "
         f"saved in {job.trainer.save_dtype}",
         **({"adapter": describe(job.nodes["model"]["adapter"])} if job.adapter else {}),
+        **({"added difference": f"{job.difference} minus the base model"} if job.difference else {}),
         "seed": job.seed,
         "versions": ", ".join(f"{name} {version}" for name, version in package_versions().items() if name != "commit"),
     }

@@ -48,6 +48,10 @@ def run(
         seed=seed,
         origin=origin or {},
     )
+    if job.difference:
+        from entigraph.training.weight_difference import check_difference
+
+        check_difference(job.model.path, job.difference)
     use_expandable_segments()
     job.trainer.accumulation(job.data.batch_size)
     job, reason = with_chosen_settings(job)

@@ -26,6 +26,12 @@ class StartingModel(Protocol):
         ...
 
 
+def difference_of(model: StartingModel) -> str | None:
+    """Returns the model whose difference is added to the trained one; None for models that add none."""
+    difference: str | None = getattr(model, "add_difference", None)
+    return difference
+
+
 @dataclass(frozen=True, kw_only=True)
 class RandomLlama:
     """A Llama with random weights, for the laptop-scale study. Fields are named as in transformers' LlamaConfig."""
@@ -91,15 +97,19 @@ class PretrainedModel:
     """Any Hugging Face causal language model, by folder or Hub ID.
 
     `shape` contains values of its config.json, so that a plan for a model on the Hub needs no download. `adapter`, a
-    `LoraAdapter`, is trained in place of the weights.
+    `LoraAdapter`, is trained in place of the weights. `add_difference`, a folder or Hub ID, is a model tuned from this
+    one: the exported model is the trained one plus what that tuning changed.
     """
 
     name: str = "pretrained"
     path: str = runtime_field("")
     shape: dict[str, Any] = runtime_field(default_factory=dict)
     adapter: Any = None
+    add_difference: str | None = runtime_field(None)  # enters the training's cache key by content
 
     def __post_init__(self) -> None:
+        if self.add_difference == "":
+            raise ConfigError("model.add_difference: '' found; set a Hugging Face folder or Hub ID, or null")
         if not self.path:
             raise ConfigError("model.path: not set; set it to a Hugging Face folder or Hub ID")
         if self.adapter and not isinstance(self.adapter, LoraAdapter):

@@ -14,7 +14,7 @@ from entigraph.training.component_nodes import build_data_config
 from entigraph.training.data_schedule import DataConfig
 from entigraph.training.optim import OptimizerFactory
 from entigraph.training.optim.schedules import SchedulerFactory
-from entigraph.training.starting_models import StartingModel
+from entigraph.training.starting_models import StartingModel, difference_of
 from entigraph.training.trainer import TrainerSettings
 
 PATHS = ("tokens", "tokenizer", "replay", "out")
@@ -48,6 +48,11 @@ class TrainingJob:
     @property
     def adapter(self) -> LoraAdapter | None:
         return adapter_of(self.model)
+
+    @property
+    def difference(self) -> str | None:
+        """The instruct model whose difference from the base model is added after training; None: none."""
+        return difference_of(self.model)
 
     @cached_property
     def optim(self) -> OptimizerFactory:
