@@ -6,8 +6,8 @@ difference of two methods is paired by question. Its standard error has two part
 - the scatter over seeds, pooled over all methods and levels: the residual of accuracy after removing the mean of each
   method and of each seed at a level, that is the residual of a randomized block design. If every seed has documents of
   its own, this includes the choice of the documents;
-- the choice of the documents, by the scatter of the difference over documents. It is added if all seeds share their
-  documents, or if there is one seed only.
+- the choice of the documents, by the scatter of the difference over documents, less what the scatter over seeds adds
+  to it. It is added if all seeds share their documents, or if there is one seed only.
 
 A difference is tested by Student's t distribution with Satterthwaite's degrees of freedom. Holm's method (1979)
 corrects the p-values of all comparisons of a family, so that the probability of any false one stays below `alpha`. With
@@ -156,9 +156,10 @@ def compare_pair(
         parts["seeds"] = 2 * variance / len(pairs)
         errors.append((parts["seeds"], freedom))
     if shared or not errors:
-        mean_difference = np.mean(differences, axis=0) if shared or len(pairs) == 1 else np.concatenate(differences)
-        names = documents[0] if shared or len(pairs) == 1 else [name for part in documents for name in part]
-        parts["documents"], clusters = cluster_variance(mean_difference, names)
+        crossed = shared or len(pairs) == 1
+        values = differences if crossed else [np.concatenate(differences)]
+        names = documents[0] if crossed else [name for part in documents for name in part]
+        parts["documents"], clusters = document_variance(values, names)
         errors.append((parts["documents"], clusters - 1))
     error = StandardError(errors)
     difference = float(np.mean([values.mean() for values in differences]))
@@ -197,7 +198,7 @@ def accuracy_intervals(cells: Sequence[Sequence[SeedAnswers]], confidence: float
     for cell in cells:
         errors = [(squares / freedom / len(cell), freedom)] if freedom and len(cell) > 1 else []
         if not errors or all(list(seed.documents) == list(cell[0].documents) for seed in cell):
-            variance, clusters = cluster_variance(np.mean([seed.correct for seed in cell], axis=0), cell[0].documents)
+            variance, clusters = document_variance([seed.correct for seed in cell], cell[0].documents)
             errors.append((variance, clusters - 1))
         error = StandardError(errors)
         margin = float(t.ppf((1 + confidence) / 2, max(1.0, error.freedom))) * error.value
@@ -208,6 +209,21 @@ def accuracy_intervals(cells: Sequence[Sequence[SeedAnswers]], confidence: float
 
 def mean_accuracy(answers: Sequence[SeedAnswers]) -> float:
     return float(np.mean([answer.accuracy for answer in answers]))
+
+
+def document_variance(values: Sequence[Vector], documents: Sequence[str]) -> tuple[float, int]:
+    """Returns the variance of a mean over seeds that comes from the choice of documents, and their number.
+
+    `values` are those of each seed on the same questions. The scatter over documents of their mean also has a share of
+    the scatter over seeds, which is estimated by that of each seed around the mean, and subtracted.
+    """
+    middle = np.mean(values, axis=0)
+    variance, count = cluster_variance(middle, documents)
+    seeds = len(values)
+    if seeds > 1:
+        around = sum(cluster_variance(value - middle, documents)[0] for value in values)
+        variance = max(0.0, variance - around / (seeds * (seeds - 1)))
+    return variance, count
 
 
 def cluster_variance(values: Vector, clusters: Sequence[str]) -> tuple[float, int]:
