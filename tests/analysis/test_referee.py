@@ -22,13 +22,13 @@ from entigraph.analysis.referee.method_comparisons import (
 )
 from entigraph.analysis.referee.method_costs import CostTable, pareto_front, run_cost
 from entigraph.analysis.referee.method_texts import measure_texts, method_protocols
-from entigraph.analysis.referee.referee import Referee
+from entigraph.analysis.referee.referee import Referee, general_text_tasks, mean_loss_change
 from entigraph.analysis.study_runs import StudyRun
 from entigraph.config.fields import content_fields
 from entigraph.errors import ConfigError, DataError
 from entigraph.storage.artifact import content_key, write_json
 from entigraph.storage.jsonl import write_jsonl
-from entigraph.storage.schemas import Document
+from entigraph.storage.schemas import Document, DocumentLoss
 from entigraph.storage.texts import write_texts
 from entigraph.tokenization.builders import ByteTokenizer
 from tests.analysis.corpora import texts_about
@@ -293,6 +293,27 @@ def test_other_protocols_are_one_error_with_their_differences(tmp_path: Path) ->
     assert "optim.lr" not in str(error.value) and "settings of the other" in str(error.value)
     with pytest.raises(DataError, match=r"analysis\.merge: .*nowhere contains no study"):
         referee(make_context(ours, study_folder(ours)), merge=[str(tmp_path / "nowhere")])
+
+
+def test_forgetting_is_the_change_of_loss_on_general_text(tmp_path: Path) -> None:
+    runs = [make_run(tmp_path, "raw", budget, 0, 0.5, np.random.default_rng(0)) for budget in (10_000, 20_000)]
+    for number, run in enumerate(runs):
+        run.entry["baseline"] = "evaluation/base"
+        for place, nats in ((run.entry["evaluation"], 120.0 + 10 * number), ("evaluation/base", 100.0)):
+            folder = make_folder(tmp_path / place)
+            for task in ("general", "own"):
+                loss = DocumentLoss(document_id="d", nats=nats, tokens=10, unscored=0, bytes=50)
+                write_jsonl(folder / f"losses-{task}.jsonl", [loss])
+            score = {"nats_per_token": nats / 10, "bits_per_byte": nats / 50}
+            scores = {"closed_book": run.score, "general": score, "own": score}
+            write_json(folder / "scores.json", scores)
+            write_json(folder / "manifest.json", {"counts": {}})
+        run.__dict__.pop("scores", None)
+    tasks = general_text_tasks({"questions.general": "news-00000000", "tasks.own.limit": None})
+    assert tasks == {"general"}, "the loss on the documents themselves is no forgetting"
+    assert mean_loss_change(runs[:1], tasks) == pytest.approx(20 / 50 / np.log(2))
+    assert mean_loss_change(runs, tasks) == pytest.approx(25 / 50 / np.log(2))
+    assert mean_loss_change(runs, set()) is None
 
 
 def test_texts_have_overlap_and_diversity(tmp_path: Path) -> None:
