@@ -9,6 +9,7 @@ from entigraph.analysis.scaling.scaling_curve import load_study_settings
 from entigraph.analysis.study_runs import StudyRun, finished_runs
 from entigraph.errors import DataError
 
+SETTINGS = "settings.json"
 ABSENT = "absent"
 
 
@@ -18,7 +19,7 @@ def join_studies(context: AnalysisContext, folders: Sequence[str]) -> tuple[list
     A method, budget and seed that several folders have counts once. Raises DataError if a folder has no study with the
     same settings.
     """
-    if not folders:
+    if not folders or not (context.study / SETTINGS).exists():  # then there is no run to compare with
         return context.finished
     others = [find_counterpart(Path(folder).expanduser().resolve(), context.study) for folder in folders]
     return finished_runs(context.study, context.root, *((study, study.parent.parent) for study in others))
@@ -29,8 +30,8 @@ def find_counterpart(folder: Path, study: Path) -> Path:
 
     Raises DataError with the fields in which the most similar one differs, or if there is none.
     """
-    candidates = [folder] if (folder / "settings.json").is_file() else [
-        file.parent for file in sorted((folder / "studies").glob("*/settings.json"))
+    candidates = [folder] if (folder / SETTINGS).is_file() else [
+        file.parent for file in sorted((folder / "studies").glob(f"*/{SETTINGS}"))
     ]  # fmt: skip
     if not candidates:
         raise DataError(
