@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import closing
-from typing import cast
+from typing import Any, cast
 
 from entigraph.analysis.factuality.judge_usage import JudgedConfiguration, JudgeUsage
 from entigraph.analysis.factuality.judges import JudgedAnalysis
@@ -193,7 +193,8 @@ def quality_gate_lines(run: Run) -> Iterator[str]:
     """Yields the largest cost of the sentences that the writer judges; cached answers are not deducted."""
     gate = run.quality_gate
     pending = gate.asks_writer and run.augmenter.needs_writer and not run.artifacts.training.complete
-    if not pending or not hasattr(run.llm, "price"):
+    llm: Any = run.llm
+    if not pending or not hasattr(llm, "price"):
         return
     from entigraph.analysis.factuality.factuality import judge_usage
 
@@ -201,9 +202,9 @@ def quality_gate_lines(run: Run) -> Iterator[str]:
     usage = judge_usage(tokens, gate.judged_sentences)
     prompt, completion = usage.prompt_tokens[1], usage.completion_tokens[1]
     yield (
-        f"quality_gate with {run.llm.model}: {usage.requests:,.0f} requests for sentences of {run.augmenter.name}, "
-        f"up to {prompt:,.0f} prompt tokens, ${run.llm.price.dollars(prompt, 0.0, completion):,.2f}; "
-        f"stopped at llm.max_cost_usd = {run.llm.max_cost_usd}"
+        f"quality_gate with {llm.model}: {usage.requests:,.0f} requests for sentences of {run.augmenter.name}, "
+        f"up to {prompt:,.0f} prompt tokens, ${llm.price.dollars(prompt, 0.0, completion):,.2f}; "
+        f"stopped at llm.max_cost_usd = {llm.max_cost_usd}"
     )
 
 

@@ -106,6 +106,8 @@ def test_coverage_and_family_wise_error_by_seeds(shared: bool, seeds: int) -> No
             simulate(rng, dict.fromkeys(truth, 0.0), shared=shared, seeds=seeds), "tokens", 0.9, 0.05
         )
         wrong += any(row.decided for row in null)
+    kind = "shared documents" if shared else "documents of each seed"
+    print(f"{kind}, {seeds} seeds: coverage {covered / comparisons:.3f}, family-wise error {wrong / 1_000:.3f}")
     assert 0.87 <= covered / comparisons <= 0.93, covered / comparisons
     assert wrong / 1_000 <= 0.05 + 2 * np.sqrt(0.05 * 0.95 / 1_000), wrong / 1_000
 
