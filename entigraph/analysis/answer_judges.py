@@ -90,7 +90,8 @@ class AnswerJudges(JudgedAnalysis):
         names = {"evaluation": str(context.runs[0].scores[task].get("scored_by", "exact match"))}
         missing: dict[str, dict[str, int]] = {}
         for key, judge in self.judges.items():
-            judged = judge_answers(answers, judge, context.response_cache, context.notify, lambda count: None)
+            with context.progress.bar("judge", len(answers), "answers") as advance:
+                judged = judge_answers(answers, judge, context.response_cache, context.progress.notify, advance)
             raters[key], names[key] = [result.verdict for result in judged], judge_name(judge)
             missing[key] = dict(Counter(result.missing for result in judged if result.verdict is None))
         if self.labels:
