@@ -8,7 +8,7 @@ import csv
 import heapq
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from hashlib import blake2b
 from itertools import combinations
 from pathlib import Path
@@ -80,47 +80,70 @@ class AnswerJudges(JudgedAnalysis):
 
     def run(self, context: AnalysisContext, out: Path) -> list[str]:
         """Writes answer_judges.json, all verdicts (verdicts.csv), and the sample for a person to label."""
-        task = self.task or first_free_form_task(context.runs)
+        task = select_task(context.runs[0], self.task)
         sample = sample_answers(context.runs, task, self.answers, self.seed)
         if not sample:
             raise DataError(f"{context.study}: {task} has no answer that a judge would decide")
-        answers = [answer for _, answer in sample]
-        ids = [name for name, _ in sample]
-        raters = {"evaluation": [stored_verdict(answer) for answer in answers]}
-        names = {"evaluation": str(context.runs[0].scores[task].get("scored_by", "exact match"))}
-        missing: dict[str, dict[str, int]] = {}
-        for key, judge in self.judges.items():
-            with context.progress.bar("judge", len(answers), "answers") as advance:
-                judged = judge_answers(answers, judge, context.response_cache, context.progress.notify, advance)
-            raters[key], names[key] = [result.verdict for result in judged], judge_name(judge)
-            missing[key] = dict(Counter(result.missing for result in judged if result.verdict is None))
+        raters = [
+            Rater(
+                "evaluation",
+                str(context.runs[0].scores[task].get("scored_by", "exact match")),
+                [stored_verdict(answer) for _, answer in sample],
+            ),
+            *(self.ask(key, sample, context) for key in self.judges),
+        ]
         if self.labels:
-            raters["person"] = read_labels(Path(self.labels).expanduser(), ids, AnswerVerdict, "answer")
-            names["person"] = "a person"
-            missing["person"] = {"not labeled": raters["person"].count(None)}
+            ids = [name for name, _ in sample]
+            verdicts = read_labels(Path(self.labels).expanduser(), ids, AnswerVerdict, "answer")
+            raters.append(Rater("person", "a person", verdicts, Counter({"not labeled": verdicts.count(None)})))
         result = {
             "task": task,
             "answers": len(sample),
-            "raters": names,
-            "no_verdict": {key: counts for key, counts in missing.items() if any(counts.values())},
-            "verdicts": {key: dict(Counter(str(verdict) for verdict in raters[key] if verdict)) for key in raters},
+            "raters": {rater.key: rater.name for rater in raters},
+            "verdicts": {rater.key: dict(Counter(map(str, filter(None, rater.verdicts)))) for rater in raters},
+            "no_verdict": {rater.key: dict(+rater.missing) for rater in raters if +rater.missing},
             "agreement": [
-                measure_agreement(one, other, raters[one], raters[other]) for one, other in combinations(raters, 2)
+                measure_agreement(one.key, other.key, one.verdicts, other.verdicts)
+                for one, other in combinations(raters, 2)
             ],
         }
         write_json(out / "answer_judges.json", result)
-        write_verdicts(out / "verdicts.csv", sample, raters)
+        write_verdicts(out / "verdicts.csv", sample, {rater.key: rater.verdicts for rater in raters})
         write_verdicts(out / TO_LABEL, sample, {"verdict": [None] * len(sample)})
         return list(summary_lines(result, out))
 
+    def ask(self, key: str, sample: "Sample", context: AnalysisContext) -> "Rater":
+        judge = self.judges[key]
+        answers = [answer for _, answer in sample]
+        with context.progress.bar("judge", len(answers), "answers") as advance:
+            judged = judge_answers(answers, judge, context.response_cache, context.progress.notify, advance)
+        missing = Counter(result.missing for result in judged if result.verdict is None)
+        return Rater(key, judge_name(judge), [result.verdict for result in judged], missing)
 
-def first_free_form_task(runs: Sequence[StudyRun]) -> str:
-    task = next((name for name, score in runs[0].scores.items() if "scored_by" in score), None)
-    if task is None:
+
+Sample = Sequence[tuple[str, Answer]]  # with an id for each answer
+
+
+@dataclass(frozen=True)
+class Rater:
+    """The verdicts of the evaluation, a judge or a person on the sample, and the reasons why some are missing."""
+
+    key: str
+    name: str
+    verdicts: Sequence[AnswerVerdict | None]
+    missing: Counter[str] = field(default_factory=Counter)
+
+
+def select_task(run: StudyRun, name: str | None) -> str:
+    """Returns the task of this name, or the first one with free-form answers. Raises DataError if there is none."""
+    tasks = [task for task, score in run.scores.items() if "scored_by" in score]
+    if name is not None and name not in tasks:
+        raise DataError(f"analysis.task: {name!r} found, one of {', '.join(tasks) or 'none'} expected")
+    if not tasks:
         raise DataError(
-            f"{runs[0].folder('evaluation')} has no free-form answers; evaluate the study with evaluation=free_form"
+            f"{run.folder('evaluation')} has no free-form answers; evaluate the study with evaluation=free_form"
         )
-    return task
+    return name or tasks[0]
 
 
 def sample_answers(runs: Sequence[StudyRun], task: str, size: int, seed: int) -> list[tuple[str, Answer]]:
@@ -150,9 +173,7 @@ def stored_verdict(answer: Answer) -> AnswerVerdict | None:
     return None if answer.verdict_missing else AnswerVerdict.incorrect
 
 
-def write_verdicts(
-    file: Path, sample: Sequence[tuple[str, Answer]], raters: Mapping[str, Sequence[AnswerVerdict | None]]
-) -> None:
+def write_verdicts(file: Path, sample: Sample, raters: Mapping[str, Sequence[AnswerVerdict | None]]) -> None:
     with file.open("w", encoding="utf-8", newline="") as stream:
         writer = csv.writer(stream)
         writer.writerow(("id", *raters, "question", "accepted", "answer"))

@@ -122,6 +122,8 @@ def test_judge_in_prose_and_missing_answers_are_errors(tmp_path: Path) -> None:
         pytest.raises(LLMError, match="no verdict on 17 of 17"),
     ):
         analyze(context, judge=server.model(model="prose"))
+    with pytest.raises(DataError, match=r"analysis\.task: 'closed_book' found, one of free_form expected"):
+        analyze(context, task="closed_book")
     with pytest.raises(ConfigError, match=r"analysis\.labels: 'nowhere' is not a file"):
         AnswerJudges(labels="nowhere")
     write_json(tmp_path / "evaluation/entigraph-25000-0/scores.json", {"closed_book": {"accuracy": 0.5}})
