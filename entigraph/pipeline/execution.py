@@ -15,7 +15,7 @@ from entigraph.huggingface.model_folders import check_hub_model
 from entigraph.pipeline.dependencies import missing_inputs, needed_steps
 from entigraph.pipeline.run import Run
 from entigraph.pipeline.run_tracking import lazy_tracker
-from entigraph.pipeline.steps import Step, check_tasks, find_quoted_questions, run_steps
+from entigraph.pipeline.steps import Step, check_tasks, find_quoted_questions, run_steps, select_documents
 from entigraph.pipeline.study import reference_entry, study_folder, study_member, study_settings
 from entigraph.runtime.devices import check_accelerator
 from entigraph.runtime.processes import process_group
@@ -54,7 +54,8 @@ def run_pipeline(run: Run, progress: Progress) -> None:
         execute_steps(other, steps, progress)
     sources = [step for step in run_steps(run) if step.stage in (Stage.corpus, Stage.questions)]
     execute_steps(run, sources, progress)
-    raise_if_problems(check_tasks(run))  # needs the documents and questions, and precedes everything expensive
+    # These need the documents and questions, and precede everything expensive.
+    raise_if_problems([*check_tasks(run), *collect_problems(select_documents, run)])
     execute_steps(run, list(run_steps(run)), progress)
     register_run(run)
     register_baselines(run)

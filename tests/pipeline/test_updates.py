@@ -133,3 +133,5 @@ def test_update_trains_on_changed_documents_and_reports_what_changed(
     gone = command("run", *update, "corpus.documents=2")
     message = " ".join(gone.stderr.split())
     assert gone.returncode == 1 and "chronicle-002" in message and "does not forget" in message
+    shorter = load_run(composed(*update, "corpus.documents=2")).artifacts
+    assert shorter.corpus.complete and not shorter.synthesis.complete, "found before a text is paid for"
