@@ -216,7 +216,9 @@ def test_internal_error_keeps_its_traceback(command: Command, tmp_path: Path) ->
         "    fictional = False\n    questions_known = True\n"
         "    def sources(self): return []\n    def read(self): return 1 / 0\n"
     )
-    result = command("stage=corpus", "corpus._target_=mine.Broken", "~corpus.documents", "~corpus.seed")
+    result = command(
+        "stage=corpus", "corpus._target_=mine.Broken", "~corpus.documents", "~corpus.changed", "~corpus.seed"
+    )
     assert result.returncode == 70 and "ZeroDivisionError" in result.stderr and "Traceback" in result.stderr
 
 
