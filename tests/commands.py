@@ -46,7 +46,7 @@ class ForkedProcess:
         os.kill(self.pid, number)
 
     def kill(self) -> None:
-        self.send_signal(signal.SIGKILL)
+        self.process.kill()
 
     def wait(self, timeout: float = 600) -> int:
         self.process.join(timeout)
