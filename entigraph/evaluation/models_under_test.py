@@ -134,7 +134,7 @@ class EndpointModel:
         from entigraph.evaluation.backends.endpoint_backend import EndpointBackend
 
         with self.llm.connect(self.response_cache, notify) as llm:
-            yield EndpointBackend(llm, chat=getattr(self.llm, "api", Api.chat) is Api.chat)
+            yield EndpointBackend(llm, chat=getattr(self.llm, "api", Api.chat) == Api.chat)
 
 
 def load_pretrained_tokenizer(path: str) -> "tuple[Tokenizer, int | None]":

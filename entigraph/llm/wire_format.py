@@ -22,12 +22,12 @@ def build_body(
 ) -> dict[str, Any]:
     body: dict[str, Any] = {"model": model, "temperature": request.temperature}
     limit = request.max_tokens or max_tokens
-    if api is Api.completions:
+    if api == Api.completions:
         body["prompt"] = "\n\n".join(filter(None, (request.system, request.user)))
     else:
         body["messages"] = [{"role": "system", "content": request.system}, {"role": "user", "content": request.user}]
     if limit is not None:
-        body["max_tokens" if api is Api.completions else "max_completion_tokens"] = limit
+        body["max_tokens" if api == Api.completions else "max_completion_tokens"] = limit
     if send_seed:
         body["seed"] = request.sample
     if request.stop:

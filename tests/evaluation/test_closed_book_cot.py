@@ -199,7 +199,7 @@ def evaluate(server: Scripted, folder: Path, task: ClosedBookCoT, count: int = 1
 @pytest.mark.parametrize("api", ["chat", "completions"])
 def test_endpoint_gets_one_request_per_question(api: str, tmp_path: Path) -> None:
     with scripted(answers_all_but(3, 7)) as server:
-        scores = evaluate(server, tmp_path, ClosedBookCoT(samples=16), api=Api(api))
+        scores = evaluate(server, tmp_path, ClosedBookCoT(samples=16), api=api)
         assert scores["accuracy"] == 10 / 12 and scores["samples"] == 12 * 16 and scores["parse_rate"] == 1.0
         assert scores["groups"]["odd"]["accuracy"] == 4 / 6 and scores["groups"]["even"]["accuracy"] == 1.0
         assert len(server.requests) == 12, "one request per question"

@@ -37,7 +37,7 @@ class BatchClient:
 
     @property
     def path(self) -> Literal["/v1/chat/completions", "/v1/completions"]:
-        return "/v1/completions" if self.options.api is Api.completions else "/v1/chat/completions"
+        return "/v1/completions" if self.options.api == Api.completions else "/v1/chat/completions"
 
     def format_line(self, key: bytes, body: bytes) -> bytes:
         """Returns a request as a line of a batch file."""
