@@ -10,10 +10,13 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from hydra.errors import HydraException
 from omegaconf import DictConfig
+from omegaconf.errors import OmegaConfBaseException
 
 from entigraph.config.composition import compose_config, hydra_initialized
-from entigraph.errors import ArtifactError
+from entigraph.config.validation import explain_composition_error
+from entigraph.errors import ArtifactError, ConfigError
 from entigraph.pipeline import dependencies, execution
 from entigraph.pipeline.dry_run import artifact_state, render_plan
 from entigraph.pipeline.loading import load_run
@@ -130,9 +133,14 @@ class Study:
 def compose(overrides: Sequence[str] = (), *, config_dir: str | Path | None = None) -> DictConfig:
     """Returns the configuration that the command line would compose from the same overrides.
 
-    `config_dir` is a folder with config groups of your own, like `--config-dir`. Sweeps (`key=a,b`) are not composed.
+    `config_dir` is a folder with config groups of your own, like `--config-dir`. Raises ConfigError for overrides that
+    Hydra cannot read or apply, and for sweeps (`key=a,b`).
     """
-    return compose_config(overrides, config_dir)
+    try:
+        return compose_config(overrides, config_dir)
+    except (HydraException, OmegaConfBaseException) as error:
+        problem = explain_composition_error(str(error), overrides, lambda rest: compose_config(rest, config_dir))
+        raise ConfigError(problem or str(error).strip()) from error
 
 
 def plan(config: DictConfig) -> Plan:

@@ -15,10 +15,10 @@ import hydra
 from omegaconf import DictConfig
 
 from entigraph.config.composition import compose_config, home
-from entigraph.config.overrides import explain_comma, explain_syntax_error, normalize_overrides
+from entigraph.config.overrides import normalize_overrides
 from entigraph.config.schema import Command, Stage, selected_command
 from entigraph.config.suggestions import did_you_mean
-from entigraph.config.validation import explain_override_error
+from entigraph.config.validation import explain_composition_error
 from entigraph.errors import ConfigError, EntigraphError
 from entigraph.llm.cost import COMMAND_VARIABLE
 from entigraph.pipeline import dry_run, execution, preview
@@ -186,11 +186,7 @@ def explain_hydra_error(message: str) -> str | None:
         kind, name = plugin.groups()
         return f"hydra/{kind}={name}: not installed (as pip install hydra-{name}-{kind}, if it exists)"
     overrides = [argument for argument in sys.argv[1:] if "=" in argument and not argument.startswith("-")]
-    if ambiguous := re.match(r"Ambiguous value for argument '(.+)'$", message, re.MULTILINE):
-        return explain_comma(ambiguous[1])
-    if syntax_error := explain_syntax_error(overrides):
-        return syntax_error
-    return explain_override_error(message, overrides, compose_config)
+    return explain_composition_error(message, overrides, compose_config)
 
 
 def user_error_message(error: BaseException) -> str | None:

@@ -40,6 +40,21 @@ def test_invalid_configuration_raises_one_error() -> None:
         entigraph.plan(entigraph.compose(["seed=-1"]))
 
 
+@pytest.mark.parametrize(
+    ("override", "problem"),
+    [
+        ("augmenter=raw,rephrase", "several values need a sweep"),
+        ("augmenter=entigrph", "did you mean entigraph"),
+        ("sed=1", "did you mean seed"),
+        ("optim={", "not in Hydra's syntax"),
+    ],
+)
+def test_overrides_that_hydra_refuses_raise_one_error(override: str, problem: str) -> None:
+    with pytest.raises(ConfigError, match=problem) as caught:
+        entigraph.compose([override])
+    assert "\n" not in str(caught.value)
+
+
 def test_config_dir_adds_options(tmp_path: Path) -> None:
     (tmp_path / "experiments").mkdir()
     (tmp_path / "experiments" / "mine.yaml").write_text("# @package _global_\nseed: 7\n")

@@ -10,8 +10,10 @@ import inspect
 import json
 import logging
 from collections.abc import Callable, Iterable, Iterator, Mapping, MutableMapping
+from contextlib import suppress
 from dataclasses import dataclass, field, fields, make_dataclass
 from functools import cache
+from types import SimpleNamespace
 from typing import Any, Protocol, cast, get_type_hints
 
 from hydra.errors import InstantiationException
@@ -246,12 +248,18 @@ def inspect_target(target: Callable[..., Any]) -> Parameters:
 
 
 def type_hints(target: Callable[..., Any]) -> Mapping[str, Any]:
-    """Returns the annotations of a target's parameters; none where they name what only a type checker imports."""
+    """Returns the annotations of a target's parameters, without those that name what only a type checker imports."""
     function = target.__init__ if isinstance(target, type) else target  # type: ignore[misc]
     try:
         return get_type_hints(function)
     except (NameError, TypeError, AttributeError):
-        return {}
+        pass
+    hints: dict[str, Any] = {}
+    for name, annotation in getattr(function, "__annotations__", {}).items():
+        with suppress(NameError, TypeError, AttributeError):
+            one = SimpleNamespace(__annotations__={name: annotation})
+            hints |= get_type_hints(one, getattr(function, "__globals__", {}))
+    return hints
 
 
 @cache

@@ -18,6 +18,7 @@ from entigraph.config.instantiate import (
     inspect_target,
     resolve_target,
 )
+from entigraph.config.overrides import explain_comma, explain_syntax_error
 from entigraph.config.schema import (
     COMPONENTS,
     NAMED_COMPONENTS,
@@ -45,6 +46,7 @@ UNKNOWN_KEY = re.compile(r"Could not override '([\w.@/]+)'")
 UNKNOWN_GROUP = re.compile(r"Could not override '(\w+)/(\w+)'")
 INVALID_VALUE = re.compile(r"(.+)\n(?:.*\n)*?\s*full_key: (\S+)")
 INVALID_CHOICE = re.compile(r"Invalid value '(.*)', expected one of \[(.+)\]")
+AMBIGUOUS = re.compile(r"^Ambiguous value for argument '(.+)'$", re.MULTILINE)
 UNKNOWN_OPTION = re.compile(r"Could not (?:find|load) '([^'/]+)/([^']+)'")
 CONFIG_FOLDER = re.compile(r"path=file://(.+)$", re.MULTILINE)
 
@@ -91,6 +93,15 @@ def unknown_keys(node: DictConfig, kind: type, prefix: str) -> list[str]:
     known = [field.name for field in fields(kind)]
     unknown = [name for name in map(str, node) if name not in known and name != "hydra"]
     return [f"{prefix}{name}: unknown; {did_you_mean(name, known)}" for name in unknown]
+
+
+def explain_composition_error(
+    message: str, overrides: Sequence[str], compose: Callable[[list[str]], DictConfig]
+) -> str | None:
+    """Returns Hydra's message about overrides that it cannot read or apply, as one line; else None."""
+    if ambiguous := AMBIGUOUS.search(message):
+        return explain_comma(ambiguous[1])
+    return explain_syntax_error(overrides) or explain_override_error(message, overrides, compose)
 
 
 def explain_override_error(

@@ -31,7 +31,7 @@ def export_parser() -> ArgumentParser:
         description="Writes a Modelfile with which Ollama imports a trained model, or the question-answer pairs of "
         "augmenter=qa as chat messages, Alpaca or ShareGPT records (JSON Lines).",
     )
-    parser.add_argument("target", choices=("ollama", *QAFormat), help="the format")
+    parser.add_argument("target", choices=("ollama", *(kind.value for kind in QAFormat)), help="the format")
     parser.add_argument("name", help="a run or model folder for ollama, else a synthesis")
     parser.add_argument("--out", type=Path, metavar="FILE", help="the file to write, which must not exist yet")
     add_root(parser)

@@ -17,7 +17,7 @@ def publish_main(arguments: Sequence[str]) -> None:
     options = parse_arguments(publish_parser(), arguments)
     if not REPOSITORY.fullmatch(options.to):
         raise ConfigError(f"--to: {options.to!r} found, OWNER/NAME expected")
-    publication = collect_files(options.kind, options.name, options.root.resolve(), options.with_texts)
+    publication = collect_files(Kind(options.kind), options.name, options.root.resolve(), options.with_texts)
     for line in describe(publication, options.to, options.public):
         print(line)
     if not options.upload:
@@ -34,7 +34,7 @@ def publish_parser() -> ArgumentParser:
         description="Publishes synthetic texts, a trained model or the results of a study on the Hugging Face Hub. "
         "Without --upload it only lists what would leave this machine.",
     )
-    parser.add_argument("kind", type=Kind, choices=list(Kind), help="what is published")
+    parser.add_argument("kind", choices=[kind.value for kind in Kind], help="what is published")
     parser.add_argument("name", help="a synthesis, a run (or model folder), or a study, with or without its digest")
     parser.add_argument("--to", required=True, metavar="OWNER/NAME", help="the repository; made if it does not exist")
     parser.add_argument("--with-texts", action="store_true", help="also publish source documents and what quotes them")

@@ -66,6 +66,18 @@ def node(target: str, **values: Any) -> Any:
     return OmegaConf.create({"_target_": f"{HERE}.{target}", **values})
 
 
+def weigh(goods: "Goods", weight: float) -> float:  # type: ignore[name-defined]  # noqa: F821
+    return weight
+
+
+def test_annotations_that_only_a_type_checker_knows_do_not_hide_the_others() -> None:
+    assert build({"_target_": f"{HERE}.weigh", "goods": "any", "weight": 2}, "scales") == 2.0
+    with pytest.raises(ConfigError, match=r"scales\.weight"):
+        build({"_target_": f"{HERE}.weigh", "goods": "any", "weight": "heavy"}, "scales")
+    with pytest.raises(ConfigError, match=r"optim\.lr.*'fast'"):
+        build({"_target_": "entigraph.training.optim.adamw", "_partial_": True, "lr": "fast"}, "optim")
+
+
 def test_dataclass_values_have_the_types_of_its_fields() -> None:
     box = build(node("Box", width="3", name="a", size="large", path="x/y", tags=["t"]), "box")
     assert (box.width, box.size, box.path, box.tags) == (3, Size.large, Path("x/y"), ["t"])
