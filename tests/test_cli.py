@@ -55,7 +55,7 @@ def error_output(result: subprocess.CompletedProcess[str]) -> str:
         (["seed=-1"], "seed: -1 found"),
         (["+optim.betas=[0.9,1.5]"], "optim.betas: [0.9, 1.5] found"),
         (["trainer.accelerator=tpu"], "trainer.accelerator: 'tpu' found, one of auto, cpu, cuda, gpu"),
-        (["scheduler.warmup_ratio=2"], "scheduler.warmup_ratio: 2 found"),
+        (["scheduler.warmup_ratio=2"], "scheduler.warmup_ratio: 2.0 found"),
         (["optim._partial_=false"], "optim"),
         (["+callbacks.mine._target_=builtins.dict"], "callbacks.mine._target_: builtins.dict is not a Callback"),
         (["+callbacks.mine=3"], "callbacks.mine: 3 found; a node with a _target_ expected"),
