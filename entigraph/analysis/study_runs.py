@@ -1,7 +1,6 @@
 """The finished runs of a study, and the points of its curve."""
 
 import json
-import textwrap
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -23,7 +22,6 @@ from entigraph.storage.scores import scalar_scores
 
 FICTIONAL_DOCUMENTS = "fictional documents"
 PLUMBING_NOTE = "plumbing check: the offline writer does not understand these documents"
-FOOTER_WIDTH = 120  # characters per line below a figure
 STAGES = ("corpus", "synthesis", "tokens", "training", "evaluation")
 AUGMENTER_ORDER = ("raw", "rephrase", "entigraph")
 
@@ -204,7 +202,7 @@ def render_study_losses(runs: Sequence[StudyRun]) -> str:
 
 def figure_footer(runs: Sequence[StudyRun]) -> str:
     """Returns what is written below a figure of the runs: their disclaimer and their data losses."""
-    return "\n".join(filter(None, (figure_note(runs), textwrap.fill(render_study_losses(runs), FOOTER_WIDTH))))
+    return "\n".join(filter(None, (figure_note(runs), render_study_losses(runs))))
 
 
 def list_augmenters(runs: Sequence[StudyRun]) -> list[str]:

@@ -3,6 +3,7 @@
 Series differ in marker as well as in color. Figures are saved as PNG, SVG and PDF, byte-identical for the same data.
 """
 
+import textwrap
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
 BLUE, VERMILION, GREEN, PURPLE, ORANGE, SKY = "#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9"
 WINE, OLIVE, INDIGO = "#882255", "#999933", "#332288"  # of Tol's muted palette, for figures with many series
 FIGURE_FORMATS = ("png", "svg", "pdf")  # PDF and SVG for print
+NOTE_CHARACTERS = 16  # per inch, in the font size of a note
 BLACK, GRAY, GRID_COLOR = "#000000", "#777777", "#dddddd"
 STYLES: Mapping[str, tuple[str, str]] = {
     "entigraph": (BLUE, "o"),
@@ -100,9 +102,11 @@ def style_key(style: str | None) -> dict[str, str]:
 
 
 def save_figure(figure: "Figure", out: Path, name: str, note: str | None = None) -> None:
-    """Writes NAME.png, NAME.svg and NAME.pdf, with `note` in gray below the axes."""
+    """Writes NAME.png, NAME.svg and NAME.pdf, with `note` in gray below the axes, wrapped to the figure's width."""
     if note:
-        figure.supxlabel(note, fontsize=8, color=GRAY)
+        width = int(figure.get_figwidth() * NOTE_CHARACTERS)
+        lines = [textwrap.fill(line, width) for line in note.splitlines()]
+        figure.supxlabel("\n".join(lines), fontsize=8, color=GRAY)
     figure.savefig(out / f"{name}.png", dpi=160)
     figure.savefig(out / f"{name}.svg", dpi=160, metadata={"Date": None})
     figure.savefig(out / f"{name}.pdf", metadata={"CreationDate": None})

@@ -79,3 +79,10 @@ def test_figures_are_also_written_for_print_and_are_reproducible(tmp_path: Path)
         save_figure(figure, tmp_path, "f", "a note")
         contents.append([(tmp_path / f"f.{suffix}").read_bytes() for suffix in ("png", "svg", "pdf")])
     assert contents[0] == contents[1] and contents[0][2].startswith(b"%PDF")
+
+
+def test_long_note_is_wrapped_to_the_figure(tmp_path: Path) -> None:
+    figure, _axes = create_figure(figsize=(4, 3))
+    save_figure(figure, tmp_path, "f", f"a label\n{'up to 4 of 6 files were skipped; ' * 6}")
+    note = figure.get_supxlabel()
+    assert note.startswith("a label\nup to 4") and max(map(len, note.splitlines())) < 70
