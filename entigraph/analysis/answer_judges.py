@@ -23,7 +23,7 @@ from entigraph.config.fields import runtime_field
 from entigraph.errors import ConfigError, DataError
 from entigraph.llm.answer_judge import AnswerVerdict, decide_without_judge, judge_answers, judge_name, judge_prompt
 from entigraph.llm.base import Writer
-from entigraph.storage.artifact import write_json
+from entigraph.storage.artifact import artifact_folder, write_json
 from entigraph.storage.fingerprints import fingerprint
 from entigraph.storage.schemas import Answer
 from entigraph.text.writing_systems import CHARACTERS_PER_TOKEN
@@ -191,4 +191,4 @@ def summary_lines(result: Mapping[str, Any], out: Path) -> Iterator[str]:
     for pair in result["agreement"]:
         agreed = f"agree on {pair['agreed']:.1%} of {pair['compared']}, {kappa_text(pair)}" if pair["compared"] else ""
         yield f"{pair['one']} and {pair['other']}: {agreed or 'no answer has a verdict of both'}"
-    yield f"to label by hand: {out / TO_LABEL}, then analysis.labels=<the labeled copy>"
+    yield f"to label by hand: {artifact_folder(out) / TO_LABEL}, then analysis.labels=<the labeled copy>"

@@ -16,6 +16,7 @@ from entigraph.questions.drafting import Draft, drafting_requests, normalize, pa
 from entigraph.questions.question_sources import GeneratedQuestions
 from entigraph.questions.verification import is_refusal, raise_if_unanswered, verify_drafts
 from entigraph.runtime.progress import Progress
+from entigraph.storage.artifact import artifact_folder
 from entigraph.storage.data_losses import Loss
 from entigraph.storage.jsonl import Record, json_line, read_jsonl, write_jsonl
 from entigraph.storage.question_files import read_questions
@@ -140,7 +141,8 @@ def summary_lines(counts: Mapping[str, Any], out: Path) -> list[str]:
     """Returns the lines to print after the stage."""
     lines = []
     if "writer" in counts:
-        lines.append(f"  {counts['questions']:,} questions by {counts['writer']}; read them: {out / 'review.jsonl'}")
+        review = artifact_folder(out) / "review.jsonl"
+        lines.append(f"  {counts['questions']:,} questions by {counts['writer']}; read them: {review}")
         lines += [f"    {count:,} left out: {reason}" for reason, count in counts["rejected"].items()]
         if counts["writer"] == "offline":
             lines.append("  simulated: the offline writer wrote and checked them, which says nothing about an LLM")

@@ -38,7 +38,7 @@ from entigraph.reporting.figures import (
     save_figure,
     series_style,
 )
-from entigraph.storage.artifact import write_json
+from entigraph.storage.artifact import artifact_folder, write_json
 from entigraph.storage.fingerprints import fingerprint
 from entigraph.storage.jsonl import write_jsonl
 from entigraph.storage.schemas import Document
@@ -274,7 +274,7 @@ def factuality_lines(result: Mapping[str, Any], out: Path) -> list[str]:
         *lines,
         f"{'paper, by hand':24}{published.FACTUALITY_SENTENCES:>10,}{'':11}{shares}",
         f"paper: {published.PAPER}, {published.FACTUALITY_SECTION}; different documents, different writer",
-        f"to label by hand: {out / TO_LABEL}, then analysis.labels=<the labeled copy>",
+        f"to label by hand: {artifact_folder(out) / TO_LABEL}, then analysis.labels=<the labeled copy>",
         *([f"note: {result['label']}"] if result["label"] else []),
     ]
 

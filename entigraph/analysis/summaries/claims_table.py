@@ -17,6 +17,7 @@ from typing import Any
 from entigraph.analysis.factuality.judge_agreement import kappa_text
 from entigraph.analysis.summaries.claims import ClaimVerdict
 from entigraph.analysis.summaries.reference_summaries import Place
+from entigraph.storage.artifact import artifact_folder
 
 REFERENCE = "reference"
 Counts = Mapping[Place, Sequence[int]]  # by document, one per summary
@@ -143,7 +144,7 @@ def claims_lines(result: Mapping[str, Any], out: Path) -> list[str]:
         lines.append(f"{references['documents_without']:,} documents have no reference and enter no ratio")
     if result["agreement"]:
         lines.append(agreement_line(result["agreement"]))
-    lines.append(f"every claim with its verdict: {out / 'claims.jsonl'}")
+    lines.append(f"every claim with its verdict: {artifact_folder(out) / 'claims.jsonl'}")
     return [*lines, *([f"note: {result['label']}"] if result["label"] else [])]
 
 
