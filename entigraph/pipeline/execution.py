@@ -50,15 +50,16 @@ def run_pipeline(run: Run, progress: Progress) -> None:
     check_single_process(None)
     for note in run.notes:
         progress.notify(f"note: {note}")
-    for other, steps in needed_steps(run):
-        execute_steps(other, steps, progress)
-    sources = [step for step in run_steps(run) if step.stage in (Stage.corpus, Stage.questions)]
-    execute_steps(run, sources, progress)
-    # These need the documents and questions, and precede everything expensive.
-    raise_if_problems([*check_tasks(run), *collect_problems(select_documents, run)])
-    execute_steps(run, list(run_steps(run)), progress)
-    register_run(run)
-    register_baselines(run)
+    with locks.running_command(run.root):
+        for other, steps in needed_steps(run):
+            execute_steps(other, steps, progress)
+        sources = [step for step in run_steps(run) if step.stage in (Stage.corpus, Stage.questions)]
+        execute_steps(run, sources, progress)
+        # These need the documents and questions, and precede everything expensive.
+        raise_if_problems([*check_tasks(run), *collect_problems(select_documents, run)])
+        execute_steps(run, list(run_steps(run)), progress)
+        register_run(run)
+        register_baselines(run)
 
 
 def run_stage(run: Run, stage: Stage, progress: Progress) -> None:
@@ -74,10 +75,11 @@ def run_stage(run: Run, stage: Stage, progress: Progress) -> None:
     raise_if_problems(find_baseline_problems(run) if stage is Stage.baselines else [])
     for note in run.notes if stage in (Stage.evaluation, Stage.baselines) else ():
         progress.notify(f"note: {note}")
-    execute_steps(run, [*shared, *steps], progress)
-    if stage is Stage.evaluation:
-        register_run(run)
-    register_baselines(run)
+    with locks.running_command(run.root):
+        execute_steps(run, [*shared, *steps], progress)
+        if stage is Stage.evaluation:
+            register_run(run)
+        register_baselines(run)
 
 
 def check_inputs(run: Run, stage: Stage) -> None:

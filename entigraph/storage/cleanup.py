@@ -259,12 +259,23 @@ def clean(root: Path, remove: bool) -> Iterator[str]:
     """Yields a line for each artifact that is not needed, and removes them if `remove` is true.
 
     Raises ArtifactError while any artifact below `root` is being built, because its inputs are recorded only when it
-    finishes. Only the removal waits to see whether another host is building one.
+    finishes, and while a command runs, which may need what it has finished for its next build. Only the removal waits
+    to see whether another host is building one.
     """
+    commands = locks.command_names(root)
+    running = (observe_builds if remove else find_builds)(commands, root).values()  # before the inventory: one may end
+    patience = f"; clean=true finds out within {locks.EXPIRY_S:.0f} s"
+    if running:
+        here = BUILDING in running
+        raise ArtifactError(
+            f"a command {'is running' if here else 'of another host is running, or was interrupted'} below {root}, and "
+            "may need artifacts that nothing else does; run the same command when it has ended"
+            + ("" if here else patience)
+        )
     inventory = take_inventory(root, observe=remove)
     for stored in inventory.artifacts:
         if stored.building:
-            hint = f"; clean=true finds out within {locks.EXPIRY_S:.0f} s" if stored.building == MAY_BE_BUILDING else ""
+            hint = patience if stored.building == MAY_BE_BUILDING else ""
             raise ArtifactError(
                 f"{stored.folder} is {stored.building}, and its inputs are recorded only when it finishes; "
                 f"run the same command when no build runs below paths.root{hint}"
@@ -281,6 +292,8 @@ def clean(root: Path, remove: bool) -> Iterator[str]:
         remove_artifact(stored.folder, root)
     if remove:
         shutil.rmtree(root / REMOVED, ignore_errors=True)  # also what an earlier, killed removal left
+        for killed in commands:
+            shutil.rmtree(locks.lease_folder(killed, root), ignore_errors=True)
         if unneeded:
             yield f"removed {render_total(root, unneeded, 'artifacts')}"
 

@@ -1,6 +1,7 @@
 """Leases: one process builds an artifact and others wait for it, also on other hosts of a shared file system.
 
 .locks/<stage>-<name>/1, 2, 3     one small file per lease, never removed; the highest number is the current lease
+.locks/commands-<random>/1        the same for a running command, removed when it ends
 
 A lease is acquired by creating the file with the next number, which the file server allows only one process. The
 number is a fencing number: it grows with every lease, so that a process can tell that it lost its lease. The holder
@@ -18,6 +19,7 @@ tolerate this: each holder writes to a private folder (`storage.artifact`).
 import json
 import os
 import platform
+import shutil
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -26,6 +28,7 @@ from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
 from typing import Any
+from uuid import uuid4
 
 from entigraph.errors import ArtifactError
 from entigraph.storage.durable_files import create_exclusively
@@ -33,6 +36,7 @@ from entigraph.storage.durable_files import create_exclusively
 HEARTBEAT_S = 5.0
 EXPIRY_S = 60.0  # of an unchanged heartbeat, as observed by a process that waits
 FIRST_POLL_S, MAX_POLL_S = 0.02, 1.0
+COMMANDS = "commands"  # leases of running commands, each with a name of its own
 LEASE_BYTES = 512  # fixed, because a host may see a changed size later than changed content
 
 
@@ -98,6 +102,23 @@ def lock(
         yield lease
     finally:
         lease.release()
+
+
+@contextmanager
+def running_command(root: Path) -> Iterator[None]:
+    """Holds a lease while a command runs, so that others see it between two of its builds too."""
+    name = root / COMMANDS / uuid4().hex
+    try:
+        with lock(name, root):
+            yield
+    finally:
+        shutil.rmtree(lease_folder(name, root), ignore_errors=True)
+
+
+def command_names(root: Path) -> list[Path]:
+    """Returns what the leases of commands are held for, also of those that were killed."""
+    leases = (root / ".locks").glob(f"{COMMANDS}-*")
+    return [root / COMMANDS / folder.name.removeprefix(f"{COMMANDS}-") for folder in leases]
 
 
 def acquire(leases: Path, waiting: Callable[[], None], unless: Callable[[], bool]) -> Lease | None:
@@ -190,7 +211,10 @@ def list_names(folder: Path) -> list[str]:
 
 def read_current(leases: Path) -> tuple[int, bytes]:
     number = current_number(leases)
-    return number, (leases / str(number)).read_bytes() if number else b""
+    try:
+        return number, (leases / str(number)).read_bytes() if number else b""
+    except FileNotFoundError:  # the lease of a command that has ended
+        return 0, b""
 
 
 def has_ended(content: bytes) -> bool:

@@ -26,7 +26,7 @@ from entigraph.pipeline.analysis_step import analyze
 from entigraph.pipeline.dry_run import render_sweep
 from entigraph.pipeline.loading import load_run
 from entigraph.pipeline.run import Run
-from entigraph.storage import artifact, cleanup
+from entigraph.storage import artifact, cleanup, locks
 from entigraph.sweep import early_stopping
 from entigraph.sweep.expansion import compose_jobs, expand_jobs, first_job, has_known_jobs
 from entigraph.sweep.job_table import Sweep, watching
@@ -102,7 +102,7 @@ def run_sweep(config: DictConfig, start: Callable[[], Any]) -> Any:
     while True:
         state.save(sweep.folder)
         try:
-            with watching(sweep):
+            with watching(sweep), locks.running_command(Path(config.paths.root)):
                 returned = start()
             break
         except BrokenProcessPool:

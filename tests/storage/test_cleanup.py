@@ -9,7 +9,11 @@ from pathlib import Path
 
 import pytest
 
+from entigraph.config.schema import Stage
 from entigraph.errors import ArtifactError
+from entigraph.pipeline import execution
+from entigraph.pipeline.run import Run
+from entigraph.runtime.progress import SilentProgress
 from entigraph.storage import artifact, cleanup, locks
 from tests.conftest import TINY, Command, study_of
 
@@ -104,6 +108,31 @@ def test_unfinished_build_is_removed_unless_it_is_running(root: Path) -> None:
     assert "5.0 kB" in "\n".join(cleanup.clean(root, remove=False)) and unfinished.exists()
     assert list(cleanup.clean(root, remove=True)) and not unfinished.exists()
     assert len(artifact_names(root)) == 28
+
+
+def test_nothing_is_removed_while_a_command_runs_even_between_its_builds(root: Path) -> None:
+    shutil.rmtree(study_of(root))
+    with locks.running_command(root):
+        for remove in (False, True):
+            with pytest.raises(ArtifactError, match="a command is running below"):
+                list(cleanup.clean(root, remove))
+    killed = root / ".locks" / "commands-0123" / "1"
+    killed.parent.mkdir()
+    killed.write_bytes(json.dumps({"host": locks.host(), "pid": 2**22 + 1, "started": "1", "released": False}).encode())
+    assert "28 of 28 artifacts not needed" in "\n".join(cleanup.clean(root, remove=False))
+    assert list(cleanup.clean(root, remove=True)) and not artifact_names(root) and not killed.parent.exists()
+
+
+def test_run_counts_as_a_running_command_until_it_ends(configured: Callable[..., Run]) -> None:
+    run = configured(*TINY)
+    running: list[set[Path]] = []
+
+    class Recording(SilentProgress):
+        def notify(self, line: str) -> None:
+            running.append(locks.held(locks.command_names(run.root), run.root))
+
+    execution.run_stage(run, Stage.corpus, Recording())
+    assert running and all(len(commands) == 1 for commands in running) and not locks.command_names(run.root)
 
 
 def test_damaged_artifact_is_kept(root: Path) -> None:
