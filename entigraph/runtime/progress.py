@@ -187,7 +187,7 @@ class TerminalProgress:
 
 
 def print_line(line: str) -> None:
-    print(f"  {line}", file=sys.stderr, flush=True)
+    print(f"  {line}\n", end="", file=sys.stderr, flush=True)  # one write: other threads print lines too
 
 
 class MeterText:
