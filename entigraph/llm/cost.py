@@ -5,6 +5,7 @@ import os
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
+from math import floor, log10
 from typing import Any, Protocol, runtime_checkable
 from urllib.parse import urlsplit
 
@@ -86,6 +87,12 @@ def find_price(model: str, addresses: list[str], prices: Mapping[str, Mapping[st
     )
 
 
+def render_dollars(dollars: float) -> str:
+    """Returns an amount for people: two decimals, below $1 as many as two significant digits take."""
+    decimals = max(2, 1 - floor(log10(dollars))) if 0 < dollars < 1 else 2
+    return f"${dollars:,.{decimals}f}"
+
+
 def escape_key(name: str) -> str:
     """Returns a name as a key of a dictionary in Hydra's override grammar."""
     return re.sub(r"([\\()\[\]{}:=,\s])", r"\\\1", name)
@@ -133,9 +140,9 @@ class SpendingLimit:
         if self.cache.reserve(self.command, dollars, self.limit):
             return
         raise LLMError(
-            f"{self.option}: the next request, of about ${dollars:,.2f}, could exceed the limit of ${self.limit:,.2f} "
-            "of this command. All answers so far are cached: raise the limit and run the same command to continue, "
-            f"or {self.alternative}"
+            f"{self.option}: the next request, of about {render_dollars(dollars)}, could exceed the limit of "
+            f"{render_dollars(self.limit)} of this command. All answers so far are cached: raise the limit and run the "
+            f"same command to continue, or {self.alternative}"
         )
 
     def record(self, reserved: float, dollars: float) -> None:

@@ -8,7 +8,7 @@ from entigraph.analysis.factuality.judge_usage import JudgedConfiguration, Judge
 from entigraph.analysis.factuality.judges import JudgedAnalysis
 from entigraph.config.schema import Synthesis
 from entigraph.evaluation.tasks.question_task import QuestionTask
-from entigraph.llm.cost import Price, PricedWriter
+from entigraph.llm.cost import Price, PricedWriter, render_dollars
 from entigraph.llm.response_cache import ResponseCache, response_cache_path
 from entigraph.pipeline import steps
 from entigraph.pipeline.run import Run
@@ -102,7 +102,7 @@ def document_lines(price: Price, low: SynthesisEstimate, high: SynthesisEstimate
             f"  {shorten(least.document, 32):<32} {entities:>9} {span(least.requests, most.requests):>15} "
             f"{span(least.free, most.free):>9} {span(least.prompt_tokens, most.prompt_tokens):>23} "
             f"{span(least.completion_tokens, most.completion_tokens):>21} "
-            f"{span(dollars(price, least, True), dollars(price, most, False), 2):>17}"
+            f"{dollar_span(dollars(price, least, True), dollars(price, most, False)):>17}"
         )
     if len(pairs) > max_documents:
         yield f"  and {len(pairs) - max_documents:,} more documents"
@@ -125,7 +125,9 @@ def total_lines(llm: PricedWriter, low: SynthesisEstimate, high: SynthesisEstima
         yield "  $0.00: a local server or model"
     else:
         cheapest, dearest = dollars(llm.price, least, True), dollars(llm.price, most, False)
-        yield f"  ${cheapest:,.2f} (prompt prefixes cached) to ${dearest:,.2f} (nothing cached); {stop}"
+        low_text, high_text = render_dollars(cheapest), render_dollars(dearest)
+        ends = f"{low_text} (prompt prefixes cached) to {high_text} (nothing cached)"
+        yield f"  {high_text if low_text == high_text else ends}; {stop}"
     yield f"  time: {render_duration(llm, (least, most), low.seconds_per_request)}"
     if low.unknown_graphs:
         yield (
@@ -185,7 +187,7 @@ def question_cost_lines(run: Run) -> list[str]:
     cost = llm.price.dollars(prompts, 0.0, questions * TOKENS_PER_QUESTION)
     return [
         f"questions with {llm.model}: {len(requests):,} requests for {questions:,} questions and one check of each,"
-        f" about {prompts:,.0f} prompt tokens, ${cost:,.2f}; stopped at llm.max_cost_usd = {llm.max_cost_usd}"
+        f" about {prompts:,.0f} prompt tokens, {render_dollars(cost)}; stopped at llm.max_cost_usd = {llm.max_cost_usd}"
     ]
 
 
@@ -203,7 +205,7 @@ def quality_gate_lines(run: Run) -> Iterator[str]:
     prompt, completion = usage.prompt_tokens[1], usage.completion_tokens[1]
     yield (
         f"quality_gate with {llm.model}: {usage.requests:,.0f} requests for sentences of {run.augmenter.name}, "
-        f"up to {prompt:,.0f} prompt tokens, ${llm.price.dollars(prompt, 0.0, completion):,.2f}; "
+        f"up to {prompt:,.0f} prompt tokens, {render_dollars(llm.price.dollars(prompt, 0.0, completion))}; "
         f"stopped at llm.max_cost_usd = {llm.max_cost_usd}"
     )
 
@@ -225,7 +227,7 @@ def retrieval_cost_lines(run: Run) -> Iterator[str]:
         tokens, searches, cost = run.retriever.estimate_cost(characters + sum(map(len, queries)), len(questions))
         yield (
             f"retrieval for {name}: about {tokens:,.0f} tokens to embed and {searches:,} searches to rerank, "
-            f"${cost:,.2f}; stopped at retriever.max_cost_usd = {limit}"
+            f"{render_dollars(cost)}; stopped at retriever.max_cost_usd = {limit}"
         )
 
 
@@ -250,7 +252,7 @@ def baseline_cost_lines(run: Run) -> list[str]:
             costs = [baseline.price.dollars(prompts, 0.0, completion) for completion in (shortest, longest)]
             lines.append(
                 f"baselines.{name}, {task_name}: {usage.samples:,} samples of {usage.items}, "
-                f"{prompts:,.0f} prompt tokens, ${span(costs[0], costs[1], 2)}; "
+                f"{prompts:,.0f} prompt tokens, {dollar_span(*costs)}; "
                 f"stopped at max_cost_usd = {baseline.max_cost_usd}"
             )
     return lines
@@ -282,7 +284,7 @@ def answer_judge_lines(runs: Sequence[Run]) -> Iterator[str]:
         cost = judge.price.dollars(prompts, 0.0, usage.max_completion_tokens)
         yield (
             f"evaluation.{name}.judge with {judge.model}: up to {usage.samples:,} {usage.items} of each of "
-            f"{len(evaluations):,} models, ${len(evaluations) * cost:,.2f}; "
+            f"{len(evaluations):,} models, {render_dollars(len(evaluations) * cost)}; "
             f"stopped at max_cost_usd = {judge.max_cost_usd}"
         )
 
@@ -307,9 +309,14 @@ def judge_lines(analysis: JudgedAnalysis, usage_by_writer: Mapping[str, JudgeUsa
             costs = [writer.price.dollars(prompt, 0.0, completion) for prompt, completion in ends]
             yield (
                 f"analysis.{key} with {writer.model}: {usage.requests:,.0f} requests for {analysis.judged_texts}, "
-                f"{span(*usage.prompt_tokens)} prompt tokens, ${span(costs[0], costs[1], 2)}; "
+                f"{span(*usage.prompt_tokens)} prompt tokens, {dollar_span(*costs)}; "
                 f"stopped at max_cost_usd = {writer.max_cost_usd}"
             )
+
+
+def dollar_span(low: float, high: float) -> str:
+    first, last = render_dollars(min(low, high)), render_dollars(max(low, high))
+    return first if first == last else f"{first}-{last.removeprefix('$')}"
 
 
 def span(low: float, high: float, digits: int = 0) -> str:

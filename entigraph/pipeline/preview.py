@@ -6,6 +6,7 @@ from textwrap import indent
 
 from entigraph.config.validation import raise_if_problems
 from entigraph.errors import ConfigError
+from entigraph.llm.cost import render_dollars
 from entigraph.llm.response_cache import response_cache_path
 from entigraph.pipeline.run import Run
 from entigraph.runtime.progress import Progress
@@ -38,8 +39,12 @@ def render_preview(run: Run, progress: Progress) -> Iterator[str]:
             totals = [totals[0] + len(sample.texts), totals[1] + tokens, totals[2] + sample.usage.dollars]
             yield from render_sample(sample, tokens)
     texts, tokens, dollars = totals
-    price = f"; at this rate ${dollars / tokens * 1e6:,.2f} per million tokens of text" if dollars and tokens else ""
-    yield f"{texts:.0f} texts, {tokens:,.0f} tokens, ${dollars:,.4f}{price}"
+    price = (
+        f"; at this rate {render_dollars(dollars / tokens * 1e6)} per million tokens of text"
+        if dollars and tokens
+        else ""
+    )
+    yield f"{texts:.0f} texts, {tokens:,.0f} tokens, {render_dollars(dollars)}{price}"
     if run.disclaimer:
         yield f"note: {run.disclaimer}"
 
@@ -56,7 +61,8 @@ def token_counter(run: Run) -> Callable[[str], float]:
 def render_sample(sample: SampleText, tokens: float) -> Iterator[str]:
     task, usage = sample.task, sample.usage
     about = f", about {'; '.join(', '.join(group) for group in task.about)}" if any(task.about) else ""
-    cost = f", {usage.prompt_tokens:,} prompt and {usage.completion_tokens:,} completion tokens, ${usage.dollars:,.4f}"
+    used = f"{usage.prompt_tokens:,} prompt and {usage.completion_tokens:,} completion tokens"
+    cost = f", {used}, {render_dollars(usage.dollars)}"
     yield f'\n== {task.kind} of "{task.document.title}"{about}'
     requests = f"{len(sample.requests)} request{'s' if len(sample.requests) > 1 else ''}"
     yield f"{requests}{cost if usage.prompt_tokens else ''}; {tokens:,.0f} tokens of text"

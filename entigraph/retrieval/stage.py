@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from entigraph.errors import DataError
+from entigraph.llm.cost import render_dollars
 from entigraph.llm.response_cache import ResponseCache
 from entigraph.retrieval.base import Ranked, RetrievalContext, Retriever, build_query
 from entigraph.retrieval.embedding_cache import EmbeddingCache
@@ -102,5 +103,5 @@ def summary_lines(counts: Mapping[str, Any]) -> list[str]:
         "truncated_by_reranker": "pairs exceed the reranker's length and were truncated",
     }
     dollars = counts.get("embedding_dollars", 0.0) + counts.get("rerank_dollars", 0.0)
-    lines += [f"  ${dollars:,.2f} paid for embeddings and reranking"] if dollars else []
+    lines += [f"  {render_dollars(dollars)} paid for embeddings and reranking"] if dollars else []
     return lines + [f"  {counts[key]:,} {note}" for key, note in notes.items() if counts.get(key)]

@@ -6,6 +6,7 @@ from itertools import islice
 from typing import Any
 
 from entigraph.config.schema import Synthesis
+from entigraph.llm.cost import render_dollars
 from entigraph.storage.fingerprints import flatten
 from entigraph.storage.schemas import Document
 
@@ -134,7 +135,7 @@ def list_figures(counts: Mapping[str, Any]) -> list[tuple[str, str]]:
     }
     rows = [(meaning, f"{counts[key]:,}") for key, meaning in numbers.items() if counts.get(key)]
     if counts.get("dollars"):
-        rows.append(("cost of the answers", f"${counts['dollars']:,.2f}"))
+        rows.append(("cost of the answers", render_dollars(counts["dollars"])))
     return rows
 
 

@@ -7,6 +7,7 @@ from typing import Any
 
 from entigraph.errors import DataError, LLMError
 from entigraph.llm.base import Completion
+from entigraph.llm.cost import render_dollars
 from entigraph.storage.data_losses import Loss
 from entigraph.storage.jsonl import JsonLinesWriter
 from entigraph.storage.schemas import EntityGraph, Failure, SyntheticText
@@ -93,8 +94,9 @@ class GenerationStats:
         if not self.dollars:
             return ""
         if not self.token_budget or not self.tokens:
-            return f"${self.dollars:,.2f}"
-        return f"${self.dollars:,.2f} of about ${self.dollars * max(1, self.token_budget / self.tokens):,.2f}"
+            return render_dollars(self.dollars)
+        total = self.dollars * max(1, self.token_budget / self.tokens)
+        return f"{render_dollars(self.dollars)} of about {render_dollars(total)}"
 
     @property
     def state(self) -> dict[str, Any]:
@@ -143,7 +145,7 @@ def summary_lines(counts: Mapping[str, Any], documents: int, token_budget: int |
     """Returns the lines to print after the stage."""
     lines = []
     if counts["requests"]:
-        cost = f", ${counts['dollars']:,.2f}" if counts["dollars"] else ""
+        cost = f", {render_dollars(counts['dollars'])}" if counts["dollars"] else ""
         lines.append(
             f"  {counts['texts']:,} texts of {counts['tokens']:,} tokens, {counts['requests']:,} requests{cost}"
         )

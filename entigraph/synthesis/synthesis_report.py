@@ -16,6 +16,7 @@ from typing import Any
 from markupsafe import Markup, escape
 
 from entigraph.config.schema import Synthesis
+from entigraph.llm.cost import render_dollars
 from entigraph.reporting.html import write_page
 from entigraph.storage.jsonl import read_jsonl
 from entigraph.storage.schemas import Document, EntityGraph, Failure, NearDuplicate, SyntheticText
@@ -47,7 +48,7 @@ def write(
         folder / FILE,
         "entigraph.synthesis",
         "synthesis_report",
-        {"share": render_share},
+        {"share": render_share, "dollars": render_dollars},
         name=name,
         label=label,
         counts=counts,

@@ -260,7 +260,7 @@ def test_plan_states_the_cost_of_the_judge(configured: Callable[..., Run], tmp_p
     write_inputs(folder, questions())
     (line,) = answer_judge_lines([run])
     assert re.fullmatch(
-        r"evaluation\.free_form\.judge with gpt-4o-mini: up to 2 answers of each of 1 models, \$0\.0\d; "
+        r"evaluation\.free_form\.judge with gpt-4o-mini: up to 2 answers of each of 1 models, \$0\.0\d+; "
         r"stopped at max_cost_usd = 5\.0",
         line,
     )

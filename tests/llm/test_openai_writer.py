@@ -17,7 +17,7 @@ import pytest
 
 from entigraph.errors import ConfigError, LLMError
 from entigraph.llm.base import Completion, Request
-from entigraph.llm.cost import Price, SpendingLimit
+from entigraph.llm.cost import Price, SpendingLimit, render_dollars
 from entigraph.llm.openai.online_writer import OpenAIWriter
 from entigraph.llm.response_cache import ResponseCache
 from entigraph.storage.jsonl import read_jsonl
@@ -58,6 +58,14 @@ def ask(options: OpenAIWriter, response_cache: Path, requests: Any) -> list[tupl
     with options.connect(response_cache) as llm:
         answers = list(llm.complete(record()))
     return list(zip(sent, answers, strict=True))
+
+
+@pytest.mark.parametrize(
+    ("dollars", "text"),
+    [(0, "$0.00"), (0.00312, "$0.0031"), (0.0996, "$0.100"), (0.4, "$0.40"), (1.006, "$1.01"), (1234.5, "$1,234.50")],
+)
+def test_dollars_below_one_have_two_significant_digits(dollars: float, text: str) -> None:
+    assert render_dollars(dollars) == text
 
 
 def test_answers_keep_request_order(tmp_path: Path) -> None:

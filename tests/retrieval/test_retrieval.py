@@ -307,7 +307,7 @@ def test_plan_estimates_endpoint_costs(configured: Callable[..., Run], quality_f
     assert "unknown until the questions exist" in line
     execution.execute_step(next(run_steps(run)), SilentProgress(), NoTracker)
     (line,) = cost_estimate.retrieval_cost_lines(run)
-    assert "and 8 searches to rerank, $0.02; stopped at retriever.max_cost_usd = 5.0" in line, (
+    assert "and 8 searches to rerank, $0.016; stopped at retriever.max_cost_usd = 5.0" in line, (
         "two searches for each of four questions"
     )
     tokens = int(line.split("about ")[1].split(" tokens")[0].replace(",", ""))

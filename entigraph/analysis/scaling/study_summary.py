@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from entigraph.analysis.study_runs import StudyRun, list_augmenters
+from entigraph.llm.cost import render_dollars
 from entigraph.reporting.figures import abbreviate
 from entigraph.storage.artifact import read_manifest
 
@@ -91,7 +92,7 @@ def describe_cost(dollars: Sequence[float | None]) -> str:
     if any(cost is None for cost in dollars):
         return "at an unknown cost"
     total = sum(cost for cost in dollars if cost)
-    return f"${total:,.2f}" if total else "free of charge"
+    return render_dollars(total) if total else "free of charge"
 
 
 def between_augmenters(curve: Mapping[str, Any]) -> list[Difference]:
