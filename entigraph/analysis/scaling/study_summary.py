@@ -5,7 +5,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from entigraph.analysis.study_runs import StudyRun, list_augmenters
+from entigraph.analysis.study_runs import PLUMBING_NOTE, StudyRun, figure_note, list_augmenters
 from entigraph.llm.cost import render_dollars
 from entigraph.reporting.figures import abbreviate
 from entigraph.storage.artifact import read_manifest
@@ -25,7 +25,7 @@ def summarize_study(
     decided = [text for text in map(describe_decided, differences) if text]
     undecided = [name for name, entry in differences if not is_decided(entry)]
     if not differences:
-        decided = ["nothing: no two models answered the same questions"]
+        decided = [f"nothing: {why_nothing_is_compared(runs)}"]
     elif decided:
         decided[-1] += f" ({100 * confidence:g} % intervals over documents)"
     else:
@@ -39,6 +39,14 @@ def summarize_study(
         "Decided": "; ".join(decided) + ".",
         "Not decided": ("; ".join(undecided) or "no comparison of this study") + ".",
     }
+
+
+def why_nothing_is_compared(runs: Sequence[StudyRun]) -> str:
+    if figure_note(runs) == PLUMBING_NOTE:
+        return "no accuracies are compared, because the offline writer does not understand these documents"
+    if len(list_augmenters(runs)) == 1:
+        return "the study has one augmenter, and its base model was not evaluated"
+    return "no two augmenters have runs with the same questions, budget and seed, and no base model was evaluated"
 
 
 def describe_question(runs: Sequence[StudyRun]) -> str:
