@@ -75,6 +75,10 @@ def run_stage(run: Run, stage: Stage, progress: Progress) -> None:
     raise_if_problems(find_baseline_problems(run) if stage is Stage.baselines else [])
     for note in run.notes if stage in (Stage.evaluation, Stage.baselines) else ():
         progress.notify(f"note: {note}")
+    if process_group().rank == 0:
+        for step in steps:
+            if step.artifact.complete:
+                progress.notify(f"already complete: {step.artifact.folder}")
     with locks.running_command(run.root):
         execute_steps(run, [*shared, *steps], progress)
         if stage is Stage.evaluation:
