@@ -12,7 +12,7 @@ from typing import Any
 from entigraph.corpus.base import CorpusContent, CorpusReader
 from entigraph.corpus.cleaning import DUPLICATES, Cleaner
 from entigraph.errors import DataError
-from entigraph.storage.data_losses import Loss
+from entigraph.storage.data_losses import Loss, count_of
 from entigraph.storage.jsonl import read_jsonl, write_jsonl
 from entigraph.storage.schemas import Document, SkippedFile
 from entigraph.text.normalization import render_changes
@@ -94,21 +94,21 @@ def render_skipped(skipped: list[SkippedFile]) -> str:
 
 
 def summary_lines(counts: Mapping[str, Any]) -> list[str]:
-    """Returns the lines to print after the stage; none if every file was read as it is."""
-    lines: list[str] = []
+    """Returns the lines to print after the stage: the number of documents, and what was not read as it is."""
     skipped: Mapping[str, int] = counts.get("skipped", {})
-    duplicates = counts.get("duplicates", 0)
+    duplicates, number = counts.get("duplicates", 0), sum(skipped.values())
+    total = number + duplicates + counts["documents"]
+    source = f" from {total:,} files or records" if total > counts["documents"] else ""
+    lines = [f"  {count_of(counts['documents'], 'document')}{source}"]
     if skipped:
-        number = sum(skipped.values())
-        total = number + duplicates + counts["documents"]
-        lines.append(f"  skipped {number:,} of {total:,} files and records (skipped.jsonl):")
+        lines.append(f"  skipped {number:,} of {total:,} files or records (skipped.jsonl):")
         lines += [f"    {count:,} {reason}" for reason, count in skipped.items()]
         if counts["questions_about_skipped_files"]:
-            lines.append(f"  left out {counts['questions_about_skipped_files']:,} questions about them")
+            lines.append(f"  left out {count_of(counts['questions_about_skipped_files'], 'question')} about them")
     if duplicates:
-        lines.append(f"  merged {duplicates:,} documents with the text of another one (duplicates.jsonl)")
+        lines.append(f"  merged {count_of(duplicates, 'duplicate document')} (duplicates.jsonl)")
         if counts["questions_merged"]:
-            lines.append(f"  left out {counts['questions_merged']:,} questions that the other one has too")
+            lines.append(f"  left out {count_of(counts['questions_merged'], 'question')} that the other one has too")
     if "not_converted" in counts:
         lost = ", ".join(f"{count:,} {kind}" for kind, count in counts["not_converted"].items())
         lines.append(f"  not converted to text: {lost} (not_converted.jsonl)")
@@ -122,10 +122,10 @@ def data_losses(counts: Mapping[str, Any]) -> list[Loss]:
     skipped, duplicates = sum(counts.get("skipped", {}).values()), counts.get("duplicates", 0)
     total = skipped + duplicates + counts["documents"]
     return [
-        Loss("files and records have no document", skipped, total),
-        Loss("documents have the text of another one", duplicates, total - skipped),
+        Loss("files or records were skipped", skipped, total),
+        Loss("documents were merged as duplicates", duplicates, total - skipped),
         *(Loss(f"{kind} are not converted", count) for kind, count in counts.get("not_converted", {}).items()),
-        Loss("questions are left out with their file", counts.get("questions_about_skipped_files", 0)),
+        Loss("questions are left out with a skipped file", counts.get("questions_about_skipped_files", 0)),
         *(
             Loss(f"questions are left out ({reason})", count, count + counts["questions"])
             for reason, count in counts.get("questions_left_out", {}).items()

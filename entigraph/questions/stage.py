@@ -17,7 +17,7 @@ from entigraph.questions.question_sources import GeneratedQuestions
 from entigraph.questions.verification import is_refusal, raise_if_unanswered, verify_drafts
 from entigraph.runtime.progress import Progress
 from entigraph.storage.artifact import artifact_folder
-from entigraph.storage.data_losses import Loss
+from entigraph.storage.data_losses import Loss, count_of
 from entigraph.storage.jsonl import Record, json_line, read_jsonl, write_jsonl
 from entigraph.storage.question_files import read_questions
 from entigraph.storage.schemas import Document, DuplicateDocument, SkippedFile
@@ -133,7 +133,7 @@ def data_losses(counts: Mapping[str, Any], documents: int) -> list[Loss]:
     """Returns what the questions do not cover of a corpus of that many documents."""
     return [
         Loss("documents have no question", counts["documents_without_questions"], documents),
-        Loss("questions are left out with their file", counts.get("questions_about_skipped_files", 0)),
+        Loss("questions are left out with a skipped file", counts.get("questions_about_skipped_files", 0)),
     ]
 
 
@@ -142,12 +142,12 @@ def summary_lines(counts: Mapping[str, Any], out: Path) -> list[str]:
     lines = []
     if "writer" in counts:
         review = artifact_folder(out) / "review.jsonl"
-        lines.append(f"  {counts['questions']:,} questions by {counts['writer']}; read them: {review}")
+        lines.append(f"  {count_of(counts['questions'], 'question')} by {counts['writer']}; read them: {review}")
         lines += [f"    {count:,} left out: {reason}" for reason, count in counts["rejected"].items()]
         if counts["writer"] == "offline":
             lines.append("  simulated: the offline writer wrote and checked them, which says nothing about an LLM")
     if counts["documents_without_questions"]:
-        lines.append(f"  {counts['documents_without_questions']:,} documents have no question")
+        lines.append(f"  {count_of(counts['documents_without_questions'], 'document')} without a question")
     if "questions_about_skipped_files" in counts:
-        lines.append(f"  left out {counts['questions_about_skipped_files']:,} questions about skipped files")
+        lines.append(f"  left out {count_of(counts['questions_about_skipped_files'], 'question')} about skipped files")
     return lines

@@ -43,4 +43,11 @@ def render_losses(losses: DataLosses, up_to: bool = False) -> str:
 
 def render_loss(description: str, loss: Mapping[str, Any], up_to: bool) -> str:
     total = "" if loss["total"] is None else f" of {loss['total']:,}"
+    if loss["count"] == 1 and not total:
+        description = description.replace("s are ", " is ", 1)
     return f"{'up to ' if up_to else ''}{loss['count']:,}{total} {description}"
+
+
+def count_of(count: int, noun: str) -> str:
+    """Returns a number and its noun: "1 document", "2 documents"."""
+    return f"{count:,} {noun}{'s' * (count != 1)}"

@@ -279,7 +279,7 @@ def test_unreadable_file_is_skipped_and_counted(notes: Path, command: Command, t
     )
     assert result.returncode == 0, result.stderr
     assert (
-        "skipped 1 of 5 files and records (skipped.jsonl):\n    1 damaged\n  left out 1 questions"
+        "skipped 1 of 5 files or records (skipped.jsonl):\n    1 damaged\n  left out 1 question about"
         in result.stdout + result.stderr
     )
     (folder,) = (tmp_path / "outputs" / "corpus").glob("text_files-*")

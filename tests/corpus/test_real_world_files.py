@@ -82,7 +82,10 @@ def test_files_that_are_not_read_are_counted(tmp_path: Path, command: Command) -
     questions = write_questions(notes / "questions.jsonl", "a.txt", "large.txt")
     result = command("corpus=text_files", f"corpus.path={notes}", f"corpus.questions={questions}", "stage=corpus")
     assert result.returncode == 0, result.stderr
-    assert "skipped 8 of 12 files and records" in result.stdout and "left out 1 questions" in result.stdout
+    assert (
+        "  4 documents from 12 files or records\n  skipped 8 of 12 files" in result.stdout
+        and "left out 1 question about" in result.stdout
+    )
     (folder,) = (tmp_path / "outputs" / "corpus").glob("text_files-*")
     assert [item.id for item in read_jsonl(folder / "documents.jsonl", Document)] == [
         "a.txt", "b.MD", "c.markdown", "d.rst",
@@ -137,8 +140,8 @@ def test_copies_are_merged_and_their_questions_follow(tmp_path: Path) -> None:
     assert asked == [("a/bell.txt", "Who rang?"), ("a/bell.txt", "When?")]
     assert (counts["duplicates"], counts["questions_merged"]) == (1, 1)
     losses = {loss.description: (loss.count, loss.total) for loss in stage.data_losses(counts)}
-    assert losses["documents have the text of another one"] == (1, 3)
-    assert "  merged 1 documents with the text of another one (duplicates.jsonl)" in stage.summary_lines(counts)
+    assert losses["documents were merged as duplicates"] == (1, 3)
+    assert "  merged 1 duplicate document (duplicates.jsonl)" in stage.summary_lines(counts)
 
 
 def test_equal_titles_are_distinguished(tmp_path: Path) -> None:

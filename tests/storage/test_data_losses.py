@@ -17,3 +17,8 @@ def test_merged_losses_are_the_largest_of_each_kind() -> None:
 
 def test_unknown_total_is_omitted() -> None:
     assert render_losses(collect_losses([Loss("questions are left out", 1_200)])) == "1,200 questions are left out"
+
+
+def test_single_item_is_singular() -> None:
+    one = {"questions are left out with a skipped file": {"count": 1, "total": None}}
+    assert render_losses(one) == "1 question is left out with a skipped file"
