@@ -7,6 +7,7 @@ from typing import Any, cast
 from entigraph.analysis.factuality.judge_usage import JudgedConfiguration, JudgeUsage
 from entigraph.analysis.factuality.judges import JudgedAnalysis
 from entigraph.config.schema import Synthesis
+from entigraph.config.validation import collect_problems
 from entigraph.evaluation.tasks.question_task import QuestionTask
 from entigraph.llm.cost import Price, PricedWriter, render_dollars
 from entigraph.llm.response_cache import ResponseCache, response_cache_path
@@ -41,7 +42,7 @@ def synthesis_cost_lines(run: Run, max_documents: int = MAX_DOCUMENTS_LISTED) ->
     from entigraph.llm.caching import CachedAnswers
     from entigraph.tokenization.tokenizer import Tokenizer
 
-    documents = list(run.corpus.read().documents)
+    documents = known_documents(run)
     count_tokens = Tokenizer(run.artifacts.tokenizer.folder).count if run.artifacts.tokenizer.complete else None
     lines = []
     with closing(ResponseCache(response_cache_path(run.root))) as cache:
@@ -55,6 +56,32 @@ def synthesis_cost_lines(run: Run, max_documents: int = MAX_DOCUMENTS_LISTED) ->
             lines += [*document_lines(llm.price, low, high, max_documents), *total_lines(llm, low, high)]
             lines += uncovered_lines(high, budget)
     return lines
+
+
+def known_documents(run: Run) -> list[Document]:
+    """Returns the documents of a finished corpus, or else those of its source, before duplicates are merged."""
+    corpus = run.artifacts.corpus
+    if corpus.complete:
+        return list(read_jsonl(corpus.folder / "documents.jsonl", Document))
+    return list(run.corpus.read().documents)
+
+
+def missing_key_lines(runs: Sequence[Run]) -> Iterator[str]:
+    """Yields why the writer of unfinished texts or questions cannot be paid, such as a missing API key."""
+    problems = [
+        problem
+        for run in runs
+        if isinstance(run.llm, PricedWriter) and not run.llm.price.free and has_pending_requests(run)
+        for problem in collect_problems(run.llm.check)
+    ]
+    yield from (f"note: {problem}" for problem in dict.fromkeys(problems))
+
+
+def has_pending_requests(run: Run) -> bool:
+    questions = run.artifacts.questions
+    return (run.augmenter.needs_writer and not run.artifacts.synthesis.complete) or (
+        run.questions.needs_writer and questions is not None and not questions.complete
+    )
 
 
 def estimate_range(
@@ -180,7 +207,7 @@ def question_cost_lines(run: Run) -> list[str]:
         return [f"questions with {llm.name}: their cost is unknown"]
     from entigraph.questions.drafting import TOKENS_PER_QUESTION, drafting_requests
 
-    requests = [pair for document in run.corpus.read().documents for pair in drafting_requests(document, source)]
+    requests = [pair for document in known_documents(run) for pair in drafting_requests(document, source)]
     questions = source.per_document * len({passage.document.id for passage, _ in requests})
     characters = sum(len(request.system + request.user) for _, request in requests)
     prompts = characters / CHARACTERS_PER_TOKEN / len(requests) * (len(requests) + questions)
@@ -200,7 +227,7 @@ def quality_gate_lines(run: Run) -> Iterator[str]:
         return
     from entigraph.analysis.factuality.factuality import judge_usage
 
-    tokens = [len(document.text) / CHARACTERS_PER_TOKEN for document in run.corpus.read().documents]
+    tokens = [len(document.text) / CHARACTERS_PER_TOKEN for document in known_documents(run)]
     usage = judge_usage(tokens, gate.judged_sentences)
     prompt, completion = usage.prompt_tokens[1], usage.completion_tokens[1]
     yield (
@@ -294,7 +321,7 @@ def judging_cost_lines(run: Run) -> list[str]:
     if not isinstance(run.analysis, JudgedAnalysis):
         return []
     configuration = JudgedConfiguration(
-        document_tokens=[len(document.text) / CHARACTERS_PER_TOKEN for document in run.corpus.read().documents],
+        document_tokens=[len(document.text) / CHARACTERS_PER_TOKEN for document in known_documents(run)],
         tasks=run.tasks,
         models=1 + bool(run.artifacts.base_model_evaluation) + len(run.baselines),
     )

@@ -11,6 +11,7 @@ from entigraph.pipeline.cost_estimate import (
     answer_judge_lines,
     baseline_cost_lines,
     judging_cost_lines,
+    missing_key_lines,
     quality_gate_lines,
     question_cost_lines,
     retrieval_cost_lines,
@@ -40,6 +41,7 @@ def render_plan(run: Run) -> Iterator[str]:
     yield from judging_cost_lines(run)
     yield from training_lines(run)
     yield from engine_lines(run)
+    yield from missing_key_lines([run])
     yield from (f"note: {note}" for note in run.notes)
     yield from synthesis_loss_lines([run])
     if not execution.is_complete(run):
@@ -69,6 +71,7 @@ def render_sweep(study: str, root: str, runs: Sequence[Run], half_width: float |
         yield from render_artifact(artifact, explain=runs[0].config.why, suffix=shared)
     yield from sweep_cost_lines(runs) or ["cost: none, no paid model is used"]
     yield from sweep_training_lines(list(trainings.values()))
+    yield from missing_key_lines(runs)
     yield from (f"note: {note}" for note in dict.fromkeys(note for run in runs for note in run.notes))
     yield from synthesis_loss_lines(runs)
     states = Counter(artifact_state(artifact) for artifact in artifacts.values())

@@ -216,6 +216,27 @@ def test_evaluation_needs_questions(configured: Configured, notes: str) -> None:
     assert [*configured("corpus=text_files", notes, *others, "logger=none").tasks] == ["perplexity"]
 
 
+# --- plan ---
+
+
+def test_plan_counts_the_documents_of_a_finished_corpus(
+    configured: Configured, notes: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("OPENAI_API_KEY", raising=False)
+    (tmp_path / "notes" / "copy.txt").write_text(ARTICLE)
+    run = configured("corpus=text_files", notes, "llm=openai", "augmenter=rephrase", "logger=none")
+
+    def documents() -> list[str]:
+        return [line.split()[0] for line in render_plan(run) if line.strip().startswith(("copy", "lamp"))]
+
+    assert len(documents()) == 2
+    execution.run_stage(run, Stage.corpus, SilentProgress())
+    assert len(documents()) == 1
+    assert "note: llm.api_key_env: OPENAI_API_KEY is not set in the environment; export the API key" in render_plan(run)
+    monkeypatch.setenv("OPENAI_API_KEY", "sk-abc")
+    assert not any("OPENAI_API_KEY" in line for line in render_plan(run))
+
+
 # --- documents without texts ---
 
 
