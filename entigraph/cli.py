@@ -69,7 +69,8 @@ def execute(config: DictConfig) -> None:
         return
     run = load_run(config)
     if command is Command.plan:
-        print("\n".join(dry_run.render_plan(run)))
+        arguments = [word for word in sys.argv[1:] if word not in ("command=plan", "why=true")]
+        print("\n".join(dry_run.render_plan(run, arguments)))
     elif command is Command.preview:
         for text in preview.render_preview(run, TerminalProgress()):
             print(text)

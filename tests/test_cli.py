@@ -1,6 +1,7 @@
 """The command line: invalid input is one error without a traceback, and nothing is written."""
 
 import json
+import shlex
 import shutil
 import signal
 import subprocess
@@ -258,6 +259,8 @@ def test_plan_explains_differences_from_finished_artifacts(command: Command, smo
     assert result.returncode == 0 and "nearest finished: fictional-raw-" in result.stdout, result.stderr
     assert any("lr" in line and "0.5 here" in line for line in result.stdout.splitlines())
     assert "nearest finished" not in command("plan", "experiments=smoke", root, "optim.lr=0.5").stdout
+    rerun = shlex.join(["experiments=smoke", root, "sweep.augmenters=[raw]", "optim.lr=0.5"])
+    assert result.stdout.endswith(f"to execute the unfinished stages: entigraph run {rerun}\n")
 
 
 @pytest.mark.parametrize(

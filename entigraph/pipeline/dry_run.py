@@ -1,5 +1,6 @@
 """Renders what a run or a sweep would do and cost. Changes nothing."""
 
+import shlex
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -25,10 +26,11 @@ from entigraph.storage.artifact import Artifact
 from entigraph.storage.data_losses import collect_losses, render_losses
 
 
-def render_plan(run: Run) -> Iterator[str]:
+def render_plan(run: Run, arguments: Sequence[str] = ()) -> Iterator[str]:
     """Yields the state of every artifact, then the estimated costs and memory.
 
-    With `why` (entigraph plan --why), each unfinished artifact is compared with the nearest finished one.
+    With `why` (entigraph plan --why), each unfinished artifact is compared with the nearest finished one. `arguments`
+    are those of the command line.
     """
     for step in dependencies.all_steps(run):
         yield from render_artifact(step.artifact, explain=run.config.why)
@@ -45,7 +47,7 @@ def render_plan(run: Run) -> Iterator[str]:
     yield from (f"note: {note}" for note in run.notes)
     yield from synthesis_loss_lines([run])
     if not execution.is_complete(run):
-        yield "to execute the unfinished stages: entigraph run"
+        yield f"to execute the unfinished stages: {shlex.join(['entigraph', 'run', *arguments])}"
 
 
 def render_sweep(study: str, root: str, runs: Sequence[Run], half_width: float | None) -> Iterator[str]:
