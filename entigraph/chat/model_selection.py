@@ -75,6 +75,7 @@ def select_model(name: str | None, root: Path) -> SelectedModel:
         return SelectedModel(name, name)
     if folder.is_absolute() or name.startswith((".", "~")):
         raise ConfigError(f"{name} does not exist; expected a run, a model folder or a Hub ID")
+    root = root.absolute()
     names = {DIGEST.sub("", run.name) for run in run_folders(root) if run.parent.name == "training"}
     if not names:
         raise ConfigError(f"{name}: no such folder, and {root} has no runs; set --root to the outputs of your runs")
