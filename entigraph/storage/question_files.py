@@ -5,7 +5,7 @@ be correct and all of them must be selected (as in Coursera's exams, paper App. 
 accepted short `answers` in place of `choices` and `answer`.
 """
 
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -54,26 +54,40 @@ def read_questions(
 
 
 def parse_question(identity: str, raw: Any, find_document: Callable[[Any], str]) -> Question:
-    """Returns the question on one parsed line. Raises DataError if a value is missing or invalid."""
+    """Returns the question on one parsed line. Raises DataError with every missing or invalid value."""
     free_form = isinstance(raw, dict) and "answers" in raw
     keys = ("document", "question", *(("answers",) if free_form else ("choices", "answer")))
     missing = [key for key in keys if not isinstance(raw, dict) or key not in raw]
     if missing:
         raise DataError(f"missing {', '.join(missing)}")
-    document, text = find_document(raw["document"]), parse_text(raw["question"])
+    choices = raw.get("choices")
+    can_choose = not free_form and isinstance(choices, list) and len(choices) > 1
+    fields: Mapping[str, Callable[[], Any]] = {
+        "document_id": lambda: find_document(raw["document"]),
+        "text": lambda: parse_question_text(raw["question"]),
+        "choices": lambda: [] if free_form else parse_choices(choices),
+        "answer": lambda: parse_answer(choices, raw["answer"]) if can_choose else [],
+        "accepted": lambda: parse_accepted(raw["answers"]) if free_form else [],
+        "group": lambda: parse_group(raw.get("group")),
+        "evidence": lambda: parse_evidence(raw.get("evidence")),
+    }
+    values: dict[str, Any] = {}
+    problems: list[str] = []
+    for field, parse in fields.items():
+        try:
+            values[field] = parse()
+        except DataError as error:
+            problems.append(str(error))
+    if problems:
+        raise DataError("; ".join(problems))
+    return Question(id=identity, **values)
+
+
+def parse_question_text(raw: Any) -> str:
+    text = parse_text(raw)
     if not text:
-        raise DataError(f"question is {raw['question']!r:.80}; a text expected")
-    choices = [] if free_form else parse_choices(raw["choices"])
-    return Question(
-        id=identity,
-        document_id=document,
-        text=text,
-        choices=choices,
-        answer=[] if free_form else parse_answer(choices, raw["answer"]),
-        accepted=parse_accepted(raw["answers"]) if free_form else [],
-        group=parse_group(raw.get("group")),
-        evidence=parse_evidence(raw.get("evidence")),
-    )
+        raise DataError(f"question is {raw!r:.80}; a text expected")
+    return text
 
 
 def parse_text(value: Any) -> str:

@@ -52,6 +52,20 @@ def test_bad_values_are_reported_together(changes: dict[str, Any], message: str,
     assert "line 5: not JSON" in text and "line 6: missing document" in text
 
 
+def test_all_bad_values_of_a_line_are_reported(tmp_path: Path) -> None:
+    bad = {"document": "b.txt", "question": " ", "choices": ["Ilse", "Ilse"], "answer": 2, "group": []}
+    with pytest.raises(DataError) as error:
+        read_questions(write(tmp_path, bad), {"a.txt"})
+    for message in (
+        "document is 'b.txt'",
+        "question is ' '",
+        "different texts expected",
+        "0 to 1 expected",
+        "group is []",
+    ):
+        assert message in str(error.value)
+
+
 def test_questions_are_normalized(tmp_path: Path) -> None:
     line = {
         "document": "cafe\u0301.txt",
