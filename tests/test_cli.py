@@ -259,8 +259,14 @@ def test_plan_explains_differences_from_finished_artifacts(command: Command, smo
     assert result.returncode == 0 and "nearest finished: fictional-raw-" in result.stdout, result.stderr
     assert any("lr" in line and "0.5 here" in line for line in result.stdout.splitlines())
     assert "nearest finished" not in command("plan", "experiments=smoke", root, "optim.lr=0.5").stdout
-    rerun = shlex.join(["experiments=smoke", root, "sweep.augmenters=[raw]", "optim.lr=0.5"])
-    assert result.stdout.endswith(f"to execute the unfinished stages: entigraph run {rerun}\n")
+
+
+def test_plan_ends_with_the_command_that_executes_it(command_here: Command, tmp_path: Path) -> None:
+    arguments = ["evaluation=[]", f"paths.root={tmp_path}/my outputs"]
+    result = command_here("plan", *arguments)
+    assert result.returncode == 0, result.stderr
+    last = result.stdout.splitlines()[-1]
+    assert shlex.split(last.removeprefix("to execute the unfinished stages: ")) == ["entigraph", "run", *arguments]
 
 
 @pytest.mark.parametrize(
