@@ -63,6 +63,7 @@ class RunningCommand(ForkedProcess):
     ) -> None:
         self.output = Path(tempfile.mkdtemp(prefix="entigraph-command-"))
         variables = {**os.environ, **(environment or {})}
+        variables.pop("WANDB_SERVICE", None)  # W&B's process of this one, which would outlive a killed command
         files = [str(self.output / name) for name in ("stdout", "stderr")]
         for file in files:
             Path(file).touch()
