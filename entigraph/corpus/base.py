@@ -29,6 +29,11 @@ class CorpusContent:
     changes: Counter[str] = field(default_factory=Counter)
     not_converted: list[ConversionLoss] = field(default_factory=list)
 
+    def leave_out(self, reason: str, questions: int = 1) -> None:
+        """Counts questions of the source that are not asked."""
+        reasons = self.counts.setdefault("questions_left_out", {})
+        reasons[reason] = reasons.get(reason, 0) + questions
+
 
 class CorpusReader(Protocol):
     """`name` is used in folder names. `fictional`: the documents follow the grammar of `entigraph.fictional`.

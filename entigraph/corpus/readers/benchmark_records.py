@@ -9,12 +9,17 @@ from entigraph.storage.jsonl import json_error, parse_json, read_lines
 from entigraph.text.normalization import decode_text, normalize_text
 
 
-def load_json(file: Path, kind: type, expected: str) -> Any:
-    """Returns the value of a JSON file. Raises DataError unless it is of this kind, list or dict, and not empty."""
+def parse_file(file: Path, expected: str) -> Any:
+    """Returns the value of a JSON file."""
     try:
-        content = parse_json(decode_text(file.read_bytes()))
+        return parse_json(decode_text(file.read_bytes()))
     except (ValueError, OSError) as error:
         raise DataError(f"{file}: not a JSON file ({error}); expected {expected}") from None
+
+
+def load_json(file: Path, kind: type, expected: str) -> Any:
+    """Returns the value of a JSON file. Raises DataError unless it is of this kind, list or dict, and not empty."""
+    content = parse_file(file, expected)
     if not isinstance(content, kind) or not content:
         found = "nothing" if isinstance(content, kind) else f"a JSON {type(content).__name__}"
         raise DataError(f"{file}: {found} found; expected {expected}")

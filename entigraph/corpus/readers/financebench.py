@@ -77,18 +77,15 @@ class FinanceBench:
             documents.append(Document(id=f"financebench-{file.stem}", title=file.stem.replace("_", " "), text=text))
             content.not_converted += [ConversionLoss(file=file.name, lost=dict(+lost))] if +lost else []
         known = {document.id for document in documents}
-        left_out = 0
         for place, raw in self.lines():
             identity, name, text, answer = (
                 text_field(raw, key, place, EXPECTED) for key in ("financebench_id", "doc_name", "question", "answer")
             )
             if f"financebench-{name}" not in known:
-                left_out += 1
+                content.leave_out(NO_REPORT)
                 continue
             group = str(raw.get("question_type") or "all").replace("-", "_")
             content.questions.append(
                 Question(id=identity, document_id=f"financebench-{name}", text=text, accepted=[answer], group=group)
             )
-        if left_out:
-            content.counts["questions_left_out"] = {NO_REPORT: left_out}
         return content

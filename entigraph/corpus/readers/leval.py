@@ -10,7 +10,6 @@ answers) and `evaluation` ("exam" for closed-ended tasks). What a question is fo
 """
 
 import re
-from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,8 +17,8 @@ from typing import Any, ClassVar
 
 from entigraph.config.fields import runtime_field
 from entigraph.corpus.base import CorpusContent, resolve_path
+from entigraph.corpus.readers.benchmark_records import load_json_lines
 from entigraph.errors import DataError
-from entigraph.storage.jsonl import json_error, parse_json, read_lines
 from entigraph.storage.schemas import Choice, Document, Question
 from entigraph.text.normalization import normalize_text
 
@@ -54,7 +53,6 @@ class LEval:
 
     def read(self) -> CorpusContent:
         content = CorpusContent(documents=(documents := []))
-        left_out: Counter[str] = Counter()
         for file in self.files():
             lines, task = list(read_documents(file)), file.name.split(".")[0]
             several = any(len(answer_letters(output)) > 1 for line in lines for output in line["outputs"])
@@ -63,31 +61,22 @@ class LEval:
                 document = Document(id=f"leval-{task}-{number}", title=first_line(text), text=text)
                 documents.append(document)
                 if line.get("evaluation", CLOSED_ENDED) != CLOSED_ENDED:
-                    left_out[OPEN_ENDED] += len(line["instructions"])
+                    content.leave_out(OPEN_ENDED, len(line["instructions"]))
                     continue
                 for index, (raw, output) in enumerate(zip(line["instructions"], line["outputs"], strict=True), 1):
                     question = build_question(f"{document.id}-{index}", document, task, raw, output, several)
                     if isinstance(question, str):
-                        left_out[question] += 1
+                        content.leave_out(question)
                     else:
                         content.questions.append(question)
         if not documents:
             raise DataError(f"{self.path} contains no documents of L-Eval; expected lines {EXPECTED}")
-        if left_out:
-            content.counts["questions_left_out"] = dict(left_out)
         return content
 
 
 def read_documents(file: Path) -> Iterator[dict[str, Any]]:
     """Yields the lines. Raises DataError for a line without documents, questions or answers."""
-    for number, raw in enumerate(read_lines(file), 1):
-        if not raw.strip():
-            continue
-        place = f"{file}:{number}"
-        try:
-            line = parse_json(raw)
-        except ValueError as error:
-            raise DataError(f"{place}: not JSON ({json_error(error)}); expected {EXPECTED}") from None
+    for place, line in load_json_lines(file, EXPECTED):
         if not isinstance(line, dict) or not isinstance(line.get("input"), str) or not line["input"].strip():
             raise DataError(f"{place}: no input; expected {EXPECTED}")
         for key in LISTS:

@@ -4,7 +4,6 @@ The release has corpus.json, `[{"title", "body", "url", "source", "published_at"
 "answer", "question_type", "evidence_list": [{"title", "url", "fact"}]}]`.
 """
 
-from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar
@@ -53,15 +52,12 @@ class MultiHopRAG:
             meta = {key: normalize_text(str(raw[key])) for key in META if raw.get(key)}
             documents.setdefault(title, Document(id=f"multihop_rag-{number}", title=title, text=text, meta=meta))
         content = CorpusContent(list(documents.values()))
-        left_out = Counter[str]()
         for number, raw in enumerate(load_json(queries, list, EXPECTED_QUERY), 1):
             question = read_query(raw, f"{queries}, query {number}", number, documents)
             if isinstance(question, str):
-                left_out[question] += 1
+                content.leave_out(question)
             else:
                 content.questions.append(question)
-        if left_out:
-            content.counts["questions_left_out"] = dict(left_out)
         return content
 
 

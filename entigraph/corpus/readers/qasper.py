@@ -5,7 +5,6 @@ The released files are `{paper: {"title", "abstract", "full_text": [{"section_na
 }}`.
 """
 
-from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -46,7 +45,6 @@ class Qasper:
     def read(self) -> CorpusContent:
         (file,) = self.sources()
         content = CorpusContent(documents=(documents := []))
-        left_out = Counter[str]()
         for key, paper in list(load_json(file, dict, EXPECTED).items())[: self.documents]:
             place = f"{file}, {key}"
             title = text_field(paper, "title", place, EXPECTED)
@@ -56,9 +54,7 @@ class Qasper:
                 if question:
                     content.questions.append(question)
                 else:
-                    left_out[UNANSWERABLE] += 1
-        if left_out:
-            content.counts["questions_left_out"] = dict(left_out)
+                    content.leave_out(UNANSWERABLE)
         return content
 
 

@@ -13,10 +13,10 @@ from typing import Any, ClassVar
 
 from entigraph.config.fields import runtime_field
 from entigraph.corpus.base import CorpusContent, resolve_path
+from entigraph.corpus.readers.benchmark_records import list_field, parse_file, text_field
 from entigraph.errors import DataError
-from entigraph.storage.jsonl import parse_json
 from entigraph.storage.schemas import Document, Question
-from entigraph.text.normalization import decode_text, normalize_text
+from entigraph.text.normalization import normalize_text
 
 NOT_IN_IDS = re.compile(r"\W+")
 EXPECTED = '[{"title": "...", "context": "...", "questions": [{"question": "...", "answer": "..."}]}]'
@@ -43,8 +43,7 @@ class Squad:
     def read(self) -> CorpusContent:
         (file,) = self.sources()
         documents: dict[str, Document] = {}
-        questions: list[Question] = []
-        unanswerable = 0
+        content = CorpusContent()
         numbers: Counter[str] = Counter()
         for place, passage in read_passages(file):
             title, text = (read_text(passage, key, place) for key in ("title", "context"))
@@ -56,14 +55,17 @@ class Squad:
                     id=f"squad-{NOT_IN_IDS.sub('_', title)}-{numbers[title]}", title=title, text=text
                 )
             document = documents[text]
-            for number, raw in enumerate(read_list(passage, "questions", place), 1):
-                question = self.build_question(document, raw, f"{place}, question {number}", len(questions))
-                questions += [question] if question else []
-                unanswerable += question is None
+            for number, raw in enumerate(list_field(passage, "questions", place, EXPECTED), 1):
+                index = len(content.questions)
+                question = self.build_question(document, raw, f"{place}, question {number}", index)
+                if question:
+                    content.questions.append(question)
+                else:
+                    content.leave_out("no answer")
         if not documents:
             raise DataError(f"{file} contains no passages; expected {EXPECTED}")
-        counts = {"questions_left_out": {"no answer": unanswerable}} if unanswerable else {}
-        return CorpusContent(list(documents.values()), questions, counts)
+        content.documents = list(documents.values())
+        return content
 
     def build_question(self, document: Document, raw: Any, place: str, index: int) -> Question | None:
         """Returns None for a question without an answer."""
@@ -82,10 +84,7 @@ class Squad:
 
 def read_passages(file: Path) -> Iterator[tuple[str, dict[str, Any]]]:
     """Yields each passage with its place. Raises DataError if the file has another structure."""
-    try:
-        content = parse_json(decode_text(file.read_bytes()))
-    except (ValueError, OSError) as error:
-        raise DataError(f"{file}: not a JSON file ({error}); expected {EXPECTED}") from None
+    content = parse_file(file, EXPECTED)
     if isinstance(content, dict) and isinstance(content.get("data"), list):
         content = [
             {"title": article.get("title"), "context": paragraph.get("context"), "questions": paragraph.get("qas")}
@@ -100,18 +99,8 @@ def read_passages(file: Path) -> Iterator[tuple[str, dict[str, Any]]]:
 
 def read_text(record: Any, key: str, place: str) -> str:
     """Returns a text; SQuAD's titles have underscores in place of spaces."""
-    value = record.get(key) if isinstance(record, dict) else None
-    if not isinstance(value, str) or not value.strip():
-        raise DataError(f"{place}: {key} is {value!r:.80}; a text expected, as in {EXPECTED}")
-    text = normalize_text(value).strip()
+    text = text_field(record, key, place, EXPECTED)
     return text.replace("_", " ") if key == "title" else text
-
-
-def read_list(record: Any, key: str, place: str) -> list[Any]:
-    value = record.get(key)
-    if not isinstance(value, list):
-        raise DataError(f"{place}: {key} is {value!r:.80}; a list expected, as in {EXPECTED}")
-    return value
 
 
 def read_answers(raw: dict[str, Any], place: str) -> list[str]:
