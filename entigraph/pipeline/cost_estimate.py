@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import closing
-from typing import Any, cast
+from typing import cast
 
 from entigraph.analysis.factuality.judge_usage import JudgedConfiguration, JudgeUsage
 from entigraph.analysis.factuality.judges import JudgedAnalysis
@@ -35,7 +35,7 @@ SHORT_ANSWER = 60  # tokens
 def synthesis_cost_lines(run: Run, max_documents: int = MAX_DOCUMENTS_LISTED) -> list[str]:
     """Returns the cost of each augmenter; empty if the writer is the offline one or the texts are complete."""
     llm = run.llm
-    if not run.augmenter.needs_writer or llm.name == "offline" or run.artifacts.synthesis.complete:
+    if not run.writes_texts or llm.name == "offline":
         return []
     if not isinstance(llm, PricedWriter):
         return [f"synthesis with {run.augmenter.name} and {llm.name}: its cost is unknown"]
@@ -71,17 +71,10 @@ def missing_key_lines(runs: Sequence[Run]) -> Iterator[str]:
     problems = [
         problem
         for run in runs
-        if isinstance(run.llm, PricedWriter) and not run.llm.price.free and has_pending_requests(run)
+        if isinstance(run.llm, PricedWriter) and not run.llm.price.free and (run.writes_texts or run.writes_questions)
         for problem in collect_problems(run.llm.check)
     ]
     yield from (f"note: {problem}" for problem in dict.fromkeys(problems))
-
-
-def has_pending_requests(run: Run) -> bool:
-    questions = run.artifacts.questions
-    return (run.augmenter.needs_writer and not run.artifacts.synthesis.complete) or (
-        run.questions.needs_writer and questions is not None and not questions.complete
-    )
 
 
 def estimate_range(
@@ -220,15 +213,13 @@ def question_cost_lines(run: Run) -> list[str]:
 
 def quality_gate_lines(run: Run) -> Iterator[str]:
     """Yields the largest cost of the sentences that the writer judges; cached answers are not deducted."""
-    gate = run.quality_gate
-    pending = gate.asks_writer and run.augmenter.needs_writer and not run.artifacts.training.complete
-    llm: Any = run.llm
-    if not pending or not hasattr(llm, "price"):
+    llm = run.llm
+    if not run.judges_texts or not isinstance(llm, PricedWriter):
         return
     from entigraph.analysis.factuality.factuality import judge_usage
 
     tokens = [len(document.text) / CHARACTERS_PER_TOKEN for document in known_documents(run)]
-    usage = judge_usage(tokens, gate.judged_sentences)
+    usage = judge_usage(tokens, run.quality_gate.judged_sentences)
     prompt, completion = usage.prompt_tokens[1], usage.completion_tokens[1]
     yield (
         f"quality_gate with {llm.model}: {usage.requests:,.0f} requests for sentences of {run.augmenter.name}, "

@@ -100,16 +100,13 @@ def find_problems(run: Run) -> list[str]:
     Checks only what unfinished artifacts need.
     """
     artifacts = run.artifacts
-    writes_questions = run.questions.needs_writer and artifacts.questions and not artifacts.questions.complete
-    writes_texts = run.augmenter.needs_writer and not artifacts.synthesis.complete
     retrieves = any(not ranking.complete for ranking in artifacts.rankings.values())
     evaluates = bool(run.tasks) and not artifacts.evaluation.complete
 
     problems = missing_inputs(run)
-    judges_texts = run.quality_gate.asks_writer and run.augmenter.needs_writer and not artifacts.training.complete
-    if writes_texts or writes_questions or judges_texts:
+    if run.writes_texts or run.writes_questions or run.judges_texts:
         problems += collect_problems(run.llm.check)
-    if writes_texts:
+    if run.writes_texts:
         problems += find_quoted_questions(run)
     if retrieves:
         problems += collect_problems(run.retriever.check)

@@ -15,3 +15,19 @@ class Run(Components):
 
     artifacts: Artifacts
     previous_round: "Run | None" = None
+
+    @property
+    def writes_texts(self) -> bool:
+        """Whether the writer has texts to write."""
+        return self.augmenter.needs_writer and not self.artifacts.synthesis.complete
+
+    @property
+    def writes_questions(self) -> bool:
+        """Whether the writer has questions to write."""
+        questions = self.artifacts.questions
+        return self.questions.needs_writer and questions is not None and not questions.complete
+
+    @property
+    def judges_texts(self) -> bool:
+        """Whether the writer has sentences to judge before the training."""
+        return self.quality_gate.asks_writer and self.augmenter.needs_writer and not self.artifacts.training.complete

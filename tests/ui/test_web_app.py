@@ -100,7 +100,7 @@ def test_entity_graph_is_an_image(client: Any) -> None:
 
 def test_comparison_without_evaluations_is_a_message(client: Any) -> None:
     with pytest.raises(Exception, match="not a finished evaluation"):
-        client.predict("nothing", "nobody", api_name="/compare")
+        client.predict("no_such_run", "another_run", api_name="/compare")
 
 
 def test_wrong_model_is_a_message(client: Any) -> None:
