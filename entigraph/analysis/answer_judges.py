@@ -5,11 +5,9 @@ judge decides. Answers of an evaluation without a judge have the verdict of the 
 """
 
 import csv
-import heapq
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from hashlib import blake2b
 from itertools import combinations
 from pathlib import Path
 from typing import Any, ClassVar
@@ -24,7 +22,7 @@ from entigraph.errors import ConfigError, DataError
 from entigraph.llm.answer_judge import AnswerVerdict, decide_without_judge, judge_answers, judge_name, judge_prompt
 from entigraph.llm.base import Writer
 from entigraph.storage.artifact import artifact_folder, write_json
-from entigraph.storage.fingerprints import fingerprint
+from entigraph.storage.fingerprints import fingerprint, sample_by_hash
 from entigraph.storage.schemas import Answer
 from entigraph.text.writing_systems import CHARACTERS_PER_TOKEN
 
@@ -147,15 +145,8 @@ def select_task(run: StudyRun, name: str | None) -> str:
 
 
 def sample_answers(runs: Sequence[StudyRun], task: str, size: int, seed: int) -> list[tuple[str, Answer]]:
-    """Returns up to `size` answers that need a judge, of all models of the study, with an id for each.
-
-    Each answer gets a hash of the seed and its id; the lowest hashes form the sample, so a smaller one is part of it.
-    """
-
-    def rank(entry: tuple[str, Answer]) -> bytes:
-        return blake2b(f"{seed}/{entry[0]}".encode(), digest_size=8).digest()
-
-    return heapq.nsmallest(size, judged_answers(runs, task), key=rank)
+    """Returns up to `size` answers that need a judge, of all models of the study, with an id for each."""
+    return sample_by_hash(judged_answers(runs, task), size, lambda entry: f"{seed}/{entry[0]}")
 
 
 def judged_answers(runs: Sequence[StudyRun], task: str) -> Iterator[tuple[str, Answer]]:

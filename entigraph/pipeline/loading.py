@@ -17,7 +17,7 @@ def load_run(config: DictConfig, known: BuiltComponents | None = None) -> Run:
 
     Runs that are loaded with one `known`, an empty dictionary at first, share the components that they have in common.
     """
-    earlier = load_previous_round(config)
+    earlier = load_previous_round(config, known)
     fields = build_components(config, known)
     components = Components(**fields)
     raise_if_problems(check_components(components))
@@ -26,12 +26,12 @@ def load_run(config: DictConfig, known: BuiltComponents | None = None) -> Run:
     return run
 
 
-def load_previous_round(config: DictConfig) -> Run | None:
+def load_previous_round(config: DictConfig, known: BuiltComponents | None) -> Run | None:
     """Returns the run whose student decides what this one writes next, and names its artifacts in the config."""
     earlier = previous_round(config)
     if earlier is None:
         return None
-    run = load_run(earlier)
+    run = load_run(earlier, known)
     with open_dict(config.augmenter):
         config.augmenter.student = str(run.artifacts.evaluation.folder)
         config.augmenter.earlier_texts = str(run.artifacts.synthesis.folder)

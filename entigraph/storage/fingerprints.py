@@ -1,13 +1,15 @@
 """Digests of values, and fingerprints of file contents."""
 
 import hashlib
+import heapq
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from entigraph.errors import ArtifactError
 
+Item = TypeVar("Item")
 WHOLE_FILE_BYTES = 64 << 20
 SAMPLED_PARTS, SAMPLED_BYTES = 16, 64 << 10
 
@@ -47,6 +49,14 @@ def content_sample(file: Path) -> str:
             stream.seek(part * (size - SAMPLED_BYTES) // (SAMPLED_PARTS - 1))
             sample.update(stream.read(SAMPLED_BYTES))
     return sample.hexdigest()
+
+
+def sample_by_hash(items: Iterable[Item], size: int, name: Callable[[Item], str]) -> list[Item]:
+    """Returns the items whose names have the lowest hashes: a random sample, of which any smaller one is a part.
+
+    Holds only `size` items in memory.
+    """
+    return heapq.nsmallest(size, items, key=lambda item: hashlib.blake2b(name(item).encode(), digest_size=8).digest())
 
 
 def flatten(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:

@@ -1,13 +1,12 @@
 """Checks a sample of the texts before training: too short, repetitive, refusals, copies, wrong language, leakage."""
 
-import hashlib
-import heapq
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache, partial
 
 from entigraph.config.schema import QualityGate
+from entigraph.storage.fingerprints import sample_by_hash
 from entigraph.storage.schemas import Document, Question, SyntheticText
 from entigraph.synthesis.leakage import MIN_WORDS, QUOTED_WORDS
 from entigraph.text.languages import is_foreign
@@ -117,12 +116,8 @@ def check_quality(
 
 
 def sample_texts(texts: Iterable[SyntheticText], size: int) -> list[SyntheticText]:
-    """Returns the texts whose ids have the lowest hashes, by id; only `size` are held in memory."""
-
-    def rank(text: SyntheticText) -> bytes:
-        return hashlib.blake2b(text.id.encode(), digest_size=8).digest()
-
-    return sorted(heapq.nsmallest(size, texts, key=rank), key=lambda text: text.id)
+    """Returns a random sample of the texts, by id."""
+    return sorted(sample_by_hash(texts, size, lambda text: text.id), key=lambda text: text.id)
 
 
 def word_sequences(text: str, size: int) -> Sequences:

@@ -1,9 +1,7 @@
 """The texts of each method: overlap with their documents, diversity, and the options that they were written with."""
 
-import heapq
 from collections import defaultdict
-from collections.abc import Iterator, Mapping, Sequence
-from hashlib import blake2b
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -21,8 +19,7 @@ from entigraph.analysis.overlap.overlap import (
 from entigraph.analysis.study_runs import StudyRun, list_augmenters
 from entigraph.analysis.written_corpus import WrittenCorpus, open_corpora
 from entigraph.storage.artifact import read_manifest
-from entigraph.storage.fingerprints import flatten
-from entigraph.storage.schemas import SyntheticText
+from entigraph.storage.fingerprints import flatten, sample_by_hash
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
@@ -77,12 +74,9 @@ def measure_overlap(corpora: Sequence[WrittenCorpus]) -> dict[str, Any]:
 
 
 def sample_tokens(corpora: Sequence[WrittenCorpus]) -> list[Hashes]:
-    """Returns the tokens of the texts with the lowest hashes of their ids, which is a random sample."""
-    return [ids for corpus in corpora for ids in encode(load_tokenizer(corpus), sample_texts(corpus.texts()))]
-
-
-def sample_texts(texts: Iterator[SyntheticText]) -> list[SyntheticText]:
-    return heapq.nsmallest(SAMPLE_TEXTS, texts, key=lambda text: blake2b(text.id.encode(), digest_size=8).digest())
+    """Returns the tokens of a random sample of the texts of each corpus."""
+    samples = ((corpus, sample_by_hash(corpus.texts(), SAMPLE_TEXTS, lambda text: text.id)) for corpus in corpora)
+    return [ids for corpus, sample in samples for ids in encode(load_tokenizer(corpus), sample)]
 
 
 def load_tokenizer(corpus: WrittenCorpus) -> "Tokenizer":
