@@ -15,8 +15,10 @@ from entigraph.huggingface.model_folders import check_hub_model
 from entigraph.pipeline.dependencies import missing_inputs, needed_steps
 from entigraph.pipeline.run import Run
 from entigraph.pipeline.run_tracking import lazy_tracker
-from entigraph.pipeline.steps import Step, check_tasks, find_quoted_questions, run_steps, select_documents
+from entigraph.pipeline.steps import Step, check_tasks, run_steps
 from entigraph.pipeline.study import reference_entry, study_folder, study_member, study_settings
+from entigraph.pipeline.text_checks import find_quoted_questions
+from entigraph.pipeline.trained_texts import select_documents
 from entigraph.runtime.devices import check_accelerator
 from entigraph.runtime.processes import process_group
 from entigraph.runtime.progress import Progress, SilentProgress

@@ -15,7 +15,6 @@ from typing import TYPE_CHECKING, Any, cast
 
 from entigraph.config.schema import GateMode, Stage
 from entigraph.config.validation import collect_problems, raise_if_problems
-from entigraph.errors import DataError, LLMError
 from entigraph.evaluation.base import ModelUnderTest, TaskInputs
 from entigraph.evaluation.entity_mentions import TrainingTexts
 from entigraph.evaluation.tasks.question_task import QuestionTask
@@ -23,7 +22,9 @@ from entigraph.huggingface.downloads import download_model
 from entigraph.llm.response_cache import response_cache_path
 from entigraph.llm.vllm.vllm_writer import LOG_NAME
 from entigraph.pipeline.run import Run
-from entigraph.pipeline.study import headline, study_folder, study_member
+from entigraph.pipeline.study import headline
+from entigraph.pipeline.text_checks import check_texts, find_quoted_questions
+from entigraph.pipeline.trained_texts import select_documents, text_selection, trained_documents, training_texts
 from entigraph.pipeline.training_rates import record_rate
 from entigraph.questions.question_sources import GeneratedQuestions
 from entigraph.runtime.processes import process_group
@@ -32,13 +33,12 @@ from entigraph.storage import artifact
 from entigraph.storage.artifact import Artifact, enclosing_artifact
 from entigraph.storage.data_losses import Loss, collect_losses
 from entigraph.storage.jsonl import read_jsonl
-from entigraph.storage.schemas import Document, EntityGraph, Question
+from entigraph.storage.schemas import Document
 from entigraph.storage.scores import scalar_scores
-from entigraph.tokenization.document_selection import DocumentSelection
 from entigraph.tracking.base import Tracker
 
 if TYPE_CHECKING:
-    from entigraph.synthesis.quality_gate import QualityReport
+    pass
 
 TEXTS_LOGGED = 100
 EMBEDDING_CACHE = "vectors.sqlite"
@@ -132,22 +132,6 @@ def synthesize(run: Run, out: Path, progress: Progress, tracker: Tracker) -> Map
     return counts
 
 
-def find_quoted_questions(run: Run) -> list[str]:
-    """Returns where the user's texts for the writer quote an evaluation question, of those that are known by now."""
-    from entigraph.synthesis.leakage import quoted_questions
-
-    if not run.augmenter.user_texts:
-        return []
-    return quoted_questions(run.augmenter.user_texts, evaluation_questions(run))
-
-
-def evaluation_questions(run: Run) -> Iterator[Question]:
-    """Yields the questions that are known by now: those of the corpus and of the evaluation tasks."""
-    files = {run.artifacts.question_folder(task) / "questions.jsonl" for task in run.tasks.values()}
-    files.add(run.artifacts.corpus.folder / "questions.jsonl")
-    return (question for file in sorted(files) if file.exists() for question in read_jsonl(file, Question))
-
-
 def tokenize(run: Run, out: Path, progress: Progress, tracker: Tracker) -> Mapping[str, Any]:
     from entigraph.tokenization import stage
 
@@ -160,43 +144,6 @@ def tokenize(run: Run, out: Path, progress: Progress, tracker: Tracker) -> Mappi
         encoder=run.tokens.encoder,
         stitched=run.tokens.text_layout == "stitched",
     )
-
-
-def text_selection(run: Run) -> dict[str, Any]:
-    """Returns what decides which texts a run trains on, as arguments of the tokens stage."""
-    return {
-        "budget": run.tokens.budget,
-        "repeat": run.augmenter.repeats,
-        "seed": run.seed,
-        "block_length": run.tokens.block_length,
-        "too_long": run.tokens.too_long,
-        "validation_fraction": run.data.validation_fraction,
-        "selection": select_documents(run),
-    }
-
-
-def select_documents(run: Run) -> DocumentSelection | None:
-    """Returns the documents whose texts a run trains on; None: all. Raises DataError if there is none."""
-    from entigraph.corpus.stage import changed_documents
-
-    excluded, earlier = run.tokens.exclude_documents, run.tokens.changed_since
-    if not excluded and earlier is None:
-        return None
-    corpus = run.artifacts.corpus.folder
-    documents = [document.id for document in read_jsonl(corpus / "documents.jsonl", Document)]
-    if unknown := sorted({*excluded} - {*documents}):
-        raise DataError(f"tokens.exclude_documents: {', '.join(unknown)} found; {corpus} has no such document")
-    if earlier is not None:
-        documents, removed = changed_documents(corpus, Path(earlier))
-        if removed:
-            raise DataError(
-                f"tokens.changed_since: {', '.join(removed)} of {earlier} found no more in the corpus; a model that is "
-                "trained further does not forget them, so train the starting model again (tokens.changed_since=null)"
-            )
-    selected = set(documents) - set(excluded)
-    if not selected:
-        raise DataError("tokens.changed_since, tokens.exclude_documents: no document is left to train on")
-    return DocumentSelection(selected, excluded)
 
 
 def train(run: Run, out: Path, progress: Progress, tracker: Tracker) -> Mapping[str, Any]:
@@ -228,63 +175,6 @@ def train(run: Run, out: Path, progress: Progress, tracker: Tracker) -> Mapping[
     if process_group().rank == 0:
         record_rate(run, counts, time.monotonic() - started)
     return counts
-
-
-def check_texts(run: Run, out: Path, progress: Progress, tracker: Tracker) -> None:
-    """Reports the quality of the texts to train on, also in quality.json. Raises DataError to stop the training."""
-    from entigraph.synthesis.quality_gate import check_quality
-
-    training = training_texts(run) if run.augmenter.needs_writer else None
-    if training is None:
-        progress.notify("quality gate: the texts are copied, or were removed; nothing is checked")
-        return
-    documents = read_jsonl(run.artifacts.corpus.folder / "documents.jsonl", Document)
-    with progress.bar("quality gate"):
-        report = check_quality(training.texts(), documents, evaluation_questions(run), run.quality_gate)
-    if run.quality_gate.judged_sentences:
-        judge_support(run, report, progress)
-    artifact.write_json(out / "quality.json", report.as_json())
-    tracker.summarize({f"quality/{defect}": report.share(defect) for defect in report.limits})
-    for line in report.lines():
-        progress.notify(line)
-    if report.exceeded and run.quality_gate.mode is GateMode.stop:
-        raise DataError(
-            f"quality_gate.mode=stop: {', '.join(report.exceeded)}, more often than allowed (see above); read the "
-            f"texts in {run.artifacts.synthesis.folder}, change augmenter or writer, raise the limits, or set "
-            "quality_gate.mode=report"
-        )
-
-
-def judge_support(run: Run, report: "QualityReport", progress: Progress) -> None:
-    """Adds to the report how many sentences of the texts their documents do not support, as the writer judges.
-
-    Raises LLMError if it gives no verdict on most of them.
-    """
-    from entigraph.analysis.base import AnalysisContext
-    from entigraph.analysis.factuality.factuality import judge_corpus
-    from entigraph.analysis.factuality.verdicts import Verdict
-    from entigraph.analysis.study_runs import StudyRun
-    from entigraph.analysis.written_corpus import open_corpus
-    from entigraph.synthesis.quality_gate import UNSUPPORTED
-
-    corpus = open_corpus(run.artifacts.synthesis.folder, run.root)
-    assert corpus is not None
-    configured = StudyRun(run.root, study_member(run))
-    context = AnalysisContext(run.root, study_folder(run), configured, response_cache_path(run.root), progress)
-    judged = judge_corpus(corpus, run.quality_gate.judged_sentences, run.llm, context)
-    report.no_verdict.update(judgment.missing for _, judgment in judged if judgment.verdict is None)
-    if report.no_verdict.total() > len(judged) / 2:
-        reason, count = report.no_verdict.most_common(1)[0]
-        raise LLMError(
-            f"quality_gate.judged_sentences: the writer {run.llm.name} gave no verdict on "
-            f"{report.no_verdict.total():,} of {len(judged):,} sentences ({reason}: {count:,}); choose a writer that "
-            "replies in JSON, or set quality_gate.judged_sentences=0"
-        )
-    report.limits[UNSUPPORTED] = run.quality_gate.max_unsupported
-    report.sentences = sum(judgment.verdict in (Verdict.supported, Verdict.unsupported) for _, judgment in judged)
-    for sentence, judgment in judged:
-        if judgment.verdict is Verdict.unsupported:
-            report.add(sentence.text_id, UNSUPPORTED)
 
 
 def training_origin(run: Run) -> dict[str, str]:
@@ -404,35 +294,6 @@ def synthesis_losses(run: Run, trained: bool = False) -> list[Loss]:
         selection = select_documents(run)
         documents = len(selection.documents) if selection else documents
     return generation_stats.data_losses(counts, documents)
-
-
-def trained_documents(run: Run) -> set[str]:
-    """Returns the ids of the documents with a text in the training data."""
-    from entigraph.storage.texts import row_groups
-    from entigraph.tokenization.stage import texts_within
-
-    folder = run.artifacts.synthesis.folder
-    selected = texts_within(folder, **text_selection(run))
-    documents: set[str] = set()
-    for group in row_groups(folder):
-        rows = selected[group.first : group.first + group.count].nonzero()[0].tolist()
-        documents.update(group.column("document_id", rows) if rows else ())
-    return documents
-
-
-def training_texts(run: Run) -> TrainingTexts | None:
-    """Returns the texts that a run trains on and the entities that they are about; None where they were removed."""
-    from entigraph.storage.texts import read_texts
-    from entigraph.tokenization.stage import texts_within
-
-    if not run.artifacts.synthesis.complete:
-        return None
-    selected = texts_within(run.artifacts.synthesis.folder, **text_selection(run))
-    graphs = run.artifacts.synthesis.folder / "graphs.jsonl"
-    return TrainingTexts(
-        lambda: (text for text, read in zip(read_texts(run.artifacts.synthesis.folder), selected, strict=True) if read),
-        list(read_jsonl(graphs, EntityGraph)) if graphs.exists() else [],
-    )
 
 
 def check_tasks(run: Run) -> list[str]:

@@ -12,8 +12,9 @@ from entigraph.errors import ArtifactError, ConfigError
 from entigraph.pipeline import execution
 from entigraph.pipeline.dry_run import render_plan
 from entigraph.pipeline.run import Run
-from entigraph.pipeline.steps import Step, run_steps, synthesis_losses, trained_documents
+from entigraph.pipeline.steps import Step, run_steps, synthesis_losses
 from entigraph.pipeline.study import study_folder
+from entigraph.pipeline.trained_texts import trained_documents
 from entigraph.runtime.processes import process_group
 from entigraph.runtime.progress import Progress, SilentProgress
 from entigraph.storage import artifact
