@@ -1,8 +1,8 @@
 """The loss of every token, computed in chunks without the logits of the entire batch.
 
 A sequence of 2,048 tokens with a vocabulary of 128k needs 3 GiB for logits, their softmax and its gradient. Here logits
-exist only for a chunk of rows at a time. The backward pass recomputes them, at the cost of one more product with the
-head.
+exist only for a chunk of rows at a time. On a GPU, the backward pass recomputes them, at the cost of one more product
+with the head.
 """
 
 from typing import Any
@@ -15,7 +15,8 @@ from transformers import PreTrainedModel
 IGNORED = -100  # the label of a token that is not in the loss
 MAX_UNCHUNKED_LOGITS = 2**24  # up to this many (64 MiB in fp32) are computed without chunks and recomputation
 # Logits per chunk. Every chunk reads the head and adds to its gradient, so GPUs are faster with few, large chunks.
-CHUNK_LOGITS = {"cpu": 2**24, "cuda": 2**27}
+CHUNK_LOGITS = {"cpu": 2**26, "cuda": 2**27}
+GRADIENTS_IN_FORWARD = {"cpu": True, "cuda": False}  # see ChunkedLosses
 # Some architectures modify the logits after the head; for these, all logits are computed at once.
 LOGIT_TRANSFORMS = (
     "final_logit_softcapping",
@@ -78,36 +79,78 @@ def chunked_losses(hidden: Tensor, weight: Tensor, labels: Tensor, rows: int | N
 
 
 class ChunkedLosses(torch.autograd.Function):
-    """Chunked cross-entropy. Matrix products are in the dtype of the input; losses and softmax in fp32."""
+    """Chunked cross-entropy. Matrix products are in the dtype of the input; losses and softmax in fp32.
+
+    On a CPU, where the products with the head take most of the time, the forward pass also computes the gradients for
+    equal weights of all tokens, while it has the logits. On a GPU, the backward pass recomputes the logits, since the
+    head's gradient would occupy memory next to all activations.
+    """
 
     @staticmethod
     def forward(ctx: Any, hidden: Tensor, weight: Tensor, labels: Tensor, rows: int) -> Tensor:
-        sums = torch.empty(len(hidden), dtype=torch.float32, device=hidden.device)
-        targets = torch.empty_like(sums)
+        losses = torch.empty(len(hidden), dtype=torch.float32, device=hidden.device)
+        sums = torch.empty_like(losses)
+        gradients = None
+        if GRADIENTS_IN_FORWARD.get(hidden.device.type) and any(ctx.needs_input_grad):
+            gradients = HeadGradients(hidden, weight, ctx.needs_input_grad[1])
         for part in row_slices(len(hidden), rows):
             logits = (hidden[part] @ weight.T).float()
-            targets[part] = logits.gather(1, labels[part].clamp_min(0)[:, None])[:, 0]
-            sums[part] = logits.logsumexp(1)
+            targets = logits.gather(1, labels[part].clamp_min(0)[:, None])[:, 0]
+            largest = logits.amax(1)
+            exponentials = logits.sub_(largest[:, None]).exp_()
+            totals = exponentials.sum(1)
+            sums[part] = totals.log() + largest
+            losses[part] = sums[part] - targets
+            if gradients is not None:
+                included = (labels[part] != IGNORED).float()
+                gradients.add(part, exponentials.mul_((included / totals)[:, None]), labels[part], included)
         ctx.save_for_backward(hidden, weight, labels, sums)
-        ctx.rows = rows
-        return (sums - targets).masked_fill_(labels == IGNORED, 0.0)
+        ctx.rows, ctx.gradients = rows, gradients
+        return losses.masked_fill_(labels == IGNORED, 0.0)
 
     @staticmethod
-    def backward(ctx: Any, *gradients: Tensor) -> Any:
+    def backward(ctx: Any, *upstream: Tensor) -> Any:
         hidden, weight, labels, sums = ctx.saved_tensors
-        scale = gradients[0].masked_fill(labels == IGNORED, 0.0)[:, None]
-        hidden_gradient = torch.empty_like(hidden)
-        weight_gradient = torch.zeros_like(weight) if ctx.needs_input_grad[1] else None  # a frozen head has none
-        for part in row_slices(len(hidden), ctx.rows):
-            logits_gradient = (hidden[part] @ weight.T).float()
-            logits_gradient.sub_(sums[part, None]).exp_()
-            minus_one = torch.full_like(logits_gradient[:, :1], -1.0)
-            logits_gradient.scatter_add_(1, labels[part].clamp_min(0)[:, None], minus_one)
-            logits_gradient = logits_gradient.mul_(scale[part]).to(weight.dtype)
-            hidden_gradient[part] = logits_gradient @ weight
-            if weight_gradient is not None:
-                weight_gradient.addmm_(logits_gradient.T, hidden[part])
-        return hidden_gradient, weight_gradient, None, None
+        scale = upstream[0].masked_fill(labels == IGNORED, 0.0)
+        gradients, ctx.gradients = ctx.gradients, None
+        if gradients is None or not all_equal(upstream[0]):
+            gradients = HeadGradients(hidden, weight, ctx.needs_input_grad[1])
+            for part in row_slices(len(hidden), ctx.rows):
+                probabilities = (hidden[part] @ weight.T).float().sub_(sums[part, None]).exp_()
+                gradients.add(part, probabilities.mul_(scale[part, None]), labels[part], scale[part])
+        else:
+            gradients.scale(upstream[0][0])
+        return gradients.hidden, gradients.weight, None, None
+
+
+class HeadGradients:
+    """The gradients of hidden states and head, from the probabilities of one chunk of tokens after another.
+
+    A frozen head has no gradient (`weight` is None).
+    """
+
+    def __init__(self, hidden: Tensor, weight: Tensor, needs_weight: bool) -> None:
+        self.inputs = hidden, weight
+        self.hidden = torch.empty_like(hidden)
+        self.weight = torch.zeros_like(weight) if needs_weight else None
+
+    def add(self, part: slice, probabilities: Tensor, labels: Tensor, scale: Tensor) -> None:
+        """Adds the chunk `part`. `probabilities` are multiplied by `scale`, the weight of each token's loss."""
+        hidden, weight = self.inputs
+        probabilities.scatter_add_(1, labels.clamp_min(0)[:, None], -scale[:, None])
+        logits_gradient = probabilities.to(weight.dtype)
+        self.hidden[part] = logits_gradient @ weight
+        if self.weight is not None:
+            self.weight.addmm_(logits_gradient.T, hidden[part])
+
+    def scale(self, factor: Tensor) -> None:
+        self.hidden.mul_(factor)
+        if self.weight is not None:
+            self.weight.mul_(factor)
+
+
+def all_equal(values: Tensor) -> bool:
+    return bool((values == values[0]).all())
 
 
 def row_slices(total: int, rows: int) -> list[slice]:

@@ -20,7 +20,7 @@ GIB = 2**30
 MARGIN = 0.06  # of a device's memory
 FORWARD_PASSES = {"none": 3.0, "selective": 3.5, "full": 4.0}  # FLOPs per step in forward passes; backward counts two
 QUANTIZED_BYTES = 0.516  # per weight of 4 bits with double quantization
-LOSS_CHUNK_LOGITS = {"cpu": 2**24, "cuda": 2**27}  # logits per chunk of the loss, see loss.py
+LOSS_CHUNK_LOGITS = {"cpu": 2**26, "cuda": 2**27}  # logits per chunk of the loss, see loss.py
 UTILIZATION = 0.5  # of the datasheet's FLOP/s, without recomputation: the best that one GPU reaches
 # Dense bf16 FLOP/s with fp32 accumulation, by NVIDIA's datasheets. Keys are whole words of the name that nvidia-smi
 # prints; the first that matches counts, so that "H100 NVL" precedes "H100".

@@ -1,6 +1,8 @@
 """The peak memory of a training step, measured on fake tensors: real code of the training stage, no weights."""
 
+from contextlib import ExitStack
 from typing import Any
+from unittest.mock import patch
 
 import torch
 from torch._subclasses.fake_tensor import FakeTensorMode
@@ -21,13 +23,12 @@ def measure_peak(values: dict[str, Any], workload: Workload) -> float:
 
     Without an adapter: MemTracker cannot track frozen weights.
     """
-    chunks = loss.CHUNK_LOGITS["cpu"]
-    loss.CHUNK_LOGITS["cpu"] = loss.CHUNK_LOGITS[workload.accelerator]
-    try:
-        with FakeTensorMode(allow_non_fake_inputs=True):
-            return peak_of_step(values, workload)
-    finally:
-        loss.CHUNK_LOGITS["cpu"] = chunks
+    settings = (loss.CHUNK_LOGITS, loss.GRADIENTS_IN_FORWARD)
+    with ExitStack() as stack:
+        for setting in settings:  # fake tensors are on the CPU
+            stack.enter_context(patch.dict(setting, cpu=setting[workload.accelerator]))
+        stack.enter_context(FakeTensorMode(allow_non_fake_inputs=True))
+        return peak_of_step(values, workload)
 
 
 def peak_of_step(values: dict[str, Any], workload: Workload) -> float:

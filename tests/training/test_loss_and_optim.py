@@ -10,6 +10,7 @@ import torch.nn.functional as F
 from transformers import Gemma2Config, Gemma2ForCausalLM
 
 from entigraph.errors import ConfigError
+from entigraph.training import loss
 from entigraph.training.loss import IGNORED, ChunkedLosses, TokenLosses, chunked_losses
 from entigraph.training.optim import adamw, check_optimizer, parameter_groups
 from entigraph.training.optim.schedules import cosine_with_warmup, linear_with_warmup
@@ -21,25 +22,41 @@ LR, BETAS = 5e-6, (0.9, 0.999)
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 @pytest.mark.parametrize("function", [chunked_losses, ChunkedLosses.apply])
-def test_chunked_losses_equal_those_of_full_logits(function: object, dtype: torch.dtype) -> None:
+@pytest.mark.parametrize("weights", [torch.full((37,), 0.25), torch.linspace(0.5, 2, 37)], ids=["equal", "different"])
+def test_chunked_losses_equal_those_of_full_logits(function: object, dtype: torch.dtype, weights: torch.Tensor) -> None:
     torch.manual_seed(0)
     hidden, weight = torch.randn(37, 24, dtype=dtype), torch.randn(301, 24, dtype=dtype)
     labels = torch.randint(0, 301, (37,))
     labels[[3, 36]] = IGNORED
     grads = []
-    for loss in (
+    for compute in (
         lambda h, w: function(h, w, labels, 8),  # type: ignore[operator]
         lambda h, w: F.cross_entropy(F.linear(h, w).float(), labels, reduction="none"),
     ):
         h, w = hidden.clone().requires_grad_(), weight.clone().requires_grad_()
-        losses = loss(h, w)
-        (losses * torch.linspace(0.5, 2, 37)).sum().backward()
+        losses = compute(h, w)
+        (losses * weights).sum().backward()
         grads.append((losses.detach(), h.grad, w.grad))
     close = {"rtol": 2e-2, "atol": 5e-2} if dtype is torch.bfloat16 else {"rtol": 1e-4, "atol": 1e-5}
     assert grads[0][0].dtype == torch.float32 and grads[0][0][3] == 0.0
     torch.testing.assert_close(grads[0][0], grads[1][0], rtol=1e-4, atol=1e-4)
     for ours, theirs in zip(grads[0][1:], grads[1][1:], strict=True):
         torch.testing.assert_close(ours, theirs, **close)
+
+
+def test_both_ways_to_compute_chunked_gradients_agree(monkeypatch: pytest.MonkeyPatch) -> None:
+    torch.manual_seed(0)
+    hidden, weight, labels = torch.randn(37, 24), torch.randn(301, 24), torch.randint(0, 301, (37,))
+    gradients = []
+    for in_forward in (True, False):
+        monkeypatch.setitem(loss.GRADIENTS_IN_FORWARD, "cpu", in_forward)
+        h, w = hidden.clone().requires_grad_(), weight.clone().requires_grad_()
+        ChunkedLosses.apply(h, w, labels, 8).mean().backward()  # type: ignore[no-untyped-call]
+        gradients.append((h.grad, w.grad))
+    torch.testing.assert_close(gradients[0], gradients[1])
+    h = hidden.clone().requires_grad_()
+    ChunkedLosses.apply(h, weight, labels, 8).mean().backward()  # type: ignore[no-untyped-call]
+    torch.testing.assert_close(h.grad, gradients[0][0], msg="with a frozen head")
 
 
 def test_logit_softcapping_is_applied() -> None:
