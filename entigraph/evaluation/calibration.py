@@ -1,6 +1,7 @@
 """Calibration: how often the answers are correct that a model finds as likely as it does (Guo et al. 2017).
 
-The confidence in a free-form answer is the probability that the model gives to its whole text after the prompt.
+The confidence in a free-form answer is the probability that the model gives to its whole text after the prompt. That in
+an option is its probability among the options of the question, or the share of the other samples that chose it.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -8,17 +9,17 @@ from math import exp
 from typing import Any
 
 from entigraph.evaluation.scoring import accuracy, mean
-from entigraph.storage.schemas import Answer, AnswerLikelihood
+from entigraph.storage.schemas import Answer, AnswerLikelihood, choice_set
 
 BINS = 10  # of equal width
 
 
-def score_calibration(answers: Iterable[Answer], likelihoods: Iterable[AnswerLikelihood]) -> dict[str, Any]:
-    """Returns the accuracy and mean confidence of each bin that has answers; empty if no likelihood is known.
+def score_calibration(answers: Iterable[Answer], confidences: Mapping[str, float]) -> dict[str, Any]:
+    """Returns the accuracy and mean confidence of each bin that has answers, as the entry `calibration` of the scores;
+    empty if no confidence is known. `confidences` are by the ids of the questions.
 
     `expected_error` is the mean distance of accuracy and confidence over bins, weighted by their answers.
     """
-    confidences = {record.question_id: exp(-record.nats) for record in likelihoods if record.nats is not None}
     bins: dict[int, list[Answer]] = {}
     for answer in answers:
         if answer.question_id in confidences:
@@ -27,12 +28,36 @@ def score_calibration(answers: Iterable[Answer], likelihoods: Iterable[AnswerLik
         return {}
     rows = [summarize_bin(number, bins[number], confidences) for number in sorted(bins)]
     total = sum(row["questions"] for row in rows)
-    return {
+    calibration = {
         "questions": total,
         "confidence": sum(row["confidence"] * row["questions"] for row in rows) / total,
         "expected_error": sum(abs(row["accuracy"] - row["confidence"]) * row["questions"] for row in rows) / total,
         "bins": rows,
     }
+    return {"calibration": calibration}
+
+
+def answer_confidences(likelihoods: Iterable[AnswerLikelihood]) -> dict[str, float]:
+    """Returns the confidences in free-form answers whose likelihood is known."""
+    return {record.question_id: exp(-record.nats) for record in likelihoods if record.nats is not None}
+
+
+def choice_confidences(answers: Iterable[Answer]) -> dict[str, float]:
+    """Returns the confidences in the chosen options, of answers with likelihoods or with several valid samples."""
+    confidences = {}
+    for answer in answers:
+        chosen = choice_set(answer.choice)
+        samples = [choice_set(choice) for choice in answer.samples if choice is not None]
+        if answer.scores and isinstance(answer.choice, int):
+            confidences[answer.question_id] = softmax(answer.scores)[answer.choice]
+        elif chosen and len(samples) > 1:
+            confidences[answer.question_id] = (samples.count(chosen) - 1) / (len(samples) - 1)
+    return confidences
+
+
+def softmax(scores: Sequence[float]) -> list[float]:
+    weights = [exp(score - max(scores)) for score in scores]
+    return [weight / sum(weights) for weight in weights]
 
 
 def summarize_bin(number: int, answers: Sequence[Answer], confidences: Mapping[str, float]) -> dict[str, Any]:

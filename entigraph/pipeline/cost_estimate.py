@@ -30,6 +30,7 @@ from entigraph.text.writing_systems import CHARACTERS_PER_TOKEN
 
 MAX_DOCUMENTS_LISTED = 20
 SHORT_ANSWER = 60  # tokens
+TOKENS_PER_QUESTION = 120  # for writing and checking it
 
 
 def synthesis_cost_lines(run: Run, max_documents: int = MAX_DOCUMENTS_LISTED) -> list[str]:
@@ -198,15 +199,14 @@ def question_cost_lines(run: Run) -> list[str]:
         return []
     if not isinstance(llm, PricedWriter):
         return [f"questions with {llm.name}: their cost is unknown"]
-    from entigraph.questions.drafting import TOKENS_PER_QUESTION, drafting_requests
+    from entigraph.questions.stage import estimate_requests
 
-    requests = [pair for document in known_documents(run) for pair in drafting_requests(document, source)]
-    questions = source.per_document * len({passage.document.id for passage, _ in requests})
-    characters = sum(len(request.system + request.user) for _, request in requests)
-    prompts = characters / CHARACTERS_PER_TOKEN / len(requests) * (len(requests) + questions)
+    requests, questions, characters = estimate_requests(known_documents(run), source)
+    prompts = characters / CHARACTERS_PER_TOKEN
     cost = llm.price.dollars(prompts, 0.0, questions * TOKENS_PER_QUESTION)
+    checks = "three checks" if source.across_documents else "one check"
     return [
-        f"questions with {llm.model}: {len(requests):,} requests for {questions:,} questions and one check of each,"
+        f"questions with {llm.model}: {requests:,} requests for {questions:,} questions and {checks} of each,"
         f" about {prompts:,.0f} prompt tokens, {render_dollars(cost)}; stopped at llm.max_cost_usd = {llm.max_cost_usd}"
     ]
 

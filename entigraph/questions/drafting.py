@@ -3,63 +3,60 @@
 import random
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from importlib import resources
 from math import ceil
 from typing import Any
 
 from entigraph.llm.base import Request
-from entigraph.questions.question_sources import GeneratedQuestions
+from entigraph.questions.question_sources import GeneratedQuestions, QuestionForm
 from entigraph.storage.schemas import Document, Question
 from entigraph.text.json_answers import parse_json_answer
 from entigraph.text.languages import in_own_language, is_foreign
 from entigraph.text.normalization import is_blank, normalize_text
 from entigraph.text.writing_systems import characters_per_token
 
-TOKENS_PER_QUESTION = 120  # for writing and checking it, for estimates
 OPTIONS = 4
 KINDS = ("stated", "combined")
 # Before the space, or after marks that need none behind them, with their closing quotes.
 SENTENCE_BOUNDARY = re.compile(r"(?<=[.!?؟۔।॥።])(?=\s)|(?<=[。！？｡])(?![。！？｡」』”’）])|(?<=[。！？｡][」』”’）])")
 STRING: Mapping[str, Any] = {"type": "string"}
-DRAFT_SCHEMA: Mapping[str, Any] = {
-    "type": "object",
-    "properties": {
-        "questions": {
-            "type": "array",
-            "items": {
-                "type": "object",
-                "properties": {
-                    "question": STRING,
-                    "right": STRING,
-                    "wrong": {"type": "array", "items": STRING},
-                    "kind": {"type": "string", "enum": list(KINDS)},
-                    "evidence": STRING,
-                },
-                "required": ["question", "right", "wrong", "kind", "evidence"],
-                "additionalProperties": False,
-            },
-        }
-    },
-    "required": ["questions"],
-    "additionalProperties": False,
+STRINGS: Mapping[str, Any] = {"type": "array", "items": STRING}
+ANSWER_FIELDS: Mapping[QuestionForm, Mapping[str, Any]] = {
+    QuestionForm.multiple_choice: {"right": STRING, "wrong": STRINGS},
+    QuestionForm.short_answer: {"answers": STRINGS},
 }
 
 
 @dataclass(frozen=True)
 class QuestionPassage:
-    """A part of a document that questions are asked about. `number` counts the parts from 0."""
+    """A part of a document that `count` questions are asked about. `number` counts the parts from 0.
+
+    Questions across documents are also about `other`, a passage of another document, and `number` counts the pairs of
+    the first document. `shared_names` are in both passages.
+    """
 
     document: Document
     number: int
     text: str
+    count: int = 1
+    other: "QuestionPassage | None" = None
+    shared_names: Sequence[str] = ()
 
     @property
     def rendered(self) -> str:
         """The passage as every request shows it: title, author and year in the first line, then the text."""
         heading = [f'"{self.document.title}"', *(self.document.meta.get(key) for key in ("author", "year"))]
-        return f"### Document\n{', '.join(filter(None, heading))}.\n{self.text}"
+        shown = f"### Document\n{', '.join(filter(None, heading))}.\n{self.text}"
+        if self.other is None:
+            return shown
+        return f"{shown}\n\n{self.other.rendered.replace('### Document', '### Another document', 1)}"
+
+    @property
+    def single_passages(self) -> Sequence["QuestionPassage"]:
+        """The passage of each document."""
+        return [self] if self.other is None else [replace(self, other=None), self.other]
 
 
 @dataclass(frozen=True)
@@ -68,7 +65,6 @@ class Draft:
 
     question: Question
     passage: QuestionPassage
-    evidence: str
 
 
 def split_passages(document: Document, settings: GeneratedQuestions) -> list[QuestionPassage]:
@@ -82,7 +78,9 @@ def split_passages(document: Document, settings: GeneratedQuestions) -> list[Que
             texts[-1] += piece
         else:
             texts.append(piece)
-    return [QuestionPassage(document, number, text.strip()) for number, text in enumerate(texts) if text.strip()]
+    texts = [text.strip() for text in texts]
+    count = ceil(settings.per_document / max(1, sum(map(bool, texts))))
+    return [QuestionPassage(document, number, text, count) for number, text in enumerate(texts) if text]
 
 
 def split_pieces(text: str, limit: int) -> Iterator[str]:
@@ -90,29 +88,47 @@ def split_pieces(text: str, limit: int) -> Iterator[str]:
         yield from [paragraph] if len(paragraph) <= limit else SENTENCE_BOUNDARY.split(paragraph)
 
 
-def drafting_requests(document: Document, settings: GeneratedQuestions) -> list[tuple[QuestionPassage, Request]]:
-    passages = split_passages(document, settings)
-    count = ceil(settings.per_document / len(passages)) if passages else 0
-    task = prompt("write").format(count=count)
-    return [(passage, build_request(passage, task, settings.temperature, DRAFT_SCHEMA)) for passage in passages]
+def drafting_request(passage: QuestionPassage, settings: GeneratedQuestions) -> Request:
+    task = prompt(settings.prompt_name("write")).format(count=passage.count)
+    details = ""
+    if passage.other:
+        details = prompt("write_across").format(names="\n".join(f"- {name}" for name in passage.shared_names))
+    schema = draft_schema(settings.form, STRINGS if passage.other else STRING)
+    return build_request(passage, task, settings.temperature, schema, details)
+
+
+def draft_schema(form: QuestionForm, evidence: Mapping[str, Any]) -> Mapping[str, Any]:
+    kind = {"type": "string", "enum": list(KINDS)}
+    entry = object_schema({"question": STRING, **ANSWER_FIELDS[form], "kind": kind, "evidence": evidence})
+    return object_schema({"questions": {"type": "array", "items": entry}})
+
+
+def object_schema(properties: Mapping[str, Any]) -> Mapping[str, Any]:
+    return {
+        "type": "object",
+        "properties": dict(properties),
+        "required": list(properties),
+        "additionalProperties": False,
+    }
 
 
 def build_request(
-    passage: QuestionPassage, task: str, temperature: float, schema: Mapping[str, Any], sample: int = 0
+    passage: QuestionPassage, task: str, temperature: float, schema: Mapping[str, Any], details: str = ""
 ) -> Request:
-    suffix = f"\n\n### Task\n{in_own_language(task, passage.document.text)}"
+    """Returns the request of a task about a passage. `details` follow the task."""
+    instructions = "\n\n".join(filter(None, [task, prompt("two_documents") if passage.other else "", details]))
+    suffix = f"\n\n### Task\n{in_own_language(instructions, passage.document.text)}"
     return Request(
         system=prompt("writer"),
         user=passage.rendered + suffix,
         suffix=suffix,
         temperature=temperature,
         json_schema=schema,
-        sample=sample,
     )
 
 
 def parse_drafts(passage: QuestionPassage, answer: str, settings: GeneratedQuestions) -> tuple[list[Draft], list[Any]]:
-    """Returns the usable drafts, and the entries without a question and four different options.
+    """Returns the usable drafts, and the entries without a question and four different options or a short answer.
 
     An answer without entries is one of the latter.
     """
@@ -130,33 +146,53 @@ def has_questions(value: Any) -> bool:
 
 
 def parse_draft(passage: QuestionPassage, number: int, raw: Any, settings: GeneratedQuestions) -> Draft | None:
-    if not isinstance(raw, dict) or not isinstance(raw.get("wrong"), list):
-        return None
-    text, options = clean(raw.get("question")), [clean(option) for option in (raw.get("right"), *raw["wrong"])]
-    right = options[0]
-    different = len({option.casefold() for option in options})
-    if not text or not all(options) or not different == len(options) == OPTIONS:
+    if not isinstance(raw, dict):
         return None
     document = passage.document
-    evidence = clean(raw.get("evidence"))
-    identity = f"{document.id}-g{passage.number:03}-{number:03}"
-    random.Random(f"{settings.seed}/{identity}").shuffle(options)
+    identity = f"{document.id}-{'x' if passage.other else 'g'}{passage.number:03}-{number:03}"
+    parse = parse_accepted if settings.form == QuestionForm.short_answer else parse_options
+    text, answers = clean(raw.get("question")), parse(raw, f"{settings.seed}/{identity}")
+    if not text or not answers:
+        return None
+    quotes = raw.get("evidence")
     question = Question(
         id=identity,
         document_id=document.id,
-        text=name_document(text, document) if settings.name_document else text,
-        choices=options,
-        answer=options.index(right),
+        text=name_documents(text, passage) if settings.name_document else text,
         group=str(raw.get("kind")) if raw.get("kind") in KINDS else KINDS[0],
-        evidence=[evidence] if evidence else [],
+        evidence=list(filter(None, map(clean, quotes if isinstance(quotes, list) else [quotes]))),
+        **answers,
     )
-    return Draft(question, passage, evidence)
+    return Draft(question, passage)
 
 
-def name_document(question: str, document: Document) -> str:
-    """Returns a question with the title of its document; in English only if the document is."""
-    context = document.title if is_foreign(document.text) else f'In the context of "{document.title}"'
-    return f"{context}: {question}"
+def parse_options(raw: Mapping[str, Any], seed: str) -> dict[str, Any]:
+    """Returns four different options in random order and the index of the right one; empty if there are none."""
+    if not isinstance(raw.get("wrong"), list):
+        return {}
+    options = [clean(option) for option in (raw.get("right"), *raw["wrong"])]
+    right = options[0]
+    different = len({option.casefold() for option in options})
+    if not all(options) or not different == len(options) == OPTIONS:
+        return {}
+    random.Random(seed).shuffle(options)
+    return {"choices": options, "answer": options.index(right)}
+
+
+def parse_accepted(raw: Mapping[str, Any], seed: str) -> dict[str, Any]:
+    """Returns the accepted answers; empty if there are none."""
+    answers = raw.get("answers")
+    accepted = list(dict.fromkeys(filter(None, map(clean, answers if isinstance(answers, list) else [answers]))))
+    return {"accepted": accepted} if accepted else {}
+
+
+def name_documents(question: str, passage: QuestionPassage) -> str:
+    """Returns a question with the titles of its documents; in English only if the document is."""
+    titles = [single.document.title for single in passage.single_passages]
+    if is_foreign(passage.document.text):
+        return f"{', '.join(titles)}: {question}"
+    quoted = " and ".join(f'"{title}"' for title in titles)
+    return f"In the context of {quoted}: {question}"
 
 
 def clean(value: Any) -> str:

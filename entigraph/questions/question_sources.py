@@ -2,10 +2,11 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from enum import StrEnum
 from pathlib import Path
 from typing import ClassVar, Protocol
 
-from entigraph.config.fields import runtime_field
+from entigraph.config.fields import check_minimums, runtime_field
 from entigraph.errors import ConfigError
 
 
@@ -55,18 +56,32 @@ class QuestionsFile:
         return [file]
 
 
+class QuestionForm(StrEnum):
+    """How a question is answered. `short_answer` is for evaluation=free_form."""
+
+    multiple_choice = "multiple_choice"
+    short_answer = "short_answer"
+
+
 @dataclass(frozen=True, kw_only=True)
 class GeneratedQuestions:
-    """The writer generates `per_document` four-option questions about each document, spread evenly over passages of at
-    most `passage_tokens` (of four characters). A question is kept if the writer, given the passage, finds exactly the
-    keyed option right. With `unknown_to_writer` it is dropped if the writer also finds that option `guesses` times in a
-    row without the passage, with the options in another order each time. `name_document` starts each question with the
-    title.
+    """The writer generates `per_document` questions about each document, spread evenly over passages of at most
+    `passage_tokens` (of four characters).
+
+    A question with four options is kept if the writer, given the passage, finds exactly the keyed option right. A
+    question with a short answer is kept if that answer is in the passage, and the writer, given the passage, gives it.
+    With `unknown_to_writer` a question is dropped if the writer also answers it `guesses` times in a row without the
+    passage, with options in another order each time. `name_document` starts each question with the title.
+
+    With `documents_per_question=2` a question is about passages of two documents that mention the same name, and is
+    dropped if the writer answers it from one of them alone. A document without such a name has no questions.
 
     No request of a synthesis contains a question: the texts are written from the documents alone.
     """
 
+    form: QuestionForm = QuestionForm.multiple_choice
     per_document: int = 20
+    documents_per_question: int = 1
     passage_tokens: int = 2_000
     unknown_to_writer: bool = False
     guesses: int = 3
@@ -77,13 +92,22 @@ class GeneratedQuestions:
     needs_writer: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
-        for key, minimum in (("per_document", 1), ("passage_tokens", 100), ("guesses", 1), ("temperature", 0)):
-            if getattr(self, key) < minimum:
-                raise ConfigError(f"questions.{key}: {getattr(self, key)} found, {minimum} or more expected")
+        check_minimums(self, "questions.", per_document=1, passage_tokens=100, guesses=1, temperature=0)
+        if self.documents_per_question not in (1, 2):
+            raise ConfigError(f"questions.documents_per_question: {self.documents_per_question} found, 1 or 2 expected")
+
+    @property
+    def across_documents(self) -> bool:
+        return self.documents_per_question > 1
 
     @property
     def prompts(self) -> Sequence[str]:
-        return ["writer", "write", "check", *(["recall"] if self.unknown_to_writer else [])]
+        steps = ["write", "check", *(["recall"] if self.unknown_to_writer else [])]
+        across = ["entities", "two_documents", "write_across"] if self.across_documents else []
+        return ["writer", *(self.prompt_name(step) for step in steps), *across]
+
+    def prompt_name(self, step: str) -> str:
+        return step if self.form == QuestionForm.multiple_choice else f"{step}_short_answer"
 
     def sources(self) -> list[Path]:
         return []

@@ -12,8 +12,16 @@ from typing import Any
 
 from entigraph.errors import DataError
 from entigraph.llm.base import LLM
-from entigraph.questions.drafting import Draft, drafting_requests, normalize, parse_drafts
-from entigraph.questions.question_sources import GeneratedQuestions
+from entigraph.questions.drafting import (
+    Draft,
+    QuestionPassage,
+    drafting_request,
+    normalize,
+    parse_drafts,
+    split_passages,
+)
+from entigraph.questions.passage_pairs import Names, names_request, pair_passages, pairs_per_document, parse_names
+from entigraph.questions.question_sources import GeneratedQuestions, QuestionForm
 from entigraph.questions.verification import is_refusal, raise_if_unanswered, verify_drafts
 from entigraph.runtime.progress import Progress
 from entigraph.storage.artifact import artifact_folder
@@ -24,7 +32,11 @@ from entigraph.storage.schemas import Document, DuplicateDocument, SkippedFile
 from entigraph.text.normalization import normalize_line
 from entigraph.text.refusals import REFUSAL_AS_TEXT
 
-UNUSABLE, ASKED_BEFORE = "not four different options and a question", "asked before"
+UNUSABLE: Mapping[QuestionForm, str] = {
+    QuestionForm.multiple_choice: "not four different options and a question",
+    QuestionForm.short_answer: "not a question and its answer",
+}
+ASKED_BEFORE, NO_NAMES = "asked before", "no list of names"
 
 
 def copy_questions(corpus: Path, out: Path, file: Path) -> dict[str, Any]:
@@ -55,7 +67,13 @@ def generate(corpus: Path, out: Path, *, settings: GeneratedQuestions, llm: LLM,
     """Drafts and verifies questions. Raises DataError if none passes; rejected.jsonl then has the reasons too."""
     documents = list(read_jsonl(corpus / "documents.jsonl", Document))
     rejected: list[dict[str, Any]] = []
-    drafts = list(drop_duplicates(draft_questions(documents, llm, settings, rejected, progress), rejected))
+    passages = [passage for document in documents for passage in split_passages(document, settings)]
+    if settings.across_documents:
+        passages = pair_passages(passages, [*list_names(passages, llm, rejected, progress)], settings)
+        if not passages:
+            write_lines(out / "rejected.jsonl", rejected)
+            raise DataError(no_pairs_message(documents, rejected))
+    drafts = list(drop_duplicates(draft_questions(passages, llm, settings, rejected, progress), rejected))
     kept: list[Draft] = []
     with progress.bar("checks", len(drafts), "questions") as advance:
         for draft, reason in verify_drafts(drafts, llm, settings, lambda: advance(1)):
@@ -72,7 +90,7 @@ def generate(corpus: Path, out: Path, *, settings: GeneratedQuestions, llm: LLM,
         )
     write_jsonl(out / "questions.jsonl", [draft.question for draft in kept])
     write_lines(out / "review.jsonl", (review_line(draft) for draft in kept))
-    documents_with_questions = {draft.question.document_id for draft in kept}
+    documents_with_questions = {single.document.id for draft in kept for single in draft.passage.single_passages}
     return {
         "questions": len(kept),
         "rejected": reasons,
@@ -81,21 +99,60 @@ def generate(corpus: Path, out: Path, *, settings: GeneratedQuestions, llm: LLM,
     }
 
 
+def estimate_requests(documents: Sequence[Document], settings: GeneratedQuestions) -> tuple[int, int, float]:
+    """Returns about how many requests draft how many questions, and the characters of the prompts with all checks.
+
+    Across documents these are the largest numbers: which documents mention the same names is not known yet.
+    """
+    passages = [passage for document in documents for passage in split_passages(document, settings)]
+    prompts = [drafting_request(passage, settings) for passage in passages]
+    characters = sum(len(request.system + request.user) for request in prompts) / max(1, len(prompts))
+    number = len({passage.document.id for passage in passages})
+    questions = settings.per_document * number
+    if not settings.across_documents:
+        return len(passages), questions, characters * (len(passages) + questions)
+    pairs = pairs_per_document(settings) * number
+    shown = len(passages) + 2 * pairs + 4 * questions  # names, drafts, and checks with both passages and with each
+    return len(passages) + pairs, questions, characters * shown
+
+
+def no_pairs_message(documents: Sequence[Document], rejected: Sequence[Mapping[str, Any]]) -> str:
+    lost = f" ({len(rejected):,} answers are no list of names; read rejected.jsonl)" if rejected else ""
+    return (
+        f"questions.documents_per_question: 2 found, but no two of the {len(documents):,} documents mention the same "
+        f"name{lost}; ask about single documents (questions.documents_per_question=1), or add related documents"
+    )
+
+
+def list_names(
+    passages: Sequence[QuestionPassage], llm: LLM, rejected: list[dict[str, Any]], progress: Progress
+) -> Iterator[Names]:
+    """Yields the names in each passage; adds answers without a list of names to `rejected`."""
+    with progress.bar("names", len(passages), "passages") as advance:
+        for passage, completion in zip(passages, llm.complete(map(names_request, passages)), strict=True):
+            raise_if_unanswered(completion)
+            names = parse_names(passage, completion.text)
+            if names is None:
+                reason = REFUSAL_AS_TEXT if is_refusal(completion) else NO_NAMES
+                rejected.append({"document": passage.document.id, "answer": completion.text, "reason": reason})
+            yield names or {}
+            advance(1)
+
+
 def draft_questions(
-    documents: Sequence[Document],
+    passages: Sequence[QuestionPassage],
     llm: LLM,
     settings: GeneratedQuestions,
     rejected: list[dict[str, Any]],
     progress: Progress,
 ) -> Iterator[Draft]:
     """Yields the drafts; adds what is no question to `rejected`."""
-    requests = [pair for document in documents for pair in drafting_requests(document, settings)]
-    with progress.bar("questions", len(requests), "passages") as advance:
-        answers = llm.complete(request for _, request in requests)
-        for (passage, _), completion in zip(requests, answers, strict=True):
+    with progress.bar("questions", len(passages), "passages") as advance:
+        answers = llm.complete(drafting_request(passage, settings) for passage in passages)
+        for passage, completion in zip(passages, answers, strict=True):
             raise_if_unanswered(completion)
             usable, unusable = parse_drafts(passage, completion.text, settings)
-            reason = REFUSAL_AS_TEXT if is_refusal(completion) else UNUSABLE
+            reason = REFUSAL_AS_TEXT if is_refusal(completion) else UNUSABLE[settings.form]
             rejected += [{"document": passage.document.id, "answer": item, "reason": reason} for item in unusable]
             yield from usable
             advance(1)
@@ -114,14 +171,16 @@ def drop_duplicates(drafts: Iterable[Draft], rejected: list[dict[str, Any]]) -> 
 
 
 def review_line(draft: Draft) -> dict[str, Any]:
-    question = draft.question
+    """Returns a draft as a line of a question file. `other_document` is for the reader."""
+    question, other = draft.question, draft.passage.other
+    multiple_choice = {"choices": list(question.choices), "answer": question.answer}
     return {
         "document": question.document_id,
+        **({"other_document": other.document.id} if other else {}),
         "question": question.text,
-        "choices": list(question.choices),
-        "answer": question.answer,
+        **(multiple_choice if question.choices else {"answers": list(question.accepted)}),
         "group": question.group,
-        "evidence": draft.evidence,
+        "evidence": list(question.evidence),
     }
 
 

@@ -1,4 +1,4 @@
-"""Verifies drafts: the writer, given the passage, must find the keyed option right and no other."""
+"""Verifies drafts: the writer, given the passage, must find the keyed answer right and no other."""
 
 import random
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -7,19 +7,28 @@ from typing import Any
 
 from entigraph.errors import LLMError
 from entigraph.llm.base import CONTENT_FILTER, GAVE_UP, LLM, REFUSAL, Completion, Request
-from entigraph.questions.drafting import Draft, build_request, prompt
-from entigraph.questions.question_sources import GeneratedQuestions
+from entigraph.questions.drafting import (
+    STRING,
+    STRINGS,
+    Draft,
+    QuestionPassage,
+    build_request,
+    clean,
+    object_schema,
+    prompt,
+)
+from entigraph.questions.question_sources import GeneratedQuestions, QuestionForm
+from entigraph.text.answer_matching import contains_answer
 from entigraph.text.json_answers import parse_json_answer
 from entigraph.text.refusals import find_refusal
 
-LETTER_SCHEMA: Mapping[str, Any] = {
-    "type": "object",
-    "properties": {"right": {"type": "array", "items": {"type": "string"}}},
-    "required": ["right"],
-    "additionalProperties": False,
+ANSWER_SCHEMAS: Mapping[QuestionForm, Mapping[str, Any]] = {
+    QuestionForm.multiple_choice: object_schema({"right": STRINGS}),
+    QuestionForm.short_answer: object_schema({"answer": STRING}),
 }
 MEMORY_SYSTEM_PROMPT = "You take an exam about documents that you do not have before you."
 UNPARSED, REFUSED = "the check gave no answer", "the writer refused to check it"
+NOT_ANSWERED = "not answered by the passage"
 Verdict = tuple[Draft, str | None]  # the draft and why it is rejected; None if it is kept
 
 
@@ -27,40 +36,65 @@ def verify_drafts(
     drafts: Sequence[Draft], llm: LLM, settings: GeneratedQuestions, on_checked: Callable[[], None]
 ) -> Iterator[Verdict]:
     """Yields the verdicts in the order of the drafts."""
-    orders = [option_order(draft, settings, 0) for draft in drafts]
-    requests = [passage_request(draft, order) for draft, order in zip(drafts, orders, strict=True)]
-    reasons = []
-    for draft, order, completion in zip(drafts, orders, llm.complete(requests), strict=True):
-        right = right_options(completion, order)
-        reasons.append(REFUSED if right is None and is_refusal(completion) else rejection_reason(draft, right))
+    reasons = {draft.question.id: unsupported_reason(draft) for draft in drafts}
+    supported = [draft for draft in drafts if reasons[draft.question.id] is None]
+    requests = [passage_request(draft, draft.passage, settings) for draft in supported]
+    for draft, completion in zip(supported, llm.complete(requests), strict=True):
+        reasons[draft.question.id] = rejection_reason(draft, completion, settings)
         on_checked()
-    kept = [draft for draft, reason in zip(drafts, reasons, strict=True) if reason is None]
-    known = find_known(kept, llm, settings)
-    for draft, reason in zip(drafts, reasons, strict=True):
-        yield draft, reason or ("known without the document" if draft.question.id in known else None)
+    kept = [draft for draft in supported if reasons[draft.question.id] is None]
+    if settings.across_documents:
+        answered = find_answered_by_one(kept, llm, settings)
+        reasons |= dict.fromkeys(answered, "answered by one of its documents alone")
+        kept = [draft for draft in kept if draft.question.id not in answered]
+    reasons |= dict.fromkeys(find_known(kept, llm, settings), "known without the document")
+    for draft in drafts:
+        yield draft, reasons[draft.question.id]
 
 
-def rejection_reason(draft: Draft, right: set[int] | None) -> str | None:
-    if right is None:
-        return UNPARSED
-    if not right:
-        return "not answered by the passage"
-    if draft.question.answer not in right:
+def unsupported_reason(draft: Draft) -> str | None:
+    """Returns a reason if a short answer is in no passage of the draft."""
+    accepted, passages = draft.question.accepted, draft.passage.single_passages
+    if not accepted or any(contains_answer(passage.text, answer) for passage in passages for answer in accepted):
+        return None
+    return "its answer is not in the passage"
+
+
+def rejection_reason(draft: Draft, completion: Completion, settings: GeneratedQuestions, guess: int = 0) -> str | None:
+    """Returns why the writer's answer speaks against a draft; None if it gives the keyed answer and no other."""
+    given = parse_answer(completion, draft, settings, guess)
+    if given is None:
+        return REFUSED if is_refusal(completion) else UNPARSED
+    if not given:
+        return NOT_ANSWERED
+    if isinstance(given, str):
+        return None if agrees(given, draft.question.accepted) else "another answer is right"
+    if draft.question.answer not in given:
         return "another option is right"
-    return "several options are right" if len(right) > 1 else None
+    return "several options are right" if len(given) > 1 else None
+
+
+def find_answered_by_one(drafts: Sequence[Draft], llm: LLM, settings: GeneratedQuestions) -> set[str]:
+    """Returns the ids of the questions across documents that the writer answers from one of the documents alone."""
+    singles = [(draft, passage) for draft in drafts for passage in draft.passage.single_passages]
+    completions = llm.complete(passage_request(draft, passage, settings) for draft, passage in singles)
+    return {
+        draft.question.id
+        for (draft, _), completion in zip(singles, completions, strict=True)
+        if rejection_reason(draft, completion, settings) is None
+    }
 
 
 def find_known(drafts: Sequence[Draft], llm: LLM, settings: GeneratedQuestions) -> set[str]:
     """Returns the ids of the questions that the writer answers correctly every time without the passage."""
     remaining = list(drafts) if settings.unknown_to_writer else []
     for guess in range(1, settings.guesses + 1):
-        orders = [option_order(draft, settings, guess) for draft in remaining]
-        requests = [memory_request(draft, order, guess) for draft, order in zip(remaining, orders, strict=True)]
+        requests = [memory_request(draft, guess, settings) for draft in remaining]
         answers = list(llm.complete(requests)) if remaining else []
         remaining = [
             draft
-            for draft, order, completion in zip(remaining, orders, answers, strict=True)
-            if right_options(completion, order) == {draft.question.answer}
+            for draft, completion in zip(remaining, answers, strict=True)
+            if rejection_reason(draft, completion, settings, guess) is None
         ]
     return {draft.question.id for draft in remaining}
 
@@ -72,14 +106,17 @@ def option_order(draft: Draft, settings: GeneratedQuestions, guess: int) -> list
     return order
 
 
-def passage_request(draft: Draft, order: Sequence[int]) -> Request:
-    task = f"{prompt('check')}\n\n{render_question(draft, order)}"
-    return build_request(draft.passage, task, 0.0, LETTER_SCHEMA)
+def passage_request(draft: Draft, passage: QuestionPassage, settings: GeneratedQuestions) -> Request:
+    question = render_question(draft, option_order(draft, settings, 0))
+    task = prompt(settings.prompt_name("check"))
+    return build_request(passage, task, 0.0, ANSWER_SCHEMAS[settings.form], question)
 
 
-def memory_request(draft: Draft, order: Sequence[int], guess: int) -> Request:
-    user = f"### Task\n{prompt('recall')}\n\n{render_question(draft, order)}"
-    return Request(system=MEMORY_SYSTEM_PROMPT, user=user, temperature=0.0, json_schema=LETTER_SCHEMA, sample=guess)
+def memory_request(draft: Draft, guess: int, settings: GeneratedQuestions) -> Request:
+    question = render_question(draft, option_order(draft, settings, guess))
+    user = f"### Task\n{prompt(settings.prompt_name('recall'))}\n\n{question}"
+    schema = ANSWER_SCHEMAS[settings.form]
+    return Request(system=MEMORY_SYSTEM_PROMPT, user=user, temperature=0.0, json_schema=schema, sample=guess)
 
 
 def render_question(draft: Draft, order: Sequence[int]) -> str:
@@ -87,14 +124,25 @@ def render_question(draft: Draft, order: Sequence[int]) -> str:
     return "\n".join(["### Question", draft.question.text, *options])
 
 
-def right_options(completion: Completion, order: Sequence[int]) -> set[int] | None:
-    """Returns the numbers of the options that an answer names; None if it cannot be parsed."""
+def parse_answer(
+    completion: Completion, draft: Draft, settings: GeneratedQuestions, guess: int = 0
+) -> set[int] | str | None:
+    """Returns the numbers of the options that an answer names, or its text; None if it cannot be parsed."""
     raise_if_unanswered(completion)
+    key = "answer" if settings.form == QuestionForm.short_answer else "right"
     try:
-        answer = parse_json_answer(completion.text, lambda value: isinstance(value, dict) and "right" in value)
-        return {order[letter_index(letter)] for letter in answer["right"]}
+        answer = parse_json_answer(completion.text, lambda value: isinstance(value, dict) and key in value)[key]
+        if key == "answer":
+            return clean(answer)
+        order = option_order(draft, settings, guess)
+        return {order[letter_index(letter)] for letter in answer}
     except (ValueError, TypeError, IndexError):
         return None
+
+
+def agrees(given: str, accepted: Sequence[str]) -> bool:
+    """Returns whether an answer contains an accepted one or is contained in one, such as a first name in a name."""
+    return any(contains_answer(given, answer) or contains_answer(answer, given) for answer in accepted)
 
 
 def letter_index(letter: Any) -> int:

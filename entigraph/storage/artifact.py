@@ -50,7 +50,7 @@ FORMAT_VERSIONS: Mapping[str, int] = {
     "synthesis": 5,
     "tokens": 1,
     "training": 3,
-    "evaluation": 7,
+    "evaluation": 8,
     "analysis": 6,
 }
 PACKAGES = ("entigraph", "torch", "lightning", "transformers", "tokenizers", "hydra-core", "numpy")

@@ -10,9 +10,10 @@ from collections import Counter
 from collections.abc import Sequence
 
 from entigraph.text.normalization import fold_whitespace
-from entigraph.text.writing_systems import UNSPACED
+from entigraph.text.writing_systems import UNSPACED, name_pattern, split_words
 
 ARTICLE = re.compile(r"\b(a|an|the)\b")
+FIRST_ARTICLE = re.compile(r"^(?:a|an|the) (?=.)")
 WORD = re.compile(rf"[{UNSPACED}]|[^\s{UNSPACED}]+")  # a character of a script without spaces is a word
 REMOVED_CATEGORIES = ("P", "S")  # punctuation and symbols; SQuAD's script removes those of ASCII
 
@@ -39,3 +40,14 @@ def word_f1(answer: str, reference: str) -> float:
     first, second = (Counter(WORD.findall(normalize_answer(text))) for text in (answer, reference))
     common = (first & second).total()
     return 2 * common / (first.total() + second.total()) if common else 0.0
+
+
+def contains_answer(text: str, answer: str) -> bool:
+    """Returns whether a text contains the words of an answer, ignoring case, punctuation and a first article."""
+    if f" {FIRST_ARTICLE.sub('', fold_words(answer))} " in f" {fold_words(text)} ":
+        return True
+    return not answer.isascii() and name_pattern(answer).search(fold_whitespace(text)) is not None
+
+
+def fold_words(text: str) -> str:
+    return " ".join(split_words(unicodedata.normalize("NFKC", text).casefold()))

@@ -3,6 +3,7 @@
 import json
 from math import exp, log
 from pathlib import Path
+from typing import Any
 
 import pytest
 from lxml import html
@@ -10,12 +11,14 @@ from lxml import html
 from entigraph.evaluation import evaluation_report, stage
 from entigraph.evaluation.backends.transformers_backend import TransformersBackend
 from entigraph.evaluation.base import Generation, TaskInputs
-from entigraph.evaluation.calibration import score_calibration
+from entigraph.evaluation.calibration import answer_confidences, choice_confidences, score_calibration
 from entigraph.evaluation.models_under_test import EndpointModel
+from entigraph.evaluation.tasks.closed_book import ClosedBook
 from entigraph.evaluation.tasks.free_form import FreeForm, build_answer
 from entigraph.runtime.progress import SilentProgress
 from entigraph.storage.jsonl import read_jsonl
 from entigraph.storage.schemas import Answer, AnswerLikelihood
+from tests.evaluation.sample_questions import make_question
 from tests.evaluation.scripted_server import scripted
 from tests.evaluation.test_free_form import FixedBackend, questions, reply_to_question, write_inputs
 
@@ -32,16 +35,15 @@ def test_bins_compare_confidence_with_accuracy() -> None:
         for question, reply in zip(questions(), replies, strict=True)
     ]
     confidences = [0.95, 0.15, 0.95, 1.0, None]
-    scores = score_calibration(
-        answers, [likelihood(f"q{number}", confidence) for number, confidence in enumerate(confidences)]
-    )
+    likelihoods = [likelihood(f"q{number}", confidence) for number, confidence in enumerate(confidences)]
+    scores = score_calibration(answers, answer_confidences(likelihoods))["calibration"]
     low, high = scores["bins"]
     assert (low["from"], low["to"], low["questions"], low["accuracy"]) == (0.1, 0.2, 1, 0.0)
     assert (high["from"], high["to"], high["questions"]) == (0.9, 1.0, 3)
     assert high["accuracy"] == pytest.approx(2 / 3) and high["confidence"] == pytest.approx(2.9 / 3)
     assert scores["questions"] == 4
     assert scores["expected_error"] == pytest.approx((0.15 * 1 + (2.9 / 3 - 2 / 3) * 3) / 4)
-    assert score_calibration(answers, [likelihood("q0", None)]) == {}
+    assert score_calibration(answers, answer_confidences([likelihood("q0", None)])) == {}
 
 
 def test_local_model_states_the_likelihood_of_its_answers(backend: TransformersBackend, tmp_path: Path) -> None:
@@ -85,3 +87,44 @@ def test_endpoint_has_no_calibration(tmp_path: Path) -> None:
         tmp_path / "out", {"short": TaskInputs(source.questions, source.documents)}, name="a"
     )
     assert "calibration error" not in page.read_text()
+
+
+def test_confidence_in_an_option_is_its_probability_among_the_options() -> None:
+    scores = [log(0.03), log(0.01), log(0.06)]
+    answers = [multiple_choice("a", scores=scores, choice=2), multiple_choice("b", overflowed=True)]
+    assert choice_confidences(answers) == {"a": pytest.approx(0.6)}
+    calibration = score_calibration(answers, choice_confidences(answers))["calibration"]
+    assert calibration["expected_error"] == pytest.approx(0.6) and calibration["questions"] == 1
+
+
+def test_confidence_of_sampled_choices_is_the_share_of_the_other_samples() -> None:
+    answers = [
+        multiple_choice("a", choice=1, samples=[1, None, 1, 0, 1]),
+        multiple_choice("several", choice=[0, 2], samples=[[0, 2], [0, 2], [0]]),
+        multiple_choice("one sample", choice=1, samples=[1, None]),
+        multiple_choice("none", samples=[None, None]),
+    ]
+    assert choice_confidences(answers) == {"a": pytest.approx(2 / 3), "several": 0.5}
+
+
+def multiple_choice(name: str, **fields: Any) -> Answer:
+    values = {
+        "document_id": "d",
+        "group": "all",
+        "question": "?",
+        "choices": ["a", "b", "c"],
+        "answer": 0,
+        "choice": None,
+    }
+    return Answer(**{"question_id": name, "correct": False, **values, **fields})
+
+
+def test_multiple_choice_has_a_reliability_plot(backend: TransformersBackend, tmp_path: Path) -> None:
+    source = write_inputs(tmp_path, [make_question(number) for number in range(6)])
+    options = {"tasks": {"choice": ClosedBook()}, "inputs": {"choice": source}, "progress": SilentProgress()}
+    stage.run(FixedBackend(backend), tmp_path / "out", **options)  # type: ignore[arg-type]
+    scores = json.loads((tmp_path / "out" / "scores.json").read_text())["choice"]
+    assert scores["calibration"]["questions"] == scores["questions"]
+    page = html.fromstring(evaluation_report.write(tmp_path / "out", {"choice": source}, name="a run").read_text())
+    assert len(page.xpath("//svg[@class='reliability']//circle")) == len(scores["calibration"]["bins"])
+    assert "probability of the chosen option among the options" in page.text_content()

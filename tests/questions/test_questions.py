@@ -10,20 +10,25 @@ import pytest
 from entigraph.corpus import stage as corpus_stage
 from entigraph.corpus.readers.fictional_corpora import FictionalCorpus
 from entigraph.corpus.readers.text_files import TextFiles
-from entigraph.errors import DataError, LLMError
+from entigraph.errors import ConfigError, DataError, LLMError
+from entigraph.evaluation.base import TaskInputs
+from entigraph.evaluation.tasks.free_form import FreeForm
 from entigraph.llm.base import Completion, Request
 from entigraph.llm.offline.offline_writer import OfflineWriter, answer_request
 from entigraph.pipeline.run import Run
 from entigraph.pipeline.study import study_folder
 from entigraph.questions import stage
-from entigraph.questions.drafting import split_passages
-from entigraph.questions.question_sources import GeneratedQuestions
+from entigraph.questions.drafting import QuestionPassage, split_passages
+from entigraph.questions.passage_pairs import pair_passages
+from entigraph.questions.question_sources import GeneratedQuestions, QuestionForm
 from entigraph.runtime.progress import SilentProgress
 from entigraph.storage.jsonl import read_jsonl, write_jsonl
 from entigraph.storage.schemas import Document, Question
 from entigraph.text.refusals import REFUSAL_AS_TEXT
 from tests.conftest import ARTICLE
 from tests.evaluation.scripted_server import scripted
+
+SHORT = QuestionForm.short_answer
 
 
 def a_corpus(folder: Path, *texts: str) -> Path:
@@ -290,3 +295,176 @@ def test_long_text_without_spaces_is_split_into_passages() -> None:
     passages = split_passages(Document(id="a", title="A", text=text), GeneratedQuestions(passage_tokens=300))
     assert len(passages) > 5 and "".join(passage.text for passage in passages) == text
     assert all(passage.text[-1] in "。」" and passage.text[0] in "李「" for passage in passages)
+
+
+# --- short answers ---
+
+
+class ShortAnswers(Scripted):
+    """A writer of questions with short answers: `finds` maps a question to the answer that the check gives."""
+
+    def __init__(self, entries: list[Any], finds: dict[str, str], memory: str = "") -> None:
+        super().__init__(entries, lambda question: [])
+        self.given, self.memory = finds, memory
+
+    def answer(self, request: Request) -> str:
+        if "### Question" not in request.user:
+            return json.dumps({"questions": self.entries})
+        question = request.user.split("### Question\n")[1].strip()
+        return json.dumps({"answer": self.given[question] if "### Document" in request.user else self.memory})
+
+
+def short(question: str, *answers: Any) -> dict[str, Any]:
+    return {"question": question, "answers": list(answers), "kind": "stated", "evidence": "The mill."}
+
+
+def test_short_answer_is_kept_if_the_passage_contains_it_and_the_check_gives_it(tmp_path: Path) -> None:
+    text = "The mill of Orsk was built by Miriam Vale in\n1912. Tobias kept its lamp."
+    entries = [
+        short("Who built it?", "Miriam Vale", "Vale"),
+        short("When?", 1912),
+        short("Who kept what?", "the lamp"),
+        short("Who sold it?", "Anselm"),
+        short("Where?", "Orsk"),
+        short("Why?", "Tobias"),
+        short("nothing", "  "),
+        {"question": "no answers"},
+    ]
+    finds = {"Who built it?": "Miriam", "When?": "in 1912", "Who kept what?": "Lamp", "Where?": "the sea", "Why?": ""}
+    counts = generated(a_corpus(tmp_path / "c", text), tmp_path / "out", ShortAnswers(entries, finds), form=SHORT)
+    kept = list(read_jsonl(tmp_path / "out" / "questions.jsonl", Question))
+    assert [question.accepted for question in kept] == [["Miriam Vale", "Vale"], ["1912"], ["the lamp"]]
+    assert not any(question.choices for question in kept) and kept[0].evidence == ["The mill."]
+    assert counts["rejected"] == {
+        "not a question and its answer": 2,
+        "its answer is not in the passage": 1,
+        "another answer is right": 1,
+        "not answered by the passage": 1,
+    }
+    (tmp_path / "again").mkdir()
+    review = tmp_path / "out" / "review.jsonl"
+    assert stage.copy_questions(tmp_path / "c", tmp_path / "again", review)["questions"] == 3
+    copied = read_jsonl(tmp_path / "again" / "questions.jsonl", Question)
+    assert [question.accepted for question in copied] == [question.accepted for question in kept]
+
+
+def test_short_answer_that_the_writer_knows_is_dropped(tmp_path: Path) -> None:
+    corpus = a_corpus(tmp_path / "corpus", "Tobias kept the lamp.")
+    entries, finds = [short("Who?", "Tobias")], {"Who?": "Tobias"}
+    options = {"form": SHORT, "unknown_to_writer": True}
+    with pytest.raises(DataError, match="known without the document"):
+        generated(corpus, tmp_path / "a", ShortAnswers(entries, finds, "Tobias"), **options)
+    assert generated(corpus, tmp_path / "b", ShortAnswers(entries, finds, "Anselm"), **options)["questions"] == 1
+
+
+def test_offline_short_answers(tmp_path: Path) -> None:
+    (tmp_path / "fictional").mkdir()
+    corpus_stage.run(FictionalCorpus(documents=2), tmp_path / "fictional")
+    counts = generated(tmp_path / "fictional", tmp_path / "a", per_document=30, form=SHORT)
+    assert counts["questions"] == 60 and not counts["rejected"]
+    theirs = {
+        (question.document_id, question.text): question.choices[question.answer]
+        for question in read_jsonl(tmp_path / "fictional" / "questions.jsonl", Question)
+    }
+    for question in read_jsonl(tmp_path / "a" / "questions.jsonl", Question):
+        assert question.accepted == [theirs[question.document_id, question.text]]
+    counts = generated(a_corpus(tmp_path / "corpus", ARTICLE), tmp_path / "b", form=SHORT)
+    flowing = " ".join(ARTICLE.split())
+    for question in read_jsonl(tmp_path / "b" / "questions.jsonl", Question):
+        assert question.text.split(": ", 1)[1].replace("____", question.accepted[0]) in flowing
+
+
+def test_short_answer_questions_are_asked_by_the_free_form_task(tmp_path: Path) -> None:
+    corpus = a_corpus(tmp_path / "corpus", ARTICLE)
+    generated(corpus, tmp_path / "out", form=SHORT)
+    inputs = TaskInputs(tmp_path / "out" / "questions.jsonl", corpus / "documents.jsonl")
+    assert all(question.accepted for question in FreeForm().load_questions(inputs))
+
+
+# --- across documents ---
+
+LINKED = (
+    "Miriam Vale met Tobias at the mill. Anselm Roe came from Dorn. Greta Holm sang in Lund. Piet Maas sold boats.",
+    "The mayor of Orsk praised Miriam Vale. Ruben Falk lived in Tarn. Irma Sol wrote to Edda Bryn. Nils Aho sailed.",
+    "Nobody here is known elsewhere. Oskar Lund painted walls. Vera Quist baked bread.",
+)
+
+
+@pytest.mark.parametrize("form", QuestionForm)
+def test_offline_questions_across_documents(form: QuestionForm, tmp_path: Path) -> None:
+    corpus = a_corpus(tmp_path / "corpus", *LINKED)
+    counts = generated(corpus, tmp_path / "out", form=form, documents_per_question=2)
+    questions = list(read_jsonl(tmp_path / "out" / "questions.jsonl", Question))
+    assert questions and counts["documents_without_questions"] == 1
+    for question in questions:
+        assert question.document_id == "0.txt" and question.accepted_answers == ["Orsk"]
+        assert "Miriam Vale" not in question.text and len(question.evidence) == 2
+        assert question.evidence[0] in LINKED[0] and question.evidence[1] in LINKED[1]
+    (line, *_) = map(json.loads, (tmp_path / "out" / "review.jsonl").read_text().splitlines())
+    assert (line["document"], line["other_document"]) == ("0.txt", "1.txt")
+
+
+def test_documents_without_a_common_name_are_one_error(tmp_path: Path) -> None:
+    corpus = a_corpus(tmp_path / "corpus", LINKED[0], LINKED[2])
+    with pytest.raises(DataError, match="no two of the 2 documents mention the same name"):
+        generated(corpus, tmp_path / "out", documents_per_question=2)
+
+
+class AcrossDocuments(Scripted):
+    """A writer that lists `names`, and answers from the documents whose number of texts `answered_by` contains."""
+
+    def __init__(self, names: str, entries: list[Any], answered_by: set[int]) -> None:
+        super().__init__(entries, lambda question: [])
+        self.names, self.answered_by = names, answered_by
+
+    def answer(self, request: Request) -> str:
+        if "List the entities" in request.user:
+            return self.names
+        if "### Question" not in request.user:
+            return json.dumps({"questions": self.entries})
+        letter = next(line[0] for line in request.user.splitlines() if line.endswith(". right"))
+        shown = 1 + request.user.count("### Another document")
+        return json.dumps({"right": [letter] if shown in self.answered_by else []})
+
+
+def test_question_across_documents_needs_both(tmp_path: Path) -> None:
+    corpus = a_corpus(tmp_path / "corpus", *LINKED)
+    entries, names = (
+        [entry("q", evidence=["one", "two"])],
+        json.dumps({"entities": ["miriam vale", "Elsewhere", "Rex"]}),
+    )
+    options = {"documents_per_question": 2, "name_document": True, "per_document": 5}
+    writer = AcrossDocuments(names, entries, {2})
+    assert generated(corpus, tmp_path / "a", writer, **options)["questions"] == 1
+    (question,) = read_jsonl(tmp_path / "a" / "questions.jsonl", Question)
+    assert question.text == 'In the context of "Text 0" and "Text 1": q' and question.evidence == ["one", "two"]
+    (draft,) = [request.user for request in writer.requests if "### Names in both documents" in request.user]
+    assert draft.endswith("### Names in both documents\n- miriam vale") and all(text in draft for text in LINKED[:2])
+    with pytest.raises(DataError, match="answered by one of its documents alone"):
+        generated(corpus, tmp_path / "b", AcrossDocuments(names, entries, {1, 2}), **options)
+
+
+def test_answers_without_a_list_of_names_are_counted(tmp_path: Path) -> None:
+    corpus = a_corpus(tmp_path / "corpus", *LINKED)
+    with pytest.raises(DataError, match="no two of the 3 .* the same name .3 answers are no list of names"):
+        generated(corpus, tmp_path / "out", AcrossDocuments("None.", [], set()), documents_per_question=2)
+
+
+def test_pairs_are_spread_over_documents_and_prefer_rare_names() -> None:
+    settings = GeneratedQuestions(documents_per_question=2, per_document=10)
+    passages = [QuestionPassage(Document(id=f"{n}", title="", text=""), 0, "") for n in range(20)]
+    names = [{"all": "all", f"pair {n // 2}": f"Pair {n // 2}"} for n in range(20)]
+    pairs = pair_passages(passages, names, settings)
+    assert pairs == pair_passages(passages, names, settings)
+    for passage in pairs:
+        assert passage.other and passage.document.id != passage.other.document.id
+    first = [pair for pair in pairs if pair.number == 0 and int(pair.document.id) % 2 == 0]
+    assert [pair.shared_names for pair in first] == [["all", f"Pair {n}"] for n in range(10)]
+    met = [frozenset((pair.document.id, pair.other.document.id)) for pair in pairs if pair.other]
+    assert len(set(met)) == len(met)
+
+
+@pytest.mark.parametrize("bad", [{"documents_per_question": 3}, {"per_document": 0}, {"passage_tokens": 5}])
+def test_options_out_of_range_are_an_error(bad: dict[str, int]) -> None:
+    with pytest.raises(ConfigError, match=f"questions.{next(iter(bad))}"):
+        GeneratedQuestions(**bad)  # type: ignore[arg-type]

@@ -17,6 +17,7 @@ from entigraph.evaluation.base import (
     no_passages,
     retrieval_fields,
 )
+from entigraph.evaluation.calibration import choice_confidences, score_calibration
 from entigraph.evaluation.scoring import score_likelihoods
 from entigraph.evaluation.tasks.question_task import QuestionTask
 from entigraph.storage.schemas import Answer, Question
@@ -116,7 +117,7 @@ class ClosedBook(QuestionTask):
         return prompts, [thoughts.get(index, "").strip() for index in range(len(questions))]
 
     def score(self, answers: Sequence[Answer]) -> dict[str, Any]:
-        return score_likelihoods(answers)
+        return {**score_likelihoods(answers), **score_calibration(answers, choice_confidences(answers))}
 
 
 def check_placeholders(key: str, template: str, placeholders: Sequence[str]) -> None:

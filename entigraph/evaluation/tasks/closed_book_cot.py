@@ -21,6 +21,7 @@ from entigraph.evaluation.base import (
     no_passages,
     retrieval_fields,
 )
+from entigraph.evaluation.calibration import choice_confidences, score_calibration
 from entigraph.evaluation.parsing import (
     ANSWER_LINE,
     LETTERS,
@@ -201,4 +202,5 @@ class ClosedBookCoT(QuestionTask):
         return random.Random(f"{self.seed}/{question.id}").choice(valid)
 
     def score(self, answers: Sequence[Answer]) -> dict[str, Any]:
-        return score_samples(answers, parsed_only=self.protocol is AnswerProtocol.authors_code)
+        scores = score_samples(answers, parsed_only=self.protocol is AnswerProtocol.authors_code)
+        return {**scores, **score_calibration(answers, choice_confidences(answers))}

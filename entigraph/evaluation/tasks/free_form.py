@@ -19,7 +19,7 @@ from entigraph.evaluation.base import (
     no_passages,
     retrieval_fields,
 )
-from entigraph.evaluation.calibration import score_calibration
+from entigraph.evaluation.calibration import answer_confidences, score_calibration
 from entigraph.evaluation.scoring import score_free_form
 from entigraph.evaluation.tasks.base import TaskContext, UsageEstimate
 from entigraph.evaluation.tasks.prompt_files import examples_file, read_examples
@@ -176,8 +176,8 @@ class FreeForm(QuestionTask):
         confidences = file.with_name(file.name.replace("answers-", "confidences-", 1))
         if not confidences.exists():
             return scores
-        calibration = score_calibration(read_without_texts(file), read_jsonl(confidences, AnswerLikelihood))
-        return {**scores, "calibration": calibration} if calibration else scores
+        likelihoods = read_jsonl(confidences, AnswerLikelihood)
+        return {**scores, **score_calibration(read_without_texts(file), answer_confidences(likelihoods))}
 
     def judge_records(self, context: TaskContext, scores: Mapping[str, Any]) -> Mapping[str, Any]:
         """Adds the verdicts of the judge to the stored answers."""
