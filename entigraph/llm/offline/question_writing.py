@@ -86,7 +86,7 @@ def known_answers(question: str, prompt: OfflinePrompt) -> set[str]:
         return set()
     first, second = documents
     filling = fill_gap(question.removeprefix(ACROSS_QUESTION), split_sentences(first))
-    return {other for name in filling for other in names_beside(name, second)}
+    return {other for name in filling for other in neighboring_names(name, second)}
 
 
 def split_documents(prompt: OfflinePrompt) -> list[str]:
@@ -103,7 +103,7 @@ def fill_gap(sentence: str, sentences: Sequence[str]) -> set[str]:
     return {match["name"] for match in (re.fullmatch(pattern, other) for other in sentences) if match}
 
 
-def names_beside(name: str, document: str) -> list[str]:
+def neighboring_names(name: str, document: str) -> list[str]:
     """Returns the names that a document mentions in one sentence with a name."""
     shown = [sentence for sentence in split_sentences(document) if name in sentence]
     others = [other for other in distinct_names(key_phrases(document)) if other not in name and name not in other]
@@ -150,14 +150,14 @@ def ask_across(first: str, second: str, shared: Sequence[str], rng: random.Rando
     phrases = distinct_names(key_phrases(second))
     questions = []
     for name in shared:
-        beside = names_beside(name, second)
-        wrong = [other for other in phrases if other not in beside and other not in name and name not in other]
-        if len(beside) != 1 or len(wrong) < OPTIONS - 1:
+        neighbors = neighboring_names(name, second)
+        wrong = [other for other in phrases if other not in neighbors and other not in name and name not in other]
+        if len(neighbors) != 1 or len(wrong) < OPTIONS - 1:
             continue
-        quote = next(text for text in split_sentences(second) if name in text and beside[0] in text)
+        quote = next(text for text in split_sentences(second) if name in text and neighbors[0] in text)
         for sentence in split_sentences(first):
             if name in sentence:
-                choices = [*beside, *rng.sample(wrong, OPTIONS - 1)]
+                choices = [*neighbors, *rng.sample(wrong, OPTIONS - 1)]
                 questions.append(
                     question_entry(f"{ACROSS_QUESTION}{sentence.replace(name, GAP)}", choices, [sentence, quote])
                 )
