@@ -13,7 +13,7 @@ from entigraph.storage.jsonl import read_jsonl, write_jsonl
 from entigraph.storage.schemas import Document, DuplicateDocument, Question, SkippedFile
 from entigraph.text.normalization import fold_whitespace, is_blank, normalize_line, normalize_text
 
-VERSION = 2  # enters the cache key of a corpus: increment it when readers or converters return other documents
+VERSION = 3  # enters the cache key of a corpus: increment it when readers or converters return other documents
 NO_TEXT = "no text in it"
 DUPLICATES = "duplicates.jsonl"
 OPENING_WORDS, OPENING_CHARACTERS = 16, 64

@@ -1,7 +1,8 @@
 """Stage 1: a source → documents.jsonl, questions.jsonl, and the documents that are left out.
 
-skipped.jsonl lists files and records without a document, duplicates.jsonl documents that are equal to another one, and
-not_converted.jsonl what the conversion of files to text left out.
+skipped.jsonl lists files and records without a document, duplicates.jsonl documents that are equal to another one,
+not_converted.jsonl what the conversion of files to text left out, and unstated_answers.jsonl questions whose short answer
+is in no document.
 """
 
 from collections import Counter
@@ -13,8 +14,9 @@ from entigraph.corpus.base import CorpusContent, CorpusReader
 from entigraph.corpus.cleaning import DUPLICATES, Cleaner
 from entigraph.errors import DataError
 from entigraph.storage.data_losses import Loss, count_of
-from entigraph.storage.jsonl import read_jsonl, write_jsonl
-from entigraph.storage.schemas import Document, SkippedFile
+from entigraph.storage.jsonl import write_jsonl
+from entigraph.storage.question_files import list_unstated, unstated_lines, unstated_loss
+from entigraph.storage.schemas import SkippedFile
 from entigraph.text.normalization import render_changes
 
 DOCUMENTS, QUESTIONS = "documents.jsonl", "questions.jsonl"
@@ -32,6 +34,7 @@ def run(corpus: CorpusReader, out: Path) -> dict[str, Any]:
         raise DataError(no_documents_message(corpus, content.skipped))
     questions = cleaner.questions()
     write_jsonl(out / QUESTIONS, questions)
+    counts |= list_unstated(questions, out / DOCUMENTS, out, getattr(corpus, "questions", None))
     return {**counts, "questions": len(questions), **content.counts, **count_losses(content, cleaner, out)}
 
 
@@ -46,18 +49,6 @@ def write_generated(content: CorpusContent, out: Path) -> dict[str, Any]:
         "questions": len(content.questions),
         **content.counts,
     }
-
-
-def changed_documents(corpus: Path, earlier: Path) -> tuple[list[str], list[str]]:
-    """Returns the ids of the documents that are new or differ from those of an earlier corpus, and of those removed.
-
-    Raises DataError if `earlier` is no corpus folder.
-    """
-    if not (earlier / DOCUMENTS).is_file():
-        raise DataError(f"tokens.changed_since: {earlier} found, a corpus folder with {DOCUMENTS} expected")
-    known = {document.id: document for document in read_jsonl(earlier / DOCUMENTS, Document)}
-    changed = [one.id for one in read_jsonl(corpus / DOCUMENTS, Document) if known.pop(one.id, None) != one]
-    return changed, sorted(known)
 
 
 def count_losses(content: CorpusContent, cleaner: Cleaner, out: Path) -> dict[str, Any]:
@@ -114,7 +105,7 @@ def summary_lines(counts: Mapping[str, Any]) -> list[str]:
         lines.append(f"  not converted to text: {lost} (not_converted.jsonl)")
     if "normalized" in counts:
         lines.append(f"  normalized {render_changes(counts['normalized'])}")
-    return lines
+    return [*lines, *unstated_lines(counts)]
 
 
 def data_losses(counts: Mapping[str, Any]) -> list[Loss]:
@@ -130,4 +121,5 @@ def data_losses(counts: Mapping[str, Any]) -> list[Loss]:
             Loss(f"questions are left out ({reason})", count, count + counts["questions"])
             for reason, count in counts.get("questions_left_out", {}).items()
         ),
+        unstated_loss(counts),
     ]

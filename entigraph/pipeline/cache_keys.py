@@ -5,7 +5,7 @@ configurations that need an artifact agree on its folder.
 """
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -77,7 +77,7 @@ def compute_artifacts(run: Components) -> Artifacts:
 
 
 def corpus_artifact(run: Components) -> Artifact:
-    key = {**run.keys["corpus"], "sources": named_sources(run.corpus.sources(), run.root)}
+    key = {**run.keys["corpus"], "sources": identify_sources(run)}
     if converters := getattr(run.corpus, "converters", None):
         key["converters"] = converters
     if not run.corpus.fictional:
@@ -232,12 +232,19 @@ def question_sources(
     return sources | {f"passages_{name}": ranking.folder for name, ranking in rankings.items()}
 
 
-def named_sources(paths: Sequence[Path], root: Path) -> list[list[str]]:
-    """Returns each source's name relative to the common folder, and its content: a renamed document is another one."""
+def identify_sources(run: Components) -> list[list[str]]:
+    """Returns the name and the content of each source of the corpus: a renamed document is another one.
+
+    A name is the reader's (`named_sources`), or else the path relative to the common folder.
+    """
+    paths = run.corpus.sources()
+    named: Mapping[str, Path] | None = getattr(run.corpus, "named_sources", None)
+    if named is not None:
+        return [[name, identify_path(path, run.root)] for name, path in named.items()]
     if not paths:
         return []
     common = os.path.commonpath(paths)
-    return [[printable(os.path.relpath(path, common)), identify_path(path, root)] for path in paths]
+    return [[printable(os.path.relpath(path, common)), identify_path(path, run.root)] for path in paths]
 
 
 def printable(path: str) -> str:

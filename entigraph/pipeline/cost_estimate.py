@@ -2,12 +2,16 @@
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import closing
+from dataclasses import dataclass, field
+from functools import lru_cache
+from pathlib import Path
 from typing import cast
 
 from entigraph.analysis.factuality.judge_usage import JudgedConfiguration, JudgeUsage
 from entigraph.analysis.factuality.judges import JudgedAnalysis
 from entigraph.config.schema import Synthesis
 from entigraph.config.validation import collect_problems
+from entigraph.corpus.base import CorpusReader
 from entigraph.evaluation.tasks.question_task import QuestionTask
 from entigraph.llm.cost import Price, PricedWriter, render_dollars
 from entigraph.llm.response_cache import ResponseCache, response_cache_path
@@ -59,12 +63,26 @@ def synthesis_cost_lines(run: Run, max_documents: int = MAX_DOCUMENTS_LISTED) ->
     return lines
 
 
-def known_documents(run: Run) -> list[Document]:
+def known_documents(run: Run) -> Sequence[Document]:
     """Returns the documents of a finished corpus, or else those of its source, before duplicates are merged."""
     corpus = run.artifacts.corpus
+    return read_known(KnownCorpus(corpus.folder, corpus.complete, run.corpus))
+
+
+@dataclass(frozen=True)
+class KnownCorpus:
+    """A corpus whose folder is `complete`, or will be written by the reader. The folder's name decides its content."""
+
+    folder: Path
+    complete: bool
+    reader: CorpusReader = field(compare=False)
+
+
+@lru_cache(maxsize=1)  # the lines of a plan, and the runs of a sweep, are about the same documents
+def read_known(corpus: KnownCorpus) -> Sequence[Document]:
     if corpus.complete:
-        return list(read_jsonl(corpus.folder / "documents.jsonl", Document))
-    return list(run.corpus.read().documents)
+        return tuple(read_jsonl(corpus.folder / "documents.jsonl", Document))
+    return tuple(corpus.reader.read().documents)
 
 
 def missing_key_lines(runs: Sequence[Run]) -> Iterator[str]:

@@ -1,11 +1,13 @@
 """Which texts a run trains on: those within its token budget, about the documents that it selects."""
 
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
 from entigraph.errors import DataError
 from entigraph.evaluation.entity_mentions import TrainingTexts
 from entigraph.pipeline.run import Run
+from entigraph.storage.document_changes import DOCUMENTS, changed_documents
 from entigraph.storage.jsonl import read_jsonl
 from entigraph.storage.schemas import Document, EntityGraph
 from entigraph.tokenization.document_selection import DocumentSelection
@@ -24,18 +26,19 @@ def text_selection(run: Run) -> dict[str, Any]:
     }
 
 
+@lru_cache(maxsize=1)  # several stages of a run ask
 def select_documents(run: Run) -> DocumentSelection | None:
     """Returns the documents whose texts a run trains on; None: all. Raises DataError if there is none."""
-    from entigraph.corpus.stage import changed_documents
-
     excluded, earlier = run.tokens.exclude_documents, run.tokens.changed_since
     if not excluded and earlier is None:
         return None
     corpus = run.artifacts.corpus.folder
-    documents = [document.id for document in read_jsonl(corpus / "documents.jsonl", Document)]
+    documents = [document.id for document in read_jsonl(corpus / DOCUMENTS, Document)]
     if unknown := sorted({*excluded} - {*documents}):
         raise DataError(f"tokens.exclude_documents: {', '.join(unknown)} found; {corpus} has no such document")
     if earlier is not None:
+        if not (Path(earlier) / DOCUMENTS).is_file():
+            raise DataError(f"tokens.changed_since: {earlier} found, a corpus folder with {DOCUMENTS} expected")
         documents, removed = changed_documents(corpus, Path(earlier))
         if removed:
             raise DataError(

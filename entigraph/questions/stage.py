@@ -27,7 +27,7 @@ from entigraph.runtime.progress import Progress
 from entigraph.storage.artifact import artifact_folder
 from entigraph.storage.data_losses import Loss, count_of
 from entigraph.storage.jsonl import Record, json_line, read_jsonl, write_jsonl
-from entigraph.storage.question_files import read_questions
+from entigraph.storage.question_files import list_unstated, read_questions, unstated_lines, unstated_loss
 from entigraph.storage.schemas import Document, DuplicateDocument, SkippedFile
 from entigraph.text.normalization import normalize_line
 from entigraph.text.refusals import REFUSAL_AS_TEXT
@@ -53,6 +53,7 @@ def copy_questions(corpus: Path, out: Path, file: Path) -> dict[str, Any]:
         raise DataError(f"{file}: all {len(questions):,} questions are about documents that were skipped")
     write_jsonl(out / "questions.jsonl", kept)
     return {
+        **list_unstated(kept, corpus / "documents.jsonl", out, file),
         "questions": len(kept),
         "documents_without_questions": len(known - {question.document_id for question in kept}),
         **({"questions_about_skipped_files": len(questions) - len(kept)} if len(kept) < len(questions) else {}),
@@ -193,6 +194,7 @@ def data_losses(counts: Mapping[str, Any], documents: int) -> list[Loss]:
     return [
         Loss("documents have no question", counts["documents_without_questions"], documents),
         Loss("questions are left out with a skipped file", counts.get("questions_about_skipped_files", 0)),
+        unstated_loss(counts),
     ]
 
 
@@ -209,4 +211,4 @@ def summary_lines(counts: Mapping[str, Any], out: Path) -> list[str]:
         lines.append(f"  {count_of(counts['documents_without_questions'], 'document')} without a question")
     if "questions_about_skipped_files" in counts:
         lines.append(f"  left out {count_of(counts['questions_about_skipped_files'], 'question')} about skipped files")
-    return lines
+    return [*lines, *unstated_lines(counts)]

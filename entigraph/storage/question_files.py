@@ -5,16 +5,22 @@ be correct and all of them must be selected (as in Coursera's exams, paper App. 
 accepted short `answers` in place of `choices` and `answer`.
 """
 
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections import defaultdict
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from entigraph.errors import DataError
-from entigraph.storage.jsonl import json_error, list_problems, parse_json, read_lines
-from entigraph.storage.schemas import Choice, Question
+from entigraph.storage.data_losses import Loss, count_of
+from entigraph.storage.jsonl import json_error, list_problems, parse_json, read_jsonl, read_lines, write_jsonl
+from entigraph.storage.schemas import Choice, Document, Question
+from entigraph.text.answer_matching import contains_answer, normalize_answer
 from entigraph.text.normalization import fold_whitespace, is_blank, normalize_line, normalize_text
 
 EXPECTED = 'expected {"document": "a.txt", "question": "...", "choices": ["...", "..."], "answer": 0} or [0, 1]'
+
+UNSTATED = "unstated_answers.jsonl"
+WITHOUT_WORDING = frozenset({"yes", "no", "true", "false"})  # answers that a document implies
 
 
 def read_questions(
@@ -51,6 +57,65 @@ def read_questions(
     if not questions:
         raise DataError(f"{path}: no questions; {EXPECTED} on each line")
     return questions
+
+
+def list_unstated(
+    questions: Iterable[Question], documents: Path, out: Path, file: Path | str | None = None
+) -> dict[str, int]:
+    """Writes the questions whose short answers are in no document, and returns their count for the manifest; empty if
+    there are none.
+
+    Multiple choice is not checked, because its options often paraphrase the document, nor are answers such as "yes".
+    Raises DataError if a `file` of the user has short answers and none of them is in a document.
+    """
+    checked = [question for question in questions if question.accepted and not is_implied(question)]
+    unstated = find_unstated(checked, documents)
+    if not unstated:
+        return {}
+    if file and len(unstated) == len(checked):
+        example = unstated[0]
+        raise DataError(
+            f"{file}: none of its {len(checked):,} short answers is in a document, such as {example.accepted[0]!r:.80} "
+            f"to {example.text!r:.80}; give questions about these documents, whose answers are in their words"
+        )
+    write_jsonl(out / UNSTATED, unstated)
+    return {"unstated_answers": len(unstated)}
+
+
+def unstated_lines(counts: Mapping[str, Any]) -> list[str]:
+    """Returns the line to print about short answers that are in no document; empty if there are none."""
+    count = counts.get("unstated_answers", 0)
+    if not count:
+        return []
+    return [f"  {count_of(count, 'short answer')} in no document ({UNSTATED}); multiple choice is not checked"]
+
+
+def unstated_loss(counts: Mapping[str, Any]) -> Loss:
+    count = counts.get("unstated_answers", 0)
+    return Loss("questions have a short answer that is in no document (asked all the same)", count, counts["questions"])
+
+
+def is_implied(question: Question) -> bool:
+    return any(normalize_answer(answer) in WITHOUT_WORDING for answer in question.accepted)
+
+
+def find_unstated(questions: Iterable[Question], documents: Path) -> list[Question]:
+    """Returns the questions of which no document contains an accepted answer, in its text, title or metadata."""
+    by_document: defaultdict[str, list[Question]] = defaultdict(list)
+    for question in questions:
+        by_document[question.document_id].append(question)
+    stated: set[str] = set()
+    for document in read_jsonl(documents, Document):  # most answers are in their own document
+        stated |= {question.id for question in by_document.get(document.id, ()) if states_answer(document, question)}
+    remaining = [question for group in by_document.values() for question in group if question.id not in stated]
+    for document in read_jsonl(documents, Document) if remaining else ():
+        remaining = [question for question in remaining if not states_answer(document, question)]
+    return remaining
+
+
+def states_answer(document: Document, question: Question) -> bool:
+    text = "\n".join([document.title, *document.meta.values(), document.text])
+    return any(contains_answer(text, answer) for answer in question.accepted)
 
 
 def parse_question(identity: str, raw: Any, find_document: Callable[[Any], str]) -> Question:

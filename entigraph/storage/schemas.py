@@ -278,12 +278,16 @@ class DocumentLoss:
 
 @dataclass(frozen=True, kw_only=True)
 class ScoredStatement:
-    """A model's loss in `nats` on one sentence or line of a document; None if it exceeds the context."""
+    """A model's loss in `nats` on one sentence or line of a document; None if it exceeds the context.
+
+    `tokens` are those that the model read: the statement, and what precedes it in the prompt.
+    """
 
     id: str
     document_id: str
     text: str
     nats: float | None = None
+    tokens: int = 0
 
 
 @dataclass(frozen=True, kw_only=True)

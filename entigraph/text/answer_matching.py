@@ -8,6 +8,7 @@ import re
 import unicodedata
 from collections import Counter
 from collections.abc import Sequence
+from functools import lru_cache
 
 from entigraph.text.normalization import fold_whitespace
 from entigraph.text.writing_systems import UNSPACED, name_pattern, split_words
@@ -49,5 +50,6 @@ def contains_answer(text: str, answer: str) -> bool:
     return not answer.isascii() and name_pattern(answer).search(fold_whitespace(text)) is not None
 
 
+@lru_cache(maxsize=64)
 def fold_words(text: str) -> str:
     return " ".join(split_words(unicodedata.normalize("NFKC", text).casefold()))

@@ -103,14 +103,37 @@ def test_files_that_are_not_read_are_counted(tmp_path: Path, command: Command) -
     }
 
 
-def test_picture_does_not_change_the_corpus(tmp_path: Path, configured: Callable[..., Run]) -> None:
+def test_files_that_are_not_read_and_the_folder_do_not_change_the_corpus(
+    tmp_path: Path, configured: Callable[..., Run]
+) -> None:
     (tmp_path / "notes").mkdir()
     (tmp_path / "notes" / "a.txt").write_text("The mill of Tarn.")
     overrides = ["corpus=text_files", "evaluation=none", f"corpus.path={tmp_path / 'notes'}"]
     before = configured(*overrides).artifacts.corpus
     assert before.cache_key["cleaning"]
     (tmp_path / "notes" / "photo.png").write_bytes(b"\x89PNG")
+    (tmp_path / "notes" / "old.doc").write_bytes(b"...")
     assert configured(*overrides).artifacts.corpus.folder == before.folder
+    (tmp_path / "notes").rename(tmp_path / "moved")
+    moved = [*overrides[:2], f"corpus.path={tmp_path / 'moved'}"]
+    assert configured(*moved).artifacts.corpus.folder == before.folder
+    (tmp_path / "moved" / "a.txt").rename(tmp_path / "moved" / "b.txt")
+    assert configured(*moved).artifacts.corpus.folder != before.folder
+
+
+def test_corpus_with_questions_does_not_depend_on_the_name_of_its_folder(
+    tmp_path: Path, configured: Callable[..., Run]
+) -> None:
+    line = {"document": "a.txt", "question": "Who?", "choices": ["Ilse", "Jonas"], "answer": 0}
+    (tmp_path / "q.jsonl").write_text(json.dumps(line))
+    folders = []
+    for name in ("notes", "moved"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "a.txt").write_text("The mill of Tarn.")
+        overrides = ["corpus=text_files", f"corpus.path={tmp_path / name}", f"corpus.questions={tmp_path / 'q.jsonl'}"]
+        folders.append(configured(*overrides).artifacts.corpus)
+    assert folders[0].folder == folders[1].folder
+    assert [name for name, _ in folders[0].cache_key["sources"]] == ["a.txt", "corpus.questions"]
 
 
 def test_generated_corpora_are_not_cleaned(configured: Callable[..., Run]) -> None:

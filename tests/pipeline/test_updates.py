@@ -8,11 +8,13 @@ import pytest
 from omegaconf import DictConfig
 
 from entigraph.corpus.readers.fictional_corpora import FictionalCorpus
-from entigraph.corpus.stage import changed_documents
 from entigraph.errors import ConfigError, DataError
 from entigraph.fictional.reading import comprehend
 from entigraph.pipeline.loading import load_run
+from entigraph.pipeline.run import Run
+from entigraph.pipeline.trained_texts import select_documents
 from entigraph.storage.artifact import read_manifest
+from entigraph.storage.document_changes import changed_documents
 from entigraph.storage.jsonl import write_jsonl
 from entigraph.storage.schemas import Document
 from entigraph.storage.texts import read_texts
@@ -81,8 +83,15 @@ def test_changed_new_and_removed_documents(tmp_path: Path) -> None:
     other = Document(id="two", title="two", text="two, revised")
     assert changed_documents(write_corpus(tmp_path / "a", [one, other, three]), earlier) == (["two", "three"], [])
     assert changed_documents(write_corpus(tmp_path / "b", [one]), earlier) == ([], ["two"])
+    retitled = Document(id="two", title="Number two", text="two")
+    assert changed_documents(write_corpus(tmp_path / "c", [one, retitled]), earlier) == (["two"], [])
+
+
+def test_changed_since_needs_a_corpus_folder(configured: Callable[..., Run], tmp_path: Path) -> None:
+    run = configured(f"tokens.changed_since={tmp_path / 'nowhere'}")
+    write_corpus(run.artifacts.corpus.folder, [Document(id="one", title="one", text="one")])
     with pytest.raises(DataError, match=r"tokens.changed_since: .* found, a corpus folder with documents.jsonl"):
-        changed_documents(earlier, tmp_path / "nowhere")
+        select_documents(run)
 
 
 def test_document_that_other_texts_show_cannot_be_left_out(tmp_path: Path) -> None:

@@ -7,7 +7,9 @@ from typing import Any
 import pytest
 
 from entigraph.errors import DataError
-from entigraph.storage.question_files import read_questions
+from entigraph.storage.jsonl import read_jsonl, write_jsonl
+from entigraph.storage.question_files import UNSTATED, find_unstated, list_unstated, read_questions
+from entigraph.storage.schemas import Document, Question
 
 GOOD: dict[str, Any] = {"document": "a.txt", "question": "Who rang?", "choices": ["Ilse", "Jonas"], "answer": 0}
 
@@ -91,3 +93,50 @@ def test_file_in_another_encoding(tmp_path: Path) -> None:
         read_questions(file, {"a.txt"})
     with pytest.raises(DataError, match="No such file"):
         read_questions(tmp_path / "none.jsonl", {"a.txt"})
+
+
+DOCUMENTS = {
+    "a.txt": "The mill of Orsk was built in 1,912 by Miriam\nVale.",
+    "b.txt": "The  lamp cost $5. Ilse-Marie keeps it.",
+    "c.txt": "\u674e\u660e\u5728\u84dd\u78e8\u574a\u9047\u89c1\u4e86\u6258\u6bd4\u3002",
+}
+
+
+def short(number: int, document: str, *accepted: str) -> Question:
+    return Question(id=f"q{number}", document_id=document, text="?", group="all", accepted=accepted)
+
+
+def write_documents(folder: Path) -> Path:
+    documents = [Document(id=name, title=f"Title of {name[0]}", text=text) for name, text in DOCUMENTS.items()]
+    write_jsonl(folder / "documents.jsonl", documents)
+    return folder / "documents.jsonl"
+
+
+def test_short_answers_are_looked_up_in_all_documents(tmp_path: Path) -> None:
+    stated = [
+        short(0, "a.txt", "miriam vale"),
+        short(1, "a.txt", "the Mill of Orsk"),
+        short(2, "a.txt", "1,912"),
+        short(3, "a.txt", "lamp"),  # of another document
+        short(4, "b.txt", "five dollars", "5"),
+        short(5, "b.txt", "Ilse-Marie"),
+        short(6, "c.txt", "\u84dd\u78e8\u574a"),
+        short(7, "b.txt", "title of b"),
+    ]
+    unstated = [short(8, "a.txt", "Mir"), short(9, "b.txt", "Jonas"), short(10, "c.txt", "\u6e2f\u53e3")]
+    found = find_unstated([*stated, *unstated], write_documents(tmp_path))
+    assert sorted(question.id for question in found) == ["q10", "q8", "q9"]
+
+
+def test_unstated_answers_are_listed_unless_they_are_all(tmp_path: Path) -> None:
+    documents, missing = write_documents(tmp_path), [short(0, "a.txt", "Jonas"), short(1, "b.txt", "Greta")]
+    choice = Question(id="c", document_id="a.txt", text="?", choices=["x", "y"], answer=0, group="all")
+    implied = short(2, "a.txt", "Yes")
+    assert list_unstated([choice, implied, short(3, "a.txt", "Vale")], documents, tmp_path, "q.jsonl") == {}
+    assert not (tmp_path / UNSTATED).exists()
+    some = [*missing, choice, implied, short(3, "a.txt", "Vale")]
+    assert list_unstated(some, documents, tmp_path, "q.jsonl") == {"unstated_answers": 2}
+    assert list(read_jsonl(tmp_path / UNSTATED, Question)) == missing
+    with pytest.raises(DataError, match="q.jsonl: none of its 2 short answers is in a document, such as 'Jonas' to"):
+        list_unstated([*missing, choice, implied], documents, tmp_path, "q.jsonl")
+    assert list_unstated(missing, documents, tmp_path) == {"unstated_answers": 2}, "a benchmark as released"

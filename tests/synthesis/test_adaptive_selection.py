@@ -110,7 +110,12 @@ def test_whole_loop_writes_about_what_the_student_knows_worst(
     entry = StudyRun(run.root, study_member(run))
     cost = run_cost(entry, CostTable("", 0.0, 0.0, 0.0, 1.0))
     trained = [read_manifest(other.artifacts.training.folder)["counts"] for other in (*earlier_rounds(run), run)]
-    assert cost.training_flops == pytest.approx(sum(6 * counts["parameters"] * counts["tokens"] for counts in trained))
+    evaluations = [read_manifest(other.artifacts.evaluation.folder)["counts"] for other in earlier_rounds(run)]
+    losses = [counts["statement_loss"] for counts in evaluations]
+    read = [2 * counts["parameters"] * loss["tokens"] for counts, loss in zip(trained, losses, strict=False)]
+    flops = sum(6 * counts["parameters"] * counts["tokens"] for counts in trained)
+    assert len(read) == len(trained) - 1 and cost.measuring_flops == sum(read) > 0
+    assert cost.training_flops == pytest.approx(flops + sum(read))
     assert cost.trained_tokens == trained[-1]["tokens"]
     scores = json.loads((run.previous_round.artifacts.evaluation.folder / "scores.json").read_text())  # type: ignore
     assert scores["statement_loss"]["statements"] > 5

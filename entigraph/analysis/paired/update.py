@@ -14,8 +14,9 @@ from entigraph.config.fields import runtime_field
 from entigraph.errors import ConfigError, DataError
 from entigraph.reporting.html import write_static_page
 from entigraph.storage.artifact import is_complete, write_json
+from entigraph.storage.document_changes import changed_documents
 from entigraph.storage.jsonl import read_jsonl
-from entigraph.storage.schemas import Answer, Document, Question
+from entigraph.storage.schemas import Answer, Question
 from entigraph.text.answer_matching import exact_match
 
 CHANGED, SAME_DOCUMENTS, OTHER_DOCUMENTS, NEW = (
@@ -87,19 +88,17 @@ class Update(Paired):
 
 @dataclass(frozen=True)
 class CorpusChange:
-    """What an earlier corpus said: the accepted answers of its questions, and which documents have another text now."""
+    """What an earlier corpus said: the accepted answers of its questions, and which documents differ now."""
 
     answers: Mapping[QuestionKey, Sequence[str]]
     changed_documents: set[str]
 
     @classmethod
     def between(cls, before: Path, after: Path) -> "CorpusChange":
-        texts = {document.id: document.text for document in read_jsonl(before / "documents.jsonl", Document)}
-        documents = list(read_jsonl(after / "documents.jsonl", Document))
         questions = read_jsonl(before / "questions.jsonl", Question)
         return cls(
             {(question.document_id, question.text): question.accepted_answers for question in questions},
-            {document.id for document in documents if texts.get(document.id) != document.text},
+            set(changed_documents(after, before)[0]),
         )
 
     def old_answers(self, answer: Answer) -> Sequence[str]:

@@ -1,6 +1,6 @@
 """Joins a study with its counterparts in other output folders, such as other labs', if their protocols agree."""
 
-from collections.abc import Sequence
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +13,8 @@ SETTINGS = "settings.json"
 ABSENT = "absent"
 
 
-def join_studies(context: AnalysisContext, folders: Sequence[str]) -> tuple[list[StudyRun], list[str]]:
+@lru_cache(maxsize=1)  # the inputs of an analysis and its results are about the same runs
+def join_studies(context: AnalysisContext, folders: tuple[str, ...]) -> tuple[list[StudyRun], list[str]]:
     """Returns the finished runs of the study, here and in other output folders, and why others are left out.
 
     A method, budget and seed that several folders have counts once. Raises DataError if a folder has no study with the

@@ -14,7 +14,8 @@ from entigraph.errors import DataError
 from entigraph.storage.artifact import read_manifest
 
 MILLION, EXA = 1e6, 1e18
-FLOPS_PER_PARAMETER_AND_TOKEN = 6  # forward and backward pass (Kaplan et al. 2020)
+LOSS_TASK = "statement_loss"  # which measures the losses of students
+TRAINING_FLOPS, FORWARD_FLOPS = 6, 2  # per parameter and token (Kaplan et al. 2020)
 
 
 @dataclass(frozen=True)
@@ -32,12 +33,14 @@ class CostTable:
 class RunCost:
     """The cost of one run: its share of the writing of its pool of texts, and its training.
 
-    The FLOPs include the students of earlier rounds, whose losses decided what an adaptive augmenter wrote.
+    The FLOPs include the students of earlier rounds, whose losses decided what an adaptive augmenter wrote;
+    `measuring_flops`, a part of them, are those of measuring these losses.
     """
 
     tokens: float
     trained_tokens: float
     training_flops: float
+    measuring_flops: float
     writing_dollars: float
     training_dollars: float
     dollars_paid: float | None
@@ -53,14 +56,16 @@ def run_cost(run: StudyRun, table: CostTable) -> RunCost:
     if "tokens" not in training or "parameters" not in training:
         raise DataError(f"{run.folder('training')}: the manifest does not state tokens and parameters; train again")
     synthesis = run.finished_folder("synthesis")
-    students = student_trainings(synthesis) if synthesis else ()
-    flops = sum(training_flops(counts) for counts in (training, *students))
+    students = [*find_students(synthesis)] if synthesis else []
+    measuring = sum(student.measuring_flops for student in students)
+    flops = training_flops(training) + measuring + sum(training_flops(student.training) for student in students)
     counts: Mapping[str, Any] = read_manifest(synthesis)["counts"] if synthesis else {}
     share = min(1.0, run.synthetic_tokens / counts["tokens"]) if counts.get("tokens") else 0.0
     return RunCost(
         tokens=run.synthetic_tokens,
         trained_tokens=training["tokens"],
         training_flops=flops,
+        measuring_flops=measuring,
         writing_dollars=share * writing_dollars(counts, table),
         training_dollars=flops / EXA * table.training,
         dollars_paid=share * counts["dollars"] if counts.get("dollars") is not None else None,
@@ -68,19 +73,32 @@ def run_cost(run: StudyRun, table: CostTable) -> RunCost:
 
 
 def training_flops(counts: Mapping[str, Any]) -> float:
-    return float(FLOPS_PER_PARAMETER_AND_TOKEN * counts["parameters"] * counts["tokens"])
+    return float(TRAINING_FLOPS * counts["parameters"] * counts["tokens"])
 
 
-def student_trainings(synthesis: Path) -> Iterator[Mapping[str, Any]]:
-    """Yields the counts of the trainings whose students decided what to write, in the rounds of an adaptive augmenter.
+@dataclass(frozen=True)
+class Student:
+    """The counts of a student's training, and of the evaluation that measured its losses."""
+
+    training: Mapping[str, Any]
+    evaluation: Mapping[str, Any]
+
+    @property
+    def measuring_flops(self) -> float:
+        return float(FORWARD_FLOPS * self.training["parameters"] * self.evaluation[LOSS_TASK]["tokens"])
+
+
+def find_students(synthesis: Path) -> Iterator[Student]:
+    """Yields the students whose losses decided what to write, in the rounds of an adaptive augmenter.
 
     Raises ArtifactError if one was removed.
     """
     root, inputs = synthesis.parents[1], read_manifest(synthesis).get("inputs", {})
     if "evaluation" in inputs:
-        student = read_manifest(root / "evaluation" / inputs["evaluation"]["folder"])["inputs"]["training"]["folder"]
-        yield read_manifest(root / "training" / student)["counts"]
-        yield from student_trainings(root / "synthesis" / inputs["synthesis"]["folder"])
+        evaluation = read_manifest(root / "evaluation" / inputs["evaluation"]["folder"])
+        training = read_manifest(root / "training" / evaluation["inputs"]["training"]["folder"])
+        yield Student(training["counts"], evaluation["counts"])
+        yield from find_students(root / "synthesis" / inputs["synthesis"]["folder"])
 
 
 def writing_dollars(counts: Mapping[str, Any], table: CostTable) -> float:

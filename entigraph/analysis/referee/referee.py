@@ -82,7 +82,7 @@ class Referee:
         )
 
     def inputs(self, context: AnalysisContext) -> Mapping[str, Path]:
-        runs, _ = join_studies(context, self.merge)
+        runs, _ = join_studies(context, tuple(self.merge))
         names = list_augmenters(runs)
         if len(names) < 2:
             raise DataError(
@@ -124,7 +124,7 @@ def build_result(context: AnalysisContext, settings: Referee) -> dict[str, Any]:
     from entigraph.analysis.referee.method_texts import measure_texts, method_protocols
     from entigraph.analysis.scaling.scaling_curve import load_study_settings
 
-    runs, excluded = join_studies(context, settings.merge)
+    runs, excluded = join_studies(context, tuple(settings.merge))
     protocol = load_study_settings(context.study)
     costs = {run.name: run_cost(run, settings.cost_table) for run in runs}
     points = build_points(runs, costs, settings.confidence, general_text_tasks(protocol))
@@ -253,6 +253,13 @@ def build_notes(
     if all(costs[run.name].writing_dollars == 0 for run in runs):
         notes.append(
             "No writer counted its tokens (the offline writer does not), so dollars are those of training alone."
+        )
+    measured = {run.augmenter: costs[run.name] for run in runs if costs[run.name].measuring_flops}
+    for name, cost in measured.items():
+        share = cost.measuring_flops / cost.training_flops
+        notes.append(
+            f"The training FLOPs of {name} include the students of earlier rounds and measuring their losses "
+            f"({share:.1%} of the FLOPs)."
         )
     for equal, levels in families.items():
         compared = {name for level in levels for name in level.methods}

@@ -19,7 +19,8 @@ from entigraph.storage.schemas import ConversionLoss, Document, Question, Skippe
 from entigraph.text.normalization import decode_text
 
 PLAIN_TEXT = (".txt", ".md", ".markdown", ".rst")
-DOCUMENTS = frozenset({*PLAIN_TEXT, *document_conversion.CONVERTERS, *document_conversion.UNSUPPORTED})
+READ = frozenset({*PLAIN_TEXT, *document_conversion.CONVERTERS})
+DOCUMENTS = READ | document_conversion.UNSUPPORTED  # the latter are skipped with a hint
 EXPECTED = "a folder of documents (.txt, .md, .rst, .pdf, .html, .docx)"
 
 
@@ -64,7 +65,13 @@ class TextFiles:
             raise ConfigError(f"corpus.path: {folder} contains no document; give {EXPECTED}")
         document_conversion.converter_versions(files)
         self.read_questions(folder, files)
-        return [*files, self.questions_file] if self.questions else files
+        return list(self.named_sources.values())
+
+    @property
+    def named_sources(self) -> dict[str, Path]:
+        """The files that are read by the ids of their documents, and the questions; not the folders above them."""
+        named = {file_id(file, self.folder): file for file in find_files(self.folder, READ)[0]}
+        return {**named, "corpus.questions": self.questions_file} if self.questions else named
 
     @property
     def questions_file(self) -> Path:

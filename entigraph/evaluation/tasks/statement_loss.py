@@ -3,16 +3,19 @@
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from math import log
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, cast
 
 from entigraph.config.fields import runtime_field
 from entigraph.errors import DataError
-from entigraph.evaluation.base import Backend, TaskInputs
+from entigraph.evaluation.base import TaskInputs
 from entigraph.evaluation.tasks.base import EvaluationTask, TaskContext
 from entigraph.storage.data_losses import Loss
 from entigraph.storage.jsonl import read_jsonl
 from entigraph.storage.schemas import Document, ScoredStatement
 from entigraph.text.writing_systems import split_statements
+
+if TYPE_CHECKING:
+    from entigraph.evaluation.backends.local_backend import LocalBackend
 
 STATEMENTS_PER_CALL = 512  # of `Backend.loglikelihoods`, which sorts them by length
 
@@ -27,7 +30,7 @@ class StatementLoss(EvaluationTask):
     context: int = 1
     batch_tokens: int = runtime_field(8_192)
     needs_likelihoods: ClassVar[bool] = True
-    headline_keys: ClassVar[Sequence[str]] = ("bits_per_byte", "statements")
+    headline_keys: ClassVar[Sequence[str]] = ("bits_per_byte", "statements", "tokens")
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -50,7 +53,8 @@ class StatementLoss(EvaluationTask):
         pairs = list(self.prompts(context.inputs))
 
         def score_missing(missing: set[str]) -> Iterator[ScoredStatement]:
-            return self.score([pair for pair in pairs if pair[0].id in missing], context.backend())
+            backend = cast("LocalBackend", context.backend())  # others compute no likelihoods
+            return self.score([pair for pair in pairs if pair[0].id in missing], backend)
 
         file = context.write_records(
             "statements",
@@ -67,15 +71,17 @@ class StatementLoss(EvaluationTask):
             "bits_per_byte": bits,
             "statements": len(scored),
             "overflowed": len(pairs) - len(scored),
+            "tokens": sum(statement.tokens for statement in scored),
             "metrics": {"bits_per_byte": bits, **self.compute_metric_scores(file, ScoredStatement).get("metrics", {})},
         }
 
-    def score(self, pairs: Sequence[tuple[ScoredStatement, str]], backend: Backend) -> Iterator[ScoredStatement]:
+    def score(self, pairs: Sequence[tuple[ScoredStatement, str]], backend: "LocalBackend") -> Iterator[ScoredStatement]:
         for start in range(0, len(pairs), STATEMENTS_PER_CALL):
             batch = pairs[start : start + STATEMENTS_PER_CALL]
             texts = [(before, f" {statement.text}") for statement, before in batch]
             for index, score in backend.loglikelihoods(texts, self.batch_tokens):
-                yield replace(batch[index][0], nats=None if score is None else -score)
+                tokens = len(backend.encode_pair(*texts[index]).ids)
+                yield replace(batch[index][0], nats=None if score is None else -score, tokens=tokens)
 
     def data_losses(self, scores: Mapping[str, Any]) -> Sequence[Loss]:
         total = scores["statements"] + scores["overflowed"]

@@ -47,7 +47,8 @@ def draft_questions(prompt: OfflinePrompt) -> list[dict[str, Any]]:
     count = int(prompt.task.rsplit(":", 1)[-1])
     if ANOTHER_DOCUMENT in prompt.document:
         names = [line.removeprefix("- ") for line in prompt.details["names in both documents"].splitlines()]
-        questions = ask_across(*split_documents(prompt), names, prompt.rng)
+        first, second = split_documents(prompt)
+        questions = ask_across(first, second, names, prompt.rng)
     elif prompt.reading:
         questions = ask_about_facts(prompt.reading.facts, prompt.rng)
     else:
