@@ -1,8 +1,8 @@
 """Stage 1: a source → documents.jsonl, questions.jsonl, and the documents that are left out.
 
 skipped.jsonl lists files and records without a document, duplicates.jsonl documents that are equal to another one,
-not_converted.jsonl what the conversion of files to text left out, and unstated_answers.jsonl questions whose short answer
-is in no document.
+not_converted.jsonl what the conversion of files to text left out, and unstated_answers.jsonl questions whose short
+answer is in no document.
 """
 
 from collections import Counter
