@@ -1,6 +1,7 @@
 """Converts a page to Markdown: finds the element with the main text, and keeps everything in it but navigation."""
 
 from collections import Counter
+from functools import cache
 from typing import Any
 
 from entigraph.corpus.formulas import formula_text
@@ -18,19 +19,18 @@ CELLS = (*TABLE_PARTS, "td", "th", "caption")
 TEX_SCRIPT = "math/tex"
 LISTS_OF_LINKS = ("div", "section", "ul", "ol", "table", "p")
 LINK_SHARE = 0.6  # of the text of an element, from which on it is navigation
+CONVERTED_ATTRIBUTES = {"colspan", "start"}
 SCRIPTS = {"sup": "^", "sub": "_"}
 
 
 def html_text(data: bytes, lost: Counter[str]) -> str:
     """Returns the main text of a page; counts the pictures in it."""
-    from trafilatura import extract
-
     html = decode_page(data)
     if is_blank(normalize_text(html)):
         return ""
     page = parse_page(html)
     body = page.find("body") if page.find("body") is not None else page
-    pieces = text_pieces(extract(html, output_format="txt", include_comments=False, fast=True) or "")
+    pieces = text_pieces(extract_main_text(html))
     root = main_element(body, pieces)
     rewrite_formulas(root)
     remove_navigation(root, pieces)
@@ -52,6 +52,19 @@ def parse_page(html: str) -> Any:
     return document_fromstring(html.encode("utf-8", "replace"), parser=HTMLParser(encoding="utf-8"))
 
 
+def extract_main_text(html: str) -> str:
+    from trafilatura import extract
+
+    return extract(html, options=extraction_options()) or ""
+
+
+@cache
+def extraction_options() -> Any:
+    from trafilatura.settings import Extractor
+
+    return Extractor(output_format="txt", comments=False, fast=True)
+
+
 def text_pieces(text: str) -> list[str]:
     """Returns the paragraphs, list items and cells that trafilatura takes for the main text, without whitespace."""
     pieces = [piece.removeprefix("- ") for line in text.split("\n") for piece in line.split("|")]
@@ -64,15 +77,15 @@ def main_element(body: Any, pieces: list[str]) -> Any:
     found = [piece for piece in pieces if piece in text]
     element = body
     while found:
-        inner = [child for child in element if child.tag in CONTAINERS and contains_all(child, found)]
-        if not inner:
+        shown = {child: squeeze(child) for child in element if child.tag in CONTAINERS}
+        inner = next((child for child in shown if shown[child] == text or contains_all(shown[child], found)), None)
+        if inner is None:
             break
-        element = inner[0]
+        element, text = inner, shown[inner]
     return next(element.iterancestors("table"), element) if element.tag in TABLE_PARTS else element
 
 
-def contains_all(element: Any, pieces: list[str]) -> bool:
-    text = squeeze(element)
+def contains_all(text: str, pieces: list[str]) -> bool:
     return all(piece in text for piece in pieces)
 
 
@@ -101,8 +114,8 @@ def remove_navigation(root: Any, pieces: list[str]) -> None:
         if is_left_out(element) and element.getparent() is not None:
             element.drop_tree()
     for element in list(root.iterdescendants(*LISTS_OF_LINKS)):
-        text = squeeze(element)
         links = sum(len(squeeze(link)) for link in element.iter("a"))
+        text = squeeze(element) if links else ""
         if text and links >= LINK_SHARE * len(text) and not any(piece in text for piece in pieces):
             element.drop_tree()
 
@@ -124,23 +137,15 @@ def unwrap_layout_tables(root: Any) -> None:
 
 
 def element_text(root: Any) -> str:
-    """Returns an element as Markdown without links."""
+    """Returns an element as Markdown without links. What does not affect the text is removed first: it takes time."""
+    from lxml.etree import Element, strip_tags
     from lxml.html import tostring
 
+    from entigraph.corpus.markdown_conversion import markdown
+
     root.tag, root.tail = root.tag if root.tag == "table" else "div", None
+    for element in root.iter(Element):
+        for name in set(element.attrib) - CONVERTED_ATTRIBUTES:
+            del element.attrib[name]
+    strip_tags(root, "a", "font", "span")
     return markdown(str(tostring(root, encoding="unicode")))
-
-
-def markdown(html: str) -> str:
-    from markdownify import markdownify
-
-    return str(
-        markdownify(
-            html,
-            heading_style="ATX",
-            strip=["a", "img"],
-            escape_asterisks=False,
-            escape_underscores=False,
-            escape_misc=False,
-        )
-    )

@@ -7,7 +7,6 @@ from typing import Any
 from zipfile import ZipFile
 
 from entigraph.corpus.formulas import formula_text
-from entigraph.corpus.html_conversion import markdown
 
 WORD = "{http://schemas.openxmlformats.org/wordprocessingml/2006/main}"
 MATH = "{http://schemas.openxmlformats.org/officeDocument/2006/math}"
@@ -19,6 +18,8 @@ IGNORED = re.compile(r"unrecognised element was ignored: (\S+)")
 def word_text(data: bytes, lost: Counter[str]) -> str:
     """Returns the body with its notes, without headers and footers; counts pictures and what is not read."""
     from mammoth import convert_to_html, images
+
+    from entigraph.corpus.markdown_conversion import markdown
 
     def leave_out_picture(image: Any) -> dict[str, str]:
         lost["pictures"] += 1
