@@ -38,7 +38,7 @@ from entigraph.training.starting_models import StartingModel
 from entigraph.training.trainer import TrainerSettings
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, eq=False)
 class Components:
     """`keys` holds what each component contributes to cache keys, by its place in the config."""
 

@@ -10,7 +10,7 @@ import pytest
 from entigraph.config.schema import Stage
 from entigraph.errors import ArtifactError, ConfigError
 from entigraph.pipeline import execution
-from entigraph.pipeline.dry_run import render_plan
+from entigraph.pipeline.dry_run import render_plan, sweep_cost_lines
 from entigraph.pipeline.run import Run
 from entigraph.pipeline.steps import Step, run_steps, synthesis_losses
 from entigraph.pipeline.study import study_folder
@@ -281,3 +281,15 @@ def test_baselines_are_registered_after_their_evaluation(configured: Configured)
     (evaluation,) = run.artifacts.reference_evaluations.values()
     (entry,) = (study_folder(run) / "baselines").iterdir()
     assert entry.stem == evaluation.folder.name and json.loads(entry.read_text())["name"] == "gpt-4-turbo"
+
+
+def test_costs_of_a_sweep_count_shared_rankings_once(configured: Configured) -> None:
+    endpoint = [
+        "retriever=dense",
+        "retriever.model=embedder",
+        "retriever.base_url=https://api.openai.com/v1",
+        "retriever.price=0.1",
+    ]
+    runs = [configured(*TINY, "evaluation=open_book", *endpoint, f"seed={seed}") for seed in (0, 1)]
+    (line,) = [line for line in sweep_cost_lines(runs) if line.startswith("retrieval")]
+    assert "its cost is unknown until the questions exist" in line

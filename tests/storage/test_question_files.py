@@ -136,7 +136,7 @@ def test_unstated_answers_are_listed_unless_they_are_all(tmp_path: Path) -> None
     assert not (tmp_path / UNSTATED).exists()
     some = [*missing, choice, implied, short(3, "a.txt", "Vale")]
     assert list_unstated(some, documents, tmp_path, "q.jsonl") == {"unstated_answers": 2}
-    assert list(read_jsonl(tmp_path / UNSTATED, Question)) == missing
+    assert [question.id for question in read_jsonl(tmp_path / UNSTATED, Question)] == ["q0", "q1"]
     with pytest.raises(DataError, match="q.jsonl: none of its 2 short answers is in a document, such as 'Jonas' to"):
         list_unstated([*missing, choice, implied], documents, tmp_path, "q.jsonl")
     assert list_unstated(missing, documents, tmp_path) == {"unstated_answers": 2}, "a benchmark as released"
