@@ -284,12 +284,8 @@ def test_baselines_are_registered_after_their_evaluation(configured: Configured)
 
 
 def test_costs_of_a_sweep_count_shared_rankings_once(configured: Configured) -> None:
-    endpoint = [
-        "retriever=dense",
-        "retriever.model=embedder",
-        "retriever.base_url=https://api.openai.com/v1",
-        "retriever.price=0.1",
-    ]
-    runs = [configured(*TINY, "evaluation=open_book", *endpoint, f"seed={seed}") for seed in (0, 1)]
+    url, price = "retriever.base_url=https://api.openai.com/v1", "retriever.price=0.1"
+    overrides = ["evaluation=open_book", "retriever=dense", "retriever.model=embedder", url, price]
+    runs = [configured(*overrides, f"seed={seed}") for seed in (0, 1)]
     (line,) = [line for line in sweep_cost_lines(runs) if line.startswith("retrieval")]
     assert "its cost is unknown until the questions exist" in line
