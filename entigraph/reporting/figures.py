@@ -17,6 +17,8 @@ from entigraph.storage.fingerprints import digest
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
+else:
+    Axes = Figure = Any
 
 # The palette of Okabe and Ito.
 BLUE, VERMILION, GREEN, PURPLE, ORANGE, SKY = "#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9"
@@ -48,7 +50,7 @@ DISPLAY_NAMES: Mapping[str, str] = {
 }
 
 
-def create_figure(rows: int = 1, columns: int = 1, **options: Any) -> "tuple[Figure, Any]":
+def create_figure(rows: int = 1, columns: int = 1, **options: Any) -> tuple[Figure, Any]:
     """Returns a figure and its axes, an array of shape (rows, columns); `options` are passed to plt.subplots."""
     plt = load_pyplot()
     return plt.subplots(rows, columns, squeeze=False, layout="constrained", **options)  # type: ignore[no-any-return]
@@ -101,7 +103,7 @@ def style_key(style: str | None) -> dict[str, str]:
     return {"style": digest(file.read_text(encoding="utf-8"))}
 
 
-def save_figure(figure: "Figure", out: Path, name: str, note: str | None = None) -> None:
+def save_figure(figure: Figure, out: Path, name: str, note: str | None = None) -> None:
     """Writes NAME.png, NAME.svg and NAME.pdf, with `note` in gray below the axes, wrapped to the figure's width."""
     if note:
         width = int(figure.get_figwidth() * NOTE_CHARACTERS)
@@ -124,7 +126,7 @@ def display_name(name: str) -> str:
     return f"{DISPLAY_NAMES.get(augmenter, augmenter)} {settings}".strip()
 
 
-def format_token_axis(axes: "Axes", budgets: Sequence[float], max_ticks: int = 6) -> None:
+def format_token_axis(axes: Axes, budgets: Sequence[float], max_ticks: int = 6) -> None:
     """Sets a logarithmic x axis, with a tick at each budget if there are at most `max_ticks`."""
     from matplotlib.ticker import NullLocator
 
@@ -137,13 +139,13 @@ def format_token_axis(axes: "Axes", budgets: Sequence[float], max_ticks: int = 6
     format_count_axis(axes)
 
 
-def format_count_axis(axes: "Axes") -> None:
+def format_count_axis(axes: Axes) -> None:
     from matplotlib.ticker import FuncFormatter
 
     axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: abbreviate(value)))
 
 
-def format_percent_axis(axes: "Axes", which: Literal["x", "y"] = "y", grid: bool = True) -> None:
+def format_percent_axis(axes: Axes, which: Literal["x", "y"] = "y", grid: bool = True) -> None:
     from matplotlib.ticker import PercentFormatter
 
     (axes.yaxis if which == "y" else axes.xaxis).set_major_formatter(PercentFormatter(1, decimals=0))
@@ -151,7 +153,7 @@ def format_percent_axis(axes: "Axes", which: Literal["x", "y"] = "y", grid: bool
         add_grid(axes, which)
 
 
-def add_grid(axes: "Axes", which: Literal["x", "y", "both"]) -> None:
+def add_grid(axes: Axes, which: Literal["x", "y", "both"]) -> None:
     axes.grid(axis=which, color=GRID_COLOR, linewidth=0.6)
     axes.set_axisbelow(True)
 

@@ -10,7 +10,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from statistics import mean
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import Any, ClassVar
 
 from entigraph.analysis.base import AnalysisContext
 from entigraph.analysis.factuality.judge_agreement import kappa_text, measure_agreement, read_labels
@@ -30,22 +30,13 @@ from entigraph.analysis.written_corpus import WrittenCorpus, corpus_folders, fir
 from entigraph.config.fields import runtime_field
 from entigraph.errors import ConfigError
 from entigraph.llm.base import Writer
-from entigraph.reporting.figures import (
-    BLACK,
-    DISPLAY_NAMES,
-    create_figure,
-    format_percent_axis,
-    save_figure,
-    series_style,
-)
+from entigraph.reporting import figures
+from entigraph.reporting.figures import BLACK, DISPLAY_NAMES, Axes
 from entigraph.storage.artifact import artifact_folder, write_json
 from entigraph.storage.fingerprints import fingerprint
 from entigraph.storage.jsonl import write_jsonl
 from entigraph.storage.schemas import Document
 from entigraph.text.writing_systems import CHARACTERS_PER_TOKEN
-
-if TYPE_CHECKING:
-    from matplotlib.axes import Axes
 
 TO_LABEL = "to_label.csv"
 VERDICT_TOKENS = 60  # of an answer
@@ -291,24 +282,24 @@ def draw_factuality(result: Mapping[str, Any], out: Path) -> None:
     judge = result["judges"].get("person") or result["judges"]["judge"]
     rows = judge["rows"]
     names = list(dict.fromkeys(row["augmenter"] for row in rows))
-    figure, (panels,) = create_figure(1, 2, figsize=(9.0, 1.4 + 0.24 * len(rows)), sharey=True)
+    figure, (panels,) = figures.create_figure(1, 2, figsize=(9.0, 1.4 + 0.24 * len(rows)), sharey=True)
     for axes, (measure, title) in zip(panels, PANEL_TITLES.items(), strict=True):
         for place, row in enumerate(rows):
-            color, marker = series_style(row["augmenter"], names.index(row["augmenter"]))
+            color, marker = figures.series_style(row["augmenter"], names.index(row["augmenter"]))
             draw_share(axes, place, row[measure], color, marker, row["by"] == "all")
         draw_share(axes, len(rows), asdict(published.FACTUALITY[measure]), BLACK, "x", True)
         axes.set_xlim(-0.02, 1.02)
-        format_percent_axis(axes, "x")
+        figures.format_percent_axis(axes, "x")
         axes.set_title(title, fontsize=9)
     panels[0].set_yticks(
         range(len(rows) + 1), [*map(row_label, rows), f"paper ({published.FACTUALITY_SECTION})"]
     )  # fmt: skip
     panels[0].invert_yaxis()
     note = f"judged by {judge['name']}; {result['confidence']:.0%} Wilson intervals"
-    save_figure(figure, out, "factuality", "\n".join(filter(None, (note, result["label"]))))
+    figures.save_figure(figure, out, "factuality", "\n".join(filter(None, (note, result["label"]))))
 
 
-def draw_share(axes: "Axes", place: int, share: Mapping[str, Any], color: str, marker: str, is_total: bool) -> None:
+def draw_share(axes: Axes, place: int, share: Mapping[str, Any], color: str, marker: str, is_total: bool) -> None:
     if share["value"] is not None:
         axes.plot(share["interval"], [place, place], color=color, linewidth=1.6 if is_total else 0.8)
         axes.plot([share["value"]], [place], color=color, marker=marker, markersize=6 if is_total else 4)

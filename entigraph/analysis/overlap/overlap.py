@@ -23,21 +23,14 @@ from entigraph.analysis.study_runs import processed_first
 from entigraph.analysis.written_corpus import WrittenCorpus, corpus_folders, first_disclaimer, load_corpora
 from entigraph.config.fields import runtime_field
 from entigraph.errors import ConfigError
-from entigraph.reporting.figures import (
-    DISPLAY_NAMES,
-    GRAY,
-    create_figure,
-    format_percent_axis,
-    save_figure,
-    series_style,
-)
+from entigraph.reporting import figures
+from entigraph.reporting.figures import DISPLAY_NAMES, GRAY, Axes
 from entigraph.reporting.tables import write_table
 from entigraph.storage.artifact import write_json
 from entigraph.storage.fingerprints import fingerprint
 from entigraph.storage.schemas import SyntheticText
 
 if TYPE_CHECKING:
-    from matplotlib.axes import Axes
     from tokenizers import Tokenizer
 
 Hashes = NDArray[np.uint64]
@@ -221,11 +214,11 @@ def overlap_lines(result: Mapping[str, Any], out: Path) -> list[str]:
 
 
 def draw_overlap(result: Mapping[str, Any], out: Path) -> None:
-    figure, ((left, right),) = create_figure(1, 2, figsize=(9.0, 3.8))
+    figure, ((left, right),) = figures.create_figure(1, 2, figsize=(9.0, 3.8))
     names = list(dict.fromkeys(row["augmenter"] for row in result["rows"]))
     for row in result["rows"]:
         is_total = row["kind"] == ALL_KINDS
-        color, marker = series_style(row["augmenter"], names.index(row["augmenter"]))
+        color, marker = figures.series_style(row["augmenter"], names.index(row["augmenter"]))
         left.plot(
             range(len(result["sizes"])),
             [row["overlap"][str(size)] for size in result["sizes"]],
@@ -239,17 +232,17 @@ def draw_overlap(result: Mapping[str, Any], out: Path) -> None:
     format_panel(left, result["sizes"], "These corpora")
     left.set_ylabel("tokens that begin an n-gram of the source")
     for index, (name, shares) in enumerate(published.OVERLAP.items()):
-        color, marker = series_style(name, index)
+        color, marker = figures.series_style(name, index)
         label = DISPLAY_NAMES.get(name, name)
         right.plot(range(len(shares)), list(shares.values()), color=color, marker=marker, label=label)
     sizes = list(next(iter(published.OVERLAP.values())))
     format_panel(right, sizes, f"Paper ({published.OVERLAP_SECTION})")
-    save_figure(figure, out, "overlap", result["label"])
+    figures.save_figure(figure, out, "overlap", result["label"])
 
 
-def format_panel(axes: "Axes", sizes: list[int], title: str) -> None:
+def format_panel(axes: Axes, sizes: list[int], title: str) -> None:
     axes.set_xticks(range(len(sizes)), [f"n = {size}" for size in sizes])
     axes.set_title(title, fontsize=9)
     axes.set_ylim(bottom=0)
-    format_percent_axis(axes)
+    figures.format_percent_axis(axes)
     axes.legend(frameon=False, fontsize=8)

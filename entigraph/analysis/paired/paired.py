@@ -10,7 +10,8 @@ from entigraph.analysis.base import AnalysisContext
 from entigraph.analysis.study_runs import check_confidence, corpus_disclaimer
 from entigraph.config.fields import runtime_field
 from entigraph.errors import ConfigError
-from entigraph.reporting.figures import BLACK, BLUE, GRAY, VERMILION, create_figure, save_figure
+from entigraph.reporting import figures
+from entigraph.reporting.figures import BLACK, BLUE, GRAY, VERMILION
 from entigraph.reporting.html import embed_svg, write_static_page
 from entigraph.storage.artifact import is_complete, is_finished, read_manifest, write_json
 
@@ -121,7 +122,7 @@ def draw_pair(pair: Mapping[str, Any], out: Path) -> None:
 
     groups = pair["groups"].items() if len(pair["groups"]) > 1 else ()
     rows = {"all questions": pair, **{name.replace("_", " "): counts for name, counts in groups}}
-    figure, ((axes,),) = create_figure(figsize=(7.2, 1.5 + 0.36 * len(rows)))
+    figure, ((axes,),) = figures.create_figure(figsize=(7.2, 1.5 + 0.36 * len(rows)))
     for place, counts in enumerate(rows.values()):
         gained, lost = (counts[name] / counts["questions"] for name in ("gained", "lost"))
         axes.barh(place, gained, color=BLUE, height=0.62, label="gained" if not place else None)
@@ -137,4 +138,4 @@ def draw_pair(pair: Mapping[str, Any], out: Path) -> None:
     axes.set_xlabel("share of the questions")
     axes.set_title(f"{pair['one']}\nminus {pair['other']}, {pair['task'].replace('_', ' ')}", fontsize=9)
     axes.legend(frameon=False, fontsize=8, loc="upper left", bbox_to_anchor=(1, 1))
-    save_figure(figure, out, "paired", pair["label"])
+    figures.save_figure(figure, out, "paired", pair["label"])

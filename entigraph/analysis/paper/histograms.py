@@ -4,30 +4,19 @@ from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, ClassVar
+from typing import ClassVar
 
 import numpy as np
 
 from entigraph.analysis.base import AnalysisContext
 from entigraph.analysis.paper import published
 from entigraph.analysis.written_corpus import WrittenCorpus, corpus_folders, first_disclaimer, load_corpora
-from entigraph.reporting.figures import (
-    GRAY,
-    abbreviate,
-    add_grid,
-    create_figure,
-    display_name,
-    format_count_axis,
-    save_figure,
-    series_style,
-)
+from entigraph.reporting import figures
+from entigraph.reporting.figures import GRAY, Axes
 from entigraph.reporting.tables import write_table
 from entigraph.storage.artifact import write_json
 from entigraph.storage.jsonl import read_jsonl
 from entigraph.storage.schemas import EntityGraph, source_document_id
-
-if TYPE_CHECKING:
-    from matplotlib.axes import Axes
 
 TITLES = {
     "source_tokens": "Tokens per document",
@@ -107,7 +96,7 @@ def draw_histograms(counts: Sequence[tuple[str, Counts]], note: str | None, out:
     """Draws the corpora of one augmenter (those of several seeds) as one histogram; `counts` are by augmenter."""
     from matplotlib.ticker import MaxNLocator
 
-    figure, (panels,) = create_figure(1, 3, figsize=(10.4, 3.5))
+    figure, (panels,) = figures.create_figure(1, 3, figsize=(10.4, 3.5))
     for axes, (kind, title) in zip(panels, TITLES.items(), strict=True):
         values: dict[str, list[int]] = {}
         for augmenter, kinds in counts:
@@ -116,16 +105,18 @@ def draw_histograms(counts: Sequence[tuple[str, Counts]], note: str | None, out:
         draw_outlines(axes, values)
         axes.set_title(title, fontsize=9)
         axes.xaxis.set_major_locator(MaxNLocator(5, integer=True))
-        format_count_axis(axes)
-        add_grid(axes, "y")
+        figures.format_count_axis(axes)
+        figures.add_grid(axes, "y")
         low, high = published.HISTOGRAMS[kind].axis
-        axes.set_xlabel(f"paper's axis: {abbreviate(low)} to {abbreviate(high)}", fontsize=7.5, color=GRAY)
+        axes.set_xlabel(
+            f"paper's axis: {figures.abbreviate(low)} to {figures.abbreviate(high)}", fontsize=7.5, color=GRAY
+        )
     panels[0].set_ylabel("documents")
     figure.suptitle("Documents by size, entities and synthetic tokens (paper Fig. 7)", fontsize=10)
-    save_figure(figure, out, "histograms", note)
+    figures.save_figure(figure, out, "histograms", note)
 
 
-def draw_outlines(axes: "Axes", values: Mapping[str, Sequence[int]]) -> None:
+def draw_outlines(axes: Axes, values: Mapping[str, Sequence[int]]) -> None:
     """Draws one outline per augmenter, each in its own line style, with a thin vertical line at its mean."""
     from matplotlib.ticker import MaxNLocator
 
@@ -133,9 +124,9 @@ def draw_outlines(axes: "Axes", values: Mapping[str, Sequence[int]]) -> None:
     width = -(-(max(counts) - min(counts) + 1) // BINS)
     edges = np.arange(min(counts), max(counts) + width + 1, width) - 0.5
     for index, (name, numbers) in enumerate(values.items()):
-        color, _ = series_style(name, index)
+        color, _ = figures.series_style(name, index)
         line, average = LINES[index % len(LINES)], float(np.mean(numbers))
-        label = f"{display_name(name)}, mean {average:,.0f}"
+        label = f"{figures.display_name(name)}, mean {average:,.0f}"
         axes.hist(numbers, edges.tolist(), histtype="step", color=color, linestyle=line, linewidth=1.4, label=label)
         axes.axvline(average, color=color, linestyle=line, linewidth=0.8)
     axes.yaxis.set_major_locator(MaxNLocator(integer=True))

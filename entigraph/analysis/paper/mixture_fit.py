@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import Any, ClassVar
 
 import numpy as np
 
@@ -14,11 +14,9 @@ from entigraph.analysis.paper.paper_curve import LINES, create_panels, draw_stud
 from entigraph.analysis.scaling.curve_forms import CurveForm, Exponentials, LogLinear
 from entigraph.analysis.study_runs import StudyRun, run_folders
 from entigraph.errors import ConfigError
-from entigraph.reporting.figures import BLACK, BLUE, GRAY, save_figure
+from entigraph.reporting import figures
+from entigraph.reporting.figures import BLACK, BLUE, GRAY, Axes
 from entigraph.storage.artifact import write_json
-
-if TYPE_CHECKING:
-    from matplotlib.axes import Axes
 
 NOISY_FITS = 100
 STUDY_FORMS: Sequence[CurveForm] = (LogLinear(), Exponentials(1), Exponentials(2), Exponentials(3))
@@ -53,7 +51,7 @@ def write_mixture_fit(points: int, runs: Sequence[StudyRun], out: Path) -> list[
         format_log_axis(axes)
     draw_published_fit(paper_axes, tokens, parameters)
     fits = fit_study(study_axes, fitted_runs) if study_axes is not None else []
-    save_figure(figure, out, "mixture_fit", study_note(fitted_runs))
+    figures.save_figure(figure, out, "mixture_fit", study_note(fitted_runs))
     paper_parameters, names = published.fit_parameters(), published.FIT_FORM.names
     error = float(np.abs(parameters / paper_parameters - 1).max())
     low, high = plateau_interval(tokens, parameters)
@@ -77,7 +75,7 @@ def write_mixture_fit(points: int, runs: Sequence[StudyRun], out: Path) -> list[
     ]
 
 
-def draw_published_fit(axes: "Axes", points: Vector, parameters: Vector) -> None:
+def draw_published_fit(axes: Axes, points: Vector, parameters: Vector) -> None:
     low, high = published.FIT_RANGE
     tokens = np.geomspace(low, 4 * high, 300)
     axes.plot(tokens, published.fitted_accuracy(tokens), color=BLUE, linewidth=3, alpha=0.35, label="the paper's fit")
@@ -110,7 +108,7 @@ def describe_study_fit(fit: Mapping[str, Any]) -> str:
     return f"{fit['form']}: {fit['missing']}" if "missing" in fit else f"{fit['form']}: error {fit['rms']:.4f}"
 
 
-def fit_study(axes: "Axes", runs: Sequence[StudyRun]) -> list[dict[str, Any]]:
+def fit_study(axes: Axes, runs: Sequence[StudyRun]) -> list[dict[str, Any]]:
     """Fits each form to the study's runs and draws it."""
     draw_study_points(axes, runs, connected=False)
     tokens = np.array([run.synthetic_tokens for run in runs], dtype=float)

@@ -7,7 +7,7 @@ import textwrap
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
@@ -15,25 +15,9 @@ from entigraph.analysis.base import AnalysisContext
 from entigraph.analysis.paper import published
 from entigraph.analysis.study_runs import StudyRun, build_points, figure_footer, run_folders, summarize_base_model
 from entigraph.errors import ConfigError
-from entigraph.reporting.figures import (
-    BLACK,
-    BLUE,
-    GREEN,
-    ORANGE,
-    PURPLE,
-    create_figure,
-    display_name,
-    format_count_axis,
-    format_percent_axis,
-    format_token_axis,
-    save_figure,
-    series_style,
-)
+from entigraph.reporting import figures
+from entigraph.reporting.figures import BLACK, BLUE, GREEN, ORANGE, PURPLE, Axes, Figure
 from entigraph.storage.artifact import write_json
-
-if TYPE_CHECKING:
-    from matplotlib.axes import Axes
-    from matplotlib.figure import Figure
 
 CAPTION_WIDTH = 74  # characters per panel
 LEGEND_DISTANCE = 34  # points from the axes to a legend below its labels
@@ -72,29 +56,31 @@ def write_paper_curve(name: str, runs: Sequence[StudyRun], out: Path) -> list[st
         study_axes.set_ylim(0, 1)
         study_axes.set_title("This study", fontsize=8)
         add_legend_below(study_axes)
-    save_figure(figure, out, name, "\n".join(filter(None, (published_note(curve, bool(runs)), study_note(runs)))))
+    figures.save_figure(
+        figure, out, name, "\n".join(filter(None, (published_note(curve, bool(runs)), study_note(runs))))
+    )
     study = [asdict(point) for point in build_points(runs)]
     write_json(out / f"{name}.json", {"paper": asdict(curve) | sample_fit(curve), "study": study})
     return [f"as published ({published.PAPER}):", *published_lines(curve)]
 
 
-def create_panels(runs: Sequence[StudyRun], title: str, height: float = 4.2) -> "tuple[Figure, Axes, Axes | None]":
+def create_panels(runs: Sequence[StudyRun], title: str, height: float = 4.2) -> tuple[Figure, Axes, Axes | None]:
     """Returns the paper's panel, and one for the study's runs if there are any; `height` is that of the figure."""
     count = 2 if runs else 1
-    figure, (panels,) = create_figure(1, count, figsize=(5.2 * count + 0.6, height))
+    figure, (panels,) = figures.create_figure(1, count, figsize=(5.2 * count + 0.6, height))
     figure.suptitle(title, fontsize=10)
     return figure, panels[0], panels[1] if runs else None
 
 
-def format_log_axis(axes: "Axes") -> None:
+def format_log_axis(axes: Axes) -> None:
     from matplotlib.ticker import NullFormatter
 
     axes.set_xscale("log")
     axes.set_xlabel("synthetic tokens")
     axes.set_ylabel("closed-book accuracy")
     axes.xaxis.set_minor_formatter(NullFormatter())
-    format_count_axis(axes)
-    format_percent_axis(axes)
+    figures.format_count_axis(axes)
+    figures.format_percent_axis(axes)
 
 
 def study_note(runs: Sequence[StudyRun]) -> str:
@@ -114,12 +100,12 @@ def published_note(curve: published.PublishedCurve, with_study: bool) -> str:
     return textwrap.fill(f"The paper also draws, without printing its numbers: {curve.only_drawn}.", width)
 
 
-def draw_published(axes: "Axes", curve: published.PublishedCurve) -> None:
+def draw_published(axes: Axes, curve: published.PublishedCurve) -> None:
     draw_published_curve(axes, curve) if curve.fitted else draw_published_values(axes, curve)
     axes.set_title(f"As published ({published.PAPER})", fontsize=8)
 
 
-def draw_published_values(axes: "Axes", curve: published.PublishedCurve) -> None:
+def draw_published_values(axes: Axes, curve: published.PublishedCurve) -> None:
     """Draws single numbers as a row each: on the axes of a curve, they would leave most of the figure empty."""
     values: list[published.PublishedLevel | published.PublishedPoint] = [*curve.levels, *curve.points]
     for row, value in enumerate(values):
@@ -131,10 +117,10 @@ def draw_published_values(axes: "Axes", curve: published.PublishedCurve) -> None
     axes.set_ylim(len(values) - 0.5, -0.5)
     axes.set_xlim(*curve.accuracies)
     axes.set_xlabel("closed-book accuracy")
-    format_percent_axis(axes, "x")
+    figures.format_percent_axis(axes, "x")
 
 
-def draw_published_curve(axes: "Axes", curve: published.PublishedCurve) -> None:
+def draw_published_curve(axes: Axes, curve: published.PublishedCurve) -> None:
     from matplotlib.ticker import LogLocator
 
     format_log_axis(axes)
@@ -142,7 +128,7 @@ def draw_published_curve(axes: "Axes", curve: published.PublishedCurve) -> None:
     label = f"EntiGraph, fit of {published.FIT_SECTION}"
     axes.plot(tokens, published.fitted_accuracy(tokens), color=BLUE, label=label)
     for index, point in enumerate(curve.points):
-        color, marker = series_style(point.augmenter, index)
+        color, marker = figures.series_style(point.augmenter, index)
         label = f"{point.name}{': more than this' if point.above else ''} ({point.section})"
         axes.errorbar(
             [point.tokens], [point.accuracy], yerr=0.012 if point.above else None, lolims=point.above,
@@ -158,7 +144,7 @@ def draw_published_curve(axes: "Axes", curve: published.PublishedCurve) -> None:
     add_legend_below(axes)
 
 
-def add_legend_below(axes: "Axes") -> None:
+def add_legend_below(axes: Axes) -> None:
     from matplotlib.transforms import ScaledTranslation
 
     below = axes.transAxes + ScaledTranslation(0, -LEGEND_DISTANCE / 72, axes.figure.dpi_scale_trans)
@@ -175,17 +161,17 @@ def published_lines(curve: published.PublishedCurve) -> list[str]:
     ]
 
 
-def draw_study_points(axes: "Axes", runs: Sequence[StudyRun], connected: bool) -> None:
+def draw_study_points(axes: Axes, runs: Sequence[StudyRun], connected: bool) -> None:
     points = build_points(runs)
     names, budgets = list(dict.fromkeys(point.augmenter for point in points)), {point.budget for point in points}
     for index, name in enumerate(names):
         series = [point for point in points if point.augmenter == name]
-        color, marker = series_style(name, index)
+        color, marker = figures.series_style(name, index)
         axes.errorbar(
             [point.synthetic_tokens for point in series],
             [point.accuracy for point in series],
             yerr=[point.stderr for point in series],
             color=color, marker=marker, linestyle="-" if connected else "none", linewidth=1, capsize=3, zorder=3,
-            label=display_name(name),
+            label=figures.display_name(name),
         )  # fmt: skip
-    format_token_axis(axes, sorted(budgets))
+    figures.format_token_axis(axes, sorted(budgets))

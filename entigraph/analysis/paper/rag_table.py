@@ -4,27 +4,17 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from statistics import mean
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import Any, ClassVar
 
 from entigraph.analysis.base import AnalysisContext
 from entigraph.analysis.paper import published
 from entigraph.analysis.paper.paper_curve import study_note
 from entigraph.analysis.scaling.recall_curve import average_recall, average_task, closed_book_task
 from entigraph.analysis.study_runs import StudyRun, list_augmenters, load_scores, run_folders
-from entigraph.reporting.figures import (
-    BLACK,
-    GRAY,
-    STYLES,
-    create_figure,
-    display_name,
-    format_percent_axis,
-    save_figure,
-)
+from entigraph.reporting import figures
+from entigraph.reporting.figures import BLACK, GRAY, STYLES, Axes
 from entigraph.reporting.tables import write_table
 from entigraph.storage.artifact import write_json
-
-if TYPE_CHECKING:
-    from matplotlib.axes import Axes
 
 COLUMNS = {"model": "", "task": "", "accuracy": ".4f", "± s.e.": ".4f", "recall of articles": ".4f",
            "closed book": ".4f", "gain": "+.4f", "questions": ",", "from": ""}  # fmt: skip
@@ -121,13 +111,13 @@ def draw_rag_table(study_rows: Sequence[RetrievalRow], note: str, out: Path) -> 
     """Draws each model from its accuracy without passages (hollow) to that with them (solid)."""
     rows = select_best_rows(study_rows)
     columns = 2 if rows else 1
-    figure, (panels,) = create_figure(1, columns, figsize=(6.0 * columns, 1.6 + 0.24 * max(5, len(rows))))
+    figure, (panels,) = figures.create_figure(1, columns, figsize=(6.0 * columns, 1.6 + 0.24 * max(5, len(rows))))
     draw_rows(panels[0], PUBLISHED_ROWS, f"As published ({published.PAPER}, {published.RETRIEVAL_SECTION})")
     if rows:
         selection = f" (the best {MAX_ROWS_PER_MODEL} of each model)" if len(rows) < len(study_rows) else ""
         draw_rows(panels[1], rows, f"This study{selection}")
     figure.suptitle("With passages and without (paper Table 3)", fontsize=10)
-    save_figure(figure, out, "rag_table", note)
+    figures.save_figure(figure, out, "rag_table", note)
 
 
 def select_best_rows(rows: Sequence[RetrievalRow]) -> list[RetrievalRow]:
@@ -135,7 +125,7 @@ def select_best_rows(rows: Sequence[RetrievalRow]) -> list[RetrievalRow]:
     return [row for index, row in enumerate(rows) if families[:index].count(families[index]) < MAX_ROWS_PER_MODEL]
 
 
-def draw_rows(axes: "Axes", rows: Sequence[RetrievalRow], title: str) -> None:
+def draw_rows(axes: Axes, rows: Sequence[RetrievalRow], title: str) -> None:
     several_tasks = len({row.task for row in rows}) > 1
     for position, row in enumerate(rows):
         family = model_family(row).lower()
@@ -146,10 +136,10 @@ def draw_rows(axes: "Axes", rows: Sequence[RetrievalRow], title: str) -> None:
         axes.errorbar([row.accuracy], [position], xerr=row.stderr, color=color, marker="o", capsize=3)
     axes.plot([], [], color=GRAY, marker="o", markerfacecolor="white", linestyle="none", label="closed book")
     axes.plot([], [], color=GRAY, marker="o", linestyle="none", label="with passages")
-    names = [f"{display_name(row.model)}{f', {row.task}' if several_tasks else ''}" for row in rows]
+    names = [f"{figures.display_name(row.model)}{f', {row.task}' if several_tasks else ''}" for row in rows]
     axes.set_yticks(range(len(rows)), names, fontsize=8)
     axes.invert_yaxis()
-    format_percent_axis(axes, "x")
+    figures.format_percent_axis(axes, "x")
     axes.set_xlim(0, 1)
     axes.set_xlabel("accuracy")
     axes.set_title(title, fontsize=9)

@@ -7,7 +7,8 @@ from typing import ClassVar
 
 from entigraph.analysis.base import AnalysisContext
 from entigraph.analysis.paper import published
-from entigraph.reporting.figures import BLUE, GRAY, add_grid, create_figure, format_count_axis, save_figure
+from entigraph.reporting import figures
+from entigraph.reporting.figures import BLUE, GRAY
 from entigraph.reporting.tables import write_table
 from entigraph.storage.artifact import write_json
 
@@ -38,7 +39,7 @@ class Survey:
 
 
 def draw_survey(rows: Sequence[published.SurveyRow], out: Path) -> None:
-    figure, ((axes,),) = create_figure(figsize=(6.4, 3.4))
+    figure, ((axes,),) = figures.create_figure(figsize=(6.4, 3.4))
     for place, row in enumerate(rows):
         color = BLUE if row is rows[-1] else GRAY
         axes.plot(row.tokens, [place, place], color=color, marker="o", linewidth=2)
@@ -47,8 +48,8 @@ def draw_survey(rows: Sequence[published.SurveyRow], out: Path) -> None:
     axes.invert_yaxis()
     axes.set_xscale("log")
     axes.set_xlim(5e5, 1e13)
-    format_count_axis(axes)
-    add_grid(axes, "x")
+    figures.format_count_axis(axes)
+    figures.add_grid(axes, "x")
     axes.set_xlabel("unique tokens of continued pretraining")
     axes.set_title(f"Parameters and tokens ({published.PAPER}, {published.SURVEY_SECTION})", fontsize=9)
-    save_figure(figure, out, "survey")
+    figures.save_figure(figure, out, "survey")

@@ -2,21 +2,10 @@
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from entigraph.reporting.figures import (
-    BLACK,
-    GRAY,
-    create_figure,
-    display_name,
-    format_percent_axis,
-    format_token_axis,
-    save_figure,
-    series_style,
-)
-
-if TYPE_CHECKING:
-    from matplotlib.axes import Axes
+from entigraph.reporting import figures
+from entigraph.reporting.figures import BLACK, GRAY, Axes
 
 
 def draw_referee(result: Mapping[str, Any], out: Path) -> None:
@@ -24,10 +13,10 @@ def draw_referee(result: Mapping[str, Any], out: Path) -> None:
     rows = [row for row in result["comparisons"] if row["equal"] == "tokens"]
     largest = max((row["at"] for row in rows), default=0)
     rows = [row for row in rows if row["at"] == largest]
-    figure, axes = create_figure(1, 3, figsize=(13, max(4.2, 1.2 + 0.18 * len(rows))))
+    figure, axes = figures.create_figure(1, 3, figsize=(13, max(4.2, 1.2 + 0.18 * len(rows))))
     by_tokens, by_dollars, differences = axes[0]
     draw_points(by_tokens, result, "tokens")
-    format_token_axis(by_tokens, sorted({point["budget"] for point in result["points"]}))
+    figures.format_token_axis(by_tokens, sorted({point["budget"] for point in result["points"]}))
     by_tokens.set_xlabel("synthetic tokens")
     by_tokens.set_ylabel("accuracy")
     draw_points(by_dollars, result, "dollars")
@@ -38,29 +27,29 @@ def draw_referee(result: Mapping[str, Any], out: Path) -> None:
         *by_dollars.get_legend_handles_labels(), loc="outside upper center", ncols=6, frameon=False, fontsize=8
     )
     draw_differences(differences, rows, largest)
-    save_figure(figure, out, "referee", result["footer"])
+    figures.save_figure(figure, out, "referee", result["footer"])
 
 
-def draw_points(axes: "Axes", result: Mapping[str, Any], cost: str) -> None:
+def draw_points(axes: Axes, result: Mapping[str, Any], cost: str) -> None:
     for index, name in enumerate(result["methods"]):
         points = [point for point in result["points"] if point["method"] == name and point[cost] > 0]
-        color, marker = series_style(name, index)
+        color, marker = figures.series_style(name, index)
         errors = [
             [max(0.0, point["accuracy"] - point["interval"][0]) for point in points],
             [max(0.0, point["interval"][1] - point["accuracy"]) for point in points],
         ]
         axes.errorbar(
             [point[cost] for point in points], [point["accuracy"] for point in points], yerr=errors,
-            color=color, marker=marker, linewidth=0.8, capsize=2, label=display_name(name),
+            color=color, marker=marker, linewidth=0.8, capsize=2, label=figures.display_name(name),
         )  # fmt: skip
     if result["base"]:
         axes.axhline(result["base"]["accuracy"], color=GRAY, linestyle="--", linewidth=0.8, label="Base model")
     if any(point[cost] > 0 for point in result["points"]):
         axes.set_xscale("log")
-    format_percent_axis(axes)
+    figures.format_percent_axis(axes)
 
 
-def format_dollar_axis(axes: "Axes") -> None:
+def format_dollar_axis(axes: Axes) -> None:
     from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator
 
     axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
@@ -68,7 +57,7 @@ def format_dollar_axis(axes: "Axes") -> None:
     axes.xaxis.set_minor_locator(NullLocator())
 
 
-def draw_front(axes: "Axes", result: Mapping[str, Any]) -> None:
+def draw_front(axes: Axes, result: Mapping[str, Any]) -> None:
     front = [result["points"][index] for index in result["pareto"] if result["points"][index]["dollars"] > 0]
     axes.step(
         [point["dollars"] for point in front], [point["accuracy"] for point in front],
@@ -76,15 +65,15 @@ def draw_front(axes: "Axes", result: Mapping[str, Any]) -> None:
     )  # fmt: skip
 
 
-def draw_differences(axes: "Axes", rows: list[Mapping[str, Any]], at: float) -> None:
+def draw_differences(axes: Axes, rows: list[Mapping[str, Any]], at: float) -> None:
     for place, row in enumerate(rows):
         low, high = row["interval"]
         color = BLACK if row["decided"] else GRAY
         axes.plot([low, high], [place, place], color=color, linewidth=1.2)
         axes.plot([row["difference"]], [place], color=color, marker="o" if row["decided"] else "|", markersize=5)
     axes.axvline(0, color=GRAY, linewidth=0.8)
-    labels = [f"{display_name(row['one'])} − {display_name(row['other'])}" for row in rows]
+    labels = [f"{figures.display_name(row['one'])} − {figures.display_name(row['other'])}" for row in rows]
     axes.set_yticks(range(len(rows)), labels, fontsize=7)
     axes.invert_yaxis()
-    format_percent_axis(axes, "x")
+    figures.format_percent_axis(axes, "x")
     axes.set_xlabel(f"difference at {at:,.0f} tokens (black: decided)")

@@ -3,23 +3,12 @@
 from collections.abc import Mapping, Sequence
 from math import ceil
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
-from entigraph.reporting.figures import (
-    BLACK,
-    GRAY,
-    display_name,
-    format_percent_axis,
-    format_token_axis,
-    load_pyplot,
-    save_figure,
-    series_style,
-)
-
-if TYPE_CHECKING:
-    from matplotlib.axes import Axes
+from entigraph.reporting import figures
+from entigraph.reporting.figures import BLACK, GRAY, Axes
 
 REFERENCE_COLOR, DASHES = "#555555", ("-.", (0, (1, 1)), (0, (5, 1, 1, 1, 1, 1)), (0, (7, 2)))
 BASE_LABEL, CHANCE_LABEL = "Base model", "Chance"
@@ -36,18 +25,18 @@ def draw_curve(curve: Curve, out: Path, title: str) -> None:
     columns = ceil(len(panels) / 2)
     series = len(legend_order(curve))
     legend_height = 0.18 * series if MAX_INSIDE < series <= MAX_LISTED else 0.0
-    figure = load_pyplot().figure(figsize=(6.2 + 2.4 * columns, 4.8 + legend_height), layout="constrained")
+    figure = figures.load_pyplot().figure(figsize=(6.2 + 2.4 * columns, 4.8 + legend_height), layout="constrained")
     grid = figure.add_gridspec(2, 2 + columns, width_ratios=(1.15, 1.15, *[1] * columns))
     draw_main_panel(figure.add_subplot(grid[:, :2]), curve)
     for position, name in enumerate(panels):
         draw_small_panel(figure.add_subplot(grid[position // columns, 2 + position % columns]), curve, name)
     figure.suptitle(title, fontsize=10)
-    save_figure(figure, out, "curve", curve["footer"])
+    figures.save_figure(figure, out, "curve", curve["footer"])
 
 
-def draw_main_panel(axes: "Axes", curve: Curve) -> None:
+def draw_main_panel(axes: Axes, curve: Curve) -> None:
     for index, name in enumerate(legend_order(curve)):
-        color, marker = series_style(name, index)
+        color, marker = figures.series_style(name, index)
         points = points_of_series(curve, name)
         fit = next((fit for fit in curve["fits"] if fit["augmenter"] == name and "r2" in fit), None)
         draw_fit(axes, fit, points, color)
@@ -56,7 +45,7 @@ def draw_main_panel(axes: "Axes", curve: Curve) -> None:
             [point["accuracy"] for point in points],
             yerr=[point["stderr"] for point in points],
             color=color, marker=marker, linestyle="none", capsize=3, zorder=3,
-            label=display_name(name) + (describe_fit(fit) if fit else ""),
+            label=figures.display_name(name) + (describe_fit(fit) if fit else ""),
         )  # fmt: skip
     draw_reference_lines(axes, curve)
     axes.set_ylabel("closed-book accuracy")
@@ -66,7 +55,7 @@ def draw_main_panel(axes: "Axes", curve: Curve) -> None:
     format_axes(axes, curve)
 
 
-def add_legend(axes: "Axes", curve: Curve) -> None:
+def add_legend(axes: Axes, curve: Curve) -> None:
     """Lists augmenters, then reference lines; below the panel if there are many, references only if too many."""
     handles, labels = axes.get_legend_handles_labels()
     references = {BASE_LABEL, CHANCE_LABEL, *(model["name"] for model in curve.get("baselines", ()))}
@@ -92,7 +81,7 @@ def describe_fit(fit: Mapping[str, Any]) -> str:
     return f": {100 * fit['gain_per_doubling']:+.1f} points per doubling, R² {fit['r2']:.2f}"
 
 
-def draw_fit(axes: "Axes", fit: Mapping[str, Any] | None, points: Sequence[Mapping[str, Any]], color: str) -> None:
+def draw_fit(axes: Axes, fit: Mapping[str, Any] | None, points: Sequence[Mapping[str, Any]], color: str) -> None:
     """Draws the fitted line with its band, or connects the points if there is no fit."""
     if fit is None:
         tokens, accuracy = [point["synthetic_tokens"] for point in points], [point["accuracy"] for point in points]
@@ -103,9 +92,9 @@ def draw_fit(axes: "Axes", fit: Mapping[str, Any] | None, points: Sequence[Mappi
     axes.plot(band["tokens"], parameters["a"] + parameters["b"] * np.log(band["tokens"]), color=color, linewidth=1.2)
 
 
-def draw_small_panel(axes: "Axes", curve: Curve, name: str) -> None:
+def draw_small_panel(axes: Axes, curve: Curve, name: str) -> None:
     for index, augmenter in enumerate(legend_order(curve)):
-        color, marker = series_style(augmenter, index)
+        color, marker = figures.series_style(augmenter, index)
         points = points_of_series(curve, augmenter)
         values = [point["background"] if name == "background" else point["groups"].get(name) for point in points]
         tokens = [point["synthetic_tokens"] for point in points]
@@ -117,7 +106,7 @@ def draw_small_panel(axes: "Axes", curve: Curve, name: str) -> None:
     format_axes(axes, curve)
 
 
-def draw_reference_lines(axes: "Axes", curve: Curve, name: str | None = None) -> None:
+def draw_reference_lines(axes: Axes, curve: Curve, name: str | None = None) -> None:
     """Draws chance, the other models and the base model: on all questions, or on those of one panel."""
     axes.axhline(curve["chance"], color=GRAY, linestyle=":", linewidth=1, label=CHANCE_LABEL, zorder=1)
     for index, model in enumerate(curve.get("baselines", ())):
@@ -131,9 +120,9 @@ def draw_reference_lines(axes: "Axes", curve: Curve, name: str | None = None) ->
         axes.axhline(values[name], color=BLACK, linestyle="--", linewidth=1, label=BASE_LABEL, zorder=1)
 
 
-def format_axes(axes: "Axes", curve: Curve) -> None:
-    format_token_axis(axes, list_budgets(curve))
-    format_percent_axis(axes)
+def format_axes(axes: Axes, curve: Curve) -> None:
+    figures.format_token_axis(axes, list_budgets(curve))
+    figures.format_percent_axis(axes)
     axes.set_ylim(0, 1)
 
 

@@ -6,26 +6,16 @@ from dataclasses import dataclass
 from itertools import product
 from pathlib import Path
 from statistics import mean
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import Any, ClassVar
 
 from entigraph.analysis.base import AnalysisContext
 from entigraph.analysis.series import distinguishing_keys, varied_settings
 from entigraph.analysis.study_runs import StudyRun, build_point, figure_footer, run_folders, summarize_base_model
 from entigraph.errors import DataError
-from entigraph.reporting.figures import (
-    BLACK,
-    DISPLAY_NAMES,
-    abbreviate,
-    create_figure,
-    format_percent_axis,
-    save_figure,
-    series_style,
-)
+from entigraph.reporting import figures
+from entigraph.reporting.figures import BLACK, DISPLAY_NAMES, Axes
 from entigraph.reporting.tables import write_table
 from entigraph.storage.artifact import write_json
-
-if TYPE_CHECKING:
-    from matplotlib.axes import Axes
 
 Place = tuple[Any, ...]  # the values of the settings that vary
 Cell = Mapping[str, Any]
@@ -109,7 +99,7 @@ def draw_panels(names: Sequence[str], cells: Mapping[Place, Cell], note: str, ou
     has_forgetting = len({cell["background"] for cell in cells.values()}) > 1  # constant if only the questions vary
     rows = [*product(["accuracy", "background"] if has_forgetting else ["accuracy"], product(*values[3:]))]
     size = (1.6 + 3.2 * len(columns), 0.9 + 2.3 * len(rows))
-    figure, panels = create_figure(len(rows), len(columns), figsize=size, sharex=True, sharey="row")
+    figure, panels = figures.create_figure(len(rows), len(columns), figsize=size, sharex=True, sharey="row")
     for (row, (measure, others)), (column, value) in product(enumerate(rows), enumerate(columns)):
         axes, fixed = panels[row, column], (*value, *others)
         draw_panel(axes, {place: cell for place, cell in cells.items() if place[2:] == fixed}, values, measure)
@@ -123,14 +113,14 @@ def draw_panels(names: Sequence[str], cells: Mapping[Place, Cell], note: str, ou
     figure.legend(handles, labels, title="".join(names[1:2]), loc="outside lower center", ncols=2 * len(columns),
                   frameon=False, fontsize=8, title_fontsize=8)  # fmt: skip
     figure.suptitle("\n".join(filter(None, (f"By {', '.join(names)}", note))), fontsize=9)
-    save_figure(figure, out, "grid")
+    figures.save_figure(figure, out, "grid")
 
 
-def draw_panel(axes: "Axes", cells: Mapping[Place, Cell], values: Sequence[Sequence[Any]], measure: str) -> None:
+def draw_panel(axes: Axes, cells: Mapping[Place, Cell], values: Sequence[Sequence[Any]], measure: str) -> None:
     """Draws one line per value of the second setting; the values of the first are evenly spaced on the x axis."""
     for index, line in enumerate(product(*values[1:2])):
         line_cells = {place[0]: cell for place, cell in cells.items() if place[1:2] == line}
-        color, marker = series_style("".join(map(str, line)), index)
+        color, marker = figures.series_style("".join(map(str, line)), index)
         axes.errorbar(
             [values[0].index(value) for value in line_cells],
             [cell[measure] for cell in line_cells.values()],
@@ -142,11 +132,11 @@ def draw_panel(axes: "Axes", cells: Mapping[Place, Cell], values: Sequence[Seque
         label = "base model" if len({*base}) == 1 else "base model, mean of the panel"
         axes.axhline(mean(base), color=BLACK, linestyle="--", linewidth=1, label=label)
     axes.set_xticks(range(len(values[0])), [format_value(value) for value in values[0]])
-    format_percent_axis(axes)
+    figures.format_percent_axis(axes)
 
 
 def format_value(value: Any) -> str:
     """Abbreviates token counts and drops the folder of a model's name."""
     if isinstance(value, int) and value >= 1000:
-        return abbreviate(value)
+        return figures.abbreviate(value)
     return DISPLAY_NAMES.get(str(value), str(value)).rsplit("/", 1)[-1]

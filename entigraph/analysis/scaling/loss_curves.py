@@ -3,13 +3,10 @@
 import json
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from entigraph.analysis.study_runs import StudyRun, list_augmenters
-from entigraph.reporting.figures import create_figure, display_name, format_count_axis, save_figure, series_style
-
-if TYPE_CHECKING:
-    from matplotlib.axes import Axes
+from entigraph.reporting import figures
+from entigraph.reporting.figures import Axes
 
 METRICS = "metrics.jsonl"
 Losses = Sequence[tuple[int, float]]  # tokens seen, nats per token
@@ -32,7 +29,7 @@ def draw_loss_curves(runs: Sequence[StudyRun], out: Path, note: str) -> None:
     kinds = [kind for kind in LOSSES if any(kind in by_kind for _, by_kind in losses)]
     if not kinds:
         return
-    figure, (panels,) = create_figure(1, len(kinds), figsize=(5.4 * len(kinds), 3.6))
+    figure, (panels,) = figures.create_figure(1, len(kinds), figsize=(5.4 * len(kinds), 3.6))
     for axes, kind in zip(panels, kinds, strict=True):
         for index, name in enumerate(list_augmenters(runs)):
             series = [by_kind for run, by_kind in losses if run.augmenter == name and kind in by_kind]
@@ -40,14 +37,14 @@ def draw_loss_curves(runs: Sequence[StudyRun], out: Path, note: str) -> None:
         axes.set_xlabel("tokens seen in training")
         axes.set_title(LOSSES[kind].capitalize(), fontsize=9)
         axes.legend(frameon=False, fontsize=8)
-        format_count_axis(axes)
+        figures.format_count_axis(axes)
     panels[0].set_ylabel("nats per token")
-    save_figure(figure, out, "losses", note)
+    figures.save_figure(figure, out, "losses", note)
 
 
-def draw_series(axes: "Axes", name: str, index: int, losses: Sequence[Losses]) -> None:
-    color, _ = series_style(name, index)
+def draw_series(axes: Axes, name: str, index: int, losses: Sequence[Losses]) -> None:
+    color, _ = figures.series_style(name, index)
     for number, values in enumerate(losses):
         tokens, nats = zip(*values, strict=True)
-        label = None if number else display_name(name)
+        label = None if number else figures.display_name(name)
         axes.plot(tokens, nats, color=color, linewidth=0.9, alpha=0.8, label=label)

@@ -6,15 +6,8 @@ from statistics import mean
 from typing import Any
 
 from entigraph.analysis.study_runs import StudyRun, list_augmenters, standard_error
-from entigraph.reporting.figures import (
-    BLACK,
-    DISPLAY_NAMES,
-    GRAY,
-    create_figure,
-    format_percent_axis,
-    save_figure,
-    series_style,
-)
+from entigraph.reporting import figures
+from entigraph.reporting.figures import BLACK, DISPLAY_NAMES, GRAY
 
 Scores = Mapping[str, Any]
 AXIS_LABELS = {
@@ -86,9 +79,9 @@ def average_recall(scores: Sequence[Scores], task: str, unit: str) -> float | No
 
 def draw_recall_curve(curve: Mapping[str, Any], out: Path, title: str, note: str) -> None:
     """Writes recall.png and recall.svg: a line with points for open book, a dashed one of its color for closed book."""
-    figure, ((axes,),) = create_figure(figsize=(6.2, 4.4))
+    figure, ((axes,),) = figures.create_figure(figsize=(6.2, 4.4))
     for index, model in enumerate(curve["models"]):
-        color, marker = (BLACK, "D") if model["name"] == "base" else series_style(model["name"], index)
+        color, marker = (BLACK, "D") if model["name"] == "base" else figures.series_style(model["name"], index)
         name = "Base model" if model["name"] == "base" else DISPLAY_NAMES.get(model["name"], model["name"])
         points = [point for point in model["open"] if point["recall"] is not None]
         axes.errorbar(
@@ -105,11 +98,11 @@ def draw_recall_curve(curve: Mapping[str, Any], out: Path, title: str, note: str
     axes.set_ylabel("accuracy")
     axes.set_xlim(-0.02, 1.02)
     axes.set_ylim(0, 1)
-    format_percent_axis(axes, "x", grid=False)
-    format_percent_axis(axes)
+    figures.format_percent_axis(axes, "x", grid=False)
+    figures.format_percent_axis(axes)
     axes.legend(frameon=False, fontsize=8)
     axes.set_title(title, fontsize=10)
-    save_figure(figure, out, "recall", note)
+    figures.save_figure(figure, out, "recall", note)
 
 
 def recall_lines(curve: Mapping[str, Any]) -> list[str]:

@@ -11,7 +11,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from statistics import mean
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import Any, ClassVar
 
 from entigraph.analysis.base import AnalysisContext
 from entigraph.analysis.factuality.judge_agreement import measure_agreement
@@ -42,14 +42,12 @@ from entigraph.analysis.summaries.summarizers import Summarizer, load_summarizer
 from entigraph.config.fields import runtime_field
 from entigraph.errors import ConfigError
 from entigraph.llm.base import Writer
-from entigraph.reporting.figures import BLACK, GRAY, add_grid, create_figure, save_figure, series_style
+from entigraph.reporting import figures
+from entigraph.reporting.figures import BLACK, GRAY, Axes
 from entigraph.storage.artifact import write_json
 from entigraph.storage.fingerprints import fingerprint
 from entigraph.storage.jsonl import write_jsonl
 from entigraph.storage.schemas import Document
-
-if TYPE_CHECKING:
-    from matplotlib.axes import Axes
 
 REFERENCE_TOKENS, SHORT_SUMMARY_TOKENS = 300, 60  # expected
 CLAIM_TOKENS_RATIO = 1.2  # tokens of a list of claims, or of its verdicts, per token of the text
@@ -298,7 +296,7 @@ def draw_claims(result: Mapping[str, Any], out: Path) -> None:
 
     Each prompt has a marker; those of a summarizer are connected. Rows without a ratio are named in the note.
     """
-    figure, ((axes,),) = create_figure(figsize=(6.4, 5.0))
+    figure, ((axes,),) = figures.create_figure(figsize=(6.4, 5.0))
     rows = [row for row in result["rows"] if row["kind"] != REFERENCE]
     prompts = list(dict.fromkeys(row["prompt"] for row in rows))
     for index, name in enumerate(dict.fromkeys(row["summarizer"] for row in rows)):
@@ -309,7 +307,7 @@ def draw_claims(result: Mapping[str, Any], out: Path) -> None:
     axes.set_xlabel("salient claims relative to the reference")
     axes.set_ylabel("false claims relative to the reference")
     axes.margins(0.04)
-    add_grid(axes, "both")
+    figures.add_grid(axes, "both")
     axes.legend(frameon=False, fontsize=7.5)
     absent = [f"{row['summarizer']}, {row['prompt']}" for row in rows if not has_ratios(row)]
     fills = ", ".join(f"{prompt} ({fill})" for prompt, fill in zip(prompts, FILL_STYLES.values(), strict=False))
@@ -320,18 +318,18 @@ def draw_claims(result: Mapping[str, Any], out: Path) -> None:
         f"no ratio to draw: {'; '.join(absent)}" if absent else None,
         result["label"],
     ]
-    save_figure(figure, out, "summaries", "\n".join(filter(None, notes)))
+    figures.save_figure(figure, out, "summaries", "\n".join(filter(None, notes)))
 
 
 def has_ratios(row: Mapping[str, Any]) -> bool:
     return all(row[verdict]["relative"]["value"] is not None for verdict in ("false", "salient"))
 
 
-def draw_summarizer(axes: "Axes", rows: list[Mapping[str, Any]], prompts: list[str], index: int) -> None:
+def draw_summarizer(axes: Axes, rows: list[Mapping[str, Any]], prompts: list[str], index: int) -> None:
     if not rows:
         return
     kind = rows[0]["kind"]
-    color, marker = (GRAY, "h") if kind == "base" else series_style(kind, index)
+    color, marker = (GRAY, "h") if kind == "base" else figures.series_style(kind, index)
     places = [tuple(row[verdict]["relative"]["value"] for verdict in ("salient", "false")) for row in rows]
     axes.plot([x for x, _ in places], [y for _, y in places], color=color, linewidth=0.8, alpha=0.6)
     for row, (x, y) in zip(rows, places, strict=True):
@@ -346,7 +344,7 @@ def draw_summarizer(axes: "Axes", rows: list[Mapping[str, Any]], prompts: list[s
             axes.plot([x, x], interval, color=color, linewidth=0.8)
 
 
-def draw_published_frame(axes: "Axes") -> None:
+def draw_published_frame(axes: Axes) -> None:
     """Marks the range of the paper's figure, which prints no numbers of its nine points."""
     (left, right), (low, high) = published.CLAIMS_AXES["salient"], published.CLAIMS_AXES["false"]
     axes.plot([left, right, right, left, left], [high, high, low, low, high], color=GRAY, linestyle=":", linewidth=1)

@@ -2,25 +2,12 @@
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
-from entigraph.reporting.figures import (
-    BLACK,
-    DISPLAY_NAMES,
-    ORANGE,
-    PURPLE,
-    SKY,
-    create_figure,
-    format_percent_axis,
-    format_token_axis,
-    save_figure,
-    series_style,
-)
-
-if TYPE_CHECKING:
-    from matplotlib.axes import Axes
+from entigraph.reporting import figures
+from entigraph.reporting.figures import BLACK, DISPLAY_NAMES, ORANGE, PURPLE, SKY, Axes
 
 MEASURES = {
     "predicted": "toy model on the source graph",
@@ -32,14 +19,14 @@ LINE_STYLES = {"predicted": (ORANGE, "-", 4.0), "requested": (SKY, "-", 2.0), "s
 
 def draw_coverage(result: Mapping[str, Any], out: Path) -> None:
     """Draws the curves that coverage predicts with the measured one, and accuracy against coverage."""
-    figure, ((left, right),) = create_figure(1, 2, figsize=(9.8, 4.2))
+    figure, ((left, right),) = figures.create_figure(1, 2, figsize=(9.8, 4.2))
     names = list(dict.fromkeys(row["augmenter"] for row in result["rows"]))
     with_requests = [row["augmenter"] for row in result["rows"] if row["requested"] is not None]
     if with_requests:
         draw_predictions(left, result, with_requests[0])
     for index, name in enumerate(names):
         series = [row for row in result["rows"] if row["augmenter"] == name]
-        color, marker = series_style(name, index)
+        color, marker = figures.series_style(name, index)
         right.plot(
             [row["stated"] for row in series],
             [row["accuracy"] for row in series],
@@ -47,22 +34,22 @@ def draw_coverage(result: Mapping[str, Any], out: Path) -> None:
         )  # fmt: skip
     right.set_xlabel("share of entity pairs mentioned together")
     right.set_title("Accuracy against coverage", fontsize=9)
-    format_percent_axis(right, "x", grid=False)
+    figures.format_percent_axis(right, "x", grid=False)
     for axes in (left, right):
         if result["base"] is not None:
             axes.axhline(result["base"], color=BLACK, linestyle="--", linewidth=1, label="Base model", zorder=1)
-        format_percent_axis(axes)
+        figures.format_percent_axis(axes)
         axes.set_ylim(0, 1)
         axes.legend(frameon=False, fontsize=8, loc="upper left")
     left.set_ylabel("closed-book accuracy")
-    save_figure(figure, out, "coverage", result["label"])
+    figures.save_figure(figure, out, "coverage", result["label"])
 
 
-def draw_predictions(axes: "Axes", result: Mapping[str, Any], name: str) -> None:
+def draw_predictions(axes: Axes, result: Mapping[str, Any], name: str) -> None:
     series = [row for row in result["rows"] if row["augmenter"] == name]
     budgets = sorted({row["budget"] for row in series})
     tokens = [np.mean([row["synthetic_tokens"] for row in series if row["budget"] == budget]) for budget in budgets]
-    color, marker = series_style(name, 0)
+    color, marker = figures.series_style(name, 0)
     axes.plot(
         [row["synthetic_tokens"] for row in series],
         [row["accuracy"] for row in series],
@@ -83,6 +70,6 @@ def draw_predictions(axes: "Axes", result: Mapping[str, Any], name: str) -> None
                 tokens, base + (1 - base) * share, color=color, linestyle=":",
                 label="the same without fitting: base for no pairs, 1 for all",
             )  # fmt: skip
-    format_token_axis(axes, budgets)
+    figures.format_token_axis(axes, budgets)
     axes.set_xlabel("synthetic tokens")
     axes.set_title("What coverage predicts (two numbers fitted for each line)", fontsize=9)

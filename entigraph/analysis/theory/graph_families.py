@@ -24,18 +24,8 @@ from entigraph.analysis.theory.knowledge_growth import (
     without_loops,
 )
 from entigraph.analysis.theory.toy_model import check_graph_options
-from entigraph.reporting.figures import (
-    BLACK,
-    BLUE,
-    GREEN,
-    PURPLE,
-    SKY,
-    VERMILION,
-    add_grid,
-    create_figure,
-    format_percent_axis,
-    save_figure,
-)
+from entigraph.reporting import figures
+from entigraph.reporting.figures import BLACK, BLUE, GREEN, PURPLE, SKY, VERMILION
 from entigraph.storage.artifact import write_json
 
 CLUSTERS, WITHIN = 10, 0.9  # nine of ten relations stay within one of ten clusters
@@ -170,7 +160,7 @@ def family_lines(families: list[dict[str, Any]]) -> list[str]:
 
 def draw_families(result: Mapping[str, Any], out: Path) -> None:
     """Draws how the shape of the graph changes the curve, and the distribution that determines it."""
-    figure, ((left, right),) = create_figure(1, 2, figsize=(9.6, 3.9))
+    figure, ((left, right),) = figures.create_figure(1, 2, figsize=(9.6, 3.9))
     for family in result["families"]:
         color, line = FAMILY_STYLES[family["family"]]
         style = {"color": color, "linestyle": line, "linewidth": 1.4}
@@ -179,7 +169,7 @@ def draw_families(result: Mapping[str, Any], out: Path) -> None:
     left.set_xscale("log")
     left.set_xlabel("rounds t / V(V-1)")
     left.set_ylabel("accuracy: share of ordered pairs known")
-    format_percent_axis(left)
+    figures.format_percent_axis(left)
     left.set_title("Exact accuracy", fontsize=9)
     left.legend(frameon=False, fontsize=8)
     right.set_xscale("log")
@@ -188,10 +178,10 @@ def draw_families(result: Mapping[str, Any], out: Path) -> None:
     right.set_xlabel("k: vertices in the subtree that teaches a pair")
     right.set_ylabel("share of learnable pairs with at least k")
     right.set_title("The distribution µ(k)", fontsize=9)
-    add_grid(right, "y")
+    figures.add_grid(right, "y")
     figure.suptitle(
         f"Toy model on other graphs: {result['vertices']} entities, {result['mean_degree']:g} relations each "
         "(sparser: half, denser: twice)",
         fontsize=10,
     )
-    save_figure(figure, out, "graph_families")
+    figures.save_figure(figure, out, "graph_families")

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import Any, ClassVar
 
 import numpy as np
 
@@ -23,21 +23,9 @@ from entigraph.analysis.theory.knowledge_growth import (
     simulated_accuracy,
 )
 from entigraph.errors import ConfigError
-from entigraph.reporting.figures import (
-    BLACK,
-    BLUE,
-    GRAY,
-    GREEN,
-    VERMILION,
-    create_figure,
-    format_count_axis,
-    format_percent_axis,
-    save_figure,
-)
+from entigraph.reporting import figures
+from entigraph.reporting.figures import BLACK, BLUE, GRAY, GREEN, VERMILION, Axes
 from entigraph.storage.artifact import write_json
-
-if TYPE_CHECKING:
-    from matplotlib.axes import Axes
 
 POINTS = 160  # of a panel
 TABLE_ROUNDS = (0.0, 0.1, 1.0, 2.0, 10.0)  # in units of V(V-1)
@@ -166,14 +154,14 @@ def toy_model_lines(result: Mapping[str, Any]) -> list[str]:
 
 def draw_toy_model(result: Mapping[str, Any], out: Path) -> None:
     """Draws Fig. 9: accuracy against rounds in three phases."""
-    figure, (panels,) = create_figure(1, 3, figsize=(10.4, 3.7))
+    figure, (panels,) = figures.create_figure(1, 3, figsize=(10.4, 3.7))
     for axes, (name, panel) in zip(panels, result["panels"].items(), strict=True):
         draw_phase(axes, panel)
         axes.set_title(PANEL_TITLES[name], fontsize=9)
         axes.set_xlabel("rounds t" + (" (logarithmic)" if name == "logarithmic" else ""))
         if name == "logarithmic":
             axes.set_xscale("log")
-        format_count_axis(axes)
+        figures.format_count_axis(axes)
     panels[0].set_ylabel("accuracy: share of ordered pairs known")
     panels[2].set_ylim(0.75 * result["limit"], min(1.0, 1.12 * result["limit"]))
     handles, labels = panels[0].get_legend_handles_labels()
@@ -183,10 +171,10 @@ def draw_toy_model(result: Mapping[str, Any], out: Path) -> None:
         f"{result['mean_degree'] / result['vertices']:g}, mean of {result['graphs']} graphs",
         fontsize=10,
     )
-    save_figure(figure, out, "toy_model")
+    figures.save_figure(figure, out, "toy_model")
 
 
-def draw_phase(axes: "Axes", panel: Mapping[str, Any]) -> None:
+def draw_phase(axes: Axes, panel: Mapping[str, Any]) -> None:
     rounds = panel["rounds"]
     axes.fill_between(
         rounds, panel["low"], panel["high"], color=GRAY, alpha=0.18, linewidth=0, label="bounds, finite V"
@@ -203,4 +191,4 @@ def draw_phase(axes: "Axes", panel: Mapping[str, Any]) -> None:
         color=BLACK, marker="o", markersize=3.5, markerfacecolor="white", linestyle="none", capsize=2,
         label="simulated, ± 3 s.e.", zorder=4,
     )  # fmt: skip
-    format_percent_axis(axes)
+    figures.format_percent_axis(axes)
