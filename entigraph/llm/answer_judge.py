@@ -19,7 +19,7 @@ from entigraph.llm.offline.offline_writer import OfflineWriter
 from entigraph.runtime.progress import Advance
 from entigraph.storage.schemas import Answer
 from entigraph.text.answer_matching import exact_match
-from entigraph.text.json_answers import parse_json_answer
+from entigraph.text.json_answers import STRING, enum_schema, object_schema, parse_json_answer
 from entigraph.text.refusals import find_refusal
 
 MAX_CHARACTERS = 2_000  # of an answer: a model that does not stop
@@ -33,15 +33,7 @@ class AnswerVerdict(StrEnum):
     not_attempted = "not_attempted"
 
 
-VERDICT_SCHEMA = {
-    "type": "object",
-    "properties": {
-        "reason": {"type": "string"},
-        "verdict": {"type": "string", "enum": [str(verdict) for verdict in AnswerVerdict]},
-    },
-    "required": ["reason", "verdict"],
-    "additionalProperties": False,
-}
+VERDICT_SCHEMA = object_schema(reason=STRING, verdict=enum_schema(AnswerVerdict))
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,7 @@ from typing import Any
 from entigraph.llm.base import Request
 from entigraph.questions.question_sources import GeneratedQuestions, QuestionForm
 from entigraph.storage.schemas import Document, Question
-from entigraph.text.json_answers import parse_json_answer
+from entigraph.text.json_answers import STRING, array_schema, enum_schema, object_schema, parse_json_answer
 from entigraph.text.languages import in_own_language, is_foreign
 from entigraph.text.normalization import is_blank, normalize_text
 from entigraph.text.writing_systems import characters_per_token
@@ -21,11 +21,9 @@ OPTIONS = 4
 KINDS = ("stated", "combined")
 # Before the space, or after marks that need none behind them, with their closing quotes.
 SENTENCE_BOUNDARY = re.compile(r"(?<=[.!?؟۔।॥።])(?=\s)|(?<=[。！？｡])(?![。！？｡」』”’）])|(?<=[。！？｡][」』”’）])")
-STRING: Mapping[str, Any] = {"type": "string"}
-STRINGS: Mapping[str, Any] = {"type": "array", "items": STRING}
 ANSWER_FIELDS: Mapping[QuestionForm, Mapping[str, Any]] = {
-    QuestionForm.multiple_choice: {"right": STRING, "wrong": STRINGS},
-    QuestionForm.short_answer: {"answers": STRINGS},
+    QuestionForm.multiple_choice: {"right": STRING, "wrong": array_schema()},
+    QuestionForm.short_answer: {"answers": array_schema()},
 }
 
 
@@ -93,23 +91,13 @@ def drafting_request(passage: QuestionPassage, settings: GeneratedQuestions) -> 
     details = ""
     if passage.other:
         details = prompt("write_across").format(names="\n".join(f"- {name}" for name in passage.shared_names))
-    schema = draft_schema(settings.form, STRINGS if passage.other else STRING)
+    schema = draft_schema(settings.form, array_schema() if passage.other else STRING)
     return build_request(passage, task, settings.temperature, schema, details)
 
 
 def draft_schema(form: QuestionForm, evidence: Mapping[str, Any]) -> Mapping[str, Any]:
-    kind = {"type": "string", "enum": list(KINDS)}
-    entry = object_schema({"question": STRING, **ANSWER_FIELDS[form], "kind": kind, "evidence": evidence})
-    return object_schema({"questions": {"type": "array", "items": entry}})
-
-
-def object_schema(properties: Mapping[str, Any]) -> Mapping[str, Any]:
-    return {
-        "type": "object",
-        "properties": dict(properties),
-        "required": list(properties),
-        "additionalProperties": False,
-    }
+    entry = object_schema(question=STRING, **ANSWER_FIELDS[form], kind=enum_schema(KINDS), evidence=evidence)
+    return object_schema(questions=array_schema(entry))
 
 
 def build_request(

@@ -10,13 +10,13 @@ from dataclasses import replace
 from math import ceil
 
 from entigraph.llm.base import Request
-from entigraph.questions.drafting import STRINGS, QuestionPassage, build_request, clean, object_schema, prompt
+from entigraph.questions.drafting import QuestionPassage, build_request, clean, prompt
 from entigraph.questions.question_sources import GeneratedQuestions
 from entigraph.text.answer_matching import contains_answer
-from entigraph.text.json_answers import parse_json_answer
+from entigraph.text.json_answers import array_schema, object_schema, parse_json_answer
 
 QUESTIONS_PER_PAIR = 5
-NAMES_SCHEMA = object_schema({"entities": STRINGS})
+NAMES_SCHEMA = object_schema(entities=array_schema())
 Names = Mapping[str, str]  # names as they are written, by their form without case
 
 

@@ -7,24 +7,15 @@ from typing import Any
 
 from entigraph.errors import LLMError
 from entigraph.llm.base import CONTENT_FILTER, GAVE_UP, LLM, REFUSAL, Completion, Request
-from entigraph.questions.drafting import (
-    STRING,
-    STRINGS,
-    Draft,
-    QuestionPassage,
-    build_request,
-    clean,
-    object_schema,
-    prompt,
-)
+from entigraph.questions.drafting import Draft, QuestionPassage, build_request, clean, prompt
 from entigraph.questions.question_sources import GeneratedQuestions, QuestionForm
 from entigraph.text.answer_matching import contains_answer
-from entigraph.text.json_answers import parse_json_answer
+from entigraph.text.json_answers import STRING, array_schema, object_schema, parse_json_answer
 from entigraph.text.refusals import find_refusal
 
 ANSWER_SCHEMAS: Mapping[QuestionForm, Mapping[str, Any]] = {
-    QuestionForm.multiple_choice: object_schema({"right": STRINGS}),
-    QuestionForm.short_answer: object_schema({"answer": STRING}),
+    QuestionForm.multiple_choice: object_schema(right=array_schema()),
+    QuestionForm.short_answer: object_schema(answer=STRING),
 }
 MEMORY_SYSTEM_PROMPT = "You take an exam about documents that you do not have before you."
 UNPARSED, REFUSED = "the check gave no answer", "the writer refused to check it"

@@ -1,14 +1,28 @@
-"""Parses the JSON in a model's answer."""
+"""The JSON that a model is asked for, and its parsing."""
 
 import json
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
 
 FENCE = re.compile(r"```[\w-]*[ \t]*\r?\n(.*?)(?:```|\Z)", re.DOTALL)
 VALUE_START = re.compile(r"""[{\[](?=\s*["'“{\[\]}\w/])""")
+STRING: Mapping[str, Any] = {"type": "string"}
 MAX_REPAIRS = 5  # a value is repaired from its first character, and most brackets in prose begin no value
 MAX_CHARACTERS = 200_000  # of an answer that is repaired, which takes more than linear time
+
+
+def object_schema(**properties: Mapping[str, Any]) -> dict[str, Any]:
+    """Returns the JSON schema of an object with exactly these fields."""
+    return {"type": "object", "properties": properties, "required": list(properties), "additionalProperties": False}
+
+
+def array_schema(items: Mapping[str, Any] = STRING) -> dict[str, Any]:
+    return {"type": "array", "items": items}
+
+
+def enum_schema(values: Iterable[str]) -> dict[str, Any]:
+    return {"type": "string", "enum": [*map(str, values)]}
 
 
 def parse_json_answer(answer: str, accept: Callable[[Any], bool] = lambda value: True) -> Any:

@@ -16,6 +16,7 @@ from entigraph.analysis.factuality.judges import (
 from entigraph.analysis.factuality.sentences import SampledSentence
 from entigraph.llm.base import Completion, Request, Writer
 from entigraph.storage.schemas import Document
+from entigraph.text.json_answers import STRING, enum_schema, object_schema
 
 
 class Verdict(StrEnum):
@@ -25,12 +26,7 @@ class Verdict(StrEnum):
 
 
 PROMPTS = ("judge_system", "judge")
-ANSWER_SCHEMA = {
-    "type": "object",
-    "properties": {"reason": {"type": "string"}, "verdict": {"type": "string", "enum": [*map(str, Verdict)]}},
-    "required": ["reason", "verdict"],
-    "additionalProperties": False,
-}
+ANSWER_SCHEMA = object_schema(reason=STRING, verdict=enum_schema(Verdict))
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -6,11 +6,11 @@ alone, and to judge the claims, which it sees with the document.
 
 from collections.abc import Sequence
 from enum import StrEnum
-from typing import Any
 
 from entigraph.analysis.factuality.judges import document_section, load_prompt, parse_object
 from entigraph.llm.base import Request
 from entigraph.storage.schemas import Document
+from entigraph.text.json_answers import array_schema, enum_schema, object_schema
 
 PROMPTS = ("split_system", "split", "judge_system", "judge_claims")
 REFERENCE_PROMPTS = ("summarize_system", "summarize")
@@ -22,20 +22,9 @@ class ClaimVerdict(StrEnum):
     cosmetic = "cosmetic"
 
 
-def object_schema(**properties: Any) -> dict[str, Any]:
-    return {
-        "type": "object",
-        "properties": properties,
-        "required": list(properties),
-        "additionalProperties": False,
-    }
-
-
-CLAIMS_SCHEMA = object_schema(claims={"type": "array", "items": {"type": "string"}})
-VERDICT_SCHEMA = object_schema(
-    claim={"type": "integer"}, verdict={"type": "string", "enum": [*map(str, ClaimVerdict)]}
-)  # fmt: skip
-VERDICTS_SCHEMA = object_schema(verdicts={"type": "array", "items": VERDICT_SCHEMA})
+CLAIMS_SCHEMA = object_schema(claims=array_schema())
+VERDICT_SCHEMA = object_schema(claim={"type": "integer"}, verdict=enum_schema(ClaimVerdict))
+VERDICTS_SCHEMA = object_schema(verdicts=array_schema(VERDICT_SCHEMA))
 
 
 def split_request(summary: str) -> Request:

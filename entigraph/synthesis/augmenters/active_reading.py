@@ -11,9 +11,10 @@ from entigraph.llm.offline.offline_prompt import OfflinePrompt
 from entigraph.llm.offline.offline_tasks import offline_task
 from entigraph.llm.offline.outline import connections, topics
 from entigraph.storage.schemas import Document, EntityGraph
-from entigraph.synthesis.augmenters.item_lists import list_schema, pick_item
+from entigraph.synthesis.augmenters.item_lists import pick_item
 from entigraph.synthesis.augmenters.rounds import RoundsAugmenter, rounds
 from entigraph.synthesis.base import Steps, WritingTask
+from entigraph.text.json_answers import array_schema, object_schema
 
 KIND = "active_reading"
 
@@ -73,7 +74,7 @@ class ActiveReading(RoundsAugmenter):
             f"strategies_{self.variant}",
             details,
             sample=task.list_number,
-            json_schema=list_schema("strategies"),
+            json_schema=object_schema(strategies=array_schema()),
         )
         strategy = pick_item(strategies, "strategies", task.sample)
         text = yield self.build_request(task.document, "study", f"### Study strategy\n{strategy}", sample=task.sample)

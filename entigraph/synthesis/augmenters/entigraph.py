@@ -26,15 +26,10 @@ from entigraph.synthesis.augmenters.student_feedback import (
     worst_known_next,
 )
 from entigraph.synthesis.base import BadAnswer, PromptAugmenter, Steps, WritingTask, round_robin
-from entigraph.text.json_answers import parse_json_answer
+from entigraph.text.json_answers import STRING, array_schema, object_schema, parse_json_answer
 from entigraph.text.normalization import SURROGATE
 
-ENTITY_SCHEMA: Mapping[str, Any] = {
-    "type": "object",
-    "properties": {"summary": {"type": "string"}, "entities": {"type": "array", "items": {"type": "string"}}},
-    "required": ["summary", "entities"],
-    "additionalProperties": False,
-}
+ENTITY_SCHEMA = object_schema(summary=STRING, entities=array_schema())
 GROUP_HEADING = re.compile(r"^[ \t*_#]*=== *(\d{1,4}) *(?:=== *)?[*_ \t]*:?[ \t]*\r?$", re.MULTILINE)
 BULLET, NUMBERING = re.compile(r"^(?:[-–—•*#]+ +)+"), re.compile(r"^\d{1,3}[.)] +")
 EMPHASIS = re.compile(r"^(\*\*|\*|`)(.+)\1$")

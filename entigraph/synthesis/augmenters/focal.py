@@ -9,9 +9,10 @@ from entigraph.config.fields import check_minimums
 from entigraph.llm.offline.offline_prompt import OfflinePrompt
 from entigraph.llm.offline.offline_tasks import offline_task
 from entigraph.llm.offline.outline import connections, question_about, topics
-from entigraph.synthesis.augmenters.item_lists import list_schema, pick_item
+from entigraph.synthesis.augmenters.item_lists import pick_item
 from entigraph.synthesis.augmenters.rounds import KindsAugmenter
 from entigraph.synthesis.base import Steps, WritingTask
+from entigraph.text.json_answers import array_schema, object_schema
 
 DOCUMENT, ANSWERS = "focal_document", "focal_answers"
 
@@ -51,7 +52,7 @@ class Focal(KindsAugmenter):
                 "focal_questions",
                 f"### Number of questions\n{self.questions}",
                 sample=task.list_number,
-                json_schema=list_schema("questions"),
+                json_schema=object_schema(questions=array_schema()),
             )
             details = f"### Question in focus\n{pick_item(questions, 'questions', task.sample)}"
         text = yield self.build_request(task.document, task.kind, details, sample=task.sample)

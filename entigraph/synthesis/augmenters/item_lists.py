@@ -7,26 +7,6 @@ from entigraph.synthesis.base import BadAnswer
 from entigraph.text.json_answers import parse_json_answer
 
 
-def list_schema(name: str) -> Mapping[str, Any]:
-    """Returns the JSON schema of an answer {name: [item, ...]}."""
-    return {
-        "type": "object",
-        "properties": {name: {"type": "array", "items": {"type": "string"}}},
-        "required": [name],
-        "additionalProperties": False,
-    }
-
-
-def object_schema(**types: str) -> Mapping[str, Any]:
-    """Returns the JSON schema of an object with fields of these types."""
-    return {
-        "type": "object",
-        "properties": {name: {"type": kind} for name, kind in types.items()},
-        "required": list(types),
-        "additionalProperties": False,
-    }
-
-
 def read_items(answer: str, name: str) -> list[str]:
     """Returns the items of the list `name` in an answer, without repetitions. Raises BadAnswer if there is none."""
     try:

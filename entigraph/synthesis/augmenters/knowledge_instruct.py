@@ -11,8 +11,9 @@ from entigraph.llm.offline.offline_tasks import offline_task
 from entigraph.llm.offline.outline import ask_about_statement, topics
 from entigraph.storage.schemas import Document, EntityGraph
 from entigraph.synthesis.augmenters.entigraph import EntityAugmenter
-from entigraph.synthesis.augmenters.item_lists import list_schema, object_schema, pick_item, read_object
+from entigraph.synthesis.augmenters.item_lists import pick_item, read_object
 from entigraph.synthesis.base import BadAnswer, Steps, WritingTask, round_robin
+from entigraph.text.json_answers import STRING, array_schema, object_schema
 
 KIND = "instruction"
 
@@ -69,7 +70,7 @@ class KnowledgeInstruct(EntityAugmenter):
             "entity_facts",
             f"### Entity to describe\n{task.about[0][0]}\n\n### Number of facts\n{self.facts}",
             sample=task.sample // (self.facts * self.paraphrases),
-            json_schema=list_schema("facts"),
+            json_schema=object_schema(facts=array_schema()),
         )
         answer = yield self.build_request(
             task.document,
@@ -77,7 +78,7 @@ class KnowledgeInstruct(EntityAugmenter):
             f"### Fact\n{pick_item(facts, 'facts', task.sample)}",
             show_text=False,
             sample=task.sample,
-            json_schema=object_schema(instruction="string", answer="string"),
+            json_schema=object_schema(instruction=STRING, answer=STRING),
         )
         return [self.render(read_object(answer, "instruction", "answer"))]
 

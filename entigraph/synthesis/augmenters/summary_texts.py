@@ -9,9 +9,10 @@ from entigraph.config.fields import check_minimums
 from entigraph.llm.offline.offline_prompt import OfflinePrompt, split_sentences
 from entigraph.llm.offline.offline_tasks import offline_task
 from entigraph.llm.offline.outline import ask_about_statement, is_supported, topics
-from entigraph.synthesis.augmenters.item_lists import list_schema, object_schema, pick_item, read_items, read_object
+from entigraph.synthesis.augmenters.item_lists import pick_item, read_items, read_object
 from entigraph.synthesis.augmenters.rounds import KindsAugmenter, check_kinds
 from entigraph.synthesis.base import BadAnswer, Steps, WritingTask
+from entigraph.text.json_answers import STRING, array_schema, object_schema
 
 DETAILED, EXTRACTIVE, FACTS, PAIRS = KINDS = ("summary_detailed", "summary_extractive", "summary_facts", "summary_qa")
 CHECK = "summary_check"
@@ -62,7 +63,7 @@ class Summaries(KindsAugmenter):
                 CHECK,
                 f"### Text to check\n{text}",
                 temperature=0.0,
-                json_schema=object_schema(reason="string", supported="boolean"),
+                json_schema=object_schema(reason=STRING, supported={"type": "boolean"}),
             )
             if read_object(answer, "supported")["supported"] is not True:
                 raise BadAnswer("judged not supported by the document")
@@ -75,7 +76,7 @@ class Summaries(KindsAugmenter):
             FACTS,
             f"### Number of facts\n{self.facts}",
             sample=task.sample if task.list_number is None else task.list_number,
-            json_schema=list_schema("facts"),
+            json_schema=object_schema(facts=array_schema()),
         )
         if task.kind == FACTS:
             return "\n".join(read_items(facts, "facts"))
