@@ -4,54 +4,41 @@ The sample is drawn from the answers of the study's models that are no exact mat
 judge decides. Answers of an evaluation without a judge have the verdict of the exact match.
 """
 
-import csv
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
-from itertools import combinations
+from dataclasses import dataclass
+from enum import StrEnum
 from pathlib import Path
 from typing import Any, ClassVar
 
 from entigraph.analysis.base import AnalysisContext
-from entigraph.analysis.factuality.judge_agreement import kappa_text, measure_agreement, read_labels
-from entigraph.analysis.factuality.judge_usage import JudgedConfiguration, JudgeUsage
-from entigraph.analysis.factuality.judges import JudgedAnalysis, writer_key
+from entigraph.analysis.factuality.judge_agreement import TO_LABEL, LabeledAnalysis, Rater, compare_raters, write_csv
+from entigraph.analysis.factuality.judges import JudgedConfiguration, JudgeUsage
 from entigraph.analysis.study_runs import StudyRun, load_answers, run_folders
-from entigraph.config.fields import runtime_field
-from entigraph.errors import ConfigError, DataError
+from entigraph.errors import DataError
 from entigraph.llm.answer_judge import AnswerVerdict, decide_without_judge, judge_answers, judge_name, judge_prompt
 from entigraph.llm.base import Writer
-from entigraph.storage.artifact import artifact_folder, write_json
-from entigraph.storage.fingerprints import fingerprint, sample_by_hash
+from entigraph.storage.artifact import write_json
+from entigraph.storage.fingerprints import sample_by_hash
 from entigraph.storage.schemas import Answer
 from entigraph.text.writing_systems import CHARACTERS_PER_TOKEN
 
-TO_LABEL = "to_label.csv"
 ANSWER_TOKENS = (10.0, 100.0)  # of a question with its accepted answers and the answer
 VERDICT_TOKENS = 60.0
 
 
 @dataclass(frozen=True, kw_only=True)
-class AnswerJudges(JudgedAnalysis):
+class AnswerJudges(LabeledAnalysis):
     """Agreement of judges on a sample of `answers` of the study's models to the `task` (null: the first free-form one).
 
-    `judge` and `second` judge the sample again (null: neither). `labels`: the file to_label.csv of this sample, labeled
-    by a person, fully or in part.
+    `judge` and `second` judge the sample again (null: neither).
     """
 
     name: ClassVar[str] = "answer_judges"
     judged_texts: ClassVar[str] = "answers of the study"
-    labels: str | None = runtime_field(None)  # enters the cache key by content
+    sampled: ClassVar[str] = "answer"
     task: str | None = None
     answers: int = 200
-    seed: int = 0
-
-    def __post_init__(self) -> None:
-        if self.answers < 1:
-            raise ConfigError(f"analysis.answers: {self.answers} found, 1 or more expected")
-        if self.labels is not None and not Path(self.labels).expanduser().is_file():
-            raise ConfigError(f"analysis.labels: {self.labels!r} is not a file; give the labeled to_label.csv, or null")
-        _ = self.judges
 
     @property
     def judges(self) -> Mapping[str, Writer]:
@@ -59,11 +46,7 @@ class AnswerJudges(JudgedAnalysis):
 
     @property
     def cache_key(self) -> Mapping[str, Any]:
-        return {
-            "judges": {key: writer_key(judge) for key, judge in self.judges.items()},
-            "labels": fingerprint(Path(self.labels).expanduser()) if self.labels else None,
-            "prompt": judge_prompt(),
-        }
+        return {**super().cache_key, "prompt": judge_prompt()}
 
     def estimate_usage(self, configuration: JudgedConfiguration) -> Mapping[str, JudgeUsage]:
         usage = JudgeUsage()
@@ -89,28 +72,22 @@ class AnswerJudges(JudgedAnalysis):
                 [stored_verdict(answer) for _, answer in sample],
             ),
             *(self.ask(key, sample, context) for key in self.judges),
+            *self.read_labels([name for name, _ in sample], AnswerVerdict),
         ]
-        if self.labels:
-            ids = [name for name, _ in sample]
-            verdicts = read_labels(Path(self.labels).expanduser(), ids, AnswerVerdict, "answer")
-            raters.append(Rater("person", "a person", verdicts, Counter({"not labeled": verdicts.count(None)})))
         result = {
             "task": task,
             "answers": len(sample),
             "raters": {rater.key: rater.name for rater in raters},
             "verdicts": {rater.key: dict(Counter(map(str, filter(None, rater.verdicts)))) for rater in raters},
             "no_verdict": {rater.key: dict(+rater.missing) for rater in raters if +rater.missing},
-            "agreement": [
-                measure_agreement(one.key, other.key, one.verdicts, other.verdicts)
-                for one, other in combinations(raters, 2)
-            ],
+            "agreement": compare_raters(raters),
         }
         write_json(out / "answer_judges.json", result)
         write_verdicts(out / "verdicts.csv", sample, {rater.key: rater.verdicts for rater in raters})
         write_verdicts(out / TO_LABEL, sample, {"verdict": [None] * len(sample)})
-        return list(summary_lines(result, out))
+        return [*summary_lines(result), *self.agreement_lines(result["agreement"], out)]
 
-    def ask(self, key: str, sample: "Sample", context: AnalysisContext) -> "Rater":
+    def ask(self, key: str, sample: "Sample", context: AnalysisContext) -> Rater:
         judge = self.judges[key]
         answers = [answer for _, answer in sample]
         with context.progress.bar("judge", len(answers), "answers") as advance:
@@ -120,16 +97,6 @@ class AnswerJudges(JudgedAnalysis):
 
 
 Sample = Sequence[tuple[str, Answer]]  # with an id for each answer
-
-
-@dataclass(frozen=True)
-class Rater:
-    """The verdicts of the evaluation, a judge or a person on the sample, and the reasons why some are missing."""
-
-    key: str
-    name: str
-    verdicts: Sequence[AnswerVerdict | None]
-    missing: Counter[str] = field(default_factory=Counter)
 
 
 def select_task(run: StudyRun, name: str | None) -> str:
@@ -164,22 +131,17 @@ def stored_verdict(answer: Answer) -> AnswerVerdict | None:
     return None if answer.verdict_missing else AnswerVerdict.incorrect
 
 
-def write_verdicts(file: Path, sample: Sample, raters: Mapping[str, Sequence[AnswerVerdict | None]]) -> None:
-    with file.open("w", encoding="utf-8", newline="") as stream:
-        writer = csv.writer(stream)
-        writer.writerow(("id", *raters, "question", "accepted", "answer"))
-        for number, (name, answer) in enumerate(sample):
-            verdicts = [verdicts[number] or "" for verdicts in raters.values()]
-            writer.writerow((name, *verdicts, answer.question, " | ".join(answer.accepted), answer.response))
+def write_verdicts(file: Path, sample: Sample, raters: Mapping[str, Sequence[StrEnum | None]]) -> None:
+    rows = [
+        (name, *verdicts, answer.question, " | ".join(answer.accepted), answer.response)
+        for (name, answer), *verdicts in zip(sample, *raters.values(), strict=True)
+    ]
+    write_csv(file, ("id", *raters, "question", "accepted", "answer"), rows)
 
 
-def summary_lines(result: Mapping[str, Any], out: Path) -> Iterator[str]:
+def summary_lines(result: Mapping[str, Any]) -> Iterator[str]:
     yield f"{result['task']}: {result['answers']:,} answers that a judge decides"
     for key, name in result["raters"].items():
         counts = ", ".join(f"{count} {verdict}" for verdict, count in sorted(result["verdicts"][key].items()))
         missing = ", ".join(f"{count} {reason}" for reason, count in result["no_verdict"].get(key, {}).items())
         yield f"{key} ({name}): {counts or 'no verdict'}" + (f"; without a verdict: {missing}" if missing else "")
-    for pair in result["agreement"]:
-        agreed = f"agree on {pair['agreed']:.1%} of {pair['compared']}, {kappa_text(pair)}" if pair["compared"] else ""
-        yield f"{pair['one']} and {pair['other']}: {agreed or 'no answer has a verdict of both'}"
-    yield f"to label by hand: {artifact_folder(out) / TO_LABEL}, then analysis.labels=<the labeled copy>"

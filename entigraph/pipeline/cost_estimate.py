@@ -7,8 +7,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import cast
 
-from entigraph.analysis.factuality.judge_usage import JudgedConfiguration, JudgeUsage
-from entigraph.analysis.factuality.judges import JudgedAnalysis
+from entigraph.analysis.factuality.judges import JudgedAnalysis, JudgedConfiguration, JudgeUsage
 from entigraph.config.schema import Synthesis
 from entigraph.config.validation import collect_problems
 from entigraph.corpus.base import CorpusReader

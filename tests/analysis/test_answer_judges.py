@@ -10,7 +10,7 @@ import pytest
 
 from entigraph.analysis.answer_judges import AnswerJudges
 from entigraph.analysis.base import analysis_output, run_analysis
-from entigraph.analysis.factuality.judge_usage import JudgedConfiguration
+from entigraph.analysis.factuality.judges import JudgedConfiguration
 from entigraph.config.fields import content_fields
 from entigraph.errors import ConfigError, DataError, LLMError
 from entigraph.pipeline.cost_estimate import judge_lines

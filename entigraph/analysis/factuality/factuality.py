@@ -4,22 +4,21 @@ As in the paper, the share of subjective sentences is over all with a verdict, a
 those that are not subjective. Sentences without a verdict are counted by reason; bounds state their possible effect.
 """
 
-import csv
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
+from enum import StrEnum
 from pathlib import Path
 from statistics import mean
 from typing import Any, ClassVar
 
 from entigraph.analysis.base import AnalysisContext
-from entigraph.analysis.factuality.judge_agreement import kappa_text, measure_agreement, read_labels
-from entigraph.analysis.factuality.judge_usage import JudgedConfiguration, JudgeUsage
+from entigraph.analysis.factuality.judge_agreement import TO_LABEL, LabeledAnalysis, Rater, compare_raters, write_csv
 from entigraph.analysis.factuality.judges import (
-    JudgedAnalysis,
+    JudgedConfiguration,
+    JudgeUsage,
     prompt_digests,
     prompt_tokens,
-    writer_key,
     writer_name,
 )
 from entigraph.analysis.factuality.sentences import CONTEXT_CHARACTERS, SampledSentence, sample_sentences
@@ -27,52 +26,39 @@ from entigraph.analysis.factuality.verdicts import PROMPTS, Judgment, Verdict, j
 from entigraph.analysis.paper import published
 from entigraph.analysis.study_runs import check_confidence, processed_first
 from entigraph.analysis.written_corpus import WrittenCorpus, corpus_folders, first_disclaimer, load_corpora
-from entigraph.config.fields import runtime_field
-from entigraph.errors import ConfigError
 from entigraph.llm.base import Writer
 from entigraph.reporting import figures
 from entigraph.reporting.figures import BLACK, DISPLAY_NAMES, Axes
-from entigraph.storage.artifact import artifact_folder, write_json
-from entigraph.storage.fingerprints import fingerprint
+from entigraph.storage.artifact import write_json
 from entigraph.storage.jsonl import write_jsonl
 from entigraph.storage.schemas import Document
 from entigraph.text.writing_systems import CHARACTERS_PER_TOKEN
 
-TO_LABEL = "to_label.csv"
 VERDICT_TOKENS = 60  # of an answer
 PANEL_TITLES = {"subjective": "subjective, of all judged", "supported": "supported, of the others"}
 
 
 @dataclass(frozen=True, kw_only=True)
-class Factuality(JudgedAnalysis):
+class Factuality(LabeledAnalysis):
     """The share of a synthetic corpus that its documents support: a sample of sentences, judged by an LLM.
 
     `sentences` of each augmenter, sampled with `seed` uniformly from its whole corpus; the paper's authors labeled 150
-    by hand (App. A.2). `labels`: the file to_label.csv of this sample, labeled by a person, fully or in part.
+    by hand (App. A.2).
     """
 
     name: ClassVar[str] = "factuality"
     judged_texts: ClassVar[str] = "the texts of each augmenter"
-    labels: str | None = runtime_field(None)  # enters the cache key by content
+    sampled: ClassVar[str] = "sentence"
     sentences: int = 150
-    seed: int = 0
     confidence: float = 0.95
 
     def __post_init__(self) -> None:
-        if self.sentences < 1:
-            raise ConfigError(f"analysis.sentences: {self.sentences} found, 1 or more expected")
         check_confidence(self.confidence)
-        if self.labels is not None and not Path(self.labels).expanduser().is_file():
-            raise ConfigError(f"analysis.labels: {self.labels!r} is not a file; give the labeled to_label.csv, or null")
-        _ = self.judges
+        super().__post_init__()
 
     @property
     def cache_key(self) -> Mapping[str, Any]:
-        return {
-            "judges": {key: writer_key(judge) for key, judge in self.judges.items()},
-            "labels": fingerprint(Path(self.labels).expanduser()) if self.labels else None,
-            "prompts": prompt_digests(*PROMPTS),
-        }
+        return {**super().cache_key, "prompts": prompt_digests(*PROMPTS)}
 
     def estimate_usage(self, configuration: JudgedConfiguration) -> Mapping[str, JudgeUsage]:
         return dict.fromkeys(self.judges, judge_usage(configuration.document_tokens, self.sentences))
@@ -92,37 +78,27 @@ def measure_factuality(
     documents = documents_by_sentence(corpora, sentences)
     write_jsonl(out / "sentences.jsonl", sentences)
     write_sample(out / TO_LABEL, sentences, documents)
-    verdicts: dict[str, list[Verdict | None]] = {}
-    missing: dict[str, Counter[str]] = {}
-    names = {key: writer_name(judge) for key, judge in settings.judges.items()}
+    raters = []
     for key, judge in settings.judges.items():
         judgments = list(judge_sentences(sentences, documents, judge, context))
         write_jsonl(out / f"judgments-{key}.jsonl", judgments)
-        verdicts[key], missing[key] = [judgment.verdict for judgment in judgments], count_missing(judgments)
-    if settings.labels:
-        names["person"] = "a person"
-        verdicts["person"] = read_labels(
-            Path(settings.labels).expanduser(), [sentence.id for sentence in sentences], Verdict, "sentence"
-        )
-        missing["person"] = Counter({"not labeled": verdicts["person"].count(None)})
+        missing = Counter(judgment.missing for judgment in judgments if judgment.verdict is None)
+        raters.append(Rater(key, writer_name(judge), [judgment.verdict for judgment in judgments], missing))
+    raters += settings.read_labels([sentence.id for sentence in sentences], Verdict)
     result = {
         "corpora": [corpus.name for corpus in corpora],
         "label": first_disclaimer(corpora),
         "sentences_in_corpora": totals,
         "confidence": settings.confidence,
         "judges": {
-            key: {
-                "name": names[key],
-                "no_verdict": {reason: count for reason, count in missing[key].items() if count},
-                "rows": list(build_rows(sentences, verdicts[key], settings.confidence)),
+            rater.key: {
+                "name": rater.name,
+                "no_verdict": dict(+rater.missing),
+                "rows": list(build_rows(sentences, rater.verdicts, settings.confidence)),
             }
-            for key in verdicts
+            for rater in raters
         },
-        "agreement": [
-            measure_agreement(one, other, verdicts[one], verdicts[other])
-            for one, other in (("judge", "second"), ("judge", "person"), ("second", "person"))
-            if one in verdicts and other in verdicts
-        ],
+        "agreement": compare_raters(raters),
         "paper": {
             "section": published.FACTUALITY_SECTION,
             "sentences": published.FACTUALITY_SENTENCES,
@@ -131,7 +107,7 @@ def measure_factuality(
     }
     write_json(out / "factuality.json", result)
     draw_factuality(result, out)
-    return factuality_lines(result, out)
+    return factuality_lines(result, settings.agreement_lines(result["agreement"], out))
 
 
 def sample_by_augmenter(
@@ -182,25 +158,18 @@ def documents_by_sentence(
 
 def write_sample(file: Path, sentences: Sequence[SampledSentence], documents: Mapping[str, Document]) -> None:
     """Writes the sample for a person, without the judge's verdicts."""
-    with file.open("w", encoding="utf-8", newline="") as stream:
-        writer = csv.writer(stream)
-        writer.writerow(("id", "verdict", "sentence", "before", "title", "document"))
-        for sentence in sentences:
-            source = documents[sentence.id]
-            writer.writerow([sentence.id, "", sentence.sentence, sentence.before, source.title, source.text])
-
-
-def count_missing(judgments: Sequence[Judgment]) -> Counter[str]:
-    return Counter(judgment.missing for judgment in judgments if judgment.verdict is None)
+    sources = [(sentence, documents[sentence.id]) for sentence in sentences]
+    rows = [(one.id, "", one.sentence, one.before, source.title, source.text) for one, source in sources]
+    write_csv(file, ("id", "verdict", "sentence", "before", "title", "document"), rows)
 
 
 def build_rows(
-    sentences: Sequence[SampledSentence], verdicts: Sequence[Verdict | None], confidence: float
+    sentences: Sequence[SampledSentence], verdicts: Sequence[StrEnum | None], confidence: float
 ) -> Iterator[dict[str, Any]]:
     """Yields, for each augmenter, all its sentences, then those of each kind and of each number of entities."""
     judged = list(zip(sentences, verdicts, strict=True))
     for augmenter in dict.fromkeys(sentence.augmenter for sentence in sentences):
-        groups: dict[tuple[str, str], list[Verdict | None]] = {}
+        groups: dict[tuple[str, str], list[StrEnum | None]] = {}
         for sentence, verdict in judged:
             if sentence.augmenter == augmenter:
                 for group in (("all", ""), ("kind", sentence.kind), ("entities", str(sentence.entities))):
@@ -209,7 +178,7 @@ def build_rows(
             yield {"augmenter": augmenter, "by": by, "group": name, **summarize_verdicts(members, confidence)}
 
 
-def summarize_verdicts(verdicts: Sequence[Verdict | None], confidence: float) -> dict[str, Any]:
+def summarize_verdicts(verdicts: Sequence[StrEnum | None], confidence: float) -> dict[str, Any]:
     """Returns each share with its Wilson interval.
 
     `supported_bounds`: the share supported if all sentences without a verdict were unsupported, or supported.
@@ -242,7 +211,7 @@ def share_with_interval(part: int, whole: int, confidence: float) -> dict[str, A
     }
 
 
-def factuality_lines(result: Mapping[str, Any], out: Path) -> list[str]:
+def factuality_lines(result: Mapping[str, Any], agreement_lines: Iterable[str]) -> list[str]:
     lines = []
     for key, judge in result["judges"].items():
         lines += [
@@ -256,16 +225,13 @@ def factuality_lines(result: Mapping[str, Any], out: Path) -> list[str]:
         if judge["no_verdict"]:
             reasons = ", ".join(f"{count} {reason}" for reason, count in judge["no_verdict"].items())
             lines.append(f"  no verdict: {reasons}")
-    for pair in result["agreement"]:
-        agreed = f"agree on {pair['agreed']:.1%} of {pair['compared']}, {kappa_text(pair)}" if pair["compared"] else ""
-        lines.append(f"{pair['one']} and {pair['other']}: {agreed or 'no sentence has a verdict of both'}")
     paper = {name: asdict(share) for name, share in published.FACTUALITY.items()}
     shares = f"{format_share(paper['subjective']):>26}{format_share(paper['supported']):>28}"
     return [
         *lines,
+        *agreement_lines,
         f"{'paper, by hand':24}{published.FACTUALITY_SENTENCES:>10,}{'':11}{shares}",
         f"paper: {published.PAPER}, {published.FACTUALITY_SECTION}; different documents, different writer",
-        f"to label by hand: {artifact_folder(out) / TO_LABEL}, then analysis.labels=<the labeled copy>",
         *([f"note: {result['label']}"] if result["label"] else []),
     ]
 

@@ -8,7 +8,6 @@ from importlib import resources
 from typing import Any, ClassVar
 
 from entigraph.analysis.base import AnalysisContext
-from entigraph.analysis.factuality.judge_usage import JudgedConfiguration, JudgeUsage
 from entigraph.config.fields import content_fields
 from entigraph.errors import ConfigError, LLMError
 from entigraph.llm.base import GAVE_UP, Completion, Request, Writer
@@ -20,7 +19,34 @@ from entigraph.text.writing_systems import CHARACTERS_PER_TOKEN
 
 SIMULATED = "offline (simulated: the rules of a grammar in place of an LLM)"
 UNREADABLE = "unreadable"
+Range = tuple[float, float]
 REASONS = {"refusal": "refused", "content_filter": "refused", "length": "cut off"}
+
+
+@dataclass
+class JudgeUsage:
+    """Requests and tokens of one judge. Token counts range from the shortest to the longest allowed answers."""
+
+    requests: float = 0.0
+    prompt_tokens: Range = (0.0, 0.0)
+    completion_tokens: Range = (0.0, 0.0)
+
+    def add(self, requests: float, prompt: Range, completion: Range) -> None:
+        """Adds requests; `prompt` and `completion` are the tokens of one request."""
+        self.requests += requests
+        low, high = self.prompt_tokens
+        self.prompt_tokens = (low + requests * prompt[0], high + requests * prompt[1])
+        low, high = self.completion_tokens
+        self.completion_tokens = (low + requests * completion[0], high + requests * completion[1])
+
+
+@dataclass(frozen=True)
+class JudgedConfiguration:
+    """What decides the number and length of the requests: documents, tasks, and the models that they evaluate."""
+
+    document_tokens: Sequence[float]
+    tasks: Mapping[str, Any]
+    models: int
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -34,6 +60,9 @@ class JudgedAnalysis(ABC):
     judge: Any = None
     second: Any = None
 
+    def __post_init__(self) -> None:
+        _ = self.judges
+
     @property
     def judges(self) -> Mapping[str, Writer]:
         return {key: self.writer_at(key) for key in ("judge", "second") if key == "judge" or self.second}
@@ -43,6 +72,10 @@ class JudgedAnalysis(ABC):
         if not hasattr(writer, "connect"):
             raise ConfigError(f"analysis.{key}: {writer!r} found; choose a writer: llm@analysis.{key}=openai")
         return writer
+
+    @property
+    def cache_key(self) -> Mapping[str, Any]:
+        return {"judges": {key: writer_key(judge) for key, judge in self.judges.items()}}
 
     @abstractmethod
     def estimate_usage(self, configuration: JudgedConfiguration) -> Mapping[str, JudgeUsage]:
@@ -76,9 +109,17 @@ def prompt_digests(*names: str) -> dict[str, str]:
     return {name: digest(load_prompt(name)) for name in names}
 
 
-def document_section(document: Document) -> str:
-    """The beginning that all requests about one document share, so that a server can cache it."""
-    return f'### Document\n"{document.title}".\n{document.text}'
+def document_request(
+    document: Document, system: str, task: str, schema: Mapping[str, Any] | None = None, **sections: str
+) -> Request:
+    """Returns a request that begins like all those about the document, so that a server can cache the beginning.
+
+    `system` and `task` are names of prompts; `sections` are texts below the task, by heading.
+    """
+    texts = {"Task": load_prompt(task), **sections}
+    suffix = "".join(f"\n\n### {heading}\n{text}" for heading, text in texts.items())
+    user = f'### Document\n"{document.title}".\n{document.text}{suffix}'
+    return Request(system=load_prompt(system), user=user, suffix=suffix, temperature=0.0, json_schema=schema)
 
 
 def ask(requests: Sequence[Request], writer: Writer, context: AnalysisContext, noun: str) -> Iterator[Completion]:

@@ -5,14 +5,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 from entigraph.analysis.base import AnalysisContext
-from entigraph.analysis.factuality.judges import (
-    UNREADABLE,
-    ask,
-    document_section,
-    failure_reason,
-    load_prompt,
-    parse_object,
-)
+from entigraph.analysis.factuality.judges import UNREADABLE, ask, document_request, failure_reason, parse_object
 from entigraph.analysis.factuality.sentences import SampledSentence
 from entigraph.llm.base import Completion, Request, Writer
 from entigraph.storage.schemas import Document
@@ -41,13 +34,7 @@ class Judgment:
 
 
 def judge_request(sentence: SampledSentence, document: Document) -> Request:
-    suffix = (
-        f"\n\n### Task\n{load_prompt('judge')}\n\n### Before\n{sentence.before}\n\n### Sentence\n{sentence.sentence}"
-    )
-    user = document_section(document) + suffix
-    return Request(
-        system=load_prompt("judge_system"), user=user, suffix=suffix, temperature=0.0, json_schema=ANSWER_SCHEMA
-    )  # fmt: skip
+    return document_request(document, *PROMPTS, ANSWER_SCHEMA, Before=sentence.before, Sentence=sentence.sentence)
 
 
 def judge_sentences(

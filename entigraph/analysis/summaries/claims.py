@@ -7,7 +7,7 @@ alone, and to judge the claims, which it sees with the document.
 from collections.abc import Sequence
 from enum import StrEnum
 
-from entigraph.analysis.factuality.judges import document_section, load_prompt, parse_object
+from entigraph.analysis.factuality.judges import document_request, load_prompt, parse_object
 from entigraph.llm.base import Request
 from entigraph.storage.schemas import Document
 from entigraph.text.json_answers import array_schema, enum_schema, object_schema
@@ -36,17 +36,7 @@ def split_request(summary: str) -> Request:
 
 def verdict_request(document: Document, claims: Sequence[str]) -> Request:
     listed = "\n".join(f"{number}. {claim}" for number, claim in enumerate(claims, 1))
-    suffix = f"\n\n### Task\n{load_prompt('judge_claims')}\n\n### Claims\n{listed}"
-    user = document_section(document) + suffix
-    return Request(
-        system=load_prompt("judge_system"), user=user, suffix=suffix, temperature=0.0, json_schema=VERDICTS_SCHEMA
-    )  # fmt: skip
-
-
-def summary_request(document: Document) -> Request:
-    suffix = f"\n\n### Task\n{load_prompt('summarize')}"
-    user = document_section(document) + suffix
-    return Request(system=load_prompt("summarize_system"), user=user, suffix=suffix, temperature=0.0)
+    return document_request(document, "judge_system", "judge_claims", VERDICTS_SCHEMA, Claims=listed)
 
 
 def parse_claims(text: str) -> list[str] | None:

@@ -4,8 +4,8 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from entigraph.analysis.base import AnalysisContext
-from entigraph.analysis.factuality.judges import ask, failure_reason
-from entigraph.analysis.summaries.claims import summary_request
+from entigraph.analysis.factuality.judges import ask, document_request, failure_reason
+from entigraph.analysis.summaries.claims import REFERENCE_PROMPTS
 from entigraph.errors import DataError
 from entigraph.llm.base import Writer
 from entigraph.storage.jsonl import parse_json, read_lines
@@ -20,7 +20,7 @@ def write_references(
     documents: Mapping[Place, Document], writer: Writer, context: AnalysisContext
 ) -> dict[Place, list[str]]:
     """Has a writer summarize each document; the list of a document is empty if it gave no usable answer."""
-    requests = [summary_request(document) for document in documents.values()]
+    requests = [document_request(document, *REFERENCE_PROMPTS) for document in documents.values()]
     answers = ask(requests, writer, context, "reference summaries")
     return {
         place: [] if failure_reason(answer) else [answer.text.strip()]

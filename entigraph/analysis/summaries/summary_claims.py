@@ -15,10 +15,11 @@ from typing import Any, ClassVar
 
 from entigraph.analysis.base import AnalysisContext
 from entigraph.analysis.factuality.judge_agreement import measure_agreement
-from entigraph.analysis.factuality.judge_usage import JudgedConfiguration, JudgeUsage
 from entigraph.analysis.factuality.judges import (
     UNREADABLE,
     JudgedAnalysis,
+    JudgedConfiguration,
+    JudgeUsage,
     ask,
     failure_reason,
     prompt_digests,
@@ -39,7 +40,7 @@ from entigraph.analysis.summaries.claims import (
 from entigraph.analysis.summaries.claims_table import REFERENCE, JudgedSummary, build_rows, claims_lines
 from entigraph.analysis.summaries.reference_summaries import Place, read_references, write_references
 from entigraph.analysis.summaries.summarizers import Summarizer, load_summarizers, summarizer_folders
-from entigraph.config.fields import runtime_field
+from entigraph.config.fields import check_minimums, runtime_field
 from entigraph.errors import ConfigError
 from entigraph.llm.base import Writer
 from entigraph.reporting import figures
@@ -73,8 +74,7 @@ class SummaryClaims(JudgedAnalysis):
     confidence: float = 0.9
 
     def __post_init__(self) -> None:
-        if self.compared < 1:
-            raise ConfigError(f"analysis.compared: {self.compared} found, 1 or more expected")
+        check_minimums(self, "analysis.", compared=1)
         check_confidence(self.confidence)
         if self.references is None and not self.writer:
             raise ConfigError("analysis.references: no file and no analysis.writer; one of them is needed")
@@ -83,7 +83,8 @@ class SummaryClaims(JudgedAnalysis):
                 f'analysis.references: {self.references!r} is not a file; expected {{"document": ..., "summary": ...}} '
                 "lines, or null"
             )
-        _ = self.judges, self.reference_writer
+        super().__post_init__()
+        _ = self.reference_writer
 
     @property
     def reference_writer(self) -> Writer | None:
@@ -94,7 +95,7 @@ class SummaryClaims(JudgedAnalysis):
     def cache_key(self) -> Mapping[str, Any]:
         writer = self.reference_writer
         return {
-            "judges": {key: writer_key(judge) for key, judge in self.judges.items()},
+            **super().cache_key,
             "writer": writer_key(writer) if writer else None,
             "references": fingerprint(Path(self.references).expanduser()) if self.references else None,
             "prompts": prompt_digests(*PROMPTS, *(REFERENCE_PROMPTS if writer else ())),
