@@ -211,6 +211,17 @@ def list_augmenters(runs: Sequence[StudyRun]) -> list[str]:
     return [name for name in AUGMENTER_ORDER if name in names] + sorted(names - set(AUGMENTER_ORDER))
 
 
+def by_augmenter(runs: Sequence[StudyRun]) -> dict[str, list[StudyRun]]:
+    """Returns the runs of each series, in the order of `list_augmenters`."""
+    return {name: [run for run in runs if run.augmenter == name] for name in list_augmenters(runs)}
+
+
+def largest_runs(runs: Sequence[StudyRun]) -> dict[str, list[StudyRun]]:
+    """Returns the runs of each series at its largest budget."""
+    largest = {name: max(run.budget for run in series) for name, series in by_augmenter(runs).items()}
+    return {name: [run for run in runs if (run.augmenter, run.budget) == (name, at)] for name, at in largest.items()}
+
+
 def processed_first(augmenter: str) -> tuple[int, str]:
     """A sort key: EntiGraph, rephrase, raw, then other augmenters by name."""
     return (-AUGMENTER_ORDER.index(augmenter) if augmenter in AUGMENTER_ORDER else 1, augmenter)
@@ -218,14 +229,11 @@ def processed_first(augmenter: str) -> tuple[int, str]:
 
 def build_points(runs: Sequence[StudyRun]) -> list[CurvePoint]:
     """Returns one point per augmenter and budget."""
-    points = []
-    for augmenter in list_augmenters(runs):
-        series = [run for run in runs if run.augmenter == augmenter]
-        points += [
-            build_point([run for run in series if run.budget == budget])
-            for budget in sorted({run.budget for run in series})
-        ]
-    return points
+    return [
+        build_point([run for run in series if run.budget == budget])
+        for series in by_augmenter(runs).values()
+        for budget in sorted({run.budget for run in series})
+    ]
 
 
 def build_point(runs: Sequence[StudyRun]) -> CurvePoint:

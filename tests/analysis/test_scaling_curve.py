@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from entigraph.analysis.document_bootstrap import Resampling
-from entigraph.analysis.scaling.log_linear import fit_augmenters
+from entigraph.analysis.scaling.forecast import fit_augmenters
 from entigraph.analysis.scaling.scaling_curve import ScalingCurve
 from entigraph.analysis.study_runs import finished_runs
 from entigraph.errors import ConfigError, DataError

@@ -1,7 +1,6 @@
 """Compares two evaluations question by question: which answers changed, and whether the difference is significant."""
 
 import zlib
-from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -11,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from entigraph.analysis.document_bootstrap import Resampling, Vector, difference_block
-from entigraph.analysis.study_runs import StudyRun, list_augmenters, load_answers
+from entigraph.analysis.study_runs import StudyRun, by_augmenter, load_answers
 from entigraph.errors import DataError
 from entigraph.storage.schemas import Answer
 from entigraph.tracking.base import Tracker
@@ -43,20 +42,21 @@ def pair_study(runs: Sequence[StudyRun], resampling: Resampling) -> list[dict[st
     states from how many runs each was chosen, by these same questions.
     """
     pairs = []
-    counts = Counter(run.augmenter for run in runs)
-    names = list_augmenters(runs)
-    for index in reversed(range(len(names))):
-        run = best_run([run for run in runs if run.augmenter == names[index]])
-        answered = answered_by(run)
-        for other in reversed(names[:index]):
-            same_questions = [peer for peer in runs if peer.questions_key == run.questions_key]
-            candidates = [peer for peer in same_questions if peer.augmenter == other]
-            if candidates:
-                pair = compare_answers(answered, answered_by(best_run(candidates)), resampling)
-                pairs.append({**pair, "best_of": [counts[names[index]], len(candidates)]})
+    series = [*by_augmenter(runs).values()]
+    for index, candidates in reversed([*enumerate(series)]):
+        run = best_run(candidates)
+        others = [
+            (answered_by(best_run(peers)), len(peers))
+            for other in reversed(series[:index])
+            if (peers := [peer for peer in other if peer.questions_key == run.questions_key])
+        ]
         if base := run.finished_folder("baseline"):
-            pair = compare_answers(answered, AnsweredTask("base", base, run.task), resampling)
-            pairs.append({**pair, "best_of": [counts[names[index]], 1]})
+            others.append((AnsweredTask("base", base, run.task), 1))
+        answered = answered_by(run)
+        pairs += [
+            {**compare_answers(answered, other, resampling), "best_of": [len(candidates), count]}
+            for other, count in others
+        ]
     return pairs
 
 

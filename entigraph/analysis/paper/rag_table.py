@@ -10,7 +10,7 @@ from entigraph.analysis.base import AnalysisContext
 from entigraph.analysis.paper import published
 from entigraph.analysis.paper.paper_curve import study_note
 from entigraph.analysis.scaling.recall_curve import average_recall, average_task, closed_book_task
-from entigraph.analysis.study_runs import StudyRun, list_augmenters, load_scores, run_folders
+from entigraph.analysis.study_runs import StudyRun, largest_runs, load_scores, run_folders
 from entigraph.reporting import figures
 from entigraph.reporting.figures import BLACK, GRAY, STYLES, Axes
 from entigraph.reporting.tables import write_table
@@ -85,9 +85,7 @@ def model_family(row: RetrievalRow) -> str:
 def build_study_rows(runs: Sequence[StudyRun]) -> Iterator[RetrievalRow]:
     """Yields each series of the study at its largest budget, and each base model once."""
     base_folders: dict[str, list[Path]] = {}
-    for name in list_augmenters(runs):
-        budget = max(run.budget for run in runs if run.augmenter == name)
-        largest = [run for run in runs if run.augmenter == name and run.budget == budget]
+    for name, largest in largest_runs(runs).items():
         yield from build_model_rows(name, [run.scores for run in largest])
         base_name = f"base {name.partition(' ')[2]}".strip()
         folders = sorted({folder for run in largest if (folder := run.finished_folder("baseline"))})

@@ -8,7 +8,7 @@ import numpy as np
 
 from entigraph.analysis.referee.method_comparisons import CostLevel, SeedAnswers
 from entigraph.analysis.referee.method_costs import RunCost
-from entigraph.analysis.study_runs import StudyRun, list_augmenters
+from entigraph.analysis.study_runs import StudyRun, by_augmenter, largest_runs
 
 SAME_COST = 1.02  # two costs are one level up to this ratio
 
@@ -23,30 +23,26 @@ def build_levels(runs: Sequence[StudyRun], costs: Mapping[str, RunCost], equal: 
     At equal tokens these are the budgets. At other costs they are the costs of each method's largest run; a method
     that has no run at exactly that cost is interpolated between the neighboring ones, by the logarithm of the cost.
     """
-    names = list_augmenters(runs)
+    methods = by_augmenter(runs).items()
     if equal == "tokens":
         budgets = sorted({run.budget for run in runs})
-        levels = [(float(budget), {name: exact_answers(runs, name, budget) for name in names}) for budget in budgets]
+        levels = [(float(at), {name: exact_answers(series, at) for name, series in methods}) for at in budgets]
     else:
         levels = [
-            (at, {name: interpolated_answers(runs, costs, name, equal, at) for name in names})
+            (at, {name: interpolated_answers(series, costs, equal, at) for name, series in methods})
             for at in largest_costs(runs, costs, equal)
         ]
     built = [CostLevel(at, comparable_methods(answers)) for at, answers in levels]
     return [level for level in built if len(level.answers) > 1]
 
 
-def exact_answers(runs: Sequence[StudyRun], name: str, budget: int) -> dict[int, SeedAnswers]:
-    return {run.seed: seed_answers(run) for run in runs if run.augmenter == name and run.budget == budget}
+def exact_answers(runs: Sequence[StudyRun], budget: int) -> dict[int, SeedAnswers]:
+    return {run.seed: seed_answers(run) for run in runs if run.budget == budget}
 
 
 def largest_costs(runs: Sequence[StudyRun], costs: Mapping[str, RunCost], equal: str) -> list[float]:
     """Returns the mean cost of each method's largest run, ascending; those that nearly agree once."""
-    largest = []
-    for name in list_augmenters(runs):
-        budget = max(run.budget for run in runs if run.augmenter == name)
-        matching = [run for run in runs if run.augmenter == name and run.budget == budget]
-        largest.append(mean(getattr(costs[run.name], equal) for run in matching))
+    largest = [mean(getattr(costs[run.name], equal) for run in group) for group in largest_runs(runs).values()]
     distinct: list[float] = []
     for cost in sorted(largest):
         if cost > 0 and (not distinct or cost > SAME_COST * distinct[-1]):
@@ -55,14 +51,13 @@ def largest_costs(runs: Sequence[StudyRun], costs: Mapping[str, RunCost], equal:
 
 
 def interpolated_answers(
-    runs: Sequence[StudyRun], costs: Mapping[str, RunCost], name: str, equal: str, at: float
+    runs: Sequence[StudyRun], costs: Mapping[str, RunCost], equal: str, at: float
 ) -> dict[int, SeedAnswers]:
     """Returns the answers of a method at a cost by seed, without the seeds that were not measured on both sides."""
     by_seed: dict[int, SeedAnswers] = {}
-    for seed in sorted({run.seed for run in runs if run.augmenter == name}):
+    for seed in sorted({run.seed for run in runs}):
         measured = sorted(
-            ((getattr(costs[run.name], equal), run) for run in runs if run.augmenter == name and run.seed == seed),
-            key=lambda pair: pair[0],
+            ((getattr(costs[run.name], equal), run) for run in runs if run.seed == seed), key=lambda pair: pair[0]
         )
         if answers := interpolate(measured, at):
             by_seed[seed] = answers

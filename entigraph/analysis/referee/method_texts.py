@@ -2,7 +2,6 @@
 
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -16,7 +15,7 @@ from entigraph.analysis.overlap.overlap import (
     encode,
     hash_ngrams,
 )
-from entigraph.analysis.study_runs import StudyRun, list_augmenters
+from entigraph.analysis.study_runs import StudyRun, by_augmenter
 from entigraph.analysis.written_corpus import WrittenCorpus, open_corpora
 from entigraph.storage.artifact import read_manifest
 from entigraph.storage.fingerprints import flatten, sample_by_hash
@@ -37,7 +36,7 @@ def measure_texts(runs: Sequence[StudyRun]) -> list[dict[str, Any]]:
     for each method, `sampled_tokens`. `near_duplicates`: the share of texts that the synthesis found to be nearly equal
     to an earlier one.
     """
-    corpora = {name: method_corpora(runs, name) for name in list_augmenters(runs)}
+    corpora = {name: method_corpora(series) for name, series in by_augmenter(runs).items()}
     written = {name: group for name, group in corpora.items() if group}
     samples = {name: sample_tokens(group) for name, group in written.items()}
     size = min((sum(map(len, sample)) for sample in samples.values()), default=0)
@@ -53,13 +52,9 @@ def measure_texts(runs: Sequence[StudyRun]) -> list[dict[str, Any]]:
     ]
 
 
-def method_corpora(runs: Sequence[StudyRun], method: str) -> list[WrittenCorpus]:
+def method_corpora(runs: Sequence[StudyRun]) -> list[WrittenCorpus]:
     """Returns the corpora of a method's runs that a writer wrote and that still exist."""
-    roots: dict[Path, Path] = {}
-    for run in runs:
-        folder = run.finished_folder("synthesis")
-        if run.augmenter == method and folder:
-            roots[folder] = run.root
+    roots = {folder: run.root for run in runs if (folder := run.finished_folder("synthesis"))}
     return [corpus for folder, root in sorted(roots.items()) for corpus in open_corpora([folder], root)]
 
 
@@ -108,8 +103,7 @@ def near_duplicate_share(corpora: Sequence[WrittenCorpus]) -> float | None:
 def method_protocols(runs: Sequence[StudyRun]) -> dict[str, Mapping[str, Any]]:
     """Returns for each method its runs and the options of its augmenter, with dotted keys."""
     protocols: dict[str, Mapping[str, Any]] = {}
-    for name in list_augmenters(runs):
-        matching = [run for run in runs if run.augmenter == name]
+    for name, matching in by_augmenter(runs).items():
         folder = next(filter(None, (run.finished_folder("synthesis") for run in matching)), None)
         options = read_manifest(folder)["cache_key"].get("augmenter", {}) if folder else {}
         protocols[name] = {

@@ -16,6 +16,7 @@ from entigraph.analysis.referee.method_costs import CostTable, RunCost, mean_cos
 from entigraph.analysis.study_runs import (
     PLUMBING_NOTE,
     StudyRun,
+    by_augmenter,
     check_confidence,
     figure_footer,
     figure_note,
@@ -187,8 +188,8 @@ def build_points(
     from entigraph.analysis.referee.method_comparisons import accuracy_intervals
 
     cells: dict[tuple[str, int], list[StudyRun]] = {}
-    for name in list_augmenters(runs):
-        for run in sorted((run for run in runs if run.augmenter == name), key=lambda run: (run.budget, run.seed)):
+    for name, series in by_augmenter(runs).items():
+        for run in sorted(series, key=lambda run: (run.budget, run.seed)):
             cells.setdefault((name, run.budget), []).append(run)
     intervals = accuracy_intervals([[seed_answers(run) for run in cell] for cell in cells.values()], confidence)
     return [

@@ -11,14 +11,14 @@ import numpy as np
 from entigraph.analysis.document_bootstrap import Resampling, difference_block
 from entigraph.analysis.scaling.bootstrap import FittedCurve, load_arrays
 from entigraph.analysis.scaling.forecast import fit_resampled, form_by_name, mean_dollars_per_token
-from entigraph.analysis.study_runs import StudyRun, list_augmenters
+from entigraph.analysis.study_runs import StudyRun, by_augmenter
 
 
 def compare_augmenters(
     runs: Sequence[StudyRun], forecasts: Sequence[dict[str, Any]], resampling: Resampling
 ) -> list[dict[str, Any]]:
     """Returns every pair of augmenters, the more processed one first, at every budget that both have."""
-    by_name = {name: [run for run in runs if run.augmenter == name] for name in list_augmenters(runs)}
+    by_name = by_augmenter(runs)
     chosen = {forecast["augmenter"]: forecast["chosen"] for forecast in forecasts if "chosen" in forecast}
     curves = {
         name: fit_resampled(name, form_by_name(form), load_arrays(by_name[name]), resampling)

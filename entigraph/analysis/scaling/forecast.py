@@ -1,4 +1,4 @@
-"""Chooses a curve form for each augmenter, backtests it on smaller budgets, and forecasts larger ones."""
+"""Fits a line to each augmenter, chooses its curve form, backtests it on smaller budgets, and forecasts larger ones."""
 
 import zlib
 from collections.abc import Iterator, Sequence
@@ -9,12 +9,13 @@ import numpy as np
 from entigraph.analysis.document_bootstrap import Resampling, Vector
 from entigraph.analysis.scaling.bootstrap import FittedCurve, RunArrays, fit_curve, load_arrays
 from entigraph.analysis.scaling.curve_forms import FORMS, CurveForm, LogLinear, corrected_aic
-from entigraph.analysis.study_runs import StudyRun, list_augmenters
+from entigraph.analysis.study_runs import StudyRun, by_augmenter
 
 HORIZONS = (2, 4)  # a forecast fitted to budgets up to n is compared with the measurements at 2n and 4n
 SAME_BUDGET = 0.05  # budgets within this relative difference of 2n count as 2n
 MAX_REFITS = 300  # resamples of a form that needs an optimizer
 GRID_POINTS = 120
+FORMULA = "a + b*ln(synthetic_tokens)"
 
 
 def build_forecasts(
@@ -25,10 +26,9 @@ def build_forecasts(
     The curve is extrapolated to `horizon` times the largest budget; `targets` are accuracies whose tokens are stated.
     """
     forecasts = []
-    for augmenter in list_augmenters(runs):
-        series = [run for run in runs if run.augmenter == augmenter]
+    for augmenter, series in by_augmenter(runs).items():
         data, price = load_arrays(series), mean_dollars_per_token(series)
-        reason = reason_for_no_forecast(data)
+        reason = reason_for_no_fit(data)
         forecast: dict[str, Any] = (
             {"missing": reason} if reason else build_forecast(augmenter, data, resampling, horizon, targets)
         )
@@ -38,9 +38,44 @@ def build_forecasts(
     return forecasts
 
 
-def reason_for_no_forecast(data: RunArrays) -> str | None:
+def fit_augmenters(
+    runs: Sequence[StudyRun], resampling: Resampling, from_tokens: int | None = None, to_tokens: int | None = None
+) -> list[dict[str, Any]]:
+    """Returns the fit of `FORMULA` per augmenter, to its runs with a budget in the range (None: open), or `missing`."""
+    fits = []
+    for augmenter, series in by_augmenter(runs).items():
+        data = load_arrays([run for run in series if (from_tokens or 0) <= run.budget <= (to_tokens or run.budget)])
+        reason = reason_for_no_fit(data, " in the stated range")
+        fit = {"missing": reason} if reason else fit_line(augmenter, data, resampling)
+        fits.append({"augmenter": augmenter, "form": FORMULA, **fit})
+    return fits
+
+
+def fit_line(augmenter: str, data: RunArrays, resampling: Resampling) -> dict[str, Any]:
+    """Fits least squares to single runs, not to means; R² likewise."""
+    curve = fit_resampled(augmenter, LogLinear(), data, resampling)
+    a, b = curve.parameters
+    low, high = float(data.tokens.min()), float(data.tokens.max())
+    grid = np.geomspace(low, high, 25)
+    band = np.quantile(curve.draw_curves(grid), resampling.quantiles, axis=0)
+    return {
+        "parameters": {"a": float(a), "b": float(b)},
+        "gain_per_doubling": float(b * np.log(2)),
+        "r2": curve.r2,
+        "runs": data.runs,
+        "tokens": [int(low), int(high)],
+        "interval": {
+            "confidence": resampling.confidence,
+            "a": resampling.interval(curve.parameter_draws[:, 0]),
+            "b": resampling.interval(curve.parameter_draws[:, 1]),
+        },
+        "band": {"tokens": grid.tolist(), "low": band[0].tolist(), "high": band[1].tolist()},
+    }
+
+
+def reason_for_no_fit(data: RunArrays, where: str = "") -> str | None:
     if data.distinct_budgets < 3:
-        return f"budgets: {data.distinct_budgets}; a line and a residual need three"
+        return f"budgets{where}: {data.distinct_budgets}; a line and a residual need three"
     if np.ptp(data.accuracy) == 0:
         return "every run has the same accuracy"
     return None

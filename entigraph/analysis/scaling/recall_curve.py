@@ -5,7 +5,7 @@ from pathlib import Path
 from statistics import mean
 from typing import Any
 
-from entigraph.analysis.study_runs import StudyRun, list_augmenters, standard_error
+from entigraph.analysis.study_runs import StudyRun, largest_runs, standard_error
 from entigraph.reporting import figures
 from entigraph.reporting.figures import BLACK, DISPLAY_NAMES, GRAY
 
@@ -30,9 +30,7 @@ def build_recall_curve(runs: Sequence[StudyRun]) -> dict[str, Any] | None:
     closed = closed_book_task(first_scores)
     base = [scores for scores in {run.seed: run.base_model_scores for run in runs}.values() if scores]
     models: list[tuple[str, int | None, Sequence[Scores]]] = [("base", None, base)]
-    for name in list_augmenters(runs):
-        budget = max(run.budget for run in runs if run.augmenter == name)
-        models.append((name, budget, [run.scores for run in runs if (run.augmenter, run.budget) == (name, budget)]))
+    models += [(name, group[0].budget, [run.scores for run in group]) for name, group in largest_runs(runs).items()]
     return {
         "recall_of": unit,
         "closed_task": closed,

@@ -125,8 +125,7 @@ def build_curve(context: AnalysisContext, settings: ScalingCurve) -> dict[str, A
     """
     from entigraph.analysis.document_bootstrap import Resampling
     from entigraph.analysis.scaling.comparison import compare_augmenters
-    from entigraph.analysis.scaling.forecast import build_forecasts
-    from entigraph.analysis.scaling.log_linear import fit_augmenters
+    from entigraph.analysis.scaling.forecast import build_forecasts, fit_augmenters
     from entigraph.analysis.scaling.loss_change import measure_loss_changes
 
     runs, resampling = context.runs, Resampling(settings.confidence, settings.resamples)
