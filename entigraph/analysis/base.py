@@ -75,11 +75,9 @@ class Analysis(Protocol):
 
     def inputs(self, context: AnalysisContext) -> Mapping[str, Path]:
         """Returns the finished artifacts that the analysis reads. Raises DataError or ConfigError if one is missing."""
-        ...
 
     def run(self, context: AnalysisContext, out: Path) -> Sequence[str]:
         """Writes figures (PNG and SVG) and their numbers (JSON) to `out`; returns the summary lines to print."""
-        ...
 
 
 @dataclass(frozen=True)

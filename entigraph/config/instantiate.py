@@ -37,7 +37,6 @@ class ChecksArgumentNames(Protocol):
     @staticmethod
     def unknown_arguments(names: Iterable[str]) -> list[str]:
         """Returns one line for each unknown name, starting with the name."""
-        ...
 
 
 @dataclass(frozen=True)

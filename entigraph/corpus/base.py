@@ -49,11 +49,9 @@ class CorpusReader(Protocol):
 
     def sources(self) -> list[Path]:
         """Returns the files and folders whose content decides the documents. Raises ConfigError if one is missing."""
-        ...
 
     def read(self) -> CorpusContent:
         """Raises DataError naming file and line of the first problem."""
-        ...
 
 
 def resolve_path(path: str, key: str, expected: str) -> Path:

@@ -83,14 +83,12 @@ class Backend(Protocol):
     @property
     def has_likelihoods(self) -> bool:
         """Whether it computes log-likelihoods; endpoints do not."""
-        ...
 
     def sample(self, prompts: Sequence[Prompt], sampling: Sampling) -> Iterator[tuple[int, list[Generation]]]:
         """Yields the index of each prompt with its generations, in order of completion.
 
         The list is empty if the prompt plus `max_tokens` exceeds the model's context: prompts are never truncated.
         """
-        ...
 
     def loglikelihoods(self, pairs: Sequence[tuple[str, str]], batch_tokens: int) -> Iterator[tuple[int, float | None]]:
         """Yields the index of each (prompt, continuation) pair with the log-likelihood of the continuation in nats, in
@@ -98,7 +96,6 @@ class Backend(Protocol):
 
         None if the pair exceeds the context.
         """
-        ...
 
 
 class ModelUnderTest(Protocol):

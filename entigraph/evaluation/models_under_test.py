@@ -38,7 +38,6 @@ class InferenceEngine(Protocol):
 
     def check(self) -> None:
         """Raises LLMError if the engine cannot start. Called before any stage runs."""
-        ...
 
     def connect(self, model: "LocalModel", notify: Notify) -> AbstractContextManager[Backend]: ...
 

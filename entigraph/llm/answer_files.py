@@ -104,13 +104,11 @@ class AnswerFile(Protocol):
 
     def read_new(self) -> Iterator[tuple[int, bytes]]:
         """Yields position and key of each answer that was added since the last call."""
-        ...
 
     def read(self, position: int) -> StoredAnswer: ...
 
     def answers(self, scope: bytes | None) -> Iterator[tuple[int, StoredAnswer]]:
         """Yields the answers of a scope, or all answers, with their positions."""
-        ...
 
 
 class AnswerLog:

@@ -108,7 +108,6 @@ class LLM(Protocol):
         No further requests are sent once the caller stops iterating. Raises LLMError for errors that affect all
         requests (a wrong key, an endpoint that is down).
         """
-        ...
 
 
 class Writer(Protocol):
@@ -118,11 +117,9 @@ class Writer(Protocol):
 
     def check(self) -> None:
         """Raises LLMError if the writer is not usable. Called before any stage runs."""
-        ...
 
     def connect(self, response_cache: Path, notify: Notify = print) -> AbstractContextManager[LLM]:
         """Returns a context manager for the connected writer. `notify` receives status messages for the user."""
-        ...
 
 
 def json_hash(value: Any) -> bytes:

@@ -40,19 +40,15 @@ class Transport(Protocol):
     @property
     def capacity(self) -> int:
         """The number of requests that may be in flight."""
-        ...
 
     def send(self, wire_request: WireRequest) -> Answer:
         """Returns a future of the answer. Its result is None if the answer must be read from the response cache."""
-        ...
 
     def wait(self, answer: Answer, freed: threading.Event) -> None:
         """Blocks until the answer arrives. May return earlier, when `freed` is set because another answer arrived."""
-        ...
 
     def drain(self) -> None:
         """Called when the caller stops: waits for the answers of sent requests and drops unsent requests."""
-        ...
 
     def close(self) -> None: ...
 

@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 from functools import partial
 from itertools import islice
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, cast
+from typing import Any, cast
 
 from entigraph.config.schema import GateMode, Stage
 from entigraph.config.validation import collect_problems, raise_if_problems
@@ -36,9 +36,6 @@ from entigraph.storage.jsonl import read_jsonl
 from entigraph.storage.schemas import Document
 from entigraph.storage.scores import scalar_scores
 from entigraph.tracking.base import Tracker
-
-if TYPE_CHECKING:
-    pass
 
 TEXTS_LOGGED = 100
 EMBEDDING_CACHE = "vectors.sqlite"

@@ -21,7 +21,6 @@ class QuestionSource(Protocol):
 
     def sources(self) -> list[Path]:
         """Returns the files that decide the questions. Raises ConfigError if one is missing."""
-        ...
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -36,7 +36,6 @@ class Embedder(Protocol):
 
     def embed(self, texts: Sequence[str], queries: bool) -> Iterator[dict[int, Vector]]:
         """Yields batches of vectors by text index. Raises LLMError if they could exceed the spending limit."""
-        ...
 
 
 @dataclass(frozen=True, kw_only=True)

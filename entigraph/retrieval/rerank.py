@@ -41,7 +41,6 @@ class Reranker(Protocol):
 
     def scores(self, query: str, texts: Sequence[str]) -> Vector:
         """Returns one score per text, higher is better."""
-        ...
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -38,7 +38,6 @@ class Progress(Protocol):
 
     def bar(self, label: str, total: int | None = None, unit: str = "") -> AbstractContextManager[Advance]:
         """Shows what the body does. Without a unit, such as while a model is loaded, only the time is known."""
-        ...
 
 
 class Point(NamedTuple):

@@ -30,11 +30,9 @@ class TokenizerBuilder(Protocol):
 
     def sources(self) -> list[Path]:
         """Raises ConfigError if a file is missing."""
-        ...
 
     def build(self, out: Path) -> dict[str, Any]:
         """Writes the tokenizer with `save_tokenizer` or `write_meta`, and returns what they return."""
-        ...
 
 
 @dataclass(frozen=True)

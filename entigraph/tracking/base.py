@@ -42,11 +42,9 @@ class TrackerSettings(Protocol):
 
     def run(self, info: RunInfo, root: Path) -> AbstractContextManager[Tracker]:
         """Starts or resumes a tracked run, which ends with the context."""
-        ...
 
     def publish(self, study: str, curve: Mapping[str, Any]) -> str | None:
         """Publishes a study's curve. Returns a line for the user, or None."""
-        ...
 
 
 class NoTracker:

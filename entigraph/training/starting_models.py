@@ -23,7 +23,6 @@ class StartingModel(Protocol):
 
     def config_values(self, vocabulary: int) -> Mapping[str, Any] | None:
         """Returns the values of its config.json; None if they are unknown without a download."""
-        ...
 
 
 def difference_of(model: StartingModel) -> str | None:

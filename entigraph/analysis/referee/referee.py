@@ -210,7 +210,7 @@ def build_points(
 
 def mean_loss_change(runs: Sequence[StudyRun], general_text: Container[str]) -> float | None:
     """Returns by how many bits per byte training raised the loss on general text; None if it was not evaluated."""
-    from entigraph.analysis.scaling.loss_change import measure_loss_changes
+    from entigraph.analysis.scaling.loss_curves import measure_loss_changes
 
     changes = [
         entry["change"] for entry in measure_loss_changes(runs) if entry["task"] in general_text and "change" in entry

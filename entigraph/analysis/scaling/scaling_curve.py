@@ -84,8 +84,7 @@ class ScalingCurve:
     def run(self, context: AnalysisContext, out: Path) -> list[str]:
         from entigraph.analysis.document_bootstrap import Resampling
         from entigraph.analysis.paired.paired_tests import pair_study, track_pairs
-        from entigraph.analysis.scaling.curve_figure import draw_curve
-        from entigraph.analysis.scaling.forecast_figure import draw_forecasts
+        from entigraph.analysis.scaling.curve_figure import draw_curve, draw_forecasts
         from entigraph.analysis.scaling.loss_curves import draw_loss_curves
         from entigraph.analysis.scaling.recall_curve import build_recall_curve, draw_recall_curve
         from entigraph.analysis.scaling.study_report import write_report
@@ -126,7 +125,7 @@ def build_curve(context: AnalysisContext, settings: ScalingCurve) -> dict[str, A
     from entigraph.analysis.document_bootstrap import Resampling
     from entigraph.analysis.scaling.comparison import compare_augmenters
     from entigraph.analysis.scaling.forecast import build_forecasts, fit_augmenters
-    from entigraph.analysis.scaling.loss_change import measure_loss_changes
+    from entigraph.analysis.scaling.loss_curves import measure_loss_changes
 
     runs, resampling = context.runs, Resampling(settings.confidence, settings.resamples)
     fitted_runs = [] if figure_note(runs) == PLUMBING_NOTE else runs  # no curve is fitted to a plumbing check
@@ -209,7 +208,7 @@ def track_curve(tracker: Tracker, curve: Mapping[str, Any], out: Path) -> None:
 
 def summary_lines(title: str, curve: Mapping[str, Any], recall: Mapping[str, Any] | None) -> list[str]:
     """Returns the table that the command prints."""
-    from entigraph.analysis.scaling.loss_change import loss_change_lines
+    from entigraph.analysis.scaling.loss_curves import loss_change_lines
     from entigraph.analysis.scaling.recall_curve import recall_lines
 
     base, points = curve["base"], curve["points"]

@@ -16,7 +16,7 @@ from typing import Any
 
 from entigraph.analysis.factuality.judge_agreement import kappa_text
 from entigraph.analysis.summaries.claims import ClaimVerdict
-from entigraph.analysis.summaries.reference_summaries import Place
+from entigraph.analysis.summaries.summarizers import Place
 from entigraph.storage.artifact import artifact_folder
 
 REFERENCE = "reference"

@@ -38,8 +38,14 @@ from entigraph.analysis.summaries.claims import (
     verdict_request,
 )
 from entigraph.analysis.summaries.claims_table import REFERENCE, JudgedSummary, build_rows, claims_lines
-from entigraph.analysis.summaries.reference_summaries import Place, read_references, write_references
-from entigraph.analysis.summaries.summarizers import Summarizer, load_summarizers, summarizer_folders
+from entigraph.analysis.summaries.summarizers import (
+    Place,
+    Summarizer,
+    load_summarizers,
+    read_references,
+    summarizer_folders,
+    write_references,
+)
 from entigraph.config.fields import check_minimums, runtime_field
 from entigraph.errors import ConfigError
 from entigraph.llm.base import Writer

@@ -19,7 +19,6 @@ import numpy as np
 from entigraph.analysis.base import AnalysisContext
 from entigraph.analysis.document_bootstrap import Vector
 from entigraph.analysis.study_runs import StudyRun, figure_note, run_folders, summarize_base_model
-from entigraph.analysis.theory.coverage_figure import MEASURES, draw_coverage
 from entigraph.analysis.theory.knowledge_growth import (
     Booleans,
     Growth,
@@ -28,6 +27,8 @@ from entigraph.analysis.theory.knowledge_growth import (
     shortest_path_trees,
 )
 from entigraph.errors import ConfigError, DataError
+from entigraph.reporting import figures
+from entigraph.reporting.figures import BLACK, DISPLAY_NAMES, ORANGE, PURPLE, SKY, Axes
 from entigraph.storage.artifact import read_manifest, write_json
 from entigraph.storage.jsonl import read_jsonl
 from entigraph.storage.schemas import Document, EntityGraph, source_document_id
@@ -35,6 +36,14 @@ from entigraph.storage.texts import read_texts
 
 SENTENCE_END = re.compile(r"(?<=[.!?])\s+")
 MIN_RANGE = 0.02  # of a share: a fit of accuracy on a nearly constant share says nothing
+
+
+MEASURES = {
+    "predicted": "toy model on the source graph",
+    "requested": "pairs requested in prompts",
+    "stated": "pairs mentioned together",
+}
+LINE_STYLES = {"predicted": (ORANGE, "-", 4.0), "requested": (SKY, "-", 2.0), "stated": (PURPLE, "--", 1.0)}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -321,3 +330,61 @@ def coverage_lines(result: Mapping[str, Any]) -> list[str]:
         unfitted = f"; without fitting {fit['unfitted']:.3f}" if "unfitted" in fit else ""
         lines.append(f"{fit['augmenter']}: accuracy on {measure}: R² {fit['r2']:.3f}, error {fit['rms']:.3f}{unfitted}")
     return lines
+
+
+def draw_coverage(result: Mapping[str, Any], out: Path) -> None:
+    """Draws the curves that coverage predicts with the measured one, and accuracy against coverage."""
+    figure, ((left, right),) = figures.create_figure(1, 2, figsize=(9.8, 4.2))
+    names = list(dict.fromkeys(row["augmenter"] for row in result["rows"]))
+    with_requests = [row["augmenter"] for row in result["rows"] if row["requested"] is not None]
+    if with_requests:
+        draw_predictions(left, result, with_requests[0])
+    for index, name in enumerate(names):
+        series = [row for row in result["rows"] if row["augmenter"] == name]
+        color, marker = figures.series_style(name, index)
+        right.plot(
+            [row["stated"] for row in series],
+            [row["accuracy"] for row in series],
+            color=color, marker=marker, linestyle="none", label=DISPLAY_NAMES.get(name, name),
+        )  # fmt: skip
+    right.set_xlabel("share of entity pairs mentioned together")
+    right.set_title("Accuracy against coverage", fontsize=9)
+    figures.format_percent_axis(right, "x", grid=False)
+    for axes in (left, right):
+        if result["base"] is not None:
+            axes.axhline(result["base"], color=BLACK, linestyle="--", linewidth=1, label="Base model", zorder=1)
+        figures.format_percent_axis(axes)
+        axes.set_ylim(0, 1)
+        axes.legend(frameon=False, fontsize=8, loc="upper left")
+    left.set_ylabel("closed-book accuracy")
+    figures.save_figure(figure, out, "coverage", result["label"])
+
+
+def draw_predictions(axes: Axes, result: Mapping[str, Any], name: str) -> None:
+    series = [row for row in result["rows"] if row["augmenter"] == name]
+    budgets = sorted({row["budget"] for row in series})
+    tokens = [np.mean([row["synthetic_tokens"] for row in series if row["budget"] == budget]) for budget in budgets]
+    color, marker = figures.series_style(name, 0)
+    axes.plot(
+        [row["synthetic_tokens"] for row in series],
+        [row["accuracy"] for row in series],
+        color=color, marker=marker, linestyle="none", label=f"{DISPLAY_NAMES.get(name, name)}, measured", zorder=3,
+    )  # fmt: skip
+    for fit in result["maps"]:
+        if fit["augmenter"] != name or fit["measure"] not in LINE_STYLES:
+            continue
+        measure, base = fit["measure"], result["base"]
+        share = np.array([np.mean([row[measure] for row in series if row["budget"] == budget]) for budget in budgets])
+        color, line, width = LINE_STYLES[measure]
+        axes.plot(
+            tokens, fit["intercept"] + fit["slope"] * share, color=color, linestyle=line, linewidth=width,
+            label=f"from {MEASURES[measure]}, R² {fit['r2']:.2f}",
+        )  # fmt: skip
+        if measure == "predicted" and base is not None:
+            axes.plot(
+                tokens, base + (1 - base) * share, color=color, linestyle=":",
+                label="the same without fitting: base for no pairs, 1 for all",
+            )  # fmt: skip
+    figures.format_token_axis(axes, budgets)
+    axes.set_xlabel("synthetic tokens")
+    axes.set_title("What coverage predicts (two numbers fitted for each line)", fontsize=9)

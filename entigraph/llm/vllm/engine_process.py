@@ -31,11 +31,9 @@ class EngineListener(Protocol):
 
     def receive(self, message: Mapping[str, Any]) -> None:
         """Handles an answer: the worker's message, with the `number` of its request."""
-        ...
 
     def fail(self, error: LLMError) -> None:
         """Handles the end of the engine: no further answers will arrive."""
-        ...
 
 
 class EngineProcess:
