@@ -10,7 +10,6 @@ from statistics import mean, stdev
 from typing import Any
 
 from entigraph.analysis.series import name_series
-from entigraph.errors import ConfigError
 from entigraph.fictional.reading import comprehend
 from entigraph.reporting.disclaimers import PLUMBING, shorten
 from entigraph.storage.artifact import is_complete, is_from_another_version, read_manifest
@@ -337,8 +336,3 @@ def mean_scores(scores: Sequence[Mapping[str, Any]]) -> dict[str, float]:
 def mean_by_name(entries: Sequence[Mapping[str, float]]) -> dict[str, float]:
     shared = [name for name in entries[0] if all(name in values for values in entries)]
     return {name: mean(values[name] for values in entries) for name in shared}
-
-
-def check_confidence(confidence: float) -> None:
-    if not 0 < confidence < 1:
-        raise ConfigError(f"analysis.confidence: {confidence} found, a share between 0 and 1 expected")

@@ -54,6 +54,15 @@ def check_minimums(component: Any, prefix: str, **minimums: float) -> None:
             raise ConfigError(f"{prefix}{name}: {value} found, {minimum} or more expected")
 
 
+def check_shares(component: Any, prefix: str, *names: str, ends: bool = True) -> None:
+    """Raises ConfigError for a field, or a value of a list, outside 0 to 1. `ends`: whether 0 and 1 are valid."""
+    for name in names:
+        value = getattr(component, name)
+        values = value if isinstance(value, list) else [value]
+        if not all(0 <= share <= 1 if ends else 0 < share < 1 for share in values):
+            raise ConfigError(f"{prefix}{name}: {value} found, {'0 to 1' if ends else 'between 0 and 1'} expected")
+
+
 def check_positive(component: Any, group: str, *names: str) -> None:
     """Raises ConfigError for a field that is 0 or less. `group` is the config group, for the message."""
     for name in names:

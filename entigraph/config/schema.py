@@ -1,13 +1,13 @@
 """The shape of the root config: its keys, their types and their defaults. Groups are checked against their targets."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from enum import StrEnum
 from typing import Any
 
 from hydra.core.config_store import ConfigStore
 from omegaconf import MISSING, DictConfig
 
-from entigraph.config.fields import runtime_field
+from entigraph.config.fields import check_minimums, check_shares, runtime_field
 from entigraph.errors import ConfigError
 
 
@@ -58,15 +58,8 @@ class Synthesis:
     similarity: float = 0.8
 
     def __post_init__(self) -> None:
-        if self.token_budget is not None and self.token_budget < 1:
-            raise ConfigError(f"synthesis.token_budget: {self.token_budget} found, at least 1 token or null expected")
-        for key in ("max_retries", "max_entity_retries"):
-            if getattr(self, key) < 0:
-                raise ConfigError(f"synthesis.{key}: {getattr(self, key)} found, 0 or more expected")
-        if not 0 <= self.max_failure_rate <= 1:
-            raise ConfigError(
-                f"synthesis.max_failure_rate: {self.max_failure_rate} found, a share from 0 to 1 expected"
-            )
+        check_minimums(self, "synthesis.", token_budget=1, max_retries=0, max_entity_retries=0)
+        check_shares(self, "synthesis.", "max_failure_rate")
         if not 0 < self.similarity <= 1:
             raise ConfigError(f"synthesis.similarity: {self.similarity} found, above 0 and up to 1 expected")
 
@@ -101,14 +94,9 @@ class QualityGate:
     max_unsupported: float = 0.2
 
     def __post_init__(self) -> None:
-        if self.sample < 1:
-            raise ConfigError(f"quality_gate.sample: {self.sample} found, at least 1 text expected")
-        if self.judged_sentences < 0:
-            raise ConfigError(f"quality_gate.judged_sentences: {self.judged_sentences} found, 0 or more expected")
-        for key in ("short", "refusals", "repetitive", "other_language", "copied", "quoting", "unsupported"):
-            share = getattr(self, f"max_{key}")
-            if not 0 <= share <= 1:
-                raise ConfigError(f"quality_gate.max_{key}: {share} found, a share from 0 to 1 expected")
+        check_minimums(self, "quality_gate.", sample=1, judged_sentences=0)
+        shares = (field.name for field in fields(self) if field.name.startswith("max_"))
+        check_shares(self, "quality_gate.", *shares)
 
     @property
     def asks_writer(self) -> bool:
@@ -124,9 +112,7 @@ class Preview:
     documents: int = 3
 
     def __post_init__(self) -> None:
-        for key in ("texts", "documents"):
-            if getattr(self, key) < 1:
-                raise ConfigError(f"preview.{key}: {getattr(self, key)} found, at least 1 expected")
+        check_minimums(self, "preview.", texts=1, documents=1)
 
 
 @dataclass
@@ -142,8 +128,7 @@ class Tokens:
     exclude_documents: list[str] = field(default_factory=list)
 
     def __post_init__(self) -> None:
-        if self.budget is not None and self.budget < 1:
-            raise ConfigError(f"tokens.budget: {self.budget} found, at least 1 token or null expected")
+        check_minimums(self, "tokens.", budget=1)
         choices_by_key = {
             "too_long": ("skip", "cut"),
             "encoder": ("auto", "tokenizers"),

@@ -24,8 +24,9 @@ from entigraph.analysis.factuality.judges import (
 from entigraph.analysis.factuality.sentences import CONTEXT_CHARACTERS, SampledSentence, sample_sentences
 from entigraph.analysis.factuality.verdicts import PROMPTS, Judgment, Verdict, judge_sentences
 from entigraph.analysis.paper import published
-from entigraph.analysis.study_runs import check_confidence, processed_first
+from entigraph.analysis.study_runs import processed_first
 from entigraph.analysis.written_corpus import WrittenCorpus, corpus_folders, first_disclaimer, load_corpora
+from entigraph.config.fields import check_shares
 from entigraph.llm.base import Writer
 from entigraph.reporting import figures
 from entigraph.reporting.figures import BLACK, DISPLAY_NAMES, Axes
@@ -53,7 +54,7 @@ class Factuality(LabeledAnalysis):
     confidence: float = 0.95
 
     def __post_init__(self) -> None:
-        check_confidence(self.confidence)
+        check_shares(self, "analysis.", "confidence", ends=False)
         super().__post_init__()
 
     @property

@@ -21,7 +21,7 @@ from entigraph.analysis.base import AnalysisContext
 from entigraph.analysis.paper import published
 from entigraph.analysis.study_runs import processed_first
 from entigraph.analysis.written_corpus import WrittenCorpus, corpus_folders, first_disclaimer, load_corpora
-from entigraph.config.fields import runtime_field
+from entigraph.config.fields import check_minimums, runtime_field
 from entigraph.errors import ConfigError
 from entigraph.reporting import figures
 from entigraph.reporting.figures import DISPLAY_NAMES, GRAY, Axes
@@ -56,8 +56,7 @@ class Overlap:
     def __post_init__(self) -> None:
         if not self.sizes or min(self.sizes) < 1 or len(set(self.sizes)) < len(self.sizes):
             raise ConfigError(f"analysis.sizes: {self.sizes} found, different lengths of n-grams expected, 1 or more")
-        if self.documents is not None and self.documents < 1:
-            raise ConfigError(f"analysis.documents: {self.documents} found, 1 or more, or null, expected")
+        check_minimums(self, "analysis.", documents=1)
         if self.tokenizer is not None and not self.tokenizer_file.is_file():
             raise ConfigError(
                 f"analysis.tokenizer: {self.tokenizer!r} contains no tokenizer.json; set a folder with one"

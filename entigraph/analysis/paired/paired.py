@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 from entigraph.analysis.base import AnalysisContext
-from entigraph.analysis.study_runs import check_confidence, corpus_disclaimer
-from entigraph.config.fields import runtime_field
+from entigraph.analysis.study_runs import corpus_disclaimer
+from entigraph.config.fields import check_minimums, check_shares, runtime_field
 from entigraph.errors import ConfigError
 from entigraph.reporting import figures
 from entigraph.reporting.figures import BLACK, BLUE, GRAY, VERMILION
@@ -34,9 +34,8 @@ class Paired:
     resamples: int = 2000
 
     def __post_init__(self) -> None:
-        check_confidence(self.confidence)
-        if self.resamples < 1:
-            raise ConfigError(f"analysis.resamples: {self.resamples} found, 1 or more expected")
+        check_shares(self, "analysis.", "confidence", ends=False)
+        check_minimums(self, "analysis.", resamples=1)
 
     def inputs(self, context: AnalysisContext) -> Mapping[str, Path]:
         """Raises ConfigError if an evaluation does not exist, or both are the same."""

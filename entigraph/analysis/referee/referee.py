@@ -17,7 +17,6 @@ from entigraph.analysis.study_runs import (
     PLUMBING_NOTE,
     StudyRun,
     by_augmenter,
-    check_confidence,
     figure_footer,
     figure_note,
     list_augmenters,
@@ -26,8 +25,8 @@ from entigraph.analysis.study_runs import (
     study_losses,
     summarize_base_model,
 )
-from entigraph.config.fields import runtime_field
-from entigraph.errors import ConfigError, DataError
+from entigraph.config.fields import check_minimums, check_shares, runtime_field
+from entigraph.errors import DataError
 from entigraph.reporting.html import embed_svg, write_static_page
 from entigraph.storage.artifact import read_manifest, write_json
 from entigraph.storage.data_losses import render_losses
@@ -65,16 +64,10 @@ class Referee:
     merge: list[str] = runtime_field(default_factory=list)  # the runs are inputs and enter the cache key by content
 
     def __post_init__(self) -> None:
-        check_confidence(self.confidence)
-        if not 0 < self.alpha < 1:
-            raise ConfigError(f"analysis.alpha: {self.alpha} found, a share between 0 and 1 expected")
-        if not all(0 < target < 1 for target in self.targets):
-            raise ConfigError(f"analysis.targets: {self.targets} found, shares between 0 and 1 expected")
-        if self.resamples < 1:
-            raise ConfigError(f"analysis.resamples: {self.resamples} found, 1 or more expected")
-        for key in ("prompt_price", "cached_price", "completion_price", "training_price"):
-            if getattr(self, key) < 0:
-                raise ConfigError(f"analysis.{key}: {getattr(self, key)} found, dollars of 0 or more expected")
+        check_shares(self, "analysis.", "confidence", "alpha", "targets", ends=False)
+        check_minimums(
+            self, "analysis.", resamples=1, prompt_price=0, cached_price=0, completion_price=0, training_price=0
+        )
 
     @property
     def cost_table(self) -> CostTable:

@@ -16,7 +16,6 @@ from entigraph.analysis.study_runs import (
     PLUMBING_NOTE,
     StudyRun,
     build_points,
-    check_confidence,
     figure_footer,
     figure_note,
     finished_references,
@@ -25,6 +24,7 @@ from entigraph.analysis.study_runs import (
     summarize_base_model,
     summarize_references,
 )
+from entigraph.config.fields import check_minimums, check_shares
 from entigraph.errors import ConfigError, DataError
 from entigraph.reporting.disclaimers import PLUMBING, is_fictional
 from entigraph.reporting.figures import FIGURE_FORMATS
@@ -64,13 +64,8 @@ class ScalingCurve:
     stop_at_half_width: float | None = None
 
     def __post_init__(self) -> None:
-        check_confidence(self.confidence)
-        if self.resamples < 1 or self.samples_shown < 0:
-            raise ConfigError("analysis: resamples must be at least 1 and samples_shown at least 0")
-        if self.forecast_to < 1:
-            raise ConfigError(f"analysis.forecast_to: {self.forecast_to} found, 1 or more expected")
-        if not all(0 < target < 1 for target in self.targets):
-            raise ConfigError(f"analysis.targets: {self.targets} found, shares between 0 and 1 expected")
+        check_shares(self, "analysis.", "confidence", "targets", ends=False)
+        check_minimums(self, "analysis.", resamples=1, samples_shown=0, forecast_to=1)
         low, high = self.fit_from_tokens, self.fit_to_tokens
         if low is not None and high is not None and low >= high:
             raise ConfigError(f"analysis.fit_from_tokens: {low:,} found, below fit_to_tokens {high:,} expected")

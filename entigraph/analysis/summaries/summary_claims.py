@@ -28,7 +28,6 @@ from entigraph.analysis.factuality.judges import (
     writer_name,
 )
 from entigraph.analysis.paper import published
-from entigraph.analysis.study_runs import check_confidence
 from entigraph.analysis.summaries.claims import (
     PROMPTS,
     REFERENCE_PROMPTS,
@@ -46,7 +45,7 @@ from entigraph.analysis.summaries.summarizers import (
     summarizer_folders,
     write_references,
 )
-from entigraph.config.fields import check_minimums, runtime_field
+from entigraph.config.fields import check_minimums, check_shares, runtime_field
 from entigraph.errors import ConfigError
 from entigraph.llm.base import Writer
 from entigraph.reporting import figures
@@ -81,7 +80,7 @@ class SummaryClaims(JudgedAnalysis):
 
     def __post_init__(self) -> None:
         check_minimums(self, "analysis.", compared=1)
-        check_confidence(self.confidence)
+        check_shares(self, "analysis.", "confidence", ends=False)
         if self.references is None and not self.writer:
             raise ConfigError("analysis.references: no file and no analysis.writer; one of them is needed")
         if self.references is not None and not Path(self.references).expanduser().is_file():

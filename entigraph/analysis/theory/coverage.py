@@ -26,7 +26,8 @@ from entigraph.analysis.theory.knowledge_growth import (
     measure_growth,
     shortest_path_trees,
 )
-from entigraph.errors import ConfigError, DataError
+from entigraph.config.fields import check_minimums
+from entigraph.errors import DataError
 from entigraph.reporting import figures
 from entigraph.reporting.figures import BLACK, DISPLAY_NAMES, ORANGE, PURPLE, SKY, Axes
 from entigraph.storage.artifact import read_manifest, write_json
@@ -60,8 +61,7 @@ class Coverage:
     texts: int = 200_000
 
     def __post_init__(self) -> None:
-        if min(self.window, self.draws, self.texts) < 1:
-            raise ConfigError("analysis: window, draws and texts must be at least 1")
+        check_minimums(self, "analysis.", window=1, draws=1, texts=1)
 
     def inputs(self, context: AnalysisContext) -> Mapping[str, Path]:
         if not context.runs:

@@ -22,6 +22,7 @@ from entigraph.analysis.theory.knowledge_growth import (
     simulate,
     simulated_accuracy,
 )
+from entigraph.config.fields import check_minimums
 from entigraph.errors import ConfigError
 from entigraph.reporting import figures
 from entigraph.reporting.figures import BLACK, BLUE, GRAY, GREEN, VERMILION, Axes
@@ -45,8 +46,7 @@ class ToyModel:
 
     def __post_init__(self) -> None:
         check_graph_options(self.vertices, self.mean_degree, self.graphs)
-        if self.simulations < 2:
-            raise ConfigError(f"analysis.simulations: {self.simulations} found, 2 or more expected")
+        check_minimums(self, "analysis.", simulations=2)
 
     def inputs(self, context: AnalysisContext) -> Mapping[str, Path]:
         return {}

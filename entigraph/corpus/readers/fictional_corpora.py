@@ -10,6 +10,7 @@ from itertools import combinations
 from pathlib import Path
 from typing import ClassVar
 
+from entigraph.config.fields import check_minimums, check_shares
 from entigraph.corpus.base import CorpusContent
 from entigraph.errors import ConfigError
 from entigraph.fictional.quiz import Item, questions, render_item
@@ -38,8 +39,7 @@ class FictionalCorpus:
     questions_known: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
-        if self.documents < 1:
-            raise ConfigError(f"corpus.documents: {self.documents} found, at least 1 expected")
+        check_minimums(self, "corpus.", documents=1)
         if not 0 <= self.changed <= self.documents:
             raise ConfigError(f"corpus.changed: {self.changed} found, 0 to corpus.documents={self.documents} expected")
 
@@ -93,16 +93,10 @@ class FictionalBackground:
     questions_known: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
-        if self.worlds < 1:
-            raise ConfigError(f"corpus.worlds: {self.worlds} found, at least 1 expected")
-        if min(self.reading_worlds, self.reading_items, self.reading_passages - 1, self.reading_characters - 1) < 0:
-            raise ConfigError(
-                "corpus: reading_worlds and reading_items must be 0 or more, the other reading_* 1 or more"
-            )
-        if not 0 <= self.reading_plain <= 1:
-            raise ConfigError(f"corpus.reading_plain: {self.reading_plain} found, a fraction expected")
-        if not 0 < self.held_out < 1:
-            raise ConfigError(f"corpus.held_out: {self.held_out} found, a fraction between 0 and 1 expected")
+        reading = {"reading_worlds": 0, "reading_items": 0, "reading_passages": 1, "reading_characters": 1}
+        check_minimums(self, "corpus.", worlds=1, **reading)
+        check_shares(self, "corpus.", "reading_plain")
+        check_shares(self, "corpus.", "held_out", ends=False)
 
     def sources(self) -> list[Path]:
         return []

@@ -8,6 +8,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any, ClassVar
 
+from entigraph.config.fields import check_shares
 from entigraph.errors import ConfigError, DataError
 from entigraph.evaluation.base import PassageLookup, RetrievedPassages, TaskInputs
 from entigraph.evaluation.scoring import accuracy, mean_with_interval
@@ -47,8 +48,7 @@ class OpenBookTask(QuestionTask):
     def __post_init__(self) -> None:
         super().__post_init__()
         self.check_minimum(k=1, distractors=0)
-        if not 0 <= self.drop_gold <= 1:
-            raise ConfigError(f"evaluation drop_gold: {self.drop_gold} found, a probability from 0 to 1 expected")
+        check_shares(self, "evaluation ", "drop_gold")
 
     def select_passages(self, ranking: Ranking) -> list[int]:
         """Returns the passage indices in the order of the prompt."""

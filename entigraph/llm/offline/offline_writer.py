@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from entigraph.errors import ConfigError
+from entigraph.config.fields import check_shares
 from entigraph.llm.base import LLM, Completion, Notify, Request
 
 if TYPE_CHECKING:
@@ -28,8 +28,7 @@ class OfflineWriter:
     errors: float = 0.0
 
     def __post_init__(self) -> None:
-        if not 0 <= self.errors <= 1:
-            raise ConfigError(f"llm.errors: {self.errors} found, a fraction from 0 to 1 expected")
+        check_shares(self, "llm.", "errors")
 
     def check(self) -> None:
         pass

@@ -7,7 +7,7 @@ from functools import cached_property
 from typing import Any
 from urllib.parse import urlsplit
 
-from entigraph.config.fields import check_positive, runtime_field
+from entigraph.config.fields import check_minimums, check_positive, runtime_field
 from entigraph.errors import ConfigError, LLMError
 from entigraph.llm.base import Request
 from entigraph.llm.caching import Body
@@ -73,8 +73,7 @@ class OpenAIOptions:
     def __post_init__(self) -> None:
         check_positive(self, "llm", "concurrency", "requests_per_minute", "tokens_per_minute", "timeout_s", "attempts")
         check_positive(self, "llm", "max_tokens", "expected_tokens")
-        if self.max_cost_usd is not None and self.max_cost_usd < 0:
-            raise ConfigError(f"llm.max_cost_usd: {self.max_cost_usd} found, 0 or more, or null, expected")
+        check_minimums(self, "llm.", max_cost_usd=0)
         if not isinstance(self.base_url, (str, list, type(None))):
             raise ConfigError(f"llm.base_url: {self.base_url!r} found, an address or a list of addresses expected")
         for address in self.addresses:
