@@ -74,7 +74,7 @@ class AnswerJudges(LabeledAnalysis):
             *(self.ask(key, sample, context) for key in self.judges),
             *self.read_labels([name for name, _ in sample], AnswerVerdict),
         ]
-        result = {
+        result: dict[str, Any] = {
             "task": task,
             "answers": len(sample),
             "raters": {rater.key: rater.name for rater in raters},

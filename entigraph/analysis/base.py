@@ -26,7 +26,7 @@ from entigraph.analysis.study_runs import StudyRun, finished_runs
 from entigraph.runtime.progress import Progress, SilentProgress
 from entigraph.storage.artifact import MANIFEST, Artifact, build_artifact, is_complete, read_manifest
 from entigraph.storage.fingerprints import digest
-from entigraph.tracking.base import NoTracker, Tracker
+from entigraph.tracking.base import Tracker
 
 SUMMARY = "summary.txt"
 
@@ -40,7 +40,7 @@ class AnalysisContext:
     configured_run: StudyRun  # its artifacts may not be finished
     response_cache: Path
     progress: Progress = SilentProgress()
-    tracker: Tracker = NoTracker()
+    tracker: Tracker = Tracker()
 
     @cached_property
     def finished(self) -> tuple[list[StudyRun], list[str]]:

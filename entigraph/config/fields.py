@@ -3,18 +3,11 @@
 from collections.abc import Callable, Mapping
 from dataclasses import MISSING, field, fields, is_dataclass
 from functools import cache
-from typing import Any, Protocol
+from typing import Any
 
 from entigraph.errors import ConfigError
 
 AFFECTS_CONTENT = "affects_content"
-
-
-class DeclaresContent(Protocol):
-    """An optional method of targets that are not dataclasses; without it, every argument affects the content."""
-
-    @staticmethod
-    def affects_content(name: str) -> bool: ...
 
 
 def runtime_field(default: Any = MISSING, *, default_factory: Callable[[], Any] | None = None) -> Any:
@@ -39,7 +32,10 @@ def runtime_field_names(kind: type) -> frozenset[str]:
 
 
 def affects_content(target: Any, name: str) -> bool:
-    """Returns whether an argument of a `_target_` affects what is written."""
+    """Returns whether an argument of a `_target_` affects what is written.
+
+    A target that is not a dataclass may state it with a static method `affects_content(name)`.
+    """
     if isinstance(target, type) and is_dataclass(target):
         return name not in runtime_field_names(target)
     states = getattr(target, AFFECTS_CONTENT, None)

@@ -14,7 +14,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field, fields, make_dataclass
 from functools import cache
 from types import SimpleNamespace
-from typing import Any, Protocol, cast, get_type_hints
+from typing import Any, cast, get_type_hints
 
 from hydra.errors import InstantiationException
 from hydra.utils import get_object, instantiate
@@ -29,14 +29,6 @@ OWN_PACKAGE = "entigraph."
 NAMED = (inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY)
 
 logging.getLogger("hydra.utils").setLevel(logging.CRITICAL)  # get_object logs what is reported here as an error
-
-
-class ChecksArgumentNames(Protocol):
-    """What a target that accepts `**kwargs` may offer; without it, any name is accepted."""
-
-    @staticmethod
-    def unknown_arguments(names: Iterable[str]) -> list[str]:
-        """Returns one line for each unknown name, starting with the name."""
 
 
 @dataclass(frozen=True)
@@ -166,7 +158,11 @@ def check_value(value: Any, key: str, problems: list[str]) -> Any:
 
 
 def unknown_names(target: Callable[..., Any], names: Iterable[str], title: str) -> list[str]:
-    """Returns a line for each name that a target does not take."""
+    """Returns a line for each name that a target does not take.
+
+    One that accepts `**kwargs` may have a static method `unknown_arguments(names)` that returns such lines; without it,
+    any name is accepted.
+    """
     parameters = inspect_target(target)
     extra = [name for name in names if name not in parameters.annotations]
     if parameters.accepts_any_name:

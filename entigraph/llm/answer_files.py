@@ -12,7 +12,7 @@ from collections import defaultdict
 from collections.abc import Iterable, Iterator
 from contextlib import closing
 from pathlib import Path
-from typing import NamedTuple, Protocol
+from typing import NamedTuple
 from urllib.parse import quote
 
 from entigraph.errors import ArtifactError
@@ -97,22 +97,8 @@ def decode_key(record: bytes) -> tuple[bytes, bytes, int]:
     return record[start : start + key], record[start + key : start + key + scope], start + key + scope
 
 
-class AnswerFile(Protocol):
-    """A file of answers, which are identified by their positions."""
-
-    path: Path
-
-    def read_new(self) -> Iterator[tuple[int, bytes]]:
-        """Yields position and key of each answer that was added since the last call."""
-
-    def read(self, position: int) -> StoredAnswer: ...
-
-    def answers(self, scope: bytes | None) -> Iterator[tuple[int, StoredAnswer]]:
-        """Yields the answers of a scope, or all answers, with their positions."""
-
-
 class AnswerLog:
-    """The log of a process. `events` are its other records, about pending batches."""
+    """The log of a process, with answers by position. `events` are its other records, about pending batches."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -121,6 +107,7 @@ class AnswerLog:
         self.events: list[dict[str, str]] = []
 
     def read_new(self) -> Iterator[tuple[int, bytes]]:
+        """Yields position and key of each answer that was added since the last call."""
         for position, record in self.reader.read_new():
             if record[:1] == EVENT:
                 self.events.append(json.loads(record[1:]))
@@ -133,12 +120,13 @@ class AnswerLog:
         return StoredAnswer.decode(self.reader.read(position))
 
     def answers(self, scope: bytes | None) -> Iterator[tuple[int, StoredAnswer]]:
+        """Yields the answers of a scope, or all answers, with their positions."""
         groups = self.by_scope.values() if scope is None else [self.by_scope.get(scope, [])]
         for position in sorted(position for positions in groups for position in positions):
             yield position, self.read(position)
 
 
-def open_file(path: Path) -> AnswerFile:
+def open_file(path: Path) -> "AnswerFile":
     if path.name in FORMER_FILE_NAMES:
         return FormerFile(path)
     return AnswerLog(path) if path.suffix == LOG else AnswerDatabase(path)
@@ -191,6 +179,9 @@ class AnswerDatabase:
         where, values = ("", ()) if scope is None else (" WHERE scope = ?", (scope,))
         for position, *row in self.connect().execute(f"SELECT rowid, * FROM answers{where}", values):
             yield position, StoredAnswer(*row)
+
+
+AnswerFile = AnswerLog | AnswerDatabase
 
 
 def write_database(path: Path, answers: Iterable[StoredAnswer]) -> int:

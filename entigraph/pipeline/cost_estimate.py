@@ -12,6 +12,7 @@ from entigraph.config.schema import Synthesis
 from entigraph.config.validation import collect_problems
 from entigraph.corpus.base import CorpusReader
 from entigraph.evaluation.tasks.question_task import QuestionTask
+from entigraph.llm.caching import CachedAnswers
 from entigraph.llm.cost import Price, PricedWriter, render_dollars
 from entigraph.llm.response_cache import ResponseCache, response_cache_path
 from entigraph.pipeline import steps
@@ -25,7 +26,6 @@ from entigraph.synthesis.request_estimate import (
     FEW_ENTITIES,
     MANY_ENTITIES,
     DocumentEstimate,
-    KnownAnswers,
     SynthesisEstimate,
     estimate,
 )
@@ -43,7 +43,6 @@ def synthesis_cost_lines(run: Run, max_documents: int = MAX_DOCUMENTS_LISTED) ->
         return []
     if not isinstance(llm, PricedWriter):
         return [f"synthesis with {run.augmenter.name} and {llm.name}: its cost is unknown"]
-    from entigraph.llm.caching import CachedAnswers
     from entigraph.tokenization.tokenizer import Tokenizer
 
     documents = known_documents(run)
@@ -101,7 +100,7 @@ def estimate_range(
     token_budget: int | None,
     llm: PricedWriter,
     rules: Synthesis,
-    cached: KnownAnswers,
+    cached: CachedAnswers,
     count_tokens: Callable[[str], int] | None,
 ) -> tuple[SynthesisEstimate, SynthesisEstimate]:
     """Returns the estimates for few and for many entities per document; one estimate if no entities are unknown."""

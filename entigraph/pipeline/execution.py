@@ -24,7 +24,7 @@ from entigraph.runtime.processes import process_group
 from entigraph.runtime.progress import Progress, SilentProgress
 from entigraph.storage import artifact, locks
 from entigraph.storage.artifact import Artifact, enclosing_artifact
-from entigraph.tracking.base import NoTracker, Tracker
+from entigraph.tracking.base import Tracker
 from entigraph.training.adapters import adapter_of, check_adapter
 from entigraph.training.component_nodes import check_buildable, has_external_nodes, resolved_nodes
 from entigraph.training.starting_models import difference_of
@@ -192,14 +192,14 @@ def execute_step(step: Step, progress: Progress, tracker: Callable[[], Tracker])
     if group.rank > 0:
         if step.stage is Stage.training and (out := wait_for_build_folder(step.artifact, group.launch)):
             # Rank 0 builds the artifact; the other ranks only take part in the training.
-            step.work(out, SilentProgress(), NoTracker())
+            step.work(out, SilentProgress(), Tracker())
         return
     built: list[Path] = []
 
     def work(out: Path) -> Mapping[str, Any]:
         progress.notify(f"{step.artifact.stage:10} {folder}")
         built.append(folder)
-        return step.work(out, progress, tracker() if step.logs else NoTracker())
+        return step.work(out, progress, tracker() if step.logs else Tracker())
 
     def waiting() -> None:
         progress.notify(f"waiting for another process to finish {folder}")

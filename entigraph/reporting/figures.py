@@ -15,8 +15,8 @@ from entigraph.errors import ConfigError
 from entigraph.storage.fingerprints import digest
 
 if TYPE_CHECKING:
-    from matplotlib.axes import Axes
-    from matplotlib.figure import Figure
+    from matplotlib.axes import Axes as Axes
+    from matplotlib.figure import Figure as Figure
 else:
     Axes = Figure = Any
 

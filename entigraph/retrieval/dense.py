@@ -6,7 +6,6 @@ block of queries is sufficient and needs no additional library.
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
 
 import numpy as np
 
@@ -26,16 +25,7 @@ from entigraph.retrieval.retrieval_endpoints import (
 from entigraph.retrieval.sentence_transformers_models import LocalEmbedder
 
 QUERIES_PER_BLOCK = 256
-
-
-class Embedder(Protocol):
-    """Embeds texts. `identity` enters the cache key of embeddings; `counts` are added to the manifest."""
-
-    identity: str
-    counts: dict[str, Any]
-
-    def embed(self, texts: Sequence[str], queries: bool) -> Iterator[dict[int, Vector]]:
-        """Yields batches of vectors by text index. Raises LLMError if they could exceed the spending limit."""
+Embedder = LocalEmbedder | EmbeddingEndpoint
 
 
 @dataclass(frozen=True, kw_only=True)

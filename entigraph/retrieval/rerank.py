@@ -5,7 +5,6 @@ from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from itertools import islice
-from typing import Any, Protocol
 
 from entigraph.config.fields import check_positive, runtime_field
 from entigraph.errors import ConfigError
@@ -30,17 +29,7 @@ from entigraph.retrieval.sentence_transformers_models import LocalReranker
 from entigraph.runtime.progress import Advance
 
 QUERIES_PER_BLOCK = 64
-
-
-class Reranker(Protocol):
-    """Scores texts for a query, up to `concurrency` queries at a time. `identity` enters the cache key of scores."""
-
-    identity: str
-    concurrency: int
-    counts: dict[str, Any]
-
-    def scores(self, query: str, texts: Sequence[str]) -> Vector:
-        """Returns one score per text, higher is better."""
+Reranker = LocalReranker | RerankEndpoint
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -9,10 +9,10 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import chain, islice
 from math import ceil
-from typing import Protocol
 
 from entigraph.config.schema import Synthesis
-from entigraph.llm.base import Completion, Request
+from entigraph.llm.base import Request
+from entigraph.llm.caching import CachedAnswers
 from entigraph.llm.response_cache import AnswerTotals
 from entigraph.storage.schemas import Document, EntityGraph
 from entigraph.synthesis.base import Augmenter, BadAnswer, Steps, WritingTask
@@ -30,16 +30,6 @@ MAX_ENUMERATED_TASKS = 1_000_000
 MAX_ENUMERATED_ROUNDS = 50_000  # tasks of augmenters that go round and round; a larger number is in proportion
 MAX_STEPS = 10
 TaskKey = tuple[str, str]  # id of the document or part, and kind
-
-
-class KnownAnswers(Protocol):
-    """The answers in the response cache."""
-
-    def answer(self, request: Request) -> Completion | None: ...
-
-    def siblings(self, request: Request) -> AnswerTotals: ...
-
-    def examples(self, request: Request, most: int) -> Sequence[Completion]: ...
 
 
 @dataclass
@@ -103,7 +93,7 @@ def estimate(
     token_budget: int | None,
     expected_tokens: int,
     entities: int,
-    known: KnownAnswers,
+    known: CachedAnswers,
     count_tokens: Callable[[str], int] | None = None,
     rules: Synthesis | None = None,
 ) -> SynthesisEstimate:
@@ -141,7 +131,7 @@ def estimate(
 def estimate_graphs(
     augmenter: Augmenter,
     parts: Iterable[Document],
-    known: KnownAnswers,
+    known: CachedAnswers,
     estimates: Mapping[str, DocumentEstimate],
     rules: Synthesis,
 ) -> tuple[dict[str, EntityGraph], list[str]]:
@@ -166,7 +156,7 @@ def estimate_graphs(
 
 
 def replay_attempts(
-    augmenter: Augmenter, part: Document, known: KnownAnswers, estimate: DocumentEstimate, rules: Synthesis
+    augmenter: Augmenter, part: Document, known: CachedAnswers, estimate: DocumentEstimate, rules: Synthesis
 ) -> tuple[Request | None, EntityGraph | None]:
     """Returns the first request without a known answer, and the graph of the first attempt with a usable one."""
     for attempt in range(rules.graph_retries + 1):
@@ -179,7 +169,7 @@ def replay_attempts(
 
 
 def replay_answers(
-    steps: Steps[EntityGraph], known: KnownAnswers, estimate: DocumentEstimate, attempt: int, detect_refusals: bool
+    steps: Steps[EntityGraph], known: CachedAnswers, estimate: DocumentEstimate, attempt: int, detect_refusals: bool
 ) -> tuple[Request | None, EntityGraph | None]:
     """Returns the first request without a known answer, and the graph if there is no such request and it is usable."""
     request = resample(next(steps), attempt)
@@ -206,7 +196,7 @@ def example_tasks(augmenter: Augmenter, parts: Sequence[Document], needs_graphs:
     return examples
 
 
-def render_example(augmenter: Augmenter, task: WritingTask, known: KnownAnswers) -> Sequence[RequestExample]:
+def render_example(augmenter: Augmenter, task: WritingTask, known: CachedAnswers) -> Sequence[RequestExample]:
     """Returns the requests of a task, as far as its steps go on with empty answers."""
     steps = augmenter.write(task)
     requests = [next(steps)]
@@ -234,7 +224,7 @@ def longest_answer(examples: Examples) -> float | None:
     return max((tokens[step] / answers[step] for step in answers if answers[step]), default=None)
 
 
-def tokenizer_ratio(examples: Examples, known: KnownAnswers, count_tokens: Callable[[str], int]) -> float:
+def tokenizer_ratio(examples: Examples, known: CachedAnswers, count_tokens: Callable[[str], int]) -> float:
     """Returns how many of our tokens one of the writer's tokens is, by some of its answers."""
     answered = (example for example in chain(*examples.values()) if example.answered.answers)
     samples = (known.examples(example.request, 2) for example in islice(answered, EXAMPLES_COUNTED))

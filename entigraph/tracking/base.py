@@ -1,4 +1,4 @@
-"""The interface through which stages log to an experiment tracker, and an implementation that discards everything."""
+"""The interface through which stages log to an experiment tracker."""
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
@@ -19,19 +19,25 @@ class RunInfo:
     config: Mapping[str, Any]
 
 
-class Tracker(Protocol):
-    log_texts: bool
+class Tracker:
+    """Discards what is logged; trackers of a service override the methods. `log_texts`: texts may be uploaded."""
 
-    def log(self, values: Mapping[str, Any], prefix: str = "") -> None: ...
+    log_texts = False
 
-    def summarize(self, values: Mapping[str, Any]) -> None: ...
+    def log(self, values: Mapping[str, Any], prefix: str = "") -> None:
+        pass
 
-    def log_table(self, name: str, columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> None: ...
+    def summarize(self, values: Mapping[str, Any]) -> None:
+        pass
+
+    def log_table(self, name: str, columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> None:
+        pass
 
     def log_line_plot(self, name: str, columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> None:
         """Logs a line plot of the second column against the first, with one line per value of the third."""
 
-    def log_image(self, name: str, path: Path) -> None: ...
+    def log_image(self, name: str, path: Path) -> None:
+        pass
 
     def log_lineage(self, output: Path, inputs: Iterable[Path]) -> None:
         """Logs the artifacts that a complete artifact was built from."""
@@ -47,35 +53,13 @@ class TrackerSettings(Protocol):
         """Publishes a study's curve. Returns a line for the user, or None."""
 
 
-class NoTracker:
-    log_texts = False
-
-    def log(self, values: Mapping[str, Any], prefix: str = "") -> None:
-        pass
-
-    def summarize(self, values: Mapping[str, Any]) -> None:
-        pass
-
-    def log_table(self, name: str, columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> None:
-        pass
-
-    def log_line_plot(self, name: str, columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> None:
-        pass
-
-    def log_image(self, name: str, path: Path) -> None:
-        pass
-
-    def log_lineage(self, output: Path, inputs: Iterable[Path]) -> None:
-        pass
-
-
 @dataclass(frozen=True, kw_only=True)
 class NoLogger:
     """Disables tracking. metrics.jsonl and scores.json are written regardless."""
 
     @contextmanager
     def run(self, info: RunInfo, root: Path) -> Iterator[Tracker]:
-        yield NoTracker()
+        yield Tracker()
 
     def publish(self, study: str, curve: Mapping[str, Any]) -> str | None:
         return None

@@ -101,7 +101,7 @@ def read_last_values(root: Path, run_id: str) -> dict[str, Any]:
     return values
 
 
-class WandbTracker:
+class WandbTracker(Tracker):
     """`last_values` contains the last value of each key that the run logged before it was interrupted.
 
     Steps that training repeats from its checkpoint are not logged twice, and W&B's step never decreases.

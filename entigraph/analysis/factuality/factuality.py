@@ -86,7 +86,7 @@ def measure_factuality(
         missing = Counter(judgment.missing for judgment in judgments if judgment.verdict is None)
         raters.append(Rater(key, writer_name(judge), [judgment.verdict for judgment in judgments], missing))
     raters += settings.read_labels([sentence.id for sentence in sentences], Verdict)
-    result = {
+    result: dict[str, Any] = {
         "corpora": [corpus.name for corpus in corpora],
         "label": first_disclaimer(corpora),
         "sentences_in_corpora": totals,

@@ -10,7 +10,6 @@ exponentials_1..3 a - b1 exp(-n/t1) - ... (the paper's form, App. G.1, with r = 
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import combinations
-from typing import Protocol
 
 import numpy as np
 
@@ -24,30 +23,14 @@ TOLERANCE, RESAMPLE_TOLERANCE = 1e-14, 1e-8  # relative tolerance of the optimiz
 MAX_EVALUATIONS = 2000
 
 
-class CurveForm(Protocol):
-    """Fits many sets of accuracies, measured at the same token counts, at once. `start` is a fit to a similar set."""
-
-    @property
-    def name(self) -> str: ...
-
-    @property
-    def formula(self) -> str:
-        """As printed in reports."""
-
-    @property
-    def names(self) -> Sequence[str]:
-        """The names of the parameters, in the order of their columns."""
-
-    def fit(self, tokens: Vector, accuracies: Vector, start: Vector | None = None) -> Vector:
-        """Maps (runs,), (sets, runs) to (sets, parameters); a row is NaN if its fit did not converge."""
-
-    def predict(self, parameters: Vector, tokens: Vector) -> Vector:
-        """Maps (sets, parameters), (points,) to (sets, points)."""
-
-
 @dataclass(frozen=True)
 class LogLinear:
-    """a + b ln n between its breakpoints, constant outside them."""
+    """a + b ln n between its breakpoints, constant outside them. `names` are those of the parameters, by column.
+
+    All forms fit many sets of accuracies, measured at the same token counts, at once: `fit` maps (runs,), (sets, runs)
+    to (sets, parameters), where `start` is a fit to a similar set and a row is NaN if its fit did not converge, and
+    `predict` maps (sets, parameters), (points,) to (sets, points).
+    """
 
     flat_start: bool = False
     flat_end: bool = False
@@ -184,6 +167,7 @@ class Exponentials:
         return np.stack([self.curve(self.with_log_scales(row), tokens) for row in parameters])
 
 
+CurveForm = LogLinear | Exponentials
 FORMS: Sequence[CurveForm] = (
     LogLinear(),
     LogLinear(flat_start=True),
