@@ -4,7 +4,8 @@ import hashlib
 import json
 from collections.abc import Callable, Generator, Iterable, Mapping
 from contextlib import AbstractContextManager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, astuple, dataclass
+from operator import add
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -68,6 +69,9 @@ class Usage:
     completion_tokens: int = 0
     dollars: float = 0.0
     reasoning_tokens: int = 0
+
+    def __add__(self, other: "Usage") -> "Usage":
+        return Usage(*map(add, astuple(self), astuple(other)))
 
 
 @dataclass(frozen=True, kw_only=True)

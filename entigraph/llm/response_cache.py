@@ -21,6 +21,7 @@ import zlib
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass, replace
+from itertools import islice
 from pathlib import Path
 from uuid import uuid4
 
@@ -38,9 +39,9 @@ from entigraph.llm.answer_files import (
     open_file,
     write_database,
 )
-from entigraph.llm.base import Completion, Usage
+from entigraph.llm.base import Completion
 from entigraph.llm.spending_ledger import SpendingLedger
-from entigraph.llm.stored_answers import pack_answer, unpack_answer
+from entigraph.llm.stored_answers import decode_completion, encode_completion
 from entigraph.storage import record_log
 from entigraph.storage.record_log import RecordLog
 
@@ -145,25 +146,14 @@ class ResponseCache:
 
     def totals(self, scope: bytes | None = None) -> AnswerTotals:
         """Returns the totals over all answers, or over the answers of a scope."""
-        answers = prompt = completion = 0
-        dollars = seconds = 0.0
-        for answer in self.stored_answers(scope):
-            answers += 1
-            prompt += answer.prompt_tokens
-            completion += answer.completion_tokens
-            dollars += answer.dollars
-            seconds += answer.seconds
-        return AnswerTotals(answers, prompt, completion, dollars, seconds)
+        answers = self.stored_answers(scope)
+        names = ("prompt_tokens", "completion_tokens", "dollars", "seconds")
+        return AnswerTotals(len(answers), *(sum(getattr(answer, name) for answer in answers) for name in names))
 
     def examples(self, scope: bytes, limit: int) -> list[Completion]:
         """Returns up to `limit` complete answers of a scope."""
-        examples: list[Completion] = []
-        for answer in self.stored_answers(scope):
-            if len(examples) == limit:
-                break
-            if answer.finish_reason == "stop":
-                examples.append(decode_completion(answer))
-        return examples
+        complete = (answer for answer in self.stored_answers(scope) if answer.finish_reason == "stop")
+        return [decode_completion(answer) for answer in islice(complete, limit)]
 
     def stored_answers(self, scope: bytes | None) -> list[StoredAnswer]:
         with self.translate_errors(), self.lock:
@@ -404,29 +394,6 @@ def damaged_file(path: Path, error: Exception) -> ArtifactError:
 def locate(number: int, position: int) -> int:
     """Returns an entry of the index: the number of a file and a position in it."""
     return number << POSITION_BITS | position
-
-
-def encode_completion(key: bytes, scope: bytes, completion: Completion, attempts: int, seconds: float) -> StoredAnswer:
-    usage = completion.usage
-    return StoredAnswer(
-        key=key,
-        scope=scope,
-        model=completion.model,
-        finish_reason=completion.finish_reason,
-        text=pack_answer(completion),
-        prompt_tokens=usage.prompt_tokens,
-        cached_tokens=usage.cached_tokens,
-        completion_tokens=usage.completion_tokens,
-        dollars=usage.dollars,
-        attempts=attempts,
-        seconds=seconds,
-        time=time.time(),
-    )
-
-
-def decode_completion(answer: StoredAnswer) -> Completion:
-    usage = Usage(answer.prompt_tokens, answer.cached_tokens, answer.completion_tokens, answer.dollars)
-    return unpack_answer(answer.text, answer.model, answer.finish_reason, usage)
 
 
 def finish_log(log: AnswerLog) -> None:

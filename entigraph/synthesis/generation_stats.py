@@ -3,10 +3,11 @@
 import time
 from collections import Counter
 from collections.abc import Callable, Mapping
+from dataclasses import asdict
 from typing import Any
 
 from entigraph.errors import DataError, LLMError
-from entigraph.llm.base import Completion
+from entigraph.llm.base import Completion, Usage
 from entigraph.llm.cost import render_dollars
 from entigraph.storage.data_losses import Loss
 from entigraph.storage.jsonl import JsonLinesWriter
@@ -31,9 +32,8 @@ class GenerationStats:
         self.max_failure_rate = max_failure_rate
         self.requests = self.graphs = self.retried_graphs = self.near_duplicates = self.removed = 0
         self.reasons: Counter[str] = Counter()
-        self.prompt_tokens = self.cached_tokens = self.completion_tokens = self.reasoning_tokens = 0
+        self.usage = Usage()
         self.answer_notes: Counter[str] = Counter()
-        self.dollars = 0.0
         self.last_log = time.monotonic()
         self.reset_texts()
 
@@ -46,13 +46,8 @@ class GenerationStats:
 
     def add_answer(self, completion: Completion) -> None:
         """Adds what an answer cost when it was requested, by this command or an earlier one, and what it notes."""
-        usage = completion.usage
         self.requests += 1
-        self.prompt_tokens += usage.prompt_tokens
-        self.cached_tokens += usage.cached_tokens
-        self.completion_tokens += usage.completion_tokens
-        self.reasoning_tokens += usage.reasoning_tokens
-        self.dollars += usage.dollars
+        self.usage += completion.usage
         self.answer_notes.update(completion.notes)
 
     def add_graph(self, graph: EntityGraph, retried: bool) -> None:
@@ -91,12 +86,13 @@ class GenerationStats:
 
     @property
     def cost(self) -> str:
-        if not self.dollars:
+        dollars = self.usage.dollars
+        if not dollars:
             return ""
         if not self.token_budget or not self.tokens:
-            return render_dollars(self.dollars)
-        total = self.dollars * max(1, self.token_budget / self.tokens)
-        return f"{render_dollars(self.dollars)} of about {render_dollars(total)}"
+            return render_dollars(dollars)
+        total = dollars * max(1, self.token_budget / self.tokens)
+        return f"{render_dollars(dollars)} of about {render_dollars(total)}"
 
     @property
     def state(self) -> dict[str, Any]:
@@ -105,8 +101,8 @@ class GenerationStats:
             "texts": self.texts,
             "tokens": self.tokens,
             "failed": self.reasons.total(),
-            "dollars": self.dollars,
-            "cached_share": self.cached_tokens / self.prompt_tokens if self.prompt_tokens else 0.0,
+            "dollars": self.usage.dollars,
+            "cached_share": self.usage.cached_tokens / max(1, self.usage.prompt_tokens),
         }
 
     @property
@@ -122,12 +118,9 @@ class GenerationStats:
             "entity_lists_retried": self.retried_graphs,
             "near_duplicates": self.near_duplicates,
             "removed": self.removed,
-            "prompt_tokens": self.prompt_tokens,
-            "cached_tokens": self.cached_tokens,
-            "completion_tokens": self.completion_tokens,
-            "reasoning_tokens": self.reasoning_tokens,
             "answer_notes": dict(self.answer_notes),
-            "dollars": round(self.dollars, 4),
+            **asdict(self.usage),
+            "dollars": round(self.usage.dollars, 4),
         }
 
     def raise_if_unanswered(self) -> None:

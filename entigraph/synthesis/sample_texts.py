@@ -70,9 +70,9 @@ def write_samples(
         recorded = recorded_steps(part.write, requests)
         for outcome in run_exchanges(recording, tasks, recorded, attempt=0, on_answer=lambda _: None):
             sent = requests[id(outcome.subject)]
-            usages = [recording.completions[request.hash].usage for request in sent]
+            usage = sum((recording.completions[request.hash].usage for request in sent), start=Usage())
             written = [text for text in outcome.result or () if text]
-            yield SampleText(part.name, outcome.subject, sent, add_usages(usages), written, outcome.reason)
+            yield SampleText(part.name, outcome.subject, sent, usage, written, outcome.reason)
 
 
 def select_tasks(tasks: Iterator[WritingTask], texts: int) -> list[WritingTask]:
@@ -104,16 +104,3 @@ def recorded_steps(
             return result
 
     return steps
-
-
-def add_usages(usages: Iterable[Usage]) -> Usage:
-    total = Usage()
-    for usage in usages:
-        total = Usage(
-            total.prompt_tokens + usage.prompt_tokens,
-            total.cached_tokens + usage.cached_tokens,
-            total.completion_tokens + usage.completion_tokens,
-            total.dollars + usage.dollars,
-            total.reasoning_tokens + usage.reasoning_tokens,
-        )
-    return total

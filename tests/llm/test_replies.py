@@ -20,7 +20,7 @@ from entigraph.llm.replies import (
     read_reply,
     split_choices,
 )
-from entigraph.llm.stored_answers import pack_answer, unpack_answer
+from entigraph.llm.stored_answers import decode_completion, encode_completion
 
 BODY: dict[str, Any] = {
     "model": "m",
@@ -218,10 +218,12 @@ def test_system_prompt_is_merged_into_the_user_message() -> None:
 
 
 def test_stored_answer_keeps_reasoning_and_notes() -> None:
+    def restore(completion: Completion) -> Completion:
+        return decode_completion(encode_completion(b"key", b"scope", completion, 1, 0.5))
+
     usage = Usage(10, 0, 20, 0.5, 15)
     completion = Completion(text="Lamp.", model="m", usage=usage, reasoning="PLAN", notes=("seed not sent",))
-    assert unpack_answer(pack_answer(completion), "m", "stop", Usage(10, 0, 20, 0.5)) == completion
-    earlier = pack_answer(Completion(text="<think>PLAN</think>\nLamp.", model="m"))
-    assert unpack_answer(earlier, "m", "stop", Usage()).text == "Lamp."
+    assert restore(completion) == completion
+    assert restore(Completion(text="<think>PLAN</think>\nLamp.", model="m")).text == "Lamp."
     several = Completion(text='[["<think>Answer: B.</think>Answer: A.", "stop"]]', model="m", finish_reason="several")
-    assert split_choices(unpack_answer(pack_answer(several), "m", "several", Usage())) == [("Answer: A.", "stop")]
+    assert split_choices(restore(several)) == [("Answer: A.", "stop")]
