@@ -29,10 +29,7 @@ TAG = re.compile(
 )
 QUOTES = "`'\"‘’“”"
 
-CHANNEL = re.compile(
-    r"<\|channel\|?>\s*(\w+)(?:[^<\n]|<\|constrain\|>)*(?:<\|message\|>|\n|(?=<)|\Z)",
-    re.IGNORECASE,
-)
+CHANNEL = re.compile(r"<\|channel\|?>\s*(\w+)(?:[^<\n]|<\|constrain\|>)*(?:<\|message\|>|\n|(?=<)|\Z)", re.IGNORECASE)
 CHANNEL_END = re.compile(r"<\|(?:end|return|call|start)\|>|<channel\|>", re.IGNORECASE)
 CHANNEL_MARKER = re.compile(r"<\|start\|>\w*|<\|(?:end|return|call|message)\|>|<channel\|>", re.IGNORECASE)
 ANSWER_CHANNELS = ("final", "response", "answer")

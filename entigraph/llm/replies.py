@@ -12,15 +12,7 @@ from enum import StrEnum
 from html import unescape
 from typing import Any
 
-from entigraph.llm.base import (
-    CONTENT_FILTER,
-    LENGTH,
-    MULTIPLE_CHOICES,
-    REFUSAL,
-    STOP,
-    Completion,
-    Usage,
-)
+from entigraph.llm.base import CONTENT_FILTER, LENGTH, MULTIPLE_CHOICES, REFUSAL, STOP, Completion, Usage
 from entigraph.llm.cost import Price
 from entigraph.llm.reasoning import separate_reasoning
 from entigraph.storage.jsonl import parse_json

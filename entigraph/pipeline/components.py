@@ -24,12 +24,7 @@ from entigraph.retrieval.base import Retriever
 from entigraph.synthesis.base import Augmenter
 from entigraph.tokenization.base import TokenizerBuilder
 from entigraph.tracking.base import TrackerSettings
-from entigraph.training.component_nodes import (
-    build_tracker,
-    check_heavy_nodes,
-    content_nodes,
-    data_config_node,
-)
+from entigraph.training.component_nodes import build_tracker, check_heavy_nodes, content_nodes, data_config_node
 from entigraph.training.data_schedule import DataConfig
 from entigraph.training.memory import read_shape
 from entigraph.training.optim import OptimizerFactory, check_optimizer

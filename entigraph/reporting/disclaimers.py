@@ -5,11 +5,7 @@ from collections.abc import Iterable
 FICTIONAL_DOCUMENTS = "the documents are fictional"
 OFFLINE_WRITER = "the writer is a grammar and not an LLM"
 TINY_MODEL = "the model has under a million parameters"
-SHORT = {
-    FICTIONAL_DOCUMENTS: "fictional documents",
-    OFFLINE_WRITER: "offline writer",
-    TINY_MODEL: "tiny model",
-}
+SHORT = {FICTIONAL_DOCUMENTS: "fictional documents", OFFLINE_WRITER: "offline writer", TINY_MODEL: "tiny model"}
 TINY_PARAMETERS = 1_000_000
 PLUMBING = (
     "A plumbing check: the offline writer does not understand these documents, it rearranges their sentences. "

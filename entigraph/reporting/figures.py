@@ -26,11 +26,7 @@ WINE, OLIVE, INDIGO = "#882255", "#999933", "#332288"  # of Tol's muted palette,
 FIGURE_FORMATS = ("png", "svg", "pdf")  # PDF and SVG for print
 NOTE_CHARACTERS = 16  # per inch, in the font size of a note
 BLACK, GRAY, GRID_COLOR = "#000000", "#777777", "#dddddd"
-STYLES: Mapping[str, tuple[str, str]] = {
-    "entigraph": (BLUE, "o"),
-    "rephrase": (VERMILION, "s"),
-    "raw": (GREEN, "^"),
-}
+STYLES: Mapping[str, tuple[str, str]] = {"entigraph": (BLUE, "o"), "rephrase": (VERMILION, "s"), "raw": (GREEN, "^")}
 STYLE: ContextVar[str | None] = ContextVar("style", default=None)
 COLORS, MARKERS = (PURPLE, ORANGE, SKY, WINE, OLIVE, INDIGO), ("D", "v", "P", "X", "*", "<", ">")
 DISPLAY_NAMES: Mapping[str, str] = {

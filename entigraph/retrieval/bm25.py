@@ -8,12 +8,7 @@ from typing import Any
 
 from entigraph.retrieval.base import Ranked, RetrievalContext, top_indices
 from entigraph.retrieval.rerank import RerankingRetriever
-from entigraph.text.writing_systems import (
-    ARABIC_ARTICLES,
-    OTHER_CHARACTERS,
-    UNSPACED_CHARACTERS,
-    split_words,
-)
+from entigraph.text.writing_systems import ARABIC_ARTICLES, OTHER_CHARACTERS, UNSPACED_CHARACTERS, split_words
 
 NOT_LATIN = re.compile(f"{UNSPACED_CHARACTERS.pattern}|{OTHER_CHARACTERS.pattern}")
 ARABIC_ARTICLE = re.compile(rf"^{ARABIC_ARTICLES}(?=\w{{3}})")  # which the stemmer does not remove behind "and"

@@ -9,14 +9,7 @@ from itertools import islice
 from entigraph.config.fields import check_positive, runtime_field
 from entigraph.errors import ConfigError
 from entigraph.llm.cost import Price, SpendingLimit
-from entigraph.retrieval.base import (
-    Ranked,
-    RetrievalContext,
-    RetrievalCost,
-    Retriever,
-    iterate_completed,
-    top_indices,
-)
+from entigraph.retrieval.base import Ranked, RetrievalContext, RetrievalCost, Retriever, iterate_completed, top_indices
 from entigraph.retrieval.embedding_cache import Vector, hash_request
 from entigraph.retrieval.retrieval_endpoints import (
     EndpointAddress,

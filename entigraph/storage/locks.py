@@ -79,10 +79,7 @@ class Lease:
 
 @contextmanager
 def lock(
-    folder: Path,
-    root: Path,
-    waiting: Callable[[], None] = lambda: None,
-    unless: Callable[[], bool] = lambda: False,
+    folder: Path, root: Path, waiting: Callable[[], None] = lambda: None, unless: Callable[[], bool] = lambda: False
 ) -> Iterator[Lease | None]:
     """Holds the lease for building `folder`. Calls `waiting` once if another process holds it.
 

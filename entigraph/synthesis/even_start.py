@@ -72,9 +72,7 @@ class AnsweredAhead:
     outcomes: dict[int, TextOutcome] = field(default_factory=dict)
 
     def merge(
-        self,
-        tasks: Iterable[WritingTask],
-        run: Callable[[Iterable[WritingTask]], Generator[TextOutcome, None, None]],
+        self, tasks: Iterable[WritingTask], run: Callable[[Iterable[WritingTask]], Generator[TextOutcome, None, None]]
     ) -> Generator[TextOutcome, None, None]:
         """Yields the outcome of every task, those answered ahead in their place; `run` answers the others."""
         places: deque[TextOutcome | None] = deque()  # None: not answered ahead

@@ -102,10 +102,7 @@ def check_quality(
             gate.max_copied,
             lambda text: copied_share(text.text, read_source(text.document_id)) > COPIED_SHARE,
         ),
-        "quoting an evaluation question": (
-            gate.max_quoting,
-            partial(quotes_question, quotations),
-        ),
+        "quoting an evaluation question": (gate.max_quoting, partial(quotes_question, quotations)),
     }
     report = QualityReport(len(sampled), {defect: limit for defect, (limit, _) in defects.items()})
     for text in sampled:

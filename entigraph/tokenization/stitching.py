@@ -89,7 +89,4 @@ def line_break_tokens(tokenizer: Tokenizer) -> tuple[int | None, int | None]:
         found = "chats" if tokenizer.chat else "no token for a line break"
         raise ConfigError(f"tokens.text_layout=stitched: the tokenizer has {found}; use text_layout=separate")
     single = blank_line[0] if len(blank_line) == 1 and separators.count == 1 else line_break[0]
-    return (
-        single if separators.eos_id is not None else None,
-        single if separators.bos_id is not None else None,
-    )
+    return (single if separators.eos_id is not None else None, single if separators.bos_id is not None else None)

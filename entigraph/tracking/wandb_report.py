@@ -38,9 +38,7 @@ def build_report(study: str, curve: Curve, project: str, entity: str) -> Any:
 
     figures = wr.PanelGrid(
         runsets=[runset("analysis", "analysis")],
-        panels=[
-            wr.MediaBrowser(media_keys=["scaling_curve", "forecast"], num_columns=1, layout=wr.Layout(w=24, h=14)),
-        ],
+        panels=[wr.MediaBrowser(media_keys=["scaling_curve", "forecast"], num_columns=1, layout=wr.Layout(w=24, h=14))],
     )
     training = wr.PanelGrid(
         runsets=[runset("jobs", "train")],

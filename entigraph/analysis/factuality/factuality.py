@@ -204,12 +204,7 @@ def share_with_interval(part: int, whole: int, confidence: float) -> dict[str, A
     if not whole:
         return {"count": part, "of": whole, "value": None, "interval": None}
     interval = binomtest(part, whole).proportion_ci(confidence, method="wilson")
-    return {
-        "count": part,
-        "of": whole,
-        "value": part / whole,
-        "interval": [float(interval.low), float(interval.high)],
-    }
+    return {"count": part, "of": whole, "value": part / whole, "interval": [float(interval.low), float(interval.high)]}
 
 
 def factuality_lines(result: Mapping[str, Any], agreement_lines: Iterable[str]) -> list[str]:

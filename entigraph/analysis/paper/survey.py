@@ -32,10 +32,7 @@ class Survey:
         table = write_table(out, "survey", COLUMNS, [(row.study, row.models, *row.tokens) for row in rows])
         factor = min(row.tokens[0] for row in rows[:-1]) / rows[-1].tokens[1]
         source = f"{published.PAPER}, {published.SURVEY_SECTION}"
-        return [
-            *table,
-            f"{source}: the smallest other study uses {factor:,.0f} times the paper's tokens",
-        ]
+        return [*table, f"{source}: the smallest other study uses {factor:,.0f} times the paper's tokens"]
 
 
 def draw_survey(rows: Sequence[published.SurveyRow], out: Path) -> None:

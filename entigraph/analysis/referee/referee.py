@@ -270,12 +270,7 @@ def build_notes(
 
 def summary_lines(title: str, result: Mapping[str, Any]) -> list[str]:
     folders = [f"{folder}: {count} runs" for folder, count in result["folders"].items()]
-    lines = [
-        "",
-        title,
-        *folders,
-        f"{'':24}{'budget':>12}{'accuracy':>10}{'interval':>18}{'dollars':>12}",
-    ]
+    lines = ["", title, *folders, f"{'':24}{'budget':>12}{'accuracy':>10}{'interval':>18}{'dollars':>12}"]
     for index, point in enumerate(result["points"]):
         low, high = point["interval"]
         front = "  Pareto front" if index in result["pareto"] else ""

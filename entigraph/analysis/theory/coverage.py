@@ -19,13 +19,7 @@ import numpy as np
 from entigraph.analysis.base import AnalysisContext
 from entigraph.analysis.document_bootstrap import Vector
 from entigraph.analysis.study_runs import StudyRun, figure_note, run_folders, summarize_base_model
-from entigraph.analysis.theory.knowledge_growth import (
-    Booleans,
-    Growth,
-    Integers,
-    measure_growth,
-    shortest_path_trees,
-)
+from entigraph.analysis.theory.knowledge_growth import Booleans, Growth, Integers, measure_growth, shortest_path_trees
 from entigraph.config.fields import check_minimums
 from entigraph.errors import DataError
 from entigraph.reporting import figures

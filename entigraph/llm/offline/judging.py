@@ -80,8 +80,5 @@ def write_reference_summary(reading: Reading, rng: random.Random) -> str:
     main, places = (
         [fact for fact in reading.facts if (fact.relation in LOCATION_RELATIONS) is where] for where in (False, True)
     )
-    selected = {
-        *rng.sample(main, min(MAX_MAIN_FACTS, len(main))),
-        *rng.sample(places, min(MAX_DETAILS, len(places))),
-    }
+    selected = {*rng.sample(main, min(MAX_MAIN_FACTS, len(main))), *rng.sample(places, min(MAX_DETAILS, len(places)))}
     return write_statements([fact for fact in reading.facts if fact in selected], rng, WORDINGS)

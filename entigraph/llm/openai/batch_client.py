@@ -50,10 +50,7 @@ class BatchClient:
             with path.open("rb") as file:
                 uploaded = self.client.files.create(file=(path.name, file), purpose="batch")
             created = self.client.batches.create(
-                input_file_id=uploaded.id,
-                endpoint=self.path,
-                completion_window="24h",
-                metadata={NAME_FIELD: name},
+                input_file_id=uploaded.id, endpoint=self.path, completion_window="24h", metadata={NAME_FIELD: name}
             )
         return created.id
 

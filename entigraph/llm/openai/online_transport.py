@@ -16,16 +16,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from entigraph.errors import ArtifactError, EntigraphError, LLMError
-from entigraph.llm.base import (
-    ANSWERED,
-    CONTENT_FILTER,
-    GAVE_UP,
-    REFUSAL,
-    REJECTED,
-    Completion,
-    Notify,
-    Usage,
-)
+from entigraph.llm.base import ANSWERED, CONTENT_FILTER, GAVE_UP, REFUSAL, REJECTED, Completion, Notify, Usage
 from entigraph.llm.caching import Answer, WireRequest
 from entigraph.llm.cost import SpendingLimit
 from entigraph.llm.openai.capabilities import Capabilities, describe_learned
@@ -34,11 +25,7 @@ from entigraph.llm.openai.openai_options import OpenAIOptions
 from entigraph.llm.openai.rate_limits import RateLimiter
 from entigraph.llm.openai.server_address import Retry, ServerAddress
 from entigraph.llm.openai.unanswered import UnansweredRequests
-from entigraph.llm.replies import (
-    ErrorKind,
-    ReplyError,
-    classify_error,
-)
+from entigraph.llm.replies import ErrorKind, ReplyError, classify_error
 from entigraph.llm.response_cache import ResponseCache
 from entigraph.text.writing_systems import CHARACTERS_PER_TOKEN
 

@@ -13,14 +13,7 @@ from entigraph.llm.caching import WireRequest, encode_body
 from entigraph.llm.openai.capabilities import STOP_NOT_SENT, Capabilities, CapabilityFile
 from entigraph.llm.openai.endpoint_errors import connection_failure, proxy_hint
 from entigraph.llm.openai.openai_options import OpenAIOptions
-from entigraph.llm.replies import (
-    InvalidReply,
-    ReplyError,
-    cut_at_stop,
-    parse_completion,
-    read_error,
-    read_reply,
-)
+from entigraph.llm.replies import InvalidReply, ReplyError, cut_at_stop, parse_completion, read_error, read_reply
 from entigraph.llm.wire_format import PATHS
 
 Task = asyncio.Task[Any]

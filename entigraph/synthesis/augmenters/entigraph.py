@@ -110,9 +110,7 @@ class EntiGraph(EntityAugmenter):
         ]
         triples = [
             self.group(
-                document,
-                "triple",
-                islice(self.order(document, names, 3, seed, feedback), self.triples_per_document),
+                document, "triple", islice(self.order(document, names, 3, seed, feedback), self.triples_per_document)
             )
             for document, names in known
         ]
