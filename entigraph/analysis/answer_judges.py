@@ -62,7 +62,9 @@ class AnswerJudges(LabeledAnalysis):
     def run(self, context: AnalysisContext, out: Path) -> list[str]:
         """Writes answer_judges.json, all verdicts (verdicts.csv), and the sample for a person to label."""
         task = select_task(context.runs[0], self.task)
-        sample = sample_answers(context.runs, task, self.answers, self.seed)
+        sample = sample_by_hash(
+            judged_answers(context.runs, task), self.answers, lambda entry: f"{self.seed}/{entry[0]}"
+        )
         if not sample:
             raise DataError(f"{context.study}: {task} has no answer that a judge would decide")
         raters = [
@@ -111,12 +113,8 @@ def select_task(run: StudyRun, name: str | None) -> str:
     return name or tasks[0]
 
 
-def sample_answers(runs: Sequence[StudyRun], task: str, size: int, seed: int) -> list[tuple[str, Answer]]:
-    """Returns up to `size` answers that need a judge, of all models of the study, with an id for each."""
-    return sample_by_hash(judged_answers(runs, task), size, lambda entry: f"{seed}/{entry[0]}")
-
-
 def judged_answers(runs: Sequence[StudyRun], task: str) -> Iterator[tuple[str, Answer]]:
+    """Yields the answers that need a judge, of all models of the study, with an id for each."""
     folders = {folder for run in runs for stage in ("evaluation", "baseline") if (folder := run.finished_folder(stage))}
     for folder in sorted(folders):
         for answer in load_answers(folder, task):

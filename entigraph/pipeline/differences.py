@@ -6,9 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from entigraph.storage.artifact import MANIFEST, Artifact
-from entigraph.storage.fingerprints import flatten
-
-ABSENT = "absent"
+from entigraph.storage.fingerprints import differing_values, flatten
 
 
 def explain_difference(artifact: Artifact) -> list[str]:
@@ -20,7 +18,7 @@ def explain_difference(artifact: Artifact) -> list[str]:
         return []
     inputs = {name: folder.name for name, folder in artifact.inputs.items()}
     current = flatten({**json.loads(json.dumps(artifact.cache_key)), "inputs": inputs})
-    finished = {folder: differing_fields(current, fields) for folder, fields in finished_fields(artifact)}
+    finished = {folder: differing_values(fields, current) for folder, fields in finished_fields(artifact)}
     if not finished:
         return [f"no finished {artifact.stage} artifact exists"]
     nearest = min(sorted(finished), key=lambda folder: len(finished[folder]))
@@ -39,9 +37,3 @@ def finished_fields(artifact: Artifact) -> Iterator[tuple[Path, dict[str, Any]]]
             yield file.parent, flatten({**manifest["cache_key"], "inputs": inputs})
         except (OSError, ValueError, KeyError, AttributeError):
             continue
-
-
-def differing_fields(current: dict[str, Any], finished: dict[str, Any]) -> dict[str, tuple[Any, Any]]:
-    names = sorted(current.keys() | finished.keys())
-    pairs = {name: (finished.get(name, ABSENT), current.get(name, ABSENT)) for name in names}
-    return {name: pair for name, pair in pairs.items() if pair[0] != pair[1]}

@@ -13,16 +13,14 @@ def write_table(out: Path, name: str, columns: Mapping[str, str], rows: Sequence
     """
     with (out / f"{name}.csv").open("w", newline="", encoding="utf-8") as file:
         csv.writer(file, lineterminator="\n").writerows([list(columns), *rows])
-    cells = [[format_cell(value, form) for value, form in zip(row, columns.values(), strict=True)] for row in rows]
+    cells = [
+        ["" if value is None else format(value, form) for value, form in zip(row, columns.values(), strict=True)]
+        for row in rows
+    ]
     rules = ["---:" if form else "---" for form in columns.values()]
     lines = ["| " + " | ".join(line) + " |" for line in (list(columns), rules, *cells)]
     (out / f"{name}.md").write_text("\n".join(lines) + "\n", encoding="utf-8")
     return align_columns([list(columns), *cells], [bool(form) for form in columns.values()])
-
-
-def format_cell(value: Any, form: str) -> str:
-    """Returns the formatted value, or an empty string for None."""
-    return "" if value is None else format(value, form)
 
 
 def align_columns(lines: Sequence[Sequence[str]], is_number: Sequence[bool]) -> list[str]:

@@ -33,7 +33,7 @@ from typing import Any
 from entigraph.errors import ArtifactError, EntigraphError
 from entigraph.storage import locks
 from entigraph.storage.durable_files import UNFINISHED, sync_folder, sync_tree, write_durably
-from entigraph.storage.fingerprints import checksum, digest, fingerprint, flatten
+from entigraph.storage.fingerprints import checksum, differing_values, digest, fingerprint, flatten
 from entigraph.storage.jsonl import parse_json
 from entigraph.storage.locks import Lease, lock
 
@@ -389,11 +389,8 @@ def check_unchanged(artifact: Artifact, manifest: Values) -> None:
     """Raises ArtifactError if the manifest has another cache key, or an input has been rebuilt since."""
     recorded = flatten({"cache_key": manifest.get("cache_key", {})})
     current = flatten({"cache_key": json.loads(json.dumps(artifact.cache_key))})
-    changes = [
-        f"{key}: {recorded.get(key)!r} then, {current.get(key)!r} now"
-        for key in sorted(recorded.keys() | current.keys())
-        if recorded.get(key) != current.get(key)
-    ]
+    differences = differing_values(recorded, current)
+    changes = [f"{key}: {before!r} then, {now!r} now" for key, (before, now) in differences.items()]
     for name, folder in artifact.inputs.items():
         if is_complete(folder) and manifest["inputs"].get(name, {}).get("digest") != verify(folder):
             changes.append(f"inputs.{name}: {folder} was rebuilt since")

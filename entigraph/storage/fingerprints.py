@@ -11,6 +11,7 @@ from entigraph.errors import ArtifactError
 
 Item = TypeVar("Item")
 WHOLE_FILE_BYTES = 64 << 20
+ABSENT = "absent"  # in place of a value
 SAMPLED_PARTS, SAMPLED_BYTES = 16, 64 << 10
 
 
@@ -57,6 +58,13 @@ def sample_by_hash(items: Iterable[Item], size: int, name: Callable[[Item], str]
     Holds only `size` items in memory.
     """
     return heapq.nsmallest(size, items, key=lambda item: hashlib.blake2b(name(item).encode(), digest_size=8).digest())
+
+
+def differing_values(one: Mapping[str, Any], other: Mapping[str, Any]) -> dict[str, tuple[Any, Any]]:
+    """Returns the values of each key that is not the same in both mappings, sorted by key."""
+    names = sorted(one.keys() | other.keys())
+    pairs = {name: (one.get(name, ABSENT), other.get(name, ABSENT)) for name in names}
+    return {name: pair for name, pair in pairs.items() if pair[0] != pair[1]}
 
 
 def flatten(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:

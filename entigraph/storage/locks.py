@@ -54,9 +54,6 @@ class Lease:
     def is_current(self) -> bool:
         return is_current(self.folder, self.number)
 
-    def start_heartbeat(self) -> None:
-        threading.Thread(target=self.beat_until_stopped, name="lease", daemon=True).start()
-
     def beat_until_stopped(self) -> None:
         while not self.stopped.wait(HEARTBEAT_S):
             self.beats += 1
@@ -94,7 +91,7 @@ def lock(
     if lease is None:
         yield None
         return
-    lease.start_heartbeat()
+    threading.Thread(target=lease.beat_until_stopped, name="lease", daemon=True).start()
     try:
         yield lease
     finally:

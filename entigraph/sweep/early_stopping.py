@@ -59,7 +59,7 @@ def run_in_rounds(config: DictConfig, jobs: Sequence[Sequence[str]] | None, fold
     half_width = target_half_width(config)
     if half_width is None or jobs is None:
         return
-    seeds = count_seeds(jobs)
+    seeds = len({override for job in jobs for override in job if override.startswith("seed=")})
     if seeds <= MIN_SEEDS:
         raise ConfigError(f"{KEY}: {seeds} seeds found, 4 or more expected; the rule applies after the third")
     size = len(jobs) // seeds
@@ -69,10 +69,6 @@ def run_in_rounds(config: DictConfig, jobs: Sequence[Sequence[str]] | None, fold
     write_json(
         folder / RULE_FILE, {"jobs": size, "seeds": seeds, "half_width": half_width, "confidence": confidence}
     )  # fmt: skip
-
-
-def count_seeds(jobs: Sequence[Sequence[str]]) -> int:
-    return len({override for job in jobs for override in job if override.startswith("seed=")})
 
 
 def reason_to_skip(folder: Path, number: int) -> str | None:

@@ -132,7 +132,8 @@ class SynthesisCounts:
         for graph in read_jsonl(folder / "graphs.jsonl", EntityGraph):
             self.add_graph(graph)
         if not self.graphs:
-            self.add_views_without_graphs()
+            for identity, row in list(self.rows.items())[:DOCUMENTS_SHOWN]:
+                self.view(identity, row, part="")
         self.bytes_on_page = sum(len(escape(view.source)) + len(escape(view.summary)) for view in self.views.values())
         self.bytes_per_view = max(0, TEXT_BYTES - self.bytes_on_page) // max(1, len(self.views))
         self.has_room = True
@@ -172,10 +173,6 @@ class SynthesisCounts:
                 truncate(name, NAME_CHARACTERS): [truncate(other, NAME_CHARACTERS) for other in others]
                 for name, others in graph.merged.items()
             }
-
-    def add_views_without_graphs(self) -> None:
-        for identity, row in list(self.rows.items())[:DOCUMENTS_SHOWN]:
-            self.view(identity, row, part="")
 
     def view(self, identity: str, row: DocumentRow, part: str) -> DocumentView:
         title = f"{row.title}, part {part}" if part else row.title

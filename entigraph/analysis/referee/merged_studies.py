@@ -2,15 +2,14 @@
 
 from functools import lru_cache
 from pathlib import Path
-from typing import Any
 
 from entigraph.analysis.base import AnalysisContext
 from entigraph.analysis.scaling.scaling_curve import load_study_settings
 from entigraph.analysis.study_runs import StudyRun, finished_runs
 from entigraph.errors import DataError
+from entigraph.storage.fingerprints import differing_values
 
 SETTINGS = "settings.json"
-ABSENT = "absent"
 
 
 @lru_cache(maxsize=1)  # the inputs of an analysis and its results are about the same runs
@@ -40,18 +39,14 @@ def find_counterpart(folder: Path, study: Path) -> Path:
             "which the same study has finished runs"
         )
     settings = load_study_settings(study)
-    differences = {candidate: differing_settings(settings, load_study_settings(candidate)) for candidate in candidates}
+    differences = {candidate: differing_values(settings, load_study_settings(candidate)) for candidate in candidates}
     nearest = min(candidates, key=lambda candidate: len(differences[candidate]))
     if differences[nearest]:
-        lines = "\n".join(f"  - {name}: {ours} here, {theirs} there" for name, ours, theirs in differences[nearest])
+        lines = "\n".join(
+            f"  - {name}: {ours} here, {theirs} there" for name, (ours, theirs) in differences[nearest].items()
+        )
         raise DataError(
             f"analysis.merge: the protocol of {nearest} differs from that of {study}, so their results are not "
             f"comparable:\n{lines}\nrun one of them with the settings of the other"
         )
     return nearest
-
-
-def differing_settings(ours: dict[str, Any], theirs: dict[str, Any]) -> list[tuple[str, Any, Any]]:
-    names = sorted(ours.keys() | theirs.keys())
-    pairs = [(name, ours.get(name, ABSENT), theirs.get(name, ABSENT)) for name in names]
-    return [(name, one, other) for name, one, other in pairs if one != other]

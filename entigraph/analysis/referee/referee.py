@@ -111,7 +111,7 @@ def build_result(context: AnalysisContext, settings: Referee) -> dict[str, Any]:
     `points`: accuracy with its interval, cost and forgetting of each method and budget. `comparisons`: every pair at
     every level of cost. `pareto`: the indices of the points on the front of accuracy against dollars. `forecasts`: the
     tokens and dollars at which each method reaches the targets. `texts`: overlap and diversity of each method's texts.
-    `prices`, `protocol`, `methods_protocol`, `versions`, `folders`: what the comparison rests on.
+    `prices`, `protocol`, `methods_protocol`, `versions`, `folders` (the runs of each): what the comparison rests on.
     """
     from entigraph.analysis.referee.cost_levels import build_levels
     from entigraph.analysis.referee.method_comparisons import compare_methods, describe_decision
@@ -150,13 +150,8 @@ def build_result(context: AnalysisContext, settings: Referee) -> dict[str, Any]:
         "protocol": protocol,
         "methods_protocol": method_protocols(runs),
         "versions": evaluation_versions(runs),
-        "folders": count_merged(runs) if settings.merge else {},
+        "folders": dict(Counter(str(run.root) for run in runs)) if settings.merge else {},
     }
-
-
-def count_merged(runs: Sequence[StudyRun]) -> dict[str, int]:
-    """Returns the number of runs from each output folder."""
-    return dict(Counter(str(run.root) for run in runs))
 
 
 def general_text_tasks(protocol: Mapping[str, Any]) -> set[str]:

@@ -122,17 +122,13 @@ def draw_reference_lines(axes: Axes, curve: Curve, name: str | None = None) -> N
 
 
 def format_axes(axes: Axes, curve: Curve) -> None:
-    figures.format_token_axis(axes, list_budgets(curve))
+    figures.format_token_axis(axes, sorted({point["budget"] for point in curve["points"]}))
     figures.format_percent_axis(axes)
     axes.set_ylim(0, 1)
 
 
 def points_of_series(curve: Curve, name: str) -> list[Mapping[str, Any]]:
     return [point for point in curve["points"] if point["augmenter"] == name]
-
-
-def list_budgets(curve: Curve) -> list[int]:
-    return sorted({point["budget"] for point in curve["points"]})
 
 
 def legend_order(curve: Curve) -> list[str]:

@@ -78,13 +78,9 @@ def describe_texts(runs: Sequence[StudyRun]) -> str:
     tokens = sum(manifest["counts"].get("tokens", 0) for manifest in manifests)
     return (
         f"{documents} documents{several}, {runs[0].score['questions']:,} questions; "
-        f"{abbreviate_rounded(tokens)} synthetic tokens by {' and '.join(writers) or 'no writer'}, "
+        f"{abbreviate(float(f'{tokens:.3g}'))} synthetic tokens by {' and '.join(writers) or 'no writer'}, "
         f"{describe_cost([manifest['counts'].get('dollars') for manifest in manifests])}."
     )
-
-
-def abbreviate_rounded(count: float) -> str:
-    return abbreviate(float(f"{count:.3g}"))
 
 
 def distinct_folders(runs: Iterable[StudyRun], stage: str) -> list[Path]:
