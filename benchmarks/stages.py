@@ -45,7 +45,7 @@ def main() -> None:
 
 def measure_step(step: execution.Step) -> float:
     started = time.perf_counter()
-    execution.execute_step(step, SilentProgress(), execution.NoTracker)
+    execution.execute_step(step, SilentProgress(), execution.Tracker)
     return time.perf_counter() - started
 
 

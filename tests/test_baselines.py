@@ -11,7 +11,7 @@ from entigraph.pipeline.steps import run_steps
 from entigraph.runtime.progress import SilentProgress
 from entigraph.storage.jsonl import read_jsonl
 from entigraph.storage.schemas import Answer
-from entigraph.tracking.base import NoTracker
+from entigraph.tracking.base import Tracker
 from tests.conftest import TINY, Command
 from tests.evaluation.scripted_server import scripted
 
@@ -80,7 +80,7 @@ def test_plan_estimates_the_cost_of_questions_and_baselines(configured: Callable
     assert line.startswith("questions with gpt-4o-mini: 2 requests for 40 questions and one check of each")
     assert "unknown until the questions exist" in cost_estimate.baseline_cost_lines(run)[0]
     run = configured(*quality, "baselines=[gpt_4_turbo]", "evaluation.closed_book_cot.samples=10")
-    execution.execute_step(next(run_steps(run)), SilentProgress(), NoTracker)
+    execution.execute_step(next(run_steps(run)), SilentProgress(), Tracker)
     (line,) = cost_estimate.baseline_cost_lines(run)
     prompts = 10.0 * int(line.split(" questions, ")[1].split(" prompt")[0].replace(",", "")) / 1e6
     low, high = prompts + 40 * 60 * 30 / 1e6, prompts + 40 * 300 * 30 / 1e6

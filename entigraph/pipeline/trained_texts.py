@@ -2,7 +2,7 @@
 
 from functools import lru_cache
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from entigraph.errors import DataError
 from entigraph.evaluation.entity_mentions import TrainingTexts
@@ -10,7 +10,9 @@ from entigraph.pipeline.run import Run
 from entigraph.storage.document_changes import DOCUMENTS, changed_documents
 from entigraph.storage.jsonl import read_jsonl
 from entigraph.storage.schemas import Document, EntityGraph
-from entigraph.tokenization.document_selection import DocumentSelection
+
+if TYPE_CHECKING:
+    from entigraph.tokenization.document_selection import DocumentSelection
 
 
 def text_selection(run: Run) -> dict[str, Any]:
@@ -27,8 +29,10 @@ def text_selection(run: Run) -> dict[str, Any]:
 
 
 @lru_cache(maxsize=1)  # several stages of a run ask
-def select_documents(run: Run) -> DocumentSelection | None:
+def select_documents(run: Run) -> "DocumentSelection | None":
     """Returns the documents whose texts a run trains on; None: all. Raises DataError if there is none."""
+    from entigraph.tokenization.document_selection import DocumentSelection
+
     excluded, earlier = run.tokens.exclude_documents, run.tokens.changed_since
     if not excluded and earlier is None:
         return None

@@ -9,17 +9,16 @@ import os
 from bisect import bisect_right
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
 
 from entigraph.errors import ArtifactError
 from entigraph.storage.artifact import write_json
 from entigraph.storage.fingerprints import checksum
 from entigraph.storage.jsonl import read_jsonl, write_jsonl
 from entigraph.storage.schemas import TokenShard
-
-if TYPE_CHECKING:
-    import numpy as np
-    from numpy.typing import NDArray
 
 TOKENS_PER_SHARD = 100_000_000
 INDEX = "shards.jsonl"
@@ -35,7 +34,7 @@ class ShardWriter:
     text contain token 0 and label 0. Files of an interrupted writer are continued.
     """
 
-    def __init__(self, folder: Path, starts: "NDArray[np.int64]", *, labeled: bool) -> None:
+    def __init__(self, folder: Path, starts: NDArray[np.int64], *, labeled: bool) -> None:
         self.folder, self.starts, self.labeled = folder, [int(start) for start in starts], labeled
         self.shards = self.open_files("shard", TOKEN_BYTES)
         self.labels = self.open_files("labels", 1) if labeled else []
@@ -56,7 +55,7 @@ class ShardWriter:
         shard = bisect_right(self.starts, start) - 1
         return shard, start - self.starts[shard]
 
-    def write(self, start: int, ids: "NDArray[np.uint32]", labels: "NDArray[np.uint8] | None" = None) -> None:
+    def write(self, start: int, ids: NDArray[np.uint32], labels: NDArray[np.uint8] | None = None) -> None:
         if not len(ids):
             return
         shard, offset = self.locate(start)
@@ -70,10 +69,8 @@ class ShardWriter:
         ids = os.pread(self.shards[shard], length * TOKEN_BYTES, offset * TOKEN_BYTES)
         return ids + (os.pread(self.labels[shard], length, offset) if self.labeled else b"")
 
-    def finish(self, ends: "NDArray[np.int64]", block_length: int | None) -> None:
+    def finish(self, ends: NDArray[np.int64], block_length: int | None) -> None:
         """Writes the index. `ends` are the end positions of all texts in order; padding counts as a text."""
-        import numpy as np
-
         in_shards = np.diff(np.searchsorted(ends, self.starts, side="right"))
         write_jsonl(
             self.folder / INDEX,
@@ -129,9 +126,7 @@ class TokenStore:
                 self.labels.append(self.open_memmap(shard.file.replace("shard", "labels"), shard.tokens, "u1"))
             self.starts.append(self.starts[-1] + shard.tokens)
 
-    def open_memmap(self, name: str, tokens: int, dtype: str) -> "NDArray[Any]":
-        import numpy as np
-
+    def open_memmap(self, name: str, tokens: int, dtype: str) -> NDArray[Any]:
         file, expected = self.folder / name, tokens * np.dtype(dtype).itemsize
         size = file.stat().st_size if file.exists() else None
         if size != expected:
@@ -145,17 +140,15 @@ class TokenStore:
     def __len__(self) -> int:
         return self.starts[-1]
 
-    def read(self, start: int, length: int) -> "NDArray[np.uint32]":
+    def read(self, start: int, length: int) -> NDArray[np.uint32]:
         """Returns `length` tokens from `start`, wrapping around at the end."""
         return self.read_across_shards(self.tokens, start, length)
 
-    def read_labels(self, start: int, length: int) -> "NDArray[np.uint8] | None":
+    def read_labels(self, start: int, length: int) -> NDArray[np.uint8] | None:
         """Returns 1 for each token that contributes to the loss and 0 for others; None if all tokens do."""
         return self.read_across_shards(self.labels, start, length) if self.labels else None
 
-    def read_across_shards(self, maps: "Sequence[NDArray[Any]]", start: int, length: int) -> "NDArray[Any]":
-        import numpy as np
-
+    def read_across_shards(self, maps: Sequence[NDArray[Any]], start: int, length: int) -> NDArray[Any]:
         pieces = []
         while length > 0:
             start %= self.starts[-1]

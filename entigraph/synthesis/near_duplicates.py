@@ -3,16 +3,15 @@
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
 
 from entigraph.storage.jsonl import write_jsonl
 from entigraph.storage.schemas import NearDuplicate, SyntheticText
 from entigraph.storage.texts import read_texts, write_texts
 from entigraph.text.writing_systems import split_words
-
-if TYPE_CHECKING:
-    import numpy as np
-    from numpy.typing import NDArray
 
 WORDS_PER_SHINGLE = 5
 PERMUTATIONS = 64
@@ -46,10 +45,8 @@ def find_near_duplicates(folder: Path, similarity: float) -> Iterator[NearDuplic
                 kept[bucket].append(text)
 
 
-def hash_texts(folder: Path) -> "tuple[Sequence[str], NDArray[np.uint32]]":
+def hash_texts(folder: Path) -> tuple[Sequence[str], NDArray[np.uint32]]:
     """Returns the ids of the texts, and a row of minimum hashes for each."""
-    import numpy as np
-
     ids: list[str] = []
     batches: list[NDArray[np.uint32]] = []
     batch: list[Any] = []
@@ -63,12 +60,11 @@ def hash_texts(folder: Path) -> "tuple[Sequence[str], NDArray[np.uint32]]":
     return ids, np.concatenate(batches) if batches else np.empty((0, PERMUTATIONS), dtype=np.uint32)
 
 
-def shared_buckets(hashes: "NDArray[np.uint32]", similarity: float) -> dict[int, list[tuple[int, int]]]:
+def shared_buckets(hashes: NDArray[np.uint32], similarity: float) -> dict[int, list[tuple[int, int]]]:
     """Returns the buckets (band and number) of each text that shares one with another text, in the order of the texts.
 
     Texts are in one bucket if they agree in all hashes of a band. datasketch chooses the bands for the similarity.
     """
-    import numpy as np
     from datasketch import MinHashLSH
 
     index = MinHashLSH(threshold=similarity, num_perm=PERMUTATIONS)

@@ -8,6 +8,7 @@ states the vocabulary size and the separators. A trained model's folder gets its
 import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
+from importlib import resources
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -68,3 +69,13 @@ def write_meta(
     meta = {"vocabulary": vocabulary, "separators": asdict(separators), **other_fields}
     (out / META_FILE).write_text(json.dumps(meta, indent=2) + "\n", encoding="utf-8")
     return meta
+
+
+def built_in_templates() -> dict[str, str]:
+    """Returns the chat templates of this package by name."""
+    folder = resources.files(__package__).joinpath("templates")
+    return {
+        entry.name.removesuffix(".jinja"): entry.read_text(encoding="utf-8")
+        for entry in sorted(folder.iterdir(), key=lambda entry: entry.name)
+        if entry.name.endswith(".jinja")
+    }

@@ -13,8 +13,7 @@ from entigraph.fictional.reading import comprehend
 from entigraph.fictional.world import NamePool, worlds
 from entigraph.fictional.writing import paraphrase, relate, source_document
 from entigraph.huggingface.gguf_files import pretrained_source
-from entigraph.tokenization.base import END_OF_TEXT, Separators, save_tokenizer, write_meta
-from entigraph.tokenization.chat_templates import built_in_templates
+from entigraph.tokenization.base import END_OF_TEXT, Separators, built_in_templates, save_tokenizer, write_meta
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer as FastTokenizer

@@ -4,9 +4,10 @@ import json
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from functools import cached_property
-from importlib import resources
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+import numpy as np
 
 from entigraph.errors import DataError
 from entigraph.tokenization.encoders import (
@@ -45,8 +46,6 @@ class ChatEncoder:
         return list(special_tokens(self.fast))
 
     def encode_batch(self, texts: Sequence[str], encoder: Encoder) -> Encoded:
-        import numpy as np
-
         if self.loss_on == "all":
             return self.encode_all(texts, encoder)
         rendered = [self.render_with_spans(self.read_messages(text)) for text in texts]
@@ -66,8 +65,6 @@ class ChatEncoder:
 
     def encode_all(self, texts: Sequence[str], encoder: Encoder) -> Encoded:
         """Returns the ids without labels."""
-        import numpy as np
-
         pieces = [self.render(self.read_messages(text)).split(CUT) for text in texts]
         encoded = encoder.encode_batch([piece for row in pieces for piece in row])
         ends = np.cumsum([0, *map(len, pieces)])
@@ -134,13 +131,3 @@ def parse_messages(text: str) -> list[Message]:
     except (ValueError, KeyError, TypeError):
         pass
     raise DataError(f"tokenizer=chat reads conversations (corpus=conversations); found the text {text[:60]!r}")
-
-
-def built_in_templates() -> dict[str, str]:
-    """Returns the chat templates of this package by name."""
-    folder = resources.files(__package__).joinpath("templates")
-    return {
-        entry.name.removesuffix(".jinja"): entry.read_text(encoding="utf-8")
-        for entry in sorted(folder.iterdir(), key=lambda entry: entry.name)
-        if entry.name.endswith(".jinja")
-    }

@@ -4,14 +4,13 @@ from collections import Counter
 from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
 
 from entigraph.errors import DataError
 from entigraph.storage.texts import row_groups
-
-if TYPE_CHECKING:
-    import numpy as np
-    from numpy.typing import NDArray
 
 MAX_LISTED = 10
 
@@ -28,13 +27,11 @@ class DocumentSelection:
         return {"documents": sorted(self.documents), "texts_about_other_documents": other_texts}
 
 
-def texts_about(synthesis: Path, selection: DocumentSelection | None) -> "NDArray[np.int64]":
+def texts_about(synthesis: Path, selection: DocumentSelection | None) -> NDArray[np.int64]:
     """Returns the numbers of the texts about the selected documents, in the order of generation.
 
     Raises DataError if one of them was written with an excluded document in its prompt, or if there is none.
     """
-    import numpy as np
-
     groups = row_groups(synthesis)
     if selection is None:
         return np.arange(sum(group.count for group in groups))

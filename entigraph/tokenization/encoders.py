@@ -8,9 +8,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
+import numpy as np
+from numpy.typing import NDArray
+
 if TYPE_CHECKING:
-    import numpy as np
-    from numpy.typing import NDArray
     from tokenizers import Tokenizer as FastTokenizer
 
 CUT = "\ufdd0"  # a code point that no text contains
@@ -31,9 +32,9 @@ PROBES = (
 class Encoded:
     """The ids of text k are `ids[offsets[k]:offsets[k + 1]]`; `labels`, if any, is 1 for ids that enter the loss."""
 
-    ids: "NDArray[np.uint32]"
-    offsets: "NDArray[np.int64]"
-    labels: "NDArray[np.uint8] | None" = None
+    ids: NDArray[np.uint32]
+    offsets: NDArray[np.int64]
+    labels: NDArray[np.uint8] | None = None
 
 
 class Encoder(Protocol):
@@ -67,8 +68,6 @@ class GigatokenEncoder:
         self.tokenizer = gigatoken.Tokenizer.from_json(file.read_bytes())
 
     def encode_batch(self, texts: Sequence[str]) -> Encoded:
-        import numpy as np
-
         layout: Any = self.tokenizer.encode_batch(list(texts)).layout
         return Encoded(np.asarray(layout.content.data), np.asarray(layout.offsets.data))
 
@@ -80,8 +79,6 @@ class PlainTextEncoder:
     """
 
     def __init__(self, encoder: Encoder, fast: "FastTokenizer") -> None:
-        import numpy as np
-
         self.encoder, self.fast = encoder, fast
         fast.encode_special_tokens = True
         self.name, self.reason = encoder.name, encoder.reason
@@ -90,8 +87,6 @@ class PlainTextEncoder:
         self.is_special[list(self.special.values())] = True
 
     def encode_batch(self, texts: Sequence[str]) -> Encoded:
-        import numpy as np
-
         encoded = self.encoder.encode_batch(texts)
         positions = np.flatnonzero(self.is_special[encoded.ids])
         if not len(positions):
@@ -136,9 +131,7 @@ def choose_encoder(file: Path, fast: "FastTokenizer") -> Encoder:
     return gigatoken
 
 
-def concatenate(rows: "Sequence[Sequence[int] | NDArray[np.uint32]]") -> Encoded:
-    import numpy as np
-
+def concatenate(rows: Sequence[Sequence[int] | NDArray[np.uint32]]) -> Encoded:
     offsets = np.zeros(len(rows) + 1, dtype=np.int64)
     np.cumsum([len(row) for row in rows], out=offsets[1:])
     ids = np.empty(offsets[-1], dtype=np.uint32)
@@ -149,8 +142,6 @@ def concatenate(rows: "Sequence[Sequence[int] | NDArray[np.uint32]]") -> Encoded
 
 def add_separators(encoded: Encoded, bos_id: int | None, eos_id: int | None) -> Encoded:
     """Inserts the BOS token before and the EOS token after each text, if there are such tokens."""
-    import numpy as np
-
     offsets, count = encoded.offsets, len(encoded.offsets) - 1
     separators = [token for token in (bos_id, eos_id) if token is not None]
     if not separators:

@@ -5,13 +5,11 @@ import random
 from bisect import bisect_left, insort
 from dataclasses import dataclass
 from functools import cached_property
-from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
 
 from entigraph.storage.token_shards import TOKENS_PER_SHARD
-
-if TYPE_CHECKING:
-    import numpy as np
-    from numpy.typing import NDArray
 
 
 @dataclass(frozen=True)
@@ -22,22 +20,18 @@ class TokenLayout:
     `lengths` are in tokens. The last of `shard_starts` is the end of the last shard.
     """
 
-    texts: "NDArray[np.int64]"
-    starts: "NDArray[np.int64]"
-    lengths: "NDArray[np.int64]"
-    shard_starts: "NDArray[np.int64]"
+    texts: NDArray[np.int64]
+    starts: NDArray[np.int64]
+    lengths: NDArray[np.int64]
+    shard_starts: NDArray[np.int64]
 
     @cached_property
     def sorted_by_text(self) -> "TokenLayout":
-        import numpy as np
-
         order = np.argsort(self.texts, kind="stable")
         return TokenLayout(self.texts[order], self.starts[order], self.lengths[order], self.shard_starts)
 
     def select(self, first: int, count: int) -> "TokenLayout":
         """Returns the positions of `count` texts from `first`, numbered from 0."""
-        import numpy as np
-
         ordered = self.sorted_by_text
         low, high = np.searchsorted(ordered.texts, (first, first + count))
         return TokenLayout(
@@ -45,10 +39,8 @@ class TokenLayout:
         )
 
     @property
-    def ends(self) -> "NDArray[np.int64]":
+    def ends(self) -> NDArray[np.int64]:
         """The end of each text, in the order of the tokens."""
-        import numpy as np
-
         return np.sort(self.starts + self.lengths)
 
     @property
@@ -67,13 +59,11 @@ class TokenLayout:
         return digest.hexdigest()
 
 
-def draw_texts(lengths: "NDArray[np.int64]", budget: int | None, repeat: bool, seed: int) -> "NDArray[np.int64]":
+def draw_texts(lengths: NDArray[np.int64], budget: int | None, repeat: bool, seed: int) -> NDArray[np.int64]:
     """Returns the longest prefix of whole texts within `budget` tokens, in a seeded random order.
 
     `repeat`: once all texts are drawn, they are drawn again in another order.
     """
-    import numpy as np
-
     chosen = [np.empty(0, dtype=np.int64)]
     remaining, draw = budget, 0
     while len(lengths) and (draw == 0 or repeat):
@@ -91,11 +81,9 @@ def draw_texts(lengths: "NDArray[np.int64]", budget: int | None, repeat: bool, s
 
 
 def layout_stream(
-    texts: "NDArray[np.int64]", lengths: "NDArray[np.int64]", tokens_per_shard: int = TOKENS_PER_SHARD
+    texts: NDArray[np.int64], lengths: NDArray[np.int64], tokens_per_shard: int = TOKENS_PER_SHARD
 ) -> TokenLayout:
     """Places the texts one after another. A text never spans two shards."""
-    import numpy as np
-
     ends = np.cumsum(lengths)
     starts = ends - lengths
     shard_starts, first = [0], 0
@@ -107,14 +95,9 @@ def layout_stream(
 
 
 def layout_blocks(
-    texts: "NDArray[np.int64]",
-    lengths: "NDArray[np.int64]",
-    block_length: int,
-    tokens_per_shard: int = TOKENS_PER_SHARD,
+    texts: NDArray[np.int64], lengths: NDArray[np.int64], block_length: int, tokens_per_shard: int = TOKENS_PER_SHARD
 ) -> TokenLayout:
     """Places each text within one block of `block_length` tokens (best-fit decreasing)."""
-    import numpy as np
-
     starts = np.empty(len(texts), dtype=np.int64)
     rooms: list[int] = []  # the free space of the blocks that have some, ascending and distinct
     blocks_with: dict[int, list[int]] = {}

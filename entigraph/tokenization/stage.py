@@ -13,7 +13,10 @@ import zlib
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
 
 from entigraph.errors import ArtifactError, ConfigError
 from entigraph.runtime.progress import Progress
@@ -25,10 +28,6 @@ from entigraph.tokenization.encoders import Encoded, HuggingFaceEncoder
 from entigraph.tokenization.packing import TokenLayout, draw_texts, layout_blocks, layout_stream
 from entigraph.tokenization.stitching import Seams, find_seams, group_by_document
 from entigraph.tokenization.tokenizer import Tokenizer
-
-if TYPE_CHECKING:
-    import numpy as np
-    from numpy.typing import NDArray
 
 FINISHED_GROUPS = f"{CHECKPOINTS}/written.jsonl"
 VALIDATION = "validation"  # the folder of the held-out texts
@@ -118,10 +117,8 @@ def texts_within(
     too_long: str,
     validation_fraction: float = 0.0,
     selection: DocumentSelection | None = None,
-) -> "NDArray[np.bool_]":
+) -> NDArray[np.bool_]:
     """Returns for each text, in the order of generation, whether it is among the tokens that the arguments select."""
-    import numpy as np
-
     counts = token_counts(synthesis)
     candidates = fitting_texts(counts, texts_about(synthesis, selection), block_length, too_long)
     fitting, _ = split_texts(synthesis, candidates, validation_fraction, seed)
@@ -131,8 +128,8 @@ def texts_within(
 
 
 def fitting_texts(
-    counts: "NDArray[np.int64]", texts: "NDArray[np.int64]", block_length: int | None, too_long: str
-) -> "NDArray[np.int64]":
+    counts: NDArray[np.int64], texts: NDArray[np.int64], block_length: int | None, too_long: str
+) -> NDArray[np.int64]:
     """Returns those of the texts that are not skipped."""
     if block_length is None or too_long == "cut":
         return texts
@@ -140,14 +137,12 @@ def fitting_texts(
 
 
 def split_texts(
-    synthesis: Path, texts: "NDArray[np.int64]", fraction: float, seed: int
-) -> "tuple[NDArray[np.int64], NDArray[np.int64]]":
+    synthesis: Path, texts: NDArray[np.int64], fraction: float, seed: int
+) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     """Returns the texts to train on and those held out: of each document the same share, drawn by seed and document.
 
     A document's only text is never held out, because the questions ask about every document.
     """
-    import numpy as np
-
     if not fraction:
         return texts, texts[:0]
     by_document: dict[str, list[int]] = {}
@@ -165,7 +160,7 @@ def split_texts(
 
 
 def write_validation(
-    synthesis: Path, out: Path, writer: "TextWriter", texts: "NDArray[np.int64]", block_length: int | None
+    synthesis: Path, out: Path, writer: "TextWriter", texts: NDArray[np.int64], block_length: int | None
 ) -> None:
     """Writes the held-out texts as token shards of their own; starts again if it was interrupted."""
     lengths = writer.counts[texts] if block_length is None else writer.counts[texts].clip(max=block_length)
@@ -179,8 +174,8 @@ def write_validation(
 
 
 def compute_layout(
-    counts: "NDArray[np.int64]",
-    fitting: "NDArray[np.int64]",
+    counts: NDArray[np.int64],
+    fitting: NDArray[np.int64],
     budget: int | None,
     repeat: bool,
     seed: int,
@@ -212,8 +207,6 @@ def check_budget(budget: int | None, repeat: bool, layout: TokenLayout, texts: i
 
 def choose_verified(layout: TokenLayout, seed: int) -> set[int]:
     """Returns the numbers of randomly chosen texts with VERIFIED_TOKENS together, or of one text."""
-    import numpy as np
-
     texts, first = np.unique(layout.texts, return_index=True)
     order = random.Random(f"check/{seed}").sample(range(len(texts)), len(texts))
     within = np.searchsorted(np.cumsum(layout.lengths[first[order]]), VERIFIED_TOKENS, side="right")
@@ -228,7 +221,7 @@ class TextWriter:
     """
 
     tokenizer: Tokenizer
-    counts: "NDArray[np.int64]"
+    counts: NDArray[np.int64]
     verified: set[int]
     in_blocks: bool
     seams: Seams | None = None
@@ -238,8 +231,6 @@ class TextWriter:
         return self.in_blocks or self.tokenizer.has_labels
 
     def write(self, group: RowGroup, positions: TokenLayout, shards: ShardWriter) -> None:
-        import numpy as np
-
         if not len(positions.texts):
             return
         rows, indices = np.unique(positions.texts, return_inverse=True)
@@ -256,10 +247,8 @@ class TextWriter:
                 text_ids = self.seams.replace_separators(text_ids, start)
             shards.write(start, text_ids, labels[ids] if labels is not None else None)
 
-    def labels(self, encoded: Encoded) -> "NDArray[np.uint8] | None":
+    def labels(self, encoded: Encoded) -> NDArray[np.uint8] | None:
         """Within blocks, the first token of a text is excluded from the loss: it follows another text, or padding."""
-        import numpy as np
-
         if not self.has_labels:
             return None
         labels = np.ones(len(encoded.ids), dtype=np.uint8) if encoded.labels is None else encoded.labels
@@ -267,7 +256,7 @@ class TextWriter:
             labels[encoded.offsets[:-1][np.diff(encoded.offsets) > 0]] = 0
         return labels
 
-    def check_counts(self, group: RowGroup, rows: "NDArray[np.int64]", actual: "NDArray[np.int64]") -> None:
+    def check_counts(self, group: RowGroup, rows: NDArray[np.int64], actual: NDArray[np.int64]) -> None:
         """Raises ArtifactError if a text has another number of tokens than its file states."""
         expected = self.counts[group.first + rows]
         wrong = (actual != expected).nonzero()[0]
@@ -279,7 +268,7 @@ class TextWriter:
                 f"when it was generated; remove {group.file.parent} and run the same command"
             )
 
-    def check_encoder(self, group: RowGroup, rows: "NDArray[np.int64]", texts: list[str], encoded: Encoded) -> None:
+    def check_encoder(self, group: RowGroup, rows: NDArray[np.int64], texts: list[str], encoded: Encoded) -> None:
         """Raises ArtifactError if the faster library gives other ids than Hugging Face's."""
         indices = [index for index, row in enumerate(rows.tolist()) if group.first + row in self.verified]
         if self.tokenizer.encoder_info["name"] == HuggingFaceEncoder.name or not indices:

@@ -8,16 +8,14 @@ stitched, whatever their length, in the random order of the draw.
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
 
 from entigraph.errors import ConfigError
 from entigraph.storage.texts import row_groups
 from entigraph.tokenization.packing import TokenLayout
 from entigraph.tokenization.tokenizer import Tokenizer
-
-if TYPE_CHECKING:
-    import numpy as np
-    from numpy.typing import NDArray
 
 
 @dataclass(frozen=True)
@@ -27,10 +25,10 @@ class Seams:
     The separators there are replaced by `line_breaks`: one token for each of them.
     """
 
-    ends: "NDArray[np.int64]"
+    ends: NDArray[np.int64]
     line_breaks: tuple[int | None, int | None]  # in place of the end-of-text token, and of the begin-of-text token
 
-    def replace_separators(self, ids: "NDArray[np.uint32]", start: int) -> "NDArray[np.uint32]":
+    def replace_separators(self, ids: NDArray[np.uint32], start: int) -> NDArray[np.uint32]:
         """Returns the ids of a text that is placed at `start`, with its separators at seams replaced."""
         end_break, start_break = self.line_breaks
         ids = ids.copy()
@@ -40,25 +38,19 @@ class Seams:
             ids[0] = start_break
         return ids
 
-    def document_ends(self, layout: TokenLayout) -> "NDArray[np.int64]":
+    def document_ends(self, layout: TokenLayout) -> NDArray[np.int64]:
         """Returns the ends of the stitched documents, ascending."""
-        import numpy as np
-
         return np.setdiff1d(layout.ends, self.ends)
 
 
-def contains(values: "NDArray[np.int64]", value: int) -> bool:
+def contains(values: NDArray[np.int64], value: int) -> bool:
     """Returns whether an ascending array contains a value."""
-    import numpy as np
-
     place = int(np.searchsorted(values, value))
     return place < len(values) and int(values[place]) == value
 
 
-def group_by_document(texts: "NDArray[np.int64]", synthesis: Path) -> "NDArray[np.int64]":
+def group_by_document(texts: NDArray[np.int64], synthesis: Path) -> NDArray[np.int64]:
     """Returns an order of drawn texts in which those of a document follow each other, documents by their first text."""
-    import numpy as np
-
     documents = [name for group in row_groups(synthesis) for name in group.column("document_id")]
     first: dict[str, int] = {}
     ranks = np.array([first.setdefault(documents[text], len(first)) for text in texts.tolist()], dtype=np.int64)
@@ -70,8 +62,6 @@ def find_seams(layout: TokenLayout, synthesis: Path, tokenizer: Tokenizer) -> Se
 
     Raises ConfigError if the tokenizer renders chats, or has no token for a line break.
     """
-    import numpy as np
-
     documents = np.array([name for group in row_groups(synthesis) for name in group.column("document_id")])
     names = documents[layout.texts]
     ends = (layout.starts + layout.lengths)[:-1][names[:-1] == names[1:]]

@@ -13,7 +13,7 @@ from entigraph.config.fields import content_fields
 from entigraph.storage.artifact import write_json
 from entigraph.storage.jsonl import write_jsonl
 from entigraph.storage.schemas import Answer
-from entigraph.tracking.base import NoTracker, Tracker
+from entigraph.tracking.base import Tracker
 
 QUESTIONS = 200
 
@@ -90,5 +90,5 @@ def study_folder(root: Path) -> Path:
 
 def run_scaling_curve(context: AnalysisContext, tracker: Tracker | None = None) -> list[str]:
     analysis = ScalingCurve(resamples=20)
-    context = replace(context, tracker=tracker or NoTracker())
+    context = replace(context, tracker=tracker or Tracker())
     return run_analysis(analysis, analysis_output(analysis, context, content_fields(analysis)), context)

@@ -14,7 +14,7 @@ from entigraph.analysis.paired.paired_tests import AnsweredTask, compare_answers
 from entigraph.errors import DataError
 from entigraph.storage.jsonl import write_jsonl
 from entigraph.storage.schemas import Answer
-from entigraph.tracking.base import NoTracker
+from entigraph.tracking.base import Tracker
 from tests.analysis.studies import make_context, make_run, run_scaling_curve
 from tests.conftest import Command, study_of
 
@@ -120,7 +120,7 @@ def test_study_pairs_the_best_runs_on_the_same_questions(tmp_path: Path) -> None
     assert pair["gained"] > 5 * pair["lost"] and pair["p"] < 1e-6
 
 
-class Tables(NoTracker):
+class Tables(Tracker):
     def __init__(self, log_texts: bool) -> None:
         self.log_texts = log_texts
         self.kept: dict[str, tuple[list[str], list[list[Any]]]] = {}

@@ -20,7 +20,7 @@ from entigraph.runtime.progress import SilentProgress
 from entigraph.storage.artifact import CHECKPOINTS
 from entigraph.storage.jsonl import read_jsonl, write_jsonl
 from entigraph.storage.schemas import Document, Summary
-from entigraph.tokenization.chat_templates import built_in_templates
+from entigraph.tokenization.base import built_in_templates
 from tests.evaluation.scripted_server import Scripted, scripted
 
 DOCUMENTS = [

@@ -20,7 +20,7 @@ from entigraph.runtime.progress import Progress, SilentProgress
 from entigraph.storage import artifact
 from entigraph.storage.artifact import Artifact
 from entigraph.storage.texts import read_texts
-from entigraph.tracking.base import NoTracker, Tracker
+from entigraph.tracking.base import Tracker
 from tests.conftest import ARTICLE, TINY
 from tests.pipeline.finished_stages import finish
 
@@ -28,7 +28,7 @@ Configured = Callable[..., Run]
 TORCHRUN = {"RANK": "1", "LOCAL_RANK": "1", "WORLD_SIZE": "2"}
 
 
-class LineageTracker(NoTracker):
+class LineageTracker(Tracker):
     def __init__(self) -> None:
         self.outputs: list[Path] = []
 
@@ -68,7 +68,7 @@ def test_step_builds_its_artifact_once(tmp_path: Path) -> None:
 
 def test_tracked_run_starts_only_for_steps_that_build(tmp_path: Path) -> None:
     step = counting_step(tmp_path, Stage.corpus, [])
-    execution.execute_step(step, SilentProgress(), NoTracker)
+    execution.execute_step(step, SilentProgress(), Tracker)
     execution.execute_step(step, SilentProgress(), lambda: pytest.fail("a finished step started a tracked run"))
 
 
@@ -80,7 +80,7 @@ def test_ranks_other_than_0_only_take_part_in_training(tmp_path: Path, monkeypat
     created_by_rank_0 = artifact.build_folder(training.artifact.folder, process_group().launch)
     created_by_rank_0.mkdir(parents=True)
     for step in (tokens, training):
-        execution.execute_step(step, SilentProgress(), NoTracker)
+        execution.execute_step(step, SilentProgress(), Tracker)
     assert calls == [created_by_rank_0]
     assert not list(tmp_path.rglob("manifest.json")), "rank 0 writes the artifact"
 
@@ -90,7 +90,7 @@ def test_rank_without_rank_0_ends_with_an_error(tmp_path: Path, monkeypatch: pyt
         monkeypatch.setenv(name, value)
     monkeypatch.setattr(execution, "RANK_0_TIMEOUT_S", 0.3)
     with pytest.raises(ArtifactError, match="rank 0 did not start to build it"):
-        execution.execute_step(counting_step(tmp_path, Stage.training, []), SilentProgress(), NoTracker)
+        execution.execute_step(counting_step(tmp_path, Stage.training, []), SilentProgress(), Tracker)
 
 
 # --- checks before the first step ---

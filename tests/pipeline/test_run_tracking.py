@@ -8,7 +8,7 @@ from pathlib import Path
 from entigraph.pipeline.run import Run
 from entigraph.pipeline.run_tracking import analysis_info, artifact_info, job_info, lazy_tracker
 from entigraph.pipeline.study import study_folder
-from entigraph.tracking.base import NoLogger, NoTracker, RunInfo, Tracker
+from entigraph.tracking.base import NoLogger, RunInfo, Tracker
 
 Configured = Callable[..., Run]
 
@@ -22,7 +22,7 @@ class RecordingLogger(NoLogger):
     @contextmanager
     def run(self, info: RunInfo, root: Path) -> Iterator[Tracker]:
         self.events.append(f"start {info.job_type}")
-        yield NoTracker()
+        yield Tracker()
         self.events.append(f"end {info.job_type}")
 
 

@@ -24,7 +24,7 @@ from entigraph.retrieval.passages import SEPARATORS, split_documents
 from entigraph.runtime.progress import SilentProgress
 from entigraph.storage.jsonl import read_jsonl, write_jsonl
 from entigraph.storage.schemas import Document, Passage, Question, Ranking
-from entigraph.tracking.base import NoTracker
+from entigraph.tracking.base import Tracker
 from tests.conftest import ARTICLE
 from tests.mock_llm_server import Handle, bag_of_words
 from tests.retrieval.small_corpus import RankCorpus
@@ -305,7 +305,7 @@ def test_plan_estimates_endpoint_costs(configured: Callable[..., Run], quality_f
     run = configured(*options)
     (line,) = cost_estimate.retrieval_cost_lines(run)
     assert "unknown until the questions exist" in line
-    execution.execute_step(next(run_steps(run)), SilentProgress(), NoTracker)
+    execution.execute_step(next(run_steps(run)), SilentProgress(), Tracker)
     (line,) = cost_estimate.retrieval_cost_lines(run)
     assert "and 8 searches to rerank, $0.016; stopped at retriever.max_cost_usd = 5.0" in line, (
         "two searches for each of four questions"
