@@ -2,8 +2,9 @@
 
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING
 
+from entigraph.analysis.base import AnalysisContext
+from entigraph.analysis.study_runs import StudyRun
 from entigraph.config.schema import GateMode
 from entigraph.errors import DataError, LLMError
 from entigraph.llm.response_cache import response_cache_path
@@ -14,16 +15,13 @@ from entigraph.runtime.progress import Progress
 from entigraph.storage import artifact
 from entigraph.storage.jsonl import read_jsonl
 from entigraph.storage.schemas import Document, Question
+from entigraph.synthesis.leakage import quoted_questions
+from entigraph.synthesis.quality_gate import UNSUPPORTED, QualityReport, check_quality
 from entigraph.tracking.base import Tracker
-
-if TYPE_CHECKING:
-    from entigraph.synthesis.quality_gate import QualityReport
 
 
 def find_quoted_questions(run: Run) -> list[str]:
     """Returns where the user's texts for the writer quote an evaluation question, of those that are known by now."""
-    from entigraph.synthesis.leakage import quoted_questions
-
     if not run.augmenter.user_texts:
         return []
     return quoted_questions(run.augmenter.user_texts, evaluation_questions(run))
@@ -38,8 +36,6 @@ def evaluation_questions(run: Run) -> Iterator[Question]:
 
 def check_texts(run: Run, out: Path, progress: Progress, tracker: Tracker) -> None:
     """Reports the quality of the texts to train on, also in quality.json. Raises DataError to stop the training."""
-    from entigraph.synthesis.quality_gate import check_quality
-
     training = training_texts(run) if run.augmenter.needs_writer else None
     if training is None:
         progress.notify("quality gate: the texts are copied, or were removed; nothing is checked")
@@ -61,17 +57,14 @@ def check_texts(run: Run, out: Path, progress: Progress, tracker: Tracker) -> No
         )
 
 
-def judge_support(run: Run, report: "QualityReport", progress: Progress) -> None:
+def judge_support(run: Run, report: QualityReport, progress: Progress) -> None:
     """Adds to the report how many sentences of the texts their documents do not support, as the writer judges.
 
     Raises LLMError if it gives no verdict on most of them.
     """
-    from entigraph.analysis.base import AnalysisContext
     from entigraph.analysis.factuality.factuality import judge_corpus
     from entigraph.analysis.factuality.verdicts import Verdict
-    from entigraph.analysis.study_runs import StudyRun
     from entigraph.analysis.written_corpus import open_corpus
-    from entigraph.synthesis.quality_gate import UNSUPPORTED
 
     corpus = open_corpus(run.artifacts.synthesis.folder, run.root)
     assert corpus is not None

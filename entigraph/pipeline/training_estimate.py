@@ -1,16 +1,17 @@
 """Estimates memory, time and disk space of training runs before they start."""
 
 from collections.abc import Iterator, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from entigraph.pipeline.run import Run
 from entigraph.pipeline.training_rates import measured_rate
 from entigraph.storage.artifact import read_manifest
 from entigraph.storage.disk import format_bytes
+from entigraph.training import memory
+from entigraph.training.adapters import adapter_of
+from entigraph.training.device_fit import ChosenSettings, TrainingTarget, alternatives, choose_settings, describe
+from entigraph.training.memory import GIB, available_memory
 from entigraph.training.trainer import TrainerSettings
-
-if TYPE_CHECKING:
-    from entigraph.training.device_fit import ChosenSettings, TrainingTarget
 
 BYTES_PER_PARAMETER = {"float32": 4, "bfloat16": 2}  # of a saved model
 CHECKPOINT_BYTES_PER_PARAMETER = 12  # fp32 weights and Adam's two moments
@@ -18,8 +19,6 @@ CHECKPOINT_BYTES_PER_PARAMETER = 12  # fp32 weights and Adam's two moments
 
 def training_lines(run: Run) -> list[str]:
     """Returns settings, memory and time of one training run; empty if it is complete or the model's size unknown."""
-    from entigraph.training import memory
-
     shape = model_shape(run)
     if shape is None or run.artifacts.training.complete:
         return []
@@ -28,28 +27,19 @@ def training_lines(run: Run) -> list[str]:
     rate = measured_rate(run, shape.parameters) if target.device.shared else None
     lines = memory.summary_lines(shape, workload, training_tokens(run), target.device, rate)
     if chosen.values:
-        from entigraph.training.device_fit import describe
-
         lines.append(f"  trainer: {describe(chosen.values)}: {chosen.reason}")
     return [*lines, verdict_line(chosen.trainer, target)]
 
 
-def training_settings(run: Run) -> "tuple[TrainingTarget, ChosenSettings]":
+def training_settings(run: Run) -> tuple[TrainingTarget, ChosenSettings]:
     """Returns what is trained on which device, and the trainer settings that training will use there."""
-    from entigraph.training import memory
-    from entigraph.training.adapters import adapter_of
-    from entigraph.training.device_fit import TrainingTarget, choose_settings
-
     device = memory.find_device(run.trainer.accelerator)
     target = TrainingTarget(run.data, model_shape(run), device, adapter_of(run.model))
     return target, choose_settings(run.trainer, target)
 
 
-def verdict_line(trainer: TrainerSettings, target: "TrainingTarget") -> str:
+def verdict_line(trainer: TrainerSettings, target: TrainingTarget) -> str:
     """Returns whether the settings fit the device, and what would if they do not."""
-    from entigraph.training.device_fit import alternatives
-    from entigraph.training.memory import GIB, available_memory
-
     room = f"{target.device.name} has room for {available_memory(target.device, trainer.world_size) / GIB:,.1f} GiB"
     if target.fits(trainer):
         return f"  it fits: {room}"
@@ -109,8 +99,6 @@ def count_unknown(values: Sequence[float | None], description: str) -> str:
 
 def model_shape(run: Run) -> Any:
     """Returns None if the model's configuration is not available: it is on a hub, or not built yet."""
-    from entigraph.training import memory
-
     tokenizer = run.artifacts.tokenizer
     vocabulary = read_manifest(tokenizer.folder)["counts"]["vocabulary"] if tokenizer.complete else 0
     return memory.read_shape(run.model.config_values(vocabulary or getattr(run.tokenizer, "vocabulary", 0)))
@@ -118,8 +106,6 @@ def model_shape(run: Run) -> Any:
 
 def training_tokens(run: Run) -> float | None:
     """Returns the tokens of all epochs; None if the number of synthetic tokens is unknown."""
-    from entigraph.training import memory
-
     token_budget = run.synthesis.token_budget if run.augmenter.needs_writer else None
     tokens = run.tokens.budget or token_budget
     if run.artifacts.tokens.complete:
@@ -132,8 +118,6 @@ def training_hours(run: Run, tokens: float | None, finished: Sequence[dict[str, 
 
     Returns None without any of them, where the model is too small for the arithmetic.
     """
-    from entigraph.training import memory
-
     if not tokens:
         return None
     shape = model_shape(run)

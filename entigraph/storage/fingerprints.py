@@ -57,7 +57,11 @@ def sample_by_hash(items: Iterable[Item], size: int, name: Callable[[Item], str]
 
     Holds only `size` items in memory.
     """
-    return heapq.nsmallest(size, items, key=lambda item: hashlib.blake2b(name(item).encode(), digest_size=8).digest())
+    return heapq.nsmallest(size, items, key=lambda item: hash_name(name(item)))
+
+
+def hash_name(name: str) -> bytes:
+    return hashlib.blake2b(name.encode(), digest_size=8).digest()
 
 
 def differing_values(one: Mapping[str, Any], other: Mapping[str, Any]) -> dict[str, tuple[Any, Any]]:

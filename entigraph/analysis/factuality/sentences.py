@@ -1,12 +1,12 @@
 """A seeded, uniform sample of the sentences of synthetic corpora."""
 
-import hashlib
-import heapq
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from operator import itemgetter
 
 from entigraph.analysis.written_corpus import WrittenCorpus
+from entigraph.storage.fingerprints import hash_name, sample_by_hash
 from entigraph.storage.schemas import SyntheticText
 
 # A sentence ends at .!? before a capital, a digit or a quotation mark, but not after an initial or "Mr."; a line break
@@ -17,6 +17,7 @@ SENTENCE_END = re.compile(
 )
 MIN_WORDS = 3
 CONTEXT_CHARACTERS = 600
+Candidate = tuple[str, WrittenCorpus, SyntheticText, int, str]  # place, and where and what the sentence is
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -48,30 +49,27 @@ def split_sentences(text: str) -> Iterator[tuple[int, str]]:
 def sample_sentences(corpora: Sequence[WrittenCorpus], size: int, seed: int) -> tuple[list[SampledSentence], int]:
     """Returns up to `size` sentences of these corpora together, grouped by document, and the number of all sentences.
 
-    Each sentence gets a hash of the seed and its place; the lowest hashes form the sample. So only `size` sentences are
-    held in memory, and a smaller sample is part of a larger one.
+    Each sentence gets a hash of the seed and its place; the lowest hashes form the sample.
     """
-    lowest: list[tuple[int, SampledSentence]] = []
     total = 0
-    for corpus in corpora:
-        for text in corpus.texts():
-            for number, (start, sentence) in enumerate(split_sentences(text.text)):
-                total += 1
-                name = hashlib.blake2b(f"{seed}/{corpus.name}/{text.id}/{number}".encode(), digest_size=8).hexdigest()
-                rank = -int(name, 16)
-                if len(lowest) < size:
-                    heapq.heappush(lowest, (rank, describe_sentence(name, corpus, text, start, sentence)))
-                elif rank > lowest[0][0]:
-                    heapq.heapreplace(lowest, (rank, describe_sentence(name, corpus, text, start, sentence)))
-    by_rank = [sentence for _, sentence in sorted(lowest, key=lambda entry: -entry[0])]
-    return sorted(by_rank, key=lambda sentence: (sentence.corpus, sentence.document_id)), total
+
+    def candidates() -> Iterator[Candidate]:
+        nonlocal total
+        for corpus in corpora:
+            for text in corpus.texts():
+                for number, (start, sentence) in enumerate(split_sentences(text.text)):
+                    total += 1
+                    yield f"{seed}/{corpus.name}/{text.id}/{number}", corpus, text, start, sentence
+
+    sample = [describe_sentence(*candidate) for candidate in sample_by_hash(candidates(), size, itemgetter(0))]
+    return sorted(sample, key=lambda sentence: (sentence.corpus, sentence.document_id)), total
 
 
 def describe_sentence(
-    name: str, corpus: WrittenCorpus, text: SyntheticText, start: int, sentence: str
+    place: str, corpus: WrittenCorpus, text: SyntheticText, start: int, sentence: str
 ) -> SampledSentence:
     return SampledSentence(
-        id=name,
+        id=hash_name(place).hex(),
         corpus=corpus.name,
         document_id=text.document_id,
         augmenter=corpus.augmenter,
