@@ -116,6 +116,26 @@ def series_style(name: str, index: int) -> tuple[str, str]:
     return STYLES.get(name, (COLORS[index % len(COLORS)], MARKERS[index % len(MARKERS)]))
 
 
+def plot_series(
+    axes: Axes,
+    name: str,
+    index: int,
+    points: Sequence[Mapping[str, Any]],
+    x: str,
+    y: str,
+    error: str | None = None,
+    **style: Any,
+) -> None:
+    """Plots two fields of the points of a series, and its standard errors, in its color and marker.
+
+    `style` replaces arguments of axes.errorbar.
+    """
+    color, marker = series_style(name, index)
+    defaults = {"color": color, "marker": marker, "linestyle": "none", "capsize": 3, "label": display_name(name)}
+    errors = [point[error] for point in points] if error else None
+    axes.errorbar([point[x] for point in points], [point[y] for point in points], yerr=errors, **{**defaults, **style})
+
+
 def display_name(name: str) -> str:
     """Returns the legend label of a series: its augmenter, then the settings that distinguish it from the others."""
     augmenter, _, settings = name.partition(" ")

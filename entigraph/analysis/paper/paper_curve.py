@@ -165,13 +165,7 @@ def draw_study_points(axes: Axes, runs: Sequence[StudyRun], connected: bool) -> 
     points = build_points(runs)
     names, budgets = list(dict.fromkeys(point.augmenter for point in points)), {point.budget for point in points}
     for index, name in enumerate(names):
-        series = [point for point in points if point.augmenter == name]
-        color, marker = figures.series_style(name, index)
-        axes.errorbar(
-            [point.synthetic_tokens for point in series],
-            [point.accuracy for point in series],
-            yerr=[point.stderr for point in series],
-            color=color, marker=marker, linestyle="-" if connected else "none", linewidth=1, capsize=3, zorder=3,
-            label=figures.display_name(name),
-        )  # fmt: skip
+        series = [asdict(point) for point in points if point.augmenter == name]
+        style = {"linestyle": "-" if connected else "none", "linewidth": 1, "zorder": 3}
+        figures.plot_series(axes, name, index, series, "synthetic_tokens", "accuracy", "stderr", **style)
     figures.format_token_axis(axes, sorted(budgets))

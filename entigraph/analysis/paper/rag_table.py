@@ -9,6 +9,7 @@ from typing import Any, ClassVar
 from entigraph.analysis.base import AnalysisContext
 from entigraph.analysis.paper import published
 from entigraph.analysis.paper.paper_curve import study_note
+from entigraph.analysis.paper.published import RetrievalRow
 from entigraph.analysis.scaling.recall_curve import average_recall, average_task, closed_book_task
 from entigraph.analysis.study_runs import StudyRun, largest_runs, load_scores, run_folders
 from entigraph.reporting import figures
@@ -19,36 +20,6 @@ from entigraph.storage.artifact import write_json
 COLUMNS = {"model": "", "task": "", "accuracy": ".4f", "± s.e.": ".4f", "recall of articles": ".4f",
            "closed book": ".4f", "gain": "+.4f", "questions": ",", "from": ""}  # fmt: skip
 MAX_ROWS_PER_MODEL = 5  # in the figure, the best ones; the table has all
-
-
-@dataclass(frozen=True)
-class RetrievalRow:
-    """A model with passages and without (`closed`, null if it was not evaluated so).
-
-    `recall`: the share of questions with a passage of their article in the prompt; in the paper, among eight passages.
-    """
-
-    model: str
-    task: str
-    accuracy: float
-    stderr: float | None
-    recall: float | None
-    closed: float | None
-    questions: int | None
-    source: str
-
-    @property
-    def cells(self) -> tuple[Any, ...]:
-        gain = self.accuracy - self.closed if self.closed is not None else None
-        return (self.model, self.task, self.accuracy, self.stderr, self.recall, self.closed, gain,
-                self.questions, self.source)  # fmt: skip
-
-
-PUBLISHED_ROWS: Sequence[RetrievalRow] = tuple(
-    RetrievalRow(row.name, "", row.accuracy, None, row.recall, row.closed, published.QUESTIONS,
-                 f"{published.RETRIEVAL_SECTION}; closed: {row.closed_section}")
-    for row in published.RETRIEVAL
-)  # fmt: skip
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -68,9 +39,9 @@ class RagTable:
 def write_rag_table(runs: Sequence[StudyRun], out: Path) -> list[str]:
     study_rows = sorted(build_study_rows(runs), key=lambda row: -row.accuracy)
     draw_rag_table(study_rows, study_note(runs), out)
-    paper = [asdict(row) for row in PUBLISHED_ROWS]
+    paper = [asdict(row) for row in published.RETRIEVAL]
     write_json(out / "rag_table.json", {"paper": paper, "study": [asdict(row) for row in study_rows]})
-    lines = write_table(out, "rag_table", COLUMNS, [row.cells for row in (*PUBLISHED_ROWS, *study_rows)])
+    lines = write_table(out, "rag_table", COLUMNS, [row.cells for row in (*published.RETRIEVAL, *study_rows)])
     if runs and not study_rows:
         lines.append("no run of this study was evaluated with passages; try evaluation=[closed_book,open_book]")
     best = {model_family(row): row for row in reversed(study_rows)}
@@ -110,7 +81,7 @@ def draw_rag_table(study_rows: Sequence[RetrievalRow], note: str, out: Path) -> 
     rows = select_best_rows(study_rows)
     columns = 2 if rows else 1
     figure, (panels,) = figures.create_figure(1, columns, figsize=(6.0 * columns, 1.6 + 0.24 * max(5, len(rows))))
-    draw_rows(panels[0], PUBLISHED_ROWS, f"As published ({published.PAPER}, {published.RETRIEVAL_SECTION})")
+    draw_rows(panels[0], published.RETRIEVAL, f"As published ({published.PAPER}, {published.RETRIEVAL_SECTION})")
     if rows:
         selection = f" (the best {MAX_ROWS_PER_MODEL} of each model)" if len(rows) < len(study_rows) else ""
         draw_rows(panels[1], rows, f"This study{selection}")

@@ -15,6 +15,8 @@ REFERENCE_COLOR, DASHES = "#555555", ("-.", (0, (1, 1)), (0, (5, 1, 1, 1, 1, 1))
 BASE_LABEL, CHANCE_LABEL = "Base model", "Chance"
 MAX_INSIDE, MAX_LISTED = 8, 24  # series that the legend names inside the panel, and below it
 
+POINT = ("synthetic_tokens", "accuracy", "stderr")
+
 Curve = Mapping[str, Any]
 
 
@@ -37,17 +39,11 @@ def draw_curve(curve: Curve, out: Path, title: str) -> None:
 
 def draw_main_panel(axes: Axes, curve: Curve) -> None:
     for index, name in enumerate(legend_order(curve)):
-        color, marker = figures.series_style(name, index)
         points = points_of_series(curve, name)
         fit = next((fit for fit in curve["fits"] if fit["augmenter"] == name and "r2" in fit), None)
-        draw_fit(axes, fit, points, color)
-        axes.errorbar(
-            [point["synthetic_tokens"] for point in points],
-            [point["accuracy"] for point in points],
-            yerr=[point["stderr"] for point in points],
-            color=color, marker=marker, linestyle="none", capsize=3, zorder=3,
-            label=figures.display_name(name) + (describe_fit(fit) if fit else ""),
-        )  # fmt: skip
+        draw_fit(axes, fit, points, figures.series_style(name, index)[0])
+        label = figures.display_name(name) + (describe_fit(fit) if fit else "")
+        figures.plot_series(axes, name, index, points, *POINT, zorder=3, label=label)
     draw_reference_lines(axes, curve)
     axes.set_ylabel("closed-book accuracy")
     axes.set_xlabel("synthetic tokens")
@@ -155,7 +151,7 @@ def draw_forecasts(curve: Mapping[str, Any], out: Path) -> None:
 
 def draw_forecast_panel(axes: Axes, forecast: Mapping[str, Any], runs: list[Mapping[str, Any]], index: int) -> None:
     name, curve, last = forecast["augmenter"], forecast["curve"], forecast["tokens"][1]
-    color, marker = figures.series_style(name, index)
+    color, _ = figures.series_style(name, index)
     tokens, accuracy = np.array(curve["tokens"]), np.array(curve["accuracy"])
     band: dict[str, Any] = {"color": color, "linewidth": 0}
     axes.fill_between(tokens, curve["run_low"], curve["run_high"], alpha=0.12, label="another run", **band)
@@ -165,12 +161,8 @@ def draw_forecast_panel(axes: Axes, forecast: Mapping[str, Any], runs: list[Mapp
     axes.plot(
         tokens[~measured], accuracy[~measured], color=color, linewidth=1.4, linestyle="--", label="extrapolated"
     )  # fmt: skip
-    axes.plot(
-        [run["synthetic_tokens"] for run in runs],
-        [run["accuracy"] for run in runs],
-        color=color, marker=marker, markersize=4.5, markeredgecolor=BLACK, markeredgewidth=0.4, linestyle="none",
-        label="runs", zorder=3,
-    )  # fmt: skip
+    edge: dict[str, Any] = {"markeredgecolor": BLACK, "markeredgewidth": 0.4}
+    figures.plot_series(axes, name, index, runs, *POINT[:2], markersize=4.5, label="runs", zorder=3, **edge)
     axes.axvline(last, color=GRAY, linestyle=":", linewidth=1)
     budgets = {run["budget"] for run in runs}
     ahead = {factor * max(budgets) for factor in HORIZONS if factor * last <= tokens[-1] * 1.01}

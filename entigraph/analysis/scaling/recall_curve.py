@@ -82,12 +82,9 @@ def draw_recall_curve(curve: Mapping[str, Any], out: Path, title: str, note: str
         color, marker = (BLACK, "D") if model["name"] == "base" else figures.series_style(model["name"], index)
         name = "Base model" if model["name"] == "base" else DISPLAY_NAMES.get(model["name"], model["name"])
         points = [point for point in model["open"] if point["recall"] is not None]
-        axes.errorbar(
-            [point["recall"] for point in points],
-            [point["accuracy"] for point in points],
-            yerr=[point["stderr"] for point in points],
-            color=color, marker=marker, markersize=4, linewidth=1.2, capsize=3, label=f"{name}, open book",
-        )  # fmt: skip
+        style = {"color": color, "marker": marker, "markersize": 4, "linestyle": "-", "linewidth": 1.2}
+        label = f"{name}, open book"
+        figures.plot_series(axes, name, index, points, "recall", "accuracy", "stderr", label=label, **style)
         if model["closed"]:
             closed = model["closed"]["accuracy"]
             axes.axhline(closed, color=color, linestyle="--", linewidth=1, label=f"{name}, closed book")

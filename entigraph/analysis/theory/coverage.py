@@ -23,7 +23,7 @@ from entigraph.analysis.theory.knowledge_growth import Booleans, Growth, Integer
 from entigraph.config.fields import check_minimums
 from entigraph.errors import DataError
 from entigraph.reporting import figures
-from entigraph.reporting.figures import BLACK, DISPLAY_NAMES, ORANGE, PURPLE, SKY, Axes
+from entigraph.reporting.figures import BLACK, ORANGE, PURPLE, SKY, Axes
 from entigraph.storage.artifact import read_manifest, write_json
 from entigraph.storage.jsonl import read_jsonl
 from entigraph.storage.schemas import Document, EntityGraph, source_document_id
@@ -335,12 +335,7 @@ def draw_coverage(result: Mapping[str, Any], out: Path) -> None:
         draw_predictions(left, result, with_requests[0])
     for index, name in enumerate(names):
         series = [row for row in result["rows"] if row["augmenter"] == name]
-        color, marker = figures.series_style(name, index)
-        right.plot(
-            [row["stated"] for row in series],
-            [row["accuracy"] for row in series],
-            color=color, marker=marker, linestyle="none", label=DISPLAY_NAMES.get(name, name),
-        )  # fmt: skip
+        figures.plot_series(right, name, index, series, "stated", "accuracy")
     right.set_xlabel("share of entity pairs mentioned together")
     right.set_title("Accuracy against coverage", fontsize=9)
     figures.format_percent_axis(right, "x", grid=False)
@@ -358,12 +353,8 @@ def draw_predictions(axes: Axes, result: Mapping[str, Any], name: str) -> None:
     series = [row for row in result["rows"] if row["augmenter"] == name]
     budgets = sorted({row["budget"] for row in series})
     tokens = [np.mean([row["synthetic_tokens"] for row in series if row["budget"] == budget]) for budget in budgets]
-    color, marker = figures.series_style(name, 0)
-    axes.plot(
-        [row["synthetic_tokens"] for row in series],
-        [row["accuracy"] for row in series],
-        color=color, marker=marker, linestyle="none", label=f"{DISPLAY_NAMES.get(name, name)}, measured", zorder=3,
-    )  # fmt: skip
+    label = f"{figures.display_name(name)}, measured"
+    figures.plot_series(axes, name, 0, series, "synthetic_tokens", "accuracy", label=label, zorder=3)
     for fit in result["maps"]:
         if fit["augmenter"] != name or fit["measure"] not in LINE_STYLES:
             continue

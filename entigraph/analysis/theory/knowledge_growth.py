@@ -207,17 +207,6 @@ def branching_accuracy(vertices: int, mean: float, rounds: Vector, corrected: bo
     return np.asarray(p + scale * (1 - unlearned / total))
 
 
-def paper_bounds(
-    vertices: int, mean: float, rounds: Vector, epsilon: float = 0.0, corrected: bool = False
-) -> tuple[Vector, Vector]:
-    """Theorem 1's bounds, which hold as V goes to infinity; `corrected` as in `branching_accuracy`."""
-    pairs, p, t = vertices * (vertices - 1), mean / vertices, np.asarray(rounds, dtype=float)
-    scale = reachable_share(mean) - (p if corrected else 0.0)
-    slow = 1 - 1 / pairs
-    fast = 1 - (1 + epsilon) * np.log(vertices) / (pairs * np.log(mean))
-    return (p + scale * (1 - slow**t)) * (1 - epsilon), (p + scale * (1 - fast**t)) * (1 + epsilon)
-
-
 def find_phases(growth: Growth, tolerance: float = 0.1) -> tuple[float, float]:
     """Returns the rounds at which the linear phase ends and the plateau begins; Lemma G.3 proves only that they exist.
 
