@@ -70,12 +70,7 @@ def judge_answers(
     replies: Iterator[JudgedAnswer] = iter(())
     advance(len(answers) - len(requests), resumed=True)
     if requests:
-        with judge.connect(response_cache, notify) as llm:
-            completions = []
-            for completion in llm.complete(requests):
-                completions.append(completion)
-                advance(1)
-        check_answered(completions, judge)
+        completions = ask_judge(requests, judge, response_cache, notify, advance, "answers")
         read = [read_verdict(completion) for completion in completions]
         check_readable(read, judge)
         replies = iter(read)
@@ -112,13 +107,24 @@ def read_verdict(completion: Completion) -> JudgedAnswer:
         return JudgedAnswer(None, UNREADABLE, reply)
 
 
-def check_answered(completions: Sequence[Completion], judge: Writer) -> None:
-    reasons = [completion.finish_reason for completion in completions if completion.finish_reason.startswith(GAVE_UP)]
-    if reasons:
+def ask_judge(
+    requests: Sequence[Request], judge: Writer, response_cache: Path, notify: Notify, advance: Advance, noun: str
+) -> Iterator[Completion]:
+    """Yields the answers in the order of the requests; `noun` names what the requests are about, in the plural.
+
+    Read it to the end: LLMError is raised there if some requests got no answer.
+    """
+    unanswered: list[str] = []
+    with judge.connect(response_cache, notify) as llm:
+        for completion in llm.complete(requests):
+            advance(1)
+            if completion.finish_reason.startswith(GAVE_UP):
+                unanswered.append(completion.finish_reason.removeprefix(GAVE_UP))
+            yield completion
+    if unanswered:
         raise LLMError(
-            f"the judge {judge_name(judge)} left {len(reasons):,} of {len(completions):,} answers without a reply, the "
-            f"last: {reasons[-1].removeprefix(GAVE_UP)}. Run the same command when it is available; replies so far are "
-            "cached"
+            f"the judge {judge_name(judge)} left {len(unanswered):,} of {len(requests):,} {noun} without an answer, "
+            f"the last: {unanswered[-1]}. Run the same command when it is available; answers so far are cached"
         )
 
 

@@ -175,7 +175,7 @@ def test_judge_that_is_down_is_asked_again_by_the_next_run(tmp_path: Path) -> No
 
     with scripted(answers) as server:
         judge = server.model(model="judge", attempts=1)
-        with pytest.raises(LLMError, match="left 1 of 3 answers without a reply"):
+        with pytest.raises(LLMError, match="left 1 of 3 answers without an answer"):
             evaluate(server, tmp_path, judge)
         down.clear()
         before = len(server.requests)

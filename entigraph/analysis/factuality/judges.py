@@ -9,8 +9,9 @@ from typing import Any, ClassVar
 
 from entigraph.analysis.base import AnalysisContext
 from entigraph.config.fields import content_fields
-from entigraph.errors import ConfigError, LLMError
-from entigraph.llm.base import GAVE_UP, Completion, Request, Writer
+from entigraph.errors import ConfigError
+from entigraph.llm.answer_judge import ask_judge
+from entigraph.llm.base import Completion, Request, Writer
 from entigraph.llm.offline.offline_writer import OfflineWriter
 from entigraph.storage.fingerprints import digest
 from entigraph.storage.schemas import Document
@@ -123,25 +124,9 @@ def document_request(
 
 
 def ask(requests: Sequence[Request], writer: Writer, context: AnalysisContext, noun: str) -> Iterator[Completion]:
-    """Yields the answers in the order of the requests; `noun` names what the requests are about, in the plural.
-
-    Read it to the end: LLMError is raised there if some requests got no answer.
-    """
-    unanswered: list[str] = []
-    with (
-        context.progress.bar("judge", len(requests), noun) as advance,
-        writer.connect(context.response_cache, context.progress.notify) as llm,
-    ):
-        for completion in llm.complete(requests):
-            advance(1)
-            if completion.finish_reason.startswith(GAVE_UP):
-                unanswered.append(completion.finish_reason.removeprefix(GAVE_UP))
-            yield completion
-    if unanswered:
-        raise LLMError(
-            f"analysis: the judge left {len(unanswered)} of {len(requests)} {noun} without an answer, the last: "
-            f"{unanswered[-1]}. Run the same command when it is available; answers so far are cached"
-        )
+    """Yields the answers in the order of the requests, as `ask_judge` does, with a progress bar."""
+    with context.progress.bar("judge", len(requests), noun) as advance:
+        yield from ask_judge(requests, writer, context.response_cache, context.progress.notify, advance, noun)
 
 
 def failure_reason(completion: Completion) -> str:
