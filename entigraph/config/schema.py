@@ -129,16 +129,16 @@ class Tokens:
 
     def __post_init__(self) -> None:
         check_minimums(self, "tokens.", budget=1)
-        choices_by_key = {
-            "too_long": ("skip", "cut"),
-            "encoder": ("auto", "tokenizers"),
-            "text_layout": ("separate", "stitched"),
-        }
         if self.text_layout == "stitched" and self.block_length is not None:
             raise ConfigError(
                 f"tokens.text_layout: stitched found with tokens.block_length={self.block_length}; stitched texts are "
                 "longer than a block, so set tokens.block_length=null"
             )
+        choices_by_key = {
+            "too_long": ("skip", "cut"),
+            "encoder": ("auto", "tokenizers"),
+            "text_layout": ("separate", "stitched"),
+        }
         for key, choices in choices_by_key.items():
             if getattr(self, key) not in choices:
                 raise ConfigError(f"tokens.{key}: {getattr(self, key)!r} found, {' or '.join(choices)} expected")
@@ -211,21 +211,7 @@ class Root:
 
 # Groups whose value is one `_target_` node, and groups whose values are named nodes. Those of `module`, `callbacks` and
 # `logger` are built when training starts, because their classes import torch.
-COMPONENTS = (
-    "corpus",
-    "questions",
-    "augmenter",
-    "llm",
-    "tokenizer",
-    "data",
-    "model",
-    "optim",
-    "scheduler",
-    "trainer",
-    "retriever",
-    "engine",
-    "analysis",
-)
+COMPONENTS = tuple(field.name for field in fields(Root) if field.default == MISSING and field.name != "module")
 NAMED_COMPONENTS = ("evaluation", "baselines")
 
 

@@ -3,9 +3,9 @@
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import fields
+from dataclasses import fields, is_dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, get_type_hints
 
 from omegaconf import DictConfig, OmegaConf
 
@@ -19,28 +19,11 @@ from entigraph.config.instantiate import (
     resolve_target,
 )
 from entigraph.config.overrides import explain_comma, explain_syntax_error
-from entigraph.config.schema import (
-    COMPONENTS,
-    NAMED_COMPONENTS,
-    Paths,
-    Preview,
-    QualityGate,
-    Root,
-    StudySettings,
-    Synthesis,
-    Tokens,
-)
+from entigraph.config.schema import COMPONENTS, NAMED_COMPONENTS, Root
 from entigraph.config.suggestions import did_you_mean
 from entigraph.errors import ConfigError, EntigraphError
 
-SECTIONS: dict[str, type] = {
-    "paths": Paths,
-    "study": StudySettings,
-    "synthesis": Synthesis,
-    "preview": Preview,
-    "quality_gate": QualityGate,
-    "tokens": Tokens,
-}
+SECTIONS = {name: kind for name, kind in get_type_hints(Root).items() if isinstance(kind, type) and is_dataclass(kind)}
 HEADING, BULLET = "the configuration has problems:", "  - "
 UNKNOWN_KEY = re.compile(r"Could not override '([\w.@/]+)'")
 UNKNOWN_GROUP = re.compile(r"Could not override '(\w+)/(\w+)'")
