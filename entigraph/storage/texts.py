@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -49,21 +49,8 @@ def write_texts(folder: Path, texts: Iterable[SyntheticText]) -> int:
     import pyarrow as pa
     import pyarrow.parquet as pq
 
-    schema = pa.schema(
-        [
-            ("id", pa.string()),
-            ("document_id", pa.string()),
-            ("augmenter", pa.string()),
-            ("kind", pa.string()),
-            ("about", pa.list_(pa.string())),
-            ("sample", pa.int64()),
-            ("text", pa.string()),
-            ("writer", pa.string()),
-            ("prompt_hash", pa.string()),
-            ("tokens", pa.int64()),
-            ("context", pa.list_(pa.string())),
-        ]
-    )
+    types: dict[Any, Any] = {str: pa.string(), int: pa.int64(), Sequence[str]: pa.list_(pa.string())}
+    schema = pa.schema([(field.name, types[field.type]) for field in fields(SyntheticText)])
     groups, count, number = batch_rows(texts), 0, 0
     rows = next(groups, [])
     while rows:

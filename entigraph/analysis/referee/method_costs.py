@@ -11,9 +11,10 @@ from typing import Any
 
 from entigraph.analysis.study_runs import StudyRun
 from entigraph.errors import DataError
+from entigraph.llm.cost import Price
 from entigraph.storage.artifact import read_manifest
 
-MILLION, EXA = 1e6, 1e18
+EXA = 1e18
 LOSS_TASK = "statement_loss"  # which measures the losses of students
 TRAINING_FLOPS, FORWARD_FLOPS = 6, 2  # per parameter and token (Kaplan et al. 2020)
 
@@ -103,10 +104,8 @@ def find_students(synthesis: Path) -> Iterator[Student]:
 
 def writing_dollars(counts: Mapping[str, Any], table: CostTable) -> float:
     """Returns the price of all answers of a synthesis by the table."""
-    prompt, cached = counts.get("prompt_tokens", 0), counts.get("cached_tokens", 0)
-    completion = counts.get("completion_tokens", 0)
-    price = (prompt - cached) * table.prompt + cached * table.cached + completion * table.completion
-    return float(price / MILLION)
+    price = Price(table.prompt, table.cached, table.completion)
+    return price.dollars(*(counts.get(f"{kind}_tokens", 0) for kind in ("prompt", "cached", "completion")))
 
 
 def mean_cost(costs: Sequence[RunCost]) -> dict[str, float]:
