@@ -55,6 +55,14 @@ class QuestionBlock:
         return np.asarray((means - self.correct.mean(axis=1)) * unbiased)
 
 
+def ratio_of_sums(above: Vector, below: Vector) -> tuple[float, float | None]:
+    """Returns the ratio of two sums over documents with its linearized standard error; None for fewer than two."""
+    count, total = len(below), below.sum()
+    ratio = float(above.sum() / total)
+    squares = ((above - ratio * below) ** 2).sum()
+    return ratio, float(np.sqrt(count / (count - 1) * squares) / total) if count > 1 else None
+
+
 def difference_block(key: int, difference: Vector, documents: list[str]) -> QuestionBlock:
     """Returns the block of one pair of runs, whose value per question is the difference of their correctness."""
     numbers = np.unique(documents, return_inverse=True)[1]

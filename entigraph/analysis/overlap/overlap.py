@@ -10,7 +10,6 @@ from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import islice
-from math import sqrt
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -18,6 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from entigraph.analysis.base import AnalysisContext
+from entigraph.analysis.document_bootstrap import ratio_of_sums
 from entigraph.analysis.paper import published
 from entigraph.analysis.study_runs import processed_first
 from entigraph.analysis.written_corpus import WrittenCorpus, corpus_folders, first_disclaimer, load_corpora
@@ -94,17 +94,14 @@ class OverlapCounts:
     def summarize(self, sizes: Sequence[int]) -> dict[str, Any]:
         """Returns the shares by n-gram size, with the standard error of a ratio of sums over documents."""
         tokens = np.array([self.tokens[document] for document in self.shared], dtype=float)
-        shared = np.array(list(self.shared.values()), dtype=float)
-        total, count = tokens.sum(), len(tokens)
-        shares = shared.sum(axis=0) / total
-        squares = ((shared - tokens[:, None] * shares) ** 2).sum(axis=0)
-        errors = np.sqrt(squares) * sqrt(count / (count - 1)) / total if count > 1 else None
+        columns = np.array(list(self.shared.values()), dtype=float).T
+        shares = {str(size): ratio_of_sums(column, tokens) for size, column in zip(sizes, columns, strict=True)}
         return {
             "texts": self.texts,
-            "documents": count,
-            "tokens": int(total),
-            "overlap": dict(zip(map(str, sizes), shares.tolist(), strict=True)),
-            "stderr": dict(zip(map(str, sizes), errors.tolist(), strict=True)) if errors is not None else None,
+            "documents": len(tokens),
+            "tokens": int(tokens.sum()),
+            "overlap": {size: share for size, (share, _) in shares.items()},
+            "stderr": {size: error for size, (_, error) in shares.items()} if len(tokens) > 1 else None,
         }
 
 

@@ -21,6 +21,7 @@ from math import ceil, inf, sqrt
 from typing import Any
 
 import numpy as np
+from scipy.stats import norm, t
 
 from entigraph.analysis.document_bootstrap import Vector
 
@@ -143,8 +144,6 @@ def seed_scatter(levels: Sequence[CostLevel]) -> tuple[float, int]:
 def compare_pair(
     level: CostLevel, equal: str, one: str, other: str, scatter: tuple[float, int], confidence: float
 ) -> MethodDifference:
-    from scipy.stats import t
-
     pairs = [(level.answers[one][seed], level.answers[other][seed]) for seed in level.seeds]
     differences = [first.correct - second.correct for first, second in pairs]
     documents = [list(first.documents) for first, _ in pairs]
@@ -190,8 +189,6 @@ def accuracy_intervals(cells: Sequence[Sequence[SeedAnswers]], confidence: float
 
     The scatter over seeds is pooled over the cells; that over documents is added as in comparisons.
     """
-    from scipy.stats import t
-
     squares = sum(float(np.var([seed.accuracy for seed in cell]) * len(cell)) for cell in cells)
     freedom = sum(len(cell) - 1 for cell in cells)
     intervals = []
@@ -253,8 +250,6 @@ def holm(p_values: Sequence[float]) -> list[float]:
 
 def plan_decision(difference: MethodDifference, alpha: float) -> None:
     """Sets how many seeds, or documents, would decide the difference with POWER at the level `alpha` of one test."""
-    from scipy.stats import norm
-
     if not difference.difference:
         return
     target = (difference.difference / float(norm.isf(alpha / 2) + norm.ppf(POWER))) ** 2  # variance that decides it

@@ -4,12 +4,13 @@ after it, document by document.
 
 import json
 from collections.abc import Mapping, Sequence
-from math import log, sqrt
+from math import log
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from entigraph.analysis.document_bootstrap import ratio_of_sums
 from entigraph.analysis.study_runs import StudyRun, list_augmenters
 from entigraph.reporting import figures
 from entigraph.reporting.figures import Axes
@@ -87,15 +88,9 @@ def compare_with_base(run: StudyRun, task: str) -> dict[str, Any]:
     )
     change = np.array([after[name].nats - before[name].nats for name in after]) / log(2)
     size = np.array([float(loss.bytes) for loss in after.values()])
-    ratio, count = change.sum() / size.sum(), len(size)
-    stderr = None
-    if count > 1:
-        stderr = float(sqrt(count / (count - 1) * ((change - ratio * size) ** 2).sum()) / size.sum())
-    return {
-        "start": {key: start[key] for key in ("nats_per_token", "bits_per_byte")},
-        "change": float(ratio),
-        "change_stderr": stderr,
-    }
+    ratio, stderr = ratio_of_sums(change, size)
+    losses = {key: start[key] for key in ("nats_per_token", "bits_per_byte")}
+    return {"start": losses, "change": ratio, "change_stderr": stderr}
 
 
 def loss_change_lines(changes: Sequence[Mapping[str, Any]]) -> list[str]:

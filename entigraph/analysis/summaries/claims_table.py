@@ -9,11 +9,13 @@ reference makes one; `left_out` counts the others.
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from math import sqrt
 from pathlib import Path
 from statistics import mean
 from typing import Any
 
+import numpy as np
+
+from entigraph.analysis.document_bootstrap import ratio_of_sums
 from entigraph.analysis.factuality.judge_agreement import kappa_text
 from entigraph.analysis.summaries.claims import ClaimVerdict
 from entigraph.analysis.summaries.summarizers import Place
@@ -113,16 +115,14 @@ def ratio(parts: Sequence[tuple[float, float]], confidence: float) -> dict[str, 
     """
     from scipy.stats import t
 
-    count, above, below = len(parts), sum(part[0] for part in parts), sum(part[1] for part in parts)
-    result: dict[str, Any] = {"above": above, "below": below, "documents": count}
-    if not below:
-        return {**result, "value": None, "stderr": None, "interval": None}
-    value = above / below
-    if count < 2:
-        return {**result, "value": value, "stderr": None, "interval": None}
-    stderr = sqrt(count / (count - 1) * sum((one - value * other) ** 2 for one, other in parts)) / below
-    margin = float(t.ppf((1 + confidence) / 2, count - 1)) * stderr
-    return {**result, "value": value, "stderr": stderr, "interval": [max(0.0, value - margin), value + margin]}
+    above, below = np.array(parts, dtype=float).reshape(-1, 2).T
+    value, stderr = ratio_of_sums(above, below) if below.any() else (None, None)
+    interval = None
+    if value is not None and stderr is not None:
+        margin = float(t.ppf((1 + confidence) / 2, len(parts) - 1)) * stderr
+        interval = [max(0.0, value - margin), value + margin]
+    sums = {"above": float(above.sum()), "below": float(below.sum()), "documents": len(parts)}
+    return {**sums, "value": value, "stderr": stderr, "interval": interval}
 
 
 def claims_lines(result: Mapping[str, Any], out: Path) -> list[str]:

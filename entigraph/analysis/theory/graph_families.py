@@ -92,27 +92,21 @@ def hubs(vertices: int, degree: float) -> Vector:
     return np.asarray(degree * vertices * product / product.sum())
 
 
-FAMILIES: Mapping[str, Callable[[int, float], Vector]] = {
-    "independent": independent,
-    "sparser": lambda vertices, degree: independent(vertices, SPARSER * degree),
-    "denser": lambda vertices, degree: independent(vertices, DENSER * degree),
-    "clustered": clustered,
-    "hierarchical": hierarchical,
-    "hubs": hubs,
-}
-FAMILY_STYLES = {
-    "independent": (BLACK, "-"),
-    "sparser": (SKY, "--"),
-    "denser": (BLUE, "-."),
-    "clustered": (VERMILION, "-"),
-    "hierarchical": (GREEN, "--"),
-    "hubs": (PURPLE, "-."),
+# The probabilities of the edges, and the style of the line.
+FAMILIES: Mapping[str, tuple[Callable[[int, float], Vector], str, str]] = {
+    "independent": (independent, BLACK, "-"),
+    "sparser": (lambda vertices, degree: independent(vertices, SPARSER * degree), SKY, "--"),
+    "denser": (lambda vertices, degree: independent(vertices, DENSER * degree), BLUE, "-."),
+    "clustered": (clustered, VERMILION, "-"),
+    "hierarchical": (hierarchical, GREEN, "--"),
+    "hubs": (hubs, PURPLE, "-."),
 }
 
 
 def sample_graph(family: str, vertices: int, degree: float, rng: np.random.Generator) -> Booleans:
     """Probabilities above 1 (between the largest hubs) count as 1."""
-    return without_loops(rng.random((vertices, vertices)) < FAMILIES[family](vertices, degree))
+    probabilities, _, _ = FAMILIES[family]
+    return without_loops(rng.random((vertices, vertices)) < probabilities(vertices, degree))
 
 
 def describe_growth(family: str, growth: Growth) -> dict[str, Any]:
@@ -162,7 +156,7 @@ def draw_families(result: Mapping[str, Any], out: Path) -> None:
     """Draws how the shape of the graph changes the curve, and the distribution that determines it."""
     figure, ((left, right),) = figures.create_figure(1, 2, figsize=(9.6, 3.9))
     for family in result["families"]:
-        color, line = FAMILY_STYLES[family["family"]]
+        _, color, line = FAMILIES[family["family"]]
         style = {"color": color, "linestyle": line, "linewidth": 1.4}
         left.plot(family["rounds"], family["accuracy"], label=family["family"], **style)
         right.plot(family["sizes"], family["share_at_least"], **style)
