@@ -1,12 +1,33 @@
-"""Fields of benchmark files, with errors that name the place and what is expected there."""
+"""The base class of benchmarks, and fields of their files, with errors that name the place and what is expected."""
 
 from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
+from entigraph.config.fields import runtime_field
+from entigraph.corpus.base import resolve_path
 from entigraph.errors import DataError
 from entigraph.storage.jsonl import json_error, parse_json, read_lines
 from entigraph.text.normalization import decode_text, normalize_text
+
+
+@dataclass(frozen=True, kw_only=True)
+class BenchmarkReader:
+    """Documents with questions in the file or folder at `path`, which `source` describes in messages.
+
+    `documents` takes the first ones; null: all.
+    """
+
+    name: str = ""
+    path: str = runtime_field("")
+    documents: int | None = None
+    source: ClassVar[str]
+    fictional: ClassVar[bool] = False
+    questions_known: ClassVar[bool] = True
+
+    def sources(self) -> list[Path]:
+        return [resolve_path(self.path, "corpus.path", self.source)]
 
 
 def parse_file(file: Path, expected: str) -> Any:

@@ -8,13 +8,12 @@ from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any
 
-from entigraph.config.fields import runtime_field
 from entigraph.corpus import document_conversion
 from entigraph.corpus.base import CorpusContent, resolve_path
 from entigraph.corpus.document_conversion import UnreadableFile
-from entigraph.corpus.readers.benchmark_records import load_json_lines, text_field
+from entigraph.corpus.readers.benchmark_records import BenchmarkReader, load_json_lines, text_field
 from entigraph.corpus.readers.text_files import read_document
 from entigraph.errors import ConfigError
 from entigraph.storage.schemas import ConversionLoss, Document, Question, SkippedFile
@@ -26,17 +25,13 @@ NO_REPORT = "the report has no text here"
 
 
 @dataclass(frozen=True, kw_only=True)
-class FinanceBench:
+class FinanceBench(BenchmarkReader):
     """`path` is the folder of the release. The documents are the reports that questions are about and that are there.
 
     `documents` takes the first of them. Questions about others are left out and counted.
     """
 
     name: str = "financebench"
-    path: str = runtime_field("")
-    documents: int | None = None
-    fictional: ClassVar[bool] = False
-    questions_known: ClassVar[bool] = True
 
     @property
     def folder(self) -> Path:

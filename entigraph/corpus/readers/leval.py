@@ -15,9 +15,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar
 
-from entigraph.config.fields import runtime_field
-from entigraph.corpus.base import CorpusContent, resolve_path
-from entigraph.corpus.readers.benchmark_records import load_json_lines
+from entigraph.corpus.base import CorpusContent
+from entigraph.corpus.readers.benchmark_records import BenchmarkReader, load_json_lines
 from entigraph.errors import DataError
 from entigraph.storage.schemas import Choice, Document, Question
 from entigraph.text.normalization import normalize_text
@@ -35,17 +34,11 @@ OPEN_ENDED = "questions of open-ended tasks"
 
 
 @dataclass(frozen=True, kw_only=True)
-class LEval:
+class LEval(BenchmarkReader):
     """`path` is a task's file, or a folder of them. `documents` takes the first ones of each file."""
 
     name: str = "leval"
-    path: str = runtime_field("")
-    documents: int | None = None
-    fictional: ClassVar[bool] = False
-    questions_known: ClassVar[bool] = True
-
-    def sources(self) -> list[Path]:
-        return [resolve_path(self.path, "corpus.path", "a .jsonl file of a closed-ended task of L-Eval, or a folder")]
+    source: ClassVar[str] = "a .jsonl file of a closed-ended task of L-Eval, or a folder"
 
     def files(self) -> list[Path]:
         (path,) = self.sources()

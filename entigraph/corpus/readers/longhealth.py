@@ -5,12 +5,10 @@ The released file is `{patient: {"name", "birthday", "texts": {...}, "questions"
 """
 
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, ClassVar
 
-from entigraph.config.fields import runtime_field
-from entigraph.corpus.base import CorpusContent, resolve_path
-from entigraph.corpus.readers.benchmark_records import list_field, load_json, text_field
+from entigraph.corpus.base import CorpusContent
+from entigraph.corpus.readers.benchmark_records import BenchmarkReader, list_field, load_json, text_field
 from entigraph.errors import DataError
 from entigraph.storage.schemas import Document, Question
 from entigraph.text.normalization import normalize_text
@@ -23,21 +21,15 @@ EXPECTED = (
 
 
 @dataclass(frozen=True, kw_only=True)
-class LongHealth:
+class LongHealth(BenchmarkReader):
     """`path` is benchmark_v5.json. The texts of a patient are one document. `documents` takes the first patients.
 
     `name_patient` prepends the patient's name and date of birth to the questions, which say "the patient".
     """
 
     name: str = "longhealth"
-    path: str = runtime_field("")
-    documents: int | None = None
+    source: ClassVar[str] = "LongHealth's benchmark_v5.json"
     name_patient: bool = True
-    fictional: ClassVar[bool] = False
-    questions_known: ClassVar[bool] = True
-
-    def sources(self) -> list[Path]:
-        return [resolve_path(self.path, "corpus.path", "LongHealth's benchmark_v5.json")]
 
     def read(self) -> CorpusContent:
         (file,) = self.sources()

@@ -6,11 +6,10 @@ The release has corpus.json, `[{"title", "body", "url", "source", "published_at"
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any
 
-from entigraph.config.fields import runtime_field
 from entigraph.corpus.base import CorpusContent, resolve_path
-from entigraph.corpus.readers.benchmark_records import list_field, load_json, text_field
+from entigraph.corpus.readers.benchmark_records import BenchmarkReader, list_field, load_json, text_field
 from entigraph.errors import ConfigError
 from entigraph.storage.schemas import Document, Question
 from entigraph.text.normalization import normalize_text
@@ -23,7 +22,7 @@ META = ("url", "source", "published_at", "category", "author")
 
 
 @dataclass(frozen=True, kw_only=True)
-class MultiHopRAG:
+class MultiHopRAG(BenchmarkReader):
     """`path` is a folder with corpus.json and MultiHopRAG.json. `documents` takes the first articles.
 
     A question belongs to the first article of its evidence. Questions without evidence ("Insufficient information"),
@@ -31,10 +30,6 @@ class MultiHopRAG:
     """
 
     name: str = "multihop_rag"
-    path: str = runtime_field("")
-    documents: int | None = None
-    fictional: ClassVar[bool] = False
-    questions_known: ClassVar[bool] = True
 
     def sources(self) -> list[Path]:
         folder = resolve_path(self.path, "corpus.path", f"a folder with {ARTICLES} and {QUERIES}")

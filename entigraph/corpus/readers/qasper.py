@@ -7,12 +7,10 @@ The released files are `{paper: {"title", "abstract", "full_text": [{"section_na
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, ClassVar
 
-from entigraph.config.fields import runtime_field
-from entigraph.corpus.base import CorpusContent, resolve_path
-from entigraph.corpus.readers.benchmark_records import list_field, load_json, text_field
+from entigraph.corpus.base import CorpusContent
+from entigraph.corpus.readers.benchmark_records import BenchmarkReader, list_field, load_json, text_field
 from entigraph.errors import DataError
 from entigraph.storage.schemas import Document, Question
 from entigraph.text.normalization import normalize_text
@@ -25,7 +23,7 @@ UNANSWERABLE = "no annotator found an answer"
 
 
 @dataclass(frozen=True, kw_only=True)
-class Qasper:
+class Qasper(BenchmarkReader):
     """`path` is a file of the release, such as qasper-dev-v0.3.json. `documents` takes the first papers.
 
     Each annotator's answer is accepted: the extracted spans together, the free text, or "Yes" or "No". Questions that
@@ -33,14 +31,8 @@ class Qasper:
     """
 
     name: str = "qasper"
-    path: str = runtime_field("")
-    documents: int | None = None
+    source: ClassVar[str] = "a JSON file of QASPER's release"
     name_title: bool = True
-    fictional: ClassVar[bool] = False
-    questions_known: ClassVar[bool] = True
-
-    def sources(self) -> list[Path]:
-        return [resolve_path(self.path, "corpus.path", "a JSON file of QASPER's release")]
 
     def read(self) -> CorpusContent:
         (file,) = self.sources()

@@ -6,12 +6,10 @@ SimpleQA's release has only the addresses of the pages, so their text is expecte
 
 from dataclasses import dataclass
 from hashlib import blake2b
-from pathlib import Path
 from typing import Any, ClassVar
 
-from entigraph.config.fields import runtime_field
-from entigraph.corpus.base import CorpusContent, resolve_path
-from entigraph.corpus.readers.benchmark_records import list_field, load_json_lines, text_field
+from entigraph.corpus.base import CorpusContent
+from entigraph.corpus.readers.benchmark_records import BenchmarkReader, list_field, load_json_lines, text_field
 from entigraph.errors import DataError
 from entigraph.storage.schemas import Document, Question
 from entigraph.text.normalization import normalize_text
@@ -20,7 +18,7 @@ EXPECTED = '{"question": "...", "answer": "...", "pages": [{"title": "...", "tex
 
 
 @dataclass(frozen=True, kw_only=True)
-class SimpleQA:
+class SimpleQA(BenchmarkReader):
     """`path` is a JSONL file with one question per line. Each distinct page is a document.
 
     A question belongs to the first of its pages. `answer` may be a list of accepted answers. `documents` limits the
@@ -28,13 +26,7 @@ class SimpleQA:
     """
 
     name: str = "simpleqa"
-    path: str = runtime_field("")
-    documents: int | None = None
-    fictional: ClassVar[bool] = False
-    questions_known: ClassVar[bool] = True
-
-    def sources(self) -> list[Path]:
-        return [resolve_path(self.path, "corpus.path", "a JSONL file of questions with pages")]
+    source: ClassVar[str] = "a JSONL file of questions with pages"
 
     def read(self) -> CorpusContent:
         (file,) = self.sources()

@@ -11,9 +11,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar
 
-from entigraph.config.fields import runtime_field
-from entigraph.corpus.base import CorpusContent, resolve_path
-from entigraph.corpus.readers.benchmark_records import list_field, parse_file, text_field
+from entigraph.corpus.base import CorpusContent
+from entigraph.corpus.readers.benchmark_records import BenchmarkReader, list_field, parse_file, text_field
 from entigraph.errors import DataError
 from entigraph.storage.schemas import Document, Question
 from entigraph.text.normalization import normalize_text
@@ -23,7 +22,7 @@ EXPECTED = '[{"title": "...", "context": "...", "questions": [{"question": "..."
 
 
 @dataclass(frozen=True, kw_only=True)
-class Squad:
+class Squad(BenchmarkReader):
     """`path` is a JSON file. Each passage is a document; identical passages are one. `documents` takes the first ones.
 
     `answer` may be a list of accepted answers. A question without an answer, as in SQuAD 2.0, is left out and counted.
@@ -31,14 +30,8 @@ class Squad:
     """
 
     name: str = "squad"
-    path: str = runtime_field("")
-    documents: int | None = None
+    source: ClassVar[str] = "a JSON file of passages with questions"
     name_title: bool = True
-    fictional: ClassVar[bool] = False
-    questions_known: ClassVar[bool] = True
-
-    def sources(self) -> list[Path]:
-        return [resolve_path(self.path, "corpus.path", "a JSON file of passages with questions")]
 
     def read(self) -> CorpusContent:
         (file,) = self.sources()
