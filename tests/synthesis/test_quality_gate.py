@@ -112,7 +112,7 @@ def test_plan_states_the_cost_of_the_judge(configured: Callable[..., Run]) -> No
 
 
 def test_invalid_limits_are_one_error(configured: Callable[..., Run]) -> None:
-    with pytest.raises(ConfigError, match=r"quality_gate.max_copied: 2.0 found, a share from 0 to 1 expected"):
+    with pytest.raises(ConfigError, match=r"quality_gate.max_copied: 2.0 found, 0 to 1 expected"):
         configured("quality_gate.max_copied=2.0")
     with pytest.raises(ConfigError, match=r"quality_gate.judged_sentences: -1 found, 0 or more expected"):
         configured("quality_gate.judged_sentences=-1")
