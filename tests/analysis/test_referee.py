@@ -177,6 +177,27 @@ def test_dollars_are_the_share_of_the_pool_and_the_training(tmp_path: Path) -> N
     assert cost.training_dollars == pytest.approx(6e11 / 1e18 * 2.0) and cost.dollars_paid == pytest.approx(4.5 / 4)
 
 
+def test_cost_includes_students_and_the_measurement_of_their_losses(tmp_path: Path) -> None:
+    run = make_run(tmp_path, "entigraph", 50_000, 0, 0.5, np.random.default_rng(0))
+    price_run(tmp_path, run, synthesis_tokens=200_000)
+
+    def add_input(folder: Path, counts: dict[str, object] | None = None, **inputs: str) -> None:
+        folder.mkdir(parents=True, exist_ok=True)
+        manifest = json.loads((folder / "manifest.json").read_text()) if counts is None else {"counts": counts}
+        write_json(folder / "manifest.json", {**manifest, "inputs": {k: {"folder": v} for k, v in inputs.items()}})
+
+    add_input(tmp_path / run.entry["synthesis"], evaluation="losses", synthesis="first")
+    add_input(tmp_path / "evaluation/losses", {"statement_loss": {"tokens": 3_000}}, training="student")
+    add_input(tmp_path / "training/student", {"tokens": 10_000, "parameters": 1_000_000})
+    add_input(tmp_path / "synthesis/first", {})
+    cost = run_cost(run, TABLE)
+    assert cost.measuring_flops == 2 * 1_000_000 * 3_000
+    assert cost.training_flops == 6 * 1_000_000 * (100_000 + 10_000) + cost.measuring_flops
+    add_input(tmp_path / "evaluation/losses", {"statement_loss": {}}, training="student")
+    with pytest.raises(DataError, match="losses: the manifest does not state tokens; evaluate again"):
+        run_cost(run, TABLE)
+
+
 def test_pareto_front() -> None:
     points = [{"dollars": d, "accuracy": a} for d, a in ((1, 0.3), (2, 0.5), (2, 0.4), (3, 0.5), (4, 0.9), (0.5, 0.1))]
     assert pareto_front(points) == [5, 0, 1, 4]

@@ -79,26 +79,30 @@ def training_flops(counts: Mapping[str, Any]) -> float:
 
 @dataclass(frozen=True)
 class Student:
-    """The counts of a student's training, and of the evaluation that measured its losses."""
+    """The counts of a student's training, and of the task that measured its losses."""
 
     training: Mapping[str, Any]
     evaluation: Mapping[str, Any]
 
     @property
     def measuring_flops(self) -> float:
-        return float(FORWARD_FLOPS * self.training["parameters"] * self.evaluation[LOSS_TASK]["tokens"])
+        return float(FORWARD_FLOPS * self.training["parameters"] * self.evaluation["tokens"])
 
 
 def find_students(synthesis: Path) -> Iterator[Student]:
     """Yields the students whose losses decided what to write, in the rounds of an adaptive augmenter.
 
-    Raises ArtifactError if one was removed.
+    Raises ArtifactError if one was removed, DataError if an evaluation does not state its tokens.
     """
     root, inputs = synthesis.parents[1], read_manifest(synthesis).get("inputs", {})
     if "evaluation" in inputs:
         evaluation = read_manifest(root / "evaluation" / inputs["evaluation"]["folder"])
         training = read_manifest(root / "training" / evaluation["inputs"]["training"]["folder"])
-        yield Student(training["counts"], evaluation["counts"])
+        losses = evaluation["counts"].get(LOSS_TASK, {})
+        if "tokens" not in losses:
+            name = inputs["evaluation"]["folder"]
+            raise DataError(f"{root / 'evaluation' / name}: the manifest does not state tokens; evaluate again")
+        yield Student(training["counts"], losses)
         yield from find_students(root / "synthesis" / inputs["synthesis"]["folder"])
 
 
