@@ -19,6 +19,7 @@ import time
 import traceback
 from collections.abc import Callable
 from importlib.metadata import version
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -114,6 +115,7 @@ def train(
     terminate_at: int | None = None,
     document_mask: bool = False,
     adapter: dict[str, Any] | None = None,
+    optimizer: str = "adamw",
     **trainer: Any,
 ) -> list[float]:
     """Returns the loss of each step. Raises Preempted if it is terminated at a step."""
@@ -146,7 +148,7 @@ def train(
             "adapter": adapter,
         },
         "module": {"_target_": f"{T}.module.CausalLMModule"},
-        "optim": {"_target_": f"{T}.optim.adamw", "_partial_": True, "lr": 1e-3},
+        "optim": {"_target_": f"{T}.optim.{optimizer}", "_partial_": True, "lr": 1e-3},
         "scheduler": {"_target_": f"{T}.optim.schedules.cosine_with_warmup", "_partial_": True},
         "trainer": {"_target_": f"{T}.trainer.TrainerSettings", **settings},
         "callbacks": {
@@ -304,6 +306,38 @@ def adapter(folder: Path) -> float:
 
 
 @check
+def optimizer_8bit(folder: Path) -> float:
+    """The same for 8-bit moments."""
+    if find_spec("bitsandbytes") is None:
+        raise Skipped("needs bitsandbytes")
+    return check_resume(folder, "8bit", optimizer="adamw_8bit")
+
+
+@check
+def cpu_offload(folder: Path) -> float:
+    """Weights and optimizer state in the CPU's memory: the losses of training on the device, and exact resume."""
+    options: dict[str, Any] = {"precision": "bf16-mixed", "max_steps": 8}
+    expected = train(folder, "not-offloaded", **options)
+    last = check_resume(folder, "offloaded", cpu_offload=True, **options)
+    assert abs(last - expected[-1]) < 0.02, (last, expected)
+    return last
+
+
+@check
+def float8(folder: Path) -> str:
+    """FP8 in compiled layers has nearly the losses of bf16."""
+    if find_spec("torchao") is None or not GPU or torch.cuda.get_device_capability() < (8, 9):
+        raise Skipped("needs torchao and a GPU of compute capability 8.9")
+    expected = train(folder, "not-float8", compile="blocks")
+    errors = {}
+    for recipe in ("tensorwise", "rowwise"):
+        losses = train(folder, recipe, compile="blocks", float8=recipe)
+        errors[recipe] = max(abs(one - other) for one, other in zip(losses, expected, strict=True))
+        assert errors[recipe] < 0.1, (losses, expected)
+    return str(errors)
+
+
+@check
 def memory_is_freed(folder: Path) -> str:
     """Training leaves neither parameters nor GPU memory behind."""
     train(folder, "freed", max_steps=2)
@@ -326,19 +360,19 @@ def sharded(folder: Path) -> float:
 
     from entigraph.huggingface.models import build_meta_model
     from entigraph.training.loss import TokenLosses
-    from entigraph.training.strategies import gather_weights, prepare_layers, shard
+    from entigraph.training.strategies import Sharding, gather_weights, prepare_layers
     from entigraph.training.train import BACKENDS
 
     os.environ |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": "29511"}
     options = {"device_id": DEVICE} if GPU else {}
     dist.init_process_group(BACKENDS[DEVICE.type], rank=0, world_size=1, **options)
     try:
-        mesh = init_device_mesh(DEVICE.type, (1,), mesh_dim_names=("data_parallel",))
+        mesh = init_device_mesh(DEVICE.type, (1,), mesh_dim_names=("shard",))
         group = dist.new_group(backend="gloo")
         net = build_meta_model(str(folder / "model")).train()
         prepare_layers(net, "selective", "blocks" if GPU else "none")
         losses = TokenLosses(net)
-        shard(losses, mesh, bf16=True, weights=folder / "model")
+        Sharding(bf16=True, weights=folder / "model")(losses, mesh)
         optimizer = torch.optim.AdamW(net.parameters(), lr=1e-4, fused=True)
         ids = torch.randint(0, VOCABULARY, (2, CONTEXT + 1), device=DEVICE)
         for _ in range(2):

@@ -11,10 +11,11 @@ from entigraph.training import memory
 from entigraph.training.adapters import adapter_of
 from entigraph.training.device_fit import ChosenSettings, TrainingTarget, alternatives, choose_settings, describe
 from entigraph.training.memory import GIB, available_memory
+from entigraph.training.optim import moment_bytes
 from entigraph.training.trainer import TrainerSettings
 
 BYTES_PER_PARAMETER = {"float32": 4, "bfloat16": 2}  # of a saved model
-CHECKPOINT_BYTES_PER_PARAMETER = 12  # fp32 weights and Adam's two moments
+WEIGHT_BYTES = 4  # per parameter of a checkpoint, next to the optimizer's moments
 
 
 def training_lines(run: Run) -> list[str]:
@@ -23,7 +24,7 @@ def training_lines(run: Run) -> list[str]:
     if shape is None or run.artifacts.training.complete:
         return []
     target, chosen = training_settings(run)
-    workload = memory.plan_workload(run.data, chosen.trainer, target.device, target.adapter)
+    workload = target.workload(chosen.trainer)
     rate = measured_rate(run, shape.parameters) if target.device.shared else None
     lines = memory.summary_lines(shape, workload, training_tokens(run), target.device, rate)
     if chosen.values:
@@ -34,13 +35,21 @@ def training_lines(run: Run) -> list[str]:
 def training_settings(run: Run) -> tuple[TrainingTarget, ChosenSettings]:
     """Returns what is trained on which device, and the trainer settings that training will use there."""
     device = memory.find_device(run.trainer.accelerator)
-    target = TrainingTarget(run.data, model_shape(run), device, adapter_of(run.model))
+    target = TrainingTarget(run.data, model_shape(run), device, adapter_of(run.model), moment_bytes(run.optim))
     return target, choose_settings(run.trainer, target)
 
 
 def verdict_line(trainer: TrainerSettings, target: TrainingTarget) -> str:
     """Returns whether the settings fit the device, and what would if they do not."""
     room = f"{target.device.name} has room for {available_memory(target.device, trainer.world_size) / GIB:,.1f} GiB"
+    offloaded = (
+        memory.offloaded_bytes(target.shape, target.workload(trainer)) * trainer.devices if target.shape else 0.0
+    )
+    if offloaded > memory.cpu_memory():
+        return (
+            f"  it will not fit: trainer.cpu_offload needs {offloaded / GIB:,.1f} GiB of the CPU's memory, and this "
+            f"machine has {memory.cpu_memory() / GIB:,.1f}"
+        )
     if target.fits(trainer):
         return f"  it fits: {room}"
     options = alternatives(trainer, target)
@@ -73,7 +82,7 @@ def sweep_training_lines(runs: Sequence[Run]) -> Iterator[str]:
     known_parameters = [(run, parameters) for run in pending if (parameters := count_parameters(run, finished))]
     if known_parameters:
         models = sum(count * BYTES_PER_PARAMETER[run.trainer.save_dtype] for run, count in known_parameters)
-        checkpoint = max(count for _, count in known_parameters) * CHECKPOINT_BYTES_PER_PARAMETER
+        checkpoint = max(count * (WEIGHT_BYTES + moment_bytes(run.optim)) for run, count in known_parameters)
         yield (
             f"  disk: about {format_bytes(models)} for the trained models, and {format_bytes(checkpoint)} for the "
             "checkpoint of each running job (twice that while one is written)"
@@ -133,7 +142,7 @@ def training_hours(run: Run, tokens: float | None, finished: Sequence[dict[str, 
         return None
     if target.device.shared:
         return None  # no datasheet states the speed of a CPU
-    workload = memory.plan_workload(run.data, chosen.trainer, target.device, target.adapter)
+    workload = target.workload(chosen.trainer)
     return memory.estimate_seconds(shape, workload, tokens, target.device.peak or memory.PEAKS[memory.REFERENCE]) / 3600
 
 

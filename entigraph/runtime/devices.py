@@ -30,8 +30,8 @@ def use_expandable_segments() -> None:
     Without it, the largest micro-batch that fits by arithmetic may not fit. Must be called before torch is imported. A
     value that the user set is kept.
     """
-    for name in ("PYTORCH_ALLOC_CONF", "PYTORCH_CUDA_ALLOC_CONF"):  # the second is the name before torch 2.9
-        os.environ.setdefault(name, "expandable_segments:True")
+    if "PYTORCH_CUDA_ALLOC_CONF" not in os.environ:  # the name before torch 2.9, which the other overrides
+        os.environ.setdefault("PYTORCH_ALLOC_CONF", "expandable_segments:True")
 
 
 def pick_accelerator(accelerator: str) -> str:

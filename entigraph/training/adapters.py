@@ -178,7 +178,7 @@ class QloraAdapter(LoraAdapter):
 
         missing = []
         if find_spec("bitsandbytes") is None:
-            missing.append("bitsandbytes is not installed (pip install bitsandbytes)")
+            missing.append("bitsandbytes is not installed (pip install 'entigraph[quantization]')")
         if not torch.cuda.is_available():
             missing.append("torch finds no CUDA device")
         if missing:

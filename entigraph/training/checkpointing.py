@@ -9,6 +9,7 @@ import shutil
 from collections.abc import Iterator, Mapping
 from concurrent.futures import Future
 from contextlib import contextmanager
+from datetime import timedelta
 from itertools import chain
 from pathlib import Path
 from typing import Any, cast
@@ -17,6 +18,7 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 from torch.distributed.checkpoint.api import CheckpointException
+from torch.distributed.checkpoint.filesystem import FileSystemWriter
 from torch.distributed.checkpoint.state_dict_loader import load
 from torch.distributed.checkpoint.state_dict_saver import async_save, save
 from torch.distributed.tensor import DTensor
@@ -63,6 +65,7 @@ class ShardedCheckpoints:
     identity: Mapping[str, Any]
     fence: Fence
     async_saves: bool  # whether training continues while a checkpoint is written
+    timeout: timedelta | None = None  # of collectives among ranks
     group: Any = None
     saving: Future[Any] | None = None
 
@@ -109,11 +112,14 @@ class ShardedCheckpoints:
             sync_file(folder / TRAINER_STATE)
         if not single:
             dist.barrier(self.group)
-        options = {"checkpoint_id": folder, "process_group": self.group, "no_dist": single}
+        options: dict[str, Any] = {"checkpoint_id": folder, "process_group": self.group, "no_dist": single}
         tensors = self.tensors()
         with raise_original_error():
             if self.async_saves and self.has_memory_for_copy(tensors):
-                self.saving = cast("Future[Any]", async_save(tensors, **options))
+                # Copying ahead opens a stream on the current device, which is GPU 0 in the writer's thread of every
+                # rank. The tensors are on the CPU already.
+                writer = FileSystemWriter(folder, per_thread_copy_ahead=0)
+                self.saving = cast("Future[Any]", async_save(tensors, storage_writer=writer, **options))
             else:
                 save(tensors, **options)
 

@@ -10,7 +10,17 @@ from typing import Any
 
 from entigraph.training.adapters import LoraAdapter, QloraAdapter
 from entigraph.training.data_schedule import DataConfig
-from entigraph.training.memory import GIB, Device, Shape, available_memory, estimate_memory, plan_workload
+from entigraph.training.memory import (
+    GIB,
+    Device,
+    Shape,
+    Workload,
+    available_memory,
+    estimate_memory,
+    offloaded_bytes,
+    plan_workload,
+)
+from entigraph.training.optim import ADAMW_MOMENTS, adamw_8bit, moment_bytes
 from entigraph.training.trainer import AUTO, AUTO_SETTINGS, TrainerSettings
 
 # From the fastest to the slowest. Recomputation costs more than small micro-batches, and those more than fp32 sums.
@@ -27,12 +37,16 @@ class TrainingTarget:
     shape: Shape | None
     device: Device
     adapter: LoraAdapter | None = None
+    moment_bytes: float = ADAMW_MOMENTS
+
+    def workload(self, trainer: TrainerSettings) -> Workload:
+        """Returns what settings without "auto" make each device do."""
+        return plan_workload(self.data, trainer, self.device, self.adapter, self.moment_bytes)
 
     def needed(self, trainer: TrainerSettings) -> float:
         """Returns the estimated peak bytes per device of settings without "auto"."""
         assert self.shape is not None
-        workload = plan_workload(self.data, trainer, self.device, self.adapter)
-        return sum(estimate_memory(self.shape, workload).values())
+        return sum(estimate_memory(self.shape, self.workload(trainer)).values())
 
     def fits(self, trainer: TrainerSettings) -> bool:
         return self.needed(trainer) <= available_memory(self.device, trainer.world_size)
@@ -108,17 +122,13 @@ def describe(values: Mapping[str, Any]) -> str:
 
 
 def alternatives(trainer: TrainerSettings, target: TrainingTarget) -> list[str]:
-    """Returns what would fit where no setting does: an adapter, or more devices of the same kind."""
+    """Returns what would fit where no setting does: 8-bit moments, the CPU's memory, an adapter, or more devices."""
     open_settings: dict[str, Any] = dict.fromkeys(AUTO_SETTINGS, AUTO)
     automatic = replace(trainer, **open_settings, accumulate_grad_batches=None)
     options = []
-    if target.adapter is None and trainer.world_size == 1:
-        for option, adapter in (("lora", LoraAdapter()), ("qlora", QloraAdapter())):
-            other = replace(target, adapter=adapter)
-            chosen = choose_settings(automatic, other)
-            if chosen.fits:
-                options.append(f"model/adapter={option} ({other.needed(chosen.trainer) / GIB:,.1f} GiB)")
-                break
+    if target.adapter is None and not trainer.is_sharded and not target.device.shared:
+        options += fitting_optimizer(automatic, target) or fitting_offload(automatic, target)
+        options += fitting_adapter(automatic, target)
     for devices in DEVICES:
         if devices <= trainer.world_size or target.data.batch_size % devices or target.device.shared:
             continue
@@ -129,3 +139,28 @@ def alternatives(trainer: TrainerSettings, target: TrainingTarget) -> list[str]:
             options.append(f"trainer=fsdp trainer.devices={devices} ({needed:,.1f} GiB on each)")
             break
     return options
+
+
+def fitting_optimizer(automatic: TrainerSettings, target: TrainingTarget) -> list[str]:
+    other = replace(target, moment_bytes=moment_bytes(adamw_8bit))
+    chosen = choose_settings(automatic, other)
+    return [f"optim=adamw_8bit ({other.needed(chosen.trainer) / GIB:,.1f} GiB)"] if chosen.fits else []
+
+
+def fitting_offload(automatic: TrainerSettings, target: TrainingTarget) -> list[str]:
+    other = replace(target, moment_bytes=ADAMW_MOMENTS)
+    chosen = choose_settings(replace(automatic, precision="bf16-mixed", cpu_offload=True), other)
+    if not chosen.fits or other.shape is None:
+        return []
+    sizes = other.needed(chosen.trainer), offloaded_bytes(other.shape, other.workload(chosen.trainer))
+    gpu, cpu = (f"{size / GIB:,.1f} GiB" for size in sizes)
+    return [f"trainer=fsdp trainer.devices=1 trainer.cpu_offload=true ({gpu}, and {cpu} of the CPU's memory)"]
+
+
+def fitting_adapter(automatic: TrainerSettings, target: TrainingTarget) -> list[str]:
+    for option, adapter in (("lora", LoraAdapter()), ("qlora", QloraAdapter())):
+        other = replace(target, adapter=adapter)
+        chosen = choose_settings(automatic, other)
+        if chosen.fits:
+            return [f"model/adapter={option} ({other.needed(chosen.trainer) / GIB:,.1f} GiB)"]
+    return []

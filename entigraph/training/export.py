@@ -34,18 +34,18 @@ def export(
     job: TrainingJob,
     counts: Mapping[str, Any],
     split_bf16: bool,
-    ranks: int,
+    sharded: bool,
 ) -> None:
     """Writes model/, and adapter/ if one was trained. All ranks must call it to gather the weights; rank 0 writes."""
-    if ranks == 1:
+    if not sharded:
         drop_moments(optimizer)
     untied = {name for name, _ in net.named_parameters()} | {name for name, _ in net.named_buffers()}
     weights: Iterable[tuple[str, torch.Tensor]] = (
-        (name, value) for name, value in final_weights(net, optimizer, split_bf16, ranks) if name in untied
+        (name, value) for name, value in final_weights(net, optimizer, split_bf16, sharded) if name in untied
     )
     if job.difference and not job.adapter:
         weights = add_difference(weights, job.model.path, job.difference)
-    saved = export_merged(net, weights, job) if job.adapter else export_weights(net, weights, job, ranks, split_bf16)
+    saved = export_merged(net, weights, job) if job.adapter else export_weights(net, weights, job, sharded, split_bf16)
     if not saved:
         return
     folder = job.out / "model"
@@ -59,14 +59,18 @@ def export(
 
 
 def export_weights(
-    net: "PreTrainedModel", weights: Iterable[tuple[str, torch.Tensor]], job: TrainingJob, ranks: int, split_bf16: bool
+    net: "PreTrainedModel",
+    weights: Iterable[tuple[str, torch.Tensor]],
+    job: TrainingJob,
+    sharded: bool,
+    split_bf16: bool,
 ) -> bool:
     """Writes the trained model. Returns false on ranks other than 0, which have no weights."""
     dtype = getattr(torch, job.trainer.save_dtype)
     converted = {name: value.to("cpu", dtype) for name, value in weights}
     if not converted:
         return False
-    saved = net if not split_bf16 and ranks == 1 and net.dtype == dtype else empty_copy(net, dtype)
+    saved = net if not split_bf16 and not sharded and net.dtype == dtype else empty_copy(net, dtype)
     set_special_tokens(saved, **separators(job))
     saved.save_pretrained(str(job.out / "model"), state_dict=converted)
     return True
@@ -97,10 +101,10 @@ def separators(job: TrainingJob) -> dict[str, int | None]:
 
 
 def final_weights(
-    net: "PreTrainedModel", optimizer: torch.optim.Optimizer, split_bf16: bool, ranks: int
+    net: "PreTrainedModel", optimizer: torch.optim.Optimizer, split_bf16: bool, sharded: bool
 ) -> Iterable[tuple[str, torch.Tensor]]:
     """Returns the weights with their names; none on ranks other than 0. All ranks must call it."""
-    if ranks > 1:
+    if sharded:
         return gather_weights(net).items()
     return joined_weights(net, optimizer) if split_bf16 else net.state_dict().items()
 

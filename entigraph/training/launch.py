@@ -177,7 +177,9 @@ def raise_failure(failed: Mapping[int, int], folder: Path, stop_requested: threa
     if status == INTERRUPTED:
         raise KeyboardInterrupt
     reason = f"was killed by {signal.Signals(-status).name}" if status < 0 else f"exited with status {status}"
+    # NCCL aborts a process that waited too long for another.
+    cause = "another rank did not answer within trainer.timeout_s?" if status == -signal.SIGABRT else "out of memory?"
     raise ArtifactError(
-        f"training: the process of rank {rank} {reason} (out of memory?); see the output above. The same command "
+        f"training: the process of rank {rank} {reason} ({cause}); see the output above. The same command "
         "continues from the latest checkpoint"
     )

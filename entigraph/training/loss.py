@@ -65,7 +65,7 @@ def chunked_losses(hidden: Tensor, weight: Tensor, labels: Tensor, rows: int | N
     fp32 input uses torch's `linear_cross_entropy`. For 16-bit input it would round each loss to 16 bits (11.94 for
     11.968) and, on a CPU, need as much memory as the logits, so `ChunkedLosses` is used.
     """
-    rows = rows or max(1, CHUNK_LOGITS.get(hidden.device.type, CHUNK_LOGITS["cuda"]) // weight.shape[0])
+    rows = rows or chunk_rows(hidden.device.type, weight.shape[0])
     if torch.is_autocast_enabled(hidden.device.type):
         dtype = torch.get_autocast_dtype(hidden.device.type)
         hidden, weight = hidden.to(dtype), weight.to(dtype)
@@ -76,6 +76,12 @@ def chunked_losses(hidden: Tensor, weight: Tensor, labels: Tensor, rows: int | N
         )
         return losses
     return ChunkedLosses.apply(hidden, weight, labels, rows)  # type: ignore[no-any-return, no-untyped-call]
+
+
+def chunk_rows(device: str, vocabulary: int) -> int:
+    """Returns the rows of a chunk of logits; on GPUs a multiple of 128, the tiles of their matrix products."""
+    rows = max(1, CHUNK_LOGITS.get(device, CHUNK_LOGITS["cuda"]) // vocabulary)
+    return rows if device == "cpu" else rows // 128 * 128 or rows
 
 
 class ChunkedLosses(torch.autograd.Function):

@@ -14,6 +14,7 @@ from entigraph.runtime.devices import nvidia_gpu
 from entigraph.runtime.progress import format_seconds
 from entigraph.training.adapters import LoraAdapter
 from entigraph.training.data_schedule import DataConfig
+from entigraph.training.optim import ADAMW_MOMENTS
 from entigraph.training.trainer import TrainerSettings
 
 GIB = 2**30
@@ -133,7 +134,11 @@ class Device:
 
 @dataclass(frozen=True, kw_only=True)
 class Workload:
-    """The settings that determine memory and time. `micro_batch` is the number of sequences per device."""
+    """The settings that determine memory and time. `micro_batch` is the number of sequences per device.
+
+    `shards` is the number of devices that share the weights: all, or with hybrid sharding those of a node.
+    `moment_bytes` are those of the optimizer per trained parameter.
+    """
 
     context: int
     micro_batch: int
@@ -146,6 +151,14 @@ class Workload:
     accelerator: str = "cuda"
     compiled: bool = False
     adapter: LoraAdapter | None = None
+    shards: int = 1
+    moment_bytes: float = ADAMW_MOMENTS
+    reshard_after_forward: bool = True
+    cpu_offload: bool = False
+
+    @property
+    def is_sharded(self) -> bool:
+        return self.devices > 1 or self.cpu_offload
 
     @property
     def tokens(self) -> int:
@@ -154,11 +167,15 @@ class Workload:
 
 
 def plan_workload(
-    data: DataConfig, trainer: TrainerSettings, device: Device, adapter: LoraAdapter | None = None
+    data: DataConfig,
+    trainer: TrainerSettings,
+    device: Device,
+    adapter: LoraAdapter | None = None,
+    moment_bytes: float = ADAMW_MOMENTS,
 ) -> Workload:
     """Returns the settings that training will choose on this device. `trainer` has no "auto" settings left."""
     cuda = not device.shared
-    split_bf16 = trainer.precision == "bf16-true" or (trainer.precision == "auto" and cuda and trainer.world_size == 1)
+    split_bf16 = trainer.precision == "bf16-true" or (trainer.precision == "auto" and cuda and not trainer.is_sharded)
     accumulation = trainer.accumulation(data.batch_size)
     return Workload(
         context=data.context_length,
@@ -172,6 +189,10 @@ def plan_workload(
         accelerator="cuda" if cuda else "cpu",
         compiled=trainer.compile == "blocks",
         adapter=adapter,
+        shards=trainer.devices if trainer.sharding == "hybrid" else trainer.world_size,
+        moment_bytes=moment_bytes,
+        reshard_after_forward=trainer.reshard_after_forward,
+        cpu_offload=trainer.cpu_offload,
     )
 
 
@@ -185,25 +206,42 @@ def count_tokens_seen(data: DataConfig, trainer: TrainerSettings, synthetic: int
 
 def estimate_memory(shape: Shape, workload: Workload) -> dict[str, float]:
     """Returns the peak bytes per device during a step, by purpose."""
-    trained = trained_parameters(shape, workload.adapter) / workload.devices
-    fp32_gradients = workload.gradient_dtype == "float32" and workload.accumulates
-    gradient = 4 if not workload.split_bf16 or fp32_gradients else 2
     size = 2 if workload.bf16 else 4
-    gathered_layers = (
-        0.0
-        if workload.devices == 1
-        else size * (2.0 * shape.layer_parameters + 2 * shape.embedding_parameters) + 4 * shape.layer_parameters
-    )
-    bf16_copy = size * trained if workload.bf16 and not workload.split_bf16 and workload.devices == 1 else 0.0
+    trained = trained_parameters(shape, workload.adapter) / workload.shards
+    bf16_copy = size * trained if workload.bf16 and not workload.split_bf16 and not workload.is_sharded else 0.0
+    held = dict.fromkeys(state_bytes(shape, workload), 0.0) if workload.cpu_offload else state_bytes(shape, workload)
     return {
-        "weights": trained * 4 + frozen_bytes(shape, workload),  # split bf16 weights: two halves of the same four bytes
-        "gradients": trained * gradient,
-        "optimizer": trained * 8,
+        **held,
         "activations": workload.tokens * shape.layers * stored_activations(shape, workload) * size / 2,
         # The loss precedes the backward pass, which recomputes one layer at a time.
         "temporary": max(loss_bytes(shape, workload, size), recomputed_bytes(shape, workload, size)),
-        "gathered": gathered_layers + bf16_copy,
+        "gathered": gathered_bytes(shape, workload, size) + bf16_copy,
     }
+
+
+def state_bytes(shape: Shape, workload: Workload) -> dict[str, float]:
+    """Returns the bytes per device of weights, gradients and optimizer state."""
+    trained = trained_parameters(shape, workload.adapter) / workload.shards
+    fp32_gradients = workload.gradient_dtype == "float32" and workload.accumulates
+    return {
+        "weights": trained * 4 + frozen_bytes(shape, workload),  # split bf16 weights: two halves of the same four bytes
+        "gradients": trained * (4 if not workload.split_bf16 or fp32_gradients else 2),
+        "optimizer": trained * workload.moment_bytes,
+    }
+
+
+def offloaded_bytes(shape: Shape, workload: Workload) -> float:
+    """Returns the bytes of CPU memory that the state of each device takes."""
+    return sum(state_bytes(shape, workload).values()) if workload.cpu_offload else 0.0
+
+
+def gathered_bytes(shape: Shape, workload: Workload, size: int) -> float:
+    """Returns the size of the weights that FSDP gathers at a time, and of the gradients of a layer."""
+    if not workload.is_sharded:
+        return 0.0
+    if not workload.reshard_after_forward:
+        return size * (shape.parameters + shape.layer_parameters) + 4.0 * shape.layer_parameters
+    return size * (2.0 * shape.layer_parameters + 2 * shape.embedding_parameters) + 4 * shape.layer_parameters
 
 
 def loss_bytes(shape: Shape, workload: Workload, size: int) -> float:
@@ -247,7 +285,7 @@ def frozen_bytes(shape: Shape, workload: Workload) -> float:
     size = 2 if workload.split_bf16 else 4
     linear = shape.layers * sum(rows * columns for rows, columns in shape.linear_layers.values())
     linear_size = QUANTIZED_BYTES if adapter.quantized else size
-    return (linear * linear_size + (shape.parameters - linear) * size) / workload.devices
+    return (linear * linear_size + (shape.parameters - linear) * size) / workload.shards
 
 
 def stored_activations(shape: Shape, workload: Workload) -> float:
@@ -297,9 +335,12 @@ def find_device(accelerator: str) -> Device:
             return Device(name, float(mebibytes) * 2**20, datasheet_flops(name))
         if accelerator in ("cuda", "gpu"):
             return Device(f"{REFERENCE} (no GPU detected)", REFERENCE_MEMORY, PEAKS[REFERENCE])
-    return Device(
-        "this machine's CPU", float(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")), None, shared=True
-    )
+    return Device("this machine's CPU", cpu_memory(), None, shared=True)
+
+
+def cpu_memory() -> float:
+    """Returns the bytes of this machine's memory."""
+    return float(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"))
 
 
 def available_memory(device: Device, devices: int) -> float:
@@ -321,7 +362,9 @@ def summary_lines(
     what = f"{format_count(shape.parameters)} parameters"
     if workload.adapter is not None:
         what = f"an adapter of {format_count(trained_parameters(shape, workload.adapter))} for {what}"
-    lines = [f"training {what}: about {total / GIB:,.1f} GiB {where}" + (f" ({breakdown})" if breakdown else "")]
+    offloaded = offloaded_bytes(shape, workload)
+    also = f", and {offloaded / GIB:,.1f} GiB of the CPU's memory for each" if offloaded else ""
+    lines = [f"training {what}: about {total / GIB:,.1f} GiB {where}" + (f" ({breakdown})" if breakdown else "") + also]
     if tokens and (device.shared or shape.parameters >= MIN_PARAMETERS):
         lines.append(f"  {tokens:,.0f} tokens: {time_estimate(shape, workload, tokens, device, rate)}")
     return lines

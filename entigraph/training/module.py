@@ -7,6 +7,7 @@ import lightning as L
 import torch
 import torch.distributed as dist
 from torch import Tensor
+from torch.distributed.fsdp import FSDPModule
 from torch.distributed.tensor import DTensor
 from transformers import PreTrainedModel
 
@@ -68,6 +69,8 @@ class CausalLMModule(L.LightningModule):
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         # Dropout depends only on the seed, the micro-batch and the rank, so that resuming does not change it.
         torch.manual_seed(hash((self.seed, batch_idx, self.global_rank)) % 2**63)
+        if isinstance(self.losses, FSDPModule):  # with copies on several nodes, only sums of a step travel between them
+            self.losses.set_requires_all_reduce(is_step_end(self.trainer))
         labels = batch["labels"]
         losses: Tensor = self.losses(batch["input_ids"], labels, batch.get("position_ids"))
         by_sequence = losses.mean(1)
@@ -162,7 +165,7 @@ class CausalLMModule(L.LightningModule):
 
 
 def is_step_end(trainer: L.Trainer) -> bool:
-    """Returns whether an optimizer step has just been taken; false between the micro-batches of a step."""
+    """Returns whether the current micro-batch is the last one of an optimizer step."""
     return not trainer.fit_loop._should_accumulate()
 
 

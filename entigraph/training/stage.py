@@ -14,7 +14,9 @@ from entigraph.runtime.devices import check_accelerator, use_expandable_segments
 from entigraph.runtime.processes import ProcessGroup, process_group
 from entigraph.runtime.progress import Progress
 from entigraph.training.device_fit import TrainingTarget, alternatives, choose_settings, describe
+from entigraph.training.float8 import check_float8
 from entigraph.training.memory import find_device, read_shape
+from entigraph.training.optim import check_optimizer_support, moment_bytes
 from entigraph.training.trainer import TrainerSettings
 from entigraph.training.training_job import TrainingJob
 
@@ -59,6 +61,8 @@ def run(
     current = process_group()
     check_world_size(current, trainer)
     check_accelerator(trainer.accelerator)
+    check_optimizer_support(job.optim, trainer.is_sharded)
+    check_float8(trainer.float8, job.adapter)
     if current.rank == 0 and reason:
         progress.notify(f"           {reason}")
     if current.rank == 0 and trainer.inexact_arguments:
@@ -85,6 +89,7 @@ def with_chosen_settings(job: TrainingJob) -> tuple[TrainingJob, str]:
         read_shape(job.model.config_values(job.vocabulary)),
         find_device(job.trainer.accelerator),
         job.adapter,
+        moment_bytes(job.optim),
     )
     chosen = choose_settings(job.trainer, target)
     if not chosen.fits:

@@ -3,6 +3,8 @@
 import json
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack
+from dataclasses import dataclass
+from datetime import timedelta
 from pathlib import Path
 from typing import Any, cast
 
@@ -10,7 +12,7 @@ import torch
 import torch.distributed as dist
 from lightning.pytorch.strategies import ModelParallelStrategy, SingleDeviceStrategy
 from torch import Tensor, nn
-from torch.distributed.device_mesh import init_device_mesh
+from torch.distributed.device_mesh import DeviceMesh, init_device_mesh
 from torch.distributed.tensor import DTensor
 from transformers import PreTrainedModel
 
@@ -36,21 +38,43 @@ class ExactSingleDeviceStrategy(ShardedCheckpoints, SingleDeviceStrategy):
 
 
 class FSDP2Strategy(ShardedCheckpoints, ModelParallelStrategy):
-    """FSDP2: every rank holds a shard of each weight and of the optimizer state."""
+    """FSDP2: every rank holds a shard of each weight and of the optimizer state.
+
+    With `hybrid`, the ranks of a node share the weights, and every node has a copy (HSDP). With `cpu_offload`, shards
+    and optimizer state are in the memory of the CPU.
+    """
+
+    timeout: timedelta
+
+    def __init__(self, backend: str, timeout_s: float, hybrid: bool = False, cpu_offload: bool = False) -> None:
+        super().__init__(process_group_backend=backend, timeout=timedelta(seconds=timeout_s))
+        self.timeout, self.hybrid, self.cpu_offload = timedelta(seconds=timeout_s), hybrid, cpu_offload
+
+    def _configure_launcher(self) -> None:
+        """Starts no processes: those of other ranks are running already."""
 
     def setup_environment(self) -> None:
-        """Starts the process group and creates a one-dimensional device mesh.
+        """Starts the process group and creates the device mesh, of one dimension unless it is hybrid.
 
         Lightning's mesh has a second dimension for tensor parallelism; splitting a group with a mixed gloo and NCCL
         backend for it is known to crash.
         """
+        if self.world_size == 1:
+            store = dist.HashStore()  # type: ignore[attr-defined]
+            dist.init_process_group(self.process_group_backend, store=store, rank=0, world_size=1)
         super(ModelParallelStrategy, self).setup_environment()
         self._setup_distributed()
-        self._device_mesh = init_device_mesh(
-            self.root_device.type, (self.world_size,), mesh_dim_names=("data_parallel",)
-        )
+        device = self.root_device.type
+        if self.hybrid:
+            self._device_mesh = hybrid_mesh(device, self.num_nodes, self.num_processes, self.timeout)
+        else:
+            self._device_mesh = init_device_mesh(device, (self.world_size,), mesh_dim_names=("shard",))
         assert self.lightning_module is not None
         self.lightning_module._device_mesh = self._device_mesh
+
+    def model_to_device(self) -> None:
+        if not self.cpu_offload:
+            super().model_to_device()
 
     def on_exception(self, exception: BaseException) -> None:
         """Aborts the NCCL communicators of a failed rank, which would otherwise wait for the others forever.
@@ -71,32 +95,62 @@ def transformer_layers(net: PreTrainedModel) -> Iterator[nn.Module]:
             return
 
 
-def shard(losses: TokenLosses, mesh: Any, *, bf16: bool, weights: Path | None, seed: int = 0) -> None:
-    """Shards every weight over the ranks of the mesh.
+def hybrid_mesh(device: str, nodes: int, devices: int, timeout: timedelta) -> DeviceMesh:
+    """Returns a mesh of nodes by devices: weights are sharded within a node and replicated across nodes.
+
+    Its groups are not split from that of all ranks, which has a mixed gloo and NCCL backend.
+    """
+    ranks = torch.arange(nodes * devices).view(nodes, devices)
+    across, _ = dist.new_subgroups_by_enumeration(ranks.T.tolist(), timeout=timeout)  # type: ignore[no-untyped-call]
+    within, _ = dist.new_subgroups_by_enumeration(ranks.tolist(), timeout=timeout)  # type: ignore[no-untyped-call]
+    return DeviceMesh.from_group([across, within], device, ranks, mesh_dim_names=("replicate", "shard"))
+
+
+@dataclass(frozen=True, kw_only=True)
+class Sharding:
+    """How FSDP2 shards a model over the ranks of a mesh.
 
     Shards are fp32; with `bf16`, weights are gathered and used in bf16 and gradients are reduced in fp32. A model on
     the meta device is loaded from `weights`, a folder of safetensors; each rank reads only its rows. `seed` decides the
-    initial weights of an adapter.
+    initial weights of an adapter. Without `reshard_after_forward`, gathered weights stay until the backward pass: less
+    communication, and 2 bytes more per parameter in bf16.
     """
-    from torch.distributed.fsdp import MixedPrecisionPolicy, fully_shard
 
-    policy = MixedPrecisionPolicy(torch.bfloat16, torch.float32) if bf16 else MixedPrecisionPolicy()
-    ranks = mesh["data_parallel"]
-    for layer in transformer_layers(losses.net):
-        fully_shard(layer, mesh=ranks, mp_policy=policy)
-    fully_shard(losses, mesh=ranks, mp_policy=policy)
-    if weights is not None:
-        losses.net.to_empty(device=torch.device(ranks.device_type))
-        losses.net.tie_weights()
-        init_buffers(losses.net)
-        load_weights(losses.net, weights, ranks.get_local_rank(), ranks.size(), seed)
+    bf16: bool
+    weights: Path | None = None
+    seed: int = 0
+    reshard_after_forward: bool = True
+    cpu_offload: bool = False
+
+    def __call__(self, losses: TokenLosses, mesh: DeviceMesh) -> None:
+        from torch.distributed.fsdp import CPUOffloadPolicy, MixedPrecisionPolicy, OffloadPolicy, fully_shard
+
+        on_gpu = mesh.device_type != "cpu"
+        options: dict[str, Any] = {
+            "mesh": mesh,
+            "mp_policy": MixedPrecisionPolicy(torch.bfloat16, torch.float32) if self.bf16 else MixedPrecisionPolicy(),
+            "offload_policy": CPUOffloadPolicy(pin_memory=on_gpu) if self.cpu_offload else OffloadPolicy(),
+            # None: True for the layers; embedding and head stay gathered, because the loss uses them last.
+            "reshard_after_forward": None if self.reshard_after_forward else False,
+        }
+        for layer in transformer_layers(losses.net):
+            fully_shard(layer, **options)
+        fully_shard(losses, **options)
+        if self.weights is not None:
+            losses.net.to_empty(device=torch.device("cpu" if self.cpu_offload else mesh.device_type))
+            losses.net.tie_weights()
+            init_buffers(losses.net, torch.device(mesh.device_type))
+            ranks = mesh["shard"]
+            load_weights(losses.net, self.weights, ranks.get_local_rank(), ranks.size(), self.seed)
 
 
-def init_buffers(net: PreTrainedModel) -> None:
-    """Initializes the non-persistent buffers, such as the frequencies of rotary embeddings."""
+def init_buffers(net: PreTrainedModel, device: torch.device) -> None:
+    """Initializes the non-persistent buffers, such as the frequencies of rotary embeddings, on a device."""
     for module in net.modules():
         if module._non_persistent_buffers_set:
             net._init_weights(module)  # type: ignore[no-untyped-call]
+        for name, buffer in module.named_buffers(recurse=False):
+            setattr(module, name, buffer.to(device))
 
 
 def weight_files(folder: Path) -> dict[str, Path]:

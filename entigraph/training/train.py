@@ -1,15 +1,17 @@
 """Runs one rank of a training run, from the latest checkpoint to the exported model."""
 
 import logging
+import re
 import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import lightning as L
 import torch
+import torch.distributed as dist
 from hydra.utils import get_object
 from lightning.fabric.plugins.environments.cluster_environment import ClusterEnvironment
 from lightning.fabric.plugins.environments.lightning import LightningEnvironment
@@ -21,7 +23,7 @@ from lightning.pytorch.profilers import AdvancedProfiler, PyTorchProfiler, Simpl
 from lightning.pytorch.utilities.exceptions import SIGTERMException
 
 from entigraph.config.instantiate import build
-from entigraph.errors import ConfigError
+from entigraph.errors import ArtifactError, ConfigError
 from entigraph.runtime.devices import keep_freed_memory, pick_accelerator, pick_precision
 from entigraph.runtime.processes import Preempted, process_group
 from entigraph.runtime.progress import Progress, SilentProgress
@@ -32,6 +34,7 @@ from entigraph.training.checkpointing import newest_checkpoint
 from entigraph.training.component_nodes import build_callbacks, build_loggers
 from entigraph.training.datamodule import SyntheticDataModule
 from entigraph.training.export import export
+from entigraph.training.float8 import convert_to_float8
 from entigraph.training.metrics_file import METRICS, MetricsFile
 from entigraph.training.model_checks import check_model_fits
 from entigraph.training.module import CausalLMModule
@@ -39,9 +42,9 @@ from entigraph.training.optim import trains_split_weights
 from entigraph.training.strategies import (
     ExactSingleDeviceStrategy,
     FSDP2Strategy,
+    Sharding,
     has_all_weights,
     prepare_layers,
-    shard,
 )
 from entigraph.training.training_job import TrainingJob
 
@@ -56,12 +59,13 @@ Record = Callable[[dict[str, float]], None]
 
 @dataclass(frozen=True)
 class RankContext:
-    """The accelerator and precision of this process, its rank and the number of ranks."""
+    """The accelerator and precision of this process, its rank and the number of ranks. `sharded`: by FSDP2."""
 
     accelerator: str
     precision: str
     rank: int
     ranks: int
+    sharded: bool
 
     @property
     def is_first(self) -> bool:
@@ -82,19 +86,43 @@ def find_rank_context(job: TrainingJob) -> RankContext:
     ranks = current.ranks if job.trainer.world_size > 1 else 1
     precision = pick_precision(job.trainer.precision, accelerator)
     can_split = trains_split_weights(job.optim)
-    if job.trainer.precision == "auto" and precision == "bf16-mixed" and accelerator == "cuda" and ranks == 1:
+    sharded = job.trainer.is_sharded
+    if job.trainer.precision == "auto" and precision == "bf16-mixed" and accelerator == "cuda" and not sharded:
         precision = "bf16-true" if can_split else precision
     if precision == "bf16-true" and not can_split:
         raise ConfigError(
             "trainer.precision: bf16-true needs an optimizer that stores the low 16 bits of each weight, such as "
             "optim=adamw; plain bf16 weights do not train at small learning rates. Set bf16-mixed"
         )
-    return RankContext(accelerator, precision, current.rank if ranks > 1 else 0, ranks)
+    return RankContext(accelerator, precision, current.rank if ranks > 1 else 0, ranks, sharded)
 
 
 def train(job: TrainingJob, progress: Progress, record: Record) -> dict[str, Any]:
     silence_libraries()
     context = find_rank_context(job)
+    with process_group_errors(context, job.trainer.timeout_s):
+        return train_rank(job, context, progress, record)
+
+
+@contextmanager
+def process_group_errors(context: RankContext, timeout_s: float) -> Iterator[None]:
+    """Raises ArtifactError if this rank waits too long for another, and ends a process group of one rank."""
+    try:
+        yield
+    except RuntimeError as error:  # of gloo, NCCL, or the store where the ranks meet
+        if context.ranks == 1 or not re.search("timed? ?out", str(error), re.IGNORECASE):
+            raise
+        raise ArtifactError(
+            f"training: rank {context.rank} waited trainer.timeout_s = {timeout_s:g} seconds for another rank, which "
+            "hangs or has died; see its output, or raise the limit if saving or loading takes longer. The same command "
+            "continues from the latest checkpoint"
+        ) from error
+    finally:
+        if context.sharded and context.ranks == 1 and dist.is_initialized():
+            dist.destroy_process_group()
+
+
+def train_rank(job: TrainingJob, context: RankContext, progress: Progress, record: Record) -> dict[str, Any]:
     if context.accelerator == "cpu":
         keep_freed_memory()
         if job.trainer.threads:
@@ -143,7 +171,7 @@ def train(job: TrainingJob, progress: Progress, record: Record) -> dict[str, Any
         **({} if val_loss is None else {"val_loss": float(val_loss)}),
     }
     with progress.bar("saving model"):
-        export(module.net, trainer.optimizers[0], job, counts, context.splits_weights, context.ranks)
+        export(module.net, trainer.optimizers[0], job, counts, context.splits_weights, context.sharded)
     return counts
 
 
@@ -177,13 +205,21 @@ def build_module(job: TrainingJob, context: RankContext, num_training_steps: int
     """Returns the module to train on this rank."""
     net, weights = load_starting_model(job, context)
     check_model_fits(job, net)
+    if job.trainer.float8 != "none":
+        convert_to_float8(net, job.trainer.float8)
     if job.adapter:
         job.adapter.add_to(net, job.seed)
     if job.trainer.attention != "auto":
         net.set_attn_implementation(job.trainer.attention)
     prepare_layers(net, job.trainer.activation_checkpointing, job.trainer.compile)
     accumulates = job.trainer.accumulation(job.data.batch_size) > 1
-    shards: dict[str, Any] = {"bf16": context.precision == "bf16-mixed", "weights": weights, "seed": job.seed}
+    sharding = Sharding(
+        bf16=context.precision == "bf16-mixed",
+        weights=weights,
+        seed=job.seed,
+        reshard_after_forward=job.trainer.reshard_after_forward,
+        cpu_offload=job.trainer.cpu_offload,
+    )
     factory = build({**job.nodes["module"], "_partial_": True}, "module")
     module: CausalLMModule = factory(
         net=net.train(),
@@ -194,15 +230,15 @@ def build_module(job: TrainingJob, context: RankContext, num_training_steps: int
         split_bf16=context.splits_weights,
         fp32_gradients=job.trainer.gradient_dtype == "float32" and accumulates,
         compute_dtype=context.compute_dtype,
-        shard=partial(shard, **shards) if context.ranks > 1 else None,
+        shard=sharding if context.sharded else None,
         config=job.nodes,
     )
     return module
 
 
 def load_starting_model(job: TrainingJob, context: RankContext) -> "tuple[PreTrainedModel, Path | None]":
-    """Returns the model; on several ranks if possible on the meta device, with the folder to read shards from."""
-    if context.ranks > 1 and job.model.path:
+    """Returns the model; if it is sharded and possible on the meta device, with the folder to read shards from."""
+    if context.sharded and job.model.path:
         from entigraph.huggingface.models import build_meta_model, weights_folder
 
         folder = weights_folder(job.model.path)
@@ -222,9 +258,10 @@ def build_trainer(
     accumulation: int,
 ) -> L.Trainer:
     strategy: Any
-    if context.ranks > 1:
+    if context.sharded:
+        hybrid = job.trainer.sharding == "hybrid"
         backend = BACKENDS[context.accelerator]
-        strategy = FSDP2Strategy(process_group_backend=backend)
+        strategy = FSDP2Strategy(backend, job.trainer.timeout_s, hybrid, job.trainer.cpu_offload)
     else:
         strategy = ExactSingleDeviceStrategy(device="cuda:0" if context.accelerator == "cuda" else "cpu")
     strategy.identity = {
@@ -235,7 +272,7 @@ def build_trainer(
     strategy.fence = Fence.of(job.out)
     async_saves = job.trainer.async_checkpoints
     strategy.async_saves = context.accelerator == "cuda" if async_saves is None else async_saves
-    mixed = context.precision == "bf16-mixed" and context.ranks == 1  # FSDP applies mixed precision itself
+    mixed = context.precision == "bf16-mixed" and not context.sharded  # FSDP applies mixed precision itself
     arguments = {
         "enable_checkpointing": any(isinstance(callback, Checkpoint) for callback in callbacks),
         "val_check_interval": 0.1 if job.data.validation_fraction else None,

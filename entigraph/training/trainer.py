@@ -1,4 +1,4 @@
-"""The arguments of `lightning.Trainer`, and nine additional ones. Importing this module does not import torch."""
+"""The arguments of `lightning.Trainer`, and additional ones. Importing this module does not import torch."""
 
 import sys
 from collections.abc import Mapping, Sequence
@@ -19,6 +19,8 @@ CHOICES: Mapping[str, Sequence[str]] = {
     "attention": ("auto", "sdpa", "eager", "flash_attention_2", "flex_attention"),
     "gradient_dtype": ("float32", "bfloat16", AUTO),
     "save_dtype": ("float32", "bfloat16"),
+    "float8": ("none", "tensorwise", "rowwise"),
+    "sharding": ("full", "hybrid"),
 }
 POSITIVE = (
     "devices",
@@ -29,6 +31,7 @@ POSITIVE = (
     "log_every_n_steps",
     "checkpoint_every_n_steps",
     "threads",
+    "timeout_s",
 )
 ADDITIONAL = (  # not arguments of lightning.Trainer
     "micro_batch_size",
@@ -40,6 +43,11 @@ ADDITIONAL = (  # not arguments of lightning.Trainer
     "async_checkpoints",
     "threads",
     "save_dtype",
+    "float8",
+    "sharding",
+    "reshard_after_forward",
+    "cpu_offload",
+    "timeout_s",
 )
 # Arguments of lightning.Trainer that training sets itself or derives from the data schedule.
 SET_BY_TRAINING = ("accelerator", "precision", "max_epochs", "max_steps", "accumulate_grad_batches", "profiler")
@@ -63,6 +71,8 @@ class TrainerSettings:
     dtype in which bf16-true accumulates gradients. These two, `compile` and `activation_checkpointing` can be "auto":
     `device_fit.choose_settings` then chooses the fastest that fit the device. `async_checkpoints` defaults to true
     on GPUs. `threads` is the number of CPU threads per process; a tiny model gains nothing from more than one.
+    `float8` is torchao's recipe for matrix products in FP8. `sharding`, `reshard_after_forward` and `cpu_offload`
+    configure FSDP2 (`strategies.Sharding`). A rank that waits longer than `timeout_s` seconds for another ends the run.
     """
 
     accelerator: str = runtime_field("auto")
@@ -87,6 +97,11 @@ class TrainerSettings:
     async_checkpoints: bool | None = runtime_field(None)
     threads: int | None = runtime_field(1)
     save_dtype: str = "float32"
+    float8: str = "none"
+    sharding: str = runtime_field("full")
+    reshard_after_forward: bool = runtime_field(True)
+    cpu_offload: bool = runtime_field(False)
+    timeout_s: float = runtime_field(1800.0)
 
     # Passed to Lightning unchanged; null means Lightning's default.
     fast_dev_run: Any = None
@@ -125,14 +140,30 @@ class TrainerSettings:
         size = self.micro_batch_size
         if size not in (None, AUTO) and not (isinstance(size, int) and size >= 1):
             problems.append(f"trainer.micro_batch_size: {size!r} found, at least 1, auto or null expected")
-        if self.world_size > 1 and self.precision == "bf16-true":
-            problems.append("trainer.precision: bf16-true supports only one device; set bf16-mixed for several")
+        if self.is_sharded and self.precision == "bf16-true":
+            problems.append(
+                "trainer.precision: bf16-true supports only one device without trainer.cpu_offload; set bf16-mixed"
+            )
+        if self.float8 != "none" and self.precision == "32-true":
+            problems.append(
+                f"trainer.float8: {self.float8} found, but trainer.precision is 32-true; set bf16-mixed or float8=none"
+            )
+        if self.sharding == "hybrid" and self.num_nodes == 1:
+            problems.append(
+                "trainer.sharding: hybrid found, which replicates the weights across nodes, but trainer.num_nodes is "
+                "1; set full"
+            )
         if problems:
             raise ConfigError("\n".join(problems))
 
     @property
     def world_size(self) -> int:
         return self.devices * self.num_nodes
+
+    @property
+    def is_sharded(self) -> bool:
+        """Returns whether FSDP2 holds the weights: on several devices, or for its CPU offload."""
+        return self.world_size > 1 or self.cpu_offload
 
     @property
     def automatic(self) -> list[str]:

@@ -3,8 +3,11 @@
 import json
 from collections.abc import Callable
 
+import pytest
+
 from entigraph.pipeline.run import Run
 from entigraph.pipeline.training_estimate import sweep_training_lines, training_hours, training_lines, training_tokens
+from entigraph.training import memory
 from tests.pipeline.finished_stages import finish
 
 Configured = Callable[..., Run]
@@ -23,6 +26,13 @@ def test_tokens_of_all_epochs_are_counted(configured: Configured) -> None:
     assert training_tokens(configured(*SMALL)) == 2 * 12_800
     assert training_tokens(configured(*SMALL, "tokens.budget=6400")) == 2 * 6_400
     assert training_tokens(configured(*SMALL, "augmenter=raw")) is None, "its texts are not counted yet"
+
+
+def test_offloading_needs_memory_of_the_cpu(configured: Configured, monkeypatch: pytest.MonkeyPatch) -> None:
+    run = configured(*SMALL, "trainer.cpu_offload=true")
+    assert "of the CPU's memory for each" in training_lines(run)[0] and "it fits: " in training_lines(run)[-1]
+    monkeypatch.setattr(memory, "cpu_memory", lambda: 2.0**20)
+    assert "it will not fit: trainer.cpu_offload needs 0.0 GiB" in training_lines(run)[-1]
 
 
 def test_throughput_of_finished_runs_gives_the_time(configured: Configured) -> None:

@@ -13,6 +13,7 @@ from entigraph.training.adapters import LoraAdapter, QloraAdapter
 from entigraph.training.data_schedule import DataConfig
 from entigraph.training.device_fit import TrainingTarget, alternatives, choose_settings
 from entigraph.training.memory import GIB, Device, Shape, Workload
+from entigraph.training.optim import adamw_8bit, moment_bytes
 from entigraph.training.starting_models import PretrainedModel, RandomLlama
 from entigraph.training.trainer import AUTO, AUTO_SETTINGS, TrainerSettings
 
@@ -102,8 +103,27 @@ def test_plan_states_what_fits_a_smaller_gpu(gibibytes: int) -> None:
     target = TrainingTarget(DATA, shape(), gpu(gibibytes), None)
     chosen = choose_settings(GPU, target)
     assert not chosen.fits and chosen.values["activation_checkpointing"] == "full"
-    adapter, sharded = alternatives(GPU, target)
+    state, adapter, sharded = alternatives(GPU, target)
+    offload = "trainer=fsdp trainer.devices=1 trainer.cpu_offload=true ("
+    assert state.startswith("optim=adamw_8bit (" if gibibytes == 80 else offload)
     assert adapter.startswith("model/adapter=lora (") and sharded.startswith("trainer=fsdp trainer.devices=")
+
+
+def test_estimate_knows_where_weights_and_optimizer_state_are() -> None:
+    """Llama 3 8B has 29.9 GiB of fp32 weights."""
+    sharded = {"split_bf16": False, "devices": 16, "shards": 16}
+    everywhere, per_node = (memory.state_bytes(shape(), workload(**{**sharded, "shards": n})) for n in (16, 8))
+    assert all(per_node[name] == 2 * everywhere[name] for name in everywhere), "hybrid: two nodes of eight GPUs"
+    resharded = memory.gathered_bytes(shape(), workload(**sharded), 2)
+    kept = memory.gathered_bytes(shape(), workload(**sharded, reshard_after_forward=False), 2)
+    assert kept - resharded == pytest.approx(2 * shape().parameters, rel=0.2), "all weights in bf16"
+    offload = workload(split_bf16=False, cpu_offload=True)
+    parts = memory.estimate_memory(shape(), offload)
+    assert parts["weights"] == parts["gradients"] == parts["optimizer"] == 0
+    assert memory.offloaded_bytes(shape(), offload) == 16 * shape().parameters
+    assert memory.summary_lines(shape(), offload, None, H200)[0].endswith("and 119.7 GiB of the CPU's memory for each")
+    low = memory.estimate_memory(shape(), workload(moment_bytes=moment_bytes(adamw_8bit)))
+    assert low["optimizer"] == pytest.approx(2.03 * shape().parameters, rel=1e-3)
 
 
 def test_set_values_are_kept() -> None:
@@ -152,17 +172,20 @@ def test_table_in_the_documentation() -> None:
     """The rows for Llama 3 8B in docs/training.md are what the plan chooses."""
     text = (Path(__file__).parents[2] / "docs" / "training.md").read_text(encoding="utf-8")
     for gibibytes in (140.4, 80, 48, 24):
-        targets = [
+        whole, *adapters = (
             TrainingTarget(DATA, shape(), gpu(gibibytes), adapter) for adapter in (None, LoraAdapter(), QloraAdapter())
-        ]
-        assert f"| {gibibytes:g} | {' | '.join(map(table_cell, targets))} |" in text
+        )
+        sharded = alternatives(GPU, whole)[-1].removesuffix(" GiB on each)").replace(" (", ": ")
+        sharded = sharded.removeprefix("trainer=fsdp trainer.devices=")
+        row = [f"{gibibytes:g}", table_cell(whole), sharded, *map(table_cell, adapters)]
+        assert f"| {' | '.join(row)} |" in text
 
 
 def table_cell(target: TrainingTarget) -> str:
     chosen = choose_settings(GPU, target)
     if not chosen.fits:
-        sharded = alternatives(GPU, target)[-1].split(" (")[0]
-        return f"does not fit; `{sharded}`"
+        settings, _, sizes = alternatives(GPU, target)[0].partition(" (")
+        return f"`{settings}`: {sizes.split(' GiB')[0]}"
     values, count = chosen.values, chosen.values["micro_batch_size"]
     dtype = "" if values["gradient_dtype"] == "float32" else f", {values['gradient_dtype']}"
     needed = target.needed(chosen.trainer) / GIB

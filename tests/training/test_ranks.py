@@ -8,14 +8,17 @@ import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
+import torch.distributed as dist
 from safetensors.torch import load_file
 
 from entigraph.errors import ArtifactError, ConfigError
 from entigraph.runtime.processes import ProcessGroup, process_group
 from entigraph.tokenization.builders import ByteTokenizer
+from entigraph.training.launch import free_port
 from entigraph.training.model_checks import NonFiniteLossError
 from entigraph.training.starting_models import RandomLlama
 from tests.conftest import write_shards
@@ -26,11 +29,11 @@ from two_ranks import train  # noqa: E402
 
 Start = Callable[..., "subprocess.Popen[bytes]"]
 RUN = """
-import sys
+import json, sys
 from pathlib import Path
 sys.path.insert(0, {here!r})
 from two_ranks import train
-train(Path({folder!r}), sys.argv[1], devices=int(sys.argv[2]))
+train(Path({folder!r}), sys.argv[1], **json.loads(sys.argv[2]))
 """
 
 
@@ -59,10 +62,13 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def start(folder: Path) -> Start:
-    def begin(name: str, devices: int = 2) -> "subprocess.Popen[bytes]":
+    def begin(
+        name: str, devices: int = 2, environment: dict[str, str] | None = None, **options: Any
+    ) -> "subprocess.Popen[bytes]":
         code = RUN.format(here=str(Path(__file__).parent), folder=str(folder))
-        environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])}
-        return subprocess.Popen([sys.executable, "-c", code, name, str(devices)], env=environment)
+        variables = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[2]), **(environment or {})}
+        arguments = json.dumps({"devices": devices, **options})
+        return subprocess.Popen([sys.executable, "-c", code, name, arguments], env=variables)
 
     return begin
 
@@ -71,6 +77,13 @@ def start(folder: Path) -> Start:
 def unbroken(folder: Path) -> str:
     train(folder, "unbroken", devices=2)
     return "unbroken"
+
+
+@pytest.fixture
+def callbacks(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Lets the processes of ranks import `rank_callbacks`."""
+    folders = [str(Path(__file__).parent), os.environ.get("PYTHONPATH", "")]
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join(filter(None, folders)))
 
 
 def losses(folder: Path, name: str) -> dict[int, float]:
@@ -118,6 +131,83 @@ def test_document_mask_gives_the_same_losses_on_two_ranks(folder: Path, unbroken
     assert len(one) == 8 and max(abs(one[step] - two[step]) for step in one) < 1e-4
     uninterrupted = losses(folder, unbroken)
     assert max(abs(one[step] - uninterrupted[step]) for step in one) > 1e-3, "the mask has an effect"
+
+
+def test_offloaded_and_gathered_weights_change_nothing(folder: Path, unbroken: str, callbacks: None) -> None:
+    options: dict[str, Any] = {"cpu_offload": True, "reshard_after_forward": False, "callback": "MeshRecorder"}
+    train(folder, "offloaded", devices=2, **options)
+    assert losses(folder, "offloaded") == losses(folder, unbroken), "bitwise"
+    one, other = weights(folder, "offloaded"), weights(folder, unbroken)
+    assert all(torch.equal(one[name], other[name]) for name in one)
+    meshes = [json.loads((folder / "offloaded" / f"mesh-{rank}.json").read_text()) for rank in range(2)]
+    assert meshes == [{"names": ["shard"], "shape": [2], "place": [rank]} for rank in range(2)]
+
+
+def test_offloading_on_one_device_resumes_bitwise(folder: Path) -> None:
+    def stop(values: dict[str, float]) -> None:
+        if values["step"] == 8:
+            raise ZeroDivisionError
+
+    options: dict[str, Any] = {"cpu_offload": True, "max_steps": 12}
+    train(folder, "offload-whole", **options)
+    with pytest.raises(ZeroDivisionError):
+        train(folder, "offload-resumed", record=stop, **options)
+    assert train(folder, "offload-resumed", **options)["resumed_from"] == "step-00000005"
+    one, other = weights(folder, "offload-whole"), weights(folder, "offload-resumed")
+    assert all(torch.equal(one[name], other[name]) for name in one)
+    train(folder, "offload-none", max_steps=12)
+    whole, expected = losses(folder, "offload-whole"), losses(folder, "offload-none")
+    assert max(abs(whole[step] - expected[step]) for step in expected) < 1e-4
+    assert not dist.is_initialized()
+
+
+@pytest.mark.slow
+def test_mixed_precision_recomputation_and_compiled_layers_on_two_ranks(folder: Path, callbacks: None) -> None:
+    options: dict[str, Any] = {
+        "precision": "bf16-mixed",
+        "activation_checkpointing": "selective",
+        "micro_batch_size": 1,
+        "max_steps": 8,
+    }
+    train(folder, "mixed-alone", **options)
+    train(folder, "mixed", devices=2, callback="CompileWithoutCompiler", **options)
+    one, two = losses(folder, "mixed-alone"), losses(folder, "mixed")
+    assert len(one) == 8 and max(abs(one[step] - two[step]) for step in one) < 0.02
+
+
+@pytest.mark.slow
+def test_weights_are_sharded_within_nodes_and_replicated_across(folder: Path, start: Start, callbacks: None) -> None:
+    """Four processes as torchrun starts them on two nodes, with two micro-batches each, train like one process."""
+    shared = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(free_port()), "WORLD_SIZE": "4", "LOCAL_WORLD_SIZE": "2"}
+    shared |= {"TORCHELASTIC_RUN_ID": "hybrid", "PYTHONPATH": os.environ["PYTHONPATH"]}
+    common: dict[str, Any] = {"batch_size": 8, "micro_batch_size": 1, "max_steps": 12}
+    options = {**common, "num_nodes": 2, "sharding": "hybrid", "callback": "MeshRecorder"}
+    ranks = [
+        start(
+            "hybrid",
+            environment={**shared, "RANK": str(rank), "LOCAL_RANK": str(rank % 2), "GROUP_RANK": str(rank // 2)},
+            **options,
+        )
+        for rank in range(4)
+    ]
+    assert [rank.wait(600) for rank in ranks] == [0] * 4
+    meshes = [json.loads((folder / "hybrid" / f"mesh-{rank}.json").read_text()) for rank in range(4)]
+    places = [[0, 0], [0, 1], [1, 0], [1, 1]]
+    assert meshes == [{"names": ["replicate", "shard"], "shape": [2, 2], "place": place} for place in places]
+    train(folder, "hybrid-alone", **common)
+    four, one = losses(folder, "hybrid"), losses(folder, "hybrid-alone")
+    assert len(four) == 12 and max(abs(four[step] - one[step]) for step in one) < 1e-4
+    four_weights, one_weights = weights(folder, "hybrid"), weights(folder, "hybrid-alone")
+    assert all(torch.allclose(four_weights[name], one_weights[name], atol=1e-3) for name in one_weights)
+
+
+@pytest.mark.slow
+def test_rank_that_hangs_ends_the_run_with_one_message(folder: Path, callbacks: None) -> None:
+    with pytest.raises(
+        ArtifactError, match=r"waited trainer.timeout_s = 15 seconds for another rank.*The same command"
+    ):
+        train(folder, "hanging", devices=2, callback="Hang", timeout_s=15)
+    assert not ranks_of(folder, "hanging")
 
 
 @pytest.mark.slow
@@ -175,6 +265,10 @@ def test_batch_size_that_devices_cannot_share_is_an_error(folder: Path) -> None:
         train(folder, "odd", devices=3)
     with pytest.raises(ConfigError, match="start several nodes with torchrun or srun"):
         train(folder, "nodes", devices=2, num_nodes=2)
+    with pytest.raises(ConfigError, match="sharding: hybrid found, .* trainer.num_nodes is 1; set full"):
+        train(folder, "copies", devices=2, sharding="hybrid")
+    with pytest.raises(ConfigError, match="bf16-true supports only one device without trainer.cpu_offload"):
+        train(folder, "halves", cpu_offload=True, precision="bf16-true")
 
 
 def test_process_group_is_read_from_the_environment() -> None:

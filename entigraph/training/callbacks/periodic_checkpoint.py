@@ -35,8 +35,9 @@ class PeriodicCheckpoint(Checkpoint):
         self.folder = Path(trainer.default_root_dir) / CHECKPOINTS
         strategy = checkpoint_strategy(trainer)
         if dist.is_initialized():
-            strategy.group = dist.new_group(backend="gloo")  # async saves must not share the process group of training
-            self.sigterm_group = dist.new_group(backend="gloo")
+            # Async saves must not share the process group of training.
+            strategy.group = dist.new_group(backend="gloo", timeout=strategy.timeout)
+            self.sigterm_group = dist.new_group(backend="gloo", timeout=strategy.timeout)
         if trainer.is_global_zero and self.folder.exists():
             for unfinished in self.folder.glob(".step-*"):
                 shutil.rmtree(unfinished)

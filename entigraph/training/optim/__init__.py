@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterable, Mapping
 from functools import partial
+from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any
 
 from entigraph.errors import ConfigError
@@ -39,13 +40,58 @@ def adamw(
     return AdamW(params, lr=lr, betas=(beta1, beta2), eps=eps, weight_decay=weight_decay, fused=True)
 
 
+def adamw_8bit(
+    params: Iterable[Any],
+    lr: float,
+    weight_decay: float = 0.01,
+    betas: tuple[float, float] = (0.9, 0.98),
+    eps: float = 1e-8,
+    *,
+    low_halves: "Mapping[nn.Parameter, Tensor] | None" = None,
+    fp32_gradients: bool = False,
+) -> "Optimizer":
+    """Returns AdamW with moments of 8 bits: of bitsandbytes, or `SplitBF16AdamW8bit` if low halves are passed."""
+    beta1, beta2 = betas
+    if low_halves is not None:
+        from entigraph.training.optim.split_bf16_adamw import SplitBF16AdamW8bit
+
+        return SplitBF16AdamW8bit(params, lr, weight_decay, (beta1, beta2), eps, low_halves, fp32_gradients)
+    from bitsandbytes.optim import AdamW8bit
+
+    optimizer: Optimizer = AdamW8bit(params, lr=lr, betas=(beta1, beta2), eps=eps, weight_decay=weight_decay)
+    return optimizer
+
+
 # Optimizers with this attribute receive `low_halves` and `fp32_gradients` if trainer.precision is bf16-true.
-adamw.trains_split_weights = True  # type: ignore[attr-defined]
+adamw.trains_split_weights = adamw_8bit.trains_split_weights = True  # type: ignore[attr-defined]
+# Bytes per parameter of the moments, for estimates; `adamw`'s are assumed for optimizers without this attribute.
+ADAMW_MOMENTS = 8.0
+adamw_8bit.moment_bytes = 2 + 8 / 256  # type: ignore[attr-defined] # two codes, and two fp32 values for each 256 of them
 
 
 def trains_split_weights(optim: OptimizerFactory) -> bool:
     """Returns whether an optimizer can train fp32 weights stored as two 16-bit halves."""
     return bool(getattr(getattr(optim, "func", optim), "trains_split_weights", False))
+
+
+def moment_bytes(optim: OptimizerFactory) -> float:
+    """Returns the bytes per trained parameter of an optimizer's state, without the weights."""
+    return float(getattr(getattr(optim, "func", optim), "moment_bytes", ADAMW_MOMENTS))
+
+
+def check_optimizer_support(optim: OptimizerFactory, sharded: bool) -> None:
+    """Raises ConfigError if the optimizer's package is missing, or it cannot train sharded weights."""
+    if getattr(optim, "func", optim) is not adamw_8bit:
+        return
+    if sharded:
+        raise ConfigError(
+            "optim: adamw_8bit trains on one device, without trainer.cpu_offload; several devices share the moments of "
+            "optim=adamw"
+        )
+    if find_spec("bitsandbytes") is None:
+        raise ConfigError(
+            "optim: adamw_8bit needs bitsandbytes: pip install 'entigraph[quantization]'; or set optim=adamw"
+        )
 
 
 def check_optimizer(optim: OptimizerFactory) -> None:

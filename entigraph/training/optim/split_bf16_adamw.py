@@ -6,15 +6,17 @@ every fp32 weight in the optimizer state; the model computes with the high half,
 is needed: the two halves are the fp32 weight, bit for bit.
 """
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from functools import cache
 from itertools import chain
-from typing import Any, cast
+from typing import Any, ClassVar, cast
 from weakref import WeakMethod
 
 import torch
 from torch import Tensor, nn
 
 CHUNK = 2**26  # elements that exist in fp32 at once during a step: 256 MiB each for weights and gradients
+BLOCK, MIN_8BIT_SIZE = 256, 4096  # bitsandbytes' kernel quantizes in blocks of this size, and larger parameters only
 
 
 def split(weights: Tensor) -> tuple[Tensor, Tensor]:
@@ -53,6 +55,8 @@ class SplitBF16AdamW(torch.optim.Optimizer):
     """
 
     trains_split_weights = True
+    # The moments in the state of a parameter, and how many weights have one value in common.
+    MOMENTS: ClassVar[Mapping[str, int]] = {"exp_avg": 1, "exp_avg_sq": 1}
 
     def __init__(
         self,
@@ -70,13 +74,16 @@ class SplitBF16AdamW(torch.optim.Optimizer):
         for parameter in chain.from_iterable(group["params"] for group in self.param_groups):
             low = low_halves.get(parameter) if low_halves else None
             self.state[parameter] = {
-                "step": torch.zeros((), device=parameter.device),
                 "low": torch.zeros_like(parameter, dtype=torch.int16) if low is None else low,
-                "exp_avg": torch.zeros_like(parameter, dtype=torch.float32),
-                "exp_avg_sq": torch.zeros_like(parameter, dtype=torch.float32),
+                **self.initial_state(parameter),
             }
             if fp32_gradients:
                 self.hooks.append(parameter.register_post_accumulate_grad_hook(weak_hook(self.accumulate)))
+
+    def initial_state(self, parameter: Tensor) -> dict[str, Any]:
+        """Returns the number of steps and the moments of a parameter before the first step."""
+        zeros = {name: torch.zeros_like(parameter, dtype=torch.float32) for name in SplitBF16AdamW.MOMENTS}
+        return {"step": torch.zeros((), device=parameter.device), **zeros}
 
     def accumulate(self, parameter: Tensor) -> None:
         gradient = cast(Tensor, parameter.grad)
@@ -113,10 +120,38 @@ class SplitBF16AdamW(torch.optim.Optimizer):
             state["step"] += 1
             # Only the gradient may be copied (reshape); the others are updated in place, so they must be views.
             flat = [parameter.data.view(-1), state["low"].view(-1), gradient.reshape(-1)]
-            flat += [state["exp_avg"].view(-1), state["exp_avg_sq"].view(-1)]
-            for chunks in zip(*(tensor.split(CHUNK) for tensor in flat), strict=True):
-                update(group, state["step"], *chunks)
+            chunks = [tensor.split(CHUNK) for tensor in flat]
+            chunks += [
+                state[name].view(-1).split(CHUNK // size) for name, size in self.MOMENTS.items() if name in state
+            ]
+            for high, low, part, *moments in zip(*chunks, strict=True):
+                weights = join(high, low)
+                self.update(group, state["step"], weights, part.float(), moments)
+                new_high, new_low = split(weights)
+                high.copy_(new_high)
+                low.copy_(new_low)
         return loss
+
+    def update(
+        self, group: Mapping[str, Any], step: Any, weights: Tensor, gradient: Tensor, moments: Sequence[Tensor]
+    ) -> None:
+        """Updates fp32 weights and their moments in place, with torch's fused kernel."""
+        exp_avg, exp_avg_sq = moments
+        torch._fused_adamw_(
+            [weights],
+            [gradient],
+            [exp_avg],
+            [exp_avg_sq],
+            [],
+            [step],
+            lr=group["lr"],
+            beta1=group["betas"][0],
+            beta2=group["betas"][1],
+            weight_decay=group["weight_decay"],
+            eps=group["eps"],
+            amsgrad=False,
+            maximize=False,
+        )
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Restores the state with its dtypes; torch's method would round fp32 moments to bf16."""
@@ -125,39 +160,63 @@ class SplitBF16AdamW(torch.optim.Optimizer):
         parameters = chain.from_iterable(group["params"] for group in self.param_groups)
         for number, parameter in zip(saved, parameters, strict=True):
             self.state[parameter] = {
-                name: value.to(parameter.device) for name, value in state_dict["state"][number].items()
+                name: value.to(parameter.device) if isinstance(value, Tensor) else value
+                for name, value in state_dict["state"][number].items()
             }
 
 
-def update(
-    group: Mapping[str, Any],
-    step: Tensor,
-    high: Tensor,
-    low: Tensor,
-    gradient: Tensor,
-    exp_avg: Tensor,
-    exp_avg_sq: Tensor,
-) -> None:
-    """Updates a chunk of a parameter in place, with torch's fused kernel on the joined weights."""
-    weights = join(high, low)
-    torch._fused_adamw_(
-        [weights],
-        [gradient.float()],
-        [exp_avg],
-        [exp_avg_sq],
-        [],
-        [step],
-        lr=group["lr"],
-        beta1=group["betas"][0],
-        beta2=group["betas"][1],
-        weight_decay=group["weight_decay"],
-        eps=group["eps"],
-        amsgrad=False,
-        maximize=False,
-    )
-    new_high, new_low = split(weights)
-    high.copy_(new_high)
-    low.copy_(new_low)
+class SplitBF16AdamW8bit(SplitBF16AdamW):
+    """The same with moments of 8 bits, quantized in blocks by bitsandbytes: 6 bytes per parameter instead of 12.
+
+    Moments of parameters with fewer than `MIN_8BIT_SIZE` elements stay in fp32, as in `bitsandbytes.optim`.
+    """
+
+    MOMENTS = {"exp_avg": 1, "exp_avg_sq": 1, "exp_avg_max": BLOCK, "exp_avg_sq_max": BLOCK}
+
+    def initial_state(self, parameter: Tensor) -> dict[str, Any]:
+        if parameter.numel() < MIN_8BIT_SIZE:
+            return super().initial_state(parameter)
+        codes = {name: torch.zeros_like(parameter, dtype=torch.uint8) for name in SplitBF16AdamW.MOMENTS}
+        blocks = -(-parameter.numel() // BLOCK)
+        largest = {f"{name}_max": torch.zeros(blocks, device=parameter.device) for name in codes}
+        return {"step": 0, **codes, **largest}
+
+    def update(
+        self, group: Mapping[str, Any], step: Any, weights: Tensor, gradient: Tensor, moments: Sequence[Tensor]
+    ) -> None:
+        from bitsandbytes.functional import optimizer_update_8bit_blockwise
+
+        if len(moments) == len(SplitBF16AdamW.MOMENTS):
+            super().update(group, step, weights, gradient, moments)
+            return
+        exp_avg, exp_avg_sq, exp_avg_max, exp_avg_sq_max = moments
+        signed, unsigned = code_books(weights.device)
+        optimizer_update_8bit_blockwise(
+            "adam",  # its weight decay is decoupled, as in AdamW
+            gradient,
+            weights,
+            exp_avg,
+            exp_avg_sq,
+            *group["betas"],
+            beta3=0.0,
+            alpha=0.0,
+            eps=group["eps"],
+            step=step,
+            lr=group["lr"],
+            qmap1=signed,
+            qmap2=unsigned,
+            absmax1=exp_avg_max,
+            absmax2=exp_avg_sq_max,
+            weight_decay=group["weight_decay"],
+        )
+
+
+@cache
+def code_books(device: torch.device) -> tuple[Tensor, Tensor]:
+    """Returns the values of the 256 codes of the first moment, which has a sign, and of the second."""
+    from bitsandbytes.functional import create_dynamic_map
+
+    return create_dynamic_map(signed=True).to(device), create_dynamic_map(signed=False).to(device)
 
 
 def split_weights(net: nn.Module) -> dict[nn.Parameter, Tensor]:
