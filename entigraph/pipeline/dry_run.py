@@ -19,8 +19,9 @@ from entigraph.pipeline.cost_estimate import (
     synthesis_cost_lines,
 )
 from entigraph.pipeline.differences import explain_difference
+from entigraph.pipeline.evaluation_estimate import evaluation_lines
 from entigraph.pipeline.run import Run
-from entigraph.pipeline.steps import run_steps, synthesis_losses
+from entigraph.pipeline.steps import Step, run_steps, synthesis_losses
 from entigraph.pipeline.training_estimate import sweep_training_lines, training_lines
 from entigraph.storage.artifact import Artifact
 from entigraph.storage.data_losses import collect_losses, render_losses
@@ -42,6 +43,7 @@ def render_plan(run: Run, arguments: Sequence[str] = ()) -> Iterator[str]:
     yield from answer_judge_lines([run])
     yield from judging_cost_lines(run)
     yield from training_lines(run)
+    yield from evaluation_lines(pending_evaluations([(run, list(run_steps(run)))]))
     yield from engine_lines(run)
     yield from missing_key_lines([run])
     yield from (f"note: {note}" for note in run.notes)
@@ -58,9 +60,12 @@ def render_sweep(study: str, root: str, runs: Sequence[Run], half_width: float |
     artifacts: dict[Path, Artifact] = {}
     job_counts: Counter[Path] = Counter()
     trainings: dict[Path, Run] = {}
+    evaluations: dict[Path, Run] = {}
     for run in runs:
         job_artifacts: dict[Path, Artifact] = {}
-        for owner, steps in (*dependencies.needed_steps(run), (run, list(run_steps(run)))):
+        all_steps = [*dependencies.needed_steps(run), (run, list(run_steps(run)))]
+        evaluations |= pending_evaluations(all_steps)
+        for owner, steps in all_steps:
             job_artifacts |= {step.artifact.folder: step.artifact for step in steps}
             trainings |= {step.artifact.folder: owner for step in steps if step.stage is Stage.training}
         artifacts |= job_artifacts
@@ -73,11 +78,22 @@ def render_sweep(study: str, root: str, runs: Sequence[Run], half_width: float |
         yield from render_artifact(artifact, explain=runs[0].config.why, suffix=shared)
     yield from sweep_cost_lines(runs) or ["cost: none, no paid model is used"]
     yield from sweep_training_lines(list(trainings.values()))
+    yield from evaluation_lines(evaluations)
     yield from missing_key_lines(runs)
     yield from (f"note: {note}" for note in dict.fromkeys(note for run in runs for note in run.notes))
     yield from synthesis_loss_lines(runs)
     states = Counter(artifact_state(artifact) for artifact in artifacts.values())
     yield f"{len(artifacts)} folders below {root}: " + ", ".join(f"{count} {name}" for name, count in states.items())
+
+
+def pending_evaluations(steps: Sequence[tuple[Run, Sequence[Step]]]) -> dict[Path, Run]:
+    """Returns the folders of unfinished evaluations, each with the run that it belongs to."""
+    return {
+        step.artifact.folder: run
+        for run, owned in steps
+        for step in owned
+        if step.stage is Stage.evaluation and not step.artifact.complete
+    }
 
 
 def synthesis_loss_lines(runs: Sequence[Run]) -> Iterator[str]:

@@ -21,6 +21,7 @@ from entigraph.evaluation.tasks.question_task import QuestionTask
 from entigraph.huggingface.downloads import download_model
 from entigraph.llm.response_cache import response_cache_path
 from entigraph.llm.vllm.vllm_writer import LOG_NAME
+from entigraph.pipeline.evaluation_estimate import record_time
 from entigraph.pipeline.run import Run
 from entigraph.pipeline.study import headline
 from entigraph.pipeline.text_checks import check_texts, find_quoted_questions
@@ -183,7 +184,8 @@ def training_origin(run: Run) -> dict[str, str]:
 
 def evaluate(run: Run, out: Path, progress: Progress, tracker: Tracker) -> Mapping[str, Any]:
     model = model_with_tokenizer(run, str(run.artifacts.training.folder / "model"))
-    counts = evaluate_model(run, model, out, progress, training_texts(run), synthesis_losses(run, trained=True))
+    with record_time(run, out):
+        counts = evaluate_model(run, model, out, progress, training_texts(run), synthesis_losses(run, trained=True))
     scores = json.loads((out / "scores.json").read_text(encoding="utf-8"))
     tracker.summarize({**headline(run, counts), **scalar_scores(scores)})
     return counts
@@ -191,7 +193,8 @@ def evaluate(run: Run, out: Path, progress: Progress, tracker: Tracker) -> Mappi
 
 def evaluate_base_model(run: Run, out: Path, progress: Progress, tracker: Tracker) -> Mapping[str, Any]:
     download_model(run.model.path, progress)
-    return evaluate_model(run, model_with_tokenizer(run, run.model.path), out, progress)
+    with record_time(run, out):
+        return evaluate_model(run, model_with_tokenizer(run, run.model.path), out, progress)
 
 
 def evaluate_reference(run: Run, name: str, out: Path, progress: Progress, tracker: Tracker) -> Mapping[str, Any]:

@@ -31,7 +31,7 @@ def record_rate(run: Run, counts: Mapping[str, Any], seconds: float) -> None:
 def measured_rate(run: Run, parameters: int) -> float | None:
     """Returns the tokens per second of the longest training of such a model on this CPU; None before the first."""
     key = workload_key(run, parameters)
-    rates = [rate for rate in read_rates(run.root / RATES) if key.items() <= rate.items()]
+    rates = [rate for rate in read_lines(run.root / RATES) if key.items() <= rate.items() and rate.get("tokens")]
     longest = max(rates, key=lambda rate: rate["tokens"], default=None)
     return longest["tokens"] / longest["seconds"] if longest else None
 
@@ -48,12 +48,13 @@ def workload_key(run: Run, parameters: int) -> dict[str, Any]:
     }
 
 
-def read_rates(file: Path) -> Iterator[dict[str, Any]]:
+def read_lines(file: Path) -> Iterator[dict[str, Any]]:
+    """Yields the measurements of a file that state their seconds."""
     for line in file.read_text(encoding="utf-8").splitlines() if file.exists() else ():
         with suppress(ValueError):  # an incomplete line
-            rate = parse_json(line)
-            if isinstance(rate, dict) and rate.get("tokens") and rate.get("seconds"):
-                yield rate
+            values = parse_json(line)
+            if isinstance(values, dict) and values.get("seconds"):
+                yield values
 
 
 @cache

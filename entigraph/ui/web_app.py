@@ -19,6 +19,7 @@ from entigraph.ui import views  # noqa: E402
 from entigraph.ui.browser_sessions import BASE_MODEL, NO_MODEL, BrowserSessions, Histories  # noqa: E402
 
 SECONDS_BETWEEN_READS = 2.0
+COLUMN = {"min_width": 260}  # pixels: columns are below each other where they are narrower
 FONTS = {"font": ["system-ui", "sans-serif"], "font_mono": ["ui-monospace", "monospace"]}  # the default loads them
 
 
@@ -41,6 +42,7 @@ def launch(root: Path, host: str, port: int, device: str, in_browser: bool) -> N
 
 def build_app(root: Path, device: str = "auto") -> gr.Blocks:
     with gr.Blocks(title=f"EntiGraph: {root.name}", analytics_enabled=False) as app:
+        gr.Markdown("# EntiGraph")
         with gr.Tab("Studies"):
             add_studies(app, root)
         with gr.Tab("Sweeps"):
@@ -73,17 +75,18 @@ def add_studies(app: gr.Blocks, root: Path) -> None:
     names = views.list_studies(root)
     name = gr.Dropdown(names, value=names[0] if names else None, label="Study")
     summary = gr.Textbox(label="Summary", lines=6, interactive=False)
-    curve = gr.HTML()
-    table = gr.Dataframe(label="Accuracy", datatype="str", interactive=False)
-    report = gr.Textbox(label="Report, a page on this machine", interactive=False)
+    curve = gr.HTML(visible=False)
+    table = gr.Dataframe(label="Accuracy", datatype="str", interactive=False, visible=False)
+    report = gr.Textbox(label="Report, a page on this machine", interactive=False, visible=False, buttons=["copy"])
 
     @explain_errors
     def show(name: str | None) -> tuple[Any, ...]:
         if not name:
-            return "no study yet", "", None, ""
+            return "There is no study yet.", *[gr.update(visible=False)] * 3
         view = views.view_study(root, name)
         rows = {"headers": list(view.headings), "data": [list(row) for row in view.rows]}
-        return view.summary, view.curve, rows, view.report
+        has_curve = bool(view.curve)
+        return view.summary, *(gr.update(value=value, visible=has_curve) for value in (view.curve, rows, view.report))
 
     outputs = [summary, curve, table, report]
     app.load(show, name, outputs, api_visibility="private")
@@ -91,13 +94,13 @@ def add_studies(app: gr.Blocks, root: Path) -> None:
 
 
 def add_sweeps(app: gr.Blocks, root: Path) -> None:
-    gr.Markdown("Jobs of running sweeps, with their progress. A sweep that finished without failures is not listed.")
-    jobs = gr.Dataframe(headers=views.SWEEP_HEADINGS, datatype="str", interactive=False)
+    gr.Markdown("A sweep that finished without failures is not listed.")
+    jobs = gr.Dataframe(label="Jobs of sweeps", headers=views.SWEEP_HEADINGS, datatype="str", interactive=False)
 
     def show() -> list[list[str]]:
         return [list(row) for row in views.list_jobs(root)]
 
-    gr.Timer(SECONDS_BETWEEN_READS).tick(show, None, jobs, api_name="sweeps")
+    gr.Timer(SECONDS_BETWEEN_READS).tick(show, None, jobs, api_name="sweeps", show_progress="hidden")
     app.load(show, None, jobs, api_visibility="private")
 
 
@@ -105,16 +108,18 @@ def add_conversation(root: Path, device: str) -> None:
     sessions = BrowserSessions(root, device)
     models = views.list_models(root)
     with gr.Row():
-        model = gr.Dropdown(models, value=models[0] if models else None, label="Model", allow_custom_value=True)
-        other = gr.Dropdown([BASE_MODEL, NO_MODEL, *models], value=BASE_MODEL, label="Next to it")
+        first = models[0] if models else None
+        model = gr.Dropdown(models, value=first, label="Model", allow_custom_value=True, **COLUMN)
+        other = gr.Dropdown([BASE_MODEL, NO_MODEL, *models], value=BASE_MODEL, label="Next to it", **COLUMN)
     with gr.Row():
-        transcripts = [gr.Textbox(label=label, lines=12, interactive=False) for label in ("Model", "Next to it")]
+        labels = ("Answers of the model", "Answers of the model next to it")
+        transcripts = [gr.Textbox(label=label, lines=8, interactive=False, **COLUMN) for label in labels]
     question = gr.Textbox(label="Question", submit_btn="Ask")
+    open_book = gr.Checkbox(label="Open book: put passages of the documents into the prompt")
+    max_tokens = gr.Number(100, label="Tokens of an answer, at most", precision=0, minimum=1, maximum=1000)
     with gr.Row():
-        open_book = gr.Checkbox(label="Open book: put passages of the documents into the prompt")
-        max_tokens = gr.Slider(1, 1000, value=100, step=1, label="Tokens of an answer, at most")
-    with gr.Row():
-        why, reset = gr.Button("Why? Texts that mention the names in the answer"), gr.Button("New conversation")
+        why = gr.Button("Why? Texts that mention the names in the answer", **COLUMN)
+        reset = gr.Button("New conversation", **COLUMN)
     evidence = gr.Textbox(label="Why", lines=12, interactive=False)
     histories = gr.State({})
 
@@ -142,14 +147,14 @@ def add_conversation(root: Path, device: str) -> None:
 def add_texts(root: Path) -> None:
     names = views.list_corpora(root)
     with gr.Row():
-        name = gr.Dropdown(names, value=names[0] if names else None, label="Synthetic texts")
-        query = gr.Textbox(label="Containing", submit_btn="Search")
-        page = gr.Number(1, label="Page", precision=0, minimum=1)
-    table = gr.Dataframe(headers=views.TEXT_HEADINGS, datatype="str", interactive=False)
+        name = gr.Dropdown(names, value=names[0] if names else None, label="Synthetic texts", **COLUMN)
+        query = gr.Textbox(label="Containing", submit_btn="Search", **COLUMN)
+        page = gr.Number(1, label="Page", precision=0, minimum=1, **COLUMN)
+    table = gr.Dataframe(label="Texts", headers=views.TEXT_HEADINGS, datatype="str", interactive=False)
     number = gr.Number(1, label="Show text number", precision=0, minimum=1)
     with gr.Row():
-        text = gr.Textbox(label="Text", lines=16, interactive=False)
-        source = gr.Textbox(label="Source document", lines=16, interactive=False)
+        text = gr.Textbox(label="Text", lines=16, interactive=False, **COLUMN)
+        source = gr.Textbox(label="Source document", lines=16, interactive=False, **COLUMN)
 
     @explain_errors
     def search(name: str | None, query: str, page: int) -> list[list[str]]:
@@ -169,8 +174,8 @@ def add_comparison(root: Path) -> None:
     names = views.list_evaluations(root)
     with gr.Row():
         chosen = [
-            gr.Dropdown(names, value=names[index] if index < len(names) else None, label=label, allow_custom_value=True)
-            for index, label in enumerate(("Evaluation", "minus"))
+            gr.Dropdown(names, value=value, label=label, allow_custom_value=True, **COLUMN)
+            for label, value in zip(("Evaluation", "Minus"), [*names[:2], None, None], strict=False)
         ]
     compare = gr.Button("Compare")
     summary = gr.Textbox(label="Difference", lines=5, interactive=False)
@@ -191,11 +196,11 @@ def add_comparison(root: Path) -> None:
 def add_graphs(app: gr.Blocks, root: Path) -> None:
     names = views.list_corpora(root)
     with gr.Row():
-        name = gr.Dropdown(names, value=names[0] if names else None, label="Synthetic texts")
-        document = gr.Dropdown([], label="Document", allow_custom_value=True)
+        name = gr.Dropdown(names, value=names[0] if names else None, label="Synthetic texts", **COLUMN)
+        document = gr.Dropdown([], label="Document", allow_custom_value=True, **COLUMN)
     description = gr.Textbox(label="Graph", interactive=False)
     graph = gr.HTML()
-    pairs = gr.Dataframe(headers=views.GRAPH_HEADINGS, datatype="str", interactive=False)
+    pairs = gr.Dataframe(label="Pairs of entities", headers=views.GRAPH_HEADINGS, datatype="str", interactive=False)
 
     def list_documents(name: str | None) -> Any:
         documents = views.list_graphs(root, name) if name else []

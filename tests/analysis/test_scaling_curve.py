@@ -16,6 +16,7 @@ from entigraph.errors import ConfigError, DataError
 from entigraph.reporting.disclaimers import PLUMBING
 from entigraph.storage.artifact import write_json
 from tests.analysis.studies import make_context, make_run, make_study, run_scaling_curve
+from tests.chromium import HOSTILE, needs_chromium, render_page
 from tests.conftest import study_of
 
 
@@ -95,6 +96,28 @@ def test_curve_and_report_of_a_moved_study(smoke: Path, tmp_path: Path) -> None:
     figure = (study / "curve.svg").read_text()
     assert all(label in figure for label in ("Chance", "Base model", "EntiGraph", "Rephrase", "Raw"))
     assert str(smoke) not in page and (study / "curve.png").stat().st_size > 20_000
+
+
+@needs_chromium
+def test_texts_on_the_study_page_do_not_run(smoke: Path, tmp_path: Path) -> None:
+    root = tmp_path / "moved"
+    shutil.copytree(smoke, root)
+    for file in root.glob("corpus/*/documents.jsonl"):
+        replace_values(file, title=HOSTILE, text=HOSTILE)
+    for file in root.glob("evaluation/*/answers-closed_book.jsonl"):
+        replace_values(file, question=HOSTILE, document_id=HOSTILE)
+    study = study_of(root)
+    (study / "manifest.json").unlink()
+    run_scaling_curve(make_context(root, study))
+    tree = render_page(study / "report.html", tmp_path / "browser")
+    assert tree.xpath("//head/title/text()") == [study.name] and not list(tree.iter("script"))
+    assert tree.text_content().count(HOSTILE) > 3, "in samples and in changed questions"
+    assert not [link for link in tree.xpath("//img/@src | //a/@href") if not link.startswith(("data:image/", "../"))]
+
+
+def replace_values(file: Path, **values: str) -> None:
+    lines = [{**json.loads(line), **values} for line in file.read_text().splitlines()]
+    file.write_text("".join(json.dumps(line) + "\n" for line in lines))
 
 
 def test_no_curve_is_fitted_to_a_plumbing_check(smoke: Path, tmp_path: Path) -> None:

@@ -11,7 +11,10 @@ from entigraph.storage.artifact import finalize
 from entigraph.storage.schemas import Document, EntityGraph, SyntheticText
 from entigraph.storage.texts import write_texts
 
-HOSTILE = "<script>alert(1)</script> [bold]markup[/bold] \x1b[31mred\x1b[0m"
+HOSTILE = (
+    "<script>document.title = 'ran'</script><img src=x onerror=\"document.title = 'ran'\"> "
+    "[bold]markup[/bold] \x1b[31mred\x1b[0m"
+)
 DOCUMENTS = [
     Document(
         id="lamp", title="The Lamp", text="Miriam Vale kept the lamp. Captain Holloway lost the Meridian. It rained."

@@ -3,8 +3,6 @@
 import gzip
 import json
 import re
-import shutil
-import subprocess
 from base64 import b64decode, b64encode
 from collections.abc import Sequence
 from hashlib import sha256
@@ -26,9 +24,9 @@ from entigraph.storage.data_losses import collect_losses
 from entigraph.storage.jsonl import read_jsonl, write_jsonl
 from entigraph.storage.schemas import Answer, Document, EntityGraph, SyntheticText
 from entigraph.storage.texts import read_texts
+from tests.chromium import HOSTILE, needs_chromium, render_page
 from tests.evaluation.sample_questions import make_question, write_inputs
 
-HOSTILE = "</script></title><script>alert(1)</script>\"'><img src=x onerror=alert(1)>{{ 7 * 7 }}&amp;"
 OPTIONS = ["Miriam Vale", "Captain Holloway", "Tobias", "the Meridian"]
 QUESTION = {"text": "Who kept the lamp of Orsk?", "choices": OPTIONS, "answer": 0}
 
@@ -178,7 +176,7 @@ def test_hostile_texts_are_escaped(tmp_path: Path) -> None:
     assert (
         policy == f"default-src 'none'; style-src 'unsafe-inline'; script-src 'sha256-{digest}'" and len(scripts) == 1
     )
-    assert "alert" not in "".join(page.xpath("//script/text()"))
+    assert "document.title" not in "".join(page.xpath("//script/text()"))
     assert not [*page.iter("img", "link", "iframe")]
     assert not [name for item in page.iter() for name in item.attrib if name.startswith("on") or name == "src"]
 
@@ -285,36 +283,20 @@ def test_smoke_evaluations_have_reports(smoke: Path) -> None:
             assert questions["documents"][0] == titles[document]
 
 
-@pytest.mark.skipif(not shutil.which("chromium"), reason="needs Chromium to run the script of the page")
+@needs_chromium
 def test_report_in_a_browser(tmp_path: Path) -> None:
-    def open_page(page: Page, fragment: str = "") -> Any:
-        options = ("--headless", "--no-sandbox", "--disable-gpu", f"--user-data-dir={tmp_path / 'browser'}")
-        offline = ("--disable-background-networking", "--disable-component-update", "--disable-sync", "--no-first-run")
-        process = subprocess.run(
-            [
-                "chromium",
-                *options,
-                *offline,
-                "--virtual-time-budget=3000",
-                "--dump-dom",
-                f"{page.file.as_uri()}{fragment}",
-            ],
-            capture_output=True,
-            text=True,
-            timeout=600,
-        )
-        return html.fromstring(process.stdout)
-
+    profile = tmp_path / "browser"
     training = training_texts(make_text(0, "In Orsk, Miriam Vale kept a lamp."), entities=["Orsk", "Miriam Vale"])
     answers = [sampled("\nAnswer: B.\n", id=f"q{number}") for number in range(1_000)]
-    tree = open_page(Page(tmp_path / "many", {"cot": answers, "again": answers}, training), "#again/q600")
+    page = Page(tmp_path / "many", {"cot": answers, "again": answers}, training)
+    tree = render_page(page.file, profile, "#again/q600")
     detail = tree.get_element_by_id("detail").text_content()
     assert "q600" in detail and "Who kept the lamp of Orsk?" in detail and "Answer: B." in detail
     assert "Miriam Vale occurs in 1 of 1 text about the document, in 1 of them together with Orsk" in detail
     assert 3 < len(tree.find_class("row")) < 60, "only visible rows exist"
     (selected,) = tree.xpath("//*[@aria-selected='true']")
     assert selected.get("id") == "row-600" and "1,000 of 1,000 questions" in tree.text_content()
-    tree = open_page(hostile(tmp_path / "hostile"))
+    tree = render_page(hostile(tmp_path / "hostile").file, profile)
     assert tree.find_class("question")[0].text_content() == HOSTILE and not list(tree.iter("img"))
     assert tree.xpath("//title/text()") == ["a run: evaluation"]
 

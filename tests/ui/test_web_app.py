@@ -10,11 +10,9 @@ from typing import Any
 
 import pytest
 
-from entigraph.training.launch import free_port
 from tests.chat.finished_runs import RUN
 from tests.conftest import Command
-from tests.polling import wait_for
-from tests.ui.conftest import write_job
+from tests.ui.conftest import served, write_job
 
 
 def test_used_port_and_empty_root_are_errors(command: Command, outputs: Path) -> None:
@@ -45,29 +43,12 @@ def test_missing_gradio_is_one_error(outputs: Path, tmp_path: Path) -> None:
     assert result.returncode == 1 and "pip install 'entigraph[ui]'" in result.stderr
 
 
-def is_listening(port: int) -> bool:
-    with socket.socket() as attempt:
-        return attempt.connect_ex(("127.0.0.1", port)) == 0
-
-
 @pytest.fixture(scope="module")
 def client(outputs: Path) -> Iterator[Any]:
     gradio_client = pytest.importorskip("gradio_client")
     pytest.importorskip("gradio")
-    port = free_port()
-    process = subprocess.Popen(
-        [sys.executable, "-m", "entigraph", "ui", "--root", str(outputs), "--port", str(port), "--device", "cpu"],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-    )
-    try:
-        wait_for(lambda: process.poll() is not None or is_listening(port))
-        assert process.poll() is None, process.stdout and process.stdout.read()
-        yield gradio_client.Client(f"http://127.0.0.1:{port}", verbose=False, analytics_enabled=False)
-    finally:
-        process.terminate()
-        process.wait(600)
+    with served(outputs) as address:
+        yield gradio_client.Client(address, verbose=False, analytics_enabled=False)
 
 
 def test_study_opens_and_a_sweep_row_updates(client: Any, outputs: Path) -> None:

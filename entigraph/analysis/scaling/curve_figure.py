@@ -9,11 +9,11 @@ import numpy as np
 
 from entigraph.analysis.scaling.forecast import HORIZONS, form_by_name
 from entigraph.reporting import figures
-from entigraph.reporting.figures import BLACK, DISPLAY_NAMES, GRAY, Axes
+from entigraph.reporting.figures import BLACK, GRAY, Axes, Figure
 
 REFERENCE_COLOR, DASHES = "#555555", ("-.", (0, (1, 1)), (0, (5, 1, 1, 1, 1, 1)), (0, (7, 2)))
 BASE_LABEL, CHANCE_LABEL = "Base model", "Chance"
-MAX_INSIDE, MAX_LISTED = 8, 24  # series that the legend names inside the panel, and below it
+MAX_LISTED = 24  # series that the legend names
 
 POINT = ("synthetic_tokens", "accuracy", "stderr")
 
@@ -26,20 +26,19 @@ def draw_curve(curve: Curve, out: Path, title: str) -> None:
     groups = groups if len(groups) > 1 else []  # a single kind of question is the main panel
     panels = [*groups, *(["background"] if any(point["background"] is not None for point in curve["points"]) else [])]
     columns = ceil(len(panels) / 2)
-    series = len(legend_order(curve))
-    legend_height = 0.18 * series if MAX_INSIDE < series <= MAX_LISTED else 0.0
-    figure = figures.load_pyplot().figure(figsize=(6.2 + 2.4 * columns, 4.8 + legend_height), layout="constrained")
+    figure = figures.load_pyplot().figure(figsize=(6.2 + 2.4 * columns, 4.8), layout="constrained")
     grid = figure.add_gridspec(2, 2 + columns, width_ratios=(1.15, 1.15, *[1] * columns))
-    draw_main_panel(figure.add_subplot(grid[:, :2]), curve)
+    main = figure.add_subplot(grid[:, :2])
+    draw_main_panel(main, curve)
     for position, name in enumerate(panels):
         draw_small_panel(figure.add_subplot(grid[position // columns, 2 + position % columns]), curve, name)
-    figure.suptitle(title, fontsize=10)
+    add_legend(figure, main, curve, title)
     figures.save_figure(figure, out, "curve", curve["footer"])
 
 
 def draw_main_panel(axes: Axes, curve: Curve) -> None:
-    for index, name in enumerate(legend_order(curve)):
-        points = points_of_series(curve, name)
+    for name in legend_order(curve):
+        index, points = style_index(curve, name), points_of_series(curve, name)
         fit = next((fit for fit in curve["fits"] if fit["augmenter"] == name and "r2" in fit), None)
         draw_fit(axes, fit, points, figures.series_style(name, index)[0])
         label = figures.display_name(name) + (describe_fit(fit) if fit else "")
@@ -48,29 +47,32 @@ def draw_main_panel(axes: Axes, curve: Curve) -> None:
     axes.set_ylabel("closed-book accuracy")
     axes.set_xlabel("synthetic tokens")
     axes.set_title("All questions", fontsize=9)
-    add_legend(axes, curve)
     format_axes(axes, curve)
 
 
-def add_legend(axes: Axes, curve: Curve) -> None:
-    """Lists augmenters, then reference lines; below the panel if there are many, references only if too many."""
-    handles, labels = axes.get_legend_handles_labels()
-    references = {BASE_LABEL, CHANCE_LABEL, *(model["name"] for model in curve.get("baselines", ()))}
-    order = sorted(range(len(labels)), key=lambda index: labels[index] in references)
+def add_legend(figure: Figure, main: Axes, curve: Curve, title: str) -> None:
+    """Lists augmenters, then reference lines, above the panels; references only if there are too many series."""
     series = len(legend_order(curve))
+    handles, names = main.get_legend_handles_labels()
+    entries = dict(zip(names, handles, strict=True))
+    references = {BASE_LABEL, CHANCE_LABEL, *(model["name"] for model in curve.get("baselines", ()))}
+    labels = sorted(entries, key=lambda label: label in references)
     if series > MAX_LISTED:
-        order = [index for index in order if labels[index] in references]
         hint = f"{series} lines: analysis=grid shows them separately"
-        axes.plot([], [], linestyle="none", label=hint)
-        handles, labels, order = [*handles, axes.lines[-1]], [*labels, hint], [len(labels), *order]
-    below = MAX_INSIDE < series <= MAX_LISTED
-    axes.legend(
-        [handles[index] for index in order],
-        [labels[index] for index in order],
+        entries[hint] = main.plot([], [], linestyle="none")[0]
+        labels = [hint, *(label for label in labels if label in references)]
+    width = max(map(len, labels)) / figures.NOTE_CHARACTERS + 0.5  # inches, with the line in front
+    columns = max(1, int(figure.get_figwidth() / width))
+    figure.set_figheight(figure.get_figheight() + 0.18 * ceil(len(labels) / columns))
+    figure.legend(
+        [entries[label] for label in labels],
+        labels,
+        loc="outside upper center",
+        ncols=columns,
+        title=title,
+        title_fontsize=10,
         frameon=False,
         fontsize=8,
-        loc="upper center" if below else "upper left",
-        bbox_to_anchor=(0.5, -0.12) if below else None,
     )
 
 
@@ -90,8 +92,8 @@ def draw_fit(axes: Axes, fit: Mapping[str, Any] | None, points: Sequence[Mapping
 
 
 def draw_small_panel(axes: Axes, curve: Curve, name: str) -> None:
-    for index, augmenter in enumerate(legend_order(curve)):
-        color, marker = figures.series_style(augmenter, index)
+    for augmenter in legend_order(curve):
+        color, marker = figures.series_style(augmenter, style_index(curve, augmenter))
         points = points_of_series(curve, augmenter)
         values = [point["background"] if name == "background" else point["groups"].get(name) for point in points]
         tokens = [point["synthetic_tokens"] for point in points]
@@ -127,6 +129,11 @@ def points_of_series(curve: Curve, name: str) -> list[Mapping[str, Any]]:
     return [point for point in curve["points"] if point["augmenter"] == name]
 
 
+def style_index(curve: Curve, name: str) -> int:
+    """Returns the index that gives a series the same color and marker in all figures of its study."""
+    return sorted({point["augmenter"] for point in curve["points"]}).index(name)
+
+
 def legend_order(curve: Curve) -> list[str]:
     """Returns the names of the series, the highest last point first."""
     last: dict[str, float] = {point["augmenter"]: point["accuracy"] for point in curve["points"]}
@@ -140,9 +147,9 @@ def draw_forecasts(curve: Mapping[str, Any], out: Path) -> None:
         return
     count = len(forecasts)
     figure, panels = figures.create_figure(1, count, figsize=(max(4.2, 3.5 * count), 3.6), sharey=True)
-    for index, (axes, forecast) in enumerate(zip(panels[0], reversed(forecasts), strict=True)):
+    for axes, forecast in zip(panels[0], reversed(forecasts), strict=True):
         runs = [run for run in curve["runs"] if run["augmenter"] == forecast["augmenter"]]
-        draw_forecast_panel(axes, forecast, runs, index)
+        draw_forecast_panel(axes, forecast, runs, style_index(curve, forecast["augmenter"]))
     panels[0, 0].set_ylabel("closed-book accuracy")
     panels[0, 0].legend(frameon=False, fontsize=8, loc="upper left")
     figure.suptitle(f"Forecasts, {100 * forecasts[0]['curve']['confidence']:.0f} % bands", fontsize=10)
@@ -169,6 +176,6 @@ def draw_forecast_panel(axes: Axes, forecast: Mapping[str, Any], runs: list[Mapp
     figures.format_token_axis(axes, sorted(budgets | ahead), max_ticks=8)
     axes.tick_params(labelsize=7.5)
     axes.set_xlabel("synthetic tokens")
-    axes.set_title(f"{DISPLAY_NAMES.get(name, name)}\n{form_by_name(forecast['chosen']).formula}", fontsize=9)
+    axes.set_title(f"{figures.display_name(name)}\n{form_by_name(forecast['chosen']).formula}", fontsize=9)
     figures.format_percent_axis(axes)
     axes.set_ylim(0, 1)

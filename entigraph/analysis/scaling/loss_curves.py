@@ -38,11 +38,12 @@ def draw_loss_curves(runs: Sequence[StudyRun], out: Path, note: str) -> None:
     kinds = [kind for kind in LOSSES if any(kind in by_kind for _, by_kind in losses)]
     if not kinds:
         return
+    names = sorted(list_augmenters(runs))  # which decide the colors, as in the figure of the curve
     figure, (panels,) = figures.create_figure(1, len(kinds), figsize=(5.4 * len(kinds), 3.6))
     for axes, kind in zip(panels, kinds, strict=True):
-        for index, name in enumerate(list_augmenters(runs)):
+        for name in list_augmenters(runs):
             series = [by_kind[kind] for run, by_kind in losses if run.augmenter == name and kind in by_kind]
-            draw_series(axes, name, index, series)
+            draw_series(axes, name, names.index(name), series)
         axes.set_xlabel("tokens seen in training")
         axes.set_title(LOSSES[kind].capitalize(), fontsize=9)
         axes.legend(frameon=False, fontsize=8)

@@ -5,8 +5,6 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from markupsafe import Markup
-
 from entigraph.analysis.base import AnalysisContext
 from entigraph.analysis.scaling.curve_forms import FORMS
 from entigraph.analysis.scaling.study_tables import tabulate_points, tabulate_runs, tabulate_scores
@@ -29,7 +27,6 @@ MAX_TEXTS_SEARCHED = 20_000  # for one sample of each kind
 def write_report(
     context: AnalysisContext, out: Path, curve: Mapping[str, Any], pairs: Sequence[Mapping[str, Any]], samples: int
 ) -> None:
-    svg = (out / "curve.svg").read_text(encoding="utf-8")
     runs = context.runs
     run_headings, run_rows = tabulate_runs(runs, out)
     write_static_page(
@@ -38,7 +35,7 @@ def write_report(
         "scaling/study_report.html.j2",
         study=context.study.name,
         curve=curve,
-        curve_svg=Markup(svg[svg.index("<svg") :]),
+        curve_image=embed_svg(out / "curve.svg"),
         forecast_image=embed_svg(out / "forecast.svg"),
         recall_image=embed_svg(out / "recall.svg"),
         losses_image=embed_svg(out / "losses.svg"),
