@@ -6,11 +6,14 @@ from pathlib import Path
 from entigraph.config.schema import Stage
 from entigraph.config.validation import collect_problems
 from entigraph.evaluation.models_under_test import PretrainedBaseline
+from entigraph.evaluation.tasks.question_task import QuestionTask
 from entigraph.huggingface.model_folders import TOKENIZER, check_model_path, max_positions, text_vocabulary
 from entigraph.pipeline.cache_keys import Artifacts
 from entigraph.pipeline.components import Components
+from entigraph.questions.question_sources import GeneratedQuestions, QuestionForm
 from entigraph.storage import artifact
 from entigraph.storage.artifact import Artifact, enclosing_artifact
+from entigraph.storage.schemas import Question
 from entigraph.training.adapters import adapter_of
 from entigraph.training.model_checks import check_context_length, check_same_tokenizer, check_vocabulary
 
@@ -22,6 +25,7 @@ def check_components(run: Components) -> list[str]:
         *([f"seed: {run.seed} found, 0 or more expected"] if run.seed < 0 else []),
         *collect_problems(run.trainer.accumulation, run.data.batch_size),
         *evaluation_problems(run),
+        *question_problems(run),
         *baseline_problems(run),
         *context_problems(run),
         *adapter_problems(run),
@@ -56,6 +60,21 @@ def evaluation_problems(run: Components) -> Iterator[str]:
     for name, task in run.tasks.items():
         if task.needs_transformers and not run.engine.holds_model:
             yield f"engine: evaluation.{name} uses the Hugging Face model itself; choose engine=transformers for it"
+
+
+def question_problems(run: Components) -> Iterator[str]:
+    """Yields the tasks that cannot ask the questions that will be written."""
+    if not isinstance(run.questions, GeneratedQuestions) or run.questions.form != QuestionForm.short_answer:
+        return
+    if run.config.stage in (Stage.corpus, Stage.questions):  # then no task asks them
+        return
+    example = Question(id="", document_id="", text="Who?", group="all", accepted=["a name"])
+    for name, task in run.tasks.items():
+        if isinstance(task, QuestionTask) and task.corpus is None and task.question_problem(example):
+            yield (
+                f"questions.form: short_answer found, and evaluation.{name} is multiple choice; choose "
+                "evaluation=free_form, or questions.form=multiple_choice"
+            )
 
 
 def baseline_problems(run: Components) -> Iterator[str]:

@@ -26,12 +26,21 @@ Configured = Callable[..., Run]
             "baselines.openai: an endpoint returns no likelihoods, which evaluation.closed_book needs",
         ),
         (["+baselines.mine._target_=entigraph.llm.offline.offline_writer.OfflineWriter"], "answers no questions"),
+        (
+            ["questions=generated", "questions.form=short_answer"],
+            "questions.form: short_answer found, and evaluation.closed_book is multiple choice",
+        ),
         (["data.replay=/nowhere", "data.replay_rate=0.1"], "data.replay: "),
     ],
 )
 def test_misfits_are_errors(overrides: list[str], message: str, configured: Configured) -> None:
     with pytest.raises(ConfigError, match=message):
         configured(*overrides)
+
+
+@pytest.mark.parametrize("other", ["evaluation=free_form", "stage=questions"])
+def test_short_answers_fit_free_form_answers_and_the_stage_that_writes_them(other: str, configured: Configured) -> None:
+    assert configured("questions=generated", "questions.form=short_answer", other).questions.needs_writer
 
 
 def test_replay_tokens_must_be_tokens_of_the_same_tokenizer(configured: Configured) -> None:

@@ -398,7 +398,7 @@ def test_offline_questions_across_documents(form: QuestionForm, tmp_path: Path) 
     assert questions and counts["documents_without_questions"] == 1
     for question in questions:
         assert question.document_id == "0.txt" and question.accepted_answers == ["Orsk"]
-        assert "Miriam Vale" not in question.text and len(question.evidence) == 2
+        assert "Miriam Vale" not in question.text and len(question.evidence) == 2 and question.group == "combined"
         assert question.evidence[0] in LINKED[0] and question.evidence[1] in LINKED[1]
     (line, *_) = map(json.loads, (tmp_path / "out" / "review.jsonl").read_text().splitlines())
     assert (line["document"], line["other_document"]) == ("0.txt", "1.txt")

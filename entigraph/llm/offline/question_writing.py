@@ -159,9 +159,8 @@ def ask_across(first: str, second: str, shared: Sequence[str], rng: random.Rando
         for sentence in split_sentences(first):
             if name in sentence:
                 choices = [*neighbors, *rng.sample(wrong, OPTIONS - 1)]
-                questions.append(
-                    question_entry(f"{ACROSS_QUESTION}{sentence.replace(name, GAP)}", choices, [sentence, quote])
-                )
+                question = f"{ACROSS_QUESTION}{sentence.replace(name, GAP)}"
+                questions.append({**question_entry(question, choices, [sentence, quote]), "kind": "combined"})
     rng.shuffle(questions)
     return questions
 
