@@ -78,6 +78,9 @@ def test_plan_estimates_the_cost_of_questions_and_baselines(configured: Callable
     run = configured(*quality, "baselines=[gpt_4_turbo]", "questions=generated")
     (line,) = cost_estimate.question_cost_lines(run)
     assert line.startswith("questions with gpt-4o-mini: 2 requests for 40 questions and one check of each")
+    across = configured(*quality, "questions=generated", "questions.documents_per_question=2")
+    (line,) = cost_estimate.question_cost_lines(across)
+    assert line.startswith("questions with gpt-4o-mini: up to 10 requests for 40 questions and three checks of each")
     assert "unknown until the questions exist" in cost_estimate.baseline_cost_lines(run)[0]
     run = configured(*quality, "baselines=[gpt_4_turbo]", "evaluation.closed_book_cot.samples=10")
     execution.execute_step(next(run_steps(run)), SilentProgress(), Tracker)

@@ -220,9 +220,9 @@ def question_cost_lines(run: Run) -> list[str]:
     requests, questions, characters = estimate_requests(known_documents(run), source)
     prompts = characters / CHARACTERS_PER_TOKEN
     cost = llm.price.dollars(prompts, 0.0, questions * TOKENS_PER_QUESTION)
-    checks = "three checks" if source.across_documents else "one check"
+    checks, most = ("three checks", "up to ") if source.across_documents else ("one check", "")
     return [
-        f"questions with {llm.model}: {requests:,} requests for {questions:,} questions and {checks} of each,"
+        f"questions with {llm.model}: {most}{requests:,} requests for {questions:,} questions and {checks} of each,"
         f" about {prompts:,.0f} prompt tokens, {render_dollars(cost)}; stopped at llm.max_cost_usd = {llm.max_cost_usd}"
     ]
 

@@ -29,6 +29,8 @@ def verify_drafts(
     """Yields the verdicts in the order of the drafts."""
     reasons = {draft.question.id: unsupported_reason(draft) for draft in drafts}
     supported = [draft for draft in drafts if reasons[draft.question.id] is None]
+    for _ in range(len(drafts) - len(supported)):
+        on_checked()
     requests = [passage_request(draft, draft.passage, settings) for draft in supported]
     for draft, completion in zip(supported, llm.complete(requests), strict=True):
         reasons[draft.question.id] = rejection_reason(draft, completion, settings)

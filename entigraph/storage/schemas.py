@@ -31,9 +31,10 @@ class Document:
 
 @dataclass(frozen=True, kw_only=True)
 class Question:
-    """A question about one document: multiple choice, or free-form, with `accepted` short answers and no choices.
+    """A question about a document: multiple choice, or free-form, with `accepted` short answers and no choices.
 
     Attributes:
+        document_id: The document; the first one of a question about several.
         answer: Index into `choices`; a list, even of length one, means that several choices may be correct. Empty for
             a free-form question.
         group: The category by which scores are broken down (`forward`, `hard`, ...).
