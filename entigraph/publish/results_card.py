@@ -1,9 +1,10 @@
 """The README.md of a study's results on the Hub."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 from entigraph.analysis.scaling.study_tables import tabulate_points
+from entigraph.text.markdown import escape, escaped_table
 
 FRONT_MATTER = "---\ntags:\n- synthetic continued pretraining\n- entigraph\n---"
 
@@ -17,20 +18,8 @@ def render_results_card(name: str, curve: Mapping[str, Any]) -> str:
         "\n".join(f"> {escape(note)}" for note in curve["notes"]),
         "\n".join(f"- **{heading}**: {escape(text)}" for heading, text in curve.get("summary", {}).items()),
         "![accuracy against synthetic tokens](curve.png)",
-        markdown_table(table.headings, table.rows),
+        escaped_table(table.headings, table.rows),
         "± is one standard error, over seeds where there are two or more, else over documents. `curve.json` has all "
         "numbers, fits and settings.",
     ]
     return "\n\n".join(part for part in parts if part) + "\n"
-
-
-def markdown_table(headings: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    lines = [headings, ["---"] * len(headings), *rows]
-    return "\n".join(f"| {' | '.join(map(escape, line))} |" for line in lines)
-
-
-def escape(text: str) -> str:
-    """Returns the text on one line without characters that start Markdown or HTML."""
-    for character in "\\|<>[]*_`":
-        text = text.replace(character, f"\\{character}" if character not in "<>" else f"&{'lg'[character == '>']}t;")
-    return " ".join(text.split())

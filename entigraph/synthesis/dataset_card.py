@@ -1,6 +1,6 @@
 """Writes the dataset card of the synthetic texts: a README.md for people and for `datasets.load_dataset(folder)`."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict
 from itertools import islice
 from typing import Any
@@ -9,6 +9,7 @@ from entigraph.config.schema import Synthesis
 from entigraph.llm.cost import render_dollars
 from entigraph.storage.fingerprints import flatten
 from entigraph.storage.schemas import Document
+from entigraph.text.markdown import escaped_table, render_table
 
 FILE = "README.md"
 TEXTS = "texts-*.parquet"  # the jsonl files in the folder are not part of the dataset
@@ -58,14 +59,14 @@ def render_card(
         "entities of each document; `failures.jsonl`, the requests without a text; `near_duplicates.jsonl`, if "
         "they were searched for; `report.html`, if a writer was used; `manifest.json`, the configuration.",
         "## How it was made",
-        table(("setting", "value"), list_settings(augmenter, options, writer, rules)),
+        escaped_table(("setting", "value"), list_settings(augmenter, options, writer, rules)),
         "## Content",
-        table(("", ""), list_figures(counts)),
+        escaped_table(("", ""), list_figures(counts)),
         "Texts by kind:",
-        table(("kind", "texts"), [(kind, f"{count:,}") for kind, count in sorted(counts["kinds"].items())]),
+        escaped_table(("kind", "texts"), [(kind, f"{count:,}") for kind, count in sorted(counts["kinds"].items())]),
         render_failures(counts["failures"]),
         "## Columns",
-        table(("column", "meaning"), [(f"`{column}`", meaning) for column, meaning in COLUMNS.items()], escape=False),
+        render_table(("column", "meaning"), [(f"`{column}`", meaning) for column, meaning in COLUMNS.items()]),
         "## Source documents",
         render_sources(documents),
         "## License",
@@ -143,7 +144,7 @@ def render_failures(reasons: Mapping[str, int]) -> str:
     if not reasons:
         return "Every request gave a text."
     rows = [(reason, f"{count:,}") for reason, count in reasons.items()]
-    return "Requests without a text:\n\n" + table(("reason", "requests"), rows)
+    return "Requests without a text:\n\n" + escaped_table(("reason", "requests"), rows)
 
 
 def render_sources(documents: Iterable[Document]) -> str:
@@ -151,18 +152,5 @@ def render_sources(documents: Iterable[Document]) -> str:
     remaining = iter(documents)
     listed = [(document.id, document.title) for document in islice(remaining, MAX_DOCUMENTS_LISTED)]
     more = sum(1 for _ in remaining)
-    rendered = table(("id", "title"), listed)
+    rendered = escaped_table(("id", "title"), listed)
     return f"{rendered}\n\nand {more:,} more." if more else rendered
-
-
-def table(head: Sequence[str], rows: Iterable[Sequence[str]], *, escape: bool = True) -> str:
-    lines = [head, ["---"] * len(head), *([escape_cell(value) for value in row] if escape else row for row in rows)]
-    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
-
-
-def escape_cell(value: str) -> str:
-    """Returns arbitrary text as one table cell, with Markdown escaped."""
-    plain = " ".join(value.split()).replace("\\", "\\\\")
-    for character in "|<>`*_[]":
-        plain = plain.replace(character, f"\\{character}")
-    return plain

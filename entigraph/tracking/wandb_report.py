@@ -6,6 +6,8 @@ The panels of individual runs are rendered by W&B from the runs of the study's g
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
+from entigraph.text.markdown import render_table
+
 Curve = Mapping[str, Any]
 
 
@@ -77,11 +79,6 @@ def build_report(study: str, curve: Curve, project: str, entity: str) -> Any:
             training,
         ],
     )
-
-
-def render_table(headings: Sequence[str], rows: Iterator[Sequence[str]]) -> str:
-    lines = [headings, ["---"] * len(headings), *rows]
-    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
 
 
 def point_rows(curve: Curve) -> Iterator[Sequence[str]]:

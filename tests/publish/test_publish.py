@@ -140,4 +140,4 @@ def test_results_card_escapes_markdown(model_outputs: Path) -> None:
     point = {"augmenter": "a|b <script>", "synthetic_tokens": 10, "accuracy": 0.5, "stderr": 0.1, "seeds": 2,
              "questions": 4, "groups": {}, "background": None, "metrics": {}}  # fmt: skip
     card = render_results_card("s", {"base": None, "baselines": [], "points": [point], "notes": ["Simulated."]})
-    assert "| a\\|b &lt;script&gt; | 10 | 0.500 | 0.100 | 2 seeds |" in card and "> Simulated." in card
+    assert "| a\\|b \\<script\\> | 10 | 0.500 | 0.100 | 2 seeds |" in card and "> Simulated." in card
