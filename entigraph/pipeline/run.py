@@ -10,7 +10,7 @@ from entigraph.pipeline.components import Components
 class Run(Components):
     """The components of a configuration, which fit each other, and the artifacts that they decide.
 
-    `previous_round` is the run whose student decides what an adaptive augmenter writes (pipeline/adaptive_rounds.py).
+    `previous_round` is the run whose student decides what an adaptive augmenter writes (pipeline/loading.py).
     """
 
     artifacts: Artifacts

@@ -3,7 +3,7 @@
 In round k, the student is a model trained on the texts of round k - 1. Its losses on the statements of the documents
 (`evaluation=statement_loss`) order what is written next; the texts of earlier rounds come first, in the same order, so
 that they are answered from the response cache. The pipeline makes and names the artifacts of the earlier rounds
-(pipeline/adaptive_rounds.py).
+(pipeline/loading.py).
 """
 
 import random
