@@ -15,6 +15,7 @@ def analyze(run: Run) -> None:
     """Runs the analysis unless its output is up to date, and prints its summary."""
     from entigraph.analysis.base import AnalysisContext, analysis_output, run_analysis
     from entigraph.analysis.scaling.scaling_curve import load_curve
+    from entigraph.analysis.scaling.study_tables import render_results
     from entigraph.analysis.study_runs import StudyRun
 
     study = study_folder(run)
@@ -30,5 +31,5 @@ def analyze(run: Run) -> None:
     tracking = nullcontext(context.tracker) if output.complete else run.logger.run(analysis_info(run), run.root)
     with tracking as tracker, figure_style(style):
         print("\n".join(run_analysis(run.analysis, output, replace(context, tracker=tracker))))
-    if output.folder == study and (line := run.logger.publish(study.name, load_curve(study))):
+    if output.folder == study and (line := run.logger.publish(study.name, render_results(load_curve(study)))):
         print(line)

@@ -49,8 +49,8 @@ class TrackerSettings(Protocol):
     def run(self, info: RunInfo, root: Path) -> AbstractContextManager[Tracker]:
         """Starts or resumes a tracked run, which ends with the context."""
 
-    def publish(self, study: str, curve: Mapping[str, Any]) -> str | None:
-        """Publishes a study's curve. Returns a line for the user, or None."""
+    def publish(self, study: str, results: str) -> str | None:
+        """Publishes a study's results, which are Markdown. Returns a line for the user, or None."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -61,5 +61,5 @@ class NoLogger:
     def run(self, info: RunInfo, root: Path) -> Iterator[Tracker]:
         yield Tracker()
 
-    def publish(self, study: str, curve: Mapping[str, Any]) -> str | None:
+    def publish(self, study: str, results: str) -> str | None:
         return None

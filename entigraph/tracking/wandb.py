@@ -36,13 +36,13 @@ class Wandb:
     def mode(self) -> str:
         return os.environ.get("WANDB_MODE", "offline")
 
-    def publish(self, study: str, curve: Mapping[str, Any]) -> str | None:
+    def publish(self, study: str, results: str) -> str | None:
         """Creates or updates the study's W&B report. Returns a line with its URL or the error; None if offline."""
         if self.mode != "online":
             return None
         from entigraph.tracking.wandb_report import publish
 
-        return publish(study, curve, self.project, self.entity)
+        return publish(study, results, self.project, self.entity)
 
     @contextmanager
     def run(self, info: RunInfo, root: Path) -> Iterator[Tracker]:

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 from entigraph.analysis.base import AnalysisContext
+from entigraph.analysis.scaling.study_tables import fit_lines
 from entigraph.analysis.series import describe_differences
 from entigraph.analysis.study_runs import (
     PLUMBING_NOTE,
@@ -220,8 +221,7 @@ def summary_lines(title: str, curve: Mapping[str, Any], recall: Mapping[str, Any
         f"{point['stderr']:>9.3f}{point['seeds']:>7}"
         for point in points
     ]
-    lines += [f"fit, {fit['augmenter']}: {fit.get('missing') or describe_line(fit)}" for fit in curve["fits"]]
-    lines += [line for forecast in curve["forecasts"] for line in forecast_lines(forecast)]
+    lines += fit_lines(curve)
     if base:
         lines += [f"base, {name}: {accuracy:.3f}" for name, accuracy in base["tasks"].items()]
     lines += [
@@ -234,29 +234,3 @@ def summary_lines(title: str, curve: Mapping[str, Any], recall: Mapping[str, Any
     losses = render_losses(curve["data_losses"], up_to=len(curve["runs"]) > 1)
     lines += [f"data losses in a run: {losses}"] if losses else []
     return lines + [f"note: {note}" for note in curve["notes"]]
-
-
-def forecast_lines(forecast: Mapping[str, Any]) -> list[str]:
-    """Returns how well past forecasts did, and which targets the last one reaches."""
-    lines = []
-    if forecast.get("held_out"):
-        worst = max(forecast["held_out"], key=lambda held_out: abs(held_out["error"]))
-        inside, count = (sum(held_out[key] for held_out in forecast["held_out"]) for key in ("inside", "runs"))
-        lines.append(
-            f"past forecasts, {forecast['augmenter']}: {inside} of {count} runs inside their band; largest error "
-            f"{100 * worst['error']:+.1f} points ({worst['form']} fitted to {worst['fitted_to']:,}, at {worst['at']:,})"
-        )
-    reached = [target for target in forecast.get("targets", ()) if target["tokens"] is not None]
-    if reached:
-        targets = ", ".join(f"{target['accuracy']:g} at {target['tokens']:,} tokens" for target in reached)
-        lines.append(f"forecast, {forecast['augmenter']} ({forecast['chosen']}): {targets}")
-    return lines
-
-
-def describe_line(fit: Mapping[str, Any]) -> str:
-    a, b = fit["parameters"]["a"], fit["parameters"]["b"]
-    low, high = fit["tokens"]
-    return (
-        f"accuracy = {a:.3f} {b:+.4f} ln(tokens), R² {fit['r2']:.3f} over {fit['runs']} runs "
-        f"of {low:,} to {high:,} tokens, {100 * fit['gain_per_doubling']:+.1f} points per doubling"
-    )

@@ -1,4 +1,4 @@
-"""The tables of a study's report: its points, and its runs with links to their pages."""
+"""The tables of a study's report: its points, its runs with links to their pages; and its results as Markdown."""
 
 import os
 from collections.abc import Mapping, Sequence
@@ -8,6 +8,7 @@ from typing import Any
 
 from entigraph.analysis.study_runs import StudyRun
 from entigraph.reporting.figures import abbreviate
+from entigraph.text.markdown import escape, escaped_table
 
 
 @dataclass(frozen=True)
@@ -101,3 +102,49 @@ def list_links(run: StudyRun, study: Path) -> list[tuple[str, str]]:
         "model": run.folder("training") / "model",
     }
     return [(name, os.path.relpath(path, study)) for name, path in pages.items() if path.exists()]
+
+
+def render_results(curve: Mapping[str, Any], figure: str = "") -> str:
+    """Returns a study's notes, summary, `figure`, points and fits as Markdown."""
+    table = tabulate_points(curve)
+    parts = [
+        "\n".join(f"> {escape(note)}" for note in curve["notes"]),
+        "\n".join(f"- **{heading}**: {escape(text)}" for heading, text in curve.get("summary", {}).items()),
+        figure,
+        escaped_table(table.headings, table.rows),
+        "± is one standard error, over seeds where there are two or more, else over documents.",
+        "\n".join(f"- {escape(line)}" for line in fit_lines(curve)),
+    ]
+    return "\n\n".join(part for part in parts if part)
+
+
+def fit_lines(curve: Mapping[str, Any]) -> list[str]:
+    """Returns the fit of each augmenter, and its forecasts."""
+    lines = [f"fit, {fit['augmenter']}: {fit.get('missing') or describe_line(fit)}" for fit in curve.get("fits", ())]
+    return lines + [line for forecast in curve.get("forecasts", ()) for line in forecast_lines(forecast)]
+
+
+def forecast_lines(forecast: Mapping[str, Any]) -> list[str]:
+    """Returns how well past forecasts did, and which targets the last one reaches."""
+    lines = []
+    if forecast.get("held_out"):
+        worst = max(forecast["held_out"], key=lambda held_out: abs(held_out["error"]))
+        inside, count = (sum(held_out[key] for held_out in forecast["held_out"]) for key in ("inside", "runs"))
+        lines.append(
+            f"past forecasts, {forecast['augmenter']}: {inside} of {count} runs inside their band; largest error "
+            f"{100 * worst['error']:+.1f} points ({worst['form']} fitted to {worst['fitted_to']:,}, at {worst['at']:,})"
+        )
+    reached = [target for target in forecast.get("targets", ()) if target["tokens"] is not None]
+    if reached:
+        targets = ", ".join(f"{target['accuracy']:g} at {target['tokens']:,} tokens" for target in reached)
+        lines.append(f"forecast, {forecast['augmenter']} ({forecast['chosen']}): {targets}")
+    return lines
+
+
+def describe_line(fit: Mapping[str, Any]) -> str:
+    a, b = fit["parameters"]["a"], fit["parameters"]["b"]
+    low, high = fit["tokens"]
+    return (
+        f"accuracy = {a:.3f} {b:+.4f} ln(tokens), R² {fit['r2']:.3f} over {fit['runs']} runs "
+        f"of {low:,} to {high:,} tokens, {100 * fit['gain_per_doubling']:+.1f} points per doubling"
+    )
