@@ -119,21 +119,26 @@ def format_rate(rate: float) -> str:
 
 
 @contextmanager
-def report_regularly(meter: Meter, write: Callable[[str], None], interval_s: float) -> Iterator[None]:
-    """Writes the state of the meter once per interval, from a thread: the body may wait long for its first item."""
+def in_thread(work: Callable[[threading.Event], None]) -> Iterator[None]:
+    """Runs `work` in a thread while the body runs, at the end of which the event is set."""
     over = threading.Event()
-
-    def report() -> None:
-        while not over.wait(interval_s):
-            write(meter.line())
-
-    reporter = threading.Thread(target=report, daemon=True)
-    reporter.start()
+    thread = threading.Thread(target=work, args=(over,), daemon=True)
+    thread.start()
     try:
         yield
     finally:
         over.set()
-        reporter.join()
+        thread.join()
+
+
+def report_regularly(meter: Meter, write: Callable[[str], None], interval_s: float) -> AbstractContextManager[None]:
+    """Writes the state of the meter once per interval, from a thread: the body may wait long for its first item."""
+
+    def report(over: threading.Event) -> None:
+        while not over.wait(interval_s):
+            write(meter.line())
+
+    return in_thread(report)
 
 
 def advance_silently(amount: int, note: str = "", *, resumed: bool = False) -> None:

@@ -6,12 +6,15 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from omegaconf import DictConfig
+
+from entigraph.runtime.progress import in_thread
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -67,18 +70,9 @@ def job_file(folder: Path, number: int) -> Path:
     return folder / f"job-{number:04}.json"
 
 
-@contextmanager
-def watching(sweep: Sweep) -> Iterator[None]:
+def watching(sweep: Sweep) -> AbstractContextManager[None]:
     """Shows the jobs of a sweep from a thread while the body runs it."""
-    over = threading.Event()
-    watch = watch_table if sys.stdout.isatty() else watch_lines
-    watcher = threading.Thread(target=watch, args=(sweep, over), daemon=True)
-    watcher.start()
-    try:
-        yield
-    finally:
-        over.set()
-        watcher.join()
+    return in_thread(partial(watch_table if sys.stdout.isatty() else watch_lines, sweep))
 
 
 def watch_table(sweep: Sweep, over: threading.Event) -> None:
