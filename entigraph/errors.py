@@ -9,6 +9,8 @@ EntigraphError
 Any other exception is an internal error and keeps its traceback (exit status 70).
 """
 
+from collections.abc import Iterator
+
 
 class EntigraphError(Exception):
     """The message states what is wrong and where, what was expected and what to do next."""
@@ -28,3 +30,11 @@ class DataError(EntigraphError, ValueError):
 
 class LLMError(EntigraphError):
     pass
+
+
+def error_chain(error: BaseException) -> Iterator[BaseException]:
+    """Yields an error, its cause, the cause of that, and so on."""
+    cause: BaseException | None = error
+    while cause is not None:
+        yield cause
+        cause = cause.__cause__ or cause.__context__

@@ -22,7 +22,7 @@ from omegaconf import MISSING, DictConfig, ListConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from entigraph.config.suggestions import did_you_mean
-from entigraph.errors import ConfigError, EntigraphError
+from entigraph.errors import ConfigError, EntigraphError, error_chain
 
 HYDRA_KEYS = frozenset({"_target_", "_partial_", "_args_", "_recursive_", "_convert_"})
 OWN_PACKAGE = "entigraph."
@@ -280,9 +280,4 @@ def is_target_node(value: Any) -> bool:
 
 def config_error_message(error: BaseException) -> str | None:
     """Returns the message of the error of ours that a resolver raised; None where OmegaConf raised the error itself."""
-    cause: BaseException | None = error
-    while cause is not None:
-        if isinstance(cause, EntigraphError):
-            return str(cause)
-        cause = cause.__cause__ or cause.__context__
-    return None
+    return next((str(cause) for cause in error_chain(error) if isinstance(cause, EntigraphError)), None)

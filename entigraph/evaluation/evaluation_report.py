@@ -21,6 +21,7 @@ from entigraph.reporting.html import write_page
 from entigraph.storage.data_losses import render_losses
 from entigraph.storage.jsonl import read_jsonl
 from entigraph.storage.schemas import Answer, Document, Question, choice_set
+from entigraph.text.normalization import truncate
 
 FILE = "report.html"
 MAX_CHARACTERS = 60_000_000  # of all samples, passages and excerpts on the page together
@@ -191,7 +192,7 @@ def question_details(answer: Answer, evidence: Sequence[str], texts: TextBlocks)
     samples = list(zip(answer.samples, answer.texts, strict=False))[:MAX_SAMPLES]
     details = {
         "thought": answer.thought,
-        "response": texts.add(shorten(answer.response, SAMPLE_CHARACTERS)) if answer.response else None,
+        "response": texts.add(truncate(answer.response, SAMPLE_CHARACTERS)) if answer.response else None,
         "f1": answer.f1,
         "verdict": answer.verdict or answer.verdict_missing,
         "scores": [round(score, 3) for score in answer.scores],
@@ -199,7 +200,7 @@ def question_details(answer: Answer, evidence: Sequence[str], texts: TextBlocks)
         "samples_total": len(answer.samples),
         "votes": count_votes(answer) if answer.samples else [],
         "unparsed": answer.unparsed,
-        "samples": [[choice, texts.add(shorten(text, SAMPLE_CHARACTERS))] for choice, text in samples],
+        "samples": [[choice, texts.add(truncate(text, SAMPLE_CHARACTERS))] for choice, text in samples],
         "evidence": [texts.add(part) for part in evidence],
         "retrieved": answer.retrieved,
         "passages": [texts.add(passage) for passage in answer.passages],
@@ -221,10 +222,6 @@ def mention_details(mentions: AnswerMentions | None, texts: TextBlocks) -> dict[
         "joint_mentions": mentions.joint_mentions,
         "excerpts": [[excerpt.kind, excerpt.about, texts.add(excerpt.text)] for excerpt in mentions.excerpts],
     }
-
-
-def shorten(text: str, characters: int) -> str:
-    return text if len(text) <= characters else f"{text[:characters]}…"
 
 
 def score_rows(scores: Mapping[str, Any]) -> Iterator[ScoreRow]:

@@ -6,7 +6,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
-from entigraph.errors import ConfigError
+from entigraph.errors import ConfigError, error_chain
 from entigraph.huggingface.gguf_files import forget_quantization, pretrained_source, without_progress_bar
 
 if TYPE_CHECKING:
@@ -82,15 +82,12 @@ def list_names(names: Iterable[str]) -> str:
 
 def model_error(path: str, error: BaseException) -> ConfigError:
     """Returns a ConfigError that explains why the model cannot be loaded."""
-    cause: BaseException | None = error
-    while cause is not None:
-        if type(cause).__name__ == "GatedRepoError":
-            return ConfigError(
-                f"model.path: {path} is gated: accept its license on https://huggingface.co/{path}, create a token "
-                "with the same account on https://huggingface.co/settings/tokens, and put it into the environment: "
-                "export HF_TOKEN=..."
-            )
-        cause = cause.__cause__ or cause.__context__
+    if any(type(cause).__name__ == "GatedRepoError" for cause in error_chain(error)):
+        return ConfigError(
+            f"model.path: {path} is gated: accept its license on https://huggingface.co/{path}, create a token with "
+            "the same account on https://huggingface.co/settings/tokens, and put it into the environment: "
+            "export HF_TOKEN=..."
+        )
     return ConfigError(
         f"model.path: cannot load {path!r}: {str(error).splitlines()[0]} "
         "Set it to a Hugging Face folder (config.json and safetensors) or a Hub ID; for a gated model, accept its "

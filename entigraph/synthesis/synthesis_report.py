@@ -24,6 +24,7 @@ from entigraph.storage.texts import read_texts
 from entigraph.synthesis.edge_counts import EdgeCounts
 from entigraph.synthesis.generation import text_id_suffix
 from entigraph.text import refusals
+from entigraph.text.normalization import truncate
 
 FILE = "report.html"
 REASONS_SHOWN = 50
@@ -241,7 +242,3 @@ def most_similar(folder: Path) -> list[NearDuplicate]:
     file = folder / "near_duplicates.jsonl"
     duplicates = read_jsonl(file, NearDuplicate) if file.exists() else ()
     return nlargest(NEAR_DUPLICATES_SHOWN, duplicates, key=lambda duplicate: duplicate.similarity)
-
-
-def truncate(text: str, characters: int) -> str:
-    return text if len(text) <= characters else f"{text[:characters]}…"

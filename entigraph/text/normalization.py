@@ -111,3 +111,7 @@ def render_changes(changes: Mapping[str, int]) -> str:
     return ", ".join(
         f"{count:,} {names[kind] if count != 1 else names[kind].removesuffix('s')}" for kind, count in changes.items()
     )
+
+
+def truncate(text: str, characters: int) -> str:
+    return text if len(text) <= characters else f"{text[:characters]}…"

@@ -22,6 +22,7 @@ from entigraph.storage.jsonl import read_jsonl
 from entigraph.storage.schemas import Document, EntityGraph, source_document_id
 from entigraph.storage.texts import read_texts, row_groups
 from entigraph.sweep.job_table import Sweep, describe_status, job_file
+from entigraph.text.normalization import truncate
 
 Rows = Sequence[Sequence[str]]
 SWEEP_HEADINGS = ["sweep", "job", "state", "doing", "updated"]
@@ -114,7 +115,13 @@ def list_texts(root: Path, corpus: str, query: str, page: int) -> Rows:
     )
     first = (max(page, 1) - 1) * TEXTS_PER_PAGE
     return [
-        [str(number), text.document_id, text.kind, ", ".join(text.about), shorten(text.text)]
+        [
+            str(number),
+            text.document_id,
+            text.kind,
+            ", ".join(text.about),
+            truncate(" ".join(text.text.split()), SHOWN_CHARACTERS),
+        ]
         for number, text in islice(matching, first, first + TEXTS_PER_PAGE)
     ]
 
@@ -172,11 +179,6 @@ def image(svg: bytes, description: str) -> str:
     """Returns an image element: scripts in an image never run."""
     data = f"data:image/svg+xml;base64,{b64encode(svg).decode()}"
     return f'<img src="{data}" alt="{description}" width="100%" style="background: white">'
-
-
-def shorten(text: str) -> str:
-    line = " ".join(text.split())
-    return line if len(line) <= SHOWN_CHARACTERS else f"{line[:SHOWN_CHARACTERS]}…"
 
 
 def show_text(root: Path, corpus: str, number: int) -> tuple[str, str]:

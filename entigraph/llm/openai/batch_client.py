@@ -3,7 +3,6 @@
 import json
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -86,18 +85,15 @@ class BatchClient:
         status, body = response.get("status_code"), response.get("body")
         status = status if isinstance(status, int) else 502
         if status != 200 or not isinstance(body, dict):
-            return self.shorten(read_error(status, json.dumps(body or record.get("error")).encode()))
+            return self.options.shorten(read_error(status, json.dumps(body or record.get("error")).encode()))
         reply = read_reply(json.dumps(body).encode()) if not body.get("choices") else body
         if isinstance(reply, ReplyError):
-            return self.shorten(reply)
+            return self.options.shorten(reply)
         options = self.options
         try:
             return parse_completion(reply, options.model, options.price, options.known_finish_reasons)
         except InvalidReply as error:
             return ReplyError(502, f"no valid reply: {error}")
-
-    def shorten(self, error: ReplyError) -> ReplyError:
-        return replace(error, message=self.options.error_message(error.message))
 
     @contextmanager
     def translate_errors(self) -> Iterator[None]:

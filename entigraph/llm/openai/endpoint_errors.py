@@ -4,7 +4,7 @@ import os
 from urllib.parse import urlsplit, urlunsplit
 from urllib.request import getproxies, proxy_bypass
 
-from entigraph.errors import LLMError
+from entigraph.errors import LLMError, error_chain
 from entigraph.llm.base import CONTENT_FILTER, REJECTED, Completion
 from entigraph.llm.openai.openai_options import OpenAIOptions
 from entigraph.llm.replies import ErrorKind, ReplyError
@@ -53,11 +53,9 @@ def connection_failure(error: BaseException) -> str:
 
     The client reports a refused connection as a timeout, but keeps the system's error as the first cause.
     """
-    cause: BaseException | None = error
-    while cause is not None:
+    for cause in error_chain(error):
         if isinstance(cause, OSError) and cause.errno:
             return os.strerror(cause.errno) if cause.errno > 0 else str(cause.strerror)
-        cause = cause.__cause__ or cause.__context__
     return type(error.__cause__ or error).__name__
 
 

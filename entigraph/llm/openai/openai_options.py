@@ -2,7 +2,7 @@
 
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any
 from urllib.parse import urlsplit
@@ -13,7 +13,7 @@ from entigraph.llm.base import Request
 from entigraph.llm.caching import Body
 from entigraph.llm.cost import Price, find_price
 from entigraph.llm.openai.capabilities import check_capabilities
-from entigraph.llm.replies import FINISH_REASONS
+from entigraph.llm.replies import FINISH_REASONS, ReplyError
 from entigraph.llm.wire_format import PATHS, Api, build_body
 
 DEFAULT_ADDRESS = "https://api.openai.com/v1"
@@ -144,3 +144,6 @@ class OpenAIOptions:
     def error_message(self, error: Any) -> str:
         """Returns the endpoint's error message, with the API key redacted."""
         return str(getattr(error, "message", error)).replace(self.key, "<key>")[:MAX_MESSAGE_CHARACTERS]
+
+    def shorten(self, error: ReplyError) -> ReplyError:
+        return replace(error, message=self.error_message(error.message))

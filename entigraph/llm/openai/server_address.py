@@ -65,10 +65,10 @@ class ServerAddress:
                 response = await self.client.post(self.path, cast_to=httpx2.Response, content=content)
             reply = read_reply(response.content)
             if isinstance(reply, ReplyError):
-                return self.shorten(reply)
+                return self.options.shorten(reply)
             completion = self.parse(reply, wire_request, notes)
         except openai.APIStatusError as error:
-            return self.shorten(read_status_error(error))
+            return self.options.shorten(read_status_error(error))
         except TimeoutError:
             return Retry(f"no complete reply within {self.options.timeout_s:g} s")
         except openai.APIError as error:
@@ -81,9 +81,6 @@ class ServerAddress:
             self.sending.discard(task)
         self.failures, self.headers = 0, response.headers
         return completion
-
-    def shorten(self, error: ReplyError) -> ReplyError:
-        return replace(error, message=self.options.error_message(error.message))
 
     def parse(self, reply: Mapping[str, Any], wire_request: WireRequest, notes: tuple[str, ...]) -> Completion:
         options = self.options
