@@ -3,7 +3,6 @@
 It works inside a notebook or another program: it leaves no global Hydra state behind and never exits the process.
 """
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -24,6 +23,7 @@ from entigraph.pipeline.registration import register_config
 from entigraph.pipeline.run import Run
 from entigraph.runtime.progress import TerminalProgress
 from entigraph.storage import artifact
+from entigraph.storage.artifact import read_json
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -111,7 +111,7 @@ class Study:
     @cached_property
     def curve(self) -> dict[str, Any]:
         """The content of curve.json: points, fits, base model, notes."""
-        content: dict[str, Any] = json.loads((self.folder / "curve.json").read_text(encoding="utf-8"))
+        content: dict[str, Any] = read_json(self.folder / "curve.json")
         return content
 
     @property

@@ -1,6 +1,5 @@
 """The finished runs of a study, and the points of its curve."""
 
-import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -12,7 +11,7 @@ from typing import Any
 from entigraph.analysis.series import name_series
 from entigraph.fictional.reading import comprehend
 from entigraph.reporting.disclaimers import PLUMBING, shorten
-from entigraph.storage.artifact import is_complete, is_from_another_version, read_manifest
+from entigraph.storage.artifact import is_complete, is_from_another_version, read_json, read_manifest
 from entigraph.storage.data_losses import merge_losses, render_losses
 from entigraph.storage.fingerprints import digest
 from entigraph.storage.jsonl import read_jsonl
@@ -133,7 +132,7 @@ class StudyRun:
 
 
 def load_scores(evaluation: Path) -> dict[str, Any]:
-    return dict(json.loads((evaluation / "scores.json").read_text(encoding="utf-8")))
+    return dict(read_json(evaluation / "scores.json"))
 
 
 def load_answers(evaluation: Path, task: str) -> list[Answer]:
@@ -150,7 +149,7 @@ def corpus_disclaimer(corpus: Path) -> str | None:
 
 
 def load_entries(study: Path) -> list[dict[str, Any]]:
-    return [json.loads(file.read_text(encoding="utf-8")) for file in sorted((study / "runs").glob("*.json"))]
+    return [read_json(file) for file in sorted((study / "runs").glob("*.json"))]
 
 
 def finished_runs(study: Path, root: Path, *others: tuple[Path, Path]) -> tuple[list[StudyRun], list[str]]:
@@ -290,7 +289,7 @@ def summarize_references(study: Path, root: Path, task: str) -> list[dict[str, A
 def finished_references(study: Path, root: Path) -> Iterator[tuple[dict[str, str], Path]]:
     """Yields the entry (`name`, and `subject`, which distinguishes models of one name) and evaluation of each."""
     for file in sorted((study / "baselines").glob("*.json")):
-        entry = json.loads(file.read_text(encoding="utf-8"))
+        entry = read_json(file)
         if is_complete(root / entry["evaluation"]):
             yield entry, root / entry["evaluation"]
 

@@ -18,6 +18,7 @@ from entigraph.evaluation.base import TaskInputs
 from entigraph.evaluation.entity_mentions import AnswerMentions, QuestionKey, TrainingTexts, count_mentions
 from entigraph.evaluation.scoring import INTERVAL
 from entigraph.reporting.html import write_page
+from entigraph.storage.artifact import read_json
 from entigraph.storage.data_losses import render_losses
 from entigraph.storage.jsonl import read_jsonl
 from entigraph.storage.schemas import Answer, Document, Question, choice_set
@@ -110,7 +111,7 @@ def write(
     """Writes the report of the tasks in `inputs`. `training` are the model's training texts, if known; `label` is a
     disclaimer for simulated results.
     """
-    scores = json.loads((folder / "scores.json").read_text(encoding="utf-8"))
+    scores = read_json(folder / "scores.json")
     files = {task: folder / f"answers-{task}.jsonl" for task in inputs}
     keys = {QuestionKey.from_answer(answer) for file in files.values() for answer in read_jsonl(file, Answer)}
     mentions = count_mentions(sorted(keys), training) if training else None

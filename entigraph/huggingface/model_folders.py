@@ -1,6 +1,5 @@
 """Checks model folders and Hub IDs without loading a model or importing torch."""
 
-import json
 import re
 from collections.abc import Mapping
 from functools import cache
@@ -9,6 +8,7 @@ from typing import Any
 
 from entigraph.errors import ConfigError
 from entigraph.huggingface.gguf_files import check_gguf, is_gguf
+from entigraph.storage.artifact import read_json
 
 TOKENIZER = "tokenizer.json"
 ADAPTER_CONFIG = "adapter_config.json"
@@ -40,7 +40,7 @@ def check_model_path(path: str) -> None:
         check_gguf(local)
         return
     if (local / ADAPTER_CONFIG).is_file():
-        base = json.loads((local / ADAPTER_CONFIG).read_text(encoding="utf-8")).get("base_model_name_or_path")
+        base = read_json(local / ADAPTER_CONFIG).get("base_model_name_or_path")
         raise ConfigError(
             f"model.path: {local} contains a LoRA adapter of {base or 'an unknown base model'}, not a model; merge it "
             "first (merge_and_unload() of peft, then save_pretrained), or set the folder of the merged model"
@@ -69,7 +69,7 @@ def read_config(path: str) -> dict[str, Any] | None:
     if not file.is_file():
         return None
     try:
-        values: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))
+        values: dict[str, Any] = read_json(file)
     except ValueError as error:
         raise ConfigError(f"model.path: {file} is not JSON: {error}") from None
     return {**values, **values["text_config"]} if isinstance(values.get("text_config"), dict) else values
@@ -97,7 +97,7 @@ def text_vocabulary(file: Path) -> int:
 
 @cache
 def read_tokenizer(file: Path, modified: int) -> dict[str, Any]:
-    content: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))
+    content: dict[str, Any] = read_json(file)
     return content
 
 

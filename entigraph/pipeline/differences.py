@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from entigraph.storage.artifact import MANIFEST, Artifact
+from entigraph.storage.artifact import MANIFEST, Artifact, read_json
 from entigraph.storage.fingerprints import differing_values, flatten
 
 
@@ -32,7 +32,7 @@ def finished_fields(artifact: Artifact) -> Iterator[tuple[Path, dict[str, Any]]]
     """Yields the folder and the flattened key of every finished artifact of a stage; damaged manifests are skipped."""
     for file in (artifact.root / artifact.stage).glob(f"*/{MANIFEST}"):
         try:
-            manifest = json.loads(file.read_text(encoding="utf-8"))
+            manifest = read_json(file)
             inputs = {name: source["folder"] for name, source in manifest["inputs"].items()}
             yield file.parent, flatten({**manifest["cache_key"], "inputs": inputs})
         except (OSError, ValueError, KeyError, AttributeError):

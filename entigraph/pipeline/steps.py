@@ -3,7 +3,6 @@
 Stages take finished folders and typed settings; none of them sees the config.
 """
 
-import json
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import nullcontext
@@ -31,7 +30,7 @@ from entigraph.questions.question_sources import GeneratedQuestions
 from entigraph.runtime.processes import process_group
 from entigraph.runtime.progress import Progress
 from entigraph.storage import artifact
-from entigraph.storage.artifact import Artifact, enclosing_artifact
+from entigraph.storage.artifact import Artifact, enclosing_artifact, read_json
 from entigraph.storage.data_losses import Loss, collect_losses
 from entigraph.storage.jsonl import read_jsonl
 from entigraph.storage.schemas import Document
@@ -186,7 +185,7 @@ def evaluate(run: Run, out: Path, progress: Progress, tracker: Tracker) -> Mappi
     model = model_with_tokenizer(run, str(run.artifacts.training.folder / "model"))
     with record_time(run, out):
         counts = evaluate_model(run, model, out, progress, training_texts(run), synthesis_losses(run, trained=True))
-    scores = json.loads((out / "scores.json").read_text(encoding="utf-8"))
+    scores = read_json(out / "scores.json")
     tracker.summarize({**headline(run, counts), **scalar_scores(scores)})
     return counts
 

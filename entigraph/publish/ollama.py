@@ -1,11 +1,11 @@
 """The Modelfile with which Ollama imports a trained model."""
 
-import json
 from pathlib import Path
 
 from entigraph.chat.conversation import QUESTION_PROMPT
 from entigraph.chat.model_selection import SelectedModel
 from entigraph.errors import ConfigError
+from entigraph.storage.artifact import read_json
 
 FILE = "Modelfile"
 ARCHITECTURES = ("LlamaForCausalLM", "MistralForCausalLM", "Gemma2ForCausalLM", "Gemma3ForCausalLM", "Qwen2ForCausalLM",
@@ -20,7 +20,7 @@ def render_modelfile(model: SelectedModel) -> str:
     folder = Path(model.path).expanduser().resolve()
     if not (folder / "config.json").is_file():
         raise ConfigError(f"{model.name} is not a folder on this machine; Ollama imports local folders")
-    config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+    config = read_json(folder / "config.json")
     architecture = next(iter(config.get("architectures") or ["an unknown architecture"]))
     if architecture not in ARCHITECTURES:
         raise ConfigError(f"{model.name} is a {architecture}; Ollama imports {', '.join(ARCHITECTURES)}")
@@ -34,5 +34,5 @@ def render_modelfile(model: SelectedModel) -> str:
 
 def has_chat_template(folder: Path) -> bool:
     settings = folder / "tokenizer_config.json"
-    known = settings.exists() and json.loads(settings.read_text(encoding="utf-8")).get("chat_template")
+    known = settings.exists() and read_json(settings).get("chat_template")
     return bool(known) or (folder / "chat_template.jinja").exists()

@@ -4,7 +4,6 @@ Source documents leave it only on request (`with_texts`). Files that quote them 
 answers, the questions of a study, and texts of the augmenter `raw`, which are the documents.
 """
 
-import json
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
@@ -14,7 +13,7 @@ from entigraph.chat.model_selection import select_model
 from entigraph.config.suggestions import did_you_mean
 from entigraph.errors import ConfigError
 from entigraph.publish.results_card import render_results_card
-from entigraph.storage.artifact import read_manifest
+from entigraph.storage.artifact import read_json, read_manifest
 
 FIGURES = ("curve", "forecast", "losses", "recall")
 CARD = "README.md"
@@ -100,7 +99,7 @@ def collect_results(name: str, root: Path, with_texts: bool) -> Publication:
     folder = find_folder(name, root / "studies")
     if not (folder / "curve.json").exists():
         raise ConfigError(f"{folder.name} has no results yet; run entigraph analyze first")
-    curve = json.loads((folder / "curve.json").read_text(encoding="utf-8"))
+    curve = read_json(folder / "curve.json")
     card = PublishedFile(CARD, content=render_results_card(folder.name, curve).encode())
     figures = [f"{figure}.{suffix}" for figure in FIGURES for suffix in ("png", "svg", "pdf")]
     quoting = ["paired.json", "report.html"]  # questions with their answers, and documents
@@ -133,7 +132,7 @@ def check_not_private(publication: Publication, root: Path) -> None:
     """Raises ConfigError if a run with study.private=true made one of the artifacts."""
     names = {str(folder.relative_to(root)) for folder in publication.artifacts if folder.is_relative_to(root)}
     for file in sorted(root.glob("studies/*/runs/*.json")):
-        entry = json.loads(file.read_text(encoding="utf-8"))
+        entry = read_json(file)
         study = file.parent.parent
         if entry.get("private") and (study in publication.artifacts or names.intersection(map(str, entry.values()))):
             raise ConfigError(

@@ -374,6 +374,10 @@ def finalize(folder: Path, manifest: Values) -> None:
     write_durably(folder / MANIFEST, encode_json({**manifest, "files": files}))
 
 
+def read_json(path: Path) -> Any:
+    return json.loads(path.read_text(encoding="utf-8"))
+
+
 def write_json(path: Path, value: Any) -> None:
     """Writes JSON atomically: readers see either the old file or the complete new one."""
     unfinished = path.with_name(f".{path.name}.{os.getpid()}{UNFINISHED}")

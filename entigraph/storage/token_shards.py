@@ -4,7 +4,6 @@ If texts are packed without splitting them across blocks, or if the loss covers 
 `packing.json` and a `labels-*.bin` per shard with one byte per token: 1 if the token contributes to the loss.
 """
 
-import json
 import os
 from bisect import bisect_right
 from collections.abc import Sequence
@@ -15,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from entigraph.errors import ArtifactError
-from entigraph.storage.artifact import write_json
+from entigraph.storage.artifact import read_json, write_json
 from entigraph.storage.fingerprints import checksum
 from entigraph.storage.jsonl import read_jsonl, write_jsonl
 from entigraph.storage.schemas import TokenShard
@@ -169,5 +168,5 @@ def read_index(folder: Path) -> list[TokenShard]:
 
 def read_packing(folder: Path) -> dict[str, int | None]:
     file = folder / PACKING
-    packing: dict[str, int | None] = json.loads(file.read_text(encoding="utf-8")) if file.exists() else {}
+    packing: dict[str, int | None] = read_json(file) if file.exists() else {}
     return packing

@@ -6,7 +6,6 @@ the widest point decides, after at least three seeds. Stopping when an interval 
 below the nominal level: in simulation to 84-90 % for a single point and about 90 % for four (tests/sweep).
 """
 
-import json
 from collections.abc import Sequence
 from math import sqrt
 from pathlib import Path
@@ -16,7 +15,7 @@ from typing import Any
 from omegaconf import DictConfig, OmegaConf, flag_override
 
 from entigraph.errors import ConfigError
-from entigraph.storage.artifact import write_json
+from entigraph.storage.artifact import read_json, write_json
 from entigraph.sweep.expansion import has_known_jobs
 from entigraph.sweep.job_table import job_file
 
@@ -79,10 +78,10 @@ def reason_to_skip(folder: Path, number: int) -> str | None:
     file = folder / RULE_FILE
     if not file.exists():
         return None
-    rule = json.loads(file.read_text(encoding="utf-8"))
+    rule = read_json(file)
     size = rule["jobs"]
     earlier = range(number - number % size)
-    statuses = [json.loads(job_file(folder, job).read_text(encoding="utf-8")) for job in earlier]
+    statuses = [read_json(job_file(folder, job)) for job in earlier]
     skipped = next((status["reason"] for status in statuses if status["state"] == SKIPPED), None)
     if skipped:
         return str(skipped)

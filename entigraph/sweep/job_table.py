@@ -1,6 +1,5 @@
 """What the jobs of a sweep are doing: read from their status files and printed while the sweep runs."""
 
-import json
 import sys
 import threading
 import time
@@ -15,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 from omegaconf import DictConfig
 
 from entigraph.runtime.progress import in_thread
+from entigraph.storage.artifact import read_json
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -49,7 +49,7 @@ class Sweep:
     def read_status_files(self) -> Iterator[tuple[int, dict[str, Any]]]:
         for file in self.folder.glob("job-*.json"):
             try:
-                yield int(file.stem.removeprefix("job-")), json.loads(file.read_text(encoding="utf-8"))
+                yield int(file.stem.removeprefix("job-")), read_json(file)
             except (FileNotFoundError, ValueError):
                 continue  # deleted or replaced just now: the job is about to write it again
 

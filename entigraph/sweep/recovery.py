@@ -7,7 +7,6 @@ running when a process dies again is the culprit; it is reported as failed, and 
 The parent writes what it knows to a file in the sweep's folder, and every job reads it before it begins.
 """
 
-import json
 import os
 import socket
 import time
@@ -19,7 +18,7 @@ from typing import Any
 
 from entigraph.runtime.progress import StatusFileProgress
 from entigraph.storage import locks
-from entigraph.storage.artifact import write_json
+from entigraph.storage.artifact import read_json, write_json
 
 FILE = "sweep.json"
 SECONDS_FOR_THE_POOL_TO_NOTICE = 5.0
@@ -39,7 +38,7 @@ class SweepState:
 
     @classmethod
     def load(cls, folder: Path) -> "SweepState":
-        return cls(**json.loads((folder / FILE).read_text(encoding="utf-8")))
+        return cls(**read_json(folder / FILE))
 
     def save(self, folder: Path) -> None:
         write_json(folder / FILE, asdict(self))

@@ -1,10 +1,10 @@
 """A finished tokenizer artifact, loaded: text to ids as training uses them."""
 
-import json
 from collections.abc import Sequence
 from pathlib import Path
 
 from entigraph.errors import ArtifactError
+from entigraph.storage.artifact import read_json
 from entigraph.tokenization.base import META_FILE, TOKENIZER_FILE, Separators
 from entigraph.tokenization.chat_templates import ChatEncoder
 from entigraph.tokenization.encoders import (
@@ -27,7 +27,7 @@ class Tokenizer:
         from tokenizers import Tokenizer as FastTokenizer
 
         try:
-            meta = json.loads((folder / META_FILE).read_text(encoding="utf-8"))
+            meta = read_json(folder / META_FILE)
             self.fast: FastTokenizer = FastTokenizer.from_file(str(folder / TOKENIZER_FILE))
         except Exception as error:  # the tokenizers library raises bare Exception
             raise ArtifactError(

@@ -4,7 +4,6 @@ It can be loaded and served without this package: its tokenizer prepends the BOS
 generation config sets the EOS token.
 """
 
-import json
 import shutil
 from collections.abc import Iterable, Mapping
 from pathlib import Path
@@ -12,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from entigraph.storage.artifact import artifact_folder, package_versions
+from entigraph.storage.artifact import artifact_folder, package_versions, read_json
 from entigraph.training.adapters import merge_adapter
 from entigraph.training.component_nodes import describe
 from entigraph.training.optim.split_bf16_adamw import joined_weights
@@ -96,7 +95,7 @@ def export_merged(net: "PreTrainedModel", weights: Iterable[tuple[str, torch.Ten
 
 
 def separators(job: TrainingJob) -> dict[str, int | None]:
-    values: dict[str, int | None] = json.loads((job.tokenizer / SEPARATORS).read_text(encoding="utf-8"))["separators"]
+    values: dict[str, int | None] = read_json(job.tokenizer / SEPARATORS)["separators"]
     return values
 
 

@@ -21,7 +21,7 @@ from typing import Any, cast
 from entigraph.errors import ArtifactError, ConfigError, DataError, EntigraphError
 from entigraph.runtime.processes import INTERRUPTED, TERMINATED, Preempted
 from entigraph.runtime.progress import Advance, Progress, SilentProgress
-from entigraph.storage.artifact import CHECKPOINTS
+from entigraph.storage.artifact import CHECKPOINTS, read_json
 from entigraph.storage.token_shards import TokenStore
 from entigraph.training.data_schedule import REPLAY, SYNTHETIC
 from entigraph.training.model_checks import NonFiniteLossError
@@ -52,7 +52,7 @@ def launch(job: TrainingJob, progress: Progress, record: Callable[[dict[str, flo
         failed = wait_for_ranks(MetricsReader(job.out / METRICS, record, advance), ranks)
     if failed:
         raise_failure(failed, folder, stop_requested)
-    return cast("dict[str, Any]", json.loads((folder / COUNTS).read_text(encoding="utf-8")))
+    return cast("dict[str, Any]", read_json(folder / COUNTS))
 
 
 @contextmanager
@@ -170,7 +170,7 @@ def raise_failure(failed: Mapping[int, int], folder: Path, stop_requested: threa
     if stop_requested.is_set() and TERMINATED in failed.values():
         raise Preempted
     for file in sorted(folder.glob(f"*{ERROR}")):
-        error = json.loads(file.read_text(encoding="utf-8"))
+        error = read_json(file)
         kinds = {kind.__name__: kind for kind in (ArtifactError, ConfigError, DataError, NonFiniteLossError)}
         raise kinds.get(error["kind"], EntigraphError)(error["message"])
     rank, status = min(failed.items(), key=lambda item: item[1])

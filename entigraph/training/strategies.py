@@ -1,6 +1,5 @@
 """Lightning strategies with exact checkpoints, FSDP2 sharding, activation checkpointing and compiled layers."""
 
-import json
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -16,6 +15,7 @@ from torch.distributed.device_mesh import DeviceMesh, init_device_mesh
 from torch.distributed.tensor import DTensor
 from transformers import PreTrainedModel
 
+from entigraph.storage.artifact import read_json
 from entigraph.training.adapters import base_name, initial_weight, is_adapter_weight
 from entigraph.training.checkpointing import ShardedCheckpoints
 from entigraph.training.loss import TokenLosses
@@ -158,7 +158,7 @@ def weight_files(folder: Path) -> dict[str, Path]:
     from safetensors import safe_open
 
     if (folder / INDEX).exists():
-        files: Mapping[str, str] = json.loads((folder / INDEX).read_text(encoding="utf-8"))["weight_map"]
+        files: Mapping[str, str] = read_json(folder / INDEX)["weight_map"]
         return {name: folder / file for name, file in files.items()}
     with safe_open(folder / "model.safetensors", framework="pt") as tensors:
         return dict.fromkeys(tensors.keys(), folder / "model.safetensors")

@@ -1,6 +1,5 @@
 """The arguments of a training run, serialized to a file for the processes of other ranks."""
 
-import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from functools import cached_property
@@ -8,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from entigraph.config.instantiate import build
-from entigraph.storage.artifact import write_json
+from entigraph.storage.artifact import read_json, write_json
 from entigraph.training.adapters import LoraAdapter, adapter_of
 from entigraph.training.component_nodes import build_data_config
 from entigraph.training.data_schedule import DataConfig
@@ -75,5 +74,5 @@ class TrainingJob:
 
 
 def read_training_job(file: Path) -> TrainingJob:
-    values = json.loads(file.read_text(encoding="utf-8"))
+    values = read_json(file)
     return TrainingJob(**values | {name: Path(values[name]) if values[name] else None for name in PATHS})

@@ -1,6 +1,5 @@
 """The analysis that compares any two finished evaluations: paired.json, paired.html and a figure."""
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,7 +12,7 @@ from entigraph.errors import ConfigError
 from entigraph.reporting import figures
 from entigraph.reporting.figures import BLACK, BLUE, GRAY, VERMILION
 from entigraph.reporting.html import embed_svg, write_static_page
-from entigraph.storage.artifact import is_complete, is_finished, read_manifest, write_json
+from entigraph.storage.artifact import is_complete, is_finished, read_json, read_manifest, write_json
 
 MAX_NAMES = 8  # in an error message
 MAX_CHANGED_QUESTIONS = 2_000  # in the page; paired.json has all
@@ -111,7 +110,7 @@ def find_common_task(task: str | None, one: Path, other: Path) -> str:
 
 def question_tasks(evaluation: Path) -> list[str]:
     files = read_manifest(evaluation)["files"]
-    scores = json.loads((evaluation / "scores.json").read_text("utf-8"))
+    scores = read_json(evaluation / "scores.json")
     return [name for name in scores if f"answers-{name}.jsonl" in files]
 
 

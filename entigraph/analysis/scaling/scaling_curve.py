@@ -3,7 +3,6 @@
 It is written to the study's own folder, next to the list of its runs: curve.json, report.html, paired.json and figures.
 """
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from math import log10
@@ -29,7 +28,7 @@ from entigraph.config.fields import check_minimums, check_shares
 from entigraph.errors import ConfigError, DataError
 from entigraph.reporting.disclaimers import PLUMBING, is_fictional
 from entigraph.reporting.figures import FIGURE_FORMATS
-from entigraph.storage.artifact import write_json
+from entigraph.storage.artifact import read_json, write_json
 from entigraph.storage.data_losses import render_losses
 from entigraph.storage.fingerprints import flatten
 from entigraph.storage.scores import scalar_scores
@@ -175,11 +174,11 @@ def build_notes(runs: Sequence[StudyRun], excluded: Sequence[str], stop_at_half_
 def load_study_settings(study: Path) -> dict[str, Any]:
     """Returns what all runs of the study have in common, with dotted keys."""
     file = study / "settings.json"
-    return flatten(json.loads(file.read_text(encoding="utf-8"))) if file.exists() else {}
+    return flatten(read_json(file)) if file.exists() else {}
 
 
 def load_curve(study: Path) -> dict[str, Any]:
-    return dict(json.loads((study / CURVE).read_text(encoding="utf-8")))
+    return dict(read_json(study / CURVE))
 
 
 def track_curve(tracker: Tracker, curve: Mapping[str, Any], out: Path) -> None:

@@ -5,7 +5,6 @@ key of an answer in the response cache. Each answer notes which of its request's
 """
 
 import hashlib
-import json
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
@@ -15,7 +14,7 @@ from typing import Any
 
 from entigraph.errors import ConfigError
 from entigraph.llm.replies import TOO_LONG, ReplyError
-from entigraph.storage.artifact import write_json
+from entigraph.storage.artifact import read_json, write_json
 
 FOLDER = "endpoints"  # next to the response cache
 STOP_NOT_SENT = "stop not sent"  # a note
@@ -175,7 +174,7 @@ class CapabilityFile:
     def load(self) -> None:
         """A damaged file is ignored: its content is learned again."""
         try:
-            stored = json.loads(self.path.read_text(encoding="utf-8"))
+            stored = read_json(self.path)
             self.learned = Capabilities(MappingProxyType(dict(stored["learned"])))
             self.has_answered = True
         except (OSError, ValueError, KeyError, TypeError):
