@@ -6,23 +6,12 @@ from typing import Any, ClassVar
 
 from entigraph.config.fields import runtime_field
 from entigraph.errors import ConfigError, DataError
-from entigraph.evaluation.base import (
-    Backend,
-    PassageLookup,
-    Prompt,
-    RetrievedPassages,
-    Sampling,
-    TaskInputs,
-    hash_prompt,
-    no_passages,
-    retrieval_fields,
-)
+from entigraph.evaluation.base import Backend, Prompt, RetrievedPassages, Sampling, TaskInputs
 from entigraph.evaluation.calibration import choice_confidences, score_calibration
 from entigraph.evaluation.scoring import score_likelihoods
-from entigraph.evaluation.tasks.question_task import QuestionTask
+from entigraph.evaluation.tasks.question_task import QuestionTask, answer_fields
 from entigraph.storage.schemas import Answer, Question
 
-QUESTIONS_PER_CALL = 512  # of `Backend.loglikelihoods`, which sorts them by length
 PLACEHOLDERS = {
     "prompt": ("{question}",),
     "thought_prompt": ("{question}",),
@@ -67,29 +56,25 @@ class ClosedBook(QuestionTask):
         """Returns the text of the retrieved passages that precedes the prompt."""
         return ""
 
-    def answers(
-        self, questions: Sequence[Question], backend: Backend, look_up: PassageLookup = no_passages
+    def answer_batch(
+        self, questions: Sequence[Question], retrieved: Sequence[RetrievedPassages | None], backend: Backend
     ) -> Iterator[Answer]:
-        for start in range(0, len(questions), QUESTIONS_PER_CALL):
-            batch = questions[start : start + QUESTIONS_PER_CALL]
-            retrieved = [look_up(question) for question in batch]
-            contexts = [self.format_passages(result.passages) if result else "" for result in retrieved]
-            prompts, thoughts = self.build_prompts(batch, contexts, backend)
-            pairs = [
-                (prompt, f" {choice}")
-                for prompt, question in zip(prompts, batch, strict=True)
-                for choice in question.choices
-            ]
-            counts = [len(question.choices) for question in batch]
-            places = [(index, option) for index, count in enumerate(counts) for option in range(count)]
-            scores: list[dict[int, float | None]] = [{} for _ in batch]
-            for pair, score in backend.loglikelihoods(pairs, self.batch_tokens):
-                index, option = places[pair]
-                scores[index][option] = score
-                if len(scores[index]) == counts[index]:
-                    options = [value for _, value in sorted(scores[index].items())]
-                    prompt_hash = hash_prompt(prompts[index])
-                    yield choose_by_likelihood(batch[index], thoughts[index], options, retrieved[index], prompt_hash)
+        contexts = [self.format_passages(result.passages) if result else "" for result in retrieved]
+        prompts, thoughts = self.build_prompts(questions, contexts, backend)
+        pairs = [
+            (prompt, f" {choice}")
+            for prompt, question in zip(prompts, questions, strict=True)
+            for choice in question.choices
+        ]
+        counts = [len(question.choices) for question in questions]
+        places = [(index, option) for index, count in enumerate(counts) for option in range(count)]
+        scores: list[dict[int, float | None]] = [{} for _ in questions]
+        for pair, score in backend.loglikelihoods(pairs, self.batch_tokens):
+            index, option = places[pair]
+            scores[index][option] = score
+            if len(scores[index]) == counts[index]:
+                options = [value for _, value in sorted(scores[index].items())]
+                yield choose_by_likelihood(questions[index], thoughts[index], options, retrieved[index], prompts[index])
 
     def build_prompts(
         self, questions: Sequence[Question], contexts: Sequence[str], backend: Backend
@@ -136,7 +121,7 @@ def choose_by_likelihood(
     thought: str,
     scores: Sequence[float | None],
     retrieved: RetrievedPassages | None = None,
-    prompt_hash: str = "",
+    prompt: str = "",
 ) -> Answer:
     """Returns the answer with the most likely option, or without a choice if a score is None (context exceeded)."""
     known = [score for score in scores if score is not None]
@@ -146,10 +131,7 @@ def choose_by_likelihood(
         by_sum = argmax(known)
         by_length = argmax([score / len(choice) for score, choice in zip(known, question.choices, strict=True)])
     return Answer(
-        question_id=question.id,
-        document_id=question.document_id,
-        group=question.group,
-        question=question.text,
+        **answer_fields(question, prompt, retrieved),
         thought=thought,
         choices=question.choices,
         overflowed=overflowed,
@@ -159,8 +141,6 @@ def choose_by_likelihood(
         answer=question.answer,
         correct=by_sum == question.answer,
         correct_norm=by_length == question.answer,
-        prompt_hash=prompt_hash,
-        **retrieval_fields(retrieved),
     )
 
 

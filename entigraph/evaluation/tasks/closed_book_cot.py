@@ -5,22 +5,11 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import Any
+from typing import Any, ClassVar
 
 from entigraph.config.fields import runtime_field
 from entigraph.errors import ConfigError, DataError
-from entigraph.evaluation.base import (
-    Backend,
-    Generation,
-    PassageLookup,
-    Prompt,
-    RetrievedPassages,
-    Sampling,
-    TaskInputs,
-    hash_prompt,
-    no_passages,
-    retrieval_fields,
-)
+from entigraph.evaluation.base import Backend, Generation, Prompt, RetrievedPassages, Sampling, TaskInputs
 from entigraph.evaluation.calibration import choice_confidences, score_calibration
 from entigraph.evaluation.parsing import (
     ANSWER_LINE,
@@ -34,11 +23,10 @@ from entigraph.evaluation.parsing import (
 from entigraph.evaluation.scoring import score_samples
 from entigraph.evaluation.tasks.base import UsageEstimate
 from entigraph.evaluation.tasks.prompt_files import examples_file, read_examples
-from entigraph.evaluation.tasks.question_task import QuestionTask, TitleSplit
+from entigraph.evaluation.tasks.question_task import QuestionTask, TitleSplit, answer_fields
 from entigraph.storage.fingerprints import digest
 from entigraph.storage.schemas import Answer, Choice, Question
 
-QUESTIONS_PER_CALL = 256  # of `Backend.sample`
 NEXT_EXAMPLE = "## Example"
 # System prompt for chat models; a base model needs none to continue the examples.
 SYSTEM = (
@@ -84,6 +72,7 @@ class ClosedBookCoT(QuestionTask):
     texts_kept: int = 4
     batch_tokens: int = runtime_field(65_536)
     seed: int = 0
+    questions_per_call: ClassVar[int] = 256
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -139,17 +128,14 @@ class ClosedBookCoT(QuestionTask):
             [read_examples(self.examples_several if question.multiple_answers else self.examples), *contexts, last]
         )
 
-    def answers(
-        self, questions: Sequence[Question], backend: Backend, look_up: PassageLookup = no_passages
-    ) -> Iterator[Answer]:
-        """Yields answers, grouped by few-shot examples so that a backend computes the shared prefix once."""
+    def batches(self, questions: Sequence[Question]) -> Iterator[Sequence[Question]]:
+        """Yields batches with the same few-shot examples, so that a backend computes the shared prefix once."""
         for multiple in (False, True):
-            group = [question for question in questions if question.multiple_answers is multiple]
-            for start in range(0, len(group), QUESTIONS_PER_CALL):
-                yield from self.answer_batch(group[start : start + QUESTIONS_PER_CALL], backend, look_up)
+            yield from super().batches([question for question in questions if question.multiple_answers is multiple])
 
-    def answer_batch(self, questions: Sequence[Question], backend: Backend, look_up: PassageLookup) -> Iterator[Answer]:
-        retrieved = [look_up(question) for question in questions]
+    def answer_batch(
+        self, questions: Sequence[Question], retrieved: Sequence[RetrievedPassages | None], backend: Backend
+    ) -> Iterator[Answer]:
         prompts = [
             Prompt(
                 f"{self.seed}/{question.id}",
@@ -168,10 +154,7 @@ class ClosedBookCoT(QuestionTask):
         choices = [None if isinstance(choice, str) else choice for choice in parsed]
         choice = self.select_choice([choice for choice in choices if choice is not None], question)
         return Answer(
-            question_id=question.id,
-            document_id=question.document_id,
-            group=question.group,
-            question=question.text,
+            **answer_fields(question, prompt, retrieved),
             choices=question.choices,
             answer=question.answer,
             choice=choice,
@@ -180,8 +163,6 @@ class ClosedBookCoT(QuestionTask):
             samples=choices,
             unparsed=dict(Counter(reason for reason in parsed if isinstance(reason, str))),
             texts=[sample.text for sample in samples[: self.texts_kept]],
-            prompt_hash=hash_prompt(prompt),
-            **retrieval_fields(retrieved),
         )
 
     def parse(self, sample: Generation, question: Question) -> Choice | str:

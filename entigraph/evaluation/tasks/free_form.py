@@ -15,15 +15,12 @@ from entigraph.evaluation.base import (
     RetrievedPassages,
     Sampling,
     TaskInputs,
-    hash_prompt,
-    no_passages,
-    retrieval_fields,
 )
 from entigraph.evaluation.calibration import answer_confidences, score_calibration
 from entigraph.evaluation.scoring import score_free_form
 from entigraph.evaluation.tasks.base import TaskContext, UsageEstimate
 from entigraph.evaluation.tasks.prompt_files import examples_file, read_examples
-from entigraph.evaluation.tasks.question_task import QuestionTask, read_without_texts
+from entigraph.evaluation.tasks.question_task import QuestionTask, answer_fields, read_without_texts
 from entigraph.llm.answer_judge import judge_answers, judge_cache_key, judge_name, judge_prompt, with_verdict
 from entigraph.storage.data_losses import Loss
 from entigraph.storage.fingerprints import digest
@@ -32,7 +29,6 @@ from entigraph.storage.schemas import Answer, AnswerLikelihood, Question
 from entigraph.text.answer_matching import best_f1, exact_match
 from entigraph.text.writing_systems import CHARACTERS_PER_TOKEN
 
-QUESTIONS_PER_CALL = 512  # of `Backend.sample`
 VERDICT_TOKENS = 60  # of a reply of the judge
 # For chat models; a base model continues the examples.
 SYSTEM = "Answer the last question with the answer alone: a name, a number or a few words, and no sentence around it."
@@ -121,18 +117,15 @@ class FreeForm(QuestionTask):
         contexts = [f"Passage: {passage.strip()}" for passage in passages]
         return "\n\n".join([*examples, *contexts, self.prompt.replace("{question}", question.text)])
 
-    def answers(
-        self, questions: Sequence[Question], backend: Backend, look_up: PassageLookup = no_passages
+    def answer_batch(
+        self, questions: Sequence[Question], retrieved: Sequence[RetrievedPassages | None], backend: Backend
     ) -> Iterator[Answer]:
-        for start in range(0, len(questions), QUESTIONS_PER_CALL):
-            batch = questions[start : start + QUESTIONS_PER_CALL]
-            retrieved = [look_up(question) for question in batch]
-            prompts = [
-                Prompt(question.id, self.build_prompt(question, passages.passages if passages else ()), SYSTEM)
-                for question, passages in zip(batch, retrieved, strict=True)
-            ]
-            for index, samples in backend.sample(prompts, self.sampling):
-                yield build_answer(batch[index], prompts[index].text, samples, retrieved[index])
+        prompts = [
+            Prompt(question.id, self.build_prompt(question, passages.passages if passages else ()), SYSTEM)
+            for question, passages in zip(questions, retrieved, strict=True)
+        ]
+        for index, samples in backend.sample(prompts, self.sampling):
+            yield build_answer(questions[index], prompts[index].text, samples, retrieved[index])
 
     def evaluate(self, context: TaskContext) -> dict[str, Any]:
         scores = super().evaluate(context)
@@ -154,8 +147,7 @@ class FreeForm(QuestionTask):
         self, questions: Sequence[Question], answers: Mapping[str, Answer], backend: Backend, look_up: PassageLookup
     ) -> Iterator[AnswerLikelihood]:
         """Yields how likely the model finds its answers; without a likelihood if its backend computes none."""
-        for start in range(0, len(questions), QUESTIONS_PER_CALL):
-            batch = questions[start : start + QUESTIONS_PER_CALL]
+        for batch in self.batches(questions):
             pairs = []
             for question in batch:
                 retrieved = look_up(question)
@@ -222,10 +214,7 @@ def build_answer(
     accepted = list(question.accepted_answers)
     response = text.strip()
     return Answer(
-        question_id=question.id,
-        document_id=question.document_id,
-        group=question.group,
-        question=question.text,
+        **answer_fields(question, prompt, retrieved),
         choices=(),
         answer=[],
         choice=None,
@@ -237,6 +226,4 @@ def build_answer(
         unparsed={samples[0].finish_reason: 1}
         if samples and samples[0].finish_reason not in ("stop", "length")
         else {},
-        prompt_hash=hash_prompt(prompt),
-        **retrieval_fields(retrieved),
     )

@@ -9,7 +9,15 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 from entigraph.errors import DataError
-from entigraph.evaluation.base import Backend, PassageLookup, TaskInputs, no_passages
+from entigraph.evaluation.base import (
+    Backend,
+    PassageLookup,
+    RetrievedPassages,
+    TaskInputs,
+    hash_prompt,
+    no_passages,
+    retrieval_fields,
+)
 from entigraph.evaluation.tasks.base import EvaluationTask, TaskContext
 from entigraph.storage.data_losses import Loss
 from entigraph.storage.jsonl import read_jsonl
@@ -39,17 +47,30 @@ class QuestionTask(EvaluationTask):
     evidence_parts: int | None = None
     uses_questions: ClassVar[bool] = True
     measures_accuracy: ClassVar[bool] = True
+    questions_per_call: ClassVar[int] = 512
     headline_keys: ClassVar[Sequence[str]] = ("accuracy", "questions", "total_questions", "parse_rate", "overflowed")
 
     def __post_init__(self) -> None:
         super().__post_init__()
         self.check_minimum(limit=1, evidence_parts=1)
 
-    @abstractmethod
     def answers(
         self, questions: Sequence[Question], backend: Backend, look_up: PassageLookup = no_passages
     ) -> Iterator[Answer]:
         """Yields one answer per question as soon as it is available, including questions that exceed the context."""
+        for batch in self.batches(questions):
+            yield from self.answer_batch(batch, [look_up(question) for question in batch], backend)
+
+    def batches(self, questions: Sequence[Question]) -> Iterator[Sequence[Question]]:
+        """Yields the questions of each call of the backend."""
+        for start in range(0, len(questions), self.questions_per_call):
+            yield questions[start : start + self.questions_per_call]
+
+    def answer_batch(
+        self, questions: Sequence[Question], retrieved: Sequence[RetrievedPassages | None], backend: Backend
+    ) -> Iterator[Answer]:
+        """Yields the answers to the questions of one batch, each with the passages in its prompt."""
+        raise NotImplementedError(f"{type(self).__name__}.answer_batch")
 
     @abstractmethod
     def score(self, answers: Sequence[Answer]) -> dict[str, Any]:
@@ -150,6 +171,12 @@ def select_titles(questions: list[Question], inputs: TaskInputs, split: TitleSpl
     validation = set(documents[: int(len(documents) * VALIDATION_FRACTION)])
     in_validation = split is TitleSplit.validation
     return [question for question in questions if (question.document_id in validation) is in_validation]
+
+
+def answer_fields(question: Question, prompt: str, retrieved: RetrievedPassages | None) -> dict[str, Any]:
+    """Returns the fields of an Answer that are known before the model answers."""
+    fields = {"question_id": question.id, "question": question.text, "prompt_hash": hash_prompt(prompt)}
+    return {**fields, "document_id": question.document_id, "group": question.group, **retrieval_fields(retrieved)}
 
 
 def read_without_texts(file: Path) -> Iterator[Answer]:

@@ -11,15 +11,7 @@ from typing import Any, ClassVar
 
 from entigraph.config.fields import runtime_field
 from entigraph.errors import ConfigError, DataError
-from entigraph.evaluation.base import (
-    Backend,
-    Generation,
-    Prompt,
-    Sampling,
-    TaskInputs,
-    hash_prompt,
-    sample_documents,
-)
+from entigraph.evaluation.base import Backend, Generation, Prompt, Sampling, TaskInputs, hash_prompt, sample_documents
 from entigraph.evaluation.tasks.base import EvaluationTask, TaskContext, UsageEstimate
 from entigraph.storage.jsonl import read_jsonl
 from entigraph.storage.schemas import Document, Summary
