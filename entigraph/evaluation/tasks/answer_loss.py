@@ -1,7 +1,7 @@
 """The loss of the accepted answer after the question: a smooth measure for models that rarely give it when sampled."""
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from math import log
 from typing import Any, ClassVar
 
@@ -31,9 +31,7 @@ class AnswerLoss(EvaluationTask):
     examples: str | None = "five_short_answers"
     prompt: str = "Question: {question}\nAnswer:"
     batch_tokens: int = runtime_field(8_192)
-    metrics: dict[str, Any] = field(default_factory=dict)
     uses_questions: ClassVar[bool] = True
-    measures_accuracy: ClassVar[bool] = False
     needs_likelihoods: ClassVar[bool] = True
     headline_keys: ClassVar[Sequence[str]] = ("nats_per_answer", "questions")
 
