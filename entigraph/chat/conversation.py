@@ -127,10 +127,7 @@ def render_chat(
     messages = [
         message
         for turn in turns
-        for message in (
-            {"role": "user", "content": turn.question},
-            {"role": "assistant", "content": turn.answer},
-        )
+        for message in ({"role": "user", "content": turn.question}, {"role": "assistant", "content": turn.answer})
     ]
     messages.append({"role": "user", "content": context + question})
     assert model.template is not None

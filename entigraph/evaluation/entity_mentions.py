@@ -145,8 +145,7 @@ def cut_excerpt(text: str, answer_names: Sequence[str], question_names: Sequence
     positions = [match.start() for name in answer_names for match in name_pattern(name).finditer(text)]
     question_positions = [match.start() for name in question_names for match in name_pattern(name).finditer(text)]
     center = min(
-        positions,
-        key=lambda position: min((abs(position - other) for other in question_positions), default=position),
+        positions, key=lambda position: min((abs(position - other) for other in question_positions), default=position)
     )
     if question_positions:
         center = (center + min(question_positions, key=lambda other: abs(center - other))) // 2

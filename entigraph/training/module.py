@@ -131,10 +131,7 @@ class CausalLMModule(L.LightningModule):
                 logger.log_metrics(values, step=int(self.metrics["step"]))
 
     def configure_gradient_clipping(
-        self,
-        optimizer: Any,
-        gradient_clip_val: float | None = None,
-        gradient_clip_algorithm: str | None = None,
+        self, optimizer: Any, gradient_clip_val: float | None = None, gradient_clip_algorithm: str | None = None
     ) -> None:
         """Clips gradients and stores the norm before clipping. Lightning rejects fused optimizers in bf16-mixed."""
         optimizer = getattr(optimizer, "_optimizer", optimizer)
