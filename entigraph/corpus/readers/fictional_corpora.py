@@ -24,8 +24,18 @@ ITEMS_PER_TEXT = 3
 SENTENCES = (". ", " ", "")
 
 
+class GeneratedCorpus:
+    """A corpus without source files."""
+
+    fictional: ClassVar[bool] = True
+    questions_known: ClassVar[bool] = True
+
+    def sources(self) -> list[Path]:
+        return []
+
+
 @dataclass(frozen=True, kw_only=True)
-class FictionalCorpus:
+class FictionalCorpus(GeneratedCorpus):
     """Generates `documents` documents, each about a separate world and with 105 questions.
 
     In the first `changed` documents, two facts differ from what the corpus with 0 states: their objects are exchanged.
@@ -35,16 +45,11 @@ class FictionalCorpus:
     documents: int = 8
     changed: int = 0
     seed: int = 0
-    fictional: ClassVar[bool] = True
-    questions_known: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
         check_minimums(self, "corpus.", documents=1)
         if not 0 <= self.changed <= self.documents:
             raise ConfigError(f"corpus.changed: {self.changed} found, 0 to corpus.documents={self.documents} expected")
-
-    def sources(self) -> list[Path]:
-        return []
 
     def read(self) -> CorpusContent:
         documents, all_questions = [], []
@@ -64,7 +69,7 @@ class FictionalCorpus:
 
 
 @dataclass(frozen=True, kw_only=True)
-class FictionalBackground:
+class FictionalBackground(GeneratedCorpus):
     """Generates the pretraining corpus of the base model: prose in every style, and most questions with their answers.
 
     A base model that has seen EntiGraph's style more often than others learns more from EntiGraph's texts later; the
@@ -89,17 +94,12 @@ class FictionalBackground:
     reading_passages: int = 2
     reading_plain: float = 0.25
     seed: int = 0
-    fictional: ClassVar[bool] = True
-    questions_known: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
         reading = {"reading_worlds": 0, "reading_items": 0, "reading_passages": 1, "reading_characters": 1}
         check_minimums(self, "corpus.", worlds=1, **reading)
         check_shares(self, "corpus.", "reading_plain")
         check_shares(self, "corpus.", "held_out", ends=False)
-
-    def sources(self) -> list[Path]:
-        return []
 
     def read(self) -> CorpusContent:
         documents, all_questions = [], []
@@ -171,7 +171,7 @@ def join_names(names: Sequence[str]) -> str:
 
 
 @dataclass(frozen=True, kw_only=True)
-class FictionalConversations:
+class FictionalConversations(GeneratedCorpus):
     """Generates conversations in which a user asks about the worlds of the background and an assistant answers.
 
     They contain no question that the background holds out and nothing about a target document, so a model tuned on them
@@ -182,16 +182,12 @@ class FictionalConversations:
     worlds: int = 14
     held_out: float = 0.2
     seed: int = 0
-    fictional: ClassVar[bool] = True
     questions_known: ClassVar[bool] = False
     conversations: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
         if self.worlds < 1 or not 0 <= self.held_out < 1:
             raise ConfigError("corpus: worlds must be at least 1 and held_out a share below 1")
-
-    def sources(self) -> list[Path]:
-        return []
 
     def read(self) -> CorpusContent:
         documents = []
