@@ -27,7 +27,7 @@ from entigraph.tracking.base import TrackerSettings
 from entigraph.training.component_nodes import build_tracker, check_heavy_nodes, content_nodes, data_config_node
 from entigraph.training.data_schedule import DataConfig
 from entigraph.training.memory import read_shape
-from entigraph.training.optim import OptimizerFactory, check_optimizer
+from entigraph.training.optim import OptimizerFactory, check_optimizer, check_optimizer_sharding
 from entigraph.training.optim.schedules import SchedulerFactory, check_scheduler
 from entigraph.training.starting_models import StartingModel
 from entigraph.training.trainer import TrainerSettings
@@ -152,4 +152,7 @@ def training_problems(config: DictConfig, built: Mapping[str, BuiltComponent]) -
     problems = check_heavy_nodes(config)
     for key, check in (("optim", check_optimizer), ("scheduler", check_scheduler)):
         problems += collect_problems(check, built[key].component) if key in built else []
+    if "optim" in built and "trainer" in built:
+        optim, trainer = built["optim"].component, built["trainer"].component
+        problems += collect_problems(check_optimizer_sharding, optim, trainer.is_sharded)
     return problems

@@ -28,7 +28,7 @@ from entigraph.tracking.base import Tracker
 from entigraph.training.adapters import adapter_of, check_adapter
 from entigraph.training.component_nodes import check_buildable, has_external_nodes, resolved_nodes
 from entigraph.training.float8 import check_float8
-from entigraph.training.optim import check_optimizer_support
+from entigraph.training.optim import check_optimizer_package
 from entigraph.training.starting_models import difference_of
 
 POLL_S, RANK_0_TIMEOUT_S = 0.2, 600.0
@@ -126,7 +126,7 @@ def find_problems(run: Run) -> list[str]:
 def find_training_problems(run: Run) -> list[str]:
     """Returns what would stop training: a missing GPU, incomplete weights, callbacks that cannot be built."""
     problems = collect_problems(check_accelerator, run.trainer.accelerator)
-    problems += collect_problems(check_optimizer_support, run.optim, run.trainer.is_sharded)
+    problems += collect_problems(check_optimizer_package, run.optim)
     problems += collect_problems(check_float8, run.trainer.float8, adapter_of(run.model))
     nodes = resolved_nodes(run.config)
     problems += collect_problems(check_buildable, nodes) if has_external_nodes(nodes) else []

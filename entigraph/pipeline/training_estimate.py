@@ -45,10 +45,10 @@ def verdict_line(trainer: TrainerSettings, target: TrainingTarget) -> str:
     offloaded = (
         memory.offloaded_bytes(target.shape, target.workload(trainer)) * trainer.devices if target.shape else 0.0
     )
-    if offloaded > memory.cpu_memory():
+    if offloaded > target.device.cpu_memory:
         return (
             f"  it will not fit: trainer.cpu_offload needs {offloaded / GIB:,.1f} GiB of the CPU's memory, and this "
-            f"machine has {memory.cpu_memory() / GIB:,.1f}"
+            f"machine has {target.device.cpu_memory / GIB:,.1f}"
         )
     if target.fits(trainer):
         return f"  it fits: {room}"

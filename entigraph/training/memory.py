@@ -8,6 +8,7 @@ import os
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
+from math import inf
 from typing import Any
 
 from entigraph.runtime.devices import nvidia_gpu
@@ -124,12 +125,16 @@ def flops_per_token(values: Mapping[str, Any] | None, context: int, frozen: bool
 
 @dataclass(frozen=True)
 class Device:
-    """`memory` is in bytes; `peak` in FLOP/s, None if unknown. `shared`: all ranks share the memory (a CPU)."""
+    """`memory` is in bytes; `peak` in FLOP/s, None if unknown. `shared`: all ranks share the memory (a CPU).
+
+    `cpu_memory` is the memory of the machine in bytes, if the device was found on this one.
+    """
 
     name: str
     memory: float
     peak: float | None
     shared: bool = False
+    cpu_memory: float = inf
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -332,10 +337,10 @@ def find_device(accelerator: str) -> Device:
     if accelerator != "cpu":
         name, _, mebibytes = (nvidia_gpu() or "").rpartition(", ")
         if mebibytes.isdecimal():
-            return Device(name, float(mebibytes) * 2**20, datasheet_flops(name))
+            return Device(name, float(mebibytes) * 2**20, datasheet_flops(name), cpu_memory=cpu_memory())
         if accelerator in ("cuda", "gpu"):
             return Device(f"{REFERENCE} (no GPU detected)", REFERENCE_MEMORY, PEAKS[REFERENCE])
-    return Device("this machine's CPU", cpu_memory(), None, shared=True)
+    return Device("this machine's CPU", cpu_memory(), None, shared=True, cpu_memory=cpu_memory())
 
 
 def cpu_memory() -> float:
@@ -363,7 +368,8 @@ def summary_lines(
     if workload.adapter is not None:
         what = f"an adapter of {format_count(trained_parameters(shape, workload.adapter))} for {what}"
     offloaded = offloaded_bytes(shape, workload)
-    also = f", and {offloaded / GIB:,.1f} GiB of the CPU's memory for each" if offloaded else ""
+    also = f", and {offloaded / GIB:,.1f} GiB of the CPU's memory" if offloaded else ""
+    also += " for each" if offloaded and workload.devices > 1 else ""
     lines = [f"training {what}: about {total / GIB:,.1f} GiB {where}" + (f" ({breakdown})" if breakdown else "") + also]
     if tokens and (device.shared or shape.parameters >= MIN_PARAMETERS):
         lines.append(f"  {tokens:,.0f} tokens: {time_estimate(shape, workload, tokens, device, rate)}")

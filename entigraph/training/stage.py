@@ -16,7 +16,7 @@ from entigraph.runtime.progress import Progress
 from entigraph.training.device_fit import TrainingTarget, alternatives, choose_settings, describe
 from entigraph.training.float8 import check_float8
 from entigraph.training.memory import find_device, read_shape
-from entigraph.training.optim import check_optimizer_support, moment_bytes
+from entigraph.training.optim import check_optimizer_package, moment_bytes
 from entigraph.training.trainer import TrainerSettings
 from entigraph.training.training_job import TrainingJob
 
@@ -61,7 +61,7 @@ def run(
     current = process_group()
     check_world_size(current, trainer)
     check_accelerator(trainer.accelerator)
-    check_optimizer_support(job.optim, trainer.is_sharded)
+    check_optimizer_package(job.optim)
     check_float8(trainer.float8, job.adapter)
     if current.rank == 0 and reason:
         progress.notify(f"           {reason}")

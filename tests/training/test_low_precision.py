@@ -20,7 +20,14 @@ from entigraph.training import float8, optim, stage
 from entigraph.training.adapters import LoraAdapter
 from entigraph.training.float8 import check_float8, convert_to_float8
 from entigraph.training.loss import TokenLosses
-from entigraph.training.optim import adamw, adamw_8bit, check_optimizer_support, moment_bytes, parameter_groups
+from entigraph.training.optim import (
+    adamw,
+    adamw_8bit,
+    check_optimizer_package,
+    check_optimizer_sharding,
+    moment_bytes,
+    parameter_groups,
+)
 from entigraph.training.optim.split_bf16_adamw import SplitBF16AdamW8bit, join, split_weights
 from entigraph.training.starting_models import RandomLlama
 from tests.conftest import write_shards
@@ -135,12 +142,15 @@ def test_estimate_states_the_size_of_8_bit_moments() -> None:
 
 
 def test_8_bit_moments_need_their_package_and_one_device(monkeypatch: pytest.MonkeyPatch) -> None:
-    check_optimizer_support(partial(adamw, lr=1.0), sharded=True)
+    whole, quantized = partial(adamw, lr=1.0), partial(adamw_8bit, lr=1.0)
+    check_optimizer_sharding(whole, sharded=True)
+    check_optimizer_sharding(quantized, sharded=False)
     with pytest.raises(ConfigError, match="optim: adamw_8bit trains on one device, without trainer.cpu_offload"):
-        check_optimizer_support(partial(adamw_8bit, lr=1.0), sharded=True)
+        check_optimizer_sharding(quantized, sharded=True)
     monkeypatch.setattr(optim, "find_spec", lambda name: None)
+    check_optimizer_package(whole)
     with pytest.raises(ConfigError, match="adamw_8bit needs bitsandbytes: pip install"):
-        check_optimizer_support(partial(adamw_8bit, lr=1.0), sharded=False)
+        check_optimizer_package(quantized)
 
 
 @needs_torchao

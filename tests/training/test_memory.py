@@ -121,7 +121,7 @@ def test_estimate_knows_where_weights_and_optimizer_state_are() -> None:
     parts = memory.estimate_memory(shape(), offload)
     assert parts["weights"] == parts["gradients"] == parts["optimizer"] == 0
     assert memory.offloaded_bytes(shape(), offload) == 16 * shape().parameters
-    assert memory.summary_lines(shape(), offload, None, H200)[0].endswith("and 119.7 GiB of the CPU's memory for each")
+    assert memory.summary_lines(shape(), offload, None, H200)[0].endswith("and 119.7 GiB of the CPU's memory")
     low = memory.estimate_memory(shape(), workload(moment_bytes=moment_bytes(adamw_8bit)))
     assert low["optimizer"] == pytest.approx(2.03 * shape().parameters, rel=1e-3)
 

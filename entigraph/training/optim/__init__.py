@@ -79,16 +79,18 @@ def moment_bytes(optim: OptimizerFactory) -> float:
     return float(getattr(getattr(optim, "func", optim), "moment_bytes", ADAMW_MOMENTS))
 
 
-def check_optimizer_support(optim: OptimizerFactory, sharded: bool) -> None:
-    """Raises ConfigError if the optimizer's package is missing, or it cannot train sharded weights."""
-    if getattr(optim, "func", optim) is not adamw_8bit:
-        return
-    if sharded:
+def check_optimizer_sharding(optim: OptimizerFactory, sharded: bool) -> None:
+    """Raises ConfigError if the optimizer cannot train sharded weights."""
+    if sharded and getattr(optim, "func", optim) is adamw_8bit:
         raise ConfigError(
             "optim: adamw_8bit trains on one device, without trainer.cpu_offload; several devices share the moments of "
             "optim=adamw"
         )
-    if find_spec("bitsandbytes") is None:
+
+
+def check_optimizer_package(optim: OptimizerFactory) -> None:
+    """Raises ConfigError if the optimizer's package is not installed."""
+    if getattr(optim, "func", optim) is adamw_8bit and find_spec("bitsandbytes") is None:
         raise ConfigError(
             "optim: adamw_8bit needs bitsandbytes: pip install 'entigraph[quantization]'; or set optim=adamw"
         )
