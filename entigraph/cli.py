@@ -99,13 +99,17 @@ HYDRA_OPTIONS_WITH_VALUE = (
     ("--config-dir", "-cd", "--config-path", "-cp", "--config-name", "-cn", "--package", "-p")
     + ("--cfg", "-c", "--info", "-i", "--experimental-rerun")
 )  # fmt: skip
+HYDRA_OPTIONS = HYDRA_OPTIONS_WITH_VALUE + (
+    ("--help", "-h", "--hydra-help", "--version", "--resolve", "--run", "-r", "--multirun", "-m")
+    + ("--shell-completion", "-sc")
+)  # fmt: skip
 
 
 def hydra_arguments(arguments: Sequence[str]) -> list[str]:
     """Returns the arguments for Hydra: a subcommand becomes `command=...`, `--why` becomes `why=true`.
 
     Options come first, because argparse does not accept overrides on both sides of one. Raises ConfigError for an
-    unknown subcommand or more than one.
+    unknown option or subcommand, or more than one subcommand.
     """
     options: list[str] = []
     overrides: list[str] = []
@@ -113,20 +117,42 @@ def hydra_arguments(arguments: Sequence[str]) -> list[str]:
     for word, previous in zip(arguments, ["", *arguments], strict=False):
         if word == "--why":
             overrides.append("why=true")
-        elif word.startswith("-") or previous in HYDRA_OPTIONS_WITH_VALUE:
+        elif previous in HYDRA_OPTIONS_WITH_VALUE:
+            options.append(word)
+        elif word.startswith("-"):
+            check_option(word)
             options.append(word)
         elif "=" in word or word.startswith(("~", "+")):
             overrides.append(word)
         else:
             commands.append(word)
-    for word in commands:
+    check_commands(commands)
+    return [*options, *normalize_overrides(overrides), *(f"command={word}" for word in commands)]
+
+
+def check_option(word: str) -> None:
+    """Raises ConfigError for an option that does not exist. As in argparse, a long name may be shortened, and a value
+    may follow a short one directly.
+    """
+    name = word.partition("=")[0]
+    matches = (lambda option: option.startswith(name)) if name.startswith("--") else name.startswith
+    if not any(matches(option) for option in HYDRA_OPTIONS):
+        names = [option for option in (*HYDRA_OPTIONS, "--why") if option.startswith("--")]
+        raise ConfigError(f"{word}: unknown option; {did_you_mean(name, names)}")
+
+
+def check_commands(words: Sequence[str]) -> None:
+    """Raises ConfigError unless the words that are no overrides are one subcommand, or none."""
+    known = [word for word in words if word in list(Command)]
+    for word in words:
         if word in TOOLS:
             raise ConfigError(f"{word}: must be the first argument; see entigraph {word} --help")
-        if word not in list(Command):
+        if word not in known and known:
+            raise ConfigError(f"{word}: {known[0]} takes only options and key=value, such as paths.root=outputs")
+        if word not in known:
             raise ConfigError(f"{word}: unknown command; {did_you_mean(word, [*Command, *TOOLS])}")
-    if len(commands) > 1:
-        raise ConfigError(f"{' and '.join(commands)}: one command expected")
-    return [*options, *normalize_overrides(overrides), *(f"command={word}" for word in commands)]
+    if len(words) > 1:
+        raise ConfigError(f"{' and '.join(words)}: one command expected")
 
 
 def main() -> None:

@@ -88,7 +88,7 @@ def test_folder_of_text_files_with_questions(command: Command, tmp_path: Path) -
     result = command("corpus=text_files", f"corpus.path={folder}", questions, *options)
     assert result.returncode == 0 and "over 1 questions" in result.stdout, result.stderr
     analysis = command("analyze", "corpus=text_files", f"corpus.path={folder}", questions, *options[1:])
-    assert analysis.returncode == 0 and "plumbing check" in analysis.stdout, analysis.stderr
+    assert analysis.returncode == 0 and "check of the pipeline, not a result" in analysis.stdout, analysis.stderr
 
 
 def test_instruction_tuning_starts_from_the_model_of_another_run(command: Command, tmp_path: Path) -> None:

@@ -10,7 +10,7 @@ from typing import Any
 
 from entigraph.analysis.series import name_series
 from entigraph.fictional.reading import comprehend
-from entigraph.reporting.disclaimers import PLUMBING, shorten
+from entigraph.reporting.disclaimers import PIPELINE_CHECK_SHORT, is_pipeline_check, shorten
 from entigraph.storage.artifact import is_complete, is_from_another_version, read_json, read_manifest
 from entigraph.storage.data_losses import merge_losses, render_losses
 from entigraph.storage.fingerprints import digest
@@ -19,7 +19,6 @@ from entigraph.storage.schemas import Answer, CurvePoint, Document
 from entigraph.storage.scores import scalar_scores
 
 FICTIONAL_DOCUMENTS = "fictional documents"
-PLUMBING_NOTE = "plumbing check: the offline writer does not understand these documents"
 STAGES = ("corpus", "synthesis", "tokens", "training", "evaluation")
 AUGMENTER_ORDER = ("raw", "rephrase", "entigraph")
 
@@ -184,7 +183,7 @@ def run_folders(runs: Sequence[StudyRun], *stages: str) -> dict[str, Path]:
 def figure_note(runs: Sequence[StudyRun]) -> str:
     """Returns the note below a figure of simulated runs."""
     labels = {run.entry["label"] for run in runs}
-    return PLUMBING_NOTE if PLUMBING in labels else shorten(labels)
+    return PIPELINE_CHECK_SHORT if any(map(is_pipeline_check, labels)) else shorten(labels)
 
 
 def study_losses(runs: Sequence[StudyRun]) -> dict[str, dict[str, Any]]:

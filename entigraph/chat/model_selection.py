@@ -67,6 +67,7 @@ def select_model(name: str | None, root: Path) -> SelectedModel:
     if folder.exists():
         raise ConfigError(f"{name} is a file; expected a run, a model folder or a Hub ID")
     matching = [run for run in run_folders(root) if name in run_names(run)]
+    matching = [run for run in matching if is_complete(run)] or matching
     if len(matching) > 1:
         raise ConfigError(f"{name}: {len(matching)} runs have this name; add the digest: {list_names(matching)}")
     if matching:
@@ -76,9 +77,12 @@ def select_model(name: str | None, root: Path) -> SelectedModel:
     if folder.is_absolute() or name.startswith((".", "~")):
         raise ConfigError(f"{name} does not exist; expected a run, a model folder or a Hub ID")
     root = root.absolute()
-    names = {DIGEST.sub("", run.name) for run in run_folders(root) if run.parent.name == "training"}
-    if not names:
-        raise ConfigError(f"{name}: no such folder, and {root} has no runs; set --root to the outputs of your runs")
+    finished = [run for run in run_folders(root) if run.parent.name == "training" and is_complete(run)]
+    if not finished:
+        raise ConfigError(
+            f"{name}: no such folder, and {root} has no finished runs; set --root to the outputs of your runs"
+        )
+    names = {DIGEST.sub("", run.name) for run in finished}
     raise ConfigError(f"{name}: no such run below {root}, and no folder; {did_you_mean(name, sorted(names))}")
 
 

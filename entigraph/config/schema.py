@@ -179,6 +179,7 @@ class Root:
     stage: Stage | None = None
     why: bool = False
     clean: bool = False
+    unfinished: bool = False
     style: str | None = None
     study: StudySettings = field(default_factory=StudySettings)
     seed: int = 0

@@ -19,7 +19,7 @@ from entigraph.evaluation.tasks.base import EvaluationTask
 from entigraph.llm.base import Writer
 from entigraph.pipeline.component_keys import component_key
 from entigraph.questions.question_sources import QuestionSource
-from entigraph.reporting.disclaimers import PLUMBING, describe_simulation
+from entigraph.reporting.disclaimers import PIPELINE_CHECK, describe_simulation
 from entigraph.retrieval.base import Retriever
 from entigraph.synthesis.base import Augmenter
 from entigraph.tokenization.base import TokenizerBuilder
@@ -93,7 +93,7 @@ class Components:
         if self.corpus.fictional:
             return describe_simulation(offline_writer=self.llm.name == "offline", parameters=self.model_parameters)
         writes = self.augmenter.needs_writer or self.questions.needs_writer
-        return PLUMBING if writes and self.llm.name == "offline" else None
+        return PIPELINE_CHECK if writes and self.llm.name == "offline" else None
 
     @property
     def model_parameters(self) -> int | None:

@@ -6,7 +6,9 @@ from pathlib import Path
 from typing import Any
 
 from entigraph.storage.artifact import MANIFEST, Artifact, read_json
-from entigraph.storage.fingerprints import differing_values, flatten
+from entigraph.storage.fingerprints import differing_values, flatten_cache_key
+
+MAX_FIELDS_SHOWN = 20
 
 
 def explain_difference(artifact: Artifact) -> list[str]:
@@ -17,7 +19,7 @@ def explain_difference(artifact: Artifact) -> list[str]:
     if artifact.complete:
         return []
     inputs = {name: folder.name for name, folder in artifact.inputs.items()}
-    current = flatten({**json.loads(json.dumps(artifact.cache_key)), "inputs": inputs})
+    current = flatten_cache_key({**json.loads(json.dumps(artifact.cache_key)), "inputs": inputs})
     finished = {folder: differing_values(fields, current) for folder, fields in finished_fields(artifact)}
     if not finished:
         return [f"no finished {artifact.stage} artifact exists"]
@@ -25,7 +27,9 @@ def explain_difference(artifact: Artifact) -> list[str]:
     lines = [f"nearest finished: {nearest.name}"]
     if not finished[nearest]:
         return [*lines, "the same fields, but written by another version of entigraph"]
-    return lines + [f"{name}: {before!r} there, {now!r} here" for name, (before, now) in finished[nearest].items()]
+    differences = [f"{name}: {before!r} there, {now!r} here" for name, (before, now) in finished[nearest].items()]
+    more = len(differences) - MAX_FIELDS_SHOWN
+    return [*lines, *differences[:MAX_FIELDS_SHOWN], *([f"and {more} more fields"] if more > 0 else [])]
 
 
 def finished_fields(artifact: Artifact) -> Iterator[tuple[Path, dict[str, Any]]]:
@@ -34,6 +38,6 @@ def finished_fields(artifact: Artifact) -> Iterator[tuple[Path, dict[str, Any]]]
         try:
             manifest = read_json(file)
             inputs = {name: source["folder"] for name, source in manifest["inputs"].items()}
-            yield file.parent, flatten({**manifest["cache_key"], "inputs": inputs})
+            yield file.parent, flatten_cache_key({**manifest["cache_key"], "inputs": inputs})
         except (OSError, ValueError, KeyError, AttributeError):
             continue

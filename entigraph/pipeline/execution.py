@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import nullcontext
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +12,7 @@ from entigraph.errors import ArtifactError, ConfigError
 from entigraph.evaluation.models_under_test import PretrainedBaseline
 from entigraph.huggingface.gguf_files import is_gguf
 from entigraph.huggingface.model_folders import check_hub_model
-from entigraph.pipeline.dependencies import missing_inputs, needed_steps
+from entigraph.pipeline.dependencies import all_steps, missing_inputs, needed_steps
 from entigraph.pipeline.run import Run
 from entigraph.pipeline.run_tracking import lazy_tracker
 from entigraph.pipeline.steps import Step, check_tasks, run_steps
@@ -22,7 +22,7 @@ from entigraph.pipeline.trained_texts import select_documents
 from entigraph.runtime.devices import check_accelerator
 from entigraph.runtime.processes import process_group
 from entigraph.runtime.progress import Progress, SilentProgress
-from entigraph.storage import artifact, locks
+from entigraph.storage import artifact, cleanup, locks
 from entigraph.storage.artifact import Artifact, enclosing_artifact
 from entigraph.tracking.base import Tracker
 from entigraph.training.adapters import adapter_of, check_adapter
@@ -54,7 +54,7 @@ def run_pipeline(run: Run, progress: Progress) -> None:
     check_single_process(None)
     for note in run.notes:
         progress.notify(f"note: {note}")
-    with locks.running_command(run.root):
+    with locks.running_command(run.root), keep_artifacts(run):
         for other, steps in needed_steps(run):
             execute_steps(other, steps, progress)
         sources = [step for step in run_steps(run) if step.stage in (Stage.corpus, Stage.questions)]
@@ -83,11 +83,18 @@ def run_stage(run: Run, stage: Stage, progress: Progress) -> None:
         for step in steps:
             if step.artifact.complete:
                 progress.notify(f"already complete: {step.artifact.folder}")
-    with locks.running_command(run.root):
+    with locks.running_command(run.root), keep_artifacts(run):
         execute_steps(run, [*shared, *steps], progress)
         if stage is Stage.evaluation:
             register_run(run)
         register_baselines(run)
+
+
+def keep_artifacts(run: Run) -> AbstractContextManager[None]:
+    """Keeps what the run continues from after an interruption from `entigraph clean`."""
+    if process_group().rank > 0 or is_complete(run):
+        return nullcontext()
+    return cleanup.keep_until_finished(run.root, run.readable_name, [step.artifact for step in all_steps(run)])
 
 
 def check_inputs(run: Run, stage: Stage) -> None:

@@ -11,9 +11,9 @@ from pathlib import Path
 
 from entigraph.chat.model_selection import select_model
 from entigraph.config.suggestions import did_you_mean
-from entigraph.errors import ConfigError
+from entigraph.errors import ArtifactError, ConfigError
 from entigraph.publish.results_card import render_results_card
-from entigraph.storage.artifact import read_json, read_manifest
+from entigraph.storage.artifact import BUILDING, artifact_folder, read_json, read_manifest
 
 FIGURES = ("curve", "forecast", "losses", "recall")
 CARD = "README.md"
@@ -113,11 +113,16 @@ def present(folder: Path, *names: str) -> list[PublishedFile]:
 
 
 def find_folder(name: str, parent: Path) -> Path:
-    """Returns a folder by its name, with or without the digest, or by its path."""
+    """Returns a folder by its name, with or without the digest, or by its path. Raises ConfigError for an unknown name,
+    ArtifactError for an unfinished artifact.
+    """
     if Path(name).is_dir() and Path(name).resolve().parent == parent.resolve():
         return Path(name).resolve()
     folders = sorted(folder for folder in parent.glob("*-????????") if folder.is_dir())
-    matching = [folder for folder in folders if name in (folder.name, folder.name[: -len("-00000000")])]
+    matching = [folder for folder in folders if name in folder_names(folder)]
+    unfinished = [artifact_folder(build) for build in parent.glob(f"*{BUILDING}*")]
+    if not matching and (named := [folder for folder in unfinished if name in folder_names(folder)]):
+        raise ArtifactError(f"{named[0]} is not finished; run the same command to continue it")
     if len(matching) > 1:
         names = ", ".join(folder.name for folder in matching)
         raise ConfigError(f"{name}: {len(matching)} folders have this name; add the digest: {names}")
@@ -126,6 +131,10 @@ def find_folder(name: str, parent: Path) -> Path:
             raise ConfigError(f"{name}: {parent} is empty; set --root to the outputs of your runs")
         raise ConfigError(f"{name}: not below {parent}; {did_you_mean(name, [folder.name for folder in folders])}")
     return matching[0]
+
+
+def folder_names(folder: Path) -> tuple[str, str]:
+    return folder.name, folder.name[: -len("-00000000")]
 
 
 def check_not_private(publication: Publication, root: Path) -> None:

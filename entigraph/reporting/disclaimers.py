@@ -7,8 +7,9 @@ OFFLINE_WRITER = "the writer is a grammar and not an LLM"
 TINY_MODEL = "the model has under a million parameters"
 SHORT = {FICTIONAL_DOCUMENTS: "fictional documents", OFFLINE_WRITER: "offline writer", TINY_MODEL: "tiny model"}
 TINY_PARAMETERS = 1_000_000
-PLUMBING = (
-    "A plumbing check: the offline writer does not understand these documents, it rearranges their sentences. "
+PIPELINE_CHECK_SHORT = "a check of the pipeline, not a result: the offline writer does not understand these documents"
+PIPELINE_CHECK = (
+    f"A{PIPELINE_CHECK_SHORT[1:]}, it rearranges their sentences. "
     "Its accuracies say nothing about synthetic data, and no curve is fitted to them."
 )
 
@@ -24,6 +25,11 @@ def describe_simulation(*, offline_writer: bool, parameters: int | None) -> str:
 
 def is_fictional(label: str | None) -> bool:
     return label is not None and FICTIONAL_DOCUMENTS in label
+
+
+def is_pipeline_check(label: str | None) -> bool:
+    """Returns whether a label, also one of an earlier version, is that of the offline writer on real documents."""
+    return label is not None and PIPELINE_CHECK_SHORT.partition(": ")[2] in label
 
 
 def shorten(labels: Iterable[str | None]) -> str:

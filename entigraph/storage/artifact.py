@@ -51,7 +51,7 @@ FORMAT_VERSIONS: Mapping[str, int] = {
     "tokens": 1,
     "training": 3,
     "evaluation": 8,
-    "analysis": 6,
+    "analysis": 7,
 }
 PACKAGES = ("entigraph", "torch", "lightning", "transformers", "tokenizers", "hydra-core", "numpy")
 

@@ -3,33 +3,39 @@
 An artifact is needed if it is
 
 - part of a study: an artifact of its runs, or one that its settings refer to;
+- part of an unfinished run: one that was interrupted or failed, or of which only some stages were run;
 - a trained model without an evaluation here, or texts written by a model: they may be final results;
 - a set of questions, which may have been reviewed by hand;
 - an analysis (its inputs are not needed because of it: the folder of a figure is self-contained);
 - an input of a needed artifact, recursively.
 
-The others are interrupted builds, and artifacts used only by such builds or removed studies. Other files (the response
-cache, studies, W&B files, anything unknown) are never touched.
+The others are used only by removed studies. Other files (the response cache, studies, W&B files, anything unknown) are
+never touched.
 """
 
+import json
 import os
 import shutil
 import time
 from collections import Counter, defaultdict
 from collections.abc import Collection, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from entigraph.errors import ArtifactError
 from entigraph.storage import artifact, locks
-from entigraph.storage.artifact import FORMAT_VERSIONS
+from entigraph.storage.artifact import FORMAT_VERSIONS, Artifact
 from entigraph.storage.disk import format_bytes
-from entigraph.storage.fingerprints import flatten
+from entigraph.storage.durable_files import write_durably
+from entigraph.storage.fingerprints import digest, flatten_cache_key
 
 MAX_USERS_SHOWN = 3
+MAX_VALUES_SHOWN = 8
 MAX_VALUE_WIDTH = 60
 REMOVED = ".removed"  # below the root: folders that are being deleted
+UNFINISHED_RUNS = ".runs"  # below the root: a file for each unfinished run, with the names of its artifacts
 DIGEST_WIDTH = len("-00000000")
 BUILDING, MAY_BE_BUILDING = "being built now", "being built by another host, or interrupted there"
 
@@ -87,18 +93,29 @@ class Inventory:
     Attributes:
         users: For each artifact's name, the artifacts built from it and the studies that contain it.
         in_studies: The names of artifacts that are part of a study.
+        unfinished_runs: The names of the artifacts of each unfinished run.
     """
 
     root: Path
     artifacts: Sequence[StoredArtifact]
     users: Mapping[str, Sequence[str]]
     in_studies: frozenset[str]
+    unfinished_runs: Mapping[str, Sequence[str]]
 
     @property
     def unneeded(self) -> list[StoredArtifact]:
+        return self.find_unneeded(keep_runs=True)
+
+    def find_unneeded(self, keep_runs: bool) -> list[StoredArtifact]:
+        """Returns the artifacts that nothing needs. `keep_runs`: unfinished runs need theirs."""
         by_name = {stored.name: stored for stored in self.artifacts}
         needed: set[str] = set()
-        pending = [stored.name for stored in self.artifacts if self.is_wanted(stored)]
+        in_runs = {name for names in self.unfinished_runs.values() for name in names} if keep_runs else set()
+        pending = [
+            stored.name
+            for stored in self.artifacts
+            if self.is_wanted(stored) or artifact.artifact_folder(stored.folder).name in in_runs
+        ]
         while pending:
             name = pending.pop()
             if name in by_name and name not in needed:
@@ -145,7 +162,37 @@ def take_inventory(root: Path, *, observe: bool = False) -> Inventory:
             if stored.name in text:
                 users[stored.name].append(f"studies/{study}")
                 in_studies.add(stored.name)
-    return Inventory(root, artifacts, users, frozenset(in_studies))
+    return Inventory(root, artifacts, users, frozenset(in_studies), read_unfinished_runs(root))
+
+
+@contextmanager
+def keep_until_finished(root: Path, run: str, artifacts: Sequence[Artifact]) -> Iterator[None]:
+    """Keeps the artifacts of a run from `clean` until all of them are finished, by this command or a later one.
+
+    A body that writes nothing, because its input is invalid, leaves nothing to keep.
+    """
+    names = sorted({kept.folder.name for kept in artifacts})
+    file = root / UNFINISHED_RUNS / f"{run}-{digest(names)}.json"
+    with artifact.translate_disk_errors(root):
+        file.parent.mkdir(parents=True, exist_ok=True)
+        write_durably(file, artifact.encode_json(names))
+    try:
+        yield
+    finally:
+        if all(kept.complete for kept in artifacts) or not any(has_files(kept) for kept in artifacts):
+            file.unlink(missing_ok=True)
+
+
+def has_files(stored: Artifact) -> bool:
+    return stored.complete or any(any(build.iterdir()) for build in artifact.build_folders(stored.folder))
+
+
+def read_unfinished_runs(root: Path) -> dict[str, list[str]]:
+    runs: dict[str, list[str]] = {}
+    for file in sorted((root / UNFINISHED_RUNS).glob("*.json")):
+        with suppress(FileNotFoundError):  # a running command has just finished it
+            runs[file.stem] = json.loads(file.read_text(encoding="utf-8"))
+    return runs
 
 
 def find_builds(folders: Collection[Path], root: Path) -> dict[Path, str]:
@@ -223,11 +270,13 @@ def describe_differences(artifacts: Sequence[StoredArtifact]) -> dict[str, str]:
             groups[stored.stage, stored.name[:-DIGEST_WIDTH]].append(stored)
     differences: dict[str, str] = {}
     for group in groups.values():
-        keys = [flatten(stored.cache_key) | input_digests(stored) for stored in group]
+        keys = [flatten_cache_key(stored.cache_key) | input_digests(stored) for stored in group]
         spread = Counter(name for name, _ in {(name, repr(value)) for key in keys for name, value in key.items()})
         differing = sorted(name for name in spread if spread[name] > 1 or any(name not in key for key in keys))
         for stored, key in zip(group, keys, strict=True):
-            differences[stored.name] = " ".join(f"{name}={shorten(key[name])}" for name in differing if name in key)
+            values = [f"{name}={shorten(key[name])}" for name in differing if name in key]
+            more = [f"and {len(values) - MAX_VALUES_SHOWN} more"] if len(values) > MAX_VALUES_SHOWN else []
+            differences[stored.name] = " ".join(values[:MAX_VALUES_SHOWN] + more)
     return differences
 
 
@@ -255,8 +304,9 @@ def format_age(modified: float) -> str:
 # --- entigraph clean ---
 
 
-def clean(root: Path, remove: bool) -> Iterator[str]:
-    """Yields a line for each artifact that is not needed, and removes them if `remove` is true.
+def clean(root: Path, remove: bool, keep_runs: bool = True) -> Iterator[str]:
+    """Yields a line for each artifact that is not needed, and removes them if `remove` is true. `keep_runs` is
+    that of `find_unneeded`.
 
     Raises ArtifactError while any artifact below `root` is being built, because its inputs are recorded only when it
     finishes, and while a command runs, which may need what it has finished for its next build. Only the removal waits
@@ -280,9 +330,14 @@ def clean(root: Path, remove: bool) -> Iterator[str]:
                 f"{stored.folder} is {stored.building}, and its inputs are recorded only when it finishes; "
                 f"run the same command when no build runs below paths.root{hint}"
             )
-    unneeded, differences = inventory.unneeded, describe_differences(inventory.artifacts)
+    unneeded, differences = inventory.find_unneeded(keep_runs), describe_differences(inventory.artifacts)
     for stored in unneeded:
         yield render_artifact(stored, differences)
+    kept = [stored for stored in inventory.find_unneeded(keep_runs=False) if stored not in unneeded]
+    if kept:
+        runs = ", ".join(name[:-DIGEST_WIDTH] for name in inventory.unfinished_runs)
+        yield render_total(root, kept, "artifacts of unfinished runs kept")
+        yield f"the unfinished runs: {runs}; unfinished=true does not keep them"
     if not unneeded:
         yield f"nothing to remove: all {len(inventory.artifacts)} artifacts below {root} are needed"
     elif not remove:
@@ -294,6 +349,8 @@ def clean(root: Path, remove: bool) -> Iterator[str]:
         shutil.rmtree(root / REMOVED, ignore_errors=True)  # also what an earlier, killed removal left
         for killed in commands:
             shutil.rmtree(locks.lease_folder(killed, root), ignore_errors=True)
+        if not keep_runs:
+            shutil.rmtree(root / UNFINISHED_RUNS, ignore_errors=True)
         if unneeded:
             yield f"removed {render_total(root, unneeded, 'artifacts')}"
 

@@ -77,3 +77,11 @@ def flatten(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
     for key, value in values.items():
         leaves |= flatten(value, f"{prefix}{key}.") if isinstance(value, Mapping) else {f"{prefix}{key}": value}
     return leaves
+
+
+def flatten_cache_key(cache_key: Mapping[str, Any]) -> dict[str, Any]:
+    """Returns a cache key, as read from a manifest, as a flat mapping with one field for each source file."""
+    sources = cache_key.get("sources")
+    if isinstance(sources, list) and all(isinstance(source, list) and len(source) == 2 for source in sources):
+        return flatten({**cache_key, "sources": dict(sources)})
+    return flatten(cache_key)

@@ -58,14 +58,19 @@ def execute_multirun(config: DictConfig, start: Callable[[], Any]) -> Any:
 
 
 def print_artifacts(config: DictConfig) -> None:
-    """Prints the artifacts below paths.root for `entigraph list`, the unneeded ones for `entigraph clean`."""
+    """Prints the artifacts below paths.root for `entigraph list`, the unneeded ones for `entigraph clean`.
+
+    Raises ConfigError if that folder does not exist.
+    """
     resolve_root(config)
     root = Path(config.paths.root)
+    if not root.is_dir():
+        raise ConfigError(f"paths.root: {root} is not a folder; set it to the outputs of your runs")
     if selected_command(config) is Command.list:
         lines = cleanup.render_inventory(cleanup.take_inventory(root))
     else:
         merged = merge_files(response_cache_path(root), config.clean)
-        lines = chain(cleanup.clean(root, config.clean), merged)
+        lines = chain(cleanup.clean(root, config.clean, keep_runs=not config.unfinished), merged)
     for line in lines:
         print(line)
 

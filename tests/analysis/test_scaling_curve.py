@@ -13,7 +13,7 @@ from entigraph.analysis.scaling.forecast import fit_augmenters
 from entigraph.analysis.scaling.scaling_curve import ScalingCurve
 from entigraph.analysis.study_runs import finished_runs
 from entigraph.errors import ConfigError, DataError
-from entigraph.reporting.disclaimers import PLUMBING
+from entigraph.reporting.disclaimers import PIPELINE_CHECK
 from entigraph.storage.artifact import write_json
 from tests.analysis.studies import make_context, make_run, make_study, run_scaling_curve
 from tests.chromium import HOSTILE, needs_chromium, render_page
@@ -120,18 +120,18 @@ def replace_values(file: Path, **values: str) -> None:
     file.write_text("".join(json.dumps(line) + "\n" for line in lines))
 
 
-def test_no_curve_is_fitted_to_a_plumbing_check(smoke: Path, tmp_path: Path) -> None:
+def test_no_curve_is_fitted_to_a_check_of_the_pipeline(smoke: Path, tmp_path: Path) -> None:
     root = tmp_path / "moved"
     shutil.copytree(smoke, root)
     study = study_of(root)
     for file in (study / "runs").glob("*.json"):
-        write_json(file, {**json.loads(file.read_text()), "label": PLUMBING})
+        write_json(file, {**json.loads(file.read_text()), "label": PIPELINE_CHECK})
     run_scaling_curve(make_context(root, study))
     curve = json.loads((study / "curve.json").read_text())
-    assert curve["fits"] == [] and "A plumbing check" in curve["notes"][0]
+    assert curve["fits"] == [] and "A check of the pipeline" in curve["notes"][0]
     assert (
-        "A plumbing check" in (study / "report.html").read_text()
-        and "plumbing check" in (study / "curve.svg").read_text()
+        "A check of the pipeline" in (study / "report.html").read_text()
+        and "a check of the pipeline, not a result" in (study / "curve.svg").read_text()
     )
 
 

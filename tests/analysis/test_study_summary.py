@@ -9,7 +9,7 @@ import pytest
 from entigraph.analysis.scaling.study_summary import summarize_study
 from entigraph.analysis.scaling.study_tables import tabulate_points, tabulate_runs
 from entigraph.analysis.study_runs import StudyRun
-from entigraph.reporting.disclaimers import PLUMBING
+from entigraph.reporting.disclaimers import PIPELINE_CHECK
 from entigraph.reporting.figures import create_figure, save_figure
 from tests.analysis.studies import make_run
 
@@ -48,7 +48,7 @@ def test_study_at_chance_says_so(runs: list[StudyRun]) -> None:
 def test_study_without_comparisons_decides_nothing(runs: list[StudyRun]) -> None:
     assert "one augmenter" in summarize_study(runs, {"comparisons": []}, [], 0.9)["Decided"]
     for run in runs:
-        run.entry["label"] = PLUMBING
+        run.entry["label"] = PIPELINE_CHECK
     assert "the offline writer does not understand" in summarize_study(runs, {"comparisons": []}, [], 0.9)["Decided"]
 
 

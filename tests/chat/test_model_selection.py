@@ -1,5 +1,6 @@
 """Which model a name stands for, and what is wrong with a name that stands for none."""
 
+import shutil
 from pathlib import Path
 
 import pytest
@@ -41,7 +42,7 @@ def test_problem_is_explained(outputs: Path, tmp_path: Path) -> None:
     (file := tmp_path / "a.txt").touch()
     for name, root, message in [
         ("lamps-entigraf-all-seed0", outputs, "no such run below .*did you mean lamps-entigraph-all-seed0"),
-        ("lamps", tmp_path / "empty", "has no runs; set --root"),
+        ("lamps", tmp_path / "empty", "has no finished runs; set --root"),
         (None, tmp_path / "empty", "has no finished run; run one first"),
         (str(outputs / "corpus"), outputs, "is not a model: it has no config.json"),
         (str(file), outputs, "is a file; expected a run"),
@@ -50,6 +51,15 @@ def test_problem_is_explained(outputs: Path, tmp_path: Path) -> None:
     ]:
         with pytest.raises(EntigraphError, match=message):
             select_model(name, root)
+
+
+def test_unfinished_runs_are_not_suggested_or_preferred(outputs: Path, tmp_path: Path) -> None:
+    root = shutil.copytree(outputs, tmp_path / "outputs")
+    for name in ("lamps-entigraph-all-seed1-00000009", f"{RUN[:-8]}00000009"):
+        build_folder(root / "training" / name, "1").mkdir()
+    with pytest.raises(EntigraphError, match="did you mean lamps-entigraph-all-seed0[?]"):
+        select_model("lamps-entigraph-all-seed2", root)
+    assert select_model(RUN[:-9], root).name == RUN
 
 
 def test_ambiguous_name_lists_the_runs(tmp_path: Path) -> None:

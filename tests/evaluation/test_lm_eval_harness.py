@@ -60,7 +60,9 @@ def harness(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
 
 
-def test_accuracy_matches_the_harness(harness: None, tiny_model: Path, task_files: Path, tmp_path: Path) -> None:
+def test_accuracy_matches_the_harness(
+    harness: None, tiny_model: Path, task_files: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
     source, out = write_inputs(tmp_path, make_items()), tmp_path / "out"
     tasks = {"closed_book": ClosedBook(), "lm_eval": LMEvalHarness(tasks=["ours"], include_path=str(task_files))}
     candidate = LocalModel(str(tiny_model), "cpu", 1, tiny_model, 0)
@@ -69,6 +71,7 @@ def test_accuracy_matches_the_harness(harness: None, tiny_model: Path, task_file
     theirs = scores["lm_eval"]["metrics"]
     assert theirs["ours/acc"] == scores["closed_book"]["accuracy"] and 0 < theirs["ours/acc"] < 1
     assert theirs["ours/acc_norm"] == scores["closed_book"]["accuracy_norm"]
+    assert "it/s" not in capfd.readouterr().err, "no bars of libraries"
 
 
 def test_loglikelihoods_match_the_harness(harness: None, backend: TransformersBackend) -> None:

@@ -30,6 +30,15 @@ def test_fields_that_differ_from_the_nearest(tmp_path: Path) -> None:
     ]
 
 
+def test_changed_files_are_named_up_to_a_limit(tmp_path: Path) -> None:
+    before, after = ([[f"{name:02}.txt", content] for name in range(30)] for content in ("11", "22"))
+    build_artifact(make(tmp_path, sources=before), lambda out: {})
+    lines = explain_difference(make(tmp_path, sources=after))
+    assert (
+        lines[1] == "sources.00.txt: '11' there, '22' here" and lines[-1] == "and 10 more fields" and len(lines) == 22
+    )
+
+
 def test_damaged_manifests_are_skipped(tmp_path: Path) -> None:
     (tmp_path / "tokenizer" / "broken-00000000").mkdir(parents=True)
     (tmp_path / "tokenizer" / "broken-00000000" / "manifest.json").write_text("{")

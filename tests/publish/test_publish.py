@@ -8,10 +8,10 @@ from pathlib import Path
 
 import pytest
 
-from entigraph.errors import ConfigError
+from entigraph.errors import ArtifactError, ConfigError
 from entigraph.publish.published_files import Kind, collect_files
 from entigraph.publish.results_card import render_results_card
-from entigraph.storage.artifact import write_json
+from entigraph.storage.artifact import build_folder, write_json
 from tests.chat.finished_runs import DOCUMENTS, RUN, write_run
 from tests.conftest import Command
 from tests.publish.hub_server import Hub, hub_server
@@ -134,6 +134,12 @@ def test_wrong_names_are_errors(model_outputs: Path) -> None:
     ):
         with pytest.raises(ConfigError, match=message):
             collect_files(kind, name, model_outputs, False)
+
+
+def test_unfinished_synthesis_is_named(tmp_path: Path) -> None:
+    build_folder(tmp_path / "synthesis" / SYNTHESIS, "1").mkdir(parents=True)
+    with pytest.raises(ArtifactError, match=f"{SYNTHESIS} is not finished; run the same command to continue it"):
+        collect_files(Kind.corpus, "lamps-entigraph", tmp_path, False)
 
 
 def test_results_card_escapes_markdown(model_outputs: Path) -> None:

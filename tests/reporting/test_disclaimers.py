@@ -5,7 +5,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from entigraph.pipeline.run import Run
-from entigraph.reporting.disclaimers import PLUMBING, describe_simulation, is_fictional, shorten
+from entigraph.reporting.disclaimers import PIPELINE_CHECK, describe_simulation, is_fictional, shorten
 
 GEMMA = {
     "hidden_size": 640,
@@ -42,4 +42,4 @@ def test_label_of_a_real_model_states_its_size(configured: Callable[..., Run], t
 def test_label_does_not_name_what_is_unknown_or_real() -> None:
     label = describe_simulation(offline_writer=False, parameters=None)
     assert label == "Simulated: the documents are fictional. The training and the measuring are real."
-    assert shorten([label, PLUMBING]) == "fictional documents" and not is_fictional(PLUMBING)
+    assert shorten([label, PIPELINE_CHECK]) == "fictional documents" and not is_fictional(PIPELINE_CHECK)

@@ -14,7 +14,6 @@ from entigraph.analysis.base import AnalysisContext
 from entigraph.analysis.referee.merged_studies import join_studies
 from entigraph.analysis.referee.method_costs import CostTable, RunCost, mean_cost, pareto_front, run_cost
 from entigraph.analysis.study_runs import (
-    PLUMBING_NOTE,
     StudyRun,
     by_augmenter,
     figure_footer,
@@ -27,6 +26,7 @@ from entigraph.analysis.study_runs import (
 )
 from entigraph.config.fields import check_minimums, check_shares, runtime_field
 from entigraph.errors import DataError
+from entigraph.reporting.disclaimers import is_pipeline_check
 from entigraph.reporting.html import embed_svg, write_static_page
 from entigraph.storage.artifact import read_manifest, write_json
 from entigraph.storage.data_losses import render_losses
@@ -209,12 +209,12 @@ def mean_loss_change(runs: Sequence[StudyRun], general_text: Container[str]) -> 
 def forecast_targets(runs: Sequence[StudyRun], costs: Mapping[str, RunCost], settings: Referee) -> list[dict[str, Any]]:
     """Returns for each method the tokens and dollars of each target with their bands, or `missing`: why there are none.
 
-    Dollars are the tokens at the mean cost per token of the method's runs. No curve is fitted to a plumbing check.
+    Dollars are the tokens at the mean cost per token of the method's runs. A check of the pipeline has none.
     """
     from entigraph.analysis.document_bootstrap import Resampling
     from entigraph.analysis.scaling.forecast import build_forecasts
 
-    if figure_note(runs) == PLUMBING_NOTE:
+    if is_pipeline_check(figure_note(runs)):
         return []
     results = []
     for forecast in build_forecasts(

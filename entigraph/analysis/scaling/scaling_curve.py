@@ -13,7 +13,6 @@ from entigraph.analysis.base import AnalysisContext
 from entigraph.analysis.scaling.study_tables import fit_lines
 from entigraph.analysis.series import describe_differences
 from entigraph.analysis.study_runs import (
-    PLUMBING_NOTE,
     StudyRun,
     build_points,
     figure_footer,
@@ -26,7 +25,7 @@ from entigraph.analysis.study_runs import (
 )
 from entigraph.config.fields import check_minimums, check_shares
 from entigraph.errors import ConfigError, DataError
-from entigraph.reporting.disclaimers import PLUMBING, is_fictional
+from entigraph.reporting.disclaimers import PIPELINE_CHECK, is_fictional, is_pipeline_check
 from entigraph.reporting.figures import FIGURE_FORMATS
 from entigraph.storage.artifact import read_json, write_json
 from entigraph.storage.data_losses import render_losses
@@ -89,8 +88,8 @@ class ScalingCurve:
             (out / name).unlink(missing_ok=True)
         runs, title = context.runs, context.study_name
         curve = build_curve(context, self)
-        is_plumbing = curve["label"] == PLUMBING_NOTE
-        pairs = [] if is_plumbing else pair_study(runs, Resampling(self.confidence, self.resamples))
+        resampling = Resampling(self.confidence, self.resamples)
+        pairs = [] if is_pipeline_check(curve["label"]) else pair_study(runs, resampling)
         curve["summary"] = summarize_study(runs, curve, pairs, self.confidence)
         write_json(out / CURVE, curve)
         draw_curve(curve, out, title)
@@ -123,7 +122,7 @@ def build_curve(context: AnalysisContext, settings: ScalingCurve) -> dict[str, A
     from entigraph.analysis.scaling.loss_curves import measure_loss_changes
 
     runs, resampling = context.runs, Resampling(settings.confidence, settings.resamples)
-    fitted_runs = [] if figure_note(runs) == PLUMBING_NOTE else runs  # no curve is fitted to a plumbing check
+    fitted_runs = [] if is_pipeline_check(figure_note(runs)) else runs
     forecasts = build_forecasts(fitted_runs, resampling, settings.forecast_to, settings.targets)
     return {
         "label": figure_note(runs),
@@ -158,7 +157,7 @@ def build_curve(context: AnalysisContext, settings: ScalingCurve) -> dict[str, A
 
 def build_notes(runs: Sequence[StudyRun], excluded: Sequence[str], stop_at_half_width: float | None) -> list[str]:
     labels = {run.entry["label"] for run in runs}
-    notes = [PLUMBING] if PLUMBING in labels else sorted(filter(is_fictional, labels))
+    notes = [PIPELINE_CHECK] if any(map(is_pipeline_check, labels)) else sorted(filter(is_fictional, labels))
     repeated = {run.augmenter for run in runs if run.entry["repeats"] and run.passes > 1}
     notes += [f"{name}: the documents are repeated up to the budget." for name in sorted(repeated)]
     notes += describe_differences([run.entry for run in runs])

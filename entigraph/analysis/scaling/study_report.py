@@ -9,7 +9,7 @@ from entigraph.analysis.base import AnalysisContext
 from entigraph.analysis.scaling.curve_forms import FORMS
 from entigraph.analysis.scaling.study_tables import tabulate_points, tabulate_runs, tabulate_scores
 from entigraph.analysis.study_runs import StudyRun, list_augmenters, run_folders
-from entigraph.reporting.disclaimers import PLUMBING, is_fictional
+from entigraph.reporting.disclaimers import is_fictional, is_pipeline_check
 from entigraph.reporting.entity_graph import GraphLayout, layout_graph
 from entigraph.reporting.figures import abbreviate
 from entigraph.reporting.html import embed_svg, write_static_page
@@ -71,7 +71,7 @@ def tabulate_comparisons(
 
 def is_warning(note: str) -> bool:
     """Returns whether a note limits what the results mean."""
-    return note == PLUMBING or is_fictional(note) or note.startswith("excluded: ")
+    return is_pipeline_check(note) or is_fictional(note) or note.startswith("excluded: ")
 
 
 def choose_samples(runs: Sequence[StudyRun], count: int) -> list[tuple[Document, list[SyntheticText]]]:

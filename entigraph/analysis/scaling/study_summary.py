@@ -5,8 +5,9 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from entigraph.analysis.study_runs import PLUMBING_NOTE, StudyRun, figure_note, list_augmenters
+from entigraph.analysis.study_runs import StudyRun, figure_note, list_augmenters
 from entigraph.llm.cost import render_dollars
+from entigraph.reporting.disclaimers import is_pipeline_check
 from entigraph.reporting.figures import abbreviate
 from entigraph.storage.artifact import read_manifest
 
@@ -42,7 +43,7 @@ def summarize_study(
 
 
 def why_nothing_is_compared(runs: Sequence[StudyRun]) -> str:
-    if figure_note(runs) == PLUMBING_NOTE:
+    if is_pipeline_check(figure_note(runs)):
         return "no accuracies are compared, because the offline writer does not understand these documents"
     if len(list_augmenters(runs)) == 1:
         return "the study has one augmenter, and its base model was not evaluated"

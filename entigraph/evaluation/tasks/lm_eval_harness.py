@@ -4,7 +4,8 @@ The harness's Hugging Face adapter runs the model, with the tokenizer and the BO
 """
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from importlib.util import find_spec
 from pathlib import Path
@@ -12,6 +13,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, cast
 
 from entigraph.errors import ConfigError, DataError
 from entigraph.evaluation.tasks.base import EvaluationTask, TaskContext
+from entigraph.runtime.progress import Advance
 from entigraph.storage.fingerprints import fingerprint
 
 if TYPE_CHECKING:
@@ -68,20 +70,44 @@ class LMEvalHarness(EvaluationTask):
             raise DataError(
                 f"evaluation.{context.name}: the harness has no task {', '.join(unknown)}; see include_path"
             )
-        results = simple_evaluate(
-            adapter(cast("TransformersBackend", context.backend()), self.batch_size),
-            tasks=list(self.tasks),
-            task_manager=manager,
-            num_fewshot=self.fewshot,
-            limit=self.limit,
-            log_samples=False,
-        )
+        model = adapter(cast("TransformersBackend", context.backend()), self.batch_size)
+        with context.progress.bar("evaluation", unit="requests") as advance, captured_bars(advance):
+            results = simple_evaluate(
+                model,
+                tasks=list(self.tasks),
+                task_manager=manager,
+                num_fewshot=self.fewshot,
+                limit=self.limit,
+                log_samples=False,
+            )
         metrics = {
             f"{task}/{name}": value
             for task, values in results["results"].items()
             for name, value in select_numbers(values).items()
         }
         return {"metrics": metrics, "limit": self.limit}
+
+
+@contextmanager
+def captured_bars(advance: Advance) -> Iterator[None]:
+    """Hides the progress bars of the harness and of datasets. What the harness counts in its own advances ours."""
+    from tqdm import tqdm
+
+    start, update = tqdm.__init__, tqdm.update
+
+    def start_hidden(bar: Any, *args: Any, **options: Any) -> None:
+        start(bar, *args, **{**options, "disable": True})
+        bar.counts_requests = str(options.get("desc")).startswith("Running ")
+
+    def count(bar: Any, n: float | None = 1) -> None:
+        if getattr(bar, "counts_requests", False):
+            advance(int(n or 0))
+
+    tqdm.__init__, tqdm.update = start_hidden, count
+    try:
+        yield
+    finally:
+        tqdm.__init__, tqdm.update = start, update
 
 
 def adapter(backend: "TransformersBackend", batch_size: int) -> Any:
