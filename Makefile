@@ -3,6 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 READY := .venv/.ready
 VLLM_READY := .venv-vllm/.ready
+PARALLEL := -n auto --maxprocesses 4 --dist worksteal
 export TOKENIZERS_PARALLELISM := false
 
 .DEFAULT_GOAL := help
@@ -44,10 +45,11 @@ format: $(READY) ## format the code
 	$(BIN)/ruff format .
 
 test: $(READY) ## run the tests, except slow ones
-	$(BIN)/pytest -m "not slow and not vllm" -n auto --maxprocesses 4 --dist worksteal
+	$(BIN)/pytest -m "not slow and not vllm" $(PARALLEL) -o faulthandler_timeout=600 -o faulthandler_exit_on_timeout=true
 
-test-all: $(READY) ## run all tests
-	$(BIN)/pytest
+test-all: $(READY) ## run all tests, also slow ones and 10,000 inputs of every reader
+	$(BIN)/pytest -m "not vllm" $(PARALLEL)
+	$(BIN)/pytest -m vllm
 
 vllm-env: $(VLLM_READY) ## create .venv-vllm: vLLM for CPUs, for llm=vllm, engine=vllm and their tests
 

@@ -1,7 +1,7 @@
 """Runs `entigraph ...` in new processes.
 
-They are forked from a server process that has imported torch, Lightning and transformers, which saves each of them six
-seconds. Nothing of entigraph is imported before the fork. Where variables matter that Python or a library reads at its
+They are forked from a server process that has imported the large libraries, which saves each of them seven seconds.
+Nothing of entigraph is imported before the fork. Where variables matter that Python or a library reads at its
 start, such as `HF_HOME`, use `python -m entigraph` in a subprocess.
 """
 
@@ -18,7 +18,8 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 
 FORKED = multiprocessing.get_context("forkserver")
-FORKED.set_forkserver_preload(["torch._dynamo", "lightning.pytorch", "transformers", "pandas"])
+LIBRARIES = ["torch._dynamo", "lightning.pytorch", "transformers.models.llama.modeling_llama", "pandas", "hydra"]
+FORKED.set_forkserver_preload([*LIBRARIES, "openai", "wandb", "bm25s"])
 TESTS = Path(__file__).parent
 
 
@@ -56,10 +57,15 @@ class ForkedProcess:
 
 
 class RunningCommand(ForkedProcess):
-    """An `entigraph` command; its output goes to two files."""
+    """An `entigraph` command, or another module with a command line; its output goes to two files."""
 
     def __init__(
-        self, *arguments: str, cwd: Path, start_new_session: bool = False, environment: Mapping[str, str] | None = None
+        self,
+        *arguments: str,
+        cwd: Path,
+        start_new_session: bool = False,
+        environment: Mapping[str, str] | None = None,
+        module: str = "entigraph",
     ) -> None:
         self.output = Path(tempfile.mkdtemp(prefix="entigraph-command-"))
         variables = {**os.environ, **(environment or {})}
@@ -67,7 +73,7 @@ class RunningCommand(ForkedProcess):
         files = [str(self.output / name) for name in ("stdout", "stderr")]
         for file in files:
             Path(file).touch()
-        super().__init__(execute, arguments, str(cwd), variables, *files, start_new_session)
+        super().__init__(execute, module, arguments, str(cwd), variables, *files, start_new_session)
 
     def communicate(self, timeout: float = 600) -> tuple[str, str]:
         self.wait(timeout)
@@ -88,9 +94,15 @@ def run_command(
 
 
 def execute(
-    arguments: tuple[str, ...], cwd: str, environment: dict[str, str], output: str, errors: str, new_session: bool
+    module: str,
+    arguments: tuple[str, ...],
+    cwd: str,
+    environment: dict[str, str],
+    output: str,
+    errors: str,
+    new_session: bool,
 ) -> None:
-    """Becomes `python -m entigraph ...`, with its working directory, environment, search path and exit handlers."""
+    """Becomes `python -m MODULE ...`, with its working directory, environment, search path and exit handlers."""
     if new_session:
         os.setsid()
     # A shell without job control starts background jobs deaf to Ctrl-C, and their children inherit that.
@@ -104,7 +116,7 @@ def execute(
     sys.path[:] = [cwd, *filter(None, environment.get("PYTHONPATH", "").split(os.pathsep)), *installed]
     sys.argv[1:] = arguments
     try:
-        runpy.run_module("entigraph", run_name="__main__", alter_sys=True)
+        runpy.run_module(module, run_name="__main__", alter_sys=True)
     finally:
         # As at the end of an interpreter; multiprocessing would first wait for the workers of a process pool.
         threading._shutdown()

@@ -8,6 +8,7 @@ import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
+from uuid import uuid4
 
 import pytest
 from filelock import FileLock
@@ -24,6 +25,7 @@ from omegaconf import DictConfig  # noqa: E402
 
 from entigraph.cli import run_command_line  # noqa: E402
 from entigraph.config.composition import home  # noqa: E402
+from entigraph.llm.cost import COMMAND_VARIABLE  # noqa: E402
 from entigraph.pipeline.loading import load_run  # noqa: E402
 from entigraph.pipeline.registration import register_config  # noqa: E402
 from entigraph.pipeline.run import Run  # noqa: E402
@@ -64,13 +66,14 @@ def command(tmp_path: Path) -> Command:
 
 @pytest.fixture
 def command_here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> Command:
-    """Run `entigraph ...` in this process, which takes half the time: for errors, and for what trains no model."""
+    """Run `entigraph ...` in this process, which takes half the time: not for what trains more than a few steps."""
 
     def run(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
         monkeypatch.chdir(tmp_path)
         for name, value in environment.items():
             monkeypatch.setenv(name, value)
         monkeypatch.setenv("HYDRA_FULL_ERROR", "1")
+        monkeypatch.setenv(COMMAND_VARIABLE, uuid4().hex)
         monkeypatch.setattr(sys, "argv", ["entigraph", *arguments])
         capfd.readouterr()
         status = run_command_line()
@@ -134,7 +137,7 @@ def smoke(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def run_smoke(folder: Path) -> None:
-    result = run_command("run", "experiments=smoke", cwd=folder, timeout=600)
+    result = run_command("run", "experiments=smoke", "launcher=local", cwd=folder, timeout=600)  # workers start slowly
     assert result.returncode == 0, result.stderr[-2000:]
     (folder / "printed.txt").write_text(result.stdout + result.stderr)
 

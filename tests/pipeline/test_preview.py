@@ -17,18 +17,18 @@ PAGE = Path(__file__).resolve().parents[2] / "docs" / "augmenters.md"
 EXAMPLES = re.findall(r"^<!-- entigraph preview ([^\n]+) -->\n```\n(.*?)^```$", PAGE.read_text("utf-8"), re.M | re.S)
 
 
-def test_preview_is_not_paid_again_by_the_synthesis(command: Command, configured: Callable[..., Run]) -> None:
+def test_preview_is_not_paid_again_by_the_synthesis(command_here: Command) -> None:
     with running(Config(output_tokens=120)) as server:
         options = ["llm=openai", "llm.model=mock-llm", f"llm.base_url={server.base_url}", "augmenter=active_reading"]
         options += ["+llm.prices.mock-llm={prompt: 1.0, cached: 0.5, completion: 4.0}", "corpus.documents=2"]
         options += ["logger=none", "tokenizer=bytes", "synthesis.token_budget=2000"]
-        shown = command("preview", *options, "preview.texts=2", OPENAI_API_KEY="sk-x")
+        shown = command_here("preview", *options, "preview.texts=2", OPENAI_API_KEY="sk-x")
         assert shown.returncode == 0, shown.stderr
         assert server.stats()["requests"] == 2 + 2, "two lists of strategies and two texts"
-        repeated = command("preview", *options, "preview.texts=2", OPENAI_API_KEY="sk-x")
+        repeated = command_here("preview", *options, "preview.texts=2", OPENAI_API_KEY="sk-x")
         assert repeated.stdout == shown.stdout and server.stats()["requests"] == 4
         for stage in ("corpus", "synthesis"):
-            assert command(f"stage={stage}", *options, OPENAI_API_KEY="sk-x").returncode == 0
+            assert command_here(f"stage={stage}", *options, OPENAI_API_KEY="sk-x").returncode == 0
         assert server.stats()["duplicates"] == 0
     out = shown.stdout
     assert out.count("== active_reading of") == 2 and out.count("-- prompt 1 of 2") == 2 and out.count("-- text") == 2

@@ -71,22 +71,22 @@ def test_invalid_mixtures_raise(parts: Any, shares: Any, problem: str) -> None:
         Mixed(parts=parts, shares=shares)
 
 
-def test_mixture_reuses_cached_answers_of_its_parts(command: Command, tmp_path: Path) -> None:
+def test_mixture_reuses_cached_answers_of_its_parts(command_here: Command, tmp_path: Path) -> None:
     common = ["llm=openai", "llm.model=mock-llm", "corpus.documents=2", "logger=none", "synthesis.token_budget=20000"]
     common.append("+llm.prices.mock-llm={prompt: 1.0, cached: 0.5, completion: 4.0}")
     with running(Config(output_tokens=200)) as server:
         common.append(f"llm.base_url={server.base_url}")
-        assert command(*common, "stage=corpus").returncode == 0
-        planned = command(*common, "augmenter=mixed").stdout
+        assert command_here(*common, "stage=corpus").returncode == 0
+        planned = command_here(*common, "augmenter=mixed").stdout
         for augmenter in ("entigraph", "rephrase"):
-            result = command(*common, f"augmenter={augmenter}", "stage=synthesis", OPENAI_API_KEY="sk-x")
+            result = command_here(*common, f"augmenter={augmenter}", "stage=synthesis", OPENAI_API_KEY="sk-x")
             assert result.returncode == 0, result.stderr
         request_count = server.stats()["requests"]
-        result = command(*common, "augmenter=mixed", "stage=synthesis", OPENAI_API_KEY="sk-x")
+        result = command_here(*common, "augmenter=mixed", "stage=synthesis", OPENAI_API_KEY="sk-x")
         assert result.returncode == 0, result.stderr
         assert server.stats()["requests"] == request_count
     assert "synthesis with entigraph and mock-llm:" in planned and "synthesis with rephrase and mock-llm:" in planned
-    examined = command("analyze", *common, "augmenter=mixed", "analysis=overlap")
+    examined = command_here("analyze", *common, "augmenter=mixed", "analysis=overlap")
     assert examined.returncode == 0 and "entigraph50-rephrase50" in examined.stdout, examined.stderr
     assert "of them entigraph" in result.stdout + result.stderr
     (folder,) = (tmp_path / "outputs" / "synthesis").glob("*-entigraph50-rephrase50-*")

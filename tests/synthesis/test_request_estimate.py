@@ -60,7 +60,7 @@ def test_estimate_of_millions_of_triples_is_fast() -> None:
     assert found.total("requests") == pytest.approx(455e6 / 600, rel=0.001) and took < 60 and peak < 100e6
 
 
-def test_cached_answers_are_free_and_correct_the_estimate(command: Command, tmp_path: Path) -> None:
+def test_cached_answers_are_free_and_correct_the_estimate(command_here: Command, tmp_path: Path) -> None:
     common = [
         "llm=openai",
         "llm.model=mock-llm",
@@ -71,13 +71,13 @@ def test_cached_answers_are_free_and_correct_the_estimate(command: Command, tmp_
     ]
     with running(Config(latency_s=0.01, output_tokens=200)) as server:
         common.append(f"llm.base_url={server.base_url}")
-        before = command(*common, "synthesis.token_budget=60000")
-        assert command(*common, "stage=corpus").returncode == 0
-        small = command(*common, "stage=synthesis", "synthesis.token_budget=20000", OPENAI_API_KEY="sk-x")
+        before = command_here(*common, "synthesis.token_budget=60000")
+        assert command_here(*common, "stage=corpus").returncode == 0
+        small = command_here(*common, "stage=synthesis", "synthesis.token_budget=20000", OPENAI_API_KEY="sk-x")
         assert small.returncode == 0, small.stderr
-        planned = command(*common, "synthesis.token_budget=60000")
+        planned = command_here(*common, "synthesis.token_budget=60000")
         asked_before = server.stats()["requests"]
-        large = command(*common, "stage=synthesis", "synthesis.token_budget=60000", OPENAI_API_KEY="sk-x")
+        large = command_here(*common, "stage=synthesis", "synthesis.token_budget=60000", OPENAI_API_KEY="sk-x")
         assert large.returncode == 0, large.stderr
         request_count = server.stats()["requests"] - asked_before
     assert "; assuming 10 to 50 entities per list" in before.stdout and "minutes at the stated" in before.stdout
