@@ -45,7 +45,7 @@ format: $(READY) ## format the code
 	$(BIN)/ruff format .
 
 test: $(READY) ## run the tests, except slow ones
-	$(BIN)/pytest -m "not slow and not vllm" $(PARALLEL) -o faulthandler_timeout=600 -o faulthandler_exit_on_timeout=true
+	$(BIN)/pytest -m "not slow and not vllm" $(PARALLEL) -o faulthandler_timeout=900 -o faulthandler_exit_on_timeout=true
 
 test-all: $(READY) ## run all tests, also slow ones and 10,000 inputs of every reader
 	$(BIN)/pytest -m "not vllm" $(PARALLEL)

@@ -19,7 +19,7 @@ from pathlib import Path
 
 FORKED = multiprocessing.get_context("forkserver")
 LIBRARIES = ["torch._dynamo", "lightning.pytorch", "transformers.models.llama.modeling_llama", "pandas", "hydra"]
-FORKED.set_forkserver_preload([*LIBRARIES, "openai", "wandb", "bm25s"])
+FORKED.set_forkserver_preload([*LIBRARIES, "openai", "bm25s"])
 TESTS = Path(__file__).parent
 
 

@@ -103,7 +103,7 @@ def test_every_score_has_interval_and_denominator(tmp_path: Path) -> None:
         """Returns the shares that lack an interval or a denominator."""
         if not isinstance(results, dict):
             return []
-        known = ("chance", "stderr")
+        known = ("chance", "stderr", "confidence", "expected_error")
         bare = [
             f"{path}{key}"
             for key, value in results.items()
