@@ -15,7 +15,7 @@ from entigraph.corpus.cleaning import DUPLICATES, Cleaner
 from entigraph.errors import DataError
 from entigraph.storage.data_losses import Loss, count_of
 from entigraph.storage.jsonl import write_jsonl
-from entigraph.storage.question_files import list_unstated, unstated_lines, unstated_loss
+from entigraph.storage.question_files import list_unstated, unstated_lines
 from entigraph.storage.schemas import SkippedFile
 from entigraph.text.normalization import render_changes
 
@@ -121,5 +121,4 @@ def data_losses(counts: Mapping[str, Any]) -> list[Loss]:
             Loss(f"questions are left out ({reason})", count, count + counts["questions"])
             for reason, count in counts.get("questions_left_out", {}).items()
         ),
-        unstated_loss(counts),
     ]

@@ -268,13 +268,14 @@ def source_losses(run: Run) -> list[Loss]:
     """Returns the data losses of the run's documents and questions."""
     from entigraph.corpus import stage as corpus_stage
     from entigraph.questions import stage as questions_stage
+    from entigraph.storage.question_files import unstated_loss
 
     counts = artifact.read_manifest(run.artifacts.corpus.folder)["counts"]
     losses = corpus_stage.data_losses(counts)
     if run.artifacts.questions:
         questions = artifact.read_manifest(run.artifacts.questions.folder)["counts"]
-        losses += questions_stage.data_losses(questions, counts["documents"])
-    return losses
+        return losses + questions_stage.data_losses(questions, counts["documents"])
+    return [*losses, unstated_loss(counts)]
 
 
 def synthesis_losses(run: Run, trained: bool = False) -> list[Loss]:

@@ -147,7 +147,7 @@ def parse_draft(passage: QuestionPassage, number: int, raw: Any, settings: Gener
         id=identity,
         document_id=document.id,
         text=name_documents(text, passage) if settings.name_document else text,
-        group=str(raw.get("kind")) if raw.get("kind") in KINDS else KINDS[0],
+        group=str(raw["kind"]) if raw.get("kind") in KINDS else ("combined" if passage.other else KINDS[0]),
         evidence=list(filter(None, map(clean, quotes if isinstance(quotes, list) else [quotes]))),
         **answers,
     )

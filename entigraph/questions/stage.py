@@ -70,6 +70,8 @@ def generate(corpus: Path, out: Path, *, settings: GeneratedQuestions, llm: LLM,
     rejected: list[dict[str, Any]] = []
     passages = [passage for document in documents for passage in split_passages(document, settings)]
     if settings.across_documents:
+        if len({passage.document.id for passage in passages}) < 2:
+            raise DataError(no_pairs_message(documents, rejected))
         passages = pair_passages(passages, [*list_names(passages, llm, rejected, progress)], settings)
         if not passages:
             write_lines(out / "rejected.jsonl", rejected)

@@ -20,6 +20,7 @@ from entigraph.text.normalization import fold_whitespace, is_blank, normalize_li
 EXPECTED = 'expected {"document": "a.txt", "question": "...", "choices": ["...", "..."], "answer": 0} or [0, 1]'
 
 UNSTATED = "unstated_answers.jsonl"
+SEVERAL_ANSWERS = 5  # fewer may be calculated or paraphrased, next to questions of other kinds
 WITHOUT_WORDING = frozenset({"yes", "no", "true", "false"})  # answers that a document implies
 
 
@@ -66,13 +67,14 @@ def list_unstated(
     there are none.
 
     Multiple choice is not checked, because its options often paraphrase the document, nor are answers such as "yes".
-    Raises DataError if a `file` of the user has short answers and none of them is in a document.
+    Raises DataError if a `file` of the user has only short answers, or several, and none of them is in a document.
     """
+    questions = list(questions)
     checked = [question for question in questions if question.accepted and not is_implied(question)]
     unstated = find_unstated(checked, documents)
     if not unstated:
         return {}
-    if file and len(unstated) == len(checked):
+    if file and len(unstated) == len(checked) and len(checked) >= min(len(questions), SEVERAL_ANSWERS):
         example = unstated[0]
         raise DataError(
             f"{file}: none of its {len(checked):,} short answers is in a document, such as {example.accepted[0]!r:.80} "

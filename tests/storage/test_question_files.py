@@ -138,5 +138,9 @@ def test_unstated_answers_are_listed_unless_they_are_all(tmp_path: Path) -> None
     assert list_unstated(some, documents, tmp_path, "q.jsonl") == {"unstated_answers": 2}
     assert [question.id for question in read_jsonl(tmp_path / UNSTATED, Question)] == ["q0", "q1"]
     with pytest.raises(DataError, match="q.jsonl: none of its 2 short answers is in a document, such as 'Jonas' to"):
-        list_unstated([*missing, choice, implied], documents, tmp_path, "q.jsonl")
+        list_unstated(missing, documents, tmp_path, "q.jsonl")
+    assert list_unstated([*missing, choice], documents, tmp_path, "q.jsonl") == {"unstated_answers": 2}
+    with pytest.raises(DataError, match="none of its 5 short answers is in a document"):
+        several = [short(number, "a.txt", "Jonas") for number in range(5)]
+        list_unstated([*several, choice], documents, tmp_path, "q.jsonl")
     assert list_unstated(missing, documents, tmp_path) == {"unstated_answers": 2}, "a benchmark as released"
