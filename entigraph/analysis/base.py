@@ -31,7 +31,7 @@ from entigraph.tracking.base import Tracker
 SUMMARY = "summary.txt"
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(eq=False)
 class AnalysisContext:
     """What an analysis may read: a study's runs, and the artifacts of the configuration that was typed."""
 

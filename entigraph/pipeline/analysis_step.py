@@ -1,7 +1,6 @@
 """Runs the analysis that a configuration names, on its study and on its own artifacts."""
 
 from contextlib import nullcontext
-from dataclasses import replace
 
 from entigraph.llm.response_cache import response_cache_path
 from entigraph.pipeline.run import Run
@@ -30,6 +29,7 @@ def analyze(run: Run) -> None:
     output = analysis_output(run.analysis, context, {**run.keys["analysis"], **style_key(style)})
     tracking = nullcontext(context.tracker) if output.complete else run.logger.run(analysis_info(run), run.root)
     with tracking as tracker, figure_style(style):
-        print("\n".join(run_analysis(run.analysis, output, replace(context, tracker=tracker))))
+        context.tracker = tracker  # in the same context, whose runs are those that the output is named after
+        print("\n".join(run_analysis(run.analysis, output, context)))
     if output.folder == study and (line := run.logger.publish(study.name, render_results(load_curve(study)))):
         print(line)

@@ -243,9 +243,10 @@ def build_notes(
         notes.append(
             "No writer counted its tokens (the offline writer does not), so dollars are those of training alone."
         )
-    measured = {run.augmenter: costs[run.name] for run in runs if costs[run.name].measuring_flops}
-    for name, cost in measured.items():
-        share = cost.measuring_flops / cost.training_flops
+    measured = {run.augmenter for run in runs if costs[run.name].measuring_flops}
+    for name in sorted(measured):
+        of_method = [costs[run.name] for run in runs if run.augmenter == name]
+        share = sum(cost.measuring_flops for cost in of_method) / sum(cost.training_flops for cost in of_method)
         notes.append(
             f"The training FLOPs of {name} include the students of earlier rounds and measuring their losses "
             f"({share:.1%} of the FLOPs)."

@@ -78,7 +78,9 @@ def average_recall(scores: Sequence[Scores], task: str, unit: str) -> float | No
 def draw_recall_curve(curve: Mapping[str, Any], out: Path, title: str, note: str) -> None:
     """Writes recall.png and recall.svg: a line with points for open book, a dashed one of its color for closed book."""
     figure, ((axes,),) = figures.create_figure(figsize=(6.2, 4.4))
-    for index, model in enumerate(curve["models"]):
+    series = sorted({model["name"] for model in curve["models"]} - {"base"})  # as in the other figures of the study
+    for model in curve["models"]:
+        index = series.index(model["name"]) if model["name"] in series else 0
         color, marker = (BLACK, "D") if model["name"] == "base" else figures.series_style(model["name"], index)
         name = "Base model" if model["name"] == "base" else DISPLAY_NAMES.get(model["name"], model["name"])
         points = [point for point in model["open"] if point["recall"] is not None]
