@@ -105,8 +105,11 @@ def adapter_problems(run: Components) -> Iterator[str]:
     hidden = (run.model.config_values(0) or {}).get("hidden_size")
     if hidden and adapter.required_rank > hidden:
         yield f"model.adapter.rank: {adapter.rank} found; the layers of {run.model.path} have {hidden} dimensions"
-    if adapter.quantized and run.trainer.world_size > 1:
-        yield "model.adapter: qlora trains on one device; set trainer=gpu, or model/adapter=lora"
+    if adapter.quantized and run.trainer.is_sharded:
+        yield (
+            "model.adapter: qlora trains on one device, without trainer.cpu_offload; set trainer=gpu, or "
+            "model/adapter=lora"
+        )
 
 
 def tokenizer_problems(run: Components, tokenizer: Artifact) -> list[str]:

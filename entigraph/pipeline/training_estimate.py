@@ -42,20 +42,12 @@ def training_settings(run: Run) -> tuple[TrainingTarget, ChosenSettings]:
 def verdict_line(trainer: TrainerSettings, target: TrainingTarget) -> str:
     """Returns whether the settings fit the device, and what would if they do not."""
     room = f"{target.device.name} has room for {available_memory(target.device, trainer.world_size) / GIB:,.1f} GiB"
-    offloaded = (
-        memory.offloaded_bytes(target.shape, target.workload(trainer)) * trainer.devices if target.shape else 0.0
-    )
-    if offloaded > target.device.cpu_memory:
-        return (
-            f"  it will not fit: trainer.cpu_offload needs {offloaded / GIB:,.1f} GiB of the CPU's memory, and this "
-            f"machine has {target.device.cpu_memory / GIB:,.1f}"
-        )
     if target.fits(trainer):
         return f"  it fits: {room}"
     options = alternatives(trainer, target)
     automatic = [] if trainer.activation_checkpointing == "full" else ["trainer.activation_checkpointing=full"]
     advice = " or ".join(options or automatic) or "a larger device"
-    return f"  it will not fit: {room}. What would: {advice}"
+    return f"  it will not fit: {target.offload_problem(trainer) or room}. What would: {advice}"
 
 
 def sweep_training_lines(runs: Sequence[Run]) -> Iterator[str]:
@@ -90,11 +82,13 @@ def sweep_training_lines(runs: Sequence[Run]) -> Iterator[str]:
 
 
 def memory_lines(runs: Sequence[Run]) -> Iterator[str]:
-    """Yields the memory of the run that needs the most, whether it fits, and how many do not."""
+    """Yields the memory of the run that needs the most, of those that do not fit if any, and how many do not fit."""
     targets = [(*training_settings(run), run) for run in runs if model_shape(run) is not None]
     if not targets:
         return
-    target, chosen, run = max(targets, key=lambda item: item[0].needed(item[1].trainer))
+    target, chosen, run = max(
+        targets, key=lambda item: (not item[0].fits(item[1].trainer), item[0].needed(item[1].trainer))
+    )
     yield f"  memory: {training_lines(run)[0].removeprefix('training ')}"
     misfits = sum(not target.fits(chosen.trainer) for target, chosen, _ in targets)
     several = f" ({misfits} of {len(targets)} models do not fit)" if misfits else ""

@@ -49,7 +49,23 @@ class TrainingTarget:
         return sum(estimate_memory(self.shape, self.workload(trainer)).values())
 
     def fits(self, trainer: TrainerSettings) -> bool:
-        return self.needed(trainer) <= available_memory(self.device, trainer.world_size)
+        """Returns whether the memory of the device, and with offloading that of the machine, is enough."""
+        enough = self.needed(trainer) <= available_memory(self.device, trainer.world_size)
+        return enough and not self.offload_problem(trainer)
+
+    def offload_problem(self, trainer: TrainerSettings) -> str:
+        """Returns why this machine's memory does not hold what is offloaded; empty if it does.
+
+        The settings that can be "auto" do not change what is offloaded.
+        """
+        assert self.shape is not None
+        offloaded = offloaded_bytes(self.shape, self.workload(trainer)) * trainer.devices
+        if offloaded <= self.device.cpu_memory:
+            return ""
+        return (
+            f"trainer.cpu_offload needs {offloaded / GIB:,.1f} GiB of the CPU's memory, and this machine has "
+            f"{self.device.cpu_memory / GIB:,.1f}"
+        )
 
 
 @dataclass(frozen=True)
@@ -82,7 +98,7 @@ def choose_settings(trainer: TrainerSettings, target: TrainingTarget) -> ChosenS
     available = available_memory(target.device, trainer.world_size)
     room = f"{available / GIB:,.1f} GiB of {target.device.name}"
     if rank is None:
-        reason = f"the least memory, but it does not fit {room}"
+        reason = target.offload_problem(chosen) or f"the least memory, but it does not fit {room}"
     elif rank == 0:
         reason = f"the fastest; it fits {room}"
     else:
@@ -129,35 +145,58 @@ def alternatives(trainer: TrainerSettings, target: TrainingTarget) -> list[str]:
     if target.adapter is None and not trainer.is_sharded and not target.device.shared:
         options += fitting_optimizer(automatic, target) or fitting_offload(automatic, target)
         options += fitting_adapter(automatic, target)
-    for devices in DEVICES:
-        if devices <= trainer.world_size or target.data.batch_size % devices or target.device.shared:
-            continue
-        sharded = replace(automatic, devices=devices, num_nodes=1, precision="bf16-mixed")
-        chosen = choose_settings(sharded, target)
-        if chosen.fits:
-            needed = target.needed(chosen.trainer) / GIB
-            options.append(f"trainer=fsdp trainer.devices={devices} ({needed:,.1f} GiB on each)")
-            break
+    if not target.device.shared and not (target.adapter and target.adapter.quantized):
+        options += fitting_devices(automatic, target)
+    if target.offload_problem(trainer):
+        options.append("a machine with more memory")
     return options
 
 
+def fitting_devices(automatic: TrainerSettings, target: TrainingTarget) -> list[str]:
+    other, optimizer = with_sharded_optimizer(target)
+    one_node: dict[str, Any] = {"num_nodes": 1, "sharding": "full", "cpu_offload": False}
+    changes = "".join(
+        f" trainer.{name}={str(value).lower()}" for name, value in one_node.items() if getattr(automatic, name) != value
+    )
+    for devices in DEVICES:
+        if devices <= automatic.world_size or target.data.batch_size % devices:
+            continue
+        sharded = replace(automatic, **one_node, devices=devices, precision="bf16-mixed")
+        chosen = choose_settings(sharded, other)
+        if chosen.fits:
+            needed = other.needed(chosen.trainer) / GIB
+            return [f"{optimizer}trainer=fsdp trainer.devices={devices}{changes} ({needed:,.1f} GiB on each)"]
+    return []
+
+
+def with_sharded_optimizer(target: TrainingTarget) -> tuple[TrainingTarget, str]:
+    """Returns the target with AdamW, whose moments can be sharded, and the option that sets it if another is set."""
+    optimizer = "" if target.moment_bytes == ADAMW_MOMENTS else "optim=adamw "
+    return replace(target, moment_bytes=ADAMW_MOMENTS), optimizer
+
+
 def fitting_optimizer(automatic: TrainerSettings, target: TrainingTarget) -> list[str]:
+    if target.moment_bytes == moment_bytes(adamw_8bit):
+        return []
     other = replace(target, moment_bytes=moment_bytes(adamw_8bit))
     chosen = choose_settings(automatic, other)
     return [f"optim=adamw_8bit ({other.needed(chosen.trainer) / GIB:,.1f} GiB)"] if chosen.fits else []
 
 
 def fitting_offload(automatic: TrainerSettings, target: TrainingTarget) -> list[str]:
-    other = replace(target, moment_bytes=ADAMW_MOMENTS)
+    other, optimizer = with_sharded_optimizer(target)
     chosen = choose_settings(replace(automatic, precision="bf16-mixed", cpu_offload=True), other)
     if not chosen.fits or other.shape is None:
         return []
     sizes = other.needed(chosen.trainer), offloaded_bytes(other.shape, other.workload(chosen.trainer))
     gpu, cpu = (f"{size / GIB:,.1f} GiB" for size in sizes)
-    return [f"trainer=fsdp trainer.devices=1 trainer.cpu_offload=true ({gpu}, and {cpu} of the CPU's memory)"]
+    option = f"{optimizer}trainer=fsdp trainer.devices=1 trainer.cpu_offload=true"
+    return [f"{option} ({gpu}, and {cpu} of the CPU's memory)"]
 
 
 def fitting_adapter(automatic: TrainerSettings, target: TrainingTarget) -> list[str]:
+    if automatic.float8 != "none":  # adapters are trained on layers in bf16
+        return []
     for option, adapter in (("lora", LoraAdapter()), ("qlora", QloraAdapter())):
         other = replace(target, adapter=adapter)
         chosen = choose_settings(automatic, other)

@@ -166,6 +166,11 @@ class Workload:
         return self.devices > 1 or self.cpu_offload
 
     @property
+    def offloads(self) -> bool:
+        """Returns whether the state is in another memory than that of the device: a CPU has only one."""
+        return self.cpu_offload and self.accelerator == "cuda"
+
+    @property
     def tokens(self) -> int:
         """Returns the tokens of a micro-batch."""
         return self.micro_batch * self.context
@@ -214,7 +219,9 @@ def estimate_memory(shape: Shape, workload: Workload) -> dict[str, float]:
     size = 2 if workload.bf16 else 4
     trained = trained_parameters(shape, workload.adapter) / workload.shards
     bf16_copy = size * trained if workload.bf16 and not workload.split_bf16 and not workload.is_sharded else 0.0
-    held = dict.fromkeys(state_bytes(shape, workload), 0.0) if workload.cpu_offload else state_bytes(shape, workload)
+    held = state_bytes(shape, workload)
+    if workload.offloads:
+        held = dict.fromkeys(held, 0.0)
     return {
         **held,
         "activations": workload.tokens * shape.layers * stored_activations(shape, workload) * size / 2,
@@ -236,8 +243,8 @@ def state_bytes(shape: Shape, workload: Workload) -> dict[str, float]:
 
 
 def offloaded_bytes(shape: Shape, workload: Workload) -> float:
-    """Returns the bytes of CPU memory that the state of each device takes."""
-    return sum(state_bytes(shape, workload).values()) if workload.cpu_offload else 0.0
+    """Returns the bytes of CPU memory that the offloaded state of each GPU takes."""
+    return sum(state_bytes(shape, workload).values()) if workload.offloads else 0.0
 
 
 def gathered_bytes(shape: Shape, workload: Workload, size: int) -> float:

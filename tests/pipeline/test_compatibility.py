@@ -1,6 +1,7 @@
 """Components that do not fit each other are one error that names the keys."""
 
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 
@@ -36,6 +37,14 @@ Configured = Callable[..., Run]
 def test_misfits_are_errors(overrides: list[str], message: str, configured: Configured) -> None:
     with pytest.raises(ConfigError, match=message):
         configured(*overrides)
+
+
+@pytest.mark.parametrize("setting", ["trainer.devices=2", "trainer.cpu_offload=true"])
+def test_qlora_is_not_sharded(setting: str, configured: Configured, tiny_model: Path) -> None:
+    model = ["model=pretrained", f"model.path={tiny_model}", "tokenizer=pretrained", "model/adapter=qlora"]
+    configured(*model)
+    with pytest.raises(ConfigError, match=r"qlora trains on one device, without trainer\.cpu_offload; set trainer=gpu"):
+        configured(*model, setting)
 
 
 @pytest.mark.parametrize("other", ["evaluation=free_form", "stage=questions"])

@@ -13,7 +13,7 @@ from entigraph.training.adapters import LoraAdapter, QloraAdapter
 from entigraph.training.data_schedule import DataConfig
 from entigraph.training.device_fit import TrainingTarget, alternatives, choose_settings
 from entigraph.training.memory import GIB, Device, Shape, Workload
-from entigraph.training.optim import adamw_8bit, moment_bytes
+from entigraph.training.optim import ADAMW_MOMENTS, adamw_8bit, moment_bytes
 from entigraph.training.starting_models import PretrainedModel, RandomLlama
 from entigraph.training.trainer import AUTO, AUTO_SETTINGS, TrainerSettings
 
@@ -109,6 +109,43 @@ def test_plan_states_what_fits_a_smaller_gpu(gibibytes: int) -> None:
     assert adapter.startswith("model/adapter=lora (") and sharded.startswith("trainer=fsdp trainer.devices=")
 
 
+def test_advice_for_hybrid_sharding_is_one_node_of_more_gpus() -> None:
+    trainer = replace(GPU, precision="bf16-mixed", devices=2, num_nodes=2, sharding="hybrid")
+    (advice,) = alternatives(trainer, TrainingTarget(DATA, shape(), gpu(24)))
+    assert advice.startswith("trainer=fsdp trainer.devices=8 trainer.num_nodes=1 trainer.sharding=full (21.8 GiB")
+
+
+def test_advice_replaces_moments_that_cannot_be_sharded() -> None:
+    target = TrainingTarget(DATA, shape(), gpu(24), moment_bytes=moment_bytes(adamw_8bit))
+    with_adamw = replace(target, moment_bytes=ADAMW_MOMENTS)
+    offload, _, sharded = alternatives(GPU, target)
+    assert offload.startswith("optim=adamw trainer=fsdp trainer.devices=1 trainer.cpu_offload=true (")
+    assert sharded == "optim=adamw " + alternatives(GPU, with_adamw)[-1], "with the numbers of AdamW"
+
+
+def test_advice_leaves_out_what_the_configuration_refuses() -> None:
+    float8 = alternatives(replace(GPU, float8="rowwise"), TrainingTarget(DATA, shape(), gpu(80)))
+    assert float8 and not any("adapter" in advice for advice in float8)
+    assert alternatives(GPU, TrainingTarget(DATA, shape(), gpu(4), QloraAdapter())) == [], "QLoRA is not sharded"
+
+
+def test_offloading_needs_the_memory_of_the_machine() -> None:
+    """Llama 3 8B offloads 119.7 GiB."""
+    small, large = (replace(gpu(24), cpu_memory=size * GIB) for size in (64, 128))
+    settings = replace(GPU, precision="bf16-mixed", cpu_offload=True)
+    assert choose_settings(settings, TrainingTarget(DATA, shape(), large)).fits
+    chosen = choose_settings(settings, TrainingTarget(DATA, shape(), small))
+    assert not chosen.fits and "needs 119.7 GiB of the CPU's memory, and this machine has 64.0" in chosen.reason
+    assert alternatives(settings, TrainingTarget(DATA, shape(), small)) == [
+        "trainer=fsdp trainer.devices=8 trainer.cpu_offload=false (21.8 GiB on each)",
+        "a machine with more memory",
+    ]
+    offers = [
+        any("cpu_offload" in a for a in alternatives(GPU, TrainingTarget(DATA, shape(), d))) for d in (small, large)
+    ]
+    assert offers == [False, True]
+
+
 def test_estimate_knows_where_weights_and_optimizer_state_are() -> None:
     """Llama 3 8B has 29.9 GiB of fp32 weights."""
     sharded = {"split_bf16": False, "devices": 16, "shards": 16}
@@ -122,6 +159,9 @@ def test_estimate_knows_where_weights_and_optimizer_state_are() -> None:
     assert parts["weights"] == parts["gradients"] == parts["optimizer"] == 0
     assert memory.offloaded_bytes(shape(), offload) == 16 * shape().parameters
     assert memory.summary_lines(shape(), offload, None, H200)[0].endswith("and 119.7 GiB of the CPU's memory")
+    on_cpu = workload(split_bf16=False, cpu_offload=True, accelerator="cpu")
+    assert memory.estimate_memory(shape(), on_cpu)["weights"] == 4 * shape().parameters
+    assert memory.offloaded_bytes(shape(), on_cpu) == 0, "a CPU has only one memory"
     low = memory.estimate_memory(shape(), workload(moment_bytes=moment_bytes(adamw_8bit)))
     assert low["optimizer"] == pytest.approx(2.03 * shape().parameters, rel=1e-3)
 
