@@ -66,6 +66,8 @@ def chunked_losses(hidden: Tensor, weight: Tensor, labels: Tensor, rows: int | N
     11.968) and, on a CPU, need as much memory as the logits, so `ChunkedLosses` is used.
     """
     rows = rows or chunk_rows(hidden.device.type, weight.shape[0])
+    if not torch.is_grad_enabled():  # the weight would still count as one that needs a gradient
+        hidden, weight = hidden.detach(), weight.detach()
     if torch.is_autocast_enabled(hidden.device.type):
         dtype = torch.get_autocast_dtype(hidden.device.type)
         hidden, weight = hidden.to(dtype), weight.to(dtype)

@@ -1,12 +1,15 @@
 """The arithmetic: losses without logits, weights in two halves, and learning rates."""
 
 import math
+from collections.abc import Callable
+from contextlib import AbstractContextManager
 from functools import partial
 from typing import Any
 
 import pytest
 import torch
 import torch.nn.functional as F
+from torch.utils.flop_counter import FlopCounterMode
 from transformers import Gemma2Config, Gemma2ForCausalLM
 
 from entigraph.errors import ConfigError
@@ -57,6 +60,16 @@ def test_both_ways_to_compute_chunked_gradients_agree(monkeypatch: pytest.Monkey
     h = hidden.clone().requires_grad_()
     ChunkedLosses.apply(h, weight, labels, 8).mean().backward()  # type: ignore[no-untyped-call]
     torch.testing.assert_close(h.grad, gradients[0][0], msg="with a frozen head")
+
+
+@pytest.mark.parametrize("disabled", [torch.no_grad, torch.inference_mode])
+def test_validation_computes_no_gradients(disabled: Callable[[], AbstractContextManager[None]]) -> None:
+    hidden, labels = torch.randn(37, 24, dtype=torch.bfloat16), torch.randint(0, 301, (37,))
+    weight = torch.randn(301, 24, dtype=torch.bfloat16, requires_grad=True)
+    with FlopCounterMode(display=False) as counter, disabled():
+        losses = chunked_losses(hidden, weight, labels, 8)
+    assert counter.get_total_flops() == 2 * 37 * 24 * 301, "one product with the head"
+    torch.testing.assert_close(losses, chunked_losses(hidden, weight, labels, 8).detach())
 
 
 def test_logit_softcapping_is_applied() -> None:
