@@ -5,6 +5,7 @@ import os
 import subprocess
 import sys
 from contextlib import suppress
+from functools import cache
 
 from entigraph.errors import ConfigError
 
@@ -64,6 +65,7 @@ def check_accelerator(accelerator: str) -> None:
         )
 
 
+@cache
 def nvidia_gpu() -> str | None:
     """Returns the name and memory in MiB of the first GPU as nvidia-smi lists them; None if there is none."""
     try:

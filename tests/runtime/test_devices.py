@@ -1,4 +1,5 @@
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -8,6 +9,14 @@ from entigraph.errors import ConfigError
 from entigraph.runtime.devices import check_accelerator, nvidia_gpu
 from entigraph.training.callbacks.throughput import peak_flops
 from entigraph.training.memory import datasheet_flops, find_device
+
+
+@pytest.fixture(autouse=True)
+def _forgotten_gpu() -> Iterator[None]:
+    """Each test has its own nvidia-smi, whose output is cached."""
+    nvidia_gpu.cache_clear()
+    yield
+    nvidia_gpu.cache_clear()
 
 
 @pytest.fixture
@@ -31,6 +40,12 @@ def test_a_cpu_is_accepted_next_to_a_gpu(listed_gpu: None) -> None:
     assert find_device("cpu").shared
     device = find_device("auto")
     assert (device.name, device.peak, device.shared) == ("NVIDIA H200", 989e12, False)
+
+
+def test_nvidia_smi_is_called_once(listed_gpu: None, tmp_path: Path) -> None:
+    assert nvidia_gpu() == "NVIDIA H200, 143771"
+    (tmp_path / "nvidia-smi").unlink()
+    assert find_device("auto").name == "NVIDIA H200"
 
 
 def test_machine_without_a_gpu(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
