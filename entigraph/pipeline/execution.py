@@ -85,14 +85,13 @@ def run_stage(run: Run, stage: Stage, progress: Progress) -> None:
                 progress.notify(f"already complete: {step.artifact.folder}")
     with locks.running_command(run.root), keep_artifacts(run):
         execute_steps(run, [*shared, *steps], progress)
-        if stage is Stage.evaluation:
-            register_run(run)
+        register_run(run)
         register_baselines(run)
 
 
 def keep_artifacts(run: Run) -> AbstractContextManager[None]:
     """Keeps what the run continues from after an interruption from `entigraph clean`."""
-    if process_group().rank > 0 or is_complete(run):
+    if process_group().rank > 0:
         return nullcontext()
     return cleanup.keep_until_finished(run.root, run.readable_name, [step.artifact for step in all_steps(run)])
 

@@ -13,7 +13,6 @@ The others are used only by removed studies. Other files (the response cache, st
 never touched.
 """
 
-import json
 import os
 import shutil
 import time
@@ -21,23 +20,27 @@ from collections import Counter, defaultdict
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
+from uuid import uuid4
 
 from entigraph.errors import ArtifactError
 from entigraph.storage import artifact, locks
 from entigraph.storage.artifact import FORMAT_VERSIONS, Artifact
 from entigraph.storage.disk import format_bytes
 from entigraph.storage.durable_files import write_durably
-from entigraph.storage.fingerprints import digest, flatten_cache_key
+from entigraph.storage.fingerprints import flatten_cache_key
+from entigraph.storage.jsonl import parse_json
 
 MAX_USERS_SHOWN = 3
 MAX_VALUES_SHOWN = 8
 MAX_VALUE_WIDTH = 60
 REMOVED = ".removed"  # below the root: folders that are being deleted
-UNFINISHED_RUNS = ".runs"  # below the root: a file for each unfinished run, with the names of its artifacts
+UNFINISHED_RUNS = ".runs"  # below the root: a file for each interrupted command, with the names of artifacts
 DIGEST_WIDTH = len("-00000000")
 BUILDING, MAY_BE_BUILDING = "being built now", "being built by another host, or interrupted there"
+PATIENCE = f"; clean=true finds out within {locks.EXPIRY_S:.0f} s"
 
 
 @dataclass(frozen=True)
@@ -93,14 +96,33 @@ class Inventory:
     Attributes:
         users: For each artifact's name, the artifacts built from it and the studies that contain it.
         in_studies: The names of artifacts that are part of a study.
-        unfinished_runs: The names of the artifacts of each unfinished run.
+        runs: The names of the artifacts of each run in UNFINISHED_RUNS, by file.
     """
 
     root: Path
     artifacts: Sequence[StoredArtifact]
     users: Mapping[str, Sequence[str]]
     in_studies: frozenset[str]
-    unfinished_runs: Mapping[str, Sequence[str]]
+    runs: Mapping[Path, Sequence[str]]
+
+    @cached_property
+    def unfinished_runs(self) -> Mapping[Path, Sequence[str]]:
+        """The runs without those that a later command has finished, whose evaluations are part of a study."""
+        finished = {
+            stored.name
+            for stored in self.artifacts
+            if stored.manifest is not None and (stored.stage != "evaluation" or self.is_wanted(stored))
+        }
+        return {file: names for file, names in self.runs.items() if not finished.issuperset(names)}
+
+    @cached_property
+    def names_of_unfinished_runs(self) -> Mapping[str, Sequence[str]]:
+        """The readable names of the unfinished runs that continue from an artifact, by the artifact's name."""
+        runs: defaultdict[str, set[str]] = defaultdict(set)
+        for file, names in self.unfinished_runs.items():
+            for name in names:
+                runs[name].add(file.stem[:-DIGEST_WIDTH])
+        return {name: sorted(of_name) for name, of_name in runs.items()}
 
     @property
     def unneeded(self) -> list[StoredArtifact]:
@@ -110,7 +132,7 @@ class Inventory:
         """Returns the artifacts that nothing needs. `keep_runs`: unfinished runs need theirs."""
         by_name = {stored.name: stored for stored in self.artifacts}
         needed: set[str] = set()
-        in_runs = {name for names in self.unfinished_runs.values() for name in names} if keep_runs else set()
+        in_runs = self.names_of_unfinished_runs if keep_runs else {}
         pending = [
             stored.name
             for stored in self.artifacts
@@ -162,37 +184,59 @@ def take_inventory(root: Path, *, observe: bool = False) -> Inventory:
             if stored.name in text:
                 users[stored.name].append(f"studies/{study}")
                 in_studies.add(stored.name)
-    return Inventory(root, artifacts, users, frozenset(in_studies), read_unfinished_runs(root))
+    return Inventory(root, artifacts, users, frozenset(in_studies), read_runs(root))
 
 
 @contextmanager
 def keep_until_finished(root: Path, run: str, artifacts: Sequence[Artifact]) -> Iterator[None]:
-    """Keeps the artifacts of a run from `clean` until all of them are finished, by this command or a later one.
+    """Keeps the artifacts of a run and their inputs from `clean` until all are finished, by this or a later command.
 
     A body that writes nothing, because its input is invalid, leaves nothing to keep.
     """
-    names = sorted({kept.folder.name for kept in artifacts})
-    file = root / UNFINISHED_RUNS / f"{run}-{digest(names)}.json"
-    with artifact.translate_disk_errors(root):
-        file.parent.mkdir(parents=True, exist_ok=True)
-        write_durably(file, artifact.encode_json(names))
+    inputs = {folder.name for kept in artifacts for folder in kept.inputs.values()}
+    names = sorted({kept.folder.name for kept in artifacts} | inputs)
+    unfinished = [kept for kept in artifacts if not kept.complete]
+    file = root / UNFINISHED_RUNS / f"{run}-{uuid4().hex[: DIGEST_WIDTH - 1]}.json"
+    if unfinished:
+        with artifact.translate_disk_errors(root):
+            file.parent.mkdir(parents=True, exist_ok=True)
+            write_durably(file, artifact.encode_json(names))
     try:
         yield
     finally:
-        if all(kept.complete for kept in artifacts) or not any(has_files(kept) for kept in artifacts):
+        if not any(has_files(kept) for kept in unfinished):
             file.unlink(missing_ok=True)
+    if all(kept.complete for kept in artifacts):
+        for other in file.parent.glob("*.json"):  # of this command, and of earlier ones that were interrupted
+            with suppress(ArtifactError, OSError):  # `clean` reports it
+                if {*read_run(other)} <= {*names}:
+                    other.unlink()
 
 
 def has_files(stored: Artifact) -> bool:
-    return stored.complete or any(any(build.iterdir()) for build in artifact.build_folders(stored.folder))
+    return stored.complete or any(artifact.list_folder(build) for build in artifact.build_folders(stored.folder))
 
 
-def read_unfinished_runs(root: Path) -> dict[str, list[str]]:
-    runs: dict[str, list[str]] = {}
+def read_runs(root: Path) -> dict[Path, list[str]]:
+    runs: dict[Path, list[str]] = {}
     for file in sorted((root / UNFINISHED_RUNS).glob("*.json")):
         with suppress(FileNotFoundError):  # a running command has just finished it
-            runs[file.stem] = json.loads(file.read_text(encoding="utf-8"))
+            runs[file] = read_run(file)
     return runs
+
+
+def read_run(file: Path) -> list[str]:
+    """Returns the names of the artifacts of an unfinished run. Raises ArtifactError if the file is damaged."""
+    try:
+        names = parse_json(file.read_text(encoding="utf-8"))
+    except ValueError:
+        names = None
+    if isinstance(names, list) and all(isinstance(name, str) for name in names):
+        return names
+    raise ArtifactError(
+        f"{file} is damaged: expected a JSON list with the artifacts of an unfinished run; delete the file, and finish "
+        "the run before `entigraph clean clean=true`, which may remove its artifacts otherwise"
+    )
 
 
 def find_builds(folders: Collection[Path], root: Path) -> dict[Path, str]:
@@ -247,7 +291,7 @@ def render_inventory(inventory: Inventory) -> Iterator[str]:
     counts = Counter(stored.state for stored in inventory.artifacts)
     numbers = [f"{counts[state]} {state}" for state in ("unfinished", BUILDING)]
     numbers += [f"{counts[MAY_BE_BUILDING]} {MAY_BE_BUILDING}"] if counts[MAY_BE_BUILDING] else []
-    yield f"{', '.join(numbers)}; see `entigraph clean`"
+    yield f"{', '.join(numbers)}; `entigraph clean` lists the artifacts that are not needed"
 
 
 def render_artifact(stored: StoredArtifact, differences: Mapping[str, str]) -> str:
@@ -256,9 +300,10 @@ def render_artifact(stored: StoredArtifact, differences: Mapping[str, str]) -> s
 
 
 def render_users(inventory: Inventory, stored: StoredArtifact) -> str:
-    users = inventory.users.get(stored.name, ())
+    runs = inventory.names_of_unfinished_runs.get(artifact.artifact_folder(stored.folder).name, ())
+    users = [*inventory.users.get(stored.name, ()), *(f"unfinished run {run}" for run in runs)]
     more = f" and {len(users) - MAX_USERS_SHOWN} more" if len(users) > MAX_USERS_SHOWN else ""
-    studies_first = sorted(users, key=lambda user: not user.startswith("studies/"))
+    studies_first = sorted(users, key=lambda user: not user.startswith(("studies/", "unfinished ")))
     return ", ".join(studies_first[:MAX_USERS_SHOWN]) + more if users else "nothing"
 
 
@@ -313,19 +358,12 @@ def clean(root: Path, remove: bool, keep_runs: bool = True) -> Iterator[str]:
     to see whether another host is building one.
     """
     commands = locks.command_names(root)
-    running = (observe_builds if remove else find_builds)(commands, root).values()  # before the inventory: one may end
-    patience = f"; clean=true finds out within {locks.EXPIRY_S:.0f} s"
-    if running:
-        here = BUILDING in running
-        raise ArtifactError(
-            f"a command {'is running' if here else 'of another host is running, or was interrupted'} below {root}, and "
-            "may need artifacts that nothing else does; run the same command when it has ended"
-            + ("" if here else patience)
-        )
+    check_not_running(commands, root, observe=remove)  # before the inventory: one may end
     inventory = take_inventory(root, observe=remove)
+    check_not_running({*locks.command_names(root)} - {*commands}, root, observe=remove)  # one may have started
     for stored in inventory.artifacts:
         if stored.building:
-            hint = patience if stored.building == MAY_BE_BUILDING else ""
+            hint = PATIENCE if stored.building == MAY_BE_BUILDING else ""
             raise ArtifactError(
                 f"{stored.folder} is {stored.building}, and its inputs are recorded only when it finishes; "
                 f"run the same command when no build runs below paths.root{hint}"
@@ -335,7 +373,7 @@ def clean(root: Path, remove: bool, keep_runs: bool = True) -> Iterator[str]:
         yield render_artifact(stored, differences)
     kept = [stored for stored in inventory.find_unneeded(keep_runs=False) if stored not in unneeded]
     if kept:
-        runs = ", ".join(name[:-DIGEST_WIDTH] for name in inventory.unfinished_runs)
+        runs = ", ".join(sorted({file.stem[:-DIGEST_WIDTH] for file in inventory.unfinished_runs}))
         yield render_total(root, kept, "artifacts of unfinished runs kept")
         yield f"the unfinished runs: {runs}; unfinished=true does not keep them"
     if not unneeded:
@@ -349,10 +387,22 @@ def clean(root: Path, remove: bool, keep_runs: bool = True) -> Iterator[str]:
         shutil.rmtree(root / REMOVED, ignore_errors=True)  # also what an earlier, killed removal left
         for killed in commands:
             shutil.rmtree(locks.lease_folder(killed, root), ignore_errors=True)
-        if not keep_runs:
-            shutil.rmtree(root / UNFINISHED_RUNS, ignore_errors=True)
+        for file in inventory.runs:
+            if not keep_runs or file not in inventory.unfinished_runs:
+                file.unlink(missing_ok=True)
         if unneeded:
             yield f"removed {render_total(root, unneeded, 'artifacts')}"
+
+
+def check_not_running(commands: Collection[Path], root: Path, observe: bool) -> None:
+    """Raises ArtifactError if one of the commands is running."""
+    if running := (observe_builds if observe else find_builds)(commands, root).values():
+        here = BUILDING in running
+        raise ArtifactError(
+            f"a command {'is running' if here else 'of another host is running, or was interrupted'} below {root}, and "
+            "may need artifacts that nothing else does; run the same command when it has ended"
+            + ("" if here else PATIENCE)
+        )
 
 
 def remove_artifact(folder: Path, root: Path) -> None:

@@ -6,6 +6,7 @@ import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -15,6 +16,7 @@ from entigraph.pipeline import execution
 from entigraph.pipeline.run import Run
 from entigraph.runtime.progress import SilentProgress
 from entigraph.storage import artifact, cleanup, locks
+from entigraph.storage.artifact import Artifact
 from tests.conftest import TINY, Command, study_of
 
 
@@ -149,9 +151,104 @@ def test_artifacts_of_an_unfinished_run_are_kept_until_it_is_given_up(configured
     lines = list(cleanup.clean(run.root, remove=True))
     assert artifact_names(run.root) == folders, "the same command continues from them"
     assert f"{len(folders)} artifacts of unfinished runs kept below {run.root}" in lines[0]
+    listing = "\n".join(cleanup.render_inventory(cleanup.take_inventory(run.root)))
+    assert listing.count(f"unfinished run {run.readable_name}") == len(folders) and "1 unfinished" in listing
     assert f"the unfinished runs: {run.readable_name}; unfinished=true" in lines[1]
     assert list(cleanup.clean(run.root, remove=True, keep_runs=False)) and not artifact_names(run.root)
     assert not cleanup.take_inventory(run.root).unfinished_runs
+
+
+def example(root: Path, name: str, stage: str = "tokens", **inputs: Artifact) -> Artifact:
+    return Artifact(root, stage, name, {}, {role: other.folder for role, other in inputs.items()})
+
+
+def interrupt(root: Path, finished: list[Artifact], started: list[Artifact]) -> None:
+    """A command that finishes artifacts and is then interrupted, in the middle of one if any are only started."""
+
+    def write(out: Path) -> dict[str, Any]:
+        (out / "part").write_text("written")
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt), cleanup.keep_until_finished(root, "run", [*finished, *started]):
+        for kept in finished:
+            artifact.build_artifact(kept, lambda out: {})
+        for kept in started:
+            artifact.build_artifact(kept, write)
+        raise KeyboardInterrupt
+
+
+def finish(root: Path, *artifacts: Artifact) -> None:
+    with cleanup.keep_until_finished(root, "run", artifacts):
+        for kept in artifacts:
+            artifact.build_artifact(kept, lambda out: {})
+
+
+def test_inputs_that_other_runs_made_are_kept_for_an_unfinished_run(tmp_path: Path) -> None:
+    earlier = example(tmp_path, "earlier")
+    later = example(tmp_path, "later", changed_since=earlier)
+    artifact.build_artifact(earlier, lambda out: {})
+    interrupt(tmp_path, [], [later])
+    list(cleanup.clean(tmp_path, remove=True))
+    assert earlier.complete and later.partial
+    finish(tmp_path, later)
+    assert not [*(tmp_path / ".runs").iterdir()] and len(unneeded(tmp_path)) == 2
+
+
+def test_run_that_another_command_has_finished_is_not_unfinished(tmp_path: Path) -> None:
+    one, two, three = (example(tmp_path, name) for name in ("one", "two", "three"))
+    interrupt(tmp_path, [one], [two])
+    finish(tmp_path, two, three)
+    (file,) = cleanup.take_inventory(tmp_path).runs
+    assert not cleanup.take_inventory(tmp_path).unfinished_runs and len(unneeded(tmp_path)) == 3
+    assert list(cleanup.clean(tmp_path, remove=True)) and not artifact_names(tmp_path) and not file.exists()
+
+
+def test_finishing_a_run_ends_its_interrupted_commands(tmp_path: Path) -> None:
+    one, two, three = (example(tmp_path, name) for name in ("one", "two", "three"))
+    interrupt(tmp_path, [one], [two])
+    interrupt(tmp_path, [one], [two])
+    assert len(cleanup.take_inventory(tmp_path).runs) == 2
+    assert "the unfinished runs: run; unfinished=true" in "\n".join(cleanup.clean(tmp_path, remove=False))
+    finish(tmp_path, one, two, three)
+    assert not cleanup.take_inventory(tmp_path).runs
+
+
+def test_evaluation_is_kept_until_it_is_in_a_study(tmp_path: Path) -> None:
+    model = example(tmp_path, "model", "training")
+    scores = example(tmp_path, "scores", "evaluation", training=model)
+    artifact.build_artifact(model, lambda out: {})
+    with pytest.raises(KeyboardInterrupt), cleanup.keep_until_finished(tmp_path, "run", [model, scores]):
+        artifact.build_artifact(scores, lambda out: {"closed_book": {"accuracy": 0.5}})
+        raise KeyboardInterrupt
+    list(cleanup.clean(tmp_path, remove=True))
+    assert model.complete and scores.complete
+    entry = tmp_path / "studies" / "scaling" / "runs" / "run.json"
+    entry.parent.mkdir(parents=True)
+    entry.write_text(json.dumps({"evaluation": scores.folder.name}))
+    assert not cleanup.take_inventory(tmp_path).unfinished_runs and not unneeded(tmp_path)
+
+
+def test_command_that_writes_nothing_leaves_only_the_unfinished_runs_of_others(tmp_path: Path) -> None:
+    corpus, tokens = example(tmp_path, "corpus", "corpus"), example(tmp_path, "tokens")
+    artifact.build_artifact(corpus, lambda out: {})
+    with cleanup.keep_until_finished(tmp_path, "run", [corpus, tokens]):
+        with pytest.raises(ArtifactError), cleanup.keep_until_finished(tmp_path, "run", [corpus, tokens]):
+            raise ArtifactError("invalid input")
+        assert len(cleanup.take_inventory(tmp_path).unfinished_runs) == 1
+    assert not cleanup.take_inventory(tmp_path).runs
+
+
+@pytest.mark.parametrize("content", ['["corpus-', "{}", "[1]"])
+def test_damaged_file_of_an_unfinished_run_is_an_error(tmp_path: Path, content: str) -> None:
+    (tmp_path / ".runs").mkdir()
+    file = tmp_path / ".runs" / "run-0123abcd.json"
+    file.write_text(content)
+    with pytest.raises(ArtifactError, match=f"{file} is damaged: .*; delete the file"):
+        cleanup.take_inventory(tmp_path)
+    with pytest.raises(ArtifactError, match="is damaged"):
+        list(cleanup.clean(tmp_path, remove=True))
+    finish(tmp_path, example(tmp_path, "tokens"))
+    assert file.exists(), "only list and clean report it"
 
 
 def test_run_counts_as_a_running_command_until_it_ends(configured: Callable[..., Run]) -> None:
