@@ -328,9 +328,9 @@ def texts_digest(outputs: Path) -> str:
     return hashlib.sha256(part.read_bytes()).hexdigest()
 
 
-def test_kills_repeat_no_cached_request(command: Command, tmp_path: Path) -> None:
+def test_kills_repeat_no_cached_request(command_here: Command, tmp_path: Path) -> None:
     """What the response cache held at a kill is never sent again; an answer on its way at that moment may be lost."""
-    assert command("stage=corpus", "corpus.documents=2").returncode == 0
+    assert command_here("stage=corpus", "corpus.documents=2").returncode == 0
     response_cache = tmp_path / "outputs" / "cache"
     with spawned(latency_s=0.2, jitter_s=0.1, output_tokens=200) as server:
         arguments = synthesis(server, "logger=none", command="stage=synthesis")
@@ -346,14 +346,14 @@ def test_kills_repeat_no_cached_request(command: Command, tmp_path: Path) -> Non
             lost = stats["ok"] - stats["duplicates"] - answers_in(response_cache)
             assert 0 <= lost <= unsaved + 16, "at most the 16 on their way"
             unsaved += lost
-        process = command(*arguments)
+        process = command_here(*arguments)
         assert process.returncode == 0, process.stderr
         stats = server.stats()
         assert stats["duplicates"] <= unsaved
         # A lost answer is not sent again if it was requested ahead, for a text beyond the budget.
         lost = stats["ok"] - stats["duplicates"] - answers_in(response_cache)
         assert 0 <= lost <= unsaved - stats["duplicates"]
-        rerun = command(*synthesis(server, "logger=none", f"paths.root={tmp_path}/unbroken"))
+        rerun = command_here(*synthesis(server, "logger=none", f"paths.root={tmp_path}/unbroken"))
         assert rerun.returncode == 0, rerun.stderr
     assert texts_digest(tmp_path / "outputs") == texts_digest(tmp_path / "unbroken")
 
@@ -362,12 +362,12 @@ def answers_in(response_cache: Path) -> int:
     return ResponseCache(response_cache).totals().answers
 
 
-def test_full_disk_is_one_message_and_keeps_answers(command: Command, tmp_path: Path) -> None:
-    assert command("stage=corpus", "corpus.documents=2").returncode == 0
+def test_full_disk_is_one_message_and_keeps_answers(command_here: Command, tmp_path: Path) -> None:
+    assert command_here("stage=corpus", "corpus.documents=2").returncode == 0
     response_cache = tmp_path / "outputs" / "cache"
     with running(Config(latency_s=0.01, output_tokens=200)) as server:
         few = synthesis(server, "logger=none", "synthesis.token_budget=2000", command="stage=synthesis")
-        assert command(*few).returncode == 0  # also makes the tokenizer
+        assert command_here(*few).returncode == 0  # also makes the tokenizer
         arguments = synthesis(server, "logger=none", command="stage=synthesis")
         limited = f"ulimit -f 24; exec {sys.executable} -m entigraph {' '.join(arguments)}"  # files of 24 kB at most
         full = subprocess.run(["bash", "-c", limited], cwd=tmp_path, capture_output=True, text=True, timeout=600)
@@ -376,12 +376,12 @@ def test_full_disk_is_one_message_and_keeps_answers(command: Command, tmp_path: 
         )
         kept = answers_in(response_cache)
         assert kept > 20 and "Traceback" not in full.stderr
-        process = command(*arguments)
+        process = command_here(*arguments)
         assert process.returncode == 0 and server.stats()["duplicates"] <= 16, process.stderr
 
 
-def test_concurrent_syntheses_share_the_response_cache(command: Command, tmp_path: Path) -> None:
-    assert command("stage=corpus", "corpus.documents=2").returncode == 0
+def test_concurrent_syntheses_share_the_response_cache(command_here: Command, tmp_path: Path) -> None:
+    assert command_here("stage=corpus", "corpus.documents=2").returncode == 0
     with spawned(latency_s=0.05, output_tokens=200) as server:
         both = [
             RunningCommand(*synthesis(server, "logger=none", more, command="stage=synthesis"), cwd=tmp_path)
@@ -394,10 +394,12 @@ def test_concurrent_syntheses_share_the_response_cache(command: Command, tmp_pat
     assert stats["duplicates"] == 0 and stats["ok"] == answers_in(tmp_path / "outputs" / "cache")
 
 
-def test_failures_are_counted_and_excluded_from_the_corpus(command: Command, tmp_path: Path) -> None:
+def test_failures_are_counted_and_excluded_from_the_corpus(command_here: Command, tmp_path: Path) -> None:
     rates = {f"rate_{kind}": 0.08 for kind in ("length", "refusal", "empty", "poison")}
     with running(Config(latency_s=0.01, output_tokens=200, seed=3, **rates)) as server:
-        process = command(*synthesis(server, "logger=none", "corpus.documents=4", "synthesis.max_failure_rate=0.5"))
+        process = command_here(
+            *synthesis(server, "logger=none", "corpus.documents=4", "synthesis.max_failure_rate=0.5")
+        )
         assert process.returncode == 0, process.stderr
     (folder,) = (tmp_path / "outputs" / "synthesis").iterdir()
     counts = json.loads((folder / "manifest.json").read_text())["counts"]
@@ -408,12 +410,12 @@ def test_failures_are_counted_and_excluded_from_the_corpus(command: Command, tmp
     assert all(text.text.strip() for text in read_texts(folder))
 
 
-def test_unanswered_requests_are_retried_by_the_next_command(command: Command, tmp_path: Path) -> None:
+def test_unanswered_requests_are_retried_by_the_next_command(command_here: Command, tmp_path: Path) -> None:
     with running(Config(latency_s=0.01, output_tokens=200, rate_500=0.2, seed=1)) as server:
-        process = command(*synthesis(server, "logger=none", "llm.attempts=1"))
+        process = command_here(*synthesis(server, "logger=none", "llm.attempts=1"))
         assert process.returncode == 1 and "requests got no answer" in process.stderr, process.stderr
         assert not list(tmp_path.glob("outputs/synthesis/*/manifest.json"))
-        rerun = command(*synthesis(server, "logger=none", "llm.attempts=8"))
+        rerun = command_here(*synthesis(server, "logger=none", "llm.attempts=8"))
         assert rerun.returncode == 0 and server.stats()["duplicates"] == 0, rerun.stderr
 
 
@@ -432,9 +434,9 @@ def test_key_is_never_written(command: Command, tmp_path: Path) -> None:
     assert all(name.encode() in tracked for name in ("synthesis/tokens", "synthesis/dollars", "synthesis-fictional"))
 
 
-def test_address_and_concurrency_do_not_affect_the_cache_key(command: Command) -> None:
+def test_address_and_concurrency_do_not_affect_the_cache_key(command_here: Command) -> None:
     with running(Config(latency_s=0.01, output_tokens=200)) as server:
-        first = command(*synthesis(server, "logger=none"))
+        first = command_here(*synthesis(server, "logger=none"))
         assert first.returncode == 0, first.stderr
-    later = command(*synthesis(server, "logger=none", "llm.concurrency=2", "llm.base_url=http://127.0.0.1:9/v1"))
+    later = command_here(*synthesis(server, "logger=none", "llm.concurrency=2", "llm.base_url=http://127.0.0.1:9/v1"))
     assert later.returncode == 0 and "nothing to do" in later.stdout, later.stderr

@@ -16,9 +16,9 @@ SWEEP = ["run", "-m", *(one for one in TINY if one not in OWN), "logger=none", "
 SWEEP += ["trainer.max_steps=1", "evaluation.closed_book.limit=40"]
 
 
-def test_seeds_are_added_until_intervals_are_narrow(command: Command, tmp_path: Path) -> None:
+def test_seeds_are_added_until_intervals_are_narrow(command: Command, command_here: Command, tmp_path: Path) -> None:
     sweep = [*SWEEP, "tokens.budget=1000", "seed=0,1,2,3", "sweep.stop_at_half_width=0.5"]
-    planned = command(*(one for one in sweep if one != "run"))
+    planned = command_here(*(one for one in sweep if one != "run"))
     assert "up to 4 seeds, until ±0.5: up to 4 jobs" in planned.stdout, planned.stdout + planned.stderr
     result = command(*sweep)
     assert result.returncode == 0, result.stderr

@@ -2,8 +2,6 @@
 
 import json
 import shutil
-import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -27,18 +25,13 @@ def tokens(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder / "outputs"
 
 
-Node = subprocess.Popen[str] | RunningCommand
-
-
-def torchrun(node: int, port: int, cwd: Path) -> Node:
+def torchrun(node: int, port: int, cwd: Path) -> RunningCommand:
     where = ["--nnodes=2", "--nproc-per-node=1", f"--node-rank={node}", "--master-addr=127.0.0.1"]
-    command = ["-m", "torch.distributed.run", *where, f"--master-port={port}", "-m", "entigraph", *SHARED, *TWO_NODES]
-    return subprocess.Popen(
-        [sys.executable, *command], cwd=cwd, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
-    )
+    command = [*where, f"--master-port={port}", "-m", "entigraph", *SHARED, *TWO_NODES]
+    return RunningCommand(*command, cwd=cwd, module="torch.distributed.run")
 
 
-def srun(node: int, port: int, cwd: Path) -> Node:
+def srun(node: int, port: int, cwd: Path) -> RunningCommand:
     """The environment of a task, by SLURM's documentation of srun; there is no SLURM here."""
     variables = {"JOB_ID": port, "NTASKS": 2, "NTASKS_PER_NODE": 1, "JOB_NUM_NODES": 2, "STEP_NUM_TASKS": 2}
     task_variables = {"PROCID": node, "LOCALID": 0, "NODEID": node, "JOB_NAME": "cpt", "NODELIST": "localhost"}
@@ -47,11 +40,11 @@ def srun(node: int, port: int, cwd: Path) -> Node:
 
 
 @pytest.mark.parametrize("launcher", [torchrun, srun])
-def test_two_nodes_train_one_model(launcher: Callable[..., Node], tokens: Path, tmp_path: Path) -> None:
+def test_two_nodes_train_one_model(launcher: Callable[..., RunningCommand], tokens: Path, tmp_path: Path) -> None:
     shutil.copytree(tokens, tmp_path / "outputs", symlinks=True)
     port = free_port()
     nodes = [launcher(node, port, tmp_path) for node in range(2)]
-    printed = ["".join(filter(None, node.communicate(timeout=600))) for node in nodes]
+    printed = ["".join(node.communicate(timeout=600)) for node in nodes]
     assert [node.returncode for node in nodes] == [0, 0], printed
     (training,) = (tmp_path / "outputs" / "training").iterdir()
     counts = json.loads((training / "manifest.json").read_text())["counts"]
