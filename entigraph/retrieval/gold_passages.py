@@ -41,23 +41,26 @@ class PassageIndex:
         return sorted(set(self.first))
 
     def find_gold(self, question: Question) -> GoldPassages:
-        """Returns the gold passages; `evidence` is None if unknown or if a part does not occur in the document."""
+        """Returns the gold passages; `evidence` is None if unknown or if a part occurs in no document."""
         document = self.documents.get(question.document_id)
         if document is None:
             return GoldPassages(None, None)
-        passages = self.by_document[document.id]
-        article = sorted({self.first[index] for index in passages})
-        evidence = [self.find_evidence(document, passages, part) for part in question.evidence]
+        article = sorted({self.first[index] for index in self.by_document[document.id]})
+        others = [other for other in self.documents.values() if other is not document]  # of questions about several
+        evidence = [
+            next(filter(None, (self.find_evidence(source, part) for source in (document, *others))), [])
+            for part in question.evidence
+        ]
         return GoldPassages(article, evidence if evidence and all(evidence) else None)
 
-    def find_evidence(self, document: Document, passages: Sequence[int], part: str) -> list[int]:
+    def find_evidence(self, document: Document, part: str) -> list[int]:
         """Returns the passages whose overlap with the evidence is at least half the length of the shorter one."""
         start = document.text.find(part) if part else -1
         if start < 0:
             return []
         end = start + len(part)
         matching = set()
-        for index in passages:
+        for index in self.by_document[document.id]:
             passage = self.passages[index]
             overlap = min(end, passage.end) - max(start, passage.start)
             if 2 * overlap >= min(len(part), passage.end - passage.start):

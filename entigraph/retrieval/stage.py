@@ -98,7 +98,7 @@ def summary_lines(counts: Mapping[str, Any]) -> list[str]:
     notes = {
         "duplicates": "passages duplicate the text of another and count once",
         "without_passages": "questions without any retrieved passage",
-        "evidence_not_found": "questions whose evidence does not occur verbatim in their document",
+        "evidence_not_found": "questions whose evidence does not occur verbatim in a document",
         "truncated_by_model": "texts exceed the embedding model's length and were truncated",
         "truncated_by_reranker": "pairs exceed the reranker's length and were truncated",
     }

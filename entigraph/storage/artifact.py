@@ -45,7 +45,7 @@ BUILDING = ".building-"
 FORMAT_VERSIONS: Mapping[str, int] = {
     "corpus": 3,
     "questions": 3,
-    "retrieval": 1,
+    "retrieval": 2,
     "tokenizer": 1,
     "synthesis": 5,
     "tokens": 1,

@@ -83,6 +83,15 @@ def test_evidence_matches_half_overlapping_passages() -> None:
     assert held(text.strip()) == [passage.text for passage in index.passages], "each passage is part of it"
 
 
+def test_evidence_of_questions_about_two_documents_is_found_in_both() -> None:
+    texts = {"one": "The keeper lit the lamp at dusk.", "two": "The lamp was bought in Bergen."}
+    documents = [Document(id=name, title=name, text=text) for name, text in texts.items()]
+    index = PassageIndex.build(documents, list(split_documents(documents, 200, SEPARATORS)))
+    parts = ["lit the lamp at dusk", "bought in Bergen"]
+    question = Question(id="q", document_id="one", text="?", accepted=["Bergen"], group="", evidence=parts)
+    assert index.find_gold(question).evidence == [[0], [1]] and index.find_gold(question).article == [0]
+
+
 def test_top_indices_breaks_ties_by_order() -> None:
     assert top_indices(np.array([1, 3, 3, 3, 2], dtype=np.float32), 2) == [1, 2]
     assert top_indices(np.zeros(6, dtype=np.float32), 3) == [0, 1, 2]

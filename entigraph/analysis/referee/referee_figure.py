@@ -53,7 +53,7 @@ def format_dollar_axis(axes: Axes) -> None:
     from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator
 
     axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
-    axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"${value:g}"))
+    axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: "$" + f"{value:,.12f}".rstrip("0").rstrip(".")))
     axes.xaxis.set_minor_locator(NullLocator())
 
 
