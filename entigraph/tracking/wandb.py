@@ -49,6 +49,8 @@ class Wandb:
         """Yields the tracker of a run. Raises ConfigError if wandb cannot start (online without an API key)."""
         import wandb
 
+        if "weave" not in sys.modules:  # else W&B recommends it to every run that imports openai
+            os.environ.setdefault("WANDB_DISABLE_WEAVE", "true")
         last_values = read_last_values(root, info.id) if self.mode == "offline" else {}
         try:
             run = wandb.init(
