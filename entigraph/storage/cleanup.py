@@ -28,6 +28,7 @@ from uuid import uuid4
 from entigraph.errors import ArtifactError
 from entigraph.storage import artifact, locks
 from entigraph.storage.artifact import FORMAT_VERSIONS, Artifact
+from entigraph.storage.data_losses import count_of
 from entigraph.storage.disk import format_bytes
 from entigraph.storage.durable_files import write_durably
 from entigraph.storage.fingerprints import flatten_cache_key
@@ -287,7 +288,7 @@ def render_inventory(inventory: Inventory) -> Iterator[str]:
     for stored in inventory.artifacts:
         yield render_artifact(stored, differences)
         yield f"{'':31}used by {render_users(inventory, stored)}"
-    yield render_total(inventory.root, inventory.artifacts, "artifacts")
+    yield render_total(inventory.root, inventory.artifacts)
     counts = Counter(stored.state for stored in inventory.artifacts)
     numbers = [f"{counts[state]} {state}" for state in ("unfinished", BUILDING)]
     numbers += [f"{counts[MAY_BE_BUILDING]} {MAY_BE_BUILDING}"] if counts[MAY_BE_BUILDING] else []
@@ -334,8 +335,9 @@ def shorten(value: Any) -> str:
     return text if len(text) <= MAX_VALUE_WIDTH else text[: MAX_VALUE_WIDTH - 3] + "..."
 
 
-def render_total(root: Path, artifacts: Sequence[StoredArtifact], noun: str) -> str:
-    return f"{len(artifacts)} {noun} below {root}: {format_bytes(sum(stored.bytes for stored in artifacts))}"
+def render_total(root: Path, artifacts: Sequence[StoredArtifact], description: str = "") -> str:
+    total = format_bytes(sum(stored.bytes for stored in artifacts))
+    return f"{count_of(len(artifacts), 'artifact')}{description} below {root}: {total}"
 
 
 def format_age(modified: float) -> str:
@@ -374,12 +376,13 @@ def clean(root: Path, remove: bool, keep_runs: bool = True) -> Iterator[str]:
     kept = [stored for stored in inventory.find_unneeded(keep_runs=False) if stored not in unneeded]
     if kept:
         runs = ", ".join(sorted({file.stem[:-DIGEST_WIDTH] for file in inventory.unfinished_runs}))
-        yield render_total(root, kept, "artifacts of unfinished runs kept")
+        yield render_total(root, kept, " of unfinished runs kept")
         yield f"the unfinished runs: {runs}; unfinished=true does not keep them"
     if not unneeded:
         yield f"nothing to remove: all {len(inventory.artifacts)} artifacts below {root} are needed"
     elif not remove:
-        yield render_total(root, unneeded, f"of {len(inventory.artifacts)} artifacts not needed")
+        total = format_bytes(sum(stored.bytes for stored in unneeded))
+        yield f"{len(unneeded)} of {count_of(len(inventory.artifacts), 'artifact')} not needed below {root}: {total}"
         yield "nothing was removed; clean=true removes them"
     for stored in unneeded if remove else ():
         remove_artifact(stored.folder, root)
@@ -391,7 +394,7 @@ def clean(root: Path, remove: bool, keep_runs: bool = True) -> Iterator[str]:
             if not keep_runs or file not in inventory.unfinished_runs:
                 file.unlink(missing_ok=True)
         if unneeded:
-            yield f"removed {render_total(root, unneeded, 'artifacts')}"
+            yield f"removed {render_total(root, unneeded)}"
 
 
 def check_not_running(commands: Collection[Path], root: Path, observe: bool) -> None:
