@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import chain
 from typing import Any
 
 from entigraph.storage.schemas import Document, Passage, Question, Ranking
@@ -46,12 +47,13 @@ class PassageIndex:
         if document is None:
             return GoldPassages(None, None)
         article = sorted({self.first[index] for index in self.by_document[document.id]})
-        others = [other for other in self.documents.values() if other is not document]  # of questions about several
-        evidence = [
-            next(filter(None, (self.find_evidence(source, part) for source in (document, *others))), [])
-            for part in question.evidence
-        ]
+        evidence = [self.find_part(document, part) for part in question.evidence]
         return GoldPassages(article, evidence if evidence and all(evidence) else None)
+
+    def find_part(self, document: Document, part: str) -> list[int]:
+        """Returns the passages with a part of the evidence, of another document if a question is about several."""
+        sources = chain([document], self.documents.values())
+        return next(filter(None, (self.find_evidence(source, part) for source in sources)), [])
 
     def find_evidence(self, document: Document, part: str) -> list[int]:
         """Returns the passages whose overlap with the evidence is at least half the length of the shorter one."""
