@@ -61,7 +61,7 @@ class BrowserSessions:
             session = self.open(model, other)
             session.histories = {name: list(turns) for name, turns in histories.items()}
             if session.last_turn is None:
-                return "Ask something first."
+                return "There is no complete answer yet: ask a question, or wait until its answer is complete."
             return normalize_text("\n".join(line for line, _ in render_evidence(session.explain(session.last_turn))))
 
 

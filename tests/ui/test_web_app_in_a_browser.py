@@ -70,8 +70,9 @@ class Page:
         self.driver.execute_script("arguments[0].click()", self.find(path))
 
     def box(self, label: str) -> Any:
-        """Returns the text box with a label."""
-        return self.find(f"//label[.//span[normalize-space()='{label}']]//*[self::textarea or self::input]")
+        """Returns the text box or dropdown with a label."""
+        labeled = f"//label[.//span[normalize-space()='{label}']]//*[self::textarea or self::input]"
+        return self.find(f"{labeled} | //input[@aria-label='{label}']")
 
     def text(self, label: str) -> str:
         return str(self.box(label).get_property("value"))
