@@ -46,7 +46,7 @@ def check_minimums(component: Any, prefix: str, **minimums: float) -> None:
     """Raises ConfigError for a field below its minimum; None is valid. `prefix` precedes its name in the message."""
     for name, minimum in minimums.items():
         value = getattr(component, name)
-        if value is not None and value < minimum:
+        if value is not None and not value >= minimum:  # also if it is NaN
             raise ConfigError(f"{prefix}{name}: {value} found, {minimum} or more expected")
 
 
@@ -63,5 +63,5 @@ def check_positive(component: Any, group: str, *names: str) -> None:
     """Raises ConfigError for a field that is 0 or less. `group` is the config group, for the message."""
     for name in names:
         value = getattr(component, name)
-        if value is not None and value <= 0:
+        if value is not None and not value > 0:
             raise ConfigError(f"{group}.{name}: {value} found, more than 0 expected")

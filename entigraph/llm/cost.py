@@ -5,7 +5,7 @@ import os
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
-from math import floor, log10
+from math import floor, inf, log10
 from typing import Any, Protocol, runtime_checkable
 from urllib.parse import urlsplit
 
@@ -73,8 +73,11 @@ def find_price(model: str, addresses: list[str], prices: Mapping[str, Mapping[st
     """Returns the price of a model. Raises ConfigError for a model without a price at a public address."""
     price = prices.get(model)
     if price is not None:
-        if any(not isinstance(value, (int, float)) or value < 0 for value in price.values()):
-            raise ConfigError(f"llm.prices.{model}: {dict(price)} found, dollars of 0 or more expected")
+        values = price.values() if isinstance(price, Mapping) else [None]
+        if not all(isinstance(value, (int, float)) and 0 <= value < inf for value in values):
+            raise ConfigError(
+                f"llm.prices.{model}: {price} found, dollars of 0 or more expected for prompt, cached and completion"
+            )
         try:
             return Price(price["prompt"], price.get("cached", price["prompt"]), price["completion"])
         except KeyError as error:

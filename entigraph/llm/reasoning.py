@@ -4,8 +4,8 @@ import re
 from typing import NamedTuple
 
 NAMES = (
-    "think|thinking|thought|thoughts|reasoning|reason|reflection|scratchpad|analysis|internal_monologue|inner_monologue"
-    "|chain_of_thought|cot"
+    r"(?:\w+_)?(?:think|thinking|thoughts?|reasoning)(?:_process)?|reason|reflection|scratchpad|analysis"
+    "|internal_monologue|inner_monologue|chain_of_thought|cot"
 )
 # (opening tag, closing tag) of each family. XML tags may have a namespace and attributes.
 FAMILIES = (
@@ -33,12 +33,17 @@ CHANNEL = re.compile(r"<\|channel\|?>\s*(\w+)(?:[^<\n]|<\|constrain\|>)*(?:<\|me
 CHANNEL_END = re.compile(r"<\|(?:end|return|call|start)\|>|<channel\|>", re.IGNORECASE)
 CHANNEL_MARKER = re.compile(r"<\|start\|>\w*|<\|(?:end|return|call|message)\|>|<channel\|>", re.IGNORECASE)
 ANSWER_CHANNELS = ("final", "response", "answer")
-# The Harmony format without its special tokens.
-CHANNEL_NAME = "assistantfinal"
-CHANNEL_NAMES_ONLY = re.compile(r"\A(?:assistant)?analysis(.*?)assistant(?:commentary.*?assistant)?final", re.DOTALL)
+# Reasoning between words instead of tags: the Harmony format without its special tokens, Granite, and Apriel.
+WORDS = re.compile(
+    r"\A(?:(?:assistant)?analysis(.*?)assistant(?:commentary.*?assistant)?final"
+    r"|Here(?:'s| is) my thought process:(.*?)Here(?:'s| is) my response:"
+    r"|(?:Here are my reasoning steps:)?(.*?)\[BEGIN FINAL RESPONSE\])(.*?)(?:\[END FINAL RESPONSE\]\s*)?\Z",
+    re.DOTALL,
+)
+WORD_HINTS = ("assistantfinal", " my response:", "[BEGIN FINAL RESPONSE]")
 
 WRAPPED_ANSWER = re.compile(
-    r"\s*(?:<(answer|response|output|solution|final)>(.*?)(?:</\1>)?|<\|START_RESPONSE\|>(.*?)(?:<\|END_RESPONSE\|>)?"
+    r"\s*(?:<(answer|response|output|solution|final)>(.*?)(?:</\1>)?|<\|START_(?:RESPONSE|TEXT)\|>(.*?)(?:<\|END_(?:RESPONSE|TEXT)\|>)?"
     r"|<\|begin_of_solution\|>(.*?)(?:<\|end_of_solution\|>)?)\s*",
     re.IGNORECASE | re.DOTALL,
 )
@@ -56,21 +61,29 @@ def separate_reasoning(text: str) -> SeparatedText:
     what precedes a closing tag that was never opened, because many chat templates put the opening tag into the prompt.
     Tags in quotation marks or backticks are text. Text without reasoning is returned unchanged.
     """
-    if not any(start in text for start in TAG_STARTS) and CHANNEL_NAME not in text:
+    has_words = any(hint in text for hint in WORD_HINTS)
+    if not has_words and not any(start in text for start in TAG_STARTS):
         return SeparatedText(text, "")
-    answer, in_channels = separate_channels(text)
+    answer, in_words = separate_words(text) if has_words else (text, [])
+    answer, in_channels = separate_channels(answer)
     answer, in_tags = separate_tags(answer)
     if answer == text:
         return SeparatedText(text, "")
     if wrapped := WRAPPED_ANSWER.fullmatch(answer):
         answer = next(group for group in wrapped.groups()[1:] if group is not None)
-    return SeparatedText(answer.strip(), "\n\n".join(filter(None, map(str.strip, [*in_channels, *in_tags]))))
+    return SeparatedText(answer.strip(), "\n\n".join(filter(None, map(str.strip, [*in_words, *in_channels, *in_tags]))))
+
+
+def separate_words(text: str) -> tuple[str, list[str]]:
+    match = WORDS.match(text.lstrip())
+    if not match:
+        return text, []
+    *reasoning, answer = match.groups()
+    return answer, list(filter(None, reasoning))
 
 
 def separate_channels(text: str) -> tuple[str, list[str]]:
     """Separates the channels of the Harmony format: `<|channel|>analysis<|message|>…<|end|>`."""
-    if named := CHANNEL_NAMES_ONLY.match(text):
-        return text[named.end() :], [named[1]]
     matches = list(CHANNEL.finditer(text)) if "channel" in text else []
     if not matches:
         return text, []

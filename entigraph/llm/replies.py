@@ -46,10 +46,16 @@ INTERRUPTED = (
 REASONING_FIELDS = ("reasoning_content", "reasoning", "thinking", "reasoning_text", "thoughts", "reasoning_details")
 REASONING_PARTS = ("thinking", "reasoning", "reasoning.text", "reasoning.summary", "redacted_thinking", "thought")
 WITH_REASONING, SURROGATES_REPLACED = "with reasoning", "with invalid characters, replaced"
+MAX_COUNT = 10**12  # tokens
 
 TOO_LONG = re.compile(
-    r"context.{0,12}(length|window|size|limit)|maximum context|too (long|large|many tokens)|exceed|reduce the length"
-    r"|longer than the|larger than the",
+    r"context.{0,12}(length|window|size|limit)|maximum context|input length|too (long|large|many tokens)|exceed"
+    r"|reduce the length|longer than the|larger than the",
+    re.IGNORECASE,
+)
+NO_CREDIT = re.compile(
+    r"insufficient.{0,20}(quota|balance|credit|fund)|(balance|credits?)\b.{0,30}(too low|insufficient|exhausted)"
+    r"|out of credits|billing.?hard.?limit|arrearage|余额不足",
     re.IGNORECASE,
 )
 FILTERED = re.compile(
@@ -106,7 +112,7 @@ class ErrorKind(StrEnum):
 
 def classify_error(error: ReplyError) -> ErrorKind:
     status, details = error.status, f"{error.code} {error.message}"
-    if "insufficient_quota" in details or status == 402:
+    if status == 402 or NO_CREDIT.search(details):
         return ErrorKind.credit
     if status in (401, 407):
         return ErrorKind.key
@@ -215,7 +221,7 @@ def parse_completion(
     """
     choices = response.get("choices")
     if not isinstance(choices, list) or not choices:
-        raise InvalidReply("a reply without choices")
+        raise InvalidReply(f"a reply without choices: {json.dumps(response)}")
     parsed = [parse_choice(choice, finish_reasons) for choice in choices]
     reasoning = "\n\n".join(filter(None, (choice.reasoning for choice in parsed)))
     usage = parse_usage(response.get("usage"), price, reasoning)
@@ -250,13 +256,9 @@ def parse_choice(choice: Any, finish_reasons: Mapping[str, str]) -> ParsedChoice
     if not isinstance(choice, dict):
         raise InvalidReply("a choice that is not an object")
     message = choice.get("message")
-    source = message if isinstance(message, dict) else choice
-    if (
-        "content" not in source
-        and "text" not in source
-        and not any(name in source for name in ("refusal", "tool_calls"))
-    ):
+    if not isinstance(message, dict) and "text" not in choice:
         raise InvalidReply("a choice without a text")
+    source = message if isinstance(message, dict) else choice  # a message of reasoning alone may have no content
     stated = str(choice.get("finish_reason") or "").strip().lower()
     reason = finish_reasons.get(stated, stated)
     if reason in INTERRUPTED or choice.get("error"):
@@ -287,7 +289,7 @@ def split_parts(content: Any) -> Iterator[tuple[str, str]]:
         yield "text", content
     elif isinstance(content, dict):
         kind = str(content.get("type") or "text")
-        if kind in REASONING_PARTS:
+        if kind in REASONING_PARTS or content.get("thought") is True:
             yield "reasoning", read_text(content)
         elif kind == "refusal":
             yield "refusal", str(content.get("refusal") or content.get("text") or "")
@@ -329,10 +331,10 @@ def parse_usage(usage: Any, price: Price, reasoning: str = "") -> Usage:
 
 
 def count(fields: Any, *names: str) -> int:
-    """Returns the first of the fields that is a number, 0 or more; 0 if none is."""
+    """Returns the first of the fields that is a positive number of tokens; 0 if none is."""
     for name in names:
         value = fields.get(name) if isinstance(fields, dict) else None
-        if isinstance(value, (int, float)) and value > 0:
+        if isinstance(value, (int, float)) and 0 < value < MAX_COUNT:
             return int(value)
     return 0
 

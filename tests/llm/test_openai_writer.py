@@ -10,6 +10,7 @@ import sys
 import time
 from collections.abc import Iterator
 from contextlib import suppress
+from email.utils import formatdate
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,8 @@ from entigraph.errors import ConfigError, LLMError
 from entigraph.llm.base import Completion, Request
 from entigraph.llm.cost import Price, SpendingLimit, render_dollars
 from entigraph.llm.openai.online_writer import OpenAIWriter
+from entigraph.llm.openai.rate_limits import RateLimiter
+from entigraph.llm.openai.server_address import retry_after
 from entigraph.llm.response_cache import ResponseCache
 from entigraph.storage.jsonl import read_jsonl
 from entigraph.storage.schemas import Failure
@@ -161,7 +164,22 @@ def test_persistent_throttling_is_reported(tmp_path: Path, monkeypatch: Any) -> 
 
         with writer(server, concurrency=4).connect(tmp_path / "j", notify=notify) as llm:
             assert len(list(llm.complete(make_request(number) for number in range(8)))) == 8
-    assert len(messages) == 1 and "is throttling requests (HTTP 429)" in messages[0]
+    assert len(messages) == 1 and "is throttling requests (HTTP 429: " in messages[0]
+
+
+def test_retry_after_is_seconds_or_a_date_and_at_most_a_minute() -> None:
+    stated = {"0.5": 0.5, "86400": 60, "inf": 60, "nan": 0, "later": 5, "-1": 0}
+    assert [retry_after({"retry-after": value}) for value in stated] == pytest.approx([*stated.values()], abs=0.21)
+    assert 1 <= retry_after({}) < 1.3
+    assert 5 < retry_after({"retry-after": formatdate(time.time() + 50, usegmt=True)}) < 51
+
+
+def test_rate_limit_that_is_not_positive_is_none() -> None:
+    limiter = RateLimiter(concurrency=4, requests_per_minute=None, tokens_per_minute=None)
+    for limit in ("-1", "0", "none", "60"):
+        assert limiter.requests.per_minute is None
+        limiter.adopt_server_rates({"x-ratelimit-limit-requests": limit})
+    assert limiter.requests.per_minute == 58
 
 
 def test_vanished_server_stops_the_run_early(tmp_path: Path) -> None:
@@ -222,9 +240,16 @@ def test_processes_of_a_command_share_the_spending_limit(tmp_path: Path, monkeyp
     ("wrong", "message"),
     [
         ({"base_url": "localhost:8000/v1"}, "llm.base_url: 'localhost:8000/v1' found, an address such as http"),
+        ({"base_url": ["http://localhost:1/v1", 5]}, "llm.base_url: 5 found"),
+        ({"base_url": "http://localhost:port/v1"}, "llm.base_url: 'http://localhost:port/v1' found"),
+        ({"base_url": "http://me:sk-abc123@localhost/v1"}, "llm.base_url: a user name or password found"),
+        ({"max_cost_usd": float("nan")}, "llm.max_cost_usd: nan found, 0 or more expected"),
+        ({"timeout_s": float("nan")}, "llm.timeout_s: nan found, more than 0 expected"),
         ({"model": ""}, "llm.model: not set"),
         ({"api_key_env": "sk-abc123"}, "the name of an environment variable expected"),
         ({"prices": {"m": {"prompt": 1.0, "completion": -3.0}}}, "dollars of 0 or more expected"),
+        ({"prices": {"m": {"prompt": float("nan"), "completion": 3.0}}}, "dollars of 0 or more expected"),
+        ({"prices": {"m": 3.0}}, "dollars of 0 or more expected"),
     ],
 )
 def test_invalid_options_are_rejected(wrong: dict[str, Any], message: str) -> None:

@@ -30,6 +30,7 @@ BODY: dict[str, Any] = {
     "seed": 1,
     "stop": ["##"],
     "n": 4,
+    "reasoning_effort": "low",
     "response_format": {"type": "json_schema", "json_schema": {}},
 }
 
@@ -52,6 +53,10 @@ def reply(message: Mapping[str, Any], finish_reason: str | None = "stop", usage:
         "<|channel|>analysis<|message|>PLAN<|end|><|start|>assistant<|channel|>final<|message|>Lamp.<|return|>",
         "<|channel>thought\nPLAN\n<channel|>Lamp.",
         "analysisPLANassistantfinalLamp.",
+        "Here is my thought process:\nPLAN\nHere is my response:\nLamp.",
+        "Here are my reasoning steps:\nPLAN\n[BEGIN FINAL RESPONSE]\nLamp.\n[END FINAL RESPONSE]",
+        "<longcat_think>PLAN</longcat_think>Lamp.",
+        "<thought_process>PLAN</thought_process>Lamp.",
         "<think>PLAN</think><answer>Lamp.</answer>",
         "<|START_THINKING|>PLAN<|END_THINKING|><|START_RESPONSE|>Lamp.<|END_RESPONSE|>",
         "```thinking\nPLAN\n```\nLamp.",
@@ -88,13 +93,15 @@ def test_text_without_reasoning_is_unchanged(text: str) -> None:
             ]
         },
         {"content": ["Lamp."], "thinking": "PLAN"},
+        {"content": [{"text": "PLAN", "thought": True}, {"text": "Lamp."}]},
     ],
 )
 def test_reasoning_in_a_field_is_never_text(message: Mapping[str, Any]) -> None:
     completion = parse_completion(reply(message), "m", FREE)
     assert (completion.text, completion.reasoning, completion.is_answer) == ("Lamp.", "PLAN", True)
-    empty = parse_completion(reply({**message, "content": None}), "m", FREE)
-    assert not empty.is_answer and empty.text == ""
+    for empty in ({**message, "content": None}, {name: message[name] for name in message if name != "content"}):
+        completion = parse_completion(reply(empty), "m", FREE)
+        assert not completion.is_answer and completion.text == ""
 
 
 @pytest.mark.parametrize(
@@ -133,7 +140,13 @@ def test_hidden_reasoning_is_part_of_usage_and_price() -> None:
     parsed = parse_completion(reply({"content": "Lamp."}, usage=usage), "m", price).usage
     assert (parsed.completion_tokens, parsed.reasoning_tokens) == (350, 300)
     assert parsed.dollars == pytest.approx((100 + 3500) / 1e6)
-    for odd in (None, {"prompt_tokens": None, "completion_tokens": None}, [], "none"):
+    for odd in (
+        None,
+        {"prompt_tokens": None, "completion_tokens": None},
+        [],
+        "none",
+        {"prompt_tokens": float("inf"), "completion_tokens": 10**400},
+    ):
         assert parse_completion(reply({"content": "Lamp."}, usage=odd), "m", price).usage == Usage()
 
 
@@ -155,6 +168,20 @@ def test_lone_surrogates_are_replaced_and_noted() -> None:
 def test_error_in_a_reply_with_status_200(body: bytes, message: str, kind: ErrorKind) -> None:
     error = read_reply(body)
     assert isinstance(error, ReplyError) and error.message == message and classify_error(error) is kind
+
+
+@pytest.mark.parametrize(
+    ("status", "message"),
+    [
+        (400, "Your credit balance is too low to access the Anthropic API."),
+        (403, "Sorry, your account balance is insufficient"),
+        (429, "Your account is suspended due to insufficient balance"),
+        (400, "Billing hard limit has been reached"),
+        (402, "Payment required"),
+    ],
+)
+def test_account_without_credit_is_recognized(status: int, message: str) -> None:
+    assert classify_error(error(message, status)) is ErrorKind.credit
 
 
 def test_messages_of_all_forms_are_read() -> None:
@@ -192,7 +219,12 @@ def error(message: str, status: int = 400, **fields: Any) -> ReplyError:
         (error("Field 'n': Value must be between 1 <= value <= 4, but got 9"), {"n": False}),
         (error("request (9024 tokens) exceeds the available context size (2048 tokens), try increasing it"), None),
         (error("This request always fails"), None),
-        (error("Conversation roles must alternate user/assistant"), None),
+        (error("Conversation roles must alternate user/assistant"), {"system": "user"}),
+        (error("unknown field `seed`, expected one of `model`, `temperature`, `stop`"), {"seed": False}),
+        (error("JSON mode is not enabled for models/gemma"), {"response_format": "json_object"}),
+        (error("Only one completion choice is allowed", status=500), {"n": False}),
+        (error("Multiple candidates is not enabled for this model"), {"n": False}),
+        (error('"m" does not support thinking'), {"reasoning_effort": False}),
         (error("Invalid prompt", param="messages"), None),
     ],
 )

@@ -34,18 +34,21 @@ OPTIONAL = ("stop", "temperature", "seed", "n", "reasoning_effort", "top_p", "re
 COMPLAINT = re.compile(
     r"un(supported|recogni[sz]ed|known|expected|available)|(not|n't) (be )?(support|allow|permit|accept|recogni"
     r"|implement|valid|avail|compatible|enabled|used|exist)|extra (inputs?|fields?|forbidden)|forbidden"
-    r"|only (the )?default|invalid|must (be|contain)|should be|deprecated|use .{0,40} instead|requires?"
-    r"|does not|cannot|no such|rejected|disabled",
+    r"|only .{0,40}(default|supported|allowed)|invalid|must (be|contain|alternate)|should be|deprecated"
+    r"|use .{0,40} instead|requires?|does not|cannot|no such|rejected|disabled|failed to parse",
     re.IGNORECASE,
 )
 NAMES_PARAMETER = re.compile(
     r"parameter|argument|keyword|unsupported.value|extra.(forbidden|inputs|fields)", re.IGNORECASE
 )
 PATTERNS: Mapping[str, str] = {
-    "response_format": r"response[ _]?format|json[ _]?schema|json[ _]?object|structured[ _]?outputs?|guided|grammar",
+    "response_format": r"response[ _]?format|json[ _]?(?:schema|object|mode)|structured[ _]?outputs?|guided|grammar",
     "stop": r"stop[ _]?(?:sequences?|words?|strings?|tokens?)|[`'\"]stop[`'\"]|\bstop (?:is|was|parameter)",
-    "n": r"[`'\"]n[`'\"]|\bn\b (?:is|must|should|parameter)|\bparameter:? n\b|multiple (?:choices|completions)",
-    "system": r"system.{0,3} (?:role|message|prompt|instruction)|roles?\b.{0,40}system|developer instruction",
+    "n": r"[`'\"]n[`'\"]|\bn\b (?:is|must|should|parameter)|\bparameter:? n\b|\bn ?[=>] ?1\b"
+    r"|multiple (?:choices|completions|candidates)|candidate_?count|only (?:one|1|a single) (?:completion|choice)",
+    "reasoning_effort": r"reasoning[ _]?effort|\bthinking\b",
+    "system": r"system.{0,3} (?:role|message|prompt|instruction)|roles?\b.{0,40}system|developer instruction"
+    r"|roles must alternate|only user and assistant roles",
     "max_completion_tokens": r"max_completion_tokens|max[ _]output[ _]tokens|max_tokens",
     "max_tokens": r"max_tokens|max[ _]output[ _]tokens|max_new_tokens|max_completion_tokens",
 }
@@ -125,9 +128,11 @@ def named_parameters(error: ReplyError, sent: Mapping[str, Any]) -> Iterator[str
             yield root
     if not COMPLAINT.search(f"{error.code} {error.message}"):
         return
+    mentions: dict[str, int] = {}
     for name in [*names, *(["system"] if has_system_prompt else [])]:
-        if re.search(PATTERNS.get(name, rf"\b{re.escape(name)}\b"), error.message, re.IGNORECASE):
-            yield name
+        if match := re.search(PATTERNS.get(name, rf"\b{re.escape(name)}\b"), error.message, re.IGNORECASE):
+            mentions[name] = match.start()
+    yield from sorted(mentions, key=mentions.__getitem__)  # a message may go on with the parameters that are accepted
 
 
 def is_complaint(error: ReplyError) -> bool:

@@ -226,7 +226,7 @@ class OnlineTransport:
             if self.draining:
                 raise asyncio.CancelledError
             if outcome.wait_s is not None:
-                self.on_throttled(address, outcome.wait_s)
+                self.on_throttled(address, outcome)
                 continue
             failures += 1
             self.on_failure(address, outcome.reason)
@@ -297,11 +297,11 @@ class OnlineTransport:
             self.reported.add(subject)
             self.notify(line)
 
-    def on_throttled(self, address: ServerAddress, wait_s: float) -> None:
-        self.limiter.on_throttled(wait_s)
+    def on_throttled(self, address: ServerAddress, retry: Retry) -> None:
+        self.limiter.on_throttled(retry.wait_s or 0.0)
         if self.throttle_notice.is_due():
             self.notify(
-                f"  {address.label} is throttling requests (HTTP 429), {self.answered:,} answered so far: "
+                f"  {address.label} is throttling requests ({retry.reason}), {self.answered:,} answered so far: "
                 f"reduced to {int(self.limiter.window)} concurrent requests"
             )
 

@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any
-from urllib.parse import urlsplit
+from urllib.parse import SplitResult, urlsplit
 
 from entigraph.config.fields import check_minimums, check_positive, runtime_field
 from entigraph.errors import ConfigError, LLMError
@@ -77,11 +77,13 @@ class OpenAIOptions:
         if not isinstance(self.base_url, (str, list, type(None))):
             raise ConfigError(f"llm.base_url: {self.base_url!r} found, an address or a list of addresses expected")
         for address in self.addresses:
-            parts = urlsplit(address)
-            if parts.scheme not in ("http", "https") or not parts.hostname:
+            parts = split_address(address)
+            if parts is None:
                 raise ConfigError(
                     f"llm.base_url: {address!r} found, an address such as http://localhost:8000/v1 expected"
                 )
+            if parts.username or parts.password:  # the message omits them
+                raise ConfigError("llm.base_url: a user name or password found; set the key in llm.api_key_env instead")
             for path in PATHS.values():
                 if parts.path.rstrip("/").endswith(path):
                     base = address.rstrip("/").removesuffix(path)
@@ -147,3 +149,13 @@ class OpenAIOptions:
 
     def shorten(self, error: ReplyError) -> ReplyError:
         return replace(error, message=self.error_message(error.message))
+
+
+def split_address(address: Any) -> SplitResult | None:
+    """Returns the parts of a URL of HTTP with a host; None for another value."""
+    try:
+        parts = urlsplit(address)
+        valid = parts.scheme in ("http", "https") and parts.hostname and (parts.port is None or parts.port)
+    except (ValueError, AttributeError):  # a port that is not a number, a value that is not a text
+        return None
+    return parts if valid else None

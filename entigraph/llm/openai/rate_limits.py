@@ -90,11 +90,13 @@ class RateLimiter:
     def adopt_server_rates(self, headers: Mapping[str, str]) -> None:
         """Adopts the rates in the server's headers, unless the options set them."""
         for kind, bucket in (("requests", self.requests), ("tokens", self.tokens)):
-            limit = headers.get(f"x-ratelimit-limit-{kind}")
-            if limit and not self.rate_known[kind]:
+            if not self.rate_known[kind]:
                 with suppress(ValueError):
+                    limit = int(headers.get(f"x-ratelimit-limit-{kind}", 0))
+                    if limit <= 0:  # no limit, or none is stated
+                        continue
                     # Slightly lower, because the server's clock differs from ours.
-                    bucket.per_minute = max(1, int(int(limit) * 0.98))
+                    bucket.per_minute = max(1, int(limit * 0.98))
                     remaining = int(headers.get(f"x-ratelimit-remaining-{kind}", 0))
                     if kind == "requests":  # those in flight are already counted
                         bucket.burst = min(remaining - self.running, bucket.per_minute / 60)

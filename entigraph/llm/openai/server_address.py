@@ -3,8 +3,10 @@
 import asyncio
 import json
 import random
+import time
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from email.utils import mktime_tz, parsedate_tz
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +17,8 @@ from entigraph.llm.openai.endpoint_errors import connection_failure, proxy_hint
 from entigraph.llm.openai.openai_options import OpenAIOptions
 from entigraph.llm.replies import InvalidReply, ReplyError, cut_at_stop, parse_completion, read_error, read_reply
 from entigraph.llm.wire_format import PATHS
+
+MAX_RETRY_AFTER_S = 60.0
 
 Task = asyncio.Task[Any]
 
@@ -111,8 +115,11 @@ def read_status_error(error: Any) -> ReplyError:
 
 
 def retry_after(headers: Mapping[str, str]) -> float:
-    """Returns the seconds to wait, with jitter."""
+    """Returns the seconds to wait, with jitter: at most MAX_RETRY_AFTER_S, to notice early if the limit is lifted."""
+    stated = headers.get("retry-after", "1")
     try:
-        return max(0.0, float(headers.get("retry-after", 1.0))) + random.uniform(0.0, 0.2)
-    except ValueError:  # a date
-        return 5.0
+        seconds = float(stated)
+    except ValueError:
+        date = parsedate_tz(stated)
+        seconds = mktime_tz(date) - time.time() if date else 5.0
+    return min(max(0.0, seconds), MAX_RETRY_AFTER_S) + random.uniform(0.0, 0.2)
