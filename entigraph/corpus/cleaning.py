@@ -13,7 +13,7 @@ from entigraph.storage.jsonl import read_jsonl, write_jsonl
 from entigraph.storage.schemas import Document, DuplicateDocument, Question, SkippedFile
 from entigraph.text.normalization import fold_whitespace, is_blank, normalize_line, normalize_text
 
-VERSION = 3  # enters the cache key of a corpus: increment it when readers or converters return other documents
+VERSION = 4  # enters the cache key of a corpus: increment it when readers or converters return other documents
 NO_TEXT = "no text in it"
 DUPLICATES = "duplicates.jsonl"
 OPENING_WORDS, OPENING_CHARACTERS = 16, 64
@@ -97,10 +97,16 @@ class Cleaner:
         return replace(document, text=text, id=identity, title=title, meta=meta)
 
     def questions(self) -> list[Question]:
-        """Returns the questions, those about a duplicate as questions about its original, after `write_documents`."""
+        """Returns the questions, those about a duplicate as questions about its original, after `write_documents`.
+
+        Raises DataError if two have the same id.
+        """
         skipped = {file.file for file in self.content.skipped}
         originals = {duplicate.id: duplicate.original_id for duplicate in self.duplicates}
         questions = [self.normalize_question(question) for question in self.content.questions]
+        ids = Counter(question.id for question in questions)
+        if repeated := next((identity for identity, count in ids.items() if count > 1), None):
+            raise DataError(f"two questions have the id {repeated!r}; ids must be unique")
         kept = [question for question in questions if question.document_id not in skipped]
         self.questions_skipped = len(questions) - len(kept)
         known = {question_content(question) for question in kept if question.document_id not in originals}

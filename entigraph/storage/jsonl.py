@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any, Generic, TypeVar
 
 from entigraph.errors import DataError
-from entigraph.text.normalization import UTF_8, detect_encoding
+from entigraph.text.normalization import UTF_8, detect_encoding, is_blank, normalize_text
 
 Record = TypeVar("Record")
 
@@ -24,7 +24,7 @@ encode_json = json.JSONEncoder(ensure_ascii=False, default=dataclasses.asdict).e
 def parse_json(text: str | bytes) -> Any:
     """Returns the value of JSON. Raises ValueError, also for what is nested too deeply or a number that is too long."""
     try:
-        return json.loads(text)
+        return json.loads(text.lstrip("\ufeff") if isinstance(text, str) else text)
     except RecursionError:
         raise ValueError("nested too deeply") from None
 
@@ -70,6 +70,13 @@ def read_lines(file: Path) -> Iterator[str]:
         raise DataError(f"{file}: not UTF-8 ({getattr(error, 'reason', error)}); save it as UTF-8") from None
     except OSError as error:
         raise DataError(f"{file}: {error.strerror}") from None
+
+
+def numbered_lines(file: Path) -> Iterator[tuple[int, str]]:
+    """Yields the lines of a text file that have a visible character with their numbers."""
+    for number, line in enumerate(read_lines(file), 1):
+        if line.startswith("{") or not is_blank(normalize_text(line)):
+            yield number, line
 
 
 def list_problems(heading: str, problems: list[str]) -> DataError:

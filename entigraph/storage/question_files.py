@@ -12,7 +12,7 @@ from typing import Any
 
 from entigraph.errors import DataError
 from entigraph.storage.data_losses import Loss, count_of
-from entigraph.storage.jsonl import json_error, list_problems, parse_json, read_jsonl, read_lines, write_jsonl
+from entigraph.storage.jsonl import json_error, list_problems, numbered_lines, parse_json, read_jsonl, write_jsonl
 from entigraph.storage.schemas import Choice, Document, Question
 from entigraph.text.answer_matching import contains_answer, normalize_answer
 from entigraph.text.normalization import fold_whitespace, is_blank, normalize_line, normalize_text
@@ -43,15 +43,14 @@ def read_questions(
 
     questions: list[Question] = []
     problems: list[str] = []
-    for number, line in enumerate(read_lines(path), 1):
-        if not is_blank(normalize_text(line)):
-            try:
-                identity = normalize_line(f"{path.stem}-{number:05}")
-                questions.append(parse_question(identity, parse_json(line), find_document))
-            except DataError as error:
-                problems.append(f"line {number}: {error}")
-            except ValueError as error:
-                problems.append(f"line {number}: not JSON ({json_error(error)})")
+    for number, line in numbered_lines(path):
+        try:
+            identity = normalize_line(f"{path.stem}-{number:05}")
+            questions.append(parse_question(identity, parse_json(line), find_document))
+        except DataError as error:
+            problems.append(f"line {number}: {error}")
+        except ValueError as error:
+            problems.append(f"line {number}: not JSON ({json_error(error)})")
     if problems:
         total = len(problems) + len(questions)
         raise list_problems(f"{path}: {len(problems):,} bad of {total:,} questions; {EXPECTED}", problems)
@@ -127,6 +126,8 @@ def parse_question(identity: str, raw: Any, find_document: Callable[[Any], str])
     missing = [key for key in keys if not isinstance(raw, dict) or key not in raw]
     if missing:
         raise DataError(f"missing {', '.join(missing)}")
+    if free_form and raw.get("choices"):
+        raise DataError("choices and answers found; one of them expected")
     choices = raw.get("choices")
     can_choose = not free_form and isinstance(choices, list) and len(choices) > 1
     fields: Mapping[str, Callable[[], Any]] = {

@@ -65,6 +65,8 @@ def test_squad_as_released(tmp_path: Path) -> None:
         ([{**PASSAGE, "questions": [{"question": "Who?"}]}], "passage 1, question 1: answer is None"),
         ([{**PASSAGE, "questions": ["Who?"]}], "passage 1, question 1: question is None"),
         (["text"], "passage 1: title is None"),
+        ({"data": ["text"]}, "paragraphs is None"),
+        ({"data": [{"title": "a", "paragraphs": ["text"]}]}, "passage 1: title is None"),
     ],
 )
 def test_bad_squad_files_name_the_place(value: Any, message: str, tmp_path: Path) -> None:

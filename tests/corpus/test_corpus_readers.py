@@ -6,6 +6,7 @@ import pytest
 
 from entigraph.corpus import stage
 from entigraph.corpus.base import CorpusContent
+from entigraph.corpus.cleaning import Cleaner
 from entigraph.corpus.readers.conversations import Conversations
 from entigraph.corpus.readers.fictional_corpora import FictionalBackground, FictionalConversations, FictionalCorpus
 from entigraph.corpus.readers.json_lines import JsonLines
@@ -68,6 +69,15 @@ class Twice(JsonLines):
         return CorpusContent([Document(id="a", title="", text="x")] * 2)
 
 
+def test_duplicate_question_ids_raise(tmp_path: Path) -> None:
+    questions = [Question(id=name, document_id="a", text=name, group="all") for name in ("caf\u00e9", "cafe\u0301")]
+    content = CorpusContent([Document(id="a", title="a", text="The mill.")], questions)
+    cleaner = Cleaner(content)
+    cleaner.write_documents(tmp_path / "documents.jsonl")
+    with pytest.raises(DataError, match="two questions have the id 'caf\u00e9'"):
+        cleaner.questions()
+
+
 def test_duplicate_document_ids_raise(tmp_path: Path) -> None:
     for name in ("one", "two"):
         (tmp_path / name).mkdir()
@@ -116,6 +126,7 @@ def test_output_folders_are_not_documents(tmp_path: Path) -> None:
         ("article", None, "article is None; expected str"),
         ("questions", None, "questions is None; expected list"),
         ("title", 3, "title is 3; expected str"),
+        ("title", "\u200b", "title is '\\\\u200b'; expected a text"),
     ],
 )
 def test_quality_fields_of_wrong_type_raise(field: str, value: object, message: str, quality_file: Path) -> None:
@@ -177,18 +188,22 @@ def test_quality_reports_all_bad_lines(quality_file: Path) -> None:
         {**first, "article": "Another text."},
         {**first, "questions": [{**first["questions"][0], "gold_label": 5}]},
         [],
+        {**first, "questions": [{**first["questions"][0], "question": "Another question?"}]},
+        {**first, "questions": [{**first["questions"][0], "question": " "}]},
     ]
     quality_file.write_text("\n".join([*map(json.dumps, lines), "torn", "[" * 100_000]))
     with pytest.raises(DataError) as error:
         Quality(path=str(quality_file)).read()
     for message in (
-        "6 bad of 7 lines",
+        "8 bad of 9 lines",
         "dev:2: article contains HTML ('<p>'); use the file with htmlstripped in its name",
         "dev:3: another text of article 1",
         "dev:4, question 1: gold_label is 5; expected 1 to 4",
         "dev:5: lacks article_id",
-        "dev:6: not JSON",
-        "dev:7: not JSON (nested too deeply)",
+        "dev:6: another question with the id ",
+        "dev:7, question 1: question is ' '; expected a text",
+        "dev:8: not JSON",
+        "dev:9: not JSON (nested too deeply)",
     ):
         assert message in str(error.value)
 

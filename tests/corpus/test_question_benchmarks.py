@@ -111,9 +111,14 @@ def test_multihop_rag_questions_need_all_their_articles(tmp_path: Path) -> None:
     ])  # fmt: skip
     content = MultiHopRAG(path=str(tmp_path), documents=2).read()
     (question,) = content.questions
+    assert [document.title for document in content.documents] == ["News 0", "News 1"]
     assert question.document_id == "multihop_rag-2" and question.accepted == ["The Times"]
     assert question.group == "inference_query"
     assert content.counts["questions_left_out"] == {"no article answers it": 1, "its articles are not read": 1}
+    write(tmp_path / "corpus.json", [*articles, {**articles[1], "body": "Another body."}])
+    content = MultiHopRAG(path=str(tmp_path)).read()
+    assert len(list(content.documents)) == 4, "articles may have the same title"
+    assert content.questions[0].document_id == "multihop_rag-2"
     (tmp_path / "corpus.json").unlink()
     with pytest.raises(ConfigError, match=r"corpus\.path: .* has no corpus\.json"):
         MultiHopRAG(path=str(tmp_path)).sources()
@@ -163,6 +168,7 @@ def test_questions_with_pages(tmp_path: Path) -> None:
         (LongHealth, [PATIENT], "a JSON list found; expected"),
         (LongHealth, {}, "nothing found"),
         (LongHealth, {"p": {**PATIENT, "texts": {}}}, "p: texts is {}"),
+        (LongHealth, {"p": {**PATIENT, "name": "\u200b"}}, "p: name is "),
         (LongHealth, {"p": {**PATIENT, "questions": [{**QUESTION, "correct": "Never"}]}}, "correct is 'Never'"),
         (Qasper, {"p": {**PAPER, "full_text": None}}, "full_text is None"),
         (Qasper, {"p": {**PAPER, "qas": [{"question": "a", "question_id": "b", "answers": ["no"]}]}}, "answer is None"),

@@ -13,8 +13,9 @@ from entigraph.corpus import stage
 from entigraph.corpus.base import CorpusReader
 from entigraph.corpus.readers.conversations import Conversations
 from entigraph.corpus.readers.json_lines import JsonLines
+from entigraph.corpus.readers.squad import Squad
 from entigraph.corpus.readers.text_files import TextFiles
-from entigraph.errors import DataError
+from entigraph.errors import ConfigError, DataError
 from entigraph.pipeline.run import Run
 from entigraph.storage.jsonl import read_jsonl
 from entigraph.storage.schemas import Document, DuplicateDocument, Question, SkippedFile
@@ -172,10 +173,12 @@ def test_equal_titles_are_distinguished(tmp_path: Path) -> None:
         (tmp_path / "notes" / year).mkdir(parents=True)
         (tmp_path / "notes" / year / "yearly_report.txt").write_text(f"The mill in {year}.")
     (tmp_path / "notes" / "other.txt").write_text("The bell.")
+    (tmp_path / "notes" / "__.txt").write_text("The lamp.")
     _, documents, _ = read(TextFiles(path=str(tmp_path / "notes")), tmp_path / "out")
     assert [document.title for document in documents] == [
         "yearly report (2001/yearly_report.txt)",
         "yearly report (2002/yearly_report.txt)",
+        "__",
         "other",
     ]
 
@@ -245,6 +248,7 @@ def test_json_lines_as_they_are(tmp_path: Path) -> None:
     texts = ["The bell\u2028of\u0085Marn.", " \u200b ", "half \ud83d emoji", "the bell of Marn.", "The bell  of\nMarn."]
     lines = [json.dumps({"text": text}, ensure_ascii=False) for text in texts[:2]] + [json.dumps({"text": texts[2]})]
     lines += [json.dumps({"text": text}) for text in texts[3:]]
+    lines = [lines[0], lines[1], lines[2], f"\ufeff{lines[3]}", "\u200b", lines[4]]  # as of files that are joined
     (folder / "a.jsonl").write_bytes(b"\xef\xbb\xbf" + "\r\n".join(lines).encode() + b"\n\n")
     (folder / "b.jsonl.gz").write_bytes(b"\x1f\x8b")
     (folder / "c.jsonl").write_text(POINTER)
@@ -260,6 +264,12 @@ def test_json_lines_as_they_are(tmp_path: Path) -> None:
         "c.jsonl": "a pointer to a file that was not downloaded; run git lfs pull or git annex get",
     }
     assert counts["duplicates"] == 1
+
+
+def test_number_of_documents_is_positive() -> None:
+    for reader in (JsonLines, Conversations, Squad):
+        with pytest.raises(ConfigError, match=r"corpus.documents: -1 found, more than 0 expected"):
+            reader(documents=-1)
 
 
 @pytest.mark.parametrize(

@@ -40,6 +40,7 @@ def write(folder: Path, *lines: Any) -> Path:
         ({"answer": "A"}, "answer is 'A'"),
         ({"answer": None}, "answer is None"),
         ({"answer": [0, 0]}, "once each"),
+        ({"answers": ["Ilse"]}, "choices and answers found; one of them expected"),
         ({"group": ["x"]}, "group is ['x']"),
         ({"evidence": {"text": "x"}}, "evidence is {'text': 'x'}"),
     ],

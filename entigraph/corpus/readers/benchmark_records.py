@@ -5,11 +5,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar
 
-from entigraph.config.fields import runtime_field
+from entigraph.config.fields import check_positive, runtime_field
 from entigraph.corpus.base import resolve_path
 from entigraph.errors import DataError
-from entigraph.storage.jsonl import json_error, parse_json, read_lines
-from entigraph.text.normalization import decode_text, normalize_text
+from entigraph.storage.jsonl import json_error, numbered_lines, parse_json
+from entigraph.text.normalization import decode_text, is_blank, normalize_text
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -25,6 +25,9 @@ class BenchmarkReader:
     source: ClassVar[str]
     fictional: ClassVar[bool] = False
     questions_known: ClassVar[bool] = True
+
+    def __post_init__(self) -> None:
+        check_positive(self, "corpus", "documents")
 
     def sources(self) -> list[Path]:
         return [resolve_path(self.path, "corpus.path", self.source)]
@@ -49,20 +52,20 @@ def load_json(file: Path, kind: type, expected: str) -> Any:
 
 def load_json_lines(file: Path, expected: str) -> Iterator[tuple[str, Any]]:
     """Yields each value with its place."""
-    for number, line in enumerate(read_lines(file), 1):
-        if line.strip():
-            try:
-                yield f"{file}:{number}", parse_json(line)
-            except ValueError as error:
-                raise DataError(f"{file}:{number}: not JSON ({json_error(error)}); expected {expected}") from None
+    for number, line in numbered_lines(file):
+        try:
+            yield f"{file}:{number}", parse_json(line)
+        except ValueError as error:
+            raise DataError(f"{file}:{number}: not JSON ({json_error(error)}); expected {expected}") from None
 
 
 def text_field(record: Any, key: str, place: str, expected: str) -> str:
     """Returns the text of a field, which has visible characters."""
     value = record.get(key) if isinstance(record, Mapping) else None
-    if not isinstance(value, str) or not value.strip():
+    text = normalize_text(value).strip() if isinstance(value, str) else ""
+    if is_blank(text):
         raise DataError(f"{place}: {key} is {value!r:.80}; a text expected, as in {expected}")
-    return normalize_text(value).strip()
+    return text
 
 
 def list_field(record: Any, key: str, place: str, expected: str) -> list[Any]:

@@ -8,12 +8,12 @@ from itertools import islice
 from pathlib import Path
 from typing import Any, ClassVar
 
-from entigraph.config.fields import runtime_field
+from entigraph.config.fields import check_positive, runtime_field
 from entigraph.corpus.base import CorpusContent
 from entigraph.corpus.source_files import find_record_files
 from entigraph.errors import DataError
 from entigraph.huggingface import hub
-from entigraph.storage.jsonl import parse_json, read_lines
+from entigraph.storage.jsonl import numbered_lines, parse_json
 from entigraph.storage.schemas import Document, SkippedFile
 from entigraph.text.normalization import is_blank, normalize_text
 
@@ -54,6 +54,9 @@ class Conversations:
     questions_known: ClassVar[bool] = False
     conversations: ClassVar[bool] = True
 
+    def __post_init__(self) -> None:
+        check_positive(self, "corpus", "documents")
+
     def sources(self) -> list[Path]:
         return [hub.resolve_dataset(self.path, "corpus.path", SOURCE)]
 
@@ -81,14 +84,13 @@ def read_rows(file: Path) -> Iterator[tuple[int, Any]]:
     if file.suffix.lower() == ".parquet":
         yield from enumerate(read_parquet_rows(file), 1)
         return
-    for number, line in enumerate(read_lines(file), 1):
-        if line.strip():
-            try:
-                row = parse_json(line)
-            except ValueError:
-                row = None
-            fields = (row.get(name) for name in FIELDS) if isinstance(row, dict) else ()
-            yield number, next(filter(None, fields), None)
+    for number, line in numbered_lines(file):
+        try:
+            row = parse_json(line)
+        except ValueError:
+            row = None
+        fields = (row.get(name) for name in FIELDS) if isinstance(row, dict) else ()
+        yield number, next(filter(None, fields), None)
 
 
 def read_parquet_rows(file: Path) -> Iterator[Any]:

@@ -6,12 +6,12 @@ from itertools import islice
 from pathlib import Path
 from typing import Any, ClassVar
 
-from entigraph.config.fields import runtime_field
+from entigraph.config.fields import check_positive, runtime_field
 from entigraph.corpus.base import CorpusContent
 from entigraph.corpus.source_files import find_record_files
 from entigraph.errors import DataError
 from entigraph.huggingface import hub
-from entigraph.storage.jsonl import parse_json, read_lines
+from entigraph.storage.jsonl import numbered_lines, parse_json
 from entigraph.storage.schemas import Document
 
 EXPECTED = "a .jsonl file, a folder of them"
@@ -32,6 +32,9 @@ class JsonLines:
     fictional: ClassVar[bool] = False
     questions_known: ClassVar[bool] = False
 
+    def __post_init__(self) -> None:
+        check_positive(self, "corpus", "documents")
+
     def sources(self) -> list[Path]:
         return [hub.resolve_dataset(self.path, "corpus.path", EXPECTED)]
 
@@ -41,10 +44,9 @@ class JsonLines:
 
     def stream(self, files: Sequence[tuple[str, Path]]) -> Iterator[Document]:
         for name, file in files:
-            for number, line in enumerate(read_lines(file), 1):
-                if line.strip():
-                    identity = f"{name}-{number}"
-                    yield Document(id=identity, title=identity, text=self.parse(line, f"{file}:{number}"))
+            for number, line in numbered_lines(file):
+                identity = f"{name}-{number}"
+                yield Document(id=identity, title=identity, text=self.parse(line, f"{file}:{number}"))
 
     def parse(self, line: str, place: str) -> str:
         try:

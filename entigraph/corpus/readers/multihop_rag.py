@@ -40,15 +40,16 @@ class MultiHopRAG(BenchmarkReader):
 
     def read(self) -> CorpusContent:
         articles, queries = self.sources()
-        documents: dict[str, Document] = {}  # by title
+        documents: list[Document] = []
         for number, raw in enumerate(load_json(articles, list, EXPECTED_ARTICLE)[: self.documents], 1):
             place = f"{articles}, article {number}"
             title, text = (text_field(raw, key, place, EXPECTED_ARTICLE) for key in ("title", "body"))
             meta = {key: normalize_text(str(raw[key])) for key in META if raw.get(key)}
-            documents.setdefault(title, Document(id=f"multihop_rag-{number}", title=title, text=text, meta=meta))
-        content = CorpusContent(list(documents.values()))
+            documents.append(Document(id=f"multihop_rag-{number}", title=title, text=text, meta=meta))
+        by_title = {document.title: document for document in reversed(documents)}
+        content = CorpusContent(documents)
         for number, raw in enumerate(load_json(queries, list, EXPECTED_QUERY), 1):
-            question = read_query(raw, f"{queries}, query {number}", number, documents)
+            question = read_query(raw, f"{queries}, query {number}", number, by_title)
             if isinstance(question, str):
                 content.leave_out(question)
             else:

@@ -1,7 +1,7 @@
 """Reads QuALITY v1.0.1 as released (paper §3, App. C): JSON lines, one per article and question writer."""
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar
@@ -9,7 +9,7 @@ from typing import Any, ClassVar
 from entigraph.config.fields import runtime_field
 from entigraph.corpus.base import CorpusContent, resolve_path
 from entigraph.errors import DataError
-from entigraph.storage.jsonl import json_error, list_problems, parse_json, read_lines
+from entigraph.storage.jsonl import json_error, list_problems, numbered_lines, parse_json
 from entigraph.storage.schemas import Document, Question
 from entigraph.text.normalization import fold_whitespace, is_blank, normalize_line, normalize_text
 
@@ -51,16 +51,20 @@ class Quality:
 
     def read(self) -> CorpusContent:
         documents: dict[str, Document] = {}
-        questions: list[Question] = []
+        questions: dict[str, Question] = {}
+        repeated = 0
         problems: list[str] = []
-        lines = [line for file in self.files() for line in numbered_lines(file)]
+        lines = [(f"{file}:{number}", line) for file in self.files() for number, line in numbered_lines(file)]
         for place, line in lines:
             try:
                 document, its_questions = read_article(line, place)
                 known = documents.setdefault(document.id, document)
                 if fold_whitespace(known.text) != fold_whitespace(document.text):
                     raise DataError(f"{place}: another text of article {document.id.removeprefix('quality-')}")
-                questions += its_questions
+                for question in its_questions:
+                    repeated += question.id in questions
+                    if questions.setdefault(question.id, question) != question:
+                        raise DataError(f"{place}: another question with the id {question.id}")
             except DataError as error:
                 problems.append(str(error))
         if problems:
@@ -69,18 +73,10 @@ class Quality:
             raise DataError(
                 f"{self.path} contains no QuALITY articles; expected QuALITY.v1.0.1.htmlstripped.train and .dev"
             )
-        unique = {question.id: question for question in questions}
-        counts = {"duplicate_questions": len(questions) - len(unique)}
-        if equal := sum(len(set(map(str.casefold, item.choices))) < len(item.choices) for item in unique.values()):
+        counts = {"duplicate_questions": repeated}
+        if equal := sum(len(set(map(str.casefold, item.choices))) < len(item.choices) for item in questions.values()):
             counts["questions_with_equal_options"] = equal  # the benchmark is read as it is
-        return CorpusContent(list(documents.values()), list(unique.values()), counts)
-
-
-def numbered_lines(file: Path) -> Iterator[tuple[str, str]]:
-    """Yields the lines that are not blank with their places."""
-    for number, line in enumerate(read_lines(file), 1):
-        if line.strip():
-            yield f"{file}:{number}", line
+        return CorpusContent(list(documents.values()), list(questions.values()), counts)
 
 
 def read_article(raw: str, place: str) -> tuple[Document, list[Question]]:
@@ -120,6 +116,8 @@ def check_fields(record: Any, fields: Mapping[str, type], place: str) -> dict[st
     for name, kind in fields.items():
         if not isinstance(record[name], kind) or (isinstance(record[name], bool) and name != "difficult"):
             raise DataError(f"{place}: {name} is {record[name]!r:.60}; expected {kind.__name__}")
+        if kind is str and name != "article" and is_blank(normalize_text(record[name])):
+            raise DataError(f"{place}: {name} is {record[name]!r:.60}; expected a text")
     return dict(record)
 
 
@@ -131,7 +129,7 @@ def build_question(document: Document, raw: Any, place: str) -> Question:
     if not 1 <= gold <= len(options):
         raise DataError(f"{place}: gold_label is {gold!r}; expected 1 to {len(options)}")
     return Question(
-        id=str(fields["question_unique_id"]),
+        id=normalize_line(fields["question_unique_id"]),
         document_id=document.id,
         text=f"{render_context(document)}: {fields['question'].strip()}",
         choices=[str(option).strip() for option in options],

@@ -80,9 +80,10 @@ def read_passages(file: Path) -> Iterator[tuple[str, dict[str, Any]]]:
     content = parse_file(file, EXPECTED)
     if isinstance(content, dict) and isinstance(content.get("data"), list):
         content = [
-            {"title": article.get("title"), "context": paragraph.get("context"), "questions": paragraph.get("qas")}
+            isinstance(paragraph, dict)
+            and {"title": article.get("title"), "context": paragraph.get("context"), "questions": paragraph.get("qas")}
             for article in content["data"]
-            for paragraph in article.get("paragraphs", [])
+            for paragraph in list_field(article, "paragraphs", str(file), EXPECTED)
         ]
     if not isinstance(content, list):
         raise DataError(f"{file}: a JSON {type(content).__name__} found; expected {EXPECTED}")

@@ -122,7 +122,7 @@ def real_id(folder: Path, name: str, files: Iterable[Path]) -> str | None:
 
 
 def title_from_name(file: Path) -> str:
-    return file.stem.replace("_", " ").replace("-", " ").strip()
+    return file.stem.replace("_", " ").replace("-", " ").strip() or file.stem
 
 
 def read_document(file: Path, lost: Counter[str]) -> str:
