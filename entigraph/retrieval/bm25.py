@@ -1,6 +1,7 @@
 """Lexical retrieval with BM25, which needs no API key, download or model."""
 
 import re
+import unicodedata
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
@@ -61,6 +62,7 @@ def tokenize(texts: Sequence[str]) -> list[list[str]]:
     import bm25s
     import Stemmer
 
+    texts = [text if text.isascii() else unicodedata.normalize("NFKC", text) for text in texts]  # fullwidth forms
     latin = [text if text.isascii() else NOT_LATIN.sub(" ", text) for text in texts]
     terms: list[list[str]] = bm25s.tokenize(
         latin, stopwords="en", stemmer=Stemmer.Stemmer("english"), return_ids=False, show_progress=False

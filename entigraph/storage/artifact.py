@@ -45,7 +45,7 @@ BUILDING = ".building-"
 FORMAT_VERSIONS: Mapping[str, int] = {
     "corpus": 3,
     "questions": 3,
-    "retrieval": 2,
+    "retrieval": 3,
     "tokenizer": 1,
     "synthesis": 5,
     "tokens": 1,

@@ -44,7 +44,11 @@ MIN_OTHER_SHARE = 0.05  # of a text, from which on its scripts change the charac
 ARABIC_PREFIXES, ARABIC_ARTICLES, HEBREW_PREFIXES = "[وف]?(?:[بكل]?(?:ال)?|لل)", "[وف]?(?:[بك]?ال|لل)", "[ובהכלמש]{0,3}"
 ARABIC, HEBREW = re.compile("[\u0621-\u064a]"), re.compile("[\u05d0-\u05ea]")
 VOWEL_POINTS = "[\u0591-\u05bd\u05bf\u05c1\u05c2\u05c4\u05c5\u05c7\u0640\u064b-\u065f\u0670]*"
-SPELLINGS: Mapping[str, str] = {letter: f"[{group}]" for group in ("اأإآٱ", "يى", "هة") for letter in group}
+SPELLINGS: Mapping[str, str] = {
+    **{letter: f"[{group}]" for group in ("اأإآٱ", "يى", "هة", "'’ʼ", "-‐‑–") for letter in group},
+    " ": r"\s+",  # a name may continue on the next line
+}
+PLAIN_SPELLING = str.maketrans("’ʼ‐‑–", "''---")
 MIN_LETTERS_WITH_PREFIX = 3  # in a shorter name, a prefix would match other words
 
 
@@ -65,17 +69,17 @@ def count_words(text: str) -> int:
 
 @cache
 def name_pattern(name: str) -> re.Pattern[str]:
-    """Returns a pattern that finds a name as whole words, ignoring case.
+    """Returns a pattern that finds a name as whole words, ignoring case and forms of apostrophes, hyphens, spaces.
 
     Beside a character of a script without spaces, a word may begin or end anywhere. Korean particles may follow a name,
     Arabic and Hebrew prefixes may precede it, and their vowel points are optional.
     """
     start, end = rf"(?<![^\W{UNSPACED}])(?<![{MARKS}])", rf"(?![^\W{UNSPACED}])(?![{MARKS}])"
-    letters = re.escape(name)
+    stem, between = name, ""
     if ARABIC.search(name) or HEBREW.search(name):
         prefixes, stem = semitic_prefixes(name)
-        start += prefixes
-        letters = "".join(SPELLINGS.get(letter, re.escape(letter)) + VOWEL_POINTS for letter in stem)
+        start, between = start + prefixes, VOWEL_POINTS
+    letters = "".join(SPELLINGS.get(letter, re.escape(letter)) + between for letter in stem)
     if re.match(f"[{UNSPACED}]", name):
         start = ""
     if re.search(f"[{UNSPACED}{HANGUL}]$", name):
@@ -85,8 +89,8 @@ def name_pattern(name: str) -> re.Pattern[str]:
 
 def find_names_in(names: Iterable[str], text: str) -> list[str]:
     """Returns the names that the text contains as whole words, ignoring case."""
-    lower = text.lower()
-    possible = (name for name in names if not name.isascii() or name.lower() in lower)
+    plain = " ".join(text.translate(PLAIN_SPELLING).lower().split())
+    possible = (name for name in names if not name.isascii() or name.lower() in plain)
     return [name for name in possible if name_pattern(name).search(text)]
 
 

@@ -21,7 +21,8 @@ from entigraph.synthesis.generation import text_id_suffix
         (["1. Orsk", "2. Blue Mill"], ["Orsk", "Blue Mill"]),
         (["1. FC Köln", "__init__", "C*"], ["1. FC Köln", "__init__", "C*"]),
         (["Caf\u00e9", "Cafe\u0301", "CAF\u00c9"], ["Caf\u00e9"]),
-        (["Or\ud800sk", "---", ""], ["Orsk"]),
+        (["Or\ud800sk", "---", "", "Orsk\u200b", "\ufeffOrsk"], ["Orsk"]),
+        (["李明", "李明。"], ["李明"]),
     ],
 )
 def test_names_are_read_and_normalized(entities: list[Any], names: list[str]) -> None:

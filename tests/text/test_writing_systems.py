@@ -9,6 +9,7 @@ from entigraph.text.writing_systems import (
     characters_per_token,
     count_words,
     estimate_tokens,
+    find_names_in,
     name_pattern,
     split_words,
 )
@@ -45,10 +46,15 @@ def test_characters_are_words_where_no_spaces_separate_them() -> None:
         ("राम", "राम ने कहा"),
         (".NET", "the .NET runtime"),
         ("C++", "written in C++."),
+        ("Miriam Vale", "where Miriam\nVale lived"),
+        ("Miriam Vale", "where Miriam\u00a0Vale lived"),
+        ("O'Neil", "by O\u2019Neil"),
+        ("O\u2019Neil", "by O'Neil"),
+        ("Ilse-Marie", "by Ilse\u2011Marie"),
     ],
 )
 def test_name_is_found(name: str, text: str) -> None:
-    assert name_pattern(name).search(text)
+    assert name_pattern(name).search(text) and find_names_in([name], text) == [name]
 
 
 @pytest.mark.parametrize(

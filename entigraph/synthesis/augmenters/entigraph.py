@@ -1,7 +1,6 @@
 """EntiGraph (paper §2.2): list the entities of a document, then write about their pairs and triples."""
 
 import re
-import unicodedata
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import chain, islice
@@ -27,7 +26,7 @@ from entigraph.synthesis.augmenters.student_feedback import (
 )
 from entigraph.synthesis.base import BadAnswer, PromptAugmenter, Steps, WritingTask, round_robin
 from entigraph.text.json_answers import STRING, array_schema, object_schema, parse_json_answer
-from entigraph.text.normalization import SURROGATE
+from entigraph.text.normalization import SURROGATE, normalize_text
 
 ENTITY_SCHEMA = object_schema(summary=STRING, entities=array_schema())
 GROUP_HEADING = re.compile(r"^[ \t*_#]*=== *(\d{1,4}) *(?:=== *)?[*_ \t]*:?[ \t]*\r?$", re.MULTILINE)
@@ -209,18 +208,18 @@ def read_name(entry: Any) -> str | None:
 def group_spellings(names: Iterable[str]) -> dict[str, list[str]]:
     """Returns the distinct names, each with the other spellings that count as the same name.
 
-    Composes Unicode, removes list markers and Markdown, and keeps the first of names that differ in case only. The
+    Normalizes Unicode, removes list markers and Markdown, and keeps the first of names that differ in case only. The
     punctuation of a name stays: ".NET", "-273 degrees", "U.S.".
     """
     written_names = [SURROGATE.sub("", name).strip() for name in names]
-    printable = [" ".join(unicodedata.normalize("NFC", name).split()) for name in written_names]
+    printable = [" ".join(normalize_text(name).split()) for name in written_names]
     plain_names = [BULLET.sub("", name.strip(AROUND_NAMES)) for name in printable]
     if sum(NUMBERING.match(name) is not None for name in plain_names) > 1:  # a single one may be a name: "1. FC Köln"
         plain_names = [NUMBERING.sub("", name) for name in plain_names]
     known: dict[str, tuple[str, str, list[str]]] = {}  # name, as first written, other spellings
     for name, written in zip(plain_names, written_names, strict=True):
         plain = EMPHASIS.sub(r"\2", name).strip(AROUND_NAMES)
-        if plain.endswith(".") and "." not in plain[:-1]:  # a sentence's end, not an abbreviation's
+        if plain.endswith((".", "。")) and "." not in plain[:-1]:  # a sentence's end, not an abbreviation's
             plain = plain[:-1].rstrip()
         if any(character.isalnum() for character in plain):
             _, first, others = known.setdefault(plain.casefold(), (plain, written, []))
