@@ -42,9 +42,7 @@ class Artifacts:
     reference_evaluations: Mapping[str, Artifact]
 
     def question_folder(self, task: EvaluationTask) -> Path:
-        if task.corpus:
-            return Path(task.corpus)
-        return self.questions.folder if self.questions and task.uses_questions else self.corpus.folder
+        return question_folder(task, self.corpus, self.questions)
 
     def document_folder(self, task: EvaluationTask) -> Path:
         return Path(task.corpus) if task.corpus else self.corpus.folder
@@ -225,11 +223,14 @@ def model_input(run: Components, path: str) -> dict[str, Path]:
 def question_sources(
     run: Components, corpus: Artifact, questions: Artifact | None, rankings: Mapping[str, Artifact]
 ) -> dict[str, Path]:
-    sources = {}
-    for name, task in run.tasks.items():
-        folder = questions.folder if questions and task.uses_questions else corpus.folder
-        sources[f"questions_{name}"] = Path(task.corpus) if task.corpus else folder
+    sources = {f"questions_{name}": question_folder(task, corpus, questions) for name, task in run.tasks.items()}
     return sources | {f"passages_{name}": ranking.folder for name, ranking in rankings.items()}
+
+
+def question_folder(task: EvaluationTask, corpus: Artifact, questions: Artifact | None) -> Path:
+    if task.corpus:
+        return Path(task.corpus)
+    return questions.folder if questions and task.uses_questions else corpus.folder
 
 
 def identify_sources(run: Components) -> list[list[str]]:

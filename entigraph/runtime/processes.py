@@ -23,7 +23,6 @@ class ProcessGroup:
     """
 
     rank: int = 0
-    local_rank: int = 0
     ranks: int = 1
     launcher: str = ""
     launch: str = ""
@@ -37,9 +36,7 @@ def process_group(environment: Mapping[str, str] = os.environ) -> ProcessGroup:
     ):
         if all(name in environment for name in (rank, local, ranks)) and int(environment[ranks]) > 1:
             names = re.sub(r"[^\w.-]", "_", "-".join(environment.get(name, "") for name in launch))
-            return ProcessGroup(
-                int(environment[rank]), int(environment[local]), int(environment[ranks]), launcher, names
-            )
+            return ProcessGroup(int(environment[rank]), int(environment[ranks]), launcher, names)
     return ProcessGroup()
 
 

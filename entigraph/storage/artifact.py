@@ -130,7 +130,7 @@ def build_artifact(
     """
     if not artifact.complete:
         with lock(artifact.folder, artifact.root, waiting, unless=lambda: artifact.complete) as lease:
-            list_folder(artifact.folder.parent)  # a network file system may remember that there was no manifest
+            locks.list_folder(artifact.folder.parent)  # a network file system may remember that there was no manifest
             if lease and not artifact.complete:
                 if in_place:
                     return fill_and_finalize(artifact, write, artifact.folder, lease)
@@ -205,7 +205,7 @@ def build_folder(folder: Path, builder: str) -> Path:
 
 def build_folders(folder: Path) -> list[Path]:
     """Returns the folders of unfinished builds of an artifact, the latest last."""
-    builds = [other for other in list_folder(folder.parent) if other.name.startswith(folder.name + BUILDING)]
+    builds = [other for other in locks.list_folder(folder.parent) if other.name.startswith(folder.name + BUILDING)]
     return sorted(builds, key=lambda build: (build.stat().st_mtime, build.name))
 
 
@@ -233,13 +233,6 @@ class Fence:
         """Raises ArtifactError if another process has taken over."""
         if not locks.is_current(self.leases, self.number):
             raise lost_lease_error(self.folder)
-
-
-def list_folder(folder: Path) -> list[Path]:
-    try:
-        return [*folder.iterdir()]
-    except FileNotFoundError:
-        return []
 
 
 def adopt_interrupted_build(final: Path, folder: Path, lease: Lease, resumable: bool) -> None:

@@ -215,7 +215,7 @@ def keep_until_finished(root: Path, run: str, artifacts: Sequence[Artifact]) -> 
 
 
 def has_files(stored: Artifact) -> bool:
-    return stored.complete or any(artifact.list_folder(build) for build in artifact.build_folders(stored.folder))
+    return stored.complete or any(locks.list_folder(build) for build in artifact.build_folders(stored.folder))
 
 
 def read_runs(root: Path) -> dict[Path, list[str]]:

@@ -186,7 +186,7 @@ def lease_folder(folder: Path, root: Path) -> Path:
 
 def current_number(leases: Path) -> int:
     """Returns the number of the current lease; 0 if there was none."""
-    number = max((int(name) for name in list_names(leases) if name.isdigit()), default=0)
+    number = max((int(file.name) for file in list_folder(leases) if file.name.isdigit()), default=0)
     while not is_current(leases, number):  # a host may see a cached, old list of names
         number += 1
     return number
@@ -196,9 +196,9 @@ def is_current(leases: Path, number: int) -> bool:
     return not (leases / str(number + 1)).exists()
 
 
-def list_names(folder: Path) -> list[str]:
+def list_folder(folder: Path) -> list[Path]:
     try:
-        return os.listdir(folder)
+        return [*folder.iterdir()]
     except FileNotFoundError:
         return []
 

@@ -7,18 +7,17 @@ from entigraph.text.writing_systems import split_words
 
 QUOTED_WORDS = 8  # in a row, of a question, are a quotation; a shorter question is quoted as a whole
 MIN_WORDS = 4  # of a question that can be quoted
+Sequences = frozenset[tuple[str, ...]]
 
 
 def quoted_questions(texts: Mapping[str, str], questions: Iterable[Question]) -> list[str]:
     """Returns one problem for each text that quotes a question. The keys of `texts` are options of the augmenter."""
-    sequences = {key: word_sequences(split_words(text.casefold())) for key, text in texts.items()}
+    sequences = {key: text_sequences(text) for key, text in texts.items()}
     problems: dict[str, str] = {}
     for question in questions:
-        words = split_words(question.text.casefold())
-        size = min(QUOTED_WORDS, len(words))
-        quotations = {tuple(words[start : start + size]) for start in range(len(words) - size + 1)}
+        quotations = question_sequences(question)
         for key in sequences.keys() - problems.keys():
-            if size >= MIN_WORDS and not quotations.isdisjoint(sequences[key]):
+            if not quotations.isdisjoint(sequences[key]):
                 problems[key] = (
                     f"augmenter.{key}: quotes the evaluation question {question.id} ({question.text!r}); the texts "
                     "would contain its answer. State what readers will have to know without quoting a question"
@@ -26,10 +25,18 @@ def quoted_questions(texts: Mapping[str, str], questions: Iterable[Question]) ->
     return sorted(problems.values())
 
 
-def word_sequences(words: Sequence[str]) -> set[tuple[str, ...]]:
-    """Returns all sequences of up to QUOTED_WORDS words."""
-    return {
-        tuple(words[start : start + size])
-        for start in range(len(words))
-        for size in range(MIN_WORDS, min(QUOTED_WORDS, len(words) - start) + 1)
-    }
+def question_sequences(question: Question) -> Sequences:
+    """Returns the word sequences by which a text quotes a question."""
+    words = split_words(question.text.casefold())
+    size = min(QUOTED_WORDS, len(words))
+    return word_sequences(words, size) if size >= MIN_WORDS else frozenset()
+
+
+def text_sequences(text: str) -> Sequences:
+    """Returns the word sequences of a text that can quote a question."""
+    words = split_words(text.casefold())
+    return frozenset().union(*(word_sequences(words, size) for size in range(MIN_WORDS, QUOTED_WORDS + 1)))
+
+
+def word_sequences(words: Sequence[str], size: int) -> Sequences:
+    return frozenset(tuple(words[start : start + size]) for start in range(len(words) - size + 1))

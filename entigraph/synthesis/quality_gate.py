@@ -1,14 +1,14 @@
 """Checks a sample of the texts before training: too short, repetitive, refusals, copies, wrong language, leakage."""
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
-from functools import lru_cache, partial
+from functools import lru_cache
 
 from entigraph.config.schema import QualityGate
 from entigraph.storage.fingerprints import sample_by_hash
 from entigraph.storage.schemas import Document, Question, SyntheticText
-from entigraph.synthesis.leakage import MIN_WORDS, QUOTED_WORDS
+from entigraph.synthesis.leakage import Sequences, question_sequences, text_sequences, word_sequences
 from entigraph.text.languages import is_foreign
 from entigraph.text.refusals import find_refusal
 from entigraph.text.writing_systems import split_words
@@ -19,7 +19,6 @@ REPEATED_SHARE = 0.3  # of a text's sequences of REPEATED_WORDS words, from whic
 REPEATED_WORDS = 4
 MAX_EXAMPLES = 5
 UNSUPPORTED = "unsupported by their document"
-Sequences = frozenset[tuple[str, ...]]
 
 
 @dataclass
@@ -88,8 +87,8 @@ def check_quality(
     """Checks up to `gate.sample` of the texts, the same ones whenever it is called."""
     sampled = sample_texts(texts, gate.sample)
     sources = {document.id: document.text for document in documents}
-    read_source = lru_cache(maxsize=256)(lambda document: word_sequences(sources.get(document, ""), WORDS_IN_A_ROW))
-    quotations = frozenset[tuple[str, ...]]().union(*map(question_sequences, questions))
+    read_source = lru_cache(maxsize=256)(lambda document: copied_sequences(sources.get(document, "")))
+    quotations = Sequences().union(*map(question_sequences, questions))
     defects: Mapping[str, tuple[float, Callable[[SyntheticText], bool]]] = {
         "too short": (gate.max_short, lambda text: text.tokens < gate.min_tokens),
         "refusals": (gate.max_refusals, lambda text: find_refusal(text.text) is not None),
@@ -102,7 +101,10 @@ def check_quality(
             gate.max_copied,
             lambda text: copied_share(text.text, read_source(text.document_id)) > COPIED_SHARE,
         ),
-        "quoting an evaluation question": (gate.max_quoting, partial(quotes_question, quotations)),
+        "quoting an evaluation question": (
+            gate.max_quoting,
+            lambda text: not quotations.isdisjoint(text_sequences(text.text)),
+        ),
     }
     report = QualityReport(len(sampled), {defect: limit for defect, (limit, _) in defects.items()})
     for text in sampled:
@@ -117,36 +119,17 @@ def sample_texts(texts: Iterable[SyntheticText], size: int) -> list[SyntheticTex
     return sorted(sample_by_hash(texts, size, lambda text: text.id), key=lambda text: text.id)
 
 
-def word_sequences(text: str, size: int) -> Sequences:
-    words = split_words(text.casefold())
-    return frozenset(tuple(words[start : start + size]) for start in range(len(words) - size + 1))
+def copied_sequences(text: str) -> Sequences:
+    return word_sequences(split_words(text.casefold()), WORDS_IN_A_ROW)
 
 
 def copied_share(text: str, source: Sequences) -> float:
     """Returns the share of a text's word sequences that its document contains."""
-    sequences = word_sequences(text, WORDS_IN_A_ROW)
+    sequences = copied_sequences(text)
     return len(sequences & source) / len(sequences) if sequences else 0.0
 
 
 def repeats_itself(text: str) -> bool:
     words = split_words(text.casefold())
     starts = len(words) - REPEATED_WORDS + 1
-    if starts < 2 * REPEATED_WORDS:
-        return False
-    distinct = len({tuple(words[start : start + REPEATED_WORDS]) for start in range(starts)})
-    return 1 - distinct / starts > REPEATED_SHARE
-
-
-def question_sequences(question: Question) -> Sequences:
-    """Returns the word sequences by which a text quotes a question."""
-    size = min(QUOTED_WORDS, len(split_words(question.text)))
-    return word_sequences(question.text, size) if size >= MIN_WORDS else frozenset()
-
-
-def quotes_question(quotations: Sequences, text: SyntheticText) -> bool:
-    words: Sequence[str] = split_words(text.text.casefold())
-    return any(
-        tuple(words[start : start + size]) in quotations
-        for size in range(MIN_WORDS, QUOTED_WORDS + 1)
-        for start in range(len(words) - size + 1)
-    )
+    return starts >= 2 * REPEATED_WORDS and 1 - len(word_sequences(words, REPEATED_WORDS)) / starts > REPEATED_SHARE

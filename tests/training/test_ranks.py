@@ -274,8 +274,8 @@ def test_batch_size_that_devices_cannot_share_is_an_error(folder: Path) -> None:
 def test_process_group_is_read_from_the_environment() -> None:
     assert process_group({}) == ProcessGroup()
     torchrun = {"RANK": "3", "LOCAL_RANK": "1", "WORLD_SIZE": "4", "MASTER_ADDR": "::1", "MASTER_PORT": "29500"}
-    assert process_group(torchrun) == ProcessGroup(3, 1, 4, "torchrun", "-__1-29500-")
+    assert process_group(torchrun) == ProcessGroup(3, 4, "torchrun", "-__1-29500-")
     batch_script = {"SLURM_PROCID": "0", "SLURM_LOCALID": "0", "SLURM_NTASKS": "8"}
     assert process_group(batch_script) == ProcessGroup(), "a batch script is no task"
     task = {**batch_script, "SLURM_PROCID": "5", "SLURM_STEP_NUM_TASKS": "8", "SLURM_JOB_ID": "71"}
-    assert process_group(task) == ProcessGroup(5, 0, 8, "srun", "71--")
+    assert process_group(task) == ProcessGroup(5, 8, "srun", "71--")

@@ -5,7 +5,6 @@ unfinished last sentence, and an empty summary makes no claim. Both count like a
 not split, and claims without a verdict, are left out and counted.
 """
 
-import hashlib
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -51,7 +50,7 @@ from entigraph.llm.base import Writer
 from entigraph.reporting import figures
 from entigraph.reporting.figures import BLACK, GRAY, Axes
 from entigraph.storage.artifact import write_json
-from entigraph.storage.fingerprints import fingerprint
+from entigraph.storage.fingerprints import fingerprint, sample_by_hash
 from entigraph.storage.jsonl import write_jsonl
 from entigraph.storage.schemas import Document
 
@@ -284,17 +283,15 @@ def compare_judges(
         return None
     second = settings.judges["second"]
     with_claims = (summary for summary in judged if summary.claims)
-    sample = sorted(with_claims, key=lambda summary: sampling_rank(settings.seed, summary))[: settings.compared]
+    sample = sample_by_hash(with_claims, settings.compared, lambda summary: f"{settings.seed}/{identify(summary)}")
     again = judge_claims(sample, documents, second, context)
     write_jsonl(out / "claims-second.jsonl", again)
     verdicts = [[verdict for summary in summaries for verdict in summary.verdicts] for summaries in (sample, again)]
     return {"second": writer_name(second), "summaries": len(again), **measure_agreement("judge", "second", *verdicts)}
 
 
-def sampling_rank(seed: int, summary: JudgedSummary) -> str:
-    """Returns a hash of the seed and of what identifies the summary."""
-    place = f"{summary.summarizer}/{summary.prompt}/{summary.corpus}/{summary.document_id}/{summary.sample}"
-    return hashlib.blake2b(f"{seed}/{place}".encode(), digest_size=8).hexdigest()
+def identify(summary: JudgedSummary) -> str:
+    return f"{summary.summarizer}/{summary.prompt}/{summary.corpus}/{summary.document_id}/{summary.sample}"
 
 
 def draw_claims(result: Mapping[str, Any], out: Path) -> None:

@@ -141,12 +141,8 @@ def generation_result(output: Any, body: dict[str, Any]) -> dict[str, Any]:
 
 
 def constrain(schema: dict[str, Any]) -> dict[str, Any]:
-    try:
-        from vllm.sampling_params import StructuredOutputsParams
-    except ImportError:  # before vLLM 0.11
-        from vllm.sampling_params import GuidedDecodingParams
+    from vllm.sampling_params import StructuredOutputsParams
 
-        return {"guided_decoding": GuidedDecodingParams(json=schema)}
     return {"structured_outputs": StructuredOutputsParams(json=schema)}
 
 
