@@ -7,9 +7,10 @@ is reached but not exceeded.
 
 import asyncio
 import time
-from collections import deque
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager, suppress
+
+from anyio import CapacityLimiter
 
 INITIAL_WINDOW = 8.0
 MIN_WINDOW = 1.0
@@ -40,8 +41,7 @@ class RateLimiter:
     def __init__(self, concurrency: int, requests_per_minute: int | None, tokens_per_minute: int | None) -> None:
         self.concurrency = concurrency
         self.window = min(INITIAL_WINDOW, float(concurrency))
-        self.running = 0
-        self.waiting: deque[asyncio.Future[None]] = deque()
+        self.slots = CapacityLimiter(int(self.window))
         self.requests, self.tokens = RateBucket(requests_per_minute), RateBucket(tokens_per_minute)
         self.rate_known = {"requests": requests_per_minute is not None, "tokens": tokens_per_minute is not None}
         self.blocked_until = self.last_cut = 0.0
@@ -49,43 +49,18 @@ class RateLimiter:
     @asynccontextmanager
     async def slot(self, tokens: float) -> AsyncIterator[None]:
         """Occupies a slot of the window while a request of about `tokens` tokens is in flight."""
-        await self.enter()
-        try:
+        async with self.slots:
             await asyncio.sleep(max(self.requests.reserve(1), self.tokens.reserve(tokens)))
             while (remaining := self.blocked_until - time.monotonic()) > 0:
                 await asyncio.sleep(remaining)
             yield
-        finally:
-            self.running -= 1
-            self.wake()
-
-    async def enter(self) -> None:
-        if self.running >= int(self.window) or self.waiting:
-            turn = asyncio.get_running_loop().create_future()
-            self.waiting.append(turn)
-            try:
-                await turn  # `wake` has counted this request as running
-            except asyncio.CancelledError:
-                if turn.done() and not turn.cancelled():
-                    self.running -= 1
-                    self.wake()
-                raise
-        else:
-            self.running += 1
-
-    def wake(self) -> None:
-        while self.waiting and self.running < int(self.window):
-            turn = self.waiting.popleft()
-            if not turn.done():
-                self.running += 1
-                turn.set_result(None)
 
     def on_success(self, headers: Mapping[str, str]) -> None:
         """Widens the window: by one per success until it is first halved, by one per window afterwards."""
         step = 1.0 if not self.last_cut else 1.0 / self.window
         self.window = min(float(self.concurrency), self.window + step)
+        self.slots.total_tokens = int(self.window)
         self.adopt_server_rates(headers)
-        self.wake()
 
     def adopt_server_rates(self, headers: Mapping[str, str]) -> None:
         """Adopts the rates in the server's headers, unless the options set them."""
@@ -99,7 +74,7 @@ class RateLimiter:
                     bucket.per_minute = max(1, int(limit * 0.98))
                     remaining = int(headers.get(f"x-ratelimit-remaining-{kind}", 0))
                     if kind == "requests":  # those in flight are already counted
-                        bucket.burst = min(remaining - self.running, bucket.per_minute / 60)
+                        bucket.burst = min(remaining - self.slots.borrowed_tokens, bucket.per_minute / 60)
                     self.rate_known[kind] = True
 
     def on_throttled(self, retry_after_s: float) -> None:
@@ -109,3 +84,4 @@ class RateLimiter:
         if now - self.last_cut > SECONDS_BETWEEN_CUTS:
             self.last_cut = now
             self.window = max(MIN_WINDOW, self.window / 2)
+            self.slots.total_tokens = int(self.window)
