@@ -25,6 +25,7 @@ from entigraph.storage.token_shards import TokenStore
 from entigraph.tokenization import stage
 from entigraph.tokenization.builders import PretrainedTokenizer
 from entigraph.tokenization.packing import draw_texts
+from entigraph.tokenization.text_selection import TextSelection
 from entigraph.tokenization.tokenizer import Tokenizer
 
 # The pre-tokenization pattern of Llama 3.
@@ -122,7 +123,7 @@ def measure_stage(root: Path) -> dict[str, Any]:
     idle = peak_mb()
     started = time.perf_counter()
     counts = stage.run(
-        root / "texts", root / "tokenizer", out, budget=None, repeat=False, seed=0, progress=SilentProgress()
+        root / "texts", root / "tokenizer", out, TextSelection(None, repeat=False, seed=0), progress=SilentProgress()
     )
     return {
         "seconds": time.perf_counter() - started,

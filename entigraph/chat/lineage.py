@@ -171,21 +171,9 @@ class Lineage:
     @cached_property
     def selected_texts(self) -> Any:
         """Whether each text of the synthesis is within the run's token budget."""
-        from entigraph.tokenization.document_selection import DocumentSelection
-        from entigraph.tokenization.stage import texts_within
+        from entigraph.tokenization.text_selection import TextSelection
 
-        manifest = read_manifest(self.tokens)
-        key, documents = manifest["cache_key"], manifest["counts"].get("documents")
-        return texts_within(
-            self.synthesis,
-            budget=key["budget"],
-            repeat=key["repeat"],
-            seed=key["seed"],
-            block_length=key.get("block_length"),
-            too_long=key.get("too_long", "skip"),
-            validation_fraction=key.get("validation_fraction", 0.0),
-            selection=DocumentSelection(documents) if documents else None,
-        )
+        return TextSelection.from_manifest(read_manifest(self.tokens)).select(self.synthesis)
 
     def describe(
         self, group: RowGroup, row: int, text: str, required: Sequence[str], optional: Sequence[str]

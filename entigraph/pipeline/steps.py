@@ -136,7 +136,7 @@ def tokenize(run: Run, out: Path, progress: Progress, tracker: Tracker) -> Mappi
         run.artifacts.synthesis.folder,
         run.artifacts.tokenizer.folder,
         out,
-        **text_selection(run),
+        text_selection(run),
         progress=progress,
         encoder=run.tokens.encoder,
         stitched=run.tokens.text_layout == "stitched",

@@ -2,7 +2,7 @@
 
 from functools import lru_cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from entigraph.errors import DataError
 from entigraph.evaluation.entity_mentions import TrainingTexts
@@ -12,26 +12,28 @@ from entigraph.storage.jsonl import read_jsonl
 from entigraph.storage.schemas import Document, EntityGraph
 
 if TYPE_CHECKING:
-    from entigraph.tokenization.document_selection import DocumentSelection
+    from entigraph.tokenization.text_selection import DocumentSelection, TextSelection
 
 
-def text_selection(run: Run) -> dict[str, Any]:
-    """Returns what decides which texts a run trains on, as arguments of the tokens stage."""
-    return {
-        "budget": run.tokens.budget,
-        "repeat": run.augmenter.repeats,
-        "seed": run.seed,
-        "block_length": run.tokens.block_length,
-        "too_long": run.tokens.too_long,
-        "validation_fraction": run.data.validation_fraction,
-        "selection": select_documents(run),
-    }
+def text_selection(run: Run) -> "TextSelection":
+    """Returns what decides which texts a run trains on."""
+    from entigraph.tokenization.text_selection import TextSelection
+
+    return TextSelection(
+        run.tokens.budget,
+        run.augmenter.repeats,
+        run.seed,
+        block_length=run.tokens.block_length,
+        too_long=run.tokens.too_long,
+        validation_fraction=run.data.validation_fraction,
+        documents=select_documents(run),
+    )
 
 
 @lru_cache(maxsize=1)  # several stages of a run ask
 def select_documents(run: Run) -> "DocumentSelection | None":
     """Returns the documents whose texts a run trains on; None: all. Raises DataError if there is none."""
-    from entigraph.tokenization.document_selection import DocumentSelection
+    from entigraph.tokenization.text_selection import DocumentSelection
 
     excluded, earlier = run.tokens.exclude_documents, run.tokens.changed_since
     if not excluded and earlier is None:
@@ -58,10 +60,9 @@ def select_documents(run: Run) -> "DocumentSelection | None":
 def trained_documents(run: Run) -> set[str]:
     """Returns the ids of the documents with a text in the training data."""
     from entigraph.storage.texts import row_groups
-    from entigraph.tokenization.stage import texts_within
 
     folder = run.artifacts.synthesis.folder
-    selected = texts_within(folder, **text_selection(run))
+    selected = text_selection(run).select(folder)
     documents: set[str] = set()
     for group in row_groups(folder):
         rows = selected[group.first : group.first + group.count].nonzero()[0].tolist()
@@ -72,11 +73,10 @@ def trained_documents(run: Run) -> set[str]:
 def training_texts(run: Run) -> TrainingTexts | None:
     """Returns the texts that a run trains on and the entities that they are about; None where they were removed."""
     from entigraph.storage.texts import read_texts
-    from entigraph.tokenization.stage import texts_within
 
     if not run.artifacts.synthesis.complete:
         return None
-    selected = texts_within(run.artifacts.synthesis.folder, **text_selection(run))
+    selected = text_selection(run).select(run.artifacts.synthesis.folder)
     graphs = run.artifacts.synthesis.folder / "graphs.jsonl"
     return TrainingTexts(
         lambda: (text for text, read in zip(read_texts(run.artifacts.synthesis.folder), selected, strict=True) if read),

@@ -23,10 +23,10 @@ from entigraph.runtime.progress import Progress
 from entigraph.storage.artifact import CHECKPOINTS
 from entigraph.storage.texts import RowGroup, row_groups, token_counts
 from entigraph.storage.token_shards import ShardWriter
-from entigraph.tokenization.document_selection import DocumentSelection, texts_about
 from entigraph.tokenization.encoders import Encoded, HuggingFaceEncoder
-from entigraph.tokenization.packing import TokenLayout, draw_texts, layout_blocks, layout_stream
+from entigraph.tokenization.packing import TokenLayout, layout_stream
 from entigraph.tokenization.stitching import Seams, find_seams, group_by_document
+from entigraph.tokenization.text_selection import TextSelection, split_texts, texts_about
 from entigraph.tokenization.tokenizer import Tokenizer
 
 FINISHED_GROUPS = f"{CHECKPOINTS}/written.jsonl"
@@ -38,44 +38,33 @@ def run(
     synthesis: Path,
     tokenizer_folder: Path,
     out: Path,
+    selection: TextSelection,
     *,
-    budget: int | None,
-    repeat: bool,
-    seed: int,
     progress: Progress,
-    block_length: int | None = None,
-    too_long: str = "skip",
-    validation_fraction: float = 0.0,
     encoder: str = "auto",
     stitched: bool = False,
-    selection: DocumentSelection | None = None,
 ) -> dict[str, Any]:
-    """Writes the longest prefix of whole texts within `budget` tokens (None: all), in a seeded order.
+    """Writes the selected texts, and those held out to validation/.
 
-    `repeat`: if all texts are drawn and the budget is not reached, they are drawn again (raw documents have nothing
-    more to give). `block_length`: each text lies within one block of so many tokens; a longer one is left out (skip) or
-    truncated (cut). `validation_fraction` of each document's texts are written to validation/ instead, the same texts
-    for every budget. `stitched`: the texts of each document form one training document. `selection`: only the texts
-    about some documents.
+    `stitched`: the texts of each document form one training document.
 
     Raises ConfigError for a budget beyond the texts or below the first text, ArtifactError if a text has other tokens
     than were counted, or than Hugging Face's library gives, DataError if the selection has no text.
     """
     tokenizer = Tokenizer(tokenizer_folder, encoder)
     counts = token_counts(synthesis)
-    selected = texts_about(synthesis, selection)
-    candidates = fitting_texts(counts, selected, block_length, too_long)
-    fitting, held_out = split_texts(synthesis, candidates, validation_fraction, seed)
-    layout = compute_layout(counts, fitting, budget, repeat, seed, block_length)
-    check_budget(budget, repeat, layout, len(fitting), synthesis)
+    selected = texts_about(synthesis, selection.documents)
+    candidates = selection.fitting(counts, selected)
+    fitting, held_out = split_texts(synthesis, candidates, selection.validation_fraction, selection.seed)
+    layout = selection.draw(counts, fitting)
+    check_budget(selection, layout, len(fitting), synthesis)
     seams = None
     if stitched:
         order = group_by_document(layout.texts, synthesis)
         layout = layout_stream(layout.texts[order], layout.lengths[order])
         seams = find_seams(layout, synthesis, tokenizer)
-    writer = TextWriter(
-        tokenizer, counts, choose_verified(layout, seed), in_blocks=block_length is not None, seams=seams
-    )
+    in_blocks = selection.block_length is not None
+    writer = TextWriter(tokenizer, counts, choose_verified(layout, selection.seed), in_blocks, seams)
     marker = f"{layout.fingerprint} labeled: {writer.has_labels}{' stitched' if stitched else ''}"
     finished = prepare_folder(out, marker)
     with (
@@ -91,114 +80,47 @@ def run(
                 records.write(json.dumps({"first": group.first, "checksum": checksum(positions, shards)}) + "\n")
                 records.flush()
             advance(positions.tokens, resumed=written)
-        shards.finish(layout.ends if seams is None else seams.document_ends(layout), block_length)
-    if validation_fraction:
-        write_validation(synthesis, out / VALIDATION, replace(writer, seams=None), held_out, block_length)
-    packing = {"padding": layout.padding, "too_long": len(selected) - len(candidates)} if block_length else {}
+        shards.finish(layout.ends if seams is None else seams.document_ends(layout), selection.block_length)
+    if selection.validation_fraction:
+        write_validation(synthesis, out / VALIDATION, replace(writer, seams=None), held_out, selection)
+    packing = {"padding": layout.padding, "too_long": len(selected) - len(candidates)} if in_blocks else {}
     return {
         "synthetic_tokens": layout.tokens,
         "texts": len(layout.texts),
         "passes": round(len(layout.texts) / len(fitting), 3),
         "vocabulary": tokenizer.vocabulary,
         **packing,
-        **(selection.counts(len(counts) - len(selected)) if selection else {}),
-        **({"validation_texts": len(held_out)} if validation_fraction else {}),
+        **(selection.documents.counts(len(counts) - len(selected)) if selection.documents else {}),
+        **({"validation_texts": len(held_out)} if selection.validation_fraction else {}),
         "encoder": tokenizer.encoder_info,
     }
 
 
-def texts_within(
-    synthesis: Path,
-    *,
-    budget: int | None,
-    repeat: bool,
-    seed: int,
-    block_length: int | None,
-    too_long: str,
-    validation_fraction: float = 0.0,
-    selection: DocumentSelection | None = None,
-) -> NDArray[np.bool_]:
-    """Returns for each text, in the order of generation, whether it is among the tokens that the arguments select."""
-    counts = token_counts(synthesis)
-    candidates = fitting_texts(counts, texts_about(synthesis, selection), block_length, too_long)
-    fitting, _ = split_texts(synthesis, candidates, validation_fraction, seed)
-    selected = np.zeros(len(counts), dtype=np.bool_)
-    selected[compute_layout(counts, fitting, budget, repeat, seed, block_length).texts] = True
-    return selected
-
-
-def fitting_texts(
-    counts: NDArray[np.int64], texts: NDArray[np.int64], block_length: int | None, too_long: str
-) -> NDArray[np.int64]:
-    """Returns those of the texts that are not skipped."""
-    if block_length is None or too_long == "cut":
-        return texts
-    return texts[counts[texts] <= block_length]
-
-
-def split_texts(
-    synthesis: Path, texts: NDArray[np.int64], fraction: float, seed: int
-) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Returns the texts to train on and those held out: of each document the same share, drawn by seed and document.
-
-    A document's only text is never held out, because the questions ask about every document.
-    """
-    if not fraction:
-        return texts, texts[:0]
-    by_document: dict[str, list[int]] = {}
-    eligible = set(texts.tolist())
-    for group in row_groups(synthesis):
-        for number, document in enumerate(group.column("document_id"), group.first):
-            if number in eligible:
-                by_document.setdefault(document, []).append(number)
-    held_out: list[int] = []
-    for document, numbers in by_document.items():
-        count = min(round(fraction * len(numbers)), len(numbers) - 1)
-        held_out += random.Random(f"validation/{seed}/{document}").sample(numbers, count)
-    chosen = np.array(sorted(held_out), dtype=np.int64)
-    return np.setdiff1d(texts, chosen), chosen
-
-
 def write_validation(
-    synthesis: Path, out: Path, writer: "TextWriter", texts: NDArray[np.int64], block_length: int | None
+    synthesis: Path, out: Path, writer: "TextWriter", texts: NDArray[np.int64], selection: TextSelection
 ) -> None:
     """Writes the held-out texts as token shards of their own; starts again if it was interrupted."""
-    lengths = writer.counts[texts] if block_length is None else writer.counts[texts].clip(max=block_length)
-    layout = layout_stream(texts, lengths) if block_length is None else layout_blocks(texts, lengths, block_length)
+    layout = selection.layout(writer.counts, texts)
     shutil.rmtree(out, ignore_errors=True)
     out.mkdir()
     with ShardWriter(out, layout.shard_starts, labeled=writer.has_labels) as shards:
         for group in row_groups(synthesis):
             writer.write(group, layout.select(group.first, group.count), shards)
-        shards.finish(layout.ends, block_length)
+        shards.finish(layout.ends, selection.block_length)
 
 
-def compute_layout(
-    counts: NDArray[np.int64],
-    fitting: NDArray[np.int64],
-    budget: int | None,
-    repeat: bool,
-    seed: int,
-    block_length: int | None,
-) -> TokenLayout:
-    lengths = counts[fitting] if block_length is None else counts[fitting].clip(max=block_length)
-    order = draw_texts(lengths, budget, repeat, seed)
-    if block_length is None:
-        return layout_stream(fitting[order], lengths[order])
-    return layout_blocks(fitting[order], lengths[order], block_length)
-
-
-def check_budget(budget: int | None, repeat: bool, layout: TokenLayout, texts: int, synthesis: Path) -> None:
+def check_budget(selection: TextSelection, layout: TokenLayout, texts: int, synthesis: Path) -> None:
     """Raises ConfigError if the texts do not fill the budget, or no text fits."""
     if not texts:
         raise ConfigError(
             f"tokens.block_length: {synthesis} contains no fitting text; raise it, or tokens.too_long=cut"
         )
+    budget = selection.budget
     if budget is None:
         return
     if not len(layout.texts):
         raise ConfigError(f"tokens.budget: {budget:,} tokens are fewer than the first text has; raise it")
-    if not repeat and len(layout.texts) == texts and layout.tokens < budget:
+    if not selection.repeat and len(layout.texts) == texts and layout.tokens < budget:
         raise ConfigError(
             f"tokens.budget: {budget:,} tokens asked for; {synthesis} holds {layout.tokens:,}. "
             "Lower tokens.budget, or generate more texts (synthesis.token_budget, or more documents)"

@@ -20,7 +20,7 @@ from entigraph.storage.schemas import Document
 from entigraph.storage.texts import read_texts
 from entigraph.synthesis.augmenters.cross_document import WALK, CrossDocument
 from entigraph.synthesis.augmenters.entigraph import EntiGraph
-from entigraph.tokenization.document_selection import DocumentSelection, texts_about
+from entigraph.tokenization.text_selection import DocumentSelection, texts_about
 from tests.conftest import TINY, Command
 from tests.mock_llm_server import Handle, spawned
 from tests.synthesis import test_augmenters_contract as contract

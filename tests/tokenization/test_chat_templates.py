@@ -14,6 +14,7 @@ from entigraph.storage.texts import write_texts
 from entigraph.storage.token_shards import TokenStore
 from entigraph.tokenization import stage
 from entigraph.tokenization.builders import ChatTokenizer
+from entigraph.tokenization.text_selection import TextSelection
 from entigraph.tokenization.tokenizer import Tokenizer
 from entigraph.training.data_schedule import SYNTHETIC, DataSchedule
 from entigraph.training.datamodule import IGNORED, BatchLoader
@@ -123,11 +124,8 @@ def packed(chat_model: Path, tmp_path: Path) -> tuple[TokenStore, Tokenizer]:
         tmp_path / "texts",
         tokenizer.folder,
         tmp_path / "out",
-        budget=None,
-        repeat=True,
-        seed=0,
+        TextSelection(None, repeat=True, seed=0, block_length=256),
         progress=SilentProgress(),
-        block_length=256,
     )
     assert counts["texts"] == 30 and counts["too_long"] == 0 and counts["encoder"]["name"] == "tokenizers"
     return TokenStore(tmp_path / "out"), tokenizer

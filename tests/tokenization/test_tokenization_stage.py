@@ -19,6 +19,7 @@ from entigraph.storage.token_shards import TokenStore
 from entigraph.tokenization import encoders, stage
 from entigraph.tokenization.builders import ByteTokenizer, PretrainedTokenizer, TrainedTokenizer
 from entigraph.tokenization.packing import draw_texts, layout_blocks
+from entigraph.tokenization.text_selection import TextSelection
 from entigraph.tokenization.tokenizer import Tokenizer
 
 GROUP = 50
@@ -78,10 +79,12 @@ def small_groups(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("entigraph.storage.texts.ROWS_PER_GROUP", GROUP)
 
 
-def tokenize(texts: Path, tokenizer: Path, out: Path, **options: object) -> dict[str, object]:
+def tokenize(
+    texts: Path, tokenizer: Path, out: Path, *, encoder: str = "auto", stitched: bool = False, **selection: object
+) -> dict[str, object]:
     out.mkdir(exist_ok=True)
-    settings = {"budget": None, "repeat": False, "seed": 0, "progress": SilentProgress(), **options}
-    return stage.run(texts, tokenizer, out, **settings)  # type: ignore[arg-type]
+    selected = TextSelection(**{"budget": None, "repeat": False, "seed": 0, **selection})  # type: ignore[arg-type]
+    return stage.run(texts, tokenizer, out, selected, progress=SilentProgress(), encoder=encoder, stitched=stitched)
 
 
 def content(out: Path) -> dict[str, bytes]:
@@ -168,6 +171,7 @@ import os, signal, sys
 from contextlib import contextmanager
 from pathlib import Path
 from entigraph.tokenization import stage
+from entigraph.tokenization.text_selection import TextSelection
 
 class Deadly:
     groups = 0
@@ -181,7 +185,7 @@ class Deadly:
         yield advance
 
 texts, tokenizer, out = map(Path, sys.argv[1:4])
-stage.run(texts, tokenizer, out, budget=None, repeat=False, seed=0, progress=Deadly())
+stage.run(texts, tokenizer, out, TextSelection(None, repeat=False, seed=0), progress=Deadly())
 """
 
 

@@ -11,6 +11,7 @@ from entigraph.storage.texts import write_texts
 from entigraph.storage.token_shards import TokenStore
 from entigraph.tokenization import stage
 from entigraph.tokenization.builders import ByteTokenizer, PretrainedTokenizer, TrainedTokenizer
+from entigraph.tokenization.text_selection import TextSelection
 from entigraph.tokenization.tokenizer import Tokenizer
 from tests.conftest import write_shards
 
@@ -51,7 +52,7 @@ def tokenize(
     texts: Path, tokenizer: Path, out: Path, budget: int | None, seed: int = 0, repeat: bool = False
 ) -> TokenStore:
     out.mkdir()
-    counts = stage.run(texts, tokenizer, out, budget=budget, repeat=repeat, seed=seed, progress=SilentProgress())
+    counts = stage.run(texts, tokenizer, out, TextSelection(budget, repeat, seed), progress=SilentProgress())
     store = TokenStore(out)
     assert counts["synthetic_tokens"] == len(store)
     return store

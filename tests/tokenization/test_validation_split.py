@@ -6,7 +6,7 @@ import numpy as np
 
 from entigraph.storage.schemas import SyntheticText
 from entigraph.storage.texts import write_texts
-from entigraph.tokenization.stage import split_texts
+from entigraph.tokenization.text_selection import split_texts
 
 
 def texts(folder: Path, counts: dict[str, int]) -> Path:
