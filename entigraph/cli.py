@@ -6,8 +6,10 @@
 import os
 import re
 import sys
+import sysconfig
 import traceback
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from pkgutil import resolve_name
 from uuid import uuid4
 
@@ -200,11 +202,26 @@ def report_error(error: Exception) -> int:
         print(f"error: {message}", file=sys.stderr)
         return USER_ERROR
     traceback.print_exception(error)
+    if place := raised_in_user_code(error):
+        print(f"error: {type(error).__name__} in your code, {place}: {error}", file=sys.stderr)
+        return USER_ERROR
     print(
         f"error: an unexpected {type(error).__name__}, an internal error of entigraph: please report the lines above",
         file=sys.stderr,
     )
     return INTERNAL_ERROR
+
+
+def raised_in_user_code(error: BaseException) -> str | None:
+    """Returns file and line of the user's code that the error comes from, directly or in a library that it called."""
+    libraries = {Path(path) for path in sysconfig.get_paths().values()}
+    for frame in reversed(traceback.extract_tb(error.__traceback__)):
+        folders = Path(frame.filename).parents
+        if Path(__file__).parent in folders:
+            return None
+        if folders and not libraries.intersection(folders) and not frame.filename.startswith("<"):
+            return f"{frame.filename}:{frame.lineno}"
+    return None
 
 
 def explain_hydra_error(message: str) -> str | None:

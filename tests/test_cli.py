@@ -1,6 +1,7 @@
 """The command line: invalid input is one error without a traceback, and nothing is written."""
 
 import json
+import re
 import shlex
 import shutil
 import signal
@@ -210,18 +211,29 @@ def test_interrupt_message_explains_how_to_continue(tmp_path: Path) -> None:
     assert running.returncode == 130 and "run the same command to continue" in errors
 
 
-def test_internal_error_keeps_its_traceback(command: Command, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("body", "status", "message"),
+    [
+        ("1 / 0", 1, r"error: ZeroDivisionError in your code, .*mine/__init__\.py:8: division by zero"),
+        ("sorted('', key=0, reverse=[])", 1, r"error: TypeError in your code, .*mine/__init__\.py:8: "),
+        ("5", 70, "error: an unexpected AttributeError, an internal error of entigraph"),
+    ],
+)
+def test_unexpected_errors_keep_their_traceback(
+    body: str, status: int, message: str, command: Command, tmp_path: Path
+) -> None:
     package = tmp_path / "mine"
     package.mkdir()
     (package / "__init__.py").write_text(
         "from dataclasses import dataclass\n@dataclass\nclass Broken:\n    name: str = 'broken'\n"
         "    fictional = False\n    questions_known = True\n"
-        "    def sources(self): return []\n    def read(self): return 1 / 0\n"
+        f"    def sources(self): return []\n    def read(self): return {body}\n"
     )
     result = command(
         "stage=corpus", "corpus._target_=mine.Broken", "~corpus.documents", "~corpus.changed", "~corpus.seed"
     )
-    assert result.returncode == 70 and "ZeroDivisionError" in result.stderr and "Traceback" in result.stderr
+    assert result.returncode == status and "Traceback" in result.stderr
+    assert re.match(message, result.stderr.splitlines()[-1])
 
 
 def test_experiment_in_config_dir(command_here: Command, tmp_path: Path) -> None:

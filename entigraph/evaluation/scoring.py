@@ -168,14 +168,22 @@ def mean_with_interval(name: str, answers: Sequence[Answer], score: AnswerScore)
     """Returns the mean score with its standard error clustered by document, whose questions are not independent."""
     values = [float(score(answer)) for answer in answers]
     average, error = mean(values), clustered_error(values, [answer.document_id for answer in answers])
-    margin = NormalDist().inv_cdf((1 + CONFIDENCE) / 2) * error
     return {
         name: average,
         "stderr": error,
-        INTERVAL: [max(0.0, average - margin), min(1.0, average + margin)],
+        INTERVAL: score_interval(average, error, len(answers)),
         "questions": len(answers),
         "documents": len({answer.document_id for answer in answers}),
     }
+
+
+def score_interval(average: float, error: float, count: int) -> list[float]:
+    """Returns the normal interval of a mean; if all answers are right, or all are wrong, Wilson's (1927)."""
+    quantile = NormalDist().inv_cdf((1 + CONFIDENCE) / 2)
+    if count and average in (0, 1):
+        width = quantile**2 / (count + quantile**2)
+        return [0.0, width] if average == 0 else [1 - width, 1.0]
+    return [max(0.0, average - quantile * error), min(1.0, average + quantile * error)]
 
 
 def with_interval(name: str, answers: Sequence[Answer], score: AnswerScore) -> dict[str, Any]:

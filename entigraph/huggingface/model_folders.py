@@ -29,6 +29,12 @@ def is_local_path(path: str) -> bool:
     return bool(slash) and (owner in NO_HUB_NAMES or Path(owner).is_dir())
 
 
+def absolute_model_path(path: str) -> str:
+    """Returns the absolute path of a local model, which is valid in any working directory; a Hub ID as it is."""
+    local = Path(path).expanduser()
+    return str(local.resolve()) if path and local.exists() else path
+
+
 def check_model_path(path: str) -> None:
     """Raises ConfigError if the path does not exist or is not a model folder. Does not load the model."""
     local = Path(path).expanduser()

@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Iterator
+from os.path import commonprefix
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,8 @@ MAX_FIELDS_SHOWN = 20
 def explain_difference(artifact: Artifact) -> list[str]:
     """Returns a line for each field in which an artifact differs from the nearest finished one of its stage.
 
-    The nearest is the one with the fewest differing fields. Returns an empty list for a finished artifact.
+    The nearest is the one with the fewest differing fields; of several, the one with the most similar name. Returns an
+    empty list for a finished artifact.
     """
     if artifact.complete:
         return []
@@ -23,7 +25,8 @@ def explain_difference(artifact: Artifact) -> list[str]:
     finished = {folder: differing_values(fields, current) for folder, fields in finished_fields(artifact)}
     if not finished:
         return [f"no finished {artifact.stage} artifact exists"]
-    nearest = min(sorted(finished), key=lambda folder: len(finished[folder]))
+    similarity = {folder: len(commonprefix([folder.name, artifact.folder.name])) for folder in finished}
+    nearest = min(sorted(finished), key=lambda folder: (len(finished[folder]), -similarity[folder]))
     lines = [f"nearest finished: {nearest.name}"]
     if not finished[nearest]:
         return [*lines, "the same fields, but written by another version of entigraph"]

@@ -10,6 +10,7 @@ from entigraph.errors import ConfigError
 from entigraph.publish.ollama import FILE, render_modelfile
 from entigraph.publish.published_files import find_folder
 from entigraph.publish.qa_formats import QAFormat, export_pairs
+from entigraph.storage.data_losses import count_of
 
 
 def export_main(arguments: Sequence[str]) -> None:
@@ -22,7 +23,10 @@ def export_main(arguments: Sequence[str]) -> None:
     synthesis = find_folder(options.name, options.root.resolve() / "synthesis")
     file = check_new(options.out or Path(f"{synthesis.name}-{kind}.jsonl"))
     pairs, texts, without = export_pairs(synthesis, file, kind)
-    print(f"{file}: {pairs:,} question-answer pairs of {texts:,} texts; {without:,} texts without a pair are left out")
+    print(
+        f"{file}: {count_of(pairs, 'question-answer pair')} of {count_of(texts, 'text')}"
+        + (f"; left out {count_of(without, 'text')} without a pair" if without else "")
+    )
 
 
 def export_parser() -> ArgumentParser:

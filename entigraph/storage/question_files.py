@@ -13,7 +13,7 @@ from typing import Any
 from entigraph.errors import DataError
 from entigraph.storage.data_losses import Loss, count_of
 from entigraph.storage.jsonl import json_error, list_problems, numbered_lines, parse_json, read_jsonl, write_jsonl
-from entigraph.storage.schemas import Choice, Document, Question
+from entigraph.storage.schemas import UNGROUPED, Choice, Document, Question
 from entigraph.text.answer_matching import contains_answer, normalize_answer
 from entigraph.text.normalization import fold_whitespace, is_blank, normalize_line, normalize_text
 
@@ -205,12 +205,12 @@ def parse_answer(choices: Sequence[str], answer: Any) -> Choice:
 
 
 def parse_group(group: Any) -> str:
-    """Returns the category of a question, "all" if the file has none."""
+    """Returns the group of a question; UNGROUPED if the file states none."""
     if group is None:
-        return "all"
+        return UNGROUPED
     if not isinstance(group, str) and not is_number(group):
         raise DataError(f"group is {group!r:.80}; a text expected")
-    return normalize_line(str(group)).strip() or "all"
+    return normalize_line(str(group)).strip() or UNGROUPED
 
 
 def parse_evidence(evidence: Any) -> list[str]:

@@ -4,6 +4,7 @@ from collections.abc import Container, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+UNGROUPED = "ungrouped"  # the group of questions whose source states none
 Choice = int | list[int]  # the index of an option; a sorted list of indices if several may be correct
 
 

@@ -9,9 +9,10 @@ from math import ceil
 from pathlib import Path
 
 from entigraph.config.schema import Synthesis
-from entigraph.errors import DataError
+from entigraph.errors import ConfigError, DataError
 from entigraph.llm.base import LLM
 from entigraph.runtime.progress import Progress
+from entigraph.storage.data_losses import count_of
 from entigraph.storage.jsonl import read_jsonl
 from entigraph.storage.schemas import Document, EntityGraph, Failure, SyntheticText
 from entigraph.synthesis.base import Augmenter, WritingTask
@@ -123,7 +124,7 @@ class TextGenerator:
         with closing(self.run_tasks(first_tasks(ahead)[:FIRST_WAVE], attempt=0)) as outcomes:
             probes = list(outcomes)
         self.answered_ahead = AnsweredAhead({id(outcome.subject): outcome for outcome in probes})
-        texts = [text for outcome in probes for text in usable_texts(outcome) if text]
+        texts = [text for outcome in probes for text in usable_texts(outcome, self.augmenter.name) if text]
         self.tokens_per_task = sum(map(self.count_tokens, texts)) / len(probes)
         in_runs = run_length(ahead) > 1  # otherwise the augmenter goes round the documents itself
         if in_runs and self.tokens_per_task * len(ahead) > token_budget:
@@ -183,7 +184,7 @@ class TextGenerator:
         """Yields the texts of a task until the budget is reached. Returns the groups without a text."""
         task, completion = outcome.subject, outcome.completion
         missing = []
-        for about, text in zip(task.about, usable_texts(outcome), strict=True):
+        for about, text in zip(task.about, usable_texts(outcome, self.augmenter.name), strict=True):
             if text is None or (self.rules.detect_refusals and find_refusal(text)):
                 missing.append(about)
                 continue
@@ -219,9 +220,16 @@ class TextGenerator:
         )
 
 
-def usable_texts(outcome: TextOutcome) -> Sequence[str | None]:
+def usable_texts(outcome: TextOutcome, augmenter: str) -> Sequence[str | None]:
     """Returns a text for each group of the task; None for those that are missing, empty or truncated."""
-    texts = outcome.result or [None] * len(outcome.subject.about)
+    groups = outcome.subject.about
+    texts = outcome.result or [None] * len(groups)
+    if len(texts) != len(groups):
+        raise ConfigError(
+            f"augmenter={augmenter}: write returned {count_of(len(texts), 'text')} for a task with "
+            f"{count_of(len(groups), 'group')} in `about`; return one text for each group, or announce more groups in "
+            "tasks, such as WritingTask(..., about=[[], []]) for two texts about the document"
+        )
     if outcome.truncated:
         texts = drop_last(texts)
     return [text if text and text.strip() else None for text in texts]

@@ -9,7 +9,7 @@ from typing import Any
 from entigraph.errors import DataError, LLMError
 from entigraph.llm.base import Completion, Usage
 from entigraph.llm.cost import render_dollars
-from entigraph.storage.data_losses import Loss
+from entigraph.storage.data_losses import Loss, count_of
 from entigraph.storage.jsonl import JsonLinesWriter
 from entigraph.storage.schemas import EntityGraph, Failure, SyntheticText
 
@@ -155,8 +155,8 @@ def summary_lines(counts: Mapping[str, Any], documents: int, token_budget: int |
     if counts["entities_left_out"]:
         lines.append(f"  {counts['entities_left_out']} entities beyond augmenter.max_entities are left out")
     if counts["near_duplicates"]:
-        removed = ", and are removed" if counts["removed"] else ""
-        lines.append(f"  {counts['near_duplicates']} texts are near-duplicates{removed} (near_duplicates.jsonl)")
+        removed = ", removed" if counts["removed"] else ""
+        lines.append(f"  {count_of(counts['near_duplicates'], 'near-duplicate')}{removed} (near_duplicates.jsonl)")
     if counts["documents_with_texts"] < documents:
         lines.append(f"  {documents - counts['documents_with_texts']} of {documents} documents have no text")
     if token_budget is not None and counts["tokens"] < token_budget:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from entigraph.config.fields import runtime_field
 from entigraph.errors import ConfigError
+from entigraph.storage.data_losses import count_of
 from entigraph.storage.fingerprints import digest
 
 if TYPE_CHECKING:
@@ -189,7 +190,8 @@ class DataSchedule:
     def summary_line(self) -> str:
         counts, length = self.summary(), self.context_length
         line = (
-            f"{counts['steps']:,} steps of {self.batch_size} x {length:,} tokens, {counts['tokens']:,} in total: "
+            f"{count_of(counts['steps'], 'step')} of {self.batch_size} x {length:,} tokens, "
+            f"{counts['tokens']:,} in total: "
             f"synthetic {counts['synthetic_samples'] * length:,} ({counts['synthetic_passes']:g} passes)"
         )
         if counts["replay_samples"]:

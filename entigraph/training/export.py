@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
+from entigraph.huggingface.model_folders import absolute_model_path
 from entigraph.storage.artifact import artifact_folder, package_versions, read_json
 from entigraph.training.adapters import merge_adapter
 from entigraph.training.component_nodes import describe
@@ -84,7 +85,7 @@ def export_merged(net: "PreTrainedModel", weights: Iterable[tuple[str, torch.Ten
     if not adapter:
         return False
     assert job.adapter is not None
-    job.adapter.save(net, adapter, job.out / ADAPTER, job.model.path)
+    job.adapter.save(net, adapter, job.out / ADAPTER, absolute_model_path(job.model.path))
     base = load_model(job.model.path)
     merge_adapter(base, adapter, job.adapter.scale)
     if job.difference:
@@ -147,7 +148,7 @@ def add_bos(file: Path, bos_id: int | None) -> None:
 
 def render_card(job: TrainingJob, counts: Mapping[str, Any]) -> str:
     """Returns the model card in Markdown with the front matter of the Hugging Face Hub."""
-    base_model = job.model.path or f"random weights ({job.model.name})"
+    base_model = absolute_model_path(job.model.path) or f"random weights ({job.model.name})"
     on_hub = job.model.path and not Path(job.model.path).expanduser().exists()
     front_matter = ["library_name: transformers", "pipeline_tag: text-generation"]
     front_matter += [f"base_model: {job.model.path}"] if on_hub else []

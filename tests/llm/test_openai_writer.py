@@ -10,6 +10,7 @@ import sys
 import time
 from collections.abc import Iterator
 from contextlib import suppress
+from dataclasses import replace
 from email.utils import formatdate
 from pathlib import Path
 from typing import Any
@@ -309,6 +310,7 @@ def test_missing_key_of_paid_endpoint_is_rejected(tmp_path: Path, monkeypatch: A
     )
     with pytest.raises(LLMError, match="MY_KEY is not set in the environment"):
         ask(options, tmp_path / "j", [])
+    assert replace(options, base_url="http://127.0.0.1:1").key, "a server of one's own has a price, but no key"
 
 
 def test_sweep_without_key_ends_before_its_first_job(command: Command, tmp_path: Path) -> None:

@@ -43,3 +43,13 @@ def test_damaged_manifests_are_skipped(tmp_path: Path) -> None:
     (tmp_path / "tokenizer" / "broken-00000000").mkdir(parents=True)
     (tmp_path / "tokenizer" / "broken-00000000" / "manifest.json").write_text("{")
     assert explain_difference(make(tmp_path)) == ["no finished tokenizer artifact exists"]
+
+
+def test_of_equally_near_artifacts_the_one_with_the_similar_name_is_shown(tmp_path: Path) -> None:
+    finished = {
+        name: Artifact(tmp_path, "tokens", name, {"budget": 1}, {}) for name in ("notes-entigraph", "notes-raw")
+    }
+    for artifact in finished.values():
+        build_artifact(artifact, lambda out: {})
+    lines = explain_difference(Artifact(tmp_path, "tokens", "notes-raw", {"budget": 2}, {}))
+    assert lines[0] == f"nearest finished: {finished['notes-raw'].folder.name}"

@@ -81,7 +81,7 @@ def test_questions_are_normalized(tmp_path: Path) -> None:
     file = tmp_path / "q.jsonl"
     file.write_bytes(b"\xef\xbb\xbf" + json.dumps(line, ensure_ascii=False).encode() + b"\r\n\xe2\x80\x8b\n")
     (question,) = read_questions(file, {"caf\u00e9.txt"})
-    assert (question.document_id, question.text, question.group) == ("caf\u00e9.txt", "Who\nrang?", "all")
+    assert (question.document_id, question.text, question.group) == ("caf\u00e9.txt", "Who\nrang?", "ungrouped")
     assert question.choices == ["Ilse", "12", "1.5"] and question.evidence == ["Ilse rang\nthe bell."]
 
 

@@ -96,6 +96,20 @@ def synthesize(corpus: Path, out: Path, augmenter: Augmenter, llm: Any, **rules:
     return list(read_texts(out))
 
 
+class TwoTexts(JudgedComparison):
+    """Returns more texts than its tasks announce."""
+
+    def write(self, task: WritingTask) -> Steps[Sequence[str | None]]:
+        (text,) = yield from super().write(task)
+        return [text, text]
+
+
+def test_more_texts_than_announced_are_one_error(corpus: Path, tmp_path: Path) -> None:
+    message = r"augmenter=judged: write returned 2 texts for a task with 1 group in `about`; return one text for each"
+    with pytest.raises(ConfigError, match=message):
+        synthesize(corpus, tmp_path / "out", TwoTexts(), ScriptedWriter())
+
+
 def test_second_request_depends_on_first_answer(corpus: Path, tmp_path: Path) -> None:
     llm = ScriptedWriter(rejected="nothing")
     texts = synthesize(corpus, tmp_path / "out", JudgedComparison(), llm)

@@ -86,11 +86,14 @@ def test_interrupted_adapter_training_resumes_bitwise(precision: str, root: Path
 
 
 @pytest.mark.parametrize("precision", PRECISIONS)
-def test_export_is_the_base_model_with_the_adapter_merged(precision: str, root: Path) -> None:
+def test_export_is_the_base_model_with_the_adapter_merged(
+    precision: str, root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     from peft import PeftModel
     from transformers import AutoModelForCausalLM
 
-    counts = train(root, "out", {}, precision=precision)
+    monkeypatch.chdir(root)
+    counts = train(Path(), "out", {}, precision=precision)  # whose base model has a relative path
     merged, base = weights(root, "out"), load_file(root / "base" / "model.safetensors")
     changed = {name for name in base if not torch.equal(base[name], merged[name])}
     layers = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")

@@ -16,7 +16,7 @@ from entigraph.corpus.document_conversion import UnreadableFile
 from entigraph.corpus.readers.benchmark_records import BenchmarkReader, load_json_lines, text_field
 from entigraph.corpus.readers.text_files import read_document
 from entigraph.errors import ConfigError
-from entigraph.storage.schemas import ConversionLoss, Document, Question, SkippedFile
+from entigraph.storage.schemas import UNGROUPED, ConversionLoss, Document, Question, SkippedFile
 
 QUESTIONS, REPORTS = "data/financebench_open_source.jsonl", "pdfs"
 EXPECTED = '{"financebench_id": "...", "doc_name": "3M_2018_10K", "question": "...", "answer": "..."}'
@@ -79,7 +79,7 @@ class FinanceBench(BenchmarkReader):
             if f"financebench-{name}" not in known:
                 content.leave_out(NO_REPORT)
                 continue
-            group = str(raw.get("question_type") or "all").replace("-", "_")
+            group = str(raw.get("question_type") or UNGROUPED).replace("-", "_")
             content.questions.append(
                 Question(id=identity, document_id=f"financebench-{name}", text=text, accepted=[answer], group=group)
             )

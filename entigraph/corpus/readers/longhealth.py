@@ -10,7 +10,7 @@ from typing import Any, ClassVar
 from entigraph.corpus.base import CorpusContent
 from entigraph.corpus.readers.benchmark_records import BenchmarkReader, list_field, load_json, text_field
 from entigraph.errors import DataError
-from entigraph.storage.schemas import Document, Question
+from entigraph.storage.schemas import UNGROUPED, Document, Question
 from entigraph.text.normalization import normalize_text
 
 OPTIONS = tuple(f"answer_{letter}" for letter in "abcde")
@@ -67,5 +67,5 @@ def read_question(raw: Any, place: str, identity: str, document: Document, about
         text=about + text,
         choices=choices,
         answer=choices.index(correct),
-        group="all",
+        group=UNGROUPED,
     )

@@ -11,7 +11,7 @@ from typing import Any, ClassVar
 from entigraph.corpus.base import CorpusContent
 from entigraph.corpus.readers.benchmark_records import BenchmarkReader, list_field, load_json_lines, text_field
 from entigraph.errors import DataError
-from entigraph.storage.schemas import Document, Question
+from entigraph.storage.schemas import UNGROUPED, Document, Question
 from entigraph.text.normalization import normalize_text
 
 EXPECTED = '{"question": "...", "answer": "...", "pages": [{"title": "...", "text": "..."}]}'
@@ -63,5 +63,5 @@ def read_question(raw: Any, place: str, number: int, document: Document) -> Ques
         text_field({"answer": answer}, "answer", place, EXPECTED)
         for answer in (answers if isinstance(answers, list) and answers else [answers])
     ]
-    group = str(raw.get("answer_type") or "all").lower().replace(" ", "_")
+    group = str(raw.get("answer_type") or UNGROUPED).lower().replace(" ", "_")
     return Question(id=f"simpleqa-q{number}", document_id=document.id, text=text, accepted=accepted, group=group)

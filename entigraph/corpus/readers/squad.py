@@ -14,7 +14,7 @@ from typing import Any, ClassVar
 from entigraph.corpus.base import CorpusContent
 from entigraph.corpus.readers.benchmark_records import BenchmarkReader, list_field, parse_file, text_field
 from entigraph.errors import DataError
-from entigraph.storage.schemas import Document, Question
+from entigraph.storage.schemas import UNGROUPED, Document, Question
 from entigraph.text.normalization import normalize_text
 
 NOT_IN_IDS = re.compile(r"\W+")
@@ -71,7 +71,7 @@ class Squad(BenchmarkReader):
             document_id=document.id,
             text=f"{document.title}: {text}" if self.name_title else text,
             accepted=answers,
-            group="all",
+            group=UNGROUPED,
         )
 
 

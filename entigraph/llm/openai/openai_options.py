@@ -11,7 +11,7 @@ from entigraph.config.fields import check_minimums, check_positive, runtime_fiel
 from entigraph.errors import ConfigError, LLMError
 from entigraph.llm.base import Request
 from entigraph.llm.caching import Body
-from entigraph.llm.cost import Price, find_price
+from entigraph.llm.cost import Price, find_price, is_private_address
 from entigraph.llm.openai.capabilities import check_capabilities
 from entigraph.llm.replies import FINISH_REASONS, ReplyError
 from entigraph.llm.wire_format import PATHS, Api, build_body
@@ -113,8 +113,9 @@ class OpenAIOptions:
 
     @property
     def key(self) -> str:
-        """The API key. Raises LLMError if it is not set for a paid endpoint."""
-        key = os.environ.get(self.api_key_env) or ("none-needed" if self.price.free else "")
+        """The API key. Raises LLMError if it is not set for a paid endpoint that is not on a private address."""
+        keyless = self.price.free or all(map(is_private_address, self.addresses))
+        key = os.environ.get(self.api_key_env) or ("none-needed" if keyless else "")
         if not key:
             raise LLMError(f"llm.api_key_env: {self.api_key_env} is not set in the environment; export the API key")
         if odd := next((character for character in key if not "!" <= character <= "~"), None):
