@@ -59,7 +59,9 @@ NO_CREDIT = re.compile(
     re.IGNORECASE,
 )
 FILTERED = re.compile(
-    r"content.?(filter|management|policy)|usage polic|moderation|safety system|responsible.?ai", re.IGNORECASE
+    r"content.?(filter|management|policy|exists risk)|usage (polic|guideline)|moderation|safety system|responsible.?ai"
+    r"|inappropriate content|flagged",
+    re.IGNORECASE,
 )
 ERROR_TYPES = {
     "invalid_request": 400,

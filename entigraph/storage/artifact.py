@@ -55,6 +55,9 @@ FORMAT_VERSIONS: Mapping[str, int] = {
 }
 PACKAGES = ("entigraph", "torch", "lightning", "transformers", "tokenizers", "hydra-core", "numpy")
 
+# Of errors that are no OSError: of tokenizers and safetensors, such as an exceeded quota, and of torch.save.
+LIBRARY_DISK_ERROR = re.compile(r"\(os error \d+\)|PytorchStreamWriter|\. unexpected pos \d+|iostream error")
+
 Values = Mapping[str, Any]
 
 
@@ -286,12 +289,13 @@ def translate_disk_errors(folder: Path) -> Iterator[None]:
         # Libraries report a full disk in different ways, so check the free space.
         if disk_is_full(folder):
             raise ArtifactError(f"no space left on the disk of {folder}; free some and run the same command") from error
-        if not isinstance(error, OSError):
+        if not isinstance(error, OSError) and not LIBRARY_DISK_ERROR.search(str(error)):
             raise
-        file = Path(error.filename) if isinstance(error.filename, str) else folder
+        name = getattr(error, "filename", None)
+        file = Path(name) if isinstance(name, str) else folder
         verb = "read" if isinstance(error, FileNotFoundError) or not file.is_relative_to(folder) else "write"
         raise ArtifactError(
-            f"cannot {verb} {file}: {error.strerror or error}; "
+            f"cannot {verb} {file}: {getattr(error, 'strerror', None) or error}; "
             "check the disk and its permissions, then run the same command"
         ) from error
 

@@ -140,6 +140,16 @@ def test_refusal_cached_by_an_earlier_version_is_sent_again(tmp_path: Path) -> N
             assert cache.totals().answers == 1 and cache.get(key).text == TEXT  # type: ignore[union-attr]
 
 
+def test_filtered_first_prompt_does_not_concern_the_key(tmp_path: Path) -> None:
+    def respond(body: dict[str, Any]) -> Reply:
+        flagged = "About 0" in body["messages"][1]["content"]
+        return rejection("Your input was flagged", status=403) if flagged else answer()
+
+    with endpoint(respond) as (address, _):
+        answers = ask(address, tmp_path, [make_request(number) for number in range(2)])
+    assert [completion.finish_reason for completion in answers] == ["content_filter", "stop"]
+
+
 @pytest.mark.parametrize("count", [1, 40])
 def test_endpoint_that_rejects_everything_ends_the_run_with_its_message(count: int, tmp_path: Path) -> None:
     with endpoint(lambda body: rejection("Your plan has no access")) as (address, bodies):

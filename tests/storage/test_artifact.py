@@ -6,8 +6,11 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 import pytest
+from tokenizers import Tokenizer
+from tokenizers.models import WordLevel
 
 from entigraph.errors import ArtifactError
 from entigraph.storage import artifact
@@ -148,6 +151,17 @@ except ArtifactError as error:
     assert "cannot write" in process.stdout and "run the same command" in process.stdout, process.stderr
     assert not letters_artifact(tmp_path).complete
     assert resource.getrlimit(resource.RLIMIT_FSIZE)[0] != 20000
+
+
+def test_disk_error_of_a_library_is_one_message(tmp_path: Path) -> None:
+    def write(out: Path) -> dict[str, Any]:
+        Tokenizer(WordLevel()).save(str(out / "missing" / "tokenizer.json"))
+        return {}
+
+    with pytest.raises(
+        ArtifactError, match=r"cannot write .*: No such file or directory \(os error 2\); check the disk"
+    ):
+        artifact.build_artifact(letters_artifact(tmp_path), write)
 
 
 def test_unwritable_root_is_reported(tmp_path: Path) -> None:

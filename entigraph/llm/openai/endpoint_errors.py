@@ -14,7 +14,8 @@ from entigraph.llm.wire_format import PATHS
 def raise_if_fatal(kind: ErrorKind, error: ReplyError, options: OpenAIOptions, address: str, *, first: bool) -> None:
     """Raises LLMError for an error that all requests would get. `first`: the address has not answered before."""
     label, reply = f"llm.base_url: {address}", f"(HTTP {error.status}): {error.message}"
-    if kind is ErrorKind.key or (error.status == 403 and first):  # otherwise, a 403 concerns a single prompt
+    forbidden = error.status == 403 and first and kind is not ErrorKind.filtered  # others concern a single prompt
+    if kind is ErrorKind.key or forbidden:
         raise LLMError(f"{label} rejected the key in {options.api_key_env} {reply}")
     if kind is ErrorKind.credit:
         raise LLMError(f"{label}: the account has no credit left, or its quota is used up {reply}")
