@@ -4,10 +4,10 @@ import re
 
 _NAMES = (
     "im_end|endoftext|eot_id|eom_id|end_of_text|end_of_turn|end_of_sentence|end_of_document|endofdocument|end|eot|eos|"
-    "eoa|return|stop|assistant_end|END_OF_TURN_TOKEN|END_RESPONSE"
+    "eoa|eom|return|call|stop|pad|observation|role_end|assistant_end|END_OF_TURN_TOKEN|END_RESPONSE"
 )
 _END = (
-    rf"(?:<\|/?(?:{_NAMES})\|>|<｜(?:end▁of▁sentence|end_of_sentence|Assistant|User)｜>|</s>|<eos>|<EOT>|<end_of_turn>|"
+    rf"(?:<\|/?(?:{_NAMES})\|>|<｜(?:end▁of▁sentence|end_of_sentence|Assistant|User)｜>|</s>|<eos>|<pad>|<seed:eos>|<EOT>|<end_of_turn>|"
     r"<turn\|>|<\|eot\|>|\[EOS\]|\[/?INST\])"
 )
 _TURN_START = (
@@ -15,7 +15,7 @@ _TURN_START = (
     r"<｜(?:User|Assistant)｜>|\[INST\])"
 )
 # Without one of these, a text has no marker: substrings are found faster than a pattern.
-HINTS = ("<|", "<｜", "</s", "</S", "<eo", "<EO", "<end_of", "<turn|", "[eos", "[EOS", "INST]")
+HINTS = ("<|", "<｜", "</s", "</S", "<eo", "<EO", "<pad", "<seed", "<end_of", "<turn|", "[eos", "[EOS", "INST]")
 AT_THE_END = re.compile(rf"(?:\s*(?:{_END}|{_TURN_START}(?:\s*(?:user|assistant|system|model))?))+\s*\Z", re.IGNORECASE)
 NEXT_TURN = re.compile(rf"(?:{_END})\s*{_TURN_START}.*\Z", re.IGNORECASE | re.DOTALL)
 

@@ -18,9 +18,10 @@ APOLOGY = (
 )
 UNABLE = (
     r"(?:(?:i['’]m|i am|we are|we['’]re) +(?:currently |also |still )?"
-    r"(?:unable to|not able to|not allowed to|not permitted to|not going to|prohibited from)|"
+    r"(?:unable to|not able to|not comfortable|not allowed to|not permitted to|not going to|prohibited from)|"
     r"(?:i|we) +(?:really |just |simply |also |respectfully )?"
-    r"(?:can['’]?t|cannot|can not|won['’]?t|will not|(?:must|have to) (?:decline|refuse)|decline|refuse)(?: to)?)"
+    r"(?:can['’]?t|cannot|can not|won['’]?t|will not|(?:must|have to) (?:decline|refuse)|decline|refuse)"
+    r"(?: be able)?(?: to)?|i (?:do not|don['’]?t) feel comfortable)"
     r" +(?:\w+ly )?"
 )
 ACT = (
@@ -30,7 +31,7 @@ ACT = (
 )
 TASK = (
     r"(?:\b(?:requests?|prompts?|tasks?|instructions?)\b|with (?:that|this|it)\b|(?:that|this) for you\b|"
-    r"(?:that|this|such) (?:kind|type|sort|content|material)\b)"
+    r"(?:that|this|such) (?:kind|type|sort|content|material|topic|subject)\b|\bcontent (?:that|which)\b)"
 )
 AI = r"as an? (?:\w+ ){0,3}?(?:AI|language model|LLM|chatbot)\b[^.!?\n]{0,120}?"
 
@@ -42,6 +43,10 @@ def rule(*parts: str) -> re.Pattern[str]:
 RULES: Mapping[str, re.Pattern[str]] = {
     "an apology and inability to help": rule(APOLOGY, UNABLE, ACT),
     "inability to help with the request": rule(UNABLE, ACT, r"[^.!?\n]{0,120}?", TASK),
+    "a declined request": rule(
+        r"i (?:must |have to |need to )?(?:respectfully |politely )?(?:decline|refuse) (?:this|that|your|the) "
+        r"(?:request|prompt|task)\b"
+    ),
     "a remark about being an AI, and inability": rule(f"(?:{APOLOGY})?", AI, UNABLE),
     "a request against a policy": rule(
         rf"(?:{APOLOGY})?(?:this|that|your|the) (?:request|prompt|content you) [^.!?\n]{{0,60}}?"
