@@ -159,7 +159,7 @@ def read_error(status: int, content: bytes) -> ReplyError:
     if status < 400:
         status = stated_status(error if isinstance(error, dict) else {}, code)
     message = "; ".join(dict.fromkeys(find_messages(error))) or describe_body(content)
-    return ReplyError(status, message, tuple(find_parameters(error)), code)
+    return ReplyError(status, SURROGATE.sub("\ufffd", message), tuple(find_parameters(error)), code)
 
 
 def stated_status(error: Mapping[str, Any], code: str) -> int:
@@ -238,7 +238,7 @@ def parse_completion(
     name = response.get("model")
     return Completion(
         text=text,
-        model=name if isinstance(name, str) and name else model,
+        model=SURROGATE.sub("\ufffd", name) if isinstance(name, str) and name else model,
         finish_reason=reason,
         usage=usage,
         reasoning=reasoning,
@@ -261,7 +261,7 @@ def parse_choice(choice: Any, finish_reasons: Mapping[str, str]) -> ParsedChoice
     if not isinstance(message, dict) and "text" not in choice:
         raise InvalidReply("a choice without a text")
     source = message if isinstance(message, dict) else choice  # a message of reasoning alone may have no content
-    stated = str(choice.get("finish_reason") or "").strip().lower()
+    stated = SURROGATE.sub("\ufffd", str(choice.get("finish_reason") or "")).strip().lower()
     reason = finish_reasons.get(stated, stated)
     if reason in INTERRUPTED or choice.get("error"):
         error = read_error(200, json.dumps(choice["error"]).encode()) if choice.get("error") else None

@@ -153,6 +153,9 @@ def test_hidden_reasoning_is_part_of_usage_and_price() -> None:
 def test_lone_surrogates_are_replaced_and_noted() -> None:
     completion = parse_completion(reply({"content": "Lamp \ud83d."}), "m", FREE)
     assert completion.text == "Lamp \ufffd." and any("invalid characters" in note for note in completion.notes)
+    named = parse_completion({**reply({"content": "Lamp."}, "odd \ud83d"), "model": "m\ud83d"}, "m", FREE)
+    assert (named.model, named.finish_reason) == ("m\ufffd", "odd \ufffd")
+    assert read_error(400, b'{"error": "bad \\ud83d"}').message == "bad \ufffd"
 
 
 @pytest.mark.parametrize(

@@ -7,8 +7,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from entigraph.synthesis.augmenters.entigraph import GROUP_HEADING, group_spellings, read_entities
-from entigraph.synthesis.base import BadAnswer
+from entigraph.storage.schemas import Document
+from entigraph.synthesis.augmenters.entigraph import GROUP_HEADING, EntiGraph, group_spellings, read_entities
+from entigraph.synthesis.base import BadAnswer, WritingTask
 from entigraph.synthesis.generation import text_id_suffix
 
 
@@ -48,10 +49,27 @@ def test_answer_without_a_list_of_entities_fails(answer: str) -> None:
         read_entities(answer)
 
 
-@pytest.mark.parametrize("heading", ["=== {}", "=== {} ===", "**=== {}**", "## === {}", "=== {}\r", "=== {}:"])
+@pytest.mark.parametrize(
+    "heading",
+    [
+        *("=== {}", "=== {} ===", "**=== {}**", "## === {}", "=== {}\r", "=== {}:", "=== **{}** ==="),
+        *("=== {}: Orsk and Vale", "=== Group {} ===", "=== {} (Orsk, Vale) ===", "===== {} ====="),
+    ],
+)
 def test_headings_of_sections(heading: str) -> None:
     answer = "\n".join(f"{heading.format(number)}\nText {number}." for number in (1, 2))
     assert [piece.strip() for piece in GROUP_HEADING.split(answer)[1:]] == ["1", "Text 1.", "2", "Text 2."]
+
+
+def test_repeated_headings_and_those_of_a_text_lose_nothing() -> None:
+    answer = "=== 1\n=== 2\n\n=== 1\nFirst.\n=== 1911 ===\nMore.\n=== 2\nSecond.\n=== 2, continued\nThird."
+    groups = [("Orsk", "Vale"), ("Orsk", "Mill"), ("Mill", "Vale")]
+    document = Document(id="a", title="a", text="The mill of Orsk.")
+    steps = EntiGraph(relations_per_request=3).write(WritingTask(document=document, kind="pair", about=groups))
+    next(steps)
+    with pytest.raises(StopIteration) as finished:
+        steps.send(answer)
+    assert finished.value.value == ["First.\n\nMore.", "Second.\n\nThird.", None]
 
 
 def test_ids_of_texts_are_distinct() -> None:

@@ -29,7 +29,11 @@ from entigraph.text.json_answers import STRING, array_schema, object_schema, par
 from entigraph.text.normalization import SURROGATE, normalize_text
 
 ENTITY_SCHEMA = object_schema(summary=STRING, entities=array_schema())
-GROUP_HEADING = re.compile(r"^[ \t*_#]*=== *(\d{1,4}) *(?:=== *)?[*_ \t]*:?[ \t]*\r?$", re.MULTILINE)
+# Writers decorate the heading "=== 1", and repeat the entities after it.
+GROUP_HEADING = re.compile(
+    r"^[^\w\n=]*={3,}[^\w\n=]*(?:group|text|section|part)?[^\w\n=]*(\d{1,4})(?:[^\w\n][^\n]{0,100})?$",
+    re.MULTILINE | re.IGNORECASE,
+)
 BULLET, NUMBERING = re.compile(r"^(?:[-–—•*#]+ +)+"), re.compile(r"^\d{1,3}[.)] +")
 EMPHASIS = re.compile(r"^(\*\*|\*|`)(.+)\1$")
 AROUND_NAMES = " \t\n,;:•"
@@ -145,7 +149,11 @@ class EntiGraph(EntityAugmenter):
         if self.relations_per_request == 1:
             return [answer]
         pieces = GROUP_HEADING.split(answer)
-        texts = {int(number): text.strip() for number, text in zip(pieces[1::2], pieces[2::2], strict=True)}
+        texts: dict[int, str] = {}
+        group = 0
+        for number, text in zip(map(int, pieces[1::2]), pieces[2::2], strict=True):
+            group = number if 0 < number <= len(task.about) else group  # other numbers are headings within a text
+            texts[group] = f"{texts.get(group, '')}\n\n{text.strip()}".strip()
         return [texts.get(number) or None for number in range(1, len(task.about) + 1)]
 
     def render_groups(self, about: Sequence[Sequence[str]]) -> str:
