@@ -69,6 +69,8 @@ class Study:
     def open(cls, path: str | Path) -> "Study":
         """Opens the folder of a study, `outputs/studies/NAME-DIGEST`. Raises ArtifactError if it has no curve."""
         folder = Path(path).expanduser().resolve()
+        if not folder.is_dir():
+            raise ArtifactError(f"{folder} does not exist; expected the folder of a study, outputs/studies/NAME-DIGEST")
         if not (folder / "curve.json").exists():
             raise ArtifactError(f"{folder}: no curve.json; run `entigraph analyze` with the study's overrides first")
         return cls(folder)

@@ -76,8 +76,12 @@ def error_output(result: subprocess.CompletedProcess[str]) -> str:
         (["trainer.devics=2"], "did you mean devices?"),
         (["evaluation=[closd_book]"], "did you mean closed_book"),
         (["+callbacks.mine._target_=builtins.dict"], "callbacks.mine._target_: builtins.dict is not a Callback"),
-        (["corpus._target_=nowhere.Reader"], "corpus._target_: Error loading 'nowhere.Reader'"),
+        (
+            ["corpus._target_=nowhere.Reader"],
+            "corpus._target_: nowhere.Reader cannot be imported: no module nowhere is",
+        ),
         (["hydra/sweeper=nevergrad", "-m", "seed=0,1"], "hydra/sweeper=nevergrad: not installed"),
+        (["-m", "optim.lr=interval(0.1,0.2)"], "for sweepers that sample, such as hydra/sweeper=optuna"),
         (["hydra/launcher=ray", "-m", "seed=0,1"], "hydra/launcher=ray: not installed"),
         (["--nonsense"], "--nonsense: unknown option; expected one of --config-dir"),
         (["run", "--mutlirun", "seed=0,1"], "--mutlirun: unknown option; did you mean --multirun or --run?"),

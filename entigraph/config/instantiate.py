@@ -9,6 +9,7 @@ them, `X | None`). Values are converted to the annotated type; other annotations
 import inspect
 import json
 import logging
+import os
 from collections.abc import Callable, Iterable, Iterator, Mapping, MutableMapping
 from contextlib import suppress
 from dataclasses import dataclass, field, fields, make_dataclass
@@ -215,11 +216,22 @@ def resolve_target(path: Any) -> Callable[..., Any]:
     try:
         target = get_object(path)
     except Exception as error:  # importing a user's module may raise anything
-        lines = [line for line in str(error).splitlines() if not line.startswith("Are you sure")]
-        raise ConfigError(" ".join(lines)) from error
+        raise ConfigError(import_problem(path, error.__cause__ or error)) from error
     if not callable(target):
         raise ConfigError(f"{path} is of type {type(target).__name__}; a class or function expected")
     return cast(Callable[..., Any], target)
+
+
+def import_problem(path: str, error: BaseException) -> str:
+    """Returns why a target cannot be imported."""
+    if not isinstance(error, ModuleNotFoundError) or not error.name:
+        return f"{path} cannot be imported: {type(error).__name__}: {error}".splitlines()[0]
+    parent, _, name = error.name.rpartition(".")
+    if not f"{path}.".startswith(f"{error.name}."):
+        return f"{path} imports {error.name}, which is not installed"
+    if parent:
+        return f"{path} cannot be imported: {parent} contains no {name}"
+    return f"{path} cannot be imported: no module {name} is installed or in the working directory, {os.getcwd()}"
 
 
 @cache

@@ -84,6 +84,8 @@ def explain_composition_error(
     """Returns Hydra's message about overrides that it cannot read or apply, as one line; else None."""
     if ambiguous := AMBIGUOUS.search(message):
         return explain_comma(ambiguous[1])
+    if message.startswith("Can only enumerate"):
+        return "interval() is for sweepers that sample, such as hydra/sweeper=optuna; the default takes lists, range()"
     return explain_syntax_error(overrides) or explain_override_error(message, overrides, compose)
 
 

@@ -143,8 +143,8 @@ def test_an_exception_of_user_code_names_the_key_and_the_target() -> None:
 @pytest.mark.parametrize(
     ("target", "problem"),
     [
-        ("nowhere.Class", "box._target_: Error loading 'nowhere.Class': .*No module named 'nowhere'"),
-        (f"{HERE}.Nothing", "box._target_: Error loading .*Nothing'"),
+        ("nowhere.Class", "box._target_: nowhere.Class cannot be imported: no module nowhere is"),
+        (f"{HERE}.Nothing", "box._target_: .*Nothing cannot be imported: .* contains no Nothing"),
         (f"{HERE}.CONSTANT", "box._target_: .* is of type int; a class or function expected"),
         (3, "box._target_: 3 found, the import path of a class or function expected"),
     ],
