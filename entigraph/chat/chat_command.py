@@ -95,7 +95,7 @@ def session_of(options: Namespace) -> ChatSession:
         temperature=options.temperature,
     )
     with_base = not options.no_base if hasattr(options, "no_base") else options.with_base
-    return open_session(
+    session = open_session(
         options.model,
         options.root,
         base=options.base,
@@ -104,6 +104,13 @@ def session_of(options: Namespace) -> ChatSession:
         passages=options.open_book,
         device=options.device,
     )
+    if with_base and session.base is None:
+        name = session.model.name
+        print(
+            f"note: no base model is known for {name}; it started from random weights, or no run made it",
+            file=sys.stderr,
+        )
+    return session
 
 
 def read_questions(file: Path) -> list[str]:

@@ -26,6 +26,7 @@ COMMANDS = {
     "/text N": "the whole of training text N of the last /why",
     "/open": f"switch between closed book and open book ({DEFAULT_PASSAGES} passages)",
     "/reset": "forget the conversation",
+    "/help": "list the commands",
     "/exit": "leave; so does Ctrl-D",
 }
 
@@ -63,7 +64,7 @@ class Terminal:
                 self.console.print(plain(part), end="")
                 self.console.file.flush()
                 is_first = False
-        self.console.print()
+        self.console.print(plain("(an empty answer)" if is_first else "", "dim"))
 
     def print_evidence(self, evidence: Evidence) -> None:
         self.evidence = evidence
@@ -73,7 +74,7 @@ class Terminal:
     def explain_last(self) -> None:
         turn = self.session.last_turn
         if turn is None:
-            self.console.print("ask something first")
+            self.console.print("there is no answer yet; ask a question first")
             return
         self.print_evidence(self.session.explain(turn, TerminalProgress()))
 

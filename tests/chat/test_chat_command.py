@@ -21,6 +21,11 @@ def test_ask_prints_both_answers_and_why_without_control_characters(outputs: Pat
     assert "\x1b" not in result.stdout and "[bold]markup[/bold]" in result.stdout
 
 
+def test_ask_says_that_no_base_model_is_known(outputs: Path, command: Command) -> None:
+    result = command("ask", "Who?", f"paths.root={outputs}", "--model", BASE, "--max-tokens", "1")
+    assert result.returncode == 0 and f"note: no base model is known for {BASE}; it started from" in result.stderr
+
+
 def test_ask_prints_json(outputs: Path, command: Command, tmp_path: Path) -> None:
     (tmp_path / "questions.txt").write_text("# by hand\nWho?\n\nWhere did Tobias live?\n#\n")
     options = ["--root", str(outputs), "--file", "questions.txt", "--max-tokens", "4", "--no-base", "--json", "--why"]
@@ -42,7 +47,7 @@ def test_chat_answers_explains_and_forgets(outputs: Path) -> None:
     )
     assert result.returncode == 0, result.stderr
     for expected in (
-        "ask something first",
+        "there is no answer yet",
         f"{BASE}: ",
         "training texts: 1, of 4",
         "Tobias lived in Orsk.",
