@@ -30,7 +30,7 @@ UNKNOWN_GROUP = re.compile(r"Could not override '(\w+)/(\w+)'")
 INVALID_VALUE = re.compile(r"(.+)\n(?:.*\n)*?\s*full_key: (\S+)")
 INVALID_CHOICE = re.compile(r"Invalid value '(.*)', expected one of \[(.+)\]")
 AMBIGUOUS = re.compile(r"^Ambiguous value for argument '(.+)'$", re.MULTILINE)
-UNKNOWN_OPTION = re.compile(r"Could not (?:find|load) '([^'/]+)/([^']+)'")
+UNKNOWN_OPTION = re.compile(r"Could not (?:find|load) '([^'/]+/[^']+)'")
 CONFIG_FOLDER = re.compile(r"path=file://(.+)$", re.MULTILINE)
 
 
@@ -58,7 +58,7 @@ def component_nodes(config: DictConfig, problems: list[str]) -> Iterator[tuple[s
     """Yields the place and the node of every component; appends those that are not chosen to `problems`."""
     for group in COMPONENTS:
         if OmegaConf.is_missing(config, group):
-            problems.append(f"{group}: not chosen; {group}=? lists the options")
+            problems.append(f"{group}: not chosen; '{group}=?' lists the options")
         else:
             yield group, config[group]
     for group in NAMED_COMPONENTS:
@@ -97,13 +97,15 @@ def explain_override_error(
     `compose` returns the config of some overrides: which keys exist depends on the options that are chosen.
     """
     if match := UNKNOWN_OPTION.search(message):
-        group, option = match.groups()
+        group, option = split_option(match[1], overrides)
         known = group_options(group, CONFIG_FOLDER.findall(message))
+        if option == "?" and known:
+            return f"options of {group}: {', '.join(known)}"
         return f"{group}={option}: no such option; {did_you_mean(option, known)}" if known else None
     if (match := UNKNOWN_GROUP.match(message)) and (options := options_with_group(*match.groups())):
         group, nested = match.groups()
-        named = ", ".join(options)
-        return f"{group}/{nested}: only these options of {group} have one: {named}; set {group} to one of them"
+        choices = ", ".join(f"{group}={option}" for option in options)
+        return f"{group}/{nested}: not available for this {group}; choose one of {choices}"
     if match := UNKNOWN_KEY.match(message):
         key = match[1]
         others = [override for override in overrides if override.partition("=")[0].lstrip("+~") != key]
@@ -123,6 +125,13 @@ def explain_value(key: str, problem: str) -> str:
         value, choices = match.groups()
         return f"{key}: {value!r} found; {did_you_mean(value, choices.split(', '))}"
     return f"{key}: {problem}"
+
+
+def split_option(path: str, overrides: Sequence[str]) -> tuple[str, str]:
+    """Returns the group and the option of a path such as `model/adapter/lora`, by the override that selects it."""
+    keys = [override.partition("=")[0].lstrip("+~").partition("@")[0] for override in overrides]
+    group = max((key for key in keys if path.startswith(f"{key}/")), key=len, default=path.partition("/")[0])
+    return group, path.removeprefix(f"{group}/")
 
 
 def group_options(group: str, folders: Sequence[str]) -> list[str]:

@@ -56,7 +56,7 @@ def source_problems(run: Components) -> Iterator[str]:
 
 def evaluation_problems(run: Components) -> Iterator[str]:
     if run.config.stage in (Stage.evaluation, Stage.baselines, Stage.retrieval) and not run.tasks:
-        yield from run.notes
+        yield from run.skipped_task_notes
     for name, task in run.tasks.items():
         if task.needs_transformers and not run.engine.holds_model:
             yield f"engine: evaluation.{name} uses the Hugging Face model itself; choose engine=transformers for it"

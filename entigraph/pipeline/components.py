@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from math import inf
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +20,7 @@ from entigraph.evaluation.tasks.base import EvaluationTask
 from entigraph.llm.base import Writer
 from entigraph.pipeline.component_keys import component_key
 from entigraph.questions.question_sources import QuestionSource
-from entigraph.reporting.disclaimers import PIPELINE_CHECK, describe_simulation
+from entigraph.reporting.disclaimers import PIPELINE_CHECK, TEST_MODEL, TINY_PARAMETERS, describe_simulation
 from entigraph.retrieval.base import Retriever
 from entigraph.synthesis.base import Augmenter
 from entigraph.tokenization.base import TokenizerBuilder
@@ -70,6 +71,11 @@ class Components:
     @property
     def notes(self) -> list[str]:
         """What the user should know before the run starts."""
+        small = self.writer_is_slow and not self.corpus.fictional and (self.model_parameters or inf) < TINY_PARAMETERS
+        return [*self.skipped_task_notes, *([TEST_MODEL] if small else [])]
+
+    @property
+    def skipped_task_notes(self) -> list[str]:
         if not self.skipped_tasks:
             return []
         return [

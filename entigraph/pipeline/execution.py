@@ -77,7 +77,7 @@ def run_stage(run: Run, stage: Stage, progress: Progress) -> None:
     inputs = {folder for step in steps for folder in step.artifact.inputs.values()}
     shared = [step for step in run_steps(run) if step.shared and step.artifact.folder in inputs]
     raise_if_problems(find_baseline_problems(run) if stage is Stage.baselines else [])
-    for note in run.notes if stage in (Stage.evaluation, Stage.baselines) else ():
+    for note in run.skipped_task_notes if stage in (Stage.evaluation, Stage.baselines) else ():
         progress.notify(f"note: {note}")
     if process_group().rank == 0:
         for step in steps:

@@ -7,6 +7,7 @@ OFFLINE_WRITER = "the writer is a grammar and not an LLM"
 TINY_MODEL = "the model has under a million parameters"
 SHORT = {FICTIONAL_DOCUMENTS: "fictional documents", OFFLINE_WRITER: "offline writer", TINY_MODEL: "tiny model"}
 TINY_PARAMETERS = 1_000_000
+TEST_MODEL = "model: under a million parameters, for tests; model=pretrained trains a real one (docs/training.md)"
 PIPELINE_CHECK_SHORT = "a check of the pipeline, not a result: the offline writer does not understand these documents"
 PIPELINE_CHECK = (
     f"A{PIPELINE_CHECK_SHORT[1:]}, it rearranges their sentences. "

@@ -182,7 +182,7 @@ class QloraAdapter(LoraAdapter):
         if not torch.cuda.is_available():
             missing.append("torch finds no CUDA device")
         if missing:
-            raise ConfigError(f"model.adapter: qlora needs {' and '.join(missing)}; without it, use model/adapter=lora")
+            raise ConfigError(f"model.adapter: qlora is not available: {'; '.join(missing)}. Use model/adapter=lora")
 
     def load_base(self, path: str) -> "PreTrainedModel":
         import torch

@@ -33,10 +33,11 @@ Compose = Callable[..., DictConfig]
         ("synthesis.near_duplicates=x", "synthesis.near_duplicates: 'x' found; expected one of ignore, report, remove"),
         ("seed=x", "seed: Value 'x' of type 'str' could not be converted to Integer"),
         ("augmentor=entigraph", "augmentor: unknown; did you mean augmenter?"),
+        ("corpus=?", "options of corpus: conversations, fictional, fictional_background, fictional_conversations, fin"),
         (
             "model/adapter=lora",  # of tiny_llama, the default
-            "model/adapter: only these options of model have one: gemma3_270m, llama3_2_1b, llama3_8b, pretrained, "
-            "qwen3_0_6b; set model to one of them",
+            "model/adapter: not available for this model; choose one of model=gemma3_270m, model=llama3_2_1b, "
+            "model=llama3_8b, model=pretrained, model=qwen3_0_6b",
         ),
     ],
 )
@@ -47,6 +48,14 @@ def test_a_misspelled_key_or_option_has_a_suggestion(override: str, message: str
     message_of_cause = str(raised.value.__cause__ if "merging" in str(raised.value) else raised.value)
     explanation = explain_override_error(message_of_cause, overrides, lambda others: composed(*others))
     assert explanation is not None and explanation.startswith(message)
+
+
+def test_a_misspelled_option_of_a_nested_group_has_a_suggestion(composed: Compose) -> None:
+    overrides = ["model=llama3_2_1b", "model/adapter=loar"]
+    with pytest.raises(HydraException) as raised:
+        composed(*overrides)
+    explanation = explain_override_error(str(raised.value), overrides, lambda others: composed(*others))
+    assert explanation == "model/adapter=loar: no such option; did you mean lora or qlora?"
 
 
 def test_a_misspelled_key_beside_another_error_still_has_a_message() -> None:

@@ -15,6 +15,7 @@ from entigraph.pipeline.run import Run
 from entigraph.pipeline.steps import Step, run_steps, synthesis_losses
 from entigraph.pipeline.study import study_folder
 from entigraph.pipeline.trained_texts import trained_documents
+from entigraph.reporting.disclaimers import TEST_MODEL
 from entigraph.runtime.processes import process_group
 from entigraph.runtime.progress import Progress, SilentProgress
 from entigraph.storage import artifact
@@ -218,6 +219,13 @@ def test_evaluation_needs_questions(configured: Configured, notes: str) -> None:
 
 
 # --- plan ---
+
+
+def test_plan_with_a_real_writer_says_that_the_default_model_is_for_tests(configured: Configured, notes: str) -> None:
+    corpus = ["corpus=text_files", notes, "evaluation=none", "logger=none"]
+    assert f"note: {TEST_MODEL}" in render_plan(configured(*corpus, "llm=openai"))
+    for other in (["llm=offline"], ["llm=openai", "model.hidden_size=256", "model.intermediate_size=1024"]):
+        assert not any(TEST_MODEL in line for line in render_plan(configured(*corpus, *other)))
 
 
 def test_plan_counts_the_documents_of_a_finished_corpus(

@@ -159,7 +159,7 @@ def test_settings_out_of_range_are_listed_together() -> None:
 def test_qlora_states_what_is_missing() -> None:
     if torch.cuda.is_available():
         pytest.skip("this machine has a GPU")
-    with pytest.raises(ConfigError, match=r"qlora needs .*no CUDA device; without it, use model/adapter=lora"):
+    with pytest.raises(ConfigError, match=r"qlora is not available: .*no CUDA device. Use model/adapter=lora"):
         QloraAdapter().check()
 
 

@@ -39,7 +39,7 @@ class PaperCurve:
         return run_folders(context.runs)
 
     def run(self, context: AnalysisContext, out: Path) -> list[str]:
-        """Writes NAME.json, .png and .svg."""
+        """Writes NAME.json, .png, .svg and .pdf."""
         return write_paper_curve(self.name, context.runs, out)
 
 
