@@ -1,4 +1,4 @@
-"""Measures the coverage of the 90 % bands on simulated studies, with the fits of the analysis.
+"""Measures the coverage of the 90% bands on simulated studies, with the fits of the analysis.
 
     python benchmarks/bands.py [studies]
 
@@ -73,12 +73,12 @@ def coverage(case: tuple[int, int, int, float, float], studies: int) -> tuple[np
 
 def main() -> None:
     studies = int(sys.argv[1]) if len(sys.argv) > 1 else 400
-    print(f"{studies} simulated studies per row; 90 % bands; at 1, 2 and 4 times the largest budget")
+    print(f"{studies} simulated studies per row; 90% bands; at 1, 2 and 4 times the largest budget")
     print(f"{'':26}{'curve':>20}{'new run':>24}")
     for name, case in CASES.items():
         started = time.perf_counter()
         curve, run = coverage(case, studies)
-        columns = ["  ".join(f"{100 * share:4.0f} %" for share in shares) for shares in (curve, run)]
+        columns = ["  ".join(f"{100 * share:4.0f}%" for share in shares) for shares in (curve, run)]
         milliseconds = (time.perf_counter() - started) / studies * 1e3
         print(f"{name:26}{columns[0]}    {columns[1]}   ({milliseconds:.0f} ms per study)")
 

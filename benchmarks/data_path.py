@@ -30,7 +30,7 @@ def main() -> None:
             print(f"shards to batches, {kind:12}{best:>6,.0f} M tokens/s at best of 5, {median:,.0f} M median")
             print(f"  opening {len(store):,} tokens: {seconds_to_open(store.folder) * 1e3:.1f} ms")
     seconds, peak, samples = measure_full_schedule()
-    print(f"schedule of 455M tokens x 2 epochs and 10 % replay: {seconds:.2f} s, {peak / 1e6:.1f} MB peak")
+    print(f"schedule of 455M tokens x 2 epochs and 10% replay: {seconds:.2f} s, {peak / 1e6:.1f} MB peak")
     print(f"  {samples:,} samples of {CONTEXT:,} tokens")
 
 

@@ -11,7 +11,7 @@ from omegaconf import DictConfig, flag_override
 class StudySweeper(Sweeper):
     """Wraps the sweeper that the configuration chooses (`entigraph.sweep.callback.StudyCallback` installs it).
 
-    The selected command decides whether that sweeper runs at all: plan, analyze, list and clean need no jobs.
+    The selected command determines whether that sweeper runs at all: plan, analyze, list and clean need no jobs.
     """
 
     def __init__(self, sweeper: DictConfig) -> None:

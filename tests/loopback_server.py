@@ -1,4 +1,4 @@
-"""A local HTTP server that answers as a test decides."""
+"""A local HTTP server that answers as a test specifies."""
 
 import json
 import threading

@@ -170,7 +170,7 @@ class Need:
 
 @dataclass
 class Root:
-    """`seed` decides the initial weights, the order of training and the draw of the budget; nothing else follows it.
+    """`seed` determines the initial weights, the order of training and the draw of the budget; nothing else follows it.
 
     `command` is set by the subcommand on the command line; `stage` runs that stage alone. `style` is that of figures.
     """

@@ -48,7 +48,7 @@ class CorpusReader(Protocol):
     def questions_known(self) -> bool: ...
 
     def sources(self) -> list[Path]:
-        """Returns the files and folders whose content decides the documents. Raises ConfigError if one is missing."""
+        """Returns the files and folders that determine the documents. Raises ConfigError if one is missing."""
 
     def read(self) -> CorpusContent:
         """Raises DataError naming file and line of the first problem."""

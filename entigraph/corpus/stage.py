@@ -85,7 +85,7 @@ def render_skipped(skipped: list[SkippedFile]) -> str:
 
 
 def summary_lines(counts: Mapping[str, Any]) -> list[str]:
-    """Returns the lines to print after the stage: the number of documents, and what was not read as it is."""
+    """Returns the lines to print after the stage: the number of documents, and what was skipped or changed."""
     skipped: Mapping[str, int] = counts.get("skipped", {})
     duplicates, number = counts.get("duplicates", 0), sum(skipped.values())
     total = number + duplicates + counts["documents"]
@@ -99,7 +99,8 @@ def summary_lines(counts: Mapping[str, Any]) -> list[str]:
     if duplicates:
         lines.append(f"  merged {count_of(duplicates, 'duplicate document')} (duplicates.jsonl)")
         if counts["questions_merged"]:
-            lines.append(f"  left out {count_of(counts['questions_merged'], 'question')} that the other one has too")
+            merged = count_of(counts["questions_merged"], "question")
+            lines.append(f"  skipped {merged} already attached to the kept document")
     if "not_converted" in counts:
         lost = ", ".join(f"{count:,} {kind}" for kind, count in counts["not_converted"].items())
         lines.append(f"  not converted to text: {lost} (not_converted.jsonl)")
@@ -109,7 +110,7 @@ def summary_lines(counts: Mapping[str, Any]) -> list[str]:
 
 
 def data_losses(counts: Mapping[str, Any]) -> list[Loss]:
-    """Returns what the corpus does not contain of its source."""
+    """Returns which source records are not in the corpus."""
     skipped, duplicates = sum(counts.get("skipped", {}).values()), counts.get("duplicates", 0)
     total = skipped + duplicates + counts["documents"]
     return [

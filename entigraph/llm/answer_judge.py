@@ -141,7 +141,7 @@ def check_readable(judged: Sequence[JudgedAnswer], judge: Writer) -> None:
 
 
 def with_verdict(answer: Answer, judged: JudgedAnswer) -> Answer:
-    """Returns the answer with its verdict, which decides whether it is correct."""
+    """Returns the answer with its verdict, which determines whether it is correct."""
     verdict = judged.verdict
     return replace(
         answer,

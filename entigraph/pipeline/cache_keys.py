@@ -1,4 +1,4 @@
-"""The artifacts of a run, each with the cache key that decides its content, in the order of the data.
+"""The artifacts of a run, each with the cache key that determines its content, in the order of the data.
 
 Where an artifact lies follows from the configuration alone, before anything has run. So the plan, the run and other
 configurations that need an artifact agree on its folder.

@@ -1,4 +1,4 @@
-"""What a component contributes to the cache keys of the artifacts that it decides."""
+"""What a component contributes to the cache keys of the artifacts that it determines."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import MISSING, fields, is_dataclass
@@ -33,7 +33,7 @@ def component_key(node: DictConfig, component: Any = None) -> dict[str, Any]:
         key["code"] = code
     extra = getattr(component, "cache_key", None)
     if isinstance(extra, Mapping):
-        # An extra field fills an argument that is null, but never replaces a value: both decide the content.
+        # An extra field fills an argument that is null, but never replaces a value: both determine the content.
         key |= {str(name) if key.get(name) is None else f"cache_key.{name}": value for name, value in extra.items()}
     return key
 

@@ -69,7 +69,7 @@ def known_documents(run: Run) -> Sequence[Document]:
 
 @dataclass(frozen=True)
 class KnownCorpus:
-    """A corpus whose folder is `complete`, or will be written by the reader. The folder's name decides its content."""
+    """A corpus whose folder is `complete`, or will be written by the reader. Its name determines its content."""
 
     folder: Path
     complete: bool

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from entigraph.storage.artifact import MANIFEST, Artifact, read_json
-from entigraph.storage.fingerprints import differing_values, flatten_cache_key
+from entigraph.storage.fingerprints import ABSENT, differing_values, flatten_cache_key
 
 MAX_FIELDS_SHOWN = 20
 
@@ -30,9 +30,15 @@ def explain_difference(artifact: Artifact) -> list[str]:
     lines = [f"nearest finished: {nearest.name}"]
     if not finished[nearest]:
         return [*lines, "the same fields, but written by another version of entigraph"]
-    differences = [f"{name}: {before!r} there, {now!r} here" for name, (before, now) in finished[nearest].items()]
+    differences = [
+        f"{name}: {render_value(before)} → {render_value(now)}" for name, (before, now) in finished[nearest].items()
+    ]
     more = len(differences) - MAX_FIELDS_SHOWN
     return [*lines, *differences[:MAX_FIELDS_SHOWN], *([f"and {more} more fields"] if more > 0 else [])]
+
+
+def render_value(value: Any) -> str:
+    return ABSENT if value == ABSENT else repr(value)
 
 
 def finished_fields(artifact: Artifact) -> Iterator[tuple[Path, dict[str, Any]]]:

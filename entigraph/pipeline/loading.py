@@ -40,7 +40,7 @@ def load_run(config: DictConfig, known: BuiltComponents | None = None) -> Run:
 
 
 def load_previous_round(config: DictConfig, known: BuiltComponents | None) -> Run | None:
-    """Returns the run whose student decides what this one writes next, and names its artifacts in the config."""
+    """Returns the run whose student determines what this one writes next, and names its artifacts in the config."""
     earlier = previous_round_config(config)
     if earlier is None:
         return None

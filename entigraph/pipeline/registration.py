@@ -1,4 +1,4 @@
-"""What a process registers before it composes a configuration."""
+"""Registers the config schema and resolvers, before a process composes a configuration."""
 
 import os
 
@@ -10,7 +10,7 @@ from entigraph.pipeline import dependencies
 def register_config() -> None:
     """Makes the schema and the resolvers known to Hydra and OmegaConf."""
     os.environ["ENTIGRAPH_HOME"] = str(home())  # conf/config.yaml finds experiments/ through it
-    os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")  # a process has one thread
+    os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")  # no tokenizer threads: processes may fork
     schema.register()
     resolvers.register()
     dependencies.register()

@@ -1,4 +1,4 @@
-"""One configuration: its components and the artifacts that they decide."""
+"""One configuration: its components and the artifacts that they determine."""
 
 from dataclasses import dataclass
 
@@ -8,9 +8,9 @@ from entigraph.pipeline.components import Components
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Run(Components):
-    """The components of a configuration, which fit each other, and the artifacts that they decide.
+    """The components of a configuration, which fit each other, and the artifacts that they determine.
 
-    `previous_round` is the run whose student decides what an adaptive augmenter writes (pipeline/loading.py).
+    `previous_round` is the run whose student determines what an adaptive augmenter writes (pipeline/loading.py).
     """
 
     artifacts: Artifacts

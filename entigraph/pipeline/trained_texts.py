@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 
 def text_selection(run: Run) -> "TextSelection":
-    """Returns what decides which texts a run trains on."""
+    """Returns what determines which texts a run trains on."""
     from entigraph.tokenization.text_selection import TextSelection
 
     return TextSelection(

@@ -20,7 +20,7 @@ class QuestionSource(Protocol):
     def prompts(self) -> Sequence[str]: ...
 
     def sources(self) -> list[Path]:
-        """Returns the files that decide the questions. Raises ConfigError if one is missing."""
+        """Returns the files that determine the questions. Raises ConfigError if one is missing."""
 
 
 @dataclass(frozen=True, kw_only=True)

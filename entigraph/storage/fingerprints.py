@@ -11,7 +11,7 @@ from entigraph.errors import ArtifactError
 
 Item = TypeVar("Item")
 WHOLE_FILE_BYTES = 64 << 20
-ABSENT = "absent"  # in place of a value
+ABSENT = "not set"  # in place of a value
 SAMPLED_PARTS, SAMPLED_BYTES = 16, 64 << 10
 
 

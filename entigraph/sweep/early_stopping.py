@@ -2,8 +2,8 @@
 
 A round is all jobs of one seed. It begins when the previous round has ended, and each of its jobs first checks whether
 it is still needed. The half width is that of Student's t interval of a point's mean over seeds, at analysis.confidence;
-the widest point decides, after at least three seeds. Stopping when an interval happens to be narrow lowers its coverage
-below the nominal level: in simulation to 84-90 % for a single point and about 90 % for four (tests/sweep).
+the widest point counts, after at least three seeds. Stopping when an interval happens to be narrow lowers its coverage
+below the nominal level: in simulation to 84-90% for a single point and about 90% for four (tests/sweep).
 """
 
 from collections.abc import Sequence

@@ -100,7 +100,7 @@ class Augmenter:
 
     @property
     def cache_key(self) -> Mapping[str, Any]:
-        """What decides the texts besides the fields."""
+        """What determines the texts besides the fields."""
         return {}
 
     @property
@@ -109,7 +109,7 @@ class Augmenter:
         return {}
 
     def sources(self) -> Sequence[str]:
-        """Returns the files and folders whose content decides the texts. Raises ConfigError if one is missing."""
+        """Returns the files and folders whose content determines the texts. Raises ConfigError if one is missing."""
         return ()
 
     def split(self, document: Document) -> Sequence[Document]:

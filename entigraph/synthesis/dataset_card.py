@@ -99,8 +99,8 @@ def introduction(counts: Mapping[str, Any], augmenter: str, writer: str | None) 
     return (
         f"{size} about a small set of documents, written by `{writer}` for synthetic continued pretraining "
         "([Yang et al., ICLR 2025](https://arxiv.org/abs/2409.07431)): training on them teaches a language model what "
-        f"the documents say. The augmenter `{augmenter}` decided what was asked. No text was checked by a person: it "
-        "may err, or say what its document does not."
+        f"the documents say. The augmenter `{augmenter}` determined what was asked. No text was checked by a person: "
+        "it may contain errors or statements that its document does not support."
     )
 
 

@@ -19,7 +19,7 @@ TASKS_SEARCHED = 20_000  # per augmenter, for tasks of each kind
 class SampleText:
     """A text of a preview, or the reason why there is none, with the requests that led to it.
 
-    `usage` is that of its requests, as if none was known: a list that several texts share counts for each of them.
+    `usage` ignores the cache; a list shared by several texts is counted once per text.
     """
 
     augmenter: str

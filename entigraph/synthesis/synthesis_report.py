@@ -68,8 +68,8 @@ def write(
 def render_share(part: float, whole: float) -> str:
     """Returns a percentage; 0 and 100 only if they are exact."""
     if part in (0, whole):
-        return ("100 %" if part else "0 %") if whole else "–"
-    return f"{min(99.9, max(0.1, 100 * part / whole)):.1f} %"
+        return ("100%" if part else "0%") if whole else "–"
+    return f"{min(99.9, max(0.1, 100 * part / whole)):.1f}%"
 
 
 @dataclass(frozen=True)

@@ -22,7 +22,7 @@ UNLIMITED = 10**9  # model_max_length
 
 
 class TokenizerBuilder(Protocol):
-    """`name` is used in folder names. `sources` returns the files that decide the tokenizer besides the fields.
+    """`name` is used in folder names. `sources` returns additional files that the tokenizer depends on.
 
     A builder for conversations also has the attribute `conversations = True`.
     """

@@ -1,4 +1,4 @@
-"""Chooses the trainer settings that are "auto": the least recomputation and the largest micro-batch that fit.
+"""Chooses trainer settings that are "auto": the least activation checkpointing and largest micro-batch that fit.
 
 Importing this module does not import torch. The plan and the training stage choose with the same function.
 """
@@ -23,15 +23,15 @@ from entigraph.training.memory import (
 from entigraph.training.optim import ADAMW_MOMENTS, adamw_8bit, moment_bytes
 from entigraph.training.trainer import AUTO, AUTO_SETTINGS, TrainerSettings
 
-# From the fastest to the slowest. Recomputation costs more than small micro-batches, and those more than fp32 sums.
-RECOMPUTATION = ("none", "selective", "full")
+# From the fastest to the slowest. Checkpointing costs more than small micro-batches, and those more than fp32 sums.
+CHECKPOINTING = ("none", "selective", "full")
 GRADIENT_DTYPES = ("float32", "bfloat16")
 DEVICES = (2, 4, 8)
 
 
 @dataclass(frozen=True)
 class TrainingTarget:
-    """What is trained and where: everything that decides which settings fit."""
+    """What is trained and where: everything that determines which settings fit."""
 
     data: DataConfig
     shape: Shape | None
@@ -116,7 +116,7 @@ def all_settings(trainer: TrainerSettings, target: TrainingTarget) -> Iterator[T
     micro_batches = [size for size in range(per_device, 0, -1) if per_device % size == 0]
     choices: dict[str, list[Any]] = {
         "compile": ["none" if target.device.shared else "blocks"],
-        "activation_checkpointing": list(RECOMPUTATION),
+        "activation_checkpointing": list(CHECKPOINTING),
         "micro_batch_size": micro_batches if trainer.accumulate_grad_batches is None else [None],
         "gradient_dtype": list(GRADIENT_DTYPES),
     }

@@ -111,9 +111,9 @@ class Sharding:
     """How FSDP2 shards a model over the ranks of a mesh.
 
     Shards are fp32; with `bf16`, weights are gathered and used in bf16 and gradients are reduced in fp32. A model on
-    the meta device is loaded from `weights`, a folder of safetensors; each rank reads only its rows. `seed` decides the
-    initial weights of an adapter. Without `reshard_after_forward`, gathered weights stay until the backward pass: less
-    communication, and 2 bytes more per parameter in bf16.
+    the meta device is loaded from `weights`, a folder of safetensors; each rank reads only its rows. `seed` determines
+    the initial weights of an adapter. Without `reshard_after_forward`, gathered weights stay until the backward pass:
+    less communication, and 2 bytes more per parameter in bf16.
     """
 
     bf16: bool

@@ -114,4 +114,4 @@ def test_command_measures_the_coverage_of_a_finished_study(smoke: Path, command:
     assert entigraph[0]["source"] < entigraph[0]["stated"] <= entigraph[1]["stated"] <= 1
     assert all(0 < row["predicted"] <= row["limit"] for row in entigraph)
     assert all(row["predicted"] is None for row in result["rows"] if row["augmenter"] != "entigraph")
-    assert (study_of(root) / "manifest.json").read_text() == before, "the curve is not touched"
+    assert (study_of(root) / "manifest.json").read_text() == before, "the curve is unchanged"

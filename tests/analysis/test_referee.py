@@ -311,7 +311,7 @@ def test_other_protocols_are_one_error_with_their_differences(tmp_path: Path) ->
         referee(make_context(ours, study_folder(ours)), merge=[str(theirs)])
     assert str(error.value).splitlines()[1:3] == [
         "  - data.context_length: 256 here, 512 there",
-        "  - engine: absent here, vllm there",
+        "  - engine: not set here, vllm there",
     ]
     assert "optim.lr" not in str(error.value) and "settings of the other" in str(error.value)
     with pytest.raises(DataError, match=r"analysis\.merge: .*nowhere contains no study"):

@@ -30,7 +30,7 @@ def test_fit_recovers_the_generating_line(tmp_path: Path) -> None:
 
 
 def test_interval_has_its_stated_coverage(tmp_path: Path) -> None:
-    """Over the noise of questions: 90 % intervals of one seed's slope, in 60 studies."""
+    """Over the noise of questions: 90% intervals of one seed's slope, in 60 studies."""
     covered = 0
     for number in range(60):
         runs = make_study(tmp_path / str(number), -1.0, 0.14, seeds=1, noise_seed=number)

@@ -31,7 +31,7 @@ def test_interval_at_the_largest_budget_decides(runs: list[StudyRun]) -> None:
         runs, curve, [compare(-0.02, 0.1, one="entigraph, 50,000 tokens, seed 0", other="base")], 0.9
     )
     assert summary["Decided"] == (
-        "entigraph against raw at 50k tokens: +10.0 points (+5.0 to +15.0) (90 % intervals over documents)."
+        "entigraph against raw at 50k tokens: +10.0 points (+5.0 to +15.0) (90% intervals over documents)."
     )
     assert "entigraph, 50,000 tokens, seed 0 against the base model" in summary["Not decided"]
     assert "entigraph at 25k, 50k tokens, 2 runs with 1 seed." in summary["Question"]

@@ -1,4 +1,4 @@
-"""A loopback endpoint that answers as a test decides."""
+"""A loopback endpoint that answers as a test specifies."""
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager

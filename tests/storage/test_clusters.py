@@ -270,7 +270,7 @@ def test_only_removal_waits_for_heartbeats_of_other_hosts(
 
 
 def test_files_are_on_disk_before_the_manifest(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The order of the system calls, which decides what a power failure can leave."""
+    """The order of the system calls, which determines what a power failure can leave."""
     calls: list[str] = []
 
     def note(name: str, function: Callable[..., object]) -> Callable[..., object]:

@@ -28,7 +28,7 @@ Answer = Callable[[Request], Completion]
 
 
 class Writer:
-    """Answers entity lists and texts as two functions decide; None: a usable answer."""
+    """Answers entity lists and texts by two functions; None: a usable answer."""
 
     name = "writer"
 

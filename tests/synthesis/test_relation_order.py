@@ -49,7 +49,7 @@ def test_every_selection_has_the_same_relations(selection: Selection, size: int)
     relations = order(selection, size)
     assert sorted(relations) == sorted(shuffle("d", ENTITIES, size, 0)) == sorted(order(Selection.uniform, size))
     assert len(set(relations)) == len(relations) and order(selection, size) == relations
-    assert order(selection, size, seed=1) != relations, "the seed decides ties and samples"
+    assert order(selection, size, seed=1) != relations, "the seed determines ties and samples"
 
 
 def test_indices_are_in_the_order_of_pair_at_and_triple_at() -> None:

@@ -143,7 +143,7 @@ def test_report_counts_match_the_texts(tmp_path: Path) -> None:
         found = len(covered[number])
         assert 0 < found < 190, "the budget should end before all pairs, or this shows little"
         by_kind = [f"{sum(item.kind == kind for item in document_texts):,}" for kind in kinds]
-        share = f"{100 * found / 190:.1f} %"
+        share = f"{100 * found / 190:.1f}%"
         assert row[1:] == ["20", f"{found} of 190", share, *by_kind, f"{sum(item.tokens for item in document_texts):,}"]
         assert page.edges(number) == covered[number]
         assert page.texts(number) == [item.text for item in document_texts]
@@ -165,7 +165,7 @@ def test_triple_covers_three_edges(tmp_path: Path) -> None:
         ["Di", "1", "2 of 3"],
     ]
     assert [item.get("data-about") for item in page.tree.iter("article")] == ["0 1", "0 1 3", "0 1"]
-    assert page.table("documents")[1] == ["D", "4", "3 of 6", "50.0 %", "2", "1", "30"]
+    assert page.table("documents")[1] == ["D", "4", "3 of 6", "50.0%", "2", "1", "30"]
 
 
 def test_report_has_a_graph_for_each_part(tmp_path: Path) -> None:
@@ -173,7 +173,7 @@ def test_report_has_a_graph_for_each_part(tmp_path: Path) -> None:
     texts = [text("d/e", "Ada", "Cy", part="d/e#2"), text("d/e", "Ada", "Bo1", part="d/e#1")]
     page = write_report(tmp_path, [Document(id="d/e", title="Long", text="")], graphs, texts)
     assert page.edges(0) == {frozenset(("Ada", "Bo1")): 1} and page.edges(1) == {frozenset(("Ada", "Cy")): 1}
-    assert page.table("documents")[1][:4] == ["Long", "6", "2 of 6", "33.3 %"]
+    assert page.table("documents")[1][:4] == ["Long", "6", "2 of 6", "33.3%"]
     assert [item.text_content() for item in page.tree.iter("option")] == ["Long, part 1", "Long, part 2"]
 
 
@@ -190,17 +190,17 @@ def test_report_shows_failures_near_duplicates_and_cost(tmp_path: Path) -> None:
     page = write_report(tmp_path, documents, [graph], [text("d", "Ada", "Bo")] * 2, failures, counts)
     assert page.table("failures")[1:] == [["finish_reason length", "pair", "2"], ["an empty answer", "entities", "1"]]
     assert page.table("documents")[1:] == [
-        ["D", "2", "1 of 1", "100 %", "2", "20", "2"],
+        ["D", "2", "1 of 1", "100%", "2", "20", "2"],
         ["E", "0", "0 of 0", "–", "0", "0", "1"],
-        ["all", "2", "1 of 1", "100 %", "2", "20", "3"],
+        ["all", "2", "1 of 1", "100%", "2", "20", "3"],
     ]
     assert "1 without a text" in page.said
     cost = dict(page.table("cost"))
-    assert cost["prompt tokens"] == "90,000" and cost["of them cached"] == "45,000 (50.0 %)"
+    assert cost["prompt tokens"] == "90,000" and cost["of them cached"] == "45,000 (50.0%)"
     assert cost["completion tokens"] == "8,000" and cost["dollars"] == "1.2500"
     assert cost["dollars per million tokens of text"] == "62,500.00"
-    assert page.table("near-duplicates")[1] == ["t15", "t0", "95 %"] and len(page.table("near-duplicates")) == 11
-    assert "15 texts share at least 80 %" in page.said
+    assert page.table("near-duplicates")[1] == ["t15", "t0", "95%"] and len(page.table("near-duplicates")) == 11
+    assert "15 texts share at least 80%" in page.said
 
 
 def test_report_of_rephrasings(tmp_path: Path) -> None:

@@ -29,8 +29,8 @@ def test_every_synthetic_token_is_seen_once_per_epoch() -> None:
         starts = starts_of(schedule, SYNTHETIC)
         for epoch in range(schedule.epochs):
             epoch_starts = starts[epoch * schedule.synthetic_blocks : (epoch + 1) * schedule.synthetic_blocks]
-            every = (start + offset for start in epoch_starts for offset in range(schedule.context_length))
-            seen = Counter(token % schedule.synthetic_tokens for token in every)
+            token_ids = (start + offset for start in epoch_starts for offset in range(schedule.context_length))
+            seen = Counter(token % schedule.synthetic_tokens for token in token_ids)
             assert len(seen) == schedule.synthetic_tokens, "replay and the last block drop no token"
             assert sum(seen.values()) - len(seen) < schedule.context_length, "and only one block overlaps"
 

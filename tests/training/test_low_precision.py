@@ -95,7 +95,7 @@ def test_interrupted_training_with_8_bit_moments_resumes_bitwise(precision: str,
 
 
 @needs_bitsandbytes
-def test_8_bit_moments_of_split_weights_are_those_of_bitsandbytes() -> None:
+def test_8_bit_moments_of_split_weights_match_bitsandbytes() -> None:
     import bitsandbytes
 
     torch.manual_seed(0)

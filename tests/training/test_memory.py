@@ -212,21 +212,27 @@ def test_table_in_the_documentation() -> None:
     """The rows for Llama 3 8B in docs/training.md are what the plan chooses."""
     text = (Path(__file__).parents[2] / "docs" / "training.md").read_text(encoding="utf-8")
     for gibibytes in (140.4, 80, 48, 24):
-        whole, *adapters = (
+        whole, lora, qlora = (
             TrainingTarget(DATA, shape(), gpu(gibibytes), adapter) for adapter in (None, LoraAdapter(), QloraAdapter())
         )
-        sharded = alternatives(GPU, whole)[-1].removesuffix(" GiB on each)").replace(" (", ": ")
-        sharded = sharded.removeprefix("trainer=fsdp trainer.devices=")
-        row = [f"{gibibytes:g}", table_cell(whole), sharded, *map(table_cell, adapters)]
-        assert f"| {' | '.join(row)} |" in text
+        rows = (
+            table_row(whole, "trainer=gpu"),
+            alternative_row(whole, -1),
+            table_row(lora, "trainer=gpu model/adapter=lora"),
+            table_row(qlora, "trainer=gpu model/adapter=qlora"),
+        )
+        for row in rows:
+            assert f"| {gibibytes:g} | {row} |" in text
 
 
-def table_cell(target: TrainingTarget) -> str:
+def table_row(target: TrainingTarget, options: str) -> str:
     chosen = choose_settings(GPU, target)
     if not chosen.fits:
-        settings, _, sizes = alternatives(GPU, target)[0].partition(" (")
-        return f"`{settings}`: {sizes.split(' GiB')[0]}"
-    values, count = chosen.values, chosen.values["micro_batch_size"]
-    dtype = "" if values["gradient_dtype"] == "float32" else f", {values['gradient_dtype']}"
-    needed = target.needed(chosen.trainer) / GIB
-    return f"{values['activation_checkpointing']}, {count} sequence{'s' if count > 1 else ''}{dtype}: {needed:.1f}"
+        return alternative_row(target, 0)
+    columns = (chosen.values[name] for name in ("activation_checkpointing", "micro_batch_size", "gradient_dtype"))
+    return f"`{options}` | {target.needed(chosen.trainer) / GIB:.1f} | {' | '.join(map(str, columns))}"
+
+
+def alternative_row(target: TrainingTarget, index: int) -> str:
+    options, _, sizes = alternatives(GPU, target)[index].partition(" (")
+    return f"`{'trainer=gpu ' * options.startswith('optim')}{options}` | {sizes.split(' GiB')[0]} | | |"

@@ -1,4 +1,4 @@
-"""Two nodes of one device each, on this machine: torchrun by itself, and srun by what it tells its tasks."""
+"""Two nodes of one device each, on this machine: torchrun, and srun simulated through its environment variables."""
 
 import json
 import shutil
@@ -51,4 +51,4 @@ def test_two_nodes_train_one_model(launcher: Callable[..., RunningCommand], toke
     assert counts["devices"] == 2
     steps = [json.loads(line)["step"] for line in (training / "metrics.jsonl").read_text().splitlines()]
     assert steps[-1] == 6 and len(steps) == len({*steps}), "one rank writes for both"
-    assert "steps of" not in printed[1], "and tells for both"
+    assert "steps of" not in printed[1], "only rank 0 prints progress"

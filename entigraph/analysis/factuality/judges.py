@@ -43,7 +43,7 @@ class JudgeUsage:
 
 @dataclass(frozen=True)
 class JudgedConfiguration:
-    """What decides the number and length of the requests: documents, tasks, and the models that they evaluate."""
+    """What determines the number and length of the requests: documents, tasks, and the models that they evaluate."""
 
     document_tokens: Sequence[float]
     tasks: Mapping[str, Any]

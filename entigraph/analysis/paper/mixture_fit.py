@@ -69,8 +69,8 @@ def write_mixture_fit(points: int, runs: Sequence[StudyRun], out: Path) -> list[
             f"  {name:3}{paper:>18,.6g}{recovered:>18,.6g}"
             for name, paper, recovered in zip(names, paper_parameters, parameters, strict=True)
         ),
-        f"if each point were measured on {published.QUESTIONS:,} questions, 90 % of such fits would end between "
-        f"{100 * low:.1f} % and {100 * high:.1f} %: the plateau is an extrapolation",
+        f"if each point were measured on {published.QUESTIONS:,} questions, 90% of such fits would end between "
+        f"{100 * low:.1f}% and {100 * high:.1f}%: the plateau is an extrapolation",
         *(f"this study: {describe_study_fit(fit)}" for fit in fits),
     ]
 
@@ -95,7 +95,7 @@ def draw_published_fit(axes: Axes, points: Vector, parameters: Vector) -> None:
 
 
 def plateau_interval(tokens: Vector, parameters: Vector) -> tuple[float, float]:
-    """Returns the middle 90 % of plateaus fitted to points of the curve with the noise of the paper's questions."""
+    """Returns the middle 90% of plateaus fitted to points of the curve with the noise of the paper's questions."""
     accuracy = published.fitted_accuracy(tokens)
     stderr = np.sqrt(accuracy * (1 - accuracy) / published.QUESTIONS)
     noise = np.random.default_rng(0).normal(0, stderr, (NOISY_FITS, len(tokens)))

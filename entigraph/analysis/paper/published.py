@@ -120,7 +120,7 @@ class PublishedShare:
     interval: tuple[float, float]
 
 
-# 150 random sentences of the 455M-token corpus, labeled by the authors; bootstrap 95 % intervals (App. A.2).
+# 150 random sentences of the 455M-token corpus, labeled by the authors; bootstrap 95% intervals (App. A.2).
 FACTUALITY_SECTION = "App. A.2"
 FACTUALITY_SENTENCES = 150
 FACTUALITY: Mapping[str, PublishedShare] = {

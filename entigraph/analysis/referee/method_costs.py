@@ -34,7 +34,7 @@ class CostTable:
 class RunCost:
     """The cost of one run: its share of the writing of its pool of texts, and its training.
 
-    The FLOPs include the students of earlier rounds, whose losses decided what an adaptive augmenter wrote;
+    The FLOPs include the students of earlier rounds, whose losses determined what an adaptive augmenter wrote;
     `measuring_flops`, a part of them, are those of measuring these losses.
     """
 
@@ -90,7 +90,7 @@ class Student:
 
 
 def find_students(synthesis: Path) -> Iterator[Student]:
-    """Yields the students whose losses decided what to write, in the rounds of an adaptive augmenter.
+    """Yields the students whose losses determined what to write, in the rounds of an adaptive augmenter.
 
     Raises ArtifactError if one was removed, DataError if an evaluation does not state its tokens.
     """

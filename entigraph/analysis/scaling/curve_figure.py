@@ -152,7 +152,7 @@ def draw_forecasts(curve: Mapping[str, Any], out: Path) -> None:
         draw_forecast_panel(axes, forecast, runs, style_index(curve, forecast["augmenter"]))
     panels[0, 0].set_ylabel("closed-book accuracy")
     panels[0, 0].legend(frameon=False, fontsize=8, loc="upper left")
-    figure.suptitle(f"Forecasts, {100 * forecasts[0]['curve']['confidence']:.0f} % bands", fontsize=10)
+    figure.suptitle(f"Forecasts, {100 * forecasts[0]['curve']['confidence']:.0f}% bands", fontsize=10)
     figures.save_figure(figure, out, "forecast", curve["footer"])
 
 

@@ -38,7 +38,7 @@ def draw_loss_curves(runs: Sequence[StudyRun], out: Path, note: str) -> None:
     kinds = [kind for kind in LOSSES if any(kind in by_kind for _, by_kind in losses)]
     if not kinds:
         return
-    names = sorted(list_augmenters(runs))  # which decide the colors, as in the figure of the curve
+    names = sorted(list_augmenters(runs))  # which determine the colors, as in the figure of the curve
     figure, (panels,) = figures.create_figure(1, len(kinds), figsize=(5.4 * len(kinds), 3.6))
     for axes, kind in zip(panels, kinds, strict=True):
         for name in list_augmenters(runs):

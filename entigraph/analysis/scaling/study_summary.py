@@ -11,7 +11,7 @@ from entigraph.reporting.disclaimers import is_pipeline_check
 from entigraph.reporting.figures import abbreviate
 from entigraph.storage.artifact import read_manifest
 
-NORMAL_QUANTILE = 1.96  # two-sided, 95 %
+NORMAL_QUANTILE = 1.96  # two-sided, 95%
 
 DIGEST = re.compile(r"-[0-9a-f]{8}$")
 
@@ -28,7 +28,7 @@ def summarize_study(
     if not differences:
         decided = [f"nothing: {why_nothing_is_compared(runs)}"]
     elif decided:
-        decided[-1] += f" ({100 * confidence:g} % intervals over documents)"
+        decided[-1] += f" ({100 * confidence:g}% intervals over documents)"
     else:
         decided = ["nothing"]
     if all_at_chance(runs):

@@ -306,8 +306,8 @@ def root_mean_square(error: Vector) -> float:
 def coverage_lines(result: Mapping[str, Any]) -> list[str]:
     first = result["rows"][0]
     lines = [
-        f"source graphs: {first['entities']:.1f} entities per document, {100 * first['source']:.1f} % of pairs "
-        f"mentioned together, {100 * first['limit']:.1f} % reachable, mean of µ {first['mean_of_mu']:.2f}",
+        f"source graphs: {first['entities']:.1f} entities per document, {100 * first['source']:.1f}% of pairs "
+        f"mentioned together, {100 * first['limit']:.1f}% reachable, mean of µ {first['mean_of_mu']:.2f}",
         f"{'':12}{'tokens':>10}{'accuracy':>10}{'toy model':>11}{'requested':>11}{'mentioned':>11}",
     ]
     for row in result["rows"]:

@@ -39,7 +39,7 @@ class FinanceBench(BenchmarkReader):
 
     @property
     def converters(self) -> dict[str, str]:
-        """The packages that convert the reports and their versions, which decide the documents."""
+        """The packages that convert the reports and their versions, which determine the documents."""
         return document_conversion.converter_versions(self.reports())
 
     def sources(self) -> list[Path]:

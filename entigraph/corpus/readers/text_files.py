@@ -51,7 +51,7 @@ class TextFiles:
 
     @property
     def converters(self) -> dict[str, str]:
-        """The packages that convert these files and their versions, which decide the documents."""
+        """The packages that convert these files and their versions, which determine the documents."""
         return document_conversion.converter_versions(find_files(self.folder, DOCUMENTS)[0])
 
     def sources(self) -> list[Path]:

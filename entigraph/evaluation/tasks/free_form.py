@@ -39,9 +39,9 @@ class FreeForm(QuestionTask):
     """Asks for one short answer by greedy decoding. Also asks multiple-choice questions, without their choices.
 
     `prompt` contains {question}; `examples` names a file in evaluation/tasks/prompts that precedes it, null for none.
-    The answer is the text up to one of the `stop` strings. `judge` is any writer (conf/llm): its verdicts then decide
-    what is correct, and exact match and F1 are reported too. `calibration` also computes how likely the model finds
-    each of its answers; an endpoint does not tell.
+    The answer is the text up to one of the `stop` strings. `judge` is any writer (conf/llm): its verdicts then
+    determine what is correct, and exact match and F1 are reported too. `calibration` also computes how likely the model
+    finds each of its answers, which an endpoint does not report.
     """
 
     examples: str | None = "five_short_answers"

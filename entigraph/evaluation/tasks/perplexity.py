@@ -28,9 +28,9 @@ MAX_EXPONENT = 700.0  # exp of more overflows
 class Perplexity(EvaluationTask):
     """Perplexity on the documents of `corpus`; by default those of the run, which its training texts are about.
 
-    `limit` samples that many documents, the same for every model. `context` is that of training in conf/evaluation; it
-    defaults to 2,048 and never exceeds the model's maximum, with which one long document can take many gigabytes.
-    `stride` defaults to half the context.
+    `limit` samples that many documents, the same for every model. `context` defaults to the training context length in
+    conf/evaluation, else 2,048, and is capped at the model's maximum, with which one long document can take many
+    gigabytes. `stride` defaults to half the context.
     """
 
     limit: int | None = None

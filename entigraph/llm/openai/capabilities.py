@@ -1,7 +1,7 @@
 """What an endpoint accepts for a model, learned from its rejections and stored in a file next to the response cache.
 
-A request states what it should be; the capabilities say how to send it to one endpoint. They therefore do not enter the
-key of an answer in the response cache. Each answer notes which of its request's parameters were not sent.
+Capabilities change how a request is encoded for one endpoint, not the request itself. They do not enter the key of an
+answer in the response cache. Each answer notes which of its request's parameters were not sent.
 """
 
 import hashlib
@@ -98,7 +98,7 @@ class Capabilities:
         """
         sent = self.encode(body)
         name = next(named_parameters(error, sent), None)
-        if name is None and not named_only and is_complaint(error):  # the error may name the wrong one
+        if name is None and not named_only and is_parameter_error(error):
             name = next((name for name in OPTIONAL if name in sent), None)
         return self.without(name, body) if name else None
 
@@ -135,8 +135,8 @@ def named_parameters(error: ReplyError, sent: Mapping[str, Any]) -> Iterator[str
     yield from sorted(mentions, key=mentions.__getitem__)  # a message may go on with the parameters that are accepted
 
 
-def is_complaint(error: ReplyError) -> bool:
-    """Whether an error is about a parameter, though it may not say about which."""
+def is_parameter_error(error: ReplyError) -> bool:
+    """Whether an endpoint rejects a parameter; the error may not name the rejected parameter."""
     text = f"{error.code} {error.message}"
     about_content = any(name.startswith(("messages", "prompt", "model")) for name in error.parameters)
     return bool(
@@ -173,7 +173,7 @@ class CapabilityFile:
         self.path = response_cache.parent / FOLDER / f"{name}-{digest}.json"
         self.has_answered, self.learned = False, Capabilities()
         self.load()
-        # The learned capabilities, with those of the configuration in their place where it states any.
+        # Configured values override learned ones.
         self.capabilities = self.learned.merge(self.configured)
 
     def load(self) -> None:

@@ -37,7 +37,7 @@ class VLLMTransport:
 
     @property
     def capacity(self) -> int:
-        """The number of requests in the engine: 25 % more than its batch size, so that the batch stays full."""
+        """The number of requests in the engine: 25% more than its batch size, so that the batch stays full."""
         return self.concurrency + self.concurrency // 4
 
     def send(self, wire_request: WireRequest) -> Answer:

@@ -59,8 +59,8 @@ class EntityAugmenter(PromptAugmenter):
 class EntiGraph(EntityAugmenter):
     """Writes about every pair of a document's entities, then about a seeded sample of its triples.
 
-    `selection` is the order of the pairs and of the triples of each document (relation_order.py), and so decides which
-    of them a token budget reaches. The paper's is uniform; others are part of the name: "entigraph-coverage".
+    `selection` is the order of the pairs and of the triples of each document (relation_order.py), and so determines
+    which of them a token budget reaches. The paper's is uniform; others are part of the name: "entigraph-coverage".
     `adaptive` writes in `rounds`, each with an equal part of the budget, the first of them uniform, and trains a
     student after each but the last; relations whose loss is at most `target_loss` nats per byte are not written about.
     The pipeline sets `student`, the evaluation of the student, and `earlier_texts`, those that it was trained on.
@@ -76,7 +76,7 @@ class EntiGraph(EntityAugmenter):
     requests_in_a_row: int = 8
     relations_per_request: int = 1
     min_entities: ClassVar[int] = 2  # a pair
-    rounds: int = runtime_field(DEFAULT_ROUNDS)  # the student and the budget decide what is written
+    rounds: int = runtime_field(DEFAULT_ROUNDS)  # the student and the budget determine what is written
     target_loss: float | None = None
     student: str | None = runtime_field(None)  # both enter the cache key as sources
     earlier_texts: str | None = runtime_field(None)
@@ -134,7 +134,7 @@ class EntiGraph(EntityAugmenter):
                 return shuffle(document.id, entities, size, seed)
 
     def read_feedback(self) -> StudentFeedback | None:
-        """Returns None where no student decides, and in a plan before there is one."""
+        """Returns None where no student is needed, and in a plan before there is one."""
         if self.student is None or self.earlier_texts is None or not Path(self.student).is_dir():
             return None
         return read_feedback(Path(self.student), Path(self.earlier_texts))

@@ -1,6 +1,6 @@
 """The order in which EntiGraph writes about the pairs or triples of a document's entities.
 
-Every order contains every relation once, so that a token budget decides how many of them are written about. It is a
+Every order contains every relation once, so that a token budget determines how many of them are written about. It is a
 function of the document, its entities and a seed. Relations are tuples of names in the order of the entity list.
 """
 
