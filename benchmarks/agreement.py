@@ -38,7 +38,7 @@ metric_list:
   - {{metric: acc, aggregation: mean, higher_is_better: true}}
   - {{metric: acc_norm, aggregation: mean, higher_is_better: true}}
 """
-TINY = ["corpus.worlds=3", "tokenizer.worlds=20", "tokenizer.vocabulary=512", "logger=none"]
+TINY = ["corpus.worlds=3", "tokenizer.worlds=20", "tokenizer.vocab_size=512", "logger=none"]
 
 
 def main() -> None:

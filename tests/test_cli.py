@@ -106,8 +106,8 @@ def test_error_ends_the_process_with_status_one(command: Command) -> None:
 
 
 def test_all_problems_are_reported_together(command_here: Command) -> None:
-    errors = error_output(command_here("optim.lr=0", "data.batch_size=0", "tokenizer.vocabulary=5"))
-    assert all(key in errors for key in ("optim.lr", "data.batch_size", "tokenizer.vocabulary"))
+    errors = error_output(command_here("optim.lr=0", "data.batch_size=0", "tokenizer.vocab_size=5"))
+    assert all(key in errors for key in ("optim.lr", "data.batch_size", "tokenizer.vocab_size"))
 
 
 def text_folder(folder: Path, **files: bytes) -> Path:
@@ -230,7 +230,7 @@ def test_unexpected_errors_keep_their_traceback(
     package.mkdir()
     (package / "__init__.py").write_text(
         "from dataclasses import dataclass\n@dataclass\nclass Broken:\n    name: str = 'broken'\n"
-        "    fictional = False\n    questions_known = True\n"
+        "    fictional = False\n    has_questions = True\n"
         f"    def sources(self): return []\n    def read(self): return {body}\n"
     )
     result = command(

@@ -57,7 +57,7 @@ BuiltComponents = MutableMapping[str, BuiltComponent]  # by `node_content`
 
 
 def build(node: Any, key: str) -> Any:
-    """Returns the object that a node describes. `key` is the node's place in the config, for messages.
+    """Returns the object that a node describes. `key` is the node's config path, for messages.
 
     Raises ConfigError with one line per problem. What a target of EntiGraph itself raises beyond EntigraphError is an
     internal error and is passed on.
@@ -103,7 +103,7 @@ def build_all(
 
 
 def node_content(node: Any, key: str) -> str | None:
-    """Returns the place and the resolved values of a node as one text; None where they cannot be resolved."""
+    """Returns the config path and the resolved values of a node as one text; None where they cannot be resolved."""
     try:
         return f"{key} {json.dumps(OmegaConf.to_container(node, resolve=True))}"
     except (OmegaConfBaseException, TypeError, ValueError):
@@ -175,11 +175,11 @@ def unknown_names(target: Callable[..., Any], names: Iterable[str], title: str) 
 def construction_problems(checked: DictConfig, key: str, error: InstantiationException) -> list[str]:
     """Returns what the targets of a checked node complain about when called: of nested nodes, else of its own."""
     problems = []
-    for place, child in nested_nodes(checked, key):
+    for path, child in nested_nodes(checked, key):
         try:
             instantiate(child, _convert_="object")
         except InstantiationException as nested:
-            problems += construction_problems(child, place, nested)
+            problems += construction_problems(child, path, nested)
     if problems:
         return problems
     cause = error.__cause__

@@ -40,9 +40,9 @@ def validate(
     further_problems: Callable[[Mapping[str, BuiltComponent]], list[str]] = lambda built: [],
     known: BuiltComponents | None = None,
 ) -> dict[str, BuiltComponent]:
-    """Returns every component by its place. Raises one ConfigError that lists every problem of every component.
+    """Returns every component by config path. Raises one ConfigError that lists every problem of every component.
 
-    `replaced` are nodes that are built in the place of the config's; `known` are described in `build_all`.
+    `replaced` are nodes that are built in place of the config's; `known` are described in `build_all`.
     """
     problems = unknown_keys(config, Root, "")
     for section, kind in SECTIONS.items():
@@ -55,7 +55,7 @@ def validate(
 
 
 def component_nodes(config: DictConfig, problems: list[str]) -> Iterator[tuple[str, Any]]:
-    """Yields the place and the node of every component; appends those that are not chosen to `problems`."""
+    """Yields the config path and the node of every component; appends those that are not chosen to `problems`."""
     for group in COMPONENTS:
         if OmegaConf.is_missing(config, group):
             problems.append(f"{group}: not chosen; '{group}=?' lists the options")
@@ -151,7 +151,7 @@ def options_with_group(group: str, nested: str) -> list[str]:
 
 
 def suggest_key(key: str, config: DictConfig | None) -> str:
-    """Returns a line about a key that a composed config does not have, with the closest names at that place."""
+    """Returns a line about a key that a composed config does not have, with the closest names at that level."""
     node: Any = config
     known: list[str] = [field.name for field in fields(Root)]
     place = ""

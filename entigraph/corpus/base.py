@@ -37,7 +37,7 @@ class CorpusContent:
 
 class CorpusReader(Protocol):
     """`name` is used in folder names. `fictional`: the documents follow the grammar of `entigraph.fictional`.
-    `questions_known`: the corpus has questions, so an accuracy can be measured. A reader of conversations also has the
+    `has_questions`: the corpus has questions, so an accuracy can be measured. A reader of conversations also has the
     attribute `conversations = True`.
     """
 
@@ -45,7 +45,7 @@ class CorpusReader(Protocol):
     fictional: bool
 
     @property
-    def questions_known(self) -> bool: ...
+    def has_questions(self) -> bool: ...
 
     def sources(self) -> list[Path]:
         """Returns the files and folders that determine the documents. Raises ConfigError if one is missing."""

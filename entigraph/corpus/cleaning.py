@@ -89,12 +89,12 @@ class Cleaner:
 
     def normalize_document(self, document: Document) -> Document:
         """Returns the document itself if it is clean."""
-        text, identity = normalize_text(document.text, self.changes), normalize_line(document.id, self.changes)
-        title = identity if document.title == document.id else normalize_line(document.title, self.changes)
+        text, document_id = normalize_text(document.text, self.changes), normalize_line(document.id, self.changes)
+        title = document_id if document.title == document.id else normalize_line(document.title, self.changes)
         meta = {key: normalize_line(value, self.changes) for key, value in document.meta.items()}
-        if text is document.text and identity is document.id and title == document.title and meta == document.meta:
+        if text is document.text and document_id is document.id and title == document.title and meta == document.meta:
             return document
-        return replace(document, text=text, id=identity, title=title, meta=meta)
+        return replace(document, text=text, id=document_id, title=title, meta=meta)
 
     def questions(self) -> list[Question]:
         """Returns the questions, those about a duplicate as questions about its original, after `write_documents`.

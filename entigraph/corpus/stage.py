@@ -35,7 +35,7 @@ def run(corpus: CorpusReader, out: Path) -> dict[str, Any]:
     questions = cleaner.questions()
     write_jsonl(out / QUESTIONS, questions)
     counts |= list_unstated(questions, out / DOCUMENTS, out, getattr(corpus, "questions", None))
-    return {**counts, "questions": len(questions), **content.counts, **count_losses(content, cleaner, out)}
+    return {**counts, "questions": len(questions), **content.counts, **write_loss_files(content, cleaner, out)}
 
 
 def write_generated(content: CorpusContent, out: Path) -> dict[str, Any]:
@@ -51,7 +51,7 @@ def write_generated(content: CorpusContent, out: Path) -> dict[str, Any]:
     }
 
 
-def count_losses(content: CorpusContent, cleaner: Cleaner, out: Path) -> dict[str, Any]:
+def write_loss_files(content: CorpusContent, cleaner: Cleaner, out: Path) -> dict[str, Any]:
     """Writes the documents that are left out, and returns their counts and those of normalized characters."""
     counts: dict[str, Any] = {}
     if content.skipped:

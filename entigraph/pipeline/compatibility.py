@@ -103,7 +103,7 @@ def adapter_problems(run: Components) -> Iterator[str]:
     if not adapter:
         return
     hidden = (run.model.config_values(0) or {}).get("hidden_size")
-    if hidden and adapter.required_rank > hidden:
+    if hidden and adapter.adapter_rank > hidden:
         yield f"model.adapter.rank: {adapter.rank} found; the layers of {run.model.path} have {hidden} dimensions"
     if adapter.quantized and run.trainer.is_sharded:
         yield (

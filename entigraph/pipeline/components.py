@@ -36,7 +36,7 @@ from entigraph.training.trainer import TrainerSettings
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Components:
-    """`keys` holds what each component contributes to cache keys, by its place in the config."""
+    """`keys` holds what each component contributes to cache keys, by its config path."""
 
     config: DictConfig
     root: Path
@@ -104,8 +104,7 @@ class Components:
     @property
     def model_parameters(self) -> int | None:
         """The size of the model; None if it is on a hub, not trained yet, or no Llama-like model."""
-        vocabulary = getattr(self.tokenizer, "vocabulary", 0)
-        shape = read_shape(self.model.config_values(vocabulary))
+        shape = read_shape(self.model.config_values(getattr(self.tokenizer, "vocab_size", 0)))
         return shape.parameters if shape else None
 
     @property
@@ -148,7 +147,7 @@ def tasks_without_questions(
     tasks: Mapping[str, EvaluationTask], corpus: CorpusReader, questions: QuestionSource
 ) -> list[str]:
     """Returns the names of the tasks that ask the corpus's questions, if it has none and none are written."""
-    if corpus.questions_known or questions.name != "from_corpus":
+    if corpus.has_questions or questions.name != "from_corpus":
         return []
     return [name for name, task in tasks.items() if task.uses_questions and task.corpus is None]
 

@@ -189,7 +189,7 @@ def render_duration(
     """Returns the range of the longest time that any limit of the writer alone would take."""
     if estimates[1].requests == 0:
         return "none"
-    if getattr(llm, "poll_s", None):
+    if getattr(llm, "poll_interval_s", None):
         return "up to 24 hours for each round of batches"
     minutes = []
     for end in estimates:

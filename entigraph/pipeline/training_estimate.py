@@ -104,7 +104,7 @@ def model_shape(run: Run) -> Any:
     """Returns None if the model's configuration is not available: it is on a hub, or not built yet."""
     tokenizer = run.artifacts.tokenizer
     vocabulary = read_manifest(tokenizer.folder)["counts"]["vocabulary"] if tokenizer.complete else 0
-    return memory.read_shape(run.model.config_values(vocabulary or getattr(run.tokenizer, "vocabulary", 0)))
+    return memory.read_shape(run.model.config_values(vocabulary or getattr(run.tokenizer, "vocab_size", 0)))
 
 
 def training_tokens(run: Run) -> float | None:

@@ -4,7 +4,7 @@
 .locks/commands-<random>/1        the same for a running command, removed when it ends
 
 A lease is acquired by creating the file with the next number, which the file server allows only one process. The
-number is a fencing number: it grows with every lease, so that a process can tell that it lost its lease. The holder
+number is a fencing token: it grows with every lease, so that a process can tell that it lost its lease. The holder
 writes a new heartbeat into its file every few seconds. A process that waits takes over
 
 - when the holder has released the lease;

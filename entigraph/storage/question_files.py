@@ -35,9 +35,9 @@ def read_questions(
     def find_document(name: Any) -> str:
         if isinstance(name, str):
             normalized = normalize_line(name)
-            identity = normalized if normalized in documents else other_name(name)
-            if identity:
-                return identity
+            document_id = normalized if normalized in documents else other_name(name)
+            if document_id:
+                return document_id
         known = ", ".join(sorted(documents)[:3])
         raise DataError(f"document is {name!r:.80}; a document of this corpus expected ({known}, ...)")
 
@@ -45,8 +45,8 @@ def read_questions(
     problems: list[str] = []
     for number, line in numbered_lines(path):
         try:
-            identity = normalize_line(f"{path.stem}-{number:05}")
-            questions.append(parse_question(identity, parse_json(line), find_document))
+            question_id = normalize_line(f"{path.stem}-{number:05}")
+            questions.append(parse_question(question_id, parse_json(line), find_document))
         except DataError as error:
             problems.append(f"line {number}: {error}")
         except ValueError as error:
@@ -119,7 +119,7 @@ def states_answer(document: Document, question: Question) -> bool:
     return any(contains_answer(text, answer) for answer in question.accepted)
 
 
-def parse_question(identity: str, raw: Any, find_document: Callable[[Any], str]) -> Question:
+def parse_question(question_id: str, raw: Any, find_document: Callable[[Any], str]) -> Question:
     """Returns the question on one parsed line. Raises DataError with every missing or invalid value."""
     free_form = isinstance(raw, dict) and "answers" in raw
     keys = ("document", "question", *(("answers",) if free_form else ("choices", "answer")))
@@ -148,7 +148,7 @@ def parse_question(identity: str, raw: Any, find_document: Callable[[Any], str])
             problems.append(str(error))
     if problems:
         raise DataError("; ".join(problems))
-    return Question(id=identity, **values)
+    return Question(id=question_id, **values)
 
 
 def parse_question_text(raw: Any) -> str:

@@ -60,19 +60,19 @@ def write_samples(
 ) -> Iterator[SampleText]:
     """Yields up to `texts` texts of each kind. Entity lists are asked for, for all the documents, where needed."""
     recording = RecordingLLM(llm)
-    for part, _ in augmenter.divide(None):
-        parts = [piece for document in documents for piece in part.split(document)]
-        outcomes = list(run_exchanges(recording, parts, part.graph, attempt=0, on_answer=lambda _: None))
+    for sub_augmenter, _ in augmenter.divide(None):
+        parts = [part for document in documents for part in sub_augmenter.split(document)]
+        outcomes = list(run_exchanges(recording, parts, sub_augmenter.graph, attempt=0, on_answer=lambda _: None))
         graphs = {outcome.subject.id: outcome.result for outcome in outcomes if outcome.result is not None}
-        shown = list(add_summaries(parts, graphs)) if graphs else parts
-        tasks = select_tasks(part.tasks(shown, graphs, seed), texts)
+        parts_with_summaries = list(add_summaries(parts, graphs)) if graphs else parts
+        tasks = select_tasks(sub_augmenter.tasks(parts_with_summaries, graphs, seed), texts)
         requests: dict[int, list[Request]] = {}
-        recorded = recorded_steps(part.write, requests)
+        recorded = recorded_steps(sub_augmenter.write, requests)
         for outcome in run_exchanges(recording, tasks, recorded, attempt=0, on_answer=lambda _: None):
             sent = requests[id(outcome.subject)]
             usage = sum((recording.completions[request.hash].usage for request in sent), start=Usage())
             written = [text for text in outcome.result or () if text]
-            yield SampleText(part.name, outcome.subject, sent, usage, written, outcome.reason)
+            yield SampleText(sub_augmenter.name, outcome.subject, sent, usage, written, outcome.reason)
 
 
 def select_tasks(tasks: Iterator[WritingTask], texts: int) -> list[WritingTask]:

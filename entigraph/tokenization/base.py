@@ -64,9 +64,9 @@ def save_tokenizer(tokenizer: "FastTokenizer", out: Path, separators: Separators
 
 
 def write_meta(
-    out: Path, vocabulary: int, separators: Separators, other_fields: Mapping[str, Any] = {}
+    out: Path, vocab_size: int, separators: Separators, other_fields: Mapping[str, Any] = {}
 ) -> dict[str, Any]:
-    meta = {"vocabulary": vocabulary, "separators": asdict(separators), **other_fields}
+    meta = {"vocabulary": vocab_size, "separators": asdict(separators), **other_fields}
     (out / META_FILE).write_text(json.dumps(meta, indent=2) + "\n", encoding="utf-8")
     return meta
 

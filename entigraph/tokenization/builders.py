@@ -28,14 +28,14 @@ class TrainedTokenizer:
     """
 
     name: str = "trained"
-    vocabulary: int = 1024
+    vocab_size: int = 1024
     worlds: int = 150
     seed: int = 0
 
     def __post_init__(self) -> None:
-        if self.vocabulary < 300:
+        if self.vocab_size < 300:
             raise ConfigError(
-                f"tokenizer.vocabulary: {self.vocabulary} found, at least 300 expected (256 bytes and some merges)"
+                f"tokenizer.vocab_size: {self.vocab_size} found, at least 300 expected (256 bytes and some merges)"
             )
 
     def sources(self) -> list[Path]:
@@ -46,7 +46,7 @@ class TrainedTokenizer:
 
         tokenizer = byte_level_bpe()
         trainer = trainers.BpeTrainer(
-            vocab_size=self.vocabulary, special_tokens=[END_OF_TEXT], initial_alphabet=alphabet(), show_progress=False
+            vocab_size=self.vocab_size, special_tokens=[END_OF_TEXT], initial_alphabet=alphabet(), show_progress=False
         )
         tokenizer.train_from_iterator(training_texts(self.worlds, self.seed), trainer)
         return save_tokenizer(tokenizer, out, Separators(bos_id=0, eos_id=None))

@@ -88,7 +88,7 @@ def run(
         "synthetic_tokens": layout.tokens,
         "texts": len(layout.texts),
         "passes": round(len(layout.texts) / len(fitting), 3),
-        "vocabulary": tokenizer.vocabulary,
+        "vocabulary": tokenizer.vocab_size,
         **packing,
         **(selection.documents.counts(len(counts) - len(selected)) if selection.documents else {}),
         **({"validation_texts": len(held_out)} if selection.validation_fraction else {}),

@@ -34,7 +34,7 @@ class Tokenizer:
                 f"{folder} contains no readable tokenizer ({error}); remove it and run the same command"
             ) from None
         self.folder = folder
-        self.vocabulary: int = meta["vocabulary"]
+        self.vocab_size: int = meta["vocabulary"]
         self.separators = Separators(**meta["separators"])
         self.chat = ChatEncoder(folder, self.fast, meta["chat"]["loss_on"]) if "chat" in meta else None
         reference: Encoder = HuggingFaceEncoder(self.fast, "tokens.encoder" if encoder == "tokenizers" else None)

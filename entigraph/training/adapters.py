@@ -27,7 +27,7 @@ class LoraAdapter:
 
     Without a rank, all weights are trained, so that a sweep over ranks can include full training. `target_modules` are
     names or name endings of linear layers; null: all but the head. `train_embeddings` and `train_head` also train these
-    completely, which a new vocabulary needs; models with tied weights need both or neither.
+    fully, which a new vocabulary needs; models with tied weights need both or neither.
     """
 
     rank: int | None = 64
@@ -53,10 +53,10 @@ class LoraAdapter:
 
     @property
     def scale(self) -> float:
-        return self.alpha / self.required_rank
+        return self.alpha / self.adapter_rank
 
     @property
-    def required_rank(self) -> int:
+    def adapter_rank(self) -> int:
         assert self.rank is not None, "an adapter without a rank is not built"
         return self.rank
 
@@ -81,7 +81,7 @@ class LoraAdapter:
         for name, parameter in net.named_parameters():
             if is_adapter_weight(name) and not parameter.is_meta:
                 parameter.data.copy_(initial_weight(name, parameter, seed))
-        for module, trained in self.complete_modules(net):
+        for module, trained in self.fully_trained_modules(net):
             module.weight.requires_grad_(trained)
 
     def find_targets(self, net: "PreTrainedModel") -> "dict[str, nn.Module]":
@@ -94,23 +94,23 @@ class LoraAdapter:
         if wanted is None:
             targets = linear
         else:
-            unmatched = [target for target in wanted if not any(matches(name, target) for name in linear)]
+            unmatched = [target for target in wanted if not any(matches_target(name, target) for name in linear)]
             if unmatched:
                 endings = ", ".join(sorted({name.rsplit(".", 1)[-1] for name in linear}))
                 raise ConfigError(
                     f"model.adapter.target_modules: {', '.join(unmatched)} found, which matches no linear layer of the "
                     f"model; their names end in {endings}"
                 )
-            targets = {name: module for name, module in linear.items() if any(matches(name, t) for t in wanted)}
+            targets = {name: module for name, module in linear.items() if any(matches_target(name, t) for t in wanted)}
         if not targets:
             raise ConfigError(
                 "model.adapter: the model has no linear layers but the head; train all weights: model/adapter=none"
             )
         for name, module in targets.items():
             smallest = (
-                min(module.in_features, module.out_features) if isinstance(module, nn.Linear) else self.required_rank
+                min(module.in_features, module.out_features) if isinstance(module, nn.Linear) else self.adapter_rank
             )
-            if self.required_rank > smallest:
+            if self.adapter_rank > smallest:
                 raise ConfigError(
                     f"model.adapter.rank: {self.rank} found; {name} has only {smallest} dimensions. Lower the rank, or "
                     "train all weights: model/adapter=none"
@@ -123,22 +123,22 @@ class LoraAdapter:
             )
         return targets
 
-    def complete_modules(self, net: "PreTrainedModel") -> "Iterator[tuple[Any, bool]]":
-        """Yields embeddings and head, and whether they are trained completely."""
+    def fully_trained_modules(self, net: "PreTrainedModel") -> "Iterator[tuple[Any, bool]]":
+        """Yields embeddings and head, and whether they are trained fully."""
         yield net.get_input_embeddings(), self.train_embeddings
         head = net.get_output_embeddings()  # type: ignore[no-untyped-call]
         if head is not None:
             yield head, self.train_head
 
-    def peft_config(self, targets: list[str], complete: list[str] | None = None, base: str | None = None) -> Any:
+    def peft_config(self, targets: list[str], fully_trained: list[str] | None = None, base: str | None = None) -> Any:
         from peft import LoraConfig
 
         return LoraConfig(
-            r=self.required_rank,
+            r=self.adapter_rank,
             lora_alpha=self.alpha,  # type: ignore[arg-type]
             lora_dropout=self.dropout,
             target_modules=targets,
-            modules_to_save=complete or None,
+            modules_to_save=fully_trained or None,
             task_type="CAUSAL_LM",
             base_model_name_or_path=base,
         )
@@ -148,10 +148,12 @@ class LoraAdapter:
         from safetensors.torch import save_file
 
         names = {id(module): name for name, module in net.named_modules()}
-        complete = [names[id(module)].rsplit(".", 1)[-1] for module, trained in self.complete_modules(net) if trained]
+        fully_trained = [
+            names[id(module)].rsplit(".", 1)[-1] for module, trained in self.fully_trained_modules(net) if trained
+        ]
         targets = sorted({name.split(".lora_")[0].rsplit(".", 1)[-1] for name in weights if is_adapter_weight(name)})
         folder.mkdir(parents=True, exist_ok=True)
-        config = self.peft_config(targets, complete, base)
+        config = self.peft_config(targets, fully_trained, base)
         config.inference_mode = True
         config.save_pretrained(str(folder))
         stored = {PREFIX + name.replace(".default.", "."): value.contiguous() for name, value in weights.items()}
@@ -230,7 +232,7 @@ def is_linear(module: Any) -> bool:
     return isinstance(module, nn.Linear)  # bitsandbytes' layers are subclasses
 
 
-def matches(name: str, target: str) -> bool:
+def matches_target(name: str, target: str) -> bool:
     return name == target or name.endswith(f".{target}")
 
 

@@ -58,7 +58,7 @@ class ShardedCheckpoints:
     """Mixin for Lightning strategies: every rank saves and loads its shard of weights and optimizer state in place.
 
     A checkpoint can be loaded by a run with the same `identity`: the data order and the storage format of weights. It
-    contains the fencing number of the process that saved it, so that a process that lost its lease, for example because
+    contains the fencing token of the process that saved it, so that a process that lost its lease, for example because
     its host was suspended, does not continue from the checkpoint of its successor.
     """
 
@@ -67,7 +67,7 @@ class ShardedCheckpoints:
     async_saves: bool  # whether training continues while a checkpoint is written
     timeout: timedelta | None = None  # of collectives among ranks
     group: Any = None
-    saving: Future[Any] | None = None
+    pending_save: Future[Any] | None = None
 
     def tensors(self) -> dict[str, Tensor]:
         """Returns the trained weights and the optimizer state by name."""
@@ -99,9 +99,9 @@ class ShardedCheckpoints:
     def save_checkpoint(self, checkpoint: dict[str, Any], filepath: Any, storage_options: Any = None) -> None:
         folder = Path(filepath)
         single = not dist.is_initialized()
-        if self.saving is not None:  # started by another callback
-            self.saving.result()
-            self.saving = None
+        if self.pending_save is not None:  # started by another callback
+            self.pending_save.result()
+            self.pending_save = None
         state = self.non_tensor_optimizer_state()
         if self.is_global_zero:  # type: ignore[attr-defined]
             self.fence.check()
@@ -119,7 +119,7 @@ class ShardedCheckpoints:
                 # Copying ahead opens a stream on the current device, which is GPU 0 in the writer's thread of every
                 # rank. The tensors are on the CPU already.
                 writer = FileSystemWriter(folder, per_thread_copy_ahead=0)
-                self.saving = cast("Future[Any]", async_save(tensors, storage_writer=writer, **options))
+                self.pending_save = cast("Future[Any]", async_save(tensors, storage_writer=writer, **options))
             else:
                 save(tensors, **options)
 
@@ -202,16 +202,16 @@ def initialize_state(optimizer: torch.optim.Optimizer) -> None:
         return
     if any(optimizer.state[parameter] for parameter in parameters_of(optimizer)):
         return
-    rates = [group["lr"] for group in optimizer.param_groups]
+    learning_rates = [group["lr"] for group in optimizer.param_groups]
     for group in optimizer.param_groups:
         group["lr"] = 0.0 * group["lr"]
     for parameter in parameters_of(optimizer):
         parameter.grad = torch.zeros_like(parameter)
     optimizer.step()
     optimizer.zero_grad()
-    for group, rate in zip(optimizer.param_groups, rates, strict=True):
-        group["lr"] = rate
+    for group, learning_rate in zip(optimizer.param_groups, learning_rates, strict=True):
+        group["lr"] = learning_rate
 
 
-def newest_checkpoint(folder: Path) -> Path | None:
+def latest_checkpoint(folder: Path) -> Path | None:
     return max(folder.glob("step-*"), default=None)

@@ -274,8 +274,7 @@ def trained_parameters(shape: Shape, adapter: LoraAdapter | None) -> int:
         return shape.parameters
     complete = adapter.train_embeddings + (adapter.train_head and not shape.tied)
     return (
-        shape.layers * adapter.required_rank * sum(adapter_sizes(shape, adapter))
-        + complete * shape.embedding_parameters
+        shape.layers * adapter.adapter_rank * sum(adapter_sizes(shape, adapter)) + complete * shape.embedding_parameters
     )
 
 
@@ -322,7 +321,7 @@ def layer_activations(shape: Shape, workload: Workload) -> float:
     norms = (8.0 if workload.compiled else 16.0) * shape.hidden
     adapter = workload.adapter
     return (
-        attention + mlp + norms + (2.0 * adapter.required_rank * len(adapter_sizes(shape, adapter)) if adapter else 0.0)
+        attention + mlp + norms + (2.0 * adapter.adapter_rank * len(adapter_sizes(shape, adapter)) if adapter else 0.0)
     )
 
 

@@ -30,7 +30,7 @@ from entigraph.runtime.progress import Progress, SilentProgress
 from entigraph.storage.artifact import CHECKPOINTS, Fence, write_json
 from entigraph.training.adapters import is_adapter_weight
 from entigraph.training.callbacks.token_progress import TokenProgress
-from entigraph.training.checkpointing import newest_checkpoint
+from entigraph.training.checkpointing import latest_checkpoint
 from entigraph.training.component_nodes import build_callbacks, build_loggers
 from entigraph.training.datamodule import SyntheticDataModule
 from entigraph.training.export import export
@@ -138,7 +138,7 @@ def train_rank(job: TrainingJob, context: RankContext, progress: Progress, recor
     torch.manual_seed(job.seed)
     with progress.bar("loading model"):
         module = build_module(job, context, schedule.steps)
-    checkpoint = newest_checkpoint(job.out / CHECKPOINTS)
+    checkpoint = latest_checkpoint(job.out / CHECKPOINTS)
     callbacks = build_callbacks(job.nodes)
     loggers = [
         MetricsFile(

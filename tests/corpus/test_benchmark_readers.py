@@ -143,6 +143,6 @@ def test_bad_leval_lines_name_the_place(changes: dict[str, Any], message: str, t
 def test_configured_readers(configured: Callable[..., Run], tmp_path: Path) -> None:
     file = write(tmp_path / "squad.json", [PASSAGE])
     run = configured("corpus=squad", f"corpus.path={file}", "evaluation=free_form", "augmenter=rephrase")
-    assert isinstance(run.corpus, Squad) and run.corpus.questions_known
+    assert isinstance(run.corpus, Squad) and run.corpus.has_questions
     run = configured("corpus=leval", f"corpus.path={tmp_path}", "evaluation=closed_book_cot")
     assert isinstance(run.corpus, LEval)

@@ -114,7 +114,7 @@ def test_multihop_rag_questions_need_all_their_articles(tmp_path: Path) -> None:
     assert [document.title for document in content.documents] == ["News 0", "News 1"]
     assert question.document_id == "multihop_rag-2" and question.accepted == ["The Times"]
     assert question.group == "inference_query"
-    assert content.counts["questions_left_out"] == {"no article answers it": 1, "its articles are not read": 1}
+    assert content.counts["questions_left_out"] == {"no supporting article": 1, "supporting article not loaded": 1}
     write(tmp_path / "corpus.json", [*articles, {**articles[1], "body": "Another body."}])
     content = MultiHopRAG(path=str(tmp_path)).read()
     assert len(list(content.documents)) == 4, "articles may have the same title"
@@ -185,4 +185,4 @@ def test_bad_files_name_the_place(reader: Callable[..., Any], value: Any, messag
 def test_configured_readers(configured: Callable[..., Run], tmp_path: Path) -> None:
     file = write(tmp_path / "qasper.json", {"1909.00694": PAPER})
     run = configured("corpus=qasper", f"corpus.path={file}", "evaluation=free_form", "augmenter=rephrase")
-    assert run.corpus.questions_known and run.corpus.name == "qasper"
+    assert run.corpus.has_questions and run.corpus.name == "qasper"

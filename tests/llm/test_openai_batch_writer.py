@@ -20,7 +20,7 @@ def make_request(number: int) -> Request:
 
 
 def writer(server: Any, **options: Any) -> OpenAIBatchWriter:
-    return OpenAIBatchWriter(**{"model": "mock-llm", "base_url": server.base_url, "poll_s": 0.05, **options})
+    return OpenAIBatchWriter(**{"model": "mock-llm", "base_url": server.base_url, "poll_interval_s": 0.05, **options})
 
 
 def ask(options: OpenAIBatchWriter, response_cache: Path, requests: Any) -> list[Completion]:
@@ -30,7 +30,7 @@ def ask(options: OpenAIBatchWriter, response_cache: Path, requests: Any) -> list
 
 def test_files_are_split_and_answers_keep_order(tmp_path: Path) -> None:
     with running(Config(output_tokens=30, batch_delay_s=0.05)) as server:
-        answers = ask(writer(server, requests_per_file=30), tmp_path / "j", (make_request(n) for n in range(100)))
+        answers = ask(writer(server, max_requests_per_file=30), tmp_path / "j", (make_request(n) for n in range(100)))
         stats = server.stats()
         rerun = ask(writer(server), tmp_path / "j", (make_request(n) for n in range(100)))
         assert server.stats()["batch_requests"] == stats["batch_requests"] == 100
@@ -43,7 +43,7 @@ def test_files_are_split_and_answers_keep_order(tmp_path: Path) -> None:
 def test_files_are_split_by_size(tmp_path: Path) -> None:
     messages: list[str] = []
     with running(Config(output_tokens=30, batch_delay_s=0.05)) as server:
-        options = writer(server, megabytes_per_file=0.001)
+        options = writer(server, max_file_size_mb=0.001)
         with options.connect(tmp_path / "j", notify=messages.append) as llm:
             assert len(list(llm.complete(make_request(n) for n in range(10)))) == 10
     assert len([line for line in messages if "requests sent" in line]) > 2
@@ -61,7 +61,7 @@ def test_failed_and_expired_requests_are_retried(tmp_path: Path) -> None:
 
 def test_full_queue_waits_for_pending_batches(tmp_path: Path) -> None:
     with running(Config(output_tokens=30, batch_delay_s=0.2, batch_queue=50)) as server:
-        options = writer(server, requests_per_file=40, batches_at_once=3)
+        options = writer(server, max_requests_per_file=40, max_pending_batches=3)
         assert len(ask(options, tmp_path / "j", (make_request(n) for n in range(120)))) == 120
         assert server.stats()["batch_requests"] == 120
 
@@ -74,7 +74,7 @@ def test_killed_command_finds_its_pending_batch(command: Command, tmp_path: Path
         "logger=none",
         "llm=openai_batch",
         "llm.model=mock-llm",
-        "llm.poll_s=0.1",
+        "llm.poll_interval_s=0.1",
         "corpus.documents=2",
         "synthesis.token_budget=40000",
     ]
@@ -132,6 +132,6 @@ def test_discount_and_spending_limit(tmp_path: Path, monkeypatch: pytest.MonkeyP
 def test_several_addresses_and_unreachable_endpoint_are_one_message(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="the Batch API supports only one"):
         OpenAIBatchWriter(model="m", base_url=["http://127.0.0.1:1", "http://127.0.0.1:2"])
-    options = OpenAIBatchWriter(model="m", base_url="http://127.0.0.1:9/v1", poll_s=0.01, timeout_s=1)
+    options = OpenAIBatchWriter(model="m", base_url="http://127.0.0.1:9/v1", poll_interval_s=0.01, timeout_s=1)
     with pytest.raises(LLMError, match="127.0.0.1:9/v1 is unreachable"):
         ask(options, tmp_path / "j", [make_request(1)])

@@ -60,7 +60,7 @@ def test_replay_tokens_must_be_tokens_of_the_same_tokenizer(configured: Configur
     with pytest.raises(ConfigError, match=r"data.replay: .* is no tokens folder"):
         configured(f"data.replay={corpus}", "data.replay_rate=0.1")
     with pytest.raises(ConfigError, match=r"data.replay: .* was written with the tokenizer trained-\w+, this run uses"):
-        configured(f"data.replay={tokens}", "data.replay_rate=0.1", "tokenizer.vocabulary=600")
+        configured(f"data.replay={tokens}", "data.replay_rate=0.1", "tokenizer.vocab_size=600")
 
 
 def test_budget_beyond_existing_texts_is_an_error(configured: Configured) -> None:

@@ -43,7 +43,7 @@ JOBS = [
     ["augmenter=raw", "tokens.budget=1000", "seed=0"],
     ["augmenter=raw", "tokens.budget=2000", "seed=1"],
     ["augmenter=rephrase", "tokens.budget=2000", "optim.lr=0.5", "tokens.budget=3000"],
-    ["augmenter=rephrase", "data=packed_with_replay", "data.replay=x", "+optim.eps=0.1", "tokenizer.vocabulary=300"],
+    ["augmenter=rephrase", "data=packed_with_replay", "data.replay=x", "+optim.eps=0.1", "tokenizer.vocab_size=300"],
 ]
 
 

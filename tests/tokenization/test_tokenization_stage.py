@@ -70,7 +70,7 @@ def random_texts(count: int) -> list[str]:
 
 @pytest.fixture
 def tokenizer(tmp_path: Path) -> Path:
-    TrainedTokenizer(vocabulary=400, worlds=3).build(new_folder(tmp_path / "tokenizer"))
+    TrainedTokenizer(vocab_size=400, worlds=3).build(new_folder(tmp_path / "tokenizer"))
     return tmp_path / "tokenizer"
 
 
@@ -95,7 +95,7 @@ def content(out: Path) -> dict[str, bytes]:
 def test_ids_match_hugging_face(kind: str, tiny_model: Path, tmp_path: Path, small_groups: None) -> None:
     sources = {
         "bytes": ByteTokenizer(),
-        "trained": TrainedTokenizer(vocabulary=400, worlds=3),
+        "trained": TrainedTokenizer(vocab_size=400, worlds=3),
         "llama": PretrainedTokenizer(path=str(tiny_model)),
     }
     sources[kind].build(new_folder(tmp_path / "tokenizer"))

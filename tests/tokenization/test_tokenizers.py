@@ -112,7 +112,7 @@ def test_truncated_shard_raises_with_its_name(texts: Path, tokenizer: Path, tmp_
 
 
 @pytest.mark.parametrize(
-    "source", [ByteTokenizer(), TrainedTokenizer(vocabulary=400, worlds=3)], ids=["bytes", "trained"]
+    "source", [ByteTokenizer(), TrainedTokenizer(vocab_size=400, worlds=3)], ids=["bytes", "trained"]
 )
 def test_decode_inverts_encode(source: ByteTokenizer | TrainedTokenizer, tmp_path: Path) -> None:
     source.build(tmp_path)
@@ -125,11 +125,11 @@ def test_decode_inverts_encode(source: ByteTokenizer | TrainedTokenizer, tmp_pat
 def test_transformers_loads_saved_tokenizer(tmp_path: Path) -> None:
     from transformers import AutoTokenizer
 
-    TrainedTokenizer(vocabulary=400, worlds=3).build(tmp_path)
+    TrainedTokenizer(vocab_size=400, worlds=3).build(tmp_path)
     theirs, ours = AutoTokenizer.from_pretrained(str(tmp_path)), Tokenizer(tmp_path)
     text = "The Fonda Guild had its base in Yuda."
     assert theirs(text, add_special_tokens=False)["input_ids"] == ours.encode(text)
-    assert len(theirs) == ours.vocabulary
+    assert len(theirs) == ours.vocab_size
 
 
 def test_pretrained_tokenizer_uses_its_separators(tiny_model: Path, tmp_path: Path) -> None:
@@ -164,7 +164,7 @@ def unigram_model(folder: Path) -> Path:
 @pytest.mark.parametrize("kind", ["trained", "bytes", "pretrained", "unigram"])
 def test_special_tokens_in_texts_are_plain_text(kind: str, encoder: str, tiny_model: Path, tmp_path: Path) -> None:
     builders = {
-        "trained": lambda: TrainedTokenizer(worlds=5, vocabulary=400),
+        "trained": lambda: TrainedTokenizer(worlds=5, vocab_size=400),
         "bytes": ByteTokenizer,
         "pretrained": lambda: PretrainedTokenizer(path=str(tiny_model)),
         "unigram": lambda: PretrainedTokenizer(path=str(unigram_model(tmp_path / "unigram"))),

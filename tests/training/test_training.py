@@ -255,7 +255,7 @@ def test_save_is_synchronous_without_memory_for_a_copy(
 
     def look(strategy: checkpointing.ShardedCheckpoints, *arguments: object, **named: object) -> None:
         saved(strategy, *arguments, **named)  # type: ignore[arg-type]
-        in_background.append(strategy.saving is not None)
+        in_background.append(strategy.pending_save is not None)
 
     monkeypatch.setattr(checkpointing.ShardedCheckpoints, "save_checkpoint", look)
     options = {"max_steps": 20, "checkpoint_every_n_steps": 10, "async_checkpoints": True}

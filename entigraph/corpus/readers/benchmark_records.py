@@ -1,4 +1,4 @@
-"""The base class of benchmarks, and fields of their files, with errors that name the place and what is expected."""
+"""The base class of benchmarks, and fields of their files, with errors that name the location and what is expected."""
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -24,7 +24,7 @@ class BenchmarkReader:
     documents: int | None = None
     source: ClassVar[str]
     fictional: ClassVar[bool] = False
-    questions_known: ClassVar[bool] = True
+    has_questions: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
         check_positive(self, "corpus", "documents")
@@ -45,13 +45,13 @@ def load_json(file: Path, kind: type, expected: str) -> Any:
     """Returns the value of a JSON file. Raises DataError unless it is of this kind, list or dict, and not empty."""
     content = parse_file(file, expected)
     if not isinstance(content, kind) or not content:
-        found = "nothing" if isinstance(content, kind) else f"a JSON {type(content).__name__}"
-        raise DataError(f"{file}: {found} found; expected {expected}")
+        actual = f"an empty {kind.__name__}" if isinstance(content, kind) else f"a JSON {type(content).__name__}"
+        raise DataError(f"{file}: the file is {actual}; expected {expected}")
     return content
 
 
 def load_json_lines(file: Path, expected: str) -> Iterator[tuple[str, Any]]:
-    """Yields each value with its place."""
+    """Yields each value with its location."""
     for number, line in numbered_lines(file):
         try:
             yield f"{file}:{number}", parse_json(line)
@@ -59,17 +59,17 @@ def load_json_lines(file: Path, expected: str) -> Iterator[tuple[str, Any]]:
             raise DataError(f"{file}:{number}: not JSON ({json_error(error)}); expected {expected}") from None
 
 
-def text_field(record: Any, key: str, place: str, expected: str) -> str:
+def text_field(record: Any, key: str, location: str, expected: str) -> str:
     """Returns the text of a field, which has visible characters."""
     value = record.get(key) if isinstance(record, Mapping) else None
     text = normalize_text(value).strip() if isinstance(value, str) else ""
     if is_blank(text):
-        raise DataError(f"{place}: {key} is {value!r:.80}; a text expected, as in {expected}")
+        raise DataError(f"{location}: {key} must be a non-empty string, got {value!r:.80}; expected {expected}")
     return text
 
 
-def list_field(record: Any, key: str, place: str, expected: str) -> list[Any]:
+def list_field(record: Any, key: str, location: str, expected: str) -> list[Any]:
     value = record.get(key) if isinstance(record, Mapping) else None
     if not isinstance(value, list):
-        raise DataError(f"{place}: {key} is {value!r:.80}; a list expected, as in {expected}")
+        raise DataError(f"{location}: {key} must be a list, got {value!r:.80}; expected {expected}")
     return value

@@ -51,7 +51,7 @@ class Conversations:
     files: str = "*"
     documents: int | None = None
     fictional: ClassVar[bool] = False
-    questions_known: ClassVar[bool] = False
+    has_questions: ClassVar[bool] = False
     conversations: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
@@ -70,13 +70,13 @@ class Conversations:
 def stream_documents(files: Sequence[tuple[str, Path]], content: CorpusContent) -> Iterator[Document]:
     for name, file in files:
         for number, row in read_rows(file):
-            identity = f"{name}-{number}"
+            document_id = f"{name}-{number}"
             try:
                 messages = read_messages(row, f"{file}:{number}", content.changes)
             except UnusableConversation as error:
-                content.skipped.append(SkippedFile(file=identity, reason=str(error)))
+                content.skipped.append(SkippedFile(file=document_id, reason=str(error)))
                 continue
-            yield Document(id=identity, title=identity, text=json.dumps(messages, ensure_ascii=False))
+            yield Document(id=document_id, title=document_id, text=json.dumps(messages, ensure_ascii=False))
 
 
 def read_rows(file: Path) -> Iterator[tuple[int, Any]]:
@@ -106,11 +106,11 @@ def read_parquet_rows(file: Path) -> Iterator[Any]:
         raise DataError(f"{file}: cannot be read ({str(error).splitlines()[0]}); download it again") from None
 
 
-def read_messages(rows: Any, place: str, changes: Counter[str]) -> list[Message]:
+def read_messages(rows: Any, location: str, changes: Counter[str]) -> list[Message]:
     """Returns normalized messages, without empty system messages. Raises UnusableConversation or DataError."""
     if not isinstance(rows, list) or not rows:
-        raise DataError(f"{place}: no messages; {EXPECTED}")
-    messages = [read_message(row, place, changes) for row in rows]
+        raise DataError(f"{location}: no messages; {EXPECTED}")
+    messages = [read_message(row, location, changes) for row in rows]
     messages = [message for message in messages if message["role"] != "system" or not is_blank(message["content"])]
     if not any(message["role"] == "assistant" for message in messages):
         raise UnusableConversation(NO_ASSISTANT)
@@ -119,10 +119,10 @@ def read_messages(rows: Any, place: str, changes: Counter[str]) -> list[Message]
     return messages
 
 
-def read_message(row: Any, place: str, changes: Counter[str]) -> Message:
+def read_message(row: Any, location: str, changes: Counter[str]) -> Message:
     role, content = (read_field(row, names) for names in (ROLE_NAMES, CONTENT_NAMES))
     if not isinstance(role, str) or not role.strip() or not isinstance(content, str | list | None):
-        raise DataError(f"{place}: {row!r:.80} is not a message; {EXPECTED}")
+        raise DataError(f"{location}: {row!r:.80} is not a message; {EXPECTED}")
     role = normalize_text(role).strip().lower()
     return {"role": ROLES.get(role, role), "content": normalize_text(join_parts(content), changes)}
 

@@ -28,7 +28,7 @@ class GeneratedCorpus:
     """A corpus without source files."""
 
     fictional: ClassVar[bool] = True
-    questions_known: ClassVar[bool] = True
+    has_questions: ClassVar[bool] = True
 
     def sources(self) -> list[Path]:
         return []
@@ -182,7 +182,7 @@ class FictionalConversations(GeneratedCorpus):
     worlds: int = 14
     held_out: float = 0.2
     seed: int = 0
-    questions_known: ClassVar[bool] = False
+    has_questions: ClassVar[bool] = False
     conversations: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
@@ -197,8 +197,8 @@ class FictionalConversations(GeneratedCorpus):
             rng.shuffle(items)
             seen = items[round(len(items) * self.held_out) :]
             for number, item in enumerate(item for item in seen if item.via is None):
-                identity = f"conversation-{index:03}-{number:03}"
-                documents.append(Document(id=identity, title=identity, text=conversation(item)))
+                document_id = f"conversation-{index:03}-{number:03}"
+                documents.append(Document(id=document_id, title=document_id, text=conversation(item)))
         return CorpusContent(documents)
 
 

@@ -53,7 +53,7 @@ class FinanceBench(BenchmarkReader):
 
     def reports(self) -> list[Path]:
         """Returns the files of the reports that are there, in the order of their questions."""
-        names = dict.fromkeys(text_field(raw, "doc_name", place, EXPECTED) for place, raw in self.lines())
+        names = dict.fromkeys(text_field(raw, "doc_name", location, EXPECTED) for location, raw in self.lines())
         files = (self.folder / REPORTS / f"{name}.pdf" for name in names)
         return [file for file in files if file.is_file()][: self.documents]
 
@@ -72,15 +72,16 @@ class FinanceBench(BenchmarkReader):
             documents.append(Document(id=f"financebench-{file.stem}", title=file.stem.replace("_", " "), text=text))
             content.not_converted += [ConversionLoss(file=file.name, lost=dict(+lost))] if +lost else []
         known = {document.id for document in documents}
-        for place, raw in self.lines():
-            identity, name, text, answer = (
-                text_field(raw, key, place, EXPECTED) for key in ("financebench_id", "doc_name", "question", "answer")
+        for location, raw in self.lines():
+            question_id, name, text, answer = (
+                text_field(raw, key, location, EXPECTED)
+                for key in ("financebench_id", "doc_name", "question", "answer")
             )
             if f"financebench-{name}" not in known:
                 content.leave_out(NO_REPORT)
                 continue
             group = str(raw.get("question_type") or UNGROUPED).replace("-", "_")
             content.questions.append(
-                Question(id=identity, document_id=f"financebench-{name}", text=text, accepted=[answer], group=group)
+                Question(id=question_id, document_id=f"financebench-{name}", text=text, accepted=[answer], group=group)
             )
         return content

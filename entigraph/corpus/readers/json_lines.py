@@ -30,7 +30,7 @@ class JsonLines:
     text_field: str = "text"
     documents: int | None = None
     fictional: ClassVar[bool] = False
-    questions_known: ClassVar[bool] = False
+    has_questions: ClassVar[bool] = False
 
     def __post_init__(self) -> None:
         check_positive(self, "corpus", "documents")
@@ -45,14 +45,14 @@ class JsonLines:
     def stream(self, files: Sequence[tuple[str, Path]]) -> Iterator[Document]:
         for name, file in files:
             for number, line in numbered_lines(file):
-                identity = f"{name}-{number}"
-                yield Document(id=identity, title=identity, text=self.parse(line, f"{file}:{number}"))
+                document_id = f"{name}-{number}"
+                yield Document(id=document_id, title=document_id, text=self.parse(line, f"{file}:{number}"))
 
-    def parse(self, line: str, place: str) -> str:
+    def parse(self, line: str, location: str) -> str:
         try:
             text: Any = parse_json(line)[self.text_field]
         except (ValueError, LookupError, TypeError):
-            raise DataError(f"{place}: not a JSON object with the field {self.text_field!r}") from None
+            raise DataError(f"{location}: not a JSON object with the field {self.text_field!r}") from None
         if not isinstance(text, str):
-            raise DataError(f"{place}: {self.text_field} is {text!r:.60}; expected text")
+            raise DataError(f"{location}: {self.text_field} is {text!r:.60}; expected text")
         return text

@@ -69,24 +69,26 @@ class LEval(BenchmarkReader):
 
 def read_documents(file: Path) -> Iterator[dict[str, Any]]:
     """Yields the lines. Raises DataError for a line without documents, questions or answers."""
-    for place, line in load_json_lines(file, EXPECTED):
+    for location, line in load_json_lines(file, EXPECTED):
         if not isinstance(line, dict) or not isinstance(line.get("input"), str) or not line["input"].strip():
-            raise DataError(f"{place}: no input; expected {EXPECTED}")
+            raise DataError(f"{location}: no input; expected {EXPECTED}")
         for key in LISTS:
             if not isinstance(line.get(key), list) or not all(isinstance(item, str) for item in line[key]):
-                raise DataError(f"{place}: {key} is {line.get(key)!r:.80}; a list of texts expected, as in {EXPECTED}")
+                raise DataError(
+                    f"{location}: {key} must be a list of strings, got {line.get(key)!r:.60}; expected {EXPECTED}"
+                )
         questions, answers = (len(line[key]) for key in LISTS)
         if questions != answers:
-            raise DataError(f"{place}: {questions} instructions and {answers} outputs; one output each expected")
+            raise DataError(f"{location}: {questions} instructions and {answers} outputs; one output each expected")
         yield line
 
 
 def build_question(
-    identity: str, document: Document, task: str, raw: str, output: str, several: bool
+    question_id: str, document: Document, task: str, raw: str, output: str, several: bool
 ) -> Question | str:
     """Returns a question, or why it has to be left out. `several`: several options may be correct."""
     text = NUMBER.sub("", normalize_text(raw)).strip()
-    fields: dict[str, Any] = {"id": identity, "document_id": document.id, "group": task}
+    fields: dict[str, Any] = {"id": question_id, "document_id": document.id, "group": task}
     if judgment := JUDGMENT.match(output):
         answer, fact = (word and word.lower() for word in judgment.groups())
         group = task if fact is None else f"{task}_{'same_as' if answer == fact else 'other_than'}_fact"

@@ -35,34 +35,36 @@ class LongHealth(BenchmarkReader):
         (file,) = self.sources()
         content = CorpusContent(documents=(documents := []))
         for key, patient in list(load_json(file, dict, EXPECTED).items())[: self.documents]:
-            place = f"{file}, {key}"
-            document = read_patient(key, patient, place)
+            location = f"{file}, {key}"
+            document = read_patient(key, patient, location)
             documents.append(document)
             about = f"{document.title}, born {document.meta['birthday']}: " if self.name_patient else ""
-            for number, raw in enumerate(list_field(patient, "questions", place, EXPECTED), 1):
-                question = read_question(raw, f"{place}, question {number}", f"{document.id}-{number}", document, about)
+            for number, raw in enumerate(list_field(patient, "questions", location, EXPECTED), 1):
+                question = read_question(
+                    raw, f"{location}, question {number}", f"{document.id}-{number}", document, about
+                )
                 content.questions.append(question)
         return content
 
 
-def read_patient(key: str, patient: Any, place: str) -> Document:
-    title, birthday = (text_field(patient, name, place, EXPECTED) for name in ("name", "birthday"))
+def read_patient(key: str, patient: Any, location: str) -> Document:
+    title, birthday = (text_field(patient, name, location, EXPECTED) for name in ("name", "birthday"))
     texts = patient.get("texts")
     if not isinstance(texts, dict) or not texts:
-        raise DataError(f"{place}: texts is {texts!r:.80}; texts by name expected, as in {EXPECTED}")
-    parts = [text_field(texts, name, f"{place}, texts", EXPECTED) for name in texts]
+        raise DataError(f"{location}: texts is {texts!r:.80}; texts by name expected, as in {EXPECTED}")
+    parts = [text_field(texts, name, f"{location}, texts", EXPECTED) for name in texts]
     meta = {"birthday": birthday.split(" ")[0], "diagnosis": normalize_text(str(patient.get("diagnosis", "")))}
     return Document(id=f"longhealth-{key}", title=title, text="\n\n".join(parts), meta=meta)
 
 
-def read_question(raw: Any, place: str, identity: str, document: Document, about: str) -> Question:
-    text = text_field(raw, "question", place, EXPECTED)
-    choices = [text_field(raw, option, place, EXPECTED) for option in OPTIONS]
-    correct = text_field(raw, "correct", place, EXPECTED)
+def read_question(raw: Any, location: str, question_id: str, document: Document, about: str) -> Question:
+    text = text_field(raw, "question", location, EXPECTED)
+    choices = [text_field(raw, option, location, EXPECTED) for option in OPTIONS]
+    correct = text_field(raw, "correct", location, EXPECTED)
     if choices.count(correct) != 1:
-        raise DataError(f"{place}: correct is {correct!r:.80}, which is not exactly one of its options")
+        raise DataError(f"{location}: correct is {correct!r:.80}, which is not exactly one of its options")
     return Question(
-        id=identity,
+        id=question_id,
         document_id=document.id,
         text=about + text,
         choices=choices,

@@ -17,7 +17,7 @@ from entigraph.text.normalization import normalize_text
 ARTICLES, QUERIES = "corpus.json", "MultiHopRAG.json"
 EXPECTED_ARTICLE = '[{"title": "...", "body": "...", "url": "..."}]'
 EXPECTED_QUERY = '[{"query": "...", "answer": "...", "question_type": "...", "evidence_list": [{"title": "..."}]}]'
-NO_EVIDENCE, OTHER_ARTICLES = "no article answers it", "its articles are not read"
+NO_ARTICLE, ARTICLE_NOT_LOADED = "no supporting article", "supporting article not loaded"
 META = ("url", "source", "published_at", "category", "author")
 
 
@@ -42,30 +42,30 @@ class MultiHopRAG(BenchmarkReader):
         articles, queries = self.sources()
         documents: list[Document] = []
         for number, raw in enumerate(load_json(articles, list, EXPECTED_ARTICLE)[: self.documents], 1):
-            place = f"{articles}, article {number}"
-            title, text = (text_field(raw, key, place, EXPECTED_ARTICLE) for key in ("title", "body"))
+            location = f"{articles}, article {number}"
+            title, text = (text_field(raw, key, location, EXPECTED_ARTICLE) for key in ("title", "body"))
             meta = {key: normalize_text(str(raw[key])) for key in META if raw.get(key)}
             documents.append(Document(id=f"multihop_rag-{number}", title=title, text=text, meta=meta))
         by_title = {document.title: document for document in reversed(documents)}
         content = CorpusContent(documents)
         for number, raw in enumerate(load_json(queries, list, EXPECTED_QUERY), 1):
-            question = read_query(raw, f"{queries}, query {number}", number, by_title)
-            if isinstance(question, str):
-                content.leave_out(question)
+            result = read_query(raw, f"{queries}, query {number}", number, by_title)
+            if isinstance(result, str):
+                content.leave_out(result)
             else:
-                content.questions.append(question)
+                content.questions.append(result)
         return content
 
 
-def read_query(raw: Any, place: str, number: int, documents: dict[str, Document]) -> Question | str:
-    """Returns a question, or why it has to be left out."""
-    text, answer = (text_field(raw, key, place, EXPECTED_QUERY) for key in ("query", "answer"))
-    evidence = list_field(raw, "evidence_list", place, EXPECTED_QUERY)
-    titles = [text_field(entry, "title", place, EXPECTED_QUERY) for entry in evidence]
+def read_query(raw: Any, location: str, number: int, documents: dict[str, Document]) -> Question | str:
+    """Returns a question, or the reason for skipping it."""
+    text, answer = (text_field(raw, key, location, EXPECTED_QUERY) for key in ("query", "answer"))
+    evidence = list_field(raw, "evidence_list", location, EXPECTED_QUERY)
+    titles = [text_field(entry, "title", location, EXPECTED_QUERY) for entry in evidence]
     if not titles:
-        return NO_EVIDENCE
+        return NO_ARTICLE
     if not all(title in documents for title in titles):
-        return OTHER_ARTICLES
-    group = text_field(raw, "question_type", place, EXPECTED_QUERY)
+        return ARTICLE_NOT_LOADED
+    group = text_field(raw, "question_type", location, EXPECTED_QUERY)
     document = documents[titles[0]]
     return Question(id=f"multihop_rag-q{number}", document_id=document.id, text=text, accepted=[answer], group=group)

@@ -38,11 +38,13 @@ class Qasper(BenchmarkReader):
         (file,) = self.sources()
         content = CorpusContent(documents=(documents := []))
         for key, paper in list(load_json(file, dict, EXPECTED).items())[: self.documents]:
-            place = f"{file}, {key}"
-            title = text_field(paper, "title", place, EXPECTED)
-            documents.append(Document(id=f"qasper-{key}", title=title, text="\n\n".join(read_sections(paper, place))))
-            for number, raw in enumerate(list_field(paper, "qas", place, EXPECTED), 1):
-                question = read_question(raw, f"{place}, question {number}", documents[-1], self.name_title)
+            location = f"{file}, {key}"
+            title = text_field(paper, "title", location, EXPECTED)
+            documents.append(
+                Document(id=f"qasper-{key}", title=title, text="\n\n".join(read_sections(paper, location)))
+            )
+            for number, raw in enumerate(list_field(paper, "qas", location, EXPECTED), 1):
+                question = read_question(raw, f"{location}, question {number}", documents[-1], self.name_title)
                 if question:
                     content.questions.append(question)
                 else:
@@ -50,13 +52,13 @@ class Qasper(BenchmarkReader):
         return content
 
 
-def read_sections(paper: Any, place: str) -> Iterator[str]:
+def read_sections(paper: Any, location: str) -> Iterator[str]:
     """Yields title, abstract and the paragraphs of each section below its name."""
-    yield text_field(paper, "title", place, EXPECTED)
+    yield text_field(paper, "title", location, EXPECTED)
     if str(paper.get("abstract") or "").strip():
-        yield text_field(paper, "abstract", place, EXPECTED)
-    for number, section in enumerate(list_field(paper, "full_text", place, EXPECTED), 1):
-        where = f"{place}, section {number}"
+        yield text_field(paper, "abstract", location, EXPECTED)
+    for number, section in enumerate(list_field(paper, "full_text", location, EXPECTED), 1):
+        where = f"{location}, section {number}"
         if isinstance(section, dict) and section.get("section_name"):
             yield text_field(section, "section_name", where, EXPECTED)
         for paragraph in list_field(section, "paragraphs", where, EXPECTED):
@@ -66,16 +68,16 @@ def read_sections(paper: Any, place: str) -> Iterator[str]:
                 yield normalize_text(paragraph).strip()
 
 
-def read_question(raw: Any, place: str, document: Document, name_title: bool) -> Question | None:
+def read_question(raw: Any, location: str, document: Document, name_title: bool) -> Question | None:
     """Returns None for a question that no annotator could answer."""
-    text = text_field(raw, "question", place, EXPECTED)
-    identity = text_field(raw, "question_id", place, EXPECTED)
-    answers = [read_answer(entry, place) for entry in list_field(raw, "answers", place, EXPECTED)]
+    text = text_field(raw, "question", location, EXPECTED)
+    question_id = text_field(raw, "question_id", location, EXPECTED)
+    answers = [read_answer(entry, location) for entry in list_field(raw, "answers", location, EXPECTED)]
     known = [(kind, answer) for kind, answer in answers if answer]
     if not known:
         return None
     return Question(
-        id=f"{document.id}-{identity}",
+        id=f"{document.id}-{question_id}",
         document_id=document.id,
         text=f'In the paper "{document.title}": {text}' if name_title else text,
         accepted=list(dict.fromkeys(answer for _, answer in known)),
@@ -83,11 +85,11 @@ def read_question(raw: Any, place: str, document: Document, name_title: bool) ->
     )
 
 
-def read_answer(entry: Any, place: str) -> tuple[str, str]:
+def read_answer(entry: Any, location: str) -> tuple[str, str]:
     """Returns the kind of an annotator's answer and its text; empty if the question cannot be answered."""
     answer = entry.get("answer") if isinstance(entry, dict) else None
     if not isinstance(answer, dict):
-        raise DataError(f"{place}: answer is {answer!r:.80}; an object expected, as in {EXPECTED}")
+        raise DataError(f"{location}: answer is {answer!r:.80}; an object expected, as in {EXPECTED}")
     if answer.get("unanswerable"):
         return "unanswerable", ""
     if isinstance(answer.get("yes_no"), bool):

@@ -34,7 +34,7 @@ class Quality:
     name: str = "quality"
     path: str = runtime_field("")
     fictional: ClassVar[bool] = False
-    questions_known: ClassVar[bool] = True
+    has_questions: ClassVar[bool] = True
 
     def sources(self) -> list[Path]:
         return [
@@ -55,16 +55,16 @@ class Quality:
         repeated = 0
         problems: list[str] = []
         lines = [(f"{file}:{number}", line) for file in self.files() for number, line in numbered_lines(file)]
-        for place, line in lines:
+        for location, line in lines:
             try:
-                document, its_questions = read_article(line, place)
+                document, its_questions = read_article(line, location)
                 known = documents.setdefault(document.id, document)
                 if fold_whitespace(known.text) != fold_whitespace(document.text):
-                    raise DataError(f"{place}: another text of article {document.id.removeprefix('quality-')}")
+                    raise DataError(f"{location}: another text of article {document.id.removeprefix('quality-')}")
                 for question in its_questions:
                     repeated += question.id in questions
                     if questions.setdefault(question.id, question) != question:
-                        raise DataError(f"{place}: another question with the id {question.id}")
+                        raise DataError(f"{location}: another question with the id {question.id}")
             except DataError as error:
                 problems.append(str(error))
         if problems:
@@ -79,15 +79,17 @@ class Quality:
         return CorpusContent(list(documents.values()), list(questions.values()), counts)
 
 
-def read_article(raw: str, place: str) -> tuple[Document, list[Question]]:
+def read_article(raw: str, location: str) -> tuple[Document, list[Question]]:
     """Returns the article and the questions on a line. Raises DataError if it is not one."""
     try:
         value = parse_json(raw)
     except ValueError as error:
-        raise DataError(f"{place}: not JSON ({json_error(error)}); expected a line of QuALITY v1.0.1") from None
-    line = check_fields(value, FIELDS, place)
+        raise DataError(f"{location}: not JSON ({json_error(error)}); expected a line of QuALITY v1.0.1") from None
+    line = check_fields(value, FIELDS, location)
     if tag := HTML_TAG.search(line["article"]):
-        raise DataError(f"{place}: article contains HTML ({tag[0]!r:.40}); use the file with htmlstripped in its name")
+        raise DataError(
+            f"{location}: article contains HTML ({tag[0]!r:.40}); use the file with htmlstripped in its name"
+        )
     document = Document(
         id=normalize_line(f"quality-{line['article_id']}"),
         title=normalize_line(line["title"]),
@@ -99,35 +101,35 @@ def read_article(raw: str, place: str) -> tuple[Document, list[Question]]:
         },
     )
     questions = [
-        build_question(document, item, f"{place}, question {number}")
+        build_question(document, item, f"{location}, question {number}")
         for number, item in enumerate(line["questions"], 1)
     ]
     return document, questions
 
 
-def check_fields(record: Any, fields: Mapping[str, type], place: str) -> dict[str, Any]:
+def check_fields(record: Any, fields: Mapping[str, type], location: str) -> dict[str, Any]:
     """Returns a line or question. Raises DataError if a field is missing or of another type."""
     missing = [name for name in fields if not isinstance(record, dict) or name not in record]
     if missing:
         raise DataError(
-            f"{place}: lacks {', '.join(missing)}; expected the fields of QuALITY v1.0.1 with labels "
+            f"{location}: lacks {', '.join(missing)}; expected the fields of QuALITY v1.0.1 with labels "
             "(the test file has none: use train and dev)"
         )
     for name, kind in fields.items():
         if not isinstance(record[name], kind) or (isinstance(record[name], bool) and name != "difficult"):
-            raise DataError(f"{place}: {name} is {record[name]!r:.60}; expected {kind.__name__}")
+            raise DataError(f"{location}: {name} is {record[name]!r:.60}; expected {kind.__name__}")
         if kind is str and name != "article" and is_blank(normalize_text(record[name])):
-            raise DataError(f"{place}: {name} is {record[name]!r:.60}; expected a text")
+            raise DataError(f"{location}: {name} is {record[name]!r:.60}; expected a text")
     return dict(record)
 
 
-def build_question(document: Document, raw: Any, place: str) -> Question:
-    fields = check_fields(raw, QUESTION_FIELDS, place)
+def build_question(document: Document, raw: Any, location: str) -> Question:
+    fields = check_fields(raw, QUESTION_FIELDS, location)
     options, gold = fields["options"], fields["gold_label"]
     if not all(isinstance(option, str) and not is_blank(normalize_text(option)) for option in options):
-        raise DataError(f"{place}: options are {options!r:.80}; expected texts")
+        raise DataError(f"{location}: options are {options!r:.80}; expected texts")
     if not 1 <= gold <= len(options):
-        raise DataError(f"{place}: gold_label is {gold!r}; expected 1 to {len(options)}")
+        raise DataError(f"{location}: gold_label is {gold!r}; expected 1 to {len(options)}")
     return Question(
         id=normalize_line(fields["question_unique_id"]),
         document_id=document.id,

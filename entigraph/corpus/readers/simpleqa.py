@@ -32,35 +32,35 @@ class SimpleQA(BenchmarkReader):
         (file,) = self.sources()
         documents: dict[str, Document] = {}  # by text
         content = CorpusContent()
-        for number, (place, raw) in enumerate(load_json_lines(file, EXPECTED), 1):
-            pages = [read_page(page, place) for page in list_field(raw, "pages", place, EXPECTED)]
+        for number, (location, raw) in enumerate(load_json_lines(file, EXPECTED), 1):
+            pages = [read_page(page, location) for page in list_field(raw, "pages", location, EXPECTED)]
             if not pages:
-                raise DataError(f"{place}: no pages; at least one expected, as in {EXPECTED}")
+                raise DataError(f"{location}: no pages; at least one expected, as in {EXPECTED}")
             if self.documents is not None and len({*documents, *(page.text for page in pages)}) > self.documents:
                 break
             for page in pages:
                 documents.setdefault(page.text, page)
-            content.questions.append(read_question(raw, place, number, documents[pages[0].text]))
+            content.questions.append(read_question(raw, location, number, documents[pages[0].text]))
         if not documents:
             raise DataError(f"{file}: no question; expected lines {EXPECTED}")
         content.documents = list(documents.values())
         return content
 
 
-def read_page(page: Any, place: str) -> Document:
+def read_page(page: Any, location: str) -> Document:
     """Returns a page as a document; its id is a hash of its text."""
-    text = text_field(page, "text", place, EXPECTED)
+    text = text_field(page, "text", location, EXPECTED)
     title = normalize_text(str(page.get("title") or page.get("url") or text[:80])).strip()
-    identity = f"simpleqa-{blake2b(text.encode('utf-8', 'surrogatepass'), digest_size=6).hexdigest()}"
+    document_id = f"simpleqa-{blake2b(text.encode('utf-8', 'surrogatepass'), digest_size=6).hexdigest()}"
     meta = {"url": str(page["url"])} if page.get("url") else {}
-    return Document(id=identity, title=title, text=text, meta=meta)
+    return Document(id=document_id, title=title, text=text, meta=meta)
 
 
-def read_question(raw: Any, place: str, number: int, document: Document) -> Question:
-    text = text_field(raw, "question" if "question" in raw else "problem", place, EXPECTED)
+def read_question(raw: Any, location: str, number: int, document: Document) -> Question:
+    text = text_field(raw, "question" if "question" in raw else "problem", location, EXPECTED)
     answers = raw.get("answer")
     accepted = [
-        text_field({"answer": answer}, "answer", place, EXPECTED)
+        text_field({"answer": answer}, "answer", location, EXPECTED)
         for answer in (answers if isinstance(answers, list) and answers else [answers])
     ]
     group = str(raw.get("answer_type") or UNGROUPED).lower().replace(" ", "_")

@@ -38,8 +38,8 @@ class Squad(BenchmarkReader):
         documents: dict[str, Document] = {}
         content = CorpusContent()
         numbers: Counter[str] = Counter()
-        for place, passage in read_passages(file):
-            title, text = (read_text(passage, key, place) for key in ("title", "context"))
+        for location, passage in read_passages(file):
+            title, text = (read_text(passage, key, location) for key in ("title", "context"))
             if text not in documents:
                 if self.documents is not None and len(documents) == self.documents:
                     continue
@@ -48,9 +48,9 @@ class Squad(BenchmarkReader):
                     id=f"squad-{NOT_IN_IDS.sub('_', title)}-{numbers[title]}", title=title, text=text
                 )
             document = documents[text]
-            for number, raw in enumerate(list_field(passage, "questions", place, EXPECTED), 1):
+            for number, raw in enumerate(list_field(passage, "questions", location, EXPECTED), 1):
                 index = len(content.questions)
-                question = self.build_question(document, raw, f"{place}, question {number}", index)
+                question = self.build_question(document, raw, f"{location}, question {number}", index)
                 if question:
                     content.questions.append(question)
                 else:
@@ -60,10 +60,10 @@ class Squad(BenchmarkReader):
         content.documents = list(documents.values())
         return content
 
-    def build_question(self, document: Document, raw: Any, place: str, index: int) -> Question | None:
+    def build_question(self, document: Document, raw: Any, location: str, index: int) -> Question | None:
         """Returns None for a question without an answer."""
-        text = read_text(raw, "question", place)
-        answers = read_answers(raw, place)
+        text = read_text(raw, "question", location)
+        answers = read_answers(raw, location)
         if not answers:
             return None
         return Question(
@@ -76,7 +76,7 @@ class Squad(BenchmarkReader):
 
 
 def read_passages(file: Path) -> Iterator[tuple[str, dict[str, Any]]]:
-    """Yields each passage with its place. Raises DataError if the file has another structure."""
+    """Yields each passage with its location. Raises DataError if the file has another structure."""
     content = parse_file(file, EXPECTED)
     if isinstance(content, dict) and isinstance(content.get("data"), list):
         content = [
@@ -91,13 +91,13 @@ def read_passages(file: Path) -> Iterator[tuple[str, dict[str, Any]]]:
         yield f"{file}, passage {number}", passage
 
 
-def read_text(record: Any, key: str, place: str) -> str:
+def read_text(record: Any, key: str, location: str) -> str:
     """Returns a text; SQuAD's titles have underscores in place of spaces."""
-    text = text_field(record, key, place, EXPECTED)
+    text = text_field(record, key, location, EXPECTED)
     return text.replace("_", " ") if key == "title" else text
 
 
-def read_answers(raw: dict[str, Any], place: str) -> list[str]:
+def read_answers(raw: dict[str, Any], location: str) -> list[str]:
     """Returns the distinct accepted answers; empty for a question without an answer. SQuAD's are `[{text}]`."""
     value = raw.get("answer", raw.get("answers"))
     items = [
@@ -105,5 +105,5 @@ def read_answers(raw: dict[str, Any], place: str) -> list[str]:
     ]
     texts = [normalize_text(item).strip() for item in items if isinstance(item, str)]
     if len(texts) < len(items):
-        raise DataError(f"{place}: answer is {value!r:.80}; a text or a list of texts expected")
+        raise DataError(f"{location}: answer is {value!r:.80}; a text or a list of texts expected")
     return list(dict.fromkeys(filter(None, texts)))

@@ -42,7 +42,7 @@ class TextFiles:
     fictional: ClassVar[bool] = False
 
     @property
-    def questions_known(self) -> bool:
+    def has_questions(self) -> bool:
         return self.questions is not None
 
     @property
@@ -95,12 +95,12 @@ class TextFiles:
         not_converted: list[ConversionLoss] = []
         problems: list[str] = []
         for file in files:
-            identity, lost = file_id(file, folder), Counter[str]()
+            document_id, lost = file_id(file, folder), Counter[str]()
             try:
-                documents.append(Document(id=identity, title=title_from_name(file), text=read_document(file, lost)))
-                not_converted += [ConversionLoss(file=identity, lost=dict(+lost))] if +lost else []
+                documents.append(Document(id=document_id, title=title_from_name(file), text=read_document(file, lost)))
+                not_converted += [ConversionLoss(file=document_id, lost=dict(+lost))] if +lost else []
             except UnreadableFile as error:
-                skipped.append(SkippedFile(file=identity, reason=error.reason, detail=error.detail))
+                skipped.append(SkippedFile(file=document_id, reason=error.reason, detail=error.detail))
             except DataError as error:
                 problems.append(str(error))
         if problems:

@@ -81,11 +81,11 @@ class BatchTransport:
         cache: ResponseCache,
         files: BatchFiles,
         max_pending: int,
-        poll_s: float,
+        poll_interval_s: float,
         notify: Notify,
     ) -> None:
         self.options, self.cache, self.files, self.notify = options, cache, files, notify
-        self.max_pending, self.poll_s = max_pending, poll_s
+        self.max_pending, self.poll_interval_s = max_pending, poll_interval_s
         self.client = BatchClient(options)
         self.address = self.client.address
         self.awaited = AwaitedRequests(SpendingLimit(cache, options.max_cost_usd, options.price), options.model)
@@ -134,7 +134,7 @@ class BatchTransport:
                     raise
                 self.notify(f"  {error}")
             if not ended and not answer.done():
-                time.sleep(self.poll_s)
+                time.sleep(self.poll_interval_s)
 
     def drain(self) -> None:
         """Discards unsent requests. The next command that needs the answers of submitted batches collects them."""
@@ -336,7 +336,7 @@ class BatchTransport:
         self.forget(batch.name)
         raise LLMError(
             f"llm.base_url: {self.address} rejected batch {batch.id}: {self.options.error_message(message)}. "
-            "If it is too large, lower llm.requests_per_file or llm.megabytes_per_file"
+            "If it is too large, lower llm.max_requests_per_file or llm.max_file_size_mb"
         )
 
     def forget(self, name: str) -> None:

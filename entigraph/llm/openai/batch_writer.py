@@ -22,22 +22,24 @@ class OpenAIBatchWriter(OpenAIOptions):
     """Sends requests in batches.
 
     Attributes:
-        requests_per_file: Maximum requests per file; the default is the API's limit.
-        megabytes_per_file: Maximum file size; the default is below the API's limit.
-        batches_at_once: Maximum number of pending batches.
-        poll_s: Seconds between polls.
+        max_requests_per_file: Maximum requests per file; the default is the API's limit.
+        max_file_size_mb: Maximum file size; the default is below the API's limit.
+        max_pending_batches: Maximum number of pending batches.
+        poll_interval_s: Seconds between polls.
         discount: Discount on the price, as a fraction.
     """
 
-    requests_per_file: int = runtime_field(50_000)
-    megabytes_per_file: float = runtime_field(190.0)
-    batches_at_once: int = runtime_field(4)
-    poll_s: float = runtime_field(30.0)
+    max_requests_per_file: int = runtime_field(50_000)
+    max_file_size_mb: float = runtime_field(190.0)
+    max_pending_batches: int = runtime_field(4)
+    poll_interval_s: float = runtime_field(30.0)
     discount: float = runtime_field(0.5)
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        check_positive(self, "llm", "requests_per_file", "megabytes_per_file", "batches_at_once", "poll_s")
+        check_positive(
+            self, "llm", "max_requests_per_file", "max_file_size_mb", "max_pending_batches", "poll_interval_s"
+        )
         if len(self.addresses) > 1:
             raise ConfigError("llm.base_url: several addresses found; the Batch API supports only one")
 
@@ -51,9 +53,9 @@ class OpenAIBatchWriter(OpenAIOptions):
 
         def open_transport(cache: ResponseCache) -> BatchTransport:
             files = BatchFiles(
-                response_cache.parent / ".batches", self.requests_per_file, self.megabytes_per_file * 1e6
+                response_cache.parent / ".batches", self.max_requests_per_file, self.max_file_size_mb * 1e6
             )
-            return BatchTransport(self, cache, files, self.batches_at_once, self.poll_s, notify)
+            return BatchTransport(self, cache, files, self.max_pending_batches, self.poll_interval_s, notify)
 
         self.check()
         return connect_with_cache(self.name, response_cache, self.body, open_transport)

@@ -56,7 +56,7 @@ def worst_known_next(
 ) -> Iterator[Relation]:
     """Yields the relations that have a text, then the others by falling loss, without those at the `target` or below.
 
-    The loss of a triple is the mean of its pairs'.
+    A triple's loss is the mean over its three pairs.
     """
     written = feedback.written.get((document.id, size), ())
     yield from written

@@ -73,8 +73,8 @@ class PeriodicCheckpoint(Checkpoint):
         self.finish_if_written(trainer)
 
     def finish_if_written(self, trainer: L.Trainer) -> None:
-        saving = checkpoint_strategy(trainer).saving
-        if saving is None or saving.done():
+        pending_save = checkpoint_strategy(trainer).pending_save
+        if pending_save is None or pending_save.done():
             self.finish(trainer)
 
     def finish(self, trainer: L.Trainer) -> None:
@@ -82,10 +82,10 @@ class PeriodicCheckpoint(Checkpoint):
         if self.unfinished is None:
             return
         strategy = checkpoint_strategy(trainer)
-        if strategy.saving is not None:
+        if strategy.pending_save is not None:
             with raise_original_error():
-                strategy.saving.result()
-            strategy.saving = None
+                strategy.pending_save.result()
+            strategy.pending_save = None
         # Rank 0 writes the metadata after gathering the results of all ranks, so when it is done, all are.
         if trainer.is_global_zero:
             strategy.fence.check()
