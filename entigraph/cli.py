@@ -154,7 +154,7 @@ def check_commands(words: Sequence[str]) -> None:
         if word not in known:
             raise ConfigError(f"{word}: unknown command; {did_you_mean(word, [*Command, *TOOLS])}")
     if len(words) > 1:
-        raise ConfigError(f"{' and '.join(words)}: one command expected")
+        raise ConfigError(f"give one command, got {' and '.join(words)}")
 
 
 def main() -> None:

@@ -32,16 +32,19 @@ def error_output(result: subprocess.CompletedProcess[str]) -> str:
         (["augmenter=entigraf"], "entigraph"),
         (["stage=tokenz"], "tokens"),
         (["analyse"], "analyse: unknown command; did you mean analyze?"),
-        (["plan", "run"], "plan and run: one command expected"),
+        (["plan", "run"], "give one command, got plan and run"),
         (["experiments=smoky"], "smoke"),
         (["synthesis.token_budgett=5"], "token_budgett"),
         (["data.context_length=long"], "data.context_length: Value 'long'"),
         (["+data.contxt_length=64"], "did you mean context_length"),
-        (["data.replay_rate=1.5"], "data.replay_rate: 1.5 found"),
+        (["data.replay_rate=1.5"], "data.replay_rate must be at least 0 and below 1, got 1.5"),
         (["data.replay_rate=0.1"], "set data.replay"),
         (["optim.lr=-1"], "optim.lr: -1"),
-        (["tokens.budget=300000"], "tokens.budget: 300,000 found; synthesis.token_budget writes only 200,000"),
-        (["tokens.budget=0"], "tokens.budget: 0 found"),
+        (
+            ["tokens.budget=300000"],
+            "tokens.budget must be at most synthesis.token_budget, which is 200,000, got 300,000",
+        ),
+        (["tokens.budget=0"], "tokens.budget must be at least 1, got 0"),
         (["augmenter=rephrase", "synthesis.token_budget=null"], "ends by a budget only"),
         (["corpus=quality"], "corpus.path: nothing given"),
         (["corpus=quality", "corpus.path=/nowhere"], "/nowhere does not exist"),
@@ -52,15 +55,15 @@ def error_output(result: subprocess.CompletedProcess[str]) -> str:
         (["+foo=1"], "foo: unknown"),
         (
             ["data.context_length=4096"],
-            "data.context_length: 4,096 found; max_position_embeddings is 512",
+            "data.context_length must be at most max_position_embeddings, which is 512, got 4,096",
         ),
-        (["seed=-1"], "seed: -1 found"),
-        (["+optim.betas=[0.9,1.5]"], "optim.betas: [0.9, 1.5] found"),
-        (["trainer.accelerator=tpu"], "trainer.accelerator: 'tpu' found, one of auto, cpu, cuda, gpu"),
-        (["scheduler.warmup_ratio=2"], "scheduler.warmup_ratio: 2.0 found"),
+        (["seed=-1"], "seed must be at least 0, got -1"),
+        (["+optim.betas=[0.9,1.5]"], "optim.betas must be two numbers in [0, 1), got [0.9, 1.5]"),
+        (["trainer.accelerator=tpu"], "trainer.accelerator must be one of auto, cpu, cuda, gpu"),
+        (["scheduler.warmup_ratio=2"], "scheduler.warmup_ratio must be between 0 and 1, got 2.0"),
         (["optim._partial_=false"], "optim"),
         (["+callbacks.mine._target_=builtins.dict"], "callbacks.mine._target_: builtins.dict is not a Callback"),
-        (["+callbacks.mine=3"], "callbacks.mine: 3 found; a node with a _target_ expected"),
+        (["+callbacks.mine=3"], "callbacks.mine must have a _target_"),
         (["+callbacks.mine._target_=no.such.Callback"], "callbacks.mine._target_: "),
         (["+callbacks.throughput.window=1"], "callbacks.throughput.window: unknown to Throughput"),
         (["module._target_=torch.nn.Linear"], "module._target_: torch.nn.Linear is not a LightningModule"),
@@ -102,7 +105,7 @@ def test_invalid_arguments_are_one_error(
 
 
 def test_error_ends_the_process_with_status_one(command: Command) -> None:
-    assert "seed: -1 found" in error_output(command("seed=-1"))
+    assert "seed must be at least 0, got -1" in error_output(command("seed=-1"))
 
 
 def test_all_problems_are_reported_together(command_here: Command) -> None:
@@ -140,9 +143,18 @@ def test_invalid_files_are_one_error(
     [
         ("{broken", "line 1: not JSON"),
         ('{"question": "Why?"}', "line 1: missing document"),
-        ('{"document": "b.txt", "question": "?", "choices": ["x", "y"], "answer": 0}', "document is 'b.txt'"),
-        ('{"document": "a.txt", "question": "?", "choices": ["x", "y"], "answer": 2}', "answer is 2; 0 to 1 expected"),
-        ('{"document": "a.txt", "question": "?", "choices": ["x", " "], "answer": 0}', "choices are ['x', ' ']"),
+        (
+            '{"document": "b.txt", "question": "?", "choices": ["x", "y"], "answer": 0}',
+            "document must be a document of this corpus (a.txt, ...), got 'b.txt'",
+        ),
+        (
+            '{"document": "a.txt", "question": "?", "choices": ["x", "y"], "answer": 2}',
+            "answer must be between 0 and 1, got 2",
+        ),
+        (
+            '{"document": "a.txt", "question": "?", "choices": ["x", " "], "answer": 0}',
+            "choices must be at least two non-empty strings or numbers, got ['x', ' ']",
+        ),
     ],
 )
 def test_invalid_questions_are_one_error(line: str, message: str, command_here: Command, tmp_path: Path) -> None:
@@ -159,7 +171,7 @@ def test_invalid_questions_are_one_error(line: str, message: str, command_here: 
     [
         (lambda line: line[:50], "not JSON"),
         (lambda line: json.dumps({k: v for k, v in json.loads(line).items() if k != "article"}), "lacks article"),
-        (lambda line: line.replace('"gold_label": 3', '"gold_label": 9'), "gold_label is 9; expected 1 to 4"),
+        (lambda line: line.replace('"gold_label": 3', '"gold_label": 9'), "gold_label must be between 1 and 4, got 9"),
         (lambda line: line.replace('"gold_label"', '"gold"'), "lacks gold_label"),
     ],
 )
@@ -259,7 +271,7 @@ def test_broken_pipe_exits_zero(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("asked", "message"),
     [
-        ("trainer=gpu", "trainer.accelerator: cuda found, but this machine has no CUDA device"),
+        ("trainer=gpu", "trainer.accelerator=cuda needs a CUDA device"),
         ("launcher=slurm", "launcher: a cluster launcher runs the jobs of a sweep, and this is a single run; add -m"),
     ],
 )

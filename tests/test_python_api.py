@@ -36,7 +36,7 @@ def test_plan_reads_every_artifact_and_writes_nothing(tmp_path: Path) -> None:
 
 
 def test_invalid_configuration_raises_one_error() -> None:
-    with pytest.raises(ConfigError, match="seed: -1 found"):
+    with pytest.raises(ConfigError, match="seed must be at least 0, got -1"):
         entigraph.plan(entigraph.compose(["seed=-1"]))
 
 

@@ -105,7 +105,7 @@ def select_task(run: StudyRun, name: str | None) -> str:
     """Returns the task of this name, or the first one with free-form answers. Raises DataError if there is none."""
     tasks = [task for task, score in run.scores.items() if "scored_by" in score]
     if name is not None and name not in tasks:
-        raise DataError(f"analysis.task: {name!r} found, one of {', '.join(tasks) or 'none'} expected")
+        raise DataError(f"analysis.task must be one of {', '.join(tasks) or 'none'}, got {name!r}")
     if not tasks:
         raise DataError(
             f"{run.folder('evaluation')} has no free-form answers; evaluate the study with evaluation=free_form"

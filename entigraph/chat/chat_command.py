@@ -86,7 +86,7 @@ def add_model_options(parser: ArgumentParser) -> None:
 
 def session_of(options: Namespace) -> ChatSession:
     if options.open_book < 0:
-        raise ConfigError(f"--open-book: {options.open_book} found, a number of passages expected")
+        raise ConfigError(f"--open-book must be a number of passages, got {options.open_book}")
     settings = PromptSettings(
         mode=options.mode,
         prompt=options.prompt,

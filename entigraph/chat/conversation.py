@@ -41,19 +41,19 @@ class PromptSettings:
 
     def __post_init__(self) -> None:
         if "{question}" not in self.prompt:
-            raise ConfigError(f"--prompt: {self.prompt!r} found; a text with {{question}} expected")
+            raise ConfigError(f"--prompt must contain {{question}}, got {self.prompt!r}")
         if self.max_tokens < 1:
-            raise ConfigError(f"--max-tokens: {self.max_tokens} found, 1 or more expected")
+            raise ConfigError(f"--max-tokens must be at least 1, got {self.max_tokens}")
         if self.temperature < 0:
-            raise ConfigError(f"--temperature: {self.temperature} found, 0 or more expected")
+            raise ConfigError(f"--temperature must be at least 0, got {self.temperature}")
         if self.turns is not None and self.turns < 0:
-            raise ConfigError(f"--turns: {self.turns} found, 0 or more expected")
+            raise ConfigError(f"--turns must be at least 0, got {self.turns}")
 
     def resolve_mode(self, model: ChatModel) -> Mode:
         """Returns `chat` or `completion`. Raises ConfigError for `chat` with a model that has no chat template."""
         if self.mode is Mode.chat and model.template is None:
             raise ConfigError(
-                f"--mode: chat found, but {model.name} has no chat template; "
+                f"--mode=chat needs a chat template, and {model.name} has none; "
                 "use --mode completion, or train it with tokenizer=chat"
             )
         if self.mode is Mode.auto:

@@ -47,7 +47,7 @@ def check_minimums(component: Any, prefix: str, **minimums: float) -> None:
     for name, minimum in minimums.items():
         value = getattr(component, name)
         if value is not None and not value >= minimum:  # also if it is NaN
-            raise ConfigError(f"{prefix}{name}: {value} found, {minimum} or more expected")
+            raise ConfigError(f"{prefix}{name} must be at least {minimum}, got {value}")
 
 
 def check_shares(component: Any, prefix: str, *names: str, ends: bool = True) -> None:
@@ -56,7 +56,8 @@ def check_shares(component: Any, prefix: str, *names: str, ends: bool = True) ->
         value = getattr(component, name)
         values = value if isinstance(value, list) else [value]
         if not all(0 <= share <= 1 if ends else 0 < share < 1 for share in values):
-            raise ConfigError(f"{prefix}{name}: {value} found, {'0 to 1' if ends else 'between 0 and 1'} expected")
+            required = "between 0 and 1" if ends else "above 0 and below 1"
+            raise ConfigError(f"{prefix}{name} must be {required}, got {value}")
 
 
 def check_positive(component: Any, group: str, *names: str) -> None:
@@ -64,4 +65,4 @@ def check_positive(component: Any, group: str, *names: str) -> None:
     for name in names:
         value = getattr(component, name)
         if value is not None and not value > 0:
-            raise ConfigError(f"{group}.{name}: {value} found, more than 0 expected")
+            raise ConfigError(f"{group}.{name} must be positive, got {value}")

@@ -68,7 +68,9 @@ def build(node: Any, key: str) -> Any:
 def build_component(node: Any, key: str) -> BuiltComponent:
     node = OmegaConf.create(node) if isinstance(node, dict) else node
     if not is_target_node(node):
-        raise ConfigError(f"{key}: {node!r} found; choose an option of {key.split('.')[0]}, or set {key}._target_")
+        raise ConfigError(
+            f"{key} must be a component, got {node!r}; choose an option of {key.split('.')[0]}, or set {key}._target_"
+        )
     problems: list[str] = []
     checked = check_node(node, key, problems)
     if problems:
@@ -212,13 +214,13 @@ def holds_node(value: Any) -> bool:
 def resolve_target(path: Any) -> Callable[..., Any]:
     """Returns the class or function at an import path. Raises ConfigError where there is none."""
     if not isinstance(path, str):
-        raise ConfigError(f"{path!r} found, the import path of a class or function expected")
+        raise ConfigError(f"must be the import path of a class or function, got {path!r}")
     try:
         target = get_object(path)
     except Exception as error:  # importing a user's module may raise anything
         raise ConfigError(import_problem(path, error.__cause__ or error)) from error
     if not callable(target):
-        raise ConfigError(f"{path} is of type {type(target).__name__}; a class or function expected")
+        raise ConfigError(f"must be a class or function, got {path} of type {type(target).__name__}")
     return cast(Callable[..., Any], target)
 
 

@@ -44,7 +44,7 @@ def explain_comma(override: str) -> str:
 def quoting_hint(override: str) -> str:
     key, equals, value = override.partition("=")
     if not equals:
-        return "; key=value expected"
+        return "; write key=value"
     escaped = value.strip("'\"").replace('"', '\\"')
     quoted = shlex.quote(f'{key}="{escaped}"')
     return f". A text with characters such as = , [ ] {{ }} ( ) ' or a colon is quoted inside the argument: {quoted}"

@@ -61,7 +61,7 @@ class Synthesis:
         check_minimums(self, "synthesis.", token_budget=1, max_retries=0, max_entity_retries=0)
         check_shares(self, "synthesis.", "max_failure_rate")
         if not 0 < self.similarity <= 1:
-            raise ConfigError(f"synthesis.similarity: {self.similarity} found, above 0 and up to 1 expected")
+            raise ConfigError(f"synthesis.similarity must be above 0 and at most 1, got {self.similarity}")
 
     @property
     def graph_retries(self) -> int:
@@ -131,8 +131,8 @@ class Tokens:
         check_minimums(self, "tokens.", budget=1)
         if self.text_layout == "stitched" and self.block_length is not None:
             raise ConfigError(
-                f"tokens.text_layout: stitched found with tokens.block_length={self.block_length}; stitched texts are "
-                "longer than a block, so set tokens.block_length=null"
+                f"tokens.block_length must be null with tokens.text_layout=stitched, got {self.block_length}: stitched "
+                "texts are longer than a block"
             )
         choices_by_key = {
             "too_long": ("skip", "cut"),
@@ -141,7 +141,7 @@ class Tokens:
         }
         for key, choices in choices_by_key.items():
             if getattr(self, key) not in choices:
-                raise ConfigError(f"tokens.{key}: {getattr(self, key)!r} found, {' or '.join(choices)} expected")
+                raise ConfigError(f"tokens.{key} must be {' or '.join(choices)}, got {getattr(self, key)!r}")
 
 
 @dataclass
@@ -157,7 +157,7 @@ class StudySettings:
 
     def __post_init__(self) -> None:
         if not self.name or "/" in self.name or self.name.startswith("."):
-            raise ConfigError(f"study.name: {self.name!r} found, a folder name expected, without / or a leading dot")
+            raise ConfigError(f"study.name must be a folder name without / or a leading dot, got {self.name!r}")
 
 
 @dataclass

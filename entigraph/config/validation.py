@@ -123,7 +123,7 @@ def explain_value(key: str, problem: str) -> str:
     """Returns OmegaConf's message about a value of the wrong type as one line, with the closest of its choices."""
     if match := INVALID_CHOICE.fullmatch(problem):
         value, choices = match.groups()
-        return f"{key}: {value!r} found; {did_you_mean(value, choices.split(', '))}"
+        return f"{key}: invalid value {value!r}; {did_you_mean(value, choices.split(', '))}"
     return f"{key}: {problem}"
 
 

@@ -48,7 +48,7 @@ def check_metrics(metrics: Mapping[str, Any]) -> None:
     for name, metric in metrics.items():
         if not callable(metric):
             raise ConfigError(
-                f"evaluation metrics.{name}: {metric!r} found, a callable expected; a function needs _partial_: true"
+                f"evaluation metrics.{name} must be callable, got {metric!r}; a function needs _partial_: true"
             )
 
 
@@ -62,5 +62,5 @@ def compute_metrics(metrics: Mapping[str, Metric], records: Sequence[Any]) -> di
         )
     for name, value in values.items():
         if not isinstance(value, Real) and not hasattr(value, "__float__"):
-            raise DataError(f"evaluation metrics.{name}: {value!r} found, a number expected")
+            raise DataError(f"evaluation metrics.{name} must return a number, got {value!r}")
     return {name: float(value) for name, value in values.items()}

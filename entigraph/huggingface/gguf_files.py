@@ -62,7 +62,7 @@ def check_gguf(file: Path) -> None:
     size = file.stat().st_size
     if size <= header.last_tensor:
         raise ConfigError(
-            f"model.path: {file} is incomplete: {size:,} bytes found, more than {header.last_tensor:,} expected; "
+            f"model.path: {file} is incomplete: it must have more than {header.last_tensor:,} bytes, got {size:,}; "
             "download it again"
         )
 

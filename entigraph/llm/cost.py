@@ -76,7 +76,7 @@ def find_price(model: str, addresses: list[str], prices: Mapping[str, Mapping[st
         values = price.values() if isinstance(price, Mapping) else [None]
         if not all(isinstance(value, (int, float)) and 0 <= value < inf for value in values):
             raise ConfigError(
-                f"llm.prices.{model}: {price} found, dollars of 0 or more expected for prompt, cached and completion"
+                f"llm.prices.{model} must be dollars of at least 0 for prompt, cached and completion, got {price}"
             )
         try:
             return Price(price["prompt"], price.get("cached", price["prompt"]), price["completion"])

@@ -106,7 +106,7 @@ class ResponseCache:
         self.ledgers: dict[str, SpendingLedger] = {}
         with self.translate_errors():
             if folder.exists() and not folder.is_dir():
-                raise ArtifactError(f"the response cache {folder} is a file, a folder expected; move it away")
+                raise ArtifactError(f"the response cache {folder} must be a folder, got a file; move it away")
             self.refresh()
 
     # --- answers ---

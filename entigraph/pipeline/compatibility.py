@@ -22,7 +22,7 @@ def check_components(run: Components) -> list[str]:
     """Returns the problems that are visible before the artifacts are known."""
     return [
         *source_problems(run),
-        *([f"seed: {run.seed} found, 0 or more expected"] if run.seed < 0 else []),
+        *([f"seed must be at least 0, got {run.seed}"] if run.seed < 0 else []),
         *collect_problems(run.trainer.accumulation, run.data.batch_size),
         *evaluation_problems(run),
         *question_problems(run),
@@ -72,7 +72,7 @@ def question_problems(run: Components) -> Iterator[str]:
     for name, task in run.tasks.items():
         if isinstance(task, QuestionTask) and task.corpus is None and task.question_problem(example):
             yield (
-                f"questions.form: short_answer found, and evaluation.{name} is multiple choice; choose "
+                f"questions.form=short_answer does not fit evaluation.{name}, which is multiple choice; choose "
                 "evaluation=free_form, or questions.form=multiple_choice"
             )
 
@@ -104,7 +104,10 @@ def adapter_problems(run: Components) -> Iterator[str]:
         return
     hidden = (run.model.config_values(0) or {}).get("hidden_size")
     if hidden and adapter.adapter_rank > hidden:
-        yield f"model.adapter.rank: {adapter.rank} found; the layers of {run.model.path} have {hidden} dimensions"
+        yield (
+            f"model.adapter.rank must be at most {hidden}, the dimensions of the layers of {run.model.path}, "
+            f"got {adapter.rank}"
+        )
     if adapter.quantized and run.trainer.is_sharded:
         yield (
             "model.adapter: qlora trains on one device, without trainer.cpu_offload; set trainer=gpu, or "
@@ -127,8 +130,8 @@ def tokenizer_problems(run: Components, tokenizer: Artifact) -> list[str]:
 def packing_problems(run: Components) -> Iterator[str]:
     if run.tokens.block_length not in (None, run.data.context_length):
         yield (
-            f"tokens.block_length: {run.tokens.block_length} found; "
-            f"blocks are of data.context_length {run.data.context_length}"
+            f"tokens.block_length must be data.context_length, which is {run.data.context_length}, "
+            f"got {run.tokens.block_length}"
         )
     if getattr(run.corpus, "conversations", False) != getattr(run.tokenizer, "conversations", False):
         yield "corpus, tokenizer: a corpus of conversations and tokenizer=chat go together"
@@ -142,8 +145,8 @@ def budget_problems(run: Components) -> Iterator[str]:
         yield f"synthesis.token_budget: not set; augmenter={run.augmenter.name} ends by a budget only"
     if available is not None and budget is not None and budget > available:
         yield (
-            f"tokens.budget: {budget:,} found; synthesis.token_budget writes only {available:,}. "
-            "Raise that, or lower this"
+            f"tokens.budget must be at most synthesis.token_budget, which is {available:,}, got {budget:,}; "
+            "raise that, or lower this"
         )
 
 

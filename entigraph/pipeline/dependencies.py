@@ -38,7 +38,7 @@ def output_folder(experiment: str, stage: str, *, _root_: DictConfig) -> str:
     if need is None:
         raise ConfigError(f"${{output:{experiment},{stage}}}: list {experiment} under needs")
     if stage not in OUTPUTS:
-        raise ConfigError(f"${{output:{experiment},{stage}}}: {stage!r} found; {did_you_mean(stage, OUTPUTS)}")
+        raise ConfigError(f"${{output:{experiment},{stage}}}: unknown output {stage!r}; {did_you_mean(stage, OUTPUTS)}")
     return str(getattr(load_need(need, _root_).artifacts, stage).folder)
 
 

@@ -62,7 +62,7 @@ def previous_round_config(config: DictConfig) -> DictConfig | None:
     budget = config.synthesis.token_budget
     if budget is None:
         raise ConfigError(
-            "synthesis.token_budget: null found with augmenter.selection=adaptive; set the budget to divide"
+            "synthesis.token_budget must be set with augmenter.selection=adaptive, which divides it; got null"
         )
     earlier = copy.deepcopy(config)
     options = {"rounds": rounds - 1} if rounds > 2 else {"selection": Selection.uniform.value, "target_loss": None}

@@ -58,7 +58,7 @@ def check_allowed_variation(run: Run) -> list[str]:
     settings = comparable_settings(run)
     known = {**settings, **flatten(settings)}
     return [
-        f"study.allow_varying: {key!r} found; {did_you_mean(key, known)}"
+        f"study.allow_varying: unknown key {key!r}; {did_you_mean(key, known)}"
         for key in run.config.study.allow_varying
         if key not in known
     ]

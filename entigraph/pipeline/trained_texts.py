@@ -41,14 +41,14 @@ def select_documents(run: Run) -> "DocumentSelection | None":
     corpus = run.artifacts.corpus.folder
     documents = [document.id for document in read_jsonl(corpus / DOCUMENTS, Document)]
     if unknown := sorted({*excluded} - {*documents}):
-        raise DataError(f"tokens.exclude_documents: {', '.join(unknown)} found; {corpus} has no such document")
+        raise DataError(f"tokens.exclude_documents must be documents of {corpus}, got {', '.join(unknown)}")
     if earlier is not None:
         if not (Path(earlier) / DOCUMENTS).is_file():
-            raise DataError(f"tokens.changed_since: {earlier} found, a corpus folder with {DOCUMENTS} expected")
+            raise DataError(f"tokens.changed_since must be a corpus folder with {DOCUMENTS}, got {earlier}")
         documents, removed = changed_documents(corpus, Path(earlier))
         if removed:
             raise DataError(
-                f"tokens.changed_since: {', '.join(removed)} of {earlier} found no more in the corpus; a model that is "
+                f"tokens.changed_since: {', '.join(removed)} of {earlier} is no longer in the corpus; a model that is "
                 "trained further does not forget them, so train the starting model again (tokens.changed_since=null)"
             )
     selected = set(documents) - set(excluded)

@@ -16,7 +16,7 @@ def publish_main(arguments: Sequence[str]) -> None:
     """Executes `entigraph publish`."""
     options = parse_arguments(publish_parser(), arguments)
     if not REPOSITORY.fullmatch(options.to):
-        raise ConfigError(f"--to: {options.to!r} found, OWNER/NAME expected")
+        raise ConfigError(f"--to must be OWNER/NAME, got {options.to!r}")
     publication = collect_files(Kind(options.kind), options.name, options.root.resolve(), options.with_texts)
     for line in describe(publication, options.to, options.public):
         print(line)

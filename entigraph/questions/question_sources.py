@@ -93,7 +93,7 @@ class GeneratedQuestions:
     def __post_init__(self) -> None:
         check_minimums(self, "questions.", per_document=1, passage_tokens=100, guesses=1, temperature=0)
         if self.documents_per_question not in (1, 2):
-            raise ConfigError(f"questions.documents_per_question: {self.documents_per_question} found, 1 or 2 expected")
+            raise ConfigError(f"questions.documents_per_question must be 1 or 2, got {self.documents_per_question}")
 
     @property
     def across_documents(self) -> bool:

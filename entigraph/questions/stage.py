@@ -122,7 +122,7 @@ def estimate_requests(documents: Sequence[Document], settings: GeneratedQuestion
 def no_pairs_message(documents: Sequence[Document], rejected: Sequence[Mapping[str, Any]]) -> str:
     lost = f" ({len(rejected):,} answers are no list of names; read rejected.jsonl)" if rejected else ""
     return (
-        f"questions.documents_per_question: 2 found, but no two of the {len(documents):,} documents mention the same "
+        f"questions.documents_per_question=2: no two of the {len(documents):,} documents mention the same "
         f"name{lost}; ask about single documents (questions.documents_per_question=1), or add related documents"
     )
 

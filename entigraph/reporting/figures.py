@@ -95,7 +95,7 @@ def style_key(style: str | None) -> dict[str, str]:
     except (OSError, ValueError) as error:
         raise ConfigError(f"style: cannot read {file}: {str(error).splitlines()[0]}") from None
     if not settings:
-        raise ConfigError(f"style: {file} has no setting of matplotlib; lines such as `font.size: 8` expected")
+        raise ConfigError(f"style: {file} must contain settings of matplotlib, such as `font.size: 8`, got none")
     return {"style": digest(file.read_text(encoding="utf-8"))}
 
 

@@ -157,4 +157,4 @@ def check_price(key: str, unit: str, url: str, price: float | None) -> None:
     if price is None and not is_private_address(url):
         raise ConfigError(f"retriever.{key}: not set; set the price of {url} in dollars per {unit}")
     if price is not None and price < 0:
-        raise ConfigError(f"retriever.{key}: {price} found, dollars of 0 or more expected")
+        raise ConfigError(f"retriever.{key} must be dollars of at least 0, got {price}")

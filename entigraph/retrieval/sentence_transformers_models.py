@@ -48,7 +48,7 @@ class LocalReranker:
         pairs = [(query, text) for text in texts]
         scores = np.asarray(self.model.predict(pairs, batch_size=self.batch_size, show_progress_bar=False))
         if scores.ndim != 1:
-            raise ConfigError(f"retriever.reranker: the model returns {scores.shape[1]} scores per pair; expected one")
+            raise ConfigError(f"retriever.reranker must return one score per pair, got {scores.shape[1]}")
         return scores.astype(np.float32)
 
 

@@ -56,12 +56,12 @@ def check_accelerator(accelerator: str) -> None:
     if gpu:
         build = f"built for CUDA {torch.version.cuda}" if torch.version.cuda else "built without CUDA"
         raise ConfigError(
-            f"trainer.accelerator: {accelerator} found, and nvidia-smi lists {gpu}, but torch {torch.__version__} "
+            f"trainer.accelerator={accelerator}: nvidia-smi lists {gpu}, but torch {torch.__version__} "
             f"({build}) cannot use it; install a torch build that fits the driver, or train on the CPU: trainer=cpu"
         )
     if accelerator != "auto":
         raise ConfigError(
-            f"trainer.accelerator: {accelerator} found, but this machine has no CUDA device; use trainer=cpu or a GPU"
+            f"trainer.accelerator={accelerator} needs a CUDA device; this machine has none. Use trainer=cpu or a GPU"
         )
 
 

@@ -355,7 +355,7 @@ def verify(folder: Path) -> str:
     for name, recorded in manifest["files"].items():
         size = (folder / name).stat().st_size if os.path.exists(folder / name) else None
         if size != recorded["bytes"]:
-            problem = "is missing" if size is None else f"has {size:,} bytes, {recorded['bytes']:,} expected"
+            problem = "is missing" if size is None else f"must have {recorded['bytes']:,} bytes, got {size:,}"
             raise ArtifactError(f"{folder / name} {problem}; remove {folder} and run the same command")
     return digest({"key": manifest["key"], "files": manifest["files"]})
 

@@ -39,7 +39,7 @@ def read_questions(
             if document_id:
                 return document_id
         known = ", ".join(sorted(documents)[:3])
-        raise DataError(f"document is {name!r:.80}; a document of this corpus expected ({known}, ...)")
+        raise DataError(f"document must be a document of this corpus ({known}, ...), got {name!r:.80}")
 
     questions: list[Question] = []
     problems: list[str] = []
@@ -127,7 +127,7 @@ def parse_question(question_id: str, raw: Any, find_document: Callable[[Any], st
     if missing:
         raise DataError(f"missing {', '.join(missing)}")
     if free_form and raw.get("choices"):
-        raise DataError("choices and answers found; one of them expected")
+        raise DataError("choices and answers exclude each other; give one of them")
     choices = raw.get("choices")
     can_choose = not free_form and isinstance(choices, list) and len(choices) > 1
     fields: Mapping[str, Callable[[], Any]] = {
@@ -154,7 +154,7 @@ def parse_question(question_id: str, raw: Any, find_document: Callable[[Any], st
 def parse_question_text(raw: Any) -> str:
     text = parse_text(raw)
     if not text:
-        raise DataError(f"question is {raw!r:.80}; a text expected")
+        raise DataError(f"question must be a non-empty string, got {raw!r:.80}")
     return text
 
 
@@ -167,9 +167,9 @@ def parse_text(value: Any) -> str:
 def parse_choices(raw: Any) -> list[str]:
     choices = [parse_text_or_number(item) for item in raw] if isinstance(raw, list) else []
     if len(choices) < 2 or not all(choices):
-        raise DataError(f"choices are {raw!r:.80}; two texts or more expected")
+        raise DataError(f"choices must be at least two non-empty strings or numbers, got {raw!r:.80}")
     if len(set(map(fold_whitespace, choices))) < len(choices):
-        raise DataError(f"choices are {raw!r:.80}; different texts expected")
+        raise DataError(f"choices must differ after normalization, got {raw!r:.80}")
     return choices
 
 
@@ -177,7 +177,7 @@ def parse_accepted(answers: Any) -> list[str]:
     """Returns the accepted answers of a free-form question: a text, or a list of texts."""
     texts = [parse_text_or_number(item) for item in (answers if isinstance(answers, list) else [answers])]
     if not texts or not all(texts):
-        raise DataError(f"answers are {answers!r:.80}; a text or a list of texts expected")
+        raise DataError(f"answers must be a string or a list of strings, got {answers!r:.80}")
     return texts
 
 
@@ -194,13 +194,11 @@ def parse_answer(choices: Sequence[str], answer: Any) -> Choice:
     indices = answer if isinstance(answer, list) else [answer]
     known = range(len(choices))
     if not all(isinstance(index, int) and not isinstance(index, bool) and index in known for index in indices):
-        raise DataError(f"answer is {answer!r:.80}; 0 to {len(choices) - 1} expected")
+        raise DataError(f"answer must be between 0 and {len(choices) - 1}, got {answer!r:.80}")
     if not isinstance(answer, list):
         return int(answer)
     if not indices or len(set(indices)) < len(indices):
-        raise DataError(
-            f"answer is {answer!r:.80}; the indices of all correct choices expected, at least one, once each"
-        )
+        raise DataError(f"answer must list the index of each correct choice once, got {answer!r:.80}")
     return sorted(indices)
 
 
@@ -209,7 +207,7 @@ def parse_group(group: Any) -> str:
     if group is None:
         return UNGROUPED
     if not isinstance(group, str) and not is_number(group):
-        raise DataError(f"group is {group!r:.80}; a text expected")
+        raise DataError(f"group must be a string, got {group!r:.80}")
     return normalize_line(str(group)).strip() or UNGROUPED
 
 
@@ -217,5 +215,5 @@ def parse_evidence(evidence: Any) -> list[str]:
     """Returns the passages of the document that answer the question; empty if the file has none."""
     parts = evidence if isinstance(evidence, list) else [evidence or ""]
     if not all(isinstance(part, str) for part in parts):
-        raise DataError(f"evidence is {evidence!r:.80}; a text or a list of texts expected")
+        raise DataError(f"evidence must be a string or a list of strings, got {evidence!r:.80}")
     return list(filter(None, map(parse_text, parts)))

@@ -129,9 +129,9 @@ class TokenStore:
         file, expected = self.folder / name, tokens * np.dtype(dtype).itemsize
         size = file.stat().st_size if file.exists() else None
         if size != expected:
-            state = "is missing" if size is None else f"has {size:,} bytes"
+            state = "it is missing" if size is None else f"it has {size:,} bytes"
             raise ArtifactError(
-                f"{file} {state}, {expected:,} bytes expected for {tokens:,} tokens; "
+                f"{file} must have {expected:,} bytes for {tokens:,} tokens, but {state}; "
                 f"remove {self.folder} and run the same command"
             )
         return np.asarray(np.memmap(file, dtype=dtype, mode="r"))

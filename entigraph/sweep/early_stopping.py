@@ -34,7 +34,7 @@ def target_half_width(config: DictConfig) -> float | None:
     if value is None:
         return None
     if not isinstance(value, int | float) or not 0 < value < 1:
-        raise ConfigError(f"{KEY}: {value!r} found, a share between 0 and 1, or null, expected")
+        raise ConfigError(f"{KEY} must be a share between 0 and 1, or null, got {value!r}")
     return float(value)
 
 
@@ -60,7 +60,7 @@ def run_in_rounds(config: DictConfig, jobs: Sequence[Sequence[str]] | None, fold
         return
     seeds = len({override for job in jobs for override in job if override.startswith("seed=")})
     if seeds <= MIN_SEEDS:
-        raise ConfigError(f"{KEY}: {seeds} seeds found, 4 or more expected; the rule applies after the third")
+        raise ConfigError(f"{KEY} needs at least 4 seeds, got {seeds}; the rule applies after the third")
     size = len(jobs) // seeds
     with flag_override(config, ["readonly", "struct"], False):
         config.hydra.sweeper.max_batch_size = size

@@ -176,7 +176,7 @@ class PromptAugmenter(Augmenter):
 
     def __post_init__(self) -> None:
         if self.max_document_tokens is not None and self.max_document_tokens < 100:
-            raise ConfigError(f"augmenter.max_document_tokens: {self.max_document_tokens} found, 100 or more expected")
+            raise ConfigError(f"augmenter.max_document_tokens must be at least 100, got {self.max_document_tokens}")
         if self.prompts is not None:
             check_prompt_folder(Path(self.prompts).expanduser(), self.required_prompts)
         for name in self.required_prompts:
@@ -234,7 +234,7 @@ class PromptAugmenter(Augmenter):
 def check_prompt_folder(folder: Path, required: Sequence[str]) -> None:
     """Raises ConfigError naming every missing and every unknown file."""
     if not folder.is_dir():
-        raise ConfigError(f"augmenter.prompts: {folder} found, a folder expected")
+        raise ConfigError(f"augmenter.prompts must be a folder, got {folder}")
     present = {file.name for file in folder.iterdir() if not file.name.startswith(".")}
     expected = {f"{name}.txt" for name in required}
     problems = [f"{name} is missing" for name in sorted(expected - present)]

@@ -55,10 +55,10 @@ class QualityReport:
         yield f"quality of {self.checked:,} sampled texts: {'defects' if self.counts else 'no defect'}"
         for defect in self.limits:
             if self.counts[defect]:
-                state = ", more than" if defect in self.exceeded else "; at most"
+                state = "above" if defect in self.exceeded else "within"
                 of = f" of {self.sentences:,} judged sentences" if defect == UNSUPPORTED else ""
                 yield (
-                    f"  {self.share(defect):.1%}{of} are {defect}{state} {self.limits[defect]:.1%} expected "
+                    f"  {self.share(defect):.1%}{of} are {defect}, {state} the limit of {self.limits[defect]:.1%} "
                     f"(such as {self.examples[defect][0]})"
                 )
         for reason, count in self.no_verdict.items():

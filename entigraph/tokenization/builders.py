@@ -35,7 +35,7 @@ class TrainedTokenizer:
     def __post_init__(self) -> None:
         if self.vocab_size < 300:
             raise ConfigError(
-                f"tokenizer.vocab_size: {self.vocab_size} found, at least 300 expected (256 bytes and some merges)"
+                f"tokenizer.vocab_size must be at least 300 (256 bytes and some merges), got {self.vocab_size}"
             )
 
     def sources(self) -> list[Path]:
@@ -133,10 +133,10 @@ class ChatTokenizer(PretrainedTokenizer):
 
     def __post_init__(self) -> None:
         if self.loss_on not in ("assistant", "all"):
-            raise ConfigError(f"tokenizer.loss_on: {self.loss_on!r} found, assistant or all expected")
+            raise ConfigError(f"tokenizer.loss_on must be assistant or all, got {self.loss_on!r}")
         names = ", ".join(built_in_templates())
         if self.template and "{" not in self.template and self.template not in built_in_templates():
-            raise ConfigError(f"tokenizer.template: {self.template!r} found; {names}, or Jinja text expected")
+            raise ConfigError(f"tokenizer.template must be {names}, or Jinja text, got {self.template!r}")
 
     def configure(self, tokenizer: Any) -> dict[str, Any]:
         if self.template:

@@ -130,4 +130,4 @@ def parse_messages(text: str) -> list[Message]:
             return messages
     except (ValueError, KeyError, TypeError):
         pass
-    raise DataError(f"tokenizer=chat reads conversations (corpus=conversations); found the text {text[:60]!r}")
+    raise DataError(f"tokenizer=chat reads conversations (corpus=conversations), got the text {text[:60]!r}")

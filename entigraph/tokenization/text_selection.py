@@ -111,9 +111,9 @@ def raise_if_shown(showing: Counter[str], excluded: Collection[str], synthesis: 
     listed = ", ".join(f"{name} ({count:,})" for name, count in showing.most_common(MAX_LISTED))
     more = f" and {len(showing) - MAX_LISTED:,} more" if len(showing) > MAX_LISTED else ""
     raise DataError(
-        f"tokens.exclude_documents: {', '.join(sorted(excluded))} found; {showing.total():,} texts about others in "
-        f"{synthesis.name} were written with these in view: {listed}{more}. Exclude those documents too, or remove the "
-        "documents from the corpus instead, so that texts are written without them"
+        f"tokens.exclude_documents={', '.join(sorted(excluded))}: {showing.total():,} texts about others in "
+        f"{synthesis.name} were written from prompts that include these: {listed}{more}. Exclude those documents "
+        "too, or remove the documents from the corpus instead, so that texts are written without them"
     )
 
 

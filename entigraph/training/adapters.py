@@ -41,13 +41,13 @@ class LoraAdapter:
     def __post_init__(self) -> None:
         problems = []
         if self.rank is not None and self.rank < 1:
-            problems.append(f"model.adapter.rank: {self.rank} found, at least 1 expected")
+            problems.append(f"model.adapter.rank must be at least 1, got {self.rank}")
         if self.alpha <= 0:
-            problems.append(f"model.adapter.alpha: {self.alpha} found, a positive number expected")
+            problems.append(f"model.adapter.alpha must be positive, got {self.alpha}")
         if not 0 <= self.dropout < 1:
-            problems.append(f"model.adapter.dropout: {self.dropout} found, 0 to 1 expected")
+            problems.append(f"model.adapter.dropout must be at least 0 and below 1, got {self.dropout}")
         if self.target_modules is not None and not self.target_modules:
-            problems.append("model.adapter.target_modules: an empty list found; null trains all linear layers")
+            problems.append("model.adapter.target_modules must not be empty; null trains all linear layers")
         if problems:
             raise ConfigError("\n".join(problems))
 
@@ -98,8 +98,8 @@ class LoraAdapter:
             if unmatched:
                 endings = ", ".join(sorted({name.rsplit(".", 1)[-1] for name in linear}))
                 raise ConfigError(
-                    f"model.adapter.target_modules: {', '.join(unmatched)} found, which matches no linear layer of the "
-                    f"model; their names end in {endings}"
+                    "model.adapter.target_modules must match linear layers of the model, whose names end in "
+                    f"{endings}; got {', '.join(unmatched)}"
                 )
             targets = {name: module for name, module in linear.items() if any(matches_target(name, t) for t in wanted)}
         if not targets:
@@ -112,8 +112,8 @@ class LoraAdapter:
             )
             if self.adapter_rank > smallest:
                 raise ConfigError(
-                    f"model.adapter.rank: {self.rank} found; {name} has only {smallest} dimensions. Lower the rank, or "
-                    "train all weights: model/adapter=none"
+                    f"model.adapter.rank must be at most {smallest}, the dimensions of {name}, got {self.rank}; lower "
+                    "it, or train all weights: model/adapter=none"
                 )
         tied = head is not None and head.weight is net.get_input_embeddings().weight
         if tied and self.train_embeddings != self.train_head:
@@ -171,7 +171,7 @@ class QloraAdapter(LoraAdapter):
     def __post_init__(self) -> None:
         super().__post_init__()
         if self.quantization not in ("nf4", "fp4"):
-            raise ConfigError(f"model.adapter.quantization: {self.quantization!r} found, nf4 or fp4 expected")
+            raise ConfigError(f"model.adapter.quantization must be nf4 or fp4, got {self.quantization!r}")
 
     def check(self) -> None:
         from importlib.util import find_spec

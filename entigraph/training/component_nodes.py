@@ -72,7 +72,7 @@ def check_heavy_node(node: Any, key: str, kind: str) -> None:
     Raises ConfigError if it has no target, cannot be imported, has unknown arguments, or is not a subclass of `kind`.
     """
     if not is_target_node(node):
-        raise ConfigError(f"{key}: {node!r} found; a node with a _target_ expected, the import path of a {kind}")
+        raise ConfigError(f"{key} must have a _target_, the import path of a {kind}, got {node!r}")
     target = node["_target_"]
     names = [str(name) for name in node if not str(name).startswith("_")]
     if target.startswith(HEAVY_PACKAGES):

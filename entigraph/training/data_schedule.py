@@ -50,14 +50,14 @@ class DataConfig:
     def __post_init__(self) -> None:
         problems = []
         if self.replay_mode not in REPLAY_MODES:
-            problems.append(f"data.replay_mode: {self.replay_mode!r} found, one of {', '.join(REPLAY_MODES)} expected")
+            problems.append(f"data.replay_mode must be one of {', '.join(REPLAY_MODES)}, got {self.replay_mode!r}")
         if self.context_length < 2:
-            problems.append(f"data.context_length: {self.context_length} found, at least 2 expected")
+            problems.append(f"data.context_length must be at least 2, got {self.context_length}")
         if self.batch_size < 1:
-            problems.append(f"data.batch_size: {self.batch_size} found, at least 1 expected")
+            problems.append(f"data.batch_size must be at least 1, got {self.batch_size}")
         for key in ("replay_rate", "validation_fraction"):
             if not 0 <= getattr(self, key) < 1:
-                problems.append(f"data.{key}: {getattr(self, key)} found, a fraction in [0, 1) expected")
+                problems.append(f"data.{key} must be at least 0 and below 1, got {getattr(self, key)}")
         if self.replay_rate > 0 and not self.replay:
             problems.append(
                 "data.replay_rate: replay needs tokens: set data.replay, or choose data=packed for no replay"

@@ -292,7 +292,7 @@ def check_block_length(context_length: int, stores: Mapping[int, TokenStore]) ->
     for store in stores.values():
         if store.block_length not in (None, context_length):
             raise ConfigError(
-                f"data.context_length: {context_length:,} found; {store.folder} was packed into blocks of "
+                f"data.context_length is {context_length:,}, but {store.folder} was packed into blocks of "
                 f"{store.block_length:,} tokens; set tokens.block_length to the same"
             )
 

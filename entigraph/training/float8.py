@@ -32,8 +32,8 @@ def check_float8(recipe: str, adapter: LoraAdapter | None) -> None:
         problem = "torchao is not installed: pip install 'entigraph[float8]'"
     if problem:
         raise ConfigError(
-            f"trainer.float8: {recipe} found, which needs torchao and a GPU of compute capability 8.9 or higher (L40S, "
-            f"RTX 4090, H100), but {problem}. Without it: trainer.float8=none"
+            f"trainer.float8={recipe} needs torchao and a GPU of compute capability 8.9 or higher (L40S, RTX 4090, "
+            f"H100), but {problem}. Without it: trainer.float8=none"
         )
 
 
@@ -60,6 +60,6 @@ def convert_to_float8(net: "PreTrainedModel", recipe: str, emulate: bool = False
     count = sum(isinstance(module, Float8Linear) for module in net.modules())
     if not count:
         raise ConfigError(
-            f"trainer.float8: {recipe} found, but no linear layer has sizes that {DIVISOR} divides; set none"
+            f"trainer.float8={recipe} needs linear layers with sizes that {DIVISOR} divides, got none; set none"
         )
     return count

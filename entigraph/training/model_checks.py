@@ -29,7 +29,9 @@ def check_model_fits(job: TrainingJob, net: "PreTrainedModel") -> None:
 
 def check_context_length(length: int, positions: int | None) -> None:
     if positions and length > positions:
-        raise ConfigError(f"data.context_length: {length:,} found; max_position_embeddings is {positions:,}")
+        raise ConfigError(
+            f"data.context_length must be at most max_position_embeddings, which is {positions:,}, got {length:,}"
+        )
 
 
 def check_vocabulary(model: str, embeddings: int | None, vocabulary: int) -> None:

@@ -61,11 +61,11 @@ class RandomLlama:
             self.max_position_embeddings,
         )
         if min(sizes) < 1:
-            raise ConfigError(f"model: sizes {sizes} found, all at least 1 expected")
+            raise ConfigError(f"model: all sizes must be at least 1, got {sizes}")
         if self.hidden_size % self.num_attention_heads or self.num_attention_heads % self.num_key_value_heads:
             raise ConfigError(
-                f"model: hidden_size {self.hidden_size}, num_attention_heads {self.num_attention_heads}, "
-                f"num_key_value_heads {self.num_key_value_heads} found; each must divide the preceding one"
+                "model: hidden_size, num_attention_heads, num_key_value_heads: each must divide the preceding one, "
+                f"got {self.hidden_size}, {self.num_attention_heads} and {self.num_key_value_heads}"
             )
 
     def config_values(self, vocabulary: int) -> Mapping[str, Any]:
@@ -108,13 +108,13 @@ class PretrainedModel:
 
     def __post_init__(self) -> None:
         if self.add_difference == "":
-            raise ConfigError("model.add_difference: '' found; set a Hugging Face folder or Hub ID, or null")
+            raise ConfigError("model.add_difference must be a Hugging Face folder, a Hub ID or null, got ''")
         if not self.path:
             raise ConfigError("model.path: not set; set it to a Hugging Face folder or Hub ID")
         if self.adapter and not isinstance(self.adapter, LoraAdapter):
             raise ConfigError(
-                f"model.adapter: {self.adapter!r} found; choose an option of its group: model/adapter=lora, "
-                "model/adapter=qlora or model/adapter=none"
+                f"model.adapter must be an adapter, got {self.adapter!r}; choose an option of its group: "
+                "model/adapter=lora, model/adapter=qlora or model/adapter=none"
             )
 
     def build(self, vocabulary: int) -> "PreTrainedModel":

@@ -128,30 +128,30 @@ class TrainerSettings:
 
     def __post_init__(self) -> None:
         problems = [
-            f"trainer.{key}: {getattr(self, key)!r} found, one of {', '.join(choices)} expected"
+            f"trainer.{key} must be one of {', '.join(choices)}, got {getattr(self, key)!r}"
             for key, choices in CHOICES.items()
             if getattr(self, key) not in choices
         ]
         problems += [
-            f"trainer.{key}: {getattr(self, key)} found, at least 1 expected"
+            f"trainer.{key} must be at least 1, got {getattr(self, key)}"
             for key in POSITIVE
             if getattr(self, key) is not None and getattr(self, key) < 1
         ]
         size = self.micro_batch_size
         if size not in (None, AUTO) and not (isinstance(size, int) and size >= 1):
-            problems.append(f"trainer.micro_batch_size: {size!r} found, at least 1, auto or null expected")
+            problems.append(f"trainer.micro_batch_size must be at least 1, auto or null, got {size!r}")
         if self.is_sharded and self.precision == "bf16-true":
             problems.append(
                 "trainer.precision: bf16-true supports only one device without trainer.cpu_offload; set bf16-mixed"
             )
         if self.float8 != "none" and self.precision == "32-true":
             problems.append(
-                f"trainer.float8: {self.float8} found, but trainer.precision is 32-true; set bf16-mixed or float8=none"
+                f"trainer.float8={self.float8} needs trainer.precision=bf16-mixed, got 32-true; set it, or float8=none"
             )
         if self.sharding == "hybrid" and self.num_nodes == 1:
             problems.append(
-                "trainer.sharding: hybrid found, which replicates the weights across nodes, but trainer.num_nodes is "
-                "1; set full"
+                "trainer.sharding=hybrid replicates the weights across nodes: trainer.num_nodes must be at least 2, "
+                "got 1; set sharding=full"
             )
         if problems:
             raise ConfigError("\n".join(problems))

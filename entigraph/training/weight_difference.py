@@ -43,7 +43,7 @@ def check_difference(base: str, instruct: str) -> None:
     if change is not None and change > MAX_CHANGE:
         raise ConfigError(
             f"{KEY}: {instruct} was tuned from another base model than model.path={base}: a weight matrix differs by "
-            f"{change:.0%} of its norm, at most {MAX_CHANGE:.0%} expected; {advice(base)}"
+            f"{change:.0%} of its norm, more than {MAX_CHANGE:.0%}; {advice(base)}"
         )
 
 

@@ -103,7 +103,7 @@ def test_labels_alone_need_no_judge(tmp_path: Path) -> None:
     ("text", "message"),
     [
         ("id,verdict\nnothing,correct\n", "row 2: answer 'nothing' is not of this sample"),
-        ("id,verdict\n{id},right\n", "verdict 'right' found, one of correct, incorrect, not_attempted"),
+        ("id,verdict\n{id},right\n", "verdict must be empty or one of correct, incorrect, not_attempted"),
         ("id,verdict\n{id},\n{id},\n", "row 3: answer .* is labeled twice"),
     ],
 )
@@ -122,7 +122,7 @@ def test_judge_in_prose_and_missing_answers_are_errors(tmp_path: Path) -> None:
         pytest.raises(LLMError, match="no verdict on 17 of 17"),
     ):
         analyze(context, judge=server.model(model="prose"))
-    with pytest.raises(DataError, match=r"analysis\.task: 'closed_book' found, one of free_form expected"):
+    with pytest.raises(DataError, match=r"analysis\.task must be one of free_form, got 'closed_book'"):
         analyze(context, task="closed_book")
     with pytest.raises(ConfigError, match=r"analysis\.labels: 'nowhere' is not a file"):
         AnswerJudges(labels="nowhere")

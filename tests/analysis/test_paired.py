@@ -176,7 +176,7 @@ def test_command_compares_two_finished_evaluations(smoke: Path, tmp_path: Path, 
         ([], "analysis.one: not set, and this configuration has none"),
         (["analysis.one=nothing"], "analysis.one: 'nothing' is not a finished evaluation; name one of"),
         ([f"analysis.one={raw}", f"analysis.other={raw}"], f"both are {raw}"),
-        ([f"analysis.one={raw}", f"analysis.other={entigraph}", "analysis.task=essay"], "analysis.task: 'essay' found"),
+        ([f"analysis.one={raw}", f"analysis.other={entigraph}", "analysis.task=essay"], "analysis.task=essay: "),
         ([f"analysis.one={raw}", "analysis.other=smoke"], "analysis.other: 'smoke'"),
     ):
         failed = command_here(*options, *overrides)

@@ -28,7 +28,9 @@ def read_rows(file: Path) -> list[dict[str, str]]:
 
 
 def test_unknown_figure_is_an_error() -> None:
-    with pytest.raises(ConfigError, match="'fig_11' found, one of scaling_with_baselines, weak_writer, coursera, qa"):
+    with pytest.raises(
+        ConfigError, match="analysis.name must be one of scaling_with_baselines, weak_writer, coursera, qa"
+    ):
         PaperCurve(name="fig_11")
 
 

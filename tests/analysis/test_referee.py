@@ -260,7 +260,7 @@ def test_referee_writes_page_numbers_and_figure(tmp_path: Path) -> None:
 
 def test_referee_needs_two_augmenters(tmp_path: Path) -> None:
     make_run(tmp_path, "raw", 25_000, 0, 0.5, np.random.default_rng(0))
-    with pytest.raises(DataError, match="runs of raw found, of two or more expected"):
+    with pytest.raises(DataError, match="runs of two or more augmenters are needed, got raw"):
         referee(make_context(tmp_path, study_folder(tmp_path)))
 
 

@@ -43,7 +43,7 @@ def test_interval_has_its_stated_coverage(tmp_path: Path) -> None:
 def test_fit_uses_only_budgets_in_the_stated_range(tmp_path: Path) -> None:
     (fit,) = fit_augmenters(make_study(tmp_path, -1.0, 0.14), Resampling(), from_tokens=50_000)
     assert fit["tokens"] == [50_000, 200_000] and fit["runs"] == 6
-    with pytest.raises(ConfigError, match="below fit_to_tokens"):
+    with pytest.raises(ConfigError, match="must be below fit_to_tokens"):
         ScalingCurve(fit_from_tokens=10, fit_to_tokens=5)
 
 

@@ -314,7 +314,7 @@ def test_reference_file_and_its_errors(documents: dict[str, str], tmp_path: Path
         return judge(SummaryClaims(judge=OFFLINE, writer=OFFLINE, references=str(file)), given, tmp_path / "out")
 
     for line, message in (
-        ("nonsense", "people.jsonl:2: 'nonsense' found"),
+        ("nonsense", "people.jsonl:2: the line must be a reference, got 'nonsense'"),
         ('{"document": "d0"}', "people.jsonl:2: "),
         ('{"document": "d0", "summary": " "}', "people.jsonl:2: .*not empty"),
         ('{"document": ["d0"], "summary": "x"}', "people.jsonl:2: .*must be texts"),

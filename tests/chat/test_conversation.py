@@ -76,7 +76,7 @@ def test_prompt_drops_old_turns_then_passages_that_exceed_the_context(model: Cha
 
 
 def test_missing_chat_template_is_one_error(outputs: Path) -> None:
-    with pytest.raises(ConfigError, match="has no chat template; use --mode completion"):
+    with pytest.raises(ConfigError, match="has none; use --mode completion"):
         open_session(RUN, outputs, settings=PromptSettings(mode=Mode.chat))
 
 

@@ -101,7 +101,7 @@ def test_referees_replay_general_text(experiment: str, composed: Callable[..., D
 
 
 def test_unknown_setting_in_allow_varying_has_a_suggestion(configured: Callable[..., Run]) -> None:
-    with pytest.raises(ConfigError, match=r"study\.allow_varying: 'trainer.epochs' found; .*trainer.max_epochs"):
+    with pytest.raises(ConfigError, match=r"study\.allow_varying: unknown key 'trainer.epochs'; .*trainer.max_epochs"):
         configured("study.allow_varying=[trainer.epochs]")
 
 

@@ -29,8 +29,11 @@ Compose = Callable[..., DictConfig]
         ("augmenter.layuot=x", "augmenter.layuot: unknown to EntiGraph; did you mean layout?"),
         ("evaluation.closed_book.limt=3", "evaluation.closed_book.limt: unknown to ClosedBook; did you mean limit"),
         ("synthesis.token_bugdet=3", "synthesis.token_bugdet: unknown to synthesis; did you mean token_budget?"),
-        ("stage=trainin", "stage: 'trainin' found; did you mean training?"),
-        ("synthesis.near_duplicates=x", "synthesis.near_duplicates: 'x' found; expected one of ignore, report, remove"),
+        ("stage=trainin", "stage: invalid value 'trainin'; did you mean training?"),
+        (
+            "synthesis.near_duplicates=x",
+            "synthesis.near_duplicates: invalid value 'x'; expected one of ignore, report, remove",
+        ),
         ("seed=x", "seed: Value 'x' of type 'str' could not be converted to Integer"),
         ("augmentor=entigraph", "augmentor: unknown; did you mean augmenter?"),
         ("corpus=?", "options of corpus: conversations, fictional, fictional_background, fictional_conversations, fin"),
@@ -79,7 +82,7 @@ def test_added_keys_that_nothing_reads_are_reported_with_all_other_problems(comp
     for line in (
         "foo: unknown; expected one of command, stage, ",
         "synthesis.token_bugdet: unknown; did you mean token_budget?",
-        "tokens.too_long: 'split' found, skip or cut expected",
+        "tokens.too_long must be skip or cut, got 'split'",
         "augmenter.layuot: unknown to EntiGraph; did you mean layout?",
     ):
         assert line in str(raised.value)
@@ -88,12 +91,12 @@ def test_added_keys_that_nothing_reads_are_reported_with_all_other_problems(comp
 @pytest.mark.parametrize(
     ("kind", "values", "problem"),
     [
-        (Synthesis, {"token_budget": 0}, "synthesis.token_budget: 0 found"),
-        (Synthesis, {"max_retries": -1}, "synthesis.max_retries: -1 found"),
-        (Synthesis, {"max_failure_rate": 1.5}, "synthesis.max_failure_rate: 1.5 found"),
-        (Synthesis, {"similarity": 0.0}, "synthesis.similarity: 0.0 found"),
-        (Tokens, {"budget": 0}, "tokens.budget: 0 found"),
-        (Tokens, {"encoder": "fast"}, "tokens.encoder: 'fast' found, auto or tokenizers expected"),
+        (Synthesis, {"token_budget": 0}, "synthesis.token_budget must be at least 1, got 0"),
+        (Synthesis, {"max_retries": -1}, "synthesis.max_retries must be at least 0, got -1"),
+        (Synthesis, {"max_failure_rate": 1.5}, "synthesis.max_failure_rate must be between 0 and 1, got 1.5"),
+        (Synthesis, {"similarity": 0.0}, "synthesis.similarity must be above 0 and at most 1, got 0.0"),
+        (Tokens, {"budget": 0}, "tokens.budget must be at least 1, got 0"),
+        (Tokens, {"encoder": "fast"}, "tokens.encoder must be auto or tokenizers, got 'fast'"),
     ],
 )
 def test_settings_check_their_values(kind: type, values: dict[str, object], problem: str) -> None:

@@ -58,15 +58,15 @@ def test_squad_as_released(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("value", "message"),
     [
-        ({"title": "a"}, "a JSON dict found"),
+        ({"title": "a"}, "the file is a JSON dict"),
         ([], "contains no passages"),
-        ([{**PASSAGE, "context": " "}], "passage 1: context is ' '"),
-        ([{**PASSAGE, "questions": None}], "passage 1: questions is None"),
-        ([{**PASSAGE, "questions": [{"question": "Who?"}]}], "passage 1, question 1: answer is None"),
-        ([{**PASSAGE, "questions": ["Who?"]}], "passage 1, question 1: question is None"),
-        (["text"], "passage 1: title is None"),
-        ({"data": ["text"]}, "paragraphs is None"),
-        ({"data": [{"title": "a", "paragraphs": ["text"]}]}, "passage 1: title is None"),
+        ([{**PASSAGE, "context": " "}], "passage 1: context must be a non-empty string, got ' '"),
+        ([{**PASSAGE, "questions": None}], "passage 1: questions must be a list, got None"),
+        ([{**PASSAGE, "questions": [{"question": "Who?"}]}], "passage 1, question 1: answer must be .*, got None"),
+        ([{**PASSAGE, "questions": ["Who?"]}], "passage 1, question 1: question must be a non-empty string, got None"),
+        (["text"], "passage 1: title must be a non-empty string, got None"),
+        ({"data": ["text"]}, "paragraphs must be a list, got None"),
+        ({"data": [{"title": "a", "paragraphs": ["text"]}]}, "passage 1: title must be a non-empty string, got None"),
     ],
 )
 def test_bad_squad_files_name_the_place(value: Any, message: str, tmp_path: Path) -> None:
@@ -132,7 +132,7 @@ def test_leval_counts_what_it_leaves_out(tmp_path: Path) -> None:
     [
         ({"input": ""}, "jsonl:1: no input"),
         ({"outputs": ["A", "B"]}, "1 instructions and 2 outputs"),
-        ({"instructions": "Who?"}, "instructions is 'Who"),
+        ({"instructions": "Who?"}, "instructions must be a list of strings, got 'Who"),
     ],
 )
 def test_bad_leval_lines_name_the_place(changes: dict[str, Any], message: str, tmp_path: Path) -> None:

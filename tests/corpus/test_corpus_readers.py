@@ -123,10 +123,10 @@ def test_output_folders_are_not_documents(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("field", "value", "message"),
     [
-        ("article", None, "article is None; expected str"),
-        ("questions", None, "questions is None; expected list"),
-        ("title", 3, "title is 3; expected str"),
-        ("title", "\u200b", "title is '\\\\u200b'; expected a text"),
+        ("article", None, "article must be of type str, got None"),
+        ("questions", None, "questions must be of type list, got None"),
+        ("title", 3, "title must be of type str, got 3"),
+        ("title", "\u200b", "title must not be empty, got '\\\\u200b'"),
     ],
 )
 def test_quality_fields_of_wrong_type_raise(field: str, value: object, message: str, quality_file: Path) -> None:
@@ -198,10 +198,10 @@ def test_quality_reports_all_bad_lines(quality_file: Path) -> None:
         "8 bad of 9 lines",
         "dev:2: article contains HTML ('<p>'); use the file with htmlstripped in its name",
         "dev:3: another text of article 1",
-        "dev:4, question 1: gold_label is 5; expected 1 to 4",
+        "dev:4, question 1: gold_label must be between 1 and 4, got 5",
         "dev:5: lacks article_id",
         "dev:6: another question with the id ",
-        "dev:7, question 1: question is ' '; expected a text",
+        "dev:7, question 1: question must not be empty, got ' '",
         "dev:8: not JSON",
         "dev:9: not JSON (nested too deeply)",
     ):

@@ -348,11 +348,11 @@ def test_plan_reports_all_bad_questions(notes: Path, command: Command, tmp_path:
     assert result.returncode == 1 and "q.jsonl: 12 bad of 13 questions" in result.stderr
     for message in (
         "line 1: not JSON",
-        "line 3: document is 'z.txt'; a document of this corpus expected",
-        "line 4: answer is 2; 0 to 1 expected",
-        "line 5: answer is True",
-        "line 6: choices are ['one']; two texts",
-        "line 7: question is ' '",
+        "line 3: document must be a document of this corpus",
+        "line 4: answer must be between 0 and 1, got 2",
+        "line 5: answer must be between 0 and 1, got True",
+        "line 6: choices must be at least two non-empty strings or numbers, got ['one']",
+        "line 7: question must be a non-empty string, got ' '",
         "line 8: missing question, choices, answer",
         "line 9: missing document",
         "line 11: not JSON",

@@ -165,16 +165,16 @@ def test_questions_with_pages(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("reader", "value", "message"),
     [
-        (LongHealth, [PATIENT], "a JSON list found; expected"),
-        (LongHealth, {}, "nothing found"),
-        (LongHealth, {"p": {**PATIENT, "texts": {}}}, "p: texts is {}"),
-        (LongHealth, {"p": {**PATIENT, "name": "\u200b"}}, "p: name is "),
+        (LongHealth, [PATIENT], "the file is a JSON list; expected"),
+        (LongHealth, {}, "the file is an empty dict"),
+        (LongHealth, {"p": {**PATIENT, "texts": {}}}, "p: texts must be an object of strings, got {}"),
+        (LongHealth, {"p": {**PATIENT, "name": "\u200b"}}, "p: name must be a non-empty string"),
         (LongHealth, {"p": {**PATIENT, "questions": [{**QUESTION, "correct": "Never"}]}}, "correct is 'Never'"),
-        (Qasper, {"p": {**PAPER, "full_text": None}}, "full_text is None"),
-        (Qasper, {"p": {**PAPER, "qas": [{"question": "a", "question_id": "b", "answers": ["no"]}]}}, "answer is None"),
-        (SimpleQA, {"question": "a", "answer": "b"}, "1: pages is None"),
-        (SimpleQA, {"question": "a", "answer": "b", "pages": []}, "1: no pages"),
-        (SimpleQA, {"question": "a", "answer": 3, "pages": [{"text": "t"}]}, "answer is 3"),
+        (Qasper, {"p": {**PAPER, "full_text": None}}, "full_text must be a list, got None"),
+        (Qasper, {"p": {**PAPER, "qas": [{"question": "a", "question_id": "b", "answers": ["no"]}]}}, "an object, got"),
+        (SimpleQA, {"question": "a", "answer": "b"}, "1: pages must be a list, got None"),
+        (SimpleQA, {"question": "a", "answer": "b", "pages": []}, "1: pages must not be empty"),
+        (SimpleQA, {"question": "a", "answer": 3, "pages": [{"text": "t"}]}, "answer must be a non-empty string"),
     ],
 )  # fmt: skip
 def test_bad_files_name_the_place(reader: Callable[..., Any], value: Any, message: str, tmp_path: Path) -> None:

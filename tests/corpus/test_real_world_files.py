@@ -268,7 +268,7 @@ def test_json_lines_as_they_are(tmp_path: Path) -> None:
 
 def test_number_of_documents_is_positive() -> None:
     for reader in (JsonLines, Conversations, Squad):
-        with pytest.raises(ConfigError, match=r"corpus.documents: -1 found, more than 0 expected"):
+        with pytest.raises(ConfigError, match=r"corpus.documents must be positive, got -1"):
             reader(documents=-1)
 
 

@@ -84,7 +84,7 @@ def test_two_and_nine_options(tmp_path: Path) -> None:
 
 def test_more_options_than_letters_need_likelihoods(tmp_path: Path, tiny_model: Path) -> None:
     source = write_inputs(tmp_path, [options(27)])
-    with pytest.raises(DataError, match="has 27 choices, at most 26 expected"):
+    with pytest.raises(DataError, match="must have at most 26 choices, got 27"):
         ClosedBookCoT().load_questions(source)
     candidate = LocalModel(str(tiny_model), "cpu", 1, tiny_model, 0)
     scores, answers = evaluate(candidate, source, tmp_path, ClosedBook())

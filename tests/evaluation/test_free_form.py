@@ -238,7 +238,7 @@ def test_question_file_with_accepted_answers(tmp_path: Path) -> None:
     assert first.accepted == ["Miriam Vale", "Vale"] and second.accepted == ["Tobias"] and not first.choices
     assert not first.multiple_answers
     file.write_text(json.dumps({**line, "answers": []}) + "\n")
-    with pytest.raises(DataError, match=r"answers are \[\]"):
+    with pytest.raises(DataError, match=r"answers must be .*, got \[\]"):
         read_questions(file, ["a.txt"])
 
 

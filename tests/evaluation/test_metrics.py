@@ -81,12 +81,12 @@ def test_metrics_and_user_task_reach_scores_and_counts(tmp_path: Path) -> None:
 
 
 def test_metric_without_a_number_raises_data_error() -> None:
-    with pytest.raises(DataError, match="metrics.words: 'many' found, a number expected"):
+    with pytest.raises(DataError, match="metrics.words must return a number, got 'many'"):
         compute_metrics({"words": lambda records: "many"}, [])
 
 
 def test_metric_that_is_not_callable_raises_config_error() -> None:
-    with pytest.raises(ConfigError, match="metrics.wrong: .* found, a callable expected; a function needs _partial_"):
+    with pytest.raises(ConfigError, match="metrics.wrong must be callable, got .*; a function needs _partial_"):
         ClosedBookCoT(metrics={"wrong": {}})
 
 

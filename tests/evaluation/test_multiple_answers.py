@@ -123,15 +123,15 @@ def test_question_file_with_both_kinds(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("line", "message"),
     [
-        ({"answer": []}, "at least one, once"),
-        ({"answer": [0, 0]}, "at least one, once"),
-        ({"answer": [0, 3]}, "0 to 2 expected"),
-        ({"answer": [0, True]}, "0 to 2 expected"),
-        ({"answer": ["A"]}, "0 to 2 expected"),
-        ({"answer": "AC"}, "0 to 2 expected"),
-        ({"answer": {"0": 1}}, "0 to 2 expected"),
-        ({"answer": [0], "choices": ["same", "same "]}, "different texts expected"),
-        ({"answer": [0], "choices": ["one"]}, "two texts or more expected"),
+        ({"answer": []}, "answer must list the index of each correct choice once"),
+        ({"answer": [0, 0]}, "answer must list the index of each correct choice once"),
+        ({"answer": [0, 3]}, "answer must be between 0 and 2"),
+        ({"answer": [0, True]}, "answer must be between 0 and 2"),
+        ({"answer": ["A"]}, "answer must be between 0 and 2"),
+        ({"answer": "AC"}, "answer must be between 0 and 2"),
+        ({"answer": {"0": 1}}, "answer must be between 0 and 2"),
+        ({"answer": [0], "choices": ["same", "same "]}, "choices must differ after normalization"),
+        ({"answer": [0], "choices": ["one"]}, "choices must be at least two non-empty strings or numbers"),
     ],
 )
 def test_malformed_question_is_reported_with_its_line(line: dict[str, Any], message: str, tmp_path: Path) -> None:

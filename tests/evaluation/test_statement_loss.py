@@ -53,5 +53,5 @@ def test_statements_beyond_the_context_are_data_losses(backend: TransformersBack
 def test_corpus_without_statements_is_an_error(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="contains no statements"):
         StatementLoss().validate(inputs(tmp_path, " \n"))
-    with pytest.raises(ConfigError, match="context: -1 found, 0 or more expected"):
+    with pytest.raises(ConfigError, match="context must be at least 0, got -1"):
         StatementLoss(context=-1)

@@ -108,7 +108,7 @@ def test_prompts_without_a_slot_raise_config_error(tmp_path: Path) -> None:
         ({"short": {"text": "Summarize.", "max_tokens": 5}}, "has no placeholder for the document"),
         ({"short": {"text": "{document", "max_tokens": 5}}, "{document"),
         ({"short": {"text": "{document}", "max_tokens": 0}}, "max_tokens 0"),
-        ({"short": {"text": "{document}"}}, "text and max_tokens expected"),
+        ({"short": {"text": "{document}"}}, "short must have the keys text and max_tokens only"),
         ({"short": {"text": "{document}", "max_tokens": 5, "tokens": 5}}, "nothing else"),
     ):
         with pytest.raises(ConfigError, match=message):

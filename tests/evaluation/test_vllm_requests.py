@@ -92,7 +92,7 @@ def test_dead_engine_raises_llm_error(python: str, letters: Path, tmp_path: Path
 
 
 def test_invalid_engine_is_reported_before_the_run(command_here: Command, tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match="engine.concurrency: 0 found"):
+    with pytest.raises(ConfigError, match="engine.concurrency must be positive, got 0"):
         VllmEngine(concurrency=0)
     bare = interpreter(tmp_path / "bare", "exec /bin/false")
     result = command_here("run", "engine=vllm", f"engine.python={bare}", "logger=none")

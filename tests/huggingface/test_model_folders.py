@@ -127,6 +127,9 @@ def test_plan_reports_positions_and_vocabulary(command_here: Command, tiny_model
     result = command_here(
         "plan", "model=pretrained", f"model.path={model}", "tokenizer=pretrained", "data.context_length=512"
     )
-    assert result.returncode == 1 and "context_length: 512 found; max_position_embeddings is 256" in result.stderr
+    assert (
+        result.returncode == 1
+        and "context_length must be at most max_position_embeddings, which is 256, got 512" in result.stderr
+    )
     result = command_here("plan", "model=pretrained", f"model.path={model}", "tokenizer=pretrained")
     assert result.returncode == 1 and "has 100 embeddings, the tokenizer has " in result.stderr

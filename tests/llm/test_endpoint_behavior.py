@@ -78,7 +78,7 @@ def test_configured_capabilities_replace_learned_ones(tmp_path: Path) -> None:
     with endpoint(lambda body: answer() if "seed" not in body else rejection("no", param="seed")) as (address, bodies):
         ask(address, tmp_path, [make_request()], capabilities={"seed": False})
         assert len(bodies) == 1
-    with pytest.raises(ConfigError, match=r"llm.capabilities.response_format: 'xml' found, one of true, json_object"):
+    with pytest.raises(ConfigError, match=r"llm.capabilities.response_format must be one of true, json_object"):
         OpenAIWriter(model="m", base_url="http://localhost:1/v1", capabilities={"response_format": "xml"})
 
 
@@ -172,7 +172,9 @@ def test_wrong_address_is_named(tmp_path: Path, monkeypatch: Any) -> None:
         without = address.removesuffix("/v1")
         with pytest.raises(LLMError, match=rf"has no path /chat/completions .*such as {without}/v1"):
             ask(without, tmp_path, [make_request()])
-    with pytest.raises(ConfigError, match="the address without /chat/completions expected: http://localhost:1/v1"):
+    with pytest.raises(
+        ConfigError, match="llm.base_url must be without /chat/completions, .* set http://localhost:1/v1"
+    ):
         OpenAIWriter(model="m", base_url="http://localhost:1/v1/chat/completions")
     monkeypatch.setenv("OPENAI_API_KEY", "sk-abc\r")
     with pytest.raises(LLMError, match="OPENAI_API_KEY contains a carriage return") as raised:

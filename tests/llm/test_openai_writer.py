@@ -240,17 +240,23 @@ def test_processes_of_a_command_share_the_spending_limit(tmp_path: Path, monkeyp
 @pytest.mark.parametrize(
     ("wrong", "message"),
     [
-        ({"base_url": "localhost:8000/v1"}, "llm.base_url: 'localhost:8000/v1' found, an address such as http"),
-        ({"base_url": ["http://localhost:1/v1", 5]}, "llm.base_url: 5 found"),
-        ({"base_url": "http://localhost:port/v1"}, "llm.base_url: 'http://localhost:port/v1' found"),
-        ({"base_url": "http://me:sk-abc123@localhost/v1"}, "llm.base_url: a user name or password found"),
-        ({"max_cost_usd": float("nan")}, "llm.max_cost_usd: nan found, 0 or more expected"),
-        ({"timeout_s": float("nan")}, "llm.timeout_s: nan found, more than 0 expected"),
+        (
+            {"base_url": "localhost:8000/v1"},
+            "llm.base_url must be an address such as http://localhost:8000/v1, got 'localhost:8000/v1'",
+        ),
+        ({"base_url": ["http://localhost:1/v1", 5]}, "llm.base_url must be an address .*, got 5"),
+        (
+            {"base_url": "http://localhost:port/v1"},
+            "llm.base_url must be an address .*, got 'http://localhost:port/v1'",
+        ),
+        ({"base_url": "http://me:sk-abc123@localhost/v1"}, "llm.base_url must be without a user name and password"),
+        ({"max_cost_usd": float("nan")}, "llm.max_cost_usd must be at least 0, got nan"),
+        ({"timeout_s": float("nan")}, "llm.timeout_s must be positive, got nan"),
         ({"model": ""}, "llm.model: not set"),
-        ({"api_key_env": "sk-abc123"}, "the name of an environment variable expected"),
-        ({"prices": {"m": {"prompt": 1.0, "completion": -3.0}}}, "dollars of 0 or more expected"),
-        ({"prices": {"m": {"prompt": float("nan"), "completion": 3.0}}}, "dollars of 0 or more expected"),
-        ({"prices": {"m": 3.0}}, "dollars of 0 or more expected"),
+        ({"api_key_env": "sk-abc123"}, "must be the name of an environment variable"),
+        ({"prices": {"m": {"prompt": 1.0, "completion": -3.0}}}, "must be dollars of at least 0"),
+        ({"prices": {"m": {"prompt": float("nan"), "completion": 3.0}}}, "must be dollars of at least 0"),
+        ({"prices": {"m": 3.0}}, "must be dollars of at least 0"),
     ],
 )
 def test_invalid_options_are_rejected(wrong: dict[str, Any], message: str) -> None:

@@ -215,7 +215,7 @@ def test_newer_file_of_former_kind_is_rejected(tmp_path: Path) -> None:
 
 def test_unwritable_folder_is_one_message(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
-    with pytest.raises(ArtifactError, match="response cache .* is a file, a folder expected"):
+    with pytest.raises(ArtifactError, match="response cache .* must be a folder, got a file"):
         ResponseCache(tmp_path / "file")
     with pytest.raises(ArtifactError, match="response cache .* cannot be used: Not a directory"):
         ResponseCache(tmp_path / "file" / "cache").put(b"k", ANSWER)

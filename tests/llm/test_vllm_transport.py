@@ -183,10 +183,13 @@ def test_model_folder_is_identified_by_content(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"concurrency": 0}, "llm.concurrency: 0 found"),
-        ({"gpu_memory_utilization": 1.5}, "llm.gpu_memory_utilization: 1.5 found"),
-        ({"chat_template": "nowhere.jinja"}, "llm.chat_template: nowhere.jinja is not a file"),
-        ({"arguments": {"dtype": "float16"}}, "llm.arguments: dtype found; use the options of llm"),
+        ({"concurrency": 0}, "llm.concurrency must be positive, got 0"),
+        ({"gpu_memory_utilization": 1.5}, "llm.gpu_memory_utilization must be above 0 and at most 1, got 1.5"),
+        (
+            {"chat_template": "nowhere.jinja"},
+            "llm.chat_template must be a file with a Jinja template, got nowhere.jinja",
+        ),
+        ({"arguments": {"dtype": "float16"}}, "llm.arguments must not have dtype; use the options of llm"),
     ],
 )
 def test_invalid_engine_options_are_rejected(options: dict[str, Any], message: str) -> None:

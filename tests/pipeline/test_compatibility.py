@@ -15,12 +15,15 @@ Configured = Callable[..., Run]
 @pytest.mark.parametrize(
     ("overrides", "message"),
     [
-        (["tokens.block_length=64", "data.context_length=128"], "tokens.block_length: 64 found; blocks are of .* 128"),
+        (
+            ["tokens.block_length=64", "data.context_length=128"],
+            "tokens.block_length must be data.context_length, which is 128, got 64",
+        ),
         (["tokenizer=chat"], "corpus, tokenizer: a corpus of conversations and tokenizer=chat go together"),
         (["augmenter=spa", "synthesis.token_budget=null"], "augmenter=spa ends by a budget only"),
         (
             ["tokens.budget=9", "synthesis.token_budget=8"],
-            "9 found; synthesis.token_budget writes only 8",
+            "tokens.budget must be at most synthesis.token_budget, which is 8",
         ),
         (
             ["baselines=[openai]", "baselines.openai.model=m", "baselines.openai.base_url=http://localhost:1/v1"],
@@ -29,7 +32,7 @@ Configured = Callable[..., Run]
         (["+baselines.mine._target_=entigraph.llm.offline.offline_writer.OfflineWriter"], "answers no questions"),
         (
             ["questions=generated", "questions.form=short_answer"],
-            "questions.form: short_answer found, and evaluation.closed_book is multiple choice",
+            "questions.form=short_answer does not fit evaluation.closed_book, which is multiple choice",
         ),
         (["data.replay=/nowhere", "data.replay_rate=0.1"], "data.replay: "),
     ],

@@ -38,7 +38,7 @@ def test_overrides_of_a_need_change_its_folder(composed: Callable[..., DictConfi
     [
         ("trainer.max_stepz=2", "needs base/smoke: trainer.max_stepz: unknown to .*; did you mean max_steps"),
         ("augmenter=entigraf", "needs base/smoke: augmenter=entigraf: no such option; did you mean entigraph"),
-        ("seed=-1", "^needs base/smoke: seed: -1 found, 0 or more expected$"),
+        ("seed=-1", "^needs base/smoke: seed must be at least 0, got -1$"),
     ],
 )
 def test_a_wrong_override_of_a_need_is_an_error(
@@ -66,7 +66,7 @@ def test_runtime_settings_of_the_trainer_hold_for_needs_unless_they_are_overridd
     ("path", "problem"),
     [
         ("${output:base/fictional,training}", "list base/fictional under needs"),
-        ("${output:base/smoke,trainning}", "'trainning' found; did you mean training"),
+        ("${output:base/smoke,trainning}", "unknown output 'trainning'; did you mean training"),
     ],
 )
 def test_an_output_that_no_need_writes_is_one_line(

@@ -39,4 +39,4 @@ def test_style_enters_the_key_of_an_analysis_by_content(command: Command, tmp_pa
     assert len([*(tmp_path / "outputs" / "analysis").glob("survey-*/survey.pdf")]) == 2
     assert "error: style: 'gplot' is no file; did you mean ggplot?" in command(*survey, "style=gplot").stderr
     file.write_text("no setting\n")
-    assert "has no setting of matplotlib" in command(*survey, f"style={file}").stderr
+    assert "must contain settings of matplotlib" in command(*survey, f"style={file}").stderr

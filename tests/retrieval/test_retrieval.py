@@ -274,7 +274,7 @@ def test_paid_endpoint_needs_price_and_key(monkeypatch: pytest.MonkeyPatch) -> N
         Dense(model="m", base_url="https://nowhere.example/v1")
     with pytest.raises(ConfigError, match="retriever.reranker_price: not set"):
         BM25(reranker="m", reranker_url="https://nowhere.example/v1")
-    with pytest.raises(ConfigError, match="retriever.price: -1.0 found"):
+    with pytest.raises(ConfigError, match="retriever.price must be dollars of at least 0, got -1.0"):
         Dense(model="m", base_url="https://nowhere.example/v1", price=-1.0)
     monkeypatch.delenv("OPENAI_API_KEY", raising=False)
     with pytest.raises(LLMError, match="OPENAI_API_KEY is not set"):

@@ -57,7 +57,7 @@ def test_damaged_input_is_reported_with_remedy(tmp_path: Path) -> None:
     artifact.build_artifact(letters, write_letters)
     (letters.folder / "letters.txt").write_text("ab")
     later = Artifact(tmp_path, "tokens", "later", {}, {"corpus": letters.folder})
-    with pytest.raises(ArtifactError, match=r"letters.txt has 2 bytes, 3 expected; remove .* run the same"):
+    with pytest.raises(ArtifactError, match=r"letters.txt must have 3 bytes, got 2; remove .* run the same"):
         artifact.build_artifact(later, write_letters)
     (letters.folder / "letters.txt").unlink()
     with pytest.raises(ArtifactError, match="letters.txt is missing"):

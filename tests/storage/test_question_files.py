@@ -23,26 +23,32 @@ def write(folder: Path, *lines: Any) -> Path:
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"choices": [None, "Jonas"]}, "choices are [None, 'Jonas']; two texts or more"),
-        ({"choices": [{"text": "Ilse"}, {"text": "Jonas"}]}, "choices are [{'text': 'Ilse'}"),
-        ({"choices": [["Ilse"], ["Jonas"]]}, "two texts or more"),
-        ({"choices": [True, False]}, "two texts or more"),
-        ({"choices": {"A": "Ilse", "B": "Jonas"}}, "two texts or more"),
-        ({"choices": "IJ"}, "two texts or more"),
-        ({"choices": ["Ilse", "\u200b"]}, "two texts or more"),
-        ({"choices": ["Caf\u00e9", "Cafe\u0301"]}, "different texts expected"),
-        ({"choices": ["Ilse Kern", "Ilse\u00a0 Kern "]}, "different texts expected"),
-        ({"choices": ["Ilse", "Il\u200bse"]}, "different texts expected"),
-        ({"choices": ["10", 10]}, "different texts expected"),
-        ({"question": "\ufeff\u2060"}, "question is '\\ufeff\\u2060'; a text expected"),
-        ({"question": None}, "question is None"),
-        ({"document": None}, "document is None; a document of this corpus expected (a.txt, ...)"),
-        ({"answer": "A"}, "answer is 'A'"),
-        ({"answer": None}, "answer is None"),
-        ({"answer": [0, 0]}, "once each"),
-        ({"answers": ["Ilse"]}, "choices and answers found; one of them expected"),
-        ({"group": ["x"]}, "group is ['x']"),
-        ({"evidence": {"text": "x"}}, "evidence is {'text': 'x'}"),
+        (
+            {"choices": [None, "Jonas"]},
+            "choices must be at least two non-empty strings or numbers, got [None, 'Jonas']",
+        ),
+        (
+            {"choices": [{"text": "Ilse"}, {"text": "Jonas"}]},
+            "choices must be at least two non-empty strings or numbers, got [{'text': 'Ilse'}",
+        ),
+        ({"choices": [["Ilse"], ["Jonas"]]}, "choices must be at least two non-empty strings or numbers, got"),
+        ({"choices": [True, False]}, "choices must be at least two non-empty strings or numbers, got"),
+        ({"choices": {"A": "Ilse", "B": "Jonas"}}, "choices must be at least two non-empty strings or numbers, got"),
+        ({"choices": "IJ"}, "choices must be at least two non-empty strings or numbers, got"),
+        ({"choices": ["Ilse", "\u200b"]}, "choices must be at least two non-empty strings or numbers, got"),
+        ({"choices": ["Caf\u00e9", "Cafe\u0301"]}, "choices must differ after normalization"),
+        ({"choices": ["Ilse Kern", "Ilse\u00a0 Kern "]}, "choices must differ after normalization"),
+        ({"choices": ["Ilse", "Il\u200bse"]}, "choices must differ after normalization"),
+        ({"choices": ["10", 10]}, "choices must differ after normalization"),
+        ({"question": "\ufeff\u2060"}, "question must be a non-empty string, got '\\ufeff\\u2060'"),
+        ({"question": None}, "question must be a non-empty string, got None"),
+        ({"document": None}, "document must be a document of this corpus (a.txt, ...), got None"),
+        ({"answer": "A"}, "answer must be between 0 and 1, got 'A'"),
+        ({"answer": None}, "answer must be between 0 and 1, got None"),
+        ({"answer": [0, 0]}, "answer must list the index of each correct choice once"),
+        ({"answers": ["Ilse"]}, "choices and answers exclude each other"),
+        ({"group": ["x"]}, "group must be a string, got ['x']"),
+        ({"evidence": {"text": "x"}}, "evidence must be a string or a list of strings, got {'text': 'x'}"),
     ],
 )
 def test_bad_values_are_reported_together(changes: dict[str, Any], message: str, tmp_path: Path) -> None:
@@ -60,11 +66,11 @@ def test_all_bad_values_of_a_line_are_reported(tmp_path: Path) -> None:
     with pytest.raises(DataError) as error:
         read_questions(write(tmp_path, bad), {"a.txt"})
     for message in (
-        "document is 'b.txt'",
-        "question is ' '",
-        "different texts expected",
-        "0 to 1 expected",
-        "group is []",
+        "document must be a document of this corpus",
+        "question must be a non-empty string, got ' '",
+        "choices must differ after normalization",
+        "answer must be between 0 and 1",
+        "group must be a string, got []",
     ):
         assert message in str(error.value)
 

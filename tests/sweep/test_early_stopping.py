@@ -39,7 +39,7 @@ def test_seeds_are_added_until_intervals_are_narrow(command: Command, command_he
 @pytest.mark.parametrize(
     ("overrides", "message"),
     [
-        (["seed=0,1,2", "sweep.stop_at_half_width=2"], "sweep.stop_at_half_width: 2 found, a share between 0 and 1"),
+        (["seed=0,1,2", "sweep.stop_at_half_width=2"], "sweep.stop_at_half_width must be a share between 0 and 1"),
         (["tokens.budget=1,2", "sweep.stop_at_half_width=0.1"], "no seeds are swept; set seed=0,1,2,3,4"),
     ],
 )

@@ -84,9 +84,12 @@ def test_rounds_are_runs_of_their_own(composed: Callable[..., DictConfig]) -> No
 @pytest.mark.parametrize(
     ("overrides", "problem"),
     [
-        (["synthesis.token_budget=null"], "synthesis.token_budget: null found with augmenter.selection=adaptive"),
-        (["augmenter.selection=uniform", "augmenter.target_loss=1"], "augmenter.target_loss: 1.* with .*=uniform"),
-        (["augmenter.rounds=1"], "augmenter.rounds: 1 found, 2 or more expected"),
+        (["synthesis.token_budget=null"], "synthesis.token_budget must be set with augmenter.selection=adaptive"),
+        (
+            ["augmenter.selection=uniform", "augmenter.target_loss=1"],
+            "augmenter.target_loss needs augmenter.selection=adaptive, .* got uniform",
+        ),
+        (["augmenter.rounds=1"], "augmenter.rounds must be at least 2, got 1"),
     ],
 )
 def test_options_that_do_not_fit_are_an_error(

@@ -195,7 +195,7 @@ def test_missing_and_unknown_prompt_files_are_one_error(tmp_path: Path) -> None:
     folder = write_prompts(tmp_path / "prompts", "entities", "pairs", "triple")
     with pytest.raises(ConfigError, match=r"in .*: pair.txt is missing, pairs.txt is unknown; expected"):
         EntiGraph(prompts=str(folder))
-    with pytest.raises(ConfigError, match="a folder expected"):
+    with pytest.raises(ConfigError, match="augmenter.prompts must be a folder"):
         Rephrase(prompts=str(tmp_path / "nowhere"))
     with pytest.raises(ConfigError, match=r"writer.txt is missing"):
         Rephrase(

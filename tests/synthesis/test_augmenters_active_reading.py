@@ -52,9 +52,9 @@ def test_offline_writer_says_that_it_cannot_follow_a_purpose(command: Command) -
 
 
 def test_variant_and_purpose_must_agree() -> None:
-    with pytest.raises(ConfigError, match=r"augmenter.purpose: '  ' found .* variant=task needs a sentence"):
+    with pytest.raises(ConfigError, match=r"augmenter.purpose must be a sentence .* variant=task.*, got '  '"):
         ActiveReading(variant=ReadingVariant.task, purpose="  ")
-    with pytest.raises(ConfigError, match=r"variant=agnostic uses none"):
+    with pytest.raises(ConfigError, match=r"empty with variant=agnostic"):
         ActiveReading(purpose=PURPOSE)
 
 

@@ -66,5 +66,5 @@ def test_corpus_without_links_is_one_error(corpus: Path, tmp_path: Path) -> None
     )
     with pytest.raises(DataError, match=r"no text of the kind cross_walk is possible, because no two documents have"):
         synthesize(corpus, tmp_path / "out", CrossDocument(), RecordingWriter(), token_budget=500)
-    with pytest.raises(ConfigError, match=r"augmenter.documents_per_text: 1 found, 2 or more"):
+    with pytest.raises(ConfigError, match=r"augmenter.documents_per_text must be at least 2, got 1"):
         CrossDocument(documents_per_text=1)

@@ -52,5 +52,5 @@ def test_verdict_that_is_not_json_is_a_failure(corpus: Path, tmp_path: Path) -> 
 
 
 def test_unknown_checked_kind_raises() -> None:
-    with pytest.raises(ConfigError, match=r"augmenter.checked: \['qa'\] found, some of summary_detailed"):
+    with pytest.raises(ConfigError, match=r"augmenter.checked must be some of summary_detailed"):
         Summaries(checked=["qa"])

@@ -54,13 +54,13 @@ def check(*texts: str, **limits: Any) -> Any:
 def test_each_defect_is_found_alone(defect: str) -> None:
     report = check(GOOD, DEFECTS[defect], GOOD)
     assert report.counts == {defect: 1} and report.examples == {defect: ["t1"]} and report.exceeded == [defect]
-    assert any(f"33.3% are {defect}, more than" in line for line in report.lines())
+    assert any(f"33.3% are {defect}, above the limit" in line for line in report.lines())
 
 
 def test_good_texts_pass_and_limits_are_shares() -> None:
     assert list(check(GOOD, GOOD).lines()) == ["quality of 2 sampled texts: no defect"]
     report = check(*[GOOD] * 9, DEFECTS["too short"], max_short=0.1)
-    assert not report.exceeded and "10.0% are too short; at most 10.0% expected" in list(report.lines())[1]
+    assert not report.exceeded and "10.0% are too short, within the limit of 10.0%" in list(report.lines())[1]
     assert report.as_json()["defects"]["too short"]["texts"] == 1
 
 
@@ -77,7 +77,7 @@ def test_gate_stops_a_training_or_reports(command: Command, configured: Callable
     reported = command("run", *options, "quality_gate.mode=report")
     assert (
         reported.returncode == 0
-        and "100.0% are too short, more than 5.0% expected" in reported.stdout + reported.stderr
+        and "100.0% are too short, above the limit of 5.0%" in reported.stdout + reported.stderr
     )
     (file,) = tmp_path.glob("outputs/training/*/quality.json")
     assert json.loads(file.read_text())["defects"]["too short"]["share"] == 1.0
@@ -112,7 +112,7 @@ def test_plan_states_the_cost_of_the_judge(configured: Callable[..., Run]) -> No
 
 
 def test_invalid_limits_are_one_error(configured: Callable[..., Run]) -> None:
-    with pytest.raises(ConfigError, match=r"quality_gate.max_copied: 2.0 found, 0 to 1 expected"):
+    with pytest.raises(ConfigError, match=r"quality_gate.max_copied must be between 0 and 1, got 2.0"):
         configured("quality_gate.max_copied=2.0")
-    with pytest.raises(ConfigError, match=r"quality_gate.judged_sentences: -1 found, 0 or more expected"):
+    with pytest.raises(ConfigError, match=r"quality_gate.judged_sentences must be at least 0, got -1"):
         configured("quality_gate.judged_sentences=-1")

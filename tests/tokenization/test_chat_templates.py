@@ -93,9 +93,9 @@ def test_unusable_templates_raise(chat_model: Path, tmp_path: Path) -> None:
     strict = "{% if messages[0].role == 'system' %}{{ raise_exception('no system turn') }}{% endif %}"
     with pytest.raises(DataError, match=r"rejects a conversation of system, user.*no system turn"):
         opened(chat_model, tmp_path / "b", template=strict).encode_batch([json.dumps(TALK)])
-    with pytest.raises(DataError, match=r"tokenizer=chat reads conversations .* found the text 'plain prose'"):
+    with pytest.raises(DataError, match=r"tokenizer=chat reads conversations .* got the text 'plain prose'"):
         opened(chat_model, tmp_path / "c", template="llama3").count("plain prose")
-    with pytest.raises(ConfigError, match=r"tokenizer.template: 'lama3' found; chatml, llama3, or Jinja text expected"):
+    with pytest.raises(ConfigError, match=r"tokenizer.template must be chatml, llama3, or Jinja text, got 'lama3'"):
         ChatTokenizer(path=str(chat_model), template="lama3")
 
 
@@ -177,7 +177,7 @@ def answers(batch: dict[str, torch.Tensor], tokenizer: Tokenizer) -> list[str]:
 
 def test_block_length_must_equal_context_length(packed: tuple[TokenStore, Tokenizer]) -> None:
     store, _ = packed
-    with pytest.raises(ConfigError, match=r"data.context_length: 128 found; .* packed into blocks of 256 tokens"):
+    with pytest.raises(ConfigError, match=r"data.context_length is 128, but .* packed into blocks of 256 tokens"):
         BatchLoader(build_schedule(store, 128), {SYNTHETIC: store}, 1)
     next(store.folder.glob("labels-*.bin")).unlink()
     with pytest.raises(ArtifactError, match=r"labels-00000.bin is missing"):

@@ -66,9 +66,9 @@ def test_texts_of_a_document_form_one_training_document(kind: str, tiny_model: P
 
 
 def test_incompatible_settings_are_errors(configured: Callable[..., Run], tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match=r"tokens.text_layout: stitched found with tokens.block_length=64"):
+    with pytest.raises(ConfigError, match=r"tokens.block_length must be null with tokens.text_layout=stitched, got 64"):
         configured("tokens.text_layout=stitched", "tokens.block_length=64")
-    with pytest.raises(ConfigError, match=r"tokens.text_layout: 'glued' found, separate or stitched expected"):
+    with pytest.raises(ConfigError, match=r"tokens.text_layout must be separate or stitched, got 'glued'"):
         configured("tokens.text_layout=glued")
 
 

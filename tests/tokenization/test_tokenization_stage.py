@@ -239,7 +239,7 @@ def test_missing_shard_or_index_raises_with_its_name(tokenizer: Path, tmp_path: 
     tokenize(texts, tokenizer, tmp_path / "out")
     (tmp_path / "out" / "shard-00000.bin").unlink()
     with pytest.raises(
-        ArtifactError, match=r"shard-00000.bin is missing, [\d,]+ bytes expected .* run the same command"
+        ArtifactError, match=r"shard-00000.bin must have [\d,]+ bytes .* is missing; .* run the same command"
     ):
         TokenStore(tmp_path / "out")
     (tmp_path / "out" / "shards.jsonl").unlink()

@@ -133,8 +133,11 @@ def test_two_ranks_train_the_same_adapter(root: Path) -> None:
 @pytest.mark.parametrize(
     ("adapter", "message"),
     [
-        ({"target_modules": ["query"]}, r"target_modules: query found, .* names end in down_proj, gate_proj, k_proj"),
-        ({"rank": 33}, r"rank: 33 found; model.layers.0.self_attn.q_proj has only 32 dimensions"),
+        (
+            {"target_modules": ["query"]},
+            r"target_modules must match .* names end in down_proj, gate_proj, k_proj.* got query",
+        ),
+        ({"rank": 33}, r"rank must be at most 32, the dimensions of model.layers.0.self_attn.q_proj, got 33"),
     ],
 )
 def test_adapters_that_do_not_fit_are_errors(adapter: dict[str, Any], message: str, root: Path) -> None:
@@ -152,7 +155,7 @@ def test_tied_weights_are_trained_together() -> None:
 
 
 def test_settings_out_of_range_are_listed_together() -> None:
-    with pytest.raises(ConfigError, match=r"rank: 0 found.*\n.*alpha: -1.* found.*\n.*dropout: 1.* found.*\n.*empty"):
+    with pytest.raises(ConfigError, match=r"rank must .*0\n.*alpha must .*-1\n.*dropout must .*1.0\n.*empty"):
         LoraAdapter(rank=0, alpha=-1, dropout=1.0, target_modules=[])
 
 
@@ -174,14 +177,14 @@ def test_initial_weights_depend_on_seed_and_name_only() -> None:
 
 def test_plan_reports_adapters_that_do_not_fit(configured: Callable[..., Run], tiny_model: Path) -> None:
     base = ["model=pretrained", f"model.path={tiny_model}", "tokenizer=pretrained", "logger=none"]
-    with pytest.raises(ConfigError, match=r"model.adapter.rank: 65 found; the layers of .* have 64 dimensions"):
+    with pytest.raises(ConfigError, match=r"model.adapter.rank must be at most 64, .* got 65"):
         configured(*base, "model/adapter=lora", "model.adapter.rank=65")
     with pytest.raises(ConfigError, match=r"qlora trains on one device"):
         configured(*base, "model/adapter=qlora", "trainer.devices=2")
-    with pytest.raises(ConfigError, match=r"model.adapter: 'lora' found; .* model/adapter=lora"):
+    with pytest.raises(ConfigError, match=r"model.adapter must be an adapter, got 'lora'; .* model/adapter=lora"):
         configured(*base, "model.adapter=lora")
     run = configured(*base, "model/adapter=lora", "model.adapter.target_modules=[nothing]")
-    assert ["target_modules: nothing found" in problem for problem in find_training_problems(run)] == [True]
+    assert ["got nothing" in problem for problem in find_training_problems(run)] == [True]
 
 
 def test_adapter_enters_the_cache_key(configured: Callable[..., Run], tiny_model: Path) -> None:

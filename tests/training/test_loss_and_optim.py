@@ -164,5 +164,7 @@ def test_norms_do_not_decay() -> None:
 
 
 def test_optimizer_arguments_out_of_range_are_errors() -> None:
-    with pytest.raises(ConfigError, match=r"optim.lr: -1 found, .*\noptim.betas: \[0.9, 1.5\] found"):
+    with pytest.raises(
+        ConfigError, match=r"optim.lr must be positive, got -1\noptim.betas must be .* got \[0.9, 1.5\]"
+    ):
         check_optimizer(partial(adamw, lr=-1, betas=[0.9, 1.5]))

@@ -181,7 +181,7 @@ def test_linear_layers_multiply_in_fp8(recipe: str) -> None:
 def test_fp8_needs_a_device_that_can_compute_it(monkeypatch: pytest.MonkeyPatch) -> None:
     check_float8("none", None)
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
-    with pytest.raises(ConfigError, match="trainer.float8: rowwise found, .* torch finds no CUDA device.*float8=none"):
+    with pytest.raises(ConfigError, match="trainer.float8=rowwise needs .* torch finds no CUDA device.*float8=none"):
         check_float8("rowwise", None)
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     monkeypatch.setattr(torch.cuda, "get_device_name", lambda: "NVIDIA A100")
@@ -199,12 +199,12 @@ def test_fp8_needs_a_device_that_can_compute_it(monkeypatch: pytest.MonkeyPatch)
 @needs_torchao
 def test_fp8_without_suitable_layers_is_an_error() -> None:
     net = RandomLlama(hidden_size=24, num_attention_heads=2, num_key_value_heads=1, intermediate_size=40).build(300)
-    with pytest.raises(ConfigError, match="no linear layer has sizes that 16 divides"):
+    with pytest.raises(ConfigError, match="needs linear layers with sizes that 16 divides"):
         convert_to_float8(net, "tensorwise", emulate=True)
 
 
 def test_fp8_on_a_cpu_ends_before_training(train: Train, tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match="trainer.float8: tensorwise found, which needs torchao and a GPU"):
+    with pytest.raises(ConfigError, match="trainer.float8=tensorwise needs torchao and a GPU"):
         train("refused", ADAMW, float8="tensorwise", precision="bf16-mixed", accelerator="cpu")
     with pytest.raises(ConfigError, match="trainer.precision is 32-true"):
         train("refused", ADAMW, float8="tensorwise")

@@ -265,7 +265,7 @@ def test_batch_size_that_devices_cannot_share_is_an_error(folder: Path) -> None:
         train(folder, "odd", devices=3)
     with pytest.raises(ConfigError, match="start several nodes with torchrun or srun"):
         train(folder, "nodes", devices=2, num_nodes=2)
-    with pytest.raises(ConfigError, match="sharding: hybrid found, .* trainer.num_nodes is 1; set full"):
+    with pytest.raises(ConfigError, match="sharding=hybrid .* got 1; set sharding=full"):
         train(folder, "copies", devices=2, sharding="hybrid")
     with pytest.raises(ConfigError, match="bf16-true supports only one device without trainer.cpu_offload"):
         train(folder, "halves", cpu_offload=True, precision="bf16-true")

@@ -354,7 +354,9 @@ def test_non_finite_loss_stops_the_run_without_saving(tokens: Path, tokenizer: P
 def test_context_length_and_vocabulary_must_fit_the_model(
     tokens: Path, tokenizer: Path, tiny_model: Path, tmp_path: Path
 ) -> None:
-    with pytest.raises(ConfigError, match="context_length: 128 found; max_position_embeddings is 64"):
+    with pytest.raises(
+        ConfigError, match="context_length must be at most max_position_embeddings, which is 64, got 128"
+    ):
         train(tokens, tokenizer, tmp_path / "out", data={"context_length": 128})
     with pytest.raises(ConfigError, match=r"has \d+ embeddings, the tokenizer has 100,000"):
         train(tokens, tokenizer, tmp_path / "out", model=pretrained(tiny_model), vocabulary=100_000)

@@ -114,5 +114,5 @@ def test_other_models_are_one_error_before_training(root: Path, configured: Call
 
 
 def test_empty_difference_is_an_error(configured: Callable[..., Run]) -> None:
-    with pytest.raises(ConfigError, match=r"model\.add_difference: '' found"):
+    with pytest.raises(ConfigError, match=r"model\.add_difference must be .*, got ''"):
         configured("model=pretrained", "model.path=somewhere", "model.add_difference=''")

@@ -84,7 +84,9 @@ def read_labels(file: Path, ids: Sequence[str], verdicts: type[Verdict], noun: s
                     f"analysis wrote (same inputs, analysis.{noun}s and analysis.seed)"
                 )
             if word and word not in set(verdicts):
-                raise DataError(f"{file}, row {number}: verdict {word!r} found, one of {', '.join(verdicts)}, or none")
+                raise DataError(
+                    f"{file}, row {number}: verdict must be empty or one of {', '.join(verdicts)}, got {word!r}"
+                )
             labels[name] = verdicts(word) if word else None
     return [labels.get(name) for name in ids]
 

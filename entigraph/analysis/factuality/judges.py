@@ -71,7 +71,7 @@ class JudgedAnalysis(ABC):
     def writer_at(self, key: str) -> Writer:
         writer: Writer = getattr(self, key)
         if not hasattr(writer, "connect"):
-            raise ConfigError(f"analysis.{key}: {writer!r} found; choose a writer: llm@analysis.{key}=openai")
+            raise ConfigError(f"analysis.{key} must be a writer, got {writer!r}; set llm@analysis.{key}=openai")
         return writer
 
     @property

@@ -55,7 +55,7 @@ class Overlap:
 
     def __post_init__(self) -> None:
         if not self.sizes or min(self.sizes) < 1 or len(set(self.sizes)) < len(self.sizes):
-            raise ConfigError(f"analysis.sizes: {self.sizes} found, different lengths of n-grams expected, 1 or more")
+            raise ConfigError(f"analysis.sizes must be different lengths of n-grams, at least 1, got {self.sizes}")
         check_minimums(self, "analysis.", documents=1)
         if self.tokenizer is not None and not self.tokenizer_file.is_file():
             raise ConfigError(

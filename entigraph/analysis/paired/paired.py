@@ -105,7 +105,7 @@ def find_common_task(task: str | None, one: Path, other: Path) -> str:
     if task in common or (task is None and common):
         return task or common[0]
     state = f"both answered {', '.join(common)}" if common else "they have no task in common"
-    raise ConfigError(f"analysis.task: {task!r} found; {state} ({one.name}, {other.name})")
+    raise ConfigError(f"analysis.task={task}: {state} ({one.name}, {other.name})")
 
 
 def question_tasks(evaluation: Path) -> list[str]:

@@ -44,8 +44,8 @@ class Update(Paired):
         before = Path(self.before or "").expanduser()
         if not self.before or not is_complete(before) or not (before / "questions.jsonl").is_file():
             raise ConfigError(
-                f"analysis.before: {self.before} found; the folder of the corpus before the change expected, with "
-                "documents.jsonl and questions.jsonl (by default tokens.changed_since)"
+                "analysis.before must be the folder of the corpus before the change, with documents.jsonl and "
+                f"questions.jsonl (by default tokens.changed_since), got {self.before}"
             )
         return {
             **super().inputs(context),

@@ -31,7 +31,7 @@ class MixtureFit:
 
     def __post_init__(self) -> None:
         if self.points < 8:
-            raise ConfigError(f"analysis.points: {self.points} found; seven parameters need 8 or more")
+            raise ConfigError(f"analysis.points must be at least 8, for seven parameters, got {self.points}")
 
     def inputs(self, context: AnalysisContext) -> Mapping[str, Path]:
         return run_folders(context.runs)

@@ -33,7 +33,7 @@ class PaperCurve:
 
     def __post_init__(self) -> None:
         if self.name not in published.CURVES:
-            raise ConfigError(f"analysis.name: {self.name!r} found, one of {', '.join(published.CURVES)} expected")
+            raise ConfigError(f"analysis.name must be one of {', '.join(published.CURVES)}, got {self.name!r}")
 
     def inputs(self, context: AnalysisContext) -> Mapping[str, Path]:
         return run_folders(context.runs)

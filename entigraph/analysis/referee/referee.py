@@ -80,7 +80,7 @@ class Referee:
         names = list_augmenters(runs)
         if len(names) < 2:
             raise DataError(
-                f"{context.study}: runs of {', '.join(names) or 'no augmenter'} found, of two or more expected; "
+                f"{context.study}: runs of two or more augmenters are needed, got {', '.join(names) or 'none'}; "
                 "run the study with several augmenters first"
             )
         return run_folders(runs, "corpus", "synthesis", "tokens", "training", "evaluation", "baseline")

@@ -67,7 +67,7 @@ class ScalingCurve:
         check_minimums(self, "analysis.", resamples=1, samples_shown=0, forecast_to=1)
         low, high = self.fit_from_tokens, self.fit_to_tokens
         if low is not None and high is not None and low >= high:
-            raise ConfigError(f"analysis.fit_from_tokens: {low:,} found, below fit_to_tokens {high:,} expected")
+            raise ConfigError(f"analysis.fit_from_tokens must be below fit_to_tokens, which is {high:,}, got {low:,}")
 
     def inputs(self, context: AnalysisContext) -> Mapping[str, Path]:
         if not context.runs:

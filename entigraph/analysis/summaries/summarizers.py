@@ -121,7 +121,7 @@ def parse_reference(line: str, location: str) -> tuple[str, str]:
         raw = parse_json(line)
         document, summary = raw["document"], raw["summary"]
     except (ValueError, KeyError, TypeError):
-        raise DataError(f"{location}: {line.rstrip()[:80]!r} found; {EXPECTED}") from None
+        raise DataError(f"{location}: the line must be a reference, got {line.rstrip()[:80]!r}; {EXPECTED}") from None
     if not isinstance(document, str) or not isinstance(summary, str) or not summary.strip():
         raise DataError(f"{location}: document and summary must be texts, not empty; {EXPECTED}")
     return document, summary.strip()

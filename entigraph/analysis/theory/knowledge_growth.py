@@ -131,7 +131,7 @@ def measure_growth(trees: ShortestPathTrees) -> Growth:
 def pool_growth(parts: list[Growth]) -> Growth:
     """Returns the mean over graphs, each of which draws every round. Raises ValueError if their sizes differ."""
     if len({part.pairs for part in parts}) != 1:
-        raise ValueError("graphs of the same size expected")
+        raise ValueError("graphs must be of the same size")
     counts = np.zeros(max(len(part.counts) for part in parts))
     for part in parts:
         counts[: len(part.counts)] += part.counts / len(parts)

@@ -61,10 +61,10 @@ class ToyModel:
 
 def check_graph_options(vertices: int, mean_degree: float, graphs: int) -> None:
     if vertices < 10 or graphs < 1:
-        raise ConfigError(f"analysis: {vertices} vertices, {graphs} graphs found; at least 10 and 1 expected")
+        raise ConfigError(f"analysis: vertices must be at least 10 and graphs at least 1, got {vertices} and {graphs}")
     if not 1 < mean_degree < vertices:
         raise ConfigError(
-            f"analysis.mean_degree: {mean_degree} found; above 1 expected (at 1 and below no large part of a graph is "
+            f"analysis.mean_degree must be above 1, got {mean_degree} (at 1 and below no large part of a graph is "
             f"reachable) and below {vertices} vertices"
         )
 

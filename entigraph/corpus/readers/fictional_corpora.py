@@ -49,7 +49,9 @@ class FictionalCorpus(GeneratedCorpus):
     def __post_init__(self) -> None:
         check_minimums(self, "corpus.", documents=1)
         if not 0 <= self.changed <= self.documents:
-            raise ConfigError(f"corpus.changed: {self.changed} found, 0 to corpus.documents={self.documents} expected")
+            raise ConfigError(
+                f"corpus.changed must be between 0 and corpus.documents={self.documents}, got {self.changed}"
+            )
 
     def read(self) -> CorpusContent:
         documents, all_questions = [], []

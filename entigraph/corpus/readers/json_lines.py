@@ -54,5 +54,5 @@ class JsonLines:
         except (ValueError, LookupError, TypeError):
             raise DataError(f"{location}: not a JSON object with the field {self.text_field!r}") from None
         if not isinstance(text, str):
-            raise DataError(f"{location}: {self.text_field} is {text!r:.60}; expected text")
+            raise DataError(f"{location}: {self.text_field} must be a string, got {text!r:.60}")
         return text

@@ -79,7 +79,9 @@ def read_documents(file: Path) -> Iterator[dict[str, Any]]:
                 )
         questions, answers = (len(line[key]) for key in LISTS)
         if questions != answers:
-            raise DataError(f"{location}: {questions} instructions and {answers} outputs; one output each expected")
+            raise DataError(
+                f"{location}: every instruction needs one output, got {questions} instructions and {answers} outputs"
+            )
         yield line
 
 

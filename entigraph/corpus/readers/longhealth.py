@@ -51,7 +51,7 @@ def read_patient(key: str, patient: Any, location: str) -> Document:
     title, birthday = (text_field(patient, name, location, EXPECTED) for name in ("name", "birthday"))
     texts = patient.get("texts")
     if not isinstance(texts, dict) or not texts:
-        raise DataError(f"{location}: texts is {texts!r:.80}; texts by name expected, as in {EXPECTED}")
+        raise DataError(f"{location}: texts must be an object of strings, got {texts!r:.80}; expected {EXPECTED}")
     parts = [text_field(texts, name, f"{location}, texts", EXPECTED) for name in texts]
     meta = {"birthday": birthday.split(" ")[0], "diagnosis": normalize_text(str(patient.get("diagnosis", "")))}
     return Document(id=f"longhealth-{key}", title=title, text="\n\n".join(parts), meta=meta)

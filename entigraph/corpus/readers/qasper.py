@@ -63,7 +63,7 @@ def read_sections(paper: Any, location: str) -> Iterator[str]:
             yield text_field(section, "section_name", where, EXPECTED)
         for paragraph in list_field(section, "paragraphs", where, EXPECTED):
             if not isinstance(paragraph, str):
-                raise DataError(f"{where}: a paragraph is {paragraph!r:.80}; a text expected, as in {EXPECTED}")
+                raise DataError(f"{where}: a paragraph must be a string, got {paragraph!r:.80}; expected {EXPECTED}")
             if paragraph.strip():
                 yield normalize_text(paragraph).strip()
 
@@ -89,7 +89,7 @@ def read_answer(entry: Any, location: str) -> tuple[str, str]:
     """Returns the kind of an annotator's answer and its text; empty if the question cannot be answered."""
     answer = entry.get("answer") if isinstance(entry, dict) else None
     if not isinstance(answer, dict):
-        raise DataError(f"{location}: answer is {answer!r:.80}; an object expected, as in {EXPECTED}")
+        raise DataError(f"{location}: answer must be an object, got {answer!r:.80}; expected {EXPECTED}")
     if answer.get("unanswerable"):
         return "unanswerable", ""
     if isinstance(answer.get("yes_no"), bool):

@@ -117,9 +117,9 @@ def check_fields(record: Any, fields: Mapping[str, type], location: str) -> dict
         )
     for name, kind in fields.items():
         if not isinstance(record[name], kind) or (isinstance(record[name], bool) and name != "difficult"):
-            raise DataError(f"{location}: {name} is {record[name]!r:.60}; expected {kind.__name__}")
+            raise DataError(f"{location}: {name} must be of type {kind.__name__}, got {record[name]!r:.60}")
         if kind is str and name != "article" and is_blank(normalize_text(record[name])):
-            raise DataError(f"{location}: {name} is {record[name]!r:.60}; expected a text")
+            raise DataError(f"{location}: {name} must not be empty, got {record[name]!r:.60}")
     return dict(record)
 
 
@@ -127,9 +127,9 @@ def build_question(document: Document, raw: Any, location: str) -> Question:
     fields = check_fields(raw, QUESTION_FIELDS, location)
     options, gold = fields["options"], fields["gold_label"]
     if not all(isinstance(option, str) and not is_blank(normalize_text(option)) for option in options):
-        raise DataError(f"{location}: options are {options!r:.80}; expected texts")
+        raise DataError(f"{location}: options must be strings, got {options!r:.80}")
     if not 1 <= gold <= len(options):
-        raise DataError(f"{location}: gold_label is {gold!r}; expected 1 to {len(options)}")
+        raise DataError(f"{location}: gold_label must be between 1 and {len(options)}, got {gold!r}")
     return Question(
         id=normalize_line(fields["question_unique_id"]),
         document_id=document.id,

@@ -35,7 +35,7 @@ class SimpleQA(BenchmarkReader):
         for number, (location, raw) in enumerate(load_json_lines(file, EXPECTED), 1):
             pages = [read_page(page, location) for page in list_field(raw, "pages", location, EXPECTED)]
             if not pages:
-                raise DataError(f"{location}: no pages; at least one expected, as in {EXPECTED}")
+                raise DataError(f"{location}: pages must not be empty; expected {EXPECTED}")
             if self.documents is not None and len({*documents, *(page.text for page in pages)}) > self.documents:
                 break
             for page in pages:

@@ -86,7 +86,7 @@ def read_passages(file: Path) -> Iterator[tuple[str, dict[str, Any]]]:
             for paragraph in list_field(article, "paragraphs", str(file), EXPECTED)
         ]
     if not isinstance(content, list):
-        raise DataError(f"{file}: a JSON {type(content).__name__} found; expected {EXPECTED}")
+        raise DataError(f"{file}: the file is a JSON {type(content).__name__}; expected {EXPECTED}")
     for number, passage in enumerate(content, 1):
         yield f"{file}, passage {number}", passage
 
@@ -105,5 +105,5 @@ def read_answers(raw: dict[str, Any], location: str) -> list[str]:
     ]
     texts = [normalize_text(item).strip() for item in items if isinstance(item, str)]
     if len(texts) < len(items):
-        raise DataError(f"{location}: answer is {value!r:.80}; a text or a list of texts expected")
+        raise DataError(f"{location}: answer must be a string or a list of strings, got {value!r:.80}")
     return list(dict.fromkeys(filter(None, texts)))

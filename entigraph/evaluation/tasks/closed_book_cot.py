@@ -106,8 +106,8 @@ class ClosedBookCoT(QuestionTask):
         for question in questions:
             if len(question.choices) > len(LETTERS):
                 raise DataError(
-                    f"{inputs.questions}: {question.id} has {len(question.choices)} choices, at most {len(LETTERS)} "
-                    "expected; likelihoods have no such limit (evaluation=closed_book)"
+                    f"{inputs.questions}: {question.id} must have at most {len(LETTERS)} choices, got "
+                    f"{len(question.choices)}; likelihoods have no such limit (evaluation=closed_book)"
                 )
         return questions
 

@@ -62,7 +62,7 @@ class FreeForm(QuestionTask):
             raise ConfigError(f"evaluation examples: no file evaluation/tasks/prompts/{self.examples}.txt")
         if self.judge is not None and not hasattr(self.judge, "connect"):
             raise ConfigError(
-                f"evaluation judge: {self.judge!r} found; choose a writer: llm@evaluation.free_form.judge=openai"
+                f"evaluation judge must be a writer, got {self.judge!r}; set llm@evaluation.free_form.judge=openai"
             )
 
     @property

@@ -44,7 +44,7 @@ class Perplexity(EvaluationTask):
         super().__post_init__()
         self.check_minimum(limit=1, context=2, stride=1, batch_tokens=1)
         if self.context and self.stride and self.stride > self.context:
-            raise ConfigError(f"evaluation stride: {self.stride} found, at most the context of {self.context} expected")
+            raise ConfigError(f"evaluation stride must be at most the context of {self.context}, got {self.stride}")
 
     def evaluate(self, context: TaskContext) -> dict[str, Any]:
         """Writes each document's loss to losses-TASK.jsonl."""

@@ -32,7 +32,7 @@ class SummaryPrompt:
 
     def __post_init__(self) -> None:
         if self.max_tokens < 1:
-            raise ConfigError(f"evaluation prompts: max_tokens {self.max_tokens} found, at least 1 expected")
+            raise ConfigError(f"evaluation prompts: max_tokens must be at least 1, got {self.max_tokens}")
         if not self.placeholders:
             raise ConfigError(
                 f"evaluation prompts: {self.text!r} has no placeholder for the document; add one, such as {{document}}"
@@ -167,7 +167,7 @@ class ClosedBookSummaries(EvaluationTask):
 def build_summary_prompt(name: str, options: Any) -> SummaryPrompt:
     text, max_tokens = (options.get(key) if isinstance(options, dict) else None for key in ("text", "max_tokens"))
     if not isinstance(text, str) or not isinstance(max_tokens, int) or len(options) != 2:
-        raise ConfigError(f"evaluation prompts: {name} is {options!r}; text and max_tokens expected, and nothing else")
+        raise ConfigError(f"evaluation prompts: {name} must have the keys text and max_tokens only, got {options!r}")
     return SummaryPrompt(text=text, max_tokens=max_tokens)
 
 

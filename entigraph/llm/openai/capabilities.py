@@ -158,8 +158,8 @@ def check_capabilities(capabilities: Mapping[str, Any]) -> None:
     for name, form in capabilities.items():
         allowed = (True, *OTHER_FORMS.get(name, (False,)))
         if form not in allowed:
-            expected = ", ".join(str(value).lower() for value in allowed)
-            raise ConfigError(f"llm.capabilities.{name}: {form!r} found, one of {expected} expected")
+            choices = ", ".join(str(value).lower() for value in allowed)
+            raise ConfigError(f"llm.capabilities.{name} must be one of {choices}, got {form!r}")
 
 
 class CapabilityFile:

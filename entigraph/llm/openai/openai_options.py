@@ -75,30 +75,32 @@ class OpenAIOptions:
         check_positive(self, "llm", "max_tokens", "expected_tokens")
         check_minimums(self, "llm.", max_cost_usd=0)
         if not isinstance(self.base_url, (str, list, type(None))):
-            raise ConfigError(f"llm.base_url: {self.base_url!r} found, an address or a list of addresses expected")
+            raise ConfigError(f"llm.base_url must be an address or a list of addresses, got {self.base_url!r}")
         for address in self.addresses:
             parts = split_address(address)
             if parts is None:
-                raise ConfigError(
-                    f"llm.base_url: {address!r} found, an address such as http://localhost:8000/v1 expected"
-                )
+                raise ConfigError(f"llm.base_url must be an address such as http://localhost:8000/v1, got {address!r}")
             if parts.username or parts.password:  # the message omits them
-                raise ConfigError("llm.base_url: a user name or password found; set the key in llm.api_key_env instead")
+                raise ConfigError(
+                    "llm.base_url must be without a user name and password; set the key in llm.api_key_env instead"
+                )
             for path in PATHS.values():
                 if parts.path.rstrip("/").endswith(path):
                     base = address.rstrip("/").removesuffix(path)
-                    raise ConfigError(f"llm.base_url: {address!r} found, the address without {path} expected: {base}")
+                    raise ConfigError(f"llm.base_url must be without {path}, got {address!r}; set {base}")
         if not self.model:
             raise ConfigError("llm.model: not set; set it to the endpoint's name of the model")
         if not self.api_key_env.isidentifier():  # the message omits the value, which may be the key itself
-            raise ConfigError("llm.api_key_env: the name of an environment variable expected, not the key")
+            raise ConfigError("llm.api_key_env must be the name of an environment variable, not the key")
         if reserved := sorted(set(self.extra_body) & set(RESERVED)):
-            raise ConfigError(f"llm.extra_body: {', '.join(reserved)} found, which requests or other options set")
+            raise ConfigError(
+                f"llm.extra_body must not have keys that requests or other options set, got {', '.join(reserved)}"
+            )
         check_capabilities(self.capabilities)
         known = sorted(set(FINISH_REASONS.values()))
         for reason, meaning in self.finish_reasons.items():
             if meaning not in known:
-                raise ConfigError(f"llm.finish_reasons.{reason}: {meaning!r} found, one of {', '.join(known)} expected")
+                raise ConfigError(f"llm.finish_reasons.{reason} must be one of {', '.join(known)}, got {meaning!r}")
         find_price(self.model, self.addresses, self.prices)
 
     @property

@@ -44,10 +44,10 @@ class VLLMEngineConfig:
         check_positive(self, self.group, "tensor_parallel_size", "data_parallel_size", "max_model_len", "concurrency")
         if not 0 < self.gpu_memory_utilization <= 1:
             value = self.gpu_memory_utilization
-            raise ConfigError(f"{self.group}.gpu_memory_utilization: {value} found, more than 0 and at most 1 expected")
+            raise ConfigError(f"{self.group}.gpu_memory_utilization must be above 0 and at most 1, got {value}")
         if duplicates := sorted({*self.arguments} & {*self.engine_arguments("")}):
             names = ", ".join(duplicates)
-            raise ConfigError(f"{self.group}.arguments: {names} found; use the options of {self.group} instead")
+            raise ConfigError(f"{self.group}.arguments must not have {names}; use the options of {self.group} instead")
 
     def engine_arguments(self, model: str) -> dict[str, Any]:
         """Returns the engine arguments, by vLLM's names."""
@@ -85,7 +85,7 @@ class VLLMEngineConfig:
         self.gpu_groups()
         if shutil.which(self.interpreter) is None:
             raise LLMError(
-                f"{self.group}.python: {self.python} is not executable; expected the Python of an environment with vLLM"
+                f"{self.group}.python must be the executable Python of an environment with vLLM, got {self.python}"
             )
         if subprocess.run([self.interpreter, str(WORKER_SCRIPT), "--check"], capture_output=True).returncode:
             raise LLMError(

@@ -47,7 +47,7 @@ class VLLMWriter(VLLMEngineConfig):
         check_positive(self, self.group, "max_tokens", "expected_tokens")
         if self.chat_template and not Path(self.chat_template).expanduser().is_file():
             raise ConfigError(
-                f"llm.chat_template: {self.chat_template} is not a file; a file with a Jinja template expected"
+                f"llm.chat_template must be a file with a Jinja template, got {self.chat_template}, which is not a file"
             )
 
     @cached_property
@@ -80,7 +80,7 @@ class VLLMWriter(VLLMEngineConfig):
         """Raises LLMError if the model does not exist or vLLM is not installed."""
         folder = Path(self.model).expanduser()
         if self.model.startswith((".", "/", "~")) and not (folder / "config.json").is_file():
-            raise LLMError(f"llm.model: {self.model} is not a model folder; config.json, or a Hub ID, expected")
+            raise LLMError(f"llm.model must be a folder with config.json or a Hub ID, got {self.model}")
         super().check()
 
     @contextmanager

@@ -47,8 +47,8 @@ class ActiveReading(RoundsAugmenter):
         check_minimums(self, "augmenter.", strategies=1)
         if (self.variant == ReadingVariant.task) != bool(self.purpose.strip()):
             raise ConfigError(
-                f"augmenter.purpose: {self.purpose!r} found with augmenter.variant={self.variant}; variant=task needs "
-                "a sentence that says what readers will have to know, and variant=agnostic uses none"
+                "augmenter.purpose must be a sentence that says what readers will have to know with variant=task, and "
+                f"empty with variant=agnostic, got {self.purpose!r} with augmenter.variant={self.variant}"
             )
         super().__post_init__()
 

@@ -86,8 +86,7 @@ class EntiGraph(EntityAugmenter):
         check_minimums(self, "augmenter.", **minimums)
         if self.target_loss is not None and self.selection != Selection.adaptive:
             raise ConfigError(
-                f"augmenter.target_loss: {self.target_loss} found with augmenter.selection={self.selection}; set "
-                "augmenter.selection=adaptive, which measures the loss"
+                f"augmenter.target_loss needs augmenter.selection=adaptive, which measures losses, got {self.selection}"
             )
         if self.selection != Selection.uniform and self.name == "entigraph":
             object.__setattr__(self, "name", f"entigraph-{self.selection}")

@@ -29,16 +29,16 @@ class Mixed(Augmenter):
         unmatched = sorted(self.shares.keys() ^ self.parts.keys())
         if unmatched or not self.parts:
             raise ConfigError(
-                f"augmenter.shares: the names of augmenter.parts expected; {unmatched} found in only one of them"
+                f"augmenter.shares must have the names of augmenter.parts; only one of them has {unmatched}"
             )
         if list(self.shares.values()).count(None) > 1:
-            raise ConfigError("augmenter.shares: null (the remainder) found twice; at most one expected")
+            raise ConfigError("augmenter.shares must have at most one null (the remainder), got more")
         shares = self.resolved_shares.values()
         if min(shares) < 0 or abs(sum(shares) - 1) > ROUNDING_ERROR:
-            raise ConfigError(f"augmenter.shares: {dict(self.shares)} found; shares from 0 that sum to 1 expected")
+            raise ConfigError(f"augmenter.shares must be at least 0 and sum to 1, got {dict(self.shares)}")
         for name, part in sorted(self.parts.items()):
             if isinstance(part, Mixed) or not part.needs_writer:
-                raise ConfigError(f"augmenter.parts.{name}: an augmenter that uses the writer expected")
+                raise ConfigError(f"augmenter.parts.{name} must be an augmenter that uses the writer")
             if getattr(part, "selection", None) == "adaptive":
                 raise ConfigError(f"augmenter.parts.{name}: selection=adaptive trains a student on its texts alone")
         for (name, part), (other_name, other) in combinations(sorted(self.parts.items()), 2):

@@ -27,7 +27,7 @@ class Rephrase(RoundsAugmenter):
     def __post_init__(self) -> None:
         unknown = [style for style in self.styles if style not in STYLES]
         if unknown or not self.styles:
-            raise ConfigError(f"augmenter.styles: {list(self.styles)} found, some of {', '.join(STYLES)} expected")
+            raise ConfigError(f"augmenter.styles must be some of {', '.join(STYLES)}, got {list(self.styles)}")
         super().__post_init__()
 
     @property

@@ -36,7 +36,7 @@ def rounds(
 def check_kinds(kinds: Sequence[str], known: Sequence[str], key: str = "kinds") -> None:
     """Raises ConfigError unless the option `key` names some of the `known` kinds, each once."""
     if not kinds or not set(kinds) <= set(known) or len(set(kinds)) < len(kinds):
-        raise ConfigError(f"augmenter.{key}: {list(kinds)} found, some of {', '.join(known)} expected, each once")
+        raise ConfigError(f"augmenter.{key} must be some of {', '.join(known)}, each once, got {list(kinds)}")
 
 
 @dataclass(frozen=True, kw_only=True)

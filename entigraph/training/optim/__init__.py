@@ -103,12 +103,12 @@ def check_optimizer(optim: OptimizerFactory) -> None:
     problems = []
     lr, weight_decay = optim.keywords.get("lr"), optim.keywords.get("weight_decay")
     if isinstance(lr, int | float) and lr <= 0:
-        problems.append(f"optim.lr: {lr} found, a positive learning rate expected")
+        problems.append(f"optim.lr must be positive, got {lr}")
     if isinstance(weight_decay, int | float) and not 0 <= weight_decay <= 1:
-        problems.append(f"optim.weight_decay: {weight_decay} found, 0 to 1 expected")
+        problems.append(f"optim.weight_decay must be between 0 and 1, got {weight_decay}")
     betas = optim.keywords.get("betas")
     if betas is not None and not (len(betas) == 2 and all(0 <= beta < 1 for beta in betas)):
-        problems.append(f"optim.betas: {list(betas)} found, two numbers in [0, 1) expected")
+        problems.append(f"optim.betas must be two numbers in [0, 1), got {list(betas)}")
     if problems:
         raise ConfigError("\n".join(problems))
 

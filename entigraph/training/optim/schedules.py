@@ -76,7 +76,9 @@ def check_scheduler(scheduler: SchedulerFactory) -> None:
         raise ConfigError("scheduler: set scheduler._partial_=true; the optimizer is added when training starts")
     ratios: dict[str, Any] = {name: value for name, value in scheduler.keywords.items() if name.endswith("_ratio")}
     problems = [
-        f"scheduler.{name}: {value} found, 0 to 1 expected" for name, value in ratios.items() if not 0 <= value <= 1
+        f"scheduler.{name} must be between 0 and 1, got {value}"
+        for name, value in ratios.items()
+        if not 0 <= value <= 1
     ]
     if problems:
         raise ConfigError("\n".join(problems))
