@@ -34,7 +34,7 @@ class SourceSentence:
 
 @dataclass(frozen=True)
 class TextMention:
-    """A training text. `number` is its place in the artifact, for stable links."""
+    """A training text. `number` is its position in the artifact, for stable links."""
 
     id: str
     document_id: str
@@ -160,7 +160,7 @@ class Lineage:
         return shown, count, joint, searched
 
     def training_texts(self) -> Iterator[tuple[int, RowGroup, int, str]]:
-        """Yields the number, the place and the content of each text that the model was trained on."""
+        """Yields the number, the row group, the row and the content of each text that the model was trained on."""
         selected = self.selected_texts
         for group in row_groups(self.synthesis):
             rows = [row for row in range(group.count) if selected[group.first + row]]

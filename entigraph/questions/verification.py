@@ -113,7 +113,7 @@ def memory_request(draft: Draft, guess: int, settings: GeneratedQuestions) -> Re
 
 
 def render_question(draft: Draft, order: Sequence[int]) -> str:
-    options = [f"{ascii_uppercase[place]}. {draft.question.choices[number]}" for place, number in enumerate(order)]
+    options = [f"{ascii_uppercase[index]}. {draft.question.choices[number]}" for index, number in enumerate(order)]
     return "\n".join(["### Question", draft.question.text, *options])
 
 
@@ -139,7 +139,7 @@ def agrees(given: str, accepted: Sequence[str]) -> bool:
 
 
 def letter_index(letter: Any) -> int:
-    """Returns the place of an option from its letter, which may end with a period. Raises ValueError."""
+    """Returns the index of an option from its letter, which may end with a period. Raises ValueError."""
     name = str(letter).strip().rstrip(".").upper()
     if len(name) != 1:
         raise ValueError(f"{name!r} is not a letter")
