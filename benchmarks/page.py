@@ -88,7 +88,7 @@ def make_question(number: int, document: str, entities: Any, prose: Any) -> Ques
         id=f"q{number}",
         document_id=document,
         text=f"{prose(50)} {names[number % ENTITIES]}?",
-        choices=[f"{prose(40)} {names[(number + place) % ENTITIES]}" for place in range(1, 5)],
+        choices=[f"{prose(40)} {names[(number + offset) % ENTITIES]}" for offset in range(1, 5)],
         answer=number % 4,
         group="hard" if number % 2 else "easy",
     )

@@ -2,7 +2,7 @@
 
 python benchmarks/sweep.py [--steps 400]
 
-Each process of the parallel launcher exists for the whole sweep. Time in which a process neither trains nor evaluates
+Each process of the parallel launcher runs for the whole sweep. Time in which a process neither trains nor evaluates
 is overhead: start-up, imports, tokens, W&B files, and at the end waiting for the last job and drawing the curve.
 """
 
@@ -56,7 +56,7 @@ def report(started: float, ended: float, manifests: Sequence[dict[str, Any]]) ->
     processes, busy = cores(), sum(manifest["seconds"] for manifest in work)
     jobs = sum(manifest["stage"] == "training" for manifest in work)
     print(f"{jobs} jobs, {processes} processes, {ended - started:.0f} s in total")
-    print(f"  {min(starts) - started:6.0f} s until the first trains")
+    print(f"  {min(starts) - started:6.0f} s until the first job trains")
     print(f"  {processes * (max(ends) - min(starts)) - busy:6.0f} process seconds until the end of the last job")
     print(f"  {ended - max(ends):6.0f} s to draw the curve")
     print(f"neither training nor evaluation: {1 - busy / processes / (ended - started):.1%}")

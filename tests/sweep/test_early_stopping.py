@@ -11,14 +11,14 @@ from entigraph.sweep.early_stopping import RULE_FILE, interval_half_width, reaso
 from entigraph.sweep.job_table import job_file
 from tests.conftest import TINY, Command
 
-OWN = ("logger=none", "evaluation.closed_book.limit=8", "trainer.max_steps=6")
-SWEEP = ["run", "-m", *(one for one in TINY if one not in OWN), "logger=none", "augmenter=raw"]
+REPLACED = ("logger=none", "evaluation.closed_book.limit=8", "trainer.max_steps=6")
+SWEEP = ["run", "-m", *(override for override in TINY if override not in REPLACED), "logger=none", "augmenter=raw"]
 SWEEP += ["trainer.max_steps=1", "evaluation.closed_book.limit=40"]
 
 
 def test_seeds_are_added_until_intervals_are_narrow(command: Command, command_here: Command, tmp_path: Path) -> None:
     sweep = [*SWEEP, "tokens.budget=1000", "seed=0,1,2,3", "sweep.stop_at_half_width=0.5"]
-    planned = command_here(*(one for one in sweep if one != "run"))
+    planned = command_here(*(argument for argument in sweep if argument != "run"))
     assert "up to 4 seeds, until ±0.5: up to 4 jobs" in planned.stdout, planned.stdout + planned.stderr
     result = command(*sweep)
     assert result.returncode == 0, result.stderr
@@ -83,10 +83,10 @@ def test_job_is_skipped_once_every_point_is_precise(tmp_path: Path) -> None:
     write_round(tmp_path, [[0.5, 0.2], [0.5, 0.2], [0.51, 0.2]], half_width=0.05)
     assert reason_to_skip(tmp_path, 2) is None and reason_to_skip(tmp_path, 4) is None, "after one and two seeds"
     assert "stopped after 3 of 5 seeds" in str(reason_to_skip(tmp_path, 6))
-    assert reason_to_skip(tmp_path, 6) == reason_to_skip(tmp_path, 7), "all jobs of a round decide alike"
+    assert reason_to_skip(tmp_path, 6) == reason_to_skip(tmp_path, 7), "all jobs of a round have the same reason"
 
 
-def test_widest_point_decides(tmp_path: Path) -> None:
+def test_sweep_continues_while_any_point_is_imprecise(tmp_path: Path) -> None:
     write_round(tmp_path, [[0.5, 0.2], [0.5, 0.6], [0.5, 0.9]], half_width=0.05)
     assert reason_to_skip(tmp_path, 6) is None
 

@@ -66,7 +66,7 @@ class Page:
         self.click(f"//button[@role='tab'][normalize-space()='{name}']")
 
     def click(self, path: str) -> None:
-        """Clicks even while an indicator of loading covers the element."""
+        """Clicks even while a loading indicator covers the element."""
         self.driver.execute_script("arguments[0].click()", self.find(path))
 
     def box(self, label: str) -> Any:
@@ -95,9 +95,9 @@ def test_study_opens_with_its_curve(page: Page) -> None:
 
 def test_sweep_row_updates(page: Page, outputs: Path) -> None:
     page.open_tab("Sweeps")
-    for doing in ("training: 50%", "evaluation: 10%"):
-        write_job(outputs, doing)
-        page.find(f"//*[not(*)][normalize-space()='{doing}']")
+    for progress in ("training: 50%", "evaluation: 10%"):
+        write_job(outputs, progress)
+        page.find(f"//*[not(*)][normalize-space()='{progress}']")
 
 
 def test_question_is_answered_and_explained(page: Page) -> None:

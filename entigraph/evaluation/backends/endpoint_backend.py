@@ -13,8 +13,8 @@ class EndpointBackend:
     """Requests all samples of a prompt in one call, so that its prompt tokens are paid for once. A `chat` endpoint also
     receives the system prompt.
 
-    If an endpoint returns fewer samples, another request is sent for the remaining ones. `notes` counts what the
-    answers note, such as a parameter that the endpoint does not accept.
+    If an endpoint returns fewer samples, another request is sent for the remaining ones. `notes` counts the notes of
+    the answers, such as a parameter that the endpoint does not accept.
     """
 
     has_likelihoods = False
