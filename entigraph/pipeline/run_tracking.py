@@ -1,7 +1,7 @@
 """How runs and their artifacts appear in an experiment tracker.
 
 One tracked run holds the training of a job and its scores. An artifact that several jobs may share has a separate
-tracked run with the same id in every job; those of all studies are one group, which W&B folds into one row.
+tracked run with the same id in every job; those of all studies are one group, which W&B collapses into one row.
 """
 
 import re

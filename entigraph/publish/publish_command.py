@@ -36,7 +36,9 @@ def publish_parser() -> ArgumentParser:
     )
     parser.add_argument("kind", choices=[kind.value for kind in Kind], help="what is published")
     parser.add_argument("name", help="a synthesis, a run (or model folder), or a study, with or without its digest")
-    parser.add_argument("--to", required=True, metavar="OWNER/NAME", help="the repository; made if it does not exist")
+    parser.add_argument(
+        "--to", required=True, metavar="OWNER/NAME", help="the repository; created if it does not exist"
+    )
     parser.add_argument("--with-texts", action="store_true", help="also publish source documents and what quotes them")
     parser.add_argument("--public", action="store_true", help="make a new repository public (default: private)")
     parser.add_argument("--upload", action="store_true", help="upload the listed files")

@@ -31,7 +31,7 @@ def use_expandable_segments() -> None:
     Without it, the largest micro-batch that fits by arithmetic may not fit. Must be called before torch is imported. A
     value that the user set is kept.
     """
-    if "PYTORCH_CUDA_ALLOC_CONF" not in os.environ:  # the name before torch 2.9, which torch still reads
+    if "PYTORCH_CUDA_ALLOC_CONF" not in os.environ:  # the older name, whose value the newer would override
         os.environ.setdefault("PYTORCH_ALLOC_CONF", "expandable_segments:True")
 
 

@@ -30,7 +30,7 @@ def process_name() -> str:
 
 @dataclass
 class SweepState:
-    """What the parent of a sweep tells its jobs. A job is identified by its overrides, joined by spaces."""
+    """What the parent of a sweep passes to its jobs. A job is identified by its overrides, joined by spaces."""
 
     parent: str = field(default_factory=process_name)
     suspects: list[str] = field(default_factory=list)

@@ -126,7 +126,7 @@ class TextGenerator:
         self.answered_ahead = AnsweredAhead({id(outcome.subject): outcome for outcome in probes})
         texts = [text for outcome in probes for text in usable_texts(outcome, self.augmenter.name) if text]
         self.tokens_per_task = sum(map(self.count_tokens, texts)) / len(probes)
-        in_runs = run_length(ahead) > 1  # otherwise the augmenter goes round the documents itself
+        in_runs = run_length(ahead) > 1  # otherwise the augmenter cycles through the documents itself
         if in_runs and self.tokens_per_task * len(ahead) > token_budget:
             ahead = spread(ahead, token_budget / self.tokens_per_task)
         return chain(ahead, tasks)

@@ -46,7 +46,7 @@ class Referee:
     `confidence` is that of the intervals. `alpha` is the probability of declaring any false difference among all
     comparisons at equal tokens, and likewise at equal trained tokens and at equal dollars. The prices are in dollars
     per million tokens of the writer, and per 10^18 floating-point operations of training. `targets` are accuracies
-    whose tokens and dollars are forecast, with bands from `resamples` draws. `merge` are output folders of others,
+    whose tokens and dollars are forecast, with bands from `resamples` draws. `merge` are output folders of other labs,
     whose runs of the same study are compared too.
     """
 
