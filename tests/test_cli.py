@@ -39,7 +39,7 @@ def error_output(result: subprocess.CompletedProcess[str]) -> str:
         (["+data.contxt_length=64"], "did you mean context_length"),
         (["data.replay_rate=1.5"], "data.replay_rate must be at least 0 and below 1, got 1.5"),
         (["data.replay_rate=0.1"], "set data.replay"),
-        (["optim.lr=-1"], "optim.lr: -1"),
+        (["optim.lr=-1"], "optim.lr must be positive, got -1"),
         (
             ["tokens.budget=300000"],
             "tokens.budget must be at most synthesis.token_budget, which is 200,000, got 300,000",

@@ -380,7 +380,7 @@ def test_referee_of_a_finished_study(smoke: Path, command: Command, tmp_path: Pa
 
 
 def test_invalid_options() -> None:
-    with pytest.raises(ConfigError, match=r"analysis\.alpha: 2"):
+    with pytest.raises(ConfigError, match=r"analysis\.alpha must be .*, got 2"):
         Referee(alpha=2.0)
-    with pytest.raises(ConfigError, match=r"analysis\.training_price: -1"):
+    with pytest.raises(ConfigError, match=r"analysis\.training_price must be at least 0, got -1"):
         Referee(training_price=-1.0)

@@ -107,9 +107,9 @@ def test_prompts_without_a_slot_raise_config_error(tmp_path: Path) -> None:
         ({}, "add at least one prompt"),
         ({"short": {"text": "Summarize.", "max_tokens": 5}}, "has no placeholder for the document"),
         ({"short": {"text": "{document", "max_tokens": 5}}, "{document"),
-        ({"short": {"text": "{document}", "max_tokens": 0}}, "max_tokens 0"),
+        ({"short": {"text": "{document}", "max_tokens": 0}}, "max_tokens must be at least 1, got 0"),
         ({"short": {"text": "{document}"}}, "short must have the keys text and max_tokens only"),
-        ({"short": {"text": "{document}", "max_tokens": 5, "tokens": 5}}, "nothing else"),
+        ({"short": {"text": "{document}", "max_tokens": 5, "tokens": 5}}, "text and max_tokens only"),
     ):
         with pytest.raises(ConfigError, match=message):
             ClosedBookSummaries(prompts=prompts)

@@ -103,7 +103,7 @@ def test_sweeper_receives_the_accuracy_of_a_finished_run(job: Job, tmp_path: Pat
 @pytest.mark.parametrize(
     ("override", "reason"),
     [
-        ("optim.lr=-1", "optim.lr: -1"),
+        ("optim.lr=-1", "optim.lr must be positive, got -1"),
         ("stage=tokens", "run the stage that makes it"),
         ("corpus._target_=tests.sweep.test_sweep_job.BrokenReader", "unexpected ZeroDivisionError: a bug"),
     ],
