@@ -4,6 +4,7 @@ BIN := .venv/bin
 READY := .venv/.ready
 VLLM_READY := .venv-vllm/.ready
 PARALLEL := -n auto --maxprocesses 4 --dist worksteal
+STOP_HANGS := -o faulthandler_exit_on_timeout=true -o faulthandler_timeout
 export TOKENIZERS_PARALLELISM := false
 
 .DEFAULT_GOAL := help
@@ -45,11 +46,11 @@ format: $(READY) ## format the code
 	$(BIN)/ruff format .
 
 test: $(READY) ## run the tests, except slow ones
-	$(BIN)/pytest -m "not slow and not vllm" $(PARALLEL) -o faulthandler_timeout=900 -o faulthandler_exit_on_timeout=true
+	$(BIN)/pytest -m "not slow and not vllm" $(PARALLEL) $(STOP_HANGS)=900
 
 test-all: $(READY) ## run all tests, also slow ones and 10,000 inputs of every reader
-	$(BIN)/pytest -m "not vllm" $(PARALLEL)
-	$(BIN)/pytest -m vllm
+	$(BIN)/pytest -m "not vllm" $(PARALLEL) $(STOP_HANGS)=3600
+	$(BIN)/pytest -m vllm $(STOP_HANGS)=3600
 
 vllm-env: $(VLLM_READY) ## create .venv-vllm: vLLM for CPUs, for llm=vllm, engine=vllm and their tests
 

@@ -6,6 +6,7 @@ start, such as `HF_HOME`, use `python -m entigraph` in a subprocess.
 """
 
 import atexit
+import gc
 import multiprocessing
 import os
 import runpy
@@ -18,8 +19,10 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 
 FORKED = multiprocessing.get_context("forkserver")
-LIBRARIES = ["torch._dynamo", "lightning.pytorch", "transformers.models.llama.modeling_llama", "pandas", "hydra"]
-FORKED.set_forkserver_preload([*LIBRARIES, "openai", "bm25s"])
+LIBRARIES = ["torch._dynamo", "torch.distributed.checkpoint", "torch.distributed.fsdp", "lightning.pytorch.loggers"]
+LIBRARIES += ["transformers.models.llama.modeling_llama", "pandas", "pyarrow.parquet", "scipy.stats", "scipy.optimize"]
+LIBRARIES += ["matplotlib.figure", "hydra", "wandb", "openai", "bm25s"]
+FORKED.set_forkserver_preload(LIBRARIES)
 TESTS = Path(__file__).parent
 
 
@@ -31,7 +34,7 @@ class ForkedProcess:
 
     def __init__(self, function: Callable[..., object], *arguments: object) -> None:
         self.function = function
-        self.process = FORKED.Process(target=function, args=arguments)
+        self.process = FORKED.Process(target=start, args=(function, *arguments))
         self.process.start()
         self.pid = self.process.pid or 0
 
@@ -54,6 +57,11 @@ class ForkedProcess:
         if self.process.exitcode is None:
             raise subprocess.TimeoutExpired(self.function.__name__, timeout)
         return self.process.exitcode
+
+
+def start(function: Callable[..., object], *arguments: object) -> None:
+    gc.freeze()  # garbage collections need not visit the libraries
+    function(*arguments)
 
 
 class RunningCommand(ForkedProcess):

@@ -1,11 +1,12 @@
 """Real parts: the command in real processes, real files, the shipped offline writer, small models made here."""
 
+import gc
 import json
 import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
@@ -52,6 +53,23 @@ TINY = [
     "trainer.max_steps=6",
     "logger=none",
 ]
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_collection() -> Generator[None, Any, Any]:
+    """Imports all test modules without garbage collections, and exempts from later ones what the imports made."""
+    gc.disable()
+    try:
+        return (yield)
+    finally:
+        gc.freeze()
+        gc.enable()
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Puts the modules that read the finished smoke run first, so that only one of two workers waits for that run."""
+    readers = {item.path for item in items if "smoke" in getattr(item, "fixturenames", ())}
+    items.sort(key=lambda item: item.path not in readers)
 
 
 @pytest.fixture

@@ -17,23 +17,23 @@ from tests.evaluation.scripted_server import scripted
 
 
 def test_trained_model_as_baseline_gives_the_same_answers_and_a_line_in_the_figure(
-    command: Command, tmp_path: Path
+    command_here: Command, tmp_path: Path
 ) -> None:
     """The questions are generated. Evaluated as a baseline, the model answers as it did in its own run."""
     options = [*TINY, "questions=generated", "questions.per_document=12"]
-    result = command("run", *options)
+    result = command_here("run", *options)
     assert result.returncode == 0, result.stderr
     assert "12 questions by offline" in result.stdout and "simulated: the offline writer" in result.stdout
     (model,) = (tmp_path / "outputs" / "training").glob("*/model")
     baseline = ["baselines=[pretrained]", f"baselines.pretrained.path={model}"]
-    evaluated = command(*options, *baseline, "stage=baselines")
+    evaluated = command_here(*options, *baseline, "stage=baselines")
     name = model.parent.name
     assert evaluated.returncode == 0 and f"{name}, closed_book: accuracy" in evaluated.stdout, evaluated.stderr
     outputs = tmp_path / "outputs"
     (of_run,), (of_baseline,) = outputs.glob("evaluation/*-seed0-*"), outputs.glob("evaluation/*-pretrained-*")
     answers = [list(read_jsonl(folder / "answers-closed_book.jsonl", Answer)) for folder in (of_run, of_baseline)]
     assert len(answers[0]) == 8 and answers[0] == answers[1]
-    analysis = command("analyze", *options)
+    analysis = command_here("analyze", *options)
     assert analysis.returncode == 0 and f"\n{name} " in analysis.stdout, analysis.stderr
     (study,) = (outputs / "studies").iterdir()
     (line,) = json.loads((study / "curve.json").read_text())["baselines"]
@@ -41,7 +41,7 @@ def test_trained_model_as_baseline_gives_the_same_answers_and_a_line_in_the_figu
     assert f">{name}<" in (study / "curve.svg").read_text()
 
 
-def test_endpoint_is_evaluated_without_training(command: Command, quality_file: Path, tmp_path: Path) -> None:
+def test_endpoint_is_evaluated_without_training(command_here: Command, quality_file: Path, tmp_path: Path) -> None:
     def answers(body: dict[str, Any]) -> list[str]:
         assert "Vale" not in body["messages"][1]["content"].split("### Choices")[-1].split("Miriam slept")[0]
         return [" It was so.\nAnswer: A.\n"] * body.get("n", 1)
@@ -49,8 +49,8 @@ def test_endpoint_is_evaluated_without_training(command: Command, quality_file: 
     with scripted(answers) as server:
         endpoint = [f"baselines.openai.base_url={server.base_url}", "baselines.openai.model=scripted"]
         quality = ["corpus=quality", f"corpus.path={quality_file}", "evaluation=closed_book_cot", "logger=none"]
-        assert command(*quality, "stage=corpus").returncode == 0
-        result = command(*quality, "baselines=[openai]", *endpoint, "stage=baselines")
+        assert command_here(*quality, "stage=corpus").returncode == 0
+        result = command_here(*quality, "baselines=[openai]", *endpoint, "stage=baselines")
         assert result.returncode == 0, result.stderr
         assert "accuracy 0.250 over 4 questions, 100.0% of 4 answered" in result.stdout
         assert len(server.requests) == 2, "three of the four questions are identical and share a request"

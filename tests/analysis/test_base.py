@@ -57,7 +57,10 @@ def analyze(analysis: Analysis, context: AnalysisContext) -> tuple[Path, list[st
 
 
 @pytest.mark.parametrize("analysis", WITHOUT_STUDY, ids=lambda analysis: analysis.name)
-def test_analysis_without_a_study_runs_once(analysis: Analysis, tmp_path: Path) -> None:
+def test_analysis_without_a_study_runs_once(
+    analysis: Analysis, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("entigraph.analysis.paper.mixture_fit.NOISY_FITS", 5)
     context = make_context(tmp_path)
     folder, lines = analyze(analysis, context)
     for suffix in ("png", "svg", "json"):

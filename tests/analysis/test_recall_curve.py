@@ -66,7 +66,7 @@ def test_study_without_open_book_has_no_recall_curve(tmp_path: Path) -> None:
     assert build_recall_curve([write_run(tmp_path, "raw", 1, 0, scores(0.5), scores(0.2))]) is None
 
 
-def test_command_evaluates_open_and_closed_book(command: Command, tmp_path: Path) -> None:
+def test_command_evaluates_open_and_closed_book(command_here: Command, tmp_path: Path) -> None:
     options = [
         *TINY,
         "evaluation=[closed_book,open_book_recalls]",
@@ -74,10 +74,10 @@ def test_command_evaluates_open_and_closed_book(command: Command, tmp_path: Path
         "evaluation.open_book_drop_0.k=1",
         "retriever.characters=256",
     ]
-    result = command("run", *options)
+    result = command_here("run", *options)
     assert result.returncode == 0, result.stderr
     assert "recall@8:" in result.stdout and "open_book_drop_100: accuracy" in result.stdout
-    svg = command("analyze", *options)
+    svg = command_here("analyze", *options)
     assert svg.returncode == 0 and "accuracy at recall" in svg.stdout, svg.stderr
     (study,) = (tmp_path / "outputs" / "studies").iterdir()
     (model_line,) = json.loads((study / "recall.json").read_text())["models"]

@@ -344,21 +344,21 @@ def test_missing_summaries_are_an_error(tmp_path: Path) -> None:
         load_summarizers(make_context(tmp_path))
 
 
-def test_command_judges_again_with_another_judge_without_new_summaries(command: Command, tmp_path: Path) -> None:
+def test_command_judges_again_with_another_judge_without_new_summaries(command_here: Command, tmp_path: Path) -> None:
     tiny = [item for item in TINY if not item.startswith("evaluation.")]
     lengths = [
         f"evaluation.summaries.prompts.{name}.max_tokens={tokens}" for name, tokens in (("short", 8), ("long", 16))
     ]
     options = [*tiny, "evaluation=summaries", *lengths, "analysis=summaries"]
-    process = command("run", *options)
+    process = command_here("run", *options)
     assert process.returncode == 0 and "summaries: 2 summaries" in process.stdout, process.stderr
     outputs = tmp_path / "outputs"
     (model,) = (outputs / "training").glob("*/model")
     baseline = ["baselines=[pretrained]", f"baselines.pretrained.path={model}"]
-    assert command(*options, *baseline, "stage=baselines").returncode == 0
+    assert command_here(*options, *baseline, "stage=baselines").returncode == 0
     (evaluation,) = outputs.glob("evaluation/*-seed0-*")
     before = (evaluation / "manifest.json").stat().st_mtime_ns
-    first = command("analyze", *options, *baseline)
+    first = command_here("analyze", *options, *baseline)
     assert first.returncode == 0, first.stderr
     assert "entigraph, " in first.stdout and f"{model.parent.name}, short" in first.stdout
     assert "make no false claim" in first.stdout and "note: fictional documents" in first.stdout
@@ -368,24 +368,24 @@ def test_command_judges_again_with_another_judge_without_new_summaries(command: 
             f"analysis.judge.base_url={server.base_url}",
             "analysis.judge.model=mock-llm",
         ]
-        planned = command("plan", *options, *judge)
+        planned = command_here("plan", *options, *judge)
         assert "analysis.judge with mock-llm: " in planned.stdout and server.stats()["ok"] == 0
-        rerun = command("analyze", *options, *baseline, *judge)
+        rerun = command_here("analyze", *options, *baseline, *judge)
         assert rerun.returncode == 0 and "judged by mock-llm" in rerun.stdout, rerun.stderr
         requests = server.stats()["ok"]
-        assert requests > 0 and command("analyze", *options, *baseline, *judge).stdout == rerun.stdout
+        assert requests > 0 and command_here("analyze", *options, *baseline, *judge).stdout == rerun.stdout
         assert server.stats()["ok"] == requests
     assert (evaluation / "manifest.json").stat().st_mtime_ns == before
     assert len([*outputs.glob("analysis/summaries-*/summaries.png")]) == 2
 
 
-def test_plan_estimates_the_cost_of_judging(command: Command) -> None:
+def test_plan_estimates_the_cost_of_judging(command_here: Command) -> None:
     prices = "+analysis.judge.prices.mine={prompt: 1000.0, completion: 1000.0}"
     paid_judge = ["llm@analysis.judge=openai", "analysis.judge.model=mine", prices]
-    summaries = command("evaluation=summaries", "corpus.documents=2", "analysis=summaries", *paid_judge)
+    summaries = command_here("evaluation=summaries", "corpus.documents=2", "analysis=summaries", *paid_judge)
     assert "analysis.judge with mine: 12 requests" in summaries.stdout, summaries.stderr
-    factuality = command("corpus.documents=2", "analysis=factuality", "analysis.sentences=7", *paid_judge)
+    factuality = command_here("corpus.documents=2", "analysis=factuality", "analysis.sentences=7", *paid_judge)
     line = next(line for line in factuality.stdout.splitlines() if line.startswith("analysis.judge with mine"))
     low, high = (float(item) for item in line.split("$")[1].split(";")[0].split("-"))
     assert "7 requests for the texts of each augmenter" in line and 0 < low < high
-    assert "analysis.judge" not in command("evaluation=summaries", "analysis=summaries").stdout
+    assert "analysis.judge" not in command_here("evaluation=summaries", "analysis=summaries").stdout

@@ -49,7 +49,9 @@ def test_every_option_composes_and_validates(option: str, composed: Callable[...
 def test_every_experiment_plans(
     experiment: str, configured: Callable[..., Run], composed: Callable[..., DictConfig], quality_file: Path
 ) -> None:
-    path = composed(f"experiments={experiment}").corpus.get("path", "nowhere")
+    config = composed(f"experiments={experiment}")
+    assert config.command is None and config.stage is None, "no experiment starts by its name alone"
+    path = config.corpus.get("path", "nowhere")
     quality = [] if path else [f"corpus.path={quality_file}"]
     if experiment == "quality_instruct":
         quality = [f"needs=[{{experiment: quality_entigraph, overrides: ['corpus.path={quality_file}']}}]"]
@@ -57,12 +59,6 @@ def test_every_experiment_plans(
     folders = [step.artifact.folder for step in dependencies.all_steps(run)]
     assert len(folders) >= 5 and len({*folders}) >= 5
     assert not run.root.exists(), "a plan writes nothing"
-
-
-def test_no_experiment_starts_by_its_name_alone(composed: Callable[..., DictConfig]) -> None:
-    for name in EXPERIMENTS:
-        config = composed(f"experiments={name}")
-        assert config.command is None and config.stage is None
 
 
 def test_the_papers_runs_meet_on_one_curve(composed: Callable[..., DictConfig], quality_file: Path) -> None:
@@ -82,8 +78,8 @@ def test_the_papers_runs_meet_on_one_curve(composed: Callable[..., DictConfig], 
     assert headline.artifacts.training.folder == last, "the curve's last point is the headline run"
 
 
-def test_referee_of_quality_plans_every_method_at_every_budget(command: Command, quality_file: Path) -> None:
-    result = command("plan", "experiments=referee/quality", f"corpus.path={quality_file}", "sweep.seeds=[0]")
+def test_referee_of_quality_plans_every_method_at_every_budget(command_here: Command, quality_file: Path) -> None:
+    result = command_here("plan", "experiments=referee/quality", f"corpus.path={quality_file}", "sweep.seeds=[0]")
     assert result.returncode == 0 and "referee-quality: 70 jobs" in result.stdout, result.stderr
     methods = ("entigraph", "rephrase", "qa", "spa", "active_reading", "focal_mixed", "summaries")
     for method in methods:

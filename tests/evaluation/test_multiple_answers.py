@@ -180,7 +180,7 @@ def test_endpoint_answers_both_kinds(tmp_path: Path) -> None:
     assert [item.choice for item in results] == [[0, 2], 0, [0], [0, 2], 0] and results[0].samples == [[0, 2]] * 4
 
 
-def test_command_with_question_file(command: Command, tmp_path: Path) -> None:
+def test_command_with_question_file(command_here: Command, tmp_path: Path) -> None:
     (tmp_path / "docs").mkdir()
     (tmp_path / "docs" / "a.txt").write_text("One and three are odd.")
     write_question_file(
@@ -193,9 +193,9 @@ def test_command_with_question_file(command: Command, tmp_path: Path) -> None:
             "baselines.openai.model=scripted", "logger=none",
         ]  # fmt: skip
         for item in ("corpus", "questions", "baselines"):
-            result = command(*options, f"stage={item}")
+            result = command_here(*options, f"stage={item}")
             assert result.returncode == 0, result.stderr
     assert "accuracy 0.500 over 2 questions, 100.0% of 2 answered" in result.stdout
-    refused = command("run", *options[:4], "evaluation=closed_book", "logger=none")
+    refused = command_here("run", *options[:4], "evaluation=closed_book", "logger=none")
     assert refused.returncode == 1 and "evaluation=closed_book_cot" in refused.stderr
     assert not (tmp_path / "outputs" / "synthesis").exists(), "reported before anything is generated or trained"

@@ -123,19 +123,19 @@ def test_limit_is_deterministic_and_empty_corpus_raises(tmp_path: Path) -> None:
             Perplexity(**wrong)
 
 
-def test_study_compares_losses_before_and_after_training(command: Command, tmp_path: Path) -> None:
+def test_study_compares_losses_before_and_after_training(command_here: Command, tmp_path: Path) -> None:
     tiny = [item for item in TINY if not item.startswith("evaluation.")]
-    first = command("run", *tiny, "evaluation=perplexity")
+    first = command_here("run", *tiny, "evaluation=perplexity")
     assert first.returncode == 0, first.stderr
     assert "bits per byte" in first.stdout and not list((tmp_path / "outputs" / "studies").glob("*"))
     (model,) = (tmp_path / "outputs" / "training").glob("*/model")
-    result = command(
+    result = command_here(
         *(item for item in TINY if not item.startswith("model.")), "run", "model=pretrained",
         f"model.path={model}", "evaluation=[closed_book,perplexity]", "seed=1",
     )  # fmt: skip
     assert result.returncode == 0, result.stderr
     assert "accuracy" in result.stdout and "bits per byte" in result.stdout
-    rerun = command(
+    rerun = command_here(
         *(item for item in TINY if not item.startswith("model.")), "analyze", "model=pretrained",
         f"model.path={model}", "evaluation=[closed_book,perplexity]", "seed=1",
     )  # fmt: skip

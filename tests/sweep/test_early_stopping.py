@@ -16,11 +16,11 @@ SWEEP = ["run", "-m", *(override for override in TINY if override not in REPLACE
 SWEEP += ["trainer.max_steps=1", "evaluation.closed_book.limit=40"]
 
 
-def test_seeds_are_added_until_intervals_are_narrow(command: Command, command_here: Command, tmp_path: Path) -> None:
+def test_seeds_are_added_until_intervals_are_narrow(command_here: Command, tmp_path: Path) -> None:
     sweep = [*SWEEP, "tokens.budget=1000", "seed=0,1,2,3", "sweep.stop_at_half_width=0.5"]
     planned = command_here(*(argument for argument in sweep if argument != "run"))
     assert "up to 4 seeds, until ±0.5: up to 4 jobs" in planned.stdout, planned.stdout + planned.stderr
-    result = command(*sweep)
+    result = command_here(*sweep)
     assert result.returncode == 0, result.stderr
     assert "3 of 3 runs are complete" in result.stdout
     assert "stopped after 3 of 4 seeds: the widest 90% interval of a point is ±0." in result.stdout
@@ -30,9 +30,9 @@ def test_seeds_are_added_until_intervals_are_narrow(command: Command, command_he
     assert any("Seeds were added until" in note for note in curve["notes"])
     width = interval_half_width([run["accuracy"] for run in curve["runs"]], 0.9)
     assert f"±{width:.3f}, no wider than ±0.5" in result.stdout
-    rerun = command(*sweep)
+    rerun = command_here(*sweep)
     assert rerun.returncode == 0 and "nothing to do: all 3 runs are complete" in rerun.stdout, rerun.stdout
-    never = command(*sweep[:-1], "sweep.stop_at_half_width=0.0001")
+    never = command_here(*sweep[:-1], "sweep.stop_at_half_width=0.0001")
     assert never.returncode == 0 and "4 of 4 runs are complete, 3 of them already complete" in never.stdout
 
 

@@ -68,9 +68,3 @@ def test_sweeper_receives_the_accuracy_of_every_job(
     (curve,) = (tmp_path / "outputs" / "studies").glob("*/curve.json")
     accuracies = {run["budget"]: run["accuracy"] for run in json.loads(curve.read_text())["runs"]}
     assert results == [accuracies[1000], accuracies[1500]]
-
-
-def test_sweeper_that_is_not_installed_is_one_error(command: Command) -> None:
-    result = command("run", "-m", "hydra/sweeper=nevergrad", "seed=0,1")
-    assert result.returncode == 1 and "Traceback" not in result.stderr, result.stderr
-    assert result.stderr.count("error:") == 1 and "hydra/sweeper=nevergrad: not installed" in result.stderr

@@ -85,13 +85,13 @@ def test_gate_stops_a_training_or_reports(command: Command, configured: Callable
     assert len(set(keys)) == 1, "the gate changes no artifact"
 
 
-def test_writer_judges_the_support_of_sentences(command: Command, tmp_path: Path) -> None:
+def test_writer_judges_the_support_of_sentences(command_here: Command, tmp_path: Path) -> None:
     """Half of the offline writer's statements are false; its judge applies the rules of the same grammar."""
     options = [*TINY, "augmenter=rephrase", "llm.errors=0.5", "quality_gate.judged_sentences=40"]
-    stopped = command("run", *options, "quality_gate.mode=stop")
+    stopped = command_here("run", *options, "quality_gate.mode=stop")
     assert stopped.returncode == 1 and "unsupported by their document" in stopped.stderr, stopped.stderr
     assert not list(tmp_path.glob("outputs/training/*/manifest.json"))
-    reported = command("run", *options, "quality_gate.mode=report")
+    reported = command_here("run", *options, "quality_gate.mode=report")
     assert reported.returncode == 0 and "judged sentences are unsupported by their document" in (
         reported.stdout + reported.stderr
     ), reported.stderr

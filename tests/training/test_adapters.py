@@ -123,6 +123,7 @@ def test_embeddings_and_head_are_trained_if_set(root: Path) -> None:
     assert all(torch.allclose(loaded[name], merged[name], atol=1e-6) for name in base)
 
 
+@pytest.mark.slow
 def test_two_ranks_train_the_same_adapter(root: Path) -> None:
     train(root, "one", {}, precision="32-true")
     train(root, "two", {}, precision="32-true", devices=2)

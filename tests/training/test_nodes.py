@@ -39,7 +39,7 @@ def srun(node: int, port: int, cwd: Path) -> RunningCommand:
     return RunningCommand(*SHARED, *TWO_NODES, cwd=cwd, environment=environment)
 
 
-@pytest.mark.parametrize("launcher", [torchrun, srun])
+@pytest.mark.parametrize("launcher", [pytest.param(torchrun, marks=pytest.mark.slow), srun])
 def test_two_nodes_train_one_model(launcher: Callable[..., RunningCommand], tokens: Path, tmp_path: Path) -> None:
     shutil.copytree(tokens, tmp_path / "outputs", symlinks=True)
     port = free_port()

@@ -113,6 +113,7 @@ def ranks_of(folder: Path, name: str) -> list[int]:
 
 
 def test_sharded_training_equals_unsharded(folder: Path, unbroken: str) -> None:
+    """Ranks have different numbers of tokens that carry loss; the mean is over those of the whole step."""
     train(folder, "alone")
     one, two = losses(folder, "alone"), losses(folder, unbroken)
     assert len(one) == len(two) > 30
@@ -121,16 +122,9 @@ def test_sharded_training_equals_unsharded(folder: Path, unbroken: str) -> None:
     assert {*alone} == {*shared} and all(torch.allclose(alone[name], shared[name], atol=1e-3) for name in alone)
     first = load_file(folder / "first" / "model.safetensors")
     assert not torch.allclose(first["lm_head.weight"], shared["lm_head.weight"], atol=1e-2), "it learns"
-
-
-def test_document_mask_gives_the_same_losses_on_two_ranks(folder: Path, unbroken: str) -> None:
-    """Ranks have different numbers of tokens that carry loss; the mean is over those of the whole step."""
-    train(folder, "masked-alone", document_mask=True, max_steps=8)
-    train(folder, "masked", document_mask=True, max_steps=8, devices=2)
-    one, two = losses(folder, "masked-alone"), losses(folder, "masked")
-    assert len(one) == 8 and max(abs(one[step] - two[step]) for step in one) < 1e-4
-    uninterrupted = losses(folder, unbroken)
-    assert max(abs(one[step] - uninterrupted[step]) for step in one) > 1e-3, "the mask has an effect"
+    train(folder, "unmasked", document_mask=False)
+    unmasked = losses(folder, "unmasked")
+    assert max(abs(one[step] - unmasked[step]) for step in unmasked) > 1e-3, "the document mask has an effect"
 
 
 def test_offloaded_and_gathered_weights_change_nothing(folder: Path, unbroken: str, callbacks: None) -> None:

@@ -15,7 +15,7 @@ from component_nodes import component_nodes, pretrained  # noqa: E402
 def train(
     root: Path,
     name: str,
-    document_mask: bool = False,
+    document_mask: bool = True,
     batch_size: int = 4,
     nodes: dict[str, Any] | None = None,
     callback: str | None = None,
