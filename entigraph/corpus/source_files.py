@@ -7,6 +7,7 @@ from pathlib import Path
 
 from entigraph.errors import DataError
 from entigraph.huggingface import hub
+from entigraph.storage.jsonl import list_problems
 from entigraph.storage.schemas import SkippedFile
 from entigraph.text.normalization import normalize_line
 
@@ -122,7 +123,8 @@ def find_record_files(
         files = [file for file in files if file.match(pattern)]
         if not files:
             kinds = " or ".join(sorted(suffixes))
-            raise DataError(f"corpus.path: {source} contains no {kinds} file that matches {pattern}")
+            message = f"corpus.path: {source} contains no {kinds} file that matches {pattern}"
+            raise list_problems(message, [f"{file.file}: {file.reason}" for file in skipped])
     else:
         files = hub.list_files(path, "corpus.path", expected, tuple(suffixes), pattern)
         source = Path(os.path.commonpath([file.parent for file in files]))

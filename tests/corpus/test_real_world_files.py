@@ -264,6 +264,10 @@ def test_json_lines_as_they_are(tmp_path: Path) -> None:
         "c.jsonl": "a pointer to a file that was not downloaded; run git lfs pull or git annex get",
     }
     assert counts["duplicates"] == 1
+    (folder / "a.jsonl").unlink()
+    (folder / "c.jsonl").unlink()
+    with pytest.raises(DataError, match=r"contains no .jsonl file .*\n +b.jsonl.gz: compressed \(.gz\); unpack it"):
+        JsonLines(path=str(folder)).read()
 
 
 def test_number_of_documents_is_positive() -> None:
