@@ -99,9 +99,7 @@ class ShardedCheckpoints:
     def save_checkpoint(self, checkpoint: dict[str, Any], filepath: Any, storage_options: Any = None) -> None:
         folder = Path(filepath)
         single = not dist.is_initialized()
-        if self.pending_save is not None:  # started by another callback
-            self.pending_save.result()
-            self.pending_save = None
+        self.wait_until_saved()
         state = self.non_tensor_optimizer_state()
         if self.is_global_zero:  # type: ignore[attr-defined]
             self.fence.check()
@@ -122,6 +120,13 @@ class ShardedCheckpoints:
                 self.pending_save = cast("Future[Any]", async_save(tensors, storage_writer=writer, **options))
             else:
                 save(tensors, **options)
+
+    def wait_until_saved(self) -> None:
+        """Waits for the checkpoint that is being written, if there is one, and raises its error."""
+        if self.pending_save is not None:
+            with raise_original_error():
+                self.pending_save.result()
+            self.pending_save = None
 
     def has_memory_for_copy(self, tensors: Mapping[str, Tensor]) -> bool:
         """Returns whether the machines of all ranks have memory for the copy of the state that an async save makes."""

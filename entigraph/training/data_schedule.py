@@ -174,16 +174,17 @@ class DataSchedule:
         starts %= tokens
         return starts
 
-    def summary(self) -> dict[str, Any]:
-        """Returns the number of steps and tokens, and the samples and passes by source."""
-        sources, _ = self.order
-        replay = int(sources.sum())
+    def summary(self, steps: int | None = None) -> dict[str, Any]:
+        """Returns the number of tokens, and the samples and passes by source, of all steps or the first `steps`."""
+        steps = self.steps if steps is None else steps
+        samples = steps * self.batch_size
+        replay = int(self.order[0][:samples].sum())
         return {
-            "steps": self.steps,
-            "tokens": self.samples * self.context_length,
-            "synthetic_samples": self.samples - replay,
+            "steps": steps,
+            "tokens": samples * self.context_length,
+            "synthetic_samples": samples - replay,
             "replay_samples": replay,
-            "synthetic_passes": round((self.samples - replay) / self.synthetic_blocks, 3),
+            "synthetic_passes": round((samples - replay) / self.synthetic_blocks, 3),
             "replay_passes": round(replay / self.replay_blocks, 3) if self.replay_blocks else 0.0,
         }
 

@@ -67,7 +67,7 @@ def export_weights(
 ) -> bool:
     """Writes the trained model. Returns false on ranks other than 0, which have no weights."""
     dtype = getattr(torch, job.trainer.save_dtype)
-    converted = {name: value.to("cpu", dtype) for name, value in weights}
+    converted = {name: value.to("cpu", dtype if value.is_floating_point() else None) for name, value in weights}
     if not converted:
         return False
     saved = net if not split_bf16 and not sharded and net.dtype == dtype else empty_copy(net, dtype)

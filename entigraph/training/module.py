@@ -121,7 +121,13 @@ class CausalLMModule(L.LightningModule):
             checkpoint["step_metrics"] = self.step_metrics()
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Restores the metrics of the step, and converts Lightning's count of micro-batches, whose size may change."""
         self.metrics = checkpoint.get("step_metrics", {})
+        progress = checkpoint["loops"]["fit_loop"]["epoch_loop.batch_progress"]
+        micro_batches = checkpoint["global_step"] * self.trainer.accumulate_grad_batches
+        for counts in (progress["total"], progress["current"]):
+            shift = micro_batches - counts["ready"]
+            counts.update({name: count + shift for name, count in counts.items()})
 
     def on_train_start(self) -> None:
         """Logs the metrics of the step that training resumes from, because a killed run may not have logged them."""
@@ -185,7 +191,7 @@ def clip_norm(gradients: list[Tensor], max_norm: float) -> Tensor:
     norms = [torch.linalg.vector_norm(gradient, dtype=torch.float32) for gradient in gradients]
     norm: Tensor = torch.linalg.vector_norm(torch.stack(norms))
     torch._foreach_mul_(gradients, torch.clamp(max_norm / (norm + 1e-6), max=1.0))
-    return norm
+    return norm.full_tensor() if isinstance(norm, DTensor) else norm
 
 
 def gather_losses(losses: SequenceLosses) -> SequenceLosses:

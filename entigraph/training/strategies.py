@@ -165,9 +165,9 @@ def weight_files(folder: Path) -> dict[str, Path]:
 
 
 def has_all_weights(net: PreTrainedModel, folder: Path) -> bool:
-    """Returns whether the files contain every weight under the model's parameter names, and nothing else."""
-    stored = {*weight_files(folder)}
-    return {name for name, _ in net.named_parameters()} <= stored <= {*net.state_dict()}
+    """Returns whether the files contain every weight under the parameter names, and no buffer or other tensor."""
+    with_tied = {name for name, _ in net.named_parameters(remove_duplicate=False)}
+    return {name for name, _ in net.named_parameters()} <= {*weight_files(folder)} <= with_tied
 
 
 @torch.no_grad()

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import lightning as L
 import torch
@@ -30,7 +30,7 @@ from entigraph.runtime.progress import Progress, SilentProgress
 from entigraph.storage.artifact import CHECKPOINTS, Fence, write_json
 from entigraph.training.adapters import is_adapter_weight
 from entigraph.training.callbacks.token_progress import TokenProgress
-from entigraph.training.checkpointing import latest_checkpoint
+from entigraph.training.checkpointing import ShardedCheckpoints, latest_checkpoint
 from entigraph.training.component_nodes import build_callbacks, build_loggers
 from entigraph.training.datamodule import SyntheticDataModule
 from entigraph.training.export import export
@@ -160,8 +160,7 @@ def train_rank(job: TrainingJob, context: RankContext, progress: Progress, recor
             close_wandb_loggers(loggers, job.out)
     val_loss = trainer.callback_metrics.get("val_loss")
     counts = {
-        **schedule.summary(),
-        "steps": trainer.global_step,
+        **schedule.summary(trainer.global_step),
         **count_parameters(module.net),
         "accelerator": context.accelerator,
         "devices": context.ranks,
@@ -316,6 +315,7 @@ def fit(trainer: L.Trainer, module: CausalLMModule, datamodule: SyntheticDataMod
         trainer.fit(
             module, datamodule=datamodule, ckpt_path=str(checkpoint) if checkpoint else None, weights_only=False
         )
+        cast(ShardedCheckpoints, trainer.strategy).wait_until_saved()  # by a callback of Lightning or the user
     except Preempted:
         raise
     except SIGTERMException:  # before the first step: Lightning's handler is active and there is nothing to save

@@ -87,8 +87,12 @@ def callbacks(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def losses(folder: Path, name: str) -> dict[int, float]:
+    return metric(folder, name, "loss")
+
+
+def metric(folder: Path, name: str, key: str) -> dict[int, float]:
     lines = (folder / name / "metrics.jsonl").read_text().splitlines()
-    return {line["step"]: line["loss"] for line in map(json.loads, lines)}
+    return {line["step"]: line[key] for line in map(json.loads, lines)}
 
 
 def weights(folder: Path, name: str) -> dict[str, torch.Tensor]:
@@ -125,6 +129,14 @@ def test_sharded_training_equals_unsharded(folder: Path, unbroken: str) -> None:
     train(folder, "unmasked", document_mask=False)
     unmasked = losses(folder, "unmasked")
     assert max(abs(one[step] - unmasked[step]) for step in unmasked) > 1e-3, "the document mask has an effect"
+
+
+def test_clipping_by_value_on_two_ranks(folder: Path) -> None:
+    options: dict[str, Any] = {"gradient_clip_algorithm": "value", "gradient_clip_val": 1e-3, "max_steps": 4}
+    train(folder, "clipped-alone", **options)
+    train(folder, "clipped", devices=2, **options)
+    one, two = (metric(folder, name, "grad_norm") for name in ("clipped-alone", "clipped"))
+    assert len(one) == 4 and two == pytest.approx(one, rel=1e-3)
 
 
 def test_offloaded_and_gathered_weights_change_nothing(folder: Path, unbroken: str, callbacks: None) -> None:

@@ -287,6 +287,18 @@ def losses(out: Path) -> list[tuple[int, float]]:
     return [(line["step"], line["loss"]) for line in map(json.loads, lines)]
 
 
+@pytest.mark.parametrize(("before", "after"), [(1, 2), (2, 4), (4, 1)])
+def test_micro_batch_size_may_change_on_resume(
+    before: int, after: int, tokens: Path, tokenizer: Path, tmp_path: Path
+) -> None:
+    train(tokens, tokenizer, tmp_path / "whole", trainer={"micro_batch_size": after})
+    stopped(tokens, tokenizer, tmp_path / "resumed", trainer={"micro_batch_size": before})
+    counts = train(tokens, tokenizer, tmp_path / "resumed", trainer={"micro_batch_size": after})
+    assert counts["resumed_from"] == "step-00000010" and counts["steps"] == 39
+    whole, resumed = dict(losses(tmp_path / "whole")), dict(losses(tmp_path / "resumed"))
+    assert {*whole} == {*resumed} and resumed == pytest.approx(whole, abs=1e-3)
+
+
 def test_sigterm_saves_and_the_same_command_resumes(tokens: Path, tokenizer: Path, tmp_path: Path) -> None:
     def terminate(values: dict[str, float]) -> None:
         if values["step"] == 5:
@@ -335,6 +347,40 @@ def test_attention_and_saved_dtype_are_options(tokens: Path, tokenizer: Path, tm
     saved = load_file(tmp_path / "out" / "model" / "model.safetensors")
     assert {value.dtype for value in saved.values()} == {torch.bfloat16}
     assert json.loads((tmp_path / "out" / "model" / "config.json").read_text())["dtype"] == "bfloat16"
+
+
+@pytest.mark.parametrize("trainer", [{"precision": "bf16-true"}, {"cpu_offload": True}], ids=["split", "sharded"])
+def test_persistent_buffers_are_kept(trainer: dict[str, object], tokens: Path, tokenizer: Path, tmp_path: Path) -> None:
+    from safetensors.torch import load_file
+    from transformers import Gemma4ForCausalLM, Gemma4TextConfig
+
+    config = Gemma4TextConfig(
+        vocab_size=257,
+        hidden_size=32,
+        intermediate_size=64,
+        num_hidden_layers=2,
+        layer_types=["full_attention"] * 2,
+        num_attention_heads=2,
+        num_key_value_heads=1,
+        num_global_key_value_heads=1,
+        head_dim=16,
+        global_head_dim=16,
+        num_kv_shared_layers=0,
+        vocab_size_per_layer_input=257,
+        hidden_size_per_layer_input=8,
+        max_position_embeddings=64,
+        bos_token_id=256,
+        eos_token_id=256,
+    )
+    net = Gemma4ForCausalLM(config)
+    scalars = [name for name, _ in net.named_buffers() if name.endswith("layer_scalar")]
+    for name in scalars:
+        net.get_buffer(name).fill_(0.5)
+    net.save_pretrained(tmp_path / "gemma")
+    trainer = {"max_steps": 2, "accelerator": "cpu", **trainer}
+    train(tokens, tokenizer, tmp_path / "out", model=pretrained(tmp_path / "gemma"), trainer=trainer)
+    saved, first = (load_file(tmp_path / name / "model.safetensors") for name in ("out/model", "gemma"))
+    assert {*saved} == {*first} and len(scalars) == 2 and all(saved[name].item() == 0.5 for name in scalars)
 
 
 def test_model_card_describes_the_training(tokens: Path, tokenizer: Path, tmp_path: Path) -> None:

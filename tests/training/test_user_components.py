@@ -2,6 +2,7 @@
 
 import json
 import random
+import resource
 import sys
 from pathlib import Path
 from typing import Any
@@ -132,6 +133,22 @@ def test_wandb_logger_of_lightning_ends_with_the_training(root: Path) -> None:
     assert wandb.run is None and list((root / "out" / "logs" / "wandb").glob("offline-run-*/run-*.wandb"))
 
 
+@pytest.mark.parametrize("periodic", [True, False])
+def test_error_of_the_last_save_of_a_user_callback_is_raised(periodic: bool, root: Path) -> None:
+    """The save runs in the background and fails like one on a full disk: its file exceeds the limit of the process."""
+    target = "lightning.pytorch.callbacks.ModelCheckpoint"
+    name = "mine" if periodic else "checkpointing"  # in place of ours
+    callbacks = {name: {"_target_": target, "dirpath": str(root / "mine"), "every_n_train_steps": 4}}
+    trainer = {"max_steps": 4, "accelerator": "cpu", "async_checkpoints": True, "checkpoint_every_n_steps": 500}
+    limit = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (150_000, limit[1]))
+    try:
+        with pytest.raises((OSError, RuntimeError), match="File too large|enforce fail"):
+            train(root, "out", callbacks=callbacks, trainer=trainer)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limit)
+
+
 def test_user_module_replaces_ours(root: Path) -> None:
     module = {"_target_": "user_components.FrozenEmbedding"}
     train(root, "out", module=module, trainer={"max_steps": 3, "accelerator": "cpu"})
@@ -197,3 +214,4 @@ def test_validation_does_not_change_training_or_its_resume(root: Path) -> None:
 def test_inexact_arguments_are_recorded(root: Path) -> None:
     counts = train(root, "out", trainer={"max_steps": 8, "accelerator": "cpu", "limit_train_batches": 4})
     assert counts["exact_resume"] is False and counts["steps"] == 4
+    assert counts["tokens"] == counts["synthetic_samples"] * 16 == 4 * 4 * 16, "those it trained on"

@@ -15,7 +15,7 @@ from lightning.pytorch.callbacks import Checkpoint
 from entigraph.runtime.processes import Preempted
 from entigraph.storage.artifact import CHECKPOINTS
 from entigraph.storage.durable_files import sync_folder
-from entigraph.training.checkpointing import ShardedCheckpoints, raise_original_error
+from entigraph.training.checkpointing import ShardedCheckpoints
 from entigraph.training.module import is_last_step, is_step_end
 
 
@@ -79,13 +79,10 @@ class PeriodicCheckpoint(Checkpoint):
 
     def finish(self, trainer: L.Trainer) -> None:
         """Waits until the checkpoint is written, renames it to its final name, and removes older ones."""
+        strategy = checkpoint_strategy(trainer)
+        strategy.wait_until_saved()
         if self.unfinished is None:
             return
-        strategy = checkpoint_strategy(trainer)
-        if strategy.pending_save is not None:
-            with raise_original_error():
-                strategy.pending_save.result()
-            strategy.pending_save = None
         # Rank 0 writes the metadata after gathering the results of all ranks, so when it is done, all are.
         if trainer.is_global_zero:
             strategy.fence.check()

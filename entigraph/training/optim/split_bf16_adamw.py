@@ -234,7 +234,9 @@ def split_weights(net: nn.Module) -> dict[nn.Parameter, Tensor]:
 
 
 def joined_weights(net: nn.Module, optimizer: torch.optim.Optimizer) -> Iterator[tuple[str, Tensor]]:
-    """Yields a model's weights with their names, in fp32 on the CPU, joined from their halves one at a time."""
+    """Yields a model's weights, in fp32 on the CPU, joined from their halves one at a time, and its saved buffers."""
     for name, parameter in net.named_parameters(remove_duplicate=False):
         high, state = parameter.detach().cpu(), optimizer.state.get(parameter, {})
         yield name, join(high, state["low"].cpu()) if "low" in state else high.float()
+    parameters = {name for name, _ in net.named_parameters(remove_duplicate=False)}
+    yield from ((name, value.cpu()) for name, value in net.state_dict().items() if name not in parameters)
