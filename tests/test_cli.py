@@ -262,6 +262,15 @@ def test_experiment_in_config_dir(command_here: Command, tmp_path: Path) -> None
         assert result.returncode == 0 and "to do" in result.stdout, result.stderr
 
 
+@pytest.mark.parametrize("name", ["base/smoke", "base/fictional_reader", "open_book/fictional", "summaries/fictional"])
+def test_experiment_extends_one_in_a_folder(name: str, command_here: Command, tmp_path: Path) -> None:
+    folder = tmp_path / "own" / "experiments"
+    folder.mkdir(parents=True)
+    (folder / "mine.yaml").write_text(f"# @package _global_\ndefaults:\n  - /experiments/{name}\nseed: 3\n")
+    result = command_here("--cfg", "job", "experiments=mine", "--config-dir", str(tmp_path / "own"))
+    assert result.returncode == 0 and "seed: 3" in result.stdout, result.stderr
+
+
 def test_broken_pipe_exits_zero(tmp_path: Path) -> None:
     shell = f"{sys.executable} -m entigraph plan experiments=smoke | head -1; exit ${{PIPESTATUS[0]}}"
     result = subprocess.run(["bash", "-c", shell], cwd=tmp_path, capture_output=True, text=True)

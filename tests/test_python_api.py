@@ -58,7 +58,19 @@ def test_overrides_that_hydra_refuses_raise_one_error(override: str, problem: st
 def test_config_dir_adds_options(tmp_path: Path) -> None:
     (tmp_path / "experiments").mkdir()
     (tmp_path / "experiments" / "mine.yaml").write_text("# @package _global_\nseed: 7\n")
-    assert entigraph.compose(["experiment=mine"], config_dir=tmp_path).seed == 7
+    config = entigraph.compose(["experiment=mine"], config_dir=tmp_path)
+    assert config.seed == 7 and str(config.hydra.searchpath[0]) == f"file://{tmp_path}"
+
+
+def test_experiments_needed_from_config_dir(tmp_path: Path) -> None:
+    (tmp_path / "experiments").mkdir()
+    first = "defaults: [/experiments/base/smoke]\nseed: 5\n"
+    later = "defaults: [{{override /model: pretrained}}]\nneeds: [{{experiment: {0}}}]\n"
+    later += "model: {{path: '${{output:{0},training}}/model'}}\n"
+    for name, text in (("first", first), ("second", later.format("first")), ("third", later.format("second"))):
+        (tmp_path / "experiments" / f"{name}.yaml").write_text(f"# @package _global_\n{text}")
+    config = entigraph.compose(["experiments=third", f"paths.root={tmp_path}/outputs"], config_dir=tmp_path)
+    assert sum(folder.parent.name == "training" for folder in entigraph.plan(config).artifacts) == 3
 
 
 def test_run_returns_accuracy_model_and_report_inside_a_running_loop(tmp_path: Path) -> None:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import hydra
 from hydra.core.global_hydra import GlobalHydra
-from omegaconf import DictConfig
+from omegaconf import DictConfig, open_dict
 
 from entigraph.config.overrides import normalize_overrides
 
@@ -31,10 +31,19 @@ def hydra_initialized() -> Iterator[None]:
 
 
 def compose_config(overrides: Sequence[str], config_dir: str | Path | None = None) -> DictConfig:
-    """Returns the configuration of the overrides. The groups in `config_dir` take precedence over the built-in ones."""
-    searchpath = []
-    if config_dir is not None:
-        folders = [Path(config_dir).expanduser().resolve(), home()]
-        searchpath = [f"hydra.searchpath=[{','.join(f'file://{folder}' for folder in folders)}]"]
+    """Returns the configuration of the overrides. The groups in `config_dir` take precedence over the built-in ones.
+
+    The configuration then contains the search path, `hydra.searchpath`, for the experiments that it needs.
+    """
+    folders = [] if config_dir is None else [Path(config_dir).expanduser().resolve(), home()]
+    searchpath = [f"file://{folder}" for folder in folders]
     with hydra_initialized():
-        return hydra.compose("config", overrides=[*normalize_overrides(overrides), *searchpath])
+        config = hydra.compose("config", [*normalize_overrides(overrides), *searchpath_overrides(searchpath)])
+    if searchpath:
+        with open_dict(config):
+            config.hydra = {"searchpath": searchpath}
+    return config
+
+
+def searchpath_overrides(searchpath: Sequence[str]) -> list[str]:
+    return [f"hydra.searchpath=[{','.join(searchpath)}]"] if searchpath else []

@@ -12,6 +12,7 @@ from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
+from entigraph.config.composition import searchpath_overrides
 from entigraph.config.fields import affects_content
 from entigraph.config.instantiate import HYDRA_KEYS, resolve_target
 from entigraph.config.overrides import normalize_overrides
@@ -47,6 +48,7 @@ def load_need(need: DictConfig, parent: DictConfig) -> Run:
     shared = {
         "logger": OmegaConf.to_container(parent.logger, resolve=True),
         "trainer": runtime_settings(parent.trainer),
+        "searchpath": OmegaConf.to_container(parent.hydra.searchpath) if "hydra" in parent else [],
     }
     key = json.dumps([OmegaConf.to_container(need, resolve=True), parent.paths.root, shared], default=str)
     if key not in LOADED:
@@ -60,17 +62,20 @@ def load_need(need: DictConfig, parent: DictConfig) -> Run:
 def compose_need(need: DictConfig, root: str, shared: dict[str, Any]) -> DictConfig:
     """Returns the config of a needed experiment.
 
-    The parent's logger and those of its trainer settings that do not affect content hold for it too, except settings
-    that the need overrides.
+    The parent's logger, search path and those of its trainer settings that do not affect content hold for it too,
+    except settings that the need overrides.
     """
-    overrides = normalize_overrides(need.overrides)
+    overrides, searchpath = normalize_overrides(need.overrides), searchpath_overrides(shared["searchpath"])
+    chosen = [f"experiments={need.experiment}", *overrides, f"paths.root={quote(root)}"]
     try:
-        config = compose("config", [f"experiments={need.experiment}", *overrides, f"paths.root={quote(root)}"])
+        config = compose("config", [*chosen, *searchpath])
     except (HydraException, OmegaConfBaseException) as error:
-        message = explain_override_error(str(error), overrides, lambda others: compose("config", others))
+        message = explain_override_error(str(error), overrides, lambda rest: compose("config", [*rest, *searchpath]))
         raise ConfigError(message or str(error).strip()) from error
     OmegaConf.set_struct(config, False)
     config.logger = shared["logger"]
+    if searchpath:
+        config.hydra = {"searchpath": shared["searchpath"]}
     stated = {override.partition("=")[0].lstrip("+") for override in overrides}
     for name, value in shared["trainer"].items():
         if f"trainer.{name}" not in stated:
