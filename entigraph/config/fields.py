@@ -3,6 +3,7 @@
 from collections.abc import Callable, Mapping
 from dataclasses import MISSING, field, fields, is_dataclass
 from functools import cache
+from math import inf
 from typing import Any
 
 from entigraph.errors import ConfigError
@@ -61,8 +62,8 @@ def check_shares(component: Any, prefix: str, *names: str, ends: bool = True) ->
 
 
 def check_positive(component: Any, group: str, *names: str) -> None:
-    """Raises ConfigError for a field that is 0 or less. `group` is the config group, for the message."""
+    """Raises ConfigError for a field that is 0 or less, or infinite. `group` is the config group, for the message."""
     for name in names:
         value = getattr(component, name)
-        if value is not None and not value > 0:
-            raise ConfigError(f"{group}.{name} must be positive, got {value}")
+        if value is not None and not 0 < value < inf:
+            raise ConfigError(f"{group}.{name} must be {'finite' if value == inf else 'positive'}, got {value}")

@@ -252,6 +252,7 @@ def test_processes_of_a_command_share_the_spending_limit(tmp_path: Path, monkeyp
         ({"base_url": "http://me:sk-abc123@localhost/v1"}, "llm.base_url must be without a user name and password"),
         ({"max_cost_usd": float("nan")}, "llm.max_cost_usd must be at least 0, got nan"),
         ({"timeout_s": float("nan")}, "llm.timeout_s must be positive, got nan"),
+        ({"timeout_s": float("inf")}, "llm.timeout_s must be finite, got inf"),
         ({"model": ""}, "llm.model: not set"),
         ({"api_key_env": "sk-abc123"}, "must be the name of an environment variable"),
         ({"prices": {"m": {"prompt": 1.0, "completion": -3.0}}}, "must be dollars of at least 0"),
