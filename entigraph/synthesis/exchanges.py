@@ -1,9 +1,10 @@
 """Runs the steps of an augmenter: sends their requests to the writer and returns the answers to them."""
 
 from collections import deque
-from collections.abc import Callable, Generator, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field, replace
+from functools import partial
 from itertools import chain
 from typing import Generic, TypeVar
 
@@ -26,18 +27,26 @@ class Exchange(Generic[Subject, Result]):
     subject: Subject
     steps: Steps[Result]
     request: Request  # the next to send
-    prompt_hashes: list[str] = field(default_factory=list)
+    requests: list[Request] = field(default_factory=list)
+    hashes: list[str] = field(default_factory=list)  # of the requests
+    completions: list[Completion] = field(default_factory=list)
 
 
 @dataclass(frozen=True)
 class Outcome(Generic[Subject, Result]):
-    """What an exchange ended in: a result, or the reason why there is none. `completion` is the last answer."""
+    """What an exchange ended in: a result, or the reason why there is none."""
 
     subject: Subject
-    completion: Completion
+    requests: Sequence[Request]
+    completions: Sequence[Completion]
     prompt_hash: str
     result: Result | None = None
     reason: str = ""
+
+    @property
+    def completion(self) -> Completion:
+        """Returns the last answer."""
+        return self.completions[-1]
 
     @property
     def truncated(self) -> bool:
@@ -68,7 +77,7 @@ def run_exchanges(
         started = until_full(new, next_unfinished)
         with closing(send_requests(llm, chain(unfinished, started))) as answers:
             for exchange, answer in answers:
-                completion, request_hash = clean_answer(answer), exchange.prompt_hashes[-1]
+                completion, request_hash = clean_answer(answer), exchange.hashes[-1]
                 if request_hash not in counted:
                     on_answer(completion)
                 problem = answer_problem(completion, use_truncated(exchange.subject), detect_refusals)
@@ -110,7 +119,8 @@ def send_requests(
 
     def requests() -> Iterator[Request]:
         for exchange in exchanges:
-            exchange.prompt_hashes.append(exchange.request.hash)
+            exchange.requests.append(exchange.request)
+            exchange.hashes.append(exchange.request.hash)
             sent.append(exchange)
             yield exchange.request
 
@@ -131,17 +141,19 @@ def advance(
     exchange: Exchange[Subject, Result], completion: Completion, attempt: int, problem: str | None
 ) -> Outcome[Subject, Result] | None:
     """Gives an answer to the steps, unless it has a problem. Returns None if they ask for more."""
-    hashes = exchange.prompt_hashes
+    exchange.completions.append(completion)
+    hashes = exchange.hashes
     prompt_hash = hashes[0] if len(hashes) == 1 else json_hash(hashes).hex()
+    outcome = partial(Outcome, exchange.subject, exchange.requests, exchange.completions, prompt_hash)
     if problem:
         exchange.steps.close()
-        return Outcome(exchange.subject, completion, prompt_hash, reason=problem)
+        return outcome(reason=problem)
     try:
         exchange.request = resample(exchange.steps.send(completion.text), attempt)
     except StopIteration as end:
-        return Outcome(exchange.subject, completion, prompt_hash, result=end.value)
+        return outcome(result=end.value)
     except BadAnswer as error:
-        return Outcome(exchange.subject, completion, prompt_hash, reason=str(error))
+        return outcome(reason=str(error))
     return None
 
 

@@ -1,14 +1,13 @@
 """Writes a few texts of each kind about the first documents, with the requests that a synthesis would send for them."""
 
 from collections import Counter
-from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
-from contextlib import closing
-from dataclasses import dataclass, field
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from itertools import islice
 
-from entigraph.llm.base import LLM, Completion, Request, Usage
+from entigraph.llm.base import LLM, Request, Usage
 from entigraph.storage.schemas import Document
-from entigraph.synthesis.base import Augmenter, Steps, WritingTask
+from entigraph.synthesis.base import Augmenter, WritingTask
 from entigraph.synthesis.document_parts import add_summaries
 from entigraph.synthesis.exchanges import run_exchanges
 
@@ -30,49 +29,20 @@ class SampleText:
     reason: str = ""
 
 
-@dataclass
-class RecordingLLM:
-    """Passes requests to a writer and remembers the completions."""
-
-    llm: LLM
-    completions: dict[str, Completion] = field(default_factory=dict)
-
-    @property
-    def name(self) -> str:
-        return self.llm.name
-
-    def complete(self, requests: Iterable[Request]) -> Generator[Completion, None, None]:
-        sent: list[Request] = []
-
-        def record() -> Iterator[Request]:
-            for request in requests:
-                sent.append(request)
-                yield request
-
-        with closing(self.llm.complete(record())) as completions:
-            for number, completion in enumerate(completions):
-                self.completions[sent[number].hash] = completion
-                yield completion
-
-
 def write_samples(
     augmenter: Augmenter, documents: Sequence[Document], llm: LLM, *, texts: int, seed: int
 ) -> Iterator[SampleText]:
     """Yields up to `texts` texts of each kind. Entity lists are asked for, for all the documents, where needed."""
-    recording = RecordingLLM(llm)
     for sub_augmenter, _ in augmenter.divide(None):
         parts = [part for document in documents for part in sub_augmenter.split(document)]
-        outcomes = list(run_exchanges(recording, parts, sub_augmenter.graph, attempt=0, on_answer=lambda _: None))
+        outcomes = list(run_exchanges(llm, parts, sub_augmenter.graph, attempt=0, on_answer=lambda _: None))
         graphs = {outcome.subject.id: outcome.result for outcome in outcomes if outcome.result is not None}
         parts_with_summaries = list(add_summaries(parts, graphs)) if graphs else parts
         tasks = select_tasks(sub_augmenter.tasks(parts_with_summaries, graphs, seed), texts)
-        requests: dict[int, list[Request]] = {}
-        recorded = recorded_steps(sub_augmenter.write, requests)
-        for outcome in run_exchanges(recording, tasks, recorded, attempt=0, on_answer=lambda _: None):
-            sent = requests[id(outcome.subject)]
-            usage = sum((recording.completions[request.hash].usage for request in sent), start=Usage())
+        for outcome in run_exchanges(llm, tasks, sub_augmenter.write, attempt=0, on_answer=lambda _: None):
+            usage = sum((completion.usage for completion in outcome.completions), start=Usage())
             written = [text for text in outcome.result or () if text]
-            yield SampleText(sub_augmenter.name, outcome.subject, sent, usage, written, outcome.reason)
+            yield SampleText(sub_augmenter.name, outcome.subject, outcome.requests, usage, written, outcome.reason)
 
 
 def select_tasks(tasks: Iterator[WritingTask], texts: int) -> list[WritingTask]:
@@ -84,23 +54,3 @@ def select_tasks(tasks: Iterator[WritingTask], texts: int) -> list[WritingTask]:
         if searched[task.kind] <= texts:
             selected.setdefault(task.kind, []).append(task)
     return [task for kind in selected.values() for task in kind]
-
-
-def recorded_steps(
-    write: Callable[[WritingTask], Steps[Sequence[str | None]]], requests: dict[int, list[Request]]
-) -> Callable[[WritingTask], Steps[Sequence[str | None]]]:
-    """Returns `write` with the requests of each task added to `requests`, by the identity of the task."""
-
-    def steps(task: WritingTask) -> Steps[Sequence[str | None]]:
-        sent = requests[id(task)] = []
-        writing = write(task)
-        try:
-            request = next(writing)
-            while True:
-                sent.append(request)
-                request = writing.send((yield request))
-        except StopIteration as end:
-            result: Sequence[str | None] = end.value
-            return result
-
-    return steps
