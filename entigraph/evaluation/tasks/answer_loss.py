@@ -6,14 +6,11 @@ from math import log
 from typing import Any, ClassVar
 
 from entigraph.config.fields import runtime_field
-from entigraph.errors import ConfigError
 from entigraph.evaluation.base import Backend, TaskInputs
 from entigraph.evaluation.metrics import compute_metrics
 from entigraph.evaluation.tasks.base import EvaluationTask, TaskContext
 from entigraph.evaluation.tasks.free_form import FreeForm
-from entigraph.evaluation.tasks.prompt_files import examples_file, read_examples
 from entigraph.storage.data_losses import Loss
-from entigraph.storage.fingerprints import digest
 from entigraph.storage.jsonl import read_jsonl
 from entigraph.storage.schemas import AnswerLikelihood, Question
 
@@ -38,8 +35,6 @@ class AnswerLoss(EvaluationTask):
     def __post_init__(self) -> None:
         super().__post_init__()
         _ = self.questioner
-        if self.examples is not None and not examples_file(self.examples).is_file():
-            raise ConfigError(f"evaluation examples: no file evaluation/tasks/prompts/{self.examples}.txt")
 
     @property
     def questioner(self) -> FreeForm:
@@ -48,7 +43,7 @@ class AnswerLoss(EvaluationTask):
 
     @property
     def cache_key(self) -> dict[str, Any]:
-        return {"examples_text": digest(read_examples(self.examples))} if self.examples else {}
+        return self.questioner.cache_key
 
     def validate(self, inputs: TaskInputs) -> None:
         self.questioner.load_questions(inputs)
