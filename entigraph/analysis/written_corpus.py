@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from entigraph.analysis.base import AnalysisContext
 from entigraph.analysis.study_runs import corpus_disclaimer, run_folders
@@ -12,6 +12,9 @@ from entigraph.storage.artifact import read_manifest
 from entigraph.storage.jsonl import read_jsonl
 from entigraph.storage.schemas import Document, SyntheticText
 from entigraph.storage.texts import read_texts
+
+if TYPE_CHECKING:
+    from tokenizers import Tokenizer
 
 OFFLINE = "simulated: a grammar or rearranged sentences instead of an LLM"
 
@@ -35,6 +38,11 @@ class WrittenCorpus:
 
     def texts(self) -> Iterator[SyntheticText]:
         return read_texts(self.folder)
+
+    def load_tokenizer(self) -> "Tokenizer":
+        from tokenizers import Tokenizer
+
+        return Tokenizer.from_file(str(self.tokenizer / "tokenizer.json"))
 
 
 def open_corpus(folder: Path, root: Path) -> WrittenCorpus | None:

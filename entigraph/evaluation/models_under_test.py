@@ -9,8 +9,7 @@ from typing import TYPE_CHECKING, ClassVar, Protocol
 from entigraph.config.fields import runtime_field
 from entigraph.errors import ConfigError
 from entigraph.evaluation.base import Backend
-from entigraph.huggingface.gguf_files import pretrained_source
-from entigraph.huggingface.models import eos_token_ids, load_config
+from entigraph.huggingface.models import eos_token_ids, load_config, load_fast_tokenizer
 from entigraph.llm.base import Notify, Writer
 from entigraph.llm.vllm.engine_config import VLLMEngineConfig
 from entigraph.llm.wire_format import Api
@@ -138,16 +137,6 @@ class EndpointModel:
 
 def load_pretrained_tokenizer(path: str) -> "tuple[Tokenizer, int | None]":
     """Returns a model's fast tokenizer and the BOS token id that it prepends; None if it prepends none."""
-    from transformers import AutoTokenizer
-
-    try:
-        tokenizer = AutoTokenizer.from_pretrained(**pretrained_source(path))
-    except (OSError, ValueError) as error:
-        raise ConfigError(
-            f"baselines: cannot load the tokenizer of {path!r}: {str(error).splitlines()[0]} "
-            "Set it to a Hugging Face folder with tokenizer.json, or a Hub ID"
-        ) from None
-    if not tokenizer.is_fast:
-        raise ConfigError(f"baselines: {path!r} has no tokenizer.json (a slow tokenizer); convert it with transformers")
+    tokenizer = load_fast_tokenizer(path, "baselines")
     adds_bos = tokenizer("a").input_ids[:1] == [tokenizer.bos_token_id]
     return tokenizer.backend_tokenizer, tokenizer.bos_token_id if adds_bos else None

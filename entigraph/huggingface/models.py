@@ -109,6 +109,22 @@ def build_meta_model(path: str) -> "PreTrainedModel":
     return model
 
 
+def load_fast_tokenizer(path: str, key: str) -> Any:
+    """Returns the tokenizer of a folder, Hub ID or GGUF file. Raises ConfigError, which names `key`."""
+    from transformers import AutoTokenizer
+
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(**pretrained_source(path))
+    except (OSError, ValueError) as error:
+        raise ConfigError(
+            f"{key}: cannot load the tokenizer of {path!r}: {str(error).splitlines()[0]} Set it to a folder with "
+            "tokenizer.json, or a Hub ID (a gated one needs its license and HF_TOKEN)"
+        ) from None
+    if not tokenizer.is_fast:
+        raise ConfigError(f"{key}: {path!r} has no tokenizer.json (a slow tokenizer); convert it with transformers")
+    return tokenizer
+
+
 def load_config(path: str) -> tuple[Any, "GenerationConfig"]:
     """Returns the model's config and generation config. Raises ConfigError if the config cannot be read."""
     from transformers import AutoConfig, GenerationConfig

@@ -12,7 +12,7 @@ from entigraph.fictional.quiz import questions, render_item
 from entigraph.fictional.reading import comprehend
 from entigraph.fictional.world import NamePool, worlds
 from entigraph.fictional.writing import paraphrase, relate, source_document
-from entigraph.huggingface.gguf_files import pretrained_source
+from entigraph.huggingface.models import load_fast_tokenizer
 from entigraph.tokenization.base import END_OF_TEXT, Separators, built_in_templates, save_tokenizer, write_meta
 
 if TYPE_CHECKING:
@@ -94,19 +94,7 @@ class PretrainedTokenizer:
         return [folder / name for name in names if (folder / name).exists()]
 
     def build(self, out: Path) -> dict[str, Any]:
-        from transformers import AutoTokenizer
-
-        try:
-            tokenizer = AutoTokenizer.from_pretrained(**pretrained_source(self.path))
-        except (OSError, ValueError) as error:
-            raise ConfigError(
-                f"tokenizer.path: cannot load {self.path!r}: {str(error).splitlines()[0]} "
-                "Set it to a folder with tokenizer.json, or a Hub ID (a gated one needs its license and HF_TOKEN)"
-            ) from None
-        if not tokenizer.is_fast:
-            raise ConfigError(
-                f"tokenizer.path: {self.path!r} has no tokenizer.json (a slow tokenizer); convert it with transformers"
-            )
+        tokenizer = load_fast_tokenizer(self.path, "tokenizer.path")
         other_fields = self.configure(tokenizer)
         tokenizer.save_pretrained(str(out))
         bos = tokenizer.bos_token_id if self.add_bos else None

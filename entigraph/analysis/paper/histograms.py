@@ -67,9 +67,7 @@ def write_histograms(corpora: Sequence[WrittenCorpus], out: Path) -> list[str]:
 
 def count_documents(corpus: WrittenCorpus) -> Iterator[tuple[str, dict[str, int]]]:
     """Yields counts by document. A document without texts counts 0; without graphs there is no count of entities."""
-    from tokenizers import Tokenizer
-
-    tokenizer = Tokenizer.from_file(str(corpus.tokenizer / "tokenizer.json"))
+    tokenizer = corpus.load_tokenizer()
     source = {
         document.id: len(tokenizer.encode(document.text, add_special_tokens=False).ids)
         for document in corpus.documents()

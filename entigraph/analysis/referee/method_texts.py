@@ -2,7 +2,7 @@
 
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
@@ -19,9 +19,6 @@ from entigraph.analysis.study_runs import StudyRun, by_augmenter
 from entigraph.analysis.written_corpus import WrittenCorpus, open_corpora
 from entigraph.storage.artifact import read_manifest
 from entigraph.storage.fingerprints import flatten, sample_by_hash
-
-if TYPE_CHECKING:
-    from tokenizers import Tokenizer
 
 OVERLAP = Overlap(sizes=[8], documents=20)  # of each corpus
 DISTINCT = 4  # tokens of the n-grams that are counted for diversity
@@ -71,13 +68,7 @@ def measure_overlap(corpora: Sequence[WrittenCorpus]) -> dict[str, Any]:
 def sample_tokens(corpora: Sequence[WrittenCorpus]) -> list[Hashes]:
     """Returns the tokens of a random sample of the texts of each corpus."""
     samples = ((corpus, sample_by_hash(corpus.texts(), SAMPLE_TEXTS, lambda text: text.id)) for corpus in corpora)
-    return [ids for corpus, sample in samples for ids in encode(load_tokenizer(corpus), sample)]
-
-
-def load_tokenizer(corpus: WrittenCorpus) -> "Tokenizer":
-    from tokenizers import Tokenizer
-
-    return Tokenizer.from_file(str(corpus.tokenizer / "tokenizer.json"))
+    return [ids for corpus, sample in samples for ids in encode(corpus.load_tokenizer(), sample)]
 
 
 def distinct_share(sample: Sequence[Hashes], size: int) -> float | None:
