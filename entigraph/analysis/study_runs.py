@@ -235,16 +235,12 @@ def build_points(runs: Sequence[StudyRun]) -> list[CurvePoint]:
 
 def build_point(runs: Sequence[StudyRun]) -> CurvePoint:
     """Returns the mean over seeds; its standard error is over seeds if there are two, else clustered by document."""
-    accuracies = [run.score["accuracy"] for run in runs]
     return CurvePoint(
         augmenter=runs[0].augmenter,
         budget=runs[0].budget,
         synthetic_tokens=round(mean(run.synthetic_tokens for run in runs)),
-        accuracy=mean(accuracies),
-        stderr=standard_error(accuracies, runs[0].score["stderr"]),
         seeds=len({run.seed for run in runs}),
-        questions=sum(run.score["questions"] for run in runs),
-        groups=mean_by_group([run.score for run in runs]),
+        **summarize_scores([run.score for run in runs]),
         background=mean_background([run.scores for run in runs]),
         metrics=mean_metrics([run.scores for run in runs]),
         scores=mean_scores([run.scores for run in runs]),

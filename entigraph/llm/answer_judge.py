@@ -19,7 +19,7 @@ from entigraph.llm.offline.offline_writer import OfflineWriter
 from entigraph.runtime.progress import Advance
 from entigraph.storage.schemas import Answer
 from entigraph.text.answer_matching import exact_match
-from entigraph.text.json_answers import STRING, enum_schema, object_schema, parse_json_answer
+from entigraph.text.json_answers import STRING, enum_schema, object_schema, parse_object
 from entigraph.text.refusals import find_refusal
 
 MAX_CHARACTERS = 2_000  # of an answer: a model that does not stop
@@ -101,8 +101,8 @@ def read_verdict(completion: Completion) -> JudgedAnswer:
     if completion.finish_reason != "stop":
         return JudgedAnswer(None, completion.finish_reason, reply)
     try:
-        value = parse_json_answer(completion.text, lambda value: isinstance(value, dict) and "verdict" in value)
-        return JudgedAnswer(AnswerVerdict(str(value["verdict"]).strip().lower().replace(" ", "_")))
+        verdict = parse_object(completion.text, "verdict")["verdict"]
+        return JudgedAnswer(AnswerVerdict(str(verdict).strip().lower().replace(" ", "_")))
     except ValueError:
         return JudgedAnswer(None, UNREADABLE, reply)
 

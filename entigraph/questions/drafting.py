@@ -12,7 +12,7 @@ from typing import Any
 from entigraph.llm.base import Request
 from entigraph.questions.question_sources import GeneratedQuestions, QuestionForm
 from entigraph.storage.schemas import Document, Question
-from entigraph.text.json_answers import STRING, array_schema, enum_schema, object_schema, parse_json_answer
+from entigraph.text.json_answers import STRING, array_schema, enum_schema, object_schema, parse_object
 from entigraph.text.languages import in_own_language, is_foreign
 from entigraph.text.normalization import is_blank, normalize_text
 from entigraph.text.writing_systems import characters_per_token
@@ -121,16 +121,12 @@ def parse_drafts(passage: QuestionPassage, answer: str, settings: GeneratedQuest
     An answer without entries is one of the latter.
     """
     try:
-        entries = parse_json_answer(answer, has_questions)["questions"]
+        entries = parse_object(answer, "questions", kind=list)["questions"]
     except ValueError:
         return [], [answer]
     drafts = [parse_draft(passage, number, entry, settings) for number, entry in enumerate(entries)]
     unusable = [entry for entry, draft in zip(entries, drafts, strict=True) if draft is None]
     return [draft for draft in drafts if draft], unusable if drafts else [answer]
-
-
-def has_questions(value: Any) -> bool:
-    return isinstance(value, dict) and isinstance(value.get("questions"), list)
 
 
 def parse_draft(passage: QuestionPassage, number: int, raw: Any, settings: GeneratedQuestions) -> Draft | None:

@@ -13,7 +13,7 @@ from entigraph.llm.base import Request
 from entigraph.questions.drafting import QuestionPassage, build_request, clean, prompt
 from entigraph.questions.question_sources import GeneratedQuestions
 from entigraph.text.answer_matching import contains_answer
-from entigraph.text.json_answers import array_schema, object_schema, parse_json_answer
+from entigraph.text.json_answers import array_schema, object_schema, parse_object
 
 QUESTIONS_PER_PAIR = 5
 NAMES_SCHEMA = object_schema(entities=array_schema())
@@ -27,10 +27,8 @@ def names_request(passage: QuestionPassage) -> Request:
 def parse_names(passage: QuestionPassage, answer: str) -> Names | None:
     """Returns the listed names that the passage contains; None if the answer cannot be parsed."""
     try:
-        listed = parse_json_answer(answer, lambda value: isinstance(value, dict) and "entities" in value)["entities"]
+        listed = parse_object(answer, "entities", kind=list)["entities"]
     except ValueError:
-        return None
-    if not isinstance(listed, list):
         return None
     names = filter(None, map(clean, listed))
     return {name.casefold(): name for name in names if contains_answer(passage.text, name)}

@@ -10,7 +10,7 @@ from entigraph.llm.base import CONTENT_FILTER, GAVE_UP, LLM, REFUSAL, Completion
 from entigraph.questions.drafting import Draft, QuestionPassage, build_request, clean, prompt
 from entigraph.questions.question_sources import GeneratedQuestions, QuestionForm
 from entigraph.text.answer_matching import contains_answer
-from entigraph.text.json_answers import STRING, array_schema, object_schema, parse_json_answer
+from entigraph.text.json_answers import STRING, array_schema, object_schema, parse_object
 from entigraph.text.refusals import find_refusal
 
 ANSWER_SCHEMAS: Mapping[QuestionForm, Mapping[str, Any]] = {
@@ -124,7 +124,7 @@ def parse_answer(
     raise_if_unanswered(completion)
     key = "answer" if settings.form == QuestionForm.short_answer else "right"
     try:
-        answer = parse_json_answer(completion.text, lambda value: isinstance(value, dict) and key in value)[key]
+        answer = parse_object(completion.text, key)[key]
         if key == "answer":
             return clean(answer)
         order = option_order(draft, settings, guess)

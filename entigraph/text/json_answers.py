@@ -44,6 +44,15 @@ def parse_json_answer(answer: str, accept: Callable[[Any], bool] = lambda value:
     raise ValueError("no JSON")
 
 
+def parse_object(answer: str, *fields: str, kind: type = object) -> dict[str, Any]:
+    """Returns the object with these fields, of this kind, that an answer states. Raises ValueError if there is none."""
+
+    def accept(value: Any) -> bool:
+        return isinstance(value, dict) and all(name in value and isinstance(value[name], kind) for name in fields)
+
+    return dict(parse_json_answer(answer, accept))
+
+
 def find_values(text: str) -> Iterator[tuple[int, Any]]:
     """Yields the objects and arrays in a text with their lengths; one with mistakes extends to the end of the text."""
     position = repairs = 0

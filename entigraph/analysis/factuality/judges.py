@@ -1,11 +1,10 @@
 """The LLMs that an analysis uses as judges, and how they are asked."""
 
-import json
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from importlib import resources
-from typing import Any, ClassVar
+from typing import Any, ClassVar, TypeVar
 
 from entigraph.analysis.base import AnalysisContext
 from entigraph.config.fields import content_fields
@@ -18,6 +17,7 @@ from entigraph.storage.schemas import Document
 from entigraph.text.refusals import REFUSAL_AS_TEXT, find_refusal
 from entigraph.text.writing_systems import CHARACTERS_PER_TOKEN
 
+Value = TypeVar("Value")
 SIMULATED = "offline (simulated: the rules of a grammar in place of an LLM)"
 UNREADABLE = "unreadable"
 Range = tuple[float, float]
@@ -138,10 +138,8 @@ def failure_reason(completion: Completion) -> str:
     return REFUSAL_AS_TEXT if find_refusal(completion.text) else ""
 
 
-def parse_object(text: str) -> dict[str, Any]:
-    """Returns the JSON object in an answer, whatever surrounds it; empty if there is none."""
-    try:
-        value = json.loads(text[text.index("{") : text.rindex("}") + 1])
-    except ValueError:
-        return {}
-    return value if isinstance(value, dict) else {}
+def read_answer(completion: Completion, parse: Callable[[str], Value | None]) -> tuple[Value | None, str]:
+    """Returns what `parse` finds in an answer, or None and the reason."""
+    missing = failure_reason(completion)
+    value = None if missing else parse(completion.text)
+    return value, missing or ("" if value is not None else UNREADABLE)

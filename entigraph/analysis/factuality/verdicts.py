@@ -5,11 +5,11 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 from entigraph.analysis.base import AnalysisContext
-from entigraph.analysis.factuality.judges import UNREADABLE, ask, document_request, failure_reason, parse_object
+from entigraph.analysis.factuality.judges import ask, document_request, read_answer
 from entigraph.analysis.factuality.sentences import SampledSentence
 from entigraph.llm.base import Completion, Request, Writer
 from entigraph.storage.schemas import Document
-from entigraph.text.json_answers import STRING, enum_schema, object_schema
+from entigraph.text.json_answers import STRING, enum_schema, object_schema, parse_object
 
 
 class Verdict(StrEnum):
@@ -47,10 +47,7 @@ def judge_sentences(
 
 
 def read_judgment(sentence: SampledSentence, judge: str, completion: Completion) -> Judgment:
-    missing, verdict = failure_reason(completion), None
-    if not missing:
-        verdict = parse_verdict(completion.text)
-        missing = "" if verdict else UNREADABLE
+    verdict, missing = read_answer(completion, parse_verdict)
     answer = completion.text[:2_000]
     return Judgment(sentence_id=sentence.id, judge=judge, verdict=verdict, missing=missing, answer=answer)
 
@@ -58,6 +55,6 @@ def read_judgment(sentence: SampledSentence, judge: str, completion: Completion)
 def parse_verdict(text: str) -> Verdict | None:
     """Returns None if the answer names no verdict, or not in the requested form."""
     try:
-        return Verdict(str(parse_object(text)["verdict"]).strip().lower())
-    except (ValueError, KeyError):
+        return Verdict(str(parse_object(text, "verdict")["verdict"]).strip().lower())
+    except ValueError:
         return None

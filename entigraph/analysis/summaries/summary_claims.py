@@ -8,6 +8,7 @@ not split, and claims without a verdict, are left out and counted.
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from statistics import mean
 from typing import Any, ClassVar
@@ -15,14 +16,13 @@ from typing import Any, ClassVar
 from entigraph.analysis.base import AnalysisContext
 from entigraph.analysis.factuality.judge_agreement import measure_agreement
 from entigraph.analysis.factuality.judges import (
-    UNREADABLE,
     JudgedAnalysis,
     JudgedConfiguration,
     JudgeUsage,
     ask,
-    failure_reason,
     prompt_digests,
     prompt_tokens,
+    read_answer,
     writer_key,
     writer_name,
 )
@@ -249,9 +249,7 @@ def split_summaries(summaries: Sequence[JudgedSummary], judge: Writer, context: 
     to_split = [index for index, summary in enumerate(result) if not summary.missing and complete_sentences(summary)]
     requests = [split_request(complete_sentences(result[index])) for index in to_split]
     for index, answer in zip(to_split, ask(requests, judge, context, "summaries"), strict=True):
-        missing = failure_reason(answer)
-        claims = None if missing else parse_claims(answer.text)
-        missing = missing or ("" if claims is not None else UNREADABLE)
+        claims, missing = read_answer(answer, parse_claims)
         result[index] = replace(result[index], claims=claims, missing=missing)
     return result
 
@@ -264,9 +262,8 @@ def judge_claims(
     to_judge = [index for index, summary in enumerate(result) if summary.claims]
     requests = [verdict_request(documents[result[index].place], result[index].claims or ()) for index in to_judge]
     for index, answer in zip(to_judge, ask(requests, judge, context, "lists of claims"), strict=True):
-        count, missing = len(result[index].claims or ()), failure_reason(answer)
-        verdicts = None if missing else parse_verdicts(answer.text, count)
-        missing = missing or ("" if verdicts is not None else UNREADABLE)
+        count = len(result[index].claims or ())
+        verdicts, missing = read_answer(answer, partial(parse_verdicts, count=count))
         result[index] = replace(result[index], verdicts=verdicts or [None] * count, missing=missing)
     return result
 

@@ -25,7 +25,7 @@ from entigraph.synthesis.augmenters.student_feedback import (
     worst_known_next,
 )
 from entigraph.synthesis.base import BadAnswer, PromptAugmenter, Steps, WritingTask, round_robin
-from entigraph.text.json_answers import STRING, array_schema, object_schema, parse_json_answer
+from entigraph.text.json_answers import STRING, array_schema, object_schema, parse_object
 from entigraph.text.normalization import SURROGATE, normalize_text
 
 ENTITY_SCHEMA = object_schema(summary=STRING, entities=array_schema())
@@ -196,9 +196,7 @@ def read_entities(answer: str) -> tuple[str, list[str]]:
     Raises BadAnswer if the answer has no list of entities. An entry without a name is dropped.
     """
     try:
-        fields = parse_json_answer(
-            answer, lambda value: isinstance(value, dict) and isinstance(value.get("entities"), list)
-        )
+        fields = parse_object(answer, "entities", kind=list)
     except ValueError:
         raise BadAnswer("entities that are not the JSON asked for") from None
     return str(fields.get("summary") or ""), [name for entry in fields["entities"] if (name := read_name(entry))]

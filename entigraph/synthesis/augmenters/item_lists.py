@@ -4,13 +4,13 @@ from collections.abc import Mapping
 from typing import Any
 
 from entigraph.synthesis.base import BadAnswer
-from entigraph.text.json_answers import parse_json_answer
+from entigraph.text.json_answers import parse_object
 
 
 def read_items(answer: str, name: str) -> list[str]:
     """Returns the items of the list `name` in an answer, without repetitions. Raises BadAnswer if there is none."""
     try:
-        fields = parse_json_answer(answer, lambda value: isinstance(value, dict) and isinstance(value.get(name), list))
+        fields = parse_object(answer, name, kind=list)
     except ValueError:
         raise BadAnswer(f"{name} that are not the JSON asked for") from None
     items = [" ".join(item.split()) for item in fields[name] if isinstance(item, str)]
@@ -34,9 +34,6 @@ def pick_item(answer: str, name: str, index: int) -> str:
 def read_object(answer: str, *names: str) -> Mapping[str, Any]:
     """Returns the object with these fields in an answer. Raises BadAnswer if there is none."""
     try:
-        fields: Mapping[str, Any] = parse_json_answer(
-            answer, lambda value: isinstance(value, dict) and set(names) <= value.keys()
-        )
+        return parse_object(answer, *names)
     except ValueError:
         raise BadAnswer(f"no JSON with {' and '.join(names)}") from None
-    return fields
