@@ -45,8 +45,7 @@ class QuestionPassage:
     @property
     def rendered(self) -> str:
         """The passage as every request shows it: title, author and year in the first line, then the text."""
-        heading = [f'"{self.document.title}"', *(self.document.meta.get(key) for key in ("author", "year"))]
-        shown = f"### Document\n{', '.join(filter(None, heading))}.\n{self.text}"
+        shown = f"### Document\n{self.document.heading}.\n{self.text}"
         if self.other is None:
             return shown
         return f"{shown}\n\n{self.other.rendered.replace('### Document', '### Another document', 1)}"

@@ -29,6 +29,19 @@ class Document:
     text: str
     meta: dict[str, str] = field(default_factory=dict)
 
+    @property
+    def heading(self) -> str:
+        """Title, author and year in a line, as requests show them."""
+        return ", ".join(filter(None, [f'"{self.title}"', self.meta.get("author"), self.meta.get("year")]))
+
+    @property
+    def citation(self) -> str:
+        """Title, author and year, as the paper names a document (App. I.1): "Laumer, Keith" is "Keith Laumer"."""
+        last, comma, first = self.meta.get("author", "").partition(", ")
+        author = f" by {first} {last}" if comma else f" by {last}" if last else ""
+        year = f" ({self.meta['year']})" if self.meta.get("year") else ""
+        return f'"{self.title}"{author}{year}'
+
 
 @dataclass(frozen=True, kw_only=True)
 class Question:

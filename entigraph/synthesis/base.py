@@ -276,8 +276,7 @@ def read_prompt(folder: Path, name: str) -> str:
 
 def render_document(document: Document) -> str:
     """Returns the document as every request shows it: title, author and year in the first line, then the text."""
-    known = [f'"{document.title}"', *(document.meta[key] for key in ("author", "year") if document.meta.get(key))]
-    heading = f"{', '.join(known)}."
+    heading = f"{document.heading}."
     if isinstance(document, DocumentPart):
         heading += f" Part {document.number} of {document.of}."
         heading += f" The whole: {document.summary}" if document.summary else ""

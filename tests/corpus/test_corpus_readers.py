@@ -10,7 +10,7 @@ from entigraph.corpus.cleaning import Cleaner
 from entigraph.corpus.readers.conversations import Conversations
 from entigraph.corpus.readers.fictional_corpora import FictionalBackground, FictionalConversations, FictionalCorpus
 from entigraph.corpus.readers.json_lines import JsonLines
-from entigraph.corpus.readers.quality import Quality, first_name_first
+from entigraph.corpus.readers.quality import Quality
 from entigraph.corpus.readers.text_files import TextFiles
 from entigraph.errors import DataError
 from entigraph.storage.jsonl import read_jsonl
@@ -37,9 +37,16 @@ def test_quality_folder_drops_duplicate_questions(quality_file: Path) -> None:
     assert content.counts == {"duplicate_questions": 4}
 
 
-def test_first_name_first() -> None:
-    assert first_name_first("Young, Robert F.") == "Robert F. Young"
-    assert first_name_first("Homer") == "Homer"
+def test_title_author_and_year_of_a_document() -> None:
+    young = Document(id="a", title="A", text="", meta={"author": "Young, Robert F.", "year": "1962"})
+    homer = Document(id="b", title="B", text="", meta={"author": "Homer", "year": ""})
+    unknown = Document(id="c", title="C", text="")
+    assert [document.citation for document in (young, homer, unknown)] == [
+        '"A" by Robert F. Young (1962)', '"B" by Homer', '"C"',
+    ]  # fmt: skip
+    assert [document.heading for document in (young, homer, unknown)] == [
+        '"A", Young, Robert F., 1962', '"B", Homer', '"C"',
+    ]  # fmt: skip
 
 
 def test_text_files_with_questions(tmp_path: Path) -> None:

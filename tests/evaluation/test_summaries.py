@@ -15,7 +15,7 @@ from entigraph.evaluation.backends.transformers_backend import TransformersBacke
 from entigraph.evaluation.base import Prompt, TaskInputs
 from entigraph.evaluation.models_under_test import EndpointModel, LocalModel
 from entigraph.evaluation.tasks.base import TaskContext
-from entigraph.evaluation.tasks.summaries import TOO_LONG, ClosedBookSummaries, cite
+from entigraph.evaluation.tasks.summaries import TOO_LONG, ClosedBookSummaries
 from entigraph.runtime.progress import SilentProgress
 from entigraph.storage.artifact import CHECKPOINTS
 from entigraph.storage.jsonl import read_jsonl, write_jsonl
@@ -95,7 +95,7 @@ def test_overflowing_prompt_is_counted(backend: TransformersBackend, tmp_path: P
 
 
 def test_cite() -> None:
-    assert [cite(document) for document in DOCUMENTS] == [
+    assert [document.citation for document in DOCUMENTS] == [
         '"The document" by Keith Laumer (1961)',
         '"The answer" by Plato',
         '"The question"',

@@ -133,20 +133,8 @@ def build_question(document: Document, raw: Any, location: str) -> Question:
     return Question(
         id=normalize_line(fields["question_unique_id"]),
         document_id=document.id,
-        text=f"{render_context(document)}: {fields['question'].strip()}",
+        text=f"In the context of {document.citation}: {fields['question'].strip()}",
         choices=[str(option).strip() for option in options],
         answer=gold - 1,
         group="hard" if fields["difficult"] else "easy",
     )
-
-
-def render_context(document: Document) -> str:
-    """Returns title, author and year as the paper names a document in a question (App. I.1)."""
-    author = " by " + first_name_first(document.meta["author"]) if document.meta.get("author") else ""
-    year = f" ({document.meta['year']})" if document.meta.get("year") else ""
-    return f'In the context of "{document.title}"{author}{year}'
-
-
-def first_name_first(author: str) -> str:
-    last, comma, first = author.partition(", ")
-    return f"{first} {last}" if comma else author

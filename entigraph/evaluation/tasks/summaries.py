@@ -46,7 +46,7 @@ class SummaryPrompt:
             raise ConfigError(f"evaluation prompts: {self.text!r}: {error}") from None
 
     def format(self, document: Document) -> str:
-        values = {"document": cite(document), "title": document.title, **document.meta}
+        values = {"document": document.citation, "title": document.title, **document.meta}
         return self.text.format(**{placeholder: values[placeholder] for placeholder in self.placeholders})
 
 
@@ -173,14 +173,6 @@ def build_summary_prompt(name: str, options: Any) -> SummaryPrompt:
 
 def summary_id(document: Document, prompt: str, sample: int) -> str:
     return f"{document.id}/{prompt}/{sample}"
-
-
-def cite(document: Document) -> str:
-    """Returns title, author and year of a document; the author "Laumer, Keith" becomes "Keith Laumer"."""
-    last, comma, first = document.meta.get("author", "").partition(", ")
-    author = f" by {first} {last}" if comma else f" by {last}" if last else ""
-    year = f" ({document.meta['year']})" if document.meta.get("year") else ""
-    return f'"{document.title}"{author}{year}'
 
 
 def score_summaries(summaries: Sequence[Summary]) -> dict[str, Any]:
