@@ -3,7 +3,6 @@
 Both use the OpenAI SDK, with a bearer token and retries that respect Retry-After.
 """
 
-import os
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -14,12 +13,12 @@ from typing import Any
 
 from entigraph.errors import ConfigError, LLMError
 from entigraph.llm.cost import FREE, Price, SpendingLimit, is_private_address
+from entigraph.llm.openai.openai_options import read_key, redact
 from entigraph.retrieval.base import iterate_completed
 from entigraph.retrieval.embedding_cache import Vector
 
 MIN_CHARACTERS_PER_TOKEN = 3  # a conservative estimate: English has more than four
 PASSAGES_PER_SEARCH = 100  # billing unit of rerankers
-MAX_MESSAGE_CHARACTERS = 300
 
 
 @dataclass(frozen=True)
@@ -37,12 +36,7 @@ class EndpointAddress:
     @property
     def key(self) -> str:
         """Returns the API key. Raises LLMError if it is not set for a public endpoint."""
-        key = os.environ.get(self.key_env) or ("none-needed" if is_private_address(self.url) else "")
-        if not key:
-            raise LLMError(
-                f"retriever.{self.option}: {self.key_env} is not set in the environment; export the key of {self.url}"
-            )
-        return key
+        return read_key(f"retriever.{self.option}", self.key_env, is_private_address(self.url))
 
     @cached_property
     def client(self) -> Any:
@@ -58,9 +52,8 @@ class EndpointAddress:
         try:
             yield
         except APIError as error:
-            message = str(getattr(error, "message", error)).replace(self.key, "<key>")[:MAX_MESSAGE_CHARACTERS]
             raise LLMError(
-                f"retriever.{self.option}: request to {self.url} failed: {message}. "
+                f"retriever.{self.option}: request to {self.url} failed: {redact(error, self.key)}. "
                 "Earlier responses are cached; run the same command to continue"
             ) from None
 

@@ -279,6 +279,9 @@ def test_paid_endpoint_needs_price_and_key(monkeypatch: pytest.MonkeyPatch) -> N
     monkeypatch.delenv("OPENAI_API_KEY", raising=False)
     with pytest.raises(LLMError, match="OPENAI_API_KEY is not set"):
         Dense(model="m", base_url="https://nowhere.example/v1", price=1.0).check()
+    monkeypatch.setenv("OPENAI_API_KEY", "sk-1\n")
+    with pytest.raises(LLMError, match="the value of OPENAI_API_KEY contains a line feed"):
+        Dense(model="m", base_url="https://nowhere.example/v1", price=1.0).check()
 
 
 @pytest.mark.parametrize(

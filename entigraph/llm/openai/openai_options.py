@@ -117,15 +117,7 @@ class OpenAIOptions:
     def key(self) -> str:
         """The API key. Raises LLMError if it is not set for a paid endpoint that is not on a private address."""
         keyless = self.price.free or all(map(is_private_address, self.addresses))
-        key = os.environ.get(self.api_key_env) or ("none-needed" if keyless else "")
-        if not key:
-            raise LLMError(f"llm.api_key_env: {self.api_key_env} is not set in the environment; export the API key")
-        if odd := next((character for character in key if not "!" <= character <= "~"), None):
-            raise LLMError(
-                f"llm.api_key_env: the value of {self.api_key_env} contains {CHARACTER_NAMES.get(odd, repr(odd))} "
-                f"(character {key.index(odd) + 1} of {len(key)}), which no key has; export the key again"
-            )
-        return key
+        return read_key("llm.api_key_env", self.api_key_env, keyless)
 
     def check(self) -> None:
         _ = self.key
@@ -148,10 +140,28 @@ class OpenAIOptions:
 
     def error_message(self, error: Any) -> str:
         """Returns the endpoint's error message, with the API key redacted."""
-        return str(getattr(error, "message", error)).replace(self.key, "<key>")[:MAX_MESSAGE_CHARACTERS]
+        return redact(error, self.key)
 
     def shorten(self, error: ReplyError) -> ReplyError:
         return replace(error, message=self.error_message(error.message))
+
+
+def read_key(option: str, variable: str, keyless: bool) -> str:
+    """Returns the API key in an environment variable. Raises LLMError if there is none and the endpoint needs one."""
+    key = os.environ.get(variable) or ("none-needed" if keyless else "")
+    if not key:
+        raise LLMError(f"{option}: {variable} is not set in the environment; export the API key")
+    if odd := next((character for character in key if not "!" <= character <= "~"), None):
+        raise LLMError(
+            f"{option}: the value of {variable} contains {CHARACTER_NAMES.get(odd, repr(odd))} "
+            f"(character {key.index(odd) + 1} of {len(key)}), which no key has; export the key again"
+        )
+    return key
+
+
+def redact(error: Any, key: str) -> str:
+    """Returns an endpoint's error message, shortened and without the API key."""
+    return str(getattr(error, "message", error)).replace(key, "<key>")[:MAX_MESSAGE_CHARACTERS]
 
 
 def split_address(address: Any) -> SplitResult | None:
