@@ -219,7 +219,7 @@ def test_labels_of_a_person_and_two_judges_are_compared(corpus: WrittenCorpus, s
     assert 0.9 < pairs["judge", "person"]["kappa"] < 1 and abs(pairs["judge", "second"]["kappa"]) < 0.3
     assert server.stats()["ok"] == 60, "the answers of the second judge are cached"
     for text, message in (("id,verdict\nnobody,supported\n", "not of this sample"),
-                          (f"id,verdict\n{lines[0]['id']},perhaps\n", "verdict 'perhaps'"),
+                          (f"id,verdict\n{lines[0]['id']},perhaps\n", "got 'perhaps'"),
                           (f"id,verdict\n{lines[0]['id']},\n{lines[0]['id']},\n", "labeled twice")):  # fmt: skip
         labeled.write_text(text)
         with pytest.raises(DataError, match=message):
