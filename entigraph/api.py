@@ -21,6 +21,7 @@ from entigraph.pipeline.dry_run import artifact_state, render_plan
 from entigraph.pipeline.loading import load_run
 from entigraph.pipeline.registration import register_config
 from entigraph.pipeline.run import Run
+from entigraph.runtime.devices import use_expandable_segments
 from entigraph.runtime.progress import TerminalProgress
 from entigraph.storage import artifact
 from entigraph.storage.artifact import read_json
@@ -159,6 +160,7 @@ def run(config: DictConfig) -> Result:
     Raises ConfigError if the configuration is invalid, and other EntigraphErrors as the command line prints them.
     """
     with hydra_initialized():
+        use_expandable_segments()
         prepared = load_run(config)
         execution.run_pipeline(prepared, TerminalProgress())
         return load_result(prepared)

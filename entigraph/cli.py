@@ -27,6 +27,7 @@ from entigraph.pipeline import dry_run, execution, preview
 from entigraph.pipeline.analysis_step import analyze
 from entigraph.pipeline.loading import load_run
 from entigraph.pipeline.registration import register_config
+from entigraph.runtime.devices import use_expandable_segments
 from entigraph.runtime.progress import TerminalProgress
 from entigraph.sweep.multirun import print_artifacts
 from entigraph.sweep.sweep_job import is_sweep_job, run_sweep_job
@@ -160,6 +161,7 @@ def check_commands(words: Sequence[str]) -> None:
 def main() -> None:
     os.environ["HYDRA_FULL_ERROR"] = "1"  # otherwise Hydra prints exceptions itself, in its own form
     os.environ[COMMAND_VARIABLE] = uuid4().hex
+    use_expandable_segments()
     make_working_directory_importable()
     sys.stdout.reconfigure(line_buffering=True)  # type: ignore[union-attr]
     raise SystemExit(run_command_line())

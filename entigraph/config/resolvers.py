@@ -11,6 +11,7 @@ def register() -> None:
     OmegaConf.register_new_resolver("absolute", absolute, replace=True)
     OmegaConf.register_new_resolver("choices", choices, replace=True)
     OmegaConf.register_new_resolver("cores", cores, replace=True)
+    OmegaConf.register_new_resolver("gpus", gpus, replace=True)
     OmegaConf.register_new_resolver("largest", largest, replace=True)
 
 
@@ -28,6 +29,11 @@ def cores() -> int:
     from joblib import cpu_count
 
     return int(cpu_count())
+
+
+def gpus(accelerator: str, devices: int) -> int | None:
+    """Returns the number of GPUs to request of a cluster for a trainer; None if it trains on the CPU."""
+    return None if accelerator == "cpu" else devices
 
 
 def largest(values: Sequence[int], other: int | None) -> int:

@@ -6,7 +6,7 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
-from entigraph.errors import DataError
+from entigraph.errors import ArtifactError, DataError
 from entigraph.evaluation.base import Backend, ModelUnderTest, TaskInputs
 from entigraph.evaluation.tasks.base import EvaluationTask, TaskContext
 from entigraph.runtime.progress import Progress
@@ -47,7 +47,11 @@ def run(
             return backends[0]
 
         for name, task in tasks.items():
-            scores[name] = task.evaluate(context(name))
+            try:
+                scores[name] = task.evaluate(context(name))
+            except RuntimeError as error:
+                raise_if_out_of_memory(error, name)
+                raise
             if notes := getattr(backends[0], "notes", None) if backends else None:
                 scores[name]["answer_notes"] = dict(notes)  # of this task and those before
         backends.clear()
@@ -57,6 +61,16 @@ def run(
         scores[name]["data_losses"] = {**collect_losses(task.data_losses(scores[name])), **earlier}
     write_json(out / "scores.json", scores)
     return {name: select_headline_scores(task, scores[name]) for name, task in tasks.items()}
+
+
+def raise_if_out_of_memory(error: RuntimeError, name: str) -> None:
+    """Raises ArtifactError, with what to set, if the error is torch's for a full GPU."""
+    import torch
+
+    if isinstance(error, torch.OutOfMemoryError):
+        raise ArtifactError(
+            f"evaluation.{name}: out of GPU memory; lower evaluation.{name}.batch_tokens. The same command continues"
+        ) from error
 
 
 def validate_task(task: EvaluationTask, name: str, inputs: TaskInputs) -> None:

@@ -30,6 +30,7 @@ from entigraph.training.component_nodes import check_buildable, has_external_nod
 from entigraph.training.float8 import check_float8
 from entigraph.training.optim import check_optimizer_package
 from entigraph.training.starting_models import difference_of
+from entigraph.training.trainer import check_attention
 
 POLL_S, RANK_0_TIMEOUT_S = 0.2, 600.0
 HINTS = {
@@ -131,7 +132,9 @@ def find_problems(run: Run) -> list[str]:
 
 def find_training_problems(run: Run) -> list[str]:
     """Returns what would stop training: a missing GPU, incomplete weights, callbacks that cannot be built."""
-    problems = collect_problems(check_accelerator, run.trainer.accelerator)
+    devices = run.trainer.devices if process_group().ranks == 1 else 1  # torchrun and srun place one process on each
+    problems = collect_problems(check_accelerator, run.trainer.accelerator, devices)
+    problems += collect_problems(check_attention, run.trainer.attention)
     problems += collect_problems(check_optimizer_package, run.optim)
     problems += collect_problems(check_float8, run.trainer.float8, adapter_of(run.model))
     nodes = resolved_nodes(run.config)

@@ -28,8 +28,8 @@ def keep_freed_memory() -> None:
 def use_expandable_segments() -> None:
     """Lets torch grow its blocks of GPU memory, which avoids running out by fragmentation.
 
-    Without it, the largest micro-batch that fits by arithmetic may not fit. Must be called before torch is imported. A
-    value that the user set is kept.
+    Without it, the largest micro-batch that fits by arithmetic may not fit. Must be called before a GPU is
+    used. A value that the user set is kept.
     """
     if "PYTORCH_CUDA_ALLOC_CONF" not in os.environ:  # the older name, whose value the newer would override
         os.environ.setdefault("PYTORCH_ALLOC_CONF", "expandable_segments:True")
@@ -44,13 +44,18 @@ def pick_accelerator(accelerator: str) -> str:
     return "cuda" if torch.cuda.is_available() else "cpu"
 
 
-def check_accelerator(accelerator: str) -> None:
-    """Raises ConfigError if this machine does not have the accelerator, or torch cannot use its GPU."""
+def check_accelerator(accelerator: str, devices: int = 1) -> None:
+    """Raises ConfigError if this machine lacks the accelerator or has fewer GPUs, or torch cannot use its GPU."""
     if accelerator not in ("auto", "cuda", "gpu"):
         return
     import torch
 
     if torch.cuda.is_available():
+        if devices > (gpus := torch.cuda.device_count()):
+            raise ConfigError(
+                f"trainer.devices must be at most {gpus}, the number of GPUs of this machine, got {devices}; set "
+                f"trainer.devices={gpus}"
+            )
         return
     gpu = nvidia_gpu()
     if gpu:

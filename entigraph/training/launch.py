@@ -18,6 +18,7 @@ from pathlib import Path
 from random import SystemRandom
 from typing import Any, cast
 
+from entigraph.config.resolvers import cores
 from entigraph.errors import ArtifactError, ConfigError, DataError, EntigraphError
 from entigraph.runtime.processes import INTERRUPTED, TERMINATED, Preempted
 from entigraph.runtime.progress import Advance, Progress, SilentProgress
@@ -59,6 +60,7 @@ def launch(job: TrainingJob, progress: Progress, record: Callable[[dict[str, flo
 def start_ranks(job: TrainingJob, file: Path) -> Iterator[list["subprocess.Popen[bytes]"]]:
     """Yields the child processes, and kills those still running on exit. They also exit if this process is killed."""
     shared = {
+        "OMP_NUM_THREADS": os.environ.get("OMP_NUM_THREADS", str(max(1, cores() // job.trainer.world_size))),
         "MASTER_ADDR": "127.0.0.1",
         "MASTER_PORT": str(free_port()),
         "WORLD_SIZE": str(job.trainer.world_size),
@@ -177,9 +179,12 @@ def raise_failure(failed: Mapping[int, int], folder: Path, stop_requested: threa
     if status == INTERRUPTED:
         raise KeyboardInterrupt
     reason = f"was killed by {signal.Signals(-status).name}" if status < 0 else f"exited with status {status}"
-    # NCCL aborts a process that waited too long for another.
-    cause = "another rank did not answer within trainer.timeout_s?" if status == -signal.SIGABRT else "out of memory?"
+    causes: Mapping[int, str] = {  # NCCL aborts a process that waited too long for another
+        signal.SIGABRT: " (another rank did not answer within trainer.timeout_s?)",
+        signal.SIGKILL: " (out of memory?)",
+    }
+    output = "its traceback" if status > 0 else "the output"
     raise ArtifactError(
-        f"training: the process of rank {rank} {reason} ({cause}); see the output above. The same command "
+        f"training: the process of rank {rank} {reason}{causes.get(-status, '')}; see {output} above. The same command "
         "continues from the latest checkpoint"
     )

@@ -1,7 +1,7 @@
 """LightningModule that trains a Hugging Face causal language model on packed sequences."""
 
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Any, cast
 
 import lightning as L
 import torch
@@ -11,6 +11,7 @@ from torch.distributed.fsdp import FSDPModule
 from torch.distributed.tensor import DTensor
 from transformers import PreTrainedModel
 
+from entigraph.errors import ConfigError
 from entigraph.training.data_schedule import SOURCES
 from entigraph.training.datamodule import Batch
 from entigraph.training.loss import IGNORED, TokenLosses
@@ -131,10 +132,38 @@ class CausalLMModule(L.LightningModule):
 
     def on_train_start(self) -> None:
         """Logs the metrics of the step that training resumes from, because a killed run may not have logged them."""
+        data = cast(Any, self.trainer).datamodule
+        if data.config.document_mask:
+            self.check_document_mask(data.micro_batch_size, data.config.context_length)
         if self.metrics:
             values = {name: value for name, value in self.metrics.items() if name != "step"}
             for logger in self.loggers:
                 logger.log_metrics(values, step=int(self.metrics["step"]))
+
+    @torch.no_grad()
+    def check_document_mask(self, rows: int, length: int) -> None:
+        """Raises ConfigError if a document affects the losses of the next one.
+
+        Models derive the mask from the position ids. Some architectures have none, and FlashAttention-2 has it for
+        single sequences only.
+        """
+        half, generator = length // 2, torch.Generator().manual_seed(0)
+        draws = torch.randint(self.net.config.get_text_config().vocab_size, (2, rows, length), generator=generator)
+        ids, other = draws.to(self.trainer.strategy.root_device)
+        other[:, half:] = ids[:, half:]
+        positions = torch.cat([torch.arange(half), torch.arange(length - half)]).repeat(rows, 1).to(ids.device)
+        self.net.train(False)
+        with self.trainer.precision_plugin.forward_context():
+            second, expected = (self.losses(inputs, ids, positions)[:, half:] for inputs in (ids, other))
+        self.net.train()
+        tolerance = 1e-5 if self.compute_dtype == torch.float32 else 0.05  # 0 but for mixtures of experts, and FP8
+        if not torch.allclose(second, expected, rtol=0, atol=tolerance, equal_nan=True):
+            config = self.net.config
+            raise ConfigError(
+                f"data.document_mask: {config.model_type} with trainer.attention={config._attn_implementation} does "
+                "not restrict attention to documents; set data.document_mask=false, trainer.attention=sdpa or "
+                "trainer.micro_batch_size=1"
+            )
 
     def configure_gradient_clipping(
         self, optimizer: Any, gradient_clip_val: float | None = None, gradient_clip_algorithm: str | None = None

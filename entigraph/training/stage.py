@@ -10,14 +10,14 @@ from pathlib import Path
 from typing import Any
 
 from entigraph.errors import ConfigError
-from entigraph.runtime.devices import check_accelerator, use_expandable_segments
+from entigraph.runtime.devices import check_accelerator
 from entigraph.runtime.processes import ProcessGroup, process_group
 from entigraph.runtime.progress import Progress
 from entigraph.training.device_fit import TrainingTarget, alternatives, choose_settings, describe
 from entigraph.training.float8 import check_float8
 from entigraph.training.memory import find_device, read_shape
 from entigraph.training.optim import check_optimizer_package, moment_bytes
-from entigraph.training.trainer import TrainerSettings
+from entigraph.training.trainer import TrainerSettings, check_attention
 from entigraph.training.training_job import TrainingJob
 
 
@@ -54,13 +54,13 @@ def run(
         from entigraph.training.weight_difference import check_difference
 
         check_difference(job.model.path, job.difference)
-    use_expandable_segments()
     job.trainer.accumulation(job.data.batch_size)
     job, reason = with_chosen_settings(job)
     trainer = job.trainer
     current = process_group()
     check_world_size(current, trainer)
-    check_accelerator(trainer.accelerator)
+    check_accelerator(trainer.accelerator, trainer.devices if current.ranks == 1 else 1)
+    check_attention(trainer.attention)
     check_optimizer_package(job.optim)
     check_float8(trainer.float8, job.adapter)
     if current.rank == 0 and reason:

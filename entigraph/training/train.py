@@ -100,8 +100,18 @@ def find_rank_context(job: TrainingJob) -> RankContext:
 def train(job: TrainingJob, progress: Progress, record: Record) -> dict[str, Any]:
     silence_libraries()
     context = find_rank_context(job)
-    with process_group_errors(context, job.trainer.timeout_s):
-        return train_rank(job, context, progress, record)
+    deterministic = torch.are_deterministic_algorithms_enabled()
+    torch.backends.cuda.enable_cudnn_sdp(True)  # an evaluation disables it for the process
+    try:
+        with process_group_errors(context, job.trainer.timeout_s):
+            return train_rank(job, context, progress, record)
+    except torch.OutOfMemoryError as error:
+        raise ArtifactError(
+            "training: out of GPU memory; set trainer.micro_batch_size=1 or trainer.activation_checkpointing=full, or "
+            "both to auto (entigraph plan shows what fits). The same command continues from the latest checkpoint"
+        ) from error
+    finally:
+        torch.use_deterministic_algorithms(deterministic)  # trainer.deterministic sets it for the process
 
 
 @contextmanager
@@ -272,10 +282,13 @@ def build_trainer(
     async_saves = job.trainer.async_checkpoints
     strategy.async_saves = context.accelerator == "cuda" if async_saves is None else async_saves
     mixed = context.precision == "bf16-mixed" and not context.sharded  # FSDP applies mixed precision itself
+    interval = job.trainer.val_check_interval
+    if isinstance(interval, int):  # Lightning counts micro-batches, and rejects more than there are
+        interval = min(interval, steps) * accumulation
     arguments = {
         "enable_checkpointing": any(isinstance(callback, Checkpoint) for callback in callbacks),
-        "val_check_interval": 0.1 if job.data.validation_fraction else None,
         **job.trainer.lightning_arguments(),
+        "val_check_interval": 0.1 if interval is None and job.data.validation_fraction else interval,
         "enable_progress_bar": job.trainer.shows_lightning_bar,
     }
     return L.Trainer(

@@ -3,12 +3,13 @@
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
+from importlib.util import find_spec
 from typing import Any
 
 from entigraph.config.fields import runtime_field
 from entigraph.errors import ConfigError
 
-AUTO = "auto"
+AUTO, FLASH_ATTENTION = "auto", "flash_attention_2"
 AUTO_SETTINGS = ("compile", "activation_checkpointing", "micro_batch_size", "gradient_dtype")  # see device_fit.py
 CHOICES: Mapping[str, Sequence[str]] = {
     "accelerator": ("auto", "cpu", "cuda", "gpu"),
@@ -16,7 +17,7 @@ CHOICES: Mapping[str, Sequence[str]] = {
     "gradient_clip_algorithm": ("norm", "value"),
     "activation_checkpointing": ("none", "selective", "full", AUTO),
     "compile": ("none", "blocks", AUTO),
-    "attention": ("auto", "sdpa", "eager", "flash_attention_2", "flex_attention"),
+    "attention": ("auto", "sdpa", "eager", FLASH_ATTENTION, "flex_attention"),
     "gradient_dtype": ("float32", "bfloat16", AUTO),
     "save_dtype": ("float32", "bfloat16"),
     "float8": ("none", "tensorwise", "rowwise"),
@@ -57,15 +58,14 @@ INEXACT = ("limit_train_batches", "overfit_batches", "max_time", "fast_dev_run",
 
 @dataclass(frozen=True, kw_only=True)
 class TrainerSettings:
-    """All arguments of `lightning.Trainer` that do not conflict with the data schedule or exact resume.
+    """The arguments of `lightning.Trainer` that have an effect and do not conflict with the schedule or exact resume.
 
-    Not included are `strategy` (exact resume needs ours), `callbacks` and `logger` (separate config groups), and
-    `plugins`, `use_distributed_sampler`, `default_root_dir`, `barebones` and `model_registry`.
+    Those left out, with the reasons, are in `tests/training/test_trainer_arguments.py`.
 
     `max_epochs` counts passes over the synthetic blocks; `max_steps` takes precedence. `devices` is per node.
     `precision` auto is 32-true on hardware without native bf16; otherwise bf16-true on one GPU (bf16 weights with their
-    low 16 bits in the optimizer) and bf16-mixed elsewhere (fp32 weights). `val_check_interval` defaults to ten
-    validations per run.
+    low 16 bits in the optimizer) and bf16-mixed elsewhere (fp32 weights). `val_check_interval` is a fraction of the run
+    or a number of optimizer steps; by default a tenth of the run.
 
     Additional arguments: `micro_batch_size` defaults to a device's entire part of the batch. `gradient_dtype` is the
     dtype in which bf16-true accumulates gradients. These two, `compile` and `activation_checkpointing` can be "auto":
@@ -115,13 +115,8 @@ class TrainerSettings:
     deterministic: Any = None
     benchmark: bool | None = runtime_field(None)
     detect_anomaly: bool | None = runtime_field(None)
-    inference_mode: bool | None = runtime_field(None)
     limit_val_batches: Any = runtime_field(None)
-    limit_test_batches: Any = runtime_field(None)
-    limit_predict_batches: Any = runtime_field(None)
-    check_val_every_n_epoch: int | None = runtime_field(None)
     num_sanity_val_steps: int | None = runtime_field(0)
-    enable_checkpointing: bool | None = runtime_field(None)
     enable_progress_bar: bool | None = runtime_field(False)
     enable_model_summary: bool | None = runtime_field(False)
     enable_autolog_hparams: bool | None = runtime_field(None)
@@ -147,6 +142,11 @@ class TrainerSettings:
         if self.float8 != "none" and self.precision == "32-true":
             problems.append(
                 f"trainer.float8={self.float8} needs trainer.precision=bf16-mixed, got 32-true; set it, or float8=none"
+            )
+        if self.attention == FLASH_ATTENTION and self.precision == "32-true":
+            problems.append(
+                f"trainer.attention={FLASH_ATTENTION} needs 16-bit weights, got trainer.precision=32-true; set "
+                "attention=sdpa or precision=bf16-mixed"
             )
         if self.sharding == "hybrid" and self.num_nodes == 1:
             problems.append(
@@ -209,3 +209,15 @@ class TrainerSettings:
         if per_device % micro:
             raise ConfigError(f"trainer.micro_batch_size: {micro} does not divide data.batch_size {batch_size}{suffix}")
         return per_device // micro
+
+
+def check_attention(attention: str) -> None:
+    """Raises ConfigError if the package of an attention implementation is not installed."""
+    if attention != FLASH_ATTENTION:
+        return
+    from transformers.utils.import_utils import is_flash_attn_2_available
+
+    if not is_flash_attn_2_available() and find_spec("kernels") is None:
+        raise ConfigError(
+            f"trainer.attention={FLASH_ATTENTION} needs a GPU and the package flash-attn or kernels; set attention=sdpa"
+        )

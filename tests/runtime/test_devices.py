@@ -42,6 +42,15 @@ def test_a_cpu_is_accepted_next_to_a_gpu(listed_gpu: None) -> None:
     assert (device.name, device.peak, device.shared) == ("NVIDIA H200", 989e12, False)
 
 
+def test_more_devices_than_gpus_are_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 4)
+    check_accelerator("cuda", 4)
+    check_accelerator("cpu", 8)
+    with pytest.raises(ConfigError, match="trainer.devices must be at most 4.*got 8; set trainer.devices=4"):
+        check_accelerator("cuda", 8)
+
+
 def test_nvidia_smi_is_called_once(listed_gpu: None, tmp_path: Path) -> None:
     assert nvidia_gpu() == "NVIDIA H200, 143771"
     (tmp_path / "nvidia-smi").unlink()

@@ -7,7 +7,10 @@ import signal
 from pathlib import Path
 
 import pytest
+from hydra import compose
 
+from entigraph.config.composition import hydra_initialized
+from entigraph.pipeline.registration import register_config
 from entigraph.runtime.processes import Preempted, save_before_requeue
 from entigraph.storage import locks
 from entigraph.storage.artifact import artifact_folder
@@ -80,6 +83,14 @@ def test_slurm_without_sbatch_is_one_error(command_here: Command) -> None:
     process = command_here("run", "experiments=smoke", "launcher=slurm")
     assert process.returncode == 1 and "sbatch not found" in process.stderr and "Traceback" not in process.stderr
     assert command_here("plan", "experiments=smoke", "launcher=slurm").returncode == 0
+
+
+@pytest.mark.parametrize(("trainer", "gpus"), [("cpu", None), ("gpu", 1), ("fsdp", 8)])
+def test_slurm_requests_the_gpus_of_the_trainer(trainer: str, gpus: int | None) -> None:
+    register_config()
+    with hydra_initialized():
+        config = compose("config", ["launcher=slurm", f"trainer={trainer}"], return_hydra_config=True)
+        assert config.hydra.launcher.gpus_per_node == gpus
 
 
 def is_complete(file: Path) -> bool:

@@ -16,7 +16,7 @@ from entigraph.errors import ConfigError
 from entigraph.training import loss
 from entigraph.training.loss import IGNORED, ChunkedLosses, TokenLosses, chunked_losses
 from entigraph.training.optim import adamw, check_optimizer, parameter_groups
-from entigraph.training.optim.schedules import cosine_with_warmup, linear_with_warmup
+from entigraph.training.optim.schedules import check_scheduler, cosine_with_warmup, linear_with_warmup
 from entigraph.training.optim.split_bf16_adamw import SplitBF16AdamW, join, split, split_weights
 from entigraph.training.starting_models import RandomLlama
 
@@ -168,3 +168,9 @@ def test_optimizer_arguments_out_of_range_are_errors() -> None:
         ConfigError, match=r"optim.lr must be positive, got -1\noptim.betas must be .* got \[0.9, 1.5\]"
     ):
         check_optimizer(partial(adamw, lr=-1, betas=[0.9, 1.5]))
+
+
+def test_scheduler_that_needs_a_loss_is_an_error() -> None:
+    check_scheduler(partial(torch.optim.lr_scheduler.StepLR, step_size=1))
+    with pytest.raises(ConfigError, match="ReduceLROnPlateau needs the validation loss"):
+        check_scheduler(partial(torch.optim.lr_scheduler.ReduceLROnPlateau, factor=0.5))

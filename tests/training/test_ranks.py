@@ -6,6 +6,7 @@ import random
 import signal
 import subprocess
 import sys
+import threading
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -18,7 +19,7 @@ from safetensors.torch import load_file
 from entigraph.errors import ArtifactError, ConfigError
 from entigraph.runtime.processes import ProcessGroup, process_group
 from entigraph.tokenization.builders import ByteTokenizer
-from entigraph.training.launch import free_port
+from entigraph.training.launch import free_port, raise_failure
 from entigraph.training.model_checks import NonFiniteLossError
 from entigraph.training.starting_models import RandomLlama
 from tests.conftest import write_shards
@@ -247,8 +248,6 @@ def test_terminated_run_resumes_with_fewer_ranks(folder: Path, start: Start, unb
 
 @pytest.mark.slow
 def test_killed_rank_ends_the_others_with_one_message(folder: Path, start: Start) -> None:
-    import threading
-
     def kill_one() -> None:
         metrics = folder / "one-killed" / "metrics.jsonl"
         wait_for(lambda: len(ranks_of(folder, "one-killed")) >= 2 and metrics.exists(), interval_s=0.01)
@@ -264,6 +263,19 @@ def test_error_of_a_rank_is_raised_in_the_parent(folder: Path) -> None:
     with pytest.raises(NonFiniteLossError, match="non-finite loss at step"):
         train(folder, "nonfinite", devices=2, nodes={"optim": {"lr": 1e30}}, gradient_clip_val=None)
     assert not list((folder / "nonfinite" / "checkpoints").glob("step-*"))
+
+
+@pytest.mark.parametrize(
+    ("status", "reason"),
+    [
+        (1, "exited with status 1; see its traceback above"),
+        (-9, r"was killed by SIGKILL \(out of memory\?\); see the output above"),
+        (-11, "was killed by SIGSEGV; see the output above"),
+    ],
+)
+def test_exit_status_of_a_rank_is_explained(status: int, reason: str, tmp_path: Path) -> None:
+    with pytest.raises(ArtifactError, match=f"the process of rank 1 {reason}"):
+        raise_failure({1: status}, tmp_path, threading.Event())
 
 
 def test_batch_size_that_devices_cannot_share_is_an_error(folder: Path) -> None:

@@ -2,29 +2,36 @@
 
 import inspect
 from dataclasses import fields
+from importlib.util import find_spec
 
 import lightning as L
 import pytest
+import torch
 
 from entigraph.errors import ConfigError
-from entigraph.training.trainer import ADDITIONAL, TrainerSettings
+from entigraph.training.trainer import ADDITIONAL, TrainerSettings, check_attention
 
 LEFT_OUT = {
-    "strategy",
-    "callbacks",
-    "logger",
-    "plugins",
-    "use_distributed_sampler",
-    "default_root_dir",
-    "barebones",
-    "model_registry",
+    "strategy": "exact resume needs ours",
+    "callbacks": "a config group",
+    "logger": "a config group",
+    "plugins": "follow from the launcher",
+    "use_distributed_sampler": "the data schedule divides batches",
+    "default_root_dir": "the artifact's folder",
+    "barebones": "disables callbacks and loggers",
+    "model_registry": "checkpoints are in the artifact's folder",
+    "enable_checkpointing": "follows from callbacks, which cannot contain a checkpoint if it is false",
+    "inference_mode": "applies to validate, test and predict, not to fit",
+    "limit_test_batches": "nothing is tested by Lightning",
+    "limit_predict_batches": "nothing is predicted by Lightning",
+    "check_val_every_n_epoch": "Lightning sees one epoch, so that 2 would disable validation",
 }
 
 
 def test_settings_cover_lightnings_arguments() -> None:
     ours = {field.name for field in fields(TrainerSettings)}
     lightnings = set(inspect.signature(L.Trainer.__init__).parameters) - {"self"}
-    assert ours - set(ADDITIONAL) == lightnings - LEFT_OUT
+    assert ours - set(ADDITIONAL) == lightnings - {*LEFT_OUT}
 
 
 def test_accumulation_divides_the_batch() -> None:
@@ -34,3 +41,12 @@ def test_accumulation_divides_the_batch() -> None:
         TrainerSettings(accumulate_grad_batches=3).accumulation(8)
     with pytest.raises(ConfigError, match="set one of them"):
         TrainerSettings(micro_batch_size=2, accumulate_grad_batches=4).accumulation(8)
+
+
+@pytest.mark.skipif(torch.cuda.is_available() or find_spec("kernels") is not None, reason="may be available")
+def test_flash_attention_needs_a_package_and_16_bits() -> None:
+    check_attention("sdpa")
+    with pytest.raises(ConfigError, match="needs a GPU and the package flash-attn or kernels"):
+        check_attention("flash_attention_2")
+    with pytest.raises(ConfigError, match="needs 16-bit weights, got trainer.precision=32-true"):
+        TrainerSettings(attention="flash_attention_2", precision="32-true")

@@ -383,6 +383,24 @@ def test_persistent_buffers_are_kept(trainer: dict[str, object], tokens: Path, t
     assert {*saved} == {*first} and len(scalars) == 2 and all(saved[name].item() == 0.5 for name in scalars)
 
 
+def test_document_mask_that_the_model_ignores_is_an_error(tokens: Path, tokenizer: Path, tmp_path: Path) -> None:
+    from transformers import OPTConfig, OPTForCausalLM
+
+    sizes = {"hidden_size": 32, "word_embed_proj_dim": 32, "ffn_dim": 64, "num_hidden_layers": 1}
+    config = OPTConfig(vocab_size=257, num_attention_heads=2, max_position_embeddings=64, **sizes)
+    OPTForCausalLM(config).save_pretrained(tmp_path / "opt")
+    options: dict[str, Any] = {"data": {"document_mask": True}, "trainer": {"max_steps": 1}}
+    with pytest.raises(ConfigError, match="data.document_mask: opt with trainer.attention=sdpa does not restrict"):
+        train(tokens, tokenizer, tmp_path / "ignored", model=pretrained(tmp_path / "opt"), **options)
+    assert train(tokens, tokenizer, tmp_path / "out", **options)["steps"] == 1
+
+
+def test_global_settings_of_torch_are_those_before_training(tokens: Path, tokenizer: Path, tmp_path: Path) -> None:
+    torch.backends.cuda.enable_cudnn_sdp(False)  # as an evaluation does
+    train(tokens, tokenizer, tmp_path / "out", trainer={"max_steps": 1, "deterministic": True})
+    assert torch.backends.cuda.cudnn_sdp_enabled() and not torch.are_deterministic_algorithms_enabled()
+
+
 def test_model_card_describes_the_training(tokens: Path, tokenizer: Path, tmp_path: Path) -> None:
     train(tokens, tokenizer, tmp_path / "out", origin={"corpus": "two lighthouses", "note": "fictional"})
     card = (tmp_path / "out" / "model" / "README.md").read_text()

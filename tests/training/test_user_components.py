@@ -11,7 +11,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from entigraph.errors import ConfigError
+from entigraph.errors import ArtifactError, ConfigError
 from entigraph.runtime.progress import SilentProgress
 from entigraph.tokenization.builders import ByteTokenizer
 from entigraph.training import stage
@@ -44,6 +44,11 @@ class StopAt(L.Callback):
     def on_train_batch_end(self, trainer, module, *args):
         if trainer.global_step == self.step:
             raise ZeroDivisionError
+
+
+class RunOutOfMemory(L.Callback):
+    def on_train_batch_end(self, trainer, module, *args):
+        raise torch.OutOfMemoryError("CUDA out of memory")
 
 
 class SlowSGD(torch.optim.SGD):
@@ -149,6 +154,12 @@ def test_error_of_the_last_save_of_a_user_callback_is_raised(periodic: bool, roo
         resource.setrlimit(resource.RLIMIT_FSIZE, limit)
 
 
+def test_full_gpu_is_reported_with_what_to_set(root: Path) -> None:
+    callbacks = {"mine": {"_target_": "user_components.RunOutOfMemory"}}
+    with pytest.raises(ArtifactError, match="training: out of GPU memory; set trainer.micro_batch_size=1"):
+        train(root, "out", callbacks=callbacks, trainer={"accelerator": "cpu"})
+
+
 def test_user_module_replaces_ours(root: Path) -> None:
     module = {"_target_": "user_components.FrozenEmbedding"}
     train(root, "out", module=module, trainer={"max_steps": 3, "accelerator": "cpu"})
@@ -197,7 +208,7 @@ def test_validation_loss_is_the_mean_over_held_out_tokens(root: Path, devices: i
 
 
 def test_validation_does_not_change_training_or_its_resume(root: Path) -> None:
-    trainer = {"max_steps": 16, "accelerator": "cpu", "val_check_interval": 5}
+    trainer = {"max_steps": 16, "accelerator": "cpu", "val_check_interval": 5, "micro_batch_size": 2}
     train(root, "plain", trainer={**trainer, "val_check_interval": None})
     data = {"validation_fraction": 0.1}
     train(root, "validated", data=data, trainer=trainer)
@@ -209,6 +220,10 @@ def test_validation_does_not_change_training_or_its_resume(root: Path) -> None:
     assert all(torch.equal(weights[0][name], other[name]) for other in weights[1:] for name in other)
     runs = [[(line["step"], line.get("val_loss")) for line in metrics(root, name)] for name in ("validated", "resumed")]
     assert runs[0] == runs[1]
+    validated = [step for step, loss in runs[0] if loss is not None]
+    assert validated[:3] == [5, 10, 15], "the interval is in optimizer steps"
+    longer = {"max_steps": 2, "accelerator": "cpu", "val_check_interval": 500}
+    assert "val_loss" in train(root, "longer", data=data, trainer=longer)
 
 
 def test_inexact_arguments_are_recorded(root: Path) -> None:

@@ -23,7 +23,8 @@ class FiniteCheck(L.Callback):
         if not is_step_end(trainer) or module.step_losses is None or module.grad_norm is None:
             return
         self.check_last_step()
-        values = torch.stack([module.step_losses[0].mean().float(), module.grad_norm.float()])
+        loss = module.step_losses[0].mean().float()
+        values = torch.stack([loss, module.grad_norm.float().to(loss.device)])  # of the CPU, with trainer.cpu_offload
         self.step = trainer.global_step
         if values.is_cuda:
             self.copy = torch.empty(2, pin_memory=True).copy_(values, non_blocking=True)

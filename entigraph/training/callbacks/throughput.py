@@ -19,6 +19,8 @@ class Throughput(L.Callback):
     Model FLOPs utilization (MFU) is defined for 16-bit training of Llama-like models on the GPUs in `memory.PEAKS`.
     """
 
+    time = validation_start = 0.0
+
     def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         self.data = cast(SyntheticDataModule, cast(Any, trainer).datamodule)
         schedule = self.data.schedule
@@ -26,7 +28,10 @@ class Throughput(L.Callback):
         module = cast(CausalLMModule, pl_module)
         frozen = not all(parameter.requires_grad for parameter in module.net.parameters())
         self.flops_per_token = flops_per_token(module.net.config.to_dict(), schedule.context_length, frozen)
-        self.peak = peak_flops(module.device, module.compute_dtype)
+        self.device = trainer.strategy.root_device  # with trainer.cpu_offload, the module is on the CPU
+        if self.device.type == "cuda":
+            torch.cuda.reset_peak_memory_stats(self.device)
+        self.peak = peak_flops(self.device, module.compute_dtype)
         self.time, self.step, self.waited = time.perf_counter(), trainer.global_step, 0.0
 
     def on_train_batch_end(self, trainer: L.Trainer, pl_module: L.LightningModule, *args: Any) -> None:
@@ -38,12 +43,18 @@ class Throughput(L.Callback):
         values = {
             "tokens_per_second": tokens_per_second,
             "waiting_for_data": (waited - self.waited) / elapsed,
-            "peak_memory_gib": peak_memory(pl_module.device) / 2**30,
+            "peak_memory_gib": peak_memory(self.device) / 2**30,
         }
         if self.flops_per_token and self.peak:
             values["mfu"] = tokens_per_second * self.flops_per_token / (self.peak * trainer.world_size)
         pl_module.log_dict({name: float64(value) for name, value in values.items()}, on_step=True, batch_size=1)
         self.time, self.step, self.waited = now, step, waited
+
+    def on_validation_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        self.validation_start = time.perf_counter()
+
+    def on_validation_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        self.time += time.perf_counter() - self.validation_start  # validation is no part of the speed
 
 
 def peak_flops(device: torch.device, dtype: torch.dtype) -> float | None:

@@ -71,9 +71,14 @@ def build_scheduler(scheduler: SchedulerFactory, optimizer: "Optimizer", num_tra
 
 
 def check_scheduler(scheduler: SchedulerFactory) -> None:
-    """Raises ConfigError if the scheduler is not `_partial_`, or listing its ratios that are out of range."""
+    """Raises ConfigError if the scheduler is not `_partial_`, needs a loss, or has ratios that are out of range."""
     if not isinstance(scheduler, partial):
         raise ConfigError("scheduler: set scheduler._partial_=true; the optimizer is added when training starts")
+    if "ReduceLROnPlateau" in {base.__name__ for base in getattr(scheduler.func, "__mro__", ())}:
+        raise ConfigError(
+            "scheduler: ReduceLROnPlateau needs the validation loss, which schedulers do not receive; choose one that "
+            "depends on the step only, such as scheduler=cosine_with_warmup"
+        )
     ratios: dict[str, Any] = {name: value for name, value in scheduler.keywords.items() if name.endswith("_ratio")}
     problems = [
         f"scheduler.{name} must be between 0 and 1, got {value}"
