@@ -21,7 +21,8 @@ from pathlib import Path
 FORKED = multiprocessing.get_context("forkserver")
 LIBRARIES = ["torch._dynamo", "torch.distributed.checkpoint", "torch.distributed.fsdp", "lightning.pytorch.loggers"]
 LIBRARIES += ["transformers.models.llama.modeling_llama", "pandas", "pyarrow.parquet", "scipy.stats", "scipy.optimize"]
-LIBRARIES += ["matplotlib.figure", "hydra", "wandb", "openai", "bm25s"]
+LIBRARIES += ["matplotlib.figure", "hydra", "openai", "bm25s"]  # not wandb: the first process that ends removes the
+# temporary folder that it makes when it is imported
 FORKED.set_forkserver_preload(LIBRARIES)
 TESTS = Path(__file__).parent
 

@@ -296,7 +296,7 @@ def test_plan_explains_differences_from_finished_artifacts(command_here: Command
     root = f"paths.root={smoke}"
     result = command_here("plan", "--why", "experiments=smoke", root, "sweep.augmenters=[raw]", "optim.lr=0.5")
     assert result.returncode == 0 and "nearest finished: fictional-raw-" in result.stdout, result.stderr
-    assert any("lr" in line and "0.5 here" in line for line in result.stdout.splitlines())
+    assert any("lr" in line and "→ 0.5" in line for line in result.stdout.splitlines())
     assert "nearest finished" not in command_here("plan", "experiments=smoke", root, "optim.lr=0.5").stdout
 
 

@@ -458,8 +458,6 @@ def test_key_is_never_written(command: Command, tmp_path: Path) -> None:
     with running(Config(latency_s=0.01, output_tokens=200, require_key=True)) as server:
         process = command(*synthesis(server, prices), OPENAI_API_KEY=KEY)
         assert process.returncode == 0, process.stderr
-        refused = command(*synthesis(server, prices, f"paths.root={tmp_path}/other"), OPENAI_API_KEY="")
-    assert refused.returncode == 1 and "OPENAI_API_KEY is not set in the environment" in refused.stderr
     assert KEY not in process.stdout + process.stderr
     files = [file for file in tmp_path.rglob("*") if file.is_file()]
     assert len(files) > 20 and any(file.suffix == ".wandb" for file in files)

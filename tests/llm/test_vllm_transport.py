@@ -159,7 +159,10 @@ def test_missing_vllm_is_reported_before_anything_is_built(command_here: Command
     process = command_here("run", "llm=vllm", f"llm.python={bare}", "evaluation=none", "logger=none")
     assert process.returncode == 1 and f"{bare} has no vLLM" in process.stderr and "make vllm-env" in process.stderr
     missing = command_here("run", "llm=vllm", "llm.model=./nowhere", "evaluation=none", "logger=none")
-    assert missing.returncode == 1 and "./nowhere is not a model folder" in missing.stderr
+    assert (
+        missing.returncode == 1
+        and "llm.model must be a folder with config.json or a Hub ID, got ./nowhere" in missing.stderr
+    )
     assert not list(tmp_path.rglob("manifest.json"))
 
 

@@ -131,7 +131,7 @@ def test_missing_gpu_is_a_problem_until_training_is_finished(
 ) -> None:
     monkeypatch.setattr("torch.cuda.is_available", lambda: False)
     run = configured(*TINY, "trainer.accelerator=cuda")
-    assert any("no CUDA device" in problem for problem in execution.find_problems(run))
+    assert any("needs a CUDA device" in problem for problem in execution.find_problems(run))
     finish(run, "corpus", "tokenizer", "synthesis", "tokens", "training")
     assert execution.find_training_problems(run) != [] and execution.find_problems(run) == []
 

@@ -58,7 +58,7 @@ def test_command_writes_a_new_file_only(command: Command, tmp_path: Path) -> Non
     folder = write_artifact(tmp_path / "outputs", "synthesis", "lamps-qa-00000001")
     write_texts(folder, [synthetic_text(0, "lamp", [], QA)])
     result = command("export", "chat", "lamps-qa")
-    assert result.returncode == 0 and "2 question-answer pairs of 1 texts; 0 texts" in result.stdout, result.stderr
+    assert result.returncode == 0 and "2 question-answer pairs of 1 text\n" in result.stdout, result.stderr
     assert len((tmp_path / "lamps-qa-00000001-chat.jsonl").read_text().splitlines()) == 2
     again = command("export", "chat", "lamps-qa")
     assert again.returncode == 1 and "exists; name another file" in again.stderr

@@ -62,7 +62,7 @@ def test_machine_without_a_gpu(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) 
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     assert nvidia_gpu() is None
     check_accelerator("auto")
-    with pytest.raises(ConfigError, match="no CUDA device"):
+    with pytest.raises(ConfigError, match="needs a CUDA device; this machine has none"):
         check_accelerator("cuda")
 
 

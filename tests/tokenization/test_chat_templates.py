@@ -180,7 +180,9 @@ def test_block_length_must_equal_context_length(packed: tuple[TokenStore, Tokeni
     with pytest.raises(ConfigError, match=r"data.context_length is 128, but .* packed into blocks of 256 tokens"):
         BatchLoader(build_schedule(store, 128), {SYNTHETIC: store}, 1)
     next(store.folder.glob("labels-*.bin")).unlink()
-    with pytest.raises(ArtifactError, match=r"labels-00000.bin is missing"):
+    with pytest.raises(
+        ArtifactError, match=r"labels-00000.bin must have 2,304 bytes for 2,304 tokens, but it is missing"
+    ):
         TokenStore(store.folder)
 
 

@@ -4,6 +4,7 @@ import os
 import shutil
 import signal
 import threading
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, cast
 
@@ -99,6 +100,12 @@ class PeriodicCheckpoint(Checkpoint):
         self.finish(trainer)
         if self.previous_handler is not None:
             signal.signal(signal.SIGTERM, self.previous_handler)
+
+    def on_exception(self, trainer: L.Trainer, pl_module: L.LightningModule, exception: BaseException) -> None:
+        """Keeps the checkpoint that is being written, unless that would wait for other ranks, which may have died."""
+        if not dist.is_initialized() or dist.get_world_size() == 1:
+            with suppress(Exception):  # the first exception is reported
+                self.finish(trainer)
 
 
 def checkpoint_strategy(trainer: L.Trainer) -> ShardedCheckpoints:
