@@ -122,7 +122,18 @@ def draw_reference_lines(axes: Axes, curve: Curve, name: str | None = None) -> N
 def format_axes(axes: Axes, curve: Curve) -> None:
     figures.format_token_axis(axes, sorted({point["budget"] for point in curve["points"]}))
     figures.format_percent_axis(axes)
-    axes.set_ylim(0, 1)
+    axes.set_ylim(0, accuracy_limit(curve))
+
+
+def accuracy_limit(curve: Curve) -> float:
+    """Returns the upper end of the axis: 1, or less if every accuracy is below one half, as for short answers."""
+    entries = [*curve["points"], *curve.get("baselines", ()), *([curve["base"]] if curve["base"] else [])]
+    values = [
+        curve["chance"],
+        *(value for entry in entries for value in (entry["accuracy"], *entry["groups"].values())),
+    ]
+    values += [entry["background"] for entry in entries if entry.get("background") is not None]
+    return 1 if max(values) > 0.5 else ceil(12 * max(values) + 0.5) / 10
 
 
 def points_of_series(curve: Curve, name: str) -> list[Mapping[str, Any]]:

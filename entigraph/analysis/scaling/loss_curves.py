@@ -74,7 +74,7 @@ def measure_loss_changes(runs: Sequence[StudyRun]) -> list[dict[str, Any]]:
         }
         for run in runs
         for task, score in run.scores.items()
-        if "bits_per_byte" in score
+        if "nats_per_token" in score  # not every loss in bits per byte is a perplexity
     ]
 
 
