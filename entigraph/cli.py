@@ -219,6 +219,8 @@ def raised_in_user_code(error: BaseException) -> str | None:
     libraries = {Path(path) for path in sysconfig.get_paths().values()}
     for frame in reversed(traceback.extract_tb(error.__traceback__)):
         folders = Path(frame.filename).parents
+        if {"site-packages", "dist-packages"} & {*Path(frame.filename).parts}:
+            continue
         if Path(__file__).parent in folders:
             return None
         if folders and not libraries.intersection(folders) and not frame.filename.startswith("<"):

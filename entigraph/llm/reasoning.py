@@ -4,7 +4,7 @@ import re
 from typing import NamedTuple
 
 NAMES = (
-    r"(?:\w+_)?(?:think|thinking|thoughts?|reasoning)(?:_process)?|reason|reflection|scratchpad|analysis"
+    r"(?:(?:longcat|seed|model|inner|internal|agent)_)?(?:think|thinking|thoughts?|reasoning)(?:_process)?|reason|reflection|scratchpad|analysis"
     "|internal_monologue|inner_monologue|chain_of_thought|cot"
 )
 # (opening tag, closing tag) of each family. XML tags may have a namespace and attributes.
@@ -37,7 +37,8 @@ ANSWER_CHANNELS = ("final", "response", "answer")
 WORDS = re.compile(
     r"\A(?:(?:assistant)?analysis(.*?)assistant(?:commentary.*?assistant)?final"
     r"|Here(?:'s| is) my thought process:(.*?)Here(?:'s| is) my response:"
-    r"|(?:Here are my reasoning steps:)?(.*?)\[BEGIN FINAL RESPONSE\])(.*?)(?:\[END FINAL RESPONSE\]\s*)?\Z",
+    r"|(?:Here are my reasoning steps:)?(.*?)(?:\A|(?<=\n))[ \t]*\[BEGIN FINAL RESPONSE\][ \t]*(?=\n))"
+    r"(.*?)(?:\[END FINAL RESPONSE\]\s*(?:<\|end\|>\s*)?)?\Z",
     re.DOTALL,
 )
 WORD_HINTS = ("assistantfinal", " my response:", "[BEGIN FINAL RESPONSE]")

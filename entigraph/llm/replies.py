@@ -58,9 +58,10 @@ NO_CREDIT = re.compile(
     r"|out of credits|billing.?hard.?limit|arrearage|余额不足",
     re.IGNORECASE,
 )
+PER_MINUTE = re.compile(r"(per|this|a) minute|rate.?limit|retry|try again", re.IGNORECASE)
 FILTERED = re.compile(
     r"content.?(filter|management|policy|exists risk)|usage (polic|guideline)|moderation|safety system|responsible.?ai"
-    r"|inappropriate content|flagged",
+    r"|inappropriate content|(input|prompt|request|content|message|text)\b.{0,40}flagged|flagged as",
     re.IGNORECASE,
 )
 ERROR_TYPES = {
@@ -114,7 +115,9 @@ class ErrorKind(StrEnum):
 
 def classify_error(error: ReplyError) -> ErrorKind:
     status, details = error.status, f"{error.code} {error.message}"
-    if status == 402 or NO_CREDIT.search(details):
+    if status == 402 or "insufficient_quota" in details:
+        return ErrorKind.credit
+    if status in (400, 403, 429) and NO_CREDIT.search(details) and not PER_MINUTE.search(details):
         return ErrorKind.credit
     if status in (401, 407):
         return ErrorKind.key

@@ -13,7 +13,7 @@ from entigraph.pipeline.components import Components
 from entigraph.questions.question_sources import GeneratedQuestions, QuestionForm
 from entigraph.storage import artifact
 from entigraph.storage.artifact import Artifact, enclosing_artifact
-from entigraph.storage.schemas import Question
+from entigraph.storage.schemas import UNGROUPED, Question
 from entigraph.training.adapters import adapter_of
 from entigraph.training.model_checks import check_context_length, check_same_tokenizer, check_vocabulary
 
@@ -68,7 +68,7 @@ def question_problems(run: Components) -> Iterator[str]:
         return
     if run.config.stage in (Stage.corpus, Stage.questions):  # then no task asks them
         return
-    example = Question(id="", document_id="", text="Who?", group="all", accepted=["a name"])
+    example = Question(id="", document_id="", text="Who?", group=UNGROUPED, accepted=["a name"])
     for name, task in run.tasks.items():
         if isinstance(task, QuestionTask) and task.corpus is None and task.question_problem(example):
             yield (

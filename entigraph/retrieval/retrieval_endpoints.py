@@ -8,6 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
+from math import inf
 from threading import Lock
 from typing import Any
 
@@ -36,7 +37,7 @@ class EndpointAddress:
     @property
     def key(self) -> str:
         """Returns the API key. Raises LLMError if it is not set for a public endpoint."""
-        return read_key(f"retriever.{self.option}", self.key_env, is_private_address(self.url))
+        return read_key(f"retriever.{self.option}: {self.url}", self.key_env, is_private_address(self.url))
 
     @cached_property
     def client(self) -> Any:
@@ -149,5 +150,5 @@ def check_price(key: str, unit: str, url: str, price: float | None) -> None:
     """Raises ConfigError if the price of a public endpoint is missing or negative."""
     if price is None and not is_private_address(url):
         raise ConfigError(f"retriever.{key}: not set; set the price of {url} in dollars per {unit}")
-    if price is not None and price < 0:
+    if price is not None and not 0 <= price < inf:
         raise ConfigError(f"retriever.{key} must be dollars of at least 0, got {price}")

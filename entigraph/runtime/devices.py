@@ -10,6 +10,7 @@ from functools import cache
 from entigraph.errors import ConfigError
 
 TRIM_THRESHOLD, MMAP_THRESHOLD = -1, -3  # from glibc's malloc.h
+ALLOCATOR_SETTING = ("PYTORCH_ALLOC_CONF", "expandable_segments:True")  # that training prefers
 
 
 def keep_freed_memory() -> None:
@@ -32,7 +33,7 @@ def use_expandable_segments() -> None:
     used. A value that the user set is kept.
     """
     if "PYTORCH_CUDA_ALLOC_CONF" not in os.environ:  # the older name, whose value the newer would override
-        os.environ.setdefault("PYTORCH_ALLOC_CONF", "expandable_segments:True")
+        os.environ.setdefault(*ALLOCATOR_SETTING)
 
 
 def pick_accelerator(accelerator: str) -> str:

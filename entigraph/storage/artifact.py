@@ -50,13 +50,13 @@ FORMAT_VERSIONS: Mapping[str, int] = {
     "synthesis": 5,
     "tokens": 1,
     "training": 3,
-    "evaluation": 8,
-    "analysis": 7,
+    "evaluation": 9,
+    "analysis": 8,
 }
 PACKAGES = ("entigraph", "torch", "lightning", "transformers", "tokenizers", "hydra-core", "numpy")
 
 # Of errors that are no OSError: of tokenizers and safetensors, such as an exceeded quota, and of torch.save.
-LIBRARY_DISK_ERROR = re.compile(r"\(os error \d+\)|PytorchStreamWriter|\. unexpected pos \d+|iostream error")
+LIBRARY_DISK_ERROR = re.compile(r"\(os error (?!2\))\d+\)|PytorchStreamWriter|\. unexpected pos \d+|iostream error")
 
 Values = Mapping[str, Any]
 

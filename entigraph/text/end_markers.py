@@ -4,7 +4,7 @@ import re
 
 _NAMES = (
     "im_end|endoftext|eot_id|eom_id|end_of_text|end_of_turn|end_of_sentence|end_of_document|endofdocument|end|eot|eos|"
-    "eoa|eom|return|call|stop|pad|observation|role_end|assistant_end|END_OF_TURN_TOKEN|END_RESPONSE"
+    "eoa|eom|return|stop|role_end|assistant_end|END_OF_TURN_TOKEN|END_RESPONSE"
 )
 _END = (
     rf"(?:<\|/?(?:{_NAMES})\|>|<｜(?:end▁of▁sentence|end_of_sentence|Assistant|User)｜>|</s>|<eos>|<pad>|<seed:eos>|<EOT>|<end_of_turn>|"

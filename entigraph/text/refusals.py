@@ -31,7 +31,7 @@ ACT = (
 )
 TASK = (
     r"(?:\b(?:requests?|prompts?|tasks?|instructions?)\b|with (?:that|this|it)\b|(?:that|this) for you\b|"
-    r"(?:that|this|such) (?:kind|type|sort|content|material|topic|subject)\b|\bcontent (?:that|which)\b)"
+    r"(?:that|this|such) (?:kind|type|sort|content|material)\b)"
 )
 AI = r"as an? (?:\w+ ){0,3}?(?:AI|language model|LLM|chatbot)\b[^.!?\n]{0,120}?"
 
@@ -43,9 +43,14 @@ def rule(*parts: str) -> re.Pattern[str]:
 RULES: Mapping[str, re.Pattern[str]] = {
     "an apology and inability to help": rule(APOLOGY, UNABLE, ACT),
     "inability to help with the request": rule(UNABLE, ACT, r"[^.!?\n]{0,120}?", TASK),
+    "inability to write about such a subject": rule(
+        r"i (?:can['’]?t|cannot|can not|won['’]?t|will not) (?:create|generate|write|produce|provide) (?:\w+ )?content "
+        r"(?:that|which)\b|(?:i['’]m|i am) (?:unable|not able|not comfortable|not allowed|not permitted) (?:to )?"
+        r"discuss\w* (?:that|this|such) (?:topic|subject)\b"
+    ),
     "a declined request": rule(
         r"i (?:must |have to |need to )?(?:respectfully |politely )?(?:decline|refuse) (?:this|that|your|the) "
-        r"(?:request|prompt|task)\b"
+        r"(?:request|prompt|task)[.!\s]*\Z"
     ),
     "a remark about being an AI, and inability": rule(f"(?:{APOLOGY})?", AI, UNABLE),
     "a request against a policy": rule(

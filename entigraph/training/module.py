@@ -156,13 +156,15 @@ class CausalLMModule(L.LightningModule):
         with self.trainer.precision_plugin.forward_context():
             second, expected = (self.losses(inputs, ids, positions)[:, half:] for inputs in (ids, other))
         self.net.train()
-        tolerance = 1e-5 if self.compute_dtype == torch.float32 else 0.05  # 0 but for mixtures of experts, and FP8
-        if not torch.allclose(second, expected, rtol=0, atol=tolerance, equal_nan=True):
+        tolerance = 1e-5 if self.compute_dtype == torch.float32 else 0.05
+        # A leak changes nearly all losses. Experts and FP8 scales depend on the other tokens, and change some of them.
+        if not (second - expected).abs().nanmedian() <= tolerance:
             config = self.net.config
+            attention = str(config._attn_implementation)
+            others = ", trainer.attention=sdpa or trainer.micro_batch_size=1" if "flash" in attention else ""
             raise ConfigError(
-                f"data.document_mask: {config.model_type} with trainer.attention={config._attn_implementation} does "
-                "not restrict attention to documents; set data.document_mask=false, trainer.attention=sdpa or "
-                "trainer.micro_batch_size=1"
+                f"data.document_mask: {config.model_type} with trainer.attention={attention} does not restrict "
+                f"attention to documents; set data.document_mask=false{others}"
             )
 
     def configure_gradient_clipping(

@@ -85,6 +85,9 @@ def add_difference(
     for name, value in weights:
         if not before:
             before, after = load_model(base).state_dict(), load_named(load_model, instruct).state_dict()
+        if not value.is_floating_point():  # a buffer
+            yield name, value
+            continue
         yield name, value.detach().cpu().double() + (after[name].double() - before[name].double())
 
 

@@ -74,7 +74,12 @@ def test_reasoning_that_does_not_end_leaves_no_answer() -> None:
 
 
 @pytest.mark.parametrize(
-    "text", ["The `<think>` tag opens and the `</think>` tag closes.", "a < b, [x] and <b>bold</b>", "  kept spaces\n"]
+    "text",
+    [
+        *("The `<think>` tag opens and the `</think>` tag closes.", "a < b, [x] and <b>bold</b>", "  kept spaces\n"),
+        "Apriel writes `[BEGIN FINAL RESPONSE]` before its answer.",
+        "The <critical_thinking> element holds notes.",
+    ],
 )
 def test_text_without_reasoning_is_unchanged(text: str) -> None:
     assert separate_reasoning(text) == (text, "")
@@ -228,6 +233,8 @@ def error(message: str, status: int = 400, **fields: Any) -> ReplyError:
         (error("Only one completion choice is allowed", status=500), {"n": False}),
         (error("Multiple candidates is not enabled for this model"), {"n": False}),
         (error('"m" does not support thinking'), {"reasoning_effort": False}),
+        (error("When thinking is enabled, temperature must be 1"), {"temperature": "default"}),
+        (error("Failed to parse input at pos 0: does not the grammar school teach seeds?", status=500), None),
         (error("Invalid prompt", param="messages"), None),
     ],
 )
@@ -262,3 +269,15 @@ def test_stored_answer_keeps_reasoning_and_notes() -> None:
     assert restore(Completion(text="<think>PLAN</think>\nLamp.", model="m")).text == "Lamp."
     several = Completion(text='[["<think>Answer: B.</think>Answer: A.", "stop"]]', model="m", finish_reason="several")
     assert split_choices(restore(several)) == [("Answer: A.", "stop")]
+
+
+@pytest.mark.parametrize(
+    ("message", "status", "kind"),
+    [
+        ("Insufficient token quota for this minute, retry after 10 s", 429, ErrorKind.throttled),
+        ("Insufficient balance of replicas", 500, ErrorKind.transient),
+        ("Your account has been flagged for unusual activity", 403, ErrorKind.rejected),
+    ],
+)
+def test_other_errors_are_no_missing_credit_or_filter(message: str, status: int, kind: ErrorKind) -> None:
+    assert classify_error(error(message, status)) is kind

@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from entigraph.storage.schemas import Document
-from entigraph.synthesis.augmenters.entigraph import GROUP_HEADING, EntiGraph, group_spellings, read_entities
+from entigraph.synthesis.augmenters.entigraph import EntiGraph, group_spellings, read_entities, split_groups
 from entigraph.synthesis.base import BadAnswer, WritingTask
 from entigraph.synthesis.generation import text_id_suffix
 
@@ -58,7 +58,12 @@ def test_answer_without_a_list_of_entities_fails(answer: str) -> None:
 )
 def test_headings_of_sections(heading: str) -> None:
     answer = "\n".join(f"{heading.format(number)}\nText {number}." for number in (1, 2))
-    assert [piece.strip() for piece in GROUP_HEADING.split(answer)[1:]] == ["1", "Text 1.", "2", "Text 2."]
+    assert [(number, text.strip()) for number, text in split_groups(answer)] == [(1, "Text 1."), (2, "Text 2.")]
+
+
+def test_headings_within_a_text_are_part_of_it() -> None:
+    text = "First.\n==== 2. Background ====\nMore.\n| === 1 | 2 |"
+    assert [(number, text.strip()) for number, text in split_groups(f"=== 1\n{text}")] == [(1, text)]
 
 
 def test_repeated_headings_and_those_of_a_text_lose_nothing() -> None:

@@ -55,6 +55,10 @@ def test_refusals_are_recognized(text: str) -> None:
         "The document describes why requests that violate a policy are refused.",
         "很抱歉的是，磨坊后来被烧毁了。",
         "Leider kann man die Mühle heute nicht mehr besichtigen.",
+        "We won't share content that you delete.",
+        "I can't list content that is older than a year.",
+        "“I refuse the request,” he told the king.",
+        "I decline the task because the ring is too heavy.",
     ],
 )
 def test_texts_are_not_refusals(text: str) -> None:

@@ -21,6 +21,7 @@ sys.path.insert(0, str(Path(__file__).parent))
 from component_nodes import component_nodes  # noqa: E402
 
 PACKAGE = """
+import resource
 from pathlib import Path
 import lightning as L
 import torch
@@ -49,6 +50,12 @@ class StopAt(L.Callback):
 class RunOutOfMemory(L.Callback):
     def on_train_batch_end(self, trainer, module, *args):
         raise torch.OutOfMemoryError("CUDA out of memory")
+
+
+class LimitFileSize(L.Callback):
+    def on_train_batch_end(self, trainer, module, *args):
+        if trainer.global_step == 3:
+            resource.setrlimit(resource.RLIMIT_FSIZE, (150_000, resource.getrlimit(resource.RLIMIT_FSIZE)[1]))
 
 
 class SlowSGD(torch.optim.SGD):
@@ -152,6 +159,19 @@ def test_error_of_the_last_save_of_a_user_callback_is_raised(periodic: bool, roo
             train(root, "out", callbacks=callbacks, trainer=trainer)
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, limit)
+
+
+def test_failed_save_keeps_the_previous_checkpoint(root: Path) -> None:
+    trainer = {"max_steps": 6, "accelerator": "cpu", "async_checkpoints": False, "checkpoint_every_n_steps": 2}
+    callbacks = {"mine": {"_target_": "user_components.LimitFileSize"}}
+    limit = resource.getrlimit(resource.RLIMIT_FSIZE)
+    try:
+        with pytest.raises((OSError, RuntimeError), match="File too large|enforce fail"):
+            train(root, "out", callbacks=callbacks, trainer=trainer)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limit)
+    assert [folder.name for folder in (root / "out" / "checkpoints").glob("step-*")] == ["step-00000002"]
+    assert train(root, "out", trainer=trainer)["resumed_from"] == "step-00000002"
 
 
 def test_full_gpu_is_reported_with_what_to_set(root: Path) -> None:

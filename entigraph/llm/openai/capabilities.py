@@ -35,18 +35,19 @@ COMPLAINT = re.compile(
     r"un(supported|recogni[sz]ed|known|expected|available)|(not|n't) (be )?(support|allow|permit|accept|recogni"
     r"|implement|valid|avail|compatible|enabled|used|exist)|extra (inputs?|fields?|forbidden)|forbidden"
     r"|only .{0,40}(default|supported|allowed)|invalid|must (be|contain|alternate)|should be|deprecated"
-    r"|use .{0,40} instead|requires?|does not|cannot|no such|rejected|disabled|failed to parse",
+    r"|use .{0,40} instead|requires?|does not|cannot|no such|rejected|disabled|failed to parse (the )?(grammar|json)",
     re.IGNORECASE,
 )
 NAMES_PARAMETER = re.compile(
     r"parameter|argument|keyword|unsupported.value|extra.(forbidden|inputs|fields)", re.IGNORECASE
 )
+ECHO = re.compile("failed to parse input", re.IGNORECASE)  # llama.cpp, followed by what the model wrote
 PATTERNS: Mapping[str, str] = {
     "response_format": r"response[ _]?format|json[ _]?(?:schema|object|mode)|structured[ _]?outputs?|guided|grammar",
     "stop": r"stop[ _]?(?:sequences?|words?|strings?|tokens?)|[`'\"]stop[`'\"]|\bstop (?:is|was|parameter)",
     "n": r"[`'\"]n[`'\"]|\bn\b (?:is|must|should|parameter)|\bparameter:? n\b|\bn ?[=>] ?1\b"
     r"|multiple (?:choices|completions|candidates)|candidate_?count|only (?:one|1|a single) (?:completion|choice)",
-    "reasoning_effort": r"reasoning[ _]?effort|\bthinking\b",
+    "reasoning_effort": r"reasoning[ _]?effort",
     "system": r"system.{0,3} (?:role|message|prompt|instruction)|roles?\b.{0,40}system|developer instruction"
     r"|roles must alternate|only user and assistant roles",
     "max_completion_tokens": r"max_completion_tokens|max[ _]output[ _]tokens|max_tokens",
@@ -117,7 +118,7 @@ class Capabilities:
 
 def named_parameters(error: ReplyError, sent: Mapping[str, Any]) -> Iterator[str]:
     """Yields the parameters of a sent body that an error names as not accepted."""
-    if TOO_LONG.search(error.message):
+    if TOO_LONG.search(error.message) or ECHO.match(error.message):
         return
     names = [name for name in (*OPTIONAL, *LIMITS) if name in sent]
     names += [name for name in sent if name not in (*names, "model", "messages", "prompt")]
@@ -132,6 +133,8 @@ def named_parameters(error: ReplyError, sent: Mapping[str, Any]) -> Iterator[str
     for name in [*names, *(["system"] if has_system_prompt else [])]:
         if match := re.search(PATTERNS.get(name, rf"\b{re.escape(name)}\b"), error.message, re.IGNORECASE):
             mentions[name] = match.start()
+    if not mentions and "reasoning_effort" in names and error.status < 500 and "thinking" in error.message.lower():
+        mentions["reasoning_effort"] = 0
     yield from sorted(mentions, key=mentions.__getitem__)  # a message may go on with the parameters that are accepted
 
 

@@ -1,6 +1,7 @@
 """What an endpoint's error means for the user: which errors end the command, and with which message."""
 
 import os
+import re
 from urllib.parse import urlsplit, urlunsplit
 from urllib.request import getproxies, proxy_bypass
 
@@ -14,7 +15,8 @@ from entigraph.llm.wire_format import PATHS
 def raise_if_fatal(kind: ErrorKind, error: ReplyError, options: OpenAIOptions, address: str, *, first: bool) -> None:
     """Raises LLMError for an error that all requests would get. `first`: the address has not answered before."""
     label, reply = f"llm.base_url: {address}", f"(HTTP {error.status}): {error.message}"
-    forbidden = error.status == 403 and first and kind is not ErrorKind.filtered  # others concern a single prompt
+    about_prompt = kind is ErrorKind.filtered and not re.search(r"account|organi[sz]ation|HTML", error.message)
+    forbidden = error.status == 403 and first and not about_prompt  # after the first, it concerns a single prompt
     if kind is ErrorKind.key or forbidden:
         raise LLMError(f"{label} rejected the key in {options.api_key_env} {reply}")
     if kind is ErrorKind.credit:

@@ -121,5 +121,8 @@ def retry_after(headers: Mapping[str, str]) -> float:
         seconds = float(stated)
     except ValueError:
         date = parsedate_tz(stated)
-        seconds = mktime_tz(date) - time.time() if date else 5.0
+        try:
+            seconds = mktime_tz(date) - time.time() if date else 5.0
+        except (ValueError, OverflowError):  # a year that no clock reaches
+            seconds = 5.0
     return min(max(0.0, seconds), MAX_RETRY_AFTER_S) + random.uniform(0.0, 0.2)

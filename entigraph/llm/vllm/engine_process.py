@@ -19,6 +19,7 @@ from typing import IO, Any, Protocol
 from entigraph.errors import LLMError
 from entigraph.llm.base import Notify
 from entigraph.llm.vllm.engine_config import WORKER_SCRIPT, VLLMEngineConfig
+from entigraph.runtime.devices import ALLOCATOR_SETTING
 
 SECONDS_TO_EXIT = 30.0
 MAX_LOG_BYTES = 4_000_000
@@ -34,6 +35,11 @@ class EngineListener(Protocol):
 
     def fail(self, error: LLMError) -> None:
         """Handles the end of the engine: no further answers will arrive."""
+
+
+def inherited_environment() -> dict[str, str]:
+    """Returns the environment without our setting of torch's allocator, which vLLM's all-reduce does not support."""
+    return {name: value for name, value in os.environ.items() if (name, value) != ALLOCATOR_SETTING}
 
 
 class EngineProcess:
@@ -59,7 +65,7 @@ class EngineProcess:
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=output,
-                env={"VLLM_NO_USAGE_STATS": "1", **os.environ, **(environment or {})},
+                env={"VLLM_NO_USAGE_STATS": "1", **inherited_environment(), **(environment or {})},
                 start_new_session=True,  # Ctrl-C does not reach the engine: requests in flight are still answered
             )
         self.write(json.dumps(settings).encode() + b"\n")

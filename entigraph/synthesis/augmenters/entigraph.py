@@ -31,7 +31,7 @@ from entigraph.text.normalization import SURROGATE, normalize_text
 ENTITY_SCHEMA = object_schema(summary=STRING, entities=array_schema())
 # Writers decorate the heading "=== 1", and repeat the entities after it.
 GROUP_HEADING = re.compile(
-    r"^[^\w\n=]*={3,}[^\w\n=]*(?:group|text|section|part)?[^\w\n=]*(\d{1,4})(?:[^\w\n][^\n]{0,100})?$",
+    r"^[^\w\n=|]*(?P<bars>={3,})[^\w\n=]*(?:group|text|section|part)?[^\w\n=]*(?P<number>\d{1,4})(?:[^\w\n][^\n]{0,100})?$",
     re.MULTILINE | re.IGNORECASE,
 )
 BULLET, NUMBERING = re.compile(r"^(?:[-–—•*#]+ +)+"), re.compile(r"^\d{1,3}[.)] +")
@@ -147,10 +147,9 @@ class EntiGraph(EntityAugmenter):
         answer = yield self.build_request(task.document, self.relation_prompt(task.kind), details)
         if self.relations_per_request == 1:
             return [answer]
-        pieces = GROUP_HEADING.split(answer)
         texts: dict[int, str] = {}
         group = 0
-        for number, text in zip(map(int, pieces[1::2]), pieces[2::2], strict=True):
+        for number, text in split_groups(answer):
             group = number if 0 < number <= len(task.about) else group  # other numbers are headings within a text
             texts[group] = f"{texts.get(group, '')}\n\n{text.strip()}".strip()
         return [texts.get(number) or None for number in range(1, len(task.about) + 1)]
@@ -168,6 +167,15 @@ class EntiGraph(EntityAugmenter):
             triples = min(triples, self.triples_per_document)
         relations = {"pair": comb(kept, 2), "triple": triples}
         return {kind: ceil(count / self.relations_per_request) for kind, count in relations.items()}
+
+
+def split_groups(answer: str) -> Iterator[tuple[int, str]]:
+    """Yields the number and the text below each heading. A heading within a text has another number of equals signs."""
+    headings = list(GROUP_HEADING.finditer(answer))
+    headings = [heading for heading in headings if heading["bars"] == headings[0]["bars"]]
+    ends = [*(heading.start() for heading in headings[1:]), len(answer)]
+    for heading, end in zip(headings, ends, strict=False):
+        yield int(heading["number"]), answer[heading.end() : end]
 
 
 def request_entities(

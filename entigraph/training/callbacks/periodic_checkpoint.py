@@ -69,8 +69,9 @@ class PeriodicCheckpoint(Checkpoint):
 
     def save(self, trainer: L.Trainer, step: int) -> None:
         self.finish(trainer)
-        self.unfinished = self.folder / f".step-{step:08}"
-        trainer.save_checkpoint(self.unfinished)
+        unfinished = self.folder / f".step-{step:08}"
+        trainer.save_checkpoint(unfinished)
+        self.unfinished = unfinished  # not before: after an error, `finish` would take it for complete
         self.finish_if_written(trainer)
 
     def finish_if_written(self, trainer: L.Trainer) -> None:
