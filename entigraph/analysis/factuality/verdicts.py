@@ -9,7 +9,7 @@ from entigraph.analysis.factuality.judges import ask, document_request, read_ans
 from entigraph.analysis.factuality.sentences import SampledSentence
 from entigraph.llm.base import Completion, Request, Writer
 from entigraph.storage.schemas import Document
-from entigraph.text.json_answers import STRING, enum_schema, object_schema, parse_object
+from entigraph.text.json_answers import STRING, enum_schema, object_schema, parse_complete_object
 
 
 class Verdict(StrEnum):
@@ -55,6 +55,6 @@ def read_judgment(sentence: SampledSentence, judge: str, completion: Completion)
 def parse_verdict(text: str) -> Verdict | None:
     """Returns None if the answer names no verdict, or not in the requested form."""
     try:
-        return Verdict(str(parse_object(text, "verdict")["verdict"]).strip().lower())
+        return Verdict(str(parse_complete_object(text, "verdict")["verdict"]).strip().lower())
     except ValueError:
         return None

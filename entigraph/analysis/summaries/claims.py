@@ -10,7 +10,7 @@ from enum import StrEnum
 from entigraph.analysis.factuality.judges import document_request, load_prompt
 from entigraph.llm.base import Request
 from entigraph.storage.schemas import Document
-from entigraph.text.json_answers import array_schema, enum_schema, object_schema, parse_object
+from entigraph.text.json_answers import array_schema, enum_schema, object_schema, parse_complete_object
 
 PROMPTS = ("split_system", "split", "judge_system", "judge_claims")
 REFERENCE_PROMPTS = ("summarize_system", "summarize")
@@ -42,7 +42,7 @@ def verdict_request(document: Document, claims: Sequence[str]) -> Request:
 def parse_claims(text: str) -> list[str] | None:
     """Returns each claim once, on one line; None if the answer does not have the requested form."""
     try:
-        claims = parse_object(text, "claims", kind=list)["claims"]
+        claims = parse_complete_object(text, "claims", kind=list)["claims"]
     except ValueError:
         return None
     if not all(isinstance(claim, str) for claim in claims):
@@ -53,7 +53,7 @@ def parse_claims(text: str) -> list[str] | None:
 def parse_verdicts(text: str, count: int) -> list[ClaimVerdict | None] | None:
     """Returns one verdict per claim, None for a claim that has none or two; None if the answer has another form."""
     try:
-        entries = parse_object(text, "verdicts", kind=list)["verdicts"]
+        entries = parse_complete_object(text, "verdicts", kind=list)["verdicts"]
     except ValueError:
         return None
     words: dict[int, set[str]] = {}
