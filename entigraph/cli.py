@@ -216,14 +216,15 @@ def report_error(error: Exception) -> int:
 
 def raised_in_user_code(error: BaseException) -> str | None:
     """Returns file and line of the user's code that the error comes from, directly or in a library that it called."""
-    libraries = {Path(path) for path in sysconfig.get_paths().values()}
+    standard_library = Path(sysconfig.get_path("stdlib"))
     for frame in reversed(traceback.extract_tb(error.__traceback__)):
-        folders = Path(frame.filename).parents
-        if {"site-packages", "dist-packages"} & {*Path(frame.filename).parts}:
-            continue
-        if Path(__file__).parent in folders:
+        file = Path(frame.filename)
+        if file.is_relative_to(Path(__file__).parent):  # first, because it may be installed in site-packages
             return None
-        if folders and not libraries.intersection(folders) and not frame.filename.startswith("<"):
+        in_library = file.is_relative_to(standard_library) or {"site-packages", "dist-packages"}.intersection(
+            file.parts
+        )
+        if not in_library and not frame.filename.startswith("<"):
             return f"{frame.filename}:{frame.lineno}"
     return None
 

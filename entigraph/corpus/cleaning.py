@@ -105,7 +105,7 @@ class Cleaner:
         originals = {duplicate.id: duplicate.original_id for duplicate in self.duplicates}
         questions = [self.normalize_question(question) for question in self.content.questions]
         ids = Counter(question.id for question in questions)
-        if repeated := next((identity for identity, count in ids.items() if count > 1), None):
+        if repeated := next((question_id for question_id, count in ids.items() if count > 1), None):
             raise DataError(f"two questions have the id {repeated!r}; ids must be unique")
         kept = [question for question in questions if question.document_id not in skipped]
         self.questions_skipped = len(questions) - len(kept)

@@ -57,7 +57,7 @@ def test_refusals_are_recognized(text: str) -> None:
         "Leider kann man die Mühle heute nicht mehr besichtigen.",
         "We won't share content that you delete.",
         "I can't list content that is older than a year.",
-        "“I refuse the request,” he told the king.",
+        "“I refuse the request,” the editor wrote back.",
         "I decline the task because the ring is too heavy.",
     ],
 )
