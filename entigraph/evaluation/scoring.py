@@ -22,7 +22,7 @@ AnswerScore = Callable[[Answer], float]
 
 
 def score_likelihoods(answers: Sequence[Answer]) -> dict[str, Any]:
-    """Returns the accuracy over all questions; prompts that exceed the context count as wrong."""
+    """Returns the accuracy over all questions; prompts that exceed the context count as incorrect."""
     return {
         **accuracy(answers),
         **with_interval("accuracy_norm", answers, lambda answer: bool(answer.correct_norm)),
@@ -34,10 +34,10 @@ def score_likelihoods(answers: Sequence[Answer]) -> dict[str, Any]:
 def score_samples(answers: Sequence[Answer], parsed_only: bool = False) -> dict[str, Any]:
     """Returns all scores of sampled answers.
 
-    `accuracy` is computed from the selected sample of each question. Questions without a valid sample count as wrong,
-    or are excluded with `parsed_only`, as in the published code; `over_all` and `over_parsed` always report both.
-    `parse_rate` is the fraction of questions with a valid sample, `sample_parse_rate` the fraction of valid samples,
-    and `unparsed` counts the reasons why samples are invalid.
+    `accuracy` is computed from the selected sample of each question. Questions without a valid sample count as
+    incorrect, or are excluded with `parsed_only`, as in the published code; `over_all` and `over_parsed` always report
+    both. `parse_rate` is the fraction of questions with a valid sample, `sample_parse_rate` the fraction of valid
+    samples, and `unparsed` counts the reasons why samples are invalid.
     """
     parsed = [answer for answer in answers if answer.choice is not None]
     scored = parsed if parsed_only else list(answers)
@@ -64,7 +64,7 @@ def score_samples(answers: Sequence[Answer], parsed_only: bool = False) -> dict[
 def score_free_form(answers: Sequence[Answer], judge: str | None) -> dict[str, Any]:
     """Returns the scores of free-form answers; `accuracy` is by the verdicts of the judge, or by exact match.
 
-    Empty answers, and answers without a verdict, count as wrong.
+    Empty answers, and answers without a verdict, count as incorrect.
     """
     exact = accuracy(answers, lambda answer: exact_match(answer.response, answer.accepted))
     f1 = accuracy(answers, lambda answer: answer.f1 or 0.0)
@@ -178,7 +178,7 @@ def mean_with_interval(name: str, answers: Sequence[Answer], score: AnswerScore)
 
 
 def score_interval(average: float, error: float, count: int) -> list[float]:
-    """Returns the normal interval of a mean; if all answers are right, or all are wrong, Wilson's (1927)."""
+    """Returns the normal interval of a mean; if all are correct, or all are incorrect, Wilson's (1927)."""
     quantile = NormalDist().inv_cdf((1 + CONFIDENCE) / 2)
     if count and average in (0, 1):
         width = quantile**2 / (count + quantile**2)

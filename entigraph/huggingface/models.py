@@ -67,7 +67,7 @@ def weight_problems(info: Mapping[str, Any]) -> str:
     `info` is the loading info of transformers, which leaves out tied weights and buffers that are not stored.
     """
     shapes = [f"{name} ({list(stored)} instead of {list(wanted)})" for name, stored, wanted in info["mismatched_keys"]]
-    groups = {"missing": info["missing_keys"], "unexpected": info["unexpected_keys"], "of another shape": shapes}
+    groups = {"missing": info["missing_keys"], "unexpected": info["unexpected_keys"], "of a different shape": shapes}
     problems = [f"{kind}: {list_names(names)}" for kind, names in groups.items() if names]
     if any(".lora_A." in name for name in info["unexpected_keys"]):
         problems.append("it was saved with a LoRA adapter; merge the adapter first (merge_and_unload() of peft)")

@@ -16,9 +16,9 @@ if TYPE_CHECKING:
     from torch import Tensor, nn
     from transformers import PreTrainedModel
 
-BASE_LAYER = ".base_layer."  # in the names of the frozen weights that an adapter was added to
+BASE_LAYER = ".base_layer."  # infix in the names of frozen weights with an adapter
 ADAPTER_WEIGHTS = (".lora_A.", ".lora_B.")
-WEIGHTS_FILE, PREFIX = "adapter_model.safetensors", "base_model.model."  # of peft's folders
+WEIGHTS_FILE, PREFIX = "adapter_model.safetensors", "base_model.model."  # file name and name prefix in peft's folders
 
 
 @dataclass(frozen=True, kw_only=True)

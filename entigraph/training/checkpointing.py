@@ -29,7 +29,7 @@ from entigraph.storage.durable_files import sync_file
 from entigraph.training.module import CausalLMModule
 
 TRAINER_STATE = "trainer.pt"
-MEMORY_FRACTION = 0.8  # of a machine's free memory that a copy of the state may use
+MAX_COPY_MEMORY = 0.8  # fraction of free memory for the copy of the state made by an async save
 
 
 def free_memory() -> float:
@@ -47,7 +47,7 @@ def local_tensor(tensor: Tensor) -> Tensor:
 
 @contextmanager
 def raise_original_error() -> Iterator[None]:
-    """Raises the original error of a CheckpointException, which is not an Exception; for example for a full disk."""
+    """Re-raises the error inside a CheckpointException, which derives from BaseException; for example a full disk."""
     try:
         yield
     except CheckpointException as error:
@@ -98,7 +98,7 @@ class ShardedCheckpoints:
 
     def save_checkpoint(self, checkpoint: dict[str, Any], filepath: Any, storage_options: Any = None) -> None:
         folder = Path(filepath)
-        single = not dist.is_initialized()
+        no_dist = not dist.is_initialized()
         self.wait_until_saved()
         state = self.non_tensor_optimizer_state()
         if self.is_global_zero:  # type: ignore[attr-defined]
@@ -108,9 +108,9 @@ class ShardedCheckpoints:
             saved = {**checkpoint, "identity": dict(self.identity), "fencing_number": self.fence.number, **state}
             torch.save(saved, folder / TRAINER_STATE)
             sync_file(folder / TRAINER_STATE)
-        if not single:
+        if not no_dist:
             dist.barrier(self.group)
-        options: dict[str, Any] = {"checkpoint_id": folder, "process_group": self.group, "no_dist": single}
+        options: dict[str, Any] = {"checkpoint_id": folder, "process_group": self.group, "no_dist": no_dist}
         tensors = self.tensors()
         with raise_original_error():
             if self.async_saves and self.has_memory_for_copy(tensors):
@@ -131,7 +131,7 @@ class ShardedCheckpoints:
     def has_memory_for_copy(self, tensors: Mapping[str, Tensor]) -> bool:
         """Returns whether the machines of all ranks have memory for the copy of the state that an async save makes."""
         size = sum(local_tensor(tensor).nbytes for tensor in tensors.values())
-        fits = torch.tensor(int(size * getattr(self, "num_processes", 1) < MEMORY_FRACTION * free_memory()))
+        fits = torch.tensor(int(size * getattr(self, "num_processes", 1) < MAX_COPY_MEMORY * free_memory()))
         if dist.is_initialized():
             dist.all_reduce(fits, dist.ReduceOp.MIN, group=self.group)
         return bool(fits)
@@ -139,7 +139,7 @@ class ShardedCheckpoints:
     def load_checkpoint(self, checkpoint_path: Any, weights_only: bool | None = None) -> dict[str, Any]:
         """Loads a checkpoint. Raises ArtifactError if it is damaged or belongs to another run."""
         folder = Path(checkpoint_path)
-        fix = f"remove {folder.parent} and run the same command"
+        remedy = f"remove {folder.parent} and run the same command"
         try:
             state: dict[str, Any] = torch.load(folder / TRAINER_STATE, map_location="cpu", weights_only=False)
             differing = {key: value for key, value in state["identity"].items() if value != self.identity[key]}
@@ -152,10 +152,12 @@ class ShardedCheckpoints:
         except EntigraphError:
             raise
         except Exception as error:
-            raise ArtifactError(f"{folder} is damaged ({type(error).__name__}); {fix}") from error
+            raise ArtifactError(f"{folder} is damaged ({type(error).__name__}); {remedy}") from error
         if differing:
-            details = ", ".join(f"{key} {value}, this run has {self.identity[key]}" for key, value in differing.items())
-            raise ArtifactError(f"{folder} was written for another run: {details}; {fix}, or restore the old settings")
+            details = ", ".join(
+                f"{key} is {value} there and {self.identity[key]} in this run" for key, value in differing.items()
+            )
+            raise ArtifactError(f"{folder} belongs to a different run: {details}; {remedy}, or restore its settings")
         return state
 
     def restore_non_tensor_state(self, state: Mapping[str, Any]) -> None:
@@ -193,7 +195,7 @@ def parameters_of(optimizer: torch.optim.Optimizer) -> list[Any]:
 def initialize_state(optimizer: torch.optim.Optimizer) -> None:
     """Creates the state that an optimizer creates in its first step, so that a checkpoint can be loaded into it.
 
-    Generally done with a step with zero gradients and a learning rate of zero. AdamW's state is created directly: the
+    The general case takes a step with zero gradients and zero learning rate. AdamW's state is created directly: the
     step would need memory for gradients of the model's size.
     """
     if type(optimizer) is torch.optim.AdamW and not optimizer.defaults["amsgrad"]:
@@ -209,7 +211,7 @@ def initialize_state(optimizer: torch.optim.Optimizer) -> None:
         return
     learning_rates = [group["lr"] for group in optimizer.param_groups]
     for group in optimizer.param_groups:
-        group["lr"] = 0.0 * group["lr"]
+        group["lr"] = 0.0 * group["lr"]  # keeps a learning rate that is a tensor a tensor
     for parameter in parameters_of(optimizer):
         parameter.grad = torch.zeros_like(parameter)
     optimizer.step()

@@ -20,9 +20,9 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 SYNTHETIC, REPLAY, VALIDATION = 0, 1, 2
-SOURCES: Mapping[int, str] = {SYNTHETIC: "synthetic", REPLAY: "replay"}  # of training
+SOURCES: Mapping[int, str] = {SYNTHETIC: "synthetic", REPLAY: "replay"}  # training sources
 REPLAY_MODES = ("add", "replace")
-WINDOW = 64  # the fraction of replay is exact in every window of this many sequences
+WINDOW = 64  # sequences; the replay fraction is exact in every such window
 
 
 @dataclass(frozen=True, kw_only=True)

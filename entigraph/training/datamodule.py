@@ -235,7 +235,7 @@ class SyntheticDataModule(L.LightningDataModule):
         self.stores: dict[int, TokenStore] = {}
 
     def prepare_data(self) -> None:
-        """Raises ArtifactError if a shard is missing or damaged."""
+        """Checks the token shards. Raises ArtifactError if one is missing or damaged."""
         for folder in self.folders().values():
             TokenStore(folder)
 

@@ -23,7 +23,7 @@ from entigraph.training.weight_difference import add_difference, copy_conversati
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
-SEPARATORS = "meta.json"  # in the tokenizer's folder: the ids of the tokens around each text
+SEPARATORS_FILE = "meta.json"  # in the tokenizer's folder, with the ids of the tokens around each text
 ADAPTER = "adapter"  # the folder next to model/
 TOKENIZER_FILES = ("tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "chat_template.jinja")
 
@@ -96,7 +96,7 @@ def export_merged(net: "PreTrainedModel", weights: Iterable[tuple[str, torch.Ten
 
 
 def separators(job: TrainingJob) -> dict[str, int | None]:
-    values: dict[str, int | None] = read_json(job.tokenizer / SEPARATORS)["separators"]
+    values: dict[str, int | None] = read_json(job.tokenizer / SEPARATORS_FILE)["separators"]
     return values
 
 

@@ -9,8 +9,8 @@ from entigraph.training.adapters import LoraAdapter
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
-CAPABILITY = (8, 9)  # the first with FP8 matrix products
-DIVISOR = 16  # of both sizes of a layer, which the kernels require
+MIN_CAPABILITY = (8, 9)  # CUDA compute capability with FP8 matrix products
+SIZE_MULTIPLE = 16  # both sizes of a layer must be multiples of it
 
 
 def check_float8(recipe: str, adapter: LoraAdapter | None) -> None:
@@ -24,7 +24,7 @@ def check_float8(recipe: str, adapter: LoraAdapter | None) -> None:
         problem = "adapters are trained on layers in bf16; set model/adapter=none"
     elif not torch.cuda.is_available():
         problem = "torch finds no CUDA device"
-    elif torch.cuda.get_device_capability() < CAPABILITY:
+    elif torch.cuda.get_device_capability() < MIN_CAPABILITY:
         problem = "{} has compute capability {}.{}".format(
             torch.cuda.get_device_name(), *torch.cuda.get_device_capability()
         )
@@ -38,10 +38,10 @@ def check_float8(recipe: str, adapter: LoraAdapter | None) -> None:
 
 
 def convert_to_float8(net: "PreTrainedModel", recipe: str, emulate: bool = False) -> int:
-    """Makes the linear layers but the head multiply in FP8; returns their number. Weights keep their dtype and names.
+    """Converts all linear layers except the head to FP8 matrix products; returns their number.
 
-    `recipe` is torchao's: one scale per tensor, or one per row. `emulate` computes the products in a higher precision
-    on any device.
+    Weights keep their dtype and names. `recipe` is torchao's: one scale per tensor, or one per row. `emulate` computes
+    the products in a higher precision on any device.
     """
     from dataclasses import replace
 
@@ -53,13 +53,13 @@ def convert_to_float8(net: "PreTrainedModel", recipe: str, emulate: bool = False
 
     def is_converted(module: nn.Module, name: str) -> bool:
         sizes = (module.in_features, module.out_features) if isinstance(module, nn.Linear) else (1,)
-        return module is not head and all(size % DIVISOR == 0 for size in sizes)
+        return module is not head and all(size % SIZE_MULTIPLE == 0 for size in sizes)
 
     config = replace(Float8LinearConfig.from_recipe_name(recipe), emulate=emulate)
     convert_to_float8_training(net, config=config, module_filter_fn=is_converted)
     count = sum(isinstance(module, Float8Linear) for module in net.modules())
     if not count:
         raise ConfigError(
-            f"trainer.float8={recipe} needs linear layers with sizes that {DIVISOR} divides, got none; set none"
+            f"trainer.float8={recipe} needs linear layers with sizes that {SIZE_MULTIPLE} divides, got none; set none"
         )
     return count

@@ -12,8 +12,8 @@ import torch.nn.functional as F
 from torch import Tensor
 from transformers import PreTrainedModel
 
-IGNORED = -100  # the label of a token that is not in the loss
-MAX_UNCHUNKED_LOGITS = 2**24  # up to this many (64 MiB in fp32) are computed without chunks and recomputation
+IGNORED = -100  # label of tokens that are not in the loss
+MAX_UNCHUNKED_LOGITS = 2**24  # 64 MiB in fp32; more are computed in chunks, with recomputation
 # Logits per chunk. Every chunk reads the head and adds to its gradient, so GPUs are faster with few, large chunks.
 CHUNK_LOGITS = {"cpu": 2**26, "cuda": 2**27}
 GRADIENTS_IN_FORWARD = {"cpu": True, "cuda": False}  # see ChunkedLosses

@@ -19,11 +19,11 @@ from entigraph.training.optim import ADAMW_MOMENTS
 from entigraph.training.trainer import TrainerSettings
 
 GIB = 2**30
-MARGIN = 0.06  # of a device's memory
-FORWARD_PASSES = {"none": 3.0, "selective": 3.5, "full": 4.0}  # FLOPs per step in forward passes; backward counts two
-QUANTIZED_BYTES = 0.516  # per weight of 4 bits with double quantization
+MARGIN = 0.06  # reserved fraction of a device's memory
+FORWARD_PASSES = {"none": 3.0, "selective": 3.5, "full": 4.0}  # FLOPs per step in forward passes; a backward is two
+QUANTIZED_BYTES = 0.516  # bytes per 4-bit weight with double quantization
 LOSS_CHUNK_LOGITS = {"cpu": 2**26, "cuda": 2**27}  # logits per chunk of the loss, see loss.py
-UTILIZATION = 0.5  # of the datasheet's FLOP/s, without recomputation: the best that one GPU reaches
+UTILIZATION = 0.5  # MFU, the fraction of the datasheet's FLOP/s: the best that one GPU reaches without recomputation
 # Dense bf16 FLOP/s with fp32 accumulation, by NVIDIA's datasheets. Keys are whole words of the name that nvidia-smi
 # prints; the first that matches counts, so that "H100 NVL" precedes "H100".
 PEAKS: Mapping[str, float] = {
@@ -167,7 +167,7 @@ class Workload:
 
     @property
     def offloads(self) -> bool:
-        """Returns whether the state is in another memory than that of the device: a CPU has only one."""
+        """Returns whether the optimizer state is kept off the device; never on a CPU, which has a single memory."""
         return self.cpu_offload and self.accelerator == "cuda"
 
     @property

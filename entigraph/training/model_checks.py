@@ -44,7 +44,7 @@ def check_vocabulary(model: str, embeddings: int | None, vocabulary: int) -> Non
 
 
 def check_same_tokenizer(model_path: str, tokenizer: Path) -> None:
-    """Raises ConfigError if the tokenizer in the model's folder has other token ids than the one in `tokenizer`."""
+    """Raises ConfigError if the tokenizer in the model's folder has different token ids from the one in `tokenizer`."""
     model_file, other_file = Path(model_path).expanduser() / TOKENIZER, tokenizer / TOKENIZER
     if not model_path or not (model_file.exists() and other_file.exists()):
         return

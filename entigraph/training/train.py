@@ -116,7 +116,7 @@ def train(job: TrainingJob, progress: Progress, record: Record) -> dict[str, Any
 
 @contextmanager
 def process_group_errors(context: RankContext, timeout_s: float) -> Iterator[None]:
-    """Raises ArtifactError if this rank waits too long for another, and ends a process group of one rank."""
+    """Turns a timeout of collectives into an ArtifactError, and destroys the process group of a single rank."""
     try:
         yield
     except RuntimeError as error:  # of gloo, NCCL, or the store where the ranks meet

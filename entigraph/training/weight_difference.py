@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 KEY = "model.add_difference"
 CHAT_TEMPLATE = "chat_template.jinja"
-MAX_CHANGE = 0.7  # of a weight matrix, relative to its norm; that between unrelated models is about 1.4
+MAX_CHANGE = 0.7  # change of a weight matrix / its norm; about 1.4 between unrelated models
 
 
 def check_difference(base: str, instruct: str) -> None:
@@ -33,7 +33,7 @@ def check_difference(base: str, instruct: str) -> None:
         for name in shapes.keys() & others.keys()
         if shapes[name] != others[name]
     ]
-    groups = {"missing": missing, "unexpected": unexpected, "of another shape": different}
+    groups = {"missing": missing, "unexpected": unexpected, "of a different shape": different}
     problems = "; ".join(f"{kind}: {list_names(names)}" for kind, names in groups.items() if names)
     if problems:
         raise ConfigError(
@@ -42,7 +42,7 @@ def check_difference(base: str, instruct: str) -> None:
     change = relative_change(base, instruct)
     if change is not None and change > MAX_CHANGE:
         raise ConfigError(
-            f"{KEY}: {instruct} was tuned from another base model than model.path={base}: a weight matrix differs by "
+            f"{KEY}: {instruct} was tuned from a base model other than model.path={base}: a weight matrix differs by "
             f"{change:.0%} of its norm, more than {MAX_CHANGE:.0%}; {advice(base)}"
         )
 
@@ -56,18 +56,18 @@ def relative_change(base: str, instruct: str) -> float | None:
     from safetensors import safe_open
 
     folders = [weights_folder(path) for path in (base, instruct)]
-    places: list[dict[str, Path]] = []
+    files_by_name: list[dict[str, Path]] = []
     for folder in folders:
         names: dict[str, Path] = {}
         for file in sorted(folder.glob("*.safetensors")) if folder else ():
             with safe_open(str(file), "pt") as tensors:
                 names |= {name: file for name in tensors.keys() if len(tensors.get_slice(name).get_shape()) == 2}  # noqa: SIM118
-        places.append(names)
-    shared = sorted(places[0].keys() & places[1].keys())
+        files_by_name.append(names)
+    shared = sorted(files_by_name[0].keys() & files_by_name[1].keys())
     if not shared:
         return None
     values = []
-    for names in places:
+    for names in files_by_name:
         with safe_open(str(names[shared[0]]), "pt") as tensors:
             values.append(tensors.get_tensor(shared[0]).float())
     return float((values[1] - values[0]).norm() / values[0].norm())

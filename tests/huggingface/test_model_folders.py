@@ -41,7 +41,7 @@ CASES: dict[str, tuple[Change, str]] = {
     "unexpected": (lambda weights: weights.update(extra=torch.zeros(3)), "unexpected: extra$"),
     "shape": (
         lambda weights: weights.update({"model.norm.weight": torch.zeros(7)}),
-        r"of another shape: model.norm.weight \(\[7\] instead of \[64\]\)$",
+        r"of a different shape: model.norm.weight \(\[7\] instead of \[64\]\)$",
     ),
     "lora": (
         lambda weights: weights.update({QUERY.replace("weight", "lora_A.default.weight"): torch.zeros(4, 64)}),

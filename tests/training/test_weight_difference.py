@@ -95,12 +95,12 @@ def test_difference_is_added_to_what_was_trained(root: Path) -> None:
 def test_other_models_are_one_error_before_training(root: Path, configured: Callable[..., Run]) -> None:
     save_model(root / "wider", seed=0, hidden_size=64)
     with pytest.raises(
-        ConfigError, match=r"model\.add_difference: .*wider does not have the weights of .*another shape: "
+        ConfigError, match=r"model\.add_difference: .*wider does not have the weights of .*different shape: "
     ):
         train(root, "out", 1e-2, difference="wider")
     assert not (root / "out" / "model").exists()
     save_model(root / "other", seed=5, tie_word_embeddings=True)
-    with pytest.raises(ConfigError, match=r"other was tuned from another base model than .* differs by 1\d\d% of"):
+    with pytest.raises(ConfigError, match=r"other was tuned from a base model other than .* differs by 1\d\d% of"):
         check_difference(str(root / "base"), str(root / "other"))
     with pytest.raises(ConfigError, match=r"model\.add_difference: .*nowhere"):
         check_difference(str(root / "base"), str(root / "nowhere"))

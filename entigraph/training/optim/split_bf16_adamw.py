@@ -15,7 +15,7 @@ from weakref import WeakMethod
 import torch
 from torch import Tensor, nn
 
-CHUNK = 2**26  # elements that exist in fp32 at once during a step: 256 MiB each for weights and gradients
+CHUNK = 2**26  # maximum fp32 elements during a step: 256 MiB each for weights and gradients
 BLOCK, MIN_8BIT_SIZE = 256, 4096  # bitsandbytes' kernel quantizes in blocks of this size, and larger parameters only
 
 
