@@ -1,7 +1,7 @@
-"""Calibration: how often the answers are correct that a model finds as likely as it does (Guo et al. 2017).
+"""Calibration: whether answers with confidence p are correct in a fraction p of cases (Guo et al. 2017).
 
-The confidence in a free-form answer is the probability that the model gives to its whole text after the prompt. That in
-an option is its probability among the options of the question, or the share of the other samples that chose it.
+The confidence of a free-form answer is its probability given the prompt. The confidence of an option is its probability
+among the options of the question, or the share of the other samples that chose it.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -11,19 +11,19 @@ from typing import Any
 from entigraph.evaluation.scoring import accuracy, mean
 from entigraph.storage.schemas import Answer, AnswerLikelihood, choice_set
 
-BINS = 10  # of equal width
+NUM_BINS = 10  # equal-width
 
 
 def score_calibration(answers: Iterable[Answer], confidences: Mapping[str, float]) -> dict[str, Any]:
-    """Returns the accuracy and mean confidence of each bin that has answers, as the entry `calibration` of the scores;
-    empty if no confidence is known. `confidences` are by the ids of the questions.
+    """Returns the accuracy and mean confidence of each nonempty bin as {"calibration": ...}; empty without confidences.
 
-    `expected_error` is the mean distance of accuracy and confidence over bins, weighted by their answers.
+    `confidences` maps question ids to confidences. `expected_error` is the expected calibration error (ECE): the mean
+    |accuracy - confidence| over bins, weighted by their number of answers.
     """
     bins: dict[int, list[Answer]] = {}
     for answer in answers:
         if answer.question_id in confidences:
-            bins.setdefault(min(BINS - 1, int(BINS * confidences[answer.question_id])), []).append(answer)
+            bins.setdefault(min(NUM_BINS - 1, int(NUM_BINS * confidences[answer.question_id])), []).append(answer)
     if not bins:
         return {}
     rows = [summarize_bin(number, bins[number], confidences) for number in sorted(bins)]
@@ -43,7 +43,7 @@ def answer_confidences(likelihoods: Iterable[AnswerLikelihood]) -> dict[str, flo
 
 
 def choice_confidences(answers: Iterable[Answer]) -> dict[str, float]:
-    """Returns the confidences in the chosen options, of answers with likelihoods or with several valid samples."""
+    """Returns the confidences in the chosen options, for answers with option likelihoods or several parsed samples."""
     confidences = {}
     for answer in answers:
         chosen = choice_set(answer.choice)
@@ -62,8 +62,8 @@ def softmax(scores: Sequence[float]) -> list[float]:
 
 def summarize_bin(number: int, answers: Sequence[Answer], confidences: Mapping[str, float]) -> dict[str, Any]:
     return {
-        "from": number / BINS,
-        "to": (number + 1) / BINS,
+        "from": number / NUM_BINS,
+        "to": (number + 1) / NUM_BINS,
         "confidence": mean([confidences[answer.question_id] for answer in answers]),
         **accuracy(answers),
     }

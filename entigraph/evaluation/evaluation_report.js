@@ -3,7 +3,7 @@
 // Everything is inserted as text, never as markup. Blocks are decompressed when they are first needed.
 
 const byId = (id) => document.getElementById(id);
-const STATES = [["✓", "correct", "correct"], ["✗", "wrong", "wrong"], ["–", "unparsed", "unparsed"], ["…", "too long", "long"], ["–", "not attempted", "unparsed"]];
+const STATES = [["✓", "correct", "correct"], ["✗", "incorrect", "incorrect"], ["–", "unparsed", "unparsed"], ["…", "too long", "long"], ["–", "not attempted", "unparsed"]];
 const ROW_HEIGHT = 64, EXTRA_ROWS = 6, PASSAGES_OPEN = 2;
 const number = (value) => value.toLocaleString("en");
 const plural = (count, noun) => `${number(count)} ${noun}${count === 1 ? "" : "s"}`;
@@ -172,7 +172,7 @@ function options(index, details) {
   questions.choices[index].forEach((text, position) => {
     const value = element("span", { class: "value" }, optionValue(details, position));
     if (correct.includes(position)) value.append(element("span", { class: "tag correct" }, "✓ correct"));
-    if (chosenOptions.includes(position)) value.append(element("span", { class: `tag ${correct.includes(position) ? "correct" : "wrong"}` }, "● chosen"));
+    if (chosenOptions.includes(position)) value.append(element("span", { class: `tag ${correct.includes(position) ? "correct" : "incorrect"}` }, "● chosen"));
     const item = element("li", { class: `${correct.includes(position) ? "key" : ""} ${chosenOptions.includes(position) ? "chosen" : ""}` }, element("b", {}, letter(position)), element("span", { class: "text" }, text), value);
     if (shares) item.append(element("div", { class: "meter" }, element("i", { style: `width: ${(100 * shares[position]).toFixed(1)}%` })));
     list.append(item);
@@ -180,7 +180,7 @@ function options(index, details) {
   const notes = [];
   if (details.scores) notes.push("The bar is the option's share of the total likelihood; the number is its log-likelihood in nats.");
   if (details.choice_norm !== undefined && !sameChoice(details.choice_norm, questions.choice[index])) notes.push(`Normalized by length, ${formatLetters(details.choice_norm)} is the most likely.`);
-  if (questions.state[index] === 3) notes.push("The prompt exceeded the model's context; the question was not sent and counts as wrong.");
+  if (questions.state[index] === 3) notes.push("The prompt exceeded the model's context; the question was not sent and counts as incorrect.");
   return [list, notes.length ? element("p", { class: "faint" }, notes.join(" ")) : ""];
 }
 

@@ -25,11 +25,11 @@ from entigraph.storage.schemas import Answer, Document, Question, choice_set
 from entigraph.text.normalization import truncate
 
 FILE = "report.html"
-MAX_CHARACTERS = 60_000_000  # of all samples, passages and excerpts on the page together
+MAX_CHARACTERS = 60_000_000  # total for samples, passages and excerpts on the page
 CHARACTERS_PER_BLOCK = 400_000
 QUESTIONS_PER_BLOCK = 128
 MAX_SAMPLES, SAMPLE_CHARACTERS = 8, 4_000
-CORRECT, WRONG, UNPARSED, TOO_LONG, NOT_ATTEMPTED = range(5)
+CORRECT, INCORRECT, UNPARSED, TOO_LONG, NOT_ATTEMPTED = range(5)
 
 
 def pack(value: Any) -> str:
@@ -179,7 +179,7 @@ def answer_state(answer: Answer) -> int:
         return NOT_ATTEMPTED
     if answer.choice is None and not answer.accepted:
         return UNPARSED
-    return CORRECT if answer.correct else WRONG
+    return CORRECT if answer.correct else INCORRECT
 
 
 def count_votes(answer: Answer) -> list[int]:

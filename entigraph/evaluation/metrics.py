@@ -22,7 +22,7 @@ from entigraph.errors import ConfigError, DataError
 from entigraph.storage.schemas import Answer
 
 Metric = Callable[[Sequence[Any]], float | Mapping[str, float]]
-NO_CHOICE = -1  # the prediction of an answer without a choice; never equal to a reference
+NO_CHOICE = -1  # prediction for an answer without a choice; never equal to a reference
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -111,7 +111,7 @@ def test_denominators_by_protocol() -> None:
 
 def test_data_losses_say_how_questions_without_an_answer_count() -> None:
     answers = [answer([0], document="a"), answer([1], document="b"), answer([None], document="c"), answer([])]
-    for protocol, counted in ((AnswerProtocol.paper, "wrong"), (AnswerProtocol.authors_code, "left out")):
+    for protocol, counted in ((AnswerProtocol.paper, "incorrect"), (AnswerProtocol.authors_code, "left out")):
         task = ClosedBookCoT(protocol=protocol)
         losses = render_losses(collect_losses(task.data_losses(task.score(answers))))
         assert losses == (

@@ -125,7 +125,7 @@ def test_question_states(tmp_path: Path) -> None:
     ]
     text = " ".join(page.tree.text_content().split())
     assert (
-        "Data losses: 1 of 4 prompts exceed the model's context (counted as wrong); 1 of 4 questions" in text
+        "Data losses: 1 of 4 prompts exceed the model's context (counted as incorrect); 1 of 4 questions" in text
         and "no answer line 1" in text
     )
 

@@ -62,8 +62,8 @@ def score_alone(model: Any, sequence: ScoredSequence) -> float:
 def test_scores_equal_those_of_single_sequences(
     kind: str, shares: bool, rows_of_logits: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(likelihoods, "SHARING_PARAMETERS", 0 if shares else 10**12)
-    monkeypatch.setitem(likelihoods.LOGITS_AT_A_TIME, "cpu", rows_of_logits * VOCABULARY)
+    monkeypatch.setattr(likelihoods, "MIN_PARAMETERS_TO_SHARE_PREFIXES", 0 if shares else 10**12)
+    monkeypatch.setitem(likelihoods.MAX_LOGITS, "cpu", rows_of_logits * VOCABULARY)
     model, sequences = build_model(kind), make_sequences()
     scorer = LikelihoodScorer(model, "cpu", nullcontext)
     scores = dict(scorer.score(sequences, batch_tokens=128))
@@ -72,9 +72,9 @@ def test_scores_equal_those_of_single_sequences(
         assert scores[index] == pytest.approx(score_alone(model, sequence), abs=1e-4)
 
 
-def test_few_logits_exist_at_a_time(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(likelihoods.LOGITS_AT_A_TIME, "cpu", 4 * VOCABULARY)
-    monkeypatch.setattr(likelihoods, "SHARING_PARAMETERS", 0)
+def test_logits_in_memory_are_limited(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(likelihoods.MAX_LOGITS, "cpu", 4 * VOCABULARY)
+    monkeypatch.setattr(likelihoods, "MIN_PARAMETERS_TO_SHARE_PREFIXES", 0)
     model, sizes = build_model("llama"), []
     model.lm_head.register_forward_hook(lambda module, inputs, output: sizes.append(output.numel()))
     dict(LikelihoodScorer(model, "cpu", nullcontext).score(make_sequences(), batch_tokens=10_000))
@@ -82,7 +82,7 @@ def test_few_logits_exist_at_a_time(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_prefixes_are_encoded_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(likelihoods, "SHARING_PARAMETERS", 0)
+    monkeypatch.setattr(likelihoods, "MIN_PARAMETERS_TO_SHARE_PREFIXES", 0)
     model, tokens = build_model("llama"), []
     model.model.embed_tokens.register_forward_hook(lambda module, inputs, output: tokens.append(inputs[0].numel()))
     prompt = [1] * 100
@@ -105,8 +105,8 @@ def test_batches_hold_every_row_once_within_the_limits() -> None:
 
 def test_logits_of_a_batch_come_from_one_forward_pass(monkeypatch: pytest.MonkeyPatch) -> None:
     """With a large vocabulary, smaller batches are faster than batches with one column of logits at a time."""
-    monkeypatch.setitem(likelihoods.LOGITS_AT_A_TIME, "cpu", 12 * VOCABULARY)
-    monkeypatch.setattr(likelihoods, "SHARING_PARAMETERS", 0)
+    monkeypatch.setitem(likelihoods.MAX_LOGITS, "cpu", 12 * VOCABULARY)
+    monkeypatch.setattr(likelihoods, "MIN_PARAMETERS_TO_SHARE_PREFIXES", 0)
     model, sequences, calls = build_model("llama"), make_sequences()[:16], []
     model.lm_head.register_forward_hook(lambda module, inputs, output: calls.append(output.shape[1]))
     scorer = LikelihoodScorer(model, "cpu", nullcontext)

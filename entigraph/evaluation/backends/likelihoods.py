@@ -1,8 +1,8 @@
-"""Batched log-likelihoods with bounded memory: no token is encoded twice, and few logits exist at a time.
+"""Batched log-likelihoods with bounded memory: tokens are encoded once, and the number of logits in memory is limited.
 
 The options of a question share its prompt. The prompts of a batch are encoded once, padded on the left, so that the
 distances between tokens are right for sliding windows too; their KV cache is then copied to the rows of the options.
-Long rows are fed in parts, so that the logits of a part stay below a limit.
+Long rows are processed in chunks to bound the logits.
 """
 
 import inspect
@@ -20,11 +20,11 @@ from transformers import DynamicCache
 
 from entigraph.evaluation.base import ScoredSequence
 
-# Logits that exist at a time: 10 bytes each, in bf16 and twice in fp32. Every part of a row reads all weights, so GPUs
-# are faster with few, large parts.
-LOGITS_AT_A_TIME = {"cpu": 2**25, "cuda": 2**28}
-# Sharing changes the last bits of scores in bf16; smaller models, such as the demo's, are fast without it.
-SHARING_PARAMETERS = 10_000_000
+# Maximum number of logits in memory; each takes 10 bytes (bf16, plus two fp32 copies). Every chunk reads all weights,
+# so GPUs are faster with few, large chunks.
+MAX_LOGITS = {"cpu": 2**25, "cuda": 2**28}
+# Prefix sharing changes the last bits of bf16 scores, so small models, which are fast without it, do not use it.
+MIN_PARAMETERS_TO_SHARE_PREFIXES = 10_000_000
 
 
 @dataclass(frozen=True)
@@ -52,7 +52,7 @@ class LikelihoodScorer:
         underestimated.
         """
         rows = split_prefixes(sequences) if self.shares_prefixes else [ScoredRow((), *each) for each in sequences]
-        for batch in reversed(list(batch_rows(rows, batch_tokens, self.max_logits // self.vocabulary))):
+        for batch in reversed(list(batch_rows(rows, batch_tokens, self.max_logits // self.vocab_size))):
             yield from zip(batch, self.score_batch([rows[index] for index in batch]), strict=True)
 
     @torch.inference_mode()
@@ -60,20 +60,22 @@ class LikelihoodScorer:
         """Returns the log-likelihood of each row."""
         ids = self.pad([row.ids for row in rows])
         cache, mask = self.encode_prefixes(rows)
-        start, end = min(row.first for row in rows) - 1, ids.shape[1] - 1
-        columns = max(1, self.max_logits // (self.vocabulary * len(rows)))
-        if self.shares_prefixes and start + columns >= end:
+        # logits[:, i] predict targets[:, i] = ids[:, i + 1]; `start` is the first logit that is needed.
+        targets = ids[:, 1:]
+        start, end = min(row.first for row in rows) - 1, targets.shape[1]
+        max_columns = max(1, self.max_logits // (self.vocab_size * len(rows)))
+        if self.shares_prefixes and start + max_columns >= end:
             return self.score_in_one_pass(rows, ids, cache, mask)
-        parts, fed = [], 0
-        if cache is None and end > start + columns:
+        chunks, position = [], 0
+        if cache is None and end > start + max_columns:
             cache = DynamicCache(config=self.model.config)
-        while fed < end:
-            stop = min(max(fed, start) + columns, end)
-            logits = self.forward(ids[:, fed:stop], cache, mask, stop, keep=stop - max(fed, start))
-            targets = ids[:, 1 + stop - logits.shape[1] : 1 + stop, None]
-            parts.append(torch.log_softmax(logits.float(), dim=-1).gather(2, targets)[..., 0])
-            fed = stop
-        logprobs = torch.cat(parts, dim=1)
+        while position < end:
+            first = max(position, start)
+            stop = min(first + max_columns, end)
+            logits = self.forward(ids[:, position:stop], cache, mask, stop, logits_to_keep=stop - first)
+            chunks.append(torch.log_softmax(logits.float(), dim=-1).gather(2, targets[:, first:stop, None])[..., 0])
+            position = stop
+        logprobs = torch.cat(chunks, dim=1)
         sums = [logprobs[i, row.first - 1 - start : len(row.ids) - 1 - start].sum() for i, row in enumerate(rows)]
         scores: list[float] = torch.stack(sums).tolist()
         return scores
@@ -81,17 +83,20 @@ class LikelihoodScorer:
     def score_in_one_pass(
         self, rows: Sequence[ScoredRow], ids: Tensor, cache: DynamicCache | None, mask: Tensor | None
     ) -> list[float]:
-        """Returns the log-likelihoods of rows whose scored positions fit into one pass; padding reaches no head."""
+        """Returns the log-likelihoods of rows whose scored positions fit into one pass.
+
+        The LM head runs on scored positions only, not on padding.
+        """
         start, end = min(row.first for row in rows) - 1, ids.shape[1] - 1
-        places = [(i, place) for i, row in enumerate(rows) for place in range(row.first, len(row.ids))]
-        row_numbers, scored = torch.tensor(places, device=self.device).T
+        positions = [(i, position) for i, row in enumerate(rows) for position in range(row.first, len(row.ids))]
+        row_numbers, scored = torch.tensor(positions, device=self.device).T
 
         def select(module: torch.nn.Module, hidden: tuple[Tensor, ...]) -> tuple[Tensor]:
             return (hidden[0][row_numbers, scored - 1 - start][None],)
 
         hook = self.model.get_output_embeddings().register_forward_pre_hook(select)
         try:
-            logits = self.forward(ids[:, :end], cache, mask, end, keep=end - start)[0]
+            logits = self.forward(ids[:, :end], cache, mask, end, logits_to_keep=end - start)[0]
         finally:
             hook.remove()
         logprobs = torch.log_softmax(logits.float(), dim=-1).gather(1, ids[row_numbers, scored][:, None])[:, 0]
@@ -108,15 +113,20 @@ class LikelihoodScorer:
         lengths = torch.tensor([len(prefix) for prefix in prefixes], device=self.device)
         mask = torch.arange(width, device=self.device) >= width - lengths[:, None]
         cache = DynamicCache(config=self.model.config)
-        self.forward(ids, cache, mask, 0, keep=1)
-        numbers = {prefix: number for number, prefix in enumerate(prefixes)}
-        indices = torch.tensor([numbers[row.prefix] for row in rows], device=self.device)
+        self.forward(ids, cache, mask, 0, logits_to_keep=1)
+        index_of = {prefix: index for index, prefix in enumerate(prefixes)}
+        indices = torch.tensor([index_of[row.prefix] for row in rows], device=self.device)
         cache.batch_select_indices(indices)
         return cache, mask[indices]
 
-    def forward(self, ids: Tensor, cache: DynamicCache | None, mask: Tensor | None, stop: int, keep: int) -> Tensor:
-        """Returns the logits of the last `keep` ids. `mask` marks the prefixes; `stop` ids follow them by now."""
-        inputs: dict[str, Any] = {"input_ids": ids, "use_cache": cache is not None, "logits_to_keep": keep}
+    def forward(
+        self, ids: Tensor, cache: DynamicCache | None, mask: Tensor | None, stop: int, logits_to_keep: int
+    ) -> Tensor:
+        """Returns the logits of the last `logits_to_keep` ids.
+
+        `mask` is the prefixes' attention mask; `stop` is the number of ids after the prefix, including this call's.
+        """
+        inputs: dict[str, Any] = {"input_ids": ids, "use_cache": cache is not None, "logits_to_keep": logits_to_keep}
         if cache is not None:
             inputs["past_key_values"] = cache
         if mask is not None:
@@ -135,19 +145,22 @@ class LikelihoodScorer:
     @cached_property
     def shares_prefixes(self) -> bool:
         takes_positions = "position_ids" in inspect.signature(self.model.forward).parameters
-        return takes_positions and self.model.num_parameters() >= SHARING_PARAMETERS
+        return takes_positions and self.model.num_parameters() >= MIN_PARAMETERS_TO_SHARE_PREFIXES
 
     @cached_property
-    def vocabulary(self) -> int:
+    def vocab_size(self) -> int:
         return int(self.model.config.get_text_config().vocab_size)
 
     @property
     def max_logits(self) -> int:
-        return LOGITS_AT_A_TIME.get(self.device, LOGITS_AT_A_TIME["cuda"])
+        return MAX_LOGITS.get(self.device, MAX_LOGITS["cuda"])
 
 
 def split_prefixes(sequences: Sequence[ScoredSequence]) -> list[ScoredRow]:
-    """Separates the unscored ids of each sequence if another one has the same, except for the last: it predicts."""
+    """Splits off the unscored prefix of each sequence if another sequence shares it.
+
+    The prefix's last token stays with the row, because its logits predict the first scored token.
+    """
     prefixes = [tuple(sequence.ids[: sequence.first - 1]) for sequence in sequences]
     counts = Counter(prefixes)
     prefixes = [prefix if counts[prefix] > 1 else () for prefix in prefixes]
@@ -188,7 +201,7 @@ def batch_rows(rows: Sequence[ScoredRow], batch_tokens: int, max_scored: int) ->
 
 @dataclass(frozen=True)
 class BatchSize:
-    """What the rows of a batch are padded to: `tokens` with their prefixes, `ids` without, scored from `first` on."""
+    """Padded lengths in a batch: `tokens` with prefix, `ids` without; `first` is the first scored position of all rows."""
 
     tokens: int = 0
     ids: int = 0

@@ -11,7 +11,7 @@ from tokenizers import Tokenizer
 from entigraph.evaluation.base import Generation, Prompt, Sampling, ScoredSequence
 from entigraph.huggingface.gguf_files import pretrained_source
 
-PLACEHOLDER = "ANSWER"  # for the model's answer
+PLACEHOLDER = "ANSWER"  # stands for the model's answer
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""The loss of the accepted answer after the question: a smooth measure for models that rarely give it when sampled."""
+"""The loss of the accepted answer after the question: a smooth metric for models that rarely generate it."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -14,13 +14,13 @@ from entigraph.storage.data_losses import Loss
 from entigraph.storage.jsonl import read_jsonl
 from entigraph.storage.schemas import AnswerLikelihood, Question
 
-PAIRS_PER_CALL = 512  # of `Backend.loglikelihoods`, which sorts them by length
+PAIRS_PER_CALL = 512  # (prompt, answer) pairs per call of `Backend.loglikelihoods`, which sorts them by length
 
 
 @dataclass(frozen=True, kw_only=True)
 class AnswerLoss(EvaluationTask):
-    """The log-likelihood of the accepted answer as a continuation of the prompt of `free_form`; of several accepted
-    answers, the most likely one counts. `limit` and `split` select questions as there.
+    """The log-likelihood of the accepted answer as a continuation of the prompt of `free_form`; with several
+    accepted answers, the most likely one counts. `limit` and `split` select questions as in `free_form`.
     """
 
     split: str | None = None
@@ -34,23 +34,23 @@ class AnswerLoss(EvaluationTask):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        _ = self.questioner
+        _ = self.free_form  # validates the shared options
 
     @property
-    def questioner(self) -> FreeForm:
+    def free_form(self) -> FreeForm:
         """Returns the task that selects the questions and writes the prompts."""
         return FreeForm(split=self.split, limit=self.limit, examples=self.examples, prompt=self.prompt)
 
     @property
     def cache_key(self) -> dict[str, Any]:
-        return self.questioner.cache_key
+        return self.free_form.cache_key
 
     def validate(self, inputs: TaskInputs) -> None:
-        self.questioner.load_questions(inputs)
+        self.free_form.load_questions(inputs)
 
     def evaluate(self, context: TaskContext) -> dict[str, Any]:
         """Writes the likelihood of each answer to likelihoods-TASK.jsonl."""
-        questions = self.questioner.load_questions(context.inputs)
+        questions = self.free_form.load_questions(context.inputs)
 
         def score_missing(missing: set[str]) -> Iterator[AnswerLikelihood]:
             remaining = [question for question in questions if question.id in missing]
@@ -61,11 +61,11 @@ class AnswerLoss(EvaluationTask):
             "likelihoods", AnswerLikelihood, ids, score_missing, id_field="question_id", unit="questions"
         )
         records = list(read_jsonl(file, AnswerLikelihood))
-        scores = score_likelihoods_of_answers(records)
+        scores = summarize_likelihoods(records)
         return {**scores, "metrics": {**scores["metrics"], **compute_metrics(self.metrics, records)}}
 
     def score_questions(self, questions: Sequence[Question], backend: Backend) -> Iterator[AnswerLikelihood]:
-        task = self.questioner
+        task = self.free_form
         pairs = [(q, task.build_prompt(q), f" {text}") for q in questions for text in q.accepted_answers]
         scores: dict[str, list[tuple[float | None, str]]] = {}
         expected = {question.id: len(question.accepted_answers) for question in questions}
@@ -83,13 +83,13 @@ class AnswerLoss(EvaluationTask):
 
     def describe(self, scores: Mapping[str, Any]) -> str:
         return (
-            f"{scores['nats_per_answer']:.3f} nats per accepted answer, {scores['bits_per_byte']:.3f} bits per byte of "
-            f"{scores['questions']:,} questions"
+            f"{scores['nats_per_answer']:.3f} nats per accepted answer, {scores['bits_per_byte']:.3f} bits per byte "
+            f"over {scores['questions']:,} questions"
         )
 
 
 def build_likelihood(question: Question, scores: Sequence[tuple[float | None, str]]) -> AnswerLikelihood:
-    """Returns the likelihood of the most likely answer; None if all of them exceed the context."""
+    """Returns the record of the most likely answer; its `nats` are None if every answer exceeds the context."""
     known = [(score, text) for score, text in scores if score is not None]
     best, text = max(known, default=(None, scores[0][1]))
     return AnswerLikelihood(
@@ -100,7 +100,7 @@ def build_likelihood(question: Question, scores: Sequence[tuple[float | None, st
     )
 
 
-def score_likelihoods_of_answers(records: Sequence[AnswerLikelihood]) -> dict[str, Any]:
+def summarize_likelihoods(records: Sequence[AnswerLikelihood]) -> dict[str, Any]:
     scored = [(record.nats, record.bytes) for record in records if record.nats is not None]
     nats, size = sum(nats for nats, _ in scored), sum(size for _, size in scored)
     per_answer, bits = nats / max(1, len(scored)), nats / max(1, size) / log(2)

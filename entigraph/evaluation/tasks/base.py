@@ -139,7 +139,7 @@ class EvaluationTask(ABC):
         return {"metrics": compute_metrics(self.metrics, list(read_jsonl(records, kind)))} if self.metrics else {}
 
     def data_losses(self, scores: Mapping[str, Any]) -> Sequence[Loss]:
-        """Returns what the scores leave out or count as wrong without an answer. Called with `evaluate`'s result."""
+        """Returns what the scores omit or count as incorrect without an answer. Called with `evaluate`'s result."""
         return ()
 
     def describe(self, scores: Mapping[str, Any]) -> str:

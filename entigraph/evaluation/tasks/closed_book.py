@@ -41,7 +41,7 @@ class ClosedBook(QuestionTask):
             check_placeholders(key, getattr(self, key), placeholders)
 
     def load_questions(self, inputs: TaskInputs) -> list[Question]:
-        """Raises DataError if a question may have several correct options: likelihoods select exactly one."""
+        """Returns the questions. Raises DataError if one may have several correct options: likelihoods select one."""
         questions = super().load_questions(inputs)
         multiple = [question.id for question in questions if question.multiple_answers]
         if multiple:
@@ -67,10 +67,10 @@ class ClosedBook(QuestionTask):
             for choice in question.choices
         ]
         counts = [len(question.choices) for question in questions]
-        places = [(index, option) for index, count in enumerate(counts) for option in range(count)]
+        indices = [(index, option) for index, count in enumerate(counts) for option in range(count)]
         scores: list[dict[int, float | None]] = [{} for _ in questions]
         for pair, score in backend.loglikelihoods(pairs, self.batch_tokens):
-            index, option = places[pair]
+            index, option = indices[pair]
             scores[index][option] = score
             if len(scores[index]) == counts[index]:
                 options = [value for _, value in sorted(scores[index].items())]

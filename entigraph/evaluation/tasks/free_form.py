@@ -29,7 +29,7 @@ from entigraph.storage.schemas import Answer, AnswerLikelihood, Question
 from entigraph.text.answer_matching import best_f1, exact_match
 from entigraph.text.writing_systems import CHARACTERS_PER_TOKEN
 
-VERDICT_TOKENS = 60  # of a reply of the judge
+VERDICT_TOKENS = 60  # tokens of a judge's reply
 # For chat models; a base model continues the examples.
 SYSTEM = "Answer the last question with the answer alone: a name, a number or a few words, and no sentence around it."
 
@@ -190,9 +190,9 @@ class FreeForm(QuestionTask):
         total = scores["questions"]
         missing = scores.get("judged", {}).get("missing", {})
         return (
-            Loss("prompts exceed the model's context (counted as wrong)", scores["overflowed"], total),
-            Loss("answers are empty (counted as wrong)", scores["empty"], total),
-            Loss("answers have no verdict of the judge (counted as wrong)", sum(missing.values()), total),
+            Loss("prompts exceed the model's context (counted as incorrect)", scores["overflowed"], total),
+            Loss("answers are empty (counted as incorrect)", scores["empty"], total),
+            Loss("answers have no verdict of the judge (counted as incorrect)", sum(missing.values()), total),
         )
 
     def describe(self, scores: Mapping[str, Any]) -> str:

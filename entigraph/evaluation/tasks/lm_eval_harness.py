@@ -58,7 +58,7 @@ class LMEvalHarness(EvaluationTask):
             raise ConfigError("evaluation=lm_eval needs EleutherAI's harness: pip install 'entigraph[lm-eval]'")
 
     def evaluate(self, context: TaskContext) -> dict[str, Any]:
-        """Raises ConfigError if the harness is not installed, DataError for an unknown task."""
+        """Runs the harness. Raises ConfigError if it is not installed, DataError for an unknown task."""
         self.check()
         from lm_eval import simple_evaluate
         from lm_eval.tasks import TaskManager

@@ -81,7 +81,7 @@ class RankedPassages:
         self.rankings = {ranking.question_id: ranking for ranking in read_jsonl(folder / "rankings.jsonl", Ranking)}
 
     def __call__(self, question: Question) -> RetrievedPassages:
-        """Raises DataError for a question without a ranking."""
+        """Returns the passages for a question. Raises DataError if it has no ranking."""
         ranking = self.rankings.get(question.id)
         if ranking is None:
             raise DataError(f"{self.folder / 'rankings.jsonl'} has no ranking for {question.id}; remove that folder")

@@ -146,7 +146,7 @@ class QuestionTask(EvaluationTask):
     def data_losses(self, scores: Mapping[str, Any]) -> Sequence[Loss]:
         total, overflowed = scores.get("total_questions", scores["questions"]), scores.get("overflowed", 0)
         unparsed = total - scores["over_parsed"]["questions"] - overflowed if "over_parsed" in scores else 0
-        left_out = "left out" if scores["questions"] < total else "wrong"
+        left_out = "left out" if scores["questions"] < total else "incorrect"
         return (
             Loss(f"prompts exceed the model's context (counted as {left_out})", overflowed, total),
             Loss(f"questions have no answer that can be parsed (counted as {left_out})", unparsed, total),

@@ -17,7 +17,7 @@ from entigraph.text.writing_systems import split_statements
 if TYPE_CHECKING:
     from entigraph.evaluation.backends.local_backend import LocalBackend
 
-STATEMENTS_PER_CALL = 512  # of `Backend.loglikelihoods`, which sorts them by length
+STATEMENTS_PER_CALL = 512  # per call of `Backend.loglikelihoods`, which sorts them by length
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -88,4 +88,4 @@ class StatementLoss(EvaluationTask):
         return (Loss("statements exceed the model's context (left out)", scores["overflowed"], total),)
 
     def describe(self, scores: Mapping[str, Any]) -> str:
-        return f"{scores['bits_per_byte']:.3f} bits per byte of {scores['statements']:,} statements"
+        return f"{scores['bits_per_byte']:.3f} bits per byte over {scores['statements']:,} statements"

@@ -17,7 +17,7 @@ from entigraph.storage.jsonl import read_jsonl
 from entigraph.storage.schemas import Document, Summary
 from entigraph.text.refusals import REFUSAL_AS_TEXT, find_refusal
 
-PROMPTS_PER_CALL = 256  # of `Backend.sample`
+PROMPTS_PER_CALL = 256  # per call of `Backend.sample`
 TOO_LONG = "prompt too long"
 
 
