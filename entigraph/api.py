@@ -87,8 +87,8 @@ class Study:
         matching = [folder for folder in folders if name in ("", folder.name, folder.name.rpartition("-")[0])]
         if not matching:
             names = ", ".join(folder.name for folder in folders)
-            found = f"studies with a curve: {names}" if names else "no study with a curve; run one first"
-            raise ArtifactError(f"{name or 'a study'}: not below {root}; {found}")
+            available = f"studies with a curve: {names}" if names else "no study with a curve; run one first"
+            raise ArtifactError(f"{name or 'a study'}: not below {root}; {available}")
         return cls(matching[-1].resolve())
 
     @property

@@ -5,6 +5,7 @@ It shows what the model has read about these names. It does not prove that an an
 
 import heapq
 import re
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -21,7 +22,7 @@ from entigraph.storage.texts import RowGroup, row_groups
 from entigraph.text.writing_systems import SENTENCE_START, find_names_in
 
 MAX_SHOWN = 5
-TEXTS_PER_UPDATE = 1_000  # of the progress bar
+PROGRESS_INTERVAL = 1_000  # texts
 CAPITALIZED = re.compile(r"[^\W\d_a-z][\w'’-]+(?: [^\W\d_a-z][\w'’-]+)*")
 
 
@@ -34,7 +35,7 @@ class SourceSentence:
 
 @dataclass(frozen=True)
 class TextMention:
-    """A training text. `number` is its position in the artifact, for stable links."""
+    """A training text that mentions a name of the answer."""
 
     id: str
     document_id: str
@@ -47,10 +48,11 @@ class TextMention:
 
 @dataclass(frozen=True)
 class Evidence:
-    """What mentions the names of an answer, those first that also mention a name of the question.
+    """The sentences and training texts that mention an answer's names; those that also mention a name of the question
+    come first.
 
-    `sentence_count` and `text_count` are the totals, of which the first few are listed; `joint_texts` of the texts also
-    mention a name of the question.
+    `sentence_count` and `text_count` are totals; only the first few are listed. `joint_texts` counts the texts that
+    also mention a name of the question.
     """
 
     answer_names: Sequence[str]
@@ -69,8 +71,10 @@ class Lineage:
     def __init__(self, model: SelectedModel) -> None:
         corpus, synthesis, tokens = model.corpus, model.synthesis, model.tokens
         if not (corpus and synthesis and tokens):
-            reason = "no run below an outputs folder made it" if model.training is None else "they were removed"
-            raise ConfigError(f"{model.name}: its documents and training texts are not known here: {reason}")
+            reason = (
+                "it was not trained by a run in an outputs folder" if model.training is None else "they were removed"
+            )
+            raise ConfigError(f"{model.name}: its documents and training texts are unavailable: {reason}")
         self.corpus, self.synthesis, self.tokens = corpus, synthesis, tokens
 
     @cached_property
@@ -89,17 +93,17 @@ class Lineage:
         """Returns the entities in a text; without graphs, its capitalized words that the documents contain."""
         if self.entities:
             return keep_longest(find_names_in(self.entities, text))
-        names = (self.longest_known_ending(phrase) for phrase in CAPITALIZED.findall(text))
+        names = (self.longest_suffix_in_documents(phrase) for phrase in CAPITALIZED.findall(text))
         return keep_longest(list(dict.fromkeys(name for name in names if name)))
 
-    def longest_known_ending(self, phrase: str) -> str:
-        """Returns the last words of a phrase, as many as the documents contain in a row; empty if they have none."""
+    def longest_suffix_in_documents(self, phrase: str) -> str:
+        """Returns the longest suffix (in words) of a phrase that occurs in a document; empty if there is none."""
         words = phrase.split(" ")
-        endings = (" ".join(words[start:]) for start in range(len(words)))
+        suffixes = (" ".join(words[start:]) for start in range(len(words)))
         texts = [document.text for document in self.documents.values()]
-        return next((ending for ending in endings if any(ending in text for text in texts)), "")
+        return next((suffix for suffix in suffixes if any(suffix in text for text in texts)), "")
 
-    def explain(self, question: str, answer: str, progress: Progress | None = None) -> Evidence:
+    def find_evidence(self, question: str, answer: str, progress: Progress | None = None) -> Evidence:
         """Returns the evidence for an answer; empty if neither question nor answer contains a name."""
         answer_names, question_names = self.names_in(answer), self.names_in(question)
         answer_names = [name for name in answer_names if name not in question_names] or answer_names
@@ -108,59 +112,48 @@ class Lineage:
             return Evidence([], [])
         # An answer without a name ("yes", a year) is explained by the names of its question.
         required, optional = (answer_names, question_names) if answer_names else (question_names, [])
-        return self.search(answer_names, question_names, required, optional, progress or SilentProgress())
-
-    def search(
-        self,
-        answer_names: Sequence[str],
-        question_names: Sequence[str],
-        required: Sequence[str],
-        optional: Sequence[str],
-        progress: Progress,
-    ) -> Evidence:
         sentences = [
             (rank(text, required, optional), SourceSentence(document.id, document.title, text.strip()))
             for document in self.documents.values()
             for text in re.split(SENTENCE_START, document.text)
             if mentions(text, required)
         ]
-        texts, text_count, joint, searched = self.search_texts(required, optional, progress)
         best = heapq.nlargest(MAX_SHOWN, enumerate(sentences), key=lambda item: (item[1][0], -item[0]))
+        texts, counts = self.search_texts(required, optional, progress or SilentProgress())
         return Evidence(
-            answer_names,
-            question_names,
-            [sentence for _, (_, sentence) in best],
-            texts,
-            len(sentences),
-            text_count,
-            joint,
-            searched,
+            answer_names=answer_names,
+            question_names=question_names,
+            sentences=[sentence for _, (_, sentence) in best],
+            texts=texts,
+            sentence_count=len(sentences),
+            text_count=counts["texts"],
+            joint_texts=counts["joint"],
+            searched_texts=counts["searched"],
         )
 
     def search_texts(
         self, required: Sequence[str], optional: Sequence[str], progress: Progress
-    ) -> tuple[list[TextMention], int, int, int]:
-        """Returns the best texts, how many mention a required name, how many also an optional one, and all searched."""
-        best: list[tuple[tuple[int, int], int, RowGroup, int, str]] = []
-        count = joint = searched = 0
+    ) -> tuple[list[TextMention], Counter[str]]:
+        """Returns the best texts and counts: `searched`, `texts` with required names, `joint` also with optional ones."""
+        counts: Counter[str] = Counter()
+
+        def matches() -> Iterator[tuple[tuple[int, int], int, RowGroup, int, str]]:
+            for index, group, row, text in self.training_texts():
+                counts["searched"] += 1
+                if counts["searched"] % PROGRESS_INTERVAL == 0:
+                    advance(PROGRESS_INTERVAL)
+                if mentions(text, required):
+                    ranking = rank(text, required, optional)
+                    counts["texts"] += 1
+                    counts["joint"] += bool(ranking[0])
+                    yield ranking, -index, group, row, text
+
         with progress.bar("searching", int(self.selected_texts.sum()), "texts") as advance:
-            for number, group, row, text in self.training_texts():
-                searched += 1
-                if searched % TEXTS_PER_UPDATE == 0:
-                    advance(TEXTS_PER_UPDATE)
-                if not mentions(text, required):
-                    continue
-                ranking = rank(text, required, optional)
-                count, joint = count + 1, joint + bool(ranking[0])
-                best.append((ranking, -number, group, row, text))
-                if len(best) > 8 * MAX_SHOWN:
-                    best = heapq.nlargest(MAX_SHOWN, best, key=lambda entry: entry[:2])
-        best = heapq.nlargest(MAX_SHOWN, best, key=lambda entry: entry[:2])
-        shown = [self.describe(group, row, text, required, optional) for *_, group, row, text in best]
-        return shown, count, joint, searched
+            best = heapq.nlargest(MAX_SHOWN, matches(), key=lambda match: match[:2])
+        return [self.describe(group, row, text, required, optional) for *_, group, row, text in best], counts
 
     def training_texts(self) -> Iterator[tuple[int, RowGroup, int, str]]:
-        """Yields the number, the row group, the row and the content of each text that the model was trained on."""
+        """Yields (index, row group, row, text) of each text that the model was trained on."""
         selected = self.selected_texts
         for group in row_groups(self.synthesis):
             rows = [row for row in range(group.count) if selected[group.first + row]]
@@ -178,12 +171,12 @@ class Lineage:
     def describe(
         self, group: RowGroup, row: int, text: str, required: Sequence[str], optional: Sequence[str]
     ) -> TextMention:
-        identity, document_id, kind, about = (
+        text_id, document_id, kind, about = (
             group.column(name, [row])[0] for name in ("id", "document_id", "kind", "about")
         )
         title = self.documents[document_id].title if document_id in self.documents else document_id
         return TextMention(
-            id=identity,
+            id=text_id,
             document_id=document_id,
             title=title,
             kind=kind,

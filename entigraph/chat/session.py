@@ -74,7 +74,7 @@ class ChatSession:
             history.append(Turn(question, "".join(parts).strip()))
 
     def explain(self, turn: Turn, progress: Progress | None = None) -> Evidence:
-        return self.lineage.explain(turn.question, turn.answer, progress)
+        return self.lineage.find_evidence(turn.question, turn.answer, progress)
 
     @property
     def last_turn(self) -> Turn | None:

@@ -46,7 +46,7 @@ class Paths:
 
 @dataclass
 class Synthesis:
-    """When a synthesis has enough texts, and what it does about answers that are not texts. See conf/config.yaml."""
+    """Settings of the synthesis stage: stopping, retries, failures and near-duplicates. See conf/config.yaml."""
 
     token_budget: int | None = None
     seed: int = 0
@@ -65,7 +65,7 @@ class Synthesis:
 
     @property
     def graph_retries(self) -> int:
-        """Returns how often a failed entity list is requested again."""
+        """Returns the maximum number of retries for an entity list."""
         return max(self.max_retries, self.max_entity_retries)
 
 
@@ -77,7 +77,7 @@ class GateMode(StrEnum):
 
 @dataclass
 class QualityGate:
-    """What is checked of the texts before training. `max_*` are shares of the texts, `max_unsupported` of the judged
+    """Checks of the texts before training. `max_*` are maximum fractions of the texts; `max_unsupported`, of the judged
     sentences. See conf/config.yaml.
     """
 
@@ -99,8 +99,8 @@ class QualityGate:
         check_shares(self, "quality_gate.", *shares)
 
     @property
-    def asks_writer(self) -> bool:
-        """Returns whether the writer judges sentences."""
+    def uses_judge(self) -> bool:
+        """Returns whether sentences are judged by the writer."""
         return self.mode is not GateMode.off and self.judged_sentences > 0
 
 
@@ -134,21 +134,21 @@ class Tokens:
                 f"tokens.block_length must be null with tokens.text_layout=stitched, got {self.block_length}: stitched "
                 "texts are longer than a block"
             )
-        choices_by_key = {
-            "too_long": ("skip", "cut"),
+        choices = {
+            "too_long": ("skip", "truncate"),
             "encoder": ("auto", "tokenizers"),
             "text_layout": ("separate", "stitched"),
         }
-        for key, choices in choices_by_key.items():
-            if getattr(self, key) not in choices:
-                raise ConfigError(f"tokens.{key} must be {' or '.join(choices)}, got {getattr(self, key)!r}")
+        for key, valid in choices.items():
+            if getattr(self, key) not in valid:
+                raise ConfigError(f"tokens.{key} must be {' or '.join(valid)}, got {getattr(self, key)!r}")
 
 
 @dataclass
 class StudySettings:
     """The study that a run belongs to. `allow_varying` names settings in which its runs may differ.
 
-    Augmenter, budget and seeds may always differ. `private` makes `entigraph publish` refuse the study's artifacts.
+    The augmenter, budget and seed may always differ. `private` makes `entigraph publish` refuse the study's artifacts.
     """
 
     name: str = "study"
@@ -170,9 +170,11 @@ class Need:
 
 @dataclass
 class Root:
-    """`seed` determines the initial weights, the order of training and the draw of the budget; nothing else follows it.
+    """`seed` determines the initial weights, the data order and which texts are sampled for the budget; nothing else
+    depends on it.
 
-    `command` is set by the subcommand on the command line; `stage` runs that stage alone. `style` is that of figures.
+    `command` is set by the subcommand on the command line. `stage` runs a single stage. `style`: matplotlib style of
+    the figures.
     """
 
     command: Command | None = None
@@ -210,8 +212,8 @@ class Root:
     logger: dict[str, Any] = field(default_factory=dict)
 
 
-# Groups whose value is one `_target_` node, and groups whose values are named nodes. Those of `module`, `callbacks` and
-# `logger` are built when training starts, because their classes import torch.
+# Groups with a single `_target_` node, and groups of named nodes. `module`, `callbacks` and `logger` are built when
+# training starts, because their classes import torch.
 COMPONENTS = tuple(field.name for field in fields(Root) if field.default == MISSING and field.name != "module")
 NAMED_COMPONENTS = ("evaluation", "baselines")
 

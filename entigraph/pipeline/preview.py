@@ -1,4 +1,4 @@
-"""`entigraph preview`: a few texts of each kind with prompt, length and cost, before a synthesis is paid for."""
+"""`entigraph preview`: a few texts of each kind with prompt, length and cost, before paying for a synthesis."""
 
 from collections.abc import Callable, Iterator
 from itertools import islice
@@ -19,38 +19,40 @@ INDENT = "    "
 
 
 def render_preview(run: Run, progress: Progress) -> Iterator[str]:
-    """Yields the texts as they arrive. Answers go through the response cache, so a synthesis does not pay them again.
+    """Yields the texts as they arrive.
 
-    Raises ConfigError if the augmenter needs no writer.
+    Answers are stored in the response cache, so the synthesis does not pay for them again. Raises ConfigError if the
+    augmenter needs no writer.
     """
     if not run.augmenter.needs_writer:
-        raise ConfigError(f"preview: augmenter={run.augmenter.name} copies texts; it has no prompts to preview")
+        raise ConfigError(
+            f"preview: augmenter={run.augmenter.name} does not use a writer, so there is nothing to preview"
+        )
     content = run.corpus.read()
     documents = list(islice(content.documents, run.preview.documents))
     raise_if_problems(quoted_questions(run.augmenter.user_texts, content.questions))
     run.llm.check()
     yield f"preview of {run.augmenter.name} with {getattr(run.llm, 'model', run.llm.name)}"
-    totals = [0, 0, 0.0]
+    texts, tokens, dollars = 0, 0.0, 0.0
     with run.llm.connect(response_cache_path(run.root), progress.notify) as llm:
         count_tokens = token_counter(run)
         samples = write_samples(run.augmenter, documents, llm, texts=run.preview.texts, seed=run.synthesis.seed)
         for sample in samples:
-            tokens = sum(map(count_tokens, sample.texts))
-            totals = [totals[0] + len(sample.texts), totals[1] + tokens, totals[2] + sample.usage.dollars]
-            yield from render_sample(sample, tokens)
-    texts, tokens, dollars = totals
+            sample_tokens = sum(map(count_tokens, sample.texts))
+            texts += len(sample.texts)
+            tokens += sample_tokens
+            dollars += sample.usage.dollars
+            yield from render_sample(sample, sample_tokens)
     price = (
-        f"; at this rate {render_dollars(dollars / tokens * 1e6)} per million tokens of text"
-        if dollars and tokens
-        else ""
+        f"; at this rate {render_dollars(dollars / tokens * 1e6)} per million text tokens" if dollars and tokens else ""
     )
-    yield f"{texts:.0f} texts, {tokens:,.0f} tokens, {render_dollars(dollars)}{price}"
+    yield f"{texts} texts, {tokens:,.0f} tokens, {render_dollars(dollars)}{price}"
     if run.disclaimer:
         yield f"note: {run.disclaimer}"
 
 
 def token_counter(run: Run) -> Callable[[str], float]:
-    """Returns how texts are counted: with the run's tokenizer if it exists, or else estimated by length."""
+    """Returns a token counter: the run's tokenizer if it exists, otherwise an estimate from the text's length."""
     from entigraph.tokenization.tokenizer import Tokenizer
 
     if run.artifacts.tokenizer.complete:
@@ -65,7 +67,7 @@ def render_sample(sample: SampleText, tokens: float) -> Iterator[str]:
     cost = f", {used}, {render_dollars(usage.dollars)}"
     yield f'\n== {task.kind} of "{task.document.title}"{about}'
     requests = f"{len(sample.requests)} request{'s' if len(sample.requests) > 1 else ''}"
-    yield f"{requests}{cost if usage.prompt_tokens else ''}; {tokens:,.0f} tokens of text"
+    yield f"{requests}{cost if usage.prompt_tokens else ''}; {tokens:,.0f} text tokens"
     for number, request in enumerate(sample.requests, 1):
         document = render_document(task.document)
         prompt = f"{request.system}\n{request.user.replace(document, '[the document]', 1)}"

@@ -30,4 +30,4 @@ class Run(Components):
     @property
     def judges_texts(self) -> bool:
         """Whether the writer has sentences to judge before the training."""
-        return self.quality_gate.asks_writer and self.augmenter.needs_writer and not self.artifacts.training.complete
+        return self.quality_gate.uses_judge and self.augmenter.needs_writer and not self.artifacts.training.complete

@@ -26,10 +26,10 @@ def upload(publication: Publication, repository: str, public: bool) -> str:
         commit = api.create_commit(
             repository, operations, commit_message=f"Add {publication.name}", repo_type=publication.repo_type
         )
-    except Exception as error:  # the hub client raises many types, with the same remedy for the user
+    except Exception as error:  # huggingface_hub raises many exception types; the fix is the same for all
         message = (str(error).strip().splitlines() or [type(error).__name__])[0]
         raise EntigraphError(
-            f"the Hub refused {repository}: {message} Check the name, the token's write access and the network; "
-            "the same command tries again"
+            f"the Hub rejected {repository}: {message.rstrip('.')}. Check the name, the token's write access and the "
+            "network, then run the same command again"
         ) from None
     return str(commit.commit_url)

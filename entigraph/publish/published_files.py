@@ -5,7 +5,7 @@ answers, the questions of a study, and texts of the augmenter `raw`, which are t
 """
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
 
@@ -30,7 +30,7 @@ class Kind(StrEnum):
 
 @dataclass(frozen=True)
 class PublishedFile:
-    """A file of the repository. `content` is given for files that are made for it."""
+    """A file of the repository. `content`: of files generated for the upload."""
 
     name: str
     source: Path | None = None
@@ -43,14 +43,14 @@ class PublishedFile:
 
 @dataclass(frozen=True)
 class Publication:
-    """`artifacts` are the folders below the root that the files come from; `warnings` are for the user to judge."""
+    """`artifacts` are the folders below the root that the files come from; `warnings` are shown before the upload."""
 
     kind: Kind
     name: str
     files: Sequence[PublishedFile]
     artifacts: Sequence[Path]
     left_out: Sequence[str] = ()
-    warnings: Sequence[str] = field(default=())
+    warnings: Sequence[str] = ()
 
     @property
     def repo_type(self) -> str:
@@ -58,8 +58,8 @@ class Publication:
 
 
 def collect_files(kind: Kind, name: str, root: Path, with_texts: bool) -> Publication:
-    """Returns what is published. Raises ConfigError for an unknown or a private study, ArtifactError for an unfinished
-    artifact.
+    """Returns what is published. Raises ConfigError for an unknown name or a private study, ArtifactError for an
+    unfinished artifact.
     """
     collect = {Kind.corpus: collect_corpus, Kind.model: collect_model, Kind.results: collect_results}[kind]
     publication = collect(name, root, with_texts)
@@ -76,10 +76,10 @@ def collect_corpus(name: str, root: Path, with_texts: bool) -> Publication:
     if "raw" in manifest["counts"].get("kinds", {}) and not with_texts:
         raise ConfigError(f"{folder.name} contains the documents themselves; add --with-texts to publish them")
     files = [PublishedFile(file.name, file) for file in sorted(folder.glob("texts-*.parquet"))]
-    files += present(folder, CARD, "graphs.jsonl", "near_duplicates.jsonl")
+    files += existing_files(folder, CARD, "graphs.jsonl", "near_duplicates.jsonl")
     left_out = [file for file in ("report.html", "failures.jsonl") if (folder / file).exists()]
     if with_texts:
-        files += present(corpus, "documents.jsonl")
+        files += existing_files(corpus, "documents.jsonl")
     else:
         left_out.append("documents.jsonl (the source documents; --with-texts adds them)")
     return Publication(Kind.corpus, folder.name, files, [folder], left_out)
@@ -89,7 +89,7 @@ def collect_model(name: str, root: Path, with_texts: bool) -> Publication:
     model = select_model(name, root)
     folder = Path(model.path)
     if not folder.is_dir():
-        raise ConfigError(f"{name} is on the Hub already; expected a run or a model folder")
+        raise ConfigError(f"{name} is a Hub model already; expected a run or a local model folder")
     files = [PublishedFile(str(file.relative_to(folder)), file) for file in sorted(folder.rglob("*")) if file.is_file()]
     artifacts = [part for part in (model.training, model.synthesis) if part]
     return Publication(Kind.model, model.name, files, artifacts)
@@ -103,12 +103,12 @@ def collect_results(name: str, root: Path, with_texts: bool) -> Publication:
     card = PublishedFile(CARD, content=render_results_card(folder.name, curve).encode())
     figures = [f"{figure}.{suffix}" for figure in FIGURES for suffix in ("png", "svg", "pdf")]
     quoting = ["paired.json", "report.html"]  # questions with their answers, and documents
-    files = [card, *present(folder, "curve.json", "recall.json", *figures, *(quoting if with_texts else ()))]
+    files = [card, *existing_files(folder, "curve.json", "recall.json", *figures, *(quoting if with_texts else ()))]
     left_out = [] if with_texts else [f"{file} (quotes documents; --with-texts adds it)" for file in quoting]
     return Publication(Kind.results, folder.name, files, [folder], left_out)
 
 
-def present(folder: Path, *names: str) -> list[PublishedFile]:
+def existing_files(folder: Path, *names: str) -> list[PublishedFile]:
     return [PublishedFile(name, folder / name) for name in names if (folder / name).exists()]
 
 
@@ -119,21 +119,21 @@ def find_folder(name: str, parent: Path) -> Path:
     if Path(name).is_dir() and Path(name).resolve().parent == parent.resolve():
         return Path(name).resolve()
     folders = sorted(folder for folder in parent.glob("*-????????") if folder.is_dir())
-    matching = [folder for folder in folders if name in folder_names(folder)]
+    matching = [folder for folder in folders if name in accepted_names(folder)]
     unfinished = [artifact_folder(build) for build in parent.glob(f"*{BUILDING}*")]
-    if not matching and (named := [folder for folder in unfinished if name in folder_names(folder)]):
+    if not matching and (named := [folder for folder in unfinished if name in accepted_names(folder)]):
         raise ArtifactError(f"{named[0]} is not finished; run the same command to continue it")
     if len(matching) > 1:
         names = ", ".join(folder.name for folder in matching)
         raise ConfigError(f"{name}: {len(matching)} folders have this name; add the digest: {names}")
     if not matching:
         if not folders:
-            raise ConfigError(f"{name}: {parent} is empty; set --root to the outputs of your runs")
-        raise ConfigError(f"{name}: not below {parent}; {did_you_mean(name, [folder.name for folder in folders])}")
+            raise ConfigError(f"{name}: {parent} has no artifacts; set --root to your output folder")
+        raise ConfigError(f"{name}: not found in {parent}; {did_you_mean(name, [folder.name for folder in folders])}")
     return matching[0]
 
 
-def folder_names(folder: Path) -> tuple[str, str]:
+def accepted_names(folder: Path) -> tuple[str, str]:
     return folder.name, folder.name[: -len("-00000000")]
 
 

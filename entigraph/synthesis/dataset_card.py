@@ -20,11 +20,11 @@ COLUMNS: Mapping[str, str] = {
     "id": "document, kind, entities and sample: unique here, and the same in every run of the same configuration",
     "document_id": "the source document",
     "augmenter": "the method that generated the text",
-    "kind": "`pair` and `triple` relate two or three entities, other kinds name the way of rewriting",
+    "kind": "`pair` and `triple` relate two or three entities, other kinds are rewriting styles",
     "about": "the entities that the text relates",
     "sample": "0 for the first text of its kind about the same entities, 1 for the next",
     "text": "the text to train on",
-    "writer": "the model that wrote it, by its own name",
+    "writer": "the model that wrote it, as reported by the endpoint",
     "prompt_hash": "a digest of the whole request; empty if there was none",
     "tokens": "its length in this experiment's tokenizer, separators included",
     "context": "other documents that the writer was shown",
@@ -42,7 +42,7 @@ def render_card(
     rules: Synthesis,
     label: str | None = None,
 ) -> str:
-    """Returns the card. `counts` are those of the stage; of the documents only ids and titles are used.
+    """Returns the card. `counts` come from the stage; only ids and titles of the documents are used.
 
     `options` are the augmenter's settings, `writer` is the model (None: the texts are the documents), and `label` is a
     disclaimer at the top, if something was simulated.
@@ -55,13 +55,14 @@ def render_card(
         "## How to load it",
         "In Python, where `FOLDER` is the folder of this file:\n\n```python\nfrom datasets import load_dataset\n\n"
         'texts = load_dataset("FOLDER", split="train")\n```',
-        f"The texts are `{TEXTS}`. The folder also holds, not as part of the dataset: `graphs.jsonl`, the summary and "
-        "entities of each document; `failures.jsonl`, the requests without a text; `near_duplicates.jsonl`, if "
-        "they were searched for; `report.html`, if a writer was used; `manifest.json`, the configuration.",
+        f"The texts are `{TEXTS}`. The folder also contains these files, which are not part of the dataset: "
+        "`graphs.jsonl`, the summary and entities of each document; `failures.jsonl`, the requests without a text; "
+        "`near_duplicates.jsonl`, if they were searched for; `report.html`, if a writer was used; "
+        "`manifest.json`, the configuration.",
         "## How it was made",
         escaped_table(("setting", "value"), list_settings(augmenter, options, writer, rules)),
         "## Content",
-        escaped_table(("", ""), list_figures(counts)),
+        escaped_table(("", ""), list_counts(counts)),
         "Texts by kind:",
         escaped_table(("kind", "texts"), [(kind, f"{count:,}") for kind, count in sorted(counts["kinds"].items())]),
         render_failures(counts["failures"]),
@@ -71,8 +72,8 @@ def render_card(
         render_sources(documents),
         "## License",
         "These texts restate their source documents: the license of the sources applies to them, and so may the terms "
-        "of the model that wrote them. Nothing here grants more. Name the license here and in the head of this file "
-        "before you publish the folder.",
+        "of the model that wrote them. This card grants no additional rights. State the license here and in the YAML "
+        "header of this file before you publish the folder.",
     ]
     return "\n\n".join(part for part in parts if part) + "\n"
 
@@ -80,7 +81,7 @@ def render_card(
 def front_matter(name: str, texts: int) -> str:
     from huggingface_hub import DatasetCardData
 
-    head = DatasetCardData(
+    card_data = DatasetCardData(
         pretty_name=name,
         license="other",
         license_name="that-of-the-source-documents",
@@ -89,7 +90,7 @@ def front_matter(name: str, texts: int) -> str:
         tags=["synthetic", "continued-pretraining", "entigraph"],
         configs=[{"config_name": "default", "data_files": [{"split": "train", "path": TEXTS}]}],
     )
-    return f"---\n{head.to_yaml()}\n---"
+    return f"---\n{card_data.to_yaml()}\n---"
 
 
 def introduction(counts: Mapping[str, Any], augmenter: str, writer: str | None) -> str:
@@ -99,7 +100,7 @@ def introduction(counts: Mapping[str, Any], augmenter: str, writer: str | None) 
     return (
         f"{size} about a small set of documents, written by `{writer}` for synthetic continued pretraining "
         "([Yang et al., ICLR 2025](https://arxiv.org/abs/2409.07431)): training on them teaches a language model what "
-        f"the documents say. The augmenter `{augmenter}` determined what was asked. No text was checked by a person: "
+        f"the documents say. The prompts are those of the augmenter `{augmenter}`. No text was reviewed by a human: "
         "it may contain errors or statements that its document does not support."
     )
 
@@ -121,17 +122,17 @@ def render_value(value: Any) -> str:
     return f"{value:,}" if isinstance(value, int) and not isinstance(value, bool) else str(value)
 
 
-def list_figures(counts: Mapping[str, Any]) -> list[tuple[str, str]]:
+def list_counts(counts: Mapping[str, Any]) -> list[tuple[str, str]]:
     numbers = {
         "texts": "texts",
-        "tokens": "tokens in them",
+        "tokens": "tokens in the texts",
         "documents_with_texts": "documents with texts",
-        "near_duplicates": "near-duplicates among them",
+        "near_duplicates": "near-duplicate texts",
         "entities": "entities in the documents",
         "entities_left_out": "entities left out, beyond the maximum per document",
         "requests": "requests",
         "prompt_tokens": "prompt tokens",
-        "cached_tokens": "of them cached",
+        "cached_tokens": "cached prompt tokens",
         "completion_tokens": "completion tokens",
     }
     rows = [(meaning, f"{counts[key]:,}") for key, meaning in numbers.items() if counts.get(key)]
@@ -142,7 +143,7 @@ def list_figures(counts: Mapping[str, Any]) -> list[tuple[str, str]]:
 
 def render_failures(reasons: Mapping[str, int]) -> str:
     if not reasons:
-        return "Every request gave a text."
+        return "Every request yielded a text."
     rows = [(reason, f"{count:,}") for reason, count in reasons.items()]
     return "Requests without a text:\n\n" + escaped_table(("reason", "requests"), rows)
 

@@ -113,7 +113,7 @@ def check_budget(selection: TextSelection, layout: TokenLayout, texts: int, synt
     """Raises ConfigError if the texts do not fill the budget, or no text fits."""
     if not texts:
         raise ConfigError(
-            f"tokens.block_length: {synthesis} contains no fitting text; raise it, or tokens.too_long=cut"
+            f"tokens.block_length: {synthesis} contains no fitting text; raise it, or tokens.too_long=truncate"
         )
     budget = selection.budget
     if budget is None:

@@ -56,7 +56,7 @@ class TextSelection:
 
     def fitting(self, counts: NDArray[np.int64], texts: NDArray[np.int64]) -> NDArray[np.int64]:
         """Returns those of the texts that are not skipped."""
-        if self.block_length is None or self.too_long == "cut":
+        if self.block_length is None or self.too_long == "truncate":
             return texts
         return texts[counts[texts] <= self.block_length]
 

@@ -16,7 +16,7 @@ def lineage(outputs: Path) -> Lineage:
 
 
 def test_texts_that_join_answer_and_question_come_first(lineage: Lineage) -> None:
-    evidence = lineage.explain("Who lost the Meridian?", "It was captain Holloway.")
+    evidence = lineage.find_evidence("Who lost the Meridian?", "It was captain Holloway.")
     assert (evidence.answer_names, evidence.question_names) == (["Captain Holloway"], ["Meridian"])
     assert [sentence.text for sentence in evidence.sentences] == ["Captain Holloway lost the Meridian."]
     assert [text.id for text in evidence.texts] == ["lamp/1", "lamp/0", "lamp/2"]
@@ -24,28 +24,28 @@ def test_texts_that_join_answer_and_question_come_first(lineage: Lineage) -> Non
 
 
 def test_answer_without_a_name_is_explained_by_the_question(lineage: Lineage) -> None:
-    evidence = lineage.explain("Where did Tobias live?", "I do not know.")
+    evidence = lineage.find_evidence("Where did Tobias live?", "I do not know.")
     assert evidence.answer_names == [] and evidence.question_names == ["Tobias"]
     assert [text.id for text in evidence.texts] == ["loom/3"] and evidence.sentence_count == 2
 
 
 def test_no_name_gives_no_evidence(lineage: Lineage) -> None:
-    assert lineage.explain("Why?", "Because.").texts == ()
+    assert lineage.find_evidence("Why?", "Because.").texts == ()
 
 
 def test_only_texts_within_the_token_budget_are_searched(tiny_model: Path, tmp_path: Path) -> None:
     write_run(tmp_path, tiny_model, texts=2)
-    evidence = Lineage(select_model(RUN, tmp_path)).explain("Who?", "Captain Holloway and Tobias.")
+    evidence = Lineage(select_model(RUN, tmp_path)).find_evidence("Who?", "Captain Holloway and Tobias.")
     assert evidence.searched_texts == 2
 
 
 def test_names_without_graphs_are_capitalized_words_of_the_documents(tiny_model: Path, tmp_path: Path) -> None:
     write_run(tmp_path, tiny_model)
     next(tmp_path.glob("synthesis/*/graphs.jsonl")).unlink()
-    evidence = Lineage(select_model(RUN, tmp_path)).explain("Who?", "Perhaps Captain Holloway of Rome.")
+    evidence = Lineage(select_model(RUN, tmp_path)).find_evidence("Who?", "Perhaps Captain Holloway of Rome.")
     assert evidence.answer_names == ["Captain Holloway"] and evidence.text_count == 3
 
 
 def test_model_of_no_run_has_no_lineage(tiny_model: Path, tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match="not known here: no run below an outputs folder made it"):
+    with pytest.raises(ConfigError, match="are unavailable: it was not trained by a run in an outputs folder"):
         Lineage(select_model(str(tiny_model), tmp_path))

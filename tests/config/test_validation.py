@@ -82,7 +82,7 @@ def test_added_keys_that_nothing_reads_are_reported_with_all_other_problems(comp
     for line in (
         "foo: unknown; expected one of command, stage, ",
         "synthesis.token_bugdet: unknown; did you mean token_budget?",
-        "tokens.too_long must be skip or cut, got 'split'",
+        "tokens.too_long must be skip or truncate, got 'split'",
         "augmenter.layuot: unknown to EntiGraph; did you mean layout?",
     ):
         assert line in str(raised.value)

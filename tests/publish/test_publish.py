@@ -104,7 +104,7 @@ def test_missing_token_and_refusal_are_one_error(command: Command, model_outputs
     assert result.returncode == 1 and "no token for the Hub" in result.stderr and not hub.tokens
     hub.refuse = 403
     result = command("publish", "results", STUDY, *options, HF_TOKEN="hf_secret")
-    assert result.returncode == 1 and "the Hub refused me/results" in result.stderr
+    assert result.returncode == 1 and "the Hub rejected me/results" in result.stderr
     assert result.stderr.count("error:") == 1 and "Traceback" not in result.stderr
 
 
@@ -129,8 +129,8 @@ def test_local_paths_in_published_files_are_warned_about(tiny_model: Path, tmp_p
 def test_wrong_names_are_errors(model_outputs: Path) -> None:
     for kind, name, message in (
         (Kind.corpus, "lamps-entigraf", "did you mean lamps-entigraph"),
-        (Kind.results, "nothing", "not below .*studies"),
-        (Kind.model, "meta-llama/Llama-3.2-1B", "is on the Hub already"),
+        (Kind.results, "nothing", "not found in .*studies"),
+        (Kind.model, "meta-llama/Llama-3.2-1B", "is a Hub model already"),
     ):
         with pytest.raises(ConfigError, match=message):
             collect_files(kind, name, model_outputs, False)

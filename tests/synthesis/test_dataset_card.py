@@ -83,14 +83,14 @@ def test_card_states_settings_and_cost() -> None:
         "| augmenter.triples\\_per\\_document | 500 |",
         "| synthesis.token\\_budget | 2,000,000 |",
         "| synthesis.seed | 3 |",
-        "| near-duplicates among them | 5 |",
+        "| near-duplicate texts | 5 |",
         "| pair | 1,345 |\n| triple | 1,000 |",
         "| finish\\_reason length | 7 |",
-        "| of them cached | 8,000,000 |",
+        "| cached prompt tokens | 8,000,000 |",
         "| cost of the answers | $12.35 |",
     ):
         assert expected in text, expected
-    assert "Every request gave a text." in made({**COUNTS, "failures": {}})
+    assert "Every request yielded a text." in made({**COUNTS, "failures": {}})
 
 
 def test_document_titles_are_escaped() -> None:

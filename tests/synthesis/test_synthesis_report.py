@@ -196,9 +196,9 @@ def test_report_shows_failures_near_duplicates_and_cost(tmp_path: Path) -> None:
     ]
     assert "1 without a text" in page.said
     cost = dict(page.table("cost"))
-    assert cost["prompt tokens"] == "90,000" and cost["of them cached"] == "45,000 (50.0%)"
+    assert cost["prompt tokens"] == "90,000" and cost["cached prompt tokens"] == "45,000 (50.0%)"
     assert cost["completion tokens"] == "8,000" and cost["dollars"] == "1.2500"
-    assert cost["dollars per million tokens of text"] == "62,500.00"
+    assert cost["dollars per million text tokens"] == "62,500.00"
     assert page.table("near-duplicates")[1] == ["t15", "t0", "95%"] and len(page.table("near-duplicates")) == 11
     assert "15 texts share at least 80%" in page.said
 

@@ -269,10 +269,10 @@ def test_blocks_contain_whole_texts_and_count_skipped_ones(tokenizer: Path, tmp_
     assert labels.sum() == sum(len(row) - 1 for row in fitting), "neither padding nor a first token is learned"
 
 
-def test_too_long_cut_truncates_text(tokenizer: Path, tmp_path: Path) -> None:
+def test_too_long_texts_are_truncated(tokenizer: Path, tmp_path: Path) -> None:
     loaded = Tokenizer(tokenizer)
     texts = write_folder(tmp_path / "texts", ["the lamp keeper " * 30, "a ledger"], loaded)
-    counts = tokenize(texts, tokenizer, tmp_path / "out", block_length=64, too_long="cut")
+    counts = tokenize(texts, tokenizer, tmp_path / "out", block_length=64, too_long="truncate")
     assert counts["too_long"] == 0 and counts["texts"] == 2
     assert (
         TokenStore(tmp_path / "out").read(0, 64).tolist()

@@ -201,7 +201,7 @@ def batch_rows(rows: Sequence[ScoredRow], batch_tokens: int, max_scored: int) ->
 
 @dataclass(frozen=True)
 class BatchSize:
-    """Padded lengths in a batch: `tokens` with prefix, `ids` without; `first` is the first scored position of all rows."""
+    """Padded lengths of a batch: `tokens` with prefix, `ids` without; `first` is the lowest scored position."""
 
     tokens: int = 0
     ids: int = 0
