@@ -134,7 +134,7 @@ class Lineage:
     def search_texts(
         self, required: Sequence[str], optional: Sequence[str], progress: Progress
     ) -> tuple[list[TextMention], Counter[str]]:
-        """Returns the best texts and counts: `searched`, `texts` with required names, `joint` also with optional ones."""
+        """Returns the best texts and counts: `searched`, `texts` with required names, `joint` with optional too."""
         counts: Counter[str] = Counter()
 
         def matches() -> Iterator[tuple[tuple[int, int], int, RowGroup, int, str]]:

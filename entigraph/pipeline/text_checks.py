@@ -45,7 +45,7 @@ def check_texts(run: Run, out: Path, progress: Progress, tracker: Tracker) -> No
         report = check_quality(training.texts(), documents, evaluation_questions(run), run.quality_gate)
     if run.quality_gate.judged_sentences:
         judge_support(run, report, progress)
-    artifact.write_json(out / "quality.json", report.as_json())
+    artifact.write_json(out / "quality.json", report.to_dict())
     tracker.summarize({f"quality/{defect}": report.share(defect) for defect in report.limits})
     for line in report.lines():
         progress.notify(line)

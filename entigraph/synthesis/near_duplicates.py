@@ -26,8 +26,7 @@ def write_report(folder: Path, similarity: float) -> set[str]:
 
 
 def find_near_duplicates(folder: Path, similarity: float) -> Iterator[NearDuplicate]:
-    """Yields each text that has at least the share `similarity` of its word sequences in common with an earlier text,
-    by estimate.
+    """Yields each text whose estimated share of word n-grams in common with an earlier text is at least `similarity`.
 
     The texts are read once; of each, 256 bytes of hashes and its id are held in memory.
     """

@@ -13,20 +13,20 @@ from entigraph.text.languages import is_foreign
 from entigraph.text.refusals import find_refusal
 from entigraph.text.writing_systems import split_words
 
-WORDS_IN_A_ROW = 8  # that a text has in common with its document are copied
-COPIED_SHARE = 0.5  # of a text's word sequences, from which on it is a copy
-REPEATED_SHARE = 0.3  # of a text's sequences of REPEATED_WORDS words, from which on it repeats itself
-REPEATED_WORDS = 4
+COPY_NGRAM = 8  # words; shared n-grams count as copied
+MAX_COPIED_SHARE = 0.5  # of a text's n-grams; above it the text is a copy
+REPETITION_NGRAM = 4  # words
+MAX_REPEATED_SHARE = 0.3  # of a text's n-grams; above it the text is repetitive
 MAX_EXAMPLES = 5
 UNSUPPORTED = "unsupported by their document"
 
 
 @dataclass
 class QualityReport:
-    """How many of the `checked` texts have each defect, and ids of some. `limits` are the largest allowed shares.
+    """Number of `checked` texts with each defect, with example ids. `limits` are the largest allowed shares.
 
-    `sentences` is the number of judged sentences that state something: the whole of which UNSUPPORTED is a share. Those
-    without a verdict are counted by reason in `no_verdict`.
+    `sentences`: judged sentences that make a claim, the denominator of UNSUPPORTED. `no_verdict` counts sentences
+    without a verdict by reason.
     """
 
     checked: int
@@ -41,8 +41,8 @@ class QualityReport:
         return [defect for defect in self.limits if self.share(defect) > self.limits[defect]]
 
     def share(self, defect: str) -> float:
-        whole = self.sentences if defect == UNSUPPORTED else self.checked
-        return self.counts[defect] / whole if whole else 0.0
+        total = self.sentences if defect == UNSUPPORTED else self.checked
+        return self.counts[defect] / total if total else 0.0
 
     def add(self, text_id: str, defect: str) -> None:
         self.counts[defect] += 1
@@ -52,19 +52,19 @@ class QualityReport:
 
     def lines(self) -> Iterator[str]:
         """Yields a heading and one line per defect that occurs."""
-        yield f"quality of {self.checked:,} sampled texts: {'defects' if self.counts else 'no defect'}"
+        yield f"quality of {self.checked:,} sampled texts: {'defects' if self.counts else 'no defects'}"
         for defect in self.limits:
             if self.counts[defect]:
                 state = "above" if defect in self.exceeded else "within"
-                of = f" of {self.sentences:,} judged sentences" if defect == UNSUPPORTED else ""
+                denominator = f" of {self.sentences:,} judged sentences" if defect == UNSUPPORTED else ""
                 yield (
-                    f"  {self.share(defect):.1%}{of} are {defect}, {state} the limit of {self.limits[defect]:.1%} "
-                    f"(such as {self.examples[defect][0]})"
+                    f"  {self.share(defect):.1%}{denominator} are {defect}, {state} the limit of "
+                    f"{self.limits[defect]:.1%} (e.g. {self.examples[defect][0]})"
                 )
         for reason, count in self.no_verdict.items():
             yield f"  {count:,} judged sentences have no verdict: {reason}"
 
-    def as_json(self) -> Mapping[str, object]:
+    def to_dict(self) -> Mapping[str, object]:
         return {
             "checked": self.checked,
             "judged_sentences": self.sentences,
@@ -85,25 +85,25 @@ def check_quality(
     texts: Iterable[SyntheticText], documents: Iterable[Document], questions: Iterable[Question], gate: QualityGate
 ) -> QualityReport:
     """Checks up to `gate.sample` of the texts, the same ones whenever it is called."""
-    sampled = sample_texts(texts, gate.sample)
+    sampled = sorted(sample_by_hash(texts, gate.sample, lambda text: text.id), key=lambda text: text.id)
     sources = {document.id: document.text for document in documents}
-    read_source = lru_cache(maxsize=256)(lambda document: copied_sequences(sources.get(document, "")))
-    quotations = Sequences().union(*map(question_sequences, questions))
+    source_ngrams = lru_cache(maxsize=256)(lambda document: copied_sequences(sources.get(document, "")))
+    question_ngrams = Sequences().union(*map(question_sequences, questions))
     defects: Mapping[str, tuple[float, Callable[[SyntheticText], bool]]] = {
         "too short": (gate.max_short, lambda text: text.tokens < gate.min_tokens),
         "refusals": (gate.max_refusals, lambda text: find_refusal(text.text) is not None),
         "repetitive": (gate.max_repetitive, lambda text: repeats_itself(text.text)),
-        "in another language than their document": (
+        "in a different language from their document": (
             gate.max_other_language,
             lambda text: is_foreign(text.text) != is_foreign(sources.get(text.document_id, "")),
         ),
         "copied from their document": (
             gate.max_copied,
-            lambda text: copied_share(text.text, read_source(text.document_id)) > COPIED_SHARE,
+            lambda text: copied_share(text.text, source_ngrams(text.document_id)) > MAX_COPIED_SHARE,
         ),
         "quoting an evaluation question": (
             gate.max_quoting,
-            lambda text: not quotations.isdisjoint(text_sequences(text.text)),
+            lambda text: not question_ngrams.isdisjoint(text_sequences(text.text)),
         ),
     }
     report = QualityReport(len(sampled), {defect: limit for defect, (limit, _) in defects.items()})
@@ -114,22 +114,20 @@ def check_quality(
     return report
 
 
-def sample_texts(texts: Iterable[SyntheticText], size: int) -> list[SyntheticText]:
-    """Returns a random sample of the texts, by id."""
-    return sorted(sample_by_hash(texts, size, lambda text: text.id), key=lambda text: text.id)
-
-
 def copied_sequences(text: str) -> Sequences:
-    return word_sequences(split_words(text.casefold()), WORDS_IN_A_ROW)
+    return word_sequences(split_words(text.casefold()), COPY_NGRAM)
 
 
 def copied_share(text: str, source: Sequences) -> float:
-    """Returns the share of a text's word sequences that its document contains."""
+    """Returns the share of a text's word n-grams that its document contains."""
     sequences = copied_sequences(text)
     return len(sequences & source) / len(sequences) if sequences else 0.0
 
 
 def repeats_itself(text: str) -> bool:
     words = split_words(text.casefold())
-    starts = len(words) - REPEATED_WORDS + 1
-    return starts >= 2 * REPEATED_WORDS and 1 - len(word_sequences(words, REPEATED_WORDS)) / starts > REPEATED_SHARE
+    starts = len(words) - REPETITION_NGRAM + 1
+    return (
+        starts >= 2 * REPETITION_NGRAM
+        and 1 - len(word_sequences(words, REPETITION_NGRAM)) / starts > MAX_REPEATED_SHARE
+    )

@@ -12,7 +12,7 @@ from entigraph.errors import ConfigError
 from entigraph.pipeline.cost_estimate import quality_gate_lines
 from entigraph.pipeline.run import Run
 from entigraph.storage.schemas import Document, Question, SyntheticText
-from entigraph.synthesis.quality_gate import check_quality, sample_texts
+from entigraph.synthesis.quality_gate import check_quality
 from tests.conftest import TINY, Command
 
 SOURCE = (
@@ -31,7 +31,7 @@ DEFECTS = {
     "too short": "Oil.",
     "refusals": "I'm sorry, but I can't help with this request because it asks me to write about that document.",
     "repetitive": "The lamp went out again. " * 20,
-    "in another language than their document": "Jeden Abend schrieb der Wächter eine Zeile in das Buch, und der "
+    "in a different language from their document": "Jeden Abend schrieb der Wächter eine Zeile in das Buch, und der "
     "Kapitän brachte das Öl vom Festland, weil es auf der Insel keines gab und die Lampe nicht ausgehen durfte.",
     "copied from their document": SOURCE[:100],
     "quoting an evaluation question": f"Readers ask: {QUESTION.text.lower()} A ship carried fuel to him.",
@@ -58,15 +58,18 @@ def test_each_defect_is_found_alone(defect: str) -> None:
 
 
 def test_good_texts_pass_and_limits_are_shares() -> None:
-    assert list(check(GOOD, GOOD).lines()) == ["quality of 2 sampled texts: no defect"]
+    assert list(check(GOOD, GOOD).lines()) == ["quality of 2 sampled texts: no defects"]
     report = check(*[GOOD] * 9, DEFECTS["too short"], max_short=0.1)
     assert not report.exceeded and "10.0% are too short, within the limit of 10.0%" in list(report.lines())[1]
-    assert report.as_json()["defects"]["too short"]["texts"] == 1
+    assert report.to_dict()["defects"]["too short"]["texts"] == 1
 
 
 def test_sample_is_the_same_for_any_order() -> None:
-    texts = [make_text(number, GOOD) for number in range(100)]
-    assert sample_texts(texts, 10) == sample_texts(reversed(texts), 10) and len(sample_texts(texts, 1000)) == 100
+    texts = [make_text(number, DEFECTS["too short"]) for number in range(100)]
+    gate = QualityGate(sample=10)
+    report = check_quality(texts, [], [], gate)
+    assert report == check_quality(reversed(texts), [], [], gate) and report.checked == 10
+    assert check_quality(texts, [], [], QualityGate(sample=1000)).checked == 100
 
 
 def test_gate_stops_a_training_or_reports(command: Command, configured: Callable[..., Run], tmp_path: Path) -> None:
