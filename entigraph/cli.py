@@ -33,7 +33,7 @@ from entigraph.sweep.multirun import print_artifacts
 from entigraph.sweep.sweep_job import is_sweep_job, run_sweep_job
 
 USER_ERROR, INTERNAL_ERROR, INTERRUPTED = 1, 70, 130
-TOOLS = {  # imported when they are used
+TOOLS = {  # imported on use
     "ask": "entigraph.chat.chat_command:ask_main",
     "chat": "entigraph.chat.chat_command:chat_main",
     "ui": "entigraph.ui.ui_command:ui_main",
@@ -204,8 +204,8 @@ def report_error(error: Exception) -> int:
         print(f"error: {message}", file=sys.stderr)
         return USER_ERROR
     traceback.print_exception(error)
-    if place := raised_in_user_code(error):
-        print(f"error: {type(error).__name__} in your code, {place}: {error}", file=sys.stderr)
+    if location := raised_in_user_code(error):
+        print(f"error: {type(error).__name__} in your code, {location}: {error}", file=sys.stderr)
         return USER_ERROR
     print(
         f"error: an unexpected {type(error).__name__}, an internal error of entigraph: please report the lines above",

@@ -9,7 +9,7 @@ from entigraph.errors import ConfigError
 from entigraph.evaluation.base import Sampling
 from entigraph.evaluation.tasks.closed_book import ClosedBook
 
-QUESTION_PROMPT = ClosedBook.prompt  # that of the closed-book evaluation
+QUESTION_PROMPT = ClosedBook.prompt
 TURN_SEPARATOR = "\n"
 
 

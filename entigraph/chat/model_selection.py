@@ -12,7 +12,7 @@ from entigraph.storage.artifact import artifact_folder, is_complete, read_manife
 
 DIGEST = re.compile(r"-[0-9a-f]{8}$")
 HUB_ID = re.compile(r"[\w.-]+/[\w.-]+")
-BASE_MODEL_ROW = re.compile(r"^\| base model \| (.+) \|$", re.MULTILINE)  # of the model card that training writes
+BASE_MODEL_ROW = re.compile(r"^\| base model \| (.+) \|$", re.MULTILINE)  # in the model card written by training
 
 
 @dataclass(frozen=True)

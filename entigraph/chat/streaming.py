@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from entigraph.evaluation.backends.local_backend import ChatTemplate
     from entigraph.evaluation.backends.transformers_backend import TransformersBackend
 
-INCOMPLETE = "\ufffd"  # the decoded form of a character whose bytes are not complete
+INCOMPLETE = "\ufffd"  # what an incomplete character decodes to
 
 
 class ChatModel:

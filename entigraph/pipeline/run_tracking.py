@@ -19,7 +19,7 @@ from entigraph.storage.artifact import Artifact
 from entigraph.storage.fingerprints import digest
 from entigraph.tracking.base import RunInfo, Tracker
 
-SHARED_ARTIFACTS = "artifacts"  # the group of their tracked runs
+SHARED_ARTIFACTS = "artifacts"  # W&B group of the runs that only record artifacts
 MAX_NAME_IN_ID = 100  # characters; W&B allows 128 in an id
 UNSAFE_IN_IDS = re.compile(r"[^\w.-]")
 

@@ -14,8 +14,8 @@ from entigraph.training.memory import GIB, available_memory
 from entigraph.training.optim import moment_bytes
 from entigraph.training.trainer import TrainerSettings
 
-BYTES_PER_PARAMETER = {"float32": 4, "bfloat16": 2}  # of a saved model
-WEIGHT_BYTES = 4  # per parameter of a checkpoint, next to the optimizer's moments
+BYTES_PER_PARAMETER = {"float32": 4, "bfloat16": 2}  # by save_dtype
+WEIGHT_BYTES = 4  # per parameter in a checkpoint, in addition to the optimizer's moments
 
 
 def training_lines(run: Run) -> list[str]:

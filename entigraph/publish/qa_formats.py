@@ -10,7 +10,7 @@ from typing import Any
 from entigraph.errors import DataError
 from entigraph.storage.texts import read_texts
 
-LABEL = r"^[\W\d_]*{}(?: ?\d+)?[*_ ]*:[*_]*"  # with a number, or in bold
+LABEL = r"^[\W\d_]*{}(?: ?\d+)?[*_ ]*:[*_]*"  # possibly with a number, or in bold
 QUESTION, ANSWER = LABEL.format("Question"), LABEL.format("Answer")
 PAIR = re.compile(
     rf"{QUESTION}\s*(?P<question>.+?)\s*{ANSWER}\s*(?P<answer>.+?)\s*(?={QUESTION}|\Z)",
@@ -57,11 +57,11 @@ def export_pairs(synthesis: Path, file: Path, kind: QAFormat) -> tuple[int, int,
     pairs = texts = without = 0
     with file.open("w", encoding="utf-8") as lines:
         for text in read_texts(synthesis):
-            found = list(read_pairs(text.text))
-            texts, without = texts + bool(found), without + (not found)
-            for pair in found:
+            text_pairs = list(read_pairs(text.text))
+            texts, without = texts + bool(text_pairs), without + (not text_pairs)
+            for pair in text_pairs:
                 lines.write(json.dumps(FORMATS[kind](*pair), ensure_ascii=False) + "\n")
-            pairs += len(found)
+            pairs += len(text_pairs)
     if not pairs:
         file.unlink()
         raise DataError(f"{synthesis.name} contains no question-answer pairs; expected the texts of augmenter=qa")

@@ -22,9 +22,9 @@ else:
 
 # The palette of Okabe and Ito.
 BLUE, VERMILION, GREEN, PURPLE, ORANGE, SKY = "#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9"
-WINE, OLIVE, INDIGO = "#882255", "#999933", "#332288"  # of Tol's muted palette, for figures with many series
+WINE, OLIVE, INDIGO = "#882255", "#999933", "#332288"  # from Tol's muted palette, for figures with many series
 FIGURE_FORMATS = ("png", "svg", "pdf")  # PDF and SVG for print
-NOTE_CHARACTERS = 16  # per inch, in the font size of a note
+NOTE_CHARACTERS = 16  # characters per inch in a note's font size
 BLACK, GRAY, GRID_COLOR = "#000000", "#777777", "#dddddd"
 STYLES: Mapping[str, tuple[str, str]] = {"entigraph": (BLUE, "o"), "rephrase": (VERMILION, "s"), "raw": (GREEN, "^")}
 STYLE: ContextVar[str | None] = ContextVar("style", default=None)

@@ -12,7 +12,7 @@ from entigraph.retrieval.rerank import RerankingRetriever
 from entigraph.text.writing_systems import ARABIC_ARTICLES, OTHER_CHARACTERS, UNSPACED_CHARACTERS, split_words
 
 NOT_LATIN = re.compile(f"{UNSPACED_CHARACTERS.pattern}|{OTHER_CHARACTERS.pattern}")
-ARABIC_ARTICLE = re.compile(rf"^{ARABIC_ARTICLES}(?=\w{{3}})")  # which the stemmer does not remove behind "and"
+ARABIC_ARTICLE = re.compile(rf"^{ARABIC_ARTICLES}(?=\w{{3}})")  # the stemmer does not remove it after "and"
 # The first and last letter of a script, and the language with the most text in it.
 STEMMERS: Mapping[tuple[str, str], str] = {
     ("\u0370", "\u03ff"): "greek",

@@ -53,7 +53,7 @@ class LocalReranker:
 
 
 def load_sentence_transformer(kind: str, path: str, key: str) -> Any:
-    """Raises ConfigError if sentence-transformers is not installed or the model cannot be loaded."""
+    """Loads a model. Raises ConfigError if sentence-transformers is not installed or the model cannot be loaded."""
     try:
         import sentence_transformers
     except ImportError:

@@ -178,7 +178,7 @@ def report(sweep: Sweep) -> None:
         print(line)
     for status in failed:
         print(f"failed: {status['job']}: {status.get('reason', UNFINISHED)}", file=sys.stderr)
-    # A sweep over other keys than augmenter, budget and seed has several studies: one run of each analyzes it.
+    # A sweep over keys other than augmenter, budget and seed has several studies: one run of each analyzes it.
     studies = {status["study"]: status["overrides"] for status in done if status.get("study")}
     for overrides in studies.values():
         analyze(load_run(compose("config", overrides=overrides)))

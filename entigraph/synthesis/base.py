@@ -156,7 +156,7 @@ class PromptLayout(StrEnum):
 
 
 BUILT_IN_PROMPTS = Path(__file__).parent / "augmenters" / "prompts"
-WRITER_PROMPT = "writer"  # the system message of every request in the shared_prefix layout
+WRITER_PROMPT = "writer"  # system message of every request in the shared_prefix layout
 
 
 @dataclass(frozen=True, kw_only=True)

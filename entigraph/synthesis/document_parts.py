@@ -7,10 +7,10 @@ from dataclasses import asdict, dataclass, replace
 from entigraph.storage.schemas import Document, EntityGraph
 from entigraph.text.writing_systems import CLAUSE_END, SENTENCE_END, SENTENCE_START, characters_per_token
 
-OVERLAP = 0.1  # of a part, which begins with the end of the previous one
-SUMMARY_CHARACTERS = 2_000  # of the whole document, shown with each part
+OVERLAP = 0.1  # share of a part that repeats the end of the previous one
+SUMMARY_CHARACTERS = 2_000  # for the summary of the whole document, shown with each part
 PARAGRAPH_END, LINE_END, WORD_END = r"(?<=\n\n)", r"(?<=\n)", r"(?<=\s)"
-WEAKER_BOUNDARIES = (LINE_END, SENTENCE_END, CLAUSE_END, WORD_END)  # of a paragraph that is too long, strongest first
+WEAKER_BOUNDARIES = (LINE_END, SENTENCE_END, CLAUSE_END, WORD_END)  # strongest first, for paragraphs that are too long
 
 
 @dataclass(frozen=True, kw_only=True)

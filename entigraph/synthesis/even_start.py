@@ -1,9 +1,9 @@
 """Orders the first tasks of an augmenter so that a small token budget is spread evenly over the documents.
 
-Augmenters write in runs of several tasks about one document, which keeps its text in a server's prefix cache. A budget
-that ends within the first round of runs would leave the last documents without a text. The first tasks are therefore
-answered ahead: they show how long a text is, and so whether the budget covers the first round. If it does, the order
-of the augmenter stays as it is. If not, each document gets one text first, and then runs as long as the budget allows.
+Augmenters yield several consecutive tasks per document, which keeps its text in a server's prefix cache. A budget that
+ends before every document has had its turn would leave the last ones without a text. The first tasks are therefore
+answered ahead: text length is estimated from them, and so whether the budget covers the first round. If it does, the
+order of the augmenter stays as it is. If not, each document first gets one text, and only then several in a row.
 """
 
 from collections import deque
@@ -16,12 +16,12 @@ from entigraph.synthesis.base import WritingTask
 from entigraph.synthesis.document_parts import source_id
 from entigraph.synthesis.exchanges import Outcome
 
-MAX_TASKS_PER_DOCUMENT = 32  # that are looked at, if an augmenter never comes to some documents
+MAX_TASKS_PER_DOCUMENT = 32  # search limit, because an augmenter may never reach some documents
 TextOutcome = Outcome[WritingTask, Sequence[str | None]]
 
 
 def first_round(tasks: Iterator[WritingTask], documents: Collection[str], requests_in_a_row: int) -> list[WritingTask]:
-    """Returns the tasks up to the end of the first run about the last of the documents, whose ids are given."""
+    """Returns the tasks of the first round: up to the last consecutive task about the document reached last."""
     waiting, ahead = set(documents), list[WritingTask]()
     limit = len(waiting) * max(MAX_TASKS_PER_DOCUMENT, requests_in_a_row)
     for task in islice(tasks, limit):
@@ -29,13 +29,13 @@ def first_round(tasks: Iterator[WritingTask], documents: Collection[str], reques
         waiting.discard(source_id(task.document))
         if not waiting:
             break
-    ahead += islice(tasks, run_length(ahead) - 1 if ahead else 0)  # the rest of the last run
+    ahead += islice(tasks, run_length(ahead) - 1 if ahead else 0)  # the rest about the last document
     return ahead
 
 
 def run_length(tasks: Sequence[WritingTask]) -> int:
-    """Returns the length of the longest run of consecutive tasks about one document."""
-    return max(sum(1 for _ in run) for _, run in groupby(tasks, lambda task: source_id(task.document)))
+    """Returns the largest number of consecutive tasks about one document."""
+    return max(sum(1 for _ in group) for _, group in groupby(tasks, lambda task: source_id(task.document)))
 
 
 def first_tasks(tasks: Iterable[WritingTask]) -> list[WritingTask]:
@@ -47,9 +47,9 @@ def first_tasks(tasks: Iterable[WritingTask]) -> list[WritingTask]:
 
 
 def spread(tasks: Sequence[WritingTask], affordable: float) -> list[WritingTask]:
-    """Returns the tasks in another order: one about each document, then runs.
+    """Returns the tasks in a different order: one per document, then several consecutive ones per document.
 
-    `affordable` is how many of them the token budget is expected to pay for.
+    `affordable` is the number of tasks that the token budget is expected to cover.
     """
     firsts = first_tasks(tasks)
     order, chosen = firsts, {id(task) for task in firsts}
@@ -74,18 +74,18 @@ class AnsweredAhead:
     def merge(
         self, tasks: Iterable[WritingTask], run: Callable[[Iterable[WritingTask]], Generator[TextOutcome, None, None]]
     ) -> Generator[TextOutcome, None, None]:
-        """Yields the outcome of every task, those answered ahead in their place; `run` answers the others."""
-        places: deque[TextOutcome | None] = deque()  # None: not answered ahead
+        """Yields the outcomes in the order of the tasks; `run` answers those that were not answered ahead."""
+        pending: deque[TextOutcome | None] = deque()  # None: not answered ahead
 
         def unanswered() -> Iterator[WritingTask]:
             for task in tasks:
-                places.append(self.outcomes.pop(id(task), None))
-                if places[-1] is None:
+                pending.append(self.outcomes.pop(id(task), None))
+                if pending[-1] is None:
                     yield task
 
         with closing(run(unanswered())) as outcomes:
             for outcome in outcomes:
-                while places and (ahead := places.popleft()) is not None:
+                while pending and (ahead := pending.popleft()) is not None:
                     yield ahead
                 yield outcome
-        yield from filter(None, places)
+        yield from filter(None, pending)

@@ -15,7 +15,7 @@ from entigraph.text.refusals import REFUSAL_AS_TEXT, find_refusal
 
 Subject = TypeVar("Subject")
 Result = TypeVar("Result")
-OPEN_EXCHANGES = 1_000  # that may wait for their next step; each holds a request, and so the text of a document
+OPEN_EXCHANGES = 1_000  # maximum in memory; each holds a request with the text of a document
 RETRY_SAMPLES = 1_000_000  # added to the sample number of a request for each retry
 WITH_END_MARKERS = "with end markers, removed"
 

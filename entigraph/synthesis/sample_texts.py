@@ -11,7 +11,7 @@ from entigraph.synthesis.base import Augmenter, WritingTask
 from entigraph.synthesis.document_parts import add_summaries
 from entigraph.synthesis.exchanges import run_exchanges
 
-TASKS_SEARCHED = 20_000  # per augmenter, for tasks of each kind
+TASKS_SEARCHED = 20_000  # per augmenter, to find tasks of each kind
 
 
 @dataclass

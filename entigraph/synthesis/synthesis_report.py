@@ -29,8 +29,8 @@ from entigraph.text.normalization import truncate
 FILE = "report.html"
 REASONS_SHOWN = 50
 DOCUMENTS_SHOWN = 1_000
-PAIRS_SHOWN = 2_000_000  # edges on the page, of all graphs together: two bytes each, or a little more
-TEXT_BYTES = 3_000_000  # of texts on the page, shared evenly between the documents shown
+PAIRS_SHOWN = 2_000_000  # edges of all graphs on the page; about two bytes each
+TEXT_BYTES = 3_000_000  # total of the texts on the page, shared evenly between the documents shown
 TEXT_CHARACTERS, SOURCE_CHARACTERS, SUMMARY_CHARACTERS, NAME_CHARACTERS = 4_000, 1_200, 600, 120
 NEAR_DUPLICATES_SHOWN = 10
 
@@ -199,7 +199,7 @@ class SynthesisCounts:
                 self.embed(view, text, numbers)
 
     def embed(self, view: DocumentView, text: SyntheticText, numbers: Sequence[int]) -> None:
-        """Adds a text to the page, until the page would hold more than TEXT_BYTES."""
+        """Adds a text to the page unless its texts would exceed TEXT_BYTES."""
         body = escape(truncate(text.text, TEXT_CHARACTERS))
         size = len(body.encode("utf-8"))
         self.has_room = self.bytes_on_page + size <= TEXT_BYTES

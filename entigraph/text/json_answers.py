@@ -8,8 +8,8 @@ from typing import Any
 FENCE = re.compile(r"```[\w-]*[ \t]*\r?\n(.*?)(?:```|\Z)", re.DOTALL)
 VALUE_START = re.compile(r"""[{\[](?=\s*["'“{\[\]}\w/])""")
 STRING: Mapping[str, Any] = {"type": "string"}
-MAX_REPAIRS = 5  # a value is repaired from its first character, and most brackets in prose begin no value
-MAX_CHARACTERS = 200_000  # of an answer that is repaired, which takes more than linear time
+MAX_REPAIRS = 5  # attempts per answer: most brackets in prose begin no value
+MAX_CHARACTERS = 200_000  # longer answers are not repaired: it takes more than linear time
 
 
 def object_schema(**properties: Mapping[str, Any]) -> dict[str, Any]:

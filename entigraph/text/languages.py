@@ -7,10 +7,10 @@ from functools import lru_cache
 
 from entigraph.text.writing_systems import HANGUL, OTHER_ALPHABETS, UNSPACED
 
-SAMPLE_CHARACTERS = 2_000  # read at the beginning, in the middle and at the end of a long text
-ENGLISH_SHARE = 0.15  # of function words; more needs no look at other languages
+SAMPLE_CHARACTERS = 2_000  # each from the beginning, the middle and the end of a long text
+ENGLISH_SHARE = 0.15  # share of English function words from which a text counts as English at once
 MIN_OTHER_LETTERS = 0.5  # share of letters outside the Latin alphabet
-MIN_FUNCTION_WORDS = 0.08  # share of a language's function words in its texts; they have a fifth or more
+MIN_FUNCTION_WORDS = 0.08  # share of a language's function words; its texts have 0.2 or more
 MIN_DIFFERENT_WORDS = 4
 LATIN_LETTER = re.compile("[A-Za-z\u00c0-\u024f\u1e00-\u1eff]")
 OTHER_LETTER = re.compile(f"[{UNSPACED}{HANGUL}{OTHER_ALPHABETS}]")

@@ -7,8 +7,8 @@ only mention a refusal pass.
 import re
 from collections.abc import Mapping
 
-MAX_CHARACTERS = 600  # of a refusal
-REFUSAL_AS_TEXT = "a refusal written as text"  # the reason, wherever failed answers are counted
+MAX_CHARACTERS = 600  # longer texts are not refusals
+REFUSAL_AS_TEXT = "a refusal written as text"  # reason in the counts of failed answers
 
 APOLOGY = (
     r"(?:(?:oh|hello|hi|no)[,.!] +)?(?:(?:i['’]m|i am) +(?:very |so |really |truly |deeply )?(?:sorry|afraid)|sorry|"

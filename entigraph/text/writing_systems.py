@@ -35,10 +35,10 @@ SENTENCE_START = (
 CLAUSE_END = r"(?<=[，、；：､၊])"
 STATEMENT_END = re.compile(rf"{SENTENCE_END}|(?<=\n)")
 
-CHARACTERS_PER_TOKEN = 4.0  # of English; for estimates and limits, where the writer's tokenizer is not available
-# Of multilingual tokenizers with 100,000 to 260,000 tokens, rounded down so that a prompt is not underestimated.
+CHARACTERS_PER_TOKEN = 4.0  # English; for estimates and limits without the writer's tokenizer
+# For multilingual tokenizers with 100,000 to 260,000 tokens, rounded down so that prompts are not underestimated.
 UNSPACED_CHARACTERS_PER_TOKEN, OTHER_CHARACTERS_PER_TOKEN = 1.25, 2.5
-MIN_OTHER_SHARE = 0.05  # of a text, from which on its scripts change the characters per token
+MIN_OTHER_SHARE = 0.05  # share of other scripts above which a text's characters per token are adjusted
 
 # Letters that are written onto the front of a word: "and", "in", "to", "like" and the article.
 ARABIC_PREFIXES, ARABIC_ARTICLES, HEBREW_PREFIXES = "[وف]?(?:[بكل]?(?:ال)?|لل)", "[وف]?(?:[بك]?ال|لل)", "[ובהכלמש]{0,3}"
@@ -49,7 +49,7 @@ SPELLINGS: Mapping[str, str] = {
     " ": r"\s+",  # a name may continue on the next line
 }
 PLAIN_SPELLING = str.maketrans("’ʼ‐‑–", "''---")
-MIN_LETTERS_WITH_PREFIX = 3  # in a shorter name, a prefix would match other words
+MIN_LETTERS_WITH_PREFIX = 3  # shorter names with a prefix would match other words
 
 
 def split_words(text: str) -> list[str]:

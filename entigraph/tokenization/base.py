@@ -30,7 +30,7 @@ class TokenizerBuilder(Protocol):
     name: str
 
     def sources(self) -> list[Path]:
-        """Raises ConfigError if a file is missing."""
+        """Returns the files that the tokenizer is built from. Raises ConfigError if one is missing."""
 
     def build(self, out: Path) -> dict[str, Any]:
         """Writes the tokenizer with `save_tokenizer` or `write_meta`, and returns what they return."""

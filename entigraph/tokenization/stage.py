@@ -31,7 +31,7 @@ from entigraph.tokenization.tokenizer import Tokenizer
 
 FINISHED_GROUPS = f"{CHECKPOINTS}/written.jsonl"
 VALIDATION = "validation"  # the folder of the held-out texts
-VERIFIED_TOKENS = 200_000  # of each run, also tokenized by Hugging Face's library: a fraction of a second
+VERIFIED_TOKENS = 200_000  # tokens per run that are also encoded by Hugging Face's library; a fraction of a second
 
 
 def run(
@@ -179,19 +179,19 @@ class TextWriter:
         return labels
 
     def check_counts(self, group: RowGroup, rows: NDArray[np.int64], actual: NDArray[np.int64]) -> None:
-        """Raises ArtifactError if a text has another number of tokens than its file states."""
+        """Raises ArtifactError if a text's number of tokens differs from the one in its file."""
         expected = self.counts[group.first + rows]
-        wrong = (actual != expected).nonzero()[0]
-        if len(wrong):
-            row = int(rows[wrong[0]])
+        different = (actual != expected).nonzero()[0]
+        if len(different):
+            row = int(rows[different[0]])
             (name,) = group.column("id", [row])
             raise ArtifactError(
-                f"{group.file}: the text {name} has {actual[wrong[0]]:,} tokens, {expected[wrong[0]]:,} were counted "
-                f"when it was generated; remove {group.file.parent} and run the same command"
+                f"{group.file}: the text {name} has {actual[different[0]]:,} tokens, {expected[different[0]]:,} "
+                f"were counted when it was generated; remove {group.file.parent} and run the same command"
             )
 
     def check_encoder(self, group: RowGroup, rows: NDArray[np.int64], texts: list[str], encoded: Encoded) -> None:
-        """Raises ArtifactError if the faster library gives other ids than Hugging Face's."""
+        """Raises ArtifactError if the faster library gives different ids from Hugging Face's."""
         indices = [index for index, row in enumerate(rows.tolist()) if group.first + row in self.verified]
         if self.tokenizer.encoder_info["name"] == HuggingFaceEncoder.name or not indices:
             return

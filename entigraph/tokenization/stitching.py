@@ -45,8 +45,8 @@ class Seams:
 
 def contains(values: NDArray[np.int64], value: int) -> bool:
     """Returns whether an ascending array contains a value."""
-    place = int(np.searchsorted(values, value))
-    return place < len(values) and int(values[place]) == value
+    index = int(np.searchsorted(values, value))
+    return index < len(values) and int(values[index]) == value
 
 
 def group_by_document(texts: NDArray[np.int64], synthesis: Path) -> NDArray[np.int64]:
@@ -76,7 +76,7 @@ def line_break_tokens(tokenizer: Tokenizer) -> tuple[int | None, int | None]:
     separators, letter = tokenizer.separators, tokenizer.encode("a")  # a tokenizer may put a space before a text
     blank_line, line_break = (tokenizer.encode(f"a{breaks}")[len(letter) :] for breaks in ("\n\n", "\n"))
     if tokenizer.chat or len(line_break) != 1:
-        found = "chats" if tokenizer.chat else "no token for a line break"
-        raise ConfigError(f"tokens.text_layout=stitched: the tokenizer has {found}; use text_layout=separate")
+        kind = "chats" if tokenizer.chat else "no token for a line break"
+        raise ConfigError(f"tokens.text_layout=stitched: the tokenizer has {kind}; use text_layout=separate")
     single = blank_line[0] if len(blank_line) == 1 and separators.count == 1 else line_break[0]
     return (single if separators.eos_id is not None else None, single if separators.bos_id is not None else None)

@@ -19,8 +19,11 @@ from entigraph.ui import views  # noqa: E402
 from entigraph.ui.browser_sessions import BASE_MODEL, NO_MODEL, BrowserSessions, Histories  # noqa: E402
 
 SECONDS_BETWEEN_READS = 2.0
-COLUMN = {"min_width": 260}  # pixels: columns are below each other where they are narrower
-FONTS = {"font": ["system-ui", "sans-serif"], "font_mono": ["ui-monospace", "monospace"]}  # the default loads them
+COLUMN = {"min_width": 260}  # pixels; narrower columns are stacked
+FONTS = {
+    "font": ["system-ui", "sans-serif"],
+    "font_mono": ["ui-monospace", "monospace"],
+}  # the default fonts are downloaded
 
 
 def launch(root: Path, host: str, port: int, device: str, in_browser: bool) -> None:
