@@ -74,7 +74,7 @@ def error_output(result: subprocess.CompletedProcess[str]) -> str:
         (["clean"], "outputs is not a folder"),
     ],
 )
-def test_invalid_arguments_are_one_error(
+def test_invalid_arguments_raise_one_error(
     arguments: list[str], message: str, command_here: Command, tmp_path: Path
 ) -> None:
     if "corpus.documents=1000" in arguments:
@@ -129,7 +129,7 @@ def text_folder(folder: Path, **files: bytes) -> Path:
         ({"a_txt": b"  \n"}, "none of 1 files and records has a text\n  - a.txt: no text in it"),
     ],
 )
-def test_invalid_files_are_one_error(
+def test_invalid_files_raise_one_error(
     files: dict[str, bytes], message: str, command_here: Command, tmp_path: Path
 ) -> None:
     folder = text_folder(tmp_path / "texts", **files)
@@ -157,7 +157,7 @@ def test_invalid_files_are_one_error(
         ),
     ],
 )
-def test_invalid_questions_are_one_error(line: str, message: str, command_here: Command, tmp_path: Path) -> None:
+def test_invalid_questions_raise_one_error(line: str, message: str, command_here: Command, tmp_path: Path) -> None:
     folder = text_folder(tmp_path / "texts", a_txt=b"Some text.")
     (tmp_path / "questions.jsonl").write_text(line + "\n")
     result = command_here(
@@ -175,7 +175,7 @@ def test_invalid_questions_are_one_error(line: str, message: str, command_here: 
         (lambda line: line.replace('"gold_label"', '"gold"'), "lacks gold_label"),
     ],
 )
-def test_invalid_quality_lines_are_one_error(
+def test_invalid_quality_lines_raise_one_error(
     spoil: Callable[[str], str], message: str, command_here: Command, quality_file: Path
 ) -> None:
     lines = quality_file.read_text().splitlines()
@@ -184,7 +184,7 @@ def test_invalid_quality_lines_are_one_error(
     assert message in errors and f"{quality_file}:3" in errors
 
 
-def test_unwritable_output_folder_is_one_error(command_here: Command, tmp_path: Path) -> None:
+def test_unwritable_output_folder_raises_one_error(command_here: Command, tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     assert "cannot write below" in error_output(command_here("stage=corpus", f"paths.root={tmp_path}/file/outputs"))
 

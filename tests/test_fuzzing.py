@@ -340,11 +340,11 @@ def fuzz(name: str, examples: int) -> None:
 
 
 @pytest.mark.parametrize("name", READERS)
-def test_any_input_is_read_or_one_error(name: str) -> None:
+def test_any_input_is_read_or_raises_one_error(name: str) -> None:
     fuzz(name, FEW)
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", READERS)
-def test_ten_thousand_inputs_are_read_or_one_error(name: str) -> None:
+def test_ten_thousand_inputs_are_read_or_raise_one_error(name: str) -> None:
     fuzz(name, MANY)

@@ -1,4 +1,4 @@
-"""A finished tokenizer artifact, loaded: text to ids as training uses them."""
+"""Loads a tokenizer artifact and encodes text as for training."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -18,7 +18,7 @@ from entigraph.tokenization.encoders import (
 
 
 class Tokenizer:
-    """`encoder` auto: gigatoken if it agrees with Hugging Face's tokenizers; tokenizers: always the latter.
+    """`encoder`: "auto" uses gigatoken if it gives the same ids as Hugging Face tokenizers, "tokenizers" never does.
 
     Raises ArtifactError if the folder cannot be read.
     """
@@ -45,13 +45,13 @@ class Tokenizer:
 
     @property
     def has_labels(self) -> bool:
-        """Whether only some of the tokens enter the loss."""
+        """Whether some tokens are masked out of the loss."""
         return self.chat is not None and self.chat.loss_on != "all"
 
     @property
     def encoder_info(self) -> dict[str, str | None]:
-        """The library that `encode_batch` uses, and why not the faster one."""
-        reason = "only it gives the character offsets of tokens"
+        """The library used by `encode_batch`, and why it is not the faster one."""
+        reason = "character offsets are needed"
         used = HuggingFaceEncoder(self.fast, reason) if self.has_labels else self.encoder
         return {"name": used.name, "reason": used.reason}
 
@@ -71,7 +71,7 @@ class Tokenizer:
         return add_separators(encoder.encode_batch(texts), self.separators.bos_id, self.separators.eos_id)
 
     def count(self, text: str) -> int:
-        """Returns how many ids `encode_batch` gives for a text."""
+        """Returns the number of ids that `encode_batch` returns for a text."""
         if self.chat:
             return len(self.chat.encode_all([text], self.encoder).ids)
         return len(self.encoder.encode_batch([text]).ids) + self.separators.count

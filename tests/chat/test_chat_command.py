@@ -74,7 +74,7 @@ def test_chat_answers_explains_and_forgets(outputs: Path) -> None:
         (["aks"], "unknown command; did you mean ask?"),
     ],
 )
-def test_wrong_input_is_one_error(command_here: Command, arguments: list[str], message: str) -> None:
+def test_wrong_input_raises_one_error(command_here: Command, arguments: list[str], message: str) -> None:
     result = command_here(*arguments)
     assert result.returncode == 1 and message in result.stderr and "Traceback" not in result.stderr
     assert result.stderr.count("error:") == 1

@@ -75,7 +75,7 @@ def test_prompt_drops_old_turns_then_passages_that_exceed_the_context(model: Cha
         build_prompt(model, settings, long * 4)
 
 
-def test_missing_chat_template_is_one_error(outputs: Path) -> None:
+def test_missing_chat_template_raises_one_error(outputs: Path) -> None:
     with pytest.raises(ConfigError, match="has none; use --mode completion"):
         open_session(RUN, outputs, settings=PromptSettings(mode=Mode.chat))
 

@@ -107,7 +107,7 @@ def test_interpolations_resolve_in_the_whole_config() -> None:
     assert build(config.box, "box").name == "out/1" and build(config.box, "box").tags == ["out"]
 
 
-def test_all_problems_of_a_node_and_its_nested_nodes_are_one_error() -> None:
+def test_all_problems_of_a_node_and_its_nested_nodes_raise_one_error() -> None:
     inner = node("Crate", wieght=1, content=1)
     with pytest.raises(ConfigError) as raised:
         build(node("Box", width="wide", size="huge", lable=1, name=None, content=inner), "box")

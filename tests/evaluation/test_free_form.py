@@ -157,7 +157,7 @@ def test_missing_verdict_is_a_counted_loss(tmp_path: Path) -> None:
     assert "1 of 5 answers have no verdict of the judge (counted as incorrect)" in render_losses(scores["data_losses"])
 
 
-def test_judge_that_replies_in_prose_is_one_error(tmp_path: Path) -> None:
+def test_judge_that_replies_in_prose_raises_one_error(tmp_path: Path) -> None:
     with (
         scripted(judged(dict.fromkeys(VERDICTS, "The answer looks fine to me."))) as server,
         pytest.raises(LLMError, match=r"no verdict on 3 of 3 answers .* 'The answer looks fine to me.'.* in JSON"),

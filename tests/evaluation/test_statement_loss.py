@@ -18,7 +18,7 @@ def inputs(folder: Path, *texts: str) -> TaskInputs:
     return TaskInputs(folder / "questions.jsonl", folder / "documents.jsonl")
 
 
-def test_each_statement_is_scored_after_the_title_and_those_before_it(
+def test_statements_are_scored_given_the_title_and_preceding_statements(
     backend: TransformersBackend, tmp_path: Path
 ) -> None:
     task = StatementLoss(context=1)
@@ -36,14 +36,13 @@ def test_each_statement_is_scored_after_the_title_and_those_before_it(
         assert expected < 0
 
 
-def test_statements_beyond_the_context_are_data_losses(backend: TransformersBackend, tmp_path: Path) -> None:
+def test_statements_beyond_the_context_are_data_losses(
+    backend: TransformersBackend, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     task = StatementLoss()
-    kept, backend.max_length = backend.max_length, 20
-    try:
-        pairs = list(task.prompts(inputs(tmp_path, f"Ada came. {'She stayed and stayed. ' * 3}{'word ' * 80}.")))
-        scored = list(task.score(pairs, backend))
-    finally:
-        backend.max_length = kept
+    monkeypatch.setattr(backend, "max_length", 20)
+    pairs = list(task.prompts(inputs(tmp_path, f"Ada came. {'She stayed and stayed. ' * 3}{'word ' * 80}.")))
+    scored = list(task.score(pairs, backend))
     missing = sum(statement.nats is None for statement in scored)
     assert len(scored) == len(pairs) and missing >= 1
     (loss,) = task.data_losses({"statements": len(pairs) - missing, "overflowed": missing})

@@ -83,7 +83,7 @@ def test_analysis_outside_the_study_publishes_no_curve(run: Run, capsys: pytest.
     assert not run.logger.published and len(run.logger.begun) == 1  # type: ignore[attr-defined]
 
 
-def test_study_without_runs_is_one_error(configured: Configured) -> None:
+def test_study_without_runs_raises_one_error(configured: Configured) -> None:
     run = replace(configured(*TINY, "study.name=empty"), logger=RecordingLogger())
     with pytest.raises(EntigraphError, match="no finished run"):
         analyze(run)

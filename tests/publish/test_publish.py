@@ -98,7 +98,7 @@ def test_upload_sends_exactly_the_listed_files(command: Command, model_outputs: 
     assert hub.tokens == {"Bearer hf_secret"}
 
 
-def test_missing_token_and_refusal_are_one_error(command: Command, model_outputs: Path, hub: Hub) -> None:
+def test_missing_token_and_refusal_raise_one_error(command: Command, model_outputs: Path, hub: Hub) -> None:
     options = ["--to", "me/results", "--root", str(model_outputs), "--upload"]
     result = command("publish", "results", STUDY, *options)
     assert result.returncode == 1 and "no token for the Hub" in result.stderr and not hub.tokens

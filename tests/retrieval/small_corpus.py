@@ -7,12 +7,12 @@ from typing import Any
 from entigraph.storage.jsonl import write_jsonl
 from entigraph.storage.schemas import Document, Question, Ranking
 
-TOPICS = ("lighthouse", "orchard", "telescope", "glacier", "violin", "harbour", "volcano", "library")
+TOPICS = ("lighthouse", "orchard", "telescope", "glacier", "violin", "harbor", "volcano", "library")
 RankCorpus = Callable[..., tuple[dict[str, Any], list[Ranking]]]
 
 
 def write_corpus(folder: Path, topics: tuple[str, ...] = TOPICS) -> list[Question]:
-    """Writes a document per topic and two questions with evidence in its second paragraph."""
+    """Writes one document and two questions per topic; the evidence is the document's second paragraph."""
     documents, questions = [], []
     for topic in topics:
         first = f"The {topic} has stood in this country for a hundred years, and many people came to see it. " * 3
@@ -25,7 +25,7 @@ def write_corpus(folder: Path, topics: tuple[str, ...] = TOPICS) -> list[Questio
                 Question(
                     id=f"{topic}-{number}",
                     document_id=topic,
-                    text=f"Which color had the {topic} door that its keeper painted?",
+                    text=f"Which color did the keeper of the {topic} paint the door?",
                     choices=["green", "blue", "white", "red"],
                     answer=0,
                     group="all",

@@ -77,7 +77,7 @@ def test_job_without_checkpoint_is_requeued_at_once() -> None:
         signal.signal(signal.SIGUSR2, queue)
 
 
-def test_slurm_without_sbatch_is_one_error(command_here: Command) -> None:
+def test_slurm_without_sbatch_raises_one_error(command_here: Command) -> None:
     if shutil.which("sbatch"):
         pytest.skip("this machine has Slurm")
     process = command_here("run", "experiments=smoke", "launcher=slurm")

@@ -80,7 +80,7 @@ def test_relative_root_is_resolved_from_working_directory(smoke: Path, command_h
     assert "nothing to do" in rerun.stdout, rerun.stderr
 
 
-def test_stage_without_its_input_is_one_error(command_here: Command) -> None:
+def test_stage_without_its_input_raises_one_error(command_here: Command) -> None:
     result = command_here("experiments=smoke", "logger=none", "stage=synthesis")
     assert result.returncode == 1 and result.stderr.count("error: ") == 1 == len(result.stderr.splitlines())
     assert "does not exist; run the stage that makes it" in result.stderr

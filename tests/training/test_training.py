@@ -433,7 +433,7 @@ def test_tokenizer_must_be_the_models(tokens: Path, tokenizer: Path, tiny_model:
     train(tokens, tmp_path / "its_own", tmp_path / "out", model=pretrained(tiny_model))
 
 
-def test_broken_weights_are_one_message(tiny_model: Path, tmp_path: Path) -> None:
+def test_broken_weights_print_one_message(tiny_model: Path, tmp_path: Path) -> None:
     import shutil
 
     broken = shutil.copytree(tiny_model, tmp_path / "broken")

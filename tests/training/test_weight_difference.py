@@ -92,7 +92,7 @@ def test_difference_is_added_to_what_was_trained(root: Path) -> None:
         assert torch.equal(added[name], expected.float()), name
 
 
-def test_other_models_are_one_error_before_training(root: Path, configured: Callable[..., Run]) -> None:
+def test_other_models_raise_one_error_before_training(root: Path, configured: Callable[..., Run]) -> None:
     save_model(root / "wider", seed=0, hidden_size=64)
     with pytest.raises(
         ConfigError, match=r"model\.add_difference: .*wider does not have the weights of .*different shape: "

@@ -27,7 +27,7 @@ def test_used_port_and_empty_root_are_errors(command: Command, outputs: Path) ->
     assert result.stderr.count("error:") == 1 and "Traceback" not in result.stderr
 
 
-def test_missing_gradio_is_one_error(outputs: Path, tmp_path: Path) -> None:
+def test_missing_gradio_raises_one_error(outputs: Path, tmp_path: Path) -> None:
     hidden = tmp_path / "sitecustomize.py"
     hidden.write_text(
         "import importlib.util as u\nf = u.find_spec\nu.find_spec = lambda n, *a: n != 'gradio' and f(n, *a) or None\n"
