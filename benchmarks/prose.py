@@ -14,7 +14,7 @@ CODE = re.compile(r"[={}\\|<>_]")
 def texts(characters: int) -> list[str]:
     """Returns texts of the given length, cut from paragraphs that are each used once."""
     prose = "\n".join(dict.fromkeys(paragraphs()))
-    return [prose[at : at + characters] for at in range(0, len(prose) - characters + 1, characters)]
+    return [prose[start : start + characters] for start in range(0, len(prose) - characters + 1, characters)]
 
 
 def paragraphs() -> Iterator[str]:

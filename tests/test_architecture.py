@@ -47,7 +47,7 @@ def test_module_names_are_unique() -> None:
     for path in modules():
         if path.stem not in SHARED_MODULE_NAMES:
             paths[path.stem].append(str(path.relative_to(ROOT)))
-    assert not {name: found for name, found in paths.items() if len(found) > 1}
+    assert not {name: files for name, files in paths.items() if len(files) > 1}
 
 
 def test_public_class_names_are_unique() -> None:
@@ -56,7 +56,7 @@ def test_public_class_names_are_unique() -> None:
         for node in tree.body:
             if isinstance(node, ast.ClassDef) and not node.name.startswith("_"):
                 paths[node.name].append(str(path.relative_to(ROOT)))
-    assert not {name: found for name, found in paths.items() if len(found) > 1}
+    assert not {name: files for name, files in paths.items() if len(files) > 1}
 
 
 def test_settings_live_with_what_they_configure() -> None:

@@ -217,7 +217,8 @@ def test_reading_options_share_one_ranking(configured: Callable[..., Run]) -> No
         changed = configured("corpus.documents=1", "evaluation=[open_book]", override).artifacts
         assert changed.rankings["open_book"].folder != first.artifacts.rankings["open_book"].folder
     both = configured("corpus.documents=1", "evaluation=[open_book,open_book_recalls]")
-    assert len({found.folder for found in both.artifacts.rankings.values()}) == 1 and len(both.artifacts.rankings) == 6
+    rankings = both.artifacts.rankings
+    assert len({ranking.folder for ranking in rankings.values()}) == 1 and len(rankings) == 6
     assert sum(step.stage is Stage.retrieval for step in run_steps(both)) == 1
 
 

@@ -108,7 +108,7 @@ def test_a_pair_text_states_the_direct_ties_in_both_directions() -> None:
 
 
 def test_erring_writer_has_the_stated_error_rate() -> None:
-    found = []
+    changed = []
     for seed, world in enumerate(worlds(40, NamePool.target, 1)):
         _, reading = read(world)
         right = restate(reading, random.Random(seed), range(4))
@@ -116,8 +116,8 @@ def test_erring_writer_has_the_stated_error_rate() -> None:
         wrong = insert_errors(right, reading, 0.3, random.Random(seed))
         sentences = [re.split(r"(?<=\.) ", text) for text in (right, wrong)]
         assert len(sentences[0]) == len(sentences[1]) == 35
-        found += [one != other for one, other in zip(*sentences, strict=True)]
-    assert abs(sum(found) / len(found) - 0.3) < 0.04
+        changed += [one != other for one, other in zip(*sentences, strict=True)]
+    assert abs(sum(changed) / len(changed) - 0.3) < 0.04
 
 
 def test_questions_have_one_correct_answer_of_the_same_kind() -> None:

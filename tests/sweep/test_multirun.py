@@ -237,7 +237,7 @@ def checksums(root: Path) -> dict[str, object]:
     pattern = re.compile(r"model\.safetensors|answers-.*\.jsonl")
     files = [(folder.name, read_manifest(folder)["files"]) for folder in folders]
     return {
-        f"{name}/{file}": found["sha256"] for name, own in files for file, found in own.items() if pattern.search(file)
+        f"{name}/{file}": entry["sha256"] for name, own in files for file, entry in own.items() if pattern.search(file)
     }
 
 

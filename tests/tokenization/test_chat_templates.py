@@ -166,13 +166,13 @@ def test_loss_is_the_mean_over_labeled_tokens(packed: tuple[TokenStore, Tokenize
 
 def answers(batch: dict[str, torch.Tensor], tokenizer: Tokenizer) -> list[str]:
     """Each unbroken stretch of labels, in words."""
-    found: list[list[int]] = [[]]
+    pieces: list[list[int]] = [[]]
     for label in batch["labels"][0].tolist():
         if label == IGNORED:
-            found.append([])
+            pieces.append([])
         else:
-            found[-1].append(label)
-    return [tokenizer.fast.decode(ids, skip_special_tokens=False) for ids in found if ids]
+            pieces[-1].append(label)
+    return [tokenizer.fast.decode(ids, skip_special_tokens=False) for ids in pieces if ids]
 
 
 def test_block_length_must_equal_context_length(packed: tuple[TokenStore, Tokenizer]) -> None:

@@ -263,9 +263,9 @@ def test_blocks_contain_whole_texts_and_count_skipped_ones(tokenizer: Path, tmp_
     pieces = [(int(start), int(end)) for start, end in zip([0, *ends], ends, strict=False)]
     assert all(start // 64 == (end - 1) // 64 for start, end in pieces), "nothing crosses a block's border"
     labels = store.read_labels(0, len(store))
-    found = [store.read(start, end - start).tolist() for start, end in pieces if labels[start + 1 : end].any()]
+    trained = [store.read(start, end - start).tolist() for start, end in pieces if labels[start + 1 : end].any()]
     short = [row for row in fitting if len(row) == 1]
-    assert sorted(found + short) == fitting
+    assert sorted(trained + short) == fitting
     assert labels.sum() == sum(len(row) - 1 for row in fitting), "neither padding nor a first token is learned"
 
 

@@ -32,27 +32,27 @@ def read_run(file: Path) -> dict[str, Any]:
     output = subprocess.run(
         [get_core_path(), "leet", "inspect", *options], capture_output=True, text=True, check=True
     ).stdout
-    found: dict[str, Any] = {"history": [], "summary": {}, "config": {}, "used": [], "made": []}
+    result: dict[str, Any] = {"history": [], "summary": {}, "config": {}, "used": [], "made": []}
     for record in map(json.loads, output.splitlines()):
         content = record.get(record["type"], {})
         if record["type"] == "run":
-            found |= {key: value for key, value in content.items() if key != "config"}
-            found["config"] |= content["config"]["update"]
+            result |= {key: value for key, value in content.items() if key != "config"}
+            result["config"] |= content["config"]["update"]
         if record["type"] == "config":
-            found["config"] |= content["update"]
+            result["config"] |= content["update"]
         if record["type"] == "history":
-            found["history"].append(content.get("item", content))
+            result["history"].append(content.get("item", content))
         if record["type"] == "summary":
-            found["summary"] |= content.get("update", {})
+            result["summary"] |= content.get("update", {})
         if record["type"] == "artifact":
-            found["used" if content.get("use_after_commit") else "made"].append(content)
-    return found
+            result["used" if content.get("use_after_commit") else "made"].append(content)
+    return result
 
 
 def read_runs(root: Path, job_type: str = "") -> list[dict[str, Any]]:
     """In the order in which they were begun."""
-    found = [read_run(file) for file in sorted((root / "wandb").glob("offline-run-*/*.wandb"))]
-    return [run for run in found if job_type in ("", run["job_type"])]
+    runs = [read_run(file) for file in sorted((root / "wandb").glob("offline-run-*/*.wandb"))]
+    return [run for run in runs if job_type in ("", run["job_type"])]
 
 
 @pytest.fixture(scope="module")
@@ -200,8 +200,8 @@ def test_interrupted_job_resumes_the_same_run(stop_signal: signal.Signals, tmp_p
 @pytest.fixture
 def service(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Service]:
     monkeypatch.setenv("WANDB_CONFIG_DIR", str(tmp_path / "wandb-config"))
-    with served() as found:
-        yield found
+    with served() as server:
+        yield server
 
 
 def test_sync_uploads_lineage_without_texts(service: Service, smoke: Path, tmp_path: Path) -> None:

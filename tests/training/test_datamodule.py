@@ -46,15 +46,15 @@ def losses_of_documents(store: TokenStore, net: torch.nn.Module) -> dict[tuple[i
     """By document: the losses of each time that it stood whole in a block, summed."""
     plan = plan_for(store, epochs=12)
     loader = BatchLoader(plan, {SYNTHETIC: store}, 4, document_mask=True)
-    found: dict[tuple[int, ...], list[float]] = {}
+    losses_by_document: dict[tuple[int, ...], list[float]] = {}
     for batch in loader:
         losses = TokenLosses(net)(batch["input_ids"], batch["labels"], batch["position_ids"])  # type: ignore[arg-type]
         for row in range(4):
             starts = (batch["position_ids"][row] == 0).nonzero()[:, 0].tolist()
             for start, end in zip(starts[1:], starts[2:], strict=False):  # those that begin and end within the block
                 document = tuple(batch["input_ids"][row, start:end].tolist())
-                found.setdefault(document, []).append(losses[row, start:end].sum().item())
-    return found
+                losses_by_document.setdefault(document, []).append(losses[row, start:end].sum().item())
+    return losses_by_document
 
 
 def test_document_loss_is_independent_of_neighbors(tmp_path: Path) -> None:

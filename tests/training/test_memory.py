@@ -35,9 +35,9 @@ DATA = DataConfig(context_length=2048, batch_size=16)
 
 
 def shape(layers: int = 32) -> Shape:
-    found = memory.read_shape({**LLAMA_3_8B, "num_hidden_layers": layers})
-    assert found
-    return found
+    result = memory.read_shape({**LLAMA_3_8B, "num_hidden_layers": layers})
+    assert result
+    return result
 
 
 def workload(**changes: Any) -> Workload:
@@ -203,8 +203,8 @@ def test_summary_states_memory_and_time() -> None:
 
 def test_estimate_counts_the_parameters_of_a_random_model() -> None:
     model = RandomLlama()
-    found = memory.read_shape(model.config_values(512))
-    assert found and found.parameters == sum(parameter.numel() for parameter in model.build(512).parameters())
+    size = memory.read_shape(model.config_values(512))
+    assert size and size.parameters == sum(parameter.numel() for parameter in model.build(512).parameters())
     assert memory.read_shape(PretrainedModel(path="somebody/something").config_values(10)) is None
 
 

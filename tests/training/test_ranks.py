@@ -107,14 +107,14 @@ def until_saved(folder: Path, name: str, running: "subprocess.Popen[bytes]") -> 
 
 def ranks_of(folder: Path, name: str) -> list[int]:
     """Returns the processes of a run, by the job file on their command line."""
-    job, found = str(folder / name / "checkpoints" / "job.json").encode(), []
+    job, ranks = str(folder / name / "checkpoints" / "job.json").encode(), []
     for process in Path("/proc").glob("[0-9]*"):
         try:
             if job in (process / "cmdline").read_bytes():
-                found.append(int(process.name))
+                ranks.append(int(process.name))
         except OSError:
             continue
-    return found
+    return ranks
 
 
 def test_sharded_training_equals_unsharded(folder: Path, unbroken: str) -> None:

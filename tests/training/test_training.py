@@ -182,14 +182,14 @@ def stopped(tokens: Path, tokenizer: Path, out: Path, **changes: object) -> Path
 
     with pytest.raises(ZeroDivisionError):
         train(tokens, tokenizer, out, record=stop, **changes)
-    (found,) = (out / "checkpoints").glob("step-*")
-    return found
+    (checkpoint,) = (out / "checkpoints").glob("step-*")
+    return checkpoint
 
 
 def test_damaged_checkpoint_is_named(tokens: Path, tokenizer: Path, tmp_path: Path) -> None:
-    found = stopped(tokens, tokenizer, tmp_path / "out")
-    assert found.name == "step-00000010"
-    (shard,) = found.glob("*.distcp")
+    checkpoint = stopped(tokens, tokenizer, tmp_path / "out")
+    assert checkpoint.name == "step-00000010"
+    (shard,) = checkpoint.glob("*.distcp")
     shard.write_bytes(shard.read_bytes()[:1000])
     with pytest.raises(ArtifactError, match=r"step-00000010 is damaged \(\w+\); remove .*checkpoints and run"):
         train(tokens, tokenizer, tmp_path / "out")
@@ -433,7 +433,7 @@ def test_tokenizer_must_be_the_models(tokens: Path, tokenizer: Path, tiny_model:
     train(tokens, tmp_path / "its_own", tmp_path / "out", model=pretrained(tiny_model))
 
 
-def test_broken_weights_print_one_message(tiny_model: Path, tmp_path: Path) -> None:
+def test_broken_weights_raise_one_error(tiny_model: Path, tmp_path: Path) -> None:
     import shutil
 
     broken = shutil.copytree(tiny_model, tmp_path / "broken")
