@@ -72,12 +72,12 @@ def run(command_or_stage: str, root: Path, steps: int) -> None:
 def compare(split: str, items: Sequence[Question], engine: TransformersBackend, folder: Path) -> None:
     ours = list(ClosedBook().answers(items, engine))
     harness_scores, metrics = harness(items, engine, folder)
-    choices = [(best(scores, items[place].choices, False), best(scores, items[place].choices, True))
-               for place, scores in enumerate(harness_scores)]  # fmt: skip
-    for name, place in (("acc", 0), ("acc_norm", 1)):
+    choices = [(best(scores, items[index].choices, False), best(scores, items[index].choices, True))
+               for index, scores in enumerate(harness_scores)]  # fmt: skip
+    for name, index in (("acc", 0), ("acc_norm", 1)):
         key = "choice" if name == "acc" else "choice_norm"
         chosen = [getattr(answer, key) for answer in ours]
-        same = sum(one == other[place] for one, other in zip(chosen, choices, strict=True))
+        same = sum(one == other[index] for one, other in zip(chosen, choices, strict=True))
         right = sum(one == item.answer for one, item in zip(chosen, items, strict=True)) / len(items)
         print(
             f"{split:9} {name:9} ours {right:.4f}, harness {metrics[f'{name},none']:.4f}; "

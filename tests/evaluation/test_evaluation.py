@@ -25,7 +25,7 @@ def test_loglikelihoods_match_single_forward_passes(backend: TransformersBackend
         before, ids = backend.encode(prompt), backend.encode(prompt + continuation)
         with torch.no_grad():
             logprobs = backend.model(torch.tensor([ids])).logits[0].log_softmax(-1)
-        expected = sum(float(logprobs[place - 1, ids[place]]) for place in range(len(before), len(ids)))
+        expected = sum(float(logprobs[position - 1, ids[position]]) for position in range(len(before), len(ids)))
         assert score == pytest.approx(expected, abs=1e-4)
 
 

@@ -37,7 +37,7 @@ def make_items() -> list[Any]:
         make_question(
             number,
             text=f"Where is the {words[number % 7]} of number {number}?",
-            choices=[f"{words[(number * place) % 7]} {words[(number + place) % 7] * place}" for place in range(1, 5)],
+            choices=[f"{words[(number * index) % 7]} {words[(number + index) % 7] * index}" for index in range(1, 5)],
         )
         for number in range(40)
     ]

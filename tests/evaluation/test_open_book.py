@@ -33,7 +33,7 @@ def make_ranking(number: int = 0, **changes: object) -> Ranking:
     values = {
         "question_id": f"q{number}",
         "passages": [3, 1, 4, 0, 2, *range(5, PASSAGES)],
-        "scores": [float(PASSAGES - place) for place in range(PASSAGES)],
+        "scores": [float(PASSAGES - rank) for rank in range(PASSAGES)],
         "article": [0, 1, 2],
         "evidence": [[1]],
     }
@@ -74,8 +74,8 @@ def test_distractors_come_from_other_articles() -> None:
         assert [passage for passage in results if passage in (3, 1)] == [3, 1]
         assert sorted(set(results) - {3, 1}) == [4, 5, 6]
         assert results == OpenBook(k=2, distractors=3, order=PassageOrder.best_first).select_passages(ranking)
-    places = {tuple(OpenBook(k=2, distractors=3).select_passages(make_ranking(number))) for number in range(20)}
-    assert len(places) > 3, "positions are random for each question"
+    selections = {tuple(OpenBook(k=2, distractors=3).select_passages(make_ranking(number))) for number in range(20)}
+    assert len(selections) > 3, "positions are random for each question"
 
 
 @pytest.mark.parametrize("drop", [0.0, 0.25, 0.5, 0.75, 1.0])

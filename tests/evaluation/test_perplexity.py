@@ -24,7 +24,7 @@ from tests.conftest import TINY, Command
 
 
 def make_document(number: int, words: int) -> Document:
-    text = " ".join(f"word {place * number} of the document, naïve" for place in range(words))
+    text = " ".join(f"word {position * number} of the document, naïve" for position in range(words))
     return Document(id=f"d{number}", title="", text=text)
 
 
@@ -32,10 +32,10 @@ DOCUMENTS = [make_document(1, 3), make_document(2, 12), make_document(3, 1), Doc
 
 
 @torch.no_grad()
-def loss_of(backend: TransformersBackend, ids: list[int], place: int, start: int) -> float:
+def loss_of(backend: TransformersBackend, ids: list[int], position: int, start: int) -> float:
     """Returns the loss of one token given those from `start` on."""
-    logits = backend.model(torch.tensor([ids[start:place]])).logits[0, -1]
-    return -float(logits.log_softmax(-1)[ids[place]])
+    logits = backend.model(torch.tensor([ids[start:position]])).logits[0, -1]
+    return -float(logits.log_softmax(-1)[ids[position]])
 
 
 @pytest.mark.parametrize("context, stride", [(None, None), (16, 8), (16, 16), (16, 1), (2, 1), (7, 3)])
@@ -46,10 +46,10 @@ def test_every_token_is_scored_once(backend: TransformersBackend, context: int |
         ids = backend.encode(document.text)
         width, step = context or len(ids), stride or max(1, (context or len(ids)) // 2)
         expected = 0.0
-        for place in range(1, len(ids)):
-            window = 0 if place <= width else math.ceil((place - width) / step) * step
-            assert place - window <= width and (window == 0 or place - window >= width - step + 1)
-            expected += loss_of(backend, ids, place, window)
+        for position in range(1, len(ids)):
+            window = 0 if position <= width else math.ceil((position - width) / step) * step
+            assert position - window <= width and (window == 0 or position - window >= width - step + 1)
+            expected += loss_of(backend, ids, position, window)
         assert loss.nats == pytest.approx(expected, abs=1e-3) and loss.tokens == len(ids) - 1
         assert (loss.bytes, loss.unscored) == (len(document.text.encode()), 0)
 
@@ -61,7 +61,7 @@ def test_context_is_capped_at_the_model_length(backend: TransformersBackend) -> 
     finally:
         backend.max_length = kept
     assert max(len(window.ids) for window in windows) == 11, "ten are read, the eleventh is predicted"
-    assert [place for window in windows for place in window.ids[window.first :]] == list(range(1, 60))
+    assert [position for window in windows for position in window.ids[window.first :]] == list(range(1, 60))
 
 
 def test_default_context_is_that_of_training(configured: Callable[..., Run]) -> None:

@@ -139,7 +139,7 @@ def test_trained_model_behind_vllm_server(outputs: Path, model: Path, command: C
         endpoint = OpenAIWriter(model=model.name, base_url=address, api=Api.completions)
         with endpoint.connect(tmp_path / "cache", lambda words: None) as llm:
             served_samples = dict(EndpointBackend(llm, chat=False).sample(PROMPTS, Sampling(max_tokens=40)))
-        assert {place: samples[0].text for place, samples in served_samples.items()} == dict(enumerate(opened(model)))
+        assert {index: samples[0].text for index, samples in served_samples.items()} == dict(enumerate(opened(model)))
 
         expected = [*TRAINED, *COT, f"paths.root={outputs}", "stage=baselines", "baselines=[openai,pretrained]"]
         expected += [f"baselines.openai.base_url={address}", f"baselines.openai.model={model.name}"]

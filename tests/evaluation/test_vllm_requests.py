@@ -55,7 +55,7 @@ def test_samples_of_a_prompt_are_one_request(
         together = dict(backend.sample(prompts, sampling))
         alone = dict(backend.sample(prompts[3:4], sampling))
         greedy = dict(backend.sample(prompts, Sampling(samples=5, max_tokens=10)))
-    assert all(f"Question {place} (" in sample.text for place, results in together.items() for sample in results)
+    assert all(f"Question {index} (" in sample.text for index, results in together.items() for sample in results)
     assert len({sample.text for results in together.values() for sample in results}) == 30 and alone[0] == together[3]
     assert len(noted(tmp_path, "took")) == 6 + 1 + 6
     assert all(len(results) == 5 and len({*results}) == 1 for results in greedy.values())

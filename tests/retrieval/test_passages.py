@@ -11,8 +11,8 @@ def make_text(seed: int, paragraphs: int = 12) -> str:
     words = [
         ["word", "a", "considerably", "of", "it.\n", "sentence."][rng.randrange(6)] for _ in range(paragraphs * 60)
     ]
-    for place in range(60, len(words), 60):
-        words[place] += "\n\n"
+    for index in range(60, len(words), 60):
+        words[index] += "\n\n"
     return " ".join(words)
 
 

@@ -167,7 +167,7 @@ def test_dense_ranking_is_exact(tmp_path: Path) -> None:
     texts, queries = [f"t{n}" for n in range(30)], [f"t{n}" for n in range(30, 40)]
     for query, results in zip(queries, nearest(texts, queries, 5, Known(), tmp_path), strict=True):
         distances = {text: float(((table[query] - table[text]) ** 2).sum()) for text in texts}
-        assert [texts[place] for place, _ in results] == sorted(distances, key=distances.__getitem__)[:5]
+        assert [texts[index] for index, _ in results] == sorted(distances, key=distances.__getitem__)[:5]
         assert [-score for _, score in results] == pytest.approx(sorted(distances.values())[:5], rel=1e-4)
 
 

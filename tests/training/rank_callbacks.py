@@ -15,7 +15,7 @@ class MeshRecorder(L.Callback):
 
     def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         mesh: Any = pl_module.device_mesh
-        values = {"names": mesh.mesh_dim_names, "shape": list(mesh.shape), "place": mesh.get_coordinate()}
+        values = {"names": mesh.mesh_dim_names, "shape": list(mesh.shape), "coordinate": mesh.get_coordinate()}
         Path(trainer.default_root_dir, f"mesh-{trainer.global_rank}.json").write_text(json.dumps(values))
 
 

@@ -80,12 +80,12 @@ def test_document_mask_restarts_positions_and_ignores_first_tokens(tmp_path: Pat
     for number, batch in enumerate(BatchLoader(plan, {SYNTHETIC: store}, 2, document_mask=True)):
         for row in range(2):
             start = int(plan.starts[number * 2 + row])
-            crossing = [place for place in range(LENGTH) if (start + place) % len(store) + 1 in ends]
+            crossing = [position for position in range(LENGTH) if (start + position) % len(store) + 1 in ends]
             assert (batch["labels"][row] == IGNORED).nonzero()[:, 0].tolist() == crossing
             positions = batch["position_ids"][row].tolist()
-            assert all(positions[place + 1] == 0 for place in crossing if place + 1 < LENGTH)
+            assert all(positions[position + 1] == 0 for position in crossing if position + 1 < LENGTH)
             steps = [later - sooner for sooner, later in zip(positions, positions[1:], strict=False)]
-            assert sum(step != 1 for step in steps) == sum(place + 1 < LENGTH for place in crossing)
+            assert sum(step != 1 for step in steps) == sum(position + 1 < LENGTH for position in crossing)
             masked += len(crossing)
     assert masked > 40
 

@@ -147,7 +147,7 @@ def test_offloaded_and_gathered_weights_change_nothing(folder: Path, unbroken: s
     one, other = weights(folder, "offloaded"), weights(folder, unbroken)
     assert all(torch.equal(one[name], other[name]) for name in one)
     meshes = [json.loads((folder / "offloaded" / f"mesh-{rank}.json").read_text()) for rank in range(2)]
-    assert meshes == [{"names": ["shard"], "shape": [2], "place": [rank]} for rank in range(2)]
+    assert meshes == [{"names": ["shard"], "shape": [2], "coordinate": [rank]} for rank in range(2)]
 
 
 def test_offloading_on_one_device_resumes_bitwise(folder: Path) -> None:
@@ -199,8 +199,8 @@ def test_weights_are_sharded_within_nodes_and_replicated_across(folder: Path, st
     ]
     assert [rank.wait(600) for rank in ranks] == [0] * 4
     meshes = [json.loads((folder / "hybrid" / f"mesh-{rank}.json").read_text()) for rank in range(4)]
-    places = [[0, 0], [0, 1], [1, 0], [1, 1]]
-    assert meshes == [{"names": ["replicate", "shard"], "shape": [2, 2], "place": place} for place in places]
+    coordinates = [[0, 0], [0, 1], [1, 0], [1, 1]]
+    assert meshes == [{"names": ["replicate", "shard"], "shape": [2, 2], "coordinate": pair} for pair in coordinates]
     train(folder, "hybrid-alone", **common)
     four, one = losses(folder, "hybrid"), losses(folder, "hybrid-alone")
     assert len(four) == 12 and max(abs(four[step] - one[step]) for step in one) < 1e-4
