@@ -150,10 +150,10 @@ def test_chat_template_without_end_token(tiny_model: Path) -> None:
 
 def retold(body: dict[str, Any]) -> list[str] | int:
     """The endpoint rejects the second document and returns nothing for the third."""
-    request_count = body["messages"][1]["content"]
-    if "The answer" in request_count:
+    prompt = body["messages"][1]["content"]
+    if "The answer" in prompt:
         return 400
-    return ["" if "The question" in request_count else "  It is about a document.\n"]
+    return ["" if "The question" in prompt else "  It is about a document.\n"]
 
 
 def through(server: Scripted, folder: Path, task: ClosedBookSummaries, **options: Any) -> list[Summary]:
