@@ -27,7 +27,7 @@ from entigraph.storage.jsonl import write_jsonl
 from entigraph.storage.schemas import Document, Question
 from entigraph.tokenization.builders import TrainedTokenizer
 
-QUESTIONS, SAMPLES, SAMPLE = 4_609, 64, 500  # of QuALITY, of the paper, characters per sample
+QUESTIONS, SAMPLES, SAMPLE = 4_609, 64, 500  # questions of QuALITY, samples of the paper, characters per sample
 DOCUMENTS = 265
 DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
 
