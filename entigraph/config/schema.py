@@ -77,9 +77,7 @@ class GateMode(StrEnum):
 
 @dataclass
 class QualityGate:
-    """Checks of the texts before training. `max_*` are maximum fractions of the texts; `max_unsupported`, of the judged
-    sentences. See conf/config.yaml.
-    """
+    """Checks of the texts before training; `max_*` are maximum fractions. See conf/config.yaml."""
 
     mode: GateMode = GateMode.off
     sample: int = 2_000
@@ -170,8 +168,7 @@ class Need:
 
 @dataclass
 class Root:
-    """`seed` determines the initial weights, the data order and which texts are sampled for the budget; nothing else
-    depends on it.
+    """`seed` determines the initial weights, the data order and the texts sampled for the budget, and nothing else.
 
     `command` is set by the subcommand on the command line. `stage` runs a single stage. `style`: matplotlib style of
     the figures.

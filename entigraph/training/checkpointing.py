@@ -155,7 +155,7 @@ class ShardedCheckpoints:
             raise ArtifactError(f"{folder} is damaged ({type(error).__name__}); {remedy}") from error
         if differing:
             details = ", ".join(
-                f"{key} is {value} there and {self.identity[key]} in this run" for key, value in differing.items()
+                f"{key} is {value} there, {self.identity[key]} here" for key, value in differing.items()
             )
             raise ArtifactError(f"{folder} belongs to a different run: {details}; {remedy}, or restore its settings")
         return state

@@ -20,10 +20,7 @@ from entigraph.ui.browser_sessions import BASE_MODEL, NO_MODEL, BrowserSessions,
 
 SECONDS_BETWEEN_READS = 2.0
 COLUMN = {"min_width": 260}  # pixels; narrower columns are stacked
-FONTS = {
-    "font": ["system-ui", "sans-serif"],
-    "font_mono": ["ui-monospace", "monospace"],
-}  # the default fonts are downloaded
+FONTS = {"font": ["system-ui", "sans-serif"], "font_mono": ["ui-monospace", "monospace"]}  # no downloaded fonts
 
 
 def launch(root: Path, host: str, port: int, device: str, in_browser: bool) -> None:

@@ -197,7 +197,7 @@ def test_damaged_checkpoint_is_named(tokens: Path, tokenizer: Path, tmp_path: Pa
 
 def test_checkpoint_of_another_run_is_an_error(tokens: Path, tokenizer: Path, tmp_path: Path) -> None:
     stopped(tokens, tokenizer, tmp_path / "out")
-    with pytest.raises(ArtifactError, match="belongs to a different run: data order is .* there and .* in this run"):
+    with pytest.raises(ArtifactError, match="belongs to a different run: data order is .* there, .* here"):
         train(tokens, tokenizer, tmp_path / "out", seed=1)
 
 

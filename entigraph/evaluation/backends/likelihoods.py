@@ -83,10 +83,7 @@ class LikelihoodScorer:
     def score_in_one_pass(
         self, rows: Sequence[ScoredRow], ids: Tensor, cache: DynamicCache | None, mask: Tensor | None
     ) -> list[float]:
-        """Returns the log-likelihoods of rows whose scored positions fit into one pass.
-
-        The LM head runs on scored positions only, not on padding.
-        """
+        """Returns the log-likelihoods of rows that fit into one pass; the LM head runs on scored positions only."""
         start, end = min(row.first for row in rows) - 1, ids.shape[1] - 1
         positions = [(i, position) for i, row in enumerate(rows) for position in range(row.first, len(row.ids))]
         row_numbers, scored = torch.tensor(positions, device=self.device).T
@@ -122,10 +119,7 @@ class LikelihoodScorer:
     def forward(
         self, ids: Tensor, cache: DynamicCache | None, mask: Tensor | None, stop: int, logits_to_keep: int
     ) -> Tensor:
-        """Returns the logits of the last `logits_to_keep` ids.
-
-        `mask` is the prefixes' attention mask; `stop` is the number of ids after the prefix, including this call's.
-        """
+        """Returns the last logits. `mask` is that of the prefixes; `stop` ids follow them, including this call's."""
         inputs: dict[str, Any] = {"input_ids": ids, "use_cache": cache is not None, "logits_to_keep": logits_to_keep}
         if cache is not None:
             inputs["past_key_values"] = cache
@@ -157,10 +151,7 @@ class LikelihoodScorer:
 
 
 def split_prefixes(sequences: Sequence[ScoredSequence]) -> list[ScoredRow]:
-    """Splits off the unscored prefix of each sequence if another sequence shares it.
-
-    The prefix's last token stays with the row, because its logits predict the first scored token.
-    """
+    """Splits off unscored prefixes that sequences share, except for their last token, which predicts a scored one."""
     prefixes = [tuple(sequence.ids[: sequence.first - 1]) for sequence in sequences]
     counts = Counter(prefixes)
     prefixes = [prefix if counts[prefix] > 1 else () for prefix in prefixes]
