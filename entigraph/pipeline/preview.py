@@ -43,9 +43,8 @@ def render_preview(run: Run, progress: Progress) -> Iterator[str]:
             tokens += sample_tokens
             dollars += sample.usage.dollars
             yield from render_sample(sample, sample_tokens)
-    price = (
-        f"; at this rate {render_dollars(dollars / tokens * 1e6)} per million text tokens" if dollars and tokens else ""
-    )
+    rate = dollars / tokens * 1e6 if tokens else 0.0
+    price = f"; at this rate {render_dollars(rate)} per million text tokens" if rate else ""
     yield f"{texts} texts, {tokens:,.0f} tokens, {render_dollars(dollars)}{price}"
     if run.disclaimer:
         yield f"note: {run.disclaimer}"
