@@ -119,7 +119,7 @@ def test_question_states(tmp_path: Path) -> None:
     page = Page(tmp_path, {"cot": answers})
     assert page.block("questions-0")["state"] == [
         evaluation_report.CORRECT,
-        evaluation_report.WRONG,
+        evaluation_report.INCORRECT,
         evaluation_report.UNPARSED,
         evaluation_report.TOO_LONG,
     ]
