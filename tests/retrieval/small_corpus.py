@@ -25,7 +25,7 @@ def write_corpus(folder: Path, topics: tuple[str, ...] = TOPICS) -> list[Questio
                 Question(
                     id=f"{topic}-{number}",
                     document_id=topic,
-                    text=f"Which color did the keeper of the {topic} paint the door?",
+                    text=f"Which color had the {topic} door that its keeper painted?",
                     choices=["green", "blue", "white", "red"],
                     answer=0,
                     group="all",
