@@ -44,7 +44,7 @@ def test_preview_shows_every_kind_and_says_that_it_is_simulated(configured: Call
 
 
 def test_preview_of_copied_texts_is_an_error(configured: Callable[..., Run]) -> None:
-    with pytest.raises(ConfigError, match="preview: augmenter=raw copies texts"):
+    with pytest.raises(ConfigError, match="preview: augmenter=raw does not use a writer"):
         list(render_preview(configured("augmenter=raw"), SilentProgress()))
     with pytest.raises(ConfigError, match="preview.texts must be at least 1, got 0"):
         configured("preview.texts=0")
