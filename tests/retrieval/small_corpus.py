@@ -7,7 +7,7 @@ from typing import Any
 from entigraph.storage.jsonl import write_jsonl
 from entigraph.storage.schemas import Document, Question, Ranking
 
-TOPICS = ("lighthouse", "orchard", "telescope", "glacier", "violin", "harbor", "volcano", "library")
+TOPICS = ("lighthouse", "orchard", "telescope", "glacier", "violin", "harbour", "volcano", "library")
 RankCorpus = Callable[..., tuple[dict[str, Any], list[Ranking]]]
 
 
