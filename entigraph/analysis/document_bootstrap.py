@@ -6,6 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 Vector = NDArray[np.float64]
+FEW_DOCUMENTS = 10  # below, resampling documents understates the error
 
 
 @dataclass(frozen=True)
@@ -63,7 +64,22 @@ def ratio_of_sums(above: Vector, below: Vector) -> tuple[float, float | None]:
     return ratio, float(np.sqrt(count / (count - 1) * squares) / total) if count > 1 else None
 
 
-def difference_block(key: int, difference: Vector, documents: list[str]) -> QuestionBlock:
-    """Returns the block of one pair of runs, whose value per question is the difference of their correctness."""
+def difference_deviations(key: int, difference: Vector, documents: list[str], resampling: Resampling) -> Vector:
+    """Returns draws of how far a mean difference on other documents like these may lie from the measured one.
+
+    With few documents, the draws are scaled by Student's t over the normal quantile, and those over single questions
+    are used if they are wider.
+    """
+    from scipy.stats import norm, t
+
+    def draw(clusters: NDArray[np.int64]) -> Vector:
+        block = QuestionBlock(key, np.array([0]), difference[None], clusters)
+        return block.deviations(resampling.resamples)[:, 0]
+
     numbers = np.unique(documents, return_inverse=True)[1]
-    return QuestionBlock(key, np.array([0]), difference[None], numbers)
+    count = int(numbers.max()) + 1
+    if not 1 < count < FEW_DOCUMENTS:
+        return draw(numbers)
+    upper = resampling.quantiles[1]
+    by_document = draw(numbers) * float(t.ppf(upper, count - 1) / norm.ppf(upper))
+    return max(by_document, draw(np.arange(len(difference))), key=np.std)

@@ -125,7 +125,7 @@ class StudyRun:
 
     @property
     def base_model_scores(self) -> dict[str, Any] | None:
-        """The scores of the model that training started from, on the same questions."""
+        """The scores of the model that the trained one is compared with, on the same questions."""
         folder = self.finished_folder("baseline")
         return load_scores(folder) if folder else None
 
@@ -178,6 +178,15 @@ def run_folders(runs: Sequence[StudyRun], *stages: str) -> dict[str, Path]:
     names = stages or ("corpus", "synthesis", "tokens", "evaluation", "baseline")
     folders = {f"{stage}/{run.name}": run.finished_folder(stage) for run in runs for stage in names}
     return {name: folder for name, folder in folders.items() if folder}
+
+
+def accuracy_label(run: StudyRun) -> str:
+    """Returns what the accuracy of a run's first task measures, for an axis."""
+    scored_by = run.score.get("scored_by")
+    if scored_by == "exact match":
+        return "exact match"
+    task = "closed-book" if run.task.startswith("closed_book") else run.task.replace("_", " ")
+    return f"{task} accuracy" + (f", judged by {scored_by}" if scored_by else "")
 
 
 def figure_note(runs: Sequence[StudyRun]) -> str:
@@ -240,7 +249,7 @@ def build_point(runs: Sequence[StudyRun]) -> CurvePoint:
         budget=runs[0].budget,
         synthetic_tokens=round(mean(run.synthetic_tokens for run in runs)),
         seeds=len({run.seed for run in runs}),
-        **summarize_scores([run.score for run in runs]),
+        **{**summarize_scores([run.score for run in runs]), "questions": count_questions(runs)},
         background=mean_background([run.scores for run in runs]),
         metrics=mean_metrics([run.scores for run in runs]),
         scores=mean_scores([run.scores for run in runs]),
@@ -248,10 +257,20 @@ def build_point(runs: Sequence[StudyRun]) -> CurvePoint:
     )
 
 
+def count_questions(runs: Sequence[StudyRun]) -> int:
+    """Returns the number of distinct questions of the runs: seeds that share their documents share their questions."""
+    return sum({run.entry.get("corpus"): int(run.score["questions"]) for run in runs}.values())
+
+
+def load_base_scores(runs: Sequence[StudyRun]) -> list[dict[str, Any]]:
+    """Returns the scores of each distinct evaluation of the base model: one per corpus, however many seeds share it."""
+    folders = dict.fromkeys(folder for run in runs if (folder := run.finished_folder("baseline")))
+    return [load_scores(folder) for folder in folders]
+
+
 def summarize_base_model(runs: Sequence[StudyRun]) -> dict[str, Any] | None:
-    """Returns the base model's accuracy on the study's questions, or None; one value per seed's documents."""
-    by_seed = {run.seed: run.base_model_scores for run in runs}
-    scores = [entry for entry in by_seed.values() if entry]
+    """Returns the base model's accuracy on the study's questions, or None; `seeds` counts its evaluations."""
+    scores = load_base_scores(runs)
     if not scores:
         return None
     task_scores = [entry[runs[0].task] for entry in scores]

@@ -19,7 +19,7 @@ from entigraph.questions.drafting import prompt as question_prompt
 from entigraph.storage.artifact import Artifact, enclosing_artifact, identify_path
 from entigraph.storage.fingerprints import digest
 from entigraph.training.component_nodes import content_nodes
-from entigraph.training.starting_models import difference_of
+from entigraph.training.starting_models import compared_model, difference_of
 
 Key = dict[str, Any]
 
@@ -175,11 +175,13 @@ def evaluation_artifact(run: Components, training: Artifact, sources: Mapping[st
 
 
 def base_model_artifact(run: Components, tokenizer: Artifact, sources: Mapping[str, Path]) -> Artifact | None:
-    """Returns the evaluation of the model that training starts from; None where it starts from random weights."""
-    if not run.model.path or not run.tasks:
+    """Returns the evaluation of the model that training is compared with; None where it starts from random weights."""
+    path = compared_model(run.model)
+    if not path or not run.tasks:
         return None
-    key = {"tasks": task_keys(run), "engine": run.keys["engine"], "model": model_key(run)}
-    inputs = {"tokenizer": tokenizer.folder, **sources, **model_input(run, run.model.path)}
+    model = {**model_key(run), "start": identify_path(path, run.root)}
+    key = {"tasks": task_keys(run), "engine": run.keys["engine"], "model": model}
+    inputs = {"tokenizer": tokenizer.folder, **sources, **model_input(run, path)}
     return Artifact(run.root, "evaluation", f"{run.corpus.name}-base", key, inputs)
 
 

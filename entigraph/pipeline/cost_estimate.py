@@ -171,6 +171,11 @@ def total_lines(llm: PricedWriter, low: SynthesisEstimate, high: SynthesisEstima
             f"  entity lists not known yet: {low.unknown_graphs:,}; assuming {FEW_ENTITIES} to {MANY_ENTITIES} "
             f"entities per list, and {low.tokens_per_request:,.0f} tokens per answer"
         )
+    if low.assumed_length:
+        yield (
+            f"  no answer is known yet: assuming {low.tokens_per_request:,.0f} tokens for each, whatever its kind; "
+            "entigraph preview measures them"
+        )
 
 
 def sum_documents(estimate: SynthesisEstimate) -> DocumentEstimate:

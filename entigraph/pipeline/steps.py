@@ -36,6 +36,7 @@ from entigraph.storage.jsonl import read_jsonl
 from entigraph.storage.schemas import Document
 from entigraph.storage.scores import scalar_scores
 from entigraph.tracking.base import Tracker
+from entigraph.training.starting_models import compared_model
 
 TEXTS_LOGGED = 100
 EMBEDDING_CACHE = "vectors.sqlite"
@@ -191,9 +192,10 @@ def evaluate(run: Run, out: Path, progress: Progress, tracker: Tracker) -> Mappi
 
 
 def evaluate_base_model(run: Run, out: Path, progress: Progress, tracker: Tracker) -> Mapping[str, Any]:
-    download_model(run.model.path, progress)
+    path = compared_model(run.model)
+    download_model(path, progress)
     with record_time(run, out):
-        return evaluate_model(run, model_with_tokenizer(run, run.model.path), out, progress)
+        return evaluate_model(run, model_with_tokenizer(run, path), out, progress)
 
 
 def evaluate_reference(run: Run, name: str, out: Path, progress: Progress, tracker: Tracker) -> Mapping[str, Any]:

@@ -1,6 +1,7 @@
 """Groups runs that differ only in augmenter, budget and seed into a study, whose folder lists the runs and their parts.
 
-`study.allow_varying` names further settings in which the runs of one study may differ.
+`study.allow_varying` names further settings in which the runs of one study may differ. Runs of one augmenter with other
+options belong to the same study, as separate series (analysis/series.py).
 """
 
 from collections.abc import Mapping
@@ -45,6 +46,10 @@ def comparable_settings(run: Run) -> dict[str, Any]:
         "engine": keys["engine"],
         "questions": {name: Path(task.corpus).name for name, task in run.tasks.items() if task.corpus},
         "synthesis": content_fields(replace(run.synthesis, seed=0)),  # one pool of texts: budgets are its prefixes
+        "tokens": {
+            **{name: value for name, value in content_fields(run.tokens).items() if name != "budget"},
+            "changed_since": artifacts.tokens.cache_key.get("changed_since"),  # by content
+        },
     }
     if artifacts.rankings:
         settings["retriever"] = retriever_key(run)
@@ -79,6 +84,7 @@ def study_member(run: Run) -> dict[str, Any]:
     }
     return {
         "augmenter": run.augmenter.name,
+        "options": copy_mappings(run.keys["augmenter"]),
         "budget": run.tokens.budget,
         "seed": run.seed,
         "writer": run.llm.name if run.augmenter.needs_writer else None,

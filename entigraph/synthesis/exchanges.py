@@ -59,7 +59,7 @@ def run_exchanges(
     start: Callable[[Subject], Steps[Result] | None],
     *,
     attempt: int,
-    on_answer: Callable[[Completion], None],
+    on_answer: Callable[[Completion, str, bool], None],
     use_truncated: Callable[[Subject], bool] = lambda subject: False,
     detect_refusals: bool = True,
 ) -> Generator[Outcome[Subject, Result], None, None]:
@@ -67,9 +67,9 @@ def run_exchanges(
 
     Outcomes come in the order of the subjects if all take the same number of steps. `use_truncated` says whether steps
     receive the truncated answers about a subject. `detect_refusals`: an answer that is a refusal written as text fails.
-    `on_answer` receives each answer, but one with which several subjects begin only once.
+    `on_answer` receives each answer, the hash of its request, and whether the steps go on after it: several subjects
+    may begin with the same request.
     """
-    counted: set[str] = set()
     new = begin_exchanges(subjects, start, attempt)
     unfinished: list[Exchange[Subject, Result]] = []
     while True:
@@ -78,12 +78,10 @@ def run_exchanges(
         with closing(send_requests(llm, chain(unfinished, started))) as answers:
             for exchange, answer in answers:
                 completion, request_hash = clean_answer(answer), exchange.hashes[-1]
-                if request_hash not in counted:
-                    on_answer(completion)
                 problem = answer_problem(completion, use_truncated(exchange.subject), detect_refusals)
                 outcome = advance(exchange, completion, attempt, problem)
+                on_answer(completion, request_hash, outcome is None)
                 if outcome is None:
-                    counted.add(request_hash)
                     next_unfinished.append(exchange)
                 else:
                     yield outcome

@@ -14,12 +14,12 @@ from entigraph.storage.jsonl import JsonLinesWriter
 from entigraph.storage.schemas import EntityGraph, Failure, SyntheticText
 
 UNANSWERED = "finish_reason gave up: "
-MIN_RESULTS_TO_JUDGE = 100  # graphs, texts and failures, before the failure rate means anything
+MIN_RESULTS = 100  # graphs, texts and failures before the failure rate is enforced
 SECONDS_BETWEEN_LOGS = 5.0
 
 
 class GenerationStats:
-    """Writes every failure to `failures` when it happens, and calls `log` with the state every few seconds."""
+    """Writes each failure to `failures` immediately and calls `log` with the current state every few seconds."""
 
     def __init__(
         self,
@@ -30,22 +30,31 @@ class GenerationStats:
     ) -> None:
         self.failures, self.token_budget, self.log = failures, token_budget, log
         self.max_failure_rate = max_failure_rate
-        self.requests = self.graphs = self.retried_graphs = self.near_duplicates = self.removed = 0
+        self.requests = self.graphs = self.retried_graphs = self.removed = 0
+        self.near_duplicates: int | None = None  # unless they are counted
         self.reasons: Counter[str] = Counter()
         self.usage = Usage()
+        self.counted_lists: set[str] = set()
         self.answer_notes: Counter[str] = Counter()
         self.last_log = time.monotonic()
         self.reset_texts()
 
     def reset_texts(self) -> None:
-        """Called before the texts are counted again."""
+        """Resets the text counters before a recount."""
         self.texts = self.tokens = 0
         self.kinds: Counter[str] = Counter()
         self.augmenter_tokens: Counter[str] = Counter()
         self.documents: set[str] = set()
 
-    def add_answer(self, completion: Completion) -> None:
-        """Adds what an answer cost when it was requested, by this command or an earlier one, and what it notes."""
+    def add_answer(self, completion: Completion, request_hash: str, has_next_step: bool) -> None:
+        """Adds an answer's usage (paid by this or an earlier command) and its notes.
+
+        An answer that is followed by another step may be the list with which several texts begin: it counts once.
+        """
+        if request_hash in self.counted_lists:
+            return
+        if has_next_step:
+            self.counted_lists.add(request_hash)
         self.requests += 1
         self.usage += completion.usage
         self.answer_notes.update(completion.notes)
@@ -66,12 +75,12 @@ class GenerationStats:
             self.log(self.state)
 
     def add_failure(self, failure: Failure) -> None:
-        """Raises DataError if too many requests have failed."""
+        """Records a failure. Raises DataError if too many requests have failed."""
         self.failures.write(failure)
         self.reasons[failure.reason] += 1
         failed = sum(count for reason, count in self.reasons.items() if not reason.startswith(UNANSWERED))
         results = failed + self.graphs + self.texts
-        if results >= MIN_RESULTS_TO_JUDGE and failed > self.max_failure_rate * results:
+        if results >= MIN_RESULTS and failed > self.max_failure_rate * results:
             raise DataError(
                 f"{failed} of {results} entity lists and texts failed ({render_counts(self.reasons)}), more than "
                 f"synthesis.max_failure_rate = {self.max_failure_rate:.0%}. See failures.jsonl and fix the writer or "
@@ -80,7 +89,7 @@ class GenerationStats:
 
     @property
     def note(self) -> str:
-        """For a progress bar: failures and dollars, if there are any."""
+        """Failures and cost for the progress bar; empty if there are none."""
         failed = f"{self.reasons.total()} failed" if self.reasons else ""
         return ", ".join(filter(None, (failed, self.cost)))
 
@@ -116,7 +125,7 @@ class GenerationStats:
             "requests": self.requests,
             "failures": dict(self.reasons),
             "entity_lists_retried": self.retried_graphs,
-            "near_duplicates": self.near_duplicates,
+            **({} if self.near_duplicates is None else {"near_duplicates": self.near_duplicates}),
             "removed": self.removed,
             "answer_notes": dict(self.answer_notes),
             **asdict(self.usage),
@@ -124,12 +133,12 @@ class GenerationStats:
         }
 
     def raise_if_unanswered(self) -> None:
-        """Raises LLMError if a request got no answer: it is sent again by the next command, and is no failure."""
+        """Raises LLMError if a request got no answer: it is sent again by the next command and is not a failure."""
         unanswered = {reason: count for reason, count in self.reasons.items() if reason.startswith(UNANSWERED)}
         if unanswered:
             raise LLMError(
-                f"{sum(unanswered.values())} requests got no answer, the last: "
-                f"{[*unanswered][-1].removeprefix(UNANSWERED)}. "
+                f"{sum(unanswered.values())} requests got no answer (last error: "
+                f"{[*unanswered][-1].removeprefix(UNANSWERED)}). "
                 "Check the writer's server and run the same command: answered requests are not sent again"
             )
 
@@ -143,30 +152,34 @@ def summary_lines(counts: Mapping[str, Any], documents: int, token_budget: int |
             f"  {counts['texts']:,} texts of {counts['tokens']:,} tokens, {counts['requests']:,} requests{cost}"
         )
     if len(counts["tokens_by_augmenter"]) > 1:
-        lines.append(f"  of them {render_mixture(counts['tokens_by_augmenter'])}")
+        lines.append(f"  tokens by augmenter: {render_mixture(counts['tokens_by_augmenter'])}")
     if counts["answer_notes"]:
         lines.append(f"  answers: {render_counts(counts['answer_notes'])}")
     if counts["failures"]:
         lines.append(f"  failed: {render_counts(counts['failures'])} (failures.jsonl)")
     if counts["entity_lists_retried"]:
-        lines.append(f"  entity lists from a retry: {counts['entity_lists_retried']:,} (synthesis.max_entity_retries)")
+        lines.append(
+            f"  entity lists that needed a retry: {counts['entity_lists_retried']:,} (synthesis.max_entity_retries)"
+        )
     if counts["entities_merged"]:
-        lines.append(f"  spellings merged with another one: {counts['entities_merged']:,} (graphs.jsonl)")
+        lines.append(f"  merged spellings: {counts['entities_merged']:,} (graphs.jsonl)")
     if counts["entities_left_out"]:
         lines.append(f"  {counts['entities_left_out']} entities beyond augmenter.max_entities are left out")
-    if counts["near_duplicates"]:
+    if counts.get("near_duplicates"):
         removed = ", removed" if counts["removed"] else ""
         lines.append(f"  {count_of(counts['near_duplicates'], 'near-duplicate')}{removed} (near_duplicates.jsonl)")
     if counts["documents_with_texts"] < documents:
         lines.append(f"  {documents - counts['documents_with_texts']} of {documents} documents have no text")
     if token_budget is not None and counts["tokens"] < token_budget:
-        why = "remain" if counts["removed"] else "exist: the augmenter has no more requests"
+        why = "remain after removal" if counts["removed"] else "exist: the augmenter has no more requests"
         lines.append(f"  {counts['tokens']:,} of {token_budget:,} tokens {why}")
     return lines
 
 
 def data_losses(counts: Mapping[str, Any], documents: int) -> list[Loss]:
-    """Returns what the texts do not cover of a corpus of that many documents, and which texts are missing."""
+    """Returns what the stage omits: documents without texts, failed requests, removed near-duplicates, dropped
+    entities.
+    """
     return [
         Loss("documents have no synthetic text", documents - counts["documents_with_texts"], documents),
         Loss("requests to the writer failed", sum(counts["failures"].values()), counts["requests"]),

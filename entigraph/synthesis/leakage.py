@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable, Mapping, Sequence
 
-from entigraph.storage.schemas import Question
+from entigraph.storage.schemas import Document, Question
 from entigraph.text.writing_systems import split_words
 
 QUOTED_WORDS = 8  # in a row, of a question, are a quotation; a shorter question is quoted as a whole
@@ -25,11 +25,21 @@ def quoted_questions(texts: Mapping[str, str], questions: Iterable[Question]) ->
     return sorted(problems.values())
 
 
-def question_sequences(question: Question) -> Sequences:
-    """Returns the word sequences by which a text quotes a question."""
-    words = split_words(question.text.casefold())
+def question_sequences(question: Question, document: Document | None = None) -> Sequences:
+    """Returns the word sequences by which a text quotes a question, without the name of its document before it."""
+    words = split_words(remove_document_name(question.text, document).casefold())
     size = min(QUOTED_WORDS, len(words))
     return word_sequences(words, size) if size >= MIN_WORDS else frozenset()
+
+
+def remove_document_name(question: str, document: Document | None) -> str:
+    """Returns a question without what precedes it, if that ends with the citation or the title of its document."""
+    names = [document.citation, f'"{document.title}"', document.title] if document else []
+    for name in names:
+        _, marker, rest = question.partition(f"{name}:")
+        if marker:
+            return rest
+    return question
 
 
 def text_sequences(text: str) -> Sequences:

@@ -86,9 +86,12 @@ def check_quality(
 ) -> QualityReport:
     """Checks up to `gate.sample` of the texts, the same ones whenever it is called."""
     sampled = sorted(sample_by_hash(texts, gate.sample, lambda text: text.id), key=lambda text: text.id)
-    sources = {document.id: document.text for document in documents}
+    by_id = {document.id: document for document in documents}
+    sources = {name: document.text for name, document in by_id.items()}
     source_ngrams = lru_cache(maxsize=256)(lambda document: copied_sequences(sources.get(document, "")))
-    question_ngrams = Sequences().union(*map(question_sequences, questions))
+    question_ngrams = Sequences().union(
+        *(question_sequences(question, by_id.get(question.document_id)) for question in questions)
+    )
     defects: Mapping[str, tuple[float, Callable[[SyntheticText], bool]]] = {
         "too short": (gate.max_short, lambda text: text.tokens < gate.min_tokens),
         "refusals": (gate.max_refusals, lambda text: find_refusal(text.text) is not None),

@@ -53,12 +53,15 @@ class DocumentEstimate:
 
 @dataclass(frozen=True)
 class SynthesisEstimate:
-    """`unknown_graphs` counts the documents and parts whose entities are assumed."""
+    """`unknown_graphs` counts the documents and parts whose entities are assumed. `assumed_length`: no answer is known,
+    so the length of answers is assumed too.
+    """
 
     documents: Sequence[DocumentEstimate]
     tokens_per_request: float
     seconds_per_request: float | None
     unknown_graphs: int
+    assumed_length: bool
 
     def total(self, name: str) -> float:
         return float(sum(getattr(document, name) for document in self.documents))
@@ -110,7 +113,8 @@ def estimate(
     examples = {key: render_example(augmenter, task, known) for key, task in tasks.items()}
     answered = [example.answered for example in chain(*examples.values()) if example.answered.answers]
     texts_per_task = max((len(task.about) for task in tasks.values()), default=1)
-    tokens_per_request = longest_answer(examples) or float(expected_tokens * texts_per_task)
+    known_length = longest_answer(examples)
+    tokens_per_request = known_length or float(expected_tokens * texts_per_task)
     ratio = tokenizer_ratio(examples, known, count_tokens) if count_tokens else 1.0
     wanted = ceil(token_budget / (tokens_per_request * ratio)) if token_budget is not None else None
     graphs |= {name: placeholder_graph(name, entities) for name in unknown}
@@ -125,6 +129,7 @@ def estimate(
         tokens_per_request,
         seconds / sum(totals.answers for totals in answered) if seconds else None,
         len(unknown),
+        known_length is None,
     )
 
 

@@ -35,11 +35,11 @@ def write_samples(
     """Yields up to `texts` texts of each kind. Entity lists are asked for, for all the documents, where needed."""
     for sub_augmenter, _ in augmenter.divide(None):
         parts = [part for document in documents for part in sub_augmenter.split(document)]
-        outcomes = list(run_exchanges(llm, parts, sub_augmenter.graph, attempt=0, on_answer=lambda _: None))
+        outcomes = list(run_exchanges(llm, parts, sub_augmenter.graph, attempt=0, on_answer=lambda *_: None))
         graphs = {outcome.subject.id: outcome.result for outcome in outcomes if outcome.result is not None}
         parts_with_summaries = list(add_summaries(parts, graphs)) if graphs else parts
         tasks = select_tasks(sub_augmenter.tasks(parts_with_summaries, graphs, seed), texts)
-        for outcome in run_exchanges(llm, tasks, sub_augmenter.write, attempt=0, on_answer=lambda _: None):
+        for outcome in run_exchanges(llm, tasks, sub_augmenter.write, attempt=0, on_answer=lambda *_: None):
             usage = sum((completion.usage for completion in outcome.completions), start=Usage())
             written = [text for text in outcome.result or () if text]
             yield SampleText(sub_augmenter.name, outcome.subject, outcome.requests, usage, written, outcome.reason)

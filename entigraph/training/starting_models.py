@@ -25,6 +25,14 @@ class StartingModel(Protocol):
         """Returns the values of its config.json; None if they are unknown without a download."""
 
 
+def compared_model(model: StartingModel) -> str:
+    """Returns the model that the trained one is compared with; empty where training starts from random weights.
+
+    With `add_difference` it is that one: the base model plus the difference.
+    """
+    return difference_of(model) or model.path
+
+
 def difference_of(model: StartingModel) -> str | None:
     """Returns the model whose difference is added to the trained one; None for models that add none."""
     difference: str | None = getattr(model, "add_difference", None)

@@ -11,6 +11,7 @@ from benchmarks.bands import CASES, coverage
 from entigraph.analysis.document_bootstrap import QuestionBlock, Resampling
 from entigraph.analysis.scaling.comparison import compare_augmenters
 from entigraph.analysis.scaling.forecast import build_forecasts
+from entigraph.analysis.scaling.study_tables import forecast_lines
 from entigraph.storage.artifact import write_json
 from tests.analysis.studies import QUESTIONS, make_run, make_study
 
@@ -98,6 +99,19 @@ def test_tokens_to_target_and_their_cost(tmp_path: Path) -> None:
     )
 
 
+def test_target_below_the_smallest_budget_has_no_number(tmp_path: Path) -> None:
+    (forecast,) = build_forecasts(write_study(tmp_path, lambda n: -0.3 + 0.1 * math.log(n)), FAST, targets=[0.5])
+    (target,) = forecast["targets"]
+    assert (target["tokens"], target["low"], target["high"], target["below"]) == (None, None, None, BUDGETS[0])
+
+
+def test_backtests_count_each_forecast_of_a_run_once() -> None:
+    entry = {"fitted_to": 100, "times": 2, "at": 200, "error": 0.1, "inside": 1, "runs": 2}
+    held_out = [{**entry, "form": "log_linear", "inside": 0}, {**entry, "form": "log_then_flat"}]
+    (line,) = forecast_lines({"augmenter": "raw", "held_out": held_out})
+    assert "1 of 2 runs inside" in line and "log_then_flat" in line
+
+
 def test_missing_forecast_states_its_reason(tmp_path: Path) -> None:
     rng = np.random.default_rng(0)
     one = [make_run(tmp_path / "one", "raw", 1000, 0, 0.3, rng)]
@@ -121,7 +135,8 @@ def test_augmenters_are_compared_on_the_same_questions(tmp_path: Path) -> None:
         "tokens"
     }
     assert all(
-        (entry["one"], entry["other"], entry["questions"]) == ("entigraph", "rephrase", 2 * QUESTIONS)
+        (entry["one"], entry["other"], entry["questions"], entry["scatter"])
+        == ("entigraph", "rephrase", QUESTIONS, "fit")
         for entry in comparisons
     )
     assert np.mean([entry["difference"] for entry in comparisons]) == pytest.approx(0.1, abs=0.03)
@@ -129,6 +144,23 @@ def test_augmenters_are_compared_on_the_same_questions(tmp_path: Path) -> None:
     assert sum(past) >= 5 and all(
         entry["interval"][0] < entry["difference"] < entry["interval"][1] for entry in comparisons
     )
+
+
+@pytest.mark.parametrize(("seeds", "scatter"), [(1, None), (3, "seeds")])
+def test_without_curves_the_interval_contains_the_scatter_of_seeds(
+    seeds: int, scatter: str | None, tmp_path: Path
+) -> None:
+    rng = np.random.default_rng(0)
+    accuracies = {"rephrase": [0.4, 0.6, 0.5], "entigraph": [0.7, 0.5, 0.6]}
+    runs = [
+        make_run(tmp_path, name, 1000, seed, accuracies[name][seed], rng)
+        for name in accuracies
+        for seed in range(seeds)
+    ]
+    (entry,) = compare_augmenters(runs, build_forecasts(runs, FAST), FAST)
+    low, high = entry["interval"]
+    assert entry["scatter"] == scatter and low < entry["difference"] < high
+    assert (high - low > 0.4) == (seeds > 1), "the differences are +30, -10 and +10 points"
 
 
 def test_expensive_augmenter_is_compared_at_fewer_tokens(tmp_path: Path) -> None:

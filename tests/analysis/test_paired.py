@@ -1,4 +1,4 @@
-"""Two evaluations question by question: what changed, whether it may be chance, and the reports."""
+"""Paired comparison of two evaluations: changed answers, significance and reports."""
 
 import json
 import shutil
@@ -59,8 +59,8 @@ def test_gained_lost_and_mcnemar_p_value(tmp_path: Path) -> None:
     changes = {item["question_id"]: item for item in pair["changed"]}
     assert len(changes) == 10 and changes["q0009"]["change"] == "lost"
     assert (changes["q0009"]["right"], changes["q0009"]["one"], changes["q0009"]["other"]) == ("this", "that", "this")
-    turned = compare_answers(other, one, FAST)
-    assert turned["difference"] == -pair["difference"] and turned["p"] == pair["p"]
+    swapped = compare_answers(other, one, FAST)
+    assert swapped["difference"] == -pair["difference"] and swapped["p"] == pair["p"]
 
 
 def test_identical_answers_have_no_difference(tmp_path: Path) -> None:
@@ -76,32 +76,42 @@ def test_questions_of_only_one_model_are_excluded(tmp_path: Path) -> None:
         Resampling(resamples=50),
     )
     assert pair["questions"] == 5 and pair["left_out"] == [5, 3]
-    other_words = write_answers(tmp_path / "c", [True] * 10, question="Something else?")
+    other_questions = write_answers(tmp_path / "c", [True] * 10, question="Something else?")
     with pytest.raises(DataError, match="no question in common"):
-        compare_answers(write_answers(tmp_path / "a", [True] * 10), other_words, FAST)
+        compare_answers(write_answers(tmp_path / "a", [True] * 10), other_questions, FAST)
 
 
 def test_unanswered_question_counts_as_wrong(tmp_path: Path) -> None:
-    silent = write_answers(tmp_path / "silent", [False] * 4, choice=None)
-    pair = compare_answers(write_answers(tmp_path / "one", [True] * 4), silent, FAST)
+    unanswered = write_answers(tmp_path / "silent", [False] * 4, choice=None)
+    pair = compare_answers(write_answers(tmp_path / "one", [True] * 4), unanswered, FAST)
     assert pair["gained"] == 4 and {item["other"] for item in pair["changed"]} == {None}
 
 
-def test_interval_over_documents_has_its_stated_coverage() -> None:
-    """The difference varies from document to document; an interval that drew questions would cover far too seldom."""
-    rng, covered, rounds, documents, item = np.random.default_rng(0), 0, 200, 30, 10
-    names = [f"d{number % documents}" for number in range(item * documents)]
-    for _ in range(rounds):
+@pytest.mark.parametrize("documents", [4, 30])
+def test_interval_over_documents_has_its_stated_coverage(documents: int) -> None:
+    """The difference varies from document to document; resampling questions instead of documents would undercover."""
+    rng, covered, trials, documents, questions_per_document = np.random.default_rng(0), 0, 200, documents, 10
+    names = [f"d{number % documents}" for number in range(questions_per_document * documents)]
+    for _ in range(trials):
         gain = rng.uniform(-0.4, 0.8, documents)
-        other = rng.random((item, documents)) < 0.4
-        one = np.where(rng.random((item, documents)) < abs(gain), gain > 0, other)
+        other = rng.random((questions_per_document, documents)) < 0.4
+        one = np.where(rng.random((questions_per_document, documents)) < abs(gain), gain > 0, other)
         low, high = difference_interval((one.astype(float) - other).reshape(-1), names, Resampling(resamples=400))
         covered += low <= mean_gain() <= high
-    assert 0.84 < covered / rounds < 0.95
+    assert 0.84 < covered / trials < 0.96
+
+
+def test_interval_over_few_documents_is_not_narrower_than_over_questions() -> None:
+    """Three documents with the same difference have no scatter, but 90 questions are only 90 questions."""
+    difference = np.tile([1.0, 0.0, 0.0, 0.0, 0.0, -1.0], 15)
+    documents = [f"d{number // 30}" for number in range(90)]
+    low, high = difference_interval(difference, documents, Resampling())
+    independent = 1.645 * difference.std() / np.sqrt(len(difference))
+    assert high - low == pytest.approx(2 * independent, rel=0.1)
 
 
 def mean_gain() -> float:
-    """Of a gain g from -0.4 to 0.8: g > 0 turns 0.6 g of the answers right, g < 0 turns 0.4 |g| wrong."""
+    """Expected difference for a gain g, uniform in [-0.4, 0.8]: 0.6 g become correct, or 0.4 |g| incorrect."""
     return (0.6 * 0.8**2 / 2 - 0.4 * 0.4**2 / 2) / 1.2
 
 
@@ -120,13 +130,13 @@ def test_study_pairs_the_best_runs_on_the_same_questions(tmp_path: Path) -> None
     assert pair["gained"] > 5 * pair["lost"] and pair["p"] < 1e-6
 
 
-class Tables(Tracker):
+class RecordingTracker(Tracker):
     def __init__(self, log_texts: bool) -> None:
         self.log_texts = log_texts
-        self.kept: dict[str, tuple[list[str], list[list[Any]]]] = {}
+        self.tables: dict[str, tuple[list[str], list[list[Any]]]] = {}
 
     def log_table(self, name: str, columns: Any, rows: Any) -> None:
-        self.kept[name] = [*columns], [[*row] for row in rows]
+        self.tables[name] = [*columns], [[*row] for row in rows]
 
 
 @pytest.mark.parametrize("log_texts", [False, True])
@@ -135,7 +145,7 @@ def test_study_report_and_tables_list_changed_questions(smoke: Path, tmp_path: P
     shutil.copytree(smoke, root)
     study = study_of(root)
     (study / "manifest.json").unlink()
-    tracker = Tables(log_texts)
+    tracker = RecordingTracker(log_texts)
     run_scaling_curve(make_context(root, study), tracker)
     pairs = json.loads((study / "paired.json").read_text())
     names = {(pair["one"].split(",")[0], pair["other"].split(",")[0]) for pair in pairs}
@@ -146,9 +156,9 @@ def test_study_report_and_tables_list_changed_questions(smoke: Path, tmp_path: P
         *((name, "base") for name in ("entigraph", "rephrase", "raw")),
     }
     assert "paired.json" in json.loads((study / "manifest.json").read_text())["files"]
-    columns, rows = tracker.kept["paired"]
+    columns, rows = tracker.tables["paired"]
     assert len(rows) == 6 and {"gained", "lost", "p", "difference"} <= {*columns}
-    columns, rows = tracker.kept["changed_questions"]
+    columns, rows = tracker.tables["changed_questions"]
     assert len(rows) == sum(pair["gained"] + pair["lost"] for pair in pairs) > 0
     assert ("question" in columns) == log_texts
     page = (study / "report.html").read_text()
@@ -171,7 +181,7 @@ def test_command_compares_two_finished_evaluations(smoke: Path, tmp_path: Path, 
     (folder,) = (tmp_path / "outputs" / "analysis").glob("paired-*")
     assert {"paired.html", "paired.json", "paired.png", "paired.svg"} <= {file.name for file in folder.iterdir()}
     rerun = command_here(*options, f"analysis.one={entigraph}", f"analysis.other={raw}")
-    assert rerun.stdout == result.stdout, "it was made already"
+    assert rerun.stdout == result.stdout, "the finished analysis is reused"
     for overrides, message in (
         ([], "analysis.one: not set, and this configuration has none"),
         (["analysis.one=nothing"], "analysis.one: 'nothing' is not a finished evaluation; name one of"),

@@ -11,16 +11,17 @@ import numpy as np
 import pytest
 
 from entigraph.analysis.base import analysis_output, run_analysis
-from entigraph.analysis.referee.cost_levels import interpolate
+from entigraph.analysis.referee.cost_levels import build_levels, comparable_methods, interpolate
 from entigraph.analysis.referee.method_comparisons import (
     CostLevel,
     SeedAnswers,
     accuracy_intervals,
     compare_methods,
-    describe_decision,
+    describe_needed_data,
     holm,
+    seed_scatter,
 )
-from entigraph.analysis.referee.method_costs import CostTable, pareto_front, run_cost
+from entigraph.analysis.referee.method_costs import CostTable, RunCost, mean_cost, pareto_front, run_cost
 from entigraph.analysis.referee.method_texts import measure_texts, method_protocols
 from entigraph.analysis.referee.referee import Referee, general_text_tasks, mean_loss_change
 from entigraph.analysis.study_runs import StudyRun
@@ -85,7 +86,7 @@ def test_intervals_cover_and_families_rarely_err(shared: bool) -> None:
         rows = compare_methods(simulate(rng, effects, shared=shared, budgets=1), "tokens", 0.9, 0.05)
         covered += sum(row.interval[0] <= 0 <= row.interval[1] for row in rows)
         comparisons += len(rows)
-        wrong += any(row.decided for row in rows)
+        wrong += any(row.significant for row in rows)
     assert 0.87 <= covered / comparisons <= 0.93, covered / comparisons
     assert wrong / simulations <= 0.05 + 2 * np.sqrt(0.05 * 0.95 / simulations), wrong / simulations
 
@@ -105,20 +106,85 @@ def test_coverage_and_family_wise_error_by_seeds(shared: bool, seeds: int) -> No
         null = compare_methods(
             simulate(rng, dict.fromkeys(truth, 0.0), shared=shared, seeds=seeds), "tokens", 0.9, 0.05
         )
-        wrong += any(row.decided for row in null)
+        wrong += any(row.significant for row in null)
     kind = "shared documents" if shared else "documents of each seed"
     print(f"{kind}, {seeds} seeds: coverage {covered / comparisons:.3f}, family-wise error {wrong / 1_000:.3f}")
     assert 0.87 <= covered / comparisons <= 0.93, covered / comparisons
     assert wrong / 1_000 <= 0.05 + 2 * np.sqrt(0.05 * 0.95 / 1_000), wrong / 1_000
 
 
-def test_large_difference_is_decided_and_small_one_is_planned() -> None:
+def test_large_difference_is_significant_and_small_one_is_planned() -> None:
     levels = simulate(np.random.default_rng(1), {"raw": 0.0, "rephrase": 0.04, "entigraph": 0.35})
     rows = compare_methods(levels, "tokens", 0.9, 0.05)
-    assert all(row.decided for row in rows if row.one == "entigraph" and row.other == "raw")
-    undecided = [row for row in rows if not row.decided]
-    assert undecided and all(row.needed_seeds is None or row.needed_seeds > 3 for row in undecided)
-    assert any(row.needed_seeds for row in undecided)
+    assert all(row.significant for row in rows if row.one == "entigraph" and row.other == "raw")
+    others = [row for row in rows if not row.significant]
+    assert others and all(row.needed_seeds is None or row.needed_seeds > 3 for row in others)
+    assert any(row.needed_seeds for row in others)
+
+
+def test_equal_document_ids_of_other_corpora_are_other_documents(tmp_path: Path) -> None:
+    """Fictional corpora number their documents alike, whatever their seed."""
+    rng = np.random.default_rng(0)
+    runs = [make_run(tmp_path, name, 1_000, seed, 0.5, rng) for name in ("raw", "rephrase") for seed in (0, 1)]
+    (shared,) = compare_methods(build_levels(runs, {}, "tokens"), "tokens", 0.9, 0.05)
+    for run in runs:
+        run.entry["corpus"] = f"corpus/fictional-{run.seed}"
+    (own,) = compare_methods(build_levels(runs, {}, "tokens"), "tokens", 0.9, 0.05)
+    assert (shared.documents, [*shared.parts]) == (10, ["seeds", "documents"])
+    assert (own.documents, [*own.parts]) == (20, ["seeds"])
+
+
+@pytest.mark.parametrize(
+    ("seeds", "compared", "used", "note"),
+    [
+        ({"a": [0, 1, 2], "b": [0, 1, 2], "c": [0, 1], "d": [0, 1, 2]}, ["a", "b", "d"], [0, 1, 2],
+         "c is left out: it has no run on the same questions of seed 2"),
+        ({"a": [0, 1, 2], "b": [0, 1], "c": [0, 1]}, ["a", "b", "c"], [0, 1],
+         "seed 2 is used for no method: only some have it (a)"),
+        ({"a": [0, 1], "b": [0, 1], "c": []}, ["a", "b"], [0, 1], "c is left out: it has no run"),
+        ({"a": [0], "b": [0, 1], "c": [0]}, ["a", "b", "c"], [0],
+         "seed 1 is used for no method: only some have it (b)"),
+    ],
+    ids=["a missing seed", "an additional seed", "no run", "one common seed"],
+)  # fmt: skip
+def test_level_uses_the_seeds_that_most_methods_share(
+    seeds: dict[str, list[int]], compared: list[str], used: list[int], note: str
+) -> None:
+    answers = {name: {seed: SeedAnswers(np.ones(2), ["x", "y"]) for seed in of} for name, of in seeds.items()}
+    kept, notes = comparable_methods(answers, all_measured=True)
+    assert [*kept] == compared and all([*by_seed] == used for by_seed in kept.values()) and notes == [note]
+
+
+def test_other_questions_about_the_same_documents_are_not_compared() -> None:
+    answers = {name: {0: SeedAnswers(np.ones(2), ["x", "y"], key)} for name, key in (("a", 1), ("b", 1), ("c", 2))}
+    kept, (note,) = comparable_methods(answers, all_measured=True)
+    assert [*kept] == ["a", "b"] and note.startswith("c is left out")
+
+
+def test_interpolated_levels_have_the_stated_error_rate() -> None:
+    """Levels between two budgets interpolate the same runs: they use the scatter of the measured levels."""
+    rng = np.random.default_rng(0)
+    simulations, covered, comparisons, wrong = 300, 0, 0, 0
+    for _ in range(simulations):
+        low, high = measured = simulate(rng, dict.fromkeys("abcdefg", 0.0), budgets=2, seeds=2)
+        levels = [interpolate_level(low, high, share) for share in (0.4, 0.5, 0.6, 0.7, 0.8)]
+        rows = compare_methods(levels, "dollars", 0.9, 0.05, seed_scatter(measured))
+        covered += sum(row.interval[0] <= 0 <= row.interval[1] for row in rows)
+        comparisons += len(rows)
+        wrong += any(row.significant for row in rows)
+    assert covered / comparisons >= 0.89, covered / comparisons
+    assert wrong / simulations <= 0.05 + 2 * np.sqrt(0.05 * 0.95 / simulations), wrong / simulations
+
+
+def interpolate_level(low: CostLevel, high: CostLevel, share: float) -> CostLevel:
+    answers = {
+        name: {
+            seed: SeedAnswers((1 - share) * first.correct + share * high.answers[name][seed].correct, first.documents)
+            for seed, first in by_seed.items()
+        }
+        for name, by_seed in low.answers.items()
+    }
+    return CostLevel(share, answers)
 
 
 def test_one_seed_uses_the_scatter_over_documents() -> None:
@@ -126,13 +192,15 @@ def test_one_seed_uses_the_scatter_over_documents() -> None:
         simulate(np.random.default_rng(2), {"a": 0.0, "b": 0.3}, seeds=1, budgets=1), "t", 0.9, 0.05
     )
     assert row.adjusted_p < 0.05 and [*row.parts] == ["documents"] and row.documents == 8
-    assert not row.decided and "run two or more" in describe_decision(asdict(row)), "the scatter of training is unknown"
+    assert not row.significant and "run two or more" in describe_needed_data(asdict(row)), (
+        "the scatter of training is unknown"
+    )
 
 
 def test_equal_answers_do_not_differ() -> None:
     answers = SeedAnswers(np.ones(10), [f"d{number}" for number in range(10)])
     (row,) = compare_methods([CostLevel(1.0, {"a": {0: answers}, "b": {0: answers}})], "tokens", 0.9, 0.05)
-    assert row.difference == 0 and row.p == 1.0 and not row.decided and row.needed_documents is None
+    assert row.difference == 0 and row.p == 1.0 and not row.significant and row.needed_documents is None
 
 
 def test_holm() -> None:
@@ -201,6 +269,26 @@ def test_cost_includes_students_and_the_measurement_of_their_losses(tmp_path: Pa
 def test_pareto_front() -> None:
     points = [{"dollars": d, "accuracy": a} for d, a in ((1, 0.3), (2, 0.5), (2, 0.4), (3, 0.5), (4, 0.9), (0.5, 0.1))]
     assert pareto_front(points) == [5, 0, 1, 4]
+    assert pareto_front(points, base_accuracy=0.3) == [1, 4], "the base model costs nothing"
+    nearly_equal = [{"dollars": 1.0, "accuracy": 0.5}, {"dollars": 1.01, "accuracy": 0.6}]
+    assert pareto_front(nearly_equal) == [1]
+    named = [{**point, "method": f"m{number}"} for number, point in enumerate(points)]
+    assert pareto_front(named, uncounted=["m5", "m4"]) == [0, 1], "their cost is unknown"
+
+
+def test_training_of_an_adapter_computes_no_gradients_of_the_weights(tmp_path: Path) -> None:
+    run = make_run(tmp_path, "entigraph", 50_000, 0, 0.5, np.random.default_rng(0))
+    price_run(tmp_path, run)
+    manifest = json.loads((run.folder("training") / "manifest.json").read_text())
+    manifest["counts"]["trained_parameters"] = 10_000
+    write_json(run.folder("training") / "manifest.json", manifest)
+    assert run_cost(run, TABLE).training_flops == 4 * 1_000_000 * 100_000
+
+
+def test_unknown_payment_is_not_free() -> None:
+    costs = [RunCost(1.0, 1.0, 1.0, 0.0, 2.0, 0.5, paid) for paid in (3.0, None)]
+    assert mean_cost(costs)["dollars_paid"] is None and mean_cost(costs[:1])["dollars_paid"] == 3.0
+    assert mean_cost(costs)["dollars"] == 2.5
 
 
 def test_answers_are_interpolated_between_measured_costs(tmp_path: Path) -> None:
@@ -242,8 +330,8 @@ def test_referee_writes_page_numbers_and_figure(tmp_path: Path) -> None:
     tokens = [row for row in result["comparisons"] if row["equal"] == "tokens"]
     assert len(tokens) == 6 and {row["at"] for row in tokens} == {25_000, 50_000}
     for row in tokens:
-        assert row["decided"] == (row["one"] == "entigraph"), row
-        assert row["seeds"] == 3 and row["questions"] == 600
+        assert row["significant"] == (row["one"] == "entigraph"), row
+        assert row["seeds"] == 3 and row["questions"] == 200, "the seeds share their questions"
     dollars = [row for row in result["comparisons"] if row["equal"] == "dollars"]
     assert {(row["one"], row["other"]) for row in dollars} == {("entigraph", "rephrase")}
     assert any("raw is not compared" in note for note in result["notes"]), "it costs only its training"
@@ -253,9 +341,49 @@ def test_referee_writes_page_numbers_and_figure(tmp_path: Path) -> None:
     reached = forecasts["entigraph"]["targets"][1]
     assert reached["accuracy"] == 0.75 and 15_000 < reached["tokens"] < 60_000 and reached["dollars"][0] > 0
     page = (folder / "referee.html").read_text()
-    assert "entigraph is better" in page and "undecided" in page and "Prices of 2025-04" in page
+    assert "entigraph is better" in page and "not significant; " in page and "Prices of 2025-04" in page
     assert (folder / "referee.png").stat().st_size > 10_000
-    assert any("at equal synthetic tokens: 4 of 6 differences are decided" in line for line in lines)
+    assert any("at equal synthetic tokens: 4 of 6 differences are significant" in line for line in lines)
+    assert "  at 50,000 (differences in percentage points):" in lines
+    assert any(", without raw (differences" in line for line in lines), "at equal dollars, raw is not compared"
+
+
+def test_released_texts_are_not_free(tmp_path: Path) -> None:
+    """Texts that others wrote have no token counts: their cost is unknown, and they are on no front."""
+    rng = np.random.default_rng(3)
+    for name, accuracy in (("rephrase", 0.4), ("entigraph", 0.6), ("entigraph_release", 0.9)):
+        for budget in (25_000, 50_000):
+            for seed in (0, 1):
+                run = make_run(tmp_path, name, budget, seed, accuracy, rng)
+                price_run(tmp_path, run, synthesis_tokens=100_000)
+        if name == "entigraph_release":
+            folder = tmp_path / "synthesis" / name / "manifest.json"
+            manifest = json.loads(folder.read_text())
+            write_json(folder, {**manifest, "counts": {"tokens": 100_000, "prompt_tokens": 0, "dollars": 0.0}})
+    folder, lines = referee(make_context(tmp_path, study_folder(tmp_path)))
+    result = json.loads((folder / "referee.json").read_text())
+    assert any(
+        note.startswith("The texts of entigraph_release were written at an unknown cost") for note in result["notes"]
+    )
+    assert "entigraph_release" not in {result["points"][index]["method"] for index in result["pareto"]}
+    assert {row["one"] for row in result["comparisons"] if row["equal"] == "dollars"} == {"entigraph"}
+    assert any("charged 0.35 times the price" in note for note in result["notes"]), "paid 4.5 of 12.75 dollars"
+
+
+def test_point_states_its_own_losses_and_counts_unparsed_answers(tmp_path: Path) -> None:
+    """Accuracy is over all questions, also where the task's own leaves out answers that cannot be parsed."""
+    rng = np.random.default_rng(0)
+    runs = [make_run(tmp_path, name, 1_000, 0, 0.5, rng) for name in ("raw", "rephrase")]
+    for run in runs:
+        price_run(tmp_path, run)
+        losses = {"documents have no synthetic text": {"count": 3, "total": 10}} if run.augmenter == "raw" else {}
+        score = {**run.score, "accuracy": 0.99, "data_losses": losses}
+        write_json(run.folder("evaluation") / "scores.json", {"closed_book": score})
+    folder, _ = referee(make_context(tmp_path, study_folder(tmp_path)))
+    raw, rephrase = json.loads((folder / "referee.json").read_text())["points"]
+    assert raw["accuracy"] == np.mean(runs[0].correct) and raw["interval"][0] < raw["accuracy"] < raw["interval"][1]
+    assert raw["data_losses"] and not rephrase["data_losses"]
+    assert (folder / "referee.html").read_text().count("documents have no synthetic text") == 1
 
 
 def test_referee_needs_two_augmenters(tmp_path: Path) -> None:
@@ -357,7 +485,7 @@ def test_texts_have_overlap_and_diversity(tmp_path: Path) -> None:
             write_json(folder / "manifest.json", {
                 "stage": "synthesis", "cache_key": {"llm": {}, "augmenter": {"name": run.augmenter, "rounds": 3}},
                 "inputs": {"corpus": {"folder": "c-00000000"}, "tokenizer": {"folder": "bytes-00000000"}},
-                "counts": {"texts": 6, "near_duplicates": 5 if run.augmenter == "rephrase" else 0},
+                "counts": {"texts": 5, "removed": 1, "near_duplicates": 5 if run.augmenter == "rephrase" else 0},
             })  # fmt: skip
     copied, repeated = measure_texts(runs)
     assert (copied["method"], repeated["method"]) == ("rephrase", "entigraph")

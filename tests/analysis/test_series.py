@@ -57,11 +57,22 @@ def test_runs_that_differ_are_never_averaged(tmp_path: Path) -> None:
     ]
     curve = build_curve(context, ScalingCurve())
     assert curve["varies"] == ["trainer.max_epochs"]
-    assert any(note.startswith("trainer.max_epochs is not the same in all runs: 2 for raw") for note in curve["notes"])
+    assert any(note.startswith("trainer.max_epochs differs between runs: 2 for raw") for note in curve["notes"])
 
 
 def test_note_lists_the_augmenters_of_each_value() -> None:
     entries = [entry("entigraph", epochs=2, lr=1), entry("rephrase", epochs=2, lr=1), entry("raw", epochs=4, lr=1)]
-    assert list(describe_differences(entries)) == [
-        "epochs is not the same in all runs: 2 for entigraph, rephrase; 4 for raw."
+    assert list(describe_differences(entries)) == ["epochs differs between runs: 2 for entigraph, rephrase; 4 for raw."]
+
+
+def test_other_options_of_an_augmenter_are_another_series() -> None:
+    """Options differ between augmenters as a matter of course; within one, they would be averaged as seeds."""
+    options = [{"name": "spa", "kinds": ["lesson"], "prompts": {"lesson": digest}} for digest in ("a1", "b2")]
+    entries = [{"augmenter": "spa", "seed": seed, "options": options[seed > 1]} for seed in range(3)]
+    entries.append({"augmenter": "qa", "seed": 0, "options": {"name": "qa"}})
+    named = name_series(entries)
+    assert [run["augmenter"] for run in named] == ["spa lesson=a1", "spa lesson=a1", "spa lesson=b2", "qa"]
+    assert list(describe_differences(named)) == [
+        "augmenter.prompts.lesson differs between runs: a1 for spa lesson=a1; b2 for spa lesson=b2."
     ]
+    assert [run["augmenter"] for run in name_series(entries[:2])] == ["spa", "spa"]

@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from entigraph.analysis.study_runs import StudyRun, build_points, finished_runs
+from entigraph.analysis.study_runs import StudyRun, accuracy_label, build_points, finished_runs, summarize_base_model
 from entigraph.storage.artifact import FORMAT_VERSIONS, read_manifest, write_json
 from entigraph.storage.fingerprints import digest
 from tests.analysis.studies import QUESTIONS, make_run, make_study, study_folder
@@ -17,7 +17,7 @@ def test_points_are_means_over_seeds(tmp_path: Path) -> None:
     runs = make_study(tmp_path, -1.0, 0.14, seeds=3)
     points = build_points(runs)
     assert [(point.synthetic_tokens, point.seeds, point.questions) for point in points] == [
-        (budget, 3, 3 * QUESTIONS) for budget in (25_000, 50_000, 100_000, 200_000)
+        (budget, 3, QUESTIONS) for budget in (25_000, 50_000, 100_000, 200_000)
     ]
     accuracies = [run.score["accuracy"] for run in runs if run.budget == 25_000]
     assert points[0].accuracy == pytest.approx(np.mean(accuracies))
@@ -25,6 +25,35 @@ def test_points_are_means_over_seeds(tmp_path: Path) -> None:
     assert build_points(make_study(tmp_path / "one", -1.0, 0.14, seeds=1))[0].stderr == 0.02, (
         "one seed: clustered by document"
     )
+
+
+def test_questions_and_base_model_count_once_if_seeds_share_them(tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    runs = [make_run(tmp_path, "raw", 1000, seed, 0.5, rng) for seed in (0, 1)]
+    for run in runs:
+        run.entry["baseline"] = runs[0].entry["evaluation"]
+    base = summarize_base_model(runs)
+    assert base is not None and (base["seeds"], base["stderr"], base["questions"]) == (1, 0.02, QUESTIONS)
+    for run in runs:
+        run.entry |= {"corpus": f"corpus/fictional-{run.seed}", "baseline": run.entry["evaluation"]}
+    own = summarize_base_model(runs)
+    assert own is not None and (own["seeds"], own["questions"]) == (2, 2 * QUESTIONS)
+    assert build_points(runs)[0].questions == 2 * QUESTIONS
+
+
+@pytest.mark.parametrize(
+    ("task", "score", "label"),
+    [
+        ("closed_book_cot", {}, "closed-book accuracy"),
+        ("free_form", {"scored_by": "exact match"}, "exact match"),
+        ("free_form", {"scored_by": "gpt-4o"}, "free form accuracy, judged by gpt-4o"),
+        ("open_book_cot", {}, "open book cot accuracy"),
+    ],
+)
+def test_axis_names_what_is_measured(task: str, score: dict[str, str], label: str, tmp_path: Path) -> None:
+    run = make_run(tmp_path, "raw", 1000, 0, 0.5, np.random.default_rng(0))
+    write_json(run.folder("evaluation") / "scores.json", {task: {**run.score, **score}})
+    assert accuracy_label(StudyRun(run.root, run.entry)) == label
 
 
 def test_unfinished_runs_are_excluded(tmp_path: Path) -> None:

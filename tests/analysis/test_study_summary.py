@@ -25,31 +25,41 @@ def runs(tmp_path: Path) -> list[StudyRun]:
     return [make_run(tmp_path, "entigraph", budget, 0, 0.5, rng) for budget in (25_000, 50_000)]
 
 
-def test_interval_at_the_largest_budget_decides(runs: list[StudyRun]) -> None:
+def compare_base(low: float, high: float) -> dict[str, Any]:
+    return {**compare(low, high, one="entigraph, 50,000 tokens, seed 0", other="base"), "best_of": [2, 1]}
+
+
+def test_summary_lists_differences_at_the_largest_budget(runs: list[StudyRun]) -> None:
     curve = {"comparisons": [compare(-0.1, 0.2, at=25_000), compare(0.05, 0.15)]}
-    summary = summarize_study(
-        runs, curve, [compare(-0.02, 0.1, one="entigraph, 50,000 tokens, seed 0", other="base")], 0.9
+    summary = summarize_study(runs, curve, [compare_base(-0.02, 0.1)], 0.9)
+    assert summary["Significant"] == (
+        "entigraph vs. raw at 50k tokens: +10.0 points (+5.0 to +15.0) (90% intervals, not corrected for their number)."
     )
-    assert summary["Decided"] == (
-        "entigraph against raw at 50k tokens: +10.0 points (+5.0 to +15.0) (90% intervals over documents)."
-    )
-    assert "entigraph, 50,000 tokens, seed 0 against the base model" in summary["Not decided"]
+    assert summary["Not significant"] == ("entigraph, 50,000 tokens, seed 0 (best of 2 runs) vs. the base model.")
     assert "entigraph at 25k, 50k tokens, 2 runs with 1 seed." in summary["Question"]
-    assert list(summary) == ["Question", "Model", "Texts", "Decided", "Not decided"]
+    assert list(summary) == ["Question", "Model", "Texts", "Significant", "Not significant"]
+
+
+def test_difference_of_single_runs_is_not_significant(runs: list[StudyRun]) -> None:
+    """With one seed and no fitted curve, the scatter between runs is unknown."""
+    single = {**compare(0.05, 0.15), "scatter": None}
+    summary = summarize_study(runs, {"comparisons": [single]}, [], 0.9)
+    assert summary["Significant"] == "nothing." and summary["Not significant"].endswith("at 50k tokens (one seed).")
 
 
 def test_study_at_chance_says_so(runs: list[StudyRun]) -> None:
     for run in runs:
         run.score.update(accuracy=0.53, stderr=0.02, chance=0.5)
     summary = summarize_study(runs, {"comparisons": [compare(-0.1, 0.1)]}, [], 0.9)
-    assert summary["Decided"] == "nothing." and summary["Not decided"].startswith("nothing differs from chance; ")
+    assert summary["Significant"] == "nothing."
+    assert summary["Not significant"].startswith("all accuracies are within noise of chance; ")
 
 
-def test_study_without_comparisons_decides_nothing(runs: list[StudyRun]) -> None:
-    assert "one augmenter" in summarize_study(runs, {"comparisons": []}, [], 0.9)["Decided"]
+def test_study_without_comparisons_states_the_reason(runs: list[StudyRun]) -> None:
+    assert "one augmenter" in summarize_study(runs, {"comparisons": []}, [], 0.9)["Significant"]
     for run in runs:
         run.entry["label"] = PIPELINE_CHECK
-    assert "the offline writer does not understand" in summarize_study(runs, {"comparisons": []}, [], 0.9)["Decided"]
+    assert "the offline writer only rearranges" in summarize_study(runs, {"comparisons": []}, [], 0.9)["Significant"]
 
 
 def point(**values: Any) -> dict[str, Any]:

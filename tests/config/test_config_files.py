@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 from omegaconf import DictConfig
 
+from entigraph.analysis.series import name_series
 from entigraph.config.composition import home
 from entigraph.errors import ConfigError
 from entigraph.pipeline import dependencies
@@ -69,6 +70,8 @@ def test_the_papers_runs_meet_on_one_curve(composed: Callable[..., DictConfig], 
     assert len({study_folder(run) for run in runs.values()}) == 1
     assert study_member(runs["quality_raw"])["varies"]["trainer.max_epochs"] == 4
     assert study_member(runs["ablations/weak_writer"])["varies"]["llm"]["model"] == "meta-llama/Llama-3.1-8B-Instruct"
+    options = [study_member(runs[name])["options"] for name in ("quality_entigraph", "scaling/quality")]
+    assert options[0] == options[1], "one line"
     other = load_run(composed("experiments=quality_entigraph", f"corpus.path={quality_file}", "optim.lr=1e-5"))
     assert study_folder(other) not in {study_folder(run) for run in runs.values()}
     (last,) = {runs[name].artifacts.training.folder for name in ("quality_entigraph",)}
@@ -94,6 +97,21 @@ def test_referees_replay_general_text(experiment: str, composed: Callable[..., D
     run = load_run(composed(f"experiments=referee/{experiment}", *path))
     assert run.data.replay_rate == 0.1 and run.replay_folder and run.analysis.name == "referee"
     assert len({*run.config.sweep.seeds}) >= 2, "one seed decides nothing"
+
+
+def test_text_layout_and_options_distinguish_runs(configured: Callable[..., Run]) -> None:
+    """The layout by another study, options of the augmenter by another series of the same one."""
+    plain, stitched = configured(), configured("tokens.text_layout=stitched")
+    assert study_folder(plain) != study_folder(stitched)
+    varying = [configured("study.allow_varying=[tokens.text_layout]", f"tokens.text_layout={layout}")
+               for layout in ("separate", "stitched")]  # fmt: skip
+    assert study_folder(varying[0]) == study_folder(varying[1])
+    warm = configured("augmenter.temperature=0.7")
+    assert study_folder(plain) == study_folder(warm)
+    assert [run["augmenter"] for run in name_series([study_member(run) for run in (plain, warm)])] == [
+        "entigraph temperature=1.0",
+        "entigraph temperature=0.7",
+    ]
 
 
 def test_unknown_setting_in_allow_varying_has_a_suggestion(configured: Callable[..., Run]) -> None:

@@ -33,6 +33,12 @@ def test_each_strategy_of_a_list_is_carried_out_before_a_new_list(corpus: Path, 
     assert len({text.text for text in texts}) == 20
 
 
+def test_list_counts_once_over_the_waves_of_a_budget(corpus: Path, tmp_path: Path) -> None:
+    writer = RecordingWriter()
+    _, counts = synthesize(corpus, tmp_path / "out", ActiveReading(strategies=5), writer, token_budget=4_000)
+    assert counts["requests"] == len({request.hash for request in writer.requests}) < len(writer.requests)
+
+
 def test_purpose_is_shown_when_strategies_are_asked_for(corpus: Path, tmp_path: Path) -> None:
     augmenter = ActiveReading(variant=ReadingVariant.task, purpose=PURPOSE, strategies=3)
     document = next(iter(read_jsonl(corpus / "documents.jsonl", Document)))

@@ -87,7 +87,9 @@ def test_entity_lists_are_retried_by_default(answer: Completion, tmp_path: Path)
     texts, counts = synthesize(tmp_path, Writer(first_attempt_fails(answer)))
     assert {text.document_id for text in texts} == {"d0", "d1", "d2", "d3"}
     assert counts["failures"] == {} and counts["entity_lists_retried"] == 1
-    assert any("entity lists from a retry: 1 " in line for line in generation_stats.summary_lines(counts, 4, None))
+    assert any(
+        "entity lists that needed a retry: 1 " in line for line in generation_stats.summary_lines(counts, 4, None)
+    )
 
 
 def test_lost_document_is_a_data_loss(tmp_path: Path) -> None:

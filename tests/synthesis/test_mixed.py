@@ -48,7 +48,7 @@ def test_exhausted_part_is_not_replaced_by_the_other(corpus: Path, tmp_path: Pat
     _, counts = synthesize(corpus, tmp_path / "out", augmenter, RecordingWriter(), token_budget=60_000)
     assert counts["kinds"]["pair"] == 380 and counts["tokens_by_augmenter"]["rephrase"] < 7000
     lines = summary_lines(counts, 2, 60_000)
-    assert "of 60,000 tokens exist" in lines[-1] and lines[1].startswith("  of them entigraph ")
+    assert "of 60,000 tokens exist" in lines[-1] and lines[1].startswith("  tokens by augmenter: entigraph ")
 
 
 @pytest.mark.parametrize(
@@ -96,7 +96,7 @@ def test_mixture_reuses_cached_answers_of_its_parts(command_here: Command, tmp_p
     assert "synthesis with entigraph and mock-llm:" in planned and "synthesis with rephrase and mock-llm:" in planned
     examined = command_here("analyze", *common, "augmenter=mixed", "analysis=overlap")
     assert examined.returncode == 0 and "entigraph50-rephrase50" in examined.stdout, examined.stderr
-    assert "of them entigraph" in result.stdout + result.stderr
+    assert "tokens by augmenter: entigraph" in result.stdout + result.stderr
     (folder,) = (tmp_path / "outputs" / "synthesis").glob("*-entigraph50-rephrase50-*")
     assert 'id="mixture">Of the tokens 5' in (folder / "report.html").read_text("utf-8")
     assert "| augmenter.shares.entigraph | 0.5 |" in (folder / "README.md").read_text("utf-8")

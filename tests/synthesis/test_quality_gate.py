@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -62,6 +63,22 @@ def test_good_texts_pass_and_limits_are_shares() -> None:
     report = check(*[GOOD] * 9, DEFECTS["too short"], max_short=0.1)
     assert not report.exceeded and "10.0% are too short, within the limit of 10.0%" in list(report.lines())[1]
     assert report.to_dict()["defects"]["too short"]["texts"] == 1
+
+
+@pytest.mark.parametrize("prefix", ["In the context of {citation}: ", "{title}: ", 'In the paper "{title}": '])
+def test_name_of_the_document_is_no_quotation(prefix: str) -> None:
+    """Writers are told to name it; the question after the name is a quotation all the same."""
+    document = Document(
+        id="d",
+        title="The Keeper of the Lamp of Orsk and the Sea",
+        text=SOURCE,
+        meta={"author": "Vale, Mir", "year": "1963"},
+    )
+    text = prefix.format(citation=document.citation, title=document.title) + QUESTION.text
+    gate = QualityGate(mode=GateMode.stop, min_tokens=5)
+    for sentence, count in ((f"{document.citation} is about a lamp.", 0), (f"Readers ask: {QUESTION.text}", 1)):
+        report = check_quality([make_text(0, sentence)], [document], [replace(QUESTION, text=text)], gate)
+        assert report.counts.get("quoting an evaluation question", 0) == count
 
 
 def test_sample_is_the_same_for_any_order() -> None:

@@ -81,6 +81,8 @@ def test_cached_answers_are_free_and_correct_the_estimate(command_here: Command,
         assert large.returncode == 0, large.stderr
         request_count = server.stats()["requests"] - asked_before
     assert "; assuming 10 to 50 entities per list" in before.stdout and "minutes at the stated" in before.stdout
+    assert "no answer is known yet: assuming 600 tokens for each, whatever its kind; entigraph preview" in before.stdout
+    assert "no answer is known" not in planned.stdout
     assert "not known yet" not in planned.stdout and "chronicle-001" in planned.stdout
     (line,) = re.findall(r"total: (\S+) requests to send, (\S+) answers from", planned.stdout)
     requests, free = (int(number.replace(",", "")) for number in line)

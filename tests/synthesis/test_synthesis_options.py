@@ -146,6 +146,12 @@ def test_near_duplicates_are_reported_or_removed(corpus: Path, tmp_path: Path) -
     assert counts["tokens"] == sum(text.tokens for text in kept) and not (tmp_path / "removed/before_removal").exists()
 
 
+def test_near_duplicates_that_are_not_searched_for_are_not_zero(corpus: Path, tmp_path: Path) -> None:
+    ignored = {"near_duplicates": NearDuplicates.ignore}
+    _, counts = synthesize(corpus, tmp_path / "out", Rephrase(rounds=1), RecordingWriter(), **ignored)
+    assert "near_duplicates" not in counts
+
+
 def test_long_document_is_split_into_parts(tmp_path: Path) -> None:
     folder = tmp_path / "book"
     folder.mkdir()

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from entigraph.analysis.document_bootstrap import Resampling, Vector, difference_block
+from entigraph.analysis.document_bootstrap import Resampling, Vector, difference_deviations
 from entigraph.analysis.study_runs import StudyRun, by_augmenter, load_answers
 from entigraph.errors import DataError
 from entigraph.storage.schemas import Answer
@@ -103,7 +103,7 @@ def compare_pairs(pairs: AnswerPairs, resampling: Resampling) -> dict[str, Any]:
     """Returns accuracies, gained and lost questions, and the difference with its interval and p-value.
 
     `p` is McNemar's exact test (1947): under the null hypothesis, as many of the changed questions are gained as lost,
-    independently. The interval of the `difference` resamples whole documents.
+    independently. The interval of the `difference` resamples whole documents (see `difference_deviations`).
     """
     from scipy.stats import binomtest
 
@@ -128,8 +128,8 @@ def compare_pairs(pairs: AnswerPairs, resampling: Resampling) -> dict[str, Any]:
 
 
 def difference_interval(difference: Vector, documents: list[str], resampling: Resampling) -> list[float]:
-    block = difference_block(zlib.crc32("\n".join(documents).encode()), difference, documents)
-    return resampling.interval(difference.mean() + block.deviations(resampling.resamples)[:, 0])
+    key = zlib.crc32("\n".join(documents).encode())
+    return resampling.interval(difference.mean() + difference_deviations(key, difference, documents, resampling))
 
 
 def count_by_group(pairs: AnswerPairs) -> dict[str, dict[str, int]]:

@@ -1,20 +1,21 @@
 """The levels of cost at which the methods of a study are compared, and their answers there."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from math import log
-from statistics import mean
 
 import numpy as np
 
 from entigraph.analysis.referee.method_comparisons import CostLevel, SeedAnswers
-from entigraph.analysis.referee.method_costs import RunCost
+from entigraph.analysis.referee.method_costs import SAME_COST, RunCost
 from entigraph.analysis.study_runs import StudyRun, by_augmenter, largest_runs
 
-SAME_COST = 1.02  # two costs are one level up to this ratio
+Answers = Mapping[str, Mapping[int, SeedAnswers]]  # by method and seed
 
 
 def seed_answers(run: StudyRun) -> SeedAnswers:
-    return SeedAnswers(np.array(run.correct, dtype=float), run.documents)
+    """Returns the answers of a run. A document is named with its corpus: generated corpora number theirs alike."""
+    documents = [f"{run.entry.get('corpus', '')}/{document}" for document in run.documents]
+    return SeedAnswers(np.array(run.correct, dtype=float), documents, run.questions_key)
 
 
 def build_levels(runs: Sequence[StudyRun], costs: Mapping[str, RunCost], equal: str) -> list[CostLevel]:
@@ -32,7 +33,7 @@ def build_levels(runs: Sequence[StudyRun], costs: Mapping[str, RunCost], equal: 
             (at, {name: interpolated_answers(series, costs, equal, at) for name, series in methods})
             for at in largest_costs(runs, costs, equal)
         ]
-    built = [CostLevel(at, comparable_methods(answers)) for at, answers in levels]
+    built = [CostLevel(at, *comparable_methods(answers, equal == "tokens")) for at, answers in levels]
     return [level for level in built if len(level.answers) > 1]
 
 
@@ -41,8 +42,8 @@ def exact_answers(runs: Sequence[StudyRun], budget: int) -> dict[int, SeedAnswer
 
 
 def largest_costs(runs: Sequence[StudyRun], costs: Mapping[str, RunCost], equal: str) -> list[float]:
-    """Returns the mean cost of each method's largest run, ascending; those that nearly agree once."""
-    largest = [mean(getattr(costs[run.name], equal) for run in group) for group in largest_runs(runs).values()]
+    """Returns the cost that every seed of a method reaches, of each method, ascending; those that nearly agree once."""
+    largest = [min(getattr(costs[run.name], equal) for run in group) for group in largest_runs(runs).values()]
     distinct: list[float] = []
     for cost in sorted(largest):
         if cost > 0 and (not distinct or cost > SAME_COST * distinct[-1]):
@@ -73,20 +74,53 @@ def interpolate(measured: Sequence[tuple[float, StudyRun]], at: float) -> SeedAn
         if 0 < low < at < high and smaller.questions_key == larger.questions_key:
             share = log(at / low) / log(high / low)
             first, second = seed_answers(smaller), seed_answers(larger)
-            return SeedAnswers((1 - share) * first.correct + share * second.correct, first.documents)
+            correct = (1 - share) * first.correct + share * second.correct
+            return SeedAnswers(correct, first.documents, first.questions_key)
     return None
 
 
-def comparable_methods(answers: Mapping[str, Mapping[int, SeedAnswers]]) -> dict[str, Mapping[int, SeedAnswers]]:
-    """Returns the methods that share seeds and questions with the method that has most seeds."""
-    present = {name: by_seed for name, by_seed in answers.items() if by_seed}
-    if not present:
-        return {}
-    seeds = max((set(by_seed) for by_seed in present.values()), key=len)
-    complete = {name: by_seed for name, by_seed in present.items() if set(by_seed) == seeds}
-    first = next(iter(complete.values()))
-    return {
-        name: by_seed
-        for name, by_seed in complete.items()
-        if all(list(by_seed[seed].documents) == list(first[seed].documents) for seed in seeds)
+def comparable_methods(answers: Answers, all_measured: bool) -> tuple[Answers, list[str]]:
+    """Returns the methods that share seeds and questions, with these seeds alone, and notes about what is left out.
+
+    Of the possible sets of seeds, it uses the one with the most degrees of freedom, (methods - 1)(seeds - 1), and of
+    several the one with the most methods. `all_measured`: a method without answers has no run, which is noted too.
+    """
+    asked = {
+        name: {(seed, answer.questions_key) for seed, answer in by_seed.items()} for name, by_seed in answers.items()
     }
+    candidates = [one & other for one in asked.values() for other in asked.values() if one & other]
+    if not candidates:
+        return {}, []
+
+    def size(candidate: set[tuple[int, int]]) -> tuple[int, int, int]:
+        methods = sum(candidate <= others for others in asked.values())
+        return (methods - 1) * (len(candidate) - 1), methods, len(candidate)
+
+    blocks = max(candidates, key=size)
+    seeds = sorted(seed for seed, _ in blocks)
+    compared = {
+        name: {seed: by_seed[seed] for seed in seeds} for name, by_seed in answers.items() if blocks <= asked[name]
+    }
+    return compared, describe_left_out(asked, blocks, all_measured)
+
+
+def describe_left_out(
+    asked: Mapping[str, set[tuple[int, int]]], blocks: set[tuple[int, int]], all_measured: bool
+) -> list[str]:
+    """Returns a note for each method that lacks some seeds, and one for the seeds that are not used."""
+    notes = []
+    for name, others in asked.items():
+        if others and not blocks <= others:
+            notes.append(f"{name} is left out: it has no run on the same questions of {name_seeds(blocks - others)}")
+        elif not others and all_measured:
+            notes.append(f"{name} is left out: it has no run")
+    for block in sorted(set().union(*asked.values()) - blocks):
+        names = [name for name, others in asked.items() if block in others and blocks <= others]
+        notes += (
+            [f"{name_seeds([block])} is used for no method: only some have it ({', '.join(names)})"] if names else []
+        )
+    return notes
+
+
+def name_seeds(blocks: Collection[tuple[int, int]]) -> str:
+    return f"seed{'s' * (len(blocks) > 1)} {', '.join(str(seed) for seed in sorted(seed for seed, _ in blocks))}"

@@ -3,15 +3,16 @@
 The methods are compared at several levels of cost, each with the same questions and seeds. Per level and seed, the
 difference of two methods is paired by question. Its standard error has two parts:
 
-- the scatter over seeds, pooled over all methods and levels: the residual of accuracy after removing the mean of each
-  method and of each seed at a level, that is the residual of a randomized block design. If every seed has documents of
-  its own, this includes the choice of the documents;
+- the scatter over seeds, pooled over all methods and token budgets: the residual of accuracy after removing the mean of
+  each method and of each seed at a budget, that is the residual of a randomized block design. If every seed has
+  documents of its own, this includes the choice of the documents. Levels of other costs interpolate the same runs, so
+  they have no scatter of their own and use that of the budgets;
 - the choice of the documents, by the scatter of the difference over documents, less what the scatter over seeds adds
   to it. It is added if all seeds share their documents, or if there is one seed only.
 
 A difference is tested by Student's t distribution with Satterthwaite's degrees of freedom. Holm's method (1979)
 corrects the p-values of all comparisons of a family, so that the probability of any false one stays below `alpha`. With
-one seed no difference of methods is decided, because the scatter of training is unknown.
+one seed no difference of methods is significant, because the scatter of training is unknown.
 """
 
 from collections.abc import Mapping, Sequence
@@ -25,16 +26,21 @@ from scipy.stats import norm, t
 
 from entigraph.analysis.document_bootstrap import Vector
 
-POWER = 0.8  # with which the stated number of seeds or documents would decide an undecided difference
-MAX_SEEDS, MAX_DOCUMENTS = 50, 1000  # larger numbers are no advice
+POWER = 0.8  # probability that the stated number of seeds or documents makes a difference of this size significant
+MAX_SEEDS, MAX_DOCUMENTS = 50, 1000  # larger numbers are not stated
+Scatter = tuple[float, int]  # the variance of one run, and its degrees of freedom
 
 
 @dataclass(frozen=True)
 class SeedAnswers:
-    """How right each question was answered (0 to 1; between them at an interpolated cost), and its document."""
+    """The correctness of each answer (0 or 1; between them at an interpolated cost) and the document of its question.
+
+    Documents of different corpora have different names. `questions_key` is the same for equal questions.
+    """
 
     correct: Vector
     documents: Sequence[str]
+    questions_key: int = 0
 
     @property
     def accuracy(self) -> float:
@@ -45,11 +51,12 @@ class SeedAnswers:
 class CostLevel:
     """The answers of every method at one cost, by seed; all methods answered the same questions of a seed.
 
-    `at` is the cost in the unit of the family: tokens or dollars.
+    `at` is the cost in the unit of the family: tokens or dollars. `notes` say which seeds and methods are left out.
     """
 
     at: float
     answers: Mapping[str, Mapping[int, SeedAnswers]]
+    notes: Sequence[str] = ()
 
     @property
     def methods(self) -> list[str]:
@@ -88,8 +95,8 @@ class StandardError:
 class MethodDifference:
     """The accuracy of `one` minus that of `other` at a cost. `adjusted_p` is Holm's, over the family.
 
-    `needed_seeds` and `needed_documents` would decide a difference as large as this one: seeds like these, or documents
-    with questions like these; null where that number would not suffice, or the difference is decided.
+    `needed_seeds` and `needed_documents` would make a difference as large as this one significant: seeds like these, or
+    documents with questions like these; null where no such number suffices, or the difference is significant.
     """
 
     one: str
@@ -106,15 +113,20 @@ class MethodDifference:
     questions: int
     documents: int
     adjusted_p: float = 1.0
-    decided: bool = False
+    significant: bool = False
     needed_seeds: int | None = None
     needed_documents: int | None = None
     parts: dict[str, float] = field(default_factory=dict)  # variances by source
 
 
-def compare_methods(levels: Sequence[CostLevel], equal: str, confidence: float, alpha: float) -> list[MethodDifference]:
-    """Returns every pair of methods at every level; the family that Holm's method corrects."""
-    scatter = seed_scatter(levels)
+def compare_methods(
+    levels: Sequence[CostLevel], equal: str, confidence: float, alpha: float, scatter: Scatter | None = None
+) -> list[MethodDifference]:
+    """Returns every pair of methods at every level; the family that Holm's method corrects.
+
+    `scatter` is that of the measured runs; None if `levels` are measured runs themselves.
+    """
+    scatter = scatter or seed_scatter(levels)
     differences = [
         compare_pair(level, equal, one, other, scatter, confidence)
         for level in levels
@@ -122,13 +134,13 @@ def compare_methods(levels: Sequence[CostLevel], equal: str, confidence: float, 
     ]
     for difference, adjusted in zip(differences, holm([item.p for item in differences]), strict=True):
         difference.adjusted_p = adjusted
-        difference.decided = adjusted <= alpha and difference.seeds > 1  # one run per method says little about methods
-        if not difference.decided:
-            plan_decision(difference, alpha / len(differences))
+        difference.significant = adjusted <= alpha and difference.seeds > 1  # one run says little about a method
+        if not difference.significant:
+            plan_replication(difference, alpha / len(differences))
     return differences
 
 
-def seed_scatter(levels: Sequence[CostLevel]) -> tuple[float, int]:
+def seed_scatter(levels: Sequence[CostLevel]) -> Scatter:
     """Returns the variance of one run after the means of methods and seeds, pooled over levels, and its freedom."""
     squares, freedom = 0.0, 0
     for level in levels:
@@ -142,7 +154,7 @@ def seed_scatter(levels: Sequence[CostLevel]) -> tuple[float, int]:
 
 
 def compare_pair(
-    level: CostLevel, equal: str, one: str, other: str, scatter: tuple[float, int], confidence: float
+    level: CostLevel, equal: str, one: str, other: str, scatter: Scatter, confidence: float
 ) -> MethodDifference:
     pairs = [(level.answers[one][seed], level.answers[other][seed]) for seed in level.seeds]
     differences = [first.correct - second.correct for first, second in pairs]
@@ -178,7 +190,7 @@ def compare_pair(
         interval=(difference - margin, difference + margin),
         p=float(2 * t.sf(statistic, freedom_used)),
         seeds=len(pairs),
-        questions=sum(len(values) for values in differences),
+        questions=sum({first.questions_key: len(first.correct) for first, _ in pairs}.values()),
         documents=count,
         parts=parts,
     )
@@ -248,11 +260,13 @@ def holm(p_values: Sequence[float]) -> list[float]:
     return adjusted
 
 
-def plan_decision(difference: MethodDifference, alpha: float) -> None:
-    """Sets how many seeds, or documents, would decide the difference with POWER at the level `alpha` of one test."""
+def plan_replication(difference: MethodDifference, alpha: float) -> None:
+    """Sets how many seeds, or documents, the difference needs for POWER at the level `alpha` of one test."""
     if not difference.difference:
         return
-    target = (difference.difference / float(norm.isf(alpha / 2) + norm.ppf(POWER))) ** 2  # variance that decides it
+    target = (
+        difference.difference / float(norm.isf(alpha / 2) + norm.ppf(POWER))
+    ) ** 2  # variance of a significant one
     by_seed, by_document = difference.parts.get("seeds", 0.0), difference.parts.get("documents", 0.0)
     if by_seed and target > by_document:
         difference.needed_seeds = max(difference.seeds + 1, ceil(difference.seeds * by_seed / (target - by_document)))
@@ -261,8 +275,8 @@ def plan_decision(difference: MethodDifference, alpha: float) -> None:
         difference.needed_documents = max(difference.documents + 1, needed)
 
 
-def describe_decision(difference: Mapping[str, Any]) -> str:
-    """Returns what would decide an undecided difference, if it is as large as measured."""
+def describe_needed_data(difference: Mapping[str, Any]) -> str:
+    """Returns what would make a difference significant, if it is as large as measured."""
     if not difference["difference"]:
         return "no difference was measured"
     if difference["seeds"] < 2:
@@ -272,4 +286,4 @@ def describe_decision(difference: Mapping[str, Any]) -> str:
         for key, name, most in (("needed_seeds", "seeds", MAX_SEEDS), ("needed_documents", "documents", MAX_DOCUMENTS))
         if difference[key] and difference[key] <= most
     ]
-    return f"{' or '.join(options) or 'more seeds and documents together'} would decide it"
+    return f"{' or '.join(options) or 'more seeds and documents together'} would make it significant"

@@ -1,27 +1,29 @@
-"""What each run of a study cost: synthetic tokens, trained tokens, and dollars by one price table.
+"""What each run of a study cost: synthetic tokens, trained tokens, and dollars at fixed prices.
 
-Dollars are the writer's tokens and the training's floating-point operations at stated prices, so that studies with
-other writers or machines are comparable. `dollars_paid` is what the writer charged.
+Dollars are computed from the writer's tokens and the training FLOPs at fixed prices, so that studies with other writers
+or machines are comparable. `dollars_paid` is what the writer charged.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Container, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from statistics import mean
 from typing import Any
 
-from entigraph.analysis.study_runs import StudyRun
+from entigraph.analysis.study_runs import StudyRun, by_augmenter
 from entigraph.errors import DataError
 from entigraph.llm.cost import Price
 from entigraph.storage.artifact import read_manifest
 
 EXA = 1e18
-LOSS_TASK = "statement_loss"  # which measures the losses of students
-TRAINING_FLOPS, FORWARD_FLOPS = 6, 2  # per parameter and token (Kaplan et al. 2020)
+SAME_COST = 1.02  # two costs are equal up to this ratio
+LOSS_TASK = "statement_loss"  # the evaluation task that measures student losses
+TRAINING_FLOPS, ADAPTER_FLOPS, FORWARD_FLOPS = 6, 4, 2  # per parameter and token (Kaplan et al. 2020)
 
 
 @dataclass(frozen=True)
 class CostTable:
-    """Dollars per million tokens of the writer, and per 10^18 floating-point operations of training."""
+    """Prices in dollars: per million writer tokens, and per 10^18 training FLOPs."""
 
     date: str
     prompt: float
@@ -32,10 +34,10 @@ class CostTable:
 
 @dataclass(frozen=True)
 class RunCost:
-    """The cost of one run: its share of the writing of its pool of texts, and its training.
+    """The cost of one run: its share of the cost of generating the synthetic corpus, plus its training.
 
-    The FLOPs include the students of earlier rounds, whose losses determined what an adaptive augmenter wrote;
-    `measuring_flops`, a part of them, are those of measuring these losses.
+    The FLOPs include the students of earlier rounds, whose losses an adaptive augmenter used; `measuring_flops` is the
+    part spent on measuring these losses. `dollars_paid` is None if unknown.
     """
 
     tokens: float
@@ -52,14 +54,14 @@ class RunCost:
 
 
 def run_cost(run: StudyRun, table: CostTable) -> RunCost:
-    """Raises DataError if the training does not state its tokens and parameters."""
+    """Returns the cost of one run. Raises DataError if its training does not state its tokens and parameters."""
     training = read_manifest(run.folder("training"))["counts"]
     if "tokens" not in training or "parameters" not in training:
         raise DataError(f"{run.folder('training')}: the manifest does not state tokens and parameters; train again")
     synthesis = run.finished_folder("synthesis")
-    students = [*find_students(synthesis)] if synthesis else []
-    measuring = sum(student.measuring_flops for student in students)
-    flops = training_flops(training) + measuring + sum(training_flops(student.training) for student in students)
+    students = [*student_flops(synthesis)] if synthesis else []
+    measuring = sum(measured for _, measured in students)
+    flops = training_flops(training) + measuring + sum(trained for trained, _ in students)
     counts: Mapping[str, Any] = read_manifest(synthesis)["counts"] if synthesis else {}
     share = min(1.0, run.synthetic_tokens / counts["tokens"]) if counts.get("tokens") else 0.0
     return RunCost(
@@ -74,23 +76,13 @@ def run_cost(run: StudyRun, table: CostTable) -> RunCost:
 
 
 def training_flops(counts: Mapping[str, Any]) -> float:
-    return float(TRAINING_FLOPS * counts["parameters"] * counts["tokens"])
+    """Returns the FLOPs of a training; those of an adapter compute no gradients of the frozen weights."""
+    flops = ADAPTER_FLOPS if "trained_parameters" in counts else TRAINING_FLOPS
+    return float(flops * counts["parameters"] * counts["tokens"])
 
 
-@dataclass(frozen=True)
-class Student:
-    """The counts of a student's training, and of the task that measured its losses."""
-
-    training: Mapping[str, Any]
-    evaluation: Mapping[str, Any]
-
-    @property
-    def measuring_flops(self) -> float:
-        return float(FORWARD_FLOPS * self.training["parameters"] * self.evaluation["tokens"])
-
-
-def find_students(synthesis: Path) -> Iterator[Student]:
-    """Yields the students whose losses determined what to write, in the rounds of an adaptive augmenter.
+def student_flops(synthesis: Path) -> Iterator[tuple[float, float]]:
+    """Yields the FLOPs of training each student of an adaptive augmenter, and of measuring its losses.
 
     Raises ArtifactError if one was removed, DataError if an evaluation does not state its tokens.
     """
@@ -102,31 +94,53 @@ def find_students(synthesis: Path) -> Iterator[Student]:
         if "tokens" not in losses:
             name = inputs["evaluation"]["folder"]
             raise DataError(f"{root / 'evaluation' / name}: the manifest does not state tokens; evaluate again")
-        yield Student(training["counts"], losses)
-        yield from find_students(root / "synthesis" / inputs["synthesis"]["folder"])
+        measuring = FORWARD_FLOPS * training["counts"]["parameters"] * losses["tokens"]
+        yield training_flops(training["counts"]), float(measuring)
+        yield from student_flops(root / "synthesis" / inputs["synthesis"]["folder"])
 
 
 def writing_dollars(counts: Mapping[str, Any], table: CostTable) -> float:
-    """Returns the price of all answers of a synthesis by the table."""
+    """Returns the price of all completions of a synthesis at the table's prices."""
     price = Price(table.prompt, table.cached, table.completion)
     return price.dollars(*(counts.get(f"{kind}_tokens", 0) for kind in ("prompt", "cached", "completion")))
 
 
-def mean_cost(costs: Sequence[RunCost]) -> dict[str, float]:
-    """Returns the mean of each part over seeds, and `dollars`."""
-    parts = [{**asdict(cost), "dollars": cost.dollars} for cost in costs]
-    return {name: sum(part[name] or 0.0 for part in parts) / len(parts) for name in parts[0]}
+def mean_cost(costs: Sequence[RunCost]) -> dict[str, float | None]:
+    """Returns the mean over seeds of each field and of `dollars`; None if a value is unknown."""
+    values = [{**asdict(cost), "dollars": cost.dollars} for cost in costs]
+    return {
+        name: None if any(entry[name] is None for entry in values) else mean(entry[name] for entry in values)
+        for name in values[0]
+    }
 
 
-def pareto_front(points: Sequence[Mapping[str, Any]]) -> list[int]:
-    """Returns the indices of the points that no other beats: at most as many dollars, and a higher accuracy."""
+def uncounted_methods(runs: Sequence[StudyRun], costs: Mapping[str, RunCost]) -> list[str]:
+    """Returns the methods whose texts were written at an unknown cost, if the cost of others is known."""
+    if not any(cost.writing_dollars for cost in costs.values()):
+        return []
+    copied = {run.augmenter for run in runs if run.entry["repeats"]}
+    return [
+        name
+        for name, series in by_augmenter(runs).items()
+        if name not in copied and not any(costs[run.name].writing_dollars for run in series)
+    ]
+
+
+def pareto_front(
+    points: Sequence[Mapping[str, Any]], uncounted: Container[str] = (), base_accuracy: float = 0.0
+) -> list[int]:
+    """Returns the indices of the points that no other point dominates: at most as many dollars, and a higher accuracy.
+
+    Costs within SAME_COST are equal. The base model costs nothing; the cost of `uncounted` methods is unknown.
+    """
     front = []
-    for index, point in enumerate(points):
-        beaten = any(
+    counted = [(index, point) for index, point in enumerate(points) if point.get("method") not in uncounted]
+    for index, point in counted:
+        dominated = point["accuracy"] <= base_accuracy or any(
             (other["dollars"] < point["dollars"] and other["accuracy"] >= point["accuracy"])
-            or (other["dollars"] <= point["dollars"] and other["accuracy"] > point["accuracy"])
-            for other in points
+            or (other["dollars"] <= SAME_COST * point["dollars"] and other["accuracy"] > point["accuracy"])
+            for _, other in counted
         )
-        if not beaten:
+        if not dominated:
             front.append(index)
     return sorted(front, key=lambda index: points[index]["dollars"])

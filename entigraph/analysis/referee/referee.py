@@ -12,10 +12,19 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from entigraph.analysis.base import AnalysisContext
 from entigraph.analysis.referee.merged_studies import join_studies
-from entigraph.analysis.referee.method_costs import CostTable, RunCost, mean_cost, pareto_front, run_cost
+from entigraph.analysis.referee.method_costs import (
+    CostTable,
+    RunCost,
+    mean_cost,
+    pareto_front,
+    run_cost,
+    uncounted_methods,
+)
 from entigraph.analysis.study_runs import (
     StudyRun,
+    accuracy_label,
     by_augmenter,
+    count_questions,
     figure_footer,
     figure_note,
     list_augmenters,
@@ -34,20 +43,21 @@ from entigraph.storage.data_losses import render_losses
 if TYPE_CHECKING:
     from entigraph.analysis.referee.method_comparisons import CostLevel
 
-EQUAL = {"tokens": "synthetic tokens", "trained_tokens": "trained tokens", "dollars": "dollars"}
-VERDICTS = {True: "better than", False: "undecided against"}
-BAND = ("tokens", "low", "high")  # a forecast and the ends of its band
+COST_UNITS = {"tokens": "synthetic tokens", "trained_tokens": "trained tokens", "dollars": "dollars"}
+VERDICTS = {True: "better than", False: "not significantly different from"}
+BAND = ("tokens", "low", "high")  # keys of a forecast and its interval bounds
+SIDES = ("one", "other")
+OTHER_PRICE = 1.05  # ratio of what a writer charged to the table's price above which a note states it
 
 
 @dataclass(frozen=True, kw_only=True)
 class Referee:
     """Compares every pair of augmenters of a study.
 
-    `confidence` is that of the intervals. `alpha` is the probability of declaring any false difference among all
-    comparisons at equal tokens, and likewise at equal trained tokens and at equal dollars. The prices are in dollars
-    per million tokens of the writer, and per 10^18 floating-point operations of training. `targets` are accuracies
-    whose tokens and dollars are forecast, with bands from `resamples` draws. `merge` are output folders of other labs,
-    whose runs of the same study are compared too.
+    `confidence`: level of the intervals. `alpha`: family-wise error rate within each of the three tables (equal tokens,
+    trained tokens, dollars). The prices are in dollars per million tokens of the writer, and per 10^18 training FLOPs.
+    `targets` are accuracies whose tokens and dollars are forecast, with bands from `resamples` bootstrap resamples.
+    `merge` are output folders of other labs, whose runs of the same study are compared too.
     """
 
     name: ClassVar[str] = "referee"
@@ -97,10 +107,10 @@ class Referee:
             "referee/referee.html.j2",
             title=context.study_name,
             result=result,
-            losses=render_losses(result["data_losses"], up_to=True),
+            render_losses=render_losses,
             figure=embed_svg(out / "referee.svg"),
         )
-        columns = ("one", "other", "equal", "at", "difference", "p", "adjusted_p", "decided")
+        columns = ("one", "other", "equal", "at", "difference", "p", "adjusted_p", "significant")
         context.tracker.log_table("referee", columns, [[row[key] for key in columns] for row in result["comparisons"]])
         return summary_lines(context.study.name, result)
 
@@ -108,45 +118,54 @@ class Referee:
 def build_result(context: AnalysisContext, settings: Referee) -> dict[str, Any]:
     """Returns the content of referee.json.
 
-    `points`: accuracy with its interval, cost and forgetting of each method and budget. `comparisons`: every pair at
-    every level of cost. `pareto`: the indices of the points on the front of accuracy against dollars. `forecasts`: the
-    tokens and dollars at which each method reaches the targets. `texts`: overlap and diversity of each method's texts.
-    `prices`, `protocol`, `methods_protocol`, `versions`, `folders` (the runs of each): what the comparison rests on.
+    `points`: accuracy with its interval, cost, forgetting and omissions of each method and budget. `comparisons`: every
+    pair of methods at every cost level. `pareto`: indices of the points on the accuracy-dollars Pareto front.
+    `forecasts`: the tokens and dollars at which each method reaches the targets. `texts`: overlap and diversity of each
+    method's texts. `prices`, `writers`, `protocol`, `methods_protocol`, `versions`, `folders` (the runs of each): how
+    the results were produced.
     """
     from entigraph.analysis.referee.cost_levels import build_levels
-    from entigraph.analysis.referee.method_comparisons import compare_methods, describe_decision
+    from entigraph.analysis.referee.method_comparisons import compare_methods, describe_needed_data, seed_scatter
     from entigraph.analysis.referee.method_texts import measure_texts, method_protocols
     from entigraph.analysis.scaling.scaling_curve import load_study_settings
+    from entigraph.analysis.scaling.study_summary import list_writers
 
     runs, excluded = join_studies(context, tuple(settings.merge))
     protocol = load_study_settings(context.study)
     costs = {run.name: run_cost(run, settings.cost_table) for run in runs}
     points = build_points(runs, costs, settings.confidence, general_text_tasks(protocol))
-    families = {equal: build_levels(runs, costs, equal) for equal in EQUAL}
+    uncounted = uncounted_methods(runs, costs)
+    priced = [run for run in runs if run.augmenter not in uncounted]
+    families = {equal: build_levels(priced if equal == "dollars" else runs, costs, equal) for equal in COST_UNITS}
+    scatter = seed_scatter(families["tokens"])
     comparisons = [
         asdict(difference)
         for equal, levels in families.items()
-        for difference in compare_methods(levels, equal, settings.confidence, settings.alpha)
+        for difference in compare_methods(
+            levels, equal, settings.confidence, settings.alpha, scatter if scatter[1] else None
+        )
     ]
-    undecided = [row for row in comparisons if not row["decided"]]
-    for row in undecided:
-        row["would_decide"] = describe_decision(row)
+    for row in comparisons:
+        row["needed_data"] = None if row["significant"] else describe_needed_data(row)
+    base = summarize_base_model(runs)
     return {
         "label": figure_note(runs),
         "footer": figure_footer(runs),
         "task": runs[0].task,
+        "accuracy_label": accuracy_label(runs[0]),
         "methods": list_augmenters(runs),
         "confidence": settings.confidence,
         "alpha": settings.alpha,
         "prices": asdict(settings.cost_table),
-        "base": summarize_base_model(runs),
+        "writers": list_writers(runs),
+        "base": base,
         "points": points,
-        "pareto": pareto_front(points),
+        "pareto": pareto_front(points, uncounted, base["accuracy"] if base else 0.0),
         "comparisons": comparisons,
         "forecasts": forecast_targets(runs, costs, settings),
         "data_losses": study_losses(runs),
         "texts": measure_texts(runs),
-        "notes": build_notes(runs, costs, families, excluded),
+        "notes": build_notes(runs, costs, uncounted, families, excluded),
         "protocol": protocol,
         "methods_protocol": method_protocols(runs),
         "versions": evaluation_versions(runs),
@@ -155,12 +174,12 @@ def build_result(context: AnalysisContext, settings: Referee) -> dict[str, Any]:
 
 
 def general_text_tasks(protocol: Mapping[str, Any]) -> set[str]:
-    """Returns the names of the evaluation tasks that read another corpus than the study's documents."""
+    """Returns the names of the evaluation tasks that do not use the study's documents."""
     return {name.removeprefix("questions.") for name in protocol if name.startswith("questions.")}
 
 
 def evaluation_versions(runs: Sequence[StudyRun]) -> dict[str, list[str]]:
-    """Returns the versions of the packages with which the runs were evaluated."""
+    """Returns the package versions used to evaluate the runs."""
     versions = [read_manifest(run.folder("evaluation")).get("versions", {}) for run in runs]
     names = sorted({name for version in versions for name in version})
     return {name: sorted({version[name] for version in versions if name in version}) for name in names}
@@ -171,33 +190,37 @@ def build_points(
 ) -> list[dict[str, Any]]:
     """Returns one point per method and budget: the mean over seeds. `general_text` names the tasks that measure the
     loss on text other than the documents.
+
+    Accuracy is over all questions, as in the comparisons, also where the task's own leaves out unparsed answers.
     """
     from entigraph.analysis.referee.cost_levels import seed_answers
-    from entigraph.analysis.referee.method_comparisons import accuracy_intervals
+    from entigraph.analysis.referee.method_comparisons import accuracy_intervals, mean_accuracy
 
     cells: dict[tuple[str, int], list[StudyRun]] = {}
     for name, series in by_augmenter(runs).items():
         for run in sorted(series, key=lambda run: (run.budget, run.seed)):
             cells.setdefault((name, run.budget), []).append(run)
-    intervals = accuracy_intervals([[seed_answers(run) for run in cell] for cell in cells.values()], confidence)
+    answers = [[seed_answers(run) for run in cell] for cell in cells.values()]
+    intervals = accuracy_intervals(answers, confidence)
     return [
         {
             "method": name,
             "budget": budget,
-            "accuracy": mean(run.score["accuracy"] for run in cell),
+            "accuracy": mean_accuracy(of_cell),
             "interval": interval,
             "seeds": len(cell),
-            "questions": sum(run.score["questions"] for run in cell),
+            "questions": count_questions(cell),
+            "data_losses": study_losses(cell),
             "background": mean_background([run.scores for run in cell]),
             "loss_change": mean_loss_change(cell, general_text),
             **mean_cost([costs[run.name] for run in cell]),
         }
-        for ((name, budget), cell), interval in zip(cells.items(), intervals, strict=True)
+        for ((name, budget), cell), of_cell, interval in zip(cells.items(), answers, intervals, strict=True)
     ]
 
 
 def mean_loss_change(runs: Sequence[StudyRun], general_text: Container[str]) -> float | None:
-    """Returns by how many bits per byte training raised the loss on general text; None if it was not evaluated."""
+    """Returns the change in loss on general text due to training, in bits per byte; None if it was not evaluated."""
     from entigraph.analysis.scaling.loss_curves import measure_loss_changes
 
     changes = [
@@ -207,9 +230,10 @@ def mean_loss_change(runs: Sequence[StudyRun], general_text: Container[str]) -> 
 
 
 def forecast_targets(runs: Sequence[StudyRun], costs: Mapping[str, RunCost], settings: Referee) -> list[dict[str, Any]]:
-    """Returns for each method the tokens and dollars of each target with their bands, or `missing`: why there are none.
+    """Returns for each method the tokens and dollars of each target with their bands, or, in `missing`, the reason why
+    there is no forecast.
 
-    Dollars are the tokens at the mean cost per token of the method's runs. A check of the pipeline has none.
+    Dollars are the tokens times the method's mean cost per token. Pipeline checks have no forecasts.
     """
     from entigraph.analysis.document_bootstrap import Resampling
     from entigraph.analysis.scaling.forecast import build_forecasts
@@ -234,31 +258,41 @@ def forecast_targets(runs: Sequence[StudyRun], costs: Mapping[str, RunCost], set
 def build_notes(
     runs: Sequence[StudyRun],
     costs: Mapping[str, RunCost],
+    uncounted: Sequence[str],
     families: "Mapping[str, Sequence[CostLevel]]",
     excluded: Sequence[str],
 ) -> list[str]:
     notes = []
     names = list_augmenters(runs)
     if all(costs[run.name].writing_dollars == 0 for run in runs):
-        notes.append(
-            "No writer counted its tokens (the offline writer does not), so dollars are those of training alone."
-        )
+        notes.append("No writer reported token usage (the offline writer never does), so dollars cover training only.")
+    notes += [
+        f"The texts of {name} were written at an unknown cost: it is not compared at equal dollars, and is not on the "
+        "Pareto front."
+        for name in uncounted
+    ]
+    paid = [cost for cost in costs.values() if cost.dollars_paid and cost.writing_dollars]
+    ratio = sum(cost.dollars_paid or 0.0 for cost in paid) / sum(cost.writing_dollars for cost in paid) if paid else 1.0
+    if not 1 / OTHER_PRICE <= ratio <= OTHER_PRICE:
+        notes.append(f"The writers charged {ratio:.2g} times the price of their tokens in the price table.")
     measured = {run.augmenter for run in runs if costs[run.name].measuring_flops}
     for name in sorted(measured):
-        of_method = [costs[run.name] for run in runs if run.augmenter == name]
-        share = sum(cost.measuring_flops for cost in of_method) / sum(cost.training_flops for cost in of_method)
+        method_costs = [costs[run.name] for run in runs if run.augmenter == name]
+        share = sum(cost.measuring_flops for cost in method_costs) / sum(cost.training_flops for cost in method_costs)
         notes.append(
             f"The training FLOPs of {name} include the students of earlier rounds and measuring their losses "
             f"({share:.1%} of the FLOPs)."
         )
     for equal, levels in families.items():
         compared = {name for level in levels for name in level.methods}
-        missing = [name for name in names if name not in compared]
+        expected = [name for name in names if equal != "dollars" or name not in uncounted]
+        missing = [name for name in expected if name not in compared]
         if missing:
             notes.append(
-                f"At equal {EQUAL[equal]}, {', '.join(missing)} is not compared: no run of it costs as much, or its "
-                "seeds or questions differ from those of the others."
+                f"At equal {COST_UNITS[equal]}, {', '.join(missing)} is not compared: none of its runs reaches this "
+                "cost, or its seeds or questions differ from the others'."
             )
+        notes += [f"At {level.at:,.6g} {COST_UNITS[equal]}, {note}." for level in levels for note in level.notes]
     if len({run.seed for run in runs}) == 1:
         notes.append("One seed: the differences between training runs are unknown, and intervals are too narrow.")
     return notes + [f"excluded: {reason}" for reason in excluded]
@@ -277,36 +311,46 @@ def summary_lines(title: str, result: Mapping[str, Any]) -> list[str]:
     for forecast in result["forecasts"]:
         reached = [target for target in forecast["targets"] if target["tokens"] is not None]
         lines += [f"forecast, {forecast['method']}: {describe_target(target, result)}" for target in reached]
-    for equal, name in EQUAL.items():
+    for equal, label in COST_UNITS.items():
         rows = [row for row in result["comparisons"] if row["equal"] == equal]
-        decided = sum(row["decided"] for row in rows)
-        lines.append(f"at equal {name}: {decided} of {len(rows)} differences are decided (Holm, {result['alpha']:.0%})")
-        lines += describe_ranking(rows)
+        count = sum(row["significant"] for row in rows)
+        lines.append(
+            f"at equal {label}: {count} of {len(rows)} differences are significant (Holm, {result['alpha']:.0%})"
+        )
+        lines += describe_ranking(rows, result["methods"])
     return lines + [f"note: {note}" for note in filter(None, [result["label"], *result["notes"]])]
 
 
-def describe_ranking(rows: Sequence[Mapping[str, Any]]) -> list[str]:
-    """Returns a line for each method at the highest cost that all of `rows` share: which others it is better than.
+def describe_ranking(rows: Sequence[Mapping[str, Any]], methods: Sequence[str]) -> list[str]:
+    """Returns one line per method, at the highest of the cost levels that compare the most methods: the lower-ranked
+    methods, split by whether the difference is significant.
 
     All pairs at all costs are in referee.html and referee.json.
     """
-    highest = max((row["at"] for row in rows), default=0)
-    rows = [row for row in rows if row["at"] == highest]
-    accuracy = {
-        name: value for row in rows for name, value in zip((row["one"], row["other"]), row["accuracy"], strict=True)
-    }
+    levels: dict[float, list[Mapping[str, Any]]] = {}
+    for row in rows:
+        levels.setdefault(row["at"], []).append(row)
+    if not levels:
+        return []
+    highest = max(levels, key=lambda at: (len(levels[at]), at))
+    by_pair = {frozenset((row["one"], row["other"])): row for row in levels[highest]}
+    accuracy = {row[side]: row["accuracy"][index] for row in by_pair.values() for index, side in enumerate(SIDES)}
     ranked = sorted(accuracy, key=accuracy.__getitem__, reverse=True)
-    lines = []
-    for place, name in enumerate(ranked):
-        better: dict[bool, list[str]] = {True: [], False: []}
-        for other in ranked[place + 1 :]:
-            row = next(row for row in rows if {row["one"], row["other"]} == {name, other})
-            better[row["decided"]].append(f"{other} {100 * abs(row['difference']):+.1f}")
-        verdicts = [
-            f"{verdict} {', '.join(better[decided])}" for decided, verdict in VERDICTS.items() if better[decided]
-        ]
+    absent = [name for name in methods if name not in accuracy]
+    without = f", without {', '.join(absent)}" if absent else ""
+    lines = [f"  at {highest:,.6g}{without} (differences in percentage points):"]
+    for rank, name in enumerate(ranked):
+        pairs = [(other, by_pair[frozenset((name, other))]) for other in ranked[rank + 1 :]]
+        verdicts = []
+        for significant, verdict in VERDICTS.items():
+            lower = [
+                f"{other} {100 * abs(row['difference']):+.1f}"
+                for other, row in pairs
+                if row["significant"] == significant
+            ]
+            verdicts += [f"{verdict} {', '.join(lower)}"] if lower else []
         lines.append(f"  {name:22}{accuracy[name]:.3f}  {'; '.join(verdicts)}".rstrip())
-    return [f"  at {highest:,.6g}, differences in points:", *lines] if lines else []
+    return lines
 
 
 def describe_target(target: Mapping[str, Any], result: Mapping[str, Any]) -> str:

@@ -18,7 +18,7 @@ def draw_referee(result: Mapping[str, Any], out: Path) -> None:
     draw_points(by_tokens, result, "tokens")
     figures.format_token_axis(by_tokens, sorted({point["budget"] for point in result["points"]}))
     by_tokens.set_xlabel("synthetic tokens")
-    by_tokens.set_ylabel("accuracy")
+    by_tokens.set_ylabel(result["accuracy_label"])
     draw_points(by_dollars, result, "dollars")
     draw_front(by_dollars, result)
     format_dollar_axis(by_dollars)
@@ -66,14 +66,14 @@ def draw_front(axes: Axes, result: Mapping[str, Any]) -> None:
 
 
 def draw_differences(axes: Axes, rows: list[Mapping[str, Any]], at: float) -> None:
-    for place, row in enumerate(rows):
+    for y, row in enumerate(rows):
         low, high = row["interval"]
-        color = BLACK if row["decided"] else GRAY
-        axes.plot([low, high], [place, place], color=color, linewidth=1.2)
-        axes.plot([row["difference"]], [place], color=color, marker="o" if row["decided"] else "|", markersize=5)
+        color = BLACK if row["significant"] else GRAY
+        axes.plot([low, high], [y, y], color=color, linewidth=1.2)
+        axes.plot([row["difference"]], [y], color=color, marker="o" if row["significant"] else "|", markersize=5)
     axes.axvline(0, color=GRAY, linewidth=0.8)
     labels = [f"{figures.display_name(row['one'])} − {figures.display_name(row['other'])}" for row in rows]
     axes.set_yticks(range(len(rows)), labels, fontsize=7)
     axes.invert_yaxis()
     figures.format_percent_axis(axes, "x")
-    axes.set_xlabel(f"difference at {at:,.0f} tokens (black: decided)")
+    axes.set_xlabel(f"difference at {at:,.0f} tokens (black: significant)")

@@ -8,7 +8,9 @@ from typing import Any
 
 import numpy as np
 
-from entigraph.analysis.document_bootstrap import Resampling, difference_block
+from entigraph.analysis.document_bootstrap import Resampling, difference_deviations
+from entigraph.analysis.referee.cost_levels import build_levels, seed_answers
+from entigraph.analysis.referee.method_comparisons import CostLevel, Scatter, compare_pair, seed_scatter
 from entigraph.analysis.scaling.bootstrap import FittedCurve, load_arrays
 from entigraph.analysis.scaling.forecast import fit_resampled, form_by_name, mean_dollars_per_token
 from entigraph.analysis.study_runs import StudyRun, by_augmenter
@@ -17,18 +19,25 @@ from entigraph.analysis.study_runs import StudyRun, by_augmenter
 def compare_augmenters(
     runs: Sequence[StudyRun], forecasts: Sequence[dict[str, Any]], resampling: Resampling
 ) -> list[dict[str, Any]]:
-    """Returns every pair of augmenters, the more processed one first, at every budget that both have."""
+    """Returns a comparison of every pair of augmenters, in `by_augmenter` order, the later one minus the earlier.
+
+    At equal tokens they are compared at every shared budget. `scatter` says what the interval contains of the scatter
+    between runs: "fit" (about the fitted curves), "seeds" (about the means of augmenters and seeds, where a curve is
+    missing), or None: with one seed and no curve it is unknown, and the interval is over documents alone.
+    """
     by_name = by_augmenter(runs)
     chosen = {forecast["augmenter"]: forecast["chosen"] for forecast in forecasts if "chosen" in forecast}
     curves = {
         name: fit_resampled(name, form_by_name(form), load_arrays(by_name[name]), resampling)
         for name, form in chosen.items()
     }
+    scatter = seed_scatter(build_levels(runs, {}, "tokens"))
     comparisons: list[dict[str, Any]] = []
     for other, one in combinations(by_name, 2):
-        noise = hypot(*(curves[name].noise if name in curves else 0.0 for name in (one, other)))
-        comparisons += compare_at_equal_tokens(by_name[one], by_name[other], noise, resampling)
-        if one in curves and other in curves:
+        fitted = one in curves and other in curves
+        noise = hypot(curves[one].noise, curves[other].noise) if fitted else None
+        comparisons += compare_at_equal_tokens(by_name[one], by_name[other], noise, scatter, resampling)
+        if fitted:
             prices = [mean_dollars_per_token(by_name[name]) for name in (one, other)]
             comparisons += compare_at_equal_dollars(
                 (one, other), (curves[one], curves[other]), [price for price in prices if price], resampling
@@ -37,36 +46,47 @@ def compare_augmenters(
 
 
 def compare_at_equal_tokens(
-    one: Sequence[StudyRun], other: Sequence[StudyRun], noise: float, resampling: Resampling
+    one: Sequence[StudyRun], other: Sequence[StudyRun], noise: float | None, scatter: Scatter, resampling: Resampling
 ) -> Iterator[dict[str, Any]]:
-    """Compares runs of one seed and budget question by question; `noise` is the scatter of runs beyond questions."""
+    """Compares runs of one seed and budget question by question.
+
+    `noise` is the standard deviation between runs that sampling of questions does not explain; None without curves.
+    """
     others = {(run.budget, run.seed, run.questions_key): run for run in other}
     pairs = [(run, others[key]) for run in one if (key := (run.budget, run.seed, run.questions_key)) in others]
     for budget in sorted({run.budget for run, _ in pairs}):
         matched = [pair for pair in pairs if pair[0].budget == budget]
-        differences = [
-            np.array(run.correct, dtype=float) - np.array(against.correct, dtype=float) for run, against in matched
-        ]
-        draws = np.mean(
-            [
-                difference.mean()
-                + difference_block(run.questions_key, difference, run.documents).deviations(resampling.resamples)[:, 0]
-                for (run, _), difference in zip(matched, differences, strict=True)
-            ],
-            axis=0,
+        names = matched[0][0].augmenter, matched[0][1].augmenter
+        level = CostLevel(
+            budget,
+            {name: {pair[side].seed: seed_answers(pair[side]) for pair in matched} for side, name in enumerate(names)},
         )
-        rng = np.random.default_rng(zlib.crc32(f"{budget}".encode()))
-        draws = draws + rng.normal(0, noise / np.sqrt(len(matched)), len(draws))
+        by_seed = compare_pair(level, "tokens", *names, scatter, resampling.confidence)
+        has_seeds = noise is None and "seeds" in by_seed.parts
         yield {
-            "one": matched[0][0].augmenter,
-            "other": matched[0][1].augmenter,
+            "one": names[0],
+            "other": names[1],
             "equal": "tokens",
             "at": budget,
-            "difference": float(np.mean([difference.mean() for difference in differences])),
-            "interval": resampling.interval(draws),
-            "questions": sum(len(difference) for difference in differences),
+            "difference": by_seed.difference,
+            "interval": [*by_seed.interval] if has_seeds else resampled_interval(matched, noise or 0.0, resampling),
+            "scatter": "fit" if noise is not None else "seeds" if has_seeds else None,
+            "questions": by_seed.questions,
             "runs": len(matched),
         }
+
+
+def resampled_interval(pairs: Sequence[tuple[StudyRun, StudyRun]], noise: float, resampling: Resampling) -> list[float]:
+    """Returns the interval of the mean difference of pairs of runs, over documents and by the `noise` of runs."""
+    draws = []
+    for run, reference in pairs:
+        difference = np.array(run.correct, dtype=float) - np.array(reference.correct, dtype=float)
+        deviations = difference_deviations(run.questions_key, difference, run.documents, resampling)
+        draws.append(difference.mean() + deviations)
+    rng = np.random.default_rng(zlib.crc32(f"{pairs[0][0].budget}".encode()))
+    return resampling.interval(
+        np.mean(draws, axis=0) + rng.normal(0, noise / np.sqrt(len(pairs)), resampling.resamples)
+    )
 
 
 def compare_at_equal_dollars(
@@ -78,7 +98,7 @@ def compare_at_equal_dollars(
     dollars = min(curve.data.tokens.max() * price for curve, price in zip(curves, prices, strict=True))
     tokens = [np.array([dollars / price]) for price in prices]
     if any(at < curve.data.tokens.min() for at, curve in zip(tokens, curves, strict=True)):
-        return  # the expensive augmenter was not measured at so few tokens
+        return  # the more expensive augmenter has no runs at this few tokens
     draws = [curve.draw_curves(at)[:, 0] for curve, at in zip(curves, tokens, strict=True)]
     count = min(map(len, draws))
     fitted = [curve.at(at)[0] for curve, at in zip(curves, tokens, strict=True)]
@@ -89,6 +109,7 @@ def compare_at_equal_dollars(
         "at": dollars,
         "difference": float(fitted[0] - fitted[1]),
         "interval": resampling.interval(draws[0][:count] - draws[1][:count]),
+        "scatter": "fit",
         "questions": len(np.concatenate([block.documents for block in curves[0].data.blocks])),
         "runs": curves[0].data.runs,
     }

@@ -44,7 +44,7 @@ def draw_main_panel(axes: Axes, curve: Curve) -> None:
         label = figures.display_name(name) + (describe_fit(fit) if fit else "")
         figures.plot_series(axes, name, index, points, *POINT, zorder=3, label=label)
     draw_reference_lines(axes, curve)
-    axes.set_ylabel("closed-book accuracy")
+    axes.set_ylabel(curve["accuracy_label"])
     axes.set_xlabel("synthetic tokens")
     axes.set_title("All questions", fontsize=9)
     format_axes(axes, curve)
@@ -161,7 +161,7 @@ def draw_forecasts(curve: Mapping[str, Any], out: Path) -> None:
     for axes, forecast in zip(panels[0], reversed(forecasts), strict=True):
         runs = [run for run in curve["runs"] if run["augmenter"] == forecast["augmenter"]]
         draw_forecast_panel(axes, forecast, runs, style_index(curve, forecast["augmenter"]))
-    panels[0, 0].set_ylabel("closed-book accuracy")
+    panels[0, 0].set_ylabel(curve["accuracy_label"])
     panels[0, 0].legend(frameon=False, fontsize=8, loc="upper left")
     figure.suptitle(f"Forecasts, {100 * forecasts[0]['curve']['confidence']:.0f}% bands", fontsize=10)
     figures.save_figure(figure, out, "forecast", curve["footer"])

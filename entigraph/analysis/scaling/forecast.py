@@ -189,8 +189,15 @@ def compare_forecast(curve: FittedCurve, data: RunArrays, ahead: Vector, resampl
 
 
 def tokens_to_target(target: float, curve: FittedCurve, grid: Vector, resampling: Resampling) -> dict[str, Any]:
-    """Returns the tokens at which the curve reaches an accuracy; null if it does not within the forecast."""
-    tokens = [first_crossing(row, target, grid) for row in (curve.at(grid), *curve.draw_curves(grid))]
+    """Returns the tokens at which the curve reaches an accuracy; null if it does not within the forecast.
+
+    An accuracy that the curve has at the smallest budget was reached somewhere at or below it: also null, `below`.
+    """
+    fitted = curve.at(grid)
+    if fitted[0] >= target:
+        unknown = dict.fromkeys(("tokens", "low", "high"))
+        return {"accuracy": target, **unknown, "share_of_draws": 1.0, "up_to": int(grid[-1]), "below": int(grid[0])}
+    tokens = [first_crossing(row, target, grid) for row in (fitted, *curve.draw_curves(grid))]
     low, high = np.quantile(tokens[1:], resampling.quantiles, method="nearest")
     return {
         "accuracy": target,
@@ -199,6 +206,7 @@ def tokens_to_target(target: float, curve: FittedCurve, grid: Vector, resampling
         "high": finite_or_none(high),
         "share_of_draws": float(np.isfinite(tokens[1:]).mean()),
         "up_to": int(grid[-1]),
+        "below": None,
     }
 
 

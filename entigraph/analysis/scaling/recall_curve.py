@@ -5,7 +5,7 @@ from pathlib import Path
 from statistics import mean
 from typing import Any
 
-from entigraph.analysis.study_runs import StudyRun, largest_runs, standard_error
+from entigraph.analysis.study_runs import StudyRun, largest_runs, load_base_scores, standard_error
 from entigraph.reporting import figures
 from entigraph.reporting.figures import BLACK, DISPLAY_NAMES, GRAY
 
@@ -28,8 +28,7 @@ def build_recall_curve(runs: Sequence[StudyRun]) -> dict[str, Any] | None:
     retrieval = first_scores[open_book[0]]["retrieval"]
     unit = "evidence" if retrieval["evidence"]["recall"] is not None else "article"
     closed = closed_book_task(first_scores)
-    base = [scores for scores in {run.seed: run.base_model_scores for run in runs}.values() if scores]
-    models: list[tuple[str, int | None, Sequence[Scores]]] = [("base", None, base)]
+    models: list[tuple[str, int | None, Sequence[Scores]]] = [("base", None, load_base_scores(runs))]
     models += [(name, group[0].budget, [run.scores for run in group]) for name, group in largest_runs(runs).items()]
     return {
         "recall_of": unit,
@@ -64,7 +63,6 @@ def average_task(scores: Sequence[Scores], task: str) -> dict[str, Any]:
     return {
         "accuracy": mean(accuracies),
         "stderr": standard_error(accuracies, scores[0][task]["stderr"]),
-        "questions": sum(run_scores[task]["questions"] for run_scores in scores),
         "overflowed": sum(run_scores[task]["overflowed"] for run_scores in scores),
         "seeds": len(scores),
     }

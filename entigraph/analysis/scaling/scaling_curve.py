@@ -14,6 +14,7 @@ from entigraph.analysis.scaling.study_tables import fit_lines
 from entigraph.analysis.series import describe_differences
 from entigraph.analysis.study_runs import (
     StudyRun,
+    accuracy_label,
     build_points,
     figure_footer,
     figure_note,
@@ -113,8 +114,8 @@ def build_curve(context: AnalysisContext, settings: ScalingCurve) -> dict[str, A
     `base`, `baselines`: the base model and other models on the same questions. `data_losses`: what the runs leave out.
     `fits`: the log-linear fit of each augmenter. `forecasts`: its best form, with bands and past forecasts.
     `comparisons`: differences between augmenters. `losses`: perplexity before and after. `label`, `notes`: disclaimers
-    and remarks. `footer`: the text below its figures. `settings`, `varies`: what the runs have in common, and what may
-    differ. The caller adds `summary`, the study in five lines.
+    and remarks. `accuracy_label`: what the curve shows. `footer`: the text below its figures. `settings`, `varies`:
+    what the runs have in common, and what may differ. The caller adds `summary`, the study in five lines.
     """
     from entigraph.analysis.document_bootstrap import Resampling
     from entigraph.analysis.scaling.comparison import compare_augmenters
@@ -126,6 +127,7 @@ def build_curve(context: AnalysisContext, settings: ScalingCurve) -> dict[str, A
     forecasts = build_forecasts(fitted_runs, resampling, settings.forecast_to, settings.targets)
     return {
         "label": figure_note(runs),
+        "accuracy_label": accuracy_label(runs[0]),
         "points": [asdict(point) for point in build_points(runs)],
         "base": summarize_base_model(runs),
         "baselines": summarize_references(context.study, context.root, runs[0].task),

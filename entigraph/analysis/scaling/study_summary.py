@@ -1,4 +1,4 @@
-"""A study in five lines: what was asked, of which model, with which texts and cost, what is decided and what is not."""
+"""A five-line summary of a study: question, model, texts and cost, significant and non-significant differences."""
 
 import re
 from collections.abc import Iterable, Mapping, Sequence
@@ -15,36 +15,38 @@ NORMAL_QUANTILE = 1.96  # two-sided, 95%
 
 DIGEST = re.compile(r"-[0-9a-f]{8}$")
 
-Difference = tuple[str, Mapping[str, Any]]  # what is compared, and an entry with `difference` and `interval`
+Difference = tuple[str, Mapping[str, Any]]  # label, and an entry with `difference` and `interval`
 
 
 def summarize_study(
     runs: Sequence[StudyRun], curve: Mapping[str, Any], pairs: Sequence[Mapping[str, Any]], confidence: float
 ) -> dict[str, str]:
-    """Returns the lines by heading. A difference is decided if its interval, at this confidence, excludes zero."""
-    differences = [*between_augmenters(curve), *to_base_model(pairs)]
-    decided = [text for text in map(describe_decided, differences) if text]
-    undecided = [name for name, entry in differences if not is_decided(entry)]
+    """Returns the summary lines by heading. A difference is significant if its interval excludes zero, unless the
+    scatter between runs is unknown. No difference is corrected for the number of comparisons.
+    """
+    differences = [*augmenter_differences(curve), *base_model_differences(pairs)]
+    significant = [describe_difference(difference) for difference in differences if is_significant(difference[1])]
+    others = [describe_other(difference) for difference in differences if not is_significant(difference[1])]
     if not differences:
-        decided = [f"nothing: {why_nothing_is_compared(runs)}"]
-    elif decided:
-        decided[-1] += f" ({100 * confidence:g}% intervals over documents)"
+        significant = [f"nothing: {no_comparison_reason(runs)}"]
+    elif significant:
+        significant[-1] += f" ({100 * confidence:g}% intervals, not corrected for their number)"
     else:
-        decided = ["nothing"]
+        significant = ["nothing"]
     if all_at_chance(runs):
-        undecided.insert(0, "nothing differs from chance")
+        others.insert(0, "all accuracies are within noise of chance")
     return {
         "Question": describe_question(runs),
         "Model": describe_model(runs[0]),
         "Texts": describe_texts(runs),
-        "Decided": "; ".join(decided) + ".",
-        "Not decided": ("; ".join(undecided) or "no comparison of this study") + ".",
+        "Significant": "; ".join(significant) + ".",
+        "Not significant": ("; ".join(others) or "none") + ".",
     }
 
 
-def why_nothing_is_compared(runs: Sequence[StudyRun]) -> str:
+def no_comparison_reason(runs: Sequence[StudyRun]) -> str:
     if is_pipeline_check(figure_note(runs)):
-        return "no accuracies are compared, because the offline writer does not understand these documents"
+        return "no accuracies are compared, because the offline writer only rearranges these documents"
     if len(list_augmenters(runs)) == 1:
         return "the study has one augmenter, and its base model was not evaluated"
     return "no two augmenters have runs with the same questions, budget and seed, and no base model was evaluated"
@@ -75,17 +77,23 @@ def describe_texts(runs: Sequence[StudyRun]) -> str:
     documents = " or ".join(sorted({f"{counts['documents']:,}" for counts in corpora})) or "unknown"
     several = f" in each of {len(corpora)} corpora" if len(corpora) > 1 else ""
     manifests = [read_manifest(folder) for folder in distinct_folders(runs, "synthesis")]
-    writers = sorted({writer for manifest in manifests if (writer := writer_name(manifest))})
     tokens = sum(manifest["counts"].get("tokens", 0) for manifest in manifests)
+    writers = " and ".join(list_writers(runs)) or "(no writer)"
     return (
         f"{documents} documents{several}, {runs[0].score['questions']:,} questions; "
-        f"{abbreviate(float(f'{tokens:.3g}'))} synthetic tokens by {' and '.join(writers) or 'no writer'}, "
+        f"{abbreviate(float(f'{tokens:.3g}'))} synthetic tokens by {writers}, "
         f"{describe_cost([manifest['counts'].get('dollars') for manifest in manifests])}."
     )
 
 
 def distinct_folders(runs: Iterable[StudyRun], stage: str) -> list[Path]:
     return list(dict.fromkeys(folder for run in runs if (folder := run.finished_folder(stage))))
+
+
+def list_writers(runs: Iterable[StudyRun]) -> list[str]:
+    """Returns the names of the writers of the runs' texts."""
+    names = (writer_name(read_manifest(folder)) for folder in distinct_folders(runs, "synthesis"))
+    return sorted({name for name in names if name})
 
 
 def writer_name(manifest: Mapping[str, Any]) -> str:
@@ -95,12 +103,12 @@ def writer_name(manifest: Mapping[str, Any]) -> str:
 
 def describe_cost(dollars: Sequence[float | None]) -> str:
     if any(cost is None for cost in dollars):
-        return "at an unknown cost"
+        return "cost unknown"
     total = sum(cost for cost in dollars if cost)
-    return render_dollars(total) if total else "free of charge"
+    return render_dollars(total) if total else "no cost"
 
 
-def between_augmenters(curve: Mapping[str, Any]) -> list[Difference]:
+def augmenter_differences(curve: Mapping[str, Any]) -> list[Difference]:
     """Returns the comparison of each two augmenters at the largest budget that both have."""
     largest: dict[tuple[str, str], Mapping[str, Any]] = {}
     for entry in curve["comparisons"]:
@@ -108,29 +116,41 @@ def between_augmenters(curve: Mapping[str, Any]) -> list[Difference]:
         if entry["equal"] == "tokens" and (key not in largest or entry["at"] > largest[key]["at"]):
             largest[key] = entry
     return [
-        (f"{one} against {other} at {abbreviate(entry['at'])} tokens", entry) for (one, other), entry in largest.items()
+        (f"{one} vs. {other} at {abbreviate(entry['at'])} tokens", entry) for (one, other), entry in largest.items()
     ]
 
 
-def to_base_model(pairs: Sequence[Mapping[str, Any]]) -> list[Difference]:
-    return [(f"{pair['one']} against the base model", pair) for pair in pairs if pair["other"] == "base"]
+def base_model_differences(pairs: Sequence[Mapping[str, Any]]) -> list[Difference]:
+    return [
+        (f"{pair['one']} (best of {pair['best_of'][0]} runs) vs. the base model", pair)
+        for pair in pairs
+        if pair["other"] == "base"
+    ]
 
 
-def is_decided(entry: Mapping[str, Any]) -> bool:
+def is_significant(entry: Mapping[str, Any]) -> bool:
     low, high = entry["interval"]
-    return bool(low > 0 or high < 0)
+    return bool(low > 0 or high < 0) and not lacks_scatter(entry)
 
 
-def describe_decided(difference: Difference) -> str:
+def lacks_scatter(entry: Mapping[str, Any]) -> bool:
+    """Returns whether the scatter between the runs of an augmenter is unknown."""
+    return entry.get("scatter", "") is None
+
+
+def describe_other(difference: Difference) -> str:
     name, entry = difference
-    if not is_decided(entry):
-        return ""
+    return f"{name} (one seed)" if lacks_scatter(entry) else name
+
+
+def describe_difference(difference: Difference) -> str:
+    name, entry = difference
     low, high = entry["interval"]
     return f"{name}: {100 * entry['difference']:+.1f} points ({100 * low:+.1f} to {100 * high:+.1f})"
 
 
 def all_at_chance(runs: Sequence[StudyRun]) -> bool:
-    """Returns whether every run's accuracy is within 1.96 standard errors, over documents, of chance."""
+    """Returns whether every run's accuracy is within 1.96 standard errors (clustered by document) of chance."""
     return all(
         abs(run.score["accuracy"] - run.score["chance"]) <= NORMAL_QUANTILE * run.score["stderr"] for run in runs
     )

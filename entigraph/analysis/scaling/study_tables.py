@@ -128,8 +128,10 @@ def forecast_lines(forecast: Mapping[str, Any]) -> list[str]:
     """Returns how well past forecasts did, and which targets the last one reaches."""
     lines = []
     if forecast.get("held_out"):
-        worst = max(forecast["held_out"], key=lambda held_out: abs(held_out["error"]))
-        inside, count = (sum(held_out[key] for held_out in forecast["held_out"]) for key in ("inside", "runs"))
+        # The last form of a budget is the one chosen on it; the line before it forecasts the same runs again.
+        chosen = {(entry["fitted_to"], entry["times"]): entry for entry in forecast["held_out"]}.values()
+        worst = max(chosen, key=lambda held_out: abs(held_out["error"]))
+        inside, count = (sum(held_out[key] for held_out in chosen) for key in ("inside", "runs"))
         lines.append(
             f"past forecasts, {forecast['augmenter']}: {inside} of {count} runs inside their band; largest error "
             f"{100 * worst['error']:+.1f} points ({worst['form']} fitted to {worst['fitted_to']:,}, at {worst['at']:,})"

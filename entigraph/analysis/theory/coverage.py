@@ -18,7 +18,7 @@ import numpy as np
 
 from entigraph.analysis.base import AnalysisContext
 from entigraph.analysis.document_bootstrap import Vector
-from entigraph.analysis.study_runs import StudyRun, figure_note, run_folders, summarize_base_model
+from entigraph.analysis.study_runs import StudyRun, accuracy_label, figure_note, run_folders, summarize_base_model
 from entigraph.analysis.theory.knowledge_growth import Booleans, Growth, Integers, measure_growth, shortest_path_trees
 from entigraph.config.fields import check_minimums
 from entigraph.errors import DataError
@@ -70,6 +70,7 @@ class Coverage:
         base_accuracy = base["accuracy"] if base else None
         result = {
             "label": figure_note(context.runs),
+            "accuracy_label": accuracy_label(context.runs[0]),
             "base": base_accuracy,
             "window": self.window,
             "rows": rows,
@@ -345,7 +346,7 @@ def draw_coverage(result: Mapping[str, Any], out: Path) -> None:
         figures.format_percent_axis(axes)
         axes.set_ylim(0, 1)
         axes.legend(frameon=False, fontsize=8, loc="upper left")
-    left.set_ylabel("closed-book accuracy")
+    left.set_ylabel(result["accuracy_label"])
     figures.save_figure(figure, out, "coverage", result["label"])
 
 

@@ -25,9 +25,11 @@ class SPA(KindsAugmenter):
     """Writes a text of each of the `kinds` about each document in each of `rounds` rounds; null: up to the budget.
 
     From the paper and its repository: the seven kinds, one request per text with the document alone, k samples of each
-    at temperature 1.0 (top-p 1.0, which is the default of most endpoints). There, a run is defined by k samples per
-    document and prompt, and the authors train two epochs. Ours: the wording of the prompts, the demand to state only
-    what the document supports, and the order in rounds, so that any token budget covers all documents and kinds evenly.
+    at temperature 1.0 (top-p 1.0, the default of most endpoints, in its QuALITY script; 0.95 in its SQuAD script).
+    There, a run is defined by k samples per document and prompt, and the authors train two epochs, with the title of
+    the document before each text. Ours: the text without the title, the wording of the prompts, the demand to state
+    only what the document supports, and the order in rounds, so that any token budget covers all documents and kinds
+    evenly.
     """
 
     name: str = "spa"
