@@ -39,7 +39,7 @@ def test_each_form_recovers_its_own_curve(form: LogLinear | Exponentials, parame
     fitted = form.fit(TOKENS, accuracies)
     assert form.predict(fitted, TOKENS) == pytest.approx(accuracies, abs=0.01), "breakpoints are searched on a grid"
     assert fitted[0, :2] == pytest.approx(truth[0, :2], rel=0.15)
-    others = [other for other in FORMS if len(other.names) < len(form.names)]
+    others = [other for other in FORMS if len(other.parameter_names) < len(form.parameter_names)]
     errors = [np.abs(other.predict(other.fit(TOKENS, accuracies), TOKENS) - accuracies).max() for other in others]
     assert all(error > 0.01 for error in errors), "no simpler form does as well"
 

@@ -29,7 +29,7 @@ def row_of(out: Path, kind: str) -> dict[str, object]:
     return dict(row)
 
 
-def test_overlap_matches_a_count_with_sets(tmp_path: Path, tokenizer: Path) -> None:
+def test_overlap_matches_brute_force(tmp_path: Path, tokenizer: Path) -> None:
     rng = random.Random(0)
     documents = {f"d{number}": "".join(rng.choices("abce", k=300)) for number in range(4)}
     texts = [(name, kind, "".join(rng.choices("abcd-", k=rng.randrange(0, 90)))) for name in documents
@@ -39,7 +39,7 @@ def test_overlap_matches_a_count_with_sets(tmp_path: Path, tokenizer: Path) -> N
     for size in (2, 4, 7):
         shared = tokens = 0
         for name, kind, text in texts:
-            source = " " + documents[name]  # the tokenizer begins a text with a space
+            source = " " + documents[name]  # the tokenizer prepends a space
             known = {source[start : start + size] for start in range(len(source) - size + 1)}
             padded = " " + text if text else ""
             if kind == "pair":
@@ -75,21 +75,21 @@ def test_hashes_depend_on_content_and_order() -> None:
     assert hash_ngrams(one, 2) != hash_ngrams(other, 2) and len(hash_ngrams(one, 3)) == 0
 
 
-def test_standard_error_matches_resampled_documents() -> None:
+def test_standard_error_matches_bootstrap() -> None:
     rng = np.random.default_rng(0)
     tokens, shares = rng.integers(100, 1000, size=40), rng.beta(2, 8, size=40)
     overlap = OverlapCounts()
     for number, (count, share) in enumerate(zip(tokens, shares, strict=True)):
         overlap.add(str(number), int(count), np.array([round(count * share)]))
     samples = rng.integers(0, 40, size=(4000, 40))
-    redrawn = (np.round(tokens * shares)[samples].sum(axis=1) / tokens[samples].sum(axis=1)).std()
-    assert overlap.summarize([2])["stderr"]["2"] == pytest.approx(redrawn, rel=0.1)
+    bootstrap_stderr = (np.round(tokens * shares)[samples].sum(axis=1) / tokens[samples].sum(axis=1)).std()
+    assert overlap.summarize([2])["stderr"]["2"] == pytest.approx(bootstrap_stderr, rel=0.1)
 
 
 def test_invalid_options_and_missing_corpora_are_errors(tmp_path: Path) -> None:
-    for wrong in ({"sizes": []}, {"sizes": [2, 2]}, {"documents": 0}, {"tokenizer": str(tmp_path)}):
+    for options in ({"sizes": []}, {"sizes": [2, 2]}, {"documents": 0}, {"tokenizer": str(tmp_path)}):
         with pytest.raises(ConfigError):
-            Overlap(**wrong)  # type: ignore[arg-type]
+            Overlap(**options)  # type: ignore[arg-type]
     with pytest.raises(DataError, match="no synthetic corpus"):
         load_corpora(make_context(tmp_path))
 

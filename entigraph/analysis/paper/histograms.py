@@ -1,7 +1,7 @@
-"""Documents by their size, their entities and their synthetic tokens (paper Fig. 7)."""
+"""Histograms over documents."""
 
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar
@@ -23,17 +23,17 @@ TITLES = {
     "entities": "Entities per document",
     "synthetic_tokens": "Synthetic tokens per document",
 }
-COLUMNS = {"corpus": "", "per document": "", "documents": ",", "mean": ",.0f", "least": ",.0f", "median": ",.0f",
-           "most": ",.0f"}  # fmt: skip
+COLUMNS = {"corpus": "", "per document": "", "documents": ",", "mean": ",.0f", "min": ",.0f", "median": ",.0f",
+           "max": ",.0f"}  # fmt: skip
 BINS = 20
 LINES = ("-", "--", "-.", ":")
 
-Counts = Mapping[str, Mapping[str, int]]  # by kind, then by document
+Counts = Mapping[str, Mapping[str, int]]  # measure -> document id -> value
 
 
 @dataclass(frozen=True, kw_only=True)
 class Histograms:
-    """Documents by their tokens, their entities and their synthetic tokens (paper Fig. 7)."""
+    """Histograms of document length, entities and synthetic tokens per document (paper Fig. 7)."""
 
     name: ClassVar[str] = "histograms"
 
@@ -46,43 +46,43 @@ class Histograms:
 
 
 def write_histograms(corpora: Sequence[WrittenCorpus], out: Path) -> list[str]:
-    counts = {corpus.name: dict(count_documents(corpus)) for corpus in corpora}
+    counts = {corpus.name: counts_per_document(corpus) for corpus in corpora}
     note = first_disclaimer(corpora)
     draw_histograms([(corpus.augmenter, counts[corpus.name]) for corpus in corpora], note, out)
     write_json(out / "histograms.json", {"label": note, "corpora": counts})
     rows = [
-        (name, kind.replace("_", " "), *summarize(list(values.values())))
-        for name, kinds in counts.items()
-        for kind, values in kinds.items()
+        (name, measure.replace("_", " "), *summarize(list(values.values())))
+        for name, measures in counts.items()
+        for measure, values in measures.items()
     ]
     rows += [
-        (f"paper ({published.HISTOGRAMS_SECTION})", kind.replace("_", " "), published.HISTOGRAM_DOCUMENTS, panel.mean,
-         None, None, None)
-        for kind, panel in published.HISTOGRAMS.items()
+        (f"paper ({published.HISTOGRAMS_SECTION})", measure.replace("_", " "), published.HISTOGRAM_DOCUMENTS,
+         panel.mean, None, None, None)
+        for measure, panel in published.HISTOGRAMS.items()
     ]  # fmt: skip
     table = write_table(out, "histograms", COLUMNS, rows)
-    source = "the paper prints no bar as a number; its means follow from its totals (§2.2, §3)"
+    source = "the paper gives no bar heights; its means are computed from its totals (§2.2, §3)"
     return [*table, source, *([f"note: {note}"] if note else [])]
 
 
-def count_documents(corpus: WrittenCorpus) -> Iterator[tuple[str, dict[str, int]]]:
-    """Yields counts by document. A document without texts counts 0; without graphs there is no count of entities."""
+def counts_per_document(corpus: WrittenCorpus) -> dict[str, dict[str, int]]:
+    """Returns each measure's value per document: 0 for a document without texts; no `entities` without graphs."""
     tokenizer = corpus.load_tokenizer()
     source = {
         document.id: len(tokenizer.encode(document.text, add_special_tokens=False).ids)
         for document in corpus.documents()
     }
-    yield "source_tokens", source
+    counts = {"source_tokens": source}
     file = corpus.folder / "graphs.jsonl"
     if graphs := list(read_jsonl(file, EntityGraph)) if file.exists() else []:
         entities: dict[str, set[str]] = {name: set() for name in source}
         for graph in graphs:
             entities[source_document_id(graph.document_id, source)].update(name.casefold() for name in graph.entities)
-        yield "entities", {name: len(names) for name, names in entities.items()}
+        counts["entities"] = {name: len(names) for name, names in entities.items()}
     tokens = Counter(dict.fromkeys(source, 0))
     for text in corpus.texts():
         tokens[text.document_id] += text.tokens
-    yield "synthetic_tokens", dict(tokens)
+    return {**counts, "synthetic_tokens": dict(tokens)}
 
 
 def summarize(values: Sequence[int]) -> tuple[float, ...]:
@@ -91,26 +91,26 @@ def summarize(values: Sequence[int]) -> tuple[float, ...]:
 
 
 def draw_histograms(counts: Sequence[tuple[str, Counts]], note: str | None, out: Path) -> None:
-    """Draws the corpora of one augmenter (those of several seeds) as one histogram; `counts` are by augmenter."""
+    """Draws one histogram per augmenter, pooled over its corpora (seeds). `counts` holds (augmenter, counts) pairs."""
     from matplotlib.ticker import MaxNLocator
 
     figure, (panels,) = figures.create_figure(1, 3, figsize=(10.4, 3.5))
-    for axes, (kind, title) in zip(panels, TITLES.items(), strict=True):
+    for axes, (measure, title) in zip(panels, TITLES.items(), strict=True):
         values: dict[str, list[int]] = {}
-        for augmenter, kinds in counts:
-            if kind in kinds:
-                values.setdefault(augmenter, []).extend(kinds[kind].values())
+        for augmenter, measures in counts:
+            if measure in measures:
+                values.setdefault(augmenter, []).extend(measures[measure].values())
         draw_outlines(axes, values)
         axes.set_title(title, fontsize=9)
         axes.xaxis.set_major_locator(MaxNLocator(5, integer=True))
         figures.format_count_axis(axes)
         figures.add_grid(axes, "y")
-        low, high = published.HISTOGRAMS[kind].axis
+        low, high = published.HISTOGRAMS[measure].axis
         axes.set_xlabel(
             f"paper's axis: {figures.abbreviate(low)} to {figures.abbreviate(high)}", fontsize=7.5, color=GRAY
         )
     panels[0].set_ylabel("documents")
-    figure.suptitle("Documents by size, entities and synthetic tokens (paper Fig. 7)", fontsize=10)
+    figure.suptitle("Length, entities and synthetic tokens per document (paper Fig. 7)", fontsize=10)
     figures.save_figure(figure, out, "histograms", note)
 
 

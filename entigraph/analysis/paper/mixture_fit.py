@@ -52,7 +52,7 @@ def write_mixture_fit(points: int, runs: Sequence[StudyRun], out: Path) -> list[
     draw_published_fit(paper_axes, tokens, parameters)
     fits = fit_study(study_axes, fitted_runs) if study_axes is not None else []
     figures.save_figure(figure, out, "mixture_fit", study_note(fitted_runs))
-    paper_parameters, names = published.fit_parameters(), published.FIT_FORM.names
+    paper_parameters, names = published.fit_parameters(), published.FIT_FORM.parameter_names
     error = float(np.abs(parameters / paper_parameters - 1).max())
     low, high = plateau_interval(tokens, parameters)
     result = {
@@ -130,11 +130,14 @@ def fit_study(axes: Axes, runs: Sequence[StudyRun]) -> list[dict[str, Any]]:
 
 def fit_form(form: CurveForm, tokens: Vector, accuracy: Vector, budgets: int) -> tuple[dict[str, Any], Vector | None]:
     """Returns `missing`, the reason, if the form cannot be fitted; it needs more budgets than it has parameters."""
-    if budgets <= len(form.names):
-        return {"form": form.name, "missing": f"{len(form.names)} parameters need more than {budgets} budgets"}, None
+    if budgets <= len(form.parameter_names):
+        return {
+            "form": form.name,
+            "missing": f"{len(form.parameter_names)} parameters need more than {budgets} budgets",
+        }, None
     parameters = form.fit(tokens, accuracy[None])[0]
     if not np.isfinite(parameters).all():
         return {"form": form.name, "missing": "the fit did not converge"}, None
     error = accuracy - form.predict(parameters[None], tokens)[0]
-    values = dict(zip(form.names, parameters.tolist(), strict=True))
+    values = dict(zip(form.parameter_names, parameters.tolist(), strict=True))
     return {"form": form.name, "parameters": values, "rms": float(np.sqrt((error**2).mean()))}, parameters

@@ -1,4 +1,4 @@
-"""The paper's Table 1: how much text other studies continue pretraining on, compared with a small corpus."""
+"""The paper's Table 1."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -17,7 +17,7 @@ COLUMNS = {"study": "", "parameters": "", "tokens from": ",.0f", "tokens to": ",
 
 @dataclass(frozen=True, kw_only=True)
 class Survey:
-    """The paper's Table 1: the tokens of other continued pretraining studies."""
+    """Continued-pretraining tokens of other studies, next to the paper's small corpus (paper Table 1)."""
 
     name: ClassVar[str] = "survey"
 
@@ -30,23 +30,24 @@ class Survey:
         draw_survey(rows, out)
         write_json(out / "survey.json", {"section": published.SURVEY_SECTION, "rows": [asdict(row) for row in rows]})
         table = write_table(out, "survey", COLUMNS, [(row.study, row.models, *row.tokens) for row in rows])
-        factor = min(row.tokens[0] for row in rows[:-1]) / rows[-1].tokens[1]
+        *others, paper = rows  # the paper uses the fewest tokens
+        factor = min(row.tokens[0] for row in others) / paper.tokens[1]
         source = f"{published.PAPER}, {published.SURVEY_SECTION}"
-        return [*table, f"{source}: the smallest other study uses {factor:,.0f} times the paper's tokens"]
+        return [*table, f"{source}: the smallest other study trains on {factor:,.0f}x as many tokens as the paper"]
 
 
 def draw_survey(rows: Sequence[published.SurveyRow], out: Path) -> None:
     figure, ((axes,),) = figures.create_figure(figsize=(6.4, 3.4))
-    for place, row in enumerate(rows):
+    for y, row in enumerate(rows):
         color = BLUE if row is rows[-1] else GRAY
-        axes.plot(row.tokens, [place, place], color=color, marker="o", linewidth=2)
-        axes.annotate(row.models, (row.tokens[1], place), (8, -3), textcoords="offset points", fontsize=7.5, color=GRAY)
+        axes.plot(row.tokens, [y, y], color=color, marker="o", linewidth=2)
+        axes.annotate(row.models, (row.tokens[1], y), (8, -3), textcoords="offset points", fontsize=7.5, color=GRAY)
     axes.set_yticks(range(len(rows)), [row.study for row in rows])
     axes.invert_yaxis()
     axes.set_xscale("log")
     axes.set_xlim(5e5, 1e13)
     figures.format_count_axis(axes)
     figures.add_grid(axes, "x")
-    axes.set_xlabel("unique tokens of continued pretraining")
+    axes.set_xlabel("unique continued-pretraining tokens")
     axes.set_title(f"Parameters and tokens ({published.PAPER}, {published.SURVEY_SECTION})", fontsize=9)
     figures.save_figure(figure, out, "survey")

@@ -10,6 +10,7 @@ exponentials_1..3 a - b1 exp(-n/t1) - ... (the paper's form, App. G.1, with r = 
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import combinations
+from typing import Protocol
 
 import numpy as np
 
@@ -18,19 +19,36 @@ from entigraph.analysis.document_bootstrap import Vector
 BREAKPOINTS = 32  # candidate breakpoints, evenly spaced in ln(tokens) over the measured range
 SCALES = 12  # starting values of a time scale, evenly spaced in ln(tokens) over its bounds
 SCALE_MARGIN = 30.0  # a time scale lies between the fewest tokens / 30 and 30 times the most
-REFINED_STARTS = 3  # how many of the best starts are refined
+REFINED_STARTS = 3  # number of starting points that are refined
 TOLERANCE, RESAMPLE_TOLERANCE = 1e-14, 1e-8  # relative tolerance of the optimizer
 MAX_EVALUATIONS = 2000
 
 
+class CurveForm(Protocol):
+    """A form, fitted to many sets of accuracies at once that were measured at the same token counts."""
+
+    @property
+    def name(self) -> str: ...
+
+    @property
+    def formula(self) -> str: ...
+
+    @property
+    def parameter_names(self) -> Sequence[str]: ...
+
+    def fit(self, tokens: Vector, accuracies: Vector, start: Vector | None = None) -> Vector:
+        """Maps (runs,) and (sets, runs) to (sets, parameters); NaN rows did not converge.
+
+        `start`: parameters fitted to similar data.
+        """
+
+    def predict(self, parameters: Vector, tokens: Vector) -> Vector:
+        """Maps (sets, parameters) and (points,) to (sets, points)."""
+
+
 @dataclass(frozen=True)
 class LogLinear:
-    """a + b ln n between its breakpoints, constant outside them. `names` are those of the parameters, by column.
-
-    All forms fit many sets of accuracies, measured at the same token counts, at once: `fit` maps (runs,), (sets, runs)
-    to (sets, parameters), where `start` is a fit to a similar set and a row is NaN if its fit did not converge, and
-    `predict` maps (sets, parameters), (points,) to (sets, points).
-    """
+    """a + b ln n between its breakpoints, constant outside them."""
 
     flat_start: bool = False
     flat_end: bool = False
@@ -50,7 +68,7 @@ class LogLinear:
         return "a + b ln n" + (f", flat at {' and '.join(ends)}" if ends else "")
 
     @property
-    def names(self) -> Sequence[str]:
+    def parameter_names(self) -> Sequence[str]:
         return ["a", "b", *["rises_from"] * self.flat_start, *["rises_to"] * self.flat_end]
 
     def fit(self, tokens: Vector, accuracies: Vector, start: Vector | None = None) -> Vector:
@@ -101,7 +119,7 @@ class Exponentials:
         return f"{self.terms} exponential{'s' * (self.terms > 1)}"
 
     @property
-    def names(self) -> Sequence[str]:
+    def parameter_names(self) -> Sequence[str]:
         numbers = range(1, self.terms + 1)
         return ["a", *(f"b{number}" for number in numbers), *(f"t{number}" for number in numbers)]
 
@@ -115,23 +133,17 @@ class Exponentials:
         bounds = np.array(
             [[0.0] * (1 + self.terms) + [low] * self.terms, [1.0] * (1 + self.terms) + [high] * self.terms]
         )
-        starts = self.starts(tokens, accuracy, low, high)
+        points = self.starting_points(tokens, accuracy, low, high)
         if start is not None:
-            starts = [self.with_log_scales(start), *starts[:1]]
+            points = [self.with_log_scales(start), *points[:1]]
         tolerance = TOLERANCE if start is None else RESAMPLE_TOLERANCE
-
-        def residual(point: Vector) -> Vector:
-            return self.curve(point, tokens) - accuracy
-
-        def jacobian(point: Vector) -> Vector:
-            return self.derivative(point, tokens)
-
         fits = [
             least_squares(
-                residual, np.clip(point, *bounds), jacobian, bounds, x_scale="jac",
+                lambda point: self.evaluate(point, tokens) - accuracy, np.clip(start_point, *bounds),
+                lambda point: self.jacobian(point, tokens), bounds, x_scale="jac",
                 xtol=tolerance, ftol=tolerance, gtol=tolerance, max_nfev=MAX_EVALUATIONS,
             )
-            for point in starts
+            for start_point in points
         ]  # fmt: skip
         best = min(fits, key=lambda fit: fit.cost)
         if not best.success:
@@ -140,7 +152,7 @@ class Exponentials:
         scales = np.exp(best.x[1 + self.terms :][order])
         return np.concatenate([best.x[:1], best.x[1 : 1 + self.terms][order], scales])
 
-    def starts(self, tokens: Vector, accuracy: Vector, low: float, high: float) -> list[Vector]:
+    def starting_points(self, tokens: Vector, accuracy: Vector, low: float, high: float) -> list[Vector]:
         from scipy.optimize import nnls
 
         candidates = []
@@ -154,20 +166,19 @@ class Exponentials:
         """Returns the parameters with log time scales, as the optimizer sees them."""
         return np.concatenate([parameters[: 1 + self.terms], np.log(parameters[1 + self.terms :])])
 
-    def curve(self, point: Vector, tokens: Vector) -> Vector:
+    def evaluate(self, point: Vector, tokens: Vector) -> Vector:
         decay = np.exp(-tokens[:, None] / np.exp(point[1 + self.terms :]))
         return np.asarray(point[0] - decay @ point[1 : 1 + self.terms])
 
-    def derivative(self, point: Vector, tokens: Vector) -> Vector:
+    def jacobian(self, point: Vector, tokens: Vector) -> Vector:
         ratio = tokens[:, None] / np.exp(point[1 + self.terms :])
         decay = np.exp(-ratio)
         return np.column_stack([np.ones_like(tokens), -decay, -point[1 : 1 + self.terms] * decay * ratio])
 
     def predict(self, parameters: Vector, tokens: Vector) -> Vector:
-        return np.stack([self.curve(self.with_log_scales(row), tokens) for row in parameters])
+        return np.stack([self.evaluate(self.with_log_scales(row), tokens) for row in parameters])
 
 
-CurveForm = LogLinear | Exponentials
 FORMS: Sequence[CurveForm] = (
     LogLinear(),
     LogLinear(flat_start=True),
@@ -179,10 +190,11 @@ FORMS: Sequence[CurveForm] = (
 )
 
 
-def corrected_aic(squares: float, runs: int, parameters: int) -> float:
-    """Returns the AICc of a least-squares fit, whose variance counts as a parameter; infinite if runs are too few."""
+def corrected_aic(residual_sum_of_squares: float, runs: int, parameters: int) -> float:
+    """Returns the AICc of a least-squares fit, whose variance counts as a parameter; infinite for too few runs."""
     count = parameters + 1
     if runs <= count + 1:
         return float("inf")
-    floor = runs * np.finfo(float).eps ** 2  # for points that lie exactly on the curve
-    return float(runs * np.log(max(squares, floor) / runs) + 2 * count + 2 * count * (count + 1) / (runs - count - 1))
+    floor = runs * np.finfo(float).eps ** 2  # avoids log(0) for a perfect fit
+    likelihood = runs * np.log(max(residual_sum_of_squares, floor) / runs)
+    return float(likelihood + 2 * count + 2 * count * (count + 1) / (runs - count - 1))

@@ -119,7 +119,7 @@ def describe_fit(form: CurveForm, data: RunArrays) -> dict[str, Any]:
 
     A form with as many parameters as there are budgets passes through all means, so it is not fitted.
     """
-    count = len(form.names)
+    count = len(form.parameter_names)
     entry: dict[str, Any] = {"form": form.name, "count": count}
     if data.distinct_budgets <= count:
         return {**entry, "missing": f"{count} parameters need more than {data.distinct_budgets} budgets"}
@@ -129,7 +129,7 @@ def describe_fit(form: CurveForm, data: RunArrays) -> dict[str, Any]:
     aicc = corrected_aic(fit.squared_error, data.runs, count)
     if not np.isfinite(aicc):
         return {**entry, "missing": f"{count} parameters need more than {data.runs} runs"}
-    parameters = dict(zip(form.names, fit.parameters.tolist(), strict=True))
+    parameters = dict(zip(form.parameter_names, fit.parameters.tolist(), strict=True))
     return {**entry, "parameters": parameters, "r2": fit.r2, "aicc": aicc}
 
 

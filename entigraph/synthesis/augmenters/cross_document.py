@@ -18,23 +18,23 @@ from entigraph.synthesis.base import Steps, WritingTask, render_document
 from entigraph.synthesis.document_parts import source_id
 
 WALK, CONTRAST = KINDS = ("cross_walk", "cross_contrast")
-UNLINKED = {
+NO_LINKS_REASON = {
     WALK: "no two documents have an entity in common",
     CONTRAST: "no two documents have entities whose names share a word",
 }
-MIN_LETTERS = 4  # of a word that makes two names confusable
+MIN_SHARED_WORD_LENGTH = 4  # letters, for `cross_contrast`
 
 
 @dataclass(frozen=True, kw_only=True)
 class CrossDocument(EntityAugmenter):
-    """Writes texts that connect `documents_per_text` documents by shared entities (`cross_walk`), and texts that tell
-    apart two entities of different documents whose names have a word in common (`cross_contrast`).
+    """Writes texts that connect `documents_per_text` documents by shared entities (`cross_walk`), and texts that
+    contrast two entities of different documents whose names have a word in common (`cross_contrast`).
 
-    From the paper (its abstract and secondary descriptions): entities link passages of different documents; texts are
-    written about walks over these links, with reasoning, and contrast entities; rare entities are covered too. Ours:
-    the prompts; names are equal ignoring case; a walk begins at each document in turn and follows the least used
-    entity; which entities are contrasted; whole documents or parts of `max_document_tokens` instead of passages. A text
-    belongs to the document at which it begins; a document that shares no entity has no text of that kind.
+    From the paper (abstract and secondary sources): passages of different documents are linked by entities; texts
+    follow walks over these links with reasoning, or contrast entities; rare entities are covered. Our choices: the
+    prompts; case-insensitive names; one walk per document in turn along the least-used entity; the choice of contrasted
+    entities; whole documents, or parts of `max_document_tokens`, as passages. A text belongs to the document at which
+    it begins; a document that shares no entity has no text of that kind.
     """
 
     name: str = "cross_document"
@@ -58,15 +58,17 @@ class CrossDocument(EntityAugmenter):
     def tasks(
         self, documents: Iterable[Document], graphs: Mapping[str, EntityGraph], seed: int
     ) -> Iterator[WritingTask]:
-        known = [document for document in documents if document.id in graphs]
-        links = EntityLinks(known, graphs)
+        with_graphs = [document for document in documents if document.id in graphs]
+        links = EntityLinks(with_graphs, graphs)
         rng, used = random.Random(f"walks/{seed}"), Counter[str]()
-        starts = [(document, kind) for kind in self.kinds for document in known if links.of(document, kind)]
+        starts = [
+            (document, kind) for kind in self.kinds for document in with_graphs if links.links_from(document, kind)
+        ]
         for kind in self.kinds:
             if not any(kind == possible for _, possible in starts):
                 raise DataError(
-                    f"augmenter={self.name}: no text of the kind {kind} is possible, because {UNLINKED[kind]}; leave "
-                    "it out of augmenter.kinds, or choose another augmenter"
+                    f"augmenter={self.name}: no text of the kind {kind} is possible, because {NO_LINKS_REASON[kind]}; "
+                    "leave it out of augmenter.kinds, or choose another augmenter"
                 )
         for sample in count():
             for start, kind in starts:
@@ -76,14 +78,15 @@ class CrossDocument(EntityAugmenter):
     def walk(
         self, start: Document, kind: str, links: "EntityLinks", used: Counter[str], rng: random.Random
     ) -> tuple[Sequence[Document], Sequence[str]]:
-        """Goes on from a document to others, each by the least used link. Returns the documents and the names."""
+        """Walks from a document to others along the least-used links. Returns the documents and entities on it."""
         path, names = [start], dict[str, None]()
         for _ in range(self.documents_per_text - 1 if kind == WALK else 1):
             visited = {source_id(document) for document in path}
-            links_on = [link for link in links.of(path[-1], kind) if source_id(link.document) not in visited]
-            if not links_on:
+            options = links.links_from(path[-1], kind)
+            candidates = [link for link in options if source_id(link.document) not in visited]
+            if not candidates:
                 break
-            link = min(links_on, key=lambda link: (used[link.key], rng.random()))
+            link = min(candidates, key=lambda link: (used[link.key], rng.random()))
             used[link.key] += 1
             path.append(link.document)
             names |= dict.fromkeys(link.names)
@@ -99,7 +102,7 @@ class CrossDocument(EntityAugmenter):
 
 @dataclass(frozen=True)
 class EntityLink:
-    """A way from one document to another, by the entities `names`: one in both documents, or one of each."""
+    """A link to another document: `names` is the shared entity, or one entity of each document."""
 
     names: Sequence[str]
     document: Document
@@ -110,35 +113,36 @@ class EntityLink:
 
 
 class EntityLinks:
-    """Where one can go from each document, by entities with the same name or with a word in common."""
+    """Links between documents: entities with the same name (`cross_walk`) or a word in common (`cross_contrast`)."""
 
     def __init__(self, documents: Sequence[Document], graphs: Mapping[str, EntityGraph]) -> None:
         self.graphs = graphs
-        self.known: dict[tuple[str, str], list[EntityLink]] = {}
-        self.holders: dict[str, list[tuple[str, Document]]] = {}
+        self.cache: dict[tuple[str, str], list[EntityLink]] = {}
+        self.mentions: dict[str, list[tuple[str, Document]]] = {}
         for document in documents:
             for name in graphs[document.id].entities:
                 for key in (name.casefold(), *confusable_words(name)):
-                    self.holders.setdefault(key, []).append((name, document))
+                    self.mentions.setdefault(key, []).append((name, document))
 
-    def of(self, document: Document, kind: str) -> Sequence[EntityLink]:
-        if (document.id, kind) not in self.known:
-            self.known[document.id, kind] = list(self.find(document, kind))
-        return self.known[document.id, kind]
+    def links_from(self, document: Document, kind: str) -> Sequence[EntityLink]:
+        if (document.id, kind) not in self.cache:
+            self.cache[document.id, kind] = list(self.find_links(document, kind))
+        return self.cache[document.id, kind]
 
-    def find(self, document: Document, kind: str) -> Iterator[EntityLink]:
+    def find_links(self, document: Document, kind: str) -> Iterator[EntityLink]:
         for name in self.graphs[document.id].entities:
             for key in [name.casefold()] if kind == WALK else confusable_words(name):
-                for other_name, other in self.holders[key]:
+                for other_name, other in self.mentions[key]:
                     same = other_name.casefold() == name.casefold()
-                    if source_id(other) != source_id(document) and same == (kind == WALK):
+                    linked = same if kind == WALK else not same
+                    if source_id(other) != source_id(document) and linked:
                         yield EntityLink([name] if same else [name, other_name], other)
 
 
 def confusable_words(name: str) -> list[str]:
     """Returns the words of a name of several words that other names may share."""
     words = dict.fromkeys(name.casefold().split())
-    return [word for word in words if len(word) >= MIN_LETTERS] if len(words) > 1 else []
+    return [word for word in words if len(word) >= MIN_SHARED_WORD_LENGTH] if len(words) > 1 else []
 
 
 @offline_task("connect the document with others", states_facts=True)

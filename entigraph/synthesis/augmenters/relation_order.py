@@ -21,8 +21,8 @@ Indices = tuple[int, ...]  # of the entities of a relation, ascending
 
 
 class Selection(StrEnum):
-    """Which relations come first: `shuffle`, `sample_by_importance` and `cover_first` below, and those that a student
-    knows worst (student_feedback.py).
+    """The order of relations: `uniform` (`shuffle`), `importance` (`sample_by_importance`), `coverage` (`cover_first`),
+    `adaptive` (highest student loss first, student_feedback.py).
     """
 
     uniform = "uniform"
@@ -43,25 +43,25 @@ def shuffle(document_id: str, entities: Sequence[str], size: int, seed: int) -> 
 
 
 def sample_by_importance(document: Document, entities: Sequence[str], size: int, seed: int) -> Iterator[Relation]:
-    """Yields all relations, each next one drawn among the rest with a probability proportional to its weight.
+    """Yields all relations, sampled without replacement with probability proportional to weight.
 
     The weight of a relation is the product of the weights of its entities, which are one plus the number of times that
     the document names them.
     """
     weights = [1 + len(name_pattern(name).findall(document.text)) for name in entities]
     rng = random.Random(f"importance/{size}/{seed}/{document.id}")
-    # Exponential arrival times with these rates come in the order of sampling without replacement.
+    # Sorting by exponential arrival times with these rates samples without replacement.
     times = (-log1p(-rng.random()) / prod(weights[i] for i in indices) for indices in all_indices(len(entities), size))
     yield from sort_relations(array("d", times), entities, size, rng)
 
 
 def cover_first(document: Document, entities: Sequence[str], size: int, seed: int) -> Iterator[Relation]:
-    """Yields the relations that make the document's statements written about first, then all others in random order.
+    """Yields a greedy set cover of the document's statements first, then all other relations in random order.
 
-    A relation covers the statements (sentences or lines) that name all its entities. First come, each time, the
-    relation that covers most statements not yet covered; then the others whose entities a statement names together.
+    A relation covers the statements (sentences or lines) that name all its entities. The next relation is always the
+    one that covers the most uncovered statements; then come redundant relations whose entities co-occur in a statement.
     """
-    statements = [mentioned(entities, statement) for statement in split_statements(document.text)]
+    statements = [mentioned_indices(entities, statement) for statement in split_statements(document.text)]
     covers: dict[Indices, set[int]] = {}
     for number, names in enumerate(statements):
         for indices in combinations(names, size):
@@ -73,7 +73,7 @@ def cover_first(document: Document, entities: Sequence[str], size: int, seed: in
 
 
 def cover_greedily(covers: Mapping[Indices, set[int]], label: str) -> list[Indices]:
-    """Returns the relations in the order of how many further statements each covers; ties are in random order."""
+    """Returns the relations by decreasing marginal coverage; ties are broken at random."""
     rng = random.Random(f"coverage/{label}")
     queue = [(-len(statements), rng.random(), indices) for indices, statements in covers.items()]
     heapq.heapify(queue)
@@ -81,18 +81,18 @@ def cover_greedily(covers: Mapping[Indices, set[int]], label: str) -> list[Indic
     order, redundant = list[Indices](), list[tuple[float, Indices]]()
     while queue:
         gain, rank, indices = heapq.heappop(queue)
-        further = len(covers[indices] - covered)
-        if not further:
+        current_gain = len(covers[indices] - covered)
+        if not current_gain:
             redundant.append((rank, indices))
-        elif further < -gain:  # others cover some by now: gains only fall, so the largest current one is the best
-            heapq.heappush(queue, (-further, rank, indices))
+        elif current_gain < -gain:  # stale: gains only decrease, so reinsert it with the current one (lazy greedy)
+            heapq.heappush(queue, (-current_gain, rank, indices))
         else:
             order.append(indices)
             covered |= covers[indices]
     return [*order, *(indices for _, indices in sorted(redundant))]
 
 
-def mentioned(entities: Sequence[str], text: str) -> list[int]:
+def mentioned_indices(entities: Sequence[str], text: str) -> list[int]:
     """Returns the indices of the entities that a text names."""
     names = set(find_names_in(entities, text))
     return [index for index, name in enumerate(entities) if name in names]
@@ -108,7 +108,7 @@ def all_indices(entities: int, size: int) -> Iterator[Indices]:
 def sort_relations(
     keys: Sequence[float], entities: Sequence[str], size: int, rng: random.Random, below: float = inf
 ) -> Iterator[Relation]:
-    """Yields the relations by ascending key, if it is `below` a limit; ties are in random order.
+    """Yields the relations with keys `below` a limit, in ascending order; ties are in random order.
 
     `keys` has one for each relation, in the order of `all_indices`. Takes four bytes per relation.
     """

@@ -18,7 +18,7 @@ from statistics import fmean
 from entigraph.storage.jsonl import read_jsonl
 from entigraph.storage.schemas import Document, ScoredStatement
 from entigraph.storage.texts import read_texts
-from entigraph.synthesis.augmenters.relation_order import Relation, all_indices, mentioned, sort_relations
+from entigraph.synthesis.augmenters.relation_order import Relation, all_indices, mentioned_indices, sort_relations
 from entigraph.synthesis.document_parts import source_id
 from entigraph.synthesis.generation import text_id_suffix
 from entigraph.text.writing_systems import split_statements
@@ -78,7 +78,9 @@ def estimate_pair_losses(
     If there is none, it is the mean of the two entities' losses, which are means over the statements that name them; an
     entity that no statement names has the mean loss of the document.
     """
-    by_names = [(mentioned(entities, text), losses[text]) for text in split_statements(document.text) if text in losses]
+    by_names = [
+        (mentioned_indices(entities, text), losses[text]) for text in split_statements(document.text) if text in losses
+    ]
     overall = fmean(loss for _, loss in by_names) if by_names else 0.0
     together: dict[tuple[int, ...], list[float]] = {}
     alone: dict[int, list[float]] = {}
