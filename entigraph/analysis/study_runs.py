@@ -257,9 +257,11 @@ def build_point(runs: Sequence[StudyRun]) -> CurvePoint:
     )
 
 
-def count_questions(runs: Sequence[StudyRun]) -> int:
-    """Returns the number of distinct questions of the runs: seeds that share their documents share their questions."""
-    return sum({run.entry.get("corpus"): int(run.score["questions"]) for run in runs}.values())
+def count_questions(runs: Sequence[StudyRun], task: str | None = None) -> int:
+    """Returns the number of distinct questions of a task (default: each run's first): seeds that share their documents
+    share their questions.
+    """
+    return sum({run.entry.get("corpus"): int(run.scores[task or run.task]["questions"]) for run in runs}.values())
 
 
 def load_base_scores(runs: Sequence[StudyRun]) -> list[dict[str, Any]]:

@@ -52,7 +52,7 @@ def make_run(root: Path, augmenter: str, budget: int, seed: int, accuracy: float
         "budget": budget,
         "seed": seed,
         "label": None,
-        "repeats": False,
+        "repeats": augmenter == "raw",
         **folders,
     }
     write_json(make_folder(root / "studies" / "s-00000000" / "runs") / f"{name}.json", entry)

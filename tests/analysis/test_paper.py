@@ -61,7 +61,7 @@ def test_rag_table_has_the_rows_of_the_paper_and_of_the_study(tmp_path: Path) ->
     last_row = rows[-1]
     closed = np.mean([run.scores["closed_book"]["accuracy"] for run in runs])
     assert float(last_row["gain"]) == pytest.approx(0.75 - closed) and last_row["recall of articles"] == "0.9"
-    assert last_row["questions"] == "400" and lines[-1] == "best of entigraph: entigraph, open_book: 0.7500"
+    assert last_row["questions"] == "200" and lines[-1] == "best of entigraph: entigraph, open_book: 0.7500"
 
 
 def test_study_without_retrieval_has_a_hint(tmp_path: Path) -> None:

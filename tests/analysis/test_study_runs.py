@@ -35,7 +35,7 @@ def test_questions_and_base_model_count_once_if_seeds_share_them(tmp_path: Path)
     base = summarize_base_model(runs)
     assert base is not None and (base["seeds"], base["stderr"], base["questions"]) == (1, 0.02, QUESTIONS)
     for run in runs:
-        run.entry |= {"corpus": f"corpus/fictional-{run.seed}", "baseline": run.entry["evaluation"]}
+        run.entry.update({"corpus": f"corpus/fictional-{run.seed}", "baseline": run.entry["evaluation"]})
     own = summarize_base_model(runs)
     assert own is not None and (own["seeds"], own["questions"]) == (2, 2 * QUESTIONS)
     assert build_points(runs)[0].questions == 2 * QUESTIONS

@@ -11,7 +11,7 @@ from entigraph.analysis.paper import published
 from entigraph.analysis.paper.paper_curve import study_note
 from entigraph.analysis.paper.published import RetrievalRow
 from entigraph.analysis.scaling.recall_curve import average_recall, average_task, closed_book_task
-from entigraph.analysis.study_runs import StudyRun, largest_runs, load_scores, run_folders
+from entigraph.analysis.study_runs import StudyRun, count_questions, largest_runs, load_base_scores, run_folders
 from entigraph.reporting import figures
 from entigraph.reporting.figures import BLACK, GRAY, STYLES, Axes
 from entigraph.reporting.tables import write_table
@@ -55,24 +55,25 @@ def model_family(row: RetrievalRow) -> str:
 
 def build_study_rows(runs: Sequence[StudyRun]) -> Iterator[RetrievalRow]:
     """Yields each series of the study at its largest budget, and each base model once."""
-    base_folders: dict[str, list[Path]] = {}
+    by_base: dict[str, list[StudyRun]] = {}
     for name, largest in largest_runs(runs).items():
-        yield from build_model_rows(name, [run.scores for run in largest])
-        base_name = f"base {name.partition(' ')[2]}".strip()
-        folders = sorted({folder for run in largest if (folder := run.finished_folder("baseline"))})
-        base_folders.setdefault(base_name, []).extend(folders)
-    for name, folders in base_folders.items():
-        yield from build_model_rows(name, [load_scores(folder) for folder in dict.fromkeys(folders)])
+        yield from build_model_rows(name, [run.scores for run in largest], largest)
+        by_base.setdefault(f"base {name.partition(' ')[2]}".strip(), []).extend(largest)
+    for name, group in by_base.items():
+        yield from build_model_rows(name, load_base_scores(group), group)
 
 
-def build_model_rows(model: str, scores: Sequence[Mapping[str, Any]]) -> Iterator[RetrievalRow]:
+def build_model_rows(
+    model: str, scores: Sequence[Mapping[str, Any]], runs: Sequence[StudyRun]
+) -> Iterator[RetrievalRow]:
     first = scores[0] if scores else {}
     closed = closed_book_task(first)
     for task in [name for name, score in first.items() if "retrieval" in score]:
         average = average_task(scores, task)
         yield RetrievalRow(
             model, task, average["accuracy"], average["stderr"], average_recall(scores, task, "article"),
-            mean(score[closed]["accuracy"] for score in scores) if closed else None, average["questions"], "this study",
+            mean(score[closed]["accuracy"] for score in scores) if closed else None, count_questions(runs, task),
+            "this study",
         )  # fmt: skip
 
 

@@ -116,9 +116,8 @@ def describe_left_out(
             notes.append(f"{name} is left out: it has no run")
     for block in sorted(set().union(*asked.values()) - blocks):
         names = [name for name, others in asked.items() if block in others and blocks <= others]
-        notes += (
-            [f"{name_seeds([block])} is used for no method: only some have it ({', '.join(names)})"] if names else []
-        )
+        if names:
+            notes.append(f"{name_seeds([block])} is used for no method: only some have it ({', '.join(names)})")
     return notes
 
 

@@ -37,11 +37,10 @@ def compare_augmenters(
         fitted = one in curves and other in curves
         noise = hypot(curves[one].noise, curves[other].noise) if fitted else None
         comparisons += compare_at_equal_tokens(by_name[one], by_name[other], noise, scatter, resampling)
-        if fitted:
-            prices = [mean_dollars_per_token(by_name[name]) for name in (one, other)]
-            comparisons += compare_at_equal_dollars(
-                (one, other), (curves[one], curves[other]), [price for price in prices if price], resampling
-            )
+        prices = [price for name in (one, other) if (price := mean_dollars_per_token(by_name[name]))]
+        if fitted and len(prices) == 2:
+            entry = compare_at_equal_dollars((one, other), (curves[one], curves[other]), prices, resampling)
+            comparisons += [entry] if entry else []
     return comparisons
 
 
@@ -78,10 +77,12 @@ def compare_at_equal_tokens(
 
 def resampled_interval(pairs: Sequence[tuple[StudyRun, StudyRun]], noise: float, resampling: Resampling) -> list[float]:
     """Returns the interval of the mean difference of pairs of runs, over documents and by the `noise` of runs."""
+    documents = {run.questions_key: len(set(run.documents)) for run, _ in pairs}
+    freedom = sum(documents.values()) - len(documents)
     draws = []
     for run, reference in pairs:
         difference = np.array(run.correct, dtype=float) - np.array(reference.correct, dtype=float)
-        deviations = difference_deviations(run.questions_key, difference, run.documents, resampling)
+        deviations = difference_deviations(run.questions_key, difference, run.documents, resampling, freedom)
         draws.append(difference.mean() + deviations)
     rng = np.random.default_rng(zlib.crc32(f"{pairs[0][0].budget}".encode()))
     return resampling.interval(
@@ -91,18 +92,16 @@ def resampled_interval(pairs: Sequence[tuple[StudyRun, StudyRun]], noise: float,
 
 def compare_at_equal_dollars(
     names: tuple[str, str], curves: tuple[FittedCurve, FittedCurve], prices: Sequence[float], resampling: Resampling
-) -> Iterator[dict[str, Any]]:
-    """Compares the fitted curves at the cost of the cheaper of the two largest runs, if both prices are known."""
-    if len(prices) < len(curves):
-        return
+) -> dict[str, Any] | None:
+    """Compares the fitted curves at the cost of the cheaper of the two largest runs; None if it is too low."""
     dollars = min(curve.data.tokens.max() * price for curve, price in zip(curves, prices, strict=True))
     tokens = [np.array([dollars / price]) for price in prices]
     if any(at < curve.data.tokens.min() for at, curve in zip(tokens, curves, strict=True)):
-        return  # the more expensive augmenter has no runs at this few tokens
+        return None  # the more expensive augmenter has no runs at this few tokens
     draws = [curve.draw_curves(at)[:, 0] for curve, at in zip(curves, tokens, strict=True)]
     count = min(map(len, draws))
     fitted = [curve.at(at)[0] for curve, at in zip(curves, tokens, strict=True)]
-    yield {
+    return {
         "one": names[0],
         "other": names[1],
         "equal": "dollars",

@@ -5,7 +5,7 @@ from pathlib import Path
 from statistics import mean
 from typing import Any
 
-from entigraph.analysis.study_runs import StudyRun, largest_runs, load_base_scores, standard_error
+from entigraph.analysis.study_runs import StudyRun, count_questions, largest_runs, load_base_scores, standard_error
 from entigraph.reporting import figures
 from entigraph.reporting.figures import BLACK, DISPLAY_NAMES, GRAY
 
@@ -30,6 +30,7 @@ def build_recall_curve(runs: Sequence[StudyRun]) -> dict[str, Any] | None:
     closed = closed_book_task(first_scores)
     models: list[tuple[str, int | None, Sequence[Scores]]] = [("base", None, load_base_scores(runs))]
     models += [(name, group[0].budget, [run.scores for run in group]) for name, group in largest_runs(runs).items()]
+    questions = {task: count_questions(runs, task) for task in (*open_book, *([closed] if closed else []))}
     return {
         "recall_of": unit,
         "closed_task": closed,
@@ -38,10 +39,15 @@ def build_recall_curve(runs: Sequence[StudyRun]) -> dict[str, Any] | None:
             {
                 "name": name,
                 "budget": budget,
-                "closed": average_task(scores, closed) if closed else None,
+                "closed": {**average_task(scores, closed), "questions": questions[closed]} if closed else None,
                 "open": sorted(
                     (
-                        {"task": task, "recall": average_recall(scores, task, unit), **average_task(scores, task)}
+                        {
+                            "task": task,
+                            "recall": average_recall(scores, task, unit),
+                            **average_task(scores, task),
+                            "questions": questions[task],
+                        }
                         for task in open_book
                     ),
                     key=lambda point: point["recall"] or 0.0,
