@@ -11,8 +11,8 @@ import numpy as np
 import pytest
 
 from entigraph.analysis.base import analysis_output, run_analysis
-from entigraph.analysis.referee.cost_levels import build_levels, comparable_methods, interpolate
-from entigraph.analysis.referee.method_comparisons import (
+from entigraph.analysis.equal_budgets import budget_levels, comparable_level
+from entigraph.analysis.method_comparisons import (
     CostLevel,
     SeedAnswers,
     accuracy_intervals,
@@ -21,6 +21,7 @@ from entigraph.analysis.referee.method_comparisons import (
     holm,
     seed_scatter,
 )
+from entigraph.analysis.referee.cost_levels import interpolate
 from entigraph.analysis.referee.method_costs import CostTable, RunCost, mean_cost, pareto_front, run_cost
 from entigraph.analysis.referee.method_texts import measure_texts, method_protocols
 from entigraph.analysis.referee.referee import Referee, general_text_tasks, mean_loss_change
@@ -126,10 +127,10 @@ def test_equal_document_ids_of_other_corpora_are_other_documents(tmp_path: Path)
     """Fictional corpora number their documents alike, whatever their seed."""
     rng = np.random.default_rng(0)
     runs = [make_run(tmp_path, name, 1_000, seed, 0.5, rng) for name in ("raw", "rephrase") for seed in (0, 1)]
-    (shared,) = compare_methods(build_levels(runs, {}, "tokens"), "tokens", 0.9, 0.05)
+    (shared,) = compare_methods(budget_levels(runs), "tokens", 0.9, 0.05)
     for run in runs:
         run.entry["corpus"] = f"corpus/fictional-{run.seed}"
-    (own,) = compare_methods(build_levels(runs, {}, "tokens"), "tokens", 0.9, 0.05)
+    (own,) = compare_methods(budget_levels(runs), "tokens", 0.9, 0.05)
     assert (shared.documents, [*shared.parts]) == (10, ["seeds", "documents"])
     assert (own.documents, [*own.parts]) == (20, ["seeds"])
 
@@ -151,20 +152,20 @@ def test_level_uses_the_seeds_that_most_methods_share(
     seeds: dict[str, list[int]], compared: list[str], used: list[int], note: str
 ) -> None:
     answers = {name: {seed: SeedAnswers(np.ones(2), ["x", "y"]) for seed in of} for name, of in seeds.items()}
-    kept, notes = comparable_methods(answers, all_measured=True)
-    assert [*kept] == compared and all([*by_seed] == used for by_seed in kept.values()) and notes == [note]
+    level = comparable_level(1.0, answers, all_measured=True)
+    assert level.methods == compared and level.seeds == used and level.notes == [note]
 
 
 def test_other_questions_about_the_same_documents_are_not_compared() -> None:
     answers = {name: {0: SeedAnswers(np.ones(2), ["x", "y"], key)} for name, key in (("a", 1), ("b", 1), ("c", 2))}
-    kept, (note,) = comparable_methods(answers, all_measured=True)
-    assert [*kept] == ["a", "b"] and note.startswith("c is left out")
+    level = comparable_level(1.0, answers)
+    assert level.methods == ["a", "b"] and level.notes[0].startswith("c is left out")
 
 
 def test_interpolated_levels_have_the_stated_error_rate() -> None:
     """Levels between two budgets interpolate the same runs: they use the scatter of the measured levels."""
     rng = np.random.default_rng(0)
-    simulations, covered, comparisons, wrong = 80, 0, 0, 0
+    simulations, covered, comparisons, wrong = 60, 0, 0, 0
     for _ in range(simulations):
         low, high = measured = simulate(rng, dict.fromkeys("abcdefg", 0.0), budgets=2, seeds=2)
         levels = [interpolate_level(low, high, share) for share in (0.4, 0.5, 0.6, 0.7, 0.8)]
@@ -314,7 +315,7 @@ def referee(context: Any, **options: Any) -> tuple[Path, list[str]]:
 
 def test_referee_writes_page_numbers_and_figure(tmp_path: Path) -> None:
     rng = np.random.default_rng(3)
-    accuracies = {"raw": 0.36, "rephrase": 0.37, "entigraph": 0.75}
+    accuracies = {"raw": 0.36, "rephrase": 0.37, "entigraph": 0.7}
     runs = [
         make_run(tmp_path, name, budget, seed, accuracy + 0.05 * (budget > 30_000), rng)
         for name, accuracy in accuracies.items()
@@ -338,8 +339,9 @@ def test_referee_writes_page_numbers_and_figure(tmp_path: Path) -> None:
     assert result["points"][result["pareto"][-1]]["method"] == "entigraph" and result["pareto"][0] == 0
     forecasts = {forecast["method"]: forecast for forecast in result["forecasts"]}
     assert "need three" in forecasts["raw"]["missing"] and not forecasts["raw"]["targets"]
-    reached = forecasts["entigraph"]["targets"][1]
-    assert reached["accuracy"] == 0.75 and 15_000 < reached["tokens"] < 60_000 and reached["dollars"][0] > 0
+    below, reached, _ = forecasts["entigraph"]["targets"]
+    assert below["below"] == 25_000 and below["tokens"] is None and below["dollars"] == [None] * 3
+    assert reached["accuracy"] == 0.75 and 25_000 < reached["tokens"] < 90_000 and reached["dollars"][0] > 0
     page = (folder / "referee.html").read_text()
     assert "entigraph is better" in page and "not significant; " in page and "Prices of 2025-04" in page
     assert (folder / "referee.png").stat().st_size > 10_000

@@ -41,7 +41,7 @@ from entigraph.storage.artifact import read_manifest, write_json
 from entigraph.storage.data_losses import render_losses
 
 if TYPE_CHECKING:
-    from entigraph.analysis.referee.method_comparisons import CostLevel
+    from entigraph.analysis.method_comparisons import CostLevel
 
 COST_UNITS = {"tokens": "synthetic tokens", "trained_tokens": "trained tokens", "dollars": "dollars"}
 VERDICTS = {True: "better than", False: "not significantly different from"}
@@ -124,8 +124,8 @@ def build_result(context: AnalysisContext, settings: Referee) -> dict[str, Any]:
     method's texts. `prices`, `writers`, `protocol`, `methods_protocol`, `versions`, `folders` (the runs of each): how
     the results were produced.
     """
+    from entigraph.analysis.method_comparisons import compare_methods, describe_needed_data, seed_scatter
     from entigraph.analysis.referee.cost_levels import build_levels
-    from entigraph.analysis.referee.method_comparisons import compare_methods, describe_needed_data, seed_scatter
     from entigraph.analysis.referee.method_texts import measure_texts, method_protocols
     from entigraph.analysis.scaling.scaling_curve import load_study_settings
     from entigraph.analysis.scaling.study_summary import list_writers
@@ -193,8 +193,8 @@ def build_points(
 
     Accuracy is over all questions, as in the comparisons, also where the task's own leaves out unparsed answers.
     """
-    from entigraph.analysis.referee.cost_levels import seed_answers
-    from entigraph.analysis.referee.method_comparisons import accuracy_intervals, mean_accuracy
+    from entigraph.analysis.equal_budgets import seed_answers
+    from entigraph.analysis.method_comparisons import accuracy_intervals, mean_accuracy
 
     cells: dict[tuple[str, int], list[StudyRun]] = {}
     for name, series in by_augmenter(runs).items():

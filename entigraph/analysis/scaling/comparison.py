@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 
 from entigraph.analysis.document_bootstrap import Resampling, difference_deviations
-from entigraph.analysis.referee.cost_levels import build_levels, seed_answers
-from entigraph.analysis.referee.method_comparisons import CostLevel, Scatter, compare_pair, seed_scatter
+from entigraph.analysis.equal_budgets import budget_levels, seed_answers
+from entigraph.analysis.method_comparisons import CostLevel, Scatter, compare_pair, seed_scatter
 from entigraph.analysis.scaling.bootstrap import FittedCurve, load_arrays
 from entigraph.analysis.scaling.forecast import fit_resampled, form_by_name, mean_dollars_per_token
 from entigraph.analysis.study_runs import StudyRun, by_augmenter
@@ -31,7 +31,7 @@ def compare_augmenters(
         name: fit_resampled(name, form_by_name(form), load_arrays(by_name[name]), resampling)
         for name, form in chosen.items()
     }
-    scatter = seed_scatter(build_levels(runs, {}, "tokens"))
+    scatter = seed_scatter(budget_levels(runs))
     comparisons: list[dict[str, Any]] = []
     for other, one in combinations(by_name, 2):
         fitted = one in curves and other in curves
