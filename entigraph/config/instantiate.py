@@ -138,6 +138,8 @@ def check_node(node: DictConfig, key: str, problems: list[str]) -> DictConfig:
                 values[name] = typed[name]
         except OmegaConfBaseException as error:
             problems.append(config_error_message(error) or f"{key}.{name}: {str(error).splitlines()[0]}")
+    if "config_key" in parameters.annotations:  # names the component in messages
+        values.setdefault("config_key", key)
     if not node.get("_partial_"):
         present = {*names, *list(parameters.annotations)[: len(node.get("_args_") or ())]}
         problems += [

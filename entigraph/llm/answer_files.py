@@ -109,12 +109,22 @@ class AnswerLog:
     def read_new(self) -> Iterator[tuple[int, bytes]]:
         """Yields position and key of each answer that was added since the last call."""
         for position, record in self.reader.read_new():
-            if record[:1] == EVENT:
-                self.events.append(json.loads(record[1:]))
-            else:
-                key, scope, _ = decode_key(record)
-                self.by_scope[scope].append(position)
+            if key := self.add(position, record):
                 yield position, key
+
+    def read_damaged(self) -> None:
+        """Reads what follows a damaged record. Only for a log that no process writes any more."""
+        for position, record in self.reader.read_damaged():
+            self.add(position, record)
+
+    def add(self, position: int, record: bytes) -> bytes | None:
+        """Returns the key of an answer; None for another record."""
+        if record[:1] == EVENT:
+            self.events.append(json.loads(record[1:]))
+            return None
+        key, scope, _ = decode_key(record)
+        self.by_scope[scope].append(position)
+        return key
 
     def read(self, position: int) -> StoredAnswer:
         return StoredAnswer.decode(self.reader.read(position))

@@ -97,7 +97,8 @@ class Completion:
     @property
     def is_answer(self) -> bool:
         """Whether the model answered. Refusals, rejections and empty replies are never cached."""
-        return self.finish_reason in ANSWERED and bool(self.text.strip())
+        choices = json.loads(self.text) if self.finish_reason == MULTIPLE_CHOICES else [(self.text, self.finish_reason)]
+        return any(reason in (STOP, LENGTH) and text.strip() for text, reason in choices)
 
 
 class LLM(Protocol):

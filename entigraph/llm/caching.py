@@ -107,8 +107,9 @@ class CachingLLM:
             if request is None:
                 return
             wire_request = build_wire_request(self.build_body(request), request)
-            if wire_request.key in self.in_flight:  # an identical request: one answer serves both
-                window.append((wire_request.key, self.in_flight[wire_request.key]))
+            answer = self.in_flight.get(wire_request.key)
+            if answer is not None:  # an identical request: one answer serves both
+                window.append((wire_request.key, answer))
                 continue
             cached = self.cache.get(wire_request.key)
             if cached is None:

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from math import floor, inf, log10
 from typing import Any, Protocol, runtime_checkable
 from urllib.parse import urlsplit
+from uuid import uuid4
 
 from entigraph.errors import ConfigError, LLMError
 from entigraph.llm.base import Request, Writer
@@ -16,6 +17,7 @@ from entigraph.llm.response_cache import ResponseCache
 MILLION = 1_000_000
 # Identifies the command, so that all processes of a sweep share one spending limit.
 COMMAND_VARIABLE = "ENTIGRAPH_COMMAND"
+PROCESS = uuid4().hex  # in its place, in a notebook: process ids repeat
 
 
 @dataclass(frozen=True)
@@ -119,7 +121,7 @@ class SpendingLimit:
     Args:
         cache: Records the spending of all processes of the command; None: all requests are free.
         max_cost_usd: The limit; None: no limit.
-        option: The option that sets the limit. Spending is counted separately per option.
+        option: The option that sets the limit, for the error message. Spending is counted separately per option.
         alternative: An alternative to raising the limit, for the error message.
     """
 
@@ -133,8 +135,7 @@ class SpendingLimit:
     ) -> None:
         self.cache, self.limit, self.price = cache, max_cost_usd, price
         self.option, self.alternative = option, alternative
-        command = os.environ.get(COMMAND_VARIABLE) or f"process {os.getpid()}"
-        self.command = command if option.startswith("llm.") else f"{command} {option}"
+        self.command = f"{os.environ.get(COMMAND_VARIABLE) or PROCESS} {option}"
 
     def reserve(self, dollars: float) -> None:
         """Reserves dollars for a request. Raises LLMError if that could exceed the limit."""

@@ -3,10 +3,12 @@
 import re
 from typing import NamedTuple
 
+PREFIX = "(?:longcat|seed|model|inner|internal|agent)_"
 NAMES = (
-    r"(?:(?:longcat|seed|model|inner|internal|agent)_)?(?:think|thinking|thoughts?|reasoning)(?:_process)?|reason|reflection|scratchpad|analysis"
-    "|internal_monologue|inner_monologue|chain_of_thought|cot"
+    rf"(?:{PREFIX})?(?:think|thinking|thought|reasoning)(?:_process)?|{PREFIX}thoughts"
+    "|internal_monologue|inner_monologue|chain_of_thought"
 )
+ORDINARY_NAMES = "thoughts|reason|reflection|scratchpad|analysis|cot"  # which documents use, too
 # (opening tag, closing tag) of each family. XML tags may have a namespace and attributes.
 FAMILIES = (
     (rf"<(?:\w+:)?(?:{NAMES})(?:\s[^<>]*)?>", rf"</(?:\w+:)?(?:{NAMES})\s*>"),
@@ -19,8 +21,11 @@ FAMILIES = (
     (r"<\|inner_prefix\|>", r"<\|inner_suffix\|>"),
     (r"<details\s+type=[\"']?reasoning[\"']?[^<>]*>", r"</details>"),
     (r"(?<![^\n])```(?:think|thinking|thought|reasoning)[ \t]*(?=\n)", r"(?<=\n)```(?![^\n])"),
+    (rf"<(?:{ORDINARY_NAMES})(?:\s[^<>]*)?>", rf"</(?:{ORDINARY_NAMES})\s*>"),
 )
-SHARED_CLOSING = (8, 9)  # families whose closing tag also ends other elements
+ORDINARY = 10  # the family that is reasoning at the beginning only
+SHARED_CLOSING = (8, 9, ORDINARY)  # families whose closing tag also ends other elements
+CODE = re.compile(r"^[ \t]*(```+|~~~+)[^\n]*\n.*?^[ \t]*\1[ \t]*$", re.DOTALL | re.MULTILINE)
 TAG_STARTS = "<[◁&`"
 TAG_START = re.compile(f"[{re.escape(TAG_STARTS)}]")
 TAG = re.compile(
@@ -60,7 +65,7 @@ def separate_reasoning(text: str) -> SeparatedText:
 
     Reasoning is every block between an opening and a closing tag, what follows an opening tag that is never closed, and
     what precedes a closing tag that was never opened, because many chat templates put the opening tag into the prompt.
-    Tags in quotation marks or backticks are text. Text without reasoning is returned unchanged.
+    Tags in quotation marks, backticks or code blocks are text. Text without reasoning is returned unchanged.
     """
     has_words = any(hint in text for hint in WORD_HINTS)
     if not has_words and not any(start in text for start in TAG_STARTS):
@@ -106,10 +111,12 @@ def separate_tags(text: str) -> tuple[str, list[str]]:
     position, family = 0, None  # end of the last tag, and the family of the open block
     for start in TAG_START.finditer(text):
         match = TAG.match(text, start.start())
-        if not match or is_quoted(text, match):
+        if not match or is_quoted(text, match) or (family is None and is_in_code(text, match)):
             continue
         kind = str(match.lastgroup)
         opens, number = kind.startswith("open"), int(kind.removeprefix("open").removeprefix("close"))
+        if number == ORDINARY and family is None and "".join([*answer, text[position : match.start()]]).strip():
+            continue
         if family is None and opens:
             answer.append(text[position : match.start()])
             family, position = number, match.end()
@@ -126,3 +133,8 @@ def separate_tags(text: str) -> tuple[str, list[str]]:
 def is_quoted(text: str, match: re.Match[str]) -> bool:
     before, after = text[match.start() - 1 : match.start()], text[match.end() : match.end() + 1]
     return bool(before and after) and before in QUOTES and after in QUOTES
+
+
+def is_in_code(text: str, match: re.Match[str]) -> bool:
+    """Returns whether a tag lies between the fences of a code block."""
+    return any(block.start() < match.start() < block.end() for block in CODE.finditer(text))

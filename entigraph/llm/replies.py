@@ -143,7 +143,7 @@ def read_reply(content: bytes) -> Mapping[str, Any] | ReplyError:
         raise InvalidReply(describe_body(content)) from None
     if not isinstance(body, dict):
         raise InvalidReply(describe_body(content))
-    if body.get("choices"):
+    if body.get("choices") and not body.get("error"):
         return body
     error = body.get("error") or ("choices" not in body and (body.get("detail") or body.get("message")))
     return read_error(200, content) if error else body

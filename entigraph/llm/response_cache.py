@@ -399,7 +399,7 @@ def locate(number: int, position: int) -> int:
 def finish_log(log: AnswerLog) -> None:
     """Replaces the log of a finished process by a SQLite file, unless it contains batches."""
     count = sum(1 for _ in log.read_new())
-    if log.events:
+    if log.events or log.reader.unread_bytes:  # behind a damaged record, `entigraph clean` finds answers
         return
     if count:
         write_database(log.path.with_suffix(DATABASE), (answer for _, answer in log.answers(None)))
@@ -424,8 +424,12 @@ def merge_files(folder: Path, merge: bool) -> Iterator[str]:
         yield f"{len(paths)} files of the response cache in {folder} can be merged; clean=true merges them"
         return
     with closing(ResponseCache(folder)) as cache:
-        events = cache.needed_events(paths)
         files = [cache.files[cache.by_path[path]] for path in paths]
+        for file in files:
+            if isinstance(file, AnswerLog):
+                file.read_damaged()
+                cache.apply_events(file)
+        events = cache.needed_events(paths)
         answers = (answer for file in files for _, answer in file.answers(None))
         merged = folder / f"{uuid4().hex}{DATABASE}"
         with cache.translate_errors():
@@ -437,7 +441,7 @@ def merge_files(folder: Path, merge: bool) -> Iterator[str]:
                 path.unlink()
         yield f"merged {len(paths)} files of the response cache: {count:,} answers"
     if incomplete:
-        yield f"{incomplete:,} bytes of answers that killed processes had not written completely were removed"
+        yield f"{incomplete:,} bytes of answers that were not written completely, or are damaged, were removed"
 
 
 def is_written(path: Path) -> bool:

@@ -12,6 +12,7 @@ import numpy as np
 from entigraph.config.fields import runtime_field
 from entigraph.errors import ConfigError
 from entigraph.llm.cost import Price
+from entigraph.llm.openai.openai_options import check_address
 from entigraph.retrieval.base import Ranked, RetrievalContext, RetrievalCost, top_indices
 from entigraph.retrieval.embedding_cache import Vector, hash_request
 from entigraph.retrieval.rerank import RerankingRetriever
@@ -47,6 +48,7 @@ class Dense(RerankingRetriever):
                 "retriever.base_url=URL and the name of a model at that endpoint"
             )
         if self.base_url:
+            check_address("retriever.base_url", self.base_url, "retriever.api_key_env")
             check_price("price", "million tokens", self.base_url, self.price)
 
     @property

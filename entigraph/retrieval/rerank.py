@@ -9,6 +9,7 @@ from itertools import islice
 from entigraph.config.fields import check_positive, runtime_field
 from entigraph.errors import ConfigError
 from entigraph.llm.cost import Price, SpendingLimit
+from entigraph.llm.openai.openai_options import check_address
 from entigraph.retrieval.base import Ranked, RetrievalContext, RetrievalCost, Retriever, iterate_completed, top_indices
 from entigraph.retrieval.embedding_cache import Vector, hash_request
 from entigraph.retrieval.retrieval_endpoints import (
@@ -51,6 +52,7 @@ class RerankingRetriever(Retriever):
         if self.reranker_url and not self.reranker:
             raise ConfigError("retriever.reranker: not set; name the model at retriever.reranker_url")
         if self.reranker_url:
+            check_address("retriever.reranker_url", self.reranker_url, "retriever.reranker_key_env")
             check_price("reranker_price", "thousand searches", self.reranker_url, self.reranker_price)
 
     @abstractmethod

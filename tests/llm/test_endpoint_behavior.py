@@ -10,11 +10,12 @@ import pytest
 
 from entigraph.errors import ConfigError, LLMError
 from entigraph.evaluation.backends.endpoint_backend import EndpointBackend
-from entigraph.evaluation.base import Prompt, Sampling
+from entigraph.evaluation.base import AnswerNotes, Prompt, Sampling
 from entigraph.llm.base import Completion, Request
 from entigraph.llm.openai.batch_client import split_lines
 from entigraph.llm.openai.online_writer import OpenAIWriter
 from entigraph.llm.response_cache import ResponseCache
+from entigraph.storage.jsonl import ResumableJsonLines, read_jsonl
 from tests.loopback_server import Received, Reply, serving
 
 TEXT = "The lamp of Orsk burned."
@@ -95,6 +96,7 @@ def test_options_of_reasoning_models_are_sent(tmp_path: Path) -> None:
         answer("   "),
         answer("<think>without an end"),
         answer("", finish_reason="content_filter"),
+        (200, {"choices": [{"finish_reason": reason, "message": {"content": ""}} for reason in ("length", "refusal")]}),
         (200, {"choices": [{"finish_reason": "stop", "message": {"content": None, "refusal": "I can't."}}]}),
         rejection("This prompt always fails"),
         rejection("blocked by the content management policy"),
@@ -120,6 +122,47 @@ def test_refused_requests_are_sent_again_by_the_next_command(refused: Reply, tmp
         monkeypatch.setenv("ENTIGRAPH_COMMAND", "another")
         assert all(completion.is_answer for completion in ask(address, tmp_path, requests))
         assert len(bodies) == sent + 1
+
+
+LONG = {"user": "word " * 1000}
+
+
+@pytest.mark.parametrize(
+    ("changes", "options", "reason", "sent"),
+    [
+        ({}, {}, "length", 2),
+        ({}, {"max_tokens": 100}, "length", 1),
+        ({"max_tokens": 100}, {}, "length", 1),
+        (LONG, {"max_tokens": 100}, "prompt cut by the server", 2),
+    ],
+)
+def test_what_the_server_cut_is_requested_again(
+    changes: Any, options: Any, reason: str, sent: int, tmp_path: Path
+) -> None:
+    lines: list[str] = []
+    choices = answer(finish_reason="length")[1]["choices"]
+    reply = {"choices": choices, "usage": {"prompt_tokens": 500, "completion_tokens": 5}}
+    with endpoint(lambda body: (200, reply)) as (address, bodies):
+        for _ in range(2):
+            (completion,) = ask(address, tmp_path, [make_request(**changes)], lines, **options)
+            assert completion.finish_reason == reason
+    assert len(bodies) == sent
+    assert any("read only 500 tokens of a longer prompt" in line for line in lines) == (changes is LONG)
+
+
+def test_replies_that_do_not_arrive_count_as_spent(tmp_path: Path) -> None:
+    options = {"prices": {"m": {"prompt": 1000.0, "completion": 1000.0}}, "max_tokens": 100, "concurrency": 1}
+    with endpoint(lambda body: answer() if "About 0" in str(body) else (200, [])) as (address, bodies):
+        with pytest.raises(LLMError, match=r"llm.max_cost_usd: .* limit of \$1.00"):
+            ask(address, tmp_path, [make_request(number) for number in range(50)], max_cost_usd=1.0, **options)
+        assert 5 < len(bodies) < 12, "of about ten cents"
+
+
+def test_temporary_error_without_a_parameter_is_not_learned(tmp_path: Path) -> None:
+    replies = [rejection("Request contains an invalid argument.")]
+    with endpoint(lambda body: replies.pop() if replies else answer()) as (address, bodies):
+        (completion,) = ask(address, tmp_path, [make_request()])
+    assert completion.text == TEXT and not completion.notes and bodies[0] == bodies[1]
 
 
 def test_refusal_cached_by_an_earlier_version_is_sent_again(tmp_path: Path) -> None:
@@ -196,9 +239,12 @@ def test_chain_of_thought_is_parsed_after_the_reasoning(tmp_path: Path) -> None:
         writer = OpenAIWriter(model="m", base_url=address)
         with writer.connect(tmp_path / "cache") as llm:
             backend = EndpointBackend(llm)
-            ((_, generations),) = backend.sample([Prompt("k", "Which?")], Sampling(samples=2, temperature=0.1))
+            backend.notes = ResumableJsonLines(tmp_path / "notes.jsonl", AnswerNotes, "request")
+            with backend.notes:
+                ((_, generations),) = backend.sample([Prompt("k", "Which?")], Sampling(samples=2, temperature=0.1))
     assert [generation.text for generation in generations] == ["It says so.\nAnswer: A."] * 2
-    assert backend.notes["with reasoning"] == 2
+    notes = [answer.notes for answer in read_jsonl(backend.notes.path, AnswerNotes)]
+    assert notes == [["with reasoning"]] * 2
 
 
 def test_batch_results_end_at_line_feeds_only() -> None:

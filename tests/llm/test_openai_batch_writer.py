@@ -1,5 +1,9 @@
 """The Batch API against a local server."""
 
+import re
+import urllib.request
+from collections.abc import Sequence
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +15,7 @@ from entigraph.llm.openai.batch_writer import OpenAIBatchWriter
 from entigraph.llm.response_cache import PendingBatch, ResponseCache
 from tests.commands import RunningCommand
 from tests.conftest import Command
+from tests.loopback_server import Received, Reply, serving
 from tests.mock_llm_server import Config, running, spawned
 from tests.polling import wait_for
 
@@ -115,6 +120,96 @@ def keys_of(options: OpenAIBatchWriter, requests: list[Request]) -> list[bytes]:
     from entigraph.llm.caching import build_wire_request
 
     return [build_wire_request(options.body(request), request).key for request in requests]
+
+
+class BatchEndpoint:
+    """Answers batches of one request. A batch has each of the `statuses` in turn, then the last. `faults` are replies
+    that are given once in place of another, by method and last part of the path; `cut` downloads end early, once.
+    """
+
+    def __init__(self, statuses: Sequence[str] = ("completed",), faults: Any = (), cut: bool = False) -> None:
+        self.statuses, self.faults, self.cut = list(statuses), dict(faults), cut
+        self.batches: list[dict[str, Any]] = []
+        self.headers: dict[str, str] = {}  # of the next reply
+
+    def serve(self) -> AbstractContextManager[str]:
+        self.headers["Server"] = "batches"
+        return serving(self.respond, self.headers)
+
+    def respond(self, request: Received) -> Reply:
+        self.headers.clear()
+        self.headers["Server"] = "batches"
+        name = request.path.rsplit("/", 1)[-1]
+        reply = self.reply(request, name)
+        return self.faults.pop(f"{request.method} {name}", reply)
+
+    def reply(self, request: Received, name: str) -> Reply:
+        known = {batch["id"]: batch for batch in self.batches}
+        if name == "files":
+            (self.key,) = re.findall(r'"custom_id": "(\w+)"', request.body.decode())
+            return 200, {"id": "file-in", "object": "file"}
+        if name == "batches" and request.method == "POST":
+            self.batches.append({"id": f"batch_{len(known)}", "output_file_id": "out", **request.json()})
+            return 200, self.batches[-1]
+        if name == "batches":
+            return 200, {"data": self.batches, "has_more": False}
+        if name == "content":
+            if self.cut:
+                self.headers |= {"Content-Length": "100000", "Connection": "close"}
+                self.cut = False
+            message = {"choices": [{"message": {"content": "The lamp."}, "finish_reason": "stop"}]}
+            return 200, {"custom_id": self.key, "response": {"status_code": 200, "body": message}}
+        if name not in known:
+            return 404, {"error": {"message": f"No batch found with id '{name}'."}}
+        status = self.statuses.pop(0) if len(self.statuses) > 1 else self.statuses[0]
+        return 200, {**known[name], "status": status}
+
+
+@pytest.mark.parametrize(
+    "endpoint",
+    [
+        BatchEndpoint(["queued", "IN_PROGRESS", "validating", "completed"]),
+        BatchEndpoint(faults={"POST batches": (502, {"error": "bad gateway"})}),
+        BatchEndpoint(cut=True),
+    ],
+    ids=["unknown statuses", "lost reply to a submission", "interrupted download"],
+)
+def test_batch_is_submitted_once(endpoint: BatchEndpoint, tmp_path: Path) -> None:
+    with endpoint.serve() as address:
+        options = OpenAIBatchWriter(model="m", base_url=f"{address}/v1", poll_interval_s=0.01, timeout_s=60)
+        (answer,) = ask(options, tmp_path / "j", [make_request(1)])
+    assert answer.text == "The lamp." and len(endpoint.batches) == 1
+
+
+def test_batch_that_the_endpoint_does_not_have_blocks_nothing(tmp_path: Path) -> None:
+    """It is kept for the key of another project until one of its requests is needed."""
+    endpoint, lines = BatchEndpoint(), list[str]()
+    with endpoint.serve() as address:
+        options = OpenAIBatchWriter(model="m", base_url=f"{address}/v1", poll_interval_s=0.01, max_pending_batches=1)
+        cache = ResponseCache(tmp_path / "j")
+        cache.begin_batch(PendingBatch("lost", f"{address}/v1"), {keys_of(options, [make_request(1)])[0]: b""})
+        cache.set_batch_id("lost", "batch_gone")
+        with options.connect(tmp_path / "j", notify=lines.append) as llm:
+            assert next(llm.complete([make_request(2)])).text == "The lamp."
+            assert [line for line in lines if "does not have batch batch_gone" in line]
+            assert len(ResponseCache(tmp_path / "j").pending_batches(f"{address}/v1")) == 1
+        reasons = [ask(options, tmp_path / "j", [make_request(1)])[0].finish_reason for _ in range(2)]
+    assert reasons == ["gave up: the endpoint no longer has its batch", "stop"]
+
+
+def test_canceled_batch_ends_the_command(tmp_path: Path) -> None:
+    with running(Config(output_tokens=30, batch_delay_s=600)) as server:
+
+        def cancel(line: str) -> None:
+            if "requests sent" in line:
+                address = f"{server.base_url}/batches/{line.split()[1].rstrip(':')}/cancel"
+                urllib.request.urlopen(urllib.request.Request(address, method="POST"), timeout=60).close()
+
+        with (
+            pytest.raises(LLMError, match="batch_0 was canceled, 3 of its requests are not answered"),
+            writer(server).connect(tmp_path / "j", notify=cancel) as llm,
+        ):
+            list(llm.complete(make_request(n) for n in range(3)))
 
 
 def test_discount_and_spending_limit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

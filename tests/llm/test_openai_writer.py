@@ -17,6 +17,7 @@ from typing import Any
 
 import pytest
 
+from entigraph.config.instantiate import build
 from entigraph.errors import ConfigError, LLMError
 from entigraph.llm.base import Completion, Request
 from entigraph.llm.cost import Price, SpendingLimit, render_dollars
@@ -128,7 +129,9 @@ def test_every_fault_is_retried_or_reported_by_reason(tmp_path: Path) -> None:
     reasons = {answer.finish_reason for _, answer in answers if answer.text == "" or answer.finish_reason != "stop"}
     assert reasons == {"stop", "length", "refusal", "error: HTTP 400"}
     assert stats["duplicates"] == 0 and stats["early_retries"] == 0
-    assert ResponseCache(tmp_path / "j").totals().answers == sum(answer.is_answer for _, answer in answers)
+    assert ResponseCache(tmp_path / "j").totals().answers == sum(
+        answer.finish_reason == "stop" and answer.is_answer for _, answer in answers
+    )
 
 
 def test_unreachable_address_is_paused(server: Any, tmp_path: Path) -> None:
@@ -215,6 +218,19 @@ def test_spending_limit_is_not_exceeded(server: Any, tmp_path: Path, monkeypatch
     assert 1.0 < totals.dollars <= 2.0 and totals.answers == server.stats()["ok"]
 
 
+def test_each_writer_has_a_limit_of_its_own(server: Any, tmp_path: Path, monkeypatch: Any) -> None:
+    monkeypatch.setenv("ENTIGRAPH_COMMAND", "a run")
+    options = {"prices": PAID, "expected_tokens": 50, "concurrency": 4}
+    requests = [make_request(number) for number in range(40)]
+    ask(writer(server, max_cost_usd=50.0, **options), tmp_path / "j", requests)
+    spent = ResponseCache(tmp_path / "j").totals().dollars
+    node = {"_target_": "entigraph.llm.openai.online_writer.OpenAIWriter", "model": "mock-llm", **options}
+    baseline = build({**node, "base_url": server.base_url, "max_cost_usd": spent / 2}, "baselines.gpt")
+    with pytest.raises(LLMError, match="baselines.gpt.max_cost_usd: .* or choose a cheaper model"):
+        ask(baseline, tmp_path / "j", [make_request(number) for number in range(100, 200)])
+    assert ResponseCache(tmp_path / "j").totals().dollars > 1.2 * spent
+
+
 def spend(response_cache: Path) -> None:
     budget = SpendingLimit(ResponseCache(response_cache), 5.0, Price(1.0, 1.0, 1.0))
     spent = 0.0
@@ -249,7 +265,8 @@ def test_processes_of_a_command_share_the_spending_limit(tmp_path: Path, monkeyp
             {"base_url": "http://localhost:port/v1"},
             "llm.base_url must be an address .*, got 'http://localhost:port/v1'",
         ),
-        ({"base_url": "http://me:sk-abc123@localhost/v1"}, "llm.base_url must be without a user name and password"),
+        ({"base_url": "http://me:sk-abc123@localhost/v1"}, "llm.base_url must be without a user name, password"),
+        ({"base_url": "http://localhost/v1?key=sk-abc123"}, "llm.base_url must be without .* query"),
         ({"max_cost_usd": float("nan")}, "llm.max_cost_usd must be at least 0, got nan"),
         ({"timeout_s": float("nan")}, "llm.timeout_s must be positive, got nan"),
         ({"timeout_s": float("inf")}, "llm.timeout_s must be finite, got inf"),

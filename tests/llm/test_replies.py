@@ -61,6 +61,9 @@ def reply(message: Mapping[str, Any], finish_reason: str | None = "stop", usage:
         "<|START_THINKING|>PLAN<|END_THINKING|><|START_RESPONSE|>Lamp.<|END_RESPONSE|>",
         "```thinking\nPLAN\n```\nLamp.",
         "&lt;think&gt;PLAN&lt;/think&gt;Lamp.",
+        "<analysis>\nPLAN\n</analysis>\nLamp.",
+        "<think>PLAN</think>\n<reflection>PLAN</reflection>\nLamp.",
+        "PLAN\n```\ncode\n```\n</think>\nLamp.",
     ],
 )
 def test_reasoning_in_the_text_is_separated(text: str) -> None:
@@ -79,6 +82,10 @@ def test_reasoning_that_does_not_end_leaves_no_answer() -> None:
         *("The `<think>` tag opens and the `</think>` tag closes.", "a < b, [x] and <b>bold</b>", "  kept spaces\n"),
         "Apriel writes `[BEGIN FINAL RESPONSE]` before its answer.",
         "The <critical_thinking> element holds notes.",
+        'Write\n```xml\n<report><analysis id="1">Sales rose.</analysis></report>\n```\nto report.',
+        "```\n<think>\nPlan.\n</think>\n```\nis what the model writes.",
+        "Close every section with </analysis> before the footer.",
+        "The log says <reason>timeout</reason>, <thoughts>none</thoughts>.",
     ],
 )
 def test_text_without_reasoning_is_unchanged(text: str) -> None:
@@ -171,6 +178,7 @@ def test_lone_surrogates_are_replaced_and_noted() -> None:
         (b'{"error": {"message": "bad", "type": "invalid_request_error"}}', "bad", ErrorKind.rejected),
         (b'{"error": {"message": "slow down", "code": 429}}', "slow down", ErrorKind.throttled),
         (b'{"detail": "Not Found"}', "Not Found", ErrorKind.transient),
+        (b'{"choices": [{"message": {"content": "La"}}], "error": {"message": "lost"}}', "lost", ErrorKind.transient),
     ],
 )
 def test_error_in_a_reply_with_status_200(body: bytes, message: str, kind: ErrorKind) -> None:
@@ -236,6 +244,14 @@ def error(message: str, status: int = 400, **fields: Any) -> ReplyError:
         (error("When thinking is enabled, temperature must be 1"), {"temperature": "default"}),
         (error("Failed to parse input at pos 0: does not the grammar school teach seeds?", status=500), None),
         (error("Invalid prompt", param="messages"), None),
+        (
+            error(
+                "Generated JSON does not match the expected schema. Errors: jsonschema: '/choice' does not validate "
+                "with /properties/choice/enum: value must be one of 'A', 'B'",
+                code="json_validate_failed",
+            ),
+            None,
+        ),
     ],
 )
 def test_rejected_parameter_is_recognized(rejection: ReplyError, forms: Mapping[str, Any] | None) -> None:
@@ -251,6 +267,18 @@ def test_every_form_of_a_parameter_is_tried_once() -> None:
         forms.append(capabilities.forms["response_format"])
     assert forms == ["json_object", False] and "response_format" not in capabilities.encode(BODY)
     assert capabilities.notes(BODY) == ("response_format not sent",)
+
+
+def test_error_without_a_parameter_changes_one_at_a_time() -> None:
+    rejection, capabilities = error("Request contains an invalid argument."), Capabilities({"n": False})
+    trials = []
+    while adapted := capabilities.adapt(rejection, {**BODY, "n": 2}):
+        capabilities = adapted
+        trials.append({name: form for name, form in capabilities.forms.items() if name != "n"})
+    expected = ["response_format", "response_format"]
+    assert trials[0] == {}, "the same request again"
+    assert [name for trial in trials for name in trial][-2:] == expected and max(map(len, trials)) == 1
+    assert capabilities.forms["n"] is False
 
 
 def test_system_prompt_is_merged_into_the_user_message() -> None:

@@ -14,11 +14,11 @@ from pathlib import Path
 import pytest
 
 from entigraph.errors import ArtifactError
-from entigraph.llm.answer_files import SCHEMA_VERSION
+from entigraph.llm.answer_files import SCHEMA_VERSION, AnswerLog
 from entigraph.llm.base import Completion, Request, Usage
 from entigraph.llm.caching import CachedAnswers, build_wire_request
 from entigraph.llm.openai.online_writer import OpenAIWriter
-from entigraph.llm.response_cache import PendingBatch, ResponseCache, merge_files, response_cache_path
+from entigraph.llm.response_cache import PendingBatch, ResponseCache, finish_log, merge_files, response_cache_path
 from entigraph.llm.vllm.vllm_writer import VLLMWriter
 from entigraph.storage import locks, record_log
 from entigraph.storage.record_log import HEADER, LogReader, RecordLog
@@ -197,6 +197,18 @@ def test_damaged_record_is_not_read(folder: Path) -> None:
     log.write_bytes(content)
     read = ResponseCache(folder)
     assert read.get(b"k") == ANSWER and read.get(b"l") is None
+
+
+def test_answers_behind_a_damaged_record_are_merged(folder: Path) -> None:
+    log = kill_while_writing(folder)
+    content = bytearray(log.read_bytes())
+    content[1000:2000] = bytes(1000)  # of records of about 300 bytes
+    log.write_bytes(content)
+    finish_log(AnswerLog(log))
+    assert log.exists(), "closing keeps them, too"
+    merged = list(merge_files(folder, merge=True))
+    assert ResponseCache(folder).totals().answers >= 40 and "bytes of answers that" in merged[1]
+    assert ResponseCache(folder).get(numbered(49)) == ANSWER
 
 
 def test_damaged_file_is_one_message(folder: Path) -> None:

@@ -290,6 +290,7 @@ def test_paid_endpoint_needs_price_and_key(monkeypatch: pytest.MonkeyPatch) -> N
         ({"characters": 0}, "retriever.characters"),
         ({"depth": 0}, "retriever.depth"),
         ({"reranker_url": "http://localhost:1/v1"}, "retriever.reranker: not set"),
+        ({"reranker": "m", "reranker_url": "http://me:key@localhost/v1"}, "retriever.reranker_url must be without"),
     ],
 )
 def test_invalid_retriever_options_raise_config_error(options: dict[str, object], message: str) -> None:
@@ -297,6 +298,8 @@ def test_invalid_retriever_options_raise_config_error(options: dict[str, object]
         BM25(**options)  # type: ignore[arg-type]
     with pytest.raises(ConfigError, match="retriever.model: not set"):
         Dense()
+    with pytest.raises(ConfigError, match="retriever.base_url must be without .* query"):
+        Dense(model="m", base_url="http://localhost/v1?key=secret")
 
 
 def test_mock_embeddings_reflect_shared_words() -> None:

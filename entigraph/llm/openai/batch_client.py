@@ -22,8 +22,14 @@ class EndpointUnreachable(LLMError):
     """The endpoint is temporarily unreachable."""
 
 
+class NotAtEndpoint(LLMError):
+    """The endpoint does not have what was asked for, such as a batch of another project or an expired result."""
+
+
 class BatchClient:
-    """All methods raise LLMError, or its subclass EndpointUnreachable if a later call may succeed."""
+    """All methods raise LLMError, or its subclasses EndpointUnreachable if a later call may succeed, and NotAtEndpoint
+    for HTTP status 404.
+    """
 
     def __init__(self, options: OpenAIOptions) -> None:
         from openai import OpenAI
@@ -43,15 +49,22 @@ class BatchClient:
         line = b'{"custom_id": "%b", "method": "POST", "url": "%b", "body": %b}\n'
         return line % (key.hex().encode(), self.path.encode(), body)
 
-    def submit(self, name: str, path: Path) -> str:
-        """Uploads a file of requests and creates a batch. Returns the endpoint's id of the batch."""
+    def upload(self, path: Path) -> str:
+        """Uploads a file of requests. Returns the endpoint's id of the file."""
+        with self.translate_errors(), path.open("rb") as file:
+            return self.client.files.create(file=(path.name, file), purpose="batch").id
+
+    def create(self, name: str, file_id: str) -> str:
+        """Creates a batch of the requests in an uploaded file. Returns the endpoint's id of the batch.
+
+        It is not retried, because a batch may exist although the endpoint's reply was lost: `find` tells.
+        """
         with self.translate_errors():
-            with path.open("rb") as file:
-                uploaded = self.client.files.create(file=(path.name, file), purpose="batch")
-            created = self.client.batches.create(
-                input_file_id=uploaded.id, endpoint=self.path, completion_window="24h", metadata={NAME_FIELD: name}
-            )
-        return created.id
+            batches = self.client.with_options(max_retries=0).batches
+            metadata = {NAME_FIELD: name}
+            return batches.create(
+                input_file_id=file_id, endpoint=self.path, completion_window="24h", metadata=metadata
+            ).id
 
     def find(self, name: str) -> str | None:
         """Returns the endpoint's id of the batch with our name `name`; None if it was never submitted."""
@@ -86,7 +99,8 @@ class BatchClient:
         status = status if isinstance(status, int) else 502
         if status != 200 or not isinstance(body, dict):
             return self.options.shorten(read_error(status, json.dumps(body or record.get("error")).encode()))
-        reply = read_reply(json.dumps(body).encode()) if not body.get("choices") else body
+        complete = body.get("choices") and not body.get("error")
+        reply = body if complete else read_reply(json.dumps(body).encode())
         if isinstance(reply, ReplyError):
             return self.options.shorten(reply)
         options = self.options
@@ -97,6 +111,7 @@ class BatchClient:
 
     @contextmanager
     def translate_errors(self) -> Iterator[None]:
+        import httpx2
         import openai
 
         try:
@@ -107,12 +122,14 @@ class BatchClient:
                 f"(HTTP 401): {self.options.error_message(error)}"
             ) from None
         except openai.APIStatusError as error:
-            kind = EndpointUnreachable if error.status_code >= 500 or error.status_code == 429 else LLMError
+            kind = NotAtEndpoint if error.status_code == 404 else LLMError
+            if error.status_code >= 500 or error.status_code == 429:
+                kind = EndpointUnreachable
             raise kind(
                 f"llm.base_url: {self.address} returned HTTP {error.status_code}: {self.options.error_message(error)}. "
                 "Pending batches are kept; run the same command to continue"
             ) from None
-        except openai.APIError as error:
+        except (openai.APIError, httpx2.HTTPError) as error:  # the SDK passes on what ends a download
             raise EndpointUnreachable(
                 f"llm.base_url: {self.address} is unreachable ({connection_failure(error)}). "
                 "Pending batches are kept; run the same command to continue"

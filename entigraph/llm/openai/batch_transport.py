@@ -12,7 +12,7 @@ from entigraph.errors import LLMError
 from entigraph.llm.base import GAVE_UP, Completion, Notify
 from entigraph.llm.caching import Answer, WireRequest, encode_body
 from entigraph.llm.cost import SpendingLimit
-from entigraph.llm.openai.batch_client import BatchClient, EndpointUnreachable
+from entigraph.llm.openai.batch_client import BatchClient, EndpointUnreachable, NotAtEndpoint
 from entigraph.llm.openai.batch_files import BatchFile, BatchFiles
 from entigraph.llm.openai.capabilities import STOP_NOT_SENT, Capabilities, CapabilityFile, describe_learned
 from entigraph.llm.openai.endpoint_errors import final_outcome, rejects_everything
@@ -25,7 +25,8 @@ from entigraph.text.writing_systems import CHARACTERS_PER_TOKEN
 MAX_FAILED_POLLS = 60  # consecutive, of an endpoint that was reachable before
 SECONDS_BETWEEN_MESSAGES = 60.0
 CAUSED_BY_REQUEST = (ErrorKind.rejected, ErrorKind.filtered, ErrorKind.chat_template)
-PENDING_STATUS = ("validating", "in_progress", "finalizing", "cancelling")
+ENDED_STATUS, CANCELED_STATUS = ("completed", "expired"), ("cancelled", "canceled")  # and "failed"; others are pending
+NOT_AT_ENDPOINT = "the endpoint no longer has its batch"
 
 
 class AwaitedRequests:
@@ -88,11 +89,13 @@ class BatchTransport:
         self.max_pending, self.poll_interval_s = max_pending, poll_interval_s
         self.client = BatchClient(options)
         self.address = self.client.address
-        self.awaited = AwaitedRequests(SpendingLimit(cache, options.max_cost_usd, options.price), options.model)
+        self.awaited = AwaitedRequests(options.spending_limit(cache), options.model)
         self.unanswered = UnansweredRequests(cache.folder, self.address)
         self.capability_file = CapabilityFile(cache.folder, self.address, options.model, options.capabilities)
         self.capabilities = self.capability_file.capabilities
         self.answered = self.rejected = 0
+        self.longest_answer = 0  # tokens
+        self.not_at_endpoint: set[str] = set()  # names of batches
         self.reached = False
         self.queue_is_full = False  # the endpoint accepts no batch until another one has ended
         self.last_message = time.monotonic()
@@ -108,7 +111,7 @@ class BatchTransport:
             answer.set_result(refused)
             return answer
         if key not in self.awaited and not self.cache.is_pending(key, self.address):
-            completion_tokens = self.options.estimate_completion_tokens(wire_request.request)
+            completion_tokens = self.options.estimate_completion_tokens(wire_request.request, self.longest_answer)
             prompt_tokens = len(wire_request.body) / CHARACTERS_PER_TOKEN
             try:
                 self.awaited.reserve(key, self.options.price.dollars(prompt_tokens, 0, completion_tokens))
@@ -148,10 +151,12 @@ class BatchTransport:
     def poll(self) -> bool:
         """Submits complete files and checks all pending batches. Returns whether any of them ended."""
         pending = self.pending_batches()
-        if not pending:
+        running = sum(batch.name not in self.not_at_endpoint for batch in pending)
+        if not running:
             self.queue_is_full = False
-        while self.files.full and not self.queue_is_full and len(pending) < self.max_pending:
+        while self.files.full and not self.queue_is_full and running < self.max_pending:
             pending.append(self.submit(self.files.full.pop(0)))
+            running += 1
         ended = any([self.check_batch(batch) for batch in pending])
         return self.resolve_collected_elsewhere() or ended
 
@@ -187,22 +192,45 @@ class BatchTransport:
 
     def submit(self, file: BatchFile) -> PendingBatch:
         self.cache.begin_batch(PendingBatch(file.name, self.address), file.keys)
-        batch_id = self.client.submit(file.name, file.path)
-        self.cache.set_batch_id(file.name, batch_id)
-        file.lock.release()
+        try:
+            file_id = self.client.upload(file.path)
+            self.reached = True
+            batch_id = self.client.create(file.name, file_id)
+            self.cache.set_batch_id(file.name, batch_id)
+        finally:
+            file.lock.release()
         self.notify(f"  batch {batch_id}: {len(file.keys):,} requests sent")
         return PendingBatch(file.name, self.address, batch_id)
 
     def check_batch(self, batch: PendingBatch) -> bool:
         """Returns whether the batch has ended; its answers are cached then."""
-        status = self.client.retrieve(str(batch.id))
-        if status.status in PENDING_STATUS:
-            self.report_progress(status)
+        try:
+            status = self.client.retrieve(str(batch.id))
+            state = status.status.lower()
+            if state == "failed":
+                self.handle_rejected(batch, status)
+            elif state in (*ENDED_STATUS, *CANCELED_STATUS):
+                self.collect(batch, status)
+            else:
+                self.report_progress(status)
+                return False
+        except NotAtEndpoint:
+            return self.send_again(batch)
+        return True
+
+    def send_again(self, batch: PendingBatch) -> bool:
+        """Adds the awaited requests of a batch that the endpoint does not have to the next file. Returns whether there
+        are any; otherwise the batch stays pending, because it may belong to the key of another project.
+        """
+        missing = {key: scope for key, scope in self.cache.batch_keys(batch.name).items() if key in self.awaited}
+        if batch.name not in self.not_at_endpoint:
+            self.not_at_endpoint.add(batch.name)
+            again = f": {len(missing):,} of its requests are sent again" if missing else ""
+            self.notify(f"  {self.address} does not have batch {batch.id}, or no longer has its results{again}")
+        if not missing:
             return False
-        if status.status == "failed":
-            self.handle_rejected(batch, status)
-        else:
-            self.collect(batch, status)
+        self.retry(batch, missing, {}, NOT_AT_ENDPOINT)
+        self.forget(batch.name)
         return True
 
     def report_progress(self, status: Any) -> None:
@@ -219,21 +247,24 @@ class BatchTransport:
         errors: dict[bytes, ReplyError] = {}
         answered: list[bytes] = []
         dollars = 0.0
-        for key, outcome in self.client.read_results(status):
-            if key not in missing:
-                continue
-            if isinstance(outcome, ReplyError):
-                errors[key] = outcome
-                continue
-            self.store(key, missing.pop(key), outcome)
-            answered.append(key)
-            dollars += outcome.usage.dollars
-        self.awaited.release(answered, dollars)
+        try:
+            for key, outcome in self.client.read_results(status):
+                if key not in missing:
+                    continue
+                if isinstance(outcome, ReplyError):
+                    errors[key] = outcome
+                    continue
+                if not self.cache.get(key):  # stored before if a connection was lost
+                    dollars += outcome.usage.dollars
+                self.store(key, missing.pop(key), outcome)
+                answered.append(key)
+        finally:
+            self.awaited.release(answered, dollars)
         if answered:
             self.answered += len(answered)
             if learned := self.capability_file.record_answer(self.capabilities):
                 self.notify(describe_learned(learned, self.capability_file))
-        if status.status == "canceled" and missing:
+        if status.status.lower() in CANCELED_STATUS and any(key in self.awaited for key in missing):
             self.forget(batch.name)
             raise LLMError(
                 f"batch {batch.id} was canceled, {len(missing):,} of its requests are not answered. "
@@ -246,6 +277,7 @@ class BatchTransport:
 
     def store(self, key: bytes, scope: bytes, completion: Completion) -> None:
         """Caches an answer and resolves its request; what is no answer is remembered for this command."""
+        self.longest_answer = max(self.longest_answer, completion.usage.completion_tokens)
         attempts = self.awaited.attempts.pop(key, 0) + 1
         notes = self.awaited.notes.pop(key, ())
         completion = replace(completion, notes=notes + completion.notes)
@@ -284,7 +316,7 @@ class BatchTransport:
 
     def adapt(self, key: bytes, error: ReplyError, body: Mapping[str, Any]) -> bytes | None:
         """Returns the body of a rejected request as the endpoint may accept it; None if the error has another cause."""
-        change = Capabilities().adapt(error, body)
+        change = Capabilities(guesses=min(1, self.awaited.attempts[key] - 1)).adapt(error, body)
         if change is None:
             return None
         if not self.answered:
@@ -324,6 +356,7 @@ class BatchTransport:
         message = "; ".join(f"{error.code}: {error.message}" for error in errors) or "no reason given"
         keys = self.cache.batch_keys(batch.name)
         others = [other for other in self.cache.pending_batches(self.address) if other.name != batch.name]
+        others = [other for other in others if other.name not in self.not_at_endpoint]
         if others and any(error.code == "token_limit_exceeded" for error in errors):
             self.queue_is_full = True
             for key in keys:  # does not count as an attempt

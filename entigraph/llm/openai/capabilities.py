@@ -7,7 +7,7 @@ answer in the response cache. Each answer notes which of its request's parameter
 import hashlib
 import re
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
@@ -29,7 +29,7 @@ OTHER_FORMS: Mapping[str, tuple[Form, ...]] = {
     "max_tokens": ("max_completion_tokens", False),
     "system": ("user",),  # the system prompt becomes the beginning of the user message
 }
-# Removed in this order if an endpoint does not say which parameter it rejects.
+# Changed one at a time, in this order, if an endpoint does not say which parameter it rejects.
 OPTIONAL = ("stop", "temperature", "seed", "n", "reasoning_effort", "top_p", "response_format")
 COMPLAINT = re.compile(
     r"un(supported|recogni[sz]ed|known|expected|available)|(not|n't) (be )?(support|allow|permit|accept|recogni"
@@ -41,7 +41,8 @@ COMPLAINT = re.compile(
 NAMES_PARAMETER = re.compile(
     r"parameter|argument|keyword|unsupported.value|extra.(forbidden|inputs|fields)", re.IGNORECASE
 )
-ECHO = re.compile("failed to parse input", re.IGNORECASE)  # llama.cpp, followed by what the model wrote
+# About what the model wrote, not about the request: llama.cpp, and servers that check the answer against the schema.
+ECHO = re.compile(r"\Afailed to parse input|json_validate_failed|does not match the expected schema", re.IGNORECASE)
 PATTERNS: Mapping[str, str] = {
     "response_format": r"response[ _]?format|json[ _]?(?:schema|object|mode)|structured[ _]?outputs?|guided|grammar",
     "stop": r"stop[ _]?(?:sequences?|words?|strings?|tokens?)|[`'\"]stop[`'\"]|\bstop (?:is|was|parameter)",
@@ -57,9 +58,15 @@ PATTERNS: Mapping[str, str] = {
 
 @dataclass(frozen=True)
 class Capabilities:
-    """`forms` maps parameters to the form in which the endpoint accepts them; parameters without a form are sent."""
+    """`forms` maps parameters to the form in which the endpoint accepts them; parameters without a form are sent.
+
+    `guesses` counts the trials since the endpoint rejected a parameter without naming it, and `known` has the forms
+    before them.
+    """
 
     forms: Mapping[str, Form] = field(default_factory=lambda: MappingProxyType({}))
+    guesses: int = 0
+    known: Mapping[str, Form] | None = None
 
     def encode(self, body: Mapping[str, Any]) -> dict[str, Any]:
         """Returns a request body as the endpoint accepts it."""
@@ -97,11 +104,26 @@ class Capabilities:
 
         `named_only`: only if the error names a parameter that was sent.
         """
-        sent = self.encode(body)
-        name = next(named_parameters(error, sent), None)
-        if name is None and not named_only and is_parameter_error(error):
-            name = next((name for name in OPTIONAL if name in sent), None)
-        return self.without(name, body) if name else None
+        if name := next(named_parameters(error, self.encode(body)), None):
+            return self.without(name, body)
+        return None if named_only or not is_parameter_error(error) else self.guess(body)
+
+    def guess(self, body: Mapping[str, Any]) -> "Capabilities | None":
+        """Returns the next trial after an error that names no parameter; None if there is none.
+
+        The first repeats the request, because the error may be temporary. Each other one changes a single parameter, so
+        that the endpoint is not taken to reject those that were changed in vain.
+        """
+        known = Capabilities(self.forms if self.known is None else self.known)
+        sent, trials = known.encode(body), [known]
+        for name in OPTIONAL:
+            trial = known.without(name, body) if name in sent else None
+            while trial is not None:
+                trials += [trial] if trial.encode(body) != sent else []
+                trial = trial.without(name, body)
+        if self.guesses >= len(trials):
+            return None
+        return Capabilities(trials[self.guesses].forms, self.guesses + 1, known.forms)
 
     def without(self, sent_name: str, body: Mapping[str, Any]) -> "Capabilities | None":
         """Returns capabilities with the next form of a parameter, given by the name under which it was sent."""
@@ -110,7 +132,7 @@ class Capabilities:
         forms = OTHER_FORMS.get(name, (False,))
         current = self.forms.get(name, True)
         remaining = forms[forms.index(current) + 1 :] if current in forms else forms
-        return replace(self, forms=MappingProxyType({**self.forms, name: remaining[0]})) if remaining else None
+        return Capabilities(MappingProxyType({**self.forms, name: remaining[0]})) if remaining else None
 
     def merge(self, forms: Mapping[str, Form]) -> "Capabilities":
         return Capabilities(MappingProxyType({**self.forms, **forms}))
@@ -118,7 +140,7 @@ class Capabilities:
 
 def named_parameters(error: ReplyError, sent: Mapping[str, Any]) -> Iterator[str]:
     """Yields the parameters of a sent body that an error names as not accepted."""
-    if TOO_LONG.search(error.message) or ECHO.match(error.message):
+    if TOO_LONG.search(error.message) or is_about_answer(error):
         return
     names = [name for name in (*OPTIONAL, *LIMITS) if name in sent]
     names += [name for name in sent if name not in (*names, "model", "messages", "prompt")]
@@ -138,13 +160,16 @@ def named_parameters(error: ReplyError, sent: Mapping[str, Any]) -> Iterator[str
     yield from sorted(mentions, key=mentions.__getitem__)  # a message may go on with the parameters that are accepted
 
 
+def is_about_answer(error: ReplyError) -> bool:
+    return bool(ECHO.search(error.message) or ECHO.search(error.code))
+
+
 def is_parameter_error(error: ReplyError) -> bool:
     """Whether an endpoint rejects a parameter; the error may not name the rejected parameter."""
     text = f"{error.code} {error.message}"
     about_content = any(name.startswith(("messages", "prompt", "model")) for name in error.parameters)
-    return bool(
-        COMPLAINT.search(text) and NAMES_PARAMETER.search(text) and not TOO_LONG.search(text) and not about_content
-    )
+    other_cause = about_content or is_about_answer(error) or TOO_LONG.search(text)
+    return bool(COMPLAINT.search(text) and NAMES_PARAMETER.search(text) and not other_cause)
 
 
 def merge_system_prompt(messages: list[dict[str, Any]]) -> list[dict[str, Any]]:

@@ -16,10 +16,9 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from entigraph.errors import ArtifactError, EntigraphError, LLMError
-from entigraph.llm.base import ANSWERED, CONTENT_FILTER, GAVE_UP, REFUSAL, REJECTED, Completion, Notify, Usage
+from entigraph.llm.base import ANSWERED, CONTENT_FILTER, GAVE_UP, LENGTH, REFUSAL, REJECTED, Completion, Notify, Usage
 from entigraph.llm.caching import Answer, WireRequest
-from entigraph.llm.cost import SpendingLimit
-from entigraph.llm.openai.capabilities import Capabilities, describe_learned
+from entigraph.llm.openai.capabilities import LIMITS, Capabilities, describe_learned
 from entigraph.llm.openai.endpoint_errors import final_outcome, raise_if_fatal, rejects_everything
 from entigraph.llm.openai.openai_options import OpenAIOptions
 from entigraph.llm.openai.rate_limits import RateLimiter
@@ -37,6 +36,9 @@ MAX_REJECTED_FIRST = 8  # rejected requests before the first answer
 SECONDS_ALONE = 1.0  # without another request in flight, until the first request is judged by its rejection alone
 FAILURES_BEFORE_PAUSE, PAUSE_S = 3, 30.0  # of one address among several
 SECONDS_BEFORE_NOTICE, SECONDS_BETWEEN_NOTICES = 20.0, 60.0
+MIN_TOKENS_PER_WORD = 0.75  # of a prompt; tokenizers give more than one token per word
+MIN_CONTEXT = 256  # tokens; a server that counts fewer of a long prompt does not count
+PROMPT_CUT = "prompt cut by the server"  # a finish reason
 
 KNOWN_REASONS = (*ANSWERED, REFUSAL, CONTENT_FILTER, "tool_calls", "function_call")
 
@@ -65,7 +67,7 @@ class OnlineTransport:
     def __init__(self, options: OpenAIOptions, cache: ResponseCache, notify: Notify) -> None:
         self.options, self.cache, self.notify, self.price = options, cache, notify, options.price
         self.limiter = RateLimiter(options.concurrency, options.requests_per_minute, options.tokens_per_minute)
-        self.spending = SpendingLimit(cache, options.max_cost_usd, self.price)
+        self.spending = options.spending_limit(cache)
         self.throttle_notice = ThrottleNotice()
         self.unanswered = UnansweredRequests(cache.folder, " ".join(options.addresses))
         self.answered = self.consecutive_failures = 0
@@ -122,9 +124,7 @@ class OnlineTransport:
     async def request_answer(self, wire_request: WireRequest) -> Completion:
         """Reserves the cost of a request, sends it, and caches and returns the answer."""
         prompt_tokens = len(wire_request.body) / CHARACTERS_PER_TOKEN
-        completion_tokens = self.options.estimate_completion_tokens(wire_request.request)
-        if wire_request.request.max_tokens is None and self.options.max_tokens is None:
-            completion_tokens = max(completion_tokens, self.longest_answer)
+        completion_tokens = self.options.estimate_completion_tokens(wire_request.request, self.longest_answer)
         estimate, reserved, dollars = self.price.dollars(prompt_tokens, 0, completion_tokens), 0.0, 0.0
         task = asyncio.current_task()
         assert task is not None
@@ -135,7 +135,7 @@ class OnlineTransport:
             self.spending.reserve(estimate)
             reserved = estimate
             tokens = prompt_tokens + completion_tokens
-            completion, attempts, seconds = await self.send_until_answered(wire_request, tokens)
+            completion, attempts, seconds = await self.send_until_answered(wire_request, tokens, estimate)
             completion = self.with_usage(completion, prompt_tokens)
             dollars = completion.usage.dollars
             self.longest_answer = max(self.longest_answer, completion.usage.completion_tokens)
@@ -148,7 +148,7 @@ class OnlineTransport:
             else:
                 self.answered += 1
                 self.first_outcome.set()
-            if not completion.is_answer:
+            if not completion.is_answer or is_cut_by_server(completion, wire_request):
                 self.unanswered.add(wire_request.key, completion)
                 return completion
             return self.cache.put(
@@ -203,10 +203,13 @@ class OnlineTransport:
         prompt, answer = round(prompt_tokens), round(len(completion.text) / CHARACTERS_PER_TOKEN)
         return replace(completion, usage=Usage(prompt, 0, answer, self.price.dollars(prompt, 0, answer)))
 
-    async def send_until_answered(self, wire_request: WireRequest, tokens: float) -> tuple[Completion, int, float]:
+    async def send_until_answered(
+        self, wire_request: WireRequest, tokens: float, dollars: float
+    ) -> tuple[Completion, int, float]:
         """Returns the answer or the reason for giving up, the number of attempts, and the seconds of the last one.
 
-        Raises LLMError if the endpoint has not answered any request.
+        Each attempt takes about so many tokens and dollars. Raises LLMError if the endpoint has not answered any
+        request, or attempts whose answers did not arrive have used up the spending limit.
         """
         failures = 0
         trials: dict[str, Capabilities] = {}  # by address, after a rejection
@@ -229,6 +232,9 @@ class OnlineTransport:
                 self.on_throttled(address, outcome)
                 continue
             failures += 1
+            if outcome.billed:
+                self.spending.reserve(dollars)  # in addition to that of the next attempt
+                self.spending.record(dollars, dollars)
             self.on_failure(address, outcome.reason)
             if not self.answered and failures >= ATTEMPTS_BEFORE_FIRST_ANSWER:
                 raise LLMError(f"{address.label} does not answer: {outcome.reason}. Check llm.base_url and the server")
@@ -264,6 +270,13 @@ class OnlineTransport:
             self.throttle_notice.on_answer()
             self.limiter.on_success(address.headers)
             self.report_unknown_finish_reason(reply.finish_reason)
+            if is_prompt_cut(reply.usage, wire_request.request.user):
+                self.report(
+                    PROMPT_CUT,
+                    f"  {address.label} read only {reply.usage.prompt_tokens:,} tokens of a longer prompt; its answer "
+                    "is not used. Enlarge its context (Ollama: OLLAMA_CONTEXT_LENGTH) and run the same command",
+                )
+                return replace(reply, text="", finish_reason=PROMPT_CUT)
             return reply
         kind, reason = classify_error(reply), f"HTTP {reply.status}: {reply.message}"
         if kind is ErrorKind.throttled:
@@ -322,3 +335,18 @@ class OnlineTransport:
                 f"The {self.answered:,} answers that this command received are cached. Check the server and run the "
                 "same command: it continues with the other requests"
             )
+
+
+def is_cut_by_server(completion: Completion, wire_request: WireRequest) -> bool:
+    """Returns whether an answer ends at the server's own limit. It is used, but not cached: the limit may be raised."""
+    return completion.finish_reason == LENGTH and not json.loads(wire_request.body).keys() & LIMITS
+
+
+def is_prompt_cut(usage: Usage, prompt: str) -> bool:
+    """Returns whether the server silently read only a part of a prompt, by the tokens that it counted.
+
+    Not with tokens from its prefix cache: some servers do not count those.
+    """
+    if usage.cached_tokens or not MIN_CONTEXT <= usage.prompt_tokens < len(prompt) / CHARACTERS_PER_TOKEN:
+        return False
+    return usage.prompt_tokens < MIN_TOKENS_PER_WORD * len(prompt.split())

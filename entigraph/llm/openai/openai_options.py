@@ -11,9 +11,10 @@ from entigraph.config.fields import check_minimums, check_positive, runtime_fiel
 from entigraph.errors import ConfigError, LLMError
 from entigraph.llm.base import Request
 from entigraph.llm.caching import Body
-from entigraph.llm.cost import Price, find_price, is_private_address
+from entigraph.llm.cost import Price, SpendingLimit, find_price, is_private_address
 from entigraph.llm.openai.capabilities import check_capabilities
 from entigraph.llm.replies import FINISH_REASONS, ReplyError
+from entigraph.llm.response_cache import ResponseCache
 from entigraph.llm.wire_format import PATHS, Api, build_body
 
 DEFAULT_ADDRESS = "https://api.openai.com/v1"
@@ -48,6 +49,8 @@ class OpenAIOptions:
             "content_filter".
         expected_tokens: Expected length of an answer, for estimates until answers are cached.
         prices: Dollars per million tokens by model.
+        config_key: Where the writer is configured, such as `baselines.gpt_4_turbo`; `entigraph.config.instantiate` sets
+            it. Each writer of a command has a spending limit of its own.
     """
 
     name: str = "openai"
@@ -69,6 +72,7 @@ class OpenAIOptions:
     finish_reasons: dict[str, str] = runtime_field(default_factory=dict)
     expected_tokens: int = runtime_field(600)
     prices: dict[str, Any] = runtime_field(default_factory=dict)
+    config_key: str = runtime_field("llm")
 
     def __post_init__(self) -> None:
         check_positive(self, "llm", "concurrency", "requests_per_minute", "tokens_per_minute", "timeout_s", "attempts")
@@ -77,13 +81,7 @@ class OpenAIOptions:
         if not isinstance(self.base_url, (str, list, type(None))):
             raise ConfigError(f"llm.base_url must be an address or a list of addresses, got {self.base_url!r}")
         for address in self.addresses:
-            parts = split_address(address)
-            if parts is None:
-                raise ConfigError(f"llm.base_url must be an address such as http://localhost:8000/v1, got {address!r}")
-            if parts.username or parts.password:  # the message omits them
-                raise ConfigError(
-                    "llm.base_url must be without a user name and password; set the key in llm.api_key_env instead"
-                )
+            parts = check_address("llm.base_url", address, "llm.api_key_env")
             for path in PATHS.values():
                 if parts.path.rstrip("/").endswith(path):
                     base = address.rstrip("/").removesuffix(path)
@@ -119,6 +117,10 @@ class OpenAIOptions:
         keyless = self.price.free or all(map(is_private_address, self.addresses))
         return read_key("llm.api_key_env", self.api_key_env, keyless)
 
+    def spending_limit(self, cache: ResponseCache) -> SpendingLimit:
+        alternative = "lower synthesis.token_budget" if self.config_key == "llm" else "choose a cheaper model"
+        return SpendingLimit(cache, self.max_cost_usd, self.price, f"{self.config_key}.max_cost_usd", alternative)
+
     def check(self) -> None:
         _ = self.key
 
@@ -134,9 +136,12 @@ class OpenAIOptions:
     def known_finish_reasons(self) -> Mapping[str, str]:
         return {**FINISH_REASONS, **{reason.lower(): meaning for reason, meaning in self.finish_reasons.items()}}
 
-    def estimate_completion_tokens(self, request: Request) -> int:
-        """Returns the maximum length of an answer, or the expected length if it is not limited, to reserve its cost."""
-        return request.choices * (request.max_tokens or self.max_tokens or self.expected_tokens)
+    def estimate_completion_tokens(self, request: Request, longest_answer: int) -> int:
+        """Returns the maximum length of an answer, to reserve its cost; if it is not limited, the expected length, or
+        that of the longest answer so far.
+        """
+        limit = request.max_tokens or self.max_tokens
+        return request.choices * limit if limit else max(request.choices * self.expected_tokens, longest_answer)
 
     def error_message(self, error: Any) -> str:
         """Returns the endpoint's error message, with the API key redacted."""
@@ -162,6 +167,20 @@ def read_key(option: str, variable: str, keyless: bool) -> str:
 def redact(error: Any, key: str) -> str:
     """Returns an endpoint's error message, shortened and without the API key."""
     return str(getattr(error, "message", error)).replace(key, "<key>")[:MAX_MESSAGE_CHARACTERS]
+
+
+def check_address(option: str, address: Any, key_option: str) -> SplitResult:
+    """Returns the parts of an endpoint's address. Raises ConfigError if it is none, or may contain a secret: messages
+    and stored configurations have it.
+    """
+    parts = split_address(address)
+    if parts is None:
+        raise ConfigError(f"{option} must be an address such as http://localhost:8000/v1, got {address!r}")
+    if parts.username or parts.password or parts.query or parts.fragment:  # the message omits them
+        raise ConfigError(
+            f"{option} must be without a user name, password, query and fragment; set the key in {key_option} instead"
+        )
+    return parts
 
 
 def split_address(address: Any) -> SplitResult | None:

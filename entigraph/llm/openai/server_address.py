@@ -25,10 +25,13 @@ Task = asyncio.Task[Any]
 
 @dataclass(frozen=True)
 class Retry:
-    """The reason to retry. `wait_s` is set by a rate limit, which does not count as a failed attempt."""
+    """The reason to retry. `wait_s` is set by a rate limit, which does not count as a failed attempt. `billed`: the
+    endpoint may have generated an answer, which it bills although it did not arrive.
+    """
 
     reason: str
     wait_s: float | None = None
+    billed: bool = False
 
 
 class ServerAddress:
@@ -74,13 +77,13 @@ class ServerAddress:
         except openai.APIStatusError as error:
             return self.options.shorten(read_status_error(error))
         except TimeoutError:
-            return Retry(f"no complete reply within {self.options.timeout_s:g} s")
+            return Retry(f"no complete reply within {self.options.timeout_s:g} s", billed=True)
         except openai.APIError as error:
             return Retry(f"no connection ({connection_failure(error)}){proxy_hint(self.url)}")
         except InvalidReply as error:
-            return Retry(f"no valid reply: {self.options.error_message(error)}")
+            return Retry(f"no valid reply: {self.options.error_message(error)}", billed=True)
         except (httpx2.HTTPError, OSError) as error:
-            return Retry(f"connection lost ({type(error).__name__})")
+            return Retry(f"connection lost ({type(error).__name__})", billed=True)
         finally:
             self.sending.discard(task)
         self.failures, self.headers = 0, response.headers
