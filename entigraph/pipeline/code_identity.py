@@ -4,22 +4,37 @@ A module of the user's enters by its source and that of the modules it imports, 
 imports are read from the source, not from what happens to be loaded. An installed distribution enters by name and
 version. EntiGraph's code does not enter: `storage.artifact.FORMAT_VERSIONS` changes when a stage writes something else.
 Files that user code reads and modules that it imports by a computed name are not tracked.
+
+A module counts as it was when this process first asked, because that is the code that the process runs: an edited file
+counts after a restart or `importlib.reload`.
 """
 
 import ast
 import importlib.util
 import inspect
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from importlib import metadata
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
-from entigraph.errors import ConfigError
+from entigraph.errors import ArtifactError, ConfigError
 from entigraph.storage.fingerprints import checksum
 
 OWN_PACKAGE = "entigraph"
 INSTALLED_FOLDERS = frozenset({"site-packages", "dist-packages"})
+
+
+class Source(NamedTuple):
+    """A source file as it was when its module was `loaded`: the module's specification, which `reload` replaces."""
+
+    file: Path
+    loaded: Any
+    digest: str
+    imports: Sequence[str]
+
+
+SOURCES: dict[str, Source] = {}  # by module name
 
 
 def identify_code(target: Callable[..., Any]) -> dict[str, str]:
@@ -65,7 +80,29 @@ def identify_module(definition: Any, module: str) -> dict[str, str]:
         return {f"{module}.{definition.__qualname__}": str(version)}
     if is_installed(Path(file)):
         return identify_distribution(module)
-    return {name: checksum(path) for name, path in imported_sources(module, Path(file)).items()}
+    return {name: read_source(name, path).digest for name, path in imported_sources(module, Path(file)).items()}
+
+
+def read_source(module: str, file: Path) -> Source:
+    loaded = sys.modules.get(module)
+    loaded = getattr(loaded, "__spec__", None) or loaded
+    known = SOURCES.get(module)
+    if known is None or loaded is None or known.loaded is not loaded or known.file != file:
+        known = Source(file, loaded, checksum(file), tuple(imported_names(module, file)))
+        SOURCES[module] = known
+    return known
+
+
+def check_code_unchanged(cache_key: Mapping[str, Any]) -> None:
+    """Raises ArtifactError if a source file of a cache key has changed: another process would run other code."""
+    for name, value in cache_key.items():
+        if name != "code" and isinstance(value, Mapping):
+            check_code_unchanged(value)
+        elif name == "code" and isinstance(value, Mapping):
+            for module in value.keys() & SOURCES.keys():
+                source = SOURCES[module]
+                if checksum(source.file) != source.digest:
+                    raise ArtifactError(f"{source.file} changed after the command started; run the same command again")
 
 
 def is_installed(file: Path) -> bool:
@@ -88,7 +125,7 @@ def imported_sources(module: str, file: Path) -> dict[str, Path]:
     while waiting:
         name, path = waiting.popitem()
         sources[name] = path
-        for imported in imported_names(name, path):
+        for imported in read_source(name, path).imports:
             source = source_file(imported)
             if source is not None and imported not in sources:
                 waiting[imported] = source

@@ -21,6 +21,7 @@ from entigraph.pipeline.run import Run
 from entigraph.pipeline.study import check_allowed_variation
 from entigraph.synthesis.augmenters.relation_order import Selection
 from entigraph.synthesis.augmenters.student_feedback import DEFAULT_ROUNDS
+from entigraph.synthesis.base import read_prompt
 
 STUDENT_EVALUATION = {"statement_loss": {"_target_": "entigraph.evaluation.tasks.statement_loss.StatementLoss"}}
 
@@ -30,6 +31,8 @@ def load_run(config: DictConfig, known: BuiltComponents | None = None) -> Run:
 
     Runs that are loaded with one `known`, an empty dictionary at first, share the components that they have in common.
     """
+    if not known:
+        read_prompt.cache_clear()  # in a notebook, files may have been edited since
     earlier = load_previous_round(config, known)
     fields = build_components(config, known)
     components = Components(**fields)

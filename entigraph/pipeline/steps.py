@@ -20,6 +20,7 @@ from entigraph.evaluation.tasks.question_task import QuestionTask
 from entigraph.huggingface.downloads import download_model
 from entigraph.llm.response_cache import response_cache_path
 from entigraph.llm.vllm.vllm_writer import LOG_NAME
+from entigraph.pipeline.code_identity import check_code_unchanged
 from entigraph.pipeline.evaluation_estimate import record_time
 from entigraph.pipeline.run import Run
 from entigraph.pipeline.study import headline
@@ -31,7 +32,7 @@ from entigraph.runtime.processes import process_group
 from entigraph.runtime.progress import Progress
 from entigraph.storage import artifact
 from entigraph.storage.artifact import Artifact, enclosing_artifact, read_json
-from entigraph.storage.data_losses import Loss, collect_losses
+from entigraph.storage.data_losses import Loss, collect_losses, count_of
 from entigraph.storage.jsonl import read_jsonl
 from entigraph.storage.schemas import Document
 from entigraph.storage.scores import scalar_scores
@@ -133,7 +134,7 @@ def synthesize(run: Run, out: Path, progress: Progress, tracker: Tracker) -> Map
 def tokenize(run: Run, out: Path, progress: Progress, tracker: Tracker) -> Mapping[str, Any]:
     from entigraph.tokenization import stage
 
-    return stage.run(
+    counts = stage.run(
         run.artifacts.synthesis.folder,
         run.artifacts.tokenizer.folder,
         out,
@@ -142,6 +143,9 @@ def tokenize(run: Run, out: Path, progress: Progress, tracker: Tracker) -> Mappi
         encoder=run.tokens.encoder,
         stitched=run.tokens.text_layout == "stitched",
     )
+    if too_long := counts.get("too_long"):
+        progress.notify(f"  left out {count_of(too_long, 'text')} longer than tokens.block_length")
+    return counts
 
 
 def train(run: Run, out: Path, progress: Progress, tracker: Tracker) -> Mapping[str, Any]:
@@ -157,6 +161,8 @@ def train(run: Run, out: Path, progress: Progress, tracker: Tracker) -> Mapping[
         rows = [(text.document_id, text.kind, ", ".join(text.about), text.text) for text in texts]
         tracker.log_table("texts", ("document", "kind", "about", "text"), rows)
     download_model(run.model.path, progress)
+    if run.trainer.world_size > 1:  # each process loads the code
+        check_code_unchanged(run.artifacts.training.cache_key)
     started = time.monotonic()
     counts = stage.run(
         run.artifacts.tokens.folder,
@@ -295,7 +301,12 @@ def synthesis_losses(run: Run, trained: bool = False) -> list[Loss]:
         counts |= {"documents_with_texts": len(trained_documents(run))}
         selection = select_documents(run)
         documents = len(selection.documents) if selection else documents
-    return generation_stats.data_losses(counts, documents)
+    losses = generation_stats.data_losses(counts, documents)
+    if trained and run.artifacts.tokens.complete:
+        tokens = artifact.read_manifest(run.artifacts.tokens.folder)["counts"]
+        too_long = tokens.get("too_long", 0)
+        losses.append(Loss("texts are longer than tokens.block_length", too_long, counts["texts"]))
+    return losses
 
 
 def check_tasks(run: Run) -> list[str]:

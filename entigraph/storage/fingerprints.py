@@ -4,13 +4,15 @@ import hashlib
 import heapq
 import json
 from collections.abc import Callable, Iterable, Mapping
+from functools import cache
 from pathlib import Path
 from typing import Any, TypeVar
 
 from entigraph.errors import ArtifactError
 
 Item = TypeVar("Item")
-WHOLE_FILE_BYTES = 64 << 20
+WHOLE_FILE_BYTES, WHOLE_WEIGHTS_BYTES = 4 << 30, 64 << 20
+WEIGHTS = {".safetensors", ".bin", ".pt", ".pth", ".ckpt", ".gguf", ".h5", ".msgpack", ".onnx"}
 ABSENT = "not set"  # in place of a value
 SAMPLED_PARTS, SAMPLED_BYTES = 16, 64 << 10
 
@@ -30,7 +32,8 @@ def checksum(file: Path) -> str:
 def fingerprint(path: Path) -> str:
     """Returns a digest of the content of a file or folder outside artifacts. Raises ArtifactError if unreadable.
 
-    Files above 64 MiB (weights, general text) are sampled: 16 parts of 64 KiB. Reading 16 GB would delay every plan.
+    Weights above 64 MiB, and any file above 4 GiB, are sampled: 16 parts of 64 KiB, and the time of its last change
+    unless it has weights. Reading them would delay every plan.
     """
     files = [path] if path.is_file() else sorted(file for file in path.rglob("*") if file.is_file())
     try:
@@ -41,10 +44,19 @@ def fingerprint(path: Path) -> str:
 
 def content_sample(file: Path) -> str:
     """Returns the SHA-256 of a file, or of evenly spaced parts of a large file."""
-    size = file.stat().st_size
-    if size <= WHOLE_FILE_BYTES:
+    status = file.stat()
+    if status.st_size <= WHOLE_WEIGHTS_BYTES:
         return checksum(file)
-    sample = hashlib.sha256()
+    return large_content_sample(file, status.st_size, status.st_mtime_ns)
+
+
+@cache
+def large_content_sample(file: Path, size: int, changed_ns: int) -> str:
+    """Cached, because every job of a sweep asks for it."""
+    weights = file.suffix in WEIGHTS
+    if not weights and size <= WHOLE_FILE_BYTES:
+        return checksum(file)
+    sample = hashlib.sha256(b"" if weights else str(changed_ns).encode())
     with file.open("rb") as stream:
         for part in range(SAMPLED_PARTS):
             stream.seek(part * (size - SAMPLED_BYTES) // (SAMPLED_PARTS - 1))

@@ -104,7 +104,8 @@ class JsonLinesWriter:
 class ResumableJsonLines(Generic[Record]):
     """A JSON Lines file that survives a kill: every written record is on disk and can be read by its `key` field.
 
-    An incomplete last line is dropped when the file is opened. Only file offsets are held in memory.
+    What follows an incomplete or unreadable line is dropped when the file is opened. Only file offsets are held in
+    memory.
     """
 
     def __init__(self, path: Path, kind: type[Record], key: str) -> None:
@@ -114,9 +115,13 @@ class ResumableJsonLines(Generic[Record]):
         with path.open("rb") as lines:
             end = 0
             for line in lines:
-                if not line.endswith(b"\n"):
+                try:
+                    name = parse_json(line)[key] if line.endswith(b"\n") else None
+                except (ValueError, TypeError, KeyError):  # after a power failure
+                    name = None
+                if name is None:
                     break
-                self.offsets[parse_json(line)[key]] = end
+                self.offsets[name] = end
                 end += len(line)
         os.truncate(path, end)
 

@@ -104,6 +104,7 @@ class LogReader:
     def __init__(self, path: Path) -> None:
         self.path = path
         self.end = 0
+        self.damaged_bytes_read = 0  # behind `end`
 
     def read_new(self) -> Iterator[tuple[int, bytes]]:
         """Yields the records since the last call with their positions.
@@ -128,10 +129,27 @@ class LogReader:
             raise OSError(f"no complete record at byte {position:,}")
         return record
 
+    def read_damaged(self) -> Iterator[tuple[int, bytes]]:
+        """Yields the complete records behind the first one that is not, with their positions. They are below 16 MiB."""
+        with self.path.open("rb") as file:
+            file.seek(self.end)
+            rest = file.read()
+        start = 0
+        while (zero := rest.find(b"\0", start + 3)) >= 0 and zero + 5 < len(rest):  # the last byte of a length
+            start = zero - 3
+            length, checksum = HEADER.unpack_from(rest, start)
+            record = rest[start + HEADER.size : start + HEADER.size + length]
+            if not 0 < length == len(record) or zlib.crc32(record) != checksum:
+                start += 1
+                continue
+            yield self.end + start, record
+            start += HEADER.size + length
+            self.damaged_bytes_read += HEADER.size + length
+
     @property
     def unread_bytes(self) -> int:
-        """The size of what follows the last complete record."""
-        return self.path.stat().st_size - self.end
+        """The size of what follows the last complete record, without what `read_damaged` has read."""
+        return self.path.stat().st_size - self.end - self.damaged_bytes_read
 
 
 def read_record(header: bytes, file: BinaryIO) -> bytes | None:

@@ -177,13 +177,14 @@ def summary_lines(counts: Mapping[str, Any], documents: int, token_budget: int |
 
 
 def data_losses(counts: Mapping[str, Any], documents: int) -> list[Loss]:
-    """Returns what the stage omits: documents without texts, failed requests, removed near-duplicates, dropped
+    """Returns what the stage omits: documents without texts, texts that failed, removed near-duplicates, dropped
     entities.
     """
+    failures, texts = sum(counts["failures"].values()), counts["texts"] + counts["removed"]
     return [
         Loss("documents have no synthetic text", documents - counts["documents_with_texts"], documents),
-        Loss("requests to the writer failed", sum(counts["failures"].values()), counts["requests"]),
-        Loss("near-duplicate texts are removed", counts["removed"], counts["texts"] + counts["removed"]),
+        Loss("texts were not written", failures, texts + failures),
+        Loss("near-duplicate texts are removed", counts["removed"], texts),
         Loss(
             "entities are beyond augmenter.max_entities",
             counts["entities_left_out"],

@@ -3,11 +3,15 @@
 import json
 from argparse import Namespace
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 from lightning.pytorch.loggers import Logger
 from lightning.pytorch.utilities import rank_zero_only
+
+from entigraph.storage.durable_files import write_durably
+from entigraph.storage.jsonl import json_line
 
 METRICS = "metrics.jsonl"
 
@@ -56,9 +60,12 @@ class MetricsFile(Logger):
 
 
 def truncate_metrics(file: Path, step: int) -> list[dict[str, float]]:
-    """Removes the lines after a step, and an incomplete last line; returns the others."""
-    lines = file.read_text(encoding="utf-8").splitlines(keepends=True) if file.exists() else []
-    complete = [(line, json.loads(line)) for line in lines if line.endswith("\n")]
-    earlier = [(line, values) for line, values in complete if values["step"] <= step]
-    file.write_text("".join(line for line, _ in earlier), encoding="utf-8")
-    return [values for _, values in earlier]
+    """Removes the lines after a step, and from the first incomplete or unreadable one on; returns the others."""
+    lines = file.read_bytes().split(b"\n")[:-1] if file.exists() else []
+    earlier: list[dict[str, float]] = []
+    with suppress(ValueError):  # after a power failure
+        for line in lines:
+            values = json.loads(line)
+            earlier += [values] if values["step"] <= step else []
+    write_durably(file, b"".join(map(json_line, earlier)))
+    return earlier

@@ -176,6 +176,7 @@ def test_endpoint_summaries(tmp_path: Path) -> None:
     assert [item.text for item in results] == ["It is about a document.", "", ""]
     scores = json.loads((tmp_path / "out" / "scores.json").read_text())["s"]
     assert scores["empty"] == 2 and scores["unfinished"] == {"error: HTTP 400": 1}
+    assert scores["data_losses"] == {"summaries are refused or rejected": {"count": 1, "total": 3}}
 
 
 def test_failed_summaries_are_retried_by_the_next_run(tmp_path: Path) -> None:

@@ -12,8 +12,8 @@ import pytest
 from omegaconf import DictConfig, OmegaConf
 
 from entigraph.config.instantiate import build_component
-from entigraph.errors import ConfigError
-from entigraph.pipeline.code_identity import identify_code, imported_sources
+from entigraph.errors import ArtifactError, ConfigError
+from entigraph.pipeline.code_identity import check_code_unchanged, identify_code, imported_sources
 from entigraph.pipeline.component_keys import component_key
 from entigraph.pipeline.loading import load_run
 from entigraph.pipeline.run import Run
@@ -64,15 +64,24 @@ def test_augmenter_subclass_gets_a_separate_folder(user_package: Path, configure
     assert ours.corpus.folder == mine.corpus.folder
 
 
-@pytest.mark.parametrize("file", ["augmenters.py", "wording.py", "__init__.py"])
+@pytest.mark.parametrize(
+    ("file", "module"),
+    [("augmenters.py", "mine.augmenters"), ("wording.py", "mine.wording"), ("__init__.py", "mine")],
+)
 def test_editing_user_code_or_a_module_it_imports_changes_the_folder(
-    file: str, user_package: Path, configured: Callable[..., Run]
+    file: str, module: str, user_package: Path, configured: Callable[..., Run]
 ) -> None:
+    """Once the process runs the edited code."""
     override = "augmenter._target_=mine.augmenters.MyEntiGraph"
     before = configured(override).artifacts.synthesis.folder
     assert configured(override).artifacts.synthesis.folder == before
     with (user_package / file).open("a") as stream:
         stream.write("# edited\n")
+    edited = configured(override).artifacts.synthesis
+    assert edited.folder == before
+    with pytest.raises(ArtifactError, match=f"{file} changed after the command started"):
+        check_code_unchanged(edited.cache_key)
+    importlib.reload(sys.modules[module])
     assert configured(override).artifacts.synthesis.folder != before
 
 

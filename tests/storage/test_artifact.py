@@ -1,6 +1,7 @@
 """Building, finalizing, verifying and identifying artifacts."""
 
 import json
+import os
 import resource
 import subprocess
 import sys
@@ -13,7 +14,7 @@ from tokenizers import Tokenizer
 from tokenizers.models import WordLevel
 
 from entigraph.errors import ArtifactError
-from entigraph.storage import artifact
+from entigraph.storage import artifact, fingerprints
 from entigraph.storage.artifact import Artifact
 from tests.commands import ForkedProcess
 from tests.polling import wait_for
@@ -178,6 +179,21 @@ def test_identify_path_names_artifacts_and_fingerprints_other_files(tmp_path: Pa
         before = artifact.identify_path(folder, root)
         (folder / "a.txt").write_text("two")
         assert artifact.identify_path(folder, root) != before, "files outside artifacts are identified by content"
+
+
+def test_large_files_of_text_are_read_whole(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(fingerprints, "WHOLE_WEIGHTS_BYTES", 1000)
+    monkeypatch.setattr(fingerprints, "WHOLE_FILE_BYTES", 3000)
+    monkeypatch.setattr(fingerprints, "SAMPLED_BYTES", 1)
+    sizes = {"corpus.jsonl": 2000, "replay.jsonl": 4000, "model.safetensors": 4000}  # read whole, and sampled
+    changed = {}
+    for name, size in sizes.items():
+        (tmp_path / name).write_bytes(b"2023" * (size // 4))
+        os.utime(tmp_path / name, ns=(0, 0))
+        before = fingerprints.fingerprint(tmp_path / name)
+        (tmp_path / name).write_bytes(b"2023" * (size // 4 - 1) + b"2033")
+        changed[name] = fingerprints.fingerprint(tmp_path / name) != before
+    assert changed == {"corpus.jsonl": True, "replay.jsonl": True, "model.safetensors": False}
 
 
 def test_manifest_in_an_unknown_form_is_from_another_version(tmp_path: Path) -> None:

@@ -123,6 +123,8 @@ def test_refusals_written_as_text_are_failures(tmp_path: Path) -> None:
 
     texts, counts = synthesize(tmp_path, Writer(text=refuse))
     assert {text.document_id for text in texts} == {"d0", "d1", "d3"} and counts["failures"] == {REFUSAL_AS_TEXT: 4}
+    losses = collect_losses(generation_stats.data_losses(counts, 4))
+    assert losses["texts were not written"] == {"count": 4, "total": len(texts) + 4}
     failures = list(read_jsonl(tmp_path / "out" / "failures.jsonl", Failure))
     assert {failure.response for failure in failures} == {REFUSAL}
 

@@ -23,6 +23,7 @@ from entigraph.tokenization.builders import ByteTokenizer, PretrainedTokenizer
 from entigraph.training import checkpointing, stage
 from entigraph.training.data_schedule import DataSchedule
 from entigraph.training.datamodule import BatchLoader
+from entigraph.training.metrics_file import truncate_metrics
 from entigraph.training.model_checks import NonFiniteLossError
 from entigraph.training.module import CausalLMModule
 from tests.commands import ForkedProcess
@@ -184,6 +185,15 @@ def stopped(tokens: Path, tokenizer: Path, out: Path, **changes: object) -> Path
         train(tokens, tokenizer, out, record=stop, **changes)
     (checkpoint,) = (out / "checkpoints").glob("step-*")
     return checkpoint
+
+
+def test_metrics_end_at_the_checkpoint_or_at_an_unreadable_line(tmp_path: Path) -> None:
+    file = tmp_path / "metrics.jsonl"
+    lines = [json.dumps({"step": step, "loss": step / 3}).encode() + b"\n" for step in range(1, 6)]
+    for content in (lines, [*lines[:3], bytes(30) + b"\n", *lines[4:]], [*lines[:3], lines[3][:5]]):
+        file.write_bytes(b"".join(content))
+        assert [line["step"] for line in truncate_metrics(file, 3)] == [1, 2, 3]
+        assert file.read_bytes() == b"".join(lines[:3]) and [*tmp_path.iterdir()] == [file]
 
 
 def test_damaged_checkpoint_is_named(tokens: Path, tokenizer: Path, tmp_path: Path) -> None:
