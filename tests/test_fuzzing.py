@@ -185,7 +185,7 @@ def read_question_file(content: bytes) -> None:
 def read_drafts(answer: str) -> None:
     settings = GeneratedQuestions()
     (passage,) = split_passages(Document(id="a", title="A", text="The mill."), settings)
-    for draft in parse_drafts(passage, answer, settings)[0]:
+    for draft in parse_drafts(passage, Completion(text=answer, model="m"), settings)[0]:
         assert len({choice.casefold() for choice in draft.question.choices}) == 4
 
 

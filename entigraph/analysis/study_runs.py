@@ -197,7 +197,12 @@ def figure_note(runs: Sequence[StudyRun]) -> str:
 
 def study_losses(runs: Sequence[StudyRun]) -> dict[str, dict[str, Any]]:
     """Returns the largest data loss of each kind over the runs."""
-    return merge_losses(run.score.get("data_losses", {}) for run in runs)
+    return score_losses([run.score for run in runs])
+
+
+def score_losses(scores: Sequence[Mapping[str, Any]]) -> dict[str, dict[str, Any]]:
+    """Returns the largest data loss of each kind."""
+    return merge_losses(score.get("data_losses", {}) for score in scores)
 
 
 def render_study_losses(runs: Sequence[StudyRun]) -> str:
@@ -278,6 +283,7 @@ def summarize_base_model(runs: Sequence[StudyRun]) -> dict[str, Any] | None:
     task_scores = [entry[runs[0].task] for entry in scores]
     return {
         **summarize_scores(task_scores),
+        "data_losses": score_losses(task_scores),
         "chance": task_scores[0]["chance"],
         "seeds": len(scores),
         "background": mean_background(scores),
@@ -299,7 +305,17 @@ def summarize_references(study: Path, root: Path, task: str) -> list[dict[str, A
     for entry, folder in finished_references(study, root):
         if task in (scores := load_scores(folder)):
             by_model.setdefault((entry["name"], entry["subject"]), []).append(scores[task])
-    return [{"name": name, **summarize_scores(scores)} for (name, _), scores in sorted(by_model.items())]
+    return [
+        {"name": name, **summarize_scores(scores), "data_losses": score_losses(scores)}
+        for (name, _), scores in sorted(by_model.items())
+    ]
+
+
+def reference_loss_lines(base: Mapping[str, Any] | None, references: Sequence[Mapping[str, Any]]) -> list[str]:
+    """Returns a line about the data losses of each model that has some, beside those that a study trained."""
+    models = [*([{"name": "the base model", **base}] if base else []), *references]
+    losses = {model["name"]: render_losses(model["data_losses"]) for model in models}
+    return [f"Data losses of {name}: {text}" for name, text in losses.items() if text]
 
 
 def finished_references(study: Path, root: Path) -> Iterator[tuple[dict[str, str], Path]]:

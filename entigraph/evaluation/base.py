@@ -77,6 +77,14 @@ class ScoredSequence(NamedTuple):
     first: int
 
 
+@dataclass(frozen=True)
+class AnswerNotes:
+    """What the answer to a request notes (`Completion.notes`). `request` is the request's hash."""
+
+    request: str
+    notes: Sequence[str]
+
+
 class Backend(Protocol):
     """A loaded model."""
 

@@ -1,17 +1,21 @@
 """The evaluation stage runs tasks on a model: answers-TASK.jsonl (or losses-, summaries-), scores.json."""
 
+from collections import Counter
 from collections.abc import Mapping
 from contextlib import ExitStack
+from functools import partial
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
 from entigraph.errors import ArtifactError, DataError
-from entigraph.evaluation.base import Backend, ModelUnderTest, TaskInputs
+from entigraph.evaluation.backends.endpoint_backend import EndpointBackend
+from entigraph.evaluation.base import AnswerNotes, Backend, ModelUnderTest, TaskInputs
 from entigraph.evaluation.tasks.base import EvaluationTask, TaskContext
 from entigraph.runtime.progress import Progress
 from entigraph.storage.artifact import CHECKPOINTS, write_json
 from entigraph.storage.data_losses import DataLosses, collect_losses
+from entigraph.storage.jsonl import ResumableJsonLines, read_jsonl
 
 
 def run(
@@ -34,26 +38,30 @@ def run(
     (out / CHECKPOINTS).mkdir(parents=True, exist_ok=True)
     scores: dict[str, Any] = {}
 
-    def context(name: str) -> TaskContext:
-        return TaskContext(name, inputs[name], backend, out, progress, response_cache)
+    def context(name: str, notes: ResumableJsonLines[AnswerNotes] | None = None) -> TaskContext:
+        return TaskContext(name, inputs[name], partial(backend, notes), out, progress, response_cache)
 
     with ExitStack() as stack:
         backends: list[Backend] = []
 
-        def backend() -> Backend:
+        def backend(notes: ResumableJsonLines[AnswerNotes] | None) -> Backend:
             if not backends:
                 with progress.bar("preparing model"):
                     backends.append(stack.enter_context(model.connect(progress.notify)))
+            if isinstance(backends[0], EndpointBackend):
+                backends[0].notes = notes
             return backends[0]
 
         for name, task in tasks.items():
+            notes = ResumableJsonLines(out / CHECKPOINTS / f"notes-{name}.jsonl", AnswerNotes, "request")
             try:
-                scores[name] = task.evaluate(context(name))
+                with notes:
+                    scores[name] = task.evaluate(context(name, notes))
             except RuntimeError as error:
                 raise_if_out_of_memory(error, name)
                 raise
-            if notes := getattr(backends[0], "notes", None) if backends else None:
-                scores[name]["answer_notes"] = dict(notes)  # of this task and those before
+            if counts := Counter(note for answer in read_jsonl(notes.path, AnswerNotes) for note in answer.notes):
+                scores[name]["answer_notes"] = dict(counts)
         backends.clear()
     for name, task in tasks.items():
         scores[name] |= task.judge_records(context(name), scores[name])

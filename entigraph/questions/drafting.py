@@ -9,7 +9,7 @@ from importlib import resources
 from math import ceil
 from typing import Any
 
-from entigraph.llm.base import Request
+from entigraph.llm.base import LENGTH, STOP, Completion, Request
 from entigraph.questions.question_sources import GeneratedQuestions, QuestionForm
 from entigraph.storage.schemas import Document, Question
 from entigraph.text.json_answers import STRING, array_schema, enum_schema, object_schema, parse_object
@@ -114,15 +114,20 @@ def build_request(
     )
 
 
-def parse_drafts(passage: QuestionPassage, answer: str, settings: GeneratedQuestions) -> tuple[list[Draft], list[Any]]:
+def parse_drafts(
+    passage: QuestionPassage, completion: Completion, settings: GeneratedQuestions
+) -> tuple[list[Draft], list[Any]]:
     """Returns the usable drafts, and the entries without a question and four different options or a short answer.
 
-    An answer without entries is one of the latter.
+    An answer without entries is one of the latter, and so is the last entry of a truncated answer.
     """
+    answer, reason = completion.text, completion.finish_reason
     try:
-        entries = parse_object(answer, "questions", kind=list)["questions"]
+        entries = parse_object(answer, "questions", kind=list)["questions"] if reason in (STOP, LENGTH) else []
     except ValueError:
-        return [], [answer]
+        entries = []
+    if reason == LENGTH and entries:
+        entries[-1] = None
     drafts = [parse_draft(passage, number, entry, settings) for number, entry in enumerate(entries)]
     unusable = [entry for entry, draft in zip(entries, drafts, strict=True) if draft is None]
     return [draft for draft in drafts if draft], unusable if drafts else [answer]

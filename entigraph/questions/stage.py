@@ -154,7 +154,7 @@ def draft_questions(
         answers = llm.complete(drafting_request(passage, settings) for passage in passages)
         for passage, completion in zip(passages, answers, strict=True):
             raise_if_unanswered(completion)
-            usable, unusable = parse_drafts(passage, completion.text, settings)
+            usable, unusable = parse_drafts(passage, completion, settings)
             reason = REFUSAL_AS_TEXT if is_refusal(completion) else UNUSABLE[settings.form]
             rejected += [{"document": passage.document.id, "answer": item, "reason": reason} for item in unusable]
             yield from usable

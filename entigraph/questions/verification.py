@@ -6,7 +6,7 @@ from string import ascii_uppercase
 from typing import Any
 
 from entigraph.errors import LLMError
-from entigraph.llm.base import CONTENT_FILTER, GAVE_UP, LLM, REFUSAL, Completion, Request
+from entigraph.llm.base import CONTENT_FILTER, GAVE_UP, LLM, REFUSAL, STOP, Completion, Request
 from entigraph.questions.drafting import Draft, QuestionPassage, build_request, clean, prompt
 from entigraph.questions.question_sources import GeneratedQuestions, QuestionForm
 from entigraph.text.answer_matching import contains_answer
@@ -19,7 +19,9 @@ ANSWER_SCHEMAS: Mapping[QuestionForm, Mapping[str, Any]] = {
 }
 MEMORY_SYSTEM_PROMPT = "You take an exam about documents that you do not have before you."
 UNPARSED, REFUSED = "the check gave no answer", "the writer refused to check it"
+NO_VERDICT = (UNPARSED, REFUSED)
 NOT_ANSWERED = "not answered by the passage"
+KNOWN, ANSWERED_BY_ONE = "known without the document", "answered by one of its documents alone"
 Verdict = tuple[Draft, str | None]  # the draft and why it is rejected; None if it is kept
 
 
@@ -37,10 +39,9 @@ def verify_drafts(
         on_checked()
     kept = [draft for draft in supported if reasons[draft.question.id] is None]
     if settings.across_documents:
-        answered = find_answered_by_one(kept, llm, settings)
-        reasons |= dict.fromkeys(answered, "answered by one of its documents alone")
-        kept = [draft for draft in kept if draft.question.id not in answered]
-    reasons |= dict.fromkeys(find_known(kept, llm, settings), "known without the document")
+        reasons |= find_answered_by_one(kept, llm, settings)
+        kept = [draft for draft in kept if reasons[draft.question.id] is None]
+    reasons |= find_known(kept, llm, settings)
     for draft in drafts:
         yield draft, reasons[draft.question.id]
 
@@ -67,29 +68,36 @@ def rejection_reason(draft: Draft, completion: Completion, settings: GeneratedQu
     return "several options are right" if len(given) > 1 else None
 
 
-def find_answered_by_one(drafts: Sequence[Draft], llm: LLM, settings: GeneratedQuestions) -> set[str]:
-    """Returns the ids of the questions across documents that the writer answers from one of the documents alone."""
+def find_answered_by_one(drafts: Sequence[Draft], llm: LLM, settings: GeneratedQuestions) -> dict[str, str]:
+    """Returns the ids of the questions across documents that the writer answers from one of the documents alone, or for
+    which that is unknown, each with the reason.
+    """
     singles = [(draft, passage) for draft in drafts for passage in draft.passage.single_passages]
     completions = llm.complete(passage_request(draft, passage, settings) for draft, passage in singles)
-    return {
-        draft.question.id
-        for (draft, _), completion in zip(singles, completions, strict=True)
-        if rejection_reason(draft, completion, settings) is None
-    }
+    reasons: dict[str, str] = {}
+    for (draft, _), completion in zip(singles, completions, strict=True):
+        reason = rejection_reason(draft, completion, settings)
+        if reason is None or reason in NO_VERDICT:
+            reasons[draft.question.id] = reason or ANSWERED_BY_ONE
+    return reasons
 
 
-def find_known(drafts: Sequence[Draft], llm: LLM, settings: GeneratedQuestions) -> set[str]:
-    """Returns the ids of the questions that the writer answers correctly every time without the passage."""
+def find_known(drafts: Sequence[Draft], llm: LLM, settings: GeneratedQuestions) -> dict[str, str]:
+    """Returns the ids of the questions that the writer answers correctly every time without the passage, or for which
+    that is unknown, each with the reason.
+    """
+    reasons: dict[str, str] = {}
     remaining = list(drafts) if settings.unknown_to_writer else []
     for guess in range(1, settings.guesses + 1):
         requests = [memory_request(draft, guess, settings) for draft in remaining]
         answers = list(llm.complete(requests)) if remaining else []
-        remaining = [
-            draft
+        checked = [
+            (draft, rejection_reason(draft, completion, settings, guess))
             for draft, completion in zip(remaining, answers, strict=True)
-            if rejection_reason(draft, completion, settings, guess) is None
         ]
-    return {draft.question.id for draft in remaining}
+        reasons |= {draft.question.id: reason for draft, reason in checked if reason in NO_VERDICT}
+        remaining = [draft for draft, reason in checked if reason is None]
+    return reasons | {draft.question.id: KNOWN for draft in remaining}
 
 
 def option_order(draft: Draft, settings: GeneratedQuestions, guess: int) -> list[int]:
@@ -120,8 +128,10 @@ def render_question(draft: Draft, order: Sequence[int]) -> str:
 def parse_answer(
     completion: Completion, draft: Draft, settings: GeneratedQuestions, guess: int = 0
 ) -> set[int] | str | None:
-    """Returns the numbers of the options that an answer names, or its text; None if it cannot be parsed."""
+    """Returns the numbers of the options that an answer names, or its text; None if it is cut or cannot be parsed."""
     raise_if_unanswered(completion)
+    if completion.finish_reason != STOP:
+        return None
     key = "answer" if settings.form == QuestionForm.short_answer else "right"
     try:
         answer = parse_object(completion.text, key)[key]

@@ -145,9 +145,15 @@ def test_data_losses_are_shown_next_to_the_curve(smoke: Path, tmp_path: Path) ->
         scores = dict(run.scores)
         scores[run.task]["data_losses"] = {"questions have no answer": {"count": unanswered, "total": 60}}
         write_json(run.folder("evaluation") / "scores.json", scores)
+        base = run.base_model_scores
+        base[run.task]["data_losses"] = {"prompts exceed the model's context": {"count": 5, "total": 60}}
+        write_json(run.folder("baseline") / "scores.json", base)
     lines = run_scaling_curve(make_context(root, study))
 
     assert "data losses in a run: up to 7 of 60 questions have no answer" in lines
+    of_base_model = "Data losses of the base model: 5 of 60 prompts exceed the model's context"
+    assert f"note: {of_base_model}" in lines
+    assert of_base_model.split("'")[0] in (study / "report.html").read_text(encoding="utf-8")
     curve = json.loads((study / "curve.json").read_text(encoding="utf-8"))
     counts = [point["data_losses"].get("questions have no answer", {}).get("count", 0) for point in curve["points"]]
     assert sorted(counts, reverse=True)[0] == 7 and 0 in counts

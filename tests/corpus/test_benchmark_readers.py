@@ -103,6 +103,7 @@ def test_leval_questions_with_one_correct_option(tmp_path: Path) -> None:
     assert list(question.choices) == ["The oil\n was bad.", "A storm.", "Ink, see (D) below."]
     (question,) = leval(tmp_path, "tpo", {"who wrote\nA. vale\nB. tobias": "A"})
     assert question.answer == 0 and list(question.choices) == ["vale", "tobias"]
+    assert not leval(tmp_path, "tpo", {"Which? A. one B. two C. three D. four": "B"}), "no options at lines' beginnings"
 
 
 def test_leval_true_or_false_in_the_world_of_the_document(tmp_path: Path) -> None:

@@ -1,6 +1,7 @@
 import json
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -151,8 +152,11 @@ def test_conversations_from_json_lines_equal_parquet(tmp_path: Path) -> None:
     import pyarrow as pa
     import pyarrow.parquet as pq
 
-    silent = TALK[:1]
-    rows = [{"prompt": "Why?", "messages": talk} for talk in (TALK, silent, TALK * 2)]
+    silent, system = TALK[:1], {"role": "system", "content": "Answer in French."}
+    others = {"prompt": "Why?", "system": None, "tools": None}
+    rows: list[dict[str, Any]] = [{"messages": talk, **others} for talk in (TALK, silent, TALK * 2)]
+    rows += [{"messages": TALK, "system": system["content"], "tools": ""}]  # as LLaMA-Factory has them
+    rows += [{"messages": TALK, "tools": '[{"name": "search"}]'}, {"messages": [system, *TALK], "system": "Be brief."}]
     (tmp_path / "data").mkdir()
     pq.write_table(pa.Table.from_pylist(rows), tmp_path / "data" / "train_sft-00000-of-00001.parquet")
     pq.write_table(pa.Table.from_pylist(rows[:1]), tmp_path / "data" / "test_sft-00000-of-00001.parquet")
@@ -161,9 +165,9 @@ def test_conversations_from_json_lines_equal_parquet(tmp_path: Path) -> None:
     from_lines = Conversations(path=str(tmp_path / "train.jsonl")).read()
     found = [document.text for document in from_parquet.documents]
     assert found == [document.text for document in from_lines.documents]
-    assert [json.loads(text) for text in found] == [TALK, TALK * 2]
+    assert [json.loads(text) for text in found] == [TALK, TALK * 2, [system, *TALK]]
     skipped = [[file.reason for file in content.skipped] for content in (from_parquet, from_lines)]
-    assert skipped == [["no assistant message"]] * 2
+    assert skipped == [["no assistant message", "tools beside the messages", "two system prompts"]] * 2
     counts = stage.run(Conversations(path=str(tmp_path), documents=1), made(tmp_path / "out"))
     assert counts["documents"] == 1 and counts["questions"] == 0
 

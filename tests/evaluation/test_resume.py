@@ -90,7 +90,7 @@ def test_killed_endpoint_evaluation_resumes(tmp_path: Path) -> None:
     def numbers(bodies: Sequence[tuple[str, dict[str, Any]]]) -> list[int]:
         return [int(str(body).rsplit("What is number ", 1)[1].split("?")[0]) for _, body in bodies]
 
-    with scripted(lambda body: ["Answer: A.\n"] * body["n"]) as server:
+    with scripted(lambda body: ["<think>Is it A?</think>Answer: A.\n"] * body["n"]) as server:
         known: set[str] = set()
         for answers in (1, 3, 5):
             before = len(server.requests)
@@ -105,6 +105,7 @@ def test_killed_endpoint_evaluation_resumes(tmp_path: Path) -> None:
         assert {*numbers(server.requests)} == {*range(COUNT)} and len(server.requests) <= COUNT + 3
     scores = json.loads((tmp_path / "out" / "scores.json").read_text())["cot"]
     assert scores["samples"] == 4 * COUNT and scores["parse_rate"] == 1.0
+    assert scores["answer_notes"] == {"with reasoning": COUNT}, "of all answers, before and after the kills"
 
 
 def test_resumable_json_lines_finds_records_by_key(tmp_path: Path) -> None:
@@ -117,3 +118,8 @@ def test_resumable_json_lines_finds_records_by_key(tmp_path: Path) -> None:
     assert "é" in kept and "e" not in kept and kept.read("é") == answer
     rerun = ResumableJsonLines(tmp_path / "kept.jsonl", Answer, "question_id")
     assert rerun.read("é") == answer and json.loads((tmp_path / "kept.jsonl").read_text())["question_id"] == "é"
+    for lost in (b"\0" * 40 + b"\n", b'{"question_id": "f", "ans'):  # after a power failure, and after a kill
+        written = (tmp_path / "kept.jsonl").read_bytes()
+        (tmp_path / "kept.jsonl").write_bytes(written + lost)
+        assert ResumableJsonLines(tmp_path / "kept.jsonl", Answer, "question_id").read("é") == answer
+        assert (tmp_path / "kept.jsonl").read_bytes() == written

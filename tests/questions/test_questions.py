@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Callable, Iterable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -163,6 +164,24 @@ def test_unknown_to_writer_drops_known_questions(tmp_path: Path) -> None:
     assert len(from_memory) == 3 and len(set(from_memory)) > 1, "in another order each time"
     ignorant = Scripted([entry("unknown")], lambda request_count: ["right"])
     assert generated(corpus, tmp_path / "c", ignorant, unknown_to_writer=True)["questions"] == 1
+
+
+def test_incomplete_and_refused_answers_are_no_questions_and_no_checks(tmp_path: Path) -> None:
+    class Cut(Scripted):
+        """Its list of questions and its answers from memory are cut off."""
+
+        def complete(self, requests: Iterable[Request]) -> Iterator[Completion]:
+            for request in requests:
+                (completion,) = super().complete([request])
+                checks = "### Question" in request.user and "### Document" in request.user
+                yield completion if checks else replace(completion, text=completion.text[:-12], finish_reason="length")
+
+    entries = [entry("whole"), entry("cut", evidence="", kind="stated")]
+    corpus = a_corpus(tmp_path / "corpus", "A text.")
+    cut = Cut(entries, lambda question: ["right"])
+    assert generated(corpus, tmp_path / "a", cut)["rejected"] == {"not four different options and a question": 1}
+    with pytest.raises(DataError, match="the check gave no answer"):
+        generated(corpus, tmp_path / "b", cut, unknown_to_writer=True)
 
 
 def test_long_document_is_split_into_passages(tmp_path: Path) -> None:

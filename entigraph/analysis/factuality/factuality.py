@@ -31,6 +31,7 @@ from entigraph.llm.base import Writer
 from entigraph.reporting import figures
 from entigraph.reporting.figures import BLACK, DISPLAY_NAMES, Axes
 from entigraph.storage.artifact import write_json
+from entigraph.storage.data_losses import count_of
 from entigraph.storage.jsonl import write_jsonl
 from entigraph.storage.schemas import Document
 from entigraph.text.writing_systems import CHARACTERS_PER_TOKEN
@@ -258,7 +259,9 @@ def draw_factuality(result: Mapping[str, Any], out: Path) -> None:
     )  # fmt: skip
     panels[0].invert_yaxis()
     note = f"judged by {judge['name']}; {result['confidence']:.0%} Wilson intervals"
-    figures.save_figure(figure, out, "factuality", "\n".join(filter(None, (note, result["label"]))))
+    missing = sum(judge["no_verdict"].values())
+    losses = f"{count_of(missing, 'sentence')} without a verdict left out" if missing else None
+    figures.save_figure(figure, out, "factuality", "\n".join(filter(None, (note, losses, result["label"]))))
 
 
 def draw_share(axes: Axes, place: int, share: Mapping[str, Any], color: str, marker: str, is_total: bool) -> None:

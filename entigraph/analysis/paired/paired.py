@@ -6,13 +6,14 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 from entigraph.analysis.base import AnalysisContext
-from entigraph.analysis.study_runs import corpus_disclaimer
+from entigraph.analysis.study_runs import corpus_disclaimer, load_scores
 from entigraph.config.fields import check_minimums, check_shares, runtime_field
 from entigraph.errors import ConfigError
 from entigraph.reporting import figures
 from entigraph.reporting.figures import BLACK, BLUE, GRAY, VERMILION
 from entigraph.reporting.html import embed_svg, write_static_page
 from entigraph.storage.artifact import is_complete, is_finished, read_json, read_manifest, write_json
+from entigraph.storage.data_losses import render_losses
 
 MAX_NAMES = 8  # in an error message
 MAX_CHANGED_QUESTIONS = 2_000  # in the page; paired.json has all
@@ -72,7 +73,14 @@ class Paired:
             AnsweredTask(other.name, other, task),
             Resampling(self.confidence, self.resamples),
         )
-        return {**pair, "label": corpus_disclaimer(corpus) if is_complete(corpus) else None}
+        losses = {
+            folder.name: render_losses(load_scores(folder)[task].get("data_losses", {})) for folder in (one, other)
+        }
+        return {
+            **pair,
+            "data_losses": [f"Data losses of {name}: {text}" for name, text in losses.items() if text],
+            "label": corpus_disclaimer(corpus) if is_complete(corpus) else None,
+        }
 
 
 def find_evaluation(key: str, name: str | None, root: Path, default: Path | None) -> Path:
@@ -136,4 +144,4 @@ def draw_pair(pair: Mapping[str, Any], out: Path) -> None:
     axes.set_xlabel("share of the questions")
     axes.set_title(f"{pair['one']}\nminus {pair['other']}, {pair['task'].replace('_', ' ')}", fontsize=9)
     axes.legend(frameon=False, fontsize=8, loc="upper left", bbox_to_anchor=(1, 1))
-    figures.save_figure(figure, out, "paired", pair["label"])
+    figures.save_figure(figure, out, "paired", "\n".join(filter(None, (*pair["data_losses"], pair["label"]))))

@@ -180,5 +180,6 @@ def pair_lines(pair: Mapping[str, Any]) -> list[str]:
         f"points ({100 * low:+.1f} to {100 * high:+.1f}, {pair['confidence']:.0%}, by document)",
         f"gained {pair[GAINED]:,}, lost {pair[LOST]:,}, right in both {pair['both_right']:,}, "
         f"wrong in both {pair['both_wrong']:,}; McNemar's exact test: p = {pair['p']:.2g}",
+        *pair.get("data_losses", ()),
         *([f"note: {pair['label']}"] if pair["label"] else []),
     ]

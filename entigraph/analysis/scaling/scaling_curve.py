@@ -19,6 +19,7 @@ from entigraph.analysis.study_runs import (
     figure_footer,
     figure_note,
     finished_references,
+    reference_loss_lines,
     run_folders,
     study_losses,
     summarize_base_model,
@@ -125,22 +126,24 @@ def build_curve(context: AnalysisContext, settings: ScalingCurve) -> dict[str, A
     runs, resampling = context.runs, Resampling(settings.confidence, settings.resamples)
     fitted_runs = [] if is_pipeline_check(figure_note(runs)) else runs
     forecasts = build_forecasts(fitted_runs, resampling, settings.forecast_to, settings.targets)
+    base, references = summarize_base_model(runs), summarize_references(context.study, context.root, runs[0].task)
+    reference_losses = reference_loss_lines(base, references)
     return {
         "label": figure_note(runs),
         "accuracy_label": accuracy_label(runs[0]),
         "points": [asdict(point) for point in build_points(runs)],
-        "base": summarize_base_model(runs),
-        "baselines": summarize_references(context.study, context.root, runs[0].task),
+        "base": base,
+        "baselines": references,
         "chance": runs[0].score["chance"],
         "data_losses": study_losses(runs),
-        "footer": figure_footer(runs),
+        "footer": "\n".join(filter(None, (figure_footer(runs), *reference_losses))),
         "losses": measure_loss_changes(runs),
         "settings": load_study_settings(context.study),
         "varies": sorted({key for run in runs for key in run.entry.get("varies", {})}),
         "fits": fit_augmenters(fitted_runs, resampling, settings.fit_from_tokens, settings.fit_to_tokens),
         "forecasts": forecasts,
         "comparisons": compare_augmenters(fitted_runs, forecasts, resampling),
-        "notes": build_notes(runs, context.excluded_runs, settings.stop_at_half_width),
+        "notes": [*build_notes(runs, context.excluded_runs, settings.stop_at_half_width), *reference_losses],
         "runs": [
             {
                 "augmenter": run.augmenter,

@@ -24,12 +24,14 @@ EXPECTED = (
 SOURCE = "a .jsonl or .parquet file, a folder of them"
 SUFFIXES = (".jsonl", ".parquet")
 FIELDS = ("messages", "conversations", "conversation")  # of a row, the first that it has
+SYSTEM, TOOLS = "system", "tools"  # fields beside the messages: the system prompt, and tools that they may call
 ROLE_NAMES, CONTENT_NAMES = ("role", "from"), ("content", "value")  # of a message: OpenAI's and ShareGPT's
 ROLES: Mapping[str, str] = {
     **dict.fromkeys(["human", "prompter"], "user"),
     **dict.fromkeys(["gpt", "chatgpt", "bot", "model", "ai"], "assistant"),
 }
 NO_ASSISTANT, NO_TEXT, NOT_TEXT = "no assistant message", "a message without text", "a message with more than text"
+WITH_TOOLS, TWO_SYSTEM_PROMPTS = "tools beside the messages", "two system prompts"
 
 Message = dict[str, str]
 
@@ -43,7 +45,7 @@ class Conversations:
     """Every file at `path` whose name matches `files`: a file, a folder, or a dataset on the hub, downloaded once.
 
     A document's text is the JSON of its messages, which tokenizer=chat renders. `documents` limits how many are read
-    (null: all). Conversations without an assistant message, or with an empty one, are skipped and counted.
+    (null: all). Conversations without an assistant message, with an empty one, or with tools are skipped and counted.
     """
 
     name: str = "conversations"
@@ -53,6 +55,7 @@ class Conversations:
     fictional: ClassVar[bool] = False
     has_questions: ClassVar[bool] = False
     conversations: ClassVar[bool] = True
+    cache_key: ClassVar[Mapping[str, str]] = {"reads": "the field `system`"}  # which earlier versions did not
 
     def __post_init__(self) -> None:
         check_positive(self, "corpus", "documents")
@@ -80,7 +83,7 @@ def stream_documents(files: Sequence[tuple[str, Path]], content: CorpusContent) 
 
 
 def read_rows(file: Path) -> Iterator[tuple[int, Any]]:
-    """Yields the number and the messages of each row, unchecked."""
+    """Yields the number and the fields of each row, unchecked."""
     if file.suffix.lower() == ".parquet":
         yield from enumerate(read_parquet_rows(file), 1)
         return
@@ -89,8 +92,7 @@ def read_rows(file: Path) -> Iterator[tuple[int, Any]]:
             row = parse_json(line)
         except ValueError:
             row = None
-        fields = (row.get(name) for name in FIELDS) if isinstance(row, dict) else ()
-        yield number, next(filter(None, fields), None)
+        yield number, row
 
 
 def read_parquet_rows(file: Path) -> Iterator[Any]:
@@ -99,19 +101,26 @@ def read_parquet_rows(file: Path) -> Iterator[Any]:
 
     try:
         with pq.ParquetFile(file) as rows:
-            columns = [name for name in FIELDS if name in rows.schema_arrow.names][:1]
+            columns = [name for name in (*FIELDS, SYSTEM, TOOLS) if name in rows.schema_arrow.names]
             for batch in rows.iter_batches(batch_size=1000, columns=columns):
-                yield from batch.column(0).to_pylist() if columns else [None]
+                yield from batch.to_pylist() if columns else [None]
     except (pa.ArrowException, OSError) as error:
         raise DataError(f"{file}: cannot be read ({str(error).splitlines()[0]}); download it again") from None
 
 
-def read_messages(rows: Any, location: str, changes: Counter[str]) -> list[Message]:
+def read_messages(row: Any, location: str, changes: Counter[str]) -> list[Message]:
     """Returns normalized messages, without empty system messages. Raises UnusableConversation or DataError."""
+    fields = row if isinstance(row, dict) else {}
+    rows = next(filter(None, map(fields.get, FIELDS)), None)
     if not isinstance(rows, list) or not rows:
         raise DataError(f"{location}: no messages; {EXPECTED}")
-    messages = [read_message(row, location, changes) for row in rows]
+    if fields.get(TOOLS) not in (None, "", "[]", []):
+        raise UnusableConversation(WITH_TOOLS)
+    system = [{"role": SYSTEM, "content": fields[SYSTEM]}] if fields.get(SYSTEM) else []
+    messages = [read_message(message, location, changes) for message in (*system, *rows)]
     messages = [message for message in messages if message["role"] != "system" or not is_blank(message["content"])]
+    if system and sum(message["role"] == SYSTEM for message in messages) > 1:
+        raise UnusableConversation(TWO_SYSTEM_PROMPTS)
     if not any(message["role"] == "assistant" for message in messages):
         raise UnusableConversation(NO_ASSISTANT)
     if any(is_blank(message["content"]) for message in messages):

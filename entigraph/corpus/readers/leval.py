@@ -99,6 +99,8 @@ def build_question(
     stem, options = split_options(text)
     if not options:
         accepted = normalize_text(output).strip()
+        if re.fullmatch(r"[A-Z]", accepted):  # of options that are not at the beginnings of lines
+            return NO_OPTION
         return Question(**fields, text=text, accepted=[accepted]) if accepted else "the answer is empty"
     indices = sorted({ord(letter) - ord("A") for letter in answer_letters(output)})
     if not indices or indices[-1] >= len(options):

@@ -1,27 +1,27 @@
 """Backend for a model served by an endpoint, called through a writer with its response cache and rate limits."""
 
-from collections import Counter
 from collections.abc import Iterator, Sequence
 
 from entigraph.errors import LLMError
-from entigraph.evaluation.base import Generation, Prompt, Sampling
+from entigraph.evaluation.base import AnswerNotes, Generation, Prompt, Sampling
 from entigraph.llm.base import ANSWERED, GAVE_UP, LLM, Completion, Request
 from entigraph.llm.replies import split_choices
+from entigraph.storage.jsonl import ResumableJsonLines
 
 
 class EndpointBackend:
     """Requests all samples of a prompt in one call, so that its prompt tokens are paid for once. A `chat` endpoint also
     receives the system prompt.
 
-    If an endpoint returns fewer samples, another request is sent for the remaining ones. `notes` counts the notes of
-    the answers, such as a parameter that the endpoint does not accept.
+    If an endpoint returns fewer samples, another request is sent for the remaining ones. The notes of the answers, such
+    as a parameter that the endpoint does not accept, are written to `notes`.
     """
 
     has_likelihoods = False
 
     def __init__(self, llm: LLM, chat: bool = True) -> None:
         self.llm, self.chat = llm, chat
-        self.notes: Counter[str] = Counter()
+        self.notes: ResumableJsonLines[AnswerNotes] | None = None
 
     def sample(self, prompts: Sequence[Prompt], sampling: Sampling) -> Iterator[tuple[int, list[Generation]]]:
         """Yields (prompt index, samples). Raises LLMError if some prompts failed; the same command retries them."""
@@ -35,7 +35,10 @@ class EndpointBackend:
                     del pending[index]
                     unanswered, reason = unanswered + 1, completion.finish_reason
                     continue
-                self.notes.update(completion.notes)
+                if self.notes is not None and completion.notes:
+                    request = self.build_request(prompts[index], sampling, received[index])
+                    if request.hash not in self.notes:
+                        self.notes.write(AnswerNotes(request.hash, completion.notes))
                 pending[index] += parse_generations(completion, sampling.distinct_samples - received[index])
                 if len(pending[index]) >= sampling.distinct_samples:
                     yield index, sampling.repeat(pending.pop(index))
