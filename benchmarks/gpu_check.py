@@ -13,11 +13,12 @@ import os
 import platform
 import random
 import signal
+import subprocess
 import sys
 import tempfile
 import time
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from importlib.metadata import version
 from importlib.util import find_spec
 from pathlib import Path
@@ -40,7 +41,8 @@ DEVICE = torch.device("cuda", 0) if GPU else torch.device("cpu")
 LIMIT_SECONDS = 240
 VOCABULARY, CONTEXT, BATCH = 257, 128, 4
 T = "entigraph.training"
-LORA = {"_target_": f"{T}.adapters.LoraAdapter", "rank": 8}
+LORA, QLORA = ({"_target_": f"{T}.adapters.{name}", "rank": 8} for name in ("LoraAdapter", "QloraAdapter"))
+COMPILE = "blocks" if GPU else "none"
 CHECKS: dict[str, Callable[[Path], Any]] = {}
 
 
@@ -95,17 +97,25 @@ def describe_machine() -> dict[str, Any]:
 
 
 def prepare(folder: Path) -> None:
-    """Writes tokens, a tokenizer and a model of ten layers."""
+    """Writes tokens, a tokenizer, and two models of ten layers: one to train, and a larger one to evaluate.
+
+    Evaluation treats models from 10 million parameters on differently.
+    """
     from entigraph.training.starting_models import RandomLlama
 
     rng = random.Random(0)
     for name in ("tokens", "tokenizer"):
         (folder / name).mkdir()
-    write_tokens_folder(folder / "tokens", [[256, *(rng.randrange(97, 110) for _ in range(300))] for _ in range(40)])
+    write_tokens_folder(folder / "tokens", [[256, *random_ids(rng, 300)] for _ in range(40)])
     ByteTokenizer().build(folder / "tokenizer")
-    sizes = {"hidden_size": 256, "num_hidden_layers": 10, "num_attention_heads": 4, "num_key_value_heads": 1}
-    model = RandomLlama(**sizes, intermediate_size=512, max_position_embeddings=4096, tie_word_embeddings=False)
-    model.build(VOCABULARY).save_pretrained(folder / "model")
+    for name, hidden in (("model", 256), ("evaluated", 512)):
+        sizes = {"hidden_size": hidden, "num_hidden_layers": 10, "num_attention_heads": 4, "num_key_value_heads": 1}
+        others = {"intermediate_size": 2 * hidden, "max_position_embeddings": 4096, "tie_word_embeddings": False}
+        RandomLlama(**sizes, **others).build(VOCABULARY).save_pretrained(folder / name)
+
+
+def random_ids(rng: random.Random, length: int) -> list[int]:
+    return [rng.randrange(97, 110) for _ in range(length)]
 
 
 def train(
@@ -216,24 +226,27 @@ def attention_kernel(folder: Path) -> str:
 
 @check
 def split_weights_exact(folder: Path) -> str:
-    """AdamW on split weights equals fused AdamW on fp32 weights, bit for bit."""
+    """AdamW on split weights equals fused AdamW on fp32 weights, bit for bit, also with compiled steps."""
     from entigraph.training.optim import adamw
     from entigraph.training.optim.split_bf16_adamw import SplitBF16AdamW, join, split_weights
 
-    torch.manual_seed(0)
-    whole, halves = (torch.nn.Linear(512, 512, device=DEVICE) for _ in range(2))
-    halves.load_state_dict(whole.state_dict())
-    split = SplitBF16AdamW(halves.parameters(), 1e-3, low_halves=split_weights(halves), fp32_gradients=True)
-    reference = adamw(whole.parameters(), 1e-3, betas=(0.9, 0.999))
-    for _ in range(5):
+    for compiled in (False, True) if GPU else (False,):
+        torch.manual_seed(0)
+        whole, halves = (torch.nn.Linear(512, 512, device=DEVICE) for _ in range(2))
+        halves.load_state_dict(whole.state_dict())
+        split = SplitBF16AdamW(halves.parameters(), 1e-3, low_halves=split_weights(halves), fp32_gradients=True)
+        if compiled:
+            split.compile()
+        reference = adamw(whole.parameters(), 1e-3, betas=(0.9, 0.999))
+        for _ in range(5):
+            for one, other in zip(whole.parameters(), halves.parameters(), strict=True):
+                one.grad = torch.randn_like(one)
+                split.gradient_sums[other] = one.grad.clone()
+            reference.step()
+            split.step()
+            split.zero_grad()
         for one, other in zip(whole.parameters(), halves.parameters(), strict=True):
-            one.grad = torch.randn_like(one)
-            split.gradient_sums[other] = one.grad.clone()
-        reference.step()
-        split.step()
-        split.zero_grad()
-    for one, other in zip(whole.parameters(), halves.parameters(), strict=True):
-        assert torch.equal(one, join(other, split.state[other]["low"]))
+            assert torch.equal(one, join(other, split.state[other]["low"])), f"compiled: {compiled}"
     return "equal"
 
 
@@ -259,7 +272,7 @@ def chunked_loss(folder: Path) -> list[str]:
 
 @check
 def evaluation_backend(folder: Path) -> list[str]:
-    """Likelihoods in bf16 agree with fp32 on the CPU, and rotary angles stay in fp32."""
+    """Likelihoods in bf16 agree with fp32 on the CPU: rows with shared prefixes of several lengths, and without."""
     from tokenizers import Tokenizer
 
     from entigraph.evaluation.backends.transformers_backend import TransformersBackend
@@ -267,20 +280,84 @@ def evaluation_backend(folder: Path) -> list[str]:
 
     tokenizer = Tokenizer.from_file(str(folder / "tokenizer" / "tokenizer.json"))
     rng = random.Random(1)
-    sequences = [
-        ScoredSequence([256, *(rng.randrange(97, 110) for _ in range(length))], 1) for length in (50, 900, 3000)
-    ]
-    path = str(folder / "model")
-    expected = dict(TransformersBackend(path, tokenizer, 256, "cpu", False, None).score(sequences, 4096))
+    sequences = [ScoredSequence([256, *random_ids(rng, length)], 1) for length in (50, 900, 3000)]
+    for length in (50, 700, 1500):
+        prompt = [256, *random_ids(rng, length)]
+        sequences += [ScoredSequence([*prompt, *random_ids(rng, size)], len(prompt)) for size in (3, 5, 8, 13)]
+    path = str(folder / "evaluated")
+    expected = dict(TransformersBackend(path, tokenizer, 256, "cpu", False, None).score(sequences, 20_000))
     backend = TransformersBackend(path, tokenizer, 256, DEVICE.type, True, None)
-    scores = dict(backend.score(sequences, 4096))
+    scores = dict(backend.score(sequences, 20_000))
     assert backend.model.model.rotary_emb.inv_freq.dtype == torch.float32
-    errors = [abs(scores[index] - expected[index]) / len(row.ids) for index, row in enumerate(sequences)]
-    assert max(errors) < 0.02, errors
+    errors = [abs(scores[index] - expected[index]) / (len(row.ids) - row.first) for index, row in enumerate(sequences)]
+    assert max(errors) < 0.05, errors
     return [f"{error:.1e}" for error in errors]
 
 
+@check
+def sampling(folder: Path) -> str:
+    """Each greedily chosen token has nearly the largest logit of fp32 on the CPU, and samples are random."""
+    from tokenizers import Tokenizer
+
+    from entigraph.evaluation.backends.decoding import BatchDecoder
+    from entigraph.evaluation.backends.transformers_backend import TransformersBackend
+    from entigraph.evaluation.base import Sampling
+    from entigraph.huggingface.models import load_model
+
+    path, rng = str(folder / "evaluated"), random.Random(2)
+    tokenizer = Tokenizer.from_file(str(folder / "tokenizer" / "tokenizer.json"))
+    backend = TransformersBackend(path, tokenizer, 256, DEVICE.type, True, None)
+
+    def decode(rows: Sequence[Sequence[int]]) -> list[str]:  # one character per id: bytes may be no valid text
+        return ["".join(map(chr, row)) for row in rows]
+
+    decoder = BatchDecoder(backend.model, DEVICE.type, frozenset(), decode, backend.autocast)
+    prompts = [[256, *random_ids(rng, length)] for length in (40, 40, 70)]
+    reference, gap = load_model(path).train(False), 0.0
+    for index, (generation,) in decoder.sample("abc", prompts, Sampling(max_tokens=100)):
+        ids = torch.tensor([[*prompts[index], *map(ord, generation.text)]])
+        with torch.inference_mode():
+            logits = reference(ids).logits[0, len(prompts[index]) - 1 : -1]
+        chosen = logits.gather(1, ids[0, len(prompts[index]) :, None])[:, 0]
+        gap = max(gap, (logits.max(1).values - chosen).max().item())
+    assert gap < 0.1, gap
+    drawn = decoder.sample("abc", prompts, Sampling(samples=4, temperature=1.0, max_tokens=100))
+    assert len({generation.text for _, generations in drawn for generation in generations}) == 12
+    return f"{gap:.1e}"
+
+
+@check
+def memory_is_freed(folder: Path) -> str:
+    """Training leaves neither parameters nor GPU memory behind."""
+    train(folder, "freed", max_steps=2)
+    gc.collect()
+    if GPU:
+        torch._C._cuda_clearCublasWorkspaces()  # torch keeps them for the process
+        torch.cuda.empty_cache()
+    alive = sum(type(value) is torch.nn.Parameter for value in gc.get_objects())
+    mebibytes = torch.cuda.memory_allocated() / 2**20 if GPU else 0.0
+    assert not alive and mebibytes < 2, f"{alive} parameters and {mebibytes:.0f} MiB are left"
+    return "nothing left"
+
+
+@check
+def memory_for_another_process(folder: Path) -> str:
+    """A process that is started next, such as vLLM's, gets the GPU memory that this one has freed."""
+    from entigraph.runtime.devices import release_gpu_memory
+
+    if not GPU:
+        raise Skipped("needs a GPU")
+    size = int(0.6 * torch.cuda.get_device_properties(0).total_memory)
+    torch.empty(size, dtype=torch.uint8, device=DEVICE)
+    release_gpu_memory()
+    code = f"import torch; torch.empty({size}, dtype=torch.uint8, device='cuda')"
+    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert result.returncode == 0, result.stderr[-200:]
+    return f"{size / 2**30:.0f} GiB"
+
+
 def check_resume(folder: Path, name: str, **options: Any) -> float:
+    options["deterministic"] = True
     whole = train(folder, f"{name}-whole", **options)
     try:
         train(folder, f"{name}-resumed", terminate_at=5, **options)
@@ -300,17 +377,45 @@ def resume(folder: Path) -> float:
 
 
 @check
-def adapter(folder: Path) -> float:
-    """The same for LoRA."""
-    return check_resume(folder, "lora", adapter=LORA)
+def eight_b(folder: Path) -> list[dict[str, Any]]:
+    """Speed and memory of Llama 3 8B at the settings that `trainer=gpu` chooses on this GPU."""
+    import train_8b
+
+    from entigraph.training.data_schedule import DataConfig
+    from entigraph.training.device_fit import TrainingTarget, choose_settings
+    from entigraph.training.memory import find_torch_device, read_shape
+    from entigraph.training.trainer import AUTO, AUTO_SETTINGS, TrainerSettings
+
+    if not GPU:
+        raise Skipped("needs a GPU")
+    settings = TrainerSettings(accelerator="cuda", precision="bf16-true", **dict.fromkeys(AUTO_SETTINGS, AUTO))
+    data = DataConfig(context_length=train_8b.CONTEXT, batch_size=train_8b.BATCH)
+    target = TrainingTarget(data, read_shape(train_8b.LLAMA_3_8B), find_torch_device("cuda"))
+    chosen = choose_settings(settings, target)
+    if not chosen.fits:
+        raise Skipped(chosen.reason)
+    trainer = chosen.trainer
+    row = train_8b.expected(
+        trainer.micro_batch_size, trainer.activation_checkpointing, trainer.compile, trainer.gradient_dtype
+    )
+    measured = train_8b.measure(row, train_8b.LLAMA_3_8B, train_8b.CONTEXT, train_8b.BATCH, 4, DEVICE)
+    assert "failed" not in measured, measured["failed"]
+    measured["reserved_gib"] = torch.cuda.max_memory_reserved() / 2**30
+    return [{name: value for name, value in measured.items() if name != "fits"}]
 
 
 @check
-def optimizer_8bit(folder: Path) -> float:
-    """The same for 8-bit moments."""
-    if find_spec("bitsandbytes") is None:
-        raise Skipped("needs bitsandbytes")
-    return check_resume(folder, "8bit", optimizer="adamw_8bit")
+def adapter(folder: Path) -> float:
+    """Resuming with LoRA in compiled layers, of which half the activations are recomputed."""
+    return check_resume(folder, "lora", adapter=LORA, compile=COMPILE, activation_checkpointing="selective")
+
+
+@check
+def quantized_adapter(folder: Path) -> float:
+    """Resuming with QLoRA."""
+    if find_spec("bitsandbytes") is None or not GPU:
+        raise Skipped("needs bitsandbytes and a GPU")
+    return check_resume(folder, "qlora", adapter=QLORA)
 
 
 @check
@@ -338,19 +443,6 @@ def float8(folder: Path) -> str:
 
 
 @check
-def memory_is_freed(folder: Path) -> str:
-    """Training leaves neither parameters nor GPU memory behind."""
-    train(folder, "freed", max_steps=2)
-    gc.collect()
-    if GPU:
-        torch.cuda.empty_cache()
-    alive = sum(type(value) is torch.nn.Parameter for value in gc.get_objects())
-    mebibytes = torch.cuda.memory_allocated() / 2**20 if GPU else 0.0
-    assert not alive and mebibytes < 2, f"{alive} parameters and {mebibytes:.0f} MiB are left"
-    return "nothing left"
-
-
-@check
 def sharded(folder: Path) -> float:
     """FSDP2 with one rank: mesh, sharding from files, clipping, asynchronous checkpoint and export."""
     import torch.distributed as dist
@@ -370,7 +462,7 @@ def sharded(folder: Path) -> float:
         mesh = init_device_mesh(DEVICE.type, (1,), mesh_dim_names=("shard",))
         group = dist.new_group(backend="gloo")
         net = build_meta_model(str(folder / "model")).train()
-        prepare_layers(net, "selective", "blocks" if GPU else "none")
+        prepare_layers(net, "selective", COMPILE)
         losses = TokenLosses(net)
         Sharding(bf16=True, weights=folder / "model")(losses, mesh)
         optimizer = torch.optim.AdamW(net.parameters(), lr=1e-4, fused=True)
@@ -387,34 +479,6 @@ def sharded(folder: Path) -> float:
         return (norm.full_tensor() if isinstance(norm, DTensor) else norm).item()
     finally:
         dist.destroy_process_group()
-
-
-@check
-def eight_b(folder: Path) -> list[dict[str, Any]]:
-    """Speed and memory of Llama 3 8B at the settings that `trainer=gpu` chooses on this GPU."""
-    import train_8b
-
-    from entigraph.training.data_schedule import DataConfig
-    from entigraph.training.device_fit import TrainingTarget, choose_settings
-    from entigraph.training.memory import find_device, read_shape
-    from entigraph.training.trainer import AUTO, AUTO_SETTINGS, TrainerSettings
-
-    if not GPU:
-        raise Skipped("needs a GPU")
-    settings = TrainerSettings(accelerator="cuda", precision="bf16-true", **dict.fromkeys(AUTO_SETTINGS, AUTO))
-    data = DataConfig(context_length=train_8b.CONTEXT, batch_size=train_8b.BATCH)
-    target = TrainingTarget(data, read_shape(train_8b.LLAMA_3_8B), find_device("cuda"))
-    chosen = choose_settings(settings, target)
-    if not chosen.fits:
-        raise Skipped(chosen.reason)
-    trainer = chosen.trainer
-    row = train_8b.expected(
-        trainer.micro_batch_size, trainer.activation_checkpointing, trainer.compile, trainer.gradient_dtype
-    )
-    measured = train_8b.measure(row, train_8b.LLAMA_3_8B, train_8b.CONTEXT, train_8b.BATCH, 4, DEVICE)
-    assert "failed" not in measured, measured["failed"]
-    measured["reserved_gib"] = torch.cuda.max_memory_reserved() / 2**30
-    return [{name: value for name, value in measured.items() if name != "fits"}]
 
 
 @check
@@ -442,6 +506,14 @@ def document_masks(folder: Path) -> dict[str, float]:
     return {
         name: train(folder, f"masked-{name}", document_mask=True, attention=name, max_steps=3)[-1] for name in names
     }
+
+
+@check
+def optimizer_8bit(folder: Path) -> float:
+    """Resuming with 8-bit moments."""
+    if find_spec("bitsandbytes") is None:
+        raise Skipped("needs bitsandbytes")
+    return check_resume(folder, "8bit", optimizer="adamw_8bit")
 
 
 if __name__ == "__main__":

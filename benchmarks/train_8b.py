@@ -1,9 +1,10 @@
 """Measures tokens/s, MFU and peak memory of Llama 3 8B with random weights on one GPU, for the settings that fit.
 
-python benchmarks/train_8b.py [--json FILE] [--steps 6]
+python benchmarks/train_8b.py [--json FILE] [--steps 6] [--row N ...]
 
-Reads generated shards with the loader, model, loss and optimizer of the training stage. Needs a GPU with about 140 GB
-and no network. Without a GPU, it prints the expected values and runs the same code with a small model.
+Reads generated shards with the loader, model, loss and optimizer of the training stage. Prints and saves each row when
+it is measured, which takes one to two minutes. Needs a GPU with about 140 GB and no network. Without a GPU, it prints
+the expected values and runs the same code with a small model.
 """
 
 import argparse
@@ -66,11 +67,13 @@ SETTINGS = (
     (8, "full", "blocks", "bfloat16"),
     (1, "selective", "none", "float32"),
 )
+HEADER = "micro  recompute  compile  sums in    expected GiB  tokens/s |  measured GiB  tokens/s    MFU"
 
 
 def main() -> None:
     arguments = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     arguments.add_argument("--steps", type=int, default=6)
+    arguments.add_argument("--row", type=int, nargs="*", choices=range(1, len(SETTINGS) + 1), help="default: all")
     arguments.add_argument("--json", type=Path)
     options = arguments.parse_args()
     gpu = torch.cuda.is_available()
@@ -78,21 +81,25 @@ def main() -> None:
     if not gpu:
         torch.set_num_threads(1)
         print("no GPU: expected values for one H200, then the same code with a small model\n")
-    rows = [expected(*setting) for setting in SETTINGS]
-    if gpu:
-        rows = [measure(row, LLAMA_3_8B, CONTEXT, BATCH, options.steps, device) for row in rows if row["fits"]]
-    else:
-        small = {**rows[-1], "shape": "small"}  # without compilation, which takes longer than the steps
-        rows.append(measure(small, SMALL, 64, 4, 3, device))
-    print_table(rows)
+    about = {
+        "device": torch.cuda.get_device_name() if gpu else "cpu",
+        "torch": torch.__version__,
+        "command": " ".join(sys.argv),
+    }
+    rows: list[dict[str, Any]] = []
+    print(HEADER)
+    for setting in [SETTINGS[number - 1] for number in options.row] if options.row else SETTINGS:
+        row = expected(*setting)
+        if gpu and row["fits"]:
+            row = measure(row, LLAMA_3_8B, CONTEXT, BATCH, options.steps, device)
+        print(table_line(row), flush=True)
+        rows.append(row)
+        if options.json:
+            options.json.write_text(json.dumps({**about, "rows": rows}, indent=2) + "\n")
+    if not gpu:
+        small = {**rows[-1], "compile": "none", "shape": "small"}  # compilation takes longer than the steps
+        print(table_line(measure(small, SMALL, 64, 4, 3, device)))
     accumulation_cost(device)
-    if options.json:
-        about = {
-            "device": torch.cuda.get_device_name() if gpu else "cpu",
-            "torch": torch.__version__,
-            "command": " ".join(sys.argv),
-        }
-        options.json.write_text(json.dumps({**about, "rows": rows}, indent=2) + "\n")
 
 
 def expected(micro: int, recompute: str, compiled: str, gradient_dtype: str) -> dict[str, Any]:
@@ -160,6 +167,8 @@ def run(
         low_halves=split_weights(net),
         fp32_gradients=row["gradient_dtype"] == "float32",
     )
+    if row["compile"] == "blocks":
+        optimizer.compile()
     losses = TokenLosses(net)
     accumulation = batch_size // row["micro_batch"]
     with tempfile.TemporaryDirectory() as folder:
@@ -215,20 +224,16 @@ def synchronize(device: torch.device) -> None:
         torch.cuda.synchronize()
 
 
-def print_table(rows: list[dict[str, Any]]) -> None:
-    print("micro  recompute  compile  sums in    expected GiB  tokens/s |  measured GiB  tokens/s    MFU")
-    for row in rows:
-        line = f"{row['micro_batch']:>5}  {row['recompute']:9}  {row['compile']:7}  {row['gradient_dtype']:9}"
-        line += f"  {row['expected_gib']:>12.1f}  {row['expected_tokens_per_second']:>8,.0f} |"
-        if row.get("failed"):
-            line += f"  {row['failed']}"
-        elif "tokens_per_second" in row:
-            mfu = f"{row['mfu']:.1%}" if row["mfu"] else "-"
-            line += f"  {row['peak_gib']:>12.1f}  {row['tokens_per_second']:>8,.0f}  {mfu:>5}"
-            line += "   (small model)" if row.get("shape") == "small" else ""
-        elif not row["fits"]:
-            line += "  does not fit one H200"
-        print(line)
+def table_line(row: dict[str, Any]) -> str:
+    line = f"{row['micro_batch']:>5}  {row['recompute']:9}  {row['compile']:7}  {row['gradient_dtype']:9}"
+    line += f"  {row['expected_gib']:>12.1f}  {row['expected_tokens_per_second']:>8,.0f} |"
+    if row.get("failed"):
+        return f"{line}  {row['failed']}"
+    if "tokens_per_second" in row:
+        mfu = f"{row['mfu']:.1%}" if row["mfu"] else "-"
+        line += f"  {row['peak_gib']:>12.1f}  {row['tokens_per_second']:>8,.0f}  {mfu:>5}"
+        return line + ("   (small model)" if row.get("shape") == "small" else "")
+    return line if row["fits"] else f"{line}  does not fit one H200"
 
 
 def accumulation_cost(device: torch.device) -> None:

@@ -12,6 +12,7 @@ def register() -> None:
     OmegaConf.register_new_resolver("choices", choices, replace=True)
     OmegaConf.register_new_resolver("cores", cores, replace=True)
     OmegaConf.register_new_resolver("gpus", gpus, replace=True)
+    OmegaConf.register_new_resolver("jobs_at_once", jobs_at_once, replace=True)
     OmegaConf.register_new_resolver("largest", largest, replace=True)
 
 
@@ -34,6 +35,11 @@ def cores() -> int:
 def gpus(accelerator: str, devices: int) -> int | None:
     """Returns the number of GPUs to request of a cluster for a trainer; None if it trains on the CPU."""
     return None if accelerator == "cpu" else devices
+
+
+def jobs_at_once(accelerator: str) -> int:
+    """Returns the number of jobs that one machine can run at once: one per core, or one if each trains on its GPU."""
+    return 1 if accelerator in ("cuda", "gpu") else cores()
 
 
 def largest(values: Sequence[int], other: int | None) -> int:

@@ -57,7 +57,9 @@ class TransformersEngine:
 
         device = pick_accelerator(model.accelerator)
         bf16, chat = has_native_bf16(device), load_chat_template(model.path)
+        release_gpu_memory()
         yield TransformersBackend(model.path, *model.load_tokenizer(), device, bf16, model.threads, chat)
+        release_gpu_memory()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -77,7 +79,6 @@ class VllmEngine(VLLMEngineConfig):
         max_length = self.max_model_len or getattr(config, "max_position_embeddings", None)
         if not max_length:
             raise ConfigError(f"engine.max_model_len: not set, and {model.path} has no maximum length; set it")
-        release_gpu_memory()  # frees memory of a preceding training for vLLM
         backend = VllmBackend(
             self,
             model.path,

@@ -19,7 +19,7 @@ from entigraph.pipeline.steps import Step, check_tasks, run_steps
 from entigraph.pipeline.study import reference_entry, study_folder, study_member, study_settings
 from entigraph.pipeline.text_checks import find_quoted_questions
 from entigraph.pipeline.trained_texts import select_documents
-from entigraph.runtime.devices import check_accelerator
+from entigraph.pipeline.training_estimate import model_shape
 from entigraph.runtime.processes import process_group
 from entigraph.runtime.progress import Progress, SilentProgress
 from entigraph.storage import artifact, cleanup, locks
@@ -27,10 +27,8 @@ from entigraph.storage.artifact import Artifact, enclosing_artifact
 from entigraph.tracking.base import Tracker
 from entigraph.training.adapters import adapter_of, check_adapter
 from entigraph.training.component_nodes import check_buildable, has_external_nodes, resolved_nodes
-from entigraph.training.float8 import check_float8
-from entigraph.training.optim import check_optimizer_package
+from entigraph.training.stage import choose_for_this_machine, find_machine_problems
 from entigraph.training.starting_models import difference_of
-from entigraph.training.trainer import check_attention
 
 POLL_S, RANK_0_TIMEOUT_S = 0.2, 600.0
 HINTS = {
@@ -131,16 +129,15 @@ def find_problems(run: Run) -> list[str]:
 
 
 def find_training_problems(run: Run) -> list[str]:
-    """Returns what would stop training: a missing GPU, incomplete weights, callbacks that cannot be built."""
-    devices = run.trainer.devices if process_group().ranks == 1 else 1  # torchrun and srun place one process on each
-    problems = collect_problems(check_accelerator, run.trainer.accelerator, devices)
-    problems += collect_problems(check_attention, run.trainer.attention)
-    problems += collect_problems(check_optimizer_package, run.optim)
-    problems += collect_problems(check_float8, run.trainer.float8, adapter_of(run.model))
+    """Returns what would stop training: a missing or small GPU, incomplete weights, callbacks that cannot be built."""
+    adapter = adapter_of(run.model)
+    problems = find_machine_problems(run.trainer, run.optim, adapter)
+    if run.trainer.automatic and not problems:
+        shape = model_shape(run)
+        problems = collect_problems(choose_for_this_machine, run.trainer, run.data, shape, adapter, run.optim)
     nodes = resolved_nodes(run.config)
     problems += collect_problems(check_buildable, nodes) if has_external_nodes(nodes) else []
     problems += find_model_problems(run, run.model.path)
-    adapter = adapter_of(run.model)
     if not problems and adapter:
         problems = collect_problems(check_adapter, adapter, run.model.path)
     return problems or find_difference_problems(run)

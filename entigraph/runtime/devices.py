@@ -2,15 +2,25 @@
 
 import ctypes
 import os
+import shutil
 import subprocess
 import sys
+import sysconfig
+from collections.abc import Iterator
 from contextlib import suppress
 from functools import cache
+from pathlib import Path
 
 from entigraph.errors import ConfigError
+from entigraph.runtime.processes import process_group
 
 TRIM_THRESHOLD, MMAP_THRESHOLD = -1, -3  # from glibc's malloc.h
 ALLOCATOR_SETTING = ("PYTORCH_ALLOC_CONF", "expandable_segments:True")  # that training prefers
+# Folder, limit, usage and page-cache prefix of the memory controller in version 2 of cgroups and in version 1.
+CGROUPS = (
+    ("", "memory.max", "memory.current", ""),
+    ("memory", "memory.limit_in_bytes", "memory.usage_in_bytes", "total_"),
+)
 
 
 def keep_freed_memory() -> None:
@@ -53,9 +63,10 @@ def check_accelerator(accelerator: str, devices: int = 1) -> None:
 
     if torch.cuda.is_available():
         if devices > (gpus := torch.cuda.device_count()):
+            unbound = ", or start the tasks without binding GPUs (--gpus-per-node)" if process_group().ranks > 1 else ""
             raise ConfigError(
-                f"trainer.devices must be at most {gpus}, the number of GPUs of this machine, got {devices}; set "
-                f"trainer.devices={gpus}"
+                f"trainer.devices must be at most {gpus}, the number of GPUs that this process can use, got {devices}; "
+                f"set trainer.devices={gpus}{unbound}"
             )
         return
     gpu = nvidia_gpu()
@@ -71,11 +82,44 @@ def check_accelerator(accelerator: str, devices: int = 1) -> None:
         )
 
 
+def check_compiler(compile_mode: str, accelerator: str) -> None:
+    """Raises ConfigError if layers will be compiled and this machine lacks what that needs."""
+    device = pick_accelerator(accelerator)
+    if compile_mode == "blocks" or (compile_mode == "auto" and device == "cuda"):  # auto compiles on GPUs
+        missing = missing_compiler(device)
+        if missing:
+            raise ConfigError(f"trainer.compile={compile_mode} needs {missing}; or set trainer.compile=none")
+
+
+def missing_compiler(device: str) -> str:
+    """Returns what torch.compile needs on this machine and does not find; empty if it finds everything.
+
+    Its kernels for GPUs are compiled with Triton, and their launchers, like the kernels for CPUs, with a compiler.
+    """
+    from torch.utils._triton import has_triton
+
+    if device == "cuda" and not has_triton():
+        return "Triton and a GPU of compute capability 7.0 or higher"
+    variable, compilers = ("CC", ["gcc", "clang"]) if device == "cuda" else ("CXX", ["g++", "clang++"])
+    compilers = [os.environ[variable]] if variable in os.environ else compilers
+    if not any(map(shutil.which, compilers)):
+        return f"a compiler, but {' or '.join(compilers)} is not on PATH (Ubuntu: apt install {compilers[0]})"
+    header = Path(sysconfig.get_path("include", "posix_prefix")) / "Python.h"
+    return "" if header.exists() else f"Python's headers, but {header} does not exist (Ubuntu: apt install python3-dev)"
+
+
 @cache
 def nvidia_gpu() -> str | None:
-    """Returns the name and memory in MiB of the first GPU as nvidia-smi lists them; None if there is none."""
+    """Returns the name and memory in MiB of the first visible GPU as nvidia-smi lists them; None if there is none.
+
+    For a MIG slice, which nvidia-smi does not list, these are the ones of the first GPU.
+    """
+    first = os.environ.get("CUDA_VISIBLE_DEVICES", "0").split(",")[0].strip()
+    if first in ("", "-1"):
+        return None
+    index = [] if first.startswith("MIG-") else ["-i", first]
     try:
-        command = ["nvidia-smi", "--query-gpu=name,memory.total", "--format=csv,noheader,nounits"]
+        command = ["nvidia-smi", *index, "--query-gpu=name,memory.total", "--format=csv,noheader,nounits"]
         output = subprocess.run(command, capture_output=True, text=True, timeout=10, check=True).stdout
         return output.splitlines()[0].strip()
     except (OSError, subprocess.SubprocessError, IndexError):
@@ -111,11 +155,46 @@ def pick_precision(precision: str, accelerator: str) -> str:
 
 
 def release_gpu_memory() -> None:
-    """Frees unused GPU memory of this process for other processes."""
+    """Frees the unused GPU memory of this process for other processes. Does nothing if torch is not imported."""
     import gc
 
-    import torch
-
-    if torch.cuda.is_initialized():  # type: ignore[no-untyped-call]
+    torch = sys.modules.get("torch")
+    if torch and torch.cuda.is_initialized():
         gc.collect()
         torch.cuda.empty_cache()
+
+
+def cpu_memory(root: Path = Path("/")) -> float:
+    """Returns the bytes of memory that this process may use: those of the machine, or the limit of its cgroups."""
+    machine = float(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"))
+    return min([machine, *(limit for limit, _ in cgroup_memory(root))])
+
+
+def free_memory(root: Path = Path("/")) -> float:
+    """Returns the bytes of memory that this process can still use; infinity if unknown (not Linux)."""
+    try:
+        lines = (root / "proc/meminfo").read_text(encoding="ascii").splitlines()
+    except OSError:
+        return float("inf")
+    available = float(next(line.split()[1] for line in lines if line.startswith("MemAvailable"))) * 1024
+    return min([available, *(limit - used for limit, used in cgroup_memory(root))])
+
+
+def cgroup_memory(root: Path) -> Iterator[tuple[float, float]]:
+    """Yields limit and usage, without the page cache, of this process's cgroup and its parents, such as a Slurm job."""
+    try:
+        lines = (root / "proc/self/cgroup").read_text(encoding="utf-8").splitlines()
+    except OSError:
+        return
+    own = {controllers: path for _, controllers, path in (line.split(":", 2) for line in lines)}
+    for controller, limit, usage, prefix in CGROUPS:
+        mount = root / "sys/fs/cgroup" / controller
+        folder = mount / own.get(controller, "/").lstrip("/")
+        for group in (folder, *folder.parents):
+            with suppress(OSError, ValueError):  # no limit: the file is missing, or contains "max"
+                pages = dict(line.split() for line in (group / "memory.stat").read_text("ascii").splitlines())
+                cached = sum(int(pages.get(f"{prefix}{kind}_file", 0)) for kind in ("active", "inactive"))
+                used = int((group / usage).read_text("ascii")) - cached
+                yield float((group / limit).read_text("ascii")), float(used)
+            if group == mount:
+                break

@@ -21,24 +21,17 @@ from torch.distributed.checkpoint.api import CheckpointException
 from torch.distributed.checkpoint.filesystem import FileSystemWriter
 from torch.distributed.checkpoint.state_dict_loader import load
 from torch.distributed.checkpoint.state_dict_saver import async_save, save
+from torch.distributed.fsdp import FSDPModule
 from torch.distributed.tensor import DTensor
 
 from entigraph.errors import ArtifactError, EntigraphError
+from entigraph.runtime.devices import free_memory
 from entigraph.storage.artifact import Fence, lost_lease_error
 from entigraph.storage.durable_files import sync_file
 from entigraph.training.module import CausalLMModule
 
 TRAINER_STATE = "trainer.pt"
 MAX_COPY_MEMORY = 0.8  # fraction of free memory for the copy of the state made by an async save
-
-
-def free_memory() -> float:
-    """Returns the available memory of this machine in bytes; infinity if unknown (not Linux)."""
-    try:
-        lines = Path("/proc/meminfo").read_text(encoding="ascii").splitlines()
-    except OSError:
-        return float("inf")
-    return float(next(line.split()[1] for line in lines if line.startswith("MemAvailable"))) * 1024
 
 
 def local_tensor(tensor: Tensor) -> Tensor:
@@ -100,6 +93,7 @@ class ShardedCheckpoints:
         folder = Path(filepath)
         no_dist = not dist.is_initialized()
         self.wait_until_saved()
+        self.reshard()
         state = self.non_tensor_optimizer_state()
         if self.is_global_zero:  # type: ignore[attr-defined]
             self.fence.check()
@@ -120,6 +114,15 @@ class ShardedCheckpoints:
                 self.pending_save = cast("Future[Any]", async_save(tensors, storage_writer=writer, **options))
             else:
                 save(tensors, **options)
+
+    def reshard(self) -> None:
+        """Frees weights that FSDP2 has gathered and registers the shards, which the optimizer's state refers to.
+
+        After a validation, where no backward pass follows, some are still gathered.
+        """
+        for module in cast(CausalLMModule, self.lightning_module).losses.modules():  # type: ignore[attr-defined]
+            if isinstance(module, FSDPModule):
+                module.reshard()
 
     def wait_until_saved(self) -> None:
         """Waits for the checkpoint that is being written, if there is one, and raises its error."""

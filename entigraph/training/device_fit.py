@@ -12,6 +12,7 @@ from entigraph.training.adapters import LoraAdapter, QloraAdapter
 from entigraph.training.data_schedule import DataConfig
 from entigraph.training.memory import (
     GIB,
+    MARGIN,
     Device,
     Shape,
     Workload,
@@ -60,11 +61,12 @@ class TrainingTarget:
         """
         assert self.shape is not None
         offloaded = offloaded_bytes(self.shape, self.workload(trainer)) * trainer.devices
-        if offloaded <= self.device.cpu_memory:
+        room = self.device.cpu_memory * (1 - MARGIN)
+        if offloaded <= room:
             return ""
         return (
-            f"trainer.cpu_offload needs {offloaded / GIB:,.1f} GiB of the CPU's memory, and this machine has "
-            f"{self.device.cpu_memory / GIB:,.1f}"
+            f"trainer.cpu_offload needs {offloaded / GIB:,.1f} GiB of the CPU's memory, and this machine has room for "
+            f"{room / GIB:,.1f}"
         )
 
 
@@ -120,6 +122,8 @@ def all_settings(trainer: TrainerSettings, target: TrainingTarget) -> Iterator[T
         "micro_batch_size": micro_batches if trainer.accumulate_grad_batches is None else [None],
         "gradient_dtype": list(GRADIENT_DTYPES),
     }
+    if trainer.cpu_offload and not target.device.shared:  # every micro-batch moves all weights to the GPU
+        choices = {"micro_batch_size": choices["micro_batch_size"], **choices}
     open_choices = {name: values for name, values in choices.items() if getattr(trainer, name) == AUTO}
     for combination in product(*open_choices.values()):
         yield replace(trainer, **dict(zip(open_choices, combination, strict=True)))

@@ -4,14 +4,13 @@ All sizes are in bytes. `tests/training/test_memory.py` compares them with the p
 `MARGIN` accounts for fragmentation and buffers of libraries.
 """
 
-import os
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
-from math import inf
+from math import ceil, inf, log2
 from typing import Any
 
-from entigraph.runtime.devices import nvidia_gpu
+from entigraph.runtime.devices import cpu_memory, nvidia_gpu, pick_accelerator
 from entigraph.runtime.progress import format_seconds
 from entigraph.training.adapters import LoraAdapter
 from entigraph.training.data_schedule import DataConfig
@@ -24,6 +23,7 @@ FORWARD_PASSES = {"none": 3.0, "selective": 3.5, "full": 4.0}  # FLOPs per step 
 QUANTIZED_BYTES = 0.516  # bytes per 4-bit weight with double quantization
 LOSS_CHUNK_LOGITS = {"cpu": 2**26, "cuda": 2**27}  # logits per chunk of the loss, see loss.py
 UTILIZATION = 0.5  # MFU, the fraction of the datasheet's FLOP/s: the best that one GPU reaches without recomputation
+PCIE = 20e9  # bytes per second between CPU and GPU: what PCIe 4.0 with 16 lanes reaches from pinned memory
 # Dense bf16 FLOP/s with fp32 accumulation, by NVIDIA's datasheets. Keys are whole words of the name that nvidia-smi
 # prints; the first that matches counts, so that "H100 NVL" precedes "H100".
 PEAKS: Mapping[str, float] = {
@@ -127,7 +127,7 @@ def flops_per_token(values: Mapping[str, Any] | None, context: int, frozen: bool
 class Device:
     """`memory` is in bytes; `peak` in FLOP/s, None if unknown. `shared`: all ranks share the memory (a CPU).
 
-    `cpu_memory` is the memory of the machine in bytes, if the device was found on this one.
+    `cpu_memory` is the memory in bytes that this machine lets a process use, if the device was found on it.
     """
 
     name: str
@@ -243,8 +243,19 @@ def state_bytes(shape: Shape, workload: Workload) -> dict[str, float]:
 
 
 def offloaded_bytes(shape: Shape, workload: Workload) -> float:
-    """Returns the bytes of CPU memory that the offloaded state of each GPU takes."""
-    return sum(state_bytes(shape, workload).values()) if workload.offloads else 0.0
+    """Returns the bytes of CPU memory that the offloaded state of each GPU takes. Weights and gradients are pinned."""
+    if not workload.offloads:
+        return 0.0
+    state = state_bytes(shape, workload)
+    return pinned_ratio(shape, workload.shards) * (state["weights"] + state["gradients"]) + state["optimizer"]
+
+
+def pinned_ratio(shape: Shape, shards: int) -> float:
+    """Returns the size of pinned fp32 weights relative to their bytes: torch pins blocks of powers of two."""
+    matrices = [rows * columns for rows, columns in shape.linear_layers.values()] * shape.layers
+    matrices += [shape.embedding_parameters] * (1 if shape.tied else 2)
+    sizes = [4 * size / shards for size in matrices if size]  # the vocabulary may be unknown
+    return float(sum(2.0 ** ceil(log2(size)) for size in sizes) / sum(sizes))
 
 
 def gathered_bytes(shape: Shape, workload: Workload, size: int) -> float:
@@ -326,11 +337,16 @@ def layer_activations(shape: Shape, workload: Workload) -> float:
 
 
 def estimate_seconds(shape: Shape, workload: Workload, tokens: float, peak: float) -> float:
+    """Returns the duration of a training without the optimizer, whose steps are slow on a CPU (with offloading)."""
     work = 2.0 * shape.matmul_parameters + 2.0 * shape.layers * shape.queries * workload.context
     passes = FORWARD_PASSES[workload.recompute]
     if workload.adapter is not None:
         passes -= 1  # no gradients of the frozen weights
-    return tokens * work * passes / (peak * UTILIZATION * workload.devices)
+    seconds = tokens * work * passes / (peak * UTILIZATION * workload.devices)
+    if workload.offloads:  # each micro-batch moves the weights to the GPU twice, and the gradients back
+        moved = 4.0 * (2 * shape.parameters + trained_parameters(shape, workload.adapter)) / workload.shards
+        seconds += tokens / (workload.tokens * workload.devices) * moved / PCIE
+    return seconds
 
 
 def datasheet_flops(name: str) -> float | None:
@@ -339,19 +355,32 @@ def datasheet_flops(name: str) -> float | None:
 
 
 def find_device(accelerator: str) -> Device:
-    """Returns the device that the run would use here. Calls nvidia-smi, because plans do not import torch."""
+    """Returns the device that a plan assumes. Calls nvidia-smi, because plans do not import torch."""
     if accelerator != "cpu":
         name, _, mebibytes = (nvidia_gpu() or "").rpartition(", ")
         if mebibytes.isdecimal():
-            return Device(name, float(mebibytes) * 2**20, datasheet_flops(name), cpu_memory=cpu_memory())
+            return gpu_device(name, float(mebibytes) * 2**20)
         if accelerator in ("cuda", "gpu"):
             return Device(f"{REFERENCE} (no GPU detected)", REFERENCE_MEMORY, PEAKS[REFERENCE])
+    return cpu_device()
+
+
+def find_torch_device(accelerator: str) -> Device:
+    """Returns the device that training uses, which torch numbers and measures differently than nvidia-smi."""
+    if pick_accelerator(accelerator) == "cpu":
+        return cpu_device()
+    import torch
+
+    gpu = torch.cuda.get_device_properties(0)
+    return gpu_device(gpu.name, float(gpu.total_memory))
+
+
+def gpu_device(name: str, memory: float) -> Device:
+    return Device(name, memory, datasheet_flops(name), cpu_memory=cpu_memory())
+
+
+def cpu_device() -> Device:
     return Device("this machine's CPU", cpu_memory(), None, shared=True, cpu_memory=cpu_memory())
-
-
-def cpu_memory() -> float:
-    """Returns the bytes of this machine's memory."""
-    return float(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"))
 
 
 def available_memory(device: Device, devices: int) -> float:

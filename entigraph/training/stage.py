@@ -9,14 +9,17 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from entigraph.config.validation import collect_problems
 from entigraph.errors import ConfigError
-from entigraph.runtime.devices import check_accelerator
+from entigraph.runtime.devices import check_accelerator, check_compiler, release_gpu_memory
 from entigraph.runtime.processes import ProcessGroup, process_group
 from entigraph.runtime.progress import Progress
-from entigraph.training.device_fit import TrainingTarget, alternatives, choose_settings, describe
+from entigraph.training.adapters import LoraAdapter
+from entigraph.training.data_schedule import DataConfig
+from entigraph.training.device_fit import ChosenSettings, TrainingTarget, alternatives, choose_settings, describe
 from entigraph.training.float8 import check_float8
-from entigraph.training.memory import find_device, read_shape
-from entigraph.training.optim import check_optimizer_package, moment_bytes
+from entigraph.training.memory import Shape, find_torch_device, read_shape
+from entigraph.training.optim import OptimizerFactory, check_optimizer_package, moment_bytes
 from entigraph.training.trainer import TrainerSettings, check_attention
 from entigraph.training.training_job import TrainingJob
 
@@ -55,48 +58,60 @@ def run(
 
         check_difference(job.model.path, job.difference)
     job.trainer.accumulation(job.data.batch_size)
+    current = process_group()
+    check_world_size(current, job.trainer)
+    if problems := find_machine_problems(job.trainer, job.optim, job.adapter):
+        raise ConfigError("\n".join(problems))
     job, reason = with_chosen_settings(job)
     trainer = job.trainer
-    current = process_group()
-    check_world_size(current, trainer)
-    check_accelerator(trainer.accelerator, trainer.devices if current.ranks == 1 else 1)
-    check_attention(trainer.attention)
-    check_optimizer_package(job.optim)
-    check_float8(trainer.float8, job.adapter)
     if current.rank == 0 and reason:
         progress.notify(f"           {reason}")
     if current.rank == 0 and trainer.inexact_arguments:
         names = ", ".join(f"trainer.{name}" for name in trainer.inexact_arguments)
         progress.notify(f"           warning: with {names}, an interrupted run may end with different weights")
     if trainer.world_size > 1 and current.ranks == 1:
-        from entigraph.training.launch import launch
+        from entigraph.training.launch import launch as train
+    else:
+        from entigraph.training.train import train
+    release_gpu_memory()  # of a model that was evaluated before, and afterwards of the trained one
+    counts = train(job, progress, record)
+    release_gpu_memory()
+    return counts
 
-        return launch(job, progress, record)
-    from entigraph.training.train import train
 
-    return train(job, progress, record)
+def find_machine_problems(trainer: TrainerSettings, optim: OptimizerFactory, adapter: LoraAdapter | None) -> list[str]:
+    """Returns what this machine lacks for a training: devices, a compiler, packages."""
+    problems = collect_problems(check_accelerator, trainer.accelerator, trainer.devices)
+    problems = problems or collect_problems(check_compiler, trainer.compile, trainer.accelerator)
+    problems += collect_problems(check_attention, trainer.attention)
+    problems += collect_problems(check_optimizer_package, optim)
+    return problems + collect_problems(check_float8, trainer.float8, adapter)
 
 
 def with_chosen_settings(job: TrainingJob) -> tuple[TrainingJob, str]:
-    """Returns the job without "auto" settings, and why they were chosen; empty if there are none.
-
-    Raises ConfigError if all settings are "auto" and none fits this machine's GPU.
-    """
+    """Returns the job without "auto" settings, and why they were chosen; empty if there are none."""
     if not job.trainer.automatic:
         return job, ""
-    target = TrainingTarget(
-        job.data,
-        read_shape(job.model.config_values(job.vocabulary)),
-        find_device(job.trainer.accelerator),
-        job.adapter,
-        moment_bytes(job.optim),
-    )
-    chosen = choose_settings(job.trainer, target)
-    if not chosen.fits:
-        advice = " or ".join(alternatives(job.trainer, target)) or "a larger device"
-        raise ConfigError(f"trainer: {describe(chosen.values)}: {chosen.reason}. What would: {advice}")
+    shape = read_shape(job.model.config_values(job.vocabulary))
+    chosen = choose_for_this_machine(job.trainer, job.data, shape, job.adapter, job.optim)
     nodes = {**job.nodes, "trainer": {**job.nodes["trainer"], **chosen.values}}
     return replace(job, nodes=nodes), f"{describe(chosen.values)}: {chosen.reason}"
+
+
+def choose_for_this_machine(
+    trainer: TrainerSettings,
+    data: DataConfig,
+    shape: Shape | None,
+    adapter: LoraAdapter | None,
+    optim: OptimizerFactory,
+) -> ChosenSettings:
+    """Returns settings without "auto". Raises ConfigError if none that could be chosen fits this machine."""
+    target = TrainingTarget(data, shape, find_torch_device(trainer.accelerator), adapter, moment_bytes(optim))
+    chosen = choose_settings(trainer, target)
+    if chosen.fits:
+        return chosen
+    advice = " or ".join(alternatives(trainer, target)) or "a larger device"
+    raise ConfigError(f"trainer: {describe(chosen.values)}: {chosen.reason}. What would: {advice}")
 
 
 def check_world_size(current: ProcessGroup, trainer: TrainerSettings) -> None:

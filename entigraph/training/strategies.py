@@ -9,6 +9,7 @@ from typing import Any, cast
 
 import torch
 import torch.distributed as dist
+from lightning.pytorch import Trainer
 from lightning.pytorch.strategies import ModelParallelStrategy, SingleDeviceStrategy
 from torch import Tensor, nn
 from torch.distributed.device_mesh import DeviceMesh, init_device_mesh
@@ -19,12 +20,22 @@ from entigraph.storage.artifact import read_json
 from entigraph.training.adapters import base_name, initial_weight, is_adapter_weight
 from entigraph.training.checkpointing import ShardedCheckpoints
 from entigraph.training.loss import TokenLosses
+from entigraph.training.optim.split_bf16_adamw import SplitBF16AdamW
 
 INDEX = "model.safetensors.index.json"
+PRODUCTS = (torch.ops.aten.mm.default, torch.ops.aten.addmm.default)
 
 
 class ExactSingleDeviceStrategy(ShardedCheckpoints, SingleDeviceStrategy):
-    """Single-device training with exact checkpoints."""
+    """Single-device training with exact checkpoints. `compiles_optimizer`: if it is a `SplitBF16AdamW`."""
+
+    compiles_optimizer = False
+
+    def setup_optimizers(self, trainer: Trainer) -> None:
+        super().setup_optimizers(trainer)
+        for optimizer in self.optimizers:
+            if self.compiles_optimizer and isinstance(optimizer, SplitBF16AdamW):
+                optimizer.compile()
 
     def teardown(self) -> None:
         """Leaves weights and optimizer state on the device, for the export.
@@ -165,9 +176,12 @@ def weight_files(folder: Path) -> dict[str, Path]:
 
 
 def has_all_weights(net: PreTrainedModel, folder: Path) -> bool:
-    """Returns whether the files contain every weight under the parameter names, and no buffer or other tensor."""
-    with_tied = {name for name, _ in net.named_parameters(remove_duplicate=False)}
-    return {name for name, _ in net.named_parameters()} <= {*weight_files(folder)} <= with_tied
+    """Returns whether the files contain every weight under the parameter names, and the model saves no buffers.
+
+    Other tensors in the files are ignored, as by `from_pretrained`.
+    """
+    parameters = {name for name, _ in net.named_parameters(remove_duplicate=False)}
+    return {*net.state_dict()} <= parameters and {name for name, _ in net.named_parameters()} <= {*weight_files(folder)}
 
 
 @torch.no_grad()
@@ -190,21 +204,25 @@ def load_weights(net: PreTrainedModel, folder: Path, rank: int, ranks: int, seed
             local.copy_(tensor[rank * rows : rank * rows + local.shape[0]])
 
 
-def checkpoint_activations(net: PreTrainedModel, mode: str) -> None:
+def checkpoint_activations(net: PreTrainedModel, mode: str, adapter_rank: int = 0) -> None:
     """Applies activation checkpointing to each layer: recomputes all activations (full), or half (selective)."""
     from torch.utils.checkpoint import checkpoint, create_selective_checkpoint_contexts
 
     contexts: dict[str, Any] = {}
     if mode == "selective":
-        contexts["context_fn"] = lambda: create_selective_checkpoint_contexts(SaveHalfPolicy())  # type: ignore[no-untyped-call]
+        contexts["context_fn"] = lambda: create_selective_checkpoint_contexts(SaveHalfPolicy(adapter_rank))  # type: ignore[no-untyped-call]
     for layer in transformer_layers(net):
         layer.forward = with_checkpoint(checkpoint, layer.forward, contexts)
 
 
 class SaveHalfPolicy:
-    """Selective checkpointing policy: saves attention and every second matrix product, half of the activations."""
+    """Selective checkpointing policy: saves attention and every second matrix product, half of the activations.
 
-    def __init__(self) -> None:
+    The two products of an adapter of `adapter_rank` next to each product are recomputed: only their sum is needed.
+    """
+
+    def __init__(self, adapter_rank: int = 0) -> None:
+        self.adapter_rank = adapter_rank
         self.attention = attention_kernels()
         self.products = {False: 0, True: 0}
 
@@ -212,7 +230,7 @@ class SaveHalfPolicy:
         from torch.utils.checkpoint import CheckpointPolicy
 
         keep = operation in self.attention
-        if operation in (torch.ops.aten.mm.default, torch.ops.aten.addmm.default):
+        if operation in PRODUCTS and (not self.adapter_rank or min(args[-1].shape) > self.adapter_rank):
             self.products[context.is_recompute] += 1
             keep = self.products[context.is_recompute] % 2 == 1
         return CheckpointPolicy.MUST_SAVE if keep else CheckpointPolicy.PREFER_RECOMPUTE
@@ -232,10 +250,14 @@ def attention_kernels() -> list[Any]:
     return [kernel.default for kernel in kernels if kernel is not None]
 
 
-def prepare_layers(net: PreTrainedModel, activation_checkpointing: str, compilation: str) -> None:
+def prepare_layers(
+    net: PreTrainedModel, activation_checkpointing: str, compilation: str, adapter_rank: int = 0
+) -> None:
+    """Applies activation checkpointing and compilation to each layer. `adapter_rank` is 0 without an adapter."""
     if activation_checkpointing != "none":
-        checkpoint_activations(net, activation_checkpointing)
+        checkpoint_activations(net, activation_checkpointing, adapter_rank)
     if compilation == "blocks":
+        torch._dynamo.reset()  # an earlier training of other sizes would make them dynamic, and slow
         for layer in transformer_layers(net):
             layer.compile()
 

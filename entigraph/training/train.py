@@ -26,7 +26,7 @@ from entigraph.config.instantiate import build
 from entigraph.errors import ArtifactError, ConfigError
 from entigraph.runtime.devices import keep_freed_memory, pick_accelerator, pick_precision
 from entigraph.runtime.processes import Preempted, process_group
-from entigraph.runtime.progress import Progress, SilentProgress
+from entigraph.runtime.progress import Progress, SilentProgress, print_line
 from entigraph.storage.artifact import CHECKPOINTS, Fence, write_json
 from entigraph.training.adapters import is_adapter_weight
 from entigraph.training.callbacks.token_progress import TokenProgress
@@ -220,7 +220,8 @@ def build_module(job: TrainingJob, context: RankContext, num_training_steps: int
         job.adapter.add_to(net, job.seed)
     if job.trainer.attention != "auto":
         net.set_attn_implementation(job.trainer.attention)
-    prepare_layers(net, job.trainer.activation_checkpointing, job.trainer.compile)
+    adapter_rank = job.adapter.adapter_rank if job.adapter else 0
+    prepare_layers(net, job.trainer.activation_checkpointing, job.trainer.compile, adapter_rank)
     accumulates = job.trainer.accumulation(job.data.batch_size) > 1
     sharding = Sharding(
         bf16=context.precision == "bf16-mixed",
@@ -254,6 +255,11 @@ def load_starting_model(job: TrainingJob, context: RankContext) -> "tuple[PreTra
         net = build_meta_model(job.model.path)
         if folder is not None and has_all_weights(net, folder):
             return net, folder
+        if context.is_first and context.ranks > 1:
+            print_line(
+                f"warning: each of the {context.ranks} processes loads all weights in fp32: {job.model.path} cannot be "
+                "read in shards, because it has no safetensors with the names of the model's parameters, or has buffers"
+            )
     return job.model.build(job.vocabulary), None
 
 
@@ -273,6 +279,7 @@ def build_trainer(
         strategy = FSDP2Strategy(backend, job.trainer.timeout_s, hybrid, job.trainer.cpu_offload)
     else:
         strategy = ExactSingleDeviceStrategy(device="cuda:0" if context.accelerator == "cuda" else "cpu")
+        strategy.compiles_optimizer = job.trainer.compile == "blocks" and context.accelerator == "cuda"
     strategy.identity = {
         "data order": data_order,
         "weights": "16-bit halves" if context.splits_weights else "fp32",

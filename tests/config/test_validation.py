@@ -6,7 +6,7 @@ import pytest
 from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf
 
-from entigraph.config.resolvers import absolute, choices, cores, largest
+from entigraph.config.resolvers import absolute, choices, cores, jobs_at_once, largest
 from entigraph.config.schema import Synthesis, Tokens
 from entigraph.config.suggestions import did_you_mean
 from entigraph.config.validation import explain_override_error, suggest_key, validate
@@ -114,4 +114,5 @@ def test_suggestions_list_close_names_or_all() -> None:
 
 def test_resolvers() -> None:
     assert absolute("a").endswith("/a") and choices([1, "b"]) == "1,b" and cores() >= 1
+    assert jobs_at_once("cpu") == jobs_at_once("auto") == cores() and jobs_at_once("cuda") == 1
     assert largest([1, 3], None) == 3 and largest([1, 3], 5) == 5

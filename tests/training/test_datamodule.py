@@ -150,3 +150,47 @@ def test_missing_and_damaged_shards_are_reported(tmp_path: Path) -> None:
     damaged.unlink()
     with pytest.raises(ArtifactError, match="shard-00001.bin must have .* is missing; remove"):
         TokenStore(folder)
+
+
+def loader(tokens: Path, micro: int = 4, rank: int = 0, ranks: int = 1) -> BatchLoader:
+    store = TokenStore(tokens)
+    plan = DataSchedule(
+        synthetic_tokens=len(store),
+        replay_tokens=len(store),
+        context_length=16,
+        batch_size=8,
+        epochs=2,
+        replay_rate=0.3,
+        seed=1,
+    )
+    return BatchLoader(plan, {0: store, 1: store}, micro, rank, ranks)
+
+
+def test_the_order_is_the_same_for_any_number_of_ranks(tokens: Path) -> None:
+    alone = [batch["input_ids"] for batch in loader(tokens, micro=8)]
+    pairs = zip(loader(tokens, 4, 0, 2), loader(tokens, 4, 1, 2), strict=True)
+    together = [torch.cat([one["input_ids"], other["input_ids"]]) for one, other in pairs]
+    assert len(alone) == len(together) > 10
+    assert all((one == other).all() for one, other in zip(alone, together, strict=True))
+
+
+def test_labels_are_the_next_tokens_and_sources_are_marked(tokens: Path) -> None:
+    batch = next(iter(loader(tokens)))
+    assert (batch["labels"][:, :-1] == batch["input_ids"][:, 1:]).all()
+    sources = torch.cat([batch["source"] for batch in loader(tokens)])
+    assert 0.25 < sources.float().mean() < 0.35
+
+
+def test_loader_resumes_from_its_state(tokens: Path) -> None:
+    first = loader(tokens)
+    stream = iter(first)
+    for _ in range(3):
+        next(stream)
+    state = first.state_dict()
+    rest = [batch["input_ids"] for batch in stream]
+    second = loader(tokens)
+    second.load_state_dict(state)
+    rerun = [batch["input_ids"] for batch in second]
+    assert len(rest) == len(rerun) > 5 and all((a == b).all() for a, b in zip(rest, rerun, strict=True))
+    with pytest.raises(ArtifactError, match="another data order"):
+        second.load_state_dict({**state, "fingerprint": "other"})

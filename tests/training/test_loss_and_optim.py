@@ -13,9 +13,10 @@ from torch.utils.flop_counter import FlopCounterMode
 from transformers import Gemma2Config, Gemma2ForCausalLM
 
 from entigraph.errors import ConfigError
+from entigraph.runtime.devices import missing_compiler
 from entigraph.training import loss
 from entigraph.training.loss import IGNORED, ChunkedLosses, TokenLosses, chunked_losses
-from entigraph.training.optim import adamw, check_optimizer, parameter_groups
+from entigraph.training.optim import adamw, check_optimizer, parameter_groups, split_bf16_adamw
 from entigraph.training.optim.schedules import check_scheduler, cosine_with_warmup, linear_with_warmup
 from entigraph.training.optim.split_bf16_adamw import SplitBF16AdamW, join, split, split_weights
 from entigraph.training.starting_models import RandomLlama
@@ -112,6 +113,27 @@ def test_split_bf16_adamw_equals_fp32_adamw_bitwise_for_1000_steps() -> None:
     for one, other, before in zip(fp32_parameters, halves, first, strict=True):
         assert torch.equal(one.detach(), join(other.detach(), pairs.state[other]["low"]))
         assert not torch.equal(other, before), "even the rounded half moved"
+
+
+@pytest.mark.skipif(bool(missing_compiler("cpu")), reason="needs a C++ compiler")
+def test_compiled_steps_of_split_weights_are_the_same_bitwise(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As a GPU runs them; here by the code for CPUs, in chunks of several sizes."""
+    monkeypatch.setattr(split_bf16_adamw, "CHUNK", 1000)
+    results = []
+    for compiled in (False, True):
+        torch.manual_seed(0)
+        bits = torch.randint(-(2**31), 2**31 - 1, (70, 100)).to(torch.int32)
+        halves = torch.nn.ParameterList([torch.randn(64), torch.randn(19, 128), bits.view(torch.float32).nan_to_num()])
+        optimizer = SplitBF16AdamW(parameter_groups(halves), 1e-3, low_halves=split_weights(halves))
+        if compiled:
+            optimizer.compile()
+        for _ in range(3):
+            for half in halves:
+                half.grad = torch.randn_like(half).bfloat16()
+            optimizer.step()
+        results.append([(half.view(torch.int16), optimizer.state[half]["low"]) for half in halves])
+    assert all(torch.equal(*pair) for one, other in zip(*results, strict=True) for pair in zip(one, other, strict=True))
+    torch._dynamo.reset()
 
 
 def test_state_dict_keeps_dtypes() -> None:

@@ -246,6 +246,17 @@ def test_validation_does_not_change_training_or_its_resume(root: Path) -> None:
     assert "val_loss" in train(root, "longer", data=data, trainer=longer)
 
 
+def test_validation_may_save_a_sharded_model(root: Path) -> None:
+    """After a forward pass alone, FSDP2 has not resharded all weights."""
+    best = {"_target_": "lightning.pytorch.callbacks.ModelCheckpoint", "monitor": "val_loss", "dirpath": f"{root}/best"}
+    trainer = {"max_steps": 4, "accelerator": "cpu", "val_check_interval": 2, "cpu_offload": True}
+    train(root, "plain", data={"validation_fraction": 0.1}, trainer=trainer)
+    train(root, "saved", data={"validation_fraction": 0.1}, trainer=trainer, callbacks={"best": best})
+    assert list((root / "best").glob("*/trainer.pt"))
+    one, other = (load_file(root / name / "model" / "model.safetensors") for name in ("plain", "saved"))
+    assert all(torch.equal(one[name], other[name]) for name in one)
+
+
 def test_inexact_arguments_are_recorded(root: Path) -> None:
     counts = train(root, "out", trainer={"max_steps": 8, "accelerator": "cpu", "limit_train_batches": 4})
     assert counts["exact_resume"] is False and counts["steps"] == 4

@@ -14,6 +14,7 @@ from entigraph.errors import LLMError
 from entigraph.llm.base import Notify
 from entigraph.llm.vllm.engine_config import VLLMEngineConfig
 from entigraph.llm.vllm.engine_process import EngineListener, EngineProcess
+from entigraph.runtime.devices import release_gpu_memory
 
 NUMBER = re.compile(rb'\{"number": (\d+)')  # all requests begin with it
 VISIBLE_DEVICES = "CUDA_VISIBLE_DEVICES"
@@ -70,6 +71,7 @@ def start_engines(
     environment: Mapping[str, str] | None = None,
 ) -> EngineProcess | EngineReplicas:
     """Starts one engine, or one per group of GPUs; each replica after the first has a log of its own."""
+    release_gpu_memory()  # of a training, evaluation or retrieval that this process has run
     groups = options.gpu_groups()
     if len(groups) < 2:
         return EngineProcess(options, settings, log, notify, listener, environment)

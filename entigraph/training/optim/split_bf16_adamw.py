@@ -32,6 +32,12 @@ def join(high: Tensor, low: Tensor) -> Tensor:
     return ((high.contiguous().view(torch.int16).to(torch.int32) << 16) + low).view(torch.float32)
 
 
+def store(weights: Tensor, high: Tensor, low: Tensor) -> None:
+    """Writes fp32 weights to their two halves."""
+    for half, value in zip((high, low), split(weights), strict=True):
+        half.copy_(value)
+
+
 def weak_hook(method: Callable[[Tensor], None]) -> Callable[[Tensor], None]:
     """Returns a hook that calls a bound method without keeping its object alive.
 
@@ -69,6 +75,7 @@ class SplitBF16AdamW(torch.optim.Optimizer):
         fp32_gradients: bool = False,
     ) -> None:
         super().__init__(params, {"lr": lr, "weight_decay": weight_decay, "betas": betas, "eps": eps})
+        self.join, self.store = join, store
         self.gradient_sums: dict[nn.Parameter, Tensor] = {}
         self.hooks = []
         for parameter in chain.from_iterable(group["params"] for group in self.param_groups):
@@ -79,6 +86,13 @@ class SplitBF16AdamW(torch.optim.Optimizer):
             }
             if fp32_gradients:
                 self.hooks.append(parameter.register_post_accumulate_grad_hook(weak_hook(self.accumulate)))
+
+    def compile(self) -> None:
+        """Compiles what a step does before and after AdamW's kernel into one kernel each, with the same results.
+
+        Uncompiled, it is about 15 kernels, which read and write more than twice as many bytes.
+        """
+        self.join, self.store = torch.compile(join, dynamic=True), torch.compile(store, dynamic=True)
 
     def initial_state(self, parameter: Tensor) -> dict[str, Any]:
         """Returns the number of steps and the moments of a parameter before the first step."""
@@ -125,11 +139,9 @@ class SplitBF16AdamW(torch.optim.Optimizer):
                 state[name].view(-1).split(CHUNK // size) for name, size in self.MOMENTS.items() if name in state
             ]
             for high, low, part, *moments in zip(*chunks, strict=True):
-                weights = join(high, low)
+                weights = self.join(high, low)
                 self.update(group, state["step"], weights, part.float(), moments)
-                new_high, new_low = split(weights)
-                high.copy_(new_high)
-                low.copy_(new_low)
+                self.store(weights, high, low)
         return loss
 
     def update(
