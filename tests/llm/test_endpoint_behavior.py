@@ -155,7 +155,7 @@ def test_replies_that_do_not_arrive_count_as_spent(tmp_path: Path) -> None:
     with endpoint(lambda body: answer() if "About 0" in str(body) else (200, [])) as (address, bodies):
         with pytest.raises(LLMError, match=r"llm.max_cost_usd: .* limit of \$1.00"):
             ask(address, tmp_path, [make_request(number) for number in range(50)], max_cost_usd=1.0, **options)
-        assert 5 < len(bodies) < 12, "of about ten cents"
+        assert 5 < len(bodies) < 12, "of about 16 cents"
 
 
 def test_temporary_error_without_a_parameter_is_not_learned(tmp_path: Path) -> None:
