@@ -39,6 +39,7 @@ check: $(READY) ## run the linter, the type checker and the import rules
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+	MYPYPATH=benchmarks $(BIN)/mypy --config-file= --ignore-missing-imports --follow-imports=silent --disable-error-code=arg-type benchmarks
 	$(BIN)/lint-imports
 
 format: $(READY) ## format the code

@@ -50,7 +50,7 @@ def tokens_per_second(store: TokenStore) -> float:
     loader = BatchLoader(
         plan(len(store), len(store), epochs=1), {SYNTHETIC: store, REPLAY: store}, micro_batch_size=BATCH
     )
-    _ = loader.plan.starts  # computed once per run, and timed below
+    _ = loader.schedule.starts  # computed once per run, and timed below
     started = time.process_time()  # CPU time, independent of the load of the machine
     tokens = sum(batch["input_ids"].numel() for batch in loader)
     return tokens / (time.process_time() - started)

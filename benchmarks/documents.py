@@ -12,6 +12,7 @@ import random
 import tempfile
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 from trafilatura import extract
@@ -42,7 +43,7 @@ def main() -> None:
         for attributes in ("", ' class="text wide" id="part"'):
             pages = write_pages(Path(root) / f"pages{bool(attributes):d}", page_count, attributes)
             folder, name = TextFiles(path=str(pages[0].parent)), f"html{', attributes' * bool(attributes)}"
-            report(name, page_count, read_corpus(folder, out), lambda pages=pages: read_pages(pages, out))
+            report(name, page_count, read_corpus(folder, out), partial(read_pages, pages, out))
 
 
 def write_sources(notes: Path, lines: Path, count: int) -> None:

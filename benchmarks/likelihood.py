@@ -21,7 +21,7 @@ from typing import Any
 
 GIB = 2**30
 SUBJECTS = ("keeper of the lamp", "second mate of the barque", "clerk in the harbor office", "widow who kept the inn")
-ENGINES = {
+ENGINES: dict[str, dict[str, Any]] = {
     "ours": {"engine": "ours"},
     "ours, fp32": {"engine": "ours", "fp32": True},
     "lm-eval, batch 8": {"engine": "lm_eval", "batch": 8},

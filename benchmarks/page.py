@@ -29,9 +29,9 @@ LIMIT = 2.0
 TASK = OpenBookCoT(samples=SAMPLES)
 OPENED = "Number(document.documentElement.dataset.ready) / 1000"
 SEARCHED = """(async () => { const begun = performance.now(); document.getElementById("search").value = "q99";
-await narrow(); await new Promise(requestAnimationFrame); return (performance.now() - begun) / 1000; })()"""
-CHOSEN = """(async () => { document.getElementById("search").value = ""; await narrow();
-const begun = performance.now(); await choose(shown[shown.length - 1]); await new Promise(requestAnimationFrame);
+await applyFilters(); await new Promise(requestAnimationFrame); return (performance.now() - begun) / 1000; })()"""
+CHOSEN = """(async () => { document.getElementById("search").value = ""; await applyFilters();
+const begun = performance.now(); await selectQuestion(visible.at(-1)); await new Promise(requestAnimationFrame);
 return (performance.now() - begun) / 1000; })()"""
 
 
@@ -72,7 +72,7 @@ def write_page(folder: Path, count: int) -> tuple[Path, float]:
     questions = [make_question(number, names[number % DOCUMENTS], entities, prose) for number in range(count)]
     write_jsonl(source.questions, questions)
     write_jsonl(folder / "answers-open.jsonl", (make_answer(question, passages, rng, prose) for question in questions))
-    write_json(folder / "scores.json", {"open": TASK.scored(list(read_jsonl(folder / "answers-open.jsonl", Answer)))})
+    write_json(folder / "scores.json", {"open": TASK.score(list(read_jsonl(folder / "answers-open.jsonl", Answer)))})
     texts = [make_text(number, names[number % DOCUMENTS], entities, rng, prose) for number in range(DOCUMENTS * TEXTS)]
     graphs = [EntityGraph(document_id=name, summary="", entities=names) for name, names in entities.items()]
     started = time.perf_counter()
@@ -133,6 +133,8 @@ async def measure_page(browser: str, page: Path, profile: Path) -> tuple[float, 
 
 async def value(socket: Any, expression: str) -> Any:
     answer = await send(socket, "Runtime.evaluate", expression=expression, awaitPromise=True, returnByValue=True)
+    if "exceptionDetails" in answer:
+        raise RuntimeError(answer["exceptionDetails"]["exception"]["description"])
     return answer["result"].get("value")
 
 

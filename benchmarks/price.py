@@ -71,7 +71,7 @@ def read_documents(folder: Path | None) -> list[Document]:
 
 def counter() -> tuple[Count, str]:
     try:
-        import tiktoken
+        import tiktoken  # type: ignore[import-not-found,unused-ignore]
 
         encoding = tiktoken.get_encoding("cl100k_base")
         return lambda text: len(encoding.encode_ordinary(text)), "cl100k_base"
@@ -89,12 +89,12 @@ def costs(documents: list[Document], count: Count, relations: int, answer: int, 
         ("shared prefix, cached at half", EntiGraph(layout=PromptLayout.shared_prefix), half),
         ("2 relations per request", EntiGraph(relations_per_request=2), full),
         ("4 relations per request", EntiGraph(relations_per_request=4), full),
-        ("Batch API", EntiGraph(), full.times(BATCH)),
-        ("Batch API, 4 relations", EntiGraph(relations_per_request=4), full.times(BATCH)),
+        ("Batch API", EntiGraph(), full.scale(BATCH)),
+        ("Batch API, 4 relations", EntiGraph(relations_per_request=4), full.scale(BATCH)),
         (
             "Batch API, 4 relations, shared prefix cached at half",
             EntiGraph(layout=PromptLayout.shared_prefix, relations_per_request=4),
-            half.times(BATCH),
+            half.scale(BATCH),
         ),
     ):
         prompt, cached, texts = tokens_of(augmenter, documents, count, relations)

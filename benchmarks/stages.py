@@ -12,14 +12,15 @@ import torch
 from hydra import compose, initialize_config_dir
 
 from entigraph.config.composition import home
-from entigraph.pipeline import execution
+from entigraph.pipeline.execution import execute_step
 from entigraph.pipeline.loading import load_run
 from entigraph.pipeline.registration import register_config
 from entigraph.pipeline.run import Run
-from entigraph.pipeline.steps import run_steps
+from entigraph.pipeline.steps import Step, run_steps
 from entigraph.runtime.devices import pick_precision
 from entigraph.runtime.progress import SilentProgress
 from entigraph.storage import artifact
+from entigraph.tracking.base import Tracker
 from entigraph.training.data_schedule import DataSchedule
 from entigraph.training.datamodule import BatchLoader
 from entigraph.training.optim import parameter_groups
@@ -43,9 +44,9 @@ def main() -> None:
         print(f"training stage, including start-up and export, at {bare / ours:.2f} of the bare loop")
 
 
-def measure_step(step: execution.Step) -> float:
+def measure_step(step: Step) -> float:
     started = time.perf_counter()
-    execution.execute_step(step, SilentProgress(), execution.Tracker)
+    execute_step(step, SilentProgress(), Tracker)
     return time.perf_counter() - started
 
 

@@ -2,13 +2,15 @@
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from entigraph.storage.token_shards import ShardWriter, TokenStore
 
 
-def write_tokens_folder(folder: Path, texts: Sequence[Sequence[int]]) -> TokenStore:
+def write_tokens_folder(folder: Path, texts: Sequence[Sequence[int] | NDArray[Any]]) -> TokenStore:
     """Writes the texts one after another into one shard."""
     ends = np.cumsum([len(ids) for ids in texts])
     with ShardWriter(folder, np.array([0, ends[-1]]), labeled=False) as shards:

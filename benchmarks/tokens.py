@@ -110,7 +110,8 @@ def check_identical(root: Path, ids: list[np.ndarray]) -> int:
 
 def run_in_process(root: Path) -> dict[str, Any]:
     command = [sys.executable, __file__, "--stage-on", str(root)]
-    return json.loads(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
+    result: dict[str, Any] = json.loads(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
+    return result
 
 
 def measure_stage(root: Path) -> dict[str, Any]:

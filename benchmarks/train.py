@@ -166,7 +166,7 @@ def hugging_face(folder: Path, micro: int, log_every: int) -> Rate:
     times: list[float] = []
 
     class Clock(TrainerCallback):
-        def on_step_end(self, arguments: Any, state: Any, control: Any, **named: Any) -> None:
+        def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
             if state.global_step in (WARM, STEPS):
                 times.append(time.process_time())
 

@@ -3,7 +3,7 @@
 Each trains in a process of its own on the same tokens. Without `--model`, the model has the shape of Gemma 3 270M (a
 vocabulary of 262,144) and random weights. `plain loop` is bf16 autocast over fp32 weights with whole logits.
 
-python benchmarks/train_real.py [--model FOLDER] [--steps 3] [--threads 2]
+python benchmarks/train_real.py [--model FOLDER] [--steps 3] [--threads 2] [--micro-batch 1]
 """
 
 import argparse
@@ -31,30 +31,35 @@ def main() -> None:
     parser.add_argument("--model", type=Path)
     parser.add_argument("--steps", type=int, default=3, help="measured steps, after one that is not")
     parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--micro-batch", type=int, default=BATCH, help=f"of ours; the plain loop has {BATCH}")
     parser.add_argument("--measure", choices=STACKS, help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.measure:
-        print(json.dumps(measure(options.measure, options.model, options.steps, options.threads)))
+        print(json.dumps(measure(options.measure, options.model, options.steps, options.threads, options.micro_batch)))
         return
     with tempfile.TemporaryDirectory() as folder:
         model = options.model or build_model(Path(folder))
-        results = {name: run_child(name, model, options.steps, options.threads) for name in STACKS}
+        results = {name: run_child(name, model, options) for name in STACKS}
     plain = results["plain loop"]
-    print(f"{options.steps} steps of {BATCH} x {CONTEXT} tokens, {options.threads} threads")
+    print(
+        f"{options.steps} steps of {BATCH} x {CONTEXT} tokens, {options.threads} threads, "
+        f"our micro-batch {options.micro_batch}"
+    )
     print(f"{'':22}{'tokens/s':>10}{'peak GiB':>10}{'speed':>8}{'memory':>8}")
     for name, result in results.items():
         speed, memory = result["rate"] / plain["rate"], result["peak"] / plain["peak"]
         print(f"{name:22}{result['rate']:>10.1f}{result['peak'] / GIB:>10.2f}{speed:>8.2f}{memory:>8.2f}")
 
 
-def run_child(name: str, model: Path, steps: int, threads: int) -> Measured:
-    options = ["--measure", name, "--model", model, "--steps", steps, "--threads", threads]
-    done = subprocess.run([sys.executable, __file__, *map(str, options)], stdout=subprocess.PIPE, text=True, check=True)
+def run_child(name: str, model: Path, options: argparse.Namespace) -> Measured:
+    numbers = ["--steps", options.steps, "--threads", options.threads, "--micro-batch", options.micro_batch]
+    command = [sys.executable, __file__, "--measure", name, "--model", model, *numbers]
+    done = subprocess.run(list(map(str, command)), stdout=subprocess.PIPE, text=True, check=True)
     result: Measured = json.loads(done.stdout.splitlines()[-1])
     return result
 
 
-def measure(name: str, model: Path, steps: int, threads: int) -> Measured:
+def measure(name: str, model: Path, steps: int, threads: int, micro_batch: int) -> Measured:
     """Returns the tokens per second of `steps` steps after the first, and the peak memory of this process in bytes."""
     times: list[float] = []
 
@@ -67,7 +72,7 @@ def measure(name: str, model: Path, steps: int, threads: int) -> Measured:
         if name == "plain loop":
             train_plainly(model, Path(folder) / "tokens", threads, record)
         else:
-            train_with_stage(model, Path(folder), steps + 1, threads, name.endswith("64"), record)
+            train_with_stage(model, Path(folder), steps + 1, threads, micro_batch, name.endswith("64"), record)
     rate = steps * BATCH * CONTEXT / (times[1] - times[0])
     return {"rate": rate, "peak": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024}
 
@@ -79,7 +84,7 @@ def write_tokens(folder: Path, steps: int) -> None:
 
 
 def train_with_stage(
-    model: Path, folder: Path, steps: int, threads: int, lora: bool, record: Callable[[int], None]
+    model: Path, folder: Path, steps: int, threads: int, micro_batch: int, lora: bool, record: Callable[[int], None]
 ) -> None:
     import entigraph
     from entigraph.runtime.progress import SilentProgress
@@ -92,7 +97,7 @@ def train_with_stage(
     PretrainedTokenizer(path=str(model)).build(folder / "tokenizer")
     changes = ["model=pretrained", f"model.path={model}", f"trainer.max_steps={steps}", f"trainer.threads={threads}"]
     changes += ["trainer.accelerator=cpu", "logger=none", f"optim.lr={LR}", "trainer.save_dtype=bfloat16"]
-    changes += [f"data.context_length={CONTEXT}", f"data.batch_size={BATCH}"]
+    changes += [f"data.context_length={CONTEXT}", f"data.batch_size={BATCH}", f"trainer.micro_batch_size={micro_batch}"]
     changes += ["trainer.checkpoint_every_n_steps=1000000", "trainer.log_every_n_steps=1"]
     changes += ["model/adapter=lora"] if lora else []
     recorded: list[Any] = []

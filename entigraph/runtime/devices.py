@@ -36,6 +36,16 @@ def keep_freed_memory() -> None:
             mallopt(TRIM_THRESHOLD, 2**31 - 1)
 
 
+def return_freed_memory() -> None:
+    """Returns the free CPU memory of malloc to the system, since other threads do not reuse it.
+
+    Does nothing without glibc.
+    """
+    if sys.platform == "linux":
+        with suppress(OSError, AttributeError):
+            ctypes.CDLL(None).malloc_trim(0)
+
+
 def use_expandable_segments() -> None:
     """Lets torch grow its blocks of GPU memory, which avoids running out by fragmentation.
 

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from entigraph.huggingface.model_folders import absolute_model_path
+from entigraph.runtime.devices import return_freed_memory
 from entigraph.storage.artifact import artifact_folder, package_versions, read_json
 from entigraph.training.adapters import merge_adapter
 from entigraph.training.component_nodes import describe
@@ -79,6 +80,7 @@ def export_merged(net: "PreTrainedModel", weights: Iterable[tuple[str, torch.Ten
     """Writes adapter/, and model/ with the adapter merged into the base model. Returns false on ranks other than 0."""
     from entigraph.huggingface.models import load_model
 
+    return_freed_memory()  # of the activations, for the base model, which is loaded by threads
     trained = {name for name, parameter in net.named_parameters() if parameter.requires_grad}
     adapter = {name: value.detach().to("cpu", torch.float32) for name, value in weights if name in trained}
     if not adapter:

@@ -112,6 +112,7 @@ class ChunkedLosses(torch.autograd.Function):
             if gradients is not None:
                 included = (labels[part] != IGNORED).float()
                 gradients.add(part, exponentials.mul_((included / totals)[:, None]), labels[part], included)
+            del logits, exponentials  # otherwise they exist until those of the next chunk are computed
         ctx.save_for_backward(hidden, weight, labels, sums)
         ctx.rows, ctx.gradients = rows, gradients
         return losses.masked_fill_(labels == IGNORED, 0.0)
