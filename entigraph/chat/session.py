@@ -40,7 +40,7 @@ class ChatSession:
     def search(self) -> PassageSearch:
         corpus = self.model.selected.corpus
         if corpus is None:
-            raise ConfigError(f"--open-book: the documents of {self.model.name} are not known here")
+            raise ConfigError(f"--open-book: the documents of {self.model.name} are unavailable")
         return PassageSearch(corpus)
 
     def check(self) -> None:

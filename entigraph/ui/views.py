@@ -28,7 +28,7 @@ Rows = Sequence[Sequence[str]]
 SWEEP_HEADINGS = ["sweep", "job", "state", "doing", "updated"]
 TEXT_HEADINGS = ["number", "document", "kind", "about", "beginning"]
 GRAPH_HEADINGS = ["entity", "other entity", "texts about both"]
-CHANGE_HEADINGS = ["change", "question", "right answer", "one", "other", "kind", "document"]
+CHANGE_HEADINGS = ["change", "question", "correct answer", "one", "other", "kind", "document"]
 CHANGE_KEYS = ["change", "question", "right", "one", "other", "group", "document_id"]
 TEXTS_PER_PAGE = 50
 SHOWN_CHARACTERS = 120
@@ -189,9 +189,7 @@ def show_text(root: Path, corpus: str, number: int) -> tuple[str, str]:
         if 0 <= row < group.count:
             values = {name: group.column(name, [row])[0] for name in ("id", "document_id", "text")}
             document = corpus_documents(root, folder).get(values["document_id"])
-            source = (
-                f"{document.title}\n\n{document.text}" if document else f"{values['document_id']} is not known here"
-            )
+            source = f"{document.title}\n\n{document.text}" if document else f"{values['document_id']} is unavailable"
             return f"{values['id']}\n\n{values['text']}", source
     return "", ""
 
