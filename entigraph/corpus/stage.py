@@ -13,7 +13,7 @@ from typing import Any
 from entigraph.corpus.base import CorpusContent, CorpusReader
 from entigraph.corpus.cleaning import DUPLICATES, Cleaner
 from entigraph.errors import DataError
-from entigraph.storage.data_losses import Loss, count_of
+from entigraph.storage.data_losses import DataLoss, count_of
 from entigraph.storage.jsonl import write_jsonl
 from entigraph.storage.question_files import list_unstated, unstated_lines
 from entigraph.storage.schemas import SkippedFile
@@ -109,17 +109,17 @@ def summary_lines(counts: Mapping[str, Any]) -> list[str]:
     return [*lines, *unstated_lines(counts)]
 
 
-def data_losses(counts: Mapping[str, Any]) -> list[Loss]:
+def data_losses(counts: Mapping[str, Any]) -> list[DataLoss]:
     """Returns which source records are not in the corpus."""
     skipped, duplicates = sum(counts.get("skipped", {}).values()), counts.get("duplicates", 0)
     total = skipped + duplicates + counts["documents"]
     return [
-        Loss("files or records were skipped", skipped, total),
-        Loss("documents were merged as duplicates", duplicates, total - skipped),
-        *(Loss(f"{kind} are not converted", count) for kind, count in counts.get("not_converted", {}).items()),
-        Loss("questions are left out with a skipped file", counts.get("questions_about_skipped_files", 0)),
+        DataLoss("files or records were skipped", skipped, total),
+        DataLoss("documents were merged as duplicates", duplicates, total - skipped),
+        *(DataLoss(f"{kind} are not converted", count) for kind, count in counts.get("not_converted", {}).items()),
+        DataLoss("questions are left out with a skipped file", counts.get("questions_about_skipped_files", 0)),
         *(
-            Loss(f"questions are left out ({reason})", count, count + counts["questions"])
+            DataLoss(f"questions are left out ({reason})", count, count + counts["questions"])
             for reason, count in counts.get("questions_left_out", {}).items()
         ),
     ]

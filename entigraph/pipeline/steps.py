@@ -32,7 +32,7 @@ from entigraph.runtime.processes import process_group
 from entigraph.runtime.progress import Progress
 from entigraph.storage import artifact
 from entigraph.storage.artifact import Artifact, enclosing_artifact, read_json
-from entigraph.storage.data_losses import Loss, collect_losses, count_of
+from entigraph.storage.data_losses import DataLoss, collect_losses, count_of
 from entigraph.storage.jsonl import read_jsonl
 from entigraph.storage.schemas import Document
 from entigraph.storage.scores import scalar_scores
@@ -245,7 +245,7 @@ def evaluate_model(
     out: Path,
     progress: Progress,
     training: TrainingTexts | None = None,
-    training_losses: Sequence[Loss] = (),
+    training_losses: Sequence[DataLoss] = (),
 ) -> Mapping[str, Any]:
     """Evaluates a model. `training` is what it was trained on, and `training_losses` what that lacks, if this run
     trained it.
@@ -272,7 +272,7 @@ def evaluate_model(
     return counts
 
 
-def source_losses(run: Run) -> list[Loss]:
+def source_losses(run: Run) -> list[DataLoss]:
     """Returns the data losses of the run's documents and questions."""
     from entigraph.corpus import stage as corpus_stage
     from entigraph.questions import stage as questions_stage
@@ -286,7 +286,7 @@ def source_losses(run: Run) -> list[Loss]:
     return [*losses, unstated_loss(counts)]
 
 
-def synthesis_losses(run: Run, trained: bool = False) -> list[Loss]:
+def synthesis_losses(run: Run, trained: bool = False) -> list[DataLoss]:
     """Returns the data losses of the run's texts; empty where their artifact or the corpus was removed.
 
     `trained`: of the texts within the run's token budget, which may leave out whole documents.
@@ -305,7 +305,7 @@ def synthesis_losses(run: Run, trained: bool = False) -> list[Loss]:
     if trained and run.artifacts.tokens.complete:
         tokens = artifact.read_manifest(run.artifacts.tokens.folder)["counts"]
         too_long = tokens.get("too_long", 0)
-        losses.append(Loss("texts are longer than tokens.block_length", too_long, counts["texts"]))
+        losses.append(DataLoss("texts are longer than tokens.block_length", too_long, counts["texts"]))
     return losses
 
 

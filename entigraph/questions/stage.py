@@ -25,7 +25,7 @@ from entigraph.questions.question_sources import GeneratedQuestions, QuestionFor
 from entigraph.questions.verification import is_refusal, raise_if_unanswered, verify_drafts
 from entigraph.runtime.progress import Progress
 from entigraph.storage.artifact import artifact_folder
-from entigraph.storage.data_losses import Loss, count_of
+from entigraph.storage.data_losses import DataLoss, count_of
 from entigraph.storage.jsonl import Record, json_line, read_jsonl, write_jsonl
 from entigraph.storage.question_files import list_unstated, read_questions, unstated_lines, unstated_loss
 from entigraph.storage.schemas import Document, DuplicateDocument, SkippedFile
@@ -191,11 +191,11 @@ def write_lines(file: Path, lines: Iterable[Mapping[str, Any]]) -> None:
     file.write_bytes(b"".join(map(json_line, lines)))
 
 
-def data_losses(counts: Mapping[str, Any], documents: int) -> list[Loss]:
+def data_losses(counts: Mapping[str, Any], documents: int) -> list[DataLoss]:
     """Returns what the questions do not cover of a corpus of that many documents."""
     return [
-        Loss("documents have no question", counts["documents_without_questions"], documents),
-        Loss("questions are left out with a skipped file", counts.get("questions_about_skipped_files", 0)),
+        DataLoss("documents have no question", counts["documents_without_questions"], documents),
+        DataLoss("questions are left out with a skipped file", counts.get("questions_about_skipped_files", 0)),
         unstated_loss(counts),
     ]
 

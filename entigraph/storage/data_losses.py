@@ -13,7 +13,7 @@ DataLosses = Mapping[str, Mapping[str, Any]]
 
 
 @dataclass(frozen=True)
-class Loss:
+class DataLoss:
     """`count` of `total` items are lost; `description` completes the sentence "3 of 8 ..."."""
 
     description: str
@@ -21,7 +21,7 @@ class Loss:
     total: int | None = None
 
 
-def collect_losses(losses: Iterable[Loss]) -> dict[str, dict[str, Any]]:
+def collect_losses(losses: Iterable[DataLoss]) -> dict[str, dict[str, Any]]:
     """Returns the losses that occurred, by description."""
     return {loss.description: {"count": loss.count, "total": loss.total} for loss in losses if loss.count}
 

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from entigraph.errors import DataError
-from entigraph.storage.data_losses import Loss, count_of
+from entigraph.storage.data_losses import DataLoss, count_of
 from entigraph.storage.jsonl import json_error, list_problems, numbered_lines, parse_json, read_jsonl, write_jsonl
 from entigraph.storage.schemas import UNGROUPED, Choice, Document, Question
 from entigraph.text.answer_matching import contains_answer, normalize_answer
@@ -91,9 +91,11 @@ def unstated_lines(counts: Mapping[str, Any]) -> list[str]:
     return [f"  {count_of(count, 'short answer')} in no document ({UNSTATED}); multiple choice is not checked"]
 
 
-def unstated_loss(counts: Mapping[str, Any]) -> Loss:
+def unstated_loss(counts: Mapping[str, Any]) -> DataLoss:
     count = counts.get("unstated_answers", 0)
-    return Loss("questions have a short answer that is in no document (asked all the same)", count, counts["questions"])
+    return DataLoss(
+        "questions have a short answer that is in no document (asked all the same)", count, counts["questions"]
+    )
 
 
 def is_implied(question: Question) -> bool:

@@ -9,7 +9,7 @@ from typing import Any
 from entigraph.errors import DataError, LLMError
 from entigraph.llm.base import Completion, Usage
 from entigraph.llm.cost import render_dollars
-from entigraph.storage.data_losses import Loss, count_of
+from entigraph.storage.data_losses import DataLoss, count_of
 from entigraph.storage.jsonl import JsonLinesWriter
 from entigraph.storage.schemas import EntityGraph, Failure, SyntheticText
 
@@ -176,16 +176,16 @@ def summary_lines(counts: Mapping[str, Any], documents: int, token_budget: int |
     return lines
 
 
-def data_losses(counts: Mapping[str, Any], documents: int) -> list[Loss]:
+def data_losses(counts: Mapping[str, Any], documents: int) -> list[DataLoss]:
     """Returns what the stage omits: documents without texts, texts that failed, removed near-duplicates, dropped
     entities.
     """
     failures, texts = sum(counts["failures"].values()), counts["texts"] + counts["removed"]
     return [
-        Loss("documents have no synthetic text", documents - counts["documents_with_texts"], documents),
-        Loss("texts were not written", failures, texts + failures),
-        Loss("near-duplicate texts are removed", counts["removed"], texts),
-        Loss(
+        DataLoss("documents have no synthetic text", documents - counts["documents_with_texts"], documents),
+        DataLoss("texts were not written", failures, texts + failures),
+        DataLoss("near-duplicate texts are removed", counts["removed"], texts),
+        DataLoss(
             "entities are beyond augmenter.max_entities",
             counts["entities_left_out"],
             counts["entities"] + counts["entities_left_out"],

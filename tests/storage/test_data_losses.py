@@ -1,22 +1,22 @@
-from entigraph.storage.data_losses import Loss, collect_losses, merge_losses, render_losses
+from entigraph.storage.data_losses import DataLoss, collect_losses, merge_losses, render_losses
 
 
 def test_only_losses_that_occurred_are_collected() -> None:
-    losses = collect_losses([Loss("files have no document", 2, 10), Loss("questions are left out", 0)])
+    losses = collect_losses([DataLoss("files have no document", 2, 10), DataLoss("questions are left out", 0)])
     assert losses == {"files have no document": {"count": 2, "total": 10}}
     assert render_losses(losses) == "2 of 10 files have no document"
     assert render_losses({}) == ""
 
 
 def test_merged_losses_are_the_largest_of_each_kind() -> None:
-    one = collect_losses([Loss("files have no document", 2, 10), Loss("requests failed", 1, 9)])
-    other = collect_losses([Loss("files have no document", 3, 12)])
+    one = collect_losses([DataLoss("files have no document", 2, 10), DataLoss("requests failed", 1, 9)])
+    other = collect_losses([DataLoss("files have no document", 3, 12)])
     merged = merge_losses([one, other])
     assert render_losses(merged, up_to=True) == "up to 3 of 12 files have no document; up to 1 of 9 requests failed"
 
 
 def test_unknown_total_is_omitted() -> None:
-    assert render_losses(collect_losses([Loss("questions are left out", 1_200)])) == "1,200 questions are left out"
+    assert render_losses(collect_losses([DataLoss("questions are left out", 1_200)])) == "1,200 questions are left out"
 
 
 def test_single_item_is_singular() -> None:

@@ -10,7 +10,7 @@ from entigraph.evaluation.base import Backend, TaskInputs
 from entigraph.evaluation.metrics import compute_metrics
 from entigraph.evaluation.tasks.base import EvaluationTask, TaskContext
 from entigraph.evaluation.tasks.free_form import FreeForm
-from entigraph.storage.data_losses import Loss
+from entigraph.storage.data_losses import DataLoss
 from entigraph.storage.jsonl import read_jsonl
 from entigraph.storage.schemas import AnswerLikelihood, Question
 
@@ -77,9 +77,9 @@ class AnswerLoss(EvaluationTask):
                 if len(scores[question.id]) == expected[question.id]:
                     yield build_likelihood(question, scores.pop(question.id))
 
-    def data_losses(self, scores: Mapping[str, Any]) -> Sequence[Loss]:
+    def data_losses(self, scores: Mapping[str, Any]) -> Sequence[DataLoss]:
         total = scores["questions"] + scores["overflowed"]
-        return (Loss("prompts exceed the model's context (left out)", scores["overflowed"], total),)
+        return (DataLoss("prompts exceed the model's context (left out)", scores["overflowed"], total),)
 
     def describe(self, scores: Mapping[str, Any]) -> str:
         return (

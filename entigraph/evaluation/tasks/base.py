@@ -31,7 +31,7 @@ from entigraph.evaluation.base import Backend, TaskInputs
 from entigraph.evaluation.metrics import check_metrics, compute_metrics
 from entigraph.runtime.progress import Progress
 from entigraph.storage.artifact import CHECKPOINTS
-from entigraph.storage.data_losses import Loss, render_losses
+from entigraph.storage.data_losses import DataLoss, render_losses
 from entigraph.storage.jsonl import ResumableJsonLines, read_jsonl, write_jsonl
 
 Record = TypeVar("Record")
@@ -138,7 +138,7 @@ class EvaluationTask(ABC):
         """Returns the `metrics` entry of the scores; empty without metrics."""
         return {"metrics": compute_metrics(self.metrics, list(read_jsonl(records, kind)))} if self.metrics else {}
 
-    def data_losses(self, scores: Mapping[str, Any]) -> Sequence[Loss]:
+    def data_losses(self, scores: Mapping[str, Any]) -> Sequence[DataLoss]:
         """Returns what the scores omit or count as incorrect without an answer. Called with `evaluate`'s result."""
         return ()
 

@@ -22,7 +22,7 @@ from entigraph.evaluation.tasks.base import TaskContext, UsageEstimate
 from entigraph.evaluation.tasks.prompt_files import examples_file, read_examples
 from entigraph.evaluation.tasks.question_task import QuestionTask, answer_fields, read_without_texts
 from entigraph.llm.answer_judge import judge_answers, judge_cache_key, judge_name, judge_prompt, with_verdict
-from entigraph.storage.data_losses import Loss
+from entigraph.storage.data_losses import DataLoss
 from entigraph.storage.fingerprints import digest
 from entigraph.storage.jsonl import read_jsonl, write_jsonl
 from entigraph.storage.schemas import Answer, AnswerLikelihood, Question
@@ -186,13 +186,13 @@ class FreeForm(QuestionTask):
     def score(self, answers: Sequence[Answer]) -> dict[str, Any]:
         return score_free_form(answers, judge_name(self.judge) if self.judge is not None else None)
 
-    def data_losses(self, scores: Mapping[str, Any]) -> Sequence[Loss]:
+    def data_losses(self, scores: Mapping[str, Any]) -> Sequence[DataLoss]:
         total = scores["questions"]
         missing = scores.get("judged", {}).get("missing", {})
         return (
-            Loss("prompts exceed the model's context (counted as incorrect)", scores["overflowed"], total),
-            Loss("answers are empty (counted as incorrect)", scores["empty"], total),
-            Loss("answers have no verdict of the judge (counted as incorrect)", sum(missing.values()), total),
+            DataLoss("prompts exceed the model's context (counted as incorrect)", scores["overflowed"], total),
+            DataLoss("answers are empty (counted as incorrect)", scores["empty"], total),
+            DataLoss("answers have no verdict of the judge (counted as incorrect)", sum(missing.values()), total),
         )
 
     def describe(self, scores: Mapping[str, Any]) -> str:

@@ -19,7 +19,7 @@ from entigraph.evaluation.base import (
     retrieval_fields,
 )
 from entigraph.evaluation.tasks.base import EvaluationTask, TaskContext
-from entigraph.storage.data_losses import Loss
+from entigraph.storage.data_losses import DataLoss
 from entigraph.storage.jsonl import read_jsonl
 from entigraph.storage.schemas import Answer, Document, Question, choice_set
 
@@ -143,13 +143,13 @@ class QuestionTask(EvaluationTask):
             return f"has no choice number {question.answer}"
         return None
 
-    def data_losses(self, scores: Mapping[str, Any]) -> Sequence[Loss]:
+    def data_losses(self, scores: Mapping[str, Any]) -> Sequence[DataLoss]:
         total, overflowed = scores.get("total_questions", scores["questions"]), scores.get("overflowed", 0)
         unparsed = total - scores["over_parsed"]["questions"] - overflowed if "over_parsed" in scores else 0
         left_out = "left out" if scores["questions"] < total else "incorrect"
         return (
-            Loss(f"prompts exceed the model's context (counted as {left_out})", overflowed, total),
-            Loss(f"questions have no answer that can be parsed (counted as {left_out})", unparsed, total),
+            DataLoss(f"prompts exceed the model's context (counted as {left_out})", overflowed, total),
+            DataLoss(f"questions have no answer that can be parsed (counted as {left_out})", unparsed, total),
         )
 
     def describe(self, scores: Mapping[str, Any]) -> str:

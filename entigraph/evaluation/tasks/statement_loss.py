@@ -9,7 +9,7 @@ from entigraph.config.fields import runtime_field
 from entigraph.errors import DataError
 from entigraph.evaluation.base import TaskInputs
 from entigraph.evaluation.tasks.base import EvaluationTask, TaskContext
-from entigraph.storage.data_losses import Loss
+from entigraph.storage.data_losses import DataLoss
 from entigraph.storage.jsonl import read_jsonl
 from entigraph.storage.schemas import Document, ScoredStatement
 from entigraph.text.writing_systems import split_statements
@@ -83,9 +83,9 @@ class StatementLoss(EvaluationTask):
                 tokens = len(backend.encode_pair(*texts[index]).ids)
                 yield replace(batch[index][0], nats=None if score is None else -score, tokens=tokens)
 
-    def data_losses(self, scores: Mapping[str, Any]) -> Sequence[Loss]:
+    def data_losses(self, scores: Mapping[str, Any]) -> Sequence[DataLoss]:
         total = scores["statements"] + scores["overflowed"]
-        return (Loss("statements exceed the model's context (left out)", scores["overflowed"], total),)
+        return (DataLoss("statements exceed the model's context (left out)", scores["overflowed"], total),)
 
     def describe(self, scores: Mapping[str, Any]) -> str:
         return f"{scores['bits_per_byte']:.3f} bits per byte over {scores['statements']:,} statements"

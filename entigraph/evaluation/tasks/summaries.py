@@ -14,7 +14,7 @@ from entigraph.errors import ConfigError, DataError
 from entigraph.evaluation.base import Backend, Generation, Prompt, Sampling, TaskInputs, hash_prompt, sample_documents
 from entigraph.evaluation.tasks.base import EvaluationTask, TaskContext, UsageEstimate
 from entigraph.llm.base import LENGTH
-from entigraph.storage.data_losses import Loss
+from entigraph.storage.data_losses import DataLoss
 from entigraph.storage.jsonl import read_jsonl
 from entigraph.storage.schemas import Document, Summary
 from entigraph.text.refusals import REFUSAL_AS_TEXT, find_refusal
@@ -161,13 +161,13 @@ class ClosedBookSummaries(EvaluationTask):
             batch_tokens=self.batch_tokens,
         )
 
-    def data_losses(self, scores: Mapping[str, Any]) -> Sequence[Loss]:
+    def data_losses(self, scores: Mapping[str, Any]) -> Sequence[DataLoss]:
         unfinished, total = scores["unfinished"], scores["summaries"]
         cut, too_long = unfinished.get(LENGTH, 0), unfinished.get(TOO_LONG, 0)
         return (
-            Loss("summaries end at max_tokens", cut, total),
-            Loss("summaries are empty because the prompt exceeds the model's context", too_long, total),
-            Loss("summaries are refused or rejected", sum(unfinished.values()) - cut - too_long, total),
+            DataLoss("summaries end at max_tokens", cut, total),
+            DataLoss("summaries are empty because the prompt exceeds the model's context", too_long, total),
+            DataLoss("summaries are refused or rejected", sum(unfinished.values()) - cut - too_long, total),
         )
 
     def describe(self, scores: Mapping[str, Any]) -> str:
