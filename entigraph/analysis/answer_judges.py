@@ -23,7 +23,7 @@ from entigraph.storage.fingerprints import sample_by_hash
 from entigraph.storage.schemas import Answer
 from entigraph.text.writing_systems import CHARACTERS_PER_TOKEN
 
-ANSWER_TOKENS = (10.0, 100.0)  # of a question with its accepted answers and the answer
+ANSWER_TOKENS = (10.0, 100.0)  # tokens of a question with its accepted answers and the answer
 VERDICT_TOKENS = 60.0
 
 

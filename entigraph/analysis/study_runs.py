@@ -158,18 +158,18 @@ def finished_runs(study: Path, root: Path, *others: tuple[Path, Path]) -> tuple[
     are not two seeds, and averaging them would understate the uncertainty. `others` are studies of other roots that are
     joined with this one.
     """
-    listed = [(place, entry) for folder, place in ((study, root), *others) for entry in load_entries(folder)]
+    listed = [(run_root, entry) for folder, run_root in ((study, root), *others) for entry in load_entries(folder)]
     named = name_series([entry for _, entry in listed])
-    runs = [StudyRun(place, entry) for (place, _), entry in zip(listed, named, strict=True)]
+    runs = [StudyRun(run_root, entry) for (run_root, _), entry in zip(listed, named, strict=True)]
     excluded = [f"{run.name} is not finished" for run in runs if not run.complete]
     complete = [(run, run.outdated_stage) for run in runs if run.complete]
     excluded += [f"{run.name}: another version of entigraph made its {stage}" for run, stage in complete if stage]
     newest: dict[tuple[str, int, int], StudyRun] = {}
     for run in sorted((run for run, outdated in complete if not outdated), key=lambda run: run.created):
-        place = (run.augmenter, run.budget, run.seed)
-        if place in newest:
-            excluded.append(f"{newest[place].name}: {run.name} is newer, with the same augmenter, budget and seed")
-        newest[place] = run
+        key = (run.augmenter, run.budget, run.seed)
+        if key in newest:
+            excluded.append(f"{newest[key].name}: {run.name} is newer, with the same augmenter, budget and seed")
+        newest[key] = run
     return sorted(newest.values(), key=lambda run: run.name), excluded
 
 

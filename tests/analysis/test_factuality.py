@@ -70,15 +70,15 @@ def corpus(tmp_path: Path) -> WrittenCorpus:
 
 @pytest.fixture
 def server() -> Iterator[Any]:
-    with running(Config(latency_s=0.0, output_tokens=40)) as found:
-        yield found
+    with running(Config(latency_s=0.0, output_tokens=40)) as server:
+        yield server
 
 
 def judge(settings: Factuality, corpus: WrittenCorpus, out: Path) -> dict[str, Any]:
     out.mkdir(exist_ok=True)
     measure_factuality(settings, [corpus], make_context(out), out)
-    found: dict[str, Any] = json.loads((out / "factuality.json").read_text())
-    return found
+    result: dict[str, Any] = json.loads((out / "factuality.json").read_text())
+    return result
 
 
 def first_row(result: dict[str, Any], judge: str = "judge") -> dict[str, Any]:
@@ -230,9 +230,9 @@ def test_kappa_matches_manual_calculation() -> None:
     yes, no = Verdict.supported, Verdict.unsupported
     first = [yes] * 25 + [no] * 25 + [None]
     second = [yes] * 20 + [no] * 5 + [yes] * 10 + [no] * 15 + [yes]
-    found = measure_agreement("a", "b", first, second)
-    assert found["compared"] == 50 and found["agreed"] == 0.7
-    assert found["kappa"] == pytest.approx((0.7 - 0.5) / (1 - 0.5))
+    agreement = measure_agreement("a", "b", first, second)
+    assert agreement["compared"] == 50 and agreement["agreed"] == 0.7
+    assert agreement["kappa"] == pytest.approx((0.7 - 0.5) / (1 - 0.5))
     assert (
         measure_agreement("a", "b", [yes], [yes])["kappa"] is None
         and measure_agreement("a", "b", [None], [yes])["agreed"] is None
@@ -259,8 +259,8 @@ def test_invalid_options_are_errors(tmp_path: Path) -> None:
 
 def test_empty_answer_states_its_reason(corpus: WrittenCorpus) -> None:
     (sentence,), _ = sample_sentences([corpus], 1, 0)
-    found = read_judgment(sentence, "j", Completion(text=" ", model="m"))
-    assert (found.verdict, found.missing) == (None, "empty")
+    judgment = read_judgment(sentence, "j", Completion(text=" ", model="m"))
+    assert (judgment.verdict, judgment.missing) == (None, "empty")
 
 
 def test_command_judges_a_finished_study_with_two_judges(

@@ -18,22 +18,22 @@ def scores(closed: float, *opened: tuple[float, float]) -> dict[str, Any]:
     def score(accuracy: float) -> dict[str, Any]:
         return {"accuracy": accuracy, "stderr": 0.02, "questions": 100, "chance": 0.25, "overflowed": 0, "groups": {}}
 
-    found = {"closed_book": score(closed)}
+    scores = {"closed_book": score(closed)}
     for number, (recall, accuracy) in enumerate(opened):
         shares = {"evidence": {"recall": recall}, "article": {"recall": 1.0}, "nothing_retrieved": 0}
-        found[f"open_{number}"] = {**score(accuracy), "retrieval": shares}
-    return found
+        scores[f"open_{number}"] = {**score(accuracy), "retrieval": shares}
+    return scores
 
 
 def write_run(
     root: Path, augmenter: str, budget: int, seed: int, model_line: dict[str, Any], base: dict[str, Any]
 ) -> StudyRun:
     entry = {"augmenter": augmenter, "budget": budget, "seed": seed}
-    for part, found in (("evaluation", model_line), ("baseline", base)):
+    for part, scores in (("evaluation", model_line), ("baseline", base)):
         folder = root / part / f"{augmenter}-{budget}-{seed}"
         folder.mkdir(parents=True)
         write_json(folder / "manifest.json", {"counts": {}})
-        write_json(folder / "scores.json", found)
+        write_json(folder / "scores.json", scores)
         entry[part] = str(folder.relative_to(root))
     return StudyRun(root, entry)
 

@@ -55,8 +55,8 @@ def write_summarizer(folder: Path, name: str, documents: Mapping[str, str], summ
 
 def write_documents(count: int = 3) -> dict[str, str]:
     rng = random.Random(0)
-    found = worlds(count, NamePool.target, 0)
-    return {f"d{number}": source_document(world, rng) for number, world in enumerate(found)}
+    sampled_worlds = worlds(count, NamePool.target, 0)
+    return {f"d{number}": source_document(world, rng) for number, world in enumerate(sampled_worlds)}
 
 
 def read_facts(text: str) -> Reading:
@@ -77,8 +77,8 @@ def documents() -> dict[str, str]:
 
 @pytest.fixture
 def server() -> Iterator[Any]:
-    with running(Config(latency_s=0.0, output_tokens=40)) as found:
-        yield found
+    with running(Config(latency_s=0.0, output_tokens=40)) as server:
+        yield server
 
 
 def judge(settings: SummaryClaims, given: Sequence[Summarizer], out: Path) -> dict[str, Any]:
@@ -193,9 +193,9 @@ def test_unfinished_sentence_is_excluded_and_empty_summary_has_no_claims(
     assert (row["summaries"], row["cut"], row["empty"]) == (3, 2, 1) and row["no_verdict"] == 0
     assert row["claims"] == 5 and row["salient"]["per_summary"]["value"] == pytest.approx(5 / 3)
     assert row["salient"]["relative"]["documents"] == 3
-    found = [json.loads(line) for line in (tmp_path / "out" / "claims.jsonl").open()]
-    assert [len(item["claims"]) for item in found if item["summarizer"] == "it"] == [5, 0, 0]
-    assert complete_sentences(JudgedSummary(**{**found[0], "finish_reason": "stop"})).endswith("ma")
+    claims = [json.loads(line) for line in (tmp_path / "out" / "claims.jsonl").open()]
+    assert [len(item["claims"]) for item in claims if item["summarizer"] == "it"] == [5, 0, 0]
+    assert complete_sentences(JudgedSummary(**{**claims[0], "finish_reason": "stop"})).endswith("ma")
 
 
 def test_offline_judge_has_no_verdict_on_other_english(tmp_path: Path) -> None:

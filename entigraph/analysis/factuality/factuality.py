@@ -36,7 +36,7 @@ from entigraph.storage.jsonl import write_jsonl
 from entigraph.storage.schemas import Document
 from entigraph.text.writing_systems import CHARACTERS_PER_TOKEN
 
-VERDICT_TOKENS = 60  # of an answer
+VERDICT_TOKENS = 60  # tokens of an answer
 PANEL_TITLES = {"subjective": "subjective, of all judged", "supported": "supported, of the others"}
 
 
@@ -247,9 +247,9 @@ def draw_factuality(result: Mapping[str, Any], out: Path) -> None:
     names = list(dict.fromkeys(row["augmenter"] for row in rows))
     figure, (panels,) = figures.create_figure(1, 2, figsize=(9.0, 1.4 + 0.24 * len(rows)), sharey=True)
     for axes, (measure, title) in zip(panels, PANEL_TITLES.items(), strict=True):
-        for place, row in enumerate(rows):
+        for y, row in enumerate(rows):
             color, marker = figures.series_style(row["augmenter"], names.index(row["augmenter"]))
-            draw_share(axes, place, row[measure], color, marker, row["by"] == "all")
+            draw_share(axes, y, row[measure], color, marker, row["by"] == "all")
         draw_share(axes, len(rows), asdict(published.FACTUALITY[measure]), BLACK, "x", True)
         axes.set_xlim(-0.02, 1.02)
         figures.format_percent_axis(axes, "x")
@@ -264,10 +264,10 @@ def draw_factuality(result: Mapping[str, Any], out: Path) -> None:
     figures.save_figure(figure, out, "factuality", "\n".join(filter(None, (note, losses, result["label"]))))
 
 
-def draw_share(axes: Axes, place: int, share: Mapping[str, Any], color: str, marker: str, is_total: bool) -> None:
+def draw_share(axes: Axes, y: int, share: Mapping[str, Any], color: str, marker: str, is_total: bool) -> None:
     if share["value"] is not None:
-        axes.plot(share["interval"], [place, place], color=color, linewidth=1.6 if is_total else 0.8)
-        axes.plot([share["value"]], [place], color=color, marker=marker, markersize=6 if is_total else 4)
+        axes.plot(share["interval"], [y, y], color=color, linewidth=1.6 if is_total else 0.8)
+        axes.plot([share["value"]], [y], color=color, marker=marker, markersize=6 if is_total else 4)
 
 
 def row_label(row: Mapping[str, Any]) -> str:

@@ -17,7 +17,7 @@ SENTENCE_END = re.compile(
 )
 MIN_WORDS = 3
 CONTEXT_CHARACTERS = 600
-Candidate = tuple[str, WrittenCorpus, SyntheticText, int, str]  # place, and where and what the sentence is
+Candidate = tuple[str, WrittenCorpus, SyntheticText, int, str]  # location, corpus, text, start and sentence
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -49,7 +49,7 @@ def split_sentences(text: str) -> Iterator[tuple[int, str]]:
 def sample_sentences(corpora: Sequence[WrittenCorpus], size: int, seed: int) -> tuple[list[SampledSentence], int]:
     """Returns up to `size` sentences of these corpora together, grouped by document, and the number of all sentences.
 
-    Each sentence gets a hash of the seed and its place; the lowest hashes form the sample.
+    Each sentence gets a hash of the seed and its location; the lowest hashes form the sample.
     """
     total = 0
 
@@ -66,10 +66,10 @@ def sample_sentences(corpora: Sequence[WrittenCorpus], size: int, seed: int) -> 
 
 
 def describe_sentence(
-    place: str, corpus: WrittenCorpus, text: SyntheticText, start: int, sentence: str
+    location: str, corpus: WrittenCorpus, text: SyntheticText, start: int, sentence: str
 ) -> SampledSentence:
     return SampledSentence(
-        id=hash_name(place).hex(),
+        id=hash_name(location).hex(),
         corpus=corpus.name,
         document_id=text.document_id,
         augmenter=corpus.augmenter,

@@ -15,8 +15,8 @@ from entigraph.reporting.html import embed_svg, write_static_page
 from entigraph.storage.artifact import is_complete, is_finished, read_json, read_manifest, write_json
 from entigraph.storage.data_losses import render_losses
 
-MAX_NAMES = 8  # in an error message
-MAX_CHANGED_QUESTIONS = 2_000  # in the page; paired.json has all
+MAX_NAMES = 8  # names in an error message
+MAX_CHANGED_QUESTIONS = 2_000  # on the page; paired.json has all
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -38,7 +38,7 @@ class Paired:
         check_minimums(self, "analysis.", resamples=1)
 
     def inputs(self, context: AnalysisContext) -> Mapping[str, Path]:
-        """Raises ConfigError if an evaluation does not exist, or both are the same."""
+        """Returns the two evaluations. Raises ConfigError if one does not exist, or both are the same."""
         configured = context.configured_run
         one = find_evaluation("one", self.one, context.root, configured.finished_folder("evaluation"))
         other = find_evaluation("other", self.other, context.root, configured.finished_folder("baseline"))
@@ -129,13 +129,13 @@ def draw_pair(pair: Mapping[str, Any], out: Path) -> None:
     groups = pair["groups"].items() if len(pair["groups"]) > 1 else ()
     rows = {"all questions": pair, **{name.replace("_", " "): counts for name, counts in groups}}
     figure, ((axes,),) = figures.create_figure(figsize=(7.2, 1.5 + 0.36 * len(rows)))
-    for place, counts in enumerate(rows.values()):
+    for y, counts in enumerate(rows.values()):
         gained, lost = (counts[name] / counts["questions"] for name in ("gained", "lost"))
-        axes.barh(place, gained, color=BLUE, height=0.62, label="gained" if not place else None)
-        axes.barh(place, -lost, color=VERMILION, height=0.62, label="lost" if not place else None)
+        axes.barh(y, gained, color=BLUE, height=0.62, label="gained" if not y else None)
+        axes.barh(y, -lost, color=VERMILION, height=0.62, label="lost" if not y else None)
         axes.plot(
-            [gained - lost], [place], color=BLACK, marker="D", markersize=4, linestyle="none",
-            label="difference" if not place else None,
+            [gained - lost], [y], color=BLACK, marker="D", markersize=4, linestyle="none",
+            label="difference" if not y else None,
         )  # fmt: skip
     axes.axvline(0, color=GRAY, linewidth=0.8)
     axes.set_yticks(range(len(rows)), [f"{name} ({counts['questions']:,})" for name, counts in rows.items()])

@@ -70,7 +70,7 @@ def answered_by(run: StudyRun) -> AnsweredTask:
 
 
 def compare_answers(one: AnsweredTask, other: AnsweredTask, resampling: Resampling) -> dict[str, Any]:
-    """Compares two models over the questions that both have, with the same text; a missing answer counts as wrong.
+    """Compares two models over the questions that both have, with the same text; a missing answer counts as incorrect.
 
     Raises DataError if no question is shared.
     """
@@ -109,16 +109,16 @@ def compare_pairs(pairs: AnswerPairs, resampling: Resampling) -> dict[str, Any]:
 
     difference = np.array([first.correct - second.correct for first, second in pairs], dtype=float)
     gained, lost = int((difference > 0).sum()), int((difference < 0).sum())
-    both_right = sum(first.correct and second.correct for first, second in pairs)
+    both_correct = sum(first.correct and second.correct for first, second in pairs)
     documents = [first.document_id for first, _ in pairs]
     return {
         "questions": len(pairs),
         "documents": len(set(documents)),
-        "accuracy": [(both_right + gained) / len(pairs), (both_right + lost) / len(pairs)],
-        "both_right": both_right,
+        "accuracy": [(both_correct + gained) / len(pairs), (both_correct + lost) / len(pairs)],
+        "both_right": both_correct,
         GAINED: gained,
         LOST: lost,
-        "both_wrong": len(pairs) - both_right - gained - lost,
+        "both_wrong": len(pairs) - both_correct - gained - lost,
         "difference": float(difference.mean()),
         "confidence": resampling.confidence,
         "interval": difference_interval(difference, documents, resampling),
@@ -178,8 +178,8 @@ def pair_lines(pair: Mapping[str, Any]) -> list[str]:
         + (f"; {left_out:,} that only one answered are left out" if left_out else ""),
         f"accuracy {first:.3f} and {second:.3f}, difference {100 * pair['difference']:+.1f} "
         f"points ({100 * low:+.1f} to {100 * high:+.1f}, {pair['confidence']:.0%}, by document)",
-        f"gained {pair[GAINED]:,}, lost {pair[LOST]:,}, right in both {pair['both_right']:,}, "
-        f"wrong in both {pair['both_wrong']:,}; McNemar's exact test: p = {pair['p']:.2g}",
+        f"gained {pair[GAINED]:,}, lost {pair[LOST]:,}, correct in both {pair['both_right']:,}, "
+        f"incorrect in both {pair['both_wrong']:,}; McNemar's exact test: p = {pair['p']:.2g}",
         *pair.get("data_losses", ()),
         *([f"note: {pair['label']}"] if pair["label"] else []),
     ]

@@ -40,7 +40,7 @@ class Update(Paired):
     before: str | None = runtime_field(None)  # enters the cache key as an input
 
     def inputs(self, context: AnalysisContext) -> Mapping[str, Path]:
-        """Raises ConfigError if an evaluation or the earlier corpus does not exist."""
+        """Returns the input folders. Raises ConfigError if an evaluation or the earlier corpus does not exist."""
         before = Path(self.before or "").expanduser()
         if not self.before or not is_complete(before) or not (before / "questions.jsonl").is_file():
             raise ConfigError(

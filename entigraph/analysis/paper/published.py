@@ -54,7 +54,7 @@ GPT_4 = PublishedLevel("GPT-4", 0.5130, "§3, Fig. 2")
 GPT_3_5 = PublishedLevel("GPT-3.5", 0.4481, "§3, Fig. 2")
 BASE = PublishedLevel("Llama 3 8B", 0.3949, "§4.2, Fig. 2")
 RAW = PublishedLevel("Raw CPT, 1.3M tokens", 0.3815, "Fig. 2")
-QUESTIONS = 4609  # of QuALITY (§3)
+QUESTIONS = 4609  # QuALITY (§3)
 HEADLINE = PublishedPoint("EntiGraph, 455M tokens", "entigraph", 455e6, 0.5622, "§4.2")
 WEAK = PublishedPoint("EntiGraph by Llama 3.1 8B, 334M tokens", "weak", 334e6, 0.5130, "App. A.1", above=True)
 COURSERA_BASE = PublishedLevel("Llama 3 8B", 0.4826, "App. A.3")
@@ -90,7 +90,7 @@ FIT_A = 64.5456
 FIT_B: Sequence[float] = (13.8352, 8.4705, 3.932)
 FIT_R: Sequence[float] = (0.9989, 0.8961, 0.0546)
 FIT_FORM = Exponentials(3)
-FIT_RANGE = (1e5, 455e6)  # of the x axis of Fig. 4
+FIT_RANGE = (1e5, 455e6)  # x axis of Fig. 4
 
 
 def fit_parameters() -> Vector:

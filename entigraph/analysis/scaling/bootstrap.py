@@ -11,7 +11,7 @@ from entigraph.analysis.document_bootstrap import QuestionBlock, Vector
 from entigraph.analysis.scaling.curve_forms import CurveForm
 from entigraph.analysis.study_runs import StudyRun
 
-RELATIVE_STEP = 1e-6  # of a parameter, for the numerical derivative of a form
+RELATIVE_STEP = 1e-6  # relative to a parameter, for numerical derivatives
 
 
 @dataclass(frozen=True)

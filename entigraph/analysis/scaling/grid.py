@@ -44,11 +44,11 @@ def draw_grid(runs: Sequence[StudyRun], out: Path) -> list[str]:
     keys, cells = build_cells(runs)
     names = [key.rsplit(".", 1)[-1] for key in keys]
     draw_panels(names, cells, figure_footer(runs), out)
-    entries = [{**dict(zip(keys, place, strict=True)), **cell} for place, cell in cells.items()]
+    entries = [{**dict(zip(keys, position, strict=True)), **cell} for position, cell in cells.items()]
     write_json(out / "grid.json", {"settings": keys, "cells": entries})
-    rows = [(*map(str, place), *cell.values()) for place, cell in cells.items()]
+    rows = [(*map(str, position), *cell.values()) for position, cell in cells.items()]
     table = write_table(out, "grid", {**dict.fromkeys(names, ""), **COLUMNS}, rows)
-    best = max(cells, key=lambda place: cells[place]["accuracy"])
+    best = max(cells, key=lambda position: cells[position]["accuracy"])
     settings = ", ".join(f"{name}={value}" for name, value in zip(names, best, strict=True))
     return [*table, f"highest accuracy: {cells[best]['accuracy']:.4f} at {settings}"]
 
@@ -64,11 +64,11 @@ def build_cells(runs: Sequence[StudyRun]) -> tuple[list[str], dict[Place, Cell]]
             "analysis=grid: the study has no two finished runs that differ in a setting; "
             "sweep one and name it in study.allow_varying, as experiments/ablations/replay_epochs_fictional.yaml does"
         )
-    by_place: defaultdict[Place, list[StudyRun]] = defaultdict(list)
+    by_position: defaultdict[Place, list[StudyRun]] = defaultdict(list)
     for run, values in zip(runs, settings, strict=True):
-        by_place[tuple(values.get(key) for key in keys)].append(run)
-    places = sorted(by_place, key=lambda place: [*map(numbers_first, place)])
-    return keys, {place: build_cell(by_place[place]) for place in places}
+        by_position[tuple(values.get(key) for key in keys)].append(run)
+    positions = sorted(by_position, key=lambda position: [*map(numbers_first, position)])
+    return keys, {position: build_cell(by_position[position]) for position in positions}
 
 
 def grid_settings(run: StudyRun) -> dict[str, Any]:
@@ -94,7 +94,7 @@ def build_cell(runs: Sequence[StudyRun]) -> Cell:
 
 
 def draw_panels(names: Sequence[str], cells: Mapping[Place, Cell], note: str, out: Path) -> None:
-    values = [sorted({place[index] for place in cells}, key=numbers_first) for index in range(len(names))]
+    values = [sorted({position[index] for position in cells}, key=numbers_first) for index in range(len(names))]
     columns = [*product(*values[2:3])]  # one empty tuple if only two settings vary
     has_forgetting = len({cell["background"] for cell in cells.values()}) > 1  # constant if only the questions vary
     rows = [*product(["accuracy", "background"] if has_forgetting else ["accuracy"], product(*values[3:]))]
@@ -102,7 +102,7 @@ def draw_panels(names: Sequence[str], cells: Mapping[Place, Cell], note: str, ou
     figure, panels = figures.create_figure(len(rows), len(columns), figsize=size, sharex=True, sharey="row")
     for (row, (measure, others)), (column, value) in product(enumerate(rows), enumerate(columns)):
         axes, fixed = panels[row, column], (*value, *others)
-        draw_panel(axes, {place: cell for place, cell in cells.items() if place[2:] == fixed}, values, measure)
+        draw_panel(axes, {position: cell for position, cell in cells.items() if position[2:] == fixed}, values, measure)
         title = [f"{name} = {format_value(value)}" for name, value in zip(names[2:], fixed, strict=True)]
         axes.set_title(", ".join(title), fontsize=8)
     for axes, (measure, _) in zip(panels[:, 0], rows, strict=True):
@@ -119,7 +119,7 @@ def draw_panels(names: Sequence[str], cells: Mapping[Place, Cell], note: str, ou
 def draw_panel(axes: Axes, cells: Mapping[Place, Cell], values: Sequence[Sequence[Any]], measure: str) -> None:
     """Draws one line per value of the second setting; the values of the first are evenly spaced on the x axis."""
     for index, line in enumerate(product(*values[1:2])):
-        line_cells = {place[0]: cell for place, cell in cells.items() if place[1:2] == line}
+        line_cells = {position[0]: cell for position, cell in cells.items() if position[1:2] == line}
         color, marker = figures.series_style("".join(map(str, line)), index)
         axes.errorbar(
             [values[0].index(value) for value in line_cells],

@@ -19,8 +19,8 @@ from entigraph.storage.jsonl import read_jsonl
 from entigraph.storage.schemas import Document, EntityGraph, SyntheticText, source_document_id
 from entigraph.storage.texts import read_texts
 
-MAX_CHARACTERS = 1500  # of a text
-MAX_CHANGED_QUESTIONS = 40  # of a pair
+MAX_CHARACTERS = 1500  # per text
+MAX_CHANGED_QUESTIONS = 40  # per pair
 MAX_TEXTS_SEARCHED = 20_000  # for one sample of each kind
 
 

@@ -93,15 +93,15 @@ def share_true(summaries: Sequence[JudgedSummary], confidence: float) -> dict[st
     false = count_claims(summaries, ClaimVerdict.false)
     true = [count_claims(summaries, verdict) for verdict in (ClaimVerdict.salient, ClaimVerdict.cosmetic)]
     parts = []
-    for place in false:
-        correct = sum(sum(counts[place]) for counts in true)
-        parts.append((float(correct), float(correct + sum(false[place]))))
+    for document in false:
+        correct = sum(sum(counts[document]) for counts in true)
+        parts.append((float(correct), float(correct + sum(false[document]))))
     return ratio(parts, confidence)
 
 
 def compare_with_reference(counts: Counts, reference: Counts, confidence: float) -> dict[str, Any]:
     """Compares over the documents of both; a document's summaries, and its references, count by their means."""
-    pairs = [(mean(counts[place]), mean(reference[place])) for place in counts if place in reference]
+    pairs = [(mean(counts[document]), mean(reference[document])) for document in counts if document in reference]
     ratios = [(one / other, 1.0) for one, other in pairs if other]
     return {
         "relative": ratio(pairs, confidence),

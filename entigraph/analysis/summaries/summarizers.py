@@ -47,7 +47,7 @@ class Summarizer:
 
 
 def load_summarizers(context: AnalysisContext) -> list[Summarizer]:
-    """Raises DataError if no model wrote summaries."""
+    """Returns the models' summaries. Raises DataError if there are none."""
     root = context.root
     runs = {run.name: run for run in [context.configured_run, *context.runs]}
     summarizers: list[Summarizer] = []
@@ -97,7 +97,7 @@ def write_references(
 
 
 def read_references(file: Path, documents: Mapping[Place, Document]) -> dict[Place, list[str]]:
-    """Raises DataError naming the line that is malformed, or if no line is about one of the documents."""
+    """Returns the reference summaries. Raises DataError for a malformed line, or if none is about a document."""
     references: dict[Place, list[str]] = {place: [] for place in documents}
     places = {name: (corpus, name) for corpus, name in documents}
     if len(places) < len(documents):

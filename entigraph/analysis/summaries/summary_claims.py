@@ -339,9 +339,9 @@ def draw_summarizer(axes: Axes, rows: list[Mapping[str, Any]], prompts: list[str
         return
     kind = rows[0]["kind"]
     color, marker = (GRAY, "h") if kind == "base" else figures.series_style(kind, index)
-    places = [tuple(row[verdict]["relative"]["value"] for verdict in ("salient", "false")) for row in rows]
-    axes.plot([x for x, _ in places], [y for _, y in places], color=color, linewidth=0.8, alpha=0.6)
-    for row, (x, y) in zip(rows, places, strict=True):
+    points = [tuple(row[verdict]["relative"]["value"] for verdict in ("salient", "false")) for row in rows]
+    axes.plot([x for x, _ in points], [y for _, y in points], color=color, linewidth=0.8, alpha=0.6)
+    for row, (x, y) in zip(rows, points, strict=True):
         fill = list(FILL_STYLES)[prompts.index(row["prompt"]) % len(FILL_STYLES)]
         axes.plot(
             [x], [y], color=color, marker=marker, fillstyle=fill, linestyle="none", zorder=3,

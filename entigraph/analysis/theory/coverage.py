@@ -30,7 +30,7 @@ from entigraph.storage.schemas import Document, EntityGraph, source_document_id
 from entigraph.storage.texts import read_texts
 
 SENTENCE_END = re.compile(r"(?<=[.!?])\s+")
-MIN_RANGE = 0.02  # of a share: a fit of accuracy on a nearly constant share says nothing
+MIN_RANGE = 0.02  # smaller ranges of a share say nothing about accuracy
 
 
 MEASURES = {
@@ -201,14 +201,14 @@ def build_source_graph(document: Document, entities: Sequence[str], settings: Co
 
 def load_coverage(run: StudyRun, sources: Mapping[str, SourceGraph], settings: Coverage) -> CorpusCoverage:
     offsets = np.concatenate([[0], np.cumsum([len(source.stated) ** 2 for source in sources.values()])])
-    places = {document: (number, int(offsets[number])) for number, document in enumerate(sources)}
+    offset_by_document = {document: (number, int(offsets[number])) for number, document in enumerate(sources)}
     tokens: list[int] = []
     incidences: dict[str, list[tuple[int, int]]] = {"requested": [], "stated": []}
     rounds = np.zeros(len(sources))
     for text in islice(read_texts(run.folder("synthesis")), settings.texts):
         if text.document_id not in sources:
             continue
-        source, (number, offset) = sources[text.document_id], places[text.document_id]
+        source, (number, offset) = sources[text.document_id], offset_by_document[text.document_id]
         requested = source.index.requested_pairs(text.about)
         rounds[number] += 2 * len(requested)
         for kind, pairs in (

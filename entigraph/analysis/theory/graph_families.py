@@ -30,7 +30,7 @@ from entigraph.storage.artifact import write_json
 
 CLUSTERS, WITHIN = 10, 0.9  # nine of ten relations stay within one of ten clusters
 LEVELS, FALLOFF = 5, 0.35  # relations grow rarer by this factor for each level of a binary tree that is not shared
-HUB_EXPONENT = 2.5  # of the power law of degrees
+HUB_EXPONENT = 2.5  # exponent of the degrees' power law
 SPARSER, DENSER = 0.5, 2.0
 
 

@@ -28,7 +28,7 @@ from entigraph.reporting import figures
 from entigraph.reporting.figures import BLACK, BLUE, GRAY, GREEN, VERMILION, Axes
 from entigraph.storage.artifact import write_json
 
-POINTS = 160  # of a panel
+POINTS = 160  # per panel
 TABLE_ROUNDS = (0.0, 0.1, 1.0, 2.0, 10.0)  # in units of V(V-1)
 PANEL_TITLES = {"linear": "Linear: p + C m t", "logarithmic": "Logarithmic (log t axis)", "plateau": "Plateau"}
 
